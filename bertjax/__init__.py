@@ -1,0 +1,1 @@
+"""Pretrain BERT-class encoders in JAX."""

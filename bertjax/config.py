@@ -1,0 +1,335 @@
+"""Every setting, with its meaning, unit, default and check. Imports neither jax nor TensorFlow.
+
+A configuration is a plain Python file (see `configs/`) with a function
+`get_config() -> Config`. `json` round-trips through `to_dict` and `from_dict`.
+"""
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from bertjax.errors import UserError, check
+
+T = TypeVar("T")
+
+
+def _positive(section: str, config: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        check(value > 0, f"{section}.{name}", value, "a number above 0")
+
+
+def _fraction(section: str, config: Any, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        check(0 <= value <= 1, f"{section}.{name}", value, "a number from 0 to 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerConfig:
+    """How text becomes ids."""
+
+    kind: Literal["wordpiece", "unigram", "bpe"] = "wordpiece"
+    """WordPiece, or a SentencePiece model: unigram or BPE."""
+    vocab_file: str = ""
+    """An existing vocabulary (vocab.txt, or a SentencePiece .model); empty: train one on the corpus."""
+    vocab_size: int = 30_522
+    """Entries to train, special tokens included; a small corpus may give fewer."""
+    lowercase: bool = True
+    """Lower-case the text and strip accents ("uncased")."""
+    train_characters: int = 50_000_000
+    """Characters of the corpus, at most, that a new vocabulary is trained on."""
+
+    def __post_init__(self) -> None:
+        check(self.vocab_size > 5, "tokenizer.vocab_size", self.vocab_size, "more than the 5 special tokens")
+        _positive("tokenizer", self, "train_characters")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """The corpus and the instances made from it, as in section 3.1 of arXiv 1810.04805."""
+
+    corpus: tuple[str, ...] = ("python-docs",)
+    """Sources: `python-docs` (what CPython carries), files, folders, globs, or `tfds:NAME[/CONFIG]`."""
+    format: Literal["auto", "bert", "file", "line", "jsonl", "parquet"] = "auto"
+    """bert: a sentence a line, a blank line between documents; file / line: one document each;
+    auto: jsonl and parquet by the file's ending, else bert."""
+    text_field: str = "text"
+    """The field that holds the text, in JSON lines, Parquet and TFDS sources."""
+    encoding_errors: Literal["strict", "replace"] = "strict"
+    """What to do with bytes that are not UTF-8: stop with an error, or put U+FFFD."""
+    prepared_dir: str = "prepared"
+    """The folder of prepared shards: `prepare` writes it, `train` and `eval` read it. It may also
+    hold TFRecord files of another BERT data script, with a `tokenizer/` folder beside them."""
+    validation_fraction: float = 0.02
+    """Share of the documents held out, chosen by a hash of their content."""
+    max_seq_length: int = 128
+    """Ids in a row, special tokens and padding included."""
+    max_predictions_per_seq: int = 20
+    """Masked positions in a row, at most."""
+    mlm_probability: float = 0.15
+    """Share of a row's tokens to predict."""
+    short_seq_probability: float = 0.1
+    """Share of instances aimed at a random shorter length."""
+    dupe_factor: int = 5
+    """Times each document is made into instances, each with other pairs and masks."""
+    num_shards: int = 8
+    """Training shards to write; about 64 MB of text each is comfortable."""
+    workers: int = 0
+    """Processes that prepare; 0: one a core. The output does not depend on it."""
+
+    def __post_init__(self) -> None:
+        check(len(self.corpus) > 0, "data.corpus", "no source", "at least one")
+        _fraction("data", self, "validation_fraction", "mlm_probability", "short_seq_probability")
+        _positive("data", self, "mlm_probability", "max_predictions_per_seq", "dupe_factor", "num_shards")
+        check(self.max_seq_length >= 8, "data.max_seq_length", self.max_seq_length, "at least 8")
+        check(self.workers >= 0, "data.workers", self.workers, "0 (one a core) or more")
+        check(
+            self.max_predictions_per_seq < self.max_seq_length,
+            "data.max_predictions_per_seq",
+            self.max_predictions_per_seq,
+            f"less than data.max_seq_length ({self.max_seq_length})",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The encoder of arXiv 1810.04805; the defaults are BERT base."""
+
+    vocab_size: int = 30_522
+    """Rows of the word embedding; at least the tokenizer's size (rounding up to 128 suits a TPU)."""
+    hidden_size: int = 768
+    """Width D of the hidden states."""
+    num_hidden_layers: int = 12
+    """Layers N."""
+    num_attention_heads: int = 12
+    """Heads H; divides hidden_size."""
+    intermediate_size: int = 3072
+    """Width F of the feed-forward layer."""
+    hidden_act: Literal["gelu", "gelu_tanh", "relu"] = "gelu"
+    """Activation; gelu is the exact one, by erf."""
+    hidden_dropout_prob: float = 0.1
+    """Dropout after the embeddings and after each sublayer."""
+    attention_probs_dropout_prob: float = 0.1
+    """Dropout of the attention probabilities."""
+    max_position_embeddings: int = 512
+    """Rows of the learned position embedding; at least data.max_seq_length."""
+    type_vocab_size: int = 2
+    """Rows of the token-type (segment) embedding."""
+    initializer_range: float = 0.02
+    """Standard deviation of the normal, cut at two deviations, that initialises kernels and embeddings."""
+    layer_norm_eps: float = 1e-12
+    """Added to the variance in layer norms."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Type of the matrix products; parameters, layer norms, softmax and loss stay float32."""
+    scan_unroll: int = 1
+    """Layers a step of the scan over layers: 1 compiles fastest; num_hidden_layers runs fastest on CPU."""
+    remat: bool = False
+    """Recompute each layer's activations in the backward pass: less memory, about a third more work."""
+
+    def __post_init__(self) -> None:
+        _positive("model", self, "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
+        _positive("model", self, "intermediate_size", "max_position_embeddings", "type_vocab_size")
+        _positive("model", self, "initializer_range", "layer_norm_eps", "scan_unroll")
+        _fraction("model", self, "hidden_dropout_prob", "attention_probs_dropout_prob")
+        check(
+            self.hidden_size % self.num_attention_heads == 0,
+            "model.hidden_size",
+            self.hidden_size,
+            f"a multiple of model.num_attention_heads ({self.num_attention_heads})",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW, its learning-rate schedule and gradient clipping."""
+
+    peak_learning_rate: float = 1e-4
+    """Learning rate at the end of the warmup."""
+    schedule: Literal["linear", "cosine", "constant", "inverse_sqrt", "step", "multistep"] = "linear"
+    """Shape after the warmup. linear and cosine fall to end_learning_rate at train.steps;
+    inverse_sqrt goes as sqrt(warmup_steps / step); step multiplies by decay_factor every
+    decay_steps, multistep at each of milestones."""
+    warmup_steps: int = 10_000
+    """Steps of linear warmup from 0."""
+    end_learning_rate: float = 0.0
+    """Where linear and cosine end."""
+    decay_steps: int = 0
+    """Steps between the drops of schedule=step."""
+    milestones: tuple[int, ...] = ()
+    """Steps at which schedule=multistep drops, ascending."""
+    decay_factor: float = 0.1
+    """Multiplier at each drop."""
+    b1: float = 0.9
+    """Decay of the first moment."""
+    b2: float = 0.999
+    """Decay of the second moment."""
+    eps: float = 1e-6
+    """Added to the root of the second moment."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay; none on biases and layer norms."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this global norm; 0: no clipping."""
+
+    def __post_init__(self) -> None:
+        _positive("optimizer", self, "peak_learning_rate", "eps", "decay_factor")
+        _fraction("optimizer", self, "b1", "b2")
+        for name in ("warmup_steps", "end_learning_rate", "weight_decay", "max_grad_norm"):
+            check(getattr(self, name) >= 0, f"optimizer.{name}", getattr(self, name), "0 or more")
+        if self.schedule == "step":
+            _positive("optimizer", self, "decay_steps")
+        if self.schedule == "multistep":
+            ascending = list(self.milestones) == sorted(set(self.milestones)) and self.milestones
+            check(bool(ascending), "optimizer.milestones", self.milestones, "ascending steps, at least one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The loop: how long, how large a batch, and what is watched and kept."""
+
+    steps: int = 1_000_000
+    """Optimizer updates."""
+    batch_size: int = 256
+    """Rows in a global batch, over all devices and accumulation steps."""
+    gradient_accumulation_steps: int = 1
+    """Parts that the batch is worked in, one after another, to save memory; same gradient."""
+    log_every_steps: int = 100
+    """Steps between lines of the log; metrics.jsonl has every step all the same."""
+    eval_every_steps: int = 5_000
+    """Steps between held-out evaluations."""
+    eval_max_batches: int = 0
+    """Batches of a held-out evaluation while training; 0: all."""
+    save_every_steps: int = 5_000
+    """Steps between checkpoints; the best is known only where an evaluation falls on the same step."""
+    keep_checkpoints: int = 3
+    """Latest checkpoints to keep; the best by held-out loss is kept beside them."""
+    max_nonfinite_steps: int = 5
+    """Updates in a row that may be skipped for a loss or gradient that is not finite, before the run ends."""
+    overfit_evaluations: int = 3
+    """Evaluations in a row with rising held-out and falling training loss, before a warning."""
+    prefetch_batches: int = 4
+    """Batches that the input pipeline holds ready."""
+
+    def __post_init__(self) -> None:
+        _positive("train", self, *(f.name for f in dataclasses.fields(self) if f.name != "eval_max_batches"))
+        check(self.eval_max_batches >= 0, "train.eval_max_batches", self.eval_max_batches, "0 (all) or more")
+        check(
+            self.batch_size % self.gradient_accumulation_steps == 0,
+            "train.batch_size",
+            self.batch_size,
+            f"a multiple of train.gradient_accumulation_steps ({self.gradient_accumulation_steps})",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """How the devices are laid out; one axis may be -1, which takes the devices that are left."""
+
+    data: int = -1
+    """Devices that share the batch, each with all the parameters."""
+    fsdp: int = 1
+    """Devices that share the batch and the parameters."""
+    tensor: int = 1
+    """Devices that share each matrix product."""
+
+    def __post_init__(self) -> None:
+        sizes = dataclasses.asdict(self)
+        for name, size in sizes.items():
+            check(size == -1 or size > 0, f"mesh.{name}", size, "-1 (what is left) or a number above 0")
+        free = [name for name, size in sizes.items() if size == -1]
+        check(len(free) <= 1, "mesh", f"-1 for {' and '.join(free)}", "-1 for one axis at most")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One run: its data, model, optimizer, loop and mesh."""
+
+    seed: int = 0
+    """Seed of everything random: parameters, data order, masks, dropout."""
+    init_from: str = ""
+    """A run or checkpoint folder whose parameters start this run (step and optimizer start anew)."""
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+
+    def __post_init__(self) -> None:
+        check(0 <= self.seed < 2**32, "seed", self.seed, "0 to 2**32 - 1")
+        check(
+            self.data.max_seq_length <= self.model.max_position_embeddings,
+            "data.max_seq_length",
+            self.data.max_seq_length,
+            f"at most model.max_position_embeddings ({self.model.max_position_embeddings})",
+        )
+        check(
+            self.optimizer.warmup_steps <= self.train.steps,
+            "optimizer.warmup_steps",
+            self.optimizer.warmup_steps,
+            f"at most train.steps ({self.train.steps})",
+        )
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The configuration as plain nested dicts, lists and numbers, for JSON."""
+    return {
+        f.name: to_dict(value) if dataclasses.is_dataclass(value) else list(value) if isinstance(value, tuple) else value
+        for f in dataclasses.fields(config)
+        for value in [getattr(config, f.name)]
+    }
+
+
+def from_dict(kind: type[T], values: dict[str, Any], where: str = "config") -> T:
+    """The inverse of `to_dict`; unknown fields and wrong types raise `UserError`, missing ones take the default."""
+    known = typing.get_type_hints(kind)
+    made: dict[str, Any] = {}
+    for name, value in values.items():
+        check(name in known, where, f"the field {name!r}", f"one of {', '.join(known)}")
+        hint = known[name]
+        if dataclasses.is_dataclass(hint):
+            check(isinstance(value, dict), f"{where}.{name}", repr(value), "an object")
+            made[name] = from_dict(typing.cast(type, hint), value, f"{where}.{name}")
+        else:
+            made[name] = _value(hint, value, f"{where}.{name}")
+    return kind(**made)
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        check(value in typing.get_args(hint), where, repr(value), f"one of {', '.join(typing.get_args(hint))}")
+        return value
+    if origin is tuple:
+        check(isinstance(value, list | tuple), where, repr(value), "a list")
+        return tuple(_value(typing.get_args(hint)[0], item, where) for item in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    good = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
+    check(good, where, repr(value), f"a value of type {hint.__name__}")
+    return value
+
+
+def load_config(path: str) -> Config:
+    """The configuration that the Python file at `path` builds with its `get_config()`.
+
+    Raises `UserError` when the file is missing, cannot be run, or gives no `Config`.
+    """
+    module = types.ModuleType("config_file")
+    module.__file__ = path
+    try:
+        with open(path, encoding="utf-8") as file:
+            source = file.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a configuration ({error})") from error
+    try:
+        exec(compile(source, path, "exec"), module.__dict__)
+        config = module.get_config()
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except Exception as error:
+        raise UserError(f"{path}: is no working configuration ({type(error).__name__}: {error})") from error
+    check(isinstance(config, Config), path, f"get_config() giving {type(config).__name__}", "a bertjax Config")
+    return config
