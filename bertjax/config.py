@@ -133,7 +133,8 @@ class ModelConfig:
         _positive("model", self, "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
         _positive("model", self, "intermediate_size", "max_position_embeddings", "type_vocab_size")
         _positive("model", self, "initializer_range", "layer_norm_eps", "scan_unroll")
-        _fraction("model", self, "hidden_dropout_prob", "attention_probs_dropout_prob")
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
+            check(0 <= getattr(self, name) < 1, f"model.{name}", getattr(self, name), "a number from 0 to below 1")
         check(
             self.hidden_size % self.num_attention_heads == 0,
             "model.hidden_size",
@@ -276,7 +277,11 @@ class Config:
 def to_dict(config: Any) -> dict[str, Any]:
     """The configuration as plain nested dicts, lists and numbers, for JSON."""
     return {
-        f.name: to_dict(value) if dataclasses.is_dataclass(value) else list(value) if isinstance(value, tuple) else value
+        f.name: to_dict(value)
+        if dataclasses.is_dataclass(value)
+        else list(value)
+        if isinstance(value, tuple)
+        else value
         for f in dataclasses.fields(config)
         for value in [getattr(config, f.name)]
     }

@@ -1,0 +1,113 @@
+"""Command lines: a configuration file, then any field by its dotted name, parsed by tyro."""
+
+import contextlib
+import difflib
+import io
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import PurePath
+from typing import Any, TypeVar
+
+from bertjax.errors import UserError
+
+Command = TypeVar("Command")
+
+
+def split_subject(words: Sequence[str]) -> tuple[str, list[str]]:
+    """The first word if it is no option (a configuration, run or folder), and the rest; '' where there is none."""
+    if words and not words[0].startswith("-"):
+        return words[0], list(words[1:])
+    return "", list(words)
+
+
+def wants_help(words: Sequence[str]) -> bool:
+    """Whether `--help` is among the words."""
+    return "-h" in words or "--help" in words
+
+
+def parse(verb: str, default: Command, words: Sequence[str]) -> Command:
+    """`default`, a dataclass, with the fields that `words` set.
+
+    Raises `UserError` for an unknown field (with the nearest valid name), a missing or
+    impossible value, or a value out of range; `--help` prints every field and exits with 0.
+    """
+    import tyro
+
+    said = io.StringIO()
+    try:
+        # tyro explains a mistake in a box on stderr; the house says it in one line.
+        with contextlib.redirect_stderr(said):
+            made, unknown = tyro.cli(
+                type(default),
+                default=default,
+                args=list(words),
+                prog=f"bertjax {verb}",
+                return_unknown_args=True,
+                config=(tyro.conf.FlagConversionOff,),
+            )
+    except SystemExit as stop:
+        if stop.code in (0, None):
+            raise
+        raise UserError(_first_sentence(said.getvalue())) from None
+    if unknown:
+        names = [f"--{name}" for name in _option_names(made)]
+        raise UserError(f"{unknown[0]}: no such option of `bertjax {verb}`{nearest(unknown[0], names)}")
+    return made
+
+
+def nearest(word: str, names: Iterable[str]) -> str:
+    """`; the nearest is NAME`, or nothing where no name is near."""
+    found = difflib.get_close_matches(word.split("=")[0].replace("_", "-"), list(names), n=1, cutoff=0.5)
+    return f"; the nearest is {found[0]}" if found else ""
+
+
+def need(subject: str, verb: str, what: str) -> str:
+    """`subject`, or a `UserError` that says what the verb wants first."""
+    if not subject:
+        raise UserError(f"bertjax {verb}: nothing given, expected {what} first (see bertjax {verb} --help)")
+    return subject
+
+
+def run_name(config_path: str) -> str:
+    """The name that outputs of a configuration file get by default: its own, without ending."""
+    return PurePath(config_path).stem
+
+
+def quiet_libraries() -> None:
+    """Keep TensorFlow's and Orbax's start-up chatter off the terminal; errors still show."""
+    import os
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import absl.logging
+
+    absl.logging.set_verbosity(absl.logging.ERROR)
+    absl.logging.set_stderrthreshold("error")
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+
+
+def _first_sentence(box: str) -> str:
+    """tyro's explanation without its frame and its hints."""
+    lines = []
+    for line in box.splitlines():
+        inner = line.strip("│ ").strip()
+        if inner.startswith("──"):
+            break
+        if inner and not inner.startswith(("╭", "╰")):
+            lines.append(inner)
+    return re.sub(r"\s+", " ", " ".join(lines)) or "the command line cannot be read"
+
+
+def _option_names(command: Any, prefix: str = "") -> list[str]:
+    import dataclasses
+
+    names = []
+    for field in dataclasses.fields(command):
+        value = getattr(command, field.name)
+        name = field.name.replace("_", "-")
+        if dataclasses.is_dataclass(value):
+            inner = prefix if field.name == "config" else f"{prefix}{name}."
+            names += _option_names(value, inner)
+        else:
+            names.append(prefix + name)
+    return names

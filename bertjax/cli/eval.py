@@ -1,0 +1,45 @@
+"""`bertjax eval RUN [--dotted.field VALUE ...]`"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import tyro
+
+from bertjax.cli.arguments import need, parse, quiet_libraries, split_subject, wants_help
+from bertjax.config import Config
+
+
+@dataclass(frozen=True)
+class EvalCommand:
+    """Evaluate a checkpoint on all held-out instances of its prepared data."""
+
+    config: tyro.conf.OmitArgPrefixes[Config] = field(default_factory=Config)
+
+
+def run(words: Sequence[str]) -> int:
+    subject, rest = split_subject(words)
+    if not wants_help(rest):
+        need(subject, "eval", "a run or checkpoint folder")
+    if not subject:
+        parse("eval RUN", EvalCommand(), rest)
+    quiet_libraries()
+    from bertjax.cli.model import load_run
+    from bertjax.data.tokenizer import load_tokenizer
+    from bertjax.parallel.hosts import process_rows
+    from bertjax.parallel.mesh import make_mesh
+    from bertjax.train.evaluate import evaluate
+    from bertjax.train.feed import prepared_feed
+    from bertjax.train.step import jit_eval_step
+
+    loaded = load_run(subject, lambda config: parse("eval RUN", EvalCommand(config=config), rest).config)
+    config, mesh = loaded.config, make_mesh(loaded.config.mesh)
+    feed = prepared_feed(config, load_tokenizer(loaded.run_dir / "tokenizer").fingerprint)
+    assert feed.heldout is not None
+    batches = feed.heldout(process_rows(mesh, config.train.batch_size), config.train.eval_max_batches)
+    found = evaluate(jit_eval_step(config, mesh), loaded.params, batches, mesh, config.train.batch_size)
+    print(f"checkpoint: {loaded.checkpoint}")
+    for name, value in found.items():
+        print(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value:,}")
+    if feed.unigram_entropy is not None:
+        print(f"unigram_entropy: {feed.unigram_entropy:.4f}")
+    return 0

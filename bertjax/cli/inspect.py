@@ -1,0 +1,70 @@
+"""`bertjax inspect PATH`"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bertjax.cli.arguments import need, parse, quiet_libraries, split_subject, wants_help
+
+if TYPE_CHECKING:
+    from etils import epath
+
+
+@dataclass(frozen=True)
+class InspectCommand:
+    """Verify prepared shards and describe them, or describe a run."""
+
+    examples: int = 3
+    """Instances to print as text."""
+
+
+def run(words: Sequence[str]) -> int:
+    subject, rest = split_subject(words)
+    if not wants_help(rest):
+        need(subject, "inspect", "a folder of prepared shards, or a run")
+    command = parse("inspect PATH", InspectCommand(), rest)
+    quiet_libraries()
+    from etils import epath
+
+    from bertjax.train import checkpoint, run_folder
+
+    folder = epath.Path(subject)
+    if (folder / run_folder.FILE).exists() or (folder / checkpoint.FOLDER).exists():
+        print(describe_run(folder))
+    else:
+        from bertjax.data.summary import summarise
+
+        print(summarise(folder, examples=command.examples))
+    return 0
+
+
+def describe_run(folder: "epath.Path") -> str:
+    """A run in a few lines: its model, progress, last figures, checkpoints."""
+    import math
+
+    import jax
+
+    from bertjax.model import functional
+    from bertjax.train import checkpoint, run_folder
+    from bertjax.train.metrics import read_rows
+
+    config = run_folder.read_config(folder)
+    shapes = jax.eval_shape(lambda: functional.init(config.model, jax.random.key(0)))
+    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+    m = config.model
+    lines = [
+        f"run: {folder}",
+        f"model: {m.num_hidden_layers} layers, width {m.hidden_size}, {m.num_attention_heads} heads, "
+        f"vocabulary {m.vocab_size:,}, {parameters:,} parameters",
+        f"data: {config.data.prepared_dir}, length {config.data.max_seq_length}, batch {config.train.batch_size}",
+    ]
+    rows = read_rows(folder)
+    for split in ("train", "validation"):
+        last = next((row for row in reversed(rows) if row["split"] == split), None)
+        if last:
+            said = ", ".join(f"{k} {v:.4g}" for k, v in last.items() if isinstance(v, float))
+            lines.append(f"{split}: step {last['step']:,} of {config.train.steps:,}: {said}")
+    saved = folder / checkpoint.FOLDER
+    steps = sorted(int(p.name) for p in saved.iterdir() if p.name.isdigit()) if saved.exists() else []
+    lines.append(f"checkpoints: {', '.join(map(str, steps)) or 'none'}")
+    return "\n".join(lines)

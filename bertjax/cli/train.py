@@ -1,0 +1,94 @@
+"""`bertjax train CONFIG [--run-dir DIR] [--dotted.field VALUE ...]`"""
+
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import tyro
+
+from bertjax.cli.arguments import need, parse, quiet_libraries, run_name, split_subject, wants_help
+from bertjax.config import Config, load_config
+from bertjax.errors import check
+
+if TYPE_CHECKING:
+    from etils import epath
+
+STOPPED = 75  # the exit status that tells a launch script to start the same command again (sysexits' EX_TEMPFAIL)
+
+
+@dataclass(frozen=True)
+class TrainCommand:
+    """Pretrain on prepared shards. The same command continues a run that was stopped or killed."""
+
+    run_dir: str = ""
+    """The run's folder: configuration, log, metrics, checkpoints, report; by default runs/NAME of the configuration."""
+    config: tyro.conf.OmitArgPrefixes[Config] = field(default_factory=Config)
+
+
+def run(words: Sequence[str]) -> int:
+    subject, rest = split_subject(words)
+    if not wants_help(rest):
+        need(subject, "train", "a configuration file")
+    config = load_config(subject) if subject else Config()
+    command = parse("train CONFIG", TrainCommand(config=config), rest)
+    quiet_libraries()
+    from etils import epath
+
+    from bertjax.report.html import write_report
+    from bertjax.report.terminal import log_to, terminal_progress
+    from bertjax.train.feed import prepared_feed
+    from bertjax.train.loop import train
+
+    config = command.config
+    run_dir = epath.Path(command.run_dir or f"runs/{run_name(subject)}")
+    fingerprint = _take_tokenizer(config, run_dir)
+    feed = prepared_feed(config, fingerprint)
+    with log_to(run_dir), terminal_progress() as progress:
+        outcome = train(config, run_dir, feed, progress=progress, on_evaluation=lambda: write_report(run_dir))
+        report = write_report(run_dir)
+        if outcome.stopped:
+            logging.getLogger(__name__).warning("stopped by a signal at step %d", outcome.step)
+    if outcome.stopped:
+        print(f"stopped by a signal at step {outcome.step} of {config.train.steps}, saved; the same command continues")
+        return STOPPED
+    print(f"checkpoint: {run_dir / 'checkpoints' / str(outcome.step)}")
+    print(f"report: {report}")
+    return 0
+
+
+def _take_tokenizer(config: Config, run_dir: "epath.Path") -> str:
+    """Copy the prepared data's tokenizer into the run; its fingerprint.
+
+    Raises `UserError` when the run, or the one it starts from, has another.
+    """
+    from etils import epath
+
+    from bertjax.data.tokenizer import load_tokenizer
+
+    source = epath.Path(config.data.prepared_dir) / "tokenizer"
+    tokenizer = load_tokenizer(source)
+    check(
+        tokenizer.vocab_size <= config.model.vocab_size,
+        "model.vocab_size",
+        config.model.vocab_size,
+        f"at least the {tokenizer.vocab_size} entries of {source}",
+    )
+    known = [run_dir / "tokenizer"]
+    if config.init_from:
+        from bertjax.train.checkpoint import find
+
+        known.append(find(config.init_from)[0] / "tokenizer")
+    for folder in known:
+        if folder.exists():
+            other = load_tokenizer(folder).fingerprint
+            check(
+                other == tokenizer.fingerprint,
+                str(source),
+                f"tokenizer {tokenizer.fingerprint[:12]}",
+                f"{other[:12]} as in {folder}",
+            )
+    os.makedirs(run_dir, exist_ok=True)
+    tokenizer.save(run_dir / "tokenizer")
+    return tokenizer.fingerprint

@@ -1,0 +1,88 @@
+"""BERT's encoder: embeddings, then post-layer-norm layers under one scan."""
+
+from functools import partial
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+
+from bertjax.config import ModelConfig
+from bertjax.model.attention import SelfAttention
+from bertjax.model.layers import ACTIVATIONS, dense, dropout, layer_norm, truncated_normal
+
+
+class Embeddings(nn.Module):
+    """Word, position and token-type embeddings, summed and normalised; `[B, L]` ids to `[B, L, D]`."""
+
+    config: ModelConfig
+
+    def setup(self) -> None:
+        c = self.config
+        table = partial(nn.Embed, features=c.hidden_size, dtype=jnp.float32, param_dtype=jnp.float32)
+        self.word = table(c.vocab_size, embedding_init=truncated_normal(c, "vocab", "embed"))
+        self.position = table(c.max_position_embeddings, embedding_init=truncated_normal(c, None, "embed"))
+        self.token_type = table(c.type_vocab_size, embedding_init=truncated_normal(c, None, "embed"))
+        self.layer_norm = layer_norm(c)
+
+    def __call__(self, input_ids: Array, segment_ids: Array, position_ids: Array, *, deterministic: bool) -> Array:
+        summed = self.word(input_ids) + self.position(position_ids) + self.token_type(segment_ids)
+        key = None if deterministic else self.make_rng("dropout")
+        normed = self.layer_norm(summed).astype(self.config.dtype)
+        return dropout(normed, self.config.hidden_dropout_prob, key)
+
+
+class Mlp(nn.Module):
+    """The feed-forward sublayer, `[B, L, D]` to `[B, L, D]` by way of F."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, x_BxLxD: Array) -> Array:
+        c = self.config
+        up_BxLxF = dense(c, c.intermediate_size, ("embed", "mlp"), "up")(x_BxLxD)
+        return dense(c, c.hidden_size, ("mlp", "embed"), "down")(ACTIVATIONS[c.hidden_act](up_BxLxF))
+
+
+class Layer(nn.Module):
+    """One layer: attention and feed-forward, each followed by dropout, the residual and a layer norm."""
+
+    config: ModelConfig
+    deterministic: bool
+    keep_output: bool
+
+    @nn.compact
+    def __call__(self, x_BxLxD: Array, mask: Array) -> tuple[Array, Array | None]:
+        c = self.config
+
+        def add_and_norm(x: Array, sublayer: Array, name: str) -> Array:
+            key = None if self.deterministic else self.make_rng("dropout")
+            sublayer = dropout(sublayer, c.hidden_dropout_prob, key)
+            return layer_norm(c, name)(x.astype(jnp.float32) + sublayer).astype(c.dtype)
+
+        attended = SelfAttention(c, name="attention")(x_BxLxD, mask, deterministic=self.deterministic)
+        x_BxLxD = add_and_norm(x_BxLxD, attended, "attention_layer_norm")
+        x_BxLxD = add_and_norm(x_BxLxD, Mlp(c, name="mlp")(x_BxLxD), "mlp_layer_norm")
+        return x_BxLxD, x_BxLxD if self.keep_output else None
+
+
+class Encoder(nn.Module):
+    """The N layers, their parameters stacked on a first axis."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(
+        self, x_BxLxD: Array, mask: Array, *, deterministic: bool, keep_layers: bool
+    ) -> tuple[Array, Array | None]:
+        c = self.config
+        layer = nn.remat(Layer, prevent_cse=False) if c.remat else Layer
+        scanned = nn.scan(
+            layer,
+            variable_axes={"params": 0},
+            split_rngs={"params": True, "dropout": True},
+            in_axes=nn.broadcast,
+            length=c.num_hidden_layers,
+            unroll=min(c.scan_unroll, c.num_hidden_layers),
+            metadata_params={nn.PARTITION_NAME: "layers"},
+        )
+        return scanned(c, deterministic, keep_layers, name="layers")(x_BxLxD, mask)

@@ -1,0 +1,131 @@
+"""The model as pure functions of (config, params, arrays): what other JAX code imports.
+
+No function keeps state; all work under `jit` (the configuration is hashable: mark it
+static), `grad` and `vmap`. Legend of the axes, here and in the package:
+
+    B batch   L length of a row   D model width   H heads   K width of a head
+    F feed-forward width   V vocabulary   P predicted positions   N layers
+
+`params` is a plain nested dict of float32 arrays; `docs/parameters.md` lists its names
+and shapes.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jax.sharding import PartitionSpec
+
+from bertjax.config import ModelConfig
+from bertjax.model.encoder import Embeddings, Encoder
+from bertjax.model.heads import MlmHead
+from bertjax.model.layers import dense
+
+Params = Mapping[str, Any]
+Batch = Mapping[str, Array]
+
+
+class Encoded(NamedTuple):
+    """What `encode` gives."""
+
+    hidden_BxLxD: Array
+    """The last layer's output, in `config.dtype`."""
+    layers_NxBxLxD: Array | None
+    """Every layer's output, first layer first, where asked for; the last equals `hidden_BxLxD`."""
+    embedded_BxLxD: Array
+    """What the first layer reads: the embeddings after their layer norm and dropout."""
+
+
+class _Bert(nn.Module):
+    config: ModelConfig
+
+    def setup(self) -> None:
+        c = self.config
+        self.embeddings = Embeddings(c)
+        self.encoder = Encoder(c)
+        self.pooler = dense(c, c.hidden_size, ("embed", None))
+        self.mlm = MlmHead(c)
+        self.nsp = dense(c, 2, ("embed", None))
+
+    def encode(self, batch: Batch, *, deterministic: bool, keep_layers: bool) -> Encoded:
+        ids = batch["input_ids"]
+        positions = batch["position_ids"] if "position_ids" in batch else jnp.arange(ids.shape[-1])[None, :]
+        segments = batch["segment_ids"] if "segment_ids" in batch else jnp.zeros_like(ids)
+        seen = batch["input_mask"] if "input_mask" in batch else jnp.ones_like(ids)
+        embedded = self.embeddings(ids, segments, positions, deterministic=deterministic)
+        mask_Bx1x1xL = (seen > 0)[:, None, None, :]
+        hidden, layers = self.encoder(embedded, mask_Bx1x1xL, deterministic=deterministic, keep_layers=keep_layers)
+        return Encoded(hidden, layers, embedded)
+
+    def pool(self, hidden_BxLxD: Array) -> Array:
+        return jnp.tanh(self.pooler(hidden_BxLxD[:, 0]))
+
+    def mlm_logits(self, hidden_BxLxD: Array, positions_BxP: Array | None) -> Array:
+        if positions_BxP is not None:
+            # Not a flattened gather: that one makes every device fetch the whole batch.
+            hidden_BxLxD = jnp.take_along_axis(hidden_BxLxD, positions_BxP[:, :, None], axis=1)
+        return self.mlm(hidden_BxLxD, self.embeddings.word.embedding)
+
+    def nsp_logits(self, pooled_BxD: Array) -> Array:
+        return self.nsp(pooled_BxD).astype(jnp.float32)
+
+    def all(self, batch: Batch) -> None:
+        hidden = self.encode(batch, deterministic=True, keep_layers=False).hidden_BxLxD
+        self.mlm_logits(hidden, None)
+        self.nsp_logits(self.pool(hidden))
+
+
+def _boxed_init(config: ModelConfig, key: Array) -> Any:
+    row = jnp.zeros((1, 8), jnp.int32)
+    return _Bert(config).init(key, {"input_ids": row}, method="all")["params"]
+
+
+def init(config: ModelConfig, key: Array) -> Params:
+    """New parameters: truncated normal of `config.initializer_range`, zero biases, unit layer norms.
+
+    `key` is a `jax.random.key`. All float32.
+    """
+    return nn.unbox(_boxed_init(config, key))
+
+
+def logical_axes(config: ModelConfig) -> Any:
+    """The tree of `params` with a PartitionSpec of logical axis names in each leaf's place."""
+    boxed = jax.eval_shape(lambda: _boxed_init(config, jax.random.key(0)))
+    specs = nn.get_partition_spec(boxed)
+    return jax.tree.map(lambda spec: PartitionSpec(*spec), specs, is_leaf=lambda x: isinstance(x, PartitionSpec))
+
+
+def encode(
+    config: ModelConfig, params: Params, batch: Batch, *, key: Array | None = None, keep_layers: bool = False
+) -> Encoded:
+    """Hidden states of each row; with dropout if a `key` is given, else deterministic.
+
+    `batch` holds `input_ids` [B, L] int32 in 0..V-1 and, where wanted, `input_mask` [B, L] (1 real,
+    0 padding; default all 1), `segment_ids` [B, L] (token types; default 0) and `position_ids`
+    [B or 1, L] (default 0..L-1). L is at most `config.max_position_embeddings`. An id out of
+    range is not noticed here: gathers under jit clamp or give NaN.
+    """
+    rngs = None if key is None else {"dropout": key}
+    return _apply(config, params, "encode", batch, deterministic=key is None, keep_layers=keep_layers, rngs=rngs)
+
+
+def pool(config: ModelConfig, params: Params, hidden_BxLxD: Array) -> Array:
+    """The sentence vector [B, D]: tanh of a linear layer on the first token's hidden state."""
+    return _apply(config, params, "pool", hidden_BxLxD)
+
+
+def mlm_logits(config: ModelConfig, params: Params, hidden_BxLxD: Array, positions_BxP: Array | None = None) -> Array:
+    """Scores over the vocabulary, [B, P, V] float32, at the given positions; at all L without them."""
+    return _apply(config, params, "mlm_logits", hidden_BxLxD, positions_BxP)
+
+
+def nsp_logits(config: ModelConfig, params: Params, pooled_BxD: Array) -> Array:
+    """Scores [B, 2] float32 of (B follows A, B is random), as in the original BERT."""
+    return _apply(config, params, "nsp_logits", pooled_BxD)
+
+
+def _apply(config: ModelConfig, params: Params, method: str, *args: Any, **kwargs: Any) -> Any:
+    return _Bert(config).apply({"params": params}, *args, method=method, **kwargs)

@@ -1,0 +1,23 @@
+"""The masked-word head."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+
+from bertjax.config import ModelConfig
+from bertjax.model.layers import ACTIVATIONS, constant, dense, layer_norm
+
+
+class MlmHead(nn.Module):
+    """Masked-word scores, through the word embedding that the encoder reads with."""
+
+    config: ModelConfig
+
+    @nn.compact
+    def __call__(self, hidden_BxPxD: Array, word_embedding_VxD: Array) -> Array:
+        c = self.config
+        x_BxPxD = ACTIVATIONS[c.hidden_act](dense(c, c.hidden_size, ("embed", None), "transform")(hidden_BxPxD))
+        x_BxPxD = layer_norm(c, "layer_norm")(x_BxPxD).astype(c.dtype)
+        bias_V = self.param("bias", constant(0.0, "vocab"), (c.vocab_size,), jnp.float32)
+        table = word_embedding_VxD.astype(c.dtype)
+        return jnp.einsum("bpd,vd->bpv", x_BxPxD, table, preferred_element_type=jnp.float32) + bias_V[None, None, :]

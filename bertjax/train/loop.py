@@ -1,0 +1,228 @@
+"""The training loop, on any source of batches: mesh, state, restore, steps."""
+
+import importlib.metadata
+import logging
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+from etils import epath
+from jax.sharding import Mesh
+
+from bertjax.config import Config, to_dict
+from bertjax.data.checks import check_ids, inspect_batch
+from bertjax.errors import UserError, check
+from bertjax.parallel import hosts, rules
+from bertjax.parallel.mesh import make_mesh
+from bertjax.progress import Progress, silent
+from bertjax.train import checkpoint, run_folder
+from bertjax.train.evaluate import evaluate
+from bertjax.train.feed import Feed, NumpyBatch
+from bertjax.train.metrics import MetricsLog
+from bertjax.train.step import TrainState, init_state, jit_eval_step, jit_train_step, state_shardings
+
+log = logging.getLogger(__name__)
+
+KEPT_BAD_BATCHES = 20
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: at which step, and whether a signal stopped it before its last."""
+
+    step: int
+    stopped: bool
+
+
+def train(
+    config: Config,
+    run_dir: epath.PathLike,
+    feed: Feed,
+    *,
+    progress: Progress = silent,
+    on_evaluation: Callable[[], object] = lambda: None,
+) -> Outcome:
+    """Train `config` in `run_dir`, from the newest checkpoint there if there is one.
+
+    `on_evaluation` is called after each held-out evaluation and at the end, when metrics
+    are on the disk. SIGTERM and SIGINT end the run after the step in hand, saved.
+
+    The order of starting:
+    1. A checkpoint in the run folder always wins.
+    2. Else the parameters of `config.init_from`, with a new optimizer at step 0.
+    3. Else new parameters from `config.seed`.
+    """
+    # Mesh and layout
+    run_dir = epath.Path(run_dir)
+    mesh = make_mesh(config.mesh)
+    _check_batch_divides(config, mesh)
+    layouts = state_shardings(config, mesh)
+    rows = hosts.process_rows(mesh, config.train.batch_size)
+    run_folder.claim(run_dir, config)
+
+    # State, born sharded or restored
+    checkpoints = checkpoint.Checkpoints(run_dir, config.train.keep_checkpoints)
+    state = _start(config, checkpoints, layouts)
+    start = int(state.step)
+    metrics = MetricsLog(run_dir, start)
+    log.info("%s at step %d of %d; devices %s", "resumes" if start else "starts", start, config.train.steps, mesh.shape)
+
+    # Programs
+    train_step = jit_train_step(config, mesh)
+    eval_step = jit_eval_step(config, mesh)
+    meta = {"config": to_dict(config), **feed.facts, "versions": _versions()}
+    ledger = _Ledger(config, run_dir, metrics)
+
+    def hold_out(step: int) -> dict[str, float] | None:
+        if feed.heldout is None:
+            return None
+        batches = feed.heldout(rows, config.train.eval_max_batches)
+        found = evaluate(eval_step, state.params, batches, mesh, config.train.batch_size)
+        metrics.write([{"step": step, "split": "validation", **found, "unigram_entropy": feed.unigram_entropy}])
+        log.info("step %d: held-out %s", step, _spoken(found))
+        if metrics.overfitting(config.train.overfit_evaluations):
+            log.warning("step %d: overfitting: held-out loss rises while training loss falls", step)
+        on_evaluation()
+        return found
+
+    # Loop
+    step = start
+    with _signals() as stop:
+        for step, batch in enumerate(_checked(config, feed.train(start, rows), start), start + 1):
+            state, scalars = train_step(state, hosts.global_batch(mesh, batch, config.train.batch_size))
+            ledger.add(step, scalars, batch)
+            last = step == config.train.steps or stop.is_set()
+            evaluates = step == config.train.steps or step % config.train.eval_every_steps == 0
+            saves = last or step % config.train.save_every_steps == 0
+            if last or evaluates or saves or step % config.train.log_every_steps == 0:
+                ledger.flush()
+            progress("train", step, config.train.steps)
+            found = hold_out(step) if evaluates else None
+            if saves:
+                checkpoints.save(step, state, meta, found)
+            if evaluates or saves:
+                ledger.restart_clock()
+            if last:
+                break
+    checkpoints.close()
+    metrics.close()
+    return Outcome(step, stopped=step < config.train.steps)
+
+
+def _check_batch_divides(config: Config, mesh: Mesh) -> None:
+    parts = rules.batch_parts(mesh) * config.train.gradient_accumulation_steps
+    expected = f"a multiple of the devices that share the batch ({rules.batch_parts(mesh)}) times "
+    expected += f"train.gradient_accumulation_steps ({config.train.gradient_accumulation_steps})"
+    check(config.train.batch_size % parts == 0, "train.batch_size", config.train.batch_size, expected)
+
+
+def _start(config: Config, checkpoints: checkpoint.Checkpoints, layouts: TrainState) -> TrainState:
+    shapes = jax.eval_shape(lambda: init_state(config))
+    target = jax.tree.map(lambda s, layout: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=layout), shapes, layouts)
+    latest = checkpoints.latest()
+    if latest is not None:
+        return checkpoints.restore(latest, target)
+    state = jax.jit(lambda: init_state(config), out_shardings=layouts)()
+    if config.init_from:
+        _, folder = checkpoint.find(config.init_from)
+        log.info("parameters from %s", folder)
+        state = state._replace(params=checkpoint.restore_params(folder, target.params))
+    return state
+
+
+def _checked(config: Config, batches: Iterator[NumpyBatch], start: int) -> Iterator[NumpyBatch]:
+    """The batches up to the last step, each one's ids within the vocabulary, the first looked at closely."""
+    for step in range(start, config.train.steps):
+        batch = next(batches)
+        check_ids(batch, config.model.vocab_size)
+        if step == start:
+            for warning in inspect_batch(batch, config):
+                log.warning("first batch: %s", warning)
+        yield batch
+
+
+class _Ledger:
+    """Holds each step's metrics on the device until they are wanted, then writes them and looks at them."""
+
+    def __init__(self, config: Config, run_dir: epath.Path, metrics: MetricsLog):
+        self._config, self._bad, self._metrics = config, run_dir / "nonfinite", metrics
+        self._pending: list[tuple[int, dict[str, jax.Array], NumpyBatch]] = []
+        self._skipped_in_a_row = 0
+        self._clock = math.nan  # not before the first flush: the first steps compile
+
+    def add(self, step: int, scalars: dict[str, jax.Array], batch: NumpyBatch) -> None:
+        self._pending.append((step, scalars, batch))
+
+    def restart_clock(self) -> None:
+        self._clock = time.perf_counter()
+
+    def flush(self) -> None:
+        if not self._pending:
+            return
+        values = jax.device_get([scalars for _, scalars, _ in self._pending])
+        rows: list[dict[str, Any]] = [
+            {"step": step, "split": "train", **{k: float(v) for k, v in value.items()}}
+            for (step, _, _), value in zip(self._pending, values, strict=True)
+        ]
+        seconds = time.perf_counter() - self._clock
+        if math.isfinite(seconds):
+            per_second = {"tokens": sum(r["tokens"] for r in rows), "steps": len(rows)}
+            per_second["sequences"] = per_second["steps"] * self._config.train.batch_size
+            rows[-1] |= {f"{name}_per_second": amount / seconds for name, amount in per_second.items()}
+        self._metrics.write(rows)
+        log.info("step %d: %s", rows[-1]["step"], _spoken(rows[-1]))
+        for row, (step, _, batch) in zip(rows, self._pending, strict=True):
+            self._look(step, bool(row["skipped"]), batch)
+        self._pending.clear()
+        self.restart_clock()
+
+    def _look(self, step: int, skipped: bool, batch: NumpyBatch) -> None:
+        self._skipped_in_a_row = self._skipped_in_a_row + 1 if skipped else 0
+        if not skipped:
+            return
+        self._bad.mkdir(parents=True, exist_ok=True)
+        path = self._bad / f"step-{step}.npz"
+        if len(list(self._bad.iterdir())) < KEPT_BAD_BATCHES:
+            with path.open("wb") as file:
+                np.savez(file, **batch)  # type: ignore[arg-type]
+        log.warning("step %d: loss or gradient not finite, update skipped, batch in %s", step, path)
+        limit = self._config.train.max_nonfinite_steps
+        if self._skipped_in_a_row >= limit:
+            raise UserError(
+                f"step {step}: loss or gradient not finite in {limit} updates in a row, expected finite; "
+                f"batches in {self._bad}; try a lower optimizer.peak_learning_rate or a longer warmup"
+            )
+
+
+@contextmanager
+def _signals() -> Iterator[threading.Event]:
+    """An event that SIGTERM or SIGINT sets; a second signal has its usual effect."""
+    stop = threading.Event()
+    before: dict[int, Any] = {}
+
+    def handle(number: int, frame: object) -> None:
+        stop.set()
+        signal.signal(number, before[number])
+
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _spoken(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{k} {v:.4g}" for k, v in values.items() if isinstance(v, float) and k != "step")
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("bertjax", "jax", "flax", "optax", "orbax-checkpoint")}

@@ -1,0 +1,79 @@
+"""What a run remembers of its steps: `metrics.jsonl`, TensorBoard events, and the watch for overfitting."""
+
+import itertools
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from etils import epath
+from tensorboardX import SummaryWriter
+
+FILE = "metrics.jsonl"
+
+
+def read_rows(run_dir: epath.Path) -> list[dict[str, Any]]:
+    """The rows of a run's `metrics.jsonl`; a last line that a kill cut short is left out."""
+    path = run_dir / FILE
+    if not path.exists():
+        return []
+    lines = path.read_text().split("\n")[:-1]
+    return [json.loads(line) for line in lines]
+
+
+class MetricsLog:
+    """Appends rows to `metrics.jsonl`, each step once, and copies them to TensorBoard.
+
+    A run that resumes at `step` forgets what was written after it: those steps are run again.
+    """
+
+    def __init__(self, run_dir: epath.Path, step: int):
+        self._path = run_dir / FILE
+        self.heldout: list[tuple[float, float]] = []
+        """(held-out loss, mean training loss since the evaluation before) of each evaluation."""
+        self._train_losses: list[float] = []
+        kept = [row for row in read_rows(run_dir) if row["step"] <= step]
+        fresh = self._path.with_suffix(".tmp")
+        fresh.write_text("".join(json.dumps(row) + "\n" for row in kept))
+        fresh.replace(self._path)
+        for row in kept:
+            self._watch(row)
+        self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)
+
+    def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append rows (each with `step` and `split`) and have them on the disk when this returns."""
+        rows = [{k: _finite(v) for k, v in row.items()} for row in rows]
+        with self._path.open("a") as file:
+            file.write("".join(json.dumps(row) + "\n" for row in rows))
+            file.flush()
+            os.fsync(file.fileno())
+        for row in rows:
+            self._watch(row)
+            for name, value in row.items():
+                if isinstance(value, float):
+                    self._board.add_scalar(f"{row['split']}/{name}", value, row["step"])
+
+    def overfitting(self, evaluations: int) -> bool:
+        """Whether held-out loss rose and training loss fell at each of the last `evaluations` evaluations."""
+        recent = self.heldout[-evaluations - 1 :]
+        pairs = list(itertools.pairwise(recent))
+        return len(pairs) == evaluations and all(b[0] > a[0] and b[1] < a[1] for a, b in pairs)
+
+    def close(self) -> None:
+        """Flush and close the TensorBoard writer."""
+        self._board.close()
+
+    def _watch(self, row: Mapping[str, Any]) -> None:
+        loss = row.get("mlm_loss")
+        if row["split"] == "train":
+            if loss is not None:
+                self._train_losses.append(loss)
+        elif loss is not None and self._train_losses:
+            self.heldout.append((loss, math.fsum(self._train_losses) / len(self._train_losses)))
+            self._train_losses = []
+
+
+def _finite(value: Any) -> Any:
+    """NaN and infinity are no JSON: null stands for them."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

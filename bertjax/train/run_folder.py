@@ -1,0 +1,67 @@
+"""The run folder's claim: one configuration a run."""
+
+import json
+from typing import Any
+
+from etils import epath
+
+from bertjax.config import Config, from_dict, to_dict
+from bertjax.errors import UserError, check
+
+FILE = "config.json"
+
+# Fields that may differ between the start of a run and its continuation: they change
+# where and how often, not what is computed.
+FREE = {
+    "data.prepared_dir",
+    "data.workers",
+    "model.scan_unroll",
+    "model.remat",
+    "mesh.data",
+    "mesh.fsdp",
+    "mesh.tensor",
+    "train.log_every_steps",
+    "train.eval_every_steps",
+    "train.eval_max_batches",
+    "train.save_every_steps",
+    "train.keep_checkpoints",
+    "train.max_nonfinite_steps",
+    "train.overfit_evaluations",
+    "train.prefetch_batches",
+}
+
+
+def claim(run_dir: epath.Path, config: Config) -> None:
+    """Write `config.json`, after comparing with the one that is there.
+
+    Raises `UserError` naming the first field that must not differ and does.
+    """
+    path = run_dir / FILE
+    if path.exists():
+        before, now = _flat(to_dict(read_config(run_dir))), _flat(to_dict(config))
+        free = FREE | ({"train.steps"} if config.optimizer.schedule not in ("linear", "cosine") else set())
+        for name in now:
+            same = name in free or before[name] == now[name]
+            check(
+                same, f"{path}: {name}", now[name], f"{before[name]}, with which the run began (or another --run-dir)"
+            )
+    run_dir.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".tmp")
+    fresh.write_text(json.dumps(to_dict(config), indent=2) + "\n")
+    fresh.replace(path)
+
+
+def read_config(run_dir: epath.Path) -> Config:
+    """The configuration of a run; `UserError` when `config.json` is missing or broken."""
+    path = run_dir / FILE
+    try:
+        return from_dict(Config, json.loads(path.read_text()), str(path))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as a run's configuration ({error})") from error
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return flat

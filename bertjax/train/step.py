@@ -1,0 +1,137 @@
+"""One training step, as a pure function of (state, batch) and the run's seed."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jax.sharding import Mesh
+
+from bertjax.config import Config
+from bertjax.model import functional
+from bertjax.model.functional import Batch, Params
+from bertjax.parallel import rules
+from bertjax.train import objectives
+from bertjax.train.objectives import Sums
+from bertjax.train.optimizer import make_optimizer
+from bertjax.train.schedules import make_schedule
+
+# Purposes of random numbers; a key is fold_in(fold_in(key(seed), step), purpose).
+INIT, DROPOUT = 0, 1
+
+
+class TrainState(NamedTuple):
+    """All that a run is: `step` counts the batches used (int32); the data position is the step."""
+
+    step: Array
+    params: Params
+    opt_state: Any
+
+
+def random_key(seed: int, step: Array | int, purpose: int) -> Array:
+    """The key of one purpose at one step of the run with this seed."""
+    return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), purpose)
+
+
+def init_state(config: Config) -> TrainState:
+    """A run's state before its first step."""
+    params = functional.init(config.model, random_key(config.seed, 0, INIT))
+    return TrainState(jnp.zeros((), jnp.int32), params, make_optimizer(config.optimizer).init(params))
+
+
+def state_shardings(config: Config, mesh: Mesh) -> TrainState:
+    """The sharding of every leaf of the state; the optimizer's moments lie as their parameters do.
+
+    Raises `UserError` where the mesh does not divide the model.
+    """
+    shapes = jax.eval_shape(lambda: init_state(config))
+    logical = functional.logical_axes(config.model)
+    rules.check_divides(mesh, shapes.params, logical)
+    params = rules.tree_shardings(mesh, logical)
+    whole = rules.replicated(mesh)
+    opt_state = optax.tree_utils.tree_map_params(
+        make_optimizer(config.optimizer),
+        lambda _, layout: layout,
+        shapes.opt_state,
+        params,
+        transform_non_params=lambda _: whole,
+    )
+    return TrainState(whole, params, opt_state)
+
+
+def gradients(config: Config, params: Params, batch: Batch, key: Array | None) -> tuple[Params, Sums]:
+    """The gradient of `objectives.mean_loss` over the whole batch, and the batch's sums.
+
+    The batch is worked in `gradient_accumulation_steps` parts; dividing by the whole batch's
+    counts makes their gradients add up to it, however unevenly the masks are spread.
+    """
+    totals = objectives.counts(batch)
+
+    def part_loss(params: Params, part: Batch, key: Array | None) -> tuple[Array, Sums]:
+        sums = objectives.pretraining_sums(config.model, params, part, key=key)
+        return objectives.mean_loss(sums, *totals), sums
+
+    part_gradient = jax.grad(part_loss, has_aux=True)
+    parts = config.train.gradient_accumulation_steps
+    if parts == 1:
+        return part_gradient(params, batch, key)
+
+    def add_part(carry: tuple[Params, Sums], numbered: tuple[Array, Batch]) -> tuple[tuple[Params, Sums], None]:
+        index, part = numbered
+        part_key = None if key is None else jax.random.fold_in(key, index)
+        return jax.tree.map(jnp.add, carry, part_gradient(params, part, part_key)), None
+
+    # Strided parts: each device cuts the rows it has. Contiguous ones would move the whole batch.
+    split = {name: x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1) for name, x in batch.items()}
+    zero = (jax.tree.map(jnp.zeros_like, params), Sums(*jnp.zeros(len(Sums._fields))))
+    return jax.lax.scan(add_part, zero, (jnp.arange(parts), split))[0]
+
+
+def train_step(config: Config, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
+    """One update, and its metrics as float32 scalars.
+
+    When the loss or the gradient is not finite, parameters and optimizer stay as they were,
+    `skipped` is 1, and only the step advances.
+    """
+    key = random_key(config.seed, state.step, DROPOUT)
+    grads, sums = gradients(config, state.params, batch, key)
+    metrics = objectives.means(sums)
+    grad_norm = optax.global_norm(grads)
+    finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(grad_norm)
+
+    rate = make_schedule(config.optimizer, config.train.steps)(state.step)
+    updates, opt_state = make_optimizer(config.optimizer).update(grads, state.opt_state, state.params)
+    params = jax.tree.map(lambda p, u: p + rate * u, state.params, updates)
+    params, opt_state = jax.tree.map(
+        lambda new, old: jnp.where(finite, new, old), (params, opt_state), (state.params, state.opt_state)
+    )
+    metrics |= {
+        "learning_rate": jnp.asarray(rate, jnp.float32),
+        "grad_norm": grad_norm,
+        "param_norm": optax.global_norm(params),
+        "tokens": jnp.sum(batch["input_mask"].astype(jnp.float32)),
+        "skipped": 1.0 - finite.astype(jnp.float32),
+    }
+    return TrainState(state.step + 1, params, opt_state), metrics
+
+
+def jit_train_step(config: Config, mesh: Mesh) -> Any:
+    """`train_step` compiled for `mesh`; the state's memory is reused for the new state."""
+    layouts = state_shardings(config, mesh)
+    return jax.jit(
+        lambda state, batch: train_step(config, state, batch),
+        donate_argnums=0,
+        in_shardings=(layouts, rules.batch_sharding(mesh)),
+        out_shardings=(layouts, rules.replicated(mesh)),
+    )
+
+
+def jit_eval_step(config: Config, mesh: Mesh) -> Any:
+    """(params, batch) to the batch's `Sums`, without dropout, compiled for `mesh`."""
+    layouts = state_shardings(config, mesh)
+    return jax.jit(
+        lambda params, batch: objectives.pretraining_sums(config.model, params, batch),
+        in_shardings=(layouts.params, rules.batch_sharding(mesh)),
+        out_shardings=rules.replicated(mesh),
+    )
