@@ -36,8 +36,7 @@ def run(words: Sequence[str]) -> int:
     for split in ("train", "validation"):
         shards = [shard for shard in manifest.shards if shard.split == split]
         print(f"{split}: {sum(s.records for s in shards):,} instances in {len(shards)} shards")
-    print(
-        f"vocabulary: {manifest.vocab_size:,}   held-out unigram entropy: {manifest.validation_unigram_entropy:.3f} nats"
-    )
+    print(f"vocabulary: {manifest.vocab_size:,}")
+    print(f"held-out unigram entropy: {manifest.validation_unigram_entropy:.3f} nats")
     print(f"prepared in {folder} in {time.perf_counter() - begin:.1f} s")
     return 0

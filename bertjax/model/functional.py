@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 from jax.sharding import PartitionSpec
+from jax.typing import ArrayLike
 
 from bertjax.config import ModelConfig
 from bertjax.model.encoder import Embeddings, Encoder
@@ -25,7 +26,7 @@ from bertjax.model.heads import MlmHead
 from bertjax.model.layers import dense
 
 Params = Mapping[str, Any]
-Batch = Mapping[str, Array]
+Batch = Mapping[str, Any]  # jax or numpy arrays by name
 
 
 class Encoded(NamedTuple):
@@ -51,12 +52,12 @@ class _Bert(nn.Module):
         self.nsp = dense(c, 2, ("embed", None))
 
     def encode(self, batch: Batch, *, deterministic: bool, keep_layers: bool) -> Encoded:
-        ids = batch["input_ids"]
+        ids = jnp.asarray(batch["input_ids"])
         positions = batch["position_ids"] if "position_ids" in batch else jnp.arange(ids.shape[-1])[None, :]
         segments = batch["segment_ids"] if "segment_ids" in batch else jnp.zeros_like(ids)
         seen = batch["input_mask"] if "input_mask" in batch else jnp.ones_like(ids)
         embedded = self.embeddings(ids, segments, positions, deterministic=deterministic)
-        mask_Bx1x1xL = (seen > 0)[:, None, None, :]
+        mask_Bx1x1xL = (jnp.asarray(seen) > 0)[:, None, None, :]
         hidden, layers = self.encoder(embedded, mask_Bx1x1xL, deterministic=deterministic, keep_layers=keep_layers)
         return Encoded(hidden, layers, embedded)
 
@@ -117,7 +118,9 @@ def pool(config: ModelConfig, params: Params, hidden_BxLxD: Array) -> Array:
     return _apply(config, params, "pool", hidden_BxLxD)
 
 
-def mlm_logits(config: ModelConfig, params: Params, hidden_BxLxD: Array, positions_BxP: Array | None = None) -> Array:
+def mlm_logits(
+    config: ModelConfig, params: Params, hidden_BxLxD: Array, positions_BxP: ArrayLike | None = None
+) -> Array:
     """Scores over the vocabulary, [B, P, V] float32, at the given positions; at all L without them."""
     return _apply(config, params, "mlm_logits", hidden_BxLxD, positions_BxP)
 

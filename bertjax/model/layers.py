@@ -5,6 +5,7 @@ maps to mesh axes. Axis letters are those of `bertjax.model.functional`.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +21,13 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def truncated_normal(config: ModelConfig, *axes: str | None) -> Callable[..., Array]:
+def truncated_normal(config: ModelConfig, *axes: str | None) -> Callable[..., Any]:
     """BERT's initialiser for kernels and embeddings, with the logical names of the parameter's axes."""
     init = jax.nn.initializers.truncated_normal(config.initializer_range)
     return nn.with_logical_partitioning(init, axes)
 
 
-def constant(value: float, *axes: str | None) -> Callable[..., Array]:
+def constant(value: float, *axes: str | None) -> Callable[..., Any]:
     """An initialiser of one value, with the logical names of the parameter's axes."""
     return nn.with_logical_partitioning(jax.nn.initializers.constant(value), axes)
 

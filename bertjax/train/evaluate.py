@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from bertjax.parallel.hosts import global_batch
-from bertjax.train.objectives import Sums
+from bertjax.train.objectives import Sums, means
 
 
 def evaluate(
@@ -22,14 +22,6 @@ def evaluate(
     total = np.zeros(len(Sums._fields))
     for batch in batches:
         total += np.asarray(jax.device_get(eval_step(params, global_batch(mesh, batch, batch_size))), np.float64)
-    sums = Sums(*total)
-    mlm_loss, nsp_loss = sums.mlm_loss / max(sums.mlm_count, 1), sums.nsp_loss / max(sums.nsp_count, 1)
-    return {
-        "loss": mlm_loss + nsp_loss,
-        "mlm_loss": mlm_loss,
-        "mlm_perplexity": math.exp(min(mlm_loss, 700.0)),
-        "mlm_accuracy": sums.mlm_correct / max(sums.mlm_count, 1),
-        "nsp_loss": nsp_loss,
-        "nsp_accuracy": sums.nsp_correct / max(sums.nsp_count, 1),
-        "instances": int(sums.nsp_count),
-    }
+    found = {name: float(value) for name, value in means(Sums(*total)).items()}
+    perplexity = math.exp(min(found["mlm_loss"], 700.0))
+    return found | {"mlm_perplexity": perplexity, "instances": int(total[Sums._fields.index("nsp_count")])}

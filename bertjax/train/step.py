@@ -22,10 +22,13 @@ INIT, DROPOUT = 0, 1
 
 
 class TrainState(NamedTuple):
-    """All that a run is: `step` counts the batches used (int32); the data position is the step."""
+    """All that a run is: `step` (int32) counts the batches used, and so is the data position too.
 
-    step: Array
-    params: Params
+    Of the same shape are the trees of its shardings and of its abstract values.
+    """
+
+    step: Any
+    params: Any
     opt_state: Any
 
 
@@ -97,7 +100,7 @@ def train_step(config: Config, state: TrainState, batch: Batch) -> tuple[TrainSt
     key = random_key(config.seed, state.step, DROPOUT)
     grads, sums = gradients(config, state.params, batch, key)
     metrics = objectives.means(sums)
-    grad_norm = optax.global_norm(grads)
+    grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(grad_norm)
 
     rate = make_schedule(config.optimizer, config.train.steps)(state.step)
@@ -109,7 +112,7 @@ def train_step(config: Config, state: TrainState, batch: Batch) -> tuple[TrainSt
     metrics |= {
         "learning_rate": jnp.asarray(rate, jnp.float32),
         "grad_norm": grad_norm,
-        "param_norm": optax.global_norm(params),
+        "param_norm": optax.tree.norm(params),
         "tokens": jnp.sum(batch["input_mask"].astype(jnp.float32)),
         "skipped": 1.0 - finite.astype(jnp.float32),
     }

@@ -1,0 +1,48 @@
+"""What every test runs under."""
+
+import os
+import sys
+from pathlib import Path
+
+# Before JAX starts: eight CPU devices stand for a slice, in every test.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_NUM_CPU_DEVICES"] = "8"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("bertjax", deadline=None, max_examples=20, print_blob=True)
+settings.load_profile("bertjax")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow too")
+
+
+def pytest_collection_modifyitems(config, items):
+    if not config.getoption("--slow"):
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="slow; run with --slow"))
+
+
+@pytest.fixture(autouse=True)
+def _no_silent_broadcasting():
+    """A rank mismatch between arrays is an error, not a broadcast."""
+    if "jax" not in sys.modules:
+        yield
+        return
+    import jax
+
+    with jax.numpy_rank_promotion("raise"):
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """The folder of real text and task sets beside the checkout."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.exists():
+        pytest.skip(f"no real data at {folder}")
+    return folder

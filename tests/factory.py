@@ -1,0 +1,56 @@
+"""Small configurations and batches that many tests start from."""
+
+import dataclasses
+
+import numpy as np
+
+from bertjax.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig, TrainConfig
+
+SMALL_MODEL = ModelConfig(
+    vocab_size=64,
+    hidden_size=16,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=32,
+    max_position_embeddings=16,
+    hidden_dropout_prob=0.0,
+    attention_probs_dropout_prob=0.0,
+)
+
+
+def small_config(**changes):
+    """A configuration that steps in milliseconds; `changes` by section, such as `train={"steps": 3}`."""
+    base = Config(
+        model=SMALL_MODEL,
+        data=DataConfig(max_seq_length=16, max_predictions_per_seq=4),
+        optimizer=OptimizerConfig(warmup_steps=2, peak_learning_rate=1e-2),
+        train=TrainConfig(
+            steps=6, batch_size=8, log_every_steps=2, eval_every_steps=3, save_every_steps=3, keep_checkpoints=2
+        ),
+        mesh=MeshConfig(data=1),
+    )
+    sections = {
+        name: dataclasses.replace(getattr(base, name), **value) if isinstance(value, dict) else value
+        for name, value in changes.items()
+    }
+    return dataclasses.replace(base, **sections)
+
+
+def random_batch(rng, rows, length=16, predictions=4, vocab_size=64):
+    """Rows of random ids, padded and masked by uneven amounts, a whole row of padding never."""
+    real = rng.integers(4, length + 1, rows)
+    mask = np.arange(length)[None, :] < real[:, None]
+    split = (real * rng.random(rows)).astype(np.int64)
+    masked = rng.integers(0, predictions + 1, rows)
+    masked[0] = predictions
+    weights = np.arange(predictions)[None, :] < masked[:, None]
+    positions = np.sort(rng.integers(0, real[:, None], (rows, predictions)), axis=1)
+    return {
+        "input_ids": (rng.integers(5, vocab_size, (rows, length)) * mask).astype(np.int32),
+        "input_mask": mask.astype(np.int32),
+        "segment_ids": ((np.arange(length)[None, :] >= split[:, None]) * mask).astype(np.int32),
+        "masked_lm_positions": (positions * weights).astype(np.int32),
+        "masked_lm_ids": (rng.integers(5, vocab_size, (rows, predictions)) * weights).astype(np.int32),
+        "masked_lm_weights": weights.astype(np.float32),
+        "next_sentence_labels": rng.integers(0, 2, (rows, 1)).astype(np.int32),
+    }

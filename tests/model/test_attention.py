@@ -1,0 +1,67 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertjax.model.attention import attention
+
+
+def by_hand(q, k, v, mask):
+    """Attention one query at a time, in float64."""
+    out = np.zeros(q.shape)
+    for b, i, h in np.ndindex(q.shape[:3]):
+        scores = k[b, :, h].astype(np.float64) @ q[b, i, h] / np.sqrt(q.shape[-1])
+        weights = np.exp(scores - scores.max()) * mask[b]
+        out[b, i, h] = (weights / weights.sum()) @ v[b, :, h]
+    return out
+
+
+@given(
+    seed=st.integers(0, 2**31), batch=st.integers(1, 3), length=st.integers(1, 9), heads=st.integers(1, 3),
+    width=st.integers(1, 8),
+)  # fmt: skip
+def test_agrees_with_attention_worked_by_hand(seed, batch, length, heads, width):
+    rng = np.random.default_rng(seed)
+    q, k, v = rng.normal(size=(3, batch, length, heads, width)).astype(np.float32)
+    mask = rng.random((batch, length)) < 0.7
+    mask[:, 0] = True
+    found = attention(q, k, v, mask=jnp.asarray(mask)[:, None, None, :])
+    assert np.allclose(found, by_hand(q, k, v, mask), atol=1e-5)
+
+
+def test_a_hidden_key_has_no_influence():
+    rng = np.random.default_rng(0)
+    q, k, v = rng.normal(size=(3, 1, 4, 2, 8)).astype(np.float32)
+    mask = np.array([True, True, False, True])[None, None, None, :]
+    before = attention(q, k, v, mask=mask)
+    k[:, 2], v[:, 2] = 1e6, -1e6
+    assert np.array_equal(before, attention(q, k, v, mask=mask))
+
+
+def test_a_query_that_may_look_nowhere_stays_finite_with_its_gradient():
+    q, k, v = jnp.ones((3, 1, 4, 1, 8))
+    nowhere = jnp.zeros((1, 1, 1, 4), bool)
+    loss = lambda q: attention(q, k, v, mask=nowhere).sum()
+    assert np.isfinite(loss(q))
+    assert np.isfinite(jax.grad(loss)(q)).all()
+
+
+def test_bfloat16_differs_by_its_rounding_only():
+    rng = np.random.default_rng(0)
+    q, k, v = jnp.asarray(rng.normal(size=(3, 2, 16, 2, 8)), jnp.float32)
+    mask = jnp.ones((2, 1, 1, 16), bool)
+    low = attention(*(x.astype(jnp.bfloat16) for x in (q, k, v)), mask=mask)
+    assert low.dtype == jnp.bfloat16
+    assert np.abs(low.astype(jnp.float32) - attention(q, k, v, mask=mask)).max() < 0.05
+
+
+def test_dropout_falls_on_the_probabilities():
+    q = k = jnp.zeros((1, 64, 1, 8))
+    v = jnp.ones((1, 64, 1, 8))
+    mask = jnp.ones((1, 1, 1, 64), bool)
+    out = attention(q, k, v, mask=mask, dropout_rate=0.5, key=jax.random.key(0))
+    # Each query sees 64 equal probabilities; dropping half of them and doubling the rest
+    # spreads its sum around 1 by sqrt(1/64).
+    assert abs(float(out.mean()) - 1) < 0.05
+    assert 0.08 < float(out[0, :, 0, 0].std()) < 0.18

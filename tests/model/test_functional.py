@@ -1,0 +1,159 @@
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import bertjax
+from bertjax.model import functional
+from tests.factory import SMALL_MODEL, random_batch
+
+# The reference of docs/parameters.md. Checkpoints outlive code: a change here breaks them.
+GOLDEN = {
+    "embeddings/layer_norm/bias": ("D", ("norm",)),
+    "embeddings/layer_norm/scale": ("D", ("norm",)),
+    "embeddings/position/embedding": ("LD", (None, "embed")),
+    "embeddings/token_type/embedding": ("TD", (None, "embed")),
+    "embeddings/word/embedding": ("VD", ("vocab", "embed")),
+    "encoder/layers/attention/key/bias": ("NHK", ("layers", "heads", "kv")),
+    "encoder/layers/attention/key/kernel": ("NDHK", ("layers", "embed", "heads", "kv")),
+    "encoder/layers/attention/output/bias": ("ND", ("layers", "embed")),
+    "encoder/layers/attention/output/kernel": ("NHKD", ("layers", "heads", "kv", "embed")),
+    "encoder/layers/attention/query/bias": ("NHK", ("layers", "heads", "kv")),
+    "encoder/layers/attention/query/kernel": ("NDHK", ("layers", "embed", "heads", "kv")),
+    "encoder/layers/attention/value/bias": ("NHK", ("layers", "heads", "kv")),
+    "encoder/layers/attention/value/kernel": ("NDHK", ("layers", "embed", "heads", "kv")),
+    "encoder/layers/attention_layer_norm/bias": ("ND", ("layers", "norm")),
+    "encoder/layers/attention_layer_norm/scale": ("ND", ("layers", "norm")),
+    "encoder/layers/mlp/down/bias": ("ND", ("layers", "embed")),
+    "encoder/layers/mlp/down/kernel": ("NFD", ("layers", "mlp", "embed")),
+    "encoder/layers/mlp/up/bias": ("NF", ("layers", "mlp")),
+    "encoder/layers/mlp/up/kernel": ("NDF", ("layers", "embed", "mlp")),
+    "encoder/layers/mlp_layer_norm/bias": ("ND", ("layers", "norm")),
+    "encoder/layers/mlp_layer_norm/scale": ("ND", ("layers", "norm")),
+    "mlm/bias": ("V", ("vocab",)),
+    "mlm/layer_norm/bias": ("D", ("norm",)),
+    "mlm/layer_norm/scale": ("D", ("norm",)),
+    "mlm/transform/bias": ("D", (None,)),
+    "mlm/transform/kernel": ("DD", ("embed", None)),
+    "nsp/bias": ("2", (None,)),
+    "nsp/kernel": ("D2", ("embed", None)),
+    "pooler/bias": ("D", (None,)),
+    "pooler/kernel": ("DD", ("embed", None)),
+}  # fmt: skip
+MODEL = dataclasses.replace(SMALL_MODEL, hidden_size=24, num_attention_heads=2, intermediate_size=40)
+SIZES = {"N": 2, "D": 24, "H": 2, "K": 12, "F": 40, "V": 64, "L": 16, "T": 2, "2": 2}
+
+
+def named(tree, is_leaf=None):
+    leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_leaf)
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+
+
+@pytest.fixture(scope="module")
+def params():
+    return bertjax.init(MODEL, jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def batch():
+    return random_batch(np.random.default_rng(0), 4)
+
+
+def test_parameters_have_the_documented_names_shapes_and_logical_axes(params):
+    found = {name: leaf.shape for name, leaf in named(params).items()}
+    assert found == {name: tuple(SIZES[letter] for letter in shape) for name, (shape, _) in GOLDEN.items()}
+    axes = named(functional.logical_axes(MODEL), is_leaf=lambda x: isinstance(x, jax.sharding.PartitionSpec))
+    assert {name: tuple(spec) for name, spec in axes.items()} == {name: axes for name, (_, axes) in GOLDEN.items()}
+
+
+def test_initial_values_are_the_papers(params):
+    for name, leaf in named(params).items():
+        assert leaf.dtype == jnp.float32
+        if name.endswith("bias"):
+            assert (leaf == 0).all(), name
+        elif name.endswith("scale"):
+            assert (leaf == 1).all(), name
+        else:
+            assert np.abs(leaf).max() <= 0.04 + 1e-6, name
+            assert float(leaf.std()) == pytest.approx(0.0176, rel=0.25), name
+
+
+@pytest.mark.quick
+def test_each_row_is_encoded_alone_and_padding_changes_nothing(params, batch):
+    together = bertjax.encode(MODEL, params, batch).hidden_BxLxD
+    for i in range(4):
+        real = int(batch["input_mask"][i].sum())
+        alone = {name: batch[name][i : i + 1, :real] for name in ("input_ids", "segment_ids")}
+        assert np.allclose(bertjax.encode(MODEL, params, alone).hidden_BxLxD[0], together[i, :real], atol=1e-5)
+
+
+def test_every_layer_is_returned_and_the_last_is_the_result(params, batch):
+    encoded = bertjax.encode(MODEL, params, batch, keep_layers=True)
+    assert encoded.layers_NxBxLxD.shape == (2, 4, 16, 24)
+    assert np.array_equal(encoded.layers_NxBxLxD[-1], encoded.hidden_BxLxD)
+    one = dataclasses.replace(MODEL, num_hidden_layers=1)
+    first = dict(params, encoder={"layers": jax.tree.map(lambda x: x[:1], params["encoder"]["layers"])})
+    assert np.allclose(bertjax.encode(one, first, batch).hidden_BxLxD, encoded.layers_NxBxLxD[0], atol=1e-6)
+    assert bertjax.encode(MODEL, params, batch).layers_NxBxLxD is None
+
+
+def test_mlm_logits_at_positions_are_those_of_all_positions(params, batch):
+    hidden = bertjax.encode(MODEL, params, batch).hidden_BxLxD
+    all_BxLxV = bertjax.mlm_logits(MODEL, params, hidden)
+    at_BxPxV = bertjax.mlm_logits(MODEL, params, hidden, batch["masked_lm_positions"])
+    expected = np.take_along_axis(np.asarray(all_BxLxV), batch["masked_lm_positions"][..., None], axis=1)
+    assert np.allclose(at_BxPxV, expected, atol=1e-6)
+
+
+def test_mlm_output_is_tied_to_the_word_embedding(params, batch):
+    def total(params):
+        hidden = jax.lax.stop_gradient(bertjax.encode(MODEL, params, batch).hidden_BxLxD)
+        return bertjax.mlm_logits(MODEL, params, hidden)[:, :, 7].sum()
+
+    gradient = jax.grad(total)(params)["embeddings"]["word"]["embedding"]
+    assert np.abs(gradient[7]).max() > 0
+    assert (np.delete(np.asarray(gradient), 7, axis=0) == 0).all()
+
+
+def test_functions_work_under_jit_grad_and_vmap(params, batch):
+    plain, _ = bertjax.pretraining_loss(MODEL, params, batch)
+    jitted, _ = jax.jit(bertjax.pretraining_loss, static_argnums=0)(MODEL, params, batch)
+    assert float(jitted) == pytest.approx(float(plain), rel=1e-6)
+
+    grads, _ = jax.grad(functools.partial(bertjax.pretraining_loss, MODEL), has_aux=True)(params, batch)
+    assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
+
+    stacked = {name: jnp.stack([x, x[::-1]]) for name, x in batch.items()}
+    many = jax.vmap(lambda b: bertjax.encode(MODEL, params, b).hidden_BxLxD)(stacked)
+    assert np.allclose(many[1][::-1], many[0], atol=1e-5)
+
+
+def test_dropout_needs_a_key_repeats_with_it_and_differs_between_layers(batch):
+    config = dataclasses.replace(MODEL, hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.5)
+    params = bertjax.init(config, jax.random.key(0))
+    run = lambda key: np.asarray(bertjax.encode(config, params, batch, key=key, keep_layers=True).layers_NxBxLxD)
+    assert np.array_equal(run(None), run(None))
+    assert np.array_equal(run(jax.random.key(1)), run(jax.random.key(1)))
+    assert not np.array_equal(run(jax.random.key(1)), run(jax.random.key(2)))
+
+
+@pytest.mark.parametrize("changes", [{"scan_unroll": 2}, {"remat": True}], ids=str)
+def test_ways_to_run_the_layers_give_the_same_loss_and_gradient(params, batch, changes):
+    other = dataclasses.replace(MODEL, **changes)
+    loss = jax.value_and_grad(bertjax.pretraining_loss, argnums=1, has_aux=True)
+    (a, _), grad_a = loss(MODEL, params, batch)
+    (b, _), grad_b = loss(other, params, batch)
+    assert float(a) == pytest.approx(float(b), rel=1e-6)
+    for x, y in zip(jax.tree.leaves(grad_a), jax.tree.leaves(grad_b), strict=True):
+        assert np.allclose(x, y, atol=1e-6)
+
+
+def test_bfloat16_stays_near_float32_and_gives_a_float32_loss(params, batch):
+    low = dataclasses.replace(MODEL, dtype="bfloat16")
+    a, _ = bertjax.pretraining_loss(MODEL, params, batch)
+    b, _ = bertjax.pretraining_loss(low, params, batch)
+    assert b.dtype == jnp.float32
+    assert float(a) == pytest.approx(float(b), rel=5e-3)
