@@ -42,7 +42,10 @@ def test_a_hidden_key_has_no_influence():
 def test_a_query_that_may_look_nowhere_stays_finite_with_its_gradient():
     q, k, v = jnp.ones((3, 1, 4, 1, 8))
     nowhere = jnp.zeros((1, 1, 1, 4), bool)
-    loss = lambda q: attention(q, k, v, mask=nowhere).sum()
+
+    def loss(q):
+        return attention(q, k, v, mask=nowhere).sum()
+
     assert np.isfinite(loss(q))
     assert np.isfinite(jax.grad(loss)(q)).all()
 

@@ -134,7 +134,10 @@ def test_functions_work_under_jit_grad_and_vmap(params, batch):
 def test_dropout_needs_a_key_repeats_with_it_and_differs_between_layers(batch):
     config = dataclasses.replace(MODEL, hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.5)
     params = bertjax.init(config, jax.random.key(0))
-    run = lambda key: np.asarray(bertjax.encode(config, params, batch, key=key, keep_layers=True).layers_NxBxLxD)
+
+    def run(key):
+        return np.asarray(bertjax.encode(config, params, batch, key=key, keep_layers=True).layers_NxBxLxD)
+
     assert np.array_equal(run(None), run(None))
     assert np.array_equal(run(jax.random.key(1)), run(jax.random.key(1)))
     assert not np.array_equal(run(jax.random.key(1)), run(jax.random.key(2)))

@@ -25,5 +25,7 @@ def test_a_kernel_is_cut_along_both_its_axes():
 def test_a_mesh_that_does_not_divide_the_model_is_refused_naming_the_parameter():
     mesh = make_mesh(MeshConfig(data=1, tensor=8))
     shapes = jax.eval_shape(lambda: functional.init(SMALL_MODEL, jax.random.key(0)))
-    with pytest.raises(UserError, match=r"attention/key/bias, axis 'heads': found 2, expected a multiple of mesh tensor"):
+    with pytest.raises(
+        UserError, match=r"attention/key/bias, axis 'heads': found 2, expected a multiple of mesh tensor"
+    ):
         rules.check_divides(mesh, shapes, functional.logical_axes(SMALL_MODEL))

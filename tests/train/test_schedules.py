@@ -9,7 +9,9 @@ from bertjax.train.schedules import make_schedule
 
 
 def rate(step, steps=100, **changes):
-    return float(make_schedule(OptimizerConfig(**({"peak_learning_rate": 2.0, "warmup_steps": 10} | changes)), steps)(step))
+    return float(
+        make_schedule(OptimizerConfig(**({"peak_learning_rate": 2.0, "warmup_steps": 10} | changes)), steps)(step)
+    )
 
 
 @given(schedule=st.sampled_from(["linear", "cosine", "constant", "inverse_sqrt"]), step=st.integers(0, 10))

@@ -33,7 +33,9 @@ def run(config, batch, count=1):
 
 
 def assert_same(a, b, atol):
-    for (path, x), (_, y) in zip(jax.tree_util.tree_leaves_with_path(a), jax.tree_util.tree_leaves_with_path(b), strict=True):
+    for (path, x), (_, y) in zip(
+        jax.tree_util.tree_leaves_with_path(a), jax.tree_util.tree_leaves_with_path(b), strict=True
+    ):
         assert np.allclose(x, y, atol=atol, rtol=1e-4), (path, np.abs(x - y).max())
 
 

@@ -1,0 +1,39 @@
+"""The corpus that needs no download: the English documentation in every CPython."""
+
+import ast
+import inspect
+import sysconfig
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+SKIPPED = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "__phello__"}
+
+
+def documents() -> Iterator[str]:
+    """The topics of `pydoc_data`, then the docstrings of each standard-library module, one text each.
+
+    Read from source, not by import: nothing of the library is run.
+    """
+    from pydoc_data.topics import topics
+
+    for name in sorted(topics):
+        yield topics[name]
+    root = Path(sysconfig.get_path("stdlib"))
+    for path in sorted(root.rglob("*.py")):
+        if not SKIPPED.intersection(path.relative_to(root).parts[:-1]):
+            docstrings = _docstrings(path)
+            if docstrings:
+                yield "\n\n".join(docstrings)
+
+
+def _docstrings(path: Path) -> list[str]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # old escapes in old modules
+            tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError):
+        return []  # templates and samples of bad code
+    owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    found = [ast.get_docstring(node, clean=False) for node in ast.walk(tree) if isinstance(node, owners)]
+    return [inspect.cleandoc(text) for text in found if text and text.strip()]

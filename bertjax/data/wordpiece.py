@@ -1,0 +1,119 @@
+"""WordPiece, by the `tokenizers` package."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, chain
+
+import numpy as np
+from etils import epath
+from tokenizers import Tokenizer as Engine
+from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+from bertjax.config import TokenizerConfig
+from bertjax.data.vocabulary import MASK, SPECIAL_TOKENS, UNK, fingerprint, save_files, special_ids_of
+from bertjax.errors import check
+
+FILE = "vocab.txt"
+CONTINUES = "##"
+LONGEST_WORD = 100  # characters; longer ones become [UNK], as in transformers
+
+
+class WordPiece:
+    """A `Tokenizer` over a `vocab.txt`: BERT's normaliser, BERT's words, longest match first."""
+
+    def __init__(self, path: object, content: bytes, lowercase: bool):
+        """`content` is the vocabulary file's bytes, `path` its name for errors."""
+        entries = _entries(path, content)
+        ids = {entry: i for i, entry in enumerate(entries)}
+        self._entries, self._content, self._lowercase = entries, content, lowercase
+        self.vocab_size = len(entries)
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = special_ids_of(path, ids)
+        self.special_ids = np.array([ids[token] for token in SPECIAL_TOKENS], np.int32)
+        self.starts_word = np.array([not entry.startswith(CONTINUES) for entry in entries])
+        self.starts_word[self.special_ids] = False
+        self.fingerprint = fingerprint("wordpiece", lowercase, content)
+        self._engine = _engine(models.WordPiece(ids, unk_token=UNK, max_input_chars_per_word=LONGEST_WORD), lowercase)
+
+    @classmethod
+    def train(cls, config: TokenizerConfig, texts: Iterable[str]) -> "WordPiece":
+        """A new vocabulary. `tokenizers` alone would give another one at every call.
+
+        Its trainer numbers the characters in the order of a hash map and breaks ties by those
+        numbers; given as "special" ones first, in our order, the numbers are ours.
+        """
+        sentences = list(texts)
+        engine = _engine(models.WordPiece(unk_token=UNK), config.lowercase)
+        first, later = _characters(engine, sentences, config.vocab_size // 2)
+        check(bool(first), "tokenizer", "no text to train on", "a corpus with words in it")
+        trainer = trainers.WordPieceTrainer(
+            vocab_size=config.vocab_size,
+            special_tokens=[*SPECIAL_TOKENS, *(CONTINUES + c for c in later)],
+            initial_alphabet=first,
+            limit_alphabet=len(first),
+            min_frequency=2,
+            show_progress=False,
+        )
+        engine.train_from_iterator(sentences, trainer)
+        vocabulary = engine.get_vocab()
+        entries = sorted(vocabulary, key=vocabulary.__getitem__)
+        return cls("the trained vocabulary", "".join(f"{entry}\n" for entry in entries).encode(), config.lowercase)
+
+    def encode_batch(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        rows = [encoding.ids for encoding in self._engine.encode_batch_fast(list(texts), add_special_tokens=False)]
+        offsets = np.fromiter(accumulate(map(len, rows), initial=0), np.int64, len(rows) + 1)
+        return np.fromiter(chain.from_iterable(rows), np.int32, int(offsets[-1])), offsets
+
+    def encode_with_masks(self, text: str) -> np.ndarray:
+        parts = [self.encode_batch([part])[0] for part in text.split(MASK)]
+        mask = np.array([self.mask_id], np.int32)
+        return np.concatenate([parts[0], *(x for part in parts[1:] for x in (mask, part))])
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        return [self._entries[i] for i in ids]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return self._engine.decode([int(i) for i in ids], skip_special_tokens=False)
+
+    def save(self, folder: epath.PathLike) -> None:
+        save_files(folder, "wordpiece", self._lowercase, FILE, self._content)
+
+
+def _engine(model: models.WordPiece, lowercase: bool) -> Engine:
+    engine = Engine(model)
+    engine.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    engine.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    engine.decoder = decoders.WordPiece(prefix=CONTINUES)
+    return engine
+
+
+def _entries(path: object, content: bytes) -> list[str]:
+    """The lines of a vocabulary; blank and repeated ones would shift or hide ids."""
+    try:
+        entries = content.decode().removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        check(False, str(path), f"bytes that are not UTF-8 ({error})", "an entry a line in UTF-8")
+    entries = [entry.rstrip("\r") for entry in entries]
+    seen: dict[str, int] = {}
+    for number, entry in enumerate(entries, 1):
+        check(entry != "", f"{path}, line {number}", "a blank line", "an entry of the vocabulary")
+        check(entry not in seen, f"{path}, line {number}", f"{entry!r} again, after line {seen.get(entry)}", "it once")
+        seen[entry] = number
+    return entries
+
+
+def _characters(engine: Engine, sentences: Sequence[str], most: int) -> tuple[list[str], list[str]]:
+    """The characters to keep, and those of them that continue words; the most frequent, sorted."""
+    words: Counter[str] = Counter()
+    for sentence in sentences:
+        words.update(engine.normalizer.normalize_str(sentence).split())
+    counts: Counter[str] = Counter()
+    inside: set[str] = set()
+    for word, count in words.items():
+        for character in word:
+            counts[character] += count
+        inside.update(word[1:])
+    ranked = sorted(counts, key=lambda c: (-counts[c], c))[:most]
+    first = sorted(ranked)
+    # Punctuation and Chinese characters are words of their own: they never continue one.
+    return first, [c for c in first if c in inside and unicodedata.category(c)[0] in "LMN"]
