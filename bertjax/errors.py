@@ -1,5 +1,8 @@
 """The one exception for what a user can get wrong."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class UserError(Exception):
     """A mistake in the input: one line naming the file, field or tensor, what was found and expected.
@@ -13,3 +16,12 @@ def check(condition: bool, where: str, found: object, expected: str) -> None:
     """Raise `UserError` in the house's one form unless `condition` holds."""
     if not condition:
         raise UserError(f"{where}: found {found}, expected {expected}")
+
+
+@contextmanager
+def disk_errors(path: object) -> Iterator[None]:
+    """Turn what the operating system refuses, a full disk above all, into a `UserError` naming `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror or error}); what was whole is kept") from error

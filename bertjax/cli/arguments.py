@@ -79,6 +79,7 @@ def quiet_libraries() -> None:
     import os
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # what TensorFlow does here is copying; with it comes a banner
     import absl.logging
 
     absl.logging.set_verbosity(absl.logging.ERROR)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import tyro
 
@@ -13,7 +14,7 @@ from bertjax.config import Config
 class EvalCommand:
     """Evaluate a checkpoint on all held-out instances of its prepared data."""
 
-    config: tyro.conf.OmitArgPrefixes[Config] = field(default_factory=Config)
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
 
 
 def run(words: Sequence[str]) -> int:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import tyro
 
@@ -16,7 +17,7 @@ class PrepareCommand:
 
     output_dir: str = ""
     """Where the shards go; by default data.prepared_dir."""
-    config: tyro.conf.OmitArgPrefixes[Config] = field(default_factory=Config)
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
 
 
 def run(words: Sequence[str]) -> int:

@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -24,7 +24,7 @@ class TrainCommand:
 
     run_dir: str = ""
     """The run's folder: configuration, log, metrics, checkpoints, report; by default runs/NAME of the configuration."""
-    config: tyro.conf.OmitArgPrefixes[Config] = field(default_factory=Config)
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
 
 
 def run(words: Sequence[str]) -> int:

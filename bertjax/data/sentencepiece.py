@@ -86,11 +86,9 @@ class SentencePiece:
         return self._model.id_to_piece([int(i) for i in ids])
 
     def decode(self, ids: Iterable[int]) -> str:
-        special = set(self.special_ids.tolist())
-        pieces = [
-            f" {self._model.id_to_piece(i)} " if i in special else self._model.id_to_piece(i) for i in map(int, ids)
-        ]
-        return " ".join("".join(pieces).replace(WORD, " ").split())
+        special, ids = set(self.special_ids.tolist()), [int(i) for i in ids]
+        shown = [f" {p} " if i in special else p for i, p in zip(ids, self.pieces(ids), strict=True)]
+        return " ".join("".join(shown).replace(WORD, " ").split())
 
     def save(self, folder: epath.PathLike) -> None:
         save_files(folder, self._kind, self._lowercase, FILE, self._content)

@@ -9,7 +9,8 @@ record `i` lies at `i * record_bytes`.
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,7 +18,7 @@ import google_crc32c
 import numpy as np
 from etils import epath
 
-from bertjax.errors import UserError, check
+from bertjax.errors import check, disk_errors
 
 Batch = dict[str, np.ndarray]
 
@@ -134,7 +135,7 @@ def write_shard(path: epath.Path, split: str, schema: Schema, batches: Iterable[
     """
     digest, size, records, max_id = hashlib.sha256(), 0, 0, 0
     unfinished = path.parent / f"{path.name}.unfinished"
-    try:
+    with disk_errors(path), _removed_on_failure(unfinished):
         with unfinished.open("wb") as file:
             for batch in batches:
                 block = encode(schema, batch).tobytes()
@@ -145,13 +146,16 @@ def write_shard(path: epath.Path, split: str, schema: Schema, batches: Iterable[
             file.flush()
             os.fsync(file.fileno())
         unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}); whole shards are kept") from error
+    return ShardInfo(path.name, split, records, size, digest.hexdigest(), max_id)
+
+
+@contextmanager
+def _removed_on_failure(unfinished: epath.Path) -> Iterator[None]:
+    try:
+        yield
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
-    return ShardInfo(path.name, split, records, size, digest.hexdigest(), max_id)
 
 
 def map_records(path: epath.Path, schema: Schema, info: ShardInfo) -> np.ndarray:

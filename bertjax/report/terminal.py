@@ -1,0 +1,66 @@
+"""Progress for whoever watches a terminal, and plain lines for the log."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from etils import epath
+from tqdm import tqdm
+
+from bertjax.progress import Progress, silent
+
+FORMAT = "%(asctime)s %(levelname)s %(message)s"
+
+
+@contextmanager
+def terminal_progress() -> Iterator[Progress]:
+    """A bar a stage, with rate and time left, on a terminal; nothing where stderr is none."""
+    if not sys.stderr.isatty():
+        yield silent
+        return
+    bars: dict[str, tqdm] = {}
+
+    def show(stage: str, done: int, total: int) -> None:
+        if stage not in bars:
+            for finished in bars.values():
+                finished.close()
+            # A run that resumes starts its bar where it resumes, so that the rate is this start's.
+            bars[stage] = tqdm(desc=stage, total=total or None, initial=max(done - 1, 0), dynamic_ncols=True)
+        bar = bars[stage]
+        bar.update(done - bar.n)
+
+    try:
+        yield show
+    finally:
+        for bar in bars.values():
+            bar.close()
+
+
+@contextmanager
+def log_to(run_dir: epath.Path) -> Iterator[None]:
+    """Append bertjax's own log lines to `run_dir/log.txt`; to stderr too: all without a terminal, else warnings."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    logger = logging.getLogger("bertjax")
+    with (run_dir / "log.txt").open("a") as file:
+        in_file, on_screen = logging.StreamHandler(file), _Screen()
+        on_screen.setLevel(logging.WARNING if sys.stderr.isatty() else logging.INFO)
+        for handler in (in_file, on_screen):
+            handler.setFormatter(logging.Formatter(FORMAT))
+            logger.addHandler(handler)
+        before = logger.level, logger.propagate
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        try:
+            yield
+        finally:
+            logger.level, logger.propagate = before
+            for handler in (in_file, on_screen):
+                logger.removeHandler(handler)
+
+
+class _Screen(logging.StreamHandler):
+    """Writes above the progress bar, not through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stderr)
