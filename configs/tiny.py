@@ -1,19 +1,30 @@
-from bertjax.config import *
+"""The demonstration: a small BERT on CPython's own documentation, on a laptop's CPU.
+
+    bertjax prepare configs/tiny.py
+    bertjax train configs/tiny.py --run-dir runs/tiny
+
+Two cores take about 5 minutes. The held-out masked-word loss should end near 4.9 nats, well
+below the 5.9 of a model that knows word frequencies only; docs/reference_curve.md has the curve.
+Not the paper's numbers but those that learn fastest in so few steps: a vocabulary and a model
+that fit half a million tokens, no dropout, and a wider initialisation.
+"""
+
+from bertjax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainConfig
 
 
-def get_config():
+def get_config() -> Config:
     return Config(
-        tokenizer=TokenizerConfig(vocab_size=4096),
+        tokenizer=TokenizerConfig(vocab_size=2048),
         data=DataConfig(
-            prepared_dir="/tmp/prep/tiny",
-            num_shards=4,
+            prepared_dir="prepared/tiny",
             max_seq_length=64,
             max_predictions_per_seq=10,
             validation_fraction=0.05,
             dupe_factor=10,
+            num_shards=4,
         ),
         model=ModelConfig(
-            vocab_size=4096,
+            vocab_size=2048,
             hidden_size=128,
             num_hidden_layers=2,
             num_attention_heads=2,
@@ -21,8 +32,16 @@ def get_config():
             max_position_embeddings=128,
             hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
+            initializer_range=0.06,
             scan_unroll=2,
         ),
-        optimizer=OptimizerConfig(peak_learning_rate=1e-3, warmup_steps=300),
-        train=TrainConfig(steps=3000, batch_size=64, log_every_steps=50, eval_every_steps=500, save_every_steps=500),
+        optimizer=OptimizerConfig(peak_learning_rate=1.5e-3, warmup_steps=200),
+        train=TrainConfig(
+            steps=4000,
+            batch_size=32,
+            log_every_steps=50,
+            eval_every_steps=500,
+            eval_max_batches=40,
+            save_every_steps=500,
+        ),
     )

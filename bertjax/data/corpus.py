@@ -91,7 +91,9 @@ def read_documents(source: Source, config: DataConfig) -> Iterator[Document]:
 def _files(name: str) -> list[epath.Path]:
     path = epath.Path(name)
     if path.is_dir():
-        return sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+        shown = [p for p in path.iterdir() if not p.name.startswith(".")]
+        below = [p for folder in shown if folder.is_dir() for p in _files(str(folder))]
+        return sorted([*(p for p in shown if p.is_file()), *below])
     if path.exists():
         return [path]
     return [epath.Path(p) for p in sorted(glob.glob(name, recursive=True)) if epath.Path(p).is_file()]

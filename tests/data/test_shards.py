@@ -42,7 +42,9 @@ def test_protobuf_reads_the_same_values_in_our_records(shape):
 
     schema, batch = drawn(shape)
     for row, record in enumerate(shards.encode(schema, batch)):
-        found = tf.train.Example.FromString(record[shards.HEADER_BYTES : -shards.FOOTER_BYTES].tobytes()).features.feature
+        found = tf.train.Example.FromString(
+            record[shards.HEADER_BYTES : -shards.FOOTER_BYTES].tobytes()
+        ).features.feature
         assert set(found) == set(batch)
         for name, values in batch.items():
             kind = "float_list" if name in shards.FLOATS else "int64_list"

@@ -1,0 +1,172 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertjax.config import TokenizerConfig
+from bertjax.data.tokenizer import load_tokenizer, open_vocabulary, train_tokenizer
+from bertjax.data.vocabulary import SPECIAL_TOKENS
+from bertjax.errors import UserError
+
+TEXTS = [
+    "The quick brown fox jumps over the lazy dog.", "A tokenizer turns text into pieces, and back again.",
+    "Unbelievable things happen: words are cut into smaller pieces.", "今天天气很好，我们去公园。", "Return the list of names.",
+] * 20  # fmt: skip
+KINDS = ("wordpiece", "unigram", "bpe")
+
+
+def trained(kind, **options):
+    return train_tokenizer(TokenizerConfig(kind=kind, vocab_size=200, **options), TEXTS)
+
+
+TRAINED = {kind: trained(kind) for kind in KINDS}
+
+
+@pytest.fixture(params=KINDS)
+def tokenizer(request):
+    return TRAINED[request.param]
+
+
+def ids_of(tokenizer, text):
+    return tokenizer.encode_batch([text])[0].tolist()
+
+
+def test_special_tokens_are_the_first_five_and_start_no_word(tokenizer):
+    named = [tokenizer.pad_id, tokenizer.unk_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id]
+    assert named == [0, 1, 2, 3, 4] == tokenizer.special_ids.tolist()
+    assert tokenizer.pieces(named) == list(SPECIAL_TOKENS)
+    assert not tokenizer.starts_word[:5].any()
+    assert len(tokenizer.starts_word) == tokenizer.vocab_size
+
+
+def test_text_comes_back_from_its_ids(tokenizer):
+    text = "return the quick brown fox"
+    assert tokenizer.decode(ids_of(tokenizer, text)) == text
+
+
+def test_pieces_tell_where_words_start(tokenizer):
+    ids = ids_of(tokenizer, "unbelievable words are cut")
+    assert tokenizer.starts_word[ids].sum() == 4
+    assert tokenizer.starts_word[ids[0]]
+
+
+@given(st.lists(st.text(max_size=40), max_size=8))
+def test_a_batch_is_its_texts_one_by_one(texts):
+    for tokenizer in TRAINED.values():
+        ids, offsets = tokenizer.encode_batch(texts)
+        assert ids.dtype == np.int32
+        assert offsets.tolist()[0] == 0
+        assert offsets[-1] == len(ids)
+        for text, begin, end in zip(texts, offsets, offsets[1:], strict=False):
+            assert ids[begin:end].tolist() == ids_of(tokenizer, text)
+        assert ids.size == 0 or 0 <= ids.min() <= ids.max() < tokenizer.vocab_size
+
+
+@pytest.mark.parametrize("spelt", SPECIAL_TOKENS)
+def test_text_that_spells_a_special_token_never_becomes_it(tokenizer, spelt):
+    ids = set(ids_of(tokenizer, f"a {spelt} b{spelt}"))
+    assert not ids & {tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id}
+
+
+def test_masks_are_understood_where_they_are_asked_for(tokenizer):
+    ids = tokenizer.encode_with_masks("The [MASK] fox jumps over [MASK][MASK].")
+    assert (ids == tokenizer.mask_id).sum() == 3
+    assert np.array_equal(tokenizer.encode_with_masks("Return the list"), ids_of(tokenizer, "Return the list"))
+    assert tokenizer.decode(ids).startswith("the [MASK] fox")
+
+
+def test_a_saved_tokenizer_is_the_same_when_loaded(tokenizer, tmp_path):
+    tokenizer.save(tmp_path)
+    loaded = load_tokenizer(tmp_path)
+    assert loaded.fingerprint == tokenizer.fingerprint
+    assert ids_of(loaded, TEXTS[0]) == ids_of(tokenizer, TEXTS[0])
+    assert len({t.fingerprint for t in TRAINED.values()}) == len(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_gives_the_same_bytes_in_every_process_and_on_any_number_of_threads(kind):
+    code = (
+        "from bertjax.data.tokenizer import train_tokenizer; from bertjax.config import TokenizerConfig;"
+        "from tests.data.test_tokenizer import TEXTS;"
+        f"print(train_tokenizer(TokenizerConfig(kind={kind!r}, vocab_size=200), TEXTS).fingerprint)"
+    )
+    for threads in ("1", "4"):
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                             env={**__import__("os").environ, "RAYON_NUM_THREADS": threads})  # fmt: skip
+        assert run.stdout.strip() == TRAINED[kind].fingerprint
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_cased_text_keeps_its_capitals(kind):
+    cased = trained(kind, lowercase=False)
+    assert cased.decode(ids_of(cased, "Return")) == "Return"
+    assert TRAINED[kind].decode(ids_of(TRAINED[kind], "Return")) == "return"
+
+
+def test_wordpiece_cuts_chinese_into_characters():
+    tokenizer = TRAINED["wordpiece"]
+    assert tokenizer.pieces(ids_of(tokenizer, "今天天气")) == ["今", "天", "天", "气"]
+
+
+def test_chinese_text_trains_either_kind(shared_data):
+    from bertjax.config import DataConfig
+    from bertjax.data.corpus import find_sources, read_documents
+
+    config = DataConfig(corpus=(str(shared_data / "text" / "zh" / "d2l_zh.txt.xz"),))
+    texts = [s for document in read_documents(find_sources(config)[0], config) for s in document][:3000]
+    for kind in ("wordpiece", "unigram"):
+        tokenizer = train_tokenizer(TokenizerConfig(kind=kind, vocab_size=4000), texts)
+        ids, _ = tokenizer.encode_batch(texts)
+        assert (ids == tokenizer.unk_id).mean() < 0.001
+        assert "神经网络" in tokenizer.decode(ids_of(tokenizer, "神经网络")).replace(" ", "")
+
+
+def test_odd_text_gives_ids_and_no_crash(tokenizer):
+    for text in ("", " ", "\x00\x07", "x" * 5000, "\u202e\ufeff", "🙂🙃", "a\tb\nc"):
+        assert all(0 <= i < tokenizer.vocab_size for i in ids_of(tokenizer, text))
+    assert ids_of(TRAINED["wordpiece"], "x" * 101) == [1]
+
+
+def vocab(tmp_path, entries):
+    (tmp_path / "vocab.txt").write_text("".join(f"{entry}\n" for entry in entries))
+    return TokenizerConfig(vocab_file=str(tmp_path / "vocab.txt"))
+
+
+def test_an_existing_vocabulary_keeps_its_line_numbers_as_ids(tmp_path):
+    tokenizer = open_vocabulary(
+        vocab(tmp_path, ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "##b"])
+    )
+    assert (tokenizer.unk_id, tokenizer.mask_id) == (2, 5)
+    assert ids_of(tokenizer, "ab a") == [6, 7, 6]
+
+
+@pytest.mark.parametrize("missing", SPECIAL_TOKENS)
+def test_a_vocabulary_without_a_special_token_is_refused_naming_it(tmp_path, missing):
+    config = vocab(tmp_path, [token for token in (*SPECIAL_TOKENS, "a") if token != missing])
+    with pytest.raises(UserError, match=rf"vocab\.txt: found no \{missing} among 5 entries"):
+        open_vocabulary(config)
+
+
+@pytest.mark.parametrize("entries,message", [
+    ([*SPECIAL_TOKENS, "a", "", "b"], "line 7: found a blank line"),
+    ([*SPECIAL_TOKENS, "a", "a"], "line 7: found 'a' again, after line 6"),
+])  # fmt: skip
+def test_blank_and_repeated_entries_are_refused_with_their_line(tmp_path, entries, message):
+    with pytest.raises(UserError, match=message):
+        open_vocabulary(vocab(tmp_path, entries))
+
+
+def test_missing_broken_or_too_small_inputs_are_one_line(tmp_path):
+    with pytest.raises(UserError, match=r"none\.txt: cannot be read as a vocabulary"):
+        open_vocabulary(TokenizerConfig(vocab_file=str(tmp_path / "none.txt")))
+    (tmp_path / "bad.model").write_bytes(b"not a model")
+    with pytest.raises(UserError, match=r"bad\.model: found no SentencePiece model"):
+        open_vocabulary(TokenizerConfig(kind="unigram", vocab_file=str(tmp_path / "bad.model")))
+    with pytest.raises(UserError, match=r"tokenizer_config\.json: found no tokenizer"):
+        load_tokenizer(tmp_path)
+    for kind in KINDS:
+        with pytest.raises(UserError, match="tokenizer"):
+            train_tokenizer(TokenizerConfig(kind=kind, vocab_size=50), [])
