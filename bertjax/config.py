@@ -289,13 +289,13 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 def from_dict(kind: type[T], values: dict[str, Any], where: str = "config") -> T:
     """The inverse of `to_dict`; unknown fields and wrong types raise `UserError`, missing ones take the default."""
+    check(isinstance(values, dict), where, repr(values), "an object")
     known = typing.get_type_hints(kind)
     made: dict[str, Any] = {}
     for name, value in values.items():
         check(name in known, where, f"the field {name!r}", f"one of {', '.join(known)}")
         hint = known[name]
         if dataclasses.is_dataclass(hint):
-            check(isinstance(value, dict), f"{where}.{name}", repr(value), "an object")
             made[name] = from_dict(typing.cast(type, hint), value, f"{where}.{name}")
         else:
             made[name] = _value(hint, value, f"{where}.{name}")

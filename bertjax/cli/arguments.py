@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import io
+import logging
 import re
 import sys
 from collections.abc import Iterable, Sequence
@@ -82,6 +83,8 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # what TensorFlow does here is copying; with it comes a banner
     import absl.logging
 
+    # Orbax's tasks that fail beside the one whose error we report.
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     absl.logging.set_verbosity(absl.logging.ERROR)
     absl.logging.set_stderrthreshold("error")
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]

@@ -6,6 +6,7 @@ fingerprint, the prepared data's, and versions.
 
 import errno
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -21,6 +22,7 @@ from bertjax.errors import UserError, check
 from bertjax.train.step import TrainState
 
 FOLDER = "checkpoints"
+TENSORSTORE_STATUS = re.compile(r"[A-Z_]+: ")  # how the text of its errors begins, of whatever type they are
 
 
 def _score(metrics: dict[str, float]) -> float:
@@ -118,7 +120,9 @@ def restore_params(folder: epath.Path, target: Any) -> Any:
 
 def _check_shapes(folder: epath.Path, target: Any) -> None:
     with _disk_errors(folder), ocp.StandardCheckpointer() as checkpointer:
-        saved = checkpointer.metadata(folder / "state").item_metadata.tree
+        metadata = checkpointer.metadata(folder / "state").item_metadata
+    check(metadata is not None, f"{folder}/state", "no readable list of tensors", "a whole checkpoint")
+    saved = metadata.tree
     found = {name: (leaf.shape, np.dtype(leaf.dtype)) for name, leaf in _named(saved).items()}
     for name, leaf in _named(target).items():
         shape, dtype = found.get(name, (None, None))
@@ -146,6 +150,6 @@ def _disk_errors(folder: epath.Path) -> Iterator[None]:
             whole = sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit()) if folder.exists() else []
             kept = f"whole checkpoints there: {', '.join(map(str, whole)) or 'none'}"
             raise UserError(f"{folder}: the disk is full, the checkpoint was not written ({kept})") from error
-        if isinstance(error, OSError) or "DATA_LOSS" in str(error) or "NOT_FOUND" in str(error):
+        if isinstance(error, OSError) or TENSORSTORE_STATUS.match(str(error)):
             raise UserError(f"{folder}: cannot be read or written ({' '.join(str(error).split())[:300]})") from error
         raise

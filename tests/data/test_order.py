@@ -25,7 +25,10 @@ def test_neighbours_are_spread_evenly():
     size = 100_000
     order = permute(np.arange(size), size, (1, 2)) / size
     counts, edges = np.histogram(np.diff(order), 10, (-1, 1))
-    share = lambda x: 0.5 + x - np.sign(x) * x**2 / 2
+
+    def share(x):
+        return 0.5 + x - np.sign(x) * x**2 / 2
+
     expected = (share(edges[1:]) - share(edges[:-1])) * (size - 1)
     assert ((counts - expected) ** 2 / expected).sum() < 30
 

@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+from etils import epath
 
 from bertjax.config import Config, DataConfig, TokenizerConfig, to_dict
 from bertjax.data.prepare import prepare
@@ -50,7 +51,7 @@ def digests(folder):
 
 
 def rows_of(folder, manifest, split):
-    records = OurShards(__import__("etils.epath").epath.Path(folder), manifest, split)
+    records = OurShards(epath.Path(folder), manifest, split)
     return records.read(np.arange(len(records)))
 
 
@@ -89,7 +90,7 @@ def test_splits_are_disjoint_and_cover_the_corpus_and_duplicates_are_dropped(cor
     for split in ("train", "validation"):
         batch = rows_of(tmp_path / "out", manifest, split)
         first = restored(batch)[:, 1:31]
-        rows = np.flatnonzero((batch["segment_ids"].sum(1) > 0))
+        rows = np.flatnonzero(batch["segment_ids"].sum(1) > 0)
         words[split] = {tuple(first[i][first[i] > 4][:6]) for i in rows}
         assert (batch["input_ids"][:, 0] == tokenizer.cls_id).all()
         assert ((batch["input_ids"] == tokenizer.sep_id).sum(1) >= 2).all()
@@ -215,7 +216,7 @@ def test_a_full_disk_keeps_whole_shards_and_finishes_when_there_is_room(corpus, 
     try:
         with pytest.raises(UserError, match=r"\.tfrecord: cannot be written \(No space left on device\)"):
             prepare(config, disk / "out")
-        whole = [p for p in (disk / "out").glob("*.tfrecord")]
+        whole = list((disk / "out").glob("*.tfrecord"))
         sizes = {s.name: s.bytes for s in reference.shards}
         assert whole
         assert all(p.stat().st_size == sizes[p.name] for p in whole)

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 
@@ -95,7 +96,7 @@ def test_training_gives_the_same_bytes_in_every_process_and_on_any_number_of_thr
     )
     for threads in ("1", "4"):
         run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                             env={**__import__("os").environ, "RAYON_NUM_THREADS": threads})  # fmt: skip
+                             env=os.environ | {"RAYON_NUM_THREADS": threads})  # fmt: skip
         assert run.stdout.strip() == TRAINED[kind].fingerprint
 
 
