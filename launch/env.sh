@@ -1,0 +1,42 @@
+# shellcheck shell=bash
+# Sourced by the launch scripts: makes a virtual environment if need be and activates it.
+#
+#   BERTJAX_VENV   its folder (default .venv in the checkout)
+#   PYTHON         the interpreter it is made with (default: the newest supported one found)
+
+bertjax_python() {
+    if [ -n "${PYTHON:-}" ]; then
+        echo "$PYTHON"
+        return
+    fi
+    local name
+    for name in python3.13 python3.12 python3.11 python3 python; do
+        if "$name" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+            command -v "$name"
+            return
+        fi
+    done
+    echo "bertjax: no Python 3.11, 3.12 or 3.13 found; set PYTHON to one" >&2
+    return 2
+}
+
+# bertjax_environment REQUIREMENTS: install them, and this checkout, unless the environment has them already.
+bertjax_environment() {
+    local root venv requirements python stamp wanted
+    root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+    venv=${BERTJAX_VENV:-$root/.venv}
+    requirements=$root/$1
+    stamp=$venv/.installed-$1
+    wanted=$(cat "$root"/requirements*.txt "$root/pyproject.toml" | cksum)
+    if [ ! -x "$venv/bin/python" ]; then
+        python=$(bertjax_python) || return
+        "$python" -m venv "$venv" || return
+    fi
+    # shellcheck disable=SC1091
+    . "$venv/bin/activate"
+    if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
+        python -m pip install --quiet --disable-pip-version-check -r "$requirements" || return
+        python -m pip install --quiet --disable-pip-version-check --no-deps -e "$root" || return
+        echo "$wanted" > "$stamp"
+    fi
+}

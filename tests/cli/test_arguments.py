@@ -1,0 +1,114 @@
+"""Mistakes on the command line: one line on stderr, exit status 2, never a traceback."""
+
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+
+from bertjax.cli.main import VERBS, main
+from bertjax.config import Config
+
+
+def fails(capsys, *words):
+    """The one line that `bertjax WORDS` ends with."""
+    assert main([str(word) for word in words]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("bertjax: ")
+    assert said.err.count("\n") == 1
+    return said.err
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("words,expected", [
+    (["trian"], "trian: no such verb, expected one of prepare, train, eval, fill-mask, inspect; the nearest is train"),
+    (["train"], "nothing given, expected a configuration file first"),
+    (["eval"], "expected a run or checkpoint folder first"),
+    (["train", "configs/tiny.py", "--optimizer.peak-learning-rat", "1"],
+     "--optimizer.peak-learning-rat: no such option of `bertjax train CONFIG`; the nearest is --optimizer.peak-learning-rate"),
+    (["train", "configs/tiny.py", "--train.step", "1"], "the nearest is --train.steps"),
+    (["train", "configs/tiny.py", "--run_dirr", "x"], "the nearest is --run-dir"),
+    (["train", "configs/tiny.py", "--train.steps", "many"], "--train.steps: invalid literal for int() with base 10: 'many'"),
+    (["train", "configs/tiny.py", "--train.steps"], "Missing value for argument '--train.steps'"),
+    (["train", "configs/tiny.py", "--optimizer.schedule", "liner"], "invalid choice 'liner'"),
+    (["train", "configs/tiny.py", "--train.steps", "-5"], "train.steps: found -5, expected a number above 0"),
+    (["train", "configs/tiny.py", "--model.hidden-size", "130", "--model.num-attention-heads", "4"],
+     "model.hidden_size: found 130, expected a multiple of model.num_attention_heads (4)"),
+    (["train", "configs/tiny.py", "--data.max-seq-length", "1024"], "expected at most model.max_position_embeddings (128)"),
+    (["prepare", "configs/none.py"], "configs/none.py: cannot be read as a configuration"),
+    (["fill-mask", "runs/x"], 'found no sentence, expected one or more, like "The [MASK] is empty."'),
+    (["fill-mask", "/no/run", "a [MASK]"], "/no/run: found no checkpoint"),
+    (["eval", "/no/run"], "/no/run: found no checkpoint"),
+    (["inspect", "/no/folder"], "/no/folder: found no manifest.json"),
+    (["train", "configs/tiny.py", "--data.prepared-dir", "/no/folder"], "/no/folder/tokenizer/tokenizer_config.json"),
+], ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "")  # fmt: skip
+def test_mistakes_are_told_in_one_line(capsys, words, expected):
+    assert expected in fails(capsys, *words)
+
+
+@pytest.mark.parametrize("source,expected", [
+    ("x = (", "is no working configuration (SyntaxError"),
+    ("x = 1", "has no attribute 'get_config'"),
+    ("def get_config(): return 3", "found get_config() giving int, expected a bertjax Config"),
+    ("from bertjax.config import *\ndef get_config(): return TrainConfig(steps=0)", "train.steps: found 0, expected a number above 0"),
+    ("def get_config(): 1/0", "(ZeroDivisionError: division by zero)"),
+])  # fmt: skip
+def test_a_configuration_file_that_does_not_work_is_named(capsys, tmp_path, source, expected):
+    path = tmp_path / "mine.py"
+    path.write_text(source)
+    said = fails(capsys, "train", path)
+    assert "mine.py" in said
+    assert expected in said
+
+
+def test_help_names_every_field_with_its_default(capsys):
+    def names(config, prefix=""):
+        for field in dataclasses.fields(config):
+            value = getattr(config, field.name)
+            if dataclasses.is_dataclass(value):
+                yield from names(value, f"{prefix}{field.name}.")
+            else:
+                yield f"--{prefix}{field.name}".replace("_", "-")
+
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "configs/tiny.py", "--help"])
+    assert stop.value.code == 0
+    said = capsys.readouterr().out
+    for name in names(Config()):
+        assert name in said, name
+    assert "(default: 0.0015)" in said  # of tiny, not of the class
+
+
+def test_every_field_has_a_meaning():
+    """tyro shows the string under a field; one without would show nothing."""
+    import ast
+    import inspect
+
+    from bertjax import config
+
+    tree = ast.parse(inspect.getsource(config))
+    for node in tree.body:
+        if isinstance(node, ast.ClassDef):
+            for field, after in zip(node.body, node.body[1:], strict=False):
+                if isinstance(field, ast.AnnAssign) and field.target.id not in (
+                    "tokenizer", "data", "model", "optimizer", "train", "mesh",
+                ):  # fmt: skip
+                    assert isinstance(after, ast.Expr), f"{node.name}.{field.target.id}"
+
+
+def test_the_usage_names_every_verb(capsys):
+    assert main([]) == 2
+    assert main(["--help"]) == 0
+    said = capsys.readouterr().out
+    assert all(verb in said for verb in VERBS)
+
+
+def test_importing_bertjax_is_quick_and_brings_no_tensorflow():
+    code = (
+        "import sys, time; begin = time.perf_counter(); import bertjax; bertjax.encode, bertjax.pretraining_loss;"
+        "assert not [m for m in sys.modules if m.split('.')[0] in ('tensorflow', 'tensorflow_datasets', 'orbax')];"
+        "print(time.perf_counter() - begin)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr

@@ -1,0 +1,217 @@
+"""The command line from text to predictions, in processes of its own, killed and continued."""
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+
+from bertjax.train import checkpoint
+from bertjax.train.metrics import read_rows
+from bertjax.train.step import init_state
+
+CONFIG = """
+from bertjax.config import *
+
+def get_config():
+    return Config(
+        tokenizer=TokenizerConfig(vocab_size=300),
+        data=DataConfig(corpus=({corpus!r},), prepared_dir={prepared!r}, max_seq_length=32, max_predictions_per_seq=5,
+                        validation_fraction=0.1, dupe_factor=2, num_shards=2, workers=1),
+        model=ModelConfig(vocab_size=300, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+                          intermediate_size=64, max_position_embeddings=32),
+        optimizer=OptimizerConfig(peak_learning_rate=3e-3, warmup_steps=5),
+        train=TrainConfig(steps={steps}, batch_size=16, log_every_steps=10, eval_every_steps=20, save_every_steps=10),
+    )
+"""
+NOUNS = ["cat", "dog", "bird", "fish", "horse"]
+VERBS = ["sees", "hears", "follows", "likes"]
+
+
+def environment():
+    # One device, compiled as users compile: these runs are compared to the bit.
+    return {k: v for k, v in os.environ.items() if k not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")}
+
+
+def bertjax(*words, check=True):
+    command = [sys.executable, "-m", "bertjax.cli.main", *map(str, words)]
+    run = subprocess.run(command, capture_output=True, text=True, env=environment())
+    assert run.returncode == 0 or not check, run.stderr
+    return run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A configuration, and what `prepare` made of a little language with a rule to learn."""
+    folder = tmp_path_factory.mktemp("verbs")
+    rng = random.Random(0)
+
+    def sentence():
+        noun = rng.choice(NOUNS)
+        return f"the {noun} {rng.choice(VERBS)} the other {noun}."
+
+    documents = ["\n".join(sentence() for _ in range(rng.randint(3, 9))) for _ in range(300)]
+    (folder / "corpus.txt").write_text("\n\n".join(documents) + "\n")
+    options = {"corpus": str(folder / "corpus.txt"), "prepared": str(folder / "prepared"), "steps": 40}
+    (folder / "config.py").write_text(CONFIG.format(**options))
+    said = bertjax("prepare", folder / "config.py").stdout
+    assert "held-out unigram entropy" in said
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(folder):
+    run = epath.Path(folder) / "run"
+    said = bertjax("train", folder / "config.py", "--run-dir", run).stdout
+    assert f"checkpoint: {run}/checkpoints/40" in said
+    assert f"report: {run}/report.html" in said
+    return run
+
+
+def params_of(run):
+    run, step = checkpoint.find(run)
+    config = checkpoint.read_config(step)
+    shapes = jax.eval_shape(lambda: init_state(config).params)
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
+    params = jax.tree.leaves(jax.device_get(checkpoint.restore_params(step, target)))
+    return hashlib.sha256(b"".join(np.ascontiguousarray(x).tobytes() for x in params)).hexdigest()
+
+
+def test_a_run_folder_holds_all_that_belongs_to_the_run(trained):
+    names = {p.name for p in trained.iterdir()}
+    assert names == {
+        "config.json",
+        "log.txt",
+        "metrics.jsonl",
+        "tensorboard",
+        "tokenizer",
+        "checkpoints",
+        "report.html",
+    }
+    assert "held-out" in (trained / "log.txt").read_text()
+    meta = json.loads((trained / "checkpoints" / "40" / "meta" / "metadata").read_text())
+    assert {"config", "tokenizer_fingerprint", "manifest_sha256", "versions"} == set(meta)
+
+
+def test_eval_gives_the_last_evaluation_of_training_again(trained):
+    said = dict(line.split(": ") for line in bertjax("eval", trained).stdout.splitlines())
+    last = [row for row in read_rows(trained) if row["split"] == "validation"][-1]
+    for name in ("mlm_loss", "mlm_perplexity", "nsp_accuracy", "unigram_entropy"):
+        assert float(said[name]) == pytest.approx(last[name], abs=2e-4), name
+    one = dict(line.split(": ") for line in bertjax("eval", trained / "checkpoints" / "20").stdout.splitlines())
+    assert one["checkpoint"].endswith("/20")
+
+
+def test_fill_mask_prints_words_with_their_probabilities(trained):
+    said = bertjax("fill-mask", trained, "the [MASK] sees the [MASK] dog.", "--top-k", "3").stdout.splitlines()
+    assert said[0] == "the [MASK] sees the [MASK] dog."
+    assert len(said) == 3
+    for line in said[1:]:
+        shares = [float(word[:-1]) for word in line.split() if word.endswith("%")]
+        assert len(shares) == 3
+        assert shares == sorted(shares, reverse=True)
+    run = bertjax("fill-mask", trained, "no mask here", check=False)
+    assert (run.returncode, run.stderr) == (2, "bertjax: 'no mask here': found no [MASK], expected one or more\n")
+    long = "[MASK] " + "dog " * 40
+    assert (
+        "expected at most 32 (model.max_position_embeddings)" in bertjax("fill-mask", trained, long, check=False).stderr
+    )
+
+
+def test_inspect_describes_shards_and_runs(folder, trained):
+    assert "checksums good" in bertjax("inspect", folder / "prepared").stdout
+    said = bertjax("inspect", trained).stdout
+    assert "checkpoints: 20, 30, 40" in said
+    assert "validation: step 40 of 40" in said
+
+
+@pytest.mark.parametrize("words,expected", [
+    (["--optimizer.peak-learning-rate", "0.5"], "optimizer.peak_learning_rate: found 0.5, expected 0.003"),
+    (["--train.batch-size", "8"], "train.batch_size: found 8, expected 16"),
+    (["--data.max-seq-length", "16"], "max_seq_length: found 32 in the shards, expected 16 as data.max_seq_length says"),
+    (["--model.vocab-size", "30"], "model.vocab_size: found 30, expected at least the"),
+    (["--mesh.data", "3"], "mesh: found data 3 x fsdp 1 x tensor 1, expected axes that multiply to the number of devices (1)"),
+])  # fmt: skip
+def test_a_changed_setting_is_refused_by_the_run(folder, trained, words, expected):
+    run = bertjax("train", folder / "config.py", "--run-dir", trained, *words, check=False)
+    assert run.returncode == 2
+    assert run.stderr.splitlines()[-1].startswith("bertjax: ")
+    assert expected in run.stderr
+    assert "Traceback" not in run.stderr
+
+
+def test_a_tokenizer_of_another_preparation_is_refused(folder, trained, tmp_path):
+    other = ["--output-dir", tmp_path / "other", "--tokenizer.vocab-size", "200"]
+    bertjax("prepare", folder / "config.py", *other)
+    words = ["--data.prepared-dir", tmp_path / "other", "--run-dir", trained]
+    run = bertjax("train", folder / "config.py", *words, check=False)
+    assert run.returncode == 2
+    assert "tokenizer: found tokenizer" in run.stderr
+    start = ["--init-from", trained, "--data.prepared-dir", tmp_path / "other", "--run-dir", tmp_path / "run"]
+    assert "tokenizer: found tokenizer" in bertjax("train", folder / "config.py", *start, check=False).stderr
+
+
+def start_training(folder, run):
+    command = [sys.executable, "-m", "bertjax.cli.main", "train", str(folder / "config.py"), "--run-dir", str(run)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment())
+
+
+def test_sigterm_saves_says_so_and_the_same_command_goes_on_to_the_same_end(folder, trained, tmp_path):
+    process = start_training(folder, tmp_path / "run")
+    while not (tmp_path / "run" / "metrics.jsonl").exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate()[1].decode()
+    assert process.returncode in (0, 75), said
+    if process.returncode == 75:
+        assert "stopped by a signal at step" in said
+    bertjax("train", folder / "config.py", "--run-dir", tmp_path / "run")
+    assert params_of(tmp_path / "run") == params_of(trained)
+
+
+def killed(folder, trained, run, moments):
+    """Kill the run at this many random moments of its life, each time starting it again; how often it was."""
+    begin = time.perf_counter()
+    bertjax("train", folder / "config.py", "--run-dir", run.parent / "whole")
+    takes = time.perf_counter() - begin
+    rng = random.Random(1)
+    kills = 0
+    while kills < moments:
+        process = start_training(folder, run)
+        try:
+            # Early in one in four, else where steps, evaluations and saves are.
+            process.wait(takes * (rng.uniform(0, 0.6) if kills % 4 == 0 else rng.uniform(0.6, 1.0)))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            kills += 1
+            continue
+        assert process.returncode == 0
+        os.rename(run, run.parent / f"finished-{kills}-{time.time_ns()}")  # it was quick: begin anew
+    bertjax("train", folder / "config.py", "--run-dir", run)
+    runs = [run, *run.parent.glob("finished-*")]
+    wanted = params_of(trained)
+    for each in map(epath.Path, runs):
+        assert params_of(each) == wanted
+        steps = [row["step"] for row in read_rows(each) if row["split"] == "train"]
+        assert steps == list(range(1, 41))
+        assert [row["step"] for row in read_rows(each) if row["split"] == "validation"] == [20, 40]
+    print(f"{kills} kills, {len(runs)} finished runs, all parameters {wanted[:16]}")
+
+
+def test_killed_at_random_moments_it_ends_bit_identical(folder, trained, tmp_path):
+    killed(folder, trained, tmp_path / "run", 3)
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_random_moments_it_ends_bit_identical(folder, trained, tmp_path):
+    killed(folder, trained, tmp_path / "run", 20)

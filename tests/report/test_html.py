@@ -1,0 +1,90 @@
+import json
+import math
+import re
+import shutil
+
+import pytest
+from etils import epath
+
+from bertjax.config import to_dict
+from bertjax.errors import UserError
+from bertjax.report.html import write_report
+from tests.factory import small_config
+
+OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+           "--disable-component-update", "--disable-sync", "--disable-quic", "--window-size=1200,1600")  # fmt: skip
+
+
+def run_of(folder, steps, total=200):
+    """A run folder with the rows that a run writes."""
+    run = epath.Path(folder) / "a <run>"
+    run.mkdir(parents=True)
+    (run / "config.json").write_text(json.dumps(to_dict(small_config(train={"steps": total}))))
+    with (run / "metrics.jsonl").open("w") as file:
+        for step in range(1, steps + 1):
+            row = {"step": step, "split": "train", "mlm_loss": 3 + 5 * math.exp(-step / 50), "mlm_accuracy": 0.1,
+                   "nsp_loss": 0.7, "nsp_accuracy": 0.5, "learning_rate": 1e-4, "grad_norm": None if step == 7 else 1.0,
+                   "skipped": 1.0 if step == 7 else 0.0, "tokens": 100.0}  # fmt: skip
+            if step % 10 == 0:
+                row["tokens_per_second"] = 1000.0 + step
+            file.write(json.dumps(row) + "\n")
+            if step % 50 == 0:
+                row = {"step": step, "split": "validation", "mlm_loss": 4.0 - step / 100, "mlm_perplexity": 33.25,
+                       "mlm_accuracy": 0.25, "nsp_loss": 0.6, "nsp_accuracy": 0.75, "unigram_entropy": 5.5}  # fmt: skip
+                file.write(json.dumps(row) + "\n")
+        file.write('{"step": 999')  # a kill in the middle of a line
+    return run
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if not shutil.which("chromedriver"):
+        pytest.skip("Chromium and its driver are not installed")
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    for option in OPTIONS:
+        options.add_argument(option)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(shutil.which("chromedriver"))
+    driver = webdriver.Chrome(options=options, service=service)
+    yield driver
+    driver.quit()
+
+
+def test_a_browser_shows_the_figures_and_the_curves(browser, tmp_path):
+    run = run_of(tmp_path, 150)
+    browser.get(f"file://{write_report(run)}")
+    shown = {e.get_attribute("id"): e.text for e in browser.find_elements("css selector", "[id^=figure-]")}
+    assert shown == {
+        "figure-steps": "step 150", "figure-mlm-loss": "2.500", "figure-unigram-entropy": "5.500",
+        "figure-mlm-perplexity": "33.2", "figure-mlm-accuracy": "25.0%", "figure-nsp-accuracy": "75.0%",
+        "figure-best-mlm-loss": "2.500", "figure-tokens-per-second": "1,080", "figure-skipped": "1",
+    }  # fmt: skip
+    assert "best MLM loss, step 150" in browser.page_source
+    assert browser.find_element("css selector", "h1").text == "a <run>"
+    for plot in ("mlm-loss", "mlm-accuracy", "nsp-loss", "learning-rate", "grad-norm", "throughput"):
+        lines = browser.find_elements("css selector", f"#plot-{plot} path.js-line")
+        assert lines, plot
+        assert all(len(line.get_attribute("d")) > 10 for line in lines)
+    assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
+    resources = browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
+    assert [name for name in resources if not name.startswith(("data:", "blob:"))] == []
+
+
+@pytest.mark.parametrize("steps", [0, 1, 30])
+def test_a_run_that_has_just_begun_has_a_report(tmp_path, steps):
+    page = write_report(run_of(tmp_path, steps)).read_text()
+    assert f'id="figure-steps" data-value="{steps}"' in page
+    assert re.search(r'<b id="figure-mlm-loss">–</b>', page)
+
+
+def test_a_long_run_has_a_report_of_bounded_size_with_its_last_step(tmp_path):
+    page = write_report(run_of(tmp_path, 40_000, total=40_000)).read_text()
+    assert 'data-value="40000"' in page
+    assert len(page) < 6_500_000
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"config\.json: cannot be read"):
+        write_report(tmp_path)

@@ -1,0 +1,35 @@
+import logging
+
+from etils import epath
+
+from bertjax.progress import silent
+from bertjax.report.terminal import log_to, terminal_progress
+
+
+def test_without_a_terminal_there_is_no_bar(capsys):
+    with terminal_progress() as progress:
+        assert progress is silent
+
+
+def test_on_a_terminal_a_bar_shows_rate_and_what_is_left(capsys, monkeypatch):
+    import sys
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with terminal_progress() as progress:
+        for done in range(1, 5):
+            progress("train", done, 4)
+    said = capsys.readouterr().err
+    assert "train" in said
+    assert "4/4" in said
+    assert "it/s" in said or "s/it" in said
+
+
+def test_log_lines_go_to_the_runs_file_and_appending_keeps_the_old(tmp_path, capsys):
+    for word in ("first", "second"):
+        with log_to(epath.Path(tmp_path)):
+            logging.getLogger("bertjax.train.loop").info("%s line", word)
+    text = (tmp_path / "log.txt").read_text()
+    assert text.index("first line") < text.index("second line")
+    assert "first line" in capsys.readouterr().err
+    logging.getLogger("bertjax.train.loop").info("after")
+    assert "after" not in (tmp_path / "log.txt").read_text()

@@ -1,0 +1,22 @@
+"""Rules of the house that a tool can hold."""
+
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_import_floors_hold_without_a_circle():
+    run = subprocess.run(["lint-imports"], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout
+
+
+def test_no_file_is_over_500_lines():
+    long = {p: n for p in ROOT.rglob("bertjax/**/*.py") if (n := len(p.read_text().splitlines())) > 500}
+    assert not long
+
+
+def test_tests_mirror_the_package():
+    for path in (ROOT / "tests").glob("*/test_*.py"):
+        room, name = path.parent.name, path.name.removeprefix("test_")
+        assert (ROOT / "bertjax" / room / name).exists() or (room, name) == ("cli", "verbs.py"), path
