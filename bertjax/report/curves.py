@@ -35,6 +35,7 @@ class Metrics:
     """What the report shows of `metrics.jsonl`."""
 
     train: list[dict[str, Any]]
+    rated: list[dict[str, Any]]
     heldout: list[dict[str, Any]]
     last_step: int
     skipped: int
@@ -60,11 +61,16 @@ def read_metrics(run_dir: epath.Path) -> Metrics:
     lines = path.read_text().split("\n")[:-1] if path.exists() else []
     heldout = [json.loads(line) for line in lines if '"validation"' in line]
     steps = [line for line in lines if '"train"' in line]
-    stride = max(1, -(-len(steps) // MOST_POINTS))
-    # The last of every stride, so that the newest step is there; rates stand on few rows and are all kept.
-    chosen = [line for i, line in enumerate(reversed(steps)) if i % stride == 0 or "_per_second" in line][::-1]
-    rated = [line for line in chosen if "_per_second" in line]
-    drop = set(rated) - set(rated[:: max(1, len(rated) // MOST_POINTS)])
-    train = [json.loads(line) for line in chosen if line not in drop]
+    train, rated = ([json.loads(line) for line in _thinned(of)] for of in (steps, _rated(steps)))
     skipped = sum('"skipped": 1.0' in line for line in steps)
-    return Metrics(train, heldout, train[-1]["step"] if train else 0, skipped)
+    return Metrics(train, rated, heldout, train[-1]["step"] if train else 0, skipped)
+
+
+def _rated(lines: list[str]) -> list[str]:
+    """The rows that close a logging interval: throughput stands on them alone."""
+    return [line for line in lines if "_per_second" in line]
+
+
+def _thinned(lines: list[str]) -> list[str]:
+    """At most `MOST_POINTS` of the lines, evenly, the newest among them."""
+    return lines[:: -max(1, -(-len(lines) // MOST_POINTS))][::-1]

@@ -76,7 +76,7 @@ def _figures(metrics: Metrics) -> list[tuple[str, str, float | None, str]]:
     """(id, label, value, format) of the page's head: what a reader looks for first."""
     last: dict[str, Any] = metrics.heldout[-1] if metrics.heldout else {}
     best = metrics.best() or {}
-    rates = metrics.curve("train", "tokens_per_second").values
+    rates = metrics.curve("rated", "tokens_per_second").values
     return [
         ("mlm-loss", "held-out MLM loss, nats", last.get("mlm_loss"), ".3f"),
         ("unigram-entropy", "unigram entropy, nats", last.get("unigram_entropy"), ".3f"),
@@ -113,7 +113,13 @@ def _plots(metrics: Metrics) -> str:
         ("nsp-loss", "Next-sentence loss", "nats", _lines(metrics, "nsp_loss"), False),
         ("learning-rate", "Learning rate", "", _lines(metrics, "learning_rate", raw=False), False),
         ("grad-norm", "Gradient norm, before clipping", "", _lines(metrics, "grad_norm"), False),
-        ("throughput", "Throughput", "tokens a second", _lines(metrics, "tokens_per_second", raw=False), True),
+        (
+            "throughput",
+            "Throughput",
+            "tokens a second",
+            _lines(metrics, "tokens_per_second", raw=False, split="rated"),
+            True,
+        ),
     ]
     parts = []
     for number, (name, title, unit, traces, wide) in enumerate(plots):
@@ -123,9 +129,9 @@ def _plots(metrics: Metrics) -> str:
     return "".join(parts)
 
 
-def _lines(metrics: Metrics, name: str, raw: bool = True) -> list[go.Scatter]:
+def _lines(metrics: Metrics, name: str, raw: bool = True, split: str = "train") -> list[go.Scatter]:
     """Training as a faint line with its average over it, held out as points joined."""
-    curve = metrics.curve("train", name)
+    curve = metrics.curve(split, name)
     traces = []
     if raw and len(curve.steps):
         smooth = curve.smoothed()
