@@ -1,7 +1,7 @@
 """BERT base with the paper's hyperparameters, phase 1: 900,000 steps at length 128.
 
     bertjax prepare configs/base.py --data.corpus tfds:wikipedia/20230601.en --output-dir prepared/base128
-    bertjax train configs/base.py --run-dir gs://bucket/base
+    bertjax train configs/base.py --run-dir runs/base
 
 110 million parameters; batch 256, Adam at 1e-4, 10,000 steps of warmup, dropout 0.1 (arXiv
 1810.04805, appendix A.2). The paper trained for 4 days on 4 Cloud TPUs (16 chips).

@@ -2,7 +2,7 @@ r"""BERT base, phase 2: the last 100,000 steps of the paper's million, at length
 
     bertjax prepare configs/base_phase2.py --data.corpus tfds:wikipedia/20230601.en \
         --tokenizer.vocab-file prepared/base128/tokenizer/vocab.txt --output-dir prepared/base512
-    bertjax train configs/base_phase2.py --init-from gs://bucket/base --run-dir gs://bucket/base512
+    bertjax train configs/base_phase2.py --init-from runs/base --run-dir runs/base512
 
 Parameters come from phase 1's newest checkpoint; the optimizer starts anew with a short warmup
 to the rate at which phase 1 would have gone on.

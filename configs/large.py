@@ -1,7 +1,7 @@
 """BERT large with the paper's hyperparameters, phase 1: 900,000 steps at length 128.
 
     bertjax prepare configs/large.py --data.corpus tfds:wikipedia/20230601.en --output-dir prepared/base128
-    bertjax train configs/large.py --run-dir gs://bucket/large
+    bertjax train configs/large.py --run-dir runs/large
 
 340 million parameters, otherwise as `base.py`. The paper trained for 4 days on 16 Cloud TPUs
 (64 chips). Phase 2 is `large_phase2.py`.

@@ -2,7 +2,7 @@ r"""BERT large, phase 2: the last 100,000 steps of the paper's million, at lengt
 
     bertjax prepare configs/large_phase2.py --data.corpus tfds:wikipedia/20230601.en \
         --tokenizer.vocab-file prepared/base128/tokenizer/vocab.txt --output-dir prepared/base512
-    bertjax train configs/large_phase2.py --init-from gs://bucket/large --run-dir gs://bucket/large512
+    bertjax train configs/large_phase2.py --init-from runs/large --run-dir runs/large512
 
 Parameters come from phase 1's newest checkpoint; the optimizer starts anew with a short warmup
 to the rate at which phase 1 would have gone on.

@@ -7,8 +7,8 @@ from typing import Any
 
 from etils import epath
 
-from bertjax.data.shards import Schema, ShardInfo
-from bertjax.errors import UserError, check
+from bertjax.data.shards import Schema, ShardInfo, removed_on_failure
+from bertjax.errors import UserError, check, disk_errors
 
 FILE = "manifest.json"
 VERSION = 1
@@ -37,10 +37,11 @@ class Manifest:
 
 
 def write_manifest(folder: epath.Path, manifest: Manifest) -> None:
-    """Write the manifest, whole or not at all."""
-    unfinished = folder / f"{FILE}.unfinished"
-    unfinished.write_text(json.dumps({"version": VERSION} | dataclasses.asdict(manifest), indent=2) + "\n")
-    unfinished.replace(folder / FILE)
+    """Write the manifest, whole or not at all; `UserError` naming it when the disk refuses."""
+    path, unfinished = folder / FILE, folder / f"{FILE}.unfinished"
+    with disk_errors(path), removed_on_failure(unfinished):
+        unfinished.write_text(json.dumps({"version": VERSION} | dataclasses.asdict(manifest), indent=2) + "\n")
+        unfinished.replace(path)
 
 
 def read_manifest(folder: epath.Path) -> Manifest | None:
@@ -54,5 +55,5 @@ def read_manifest(folder: epath.Path) -> Manifest | None:
         values["schema"] = Schema(**values["schema"])
         values["shards"] = tuple(ShardInfo(**shard) for shard in values["shards"])
         return Manifest(**values)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: cannot be read as a manifest ({type(error).__name__}: {error})") from error

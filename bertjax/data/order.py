@@ -29,7 +29,7 @@ def permute(indices: np.ndarray, size: int, key: tuple[int, ...]) -> np.ndarray:
     """
     half = max(1, (int(size - 1).bit_length() + 1) // 2)
     round_keys = np.random.SeedSequence(key).generate_state(ROUNDS, np.uint64)
-    found = np.asarray(indices, np.uint64)
+    found = np.array(indices, np.uint64)  # a copy: it is written to
     outside = np.ones(found.shape, bool)
     while outside.any():
         found[outside] = _feistel(found[outside], np.uint64(half), round_keys)

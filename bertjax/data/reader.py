@@ -52,8 +52,8 @@ class ForeignRecords:
     def __init__(self, paths: Sequence[epath.Path], schema: Schema):
         """Find where each record lies and look at every id once.
 
-        Raises `UserError` for a file that is truncated or no TFRecord file, or whose records
-        have other lengths than `schema`.
+        Raises `UserError` for a file that is truncated or no TFRecord file, or whose records are
+        damaged, have other lengths than `schema`, or values outside a feature's range.
         """
         self._paths, self._schema = list(paths), schema
         self._files = [
@@ -72,50 +72,66 @@ class ForeignRecords:
 
     def read(self, rows: np.ndarray) -> Batch:
         """The records of these numbers, in this order, as `OurShards.read` gives them."""
-        which = np.searchsorted(self._starts, rows, side="right") - 1
         examples = []
-        for shard, row in zip(which, rows, strict=True):
-            begin, end = self._spans[row]
-            data = self._files[shard][begin:end].tobytes()
-            stored = int.from_bytes(self._files[shard][end : end + FOOTER_BYTES].tobytes(), "little")
+        for row in rows:
+            file, (begin, end) = self._files[self._shard(row)], self._spans[row]
+            data = file[begin:end].tobytes()
+            stored = int.from_bytes(file[end : end + FOOTER_BYTES].tobytes(), "little")
             if shards.masked_crc(np.array([google_crc32c.value(data)], np.uint32))[0] != stored:
-                record = row - self._starts[shard]
-                raise UserError(
-                    f"{self._paths[shard]}: record {record} is damaged: its checksum does not match its bytes"
-                )
+                raise UserError(f"{self._place(row)} is damaged: its checksum does not match its bytes")
             examples.append(data)
-        return self._parse(examples, which)
+        parsed = self._parse(examples, rows)
+        self._check_ranges(parsed, rows)
+        kinds = dict.fromkeys(shards.INT_WIDTHS, np.int32) | dict.fromkeys(shards.FLOATS, np.float32)
+        return {name: parsed[name].astype(kind) for name, kind in kinds.items()}
 
-    def _parse(self, examples: list[bytes], which: np.ndarray) -> Batch:
+    def _shard(self, row: int) -> int:
+        return int(np.searchsorted(self._starts, row, side="right")) - 1
+
+    def _place(self, row: int) -> str:
+        shard = self._shard(row)
+        return f"{self._paths[shard]}: record {row - self._starts[shard]}"
+
+    def _parse(self, examples: list[bytes], rows: np.ndarray) -> Batch:
         import tensorflow as tf
 
         kinds = dict.fromkeys(shards.INT_WIDTHS, tf.int64) | dict.fromkeys(shards.FLOATS, tf.float32)
-        lengths = {name: self._schema.length(name) for name in kinds}
+        wanted = {name: tf.io.FixedLenFeature([self._schema.length(name)], kind) for name, kind in kinds.items()}
         try:
-            parsed = tf.io.parse_example(
-                tf.constant(examples, tf.string),
-                {name: tf.io.FixedLenFeature([lengths[name]], kind) for name, kind in kinds.items()},
-            )
-        except tf.errors.InvalidArgumentError:
-            self._explain(examples, which, lengths)
+            parsed = tf.io.parse_example(tf.constant(examples, tf.string), wanted)
+        except (tf.errors.InvalidArgumentError, UnicodeDecodeError):  # the latter where its text quotes raw bytes
+            self._explain(examples, rows)
             raise
-        return {
-            name: value.numpy().astype(np.int32 if name in shards.INT_WIDTHS else np.float32)
-            for name, value in parsed.items()
-        }
+        return {name: value.numpy() for name, value in parsed.items()}
 
-    def _explain(self, examples: list[bytes], which: np.ndarray, lengths: dict[str, int]) -> None:
+    def _check_ranges(self, batch: Batch, rows: np.ndarray) -> None:
+        """A value outside would wrap in int32, or be gathered from elsewhere, in silence; ids: see `max_id`."""
+        limits = {"input_mask": 2, "masked_lm_positions": self._schema.max_seq_length, "next_sentence_labels": 2}
+        for name in shards.INT_WIDTHS:
+            values, limit = batch[name], limits.get(name, 2**31)
+            outside = np.argwhere((values < 0) | (values >= limit))
+            for row, column in outside[:1]:
+                where = f"{self._place(rows[row])}: {name}"
+                check(False, where, values[row, column], f"0 to {limit - 1}")
+
+    def _explain(self, examples: list[bytes], rows: np.ndarray) -> None:
         """Say which record of which file does not fit, and how."""
         import tensorflow as tf
+        from google.protobuf.message import DecodeError
 
-        for shard, example in zip(which, examples, strict=True):
-            found = tf.train.Example.FromString(example).features.feature
-            for name, length in lengths.items():
+        for row, example in zip(rows, examples, strict=True):
+            try:
+                found = tf.train.Example.FromString(example).features.feature
+            except DecodeError:
+                raise UserError(f"{self._place(row)}: found other bytes, expected a tf.train.Example") from None
+            for name in shards.features():
                 kind = found[name].WhichOneof("kind") if name in found else None
                 values = len(getattr(found[name], kind).value) if kind else 0
-                where = f"{self._paths[shard]}: {name}"
+                where, length = f"{self._place(row)}: {name}", self._schema.length(name)
                 check(values == length, where, f"{values} values", f"{length}, as data.max_seq_length and "
                       "data.max_predictions_per_seq say")  # fmt: skip
+                expected = "float_list" if name in shards.FLOATS else "int64_list"
+                check(kind == expected, where, f"a {kind}", f"a {expected}")
 
 
 def foreign_paths(folder: epath.Path, split: str) -> list[epath.Path]:

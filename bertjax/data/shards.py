@@ -135,7 +135,7 @@ def write_shard(path: epath.Path, split: str, schema: Schema, batches: Iterable[
     """
     digest, size, records, max_id = hashlib.sha256(), 0, 0, 0
     unfinished = path.parent / f"{path.name}.unfinished"
-    with disk_errors(path), _removed_on_failure(unfinished):
+    with disk_errors(path), removed_on_failure(unfinished):
         with unfinished.open("wb") as file:
             for batch in batches:
                 block = encode(schema, batch).tobytes()
@@ -150,7 +150,8 @@ def write_shard(path: epath.Path, split: str, schema: Schema, batches: Iterable[
 
 
 @contextmanager
-def _removed_on_failure(unfinished: epath.Path) -> Iterator[None]:
+def removed_on_failure(unfinished: epath.Path) -> Iterator[None]:
+    """Remove `unfinished` when the block fails, whatever the reason."""
     try:
         yield
     except BaseException:

@@ -59,8 +59,19 @@ def train(
     2. Else the parameters of `config.init_from`, with a new optimizer at step 0.
     3. Else new parameters from `config.seed`.
     """
+    with _signals() as stop:
+        return _train(config, epath.Path(run_dir), feed, progress, on_evaluation, stop)
+
+
+def _train(
+    config: Config,
+    run_dir: epath.Path,
+    feed: Feed,
+    progress: Progress,
+    on_evaluation: Callable[[], object],
+    stop: threading.Event,
+) -> Outcome:
     # Mesh and layout
-    run_dir = epath.Path(run_dir)
     mesh = make_mesh(config.mesh)
     _check_batch_divides(config, mesh)
     layouts = state_shardings(config, mesh)
@@ -94,23 +105,22 @@ def train(
 
     # Loop
     step = start
-    with _signals() as stop:
-        for step, batch in enumerate(_checked(config, feed.train(start, rows), start), start + 1):
-            state, scalars = train_step(state, hosts.global_batch(mesh, batch, config.train.batch_size))
-            ledger.add(step, scalars, batch)
-            last = step == config.train.steps or stop.is_set()
-            evaluates = step == config.train.steps or step % config.train.eval_every_steps == 0
-            saves = last or step % config.train.save_every_steps == 0
-            if last or evaluates or saves or step % config.train.log_every_steps == 0:
-                ledger.flush()
-            progress("train", step, config.train.steps)
-            found = hold_out(step) if evaluates else None
-            if saves:
-                checkpoints.save(step, state, meta, found)
-            if evaluates or saves:
-                ledger.restart_clock()
-            if last:
-                break
+    for step, batch in enumerate(_checked(config, feed.train(start, rows), start), start + 1):
+        state, scalars = train_step(state, hosts.global_batch(mesh, batch, config.train.batch_size))
+        ledger.add(step, scalars, batch)
+        last = step == config.train.steps or stop.is_set()
+        evaluates = step == config.train.steps or step % config.train.eval_every_steps == 0
+        saves = last or step % config.train.save_every_steps == 0
+        if last or evaluates or saves or step % config.train.log_every_steps == 0:
+            ledger.flush()
+        progress("train", step, config.train.steps)
+        found = hold_out(step) if evaluates else None
+        if saves:
+            checkpoints.save(step, state, meta, found)
+        if evaluates or saves:
+            ledger.restart_clock()
+        if last:
+            break
     checkpoints.close()
     metrics.close()
     return Outcome(step, stopped=step < config.train.steps)

@@ -150,7 +150,7 @@ def test_a_changed_setting_is_refused_by_the_run(folder, trained, words, expecte
 
 
 def test_a_tokenizer_of_another_preparation_is_refused(folder, trained, tmp_path):
-    other = ["--output-dir", tmp_path / "other", "--tokenizer.vocab-size", "200"]
+    other = ["--output-dir", tmp_path / "other", "--tokenizer.kind", "bpe", "--tokenizer.vocab-size", "80"]
     bertjax("prepare", folder / "config.py", *other)
     words = ["--data.prepared-dir", tmp_path / "other", "--run-dir", trained]
     run = bertjax("train", folder / "config.py", *words, check=False)
@@ -178,34 +178,36 @@ def test_sigterm_saves_says_so_and_the_same_command_goes_on_to_the_same_end(fold
     assert params_of(tmp_path / "run") == params_of(trained)
 
 
+def steps_done(run):
+    return max((row["step"] for row in read_rows(epath.Path(run))), default=0)
+
+
 def killed(folder, trained, run, moments):
-    """Kill the run at this many random moments of its life, each time starting it again; how often it was."""
-    begin = time.perf_counter()
-    bertjax("train", folder / "config.py", "--run-dir", run.parent / "whole")
-    takes = time.perf_counter() - begin
+    """Kill the run at this many random moments, starting it again each time; all must come to the same end.
+
+    One in four of the moments is any in a start's first seconds, the others are at a random step
+    still to come, and a random part of a second: among steps, evaluations and saves.
+    """
     rng = random.Random(1)
-    kills = 0
-    while kills < moments:
+    finished = []
+    for _ in range(moments):
         process = start_training(folder, run)
-        try:
-            # Early in one in four, else where steps, evaluations and saves are.
-            process.wait(takes * (rng.uniform(0, 0.6) if kills % 4 == 0 else rng.uniform(0.6, 1.0)))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            kills += 1
-            continue
-        assert process.returncode == 0
-        os.rename(run, run.parent / f"finished-{kills}-{time.time_ns()}")  # it was quick: begin anew
+        target = rng.randint(steps_done(run), 40) if rng.random() < 0.75 else None
+        patience = time.monotonic() + (60 if target else rng.uniform(0, 8))
+        while process.poll() is None and time.monotonic() < patience and (not target or steps_done(run) < target):
+            time.sleep(0.02)
+        time.sleep(rng.uniform(0, 0.5))
+        process.kill()
+        if process.wait() == 0:  # it was quick: that run is done, the next start begins anew
+            finished.append(run.rename(run.with_name(f"finished-{len(finished)}")))
     bertjax("train", folder / "config.py", "--run-dir", run)
-    runs = [run, *run.parent.glob("finished-*")]
     wanted = params_of(trained)
-    for each in map(epath.Path, runs):
+    for each in map(epath.Path, [run, *finished]):
         assert params_of(each) == wanted
         steps = [row["step"] for row in read_rows(each) if row["split"] == "train"]
         assert steps == list(range(1, 41))
         assert [row["step"] for row in read_rows(each) if row["split"] == "validation"] == [20, 40]
-    print(f"{kills} kills, {len(runs)} finished runs, all parameters {wanted[:16]}")
+    print(f"{moments} kills, {1 + len(finished)} finished runs, all with the parameters {wanted[:16]}")
 
 
 def test_killed_at_random_moments_it_ends_bit_identical(folder, trained, tmp_path):

@@ -20,6 +20,12 @@ def test_large_sizes_stay_in_range_without_repeats(size, seed):
     assert len(np.unique(found)) == len(asked)
 
 
+def test_the_indices_that_were_asked_for_are_left_as_they_were():
+    asked = np.arange(10, dtype=np.uint64)
+    permute(asked, 10, (1,))
+    assert np.array_equal(asked, np.arange(10))
+
+
 def test_neighbours_are_spread_evenly():
     """Differences of neighbours, binned, against the triangular law of independent draws: chi-square of 9 bins."""
     size = 100_000

@@ -81,6 +81,15 @@ def test_files_of_other_scripts_train_through_the_same_pipeline(tmp_path):
     assert np.array_equal(np.sort(rows, 0), np.sort(records.read(np.arange(6))["input_ids"], 0))
 
 
+def test_a_host_without_rows_in_the_last_batch_evaluates_empty_ones(tmp_path):
+    foreign(tmp_path / "valid.tfrecord", random_batch(np.random.default_rng(1), 5))
+    config = small_config(data={"prepared_dir": str(tmp_path)}, train={"batch_size": 4})
+    records = pipeline.open_split(config, "validation", "any")
+    last = list(pipeline.eval_batches(records, config, rows=slice(2, 4)))[-1]
+    assert last["input_ids"].shape == (2, 16)
+    assert not any(values.any() for values in last.values())
+
+
 def test_damage_found_while_training_reaches_the_user_as_it_is(config):
     folder = epath.Path(config.data.prepared_dir)
     records = pipeline.open_split(config, "train", FINGERPRINT)

@@ -1,5 +1,9 @@
 import errno
+import os
 import resource
+import signal
+import subprocess
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -37,15 +41,18 @@ def test_decoding_gives_back_what_was_encoded(shape):
 
 
 @given(shapes)
-def test_protobuf_reads_the_same_values_in_our_records(shape):
+def test_protobuf_and_tensorflow_read_the_same_values_in_our_records(shape):
     import tensorflow as tf
 
     schema, batch = drawn(shape)
+    kinds = {n: tf.float32 if n in shards.FLOATS else tf.int64 for n in batch}
+    wanted = {n: tf.io.FixedLenFeature([schema.length(n)], kind) for n, kind in kinds.items()}
     for row, record in enumerate(shards.encode(schema, batch)):
-        found = tf.train.Example.FromString(
-            record[shards.HEADER_BYTES : -shards.FOOTER_BYTES].tobytes()
-        ).features.feature
+        data = record[shards.HEADER_BYTES : -shards.FOOTER_BYTES].tobytes()
+        found = tf.train.Example.FromString(data).features.feature
         assert set(found) == set(batch)
+        parsed = tf.io.parse_single_example(data, wanted)
+        same({name: value.numpy() for name, value in parsed.items()}, {name: batch[name][row] for name in batch})
         for name, values in batch.items():
             kind = "float_list" if name in shards.FLOATS else "int64_list"
             assert list(getattr(found[name], kind).value) == values[row].tolist()
@@ -92,19 +99,44 @@ def test_a_shard_knows_its_size_checksum_and_largest_id(tmp_path):
     assert info.max_id == max(batch["input_ids"].max(), batch["masked_lm_ids"].max())
 
 
-def test_a_full_disk_leaves_no_half_written_shard(tmp_path):
-    """The kernel refuses the write itself: no file of this process may grow beyond 4,000 bytes."""
-    import signal
-
-    batch = random_batch(np.random.default_rng(0), 50)
+@contextmanager
+def file_size_limit(size):
+    """The kernel refuses the write itself: no file of this process may grow beyond `size` bytes."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4000, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
-        with pytest.raises(UserError, match=r"x\.tfrecord: cannot be written \(File too large\)") as caught:
-            shards.write_shard(epath.Path(tmp_path) / "x.tfrecord", "train", Schema(16, 4), [batch])
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_refused_write_leaves_no_half_written_shard(tmp_path):
+    batch = random_batch(np.random.default_rng(0), 50)
+    refused = pytest.raises(UserError, match=r"x\.tfrecord: cannot be written \(File too large\)")
+    with refused as caught, file_size_limit(4000):
+        shards.write_shard(epath.Path(tmp_path) / "x.tfrecord", "train", Schema(16, 4), [batch])
     assert caught.value.__cause__.errno == errno.EFBIG
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def tiny_disk(tmp_path):
+    """A real file system of 16 kB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("only root may mount a small file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_leaves_whole_shards_and_no_half_written_one(tiny_disk):
+    schema, folder = Schema(16, 4), epath.Path(tiny_disk)
+    whole = shards.write_shard(folder / "a.tfrecord", "train", schema, [random_batch(np.random.default_rng(0), 5)])
+    many = [random_batch(np.random.default_rng(0), 50)] * 4
+    with pytest.raises(UserError, match=r"b\.tfrecord: cannot be written \(No space left on device\)"):
+        shards.write_shard(folder / "b.tfrecord", "train", schema, many)
+    assert [(path.name, path.stat().st_size) for path in tiny_disk.iterdir()] == [("a.tfrecord", whole.bytes)]
