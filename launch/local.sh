@@ -16,9 +16,9 @@ bertjax prepare configs/tiny.py
 bertjax train configs/tiny.py --run-dir "$run" "$@"
 bertjax eval "$run"
 bertjax fill-mask "$run" \
-    "Return the [MASK] of the list." \
-    "If the file does not exist, an [MASK] is raised." \
-    "This function returns [MASK] if the object is a string."
+    "Return True [MASK] the object is a string." \
+    "The function returns None [MASK] no value is found." \
+    "Return the [MASK] of the given file."
 echo
 echo "checkpoints: $run/checkpoints"
 echo "report:      $run/report.html"

@@ -41,5 +41,5 @@ bertjax_environment requirements-dev.txt
 ruff check
 ruff format --check
 mypy
-lint-imports
-python -m pytest "$@"
+# Two at a time: most of a test's time is XLA compiling, on one core.
+python -m pytest -n 2 --dist loadfile "$@"
