@@ -35,5 +35,7 @@ def _docstrings(path: Path) -> list[str]:
     except (SyntaxError, ValueError):
         return []  # templates and samples of bad code
     owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    found = [ast.get_docstring(node, clean=False) for node in ast.walk(tree) if isinstance(node, owners)]
+    nodes = [node for node in ast.walk(tree) if isinstance(node, owners)]
+    nodes.sort(key=lambda node: getattr(node, "lineno", 0))  # as they are read: a class, then its methods
+    found = [ast.get_docstring(node, clean=False) for node in nodes]
     return [inspect.cleandoc(text) for text in found if text and text.strip()]

@@ -3,10 +3,11 @@
 import re
 
 # A stop, any closing quotes or brackets, then space: or a Chinese stop, which needs no space.
-_END = re.compile(r"[.!?…]+[\"'”’)\]»]*(?=\s)|[。！？…]+[”’」』）】]*")
+_END = re.compile(r"[.!?…]+[\"'”’)\]»]*(?=\s)|[。！？…]+[”’」』）】)\]]*")
 _NO_END = re.compile(
-    r"(?:^|[\s(\[\"'“‘])"
-    r"(?:[A-Za-z]|e\.g|i\.e|cf|vs|etc|al|Mr|Mrs|Ms|Dr|Prof|St|Jr|Sr|No|Fig|Eq|Sec|Vol|pp|Inc|Ltd|Co|U\.S|[ap]\.m)\.$"
+    r"(?:^|[\s(\[\"'“‘。！？])"
+    r"(?:(?:[A-Za-z]\.)*[A-Za-z]|[Cc]f|[Vv]s|etc|al|ca|approx|Mr|Mrs|Ms|Dr|Prof|Rev|Gen|Sen|Gov|St|Jr|Sr|Ph\.D"
+    r"|No|[Ff]igs?|[Ee]qs?|Sec|Vol|pp|eds?|Inc|Ltd|Co|Corp|Jan|Feb|Apr|Aug|Sept?|Oct|Nov|Dec)\.$"
 )
 _PARAGRAPH = re.compile(r"\n\s*\n")
 
@@ -25,6 +26,9 @@ def split_sentences(text: str) -> list[str]:
             end = stop.end()
             if line[stop.start()] in ".!?" and not _ends(line, begin, end):
                 continue
+            # A straight quote right after a stop closes one that the sentence opened.
+            if line[end : end + 1] == '"' and line.count('"', begin, end) % 2:
+                end += 1
             sentences.append(line[begin:end].strip())
             begin = end
         sentences.append(line[begin:].strip())
@@ -33,4 +37,4 @@ def split_sentences(text: str) -> list[str]:
 
 def _ends(line: str, begin: int, end: int) -> bool:
     after = line[end + 1 : end + 2]
-    return not after.islower() and not _NO_END.search(line, max(begin, end - 12), end)
+    return not after.islower() and not _NO_END.search(line, max(begin - 1, end - 14, 0), end)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from typing import Protocol, get_args, get_type_hints
 
 import numpy as np
 from etils import epath
@@ -11,7 +11,7 @@ from bertjax.config import TokenizerConfig
 from bertjax.data.sentencepiece import SentencePiece
 from bertjax.data.vocabulary import SETTINGS_FILE
 from bertjax.data.wordpiece import WordPiece
-from bertjax.errors import UserError
+from bertjax.errors import UserError, check
 
 
 class Tokenizer(Protocol):
@@ -78,10 +78,12 @@ def load_tokenizer(folder: epath.PathLike) -> Tokenizer:
     try:
         settings = json.loads(path.read_text())
         kind, lowercase, file = settings["kind"], settings["do_lower_case"], settings["vocab_file"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path}: found no tokenizer ({type(error).__name__}: {error}), expected a saved one"
         ) from error
+    kinds = get_args(get_type_hints(TokenizerConfig)["kind"])
+    check(kind in kinds, str(path), f"the kind {kind!r}", f"one of {', '.join(kinds)}")
     return _make(kind, lowercase, path.parent / file)
 
 

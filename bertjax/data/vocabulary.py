@@ -6,7 +6,7 @@ from typing import Any
 
 from etils import epath
 
-from bertjax.errors import check
+from bertjax.errors import check, disk_errors
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 SETTINGS_FILE = "tokenizer_config.json"
@@ -15,15 +15,16 @@ SETTINGS_FILE = "tokenizer_config.json"
 def save_files(folder: epath.PathLike, kind: str, lowercase: bool, name: str, content: bytes) -> None:
     """Write a tokenizer's folder; the settings last, so that a folder with them is whole."""
     path = epath.Path(folder)
-    path.mkdir(parents=True, exist_ok=True)
     settings: dict[str, Any] = {"kind": kind, "do_lower_case": lowercase, "vocab_file": name}
     settings |= {f"{token.strip('[]').lower()}_token": token for token in SPECIAL_TOKENS}
     if kind == "wordpiece":
         settings |= {"tokenizer_class": "BertTokenizer", "tokenize_chinese_chars": True, "strip_accents": None}
     for file, data in ((name, content), (SETTINGS_FILE, json.dumps(settings, indent=2).encode())):
         unfinished = path / f"{file}.unfinished"
-        unfinished.write_bytes(data)
-        unfinished.replace(path / file)
+        with disk_errors(path / file):
+            path.mkdir(parents=True, exist_ok=True)
+            unfinished.write_bytes(data)
+            unfinished.replace(path / file)
 
 
 def fingerprint(kind: str, lowercase: bool, content: bytes) -> str:

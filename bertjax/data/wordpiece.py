@@ -1,6 +1,5 @@
 """WordPiece, by the `tokenizers` package."""
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, chain
@@ -44,8 +43,8 @@ class WordPiece:
         """
         sentences = list(texts)
         engine = _engine(models.WordPiece(unk_token=UNK), config.lowercase)
-        first, later = _characters(engine, sentences, config.vocab_size // 2)
-        check(bool(first), "tokenizer", "no text to train on", "a corpus with words in it")
+        first, later = _characters(engine, sentences, (config.vocab_size - len(SPECIAL_TOKENS)) // 2)
+        check(bool(first), "tokenizer", "no text to train on", "words, and room for 7 entries or more")
         trainer = trainers.WordPieceTrainer(
             vocab_size=config.vocab_size,
             special_tokens=[*SPECIAL_TOKENS, *(CONTINUES + c for c in later)],
@@ -104,16 +103,16 @@ def _entries(path: object, content: bytes) -> list[str]:
 
 def _characters(engine: Engine, sentences: Sequence[str], most: int) -> tuple[list[str], list[str]]:
     """The characters to keep, and those of them that continue words; the most frequent, sorted."""
-    words: Counter[str] = Counter()
+    chunks: Counter[str] = Counter()
     for sentence in sentences:
-        words.update(engine.normalizer.normalize_str(sentence).split())
+        chunks.update(engine.normalizer.normalize_str(sentence).split(" "))
     counts: Counter[str] = Counter()
     inside: set[str] = set()
-    for word, count in words.items():
-        for character in word:
-            counts[character] += count
-        inside.update(word[1:])
-    ranked = sorted(counts, key=lambda c: (-counts[c], c))[:most]
-    first = sorted(ranked)
-    # Punctuation and Chinese characters are words of their own: they never continue one.
-    return first, [c for c in first if c in inside and unicodedata.category(c)[0] in "LMN"]
+    for chunk, count in chunks.items():
+        # The engine's own cut: one continuing character missed here is numbered by a hash map again.
+        for word, _ in engine.pre_tokenizer.pre_tokenize_str(chunk):
+            inside.update(word[1:])
+            for character in word:
+                counts[character] += count
+    first = sorted(sorted(counts, key=lambda c: (-counts[c], c))[:most])
+    return first, [c for c in first if c in inside]

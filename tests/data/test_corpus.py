@@ -1,82 +1,15 @@
-import bz2
-import gzip
-import json
-import lzma
+import os
 
 import pytest
 
 from bertjax.config import DataConfig
-from bertjax.data.corpus import find_sources, read_documents
+from bertjax.data.corpus import Source, find_sources, fingerprint, read_documents
 from bertjax.errors import UserError
-
-COMPRESS = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
-BERT_TEXT = "One sentence.\nAnother, of the same.\n\n\nA second document.\n"
 
 
 def documents(*corpus, **options):
     config = DataConfig(corpus=tuple(map(str, corpus)), **options)
     return [document for source in find_sources(config) for document in read_documents(source, config)]
-
-
-@pytest.mark.parametrize("ending", COMPRESS)
-def test_bert_format_has_a_sentence_a_line_and_blank_lines_between_documents(tmp_path, ending):
-    path = tmp_path / f"a.txt{ending}"
-    path.write_bytes(COMPRESS[ending](BERT_TEXT.encode()))
-    assert documents(path) == [["One sentence.", "Another, of the same."], ["A second document."]]
-
-
-@pytest.mark.parametrize("ending", COMPRESS)
-def test_json_lines_give_the_text_field_as_sentences(tmp_path, ending):
-    lines = "".join(json.dumps({"id": i, "body": f"Text {i}. 第二句。", "text": "no"}) + "\n" for i in range(2))
-    path = tmp_path / f"a.jsonl{ending}"
-    path.write_bytes(COMPRESS[ending](lines.encode()))
-    assert documents(path, text_field="body") == [["Text 0.", "第二句。"], ["Text 1.", "第二句。"]]
-
-
-def test_a_file_or_a_line_can_be_a_document(tmp_path):
-    (tmp_path / "b.txt").write_text("First line. Goes\non here.\n\nEnd.")
-    assert documents(tmp_path / "b.txt", format="file") == [["First line.", "Goes on here.", "End."]]
-    assert documents(tmp_path / "b.txt", format="line") == [["First line.", "Goes"], ["on here."], ["End."]]
-
-
-def test_parquet_gives_the_column_of_the_text_field(tmp_path):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    pq.write_table(pa.table({"text": ["One. Two.", "Three."], "n": [1, 2]}), tmp_path / "a.parquet")
-    assert documents(tmp_path / "a.parquet") == [["One.", "Two."], ["Three."]]
-    with pytest.raises(UserError, match=r"a\.parquet: found the columns text, n, expected data.text_field 'body'"):
-        documents(tmp_path / "a.parquet", text_field="body")
-
-
-def test_a_tfds_data_set_is_read_by_its_name(tmp_path, monkeypatch):
-    import tensorflow_datasets as tfds
-
-    class TinyText(tfds.core.GeneratorBasedBuilder):
-        VERSION = tfds.core.Version("1.0.0")
-
-        def _info(self):
-            return tfds.core.DatasetInfo(
-                builder=self, features=tfds.features.FeaturesDict({"text": tfds.features.Text()})
-            )
-
-        def _split_generators(self, manager):
-            return {"train": self._generate_examples(3), "test": self._generate_examples(2)}
-
-        def _generate_examples(self, count):
-            for i in range(count):
-                yield f"{count}-{i}", {"text": f"Document {i} of {count}. It ends."}
-
-    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(tmp_path))
-    TinyText(data_dir=str(tmp_path)).download_and_prepare()
-    found = documents("tfds:tiny_text")
-    assert len(found) == 5
-    assert ["Document 1 of 3.", "It ends."] in found
-    with pytest.raises(UserError, match="tfds:tiny_text, example 0: found the fields text, expected data.text_field"):
-        documents("tfds:tiny_text", text_field="body")
-    with pytest.raises(UserError, match="tfds:no_such_set: cannot be loaded"):
-        documents("tfds:no_such_set")
 
 
 def test_folders_globs_and_repeats_name_each_file_once(tmp_path):
@@ -88,57 +21,71 @@ def test_folders_globs_and_repeats_name_each_file_once(tmp_path):
     assert found == [["In a.txt."], ["In b.txt."], ["In sub/c.txt."]]
 
 
-def write(path, content):
-    path.write_bytes(content)
-    return path
+def test_a_glob_of_folders_gives_the_files_in_them(tmp_path):
+    for name in ("wiki/AA/00", "wiki/AB/00", "other/00"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(f"In {name}.\n")
+    assert documents(tmp_path / "w*") == [["In wiki/AA/00."], ["In wiki/AB/00."]]
+    assert documents(tmp_path / "**" / "AB") == [["In wiki/AB/00."]]
 
 
-@pytest.mark.parametrize("name,content,message", [
-    ("a.txt", b"", r"a\.txt: found no text, expected one document or more"),
-    ("a.txt", b"\n \n", r"a\.txt: found no text"),
-    ("a.txt", b"good\nbad \xff here\n", r"a\.txt, line 2: found the byte 0xff, which is not UTF-8"),
-    ("a.jsonl", b'{"text": "ok"}\n{"text": \n', r"a\.jsonl, line 2: found broken JSON"),
-    ("a.jsonl", b'{"text": "ok"}\n{"title": "x"}\n', r"a\.jsonl, line 2: found the fields title, expected data.text_field"),
-    ("a.jsonl", b'{"text": 3}\n', r"a\.jsonl, line 1, text: found a value of type int, expected text"),
-    ("a.jsonl", b"[1]\n", r"a\.jsonl, line 1: found JSON of type list, expected an object"),
-    ("a.parquet", b"PAR1 no", r"a\.parquet: cannot be read as Parquet"),
-    ("a.txt.gz", gzip.compress(b"words " * 999)[:-9], r"a\.txt\.gz: is truncated or no whole \.gz file"),
-    ("a.txt.bz2", bz2.compress(b"words " * 999)[:-9], r"a\.txt\.bz2: is truncated or no whole \.bz2 file"),
-    ("a.txt.xz", lzma.compress(b"words " * 999)[:-9], r"a\.txt\.xz: is truncated or no whole \.xz file"),
-    ("a.txt.gz", b"no gzip at all", r"a\.txt\.gz: is truncated or no whole \.gz file"),
-    ("a.txt.bz2", b"no bzip at all", r"a\.txt\.bz2: (is truncated|cannot be read)"),
-    ("a.txt.xz", b"no xz at all", r"a\.txt\.xz: is truncated or no whole \.xz file"),
+@pytest.mark.parametrize("name,format", [
+    ("a.txt", "bert"), ("a", "bert"), ("a.txt.gz", "bert"), ("a.jsonl", "jsonl"), ("a.json.xz", "jsonl"),
+    ("a.ndjson.bz2", "jsonl"), ("a.parquet", "parquet"),
 ])  # fmt: skip
-def test_bad_input_is_one_line_that_names_file_and_line(tmp_path, name, content, message):
-    with pytest.raises(UserError, match=message) as caught:
-        documents(write(tmp_path / name, content))
+def test_auto_goes_by_the_ending_before_the_compression(tmp_path, name, format):
+    (tmp_path / name).write_bytes(b"1234")
+    path = str(tmp_path / name)
+    assert find_sources(DataConfig(corpus=(path,))) == [Source(path, format, 4)]
+    assert find_sources(DataConfig(corpus=(path,), format="line")) == [Source(path, "line", 4)]
+
+
+def test_sources_come_in_the_order_of_their_names_whatever_order_they_are_given_in(tmp_path):
+    for name in "cab":
+        (tmp_path / name).write_text("Text.\n")
+    names = [str(tmp_path / name) for name in "abc"]
+    for given in (names, names[::-1]):
+        found = find_sources(DataConfig(corpus=("tfds:x", "python-docs", *given)))
+        assert [source.name for source in found] == sorted(["tfds:x", "python-docs", *names])
+
+
+def test_a_fingerprint_follows_the_size_and_the_time_of_a_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("Text.\n")
+    source = Source(str(path), "bert")
+    first = fingerprint(source)
+    assert fingerprint(source) == first
+    os.utime(path, (1, 1))
+    assert fingerprint(source) != first
+
+
+def test_a_missing_corpus_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"data\.corpus /no/such/file: found no such file"):
+        documents("/no/such/file")
+    with pytest.raises(UserError, match=r"data\.corpus .*/\*\.txt: found no such file"):
+        documents(tmp_path / "*.txt")
+    with pytest.raises(UserError, match=rf"data\.corpus {tmp_path}: found a folder without files, expected a file"):
+        documents(tmp_path)
+
+
+def test_a_name_that_the_system_refuses_is_one_line():
+    with pytest.raises(UserError, match=r"data\.corpus /x{5000}: ") as caught:
+        documents("/" + "x" * 5000)
     assert "\n" not in str(caught.value)
 
 
-def test_damage_in_the_middle_of_a_compressed_file_is_named(tmp_path):
-    content = bytearray(gzip.compress(bytes(range(256)) * 400, compresslevel=0))
-    content[5000] ^= 0xFF
-    with pytest.raises(UserError, match=r"a\.txt\.gz"):
-        documents(write(tmp_path / "a.txt.gz", bytes(content)), encoding_errors="replace")
+def test_a_file_that_is_gone_when_its_turn_comes_is_named(tmp_path):
+    (tmp_path / "a.txt").write_text("Text.\n")
+    config = DataConfig(corpus=(str(tmp_path),))
+    (source,) = find_sources(config)
+    (tmp_path / "a.txt").unlink()
+    with pytest.raises(UserError, match=r"a\.txt: cannot be read \(No such file or directory\)"):
+        list(read_documents(source, config))
 
 
-def test_bytes_that_are_not_utf8_can_be_replaced(tmp_path):
-    path = write(tmp_path / "a.txt", b"\xef\xbb\xbfgood\nbad \xff here\n")
-    assert documents(path, encoding_errors="replace") == [["good", "bad � here"]]
-
-
-def test_the_line_of_a_bad_byte_is_found_in_a_file_read_whole(tmp_path):
-    path = write(tmp_path / "a.txt", b"one\ntwo\nthree \xc3\n")
-    with pytest.raises(UserError, match=r"a\.txt, line 3: found the byte 0xc3"):
-        documents(path, format="file")
-
-
-def test_a_missing_corpus_is_named():
-    with pytest.raises(UserError, match=r"data\.corpus /no/such/file: found no such file"):
-        documents("/no/such/file")
-
-
+@pytest.mark.quick
 def test_the_default_corpus_is_english_documentation():
+    # 724 documents and 2.2 MB on Python 3.11, 675 on 3.12, 609 on 3.13.
     found = documents("python-docs")
     words = sum(len(sentence.split()) for document in found for sentence in document)
     assert len(found) > 500
@@ -148,8 +95,12 @@ def test_the_default_corpus_is_english_documentation():
 
 
 def test_real_text_is_read_in_english_and_chinese(shared_data):
-    english = documents(shared_data / "text" / "en" / "peps.jsonl.gz")
+    peps = documents(shared_data / "text" / "en" / "peps.jsonl.gz")
+    chapters = documents(shared_data / "text" / "en" / "d2l_en.txt")
+    wikitext = documents(shared_data / "text" / "en" / "wikitext2.valid.txt", format="line")
     chinese = documents(shared_data / "text" / "zh" / "d2l_zh.txt.xz")
-    assert len(english) == 736
+    assert len(peps) == 736
+    assert len(chapters) > 180
+    assert len(wikitext) == 2461
     assert len(chinese) > 130
     assert sum(sentence.count("。") for document in chinese for sentence in document) > 1000

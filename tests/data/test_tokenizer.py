@@ -77,6 +77,7 @@ def test_masks_are_understood_where_they_are_asked_for(tokenizer):
     assert (ids == tokenizer.mask_id).sum() == 3
     assert np.array_equal(tokenizer.encode_with_masks("Return the list"), ids_of(tokenizer, "Return the list"))
     assert tokenizer.decode(ids).startswith("the [MASK] fox")
+    assert tokenizer.encode_with_masks("").tolist() == []
 
 
 def test_a_saved_tokenizer_is_the_same_when_loaded(tokenizer, tmp_path):
@@ -98,6 +99,54 @@ def test_training_gives_the_same_bytes_in_every_process_and_on_any_number_of_thr
         run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
                              env=os.environ | {"RAYON_NUM_THREADS": threads})  # fmt: skip
         assert run.stdout.strip() == TRAINED[kind].fingerprint
+
+
+SYMBOLS = ["a×b a−b a～b a→b a°b a±b a≤b a€b a🙂b a🤖b 今×天" for _ in range(20)]
+
+
+def test_symbols_inside_words_get_the_same_ids_in_every_process():
+    code = (
+        "from bertjax.data.tokenizer import train_tokenizer; from bertjax.config import TokenizerConfig;"
+        "from tests.data.test_tokenizer import SYMBOLS;"
+        "print(train_tokenizer(TokenizerConfig(vocab_size=60), SYMBOLS).fingerprint)"
+    )
+    found = {
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout for _ in "123"
+    }
+    assert found == {train_tokenizer(TokenizerConfig(vocab_size=60), SYMBOLS).fingerprint + "\n"}
+
+
+def test_chinese_wordpiece_training_is_the_same_in_every_process(shared_data):
+    code = (
+        "import lzma, sys; from bertjax.data.tokenizer import train_tokenizer; from bertjax.config import TokenizerConfig;"
+        "texts = lzma.open(sys.argv[1], 'rt', encoding='utf-8').read().splitlines();"
+        "print(train_tokenizer(TokenizerConfig(vocab_size=6000), texts).fingerprint)"
+    )
+    corpus = str(shared_data / "text" / "zh" / "d2l_zh.txt.xz")
+    runs = [
+        subprocess.run([sys.executable, "-c", code, corpus], capture_output=True, text=True, check=True,
+                       env=os.environ | {"RAYON_NUM_THREADS": threads}).stdout for threads in "14"
+    ]  # fmt: skip
+    assert len(set(runs)) == 1
+
+
+@pytest.mark.parametrize("size", [7, 20, 61, 200])
+def test_a_trained_wordpiece_vocabulary_is_never_larger_than_asked(size):
+    letters = "".join(map(chr, range(0x430, 0x450)))
+    texts = [*SYMBOLS, letters, letters[::-1], "abcdefghijklmnopqrstuvwxyz", "zyxwvutsrqponmlkjihgfedcba"]
+    assert train_tokenizer(TokenizerConfig(vocab_size=size), texts).vocab_size <= size
+
+
+def test_a_forked_child_encodes_without_a_warning():
+    code = (
+        "import os; from tests.data.test_tokenizer import TEXTS, TRAINED; t = TRAINED['wordpiece'];"
+        "want = t.encode_batch(TEXTS)[0].tolist(); child = os.fork();"
+        "os._exit(t.encode_batch(TEXTS)[0].tolist() != want) if child == 0 else None;"
+        "raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
+    )
+    run = subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", code],
+                         capture_output=True, text=True, timeout=60)  # fmt: skip
+    assert (run.returncode, run.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -158,6 +207,23 @@ def test_a_vocabulary_without_a_special_token_is_refused_naming_it(tmp_path, mis
 def test_blank_and_repeated_entries_are_refused_with_their_line(tmp_path, entries, message):
     with pytest.raises(UserError, match=message):
         open_vocabulary(vocab(tmp_path, entries))
+
+
+@pytest.mark.parametrize("settings,message", [
+    ("[]", "found no tokenizer"), ("{", "found no tokenizer"), ("{}", "found no tokenizer"),
+    ('{"kind": "other", "do_lower_case": true, "vocab_file": "vocab.txt"}', "found the kind 'other'"),
+])  # fmt: skip
+def test_broken_settings_of_a_saved_tokenizer_are_one_line(tmp_path, settings, message):
+    TRAINED["wordpiece"].save(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text(settings)
+    with pytest.raises(UserError, match=rf"tokenizer_config\.json: {message}"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"vocab\.txt: cannot be written"):
+        TRAINED["wordpiece"].save(tmp_path / "file" / "tokenizer")
 
 
 def test_missing_broken_or_too_small_inputs_are_one_line(tmp_path):
