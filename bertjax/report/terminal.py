@@ -19,21 +19,21 @@ def terminal_progress() -> Iterator[Progress]:
     if not sys.stderr.isatty():
         yield silent
         return
-    bars: dict[str, tqdm] = {}
+    bar, now = None, ""
 
     def show(stage: str, done: int, total: int) -> None:
-        if stage not in bars:
-            for finished in bars.values():
-                finished.close()
+        nonlocal bar, now
+        if bar is None or stage != now:
+            if bar is not None:
+                bar.close()
             # A run that resumes starts its bar where it resumes, so that the rate is this start's.
-            bars[stage] = tqdm(desc=stage, total=total or None, initial=max(done - 1, 0), dynamic_ncols=True)
-        bar = bars[stage]
+            bar, now = tqdm(desc=stage, total=total or None, initial=max(done - 1, 0), dynamic_ncols=True), stage
         bar.update(done - bar.n)
 
     try:
         yield show
     finally:
-        for bar in bars.values():
+        if bar is not None:
             bar.close()
 
 

@@ -24,6 +24,17 @@ def test_on_a_terminal_a_bar_shows_rate_and_what_is_left(capsys, monkeypatch):
     assert "it/s" in said or "s/it" in said
 
 
+def test_each_stage_has_its_bar_also_one_that_comes_again(capsys, monkeypatch):
+    import sys
+
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    with terminal_progress() as progress:
+        for stage, done, total in (("read", 3, 3), ("train tokenizer", 0, 0), ("read", 1, 2), ("read", 2, 2)):
+            progress(stage, done, total)
+    said = capsys.readouterr().err
+    assert [mark for mark in ("3/3", "train tokenizer: 0it", "2/2") if mark not in said] == []
+
+
 def test_log_lines_go_to_the_runs_file_and_appending_keeps_the_old(tmp_path, capsys):
     for word in ("first", "second"):
         with log_to(epath.Path(tmp_path)):
