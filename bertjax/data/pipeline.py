@@ -1,6 +1,8 @@
 """Batches from prepared shards, by tf.data: the only way from disk to the training step."""
 
-from collections.abc import Callable, Iterator
+import atexit
+import weakref
+from collections.abc import Callable, Generator, Iterator
 
 import numpy as np
 from etils import epath
@@ -14,6 +16,16 @@ from bertjax.data.shards import Batch, Schema
 from bertjax.errors import check
 
 Records = OurShards | ForeignRecords
+Stream = Generator[Batch, None, None]
+
+_streams: "weakref.WeakSet[Stream]" = weakref.WeakSet()
+
+
+@atexit.register
+def _close_streams() -> None:
+    """A stream still open when the interpreter ends waits for reads that Python runs no more: a hang or an abort."""
+    for stream in list(_streams):
+        stream.close()
 
 
 def open_split(config: Config, split: str, tokenizer_fingerprint: str) -> Records:
@@ -45,7 +57,7 @@ def train_batches(records: Records, config: Config, start_step: int, *, rows: sl
     def read(step: int) -> Batch:
         return records.read(batch_rows(len(records), config.train.batch_size, step, config.seed)[rows])
 
-    return _stream(config, read, start_step, 2**62)
+    return _closed_at_exit(_stream(config, read, start_step, 2**62))
 
 
 def eval_batches(
@@ -65,7 +77,8 @@ def eval_batches(
         found["cls_weights"] = np.ones((len(wanted) - missing, 1), np.float32)
         return {name: np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1)) for name, x in found.items()}
 
-    return _stream(config, read, 0, min(batches, max_batches or batches), extra=("cls_weights",))
+    stop = min(batches, max_batches or batches)
+    return _closed_at_exit(_stream(config, read, 0, stop, extra=("cls_weights",)))
 
 
 def _check_fits(folder: epath.Path, manifest: Manifest, schema: Schema, fingerprint: str) -> None:
@@ -76,9 +89,12 @@ def _check_fits(folder: epath.Path, manifest: Manifest, schema: Schema, fingerpr
     check(made_with == fingerprint, f"{folder}: tokenizer", made_with[:12], f"{fingerprint[:12]}, that of this run")
 
 
-def _stream(
-    config: Config, read: Callable[[int], Batch], start: int, stop: int, extra: tuple[str, ...] = ()
-) -> Iterator[Batch]:
+def _closed_at_exit(stream: Stream) -> Stream:
+    _streams.add(stream)
+    return stream
+
+
+def _stream(config: Config, read: Callable[[int], Batch], start: int, stop: int, extra: tuple[str, ...] = ()) -> Stream:
     """`read(start)`, `read(start + 1)`, … by tf.data: in order, several at once, ahead of their use."""
     import tensorflow as tf
 

@@ -1,4 +1,7 @@
 import itertools
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,6 +91,19 @@ def test_a_host_without_rows_in_the_last_batch_evaluates_empty_ones(tmp_path):
     last = list(pipeline.eval_batches(records, config, rows=slice(2, 4)))[-1]
     assert last["input_ids"].shape == (2, 16)
     assert not any(values.any() for values in last.values())
+
+
+def test_a_process_that_leaves_amid_its_batches_ends_by_itself(config):
+    """Without closing the stream it hangs or aborts, since TensorFlow waits for a read that Python no longer runs."""
+    program = (
+        "import sys; from bertjax.data import pipeline; from tests.factory import small_config; "
+        "config = small_config(data={'prepared_dir': sys.argv[1]}, train={'batch_size': 50_000}); "
+        f"batches = pipeline.train_batches(pipeline.open_split(config, 'train', {FINGERPRINT!r}), config, 0); "
+        "next(batches); sys.exit(3)"
+    )
+    root = Path(__file__).resolve().parents[2]
+    command = [sys.executable, "-c", program, config.data.prepared_dir]
+    assert subprocess.run(command, cwd=root, timeout=300, capture_output=True).returncode == 3
 
 
 def test_damage_found_while_training_reaches_the_user_as_it_is(config):
