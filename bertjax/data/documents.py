@@ -80,9 +80,16 @@ def save(folder: Path, documents: Documents) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     for name, array in documents._asdict().items():
-        np.save(unfinished / f"{name}.npy", array)
+        _save_array(unfinished / f"{name}.npy", array)
     shutil.rmtree(folder, ignore_errors=True)
     unfinished.rename(folder)
+
+
+def _save_array(path: Path, array: np.ndarray) -> None:
+    """As `np.save`, which would not tell that the reason is a full disk."""
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(np.ascontiguousarray(array).data)
 
 
 def load(folder: Path) -> Documents:

@@ -45,18 +45,19 @@ def layout(
 ) -> dict[str, np.ndarray]:
     """`input_ids`, `input_mask`, `segment_ids`, int32 `[n, max_seq_length]`, and `next_sentence_labels` `[n, 1]`."""
     column = np.arange(max_seq_length)[None, :]
-    a, b = spans.a_length[:, None], spans.b_length[:, None]
-    in_a = (column >= 1) & (column <= a)
-    in_b = (column >= a + 2) & (column <= a + b + 1)
-    place = np.where(in_a, spans.a_begin[:, None] + column - 1, 0)
-    place = np.where(in_b, spans.b_begin[:, None] + column - a - 2, place)
-    ids = np.where(in_a | in_b, tokens[place], pad_id)
-    ids = np.where((column == a + 1) | (column == a + b + 2), sep_id, ids)
+    first_sep = spans.a_length[:, None] + 1
+    last_sep = first_sep + spans.b_length[:, None] + 1
+    real, in_b = column <= last_sep, column > first_sep
+    place = column + np.where(in_b, spans.b_begin[:, None] - first_sep - 1, spans.a_begin[:, None] - 1)
+    # The three special tokens and the padding read a neighbour, or past the end: they are put right below.
+    ids = np.where(real, tokens.take(place, mode="clip"), np.int32(pad_id))
     ids[:, 0] = cls_id
+    np.put_along_axis(ids, first_sep, sep_id, 1)
+    np.put_along_axis(ids, last_sep, sep_id, 1)
     return {
-        "input_ids": ids.astype(np.int32),
-        "input_mask": (column <= a + b + 2).astype(np.int32),
-        "segment_ids": ((column >= a + 2) & (column <= a + b + 2)).astype(np.int32),
+        "input_ids": ids,
+        "input_mask": real.astype(np.int32),
+        "segment_ids": (real & in_b).astype(np.int32),
         "next_sentence_labels": spans.is_random_next[:, None].astype(np.int32),
     }
 

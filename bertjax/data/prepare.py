@@ -5,17 +5,12 @@ order of the files or the number of workers. What is done is kept: started again
 only what is missing is made.
 """
 
-import contextlib
 import hashlib
 import heapq
 import json
-import multiprocessing
 import os
 import shutil
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +22,10 @@ from bertjax.data import corpus, work
 from bertjax.data.corpus import Source
 from bertjax.data.documents import digest
 from bertjax.data.manifest import Manifest, read_manifest, write_manifest
+from bertjax.data.processes import runner
 from bertjax.data.shards import Schema
 from bertjax.data.tokenizer import Tokenizer, load_tokenizer, open_vocabulary, train_tokenizer
-from bertjax.errors import UserError, check
+from bertjax.errors import check, disk_errors
 from bertjax.progress import Progress, silent
 
 
@@ -48,13 +44,15 @@ def prepare(config: Config, output_dir: epath.PathLike, *, progress: Progress = 
     finished = read_manifest(epath.Path(folder))
     if finished is not None:
         _same_plan(folder, {"settings": finished.settings, "sources": finished.sources}, plan)
+        _same_vocabulary(config, folder, finished.tokenizer_fingerprint)
+        shutil.rmtree(folder / work.WORK, ignore_errors=True)  # left by a kill after the last step
         return finished
     _claim(folder, plan)
     tokenizer = _tokenizer(config, folder, sources, progress)
 
     every = work.buckets(config)
     workers = config.data.workers or os.cpu_count() or 1
-    with _runner(workers) as run:
+    with runner(workers) as run:
         names = [hashlib.sha256(source.name.encode()).hexdigest()[:16] for source in sources]
         tokenising = [(work.tokenise, config, str(folder), s, n) for s, n in zip(sources, names, strict=True)]
         run("tokenise", tokenising, progress)
@@ -78,14 +76,17 @@ def _settings(config: Config) -> dict[str, Any]:
 def _claim(folder: Path, plan: dict[str, Any]) -> None:
     """Take the folder for this plan: what an earlier start with the same plan left there is kept."""
     path = folder / work.WORK / "plan.json"
-    if path.exists():
-        with contextlib.suppress(ValueError):  # a plan cut short: nothing was made with it
+    with disk_errors(path):
+        if path.exists():
             _same_plan(folder, json.loads(path.read_text()), plan)
             return
-    elif folder.exists() and any(folder.iterdir()):
-        raise UserError(f"{folder}: found files that no preparation made, expected an empty or new folder")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(plan, indent=2))
+        # A kill between the two steps below leaves an empty .work: it is ours.
+        strange = folder.exists() and any(p.name != work.WORK for p in folder.iterdir())
+        check(not strange, str(folder), "files that no preparation made", "an empty or new folder")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f"{path.name}.unfinished")
+        unfinished.write_text(json.dumps(plan, indent=2))
+        unfinished.replace(path)
 
 
 def _same_plan(folder: Path, found: dict[str, Any], expected: dict[str, Any], where: str = "") -> None:
@@ -94,17 +95,30 @@ def _same_plan(folder: Path, found: dict[str, Any], expected: dict[str, Any], wh
         if isinstance(a, dict) and isinstance(b, dict):
             _same_plan(folder, a, b, f"{where}{name}.")
         elif where == "sources.":
-            check(a == b, f"{folder}, made from {name}", "a source added, removed or changed since", "the same sources")
+            check(
+                a == b,
+                f"{folder}, made from {name}",
+                "a source added, removed or changed since",
+                "the same sources, or another folder",
+            )
         else:
             label = f"{folder}, made with {where.removeprefix('settings.')}{name} {a}"
             check(a == b, label, f"{b} now", "the same settings, or another folder")
+
+
+def _same_vocabulary(config: Config, folder: Path, fingerprint: str) -> None:
+    if file := config.tokenizer.vocab_file:
+        same = open_vocabulary(config.tokenizer).fingerprint == fingerprint
+        check(same, f"{folder}, made with {file}", "other entries in it now", "the same vocabulary, or another folder")
 
 
 def _tokenizer(config: Config, folder: Path, sources: Sequence[Source], progress: Progress) -> Tokenizer:
     """The tokenizer that an earlier start saved, or the one configured, opened or trained now."""
     saved = folder / work.TOKENIZER
     if (saved / "tokenizer_config.json").exists():
-        return load_tokenizer(saved)
+        tokenizer = load_tokenizer(saved)
+        _same_vocabulary(config, folder, tokenizer.fingerprint)
+        return tokenizer
     if config.tokenizer.vocab_file:
         tokenizer = open_vocabulary(config.tokenizer)
     else:
@@ -159,56 +173,3 @@ def _manifest(config: Config, tokenizer: Tokenizer, plan: dict[str, Any], writte
         validation_unigram_entropy=float(-(p * np.log(p)).sum()),
         counts=counts,
     )
-
-
-Task = tuple[Any, ...]  # a function and its arguments
-Runner = Callable[[str, list[Task], Progress], list[Any]]
-
-
-@contextlib.contextmanager
-def _runner(workers: int) -> Iterator[Runner]:
-    """A function that runs tasks in `workers` processes, in this one if that is 1; results in the tasks' order."""
-
-    def here(stage: str, tasks: list[Task], progress: Progress) -> list[Any]:
-        results = []
-        for done, (task, *arguments) in enumerate(tasks):
-            progress(stage, done, len(tasks))
-            results.append(task(*arguments))
-        progress(stage, len(tasks), len(tasks))
-        return results
-
-    if workers == 1:
-        yield here
-        return
-    # Spawn, not fork: the tokenizers' threads and TensorFlow's do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
-
-        def spread(stage: str, tasks: list[Task], progress: Progress) -> list[Any]:
-            futures: list[Future[Any]] = [pool.submit(task, *arguments) for task, *arguments in tasks]
-            progress(stage, 0, len(tasks))
-            try:
-                for done, future in enumerate(as_completed(futures), 1):
-                    future.result()
-                    progress(stage, done, len(tasks))
-            except BrokenProcessPool as error:
-                raise UserError(f"prepare: a worker was killed while it had to {stage}, memory may be short") from error
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
-            return [future.result() for future in futures]
-
-        yield spread
-
-
-def _end_with_parent() -> None:
-    """Let no worker outlive a parent that was killed; and one tokenizer thread each."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -79,8 +79,19 @@ def tokenise(config: Config, folder: str, source: Source, name: str) -> None:
     if (out / "done").exists():
         return
     shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    tokenizer = _tokenizer(folder)
+    try:
+        with disk_errors(out):
+            out.mkdir(parents=True)
+        _write_parts(config, out, _encoded(source, config, _tokenizer(folder)))
+        with disk_errors(out):
+            (out / "done").touch()
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)  # of no use unfinished, and the disk may be full
+        raise
+
+
+def _write_parts(config: Config, out: Path, blocks: Iterator[Documents]) -> None:
+    """Save the blocks in parts of about `PART_TOKENS`, each sorted by bucket, with the place where each begins."""
     pending: list[Documents] = []
 
     def flush() -> None:
@@ -94,23 +105,27 @@ def tokenise(config: Config, folder: str, source: Source, name: str) -> None:
             np.save(part / "starts.npy", starts)
         pending.clear()
 
-    for block in _encoded(source, config, tokenizer):
+    size = 0
+    for block in blocks:
         pending.append(block)
-        if sum(len(part.tokens) for part in pending) >= PART_TOKENS:
+        size += len(block.tokens)
+        if size >= PART_TOKENS:
             flush()
+            size = 0
     if pending:
         flush()
-    (out / "done").touch()
 
 
 def _encoded(source: Source, config: Config, tokenizer: Tokenizer) -> Iterator[Documents]:
     """The source's documents as ids, about `BATCH_SENTENCES` sentences at a time."""
     texts: list[list[str]] = []
+    sentences = 0
     for document in read_documents(source, config.data):
         texts.append(document)
-        if sum(map(len, texts)) >= BATCH_SENTENCES:
+        sentences += len(document)
+        if sentences >= BATCH_SENTENCES:
             yield _encode(texts, tokenizer)
-            texts = []
+            texts, sentences = [], 0
     if texts:
         yield _encode(texts, tokenizer)
 
@@ -153,8 +168,8 @@ def write_bucket(config: Config, folder: str, bucket: Bucket) -> Written:
         tokens=len(documents.tokens),
         token_counts=np.bincount(documents.tokens, minlength=tokenizer.vocab_size).tolist() if heldout else [],
     )
-    with disk_errors(note):
-        unfinished = note.with_name(f"{note.name}.unfinished")
+    unfinished = epath.Path(f"{note}.unfinished")
+    with disk_errors(note), shards.removed_on_failure(unfinished):
         unfinished.write_text(json.dumps(asdict(written)))
         unfinished.replace(note)
     return written
@@ -165,7 +180,9 @@ def _gather(work: Path, number: int) -> Documents:
     found = []
     for part in sorted(work.glob("*/part-*")):
         starts = np.load(part / "starts.npy")
-        found.append(docs.slice_of(docs.load(part), starts[number], starts[number + 1]))
+        mapped = docs.slice_of(docs.load(part), starts[number], starts[number + 1])
+        # Copied, so that a corpus of many files does not meet the system's limit of maps.
+        found.append(Documents(*map(np.array, mapped)))
     return docs.join(found)
 
 

@@ -34,7 +34,8 @@ def config(**changes):
     return DataConfig(**{"max_seq_length": 64, "max_predictions_per_seq": 10} | changes)
 
 
-document_lists = st.lists(st.lists(st.integers(1, 90), min_size=1, max_size=8), min_size=1, max_size=8)
+sentence_lengths = st.integers(1, 90) | st.sampled_from([1, 61, 62, 5000])
+document_lists = st.lists(st.lists(sentence_lengths, min_size=1, max_size=8), min_size=1, max_size=8)
 
 
 @given(lengths=document_lists, seed=st.integers(0, 2**31), short=st.sampled_from([0.0, 0.5, 1.0]))
@@ -67,12 +68,32 @@ def test_what_a_random_next_displaces_comes_back(lengths, seed):
     assert seen.all()
 
 
-def test_half_of_the_second_sentences_are_random():
-    documents = drawn_documents(0, longest=8)
-    spans = make_instances(documents, config(), np.random.default_rng(0))
-    several = len(spans.is_random_next)
-    # A chunk of one sentence is always followed by a random one: 50 % of the others, and those.
-    assert 0.5 - 3 / np.sqrt(several) < spans.is_random_next.mean() < 0.62
+def test_half_of_the_second_sentences_are_random_where_there_is_a_choice():
+    documents = documents_of([[1] * 4000] * 40)  # chunks of one sentence, always random, only at a document's end
+    spans = make_instances(documents, config(short_seq_probability=0), np.random.default_rng(0))
+    rows = len(spans.is_random_next)
+    assert rows > 3000
+    assert spans.is_random_next.mean() == pytest.approx(0.5, abs=4 * np.sqrt(0.25 / rows) + 40 / rows)
+
+
+def test_a_chunk_of_one_sentence_always_gets_a_random_next():
+    spans = make_instances(documents_of([[70]] * 200), config(), np.random.default_rng(0))
+    assert len(spans.is_random_next) == 200
+    assert spans.is_random_next.all()
+
+
+def test_every_other_document_is_as_likely_to_give_a_random_next():
+    documents = documents_of([[8] * 500] * 20)  # of one length, so that each is asked equally often
+    found = np.zeros((20, 20))
+    for seed in range(5):
+        spans = make_instances(documents, config(), np.random.default_rng(seed))
+        pairs = owner(documents, spans.a_begin), owner(documents, spans.b_begin)
+        np.add.at(found, tuple(p[spans.is_random_next] for p in pairs), 1)
+    assert not found.diagonal().any()
+    others = found[~np.eye(20, dtype=bool)]
+    expected = others.mean()
+    assert expected > 5
+    assert abs(((others - expected) ** 2 / expected).sum() - len(others)) < 5 * np.sqrt(2 * len(others))
 
 
 def test_true_next_follows_at_once_before_truncation():
