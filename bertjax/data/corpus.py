@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -44,9 +45,11 @@ def find_sources(config: DataConfig) -> list[Source]:
 
 
 def fingerprint(source: Source) -> str:
-    """A digest that changes when a file's size or time of change does; of other sources, of the name."""
+    """A digest that changes when a file's size or time of change does, or CPython's version; of TFDS, of the name."""
     facts = source.name
-    if source.format not in ("tfds", "python-docs"):
+    if source.format == "python-docs":
+        facts += f" {sys.version}"
+    elif source.format != "tfds":
         stat = epath.Path(source.name).stat()
         facts += f" {stat.length} {stat.mtime}"
     return hashlib.sha256(facts.encode()).hexdigest()
