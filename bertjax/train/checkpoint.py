@@ -37,7 +37,7 @@ class Checkpoints:
     """
 
     def __init__(self, run_dir: epath.Path, keep: int):
-        self.folder = run_dir / FOLDER
+        self.folder = (run_dir / FOLDER).resolve()  # Orbax takes absolute paths only
         keep_latest = policies.LatestN(keep)
         keep_best = policies.BestN(get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
@@ -86,7 +86,7 @@ def find(path: epath.PathLike) -> tuple[epath.Path, epath.Path]:
 
     Raises `UserError` when `path` is neither.
     """
-    path = epath.Path(path)
+    path = epath.Path(path).resolve()
     if (path / "state").exists():
         return path.parent.parent, path
     steps = [int(p.name) for p in (path / FOLDER).iterdir() if p.name.isdigit()] if (path / FOLDER).exists() else []

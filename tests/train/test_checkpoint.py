@@ -105,6 +105,14 @@ def test_missing_and_extra_and_mistyped_tensors_are_named(run):
         checkpoint.restore_params(folder, low)
 
 
+def test_a_relative_path_will_do(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    state, target = saved(epath.Path("run"), [(3, 1.0)])
+    same(checkpoint.Checkpoints(epath.Path("run"), 2).restore(3, target).params, state.params)
+    _, folder = checkpoint.find("run")
+    same(checkpoint.restore_params(folder, target.params), state.params)
+
+
 def test_a_folder_without_checkpoints_is_named(tmp_path):
     with pytest.raises(UserError, match="found no checkpoint, expected a run folder"):
         checkpoint.find(tmp_path)
