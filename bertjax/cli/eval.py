@@ -36,7 +36,7 @@ def run(words: Sequence[str]) -> int:
     config, mesh = loaded.config, make_mesh(loaded.config.mesh)
     feed = prepared_feed(config, load_tokenizer(loaded.run_dir / "tokenizer").fingerprint)
     assert feed.heldout is not None
-    batches = feed.heldout(process_rows(mesh, config.train.batch_size), config.train.eval_max_batches)
+    batches = feed.heldout(process_rows(mesh, config.train.batch_size), 0)
     found = evaluate(jit_eval_step(config, mesh), loaded.params, batches, mesh, config.train.batch_size)
     print(f"checkpoint: {loaded.checkpoint}")
     for name, value in found.items():
