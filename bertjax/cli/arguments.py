@@ -6,10 +6,11 @@ import io
 import logging
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePath
 from typing import Any, TypeVar
 
+from bertjax.config import Config, load_config
 from bertjax.errors import UserError
 
 Command = TypeVar("Command")
@@ -55,6 +56,15 @@ def parse(verb: str, default: Command, words: Sequence[str]) -> Command:
         names = [f"--{name}" for name in _option_names(made)]
         raise UserError(f"{unknown[0]}: no such option of `bertjax {verb}`{nearest(unknown[0], names)}")
     return made
+
+
+def parse_configured(verb: str, command: Callable[..., Command], words: Sequence[str]) -> tuple[str, Command]:
+    """The configuration file that `words` begin with, and `command(config=...)` made from it and the rest."""
+    subject, rest = split_subject(words)
+    if not wants_help(rest):
+        need(subject, verb, "a configuration file")
+    config = load_config(subject) if subject else Config()
+    return subject, parse(f"{verb} CONFIG", command(config=config), rest)
 
 
 def nearest(word: str, names: Iterable[str]) -> str:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import tyro
 
-from bertjax.cli.arguments import need, parse, quiet_libraries, split_subject, wants_help
-from bertjax.config import Config, load_config
+from bertjax.cli.arguments import parse_configured, quiet_libraries
+from bertjax.config import Config
 
 
 @dataclass(frozen=True)
@@ -21,11 +21,7 @@ class PrepareCommand:
 
 
 def run(words: Sequence[str]) -> int:
-    subject, rest = split_subject(words)
-    if not wants_help(rest):
-        need(subject, "prepare", "a configuration file")
-    config = load_config(subject) if subject else Config()
-    command = parse("prepare CONFIG", PrepareCommand(config=config), rest)
+    _, command = parse_configured("prepare", PrepareCommand, words)
     quiet_libraries()
     from bertjax.data.prepare import prepare
     from bertjax.report.terminal import terminal_progress

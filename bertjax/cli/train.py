@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from bertjax.cli.arguments import need, parse, quiet_libraries, run_name, split_subject, wants_help
-from bertjax.config import Config, load_config
+from bertjax.cli.arguments import parse_configured, quiet_libraries, run_name
+from bertjax.config import Config
 from bertjax.errors import check
 
 if TYPE_CHECKING:
@@ -28,11 +28,7 @@ class TrainCommand:
 
 
 def run(words: Sequence[str]) -> int:
-    subject, rest = split_subject(words)
-    if not wants_help(rest):
-        need(subject, "train", "a configuration file")
-    config = load_config(subject) if subject else Config()
-    command = parse("train CONFIG", TrainCommand(config=config), rest)
+    subject, command = parse_configured("train", TrainCommand, words)
     quiet_libraries()
     from etils import epath
 
