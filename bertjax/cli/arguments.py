@@ -23,6 +23,12 @@ def split_subject(words: Sequence[str]) -> tuple[str, list[str]]:
     return "", list(words)
 
 
+def split_options(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words before `--` and those after it."""
+    at = words.index("--") if "--" in words else len(words)
+    return list(words[:at]), list(words[at + 1 :])
+
+
 def wants_help(words: Sequence[str]) -> bool:
     """Whether `--help` is among the words."""
     return "-h" in words or "--help" in words

@@ -15,6 +15,8 @@ from bertjax.errors import check
 if TYPE_CHECKING:
     from etils import epath
 
+    from bertjax.data.tokenizer import Tokenizer
+
 STOPPED = 75  # the exit status that tells a launch script to start the same command again (sysexits' EX_TEMPFAIL)
 
 
@@ -39,8 +41,7 @@ def run(words: Sequence[str]) -> int:
 
     config = command.config
     run_dir = epath.Path(command.run_dir or f"runs/{run_name(subject)}")
-    fingerprint = _take_tokenizer(config, run_dir)
-    feed = prepared_feed(config, fingerprint)
+    feed = prepared_feed(config, _take_tokenizer(config, run_dir))
     with log_to(run_dir), terminal_progress() as progress:
         outcome = train(config, run_dir, feed, progress=progress, on_evaluation=lambda: write_report(run_dir))
         report = write_report(run_dir)
@@ -54,16 +55,16 @@ def run(words: Sequence[str]) -> int:
     return 0
 
 
-def _take_tokenizer(config: Config, run_dir: "epath.Path") -> str:
-    """Copy the prepared data's tokenizer into the run; its fingerprint.
+def _take_tokenizer(config: Config, run_dir: "epath.Path") -> "Tokenizer":
+    """Copy the prepared data's tokenizer into the run.
 
     Raises `UserError` when the run, or the one it starts from, has another.
     """
-    from etils import epath
 
     from bertjax.data.tokenizer import load_tokenizer
+    from bertjax.train.feed import corpora
 
-    source = epath.Path(config.data.prepared_dir) / "tokenizer"
+    source = next(iter(corpora(config).values())) / "tokenizer"
     tokenizer = load_tokenizer(source)
     check(
         tokenizer.vocab_size <= config.model.vocab_size,
@@ -87,4 +88,4 @@ def _take_tokenizer(config: Config, run_dir: "epath.Path") -> str:
             )
     os.makedirs(run_dir, exist_ok=True)
     tokenizer.save(run_dir / "tokenizer")
-    return tokenizer.fingerprint
+    return tokenizer

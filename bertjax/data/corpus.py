@@ -1,15 +1,15 @@
-"""Documents from files, folders, TensorFlow Datasets, or CPython itself, one at a time."""
+"""What a corpus consists of: files, folders, TensorFlow Datasets, or CPython itself."""
 
 import glob
 import hashlib
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from etils import epath
 
 from bertjax.config import DataConfig
-from bertjax.data.formats import OPENERS, READERS, Document
+from bertjax.data.files import version_of
+from bertjax.data.formats import OPENERS
 from bertjax.errors import UserError, check
 
 BY_ENDING = {".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
@@ -50,24 +50,8 @@ def fingerprint(source: Source) -> str:
     if source.format == "python-docs":
         facts += f" {sys.version}"
     elif source.format != "tfds":
-        stat = epath.Path(source.name).stat()
-        facts += f" {stat.length} {stat.mtime}"
+        facts += f" {version_of(epath.Path(source.name))}"
     return hashlib.sha256(facts.encode()).hexdigest()
-
-
-def read_documents(source: Source, config: DataConfig) -> Iterator[Document]:
-    """The documents of a source, as sentences; empty ones are left out.
-
-    Memory is bounded by the longest document. Raises `UserError` naming the file, and the line
-    where there is one, for what cannot be read: a file that is empty, not UTF-8, damaged, or
-    with a broken JSON line or without the field `config.text_field`.
-    """
-    some = False
-    for document in READERS[source.format](source.name, config):
-        if document:
-            some = True
-            yield document
-    check(some, source.name, "no text", "one document or more")
 
 
 def _file_sources(config: DataConfig, name: str) -> list[Source]:

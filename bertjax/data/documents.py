@@ -1,21 +1,20 @@
 """Tokenised documents as flat arrays, in memory and on the disk."""
 
 import hashlib
-import shutil
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 DIGEST_BYTES = 16
+CONTINUES = 1 << 30
 
 
 class Documents(NamedTuple):
     """Documents one after another; sentence `s` is `tokens[sentences[s]:sentences[s + 1]]`, and so on."""
 
     tokens: np.ndarray
-    """int32 `[T]`"""
+    """int32 `[T]`; `CONTINUES` is added where a token continues a word though its piece could begin one."""
     sentences: np.ndarray
     """Where each sentence begins in `tokens`, int64 `[S + 1]`; none is empty."""
     documents: np.ndarray
@@ -51,53 +50,38 @@ def join(parts: Sequence[Documents]) -> Documents:
 
 def take(source: Documents, order: np.ndarray) -> Documents:
     """The documents of these numbers, in this order."""
-    sentence_index = _ranges(source.documents[order], source.documents[order + 1])
+    sentence_index = ranges(source.documents[order], source.documents[order + 1])
     begins, ends = source.sentences[sentence_index], source.sentences[sentence_index + 1]
     lengths = source.documents[order + 1] - source.documents[order]
     return Documents(
-        source.tokens[_ranges(begins, ends)],
+        source.tokens[ranges(begins, ends)],
         np.concatenate([[0], np.cumsum(ends - begins)]).astype(np.int64),
         np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         source.digests[order],
     )
 
 
-def slice_of(source: Documents, begin: int, end: int) -> Documents:
-    """Documents `begin` to `end`, without copying their tokens."""
-    first, last = source.documents[begin], source.documents[end]
-    start, stop = source.sentences[first], source.sentences[last]
-    return Documents(
-        source.tokens[start:stop],
-        source.sentences[first : last + 1] - start,
-        source.documents[begin : end + 1] - first,
-        source.digests[begin:end],
-    )
+def pack(documents: Documents) -> bytes:
+    """The documents as bytes: three counts, then lengths, digests and ids."""
+    counts = np.array([len(documents), len(documents.sentences) - 1, len(documents.tokens)], np.int64)
+    lengths = [np.diff(offsets).astype(np.int32) for offsets in (documents.documents, documents.sentences)]
+    arrays: list[np.ndarray] = [counts, *lengths, documents.digests, documents.tokens.astype(np.int32)]
+    return b"".join(array.tobytes() for array in arrays)
 
 
-def save(folder: Path, documents: Documents) -> None:
-    """Write a folder of arrays, which has its name only when it is whole."""
-    unfinished = folder.with_name(f"{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    for name, array in documents._asdict().items():
-        _save_array(unfinished / f"{name}.npy", array)
-    shutil.rmtree(folder, ignore_errors=True)
-    unfinished.rename(folder)
+def unpack(content: bytes) -> Documents:
+    """The inverse of `pack`."""
+    count, sentences, tokens = np.frombuffer(content, np.int64, 3).tolist()
+    at = 24
+    arrays = []
+    for kind, size in ((np.int32, count), (np.int32, sentences), (np.uint8, count * DIGEST_BYTES), (np.int32, tokens)):
+        arrays.append(np.frombuffer(content, kind, size, at))
+        at += arrays[-1].nbytes
+    begins = [np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]) for lengths in arrays[:2]]
+    return Documents(arrays[3], begins[1], begins[0], arrays[2].reshape(-1, DIGEST_BYTES))
 
 
-def _save_array(path: Path, array: np.ndarray) -> None:
-    """As `np.save`, which would not tell that the reason is a full disk."""
-    with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
-        file.write(np.ascontiguousarray(array).data)
-
-
-def load(folder: Path) -> Documents:
-    """What `save` wrote, mapped and not read."""
-    return Documents(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in Documents._fields})
-
-
-def _ranges(begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
+def ranges(begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """`begins[0]..ends[0]-1, begins[1]..ends[1]-1, …` as one index."""
     lengths = ends - begins
     starts = np.cumsum(lengths) - lengths

@@ -7,18 +7,20 @@ from typing import Any
 
 from etils import epath
 
-from bertjax.data.shards import Schema, ShardInfo, removed_on_failure
-from bertjax.errors import UserError, check, disk_errors
+from bertjax.data.files import write_whole
+from bertjax.data.shards import Schema, ShardInfo
+from bertjax.errors import UserError, check
 
 FILE = "manifest.json"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
 class Manifest:
     """A prepared folder; written last, so that a folder with a manifest is whole."""
 
-    schema: Schema
+    schemas: dict[str, Schema]
+    """What a record of each split holds."""
     tokenizer_fingerprint: str
     vocab_size: int
     settings: dict[str, Any]
@@ -29,7 +31,7 @@ class Manifest:
     validation_unigram_entropy: float
     """Entropy of the held-out documents' tokens, in nats."""
     counts: dict[str, int]
-    """Documents, sentences and tokens by split, and duplicate documents dropped."""
+    """Documents, sentences and tokens by split, and what each step of cleaning dropped or changed."""
 
     def split(self, name: str) -> tuple[ShardInfo, ...]:
         """The shards of `train` or `validation`."""
@@ -38,10 +40,8 @@ class Manifest:
 
 def write_manifest(folder: epath.Path, manifest: Manifest) -> None:
     """Write the manifest, whole or not at all; `UserError` naming it when the disk refuses."""
-    path, unfinished = folder / FILE, folder / f"{FILE}.unfinished"
-    with disk_errors(path), removed_on_failure(unfinished):
-        unfinished.write_text(json.dumps({"version": VERSION} | dataclasses.asdict(manifest), indent=2) + "\n")
-        unfinished.replace(path)
+    content = {"version": VERSION} | dataclasses.asdict(manifest)
+    write_whole(folder / FILE, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def read_manifest(folder: epath.Path) -> Manifest | None:
@@ -52,7 +52,7 @@ def read_manifest(folder: epath.Path) -> Manifest | None:
     try:
         values = json.loads(path.read_text())
         check(values.pop("version") == VERSION, str(path), "another version", f"version {VERSION}")
-        values["schema"] = Schema(**values["schema"])
+        values["schemas"] = {split: Schema(**schema) for split, schema in values["schemas"].items()}
         values["shards"] = tuple(ShardInfo(**shard) for shard in values["shards"])
         return Manifest(**values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

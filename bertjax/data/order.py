@@ -1,8 +1,12 @@
 """Which rows a batch holds: a pure function of (seed, step)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 ROUNDS = 4
+BLOCK = 1 << 16  # rows of a mixture within which the shares are exact
+_MIXTURE = 1  # keeps the keys of mixtures apart from those of plain orders
 
 
 def batch_rows(size: int, batch_size: int, step: int, seed: int) -> np.ndarray:
@@ -18,6 +22,42 @@ def batch_rows(size: int, batch_size: int, step: int, seed: int) -> np.ndarray:
         here = epochs == epoch
         rows[here] = permute(places[here], size, (seed, int(epoch)))
     return rows
+
+
+def mixture_rows(
+    sizes: Sequence[int], quotas: np.ndarray, batch_size: int, step: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(corpus, row in it), int64 `[batch_size]` each, of the batch of `step` (0-based) of a mixture.
+
+    Of every `BLOCK` rows, corpus `c` gives `quotas[c]` (they sum to `BLOCK`), the order within a block
+    keyed by the seed; each corpus goes through its rows as in `batch_rows`, at its own pace.
+    """
+    positions = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
+    blocks, places = positions // BLOCK, positions % BLOCK
+    slots = np.empty_like(places)
+    for block in np.unique(blocks):
+        here = blocks == block
+        slots[here] = permute(places[here], BLOCK, (seed, int(block), _MIXTURE))
+    ends = np.cumsum(quotas)
+    corpora = np.searchsorted(ends, slots, side="right")
+    drawn = blocks * quotas[corpora] + slots - (ends - quotas)[corpora]
+    rows = np.empty_like(drawn)
+    for corpus in np.unique(corpora):
+        size = sizes[corpus]
+        for epoch in np.unique(drawn[corpora == corpus] // size):
+            here = (corpora == corpus) & (drawn // size == epoch)
+            rows[here] = permute(drawn[here] % size, size, (seed, int(epoch), int(corpus), _MIXTURE))
+    return corpora, rows
+
+
+def quotas_of(weights: Sequence[float]) -> np.ndarray:
+    """Whole numbers in proportion to the weights, each 1 or more, that sum to `BLOCK`; int64."""
+    shares = np.array(weights, np.float64)
+    exact = shares / shares.sum() * (BLOCK - len(shares)) + 1
+    quotas = np.floor(exact).astype(np.int64)
+    most_short = np.argsort(quotas - exact, kind="stable")
+    quotas[most_short[: BLOCK - quotas.sum()]] += 1
+    return quotas
 
 
 def permute(indices: np.ndarray, size: int, key: tuple[int, ...]) -> np.ndarray:

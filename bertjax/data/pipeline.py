@@ -2,7 +2,7 @@
 
 import atexit
 import weakref
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 
 import numpy as np
 from etils import epath
@@ -10,9 +10,10 @@ from etils import epath
 from bertjax.config import Config
 from bertjax.data import shards
 from bertjax.data.manifest import Manifest, read_manifest
-from bertjax.data.order import batch_rows
+from bertjax.data.order import batch_rows, mixture_rows, quotas_of
 from bertjax.data.reader import ForeignRecords, OurShards, foreign_paths
 from bertjax.data.shards import Batch, Schema
+from bertjax.data.static_masks import unmask
 from bertjax.errors import check
 
 Records = OurShards | ForeignRecords
@@ -28,36 +29,55 @@ def _close_streams() -> None:
         stream.close()
 
 
-def open_split(config: Config, split: str, tokenizer_fingerprint: str) -> Records:
-    """The records of `train` or `validation` in `config.data.prepared_dir`.
+def open_split(config: Config, folder: epath.PathLike, split: str, tokenizer_fingerprint: str) -> Records:
+    """The records of `train` or `validation` in a prepared folder.
 
     Raises `UserError` when the folder has none, or what it has was made with another length,
     another number of predictions or another tokenizer, or has an id outside the model's vocabulary.
     """
-    folder = epath.Path(config.data.prepared_dir)
-    schema = Schema(config.data.max_seq_length, config.data.max_predictions_per_seq)
+    folder = epath.Path(folder)
     check(folder.exists(), f"data.prepared_dir {folder}", "no such folder", "prepared shards (bertjax prepare)")
     manifest = read_manifest(folder)
     if manifest is not None:
-        _check_fits(folder, manifest, schema, tokenizer_fingerprint)
-        records: Records = OurShards(folder, manifest, split)
+        _check_fits(folder, manifest, split, config, tokenizer_fingerprint)
+        records: Records = OurShards(folder, manifest, split, skip_damaged=config.data.skip_damaged)
     else:
         started = (folder / ".work").exists()
         check(not started, str(folder), "an unfinished preparation", "a finished one: run bertjax prepare again")
-        records = ForeignRecords(foreign_paths(folder, split), schema)
+        records = ForeignRecords(foreign_paths(folder, split), shards.schema_of(config.data, "validation"))
     check(len(records) > 0, f"{folder}, split {split}", "no records", "one or more")
     bound = config.model.vocab_size
     check(records.max_id < bound, str(folder), f"the id {records.max_id}", f"ids below model.vocab_size ({bound})")
     return records
 
 
-def train_batches(records: Records, config: Config, start_step: int, *, rows: slice = slice(None)) -> Iterator[Batch]:
-    """This host's `rows` of every global batch from `start_step` (0-based) on, without end."""
+def shares(config: Config, sizes: Sequence[int]) -> np.ndarray:
+    """The quotas of a mixture of corpora with so many rows: by `mixture_weights`, else by size and exponent."""
+    given = config.data.mixture_weights
+    return quotas_of(given or [size**config.data.mixture_exponent for size in sizes])
+
+
+def train_batches(
+    corpora: Sequence[Records], config: Config, starts_word: np.ndarray, start_step: int, *, rows: slice = slice(None)
+) -> Iterator[Batch]:
+    """This host's `rows` of every global batch from `start_step` (0-based) on, without end.
+
+    Of several corpora the batches are mixed, and `corpus_ids` [B, 1] says where each row is from.
+    With `dynamic_masking` the rows are not masked, and where whole words matter `word_starts`
+    [B, L] says where one begins, by `starts_word` bool [vocab_size] if the records do not.
+    """
+    size, sizes = config.train.batch_size, [len(records) for records in corpora]
+    quotas = shares(config, sizes)
 
     def read(step: int) -> Batch:
-        return records.read(batch_rows(len(records), config.train.batch_size, step, config.seed)[rows])
+        if len(corpora) == 1:
+            batch = corpora[0].read(batch_rows(sizes[0], size, step, config.seed)[rows])
+        else:
+            batch = _read_mixed(corpora, *(x[rows] for x in mixture_rows(sizes, quotas, size, step, config.seed)))
+        return _for_the_step(batch, config, starts_word)
 
-    return _closed_at_exit(_stream(config, read, start_step, 2**62))
+    names = _for_the_step(_no_rows(corpora[0].schema, len(corpora) > 1), config, starts_word)
+    return _closed_at_exit(_stream(config, read, list(names), start_step, 2**62))
 
 
 def eval_batches(
@@ -65,7 +85,7 @@ def eval_batches(
 ) -> Iterator[Batch]:
     """This host's `rows` of batches that hold every record once, in order; the first `max_batches` if not 0.
 
-    Every batch has `cls_weights` [B, 1] float32: 1, and 0 for the empty rows that fill up the last.
+    Rows of zeros fill up the last.
     """
     size = config.train.batch_size
     batches = -(-len(records) // size)
@@ -74,17 +94,63 @@ def eval_batches(
         wanted = np.arange(number * size, (number + 1) * size)[rows]
         found = records.read(wanted[wanted < len(records)])
         missing = len(wanted) - len(found["input_ids"])
-        found["cls_weights"] = np.ones((len(wanted) - missing, 1), np.float32)
         return {name: np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1)) for name, x in found.items()}
 
-    stop = min(batches, max_batches or batches)
-    return _closed_at_exit(_stream(config, read, 0, stop, extra=("cls_weights",)))
+    names = [name for name in records.schema.lengths if name != "word_starts"]
+    return _closed_at_exit(_stream(config, read, names, 0, min(batches, max_batches or batches)))
 
 
-def _check_fits(folder: epath.Path, manifest: Manifest, schema: Schema, fingerprint: str) -> None:
-    for name in ("max_seq_length", "max_predictions_per_seq"):
-        found, expected = getattr(manifest.schema, name), getattr(schema, name)
-        check(found == expected, f"{folder}: {name}", f"{found} in the shards", f"{expected} as data.{name} says")
+def _read_mixed(corpora: Sequence[Records], which: np.ndarray, rows: np.ndarray) -> Batch:
+    parts = [(np.flatnonzero(which == number), records) for number, records in enumerate(corpora)]
+    read = [(here, records.read(rows[here])) for here, records in parts]
+    batch = {"corpus_ids": which[:, None].astype(np.int32)}
+    for name in read[0][1]:
+        batch[name] = np.empty((len(rows), *read[0][1][name].shape[1:]), read[0][1][name].dtype)
+        for here, part in read:
+            batch[name][here] = part[name]
+    return batch
+
+
+def _for_the_step(batch: Batch, config: Config, starts_word: np.ndarray) -> Batch:
+    """Without what the training step has no use for, with what it wants."""
+    given = batch.pop("word_starts", None)
+    if not config.data.dynamic_masking:
+        return batch
+    if "masked_lm_ids" in batch:
+        batch = unmask(batch)
+    if config.data.masking != "token":
+        starts = starts_word[batch["input_ids"]] if given is None else given
+        batch["word_starts"] = starts.astype(np.int32)
+    return batch
+
+
+def _no_rows(schema: Schema, mixed: bool) -> Batch:
+    batch = {name: np.zeros((0, length), shards.kind_of(name)) for name, length in schema.lengths.items()}
+    return batch | {"corpus_ids": np.zeros((0, 1), np.int32)} if mixed else batch
+
+
+def _check_fits(folder: epath.Path, manifest: Manifest, split: str, config: Config, fingerprint: str) -> None:
+    schema, wanted = manifest.schemas[split], shards.schema_of(config.data, "validation")
+    masked = schema.max_predictions_per_seq > 0
+    expected = "masked ones, or data.dynamic_masking True"
+    check(masked or config.data.dynamic_masking, f"{folder}, split {split}", "rows that are not masked", expected)
+    settings = manifest.settings["data"]
+    objective = config.data.sentence_objective
+    same = settings["sentence_objective"] == objective
+    label = f"{folder}: sentence_objective"
+    check(
+        same, label, f"{settings['sentence_objective']} in the shards", f"{objective} as data.sentence_objective says"
+    )
+    names = {
+        "max_seq_length": "max_seq_length",
+        "sentences": "max_sequences_per_row",
+        "packed": "max_sequences_per_row",
+    }
+    if masked and not (config.data.dynamic_masking and split == "train"):
+        names["max_predictions_per_seq"] = "max_predictions_per_seq"
+    for name, option in names.items():
+        found, expected = getattr(schema, name), getattr(wanted, name)
+        check(found == expected, f"{folder}: {name}", f"{found} in the shards", f"{expected} as data.{option} says")
     made_with = manifest.tokenizer_fingerprint
     check(made_with == fingerprint, f"{folder}: tokenizer", made_with[:12], f"{fingerprint[:12]}, that of this run")
 
@@ -94,15 +160,14 @@ def _closed_at_exit(stream: Stream) -> Stream:
     return stream
 
 
-def _stream(config: Config, read: Callable[[int], Batch], start: int, stop: int, extra: tuple[str, ...] = ()) -> Stream:
+def _stream(config: Config, read: Callable[[int], Batch], names: list[str], start: int, stop: int) -> Stream:
     """`read(start)`, `read(start + 1)`, … by tf.data: in order, several at once, ahead of their use."""
     import tensorflow as tf
 
     for kind in ("GPU", "TPU"):
         tf.config.set_visible_devices([], kind)  # they are JAX's
     failed = tf.errors.OpError  # held here: at interpreter exit the module is gone before the generator
-    names = (*shards.features(), *extra)
-    kinds = [tf.int32 if name in shards.INT_WIDTHS else tf.float32 for name in names]
+    kinds = [tf.float32 if name in shards.FLOATS else tf.int32 for name in names]
     failures: list[BaseException] = []
 
     def call(number: np.ndarray) -> list[np.ndarray]:

@@ -1,95 +1,107 @@
-"""From a corpus to a prepared folder: tokenise each source, gather by content, write shards.
+"""From a corpus to a prepared folder: train a vocabulary, tokenise each piece, gather by content, write shards.
 
 Which shard a document goes to follows from its content, so the output does not depend on the
 order of the files or the number of workers. What is done is kept: started again after a kill,
 only what is missing is made.
 """
 
-import hashlib
-import heapq
 import json
 import os
-import shutil
-from collections.abc import Sequence
-from pathlib import Path
+from collections import Counter
 from typing import Any
 
 import numpy as np
 from etils import epath
 
 from bertjax.config import Config, to_dict
-from bertjax.data import corpus, work
-from bertjax.data.corpus import Source
-from bertjax.data.documents import digest
+from bertjax.data import build, cleaning, corpus, near_duplicates, sample, tfds_folder
+from bertjax.data.build import Written
+from bertjax.data.files import write_whole
 from bertjax.data.manifest import Manifest, read_manifest, write_manifest
-from bertjax.data.processes import runner
-from bertjax.data.shards import Schema
+from bertjax.data.pieces import Piece, cut
+from bertjax.data.places import Plan, plan_places
+from bertjax.data.processes import Run, Runner, local_runner
+from bertjax.data.shards import schema_of
+from bertjax.data.tokenise import DONE, TOKENIZER, WORK, tokenise
 from bertjax.data.tokenizer import Tokenizer, load_tokenizer, open_vocabulary, train_tokenizer
 from bertjax.errors import check, disk_errors
 from bertjax.progress import Progress, silent
 
+NOT_IN_THE_OUTPUT = ("workers", "prepared_dir", "mixture", "mixture_weights", "mixture_exponent", "skip_damaged")
 
-def prepare(config: Config, output_dir: epath.PathLike, *, progress: Progress = silent) -> Manifest:
+
+def prepare(
+    config: Config, output_dir: epath.PathLike, *, progress: Progress = silent, runner: Runner | None = None
+) -> Manifest:
     """Make the shards of `config.data` and `config.tokenizer` in `output_dir`, or what is missing of them.
 
-    Raises `UserError` for a corpus that cannot be read, a folder that holds another
-    preparation, or a disk that refuses.
+    `runner` says where the tasks run; by default in `config.data.workers` processes here. Raises
+    `UserError` for a corpus that cannot be read, a folder that holds another preparation, or a
+    disk that refuses.
     """
-    folder = Path(output_dir)
+    folder = epath.Path(output_dir)
     sources = corpus.find_sources(config.data)
-    plan = {
+    intent = {
         "settings": _settings(config),
         "sources": {source.name: corpus.fingerprint(source) for source in sources},
     }
-    finished = read_manifest(epath.Path(folder))
+    finished = read_manifest(folder)
     if finished is not None:
-        _same_plan(folder, {"settings": finished.settings, "sources": finished.sources}, plan)
+        _same_plan(folder, {"settings": finished.settings, "sources": finished.sources}, intent)
         _same_vocabulary(config, folder, finished.tokenizer_fingerprint)
-        shutil.rmtree(folder / work.WORK, ignore_errors=True)  # left by a kill after the last step
+        if (folder / WORK).exists():
+            (folder / WORK).rmtree()  # left by a kill after the last step
         return finished
-    _claim(folder, plan)
-    tokenizer = _tokenizer(config, folder, sources, progress)
+    _claim(folder, intent)
+    pieces = cut(sources)
+    plan = plan_places(config, sum(piece.size for piece in pieces))
 
-    every = work.buckets(config)
-    workers = config.data.workers or os.cpu_count() or 1
-    with runner(workers) as run:
-        names = [hashlib.sha256(source.name.encode()).hexdigest()[:16] for source in sources]
-        tokenising = [(work.tokenise, config, str(folder), s, n) for s, n in zip(sources, names, strict=True)]
-        run("tokenise", tokenising, progress)
-        written = run("write", [(work.write_bucket, config, str(folder), bucket) for bucket in every], progress)
+    with runner or local_runner(config.data.workers or os.cpu_count() or 1) as run:
+        tokenizer = _tokenizer(config, folder, pieces, plan, run, progress)
+        _make_shards(config, folder, pieces, plan, run, progress)
 
-    manifest = _manifest(config, tokenizer, plan, written)
-    write_manifest(epath.Path(folder), manifest)
-    shutil.rmtree(folder / work.WORK)
+    manifest = _manifest(config, folder, tokenizer, intent, pieces, plan)
+    progress("describe", 0, 0)
+    tfds_folder.write(folder, manifest)
+    write_manifest(folder, manifest)
+    (folder / WORK).rmtree()
     return manifest
+
+
+def _make_shards(
+    config: Config, folder: epath.Path, pieces: list[Piece], plan: Plan, run: Run, progress: Progress
+) -> None:
+    place, names = os.fspath(folder), [piece.name for piece in pieces]
+    run("tokenise", [(tokenise, config, place, plan, piece) for piece in pieces], progress)
+    if threshold := config.data.near_duplicate_threshold:
+        run("near duplicates", [(near_duplicates.find, place, names, threshold)], progress)
+    run("write", [(build.build, config, place, names, shard) for shard in plan.shards()], progress)
 
 
 def _settings(config: Config) -> dict[str, Any]:
     """The fields that the output depends on."""
     data = to_dict(config.data)
     data["corpus"] = sorted(data["corpus"])
-    for name in ("workers", "prepared_dir"):
+    for name in NOT_IN_THE_OUTPUT:
         del data[name]
     return {"seed": config.seed, "tokenizer": to_dict(config.tokenizer), "data": data}
 
 
-def _claim(folder: Path, plan: dict[str, Any]) -> None:
+def _claim(folder: epath.Path, plan: dict[str, Any]) -> None:
     """Take the folder for this plan: what an earlier start with the same plan left there is kept."""
-    path = folder / work.WORK / "plan.json"
+    path = folder / WORK / "plan.json"
     with disk_errors(path):
         if path.exists():
             _same_plan(folder, json.loads(path.read_text()), plan)
             return
         # A kill between the two steps below leaves an empty .work: it is ours.
-        strange = folder.exists() and any(p.name != work.WORK for p in folder.iterdir())
+        strange = folder.exists() and any(p.name != WORK for p in folder.iterdir())
         check(not strange, str(folder), "files that no preparation made", "an empty or new folder")
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f"{path.name}.unfinished")
-        unfinished.write_text(json.dumps(plan, indent=2))
-        unfinished.replace(path)
+    write_whole(path, json.dumps(plan, indent=2).encode())
 
 
-def _same_plan(folder: Path, found: dict[str, Any], expected: dict[str, Any], where: str = "") -> None:
+def _same_plan(folder: epath.Path, found: dict[str, Any], expected: dict[str, Any], where: str = "") -> None:
     for name in {**found, **expected}:
         a, b = found.get(name), expected.get(name)
         if isinstance(a, dict) and isinstance(b, dict):
@@ -106,15 +118,17 @@ def _same_plan(folder: Path, found: dict[str, Any], expected: dict[str, Any], wh
             check(a == b, label, f"{b} now", "the same settings, or another folder")
 
 
-def _same_vocabulary(config: Config, folder: Path, fingerprint: str) -> None:
+def _same_vocabulary(config: Config, folder: epath.Path, fingerprint: str) -> None:
     if file := config.tokenizer.vocab_file:
         same = open_vocabulary(config.tokenizer).fingerprint == fingerprint
-        check(same, f"{folder}, made with {file}", "other entries in it now", "the same vocabulary, or another folder")
+        check(same, f"{folder}, made with {file}", "other entries in it now", "the same entries, or another folder")
 
 
-def _tokenizer(config: Config, folder: Path, sources: Sequence[Source], progress: Progress) -> Tokenizer:
-    """The tokenizer that an earlier start saved, or the one configured, opened or trained now."""
-    saved = folder / work.TOKENIZER
+def _tokenizer(
+    config: Config, folder: epath.Path, pieces: list[Piece], plan: Plan, run: Run, progress: Progress
+) -> Tokenizer:
+    """The folder's tokenizer: saved there already, opened, or trained on a sample of the corpus."""
+    saved = folder / TOKENIZER
     if (saved / "tokenizer_config.json").exists():
         tokenizer = load_tokenizer(saved)
         _same_vocabulary(config, folder, tokenizer.fingerprint)
@@ -122,54 +136,48 @@ def _tokenizer(config: Config, folder: Path, sources: Sequence[Source], progress
     if config.tokenizer.vocab_file:
         tokenizer = open_vocabulary(config.tokenizer)
     else:
+        whole = sum(piece.size for piece in pieces)
+        tasks = [(sample.take, config, os.fspath(folder), plan, piece, whole) for piece in pieces]
+        run("sample", tasks, progress)
         progress("train tokenizer", 0, 0)
-        tokenizer = train_tokenizer(config.tokenizer, _sample(config, sources))
+        sentences = sample.read(folder, [piece.name for piece in pieces], config.tokenizer.train_characters)
+        tokenizer = train_tokenizer(config.tokenizer, sentences)
     tokenizer.save(saved)
     return tokenizer
 
 
-def _sample(config: Config, sources: Sequence[Source]) -> list[str]:
-    """Sentences of the documents with the smallest digests, up to `train_characters`, in their order.
-
-    A sample that does not depend on the order in which documents come; memory is bounded by it.
-    """
-    kept: list[tuple[int, bytes, list[str]]] = []  # the largest digest on top
-    seen: set[bytes] = set()
-    total = 0
-    for source in sources:
-        for document in corpus.read_documents(source, config.data):
-            key = digest(document)
-            if key in seen:
-                continue
-            seen.add(key)
-            heapq.heappush(kept, (-int.from_bytes(key, "big"), key, document))
-            total += sum(map(len, document))
-            while len(kept) > 1 and total - sum(map(len, kept[0][2])) >= config.tokenizer.train_characters:
-                _, key, dropped = heapq.heappop(kept)
-                seen.discard(key)
-                total -= sum(map(len, dropped))
-    return [sentence for _, _, document in sorted(kept, reverse=True) for sentence in document]
-
-
-def _manifest(config: Config, tokenizer: Tokenizer, plan: dict[str, Any], written: list[work.Written]) -> Manifest:
-    counts: dict[str, int] = {"duplicate_documents": sum(w.duplicates for w in written)}
+def _manifest(
+    config: Config, folder: epath.Path, tokenizer: Tokenizer, intent: dict[str, Any], pieces: list[Piece], plan: Plan
+) -> Manifest:
+    written = [build.read_written(os.fspath(folder), shard) for shard in plan.shards()]
     for split in ("train", "validation"):
-        of_split = [w for w in written if w.info.split == split]
-        for name in ("documents", "sentences", "tokens"):
-            counts[f"{split}_{name}"] = sum(getattr(w, name) for w in of_split)
-        instances = sum(w.info.records for w in of_split)
+        of_split = [w.info.records for w in written if w.info.split == split]
         where = f"split {split}, of {sum(w.documents for w in written)} documents"
         expected = f"one or more (data.validation_fraction is {config.data.validation_fraction})"
-        check(instances > 0 or not of_split, where, "no instance", expected)
+        check(sum(of_split) > 0 or not of_split, where, "no instance", expected)
     frequencies = np.sum([w.token_counts for w in written if w.token_counts] or [[1]], axis=0)
     p = frequencies[frequencies > 0] / frequencies.sum()
     return Manifest(
-        schema=Schema(config.data.max_seq_length, config.data.max_predictions_per_seq),
+        schemas={split: schema_of(config.data, split) for split in ("train", "validation")},
         tokenizer_fingerprint=tokenizer.fingerprint,
         vocab_size=tokenizer.vocab_size,
-        settings=plan["settings"],
-        sources=plan["sources"],
+        settings=intent["settings"],
+        sources=intent["sources"],
         shards=tuple(w.info for w in written),
         validation_unigram_entropy=float(-(p * np.log(p)).sum()),
-        counts=counts,
+        counts=_counts(folder, pieces, written),
     )
+
+
+def _counts(folder: epath.Path, pieces: list[Piece], written: list[Written]) -> dict[str, int]:
+    """What came in, what each step of cleaning dropped or changed, and what each split holds."""
+    found: Counter[str] = Counter()
+    for piece in pieces:
+        found.update(json.loads((folder / WORK / piece.name / DONE).read_text()))
+    counts = {name: found[name] for name in (*cleaning.COUNTED, "characters")}
+    counts["duplicate_documents"] = sum(w.duplicates for w in written)
+    counts["near_duplicate_documents"] = sum(w.near_duplicates for w in written)
+    for split in ("train", "validation"):
+        for name in ("documents", "sentences", "tokens"):
+            counts[f"{split}_{name}"] = sum(getattr(w, name) for w in written if w.info.split == split)
+    return counts

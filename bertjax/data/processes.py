@@ -1,4 +1,4 @@
-"""Running preparation's tasks in several processes, or in this one."""
+"""Running preparation's tasks in several processes, or in this one. Results are left on the disk, not returned."""
 
 import contextlib
 import multiprocessing
@@ -7,35 +7,29 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager
 from typing import Any
 
 from bertjax.errors import UserError
 from bertjax.progress import Progress
 
 Task = tuple[Any, ...]  # a function and its arguments
-Runner = Callable[[str, list[Task], Progress], list[Any]]
+Run = Callable[[str, list[Task], Progress], None]
+"""`run(stage, tasks, progress)` runs the tasks, in any order, and returns when all are done."""
+Runner = AbstractContextManager[Run]
 
 
 @contextlib.contextmanager
-def runner(workers: int) -> Iterator[Runner]:
-    """A function that runs tasks in `workers` processes, in this one if that is 1; results in the tasks' order."""
-
-    def here(stage: str, tasks: list[Task], progress: Progress) -> list[Any]:
-        results = []
-        for done, (task, *arguments) in enumerate(tasks):
-            progress(stage, done, len(tasks))
-            results.append(task(*arguments))
-        progress(stage, len(tasks), len(tasks))
-        return results
-
+def local_runner(workers: int) -> Iterator[Run]:
+    """Runs tasks in `workers` processes, in this one if that is 1."""
     if workers == 1:
-        yield here
+        yield _here
         return
     # Spawn, not fork: the tokenizers' threads and TensorFlow's do not survive a fork.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
 
-        def spread(stage: str, tasks: list[Task], progress: Progress) -> list[Any]:
+        def spread(stage: str, tasks: list[Task], progress: Progress) -> None:
             futures: list[Future[Any]] = [pool.submit(task, *arguments) for task, *arguments in tasks]
             progress(stage, 0, len(tasks))
             try:
@@ -47,9 +41,15 @@ def runner(workers: int) -> Iterator[Runner]:
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise
-            return [future.result() for future in futures]
 
         yield spread
+
+
+def _here(stage: str, tasks: list[Task], progress: Progress) -> None:
+    for done, (task, *arguments) in enumerate(tasks):
+        progress(stage, done, len(tasks))
+        task(*arguments)
+    progress(stage, len(tasks), len(tasks))
 
 
 def _end_with_parent() -> None:

@@ -1,5 +1,6 @@
 """Reading records by their number, from our shards or from other scripts' TFRecord files."""
 
+import logging
 from collections.abc import Sequence
 
 import google_crc32c
@@ -11,22 +12,30 @@ from bertjax.data.manifest import Manifest
 from bertjax.data.shards import FOOTER_BYTES, HEADER_BYTES, Batch, Schema
 from bertjax.errors import UserError, check
 
+log = logging.getLogger(__name__)
+
 HELDOUT_NAMES = ("valid", "eval", "dev", "test")
 
 
 class OurShards:
     """The shards of one split of a prepared folder. Records are numbered across them in the manifest's order."""
 
-    def __init__(self, folder: epath.Path, manifest: Manifest, split: str):
-        """Map the files; `UserError` when one is missing or of another size than the manifest says."""
-        self._schema = manifest.schema
-        self._infos = manifest.split(split)
+    def __init__(self, folder: epath.Path, manifest: Manifest, split: str, *, skip_damaged: bool = False):
+        """Map the files; `UserError` when one is missing or of another size than the manifest says.
+
+        With `skip_damaged` a record whose checksum is wrong is read as zeros, and counted in
+        `skipped`; without it reading it is a `UserError`.
+        """
+        self.schema = manifest.schemas[split]
+        self._infos, self._skip = manifest.split(split), skip_damaged
         self._paths = [folder / info.name for info in self._infos]
         opened = zip(self._paths, self._infos, strict=True)
-        self._files = [shards.map_records(path, self._schema, info) for path, info in opened]
+        self._files = [shards.map_records(path, self.schema, info) for path, info in opened]
         self._starts = np.cumsum([0] + [info.records for info in self._infos])
         self.max_id = max((info.max_id for info in self._infos), default=0)
         """The largest id in any record."""
+        self.skipped: set[int] = set()
+        """The damaged records read as zeros so far."""
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -34,16 +43,22 @@ class OurShards:
     def read(self, rows: np.ndarray) -> Batch:
         """The records of these numbers, in this order; `UserError` naming the file of a damaged one."""
         which = np.searchsorted(self._starts, rows, side="right") - 1
-        raw = np.empty((len(rows), self._schema.record_bytes), np.uint8)
+        raw = np.empty((len(rows), self.schema.record_bytes), np.uint8)
         for shard in np.unique(which):
             here = which == shard
             raw[here] = self._files[shard][rows[here] - self._starts[shard]]
         bad = np.flatnonzero(shards.damaged(raw))
-        if len(bad):
-            shard = which[bad[0]]
-            record = rows[bad[0]] - self._starts[shard]
-            raise UserError(f"{self._paths[shard]}: record {record} is damaged: its checksum does not match its bytes")
-        return shards.decode(self._schema, raw)
+        for row in bad:
+            said = f"{self._paths[which[row]]}: record {rows[row] - self._starts[which[row]]} is damaged"
+            if not self._skip:
+                raise UserError(f"{said}: its checksum does not match its bytes")
+            if rows[row] not in self.skipped:
+                self.skipped.add(int(rows[row]))
+                log.warning("%s and skipped; %d so far", said, len(self.skipped))
+        batch = shards.decode(self.schema, raw)
+        for values in batch.values():
+            values[bad] = 0
+        return batch
 
 
 class ForeignRecords:
@@ -55,7 +70,7 @@ class ForeignRecords:
         Raises `UserError` for a file that is truncated or no TFRecord file, or whose records are
         damaged, have other lengths than `schema`, or values outside a feature's range.
         """
-        self._paths, self._schema = list(paths), schema
+        self._paths, self.schema = list(paths), schema
         self._files = [
             np.memmap(path, np.uint8, "r") if path.stat().length else np.zeros(0, np.uint8) for path in paths
         ]
@@ -82,8 +97,7 @@ class ForeignRecords:
             examples.append(data)
         parsed = self._parse(examples, rows)
         self._check_ranges(parsed, rows)
-        kinds = dict.fromkeys(shards.INT_WIDTHS, np.int32) | dict.fromkeys(shards.FLOATS, np.float32)
-        return {name: parsed[name].astype(kind) for name, kind in kinds.items()}
+        return {name: values.astype(shards.kind_of(name)) for name, values in parsed.items()}
 
     def _shard(self, row: int) -> int:
         return int(np.searchsorted(self._starts, row, side="right")) - 1
@@ -95,8 +109,10 @@ class ForeignRecords:
     def _parse(self, examples: list[bytes], rows: np.ndarray) -> Batch:
         import tensorflow as tf
 
-        kinds = dict.fromkeys(shards.INT_WIDTHS, tf.int64) | dict.fromkeys(shards.FLOATS, tf.float32)
-        wanted = {name: tf.io.FixedLenFeature([self._schema.length(name)], kind) for name, kind in kinds.items()}
+        wanted = {
+            name: tf.io.FixedLenFeature([length], tf.float32 if name in shards.FLOATS else tf.int64)
+            for name, length in self.schema.lengths.items()
+        }
         try:
             parsed = tf.io.parse_example(tf.constant(examples, tf.string), wanted)
         except (tf.errors.InvalidArgumentError, UnicodeDecodeError):  # the latter where its text quotes raw bytes
@@ -106,8 +122,8 @@ class ForeignRecords:
 
     def _check_ranges(self, batch: Batch, rows: np.ndarray) -> None:
         """A value outside would wrap in int32, or be gathered from elsewhere, in silence; ids: see `max_id`."""
-        limits = {"input_mask": 2, "masked_lm_positions": self._schema.max_seq_length, "next_sentence_labels": 2}
-        for name in shards.INT_WIDTHS:
+        limits = {"input_mask": 2, "masked_lm_positions": self.schema.max_seq_length, "next_sentence_labels": 2}
+        for name in self.schema.lengths.keys() - set(shards.FLOATS):
             values, limit = batch[name], limits.get(name, 2**31)
             outside = np.argwhere((values < 0) | (values >= limit))
             for row, column in outside[:1]:
@@ -124,10 +140,10 @@ class ForeignRecords:
                 found = tf.train.Example.FromString(example).features.feature
             except DecodeError:
                 raise UserError(f"{self._place(row)}: found other bytes, expected a tf.train.Example") from None
-            for name in shards.features():
+            for name, length in self.schema.lengths.items():
                 kind = found[name].WhichOneof("kind") if name in found else None
                 values = len(getattr(found[name], kind).value) if kind else 0
-                where, length = f"{self._place(row)}: {name}", self._schema.length(name)
+                where = f"{self._place(row)}: {name}"
                 check(values == length, where, f"{values} values", f"{length}, as data.max_seq_length and "
                       "data.max_predictions_per_seq say")  # fmt: skip
                 expected = "float_list" if name in shards.FLOATS else "int64_list"

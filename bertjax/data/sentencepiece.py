@@ -1,6 +1,7 @@
 """SentencePiece, unigram and BPE, by its own package."""
 
 import io
+import re
 from collections.abc import Iterable, Sequence
 from itertools import accumulate, chain
 
@@ -14,6 +15,10 @@ from bertjax.errors import UserError
 
 FILE = "spiece.model"
 WORD = "▁"
+# After a space; or, in the scripts of East and South-East Asia that have none, each piece.
+_STARTS_WORD = re.compile(
+    WORD + "|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]"
+)
 STAND_IN = "\ue000"  # of the private use area: no text has it, no model knows it
 
 
@@ -34,7 +39,7 @@ class SentencePiece:
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = named = special_ids_of(path, ids)
         control = [i for i in every if self._model.is_control(i) or self._model.is_unknown(i)]
         self.special_ids = np.array(sorted({*named, *control}), np.int32)
-        self.starts_word = np.array([entry.startswith(WORD) for entry in entries])
+        self.starts_word = np.array([bool(_STARTS_WORD.match(entry)) for entry in entries])
         self.starts_word[self.special_ids] = False
         self.fingerprint = fingerprint(kind, lowercase, content)
 
@@ -71,6 +76,10 @@ class SentencePiece:
         rows = self._model.encode(list(texts), num_threads=1)
         offsets = np.fromiter(accumulate(map(len, rows), initial=0), np.int64, len(rows) + 1)
         return np.fromiter(chain.from_iterable(rows), np.int32, int(offsets[-1])), offsets
+
+    def encode_begins(self, texts: Sequence[str]) -> list[list[int]]:
+        found = self._model.encode(list(texts), out_type="offset_mapping")
+        return [[begin for begin, _ in encoded["offsets"]] for encoded in found]
 
     def encode_with_masks(self, text: str) -> np.ndarray:
         pieces = self._model.encode(text.replace(MASK, STAND_IN), out_type=str)

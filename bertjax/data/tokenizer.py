@@ -12,6 +12,7 @@ from bertjax.data.sentencepiece import SentencePiece
 from bertjax.data.vocabulary import SETTINGS_FILE
 from bertjax.data.wordpiece import WordPiece
 from bertjax.errors import UserError, check
+from bertjax.masking import Vocabulary
 
 
 class Tokenizer(Protocol):
@@ -37,6 +38,10 @@ class Tokenizer(Protocol):
         """
         ...
 
+    def encode_begins(self, texts: Sequence[str]) -> list[list[int]]:
+        """Where in its text each token begins, in characters, for the tokens of `encode_batch`."""
+        ...
+
     def encode_with_masks(self, text: str) -> np.ndarray:
         """Ids of one text, int32, where each `[MASK]` in it becomes `mask_id`."""
         ...
@@ -52,6 +57,12 @@ class Tokenizer(Protocol):
     def save(self, folder: epath.PathLike) -> None:
         """Write the folder that `load_tokenizer` reads."""
         ...
+
+
+def mask_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
+    """What masking must know of the tokenizer."""
+    special = sorted(tokenizer.special_ids.tolist())
+    return Vocabulary(tokenizer.mask_id, tuple(special), tokenizer.vocab_size)
 
 
 def train_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:

@@ -6,6 +6,7 @@ from typing import Any
 
 from etils import epath
 
+from bertjax.data.files import write_whole
 from bertjax.errors import check, disk_errors
 
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -19,12 +20,10 @@ def save_files(folder: epath.PathLike, kind: str, lowercase: bool, name: str, co
     settings |= {f"{token.strip('[]').lower()}_token": token for token in SPECIAL_TOKENS}
     if kind == "wordpiece":
         settings |= {"tokenizer_class": "BertTokenizer", "tokenize_chinese_chars": True, "strip_accents": None}
-    for file, data in ((name, content), (SETTINGS_FILE, json.dumps(settings, indent=2).encode())):
-        unfinished = path / f"{file}.unfinished"
-        with disk_errors(path / file):
-            path.mkdir(parents=True, exist_ok=True)
-            unfinished.write_bytes(data)
-            unfinished.replace(path / file)
+    with disk_errors(path):
+        path.mkdir(parents=True, exist_ok=True)
+    write_whole(path / name, content)
+    write_whole(path / SETTINGS_FILE, json.dumps(settings, indent=2).encode())
 
 
 def fingerprint(kind: str, lowercase: bool, content: bytes) -> str:

@@ -10,11 +10,13 @@ from tokenizers import Tokenizer as Engine
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from bertjax.config import TokenizerConfig
+from bertjax.data.documents import ranges
 from bertjax.data.vocabulary import MASK, SPECIAL_TOKENS, UNK, fingerprint, save_files, special_ids_of
 from bertjax.errors import check
 
 FILE = "vocab.txt"
 CONTINUES = "##"
+KEPT = 400_000  # strings between spaces whose ids are kept: about 60 MB
 LONGEST_WORD = 100  # characters; longer ones become [UNK], as in transformers
 
 
@@ -33,6 +35,7 @@ class WordPiece:
         self.starts_word[self.special_ids] = False
         self.fingerprint = fingerprint("wordpiece", lowercase, content)
         self._engine = _engine(models.WordPiece(ids, unk_token=UNK, max_input_chars_per_word=LONGEST_WORD), lowercase)
+        self._forget()
 
     @classmethod
     def train(cls, config: TokenizerConfig, texts: Iterable[str]) -> "WordPiece":
@@ -59,9 +62,39 @@ class WordPiece:
         return cls("the trained vocabulary", "".join(f"{entry}\n" for entry in entries).encode(), config.lowercase)
 
     def encode_batch(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        rows = [encoding.ids for encoding in self._engine.encode_batch_fast(list(texts), add_special_tokens=False)]
-        offsets = np.fromiter(accumulate(map(len, rows), initial=0), np.int64, len(rows) + 1)
-        return np.fromiter(chain.from_iterable(rows), np.int32, int(offsets[-1])), offsets
+        # BERT's words never go over a space, so what stands between spaces has the same ids
+        # wherever it stands, and text repeats itself: most of it is looked up.
+        chunks = [text.split(" ") for text in texts]
+        flat = list(chain.from_iterable(chunks))
+        which = np.fromiter(map(self._known.__getitem__, flat), np.int64, len(flat))
+        if self._known.unseen:
+            self._learn()
+        begins = self._begins
+        sizes = begins[which + 1] - begins[which]
+        tokens = self._ids[ranges(begins[which], begins[which + 1])]
+        ends = np.fromiter(accumulate(map(len, chunks), initial=0), np.int64, len(chunks) + 1)
+        offsets = np.concatenate([[0], np.cumsum(sizes)])[ends]
+        if len(self._known) > KEPT:
+            self._forget()
+        return tokens, offsets
+
+    def encode_begins(self, texts: Sequence[str]) -> list[list[int]]:
+        encoded = self._engine.encode_batch(list(texts), add_special_tokens=False)
+        return [[begin for begin, _ in encoding.offsets] for encoding in encoded]
+
+    def _forget(self) -> None:
+        self._known = _Numbered()
+        self._begins, self._ids = np.zeros(1, np.int64), np.zeros(0, np.int32)
+
+    def _learn(self) -> None:
+        """Encode what was not seen before by the engine, and keep it."""
+        encodings = self._engine.encode_batch_fast(self._known.unseen, add_special_tokens=False)
+        rows = [encoding.ids for encoding in encodings]
+        self._known.unseen.clear()
+        ends = self._begins[-1] + np.fromiter(accumulate(map(len, rows)), np.int64, len(rows))
+        self._begins = np.concatenate([self._begins, ends])
+        fresh = np.fromiter(chain.from_iterable(rows), np.int32, int(ends[-1] - len(self._ids)))
+        self._ids = np.concatenate([self._ids, fresh])
 
     def encode_with_masks(self, text: str) -> np.ndarray:
         parts = [self.encode_batch([part])[0] for part in text.split(MASK)]
@@ -76,6 +109,18 @@ class WordPiece:
 
     def save(self, folder: epath.PathLike) -> None:
         save_files(folder, "wordpiece", self._lowercase, FILE, self._content)
+
+
+class _Numbered(dict[str, int]):
+    """Numbers strings in the order in which they are first asked for; `unseen` are the latest of them."""
+
+    def __init__(self) -> None:
+        self.unseen: list[str] = []
+
+    def __missing__(self, text: str) -> int:
+        number = self[text] = len(self)
+        self.unseen.append(text)
+        return number
 
 
 def _engine(model: models.WordPiece, lowercase: bool) -> Engine:

@@ -4,7 +4,7 @@ No function keeps state; all work under `jit` (the configuration is hashable: ma
 static), `grad` and `vmap`. Legend of the axes, here and in the package:
 
     B batch   L length of a row   D model width   H heads   K width of a head
-    F feed-forward width   V vocabulary   P predicted positions   N layers
+    F feed-forward width   V vocabulary   P predicted positions   N layers   S inputs in a packed row
 
 `params` is a plain nested dict of float32 arrays; `docs/parameters.md` lists its names
 and shapes.
@@ -57,12 +57,17 @@ class _Bert(nn.Module):
         segments = batch["segment_ids"] if "segment_ids" in batch else jnp.zeros_like(ids)
         seen = batch["input_mask"] if "input_mask" in batch else jnp.ones_like(ids)
         embedded = self.embeddings(ids, segments, positions, deterministic=deterministic)
-        mask_Bx1x1xL = (jnp.asarray(seen) > 0)[:, None, None, :]
-        hidden, layers = self.encoder(embedded, mask_Bx1x1xL, deterministic=deterministic, keep_layers=keep_layers)
+        mask = (jnp.asarray(seen) > 0)[:, None, None, :]
+        if "pack_ids" in batch:
+            packs = jnp.asarray(batch["pack_ids"])
+            mask = mask & (packs[:, None, :, None] == packs[:, None, None, :])
+        hidden, layers = self.encoder(embedded, mask, deterministic=deterministic, keep_layers=keep_layers)
         return Encoded(hidden, layers, embedded)
 
-    def pool(self, hidden_BxLxD: Array) -> Array:
-        return jnp.tanh(self.pooler(hidden_BxLxD[:, 0]))
+    def pool(self, hidden_BxLxD: Array, positions_BxS: Array | None) -> Array:
+        if positions_BxS is None:
+            return jnp.tanh(self.pooler(hidden_BxLxD[:, 0]))
+        return jnp.tanh(self.pooler(jnp.take_along_axis(hidden_BxLxD, positions_BxS[:, :, None], axis=1)))
 
     def mlm_logits(self, hidden_BxLxD: Array, positions_BxP: Array | None) -> Array:
         if positions_BxP is not None:
@@ -70,13 +75,13 @@ class _Bert(nn.Module):
             hidden_BxLxD = jnp.take_along_axis(hidden_BxLxD, positions_BxP[:, :, None], axis=1)
         return self.mlm(hidden_BxLxD, self.embeddings.word.embedding)
 
-    def nsp_logits(self, pooled_BxD: Array) -> Array:
-        return self.nsp(pooled_BxD).astype(jnp.float32)
+    def nsp_logits(self, pooled: Array) -> Array:
+        return self.nsp(pooled).astype(jnp.float32)
 
     def all(self, batch: Batch) -> None:
         hidden = self.encode(batch, deterministic=True, keep_layers=False).hidden_BxLxD
         self.mlm_logits(hidden, None)
-        self.nsp_logits(self.pool(hidden))
+        self.nsp_logits(self.pool(hidden, None))
 
 
 def _boxed_init(config: ModelConfig, key: Array) -> Any:
@@ -106,16 +111,20 @@ def encode(
 
     `batch` holds `input_ids` [B, L] int32 in 0..V-1 and, where wanted, `input_mask` [B, L] (1 real,
     0 padding; default all 1), `segment_ids` [B, L] (token types; default 0) and `position_ids`
-    [B or 1, L] (default 0..L-1). L is at most `config.max_position_embeddings`. An id out of
+    [B or 1, L] (default 0..L-1). In packed rows `pack_ids` [B, L] (1, 2, …; 0 padding) says which
+    input each id is of: no input sees another. L is at most `config.max_position_embeddings`. An id out of
     range is not noticed here: gathers under jit clamp or give NaN.
     """
     rngs = None if key is None else {"dropout": key}
     return _apply(config, params, "encode", batch, deterministic=key is None, keep_layers=keep_layers, rngs=rngs)
 
 
-def pool(config: ModelConfig, params: Params, hidden_BxLxD: Array) -> Array:
-    """The sentence vector [B, D]: tanh of a linear layer on the first token's hidden state."""
-    return _apply(config, params, "pool", hidden_BxLxD)
+def pool(config: ModelConfig, params: Params, hidden_BxLxD: Array, positions_BxS: ArrayLike | None = None) -> Array:
+    """The sentence vector [B, D]: tanh of a linear layer on the first token's hidden state.
+
+    With `positions_BxS`, of the tokens at these places instead: [B, S, D].
+    """
+    return _apply(config, params, "pool", hidden_BxLxD, positions_BxS)
 
 
 def mlm_logits(
@@ -125,9 +134,9 @@ def mlm_logits(
     return _apply(config, params, "mlm_logits", hidden_BxLxD, positions_BxP)
 
 
-def nsp_logits(config: ModelConfig, params: Params, pooled_BxD: Array) -> Array:
-    """Scores [B, 2] float32 of (B follows A, B is random), as in the original BERT."""
-    return _apply(config, params, "nsp_logits", pooled_BxD)
+def nsp_logits(config: ModelConfig, params: Params, pooled: Array) -> Array:
+    """Scores [B, 2] or [B, S, 2] float32 of (B follows A, B is random), as in the original BERT, from `pool`."""
+    return _apply(config, params, "nsp_logits", pooled)
 
 
 def _apply(config: ModelConfig, params: Params, method: str, *args: Any, **kwargs: Any) -> Any:

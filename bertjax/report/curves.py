@@ -20,6 +20,8 @@ NAMES = (
     "mlm_accuracy",
     "nsp_loss",
     "nsp_accuracy",
+    "sop_loss",
+    "sop_accuracy",
     "unigram_entropy",
     "learning_rate",
     "grad_norm",

@@ -88,12 +88,16 @@ def _figures(metrics: Metrics) -> list[tuple[str, str, float | None, str]]:
     best = metrics.best()
     rates = metrics.training("tokens_per_second").known().values
     when = f", step {best[0]:,}" if best else ""
+    order = metrics.latest("sop_accuracy")
+    sentences = ("sop-accuracy", "held-out SOP accuracy", order, ".1%")
+    if order is None:
+        sentences = ("nsp-accuracy", "held-out NSP accuracy", metrics.latest("nsp_accuracy"), ".1%")
     return [
         ("mlm-loss", "held-out MLM loss, nats", metrics.latest("mlm_loss"), ".3f"),
         ("unigram-entropy", "unigram entropy, nats", metrics.latest("unigram_entropy"), ".3f"),
         ("mlm-perplexity", "held-out MLM perplexity", metrics.latest("mlm_perplexity"), ",.1f"),
         ("mlm-accuracy", "held-out MLM accuracy", metrics.latest("mlm_accuracy"), ".1%"),
-        ("nsp-accuracy", "held-out NSP accuracy", metrics.latest("nsp_accuracy"), ".1%"),
+        sentences,
         ("best-mlm-loss", f"best MLM loss{when}", best[1] if best else None, ".3f"),
         ("tokens-per-second", "tokens a second, median", float(np.median(rates)) if len(rates) else None, ",.0f"),
         ("skipped", "skipped updates", metrics.skipped, ",d"),

@@ -34,6 +34,8 @@ PLOTS = (
     Plot("mlm_accuracy", "Masked-word accuracy", ticks=".0%"),
     Plot("nsp_loss", "Next-sentence loss", unit="nats"),
     Plot("nsp_accuracy", "Next-sentence accuracy", ticks=".0%"),
+    Plot("sop_loss", "Sentence-order loss", unit="nats"),
+    Plot("sop_accuracy", "Sentence-order accuracy", ticks=".0%"),
     Plot("grad_norm", "Gradient norm, before clipping", ticks="~g", log=True),
     Plot("learning_rate", "Learning rate", ticks="~g", smooth=False),
     Plot("tokens_per_second", "Throughput", unit="tokens a second"),
@@ -46,8 +48,10 @@ def library() -> str:
 
 
 def draw(metrics: Metrics) -> str:
-    """The plots as HTML, each in a `div` with the id `plot-METRIC`."""
-    return "".join(_panel(plot, _traces(plot, metrics), metrics.last_step) for plot in PLOTS)
+    """The plots as HTML, each in a `div` with the id `plot-METRIC`; of the sentence objectives, the run's own."""
+    traced = [(plot, _traces(plot, metrics)) for plot in PLOTS]
+    shown = [(plot, traces) for plot, traces in traced if traces or plot.metric[:4] not in ("nsp_", "sop_")]
+    return "".join(_panel(plot, traces, metrics.last_step) for plot, traces in shown)
 
 
 def _traces(plot: Plot, metrics: Metrics) -> list[go.Scatter]:

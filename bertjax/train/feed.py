@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from etils import epath
 from bertjax.config import Config
 from bertjax.data import pipeline
 from bertjax.data.manifest import read_manifest
+from bertjax.data.tokenizer import Tokenizer, mask_vocabulary
+from bertjax.masking import Vocabulary
 
 NumpyBatch = dict[str, np.ndarray]
 
@@ -21,28 +24,50 @@ class Feed:
 
     train: Callable[[int, slice], Iterator[NumpyBatch]]
     """Given the step to start at and this host's rows of the global batch: its rows, step after step."""
-    heldout: Callable[[slice, int], Iterable[NumpyBatch]] | None = None
-    """Given this host's rows and a number of batches (0: all): the held-out rows, the last batch
-    filled up with rows of `cls_weights` 0."""
+    heldout: Mapping[str, Callable[[slice, int], Iterable[NumpyBatch]]] = field(default_factory=dict)
+    """By corpus, given this host's rows and a number of batches (0: all): the held-out rows, the last
+    batch filled up with rows of zeros. Empty where there are none."""
+    vocabulary: Vocabulary | None = None
+    """What the step needs to mask; None where the batches are masked."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What a checkpoint's `meta` says of the data: `tokenizer_fingerprint`, `manifest_sha256`."""
     unigram_entropy: float | None = None
     """Entropy of the held-out tokens in nats: the loss of a model that knows frequencies only."""
 
 
-def prepared_feed(config: Config, tokenizer_fingerprint: str) -> Feed:
-    """The feed of `config.data.prepared_dir`, checked against the configuration and the tokenizer.
+def prepared_feed(config: Config, tokenizer: Tokenizer) -> Feed:
+    """The feed of `config.data.prepared_dir` or `mixture`, checked against the configuration and the tokenizer.
 
-    Raises `UserError` when the folder holds no shards, or shards that do not fit.
+    Raises `UserError` when a folder holds no shards, or shards that do not fit.
     """
-    folder = epath.Path(config.data.prepared_dir)
-    train = pipeline.open_split(config, "train", tokenizer_fingerprint)
-    heldout = pipeline.open_split(config, "validation", tokenizer_fingerprint)
-    manifest = read_manifest(folder)
-    digest = hashlib.sha256((folder / "manifest.json").read_bytes()).hexdigest() if manifest else None
+    folders = corpora(config)
+
+    def opened(split: str) -> list[pipeline.Records]:
+        places = folders.values()
+        return [pipeline.open_split(config, folder, split, tokenizer.fingerprint) for folder in places]
+
+    train, heldout = opened("train"), dict(zip(folders, opened("validation"), strict=True))
+    manifests = [read_manifest(folder) for folder in folders.values()]
+    whole = all(manifests)
+    digests = "".join((folder / "manifest.json").read_text() for folder in folders.values()) if whole else ""
+    first = manifests[0]
     return Feed(
-        train=lambda start, rows: pipeline.train_batches(train, config, start, rows=rows),
-        heldout=lambda rows, most: pipeline.eval_batches(heldout, config, rows=rows, max_batches=most),
-        facts={"tokenizer_fingerprint": tokenizer_fingerprint, "manifest_sha256": digest},
-        unigram_entropy=manifest.validation_unigram_entropy if manifest else None,
+        train=lambda start, rows: pipeline.train_batches(train, config, tokenizer.starts_word, start, rows=rows),
+        heldout={name: partial(_heldout, config, records) for name, records in heldout.items()},
+        vocabulary=mask_vocabulary(tokenizer) if config.data.dynamic_masking else None,
+        facts={
+            "tokenizer_fingerprint": tokenizer.fingerprint,
+            "manifest_sha256": hashlib.sha256(digests.encode()).hexdigest() if whole else None,
+        },
+        unigram_entropy=first.validation_unigram_entropy if first and len(manifests) == 1 else None,
     )
+
+
+def _heldout(config: Config, records: pipeline.Records, rows: slice, most: int) -> Iterator[NumpyBatch]:
+    return pipeline.eval_batches(records, config, rows=rows, max_batches=most)
+
+
+def corpora(config: Config) -> dict[str, epath.Path]:
+    """The prepared folders of a run by name: those of `data.mixture`, else `data.prepared_dir` as `all`."""
+    entries = [entry.partition("=") for entry in config.data.mixture] or [("all", "=", config.data.prepared_dir)]
+    return {name: epath.Path(folder) for name, _, folder in entries}

@@ -15,6 +15,7 @@ FILE = "config.json"
 FREE = {
     "data.prepared_dir",
     "data.workers",
+    "data.skip_damaged",
     "model.scan_unroll",
     "model.remat",
     "mesh.data",

@@ -9,16 +9,18 @@ from jax import Array
 from jax.sharding import Mesh
 
 from bertjax.config import Config
+from bertjax.masking import Vocabulary
 from bertjax.model import functional
 from bertjax.model.functional import Batch, Params
 from bertjax.parallel import rules
 from bertjax.train import objectives
+from bertjax.train.dynamic_masks import mask_batch
 from bertjax.train.objectives import Sums
 from bertjax.train.optimizer import make_optimizer
 from bertjax.train.schedules import make_schedule
 
 # Purposes of random numbers; a key is fold_in(fold_in(key(seed), step), purpose).
-INIT, DROPOUT = 0, 1
+INIT, DROPOUT, MASKS = 0, 1, 2
 
 
 class TrainState(NamedTuple):
@@ -91,15 +93,24 @@ def gradients(config: Config, params: Params, batch: Batch, key: Array | None) -
     return jax.lax.scan(add_part, zero, (jnp.arange(parts), split))[0]
 
 
-def train_step(config: Config, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
+def train_step(
+    config: Config, state: TrainState, batch: Batch, vocabulary: Vocabulary | None = None
+) -> tuple[TrainState, dict[str, Array]]:
     """One update, and its metrics as float32 scalars.
+
+    A batch that is not masked is masked here, for which `vocabulary` must be given. The metrics of
+    a mixture (`corpus_ids` in the batch) have each corpus's share of the rows, `rate/NAME`.
 
     When the loss or the gradient is not finite, parameters and optimizer stay as they were,
     `skipped` is 1, and only the step advances.
     """
+    batch, metrics = _take_rates(config, batch)
+    if "masked_lm_ids" not in batch:
+        assert vocabulary is not None
+        batch = mask_batch(batch, config.data, vocabulary, random_key(config.seed, state.step, MASKS))
     key = random_key(config.seed, state.step, DROPOUT)
     grads, sums = gradients(config, state.params, batch, key)
-    metrics = objectives.means(sums)
+    metrics |= objectives.means(sums, config.data.sentence_objective)
     grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(grad_norm)
 
@@ -119,11 +130,19 @@ def train_step(config: Config, state: TrainState, batch: Batch) -> tuple[TrainSt
     return TrainState(state.step + 1, params, opt_state), metrics
 
 
-def jit_train_step(config: Config, mesh: Mesh) -> Any:
+def _take_rates(config: Config, batch: Batch) -> tuple[Batch, dict[str, Array]]:
+    if "corpus_ids" not in batch:
+        return batch, {}
+    names = [entry.partition("=")[0] for entry in config.data.mixture]
+    rest = {name: values for name, values in batch.items() if name != "corpus_ids"}
+    return rest, {f"rate/{name}": jnp.mean(batch["corpus_ids"] == i) for i, name in enumerate(names)}
+
+
+def jit_train_step(config: Config, mesh: Mesh, vocabulary: Vocabulary | None = None) -> Any:
     """`train_step` compiled for `mesh`; the state's memory is reused for the new state."""
     layouts = state_shardings(config, mesh)
     return jax.jit(
-        lambda state, batch: train_step(config, state, batch),
+        lambda state, batch: train_step(config, state, batch, vocabulary),
         donate_argnums=0,
         in_shardings=(layouts, rules.batch_sharding(mesh)),
         out_shardings=(layouts, rules.replicated(mesh)),

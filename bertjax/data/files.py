@@ -1,0 +1,85 @@
+"""Files that appear whole or not at all, here or in a store such as gs:// or s3://."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+from etils import epath
+
+from bertjax.errors import disk_errors
+
+# Before the first path is used. TensorFlow, which epath would take for gs:// and s3://, costs seconds
+# to import and knows no s3://; fsspec keeps listings, which other processes make untrue.
+os.environ.setdefault("EPATH_USE_TF", "false")
+for _store in ("S3", "GS"):
+    os.environ.setdefault(f"FSSPEC_{_store}_USE_LISTINGS_CACHE", "false")
+
+
+@contextmanager
+def written_whole(path: epath.Path) -> Iterator[IO[bytes]]:
+    """A file to write, which has the name `path` only when the block is through and it is on the disk.
+
+    Nothing is left of it when the block fails; `UserError` naming `path` when the disk refuses.
+    """
+    unfinished = path.parent / f"{path.name}.unfinished"
+    with disk_errors(path):
+        try:
+            with unfinished.open("wb") as file:
+                yield file
+                if is_local(path):
+                    file.flush()
+                    os.fsync(file.fileno())
+            unfinished.replace(path)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
+
+
+def write_whole(path: epath.Path, content: bytes) -> None:
+    """`content` as the file `path`, by `written_whole`."""
+    with written_whole(path) as file:
+        file.write(content)
+
+
+def is_local(path: epath.Path) -> bool:
+    """Whether `path` is on a disk of this machine."""
+    return "://" not in os.fspath(path)
+
+
+def read_span(path: epath.Path, begin: int, end: int) -> bytes:
+    """Bytes `begin` to `end` of a file, and from a store no more than those."""
+    if not is_local(path):
+        import fsspec
+
+        system, name = fsspec.core.url_to_fs(os.fspath(path))
+        return system.cat_file(name, start=begin, end=end)
+    with path.open("rb") as file:
+        file.seek(begin)
+        return file.read(end - begin)
+
+
+def version_of(path: epath.Path) -> str:
+    """What changes when the file does: its size and time of change, or the store's own mark."""
+    if not is_local(path):
+        import fsspec
+
+        system, name = fsspec.core.url_to_fs(os.fspath(path))
+        return system.ukey(name)
+    stat = path.stat()
+    return f"{stat.length} {stat.mtime}"
+
+
+def local_copy(path: epath.Path, digest: str) -> epath.Path:
+    """`path` itself if it is on a disk here; else a copy, kept by its content's digest in `~/.cache/bertjax`."""
+    if is_local(path):
+        return path
+    folder = epath.Path(os.environ.get("BERTJAX_CACHE") or "~/.cache/bertjax").expanduser()
+    copy = folder / digest
+    if not copy.exists():
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        with path.open("rb") as source, written_whole(copy) as target:
+            shutil.copyfileobj(source, target, 1 << 24)
+    return copy

@@ -1,0 +1,169 @@
+"""Choosing what rows are to predict, for many rows at once, in numpy or in JAX alike.
+
+Preparation calls this with numpy, the training step with `jax.numpy`: `xp` is the one or the
+other. Everything random is an array of uniform numbers that the caller draws.
+
+B rows   L length   P predicted positions (`max_predictions`)
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+MASKED, RANDOM = 0.8, 0.1  # of the chosen tokens; the rest stay as they are (arXiv 1810.04805, section 3.1)
+
+Masking = Literal["token", "whole_word", "ngram", "span"]
+Uniform = Callable[[tuple[int, ...]], Any]
+"""Float32 numbers in [0, 1) of a shape, others at each call."""
+Greedy = Callable[[Any, Any, Any], Any]
+"""`greedy(sizes, order, wanted)`: going through each row's units in the `order` int32 [B, L], take every
+one of a size (int32 [B, L]) above 0 that still fits into what is left of `wanted` int32 [B, 1];
+which units are taken, bool [B, L]."""
+
+# Probabilities of 1, 2, ... words to be chosen together.
+_NGRAM = [1 / 1, 1 / 2, 1 / 3]  # arXiv 1909.11942, section 3.1
+_SPAN = [0.2 * 0.8 ** (words - 1) for words in range(1, 11)]  # arXiv 1907.10529, section 3.1
+RUNS: dict[Masking, list[float]] = {
+    "ngram": [p / sum(_NGRAM) for p in _NGRAM],
+    "span": [p / sum(_SPAN) for p in _SPAN],
+}
+
+
+class Vocabulary(NamedTuple):
+    """What masking must know of a tokenizer."""
+
+    mask_id: int
+    special_ids: tuple[int, ...]
+    """Ids that are neither chosen nor drawn as a random token, ascending."""
+    size: int
+
+
+def mask_tokens(
+    xp: Any,
+    input_ids: Any,
+    input_mask: Any,
+    word_starts: Any,
+    *,
+    vocabulary: Vocabulary,
+    masking: Masking,
+    mlm_probability: float,
+    max_predictions: int,
+    uniform: Uniform,
+    greedy: Greedy,
+) -> dict[str, Any]:
+    """Masked-word features of rows.
+
+    Of each row's ordinary tokens (where `input_mask` is 1, and no special id) `mlm_probability` are
+    chosen, rounded, one at least and `max_predictions` at most; what `masking` keeps together is
+    chosen whole or not at all, so that there may be fewer. `word_starts` bool [B, L] says
+    where a word begins. 80 % of the chosen become `[MASK]`, 10 % a random ordinary token, 10 %
+    stay; a span has one fate. Gives `input_ids` [B, L] changed so, and `masked_lm_positions`
+    (ascending), `masked_lm_ids` int32, `masked_lm_weights` float32 [B, P], 0 where unused.
+    """
+    maskable = (input_mask > 0) & ~is_special(input_ids, vocabulary)
+    available = maskable.sum(axis=1, keepdims=True)
+    wanted = xp.minimum(xp.clip(xp.rint(mlm_probability * available), 1, max_predictions), available).astype(xp.int32)
+
+    if masking == "token":
+        unit, chosen = None, greedy(maskable.astype(xp.int32), _random_order(xp, maskable, uniform), wanted)
+    else:
+        begins = unit_starts(xp, maskable, word_starts, masking, uniform)
+        chosen, unit = _choose(xp, begins, maskable, wanted, uniform, greedy)
+    length = input_ids.shape[1]
+    slots = min(max_predictions, length)
+    column = xp.arange(length, dtype=xp.int32)[None, :]
+    positions = xp.sort(xp.where(chosen, column, length), axis=1)[:, :slots]
+    used = positions < length
+    positions = xp.where(used, positions, 0)
+    there = xp.take_along_axis(input_ids, positions, 1)
+
+    fate = uniform(positions.shape)
+    if masking == "span":
+        fate = _one_a_unit(xp, fate, xp.take_along_axis(unit, positions, 1))
+    strangers = _ordinary(xp, uniform(positions.shape), vocabulary)
+    shown = xp.where(fate < MASKED, vocabulary.mask_id, xp.where(fate < MASKED + RANDOM, strangers, there))
+    shown = xp.where(used, shown, there)
+    # Unused slots write what the first one does, again.
+    places, values = (xp.where(used, x, x[:, :1]) for x in (positions, shown))
+    unused = [(0, 0), (0, max_predictions - slots)]
+    return {
+        "input_ids": _put(xp, input_ids, places, values.astype(xp.int32)),
+        "masked_lm_positions": xp.pad(positions, unused).astype(xp.int32),
+        "masked_lm_ids": xp.pad(xp.where(used, there, 0), unused).astype(xp.int32),
+        "masked_lm_weights": xp.pad(used, unused).astype(xp.float32),
+    }
+
+
+def is_special(input_ids: Any, vocabulary: Vocabulary) -> Any:
+    """Which ids are special; bool, of the shape of `input_ids`."""
+    found = input_ids == vocabulary.special_ids[0]
+    for special in vocabulary.special_ids[1:]:
+        found = found | (input_ids == special)
+    return found
+
+
+def unit_starts(xp: Any, maskable: Any, word_starts: Any, masking: Masking, uniform: Uniform) -> Any:
+    """Where what is chosen together begins; bool [B, L]. What is not `maskable` stands alone."""
+    before = xp.concatenate([xp.zeros_like(maskable[:, :1]), maskable[:, :-1]], axis=1)
+    edge = ~maskable | ~before  # neither a word nor a span goes over a special token
+    words = edge | word_starts
+    if masking == "whole_word":
+        return words
+    # Lengths drawn one after another tile the row's words; a tile drawn at random then has a
+    # length of that distribution, and tiles do not overlap.
+    cumulative = [sum(RUNS[masking][: n + 1]) for n in range(len(RUNS[masking]) - 1)]
+    draws = uniform(maskable.shape)
+    runs = 1 + sum((draws >= bound).astype(xp.int32) for bound in cumulative)
+    # The first tile began before the row: else its first words would begin one always.
+    shift = xp.floor(uniform((runs.shape[0], 1)) * runs[:, :1]).astype(xp.int32)
+    ends = xp.minimum(xp.cumsum(runs, axis=1) - shift, maskable.shape[1] - 1)
+    begins = _put(xp, xp.zeros(maskable.shape, bool), ends, True)
+    word = xp.cumsum(words, axis=1) - 1
+    return edge | (words & xp.take_along_axis(begins, word, 1))
+
+
+def _put(xp: Any, array: Any, columns: Any, values: Any) -> Any:
+    """A copy of `array` with `values` at each row's `columns`."""
+    if hasattr(array, "at"):
+        return xp.put_along_axis(array, columns, values, 1, inplace=False)
+    array = array.copy()
+    xp.put_along_axis(array, columns, values, 1)
+    return array
+
+
+def _choose(xp: Any, begins: Any, maskable: Any, wanted: Any, uniform: Uniform, greedy: Greedy) -> tuple[Any, Any]:
+    """Units in a random order, each taken if it fits: (chosen bool, number of its unit int32), [B, L]."""
+    length = begins.shape[1]
+    column = xp.arange(length, dtype=xp.int32)[None, :]
+    unit = (xp.cumsum(begins, axis=1, dtype=xp.int32) - 1).astype(xp.int32)
+    first = xp.sort(xp.where(begins, column, length), axis=1)
+    after = xp.concatenate([first[:, 1:], xp.full_like(first[:, :1], length)], axis=1)
+    real = xp.take_along_axis(maskable, xp.minimum(first, length - 1), 1) & (first < length)
+    taken = greedy(xp.where(real, after - first, 0), _random_order(xp, real, uniform), wanted)
+    return xp.take_along_axis(taken, unit, 1) & maskable, unit
+
+
+def _random_order(xp: Any, real: Any, uniform: Uniform) -> Any:
+    """The columns of each row in a random order, those that are `real` before the rest; int32 [B, L]."""
+    length = real.shape[1]
+    bits = max(length - 1, 1).bit_length()
+    lots = xp.floor(uniform(real.shape) * 2 ** min(24, 31 - bits)).astype(xp.uint32)
+    # One number of lot and column each: sorting numbers is faster than sorting places by them.
+    keys = (xp.where(real, lots, 2 ** (31 - bits)).astype(xp.uint32) << bits) | xp.arange(length, dtype=xp.uint32)[
+        None, :
+    ]
+    return (xp.sort(keys, axis=1) & (2**bits - 1)).astype(xp.int32)
+
+
+def _one_a_unit(xp: Any, fate: Any, unit: Any) -> Any:
+    """The fate of the first slot of each unit, for all its slots."""
+    changes = xp.concatenate([xp.zeros_like(unit[:, :1]), (unit[:, 1:] != unit[:, :-1]).astype(unit.dtype)], axis=1)
+    return xp.take_along_axis(fate, xp.cumsum(changes, axis=1), 1)
+
+
+def _ordinary(xp: Any, draws: Any, vocabulary: Vocabulary) -> Any:
+    """An ordinary id for each number in [0, 1), all alike likely; int32."""
+    count = vocabulary.size - len(vocabulary.special_ids)
+    ids = xp.minimum(xp.floor(draws * count), count - 1).astype(xp.int32)
+    for special in vocabulary.special_ids:  # ascending: each one's place is stepped over
+        ids = ids + (ids >= special).astype(xp.int32)
+    return ids
