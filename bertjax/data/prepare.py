@@ -143,6 +143,8 @@ def _tokenizer(
         sentences = sample.read(folder, [piece.name for piece in pieces], config.tokenizer.train_characters)
         tokenizer = train_tokenizer(config.tokenizer, sentences)
     tokenizer.save(saved)
+    if (folder / WORK / sample.FOLDER).exists():
+        (folder / WORK / sample.FOLDER).rmtree()
     return tokenizer
 
 

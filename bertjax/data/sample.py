@@ -17,6 +17,7 @@ from bertjax.errors import disk_errors
 
 SPARE = 1.2  # of what is wanted, since sizes are estimates
 FOLDER = "sample"
+DIGEST_BITS = 32
 
 
 def take(config: Config, folder: str, plan: Plan, piece: Piece, whole: int) -> None:
@@ -59,5 +60,3 @@ def _lines(config: Config, plan: Plan, piece: Piece, share: float) -> Iterator[s
         if chosen and not plan.held_out(np.frombuffer(key, np.uint8).reshape(1, DIGEST_BYTES))[0]:
             yield json.dumps([key.hex(), document]) + "\n"
 
-
-DIGEST_BITS = 32

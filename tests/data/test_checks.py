@@ -19,7 +19,7 @@ def test_a_healthy_batch_gives_no_warning():
 
 @pytest.mark.parametrize("change,word", [
     ({"masked_lm_weights": np.ones((64, 4), np.float32)}, "25.0% of the tokens are to be predicted"),
-    ({"next_sentence_labels": np.zeros((64, 1), np.int32)}, "100% of the rows have the same next-sentence label"),
+    ({"next_sentence_labels": np.zeros((64, 1), np.int32)}, "100% of the rows have the same sentence label"),
     ({"input_ids": np.tile(np.arange(16, dtype=np.int32), (64, 1))}, "98% of the rows are duplicates"),
 ])  # fmt: skip
 def test_odd_batches_are_warned_of(change, word):

@@ -1,15 +1,18 @@
 import os
+from collections import Counter
 
 import pytest
 
 from bertjax.config import DataConfig
-from bertjax.data.corpus import Source, find_sources, fingerprint, read_documents
+from bertjax.data.corpus import Source, find_sources, fingerprint
+from bertjax.data.pieces import cut, read_documents
 from bertjax.errors import UserError
 
 
 def documents(*corpus, **options):
     config = DataConfig(corpus=tuple(map(str, corpus)), **options)
-    return [document for source in find_sources(config) for document in read_documents(source, config)]
+    pieces = cut(find_sources(config))
+    return [document for piece in pieces for document in read_documents(piece, config, Counter())]
 
 
 def test_folders_globs_and_repeats_name_each_file_once(tmp_path):
@@ -77,10 +80,10 @@ def test_a_name_that_the_system_refuses_is_one_line():
 def test_a_file_that_is_gone_when_its_turn_comes_is_named(tmp_path):
     (tmp_path / "a.txt").write_text("Text.\n")
     config = DataConfig(corpus=(str(tmp_path),))
-    (source,) = find_sources(config)
+    (piece,) = cut(find_sources(config))
     (tmp_path / "a.txt").unlink()
     with pytest.raises(UserError, match=r"a\.txt: cannot be read \(No such file or directory\)"):
-        list(read_documents(source, config))
+        list(read_documents(piece, config, Counter()))
 
 
 @pytest.mark.quick

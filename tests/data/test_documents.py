@@ -16,21 +16,23 @@ def texts(documents):
 
 
 @given(document_lists, st.data())
-def test_taking_slicing_and_joining_move_whole_documents(lengths, data):
+def test_taking_and_joining_move_whole_documents(lengths, data):
     whole = documents_of(lengths)
     order = data.draw(st.permutations(range(len(lengths))))
     assert texts(docs.take(whole, np.array(order))) == [texts(whole)[i] for i in order]
     cut = data.draw(st.integers(0, len(lengths)))
-    parts = [docs.slice_of(whole, 0, cut), docs.slice_of(whole, cut, len(lengths))]
+    parts = [docs.take(whole, np.arange(0, cut)), docs.take(whole, np.arange(cut, len(lengths)))]
     assert texts(docs.join(parts)) == texts(whole)
     assert texts(docs.join([])) == []
 
 
-def test_saved_documents_load_as_they_were(tmp_path):
-    whole = documents_of([[3, 1], [7]])
-    docs.save(tmp_path / "part", whole)
-    assert texts(docs.load(tmp_path / "part")) == texts(whole)
-    assert [p.name for p in tmp_path.iterdir()] == ["part"]
+@given(document_lists)
+def test_packed_documents_unpack_as_they_were(lengths):
+    whole = documents_of(lengths)
+    whole.digests[:] = np.arange(16 * len(lengths)).reshape(-1, 16)
+    again = docs.unpack(docs.pack(whole))
+    for name, values in whole._asdict().items():
+        assert np.array_equal(getattr(again, name), values), name
 
 
 def test_a_digest_tells_sentences_apart():

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tracemalloc
+from collections import Counter
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertjax.config import DataConfig
-from bertjax.data.corpus import Source, read_documents
+from bertjax.data.corpus import Source
+from bertjax.data.pieces import Part, Piece, read_documents
 from bertjax.errors import UserError
 from tests.data.test_corpus import documents
 
@@ -100,12 +102,14 @@ def test_damaged_parquet_is_named(tmp_path):
 
 TFDS_SCRIPT = """
 import os
+from collections import Counter
 from pathlib import Path
 
 import tensorflow_datasets as tfds
 
 from bertjax.config import DataConfig
-from bertjax.data.corpus import find_sources, read_documents
+from bertjax.data.corpus import find_sources
+from bertjax.data.pieces import cut, read_documents
 from bertjax.errors import UserError
 
 
@@ -127,7 +131,8 @@ class TinyText(tfds.core.GeneratorBasedBuilder):
 def show(corpus, field="text"):
     config = DataConfig(corpus=(corpus,), text_field=field)
     try:
-        print(sorted(document for source in find_sources(config) for document in read_documents(source, config)))
+        pieces = cut(find_sources(config))
+        print(sorted(document for piece in pieces for document in read_documents(piece, config, Counter())))
     except UserError as error:
         print(error)
 
@@ -219,12 +224,13 @@ def test_memory_is_bounded_by_a_document_not_by_the_file(tmp_path, name):
         path.write_bytes(lzma.compress("\n\n".join(texts).encode(), preset=0))
     del texts
     source = Source(str(path), {"a.txt.xz": "bert", "a.jsonl.gz": "jsonl"}.get(name, "parquet"))
-    next(read_documents(source, DataConfig()))  # imports
+    piece = Piece((Part(source),), 0)
+    next(read_documents(piece, DataConfig(), Counter()))  # imports
     tracemalloc.start()
     arrow = pa.total_allocated_bytes()
     try:
         count = most_arrow = 0
-        for _ in read_documents(source, DataConfig()):
+        for _ in read_documents(piece, DataConfig(), Counter()):
             count += 1
             most_arrow = max(most_arrow, pa.total_allocated_bytes() - arrow)
         most = tracemalloc.get_traced_memory()[1]

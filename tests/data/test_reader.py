@@ -19,7 +19,7 @@ SCHEMA = Schema(16, 4)
 
 def manifest_of(infos, **changes):
     return Manifest(**{
-        "schema": SCHEMA, "tokenizer_fingerprint": "f" * 64, "vocab_size": 64, "settings": {}, "sources": {},
+        "schemas": {"train": SCHEMA, "validation": SCHEMA}, "tokenizer_fingerprint": "f" * 64, "vocab_size": 64, "settings": {"data": {"sentence_objective": "next_sentence"}}, "sources": {},
         "shards": tuple(infos), "validation_unigram_entropy": 1.0, "counts": {},
     } | changes)  # fmt: skip
 
@@ -75,7 +75,7 @@ def test_a_truncated_or_missing_shard_is_named_at_opening(folder, damage, messag
         OurShards(folder, read_manifest(folder), "train")
 
 
-@pytest.mark.parametrize("text", ["", "{", "3", "[]", '{"version": 99}', '{"version": 1, "schema": {}}'])
+@pytest.mark.parametrize("text", ["", "{", "3", "[]", '{"version": 99}', '{"version": 2, "schemas": {"train": 3}}'])
 def test_a_broken_manifest_is_named(folder, text):
     (folder / "manifest.json").write_text(text)
     with pytest.raises(UserError, match=r"manifest\.json"):

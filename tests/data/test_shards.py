@@ -46,7 +46,7 @@ def test_protobuf_and_tensorflow_read_the_same_values_in_our_records(shape):
 
     schema, batch = drawn(shape)
     kinds = {n: tf.float32 if n in shards.FLOATS else tf.int64 for n in batch}
-    wanted = {n: tf.io.FixedLenFeature([schema.length(n)], kind) for n, kind in kinds.items()}
+    wanted = {n: tf.io.FixedLenFeature([schema.lengths[n]], kind) for n, kind in kinds.items()}
     for row, record in enumerate(shards.encode(schema, batch)):
         data = record[shards.HEADER_BYTES : -shards.FOOTER_BYTES].tobytes()
         found = tf.train.Example.FromString(data).features.feature
@@ -66,7 +66,7 @@ def test_tensorflow_reads_our_files(tmp_path):
     raw = list(tf.data.TFRecordDataset(str(tmp_path / "a.tfrecord")).as_numpy_iterator())
     assert len(raw) == info.records == 7
     kinds = {n: tf.float32 if n in shards.FLOATS else tf.int64 for n in batch}
-    parsed = tf.io.parse_example(raw, {n: tf.io.FixedLenFeature([schema.length(n)], k) for n, k in kinds.items()})
+    parsed = tf.io.parse_example(raw, {n: tf.io.FixedLenFeature([schema.lengths[n]], k) for n, k in kinds.items()})
     same({name: value.numpy() for name, value in parsed.items()}, batch)
 
 

@@ -11,6 +11,7 @@ from bertjax.config import TokenizerConfig
 from bertjax.data.tokenizer import load_tokenizer, open_vocabulary, train_tokenizer
 from bertjax.data.vocabulary import SPECIAL_TOKENS
 from bertjax.errors import UserError
+from tests.data.test_corpus import documents
 
 TEXTS = [
     "The quick brown fox jumps over the lazy dog.", "A tokenizer turns text into pieces, and back again.",
@@ -162,11 +163,7 @@ def test_wordpiece_cuts_chinese_into_characters():
 
 
 def test_chinese_text_trains_either_kind(shared_data):
-    from bertjax.config import DataConfig
-    from bertjax.data.corpus import find_sources, read_documents
-
-    config = DataConfig(corpus=(str(shared_data / "text" / "zh" / "d2l_zh.txt.xz"),))
-    texts = [s for document in read_documents(find_sources(config)[0], config) for s in document][:3000]
+    texts = [s for document in documents(shared_data / "text" / "zh" / "d2l_zh.txt.xz") for s in document][:3000]
     for kind in ("wordpiece", "unigram"):
         tokenizer = train_tokenizer(TokenizerConfig(kind=kind, vocab_size=4000), texts)
         ids, _ = tokenizer.encode_batch(texts)
@@ -222,7 +219,7 @@ def test_broken_settings_of_a_saved_tokenizer_are_one_line(tmp_path, settings, m
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"vocab\.txt: cannot be written"):
+    with pytest.raises(UserError, match=r"tokenizer: cannot be written"):
         TRAINED["wordpiece"].save(tmp_path / "file" / "tokenizer")
 
 
