@@ -93,7 +93,7 @@ class DataConfig:
     min_document_characters: int = 0
     """Shorter documents are dropped."""
     near_duplicate_threshold: float = 0.0
-    """Of documents whose word 5-grams have about this Jaccard similarity or more, one is kept; 0: all."""
+    """Of documents whose 5-grams of tokens have about this Jaccard similarity or more, one is kept; 0: all."""
     num_shards: int = 8
     """Training shards to write. Memory does not depend on it."""
     workers: int = 0
@@ -126,6 +126,9 @@ class DataConfig:
 
 
 def _check_rows(data: DataConfig) -> None:
+    wanted = int(data.mlm_probability * (data.max_seq_length - 3))
+    room = f"at least {wanted}, data.mlm_probability of a row (or a lower data.mlm_probability)"
+    check(data.max_predictions_per_seq >= wanted, "data.max_predictions_per_seq", data.max_predictions_per_seq, room)
     most = data.max_sequences_per_row
     check(1 <= most <= 127, "data.max_sequences_per_row", most, "1 to 127")
     full = not data.cross_documents or data.sentence_objective == "none"

@@ -110,15 +110,22 @@ def unit_starts(xp: Any, maskable: Any, word_starts: Any, masking: Masking, unif
         return words
     # Lengths drawn one after another tile the row's words; a tile drawn at random then has a
     # length of that distribution, and tiles do not overlap.
-    cumulative = [sum(RUNS[masking][: n + 1]) for n in range(len(RUNS[masking]) - 1)]
-    draws = uniform(maskable.shape)
-    runs = 1 + sum((draws >= bound).astype(xp.int32) for bound in cumulative)
-    # The first tile began before the row: else its first words would begin one always.
-    shift = xp.floor(uniform((runs.shape[0], 1)) * runs[:, :1]).astype(xp.int32)
-    ends = xp.minimum(xp.cumsum(runs, axis=1) - shift, maskable.shape[1] - 1)
+    chances = RUNS[masking]
+    runs = _lengths(xp, chances, uniform(maskable.shape))
+    # The first tile began before the row, else the first words would begin one more often than
+    # others. Of such a tile n words are left as often as tiles have n words or more.
+    longer = [sum(chances[n:]) for n in range(len(chances))]
+    left = _lengths(xp, [chance / sum(longer) for chance in longer], uniform((runs.shape[0], 1)))
+    ends = xp.minimum(xp.cumsum(runs, axis=1) - runs[:, :1] + left, maskable.shape[1] - 1)
     begins = _put(xp, xp.zeros(maskable.shape, bool), ends, True)
     word = xp.cumsum(words, axis=1) - 1
     return edge | (words & xp.take_along_axis(begins, word, 1))
+
+
+def _lengths(xp: Any, chances: list[float], draws: Any) -> Any:
+    """1, 2, ... with these probabilities, for each number in [0, 1); int32."""
+    bounds = (sum(chances[:n]) for n in range(1, len(chances)))
+    return 1 + sum((draws >= bound).astype(xp.int32) for bound in bounds)
 
 
 def _put(xp: Any, array: Any, columns: Any, values: Any) -> Any:

@@ -15,7 +15,11 @@ def get_config() -> Config:
     return Config(
         tokenizer=TokenizerConfig(vocab_size=30_522),
         data=DataConfig(
-            prepared_dir="prepared/base128", max_seq_length=128, max_predictions_per_seq=20, num_shards=256
+            prepared_dir="prepared/base128",
+            max_seq_length=128,
+            max_predictions_per_seq=20,
+            masking="token",
+            num_shards=256,
         ),
         model=ModelConfig(vocab_size=30_592, dtype="bfloat16"),
         optimizer=OptimizerConfig(peak_learning_rate=1e-4, warmup_steps=10_000),

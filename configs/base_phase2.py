@@ -15,7 +15,11 @@ def get_config() -> Config:
     return Config(
         tokenizer=TokenizerConfig(vocab_size=30_522),
         data=DataConfig(
-            prepared_dir="prepared/base512", max_seq_length=512, max_predictions_per_seq=77, num_shards=256
+            prepared_dir="prepared/base512",
+            max_seq_length=512,
+            max_predictions_per_seq=77,
+            masking="token",
+            num_shards=256,
         ),
         model=ModelConfig(vocab_size=30_592, dtype="bfloat16"),
         optimizer=OptimizerConfig(peak_learning_rate=1e-5, warmup_steps=1_000),

@@ -14,7 +14,11 @@ def get_config() -> Config:
     return Config(
         tokenizer=TokenizerConfig(vocab_size=30_522),
         data=DataConfig(
-            prepared_dir="prepared/base128", max_seq_length=128, max_predictions_per_seq=20, num_shards=256
+            prepared_dir="prepared/base128",
+            max_seq_length=128,
+            max_predictions_per_seq=20,
+            masking="token",
+            num_shards=256,
         ),
         model=ModelConfig(
             vocab_size=30_592,

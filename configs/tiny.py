@@ -17,6 +17,7 @@ def get_config() -> Config:
         tokenizer=TokenizerConfig(vocab_size=2048),
         data=DataConfig(
             prepared_dir="prepared/tiny",
+            masking="token",
             max_seq_length=64,
             max_predictions_per_seq=10,
             validation_fraction=0.05,

@@ -1,12 +1,15 @@
 """Preparation's tasks on Apache Beam: on its local runner, or on Dataflow, Flink or Spark by its own options."""
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bertjax.data.processes import Run, Task
 from bertjax.errors import UserError
 from bertjax.progress import Progress
+
+_SAID = re.compile(r"UserError: (.*) \[while running '")
 
 
 @contextlib.contextmanager
@@ -27,9 +30,15 @@ def beam_runner(options: Sequence[str] = ()) -> Iterator[Run]:
     def run(stage: str, tasks: list[Task], progress: Progress) -> None:
         progress(stage, 0, len(tasks))
         settings = PipelineOptions(list(options), save_main_session=False)
-        with beam.Pipeline(options=settings) as pipeline:
-            # The reshuffle keeps a runner from fusing all tasks into one.
-            _ = pipeline | beam.Create(list(enumerate(tasks))) | beam.Reshuffle() | f"{stage}" >> beam.Map(_call)
+        try:
+            with beam.Pipeline(options=settings) as pipeline:
+                # The reshuffle keeps a runner from fusing all tasks into one.
+                _ = pipeline | beam.Create(list(enumerate(tasks))) | beam.Reshuffle() | f"{stage}" >> beam.Map(_call)
+        except Exception as error:
+            # From another process Beam brings no more than the text of a RuntimeError: a traceback.
+            if said := _SAID.search(f"{type(error).__name__}: {error}"):
+                raise UserError(said[1]) from error
+            raise
         progress(stage, len(tasks), len(tasks))
 
     yield run

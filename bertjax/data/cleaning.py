@@ -16,11 +16,12 @@ COUNTED = ("documents_read", "normalised_documents", "control_characters", "shor
 def clean(text: str, config: DataConfig, counts: Counter[str]) -> str:
     """`text` in Unicode's form NFC without control characters; empty when it is to be dropped as too short."""
     counts["documents_read"] += 1
+    text, dropped = _CONTROL.subn("", text)
+    counts["control_characters"] += dropped
+    # After the control characters: one of them may have kept a letter from its accent.
     if not text.isascii() and not unicodedata.is_normalized("NFC", text):
         text = unicodedata.normalize("NFC", text)
         counts["normalised_documents"] += 1
-    text, dropped = _CONTROL.subn("", text)
-    counts["control_characters"] += dropped
     if len(text) < config.min_document_characters:
         counts["short_documents"] += 1
         return ""

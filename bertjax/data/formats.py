@@ -320,8 +320,8 @@ def _next_start(file: IO[bytes], at: int, size: int, blank: bool) -> int:
             line_start = at + block.index(NEWLINE) + 1
         at += len(block)
         if line_start < size and (not blank or at - line_start > LONGEST):
-            break
-    return line_start
+            return line_start
+    return size
 
 
 BOUNDARIES: dict[str, Callable[[str, int, int], list[Stretch]]] = {

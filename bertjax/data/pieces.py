@@ -16,7 +16,8 @@ from bertjax.data.corpus import Source
 from bertjax.data.sentences import split_sentences
 from bertjax.errors import check
 
-PIECE_BYTES = 32 << 20
+SMALLEST, LARGEST = 2 << 20, 32 << 20
+PIECES = 64  # aimed at, between those sizes: enough that no core waits long for the last one
 UNKNOWN_SIZE = 4 << 20  # taken for sources that are no files
 COMPRESSED = 4  # text bytes a compressed byte, about
 
@@ -34,7 +35,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Piece:
-    """What one task tokenises: stretches of files, about `PIECE_BYTES` in all."""
+    """What one task tokenises: stretches of files, of like size in all."""
 
     parts: tuple[Part, ...]
     size: int
@@ -47,8 +48,12 @@ class Piece:
         return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
-def cut(sources: Sequence[Source], piece_bytes: int = PIECE_BYTES) -> list[Piece]:
-    """The sources as pieces, in order: large files cut at the ends of documents, small ones together."""
+def cut(sources: Sequence[Source], piece_bytes: int = 0) -> list[Piece]:
+    """The sources as pieces, in order: large files cut at the ends of documents, small ones together.
+
+    A piece is of about `piece_bytes`; 0: as suits the size of the corpus.
+    """
+    piece_bytes = piece_bytes or min(LARGEST, max(SMALLEST, sum(source.size for source in sources) // PIECES))
     pieces: list[Piece] = []
     pending: list[Part] = []
     size = 0

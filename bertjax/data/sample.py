@@ -59,4 +59,3 @@ def _lines(config: Config, plan: Plan, piece: Piece, share: float) -> Iterator[s
         chosen = int.from_bytes(key[8:], "little") >> (64 - DIGEST_BITS) <= bound
         if chosen and not plan.held_out(np.frombuffer(key, np.uint8).reshape(1, DIGEST_BYTES))[0]:
             yield json.dumps([key.hex(), document]) + "\n"
-

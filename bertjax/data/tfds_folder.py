@@ -11,15 +11,14 @@ from bertjax.data.shards import FLOATS, Schema
 def write(folder: epath.Path, manifest: Manifest) -> None:
     """Write `dataset_info.json` and `features.json`, with which `tfds.builder_from_directory` reads the folder.
 
-    A folder has one list of features there: where training rows are not masked and held-out
-    ones are, it is that of the training rows, and the held-out split is left out.
+    A folder has one list of features there: that of the training rows. Where they are not masked,
+    the masks of the held-out ones are not told of.
     """
     import tensorflow_datasets as tfds
 
     template = tfds.core.ShardedFileTemplate(
         template="{SPLIT}-{SHARD_X_OF_Y}.{FILEFORMAT}", data_dir=folder, filetype_suffix="tfrecord"
     )
-    described = [split for split in ("train", "validation") if manifest.schemas[split] == manifest.schemas["train"]]
     infos = [
         tfds.core.SplitInfo(
             name=split,
@@ -27,7 +26,7 @@ def write(folder: epath.Path, manifest: Manifest) -> None:
             num_bytes=sum(shard.bytes for shard in manifest.split(split)),
             filename_template=template.replace(split=split),
         )
-        for split in described
+        for split in manifest.schemas
         if manifest.split(split)
     ]
     tfds.folder_dataset.write_metadata(

@@ -29,7 +29,8 @@ def owner(documents, places):
 
 
 def config(**changes):
-    return DataConfig(**{"max_seq_length": 64, "max_predictions_per_seq": 10} | changes)
+    length = changes.get("max_seq_length", 64)
+    return DataConfig(**{"max_seq_length": 64, "max_predictions_per_seq": max(1, length // 6)} | changes)
 
 
 sentence_lengths = st.integers(1, 90) | st.sampled_from([1, 61, 62, 5000])

@@ -10,6 +10,8 @@ from etils import epath
 from bertjax.data import pipeline
 from bertjax.data.manifest import read_manifest, write_manifest
 from bertjax.data.reader import ForeignRecords
+from bertjax.data.shards import Schema
+from bertjax.data.static_masks import unmask
 from bertjax.errors import UserError
 from tests.data.test_reader import foreign, manifest_of, written
 from tests.factory import random_batch, small_config
@@ -153,3 +155,81 @@ def test_an_empty_or_missing_or_unfinished_folder_is_refused(tmp_path, config):
     write_manifest(epath.Path(tmp_path), manifest_of([]))
     with pytest.raises(UserError, match="split train: found no records"):
         pipeline.open_split(config, config.data.prepared_dir, "train", FINGERPRINT)
+
+
+def test_damaged_records_are_skipped_counted_and_named_where_that_is_asked_for(config, caplog):
+    folder = config.data.prepared_dir
+    path = epath.Path(folder) / "train-2.tfrecord"
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(content)
+    config = small_config(data={"prepared_dir": folder, "skip_damaged": True}, train={"batch_size": 14})
+    records = pipeline.open_split(config, folder, "train", FINGERPRINT)
+    first, second = take(pipeline.train_batches([records], config, STARTS, 0), 2)
+    assert records.skipped == {5}
+    assert [record.getMessage() for record in caplog.records] == [f"{path}: record 0 is damaged and skipped; 1 so far"]
+    for batch in (first, second):
+        (empty,) = np.flatnonzero(~batch["input_mask"].any(axis=1))
+        assert not any(values[empty].any() for values in batch.values())
+
+
+def test_rows_to_be_masked_in_the_step_come_as_they_were_with_the_beginnings_of_words(config):
+    folder = config.data.prepared_dir
+    dynamic = small_config(data={"prepared_dir": folder, "dynamic_masking": True}, train={"batch_size": 14})
+    records = pipeline.open_split(dynamic, folder, "train", FINGERPRINT)
+    starts = np.arange(64) % 3 > 0
+    (batch,) = take(pipeline.train_batches([records], dynamic, starts, 0), 1)
+    assert set(batch) == {"input_ids", "input_mask", "segment_ids", "next_sentence_labels", "word_starts"}
+    assert np.array_equal(batch["word_starts"], starts[batch["input_ids"]])
+    masked = records.read(np.arange(14))
+    ids = unmask(masked)["input_ids"]
+    assert (ids != masked["input_ids"]).any()
+    assert sorted(batch["input_ids"].tolist()) == sorted(ids.tolist())
+
+
+@pytest.fixture
+def two_folders(tmp_path):
+    """Prepared folders `one` of 14 rows and `two` of 6."""
+    for name, sizes in (("one", (14,)), ("two", (6,))):
+        (tmp_path / name).mkdir()
+        written(epath.Path(tmp_path) / name, sizes)
+    mixture = tuple(f"{name}={tmp_path / name}" for name in ("one", "two"))
+    return small_config(data={"mixture": mixture, "mixture_weights": (1.0, 3.0)}, train={"batch_size": 64})
+
+
+def test_a_mixture_has_its_shares_and_says_where_each_row_is_from(two_folders, tmp_path):
+    corpora = [pipeline.open_split(two_folders, tmp_path / name, "train", FINGERPRINT) for name in ("one", "two")]
+    batches = take(pipeline.train_batches(corpora, two_folders, STARTS, 0), 20)
+    rows = [[tuple(row) for row in records.read(np.arange(len(records)))["input_ids"]] for records in corpora]
+    which = np.concatenate([batch["corpus_ids"][:, 0] for batch in batches])
+    ids = np.concatenate([batch["input_ids"] for batch in batches])
+    assert which.mean() == pytest.approx(0.75, abs=0.05)
+    assert all(tuple(row) in rows[corpus] for corpus, row in zip(which, ids, strict=True))
+    parts = [
+        take(pipeline.train_batches(corpora, two_folders, STARTS, 7, rows=slice(32 * h, 32 * h + 32)), 2)
+        for h in range(2)
+    ]
+    joined = [{n: np.concatenate([part[n] for part in step]) for n in step[0]} for step in zip(*parts, strict=True)]
+    assert_same(joined, batches[7:9])
+
+
+def test_without_weights_a_mixture_goes_by_size_to_an_exponent(two_folders):
+    def share(exponent):
+        config = small_config(data={"mixture": two_folders.data.mixture, "mixture_exponent": exponent})
+        quotas = pipeline.shares(config, [14, 6])
+        return quotas[0] / quotas.sum()
+
+    assert share(1.0) == pytest.approx(0.7, abs=1e-3)
+    assert share(0.0) == pytest.approx(0.5, abs=1e-3)
+    assert share(0.7) == pytest.approx(14**0.7 / (14**0.7 + 6**0.7), abs=1e-3)
+
+
+@pytest.mark.parametrize("made,asked,message", [
+    ({"schemas": {"train": Schema(16, 0)}}, {}, "split train: found rows that are not masked, expected masked ones, or data.dynamic_masking True"),
+    ({"schemas": {"train": Schema(16, 4, sentences=3, packed=True)}}, {}, "sentences: found 3 in the shards, expected 1 as data.max_sequences_per_row"),
+    ({}, {"sentence_objective": "none"}, "sentence_objective: found next_sentence in the shards, expected none"),
+])  # fmt: skip
+def test_shards_made_for_another_purpose_are_refused(tmp_path, made, asked, message):
+    write_manifest(epath.Path(tmp_path), manifest_of([], **made))
+    with pytest.raises(UserError, match=message):
+        pipeline.open_split(small_config(data=asked), tmp_path, "train", FINGERPRINT)
