@@ -94,8 +94,8 @@ class DataConfig:
     """Shorter documents are dropped."""
     near_duplicate_threshold: float = 0.0
     """Of documents whose 5-grams of tokens have about this Jaccard similarity or more, one is kept; 0: all."""
-    num_shards: int = 8
-    """Training shards to write. Memory does not depend on it."""
+    num_shards: int = 0
+    """Training shards to write, each by one worker; 0: one for 64 MB of text, 8 at least."""
     workers: int = 0
     """Processes that prepare; 0: one a core. The output does not depend on it."""
     mixture: tuple[str, ...] = ()
@@ -112,8 +112,9 @@ class DataConfig:
         check(len(self.corpus) > 0, "data.corpus", "no source", "at least one")
         _fraction("data", self, "validation_fraction", "mlm_probability", "short_seq_probability")
         _fraction("data", self, "near_duplicate_threshold", "mixture_exponent")
-        _positive("data", self, "mlm_probability", "max_predictions_per_seq", "dupe_factor", "num_shards")
+        _positive("data", self, "mlm_probability", "max_predictions_per_seq", "dupe_factor")
         check(self.max_seq_length >= 8, "data.max_seq_length", self.max_seq_length, "at least 8")
+        check(self.num_shards >= 0, "data.num_shards", self.num_shards, "0 (as suits the corpus) or more")
         check(self.workers >= 0, "data.workers", self.workers, "0 (one a core) or more")
         check(
             self.max_predictions_per_seq < self.max_seq_length,

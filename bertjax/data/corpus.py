@@ -9,7 +9,7 @@ from etils import epath
 
 from bertjax.config import DataConfig
 from bertjax.data.files import version_of
-from bertjax.data.formats import OPENERS
+from bertjax.data.formats import OPENERS, tfds_bytes
 from bertjax.errors import UserError, check
 
 BY_ENDING = {".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
@@ -24,7 +24,7 @@ class Source:
     format: str
     """How it is read: a value of `DataConfig.format` but `auto`, or `tfds`, or `python-docs`."""
     size: int = 0
-    """Bytes on the disk; 0 where it is no file."""
+    """Bytes on the disk; 0 where it is not known."""
 
 
 def find_sources(config: DataConfig) -> list[Source]:
@@ -38,7 +38,7 @@ def find_sources(config: DataConfig) -> list[Source]:
         if name == "python-docs":
             found[name] = Source(name, name)
         elif name.startswith("tfds:"):
-            found[name] = Source(name, "tfds")
+            found[name] = Source(name, "tfds", tfds_bytes(name))
         else:
             found |= {source.name: source for source in _file_sources(config, name)}
     return [found[name] for name in sorted(found)]

@@ -8,7 +8,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, Any
 
 from etils import epath
 
@@ -25,7 +25,7 @@ OPENERS: dict[str, Callable[[IO[bytes]], IO[bytes]]] = {
     ".xz": lzma.LZMAFile,
 }
 _EMPTY_LINE = re.compile(rb"\n[ \t\r]*\n")
-Stretch = tuple[int, int]  # first byte and byte after the last, -1 for the end; of Parquet: row groups
+Stretch = tuple[int, int]  # first byte and byte after the last, -1: the end; of Parquet row groups, of TFDS examples
 
 
 def is_compressed(name: str) -> bool:
@@ -235,20 +235,53 @@ def _read_parquet(name: str, config: DataConfig, stretch: Stretch) -> Iterator[s
         raise UserError(f"{name}: cannot be read as Parquet ({_one_line(error)})") from error
 
 
-def _read_tfds(name: str, config: DataConfig, stretch: Stretch) -> Iterator[str]:
-    import tensorflow as tf
+def _tfds_builder(name: str) -> Any:
     import tensorflow_datasets as tfds
 
     try:
-        # Without autocache, which holds any data set below 250 MB in memory.
-        streamed = tfds.ReadConfig(try_autocache=False)
-        dataset = tfds.load(name.removeprefix("tfds:"), split="all", shuffle_files=False, read_config=streamed)
+        builder = tfds.builder(name.removeprefix("tfds:"))
+        builder.download_and_prepare()
+        return builder
     except Exception as error:
         # TFDS and its downloader raise whatever their parts raise; the first line says what, lists follow.
         reason = _one_line(str(error).strip().partition("\n")[0])
         raise UserError(f"{name}: cannot be loaded ({type(error).__name__}: {reason})") from error
-    number = 0
+
+
+def tfds_bytes(name: str) -> int:
+    """The size of a TFDS data set, downloaded if need be; `UserError` where it cannot be loaded."""
+    return int(_tfds_builder(name).info.dataset_size)
+
+
+def _tfds_examples(name: str, size: int, step: int) -> list[Stretch]:
+    count = sum(split.num_examples for split in _tfds_builder(name).info.splits.values())
+    parts = max(1, min(count, size // step))
+    return [(count * i // parts, size // parts) for i in range(parts)]
+
+
+def _tfds_spec(builder: Any, stretch: Stretch) -> str:
+    """The examples of a stretch, all splits counted through, as TFDS names them; `all` takes no bounds."""
+    begin, end = stretch
+    said, before = [], 0
+    for split, info in sorted(builder.info.splits.items()):
+        low = max(begin - before, 0)
+        high = info.num_examples if end < 0 else min(end - before, info.num_examples)
+        if low < high:
+            said.append(f"{split}[{low}:{high}]")
+        before += info.num_examples
+    return "+".join(said)
+
+
+def _read_tfds(name: str, config: DataConfig, stretch: Stretch) -> Iterator[str]:
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    builder = _tfds_builder(name)
+    # Without autocache, which holds any data set below 250 MB in memory.
+    streamed = tfds.ReadConfig(try_autocache=False)
+    number = stretch[0]
     try:
+        dataset = builder.as_dataset(split=_tfds_spec(builder, stretch), shuffle_files=False, read_config=streamed)
         for example in tfds.as_numpy(dataset):
             where = f"{name}, example {number}"
             _check_field(example if isinstance(example, dict) else (), config, where)
@@ -330,6 +363,7 @@ BOUNDARIES: dict[str, Callable[[str, int, int], list[Stretch]]] = {
     "line": _line_ends,
     "jsonl": _line_ends,
     "parquet": _row_groups,
+    "tfds": _tfds_examples,
 }
 """By `Source.format`, for the formats that can be read from the middle: `(name, size, step)` gives where
 stretches of about `step` bytes begin, between documents, and the bytes in each."""

@@ -6,7 +6,7 @@ depend on it either, but for documents longer than `formats.LONGEST`, which are 
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from bertjax.config import DataConfig
@@ -28,9 +28,9 @@ class Part:
 
     source: Source
     begin: int = 0
-    """First byte (of Parquet: first row group)."""
+    """First byte (of Parquet: row group; of TFDS: example)."""
     end: int = -1
-    """Byte (or row group) after the last; -1: to the end."""
+    """Byte (row group, example) after the last; -1: to the end."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,17 @@ def _parts(source: Source, piece_bytes: int) -> Iterator[tuple[Part, int]]:
 
 
 def read_documents(piece: Piece, config: DataConfig, counts: Counter[str]) -> Iterator[list[str]]:
-    """The documents of a piece as sentences, cleaned; empty ones are left out. Adds to `counts`.
+    """The documents of a piece as sentences; empty ones are left out. As `read_texts` else."""
+    for text, split in read_texts(piece, config, counts):
+        document = split(text)
+        if document:
+            yield document
+
+
+def read_texts(
+    piece: Piece, config: DataConfig, counts: Counter[str]
+) -> Iterator[tuple[str, Callable[[str], list[str]]]]:
+    """The texts of a piece, cleaned, each with what splits it into sentences. Adds to `counts`.
 
     Memory is bounded by `formats.LONGEST`; of JSON lines and Parquet, by the longest line or
     value. Raises `UserError` naming the file, and the line where there is one, for what cannot be
@@ -91,12 +101,9 @@ def read_documents(piece: Piece, config: DataConfig, counts: Counter[str]) -> It
         split = _by_line if source.format == "bert" else split_sentences
         some = False
         for text in formats.READERS[source.format](source.name, config, (part.begin, part.end)):
-            if not text or text.isspace():
-                continue
-            some = True
-            document = split(clean(text, config, counts))
-            if document:
-                yield document
+            if text and not text.isspace():
+                some = True
+                yield clean(text, config, counts), split
         whole = part.begin == 0 and part.end == -1
         check(some or not whole, source.name, "no text", "one document or more")
 

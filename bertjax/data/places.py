@@ -6,7 +6,7 @@ import numpy as np
 
 from bertjax.config import Config
 
-RANGE_BYTES = 24 << 20
+RANGE_BYTES, SHARD_BYTES, FEWEST_SHARDS = 24 << 20, 64 << 20, 8
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class Plan:
 
 def plan_places(config: Config, text_bytes: int) -> Plan:
     """The plan for a corpus of about so many bytes: a range holds about `RANGE_BYTES` of text."""
-    share, shards = config.data.validation_fraction, config.data.num_shards
+    share = config.data.validation_fraction
+    shards = config.data.num_shards or max(FEWEST_SHARDS, -(-text_bytes // SHARD_BYTES))
     heldout = max(1, round(shards * share)) if share else 0
     return Plan(share, shards, heldout, max(1, -(-text_bytes // (RANGE_BYTES * shards))))

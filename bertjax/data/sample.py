@@ -1,6 +1,7 @@
 """The sentences that a vocabulary is trained on: a sample of the training documents, by their content."""
 
 import json
+import zlib
 from collections import Counter
 from collections.abc import Iterator
 
@@ -10,18 +11,17 @@ from etils import epath
 from bertjax.config import Config
 from bertjax.data.documents import DIGEST_BYTES, digest
 from bertjax.data.files import write_whole
-from bertjax.data.pieces import Piece, read_documents
+from bertjax.data.pieces import Piece, read_texts
 from bertjax.data.places import Plan
 from bertjax.data.tokenise import WORK
 from bertjax.errors import disk_errors
 
 SPARE = 1.2  # of what is wanted, since sizes are estimates
 FOLDER = "sample"
-DIGEST_BITS = 32
 
 
 def take(config: Config, folder: str, plan: Plan, piece: Piece, whole: int) -> None:
-    """Write the piece's share of the sample, if that is not done: the documents of the smallest digests.
+    """Write the piece's share of the sample, if that is not done: documents chosen by their content.
 
     `whole` is the size of all pieces. Held-out documents are left out.
     """
@@ -53,9 +53,11 @@ def read(folder: epath.Path, names: list[str], characters: int) -> list[str]:
 
 def _lines(config: Config, plan: Plan, piece: Piece, share: float) -> Iterator[str]:
     """`[digest, sentences]` of each document in the sample, as a line of JSON."""
-    bound = int(share * 2**DIGEST_BITS)
-    for document in read_documents(piece, config.data, Counter()):
+    for text, split in read_texts(piece, config.data, Counter()):
+        # By the text's checksum: to split a text that is not wanted would take longer than all else here.
+        if zlib.crc32(text.encode(errors="surrogatepass")) > share * 2**32:
+            continue
+        document = split(text)
         key = digest(document)
-        chosen = int.from_bytes(key[8:], "little") >> (64 - DIGEST_BITS) <= bound
-        if chosen and not plan.held_out(np.frombuffer(key, np.uint8).reshape(1, DIGEST_BYTES))[0]:
+        if document and not plan.held_out(np.frombuffer(key, np.uint8).reshape(1, DIGEST_BYTES))[0]:
             yield json.dumps([key.hex(), document]) + "\n"

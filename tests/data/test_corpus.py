@@ -48,8 +48,8 @@ def test_sources_come_in_the_order_of_their_names_whatever_order_they_are_given_
         (tmp_path / name).write_text("Text.\n")
     names = [str(tmp_path / name) for name in "abc"]
     for given in (names, names[::-1]):
-        found = find_sources(DataConfig(corpus=("tfds:x", "python-docs", *given)))
-        assert [source.name for source in found] == sorted(["tfds:x", "python-docs", *names])
+        found = find_sources(DataConfig(corpus=("python-docs", *given)))
+        assert [source.name for source in found] == sorted(["python-docs", *names])
 
 
 def test_a_fingerprint_follows_the_size_and_the_time_of_a_file(tmp_path):
