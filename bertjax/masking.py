@@ -53,8 +53,8 @@ def mask_tokens(
     """Masked-word features of rows.
 
     Of each row's ordinary tokens (where `input_mask` is 1, and no special id) `mlm_probability` are
-    chosen, rounded, one at least and `max_predictions` at most; what `masking` keeps together is
-    chosen whole or not at all, so that there may be fewer. `word_starts` bool [B, L] says
+    wanted, rounded, one at least and `max_predictions` at most; what `masking` keeps together is
+    chosen whole or not at all, so that fewer may be chosen, even none. `word_starts` bool [B, L] says
     where a word begins. 80 % of the chosen become `[MASK]`, 10 % a random ordinary token, 10 %
     stay; a span has one fate. Gives `input_ids` [B, L] changed so, and `masked_lm_positions`
     (ascending), `masked_lm_ids` int32, `masked_lm_weights` float32 [B, P], 0 where unused.
@@ -162,7 +162,7 @@ def _random_order(xp: Any, real: Any, uniform: Uniform) -> Any:
 
 
 def _one_a_unit(xp: Any, fate: Any, unit: Any) -> Any:
-    """The fate of the first slot of each unit, for all its slots."""
+    """One fate for all slots of a unit."""
     changes = xp.concatenate([xp.zeros_like(unit[:, :1]), (unit[:, 1:] != unit[:, :-1]).astype(unit.dtype)], axis=1)
     return xp.take_along_axis(fate, xp.cumsum(changes, axis=1), 1)
 

@@ -68,7 +68,8 @@ def _file_sources(config: DataConfig, name: str) -> list[Source]:
 def _files(name: str) -> list[epath.Path]:
     path = epath.Path(name)
     if path.is_dir():
-        shown = [p for p in path.iterdir() if not p.name.startswith(".")]
+        # In a store a folder may have an empty object of its own name in it.
+        shown = [p for p in path.iterdir() if not p.name.startswith(".") and p != path]
         below = [p for folder in shown if folder.is_dir() for p in _files(str(folder))]
         return sorted([*(p for p in shown if p.is_file()), *below])
     if path.exists():

@@ -40,23 +40,16 @@ def greedy(sizes: Array, order: Array, wanted: Array) -> Array:
     """
     lengths = jnp.take_along_axis(sizes, order, 1)
 
-    def rest(taken: Array) -> tuple[Array, Array]:
+    def remaining(taken: Array) -> tuple[Array, Array]:
         left = wanted - jnp.sum(jnp.where(taken, lengths, 0), axis=1, keepdims=True)
         return left, (lengths > 0) & ~taken & (lengths <= left)
 
-    def again(carry: tuple[Array, Array]) -> Array:
-        return carry[1].any()
-
-    def take(carry: tuple[Array, Array]) -> tuple[Array, Array]:
-        taken, passed = carry
-        left, fits = rest(taken)
-        fits &= passed
-        within = jnp.cumsum(jnp.where(fits, lengths, 0), axis=1) <= left
-        # What was passed over once is not come back to: it did not fit, and does not since.
-        return taken | (fits & within), fits & ~within
+    def take(taken: Array) -> Array:
+        left, fits = remaining(taken)
+        return taken | (fits & (jnp.cumsum(jnp.where(fits, lengths, 0), axis=1) <= left))
 
     nothing = jnp.zeros(lengths.shape, bool)
-    taken = jax.lax.while_loop(again, take, (nothing, jnp.ones(lengths.shape, bool)))[0]
+    taken = jax.lax.while_loop(lambda taken: remaining(taken)[1].any(), take, nothing)
     return jnp.put_along_axis(nothing, order, taken, 1, inplace=False)
 
 

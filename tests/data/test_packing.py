@@ -72,6 +72,11 @@ def test_inputs_of_one_length_fill_rows(most):
     assert row_count(np.full(103, 10), 40, most) == -(-103 // min(most, 4))
 
 
+def test_a_row_takes_as_many_of_a_length_as_fit():
+    assert row_count(np.repeat([25, 5], [3, 9]), 40, 8) == 3
+    assert row_count(np.repeat([25, 5], [3, 9]), 40, 3) == 4
+
+
 def test_short_inputs_leave_hardly_any_padding():
     rng = np.random.default_rng(0)
     lengths = np.clip(rng.lognormal(np.log(60) - 0.5**2 / 2, 0.5, 20_000), 5, 512).astype(np.int64)

@@ -1,6 +1,7 @@
 import itertools
 import lzma
 import re
+import string
 import unicodedata
 
 import numpy as np
@@ -31,7 +32,8 @@ def real_sentences(shared_data):
 
 @pytest.fixture(scope="module", params=KINDS)
 def tokenizer(request, real_sentences):
-    return train_tokenizer(TokenizerConfig(kind=request.param, vocab_size=3000), [*real_sentences, "deep learning"] * 2)
+    letters = " ".join(f"{letter} x{letter}" for letter in string.ascii_lowercase)  # each within a word too
+    return train_tokenizer(TokenizerConfig(kind=request.param, vocab_size=3000), [*real_sentences, letters] * 2)
 
 
 def marks_of(tokenizer, sentences):
@@ -64,10 +66,18 @@ def test_tokens_inside_of_a_chinese_word_continue_it_and_all_others_begin_one(tm
     assert "".join("01"[int(mark)] for mark in found) == continues
 
 
-def test_latin_text_is_left_as_it_was(tokenizer):
-    found = marks_of(tokenizer, ["deep learning, unbelievably naïve", "今天 deep", "", "deep"])
-    assert not found[0].any()
-    assert not found[3].any()
+def test_latin_text_is_left_as_it_was_also_beside_chinese(tokenizer):
+    sentences = ["unbelievably naïve", "深度 unbelievably", "", "deep", "unbelievably 学习"]
+    found = marks_of(tokenizer, sentences)
+    assert not any(found[number].any() for number in (0, 2, 3))
+    for number in (1, 4):
+        tokens, _ = tokenizer.encode_batch([sentences[number]])
+        pieces = tokenizer.pieces(tokens.tolist())
+        latin = [mark for piece, mark in zip(pieces, found[number], strict=True) if re.search("[a-z]", piece)]
+        assert len(latin) > 1
+        assert not any(latin)
+    (alone,) = marks_of(tokenizer, ["深度"])
+    assert found[1].sum() == alone.sum()
 
 
 def spans_of(tokenizer, sentence):
