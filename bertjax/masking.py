@@ -1,7 +1,7 @@
 """Choosing what rows are to predict, for many rows at once, in numpy or in JAX alike.
 
-Preparation calls this with numpy, the training step with `jax.numpy`: `xp` is the one or the
-other. Everything random is an array of uniform numbers that the caller draws.
+Preparation calls this with numpy, the training step with `jax.numpy`. Everything random is an
+array of uniform numbers that the caller draws.
 
 B rows   L length   P predicted positions (`max_predictions`)
 """
@@ -18,6 +18,17 @@ Greedy = Callable[[Any, Any, Any], Any]
 """`greedy(sizes, order, wanted)`: going through each row's units in the `order` int32 [B, L], take every
 one of a size (int32 [B, L]) above 0 that still fits into what is left of `wanted` int32 [B, 1];
 which units are taken, bool [B, L]."""
+
+
+class Library(NamedTuple):
+    """An array library, and what takes another form in each."""
+
+    xp: Any
+    """`numpy` or `jax.numpy`."""
+    put: Callable[[Any, Any, Any], Any]
+    """`put(array, columns, values)`: a copy of `array` [B, L] with `values` at each row's `columns`, all [B, …]."""
+    greedy: Greedy
+
 
 # Probabilities of 1, 2, ... words to be chosen together.
 _NGRAM = [1 / 1, 1 / 2, 1 / 3]  # arXiv 1909.11942, section 3.1
@@ -38,7 +49,7 @@ class Vocabulary(NamedTuple):
 
 
 def mask_tokens(
-    xp: Any,
+    library: Library,
     input_ids: Any,
     input_mask: Any,
     word_starts: Any,
@@ -48,7 +59,6 @@ def mask_tokens(
     mlm_probability: float,
     max_predictions: int,
     uniform: Uniform,
-    greedy: Greedy,
 ) -> dict[str, Any]:
     """Masked-word features of rows.
 
@@ -59,15 +69,17 @@ def mask_tokens(
     stay; a span has one fate. Gives `input_ids` [B, L] changed so, and `masked_lm_positions`
     (ascending), `masked_lm_ids` int32, `masked_lm_weights` float32 [B, P], 0 where unused.
     """
+    xp = library.xp
     maskable = (input_mask > 0) & ~is_special(input_ids, vocabulary)
     available = maskable.sum(axis=1, keepdims=True)
     wanted = xp.minimum(xp.clip(xp.rint(mlm_probability * available), 1, max_predictions), available).astype(xp.int32)
 
     if masking == "token":
-        unit, chosen = None, greedy(maskable.astype(xp.int32), _random_order(xp, maskable, uniform), wanted)
+        order = _random_order(xp, maskable, uniform)
+        unit, chosen = None, library.greedy(maskable.astype(xp.int32), order, wanted)
     else:
-        begins = unit_starts(xp, maskable, word_starts, masking, uniform)
-        chosen, unit = _choose(xp, begins, maskable, wanted, uniform, greedy)
+        begins = unit_starts(library, maskable, word_starts, masking, uniform)
+        chosen, unit = _choose(library, begins, maskable, wanted, uniform)
     length = input_ids.shape[1]
     slots = min(max_predictions, length)
     column = xp.arange(length, dtype=xp.int32)[None, :]
@@ -86,7 +98,7 @@ def mask_tokens(
     places, values = (xp.where(used, x, x[:, :1]) for x in (positions, shown))
     unused = [(0, 0), (0, max_predictions - slots)]
     return {
-        "input_ids": _put(xp, input_ids, places, values.astype(xp.int32)),
+        "input_ids": library.put(input_ids, places, values.astype(xp.int32)),
         "masked_lm_positions": xp.pad(positions, unused).astype(xp.int32),
         "masked_lm_ids": xp.pad(xp.where(used, there, 0), unused).astype(xp.int32),
         "masked_lm_weights": xp.pad(used, unused).astype(xp.float32),
@@ -101,8 +113,9 @@ def is_special(input_ids: Any, vocabulary: Vocabulary) -> Any:
     return found
 
 
-def unit_starts(xp: Any, maskable: Any, word_starts: Any, masking: Masking, uniform: Uniform) -> Any:
+def unit_starts(library: Library, maskable: Any, word_starts: Any, masking: Masking, uniform: Uniform) -> Any:
     """Where what is chosen together begins; bool [B, L]. What is not `maskable` stands alone."""
+    xp = library.xp
     before = xp.concatenate([xp.zeros_like(maskable[:, :1]), maskable[:, :-1]], axis=1)
     edge = ~maskable | ~before  # neither a word nor a span goes over a special token
     words = edge | word_starts
@@ -117,7 +130,7 @@ def unit_starts(xp: Any, maskable: Any, word_starts: Any, masking: Masking, unif
     longer = [sum(chances[n:]) for n in range(len(chances))]
     left = _lengths(xp, [chance / sum(longer) for chance in longer], uniform((runs.shape[0], 1)))
     ends = xp.minimum(xp.cumsum(runs, axis=1) - runs[:, :1] + left, maskable.shape[1] - 1)
-    begins = _put(xp, xp.zeros(maskable.shape, bool), ends, True)
+    begins = library.put(xp.zeros_like(maskable), ends, xp.ones_like(maskable))
     word = xp.cumsum(words, axis=1) - 1
     return edge | (words & xp.take_along_axis(begins, word, 1))
 
@@ -128,24 +141,16 @@ def _lengths(xp: Any, chances: list[float], draws: Any) -> Any:
     return 1 + sum((draws >= bound).astype(xp.int32) for bound in bounds)
 
 
-def _put(xp: Any, array: Any, columns: Any, values: Any) -> Any:
-    """A copy of `array` with `values` at each row's `columns`."""
-    if hasattr(array, "at"):
-        return xp.put_along_axis(array, columns, values, 1, inplace=False)
-    array = array.copy()
-    xp.put_along_axis(array, columns, values, 1)
-    return array
-
-
-def _choose(xp: Any, begins: Any, maskable: Any, wanted: Any, uniform: Uniform, greedy: Greedy) -> tuple[Any, Any]:
+def _choose(library: Library, begins: Any, maskable: Any, wanted: Any, uniform: Uniform) -> tuple[Any, Any]:
     """Units in a random order, each taken if it fits: (chosen bool, number of its unit int32), [B, L]."""
+    xp = library.xp
     length = begins.shape[1]
     column = xp.arange(length, dtype=xp.int32)[None, :]
     unit = (xp.cumsum(begins, axis=1, dtype=xp.int32) - 1).astype(xp.int32)
     first = xp.sort(xp.where(begins, column, length), axis=1)
     after = xp.concatenate([first[:, 1:], xp.full_like(first[:, :1], length)], axis=1)
     real = xp.take_along_axis(maskable, xp.minimum(first, length - 1), 1) & (first < length)
-    taken = greedy(xp.where(real, after - first, 0), _random_order(xp, real, uniform), wanted)
+    taken = library.greedy(xp.where(real, after - first, 0), _random_order(xp, real, uniform), wanted)
     return xp.take_along_axis(taken, unit, 1) & maskable, unit
 
 
@@ -155,9 +160,8 @@ def _random_order(xp: Any, real: Any, uniform: Uniform) -> Any:
     bits = max(length - 1, 1).bit_length()
     lots = xp.floor(uniform(real.shape) * 2 ** min(24, 31 - bits)).astype(xp.uint32)
     # One number of lot and column each: sorting numbers is faster than sorting places by them.
-    keys = (xp.where(real, lots, 2 ** (31 - bits)).astype(xp.uint32) << bits) | xp.arange(length, dtype=xp.uint32)[
-        None, :
-    ]
+    lots = xp.where(real, lots, 2 ** (31 - bits)).astype(xp.uint32)
+    keys = (lots << bits) | xp.arange(length, dtype=xp.uint32)[None, :]
     return (xp.sort(keys, axis=1) & (2**bits - 1)).astype(xp.int32)
 
 

@@ -175,7 +175,7 @@ SAME = {"vocabulary": VOCABULARY, "mlm_probability": 0.5, "max_predictions": 50}
 def test_numpy_and_jax_make_the_same_masks_of_the_same_numbers(masking, seed, specials, starts):
     batch = rows(seed, 12, 40, specials=specials, starts=starts)
     features = (batch["input_ids"], batch["input_mask"], batch["word_starts"])
-    found = mask_tokens(np, *features, uniform=drawn(seed), greedy=static_masks.greedy, **SAME, masking=masking)
+    found = mask_tokens(static_masks.NUMPY, *features, uniform=drawn(seed), **SAME, masking=masking)
     again = _compared(masking)(*map(jnp.asarray, features), *_numbers(masking, seed))
     for name, values in found.items():
         assert np.array_equal(values, again[name]), name
@@ -190,7 +190,7 @@ def _shapes(masking):
         shapes.append(shape)
         return np.zeros(shape, np.float32)
 
-    mask_tokens(np, *features.values(), uniform=uniform, greedy=static_masks.greedy, **SAME, masking=masking)
+    mask_tokens(static_masks.NUMPY, *features.values(), uniform=uniform, **SAME, masking=masking)
     return shapes
 
 
@@ -202,8 +202,8 @@ def _numbers(masking, seed):
 def _compared(masking):
     def made(ids, mask, starts, *numbers):
         left = iter(numbers)
-        options = {"uniform": lambda shape: next(left), "greedy": dynamic_masks.greedy}
-        return mask_tokens(jnp, ids, mask, starts, **options, **SAME, masking=masking)
+        options = {"uniform": lambda shape: next(left)}
+        return mask_tokens(dynamic_masks.JAX, ids, mask, starts, **options, **SAME, masking=masking)
 
     return jax.jit(made)
 
@@ -218,7 +218,7 @@ def test_units_are_runs_of_whole_words_of_the_papers_lengths_and_taken_whole_whi
     batch = rows(seed, 12, 60, specials=specials, starts=starts)
     maskable, options = maskable_of(batch), config(masking, 0.3, 14)
     # The first numbers drawn are those of the units: the same generator gives them again.
-    begins = unit_starts(np, maskable, batch["word_starts"], masking, drawn(seed))
+    begins = unit_starts(static_masks.NUMPY, maskable, batch["word_starts"], masking, drawn(seed))
     found = with_numpy(batch, options, seed)
     for i, row in enumerate(maskable):
         units = words_of(row, begins[i])
@@ -292,7 +292,7 @@ def test_the_lengths_of_runs_are_the_papers():
 @pytest.mark.parametrize("masking", ["ngram", "span"])
 def test_tiles_have_the_papers_lengths_and_begin_anywhere_alike(masking):
     every = np.ones((20_000, 64), bool)
-    begins = unit_starts(np, every, every, masking, drawn(0))
+    begins = unit_starts(static_masks.NUMPY, every, every, masking, drawn(0))
     row, column = np.nonzero(begins)
     lengths = np.diff(row * every.shape[1] + column)
     lengths = lengths[(column[:-1] >= 1) & (column[:-1] <= 50)]  # none of these is cut by a row's end

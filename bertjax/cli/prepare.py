@@ -44,7 +44,7 @@ def run(words: Sequence[str]) -> int:
     for split in ("train", "validation"):
         shards = [shard for shard in manifest.shards if shard.split == split]
         print(f"{split}: {sum(s.records for s in shards):,} instances in {len(shards)} shards")
-    steps = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in manifest.counts.items() if count)
+    steps = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in manifest.counts.items())
     print(f"counts: {steps}")
     print(f"vocabulary: {manifest.vocab_size:,}")
     print(f"held-out unigram entropy: {manifest.validation_unigram_entropy:.3f} nats")

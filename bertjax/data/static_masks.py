@@ -7,13 +7,13 @@ import numpy as np
 from bertjax import masking
 from bertjax.config import DataConfig
 from bertjax.data.shards import Batch
-from bertjax.masking import Vocabulary
+from bertjax.masking import Library, Vocabulary
 
 
 def mask_rows(batch: Batch, config: DataConfig, vocabulary: Vocabulary, rng: np.random.Generator) -> Batch:
     """`batch` with the masked-word features of `bertjax.masking.mask_tokens`; it has `word_starts`, bool."""
     return batch | masking.mask_tokens(
-        np,
+        NUMPY,
         batch["input_ids"],
         batch["input_mask"],
         batch["word_starts"],
@@ -22,7 +22,6 @@ def mask_rows(batch: Batch, config: DataConfig, vocabulary: Vocabulary, rng: np.
         mlm_probability=config.mlm_probability,
         max_predictions=config.max_predictions_per_seq,
         uniform=_uniform(rng),
-        greedy=greedy,
     )
 
 
@@ -49,6 +48,15 @@ def greedy(sizes: np.ndarray, order: np.ndarray, wanted: np.ndarray) -> np.ndarr
         if not left.any():
             break
     return taken
+
+
+def _put(array: np.ndarray, columns: np.ndarray, values: np.ndarray) -> np.ndarray:
+    array = array.copy()
+    np.put_along_axis(array, columns, values, 1)
+    return array
+
+
+NUMPY = Library(np, _put, greedy)
 
 
 def _uniform(rng: np.random.Generator) -> Callable[[tuple[int, ...]], np.ndarray]:

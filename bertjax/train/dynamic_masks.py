@@ -6,7 +6,7 @@ from jax import Array
 
 from bertjax import masking
 from bertjax.config import DataConfig
-from bertjax.masking import Uniform, Vocabulary
+from bertjax.masking import Library, Uniform, Vocabulary
 from bertjax.model.functional import Batch
 
 
@@ -20,7 +20,7 @@ def mask_batch(batch: Batch, config: DataConfig, vocabulary: Vocabulary, key: Ar
     starts = batch["word_starts"] > 0 if "word_starts" in batch else jnp.ones(ids.shape, bool)
     rest = {name: values for name, values in batch.items() if name != "word_starts"}
     return rest | masking.mask_tokens(
-        jnp,
+        JAX,
         ids,
         jnp.asarray(batch["input_mask"]),
         starts,
@@ -29,7 +29,6 @@ def mask_batch(batch: Batch, config: DataConfig, vocabulary: Vocabulary, key: Ar
         mlm_probability=config.mlm_probability,
         max_predictions=config.max_predictions_per_seq,
         uniform=_uniform(key),
-        greedy=greedy,
     )
 
 
@@ -50,7 +49,15 @@ def greedy(sizes: Array, order: Array, wanted: Array) -> Array:
 
     nothing = jnp.zeros(lengths.shape, bool)
     taken = jax.lax.while_loop(lambda taken: remaining(taken)[1].any(), take, nothing)
-    return jnp.put_along_axis(nothing, order, taken, 1, inplace=False)
+    return put(nothing, order, taken)
+
+
+def put(array: Array, columns: Array, values: Array) -> Array:
+    """`Library.put`, row by row: one scatter of all rows would make every device fetch the whole batch."""
+    return jax.vmap(lambda row, places, new: row.at[places].set(new))(array, columns, values)
+
+
+JAX = Library(jnp, put, greedy)
 
 
 def _uniform(key: Array) -> Uniform:

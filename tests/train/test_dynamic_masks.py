@@ -1,3 +1,4 @@
+import re
 from functools import cache
 
 import jax
@@ -71,3 +72,14 @@ def test_the_model_does_not_get_to_see_where_words_begin():
     found = masks("whole_word", 1, 0, 7)
     predictions = {"masked_lm_positions", "masked_lm_ids", "masked_lm_weights"}
     assert found.keys() == {"input_ids", "input_mask"} | predictions
+
+
+@pytest.mark.parametrize("masking", MASKINGS)
+def test_no_device_fetches_the_rows_of_others(masking):
+    """Of all that devices may tell one another there is one bit: whether any row wants another pass."""
+    mesh = make_mesh(MeshConfig(data=8), jax.devices())
+    layout = batch_sharding(mesh)
+    shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in features(masking).items()}
+    program = _jitted(masking, layout).lower(shapes, 0, 0).compile().as_text()
+    assert not re.findall(r"(?:all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(", program)
+    assert all("pred[]" in line for line in program.splitlines() if re.search(r" all-reduce(-start)?\(", line))
