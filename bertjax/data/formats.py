@@ -4,7 +4,6 @@ import bz2
 import gzip
 import json
 import lzma
-import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -24,7 +23,6 @@ OPENERS: dict[str, Callable[[IO[bytes]], IO[bytes]]] = {
     ".bz2": bz2.BZ2File,
     ".xz": lzma.LZMAFile,
 }
-_EMPTY_LINE = re.compile(rb"\n[ \t\r]*\n")
 Stretch = tuple[int, int]  # first byte and byte after the last, -1: the end; of Parquet row groups, of TFDS examples
 
 
@@ -34,7 +32,7 @@ def is_compressed(name: str) -> bool:
 
 
 @contextmanager
-def _opened(name: str) -> Iterator[IO[bytes]]:
+def opened(name: str) -> Iterator[IO[bytes]]:
     """The file's bytes, decompressed by its ending; a damaged file is a `UserError`."""
     path = epath.Path(name)
     try:
@@ -57,7 +55,7 @@ def _lines(name: str, config: DataConfig, stretch: Stretch, *, whole: bool = Fal
     begin, end = stretch
     number, left = 1, end - begin if end >= 0 else -1
     carry: list[bytes] = []
-    with _opened(name) as file:
+    with opened(name) as file:
         if begin:
             file.seek(begin)
         while True:
@@ -113,7 +111,7 @@ def _line(name: str, stretch: Stretch, number: int) -> str:
     """The name of a stretch's line; what stands before the stretch is counted now that it is asked for."""
     left = stretch[0]
     if left:
-        with _opened(name) as file:
+        with opened(name) as file:
             while left > 0 and (block := file.read(min(BLOCK, left))):
                 number += block.count(NEWLINE)
                 left -= len(block)
@@ -132,12 +130,12 @@ def _in_parts(text: str) -> Iterator[str]:
     yield text[begin:] if begin else text
 
 
-def _one_line(text: object, most: int = 300) -> str:
+def one_line(text: object, most: int = 300) -> str:
     return " ".join(str(text).split())[:most]
 
 
 def _check_field(names: Iterable[object], config: DataConfig, where: str, kind: str = "fields") -> None:
-    found = _one_line(", ".join(map(str, names))) or "none"
+    found = one_line(", ".join(map(str, names))) or "none"
     check(config.text_field in names, where, f"the {kind} {found}", f"data.text_field {config.text_field!r}")
 
 
@@ -232,10 +230,10 @@ def _read_parquet(name: str, config: DataConfig, stretch: Stretch) -> Iterator[s
                     check(value is not None, f"{where}, {field}", "null", "text")
                     yield from _in_parts(_decode(value, config, where))
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{name}: cannot be read as Parquet ({_one_line(error)})") from error
+        raise UserError(f"{name}: cannot be read as Parquet ({one_line(error)})") from error
 
 
-def _tfds_builder(name: str) -> Any:
+def tfds_builder(name: str) -> Any:
     import tensorflow_datasets as tfds
 
     try:
@@ -244,19 +242,13 @@ def _tfds_builder(name: str) -> Any:
         return builder
     except Exception as error:
         # TFDS and its downloader raise whatever their parts raise; the first line says what, lists follow.
-        reason = _one_line(str(error).strip().partition("\n")[0])
+        reason = one_line(str(error).strip().partition("\n")[0])
         raise UserError(f"{name}: cannot be loaded ({type(error).__name__}: {reason})") from error
 
 
 def tfds_bytes(name: str) -> int:
     """The size of a TFDS data set, downloaded if need be; `UserError` where it cannot be loaded."""
-    return int(_tfds_builder(name).info.dataset_size)
-
-
-def _tfds_examples(name: str, size: int, step: int) -> list[Stretch]:
-    count = sum(split.num_examples for split in _tfds_builder(name).info.splits.values())
-    parts = max(1, min(count, size // step))
-    return [(count * i // parts, size // parts) for i in range(parts)]
+    return int(tfds_builder(name).info.dataset_size)
 
 
 def _tfds_spec(builder: Any, stretch: Stretch) -> str:
@@ -276,7 +268,7 @@ def _read_tfds(name: str, config: DataConfig, stretch: Stretch) -> Iterator[str]
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
-    builder = _tfds_builder(name)
+    builder = tfds_builder(name)
     # Without autocache, which holds any data set below 250 MB in memory.
     streamed = tfds.ReadConfig(try_autocache=False)
     number = stretch[0]
@@ -291,7 +283,7 @@ def _read_tfds(name: str, config: DataConfig, stretch: Stretch) -> Iterator[str]
             yield from _in_parts(_decode(value, config, where))
             number += 1
     except tf.errors.OpError as error:
-        raise UserError(f"{name}, example {number}: is truncated or damaged ({_one_line(error.message)})") from error
+        raise UserError(f"{name}, example {number}: is truncated or damaged ({one_line(error.message)})") from error
 
 
 def _read_python_docs(name: str, config: DataConfig, stretch: Stretch) -> Iterator[str]:
@@ -308,62 +300,3 @@ READERS: dict[str, Callable[[str, DataConfig, Stretch], Iterator[str]]] = {
     "python-docs": _read_python_docs,
 }
 """By `Source.format`: the texts of a stretch of a source. Empty ones are the caller's to leave out."""
-
-
-def _row_groups(name: str, size: int, step: int) -> list[Stretch]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with epath.Path(name).open("rb") as raw:
-            found = pq.ParquetFile(raw).metadata
-            sizes = [found.row_group(i).total_byte_size for i in range(found.num_row_groups)]
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{name}: cannot be read as Parquet ({_one_line(error)})") from error
-    bounds, held = [(0, 0)], 0
-    for group, bytes_of_text in enumerate(sizes):
-        if held and held + bytes_of_text > step:
-            bounds.append((group, 0))
-            held = 0
-        held += bytes_of_text
-        bounds[-1] = (bounds[-1][0], held)
-    return bounds
-
-
-def _line_ends(name: str, size: int, step: int, blank: bool = False) -> list[Stretch]:
-    starts, at = [0], step
-    with _opened(name) as file:
-        while at < size:
-            at = _next_start(file, at, size, blank)
-            if at < size:
-                starts.append(at)
-            at += step
-    return [(a, b - a) for a, b in zip(starts, [*starts[1:], size], strict=True)]
-
-
-def _next_start(file: IO[bytes], at: int, size: int, blank: bool) -> int:
-    """The first byte from `at` on where a line begins; with `blank`, after an empty line if one is near."""
-    file.seek(at)
-    line_start, data = size, b""
-    while block := file.read(BLOCK):
-        data = data[-1:] + block
-        if blank and (empty := _EMPTY_LINE.search(data)):
-            return at + len(block) - len(data) + empty.end()
-        if line_start == size and NEWLINE in block:
-            line_start = at + block.index(NEWLINE) + 1
-        at += len(block)
-        if line_start < size and (not blank or at - line_start > LONGEST):
-            return line_start
-    return size
-
-
-BOUNDARIES: dict[str, Callable[[str, int, int], list[Stretch]]] = {
-    "bert": lambda name, size, step: _line_ends(name, size, step, blank=True),
-    "file": _line_ends,
-    "line": _line_ends,
-    "jsonl": _line_ends,
-    "parquet": _row_groups,
-    "tfds": _tfds_examples,
-}
-"""By `Source.format`, for the formats that can be read from the middle: `(name, size, step)` gives where
-stretches of about `step` bytes begin, between documents, and the bytes in each."""

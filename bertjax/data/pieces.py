@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from bertjax.config import DataConfig
 from bertjax.data import formats
+from bertjax.data.boundaries import BOUNDARIES
 from bertjax.data.cleaning import clean
 from bertjax.data.corpus import Source
 from bertjax.data.sentences import split_sentences
@@ -70,8 +71,8 @@ def _parts(source: Source, piece_bytes: int) -> Iterator[tuple[Part, int]]:
     """The source's stretches, each with its estimated bytes of text."""
     if formats.is_compressed(source.name):
         yield Part(source), source.size * COMPRESSED
-    elif source.format in formats.BOUNDARIES and source.size > piece_bytes:
-        bounds = formats.BOUNDARIES[source.format](source.name, source.size, piece_bytes)
+    elif source.format in BOUNDARIES and source.size > piece_bytes:
+        bounds = BOUNDARIES[source.format](source.name, source.size, piece_bytes)
         for (begin, size), (end, _) in zip(bounds, [*bounds[1:], (-1, 0)], strict=True):
             yield Part(source, begin, end), size
     else:

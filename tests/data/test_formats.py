@@ -131,8 +131,8 @@ class TinyText(tfds.core.GeneratorBasedBuilder):
 def show(corpus, field="text"):
     config = DataConfig(corpus=(corpus,), text_field=field)
     try:
-        pieces = cut(find_sources(config))
-        print(sorted(document for piece in pieces for document in read_documents(piece, config, Counter())))
+        pieces = cut(find_sources(config), 60)
+        print(len(pieces), sorted(document for piece in pieces for document in read_documents(piece, config, Counter())))
     except UserError as error:
         print(error)
 
@@ -157,7 +157,7 @@ def test_a_tfds_data_set_is_read_by_its_name_from_the_folder_that_the_environmen
     done = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment)
     assert done.returncode == 0, done.stderr
     found, field, name, config, empty, damaged = done.stdout.splitlines()[-6:]
-    assert found == str(
+    assert found == "4 " + str(
         [[f"Document {i} of {n}.", "It ends.", "完。"] for i, n in [(0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]]
     )
     assert field == "tfds:tiny_text:1.0.0, example 0: found the fields text, expected data.text_field 'body'"
