@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from bertjax.config import Config, DataConfig, ModelConfig, TrainConfig
+from bertjax.config import Config, DataConfig, ModelConfig, TrainConfig, to_dict
 from bertjax.data import shards
 from bertjax.data.manifest import Manifest, read_manifest, write_manifest
 from bertjax.data.shards import Batch, Schema
@@ -70,7 +70,7 @@ def write_folder(folder: epath.Path, rows: int) -> None:
             schemas={"train": SCHEMA, "validation": SCHEMA},
             tokenizer_fingerprint="",
             vocab_size=VOCABULARY,
-            settings={"data": {"sentence_objective": "next_sentence"}},
+            settings={"data": to_dict(DataConfig())},
             sources={},
             shards=tuple(infos),
             validation_unigram_entropy=0.0,

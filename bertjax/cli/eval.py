@@ -26,18 +26,15 @@ def run(words: Sequence[str]) -> int:
     quiet_libraries()
     from bertjax.cli.model import load_run
     from bertjax.data.tokenizer import load_tokenizer
-    from bertjax.parallel.hosts import process_rows
     from bertjax.parallel.mesh import make_mesh
-    from bertjax.train.evaluate import describe, evaluate
+    from bertjax.train.evaluate import evaluate
     from bertjax.train.feed import prepared_feed
     from bertjax.train.step import jit_eval_step
 
     loaded = load_run(subject, lambda config: parse("eval RUN", EvalCommand(config=config), rest).config)
     config, mesh = loaded.config, make_mesh(loaded.config.mesh)
     feed = prepared_feed(config, load_tokenizer(loaded.run_dir / "tokenizer"))
-    rows, size, step = process_rows(mesh, config.train.batch_size), config.train.batch_size, jit_eval_step(config, mesh)
-    totals = {name: evaluate(step, loaded.params, open_(rows, 0), mesh, size) for name, open_ in feed.heldout.items()}
-    found = describe(totals, config.data.sentence_objective)
+    found = evaluate(config, mesh, jit_eval_step(config, mesh), loaded.params, feed.heldout)
     print(f"checkpoint: {loaded.checkpoint}")
     for name, value in found.items():
         print(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value:,}")

@@ -60,7 +60,6 @@ def _take_tokenizer(config: Config, run_dir: "epath.Path") -> "Tokenizer":
 
     Raises `UserError` when the run, or the one it starts from, has another.
     """
-
     from bertjax.data.tokenizer import load_tokenizer
     from bertjax.train.feed import corpora
 

@@ -134,19 +134,17 @@ def _check_fits(folder: epath.Path, manifest: Manifest, split: str, config: Conf
     masked = schema.max_predictions_per_seq > 0
     expected = "masked ones, or data.dynamic_masking True"
     check(masked or config.data.dynamic_masking, f"{folder}, split {split}", "rows that are not masked", expected)
+    static = not config.data.dynamic_masking  # else held-out rows keep the masks that they were given
     settings = manifest.settings["data"]
-    objective = config.data.sentence_objective
-    same = settings["sentence_objective"] == objective
-    label = f"{folder}: sentence_objective"
-    check(
-        same, label, f"{settings['sentence_objective']} in the shards", f"{objective} as data.sentence_objective says"
-    )
+    for name in ("sentence_objective", "cross_documents", *(("masking", "mlm_probability") if static else ())):
+        found, expected = settings[name], getattr(config.data, name)
+        check(found == expected, f"{folder}: {name}", f"{found} in the shards", f"{expected} as data.{name} says")
     names = {
         "max_seq_length": "max_seq_length",
         "sentences": "max_sequences_per_row",
         "packed": "max_sequences_per_row",
     }
-    if masked and not (config.data.dynamic_masking and split == "train"):
+    if static:
         names["max_predictions_per_seq"] = "max_predictions_per_seq"
     for name, option in names.items():
         found, expected = getattr(schema, name), getattr(wanted, name)

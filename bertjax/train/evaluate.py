@@ -8,30 +8,31 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from bertjax.parallel.hosts import global_batch
+from bertjax.config import Config
+from bertjax.parallel.hosts import global_batch, process_rows
 from bertjax.train.objectives import Sums, means
 
 
 def evaluate(
+    config: Config,
+    mesh: Mesh,
     eval_step: Callable[..., Sums],
     params: Any,
-    batches: Iterable[dict[str, np.ndarray]],
-    mesh: Mesh,
-    batch_size: int,
-) -> np.ndarray:
-    """The sums of all rows of `batches`, float64, in the order of `Sums`' fields; they add up over corpora."""
-    total = np.zeros(len(Sums._fields))
-    for batch in batches:
-        total += np.asarray(jax.device_get(eval_step(params, global_batch(mesh, batch, batch_size))), np.float64)
-    return total
+    heldout: Mapping[str, Callable[[slice, int], Iterable[dict[str, np.ndarray]]]],
+    *,
+    max_batches: int = 0,
+) -> dict[str, float]:
+    """Held-out figures of each corpus's first `max_batches` batches (0: all), as `Feed.heldout` gives them.
 
-
-def describe(totals: Mapping[str, np.ndarray], objective: str) -> dict[str, float]:
-    """Losses in nats, `mlm_perplexity` = exp(mlm_loss), accuracies, and `instances`, from each corpus's sums.
-
-    Of several corpora: of all together, and each one's `mlm_loss/NAME` and `mlm_accuracy/NAME`.
+    Losses in nats, `mlm_perplexity` = exp(mlm_loss), accuracies, and `instances`. Of several
+    corpora: of all together, and each one's `mlm_loss/NAME` and `mlm_accuracy/NAME`.
     """
-    total = np.sum(list(totals.values()), axis=0)
+    rows = process_rows(mesh, config.train.batch_size)
+    totals = {
+        name: _sums(eval_step, params, batches(rows, max_batches), mesh, config.train.batch_size)
+        for name, batches in heldout.items()
+    }
+    total, objective = np.sum(list(totals.values()), axis=0), config.data.sentence_objective
     found = {name: float(value) for name, value in means(Sums(*total), objective).items()}
     found["mlm_perplexity"] = math.exp(min(found["mlm_loss"], 700.0))
     found["instances"] = int(total[Sums._fields.index("rows")])
@@ -40,3 +41,13 @@ def describe(totals: Mapping[str, np.ndarray], objective: str) -> dict[str, floa
             own = means(Sums(*sums), objective)
             found |= {f"{name}/{corpus}": float(own[name]) for name in ("mlm_loss", "mlm_accuracy")}
     return found
+
+
+def _sums(
+    eval_step: Callable[..., Sums], params: Any, batches: Iterable[dict[str, np.ndarray]], mesh: Mesh, batch_size: int
+) -> np.ndarray:
+    """The sums of all rows of `batches`, float64, in the order of `Sums`' fields."""
+    total = np.zeros(len(Sums._fields))
+    for batch in batches:
+        total += np.asarray(jax.device_get(eval_step(params, global_batch(mesh, batch, batch_size))), np.float64)
+    return total

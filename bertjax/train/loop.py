@@ -23,7 +23,7 @@ from bertjax.parallel import hosts, rules
 from bertjax.parallel.mesh import make_mesh
 from bertjax.progress import Progress, silent
 from bertjax.train import checkpoint, run_folder
-from bertjax.train.evaluate import describe, evaluate
+from bertjax.train.evaluate import evaluate
 from bertjax.train.feed import Feed, NumpyBatch
 from bertjax.train.metrics import MetricsLog
 from bertjax.train.step import TrainState, init_state, jit_eval_step, jit_train_step, state_shardings
@@ -94,13 +94,7 @@ def _train(
     def hold_out(step: int) -> dict[str, float] | None:
         if not feed.heldout:
             return None
-        totals = {
-            name: evaluate(
-                eval_step, state.params, batches(rows, config.train.eval_max_batches), mesh, config.train.batch_size
-            )
-            for name, batches in feed.heldout.items()
-        }
-        found = describe(totals, config.data.sentence_objective)
+        found = evaluate(config, mesh, eval_step, state.params, feed.heldout, max_batches=config.train.eval_max_batches)
         metrics.write([{"step": step, "split": "validation", **found, "unigram_entropy": feed.unigram_entropy}])
         log.info("step %d: held-out %s", step, _spoken(found))
         if metrics.overfitting(config.train.overfit_evaluations):

@@ -6,6 +6,7 @@ import pytest
 from etils import epath
 from hypothesis import given, settings
 
+from bertjax.config import DataConfig, to_dict
 from bertjax.data import shards
 from bertjax.data.manifest import Manifest, read_manifest, write_manifest
 from bertjax.data.reader import ForeignRecords, OurShards, foreign_paths
@@ -19,7 +20,7 @@ SCHEMA = Schema(16, 4)
 
 def manifest_of(infos, **changes):
     return Manifest(**{
-        "schemas": {"train": SCHEMA, "validation": SCHEMA}, "tokenizer_fingerprint": "f" * 64, "vocab_size": 64, "settings": {"data": {"sentence_objective": "next_sentence"}}, "sources": {},
+        "schemas": {"train": SCHEMA, "validation": SCHEMA}, "tokenizer_fingerprint": "f" * 64, "vocab_size": 64, "settings": {"data": to_dict(DataConfig())}, "sources": {},
         "shards": tuple(infos), "validation_unigram_entropy": 1.0, "counts": {},
     } | changes)  # fmt: skip
 
