@@ -12,7 +12,7 @@ from etils import epath
 from bertjax.train.metrics import read_rows
 
 ROOT = Path(__file__).parents[1]
-TOLERANCE = 0.15  # nats; CPython's documentation, and with it the corpus, differs a little between versions
+TOLERANCE = 0.25  # nats; CPython's documentation, and with it the corpus, differs a little between versions
 
 
 def documented():
