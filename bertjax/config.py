@@ -198,8 +198,11 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW, its learning-rate schedule and gradient clipping."""
+    """The optimizer, its learning-rate schedule and gradient clipping."""
 
+    algorithm: Literal["adamw", "lamb", "bert"] = "adamw"
+    """AdamW (arXiv 1711.05101); LAMB (arXiv 1904.00962), for large batches; or the original BERT's, AdamW
+    without bias correction."""
     peak_learning_rate: float = 1e-4
     """Learning rate at the end of the warmup."""
     schedule: Literal["linear", "cosine", "constant", "inverse_sqrt", "step", "multistep"] = "linear"

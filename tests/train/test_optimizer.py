@@ -1,5 +1,6 @@
 import jax
 import numpy as np
+import pytest
 
 from bertjax.config import OptimizerConfig
 from bertjax.model import functional
@@ -34,3 +35,64 @@ def test_three_updates_follow_adamw_worked_by_hand():
             decay = 0.1 * params[k] if k == "kernel" else 0.0
             assert np.allclose(updates[k], -(adam + decay), rtol=1e-4, atol=1e-6)
         params = jax.tree.map(lambda p, u: p + 0.01 * u, params, updates)
+
+
+def worked(algorithm, grads_of, params, updates=3, b1=0.8, b2=0.9, eps=1e-6, decay=0.1):
+    """Steps by the formulas, in float64: a list of trees, the parameters moved by 0.01 of each."""
+    m = v = dict.fromkeys(params, 0.0)
+    params = {k: np.float64(p) for k, p in params.items()}
+    steps = []
+    for t in range(1, updates + 1):
+        grads = {k: np.float64(g) for k, g in grads_of(t).items()}
+        m = {k: b1 * m[k] + (1 - b1) * g for k, g in grads.items()}
+        v = {k: b2 * v[k] + (1 - b2) * g**2 for k, g in grads.items()}
+        step = {}
+        for k, p in params.items():
+            corrected = (m[k], v[k]) if algorithm == "bert" else (m[k] / (1 - b1**t), v[k] / (1 - b2**t))
+            step[k] = corrected[0] / (np.sqrt(corrected[1]) + eps) + (decay * p if k != "bias" else 0.0)
+            if algorithm == "lamb" and k != "bias":
+                step[k] = step[k] * np.linalg.norm(p) / np.linalg.norm(step[k])
+        steps.append({k: -x for k, x in step.items()})
+        params = {k: p + 0.01 * steps[-1][k] for k, p in params.items()}
+    return steps
+
+
+@pytest.mark.parametrize("algorithm", ["adamw", "bert", "lamb"])
+def test_each_algorithm_follows_its_formula(algorithm):
+    rng = np.random.default_rng(1)
+    params = {"kernel": rng.normal(size=(3, 2)).astype(np.float32), "bias": rng.normal(size=2).astype(np.float32)}
+    grads = [jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), params) for _ in range(3)]
+    expected = worked(algorithm, lambda t: grads[t - 1], params)
+    config = OptimizerConfig(algorithm=algorithm, b1=0.8, b2=0.9, eps=1e-6, weight_decay=0.1, max_grad_norm=0)
+    optimizer = make_optimizer(config)
+    state = optimizer.init(params)
+    for grad, step in zip(grads, expected, strict=True):
+        updates, state = optimizer.update(grad, state, params)
+        assert all(np.allclose(updates[k], step[k], rtol=1e-4, atol=1e-6) for k in params)
+        params = jax.tree.map(lambda p, u: p + 0.01 * u, params, updates)
+
+
+def test_the_first_step_of_the_original_optimizer_is_a_tenth_over_the_root_of_a_thousandth():
+    optimizer = make_optimizer(OptimizerConfig(algorithm="bert", weight_decay=0, max_grad_norm=0, eps=1e-12))
+    params = {"kernel": np.ones((2, 2), np.float32)}
+    updates, _ = optimizer.update({"kernel": np.full((2, 2), 0.5, np.float32)}, optimizer.init(params), params)
+    assert np.allclose(updates["kernel"], -0.1 / np.sqrt(0.001))  # Adam's would be -1
+
+
+def test_each_layer_of_a_stack_has_its_own_trust_ratio():
+    optimizer = make_optimizer(OptimizerConfig(algorithm="lamb", weight_decay=0, max_grad_norm=0))
+    rng = np.random.default_rng(2)
+    stack = rng.normal(size=(3, 4, 5)).astype(np.float32) * np.array([1, 10, 0], np.float32)[:, None, None]
+    grads = rng.normal(size=stack.shape).astype(np.float32)
+
+    def updates(kernel, grad, name):
+        params = {name: {"kernel": kernel}}
+        return optimizer.update({name: {"kernel": grad}}, optimizer.init(params), params)[0][name]["kernel"]
+
+    together = updates(stack, grads, "layers")
+    for layer in range(3):
+        assert np.allclose(together[layer], updates(stack[layer], grads[layer], "pooler"), rtol=1e-5)
+    norms = np.linalg.norm(np.asarray(together).reshape(3, -1), axis=1)
+    assert np.allclose(norms[:2], np.linalg.norm(stack.reshape(3, -1), axis=1)[:2], rtol=1e-4)
+    assert np.isfinite(norms).all()
+    assert norms[2] > 0  # a layer of zeros moves as Adam says
