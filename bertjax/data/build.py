@@ -14,10 +14,11 @@ from bertjax.data import near_duplicates, packing, rows, shards, static_masks
 from bertjax.data.documents import CONTINUES, Documents
 from bertjax.data.files import write_whole
 from bertjax.data.instances import Sequences, joined, make_sequences
+from bertjax.data.manifest import WORK
 from bertjax.data.packing import Placement
 from bertjax.data.places import Shard
 from bertjax.data.shards import Batch, ShardInfo
-from bertjax.data.tokenise import WORK, load, read_ranges
+from bertjax.data.tokenise import load, parts_of, read_range
 from bertjax.data.tokenizer import Tokenizer, mask_vocabulary
 
 CHUNK_ROWS = 4096
@@ -53,13 +54,15 @@ def build(config: Config, folder: str, pieces: list[str], shard: Shard) -> None:
     target, note = epath.Path(folder) / shard.file, note_of(folder, shard)
     if note.exists() and target.exists():
         return
-    tokenizer = load(folder)
+    work, tokenizer = epath.Path(folder) / WORK, load(folder)
+    parts = parts_of(work, pieces)
+    near = near_duplicates.read_dropped(work) if config.data.near_duplicate_threshold else None
     nothing = ShardInfo(shard.file, shard.split, 0, 0, "", 0)
     written = Written(nothing, token_counts=[0] * tokenizer.vocab_size if shard.split == "validation" else None)
 
     def blocks() -> Iterator[Batch]:
         for number in range(shard.first, shard.first + shard.ranges):
-            documents = _take_range(config, folder, pieces, number, written)
+            documents = _take_range(parts, number, near, written)
             yield from make_rows(config, documents, tokenizer, shard.split, (config.seed, number))
 
     schema = shards.schema_of(config.data, shard.split)
@@ -109,15 +112,15 @@ def _shuffled(place: Placement, rng: np.random.Generator) -> Placement:
     return place._replace(row=order[place.row])
 
 
-def _take_range(config: Config, folder: str, pieces: list[str], number: int, written: Written) -> Documents:
-    """The documents of a range, each content once, sorted by digest: the same whatever the order of the sources."""
-    work = epath.Path(folder) / WORK
-    gathered = read_ranges(work, pieces, number)
+def _take_range(parts: list[epath.Path], number: int, near: np.ndarray | None, written: Written) -> Documents:
+    """The documents of a range, each content once, sorted by digest: the same whatever the order of the sources.
+
+    Those whose digests are in `near` are left out.
+    """
+    gathered = read_range(parts, number)
     keys = np.ascontiguousarray(gathered.digests).view(f"V{docs.DIGEST_BYTES}").ravel()
     unique, first = np.unique(keys, return_index=True)
-    kept = first
-    if config.data.near_duplicate_threshold:
-        kept = first[~np.isin(unique, near_duplicates.read_dropped(work))]
+    kept = first if near is None else first[~np.isin(unique, near)]
     documents = docs.take(gathered, kept)
     written.documents += len(documents)
     written.duplicates += len(gathered) - len(first)

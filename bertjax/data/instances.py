@@ -124,7 +124,7 @@ def _sentence_order(documents: Documents, config: DataConfig, uniform: Iterator[
     for first, end in pairwise(bounds):
         while first < end:
             target = _target(config, longest, uniform)
-            after = min(bisect_left(ends, ends[first] + target, first + 1, end), end)
+            after = bisect_left(ends, ends[first] + target, first + 1, end)
             start, stop = ends[first], ends[after]
             if after - first > 1:
                 middle = ends[first + 1 + int(next(uniform) * (after - first - 1))]

@@ -12,6 +12,7 @@ from bertjax.data.shards import Schema, ShardInfo
 from bertjax.errors import UserError, check
 
 FILE = "manifest.json"
+WORK = ".work"  # below a folder that has no manifest yet: what its preparation has done so far
 VERSION = 2
 
 

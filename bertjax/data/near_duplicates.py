@@ -14,6 +14,7 @@ from etils import epath
 
 from bertjax.data.documents import DIGEST_BYTES, Documents, ranges
 from bertjax.data.files import is_local, written_whole
+from bertjax.data.manifest import WORK
 from bertjax.errors import UserError
 
 PERMUTATIONS = 128
@@ -44,7 +45,7 @@ def find(folder: str, names: list[str], threshold: float) -> None:
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    work = epath.Path(folder) / ".work"
+    work = epath.Path(folder) / WORK
     target = work / DROPPED
     if target.exists():
         return

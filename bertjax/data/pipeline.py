@@ -9,7 +9,7 @@ from etils import epath
 
 from bertjax.config import Config
 from bertjax.data import shards
-from bertjax.data.manifest import Manifest, read_manifest
+from bertjax.data.manifest import WORK, Manifest, read_manifest
 from bertjax.data.order import batch_rows, mixture_rows, quotas_of
 from bertjax.data.reader import ForeignRecords, OurShards, foreign_paths
 from bertjax.data.shards import Batch, Schema
@@ -42,7 +42,7 @@ def open_split(config: Config, folder: epath.PathLike, split: str, tokenizer_fin
         _check_fits(folder, manifest, split, config, tokenizer_fingerprint)
         records: Records = OurShards(folder, manifest, split, skip_damaged=config.data.skip_damaged)
     else:
-        started = (folder / ".work").exists()
+        started = (folder / WORK).exists()
         check(not started, str(folder), "an unfinished preparation", "a finished one: run bertjax prepare again")
         records = ForeignRecords(foreign_paths(folder, split), shards.schema_of(config.data, "validation"))
     check(len(records) > 0, f"{folder}, split {split}", "no records", "one or more")

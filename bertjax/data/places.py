@@ -50,12 +50,11 @@ class Plan:
         words = np.ascontiguousarray(digests).view("<u8").reshape(-1, 2)
         train, heldout = (n * self.ranges_per_shard for n in (self.train_shards, self.validation_shards))
         high = words[:, 1] >> np.uint64(32)
-        place = np.where(
+        return np.where(
             self.held_out(digests),
             train + (high * np.uint64(heldout) >> np.uint64(32)).astype(np.int64),
             (high * np.uint64(train) >> np.uint64(32)).astype(np.int64),
         )
-        return place.astype(np.int64)
 
     def held_out(self, digests: np.ndarray) -> np.ndarray:
         """Whether each document is held out; bool `[D]`."""

@@ -17,12 +17,12 @@ from bertjax.config import Config, to_dict
 from bertjax.data import build, cleaning, corpus, near_duplicates, sample, tfds_folder
 from bertjax.data.build import Written
 from bertjax.data.files import write_whole
-from bertjax.data.manifest import Manifest, read_manifest, write_manifest
+from bertjax.data.manifest import WORK, Manifest, read_manifest, write_manifest
 from bertjax.data.pieces import Piece, cut
 from bertjax.data.places import Plan, plan_places
 from bertjax.data.processes import Run, Runner, local_runner
 from bertjax.data.shards import schema_of
-from bertjax.data.tokenise import DONE, TOKENIZER, WORK, tokenise
+from bertjax.data.tokenise import DONE, TOKENIZER, tokenise
 from bertjax.data.tokenizer import Tokenizer, load_tokenizer, open_vocabulary, train_tokenizer
 from bertjax.errors import check, disk_errors
 from bertjax.progress import Progress, silent

@@ -11,9 +11,9 @@ from etils import epath
 from bertjax.config import Config
 from bertjax.data.documents import DIGEST_BYTES, digest
 from bertjax.data.files import write_whole
+from bertjax.data.manifest import WORK
 from bertjax.data.pieces import Piece, read_texts
 from bertjax.data.places import Plan
-from bertjax.data.tokenise import WORK
 from bertjax.errors import disk_errors
 
 SPARE = 1.2  # of what is wanted, since sizes are estimates

@@ -15,13 +15,14 @@ from bertjax.data import documents as docs
 from bertjax.data import near_duplicates
 from bertjax.data.documents import Documents
 from bertjax.data.files import read_span, write_whole, written_whole
+from bertjax.data.manifest import WORK
 from bertjax.data.pieces import Piece, read_documents
 from bertjax.data.places import Plan
 from bertjax.data.segmenter import mark_words
 from bertjax.data.tokenizer import Tokenizer, load_tokenizer
 from bertjax.errors import disk_errors
 
-WORK, TOKENIZER = ".work", "tokenizer"
+TOKENIZER = "tokenizer"
 DONE = "done.json"
 BATCH_CHARACTERS = 1 << 18
 PART_TOKENS = 8_000_000  # a part's memory: 32 MB of tokens, and as much again while it is sorted
@@ -52,14 +53,18 @@ def tokenise(config: Config, folder: str, plan: Plan, piece: Piece) -> None:
         raise
 
 
-def read_ranges(work: epath.Path, pieces: list[str], number: int) -> Documents:
-    """All documents of a range, from every part of every piece."""
+def parts_of(work: epath.Path, pieces: list[str]) -> list[epath.Path]:
+    """The parts of all pieces."""
+    return [part for name in pieces for part in sorted((work / name).glob("part-*"), key=os.fspath)]
+
+
+def read_range(parts: list[epath.Path], number: int) -> Documents:
+    """All documents of a range, from every part."""
     found = []
-    for name in pieces:
-        for part in sorted((work / name).glob("part-*"), key=os.fspath):
-            begin, end = np.frombuffer(read_span(part, 8 * number, 8 * number + 16), np.int64).tolist()
-            if begin < end:
-                found.append(docs.unpack(read_span(part, begin, end)))
+    for part in parts:
+        begin, end = np.frombuffer(read_span(part, 8 * number, 8 * number + 16), np.int64).tolist()
+        if begin < end:
+            found.append(docs.unpack(read_span(part, begin, end)))
     return docs.join(found)
 
 

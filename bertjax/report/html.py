@@ -8,7 +8,7 @@ import numpy as np
 from etils import epath
 
 from bertjax.config import to_dict
-from bertjax.errors import disk_errors
+from bertjax.data.files import write_whole
 from bertjax.report import plots
 from bertjax.report.curves import Metrics, read_metrics
 from bertjax.train import run_folder
@@ -53,7 +53,7 @@ def write_report(run_dir: epath.PathLike) -> epath.Path:
     done = metrics.last_step / config.train.steps
     page = f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(folder.name)}: bertjax run</title><style>{STYLE}</style>{plots.library()}</head><body>
+<title>{html.escape(folder.name)}: bertjax run</title><style>{STYLE}</style>{plots.plotly_script()}</head><body>
 <h1>{html.escape(folder.name)}</h1>
 <p class="sub"><span id="figure-steps" data-value="{metrics.last_step}">step {metrics.last_step:,}</span>
 of {config.train.steps:,} · {_model_line(config.model)}</p>
@@ -62,18 +62,9 @@ of {config.train.steps:,} · {_model_line(config.model)}</p>
 <div class="plots">{plots.draw(metrics)}</div>
 <details><summary>Configuration</summary><table>{_rows(to_dict(config))}</table></details>
 </body></html>"""
-    return _replace(folder / "report.html", page)
-
-
-def _replace(path: epath.Path, page: str) -> epath.Path:
-    """Write the page whole or not at all: whoever has it open reloads the old one or the new one."""
-    unfinished = path.with_name(f"{path.name}.unfinished")
-    with disk_errors(path):
-        try:
-            unfinished.write_text(page)
-            return unfinished.replace(path)
-        finally:
-            unfinished.unlink(missing_ok=True)
+    path = folder / "report.html"
+    write_whole(path, page.encode())  # whoever has it open reloads the old one or the new one
+    return path
 
 
 def _model_line(model: Any) -> str:

@@ -42,7 +42,7 @@ PLOTS = (
 )
 
 
-def library() -> str:
+def plotly_script() -> str:
     """Plotly's JavaScript, to stand in the page once and before the plots."""
     return f"<script>{get_plotlyjs()}</script>"
 

@@ -10,6 +10,8 @@ from typing import Any
 from etils import epath
 from tensorboardX import SummaryWriter
 
+from bertjax.data.files import write_whole
+
 FILE = "metrics.jsonl"
 
 
@@ -34,9 +36,7 @@ class MetricsLog:
         """(held-out loss, mean training loss since the evaluation before) of each evaluation."""
         self._train_losses: list[float] = []
         kept = [row for row in read_rows(run_dir) if row["step"] <= step]
-        fresh = self._path.with_suffix(".tmp")
-        fresh.write_text("".join(json.dumps(row) + "\n" for row in kept))
-        fresh.replace(self._path)
+        write_whole(self._path, "".join(json.dumps(row) + "\n" for row in kept).encode())
         for row in kept:
             self._watch(row)
         self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)

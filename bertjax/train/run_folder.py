@@ -6,6 +6,7 @@ from typing import Any
 from etils import epath
 
 from bertjax.config import Config, from_dict, to_dict
+from bertjax.data.files import write_whole
 from bertjax.errors import UserError, check
 
 FILE = "config.json"
@@ -47,9 +48,7 @@ def claim(run_dir: epath.Path, config: Config) -> None:
                 same, f"{path}: {name}", now[name], f"{before[name]}, with which the run began (or another --run-dir)"
             )
     run_dir.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".tmp")
-    fresh.write_text(json.dumps(to_dict(config), indent=2) + "\n")
-    fresh.replace(path)
+    write_whole(path, (json.dumps(to_dict(config), indent=2) + "\n").encode())
 
 
 def read_config(run_dir: epath.Path) -> Config:

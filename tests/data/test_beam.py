@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from etils import epath
 
-from bertjax.config import Config, DataConfig, TokenizerConfig
+from bertjax.config import TokenizerConfig
 from bertjax.data.beam import beam_runner
 from bertjax.data.manifest import read_manifest
 from bertjax.data.prepare import prepare
 from bertjax.errors import UserError
 from bertjax.progress import silent
+from tests.data.test_prepare import config_of as small_preparation
 
 pytest.importorskip("apache_beam")
 
@@ -35,12 +36,9 @@ def corpus(tmp_path):
     return folder
 
 
-def config_of(corpus, vocabulary="", **data):
-    defaults = {
-        "corpus": (str(corpus),), "max_seq_length": 32, "max_predictions_per_seq": 5, "validation_fraction": 0.1,
-        "dupe_factor": 2, "num_shards": 3, "workers": 1,
-    }  # fmt: skip
-    return Config(data=DataConfig(**defaults | data), tokenizer=TokenizerConfig(vocab_file=vocabulary, vocab_size=400))
+def config_of(corpus, vocabulary=""):
+    tokenizer = TokenizerConfig(vocab_file=vocabulary, vocab_size=400)
+    return dataclasses.replace(small_preparation(corpus, dupe_factor=2), tokenizer=tokenizer)
 
 
 def files_of(folder):
