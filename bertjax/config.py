@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 from bertjax.errors import UserError, check
 
 T = TypeVar("T")
+Head = Literal["pooler", "mlm", "nsp"]
 
 
 def _positive(section: str, config: Any, *names: str) -> None:
@@ -168,9 +169,18 @@ class ModelConfig:
     attention_probs_dropout_prob: float = 0.1
     """Dropout of the attention probabilities."""
     max_position_embeddings: int = 512
-    """Rows of the learned position embedding; at least data.max_seq_length."""
+    """Rows of the learned position embedding; at least data.max_seq_length, and position_offset more."""
+    position_offset: int = 0
+    """Row of the first position; RoBERTa's is 2."""
     type_vocab_size: int = 2
     """Rows of the token-type (segment) embedding."""
+    embedding_size: int = 0
+    """Width E of the embeddings, where a projection leads from it to hidden_size (arXiv 1909.11942); 0: none."""
+    share_layers: bool = False
+    """One layer's parameters for all layers (arXiv 1909.11942)."""
+    heads: tuple[Head, ...] = ("pooler", "mlm", "nsp")
+    """What the model has beside the encoder: the sentence vector, and the scores of masked words and of
+    sentence pairs."""
     initializer_range: float = 0.02
     """Standard deviation of the normal, cut at two deviations, that initialises kernels and embeddings."""
     layer_norm_eps: float = 1e-12
@@ -186,6 +196,20 @@ class ModelConfig:
         _positive("model", self, "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
         _positive("model", self, "intermediate_size", "max_position_embeddings", "type_vocab_size")
         _positive("model", self, "initializer_range", "layer_norm_eps", "scan_unroll")
+        for name in ("embedding_size", "position_offset"):
+            check(getattr(self, name) >= 0, f"model.{name}", getattr(self, name), "0 or more")
+        check(
+            self.max_length > 0,
+            "model.position_offset",
+            self.position_offset,
+            f"less than model.max_position_embeddings ({self.max_position_embeddings})",
+        )
+        check(
+            len(set(self.heads)) == len(self.heads) and ("nsp" not in self.heads or "pooler" in self.heads),
+            "model.heads",
+            self.heads,
+            "each once, and pooler where there is nsp",
+        )
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             check(0 <= getattr(self, name) < 1, f"model.{name}", getattr(self, name), "a number from 0 to below 1")
         check(
@@ -194,6 +218,16 @@ class ModelConfig:
             self.hidden_size,
             f"a multiple of model.num_attention_heads ({self.num_attention_heads})",
         )
+
+    @property
+    def max_length(self) -> int:
+        """Ids in the longest row that the positions allow."""
+        return self.max_position_embeddings - self.position_offset
+
+    @property
+    def embedding_width(self) -> int:
+        """Width of the embedding tables: `embedding_size`, or `hidden_size` where that is 0."""
+        return self.embedding_size or self.hidden_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -307,6 +341,10 @@ class Config:
     """Seed of everything random: parameters, data order, masks, dropout."""
     init_from: str = ""
     """A run or checkpoint folder whose parameters start this run (step and optimizer start anew)."""
+    model_from_init: bool = False
+    """Take `model` and the tokenizer from `init_from` too; what this file says of them does not count then."""
+    new_heads: tuple[Head, ...] = ()
+    """Heads of `model` that start at random, `init_from` having none, or another to be forgotten."""
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -317,10 +355,14 @@ class Config:
     def __post_init__(self) -> None:
         check(0 <= self.seed < 2**32, "seed", self.seed, "0 to 2**32 - 1")
         check(
-            self.data.max_seq_length <= self.model.max_position_embeddings,
+            set(self.new_heads) <= set(self.model.heads), "new_heads", self.new_heads, "heads that are in model.heads"
+        )
+        check(
+            self.data.max_seq_length <= self.model.max_length,
             "data.max_seq_length",
             self.data.max_seq_length,
-            f"at most model.max_position_embeddings ({self.model.max_position_embeddings})",
+            "at most model.max_position_embeddings"
+            f"{' - model.position_offset' if self.model.position_offset else ''} ({self.model.max_length})",
         )
         check(
             self.optimizer.warmup_steps <= self.train.steps,

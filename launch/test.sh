@@ -25,7 +25,7 @@ quick_part() {
         tried=$((tried + 1))
         (
             export PYTHON=$python BERTJAX_VENV=$PWD/.venv-$version
-            bertjax_environment requirements-dev.txt
+            bertjax_environment requirements-test.txt
             echo "Python $version: $(python -c 'import jax, flax; print("jax", jax.__version__, "flax", flax.__version__)')"
             python -m pytest -q -m quick
         )

@@ -49,3 +49,31 @@ def shared_data():
     if not folder.exists():
         pytest.skip(f"no real data at {folder}")
     return folder
+
+
+@pytest.fixture
+def largest(record_property):
+    """`largest(what, difference, bound)`: assert the bound; the run's summary shows each `what` at its largest."""
+    found = {}
+
+    def check(what, difference, bound):
+        if what not in found:
+            found[what] = [what, difference, bound]
+            record_property("largest", found[what])
+        found[what][1] = max(difference, found[what][1])
+        assert difference <= bound, f"{what}: {difference:.2e}, bound {bound:.0e}"
+
+    return check
+
+
+def pytest_terminal_summary(terminalreporter):
+    found = {}
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "largest":
+                what, difference, bound = value
+                found[what] = (max(difference, found.get(what, (0.0,))[0]), bound)
+    if found:
+        terminalreporter.section("largest differences from the references")
+        for what, (difference, bound) in found.items():
+            terminalreporter.write_line(f"{what:<60} {difference:.1e}  of {bound:.0e} allowed")

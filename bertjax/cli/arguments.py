@@ -1,6 +1,7 @@
 """Command lines: a configuration file, then any field by its dotted name, parsed by tyro."""
 
 import contextlib
+import dataclasses
 import difflib
 import io
 import logging
@@ -11,7 +12,7 @@ from pathlib import PurePath
 from typing import Any, TypeVar
 
 from bertjax.config import Config, load_config
-from bertjax.errors import UserError
+from bertjax.errors import UserError, check
 
 Command = TypeVar("Command")
 
@@ -70,7 +71,22 @@ def parse_configured(verb: str, command: Callable[..., Command], words: Sequence
     if not wants_help(rest):
         need(subject, verb, "a configuration file")
     config = load_config(subject) if subject else Config()
-    return subject, parse(f"{verb} CONFIG", command(config=config), rest)
+    made = parse(f"{verb} CONFIG", command(config=config), rest)
+    given: Config = made.config  # type: ignore[attr-defined]
+    if given.model_from_init:
+        # Parsed again: what the words say of the model goes before what its folder says.
+        made = parse(f"{verb} CONFIG", command(config=_like_init(config, given.init_from)), rest)
+    return subject, made
+
+
+def _like_init(config: Config, init_from: str) -> Config:
+    from bertjax.train.checkpoint import find, read_config
+
+    check(bool(init_from), "--init-from", "nothing", "a folder to take the model from, as model_from_init says")
+    run_dir, folder = find(init_from)
+    found = read_config(folder)
+    tokenizer = dataclasses.replace(found.tokenizer, vocab_file=str(run_dir / "tokenizer"))
+    return dataclasses.replace(config, model=found.model, tokenizer=tokenizer)
 
 
 def nearest(word: str, names: Iterable[str]) -> str:
@@ -119,8 +135,6 @@ def _first_sentence(box: str) -> str:
 
 
 def _option_names(command: Any, prefix: str = "") -> list[str]:
-    import dataclasses
-
     names = []
     for field in dataclasses.fields(command):
         value = getattr(command, field.name)

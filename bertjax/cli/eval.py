@@ -24,14 +24,14 @@ def run(words: Sequence[str]) -> int:
     if not subject:
         parse("eval RUN", EvalCommand(), rest)
     quiet_libraries()
-    from bertjax.cli.model import load_run
     from bertjax.data.tokenizer import load_tokenizer
     from bertjax.parallel.mesh import make_mesh
     from bertjax.train.evaluate import evaluate
     from bertjax.train.feed import prepared_feed
+    from bertjax.train.models import load_model
     from bertjax.train.step import jit_eval_step
 
-    loaded = load_run(subject, lambda config: parse("eval RUN", EvalCommand(config=config), rest).config)
+    loaded = load_model(subject, lambda config: parse("eval RUN", EvalCommand(config=config), rest).config)
     config, mesh = loaded.config, make_mesh(loaded.config.mesh)
     feed = prepared_feed(config, load_tokenizer(loaded.run_dir / "tokenizer"))
     found = evaluate(config, mesh, jit_eval_step(config, mesh), loaded.params, feed.heldout)

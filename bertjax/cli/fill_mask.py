@@ -33,10 +33,10 @@ def run(words: Sequence[str]) -> int:
     check(len(command.sentences) > 0, "fill-mask", "no sentence", 'one or more, like "The [MASK] is empty."')
     check(command.top_k > 0, "--top-k", command.top_k, "a number above 0")
     quiet_libraries()
-    from bertjax.cli.model import load_run
     from bertjax.data.tokenizer import load_tokenizer
+    from bertjax.train.models import load_model
 
-    loaded = load_run(subject)
+    loaded = load_model(subject)
     tokenizer = load_tokenizer(loaded.run_dir / "tokenizer")
     for sentence in command.sentences:
         print(sentence)
@@ -61,7 +61,7 @@ def fill_mask(
     ids = np.concatenate([[tokenizer.cls_id], inner, [tokenizer.sep_id]]).astype(np.int32)
     (masked,) = np.nonzero(ids == tokenizer.mask_id)
     check(len(masked) > 0, f"{sentence!r}", "no [MASK]", "one or more")
-    limit = config.max_position_embeddings
+    limit = config.max_length
     check(len(ids) <= limit, f"{sentence!r}", f"{len(ids)} ids", f"at most {limit} (model.max_position_embeddings)")
 
     hidden = functional.encode(config, params, {"input_ids": ids[None]}).hidden_BxLxD

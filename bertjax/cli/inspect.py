@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bertjax.cli.arguments import need, parse, quiet_libraries, split_subject, wants_help
+from bertjax.config import ModelConfig
 
 if TYPE_CHECKING:
     from etils import epath
@@ -40,22 +41,13 @@ def run(words: Sequence[str]) -> int:
 
 def describe_run(folder: "epath.Path") -> str:
     """A run in a few lines: its model, progress, last figures, checkpoints."""
-    import math
-
-    import jax
-
-    from bertjax.model import functional
     from bertjax.train import checkpoint, run_folder
     from bertjax.train.metrics import read_rows
 
     config = run_folder.read_config(folder)
-    shapes = jax.eval_shape(lambda: functional.init(config.model, jax.random.key(0)))
-    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
-    m = config.model
     lines = [
         f"run: {folder}",
-        f"model: {m.num_hidden_layers} layers, width {m.hidden_size}, {m.num_attention_heads} heads, "
-        f"vocabulary {m.vocab_size:,}, {parameters:,} parameters",
+        describe_model(config.model),
         f"data: {config.data.prepared_dir}, length {config.data.max_seq_length}, batch {config.train.batch_size}",
     ]
     rows = read_rows(folder)
@@ -68,3 +60,20 @@ def describe_run(folder: "epath.Path") -> str:
     steps = sorted(int(p.name) for p in saved.iterdir() if p.name.isdigit()) if saved.exists() else []
     lines.append(f"checkpoints: {', '.join(map(str, steps)) or 'none'}")
     return "\n".join(lines)
+
+
+def describe_model(config: ModelConfig) -> str:
+    """A model in a line."""
+    import math
+
+    import jax
+
+    from bertjax.model import functional
+
+    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(functional.shapes(config)))
+    shared = " that share their parameters" if config.share_layers else ""
+    return (
+        f"model: {config.num_hidden_layers} layers{shared}, width {config.hidden_size}, "
+        f"{config.num_attention_heads} heads, vocabulary {config.vocab_size:,}, length {config.max_length:,}, "
+        f"{parameters:,} parameters, {' '.join(config.heads) or 'encoder only'}"
+    )

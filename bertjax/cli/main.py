@@ -15,7 +15,12 @@ VERBS = {
     "eval": "held-out losses and accuracies of a run's checkpoint",
     "fill-mask": "the likeliest words for each [MASK] of a sentence",
     "inspect": "verify and describe prepared shards, or a run",
+    "embed": "vectors of lines of text, from chosen layers",
+    "import": "a model of transformers or of the original BERT, as a run",
+    "export": "a checkpoint as a model of transformers, TensorFlow, StableHLO or ONNX",
+    "grow": "a model with more positions or words, or with words' vectors from a file",
 }
+MODULES = {"import": "import_"}  # a word that Python keeps for itself
 USAGE = "usage: bertjax VERB ... [--help]\n\n" + "".join(f"  {verb:<10} {what}\n" for verb, what in VERBS.items())
 
 
@@ -28,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if words[0] not in VERBS:
             raise UserError(f"{words[0]}: no such verb, expected one of {', '.join(VERBS)}{nearest(words[0], VERBS)}")
-        verb = importlib.import_module(f"bertjax.cli.{words[0].replace('-', '_')}")
+        verb = importlib.import_module(f"bertjax.cli.{MODULES.get(words[0], words[0].replace('-', '_'))}")
         return verb.run(words[1:])
     except UserError as error:
         print(f"bertjax: {' '.join(str(error).split())}", file=sys.stderr)

@@ -12,23 +12,28 @@ from bertjax.model.layers import ACTIVATIONS, dense, dropout, layer_norm, trunca
 
 
 class Embeddings(nn.Module):
-    """Word, position and token-type embeddings, summed and normalised; `[B, L]` ids to `[B, L, D]`."""
+    """Word, position and token-type embeddings, summed, normalised, and projected where they are not as
+    wide as the model; `[B, L]` ids to `[B, L, D]`."""
 
     config: ModelConfig
 
     def setup(self) -> None:
         c = self.config
-        table = partial(nn.Embed, features=c.hidden_size, dtype=jnp.float32, param_dtype=jnp.float32)
+        table = partial(nn.Embed, features=c.embedding_width, dtype=jnp.float32, param_dtype=jnp.float32)
         self.word = table(c.vocab_size, embedding_init=truncated_normal(c, "vocab", "embed"))
         self.position = table(c.max_position_embeddings, embedding_init=truncated_normal(c, None, "embed"))
         self.token_type = table(c.type_vocab_size, embedding_init=truncated_normal(c, None, "embed"))
         self.layer_norm = layer_norm(c)
+        if c.embedding_size:
+            self.projection = dense(c, c.hidden_size, (None, "embed"))
 
     def __call__(self, input_ids: Array, segment_ids: Array, position_ids: Array, *, deterministic: bool) -> Array:
-        summed = self.word(input_ids) + self.position(position_ids) + self.token_type(segment_ids)
+        c = self.config
+        positions = self.position(position_ids + c.position_offset)
+        summed = self.word(input_ids) + positions + self.token_type(segment_ids)
         key = None if deterministic else self.make_rng("dropout")
-        normed = self.layer_norm(summed).astype(self.config.dtype)
-        return dropout(normed, self.config.hidden_dropout_prob, key)
+        embedded = dropout(self.layer_norm(summed).astype(c.dtype), c.hidden_dropout_prob, key)
+        return self.projection(embedded) if c.embedding_size else embedded
 
 
 class Mlp(nn.Module):
@@ -65,8 +70,32 @@ class Layer(nn.Module):
         return x_BxLxD, x_BxLxD if self.keep_output else None
 
 
+class Repeated(nn.Module):
+    """The one layer of a model that shares it, applied N times; its parameters are named as a layer's."""
+
+    config: ModelConfig
+    deterministic: bool
+    keep_output: bool
+
+    def setup(self) -> None:
+        self.layer = _layer(self.config)(self.config, self.deterministic, self.keep_output)
+        nn.share_scope(self, self.layer)
+
+    def __call__(self, x_BxLxD: Array, mask: Array) -> tuple[Array, Array | None]:
+        c = self.config
+        repeated = nn.scan(
+            lambda layer, x_BxLxD, mask: layer(x_BxLxD, mask),
+            variable_broadcast="params",
+            split_rngs={"params": False, "dropout": True},
+            in_axes=nn.broadcast,
+            length=c.num_hidden_layers,
+            unroll=min(c.scan_unroll, c.num_hidden_layers),
+        )
+        return repeated(self.layer, x_BxLxD, mask)
+
+
 class Encoder(nn.Module):
-    """The N layers, their parameters stacked on a first axis."""
+    """The N layers, their parameters stacked on a first axis, whose size is 1 where they are shared."""
 
     config: ModelConfig
 
@@ -75,14 +104,19 @@ class Encoder(nn.Module):
         self, x_BxLxD: Array, mask: Array, *, deterministic: bool, keep_layers: bool
     ) -> tuple[Array, Array | None]:
         c = self.config
-        layer = nn.remat(Layer, prevent_cse=False) if c.remat else Layer
+        stack = 1 if c.share_layers else c.num_hidden_layers
         scanned = nn.scan(
-            layer,
+            Repeated if c.share_layers else _layer(c),
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=nn.broadcast,
-            length=c.num_hidden_layers,
-            unroll=min(c.scan_unroll, c.num_hidden_layers),
+            length=stack,
+            unroll=min(c.scan_unroll, stack),
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
-        return scanned(c, deterministic, keep_layers, name="layers")(x_BxLxD, mask)
+        x_BxLxD, kept = scanned(c, deterministic, keep_layers, name="layers")(x_BxLxD, mask)
+        return x_BxLxD, kept[0] if c.share_layers and keep_layers else kept
+
+
+def _layer(config: ModelConfig) -> type[nn.Module]:
+    return nn.remat(Layer, prevent_cse=False) if config.remat else Layer

@@ -3,7 +3,7 @@
 No function keeps state; all work under `jit` (the configuration is hashable: mark it
 static), `grad` and `vmap`. Legend of the axes, here and in the package:
 
-    B batch   L length of a row   D model width   H heads   K width of a head
+    B batch   L length of a row   D model width   E width of the embeddings   H heads   K width of a head
     F feed-forward width   V vocabulary   P predicted positions   N layers   S inputs in a packed row
 
 `params` is a plain nested dict of float32 arrays; `docs/parameters.md` lists its names
@@ -21,6 +21,7 @@ from jax.sharding import PartitionSpec
 from jax.typing import ArrayLike
 
 from bertjax.config import ModelConfig
+from bertjax.errors import check
 from bertjax.model.encoder import Embeddings, Encoder
 from bertjax.model.heads import MlmHead
 from bertjax.model.layers import dense
@@ -47,9 +48,12 @@ class _Bert(nn.Module):
         c = self.config
         self.embeddings = Embeddings(c)
         self.encoder = Encoder(c)
-        self.pooler = dense(c, c.hidden_size, ("embed", None))
-        self.mlm = MlmHead(c)
-        self.nsp = dense(c, 2, ("embed", None))
+        if "pooler" in c.heads:
+            self.pooler = dense(c, c.hidden_size, ("embed", None))
+        if "mlm" in c.heads:
+            self.mlm = MlmHead(c)
+        if "nsp" in c.heads:
+            self.nsp = dense(c, 2, ("embed", None))
 
     def encode(self, batch: Batch, *, deterministic: bool, keep_layers: bool) -> Encoded:
         ids = jnp.asarray(batch["input_ids"])
@@ -75,13 +79,17 @@ class _Bert(nn.Module):
             hidden_BxLxD = jnp.take_along_axis(hidden_BxLxD, positions_BxP[:, :, None], axis=1)
         return self.mlm(hidden_BxLxD, self.embeddings.word.embedding)
 
-    def nsp_logits(self, pooled: Array) -> Array:
+    def nsp_logits(self, pooled: Array | None) -> Array:
         return self.nsp(pooled).astype(jnp.float32)
 
     def all(self, batch: Batch) -> None:
+        heads = self.config.heads
         hidden = self.encode(batch, deterministic=True, keep_layers=False).hidden_BxLxD
-        self.mlm_logits(hidden, None)
-        self.nsp_logits(self.pool(hidden, None))
+        if "mlm" in heads:
+            self.mlm_logits(hidden, None)
+        pooled = self.pool(hidden, None) if "pooler" in heads else None
+        if "nsp" in heads:
+            self.nsp_logits(pooled)
 
 
 def _boxed_init(config: ModelConfig, key: Array) -> Any:
@@ -95,6 +103,11 @@ def init(config: ModelConfig, key: Array) -> Params:
     `key` is a `jax.random.key`. All float32.
     """
     return nn.unbox(_boxed_init(config, key))
+
+
+def shapes(config: ModelConfig) -> Any:
+    """The tree of `params` with a `jax.ShapeDtypeStruct` in each leaf's place."""
+    return jax.eval_shape(lambda: init(config, jax.random.key(0)))
 
 
 def logical_axes(config: ModelConfig) -> Any:
@@ -112,8 +125,8 @@ def encode(
     `batch` holds `input_ids` [B, L] int32 in 0..V-1 and, where wanted, `input_mask` [B, L] (1 real,
     0 padding; default all 1), `segment_ids` [B, L] (token types; default 0) and `position_ids`
     [B or 1, L] (default 0..L-1). In packed rows `pack_ids` [B, L] (1, 2, …; 0 padding) says which
-    input each id is of: no input sees another. L is at most `config.max_position_embeddings`. An id out of
-    range is not noticed here: gathers under jit clamp or give NaN.
+    input each id is of: no input sees another. L is at most `config.max_length`. An id out of range is not
+    noticed here: gathers under jit clamp or give NaN.
     """
     rngs = None if key is None else {"dropout": key}
     return _apply(config, params, "encode", batch, deterministic=key is None, keep_layers=keep_layers, rngs=rngs)
@@ -122,8 +135,10 @@ def encode(
 def pool(config: ModelConfig, params: Params, hidden_BxLxD: Array, positions_BxS: ArrayLike | None = None) -> Array:
     """The sentence vector [B, D]: tanh of a linear layer on the first token's hidden state.
 
-    With `positions_BxS`, of the tokens at these places instead: [B, S, D].
+    With `positions_BxS`, of the tokens at these places instead: [B, S, D]. Raises `UserError`, as the
+    other heads do, where the model has no such head.
     """
+    _need_head(config, "pooler")
     return _apply(config, params, "pool", hidden_BxLxD, positions_BxS)
 
 
@@ -131,12 +146,18 @@ def mlm_logits(
     config: ModelConfig, params: Params, hidden_BxLxD: Array, positions_BxP: ArrayLike | None = None
 ) -> Array:
     """Scores over the vocabulary, [B, P, V] float32, at the given positions; at all L without them."""
+    _need_head(config, "mlm")
     return _apply(config, params, "mlm_logits", hidden_BxLxD, positions_BxP)
 
 
 def nsp_logits(config: ModelConfig, params: Params, pooled: Array) -> Array:
     """Scores [B, 2] or [B, S, 2] float32 of (B follows A, B is random), as in the original BERT, from `pool`."""
+    _need_head(config, "nsp")
     return _apply(config, params, "nsp_logits", pooled)
+
+
+def _need_head(config: ModelConfig, head: str) -> None:
+    check(head in config.heads, "model.heads", ", ".join(config.heads) or "none", head)
 
 
 def _apply(config: ModelConfig, params: Params, method: str, *args: Any, **kwargs: Any) -> Any:

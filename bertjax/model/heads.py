@@ -14,10 +14,10 @@ class MlmHead(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, hidden_BxPxD: Array, word_embedding_VxD: Array) -> Array:
+    def __call__(self, hidden_BxPxD: Array, word_embedding_VxE: Array) -> Array:
         c = self.config
-        x_BxPxD = ACTIVATIONS[c.hidden_act](dense(c, c.hidden_size, ("embed", None), "transform")(hidden_BxPxD))
-        x_BxPxD = layer_norm(c, "layer_norm")(x_BxPxD).astype(c.dtype)
+        x_BxPxE = ACTIVATIONS[c.hidden_act](dense(c, c.embedding_width, ("embed", None), "transform")(hidden_BxPxD))
+        x_BxPxE = layer_norm(c, "layer_norm")(x_BxPxE).astype(c.dtype)
         bias_V = self.param("bias", constant(0.0, "vocab"), (c.vocab_size,), jnp.float32)
-        table = word_embedding_VxD.astype(c.dtype)
-        return jnp.einsum("bpd,vd->bpv", x_BxPxD, table, preferred_element_type=jnp.float32) + bias_V[None, None, :]
+        table = word_embedding_VxE.astype(c.dtype)
+        return jnp.einsum("bpe,ve->bpv", x_BxPxE, table, preferred_element_type=jnp.float32) + bias_V[None, None, :]

@@ -5,9 +5,10 @@ fingerprint, the prepared data's, and versions.
 """
 
 import errno
+import importlib.metadata
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -52,7 +53,9 @@ class Checkpoints:
         """The step of the newest whole checkpoint."""
         return self._manager.latest_step()
 
-    def save(self, step: int, state: TrainState, meta: dict[str, Any], heldout: dict[str, float] | None) -> None:
+    def save(
+        self, step: int, state: TrainState | dict[str, Any], meta: dict[str, Any], heldout: dict[str, float] | None
+    ) -> None:
         """Start to write a checkpoint, its held-out metrics with it if it was evaluated at this step."""
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
         metrics = None if heldout is None else {"mlm_loss": heldout["mlm_loss"]}
@@ -81,6 +84,11 @@ class Checkpoints:
         self._manager.close()
 
 
+def versions() -> dict[str, str]:
+    """What wrote a checkpoint, for its `meta`."""
+    return {name: importlib.metadata.version(name) for name in ("bertjax", "jax", "flax", "optax", "orbax-checkpoint")}
+
+
 def find(path: epath.PathLike) -> tuple[epath.Path, epath.Path]:
     """(run folder, checkpoint folder) of a run (its newest checkpoint) or of one checkpoint.
 
@@ -103,12 +111,13 @@ def read_config(folder: epath.Path) -> Config:
         raise UserError(f"{folder}/meta: cannot be read ({type(error).__name__}: {error})") from error
 
 
-def restore_params(folder: epath.Path, target: Any) -> Any:
+def restore_params(folder: epath.Path, target: Any, forgotten: Sequence[str] = ()) -> Any:
     """The parameters alone of a checkpoint folder, laid out as `target` (`ShapeDtypeStruct` with shardings).
 
-    Raises `UserError` where names, shapes or types differ from the target's.
+    Raises `UserError` where names, shapes or types differ from the target's, or the checkpoint has tensors
+    beyond it that are in none of the `forgotten` groups (`mlm`, say).
     """
-    _check_shapes(folder, {"params": target})
+    _check_shapes(folder, {"params": target}, tuple(f"params/{group}/" for group in forgotten))
     args = ocp.args.PyTreeRestore(
         item={"params": target},
         restore_args={"params": ocp.checkpoint_utils.construct_restore_args(target)},
@@ -118,12 +127,16 @@ def restore_params(folder: epath.Path, target: Any) -> Any:
         return checkpointer.restore(folder / "state", args=args)["params"]
 
 
-def _check_shapes(folder: epath.Path, target: Any) -> None:
+def _check_shapes(folder: epath.Path, target: Any, forgotten: tuple[str, ...] = ()) -> None:
     with _disk_errors(folder), ocp.StandardCheckpointer() as checkpointer:
         metadata = checkpointer.metadata(folder / "state").item_metadata
     check(metadata is not None, f"{folder}/state", "no readable list of tensors", "a whole checkpoint")
     saved = metadata.tree
     found = {name: (leaf.shape, np.dtype(leaf.dtype)) for name, leaf in _named(saved).items()}
+    whole = any(name.startswith("opt_state") for name in found) or not isinstance(target, TrainState)
+    check(
+        whole, str(folder), "parameters alone", "an optimizer's state too (another --run-dir, from it by --init-from)"
+    )
     for name, leaf in _named(target).items():
         shape, dtype = found.get(name, (None, None))
         check(shape is not None, f"{folder}: {name}", "no such tensor", f"shape {list(leaf.shape)}")
@@ -131,6 +144,7 @@ def _check_shapes(folder: epath.Path, target: Any) -> None:
         check(dtype == leaf.dtype, f"{folder}: {name}", dtype, str(leaf.dtype))
     prefixes = {name.split("/")[0] for name in _named(target)}
     extra = sorted(name for name in found if name.split("/")[0] in prefixes and name not in _named(target))
+    extra = [name for name in extra if not name.startswith(forgotten)]
     check(not extra, str(folder), f"the tensor {extra[0] if extra else ''}", "none of that name")
 
 

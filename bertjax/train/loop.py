@@ -1,6 +1,5 @@
 """The training loop, on any source of batches: mesh, state, restore, steps."""
 
-import importlib.metadata
 import logging
 import math
 import signal
@@ -9,14 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import numpy as np
 from etils import epath
 from jax.sharding import Mesh
 
-from bertjax.config import Config, to_dict
+from bertjax.config import Config, Head, to_dict
 from bertjax.data.checks import check_ids, inspect_batch
 from bertjax.errors import UserError, check
 from bertjax.parallel import hosts, rules
@@ -71,6 +70,7 @@ def _train(
     on_evaluation: Callable[[], object],
     stop: threading.Event,
 ) -> Outcome:
+    _check_heads(config)
     # Mesh and layout
     mesh = make_mesh(config.mesh)
     _check_batch_divides(config, mesh)
@@ -88,7 +88,7 @@ def _train(
     # Programs
     train_step = jit_train_step(config, mesh, feed.vocabulary)
     eval_step = jit_eval_step(config, mesh)
-    meta = {"config": to_dict(config), **feed.facts, "versions": _versions()}
+    meta = {"config": to_dict(config), **feed.facts, "versions": checkpoint.versions()}
     ledger = _Ledger(config, run_dir, metrics)
 
     def hold_out(step: int) -> dict[str, float] | None:
@@ -125,6 +125,12 @@ def _train(
     return Outcome(step, stopped=step < config.train.steps)
 
 
+def _check_heads(config: Config) -> None:
+    needed = {"mlm"} if config.data.sentence_objective == "none" else {"mlm", "nsp"}
+    expected = f"{' and '.join(sorted(needed))} too, for data.sentence_objective {config.data.sentence_objective}"
+    check(needed <= set(config.model.heads), "model.heads", ", ".join(config.model.heads) or "none", expected)
+
+
 def _check_batch_divides(config: Config, mesh: Mesh) -> None:
     parts = rules.batch_parts(mesh) * config.train.gradient_accumulation_steps
     expected = f"a multiple of the devices that share the batch ({rules.batch_parts(mesh)}) times "
@@ -141,8 +147,11 @@ def _start(config: Config, checkpoints: checkpoint.Checkpoints, layouts: TrainSt
     state = jax.jit(lambda: init_state(config), out_shardings=layouts)()
     if config.init_from:
         _, folder = checkpoint.find(config.init_from)
-        log.info("parameters from %s", folder)
-        state = state._replace(params=checkpoint.restore_params(folder, target.params))
+        new = {head: state.params[head] for head in config.new_heads}
+        log.info("parameters from %s%s", folder, f", new heads: {', '.join(new)}" if new else "")
+        kept = {group: leaves for group, leaves in target.params.items() if group not in new}
+        forgotten = [head for head in get_args(Head) if head not in kept]
+        state = state._replace(params=checkpoint.restore_params(folder, kept, forgotten) | new)
     return state
 
 
@@ -231,7 +240,3 @@ def _signals() -> Iterator[threading.Event]:
 
 def _spoken(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{k} {v:.4g}" for k, v in values.items() if isinstance(v, float) and k != "step")
-
-
-def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in ("bertjax", "jax", "flax", "optax", "orbax-checkpoint")}

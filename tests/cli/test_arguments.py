@@ -22,7 +22,7 @@ def fails(capsys, *words):
 
 @pytest.mark.quick
 @pytest.mark.parametrize("words,expected", [
-    (["trian"], "trian: no such verb, expected one of prepare, train, eval, fill-mask, inspect; the nearest is train"),
+    (["trian"], "trian: no such verb, expected one of prepare, train, eval, fill-mask, inspect, embed, import, export, grow; the nearest is train"),
     (["train"], "nothing given, expected a configuration file first"),
     (["eval"], "expected a run or checkpoint folder first"),
     (["train", "configs/tiny.py", "--optimizer.peak-learning-rat", "1"],

@@ -1,0 +1,39 @@
+"""`bertjax export CHECKPOINT --format FORMAT --to FOLDER [--outputs NAME ...]`"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from bertjax.cli.arguments import need, parse, quiet_libraries, split_subject, wants_help
+
+
+@dataclass(frozen=True)
+class ExportCommand:
+    """Write a checkpoint as a model of another program: a folder of transformers, a checkpoint of the original
+    BERT, or a program for a runtime (StableHLO, a TensorFlow SavedModel, ONNX)."""
+
+    to: str = ""
+    """The new folder."""
+    format: Literal["huggingface", "tensorflow", "stablehlo", "saved-model", "onnx"] = "huggingface"
+    """What to write."""
+    outputs: tuple[Literal["hidden", "pooled", "mlm_logits", "nsp_logits"], ...] = ()
+    """What a program for a runtime computes; by default hidden, and pooled where the model has it."""
+    max_shard_bytes: int = 5_000_000_000
+    """Weights of more bytes go to several files, for huggingface."""
+
+
+def run(words: Sequence[str]) -> int:
+    subject, rest = split_subject(words)
+    if not wants_help(rest):
+        need(subject, "export", "a run or checkpoint folder")
+    command = parse("export CHECKPOINT", ExportCommand(), rest)
+    need(command.to, "export", "--to with the new folder")
+    quiet_libraries()
+    from bertjax.interop.exports import export_model
+
+    folder = export_model(
+        subject, command.to, command.format, outputs=command.outputs, max_shard_bytes=command.max_shard_bytes
+    )
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        print(f"{file.stat().length:>13,} {file}")
+    return 0

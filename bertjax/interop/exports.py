@@ -1,0 +1,56 @@
+"""A checkpoint of ours as a model of another program."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+from etils import epath
+
+from bertjax.data.tokenizer import load_tokenizer
+from bertjax.errors import check
+from bertjax.interop import huggingface, tensorflow
+from bertjax.interop.onnx import export_onnx
+from bertjax.interop.saved_model import export_saved_model
+from bertjax.interop.stablehlo import export_stablehlo
+from bertjax.train.models import check_new, load_model
+
+Format = Literal["huggingface", "tensorflow", "stablehlo", "saved-model", "onnx"]
+# Programs of a fixed function, for a runtime; the others are parameters for a library.
+PROGRAMS: Mapping[str, Callable[..., None]] = {
+    "stablehlo": export_stablehlo,
+    "saved-model": export_saved_model,
+    "onnx": export_onnx,
+}
+
+
+def export_model(
+    checkpoint: epath.PathLike,
+    folder: epath.PathLike,
+    format: Format,
+    *,
+    outputs: Sequence[str] = (),
+    max_shard_bytes: int = huggingface.MAX_SHARD_BYTES,
+) -> epath.Path:
+    """Write a run's newest checkpoint, or one checkpoint, to the new folder `folder`, its tokenizer with it.
+
+    `outputs` says what a program of `stablehlo`, `saved-model` or `onnx` computes (`bertjax.interop.serving`);
+    empty: hidden states, and the sentence vector where there is one. `max_shard_bytes` is the largest file of
+    `huggingface`. Raises `UserError` where the model is none that the format can say, or `folder` has files in it.
+    """
+    formats = get_args(Format)
+    check(format in formats, "format", repr(format), f"one of {', '.join(formats)}")
+    path = epath.Path(folder)
+    check_new(path)
+    check(not outputs or format in PROGRAMS, "outputs", ", ".join(outputs), f"none, or one of {', '.join(PROGRAMS)}")
+    loaded = load_model(checkpoint)
+    config, params = loaded.config.model, loaded.params
+    source = loaded.run_dir / "tokenizer"
+    tokenizer = load_tokenizer(source) if source.exists() else None
+    if format == "huggingface":
+        huggingface.save(path, config, params, tokenizer, max_shard_bytes=max_shard_bytes)
+    elif format == "tensorflow":
+        tensorflow.save(path, config, params, tokenizer)
+    else:
+        if tokenizer is not None:
+            tokenizer.save(path)
+        PROGRAMS[format](config, params, path, **({"outputs": outputs} if outputs else {}))
+    return path

@@ -1,0 +1,68 @@
+"""Models in their folders: a run's parameters as the verbs want them, and a run made of parameters alone."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+from etils import epath
+
+from bertjax.config import Config, to_dict
+from bertjax.data.tokenizer import Tokenizer
+from bertjax.errors import check
+from bertjax.model import functional
+from bertjax.parallel import rules
+from bertjax.parallel.mesh import make_mesh
+from bertjax.train import checkpoint, run_folder
+
+
+class TrainedModel(NamedTuple):
+    """A checkpoint's parameters, laid out on `config.mesh`, with where they came from."""
+
+    config: Config
+    run_dir: epath.Path
+    checkpoint: epath.Path
+    params: Any
+
+
+def load_model(path: epath.PathLike, adjust: Callable[[Config], Config] = lambda config: config) -> TrainedModel:
+    """A run's newest checkpoint, or one checkpoint; `adjust` may change its configuration first.
+
+    Raises `UserError` where there is none, or where its tensors are not those of its configuration.
+    """
+    run_dir, folder = checkpoint.find(path)
+    config = adjust(checkpoint.read_config(folder))
+    layouts = rules.tree_shardings(make_mesh(config.mesh), functional.logical_axes(config.model))
+    shapes = functional.shapes(config.model)
+    target = jax.tree.map(lambda s, layout: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=layout), shapes, layouts)
+    return TrainedModel(config, run_dir, folder, checkpoint.restore_params(folder, target))
+
+
+def save_model(
+    run_dir: epath.PathLike, config: Config, params: Any, tokenizer: Tokenizer | None, facts: Mapping[str, Any]
+) -> epath.Path:
+    """Write `params` as step 0 of a new run, which every verb reads; returns the checkpoint's folder.
+
+    There is no optimizer in it: training starts from it by `init_from`. `facts` go to the checkpoint's `meta`.
+    Raises `UserError` where `run_dir` has files in it.
+    """
+    run_dir = epath.Path(run_dir)
+    check_new(run_dir)
+    run_folder.claim(run_dir, config)
+    if tokenizer is not None:
+        tokenizer.save(run_dir / "tokenizer")
+    meta = {
+        "config": to_dict(config),
+        "tokenizer_fingerprint": tokenizer.fingerprint if tokenizer else None,
+        **facts,
+        "versions": checkpoint.versions(),
+    }
+    checkpoints = checkpoint.Checkpoints(run_dir, keep=1)
+    checkpoints.save(0, {"step": 0, "params": params}, meta, None)
+    checkpoints.close()
+    return checkpoints.folder / "0"
+
+
+def check_new(folder: epath.Path) -> None:
+    """Raise `UserError` where `folder` has files in it."""
+    new = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    check(new, str(folder), "files there", "a folder that is new or empty")
