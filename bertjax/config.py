@@ -32,10 +32,11 @@ def _fraction(section: str, config: Any, *names: str) -> None:
 class TokenizerConfig:
     """How text becomes ids."""
 
-    kind: Literal["wordpiece", "unigram", "bpe"] = "wordpiece"
-    """WordPiece, or a SentencePiece model: unigram or BPE."""
+    kind: Literal["wordpiece", "unigram", "bpe", "byte_bpe"] = "wordpiece"
+    """WordPiece; a SentencePiece model, unigram or BPE; or byte-level BPE as RoBERTa's, which is cased."""
     vocab_file: str = ""
-    """An existing vocabulary (vocab.txt, or a SentencePiece .model); empty: train one on the corpus."""
+    """An existing vocabulary (vocab.txt, a SentencePiece .model, or vocab.json with merges.txt beside it);
+    empty: train one on the corpus."""
     vocab_size: int = 30_522
     """Entries to train, special tokens included; a small corpus may give fewer."""
     lowercase: bool = True
@@ -196,6 +197,8 @@ class ModelConfig:
         _positive("model", self, "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
         _positive("model", self, "intermediate_size", "max_position_embeddings", "type_vocab_size")
         _positive("model", self, "initializer_range", "layer_norm_eps", "scan_unroll")
+        for name in ("vocab_size", "hidden_size", "intermediate_size", "max_position_embeddings", "type_vocab_size"):
+            check(getattr(self, name) < 2**31, f"model.{name}", getattr(self, name), "less than 2**31")
         for name in ("embedding_size", "position_offset"):
             check(getattr(self, name) >= 0, f"model.{name}", getattr(self, name), "0 or more")
         check(

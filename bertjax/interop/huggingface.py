@@ -137,7 +137,8 @@ def architecture_of(config: ModelConfig) -> str:
 def read_config(values: Mapping[str, Any], where: str) -> tuple[str, ModelConfig]:
     """The architecture and the model, its heads left open, of a config.json."""
     architecture = values.get("model_type", "bert")
-    check(architecture in MODULES, f"{where}: model_type", repr(architecture), f"one of {', '.join(MODULES)}")
+    known = isinstance(architecture, str) and architecture in MODULES
+    check(known, f"{where}: model_type", repr(architecture), f"one of {', '.join(MODULES)}")
     for name, plain in PLAIN.items():
         value = values.get(name)
         check(value in plain, f"{where}: {name}", repr(value), f"{plain[0]!r}: bertjax computes nothing else")
