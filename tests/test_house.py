@@ -19,4 +19,10 @@ def test_no_file_is_over_500_lines():
 def test_tests_mirror_the_package():
     for path in (ROOT / "tests").glob("*/test_*.py"):
         room, name = path.parent.name, path.name.removeprefix("test_")
-        assert (ROOT / "bertjax" / room / name).exists() or (room, name) == ("cli", "verbs.py"), path
+        across = (room, name) in {
+            ("cli", "verbs.py"),
+            ("model", "parity.py"),
+            ("train", "parity.py"),
+            ("tasks", "sts.py"),
+        }
+        assert (ROOT / "bertjax" / room / name).exists() or across, path
