@@ -1,6 +1,5 @@
 """`bertjax embed RUN TEXT_FILE --output-file FILE [--layers last] [--pooling mean]`"""
 
-import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +8,6 @@ from typing import Annotated, Literal
 import tyro
 
 from bertjax.cli.arguments import need, parse, quiet_libraries, split_subject, wants_help
-from bertjax.config import MeshConfig
 from bertjax.errors import check
 
 
@@ -51,7 +49,7 @@ def run(words: Sequence[str]) -> int:
     from bertjax.train.models import load_model
 
     path = vector_files.vector_file(command.output_file)
-    loaded = load_model(subject, lambda config: dataclasses.replace(config, mesh=MeshConfig()))
+    loaded = load_model(subject)
     model, tokenizer = loaded.config.model, load_tokenizer(loaded.run_dir / "tokenizer")
     length = features.longest(model, command.max_seq_length or None)
     begin = time.monotonic()

@@ -1,10 +1,13 @@
 """`bertjax export CHECKPOINT --format FORMAT --to FOLDER [--outputs NAME ...]`"""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from bertjax.cli.arguments import need, parse, quiet_libraries, split_subject, wants_help
+
+if TYPE_CHECKING:
+    from etils import epath
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,14 @@ def run(words: Sequence[str]) -> int:
     folder = export_model(
         subject, command.to, command.format, outputs=command.outputs, max_shard_bytes=command.max_shard_bytes
     )
-    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for file in _files(folder):
         print(f"{file.stat().length:>13,} {file}")
     return 0
+
+
+def _files(folder: "epath.Path") -> "Iterator[epath.Path]":
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            yield from _files(path)
+        else:
+            yield path

@@ -86,5 +86,5 @@ def _take_tokenizer(config: Config, run_dir: "epath.Path") -> "Tokenizer":
                 f"{other[:12]} as in {folder}",
             )
     os.makedirs(run_dir, exist_ok=True)
-    tokenizer.save(run_dir / "tokenizer")
+    tokenizer.save(run_dir / "tokenizer", config.model.max_length)
     return tokenizer

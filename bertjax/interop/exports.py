@@ -1,7 +1,7 @@
 """A checkpoint of ours as a model of another program."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from etils import epath
 
@@ -51,6 +51,6 @@ def export_model(
         tensorflow.save(path, config, params, tokenizer)
     else:
         if tokenizer is not None:
-            tokenizer.save(path)
+            tokenizer.save(path, config.max_length)
         PROGRAMS[format](config, params, path, **({"outputs": outputs} if outputs else {}))
     return path

@@ -106,7 +106,7 @@ def save(
     pad = tokenizer.pad_id if tokenizer else max(config.position_offset - 1, 0)
     values = config_values(architecture, config, pad)
     if tokenizer is not None:
-        tokenizer.save(path)
+        tokenizer.save(path, config.max_length)
     with disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
     based = not values["architectures"][0].endswith("Model")

@@ -71,7 +71,7 @@ def save(folder: epath.PathLike, config: ModelConfig, params: Any, tokenizer: To
     if config.hidden_act == "gelu_tanh":
         values["bertjax_hidden_act"] = "gelu_new"  # read again by `load`; the original knows one gelu
     if tokenizer is not None:
-        tokenizer.save(path)
+        tokenizer.save(path, config.max_length)
     with disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
     write_whole(path / CONFIG, (json.dumps(values, indent=2) + "\n").encode())

@@ -117,7 +117,7 @@ def _open_torch(path: epath.Path) -> Tensors:
     try:
         import torch
     except ImportError as error:
-        raise UserError(f"{path}: needs the package torch, which is not installed (safetensors do not)") from error
+        raise UserError(f"{path}: needs the package torch, which is not installed (bertjax[torch])") from error
     check(is_local(path), str(path), "a file in a store", "one on a disk of this machine")
     try:
         # Never plain unpickling: a pickle is a program. Zipped ones are mapped, older ones read.

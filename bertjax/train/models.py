@@ -1,12 +1,13 @@
 """Models in their folders: a run's parameters as the verbs want them, and a run made of parameters alone."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 from etils import epath
 
-from bertjax.config import Config, to_dict
+from bertjax.config import Config, MeshConfig, to_dict
 from bertjax.data.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.model import functional
@@ -24,7 +25,12 @@ class TrainedModel(NamedTuple):
     params: Any
 
 
-def load_model(path: epath.PathLike, adjust: Callable[[Config], Config] = lambda config: config) -> TrainedModel:
+def on_devices_here(config: Config) -> Config:
+    """`config` with the default mesh: where a model was trained there may have been more devices."""
+    return dataclasses.replace(config, mesh=MeshConfig())
+
+
+def load_model(path: epath.PathLike, adjust: Callable[[Config], Config] = on_devices_here) -> TrainedModel:
     """A run's newest checkpoint, or one checkpoint; `adjust` may change its configuration first.
 
     Raises `UserError` where there is none, or where its tensors are not those of its configuration.
@@ -49,7 +55,7 @@ def save_model(
     check_new(run_dir)
     run_folder.claim(run_dir, config)
     if tokenizer is not None:
-        tokenizer.save(run_dir / "tokenizer")
+        tokenizer.save(run_dir / "tokenizer", config.model.max_length)
     meta = {
         "config": to_dict(config),
         "tokenizer_fingerprint": tokenizer.fingerprint if tokenizer else None,
