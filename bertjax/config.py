@@ -28,11 +28,14 @@ def _fraction(section: str, config: Any, *names: str) -> None:
         check(0 <= value <= 1, f"{section}.{name}", value, "a number from 0 to 1")
 
 
+TokenizerKind = Literal["wordpiece", "unigram", "bpe", "byte_bpe"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TokenizerConfig:
     """How text becomes ids."""
 
-    kind: Literal["wordpiece", "unigram", "bpe", "byte_bpe"] = "wordpiece"
+    kind: TokenizerKind = "wordpiece"
     """WordPiece; a SentencePiece model, unigram or BPE; or byte-level BPE as RoBERTa's, which is cased."""
     vocab_file: str = ""
     """An existing vocabulary (vocab.txt, a SentencePiece .model, or vocab.json with merges.txt beside it);

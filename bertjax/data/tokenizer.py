@@ -1,15 +1,15 @@
 """Tokenizers behind one interface: trained, opened from a vocabulary, or loaded from a folder."""
 
-import json
-from collections.abc import Iterable, Sequence
-from typing import Protocol, get_args, get_type_hints
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol, get_args
 
 import numpy as np
 from etils import epath
 
-from bertjax.config import TokenizerConfig
+from bertjax.config import TokenizerConfig, TokenizerKind
+from bertjax.data.byte_bpe import MERGES_FILE, ByteBPE, open_byte_bpe
 from bertjax.data.sentencepiece import SentencePiece
-from bertjax.data.vocabulary import SETTINGS_FILE
+from bertjax.data.vocabulary import SETTINGS_FILE, read_settings
 from bertjax.data.wordpiece import WordPiece
 from bertjax.errors import UserError, check
 from bertjax.masking import Vocabulary
@@ -18,6 +18,10 @@ from bertjax.masking import Vocabulary
 class Tokenizer(Protocol):
     """Text to ids and back. Ids are 0..vocab_size-1."""
 
+    kind: TokenizerKind
+    """As in `TokenizerConfig`."""
+    lowercase: bool
+    """Whether text is lower-cased."""
     vocab_size: int
     pad_id: int
     unk_id: int
@@ -43,7 +47,7 @@ class Tokenizer(Protocol):
         ...
 
     def encode_with_masks(self, text: str) -> np.ndarray:
-        """Ids of one text, int32, where each `[MASK]` in it becomes `mask_id`."""
+        """Ids of one text, int32, where each `[MASK]` in it, or the kind's own name of it, becomes `mask_id`."""
         ...
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
@@ -54,8 +58,11 @@ class Tokenizer(Protocol):
         """Text of the ids, special tokens shown by name."""
         ...
 
-    def save(self, folder: epath.PathLike) -> None:
-        """Write the folder that `load_tokenizer` reads."""
+    def save(self, folder: epath.PathLike, model_max_length: int | None = None) -> None:
+        """Write the folder that `load_tokenizer` reads, and `AutoTokenizer` of `transformers`.
+
+        `model_max_length` is the most ids that the model takes, for whoever lets `transformers` cut text.
+        """
         ...
 
 
@@ -72,37 +79,59 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
     """
     if config.kind == "wordpiece":
         return WordPiece.train(config, texts)
+    if config.kind == "byte_bpe":
+        return ByteBPE.train(config, texts)
     return SentencePiece.train(config, texts)
 
 
 def open_vocabulary(config: TokenizerConfig) -> Tokenizer:
-    """The tokenizer of `config.vocab_file`: a `vocab.txt`, an entry a line, or a SentencePiece `.model`.
+    """The tokenizer of `config.vocab_file`: a `vocab.txt`, an entry a line; a SentencePiece `.model`; a
+    `vocab.json` of byte-level BPE with its `merges.txt` beside it; or a saved tokenizer's folder.
 
     Raises `UserError` when the file is missing or broken or lacks a special token.
     """
-    return _make(config.kind, config.lowercase, epath.Path(config.vocab_file))
+    path = epath.Path(config.vocab_file)
+    if (path / SETTINGS_FILE).exists():
+        return load_tokenizer(path)
+    return _make(config.kind, config.lowercase, path)
 
 
 def load_tokenizer(folder: epath.PathLike) -> Tokenizer:
     """The tokenizer that was saved in `folder`; `UserError` when there is none."""
     path = epath.Path(folder) / SETTINGS_FILE
-    try:
-        settings = json.loads(path.read_text())
-        kind, lowercase, file = settings["kind"], settings["do_lower_case"], settings["vocab_file"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path}: found no tokenizer ({type(error).__name__}: {error}), expected a saved one"
-        ) from error
-    kinds = get_args(get_type_hints(TokenizerConfig)["kind"])
+    settings = read_settings(path)
+    missing = [key for key in ("kind", "do_lower_case", "vocab_file") if key not in settings]
+    check(not missing, str(path), f"no tokenizer: no {missing[0] if missing else ''}", "a saved one")
+    kinds, kind = get_args(TokenizerKind), settings["kind"]
     check(kind in kinds, str(path), f"the kind {kind!r}", f"one of {', '.join(kinds)}")
-    return _make(kind, lowercase, path.parent / file)
+    for key in ("do_lower_case", "add_prefix_space"):
+        check(isinstance(settings.get(key, False), bool), f"{path}: {key}", repr(settings.get(key)), "true or false")
+    return _make(kind, settings["do_lower_case"], _inside(path, settings, "vocab_file"), path, settings)
 
 
-def _make(kind: str, lowercase: bool, path: epath.Path) -> Tokenizer:
+def _inside(path: epath.Path, settings: Mapping[str, Any], key: str) -> epath.Path:
+    """The file of the folder that a setting names; a folder from elsewhere must not name others' files."""
+    name = settings.get(key)
+    plain = isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0:")
+    check(plain, f"{path}: {key}", repr(name), "the name of a file in this folder")
+    return path.parent / str(name)
+
+
+def _make(
+    kind: TokenizerKind,
+    lowercase: bool,
+    path: epath.Path,
+    settings_path: epath.Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Tokenizer:
+    settings = settings or {}
+    if kind == "byte_bpe":
+        merges = _inside(settings_path, settings, "merges_file") if settings_path else path.parent / MERGES_FILE
+        return open_byte_bpe(path, lowercase, merges, settings.get("add_prefix_space", False))
     try:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read as a vocabulary ({error.strerror or error})") from error
     if kind == "wordpiece":
         return WordPiece(path, content, lowercase)
-    return SentencePiece(path, content, kind, lowercase)
+    return SentencePiece(path, content, kind, lowercase, settings.get("text_cleaning", ""))

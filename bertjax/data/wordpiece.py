@@ -9,9 +9,19 @@ from etils import epath
 from tokenizers import Tokenizer as Engine
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from bertjax.config import TokenizerConfig
+from bertjax.config import TokenizerConfig, TokenizerKind
 from bertjax.data.documents import ranges
-from bertjax.data.vocabulary import MASK, SPECIAL_TOKENS, UNK, fingerprint, save_files, special_ids_of
+from bertjax.data.vocabulary import (
+    ENGINE_FILE,
+    MASK,
+    SPECIAL_TOKENS,
+    UNK,
+    bert_ends,
+    engine_json,
+    fingerprint,
+    save_files,
+    special_tokens_in,
+)
 from bertjax.errors import check
 
 FILE = "vocab.txt"
@@ -27,10 +37,13 @@ class WordPiece:
         """`content` is the vocabulary file's bytes, `path` its name for errors."""
         entries = _entries(path, content)
         ids = {entry: i for i, entry in enumerate(entries)}
-        self._entries, self._content, self._lowercase = entries, content, lowercase
+        self.kind: TokenizerKind = "wordpiece"
+        self.lowercase = lowercase
+        self._entries, self._content = entries, content
         self.vocab_size = len(entries)
-        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = special_ids_of(path, ids)
-        self.special_ids = np.array([ids[token] for token in SPECIAL_TOKENS], np.int32)
+        named = [ids[token] for token in special_tokens_in(path, ids, SPECIAL_TOKENS)]
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = named
+        self.special_ids = np.array(named, np.int32)
         self.starts_word = np.array([not entry.startswith(CONTINUES) for entry in entries])
         self.starts_word[self.special_ids] = False
         self.fingerprint = fingerprint("wordpiece", lowercase, content)
@@ -107,8 +120,11 @@ class WordPiece:
     def decode(self, ids: Iterable[int]) -> str:
         return self._engine.decode([int(i) for i in ids], skip_special_tokens=False)
 
-    def save(self, folder: epath.PathLike) -> None:
-        save_files(folder, "wordpiece", self._lowercase, FILE, self._content)
+    def save(self, folder: epath.PathLike, model_max_length: int | None = None) -> None:
+        ends = bert_ends(SPECIAL_TOKENS, self.cls_id, self.sep_id)
+        files = {FILE: self._content, ENGINE_FILE: engine_json(self._engine, SPECIAL_TOKENS, ends)}
+        settings = {"tokenizer_class": "BertTokenizer", "tokenize_chinese_chars": True, "strip_accents": None}
+        save_files(folder, self.kind, self.lowercase, files, settings=settings, model_max_length=model_max_length)
 
 
 class _Numbered(dict[str, int]):

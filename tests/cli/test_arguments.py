@@ -43,6 +43,13 @@ def fails(capsys, *words):
     (["fill-mask", "runs/x"], 'found no sentence, expected one or more, like "The [MASK] is empty."'),
     (["fill-mask", "/no/run", "a [MASK]"], "/no/run: found no checkpoint"),
     (["eval", "/no/run"], "/no/run: found no checkpoint"),
+    (["import"], "nothing given, expected a model folder first"),
+    (["import", "bert-base-uncased"], "nothing given, expected --to with the new run's folder first"),
+    (["import", "bert-base-uncased", "--to", "/no/run"], "bert-base-uncased: found no such folder, expected a folder with config.json"),
+    (["export", "runs/x", "--to", "/no/folder", "--format", "tflite"], "tflite"),
+    (["export", "/no/run", "--to", "/no/folder"], "/no/run: found no checkpoint"),
+    (["train", "configs/continue.py"], "--init-from: found nothing, expected a folder to take the model from"),
+    (["train", "configs/continue.py", "--init-from", "/no/run"], "/no/run: found no checkpoint"),
     (["inspect", "/no/folder"], "/no/folder: found no manifest.json"),
     (["train", "configs/tiny.py", "--data.prepared-dir", "/no/folder"], "/no/folder/tokenizer/tokenizer_config.json"),
 ], ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "")  # fmt: skip

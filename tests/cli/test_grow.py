@@ -88,8 +88,9 @@ def test_only_longer_keeps_everything_else_to_the_bit_and_needs_no_tokenizer(sou
     differing = [name for name in before if not np.array_equal(before[name], after[name])]
     assert differing == ["['embeddings']['position']['embedding']"]
     batch = random_batch(np.random.default_rng(0), 2, vocab_size=14)
-    for row in ("tokenizer_config.json", "vocab.txt"):
-        assert (tmp_path / "to" / "tokenizer" / row).read_bytes() == (source / "tokenizer" / row).read_bytes()
+    assert (tmp_path / "to/tokenizer/vocab.txt").read_bytes() == (source / "tokenizer/vocab.txt").read_bytes()
+    limits = [json.loads((run / "tokenizer/tokenizer_config.json").read_text()) for run in (source, tmp_path / "to")]
+    assert limits[1] == limits[0] | {"model_max_length": 40}
     one, two = (
         functional.encode(m.config.model, jax.device_get(m.params), batch).hidden_BxLxD
         for m in (load_model(source), model)

@@ -127,6 +127,65 @@ def test_fill_mask_prints_words_with_their_probabilities(trained):
     )
 
 
+def test_a_model_trained_here_fills_masks_with_the_same_words_in_transformers_and_back_here(trained, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("torch")
+    sentences = ["the [MASK] sees the other dog.", "the bird [MASK] the other bird."]
+    ours = bertjax("fill-mask", trained, *sentences).stdout
+    assert "config.json" in bertjax("export", trained, "--format", "huggingface", "--to", tmp_path / "out").stdout
+
+    model = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path / "out")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    fill = transformers.pipeline("fill-mask", model=model, tokenizer=tokenizer, top_k=5)
+    for sentence, line in zip(sentences, ours.splitlines()[1::2], strict=True):
+        words, shares = line.split()[::2], [float(share[:-1]) for share in line.split()[1::2]]
+        theirs = fill(sentence)
+        assert [found["token_str"] for found in theirs] == words
+        # Theirs are of all rows of the table; ours leave out special tokens, and rows that are no entry.
+        scores = [found["score"] for found in theirs]
+        assert np.array(scores) / sum(scores) == pytest.approx(np.array(shares) / sum(shares), abs=3e-3)
+
+    said = bertjax("import", tmp_path / "out", "--to", tmp_path / "run").stdout
+    assert "tokenizer: wordpiece" in said
+    assert params_of(tmp_path / "run") == params_of(trained)
+    assert bertjax("fill-mask", tmp_path / "run", *sentences).stdout == ours
+
+
+CONTINUE = """
+from bertjax.config import *
+
+def get_config():
+    return Config(
+        model_from_init=True,
+        data=DataConfig(corpus=({corpus!r},), prepared_dir={prepared!r}, max_seq_length=16, max_predictions_per_seq=5,
+                        sentence_objective="none", dynamic_masking=True, num_shards=1, workers=1),
+        optimizer=OptimizerConfig(peak_learning_rate=3e-3, warmup_steps=2),
+        train=TrainConfig(steps=20, batch_size=16, log_every_steps=10, eval_every_steps=20, save_every_steps=20),
+    )
+"""
+
+
+def test_training_goes_on_from_a_model_with_its_configuration_and_tokenizer(folder, trained, tmp_path):
+    options = {"corpus": str(folder / "corpus.txt"), "prepared": str(tmp_path / "prepared")}
+    config = tmp_path / "continue.py"
+    config.write_text(CONTINUE.format(**options))
+    without = bertjax("prepare", config, check=False)
+    assert "--init-from: found nothing, expected a folder to take the model from" in without.stderr
+    bertjax("prepare", config, "--init-from", trained)
+    assert (tmp_path / "prepared" / "tokenizer" / "vocab.txt").read_bytes() == (
+        trained / "tokenizer" / "vocab.txt"
+    ).read_bytes()
+    run = tmp_path / "run"
+    options = ("--init-from", trained, "--model.hidden-dropout-prob", "0.2", "--run-dir", run)
+    bertjax("train", config, *options)
+    before, after = (json.loads((path / "config.json").read_text())["model"] for path in (trained, run))
+    assert after == before | {"hidden_dropout_prob": 0.2}
+    first = next(row for row in read_rows(run) if row["split"] == "train")
+    fresh = next(row for row in read_rows(trained) if row["split"] == "train")
+    assert first["mlm_loss"] < 0.8 * fresh["mlm_loss"]
+    assert bertjax("train", config, *options).returncode == 0  # the same command again finds it finished
+
+
 def test_inspect_describes_shards_and_runs(folder, trained):
     assert "checksums good" in bertjax("inspect", folder / "prepared").stdout
     said = bertjax("inspect", trained).stdout

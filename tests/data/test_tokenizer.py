@@ -1,3 +1,5 @@
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -234,3 +236,57 @@ def test_missing_broken_or_too_small_inputs_are_one_line(tmp_path):
     for kind in KINDS:
         with pytest.raises(UserError, match="tokenizer"):
             train_tokenizer(TokenizerConfig(kind=kind, vocab_size=50), [])
+
+
+@pytest.mark.parametrize(
+    "file", ["../vocab.txt", "/etc/passwd", "a/b", "a\\b", "..", ".", "", None, 3, "gs://b/v", "C:x", "a\0"]
+)
+def test_a_saved_tokenizer_may_name_files_of_its_own_folder_only(tmp_path, file):
+    folder = tmp_path / "tokenizer"
+    TRAINED["wordpiece"].save(folder)
+    TRAINED["wordpiece"].save(tmp_path)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"vocab_file": file}))
+    with pytest.raises(
+        UserError, match=r"tokenizer_config\.json: vocab_file: found .* expected the name of a file in this folder"
+    ):
+        load_tokenizer(folder)
+
+
+@pytest.mark.parametrize("change,message", [
+    ({"do_lower_case": "false"}, "do_lower_case: found 'false', expected true or false"),
+    ({"kind": "byte_bpe", "do_lower_case": False}, "merges_file: found None, expected the name"),
+    ({"kind": "byte_bpe", "do_lower_case": False, "merges_file": "../m"}, "merges_file: found '../m', expected the name"),
+    ({"kind": "byte_bpe", "do_lower_case": False, "add_prefix_space": 1}, "add_prefix_space: found 1, expected true or false"),
+    ({"kind": "unigram", "vocab_file": "vocab.txt"}, r"vocab\.txt: found no SentencePiece model"),
+    ({"kind": ["x"]}, r"the kind \['x'\]"),
+])  # fmt: skip
+def test_settings_of_a_wrong_kind_are_one_line(tmp_path, change, message):
+    TRAINED["wordpiece"].save(tmp_path)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | change))
+    with pytest.raises(UserError, match=message):
+        load_tokenizer(tmp_path)
+
+
+def test_an_unknown_cleaning_of_text_is_refused(tmp_path):
+    TRAINED["unigram"].save(tmp_path)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | {"text_cleaning": "other"}))
+    with pytest.raises(UserError, match="text_cleaning: found 'other'"):
+        load_tokenizer(tmp_path)
+
+
+def test_folders_saved_before_tokenizer_json_was_written_load_with_the_fingerprint_they_had(tmp_path):
+    content = "".join(f"{entry}\n" for entry in [*SPECIAL_TOKENS, "a", "##b"]).encode()
+    (tmp_path / "vocab.txt").write_bytes(content)
+    (tmp_path / "tokenizer_config.json").write_text(
+        '{"kind": "wordpiece", "do_lower_case": true, "vocab_file": "vocab.txt"}'
+    )
+    assert load_tokenizer(tmp_path).fingerprint == hashlib.sha256(b"wordpiece True " + content).hexdigest()
+    model = TRAINED["bpe"]._content
+    (tmp_path / "spiece.model").write_bytes(model)
+    (tmp_path / "tokenizer_config.json").write_text(
+        '{"kind": "bpe", "do_lower_case": true, "vocab_file": "spiece.model"}'
+    )
+    assert load_tokenizer(tmp_path).fingerprint == hashlib.sha256(b"bpe True " + model).hexdigest()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import bertjax
+from bertjax.errors import UserError
 from bertjax.model import functional
 from tests.factory import SMALL_MODEL, random_batch
 
@@ -138,3 +139,85 @@ def test_bfloat16_stays_near_float32_and_gives_a_float32_loss(params, batch):
     b, _ = bertjax.pretraining_loss(low, params, batch)
     assert b.dtype == jnp.float32
     assert float(a) == pytest.approx(float(b), rel=5e-3)
+
+
+def test_a_model_has_the_heads_it_lists_and_says_which_one_it_lacks(batch):
+    for heads in ((), ("mlm",), ("pooler",), ("pooler", "nsp")):
+        config = dataclasses.replace(MODEL, heads=heads)
+        params = bertjax.init(config, jax.random.key(0))
+        assert params.keys() == {"embeddings", "encoder", *heads}
+        hidden = bertjax.encode(config, params, batch).hidden_BxLxD
+        for head, function in (("pooler", bertjax.pool), ("mlm", bertjax.mlm_logits)):
+            if head in heads:
+                assert np.isfinite(function(config, params, hidden)).all()
+            else:
+                with pytest.raises(UserError, match=f"model.heads: found .*, expected {head}"):
+                    function(config, params, hidden)
+    with pytest.raises(UserError, match="model.heads: found none, expected nsp"):
+        bertjax.nsp_logits(dataclasses.replace(MODEL, heads=()), {}, hidden[:, 0])
+
+
+@pytest.mark.parametrize("changes", [{}, {"scan_unroll": 3}, {"remat": True}], ids=str)
+def test_a_shared_layer_is_that_layer_applied_n_times(batch, changes):
+    shared = dataclasses.replace(MODEL, share_layers=True, num_hidden_layers=3, **changes)
+    params = bertjax.init(shared, jax.random.key(0))
+    assert {leaf.shape[0] for leaf in jax.tree.leaves(params["encoder"]["layers"])} == {1}
+    layers = jax.tree.map(lambda x: jnp.repeat(x, 3, axis=0), params["encoder"]["layers"])
+    plain = dataclasses.replace(shared, share_layers=False)
+    loss = jax.value_and_grad(bertjax.pretraining_loss, argnums=1, has_aux=True)
+    (a, _), shared_gradient = loss(shared, params, batch)
+    (b, _), gradient = loss(plain, dict(params, encoder={"layers": layers}), batch)
+    assert float(a) == pytest.approx(float(b), rel=1e-6)
+    summed = jax.tree.map(lambda x: x.sum(axis=0, keepdims=True), gradient["encoder"])
+    for x, y in zip(jax.tree.leaves(shared_gradient["encoder"]), jax.tree.leaves(summed), strict=True):
+        assert np.allclose(x, y, atol=1e-6)
+    keep = {"key": None, "keep_layers": True}
+    assert np.allclose(
+        bertjax.encode(shared, params, batch, **keep).layers_NxBxLxD,
+        bertjax.encode(plain, dict(params, encoder={"layers": layers}), batch, **keep).layers_NxBxLxD,
+        atol=1e-6,
+    )
+
+
+def test_dropout_differs_between_the_uses_of_a_shared_layer(batch):
+    config = dataclasses.replace(MODEL, share_layers=True, hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.0)
+    params = jax.tree.map(jnp.zeros_like, bertjax.init(config, jax.random.key(0)))
+    norms = params["encoder"]["layers"]["mlp_layer_norm"], params["encoder"]["layers"]["attention_layer_norm"]
+    for norm in norms:
+        norm["scale"] = jnp.ones_like(norm["scale"])
+    params["encoder"]["layers"]["mlp"]["down"]["bias"] = jnp.arange(24.0)[None]  # all that a layer adds
+    layers = bertjax.encode(config, params, batch, key=jax.random.key(0), keep_layers=True).layers_NxBxLxD
+    assert not np.allclose(layers[0], layers[1])
+
+
+def test_narrow_embeddings_are_projected(batch):
+    config = dataclasses.replace(MODEL, embedding_size=8)
+    params = bertjax.init(config, jax.random.key(0))
+    shapes = {name: leaf.shape for name, leaf in named(params).items() if "encoder" not in name}
+    assert shapes["embeddings/word/embedding"] == (64, 8)
+    assert (
+        shapes["embeddings/layer_norm/scale"] == shapes["mlm/transform/bias"] == shapes["mlm/layer_norm/bias"] == (8,)
+    )
+    assert shapes["embeddings/projection/kernel"] == (8, 24)
+    assert shapes["mlm/transform/kernel"] == (24, 8)
+    axes = named(functional.logical_axes(config), is_leaf=lambda x: isinstance(x, jax.sharding.PartitionSpec))
+    assert tuple(axes["embeddings/projection/kernel"]) == (None, "embed")
+    # A projection by the identity is none.
+    wide = dataclasses.replace(MODEL, embedding_size=24)
+    plain = bertjax.init(MODEL, jax.random.key(0))
+    projection = {"kernel": jnp.eye(24), "bias": jnp.zeros(24)}
+    widened = dict(plain, embeddings=dict(plain["embeddings"], projection=projection))
+    a, _ = bertjax.pretraining_loss(MODEL, plain, batch)
+    b, _ = bertjax.pretraining_loss(wide, widened, batch)
+    assert float(a) == pytest.approx(float(b), rel=1e-6)
+
+
+def test_positions_begin_at_their_offset(params, batch):
+    late = dataclasses.replace(MODEL, position_offset=2, max_position_embeddings=18)
+    table = params["embeddings"]["position"]["embedding"]
+    moved = {"embedding": jnp.concatenate([jnp.full((2, 24), jnp.nan), table])}  # rows that nothing may read
+    shifted = dict(params, embeddings=dict(params["embeddings"], position=moved))
+    assert late.max_length == 16
+    for positions in ({}, {"position_ids": np.arange(16)[None, ::-1] % 7}):
+        there = bertjax.encode(late, shifted, batch | positions).hidden_BxLxD
+        assert np.array_equal(there, bertjax.encode(MODEL, params, batch | positions).hidden_BxLxD)

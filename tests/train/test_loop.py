@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 import logging
 import signal
@@ -12,6 +13,7 @@ from bertjax.train import checkpoint
 from bertjax.train.feed import Feed
 from bertjax.train.loop import train
 from bertjax.train.metrics import read_rows
+from bertjax.train.models import save_model
 from bertjax.train.step import init_state
 from tests.factory import random_batch, small_config
 
@@ -108,6 +110,36 @@ def test_a_run_may_start_from_the_parameters_of_another(undisturbed, run):
     fresh = next(r["mlm_loss"] for r in read_rows(source) if r["split"] == "train")
     warm = next(r["mlm_loss"] for r in read_rows(run) if r["split"] == "train")
     assert warm < fresh
+
+
+def test_heads_that_the_source_lacks_start_at_random_only_when_asked(undisturbed, tmp_path):
+    """And what is not theirs is the source's."""
+    short = {"train": {"steps": 1}, "optimizer": {"warmup_steps": 1}}  # a first update of rate 0
+    encoder = dataclasses.replace(config_of().model, heads=("pooler",))
+    source = params_of(undisturbed[0], config_of())
+    save_model(
+        tmp_path / "encoder", config_of(model=encoder), {k: source[k] for k in source.keys() - {"mlm", "nsp"}}, None, {}
+    )
+    with pytest.raises(UserError, match="params/mlm/bias: found no such tensor"):
+        train(config_of(init_from=str(tmp_path / "encoder"), **short), epath.Path(tmp_path / "a"), feed())
+    config = config_of(init_from=str(tmp_path / "encoder"), new_heads=("mlm", "nsp"), **short)
+    train(config, epath.Path(tmp_path / "b"), feed())
+    found, fresh = params_of(tmp_path / "b", config), jax.jit(lambda: init_state(config).params)()
+    for group in found:
+        assert identical(found[group], (fresh if group in ("mlm", "nsp") else source)[group]), group
+    # One that the source has may be begun anew, too.
+    config = config_of(init_from=str(undisturbed[0]), new_heads=("mlm",), **short)
+    train(config, epath.Path(tmp_path / "c"), feed())
+    assert identical(params_of(tmp_path / "c", config)["mlm"], fresh["mlm"])
+
+
+def test_a_model_without_the_heads_of_its_objective_is_not_trained(tmp_path):
+    config = config_of(model=dataclasses.replace(config_of().model, heads=("mlm",)))
+    with pytest.raises(
+        UserError, match="model.heads: found mlm, expected mlm and nsp too, for data.sentence_objective next"
+    ):
+        train(config, epath.Path(tmp_path / "run"), feed())
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_configuration_in_the_same_folder_is_refused(undisturbed):

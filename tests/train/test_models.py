@@ -1,0 +1,75 @@
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+import bertjax
+from bertjax.config import MeshConfig
+from bertjax.data.tokenizer import load_tokenizer
+from bertjax.data.wordpiece import WordPiece
+from bertjax.errors import UserError
+from bertjax.train import checkpoint
+from bertjax.train.models import load_model, save_model
+from tests.factory import SMALL_MODEL, small_config
+
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cat", "dog"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return WordPiece("vocab.txt", "\n".join(VOCABULARY).encode(), lowercase=True)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"heads": ("mlm",)}, {"heads": (), "embedding_size": 8, "share_layers": True}], ids=str
+)
+def test_a_saved_model_is_loaded_bit_for_bit_with_its_tokenizer(tmp_path, tokenizer, changes):
+    config = small_config(model=dataclasses.replace(SMALL_MODEL, **changes))
+    params = bertjax.init(config.model, jax.random.key(0))
+    folder = save_model(tmp_path / "run", config, params, tokenizer, {"imported": "from nowhere"})
+    for path in (tmp_path / "run", folder):
+        loaded = load_model(path)
+        assert loaded.config == dataclasses.replace(config, mesh=MeshConfig())
+        assert jax.tree.structure(loaded.params) == jax.tree.structure(params)
+        assert all(map(np.array_equal, jax.tree.leaves(loaded.params), jax.tree.leaves(params)))
+        assert load_tokenizer(loaded.run_dir / "tokenizer").fingerprint == tokenizer.fingerprint
+
+
+def test_a_model_trained_on_more_devices_than_there_are_is_loaded(tmp_path):
+    config = small_config(mesh=MeshConfig(data=64))
+    save_model(tmp_path, config, bertjax.init(config.model, jax.random.key(0)), None, {})
+    assert load_model(tmp_path).config.mesh == MeshConfig()
+    with pytest.raises(UserError, match="mesh: found data 64"):
+        load_model(tmp_path, lambda config: config)
+
+
+def test_a_folder_with_files_in_it_is_not_written_to(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    config = small_config()
+    with pytest.raises(UserError, match="found files there, expected a folder that is new or empty"):
+        save_model(tmp_path, config, bertjax.init(config.model, jax.random.key(0)), None, {})
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_training_is_not_resumed_from_parameters_alone(tmp_path):
+    from bertjax.train.feed import Feed
+    from bertjax.train.loop import train
+
+    config = small_config(mesh=MeshConfig())
+    save_model(tmp_path, config, bertjax.init(config.model, jax.random.key(0)), None, {})
+    with pytest.raises(
+        UserError, match=r"found parameters alone, expected .* \(another --run-dir, from it by --init-from\)"
+    ):
+        train(config, tmp_path, Feed(train=lambda start, rows: iter([])))
+
+
+def test_what_a_checkpoint_is_made_of_stands_in_its_meta(tmp_path, tokenizer):
+    import json
+
+    config = small_config()
+    folder = save_model(tmp_path, config, bertjax.init(config.model, jax.random.key(0)), tokenizer, {"source": "x"})
+    meta = json.loads((folder / "meta" / "metadata").read_text())
+    assert meta["source"] == "x"
+    assert meta["tokenizer_fingerprint"] == tokenizer.fingerprint
+    assert meta["versions"] == checkpoint.versions()
