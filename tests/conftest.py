@@ -57,6 +57,7 @@ def largest(record_property):
     found = {}
 
     def check(what, difference, bound):
+        difference = float(difference)
         if what not in found:
             found[what] = [what, difference, bound]
             record_property("largest", found[what])

@@ -10,6 +10,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors,
 from tokenizers import Tokenizer as Engine
 
 from bertjax.config import TokenizerConfig, TokenizerKind
+from bertjax.data.files import read_json
 from bertjax.data.vocabulary import (
     ENGINE_FILE,
     MASK,
@@ -18,7 +19,6 @@ from bertjax.data.vocabulary import (
     SPECIAL_TOKENS,
     engine_json,
     fingerprint,
-    read_settings,
     save_files,
     special_tokens_in,
 )
@@ -165,7 +165,7 @@ def read_merges(path: object, content: bytes) -> list[tuple[str, str]]:
 def open_byte_bpe(path: epath.Path, lowercase: bool, merges: epath.Path, add_prefix_space: bool = False) -> ByteBPE:
     """The tokenizer of a `vocab.json` and its `merges.txt`; `UserError` naming the one that is missing or broken."""
     _check_cased("tokenizer.lowercase", lowercase)
-    ids = read_settings(path)
+    ids = read_json(path)
     try:
         content = merges.read_bytes()
     except OSError as error:

@@ -1,14 +1,15 @@
 """Files that appear whole or not at all, here or in a store such as gs:// or s3://."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, Any
 
 from etils import epath
 
-from bertjax.errors import disk_errors
+from bertjax.errors import UserError, check, disk_errors
 
 # Before the first path is used. TensorFlow, which epath would take for gs:// and s3://, costs seconds
 # to import and knows no s3://; fsspec keeps listings, which other processes make untrue.
@@ -41,6 +42,17 @@ def write_whole(path: epath.Path, content: bytes) -> None:
     """`content` as the file `path`, by `written_whole`."""
     with written_whole(path) as file:
         file.write(content)
+
+
+def read_json(path: epath.Path) -> dict[str, Any]:
+    """The object in a JSON file; `UserError` naming it where it cannot be read or holds something else."""
+    try:
+        values = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: cannot be read as JSON ({type(error).__name__}: {reason})") from error
+    check(isinstance(values, dict), str(path), f"a {type(values).__name__}", "a JSON object")
+    return values
 
 
 def is_local(path: epath.Path) -> bool:

@@ -7,10 +7,11 @@ from etils import epath
 
 from bertjax.data import byte_bpe, sentencepiece, wordpiece
 from bertjax.data.byte_bpe import ByteBPE, open_byte_bpe
+from bertjax.data.files import read_json
 from bertjax.data.sentencepiece import SentencePiece
 from bertjax.data.sentencepiece_model import UNIGRAM, read_model
 from bertjax.data.tokenizer import Tokenizer, load_tokenizer
-from bertjax.data.vocabulary import ENGINE_FILE, SETTINGS_FILE, read_settings
+from bertjax.data.vocabulary import ENGINE_FILE, SETTINGS_FILE
 from bertjax.data.wordpiece import WordPiece
 from bertjax.errors import UserError, check
 
@@ -27,10 +28,10 @@ def read_tokenizer_folder(folder: epath.PathLike, lowercase: bool | None = None)
     tokens beyond the vocabulary, or text treated otherwise than BERT, RoBERTa or ALBERT do.
     """
     path = epath.Path(folder)
-    settings = read_settings(path / SETTINGS_FILE) if (path / SETTINGS_FILE).exists() else {}
+    settings = read_json(path / SETTINGS_FILE) if (path / SETTINGS_FILE).exists() else {}
     if "kind" in settings:
         return load_tokenizer(path)
-    engine = read_settings(path / ENGINE_FILE) if (path / ENGINE_FILE).exists() else {}
+    engine = read_json(path / ENGINE_FILE) if (path / ENGINE_FILE).exists() else {}
     if (path / wordpiece.FILE).exists():
         return _wordpiece(path, settings, engine, lowercase, _bytes(path / wordpiece.FILE), path / wordpiece.FILE)
     if (path / sentencepiece.FILE).exists():
@@ -127,7 +128,7 @@ def _check_added(
     check(isinstance(listed, list), f"{path / ENGINE_FILE}: added_tokens", repr(listed)[:80], "a list")
     added: list[tuple[Any, Any]] = []
     if (path / ADDED_FILE).exists():
-        added += read_settings(path / ADDED_FILE).items()
+        added += read_json(path / ADDED_FILE).items()
     added += [(token.get("content"), token.get("id")) for token in listed if isinstance(token, dict)]
     added += [(token.get("content"), _number(i)) for i, token in decoder.items() if isinstance(token, dict)]
     entries = tokenizer.pieces(range(tokenizer.vocab_size))

@@ -8,8 +8,9 @@ from etils import epath
 
 from bertjax.config import TokenizerConfig, TokenizerKind
 from bertjax.data.byte_bpe import MERGES_FILE, ByteBPE, open_byte_bpe
+from bertjax.data.files import read_json
 from bertjax.data.sentencepiece import SentencePiece
-from bertjax.data.vocabulary import SETTINGS_FILE, read_settings
+from bertjax.data.vocabulary import SETTINGS_FILE
 from bertjax.data.wordpiece import WordPiece
 from bertjax.errors import UserError, check
 from bertjax.masking import Vocabulary
@@ -99,7 +100,8 @@ def open_vocabulary(config: TokenizerConfig) -> Tokenizer:
 def load_tokenizer(folder: epath.PathLike) -> Tokenizer:
     """The tokenizer that was saved in `folder`; `UserError` when there is none."""
     path = epath.Path(folder) / SETTINGS_FILE
-    settings = read_settings(path)
+    check(path.exists(), str(path), "no tokenizer", "a saved one")
+    settings = read_json(path)
     missing = [key for key in ("kind", "do_lower_case", "vocab_file") if key not in settings]
     check(not missing, str(path), f"no tokenizer: no {missing[0] if missing else ''}", "a saved one")
     kinds, kind = get_args(TokenizerKind), settings["kind"]

@@ -10,7 +10,7 @@ from tokenizers import AddedToken, processors
 from tokenizers import Tokenizer as Engine
 
 from bertjax.data.files import write_whole
-from bertjax.errors import UserError, check, disk_errors
+from bertjax.errors import check, disk_errors
 
 ROLES = ("pad", "unk", "cls", "sep", "mask")
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -46,16 +46,6 @@ def save_files(
     for name, content in files.items():
         write_whole(path / name, content)
     write_whole(path / SETTINGS_FILE, json.dumps(every, indent=2).encode())
-
-
-def read_settings(path: epath.Path) -> dict[str, Any]:
-    """The object in a JSON file; `UserError` naming it when it is missing, broken or something else."""
-    try:
-        settings = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: found no tokenizer ({type(error).__name__}: {error}), expected JSON") from error
-    check(isinstance(settings, dict), str(path), f"no tokenizer, but {type(settings).__name__}", "a JSON object")
-    return settings
 
 
 def engine_json(engine: Engine, special: Sequence[str], ends: Any, mask_takes_space: bool = False) -> bytes:

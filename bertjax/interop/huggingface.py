@@ -8,12 +8,12 @@ from typing import Any
 from etils import epath
 
 from bertjax.config import ModelConfig, from_dict
-from bertjax.data.files import write_whole
+from bertjax.data.files import read_json, write_whole
 from bertjax.data.tokenizer import Tokenizer
 from bertjax.errors import check, disk_errors
 from bertjax.interop.names import MODULES, torch_dialect
 from bertjax.interop.tensors import give, heads_in, take, without
-from bertjax.interop.weight_files import MAX_SHARD_BYTES, open_weights, read_json, write_safetensors
+from bertjax.interop.weight_files import MAX_SHARD_BYTES, open_weights, write_safetensors
 
 CONFIG = "config.json"
 # Theirs -> ours; where two of theirs mean the same, the first is written.

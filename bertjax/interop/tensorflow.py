@@ -11,13 +11,12 @@ import numpy as np
 from etils import epath
 
 from bertjax.config import ModelConfig
-from bertjax.data.files import is_local, write_whole
+from bertjax.data.files import is_local, read_json, write_whole
 from bertjax.data.tokenizer import Tokenizer
 from bertjax.errors import UserError, check, disk_errors
 from bertjax.interop.huggingface import architecture_of, read_config
 from bertjax.interop.names import tensorflow_dialect
 from bertjax.interop.tensors import Tensors, give, heads_in, take, without
-from bertjax.interop.weight_files import read_json
 
 CONFIG = "bert_config.json"
 CHECKPOINT = "bert_model.ckpt"

@@ -10,7 +10,7 @@ from etils import epath
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from bertjax.data.files import is_local, write_whole
+from bertjax.data.files import is_local, read_json, write_whole
 from bertjax.errors import UserError, check
 from bertjax.interop.names import Dialect, flax_dialect, named_leaves, torch_dialect
 from bertjax.interop.tensors import Tensors
@@ -60,17 +60,6 @@ def write_safetensors(folder: epath.Path, tensors: Iterator[tuple[str, np.ndarra
     total = sum(array.nbytes for shard in shards for array in shard.values())
     index = {"metadata": {"total_size": total}, "weight_map": places}
     write_whole(folder / f"{SAFETENSORS}{INDEX}", (json.dumps(index, indent=2) + "\n").encode())
-
-
-def read_json(path: epath.Path) -> dict[str, Any]:
-    """The object in a JSON file; `UserError` where it cannot be read or holds anything else."""
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: cannot be read as JSON ({type(error).__name__}: {reason})") from error
-    check(isinstance(values, dict), str(path), f"a {type(values).__name__}", "an object")
-    return values
 
 
 def _open_shards(index: epath.Path, opened: Any) -> Tensors:

@@ -74,8 +74,8 @@ def test_the_case_stands_in_tokenizer_json_where_it_stands_nowhere_else(tmp_path
     ({"added_tokens_decoder": {"9" * 9999: {"content": "<x>"}}}, "the token '<x>' of id 999"),
     ({"added_tokens_decoder": []}, None), ({"added_tokens_decoder": [1]}, "added_tokens_decoder: found"),
     ({"added_tokens_decoder": {"0": {"content": "[PAD]"}}}, None),
-    ([], "found no tokenizer, but list"),
-    ("{", "found no tokenizer"),
+    ([], "found a list, expected a JSON object"),
+    ("{", "cannot be read as JSON"),
     ({"kind": "wordpiece"}, "found no tokenizer: no do_lower_case"),
 ])  # fmt: skip
 def test_settings_that_bert_does_not_know_are_refused(tmp_path, settings, message):

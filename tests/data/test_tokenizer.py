@@ -209,7 +209,7 @@ def test_blank_and_repeated_entries_are_refused_with_their_line(tmp_path, entrie
 
 
 @pytest.mark.parametrize("settings,message", [
-    ("[]", "found no tokenizer"), ("{", "found no tokenizer"), ("{}", "found no tokenizer"),
+    ("[]", "found a list"), ("{", "cannot be read as JSON"), ("{}", "found no tokenizer"),
     ('{"kind": "other", "do_lower_case": true, "vocab_file": "vocab.txt"}', "found the kind 'other'"),
 ])  # fmt: skip
 def test_broken_settings_of_a_saved_tokenizer_are_one_line(tmp_path, settings, message):

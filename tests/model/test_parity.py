@@ -93,7 +93,7 @@ def test_every_layer_and_score_is_the_references(largest, case):
     largest("next-sentence scores", difference(ours["nsp"], theirs.seq_relationship_logits), 1e-5)
 
 
-@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])  # `largest` is of all the cases
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])  # `largest` is of all the cases
 @given(cases())
 def test_the_pretraining_loss_and_every_gradient_are_the_references(largest, case):
     config, seed, batch = case
