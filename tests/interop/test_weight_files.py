@@ -72,7 +72,7 @@ def test_a_damaged_safetensors_file_is_named(tmp_path, damage):
 
 BAD_INDEX = {
     "not JSON": (b"{", "cannot be read as JSON"),
-    "a list": (b"[]", "found a list, expected an object"),
+    "a list": (b"[]", "found a list, expected a JSON object"),
     "no weight_map": (b"{}", "weight_map: found no object"),
     "weight_map a list": (b'{"weight_map": ["a"]}', "weight_map: found no object"),
     "a file that is missing": (b'{"weight_map": {"b": "none.safetensors"}}', "b: found no file none.safetensors"),
