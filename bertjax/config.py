@@ -5,6 +5,7 @@ A configuration is a plain Python file (see `configs/`) with a function
 """
 
 import dataclasses
+import math
 import types
 import typing
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ Head = Literal["pooler", "mlm", "nsp"]
 def _positive(section: str, config: Any, *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        check(value > 0, f"{section}.{name}", value, "a number above 0")
+        check(0 < value < math.inf, f"{section}.{name}", value, "a number above 0")
 
 
 def _fraction(section: str, config: Any, *names: str) -> None:
@@ -200,8 +201,9 @@ class ModelConfig:
         _positive("model", self, "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
         _positive("model", self, "intermediate_size", "max_position_embeddings", "type_vocab_size")
         _positive("model", self, "initializer_range", "layer_norm_eps", "scan_unroll")
-        for name in ("vocab_size", "hidden_size", "intermediate_size", "max_position_embeddings", "type_vocab_size"):
-            check(getattr(self, name) < 2**31, f"model.{name}", getattr(self, name), "less than 2**31")
+        for f in dataclasses.fields(self):
+            value = getattr(self, f.name)
+            check(not isinstance(value, int) or value < 2**31, f"model.{f.name}", str(value)[:20], "less than 2**31")
         for name in ("embedding_size", "position_offset"):
             check(getattr(self, name) >= 0, f"model.{name}", getattr(self, name), "0 or more")
         check(
@@ -415,6 +417,7 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         check(isinstance(value, list | tuple), where, repr(value), "a list")
         return tuple(_value(typing.get_args(hint)[0], item, where) for item in value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        check(abs(value) < 2**63, where, f"an integer of {value.bit_length()} bits", "a smaller one")
         return float(value)
     good = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
     check(good, where, repr(value), f"a value of type {hint.__name__}")

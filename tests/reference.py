@@ -7,7 +7,7 @@ import torch
 import transformers
 
 from bertjax.config import ModelConfig
-from bertjax.interop.huggingface import config_values
+from bertjax.interop.model_config import config_values
 from bertjax.interop.names import torch_dialect
 from bertjax.interop.tensors import Tensors, give, take
 

@@ -115,10 +115,10 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # what TensorFlow does here is copying; with it comes a banner
     import absl.logging
 
-    # Orbax's tasks that fail beside the one whose error we report.
+    # Orbax tells at length of each task that failed beside the one whose error we report.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    absl.logging.set_verbosity(absl.logging.ERROR)
-    absl.logging.set_stderrthreshold("error")
+    absl.logging.set_verbosity(absl.logging.FATAL)
+    absl.logging.set_stderrthreshold("fatal")
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
 

@@ -46,6 +46,7 @@ def run(words: Sequence[str]) -> int:
     check(command.to != "", "--to", "nothing", "a folder for the new run")
     asked = command.max_seq_length or command.new_tokens or command.word_vectors
     check(bool(asked), "bertjax grow", "nothing to do", "--max-seq-length, --new-tokens or --word-vectors")
+    check(command.vocab_multiple > 0, "--vocab-multiple", command.vocab_multiple, "a number above 0")
     quiet_libraries()
     from etils import epath
 
@@ -96,13 +97,13 @@ def grow(
         tokenizer = extended
     if tokenizer is not None and command.word_vectors:
         known = growing.whole_words(tokenizer)
-        vectors = read(command, known, config.embedding_width, tokenizer.lowercase)
+        vectors = read_vectors(command, known, config.embedding_width, tokenizer.lowercase)
         config, params, found = growing.init_word_vectors(config, params, known, vectors)
         said.append(f"word vectors: {found:,} of {len(known):,} whole words found in {command.word_vectors}")
     return config, params, tokenizer, said
 
 
-def read(command: GrowCommand, words: Collection[str], width: int, lowercase: bool) -> "dict[str, np.ndarray]":
+def read_vectors(command: GrowCommand, words: Collection[str], width: int, lowercase: bool) -> "dict[str, np.ndarray]":
     """The vectors of `words`, with a progress bar."""
     from bertjax.interop.word_vectors import read_word_vectors
     from bertjax.report.terminal import terminal_progress

@@ -18,6 +18,8 @@ class ImportCommand:
     """Leave out the tensors whose names begin so, such as `classifier`."""
     lowercase: Literal["auto", "yes", "no"] = "auto"
     """How a vocab.txt is meant; auto: as a file beside it says, else yes."""
+    take_tokenizer: bool = True
+    """Take the tokenizer along."""
 
 
 def run(words: Sequence[str]) -> int:
@@ -31,10 +33,12 @@ def run(words: Sequence[str]) -> int:
     from bertjax.interop.imports import import_model
 
     lowercase = {"auto": None, "yes": True, "no": False}[command.lowercase]
-    made = import_model(subject, command.to, drop=command.drop, lowercase=lowercase)
+    made = import_model(
+        subject, command.to, drop=command.drop, lowercase=lowercase, take_tokenizer=command.take_tokenizer
+    )
     print(describe_model(made.config.model))
     if made.tokenizer is None:
-        print(f"tokenizer: {subject} has none, so neither has the run")
+        print("tokenizer: none")
     else:
         print(f"tokenizer: {made.config.tokenizer.kind}, {made.tokenizer.vocab_size:,} entries")
     print(f"checkpoint: {made.checkpoint}")

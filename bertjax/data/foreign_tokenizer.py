@@ -16,6 +16,11 @@ from bertjax.data.wordpiece import WordPiece
 from bertjax.errors import UserError, check
 
 ADDED_FILE = "added_tokens.json"
+# Classes of `transformers` that cut text as ours of each kind do; "Fast" may follow, and the general ones
+# read tokenizer.json, with which the vocabulary is compared.
+GENERAL = ("PreTrainedTokenizer", "TokenizersBackend")
+WORDPIECE_CLASSES = ("BertTokenizer", "ElectraTokenizer", "DistilBertTokenizer", *GENERAL)
+BYTE_BPE_CLASSES = ("RobertaTokenizer", "GPT2Tokenizer", *GENERAL)
 
 
 def read_tokenizer_folder(folder: epath.PathLike, lowercase: bool | None = None) -> Tokenizer | None:
@@ -49,9 +54,9 @@ def _wordpiece(
     content: bytes,
     file: epath.Path,
 ) -> WordPiece:
+    _check_class(path, settings, WORDPIECE_CLASSES)
     told = _part(path, engine, "normalizer")
     options = {
-        "do_lower_case": settings.get("do_lower_case", told.get("lowercase")),
         "strip_accents": settings.get("strip_accents", told.get("strip_accents")),
         "tokenize_chinese_chars": settings.get("tokenize_chinese_chars", told.get("handle_chinese_chars", True)),
     }
@@ -59,12 +64,16 @@ def _wordpiece(
     basic, never = settings.get("do_basic_tokenize", True), settings.get("never_split")
     check(basic is True, f"{where}: do_basic_tokenize", basic, "true")
     check(not never, f"{where}: never_split", never, "none")
-    uncased = _first_of(options["do_lower_case"], lowercase, True)
+    uncased = _first_of(settings.get("do_lower_case"), lowercase, True)
+    # `transformers` lower-cases where its own settings do not say; the file may mean otherwise.
+    agreed = "do_lower_case" in settings or lowercase is not None or told.get("lowercase") in (None, uncased)
+    check(agreed, f"{path / ENGINE_FILE}: lowercase", told.get("lowercase"), f"{uncased}, or --lowercase to say which")
     check(isinstance(uncased, bool), f"{where}: do_lower_case", repr(uncased), "true or false")
     accents, chinese = options["strip_accents"], options["tokenize_chinese_chars"]
     check(accents in (None, uncased), f"{where}: strip_accents", accents, f"null or {uncased}, as do_lower_case is")
     check(chinese is True, f"{where}: tokenize_chinese_chars", chinese, "true")
     tokenizer = WordPiece(file, content, bool(uncased))
+    _check_same(path, engine, tokenizer)
     _check_added(path, settings, engine, tokenizer)
     return tokenizer
 
@@ -87,9 +96,13 @@ def _sentencepiece(path: epath.Path, settings: Mapping[str, Any], lowercase: boo
 
 
 def _byte_bpe(path: epath.Path, settings: Mapping[str, Any], engine: Mapping[str, Any]) -> ByteBPE:
+    _check_class(path, settings, BYTE_BPE_CLASSES)
+    before = _part(path, engine, "pre_tokenizer").get("type", "ByteLevel")
+    check(before == "ByteLevel", f"{path / ENGINE_FILE}: pre_tokenizer", repr(before), "'ByteLevel'")
     prefix = settings.get("add_prefix_space", _part(path, engine, "pre_tokenizer").get("add_prefix_space", False))
     check(isinstance(prefix, bool), f"{path / SETTINGS_FILE}: add_prefix_space", repr(prefix), "true or false")
     tokenizer = open_byte_bpe(path / byte_bpe.FILE, False, path / byte_bpe.MERGES_FILE, prefix)
+    _check_same(path, engine, tokenizer)
     _check_added(path, settings, engine, tokenizer)
     return tokenizer
 
@@ -100,7 +113,8 @@ def _from_engine(
     file = path / ENGINE_FILE
     model = _part(path, engine, "model")
     kind, ids = model.get("type"), model.get("vocab", {})
-    check(kind in ("WordPiece", "BPE"), str(file), f"a model of type {kind!r}", "WordPiece or BPE")
+    expected = f"WordPiece or BPE, or {sentencepiece.FILE}, from which it was made, beside it"
+    check(kind in ("WordPiece", "BPE"), str(file), f"a model of type {kind!r}", expected)
     check(isinstance(ids, dict), str(file), f"a vocabulary of type {type(ids).__name__}", "an object of ids")
     entries = byte_bpe.by_id(file, ids)
     if kind == "WordPiece":
@@ -117,6 +131,20 @@ def _from_engine(
     tokenizer = ByteBPE(file, ids, [(a, b) for a, b in pairs], before.get("add_prefix_space") is True)
     _check_added(path, settings, engine, tokenizer)
     return tokenizer
+
+
+def _check_class(path: epath.Path, settings: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    made_for = settings.get("tokenizer_class") or known[0]
+    good = isinstance(made_for, str) and made_for.removesuffix("Fast") in known
+    check(good, f"{path / SETTINGS_FILE}: tokenizer_class", repr(made_for), f"one of {', '.join(known)}")
+
+
+def _check_same(path: epath.Path, engine: Mapping[str, Any], tokenizer: Tokenizer) -> None:
+    """Refuse a vocabulary that is not that of tokenizer.json beside it, which `transformers` reads first."""
+    ids = _part(path, engine, "model").get("vocab")
+    entries = tokenizer.pieces(range(tokenizer.vocab_size))
+    same = ids is None or ids == {entry: i for i, entry in enumerate(entries)}
+    check(same, str(path / ENGINE_FILE), "another vocabulary than that of the file beside it", "the same")
 
 
 def _check_added(

@@ -10,6 +10,7 @@ from bertjax.errors import check
 from bertjax.interop import huggingface, tensorflow
 from bertjax.interop.onnx import export_onnx
 from bertjax.interop.saved_model import export_saved_model
+from bertjax.interop.serving import choose_outputs
 from bertjax.interop.stablehlo import export_stablehlo
 from bertjax.train.models import check_new, load_model
 
@@ -36,6 +37,7 @@ def export_model(
     empty: hidden states, and the sentence vector where there is one. `max_shard_bytes` is the largest file of
     `huggingface`. Raises `UserError` where the model is none that the format can say, or `folder` has files in it.
     """
+    check(not isinstance(outputs, str), "outputs", repr(outputs), "a list of names")
     formats = get_args(Format)
     check(format in formats, "format", repr(format), f"one of {', '.join(formats)}")
     path = epath.Path(folder)
@@ -50,7 +52,8 @@ def export_model(
     elif format == "tensorflow":
         tensorflow.save(path, config, params, tokenizer)
     else:
+        choose_outputs(config, outputs)  # before anything is written
         if tokenizer is not None:
             tokenizer.save(path, config.max_length)
-        PROGRAMS[format](config, params, path, **({"outputs": outputs} if outputs else {}))
+        PROGRAMS[format](config, params, path, outputs)
     return path

@@ -23,6 +23,7 @@ Params = Mapping[str, Any]
 Positions = Literal["tile", "interpolate"]
 NewRows = Literal["mean", "pieces"]
 
+MOST_POSITIONS = 1 << 20  # attention over as many needs terabytes
 WORDS = ("embeddings", "word", "embedding")
 POSITIONS = ("embeddings", "position", "embedding")
 BIAS = ("mlm", "bias")
@@ -40,6 +41,7 @@ def extend_positions(
     Raises `UserError` where `length` is not above `config.max_length`.
     """
     check(how in get_args(Positions), "positions", how, " or ".join(get_args(Positions)))
+    check(length <= MOST_POSITIONS, "length", str(length)[:20], f"at most {MOST_POSITIONS}")
     before, offset = config.max_length, config.position_offset
     check(length > before, "length", length, f"more than {before}, which the model's positions allow already")
     table_PxE = _leaf(params, POSITIONS)

@@ -11,6 +11,7 @@ from bertjax.data.foreign_tokenizer import read_tokenizer_folder
 from bertjax.data.tokenizer import Tokenizer
 from bertjax.errors import UserError, check
 from bertjax.interop import huggingface, tensorflow
+from bertjax.interop.weight_files import has_weights
 from bertjax.train.models import check_new, save_model
 
 
@@ -23,28 +24,35 @@ class Imported(NamedTuple):
 
 
 def import_model(
-    source: epath.PathLike, run_dir: epath.PathLike, *, drop: Sequence[str] = (), lowercase: bool | None = None
+    source: epath.PathLike,
+    run_dir: epath.PathLike,
+    *,
+    drop: Sequence[str] = (),
+    lowercase: bool | None = None,
+    take_tokenizer: bool = True,
 ) -> Imported:
     """Make a run of step 0 from a model folder of `transformers` or of the original BERT.
 
     `source` holds `config.json` and weights (`bertjax.interop.huggingface`), or `bert_config.json` and
     `bert_model.ckpt.*` (`bertjax.interop.tensorflow`), where the checkpoint's prefix does as well; and the
-    tokenizer's files, which are taken along. `lowercase` says how to read a `vocab.txt` that nothing else tells
-    of. Tensors whose names begin with an entry of `drop` are left out. Raises `UserError` as those modules
-    say, and where `run_dir` has files in it.
+    tokenizer's files, which are taken along unless `take_tokenizer` is False. `lowercase` says how to read a
+    `vocab.txt` that nothing else tells of. Tensors whose names begin with an entry of `drop` are left out. Raises
+    `UserError` as those modules say, and where `run_dir` has files in it.
     """
+    check(not isinstance(drop, str), "drop", repr(drop), "a list of beginnings of names")
     path = epath.Path(source)
     check_new(epath.Path(run_dir))
     folder = path if path.is_dir() else path.parent
-    if (path / huggingface.CONFIG).exists():
+    original = (folder / tensorflow.CONFIG).exists()
+    if (path / huggingface.CONFIG).exists() and (has_weights(path) or not original):
         name, (model, params) = "huggingface", huggingface.load(path, drop)
-    elif (folder / tensorflow.CONFIG).exists():
+    elif original:
         name, (model, params) = "tensorflow", tensorflow.load(path, drop)
     else:
-        found = "neither" if path.is_dir() else "no such folder"
+        found = "neither in it" if path.is_dir() else "a file" if path.exists() else "no such folder"
         expected = f"a folder with {huggingface.CONFIG} or {tensorflow.CONFIG}, here and not on a hub"
         raise UserError(f"{path}: found {found}, expected {expected}")
-    tokenizer = read_tokenizer_folder(folder, lowercase)
+    tokenizer = read_tokenizer_folder(folder, lowercase) if take_tokenizer else None
     if tokenizer is not None:
         entries = f"at least the tokenizer's {tokenizer.vocab_size} entries"
         check(tokenizer.vocab_size <= model.vocab_size, f"{path}: vocab_size", model.vocab_size, entries)

@@ -63,7 +63,7 @@ def export_saved_model(
         try:
             tf.saved_model.save(module, local, signatures={"serving_default": serve})
         except tf.errors.OpError as error:
-            raise UserError(f"{local}: cannot be written ({' '.join(str(error).split())[:200]})") from error
+            raise UserError(f"{path}: cannot be written ({' '.join(str(error).split())[:200]})") from error
         _copy(Path(local), path)
 
 

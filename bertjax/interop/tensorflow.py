@@ -14,7 +14,7 @@ from bertjax.config import ModelConfig
 from bertjax.data.files import is_local, read_json, write_whole
 from bertjax.data.tokenizer import Tokenizer
 from bertjax.errors import UserError, check, disk_errors
-from bertjax.interop.huggingface import architecture_of, read_config
+from bertjax.interop.model_config import architecture_of, read_config
 from bertjax.interop.names import tensorflow_dialect
 from bertjax.interop.tensors import Tensors, give, heads_in, take, without
 
@@ -79,6 +79,8 @@ def save(folder: epath.PathLike, config: ModelConfig, params: Any, tokenizer: To
 
 def _prefix(source: epath.Path) -> epath.Path:
     """The checkpoint's path without its endings."""
+    if source.name.endswith(".index"):
+        source = source.parent / source.name.removesuffix(".index")
     if not source.is_dir():
         found = (source.parent / f"{source.name}.index").exists()
         check(found, str(source), "neither a folder nor a checkpoint's prefix", f"{source.name}.index")
@@ -125,10 +127,13 @@ def _write(folder: epath.Path, tensors: dict[str, np.ndarray]) -> None:
 
     with tempfile.TemporaryDirectory() as local, disk_errors(folder):
         prefix = epath.Path(local) / CHECKPOINT
-        values = [tf.constant(array) for array in tensors.values()]
-        tf.raw_ops.SaveV2(
-            prefix=str(prefix), tensor_names=list(tensors), shape_and_slices=[""] * len(tensors), tensors=values
-        )
+        names, values = list(tensors), [tf.constant(array) for array in tensors.values()]
+        try:
+            tf.raw_ops.SaveV2(
+                prefix=str(prefix), tensor_names=names, shape_and_slices=[""] * len(names), tensors=values
+            )
+        except tf.errors.OpError as error:
+            raise UserError(f"{folder}: cannot be written ({' '.join(str(error).split())[:200]})") from error
         # Data before the index, without which there is no checkpoint.
         for file in sorted(epath.Path(local).iterdir(), key=lambda file: file.name.endswith(".index")):
             write_whole(folder / file.name, file.read_bytes())

@@ -46,6 +46,16 @@ def without(tensors: Tensors, drop: Sequence[str]) -> Tensors:
     return tensors._replace(shapes=kept)
 
 
+def originals(tensors: Tensors, dialect: Dialect) -> Tensors:
+    """`tensors` where a second copy of a tensor stands in for the first, if that is not there."""
+    based = has_base(tensors, dialect)
+    first = {_in_file(dialect.name(path), dialect, based): copy for copy, path in dialect.copies.items()}
+    instead = {name: copy for name, copy in first.items() if name not in tensors.shapes and copy in tensors.shapes}
+    named = {copy: name for name, copy in instead.items()}
+    shapes = {named.get(name, name): shape for name, shape in tensors.shapes.items()}
+    return tensors._replace(shapes=shapes, read=lambda name: tensors.read(instead.get(name, name)))
+
+
 def take(config: ModelConfig, dialect: Dialect, tensors: Tensors) -> dict[str, Any]:
     """The parameters of `config`, float32 numpy, from the checkpoint's tensors.
 

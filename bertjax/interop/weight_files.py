@@ -24,16 +24,22 @@ FLOATS = {"F64", "F32", "F16", "BF16"}
 def open_weights(folder: epath.Path) -> tuple[Tensors, Callable[[str], Dialect]]:
     """The weights of a folder, in one file or in the shards that an index names, and whose names they have.
 
-    `model.safetensors` is taken before `pytorch_model.bin` and that before `flax_model.msgpack`. Raises
+    `model.safetensors` is taken before `pytorch_model.bin` and that before `flax_model.msgpack`, and one file
+    before shards, as `transformers` does. Raises
     `UserError` where there is none, or a file is damaged, or an index names a file outside the folder, a
     shard that is missing, or another shard's tensor.
     """
     for name, (opened, dialect_of) in FORMATS.items():
-        if (folder / f"{name}{INDEX}").exists():
-            return _open_shards(folder / f"{name}{INDEX}", opened), dialect_of
         if (folder / name).exists():
             return opened(folder / name), dialect_of
+        if (folder / f"{name}{INDEX}").exists():
+            return _open_shards(folder / f"{name}{INDEX}", opened), dialect_of
     raise UserError(f"{folder}: found no weights, expected {' or '.join(FORMATS)}, or shards and their {INDEX}")
+
+
+def has_weights(folder: epath.Path) -> bool:
+    """Whether the folder has weights in a file, or an index of shards, that `open_weights` looks for."""
+    return any((folder / f"{name}{ending}").exists() for name in FORMATS for ending in ("", INDEX))
 
 
 def write_safetensors(folder: epath.Path, tensors: Iterator[tuple[str, np.ndarray]], max_shard_bytes: int) -> None:
@@ -96,7 +102,7 @@ def _open_safetensors(path: epath.Path) -> Tensors:
     def read(name: str) -> np.ndarray:
         kind = kinds[names[name]]
         check(kind in FLOATS, f"{path}: {name}", f"the type {kind}", f"one of {', '.join(sorted(FLOATS))}")
-        with safe_open(path, "numpy") as file:
+        with safe_open(path, "numpy") as file, np.errstate(over="ignore"):  # what is too large is not finite then
             return file.get_tensor(names[name]).astype(np.float32)
 
     return Tensors(str(path), {name: shapes[there] for name, there in names.items()}, read)

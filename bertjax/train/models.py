@@ -9,7 +9,7 @@ from etils import epath
 
 from bertjax.config import Config, MeshConfig, to_dict
 from bertjax.data.tokenizer import Tokenizer
-from bertjax.errors import check
+from bertjax.errors import check, disk_errors
 from bertjax.model import functional
 from bertjax.parallel import rules
 from bertjax.parallel.mesh import make_mesh
@@ -53,22 +53,27 @@ def save_model(
     """
     run_dir = epath.Path(run_dir)
     check_new(run_dir)
-    run_folder.claim(run_dir, config)
-    if tokenizer is not None:
-        tokenizer.save(run_dir / "tokenizer", config.model.max_length)
     meta = {
         "config": to_dict(config),
         "tokenizer_fingerprint": tokenizer.fingerprint if tokenizer else None,
         **facts,
         "versions": checkpoint.versions(),
     }
-    checkpoints = checkpoint.Checkpoints(run_dir, keep=1)
-    checkpoints.save(0, {"step": 0, "params": params}, meta, None)
-    checkpoints.close()
+    run_folder.claim(run_dir, config)
+    try:
+        if tokenizer is not None:
+            tokenizer.save(run_dir / "tokenizer", config.model.max_length)
+        checkpoints = checkpoint.Checkpoints(run_dir, keep=1)
+        checkpoints.save(0, {"step": 0, "params": params}, meta, None)
+        checkpoints.close()
+    except BaseException:
+        run_dir.rmtree(missing_ok=True)  # new a moment ago; so the same command may be tried again
+        raise
     return checkpoints.folder / "0"
 
 
 def check_new(folder: epath.Path) -> None:
-    """Raise `UserError` where `folder` has files in it."""
-    new = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    """Raise `UserError` where `folder` has files in it, or cannot be looked at."""
+    with disk_errors(folder):
+        new = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
     check(new, str(folder), "files there", "a folder that is new or empty")

@@ -7,7 +7,7 @@ from etils import epath
 
 from bertjax.config import Config, from_dict, to_dict
 from bertjax.data.files import write_whole
-from bertjax.errors import UserError, check
+from bertjax.errors import UserError, check, disk_errors
 
 FILE = "config.json"
 
@@ -47,7 +47,8 @@ def claim(run_dir: epath.Path, config: Config) -> None:
             check(
                 same, f"{path}: {name}", now[name], f"{before[name]}, with which the run began (or another --run-dir)"
             )
-    run_dir.mkdir(parents=True, exist_ok=True)
+    with disk_errors(run_dir):
+        run_dir.mkdir(parents=True, exist_ok=True)
     write_whole(path, (json.dumps(to_dict(config), indent=2) + "\n").encode())
 
 

@@ -57,9 +57,23 @@ def test_vocab_txt_is_lower_cased_as_the_folder_says_and_else_as_asked(tmp_path,
     assert tokenizer.decode(ids_of(tokenizer, "The café")) == ("the cafe" if expected else "The café")
 
 
-def test_the_case_stands_in_tokenizer_json_where_it_stands_nowhere_else(tmp_path):
+def test_where_tokenizer_json_alone_says_cased_the_user_must_say_which(tmp_path):
     engine = {"normalizer": {"type": "BertNormalizer", "lowercase": False, "handle_chinese_chars": True}}
-    assert read_tokenizer_folder(put(tmp_path, vocab_txt=vocab_txt(), tokenizer_json=engine), True).lowercase is False
+    folder = put(tmp_path, vocab_txt=vocab_txt(), tokenizer_json=engine)
+    for lowercase in (True, False):
+        assert read_tokenizer_folder(folder, lowercase).lowercase is lowercase
+    with pytest.raises(UserError, match="lowercase: found False, expected True, or --lowercase to say which"):
+        read_tokenizer_folder(folder)
+
+
+@pytest.mark.parametrize("files,message", [
+    ({"tokenizer_config_json": {"tokenizer_class": "BertJapaneseTokenizer"}}, "tokenizer_class: found 'BertJapaneseTokenizer'"),
+    ({"tokenizer_config_json": {"tokenizer_class": ["x"]}}, "tokenizer_class: found"),
+    ({"tokenizer_json": {"model": {"vocab": {"[PAD]": 1, "[UNK]": 0}}}}, "found another vocabulary than that of the file beside it"),
+])  # fmt: skip
+def test_a_tokenizer_that_cuts_text_otherwise_is_refused(tmp_path, files, message):
+    with pytest.raises(UserError, match=message):
+        read_tokenizer_folder(put(tmp_path, vocab_txt=vocab_txt(), **files))
 
 
 @pytest.mark.parametrize("settings,message", [

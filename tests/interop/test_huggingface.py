@@ -162,7 +162,15 @@ def test_what_is_written_in_shards_is_read_there_and_here(tmp_path):
         ({"share_layers": True}, "model.embedding_size: found 0"),
         ({"share_layers": True, "embedding_size": 8, "position_offset": 2}, "albert and roberta at once"),
         ({"embedding_size": 8}, "model.heads: found pooler, expected a head of electra"),
-        ({"embedding_size": 8, "heads": ("mlm",), "hidden_act": "relu"}, "model.hidden_act: found relu"),
+        ({"embedding_size": 8, "heads": ("mlm",), "hidden_act": "relu"}, "model: hidden_act: found relu"),
+        (
+            {"embedding_size": 16, "heads": ("mlm",)},
+            "model.embedding_size: found 16, expected another than model.hidden",
+        ),
+        (
+            {"position_offset": 2, "heads": ("mlm",), "hidden_act": "relu"},
+            "model: hidden_act: found relu, expected gelu",
+        ),
         ({"position_offset": 2}, "model.heads: found nsp, expected a head of roberta"),
     ],
     ids=str,
@@ -220,12 +228,20 @@ def test_a_tensor_that_does_not_fit_is_named_with_both_shapes(tmp_path, saved, c
         ("position_embedding_type", "relative_key", "position_embedding_type: found 'relative_key'"),
         ("is_decoder", True, "is_decoder: found True"),
         ("tie_word_embeddings", False, "tie_word_embeddings: found False"),
+        ("transformers_weights", "best.safetensors", "transformers_weights: found 'best.safetensors'"),
+        ("layer_norm_eps", 10**400, "config.json.layer_norm_eps: found an integer of 1329 bits"),
+        ("layer_norm_eps", float("inf"), "config.json: model.layer_norm_eps: found inf"),
+        (
+            "num_attention_heads",
+            10**400,
+            "model.num_attention_heads: found 10000000000000000000, expected less than 2**31",
+        ),
         ("hidden_act", "silu", "hidden_act: found 'silu', expected one of gelu"),
         ("hidden_act", {}, "hidden_act: found {}"),
         ("hidden_size", "16", "config.json.hidden_size: found '16', expected a value of type int"),
         ("hidden_size", 17, "model.hidden_size: found 17, expected a multiple"),
         ("vocab_size", -1, "model.vocab_size: found -1"),
-        ("vocab_size", 10**15, "model.vocab_size: found 1000000000000000, expected less than 2**31"),
+        ("vocab_size", 10**15, "config.json: model.vocab_size: found 1000000000000000, expected less than 2**31"),
         ("vocab_size", 2 * 10**9, "word_embeddings.weight: found shape [50, 16], expected shape [2000000000, 16]"),
         ("num_hidden_layers", 10**9, "bert.encoder.layer.3.attention.key"),
         ("layer_norm_eps", "small", "layer_norm_eps: found 'small'"),
@@ -280,3 +296,68 @@ def test_flax_checkpoints_of_the_last_transformers_that_wrote_them_are_read(tmp_
         first = bertjax.mlm_logits(config, params, hidden) if "mlm" in config.heads else hidden
         largest(f"{kind}, imported: first output", float(np.abs(first - expected["first"]).max()), 1e-5)
     assert len(list(Path(tmp_path / "FlaxBertModel").glob("flax_model-*.msgpack"))) > 1
+
+
+@pytest.mark.parametrize("kind", ["RobertaForMaskedLM", "ElectraForMaskedLM"])
+def test_a_masked_word_head_that_takes_gelu_whatever_is_said_is_refused_and_its_encoder_taken(tmp_path, kind):
+    model = reference(kind, hidden_act="relu")
+    model.save_pretrained(tmp_path)
+    with pytest.raises(
+        UserError, match="config.json: hidden_act: found relu, expected gelu, which the masked-word head"
+    ):
+        huggingface.load(tmp_path)
+    head = {"RobertaForMaskedLM": ["lm_head"], "ElectraForMaskedLM": ["generator_"]}[kind]
+    config, params = huggingface.load(tmp_path, drop=head)
+    ids, mask = inputs(model.config.pad_token_id)
+    expected = theirs(model.base_model, ids, mask).last_hidden_state.numpy()
+    hidden = bertjax.encode(config, params, {"input_ids": ids, "input_mask": mask}).hidden_BxLxD
+    assert np.abs(hidden - expected)[mask > 0].max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    "kind, first, copy",
+    [
+        ("BertForPreTraining", "cls.predictions.bias", "cls.predictions.decoder.bias"),
+        ("RobertaForMaskedLM", "roberta.embeddings.word_embeddings.weight", "lm_head.decoder.weight"),
+    ],
+)
+def test_a_second_copy_stands_in_for_a_tensor_that_is_not_there(tmp_path, kind, first, copy):
+    model = reference(kind)
+    model.save_pretrained(tmp_path)
+    config, params = huggingface.load(tmp_path)
+    tensors = safetensors.load_file(tmp_path / "model.safetensors")
+    tensors[copy] = tensors.pop(first)
+    safetensors.save_file(tensors, tmp_path / "model.safetensors")
+    assert huggingface.load(tmp_path)[0] == config
+    assert same(huggingface.load(tmp_path)[1], params)
+
+
+def test_the_file_that_transformers_reads_is_read(tmp_path):
+    """Of a file and an index of shards beside it."""
+    reference("BertModel").save_pretrained(tmp_path, max_shard_size="5KB")
+    model = reference("BertModel")
+    with torch.no_grad():
+        model.embeddings.LayerNorm.bias.add_(1.0)
+    model.save_pretrained(tmp_path / "new")
+    (tmp_path / "new" / "model.safetensors").rename(tmp_path / "model.safetensors")
+    _, params = huggingface.load(tmp_path)
+    again = transformers.BertModel.from_pretrained(tmp_path)
+    assert np.array_equal(params["embeddings"]["layer_norm"]["bias"], again.embeddings.LayerNorm.bias.detach())
+    assert torch.equal(again.embeddings.LayerNorm.bias, model.embeddings.LayerNorm.bias)
+
+
+@pytest.mark.parametrize(
+    "heads, kind",
+    [
+        (("pooler", "mlm", "nsp"), "BertForPreTraining"),
+        (("pooler", "mlm"), "BertForMaskedLM"),
+        (("pooler", "nsp"), "BertForNextSentencePrediction"),
+        (("pooler",), "BertModel"),
+    ],
+)
+def test_an_exported_model_is_of_the_class_that_has_its_heads_and_lacks_nothing(tmp_path, heads, kind):
+    config = dataclasses.replace(SMALL_MODEL, heads=heads)
+    huggingface.save(tmp_path, config, bertjax.init(config, jax.random.key(0)))
+    assert json.loads((tmp_path / "config.json").read_text())["architectures"] == [kind]
+    _, report = getattr(transformers, kind).from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"]

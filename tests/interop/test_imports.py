@@ -68,7 +68,7 @@ def test_a_model_without_a_tokenizer_is_a_run_without_one(run, tmp_path):
 def test_what_cannot_be_imported_is_named_and_nothing_is_left(run, tmp_path):
     with pytest.raises(UserError, match="bert-base-uncased: found no such folder, expected a folder with config.json"):
         bertjax.import_model("bert-base-uncased", tmp_path / "new")
-    with pytest.raises(UserError, match="found neither, expected a folder with config.json or bert_config.json"):
+    with pytest.raises(UserError, match="found neither in it, expected a folder with config.json or bert_config.json"):
         bertjax.import_model(run / "tokenizer", tmp_path / "new")
     bertjax.export_model(run, tmp_path / "out", "huggingface")
     (tmp_path / "full").mkdir()

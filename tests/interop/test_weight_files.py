@@ -81,8 +81,8 @@ BAD_INDEX = {
     "a path of a store": (b'{"weight_map": {"b": "gs://bucket/x"}}', "'gs://bucket/x', expected the name of a file"),
     "the folder itself": (b'{"weight_map": {"b": ".."}}', "'..', expected the name of a file beside it"),
     "a number": (b'{"weight_map": {"b": 7}}', "b: found 7, expected the name of a file beside it"),
-    "another shard's tensor": (b'{"weight_map": {"c": "model.safetensors"}}', "c: found no such tensor"),
-    "a tensor left out": (b'{"weight_map": {"b": "model.safetensors"}}', "found a tensor, expected none"),
+    "another shard's tensor": (b'{"weight_map": {"c": "part.safetensors"}}', "c: found no such tensor"),
+    "a tensor left out": (b'{"weight_map": {"b": "part.safetensors"}}', "found a tensor, expected none"),
     "nested 100,000 deep": (b"[" * 100_000, "cannot be read as JSON"),
 }  # fmt: skip
 
@@ -90,11 +90,12 @@ BAD_INDEX = {
 @pytest.mark.parametrize("damage", BAD_INDEX)
 def test_a_damaged_index_is_named(folder, damage):
     content, expected = BAD_INDEX[damage]
+    (folder / "model.safetensors").rename(folder / "part.safetensors")
     (folder / "model.safetensors.index.json").write_bytes(content)
     with pytest.raises(UserError) as error:
         read_all(folder)
     assert expected in str(error.value)
-    assert "index.json" in str(error.value) or "model.safetensors" in str(error.value)
+    assert "index.json" in str(error.value) or "part.safetensors" in str(error.value)
 
 
 class Program:
