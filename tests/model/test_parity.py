@@ -141,7 +141,7 @@ def test_bfloat16_is_this_near_to_float32(largest):
     )  # fmt: skip
     low = dataclasses.replace(config, dtype="bfloat16")
     params = bertjax.init(config, jax.random.key(0))
-    batch = random_batch(np.random.default_rng(0), 8, 128, 20, 2000)
+    batch = random_batch(np.random.default_rng(0), 4, 128, 20, 2000)
     exact = np.asarray(bertjax.encode(config, params, batch).hidden_BxLxD)
     rounded = np.asarray(bertjax.encode(low, params, batch).hidden_BxLxD, np.float32)
     largest("bfloat16: hidden states, root of the mean square", float(np.sqrt(np.mean((exact - rounded) ** 2))), 0.01)
