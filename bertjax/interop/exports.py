@@ -10,7 +10,6 @@ from bertjax.errors import check
 from bertjax.interop import huggingface, tensorflow
 from bertjax.interop.onnx import export_onnx
 from bertjax.interop.saved_model import export_saved_model
-from bertjax.interop.serving import choose_outputs
 from bertjax.interop.stablehlo import export_stablehlo
 from bertjax.train.models import check_new, load_model
 
@@ -47,13 +46,16 @@ def export_model(
     config, params = loaded.config.model, loaded.params
     source = loaded.run_dir / "tokenizer"
     tokenizer = load_tokenizer(source) if source.exists() else None
-    if format == "huggingface":
-        huggingface.save(path, config, params, tokenizer, max_shard_bytes=max_shard_bytes)
-    elif format == "tensorflow":
-        tensorflow.save(path, config, params, tokenizer)
-    else:
-        choose_outputs(config, outputs)  # before anything is written
-        if tokenizer is not None:
-            tokenizer.save(path, config.max_length)
-        PROGRAMS[format](config, params, path, outputs)
+    try:
+        if format == "huggingface":
+            huggingface.save(path, config, params, tokenizer, max_shard_bytes=max_shard_bytes)
+        elif format == "tensorflow":
+            tensorflow.save(path, config, params, tokenizer)
+        else:
+            PROGRAMS[format](config, params, path, outputs)
+            if tokenizer is not None:
+                tokenizer.save(path, config.max_length)
+    except BaseException:
+        path.rmtree(missing_ok=True)  # new a moment ago; so the same command may be tried again
+        raise
     return path

@@ -1,3 +1,5 @@
+import sys
+
 import jax
 import pytest
 
@@ -42,5 +44,14 @@ def test_what_cannot_be_exported_is_named(run, tmp_path):
         bertjax.export_model(run, tmp_path / "out", "huggingface", outputs=["hidden"])
     with pytest.raises(UserError, match="outputs: found 'logits', expected one of hidden"):
         bertjax.export_model(run, tmp_path / "out", "stablehlo", outputs=["logits"])
+    assert not (tmp_path / "out").exists()
     with pytest.raises(UserError, match="found files there"):
         bertjax.export_model(run, run, "huggingface")
+    assert (run / "config.json").exists()
+
+
+def test_without_its_package_a_format_is_refused_and_nothing_is_left(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)  # as if it were not installed
+    with pytest.raises(UserError, match="needs the package onnx"):
+        bertjax.export_model(run, tmp_path / "out", "onnx")
+    assert not (tmp_path / "out").exists()
