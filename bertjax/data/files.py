@@ -55,6 +55,11 @@ def read_json(path: epath.Path) -> dict[str, Any]:
     return values
 
 
+def is_plain_name(name: object) -> bool:
+    """Whether `name`, from a file of a stranger, can only be a file of the folder that it is looked for in."""
+    return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\:\0")
+
+
 def is_local(path: epath.Path) -> bool:
     """Whether `path` is on a disk of this machine."""
     return "://" not in os.fspath(path)

@@ -8,7 +8,7 @@ from etils import epath
 
 from bertjax.config import TokenizerConfig, TokenizerKind
 from bertjax.data.byte_bpe import MERGES_FILE, ByteBPE, open_byte_bpe
-from bertjax.data.files import read_json
+from bertjax.data.files import is_plain_name, read_json
 from bertjax.data.sentencepiece import SentencePiece
 from bertjax.data.vocabulary import SETTINGS_FILE
 from bertjax.data.wordpiece import WordPiece
@@ -114,8 +114,7 @@ def load_tokenizer(folder: epath.PathLike) -> Tokenizer:
 def _inside(path: epath.Path, settings: Mapping[str, Any], key: str) -> epath.Path:
     """The file of the folder that a setting names; a folder from elsewhere must not name others' files."""
     name = settings.get(key)
-    plain = isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\\0:")
-    check(plain, f"{path}: {key}", repr(name), "the name of a file in this folder")
+    check(is_plain_name(name), f"{path}: {key}", repr(name), "the name of a file in this folder")
     return path.parent / str(name)
 
 

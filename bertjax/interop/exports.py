@@ -11,7 +11,7 @@ from bertjax.interop import huggingface, tensorflow
 from bertjax.interop.onnx import export_onnx
 from bertjax.interop.saved_model import export_saved_model
 from bertjax.interop.stablehlo import export_stablehlo
-from bertjax.train.models import check_new, load_model
+from bertjax.train.models import check_new, load_model, new_folder
 
 Format = Literal["huggingface", "tensorflow", "stablehlo", "saved-model", "onnx"]
 # Programs of a fixed function, for a runtime; the others are parameters for a library.
@@ -46,7 +46,7 @@ def export_model(
     config, params = loaded.config.model, loaded.params
     source = loaded.run_dir / "tokenizer"
     tokenizer = load_tokenizer(source) if source.exists() else None
-    try:
+    with new_folder(path):
         if format == "huggingface":
             huggingface.save(path, config, params, tokenizer, max_shard_bytes=max_shard_bytes)
         elif format == "tensorflow":
@@ -55,7 +55,4 @@ def export_model(
             PROGRAMS[format](config, params, path, outputs)
             if tokenizer is not None:
                 tokenizer.save(path, config.max_length)
-    except BaseException:
-        path.rmtree(missing_ok=True)  # new a moment ago; so the same command may be tried again
-        raise
     return path

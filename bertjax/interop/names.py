@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 _BERT_LAYER = {
     "attention/query": "attention.self.query",
@@ -166,14 +165,3 @@ def tensorflow_dialect() -> Dialect:
         transposed=frozenset({"nsp/kernel"}),
         ignored=lambda name: name.endswith(_OPTIMIZER),
     )
-
-
-def named_leaves(tree: Any) -> dict[str, Any]:
-    """The leaves of a nested dict by their path, joined by `/`."""
-    leaves: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            leaves |= {f"{key}/{path}": leaf for path, leaf in named_leaves(value).items()}
-        else:
-            leaves[str(key)] = value
-    return leaves

@@ -7,12 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
-from flax.traverse_util import unflatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import Array
 
 from bertjax.config import ModelConfig
 from bertjax.errors import check, disk_errors
-from bertjax.interop.names import named_leaves
 from bertjax.model import functional
 
 INPUTS = ("input_ids", "input_mask", "segment_ids")
@@ -73,7 +72,7 @@ def served_params(params: functional.Params, outputs: Collection[str]) -> dict[s
     unused = {"pooler", "mlm", "nsp"} - {_HEADS[name] for name in outputs}
     if "nsp_logits" in outputs:
         unused.discard("pooler")
-    leaves = named_leaves({name: value for name, value in params.items() if name not in unused})
+    leaves = flatten_dict({name: value for name, value in params.items() if name not in unused}, sep="/")
     return {path: np.asarray(jax.device_get(leaf)) for path, leaf in leaves.items()}
 
 

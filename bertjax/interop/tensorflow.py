@@ -14,25 +14,14 @@ from bertjax.config import ModelConfig
 from bertjax.data.files import is_local, read_json, write_whole
 from bertjax.data.tokenizer import Tokenizer
 from bertjax.errors import UserError, check, disk_errors
-from bertjax.interop.model_config import architecture_of, read_config
+from bertjax.interop.model_config import SAME_NAME, architecture_of, read_config
 from bertjax.interop.names import tensorflow_dialect
 from bertjax.interop.tensors import Tensors, give, heads_in, take, without
 
 CONFIG = "bert_config.json"
 CHECKPOINT = "bert_model.ckpt"
 LAYER_NORM_EPS = 1e-12  # of their layer norms, which no setting changes
-FIELDS = (
-    "vocab_size",
-    "hidden_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "intermediate_size",
-    "hidden_dropout_prob",
-    "attention_probs_dropout_prob",
-    "max_position_embeddings",
-    "type_vocab_size",
-    "initializer_range",
-)
+FIELDS = tuple(name for name in SAME_NAME if name != "layer_norm_eps")
 
 
 def load(source: epath.PathLike, drop: Sequence[str] = ()) -> tuple[ModelConfig, dict[str, Any]]:

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from bertjax.config import ModelConfig
 from bertjax.errors import check
-from bertjax.interop.names import Dialect, named_leaves
+from bertjax.interop.names import Dialect
 from bertjax.model import functional
 
 _HEADS = {"pooler": "pooler/kernel", "mlm": "mlm/bias", "nsp": "nsp/kernel"}
@@ -64,7 +65,7 @@ def take(config: ModelConfig, dialect: Dialect, tensors: Tensors) -> dict[str, A
     every name and shape has fitted.
     """
     based = has_base(tensors, dialect)
-    wanted = named_leaves(functional.shapes(config))
+    wanted = flatten_dict(functional.shapes(config), sep="/")
     used: set[str] = set()
     for path, leaf in wanted.items():
         for name, _, shape in _pieces(path, leaf.shape, dialect, based):
@@ -77,24 +78,22 @@ def take(config: ModelConfig, dialect: Dialect, tensors: Tensors) -> dict[str, A
         known = name in used or name in copies or dialect.ignored(name)
         expected = "a tensor of this model (to leave it out: --drop with the beginning of its name)"
         check(known, f"{tensors.where}: {name}", f"a tensor of shape {list(tensors.shapes[name])}", expected)
-    params: dict[str, Any] = {}
-    for path, leaf in wanted.items():
-        _set(params, path, _read(tensors, path, leaf.shape, dialect, based))
+    params = {path: _read(tensors, path, leaf.shape, dialect, based) for path, leaf in wanted.items()}
     for name, path in copies.items():
         if name in tensors.shapes:
-            same = np.array_equal(tensors.read(name), _get(params, path))
+            same = np.array_equal(tensors.read(name), params[path])
             check(
                 same,
                 f"{tensors.where}: {name}",
                 "other numbers",
                 f"a copy of {dialect.name(path)}, to which it is tied",
             )
-    return params
+    return unflatten_dict(params, sep="/")
 
 
 def give(params: Any, dialect: Dialect, *, based: bool = True) -> Iterator[tuple[str, np.ndarray]]:
     """The tensors of `params` in their names and layouts, one after another; the inverse of `take`."""
-    for path, leaf in named_leaves(params).items():
+    for path, leaf in flatten_dict(params, sep="/").items():
         stacked = np.asarray(leaf, np.float32)
         for name, index, shape in _pieces(path, stacked.shape, dialect, based):
             ours = stacked if index is None else stacked[index]
@@ -134,16 +133,3 @@ def _read(tensors: Tensors, path: str, shape: Shape, dialect: Dialect, based: bo
 
 def _in_file(name: str, dialect: Dialect, based: bool) -> str:
     return name if based else name.removeprefix(dialect.base)
-
-
-def _set(tree: dict[str, Any], path: str, value: np.ndarray) -> None:
-    *parents, last = path.split("/")
-    for parent in parents:
-        tree = tree.setdefault(parent, {})
-    tree[last] = value
-
-
-def _get(tree: Mapping[str, Any], path: str) -> Any:
-    for key in path.split("/"):
-        tree = tree[key]
-    return tree

@@ -10,9 +10,9 @@ from etils import epath
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from bertjax.data.files import is_local, read_json, write_whole
+from bertjax.data.files import is_local, is_plain_name, read_json, write_whole
 from bertjax.errors import UserError, check
-from bertjax.interop.names import Dialect, flax_dialect, named_leaves, torch_dialect
+from bertjax.interop.names import Dialect, flax_dialect, torch_dialect
 from bertjax.interop.tensors import Tensors
 
 SAFETENSORS = "model.safetensors"
@@ -73,8 +73,7 @@ def _open_shards(index: epath.Path, opened: Any) -> Tensors:
     check(isinstance(places, dict) and bool(places), f"{index}: weight_map", "no object", "a file's name a tensor")
     shards: dict[str, Tensors] = {}
     for name, file in places.items():
-        plain = isinstance(file, str) and file not in ("", ".", "..") and not set(file) & set("/\\:\0")
-        check(plain, f"{index}: {name}", repr(file), "the name of a file beside it")
+        check(is_plain_name(file), f"{index}: {name}", repr(file), "the name of a file beside it")
         if file not in shards:
             check((index.parent / file).exists(), f"{index}: {name}", f"no file {file}", "it beside the index")
             shards[file] = opened(index.parent / file)
@@ -141,14 +140,15 @@ def _open_torch(path: epath.Path) -> Tensors:
 
 def _open_msgpack(path: epath.Path) -> Tensors:
     from flax.serialization import msgpack_restore
+    from flax.traverse_util import flatten_dict
 
     try:
         found = msgpack_restore(path.read_bytes())
+        leaves = flatten_dict(found, sep="/") if isinstance(found, dict) else {}
     except Exception as error:  # msgpack, numpy and flax each raise their own of damaged bytes
         first = " ".join(str(error).split())[:200]
         raise UserError(f"{path}: found no whole msgpack file of Flax ({type(error).__name__}: {first})") from error
     check(isinstance(found, dict), str(path), f"a {type(found).__name__}", "tensors by name")
-    leaves = named_leaves(found)
     for name, leaf in leaves.items():
         good = isinstance(leaf, np.ndarray) and np.issubdtype(leaf.dtype, np.number)
         check(good, f"{path}: {name}", f"a {type(leaf).__name__}", "an array of numbers")

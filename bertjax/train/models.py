@@ -1,7 +1,8 @@
 """Models in their folders: a run's parameters as the verbs want them, and a run made of parameters alone."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import jax
@@ -52,23 +53,19 @@ def save_model(
     Raises `UserError` where `run_dir` has files in it.
     """
     run_dir = epath.Path(run_dir)
-    check_new(run_dir)
     meta = {
         "config": to_dict(config),
         "tokenizer_fingerprint": tokenizer.fingerprint if tokenizer else None,
         **facts,
         "versions": checkpoint.versions(),
     }
-    run_folder.claim(run_dir, config)
-    try:
+    with new_folder(run_dir):
+        run_folder.claim(run_dir, config)
         if tokenizer is not None:
             tokenizer.save(run_dir / "tokenizer", config.model.max_length)
         checkpoints = checkpoint.Checkpoints(run_dir, keep=1)
         checkpoints.save(0, {"step": 0, "params": params}, meta, None)
         checkpoints.close()
-    except BaseException:
-        run_dir.rmtree(missing_ok=True)  # new a moment ago; so the same command may be tried again
-        raise
     return checkpoints.folder / "0"
 
 
@@ -77,3 +74,14 @@ def check_new(folder: epath.Path) -> None:
     with disk_errors(folder):
         new = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
     check(new, str(folder), "files there", "a folder that is new or empty")
+
+
+@contextmanager
+def new_folder(folder: epath.Path) -> Iterator[None]:
+    """`check_new`, and if the block fails nothing is left of `folder`, so that it may be tried again."""
+    check_new(folder)
+    try:
+        yield
+    except BaseException:
+        folder.rmtree(missing_ok=True)
+        raise
