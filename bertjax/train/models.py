@@ -83,5 +83,6 @@ def new_folder(folder: epath.Path) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        folder.rmtree(missing_ok=True)
+        if folder.is_dir():
+            folder.rmtree()
         raise

@@ -52,6 +52,14 @@ def test_a_folder_with_files_in_it_is_not_written_to(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    config = small_config()
+    with pytest.raises(UserError, match="file/run: cannot be written"):
+        save_model(tmp_path / "file" / "run", config, bertjax.init(config.model, jax.random.key(0)), None, {})
+    assert (tmp_path / "file").read_text() == ""
+
+
 def test_training_is_not_resumed_from_parameters_alone(tmp_path):
     from bertjax.train.feed import Feed
     from bertjax.train.loop import train
