@@ -15,6 +15,7 @@ from bertjax.errors import UserError, check
 
 T = TypeVar("T")
 Head = Literal["pooler", "mlm", "nsp"]
+Remat = Literal["none", "attention", "dots", "full"]
 
 
 def _positive(section: str, config: Any, *names: str) -> None:
@@ -194,8 +195,10 @@ class ModelConfig:
     """Type of the matrix products; parameters, layer norms, softmax and loss stay float32."""
     scan_unroll: int = 1
     """Layers a step of the scan over layers: 1 compiles fastest; num_hidden_layers runs fastest on CPU."""
-    remat: bool = False
-    """Recompute each layer's activations in the backward pass: less memory, about a third more work."""
+    remat: Remat = "none"
+    """What the backward pass computes again instead of keeping it, layer by layer: nothing; all but the
+    results of matrix products with parameters (`dots`); the attention probabilities and what follows from them
+    (`attention`); everything (`full`: least memory, about a third more work)."""
 
     def __post_init__(self) -> None:
         _positive("model", self, "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
@@ -326,12 +329,16 @@ class TrainConfig:
 class MeshConfig:
     """How the devices are laid out; one axis may be -1, which takes the devices that are left."""
 
+    replica: int = 1
+    """Slices that share the batch, each with all the parameters: the axis that crosses the slow network."""
     data: int = -1
     """Devices that share the batch, each with all the parameters."""
     fsdp: int = 1
     """Devices that share the batch and the parameters."""
     tensor: int = 1
-    """Devices that share each matrix product."""
+    """Devices that share each matrix product: its heads, its feed-forward width, its vocabulary."""
+    sequence: int = 1
+    """Devices that share each row: long inputs, each device a stretch of them."""
 
     def __post_init__(self) -> None:
         sizes = dataclasses.asdict(self)

@@ -49,7 +49,7 @@ def serving_function(config: ModelConfig, outputs: Sequence[str] = ()) -> Servin
     It computes in `config.dtype` and gives float32; for the outputs' names, shapes and errors see `choose_outputs`.
     """
     names = choose_outputs(config, outputs)
-    config = dataclasses.replace(config, remat=False)
+    config = dataclasses.replace(config, remat="none")
 
     def serve(params: functional.Params, input_ids: Array, input_mask: Array, segment_ids: Array) -> dict[str, Array]:
         params = unflatten_dict(params, sep="/") if any("/" in name for name in params) else params

@@ -9,6 +9,7 @@ from jax import Array
 
 from bertjax.config import ModelConfig
 from bertjax.model.layers import dense, dropout
+from bertjax.model.layout import Layout
 
 
 def attention(
@@ -39,12 +40,16 @@ class SelfAttention(nn.Module):
     """Multi-head self-attention with its output projection; `[B, L, D]` to `[B, L, D]`."""
 
     config: ModelConfig
+    layout: Layout
 
     @nn.compact
     def __call__(self, x_BxLxD: Array, mask: Array, *, deterministic: bool) -> Array:
-        c = self.config
+        c, layout = self.config, self.layout
         heads = (c.num_attention_heads, c.hidden_size // c.num_attention_heads)
         q, k, v = (dense(c, heads, ("embed", "heads", "kv"), name)(x_BxLxD) for name in ("query", "key", "value"))
+        # Each device asks for its own stretch of a row, of all of it.
+        q = layout(q, "batch", "length", "heads", None)
+        k, v = (layout(x, "batch", None, "heads", None) for x in (k, v))
         key = None if deterministic else self.make_rng("dropout")
         mixed = attention(q, k, v, mask=mask, dropout_rate=c.attention_probs_dropout_prob, key=key)
         return dense(c, c.hidden_size, ("heads", "kv", "embed"), "output", inputs=2)(mixed)

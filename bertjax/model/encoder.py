@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
@@ -9,6 +10,14 @@ from jax import Array
 from bertjax.config import ModelConfig
 from bertjax.model.attention import SelfAttention
 from bertjax.model.layers import ACTIVATIONS, dense, dropout, layer_norm, truncated_normal
+from bertjax.model.layout import Layout
+
+# What of a layer is kept for the backward pass. Matrix products with parameters have no batch axes.
+POLICIES = {
+    "attention": jax.checkpoint_policies.save_anything_except_these_names("attention"),
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
 
 
 class Embeddings(nn.Module):
@@ -16,6 +25,7 @@ class Embeddings(nn.Module):
     wide as the model; `[B, L]` ids to `[B, L, D]`."""
 
     config: ModelConfig
+    layout: Layout
 
     def setup(self) -> None:
         c = self.config
@@ -28,23 +38,27 @@ class Embeddings(nn.Module):
             self.projection = dense(c, c.hidden_size, (None, "embed"))
 
     def __call__(self, input_ids: Array, segment_ids: Array, position_ids: Array, *, deterministic: bool) -> Array:
-        c = self.config
+        c, layout = self.config, self.layout
+        # Gathered before the rows are taken: else the compiler fetches the whole batch instead.
+        words = jnp.take(layout(self.word.embedding, "vocab", None), input_ids, axis=0)
         positions = self.position(position_ids + c.position_offset)
-        summed = self.word(input_ids) + positions + self.token_type(segment_ids)
+        summed = layout(words + positions + self.token_type(segment_ids), "batch", "length", None)
         key = None if deterministic else self.make_rng("dropout")
         embedded = dropout(self.layer_norm(summed).astype(c.dtype), c.hidden_dropout_prob, key)
-        return self.projection(embedded) if c.embedding_size else embedded
+        return layout(self.projection(embedded), "batch", "length", None) if c.embedding_size else embedded
 
 
 class Mlp(nn.Module):
     """The feed-forward sublayer, `[B, L, D]` to `[B, L, D]` by way of F."""
 
     config: ModelConfig
+    layout: Layout
 
     @nn.compact
     def __call__(self, x_BxLxD: Array) -> Array:
         c = self.config
         up_BxLxF = dense(c, c.intermediate_size, ("embed", "mlp"), "up")(x_BxLxD)
+        up_BxLxF = self.layout(up_BxLxF, "batch", "length", "mlp")
         return dense(c, c.hidden_size, ("mlp", "embed"), "down")(ACTIVATIONS[c.hidden_act](up_BxLxF))
 
 
@@ -52,21 +66,23 @@ class Layer(nn.Module):
     """One layer: attention and feed-forward, each followed by dropout, the residual and a layer norm."""
 
     config: ModelConfig
+    layout: Layout
     deterministic: bool
     keep_output: bool
 
     @nn.compact
     def __call__(self, x_BxLxD: Array, mask: Array) -> tuple[Array, Array | None]:
-        c = self.config
+        c, layout = self.config, self.layout
 
         def add_and_norm(x: Array, sublayer: Array, name: str) -> Array:
             key = None if self.deterministic else self.make_rng("dropout")
             sublayer = dropout(sublayer, c.hidden_dropout_prob, key)
-            return layer_norm(c, name)(x.astype(jnp.float32) + sublayer).astype(c.dtype)
+            x = layer_norm(c, name)(x.astype(jnp.float32) + sublayer).astype(c.dtype)
+            return layout(x, "batch", "length", None)
 
-        attended = SelfAttention(c, name="attention")(x_BxLxD, mask, deterministic=self.deterministic)
+        attended = SelfAttention(c, layout, name="attention")(x_BxLxD, mask, deterministic=self.deterministic)
         x_BxLxD = add_and_norm(x_BxLxD, attended, "attention_layer_norm")
-        x_BxLxD = add_and_norm(x_BxLxD, Mlp(c, name="mlp")(x_BxLxD), "mlp_layer_norm")
+        x_BxLxD = add_and_norm(x_BxLxD, Mlp(c, layout, name="mlp")(x_BxLxD), "mlp_layer_norm")
         return x_BxLxD, x_BxLxD if self.keep_output else None
 
 
@@ -74,11 +90,12 @@ class Repeated(nn.Module):
     """The one layer of a model that shares it, applied N times; its parameters are named as a layer's."""
 
     config: ModelConfig
+    layout: Layout
     deterministic: bool
     keep_output: bool
 
     def setup(self) -> None:
-        self.layer = _layer(self.config)(self.config, self.deterministic, self.keep_output)
+        self.layer = _layer(self.config)(self.config, self.layout, self.deterministic, self.keep_output)
         nn.share_scope(self, self.layer)
 
     def __call__(self, x_BxLxD: Array, mask: Array) -> tuple[Array, Array | None]:
@@ -98,6 +115,7 @@ class Encoder(nn.Module):
     """The N layers, their parameters stacked on a first axis, whose size is 1 where they are shared."""
 
     config: ModelConfig
+    layout: Layout
 
     @nn.compact
     def __call__(
@@ -114,9 +132,11 @@ class Encoder(nn.Module):
             unroll=min(c.scan_unroll, stack),
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
-        x_BxLxD, kept = scanned(c, deterministic, keep_layers, name="layers")(x_BxLxD, mask)
+        x_BxLxD, kept = scanned(c, self.layout, deterministic, keep_layers, name="layers")(x_BxLxD, mask)
         return x_BxLxD, kept[0] if c.share_layers and keep_layers else kept
 
 
 def _layer(config: ModelConfig) -> type[nn.Module]:
-    return nn.remat(Layer, prevent_cse=False) if config.remat else Layer
+    if config.remat == "none":
+        return Layer
+    return nn.remat(Layer, prevent_cse=False, policy=POLICIES[config.remat])

@@ -25,6 +25,7 @@ from bertjax.errors import check
 from bertjax.model.encoder import Embeddings, Encoder
 from bertjax.model.heads import MlmHead
 from bertjax.model.layers import dense
+from bertjax.model.layout import ANYWHERE, Layout
 
 Params = Mapping[str, Any]
 Batch = Mapping[str, Any]  # jax or numpy arrays by name
@@ -43,15 +44,16 @@ class Encoded(NamedTuple):
 
 class _Bert(nn.Module):
     config: ModelConfig
+    layout: Layout = ANYWHERE
 
     def setup(self) -> None:
         c = self.config
-        self.embeddings = Embeddings(c)
-        self.encoder = Encoder(c)
+        self.embeddings = Embeddings(c, self.layout)
+        self.encoder = Encoder(c, self.layout)
         if "pooler" in c.heads:
             self.pooler = dense(c, c.hidden_size, ("embed", None))
         if "mlm" in c.heads:
-            self.mlm = MlmHead(c)
+            self.mlm = MlmHead(c, self.layout)
         if "nsp" in c.heads:
             self.nsp = dense(c, 2, ("embed", None))
 
@@ -118,7 +120,13 @@ def logical_axes(config: ModelConfig) -> Any:
 
 
 def encode(
-    config: ModelConfig, params: Params, batch: Batch, *, key: Array | None = None, keep_layers: bool = False
+    config: ModelConfig,
+    params: Params,
+    batch: Batch,
+    *,
+    key: Array | None = None,
+    keep_layers: bool = False,
+    layout: Layout = ANYWHERE,
 ) -> Encoded:
     """Hidden states of each row; with dropout if a `key` is given, else deterministic.
 
@@ -126,10 +134,11 @@ def encode(
     0 padding; default all 1), `segment_ids` [B, L] (token types; default 0) and `position_ids`
     [B or 1, L] (default 0..L-1). In packed rows `pack_ids` [B, L] (1, 2, …; 0 padding) says which
     input each id is of: no input sees another. L is at most `config.max_length`. An id out of range is not
-    noticed here: gathers under jit clamp or give NaN.
+    noticed here: gathers under jit clamp or give NaN. `layout` lays the activations out on a mesh.
     """
     rngs = None if key is None else {"dropout": key}
-    return _apply(config, params, "encode", batch, deterministic=key is None, keep_layers=keep_layers, rngs=rngs)
+    found = {"deterministic": key is None, "keep_layers": keep_layers, "rngs": rngs}
+    return _apply(config, params, "encode", batch, layout=layout, **found)
 
 
 def pool(config: ModelConfig, params: Params, hidden_BxLxD: Array, positions_BxS: ArrayLike | None = None) -> Array:
@@ -143,11 +152,16 @@ def pool(config: ModelConfig, params: Params, hidden_BxLxD: Array, positions_BxS
 
 
 def mlm_logits(
-    config: ModelConfig, params: Params, hidden_BxLxD: Array, positions_BxP: ArrayLike | None = None
+    config: ModelConfig,
+    params: Params,
+    hidden_BxLxD: Array,
+    positions_BxP: ArrayLike | None = None,
+    *,
+    layout: Layout = ANYWHERE,
 ) -> Array:
     """Scores over the vocabulary, [B, P, V] float32, at the given positions; at all L without them."""
     _need_head(config, "mlm")
-    return _apply(config, params, "mlm_logits", hidden_BxLxD, positions_BxP)
+    return _apply(config, params, "mlm_logits", hidden_BxLxD, positions_BxP, layout=layout)
 
 
 def nsp_logits(config: ModelConfig, params: Params, pooled: Array) -> Array:
@@ -160,5 +174,7 @@ def _need_head(config: ModelConfig, head: str) -> None:
     check(head in config.heads, "model.heads", ", ".join(config.heads) or "none", head)
 
 
-def _apply(config: ModelConfig, params: Params, method: str, *args: Any, **kwargs: Any) -> Any:
-    return _Bert(config).apply({"params": params}, *args, method=method, **kwargs)
+def _apply(
+    config: ModelConfig, params: Params, method: str, *args: Any, layout: Layout = ANYWHERE, **kwargs: Any
+) -> Any:
+    return _Bert(config, layout).apply({"params": params}, *args, method=method, **kwargs)

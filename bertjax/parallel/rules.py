@@ -1,20 +1,24 @@
 """Which mesh axis each logical axis lies on: the one table, and what follows from it.
 
-Shardings of parameters, optimizer state and batches come from here and nowhere else.
+Shardings of parameters, optimizer state, activations and batches come from here and nowhere else.
 """
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
+from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from bertjax.errors import check
 
-MESH_AXES = ("data", "fsdp", "tensor")
+MESH_AXES = ("replica", "data", "fsdp", "tensor", "sequence")
 
 RULES: dict[str, tuple[str, ...]] = {
-    "batch": ("data", "fsdp"),
+    "batch": ("replica", "data", "fsdp"),
+    "length": ("sequence",),
     "vocab": ("tensor",),
     "embed": ("fsdp",),
     "heads": ("tensor",),
@@ -36,6 +40,24 @@ def tree_shardings(mesh: Mesh, logical_tree: Any) -> Any:
     """`sharding` for each PartitionSpec of logical names in a tree."""
     is_spec = lambda x: isinstance(x, PartitionSpec)  # noqa: E731
     return jax.tree.map(lambda spec: sharding(mesh, spec), logical_tree, is_leaf=is_spec)
+
+
+@dataclass(frozen=True)
+class MeshLayout:
+    """The layout of activations on `mesh`: a `bertjax.model.layout.Layout`."""
+
+    mesh: Mesh
+
+    def __call__(self, x: Array, *names: str | None) -> Array:
+        return jax.lax.with_sharding_constraint(x, sharding(self.mesh, PartitionSpec(*names)))
+
+    def per_device(
+        self, function: Callable[..., Array], inputs: Sequence[tuple[str | None, ...]], output: tuple[str | None, ...]
+    ) -> Callable[..., Array]:
+        specs = [sharding(self.mesh, PartitionSpec(*names)).spec for names in (*inputs, output)]
+        return jax.shard_map(
+            function, mesh=self.mesh, in_specs=tuple(specs[:-1]), out_specs=specs[-1], check_vma=False
+        )
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

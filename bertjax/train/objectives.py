@@ -13,6 +13,7 @@ from jax import Array
 from bertjax.config import ModelConfig
 from bertjax.model import functional
 from bertjax.model.functional import Batch, Params
+from bertjax.model.layout import ANYWHERE, Layout
 
 
 class Sums(NamedTuple):
@@ -64,7 +65,9 @@ def _sentence_weights(batch: Batch) -> Array:
     return batch["cls_weights"].astype(jnp.float32) if "cls_weights" in batch else _rows(batch)
 
 
-def pretraining_sums(config: ModelConfig, params: Params, batch: Batch, *, key: Array | None = None) -> Sums:
+def pretraining_sums(
+    config: ModelConfig, params: Params, batch: Batch, *, key: Array | None = None, layout: Layout = ANYWHERE
+) -> Sums:
     """Masked-word and sentence losses of `batch`, with dropout if a `key` is given.
 
     Beside the features of `bertjax.encode`, `batch` holds `masked_lm_positions`, `masked_lm_ids`
@@ -72,9 +75,9 @@ def pretraining_sums(config: ModelConfig, params: Params, batch: Batch, *, key: 
     objective `next_sentence_labels` [B, S] int32 (0 follows or in order, 1 random or swapped); of packed
     rows `cls_positions` [B, S] int32 and `cls_weights` [B, S] float32 too.
     """
-    hidden = functional.encode(config, params, batch, key=key).hidden_BxLxD
+    hidden = functional.encode(config, params, batch, key=key, layout=layout).hidden_BxLxD
     mlm = weighted_cross_entropy(
-        functional.mlm_logits(config, params, hidden, batch["masked_lm_positions"]),
+        functional.mlm_logits(config, params, hidden, batch["masked_lm_positions"], layout=layout),
         batch["masked_lm_ids"],
         batch["masked_lm_weights"],
     )

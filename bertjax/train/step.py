@@ -12,6 +12,7 @@ from bertjax.config import Config
 from bertjax.masking import Vocabulary
 from bertjax.model import functional
 from bertjax.model.functional import Batch, Params
+from bertjax.model.layout import ANYWHERE, Layout
 from bertjax.parallel import rules
 from bertjax.train import objectives
 from bertjax.train.dynamic_masks import mask_batch
@@ -65,7 +66,16 @@ def state_shardings(config: Config, mesh: Mesh) -> TrainState:
     return TrainState(whole, params, opt_state)
 
 
-def gradients(config: Config, params: Params, batch: Batch, key: Array | None) -> tuple[Params, Sums]:
+def abstract_state(config: Config, mesh: Mesh) -> TrainState:
+    """The shape, type and sharding of every leaf of the state, as `jax.ShapeDtypeStruct`."""
+    shapes = jax.eval_shape(lambda: init_state(config))
+    describe = lambda s, layout: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=layout)  # noqa: E731
+    return jax.tree.map(describe, shapes, state_shardings(config, mesh))
+
+
+def gradients(
+    config: Config, params: Params, batch: Batch, key: Array | None, layout: Layout = ANYWHERE
+) -> tuple[Params, Sums]:
     """The gradient of `objectives.mean_loss` over the whole batch, and the batch's sums.
 
     The batch is worked in `gradient_accumulation_steps` parts; dividing by the whole batch's
@@ -74,7 +84,7 @@ def gradients(config: Config, params: Params, batch: Batch, key: Array | None) -
     totals = objectives.counts(batch)
 
     def part_loss(params: Params, part: Batch, key: Array | None) -> tuple[Array, Sums]:
-        sums = objectives.pretraining_sums(config.model, params, part, key=key)
+        sums = objectives.pretraining_sums(config.model, params, part, key=key, layout=layout)
         return objectives.mean_loss(sums, *totals), sums
 
     part_gradient = jax.grad(part_loss, has_aux=True)
@@ -94,7 +104,11 @@ def gradients(config: Config, params: Params, batch: Batch, key: Array | None) -
 
 
 def train_step(
-    config: Config, state: TrainState, batch: Batch, vocabulary: Vocabulary | None = None
+    config: Config,
+    state: TrainState,
+    batch: Batch,
+    vocabulary: Vocabulary | None = None,
+    layout: Layout = ANYWHERE,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One update, and its metrics as float32 scalars.
 
@@ -109,7 +123,7 @@ def train_step(
         assert vocabulary is not None
         batch = mask_batch(batch, config.data, vocabulary, random_key(config.seed, state.step, MASKS))
     key = random_key(config.seed, state.step, DROPOUT)
-    grads, sums = gradients(config, state.params, batch, key)
+    grads, sums = gradients(config, state.params, batch, key, layout)
     metrics |= objectives.means(sums, config.data.sentence_objective)
     grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(grad_norm)
@@ -142,7 +156,7 @@ def jit_train_step(config: Config, mesh: Mesh, vocabulary: Vocabulary | None = N
     """`train_step` compiled for `mesh`; the state's memory is reused for the new state."""
     layouts = state_shardings(config, mesh)
     return jax.jit(
-        lambda state, batch: train_step(config, state, batch, vocabulary),
+        lambda state, batch: train_step(config, state, batch, vocabulary, rules.MeshLayout(mesh)),
         donate_argnums=0,
         in_shardings=(layouts, rules.batch_sharding(mesh)),
         out_shardings=(layouts, rules.replicated(mesh)),
@@ -153,7 +167,7 @@ def jit_eval_step(config: Config, mesh: Mesh) -> Any:
     """(params, batch) to the batch's `Sums`, without dropout, compiled for `mesh`."""
     layouts = state_shardings(config, mesh)
     return jax.jit(
-        lambda params, batch: objectives.pretraining_sums(config.model, params, batch),
+        lambda params, batch: objectives.pretraining_sums(config.model, params, batch, layout=rules.MeshLayout(mesh)),
         in_shardings=(layouts.params, rules.batch_sharding(mesh)),
         out_shardings=rules.replicated(mesh),
     )

@@ -17,7 +17,7 @@ MODELS = {
         SMALL_MODEL, hidden_act="relu", embedding_size=8, share_layers=True, num_hidden_layers=3, layer_norm_eps=1e-6
     ),
     "roberta": dataclasses.replace(SMALL_MODEL, position_offset=2, type_vocab_size=1, heads=("mlm",), scan_unroll=2),
-    "headless": dataclasses.replace(SMALL_MODEL, heads=(), embedding_size=24, num_hidden_layers=1, remat=True),
+    "headless": dataclasses.replace(SMALL_MODEL, heads=(), embedding_size=24, num_hidden_layers=1, remat="full"),
 }
 SHAPES = [(1, 1), (2, 9), (5, 14)]
 

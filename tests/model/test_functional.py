@@ -122,7 +122,7 @@ def test_dropout_needs_a_key_repeats_with_it_and_differs_between_layers(batch):
     assert not np.array_equal(run(jax.random.key(1)), run(jax.random.key(2)))
 
 
-@pytest.mark.parametrize("changes", [{"scan_unroll": 2}, {"remat": True}], ids=str)
+@pytest.mark.parametrize("changes", [{"scan_unroll": 2}, {"remat": "full"}], ids=str)
 def test_ways_to_run_the_layers_give_the_same_loss_and_gradient(params, batch, changes):
     other = dataclasses.replace(MODEL, **changes)
     loss = jax.value_and_grad(bertjax.pretraining_loss, argnums=1, has_aux=True)
@@ -157,7 +157,7 @@ def test_a_model_has_the_heads_it_lists_and_says_which_one_it_lacks(batch):
         bertjax.nsp_logits(dataclasses.replace(MODEL, heads=()), {}, hidden[:, 0])
 
 
-@pytest.mark.parametrize("changes", [{}, {"scan_unroll": 3, "remat": True}], ids=str)
+@pytest.mark.parametrize("changes", [{}, {"scan_unroll": 3, "remat": "full"}], ids=str)
 def test_a_shared_layer_is_that_layer_applied_n_times(batch, changes):
     shared = dataclasses.replace(MODEL, share_layers=True, num_hidden_layers=3, **changes)
     params = bertjax.init(shared, jax.random.key(0))

@@ -1,0 +1,33 @@
+"""Where the model's activations lie on a mesh: asked of the caller, by logical axis names."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from jax import Array
+
+Names = tuple[str | None, ...]
+
+
+class Layout(Protocol):
+    """Lays activations out on a mesh. `bertjax.parallel.rules.MeshLayout` is one."""
+
+    def __call__(self, x: Array, *names: str | None) -> Array:
+        """`x`, each axis cut as its logical name says (None: not cut)."""
+        ...
+
+    def per_device(self, function: Callable[..., Array], inputs: Sequence[Names], output: Names) -> Callable[..., Array]:
+        """`function` run by each device on its part of the arguments: for kernels that the compiler cannot cut."""
+        ...
+
+
+class Anywhere:
+    """The layout of one device, or of a caller who leaves everything to the compiler: nothing is cut."""
+
+    def __call__(self, x: Array, *names: str | None) -> Array:
+        return x
+
+    def per_device(self, function: Callable[..., Array], inputs: Sequence[Names], output: Names) -> Callable[..., Array]:
+        return function
+
+
+ANYWHERE = Anywhere()
