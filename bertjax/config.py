@@ -15,7 +15,7 @@ from bertjax.errors import UserError, check
 
 T = TypeVar("T")
 Head = Literal["pooler", "mlm", "nsp"]
-Remat = Literal["none", "attention", "dots", "full"]
+Remat = Literal["none", "dots", "full"]
 
 
 def _positive(section: str, config: Any, *names: str) -> None:
@@ -197,8 +197,16 @@ class ModelConfig:
     """Layers a step of the scan over layers: 1 compiles fastest; num_hidden_layers runs fastest on CPU."""
     remat: Remat = "none"
     """What the backward pass computes again instead of keeping it, layer by layer: nothing; all but the
-    results of matrix products with parameters (`dots`); the attention probabilities and what follows from them
-    (`attention`); everything (`full`: least memory, about a third more work)."""
+    results of matrix products with parameters (`dots`); everything (`full`: least memory, about a third more
+    work)."""
+    kernels: Literal["xla", "pallas"] = "xla"
+    """pallas: on TPU, two kernels of our own, one that keeps attention's scores and their dropout out of main
+    memory, for rows of 128, 256, 384 or 512 ids and heads whose width divides 128, and one for dropout, residual and
+    layer norm, for widths that 128 divides; for other shapes, and elsewhere, as xla, with the same masks."""
+    dropout_bits: Literal["threefry", "hash", "rbg"] = "threefry"
+    """Where dropout's random bits come from. threefry: JAX's own. hash: a few integer operations on each element's
+    place, faster, the only one that our kernels use; a good mask, not a proven generator. These two give
+    the same masks on any mesh; rbg, the device's own generator, does not, nor on another kind of device."""
 
     def __post_init__(self) -> None:
         _positive("model", self, "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")
@@ -220,6 +228,13 @@ class ModelConfig:
             "model.heads",
             self.heads,
             "each once, and pooler where there is nsp",
+        )
+        kernel_drops = self.kernels == "pallas" and self.attention_probs_dropout_prob + self.hidden_dropout_prob > 0
+        check(
+            not kernel_drops or self.dropout_bits == "hash",
+            "model.dropout_bits",
+            self.dropout_bits,
+            "hash, for dropout inside model.kernels pallas",
         )
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
             check(0 <= getattr(self, name) < 1, f"model.{name}", getattr(self, name), "a number from 0 to below 1")
@@ -378,6 +393,12 @@ class Config:
             self.data.max_seq_length,
             "at most model.max_position_embeddings"
             f"{' - model.position_offset' if self.model.position_offset else ''} ({self.model.max_length})",
+        )
+        check(
+            self.mesh.sequence == 1 or self.model.kernels == "xla",
+            "mesh.sequence",
+            self.mesh.sequence,
+            "1, for model.kernels pallas",
         )
         check(
             self.optimizer.warmup_steps <= self.train.steps,

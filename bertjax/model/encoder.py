@@ -6,16 +6,29 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
+from jax.ad_checkpoint import checkpoint_name
 
 from bertjax.config import ModelConfig
-from bertjax.model.attention import SelfAttention
-from bertjax.model.layers import ACTIVATIONS, dense, dropout, layer_norm, truncated_normal
-from bertjax.model.layout import Layout
+from bertjax.model.attention import Segments, SelfAttention
+from bertjax.model.layers import (
+    ACTIVATIONS,
+    ATTENDED,
+    PROJECTED,
+    STATISTICS,
+    LayerNorm,
+    Linear,
+    ResidualNorm,
+    dropout,
+    truncated_normal,
+    uses_kernels,
+)
+from bertjax.model.layout import Layout, Names
 
-# What of a layer is kept for the backward pass. Matrix products with parameters have no batch axes.
+ROWS: Names = ("batch", "length", None)
+
+# What of a layer is kept for the backward pass.
 POLICIES = {
-    "attention": jax.checkpoint_policies.save_anything_except_these_names("attention"),
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "dots": jax.checkpoint_policies.save_only_these_names(PROJECTED, ATTENDED, STATISTICS),
     "full": jax.checkpoint_policies.nothing_saveable,
 }
 
@@ -33,19 +46,19 @@ class Embeddings(nn.Module):
         self.word = table(c.vocab_size, embedding_init=truncated_normal(c, "vocab", "embed"))
         self.position = table(c.max_position_embeddings, embedding_init=truncated_normal(c, None, "embed"))
         self.token_type = table(c.type_vocab_size, embedding_init=truncated_normal(c, None, "embed"))
-        self.layer_norm = layer_norm(c)
+        self.layer_norm = LayerNorm(c)
         if c.embedding_size:
-            self.projection = dense(c, c.hidden_size, (None, "embed"))
+            self.projection = Linear(c, (c.embedding_size,), (c.hidden_size,), (None, "embed"))
 
     def __call__(self, input_ids: Array, segment_ids: Array, position_ids: Array, *, deterministic: bool) -> Array:
         c, layout = self.config, self.layout
         # Gathered before the rows are taken: else the compiler fetches the whole batch instead.
         words = jnp.take(layout(self.word.embedding, "vocab", None), input_ids, axis=0)
         positions = self.position(position_ids + c.position_offset)
-        summed = layout(words + positions + self.token_type(segment_ids), "batch", "length", None)
+        summed = layout(words + positions + self.token_type(segment_ids), *ROWS)
         key = None if deterministic else self.make_rng("dropout")
-        embedded = dropout(self.layer_norm(summed).astype(c.dtype), c.hidden_dropout_prob, key)
-        return layout(self.projection(embedded), "batch", "length", None) if c.embedding_size else embedded
+        embedded = dropout(c, self.layer_norm(summed), c.hidden_dropout_prob, key, layout, ROWS)
+        return layout(self.projection(embedded), *ROWS) if c.embedding_size else embedded
 
 
 class Mlp(nn.Module):
@@ -57,9 +70,11 @@ class Mlp(nn.Module):
     @nn.compact
     def __call__(self, x_BxLxD: Array) -> Array:
         c = self.config
-        up_BxLxF = dense(c, c.intermediate_size, ("embed", "mlp"), "up")(x_BxLxD)
-        up_BxLxF = self.layout(up_BxLxF, "batch", "length", "mlp")
-        return dense(c, c.hidden_size, ("mlp", "embed"), "down")(ACTIVATIONS[c.hidden_act](up_BxLxF))
+        up_BxLxF = Linear(c, (c.hidden_size,), (c.intermediate_size,), ("embed", "mlp"), name="up")(x_BxLxD)
+        up_BxLxF = checkpoint_name(self.layout(up_BxLxF, "batch", "length", "mlp"), PROJECTED)
+        kernels = uses_kernels(c, self.layout)
+        down = Linear(c, (c.intermediate_size,), (c.hidden_size,), ("mlp", "embed"), kernels, name="down")
+        return down(ACTIVATIONS[c.hidden_act](up_BxLxF))
 
 
 class Layer(nn.Module):
@@ -71,16 +86,14 @@ class Layer(nn.Module):
     keep_output: bool
 
     @nn.compact
-    def __call__(self, x_BxLxD: Array, mask: Array) -> tuple[Array, Array | None]:
+    def __call__(self, x_BxLxD: Array, segments: Segments) -> tuple[Array, Array | None]:
         c, layout = self.config, self.layout
 
         def add_and_norm(x: Array, sublayer: Array, name: str) -> Array:
             key = None if self.deterministic else self.make_rng("dropout")
-            sublayer = dropout(sublayer, c.hidden_dropout_prob, key)
-            x = layer_norm(c, name)(x.astype(jnp.float32) + sublayer).astype(c.dtype)
-            return layout(x, "batch", "length", None)
+            return layout(ResidualNorm(c, layout, name=name)(x, sublayer, key), *ROWS)
 
-        attended = SelfAttention(c, layout, name="attention")(x_BxLxD, mask, deterministic=self.deterministic)
+        attended = SelfAttention(c, layout, name="attention")(x_BxLxD, segments, deterministic=self.deterministic)
         x_BxLxD = add_and_norm(x_BxLxD, attended, "attention_layer_norm")
         x_BxLxD = add_and_norm(x_BxLxD, Mlp(c, layout, name="mlp")(x_BxLxD), "mlp_layer_norm")
         return x_BxLxD, x_BxLxD if self.keep_output else None
@@ -98,17 +111,17 @@ class Repeated(nn.Module):
         self.layer = _layer(self.config)(self.config, self.layout, self.deterministic, self.keep_output)
         nn.share_scope(self, self.layer)
 
-    def __call__(self, x_BxLxD: Array, mask: Array) -> tuple[Array, Array | None]:
+    def __call__(self, x_BxLxD: Array, segments: Segments) -> tuple[Array, Array | None]:
         c = self.config
         repeated = nn.scan(
-            lambda layer, x_BxLxD, mask: layer(x_BxLxD, mask),
+            lambda layer, x_BxLxD, segments: layer(x_BxLxD, segments),
             variable_broadcast="params",
             split_rngs={"params": False, "dropout": True},
             in_axes=nn.broadcast,
             length=c.num_hidden_layers,
             unroll=min(c.scan_unroll, c.num_hidden_layers),
         )
-        return repeated(self.layer, x_BxLxD, mask)
+        return repeated(self.layer, x_BxLxD, segments)
 
 
 class Encoder(nn.Module):
@@ -119,7 +132,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BxLxD: Array, mask: Array, *, deterministic: bool, keep_layers: bool
+        self, x_BxLxD: Array, segments: Segments, *, deterministic: bool, keep_layers: bool
     ) -> tuple[Array, Array | None]:
         c = self.config
         stack = 1 if c.share_layers else c.num_hidden_layers
@@ -132,7 +145,7 @@ class Encoder(nn.Module):
             unroll=min(c.scan_unroll, stack),
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
-        x_BxLxD, kept = scanned(c, self.layout, deterministic, keep_layers, name="layers")(x_BxLxD, mask)
+        x_BxLxD, kept = scanned(c, self.layout, deterministic, keep_layers, name="layers")(x_BxLxD, segments)
         return x_BxLxD, kept[0] if c.share_layers and keep_layers else kept
 
 

@@ -22,9 +22,10 @@ from jax.typing import ArrayLike
 
 from bertjax.config import ModelConfig
 from bertjax.errors import check
+from bertjax.model.attention import Segments
 from bertjax.model.encoder import Embeddings, Encoder
 from bertjax.model.heads import MlmHead
-from bertjax.model.layers import dense
+from bertjax.model.layers import Linear
 from bertjax.model.layout import ANYWHERE, Layout
 
 Params = Mapping[str, Any]
@@ -51,11 +52,11 @@ class _Bert(nn.Module):
         self.embeddings = Embeddings(c, self.layout)
         self.encoder = Encoder(c, self.layout)
         if "pooler" in c.heads:
-            self.pooler = dense(c, c.hidden_size, ("embed", None))
+            self.pooler = Linear(c, (c.hidden_size,), (c.hidden_size,), ("embed", None))
         if "mlm" in c.heads:
             self.mlm = MlmHead(c, self.layout)
         if "nsp" in c.heads:
-            self.nsp = dense(c, 2, ("embed", None))
+            self.nsp = Linear(c, (c.hidden_size,), (2,), ("embed", None))
 
     def encode(self, batch: Batch, *, deterministic: bool, keep_layers: bool) -> Encoded:
         ids = jnp.asarray(batch["input_ids"])
@@ -63,11 +64,9 @@ class _Bert(nn.Module):
         segments = batch["segment_ids"] if "segment_ids" in batch else jnp.zeros_like(ids)
         seen = batch["input_mask"] if "input_mask" in batch else jnp.ones_like(ids)
         embedded = self.embeddings(ids, segments, positions, deterministic=deterministic)
-        mask = (jnp.asarray(seen) > 0)[:, None, None, :]
-        if "pack_ids" in batch:
-            packs = jnp.asarray(batch["pack_ids"])
-            mask = mask & (packs[:, None, :, None] == packs[:, None, None, :])
-        hidden, layers = self.encoder(embedded, mask, deterministic=deterministic, keep_layers=keep_layers)
+        packs = jnp.asarray(batch["pack_ids"]) if "pack_ids" in batch else jnp.ones_like(ids)
+        segments = Segments(packs, jnp.where(jnp.asarray(seen) > 0, packs, -1))  # no query is of segment -1
+        hidden, layers = self.encoder(embedded, segments, deterministic=deterministic, keep_layers=keep_layers)
         return Encoded(hidden, layers, embedded)
 
     def pool(self, hidden_BxLxD: Array, positions_BxS: Array | None) -> Array:
@@ -81,7 +80,7 @@ class _Bert(nn.Module):
             hidden_BxLxD = jnp.take_along_axis(hidden_BxLxD, positions_BxP[:, :, None], axis=1)
         return self.mlm(hidden_BxLxD, self.embeddings.word.embedding)
 
-    def nsp_logits(self, pooled: Array | None) -> Array:
+    def nsp_logits(self, pooled: Array) -> Array:
         return self.nsp(pooled).astype(jnp.float32)
 
     def all(self, batch: Batch) -> None:
@@ -89,9 +88,10 @@ class _Bert(nn.Module):
         hidden = self.encode(batch, deterministic=True, keep_layers=False).hidden_BxLxD
         if "mlm" in heads:
             self.mlm_logits(hidden, None)
-        pooled = self.pool(hidden, None) if "pooler" in heads else None
-        if "nsp" in heads:
-            self.nsp_logits(pooled)
+        if "pooler" in heads:
+            pooled = self.pool(hidden, None)
+            if "nsp" in heads:
+                self.nsp_logits(pooled)
 
 
 def _boxed_init(config: ModelConfig, key: Array) -> Any:

@@ -5,7 +5,7 @@ from flax import linen as nn
 from jax import Array
 
 from bertjax.config import ModelConfig
-from bertjax.model.layers import ACTIVATIONS, constant, dense, layer_norm
+from bertjax.model.layers import ACTIVATIONS, LayerNorm, Linear, constant
 from bertjax.model.layout import Layout
 
 
@@ -18,8 +18,8 @@ class MlmHead(nn.Module):
     @nn.compact
     def __call__(self, hidden_BxPxD: Array, word_embedding_VxE: Array) -> Array:
         c = self.config
-        x_BxPxE = ACTIVATIONS[c.hidden_act](dense(c, c.embedding_width, ("embed", None), "transform")(hidden_BxPxD))
-        x_BxPxE = layer_norm(c, "layer_norm")(x_BxPxE).astype(c.dtype)
+        transform = Linear(c, (c.hidden_size,), (c.embedding_width,), ("embed", None), name="transform")
+        x_BxPxE = LayerNorm(c, name="layer_norm")(ACTIVATIONS[c.hidden_act](transform(hidden_BxPxD)))
         bias_V = self.param("bias", constant(0.0, "vocab"), (c.vocab_size,), jnp.float32)
         table = word_embedding_VxE.astype(c.dtype)
         scores_BxPxV = jnp.einsum("bpe,ve->bpv", x_BxPxE, table, preferred_element_type=jnp.float32)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+import jax
 from jax import Array
 
 Names = tuple[str | None, ...]
@@ -11,11 +12,22 @@ Names = tuple[str | None, ...]
 class Layout(Protocol):
     """Lays activations out on a mesh. `bertjax.parallel.rules.MeshLayout` is one."""
 
+    @property
+    def platform(self) -> str:
+        """What the devices are: `tpu`, `gpu` or `cpu`."""
+        ...
+
+    def parts(self, name: str) -> int:
+        """Into how many parts an axis of this logical name is cut."""
+        ...
+
     def __call__(self, x: Array, *names: str | None) -> Array:
         """`x`, each axis cut as its logical name says (None: not cut)."""
         ...
 
-    def per_device(self, function: Callable[..., Array], inputs: Sequence[Names], output: Names) -> Callable[..., Array]:
+    def per_device(
+        self, function: Callable[..., Array], inputs: Sequence[Names], output: Names
+    ) -> Callable[..., Array]:
         """`function` run by each device on its part of the arguments: for kernels that the compiler cannot cut."""
         ...
 
@@ -23,10 +35,19 @@ class Layout(Protocol):
 class Anywhere:
     """The layout of one device, or of a caller who leaves everything to the compiler: nothing is cut."""
 
+    @property
+    def platform(self) -> str:
+        return jax.default_backend()
+
+    def parts(self, name: str) -> int:
+        return 1
+
     def __call__(self, x: Array, *names: str | None) -> Array:
         return x
 
-    def per_device(self, function: Callable[..., Array], inputs: Sequence[Names], output: Names) -> Callable[..., Array]:
+    def per_device(
+        self, function: Callable[..., Array], inputs: Sequence[Names], output: Names
+    ) -> Callable[..., Array]:
         return function
 
 

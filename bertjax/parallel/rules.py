@@ -48,6 +48,13 @@ class MeshLayout:
 
     mesh: Mesh
 
+    @property
+    def platform(self) -> str:
+        return self.mesh.devices.flat[0].platform
+
+    def parts(self, name: str) -> int:
+        return math.prod(self.mesh.shape[axis] for axis in RULES[name])
+
     def __call__(self, x: Array, *names: str | None) -> Array:
         return jax.lax.with_sharding_constraint(x, sharding(self.mesh, PartitionSpec(*names)))
 
@@ -55,9 +62,7 @@ class MeshLayout:
         self, function: Callable[..., Array], inputs: Sequence[tuple[str | None, ...]], output: tuple[str | None, ...]
     ) -> Callable[..., Array]:
         specs = [sharding(self.mesh, PartitionSpec(*names)).spec for names in (*inputs, output)]
-        return jax.shard_map(
-            function, mesh=self.mesh, in_specs=tuple(specs[:-1]), out_specs=specs[-1], check_vma=False
-        )
+        return jax.shard_map(function, mesh=self.mesh, in_specs=tuple(specs[:-1]), out_specs=specs[-1], check_vma=False)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -72,7 +77,7 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 
 def batch_parts(mesh: Mesh) -> int:
     """The number of parts that a batch is cut into on `mesh`."""
-    return math.prod(mesh.shape[axis] for axis in RULES["batch"])
+    return MeshLayout(mesh).parts("batch")
 
 
 def check_divides(mesh: Mesh, shapes: Any, logical_tree: Any) -> None:

@@ -1,10 +1,19 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertjax.model.attention import attention
+from bertjax.model.attention import Segments, attention
+from tests.factory import SMALL_MODEL
+
+
+def seen_by_all(seen_BxL):
+    """Every query sees the keys that are True."""
+    seen = jnp.asarray(seen_BxL)
+    return Segments(jnp.ones(seen.shape, jnp.int32), jnp.where(seen, 1, -1))
 
 
 def by_hand(q, k, v, mask):
@@ -26,25 +35,25 @@ def test_agrees_with_attention_worked_by_hand(seed, batch, length, heads, width)
     q, k, v = rng.normal(size=(3, batch, length, heads, width)).astype(np.float32)
     mask = rng.random((batch, length)) < 0.7
     mask[:, 0] = True
-    found = attention(q, k, v, mask=jnp.asarray(mask)[:, None, None, :])
+    found = attention(SMALL_MODEL, q, k, v, seen_by_all(mask))
     assert np.allclose(found, by_hand(q, k, v, mask), atol=1e-5)
 
 
 def test_a_hidden_key_has_no_influence():
     rng = np.random.default_rng(0)
     q, k, v = rng.normal(size=(3, 1, 4, 2, 8)).astype(np.float32)
-    mask = np.array([True, True, False, True])[None, None, None, :]
-    before = attention(q, k, v, mask=mask)
+    segments = seen_by_all(np.array([[True, True, False, True]]))
+    before = attention(SMALL_MODEL, q, k, v, segments)
     k[:, 2], v[:, 2] = 1e6, -1e6
-    assert np.array_equal(before, attention(q, k, v, mask=mask))
+    assert np.array_equal(before, attention(SMALL_MODEL, q, k, v, segments))
 
 
 def test_a_query_that_may_look_nowhere_stays_finite_with_its_gradient():
     q, k, v = jnp.ones((3, 1, 4, 1, 8))
-    nowhere = jnp.zeros((1, 1, 1, 4), bool)
+    nowhere = seen_by_all(np.zeros((1, 4), bool))
 
     def loss(q):
-        return attention(q, k, v, mask=nowhere).sum()
+        return attention(SMALL_MODEL, q, k, v, nowhere).sum()
 
     assert np.isfinite(loss(q))
     assert np.isfinite(jax.grad(loss)(q)).all()
@@ -53,17 +62,17 @@ def test_a_query_that_may_look_nowhere_stays_finite_with_its_gradient():
 def test_bfloat16_differs_by_its_rounding_only():
     rng = np.random.default_rng(0)
     q, k, v = jnp.asarray(rng.normal(size=(3, 2, 16, 2, 8)), jnp.float32)
-    mask = jnp.ones((2, 1, 1, 16), bool)
-    low = attention(*(x.astype(jnp.bfloat16) for x in (q, k, v)), mask=mask)
+    segments = seen_by_all(np.ones((2, 16), bool))
+    low = attention(SMALL_MODEL, *(x.astype(jnp.bfloat16) for x in (q, k, v)), segments)
     assert low.dtype == jnp.bfloat16
-    assert np.abs(low.astype(jnp.float32) - attention(q, k, v, mask=mask)).max() < 0.05
+    assert np.abs(low.astype(jnp.float32) - attention(SMALL_MODEL, q, k, v, segments)).max() < 0.05
 
 
 def test_dropout_falls_on_the_probabilities():
     q = k = jnp.zeros((1, 64, 1, 8))
     v = jnp.ones((1, 64, 1, 8))
-    mask = jnp.ones((1, 1, 1, 64), bool)
-    out = attention(q, k, v, mask=mask, dropout_rate=0.5, key=jax.random.key(0))
+    config = dataclasses.replace(SMALL_MODEL, attention_probs_dropout_prob=0.5)
+    out = attention(config, q, k, v, seen_by_all(np.ones((1, 64), bool)), key=jax.random.key(0))
     # Each query sees 64 equal probabilities; dropping half of them and doubling the rest
     # spreads its sum around 1 by sqrt(1/64).
     assert abs(float(out.mean()) - 1) < 0.05

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,14 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertjax.model.layers import ACTIVATIONS, dropout, layer_norm
+from bertjax.model.layers import ACTIVATIONS, LayerNorm, dropout
+from bertjax.model.layout import ANYWHERE
 from tests.factory import SMALL_MODEL
 
 
 def test_layer_norm_keeps_its_digits_where_the_mean_dwarfs_the_deviation():
     rng = np.random.default_rng(0)
     x = rng.normal(10.0, 0.02, (64, SMALL_MODEL.hidden_size)).astype(np.float32)
-    norm = layer_norm(SMALL_MODEL)
+    norm = LayerNorm(SMALL_MODEL)
     params = norm.init(jax.random.key(0), x)
     exact = x.astype(np.float64)
     exact = (exact - exact.mean(-1, keepdims=True)) / np.sqrt(exact.var(-1, keepdims=True) + 1e-12)
@@ -28,10 +31,16 @@ def test_gelu_is_the_exact_one():
     assert np.abs(ACTIVATIONS["gelu_tanh"](x) - np.array(exact)).max() > 1e-4
 
 
+def dropped_from(x, rate, key, bits="threefry"):
+    config = dataclasses.replace(SMALL_MODEL, dropout_bits=bits)
+    return dropout(config, x, rate, key, ANYWHERE, ("batch", "length", None))
+
+
+@pytest.mark.parametrize("bits", ["threefry", "hash", "rbg"])
 @given(rate=st.floats(0.01, 0.99), seed=st.integers(0, 2**31))
-def test_dropout_zeroes_its_rate_and_keeps_the_mean(rate, seed):
-    x = jnp.ones((400, 500))
-    dropped = np.asarray(dropout(x, rate, jax.random.key(seed)))
+def test_dropout_zeroes_its_rate_and_keeps_the_mean(bits, rate, seed):
+    x = jnp.ones((4, 100, 500))
+    dropped = np.asarray(dropped_from(x, rate, jax.random.key(seed), bits))
     kept = (dropped != 0).mean()
     error = 5 * np.sqrt(rate * (1 - rate) / x.size)
     assert abs(kept - (1 - rate)) < error + 1 / 65_536
@@ -39,6 +48,6 @@ def test_dropout_zeroes_its_rate_and_keeps_the_mean(rate, seed):
 
 
 def test_dropout_without_a_key_or_a_rate_is_the_input_itself():
-    x = jnp.arange(6.0)
-    assert dropout(x, 0.5, None) is x
-    assert dropout(x, 0.0, jax.random.key(0)) is x
+    x = jnp.arange(6.0).reshape(1, 2, 3)
+    assert dropped_from(x, 0.5, None) is x
+    assert dropped_from(x, 0.0, jax.random.key(0)) is x

@@ -1,0 +1,175 @@
+"""Attention of whole rows as one TPU kernel, forward and backward, with dropout of the probabilities inside.
+
+BERT's rows are short: all scores of a row and head fit a core's memory, so there is no running
+softmax, and nothing but queries, keys, values and their gradients goes through main memory. A block is
+some rows by 128 lanes, which hold 128 / K heads side by side; each head's share of a product is cut out by
+zeroing the other heads' lanes, which costs the matrix unit nothing, a head's 64 lanes filling half of it.
+Scores, softmax and dropout are float32; products take the inputs' type and add up in float32.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+from bertjax.model.random_bits import mix, row_seed, threshold
+
+LANES = 128
+TOKENS = 1024  # rows of a block times their length
+LONGEST = 512
+LEAST = float(jnp.finfo(jnp.float32).min)
+# What an element of the scores costs on the vector unit, in the operations of the matrix unit that fit the
+# same time (32 for each of its own): said to the compiler, so that its estimates count softmax and dropout.
+VECTOR_OPERATIONS = {"forward": 6, "backward": 12, "dropout": 20}
+MATRIX_PER_VECTOR = 32
+
+
+def fits(length: int, num_heads: int, head_width: int) -> bool:
+    """Whether the kernel takes rows of this length, and one device's heads."""
+    return length % LANES == 0 and length <= LONGEST and LANES % head_width == 0 and num_heads * head_width % LANES == 0
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def fused_attention(
+    static: "tuple[int, float, bool]", q: Array, k: Array, v: Array, segments: tuple[Array, Array], seed: Array
+) -> Array:
+    """Attention of q, k, v [B, L, H * K]; see `attention.attention`.
+
+    `static` is (K, dropout_rate, interpret); `segments` are the queries' and the keys', [B, L] int32: a query
+    sees the keys of its own number. `seed` [5] int32: two words, the numbers of the first
+    row and head, and the number of heads in all.
+    """
+    return _forward(static, q, k, v, segments, seed)[0]
+
+
+def _forward(static: Any, q: Array, k: Array, v: Array, segments: Any, seed: Array) -> tuple[Array, Any]:
+    output = _call("forward", static, (q, k, v), segments, seed, 1)[0]
+    return output, (q, k, v, segments, seed)
+
+
+def _backward(static: Any, kept: Any, gradient: Array) -> Any:
+    q, k, v, segments, seed = kept
+    dq, dk, dv = _call("backward", static, (q, k, v, gradient), segments, seed, 3)
+    return dq, dk, dv, (None, None), None
+
+
+fused_attention.defvjp(_forward, _backward)
+
+
+def _call(direction: str, static: Any, arrays: Any, segments: Any, seed: Array, outputs: int) -> Any:
+    head_width, rate, interpret = static
+    q = arrays[0]
+    batch, length, width = q.shape
+    rows = next(n for n in range(min(batch, max(1, TOKENS // length)), 0, -1) if batch % n == 0)
+    block = pl.BlockSpec((rows, length, LANES), lambda b, g: (b, 0, g))
+    segment = pl.BlockSpec((rows, 1, length), lambda b, g: (b, 0, 0))
+    products = {"forward": 2, "backward": 5}[direction]
+    vector = VECTOR_OPERATIONS[direction] + (VECTOR_OPERATIONS["dropout"] if rate else 0)
+    scores = batch * (width // head_width) * length * length
+    cost = pl.CostEstimate(
+        flops=scores * (products * 2 * LANES + vector * MATRIX_PER_VECTOR),
+        transcendentals=scores,
+        bytes_accessed=(len(arrays) + outputs) * q.size * q.dtype.itemsize,
+    )
+    body: Any = {"forward": _forward_body, "backward": _backward_body}[direction]
+    return pl.pallas_call(
+        partial(body, rate=rate, head_width=head_width),
+        grid=(batch // rows, width // LANES),
+        in_specs=[pl.BlockSpec(memory_space=pltpu.SMEM), segment, segment] + [block] * len(arrays),
+        out_specs=[block] * outputs,
+        out_shape=[jax.ShapeDtypeStruct(q.shape, q.dtype)] * outputs,
+        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel"), vmem_limit_bytes=16 * 2**20),
+        cost_estimate=cost,
+        interpret=interpret,
+        name=f"attention_{direction}",
+    )(seed, *(s[:, None, :] for s in segments), *arrays)
+
+
+def _forward_body(seed, query_segments, key_segments, q, k, v, out, *, rate, head_width):  # type: ignore[no-untyped-def]
+    first = _first(seed, q.shape[0], head_width)
+
+    def one_row(row, _):  # type: ignore[no-untyped-def]
+        seen = _seen(query_segments[row], key_segments[row])
+        output = jnp.zeros(q.shape[1:], jnp.float32)
+        for head, lanes in _heads(q.shape, head_width):
+            raised, total = _raised(jnp.where(lanes, q[row], 0), k[row], seen, head_width)
+            dropped = _drop(raised, _kept(seed, first[0] + row, first[1] + head, raised.shape, rate), rate)
+            output += _product(dropped.astype(v.dtype), jnp.where(lanes, v[row], 0), 1, 0) / total
+        out[row] = output.astype(out.dtype)
+        return _
+
+    jax.lax.fori_loop(0, q.shape[0], one_row, 0)
+
+
+def _backward_body(  # type: ignore[no-untyped-def]
+    seed, query_segments, key_segments, q, k, v, gradient, dq, dk, dv, *, rate, head_width
+):
+    first = _first(seed, q.shape[0], head_width)
+
+    def one_row(row, _):  # type: ignore[no-untyped-def]
+        seen = _seen(query_segments[row], key_segments[row])
+        sums = [jnp.zeros(q.shape[1:], jnp.float32) for _ in range(3)]
+        for head, lanes in _heads(q.shape, head_width):
+            q_h, k_h, g_h = (jnp.where(lanes, x[row], 0) for x in (q, k, gradient))
+            raised, total = _raised(q_h, k[row], seen, head_width)
+            probabilities = raised * (1 / total)
+            kept = _kept(seed, first[0] + row, first[1] + head, raised.shape, rate)
+            d_probabilities = _drop(_product(g_h, v[row], 1, 1), kept, rate)
+            mean = jnp.sum(probabilities * d_probabilities, axis=1, keepdims=True)
+            d_scores = jnp.where(seen, probabilities * (d_probabilities - mean), 0).astype(q.dtype)
+            dropped = _drop(probabilities, kept, rate).astype(q.dtype)
+            parts = _product(d_scores, k_h, 1, 0), _product(d_scores, q_h, 0, 0), _product(dropped, g_h, 0, 0)
+            sums = [a + b for a, b in zip(sums, parts, strict=True)]
+        scale = head_width**-0.5
+        for ref, summed in zip((dq, dk, dv), (sums[0] * scale, sums[1] * scale, sums[2]), strict=True):
+            ref[row] = summed.astype(ref.dtype)
+        return _
+
+    jax.lax.fori_loop(0, q.shape[0], one_row, 0)
+
+
+def _heads(block: tuple[int, ...], head_width: int) -> list[tuple[int, Array]]:
+    """Each head of a block with the mask [1, 128] of its lanes."""
+    lane = jax.lax.broadcasted_iota(jnp.int32, (1, LANES), 1)
+    return [(h, (lane >= h * head_width) & (lane < (h + 1) * head_width)) for h in range(LANES // head_width)]
+
+
+def _product(a: Array, b: Array, a_axis: int, b_axis: int) -> Array:
+    """Matrix product over the named axes, in float32."""
+    return jax.lax.dot_general(a, b, (((a_axis,), (b_axis,)), ((), ())), preferred_element_type=jnp.float32)
+
+
+def _seen(query_segments_1xL: Array, key_segments_1xL: Array) -> Array:
+    """[L, L]: which key each query sees. Queries stand in lanes and are turned over into sublanes."""
+    length = query_segments_1xL.shape[1]
+    queries = jnp.broadcast_to(query_segments_1xL, (LANES, length)).T[:, :1]
+    return queries == key_segments_1xL
+
+
+def _raised(q_LxK: Array, k_LxK: Array, seen_LxL: Array, head_width: int) -> tuple[Array, Array]:
+    """exp(score - the largest of its query) [L, L], and their sums [L, 1]: a softmax yet to be divided."""
+    scores = jnp.where(seen_LxL, _product(q_LxK * head_width**-0.5, k_LxK, 1, 1), LEAST)
+    raised = jnp.exp(scores - jnp.max(scores, axis=1, keepdims=True))
+    return raised, jnp.sum(raised, axis=1, keepdims=True)
+
+
+def _first(seed, rows, head_width):  # type: ignore[no-untyped-def]
+    """The numbers of this block's first row and head in the whole batch."""
+    return seed[2] + pl.program_id(0) * rows, seed[3] + pl.program_id(1) * (LANES // head_width)
+
+
+def _kept(seed, row, head, shape, rate):  # type: ignore[no-untyped-def]
+    """Which probabilities stay: the bits that `random_bits.bits` has for row and head in the whole batch."""
+    if not rate:
+        return None
+    low, high = row_seed(seed[0], seed[1], row * seed[4] + head)
+    counter = jax.lax.broadcasted_iota(jnp.int32, shape, 0) * shape[1] + jax.lax.broadcasted_iota(jnp.int32, shape, 1)
+    return mix(counter, low, high) >= threshold(rate)
+
+
+def _drop(x: Array, kept: Array | None, rate: float) -> Array:
+    return x if kept is None else jnp.where(kept, x * (1 / (1 - rate)), 0)
