@@ -24,6 +24,17 @@ def run(words: Sequence[str]) -> int:
     if not subject:
         parse("eval RUN", EvalCommand(), rest)
     quiet_libraries()
+    from bertjax.parallel import failures, hosts
+
+    with failures.together():
+        said = _evaluated(subject, rest)
+        if hosts.is_first():
+            print("\n".join(said))
+    return 0
+
+
+def _evaluated(subject: str, rest: Sequence[str]) -> list[str]:
+    """The checkpoint and its figures, a line each; of several processes all call this."""
     from bertjax.data.tokenizer import load_tokenizer
     from bertjax.parallel.mesh import make_mesh
     from bertjax.train.evaluate import evaluate
@@ -35,9 +46,7 @@ def run(words: Sequence[str]) -> int:
     config, mesh = loaded.config, make_mesh(loaded.config.mesh)
     feed = prepared_feed(config, load_tokenizer(loaded.run_dir / "tokenizer"))
     found = evaluate(config, mesh, jit_eval_step(config, mesh), loaded.params, feed.heldout)
-    print(f"checkpoint: {loaded.checkpoint}")
-    for name, value in found.items():
-        print(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value:,}")
     if feed.unigram_entropy is not None:
-        print(f"unigram_entropy: {feed.unigram_entropy:.4f}")
-    return 0
+        found["unigram_entropy"] = feed.unigram_entropy
+    figures = {name: f"{value:.4f}" if isinstance(value, float) else f"{value:,}" for name, value in found.items()}
+    return [f"checkpoint: {loaded.checkpoint}", *(f"{name}: {value}" for name, value in figures.items())]

@@ -1,14 +1,13 @@
 """`bertjax train CONFIG [--run-dir DIR] [--dotted.field VALUE ...]`"""
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from bertjax.cli.arguments import parse_configured, quiet_libraries, run_name
+from bertjax.cli.arguments import parse_configured, quiet_libraries, run_name, wants_help
 from bertjax.config import Config
 from bertjax.errors import check
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from etils import epath
 
     from bertjax.data.tokenizer import Tokenizer
+    from bertjax.train.loop import Outcome
 
 STOPPED = 75  # the exit status that tells a launch script to start the same command again (sysexits' EX_TEMPFAIL)
 
@@ -30,17 +30,27 @@ class TrainCommand:
 
 
 def run(words: Sequence[str]) -> int:
-    subject, command = parse_configured("train", TrainCommand, words)
+    if wants_help(words):
+        parse_configured("train", TrainCommand, words)
     quiet_libraries()
     from etils import epath
 
+    from bertjax.parallel import failures, hosts
+
+    with failures.together():
+        subject, command = parse_configured("train", TrainCommand, words)
+        run_dir = epath.Path(command.run_dir or f"runs/{run_name(subject)}")
+        outcome = (_run_first if hosts.is_first() else _run_other)(command.config, run_dir)
+    return STOPPED if outcome.stopped else 0
+
+
+def _run_first(config: Config, run_dir: "epath.Path") -> "Outcome":
+    """Train, and write and say what a run does."""
     from bertjax.report.html import write_report
     from bertjax.report.terminal import log_to, terminal_progress
     from bertjax.train.feed import prepared_feed
     from bertjax.train.loop import train
 
-    config = command.config
-    run_dir = epath.Path(command.run_dir or f"runs/{run_name(subject)}")
     feed = prepared_feed(config, _take_tokenizer(config, run_dir))
     with log_to(run_dir), terminal_progress() as progress:
         outcome = train(config, run_dir, feed, progress=progress, on_evaluation=lambda: write_report(run_dir))
@@ -49,10 +59,28 @@ def run(words: Sequence[str]) -> int:
             logging.getLogger(__name__).warning("stopped by a signal at step %d", outcome.step)
     if outcome.stopped:
         print(f"stopped by a signal at step {outcome.step} of {config.train.steps}, saved; the same command continues")
-        return STOPPED
-    print(f"checkpoint: {run_dir / 'checkpoints' / str(outcome.step)}")
-    print(f"report: {report}")
-    return 0
+    else:
+        print(f"checkpoint: {run_dir / 'checkpoints' / str(outcome.step)}")
+        print(f"report: {report}")
+    return outcome
+
+
+def _run_other(config: Config, run_dir: "epath.Path") -> "Outcome":
+    """Train as one of a run's processes that is not its first: silent, but for warnings."""
+    from bertjax.data.tokenizer import load_tokenizer
+    from bertjax.parallel import hosts
+    from bertjax.report.terminal import warnings_of
+    from bertjax.train.feed import prepared_feed
+    from bertjax.train.loop import train
+
+    with warnings_of(hosts.place()):
+        return train(config, run_dir, prepared_feed(config, load_tokenizer(_prepared_tokenizer(config))))
+
+
+def _prepared_tokenizer(config: Config) -> "epath.Path":
+    from bertjax.train.feed import corpora
+
+    return next(iter(corpora(config).values())) / "tokenizer"
 
 
 def _take_tokenizer(config: Config, run_dir: "epath.Path") -> "Tokenizer":
@@ -61,9 +89,8 @@ def _take_tokenizer(config: Config, run_dir: "epath.Path") -> "Tokenizer":
     Raises `UserError` when the run, or the one it starts from, has another.
     """
     from bertjax.data.tokenizer import load_tokenizer
-    from bertjax.train.feed import corpora
 
-    source = next(iter(corpora(config).values())) / "tokenizer"
+    source = _prepared_tokenizer(config)
     tokenizer = load_tokenizer(source)
     check(
         tokenizer.vocab_size <= config.model.vocab_size,
@@ -85,6 +112,6 @@ def _take_tokenizer(config: Config, run_dir: "epath.Path") -> "Tokenizer":
                 f"tokenizer {tokenizer.fingerprint[:12]}",
                 f"{other[:12]} as in {folder}",
             )
-    os.makedirs(run_dir, exist_ok=True)
+    run_dir.mkdir(parents=True, exist_ok=True)
     tokenizer.save(run_dir / "tokenizer", config.model.max_length)
     return tokenizer

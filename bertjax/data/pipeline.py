@@ -18,6 +18,7 @@ from bertjax.errors import check
 
 Records = OurShards | ForeignRecords
 Stream = Generator[Batch, None, None]
+Rows = slice | np.ndarray  # of a global batch: the numbers of those wanted
 
 _streams: "weakref.WeakSet[Stream]" = weakref.WeakSet()
 
@@ -58,7 +59,7 @@ def shares(config: Config, sizes: Sequence[int]) -> np.ndarray:
 
 
 def train_batches(
-    corpora: Sequence[Records], config: Config, starts_word: np.ndarray, start_step: int, *, rows: slice = slice(None)
+    corpora: Sequence[Records], config: Config, starts_word: np.ndarray, start_step: int, *, rows: Rows = slice(None)
 ) -> Iterator[Batch]:
     """This host's `rows` of every global batch from `start_step` (0-based) on, without end.
 
@@ -81,7 +82,7 @@ def train_batches(
 
 
 def eval_batches(
-    records: Records, config: Config, *, rows: slice = slice(None), max_batches: int = 0
+    records: Records, config: Config, *, rows: Rows = slice(None), max_batches: int = 0
 ) -> Iterator[Batch]:
     """This host's `rows` of batches that hold every record once, in order; the first `max_batches` if not 0.
 

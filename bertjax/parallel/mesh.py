@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 import jax
+import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh
 
 from bertjax.config import MeshConfig
@@ -27,6 +29,21 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
         sizes = {name: len(devices) // fixed if size == -1 else size for name, size in sizes.items()}
     else:
         check(fixed == len(devices), "mesh", asked, expected)
-    # Auto: Flax's linen modules do not run on the explicit axes that make_mesh gives by default.
-    types = (AxisType.Auto,) * len(sizes)
-    return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=types, devices=devices)
+    # Auto: Flax's linen modules do not run on the explicit axes that JAX gives by default.
+    return Mesh(_arranged(sizes, devices), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
+
+
+def _arranged(sizes: dict[str, int], devices: Sequence[jax.Device]) -> np.ndarray:
+    """The devices in an array of these sizes, neighbours along an axis being neighbours on the slice's wires.
+
+    Raises `UserError` where slices are several and `replica` does not count them.
+    """
+    shape = tuple(sizes.values())
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
+    if slices == 1:
+        # Without leave to split an axis of wires, most meshes of a v5p or v6e slice are refused.
+        return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    expected = f"a multiple of the number of slices ({slices}): the other axes do not cross from slice to slice"
+    check(sizes["replica"] % slices == 0, "mesh.replica", sizes["replica"], expected)
+    inside, across = (shape[0] // slices, *shape[1:]), (slices, *(1,) * (len(shape) - 1))
+    return mesh_utils.create_hybrid_device_mesh(inside, across, devices, allow_split_physical_axes=True)

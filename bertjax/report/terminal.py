@@ -41,26 +41,42 @@ def terminal_progress() -> Iterator[Progress]:
 def log_to(run_dir: epath.Path) -> Iterator[None]:
     """Append bertjax's own log lines to `run_dir/log.txt`; to stderr too: all without a terminal, else warnings."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    logger = logging.getLogger("bertjax")
     with (run_dir / "log.txt").open("a") as file:
-        in_file, on_screen = logging.StreamHandler(file), _Screen()
-        on_screen.setLevel(logging.WARNING if sys.stderr.isatty() else logging.INFO)
-        for handler in (in_file, on_screen):
-            handler.setFormatter(logging.Formatter(FORMAT))
-            logger.addHandler(handler)
-        before = logger.level, logger.propagate
-        logger.setLevel(logging.INFO)
-        logger.propagate = False
-        try:
+        on_screen = _Screen(logging.WARNING if sys.stderr.isatty() else logging.INFO)
+        with _handled_by(logging.StreamHandler(file), on_screen, form=FORMAT):
             yield
-        finally:
-            logger.level, logger.propagate = before
-            for handler in (in_file, on_screen):
-                logger.removeHandler(handler)
+
+
+@contextmanager
+def warnings_of(process: str) -> Iterator[None]:
+    """Of bertjax's own log lines only warnings, to stderr, with the name of the process that says so."""
+    with _handled_by(_Screen(logging.WARNING), form=f"{process}: {FORMAT}"):
+        yield
+
+
+@contextmanager
+def _handled_by(*handlers: logging.Handler, form: str) -> Iterator[None]:
+    logger = logging.getLogger("bertjax")
+    before = logger.level, logger.propagate
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter(form))
+        logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.level, logger.propagate = before
+        for handler in handlers:
+            logger.removeHandler(handler)
 
 
 class _Screen(logging.StreamHandler):
     """Writes above the progress bar, not through it."""
+
+    def __init__(self, level: int):
+        super().__init__()
+        self.setLevel(level)
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record), file=sys.stderr)

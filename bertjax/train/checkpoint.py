@@ -20,6 +20,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from bertjax.config import Config, from_dict
 from bertjax.errors import UserError, check
+from bertjax.parallel.failures import is_lost_contact
 from bertjax.train.step import TrainState
 
 FOLDER = "checkpoints"
@@ -34,7 +35,8 @@ class Checkpoints:
     """The checkpoints of one run: the latest `keep`, and the best by held-out masked-word loss.
 
     Saving is asynchronous. A checkpoint gets its final name only when it is whole, so
-    one that a kill cut short is never restored.
+    one that a kill cut short is never restored. Of several processes each writes and reads
+    the parts of its devices, and all call each method alike.
     """
 
     def __init__(self, run_dir: epath.Path, keep: int):
@@ -111,13 +113,16 @@ def read_config(folder: epath.Path) -> Config:
         raise UserError(f"{folder}/meta: cannot be read ({type(error).__name__}: {error})") from error
 
 
-def restore_params(folder: epath.Path, target: Any, forgotten: Sequence[str] = ()) -> Any:
+def restore_params(folder: epath.Path, target: Any, forgotten: Sequence[str] = (), *, cast: bool = False) -> Any:
     """The parameters alone of a checkpoint folder, laid out as `target` (`ShapeDtypeStruct` with shardings).
 
-    Raises `UserError` where names, shapes or types differ from the target's, or the checkpoint has tensors
-    beyond it that are in none of the `forgotten` groups (`mlm`, say).
+    Each device's part alone is read. With `cast` it is turned into the target's type as it is read: float32
+    into bfloat16, say.
+
+    Raises `UserError` where names, shapes or (without `cast`) types differ from the target's, or the checkpoint
+    has tensors beyond it that are in none of the `forgotten` groups (`mlm`, say).
     """
-    _check_shapes(folder, {"params": target}, tuple(f"params/{group}/" for group in forgotten))
+    _check_shapes(folder, {"params": target}, tuple(f"params/{group}/" for group in forgotten), cast)
     args = ocp.args.PyTreeRestore(
         item={"params": target},
         restore_args={"params": ocp.checkpoint_utils.construct_restore_args(target)},
@@ -127,7 +132,7 @@ def restore_params(folder: epath.Path, target: Any, forgotten: Sequence[str] = (
         return checkpointer.restore(folder / "state", args=args)["params"]
 
 
-def _check_shapes(folder: epath.Path, target: Any, forgotten: tuple[str, ...] = ()) -> None:
+def _check_shapes(folder: epath.Path, target: Any, forgotten: tuple[str, ...] = (), cast: bool = False) -> None:
     with _disk_errors(folder), ocp.StandardCheckpointer() as checkpointer:
         metadata = checkpointer.metadata(folder / "state").item_metadata
     check(metadata is not None, f"{folder}/state", "no readable list of tensors", "a whole checkpoint")
@@ -141,7 +146,7 @@ def _check_shapes(folder: epath.Path, target: Any, forgotten: tuple[str, ...] = 
         shape, dtype = found.get(name, (None, None))
         check(shape is not None, f"{folder}: {name}", "no such tensor", f"shape {list(leaf.shape)}")
         check(shape == leaf.shape, f"{folder}: {name}", f"shape {list(shape or ())}", f"shape {list(leaf.shape)}")
-        check(dtype == leaf.dtype, f"{folder}: {name}", dtype, str(leaf.dtype))
+        check(cast or dtype == leaf.dtype, f"{folder}: {name}", dtype, str(leaf.dtype))
     prefixes = {name.split("/")[0] for name in _named(target)}
     extra = sorted(name for name in found if name.split("/")[0] in prefixes and name not in _named(target))
     extra = [name for name in extra if not name.startswith(forgotten)]
@@ -159,6 +164,8 @@ def _disk_errors(folder: epath.Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
+        if is_lost_contact(error):
+            raise
         full = (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left" in str(error)
         if full:
             whole = sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit()) if folder.exists() else []

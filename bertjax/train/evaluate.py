@@ -18,12 +18,13 @@ def evaluate(
     mesh: Mesh,
     eval_step: Callable[..., Sums],
     params: Any,
-    heldout: Mapping[str, Callable[[slice, int], Iterable[dict[str, np.ndarray]]]],
+    heldout: Mapping[str, Callable[[np.ndarray, int], Iterable[dict[str, np.ndarray]]]],
     *,
     max_batches: int = 0,
 ) -> dict[str, float]:
     """Held-out figures of each corpus's first `max_batches` batches (0: all), as `Feed.heldout` gives them.
 
+    Of several processes each reads its rows, all call this alike, and all get the same figures.
     Losses in nats, `mlm_perplexity` = exp(mlm_loss), accuracies, and `instances`. Of several
     corpora: of all together, and each one's `mlm_loss/NAME` and `mlm_accuracy/NAME`.
     """

@@ -22,10 +22,11 @@ NumpyBatch = dict[str, np.ndarray]
 class Feed:
     """The batches of a run, their arrays named as in `bertjax.data.shards`."""
 
-    train: Callable[[int, slice], Iterator[NumpyBatch]]
-    """Given the step to start at and this host's rows of the global batch: its rows, step after step."""
-    heldout: Mapping[str, Callable[[slice, int], Iterable[NumpyBatch]]] = field(default_factory=dict)
-    """By corpus, given this host's rows and a number of batches (0: all): the held-out rows, the last
+    train: Callable[[int, np.ndarray], Iterator[NumpyBatch]]
+    """Given the step to start at and this process's rows of the global batch (`hosts.process_rows`): its
+    rows, step after step."""
+    heldout: Mapping[str, Callable[[np.ndarray, int], Iterable[NumpyBatch]]] = field(default_factory=dict)
+    """By corpus, given this process's rows and a number of batches (0: all): the held-out rows, the last
     batch filled up with rows of zeros. Empty where there are none."""
     vocabulary: Vocabulary | None = None
     """What the step needs to mask; None where the batches are masked."""
@@ -63,7 +64,7 @@ def prepared_feed(config: Config, tokenizer: Tokenizer) -> Feed:
     )
 
 
-def _heldout(config: Config, records: pipeline.Records, rows: slice, most: int) -> Iterator[NumpyBatch]:
+def _heldout(config: Config, records: pipeline.Records, rows: np.ndarray, most: int) -> Iterator[NumpyBatch]:
     return pipeline.eval_batches(records, config, rows=rows, max_batches=most)
 
 

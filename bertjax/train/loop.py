@@ -25,7 +25,7 @@ from bertjax.train import checkpoint, run_folder
 from bertjax.train.evaluate import evaluate
 from bertjax.train.feed import Feed, NumpyBatch
 from bertjax.train.metrics import MetricsLog
-from bertjax.train.step import TrainState, init_state, jit_eval_step, jit_train_step, state_shardings
+from bertjax.train.step import TrainState, abstract_state, init_state, jit_eval_step, jit_train_step
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +50,11 @@ def train(
 ) -> Outcome:
     """Train `config` in `run_dir`, from the newest checkpoint there if there is one.
 
-    `on_evaluation` is called after each held-out evaluation and at the end, when metrics
-    are on the disk. SIGTERM and SIGINT end the run after the step in hand, saved.
+    `on_evaluation` is called after each held-out evaluation, when metrics are on the disk. SIGTERM and
+    SIGINT end the run after the step in hand, saved; of a run of several processes, where one of them
+    is told so, all end after the same step.
+
+    Of several processes all call this with the same arguments, and the first one writes what all share.
 
     The order of starting:
     1. A checkpoint in the run folder always wins.
@@ -74,15 +77,15 @@ def _train(
     # Mesh and layout
     mesh = make_mesh(config.mesh)
     _check_batch_divides(config, mesh)
-    layouts = state_shardings(config, mesh)
+    target = abstract_state(config, mesh)
     rows = hosts.process_rows(mesh, config.train.batch_size)
-    run_folder.claim(run_dir, config)
+    run_folder.claim(run_dir, config, feed.facts)
 
     # State, born sharded or restored
     checkpoints = checkpoint.Checkpoints(run_dir, config.train.keep_checkpoints)
-    state = _start(config, checkpoints, layouts)
+    state = _start(config, checkpoints, target)
     start = int(state.step)
-    metrics = MetricsLog(run_dir, start)
+    metrics = MetricsLog(run_dir, start, writes=hosts.is_first())
     log.info("%s at step %d of %d; devices %s", "resumes" if start else "starts", start, config.train.steps, mesh.shape)
 
     # Programs
@@ -107,7 +110,7 @@ def _train(
     for step, batch in enumerate(_checked(config, feed.train(start, rows), start), start + 1):
         state, scalars = train_step(state, hosts.global_batch(mesh, batch, config.train.batch_size))
         ledger.add(step, scalars, batch)
-        last = step == config.train.steps or stop.is_set()
+        last = hosts.stops_after(step, stop.is_set()) or step == config.train.steps
         evaluates = step == config.train.steps or step % config.train.eval_every_steps == 0
         saves = last or step % config.train.save_every_steps == 0
         if last or evaluates or saves or step % config.train.log_every_steps == 0:
@@ -138,12 +141,11 @@ def _check_batch_divides(config: Config, mesh: Mesh) -> None:
     check(config.train.batch_size % parts == 0, "train.batch_size", config.train.batch_size, expected)
 
 
-def _start(config: Config, checkpoints: checkpoint.Checkpoints, layouts: TrainState) -> TrainState:
-    shapes = jax.eval_shape(lambda: init_state(config))
-    target = jax.tree.map(lambda s, layout: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=layout), shapes, layouts)
+def _start(config: Config, checkpoints: checkpoint.Checkpoints, target: TrainState) -> TrainState:
     latest = checkpoints.latest()
     if latest is not None:
         return checkpoints.restore(latest, target)
+    layouts = jax.tree.map(lambda leaf: leaf.sharding, target)
     state = jax.jit(lambda: init_state(config), out_shardings=layouts)()
     if config.init_from:
         _, folder = checkpoint.find(config.init_from)
@@ -206,8 +208,10 @@ class _Ledger:
         if not skipped:
             return
         self._bad.mkdir(parents=True, exist_ok=True)
-        path = self._bad / f"step-{step}.npz"
-        if len(list(self._bad.iterdir())) < KEPT_BAD_BATCHES:
+        # Each process has its rows of the batch only, and keeps those.
+        mine = f"-process-{jax.process_index()}.npz" if hosts.several() else ".npz"
+        path = self._bad / f"step-{step}{mine}"
+        if len(list(self._bad.glob(f"*{mine}"))) < KEPT_BAD_BATCHES:
             with path.open("wb") as file:
                 np.savez(file, **batch)  # type: ignore[arg-type]
         log.warning("step %d: loss or gradient not finite, update skipped, batch in %s", step, path)
@@ -227,6 +231,7 @@ def _signals() -> Iterator[threading.Event]:
 
     def handle(number: int, frame: object) -> None:
         stop.set()
+        hosts.pass_on(signal.SIGTERM)
         signal.signal(number, before[number])
 
     if threading.current_thread() is threading.main_thread():
@@ -236,6 +241,8 @@ def _signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        # A host may be told to end when another's word has already ended the run.
+        hosts.leave_sigterm_to_runtime()
 
 
 def _spoken(values: Mapping[str, Any]) -> str:

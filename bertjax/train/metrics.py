@@ -5,12 +5,14 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from etils import epath
-from tensorboardX import SummaryWriter
 
 from bertjax.data.files import write_whole
+
+if TYPE_CHECKING:
+    from tensorboardX import SummaryWriter
 
 FILE = "metrics.jsonl"
 
@@ -28,21 +30,29 @@ class MetricsLog:
     """Appends rows to `metrics.jsonl`, each step once, and copies them to TensorBoard.
 
     A run that resumes at `step` forgets what was written after it: those steps are run again.
+    Without `writes`, on all processes of a run but one, nothing is read or written.
     """
 
-    def __init__(self, run_dir: epath.Path, step: int):
+    def __init__(self, run_dir: epath.Path, step: int, *, writes: bool = True):
         self._path = run_dir / FILE
         self.heldout: list[tuple[float, float]] = []
         """(held-out loss, mean training loss since the evaluation before) of each evaluation."""
         self._train_losses: list[float] = []
+        self._board: SummaryWriter | None = None
+        if not writes:
+            return
         kept = [row for row in read_rows(run_dir) if row["step"] <= step]
         write_whole(self._path, "".join(json.dumps(row) + "\n" for row in kept).encode())
         for row in kept:
             self._watch(row)
-        self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)
+        import tensorboardX  # it brings torch along where that is installed
+
+        self._board = tensorboardX.SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)
 
     def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows (each with `step` and `split`) and have them on the disk when this returns."""
+        if self._board is None:
+            return
         rows = [{k: _finite(v) for k, v in row.items()} for row in rows]
         with self._path.open("a") as file:
             file.write("".join(json.dumps(row) + "\n" for row in rows))
@@ -62,7 +72,8 @@ class MetricsLog:
 
     def close(self) -> None:
         """Flush and close the TensorBoard writer."""
-        self._board.close()
+        if self._board is not None:
+            self._board.close()
 
     def _watch(self, row: Mapping[str, Any]) -> None:
         loss = row.get("mlm_loss")

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 from etils import epath
+from jax.typing import DTypeLike
 
 from bertjax.config import Config, MeshConfig, to_dict
 from bertjax.data.tokenizer import Tokenizer
@@ -31,17 +32,23 @@ def on_devices_here(config: Config) -> Config:
     return dataclasses.replace(config, mesh=MeshConfig())
 
 
-def load_model(path: epath.PathLike, adjust: Callable[[Config], Config] = on_devices_here) -> TrainedModel:
+def load_model(
+    path: epath.PathLike, adjust: Callable[[Config], Config] = on_devices_here, *, dtype: DTypeLike | None = None
+) -> TrainedModel:
     """A run's newest checkpoint, or one checkpoint; `adjust` may change its configuration first.
 
+    The parameters are of `dtype` (such as bfloat16), cast as they are read; by default as they were trained.
     Raises `UserError` where there is none, or where its tensors are not those of its configuration.
     """
     run_dir, folder = checkpoint.find(path)
     config = adjust(checkpoint.read_config(folder))
     layouts = rules.tree_shardings(make_mesh(config.mesh), functional.logical_axes(config.model))
     shapes = functional.shapes(config.model)
-    target = jax.tree.map(lambda s, layout: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=layout), shapes, layouts)
-    return TrainedModel(config, run_dir, folder, checkpoint.restore_params(folder, target))
+    target = jax.tree.map(
+        lambda s, layout: jax.ShapeDtypeStruct(s.shape, dtype or s.dtype, sharding=layout), shapes, layouts
+    )
+    params = checkpoint.restore_params(folder, target, cast=dtype is not None)
+    return TrainedModel(config, run_dir, folder, params)
 
 
 def save_model(

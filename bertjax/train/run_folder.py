@@ -1,6 +1,8 @@
 """The run folder's claim: one configuration a run."""
 
 import json
+import time
+from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
@@ -8,8 +10,10 @@ from etils import epath
 from bertjax.config import Config, from_dict, to_dict
 from bertjax.data.files import write_whole
 from bertjax.errors import UserError, check, disk_errors
+from bertjax.parallel import hosts
 
 FILE = "config.json"
+SEEN_SECONDS = 60.0  # in which a host sees what another wrote; NFS remembers for half a minute what was not there
 
 # Fields that may differ between the start of a run and its continuation: they change
 # where and how often, not what is computed.
@@ -19,9 +23,11 @@ FREE = {
     "data.skip_damaged",
     "model.scan_unroll",
     "model.remat",
+    "mesh.replica",
     "mesh.data",
     "mesh.fsdp",
     "mesh.tensor",
+    "mesh.sequence",
     "train.log_every_steps",
     "train.eval_every_steps",
     "train.eval_max_batches",
@@ -33,11 +39,27 @@ FREE = {
 }
 
 
-def claim(run_dir: epath.Path, config: Config) -> None:
-    """Write `config.json`, after comparing with the one that is there.
+def claim(run_dir: epath.Path, config: Config, facts: Mapping[str, Any] | None = None) -> None:
+    """Write `config.json`, after comparing with the one that is there; of several processes the first does.
 
+    The others must have the same configuration and `facts` of the data, and see the file.
     Raises `UserError` naming the first field that must not differ and does.
     """
+    if hosts.is_first():
+        _compare_and_write(run_dir, config)
+    # By way of JSON, in which the first one's come.
+    mine = json.loads(json.dumps(_flat(to_dict(config)) | dict(facts or {})))
+    first = json.loads(hosts.from_first(json.dumps(mine)))
+    for name, value in mine.items():
+        same = value == first[name] or name == "data.prepared_dir"
+        check(same, name, value, f"{first[name]}, as {hosts.place_of(0)} has it")
+    until = time.monotonic() + SEEN_SECONDS
+    while not (seen := (run_dir / FILE).exists()) and time.monotonic() < until:
+        time.sleep(1)
+    check(seen, str(run_dir), f"no {FILE} here, as {hosts.place_of(0)} wrote", "a folder that all hosts share")
+
+
+def _compare_and_write(run_dir: epath.Path, config: Config) -> None:
     path = run_dir / FILE
     if path.exists():
         before, now = _flat(to_dict(read_config(run_dir))), _flat(to_dict(config))

@@ -18,7 +18,7 @@ def test_every_logical_axis_of_the_model_is_in_the_table():
 def test_a_kernel_is_cut_along_both_its_axes():
     mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
     assert rules.sharding(mesh, PartitionSpec("layers", "embed", "mlp")).spec == PartitionSpec(None, "fsdp", "tensor")
-    assert rules.batch_sharding(mesh).spec == PartitionSpec(("data", "fsdp"))
+    assert rules.batch_sharding(mesh).spec == PartitionSpec(("replica", "data", "fsdp"))
     assert rules.batch_parts(mesh) == 4
 
 

@@ -3,7 +3,7 @@ import logging
 from etils import epath
 
 from bertjax.progress import silent
-from bertjax.report.terminal import log_to, terminal_progress
+from bertjax.report.terminal import log_to, terminal_progress, warnings_of
 
 
 def test_without_a_terminal_there_is_no_bar(capsys):
@@ -44,3 +44,14 @@ def test_log_lines_go_to_the_runs_file_and_appending_keeps_the_old(tmp_path, cap
     assert "first line" in capsys.readouterr().err
     logging.getLogger("bertjax.train.loop").info("after")
     assert "after" not in (tmp_path / "log.txt").read_text()
+
+
+def test_of_a_process_that_is_not_the_first_only_warnings_are_heard_with_its_name(capsys):
+    logger = logging.getLogger("bertjax.train.loop")
+    with warnings_of("process 1 of 4"):
+        logger.info("a step")
+        logger.warning("an odd batch")
+    said = capsys.readouterr().err
+    assert "a step" not in said
+    assert said.startswith("process 1 of 4: ")
+    assert "an odd batch" in said

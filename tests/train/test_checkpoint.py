@@ -3,6 +3,7 @@ import os
 import subprocess
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from etils import epath
@@ -103,6 +104,15 @@ def test_missing_and_extra_and_mistyped_tensors_are_named(run):
     low = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, np.float16, sharding=x.sharding), target.params)
     with pytest.raises(UserError, match="found float32, expected float16"):
         checkpoint.restore_params(folder, low)
+
+
+def test_parameters_are_cast_as_they_are_read_where_asked(run):
+    state, target = saved(run, [(3, 1.0)])
+    low = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16, sharding=x.sharding), target.params)
+    found = checkpoint.restore_params(run / "checkpoints" / "3", low, cast=True)
+    same(found, jax.tree.map(lambda x: x.astype(jnp.bfloat16), state.params))
+    for leaf, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(low), strict=True):
+        assert (leaf.dtype, leaf.sharding) == (jnp.bfloat16, wanted.sharding)
 
 
 def test_a_relative_path_will_do(tmp_path, monkeypatch):

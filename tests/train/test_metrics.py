@@ -77,3 +77,11 @@ def test_overfitting_is_rising_held_out_loss_while_training_loss_falls(run, trai
 
 def test_the_watch_for_overfitting_outlives_a_restart(run):
     assert evaluations(run, [5, 4, 3, 2], [5, 5.1, 5.2, 5.3], restart_after=2)
+
+
+def test_a_log_that_does_not_write_leaves_nothing(run):
+    log = MetricsLog(run, 0, writes=False)
+    log.write([train_row(1)])
+    assert not log.overfitting(1)
+    log.close()
+    assert list(run.iterdir()) == []

@@ -1,6 +1,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -36,11 +37,21 @@ def test_a_saved_model_is_loaded_bit_for_bit_with_its_tokenizer(tmp_path, tokeni
         assert load_tokenizer(loaded.run_dir / "tokenizer").fingerprint == tokenizer.fingerprint
 
 
+def test_a_model_is_loaded_in_another_type_where_asked(tmp_path):
+    config = small_config()
+    params = bertjax.init(config.model, jax.random.key(0))
+    save_model(tmp_path, config, params, None, {})
+    loaded = load_model(tmp_path, dtype=jnp.bfloat16).params
+    for leaf, wanted in zip(jax.tree.leaves(loaded), jax.tree.leaves(params), strict=True):
+        assert leaf.dtype == jnp.bfloat16
+        assert np.array_equal(leaf, wanted.astype(jnp.bfloat16))
+
+
 def test_a_model_trained_on_more_devices_than_there_are_is_loaded(tmp_path):
     config = small_config(mesh=MeshConfig(data=64))
     save_model(tmp_path, config, bertjax.init(config.model, jax.random.key(0)), None, {})
     assert load_model(tmp_path).config.mesh == MeshConfig()
-    with pytest.raises(UserError, match="mesh: found data 64"):
+    with pytest.raises(UserError, match="mesh: found .*data 64"):
         load_model(tmp_path, lambda config: config)
 
 

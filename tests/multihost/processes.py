@@ -1,0 +1,53 @@
+"""Jobs of several processes on this machine, as a launch script starts them."""
+
+import dataclasses
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+@dataclasses.dataclass
+class Job:
+    processes: list
+    outputs: list
+
+    def said(self, index):
+        return self.outputs[index].read_text()
+
+    def wait(self, seconds=180):
+        """The exit statuses."""
+        until = time.monotonic() + seconds
+        try:
+            return [p.wait(max(0.1, until - time.monotonic())) for p in self.processes]
+        finally:
+            for p in self.processes:
+                if p.poll() is None:
+                    p.kill()
+
+
+def start(folder, words, count, devices=1, **environment):
+    """`python -m WORDS` in `count` processes of `devices` devices each; stderr goes with stdout to a file each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    address, job = f"127.0.0.1:{free_port()}", Job([], [])
+    for index in range(count):
+        # NPROC: threads of XLA, which needs more than there may be cores, or collectives wait for one another.
+        env = dict(os.environ, JAX_NUM_CPU_DEVICES=str(devices), NPROC="16", PYTHONPATH=str(ROOT), **environment)
+        if count > 1:
+            env |= {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(count), "JAX_PROCESS_ID": str(index)}
+        path = folder / f"{index}.txt"
+        with path.open("w") as file:
+            command = [sys.executable, "-u", "-m", *map(str, words)]
+            job.processes.append(subprocess.Popen(command, stdout=file, stderr=file, env=env, cwd=folder))
+        job.outputs.append(path)
+    return job
