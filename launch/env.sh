@@ -20,14 +20,15 @@ bertjax_python() {
     return 2
 }
 
-# bertjax_environment REQUIREMENTS: install them, and this checkout, unless the environment has them already.
+# bertjax_environment REQUIREMENTS [PACKAGE ...]: install these and this checkout, unless the environment has them.
 bertjax_environment() {
     local root venv requirements python stamp wanted
     root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
     venv=${BERTJAX_VENV:-$root/.venv}
     requirements=$root/$1
     stamp=$venv/.installed-$1
-    wanted=$(cat "$root"/requirements*.txt "$root/pyproject.toml" | cksum)
+    shift
+    wanted=$(cat "$root"/requirements*.txt "$root/pyproject.toml" | cksum)${*:+ $*}
     if [ ! -x "$venv/bin/python" ]; then
         python=$(bertjax_python) || return
         "$python" -m venv "$venv" || return
@@ -35,7 +36,7 @@ bertjax_environment() {
     # shellcheck disable=SC1091
     . "$venv/bin/activate"
     if [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ]; then
-        python -m pip install --quiet --disable-pip-version-check -r "$requirements" || return
+        python -m pip install --quiet --disable-pip-version-check -r "$requirements" "$@" || return
         python -m pip install --quiet --disable-pip-version-check --no-deps -e "$root" || return
         echo "$wanted" > "$stamp"
     fi

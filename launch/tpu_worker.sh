@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# What launch/tpu.sh runs on each worker of a slice. It lies in ~/bertjax there, beside what it makes.
+#
+#   install             the code that was sent, a Python for it, its packages
+#   start N WORD ...    `bertjax WORD ...` as attempt N, detached from the connection
+#   state N             one line: ID running | ID exit STATUS | ID gone
+#   log N FIRST         the log's lines from number FIRST on, numbered
+#   report N ID ...     the log's end, if this is worker ID
+#   stop N SECONDS      SIGTERM, on which bertjax saves; SIGKILL to what is left after SECONDS
+#
+# gcloud repeats a command when a connection drops: each of these may be repeated. None ends with 255,
+# which means a dropped connection to ssh.
+set -euo pipefail
+cd "$(dirname "$0")"
+export PATH="$HOME/.local/bin:$PATH"
+me=$(cat worker)
+
+make_environment() {
+    rm -rf code attempts
+    tar -xzf code.tar.gz
+    # The images bring Python 3.10; uv brings its own.
+    command -v uv >/dev/null || curl -LsSf https://astral.sh/uv/install.sh | sh
+    [ -x venv/bin/python ] || uv venv --python 3.12 venv
+    uv pip install --python venv/bin/python -e './code[gs]' 'jax[tpu]'
+}
+
+install() {
+    free_tpu
+    # In a process of its own: `set -e` has no effect inside a condition.
+    if ! bash ./tpu_worker.sh make_environment > install.log 2>&1; then
+        show_end install.log
+        echo "[worker $me] install failed"
+        return 1
+    fi
+    echo "$me installed"
+}
+
+# free_tpu: what an earlier attempt left would keep the chips: its processes first, then libtpu's lock.
+free_tpu() {
+    local file
+    for file in attempts/*/pid; do
+        [ ! -f "$file" ] || kill -KILL -- "-$(cat "$file")" 2>/dev/null || true
+    done
+    local lock=${LIBTPU_LOCKFILE:-/tmp/libtpu_lockfile}
+    rm -f "$lock" 2>/dev/null || sudo -n rm -f "$lock"
+}
+
+start() {
+    mkdir -p attempts
+    mkdir "attempts/$1" 2>/dev/null || return 0 # a repeated command: it runs already
+    free_tpu
+    setsid nohup bash ./tpu_worker.sh run "$@" > "attempts/$1/log" 2>&1 < /dev/null &
+    local tries=0
+    until [ -s "attempts/$1/pid" ] || [ "$tries" -ge 100 ]; do
+        sleep 0.1
+        tries=$((tries + 1))
+    done
+}
+
+# run N WORD ...: what `start` detaches; leaves the exit status as a file.
+run() {
+    local attempt=$PWD/attempts/$1 status=0
+    shift
+    echo $$ > "$attempt/pid"
+    trap : TERM INT # meant for bertjax, which gets it too; this shell stays to note how it ended
+    cd code
+    # 8482, the port that JAX would take, is closed by Google Cloud's own firewall rules; 8476 is open.
+    BERTJAX_DISTRIBUTED=1 JAX_COORDINATOR_PORT=8476 ../venv/bin/bertjax "$@" || status=$?
+    echo "$status" > "$attempt/status.part"
+    mv "$attempt/status.part" "$attempt/status"
+}
+
+alive() { kill -0 -- "-$(cat "attempts/$1/pid" 2>/dev/null)" 2>/dev/null; }
+
+state() {
+    local status=attempts/$1/status
+    if [ ! -s "$status" ] && alive "$1"; then
+        echo "$me running"
+    elif [ -s "$status" ]; then
+        echo "$me exit $(cat "$status")"
+    else
+        echo "$me gone"
+    fi
+}
+
+log() {
+    local log=attempts/$1/log ended=0
+    [ ! -s "attempts/$1/status" ] || ended=1
+    [ -f "$log" ] || return 0
+    # A line that is still being written waits for the next time.
+    awk -v first="$2" -v lines="$(($(wc -l < "$log") + ended))" 'NR > lines { exit } NR >= first { print NR, $0 }' "$log"
+}
+
+show_end() {
+    local text
+    text=$(tail -n 20 "$1" | sed "s|^|[worker $me] |")
+    echo "$text" # at once: the workers write to one stream
+}
+
+report() {
+    local attempt=$1 id
+    shift
+    for id in "$@"; do
+        [ "$id" != "$me" ] || show_end "attempts/$attempt/log"
+    done
+}
+
+stop() {
+    local tenths=$(($2 * 10))
+    kill -TERM -- "-$(cat "attempts/$1/pid")" 2>/dev/null || true
+    until [ -s "attempts/$1/status" ] || ! alive "$1" || [ "$tenths" -le 0 ]; do
+        sleep 0.1
+        tenths=$((tenths - 1))
+    done
+    state "$1"
+    kill -KILL -- "-$(cat "attempts/$1/pid")" 2>/dev/null || true
+}
+
+"$@"

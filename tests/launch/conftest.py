@@ -1,0 +1,53 @@
+"""A checkout to launch from, and a stand-in for what it is launched on."""
+
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.launch.stand_in import Cloud
+
+ROOT = Path(__file__).parents[2]
+
+
+def git(folder, *words):
+    identity = ("-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
+    return subprocess.run(["git", *identity, *words], cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+def until(condition):
+    """Wait for `condition()`; fails after 20 s."""
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory):
+    """The launch scripts in a repository of two commits; the configuration of the first says so."""
+    folder = tmp_path_factory.mktemp("checkout")
+    shutil.copytree(ROOT / "launch", folder / "launch")
+    (folder / "configs").mkdir()
+    git(folder, "init", "-q")
+    for commit in ("first", "second"):
+        (folder / "configs" / "large.py").write_text(f"# {commit}\n")
+        git(folder, "add", ".")
+        git(folder, "commit", "-qm", commit)
+    return folder
+
+
+@pytest.fixture
+def cloud(tmp_path):
+    """`cloud(**scenario)` makes the stand-in; what it started ends with the test."""
+    made = []
+
+    def make(**scenario):
+        made.append(Cloud(tmp_path / "cloud", **({"hosts": 2} | scenario)))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.end()
