@@ -15,7 +15,7 @@ from bertjax.errors import UserError, check
 
 T = TypeVar("T")
 Head = Literal["pooler", "mlm", "nsp"]
-Remat = Literal["none", "dots", "full"]
+Remat = Literal["none", "dots", "heads", "full"]
 
 
 def _positive(section: str, config: Any, *names: str) -> None:
@@ -196,9 +196,9 @@ class ModelConfig:
     scan_unroll: int = 1
     """Layers a step of the scan over layers: 1 compiles fastest; num_hidden_layers runs fastest on CPU."""
     remat: Remat = "none"
-    """What the backward pass computes again instead of keeping it, layer by layer: nothing; all but the
-    results of matrix products with parameters (`dots`); everything (`full`: least memory, about a third more
-    work)."""
+    """What the backward pass computes again instead of keeping it, layer by layer: nothing (`none`); all
+    but the results of matrix products with parameters (`dots`); also queries, keys and values, which on a TPU take
+    less time to compute than to fetch (`heads`); everything (`full`: least memory, about a third more work)."""
     kernels: Literal["xla", "pallas"] = "xla"
     """pallas: on TPU, two kernels of our own, one that keeps attention's scores and their dropout out of main
     memory, for rows of 128, 256, 384 or 512 ids and heads whose width divides 128, and one for dropout, residual and

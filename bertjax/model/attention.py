@@ -11,7 +11,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from bertjax.config import ModelConfig
 from bertjax.model import fused_attention, random_bits
-from bertjax.model.layers import ATTENDED, PROJECTED, Linear, dropout, uses_kernels
+from bertjax.model.layers import ATTENDED, HEADS, Linear, dropout, uses_kernels
 from bertjax.model.layout import ANYWHERE, Layout, Names
 
 QUERIES: Names = ("batch", "length", "heads", None)
@@ -97,7 +97,7 @@ class SelfAttention(nn.Module):
 
         def project(name: str, names: Names) -> Array:
             projected = checkpoint_name(
-                Linear(c, width, heads, ("embed", "heads", "kv"), kernels, name=name)(x_BxLxD), PROJECTED
+                Linear(c, width, heads, ("embed", "heads", "kv"), kernels, name=name)(x_BxLxD), HEADS
             )
             return layout(projected.reshape(*x_BxLxD.shape[:2], *heads), *names)
 

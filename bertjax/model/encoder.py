@@ -13,6 +13,7 @@ from bertjax.model.attention import Segments, SelfAttention
 from bertjax.model.layers import (
     ACTIVATIONS,
     ATTENDED,
+    HEADS,
     PROJECTED,
     STATISTICS,
     LayerNorm,
@@ -28,7 +29,8 @@ ROWS: Names = ("batch", "length", None)
 
 # What of a layer is kept for the backward pass.
 POLICIES = {
-    "dots": jax.checkpoint_policies.save_only_these_names(PROJECTED, ATTENDED, STATISTICS),
+    "dots": jax.checkpoint_policies.save_only_these_names(HEADS, PROJECTED, ATTENDED, STATISTICS),
+    "heads": jax.checkpoint_policies.save_only_these_names(PROJECTED, ATTENDED, STATISTICS),
     "full": jax.checkpoint_policies.nothing_saveable,
 }
 

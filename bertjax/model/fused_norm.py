@@ -16,14 +16,15 @@ from jax.experimental.pallas import tpu as pltpu
 from bertjax.model.random_bits import mix, row_seed, threshold
 
 LANES = 128
-TOKENS = 512  # in a block
+TOKENS = 512  # in a block, at most
+NUMBERS = 512 * 768  # in a block, at most: with what is worked out of them they fit a core's memory
 MATRIX_PER_VECTOR = 32  # see fused_attention
 VECTOR_OPERATIONS = {"forward": 12, "backward": 24, "dropout": 20}
 
 
 def fits(length: int, width: int) -> bool:
     """Whether the kernel takes rows of this length and vectors of this width."""
-    return length % LANES == 0 and width % LANES == 0 and width <= 8 * TOKENS
+    return length % LANES == 0 and width % LANES == 0 and LANES * width <= NUMBERS
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -54,8 +55,9 @@ def _call(direction: str, static: Any, arrays: Any, vectors: Any, seed: Array) -
     epsilon, rate, interpret = static
     x = arrays[0]
     batch, length, width = x.shape
-    tokens = next(n for n in (512, 384, 256, 128) if length % n == 0)
-    rows = next(n for n in range(min(batch, max(1, TOKENS // tokens)), 0, -1) if batch % n == 0)
+    most = min(TOKENS, NUMBERS // width)
+    tokens = next(n for n in range(min(length, most // LANES * LANES), 0, -LANES) if length % n == 0)
+    rows = next(n for n in range(min(batch, most // tokens), 0, -1) if batch % n == 0)
     block = pl.BlockSpec((rows, tokens, width), lambda b, t: (b, t, 0))
     vector = pl.BlockSpec((1, width), lambda b, t: (0, 0))
     big, small = {"forward": (1, 0), "backward": (2, 2)}[direction]

@@ -38,7 +38,7 @@ def constant(value: float, *axes: str | None) -> Callable[..., Any]:
 
 
 # What `remat` keeps of a layer beside its input, by these names.
-PROJECTED, ATTENDED, STATISTICS = "projected", "attended", "statistics"
+HEADS, PROJECTED, ATTENDED, STATISTICS = "heads", "projected", "attended", "statistics"
 
 
 class Linear(nn.Module):
