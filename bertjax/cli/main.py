@@ -11,6 +11,7 @@ from bertjax.errors import UserError
 
 VERBS = {
     "prepare": "make shards of masked instances from a corpus",
+    "compile": "what a train step would cost on a TPU slice, by the TPU compiler",
     "train": "pretrain on prepared shards, or continue where a run stopped",
     "eval": "held-out losses and accuracies of a run's checkpoint",
     "fill-mask": "the likeliest words for each [MASK] of a sentence",

@@ -9,7 +9,7 @@ from etils import epath
 
 from bertjax.config import to_dict
 from bertjax.data.files import write_whole
-from bertjax.report import plots
+from bertjax.report import estimate, plots
 from bertjax.report.curves import Metrics, read_metrics
 from bertjax.train import run_folder
 
@@ -44,7 +44,8 @@ def write_report(run_dir: epath.PathLike) -> epath.Path:
     """Write `run_dir/report.html` from what the run has written so far; returns its path.
 
     Loss, accuracy, learning rate, gradient norm and throughput over steps, the latest held-out
-    figures, and the configuration. Raises `UserError` when the folder is no run, or cannot be written.
+    figures, the compiler's estimate where `compile` left one, and the configuration. Raises `UserError` when the
+    folder is no run, or cannot be written.
     """
     folder = epath.Path(run_dir)
     config = run_folder.read_config(folder)
@@ -60,6 +61,7 @@ of {config.train.steps:,} · {_model_line(config.model)}</p>
 <div class="bar"><div style="width:{100 * min(done, 1):.1f}%"></div></div>
 <div class="figures">{figures}</div>
 <div class="plots">{plots.draw(metrics)}</div>
+{estimate.section(folder)}
 <details><summary>Configuration</summary><table>{_rows(to_dict(config))}</table></details>
 </body></html>"""
     path = folder / "report.html"

@@ -1,0 +1,67 @@
+"""`bertjax compile CONFIG --topology v5e:4x4 [--dotted.field VALUE ...]`"""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated
+
+import tyro
+
+from bertjax.cli.arguments import parse_configured, quiet_libraries, run_name
+from bertjax.config import Config
+
+if TYPE_CHECKING:
+    from etils import epath
+
+
+@dataclass(frozen=True)
+class CompileCommand:
+    """What a train step would cost on a TPU slice, by the TPU compiler; no TPU is needed."""
+
+    topology: str = "v5e:2x2"
+    """The slice: v4, v5e, v5p or v6e, and its shape, such as v5e:16x16 or v5p:4x4x4."""
+    slices: int = 1
+    """Such slices, joined by the data centre's network; lay the mesh's axis `replica` over them."""
+    run_dir: str = ""
+    """Where compile.json and the report go; by default runs/NAME of the configuration."""
+    largest_batch: bool = False
+    """Find the largest batch that fits, by bisection: up to a dozen compiles."""
+    search: bool = False
+    """Try meshes and remat policies at this batch, and rank them."""
+    search_limit: int = 12
+    """Compiles that the search may take."""
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+
+
+def run(words: Sequence[str]) -> int:
+    from bertjax.estimate.slices import open_slice, prepare_environment
+
+    prepare_environment()
+    subject, command = parse_configured("compile", CompileCommand, words)
+    quiet_libraries()
+    from etils import epath
+
+    from bertjax.estimate.answers import answer, write_answer
+    from bertjax.estimate.estimate import Estimate
+    from bertjax.estimate.printed import brief, describe_answer
+
+    def tell(what: str, found: Estimate) -> None:
+        print(f"{what}: {brief(found).strip()} (compiled in {found.compile_seconds:.0f} s)", file=sys.stderr)
+
+    slice_ = open_slice(command.topology, command.slices)
+    search_limit = command.search_limit if command.search else 0
+    found = answer(command.config, slice_, largest_batch=command.largest_batch, search_limit=search_limit, tell=tell)
+    print(describe_answer(found))
+    run_dir = epath.Path(command.run_dir or f"runs/{run_name(subject)}")
+    print(f"\nwritten: {write_answer(run_dir, found)}")
+    print(f"report: {_report(run_dir)}")
+    return 0
+
+
+def _report(run_dir: "epath.Path") -> "epath.Path":
+    """The run's report with the estimate in it, or a page of its own where there is no run yet."""
+    from bertjax.report.estimate import write_page
+    from bertjax.report.html import STYLE, write_report
+    from bertjax.train import run_folder
+
+    return write_report(run_dir) if (run_dir / run_folder.FILE).exists() else write_page(run_dir, STYLE)

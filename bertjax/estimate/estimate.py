@@ -1,0 +1,164 @@
+"""What a training step would cost on a slice, by the TPU compiler: nothing here was measured."""
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+from jax.errors import JaxRuntimeError
+from jax.sharding import Mesh
+
+from bertjax.config import Config
+from bertjax.errors import check
+from bertjax.estimate.batch import abstract_batch, abstract_vocabulary
+from bertjax.estimate.collectives import Layout
+from bertjax.estimate.costs import Schedule, schedule
+from bertjax.estimate.hlo import parse
+from bertjax.estimate.memory import Memory, memory_of
+from bertjax.estimate.model_flops import ModelFlops, model_flops
+from bertjax.estimate.operations import Collective, Operation, collectives_of, costliest
+from bertjax.estimate.program_flops import program_flops
+from bertjax.estimate.slices import Slice
+from bertjax.parallel import rules
+from bertjax.parallel.mesh import make_mesh
+from bertjax.train.step import abstract_state, jit_train_step
+
+TOP = 10
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The compiler's estimate of a step, in seconds, and what it is made of."""
+
+    step: float
+    """The whole: what follows, but `overlapped`."""
+    compute: float
+    """By the compiler's cycles."""
+    kernels: float
+    """Custom kernels, at the chip's peak or its memory's bandwidth for the cost that they state."""
+    collectives: float
+    """Collectives that the program waits for, at the links' bandwidth."""
+    unestimated: float
+    """Instructions without cycles, at the memory's bandwidth for their results."""
+    overlapped: float
+    """Collectives that run beside other work: not in `step`."""
+    unestimated_count: int
+    unstated_kernels: int
+    """Custom kernels that state no cost; of those only the bytes that go in and out are counted."""
+    unknown_loops: tuple[str, ...]
+    """Loops of which the program does not say how often they run; counted as once."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One compiled step."""
+
+    topology: str
+    slices: int
+    chip: str
+    chips: int
+    mesh: dict[str, int]
+    batch_size: int
+    length: int
+    remat: str
+    dtype: str
+    fits: bool
+    refusal: str
+    """The compiler's words where it does not fit."""
+    model_flops: ModelFlops
+    compile_seconds: float
+    memory: Memory | None = None
+    timing: Timing | None = None
+    mfu: float | None = None
+    """Model FLOPs over what the chips could do at their peak in the estimated time."""
+    program_flops: float | None = None
+    """FLOPs of the compiled program's matrix products, on all devices, what is computed again included."""
+    tokens_per_second: float | None = None
+    operations: tuple[Operation, ...] = ()
+    collectives: tuple[Collective, ...] = ()
+    schedule: Schedule | None = field(default=None, repr=False, compare=False)
+
+
+def estimate(config: Config, slice_: Slice) -> Estimate:
+    """Compile the train step of `config` for a slice and read what it would cost.
+
+    Raises `UserError` where the mesh or the batch does not fit the devices. A step that does not fit into memory
+    is an answer: `fits` is False then, and there are no timings.
+    """
+    mesh = make_mesh(config.mesh, slice_.devices)
+    check_batch(config, mesh)
+    begin = time.perf_counter()
+    state, batch = abstract_state(config, mesh), abstract_batch(config, mesh)
+    lowered = jit_train_step(config, mesh, abstract_vocabulary(config)).lower(state, batch)
+    compiled, refusal = _compile(lowered)
+    about: dict[str, Any] = {
+        "topology": slice_.topology,
+        "slices": slice_.slices,
+        "chip": slice_.chip.name,
+        "chips": len(slice_.devices),
+        "mesh": dict(mesh.shape),
+        "batch_size": config.train.batch_size,
+        "length": config.data.max_seq_length,
+        "remat": str(config.model.remat),
+        "dtype": config.model.dtype,
+        "fits": compiled is not None,
+        "refusal": refusal,
+        "model_flops": model_flops(config),
+        "compile_seconds": time.perf_counter() - begin,
+    }
+    if compiled is None:
+        return Estimate(**about)
+    chip = slice_.chip
+    module = parse(compiled.as_text())
+    layout = Layout(mesh.shape, tuple(getattr(device, "slice_index", 0) or 0 for device in mesh.devices.flat))
+    found = schedule(module, layout, chip)
+    step = found.seconds
+    return Estimate(
+        **about,
+        memory=memory_of(state, batch, compiled, chip.hbm_bytes),
+        timing=timing_of(found),
+        mfu=about["model_flops"].total / (step * chip.peak_flops * about["chips"]),
+        program_flops=program_flops(module, found) * len(slice_.devices),
+        tokens_per_second=config.train.batch_size * config.data.max_seq_length / step,
+        operations=costliest(found, TOP),
+        collectives=collectives_of(found),
+        schedule=found,
+    )
+
+
+def check_batch(config: Config, mesh: Mesh) -> None:
+    """Raise `UserError` where the batch cannot be cut over the mesh."""
+    parts = rules.batch_parts(mesh) * config.train.gradient_accumulation_steps
+    expected = f"a multiple of the devices that share the batch ({rules.batch_parts(mesh)}) times "
+    expected += f"train.gradient_accumulation_steps ({config.train.gradient_accumulation_steps})"
+    check(config.train.batch_size % parts == 0, "train.batch_size", config.train.batch_size, expected)
+
+
+def _compile(lowered: jax.stages.Lowered) -> tuple[Any, str]:
+    """The compiled step and '', or None and why it does not fit."""
+    try:
+        return lowered.compile(), ""
+    except JaxRuntimeError as error:
+        reason = " ".join(str(error).split())
+        if not reason.startswith("RESOURCE_EXHAUSTED"):
+            raise
+        return None, reason.partition(": ")[2]
+
+
+def timing_of(found: Schedule) -> Timing:
+    """A schedule's seconds by what they are from."""
+
+    def seconds(*bases: str) -> float:
+        return sum(cost.seconds * cost.times for cost in found.costs if cost.basis in bases)
+
+    return Timing(
+        step=found.seconds,
+        compute=seconds("cycles"),
+        kernels=seconds("kernel", "kernel bytes"),
+        collectives=seconds("collective"),
+        unestimated=seconds("bytes"),
+        overlapped=seconds("overlapped"),
+        unestimated_count=sum(cost.basis == "bytes" for cost in found.costs),
+        unstated_kernels=sum(cost.basis == "kernel bytes" for cost in found.costs),
+        unknown_loops=found.unknown_loops,
+    )

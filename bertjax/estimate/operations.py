@@ -1,0 +1,108 @@
+"""A schedule as a person reads it: the costliest operations, and the collectives."""
+
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+
+from bertjax.estimate.costs import Schedule
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One instruction of the compiled program."""
+
+    name: str
+    where: str
+    """The part of the model that it is from."""
+    phase: str
+    """forward, again (computed again for the backward pass), backward, or update."""
+    times: int
+    seconds: float
+    """Of all its runs in a step."""
+    share: float
+    """Of the step's time."""
+    basis: str
+
+
+@dataclass(frozen=True)
+class Collective:
+    """A collective of the compiled program."""
+
+    kind: str
+    axes: tuple[str, ...]
+    """Mesh axes that it joins."""
+    bytes: int
+    """Of one run, on each device."""
+    times: int
+    seconds: float
+    """Of all its runs in a step."""
+    overlapped: bool
+    where: str
+    phase: str
+
+
+def costliest(schedule: Schedule, most: int) -> tuple[Operation, ...]:
+    """The `most` operations that take the largest share of a step."""
+    step = schedule.seconds
+    ranked = sorted(schedule.costs, key=lambda cost: -cost.total)[:most]
+    return tuple(
+        Operation(
+            cost.instruction.name,
+            *where_and_phase(cost.op_name),
+            cost.times,
+            cost.total,
+            cost.total / step,
+            cost.basis,
+        )
+        for cost in ranked
+        if cost.total > 0
+    )
+
+
+def collectives_of(schedule: Schedule) -> tuple[Collective, ...]:
+    """Every collective, the longest first."""
+    found = [
+        Collective(
+            cost.moved.kind,
+            cost.moved.axes,
+            cost.moved.bytes,
+            cost.times,
+            cost.moved.seconds * cost.times,
+            cost.moved.overlapped,
+            *where_and_phase(cost.op_name),
+        )
+        for cost in schedule.costs
+        if cost.moved is not None
+    ]
+    return tuple(sorted(found, key=lambda collective: -collective.seconds))
+
+
+def parts(schedule: Schedule) -> dict[tuple[str, str], float]:
+    """Seconds of a step by part of the model (its first two names) and phase, the longest first."""
+    sums: dict[tuple[str, str], float] = defaultdict(float)
+    for cost in schedule.costs:
+        where, phase = where_and_phase(cost.op_name)
+        sums["/".join(where.split(" ")[0].split("/")[:3]), phase] += cost.total
+    return dict(sorted(sums.items(), key=lambda item: -item[1]))
+
+
+_STRUCTURE = {"while", "body", "cond", "closed_call", "checkpoint", "rematted_computation", "remat", "custom_vjp_call"}
+
+
+def where_and_phase(op_name: str) -> tuple[str, str]:
+    """From JAX's name of an operation, such as `jit(step)/transpose(jvp(f))/encoder/while/body/mlp/dot_general`,
+    the part of the model, `encoder/mlp dot_general`, and the phase, `backward`."""
+    if not op_name:
+        return "", ""
+    signs = {"rematted_computation": "again", "transpose(": "backward", "jvp(": "forward"}
+    phase = next((phase for sign, phase in signs.items() if sign in op_name), "update")
+    names = []
+    for name in op_name.split("/"):
+        method = re.search(r"\(_Bert\.(\w+)\)", name)
+        if method:
+            names.append(method.group(1))
+        elif name and not re.match(r"\w+\(.*\)$", name) and name not in _STRUCTURE:
+            names.append(name)
+    if names[:2] in (["encode", "encoder"], ["encode", "embeddings"], ["mlm_logits", "mlm"]):
+        del names[0]
+    return ("/".join(names[:-1]) + " " + names[-1]).strip() if names else "", phase

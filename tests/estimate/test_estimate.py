@@ -1,0 +1,129 @@
+import dataclasses
+import json
+import math
+
+import jax
+import pytest
+from etils import epath
+
+from bertjax.config import MeshConfig
+from bertjax.errors import UserError
+from bertjax.estimate.answers import Answer, answer, to_json, write_answer
+from bertjax.estimate.estimate import estimate
+from bertjax.estimate.printed import describe, describe_answer
+from bertjax.estimate.search import with_batch
+from bertjax.model import functional
+from tests.factory import small_config
+
+
+def on_four_chips(**changes):
+    return small_config(
+        **{"train": {"batch_size": 16}, "mesh": {"data": -1, "fsdp": 2}, "model": {"num_hidden_layers": 3}} | changes
+    )
+
+
+@pytest.fixture(scope="module")
+def found(slice_2x2):
+    return estimate(on_four_chips(), slice_2x2)
+
+
+def test_a_step_that_fits_has_a_time_and_a_utilisation(found):
+    assert found.fits
+    assert found.timing.step > 0
+    flops = found.model_flops.total / (found.timing.step * found.chips * 197e12)
+    assert found.mfu == pytest.approx(flops)
+    assert 0 < found.mfu < 1
+    assert found.tokens_per_second == pytest.approx(16 * 16 / found.timing.step)
+    assert found.mesh == {"replica": 1, "data": 2, "fsdp": 2, "tensor": 1, "sequence": 1}
+    assert found.timing.unknown_loops == ()
+
+
+def test_the_parts_of_the_time_add_up(found):
+    timing = found.timing
+    parts = timing.compute + timing.kernels + timing.collectives + timing.unestimated
+    assert timing.step == pytest.approx(parts)
+    assert timing.collectives == pytest.approx(sum(c.seconds for c in found.collectives if not c.overlapped))
+
+
+def test_the_layers_run_as_often_as_there_are_layers(found):
+    assert {cost.times for cost in found.schedule.costs} == {1, 3}
+
+
+def test_the_memory_adds_up(found):
+    memory = found.memory
+    parameters = sum(math.prod(x.shape) * 4 for x in jax.tree.leaves(functional.shapes(on_four_chips().model)))
+    assert parameters / 2 <= memory.parameters < 0.7 * parameters  # of two parts one, but norms and biases whole
+    assert memory.optimizer == 2 * memory.parameters + 4 * 2  # two moments; the step and the optimizer's count
+    assert memory.batch == 4 * 16 // 4 * (3 * 16 + 3 * 4 + 1)
+    named = (memory.parameters, memory.optimizer, memory.batch, memory.activations, memory.code, memory.padding)
+    assert memory.total == sum(named)
+    assert all(part >= 0 for part in named)
+
+
+def test_gradients_are_summed_and_cut_parameters_gathered(found):
+    axes = {kind: {c.axes for c in found.collectives if c.kind == kind} for kind in ("all-gather", "all-reduce")}
+    assert axes["all-gather"] == {("fsdp",)}
+    assert ("data", "fsdp") in axes["all-reduce"]
+    summed = sum(c.bytes * c.times for c in found.collectives if "data" in c.axes)
+    assert summed >= found.memory.parameters / 2  # bfloat16 at least
+
+
+def test_the_costliest_operations_come_first_and_are_no_more_than_all(found):
+    shares = [operation.share for operation in found.operations]
+    assert len(shares) == 10
+    assert shares == sorted(shares, reverse=True)
+    assert 0 < sum(shares) <= 1
+    assert found.operations[0].seconds == pytest.approx(found.operations[0].share * found.timing.step)
+
+
+def test_the_program_does_the_products_of_the_model(found):
+    # No product of this model is computed twice, none is left out.
+    assert found.program_flops == pytest.approx(found.model_flops.total, rel=0.02)
+
+
+def test_an_answer_is_written_whole_and_printed_with_its_label(found, tmp_path):
+    path = write_answer(epath.Path(tmp_path / "new"), Answer(found))
+    written = json.loads(path.read_text())
+    assert written["estimate"]["mfu"] == found.mfu
+    assert written["estimate"]["memory"]["parameters"] == found.memory.parameters
+    assert written["estimate"] == json.loads(json.dumps(to_json(found)))
+    assert "schedule" not in written["estimate"]
+    assert "estimate" in written["note"]
+    assert "nothing of it measured" in describe(found)
+
+
+def test_a_step_that_is_too_large_says_that_it_does_not_fit(slice_2x2):
+    huge = estimate(on_four_chips(train={"batch_size": 2**22}), slice_2x2)
+    assert not huge.fits
+    assert huge.timing is None
+    assert "available HBM (15.75G)" in huge.refusal
+    assert "does not fit: Ran out of memory" in describe(huge)
+
+
+def test_a_batch_that_the_mesh_does_not_divide_is_the_users_mistake(slice_2x2):
+    with pytest.raises(UserError, match=r"train.batch_size: found 18, expected a multiple .*\(4\)"):
+        estimate(on_four_chips(train={"batch_size": 18}), slice_2x2)
+
+
+@pytest.mark.slow
+def test_a_search_ranks_what_fits_by_time_and_a_bisection_ends_at_the_memory(slice_2x2):
+    config = on_four_chips(
+        model={"hidden_size": 128, "num_attention_heads": 2, "intermediate_size": 512, "max_position_embeddings": 512},
+        data={"max_seq_length": 512, "max_predictions_per_seq": 80},
+        train={"batch_size": 1024},
+    )
+    told = []
+    found = answer(config, slice_2x2, largest_batch=True, search_limit=5, tell=lambda *what: told.append(what))
+    times = [tried.timing.step for tried in found.search if tried.fits]
+    assert times == sorted(times)
+    assert len({(tuple(t.mesh.items()), t.remat) for t in found.search}) == len(found.search) == 5
+    assert found.largest.estimate.fits
+    assert found.largest.batch_size < found.largest.refused <= found.largest.batch_size * 17 // 16 + 4
+    assert not estimate(with_batch(config, found.largest.refused), slice_2x2).fits
+    assert len(told) >= 5
+    assert "largest batch" in describe_answer(found)
+
+
+def test_a_mesh_that_does_not_fit_is_the_users_mistake(slice_2x2):
+    with pytest.raises(UserError, match="mesh: found .* tensor 3"):
+        estimate(dataclasses.replace(on_four_chips(), mesh=MeshConfig(tensor=3)), slice_2x2)

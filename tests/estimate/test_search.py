@@ -1,0 +1,78 @@
+import dataclasses
+
+import jax
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertjax.config import MeshConfig
+from bertjax.estimate.chips import CHIPS
+from bertjax.estimate.search import Bounds, boundary, candidates
+from bertjax.estimate.slices import Slice
+from tests.factory import small_config
+
+
+@given(st.integers(0, 3000), st.integers(1, 2000), st.integers(1, 2000))
+def test_bisection_finds_the_boundary_and_asks_nothing_twice(edge, start, most):
+    asked = []
+
+    def fits(count):
+        asked.append(count)
+        return count <= edge
+
+    found = boundary(fits, start, most, fineness=0)
+    assert found == Bounds(min(edge, most), None if edge >= most else edge + 1)
+    assert len(asked) == len(set(asked))
+    assert all(1 <= count <= most for count in asked)
+
+
+@given(st.integers(1, 3000), st.integers(1, 3000))
+def test_a_rough_bisection_is_as_rough_as_it_says_and_asks_seldom(edge, start):
+    asked = []
+    found = boundary(lambda count: asked.append(count) or count <= edge, start, 4096, fineness=16)
+    assert found.fits <= edge < found.refused
+    assert found.refused - found.fits <= max(1, found.fits // 16)
+    assert len(asked) <= 18
+
+
+def eight_devices(slices=1):
+    return Slice("v5e:2x4", slices, CHIPS["v5e"], jax.devices()[:8])
+
+
+def meshes(config, slice_=None):
+    return {tuple(dataclasses.astuple(c.mesh)) for c in candidates(config, slice_ or eight_devices())}
+
+
+def test_candidates_begin_with_the_plainest_and_are_all_different():
+    config = small_config(train={"batch_size": 64}, mesh={"data": -1})
+    found = list(candidates(config, eight_devices()))
+    assert found[0].mesh == MeshConfig(data=8)
+    assert found[0].model.remat == "none"
+    assert len({(c.mesh, c.model.remat) for c in found}) == len(found)
+    assert {c.model.remat for c in found} >= {"none", "full"}
+    assert all(c.train == config.train for c in found)
+
+
+def test_candidates_divide_the_devices_the_model_and_the_batch():
+    # replica, data, fsdp, tensor, sequence; two heads, so that no more than two share a product.
+    assert meshes(small_config(train={"batch_size": 64})) == {
+        (1, 8, 1, 1, 1), (1, 1, 8, 1, 1), (1, 2, 4, 1, 1), (1, 4, 2, 1, 1),
+        (1, 4, 1, 2, 1), (1, 1, 4, 2, 1), (1, 2, 2, 2, 1),
+    }  # fmt: skip
+    few = meshes(small_config(train={"batch_size": 4}))
+    assert few == {(1, 4, 1, 2, 1), (1, 1, 4, 2, 1), (1, 2, 2, 2, 1)}
+
+
+def test_slices_share_the_batch_only():
+    found = meshes(small_config(train={"batch_size": 64}), eight_devices(slices=2))
+    assert {mesh[0] for mesh in found} == {2}
+
+
+@pytest.mark.parametrize(("length", "cut"), [(128, {1}), (512, {1, 2, 4})])
+def test_rows_are_cut_where_they_are_long(length, cut):
+    config = small_config(
+        model={"max_position_embeddings": 512},
+        data={"max_seq_length": length, "max_predictions_per_seq": 80},
+        train={"batch_size": 64},
+    )
+    assert {mesh[4] for mesh in meshes(config)} == cut
