@@ -1,7 +1,7 @@
 """What the TPU compiler estimates of pretraining on slices: the table of the README.
 
     python benchmarks/compile_table.py --json compile_table.json
-    python benchmarks/compile_table.py --configs configs/base.py --topologies v5e:2x4 --tokens-per-chip 16384
+    python benchmarks/compile_table.py --configs configs/base.py --topologies v5e:2x4 --tokens-per-chip 8192
 
 For each configuration and slice one compile of its train step, of minutes each; nothing is measured, and no TPU
 is needed. Rows already in the JSON file are not done again, so it may be stopped. A batch that does not fit is
@@ -22,8 +22,8 @@ from bertjax.estimate.answers import to_json  # noqa: E402
 from bertjax.estimate.estimate import Estimate, estimate  # noqa: E402
 from bertjax.estimate.search import batch_unit, with_batch  # noqa: E402
 
-CONFIGS = ("configs/base.py", "configs/base_phase2.py", "configs/large.py", "configs/large_phase2.py")
-TOPOLOGIES = ("v5e:2x4", "v5e:16x16", "v5p:2x2x2", "v6e:4x4")
+CONFIGS = tuple(f"configs/fast/{name}.py" for name in ("base", "base_phase2", "large", "large_phase2"))
+TOPOLOGIES = ("v5e:2x2", "v5e:2x4", "v5e:16x16", "v5p:2x2x2", "v6e:4x4")
 HEAD = (
     "| configuration | length | slice | chips | batch | memory a device | step | tokens/s | MFU |\n"
     + "| --- " * 9
@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--configs", nargs="+", default=CONFIGS)
     parser.add_argument("--topologies", nargs="+", default=TOPOLOGIES)
-    parser.add_argument("--tokens-per-chip", type=int, default=8192)
+    parser.add_argument("--tokens-per-chip", type=int, default=16_384)
     parser.add_argument("--json", type=Path, default=Path("compile_table.json"))
     asked = parser.parse_args()
     rows: dict[str, Any] = json.loads(asked.json.read_text()) if asked.json.exists() else {}

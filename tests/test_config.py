@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from bertjax.config import (
 )  # fmt: skip
 from bertjax.errors import UserError
 
-CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
+FOLDER = Path(__file__).parents[1] / "configs"
+CONFIGS = sorted(FOLDER.rglob("*.py"))
 
 
 @given(st.builds(Config, seed=st.integers(0, 2**32 - 1), train=st.builds(TrainConfig, steps=st.integers(10_000, 10**9)),
@@ -27,11 +29,21 @@ def test_a_configuration_survives_json(config):
     assert from_dict(Config, json.loads(json.dumps(to_dict(config)))) == config
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(FOLDER)))
 def test_a_shipped_configuration_loads_and_says_how_to_run_it(path):
     config = load_config(str(path))
     assert from_dict(Config, to_dict(config)) == config
-    assert f"bertjax train configs/{path.name}" in path.read_text()
+    assert f"bertjax train configs/{path.relative_to(FOLDER)}" in path.read_text()
+
+
+@pytest.mark.parametrize("path", sorted((FOLDER / "fast").glob("*.py")), ids=lambda path: path.name)
+def test_a_fast_configuration_differs_from_its_namesake_in_what_it_says_only(path):
+    fast, paper = load_config(str(path)), load_config(str(FOLDER / path.name))
+    changed = {
+        f.name for f in dataclasses.fields(fast.model) if getattr(fast.model, f.name) != getattr(paper.model, f.name)
+    }
+    assert changed == {"hidden_act", "attention_probs_dropout_prob", "kernels", "dropout_bits", "remat"}
+    assert dataclasses.replace(fast, model=paper.model) == paper
 
 
 def test_base_and_large_are_the_papers():

@@ -18,6 +18,8 @@ def test_no_file_is_over_500_lines():
 
 def test_tests_mirror_the_package():
     for path in (ROOT / "tests").glob("*/test_*.py"):
+        if path.parent.name in ("launch", "multihost"):
+            continue
         room, name = path.parent.name, path.name.removeprefix("test_")
         across = (room, name) in {
             ("cli", "verbs.py"),

@@ -65,8 +65,7 @@ class Linear(nn.Module):
 
 
 def _add_bias(y: Array, bias: Array) -> Array:
-    # In float32, so that the bias's gradient is summed in it, over all tokens.
-    return (y.astype(jnp.float32) + bias.reshape((1,) * (y.ndim - 1) + (-1,))).astype(y.dtype)
+    return y + bias.astype(y.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
 
 
 _add_bias_before_kernel = jax.custom_jvp(_add_bias)

@@ -1,3 +1,5 @@
+import dataclasses
+import math
 import re
 
 import jax
@@ -13,18 +15,20 @@ from tests.factory import random_batch, small_config
 
 MESHES = {
     "one": MeshConfig(data=1),
-    "data": MeshConfig(data=8),
-    "fsdp": MeshConfig(data=1, fsdp=8),
-    "tensor": MeshConfig(data=4, tensor=2),
-    "all": MeshConfig(data=2, fsdp=2, tensor=2),
+    "data 8": MeshConfig(data=8),
+    "fsdp 8": MeshConfig(data=1, fsdp=8),
+    "replica 2, data 2, fsdp 2": MeshConfig(replica=2, data=2, fsdp=2),
+    "data 4, tensor 2": MeshConfig(data=4, tensor=2),
+    "data 2, fsdp 2, tensor 2": MeshConfig(data=2, fsdp=2, tensor=2),
+    "sequence 8": MeshConfig(data=1, sequence=8),
+    "fsdp 2, tensor 2, sequence 2": MeshConfig(data=1, fsdp=2, tensor=2, sequence=2),
 }
+MANY = [name for name in MESHES if name != "one"]
 
 
 def run(config, batch, count=1):
     """The state and metrics after `count` steps on one batch."""
-    sizes = config.mesh
-    devices = jax.devices()[: max(1, sizes.data) * sizes.fsdp * sizes.tensor]
-    mesh = make_mesh(config.mesh, devices)
+    mesh = make_mesh(config.mesh, jax.devices()[: math.prod(dataclasses.asdict(config.mesh).values())])
     state = jax.jit(lambda: steps.init_state(config), out_shardings=steps.state_shardings(config, mesh))()
     step = steps.jit_train_step(config, mesh)
     for _ in range(count):
@@ -61,12 +65,50 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(batch, parts):
     assert_same(whole, accumulated, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", [name for name in MESHES if name != "one"])
-@pytest.mark.parametrize("dropout", [0.0, 0.1])
-def test_every_mesh_gives_the_step_of_one_device(batch, name, dropout):
-    model = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
-    one = run(small_config(model=model), batch, count=3)
-    many = run(small_config(model=model, mesh=MESHES[name]), batch, count=3)
+def sums_and_gradients(config, batch):
+    """The whole batch's sums and the gradient, each on its mesh, with dropout."""
+    mesh = make_mesh(config.mesh, jax.devices()[: math.prod(dataclasses.asdict(config.mesh).values())])
+    layouts = steps.state_shardings(config, mesh)
+    params = jax.jit(lambda: steps.init_state(config).params, out_shardings=layouts.params)()
+    key = steps.random_key(config.seed, 0, steps.DROPOUT)
+    found = jax.jit(
+        lambda params, batch: steps.gradients(config, params, batch, key, rules.MeshLayout(mesh)),
+        out_shardings=(layouts.params, None),
+    )(params, global_batch(mesh, batch, len(batch["input_ids"])))
+    return jax.device_get(found)
+
+
+@pytest.fixture(scope="module")
+def on_one_device(batch):
+    found = {}
+
+    def get(bits):
+        if bits not in found:
+            found[bits] = sums_and_gradients(small_config(model=MODEL | {"dropout_bits": bits}), batch)
+        return found[bits]
+
+    return get
+
+
+MODEL = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "num_attention_heads": 4}
+
+
+@pytest.mark.parametrize("bits", ["threefry", "hash"])
+@pytest.mark.parametrize("name", MANY)
+def test_every_mesh_gives_the_losses_and_gradients_of_one_device(largest, on_one_device, batch, name, bits):
+    gradient, sums = on_one_device(bits)
+    config = small_config(model=MODEL | {"dropout_bits": bits}, mesh=MESHES[name])
+    cut_gradient, cut_sums = sums_and_gradients(config, batch)
+    for a, b in zip(sums, cut_sums, strict=True):
+        largest(f"losses, {name}", abs(a - b) / max(abs(a), 1), 1e-6)
+    for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(cut_gradient), strict=True):
+        largest(f"gradients, {name}", np.abs(a - b).max() / max(np.abs(a).max(), 1e-3), 1e-5)
+
+
+@pytest.mark.parametrize("name", ["fsdp 8", "fsdp 2, tensor 2, sequence 2"])
+def test_a_mesh_gives_the_steps_of_one_device(batch, name):
+    one = run(small_config(model=MODEL), batch, count=3)
+    many = run(small_config(model=MODEL, mesh=MESHES[name]), batch, count=3)
     # Adam divides by the root of tiny second moments, which magnifies rounding.
     assert_same(one, many, atol=2e-4)
 
@@ -97,7 +139,7 @@ def test_data_parallel_step_moves_nothing_but_sums(parts):
 
 
 def test_parameters_and_moments_are_born_cut_as_the_table_says():
-    config = small_config(mesh=MESHES["all"])
+    config = small_config(mesh=MESHES["data 2, fsdp 2, tensor 2"])
     mesh = make_mesh(config.mesh)
     state = jax.jit(lambda: steps.init_state(config), out_shardings=steps.state_shardings(config, mesh))()
     kernel = state.params["encoder"]["layers"]["mlp"]["up"]["kernel"]
@@ -141,4 +183,4 @@ def test_metrics_say_what_the_step_did(batch):
     assert float(metrics["learning_rate"]) == pytest.approx(1e-2 / 2)
     assert float(metrics["tokens"]) == batch["input_mask"].sum()
     assert float(metrics["skipped"]) == 0
-    assert rules.batch_parts(make_mesh(MESHES["data"])) == 8
+    assert rules.batch_parts(make_mesh(MESHES["data 8"])) == 8
