@@ -27,6 +27,8 @@ def clone(tmp_path_factory):
         if (ROOT / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
+    identity = "-c user.name=test -c user.email=test@example.org"
+    shell(f"git init -q && git add -A && git {identity} commit -qm all", folder)  # the launch scripts send a commit
     return folder
 
 
@@ -63,13 +65,3 @@ def test_links_lead_to_files_of_the_project():
     for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
         for link in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
             assert (path.parent / link).exists(), f"{path.name}: {link}"
-
-
-def test_launch_scripts_pass_shellcheck():
-    scripts = [*(ROOT / "launch").glob("*.sh"), ROOT / ".ci" / "run"]
-    for script in scripts:
-        subprocess.run(["bash", "-n", script], check=True)
-    if not shutil.which("shellcheck"):
-        pytest.skip("shellcheck is not installed; syntax was checked")
-    run = subprocess.run(["shellcheck", "-x", *scripts], cwd=ROOT, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout

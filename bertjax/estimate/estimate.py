@@ -6,10 +6,8 @@ from typing import Any
 
 import jax
 from jax.errors import JaxRuntimeError
-from jax.sharding import Mesh
 
 from bertjax.config import Config
-from bertjax.errors import check
 from bertjax.estimate.batch import abstract_batch, abstract_vocabulary
 from bertjax.estimate.collectives import Layout
 from bertjax.estimate.costs import Schedule, schedule
@@ -19,9 +17,8 @@ from bertjax.estimate.model_flops import ModelFlops, model_flops
 from bertjax.estimate.operations import Collective, Operation, collectives_of, costliest
 from bertjax.estimate.program_flops import program_flops
 from bertjax.estimate.slices import Slice
-from bertjax.parallel import rules
 from bertjax.parallel.mesh import make_mesh
-from bertjax.train.step import abstract_state, jit_train_step
+from bertjax.train.step import abstract_state, check_batch, jit_train_step
 
 TOP = 10
 
@@ -124,14 +121,6 @@ def estimate(config: Config, slice_: Slice) -> Estimate:
         collectives=collectives_of(found),
         schedule=found,
     )
-
-
-def check_batch(config: Config, mesh: Mesh) -> None:
-    """Raise `UserError` where the batch cannot be cut over the mesh."""
-    parts = rules.batch_parts(mesh) * config.train.gradient_accumulation_steps
-    expected = f"a multiple of the devices that share the batch ({rules.batch_parts(mesh)}) times "
-    expected += f"train.gradient_accumulation_steps ({config.train.gradient_accumulation_steps})"
-    check(config.train.batch_size % parts == 0, "train.batch_size", config.train.batch_size, expected)
 
 
 def _compile(lowered: jax.stages.Lowered) -> tuple[Any, str]:

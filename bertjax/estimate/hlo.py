@@ -121,7 +121,7 @@ def parse(text: str) -> Module:
                 name, lines = header.group(2), []
                 if header.group(1):
                     entry = name
-        elif line == "}":
+        elif re.fullmatch(r'}(, execution_thread="[^"]*")?', line):
             computations[name] = _computation(name, lines)
             name = ""
         elif re.match(r"  (ROOT )?%[\w.\-]+ = ", line):

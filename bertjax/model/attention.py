@@ -10,8 +10,8 @@ from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
 from bertjax.config import ModelConfig
-from bertjax.model import fused_attention, random_bits
-from bertjax.model.layers import ATTENDED, HEADS, Linear, dropout, uses_kernels
+from bertjax.model import fused_attention, kernels, random_bits
+from bertjax.model.layers import ATTENDED, HEADS, Linear, dropout
 from bertjax.model.layout import ANYWHERE, Layout, Names
 
 QUERIES: Names = ("batch", "length", "heads", None)
@@ -40,9 +40,7 @@ def attention(
     A query that may look nowhere gets the mean of the values, so that padding stays finite. Softmax is in
     float32. `config.attention_probs_dropout_prob` falls on the probabilities, where a key is given.
     """
-    _, length, num_heads, width = q_BxLxHxK.shape
-    fits = fused_attention.fits(length, num_heads // layout.parts("heads"), width)
-    if fits and uses_kernels(config, layout):
+    if kernels.attention(config, q_BxLxHxK.shape[1], layout):
         return fused(config, q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, segments, key=key, layout=layout)
     scale = 1.0 / math.sqrt(q_BxLxHxK.shape[-1])
     logits = jnp.einsum("blhk,bmhk->bhlm", q_BxLxHxK * scale, k_BxLxHxK, preferred_element_type=jnp.float32)
@@ -93,11 +91,11 @@ class SelfAttention(nn.Module):
         c, layout = self.config, self.layout
         width, heads = (c.hidden_size,), (c.num_attention_heads, c.hidden_size // c.num_attention_heads)
 
-        kernels = uses_kernels(c, layout)
+        feeds_kernel = kernels.used(c, layout)
 
         def project(name: str, names: Names) -> Array:
             projected = checkpoint_name(
-                Linear(c, width, heads, ("embed", "heads", "kv"), kernels, name=name)(x_BxLxD), HEADS
+                Linear(c, width, heads, ("embed", "heads", "kv"), feeds_kernel, name=name)(x_BxLxD), HEADS
             )
             return layout(projected.reshape(*x_BxLxD.shape[:2], *heads), *names)
 
@@ -105,4 +103,4 @@ class SelfAttention(nn.Module):
         key = None if deterministic else self.make_rng("dropout")
         mixed = attention(c, q, k, v, segments, key=key, layout=layout)
         mixed = checkpoint_name(mixed.reshape(x_BxLxD.shape), ATTENDED)
-        return Linear(c, heads, width, ("heads", "kv", "embed"), kernels, name="output")(mixed)
+        return Linear(c, heads, width, ("heads", "kv", "embed"), feeds_kernel, name="output")(mixed)

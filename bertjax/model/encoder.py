@@ -9,6 +9,7 @@ from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
 from bertjax.config import ModelConfig
+from bertjax.model import kernels
 from bertjax.model.attention import Segments, SelfAttention
 from bertjax.model.layers import (
     ACTIVATIONS,
@@ -21,7 +22,6 @@ from bertjax.model.layers import (
     ResidualNorm,
     dropout,
     truncated_normal,
-    uses_kernels,
 )
 from bertjax.model.layout import Layout, Names
 
@@ -74,8 +74,8 @@ class Mlp(nn.Module):
         c = self.config
         up_BxLxF = Linear(c, (c.hidden_size,), (c.intermediate_size,), ("embed", "mlp"), name="up")(x_BxLxD)
         up_BxLxF = checkpoint_name(self.layout(up_BxLxF, "batch", "length", "mlp"), PROJECTED)
-        kernels = uses_kernels(c, self.layout)
-        down = Linear(c, (c.intermediate_size,), (c.hidden_size,), ("mlp", "embed"), kernels, name="down")
+        feeds_kernel = kernels.used(c, self.layout)
+        down = Linear(c, (c.intermediate_size,), (c.hidden_size,), ("mlp", "embed"), feeds_kernel, name="down")
         return down(ACTIVATIONS[c.hidden_act](up_BxLxF))
 
 

@@ -16,7 +16,7 @@ from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
 from bertjax.config import ModelConfig
-from bertjax.model import fused_norm, random_bits
+from bertjax.model import fused_norm, kernels, random_bits
 from bertjax.model.layout import Layout, Names
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -105,7 +105,7 @@ class ResidualNorm(nn.Module):
     def __call__(self, x: Array, added: Array, key: Array | None) -> Array:
         c, layout, names = self.config, self.layout, ("batch", "length", None)
         scale, bias = _scale_and_bias(self, x.shape[-1])
-        if uses_kernels(c, layout) and fused_norm.fits(*x.shape[1:]):
+        if kernels.norm(c, x.shape[1], layout):
             added = checkpoint_name(added, PROJECTED)
             return residual_norm_kernel(c, layout, x, added, scale, bias, key)
         added = checkpoint_name(dropout(c, added, c.hidden_dropout_prob, key, layout, names), PROJECTED)
@@ -135,11 +135,6 @@ def residual_norm_kernel(
     rows: Names = ("batch", None, None)
     run = layout.per_device(local, [rows, rows, (None,), (None,), (None,), ("batch",)], rows)
     return run(x, added, scale, bias, words, jnp.arange(x.shape[0], dtype=jnp.int32))
-
-
-def uses_kernels(config: ModelConfig, layout: Layout) -> bool:
-    """Whether our kernels are asked for, and can run."""
-    return config.kernels == "pallas" and layout.platform == "tpu"
 
 
 def _scale_and_bias(module: nn.Module, width: int) -> tuple[Array, Array]:

@@ -13,11 +13,11 @@ from typing import Any, get_args
 import jax
 import numpy as np
 from etils import epath
-from jax.sharding import Mesh
 
 from bertjax.config import Config, Head, to_dict
 from bertjax.data.checks import check_ids, inspect_batch
 from bertjax.errors import UserError, check
+from bertjax.model import kernels
 from bertjax.parallel import hosts, rules
 from bertjax.parallel.mesh import make_mesh
 from bertjax.progress import Progress, silent
@@ -25,7 +25,7 @@ from bertjax.train import checkpoint, run_folder
 from bertjax.train.evaluate import evaluate
 from bertjax.train.feed import Feed, NumpyBatch
 from bertjax.train.metrics import MetricsLog
-from bertjax.train.step import TrainState, abstract_state, init_state, jit_eval_step, jit_train_step
+from bertjax.train.step import TrainState, abstract_state, check_batch, init_state, jit_eval_step, jit_train_step
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,8 @@ def _train(
     _check_heads(config)
     # Mesh and layout
     mesh = make_mesh(config.mesh)
-    _check_batch_divides(config, mesh)
+    check_batch(config, mesh)
+    _warn_of_kernels(config, rules.MeshLayout(mesh))
     target = abstract_state(config, mesh)
     rows = hosts.process_rows(mesh, config.train.batch_size)
     run_folder.claim(run_dir, config, feed.facts)
@@ -134,11 +135,10 @@ def _check_heads(config: Config) -> None:
     check(needed <= set(config.model.heads), "model.heads", ", ".join(config.model.heads) or "none", expected)
 
 
-def _check_batch_divides(config: Config, mesh: Mesh) -> None:
-    parts = rules.batch_parts(mesh) * config.train.gradient_accumulation_steps
-    expected = f"a multiple of the devices that share the batch ({rules.batch_parts(mesh)}) times "
-    expected += f"train.gradient_accumulation_steps ({config.train.gradient_accumulation_steps})"
-    check(config.train.batch_size % parts == 0, "train.batch_size", config.train.batch_size, expected)
+def _warn_of_kernels(config: Config, layout: rules.MeshLayout) -> None:
+    missing = kernels.missing(config.model, config.data.max_seq_length, layout)
+    if missing:
+        log.warning("model.kernels %s: not for %s here, computed as xla", config.model.kernels, " nor ".join(missing))
 
 
 def _start(config: Config, checkpoints: checkpoint.Checkpoints, target: TrainState) -> TrainState:

@@ -9,6 +9,7 @@ from jax import Array
 from jax.sharding import Mesh
 
 from bertjax.config import Config
+from bertjax.errors import check
 from bertjax.masking import Vocabulary
 from bertjax.model import functional
 from bertjax.model.functional import Batch, Params
@@ -71,6 +72,17 @@ def abstract_state(config: Config, mesh: Mesh) -> TrainState:
     shapes = jax.eval_shape(lambda: init_state(config))
     describe = lambda s, layout: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=layout)  # noqa: E731
     return jax.tree.map(describe, shapes, state_shardings(config, mesh))
+
+
+def check_batch(config: Config, mesh: Mesh) -> None:
+    """Raise `UserError` where the batch cannot be cut over the mesh."""
+    parts, accumulated = rules.batch_parts(mesh), config.train.gradient_accumulation_steps
+    expected = f"a multiple of the devices that share the batch ({parts}) times "
+    expected += f"train.gradient_accumulation_steps ({accumulated})"
+    check(config.train.batch_size % (parts * accumulated) == 0, "train.batch_size", config.train.batch_size, expected)
+    length, stretches = config.data.max_seq_length, mesh.shape["sequence"]
+    expected = f"a multiple of the devices that share a row, mesh.sequence ({stretches})"
+    check(length % stretches == 0, "data.max_seq_length", length, expected)
 
 
 def gradients(

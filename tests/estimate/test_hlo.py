@@ -70,3 +70,23 @@ def test_every_cycle_and_every_instruction_of_a_compiled_program_is_read(compile
     written = re.findall(r'"estimated_cycles":"(\d+)"', compiled.text)
     assert sum(i.cycles or 0 for i in read) == sum(map(int, written)) > 0
     assert len(read) == len(re.findall(r"^  (?:ROOT )?%\S+ = ", compiled.text, flags=re.MULTILINE))
+
+
+def test_computations_of_a_sparse_core_end_where_they_end():
+    """Their closing line says where they run, on v5p and v6e."""
+    text = """HloModule m
+
+%other (p: f32[2]) -> f32[2] {
+  ROOT %p = f32[2]{0} parameter(0)
+}, execution_thread="sparsecore"
+
+%inner (p: f32[2]) -> f32[2] {
+  ROOT %p = f32[2]{0} parameter(0)
+}
+
+ENTRY %main (p: f32[2]) -> f32[2] {
+  %p = f32[2]{0} parameter(0)
+  ROOT %fusion = f32[2]{0} fusion(%p), kind=kLoop, calls=%inner
+}
+"""
+    assert set(parse(text).computations) == {"other", "inner", "main"}
