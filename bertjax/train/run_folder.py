@@ -23,6 +23,7 @@ FREE = {
     "data.skip_damaged",
     "model.scan_unroll",
     "model.remat",
+    "model.kernels",
     "mesh.replica",
     "mesh.data",
     "mesh.fsdp",
