@@ -17,6 +17,8 @@ from bertjax.parallel.mesh import make_mesh
 from bertjax.parallel.rules import MeshLayout
 from tests.tpu import compile_for_tpu
 
+OTHERS = ("v4:2x2x1", "v5p:2x2x1", "v6e:2x2")
+
 
 def model(rate=0.0):
     return ModelConfig(kernels="pallas", dropout_bits="hash", attention_probs_dropout_prob=rate)
@@ -89,7 +91,7 @@ def test_rows_and_heads_that_it_has_no_room_for_are_known():
 
 @pytest.mark.parametrize("length", [128, 512])
 @pytest.mark.parametrize("rate", [0.0, 0.1])
-@pytest.mark.parametrize("topology", ["v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2"])
+@pytest.mark.parametrize("topology", ["v5e:2x2", *(pytest.param(t, marks=pytest.mark.slow) for t in OTHERS)])
 def test_compiles_for_tpu(topology, rate, length):
     config = model(rate)
 

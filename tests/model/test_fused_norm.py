@@ -15,6 +15,8 @@ from bertjax.parallel.mesh import make_mesh
 from bertjax.parallel.rules import MeshLayout
 from tests.tpu import compile_for_tpu
 
+OTHERS = ("v4:2x2x1", "v5p:2x2x1", "v6e:2x2")
+
 
 def model(width, rate, dtype="float32"):
     return ModelConfig(
@@ -82,7 +84,7 @@ def test_widths_that_it_has_no_room_for_are_known():
 
 @pytest.mark.parametrize("rate", [0.1])
 @pytest.mark.parametrize("width", [768, 1024, 3072])
-@pytest.mark.parametrize("topology", ["v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2"])
+@pytest.mark.parametrize("topology", ["v5e:2x2", *(pytest.param(t, marks=pytest.mark.slow) for t in OTHERS)])
 def test_compiles_for_tpu(topology, rate, width):
     config = model(width, rate, "bfloat16")
 

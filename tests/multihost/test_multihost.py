@@ -133,6 +133,7 @@ def test_a_checkpoint_written_by_two_is_restored_by_one_on_other_meshes(undistur
     assert not identical(whole, state_of(folder, 8))
 
 
+@pytest.mark.slow
 def test_when_one_is_killed_the_other_ends_soon_with_a_line_that_names_it(disturbed):
     job, statuses, seconds = disturbed[1]["killed"]
     assert statuses == [1, -9]
@@ -140,6 +141,7 @@ def test_when_one_is_killed_the_other_ends_soon_with_a_line_that_names_it(distur
     assert re.match(r"bertjax: process 0 of 2: ends because it lost process 1 of 2", last_line(job, 0))
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_stops_all_at_one_step_saved(disturbed):
     folder, said = disturbed
     job, statuses, _ = said["stopped"]
@@ -150,6 +152,7 @@ def test_a_signal_to_one_stops_all_at_one_step_saved(disturbed):
     assert 6 < int(outcomes[0]) < 12
 
 
+@pytest.mark.slow
 def test_a_failure_of_one_is_said_by_all_with_its_index_and_status(disturbed):
     job, statuses, _ = disturbed[1]["failed"]
     assert statuses == [2, 2], job.said(0) + job.said(1)
@@ -158,6 +161,7 @@ def test_a_failure_of_one_is_said_by_all_with_its_index_and_status(disturbed):
     assert last_line(job, 0) == told
 
 
+@pytest.mark.slow
 def test_after_all_that_the_run_ends_bit_for_bit_as_the_undisturbed_one(disturbed, undisturbed):
     folder, said = disturbed
     assert said["ended"][1] == [0, 0]
