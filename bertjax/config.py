@@ -202,7 +202,8 @@ class ModelConfig:
     kernels: Literal["xla", "pallas"] = "xla"
     """pallas: on TPU, two kernels of our own, one that keeps attention's scores and their dropout out of main
     memory, for rows of 128, 256, 384 or 512 ids and heads whose width divides 128, and one for dropout, residual and
-    layer norm, for widths that 128 divides; for other shapes, and elsewhere, as xla, with the same masks."""
+    layer norm, for widths that 128 divides; for other shapes, elsewhere, and where no mesh is given, as xla, with the
+    same masks."""
     dropout_bits: Literal["threefry", "hash", "rbg"] = "threefry"
     """Where dropout's random bits come from. threefry: JAX's own. hash: a few integer operations on each element's
     place, faster, the only one that our kernels use; a good mask, not a proven generator. These two give
@@ -429,6 +430,8 @@ def from_dict(kind: type[T], values: dict[str, Any], where: str = "config") -> T
     for name, value in values.items():
         check(name in known, where, f"the field {name!r}", f"one of {', '.join(known)}")
         hint = known[name]
+        if hint == Remat and isinstance(value, bool):  # as it was written before there were several policies
+            value = "full" if value else "none"
         if dataclasses.is_dataclass(hint):
             made[name] = from_dict(typing.cast(type, hint), value, f"{where}.{name}")
         else:

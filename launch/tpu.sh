@@ -13,7 +13,7 @@
 #   --valid-until-duration 6h    give up when there is no capacity for so long
 #   --slices N                   several slices as one run: the mesh's replica axis
 #   --commit REV                 the code (default: HEAD, and no uncommitted change)
-#   --max-restarts N             after crashes (default 3); preemptions and lost hosts do not count
+#   --max-restarts N             after crashes and lost hosts (default 3); preemptions do not count
 #   --keep                       leave the slice at the end; one of that name that is there is used
 #   --dry-run                    print the commands, run none
 #
@@ -40,6 +40,7 @@ main() {
     fi
     work=$(mktemp -d)
     asked=no creating=no running=no restarts=0 attempt=0
+    trap '' PIPE # a reader that went away must not keep us from deleting
     trap finish EXIT
     trap 'interrupted INT' INT
     trap 'interrupted TERM' TERM
@@ -158,8 +159,21 @@ run_once() {
             ;;
         stopped) say "stopped after saving: restarting" ;;
         crashed) count_restart "a worker crashed" ;;
-        preempted | lost) start_over ;;
+        preempted) start_over ;;
+        lost) give_up_slice ;;
     esac
+}
+
+# give_up_slice: hosts do not answer. What can be reached saves; a run that makes hosts deaf is not for ever repeated.
+give_up_slice() {
+    say "stopping what can be reached"
+    stop_run > "$work/states" || true
+    if [ "$keep" = yes ]; then
+        say "$name is kept: look at it, and start again"
+        exit 1
+    fi
+    count_restart "hosts were lost"
+    start_over
 }
 
 start_over() {
@@ -189,6 +203,7 @@ finish() {
     local status=$?
     trap - EXIT
     trap '' INT TERM HUP
+    set +e # from here on all is tried, whatever fails
     exec >&3 2>&4
     if [ -n "$child" ]; then
         if [ "$creating" = no ]; then kill -TERM -- "-$child" 2>/dev/null || true; fi

@@ -82,6 +82,7 @@ check_run_dir() {
         '') mistake "$where a folder such as gs://BUCKET/RUN" ;;
         *)
             [ "$workers" = 1 ] || mistake "$where a path that all $workers hosts share, such as gs://BUCKET/RUN"
+            [[ $run_dir = /* ]] || mistake "$where gs://BUCKET/RUN, or /a/whole/path outside the code, which is sent anew"
             [ "$keep" = yes ] || mistake "$where gs://BUCKET/RUN, or --keep: a local folder goes with the slice"
             ;;
     esac

@@ -2,7 +2,7 @@
 # Sourced by launch/tpu.sh: every call to gcloud, in the syntax of its general release (no alpha).
 
 child=
-say() { echo "tpu.sh $(date +%T): $*"; }
+say() { echo "tpu.sh $(date +%T): $*" || true; } # a terminal may be gone, the slice must not stay for that
 
 # interruptible COMMAND ...: in a process group of its own, waited for in a way that lets a trap run at once.
 interruptible() {

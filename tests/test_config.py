@@ -76,3 +76,8 @@ def test_values_out_of_range_are_refused_naming_the_field(make, message):
     with pytest.raises(UserError) as caught:
         make()
     assert message in str(caught.value)
+
+
+def test_configurations_of_before_there_were_several_remat_policies_are_read():
+    for old, new in ((False, "none"), (True, "full")):
+        assert from_dict(ModelConfig, {"remat": old}).remat == new

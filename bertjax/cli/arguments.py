@@ -50,7 +50,7 @@ def parse(verb: str, default: Command, words: Sequence[str]) -> Command:
             made, unknown = tyro.cli(
                 type(default),
                 default=default,
-                args=list(words),
+                args=_switches_on(words, default),
                 prog=f"bertjax {verb}",
                 return_unknown_args=True,
                 config=(tyro.conf.FlagConversionOff,),
@@ -60,9 +60,20 @@ def parse(verb: str, default: Command, words: Sequence[str]) -> Command:
             raise
         raise UserError(_first_sentence(said.getvalue())) from None
     if unknown:
-        names = [f"--{name}" for name in _option_names(made)]
+        names = [f"--{name}" for name, _ in _options(made)]
         raise UserError(f"{unknown[0]}: no such option of `bertjax {verb}`{nearest(unknown[0], names)}")
     return made
+
+
+def _switches_on(words: Sequence[str], default: Any) -> list[str]:
+    """The words, with `True` after each name of a yes-or-no field that no value follows."""
+    switches = {f"--{name}" for name, value in _options(default) if isinstance(value, bool)}
+    following = [*words[1:], "--"]
+    return [
+        part
+        for word, after in zip(words, following, strict=True)
+        for part in ([word, "True"] if word.replace("_", "-") in switches and after.startswith("--") else [word])
+    ]
 
 
 def parse_configured(verb: str, command: Callable[..., Command], words: Sequence[str]) -> tuple[str, Command]:
@@ -134,14 +145,14 @@ def _first_sentence(box: str) -> str:
     return re.sub(r"\s+", " ", " ".join(lines)) or "the command line cannot be read"
 
 
-def _option_names(command: Any, prefix: str = "") -> list[str]:
-    names = []
+def _options(command: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """(dotted name, value) of every field."""
+    found = []
     for field in dataclasses.fields(command):
         value = getattr(command, field.name)
         name = field.name.replace("_", "-")
         if dataclasses.is_dataclass(value):
-            inner = prefix if field.name == "config" else f"{prefix}{name}."
-            names += _option_names(value, inner)
+            found += _options(value, prefix if field.name == "config" else f"{prefix}{name}.")
         else:
-            names.append(prefix + name)
-    return names
+            found.append((prefix + name, value))
+    return found

@@ -9,6 +9,7 @@ import tyro
 
 from bertjax.cli.arguments import parse_configured, quiet_libraries, run_name
 from bertjax.config import Config
+from bertjax.errors import check
 
 if TYPE_CHECKING:
     from etils import epath
@@ -31,6 +32,9 @@ class CompileCommand:
     search_limit: int = 12
     """Compiles that the search may take."""
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+
+    def __post_init__(self) -> None:
+        check(self.search_limit > 0, "--search-limit", self.search_limit, "1 or more")
 
 
 def run(words: Sequence[str]) -> int:

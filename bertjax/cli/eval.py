@@ -40,10 +40,11 @@ def _evaluated(subject: str, rest: Sequence[str]) -> list[str]:
     from bertjax.train.evaluate import evaluate
     from bertjax.train.feed import prepared_feed
     from bertjax.train.models import load_model
-    from bertjax.train.step import jit_eval_step
+    from bertjax.train.step import check_batch, jit_eval_step
 
     loaded = load_model(subject, lambda config: parse("eval RUN", EvalCommand(config=config), rest).config)
     config, mesh = loaded.config, make_mesh(loaded.config.mesh)
+    check_batch(config, mesh)
     feed = prepared_feed(config, load_tokenizer(loaded.run_dir / "tokenizer"))
     found = evaluate(config, mesh, jit_eval_step(config, mesh), loaded.params, feed.heldout)
     if feed.unigram_entropy is not None:

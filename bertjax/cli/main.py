@@ -11,7 +11,6 @@ from bertjax.errors import UserError
 
 VERBS = {
     "prepare": "make shards of masked instances from a corpus",
-    "compile": "what a train step would cost on a TPU slice, by the TPU compiler",
     "train": "pretrain on prepared shards, or continue where a run stopped",
     "eval": "held-out losses and accuracies of a run's checkpoint",
     "fill-mask": "the likeliest words for each [MASK] of a sentence",
@@ -20,6 +19,7 @@ VERBS = {
     "import": "a model of transformers or of the original BERT, as a run",
     "export": "a checkpoint as a model of transformers, TensorFlow, StableHLO or ONNX",
     "grow": "a model with more positions or words, or with words' vectors from a file",
+    "compile": "what a train step would cost on a TPU slice, by the TPU compiler",
 }
 MODULES = {"import": "import_"}  # a word that Python keeps for itself
 USAGE = "usage: bertjax VERB ... [--help]\n\n" + "".join(f"  {verb:<10} {what}\n" for verb, what in VERBS.items())

@@ -87,7 +87,8 @@ def _walk(
         elif instruction.opcode == "call":
             costs += inside(instruction.called("to_apply")[0], 1, None)
         elif instruction.opcode == "conditional":
-            branches = [inside(name, 1, None) for name in instruction.called("branch_computations")]
+            kinds = ("branch_computations", "true_computation", "false_computation")
+            branches = [inside(name, 1, None) for kind in kinds for name in instruction.called(kind)]
             costs += max(branches, key=lambda found: sum(cost.total for cost in found), default=[])
         else:
             cost = _cost(module, instruction, layout, chip, times)

@@ -69,7 +69,7 @@ class Estimate:
     mfu: float | None = None
     """Model FLOPs over what the chips could do at their peak in the estimated time."""
     program_flops: float | None = None
-    """FLOPs of the compiled program's matrix products, on all devices, what is computed again included."""
+    """FLOPs of the program's matrix products outside kernels, on all devices, what is computed again included."""
     tokens_per_second: float | None = None
     operations: tuple[Operation, ...] = ()
     collectives: tuple[Collective, ...] = ()

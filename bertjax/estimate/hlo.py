@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 BITS = {"pred": 8, "token": 0, "bf16": 16}  # others end in their number of bits, as s32 and f8e4m3fn begin with it
 _ARRAY = re.compile(r"\b([a-z]+[0-9]*[a-z0-9]*)\[([0-9,]*)\]")
 _NAME = re.compile(r"%([\w.\-]+)")
-_CALLED = re.compile(r"(calls|body|condition|to_apply|branch_computations)=\{?((?:%[\w.\-]+(?:, )?)+)")
+_CALLED = re.compile(
+    r"(calls|body|condition|to_apply|branch_computations|true_computation|false_computation)=\{?((?:%[\w.\-]+(?:, )?)+)"
+)
 
 
 class Shape(NamedTuple):

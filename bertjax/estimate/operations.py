@@ -1,7 +1,6 @@
 """A schedule as a person reads it: the costliest operations, and the collectives."""
 
 import re
-from collections import defaultdict
 from dataclasses import dataclass
 
 from bertjax.estimate.costs import Schedule
@@ -75,15 +74,6 @@ def collectives_of(schedule: Schedule) -> tuple[Collective, ...]:
         if cost.moved is not None
     ]
     return tuple(sorted(found, key=lambda collective: -collective.seconds))
-
-
-def parts(schedule: Schedule) -> dict[tuple[str, str], float]:
-    """Seconds of a step by part of the model (its first two names) and phase, the longest first."""
-    sums: dict[tuple[str, str], float] = defaultdict(float)
-    for cost in schedule.costs:
-        where, phase = where_and_phase(cost.op_name)
-        sums["/".join(where.split(" ")[0].split("/")[:3]), phase] += cost.total
-    return dict(sorted(sums.items(), key=lambda item: -item[1]))
 
 
 _STRUCTURE = {"while", "body", "cond", "closed_call", "checkpoint", "rematted_computation", "remat", "custom_vjp_call"}

@@ -95,7 +95,7 @@ def _time(found: Estimate, timing: Timing) -> list[str]:
         f"{milliseconds(timing.collectives)} (and {milliseconds(timing.overlapped)} beside other work), "
         f"{timing.unestimated_count} operations without cycles {milliseconds(timing.unestimated)}",
         f"  model {flops.total / 1e12:,.2f} TFLOP a step (layers {flops.layers / 1e12:,.2f}, attention "
-        f"{flops.attention / 1e12:,.2f}, heads {flops.heads / 1e12:,.2f}); the program's products "
+        f"{flops.attention / 1e12:,.2f}, heads {flops.heads / 1e12:,.2f}); the program's products outside kernels "
         f"{found.program_flops / 1e12 if found.program_flops else 0:,.2f} ({extra:+.0%})",
     ]
     if timing.unstated_kernels:

@@ -105,6 +105,7 @@ def _divides(config: Config, slice_: Slice, mesh: MeshConfig) -> bool:
     if mesh.sequence > 1 and (length % mesh.sequence or length // mesh.sequence < SHORTEST):
         return False
     try:
+        dataclasses.replace(config, mesh=mesh)  # our kernels take no rows that are cut
         devices = make_mesh(mesh, slice_.devices)
         rules.check_divides(devices, *_parameters(config.model))
         check_batch(config, devices)

@@ -49,7 +49,7 @@ def open_slice(topology: str, slices: int = 1) -> Slice:
     Raises `UserError` where the compiler is not installed, or knows no such slice.
     """
     chip = chip_of(topology)
-    check(slices > 0, "--slices", slices, "1 or more")
+    check(0 < slices <= 256, "--slices", slices, "1 to 256")
     _prepare_compiler()
     try:
         import libtpu  # noqa: F401

@@ -65,7 +65,8 @@ class Linear(nn.Module):
 
 
 def _add_bias(y: Array, bias: Array) -> Array:
-    return y + bias.astype(y.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
+    # In float32, so that the bias's gradient, a sum over all tokens, is summed in it.
+    return (y.astype(jnp.float32) + bias.reshape((1,) * (y.ndim - 1) + (-1,))).astype(y.dtype)
 
 
 _add_bias_before_kernel = jax.custom_jvp(_add_bias)
@@ -190,4 +191,4 @@ def dropout(config: ModelConfig, x: Array, rate: float, key: Array | None, layou
         draw = {"threefry": random_bits.threefry, "rbg": random_bits.rbg}[config.dropout_bits]
         threshold = round(rate * 65_536)
         keep, scale = draw(key, x.shape, layout, names) >= threshold, 65_536 / max(65_536 - threshold, 1)
-    return jnp.where(keep, x * scale, 0).astype(x.dtype)
+    return jnp.where(keep, x.astype(jnp.float32) * scale, 0).astype(x.dtype)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-import jax
 from jax import Array
 
 Names = tuple[str | None, ...]
@@ -14,7 +13,7 @@ class Layout(Protocol):
 
     @property
     def platform(self) -> str:
-        """What the devices are: `tpu`, `gpu` or `cpu`."""
+        """What the devices are: `tpu`, `gpu`, `cpu`, or `any` where that is left open."""
         ...
 
     def parts(self, name: str) -> int:
@@ -33,11 +32,12 @@ class Layout(Protocol):
 
 
 class Anywhere:
-    """The layout of one device, or of a caller who leaves everything to the compiler: nothing is cut."""
+    """The layout of a caller who leaves everything to the compiler: nothing is cut, and no kernel is used, since the
+    compiler could not cut it either."""
 
     @property
     def platform(self) -> str:
-        return jax.default_backend()
+        return "any"
 
     def parts(self, name: str) -> int:
         return 1

@@ -78,7 +78,8 @@ def _said(found: Row) -> str:
         f"computation {1e3 * timing['compute']:,.2f} ms, kernels {1e3 * timing['kernels']:,.2f} ms, collectives "
         f"{1e3 * timing['collectives']:,.2f} ms, and {1e3 * timing['overlapped']:,.2f} ms of them beside other work",
         f"{timing['unestimated_count']} operations without cycles, {1e3 * timing['unestimated']:,.3f} ms by bytes",
-        f"model {model / 1e12:,.2f} TFLOP a step, the program's products {found['program_flops'] / 1e12:,.2f}",
+        f"model {model / 1e12:,.2f} TFLOP a step",
+        f"the program's products outside kernels {found['program_flops'] / 1e12:,.2f} TFLOP",
     ]
     if timing["unstated_kernels"]:
         parts.append(f"{timing['unstated_kernels']} kernels state no cost: too little is counted for them")

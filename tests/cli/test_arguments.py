@@ -6,7 +6,9 @@ import sys
 
 import pytest
 
+from bertjax.cli.arguments import parse
 from bertjax.cli.main import VERBS, main
+from bertjax.cli.train import TrainCommand
 from bertjax.config import Config
 
 
@@ -22,7 +24,7 @@ def fails(capsys, *words):
 
 @pytest.mark.quick
 @pytest.mark.parametrize("words,expected", [
-    (["trian"], "trian: no such verb, expected one of prepare, train, eval, fill-mask, inspect, embed, import, export, grow; the nearest is train"),
+    (["trian"], "trian: no such verb, expected one of prepare, train, eval, fill-mask, inspect, embed, import, export, grow, compile; the nearest is train"),
     (["train"], "nothing given, expected a configuration file first"),
     (["eval"], "expected a run or checkpoint folder first"),
     (["train", "configs/tiny.py", "--optimizer.peak-learning-rat", "1"],
@@ -122,3 +124,10 @@ def test_importing_bertjax_is_quick_and_brings_no_tensorflow():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize("words", [["--data.dynamic-masking"], ["--data.dynamic_masking", "True"]], ids=str)
+def test_a_yes_or_no_field_may_stand_alone(words):
+    command = TrainCommand(config=Config())
+    assert parse("train CONFIG", command, words).config.data.dynamic_masking
+    assert parse("train CONFIG", command, [*words, "--seed", "3"]).config.seed == 3

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertjax.config import MeshConfig
+from bertjax.config import MeshConfig, load_config
 from bertjax.estimate.chips import CHIPS
 from bertjax.estimate.search import Bounds, boundary, candidates
 from bertjax.estimate.slices import Slice
@@ -76,3 +76,8 @@ def test_rows_are_cut_where_they_are_long(length, cut):
         train={"batch_size": 64},
     )
     assert {mesh[4] for mesh in meshes(config)} == cut
+
+
+def test_rows_are_not_cut_where_our_kernels_run(slice_2x2):
+    config = load_config("configs/fast/base_phase2.py")
+    assert {found.mesh.sequence for found in candidates(config, slice_2x2)} == {1}

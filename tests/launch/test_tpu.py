@@ -265,10 +265,19 @@ def test_looks_without_an_answer_are_borne_for_a_while(checkout, cloud):
 
 def test_workers_that_answer_no_more_are_lost_and_the_slice_asked_for_again(checkout, cloud):
     cloud = cloud(hosts=1, deaf={0: list(range(2, 9))}, runs=[{"*": SAVES}, {"*": [["train", 0, 1]]}])
-    run = launch(checkout, cloud, "--max-restarts", "0", slice_=ONE_HOST)
+    run = launch(checkout, cloud, "--max-restarts", "1", slice_=ONE_HOST)
     assert run.returncode == 0, run.stdout
     assert "no answer from all workers in 4 tries" in told(run)
+    assert "hosts were lost: restart 1 of 1" in told(run)
+    assert cloud.commands("stop")
     assert [call[0] for call in cloud.calls("create", "delete")] == ["create", "delete", "create", "delete"]
+
+
+def test_a_run_that_makes_its_hosts_deaf_is_not_repeated_for_ever(checkout, cloud):
+    cloud = cloud(hosts=1, deaf={0: list(range(2, 9))}, runs=[{"*": SAVES}])
+    run = launch(checkout, cloud, "--max-restarts", "0", slice_=ONE_HOST)
+    assert run.returncode == 1, run.stdout
+    assert not cloud.left
 
 
 # How a run ends
@@ -369,6 +378,26 @@ def test_interrupted_it_deletes_what_it_asked_for(checkout, cloud, moment, numbe
         assert "worker 1: exit status 75" in output
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, None], ids=["and Ctrl-C", "alone"])
+def test_the_slice_is_deleted_also_when_nobody_reads_any_more(checkout, cloud, number):
+    """As with `tpu.sh | tee log` and Ctrl-C, which ends tee first; or `tpu.sh | head`."""
+    cloud = cloud(runs=[{"*": SAVES}])
+    reader, writer = os.pipe()
+    process = subprocess.Popen(
+        ["env", "--default-signal=INT", "--default-signal=PIPE", *command(checkout)],
+        env=cloud.environment(), stdout=writer, stderr=writer, start_new_session=True,
+    )  # fmt: skip
+    os.close(writer)
+    until(lambda: cloud.commands("log"))
+    os.close(reader)
+    if number:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(signal.SIGTERM)  # `head` says nothing: the run goes on, until somebody ends it
+    process.wait(timeout=20)
+    assert not cloud.left
+
+
 def test_deleting_is_tried_again(checkout, cloud):
     cloud = cloud(hosts=1, delete_fails=2)
     assert launch(checkout, cloud, slice_=ONE_HOST).returncode == 0
@@ -429,7 +458,12 @@ def changed(option, value):
         (changed("--accelerator", "v4-12"), WORDS, "--accelerator: v4-12 is no whole number of hosts"),
         (changed("--run-dir", "runs/large"), WORDS, "a path that all 2 hosts share"),
         ((*changed("--run-dir", "runs/large"), "--keep"), WORDS, "a path that all 2 hosts share"),
-        ((*changed("--run-dir", "runs/x")[:4], "--accelerator", "v4-8", "--run-dir", "runs/x"), WORDS, "or --keep"),
+        ((*changed("--run-dir", "runs/x")[:4], "--accelerator", "v4-8", "--run-dir", "/runs/x"), WORDS, "or --keep"),
+        (
+            (*changed("--run-dir", "runs/x")[:4], "--accelerator", "v4-8", "--run-dir", "runs/x", "--keep"),
+            WORDS,
+            "/a/whole/path",
+        ),
         (without("--run-dir"), WORDS, "--run-dir: found ''"),
         ((*SLICE, "--spot", "--reserved"), WORDS, "--reserved beside --spot"),
         ((*SLICE, "--slices", "0"), WORDS, "--slices: found '0'"),

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertjax.model.layers import ACTIVATIONS, LayerNorm, dropout
+from bertjax.model.layers import ACTIVATIONS, LayerNorm, Linear, dropout
 from bertjax.model.layout import ANYWHERE
 from tests.factory import SMALL_MODEL
 
@@ -51,3 +51,18 @@ def test_dropout_without_a_key_or_a_rate_is_the_input_itself():
     x = jnp.arange(6.0).reshape(1, 2, 3)
     assert dropped_from(x, 0.5, None) is x
     assert dropped_from(x, 0.0, jax.random.key(0)) is x
+
+
+@pytest.mark.parametrize("feeds_kernel", [False, True])
+def test_in_bfloat16_a_biass_gradient_is_summed_over_all_tokens_in_float32(feeds_kernel):
+    config = dataclasses.replace(SMALL_MODEL, dtype="bfloat16")
+    layer = Linear(config, (8,), (8,), ("embed", None), feeds_kernel)
+    x = jnp.ones((128, 256, 8), jnp.bfloat16)
+    params = layer.init(jax.random.key(0), x)
+    gradient = jax.grad(lambda params: layer.apply(params, x).astype(jnp.float32).sum())(params)
+    assert np.allclose(gradient["params"]["bias"], 128 * 256)
+
+
+def test_in_bfloat16_dropout_scales_by_what_it_says():
+    dropped = dropped_from(jnp.ones((8, 256, 256), jnp.bfloat16), 0.1, jax.random.key(0), "hash").astype(jnp.float32)
+    assert set(np.unique(dropped)) == {0.0, float(jnp.bfloat16(1 / 0.9))}
