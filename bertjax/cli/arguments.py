@@ -68,7 +68,7 @@ def parse(verb: str, default: Command, words: Sequence[str]) -> Command:
 def _switches_on(words: Sequence[str], default: Any) -> list[str]:
     """The words, with `True` after each name of a yes-or-no field that no value follows."""
     switches = {f"--{name}" for name, value in _options(default) if isinstance(value, bool)}
-    following = [*words[1:], "--"]
+    following = [*words, "--"][1:]
     return [
         part
         for word, after in zip(words, following, strict=True)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,7 +59,7 @@ def test_in_bfloat16_a_biass_gradient_is_summed_over_all_tokens_in_float32(feeds
     config = dataclasses.replace(SMALL_MODEL, dtype="bfloat16")
     layer = Linear(config, (8,), (8,), ("embed", None), feeds_kernel)
     x = jnp.ones((128, 256, 8), jnp.bfloat16)
-    params = layer.init(jax.random.key(0), x)
+    params = nn.unbox(layer.init(jax.random.key(0), x))
     gradient = jax.grad(lambda params: layer.apply(params, x).astype(jnp.float32).sum())(params)
     assert np.allclose(gradient["params"]["bias"], 128 * 256)
 
