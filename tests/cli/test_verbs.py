@@ -198,7 +198,7 @@ def test_inspect_describes_shards_and_runs(folder, trained):
     (["--train.batch-size", "8"], "train.batch_size: found 8, expected 16"),
     (["--data.max-seq-length", "16"], "max_seq_length: found 32 in the shards, expected 16 as data.max_seq_length says"),
     (["--model.vocab-size", "30"], "model.vocab_size: found 30, expected at least the"),
-    (["--mesh.data", "3"], "mesh: found data 3 x fsdp 1 x tensor 1, expected axes that multiply to the number of devices (1)"),
+    (["--mesh.data", "3"], "mesh: found replica 1 x data 3 x fsdp 1 x tensor 1 x sequence 1, expected axes that multiply to the number of devices (1)"),
 ])  # fmt: skip
 def test_a_changed_setting_is_refused_by_the_run(folder, trained, words, expected):
     run = bertjax("train", folder / "config.py", "--run-dir", trained, *words, check=False)

@@ -358,7 +358,7 @@ def test_interrupted_it_deletes_what_it_asked_for(checkout, cloud, moment, numbe
     cloud = cloud(**scenario)
     process = subprocess.Popen(
         # What is started in the background ignores SIGINT, and bash cannot trap what was ignored from the start.
-        ["env", "--default-signal=INT", *command(checkout)],
+        ["env", "--default-signal=INT,HUP", *command(checkout)],
         env=cloud.environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -384,7 +384,7 @@ def test_the_slice_is_deleted_also_when_nobody_reads_any_more(checkout, cloud, n
     cloud = cloud(runs=[{"*": SAVES}])
     reader, writer = os.pipe()
     process = subprocess.Popen(
-        ["env", "--default-signal=INT", "--default-signal=PIPE", *command(checkout)],
+        ["env", "--default-signal=INT,HUP,PIPE", *command(checkout)],
         env=cloud.environment(), stdout=writer, stderr=writer, start_new_session=True,
     )  # fmt: skip
     os.close(writer)
