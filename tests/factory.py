@@ -6,6 +6,16 @@ import numpy as np
 
 from bertjax.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig, TrainConfig
 
+RUN_FOLDER = {
+    "config.json",
+    "log.txt",
+    "metrics.jsonl",
+    "tensorboard",
+    "tokenizer",
+    "checkpoints",
+    "report.html",
+}
+
 SMALL_MODEL = ModelConfig(
     vocab_size=64,
     hidden_size=16,

@@ -13,10 +13,10 @@ from bertjax.config import Config
 from bertjax.data.files import write_whole
 from bertjax.errors import disk_errors
 from bertjax.estimate.estimate import Estimate, estimate
+from bertjax.estimate.parts import FILE
 from bertjax.estimate.search import batch_unit, boundary, candidates, with_batch
 from bertjax.estimate.slices import Slice
 
-FILE = "compile.json"
 MOST_ROWS = 2**14  # a device's, beyond which a larger batch is of no use to BERT
 
 Tell = Callable[[str, Estimate], None]

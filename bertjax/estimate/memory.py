@@ -6,6 +6,8 @@ from typing import Any
 
 import jax
 
+from bertjax.estimate.parts import MEMORY
+
 
 @dataclass(frozen=True)
 class Memory:
@@ -25,7 +27,7 @@ class Memory:
 
     @property
     def total(self) -> int:
-        return self.parameters + self.optimizer + self.batch + self.activations + self.code + self.padding
+        return sum(getattr(self, part) for part in MEMORY)
 
 
 def bytes_of(tree: Any) -> int:

@@ -6,6 +6,7 @@ from bertjax.estimate.answers import Answer, LargestBatch
 from bertjax.estimate.estimate import Estimate, Timing
 from bertjax.estimate.memory import Memory
 from bertjax.estimate.operations import Collective, Operation
+from bertjax.estimate.parts import MEMORY
 
 MOST = 12  # collectives to print
 LABEL = "the TPU compiler's estimate, nothing of it measured"
@@ -35,8 +36,7 @@ def describe_answer(found: Answer) -> str:
 
 def brief(found: Estimate) -> str:
     """An estimate in one line."""
-    mesh = " ".join(f"{name} {size}" for name, size in found.mesh.items() if size > 1) or "one device"
-    what = f"{mesh}, remat {found.remat}, batch {found.batch_size:,}"
+    what = f"{_mesh(found, ' ')}, remat {found.remat}, batch {found.batch_size:,}"
     if not (found.fits and found.timing and found.memory):
         return f"  {what}: does not fit"
     return (
@@ -54,11 +54,15 @@ def _largest(found: LargestBatch) -> str:
 def heading(found: Estimate) -> str:
     """What was compiled, in a line."""
     slices = f"{found.slices} x " if found.slices > 1 else ""
-    mesh = " x ".join(f"{name} {size}" for name, size in found.mesh.items() if size > 1) or "one device"
     return (
-        f"{slices}{found.topology}: {found.chips} chips, {mesh}; batch {found.batch_size:,} x {found.length}, "
-        f"{found.dtype}, remat {found.remat}; compiled in {found.compile_seconds:.0f} s"
+        f"{slices}{found.topology}: {found.chips} chips, {_mesh(found, ' x ')}; "
+        f"batch {found.batch_size:,} x {found.length}, {found.dtype}, remat {found.remat}; "
+        f"compiled in {found.compile_seconds:.0f} s"
     )
+
+
+def _mesh(found: Estimate, between: str) -> str:
+    return between.join(f"{name} {size}" for name, size in found.mesh.items() if size > 1) or "one device"
 
 
 def gigabytes(count: float) -> str:
@@ -72,17 +76,9 @@ def milliseconds(seconds: float) -> str:
 
 
 def _memory(memory: Memory) -> list[str]:
-    rows = {
-        "parameters": memory.parameters,
-        "optimizer": memory.optimizer,
-        "batch": memory.batch,
-        "activations and temporaries": memory.activations,
-        "program": memory.code,
-        "padding and outputs": memory.padding,
-    }
     share = memory.total / memory.available
     total = f"memory of a device: {gigabytes(memory.total)} of {gigabytes(memory.available)} ({share:.0%})"
-    return [total, *(f"  {name:<29}{gigabytes(count):>10}" for name, count in rows.items())]
+    return [total, *(f"  {name:<29}{gigabytes(getattr(memory, part)):>10}" for part, name in MEMORY.items())]
 
 
 def _time(found: Estimate, timing: Timing) -> list[str]:

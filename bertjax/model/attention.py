@@ -66,7 +66,6 @@ def fused(
     """`attention` by the TPU kernel; `interpret` runs it, slowly, where there is no TPU."""
     batch, _, num_heads, width = q.shape
     rate = 0.0 if key is None else config.attention_probs_dropout_prob
-    words = jnp.zeros(2, jnp.int32) if key is None else random_bits.words(key)
 
     def local(q: Array, k: Array, v: Array, queries: Array, keys: Array, words: Array, *firsts: Array) -> Array:
         seed = jnp.concatenate([words, *(numbers[:1] for numbers in firsts), jnp.full(1, num_heads, jnp.int32)])
@@ -77,7 +76,7 @@ def fused(
     rows: Names = ("batch", None)
     inputs: list[Names] = [KEYS, KEYS, KEYS, rows, rows, (None,), ("batch",), ("heads",)]
     numbers = jnp.arange(batch, dtype=jnp.int32), jnp.arange(num_heads, dtype=jnp.int32)
-    return layout.per_device(local, inputs, KEYS)(q, k, v, *segments, words, *numbers)
+    return layout.per_device(local, inputs, KEYS)(q, k, v, *segments, random_bits.words(key), *numbers)
 
 
 class SelfAttention(nn.Module):

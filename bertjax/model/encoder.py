@@ -23,9 +23,7 @@ from bertjax.model.layers import (
     dropout,
     truncated_normal,
 )
-from bertjax.model.layout import Layout, Names
-
-ROWS: Names = ("batch", "length", None)
+from bertjax.model.layout import ROWS, Layout
 
 # What of a layer is kept for the backward pass.
 POLICIES = {

@@ -16,7 +16,7 @@ from jax import Array
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from bertjax.model.random_bits import mix, row_seed, threshold
+from bertjax.model.random_bits import drop, kept
 
 LANES = 128
 TOKENS = 1024  # rows of a block times their length
@@ -51,8 +51,8 @@ def _forward(static: Any, q: Array, k: Array, v: Array, segments: Any, seed: Arr
     return output, (q, k, v, segments, seed)
 
 
-def _backward(static: Any, kept: Any, gradient: Array) -> Any:
-    q, k, v, segments, seed = kept
+def _backward(static: Any, residuals: Any, gradient: Array) -> Any:
+    q, k, v, segments, seed = residuals
     dq, dk, dv = _call("backward", static, (q, k, v, gradient), segments, seed, 3)
     return dq, dk, dv, (None, None), None
 
@@ -97,7 +97,8 @@ def _forward_body(seed, query_segments, key_segments, q, k, v, out, *, rate, hea
         output = jnp.zeros(q.shape[1:], jnp.float32)
         for head, lanes in _heads(q.shape, head_width):
             raised, total = _raised(jnp.where(lanes, q[row], 0), k[row], seen, head_width)
-            dropped = _drop(raised, _kept(seed, first[0] + row, first[1] + head, raised.shape, rate), rate)
+            stays = _kept(seed, first[0] + row, first[1] + head, raised.shape, rate)
+            dropped = drop(raised, stays, 1 / (1 - rate))
             output += _product(dropped.astype(v.dtype), jnp.where(lanes, v[row], 0), 1, 0) / total
         out[row] = output.astype(out.dtype)
         return _
@@ -117,11 +118,11 @@ def _backward_body(  # type: ignore[no-untyped-def]
             q_h, k_h, g_h = (jnp.where(lanes, x[row], 0) for x in (q, k, gradient))
             raised, total = _raised(q_h, k[row], seen, head_width)
             probabilities = raised * (1 / total)
-            kept = _kept(seed, first[0] + row, first[1] + head, raised.shape, rate)
-            d_probabilities = _drop(_product(g_h, v[row], 1, 1), kept, rate)
+            stays = _kept(seed, first[0] + row, first[1] + head, raised.shape, rate)
+            d_probabilities = drop(_product(g_h, v[row], 1, 1), stays, 1 / (1 - rate))
             mean = jnp.sum(probabilities * d_probabilities, axis=1, keepdims=True)
             d_scores = jnp.where(seen, probabilities * (d_probabilities - mean), 0).astype(q.dtype)
-            dropped = _drop(probabilities, kept, rate).astype(q.dtype)
+            dropped = drop(probabilities, stays, 1 / (1 - rate)).astype(q.dtype)
             parts = _product(d_scores, k_h, 1, 0), _product(d_scores, q_h, 0, 0), _product(dropped, g_h, 0, 0)
             sums = [a + b for a, b in zip(sums, parts, strict=True)]
         scale = head_width**-0.5
@@ -163,13 +164,8 @@ def _first(seed, rows, head_width):  # type: ignore[no-untyped-def]
 
 
 def _kept(seed, row, head, shape, rate):  # type: ignore[no-untyped-def]
-    """Which probabilities stay: the bits that `random_bits.bits` has for row and head in the whole batch."""
+    """Which probabilities stay: as `random_bits.keep` has it for row and head of the whole batch."""
     if not rate:
         return None
-    low, high = row_seed(seed[0], seed[1], row * seed[4] + head)
-    counter = jax.lax.broadcasted_iota(jnp.int32, shape, 0) * shape[1] + jax.lax.broadcasted_iota(jnp.int32, shape, 1)
-    return mix(counter, low, high) >= threshold(rate)
-
-
-def _drop(x: Array, kept: Array | None, rate: float) -> Array:
-    return x if kept is None else jnp.where(kept, x * (1 / (1 - rate)), 0)
+    query, key = (jax.lax.broadcasted_iota(jnp.int32, shape, axis) for axis in (0, 1))
+    return kept(seed[0], seed[1], row * seed[4] + head, query * shape[1] + key, rate)

@@ -13,12 +13,11 @@ from jax import Array
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from bertjax.model.random_bits import mix, row_seed, threshold
+from bertjax.model.fused_attention import LANES, MATRIX_PER_VECTOR
+from bertjax.model.random_bits import drop, kept
 
-LANES = 128
 TOKENS = 512  # in a block, at most
 NUMBERS = 512 * 768  # in a block, at most: with what is worked out of them they fit a core's memory
-MATRIX_PER_VECTOR = 32  # see fused_attention
 VECTOR_OPERATIONS = {"forward": 12, "backward": 24, "dropout": 20}
 
 
@@ -43,8 +42,8 @@ def _forward(static: Any, x: Array, added: Array, scale: Array, bias: Array, see
     return fused_norm(static, x, added, scale, bias, seed), (x, added, scale, seed)
 
 
-def _backward(static: Any, kept: Any, gradient: Array) -> Any:
-    x, added, scale, seed = kept
+def _backward(static: Any, residuals: Any, gradient: Array) -> Any:
+    x, added, scale, seed = residuals
     return *_call("backward", static, (x, added, gradient), (scale,), seed), None
 
 
@@ -86,7 +85,8 @@ def _forward_body(seed, scale, bias, x, added, out, *, epsilon, rate):  # type: 
     first = seed[2] + pl.program_id(0) * x.shape[0], pl.program_id(1) * x.shape[1]
 
     def one_row(row, _):  # type: ignore[no-untyped-def]
-        normal, _rsqrt = _normal(x[row], _drop(added[row], _kept(seed, first, row, x.shape[1:], rate), rate), epsilon)
+        stays = _kept(seed, first, row, x.shape[1:], rate)
+        normal, _rsqrt = _normal(x[row], drop(added[row], stays, 1 / (1 - rate)), epsilon)
         out[row] = (normal * scale[:] + bias[:]).astype(out.dtype)
         return _
 
@@ -103,8 +103,8 @@ def _backward_body(  # type: ignore[no-untyped-def]
         d_scale[:], d_bias[:] = jnp.zeros_like(d_scale), jnp.zeros_like(d_bias)
 
     def one_row(row, _):  # type: ignore[no-untyped-def]
-        kept = _kept(seed, first, row, x.shape[1:], rate)
-        normal, rsqrt = _normal(x[row], _drop(added[row], kept, rate), epsilon)
+        stays = _kept(seed, first, row, x.shape[1:], rate)
+        normal, rsqrt = _normal(x[row], drop(added[row], stays, 1 / (1 - rate)), epsilon)
         outer = gradient[row].astype(jnp.float32)
         d_scale[:] += jnp.sum(outer * normal, axis=0, keepdims=True)
         d_bias[:] += jnp.sum(outer, axis=0, keepdims=True)
@@ -112,7 +112,7 @@ def _backward_body(  # type: ignore[no-untyped-def]
         along = jnp.mean(inner * normal, axis=1, keepdims=True)
         d_sum = (rsqrt * (inner - jnp.mean(inner, axis=1, keepdims=True) - normal * along)).astype(d_x.dtype)
         d_x[row] = d_sum
-        d_added[row] = _drop(d_sum, kept, rate)
+        d_added[row] = drop(d_sum, stays, 1 / (1 - rate))
         return _
 
     jax.lax.fori_loop(0, x.shape[0], one_row, 0)
@@ -130,12 +130,5 @@ def _kept(seed, first, row, shape, rate):  # type: ignore[no-untyped-def]
     """Which elements stay: as `random_bits.keep` has it for this row of the whole batch."""
     if not rate:
         return None
-    low, high = row_seed(seed[0], seed[1], first[0] + row)
-    token = first[1] + jax.lax.broadcasted_iota(jnp.int32, shape, 0)
-    return mix(token * shape[1] + jax.lax.broadcasted_iota(jnp.int32, shape, 1), low, high) >= threshold(rate)
-
-
-def _drop(x: Array, kept: Array | None, rate: float) -> Array:
-    if kept is None:
-        return x
-    return jnp.where(kept, x.astype(jnp.float32) * (1 / (1 - rate)), 0).astype(x.dtype)
+    token, feature = (jax.lax.broadcasted_iota(jnp.int32, shape, axis) for axis in (0, 1))
+    return kept(seed[0], seed[1], first[0] + row, (first[1] + token) * shape[1] + feature, rate)

@@ -17,7 +17,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from bertjax.config import ModelConfig
 from bertjax.model import fused_norm, kernels, random_bits
-from bertjax.model.layout import Layout, Names
+from bertjax.model.layout import ROWS, Layout, Names
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
@@ -104,12 +104,12 @@ class ResidualNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, added: Array, key: Array | None) -> Array:
-        c, layout, names = self.config, self.layout, ("batch", "length", None)
+        c, layout = self.config, self.layout
         scale, bias = _scale_and_bias(self, x.shape[-1])
         if kernels.norm(c, x.shape[1], layout):
             added = checkpoint_name(added, PROJECTED)
             return residual_norm_kernel(c, layout, x, added, scale, bias, key)
-        added = checkpoint_name(dropout(c, added, c.hidden_dropout_prob, key, layout, names), PROJECTED)
+        added = checkpoint_name(dropout(c, added, c.hidden_dropout_prob, key, layout, ROWS), PROJECTED)
         summed = x.astype(jnp.float32) + added.astype(jnp.float32)
         return _affine(_normalise(summed, c.layer_norm_eps), scale, bias, c)
 
@@ -126,7 +126,6 @@ def residual_norm_kernel(
 ) -> Array:
     """`ResidualNorm` by the TPU kernel; `interpret` runs it, slowly, where there is no TPU."""
     rate = 0.0 if key is None else config.hidden_dropout_prob
-    words = jnp.zeros(2, jnp.int32) if key is None else random_bits.words(key)
 
     def local(x: Array, added: Array, scale: Array, bias: Array, words: Array, rows: Array) -> Array:
         seed = jnp.concatenate([words, rows[:1]])
@@ -135,7 +134,7 @@ def residual_norm_kernel(
 
     rows: Names = ("batch", None, None)
     run = layout.per_device(local, [rows, rows, (None,), (None,), (None,), ("batch",)], rows)
-    return run(x, added, scale, bias, words, jnp.arange(x.shape[0], dtype=jnp.int32))
+    return run(x, added, scale, bias, random_bits.words(key), jnp.arange(x.shape[0], dtype=jnp.int32))
 
 
 def _scale_and_bias(module: nn.Module, width: int) -> tuple[Array, Array]:
@@ -191,4 +190,4 @@ def dropout(config: ModelConfig, x: Array, rate: float, key: Array | None, layou
         draw = {"threefry": random_bits.threefry, "rbg": random_bits.rbg}[config.dropout_bits]
         threshold = round(rate * 65_536)
         keep, scale = draw(key, x.shape, layout, names) >= threshold, 65_536 / max(65_536 - threshold, 1)
-    return jnp.where(keep, x.astype(jnp.float32) * scale, 0).astype(x.dtype)
+    return random_bits.drop(x, keep, scale)

@@ -6,6 +6,8 @@ from typing import Protocol
 from jax import Array
 
 Names = tuple[str | None, ...]
+ROWS: Names = ("batch", "length", None)
+"""Of what goes from layer to layer, [B, L, D]."""
 
 
 class Layout(Protocol):

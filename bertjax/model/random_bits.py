@@ -30,32 +30,34 @@ def mix(counter: Array, low: Array, high: Array) -> Array:
     return x ^ _shift(x, 16)
 
 
-def words(key: Array) -> Array:
-    """The two int32 words that a `jax.random` key gives for a whole array."""
+def words(key: Array | None) -> Array:
+    """The two int32 words that a `jax.random` key gives for a whole array; zeros without one."""
+    if key is None:
+        return jnp.zeros(2, jnp.int32)
     return jax.lax.bitcast_convert_type(jax.random.bits(key, (2,), jnp.uint32), jnp.int32)
 
 
-def row_seed(low: Array, high: Array, row: Array) -> tuple[Array, Array]:
-    """The two seed words of row number `row` (int32) of an array whose words are `low` and `high`."""
-    return mix(row, low, high), mix(row, high, low)
+def kept(low: Array, high: Array, row: Array, element: Array, rate: float) -> Array:
+    """Which elements of which rows stay when each is dropped with probability `rate`, exact to 2**-32.
 
-
-def threshold(rate: float) -> int:
-    """Bits below it, as signed integers, are those of dropped elements; exact to 2**-32."""
-    return min(round(rate * 2**32), 2**32 - 1) - 2**31
+    `low` and `high` are the array's words, `row` and `element` int32 numbers; all four broadcast.
+    """
+    bits = mix(element, mix(row, low, high), mix(row, high, low))
+    return bits >= min(round(rate * 2**32), 2**32 - 1) - 2**31
 
 
 def keep(key: Array, shape: tuple[int, ...], row_axes: int, rate: float) -> Array:
-    """Which elements stay when each is dropped with probability `rate`, by the hash.
-
-    The rows of an array of `shape` are counted by its first `row_axes` axes.
-    """
-    low, high = words(key)
+    """`kept` for a whole array of `shape`, whose rows are counted by its first `row_axes` axes."""
     ones = (1,) * len(shape)
+    low, high = (word.reshape(ones) for word in words(key))
     row = _count((*shape[:row_axes], *ones[row_axes:]))
     element = _count((*ones[:row_axes], *shape[row_axes:]))
-    low, high = row_seed(low.reshape(ones), high.reshape(ones), row)
-    return mix(element, low, high) >= threshold(rate)
+    return kept(low, high, row, element, rate)
+
+
+def drop(x: Array, keep: Array | None, scale: float) -> Array:
+    """`x` times `scale` where `keep` says so, worked in float32, and 0 elsewhere; `x` itself without `keep`."""
+    return x if keep is None else jnp.where(keep, x.astype(jnp.float32) * scale, 0).astype(x.dtype)
 
 
 def threefry(key: Array, shape: tuple[int, ...], layout: Layout, names: Names) -> Array:

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.typing import DTypeLike
 
 from bertjax.errors import check
 
@@ -40,6 +41,12 @@ def tree_shardings(mesh: Mesh, logical_tree: Any) -> Any:
     """`sharding` for each PartitionSpec of logical names in a tree."""
     is_spec = lambda x: isinstance(x, PartitionSpec)  # noqa: E731
     return jax.tree.map(lambda spec: sharding(mesh, spec), logical_tree, is_leaf=is_spec)
+
+
+def laid_out(shapes: Any, shardings: Any, dtype: DTypeLike | None = None) -> Any:
+    """A tree of `jax.ShapeDtypeStruct` with these shardings; of `dtype` where it is given."""
+    describe = lambda s, where: jax.ShapeDtypeStruct(s.shape, dtype or s.dtype, sharding=where)  # noqa: E731
+    return jax.tree.map(describe, shapes, shardings)
 
 
 @dataclass(frozen=True)

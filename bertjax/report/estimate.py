@@ -7,8 +7,9 @@ from typing import Any
 from etils import epath
 
 from bertjax.data.files import read_json, write_whole
+from bertjax.estimate.parts import FILE, MEMORY
 
-FILE, PAGE = "compile.json", "compile.html"
+PAGE = "compile.html"
 STYLE = """
 .estimate th { text-align: left; font-weight: 600; padding: 2px 18px 2px 0; } .estimate table { width: 100%; }
 .estimate h2 { margin-top: 18px; } .estimate td.number, .estimate th.number { text-align: right; }
@@ -102,14 +103,6 @@ def _milliseconds(row: Row) -> str:
     return f"{1e3 * row['seconds']:,.3f}"
 
 
-MEMORY = {
-    "parameters": "parameters",
-    "optimizer": "optimizer",
-    "batch": "batch",
-    "activations": "activations and temporaries",
-    "code": "program",
-    "padding": "padding and outputs",
-}
 MEMORIES: tuple[Column, ...] = (
     ("what", lambda row: row["what"]),
     ("GiB", lambda row: f"{row['bytes'] / 2**30:,.3f}"),

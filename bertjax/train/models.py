@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import jax
 from etils import epath
 from jax.typing import DTypeLike
 
@@ -43,10 +42,7 @@ def load_model(
     run_dir, folder = checkpoint.find(path)
     config = adjust(checkpoint.read_config(folder))
     layouts = rules.tree_shardings(make_mesh(config.mesh), functional.logical_axes(config.model))
-    shapes = functional.shapes(config.model)
-    target = jax.tree.map(
-        lambda s, layout: jax.ShapeDtypeStruct(s.shape, dtype or s.dtype, sharding=layout), shapes, layouts
-    )
+    target = rules.laid_out(functional.shapes(config.model), layouts, dtype)
     params = checkpoint.restore_params(folder, target, cast=dtype is not None)
     return TrainedModel(config, run_dir, folder, params)
 

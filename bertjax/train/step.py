@@ -47,10 +47,10 @@ def init_state(config: Config) -> TrainState:
     return TrainState(jnp.zeros((), jnp.int32), params, make_optimizer(config.optimizer).init(params))
 
 
-def state_shardings(config: Config, mesh: Mesh) -> TrainState:
-    """The sharding of every leaf of the state; the optimizer's moments lie as their parameters do.
+def abstract_state(config: Config, mesh: Mesh) -> TrainState:
+    """The shape, type and sharding of every leaf of the state, as `jax.ShapeDtypeStruct`.
 
-    Raises `UserError` where the mesh does not divide the model.
+    The optimizer's moments lie as their parameters do. Raises `UserError` where the mesh does not divide the model.
     """
     shapes = jax.eval_shape(lambda: init_state(config))
     logical = functional.logical_axes(config.model)
@@ -64,14 +64,12 @@ def state_shardings(config: Config, mesh: Mesh) -> TrainState:
         params,
         transform_non_params=lambda _: whole,
     )
-    return TrainState(whole, params, opt_state)
+    return rules.laid_out(shapes, TrainState(whole, params, opt_state))
 
 
-def abstract_state(config: Config, mesh: Mesh) -> TrainState:
-    """The shape, type and sharding of every leaf of the state, as `jax.ShapeDtypeStruct`."""
-    shapes = jax.eval_shape(lambda: init_state(config))
-    describe = lambda s, layout: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=layout)  # noqa: E731
-    return jax.tree.map(describe, shapes, state_shardings(config, mesh))
+def state_shardings(config: Config, mesh: Mesh) -> TrainState:
+    """The sharding of every leaf of `abstract_state`."""
+    return jax.tree.map(lambda leaf: leaf.sharding, abstract_state(config, mesh))
 
 
 def check_batch(config: Config, mesh: Mesh) -> None:

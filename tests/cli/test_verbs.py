@@ -17,6 +17,7 @@ from etils import epath
 from bertjax.train import checkpoint
 from bertjax.train.metrics import read_rows
 from bertjax.train.step import init_state
+from tests.factory import RUN_FOLDER
 
 CONFIG = """
 from bertjax.config import *
@@ -88,15 +89,7 @@ def params_of(run):
 
 def test_a_run_folder_holds_all_that_belongs_to_the_run(trained):
     names = {p.name for p in trained.iterdir()}
-    assert names == {
-        "config.json",
-        "log.txt",
-        "metrics.jsonl",
-        "tensorboard",
-        "tokenizer",
-        "checkpoints",
-        "report.html",
-    }
+    assert names == RUN_FOLDER
     assert "held-out" in (trained / "log.txt").read_text()
     meta = json.loads((trained / "checkpoints" / "40" / "meta" / "metadata").read_text())
     assert {"config", "tokenizer_fingerprint", "manifest_sha256", "versions"} == set(meta)

@@ -116,7 +116,8 @@ def test_a_search_ranks_what_fits_by_time_and_a_bisection_ends_at_the_memory(sli
     found = answer(config, slice_2x2, largest_batch=True, search_limit=5, tell=lambda *what: told.append(what))
     times = [tried.timing.step for tried in found.search if tried.fits]
     assert times == sorted(times)
-    assert len({(tuple(t.mesh.items()), t.remat) for t in found.search}) == len(found.search) == 5
+    assert len({(tuple(t.mesh.items()), t.remat) for t in found.search}) == len(found.search)
+    assert len(found.search) in (5, 6)  # five, and what was configured where it is none of them
     assert found.largest.estimate.fits
     assert found.largest.batch_size < found.largest.refused <= found.largest.batch_size * 17 // 16 + 4
     assert not estimate(with_batch(config, found.largest.refused), slice_2x2).fits

@@ -13,6 +13,7 @@ from etils import epath
 from bertjax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainConfig
 from bertjax.data.prepare import prepare
 from bertjax.train.metrics import read_rows
+from tests.factory import RUN_FOLDER
 from tests.multihost.processes import start
 from tests.multihost.test_multihost import alike, figures, identical, last_line
 
@@ -89,15 +90,7 @@ def test_two_processes_train_and_evaluate_as_one_does(folder):
     assert alike(one, two, 1e-5)
     assert two[-1]["instances"] % 8, "the last batch is to be uneven"
     names = {path.name for path in (folder / "two").iterdir()}
-    assert names == {
-        "config.json",
-        "log.txt",
-        "metrics.jsonl",
-        "tensorboard",
-        "tokenizer",
-        "checkpoints",
-        "report.html",
-    }
+    assert names == RUN_FOLDER
     assert "report: " in job.said(0)
     assert "report: " not in job.said(1)
     assert "INFO" not in job.said(1)

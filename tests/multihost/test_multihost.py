@@ -192,7 +192,8 @@ def test_a_run_goes_on_with_other_numbers_of_processes(tmp_path, undisturbed):
 @pytest.mark.parametrize("killed", [0, 1, 3])
 def test_whichever_of_four_is_killed_the_others_end(killed, tmp_path):
     faults = {str(killed): {"step": 3, "what": "SIGKILL"}}
-    job = run(tmp_path, "killed", count=4, devices=1, wait=False, faults=faults)
+    changes = CHANGES | {"mesh": {"data": 4}}
+    job = run(tmp_path, "killed", count=4, devices=1, wait=False, changes=changes, faults=faults)
     job.processes[killed].wait(120)
     began = time.monotonic()
     statuses = job.wait()
