@@ -1,0 +1,55 @@
+"""One run's whole configuration."""
+
+from dataclasses import dataclass, field
+
+from bertjax.config.data import DataConfig, TokenizerConfig
+from bertjax.config.finetune import FinetuneConfig
+from bertjax.config.model import Head, ModelConfig
+from bertjax.config.training import MeshConfig, OptimizerConfig, TrainConfig
+from bertjax.errors import check
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One run: its data, model, optimizer, loop and mesh."""
+
+    seed: int = 0
+    """Seed of everything random: parameters, data order, masks, dropout."""
+    init_from: str = ""
+    """A run or checkpoint folder whose parameters start this run (step and optimizer start anew)."""
+    model_from_init: bool = False
+    """Take `model` and the tokenizer from `init_from` too; what this file says of them does not count then."""
+    new_heads: tuple[Head, ...] = ()
+    """Heads of `model` that start at random, `init_from` having none, or another to be forgotten."""
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+
+    def __post_init__(self) -> None:
+        check(0 <= self.seed < 2**32, "seed", self.seed, "0 to 2**32 - 1")
+        check(
+            set(self.new_heads) <= set(self.model.heads), "new_heads", self.new_heads, "heads that are in model.heads"
+        )
+        check(
+            self.data.max_seq_length <= self.model.max_length,
+            "data.max_seq_length",
+            self.data.max_seq_length,
+            "at most model.max_position_embeddings"
+            f"{' - model.position_offset' if self.model.position_offset else ''} ({self.model.max_length})",
+        )
+        check(
+            self.mesh.sequence == 1 or self.model.kernels == "xla",
+            "mesh.sequence",
+            self.mesh.sequence,
+            "1, for model.kernels pallas",
+        )
+        check(
+            self.optimizer.warmup_steps <= self.train.steps,
+            "optimizer.warmup_steps",
+            self.optimizer.warmup_steps,
+            f"at most train.steps ({self.train.steps})",
+        )

@@ -1,0 +1,115 @@
+"""The optimizer, the loop and the devices."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal
+
+from bertjax.config.ranges import fraction, positive
+from bertjax.errors import check
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """The optimizer, its learning-rate schedule and gradient clipping."""
+
+    algorithm: Literal["adamw", "lamb", "bert"] = "adamw"
+    """AdamW (arXiv 1711.05101); LAMB (arXiv 1904.00962), for large batches; or the original BERT's, AdamW
+    without bias correction."""
+    peak_learning_rate: float = 1e-4
+    """Learning rate at the end of the warmup."""
+    schedule: Literal["linear", "cosine", "constant", "inverse_sqrt", "step", "multistep"] = "linear"
+    """Shape after the warmup. linear and cosine fall to end_learning_rate at train.steps;
+    inverse_sqrt goes as sqrt(warmup_steps / step); step multiplies by decay_factor every
+    decay_steps, multistep at each of milestones."""
+    warmup_steps: int = 10_000
+    """Steps of linear warmup from 0."""
+    end_learning_rate: float = 0.0
+    """Where linear and cosine end."""
+    decay_steps: int = 0
+    """Steps between the drops of schedule=step."""
+    milestones: tuple[int, ...] = ()
+    """Steps at which schedule=multistep drops, ascending."""
+    decay_factor: float = 0.1
+    """Multiplier at each drop."""
+    b1: float = 0.9
+    """Decay of the first moment."""
+    b2: float = 0.999
+    """Decay of the second moment."""
+    eps: float = 1e-6
+    """Added to the root of the second moment."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay; none on biases and layer norms."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this global norm; 0: no clipping."""
+
+    def __post_init__(self) -> None:
+        positive("optimizer", self, "peak_learning_rate", "eps", "decay_factor")
+        fraction("optimizer", self, "b1", "b2")
+        for name in ("warmup_steps", "end_learning_rate", "weight_decay", "max_grad_norm"):
+            check(getattr(self, name) >= 0, f"optimizer.{name}", getattr(self, name), "0 or more")
+        if self.schedule == "step":
+            positive("optimizer", self, "decay_steps")
+        if self.schedule == "multistep":
+            ascending = list(self.milestones) == sorted(set(self.milestones)) and self.milestones
+            check(bool(ascending), "optimizer.milestones", self.milestones, "ascending steps, at least one")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """The loop: how long, how large a batch, and what is watched and kept."""
+
+    steps: int = 1_000_000
+    """Optimizer updates."""
+    batch_size: int = 256
+    """Rows in a global batch, over all devices and accumulation steps."""
+    gradient_accumulation_steps: int = 1
+    """Parts that the batch is worked in, one after another, to save memory; same gradient."""
+    log_every_steps: int = 100
+    """Steps between lines of the log; metrics.jsonl has every step all the same."""
+    eval_every_steps: int = 5_000
+    """Steps between held-out evaluations."""
+    eval_max_batches: int = 0
+    """Batches of a held-out evaluation while training; 0: all."""
+    save_every_steps: int = 5_000
+    """Steps between checkpoints; the best is known only where an evaluation falls on the same step."""
+    keep_checkpoints: int = 3
+    """Latest checkpoints to keep; the best by held-out loss is kept beside them."""
+    max_nonfinite_steps: int = 5
+    """Updates in a row that may be skipped for a loss or gradient that is not finite, before the run ends."""
+    overfit_evaluations: int = 3
+    """Evaluations in a row with rising held-out and falling training loss, before a warning."""
+    prefetch_batches: int = 4
+    """Batches that the input pipeline holds ready."""
+
+    def __post_init__(self) -> None:
+        positive("train", self, *(f.name for f in dataclasses.fields(self) if f.name != "eval_max_batches"))
+        check(self.eval_max_batches >= 0, "train.eval_max_batches", self.eval_max_batches, "0 (all) or more")
+        check(
+            self.batch_size % self.gradient_accumulation_steps == 0,
+            "train.batch_size",
+            self.batch_size,
+            f"a multiple of train.gradient_accumulation_steps ({self.gradient_accumulation_steps})",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """How the devices are laid out; one axis may be -1, which takes the devices that are left."""
+
+    replica: int = 1
+    """Slices that share the batch, each with all the parameters: the axis that crosses the slow network."""
+    data: int = -1
+    """Devices that share the batch, each with all the parameters."""
+    fsdp: int = 1
+    """Devices that share the batch and the parameters."""
+    tensor: int = 1
+    """Devices that share each matrix product: its heads, its feed-forward width, its vocabulary."""
+    sequence: int = 1
+    """Devices that share each row: long inputs, each device a stretch of them."""
+
+    def __post_init__(self) -> None:
+        sizes = dataclasses.asdict(self)
+        for name, size in sizes.items():
+            check(size == -1 or size > 0, f"mesh.{name}", size, "-1 (what is left) or a number above 0")
+        free = [name for name, size in sizes.items() if size == -1]
+        check(len(free) <= 1, "mesh", f"-1 for {' and '.join(free)}", "-1 for one axis at most")
