@@ -20,14 +20,16 @@ import jax  # noqa: E402
 from bertjax.config import Config, MeshConfig, load_config  # noqa: E402
 from bertjax.estimate.batch import abstract_batch, abstract_vocabulary  # noqa: E402
 from bertjax.parallel.mesh import make_mesh  # noqa: E402
-from bertjax.train.step import abstract_state, jit_train_step  # noqa: E402
+from bertjax.train.objective import pretraining  # noqa: E402
+from bertjax.train.step import abstract_state, lower_train_step  # noqa: E402
 
 
 def seconds(config: Config, device: jax.Device) -> float:
     """From the traced step to the program."""
     mesh = make_mesh(config.mesh, [device])
-    step = jit_train_step(config, mesh, abstract_vocabulary(config))
-    lowered = step.lower(abstract_state(config, mesh), abstract_batch(config, mesh))
+    objective = pretraining(config, abstract_vocabulary(config))
+    state, batch = abstract_state(config, mesh), abstract_batch(config, mesh)
+    lowered = lower_train_step(config, mesh, objective, state, batch)
     begin = time.perf_counter()
     lowered.compile()
     return time.perf_counter() - begin

@@ -76,8 +76,16 @@ def _switches_on(words: Sequence[str], default: Any) -> list[str]:
     ]
 
 
-def parse_configured(verb: str, command: Callable[..., Command], words: Sequence[str]) -> tuple[str, Command]:
-    """The configuration file that `words` begin with, and `command(config=...)` made from it and the rest."""
+def parse_configured(
+    verb: str,
+    command: Callable[..., Command],
+    words: Sequence[str],
+    init_run: Callable[[Command], str] = lambda made: made.config.init_from,  # type: ignore[attr-defined]
+) -> tuple[str, Command]:
+    """The configuration file that `words` begin with, and `command(config=...)` made from it and the rest.
+
+    Where it takes the model from `init_from`, `init_run` gives the run that this is, or that was made of it.
+    """
     subject, rest = split_subject(words)
     if not wants_help(rest):
         need(subject, verb, "a configuration file")
@@ -85,19 +93,23 @@ def parse_configured(verb: str, command: Callable[..., Command], words: Sequence
     made = parse(f"{verb} CONFIG", command(config=config), rest)
     given: Config = made.config  # type: ignore[attr-defined]
     if given.model_from_init:
+        check(
+            bool(given.init_from), "--init-from", "nothing", "a folder to take the model from, as model_from_init says"
+        )
         # Parsed again: what the words say of the model goes before what its folder says.
-        made = parse(f"{verb} CONFIG", command(config=_like_init(config, given.init_from)), rest)
+        made = parse(f"{verb} CONFIG", command(config=_like_init(config, init_run(made), verb)), rest)
     return subject, made
 
 
-def _like_init(config: Config, init_from: str) -> Config:
+def _like_init(config: Config, init_from: str, verb: str) -> Config:
     from bertjax.train.checkpoint import find, read_config
 
-    check(bool(init_from), "--init-from", "nothing", "a folder to take the model from, as model_from_init says")
     run_dir, folder = find(init_from)
     found = read_config(folder)
     tokenizer = dataclasses.replace(found.tokenizer, vocab_file=str(run_dir / "tokenizer"))
-    return dataclasses.replace(config, model=found.model, tokenizer=tokenizer)
+    # What fine-tuning has no part in stays as the model was pretrained on.
+    data = found.data if verb == "finetune" else config.data
+    return dataclasses.replace(config, model=found.model, tokenizer=tokenizer, data=data)
 
 
 def nearest(word: str, names: Iterable[str]) -> str:

@@ -12,7 +12,10 @@ from bertjax.errors import UserError
 VERBS = {
     "prepare": "make shards of masked instances from a corpus",
     "train": "pretrain on prepared shards, or continue where a run stopped",
-    "eval": "held-out losses and accuracies of a run's checkpoint",
+    "finetune": "train a model on tasks: GLUE's, tagging, questions, choices, pairs of texts; or a sweep of them",
+    "predict": "what a fine-tuned model says of a test set, in the task's own format",
+    "zero-shot": "classify text without training, by filling a mask or by next-sentence prediction",
+    "evaluate": "held-out figures of a pretrained or fine-tuned model (or eval)",
     "fill-mask": "the likeliest words for each [MASK] of a sentence",
     "inspect": "verify and describe prepared shards, or a run",
     "embed": "vectors of lines of text, from chosen layers",
@@ -21,6 +24,7 @@ VERBS = {
     "grow": "a model with more positions or words, or with words' vectors from a file",
     "compile": "what a train step would cost on a TPU slice, by the TPU compiler",
 }
+ALIASES = {"eval": "evaluate"}
 MODULES = {"import": "import_"}  # a word that Python keeps for itself
 USAGE = "usage: bertjax VERB ... [--help]\n\n" + "".join(f"  {verb:<10} {what}\n" for verb, what in VERBS.items())
 
@@ -32,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(USAGE, end="")
         return 0 if words else 2
     try:
+        words[0] = ALIASES.get(words[0], words[0])
         if words[0] not in VERBS:
             raise UserError(f"{words[0]}: no such verb, expected one of {', '.join(VERBS)}{nearest(words[0], VERBS)}")
         verb = importlib.import_module(f"bertjax.cli.{MODULES.get(words[0], words[0].replace('-', '_'))}")

@@ -64,12 +64,6 @@ class FinetuneConfig:
     """Layers at the top that start at random (arXiv 2006.05987)."""
     reinit_pooler: bool = False
     """The pooler starts at random too."""
-    mixout: float = 0.0
-    """Probability that a weight of the encoder is replaced, for a step, by its first value (arXiv 1909.11299)."""
-    freeze: Literal["none", "embeddings", "encoder"] = "none"
-    """What stays as it is: nothing; the embeddings; all but the heads."""
-    freeze_layers: int = 0
-    """The lowest layers that stay as they are, and the embeddings with them."""
     early_stopping_patience: int = 0
     """End after so many evaluations in a row without a better metric; 0: go through all epochs."""
     restore_best: bool = True
@@ -80,8 +74,7 @@ class FinetuneConfig:
         positive("finetune", self, "doc_stride", "max_query_length", "max_answer_length", "n_best_size", "epochs")
         positive("finetune", self, "evaluations_per_epoch", "max_target_length", "beam_size")
         check(self.max_seq_length >= 8, "finetune.max_seq_length", self.max_seq_length, "at least 8")
-        check(0 <= self.mixout < 1, "finetune.mixout", self.mixout, "a number from 0 to below 1")
-        for name in ("max_train_examples", "reinit_layers", "freeze_layers", "early_stopping_patience"):
+        for name in ("max_train_examples", "reinit_layers", "early_stopping_patience"):
             check(getattr(self, name) >= 0, f"finetune.{name}", getattr(self, name), "0 or more")
         buckets = list(self.length_buckets)
         ascending = buckets == sorted(set(buckets)) and all(length > 0 for length in buckets)

@@ -29,6 +29,14 @@ class Config:
     mesh: MeshConfig = field(default_factory=MeshConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
 
+    @property
+    def row_lengths(self) -> tuple[int, ...]:
+        """Ids in the rows of a batch: the longest last, before it the shorter ones that a task's rows may have."""
+        if not self.finetune.tasks:
+            return (self.data.max_seq_length,)
+        longest = self.finetune.max_seq_length
+        return (*(length for length in self.finetune.length_buckets if length < longest), longest)
+
     def __post_init__(self) -> None:
         check(0 <= self.seed < 2**32, "seed", self.seed, "0 to 2**32 - 1")
         check(
@@ -41,6 +49,17 @@ class Config:
             "at most model.max_position_embeddings"
             f"{' - model.position_offset' if self.model.position_offset else ''} ({self.model.max_length})",
         )
+        check(
+            not self.finetune.tasks or self.finetune.max_seq_length <= self.model.max_length,
+            "finetune.max_seq_length",
+            self.finetune.max_seq_length,
+            f"at most the model's positions ({self.model.max_length})",
+        )
+        for name, layers in (
+            ("finetune.reinit_layers", self.finetune.reinit_layers),
+            ("optimizer.freeze_layers", self.optimizer.freeze_layers),
+        ):
+            check(layers <= self.model.num_hidden_layers, name, layers, "at most model.num_hidden_layers")
         check(
             self.mesh.sequence == 1 or self.model.kernels == "xla",
             "mesh.sequence",

@@ -41,12 +41,24 @@ class OptimizerConfig:
     """Decoupled weight decay; none on biases and layer norms."""
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this global norm; 0: no clipping."""
+    layer_decay: float = 1.0
+    """Each layer's learning rate is that of the layer above it times this, the embeddings' the last (arXiv
+    2006.05987)."""
+    freeze: Literal["none", "embeddings", "encoder"] = "none"
+    """What stays as it is: nothing; the embeddings; the embeddings, the layers and the pooler."""
+    freeze_layers: int = 0
+    """The lowest layers that stay as they are, and the embeddings with them."""
+    mixout: float = 0.0
+    """Probability that a weight of the encoder is, for a step, as it was when the run began (arXiv 1909.11299)."""
 
     def __post_init__(self) -> None:
         positive("optimizer", self, "peak_learning_rate", "eps", "decay_factor")
         fraction("optimizer", self, "b1", "b2")
         for name in ("warmup_steps", "end_learning_rate", "weight_decay", "max_grad_norm"):
             check(getattr(self, name) >= 0, f"optimizer.{name}", getattr(self, name), "0 or more")
+        check(0 < self.layer_decay <= 1, "optimizer.layer_decay", self.layer_decay, "above 0, to 1")
+        check(0 <= self.mixout < 1, "optimizer.mixout", self.mixout, "a number from 0 to below 1")
+        check(self.freeze_layers >= 0, "optimizer.freeze_layers", self.freeze_layers, "0 or more")
         if self.schedule == "step":
             positive("optimizer", self, "decay_steps")
         if self.schedule == "multistep":

@@ -18,7 +18,8 @@ from bertjax.estimate.operations import Collective, Operation, collectives_of, c
 from bertjax.estimate.program_flops import program_flops
 from bertjax.estimate.slices import Slice
 from bertjax.parallel.mesh import make_mesh
-from bertjax.train.step import abstract_state, check_batch, jit_train_step
+from bertjax.train.objective import pretraining
+from bertjax.train.step import abstract_state, check_batch, lower_train_step
 
 TOP = 10
 
@@ -86,7 +87,8 @@ def estimate(config: Config, slice_: Slice) -> Estimate:
     check_batch(config, mesh)
     begin = time.perf_counter()
     state, batch = abstract_state(config, mesh), abstract_batch(config, mesh)
-    lowered = jit_train_step(config, mesh, abstract_vocabulary(config)).lower(state, batch)
+    objective = pretraining(config, abstract_vocabulary(config))
+    lowered = lower_train_step(config, mesh, objective, state, batch)
     compiled, refusal = _compile(lowered)
     about: dict[str, Any] = {
         "topology": slice_.topology,

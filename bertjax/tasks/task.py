@@ -51,8 +51,10 @@ class Task(Protocol):
     fill up a last batch), and the targets of `Rows`. The first group of methods is pure JAX, the second numpy.
     """
 
-    name: str
-    """Names its head among the parameters, and its figures where there are several tasks."""
+    @property
+    def name(self) -> str:
+        """Names its head among the parameters, and its figures where there are several tasks."""
+        ...
 
     @property
     def metric(self) -> str:
@@ -68,8 +70,21 @@ class Task(Protocol):
         """New parameters of the head."""
         ...
 
+    def begin(self, config: ModelConfig, new: Params, restored: Params) -> Params:
+        """The head that a run begins with: the new one, unless `restored`, the groups of another model, have more."""
+        ...
+
     def head_axes(self, config: ModelConfig) -> Params:
         """The tree of the head with a PartitionSpec of logical axis names in each leaf's place."""
+        ...
+
+    @property
+    def generates(self) -> bool:
+        """Whether predictions come from `generate`, not from `outputs`."""
+        ...
+
+    def generate(self, config: ModelConfig, params: Params, batch: Batch, *, layout: Layout) -> Array:
+        """Ids [B, T] int32, of tasks that generate."""
         ...
 
     def scores(self, config: ModelConfig, params: Params, batch: Batch, *, key: Array | None, layout: Layout) -> Any:
@@ -99,3 +114,15 @@ class Task(Protocol):
     def figures(self, predictions: Sequence[Any], examples: Sequence[Any]) -> dict[str, float]:
         """The task's figures as the literature names them, in 0..1 (or -1..1); all examples have labels."""
         ...
+
+
+class Linear:
+    """What tasks with a linear head have in common: it begins new, and predictions are made of `outputs`."""
+
+    generates = False
+
+    def begin(self, config: ModelConfig, new: Params, restored: Params) -> Params:
+        return new
+
+    def generate(self, config: ModelConfig, params: Params, batch: Batch, *, layout: Layout) -> Array:
+        raise TypeError("no task that generates")

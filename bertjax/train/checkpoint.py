@@ -19,20 +19,23 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
 from bertjax.config import Config, from_dict
+from bertjax.data.files import read_json
 from bertjax.errors import UserError, check
 from bertjax.parallel.failures import is_lost_contact
 from bertjax.train.step import TrainState
 
 FOLDER = "checkpoints"
+RESULT = "result.json"  # of a run that is finished, if it is to say which checkpoint is the one that counts
 TENSORSTORE_STATUS = re.compile(r"[A-Z_]+: ")  # how the text of its errors begins, of whatever type they are
 
 
 def _score(metrics: dict[str, float]) -> float:
-    return -metrics["mlm_loss"]
+    """What the best checkpoint has most of."""
+    return metrics["score"] if "score" in metrics else -metrics["mlm_loss"]
 
 
 class Checkpoints:
-    """The checkpoints of one run: the latest `keep`, and the best by held-out masked-word loss.
+    """The checkpoints of one run: the latest `keep`, and the best by held-out score or masked-word loss.
 
     Saving is asynchronous. A checkpoint gets its final name only when it is whole, so
     one that a kill cut short is never restored. Of several processes each writes and reads
@@ -60,7 +63,7 @@ class Checkpoints:
     ) -> None:
         """Start to write a checkpoint, its held-out metrics with it if it was evaluated at this step."""
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
-        metrics = None if heldout is None else {"mlm_loss": heldout["mlm_loss"]}
+        metrics = None if heldout is None else {"score": _score(heldout)}
         with _disk_errors(self.folder):
             self._manager.save(step, args=args, metrics=metrics, force=True)
 
@@ -92,23 +95,29 @@ def versions() -> dict[str, str]:
 
 
 def find(path: epath.PathLike) -> tuple[epath.Path, epath.Path]:
-    """(run folder, checkpoint folder) of a run (its newest checkpoint) or of one checkpoint.
+    """(run folder, checkpoint folder) of a run (the checkpoint that `result.json` names, or its newest) or of one.
 
     Raises `UserError` when `path` is neither.
     """
     path = epath.Path(path).resolve()
     if (path / "state").exists():
         return path.parent.parent, path
+    if (path / RESULT).exists():
+        return path, path / FOLDER / str(read_json(path / RESULT)["step"])
     steps = [int(p.name) for p in (path / FOLDER).iterdir() if p.name.isdigit()] if (path / FOLDER).exists() else []
     check(bool(steps), str(path), "no checkpoint", f"a run folder with {FOLDER}/STEP, or such a STEP folder")
     return path, path / FOLDER / str(max(steps))
 
 
+def read_meta(folder: epath.Path) -> dict[str, Any]:
+    """A checkpoint's `meta`."""
+    return read_json(folder / "meta" / "metadata")
+
+
 def read_config(folder: epath.Path) -> Config:
     """The resolved configuration that a checkpoint's `meta` holds."""
     try:
-        meta = json.loads((folder / "meta" / "metadata").read_text())
-        return from_dict(Config, meta["config"])
+        return from_dict(Config, read_meta(folder)["config"])
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{folder}/meta: cannot be read ({type(error).__name__}: {error})") from error
 

@@ -11,6 +11,24 @@ from jax.sharding import Mesh
 from bertjax.config import Config
 from bertjax.parallel.hosts import global_batch, process_rows
 from bertjax.train.objectives import Sums, means
+from bertjax.train.step import jit_eval_step
+
+Heldout = Mapping[str, Callable[[np.ndarray, int], Iterable[dict[str, np.ndarray]]]]
+"""By corpus, given this process's rows and a number of batches (0: all): the held-out rows, the last batch filled up
+with rows of zeros."""
+
+
+def heldout_examiner(
+    heldout: Heldout, config: Config, mesh: Mesh, unigram_entropy: float | None = None
+) -> Callable[[Any], dict[str, float]]:
+    """What finds the held-out figures of parameters: `evaluate`, with the held-out tokens' entropy where it is known.
+
+    That is the loss, in nats, of a model that knows frequencies only.
+    """
+    eval_step = jit_eval_step(config, mesh)
+    extra = {} if unigram_entropy is None else {"unigram_entropy": unigram_entropy}
+    most = config.train.eval_max_batches
+    return lambda params: evaluate(config, mesh, eval_step, params, heldout, max_batches=most) | extra
 
 
 def evaluate(
@@ -18,11 +36,11 @@ def evaluate(
     mesh: Mesh,
     eval_step: Callable[..., Sums],
     params: Any,
-    heldout: Mapping[str, Callable[[np.ndarray, int], Iterable[dict[str, np.ndarray]]]],
+    heldout: Heldout,
     *,
     max_batches: int = 0,
 ) -> dict[str, float]:
-    """Held-out figures of each corpus's first `max_batches` batches (0: all), as `Feed.heldout` gives them.
+    """Held-out figures of each corpus's first `max_batches` batches (0: all).
 
     Of several processes each reads its rows, all call this alike, and all get the same figures.
     Losses in nats, `mlm_perplexity` = exp(mlm_loss), accuracies, and `instances`. Of several

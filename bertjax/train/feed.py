@@ -1,19 +1,22 @@
 """Where a run's batches come from: any iterator of numpy dicts, and prepared shards as one such."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 from etils import epath
+from jax.sharding import Mesh
 
 from bertjax.config import Config
 from bertjax.data import pipeline
+from bertjax.data.checks import inspect_batch
 from bertjax.data.manifest import read_manifest
 from bertjax.data.tokenizer import Tokenizer, mask_vocabulary
 from bertjax.masking import Vocabulary
+from bertjax.train.evaluate import heldout_examiner
 
 NumpyBatch = dict[str, np.ndarray]
 
@@ -25,15 +28,16 @@ class Feed:
     train: Callable[[int, np.ndarray], Iterator[NumpyBatch]]
     """Given the step to start at and this process's rows of the global batch (`hosts.process_rows`): its
     rows, step after step."""
-    heldout: Mapping[str, Callable[[np.ndarray, int], Iterable[NumpyBatch]]] = field(default_factory=dict)
-    """By corpus, given this process's rows and a number of batches (0: all): the held-out rows, the last
-    batch filled up with rows of zeros. Empty where there are none."""
+    examine: Callable[[Config, Mesh], Callable[[Any], dict[str, float]]] | None = None
+    """Given configuration and mesh, what finds the held-out figures of parameters; None where nothing is held out.
+    `score` among them, more being better, or else `mlm_loss` tells the best checkpoint. Of several processes all get
+    the same."""
     vocabulary: Vocabulary | None = None
     """What the step needs to mask; None where the batches are masked."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What a checkpoint's `meta` says of the data: `tokenizer_fingerprint`, `manifest_sha256`."""
-    unigram_entropy: float | None = None
-    """Entropy of the held-out tokens in nats: the loss of a model that knows frequencies only."""
+    inspect: Callable[[NumpyBatch], list[str]] = lambda batch: []
+    """What looks odd in a batch, a line each."""
 
 
 def prepared_feed(config: Config, tokenizer: Tokenizer) -> Feed:
@@ -54,13 +58,17 @@ def prepared_feed(config: Config, tokenizer: Tokenizer) -> Feed:
     first = manifests[0]
     return Feed(
         train=lambda start, rows: pipeline.train_batches(train, config, tokenizer.starts_word, start, rows=rows),
-        heldout={name: partial(_heldout, config, records) for name, records in heldout.items()},
+        examine=partial(
+            heldout_examiner,
+            {name: partial(_heldout, config, records) for name, records in heldout.items()},
+            unigram_entropy=first.validation_unigram_entropy if first and len(manifests) == 1 else None,
+        ),
         vocabulary=mask_vocabulary(tokenizer) if config.data.dynamic_masking else None,
         facts={
             "tokenizer_fingerprint": tokenizer.fingerprint,
             "manifest_sha256": hashlib.sha256(digests.encode()).hexdigest() if whole else None,
         },
-        unigram_entropy=first.validation_unigram_entropy if first and len(manifests) == 1 else None,
+        inspect=partial(inspect_batch, config=config),
     )
 
 

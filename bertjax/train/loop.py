@@ -5,7 +5,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -15,17 +15,18 @@ import numpy as np
 from etils import epath
 
 from bertjax.config import Config, Head, to_dict
-from bertjax.data.checks import check_ids, inspect_batch
-from bertjax.errors import UserError, check
+from bertjax.data.checks import check_ids
+from bertjax.errors import UserError
 from bertjax.model import kernels
 from bertjax.parallel import hosts, rules
 from bertjax.parallel.mesh import make_mesh
 from bertjax.progress import Progress, silent
 from bertjax.train import checkpoint, run_folder
-from bertjax.train.evaluate import evaluate
 from bertjax.train.feed import Feed, NumpyBatch
 from bertjax.train.metrics import MetricsLog
-from bertjax.train.step import TrainState, abstract_state, check_batch, init_state, jit_eval_step, jit_train_step
+from bertjax.train.objective import TASKS, Objective, check_heads, pretraining
+from bertjax.train.optimizer import make_optimizer
+from bertjax.train.step import TrainState, abstract_state, check_batch, init_state, jit_train_step
 
 log = logging.getLogger(__name__)
 
@@ -44,15 +45,16 @@ def train(
     config: Config,
     run_dir: epath.PathLike,
     feed: Feed,
+    objective: Objective | None = None,
     *,
     progress: Progress = silent,
     on_evaluation: Callable[[], object] = lambda: None,
 ) -> Outcome:
     """Train `config` in `run_dir`, from the newest checkpoint there if there is one.
 
-    `on_evaluation` is called after each held-out evaluation, when metrics are on the disk. SIGTERM and
-    SIGINT end the run after the step in hand, saved; of a run of several processes, where one of them
-    is told so, all end after the same step.
+    The objective is pretraining unless given. `on_evaluation` is called after each held-out evaluation, when
+    metrics are on the disk. SIGTERM and SIGINT end the run after the step in hand, saved; of a run of several
+    processes, where one of them is told so, all end after the same step.
 
     Of several processes all call this with the same arguments, and the first one writes what all share.
 
@@ -61,54 +63,62 @@ def train(
     2. Else the parameters of `config.init_from`, with a new optimizer at step 0.
     3. Else new parameters from `config.seed`.
     """
+    if objective is None:
+        check_heads(config)
+        objective = pretraining(config, feed.vocabulary)
     with _signals() as stop:
-        return _train(config, epath.Path(run_dir), feed, progress, on_evaluation, stop)
+        return _train(config, epath.Path(run_dir), feed, objective, progress, on_evaluation, stop)
 
 
 def _train(
     config: Config,
     run_dir: epath.Path,
     feed: Feed,
+    objective: Objective,
     progress: Progress,
     on_evaluation: Callable[[], object],
     stop: threading.Event,
 ) -> Outcome:
-    _check_heads(config)
     # Mesh and layout
     mesh = make_mesh(config.mesh)
     check_batch(config, mesh)
     _warn_of_kernels(config, rules.MeshLayout(mesh))
-    target = abstract_state(config, mesh)
+    target = abstract_state(config, mesh, objective)
     rows = hosts.process_rows(mesh, config.train.batch_size)
     run_folder.claim(run_dir, config, feed.facts)
 
     # State, born sharded or restored
     checkpoints = checkpoint.Checkpoints(run_dir, config.train.keep_checkpoints)
-    state = _start(config, checkpoints, target)
+    state = _start(config, objective, checkpoints, target)
     start = int(state.step)
     metrics = MetricsLog(run_dir, start, writes=hosts.is_first())
     log.info("%s at step %d of %d; devices %s", "resumes" if start else "starts", start, config.train.steps, mesh.shape)
 
     # Programs
-    train_step = jit_train_step(config, mesh, feed.vocabulary)
-    eval_step = jit_eval_step(config, mesh)
+    train_step = jit_train_step(config, mesh, objective)
+    examine = feed.examine(config, mesh) if feed.examine else None
     meta = {"config": to_dict(config), **feed.facts, "versions": checkpoint.versions()}
     ledger = _Ledger(config, run_dir, metrics)
 
     def hold_out(step: int) -> dict[str, float] | None:
-        if not feed.heldout:
+        if examine is None:
             return None
-        found = evaluate(config, mesh, eval_step, state.params, feed.heldout, max_batches=config.train.eval_max_batches)
-        metrics.write([{"step": step, "split": "validation", **found, "unigram_entropy": feed.unigram_entropy}])
+        found = examine(state.params)
+        metrics.write([{"step": step, "split": "validation", **found}])
         log.info("step %d: held-out %s", step, _spoken(found))
         if metrics.overfitting(config.train.overfit_evaluations):
             log.warning("step %d: overfitting: held-out loss rises while training loss falls", step)
         on_evaluation()
         return found
 
+    def has_stalled() -> bool:
+        patience = config.finetune.early_stopping_patience
+        return patience > 0 and hosts.from_first(str(metrics.stalled(patience))) == "True"
+
     # Loop
-    step = start
-    for step, batch in enumerate(_checked(config, feed.train(start, rows), start), start + 1):
+    step, last, stalled = start, False, start > 0 and has_stalled()
+    batches = () if stalled else _checked(config, feed, rows, start)
+    for step, batch in enumerate(batches, start + 1):
         state, scalars = train_step(state, hosts.global_batch(mesh, batch, config.train.batch_size))
         ledger.add(step, scalars, batch)
         last = hosts.stops_after(step, stop.is_set()) or step == config.train.steps
@@ -122,48 +132,52 @@ def _train(
             checkpoints.save(step, state, meta, found)
         if evaluates or saves:
             ledger.restart_clock()
-        if last:
+        stalled = bool(evaluates) and has_stalled()
+        if last or stalled:
             break
     checkpoints.close()
     metrics.close()
-    return Outcome(step, stopped=step < config.train.steps)
-
-
-def _check_heads(config: Config) -> None:
-    needed = {"mlm"} if config.data.sentence_objective == "none" else {"mlm", "nsp"}
-    expected = f"{' and '.join(sorted(needed))} too, for data.sentence_objective {config.data.sentence_objective}"
-    check(needed <= set(config.model.heads), "model.heads", ", ".join(config.model.heads) or "none", expected)
+    if stalled:
+        log.info("step %d: ends early, no better for %d evaluations", step, config.finetune.early_stopping_patience)
+    return Outcome(step, stopped=step < config.train.steps and not stalled)
 
 
 def _warn_of_kernels(config: Config, layout: rules.MeshLayout) -> None:
-    missing = kernels.missing(config.model, config.data.max_seq_length, layout)
+    missing = {what for length in config.row_lengths for what in kernels.missing(config.model, length, layout)}
     if missing:
-        log.warning("model.kernels %s: not for %s here, computed as xla", config.model.kernels, " nor ".join(missing))
+        log.warning("model.kernels %s: not for %s here, computed as xla", config.model.kernels, _nor(missing))
 
 
-def _start(config: Config, checkpoints: checkpoint.Checkpoints, target: TrainState) -> TrainState:
+def _nor(words: Iterable[str]) -> str:
+    return " nor ".join(sorted(words))
+
+
+def _start(config: Config, objective: Objective, checkpoints: checkpoint.Checkpoints, target: TrainState) -> TrainState:
     latest = checkpoints.latest()
     if latest is not None:
         return checkpoints.restore(latest, target)
     layouts = jax.tree.map(lambda leaf: leaf.sharding, target)
-    state = jax.jit(lambda: init_state(config), out_shardings=layouts)()
-    if config.init_from:
-        _, folder = checkpoint.find(config.init_from)
-        new = {head: state.params[head] for head in config.new_heads}
-        log.info("parameters from %s%s", folder, f", new heads: {', '.join(new)}" if new else "")
-        kept = {group: leaves for group, leaves in target.params.items() if group not in new}
-        forgotten = [head for head in get_args(Head) if head not in kept]
-        state = state._replace(params=checkpoint.restore_params(folder, kept, forgotten) | new)
-    return state
+    state = jax.jit(lambda: init_state(config, objective), out_shardings=layouts)()
+    if not config.init_from:
+        return state
+    _, folder = checkpoint.find(config.init_from)
+    log.info("parameters from %s%s", folder, f", new heads: {', '.join(config.new_heads)}" if config.new_heads else "")
+    kept = {group: leaves for group, leaves in target.params.items() if group not in (*config.new_heads, TASKS)}
+    forgotten = [head for head in (*get_args(Head), TASKS) if head not in kept]
+    params = objective.begin(state.params, checkpoint.restore_params(folder, kept, forgotten))
+    params = jax.tree.map(jax.device_put, params, layouts.params)
+    opt_state = jax.jit(make_optimizer(config.optimizer).init, out_shardings=layouts.opt_state)(params)
+    return TrainState(state.step, params, opt_state)
 
 
-def _checked(config: Config, batches: Iterator[NumpyBatch], start: int) -> Iterator[NumpyBatch]:
+def _checked(config: Config, feed: Feed, rows: np.ndarray, start: int) -> Iterator[NumpyBatch]:
     """The batches up to the last step, each one's ids within the vocabulary, the first looked at closely."""
+    batches = feed.train(start, rows)
     for step in range(start, config.train.steps):
         batch = next(batches)
         check_ids(batch, config.model.vocab_size)
         if step == start:
-            for warning in inspect_batch(batch, config):
+            for warning in feed.inspect(batch):
                 log.warning("first batch: %s", warning)
         yield batch
 

@@ -37,6 +37,8 @@ class MetricsLog:
         self._path = run_dir / FILE
         self.heldout: list[tuple[float, float]] = []
         """(held-out loss, mean training loss since the evaluation before) of each evaluation."""
+        self.scores: list[float] = []
+        """The `score` of each evaluation that has one."""
         self._train_losses: list[float] = []
         self._board: SummaryWriter | None = None
         if not writes:
@@ -70,13 +72,20 @@ class MetricsLog:
         pairs = list(itertools.pairwise(recent))
         return len(pairs) == evaluations and all(b[0] > a[0] and b[1] < a[1] for a, b in pairs)
 
+    def stalled(self, patience: int) -> bool:
+        """Whether none of the last `patience` evaluations scored better than the best one before them."""
+        before, recent = self.scores[:-patience], self.scores[-patience:]
+        return bool(before) and max(recent) <= max(before)
+
     def close(self) -> None:
         """Flush and close the TensorBoard writer."""
         if self._board is not None:
             self._board.close()
 
     def _watch(self, row: Mapping[str, Any]) -> None:
-        loss = row.get("mlm_loss")
+        loss = row.get("mlm_loss", row.get("loss"))
+        if row.get("score") is not None:
+            self.scores.append(row["score"])
         if row["split"] == "train":
             if loss is not None:
                 self._train_losses.append(loss)

@@ -15,6 +15,7 @@ from bertjax.model import functional
 from bertjax.parallel import rules
 from bertjax.parallel.mesh import make_mesh
 from bertjax.train import checkpoint, run_folder
+from bertjax.train.objective import TASKS
 
 
 class TrainedModel(NamedTuple):
@@ -36,14 +37,14 @@ def load_model(
 ) -> TrainedModel:
     """A run's newest checkpoint, or one checkpoint; `adjust` may change its configuration first.
 
-    The parameters are of `dtype` (such as bfloat16), cast as they are read; by default as they were trained.
+    Without the heads of tasks that it was fine-tuned on. The parameters are of `dtype` (such as bfloat16), cast as they are read; by default as they were trained.
     Raises `UserError` where there is none, or where its tensors are not those of its configuration.
     """
     run_dir, folder = checkpoint.find(path)
     config = adjust(checkpoint.read_config(folder))
     layouts = rules.tree_shardings(make_mesh(config.mesh), functional.logical_axes(config.model))
     target = rules.laid_out(functional.shapes(config.model), layouts, dtype)
-    params = checkpoint.restore_params(folder, target, cast=dtype is not None)
+    params = checkpoint.restore_params(folder, target, [TASKS], cast=dtype is not None)
     return TrainedModel(config, run_dir, folder, params)
 
 

@@ -8,6 +8,8 @@ import optax
 from jax import Array
 
 from bertjax.config import OptimizerConfig
+from bertjax.train.mixout import keep_first_values
+from bertjax.train.moving import scale_steps
 
 NOT_DECAYED = ("bias", "scale")
 STACKED = "layers"  # below it a parameter's first axis counts layers
@@ -37,7 +39,9 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
         moments[config.algorithm],
         optax.add_decayed_weights(config.weight_decay, decay_mask),
         scale_by_layer_trust_ratio() if config.algorithm == "lamb" else optax.identity(),
+        scale_steps(config),
         optax.scale(-1.0),
+        keep_first_values(config.mixout),
     )
 
 

@@ -1,28 +1,31 @@
 """One training step, as a pure function of (state, batch) and the run's seed."""
 
+import dataclasses
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 from jax.sharding import Mesh
+from jax.typing import ArrayLike
 
 from bertjax.config import Config
 from bertjax.errors import check
-from bertjax.masking import Vocabulary
-from bertjax.model import functional
 from bertjax.model.functional import Batch, Params
 from bertjax.model.layout import ANYWHERE, Layout
 from bertjax.parallel import rules
-from bertjax.train import objectives
-from bertjax.train.dynamic_masks import mask_batch
-from bertjax.train.objectives import Sums
+from bertjax.train.mixout import mix
+from bertjax.train.moving import stop_frozen
+from bertjax.train.objective import Objective, pretraining
 from bertjax.train.optimizer import make_optimizer
 from bertjax.train.schedules import make_schedule
 
 # Purposes of random numbers; a key is fold_in(fold_in(key(seed), step), purpose).
-INIT, DROPOUT, MASKS = 0, 1, 2
+INIT, DROPOUT, MASKS, MIXOUT = 0, 1, 2, 3
 
 
 class TrainState(NamedTuple):
@@ -36,24 +39,25 @@ class TrainState(NamedTuple):
     opt_state: Any
 
 
-def random_key(seed: int, step: Array | int, purpose: int) -> Array:
+def random_key(seed: ArrayLike, step: Array | int, purpose: int) -> Array:
     """The key of one purpose at one step of the run with this seed."""
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), purpose)
 
 
-def init_state(config: Config) -> TrainState:
-    """A run's state before its first step."""
-    params = functional.init(config.model, random_key(config.seed, 0, INIT))
+def init_state(config: Config, objective: Objective | None = None) -> TrainState:
+    """A run's state before its first step; of pretraining, where no other `objective` is given."""
+    params = (objective or pretraining(config)).init(random_key(config.seed, 0, INIT))
     return TrainState(jnp.zeros((), jnp.int32), params, make_optimizer(config.optimizer).init(params))
 
 
-def abstract_state(config: Config, mesh: Mesh) -> TrainState:
+def abstract_state(config: Config, mesh: Mesh, objective: Objective | None = None) -> TrainState:
     """The shape, type and sharding of every leaf of the state, as `jax.ShapeDtypeStruct`.
 
     The optimizer's moments lie as their parameters do. Raises `UserError` where the mesh does not divide the model.
     """
-    shapes = jax.eval_shape(lambda: init_state(config))
-    logical = functional.logical_axes(config.model)
+    objective = objective or pretraining(config)
+    shapes = jax.eval_shape(lambda: init_state(config, objective))
+    logical = objective.logical_axes()
     rules.check_divides(mesh, shapes.params, logical)
     params = rules.tree_shardings(mesh, logical)
     whole = rules.replicated(mesh)
@@ -67,9 +71,9 @@ def abstract_state(config: Config, mesh: Mesh) -> TrainState:
     return rules.laid_out(shapes, TrainState(whole, params, opt_state))
 
 
-def state_shardings(config: Config, mesh: Mesh) -> TrainState:
+def state_shardings(config: Config, mesh: Mesh, objective: Objective | None = None) -> TrainState:
     """The sharding of every leaf of `abstract_state`."""
-    return jax.tree.map(lambda leaf: leaf.sharding, abstract_state(config, mesh))
+    return jax.tree.map(lambda leaf: leaf.sharding, abstract_state(config, mesh, objective))
 
 
 def check_batch(config: Config, mesh: Mesh) -> None:
@@ -78,38 +82,51 @@ def check_batch(config: Config, mesh: Mesh) -> None:
     expected = f"a multiple of the devices that share the batch ({parts}) times "
     expected += f"train.gradient_accumulation_steps ({accumulated})"
     check(config.train.batch_size % (parts * accumulated) == 0, "train.batch_size", config.train.batch_size, expected)
-    length, stretches = config.data.max_seq_length, mesh.shape["sequence"]
+    stretches = mesh.shape["sequence"]
     expected = f"a multiple of the devices that share a row, mesh.sequence ({stretches})"
-    check(length % stretches == 0, "data.max_seq_length", length, expected)
+    name = "finetune.length_buckets" if config.finetune.tasks else "data.max_seq_length"
+    for length in config.row_lengths:
+        check(length % stretches == 0, name, length, expected)
 
 
 def gradients(
-    config: Config, params: Params, batch: Batch, key: Array | None, layout: Layout = ANYWHERE
-) -> tuple[Params, Sums]:
-    """The gradient of `objectives.mean_loss` over the whole batch, and the batch's sums.
+    config: Config,
+    params: Params,
+    batch: Batch,
+    key: Array | None,
+    layout: Layout = ANYWHERE,
+    objective: Objective | None = None,
+    used: Callable[[Params], Params] = lambda params: params,
+) -> tuple[Params, Any]:
+    """The gradient of the objective's loss over the whole batch, and the batch's sums.
 
     The batch is worked in `gradient_accumulation_steps` parts; dividing by the whole batch's
-    counts makes their gradients add up to it, however unevenly the masks are spread.
+    counts makes their gradients add up to it, however unevenly the masks are spread. `used` is what the loss sees
+    of the parameters.
     """
-    totals = objectives.counts(batch)
+    objective = objective or pretraining(config)
+    totals = objective.counts(batch)
 
-    def part_loss(params: Params, part: Batch, key: Array | None) -> tuple[Array, Sums]:
-        sums = objectives.pretraining_sums(config.model, params, part, key=key, layout=layout)
-        return objectives.mean_loss(sums, *totals), sums
+    def part_loss(params: Params, part: Batch, key: Array | None) -> tuple[Array, Any]:
+        sums = objective.sums(used(params), part, key=key, layout=layout)
+        return objective.loss(sums, totals), sums
 
     part_gradient = jax.grad(part_loss, has_aux=True)
     parts = config.train.gradient_accumulation_steps
     if parts == 1:
         return part_gradient(params, batch, key)
 
-    def add_part(carry: tuple[Params, Sums], numbered: tuple[Array, Batch]) -> tuple[tuple[Params, Sums], None]:
+    def add_part(carry: Any, numbered: tuple[Array, Batch]) -> tuple[Any, None]:
         index, part = numbered
         part_key = None if key is None else jax.random.fold_in(key, index)
         return jax.tree.map(jnp.add, carry, part_gradient(params, part, part_key)), None
 
     # Strided parts: each device cuts the rows it has. Contiguous ones would move the whole batch.
     split = {name: x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1) for name, x in batch.items()}
-    zero = (jax.tree.map(jnp.zeros_like, params), Sums(*jnp.zeros(len(Sums._fields))))
+    first = {name: x[0] for name, x in split.items()}
+    zero = jax.tree.map(
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(part_gradient, params, first, key)
+    )
     return jax.lax.scan(add_part, zero, (jnp.arange(parts), split))[0]
 
 
@@ -117,24 +134,30 @@ def train_step(
     config: Config,
     state: TrainState,
     batch: Batch,
-    vocabulary: Vocabulary | None = None,
+    objective: Objective | None = None,
     layout: Layout = ANYWHERE,
+    seed: ArrayLike | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One update, and its metrics as float32 scalars.
 
-    A batch that is not masked is masked here, for which `vocabulary` must be given. The metrics of
+    `objective` is pretraining unless given; `seed` is `config.seed`. The metrics of
     a mixture (`corpus_ids` in the batch) have each corpus's share of the rows, `rate/NAME`.
 
     When the loss or the gradient is not finite, parameters and optimizer stay as they were,
     `skipped` is 1, and only the step advances.
     """
+    objective = objective or pretraining(config)
+    seed = config.seed if seed is None else seed
     batch, metrics = _take_rates(config, batch)
-    if "masked_lm_ids" not in batch:
-        assert vocabulary is not None
-        batch = mask_batch(batch, config.data, vocabulary, random_key(config.seed, state.step, MASKS))
-    key = random_key(config.seed, state.step, DROPOUT)
-    grads, sums = gradients(config, state.params, batch, key, layout)
-    metrics |= objectives.means(sums, config.data.sentence_objective)
+    batch = objective.prepare(batch, random_key(seed, state.step, MASKS))
+    mixout_key = random_key(seed, state.step, MIXOUT)
+
+    def used(params: Params) -> Params:
+        return mix(stop_frozen(config.optimizer, params), state.opt_state, config.optimizer.mixout, mixout_key)
+
+    key = random_key(seed, state.step, DROPOUT)
+    grads, sums = gradients(config, state.params, batch, key, layout, objective, used)
+    metrics |= objective.means(sums)
     grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(grad_norm)
 
@@ -162,22 +185,39 @@ def _take_rates(config: Config, batch: Batch) -> tuple[Batch, dict[str, Array]]:
     return rest, {f"rate/{name}": jnp.mean(batch["corpus_ids"] == i) for i, name in enumerate(names)}
 
 
-def jit_train_step(config: Config, mesh: Mesh, vocabulary: Vocabulary | None = None) -> Any:
-    """`train_step` compiled for `mesh`; the state's memory is reused for the new state."""
-    layouts = state_shardings(config, mesh)
+def jit_train_step(config: Config, mesh: Mesh, objective: Objective | None = None) -> Any:
+    """`train_step` compiled for `mesh`, (state, batch) to both; the state's memory is reused for the new state.
+
+    One program serves all seeds.
+    """
+    same = dataclasses.replace(config, seed=0, init_from="", new_heads=())
+    goal: Any = objective or pretraining(config)
+    return partial(_jit_train_step(same, mesh, goal), np.uint32(config.seed))
+
+
+@lru_cache(maxsize=4)
+def _jit_train_step(config: Config, mesh: Mesh, objective: Objective) -> Any:
+    layouts = state_shardings(config, mesh, objective)
     return jax.jit(
-        lambda state, batch: train_step(config, state, batch, vocabulary, rules.MeshLayout(mesh)),
-        donate_argnums=0,
-        in_shardings=(layouts, rules.batch_sharding(mesh)),
+        lambda seed, state, batch: train_step(config, state, batch, objective, rules.MeshLayout(mesh), seed),
+        donate_argnums=1,
+        in_shardings=(rules.replicated(mesh), layouts, rules.batch_sharding(mesh)),
         out_shardings=(layouts, rules.replicated(mesh)),
     )
 
 
+def lower_train_step(config: Config, mesh: Mesh, objective: Objective, state: Any, batch: Any) -> jax.stages.Lowered:
+    """The train step for arrays of these shapes, ready to be compiled."""
+    step = jit_train_step(config, mesh, objective)
+    return step.func.lower(*step.args, state, batch)
+
+
 def jit_eval_step(config: Config, mesh: Mesh) -> Any:
-    """(params, batch) to the batch's `Sums`, without dropout, compiled for `mesh`."""
-    layouts = state_shardings(config, mesh)
+    """(params, batch) to the batch's `Sums` of pretraining, without dropout, compiled for `mesh`."""
+    objective = pretraining(config)
+    layouts = state_shardings(config, mesh, objective)
     return jax.jit(
-        lambda params, batch: objectives.pretraining_sums(config.model, params, batch, layout=rules.MeshLayout(mesh)),
+        lambda params, batch: objective.sums(params, batch, key=None, layout=rules.MeshLayout(mesh)),
         in_shardings=(layouts.params, rules.batch_sharding(mesh)),
         out_shardings=rules.replicated(mesh),
     )

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +64,7 @@ def check_rows_that_are_no_neighbours():
 
 
 def main(spec):
+    from bertjax.train.evaluate import heldout_examiner
     from bertjax.train.feed import Feed
     from bertjax.train.loop import train
 
@@ -72,7 +74,8 @@ def main(spec):
             return 0
         config = small_config(**spec.get("changes", {}))
         feed = Feed(
-            train=lambda start, rows: batches(spec, start, rows, config.train.batch_size), heldout={"all": heldout}
+            train=lambda start, rows: batches(spec, start, rows, config.train.batch_size),
+            examine=partial(heldout_examiner, {"all": heldout}),
         )
         outcome = train(config, spec["run"], feed)
         print(f"outcome {outcome.step} {outcome.stopped} first {hosts.is_first()}")

@@ -2,14 +2,17 @@ import dataclasses
 import itertools
 import logging
 import signal
+from functools import partial
 
 import jax
 import numpy as np
 import pytest
 from etils import epath
 
+from bertjax.data.checks import inspect_batch
 from bertjax.errors import UserError
 from bertjax.train import checkpoint
+from bertjax.train.evaluate import heldout_examiner
 from bertjax.train.feed import Feed
 from bertjax.train.loop import train
 from bertjax.train.metrics import read_rows
@@ -37,7 +40,8 @@ def feed(spoil=None, after=None):
             batch = {name: values[rows] for name, values in batch_of(step).items()}
             yield spoil(step, batch) if spoil else batch
 
-    return Feed(train=batches, heldout={"all": lambda rows, most: [batch_of(99)]})
+    examine = partial(heldout_examiner, {"all": lambda rows, most: [batch_of(99)]})
+    return Feed(train=batches, examine=examine, inspect=partial(inspect_batch, config=config_of()))
 
 
 @pytest.fixture
@@ -200,7 +204,7 @@ def test_overfitting_is_warned_of(run, caplog):
         train={"steps": 120, "eval_every_steps": 10, "save_every_steps": 120, "log_every_steps": 10},
         optimizer={"peak_learning_rate": 3e-3, "schedule": "constant"},
     )
-    same = Feed(train=lambda start, rows: itertools.repeat(batch_of(0)), heldout=feed().heldout)
+    same = Feed(train=lambda start, rows: itertools.repeat(batch_of(0)), examine=feed().examine)
     with caplog.at_level(logging.WARNING, "bertjax"):
         train(config, run, same)
     assert "overfitting: held-out loss rises while training loss falls" in caplog.text

@@ -11,6 +11,7 @@ from bertjax.parallel import rules
 from bertjax.parallel.hosts import global_batch
 from bertjax.parallel.mesh import make_mesh
 from bertjax.train import step as steps
+from bertjax.train.objective import pretraining
 from tests.factory import random_batch, small_config
 
 MESHES = {
@@ -124,7 +125,7 @@ def collectives(config, mesh):
     """The collective operations in the compiled step, with their counts."""
     shapes = jax.eval_shape(lambda: steps.init_state(config))
     batch = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in random_batch(np.random.default_rng(0), 16).items()}
-    text = steps.jit_train_step(config, mesh).lower(shapes, batch).compile().as_text()
+    text = steps.lower_train_step(config, mesh, pretraining(config), shapes, batch).compile().as_text()
     kinds = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
     return {kind: len(re.findall(rf" {kind}(?:-start)?\(", text)) for kind in kinds}
 

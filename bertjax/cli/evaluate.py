@@ -1,0 +1,80 @@
+"""`bertjax evaluate RUN [--dotted.field VALUE ...]`"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import tyro
+
+from bertjax.cli.arguments import need, parse, quiet_libraries, split_subject, wants_help
+from bertjax.config import Config
+
+
+@dataclass(frozen=True)
+class EvaluateCommand:
+    """Evaluate a checkpoint on all held-out instances of its prepared data, or on the validation sets of its tasks."""
+
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+
+
+def run(words: Sequence[str]) -> int:
+    subject, rest = split_subject(words)
+    if not wants_help(rest):
+        need(subject, "evaluate", "a run or checkpoint folder")
+    if not subject:
+        parse("evaluate RUN", EvaluateCommand(), rest)
+    quiet_libraries()
+    from bertjax.parallel import failures, hosts
+
+    with failures.together():
+        said = _evaluated(subject, rest)
+        if hosts.is_first():
+            print("\n".join(said))
+    return 0
+
+
+def _evaluated(subject: str, rest: Sequence[str]) -> list[str]:
+    """The checkpoint and its figures, a line each; of several processes all call this."""
+    from bertjax.train.checkpoint import find, read_config
+
+    def adjust(config: Config) -> Config:
+        return parse("evaluate RUN", EvaluateCommand(config=config), rest).config
+
+    tasks = read_config(find(subject)[1]).finetune.tasks
+    return _on_tasks(subject, adjust) if tasks else _on_heldout(subject, adjust)
+
+
+def _on_heldout(subject: str, adjust: Callable[[Config], Config]) -> list[str]:
+    from bertjax.data.tokenizer import load_tokenizer
+    from bertjax.parallel.mesh import make_mesh
+    from bertjax.train.feed import prepared_feed
+    from bertjax.train.models import load_model
+    from bertjax.train.step import check_batch
+
+    loaded = load_model(subject, adjust)
+    config, mesh = loaded.config, make_mesh(loaded.config.mesh)
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, eval_max_batches=0))
+    check_batch(config, mesh)
+    feed = prepared_feed(config, load_tokenizer(loaded.run_dir / "tokenizer"))
+    assert feed.examine is not None
+    found = feed.examine(config, mesh)(loaded.params)
+    figures = {name: f"{value:.4f}" if isinstance(value, float) else f"{value:,}" for name, value in found.items()}
+    return [f"checkpoint: {loaded.checkpoint}", *(f"{name}: {value}" for name, value in figures.items())]
+
+
+def _on_tasks(subject: str, adjust: Callable[[Config], Config]) -> list[str]:
+    from bertjax.data.tokenizer import load_tokenizer
+    from bertjax.parallel import hosts
+    from bertjax.report.html import write_report
+    from bertjax.tasks.assess import assess, described_lines, validation_sets
+    from bertjax.tasks.models import load_finetuned
+    from bertjax.tasks.results import write_evaluation
+
+    loaded = load_finetuned(subject, adjust)
+    tokenizer = load_tokenizer(loaded.run_dir / "tokenizer")
+    found, figures = assess(loaded, validation_sets(loaded, tokenizer), tokenizer)
+    if hosts.is_first():
+        write_evaluation(loaded.run_dir, int(loaded.checkpoint.name), found, figures)
+        write_report(loaded.run_dir)
+    return described_lines(loaded, figures)

@@ -1,0 +1,188 @@
+"""`bertjax finetune CONFIG --init-from MODEL --finetune.tasks NAME=PLACE ... [--grid paper] [--seeds N ...]`"""
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from bertjax.cli.arguments import parse_configured, quiet_libraries, run_name, wants_help
+from bertjax.cli.train import STOPPED
+from bertjax.config import Config, Head
+from bertjax.errors import check
+
+if TYPE_CHECKING:
+    from etils import epath
+
+    from bertjax.data.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True)
+class FinetuneCommand:
+    """Fine-tune a model on tasks: once, or as a sweep of settings and seeds. The same command continues either."""
+
+    run_dir: str = ""
+    """The run's folder, or the sweep's; by default runs/NAME of the configuration."""
+    grid: Literal["none", "paper"] = "none"
+    """paper: all settings of the BERT paper (batch size 16 and 32; learning rate 5e-5, 3e-5, 2e-5; 2 to 4 epochs)."""
+    seeds: tuple[int, ...] = ()
+    """A sweep with each of these seeds."""
+    batch_sizes: tuple[int, ...] = ()
+    """A sweep over these batch sizes, in place of the grid's or the configuration's one."""
+    learning_rates: tuple[float, ...] = ()
+    """The same for the peak learning rate."""
+    epochs: tuple[float, ...] = ()
+    """The same for the epochs."""
+    keep: Literal["best", "all"] = "best"
+    """Models of a sweep that are kept: the one with the best score, or all."""
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+
+
+def run(words: Sequence[str]) -> int:
+    if wants_help(words):
+        parse_configured("finetune", FinetuneCommand, words)
+    quiet_libraries()
+    from etils import epath
+
+    from bertjax.parallel import failures, hosts
+
+    with failures.together():
+        subject, command = parse_configured(
+            "finetune", FinetuneCommand, words, lambda made: _init_run(made, _folder(made, words[0]))
+        )
+        check(bool(command.config.finetune.tasks), "--finetune.tasks", "none", "one or more, as rte=data/RTE")
+        folder = _folder(command, subject)
+        config = dataclasses.replace(command.config, init_from=_init_run(command, folder))
+        tokenizer = _take_tokenizer(config, epath.Path(folder))
+        swept = (command.seeds, command.batch_sizes, command.learning_rates, command.epochs)
+        if command.grid == "none" and not any(swept):
+            return _run(config, epath.Path(folder), tokenizer)
+        check(not hosts.several(), "--seeds and --grid", "several processes", "one, for a sweep")
+        return _sweep(command, config, epath.Path(folder), tokenizer)
+
+
+def _folder(command: FinetuneCommand, subject: str) -> str:
+    return command.run_dir or f"runs/{run_name(subject)}"
+
+
+def _init_run(command: FinetuneCommand, folder: str) -> str:
+    """The run to start from: `init_from`, or what is imported of another program's model into `folder/init`."""
+    from etils import epath
+
+    from bertjax.parallel import hosts
+    from bertjax.train.checkpoint import FOLDER
+
+    source = epath.Path(command.config.init_from or ".")
+    foreign = any((source / name).exists() for name in ("model.safetensors", "pytorch_model.bin", "bert_config.json"))
+    if not command.config.init_from or (source / FOLDER).exists() or not foreign:
+        return command.config.init_from
+    made = epath.Path(folder) / "init"
+    if hosts.is_first() and not (made / FOLDER).exists():
+        from bertjax.interop.imports import import_model
+
+        import_model(source, made)
+    return hosts.from_first(str(made))
+
+
+def _take_tokenizer(config: Config, run_dir: "epath.Path") -> "Tokenizer":
+    """The tokenizer of the model to start from, or of the configuration, copied into the run."""
+    from bertjax.data.tokenizer import load_tokenizer, open_vocabulary
+    from bertjax.parallel import hosts
+    from bertjax.train.checkpoint import find
+
+    if config.init_from:
+        tokenizer = load_tokenizer(find(config.init_from)[0] / "tokenizer")
+    else:
+        check(
+            bool(config.tokenizer.vocab_file), "tokenizer.vocab_file", "none", "a vocabulary, or a model by --init-from"
+        )
+        tokenizer = open_vocabulary(config.tokenizer)
+    rows = config.model.vocab_size
+    check(tokenizer.vocab_size <= rows, "model.vocab_size", rows, f"at least the tokenizer's {tokenizer.vocab_size}")
+    if hosts.is_first():
+        run_dir.mkdir(parents=True, exist_ok=True)
+        tokenizer.save(run_dir / "tokenizer", config.model.max_length)
+    return tokenizer
+
+
+def _heads(config: Config) -> tuple[Head, ...]:
+    """The heads of the model to start from."""
+    from bertjax.train.checkpoint import find, read_config
+
+    return read_config(find(config.init_from)[1]).model.heads if config.init_from else ()
+
+
+def _run(config: Config, run_dir: "epath.Path", tokenizer: "Tokenizer") -> int:
+    """Fine-tune once; of several processes all call this, and the first one says what comes of it."""
+    from bertjax.parallel import hosts
+    from bertjax.report.html import write_report
+    from bertjax.report.terminal import log_to, terminal_progress, warnings_of
+    from bertjax.tasks import finetune
+
+    first = hosts.is_first()
+    with log_to(run_dir) if first else warnings_of(hosts.place()), terminal_progress() as progress:
+        prepared = finetune.prepare(config, tokenizer)
+        config = finetune.resolve(config, prepared, _heads(config))
+        report = (lambda: write_report(run_dir)) if first else (lambda: None)
+        outcome = finetune.finetune(config, run_dir, prepared, tokenizer, progress=progress, on_evaluation=report)
+        if outcome.stopped:
+            logging.getLogger(__name__).warning("stopped by a signal at step %d", outcome.step)
+            if first:
+                print(f"stopped by a signal at step {outcome.step}, saved; the same command continues")
+            return STOPPED
+        if first:
+            finetune.write_result(config, run_dir, outcome.step)
+        said = _evaluated(run_dir, prepared, tokenizer)
+        if first:
+            print("\n".join(said))
+            print(f"report: {write_report(run_dir)}")
+    return 0
+
+
+def _evaluated(run_dir: "epath.Path", prepared, tokenizer: "Tokenizer") -> list[str]:  # type: ignore[no-untyped-def]
+    """The figures of the checkpoint that counts, a line each; the first process writes `evaluation.json`."""
+    from bertjax.parallel import hosts
+    from bertjax.tasks.assess import assess, described_lines
+    from bertjax.tasks.models import load_finetuned
+    from bertjax.tasks.results import write_evaluation
+
+    hosts.from_first("")  # the others wait for result.json
+    loaded = load_finetuned(run_dir, lambda config: config)
+    found, figures = assess(loaded, prepared.validation, tokenizer)
+    if hosts.is_first():
+        write_evaluation(run_dir, int(loaded.checkpoint.name), found, figures)
+    return described_lines(loaded, figures)
+
+
+def _sweep(command: FinetuneCommand, config: Config, run_dir: "epath.Path", tokenizer: "Tokenizer") -> int:
+    from bertjax.report.terminal import log_to, terminal_progress
+    from bertjax.tasks.sweep import sweep
+    from bertjax.tasks.sweep_cells import PAPER_GRID, Grid
+
+    paper = command.grid == "paper"
+    grid = Grid(
+        batch_sizes=command.batch_sizes or (PAPER_GRID.batch_sizes if paper else (config.train.batch_size,)),
+        learning_rates=command.learning_rates
+        or (PAPER_GRID.learning_rates if paper else (config.optimizer.peak_learning_rate,)),
+        epochs=command.epochs or (PAPER_GRID.epochs if paper else (config.finetune.epochs,)),
+        seeds=command.seeds or (config.seed,),
+    )
+    with log_to(run_dir), terminal_progress() as progress:
+        found = sweep(
+            config,
+            grid,
+            run_dir,
+            tokenizer,
+            _heads(config),
+            keep_all=command.keep == "all",
+            progress=progress,
+            tell=lambda line: print(line, flush=True),
+        )
+    if found.stopped:
+        print(f"stopped by a signal after {len(found.results)} runs; the same command continues")
+        return STOPPED
+    print(found.table)
+    print(f"best run: {found.best}")
+    return 0

@@ -1,0 +1,45 @@
+"""A fine-tuned model on splits of its tasks: predictions, and their figures by name."""
+
+from collections.abc import Sequence
+
+from bertjax.data.tokenizer import Tokenizer
+from bertjax.parallel.mesh import make_mesh
+from bertjax.tasks import kinds
+from bertjax.tasks.evaluation import Evaluated, Split, evaluate_split, named_figures
+from bertjax.tasks.finetune import labelled_rows
+from bertjax.tasks.models import Finetuned
+from bertjax.tasks.task import Task
+
+Assessed = list[tuple[Task, Split, Evaluated]]
+
+
+def validation_sets(model: Finetuned, tokenizer: Tokenizer) -> list[Split]:
+    """The validation sets of the tasks, each one's own first; `UserError` where a file is not as it should be."""
+    told, found = model.config.finetune, []
+    for entry in (kinds.entry_of(text, told) for text in told.tasks):
+        task = model.objective.by_name[entry.name]
+        for number, name in enumerate(kinds.validation_splits(entry)):
+            examples = kinds.read_split(entry, name, told, True)
+            rows = labelled_rows(model.config, task, examples, tokenizer)
+            found.append(Split(entry.name, name.partition("_")[2] if number else "", examples, rows))
+    return found
+
+
+def assess(model: Finetuned, splits: Sequence[Split], tokenizer: Tokenizer) -> tuple[Assessed, dict[str, float]]:
+    """Predictions and figures of each split, and all figures by name; of several processes all get the same."""
+    mesh = make_mesh(model.config.mesh)
+    found = [
+        (
+            model.objective.by_name[split.task],
+            split,
+            evaluate_split(model.config, model.objective, mesh, model.params, split, tokenizer.pad_id, labelled=True),
+        )
+        for split in splits
+    ]
+    figures = {(split.task, split.name): evaluated.figures for _, split, evaluated in found}
+    return found, named_figures(figures, model.objective.tasks)
+
+
+def described_lines(model: Finetuned, figures: dict[str, float]) -> list[str]:
+    """The checkpoint and its figures, a line each."""
+    return [f"checkpoint: {model.checkpoint}", *(f"{name}: {value:.4f}" for name, value in figures.items())]

@@ -1,0 +1,25 @@
+"""What a model gets that says the same of everything: runs that do no better have failed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bertjax.tasks.choice import Choice, ChoicePrediction
+from bertjax.tasks.classification import Classification, TextPrediction
+from bertjax.tasks.task import Task
+
+
+def baseline(task: Task, examples: Sequence[Any]) -> float:
+    """The best value of the task's metric that one class, or one ending, for all examples gives; else 0."""
+    if isinstance(task, Classification) and task.label_type == "class":
+        guesses = [[TextPrediction(label, _certain(task.labels, label))] * len(examples) for label in task.labels]
+        return max(task.figures(guess, examples)[task.metric] for guess in guesses)
+    if isinstance(task, Choice):
+        same = [ChoicePrediction(n, np.eye(task.choices, dtype=np.float32)[n]) for n in range(task.choices)]
+        return max(task.figures([one] * len(examples), examples)[task.metric] for one in same)
+    return 0.0
+
+
+def _certain(labels: Sequence[str], label: str) -> tuple[float, ...]:
+    return tuple(float(name == label) for name in labels)

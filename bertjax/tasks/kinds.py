@@ -1,0 +1,256 @@
+"""The kinds of task, the names that they are known by, and how one is opened from data or from a checkpoint."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from bertjax.config import Config, FinetuneConfig, Head
+from bertjax.data.tokenizer import Tokenizer
+from bertjax.errors import check
+from bertjax.tasks import choice_files, squad, tagging, text_examples
+from bertjax.tasks.choice import Choice
+from bertjax.tasks.classification import Classification
+from bertjax.tasks.conll import read_conll, tagged_rows
+from bertjax.tasks.glue import glue_task
+from bertjax.tasks.seq2seq.decode import Search
+from bertjax.tasks.seq2seq.pairs import read_pairs
+from bertjax.tasks.seq2seq.task import Seq2Seq, make_task
+from bertjax.tasks.sources import Source, find_files, has_split, read_rows
+from bertjax.tasks.spans import Spans
+from bertjax.tasks.tagging import Tagging
+from bertjax.tasks.task import Task
+
+NAMED = {
+    "squad": "spans",
+    "squad_v2": "spans",
+    "xquad": "spans",
+    "swag": "choice",
+    "codah": "choice",
+    "conll2003": "tagging",
+    "wnut17": "tagging",
+    "wikiann": "tagging",
+    "ner": "tagging",
+    "pos": "tagging",
+}
+"""Tasks beside GLUE's whose kind goes without saying."""
+VERSION_2 = ("squad_v2", "squad2", "squad_v2.0")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One of `finetune.tasks`."""
+
+    name: str
+    kind: str
+    source: Source
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A task with its data."""
+
+    entry: Entry
+    task: Task
+    splits: Mapping[str, list[Any]]
+    """Examples by split: `train`, then the validation splits, the task's own first."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What one kind of task has of its own to read and to make."""
+
+    type: type
+    read: Callable[[Entry, str, FinetuneConfig, bool], list[Any]]
+    """The examples of a split; labelled ones, if the last argument says so."""
+    make: Callable[[str, list[Any], FinetuneConfig, Tokenizer], Task]
+    """The task, from its name and its training examples."""
+    heads: tuple[Head, ...] = ("pooler",)
+    """What it needs of the model beside the encoder."""
+    if_there: tuple[Head, ...] = ()
+    """What it takes from a model that has it."""
+
+
+def read_split(entry: Entry, split: str, told: FinetuneConfig, labelled: bool) -> list[Any]:
+    """The examples of a split of a task; `UserError` where there are none, or one is not as it should be."""
+    examples = KINDS[entry.kind].read(entry, split, told, labelled)
+    check(len(examples) > 0, f"{entry.source.place}, split {split}", "no example", "one or more")
+    return examples
+
+
+def open_tasks(config: Config, tokenizer: Tokenizer) -> tuple[Opened, ...]:
+    """The tasks of `config.finetune` with their training and validation examples.
+
+    Raises `UserError` for a name or kind that is not known, and for data that is not as it should be.
+    """
+    told = config.finetune
+    entries = [entry_of(text, told) for text in told.tasks]
+    named = told.train_files or told.validation_files or told.test_files
+    check(len(entries) == 1 or not named, "finetune.train_files", named, "none where there are several tasks")
+    return tuple(_open(entry, config, tokenizer) for entry in entries)
+
+
+def _open(entry: Entry, config: Config, tokenizer: Tokenizer) -> Opened:
+    told = config.finetune
+    splits = {split: read_split(entry, split, told, True) for split in ("train", *validation_splits(entry))}
+    if 0 < told.max_train_examples < len(splits["train"]):
+        chosen = np.random.Generator(np.random.PCG64(config.seed)).permutation(len(splits["train"]))
+        splits["train"] = [splits["train"][number] for number in np.sort(chosen[: told.max_train_examples])]
+    return Opened(entry, KINDS[entry.kind].make(entry.name, splits["train"], told, tokenizer), splits)
+
+
+def entry_of(text: str, told: FinetuneConfig) -> Entry:
+    """A task as it is written in `finetune.tasks`."""
+    said, _, place = text.partition("=")
+    name, _, kind = said.partition(":")
+    known = glue_task(name)
+    if not kind:
+        kind = "classification" if known else NAMED.get(name.lower(), "")
+    expected = f"a name of GLUE's, {', '.join(NAMED)}; or NAME:KIND=PLACE with a KIND of {', '.join(KINDS)}"
+    check(kind in KINDS, "finetune.tasks", text, expected)
+    files = {"train": told.train_files, "validation": told.validation_files, "test": told.test_files}
+    source = Source(place, {split: names for split, names in files.items() if names}, told.columns)
+    return Entry(known.name if known else name, kind, source)
+
+
+def validation_splits(entry: Entry) -> tuple[str, ...]:
+    """The task's own validation split first."""
+    known = glue_task(entry.name) if entry.kind == "classification" else None
+    return known.validation_splits if known and "validation" not in entry.source.files else ("validation",)
+
+
+def test_splits(entry: Entry) -> tuple[str, ...]:
+    """What there is to predict: MNLI has two."""
+    known = glue_task(entry.name) if entry.kind == "classification" else None
+    return known.test_splits if known and "test" not in entry.source.files else ("test",)
+
+
+def heads_needed(opened: Sequence[Opened], found: Sequence[Head]) -> tuple[Head, ...]:
+    """The model's heads for these tasks, where the model to begin with has those `found`."""
+    kinds = [KINDS[one.entry.kind] for one in opened]
+    wanted = {head for kind in kinds for head in (*kind.heads, *(head for head in kind.if_there if head in found))}
+    heads: tuple[Head, ...] = ("pooler", "mlm", "nsp")
+    return tuple(head for head in heads if head in wanted)
+
+
+def to_plain(opened: Opened) -> dict[str, Any]:
+    """A task as JSON: what a checkpoint's `meta` keeps of it."""
+    return {"kind": opened.entry.kind, **dataclasses.asdict(opened.task)}  # type: ignore[call-overload]
+
+
+def from_plain(values: Mapping[str, Any], where: str) -> tuple[str, Task]:
+    """(kind, task) of `to_plain`; `UserError` naming `where` for what is none."""
+    rest = dict(values)
+    kind = rest.pop("kind", "")
+    check(kind in KINDS, where, f"the kind of task {kind!r}", f"one of {', '.join(KINDS)}")
+    if "search" in rest:
+        rest["search"] = Search(**rest["search"])
+    made = {name: tuple(value) if isinstance(value, list) else value for name, value in rest.items()}
+    return kind, KINDS[kind].type(**made)
+
+
+def _read_text(entry: Entry, split: str, told: FinetuneConfig, labelled: bool) -> list[Any]:
+    return text_examples.read_examples(
+        entry.source,
+        split,
+        task=glue_task(entry.name),
+        text_columns=told.text_columns,
+        label_column=told.label_column,
+        label_type=told.label_type if not glue_task(entry.name) else "class",
+        label_separator=told.label_separator,
+        unlabelled=not labelled,
+    )
+
+
+def _make_text(name: str, train: list[Any], told: FinetuneConfig, tokenizer: Tokenizer) -> Task:
+    known = glue_task(name)
+    label_type: Any = known.label_type if known else told.label_type
+    number = label_type == "number"
+    labels = () if number else known.labels if known else text_examples.labels_of(train)
+    balanced = told.class_weights == "balanced" and not number
+    return Classification(
+        name,
+        labels,
+        label_type,
+        known.metrics if known else (),
+        0.0 if number else told.label_smoothing,
+        text_examples.balanced_weights(labels, train) if balanced else (),
+    )
+
+
+def _read_tagged(entry: Entry, split: str, told: FinetuneConfig, labelled: bool) -> list[Any]:
+    if entry.source.is_tfds or told.columns or told.label_column:
+        examples = tagged_rows(read_rows(entry.source, split), tag_field=told.label_column, tags=labelled)
+    else:
+        examples = [one for path in find_files(entry.source, split) for one in read_conll(path, tags=labelled)]
+    if split == "train":
+        tagging.check_rules(examples)
+    return examples
+
+
+def _make_tagging(name: str, train: list[Any], told: FinetuneConfig, tokenizer: Tokenizer) -> Task:
+    labels = tagging.labels_of(train)
+    weights = tagging.balanced_weights(train, labels) if told.class_weights == "balanced" else ()
+    return Tagging(name, labels, told.label_smoothing, weights)
+
+
+def _read_questions(entry: Entry, split: str, told: FinetuneConfig, labelled: bool) -> list[Any]:
+    training = split == "train"
+    if entry.source.is_tfds:
+        return squad.read_tfds(entry.source.place, split, training=training)
+    paths = find_files(entry.source, split)
+    return [example for path in paths for example in squad.read_squad(path, training=training)]
+
+
+def _make_spans(name: str, train: list[Any], told: FinetuneConfig, tokenizer: Tokenizer) -> Task:
+    unanswerable = any(example.answers == () for example in train)
+    return Spans(
+        name,
+        version_2=unanswerable or name in VERSION_2,
+        doc_stride=told.doc_stride,
+        max_query_length=told.max_query_length,
+        max_answer_length=told.max_answer_length,
+        n_best_size=told.n_best_size,
+    )
+
+
+def _read_choices(entry: Entry, split: str, told: FinetuneConfig, labelled: bool) -> list[Any]:
+    """CODAH has one file, which is cut by the hash of its prompts."""
+    source = dataclasses.replace(entry.source, stems=choice_files.SWAG_STEMS)
+    whole = epath.Path(source.place) / "full_data.tsv"
+    if not source.files and not source.is_tfds and not has_split(source, "train") and whole.exists():
+        examples = choice_files.read_choice_file(whole, told.columns or choice_files.CODAH)
+        return choice_files.cross_validation(examples)[split]
+    return choice_files.read_choices(source, split)
+
+
+def _make_choice(name: str, train: list[Any], told: FinetuneConfig, tokenizer: Tokenizer) -> Task:
+    return Choice(name, len(train[0].endings), told.label_smoothing)
+
+
+def _read_pairs(entry: Entry, split: str, told: FinetuneConfig, labelled: bool) -> list[Any]:
+    texts = told.text_columns or ("source", "target")
+    check(len(texts) == 2, "finetune.text_columns", texts, "two, of the source and of the target")
+    return read_pairs(entry.source, split, targets=labelled, texts=(texts[0], texts[1]))
+
+
+def _make_pairs(name: str, train: list[Any], told: FinetuneConfig, tokenizer: Tokenizer) -> Task:
+    return make_task(
+        name,
+        tokenizer,
+        max_target_length=told.max_target_length,
+        beam_size=told.beam_size,
+        label_smoothing=told.label_smoothing,
+    )
+
+
+KINDS: dict[str, Kind] = {
+    "classification": Kind(Classification, _read_text, _make_text),
+    "tagging": Kind(Tagging, _read_tagged, _make_tagging, ()),
+    "spans": Kind(Spans, _read_questions, _make_spans, ()),
+    "choice": Kind(Choice, _read_choices, _make_choice),
+    "seq2seq": Kind(Seq2Seq, _read_pairs, _make_pairs, (), ("mlm",)),
+}

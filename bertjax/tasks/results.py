@@ -1,0 +1,133 @@
+"""What a person looks at after an evaluation: figures, confusion, calibration, the worst errors with their text."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from etils import epath
+
+from bertjax.data.files import write_whole
+from bertjax.tasks import metrics, spans, tagging, text_examples
+from bertjax.tasks.choice import Choice
+from bertjax.tasks.classification import Classification
+from bertjax.tasks.evaluation import Evaluated, Split
+from bertjax.tasks.spans import Spans
+from bertjax.tasks.tagging import Tagging
+from bertjax.tasks.task import Task
+
+FILE = "evaluation.json"
+ERRORS = 20  # that are shown
+MOST_LABELS = 40  # of a confusion matrix that is shown
+
+
+def write_evaluation(
+    run_dir: epath.Path, step: int, found: Sequence[tuple[Task, Split, Evaluated]], figures: dict[str, float]
+) -> epath.Path:
+    """Write `evaluation.json`: of the checkpoint at `step` all `figures`, and each split's `described`."""
+    splits = [
+        {
+            "task": task.name,
+            "split": split.name,
+            "metric": task.metric,
+            "examples": len(split.examples),
+            "figures": evaluated.figures,
+            **described(task, evaluated.predictions, split.examples),
+        }
+        for task, split, evaluated in found
+    ]
+    path = run_dir / FILE
+    content = {"step": step, "figures": figures, "splits": splits}
+    write_whole(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    return path
+
+
+def described(task: Task, predictions: Sequence[Any], examples: Sequence[Any]) -> dict[str, Any]:
+    """`errors`, the worst ones: text, expected, predicted; where classes are predicted `confusion`, `calibration`."""
+    if isinstance(task, Classification):
+        return _of_text(task, predictions, examples)
+    if isinstance(task, Tagging):
+        return _of_tags(task, predictions, examples)
+    if isinstance(task, Spans):
+        worst = spans.worst_errors(predictions, examples, ERRORS)
+        return {"errors": [_error(_asked(wrong.example), _answers(wrong.example), wrong.text) for wrong in worst]}
+    if isinstance(task, Choice):
+        return _of_choices(predictions, examples)
+    pairs = [(p, e) for p, e in zip(predictions, examples, strict=True) if p.split() != e.target.split()]
+    return {"errors": [_error(example.source, example.target, predicted) for predicted, example in pairs[:ERRORS]]}
+
+
+def _error(text: str, expected: str, predicted: str) -> dict[str, str]:
+    return {"text": text[:1000], "expected": expected[:300], "predicted": predicted[:300]}
+
+
+def _asked(example: Any) -> str:
+    return f"{example.question}  ({example.context})"
+
+
+def _answers(example: Any) -> str:
+    return " | ".join(dict.fromkeys(text for text, _ in example.answers or ())) or "no answer"
+
+
+def _of_text(task: Classification, predictions: Sequence[Any], examples: Sequence[Any]) -> dict[str, Any]:
+    def shown(prediction: Any) -> str:
+        if prediction.value is not None:
+            return f"{prediction.value:.3f}"
+        if isinstance(prediction.label, tuple):
+            return ", ".join(prediction.label) or "none"
+        return f"{prediction.label} ({max(prediction.probabilities):.0%})"
+
+    def expected(label: Any) -> str:
+        return (", ".join(label) or "none") if isinstance(label, tuple) else str(label)
+
+    errors = [
+        _error(
+            wrong.example.text + (f"  |  {wrong.example.pair}" if wrong.example.pair is not None else ""),
+            expected(wrong.example.label),
+            shown(wrong.prediction),
+        )
+        for wrong in text_examples.worst_errors(task, predictions, examples, ERRORS)
+    ]
+    if task.label_type != "class":
+        return {"errors": errors}
+    number = {label: i for i, label in enumerate(task.labels)}
+    true = [number[example.label] for example in examples]
+    guessed = [number[prediction.label] for prediction in predictions]
+    counts = metrics.confusion_matrix(true, guessed, len(task.labels))
+    right = [a == b for a, b in zip(true, guessed, strict=True)]
+    return {
+        "confusion": _confusion(task.labels, counts),
+        "calibration": _calibration([max(p.probabilities) for p in predictions], right),
+        "errors": errors,
+    }
+
+
+def _of_tags(task: Tagging, predictions: Sequence[Any], examples: Sequence[Any]) -> dict[str, Any]:
+    wrong = tagging.worst_errors(predictions, examples, ERRORS)
+    counts = tagging.confusion(predictions, examples, task.labels)
+    errors = [_error(one.text, one.gold, one.predicted) for one in wrong]
+    return {"confusion": _confusion(task.labels, counts), "errors": errors}
+
+
+def _of_choices(predictions: Sequence[Any], examples: Sequence[Any]) -> dict[str, Any]:
+    right = [prediction.choice == example.label for prediction, example in zip(predictions, examples, strict=True)]
+    worst = [one for one in zip(predictions, examples, right, strict=True) if not one[2]]
+    worst.sort(key=lambda one: -max(one[0].probabilities))  # the surest first
+    errors = [_error(e.context, e.endings[e.label], e.endings[p.choice]) for p, e, _ in worst[:ERRORS]]
+    return {"calibration": _calibration([max(p.probabilities) for p in predictions], right), "errors": errors}
+
+
+def _confusion(labels: Sequence[str], counts: Any) -> dict[str, Any]:
+    """Rows are what is true; of many labels the commonest."""
+    commonest = sorted(sorted(range(len(labels)), key=lambda i: -int(counts[i].sum()))[:MOST_LABELS])
+    return {
+        "labels": [labels[i] for i in commonest],
+        "counts": [[int(counts[i][j]) for j in commonest] for i in commonest],
+    }
+
+
+def _calibration(probabilities: Sequence[float], right: Sequence[bool]) -> dict[str, Any]:
+    table = metrics.reliability(probabilities, right)
+    return {
+        "expected_calibration_error": metrics.expected_calibration_error(table),
+        "bins": [{name: float(value) for name, value in one._asdict().items()} for one in table],
+    }

@@ -1,0 +1,150 @@
+"""Sweeps: a run for each setting and seed, finished ones not run again, and a table of what they gave."""
+
+import dataclasses
+import json
+import logging
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from etils import epath
+
+from bertjax.config import Config, Head
+from bertjax.data.files import read_json, write_whole
+from bertjax.data.tokenizer import Tokenizer
+from bertjax.errors import UserError
+from bertjax.progress import Progress, silent
+from bertjax.tasks import finetune, sweep_cells
+from bertjax.tasks.baseline import baseline
+from bertjax.tasks.finetune import Prepared
+from bertjax.tasks.seq2seq.task import Seq2Seq
+from bertjax.tasks.spans import Spans
+from bertjax.tasks.sweep_cells import Cell, Grid, Result
+from bertjax.train import checkpoint
+
+log = logging.getLogger("bertjax")
+
+CELLS, FAILED, FILE = "cells", "failed.json", "sweep.json"
+
+
+class Swept(NamedTuple):
+    """What came of a sweep."""
+
+    results: list[Result]
+    table: str
+    best: epath.Path | None
+    """The run of the best score."""
+    stopped: bool
+    """Whether a signal ended it before its last cell; the same call goes on."""
+
+
+def sweep(
+    config: Config,
+    grid: Grid,
+    run_dir: epath.Path,
+    tokenizer: Tokenizer,
+    restored_heads: tuple[Head, ...],
+    *,
+    keep_all: bool = False,
+    progress: Progress = silent,
+    tell: Callable[[str], object] = lambda line: None,
+) -> Swept:
+    """Fine-tune `config` in every cell of the grid, each in its folder under `run_dir/cells`; writes `sweep.json`.
+
+    Of the models only the best is kept, unless `keep_all`. A cell in which training fails, as by a loss that is not
+    finite, is a failed run, and the sweep goes on.
+    """
+    cells = sweep_cells.cells(grid)
+    prepared: dict[int, Prepared] = {}
+    results: list[Result] = []
+    stopped = False
+    for number, cell in enumerate(cells):
+        # The training examples that are drawn differ by seed.
+        seed = cell.seed if config.finetune.max_train_examples else cells[0].seed
+        if seed not in prepared:
+            prepared = {seed: finetune.prepare(dataclasses.replace(config, seed=seed), tokenizer)}
+        folder = run_dir / CELLS / cell.folder
+        result = _run_cell(config, cell, folder, prepared[seed], tokenizer, restored_heads, progress)
+        if result is None:
+            stopped = True
+            break
+        results.append(result)
+        said = "failed" if result.metric is None else f"{result.metric:.4f}"
+        tell(f"{number + 1} of {len(cells)}: {cell.folder}: {said}")
+        if not keep_all:
+            _keep_best(run_dir, results)
+    task = next(iter(prepared.values())).opened[0]
+    least = baseline(task.task, next(split for name, split in task.splits.items() if name != "train"))
+    rows = sweep_cells.summary([_in_shares(task.task, result) for result in results], baseline=least)
+    table = sweep_cells.table(rows)
+    _write(run_dir, results, rows, least)
+    best = max((r for r in results if r.metric is not None), key=_metric, default=None)
+    return Swept(results, table, run_dir / CELLS / best.cell.folder if best else None, stopped)
+
+
+def _run_cell(
+    config: Config,
+    cell: Cell,
+    folder: epath.Path,
+    prepared: Prepared,
+    tokenizer: Tokenizer,
+    restored_heads: tuple[Head, ...],
+    progress: Progress,
+) -> Result | None:
+    """What the cell gave, or gives now; None where a signal stopped it."""
+    if (folder / FAILED).exists():
+        return Result(cell, None)
+    if not (folder / checkpoint.RESULT).exists():
+        own = finetune.resolve(_cell_config(config, cell), prepared, restored_heads)
+        try:
+            outcome = finetune.finetune(own, folder, prepared, tokenizer, progress=progress)
+        except UserError as error:
+            if not (folder / "metrics.jsonl").exists():
+                raise  # nothing was trained: the same mistake is in every cell
+            log.warning("%s: failed: %s", cell.folder, error)
+            write_whole(folder / FAILED, (json.dumps({"error": str(error)}) + "\n").encode())
+            return Result(cell, None)
+        if outcome.stopped:
+            return None
+        tokenizer.save(folder / "tokenizer", own.model.max_length)
+        finetune.write_result(own, folder, outcome.step)
+    return Result(cell, read_json(folder / checkpoint.RESULT)["figures"]["score"])
+
+
+def _cell_config(config: Config, cell: Cell) -> Config:
+    setting = cell.setting
+    return dataclasses.replace(
+        config,
+        seed=cell.seed,
+        optimizer=dataclasses.replace(config.optimizer, peak_learning_rate=setting.peak_learning_rate),
+        train=dataclasses.replace(config.train, batch_size=setting.batch_size),
+        finetune=dataclasses.replace(config.finetune, epochs=setting.epochs),
+    )
+
+
+def _metric(result: Result) -> float:
+    assert result.metric is not None
+    return result.metric
+
+
+def _keep_best(run_dir: epath.Path, results: list[Result]) -> None:
+    done = [result for result in results if result.metric is not None]
+    best = max(done, key=_metric, default=None)
+    for result in done:
+        folder = run_dir / CELLS / result.cell.folder / checkpoint.FOLDER
+        if result is not best and folder.exists():
+            folder.rmtree()
+
+
+def _in_shares(task: Any, result: Result) -> Result:
+    """With the metric in 0..1, which those of SQuAD and BLEU are not."""
+    percent = isinstance(task, Spans | Seq2Seq) and result.metric is not None
+    return dataclasses.replace(result, metric=_metric(result) / 100) if percent else result
+
+
+def _write(run_dir: epath.Path, results: list[Result], rows: list[sweep_cells.Row], least: float) -> None:
+    content = {
+        "baseline": least,
+        "cells": [{**dataclasses.asdict(r.cell.setting), "seed": r.cell.seed, "metric": r.metric} for r in results],
+        "settings": [dataclasses.asdict(row) for row in rows],
+    }
+    write_whole(run_dir / FILE, (json.dumps(content, indent=1) + "\n").encode())
