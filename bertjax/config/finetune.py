@@ -54,8 +54,8 @@ class FinetuneConfig:
     """Times that the training rows are gone through (of several tasks, all their rows together)."""
     warmup_fraction: float = 0.1
     """Share of the steps that the learning rate rises in."""
-    evaluations_per_epoch: int = 1
-    """Times an epoch that the validation set is evaluated, and a checkpoint saved."""
+    evaluations_per_epoch: float = 1.0
+    """Times an epoch that the validation set is evaluated, and a checkpoint saved; after the last step in any case."""
     label_smoothing: float = 0.0
     """Share of the probability that the loss spreads over all classes (arXiv 1512.00567)."""
     class_weights: Literal["none", "balanced"] = "none"

@@ -1,12 +1,13 @@
 """A fine-tuned model on splits of its tasks: predictions, and their figures by name."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from bertjax.data.tokenizer import Tokenizer
 from bertjax.parallel.mesh import make_mesh
 from bertjax.tasks import kinds
 from bertjax.tasks.evaluation import Evaluated, Split, evaluate_split, named_figures
-from bertjax.tasks.finetune import labelled_rows
+from bertjax.tasks.finetune import encoder_rows, labelled_rows
 from bertjax.tasks.models import Finetuned
 from bertjax.tasks.task import Task
 
@@ -38,6 +39,19 @@ def assess(model: Finetuned, splits: Sequence[Split], tokenizer: Tokenizer) -> t
     ]
     figures = {(split.task, split.name): evaluated.figures for _, split, evaluated in found}
     return found, named_figures(figures, model.objective.tasks)
+
+
+def predict_split(
+    model: Finetuned, entry: kinds.Entry, split: str, tokenizer: Tokenizer
+) -> tuple[list[Any], list[Any]]:
+    """(examples, predictions) of a split, whose labels need not be known; of several processes all get the same."""
+    config, task = model.config, model.objective.by_name[entry.name]
+    examples = kinds.read_split(entry, split, config.finetune, False)
+    rows = encoder_rows(config, task.rows(examples, tokenizer, config.finetune.max_seq_length, targets=False))
+    asked = Split(entry.name, "", examples, rows)
+    mesh = make_mesh(config.mesh)
+    found = evaluate_split(config, model.objective, mesh, model.params, asked, tokenizer.pad_id, labelled=False)
+    return examples, found.predictions
 
 
 def described_lines(model: Finetuned, figures: dict[str, float]) -> list[str]:

@@ -75,7 +75,7 @@ def resolve(config: Config, prepared: Prepared, restored_heads: Sequence[Head]) 
     size = config.train.batch_size
     per_epoch = sum(batches.steps_per_epoch(rows, size) for rows in prepared.train.values())
     steps = max(1, math.ceil(told.epochs * per_epoch))
-    every = min(steps, max(1, per_epoch // told.evaluations_per_epoch))
+    every = min(steps, max(1, round(per_epoch / told.evaluations_per_epoch)))
     heads = kinds.heads_needed(prepared.opened, restored_heads)
     new = tuple(head for head in heads if head not in restored_heads or (head == "pooler" and told.reinit_pooler))
     return dataclasses.replace(

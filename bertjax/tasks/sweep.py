@@ -16,6 +16,7 @@ from bertjax.progress import Progress, silent
 from bertjax.tasks import finetune, sweep_cells
 from bertjax.tasks.baseline import baseline
 from bertjax.tasks.finetune import Prepared
+from bertjax.tasks.kinds import Opened
 from bertjax.tasks.seq2seq.task import Seq2Seq
 from bertjax.tasks.spans import Spans
 from bertjax.tasks.sweep_cells import Cell, Grid, Result
@@ -73,12 +74,17 @@ def sweep(
         if not keep_all:
             _keep_best(run_dir, results)
     task = next(iter(prepared.values())).opened[0]
-    least = baseline(task.task, next(split for name, split in task.splits.items() if name != "train"))
+    least = baseline(task.task, _validation(task))
     rows = sweep_cells.summary([_in_shares(task.task, result) for result in results], baseline=least)
     table = sweep_cells.table(rows)
-    _write(run_dir, results, rows, least)
+    counts = {"training": len(task.splits["train"]), "validation": len(_validation(task))}
+    _write(run_dir, results, rows, {"metric": task.task.metric, **counts, "baseline": least})
     best = max((r for r in results if r.metric is not None), key=_metric, default=None)
     return Swept(results, table, run_dir / CELLS / best.cell.folder if best else None, stopped)
+
+
+def _validation(opened: Opened) -> list[Any]:
+    return next(examples for name, examples in opened.splits.items() if name != "train")
 
 
 def _run_cell(
@@ -141,9 +147,9 @@ def _in_shares(task: Any, result: Result) -> Result:
     return dataclasses.replace(result, metric=_metric(result) / 100) if percent else result
 
 
-def _write(run_dir: epath.Path, results: list[Result], rows: list[sweep_cells.Row], least: float) -> None:
+def _write(run_dir: epath.Path, results: list[Result], rows: list[sweep_cells.Row], about: dict[str, Any]) -> None:
     content = {
-        "baseline": least,
+        **about,
         "cells": [{**dataclasses.asdict(r.cell.setting), "seed": r.cell.seed, "metric": r.metric} for r in results],
         "settings": [dataclasses.asdict(row) for row in rows],
     }

@@ -6,7 +6,6 @@ fingerprint, the prepared data's, and versions.
 
 import errno
 import importlib.metadata
-import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -37,7 +37,8 @@ def load_model(
 ) -> TrainedModel:
     """A run's newest checkpoint, or one checkpoint; `adjust` may change its configuration first.
 
-    Without the heads of tasks that it was fine-tuned on. The parameters are of `dtype` (such as bfloat16), cast as they are read; by default as they were trained.
+    Without the heads of tasks that it was fine-tuned on. The parameters are of `dtype` (such as bfloat16), cast as
+    they are read; by default as they were trained.
     Raises `UserError` where there is none, or where its tensors are not those of its configuration.
     """
     run_dir, folder = checkpoint.find(path)

@@ -408,6 +408,7 @@ def test_beam_search_finds_what_a_plain_one_does(seed):
         assert found[row].tolist() == filled(plain_beam_search(search, following), 6)
 
 
+@pytest.mark.slow
 @settings(max_examples=5)
 @given(SEEDS)
 def test_a_beam_as_wide_as_the_search_finds_the_best_of_all_targets(seed):

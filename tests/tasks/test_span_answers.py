@@ -74,6 +74,13 @@ def test_a_piece_counts_in_the_window_where_it_has_most_context(contexts, max_se
     assert at == len(counted)
 
 
+def test_a_longer_window_outweighs_a_piece_of_context():
+    spans = windows(310, 250, 200)  # of 250 pieces and of 110
+    counted = most_context(make_rows([LETTERS * 31], 253, 200)[1])
+    assert counted[:250].tolist() == [context_owner(spans, piece) == 0 for piece in range(250)]
+    assert 225 <= counted[:250].sum() < 250
+
+
 @given(CONTEXTS, st.integers(6, 14), st.integers(1, 9), st.integers(1, 5), st.booleans(), st.integers(0, 2**32 - 1))
 def test_answers_are_the_best_of_all_pairs_when_all_are_kept(
     contexts, max_seq_length, doc_stride, longest, version_2, seed

@@ -167,6 +167,7 @@ def test_records_of_tfds_are_questions_too():
 
 TFDS_SCRIPT = """
 import os
+import numpy as np
 import tensorflow_datasets as tfds
 from bertjax.errors import UserError
 from bertjax.tasks.squad import read_tfds
@@ -175,7 +176,7 @@ class TinySquad(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
 
     def _info(self):
-        answer = tfds.features.Sequence({"text": tfds.features.Text(), "answer_start": "int32"})
+        answer = tfds.features.Sequence({"text": tfds.features.Text(), "answer_start": np.int32})
         text = {name: tfds.features.Text() for name in ("id", "title", "context", "question")}
         return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({**text, "answers": answer}))
 
