@@ -145,6 +145,7 @@ def _evaluated(run_dir: "epath.Path", prepared, tokenizer: "Tokenizer") -> list[
     """The figures of the checkpoint that counts, a line each; the first process writes `evaluation.json`."""
     from bertjax.parallel import hosts
     from bertjax.tasks.assess import assess, described_lines
+    from bertjax.tasks.finetune import choose_thresholds
     from bertjax.tasks.models import load_finetuned
     from bertjax.tasks.results import write_evaluation
 
@@ -152,6 +153,7 @@ def _evaluated(run_dir: "epath.Path", prepared, tokenizer: "Tokenizer") -> list[
     loaded = load_finetuned(run_dir, lambda config: config)
     found, figures = assess(loaded, prepared.validation, tokenizer)
     if hosts.is_first():
+        choose_thresholds(run_dir, found)
         write_evaluation(run_dir, int(loaded.checkpoint.name), found, figures)
     return described_lines(loaded, figures)
 

@@ -2,7 +2,7 @@
 
 import io
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +10,10 @@ import pyarrow as pa
 import pyarrow.json
 from etils import epath
 
-from bertjax.train.metrics import FILE
+from bertjax.train.metrics import FILE, read_rows
 
 MOST_POINTS = 2000
-NAMES = (
-    "step",
+PRETRAINING = (
     "mlm_loss",
     "mlm_perplexity",
     "mlm_accuracy",
@@ -28,7 +27,7 @@ NAMES = (
     "tokens_per_second",
     "skipped",
 )
-SCHEMA = pa.schema([("split", pa.string()), *((name, pa.float64()) for name in NAMES)])
+"""The columns of a pretraining run's page."""
 BLOCK = 1 << 23  # bytes read at a time
 
 
@@ -77,7 +76,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Metrics:
-    """What the report shows of `metrics.jsonl`: a column [rows] of float64 for each of `NAMES`, by split."""
+    """What the report shows of `metrics.jsonl`: a column [rows] of float64 for each name read, by split."""
 
     train: dict[str, np.ndarray]
     heldout: dict[str, np.ndarray]
@@ -86,6 +85,12 @@ class Metrics:
     def last_step(self) -> int:
         """The newest training step written; 0 before the first."""
         steps = self.train["step"]
+        return int(steps[-1]) if len(steps) else 0
+
+    @property
+    def last_evaluation(self) -> int:
+        """The step of the newest held-out evaluation; 0 before the first."""
+        steps = self.heldout["step"]
         return int(steps[-1]) if len(steps) else 0
 
     @property
@@ -106,33 +111,48 @@ class Metrics:
         values = self.heldout[name][-1:]
         return float(values[0]) if np.isfinite(values).any() else None
 
-    def best(self) -> tuple[int, float] | None:
-        """Step and masked-word loss of the evaluation where that is lowest."""
-        loss = self.evaluations("mlm_loss").known()
-        if not len(loss.steps):
+    def lowest(self, name: str) -> tuple[int, float] | None:
+        """Step and value of the first evaluation where a metric is lowest; None where it has no value."""
+        return self._at(name, np.argmin)
+
+    def highest(self, name: str) -> tuple[int, float] | None:
+        """The same where it is highest."""
+        return self._at(name, np.argmax)
+
+    def _at(self, name: str, choose: Callable[[np.ndarray], np.intp]) -> tuple[int, float] | None:
+        known = self.evaluations(name).known()
+        if not len(known.steps):
             return None
-        at = int(np.argmin(loss.values))
-        return int(loss.steps[at]), float(loss.values[at])
+        at = int(choose(known.values))
+        return int(known.steps[at]), float(known.values[at])
 
 
-def read_metrics(run_dir: epath.Path) -> Metrics:
-    """Read a run's rows, a block at a time: a million (300 MB) take 3 s of one core and 400 MB.
+def heldout_names(run_dir: epath.Path) -> tuple[str, ...]:
+    """The names of the figures in a run's held-out rows, in the order of the rows."""
+    rows = [row for row in read_rows(run_dir) if row["split"] == "validation"]
+    return tuple(dict.fromkeys(name for row in rows for name in row if name not in ("step", "split")))
+
+
+def read_metrics(run_dir: epath.Path, names: Sequence[str] = PRETRAINING) -> Metrics:
+    """Read `names` of a run's rows, a block at a time: a million (300 MB) take 3 s of one core and 400 MB.
 
     A last line that is not whole yet is left out.
     """
-    rows = pa.concat_tables([SCHEMA.empty_table(), *_blocks(run_dir / FILE)])
+    names = ("step", *names)
+    schema = pa.schema([("split", pa.string()), *((name, pa.float64()) for name in names)])
+    rows = pa.concat_tables([schema.empty_table(), *_blocks(run_dir / FILE, schema)])
     split = rows["split"].to_numpy()
-    columns = {name: rows[name].to_numpy() for name in NAMES}  # null becomes NaN
+    columns = {name: rows[name].to_numpy() for name in names}  # null becomes NaN
     train, heldout = ({name: of[split == kind] for name, of in columns.items()} for kind in ("train", "validation"))
     return Metrics(train, heldout)
 
 
-def _blocks(path: epath.Path) -> Iterator[pa.Table]:
+def _blocks(path: epath.Path, schema: pa.Schema) -> Iterator[pa.Table]:
     """The file's whole lines as tables, about `BLOCK` bytes of it each."""
     if not path.exists():
         return
     # Types are given, since a column may be null or absent throughout.
-    options = pa.json.ParseOptions(explicit_schema=SCHEMA, unexpected_field_behavior="ignore")
+    options = pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     with path.open("rb") as file:
         rest = b""
         while block := file.read(BLOCK):

@@ -2,15 +2,18 @@
 
 import html
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from etils import epath
 
-from bertjax.config import to_dict
+from bertjax.config import Config, to_dict
 from bertjax.data.files import write_whole
 from bertjax.report import estimate, plots
-from bertjax.report.curves import Metrics, read_metrics
+from bertjax.report.curves import Metrics, heldout_names, read_metrics
+from bertjax.report.plots import Figure, Plot
 from bertjax.train import run_folder
 
 STYLE = """
@@ -40,33 +43,61 @@ td { padding: 2px 18px 2px 0; vertical-align: top; font-family: ui-monospace, mo
 """
 
 
+@dataclass(frozen=True)
+class Content:
+    """What the page of one kind of run shows."""
+
+    metrics: Metrics
+    figures: Sequence[Figure]
+    plots: Sequence[Plot]
+    section: str = ""
+    """HTML below the plots."""
+
+
 def write_report(run_dir: epath.PathLike) -> epath.Path:
     """Write `run_dir/report.html` from what the run has written so far; returns its path.
 
-    Loss, accuracy, learning rate, gradient norm and throughput over steps, the latest held-out
-    figures, the compiler's estimate where `compile` left one, and the configuration. Raises `UserError` when the
-    folder is no run, or cannot be written.
+    Loss, accuracy or the tasks' metrics, learning rate, gradient norm and throughput over steps, the latest held-out
+    figures, of a fine-tuned run what `evaluation.json` says, the compiler's estimate where `compile` left one, and
+    the configuration. Raises `UserError` when the folder is no run, a file of it is broken, or the page cannot be
+    written.
     """
     folder = epath.Path(run_dir)
     config = run_folder.read_config(folder)
-    metrics = read_metrics(folder)
-    figures = "".join(_figure(*figure) for figure in _figures(metrics))
-    done = metrics.last_step / config.train.steps
+    content = _of_tasks(config, folder) if config.finetune.tasks else _of_pretraining(folder)
+    figures = "".join(_figure(*figure) for figure in content.figures)
+    step = content.metrics.last_step
+    done = step / config.train.steps
     page = f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{html.escape(folder.name)}: bertjax run</title><style>{STYLE}</style>{plots.plotly_script()}</head><body>
 <h1>{html.escape(folder.name)}</h1>
-<p class="sub"><span id="figure-steps" data-value="{metrics.last_step}">step {metrics.last_step:,}</span>
+<p class="sub"><span id="figure-steps" data-value="{step}">step {step:,}</span>
 of {config.train.steps:,} · {_model_line(config.model)}</p>
 <div class="bar"><div style="width:{100 * min(done, 1):.1f}%"></div></div>
 <div class="figures">{figures}</div>
-<div class="plots">{plots.draw(metrics)}</div>
-{estimate.section(folder)}
+<div class="plots">{plots.draw(content.metrics, content.plots)}</div>
+{content.section}{estimate.section(folder)}
 <details><summary>Configuration</summary><table>{_rows(to_dict(config))}</table></details>
 </body></html>"""
     path = folder / "report.html"
     write_whole(path, page.encode())  # whoever has it open reloads the old one or the new one
     return path
+
+
+def _of_pretraining(folder: epath.Path) -> Content:
+    metrics = read_metrics(folder)
+    return Content(metrics, _figures(metrics), plots.PRETRAINING)
+
+
+def _of_tasks(config: Config, folder: epath.Path) -> Content:
+    from bertjax.report import evaluation, tasks  # they bring SciPy, which takes seconds
+
+    columns = heldout_names(folder)
+    shown = tasks.shown_tasks(config.finetune, columns)
+    metrics = read_metrics(folder, tasks.read_columns(shown, columns))
+    figures = tasks.figures(shown, metrics, columns)
+    return Content(metrics, figures, tasks.plots(shown, columns), evaluation.section(folder, shown))
 
 
 def _model_line(model: Any) -> str:
@@ -76,9 +107,9 @@ def _model_line(model: Any) -> str:
     )
 
 
-def _figures(metrics: Metrics) -> list[tuple[str, str, float | None, str]]:
-    """(id, label, value, format) of the page's head: what a reader looks for first."""
-    best = metrics.best()
+def _figures(metrics: Metrics) -> list[Figure]:
+    """The head of a pretraining run's page: what a reader looks for first."""
+    best = metrics.lowest("mlm_loss")
     rates = metrics.training("tokens_per_second").known().values
     when = f", step {best[0]:,}" if best else ""
     order = metrics.latest("sop_accuracy")

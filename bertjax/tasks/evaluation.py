@@ -91,7 +91,7 @@ def _eval_step(objective: TaskObjective, mesh: Mesh, name: str, labelled: bool) 
 
 
 def named_figures(evaluated: Mapping[tuple[str, str], dict[str, float]], tasks: Sequence[Task]) -> dict[str, float]:
-    """All splits' figures by one name each, and `score`: the mean over tasks of their metric on their own split.
+    """All splits' figures by one name each, and `score`: the mean over tasks of their own metric, in 0..1.
 
     `METRIC`; of another split than the task's own `METRIC/SPLIT`; where there are several tasks `METRIC/TASK` and
     `METRIC/TASK-SPLIT`, with `loss` their mean.
@@ -102,7 +102,8 @@ def named_figures(evaluated: Mapping[tuple[str, str], dict[str, float]], tasks: 
         suffix = "-".join(part for part in (task if several else "", split) if part)
         found |= {f"{name}/{suffix}" if suffix else name: value for name, value in figures.items()}
     own = [evaluated[task.name, ""] for task in tasks]
-    found["score"] = float(np.mean([figures[task.metric] for task, figures in zip(tasks, own, strict=True)]))
+    shares = [figures[task.metric] / (100 if task.percent else 1) for task, figures in zip(tasks, own, strict=True)]
+    found["score"] = float(np.mean(shares))
     if several and all("loss" in figures for figures in own):
         found["loss"] = float(np.mean([figures["loss"] for figures in own]))
     return found

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,13 +12,14 @@ import numpy as np
 from etils import epath
 
 from bertjax.config import Config, Head
-from bertjax.data.files import write_whole
+from bertjax.data.files import read_json, write_whole
 from bertjax.data.tokenizer import Tokenizer
 from bertjax.progress import Progress, silent
 from bertjax.tasks import batches, kinds
-from bertjax.tasks.evaluation import Split, examiner
+from bertjax.tasks.evaluation import Evaluated, Split, examiner
 from bertjax.tasks.kinds import Opened
 from bertjax.tasks.objective import TaskObjective
+from bertjax.tasks.spans import Spans, choose_threshold
 from bertjax.tasks.task import Rows, Task
 from bertjax.train import checkpoint
 from bertjax.train.feed import Feed
@@ -141,6 +142,18 @@ def finetune(
     return train(config, run_dir, feed, objective, progress=progress, on_evaluation=on_evaluation)
 
 
+def choose_thresholds(run_dir: epath.Path, evaluated: Iterable[tuple[Task, Split, Evaluated]]) -> None:
+    """Add to `result.json` the null threshold of each task of spans that has one, as its own validation set says."""
+    chosen = {
+        task.name: choose_threshold(found.predictions, split.examples)
+        for task, split, found in evaluated
+        if isinstance(task, Spans) and task.version_2 and not split.name
+    }
+    if chosen:
+        result = read_json(run_dir / checkpoint.RESULT)
+        _write_result(run_dir, {**result, "null_thresholds": chosen})
+
+
 def write_result(config: Config, run_dir: epath.Path, step: int) -> dict[str, Any]:
     """Name the checkpoint that counts in `result.json`: the one with the best score, or that of the last `step`.
 
@@ -152,5 +165,9 @@ def write_result(config: Config, run_dir: epath.Path, step: int) -> dict[str, An
     best = max(kept, key=worth) if config.finetune.restore_best else kept[-1]
     figures = {name: value for name, value in best.items() if name not in ("step", "split")}
     result = {"step": best["step"], "figures": figures, "evaluations": len(rows)}
-    write_whole(run_dir / checkpoint.RESULT, (json.dumps(result, indent=1) + "\n").encode())
+    _write_result(run_dir, result)
     return result
+
+
+def _write_result(run_dir: epath.Path, result: dict[str, Any]) -> None:
+    write_whole(run_dir / checkpoint.RESULT, (json.dumps(result, indent=1) + "\n").encode())

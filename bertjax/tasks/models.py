@@ -1,5 +1,6 @@
 """Fine-tuned models in their folders."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -7,11 +8,14 @@ import jax
 from etils import epath
 
 from bertjax.config import Config
+from bertjax.data.files import read_json
 from bertjax.errors import check
 from bertjax.parallel import rules
 from bertjax.parallel.mesh import make_mesh
 from bertjax.tasks import kinds
 from bertjax.tasks.objective import TaskObjective
+from bertjax.tasks.spans import Spans
+from bertjax.tasks.task import Task
 from bertjax.train import checkpoint
 from bertjax.train.models import on_devices_here
 
@@ -37,9 +41,18 @@ def load_finetuned(path: epath.PathLike, adjust: Callable[[Config], Config] = on
     config = adjust(checkpoint.read_config(folder))
     plain = checkpoint.read_meta(folder).get("tasks") or []
     check(len(plain) > 0, str(folder), "a model without a task", "one that `bertjax finetune` made")
-    found = [kinds.from_plain(values, f"{folder}/meta") for values in plain]
+    opened = [kinds.from_plain(values, f"{folder}/meta") for values in plain]
+    found = [(kind, _with_threshold(task, run_dir)) for kind, task in opened]
     objective = TaskObjective(config.model, tuple(task for _, task in found))
     shapes = jax.eval_shape(lambda: objective.init(jax.random.key(0)))
     target = rules.laid_out(shapes, rules.tree_shardings(make_mesh(config.mesh), objective.logical_axes()))
     params = checkpoint.restore_params(folder, target)
     return Finetuned(config, run_dir, folder, objective, {task.name: kind for kind, task in found}, params)
+
+
+def _with_threshold(task: Task, run_dir: epath.Path) -> Task:
+    """A task of spans with the null threshold that its run chose; before it is chosen, 0."""
+    path = run_dir / checkpoint.RESULT
+    if not isinstance(task, Spans) or not path.exists():
+        return task
+    return dataclasses.replace(task, null_threshold=read_json(path).get("null_thresholds", {}).get(task.name, 0.0))

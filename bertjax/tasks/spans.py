@@ -43,6 +43,7 @@ class Spans(Linear):
     """Odds above which there is no answer, in logits; `choose_threshold` finds it."""
 
     metric = "f1"
+    percent = True
     per_token = True
 
     def init_head(self, config: ModelConfig, key: Array) -> Params:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 from collections.abc import Callable
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -17,8 +18,6 @@ from bertjax.tasks import finetune, sweep_cells
 from bertjax.tasks.baseline import baseline
 from bertjax.tasks.finetune import Prepared
 from bertjax.tasks.kinds import Opened
-from bertjax.tasks.seq2seq.task import Seq2Seq
-from bertjax.tasks.spans import Spans
 from bertjax.tasks.sweep_cells import Cell, Grid, Result
 from bertjax.train import checkpoint
 
@@ -73,12 +72,17 @@ def sweep(
         tell(f"{number + 1} of {len(cells)}: {cell.folder}: {said}")
         if not keep_all:
             _keep_best(run_dir, results)
-    task = next(iter(prepared.values())).opened[0]
-    least = baseline(task.task, _validation(task))
-    rows = sweep_cells.summary([_in_shares(task.task, result) for result in results], baseline=least)
+    opened = next(iter(prepared.values())).opened
+    least = fmean(baseline(one.task, _validation(one)) for one in opened)
+    rows = sweep_cells.summary(results, baseline=least)
     table = sweep_cells.table(rows)
-    counts = {"training": len(task.splits["train"]), "validation": len(_validation(task))}
-    _write(run_dir, results, rows, {"metric": task.task.metric, **counts, "baseline": least})
+    about = {
+        "metric": opened[0].task.metric if len(opened) == 1 else "score",
+        "training": sum(len(one.splits["train"]) for one in opened),
+        "validation": sum(len(_validation(one)) for one in opened),
+        "baseline": least,
+    }
+    _write(run_dir, results, rows, about)
     best = max((r for r in results if r.metric is not None), key=_metric, default=None)
     return Swept(results, table, run_dir / CELLS / best.cell.folder if best else None, stopped)
 
@@ -139,12 +143,6 @@ def _keep_best(run_dir: epath.Path, results: list[Result]) -> None:
         folder = run_dir / CELLS / result.cell.folder / checkpoint.FOLDER
         if result is not best and folder.exists():
             folder.rmtree()
-
-
-def _in_shares(task: Any, result: Result) -> Result:
-    """With the metric in 0..1, which those of SQuAD and BLEU are not."""
-    percent = isinstance(task, Spans | Seq2Seq) and result.metric is not None
-    return dataclasses.replace(result, metric=_metric(result) / 100) if percent else result
 
 
 def _write(run_dir: epath.Path, results: list[Result], rows: list[sweep_cells.Row], about: dict[str, Any]) -> None:

@@ -62,6 +62,11 @@ class Task(Protocol):
         ...
 
     @property
+    def percent(self) -> bool:
+        """Whether that figure is in 0..100, as its field has it, not in 0..1."""
+        ...
+
+    @property
     def per_token(self) -> bool:
         """Whether `outputs` has a value for each id of an item, else one for each item."""
         ...
@@ -112,7 +117,7 @@ class Task(Protocol):
         ...
 
     def figures(self, predictions: Sequence[Any], examples: Sequence[Any]) -> dict[str, float]:
-        """The task's figures as the literature names them, in 0..1 (or -1..1); all examples have labels."""
+        """The task's figures as the literature names and scales them; all examples have labels."""
         ...
 
 
@@ -120,6 +125,7 @@ class Linear:
     """What tasks with a linear head have in common: it begins new, and predictions are made of `outputs`."""
 
     generates = False
+    percent = False
 
     def begin(self, config: ModelConfig, new: Params, restored: Params) -> Params:
         return new

@@ -64,6 +64,10 @@ class Seq2Seq:
         return False
 
     @property
+    def percent(self) -> bool:
+        return True
+
+    @property
     def generates(self) -> bool:
         """True: predictions are made of `generate`'s ids, not of `outputs`."""
         return True

@@ -1,0 +1,169 @@
+"""What the page of a fine-tuned run shows of its metrics: each task's figures by their own names and scales."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from bertjax.config import FinetuneConfig
+from bertjax.report.curves import Metrics
+from bertjax.report.plots import STEP_PLOTS, Figure, Plot, slug
+from bertjax.tasks import kinds
+from bertjax.tasks.choice import Choice
+from bertjax.tasks.classification import DEFAULT_METRICS
+from bertjax.tasks.glue import glue_task
+from bertjax.tasks.spans import Spans
+
+STEP_COLUMNS = ("loss", "score", "learning_rate", "grad_norm", "tokens_per_second", "skipped")
+"""What is read of `metrics.jsonl` beside the tasks' own figures."""
+TITLES = {
+    "f1": "F1",
+    "f1_micro": "micro F1",
+    "f1_macro": "macro F1",
+    "bleu": "BLEU",
+    "matthews_correlation": "Matthews correlation",
+    "pearson": "Pearson correlation",
+    "spearman": "Spearman correlation",
+}
+CORRELATIONS = ("matthews_correlation", "pearson", "spearman")
+THRESHOLD = "_thresh"  # ends the names of SQuAD 2.0's thresholds, which are log odds
+
+
+class Scale(NamedTuple):
+    """How a figure is written: a Python format, the unit said beside its name, and a d3 format for axes."""
+
+    form: str
+    unit: str = ""
+    ticks: str = ""
+
+
+SHARE, PERCENT, NUMBER, POINTS = Scale(".1%", "", ".0%"), Scale(".1f", "%"), Scale(".3f"), Scale(".1f")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A task as the page knows it, by what its configuration says and the evaluations' names."""
+
+    name: str
+    kind: str
+    metric: str
+    """The figure that the best checkpoint is chosen by."""
+
+
+def scale_of(kind: str, figure: str) -> Scale:
+    """The scale of a kind of task's figure: spans' are in percent, BLEU is in 0..100, the others are shares of 1."""
+    if figure == "loss" or figure in CORRELATIONS or figure.endswith(THRESHOLD):
+        return NUMBER
+    if figure == "bleu":
+        return POINTS
+    return PERCENT if kind == "spans" else SHARE
+
+
+def title(figure: str, scale: Scale = NUMBER) -> str:
+    """The name of a figure in words, with its unit."""
+    return (TITLES.get(figure) or figure.replace("_", " ")) + (f", {scale.unit}" if scale.unit else "")
+
+
+def shown_tasks(told: FinetuneConfig, columns: Iterable[str]) -> dict[str, Shown]:
+    """The run's tasks by name; `columns` are the names of its held-out figures so far."""
+    bases = {column.partition("/")[0] for column in columns}
+    entries = [kinds.entry_of(text, told) for text in told.tasks]
+    return {entry.name: Shown(entry.name, entry.kind, _metric(entry, told, bases)) for entry in entries}
+
+
+def _metric(entry: kinds.Entry, told: FinetuneConfig, bases: set[str]) -> str:
+    known = glue_task(entry.name)
+    options: dict[str, Sequence[str]] = {
+        "classification": known.metrics if known else DEFAULT_METRICS[told.label_type],
+        "tagging": ("f1", "accuracy"),  # of other tags than entities' there is no F1
+        "spans": (Spans.metric,),
+        "choice": (Choice.metric,),
+        "seq2seq": ("bleu",),
+    }
+    found = options[entry.kind]
+    return next((metric for metric in found if metric in bases), found[0])
+
+
+def read_columns(tasks: Mapping[str, Shown], columns: Iterable[str]) -> tuple[str, ...]:
+    """What is to be read of the run's rows, whether it is there yet or not."""
+    own = [name for task in tasks.values() for name in (task.metric, f"{task.metric}/{task.name}")]
+    return tuple(dict.fromkeys([*STEP_COLUMNS, *columns, *own]))
+
+
+def figures(tasks: Mapping[str, Shown], metrics: Metrics, columns: Sequence[str]) -> list[Figure]:
+    """The page's head: of each task the metric's latest and best value, other splits' latest; loss, rate, skips."""
+    several = len(tasks) > 1
+    found: list[Figure] = []
+    if several:
+        found += _latest_and_best(metrics, "score", "mean score", _common_scale(tasks.values()))
+    for task in tasks.values():
+        scale = scale_of(task.kind, task.metric)
+        own = f"{task.metric}/{task.name}" if several else task.metric
+        found += _latest_and_best(metrics, own, f"{title(task.metric, scale)} of {task.name}", scale)
+        for column in columns:
+            base, _, part = column.partition("/")
+            if base == task.metric and column != own and _owner(part, tasks) == task.name:
+                label = f"{title(base, scale)} of {task.name}, {part.removeprefix(task.name).lstrip('-')}"
+                found.append((slug(column), label, metrics.latest(column), scale.form))
+    rates = metrics.training("tokens_per_second").known().values
+    return [
+        *found,
+        ("loss", "held-out loss" + (", mean" if several else ""), metrics.latest("loss"), ".3f"),
+        ("tokens-per-second", "tokens a second, median", float(np.median(rates)) if len(rates) else None, ",.0f"),
+        ("skipped", "skipped updates", metrics.skipped, ",d"),
+    ]
+
+
+def plots(tasks: Mapping[str, Shown], columns: Sequence[str]) -> list[Plot]:
+    """Loss, then each figure that `columns` name with a line for every task and split, then the steps' own plots."""
+    several = len(tasks) > 1
+    first = ["loss", *(["score"] if several else []), *dict.fromkeys(task.metric for task in tasks.values())]
+    bases = dict.fromkeys([*first, *(column.partition("/")[0] for column in columns)])
+    shown = [base for base in bases if not base.endswith(THRESHOLD) and (several or base != "score")]
+    return [*(_plot(base, tasks, columns) for base in shown), *STEP_PLOTS]
+
+
+def _plot(base: str, tasks: Mapping[str, Shown], columns: Sequence[str]) -> Plot:
+    lines = tuple((column, column.partition("/")[2]) for column in columns if column.partition("/")[0] == base)
+    of_whole = "mean" if len(tasks) > 1 else next(iter(tasks))
+    lines = tuple((column, part or of_whole) for column, part in lines) or ((base, of_whole),)
+    if base == "score":
+        scale = _common_scale(tasks.values())
+    else:
+        scale = _common(scale_of(tasks[name].kind, base) for name in {_owner(part, tasks) for _, part in lines})
+    heading = title(base)
+    return Plot(
+        base,
+        heading[0].upper() + heading[1:],
+        unit=scale.unit,
+        ticks=scale.ticks,
+        wide=base == "loss",
+        lines=lines if len(lines) > 1 or lines[0][0] != base else (),
+    )
+
+
+def _owner(part: str, tasks: Mapping[str, Shown]) -> str:
+    """The task whose figure has `part` behind its slash: TASK or TASK-SPLIT of several, SPLIT of the only one."""
+    owners = [name for name in tasks if part == name or part.startswith(f"{name}-")]
+    return max(owners, key=len, default=next(iter(tasks)))
+
+
+def _common_scale(tasks: Iterable[Shown]) -> Scale:
+    """That of a mean of the tasks' metrics."""
+    return _common(scale_of(task.kind, task.metric) for task in tasks)
+
+
+def _common(scales: Iterable[Scale]) -> Scale:
+    found = set(scales)
+    return found.pop() if len(found) == 1 else NUMBER
+
+
+def _latest_and_best(metrics: Metrics, column: str, label: str, scale: Scale) -> list[Figure]:
+    latest, best = metrics.latest(column), metrics.highest(column)
+    at = f", step {best[0]:,}" if best else ""
+    when = f", step {metrics.last_evaluation:,}" if latest is not None else ""
+    return [
+        (slug(column), f"{label}{when}", latest, scale.form),
+        (f"best-{slug(column)}", f"best {label}{at}", best[1] if best else None, scale.form),
+    ]
