@@ -15,8 +15,7 @@ side draws rows evenly and pads to the batch's longest. Seconds are of training 
 compilation in them, most of it in the first seed of a call, and the writing of a checkpoint.
 
 `--check-step` leaves out all that is random: three steps on the same batches from the same weights, head included,
-without dropout. Exit status 1 if loss, gradient norm or parameters then differ by more than rounding, or if the means
-over seeds differ by more than the seeds' deviation.
+without dropout. Exit status 1 if loss, gradient norm or parameters then differ by more than rounding.
 """
 
 import argparse
@@ -62,6 +61,8 @@ PROBLEMS = {
     "classes": "multi_label_classification",
     "number": "regression",
 }
+SIDES = ("bertjax", "transformers")
+COLUMNS = {"score": ".4f", "loss": ".4f", "seconds": ".1f"}
 CHECKED_STEPS = 3
 # Relative; of the parameters to their own norm, and to that of what the steps changed in them. Adam divides by the
 # root of the second moment, so that where a gradient is all rounding, its steps are too: hence the last, and loosest.
@@ -159,7 +160,9 @@ def torch_device() -> str:
 def jobs(asked: argparse.Namespace, folder: epath.Path) -> Callable[[int], Job]:
     """What a seed has to do; the model is imported into `folder`, the data read once if all seeds have the same."""
     imported = import_model(asked.init_from, folder / "init")
-    check(imported.tokenizer is not None, asked.init_from, "no tokenizer", "one beside the model")
+    tokenizer = imported.tokenizer
+    if tokenizer is None:
+        raise UserError(f"{asked.init_from}: found no tokenizer, expected one beside the model")
     config = Config(
         init_from=str(folder / "init"),
         model=imported.config.model,
@@ -187,19 +190,19 @@ def jobs(asked: argparse.Namespace, folder: epath.Path) -> Callable[[int], Job]:
         key = seed if asked.max_train_examples else 0
         if key not in read:
             read.clear()
-            read[key] = finetune.prepare(own, imported.tokenizer)
+            read[key] = finetune.prepare(own, tokenizer)
         task = read[key].opened[0].task
         check(isinstance(task, Classification), "--task", asked.task, "one of text classification or regression")
         resolved = finetune.resolve(own, read[key], imported.config.model.heads)
         steps = resolved.train.steps
         train = dataclasses.replace(resolved.train, eval_every_steps=steps, save_every_steps=steps)
-        return Job(asked.init_from, dataclasses.replace(resolved, train=train), read[key], imported.tokenizer)
+        return Job(asked.init_from, dataclasses.replace(resolved, train=train), read[key], tokenizer)
 
     return job
 
 
 def compare(asked: argparse.Namespace, folder: epath.Path) -> int:
-    """Train both with every seed and print the table; 1 if they do not agree."""
+    """Train both with every seed and print the table."""
     path = epath.Path(asked.json)
     settings = {name: value for name, value in vars(asked).items() if name not in ("seeds", "json", "check_step")}
     content: dict[str, Any] = {"settings": settings, "machine": machine(), "seeds": {}}
@@ -208,7 +211,8 @@ def compare(asked: argparse.Namespace, folder: epath.Path) -> int:
         check(content["settings"] == settings, str(path), "other settings", "those of this call, or another file")
     job_of = jobs(asked, folder)
     metric = job_of(asked.seeds[0]).task.metric
-    print(f"\n| seed | bertjax: {metric} | transformers: {metric} | bertjax: s | transformers: s |\n{'| --- ' * 5}|")
+    names = [f"{side}: {what}" for what in (metric, "loss", "s") for side in SIDES]
+    print(f"\n| seed | {' | '.join(names)} |\n{'| --- ' * 7}|", flush=True)
     for seed in asked.seeds:
         if str(seed) not in content["seeds"]:
             job = job_of(seed)
@@ -216,30 +220,28 @@ def compare(asked: argparse.Namespace, folder: epath.Path) -> int:
             content["seeds"][str(seed)] = {"bertjax": run_ours(job, folder / "run"), "transformers": run_peer(job)}
             write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
         row = content["seeds"][str(seed)]
-        ours, peer = row["bertjax"], row["transformers"]
-        print(
-            f"| {seed} | {ours['score']:.4f} | {peer['score']:.4f} | {ours['seconds']:.1f} | {peer['seconds']:.1f} |",
-            flush=True,
-        )
-    return summary([content["seeds"][str(seed)] for seed in asked.seeds])
+        values = [f"{row[side][name]:{form}}" for name, form in COLUMNS.items() for side in SIDES]
+        print(f"| {seed} | {' | '.join(values)} |", flush=True)
+    rows = [content["seeds"][str(seed)] for seed in asked.seeds]
+    print(f"{metric}: {described(rows, 'score')}\nloss: {described(rows, 'loss')}")
+    return 0
 
 
-def summary(rows: list[dict[str, Any]]) -> int:
-    """Print the means and their distance; 1 if it is more than the deviation of the seeds, pooled over both sides."""
-    means, deviations = [], []
-    for side in ("bertjax", "transformers"):
-        scores = [row[side]["score"] for row in rows]
-        means.append(statistics.mean(scores))
-        deviations.append(statistics.stdev(scores) if len(scores) > 1 else math.nan)
-        print(f"{side}: mean {means[-1]:.4f}, sample deviation {deviations[-1]:.4f}, {len(scores)} seeds")
+def described(rows: list[dict[str, Any]], name: str) -> str:
+    """Means and sample deviations of a figure, and whether the means are nearer than the pooled deviation."""
+    values = {side: [row[side][name] for row in rows] for side in SIDES}
+    means = [statistics.mean(own) for own in values.values()]
     if len(rows) < 2:
-        print("one seed: nothing can be said of the deviation")
-        return 0
+        return f"{means[0]:.4f} and {means[1]:.4f}; two seeds or more would tell their deviation"
+    deviations = [statistics.stdev(own) for own in values.values()]
+    each = [f"{s} {m:.4f} (deviation {d:.4f})" for s, m, d in zip(values, means, deviations, strict=True)]
     pooled, apart = math.hypot(*deviations) / math.sqrt(2), abs(means[0] - means[1])
-    agree = apart <= pooled
-    said = "agree within" if agree else "differ by more than"
-    print(f"the means are {apart:.4f} apart: they {said} the seeds' deviation, {pooled:.4f} (of both, pooled)")
-    return 0 if agree else 1
+    agree = apart < pooled or apart == 0
+    error = pooled * math.sqrt(2 / len(rows))
+    return (
+        f"{', '.join(each)}; {apart:.4f} apart, {'less' if agree else 'not less'} than the seeds' deviation, "
+        f"{pooled:.4f} (of both, pooled; the standard error of the distance is {error:.4f})"
+    )
 
 
 def run_ours(job: Job, run_dir: epath.Path) -> dict[str, float]:
@@ -265,13 +267,15 @@ def run_peer(job: Job) -> dict[str, float]:
     split = job.prepared.validation[0]
     model.eval()
     outputs: list[np.ndarray] = []
+    loss = 0.0
     with torch.no_grad():
         for items in np.array_split(np.arange(split.rows.items), -(-split.rows.items // c.train.batch_size)):
             batch = peer_batch(job, split.rows, items)
-            batch.pop("labels")
-            outputs.extend(probabilities(job.task, model(**batch).logits))
+            found = model(**batch)
+            loss += found.loss.item() * len(items) / split.rows.items
+            outputs.extend(probabilities(job.task, found.logits))
     figures = job.task.figures(job.task.predict(outputs, split.rows, split.examples), split.examples)
-    return {**figures, "score": figures[job.task.metric], "seconds": time.perf_counter() - begin}
+    return {**figures, "loss": loss, "score": figures[job.task.metric], "seconds": time.perf_counter() - begin}
 
 
 def peer_model(job: Job) -> Any:

@@ -13,7 +13,8 @@ class FinetuneConfig:
 
     tasks: tuple[str, ...] = ()
     """NAME=PLACE each, with a name of GLUE's and the like (rte=data/RTE), or NAME:KIND=PLACE with a kind of task:
-    classification, tagging, spans, choice or seq2seq. PLACE is a folder, or tfds:NAME[/CONFIG]."""
+    classification, tagging, spans, choice or seq2seq. PLACE is a folder, tfds:NAME[/CONFIG], or python-docs: which
+    package of the standard library a docstring is from, a task that needs no download."""
     train_files: tuple[str, ...] = ()
     """Files of the training set within PLACE, where they are not called train.*; of one task only."""
     validation_files: tuple[str, ...] = ()

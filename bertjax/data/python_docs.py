@@ -19,12 +19,19 @@ def documents() -> Iterator[str]:
 
     for name in sorted(topics):
         yield topics[name]
+    for _, docstrings in modules():
+        yield "\n\n".join(docstrings)
+
+
+def modules() -> Iterator[tuple[tuple[str, ...], list[str]]]:
+    """Each module of the standard library that has docstrings: the parts of its path there, and them."""
     root = Path(sysconfig.get_path("stdlib"))
     for path in sorted(root.rglob("*.py")):
-        if not SKIPPED.intersection(path.relative_to(root).parts[:-1]):
+        parts = path.relative_to(root).parts
+        if not SKIPPED.intersection(parts[:-1]):
             docstrings = _docstrings(path)
             if docstrings:
-                yield "\n\n".join(docstrings)
+                yield parts, docstrings
 
 
 def _docstrings(path: Path) -> list[str]:

@@ -32,8 +32,9 @@ STYLE = """
 .evaluation .errors details { margin: 0; border: 0; padding: 0; } .evaluation .errors summary { font-weight: 400; }
 .evaluation .errors details[open] .brief { display: none; }
 @media (max-width: 760px) { .evaluation .errors thead { display: none; } .evaluation .errors .text { width: auto; }
-  .evaluation .errors tr, .evaluation .errors td { display: block; } .evaluation .errors td + td { border: 0 !important; }
-  .evaluation .errors td:before { content: attr(data-what) " "; color: var(--dim); } }
+  .evaluation .errors tr, .evaluation .errors td { display: block; }
+  .evaluation .errors td + td { border: 0 !important; }
+  .evaluation .errors td::before { content: attr(data-what) " "; color: var(--dim); } }
 """
 
 Split = Mapping[str, Any]

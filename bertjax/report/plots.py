@@ -170,7 +170,15 @@ def slug(name: str) -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in name.lower())
 
 
-def _svg(traces: list[go.Scatter], name: str, xaxis: dict[str, Any], yaxis: dict[str, Any], **layout: Any) -> str:
+def _svg(
+    traces: list[go.Scatter],
+    name: str,
+    xaxis: dict[str, Any],
+    yaxis: dict[str, Any],
+    *,
+    hovermode: str,
+    showlegend: bool,
+) -> str:
     figure = go.Figure(traces)
     axis = {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": GRID, "automargin": True}
     figure.update_layout(
@@ -179,10 +187,11 @@ def _svg(traces: list[go.Scatter], name: str, xaxis: dict[str, Any], yaxis: dict
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"color": GREY, "size": 12},
+        showlegend=showlegend,
         legend={"orientation": "h", "y": 1.0, "x": 1.0, "xanchor": "right", "yanchor": "bottom"},
+        hovermode=hovermode,
         xaxis=axis | xaxis,
         yaxis=axis | yaxis,
-        **layout,
     )
     return plotly.io.to_html(
         figure,

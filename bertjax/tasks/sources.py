@@ -10,9 +10,11 @@ from etils import epath
 
 from bertjax.data.formats import one_line, tfds_builder
 from bertjax.errors import UserError, check
+from bertjax.tasks import python_docs
 from bertjax.tasks.tables import Row, listed, read_table
 
 TFDS = "tfds:"
+PYTHON_DOCS = "python-docs"
 STEMS = {"train": ("train",), "validation": ("dev", "validation"), "test": ("test",)}
 """What the files of a split are called, without their ending."""
 
@@ -22,7 +24,7 @@ class Source:
     """The data of a task. Splits are `train`, `validation`, `test`, and parts such as `validation_matched`."""
 
     place: str
-    """A folder, or `tfds:NAME[/CONFIG]`."""
+    """A folder; `tfds:NAME[/CONFIG]`; or `python-docs` (`bertjax.tasks.python_docs`)."""
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By split, files in `place` (or anywhere, by a whole path), which are joined; of TFDS its own splits, such as
     `train[90%:]`. A split that is not named is looked for by its usual name."""
@@ -85,7 +87,10 @@ def read_rows(source: Source, split: str, ragged: Counter[str] | None = None) ->
     Raises `UserError` for what `find_files` and `read_table` raise it for, for a data set that cannot be loaded or
     has no such split, and for a split without a row.
     """
-    rows = _tfds_rows(source, split) if source.is_tfds else _file_rows(source, split, ragged)
+    if source.place == PYTHON_DOCS:
+        rows = python_docs.rows(split)
+    else:
+        rows = _tfds_rows(source, split) if source.is_tfds else _file_rows(source, split, ragged)
     first = next(rows, None)
     check(first is not None, f"{source.place}, split {split}", "no row", "one or more")
     assert first is not None

@@ -2,7 +2,6 @@ import json
 import math
 import os
 import re
-import shutil
 
 import pytest
 from etils import epath
@@ -11,9 +10,8 @@ from bertjax.config import to_dict
 from bertjax.errors import UserError
 from bertjax.report.html import write_report
 from tests.factory import small_config
+from tests.report.charts import series
 
-OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-           "--disable-component-update", "--disable-sync", "--disable-quic", "--window-size=1200,1600")  # fmt: skip
 PLOTS = ("mlm-loss", "mlm-accuracy", "nsp-loss", "nsp-accuracy", "grad-norm", "learning-rate", "tokens-per-second")
 
 
@@ -38,23 +36,6 @@ def run_of(folder, steps, total=200):
     return run
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    if not shutil.which("chromedriver"):
-        pytest.skip("Chromium and its driver are not installed")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    for option in OPTIONS:
-        options.add_argument(option)
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('chromium')}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.ChromeService(shutil.which("chromedriver"))
-    driver = webdriver.Chrome(options=options, service=service)
-    yield driver
-    driver.quit()
-
-
 def test_a_browser_shows_the_figures_and_the_curves(browser, tmp_path):
     run = run_of(tmp_path, 150)
     browser.get(f"file://{write_report(run)}")
@@ -73,12 +54,6 @@ def test_a_browser_shows_the_figures_and_the_curves(browser, tmp_path):
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
     resources = browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
     assert [name for name in resources if not name.startswith(("data:", "blob:"))] == []
-
-
-def series(browser, plot, name):
-    """What a plot's series shows, as plotly holds it: (steps, values)."""
-    find = "const t = document.getElementById(arguments[0]).data.find(t => t.name === arguments[1]); return [t.x, t.y]"
-    return browser.execute_script(find, f"plot-{plot}", name)
 
 
 def test_the_drawn_series_are_the_rows_of_the_run(browser, tmp_path):
