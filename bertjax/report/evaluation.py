@@ -11,14 +11,14 @@ from bertjax.data.files import read_json
 from bertjax.errors import check
 from bertjax.report import plots
 from bertjax.report.plots import slug
-from bertjax.report.tasks import Shown, scale_of, title
+from bertjax.report.tasks import Shown, scale_of, title, unit_of
 from bertjax.tasks.results import FILE, MOST_LABELS
 
 BRIEF = 160  # characters of a text that are seen before it is unfolded
 MOST_SHARES = 10  # classes up to which a cell has room for its share of the row
 STYLE = """
 .evaluation h2.split { font-size: 18px; margin: 26px 0 8px; } .evaluation .plot { padding-bottom: 12px; }
-.evaluation .plots > .plot { margin: 0; } .evaluation .scroll { overflow-x: auto; }
+.evaluation .plots { align-items: start; } .evaluation .scroll { overflow-x: auto; }
 .evaluation th { font-weight: 600; text-align: left; padding: 2px 18px 2px 0; }
 .evaluation td.number { text-align: right; font-variant-numeric: tabular-nums; }
 .evaluation .confusion { border-spacing: 2px; border-collapse: separate; }
@@ -80,7 +80,7 @@ def _figures(figures: Mapping[str, Any], metric: str, kind: str, where: str) -> 
         value, scale = _field(figures, name, float, f"{where}: figures"), scale_of(kind, name)
         shown = format(value, scale.form) if math.isfinite(value) else "–"
         rows.append(
-            f'<tr><th scope="row">{html.escape(title(name, scale))}</th>'
+            f'<tr><th scope="row">{html.escape(title(name) + unit_of(scale))}</th>'
             f'<td class="number" data-figure="{html.escape(name)}" data-value="{value}">{shown}</td></tr>'
         )
     return f'<div class="plot"><h2>Figures</h2><table>{"".join(rows)}</table></div>'

@@ -32,7 +32,7 @@ h1 { font-size: 24px; margin: 0; } h2 { font-size: 15px; font-weight: 600; margi
 .figure span { color: var(--dim); font-size: 13px; }
 .plots { display: grid; grid-template-columns: repeat(2, 1fr); gap: 14px; }
 .plot { border: 1px solid var(--line); border-radius: 10px; padding: 12px 12px 2px; min-width: 0; }
-.plot.wide { grid-column: 1 / -1; } .note { color: var(--dim); font-size: 13px; }
+.plot.wide { grid-column: 1 / -1; } .note { color: var(--dim); font-size: 13px; font-weight: 400; }
 @media (max-width: 760px) { .plots { grid-template-columns: 1fr; } .figures { grid-template-columns: 1fr 1fr; } }
 .plot svg text { fill: var(--dim) !important; } .plot svg .hoverlayer text { fill: var(--ink) !important; }
 .plot .hoverlayer .legend rect.bg { fill: var(--paper) !important; stroke: var(--line) !important; }

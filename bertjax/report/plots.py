@@ -82,12 +82,15 @@ def reliability(bins: Sequence[Mapping[str, float]], name: str) -> str:
         customdata=[int(one["predictions"]) for one in some],
         mode="lines+markers",
         line={"color": BLUE, "width": 1.5},
-        marker={"size": [8 + 14 * (one["predictions"] / most) ** 0.5 for one in some], "opacity": 1},
+        marker={
+            "size": [8 + 14 * (one["predictions"] / most) ** 0.5 for one in some],
+            "opacity": 1,
+            "line": {"width": 0},
+        },
         hovertemplate="%{y:.1%} right of %{customdata:,} at %{x:.1%}<extra></extra>",
-        cliponaxis=False,
     )
     ideal = go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dash"}, hoverinfo="skip")
-    unit = {"range": [0, 1], "tickformat": ".0%", "dtick": 0.2}
+    unit = {"range": [0, 1.04], "tickformat": ".0%", "dtick": 0.2}  # with room for the last label
     xaxis, yaxis = unit | {"title": "predicted probability"}, unit | {"title": "share right"}
     return _svg([ideal, dots], name, xaxis, yaxis, hovermode="closest", showlegend=False)
 

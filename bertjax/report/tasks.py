@@ -60,9 +60,14 @@ def scale_of(kind: str, figure: str) -> Scale:
     return PERCENT if kind == "spans" else SHARE
 
 
-def title(figure: str, scale: Scale = NUMBER) -> str:
-    """The name of a figure in words, with its unit."""
-    return (TITLES.get(figure) or figure.replace("_", " ")) + (f", {scale.unit}" if scale.unit else "")
+def title(figure: str) -> str:
+    """The name of a figure in words."""
+    return TITLES.get(figure) or figure.replace("_", " ")
+
+
+def unit_of(scale: Scale) -> str:
+    """The unit, to stand behind a name."""
+    return f", {scale.unit}" if scale.unit else ""
 
 
 def shown_tasks(told: FinetuneConfig, columns: Iterable[str]) -> dict[str, Shown]:
@@ -100,12 +105,13 @@ def figures(tasks: Mapping[str, Shown], metrics: Metrics, columns: Sequence[str]
     for task in tasks.values():
         scale = scale_of(task.kind, task.metric)
         own = f"{task.metric}/{task.name}" if several else task.metric
-        found += _latest_and_best(metrics, own, f"{title(task.metric, scale)} of {task.name}", scale)
+        label = f"{title(task.metric)} of {task.name}"
+        found += _latest_and_best(metrics, own, label + unit_of(scale), scale)
         for column in columns:
             base, _, part = column.partition("/")
             if base == task.metric and column != own and _owner(part, tasks) == task.name:
-                label = f"{title(base, scale)} of {task.name}, {part.removeprefix(task.name).lstrip('-')}"
-                found.append((slug(column), label, metrics.latest(column), scale.form))
+                split = part.removeprefix(f"{task.name}-")
+                found.append((slug(column), f"{label}, {split}{unit_of(scale)}", metrics.latest(column), scale.form))
     rates = metrics.training("tokens_per_second").known().values
     return [
         *found,
@@ -121,25 +127,31 @@ def plots(tasks: Mapping[str, Shown], columns: Sequence[str]) -> list[Plot]:
     first = ["loss", *(["score"] if several else []), *dict.fromkeys(task.metric for task in tasks.values())]
     bases = dict.fromkeys([*first, *(column.partition("/")[0] for column in columns)])
     shown = [base for base in bases if not base.endswith(THRESHOLD) and (several or base != "score")]
-    return [*(_plot(base, tasks, columns) for base in shown), *STEP_PLOTS]
+    return [*(plot for base in shown for plot in _plots(base, tasks, columns)), *STEP_PLOTS]
 
 
-def _plot(base: str, tasks: Mapping[str, Shown], columns: Sequence[str]) -> Plot:
-    lines = tuple((column, column.partition("/")[2]) for column in columns if column.partition("/")[0] == base)
-    of_whole = "mean" if len(tasks) > 1 else next(iter(tasks))
-    lines = tuple((column, part or of_whole) for column, part in lines) or ((base, of_whole),)
-    if base == "score":
-        scale = _common_scale(tasks.values())
-    else:
-        scale = _common(scale_of(tasks[name].kind, base) for name in {_owner(part, tasks) for _, part in lines})
-    heading = title(base)
+def _plots(base: str, tasks: Mapping[str, Shown], columns: Sequence[str]) -> list[Plot]:
+    """A figure's plot, or several where tasks have it on different scales."""
+    whole = "mean" if len(tasks) > 1 else next(iter(tasks))
+    groups: dict[Scale, list[tuple[str, str]]] = {}
+    for column in [one for one in columns if one.partition("/")[0] == base] or [base]:
+        part = column.partition("/")[2]
+        kind = tasks[_owner(part, tasks)].kind
+        scale = _common_scale(tasks.values()) if base == "score" else scale_of(kind, base)
+        groups.setdefault(scale, []).append((column, part or whole))
+    return [_plot(base, scale, lines, first=number == 0) for number, (scale, lines) in enumerate(groups.items())]
+
+
+def _plot(base: str, scale: Scale, lines: list[tuple[str, str]], *, first: bool) -> Plot:
+    (column, label), alone = lines[0], len(lines) == 1
+    name = title(base)
     return Plot(
-        base,
-        heading[0].upper() + heading[1:],
+        base if first else f"{base}-{label}",
+        name[0].upper() + name[1:] + (f" of {label}" if alone and column != base else ""),
         unit=scale.unit,
         ticks=scale.ticks,
         wide=base == "loss",
-        lines=lines if len(lines) > 1 or lines[0][0] != base else (),
+        lines=() if alone and column == base else tuple(lines),
     )
 
 
@@ -151,11 +163,7 @@ def _owner(part: str, tasks: Mapping[str, Shown]) -> str:
 
 def _common_scale(tasks: Iterable[Shown]) -> Scale:
     """That of a mean of the tasks' metrics."""
-    return _common(scale_of(task.kind, task.metric) for task in tasks)
-
-
-def _common(scales: Iterable[Scale]) -> Scale:
-    found = set(scales)
+    found = {scale_of(task.kind, task.metric) for task in tasks}
     return found.pop() if len(found) == 1 else NUMBER
 
 

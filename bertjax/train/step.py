@@ -44,9 +44,13 @@ def random_key(seed: ArrayLike, step: Array | int, purpose: int) -> Array:
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), purpose)
 
 
-def init_state(config: Config, objective: Objective | None = None) -> TrainState:
-    """A run's state before its first step; of pretraining, where no other `objective` is given."""
-    params = (objective or pretraining(config)).init(random_key(config.seed, 0, INIT))
+def init_state(config: Config, objective: Objective | None = None, seed: ArrayLike | None = None) -> TrainState:
+    """A run's state before its first step; of pretraining, where no other `objective` is given.
+
+    `seed` is `config.seed` unless given.
+    """
+    seed = config.seed if seed is None else seed
+    params = (objective or pretraining(config)).init(random_key(seed, 0, INIT))
     return TrainState(jnp.zeros((), jnp.int32), params, make_optimizer(config.optimizer).init(params))
 
 
@@ -185,14 +189,31 @@ def _take_rates(config: Config, batch: Batch) -> tuple[Batch, dict[str, Array]]:
     return rest, {f"rate/{name}": jnp.mean(batch["corpus_ids"] == i) for i, name in enumerate(names)}
 
 
+def jit_init(config: Config, mesh: Mesh, objective: Objective) -> tuple[Any, Any]:
+    """Compiled for `mesh`: `init_state`, which takes nothing, and parameters to the optimizer's state before a step."""
+    init, init_optimizer = _jit_init(_unseeded(config), mesh, objective)
+    return partial(init, np.uint32(config.seed)), init_optimizer
+
+
+@lru_cache(maxsize=4)
+def _jit_init(config: Config, mesh: Mesh, objective: Any) -> tuple[Any, Any]:
+    layouts = state_shardings(config, mesh, objective)
+    init = jax.jit(lambda seed: init_state(config, objective, seed), out_shardings=layouts)
+    return init, jax.jit(make_optimizer(config.optimizer).init, out_shardings=layouts.opt_state)
+
+
+def _unseeded(config: Config) -> Config:
+    """What programs are told apart by: one serves all seeds, from wherever they begin."""
+    return dataclasses.replace(config, seed=0, init_from="", new_heads=())
+
+
 def jit_train_step(config: Config, mesh: Mesh, objective: Objective | None = None) -> Any:
     """`train_step` compiled for `mesh`, (state, batch) to both; the state's memory is reused for the new state.
 
     One program serves all seeds.
     """
-    same = dataclasses.replace(config, seed=0, init_from="", new_heads=())
     goal: Any = objective or pretraining(config)
-    return partial(_jit_train_step(same, mesh, goal), np.uint32(config.seed))
+    return partial(_jit_train_step(_unseeded(config), mesh, goal), np.uint32(config.seed))
 
 
 @lru_cache(maxsize=4)

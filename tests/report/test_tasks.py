@@ -126,15 +126,20 @@ def test_texts_of_errors_are_escaped_and_long_ones_unfold(browser, page):
     assert any(ATTACK in text.text for text in texts)
     assert "entailment" in rows[0].find_element("css selector", "td.expected").text
     long = next(text for text in texts if "a long text" in text.text)
-    assert long.text.endswith("…")
-    long.find_element("css selector", "summary").click()
+    brief, folded = long.find_element("css selector", ".brief"), long.size["height"]
+    assert brief.is_displayed()
+    assert brief.text.endswith("…")
+    brief.click()
+    assert not brief.is_displayed()
+    assert long.size["height"] > 1.5 * folded
     assert long.text.count("a long text") == 40
     assert long.text.endswith("its pair")
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
-@pytest.mark.parametrize(("scheme", "ink"), [("light", "17, 19, 24"), ("dark", "229, 231, 235")])
-@pytest.mark.parametrize("width", [360, 1200])
+@pytest.mark.parametrize(
+    ("scheme", "ink", "width"), [("light", "17, 19, 24", 1200), ("dark", "229, 231, 235", 1200), ("dark", "229", 360)]
+)
 def test_nothing_overflows_in_either_scheme(browser, page, scheme, ink, width):
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
@@ -161,19 +166,20 @@ def test_several_tasks_have_a_score_and_each_its_own_figures_and_scale(tmp_path)
     entries = ("cola=a", "squad=b", "ab:classification=c", "ab-cd:classification=d")
     row = {"step": 10, "split": "validation", "matthews_correlation/cola": -0.25, "accuracy/cola": 0.5,
            "loss/cola": 0.5, "f1/squad": 81.25, "exact_match/squad": 70.0, "loss/squad": 2.0, "accuracy/ab": 0.9,
-           "accuracy/ab-cd": 0.8, "accuracy/ab-cd-x": 0.7, "score": 20.5, "loss": 1.25}  # fmt: skip
+           "accuracy/ab-cd": 0.8, "accuracy/ab-cd-x": 0.7, "f1/ab": 0.5, "score": 20.5, "loss": 1.25}  # fmt: skip
     train = {"step": 10, "split": "train", "loss": 1.5, "loss/squad": 1.5, "span_accuracy/squad": 0.1, "skipped": 0}
     page = write_report(run_of(tmp_path, entries, [train, row])).read_text()
     head = head_of(page)
     assert head["matthews-correlation-cola"] == ("-0.250", "Matthews correlation of cola, step 10")
-    assert head["f1-squad"] == ("81.2", "F1, % of squad, step 10")
+    assert head["f1-squad"] == ("81.2", "F1 of squad, %, step 10")
     assert head["score"] == ("20.500", "mean score, step 10")  # of shares and percents
     assert head["accuracy-ab"] == ("90.0%", "accuracy of ab, step 10")
     assert head["accuracy-ab-cd-x"] == ("70.0%", "accuracy of ab-cd, x")
     assert head["loss"] == ("1.250", "held-out loss, mean")
     assert "accuracy-cola" not in head
     order = re.findall(r'<div id="plot-([a-z0-9-]+)"', page)
-    assert order[:5] == ["loss", "score", "matthews-correlation", "f1", "accuracy"]
+    assert order[:7] == ["loss", "score", "matthews-correlation", "f1", "f1-ab", "accuracy", "exact-match"]
+    assert "<h2>Exact match of squad</h2>" in page
 
 
 @pytest.mark.parametrize("entries", [("rte=a",), ("rte=a", "squad=b"), ("ner=a",), ("p:seq2seq=a", "swag=b")])
