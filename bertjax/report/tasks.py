@@ -101,7 +101,7 @@ def figures(tasks: Mapping[str, Shown], metrics: Metrics, columns: Sequence[str]
     several = len(tasks) > 1
     found: list[Figure] = []
     if several:
-        found += _latest_and_best(metrics, "score", "mean score", _common_scale(tasks.values()))
+        found += _latest_and_best(metrics, "score", "mean score", _score_scale(tasks.values()))
     for task in tasks.values():
         scale = scale_of(task.kind, task.metric)
         own = f"{task.metric}/{task.name}" if several else task.metric
@@ -137,7 +137,7 @@ def _plots(base: str, tasks: Mapping[str, Shown], columns: Sequence[str]) -> lis
     for column in [one for one in columns if one.partition("/")[0] == base] or [base]:
         part = column.partition("/")[2]
         kind = tasks[_owner(part, tasks)].kind
-        scale = _common_scale(tasks.values()) if base == "score" else scale_of(kind, base)
+        scale = _score_scale(tasks.values()) if base == "score" else scale_of(kind, base)
         groups.setdefault(scale, []).append((column, part or whole))
     return [_plot(base, scale, lines, first=number == 0) for number, (scale, lines) in enumerate(groups.items())]
 
@@ -161,10 +161,9 @@ def _owner(part: str, tasks: Mapping[str, Shown]) -> str:
     return max(owners, key=len, default=next(iter(tasks)))
 
 
-def _common_scale(tasks: Iterable[Shown]) -> Scale:
-    """That of a mean of the tasks' metrics."""
-    found = {scale_of(task.kind, task.metric) for task in tasks}
-    return found.pop() if len(found) == 1 else NUMBER
+def _score_scale(tasks: Iterable[Shown]) -> Scale:
+    """A mean of shares is one, wherever percents were made shares first; one with correlations is a number."""
+    return NUMBER if any(task.metric in CORRELATIONS for task in tasks) else SHARE
 
 
 def _latest_and_best(metrics: Metrics, column: str, label: str, scale: Scale) -> list[Figure]:

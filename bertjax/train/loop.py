@@ -13,6 +13,7 @@ from typing import Any, get_args
 import jax
 import numpy as np
 from etils import epath
+from jax.sharding import Mesh
 
 from bertjax.config import Config, Head, to_dict
 from bertjax.data.checks import check_ids
@@ -25,8 +26,7 @@ from bertjax.train import checkpoint, run_folder
 from bertjax.train.feed import Feed, NumpyBatch
 from bertjax.train.metrics import MetricsLog
 from bertjax.train.objective import TASKS, Objective, check_heads, pretraining
-from bertjax.train.optimizer import make_optimizer
-from bertjax.train.step import TrainState, abstract_state, check_batch, init_state, jit_train_step
+from bertjax.train.step import TrainState, abstract_state, check_batch, jit_init, jit_train_step
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def _train(
 
     # State, born sharded or restored
     checkpoints = checkpoint.Checkpoints(run_dir, config.train.keep_checkpoints)
-    state = _start(config, objective, checkpoints, target)
+    state = _start(config, mesh, objective, checkpoints, target)
     start = int(state.step)
     metrics = MetricsLog(run_dir, start, writes=hosts.is_first())
     log.info("%s at step %d of %d; devices %s", "resumes" if start else "starts", start, config.train.steps, mesh.shape)
@@ -152,12 +152,14 @@ def _nor(words: Iterable[str]) -> str:
     return " nor ".join(sorted(words))
 
 
-def _start(config: Config, objective: Objective, checkpoints: checkpoint.Checkpoints, target: TrainState) -> TrainState:
+def _start(
+    config: Config, mesh: Mesh, objective: Objective, checkpoints: checkpoint.Checkpoints, target: TrainState
+) -> TrainState:
     latest = checkpoints.latest()
     if latest is not None:
         return checkpoints.restore(latest, target)
-    layouts = jax.tree.map(lambda leaf: leaf.sharding, target)
-    state = jax.jit(lambda: init_state(config, objective), out_shardings=layouts)()
+    init, init_optimizer = jit_init(config, mesh, objective)
+    state = init()
     if not config.init_from:
         return state
     _, folder = checkpoint.find(config.init_from)
@@ -165,9 +167,8 @@ def _start(config: Config, objective: Objective, checkpoints: checkpoint.Checkpo
     kept = {group: leaves for group, leaves in target.params.items() if group not in (*config.new_heads, TASKS)}
     forgotten = [head for head in (*get_args(Head), TASKS) if head not in kept]
     params = objective.begin(state.params, checkpoint.restore_params(folder, kept, forgotten))
-    params = jax.tree.map(jax.device_put, params, layouts.params)
-    opt_state = jax.jit(make_optimizer(config.optimizer).init, out_shardings=layouts.opt_state)(params)
-    return TrainState(state.step, params, opt_state)
+    params = jax.tree.map(lambda leaf, laid: jax.device_put(leaf, laid.sharding), params, target.params)
+    return TrainState(state.step, params, init_optimizer(params))
 
 
 def _checked(config: Config, feed: Feed, rows: np.ndarray, start: int) -> Iterator[NumpyBatch]:

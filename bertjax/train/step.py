@@ -189,7 +189,7 @@ def _take_rates(config: Config, batch: Batch) -> tuple[Batch, dict[str, Array]]:
     return rest, {f"rate/{name}": jnp.mean(batch["corpus_ids"] == i) for i, name in enumerate(names)}
 
 
-def jit_init(config: Config, mesh: Mesh, objective: Objective) -> tuple[Any, Any]:
+def jit_init(config: Config, mesh: Mesh, objective: Any) -> tuple[Any, Any]:
     """Compiled for `mesh`: `init_state`, which takes nothing, and parameters to the optimizer's state before a step."""
     init, init_optimizer = _jit_init(_unseeded(config), mesh, objective)
     return partial(init, np.uint32(config.seed)), init_optimizer

@@ -166,13 +166,13 @@ def test_several_tasks_have_a_score_and_each_its_own_figures_and_scale(tmp_path)
     entries = ("cola=a", "squad=b", "ab:classification=c", "ab-cd:classification=d")
     row = {"step": 10, "split": "validation", "matthews_correlation/cola": -0.25, "accuracy/cola": 0.5,
            "loss/cola": 0.5, "f1/squad": 81.25, "exact_match/squad": 70.0, "loss/squad": 2.0, "accuracy/ab": 0.9,
-           "accuracy/ab-cd": 0.8, "accuracy/ab-cd-x": 0.7, "f1/ab": 0.5, "score": 20.5, "loss": 1.25}  # fmt: skip
+           "accuracy/ab-cd": 0.8, "accuracy/ab-cd-x": 0.7, "f1/ab": 0.5, "score": 0.5, "loss": 1.25}  # fmt: skip
     train = {"step": 10, "split": "train", "loss": 1.5, "loss/squad": 1.5, "span_accuracy/squad": 0.1, "skipped": 0}
     page = write_report(run_of(tmp_path, entries, [train, row])).read_text()
     head = head_of(page)
     assert head["matthews-correlation-cola"] == ("-0.250", "Matthews correlation of cola, step 10")
     assert head["f1-squad"] == ("81.2", "F1 of squad, %, step 10")
-    assert head["score"] == ("20.500", "mean score, step 10")  # of shares and percents
+    assert head["score"] == ("0.500", "mean score, step 10")  # with a correlation among them
     assert head["accuracy-ab"] == ("90.0%", "accuracy of ab, step 10")
     assert head["accuracy-ab-cd-x"] == ("70.0%", "accuracy of ab-cd, x")
     assert head["loss"] == ("1.250", "held-out loss, mean")
@@ -204,6 +204,11 @@ def test_a_run_before_its_first_evaluation_has_a_page(tmp_path, entries):
 def test_the_metric_is_the_one_that_chooses_the_best_checkpoint(entry, row, metric):
     (shown,) = tasks.shown_tasks(FinetuneConfig(tasks=(entry,)), [*row, "loss", "score"]).values()
     assert shown.metric == metric
+
+
+def test_a_mean_of_shares_is_shown_as_one(tmp_path):
+    row = {"step": 10, "split": "validation", "accuracy/rte": 0.5, "f1/squad": 80.0, "score": 0.65, "loss": 1.0}
+    assert head_of(write_report(run_of(tmp_path, ("rte=a", "squad=b"), [row])).read_text())["score"][0] == "65.0%"
 
 
 def test_spans_and_bleu_are_not_multiplied_by_a_hundred():
