@@ -31,7 +31,15 @@ def params():
     """Far from their first values, so that what is predicted differs from item to item."""
     shapes = jax.eval_shape(lambda: OBJECTIVE.init(jax.random.key(0)))
     rng = np.random.default_rng(0)
-    return jax.tree.map(lambda leaf: (0.4 * rng.standard_normal(leaf.shape)).astype(np.float32), shapes)
+    first, spread = {"scale": 1.0}, {"bias": 0.1}
+
+    def drawn(path, leaf):
+        name = path[-1].key
+        usual = 0.15 if path[0].key == "encoder" else 0.4
+        values = first.get(name, 0.0) + spread.get(name, usual) * rng.standard_normal(leaf.shape)
+        return values.astype(np.float32)
+
+    return jax.tree_util.tree_map_with_path(drawn, shapes)
 
 
 @pytest.fixture(scope="module")

@@ -33,9 +33,10 @@ TOLD = {"max_seq_length": 16, "length_buckets": (), "epochs": 10.0}
 def config_of(*tasks, **changes):
     """Fine-tuning on all eight devices, with `changes` by section as in `small_config`; one length of rows."""
     told = FinetuneConfig(tasks=tasks, **TOLD | changes.pop("finetune", {}))
-    sections = {name: SECTIONS.get(name, {}) | changes.pop(name, {}) for name in {*SECTIONS, *changes} - {"seed"}}
-    sections = {name: value for name, value in sections.items() if isinstance(value, dict)}
     plain = {name: value for name, value in changes.items() if not isinstance(value, dict)}
+    sections = {
+        name: SECTIONS.get(name, {}) | changes.get(name, {}) for name in {*SECTIONS, *changes} - {*plain}
+    }
     return small_config(**sections, finetune=told, **plain)
 
 
