@@ -14,7 +14,7 @@ export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}
 
 bertjax prepare configs/tiny.py
 bertjax train configs/tiny.py --run-dir "$run" "$@"
-bertjax eval "$run"
+bertjax evaluate "$run"
 bertjax fill-mask "$run" \
     "Return True [MASK] the object is a string." \
     "The function returns None [MASK] no value is found." \

@@ -63,15 +63,14 @@ def comparable(run):
     return [{k: v for k, v in row.items() if not k.endswith("_per_second")} for row in read_rows(run)]
 
 
-def test_a_word_that_decides_is_learnt_within_ten_epochs(undisturbed):
+def test_a_word_that_decides_is_learnt_in_six_epochs(undisturbed):
     run, config, outcome = undisturbed
-    assert (config.train.steps, config.train.eval_every_steps) == (80, 8)  # 128 examples, 16 a batch
-    assert config.optimizer.warmup_steps == 8
+    assert (config.train.steps, config.train.eval_every_steps) == (48, 8)  # 128 examples, 16 a batch
+    assert config.optimizer.warmup_steps == 5
     assert (config.model.heads, config.new_heads) == (("pooler",), ())
-    assert (outcome.step, outcome.stopped) == (80, False)
+    assert (outcome.step, outcome.stopped) == (48, False)
     scores = scores_of(run)
-    assert list(scores) == list(range(8, 81, 8))
-    print(scores)
+    assert list(scores) == list(range(8, 49, 8))
     assert max(scores.values()) > 0.95
     train = [row for row in read_rows(run) if row["split"] == "train"]
     assert {"loss", "accuracy", "learning_rate", "grad_norm"} < set(train[0])
@@ -83,7 +82,7 @@ def test_the_best_checkpoint_is_named_kept_and_loaded(undisturbed):
     result, scores = read_json_strictly(run / "result.json"), scores_of(run)
     best = max(scores.values())
     assert scores[result["step"]] == result["figures"]["score"] == best
-    assert result["evaluations"] == 10
+    assert result["evaluations"] == 6
     assert checkpoint.find(run) == (run.resolve(), run.resolve() / "checkpoints" / str(result["step"]))
     loaded = load_finetuned(run)
     assert loaded.checkpoint.name == str(result["step"])
@@ -101,25 +100,25 @@ def test_the_last_checkpoint_is_the_result_where_the_best_is_not_asked_for(undis
     told = dataclasses.replace(config, finetune=dataclasses.replace(config.finetune, restore_best=False))
     before = (run / "result.json").read_text()
     try:
-        assert finetune.write_result(told, run, 80)["step"] == 80
-        assert load_finetuned(run).checkpoint.name == "80"
+        assert finetune.write_result(told, run, 48)["step"] == 48
+        assert load_finetuned(run).checkpoint.name == "48"
     finally:
         (run / "result.json").write_text(before)
 
 
 def test_a_run_that_sigterm_stopped_ends_bit_for_bit_as_the_undisturbed_one(undisturbed, config, tmp_path):
     def stop(what, done, total):
-        if (what, done) == ("train", 37):
+        if (what, done) == ("train", 21):
             signal.raise_signal(signal.SIGTERM)
 
     run = epath.Path(tmp_path) / "run"
     _, outcome = fit(config, run, progress=stop)
     assert outcome.stopped
-    assert outcome.step in (37, 38)
+    assert outcome.step in (21, 22)
     assert not (run / "result.json").exists()
-    assert fit(config, run)[1].step == 80
+    assert fit(config, run)[1].step == 48
     assert comparable(run) == comparable(undisturbed[0])
-    for folder in ("", "checkpoints/80"):
+    for folder in ("", "checkpoints/48"):
         assert identical(load_finetuned(run / folder).params, load_finetuned(undisturbed[0] / folder).params)
     assert (run / "result.json").read_text() == (undisturbed[0] / "result.json").read_text()
 
@@ -127,19 +126,16 @@ def test_a_run_that_sigterm_stopped_ends_bit_for_bit_as_the_undisturbed_one(undi
 def test_a_run_ends_early_after_as_many_evaluations_without_a_better_one_and_then_is_finished(
     undisturbed, config, tmp_path
 ):
-    scores = scores_of(undisturbed[0])
-    best = max(scores.values())
-    end = next(step for step, score in scores.items() if score == best) + 2 * 8
-    assert end < 80
-    # No two evaluations in a row before it were without a better one.
-    found = list(scores.values())
-    assert not any(max(found[n : n + 2]) <= max(found[:n]) for n in range(1, end // 8 - 2))
+    scores = list(scores_of(undisturbed[0]).values())
+    patience = 1
+    end = 8 * next(n for n in range(2, 7) if max(scores[n - patience : n]) <= max(scores[: n - patience]))
+    assert end < 48
     run = epath.Path(tmp_path) / "run"
-    told = dataclasses.replace(config, finetune=dataclasses.replace(config.finetune, early_stopping_patience=2))
+    told = dataclasses.replace(config, finetune=dataclasses.replace(config.finetune, early_stopping_patience=patience))
     _, outcome = fit(told, run)
     assert (outcome.step, outcome.stopped) == (end, False)
     assert comparable(run) == [row for row in comparable(undisturbed[0]) if row["step"] <= end]
-    assert load_finetuned(run).checkpoint.name == str(end - 16)
+    assert scores_of(run)[int(load_finetuned(run).checkpoint.name)] == max(scores_of(run).values())
     before = {path: path.read_bytes() for path in map(epath.Path, (run / "metrics.jsonl", run / "result.json"))}
     steps = []
     _, outcome = fit(told, run, progress=lambda what, done, total: steps.append(done))
@@ -279,7 +275,7 @@ def test_an_evaluation_without_a_score_is_never_the_best_and_only_kept_checkpoin
 @pytest.mark.slow
 def test_two_tasks_at_once_have_each_its_figures(start, texts, tmp_path):
     towns = write_tagged(tmp_path / "towns")
-    config = config_of(f"good:classification={texts}", f"towns:tagging={towns}", init_from=str(start), finetune={"epochs": 15.0})
+    config = config_of(f"good:classification={texts}", f"towns:tagging={towns}", init_from=str(start), finetune={"epochs": 10.0})
     run = epath.Path(tmp_path) / "run"
     config, outcome = fit(config, run)
     figures = read_json_strictly(run / "result.json")["figures"]
@@ -302,7 +298,7 @@ def test_two_tasks_at_once_have_each_its_figures(start, texts, tmp_path):
 def test_several_classes_at_once_and_numbers_are_learnt(start, tmp_path, label_type, label, name):
     folder = write_splits(tmp_path / "texts", label)
     config = config_of(
-        f"own:classification={folder}", init_from=str(start), finetune={"label_type": label_type, "epochs": 15.0}
+        f"own:classification={folder}", init_from=str(start), finetune={"label_type": label_type, "epochs": 10.0}
     )
     fit(config, tmp_path / "run")
     figures = read_json_strictly(tmp_path / "run" / "result.json")["figures"]
@@ -327,7 +323,7 @@ def test_freezing_and_new_layers_change_what_they_should_only(start, texts, tmp_
         return change_of(start, tmp_path / run)
 
     groups, layers = moved("plain")
-    assert 0 < groups["embeddings"] < 0.02  # two steps of 3e-3 at most
+    assert 0 < groups["embeddings"] < 0.02  # two steps of 6e-3 at most
     assert 0 < min(layers) <= max(layers) < 0.02
     groups, layers = moved("frozen", optimizer={"freeze": "encoder"})
     assert (groups, layers) == ({"embeddings": 0, "pooler": 0}, [0, 0])
@@ -343,7 +339,7 @@ def test_freezing_and_new_layers_change_what_they_should_only(start, texts, tmp_
 @pytest.mark.parametrize("optimizer", [{"mixout": 0.2}, {"layer_decay": 0.9}, {"algorithm": "bert"}, {"algorithm": "lamb", "peak_learning_rate": 2e-2}], ids=str)
 def test_the_remedies_learn_too_and_continue_bit_for_bit(start, texts, tmp_path, optimizer):
     def stop(what, done, total):
-        if done == 10:
+        if done == 10 and what == "train":
             signal.raise_signal(signal.SIGTERM)
 
     config = config_of(f"good:classification={texts}", init_from=str(start), optimizer=optimizer)

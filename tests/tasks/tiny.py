@@ -19,15 +19,14 @@ from tests.factory import SMALL_MODEL, small_config
 WORDS = ["the", "cat", "dog", "bird", "sees", "hears", "one", "no", "good", "bad", "paris", "rome"]
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "##s", "."]
 TOKENIZER = WordPiece("vocab.txt", "".join(f"{entry}\n" for entry in VOCABULARY).encode(), lowercase=True)
-MODEL = dataclasses.replace(SMALL_MODEL, hidden_size=32, hidden_dropout_prob=0.1, heads=("pooler",))
-ONE_DEVICE = MeshConfig(data=1)
 SECTIONS = {
-    "model": {"hidden_size": 32, "hidden_dropout_prob": 0.1, "heads": ("pooler",)},
-    "optimizer": {"peak_learning_rate": 3e-3, "warmup_steps": 0},
+    "model": {"hidden_size": 32, "hidden_dropout_prob": 0.1, "heads": ("pooler",), "initializer_range": 0.1},
+    "optimizer": {"peak_learning_rate": 6e-3, "warmup_steps": 0},
     "train": {"batch_size": 16, "log_every_steps": 1, "keep_checkpoints": 1},
     "mesh": {"data": -1},
 }
-TOLD = {"max_seq_length": 16, "length_buckets": (), "epochs": 10.0}
+MODEL = dataclasses.replace(SMALL_MODEL, **SECTIONS["model"])
+TOLD = {"max_seq_length": 16, "length_buckets": (), "epochs": 6.0}
 
 
 def config_of(*tasks, **changes):
