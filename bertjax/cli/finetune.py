@@ -99,6 +99,15 @@ def _take_tokenizer(config: Config, run_dir: "epath.Path") -> "Tokenizer":
             bool(config.tokenizer.vocab_file), "tokenizer.vocab_file", "none", "a vocabulary, or a model by --init-from"
         )
         tokenizer = open_vocabulary(config.tokenizer)
+    if config.finetune.decoder_from:
+        other = load_tokenizer(find(config.finetune.decoder_from)[0] / "tokenizer").fingerprint
+        same = other == tokenizer.fingerprint
+        check(
+            same,
+            config.finetune.decoder_from,
+            f"tokenizer {other[:12]}",
+            f"{tokenizer.fingerprint[:12]}, the encoder's",
+        )
     rows = config.model.vocab_size
     check(tokenizer.vocab_size <= rows, "model.vocab_size", rows, f"at least the tokenizer's {tokenizer.vocab_size}")
     if hosts.is_first():

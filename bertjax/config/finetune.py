@@ -45,6 +45,9 @@ class FinetuneConfig:
     """Spans: answers that are kept of each window, and written."""
     max_target_length: int = 64
     """Sequence to sequence: ids of the longest target, special tokens included."""
+    decoder_from: str = ""
+    """Sequence to sequence: a run or checkpoint folder, of the same shape and vocabulary, that the decoder begins with;
+    empty: `init_from`."""
     beam_size: int = 4
     """Sequence to sequence: beams that are kept; 1 decodes greedily."""
     length_buckets: tuple[int, ...] = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)

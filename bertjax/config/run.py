@@ -55,6 +55,12 @@ class Config:
             self.finetune.max_seq_length,
             f"at most the model's positions ({self.model.max_length})",
         )
+        check(
+            not self.finetune.decoder_from or bool(self.init_from),
+            "finetune.decoder_from",
+            self.finetune.decoder_from,
+            "init_from beside it, for the encoder",
+        )
         for name, layers in (
             ("finetune.reinit_layers", self.finetune.reinit_layers),
             ("optimizer.freeze_layers", self.optimizer.freeze_layers),

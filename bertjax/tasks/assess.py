@@ -10,6 +10,7 @@ from bertjax.tasks.evaluation import Evaluated, Split, evaluate_split, named_fig
 from bertjax.tasks.finetune import encoder_rows, labelled_rows
 from bertjax.tasks.models import Finetuned
 from bertjax.tasks.task import Task
+from bertjax.train.step import check_batch
 
 Assessed = list[tuple[Task, Split, Evaluated]]
 
@@ -29,6 +30,7 @@ def validation_sets(model: Finetuned, tokenizer: Tokenizer) -> list[Split]:
 def assess(model: Finetuned, splits: Sequence[Split], tokenizer: Tokenizer) -> tuple[Assessed, dict[str, float]]:
     """Predictions and figures of each split, and all figures by name; of several processes all get the same."""
     mesh = make_mesh(model.config.mesh)
+    check_batch(model.config, mesh)
     found = [
         (
             model.objective.by_name[split.task],
@@ -50,6 +52,7 @@ def predict_split(
     rows = encoder_rows(config, task.rows(examples, tokenizer, config.finetune.max_seq_length, targets=False))
     asked = Split(entry.name, "", examples, rows)
     mesh = make_mesh(config.mesh)
+    check_batch(config, mesh)
     found = evaluate_split(config, model.objective, mesh, model.params, asked, tokenizer.pad_id, labelled=False)
     return examples, found.predictions
 

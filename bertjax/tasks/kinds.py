@@ -88,6 +88,9 @@ def open_tasks(config: Config, tokenizer: Tokenizer) -> tuple[Opened, ...]:
     """
     told = config.finetune
     entries = [entry_of(text, told) for text in told.tasks]
+    names = [entry.name for entry in entries]
+    # However they are spelled: SST-2 is sst2.
+    check(len(set(names)) == len(names), "finetune.tasks", ", ".join(names), "each task once")
     named = told.train_files or told.validation_files or told.test_files
     check(len(entries) == 1 or not named, "finetune.train_files", named, "none where there are several tasks")
     return tuple(_open(entry, config, tokenizer) for entry in entries)

@@ -14,7 +14,7 @@ from bertjax.model.functional import Batch, Params
 from bertjax.model.layout import Layout
 from bertjax.tasks.batches import plain_batch, task_of
 from bertjax.tasks.task import Task
-from bertjax.train.objective import TASKS
+from bertjax.train.objective import DONOR, TASKS
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class TaskObjective:
     def begin(self, new: Params, restored: Params) -> Params:
         """Restored groups with the top layers new again; each head as its task makes it from what was restored."""
         kept = self.model.num_hidden_layers - self.reinit_layers
-        begun = {**new, **restored}
+        begun = {**new, **{group: leaves for group, leaves in restored.items() if group != DONOR}}
         if self.reinit_layers:
             begun["encoder"] = jax.tree.map(
                 lambda old, fresh: jnp.concatenate([old[:kept], fresh[kept:]]), restored["encoder"], new["encoder"]

@@ -25,7 +25,7 @@ from bertjax.progress import Progress, silent
 from bertjax.train import checkpoint, run_folder
 from bertjax.train.feed import Feed, NumpyBatch
 from bertjax.train.metrics import MetricsLog
-from bertjax.train.objective import TASKS, Objective, check_heads, pretraining
+from bertjax.train.objective import DONOR, TASKS, Objective, check_heads, pretraining
 from bertjax.train.step import TrainState, abstract_state, check_batch, jit_init, jit_train_step
 
 log = logging.getLogger(__name__)
@@ -166,7 +166,11 @@ def _start(
     log.info("parameters from %s%s", folder, f", new heads: {', '.join(config.new_heads)}" if config.new_heads else "")
     kept = {group: leaves for group, leaves in target.params.items() if group not in (*config.new_heads, TASKS)}
     forgotten = [head for head in (*get_args(Head), TASKS) if head not in kept]
-    params = objective.begin(state.params, checkpoint.restore_params(folder, kept, forgotten))
+    restored = checkpoint.restore_params(folder, kept, forgotten)
+    if config.finetune.decoder_from:
+        _, donor = checkpoint.find(config.finetune.decoder_from)
+        restored[DONOR] = checkpoint.restore_params(donor, kept, forgotten)
+    params = objective.begin(state.params, restored)
     params = jax.tree.map(lambda leaf, laid: jax.device_put(leaf, laid.sharding), params, target.params)
     return TrainState(state.step, params, init_optimizer(params))
 

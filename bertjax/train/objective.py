@@ -17,6 +17,7 @@ from bertjax.train.dynamic_masks import mask_batch
 from bertjax.train.objectives import Sums
 
 TASKS = "tasks"  # the group of parameters that tasks' heads are in
+DONOR = "decoder"  # among restored groups those of the model that a decoder begins with, where it is another
 
 
 class Objective(Protocol):

@@ -19,6 +19,7 @@ from bertjax.model.layout import ANYWHERE, Layout
 from bertjax.tasks.examples import PairExample
 from bertjax.tasks.seq2seq import decode, decoder
 from bertjax.tasks.task import Rows
+from bertjax.train.objective import DONOR
 
 DECODER = 2  # folded into the step's key; the encoder has the key itself
 
@@ -79,9 +80,9 @@ class Seq2Seq:
         return decoder.init(config, key)
 
     def begin(self, config: ModelConfig, new: Params, restored: Params) -> Params:
-        """The decoder from the checkpoint that the encoder comes from, cross-attention new; `new` where none is."""
-        from_checkpoint = "embeddings" in restored and "encoder" in restored
-        return decoder.warm_start(config, new, restored) if from_checkpoint else new
+        """The decoder from the model that is to be its beginning, or else from the encoder's; cross-attention new."""
+        donor = restored.get(DONOR, restored)
+        return decoder.warm_start(config, new, donor) if "embeddings" in donor and "encoder" in donor else new
 
     def head_axes(self, config: ModelConfig) -> Params:
         """The tree of the head with a PartitionSpec of logical axis names in each leaf's place."""
