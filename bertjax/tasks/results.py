@@ -1,6 +1,7 @@
 """What a person looks at after an evaluation: figures, confusion, calibration, the worst errors with their text."""
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -23,22 +24,29 @@ MOST_LABELS = 40  # of a confusion matrix that is shown
 def write_evaluation(
     run_dir: epath.Path, step: int, found: Sequence[tuple[Task, Split, Evaluated]], figures: dict[str, float]
 ) -> epath.Path:
-    """Write `evaluation.json`: of the checkpoint at `step` all `figures`, and each split's `described`."""
+    """Write `evaluation.json`: of the checkpoint at `step` all `figures`, and each split's `described`.
+
+    Figures that are no finite number, which JSON does not have, are left out.
+    """
     splits = [
         {
             "task": task.name,
             "split": split.name,
             "metric": task.metric,
             "examples": len(split.examples),
-            "figures": evaluated.figures,
+            "figures": _finite(evaluated.figures),
             **described(task, evaluated.predictions, split.examples),
         }
         for task, split, evaluated in found
     ]
     path = run_dir / FILE
-    content = {"step": step, "figures": figures, "splits": splits}
-    write_whole(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    content = {"step": step, "figures": _finite(figures), "splits": splits}
+    write_whole(path, (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
     return path
+
+
+def _finite(figures: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in figures.items() if math.isfinite(value)}
 
 
 def described(task: Task, predictions: Sequence[Any], examples: Sequence[Any]) -> dict[str, Any]:
@@ -96,7 +104,7 @@ def _of_text(task: Classification, predictions: Sequence[Any], examples: Sequenc
     right = [a == b for a, b in zip(true, guessed, strict=True)]
     return {
         "confusion": _confusion(task.labels, counts),
-        "calibration": _calibration([max(p.probabilities) for p in predictions], right),
+        **_calibrated(predictions, right),
         "errors": errors,
     }
 
@@ -113,7 +121,7 @@ def _of_choices(predictions: Sequence[Any], examples: Sequence[Any]) -> dict[str
     worst = [one for one in zip(predictions, examples, right, strict=True) if not one[2]]
     worst.sort(key=lambda one: -max(one[0].probabilities))  # the surest first
     errors = [_error(e.context, e.endings[e.label], e.endings[p.choice]) for p, e, _ in worst[:ERRORS]]
-    return {"calibration": _calibration([max(p.probabilities) for p in predictions], right), "errors": errors}
+    return {**_calibrated(predictions, right), "errors": errors}
 
 
 def _confusion(labels: Sequence[str], counts: Any) -> dict[str, Any]:
@@ -125,9 +133,14 @@ def _confusion(labels: Sequence[str], counts: Any) -> dict[str, Any]:
     }
 
 
-def _calibration(probabilities: Sequence[float], right: Sequence[bool]) -> dict[str, Any]:
+def _calibrated(predictions: Sequence[Any], right: Sequence[bool]) -> dict[str, Any]:
+    """`calibration` of the likeliest class; nothing where a probability is no number, as of a model gone astray."""
+    probabilities = [float(max(prediction.probabilities)) for prediction in predictions]
+    if not all(map(math.isfinite, probabilities)):
+        return {}
     table = metrics.reliability(probabilities, right)
-    return {
+    calibration = {
         "expected_calibration_error": metrics.expected_calibration_error(table),
         "bins": [{name: float(value) for name, value in one._asdict().items()} for one in table],
     }
+    return {"calibration": calibration}

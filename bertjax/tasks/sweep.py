@@ -12,14 +12,14 @@ from etils import epath
 from bertjax.config import Config, Head
 from bertjax.data.files import read_json, write_whole
 from bertjax.data.tokenizer import Tokenizer
-from bertjax.errors import UserError
 from bertjax.progress import Progress, silent
 from bertjax.tasks import finetune, sweep_cells
 from bertjax.tasks.baseline import baseline
 from bertjax.tasks.finetune import Prepared
 from bertjax.tasks.kinds import Opened
 from bertjax.tasks.sweep_cells import Cell, Grid, Result
-from bertjax.train import checkpoint
+from bertjax.train import checkpoint, run_folder
+from bertjax.train.loop import Diverged
 
 log = logging.getLogger("bertjax")
 
@@ -101,15 +101,15 @@ def _run_cell(
     progress: Progress,
 ) -> Result | None:
     """What the cell gave, or gives now; None where a signal stopped it."""
+    own = finetune.resolve(_cell_config(config, cell), prepared, restored_heads)
+    if (folder / FAILED).exists() or (folder / checkpoint.RESULT).exists():
+        run_folder.claim(folder, own)  # what an earlier call found counts for its configuration only
     if (folder / FAILED).exists():
         return Result(cell, None)
     if not (folder / checkpoint.RESULT).exists():
-        own = finetune.resolve(_cell_config(config, cell), prepared, restored_heads)
         try:
             outcome = finetune.finetune(own, folder, prepared, tokenizer, progress=progress)
-        except UserError as error:
-            if not (folder / "metrics.jsonl").exists():
-                raise  # nothing was trained: the same mistake is in every cell
+        except Diverged as error:
             log.warning("%s: failed: %s", cell.folder, error)
             write_whole(folder / FAILED, (json.dumps({"error": str(error)}) + "\n").encode())
             return Result(cell, None)
@@ -137,9 +137,8 @@ def _metric(result: Result) -> float:
 
 
 def _keep_best(run_dir: epath.Path, results: list[Result]) -> None:
-    done = [result for result in results if result.metric is not None]
-    best = max(done, key=_metric, default=None)
-    for result in done:
+    best = max((result for result in results if result.metric is not None), key=_metric, default=None)
+    for result in results:
         folder = run_dir / CELLS / result.cell.folder / checkpoint.FOLDER
         if result is not best and folder.exists():
             folder.rmtree()

@@ -135,8 +135,8 @@ def test_figures_that_are_no_numbers_leave_the_file_valid_json(tmp_path):
     astray = [TextPrediction("a", (math.nan, math.nan))] * 3
     figures = {"loss": math.nan, "accuracy": 1 / 3, "score": math.inf}
     content = write(tmp_path, [(task, Split("text", "", examples, None), Evaluated(astray, figures))], figures)
-    assert content["figures"] == {"loss": None, "accuracy": 1 / 3, "score": None}
-    assert content["splits"][0]["figures"]["loss"] is None
+    assert content["figures"] == content["splits"][0]["figures"] == {"accuracy": 1 / 3}
+    assert "calibration" not in content["splits"][0]
 
 
 def test_of_many_labels_the_commonest_are_shown_and_of_many_errors_the_worst():
