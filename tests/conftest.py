@@ -9,7 +9,7 @@ from pathlib import Path
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 # XLA takes it for the number of cores: with fewer threads than devices, collectives can wait for each other.
-os.environ.setdefault("NPROC", "16")
+os.environ.setdefault("NPROC", "64")
 # Most of a test's time is XLA's: compile quickly rather than well.
 os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 # The same programs in test after test, and in both workers of a run: compiled once.

@@ -143,24 +143,24 @@ def _run(config: Config, run_dir: "epath.Path", tokenizer: "Tokenizer") -> int:
             return STOPPED
         if first:
             finetune.write_result(config, run_dir, outcome.step)
-        said = _evaluated(run_dir, prepared, tokenizer)
+        said = _evaluated(run_dir, tokenizer)
         if first:
             print("\n".join(said))
             print(f"report: {write_report(run_dir)}")
     return 0
 
 
-def _evaluated(run_dir: "epath.Path", prepared, tokenizer: "Tokenizer") -> list[str]:  # type: ignore[no-untyped-def]
+def _evaluated(run_dir: "epath.Path", tokenizer: "Tokenizer") -> list[str]:
     """The figures of the checkpoint that counts, a line each; the first process writes `evaluation.json`."""
     from bertjax.parallel import hosts
-    from bertjax.tasks.assess import assess, described_lines
+    from bertjax.tasks.assess import assess, described_lines, validation_sets
     from bertjax.tasks.finetune import choose_thresholds
     from bertjax.tasks.models import load_finetuned
     from bertjax.tasks.results import write_evaluation
 
     hosts.from_first("")  # the others wait for result.json
     loaded = load_finetuned(run_dir, lambda config: config)
-    found, figures = assess(loaded, prepared.validation, tokenizer)
+    found, figures = assess(loaded, validation_sets(loaded, tokenizer), tokenizer)
     if hosts.is_first():
         choose_thresholds(run_dir, found)
         write_evaluation(run_dir, int(loaded.checkpoint.name), found, figures)
@@ -168,6 +168,7 @@ def _evaluated(run_dir: "epath.Path", prepared, tokenizer: "Tokenizer") -> list[
 
 
 def _sweep(command: FinetuneCommand, config: Config, run_dir: "epath.Path", tokenizer: "Tokenizer") -> int:
+    from bertjax.report.html import write_report
     from bertjax.report.terminal import log_to, terminal_progress
     from bertjax.tasks.sweep import sweep
     from bertjax.tasks.sweep_cells import PAPER_GRID, Grid
@@ -191,9 +192,11 @@ def _sweep(command: FinetuneCommand, config: Config, run_dir: "epath.Path", toke
             progress=progress,
             tell=lambda line: print(line, flush=True),
         )
-    if found.stopped:
-        print(f"stopped by a signal after {len(found.results)} runs; the same command continues")
-        return STOPPED
-    print(found.table)
-    print(f"best run: {found.best}")
+        if found.stopped:
+            print(f"stopped by a signal after {len(found.results)} runs; the same command continues")
+            return STOPPED
+        print(found.table)
+        if found.best:
+            print("\n".join(_evaluated(found.best, tokenizer)))
+            print(f"report: {write_report(found.best)}")
     return 0

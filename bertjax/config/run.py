@@ -65,7 +65,8 @@ class Config:
             ("finetune.reinit_layers", self.finetune.reinit_layers),
             ("optimizer.freeze_layers", self.optimizer.freeze_layers),
         ):
-            check(layers <= self.model.num_hidden_layers, name, layers, "at most model.num_hidden_layers")
+            stack = 1 if self.model.share_layers else self.model.num_hidden_layers
+            check(layers <= stack, name, layers, f"at most the model's layers, {stack} with parameters of their own")
         check(
             self.mesh.sequence == 1 or self.model.kernels == "xla",
             "mesh.sequence",

@@ -39,7 +39,7 @@ class TaskObjective:
 
     def begin(self, new: Params, restored: Params) -> Params:
         """Restored groups with the top layers new again; each head as its task makes it from what was restored."""
-        kept = self.model.num_hidden_layers - self.reinit_layers
+        kept = (1 if self.model.share_layers else self.model.num_hidden_layers) - self.reinit_layers
         begun = {**new, **{group: leaves for group, leaves in restored.items() if group != DONOR}}
         if self.reinit_layers:
             begun["encoder"] = jax.tree.map(

@@ -19,7 +19,7 @@ from bertjax.tasks.finetune import Prepared
 from bertjax.tasks.kinds import Opened
 from bertjax.tasks.sweep_cells import Cell, Grid, Result
 from bertjax.train import checkpoint, run_folder
-from bertjax.train.loop import Diverged
+from bertjax.train.loop import DivergedError
 
 log = logging.getLogger("bertjax")
 
@@ -109,7 +109,7 @@ def _run_cell(
     if not (folder / checkpoint.RESULT).exists():
         try:
             outcome = finetune.finetune(own, folder, prepared, tokenizer, progress=progress)
-        except Diverged as error:
+        except DivergedError as error:
             log.warning("%s: failed: %s", cell.folder, error)
             write_whole(folder / FAILED, (json.dumps({"error": str(error)}) + "\n").encode())
             return Result(cell, None)

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 KEPT_BAD_BATCHES = 20
 
 
-class Diverged(UserError):
+class DivergedError(UserError):
     """Training cannot go on: loss or gradient were not finite time after time."""
 
 
@@ -240,7 +240,7 @@ class _Ledger:
         log.warning("step %d: loss or gradient not finite, update skipped, batch in %s", step, path)
         limit = self._config.train.max_nonfinite_steps
         if self._skipped_in_a_row >= limit:
-            raise Diverged(
+            raise DivergedError(
                 f"step {step}: loss or gradient not finite in {limit} updates in a row, expected finite; "
                 f"batches in {self._bad}; try a lower optimizer.peak_learning_rate or a longer warmup"
             )

@@ -66,9 +66,11 @@ def test_a_task_is_known_by_its_name_or_its_kind(text, name, kind, place):
     (("rte=x", "rte=y"), "finetune.tasks: found rte, rte, expected each name once"),
 ])  # fmt: skip
 def test_a_task_that_is_not_known_is_refused_in_one_line(tasks, expected):
+    def read():
+        return [entry_of(text, TOLD) for text in FinetuneConfig(tasks=tasks).tasks]
+
     with pytest.raises(UserError) as raised:
-        for text in FinetuneConfig(tasks=tasks).tasks:
-            entry_of(text, TOLD)
+        read()
     assert str(raised.value).startswith(expected)
     assert "\n" not in str(raised.value)
 
@@ -115,7 +117,9 @@ def test_every_kind_has_a_task_here():
 
 
 def test_a_kind_that_a_checkpoint_names_and_we_have_not_is_refused():
-    with pytest.raises(UserError, match=r"there/meta: found the kind of task 'parsing', expected one of classification"):
+    with pytest.raises(
+        UserError, match=r"there/meta: found the kind of task 'parsing', expected one of classification"
+    ):
         from_plain({"kind": "parsing", "name": "t"}, "there/meta")
     with pytest.raises(UserError, match="found the kind of task ''"):
         from_plain({}, "there/meta")
@@ -231,7 +235,9 @@ def test_a_broken_sequence_of_tags_is_refused_in_training_and_scored_in_validati
 
 
 def test_files_by_name_are_for_one_task_only(tmp_path):
-    config = config_of(f"a:classification={tmp_path}", f"b:classification={tmp_path}", finetune={"test_files": ("x.tsv",)})
+    config = config_of(
+        f"a:classification={tmp_path}", f"b:classification={tmp_path}", finetune={"test_files": ("x.tsv",)}
+    )
     with pytest.raises(UserError, match="finetune.train_files: found .*x.tsv.*, expected none where there are several"):
         kinds.open_tasks(config, TOKENIZER)
 

@@ -88,7 +88,9 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(params, on_one_devic
 
 
 @pytest.mark.parametrize("task", [TEXT, TAGS], ids=lambda task: task.name)
-def test_a_mesh_gives_the_loss_and_the_gradients_of_one_device_however_fillers_lie(params, on_one_device, task, largest):
+def test_a_mesh_gives_the_loss_and_the_gradients_of_one_device_however_fillers_lie(
+    params, on_one_device, task, largest
+):
     mesh = make_mesh(MeshConfig(data=4, fsdp=2))
     found = gradients_of(config_of(), params, task, mesh)
     assert_close(largest, f"gradients of a task on a mesh, {task.name}", on_one_device[task.name], found, 2e-5)

@@ -40,7 +40,10 @@ def test_a_test_set_of_glue_is_written_to_be_handed_in_and_to_be_read(tmp_path):
 
 def test_each_of_mnlis_test_sets_has_its_own_file(tmp_path):
     predictions = [TextPrediction("neutral", (0.2, 0.6, 0.2))] * 2
-    assert set(written(tmp_path / "a", "mnli=x", predictions, PAIRS, "test_matched")) == {"mnli-test_matched.tsv", "MNLI-m.tsv"}
+    assert set(written(tmp_path / "a", "mnli=x", predictions, PAIRS, "test_matched")) == {
+        "mnli-test_matched.tsv",
+        "MNLI-m.tsv",
+    }
     found = written(tmp_path / "b", "mnli=x", predictions, PAIRS, "test_mismatched")
     assert found["MNLI-mm.tsv"] == "index\tprediction\n0\tneutral\n7\tneutral\n"
 

@@ -143,7 +143,9 @@ def test_of_many_labels_the_commonest_are_shown_and_of_many_errors_the_worst():
     labels = tuple(f"l{n:02}" for n in range(MOST_LABELS + 10))
     task = Classification("many", labels)
     counts = [1 + n % 7 for n in range(len(labels))]
-    examples = [TextExample("", "x" * 2000, label=label) for label, n in zip(labels, counts, strict=True) for _ in range(n)]
+    examples = [
+        TextExample("", "x" * 2000, label=label) for label, n in zip(labels, counts, strict=True) for _ in range(n)
+    ]
     wrong = TextPrediction(labels[0], (1.0,) + (0.0,) * (len(labels) - 1))
     found = described(task, [wrong] * len(examples), examples)
     assert len(found["confusion"]["labels"]) == MOST_LABELS

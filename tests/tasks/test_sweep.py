@@ -87,7 +87,10 @@ def test_a_cell_whose_loss_is_not_finite_is_a_failed_run(stopped, swept):
     run = stopped[0]
     assert [result.metric is None for result in swept.results] == [False, True, False, True]
     for name in BAD:
-        assert "loss or gradient not finite in 5 updates in a row" in read_json_strictly(run / "cells" / name / "failed.json")["error"]
+        assert (
+            "loss or gradient not finite in 5 updates in a row"
+            in read_json_strictly(run / "cells" / name / "failed.json")["error"]
+        )
     assert not any((run / "cells" / name / "failed.json").exists() for name in GOOD)
 
 
@@ -151,4 +154,3 @@ def test_all_models_are_kept_where_that_is_asked_and_drawn_examples_differ_by_se
     assert all(checkpoints_of(run).values())
     facts = [load_finetuned(path).checkpoint / "meta" / "metadata" for path in (run / "cells").iterdir()]
     assert len({read_json_strictly(path)["training_rows_sha256"] for path in facts}) == 2
-

@@ -33,9 +33,7 @@ def config_of(*tasks, **changes):
     """Fine-tuning on all eight devices, with `changes` by section as in `small_config`; one length of rows."""
     told = FinetuneConfig(tasks=tasks, **TOLD | changes.pop("finetune", {}))
     plain = {name: value for name, value in changes.items() if not isinstance(value, dict)}
-    sections = {
-        name: SECTIONS.get(name, {}) | changes.get(name, {}) for name in {*SECTIONS, *changes} - {*plain}
-    }
+    sections = {name: SECTIONS.get(name, {}) | changes.get(name, {}) for name in {*SECTIONS, *changes} - {*plain}}
     return small_config(**sections, finetune=told, **plain)
 
 
@@ -105,9 +103,10 @@ def hidden_in_numpy(config, params, ids, second):
 
     def norm(x, group):
         centred = x - x.mean(-1, keepdims=True)
-        return centred / np.sqrt((centred**2).mean(-1, keepdims=True) + config.layer_norm_eps) * group[
-            "scale"
-        ] + group["bias"]
+        return (
+            centred / np.sqrt((centred**2).mean(-1, keepdims=True) + config.layer_norm_eps) * group["scale"]
+            + group["bias"]
+        )
 
     e = p["embeddings"]
     places = np.arange(len(ids))
@@ -116,11 +115,16 @@ def hidden_in_numpy(config, params, ids, second):
     for n in range(config.num_hidden_layers):
         layer = jax.tree.map(lambda leaf, n=n: leaf[n], p["encoder"]["layers"])
         a = layer["attention"]
-        q, k, v = (np.einsum("ld,dhk->hlk", x, a[w]["kernel"]) + a[w]["bias"][:, None] for w in ("query", "key", "value"))
+        q, k, v = (
+            np.einsum("ld,dhk->hlk", x, a[w]["kernel"]) + a[w]["bias"][:, None] for w in ("query", "key", "value")
+        )
         logits = np.einsum("hlk,hmk->hlm", q, k) / np.sqrt(q.shape[-1])
         weights = np.exp(logits - logits.max(-1, keepdims=True))
         mixed = np.einsum("hlm,hmk->lhk", weights / weights.sum(-1, keepdims=True), v)
-        x = norm(x + np.einsum("lhk,hkd->ld", mixed, a["output"]["kernel"]) + a["output"]["bias"], layer["attention_layer_norm"])
+        x = norm(
+            x + np.einsum("lhk,hkd->ld", mixed, a["output"]["kernel"]) + a["output"]["bias"],
+            layer["attention_layer_norm"],
+        )
         up = x @ layer["mlp"]["up"]["kernel"] + layer["mlp"]["up"]["bias"]
         down = up * (1 + erf(up / np.sqrt(2))) / 2 @ layer["mlp"]["down"]["kernel"] + layer["mlp"]["down"]["bias"]
         x = norm(x + down, layer["mlp_layer_norm"])

@@ -74,5 +74,5 @@ def test_the_scales_of_all_parameters_have_their_ranks():
 
 
 def test_more_layers_frozen_than_there_are_is_refused():
-    with pytest.raises(UserError, match=r"optimizer.freeze_layers: found 99, expected at most model.num_hidden_layers"):
+    with pytest.raises(UserError, match=r"optimizer.freeze_layers: found 99, expected at most the model.s layers"):
         small_config(optimizer={"freeze_layers": 99})

@@ -1,0 +1,55 @@
+"""Every kind of task does what `Task` says."""
+
+import inspect
+
+import jax
+import numpy as np
+import pytest
+
+from bertjax.tasks.kinds import KINDS
+from bertjax.tasks.task import Linear, Rows, Task
+from tests.tasks.test_kinds import TASKS
+from tests.tasks.tiny import MODEL
+
+MEMBERS = {name: member for name, member in vars(Task).items() if not name.startswith("_")}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_each_kind_has_all_that_a_task_has_with_the_same_arguments(name):
+    task = TASKS[name]
+    for member, wanted in MEMBERS.items():
+        assert hasattr(task, member), member
+        if callable(wanted):
+            found = list(inspect.signature(getattr(task, member)).parameters)
+            assert found == list(inspect.signature(wanted).parameters)[1:], member
+    assert isinstance(task.metric, str)
+    assert (task.percent, task.per_token, task.generates) == {
+        "classification": (False, False, False),
+        "tagging": (False, True, False),
+        "spans": (True, True, False),
+        "choice": (False, False, False),
+        "seq2seq": (True, False, True),
+    }[name]
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_each_kinds_head_has_axes_for_each_parameter(name):
+    task = TASKS[name]
+    head = jax.eval_shape(lambda: task.init_head(MODEL, jax.random.key(0)))
+    axes = task.head_axes(MODEL)
+    leaf = lambda one: not isinstance(one, dict)  # noqa: E731
+    assert jax.tree.structure(head) == jax.tree.structure(axes, is_leaf=leaf)
+    for shape, names in zip(jax.tree.leaves(head), jax.tree.leaves(axes, is_leaf=leaf), strict=True):
+        assert len(names) <= len(shape.shape)
+
+
+def test_a_linear_head_begins_new_and_generates_nothing():
+    new = {"kernel": np.zeros(3)}
+    assert Linear().begin(MODEL, new, {"tasks": {"t": {"kernel": np.ones(3)}}}) is new
+    with pytest.raises(TypeError, match="no task that generates"):
+        Linear().generate(MODEL, {}, {}, layout=None)
+
+
+def test_items_are_counted_by_their_examples():
+    rows = Rows(np.zeros(6, np.int32), np.arange(7), np.ones(6, np.int32), np.array([0, 0, 1]), choices=2)
+    assert rows.items == 3
