@@ -49,7 +49,7 @@ def main() -> None:
         found = swept(asked, REMEDIES[name], asked.run_dir / str(list(REMEDIES).index(name)))
         (row,) = found["settings"]
         rows.append({"remedy": name, "baseline": found["baseline"], **row})
-        shown = [f"{100 * row[key]:.1f}" for key in ("mean", "deviation", "best")]
+        shown = ["-" if row[key] is None else f"{100 * row[key]:.1f}" for key in ("mean", "deviation", "best")]
         seconds = time.perf_counter() - begin
         print(f"| {name} | {' | '.join(shown)} | {row['failed']} of {row['runs']} | {seconds:.0f} |", flush=True)
         if number == 0:

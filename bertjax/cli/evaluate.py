@@ -42,7 +42,7 @@ def _evaluated(subject: str, rest: Sequence[str]) -> list[str]:
         return parse("evaluate RUN", EvaluateCommand(config=config), rest).config
 
     tasks = read_config(find(subject)[1]).finetune.tasks
-    return _on_tasks(subject, adjust) if tasks else _on_heldout(subject, adjust)
+    return _on_tasks(subject, adjust, rest) if tasks else _on_heldout(subject, adjust)
 
 
 def _on_heldout(subject: str, adjust: Callable[[Config], Config]) -> list[str]:
@@ -63,18 +63,20 @@ def _on_heldout(subject: str, adjust: Callable[[Config], Config]) -> list[str]:
     return [f"checkpoint: {loaded.checkpoint}", *(f"{name}: {value}" for name, value in figures.items())]
 
 
-def _on_tasks(subject: str, adjust: Callable[[Config], Config]) -> list[str]:
+def _on_tasks(subject: str, adjust: Callable[[Config], Config], options: Sequence[str]) -> list[str]:
     from bertjax.data.tokenizer import load_tokenizer
     from bertjax.parallel import hosts
     from bertjax.report.html import write_report
     from bertjax.tasks.assess import assess, described_lines, validation_sets
     from bertjax.tasks.models import load_finetuned
     from bertjax.tasks.results import write_evaluation
+    from bertjax.train.checkpoint import find
 
     loaded = load_finetuned(subject, adjust)
     tokenizer = load_tokenizer(loaded.run_dir / "tokenizer")
     found, figures = assess(loaded, validation_sets(loaded, tokenizer), tokenizer)
-    if hosts.is_first():
+    # Of another checkpoint, or of other files, it is not what the run's report is about.
+    if hosts.is_first() and not options and find(loaded.run_dir)[1] == loaded.checkpoint:
         write_evaluation(loaded.run_dir, int(loaded.checkpoint.name), found, figures)
         write_report(loaded.run_dir)
     return described_lines(loaded, figures)

@@ -11,7 +11,7 @@ import tyro
 from bertjax.cli.arguments import parse_configured, quiet_libraries, run_name, wants_help
 from bertjax.cli.train import STOPPED
 from bertjax.config import Config, Head
-from bertjax.errors import check
+from bertjax.errors import UserError, check
 
 if TYPE_CHECKING:
     from etils import epath
@@ -71,19 +71,30 @@ def _init_run(command: FinetuneCommand, folder: str) -> str:
     """The run to start from: `init_from`, or what is imported of another program's model into `folder/init`."""
     from etils import epath
 
+    from bertjax.interop.imports import import_model
     from bertjax.parallel import hosts
-    from bertjax.train.checkpoint import FOLDER
+    from bertjax.train.checkpoint import FOLDER, find, read_meta
 
     source = epath.Path(command.config.init_from or ".")
     foreign = any((source / name).exists() for name in ("model.safetensors", "pytorch_model.bin", "bert_config.json"))
     if not command.config.init_from or (source / FOLDER).exists() or not foreign:
         return command.config.init_from
+    check(not hosts.several(), "--init-from", source, "a run, for several processes (`bertjax import` makes one)")
     made = epath.Path(folder) / "init"
-    if hosts.is_first() and not (made / FOLDER).exists():
-        from bertjax.interop.imports import import_model
-
-        import_model(source, made)
-    return hosts.from_first(str(made))
+    if (made / FOLDER).exists():
+        before = read_meta(find(made)[1]).get("imported", {}).get("source")
+        check(before == str(source), str(made), f"the model of {before}", f"that of {source} (another --run-dir)")
+        return str(made)
+    # Under another name until it is whole.
+    part = made.with_name("init.part")
+    if part.exists():
+        part.rmtree()
+    imported = import_model(source, part)
+    if imported.tokenizer is None:
+        part.rmtree()
+        raise UserError(f"{source}: found no vocabulary, expected vocab.txt or another tokenizer's files")
+    part.rename(made)
+    return str(made)
 
 
 def _take_tokenizer(config: Config, run_dir: "epath.Path") -> "Tokenizer":
@@ -110,7 +121,16 @@ def _take_tokenizer(config: Config, run_dir: "epath.Path") -> "Tokenizer":
         )
     rows = config.model.vocab_size
     check(tokenizer.vocab_size <= rows, "model.vocab_size", rows, f"at least the tokenizer's {tokenizer.vocab_size}")
-    if hosts.is_first():
+    kept = run_dir / "tokenizer"
+    if kept.exists():
+        other = load_tokenizer(kept).fingerprint
+        check(
+            other == tokenizer.fingerprint,
+            str(kept),
+            f"tokenizer {other[:12]}",
+            f"{tokenizer.fingerprint[:12]}, the model's",
+        )
+    elif hosts.is_first():
         run_dir.mkdir(parents=True, exist_ok=True)
         tokenizer.save(run_dir / "tokenizer", config.model.max_length)
     return tokenizer
@@ -142,7 +162,7 @@ def _run(config: Config, run_dir: "epath.Path", tokenizer: "Tokenizer") -> int:
                 print(f"stopped by a signal at step {outcome.step}, saved; the same command continues")
             return STOPPED
         if first:
-            finetune.write_result(config, run_dir, outcome.step)
+            finetune.write_result(config, run_dir, outcome.step, prepared)
         said = _evaluated(run_dir, tokenizer)
         if first:
             print("\n".join(said))
@@ -157,13 +177,21 @@ def _evaluated(run_dir: "epath.Path", tokenizer: "Tokenizer") -> list[str]:
     from bertjax.tasks.finetune import choose_thresholds
     from bertjax.tasks.models import load_finetuned
     from bertjax.tasks.results import write_evaluation
+    from bertjax.train.checkpoint import find
 
-    hosts.from_first("")  # the others wait for result.json
-    loaded = load_finetuned(run_dir, lambda config: config)
-    found, figures = assess(loaded, validation_sets(loaded, tokenizer), tokenizer)
+    # The first process has written which one counts; the others may not see that yet.
+    counts = hosts.from_first(str(find(run_dir)[1]) if hosts.is_first() else "")
+    loaded = load_finetuned(counts, lambda config: config)
+    splits = validation_sets(loaded, tokenizer)
+    found, figures = assess(loaded, splits, tokenizer)
     if hosts.is_first():
-        choose_thresholds(run_dir, found)
         write_evaluation(run_dir, int(loaded.checkpoint.name), found, figures)
+    chosen = hosts.from_first(str(hosts.is_first() and choose_thresholds(run_dir, found)))
+    if chosen == "True":
+        loaded = load_finetuned(counts, lambda config: config)
+        found, figures = assess(loaded, splits, tokenizer)
+        if hosts.is_first():
+            write_evaluation(run_dir, int(loaded.checkpoint.name), found, figures)
     return described_lines(loaded, figures)
 
 
@@ -196,6 +224,7 @@ def _sweep(command: FinetuneCommand, config: Config, run_dir: "epath.Path", toke
             print(f"stopped by a signal after {len(found.results)} runs; the same command continues")
             return STOPPED
         print(found.table)
+        print(f"best run: {found.best}")
         if found.best:
             print("\n".join(_evaluated(found.best, tokenizer)))
             print(f"report: {write_report(found.best)}")

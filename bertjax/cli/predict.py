@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from bertjax.cli.arguments import need, parse, quiet_libraries, split_subject, wants_help
 from bertjax.config import Config
+from bertjax.errors import check
+
+if TYPE_CHECKING:
+    from bertjax.tasks.kinds import Entry
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,7 @@ def _predicted(subject: str, rest: Sequence[str]) -> list[str]:
 
     from bertjax.data.tokenizer import load_tokenizer
     from bertjax.parallel import hosts
-    from bertjax.tasks import kinds
-    from bertjax.tasks.assess import predict_split
+    from bertjax.tasks.assess import entries_of, predict_split
     from bertjax.tasks.models import load_finetuned
     from bertjax.tasks.predictions import write_predictions
 
@@ -58,13 +61,23 @@ def _predicted(subject: str, rest: Sequence[str]) -> list[str]:
     model = load_finetuned(subject, adjust)
     tokenizer = load_tokenizer(model.run_dir / "tokenizer")
     folder = epath.Path(command.output_dir) if command.output_dir else model.run_dir / "predictions"
+    # All of them before any is written.
+    found = [
+        (entry, split, *predict_split(model, entry, split, tokenizer))
+        for entry in entries_of(model)
+        for split in _splits(entry, command.split)
+    ]
     said = [f"checkpoint: {model.checkpoint}"]
-    told = model.config.finetune
-    for entry in (kinds.entry_of(text, told) for text in told.tasks):
-        splits = kinds.test_splits(entry) if command.split == "test" else (command.split,)
-        for split in splits:
-            examples, predictions = predict_split(model, entry, split, tokenizer)
-            if hosts.is_first():
-                made = write_predictions(folder, entry, split, predictions, examples, told)
-                said += [f"{entry.name}, {split}: {len(examples):,} examples: {path}" for path in made]
+    for entry, split, examples, predictions in found if hosts.is_first() else []:
+        made = write_predictions(folder, entry, split, predictions, examples, model.config.finetune)
+        said += [f"{entry.name}, {split}: {len(examples):,} examples: {path}" for path in made]
     return said
+
+
+def _splits(entry: "Entry", asked: str) -> tuple[str, ...]:
+    from bertjax.tasks import kinds
+
+    parts = {"test": kinds.test_splits(entry), "validation": kinds.validation_splits(entry), "train": ("train",)}
+    known = {part for all_parts in parts.values() for part in all_parts} | set(parts)
+    check(asked in known, "--split", asked, f"one of {', '.join(sorted(known))}")
+    return parts.get(asked, (asked,))

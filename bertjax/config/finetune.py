@@ -77,6 +77,8 @@ class FinetuneConfig:
         fraction("finetune", self, "task_exponent", "warmup_fraction", "label_smoothing")
         positive("finetune", self, "doc_stride", "max_query_length", "max_answer_length", "n_best_size", "epochs")
         positive("finetune", self, "evaluations_per_epoch", "max_target_length", "beam_size")
+        check(self.label_smoothing < 1, "finetune.label_smoothing", self.label_smoothing, "below 1")
+        check(self.label_separator != "", "finetune.label_separator", "nothing", "one character or more")
         check(self.max_seq_length >= 8, "finetune.max_seq_length", self.max_seq_length, "at least 8")
         for name in ("max_train_examples", "reinit_layers", "early_stopping_patience"):
             check(getattr(self, name) >= 0, f"finetune.{name}", getattr(self, name), "0 or more")

@@ -61,6 +61,13 @@ class Config:
             self.finetune.decoder_from,
             "init_from beside it, for the encoder",
         )
+        random = self.finetune.reinit_layers > 0 or self.finetune.reinit_pooler
+        check(
+            not random or self.optimizer.freeze != "encoder",
+            "optimizer.freeze",
+            self.optimizer.freeze,
+            "another value beside finetune.reinit_layers: what is random must be trained",
+        )
         for name, layers in (
             ("finetune.reinit_layers", self.finetune.reinit_layers),
             ("optimizer.freeze_layers", self.optimizer.freeze_layers),

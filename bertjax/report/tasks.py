@@ -10,10 +10,6 @@ from bertjax.config import FinetuneConfig
 from bertjax.report.curves import Metrics
 from bertjax.report.plots import STEP_PLOTS, Figure, Plot, slug
 from bertjax.tasks import kinds
-from bertjax.tasks.choice import Choice
-from bertjax.tasks.classification import DEFAULT_METRICS
-from bertjax.tasks.glue import glue_task
-from bertjax.tasks.spans import Spans
 
 STEP_COLUMNS = ("loss", "score", "learning_rate", "grad_norm", "tokens_per_second", "skipped")
 """What is read of `metrics.jsonl` beside the tasks' own figures."""
@@ -74,19 +70,11 @@ def shown_tasks(told: FinetuneConfig, columns: Iterable[str]) -> dict[str, Shown
     """The run's tasks by name; `columns` are the names of its held-out figures so far."""
     bases = {column.partition("/")[0] for column in columns}
     entries = [kinds.entry_of(text, told) for text in told.tasks]
-    return {entry.name: Shown(entry.name, entry.kind, _metric(entry, told, bases)) for entry in entries}
+    return {entry.name: Shown(entry.name, entry.kind, _metric(entry, bases)) for entry in entries}
 
 
-def _metric(entry: kinds.Entry, told: FinetuneConfig, bases: set[str]) -> str:
-    known = glue_task(entry.name)
-    options: dict[str, Sequence[str]] = {
-        "classification": known.metrics if known else DEFAULT_METRICS[told.label_type],
-        "tagging": ("f1", "accuracy"),  # of other tags than entities' there is no F1
-        "spans": (Spans.metric,),
-        "choice": (Choice.metric,),
-        "seq2seq": ("bleu",),
-    }
-    found = options[entry.kind]
+def _metric(entry: kinds.Entry, bases: set[str]) -> str:
+    found = kinds.metrics_of(entry)
     return next((metric for metric in found if metric in bases), found[0])
 
 

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from bertjax.data.tokenizer import Tokenizer
+from bertjax.errors import check
 from bertjax.parallel.mesh import make_mesh
 from bertjax.tasks import kinds
 from bertjax.tasks.evaluation import Evaluated, Split, evaluate_split, named_figures
-from bertjax.tasks.finetune import encoder_rows, labelled_rows
+from bertjax.tasks.finetune import validation_split
 from bertjax.tasks.models import Finetuned
 from bertjax.tasks.task import Task
 from bertjax.train.step import check_batch
@@ -15,16 +16,30 @@ from bertjax.train.step import check_batch
 Assessed = list[tuple[Task, Split, Evaluated]]
 
 
+def entries_of(model: Finetuned) -> list[kinds.Entry]:
+    """The model's tasks and where their data are; `UserError` for one that it was not trained on."""
+    entries = [kinds.entry_of(text, model.config.finetune) for text in model.config.finetune.tasks]
+    for entry in entries:
+        trained = model.kinds.get(entry.name)
+        known = ", ".join(f"{name}:{kind}" for name, kind in model.kinds.items())
+        check(trained == entry.kind, "finetune.tasks", f"{entry.name}:{entry.kind}", f"a task of this model: {known}")
+    return entries
+
+
 def validation_sets(model: Finetuned, tokenizer: Tokenizer) -> list[Split]:
     """The validation sets of the tasks, each one's own first; `UserError` where a file is not as it should be."""
-    told, found = model.config.finetune, []
-    for entry in (kinds.entry_of(text, told) for text in told.tasks):
-        task = model.objective.by_name[entry.name]
-        for number, name in enumerate(kinds.validation_splits(entry)):
-            examples = kinds.read_split(entry, name, told, True)
-            rows = labelled_rows(model.config, task, examples, tokenizer)
-            found.append(Split(entry.name, name.partition("_")[2] if number else "", examples, rows))
-    return found
+    told = model.config.finetune
+    return [
+        validation_split(
+            model.config,
+            model.objective.by_name[entry.name],
+            name,
+            kinds.read_split(entry, name, told, True),
+            tokenizer,
+        )
+        for entry in entries_of(model)
+        for name in kinds.validation_splits(entry)
+    ]
 
 
 def assess(model: Finetuned, splits: Sequence[Split], tokenizer: Tokenizer) -> tuple[Assessed, dict[str, float]]:
@@ -49,7 +64,7 @@ def predict_split(
     """(examples, predictions) of a split, whose labels need not be known; of several processes all get the same."""
     config, task = model.config, model.objective.by_name[entry.name]
     examples = kinds.read_split(entry, split, config.finetune, False)
-    rows = encoder_rows(config, task.rows(examples, tokenizer, config.finetune.max_seq_length, targets=False))
+    rows = task.rows(examples, tokenizer, config.finetune.max_seq_length, targets=False)
     asked = Split(entry.name, "", examples, rows)
     mesh = make_mesh(config.mesh)
     check_batch(config, mesh)

@@ -72,12 +72,13 @@ def evaluate_split(
     return Evaluated(predictions, figures)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=32)  # more than GLUE has tasks
 def _eval_step(objective: TaskObjective, mesh: Mesh, name: str, labelled: bool) -> Callable[[Params, Any], Any]:
     """(params, batch) to (sums, what prediction needs), which every process gets whole."""
     task, layout = objective.by_name[name], rules.MeshLayout(mesh)
 
     def step(params: Params, batch: Any) -> tuple[dict[str, Any], Any]:
+        batch = objective.prepare(batch)
         if task.generates and not labelled:
             return {}, task.generate(objective.model, params, batch, layout=layout)
         scores = task.scores(objective.model, params, batch, key=None, layout=layout)

@@ -4,16 +4,17 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
 
-from bertjax.config import Config, Head
+from bertjax.config import Config, Head, OptimizerConfig, TrainConfig
 from bertjax.data.files import read_json, write_whole
 from bertjax.data.tokenizer import Tokenizer
+from bertjax.errors import check
 from bertjax.progress import Progress, silent
 from bertjax.tasks import batches, kinds
 from bertjax.tasks.evaluation import Evaluated, Split, examiner
@@ -25,6 +26,8 @@ from bertjax.train import checkpoint
 from bertjax.train.feed import Feed
 from bertjax.train.loop import Outcome, train
 from bertjax.train.metrics import read_rows
+
+ROWS = "training_rows_sha256"  # in `meta` and `result.json`: what a run was trained on
 
 
 class Prepared(NamedTuple):
@@ -42,29 +45,22 @@ def prepare(config: Config, tokenizer: Tokenizer) -> Prepared:
     Raises `UserError` where a file, a line or a label is not as it should be.
     """
     opened = kinds.open_tasks(config, tokenizer)
-    train = {one.task.name: labelled_rows(config, one.task, one.splits["train"], tokenizer) for one in opened}
-    validation = [split for one in opened for split in validation_of(config, one, tokenizer)]
+    length = config.finetune.max_seq_length
+    train = {one.task.name: one.task.rows(one.splits["train"], tokenizer, length, targets=True) for one in opened}
+    validation = [
+        validation_split(config, one.task, name, one.splits[name], tokenizer)
+        for one in opened
+        for name in one.splits
+        if name != "train"
+    ]
     return Prepared(opened, train, tuple(validation))
 
 
-def validation_of(config: Config, opened: Opened, tokenizer: Tokenizer) -> Iterator[Split]:
-    """A task's validation splits, its own first."""
-    for number, name in enumerate(name for name in opened.splits if name != "train"):
-        examples = opened.splits[name]
-        rows = labelled_rows(config, opened.task, examples, tokenizer)
-        yield Split(opened.task.name, name.partition("_")[2] if number else "", examples, rows)
-
-
-def labelled_rows(config: Config, task: Task, examples: Sequence[Any], tokenizer: Tokenizer) -> Rows:
-    """Rows with targets, as the encoder takes them."""
-    return encoder_rows(config, task.rows(examples, tokenizer, config.finetune.max_seq_length, targets=True))
-
-
-def encoder_rows(config: Config, rows: Rows) -> Rows:
-    """The rows as the encoder takes them: all of token type 0 where it knows no other, as RoBERTa."""
-    if config.model.type_vocab_size > 1:
-        return rows
-    return dataclasses.replace(rows, second=np.diff(rows.offsets).astype(np.int32))
+def validation_split(config: Config, task: Task, name: str, examples: Sequence[Any], tokenizer: Tokenizer) -> Split:
+    """Labelled examples of the split `name`; `validation_matched` is the task's own as `validation` is."""
+    part = name.partition("_")[2]
+    rows = task.rows(examples, tokenizer, config.finetune.max_seq_length, targets=True)
+    return Split(task.name, "" if part == "matched" else part, examples, rows)
 
 
 def resolve(config: Config, prepared: Prepared, restored_heads: Sequence[Head]) -> Config:
@@ -73,6 +69,7 @@ def resolve(config: Config, prepared: Prepared, restored_heads: Sequence[Head]) 
     `restored_heads` are those of the model that the run begins with.
     """
     told = config.finetune
+    _check_unset(config)
     size = config.train.batch_size
     per_epoch = sum(batches.steps_per_epoch(rows, size) for rows in prepared.train.values())
     steps = max(1, math.ceil(told.epochs * per_epoch))
@@ -94,6 +91,15 @@ def resolve(config: Config, prepared: Prepared, restored_heads: Sequence[Head]) 
     )
 
 
+def _check_unset(config: Config) -> None:
+    """Raise `UserError` for a setting that would be replaced by what follows from the data."""
+    for name in ("steps", "eval_every_steps", "save_every_steps"):
+        found, default = getattr(config.train, name), getattr(TrainConfig, name)
+        check(found == default, f"train.{name}", found, "finetune.epochs, which sets it")
+    found = config.optimizer.warmup_steps
+    check(found in (0, OptimizerConfig.warmup_steps), "optimizer.warmup_steps", found, "finetune.warmup_fraction")
+
+
 def objective_of(config: Config, prepared: Prepared) -> TaskObjective:
     """What a resolved configuration trains."""
     return TaskObjective(config.model, tuple(one.task for one in prepared.opened), config.finetune.reinit_layers)
@@ -101,10 +107,6 @@ def objective_of(config: Config, prepared: Prepared) -> TaskObjective:
 
 def task_feed(config: Config, prepared: Prepared, objective: TaskObjective, tokenizer: Tokenizer) -> Feed:
     """The batches and the held-out figures of a resolved configuration, for `bertjax.train.loop.train`."""
-    digest = hashlib.sha256()
-    for name in sorted(prepared.train):
-        digest.update(name.encode())
-        digest.update(prepared.train[name].ids.tobytes())
     return Feed(
         train=lambda start, rows: batches.train_batches(
             prepared.train,
@@ -121,10 +123,32 @@ def task_feed(config: Config, prepared: Prepared, objective: TaskObjective, toke
         examine=partial(examiner, objective, prepared.validation, tokenizer.pad_id),
         facts={
             "tokenizer_fingerprint": tokenizer.fingerprint,
-            "training_rows_sha256": digest.hexdigest(),
+            ROWS: rows_digest(prepared),
             "tasks": [kinds.to_plain(one) for one in prepared.opened],
         },
     )
+
+
+def rows_digest(prepared: Prepared) -> str:
+    """A hash of all training rows, with their targets."""
+    digest = hashlib.sha256()
+    for name, rows in sorted(prepared.train.items()):
+        digest.update(name.encode())
+        for values in (rows.ids, rows.offsets, *rows.targets.values(), *rows.token_targets.values()):
+            digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
+
+
+def check_same_rows(run_dir: epath.Path, prepared: Prepared) -> None:
+    """Raise `UserError` where a run was begun on other training rows."""
+    if (run_dir / checkpoint.RESULT).exists():
+        before = read_json(run_dir / checkpoint.RESULT).get(ROWS)
+    elif checkpoint.has_any(run_dir):
+        before = checkpoint.read_meta(checkpoint.find(run_dir)[1]).get(ROWS)
+    else:
+        return
+    found = rows_digest(prepared)
+    check(before == found, str(run_dir), "other training examples", "those it began with, or another --run-dir")
 
 
 def finetune(
@@ -137,24 +161,28 @@ def finetune(
     on_evaluation: Callable[[], object] = lambda: None,
 ) -> Outcome:
     """Train a resolved configuration in `run_dir`, or go on, as `bertjax.train.loop.train` says."""
+    check_same_rows(run_dir, prepared)
     objective = objective_of(config, prepared)
     feed = task_feed(config, prepared, objective, tokenizer)
     return train(config, run_dir, feed, objective, progress=progress, on_evaluation=on_evaluation)
 
 
-def choose_thresholds(run_dir: epath.Path, evaluated: Iterable[tuple[Task, Split, Evaluated]]) -> None:
-    """Add to `result.json` the null threshold of each task of spans that has one, as its own validation set says."""
+def choose_thresholds(run_dir: epath.Path, evaluated: Iterable[tuple[Task, Split, Evaluated]]) -> bool:
+    """Add to `result.json` the null threshold of each task of spans that has one, as its own validation set says.
+
+    Returns whether there is any: figures are others then.
+    """
     chosen = {
         task.name: choose_threshold(found.predictions, split.examples)
         for task, split, found in evaluated
         if isinstance(task, Spans) and task.version_2 and not split.name
     }
     if chosen:
-        result = read_json(run_dir / checkpoint.RESULT)
-        _write_result(run_dir, {**result, "null_thresholds": chosen})
+        _write_result(run_dir, {**read_json(run_dir / checkpoint.RESULT), "null_thresholds": chosen})
+    return bool(chosen)
 
 
-def write_result(config: Config, run_dir: epath.Path, step: int) -> dict[str, Any]:
+def write_result(config: Config, run_dir: epath.Path, step: int, prepared: Prepared) -> dict[str, Any]:
     """Name the checkpoint that counts in `result.json`: the one with the best score, or that of the last `step`.
 
     Returns what was written: `step`, `figures` on the validation set at that step.
@@ -164,7 +192,7 @@ def write_result(config: Config, run_dir: epath.Path, step: int) -> dict[str, An
     worth = lambda row: -math.inf if row["score"] is None else row["score"]  # noqa: E731
     best = max(kept, key=worth) if config.finetune.restore_best else kept[-1]
     figures = {name: value for name, value in best.items() if name not in ("step", "split")}
-    result = {"step": best["step"], "figures": figures, "evaluations": len(rows)}
+    result = {"step": best["step"], "figures": figures, "evaluations": len(rows), ROWS: rows_digest(prepared)}
     _write_result(run_dir, result)
     return result
 

@@ -14,7 +14,7 @@ from bertjax.errors import check
 from bertjax.tasks import choice_files, squad, tagging, text_examples
 from bertjax.tasks.choice import Choice
 from bertjax.tasks.classification import Classification
-from bertjax.tasks.conll import read_conll, tagged_rows
+from bertjax.tasks.conll import Columns, read_conll, tagged_rows
 from bertjax.tasks.glue import glue_task
 from bertjax.tasks.seq2seq.decode import Search
 from bertjax.tasks.seq2seq.pairs import read_pairs
@@ -68,6 +68,8 @@ class Kind:
     """The examples of a split; labelled ones, if the last argument says so."""
     make: Callable[[str, list[Any], FinetuneConfig, Tokenizer], Task]
     """The task, from its name and its training examples."""
+    metrics: tuple[str, ...]
+    """What `Task.metric` may be, whichever of the figures is there first."""
     heads: tuple[Head, ...] = ("pooler",)
     """What it needs of the model beside the encoder."""
     if_there: tuple[Head, ...] = ()
@@ -98,11 +100,35 @@ def open_tasks(config: Config, tokenizer: Tokenizer) -> tuple[Opened, ...]:
 
 def _open(entry: Entry, config: Config, tokenizer: Tokenizer) -> Opened:
     told = config.finetune
+    _check_used(entry, told)
     splits = {split: read_split(entry, split, told, True) for split in ("train", *validation_splits(entry))}
+    # Before any are drawn: the drawn ones may lack a class.
+    task = KINDS[entry.kind].make(entry.name, splits["train"], told, tokenizer)
     if 0 < told.max_train_examples < len(splits["train"]):
         chosen = np.random.Generator(np.random.PCG64(config.seed)).permutation(len(splits["train"]))
         splits["train"] = [splits["train"][number] for number in np.sort(chosen[: told.max_train_examples])]
-    return Opened(entry, KINDS[entry.kind].make(entry.name, splits["train"], told, tokenizer), splits)
+    return Opened(entry, task, splits)
+
+
+def _check_used(entry: Entry, told: FinetuneConfig) -> None:
+    """Raise `UserError` for an option that this kind of task would not heed."""
+    number = entry.kind == "classification" and _is_number(entry.name, told)
+    weighed = entry.kind in ("classification", "tagging") and not number
+    weights, smoothing = told.class_weights, told.label_smoothing
+    check(weights == "none" or weighed, "finetune.class_weights", weights, f"none, for {entry.name}")
+    check(
+        smoothing == 0 or not (number or entry.kind == "spans"),
+        "finetune.label_smoothing",
+        smoothing,
+        f"0, for {entry.name}",
+    )
+    decoder = told.decoder_from
+    check(not decoder or entry.kind == "seq2seq", "finetune.decoder_from", decoder, f"none, for {entry.name}")
+
+
+def _is_number(name: str, told: FinetuneConfig) -> bool:
+    known = glue_task(name)
+    return (known.label_type if known else told.label_type) == "number"
 
 
 def entry_of(text: str, told: FinetuneConfig) -> Entry:
@@ -173,25 +199,36 @@ def _make_text(name: str, train: list[Any], told: FinetuneConfig, tokenizer: Tok
     label_type: Any = known.label_type if known else told.label_type
     number = label_type == "number"
     labels = () if number else known.labels if known else text_examples.labels_of(train)
-    balanced = told.class_weights == "balanced" and not number
     return Classification(
         name,
         labels,
         label_type,
         known.metrics if known else (),
-        0.0 if number else told.label_smoothing,
-        text_examples.balanced_weights(labels, train) if balanced else (),
+        told.label_smoothing,
+        text_examples.balanced_weights(labels, train) if told.class_weights == "balanced" else (),
     )
 
 
 def _read_tagged(entry: Entry, split: str, told: FinetuneConfig, labelled: bool) -> list[Any]:
-    if entry.source.is_tfds or told.columns or told.label_column:
+    if entry.source.is_tfds or any(".json" in path.name for path in find_files(entry.source, split)):
         examples = tagged_rows(read_rows(entry.source, split), tag_field=told.label_column, tags=labelled)
     else:
-        examples = [one for path in find_files(entry.source, split) for one in read_conll(path, tags=labelled)]
+        columns = conll_columns(told)
+        paths = find_files(entry.source, split)
+        examples = [one for path in paths for one in read_conll(path, tags=labelled, columns=columns)]
     if split == "train":
         tagging.check_rules(examples)
     return examples
+
+
+def conll_columns(told: FinetuneConfig) -> Columns | None:
+    """The columns of a CoNLL file: `label_column` by its number from 0, or by its name among `columns`."""
+    wanted = told.label_column
+    if not wanted:
+        return None
+    number = told.columns.index(wanted) if wanted in told.columns else int(wanted) if wanted.isdecimal() else -1
+    check(number > 0, "finetune.label_column", wanted, "the number of a CoNLL file's column, from 0, the word's")
+    return Columns(tag=number)
 
 
 def _make_tagging(name: str, train: list[Any], told: FinetuneConfig, tokenizer: Tokenizer) -> Task:
@@ -226,7 +263,9 @@ def _read_choices(entry: Entry, split: str, told: FinetuneConfig, labelled: bool
     whole = epath.Path(source.place) / "full_data.tsv"
     if not source.files and not source.is_tfds and not has_split(source, "train") and whole.exists():
         examples = choice_files.read_choice_file(whole, told.columns or choice_files.CODAH)
-        return choice_files.cross_validation(examples)[split]
+        parts = choice_files.cross_validation(examples)
+        check(split in parts, "the split", split, f"one of {', '.join(parts)}")
+        return parts[split]
     return choice_files.read_choices(source, split)
 
 
@@ -251,9 +290,15 @@ def _make_pairs(name: str, train: list[Any], told: FinetuneConfig, tokenizer: To
 
 
 KINDS: dict[str, Kind] = {
-    "classification": Kind(Classification, _read_text, _make_text),
-    "tagging": Kind(Tagging, _read_tagged, _make_tagging, ()),
-    "spans": Kind(Spans, _read_questions, _make_spans, ()),
-    "choice": Kind(Choice, _read_choices, _make_choice),
-    "seq2seq": Kind(Seq2Seq, _read_pairs, _make_pairs, (), ("mlm",)),
+    "classification": Kind(Classification, _read_text, _make_text, ("accuracy", "f1_micro", "pearson")),
+    "tagging": Kind(Tagging, _read_tagged, _make_tagging, ("f1", "accuracy"), ()),
+    "spans": Kind(Spans, _read_questions, _make_spans, ("best_f1", "f1"), ()),
+    "choice": Kind(Choice, _read_choices, _make_choice, ("accuracy",)),
+    "seq2seq": Kind(Seq2Seq, _read_pairs, _make_pairs, ("bleu",), (), ("mlm",)),
 }
+
+
+def metrics_of(entry: Entry) -> tuple[str, ...]:
+    """What a task's metric may be, whichever of its figures is there first."""
+    known = glue_task(entry.name) if entry.kind == "classification" else None
+    return known.metrics if known else KINDS[entry.kind].metrics

@@ -42,7 +42,7 @@ def load_finetuned(path: epath.PathLike, adjust: Callable[[Config], Config] = on
     plain = checkpoint.read_meta(folder).get("tasks") or []
     check(len(plain) > 0, str(folder), "a model without a task", "one that `bertjax finetune` made")
     opened = [kinds.from_plain(values, f"{folder}/meta") for values in plain]
-    found = [(kind, _with_threshold(task, run_dir)) for kind, task in opened]
+    found = [(kind, _with_threshold(task, run_dir, folder)) for kind, task in opened]
     objective = TaskObjective(config.model, tuple(task for _, task in found))
     shapes = jax.eval_shape(lambda: objective.init(jax.random.key(0)))
     target = rules.laid_out(shapes, rules.tree_shardings(make_mesh(config.mesh), objective.logical_axes()))
@@ -50,9 +50,11 @@ def load_finetuned(path: epath.PathLike, adjust: Callable[[Config], Config] = on
     return Finetuned(config, run_dir, folder, objective, {task.name: kind for kind, task in found}, params)
 
 
-def _with_threshold(task: Task, run_dir: epath.Path) -> Task:
-    """A task of spans with the null threshold that its run chose; before it is chosen, 0."""
+def _with_threshold(task: Task, run_dir: epath.Path, folder: epath.Path) -> Task:
+    """A task of spans with the null threshold that was chosen for this checkpoint; 0 where none was."""
     path = run_dir / checkpoint.RESULT
     if not isinstance(task, Spans) or not path.exists():
         return task
-    return dataclasses.replace(task, null_threshold=read_json(path).get("null_thresholds", {}).get(task.name, 0.0))
+    result = read_json(path)
+    chosen = result.get("null_thresholds", {}) if str(result.get("step")) == folder.name else {}
+    return dataclasses.replace(task, null_threshold=chosen.get(task.name, 0.0))

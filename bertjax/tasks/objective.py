@@ -52,8 +52,11 @@ class TaskObjective:
         heads = {task.name: task.head_axes(self.model) for task in self.tasks}
         return {**functional.logical_axes(self.model), TASKS: heads}
 
-    def prepare(self, batch: Batch, key: Array) -> Batch:
-        return batch
+    def prepare(self, batch: Batch, key: Array | None = None) -> Batch:
+        """All of token type 0 where the model knows no other, as RoBERTa."""
+        if self.model.type_vocab_size > 1:
+            return batch
+        return {**batch, "segment_ids": jnp.zeros_like(batch["segment_ids"])}
 
     def counts(self, batch: Batch) -> Array:
         return self.by_name[task_of(batch)].count(plain_batch(batch))

@@ -7,10 +7,11 @@ from etils import epath
 
 from bertjax.config import FinetuneConfig
 from bertjax.data.files import write_whole
+from bertjax.data.formats import is_compressed
 from bertjax.errors import check, disk_errors
 from bertjax.tasks import glue, squad, text_examples
-from bertjax.tasks.conll import write_conll
-from bertjax.tasks.kinds import Entry
+from bertjax.tasks.conll import read_conll, write_conll
+from bertjax.tasks.kinds import Entry, conll_columns
 from bertjax.tasks.sources import find_files
 
 
@@ -34,7 +35,7 @@ def write_predictions(
     if entry.kind == "classification":
         return _of_text(folder, stem, entry, split, predictions, examples, told)
     if entry.kind == "tagging":
-        return _of_tags(folder, stem, entry, split, predictions, examples)
+        return _of_tags(folder, stem, entry, split, predictions, examples, told)
     if entry.kind == "spans":
         paths = [folder / f"{stem}{what}.json" for what in ("", "-n_best", "-null_odds")]
         writers = (squad.write_predictions, squad.write_n_best, squad.write_null_odds)
@@ -68,16 +69,24 @@ def _of_text(
 
 
 def _of_tags(
-    folder: epath.Path, stem: str, entry: Entry, split: str, predictions: Sequence[Any], examples: Sequence[Any]
+    folder: epath.Path,
+    stem: str,
+    entry: Entry,
+    split: str,
+    predictions: Sequence[Any],
+    examples: Sequence[Any],
+    told: FinetuneConfig,
 ) -> list[epath.Path]:
     if entry.source.is_tfds or not examples[0].lines:
         return [_lines(folder / f"{stem}.txt", [" ".join(tags) for tags in predictions])]
-    made, begin = [], 0
+    made: list[epath.Path] = []
+    begin, columns = 0, conll_columns(told)
     for source in find_files(entry.source, split):
-        path = folder / f"{entry.name}-{source.name}"
-        check(path != source, str(path), "the file that is predicted", "another --output-dir")
-        count = sum(example.id.startswith(f"{source.name}:") for example in examples)
-        write_conll(path, source, predictions[begin : begin + count])
+        # As text: what it was compressed by is no part of the format.
+        path = folder / f"{entry.name}-{source.name.removesuffix(source.suffix if is_compressed(source.name) else '')}"
+        check(path not in made, str(source), "the name of another file that is predicted", "files of different names")
+        count = len(read_conll(source, tags=False, columns=columns))
+        write_conll(path, source, predictions[begin : begin + count], columns=columns)
         made.append(path)
         begin += count
     return made

@@ -42,9 +42,13 @@ class Spans(Linear):
     null_threshold: float = 0.0
     """Odds above which there is no answer, in logits; `choose_threshold` finds it."""
 
-    metric = "f1"
     percent = True
     per_token = True
+
+    @property
+    def metric(self) -> str:
+        """Of version 2 the F1 at the best threshold, which is the one that is kept in the end."""
+        return "best_f1" if self.version_2 else "f1"
 
     def init_head(self, config: ModelConfig, key: Array) -> Params:
         """One linear layer to two numbers of each token: how well an answer starts there, and ends there."""
@@ -125,12 +129,16 @@ class Spans(Linear):
     def figures(self, predictions: Sequence[SpanPrediction], examples: Sequence[QuestionExample]) -> dict[str, float]:
         """`exact_match` and `f1` in percent, and of version 2 those of `squad_scores.figures_2`.
 
-        They are what the official script says of the same answers and odds. Raises `UserError` for a question without
+        They are what the official script says of the same answers and odds; `best_…` what it says of each question's
+        best text, which a lower or higher threshold would have left. Raises `UserError` for a question without
         an answer where `version_2` is not set.
         """
         texts, right = [p.text for p in predictions], _answers(self.name, examples)
         if self.version_2:
-            return squad_scores.figures_2(texts, right, [p.null_odds for p in predictions])
+            odds = [p.null_odds for p in predictions]
+            best = squad_scores.figures_2([p.best_text for p in predictions], right, odds)
+            found = squad_scores.figures_2(texts, right, odds)
+            return found | {name: value for name, value in best.items() if name.startswith("best_")}
         _check_answered(self.name, examples)
         return squad_scores.figures_1(texts, right)
 

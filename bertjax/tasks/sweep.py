@@ -56,7 +56,12 @@ def sweep(
     cells = sweep_cells.cells(grid)
     prepared: dict[int, Prepared] = {}
     results: list[Result] = []
+    rows: list[sweep_cells.Row] = []
     stopped = False
+
+    def folder_of(result: Result) -> epath.Path:
+        return run_dir / CELLS / result.cell.folder
+
     for number, cell in enumerate(cells):
         # The training examples that are drawn differ by seed.
         seed = cell.seed if config.finetune.max_train_examples else cells[0].seed
@@ -72,19 +77,10 @@ def sweep(
         tell(f"{number + 1} of {len(cells)}: {cell.folder}: {said}")
         if not keep_all:
             _keep_best(run_dir, results)
-    opened = next(iter(prepared.values())).opened
-    least = fmean(baseline(one.task, _validation(one)) for one in opened)
-    rows = sweep_cells.summary(results, baseline=least)
-    table = sweep_cells.table(rows)
-    about = {
-        "metric": opened[0].task.metric if len(opened) == 1 else "score",
-        "training": sum(len(one.splits["train"]) for one in opened),
-        "validation": sum(len(_validation(one)) for one in opened),
-        "baseline": least,
-    }
-    _write(run_dir, results, rows, about)
-    best = max((r for r in results if r.metric is not None), key=_metric, default=None)
-    return Swept(results, table, run_dir / CELLS / best.cell.folder if best else None, stopped)
+        rows = _write(run_dir, results, prepared[seed])
+    # Of a smaller sweep than an earlier one the best model may be gone.
+    best = next((folder for folder in map(folder_of, _best_first(results)) if checkpoint.has_any(folder)), None)
+    return Swept(results, sweep_cells.table(rows), best, stopped)
 
 
 def _validation(opened: Opened) -> list[Any]:
@@ -103,7 +99,8 @@ def _run_cell(
     """What the cell gave, or gives now; None where a signal stopped it."""
     own = finetune.resolve(_cell_config(config, cell), prepared, restored_heads)
     if (folder / FAILED).exists() or (folder / checkpoint.RESULT).exists():
-        run_folder.claim(folder, own)  # what an earlier call found counts for its configuration only
+        run_folder.claim(folder, own)  # what an earlier call found counts for its configuration and data only
+        finetune.check_same_rows(folder, prepared)
     if (folder / FAILED).exists():
         return Result(cell, None)
     if not (folder / checkpoint.RESULT).exists():
@@ -116,7 +113,7 @@ def _run_cell(
         if outcome.stopped:
             return None
         tokenizer.save(folder / "tokenizer", own.model.max_length)
-        finetune.write_result(own, folder, outcome.step)
+        finetune.write_result(own, folder, outcome.step, prepared)
     return Result(cell, read_json(folder / checkpoint.RESULT)["figures"]["score"])
 
 
@@ -131,23 +128,30 @@ def _cell_config(config: Config, cell: Cell) -> Config:
     )
 
 
-def _metric(result: Result) -> float:
-    assert result.metric is not None
-    return result.metric
+def _best_first(results: list[Result]) -> list[Result]:
+    return sorted((r for r in results if r.metric is not None), key=lambda r: -(r.metric or 0.0))
 
 
 def _keep_best(run_dir: epath.Path, results: list[Result]) -> None:
-    best = max((result for result in results if result.metric is not None), key=_metric, default=None)
+    best = _best_first(results)[:1]
     for result in results:
         folder = run_dir / CELLS / result.cell.folder / checkpoint.FOLDER
-        if result is not best and folder.exists():
+        if result not in best and folder.exists():
             folder.rmtree()
 
 
-def _write(run_dir: epath.Path, results: list[Result], rows: list[sweep_cells.Row], about: dict[str, Any]) -> None:
+def _write(run_dir: epath.Path, results: list[Result], prepared: Prepared) -> list[sweep_cells.Row]:
+    """Write `sweep.json` of the cells so far; returns the table's rows."""
+    opened = prepared.opened
+    least = fmean(baseline(one.task, _validation(one)) for one in opened)
+    rows = sweep_cells.summary(results, baseline=least)
     content = {
-        **about,
+        "metric": opened[0].task.metric if len(opened) == 1 else "score",
+        "training": sum(len(one.splits["train"]) for one in opened),
+        "validation": sum(len(_validation(one)) for one in opened),
+        "baseline": least,
         "cells": [{**dataclasses.asdict(r.cell.setting), "seed": r.cell.seed, "metric": r.metric} for r in results],
         "settings": [dataclasses.asdict(row) for row in rows],
     }
     write_whole(run_dir / FILE, (json.dumps(content, indent=1) + "\n").encode())
+    return rows

@@ -93,6 +93,12 @@ def versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in ("bertjax", "jax", "flax", "optax", "orbax-checkpoint")}
 
 
+def has_any(run_dir: epath.Path) -> bool:
+    """Whether a run has a whole checkpoint."""
+    folder = run_dir / FOLDER
+    return folder.exists() and any(path.name.isdigit() for path in folder.iterdir())
+
+
 def find(path: epath.PathLike) -> tuple[epath.Path, epath.Path]:
     """(run folder, checkpoint folder) of a run (the checkpoint that `result.json` names, or its newest) or of one.
 
@@ -102,7 +108,10 @@ def find(path: epath.PathLike) -> tuple[epath.Path, epath.Path]:
     if (path / "state").exists():
         return path.parent.parent, path
     if (path / RESULT).exists():
-        return path, path / FOLDER / str(read_json(path / RESULT)["step"])
+        step = read_json(path / RESULT).get("step")
+        best = path / FOLDER / str(step)
+        check(best.exists(), str(path / RESULT), f"the step {step}, whose checkpoint is not there", "one that is")
+        return path, best
     steps = [int(p.name) for p in (path / FOLDER).iterdir() if p.name.isdigit()] if (path / FOLDER).exists() else []
     check(bool(steps), str(path), "no checkpoint", f"a run folder with {FOLDER}/STEP, or such a STEP folder")
     return path, path / FOLDER / str(max(steps))

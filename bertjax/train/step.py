@@ -204,7 +204,8 @@ def _jit_init(config: Config, mesh: Mesh, objective: Any) -> tuple[Any, Any]:
 
 def _unseeded(config: Config) -> Config:
     """What programs are told apart by: one serves all seeds, from wherever they begin."""
-    return dataclasses.replace(config, seed=0, init_from="", new_heads=())
+    finetune = dataclasses.replace(config.finetune, decoder_from="")
+    return dataclasses.replace(config, seed=0, init_from="", new_heads=(), finetune=finetune)
 
 
 def jit_train_step(config: Config, mesh: Mesh, objective: Objective | None = None) -> Any:

@@ -1,12 +1,14 @@
 """`finetune`, `evaluate` and `predict` as their users call them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from etils import epath
 
 from bertjax.cli.main import main
+from bertjax.data.wordpiece import WordPiece
 from bertjax.train.metrics import read_rows
 from bertjax.train.models import save_model
 from tests.factory import small_config
@@ -298,3 +300,37 @@ def test_a_sweep_prints_its_table_and_its_best_run(start, texts, tmp_path, capsy
     assert len(json.loads((tmp_path / "run" / "sweep.json").read_text())["cells"]) == 2
     best = lines[-1].removeprefix("best run: ")
     assert bertjax(capsys, "predict", best)[0] == 0
+
+
+@pytest.mark.slow
+def test_a_runs_folder_keeps_the_model_that_was_imported_into_it(foreign, texts, tmp_path, capsys):
+    again = tmp_path / "again"
+    shutil.copytree(foreign, again)
+    words = ["finetune", PAPER, *SHORT, "--run-dir", tmp_path / "run", "--finetune.tasks"]
+    wrong, right = f"good:nothing={texts}", f"good:classification={texts}"
+    assert bertjax(capsys, *words, wrong, "--init-from", foreign)[0] == 2
+    status, _, errors = bertjax(capsys, *words, right, "--init-from", again)
+    assert (status, len(errors.splitlines())) == (2, 1)
+    assert f"run/init: found the model of {foreign}, expected that of {again} (another --run-dir)" in errors
+    # What a kill left of an import is no obstacle; what lacks a vocabulary leaves nothing.
+    shutil.rmtree(tmp_path / "run" / "init")
+    (tmp_path / "run" / "init.part" / "checkpoints").mkdir(parents=True)
+    for name in ("vocab.txt", "tokenizer.json", "tokenizer_config.json"):
+        (again / name).unlink(missing_ok=True)
+    status, _, errors = bertjax(capsys, *words, right, "--init-from", again)
+    assert (status, errors) == (
+        2,
+        f"bertjax: {again}: found no vocabulary, expected vocab.txt or another tokenizer's files\n",
+    )
+    assert not list((tmp_path / "run").glob("init*"))
+
+
+def test_a_run_keeps_its_tokenizer_whatever_is_asked_of_its_folder(start, texts, tmp_path, capsys):
+    run = tmp_path / "run"
+    (run / "tokenizer").parent.mkdir()
+    WordPiece("vocab.txt", "\n".join([*VOCABULARY, "other"]).encode(), lowercase=True).save(run / "tokenizer")
+    before = {path.name: path.read_bytes() for path in (run / "tokenizer").iterdir()}
+    words = ["--init-from", start, "--run-dir", run, *SHORT, "--finetune.tasks", f"good:classification={texts}"]
+    status, _, errors = bertjax(capsys, "finetune", PAPER, *words)
+    assert (status, "run/tokenizer: found tokenizer" in errors) == (2, True)
+    assert {path.name: path.read_bytes() for path in (run / "tokenizer").iterdir()} == before

@@ -97,7 +97,7 @@ def test_the_last_checkpoint_is_the_result_where_the_best_is_not_asked_for(undis
     told = dataclasses.replace(config, finetune=dataclasses.replace(config.finetune, restore_best=False))
     before = (run / "result.json").read_text()
     try:
-        assert finetune.write_result(told, run, 48)["step"] == 48
+        assert finetune.write_result(told, run, 48, finetune.prepare(told, TOKENIZER))["step"] == 48
         assert load_finetuned(run).checkpoint.name == "48"
     finally:
         (run / "result.json").write_text(before)
@@ -230,18 +230,38 @@ def test_heads_that_the_source_lacks_or_that_are_to_be_new_are_new(texts, tmp_pa
     assert (resolved.model.heads, resolved.new_heads) == ((), ())
 
 
-def test_a_model_of_one_token_type_is_given_no_other(tmp_path):
-    write_table(
-        tmp_path / "train.tsv",
-        [("the cat", "one dog", "a"), ("no cat", "bad dog", "b")],
-        ["sentence1", "sentence2", "label"],
-    )
-    (tmp_path / "dev.tsv").write_bytes((tmp_path / "train.tsv").read_bytes())
-    for types, second in ((2, 4), (1, 7)):
-        config = config_of(f"pairs:classification={tmp_path}", model={"type_vocab_size": types})
-        prepared = finetune.prepare(config, TOKENIZER)
-        assert prepared.train["pairs"].second.tolist() == [second, second]
-        assert prepared.validation[0].rows.second.tolist() == [second, second]
+def test_options_that_the_data_decide_or_the_task_would_not_heed_are_refused(texts):
+    config = config_of(f"good:classification={texts}")
+    prepared = finetune.prepare(config, TOKENIZER)
+    for section, name, value in (
+        ("train", "steps", 5),
+        ("train", "save_every_steps", 7),
+        ("optimizer", "warmup_steps", 3),
+    ):
+        other = config_of(f"good:classification={texts}", **{section: {name: value}})
+        with pytest.raises(UserError, match=rf"{section}\.{name}: found {value}, expected finetune\."):
+            finetune.resolve(other, prepared, ())
+    numbers = {"label_type": "number", "label_smoothing": 0.1}
+    with pytest.raises(UserError, match=r"finetune\.label_smoothing: found 0\.1, expected 0, for good"):
+        finetune.prepare(config_of(f"good:classification={texts}", finetune=numbers), TOKENIZER)
+
+
+def test_what_is_drawn_of_the_training_set_does_not_decide_the_labels(tmp_path):
+    rows = [(text, "rare" if n == 0 else has_good(text)) for n, text in enumerate(sentences(60))]
+    write_table(tmp_path / "train.tsv", rows)
+    write_table(tmp_path / "dev.tsv", rows)
+    config = config_of(f"good:classification={tmp_path}", finetune={"max_train_examples": 5})
+    prepared = finetune.prepare(config, TOKENIZER)
+    assert prepared.opened[0].task.labels == ("no", "rare", "yes")
+    assert prepared.train["good"].items == 5
+
+
+def test_a_run_goes_on_with_the_training_examples_that_it_began_with_only(undisturbed, config, tmp_path):
+    write_splits(tmp_path, lambda text: "yes", train=128)
+    prepared = finetune.prepare(config_of(f"good:classification={tmp_path}"), TOKENIZER)
+    with pytest.raises(UserError, match="found other training examples, expected those it began with"):
+        finetune.check_same_rows(undisturbed[0], prepared)
+    finetune.check_same_rows(undisturbed[0], finetune.prepare(config, TOKENIZER))
 
 
 def test_the_first_validation_split_of_mnli_is_its_own_and_the_other_is_named(tmp_path):

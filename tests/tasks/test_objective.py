@@ -18,6 +18,7 @@ from bertjax.tasks.objective import TaskObjective, head_of
 from bertjax.tasks.seq2seq.task import make_task
 from bertjax.tasks.tagging import Tagging
 from bertjax.train import step as steps
+from bertjax.train.objective import DONOR
 from tests.factory import random_batch
 from tests.tasks.tiny import MODEL, TOKENIZER, config_of
 
@@ -154,3 +155,34 @@ def test_no_two_parameters_share_memory_where_a_run_begins():
 def test_the_axes_are_those_of_the_parameters(params):
     axes = jax.tree.structure(BOTH.logical_axes(), is_leaf=lambda leaf: not isinstance(leaf, dict))
     assert axes == jax.tree.structure(params)
+
+
+def test_a_model_of_one_token_type_is_given_no_other():
+    one = TaskObjective(dataclasses.replace(MODEL, type_vocab_size=1), (TEXT,))
+    batch = batch_of(TEXT)
+    assert batch["segment_ids"].any()
+    assert not np.asarray(one.prepare(batch)["segment_ids"]).any()
+    assert TaskObjective(MODEL, (TEXT,)).prepare(batch) is batch
+
+
+def test_a_decoder_may_begin_with_another_model_than_the_encoder():
+    task = make_task("pairs", TOKENIZER, max_target_length=8)
+    objective = TaskObjective(dataclasses.replace(MODEL, heads=("mlm",)), (task,))
+    made = jax.jit(lambda key: objective.init(key))
+    encoder, donor = ({k: v for k, v in made(jax.random.key(n)).items() if k != "tasks"} for n in (1, 2))
+    words = lambda params: params["tasks"]["pairs"]["embeddings"]["word"]["embedding"]  # noqa: E731
+    new = made(jax.random.key(0))
+    own = objective.begin(new, encoder)
+    other = objective.begin(new, {**encoder, DONOR: donor})
+    assert np.array_equal(words(own), encoder["embeddings"]["word"]["embedding"])
+    assert np.array_equal(words(other), donor["embeddings"]["word"]["embedding"])
+    assert np.array_equal(other["embeddings"]["word"]["embedding"], encoder["embeddings"]["word"]["embedding"])
+    assert DONOR not in other
+
+
+def test_one_program_serves_runs_that_differ_in_where_they_begin():
+    mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
+    config = config_of("pairs:seq2seq=x", init_from="a")
+    told = dataclasses.replace(config.finetune, decoder_from="b")
+    other = dataclasses.replace(config, seed=3, finetune=told)
+    assert steps.jit_train_step(config, mesh, BOTH).func is steps.jit_train_step(other, mesh, BOTH).func

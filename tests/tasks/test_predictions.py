@@ -1,5 +1,6 @@
 """Predictions written as each kind's field reads them; predictions made by hand."""
 
+import gzip
 import json
 
 import numpy as np
@@ -100,14 +101,30 @@ def test_a_split_of_several_files_gives_each_its_own_tags(tmp_path):
     }
 
 
-def test_files_of_one_name_in_several_folders_keep_their_own_tags(tmp_path):
+def test_files_of_one_name_in_several_folders_are_refused(tmp_path):
     for name, words in (("x", "the\tO\ncat\tO\n"), ("y", "dog\tO\n")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "test.txt").write_text(words)
     told = FinetuneConfig(test_files=("x/test.txt", "y/test.txt"))
     task, examples = tagged(tmp_path, told)
-    with pytest.raises(UserError, match="test.txt"):
+    with pytest.raises(UserError, match="y/test.txt: found the name of another file that is predicted"):
         written(tmp_path, task, [("A", "B"), ("C",)], examples, test_files=told.test_files)
+
+
+def test_tags_of_a_compressed_file_are_written_as_text_under_its_name_without_that_ending(tmp_path):
+    (tmp_path / "test.txt.gz").write_bytes(gzip.compress(b"the\tO\ncat\tO\n"))
+    task, examples = tagged(tmp_path)
+    assert written(tmp_path, task, [("A", "B")], examples) == {"own-test.txt": "the\tA\ncat\tB\n"}
+
+
+def test_the_tag_may_stand_in_any_column(tmp_path):
+    (tmp_path / "test.txt").write_text("the DT O\nrome NNP B-LOC\n")
+    told = FinetuneConfig(label_column="1")
+    task, examples = tagged(tmp_path, told)
+    assert [one.tags for one in read_split(entry_of(task, told), "test", told, True)] == [("DT", "NNP")]
+    assert written(tmp_path, task, [("X", "Y")], examples, label_column="1") == {
+        "own-test.txt": "the X O\nrome Y B-LOC\n"
+    }
 
 
 def test_a_file_is_not_written_over_itself(tmp_path):

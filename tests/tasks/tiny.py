@@ -9,7 +9,7 @@ import numpy as np
 from etils import epath
 from scipy.special import erf
 
-from bertjax.config import FinetuneConfig, MeshConfig
+from bertjax.config import FinetuneConfig, MeshConfig, TrainConfig
 from bertjax.data.wordpiece import WordPiece
 from bertjax.model import functional
 from bertjax.tasks import finetune
@@ -22,7 +22,8 @@ TOKENIZER = WordPiece("vocab.txt", "".join(f"{entry}\n" for entry in VOCABULARY)
 SECTIONS = {
     "model": {"hidden_size": 32, "hidden_dropout_prob": 0.1, "heads": ("pooler",), "initializer_range": 0.1},
     "optimizer": {"peak_learning_rate": 6e-3, "warmup_steps": 0},
-    "train": {"batch_size": 16, "log_every_steps": 1, "keep_checkpoints": 1},
+    "train": {"batch_size": 16, "log_every_steps": 1, "keep_checkpoints": 1}
+    | {name: getattr(TrainConfig, name) for name in ("steps", "eval_every_steps", "save_every_steps")},
     "mesh": {"data": -1},
 }
 MODEL = dataclasses.replace(SMALL_MODEL, **SECTIONS["model"])
@@ -89,7 +90,7 @@ def fit(config, run, **options):
     outcome = finetune.finetune(config, epath.Path(run), prepared, TOKENIZER, **options)
     if not outcome.stopped:
         TOKENIZER.save(epath.Path(run) / "tokenizer")
-        finetune.write_result(config, epath.Path(run), outcome.step)
+        finetune.write_result(config, epath.Path(run), outcome.step, prepared)
     return config, outcome
 
 

@@ -182,6 +182,7 @@ def make_task(
     label_smoothing: float = 0.0,
 ) -> Seq2Seq:
     """The task for texts of this tokenizer; beam and length penalty by default as in arXiv 1706.03762, section 6.1."""
+    bleu(["a"], ["a"], True)  # where it is not installed, not after the first epoch
     search = decode.Search(
         cls_id=tokenizer.cls_id,
         sep_id=tokenizer.sep_id,
