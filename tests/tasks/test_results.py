@@ -114,7 +114,7 @@ def test_every_kind_is_described_in_valid_json(tmp_path, name):
     assert found["figures"] == {task.metric: 0.5}
     for key, value in wanted.items():
         assert found[key] == value
-    calibrated = {"calibration"} if name in ("text", "choice") else set()
+    calibrated = {"calibration"} if name in ("text", "classes", "choice") else set()
     assert set(found) == {*about, "figures", *wanted, *calibrated}
 
 
