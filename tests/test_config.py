@@ -33,7 +33,8 @@ def test_a_configuration_survives_json(config):
 def test_a_shipped_configuration_loads_and_says_how_to_run_it(path):
     config = load_config(str(path))
     assert from_dict(Config, to_dict(config)) == config
-    assert f"bertjax train configs/{path.relative_to(FOLDER)}" in path.read_text()
+    verb = "finetune" if path.parent.name == "finetune" else "train"
+    assert f"bertjax {verb} configs/{path.relative_to(FOLDER)}" in path.read_text()
 
 
 @pytest.mark.parametrize("path", sorted((FOLDER / "fast").glob("*.py")), ids=lambda path: path.name)

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
+from functools import lru_cache
 
 from bertjax.data.python_docs import modules
 from bertjax.tasks.tables import Row
@@ -15,14 +16,18 @@ def rows(split: str) -> Iterator[Row]:
 
     The split is by a hash of the text: of 10 parts `validation` and `test` have one each, `train` the others.
     """
-    seen: set[str] = set()
+    for row in _rows():
+        part = hashlib.blake2b(row.values["text"].encode(), digest_size=8).digest()[0] % 10
+        if {0: "validation", 1: "test"}.get(part, "train") == split:
+            yield row
+
+
+@lru_cache(maxsize=1)
+def _rows() -> tuple[Row, ...]:
+    found: dict[str, Row] = {}
     for parts, docstrings in modules():
-        if parts[0] not in PACKAGES:
-            continue
-        for number, docstring in enumerate(docstrings):
+        for number, docstring in enumerate(docstrings if parts[0] in PACKAGES else ()):
             text = " ".join(docstring.partition("\n\n")[0].split())[:CHARACTERS]
-            if text and text not in seen:
-                seen.add(text)
-                part = hashlib.blake2b(text.encode(), digest_size=8).digest()[0] % 10
-                if {0: "validation", 1: "test"}.get(part, "train") == split:
-                    yield Row("/".join(parts), number, {"text": text, "label": parts[0]}, "docstring")
+            if text:
+                found.setdefault(text, Row("/".join(parts), number, {"text": text, "label": parts[0]}, "docstring"))
+    return tuple(found.values())

@@ -6,6 +6,7 @@ The driver is one process of a run without TensorFlow; the command line itself i
 import json
 import re
 import time
+from functools import partial
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ from etils import epath
 from bertjax.config import MeshConfig
 from bertjax.parallel.mesh import make_mesh
 from bertjax.train import checkpoint
+from bertjax.train.evaluate import heldout_examiner
 from bertjax.train.feed import Feed
 from bertjax.train.loop import train
 from bertjax.train.metrics import read_rows
@@ -98,7 +100,8 @@ def disturbed(tmp_path_factory):
 def test_several_processes_train_what_one_process_trains(undisturbed, tmp_path):
     config = small_config(**CHANGES | {"mesh": {"data": 4, "fsdp": 2}})
     size = config.train.batch_size
-    train(config, tmp_path / "run", Feed(lambda start, rows: batches({}, start, rows, size), {"all": heldout}))
+    examine = partial(heldout_examiner, {"all": heldout})
+    train(config, tmp_path / "run", Feed(lambda start, rows: batches({}, start, rows, size), examine))
     alone, together = figures(tmp_path), figures(undisturbed[0])
     assert len(together) == len(alone) == 14
     assert alike(alone, together, 1e-5)
