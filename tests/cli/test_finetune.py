@@ -296,9 +296,11 @@ def test_a_sweep_prints_its_table_and_its_best_run(start, texts, tmp_path, capsy
     lines = said.splitlines()
     assert [line.partition(":")[0] for line in lines[:2]] == ["1 of 2", "2 of 2"]
     assert lines[2].split()[:2] == ["batch", "size"]
-    assert lines[-1].startswith(f"best run: {tmp_path}/run/cells/batch_size-16,peak_learning_rate-0.006,epochs-2,seed-")
+    (best,) = [line.removeprefix("best run: ") for line in lines if line.startswith("best run: ")]
+    assert best.startswith(f"{tmp_path}/run/cells/batch_size-16,peak_learning_rate-0.006,epochs-2,seed-")
+    assert lines[-1] == f"report: {best}/report.html"
+    assert (Path(best) / "evaluation.json").exists()
     assert len(json.loads((tmp_path / "run" / "sweep.json").read_text())["cells"]) == 2
-    best = lines[-1].removeprefix("best run: ")
     assert bertjax(capsys, "predict", best)[0] == 0
 
 
