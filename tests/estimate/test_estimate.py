@@ -113,15 +113,15 @@ def test_a_search_ranks_what_fits_by_time_and_a_bisection_ends_at_the_memory(sli
         train={"batch_size": 1024},
     )
     told = []
-    found = answer(config, slice_2x2, largest_batch=True, search_limit=5, tell=lambda *what: told.append(what))
+    found = answer(config, slice_2x2, largest_batch=True, search_limit=3, tell=lambda *what: told.append(what))
     times = [tried.timing.step for tried in found.search if tried.fits]
     assert times == sorted(times)
     assert len({(tuple(t.mesh.items()), t.remat) for t in found.search}) == len(found.search)
-    assert len(found.search) in (5, 6)  # five, and what was configured where it is none of them
+    assert len(found.search) in (3, 4)  # three, and what was configured where it is none of them
     assert found.largest.estimate.fits
     assert found.largest.batch_size < found.largest.refused <= found.largest.batch_size * 17 // 16 + 4
     assert not estimate(with_batch(config, found.largest.refused), slice_2x2).fits
-    assert len(told) >= 5
+    assert len(told) >= 4
     assert "largest batch" in describe_answer(found)
 
 
