@@ -184,14 +184,12 @@ def _evaluated(run_dir: "epath.Path", tokenizer: "Tokenizer") -> list[str]:
     loaded = load_finetuned(counts, lambda config: config)
     splits = validation_sets(loaded, tokenizer)
     found, figures = assess(loaded, splits, tokenizer)
-    if hosts.is_first():
-        write_evaluation(run_dir, int(loaded.checkpoint.name), found, figures)
     chosen = hosts.from_first(str(hosts.is_first() and choose_thresholds(run_dir, found)))
     if chosen == "True":
         loaded = load_finetuned(counts, lambda config: config)
         found, figures = assess(loaded, splits, tokenizer)
-        if hosts.is_first():
-            write_evaluation(run_dir, int(loaded.checkpoint.name), found, figures)
+    if hosts.is_first():
+        write_evaluation(run_dir, int(loaded.checkpoint.name), found, figures)
     return described_lines(loaded, figures)
 
 

@@ -7,13 +7,10 @@ from bertjax.data.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.parallel.mesh import make_mesh
 from bertjax.tasks import kinds
-from bertjax.tasks.evaluation import Evaluated, Split, evaluate_split, named_figures
+from bertjax.tasks.evaluation import Assessed, Split, evaluate_split, evaluate_splits
 from bertjax.tasks.finetune import validation_split
 from bertjax.tasks.models import Finetuned
-from bertjax.tasks.task import Task
 from bertjax.train.step import check_batch
-
-Assessed = list[tuple[Task, Split, Evaluated]]
 
 
 def entries_of(model: Finetuned) -> list[kinds.Entry]:
@@ -46,16 +43,7 @@ def assess(model: Finetuned, splits: Sequence[Split], tokenizer: Tokenizer) -> t
     """Predictions and figures of each split, and all figures by name; of several processes all get the same."""
     mesh = make_mesh(model.config.mesh)
     check_batch(model.config, mesh)
-    found = [
-        (
-            model.objective.by_name[split.task],
-            split,
-            evaluate_split(model.config, model.objective, mesh, model.params, split, tokenizer.pad_id, labelled=True),
-        )
-        for split in splits
-    ]
-    figures = {(split.task, split.name): evaluated.figures for _, split, evaluated in found}
-    return found, named_figures(figures, model.objective.tasks)
+    return evaluate_splits(model.config, model.objective, mesh, model.params, splits, tokenizer.pad_id)
 
 
 def predict_split(

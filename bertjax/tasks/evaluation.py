@@ -39,6 +39,9 @@ class Evaluated:
     """With `loss`, in nats; empty where the examples have no labels."""
 
 
+Assessed = list[tuple[Task, Split, Evaluated]]
+
+
 def evaluate_split(
     config: Config, objective: TaskObjective, mesh: Mesh, params: Params, split: Split, pad_id: int, *, labelled: bool
 ) -> Evaluated:
@@ -91,6 +94,22 @@ def _eval_step(objective: TaskObjective, mesh: Mesh, name: str, labelled: bool) 
     return jax.jit(step, in_shardings=(layouts, rules.batch_sharding(mesh)), out_shardings=rules.replicated(mesh))
 
 
+def evaluate_splits(
+    config: Config, objective: TaskObjective, mesh: Mesh, params: Params, splits: Sequence[Split], pad_id: int
+) -> tuple[Assessed, dict[str, float]]:
+    """Labelled splits, what came of each, and all figures by name; of several processes all get the same."""
+    found = [
+        (
+            objective.by_name[split.task],
+            split,
+            evaluate_split(config, objective, mesh, params, split, pad_id, labelled=True),
+        )
+        for split in splits
+    ]
+    figures = {(split.task, split.name): evaluated.figures for _, split, evaluated in found}
+    return found, named_figures(figures, objective.tasks)
+
+
 def named_figures(evaluated: Mapping[tuple[str, str], dict[str, float]], tasks: Sequence[Task]) -> dict[str, float]:
     """All splits' figures by one name each, and `score`: the mean over tasks of their own metric, in 0..1.
 
@@ -115,13 +134,4 @@ def examiner(
 ) -> Callable[[Params], dict[str, float]]:
     """What the training loop asks for held-out figures (`bertjax.train.feed.Feed.examine`)."""
 
-    def examine(params: Params) -> dict[str, float]:
-        evaluated = {
-            (split.task, split.name): evaluate_split(
-                config, objective, mesh, params, split, pad_id, labelled=True
-            ).figures
-            for split in splits
-        }
-        return named_figures(evaluated, objective.tasks)
-
-    return examine
+    return lambda params: evaluate_splits(config, objective, mesh, params, splits, pad_id)[1]

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from bertjax.data.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.progress import Progress, silent
 from bertjax.tasks import batches, kinds
-from bertjax.tasks.evaluation import Evaluated, Split, examiner
+from bertjax.tasks.evaluation import Assessed, Split, examiner
 from bertjax.tasks.kinds import Opened
 from bertjax.tasks.objective import TaskObjective
 from bertjax.tasks.spans import Spans, choose_threshold
@@ -167,7 +167,7 @@ def finetune(
     return train(config, run_dir, feed, objective, progress=progress, on_evaluation=on_evaluation)
 
 
-def choose_thresholds(run_dir: epath.Path, evaluated: Iterable[tuple[Task, Split, Evaluated]]) -> bool:
+def choose_thresholds(run_dir: epath.Path, evaluated: Assessed) -> bool:
     """Add to `result.json` the null threshold of each task of spans that has one, as its own validation set says.
 
     Returns whether there is any: figures are others then.

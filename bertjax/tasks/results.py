@@ -11,7 +11,7 @@ from bertjax.data.files import write_whole
 from bertjax.tasks import metrics, spans, tagging, text_examples
 from bertjax.tasks.choice import Choice
 from bertjax.tasks.classification import Classification
-from bertjax.tasks.evaluation import Evaluated, Split
+from bertjax.tasks.evaluation import Assessed
 from bertjax.tasks.spans import Spans
 from bertjax.tasks.tagging import Tagging
 from bertjax.tasks.task import Task
@@ -21,9 +21,7 @@ ERRORS = 20  # that are shown
 MOST_LABELS = 40  # of a confusion matrix that is shown
 
 
-def write_evaluation(
-    run_dir: epath.Path, step: int, found: Sequence[tuple[Task, Split, Evaluated]], figures: dict[str, float]
-) -> epath.Path:
+def write_evaluation(run_dir: epath.Path, step: int, found: Assessed, figures: dict[str, float]) -> epath.Path:
     """Write `evaluation.json`: of the checkpoint at `step` all `figures`, and each split's `described`.
 
     Figures that are no finite number, which JSON does not have, are left out.

@@ -5,7 +5,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -149,11 +149,8 @@ def _train(
 def _warn_of_kernels(config: Config, layout: rules.MeshLayout) -> None:
     missing = {what for length in config.row_lengths for what in kernels.missing(config.model, length, layout)}
     if missing:
-        log.warning("model.kernels %s: not for %s here, computed as xla", config.model.kernels, _nor(missing))
-
-
-def _nor(words: Iterable[str]) -> str:
-    return " nor ".join(sorted(words))
+        named = " nor ".join(sorted(missing))
+        log.warning("model.kernels %s: not for %s here, computed as xla", config.model.kernels, named)
 
 
 def _start(
