@@ -17,7 +17,7 @@ from bertjax.model.functional import Batch, Params
 from bertjax.model.layout import Layout
 from bertjax.tasks.classification import encoded_pairs
 from bertjax.tasks.examples import ChoiceExample, TextExample
-from bertjax.tasks.heads import init_linear, linear_axes, pooled_scores
+from bertjax.tasks.heads import head_of, init_linear, pooled_scores
 from bertjax.tasks.task import Linear, Rows
 
 ROWS = ("input_ids", "input_mask", "segment_ids")
@@ -50,9 +50,6 @@ class Choice(Linear):
         """One linear layer to one number: the same for all endings."""
         return init_linear(config, key, 1)
 
-    def head_axes(self, config: ModelConfig) -> Params:
-        return linear_axes()
-
     def scores(self, config: ModelConfig, params: Params, batch: Batch, *, key: Array | None, layout: Layout) -> Array:
         """[B, C] float32: of each ending's row the head's number on the pooled vector; rows are [B, C, L]."""
         items, choices, length = batch["input_ids"].shape
@@ -60,12 +57,8 @@ class Choice(Linear):
         rows = {
             name: layout(jnp.asarray(batch[name]).reshape(items * choices, length), "batch", "length") for name in ROWS
         }
-        flat = pooled_scores(config, params, params["tasks"][self.name], rows, key=key, layout=layout)
+        flat = pooled_scores(config, params, head_of(params, self.name), rows, key=key, layout=layout)
         return layout(flat.reshape(items, choices), "batch", None)
-
-    def count(self, batch: Batch) -> Array:
-        """The weight of the items."""
-        return jnp.sum(batch["item_weights"].astype(jnp.float32))
 
     def sums(self, scores: Array, batch: Batch) -> dict[str, Array]:
         """`loss`, softmax cross-entropy over the endings; `accuracy`, the weight of items got right; `count`.
@@ -83,10 +76,6 @@ class Choice(Linear):
             "accuracy": jnp.sum(correct * weights),
             "count": jnp.sum(weights),
         }
-
-    def outputs(self, scores: Array) -> Array:
-        """The scores, [B, C] float32."""
-        return scores
 
     def rows(
         self, examples: Sequence[ChoiceExample], tokenizer: Tokenizer, max_seq_length: int, *, targets: bool

@@ -111,12 +111,9 @@ class Classification(Linear):
     def init_head(self, config: ModelConfig, key: Array) -> Params:
         return heads.init_linear(config, key, max(1, len(self.labels)))
 
-    def head_axes(self, config: ModelConfig) -> Params:
-        return heads.linear_axes()
-
     def scores(self, config: ModelConfig, params: Params, batch: Batch, *, key: Array | None, layout: Layout) -> Array:
         """[B, C] float32: logits of the labels; [B, 1], the number."""
-        return heads.pooled_scores(config, params, params["tasks"][self.name], batch, key=key, layout=layout)
+        return heads.pooled_scores(config, params, heads.head_of(params, self.name), batch, key=key, layout=layout)
 
     def count(self, batch: Batch) -> Array:
         """The sum of the items' weights, each times its class's weight where one class is predicted."""

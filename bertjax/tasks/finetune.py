@@ -5,8 +5,10 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property, partial
+from statistics import fmean
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -17,6 +19,7 @@ from bertjax.data.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.progress import Progress, silent
 from bertjax.tasks import batches, kinds
+from bertjax.tasks.baseline import baseline
 from bertjax.tasks.evaluation import Assessed, Split, examiner
 from bertjax.tasks.kinds import Opened
 from bertjax.tasks.objective import TaskObjective
@@ -30,13 +33,30 @@ from bertjax.train.metrics import read_rows
 ROWS = "training_rows_sha256"  # in `meta` and `result.json`: what a run was trained on
 
 
-class Prepared(NamedTuple):
+@dataclass(frozen=True)
+class Prepared:
     """Tasks ready to be trained."""
 
     opened: tuple[Opened, ...]
     train: Mapping[str, Rows]
     """Training rows by task."""
     validation: tuple[Split, ...]
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of all training rows, with their targets."""
+        digest = hashlib.sha256()
+        for name, rows in sorted(self.train.items()):
+            digest.update(name.encode())
+            for values in (rows.ids, rows.offsets, *rows.targets.values(), *rows.token_targets.values()):
+                digest.update(np.ascontiguousarray(values).tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def baseline(self) -> float:
+        """The score of saying the same of everything."""
+        own = {split.task: split.examples for split in self.validation if not split.name}
+        return fmean(baseline(one.task, own[one.task.name]) for one in self.opened)
 
 
 def prepare(config: Config, tokenizer: Tokenizer) -> Prepared:
@@ -123,20 +143,10 @@ def task_feed(config: Config, prepared: Prepared, objective: TaskObjective, toke
         examine=partial(examiner, objective, prepared.validation, tokenizer.pad_id),
         facts={
             "tokenizer_fingerprint": tokenizer.fingerprint,
-            ROWS: rows_digest(prepared),
+            ROWS: prepared.digest,
             "tasks": [kinds.to_plain(one) for one in prepared.opened],
         },
     )
-
-
-def rows_digest(prepared: Prepared) -> str:
-    """A hash of all training rows, with their targets."""
-    digest = hashlib.sha256()
-    for name, rows in sorted(prepared.train.items()):
-        digest.update(name.encode())
-        for values in (rows.ids, rows.offsets, *rows.targets.values(), *rows.token_targets.values()):
-            digest.update(np.ascontiguousarray(values).tobytes())
-    return digest.hexdigest()
 
 
 def check_same_rows(run_dir: epath.Path, prepared: Prepared) -> None:
@@ -147,8 +157,9 @@ def check_same_rows(run_dir: epath.Path, prepared: Prepared) -> None:
         before = checkpoint.read_meta(checkpoint.find(run_dir)[1]).get(ROWS)
     else:
         return
-    found = rows_digest(prepared)
-    check(before == found, str(run_dir), "other training examples", "those it began with, or another --run-dir")
+    check(
+        before == prepared.digest, str(run_dir), "other training examples", "those it began with, or another --run-dir"
+    )
 
 
 def finetune(
@@ -192,7 +203,7 @@ def write_result(config: Config, run_dir: epath.Path, step: int, prepared: Prepa
     worth = lambda row: -math.inf if row["score"] is None else row["score"]  # noqa: E731
     best = max(kept, key=worth) if config.finetune.restore_best else kept[-1]
     figures = {name: value for name, value in best.items() if name not in ("step", "split")}
-    result = {"step": best["step"], "figures": figures, "evaluations": len(rows), ROWS: rows_digest(prepared)}
+    result = {"step": best["step"], "figures": figures, "evaluations": len(rows), ROWS: prepared.digest}
     _write_result(run_dir, result)
     return result
 

@@ -11,8 +11,14 @@ from bertjax.config import ModelConfig
 from bertjax.model import functional
 from bertjax.model.functional import Batch, Params
 from bertjax.model.layout import Layout
+from bertjax.train.objective import TASKS
 
 HEAD_DROPOUT = 1  # folded into the step's key; the encoder has the key itself
+
+
+def head_of(params: Params, name: str) -> Any:
+    """The head of a task among the parameters."""
+    return params[TASKS][name]
 
 
 def init_linear(config: ModelConfig, key: Array, outputs: int) -> Params:

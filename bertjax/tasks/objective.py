@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -80,8 +79,3 @@ class TaskObjective:
 
 
 RATES = {"correct": "accuracy"}  # what a sum is called when it is divided by the count
-
-
-def head_of(params: Params, name: str) -> Any:
-    """The head of a task among the parameters."""
-    return params[TASKS][name]

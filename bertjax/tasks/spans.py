@@ -16,7 +16,7 @@ from bertjax.model.functional import Batch, Params
 from bertjax.model.layout import Layout
 from bertjax.tasks import squad_scores
 from bertjax.tasks.examples import QuestionExample
-from bertjax.tasks.heads import init_linear, linear_axes, token_scores
+from bertjax.tasks.heads import head_of, init_linear, token_scores
 from bertjax.tasks.span_answers import SpanPrediction, predictions
 from bertjax.tasks.span_rows import SpanRows, span_rows
 from bertjax.tasks.task import Linear, Rows
@@ -54,17 +54,10 @@ class Spans(Linear):
         """One linear layer to two numbers of each token: how well an answer starts there, and ends there."""
         return init_linear(config, key, 2)
 
-    def head_axes(self, config: ModelConfig) -> Params:
-        return linear_axes()
-
     def scores(self, config: ModelConfig, params: Params, batch: Batch, *, key: Array | None, layout: Layout) -> Array:
         """[B, L, 2] float32 logits of start and end; no dropout before the head, as in the original BERT."""
-        head = params["tasks"][self.name]
+        head = head_of(params, self.name)
         return token_scores(config, params, head, batch, key=key, layout=layout, dropout=False)
-
-    def count(self, batch: Batch) -> Array:
-        """The weight of the rows."""
-        return jnp.sum(batch["item_weights"].astype(jnp.float32))
 
     def sums(self, scores: Array, batch: Batch) -> dict[str, Array]:
         """`loss`, the mean of the cross-entropies of start and end over the row's own ids; `span_accuracy`, the weight
@@ -85,10 +78,6 @@ class Spans(Linear):
             "span_accuracy": jnp.sum(right * weights),
             "count": jnp.sum(weights),
         }
-
-    def outputs(self, scores: Array) -> Array:
-        """The logits, [B, L, 2] float32."""
-        return scores
 
     def rows(
         self, examples: Sequence[QuestionExample], tokenizer: Tokenizer, max_seq_length: int, *, targets: bool

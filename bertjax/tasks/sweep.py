@@ -4,8 +4,7 @@ import dataclasses
 import json
 import logging
 from collections.abc import Callable
-from statistics import fmean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from etils import epath
 
@@ -14,9 +13,7 @@ from bertjax.data.files import read_json, write_whole
 from bertjax.data.tokenizer import Tokenizer
 from bertjax.progress import Progress, silent
 from bertjax.tasks import finetune, sweep_cells
-from bertjax.tasks.baseline import baseline
 from bertjax.tasks.finetune import Prepared
-from bertjax.tasks.kinds import Opened
 from bertjax.tasks.sweep_cells import Cell, Grid, Result
 from bertjax.train import checkpoint, run_folder
 from bertjax.train.loop import DivergedError
@@ -59,16 +56,12 @@ def sweep(
     rows: list[sweep_cells.Row] = []
     stopped = False
 
-    def folder_of(result: Result) -> epath.Path:
-        return run_dir / CELLS / result.cell.folder
-
     for number, cell in enumerate(cells):
         # The training examples that are drawn differ by seed.
         seed = cell.seed if config.finetune.max_train_examples else cells[0].seed
         if seed not in prepared:
             prepared = {seed: finetune.prepare(dataclasses.replace(config, seed=seed), tokenizer)}
-        folder = run_dir / CELLS / cell.folder
-        result = _run_cell(config, cell, folder, prepared[seed], tokenizer, restored_heads, progress)
+        result = _run_cell(config, cell, _folder(run_dir, cell), prepared[seed], tokenizer, restored_heads, progress)
         if result is None:
             stopped = True
             break
@@ -79,12 +72,13 @@ def sweep(
             _keep_best(run_dir, results)
         rows = _write(run_dir, results, prepared[seed])
     # Of a smaller sweep than an earlier one the best model may be gone.
-    best = next((folder for folder in map(folder_of, _best_first(results)) if checkpoint.has_any(folder)), None)
+    folders = (_folder(run_dir, result.cell) for result in _best_first(results))
+    best = next((folder for folder in folders if checkpoint.has_any(folder)), None)
     return Swept(results, sweep_cells.table(rows), best, stopped)
 
 
-def _validation(opened: Opened) -> list[Any]:
-    return next(examples for name, examples in opened.splits.items() if name != "train")
+def _folder(run_dir: epath.Path, cell: Cell) -> epath.Path:
+    return run_dir / CELLS / cell.folder
 
 
 def _run_cell(
@@ -135,7 +129,7 @@ def _best_first(results: list[Result]) -> list[Result]:
 def _keep_best(run_dir: epath.Path, results: list[Result]) -> None:
     best = _best_first(results)[:1]
     for result in results:
-        folder = run_dir / CELLS / result.cell.folder / checkpoint.FOLDER
+        folder = _folder(run_dir, result.cell) / checkpoint.FOLDER
         if result not in best and folder.exists():
             folder.rmtree()
 
@@ -143,13 +137,12 @@ def _keep_best(run_dir: epath.Path, results: list[Result]) -> None:
 def _write(run_dir: epath.Path, results: list[Result], prepared: Prepared) -> list[sweep_cells.Row]:
     """Write `sweep.json` of the cells so far; returns the table's rows."""
     opened = prepared.opened
-    least = fmean(baseline(one.task, _validation(one)) for one in opened)
-    rows = sweep_cells.summary(results, baseline=least)
+    rows = sweep_cells.summary(results, baseline=prepared.baseline)
     content = {
         "metric": opened[0].task.metric if len(opened) == 1 else "score",
         "training": sum(len(one.splits["train"]) for one in opened),
-        "validation": sum(len(_validation(one)) for one in opened),
-        "baseline": least,
+        "validation": sum(len(split.examples) for split in prepared.validation if not split.name),
+        "baseline": prepared.baseline,
         "cells": [{**dataclasses.asdict(r.cell.setting), "seed": r.cell.seed, "metric": r.metric} for r in results],
         "settings": [dataclasses.asdict(row) for row in rows],
     }

@@ -19,7 +19,7 @@ from bertjax.model.functional import Batch, Params
 from bertjax.model.layout import Layout
 from bertjax.tasks.entities import broken, entity_scores, is_entity_tags, scheme_of
 from bertjax.tasks.examples import TaggedExample
-from bertjax.tasks.heads import init_linear, linear_axes, token_scores
+from bertjax.tasks.heads import head_of, init_linear, token_scores
 from bertjax.tasks.metrics import confusion_matrix
 from bertjax.tasks.task import Linear, Rows
 
@@ -60,12 +60,9 @@ class Tagging(Linear):
     def init_head(self, config: ModelConfig, key: Array) -> Params:
         return init_linear(config, key, len(self.labels))
 
-    def head_axes(self, config: ModelConfig) -> Params:
-        return linear_axes()
-
     def scores(self, config: ModelConfig, params: Params, batch: Batch, *, key: Array | None, layout: Layout) -> Array:
         """[B, L, C] float32."""
-        return token_scores(config, params, params["tasks"][self.name], batch, key=key, layout=layout)
+        return token_scores(config, params, head_of(params, self.name), batch, key=key, layout=layout)
 
     def count(self, batch: Batch) -> Array:
         """The weight of the words, each that of its tag."""

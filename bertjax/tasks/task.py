@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -14,6 +15,7 @@ from bertjax.config import ModelConfig
 from bertjax.data.tokenizer import Tokenizer
 from bertjax.model.functional import Batch, Params
 from bertjax.model.layout import Layout
+from bertjax.tasks.heads import linear_axes
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,10 @@ class Task(Protocol):
 
 
 class Linear:
-    """What tasks with a linear head have in common: it begins new, and predictions are made of `outputs`."""
+    """What tasks with a linear head have in common, unless they say otherwise.
+
+    The head begins new, predictions are made of `outputs`, which are the scores, and each item counts its weight.
+    """
 
     generates = False
     percent = False
@@ -132,3 +137,12 @@ class Linear:
 
     def generate(self, config: ModelConfig, params: Params, batch: Batch, *, layout: Layout) -> Array:
         raise TypeError("no task that generates")
+
+    def head_axes(self, config: ModelConfig) -> Params:
+        return linear_axes()
+
+    def count(self, batch: Batch) -> Array:
+        return jnp.sum(batch["item_weights"].astype(jnp.float32))
+
+    def outputs(self, scores: Array) -> Array:
+        return scores

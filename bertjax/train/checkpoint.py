@@ -95,8 +95,12 @@ def versions() -> dict[str, str]:
 
 def has_any(run_dir: epath.Path) -> bool:
     """Whether a run has a whole checkpoint."""
-    folder = run_dir / FOLDER
-    return folder.exists() and any(path.name.isdigit() for path in folder.iterdir())
+    return bool(_steps(run_dir / FOLDER))
+
+
+def _steps(folder: epath.Path) -> list[int]:
+    """The steps of the whole checkpoints in a folder, ascending; none where it is not there."""
+    return sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.exists() else []
 
 
 def find(path: epath.PathLike) -> tuple[epath.Path, epath.Path]:
@@ -112,9 +116,9 @@ def find(path: epath.PathLike) -> tuple[epath.Path, epath.Path]:
         best = path / FOLDER / str(step)
         check(best.exists(), str(path / RESULT), f"the step {step}, whose checkpoint is not there", "one that is")
         return path, best
-    steps = [int(p.name) for p in (path / FOLDER).iterdir() if p.name.isdigit()] if (path / FOLDER).exists() else []
+    steps = _steps(path / FOLDER)
     check(bool(steps), str(path), "no checkpoint", f"a run folder with {FOLDER}/STEP, or such a STEP folder")
-    return path, path / FOLDER / str(max(steps))
+    return path, path / FOLDER / str(steps[-1])
 
 
 def read_meta(folder: epath.Path) -> dict[str, Any]:
@@ -185,8 +189,7 @@ def _disk_errors(folder: epath.Path) -> Iterator[None]:
             raise
         full = (isinstance(error, OSError) and error.errno == errno.ENOSPC) or "No space left" in str(error)
         if full:
-            whole = sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit()) if folder.exists() else []
-            kept = f"whole checkpoints there: {', '.join(map(str, whole)) or 'none'}"
+            kept = f"whole checkpoints there: {', '.join(map(str, _steps(folder))) or 'none'}"
             raise UserError(f"{folder}: the disk is full, the checkpoint was not written ({kept})") from error
         if isinstance(error, OSError) or TENSORSTORE_STATUS.match(str(error)):
             raise UserError(f"{folder}: cannot be read or written ({' '.join(str(error).split())[:300]})") from error

@@ -14,7 +14,8 @@ from bertjax.parallel import rules
 from bertjax.parallel.hosts import global_batch
 from bertjax.parallel.mesh import make_mesh
 from bertjax.tasks.classification import Classification
-from bertjax.tasks.objective import TaskObjective, head_of
+from bertjax.tasks.heads import head_of
+from bertjax.tasks.objective import TaskObjective
 from bertjax.tasks.seq2seq.task import make_task
 from bertjax.tasks.tagging import Tagging
 from bertjax.train import step as steps

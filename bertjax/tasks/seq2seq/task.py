@@ -17,6 +17,7 @@ from bertjax.model import functional
 from bertjax.model.functional import Batch, Params
 from bertjax.model.layout import ANYWHERE, Layout
 from bertjax.tasks.examples import PairExample
+from bertjax.tasks.heads import head_of
 from bertjax.tasks.seq2seq import decode, decoder
 from bertjax.tasks.task import Rows
 from bertjax.train.objective import DONOR
@@ -92,7 +93,7 @@ class Seq2Seq:
         """[B, T, V] float32: scores of the id after each of `target_ids`, of which each knows those before it."""
         memory = functional.encode(config, params, batch, key=key, layout=layout).hidden_BxLxD
         own = None if key is None else jax.random.fold_in(key, DECODER)
-        head, mask = params["tasks"][self.name], jnp.asarray(batch["input_mask"])
+        head, mask = head_of(params, self.name), jnp.asarray(batch["input_mask"])
         return decoder.logits(config, head, memory, mask, self._target_ids(batch), key=own, layout=layout)
 
     def count(self, batch: Batch) -> Array:
@@ -118,7 +119,7 @@ class Seq2Seq:
     def generate(self, config: ModelConfig, params: Params, batch: Batch, *, layout: Layout = ANYWHERE) -> Array:
         """[B, T] int32, what the sources become, by `search`; as `target_ids`, which need not be there."""
         memory = functional.encode(config, params, batch, layout=layout).hidden_BxLxD
-        head, mask = params["tasks"][self.name], jnp.asarray(batch["input_mask"])
+        head, mask = head_of(params, self.name), jnp.asarray(batch["input_mask"])
         return decode.generate(config, head, memory, mask, self.search, layout=layout)
 
     def rows(
