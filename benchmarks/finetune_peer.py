@@ -251,7 +251,7 @@ def run_ours(job: Job, run_dir: epath.Path) -> dict[str, float]:
     outcome = finetune.finetune(job.config, run_dir, job.prepared, job.tokenizer)
     seconds = time.perf_counter() - begin
     check(not outcome.stopped, "bertjax", f"a signal at step {outcome.step}", "none")
-    figures = finetune.write_result(job.config, run_dir, outcome.step)["figures"]
+    figures = finetune.write_result(job.config, run_dir, outcome.step, job.prepared)["figures"]
     run_dir.rmtree()
     return {**figures, "seconds": seconds}
 

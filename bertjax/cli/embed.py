@@ -44,11 +44,13 @@ def run(words: Sequence[str]) -> int:
     check(command.batch_size > 0, "--batch-size", command.batch_size, "a number above 0")
     quiet_libraries()
     from bertjax.data.tokenizer import load_tokenizer
+    from bertjax.parallel import compile_cache
     from bertjax.report.terminal import terminal_progress
     from bertjax.tasks import features, vector_files
     from bertjax.train.models import load_model
 
     path = vector_files.vector_file(command.output_file)
+    compile_cache.start()
     loaded = load_model(subject)
     model, tokenizer = loaded.config.model, load_tokenizer(loaded.run_dir / "tokenizer")
     length = features.longest(model, command.max_seq_length or None)

@@ -25,9 +25,10 @@ def run(words: Sequence[str]) -> int:
     if not subject:
         parse("evaluate RUN", EvaluateCommand(), rest)
     quiet_libraries()
-    from bertjax.parallel import failures, hosts
+    from bertjax.parallel import compile_cache, failures, hosts
 
     with failures.together():
+        compile_cache.start()
         said = _evaluated(subject, rest)
         if hosts.is_first():
             print("\n".join(said))

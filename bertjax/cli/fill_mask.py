@@ -34,8 +34,10 @@ def run(words: Sequence[str]) -> int:
     check(command.top_k > 0, "--top-k", command.top_k, "a number above 0")
     quiet_libraries()
     from bertjax.data.tokenizer import load_tokenizer
+    from bertjax.parallel import compile_cache
     from bertjax.train.models import load_model
 
+    compile_cache.start()
     loaded = load_model(subject)
     tokenizer = load_tokenizer(loaded.run_dir / "tokenizer")
     for sentence in command.sentences:

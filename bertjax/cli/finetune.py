@@ -46,7 +46,7 @@ def run(words: Sequence[str]) -> int:
     quiet_libraries()
     from etils import epath
 
-    from bertjax.parallel import failures, hosts
+    from bertjax.parallel import compile_cache, failures, hosts
 
     with failures.together():
         subject, command = parse_configured(
@@ -54,6 +54,7 @@ def run(words: Sequence[str]) -> int:
         )
         check(bool(command.config.finetune.tasks), "--finetune.tasks", "none", "one or more, as rte=data/RTE")
         folder = _folder(command, subject)
+        compile_cache.start(epath.Path(folder))
         config = dataclasses.replace(command.config, init_from=_init_run(command, folder))
         tokenizer = _take_tokenizer(config, epath.Path(folder))
         swept = (command.seeds, command.batch_sizes, command.learning_rates, command.epochs)

@@ -32,9 +32,10 @@ def run(words: Sequence[str]) -> int:
     if not subject:
         parse("predict RUN", PredictCommand(), rest)
     quiet_libraries()
-    from bertjax.parallel import failures, hosts
+    from bertjax.parallel import compile_cache, failures, hosts
 
     with failures.together():
+        compile_cache.start()
         said = _predicted(subject, rest)
         if hosts.is_first():
             print("\n".join(said))

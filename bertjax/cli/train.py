@@ -35,11 +35,12 @@ def run(words: Sequence[str]) -> int:
     quiet_libraries()
     from etils import epath
 
-    from bertjax.parallel import failures, hosts
+    from bertjax.parallel import compile_cache, failures, hosts
 
     with failures.together():
         subject, command = parse_configured("train", TrainCommand, words)
         run_dir = epath.Path(command.run_dir or f"runs/{run_name(subject)}")
+        compile_cache.start(run_dir)
         outcome = (_run_first if hosts.is_first() else _run_other)(command.config, run_dir)
     return STOPPED if outcome.stopped else 0
 

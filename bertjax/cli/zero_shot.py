@@ -52,10 +52,12 @@ def run(words: Sequence[str]) -> int:
     check(command.batch_size > 0, "--batch-size", command.batch_size, "a number above 0")
     quiet_libraries()
     from bertjax.data.tokenizer import load_tokenizer
+    from bertjax.parallel import compile_cache
     from bertjax.tasks.vector_files import read_lines
     from bertjax.tasks.zero_shot import zero_shot
     from bertjax.train.models import load_model
 
+    compile_cache.start()
     loaded = load_model(subject)
     tokenizer = load_tokenizer(loaded.run_dir / "tokenizer")
     texts: Iterable[str] = iter(command.texts or read_lines(command.text_file))
