@@ -48,6 +48,11 @@ class ModelConfig:
     """Standard deviation of the normal, cut at two deviations, that initialises kernels and embeddings."""
     layer_norm_eps: float = 1e-12
     """Added to the variance in layer norms."""
+    local_attention: int = 0
+    """Width of the window of layers with local attention, whose tokens attend to others up to half of it away on each
+    side (arXiv 2412.13663), so that the cost of a row is linear in its length; 0: there is no such layer."""
+    global_attn_every_n_layers: int = 3
+    """With local_attention every n-th layer, from the first, still attends to the whole row; 0: none does."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the matrix products; parameters, layer norms, softmax and loss stay float32."""
     scan_unroll: int = 1
@@ -73,7 +78,13 @@ class ModelConfig:
         for f in dataclasses.fields(self):
             value = getattr(self, f.name)
             check(not isinstance(value, int) or value < 2**31, f"model.{f.name}", str(value)[:20], "less than 2**31")
-        for name in ("embedding_size", "position_offset"):
+        check(
+            self.local_attention >= 0 and self.local_attention % 2 == 0,
+            "model.local_attention",
+            self.local_attention,
+            "an even number, 0 or more",
+        )
+        for name in ("embedding_size", "position_offset", "global_attn_every_n_layers"):
             check(getattr(self, name) >= 0, f"model.{name}", getattr(self, name), "0 or more")
         check(
             self.max_length > 0,
@@ -107,6 +118,14 @@ class ModelConfig:
     def max_length(self) -> int:
         """Ids in the longest row that the positions allow."""
         return self.max_position_embeddings - self.position_offset
+
+    @property
+    def attends_everywhere(self) -> tuple[bool, ...]:
+        """Of each layer whether its tokens attend to the whole row."""
+        every = self.global_attn_every_n_layers
+        return tuple(
+            not self.local_attention or (every > 0 and layer % every == 0) for layer in range(self.num_hidden_layers)
+        )
 
     @property
     def embedding_width(self) -> int:

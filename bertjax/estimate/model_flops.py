@@ -16,7 +16,7 @@ class ModelFlops:
     layers: int
     """Products with the layers' kernels."""
     attention: int
-    """Products of queries with keys, and of probabilities with values, over whole rows."""
+    """Products of queries with keys, and of probabilities with values, over whole rows or windows."""
     heads: int
     """The masked-word head at the places predicted, the pooler and the sentence head."""
 
@@ -37,13 +37,15 @@ def model_flops(config: Config) -> ModelFlops:
     """FLOPs of a step of `config`, by the count of arXiv 2001.08361 (section 2.1), with attention's own products
     added and the heads where they are used.
 
-    6 x kernel entries x tokens; attention 12 N L D a token (4 N L D forward); the heads 6 x (D E + E V) a
-    predicted place and 6 x (D^2 + 2 D) a sentence label. Embedding look-ups, norms, softmax and the optimizer
-    are not counted; padding is, as any other token.
+    6 x kernel entries x tokens; attention 12 D a token, layer and key seen (4 D forward), which are L keys or
+    a window's; the heads 6 x (D E + E V) a predicted place and 6 x (D^2 + 2 D) a sentence label. Embedding look-ups,
+    norms, softmax and the optimizer are not counted; padding is, as any other token.
     """
     model, data, rows = config.model, config.data, config.train.batch_size
     tokens = rows * data.max_seq_length
-    attention = 2 * TRAINING * model.num_hidden_layers * data.max_seq_length * model.hidden_size * tokens
+    window = min(model.local_attention + 1, data.max_seq_length)
+    keys = sum(data.max_seq_length if everywhere else window for everywhere in model.attends_everywhere)
+    attention = 2 * TRAINING * keys * model.hidden_size * tokens
     predicted = model.hidden_size * model.embedding_width + model.embedding_width * model.vocab_size
     heads = predicted * rows * data.max_predictions_per_seq
     if data.sentence_objective != "none":

@@ -76,6 +76,7 @@ def architecture_of(config: ModelConfig) -> str:
         "roberta": config.position_offset > 0,
         "electra": config.embedding_size > 0 and not config.share_layers,
     }
+    check(not config.local_attention, "model.local_attention", config.local_attention, "0: no BERT there has windows")
     found = [name for name, sign in signs.items() if sign]
     check(len(found) <= 1, "model", f"what makes it {' and '.join(found)} at once", "one architecture of transformers")
     architecture = found[0] if found else "bert"

@@ -14,7 +14,7 @@ from etils import epath
 
 from bertjax.config import ModelConfig
 from bertjax.data.files import write_whole, written_whole
-from bertjax.errors import UserError
+from bertjax.errors import UserError, check
 from bertjax.interop.serving import INPUTS, choose_outputs, new_program, served_params
 from bertjax.model.functional import Params
 
@@ -73,6 +73,7 @@ def export_onnx(
     `model.onnx` in it.
     """
     shapes = choose_outputs(config, outputs)
+    check(not config.local_attention, "model.local_attention", config.local_attention, "0, for format onnx")
     try:
         from onnx import TensorProto, helper
     except ImportError as error:

@@ -1,7 +1,8 @@
 """Attention as one pure function, and the layer that feeds it."""
 
 import math
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
 from bertjax.config import ModelConfig
-from bertjax.model import fused_attention, kernels, random_bits
+from bertjax.model import fused_attention, kernels, long_attention, random_bits
 from bertjax.model.layers import ATTENDED, HEADS, Linear, dropout
 from bertjax.model.layout import ANYWHERE, Layout, Names
 
@@ -33,23 +34,77 @@ def attention(
     segments: Segments,
     *,
     key: Array | None = None,
+    everywhere: Array | bool = True,
     layout: Layout = ANYWHERE,
 ) -> Array:
     """Scaled dot-product attention over all heads (arXiv 1706.03762, section 3.2.1), `[B, L, H, K]`, the type of `v`.
 
-    A query that may look nowhere gets the mean of the values, so that padding stays finite. Softmax is in
+    A query that may look nowhere gets a mean of values, so that padding stays finite. Softmax is in
     float32. `config.attention_probs_dropout_prob` falls on the probabilities, where a key is given.
+    Unless `everywhere`, a bool [], keys are seen up to `config.local_attention` / 2 places away.
     """
-    if kernels.attention(config, q_BxLxHxK.shape[1], layout):
-        return fused(config, q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, segments, key=key, layout=layout)
+    arrays = (q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, segments)
+    whole = partial(_whole, config, key=key, layout=layout)
+    near = partial(_near, config, key=key, layout=layout)
+    if isinstance(everywhere, bool):
+        return (whole if everywhere else near)(*arrays)
+    # Kept for the backward pass would be what both have, of every layer.
+    return jax.lax.cond(everywhere, jax.checkpoint(whole), jax.checkpoint(near), *arrays)
+
+
+def _whole(
+    config: ModelConfig, q: Array, k: Array, v: Array, segments: Segments, *, key: Array | None, layout: Layout
+) -> Array:
+    """Attention to all keys, as suits the length and the device."""
+    length = q.shape[1]
+    if kernels.attention(config, length, layout):
+        return fused(config, q, k, v, segments, key=key, layout=layout)
+    if _is_free(length) or length < long_attention.CHUNKED_FROM:
+        return scored(config, q, k, v, segments, key=key, layout=layout)
+
+    def some(q: Array, queries: Array, key: Array | None) -> Array:
+        return scored(config, q, k, v, Segments(queries, segments.keys_BxL), key=key, layout=layout)
+
+    return long_attention.chunked(some, q, segments.queries_BxL, key)
+
+
+def _near(
+    config: ModelConfig, q: Array, k: Array, v: Array, segments: Segments, *, key: Array | None, layout: Layout
+) -> Array:
+    """Attention to near keys: by whole matrices of scores where blocks would be no smaller."""
+    if _is_free(q.shape[1]) or q.shape[1] <= 3 * config.local_attention // 2:
+        return scored(config, q, k, v, segments, window=config.local_attention, key=key, layout=layout)
+    return long_attention.local(config, q, k, v, *segments, key=key, layout=layout)
+
+
+def _is_free(length: Any) -> bool:
+    """Whether a row's length is left open, in a program that is exported."""
+    return not isinstance(length, int)
+
+
+def scored(
+    config: ModelConfig,
+    q_BxLxHxK: Array,
+    k_BxMxHxK: Array,
+    v_BxMxHxK: Array,
+    segments: Segments,
+    *,
+    window: int = 0,
+    key: Array | None = None,
+    layout: Layout = ANYWHERE,
+) -> Array:
+    """`attention` by whole matrices of scores, [B, H, L, M]; with a `window`, to keys up to half of it away."""
     scale = 1.0 / math.sqrt(q_BxLxHxK.shape[-1])
-    logits = jnp.einsum("blhk,bmhk->bhlm", q_BxLxHxK * scale, k_BxLxHxK, preferred_element_type=jnp.float32)
+    logits = jnp.einsum("blhk,bmhk->bhlm", q_BxLxHxK * scale, k_BxMxHxK, preferred_element_type=jnp.float32)
     seen = segments.queries_BxL[:, None, :, None] == segments.keys_BxL[:, None, None, :]
+    if window:
+        queries, keys = (jnp.arange(x.shape[1]) for x in (q_BxLxHxK, k_BxMxHxK))
+        seen &= (jnp.abs(queries[:, None] - keys[None, :]) <= window // 2)[None, None, :, :]
     logits = jnp.where(seen, logits, jnp.finfo(jnp.float32).min)
-    probabilities = jax.nn.softmax(logits, axis=-1).astype(v_BxLxHxK.dtype)
+    probabilities = jax.nn.softmax(logits, axis=-1).astype(v_BxMxHxK.dtype)
     rate, names = config.attention_probs_dropout_prob, ("batch", "heads", "length", None)
     probabilities = dropout(config, probabilities, rate, key, layout, names)
-    return jnp.einsum("bhlm,bmhk->blhk", probabilities, v_BxLxHxK)
+    return jnp.einsum("bhlm,bmhk->blhk", probabilities, v_BxMxHxK)
 
 
 def fused(
@@ -86,7 +141,7 @@ class SelfAttention(nn.Module):
     layout: Layout
 
     @nn.compact
-    def __call__(self, x_BxLxD: Array, segments: Segments, *, deterministic: bool) -> Array:
+    def __call__(self, x_BxLxD: Array, segments: Segments, everywhere: Array | bool, *, deterministic: bool) -> Array:
         c, layout = self.config, self.layout
         width, heads = (c.hidden_size,), (c.num_attention_heads, c.hidden_size // c.num_attention_heads)
 
@@ -100,6 +155,6 @@ class SelfAttention(nn.Module):
 
         q, k, v = project("query", QUERIES), project("key", KEYS), project("value", KEYS)
         key = None if deterministic else self.make_rng("dropout")
-        mixed = attention(c, q, k, v, segments, key=key, layout=layout)
+        mixed = attention(c, q, k, v, segments, key=key, everywhere=everywhere, layout=layout)
         mixed = checkpoint_name(mixed.reshape(x_BxLxD.shape), ATTENDED)
         return Linear(c, heads, width, ("heads", "kv", "embed"), feeds_kernel, name="output")(mixed)

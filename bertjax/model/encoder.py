@@ -86,14 +86,17 @@ class Layer(nn.Module):
     keep_output: bool
 
     @nn.compact
-    def __call__(self, x_BxLxD: Array, segments: Segments) -> tuple[Array, Array | None]:
+    def __call__(self, x_BxLxD: Array, segments: Segments, everywhere: Array | None) -> tuple[Array, Array | None]:
         c, layout = self.config, self.layout
+        everywhere = c.attends_everywhere[0] if everywhere is None else everywhere
 
         def add_and_norm(x: Array, sublayer: Array, name: str) -> Array:
             key = None if self.deterministic else self.make_rng("dropout")
             return layout(ResidualNorm(c, layout, name=name)(x, sublayer, key), *ROWS)
 
-        attended = SelfAttention(c, layout, name="attention")(x_BxLxD, segments, deterministic=self.deterministic)
+        attended = SelfAttention(c, layout, name="attention")(
+            x_BxLxD, segments, everywhere, deterministic=self.deterministic
+        )
         x_BxLxD = add_and_norm(x_BxLxD, attended, "attention_layer_norm")
         x_BxLxD = add_and_norm(x_BxLxD, Mlp(c, layout, name="mlp")(x_BxLxD), "mlp_layer_norm")
         return x_BxLxD, x_BxLxD if self.keep_output else None
@@ -111,17 +114,17 @@ class Repeated(nn.Module):
         self.layer = _layer(self.config)(self.config, self.layout, self.deterministic, self.keep_output)
         nn.share_scope(self, self.layer)
 
-    def __call__(self, x_BxLxD: Array, segments: Segments) -> tuple[Array, Array | None]:
+    def __call__(self, x_BxLxD: Array, segments: Segments, everywhere: Array | None) -> tuple[Array, Array | None]:
         c = self.config
         repeated = nn.scan(
-            lambda layer, x_BxLxD, segments: layer(x_BxLxD, segments),
+            lambda layer, x_BxLxD, segments, everywhere: layer(x_BxLxD, segments, everywhere),
             variable_broadcast="params",
             split_rngs={"params": False, "dropout": True},
-            in_axes=nn.broadcast,
+            in_axes=(nn.broadcast, 0),
             length=c.num_hidden_layers,
             unroll=min(c.scan_unroll, c.num_hidden_layers),
         )
-        return repeated(self.layer, x_BxLxD, segments)
+        return repeated(self.layer, x_BxLxD, segments, everywhere)
 
 
 class Encoder(nn.Module):
@@ -140,12 +143,16 @@ class Encoder(nn.Module):
             Repeated if c.share_layers else _layer(c),
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
-            in_axes=nn.broadcast,
+            in_axes=(nn.broadcast, 0),
             length=stack,
             unroll=min(c.scan_unroll, stack),
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
-        x_BxLxD, kept = scanned(c, self.layout, deterministic, keep_layers, name="layers")(x_BxLxD, segments)
+        everywhere = None if len(set(c.attends_everywhere)) == 1 else jnp.array(c.attends_everywhere)
+        if c.share_layers and everywhere is not None:
+            everywhere = everywhere[None, :]
+        layers = scanned(c, self.layout, deterministic, keep_layers, name="layers")
+        x_BxLxD, kept = layers(x_BxLxD, segments, everywhere)
         return x_BxLxD, kept[0] if c.share_layers and keep_layers else kept
 
 
