@@ -1,0 +1,85 @@
+"""The training step of bertjax, for `benchmarks/step.py`; and the device's rate of matrix products."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from worker import Job, Step, serve
+
+from bertjax.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig, TrainConfig
+from bertjax.estimate.batch import abstract_batch
+from bertjax.estimate.model_flops import model_flops
+from bertjax.parallel.mesh import make_mesh
+from bertjax.train.objective import pretraining
+from bertjax.train.step import abstract_state, init_state, lower_train_step
+
+
+def config_of(job: Job) -> Config:
+    model = ModelConfig(
+        **job["model"],
+        dtype=job["dtype"],
+        scan_unroll=job["model"]["num_hidden_layers"],
+        dropout_bits="hash",
+        max_position_embeddings=max(512, job["length"]),
+    )
+    return Config(
+        model=dataclasses.replace(model, **job["options"]),
+        data=DataConfig(max_seq_length=job["length"], max_predictions_per_seq=job["predictions"]),
+        optimizer=OptimizerConfig(warmup_steps=10_000),
+        train=TrainConfig(steps=1_000_000, batch_size=job["batch_size"]),
+        mesh=MeshConfig(),
+    )
+
+
+def training(job: Job) -> Step:
+    config = config_of(job)
+    mesh, objective = make_mesh(config.mesh, jax.devices()[:1]), pretraining(config)
+    shapes = abstract_batch(config, mesh)
+    step = lower_train_step(config, mesh, objective, abstract_state(config, mesh), shapes).compile()
+    given = np.load(job["batch"])
+    batch = {
+        name: jax.device_put(given[name].astype(leaf.dtype).reshape(leaf.shape), leaf.sharding)
+        for name, leaf in shapes.items()
+    }
+    state = jax.device_put(
+        init_state(config, objective), jax.tree.map(lambda x: x.sharding, step.input_shardings[0][1])
+    )
+    seed = np.uint32(config.seed)
+
+    def run(count: int) -> float:
+        nonlocal state
+        for _ in range(count):
+            state, metrics = step(seed, state, batch)
+        return float(metrics["loss"])
+
+    about = {
+        "flops": model_flops(config).total,
+        "device": jax.devices()[0].device_kind,
+        "with": f"jax {jax.__version__}",
+    }
+    return Step(run, peak_bytes, about)
+
+
+def products(job: Job) -> Step:
+    """One product of square matrices a step, each from the last one's result."""
+    size = 2048 if jax.default_backend() == "cpu" else 8192
+    x = jax.random.normal(jax.random.key(0), (size, size), job["dtype"]) / np.sqrt(size).astype(job["dtype"])
+    multiply = jax.jit(jnp.matmul)
+
+    def run(count: int) -> float:
+        y = x
+        for _ in range(count):
+            y = multiply(x, y)
+        return float(y[0, 0])
+
+    return Step(run, peak_bytes, {"flops": 2 * size**3})
+
+
+def peak_bytes() -> int | None:
+    found = jax.devices()[0].memory_stats()
+    return None if found is None else found.get("peak_bytes_in_use")
+
+
+if __name__ == "__main__":
+    serve(lambda job: products(job) if job["kind"] == "products" else training(job))
