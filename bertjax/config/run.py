@@ -56,6 +56,12 @@ class Config:
             f"at most the model's positions ({self.model.max_length})",
         )
         check(
+            not self.finetune.tasks or self.train.batch_size_schedule == "constant",
+            "train.batch_size_schedule",
+            self.train.batch_size_schedule,
+            "constant, for fine-tuning: its batches are of several lengths",
+        )
+        check(
             not self.finetune.decoder_from or bool(self.init_from),
             "finetune.decoder_from",
             self.finetune.decoder_from,

@@ -71,9 +71,17 @@ class TrainConfig:
     """The loop: how long, how large a batch, and what is watched and kept."""
 
     steps: int = 1_000_000
-    """Optimizer updates."""
+    """Batches of `batch_size` rows: optimizer updates, but where the batch grows."""
     batch_size: int = 256
     """Rows in a global batch, over all devices and accumulation steps."""
+    batch_size_schedule: Literal["constant", "ramp", "adaptive"] = "constant"
+    """How the batch of an update grows to `max_batch_size`, by doubling: not; by the step (ramp); where the gradient
+    noise scale, measured over the gradient accumulation's parts, has reached twice its size (adaptive, arXiv
+    1812.06162)."""
+    max_batch_size: int = 0
+    """Rows in the largest batch of a schedule that grows: `batch_size` times a power of two."""
+    batch_size_steps: int = 1_000
+    """ramp: the step from which the batch is the largest; adaptive: steps between looks at the noise scale."""
     gradient_accumulation_steps: int = 1
     """Parts that the batch is worked in, one after another, to save memory; same gradient."""
     log_every_steps: int = 100
@@ -94,7 +102,8 @@ class TrainConfig:
     """Batches that the input pipeline holds ready."""
 
     def __post_init__(self) -> None:
-        positive("train", self, *(f.name for f in dataclasses.fields(self) if f.name != "eval_max_batches"))
+        others = ("eval_max_batches", "max_batch_size", "batch_size_schedule")
+        positive("train", self, *(f.name for f in dataclasses.fields(self) if f.name not in others))
         check(self.eval_max_batches >= 0, "train.eval_max_batches", self.eval_max_batches, "0 (all) or more")
         check(
             self.batch_size % self.gradient_accumulation_steps == 0,
@@ -102,6 +111,22 @@ class TrainConfig:
             self.batch_size,
             f"a multiple of train.gradient_accumulation_steps ({self.gradient_accumulation_steps})",
         )
+        if self.batch_size_schedule != "constant":
+            self._check_growth()
+
+    def _check_growth(self) -> None:
+        times, rest = divmod(self.max_batch_size, self.batch_size)
+        check(
+            rest == 0 and times > 1 and times.bit_count() == 1,
+            "train.max_batch_size",
+            self.max_batch_size,
+            f"train.batch_size ({self.batch_size}) times a power of two, for batch_size_schedule "
+            f"{self.batch_size_schedule}",
+        )
+        parts = self.gradient_accumulation_steps
+        measures = self.batch_size_schedule != "adaptive" or parts > 1
+        expected = "2 or more, between whose gradients batch_size_schedule adaptive measures the noise"
+        check(measures, "train.gradient_accumulation_steps", parts, expected)
 
 
 @dataclass(frozen=True, kw_only=True)

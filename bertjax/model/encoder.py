@@ -88,15 +88,13 @@ class Layer(nn.Module):
     @nn.compact
     def __call__(self, x_BxLxD: Array, segments: Segments, everywhere: Array | None) -> tuple[Array, Array | None]:
         c, layout = self.config, self.layout
-        everywhere = c.attends_everywhere[0] if everywhere is None else everywhere
+        seen = c.attends_everywhere[0] if everywhere is None else everywhere
 
         def add_and_norm(x: Array, sublayer: Array, name: str) -> Array:
             key = None if self.deterministic else self.make_rng("dropout")
             return layout(ResidualNorm(c, layout, name=name)(x, sublayer, key), *ROWS)
 
-        attended = SelfAttention(c, layout, name="attention")(
-            x_BxLxD, segments, everywhere, deterministic=self.deterministic
-        )
+        attended = SelfAttention(c, layout, name="attention")(x_BxLxD, segments, seen, deterministic=self.deterministic)
         x_BxLxD = add_and_norm(x_BxLxD, attended, "attention_layer_norm")
         x_BxLxD = add_and_norm(x_BxLxD, Mlp(c, layout, name="mlp")(x_BxLxD), "mlp_layer_norm")
         return x_BxLxD, x_BxLxD if self.keep_output else None

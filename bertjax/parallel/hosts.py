@@ -159,7 +159,8 @@ def leave_sigterm_to_runtime() -> None:
 def stops_after(step: int, signalled: bool) -> bool:
     """Whether the run is to end after `step` because a process was told to by a signal: all say so at the same step.
 
-    Every process must ask after each of its steps. It takes about a second after the signal.
+    Every process must ask after each of its steps, and number them without a gap. It takes about a second after
+    the signal.
     """
     return multihost_utils.reached_preemption_sync_point(step) if several() else signalled
 

@@ -25,6 +25,8 @@ PRETRAINING = (
     "learning_rate",
     "grad_norm",
     "tokens_per_second",
+    "batch_size",
+    "gradient_noise_scale",
     "skipped",
 )
 """The columns of a pretraining run's page."""

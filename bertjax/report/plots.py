@@ -54,6 +54,8 @@ PRETRAINING = (
     Plot("sop_loss", "Sentence-order loss", unit="nats", optional=True),
     Plot("sop_accuracy", "Sentence-order accuracy", ticks=".0%", optional=True),
     *STEP_PLOTS,
+    Plot("batch_size", "Batch", unit="rows", smooth=False, optional=True),
+    Plot("gradient_noise_scale", "Gradient noise scale", unit="rows", optional=True),
 )
 
 

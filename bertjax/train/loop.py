@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, get_args
+from functools import partial
+from typing import Any, NamedTuple, get_args
 
 import jax
 import numpy as np
@@ -23,6 +24,7 @@ from bertjax.parallel import hosts, rules
 from bertjax.parallel.mesh import make_mesh
 from bertjax.progress import Progress, silent
 from bertjax.train import checkpoint, run_folder
+from bertjax.train.batch_size import SCALE, BatchSize
 from bertjax.train.feed import Feed, NumpyBatch
 from bertjax.train.metrics import MetricsLog
 from bertjax.train.objective import DONOR, TASKS, Objective, check_heads, pretraining
@@ -31,6 +33,7 @@ from bertjax.train.step import TrainState, abstract_state, check_batch, jit_init
 log = logging.getLogger(__name__)
 
 KEPT_BAD_BATCHES = 20
+BATCH_SIZE = "batch_size"  # in the metrics, and in a checkpoint's `meta`
 
 
 class DivergedError(UserError):
@@ -102,7 +105,8 @@ def _train(
     train_step = jit_train_step(config, mesh, objective)
     examine = feed.examine(config, mesh) if feed.examine else None
     meta = {"config": to_dict(config), **feed.facts, "versions": checkpoint.versions()}
-    ledger = _Ledger(config, run_dir, metrics)
+    sizes = BatchSize(config.train, _sizes_known(checkpoints, start))
+    ledger = _Ledger(config, run_dir, metrics, sizes)
 
     def hold_out(step: int) -> dict[str, float] | None:
         if examine is None:
@@ -121,19 +125,24 @@ def _train(
 
     # Loop
     step, last, stalled = start, False, start > 0 and has_stalled()
-    batches = () if stalled else _checked(config, feed, rows, start)
-    for step, batch in enumerate(batches, start + 1):
-        state, scalars = train_step(state, hosts.global_batch(mesh, batch, config.train.batch_size))
-        ledger.add(step, scalars, batch)
-        last = hosts.stops_after(step, stop.is_set()) or step == config.train.steps
-        evaluates = step == config.train.steps or step % config.train.eval_every_steps == 0
-        saves = last or step % config.train.save_every_steps == 0
-        if last or evaluates or saves or step % config.train.log_every_steps == 0:
+    batches = () if stalled else _checked(config, feed, rows, start, sizes)
+    for update, (taken, batch) in enumerate(batches, 1):
+        before, step = step, step + taken
+        passes = partial(_passes, before, step)
+        state, scalars = train_step(state, hosts.global_batch(mesh, batch, taken * config.train.batch_size))
+        ledger.add(_Update(step, taken, scalars, batch))
+        last = hosts.stops_after(update, stop.is_set()) or step == config.train.steps
+        evaluates = step == config.train.steps or passes(config.train.eval_every_steps)
+        saves = last or passes(config.train.save_every_steps)
+        decides = config.train.batch_size_schedule == "adaptive" and passes(config.train.batch_size_steps)
+        if last or evaluates or saves or decides or passes(config.train.log_every_steps):
             ledger.flush()
+        if decides and sizes.decide():
+            log.info("step %d: gradient noise scale %.0f, batch %d", step, sizes.noise_scale, sizes.rows(step))
         progress("train", step, config.train.steps)
         found = hold_out(step) if evaluates else None
         if saves:
-            checkpoints.save(step, state, meta, found)
+            checkpoints.save(step, state, {**meta, BATCH_SIZE: sizes.state()}, found)
         if evaluates or saves:
             ledger.restart_clock()
         stalled = bool(evaluates) and has_stalled()
@@ -176,29 +185,59 @@ def _start(
     return TrainState(state.step, params, init_optimizer(params))
 
 
-def _checked(config: Config, feed: Feed, rows: np.ndarray, start: int) -> Iterator[NumpyBatch]:
-    """The batches up to the last step, each one's ids within the vocabulary, the first looked at closely."""
-    batches = feed.train(start, rows)
-    for step in range(start, config.train.steps):
-        batch = next(batches)
+def _passes(before: int, step: int, every: int) -> bool:
+    """Whether a multiple of `every` lies after `before`, up to `step`."""
+    return step // every > before // every
+
+
+def _sizes_known(checkpoints: checkpoint.Checkpoints, start: int) -> Any:
+    return checkpoint.read_meta(checkpoints.folder / str(start)).get(BATCH_SIZE) if start else None
+
+
+def _checked(
+    config: Config, feed: Feed, rows: np.ndarray, start: int, sizes: BatchSize
+) -> Iterator[tuple[int, NumpyBatch]]:
+    """The batches of updates up to the last step, and how many of the feed's each is made of; each one's ids within the
+    vocabulary, the first looked at closely."""
+    batches, step = feed.train(start, rows), start
+    while step < config.train.steps:
+        taken = sizes.times(step)
+        batch = _together([next(batches) for _ in range(taken)])
         check_ids(batch, config.model.vocab_size)
         if step == start:
             for warning in feed.inspect(batch):
                 log.warning("first batch: %s", warning)
-        yield batch
+        yield taken, batch
+        step += taken
+
+
+def _together(batches: list[NumpyBatch]) -> NumpyBatch:
+    """One batch, rows of each by turns: so the rows that a process holds are of it what they were of each."""
+    if len(batches) == 1:
+        return batches[0]
+    stacked = {name: np.stack([batch[name] for batch in batches], axis=1) for name in batches[0]}
+    return {name: x.reshape(-1, *x.shape[2:]) for name, x in stacked.items()}
+
+
+class _Update(NamedTuple):
+    step: int
+    taken: int
+    """Batches of the feed that it is made of."""
+    scalars: dict[str, jax.Array]
+    batch: NumpyBatch
 
 
 class _Ledger:
     """Holds each step's metrics on the device until they are wanted, then writes them and looks at them."""
 
-    def __init__(self, config: Config, run_dir: epath.Path, metrics: MetricsLog):
-        self._config, self._bad, self._metrics = config, run_dir / "nonfinite", metrics
-        self._pending: list[tuple[int, dict[str, jax.Array], NumpyBatch]] = []
+    def __init__(self, config: Config, run_dir: epath.Path, metrics: MetricsLog, sizes: BatchSize):
+        self._config, self._bad, self._metrics, self._sizes = config, run_dir / "nonfinite", metrics, sizes
+        self._pending: list[_Update] = []
         self._skipped_in_a_row = 0
         self._clock = math.nan  # not before the first flush: the first steps compile
 
-    def add(self, step: int, scalars: dict[str, jax.Array], batch: NumpyBatch) -> None:
-        self._pending.append((step, scalars, batch))
+    def add(self, update: _Update) -> None:
+        self._pending.append(update)
 
     def restart_clock(self) -> None:
         self._clock = time.perf_counter()
@@ -206,20 +245,27 @@ class _Ledger:
     def flush(self) -> None:
         if not self._pending:
             return
-        values = jax.device_get([scalars for _, scalars, _ in self._pending])
+        values = jax.device_get([update.scalars for update in self._pending])
         rows: list[dict[str, Any]] = [
-            {"step": step, "split": "train", **{k: float(v) for k, v in value.items()}}
-            for (step, _, _), value in zip(self._pending, values, strict=True)
+            {"step": update.step, "split": "train", **{k: float(v) for k, v in value.items()}}
+            for update, value in zip(self._pending, values, strict=True)
         ]
+        if self._config.train.batch_size_schedule != "constant":
+            for row, update in zip(rows, self._pending, strict=True):
+                row[BATCH_SIZE] = float(update.taken * self._config.train.batch_size)
+        self._sizes.learn(rows)
+        if math.isfinite(self._sizes.noise_scale):
+            rows[-1][SCALE] = self._sizes.noise_scale
         seconds = time.perf_counter() - self._clock
         if math.isfinite(seconds):
-            per_second = {"tokens": sum(r["tokens"] for r in rows), "steps": len(rows)}
-            per_second["sequences"] = per_second["steps"] * self._config.train.batch_size
+            steps = sum(update.taken for update in self._pending)
+            per_second = {"tokens": sum(r["tokens"] for r in rows), "steps": steps}
+            per_second["sequences"] = steps * self._config.train.batch_size
             rows[-1] |= {f"{name}_per_second": amount / seconds for name, amount in per_second.items()}
         self._metrics.write(rows)
         log.info("step %d: %s", rows[-1]["step"], _spoken(rows[-1]))
-        for row, (step, _, batch) in zip(rows, self._pending, strict=True):
-            self._look(step, bool(row["skipped"]), batch)
+        for row, update in zip(rows, self._pending, strict=True):
+            self._look(update.step, bool(row["skipped"]), update.batch)
         self._pending.clear()
         self.restart_clock()
 

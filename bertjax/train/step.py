@@ -18,6 +18,7 @@ from bertjax.errors import check
 from bertjax.model.functional import Batch, Params
 from bertjax.model.layout import ANYWHERE, Layout
 from bertjax.parallel import rules
+from bertjax.train.batch_size import NOISE, SIGNAL
 from bertjax.train.mixout import mix
 from bertjax.train.moving import stop_frozen
 from bertjax.train.objective import Objective, pretraining
@@ -104,10 +105,24 @@ def gradients(
 ) -> tuple[Params, Any]:
     """The gradient of the objective's loss over the whole batch, and the batch's sums.
 
-    The batch is worked in `gradient_accumulation_steps` parts; dividing by the whole batch's
-    counts makes their gradients add up to it, however unevenly the masks are spread. `used` is what the loss sees
-    of the parameters.
+    The batch is worked in `gradient_accumulation_steps` parts, so many for each `batch_size` rows that it has;
+    dividing by the whole batch's counts makes their gradients add up to it, however unevenly the masks are
+    spread. `used` is what the loss sees of the parameters.
     """
+    found, sums, _ = gradients_of_parts(config, params, batch, key, layout, objective, used)
+    return found, sums
+
+
+def gradients_of_parts(
+    config: Config,
+    params: Params,
+    batch: Batch,
+    key: Array | None,
+    layout: Layout = ANYWHERE,
+    objective: Objective | None = None,
+    used: Callable[[Params], Params] = lambda params: params,
+) -> tuple[Params, Any, Array]:
+    """`gradients`, and the sum of the squared norms of the parts' gradients, float32 []."""
     objective = objective or pretraining(config)
     totals = objective.counts(batch)
 
@@ -115,8 +130,11 @@ def gradients(
         sums = objective.sums(used(params), part, key=key, layout=layout)
         return objective.loss(sums, totals), sums
 
-    part_gradient = jax.grad(part_loss, has_aux=True)
-    parts = config.train.gradient_accumulation_steps
+    def part_gradient(params: Params, part: Batch, key: Array | None) -> tuple[Params, Any, Array]:
+        gradient, sums = jax.grad(part_loss, has_aux=True)(params, part, key)
+        return gradient, sums, optax.tree.norm(gradient, squared=True)
+
+    parts = config.train.gradient_accumulation_steps * batches_in(config, batch)
     if parts == 1:
         return part_gradient(params, batch, key)
 
@@ -142,7 +160,7 @@ def train_step(
     layout: Layout = ANYWHERE,
     seed: ArrayLike | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One update, and its metrics as float32 scalars.
+    """One update, and its metrics as float32 scalars. The step goes on by as many as `batches_in` the batch.
 
     `objective` is pretraining unless given; `seed` is `config.seed`. The metrics of
     a mixture (`corpus_ids` in the batch) have each corpus's share of the rows, `rate/NAME`.
@@ -160,7 +178,7 @@ def train_step(
         return mix(stop_frozen(config.optimizer, params), state.opt_state, config.optimizer.mixout, mixout_key)
 
     key = random_key(seed, state.step, DROPOUT)
-    grads, sums = gradients(config, state.params, batch, key, layout, objective, used)
+    grads, sums, squares = gradients_of_parts(config, state.params, batch, key, layout, objective, used)
     metrics |= objective.means(sums)
     grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(grad_norm)
@@ -178,7 +196,27 @@ def train_step(
         "tokens": jnp.sum(batch["input_mask"].astype(jnp.float32)),
         "skipped": 1.0 - finite.astype(jnp.float32),
     }
-    return TrainState(state.step + 1, params, opt_state), metrics
+    if config.train.batch_size_schedule == "adaptive":
+        metrics |= gradient_noise(config, batches_in(config, batch), grad_norm**2, squares)
+    return TrainState(state.step + batches_in(config, batch), params, opt_state), metrics
+
+
+def batches_in(config: Config, batch: Batch) -> int:
+    """How many times `train.batch_size` rows a batch has; 1 for a smaller one."""
+    return max(1, next(iter(batch.values())).shape[0] // config.train.batch_size)
+
+
+def gradient_noise(config: Config, batches: int, square: Array, squares_of_parts: Array) -> dict[str, Array]:
+    """Unbiased estimates of tr(S) and |G|^2, whose ratio is the gradient noise scale (arXiv 1812.06162, appendix A.1).
+
+    `square` is the squared norm of the gradient of n parts of b rows each, `squares_of_parts` the sum of those of the
+    parts' shares in it. Either estimate of one step may be negative.
+    """
+    parts = config.train.gradient_accumulation_steps * batches
+    rows = config.train.batch_size * batches / parts
+    of_a_part = parts * squares_of_parts  # the mean over the parts, each as if it were the batch
+    noise = rows * parts / (parts - 1) * (of_a_part - square)
+    return {NOISE: noise, SIGNAL: (parts * square - of_a_part) / (parts - 1)}
 
 
 def _take_rates(config: Config, batch: Batch) -> tuple[Batch, dict[str, Array]]:
