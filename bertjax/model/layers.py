@@ -19,8 +19,30 @@ from bertjax.config import ModelConfig
 from bertjax.model import fused_norm, kernels, random_bits
 from bertjax.model.layout import ROWS, Layout, Names
 
+
+def _normal_cdf(x: Array) -> Array:
+    # Not by erfc, which keeps digits of the far tail that x times it has no use for, and takes ten times as long.
+    return 0.5 + 0.5 * jax.lax.erf(x * math.sqrt(0.5))
+
+
+@jax.custom_jvp
+def gelu(x: Array) -> Array:
+    """x times the normal distribution's cumulative function at x (arXiv 1606.08415), worked in float32."""
+    wide = x.astype(jnp.float32)
+    return (wide * _normal_cdf(wide)).astype(x.dtype)
+
+
+@gelu.defjvp
+def _gelu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    """By hand, so that one array in the type of `x` is kept for the backward pass."""
+    (x,), (dx,) = primals, tangents
+    wide = x.astype(jnp.float32)
+    density = math.sqrt(0.5 / math.pi) * jnp.exp(-0.5 * jnp.square(wide))
+    return gelu(x), (_normal_cdf(wide) + wide * density).astype(x.dtype) * dx
+
+
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu": gelu,
     "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
     "relu": jax.nn.relu,
 }

@@ -41,7 +41,9 @@ def weighted_cross_entropy(logits: Array, labels: Array, weights: Array) -> tupl
     """
     logits = logits.astype(jnp.float32)
     weights = weights.astype(jnp.float32)
-    picked = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
+    # Not gathered: a gather's gradient is scattered, in passes of its own over all scores.
+    here = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1) == labels[..., None]
+    picked = jnp.sum(jnp.where(here, logits, 0), axis=-1)
     losses = jax.nn.logsumexp(logits, axis=-1) - picked
     correct = (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
     return jnp.sum(jnp.where(weights > 0, losses, 0) * weights), jnp.sum(correct * weights), jnp.sum(weights)

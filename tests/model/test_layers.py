@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -24,12 +25,23 @@ def test_layer_norm_keeps_its_digits_where_the_mean_dwarfs_the_deviation():
 
 
 def test_gelu_is_the_exact_one():
-    from math import erf, sqrt
-
     x = np.linspace(-4, 4, 33, dtype=np.float32)
-    exact = [v * 0.5 * (1 + erf(v / sqrt(2))) for v in x]
+    exact = [v * 0.5 * (1 + math.erf(v / math.sqrt(2))) for v in x]
     assert np.allclose(ACTIVATIONS["gelu"](x), exact, atol=1e-6)
     assert np.abs(ACTIVATIONS["gelu_tanh"](x) - np.array(exact)).max() > 1e-4
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 1e-6), (jnp.bfloat16, 0.005)])
+def test_gelus_derivative_is_the_exact_one_in_either_direction(dtype, tolerance):
+    given = jnp.asarray(np.concatenate([np.linspace(-12, 12, 2001), [-1e30, 1e30, 0.0]]), dtype)
+    x = np.asarray(given.astype(jnp.float32), np.float64)
+    density = [math.exp(-min(v * v, 1e3) / 2) / math.sqrt(2 * math.pi) for v in x]
+    exact = [0.5 * math.erfc(-v / math.sqrt(2)) + v * d for v, d in zip(x, density, strict=True)]
+    backward = jax.grad(lambda x: ACTIVATIONS["gelu"](x).astype(jnp.float32).sum())(given)
+    forward = jax.jvp(ACTIVATIONS["gelu"], (given,), (jnp.ones_like(given),))[1]
+    for found in (backward, forward):
+        assert found.dtype == dtype
+        assert np.allclose(found.astype(jnp.float32), exact, atol=tolerance)
 
 
 def dropped_from(x, rate, key, bits="threefry"):
