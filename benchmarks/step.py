@@ -12,6 +12,7 @@ The peers compute the scores of all places, as their models do, bertjax those of
 
 import argparse
 import json
+import math
 import platform
 import statistics
 import subprocess
@@ -76,6 +77,7 @@ def main() -> None:
     options.add_argument("--dtype", choices=["float32", "bfloat16"], help="by default float32 on a CPU")
     options.add_argument("--options", default="{}", help="more of bertjax.ModelConfig, as JSON")
     options.add_argument("--peer", action="store_true")
+    options.add_argument("--loop", action="store_true", help="also the step in bertjax's loop, beside the bare one")
     options.add_argument("--implementations", nargs="+", default=["pytorch", "pytorch compiled", "flax"])
     options.add_argument("--environments", type=Path, default=Path("build/peers"))
     options.add_argument("--rounds", type=int, default=5)
@@ -150,9 +152,13 @@ def compared(
         for name in asked.implementations if asked.peer else []:
             peer = name.split()[0]
             workers[name] = Worker(pythons[peer], f"{peer}_step.py", job | {"compiled": name.endswith("compiled")})
+        if asked.loop:
+            workers["bertjax, its loop"] = Worker(pythons["bertjax"], "bertjax_step.py", job | {"kind": "loop"})
         for worker in workers.values():
             worker.time(1)
         counts = {name: max(1, round(asked.seconds / worker.seconds.pop())) for name, worker in workers.items()}
+        if asked.loop:
+            counts |= dict.fromkeys(("bertjax", "bertjax, its loop"), 10 * math.ceil(counts["bertjax"] / 10))
         for _ in range(asked.rounds):
             for name, worker in workers.items():
                 worker.time(counts[name])

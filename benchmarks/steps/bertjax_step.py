@@ -1,6 +1,11 @@
-"""The training step of bertjax, for `benchmarks/step.py`; and the device's rate of matrix products."""
+"""The training step of bertjax, for `benchmarks/step.py`, bare or in its loop; and the rate of matrix products."""
 
 import dataclasses
+import itertools
+import queue
+import tempfile
+import threading
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +16,12 @@ from bertjax.config import Config, DataConfig, MeshConfig, ModelConfig, Optimize
 from bertjax.estimate.batch import abstract_batch
 from bertjax.estimate.model_flops import model_flops
 from bertjax.parallel.mesh import make_mesh
+from bertjax.train import loop
+from bertjax.train.feed import Feed
 from bertjax.train.objective import pretraining
 from bertjax.train.step import abstract_state, init_state, lower_train_step
+
+LOGGED = 10  # steps
 
 
 def config_of(job: Job) -> Config:
@@ -61,6 +70,39 @@ def training(job: Job) -> Step:
     return Step(run, peak_bytes, about)
 
 
+def looped(job: Job) -> Step:
+    """`bertjax.train.loop.train` on the same batch, given as numpy arrays, with its log, metrics and checks.
+
+    It waits for the device every `LOGGED` steps only, so it takes that many at a time.
+    """
+    config = config_of(job)
+    train = dataclasses.replace(config.train, log_every_steps=LOGGED, save_every_steps=10**9, eval_every_steps=10**9)
+    config = dataclasses.replace(config, train=train, mesh=MeshConfig(data=1))
+    names = abstract_batch(config, make_mesh(config.mesh, jax.devices()[:1]))
+    given = np.load(job["batch"])
+    batch = {name: given[name].astype(leaf.dtype).reshape(leaf.shape) for name, leaf in names.items()}
+    wanted: queue.Queue[int] = queue.Queue()
+    done: queue.Queue[int] = queue.Queue()
+
+    def batches(start: int, rows: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+        while True:
+            yield from itertools.repeat({name: x[rows] for name, x in batch.items()}, wanted.get())
+
+    def work() -> None:
+        loop.train(config, tempfile.mkdtemp(), Feed(train=batches), progress=lambda _, step, __: done.put(step))
+
+    threading.Thread(target=work, daemon=True).start()
+
+    def run(count: int) -> float:
+        count = max(count // LOGGED, 1) * LOGGED
+        wanted.put(count)
+        for _ in range(count):
+            done.get()
+        return float("nan")
+
+    return Step(run, peak_bytes, {})
+
+
 def products(job: Job) -> Step:
     """One product of square matrices a step, each from the last one's result."""
     size = 2048 if jax.default_backend() == "cpu" else 8192
@@ -82,4 +124,4 @@ def peak_bytes() -> int | None:
 
 
 if __name__ == "__main__":
-    serve(lambda job: products(job) if job["kind"] == "products" else training(job))
+    serve(lambda job: {"training": training, "loop": looped, "products": products}[job["kind"]](job))
