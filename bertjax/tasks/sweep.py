@@ -16,7 +16,7 @@ from bertjax.tasks import finetune, sweep_cells
 from bertjax.tasks.finetune import Prepared
 from bertjax.tasks.sweep_cells import Cell, Grid, Result
 from bertjax.train import checkpoint, run_folder
-from bertjax.train.loop import DivergedError
+from bertjax.train.ledger import DivergedError
 
 log = logging.getLogger("bertjax")
 

@@ -1,15 +1,13 @@
 """The training loop, on any source of batches: mesh, state, restore, steps."""
 
 import logging
-import math
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import jax
 import numpy as np
@@ -18,26 +16,19 @@ from jax.sharding import Mesh
 
 from bertjax.config import Config, Head, to_dict
 from bertjax.data.checks import check_ids
-from bertjax.errors import UserError
 from bertjax.model import kernels
 from bertjax.parallel import hosts, rules
 from bertjax.parallel.mesh import make_mesh
 from bertjax.progress import Progress, silent
 from bertjax.train import checkpoint, run_folder
-from bertjax.train.batch_size import SCALE, BatchSize
+from bertjax.train.batch_size import BatchSize
 from bertjax.train.feed import Feed, NumpyBatch
+from bertjax.train.ledger import BATCH_SIZE, Ledger, Update, spoken
 from bertjax.train.metrics import MetricsLog
 from bertjax.train.objective import DONOR, TASKS, Objective, check_heads, pretraining
 from bertjax.train.step import TrainState, abstract_state, check_batch, jit_init, jit_train_step
 
 log = logging.getLogger(__name__)
-
-KEPT_BAD_BATCHES = 20
-BATCH_SIZE = "batch_size"  # in the metrics, and in a checkpoint's `meta`
-
-
-class DivergedError(UserError):
-    """Training cannot go on: loss or gradient were not finite time after time."""
 
 
 @dataclass(frozen=True)
@@ -106,14 +97,14 @@ def _train(
     examine = feed.examine(config, mesh) if feed.examine else None
     meta = {"config": to_dict(config), **feed.facts, "versions": checkpoint.versions()}
     sizes = BatchSize(config.train, _sizes_known(checkpoints, start))
-    ledger = _Ledger(config, run_dir, metrics, sizes)
+    ledger = Ledger(config, run_dir, metrics, sizes)
 
     def hold_out(step: int) -> dict[str, float] | None:
         if examine is None:
             return None
         found = examine(state.params)
         metrics.write([{"step": step, "split": "validation", **found}])
-        log.info("step %d: held-out %s", step, _spoken(found))
+        log.info("step %d: held-out %s", step, spoken(found))
         if metrics.overfitting(config.train.overfit_evaluations):
             log.warning("step %d: overfitting: held-out loss rises while training loss falls", step)
         on_evaluation()
@@ -130,7 +121,7 @@ def _train(
         before, step = step, step + taken
         passes = partial(_passes, before, step)
         state, scalars = train_step(state, hosts.global_batch(mesh, batch, taken * config.train.batch_size))
-        ledger.add(_Update(step, taken, scalars, batch))
+        ledger.add(Update(step, taken, scalars, batch))
         last = hosts.stops_after(update, stop.is_set()) or step == config.train.steps
         evaluates = step == config.train.steps or passes(config.train.eval_every_steps)
         saves = last or passes(config.train.save_every_steps)
@@ -219,76 +210,6 @@ def _together(batches: list[NumpyBatch]) -> NumpyBatch:
     return {name: x.reshape(-1, *x.shape[2:]) for name, x in stacked.items()}
 
 
-class _Update(NamedTuple):
-    step: int
-    taken: int
-    """Batches of the feed that it is made of."""
-    scalars: dict[str, jax.Array]
-    batch: NumpyBatch
-
-
-class _Ledger:
-    """Holds each step's metrics on the device until they are wanted, then writes them and looks at them."""
-
-    def __init__(self, config: Config, run_dir: epath.Path, metrics: MetricsLog, sizes: BatchSize):
-        self._config, self._bad, self._metrics, self._sizes = config, run_dir / "nonfinite", metrics, sizes
-        self._pending: list[_Update] = []
-        self._skipped_in_a_row = 0
-        self._clock = math.nan  # not before the first flush: the first steps compile
-
-    def add(self, update: _Update) -> None:
-        self._pending.append(update)
-
-    def restart_clock(self) -> None:
-        self._clock = time.perf_counter()
-
-    def flush(self) -> None:
-        if not self._pending:
-            return
-        values = jax.device_get([update.scalars for update in self._pending])
-        rows: list[dict[str, Any]] = [
-            {"step": update.step, "split": "train", **{k: float(v) for k, v in value.items()}}
-            for update, value in zip(self._pending, values, strict=True)
-        ]
-        if self._config.train.batch_size_schedule != "constant":
-            for row, update in zip(rows, self._pending, strict=True):
-                row[BATCH_SIZE] = float(update.taken * self._config.train.batch_size)
-        self._sizes.learn(rows)
-        if math.isfinite(self._sizes.noise_scale):
-            rows[-1][SCALE] = self._sizes.noise_scale
-        seconds = time.perf_counter() - self._clock
-        if math.isfinite(seconds):
-            steps = sum(update.taken for update in self._pending)
-            per_second = {"tokens": sum(r["tokens"] for r in rows), "steps": steps}
-            per_second["sequences"] = steps * self._config.train.batch_size
-            rows[-1] |= {f"{name}_per_second": amount / seconds for name, amount in per_second.items()}
-        self._metrics.write(rows)
-        log.info("step %d: %s", rows[-1]["step"], _spoken(rows[-1]))
-        for row, update in zip(rows, self._pending, strict=True):
-            self._look(update.step, bool(row["skipped"]), update.batch)
-        self._pending.clear()
-        self.restart_clock()
-
-    def _look(self, step: int, skipped: bool, batch: NumpyBatch) -> None:
-        self._skipped_in_a_row = self._skipped_in_a_row + 1 if skipped else 0
-        if not skipped:
-            return
-        self._bad.mkdir(parents=True, exist_ok=True)
-        # Each process has its rows of the batch only, and keeps those.
-        mine = f"-process-{jax.process_index()}.npz" if hosts.several() else ".npz"
-        path = self._bad / f"step-{step}{mine}"
-        if len(list(self._bad.glob(f"*{mine}"))) < KEPT_BAD_BATCHES:
-            with path.open("wb") as file:
-                np.savez(file, **batch)  # type: ignore[arg-type]
-        log.warning("step %d: loss or gradient not finite, update skipped, batch in %s", step, path)
-        limit = self._config.train.max_nonfinite_steps
-        if self._skipped_in_a_row >= limit:
-            raise DivergedError(
-                f"step {step}: loss or gradient not finite in {limit} updates in a row, expected finite; "
-                f"batches in {self._bad}; try a lower optimizer.peak_learning_rate or a longer warmup"
-            )
-
-
 @contextmanager
 def _signals() -> Iterator[threading.Event]:
     """An event that SIGTERM or SIGINT sets; a second signal has its usual effect."""
@@ -309,7 +230,3 @@ def _signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
         # A host may be told to end when another's word has already ended the run.
         hosts.leave_sigterm_to_runtime()
-
-
-def _spoken(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{k} {v:.4g}" for k, v in values.items() if isinstance(v, float) and k != "step")
