@@ -133,7 +133,8 @@ def _train(
         progress("train", step, config.train.steps)
         found = hold_out(step) if evaluates else None
         if saves:
-            checkpoints.save(step, state, {**meta, BATCH_SIZE: sizes.state()}, found)
+            grown = {BATCH_SIZE: sizes.state()} if config.train.batch_size_schedule != "constant" else {}
+            checkpoints.save(step, state, {**meta, **grown}, found)
         if evaluates or saves:
             ledger.restart_clock()
         stalled = bool(evaluates) and has_stalled()

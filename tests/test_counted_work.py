@@ -1,6 +1,6 @@
 """The compiled step does no more work than it did: counted, since a time would be the machine's.
 
-`BERTJAX_RECORD=1 pytest tests/train/test_counted_work.py` writes what is found as what is expected.
+`BERTJAX_RECORD=1 pytest tests/test_counted_work.py` writes what is found as what is expected.
 """
 
 import json
