@@ -51,9 +51,7 @@ def training(job: Job) -> Step:
         name: jax.device_put(given[name].astype(leaf.dtype).reshape(leaf.shape), leaf.sharding)
         for name, leaf in shapes.items()
     }
-    state = jax.device_put(
-        init_state(config, objective), jax.tree.map(lambda x: x.sharding, step.input_shardings[0][1])
-    )
+    state = jax.device_put(init_state(config, objective), step.input_shardings[0][1])
     seed = np.uint32(config.seed)
 
     def run(count: int) -> float:
