@@ -102,27 +102,14 @@ def gradients(
     layout: Layout = ANYWHERE,
     objective: Objective | None = None,
     used: Callable[[Params], Params] = lambda params: params,
-) -> tuple[Params, Any]:
-    """The gradient of the objective's loss over the whole batch, and the batch's sums.
+) -> tuple[Params, Any, Array]:
+    """The gradient of the objective's loss over the whole batch, the batch's sums, and the sum of the squared norms of
+    the parts' shares in the gradient, float32 [].
 
     The batch is worked in `gradient_accumulation_steps` parts, so many for each `batch_size` rows that it has;
     dividing by the whole batch's counts makes their gradients add up to it, however unevenly the masks are
     spread. `used` is what the loss sees of the parameters.
     """
-    found, sums, _ = gradients_of_parts(config, params, batch, key, layout, objective, used)
-    return found, sums
-
-
-def gradients_of_parts(
-    config: Config,
-    params: Params,
-    batch: Batch,
-    key: Array | None,
-    layout: Layout = ANYWHERE,
-    objective: Objective | None = None,
-    used: Callable[[Params], Params] = lambda params: params,
-) -> tuple[Params, Any, Array]:
-    """`gradients`, and the sum of the squared norms of the parts' gradients, float32 []."""
     objective = objective or pretraining(config)
     totals = objective.counts(batch)
 
@@ -178,7 +165,7 @@ def train_step(
         return mix(stop_frozen(config.optimizer, params), state.opt_state, config.optimizer.mixout, mixout_key)
 
     key = random_key(seed, state.step, DROPOUT)
-    grads, sums, squares = gradients_of_parts(config, state.params, batch, key, layout, objective, used)
+    grads, sums, squares = gradients(config, state.params, batch, key, layout, objective, used)
     metrics |= objective.means(sums)
     grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(grad_norm)

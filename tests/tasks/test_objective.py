@@ -56,7 +56,7 @@ def gradients_of(config, params, task, mesh=None, batch=None):
         batch, options = global_batch(mesh, batch, 16), {"out_shardings": (shardings, None)}
 
     def found(params, batch):
-        gradient, sums = steps.gradients(config, params, batch, key, layout, BOTH)
+        gradient, sums, _ = steps.gradients(config, params, batch, key, layout, BOTH)
         return gradient, BOTH.means(sums)
 
     return jax.device_get(jax.jit(found, **options)(params, batch))
