@@ -1,5 +1,6 @@
 """What every test runs under."""
 
+import gc
 import os
 import sys
 import tempfile
@@ -46,6 +47,15 @@ def _no_silent_broadcasting():
 
     with jax.numpy_rank_promotion("raise"):
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _programs_of_one_file_at_a_time():
+    """XLA maps memory for every program, and Linux allows a process 65,530 maps: it crashes at the next."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
