@@ -11,7 +11,7 @@ from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
 from bertjax.config import ModelConfig
-from bertjax.model import fused_attention, kernels, long_attention, random_bits
+from bertjax.model import gpu_attention, kernels, long_attention, random_bits, tpu_attention
 from bertjax.model.layers import ATTENDED, HEADS, Linear, dropout
 from bertjax.model.layout import ANYWHERE, Layout, Names
 
@@ -58,7 +58,7 @@ def _whole(
     """Attention to all keys, as suits the length and the device."""
     length = q.shape[1]
     if kernels.attention(config, length, layout):
-        return fused(config, q, k, v, segments, key=key, layout=layout)
+        return fused(config, q, k, v, segments, key=key, layout=layout, platform=layout.platform)
     if _is_free(length) or length < long_attention.CHUNKED_FROM:
         return scored(config, q, k, v, segments, key=key, layout=layout)
 
@@ -72,8 +72,11 @@ def _near(
     config: ModelConfig, q: Array, k: Array, v: Array, segments: Segments, *, key: Array | None, layout: Layout
 ) -> Array:
     """Attention to near keys: by whole matrices of scores where blocks would be no smaller."""
-    if _is_free(q.shape[1]) or q.shape[1] <= 3 * config.local_attention // 2:
-        return scored(config, q, k, v, segments, window=config.local_attention, key=key, layout=layout)
+    window = config.local_attention
+    if kernels.local_attention(config, q.shape[1], layout):
+        return fused(config, q, k, v, segments, window=window, key=key, layout=layout, platform=layout.platform)
+    if _is_free(q.shape[1]) or q.shape[1] <= 3 * window // 2:
+        return scored(config, q, k, v, segments, window=window, key=key, layout=layout)
     return long_attention.local(config, q, k, v, *segments, key=key, layout=layout)
 
 
@@ -114,19 +117,26 @@ def fused(
     v: Array,
     segments: Segments,
     *,
+    window: int = 0,
     key: Array | None,
     layout: Layout,
+    platform: str,
     interpret: bool = False,
 ) -> Array:
-    """`attention` by the TPU kernel; `interpret` runs it, slowly, where there is no TPU."""
+    """`attention` by the kernels for `platform`, tpu or gpu; `interpret` runs them, slowly, where there is none.
+
+    With a `window`, which only those for gpu have, to keys up to half of it away.
+    """
     batch, _, num_heads, width = q.shape
     rate = 0.0 if key is None else config.attention_probs_dropout_prob
 
     def local(q: Array, k: Array, v: Array, queries: Array, keys: Array, words: Array, *firsts: Array) -> Array:
         seed = jnp.concatenate([words, *(numbers[:1] for numbers in firsts), jnp.full(1, num_heads, jnp.int32)])
+        if platform == "gpu":
+            how = gpu_attention.Static(rate, window, interpret)
+            return gpu_attention.gpu_attention(how, q, k, v, (queries, keys), seed)
         flat = (x.reshape(*x.shape[:2], -1) for x in (q, k, v))
-        static = (width, rate, interpret)
-        return fused_attention.fused_attention(static, *flat, (queries, keys), seed).reshape(q.shape)
+        return tpu_attention.tpu_attention((width, rate, interpret), *flat, (queries, keys), seed).reshape(q.shape)
 
     rows: Names = ("batch", None)
     inputs: list[Names] = [KEYS, KEYS, KEYS, rows, rows, (None,), ("batch",), ("heads",)]
@@ -145,7 +155,7 @@ class SelfAttention(nn.Module):
         c, layout = self.config, self.layout
         width, heads = (c.hidden_size,), (c.num_attention_heads, c.hidden_size // c.num_attention_heads)
 
-        feeds_kernel = kernels.used(c, layout)
+        feeds_kernel = kernels.on_tpu(c, layout)
 
         def project(name: str, names: Names) -> Array:
             projected = checkpoint_name(

@@ -72,7 +72,7 @@ class Mlp(nn.Module):
         c = self.config
         up_BxLxF = Linear(c, (c.hidden_size,), (c.intermediate_size,), ("embed", "mlp"), name="up")(x_BxLxD)
         up_BxLxF = checkpoint_name(self.layout(up_BxLxF, "batch", "length", "mlp"), PROJECTED)
-        feeds_kernel = kernels.used(c, self.layout)
+        feeds_kernel = kernels.on_tpu(c, self.layout)
         down = Linear(c, (c.intermediate_size,), (c.hidden_size,), ("mlp", "embed"), feeds_kernel, name="down")
         return down(ACTIVATIONS[c.hidden_act](up_BxLxF))
 

@@ -13,8 +13,8 @@ from jax import Array
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from bertjax.model.fused_attention import LANES, MATRIX_PER_VECTOR
 from bertjax.model.random_bits import drop, kept
+from bertjax.model.tpu_attention import LANES, MATRIX_PER_VECTOR
 
 TOKENS = 512  # in a block, at most
 NUMBERS = 512 * 768  # in a block, at most: with what is worked out of them they fit a core's memory

@@ -34,7 +34,7 @@ def fits(length: int, num_heads: int, head_width: int) -> bool:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def fused_attention(
+def tpu_attention(
     static: "tuple[int, float, bool]", q: Array, k: Array, v: Array, segments: tuple[Array, Array], seed: Array
 ) -> Array:
     """Attention of q, k, v [B, L, H * K]; see `attention.attention`.
@@ -57,7 +57,7 @@ def _backward(static: Any, residuals: Any, gradient: Array) -> Any:
     return dq, dk, dv, (None, None), None
 
 
-fused_attention.defvjp(_forward, _backward)
+tpu_attention.defvjp(_forward, _backward)
 
 
 def _call(direction: str, static: Any, arrays: Any, segments: Any, seed: Array, outputs: int) -> Any:
