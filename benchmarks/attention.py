@@ -4,8 +4,9 @@
 
 A batch has `--tokens` ids, whatever the length; heads and their width are BERT base's. `scores` makes whole
 matrices of scores, `chunks` works 512 queries at a time and again in the backward pass, `window` attends to
-64 ids on each side, `packed` is `scores` over inputs of 128 ids in a row. Memory is the compiled program's own figure;
-what would need more than `--memory` GiB is not run. One layer, without dropout unless `--dropout`.
+64 ids on each side, `packed` is `scores` over inputs of 128 ids in a row; on a GPU there are our `kernel`, for whole
+rows and for a window, and `cudnn`, which has no dropout. Memory is the compiled program's own figure; what would need
+more than `--memory` GiB is not run. One layer, without dropout unless `--dropout`.
 """
 
 import argparse
@@ -23,7 +24,7 @@ import jax.numpy as jnp
 
 from bertjax.config import ModelConfig
 from bertjax.model import long_attention
-from bertjax.model.attention import Segments, scored
+from bertjax.model.attention import Segments, fused, scored
 from bertjax.model.layout import ANYWHERE
 
 HEADS, WIDTH, WINDOW, INPUT = 12, 64, 128, 128
@@ -70,8 +71,14 @@ def ways(config: ModelConfig) -> dict[str, Way]:
     def window(q: jax.Array, k: jax.Array, v: jax.Array, segments: Segments, *, key: Any) -> jax.Array:
         return long_attention.local(config, q, k, v, *segments, key=key, layout=ANYWHERE)
 
-    whole = partial(scored, config)
-    return {"scores": whole, "chunks": chunks, "window": window, "packed": whole}
+    def cudnn(q: jax.Array, k: jax.Array, v: jax.Array, segments: Segments, *, key: Any) -> jax.Array:
+        return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+
+    whole, kernel = partial(scored, config), partial(fused, config, layout=ANYWHERE, platform="gpu")
+    found: dict[str, Way] = {"scores": whole, "chunks": chunks, "window": window, "packed": whole}
+    if jax.default_backend() == "gpu":
+        found |= {"kernel": kernel, "kernel, window": partial(kernel, window=WINDOW), "cudnn": cudnn}
+    return found
 
 
 def measured(
