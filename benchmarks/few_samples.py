@@ -3,9 +3,9 @@
     python benchmarks/few_samples.py MODEL --task rte=DATA/rte --options "--finetune.train-files ..." [--seeds 20]
 
 MODEL is a run, or a model folder of transformers. The first row is fine-tuning as the original BERT's: Adam without
-bias correction, 3 epochs. Each other row adds one remedy to Adam with bias correction, the last one all that
-`configs/finetune/few_samples.py` has. A failed run is one that is no better than saying the same of everything.
-Figures are those of the last epoch. Finished runs are not run again: `--run-dir` keeps them.
+bias correction, 3 epochs. Each other row adds a remedy to Adam with bias correction, the last one two. A failed run is
+one that is no better than saying the same of everything. Figures are those of the last epoch. Finished runs are not
+run again: `--run-dir` keeps them.
 """
 
 import argparse
@@ -21,12 +21,12 @@ ROOT = Path(__file__).parents[1]
 REMEDIES = {
     "the original's Adam": "--optimizer.algorithm bert",
     "bias correction": "",
-    "+ longer, 10 epochs": "--epochs 10",
+    "+ twice as long, 6 epochs": "--epochs 6",
     "+ top layer and pooler new": "--finetune.reinit-layers 1 --finetune.reinit-pooler True",
     "+ layer decay 0.95": "--optimizer.layer-decay 0.95",
     "+ mixout 0.1": "--optimizer.mixout 0.1",
     "+ label smoothing 0.1": "--finetune.label-smoothing 0.1",
-    "+ longer, new layers, layer decay": "--epochs 10 --finetune.reinit-layers 1 --finetune.reinit-pooler True"
+    "+ new layers and layer decay": "--finetune.reinit-layers 1 --finetune.reinit-pooler True"
     " --optimizer.layer-decay 0.95",
 }
 

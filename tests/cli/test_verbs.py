@@ -262,6 +262,7 @@ def killed(folder, trained, run, moments):
     print(f"{moments} kills, {1 + len(finished)} finished runs, all with the parameters {wanted[:16]}")
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_it_ends_bit_identical(folder, trained, tmp_path):
     killed(folder, trained, tmp_path / "run", 3)
 
