@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from bertjax.config import Config, FinetuneConfig, TrainConfig
 from bertjax.errors import UserError
-from bertjax.train import checkpoint
 from bertjax.train import step as steps
 from bertjax.train.batch_size import NOISE, SIGNAL, BatchSize
 from bertjax.train.feed import Feed
 from bertjax.train.loop import train
 from bertjax.train.metrics import read_rows
 from tests.factory import random_batch, small_config
+from tests.train.runs import params_of
 
 ADAPTIVE = TrainConfig(
     batch_size=4, gradient_accumulation_steps=2, batch_size_schedule="adaptive", max_batch_size=32, batch_size_steps=5
@@ -129,14 +129,6 @@ def feed(stop=None):
             yield {name: values[rows] for name, values in batch.items()}
 
     return Feed(train=batches)
-
-
-def params_of(run, config):
-    _, folder = checkpoint.find(run)
-    shapes = jax.eval_shape(lambda: steps.init_state(config).params)
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
-    return jax.device_get(checkpoint.restore_params(folder, target))
 
 
 @pytest.mark.parametrize("schedule", ["ramp", "adaptive"])

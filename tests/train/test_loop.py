@@ -11,7 +11,6 @@ from etils import epath
 
 from bertjax.data.checks import inspect_batch
 from bertjax.errors import UserError
-from bertjax.train import checkpoint
 from bertjax.train.evaluate import heldout_examiner
 from bertjax.train.feed import Feed
 from bertjax.train.loop import train
@@ -19,6 +18,7 @@ from bertjax.train.metrics import read_rows
 from bertjax.train.models import save_model
 from bertjax.train.step import init_state
 from tests.factory import random_batch, small_config
+from tests.train.runs import params_of
 
 
 def config_of(**changes):
@@ -47,14 +47,6 @@ def feed(spoil=None, after=None):
 @pytest.fixture
 def run(tmp_path):
     return epath.Path(tmp_path) / "run"
-
-
-def params_of(run, config):
-    _, folder = checkpoint.find(run)
-    shapes = jax.eval_shape(lambda: init_state(config).params)
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
-    return jax.device_get(checkpoint.restore_params(folder, target))
 
 
 def identical(a, b):
