@@ -125,8 +125,9 @@ def _forward_body(  # type: ignore[no-untyped-def]
         return output, new_top, whole * fade + jnp.sum(raised, axis=1)
 
     start = jnp.zeros(q.shape, jnp.float32), jnp.full(BLOCK, LEAST, jnp.float32), jnp.zeros(BLOCK, jnp.float32)
-    output, largest[...], total[...] = jax.lax.fori_loop(*_blocks(own, k.shape[0], static), add, start)
-    out[...] = (output / total[...][:, None]).astype(out.dtype)
+    output, top, whole = jax.lax.fori_loop(*_blocks(own, k.shape[0], static), add, start)
+    out[...] = (output / whole[:, None]).astype(out.dtype)
+    largest[...], total[...] = top, whole
 
 
 def _dq_body(  # type: ignore[no-untyped-def]
