@@ -65,7 +65,7 @@ class ModelConfig:
     """pallas: kernels of our own keep attention's scores and their dropout out of main memory: on TPU for rows of
     128, 256, 384 or 512 ids and heads whose width divides 128; on GPU for rows that 64 divides and heads of 16 to 128,
     whole rows or local. On TPU one more does dropout, residual and layer norm, for widths that 128 divides. For other
-    shapes, elsewhere, and where no mesh is given, as xla, with the same masks (of rows up to 2,048 ids)."""
+    shapes, elsewhere, and where no mesh is given, as xla, with the same masks (of whole rows below 2,048 ids)."""
     dropout_bits: Literal["threefry", "hash", "rbg"] = "threefry"
     """Where dropout's random bits come from. threefry: JAX's own. hash: a few integer operations on each element's
     place, faster, the only one that our kernels use; a good mask, not a proven generator. These two give
