@@ -3,10 +3,15 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bertjax.config import MeshConfig
 from bertjax.model.attention import Segments, attention
+from bertjax.parallel.mesh import make_mesh
+from bertjax.parallel.rules import MeshLayout
+from tests.attention_kernels import differences, drawn, model
 from tests.factory import SMALL_MODEL
 
 
@@ -77,3 +82,18 @@ def test_dropout_falls_on_the_probabilities():
     # spreads its sum around 1 by sqrt(1/64).
     assert abs(float(out.mean()) - 1) < 0.05
     assert 0.08 < float(out[0, :, 0, 0].std()) < 0.18
+
+
+@pytest.mark.parametrize("platform", ["tpu", "gpu"])
+def test_kernels_in_bfloat16_differ_by_their_rounding_only(platform, largest):
+    arrays, segments = drawn(0, 2, 128, 2, 64, jnp.bfloat16)
+    difference = differences(platform, model(0.1), arrays, segments, jax.random.key(0))
+    largest(f"{platform.upper()} attention kernels, bfloat16", difference, 2e-2)
+
+
+@pytest.mark.parametrize("platform", ["tpu", "gpu"])
+@pytest.mark.parametrize("sizes", [{"data": 4, "tensor": 2}, {"replica": 2, "fsdp": 2, "tensor": 2}], ids=str)
+def test_kernels_drop_the_same_probabilities_on_any_mesh(sizes, platform):
+    arrays, segments = drawn(1, 8, 128, 4, 64)
+    layout = MeshLayout(make_mesh(MeshConfig(**sizes)))
+    assert differences(platform, model(0.1), arrays, segments, jax.random.key(1), layout) < 1e-5

@@ -9,12 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bertjax.config import MeshConfig
 from bertjax.model.attention import Segments, attention
 from bertjax.model.gpu_attention import fits
 from bertjax.model.layout import Anywhere
-from bertjax.parallel.mesh import make_mesh
-from bertjax.parallel.rules import MeshLayout
 from tests.attention_kernels import differences, drawn, model, output_and_gradients
 
 
@@ -41,20 +38,6 @@ def test_of_a_window_it_agrees_with_plain_attention(largest, window):
     packs = jnp.asarray(np.sort(np.random.default_rng(window).integers(0, 3, (2, 320))), jnp.int32)
     difference = differences("gpu", model(0.1), arrays, Segments(packs, packs), jax.random.key(0), window=window)
     largest("GPU attention kernels, of a window", difference, 1e-5)
-
-
-def test_bfloat16_differs_by_its_rounding_only(largest):
-    arrays, segments = drawn(0, 2, 128, 2, 64, jnp.bfloat16)
-    largest(
-        "GPU attention kernels, bfloat16", differences("gpu", model(0.1), arrays, segments, jax.random.key(0)), 2e-2
-    )
-
-
-@pytest.mark.parametrize("sizes", [{"data": 4, "tensor": 2}, {"replica": 2, "fsdp": 2, "tensor": 2}], ids=str)
-def test_any_mesh_drops_the_same_probabilities(sizes):
-    arrays, segments = drawn(1, 8, 64, 4, 16)
-    layout = MeshLayout(make_mesh(MeshConfig(**sizes)))
-    assert differences("gpu", model(0.1), arrays, segments, jax.random.key(1), layout) < 1e-5
 
 
 def test_rows_and_heads_that_they_have_no_room_for_are_known():

@@ -6,12 +6,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bertjax.config import MeshConfig
 from bertjax.model.attention import Segments, fused
 from bertjax.model.layout import ANYWHERE
 from bertjax.model.tpu_attention import fits
-from bertjax.parallel.mesh import make_mesh
-from bertjax.parallel.rules import MeshLayout
 from tests.attention_kernels import differences, drawn, model, output_and_gradients
 from tests.tpu import compile_for_tpu
 
@@ -27,18 +24,6 @@ def test_agrees_with_plain_attention_and_its_gradients(largest, seed, batch, len
     arrays, segments = drawn(seed, batch, length, *heads_and_width)
     difference = differences("tpu", model(rate), arrays, segments, jax.random.key(seed))
     largest("TPU attention kernel, output and gradients", difference, 1e-5)
-
-
-def test_bfloat16_differs_by_its_rounding_only(largest):
-    arrays, segments = drawn(0, 2, 128, 2, 64, jnp.bfloat16)
-    largest("TPU attention kernel, bfloat16", differences("tpu", model(0.1), arrays, segments, jax.random.key(0)), 2e-2)
-
-
-@pytest.mark.parametrize("sizes", [{"data": 4, "tensor": 2}, {"replica": 2, "fsdp": 2, "tensor": 2}], ids=str)
-def test_any_mesh_drops_the_same_probabilities(sizes):
-    arrays, segments = drawn(1, 8, 128, 4, 64)
-    layout = MeshLayout(make_mesh(MeshConfig(**sizes)))
-    assert differences("tpu", model(0.1), arrays, segments, jax.random.key(1), layout) < 1e-5
 
 
 def test_rows_and_heads_that_it_has_no_room_for_are_known():
