@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from bertjax.cli import huge_pages
 from bertjax.cli.arguments import nearest
 from bertjax.errors import UserError
 
@@ -55,5 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
+def command() -> int:
+    """`main`, as the process that the shell started."""
+    huge_pages.restart_with_them()
+    return main()
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

@@ -93,6 +93,11 @@ def where_and_phase(op_name: str) -> tuple[str, str]:
             names.append(method.group(1))
         elif name and not re.match(r"\w+\(.*\)$", name) and name not in _STRUCTURE:
             names.append(name)
-    if names[:2] in (["encode", "encoder"], ["encode", "embeddings"], ["mlm_logits", "mlm"]):
+    if names[:2] in (
+        ["encode", "encoder"],
+        ["encode", "embeddings"],
+        ["mlm_logits", "mlm"],
+        ["mlm_cross_entropy", "mlm"],
+    ):
         del names[0]
     return ("/".join(names[:-1]) + " " + names[-1]).strip() if names else "", phase

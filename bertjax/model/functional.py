@@ -23,6 +23,7 @@ from jax.typing import ArrayLike
 from bertjax.config import ModelConfig
 from bertjax.errors import check
 from bertjax.model.attention import Segments
+from bertjax.model.cross_entropy import CrossEntropy
 from bertjax.model.encoder import Embeddings, Encoder
 from bertjax.model.heads import MlmHead
 from bertjax.model.layers import Linear
@@ -72,13 +73,17 @@ class _Bert(nn.Module):
     def pool(self, hidden_BxLxD: Array, positions_BxS: Array | None) -> Array:
         if positions_BxS is None:
             return jnp.tanh(self.pooler(hidden_BxLxD[:, 0]))
-        return jnp.tanh(self.pooler(jnp.take_along_axis(hidden_BxLxD, positions_BxS[:, :, None], axis=1)))
+        return jnp.tanh(self.pooler(_at(hidden_BxLxD, positions_BxS)))
 
     def mlm_logits(self, hidden_BxLxD: Array, positions_BxP: Array | None) -> Array:
-        if positions_BxP is not None:
-            # Not a flattened gather: that one makes every device fetch the whole batch.
-            hidden_BxLxD = jnp.take_along_axis(hidden_BxLxD, positions_BxP[:, :, None], axis=1)
-        return self.mlm(hidden_BxLxD, self.embeddings.word.embedding)
+        hidden = hidden_BxLxD if positions_BxP is None else _at(hidden_BxLxD, positions_BxP)
+        return self.mlm(hidden, self.embeddings.word.embedding)
+
+    def mlm_cross_entropy(
+        self, hidden_BxLxD: Array, positions_BxP: Array, labels_BxP: Array, weights_BxP: Array
+    ) -> CrossEntropy:
+        hidden, table = _at(hidden_BxLxD, positions_BxP), self.embeddings.word.embedding
+        return self.mlm.cross_entropy(hidden, table, labels_BxP, weights_BxP)
 
     def nsp_logits(self, pooled: Array) -> Array:
         return self.nsp(pooled).astype(jnp.float32)
@@ -92,6 +97,11 @@ class _Bert(nn.Module):
             pooled = self.pool(hidden, None)
             if "nsp" in heads:
                 self.nsp_logits(pooled)
+
+
+def _at(hidden_BxLxD: Array, positions_BxP: Array) -> Array:
+    # Not a flattened gather: that one makes every device fetch the whole batch.
+    return jnp.take_along_axis(hidden_BxLxD, jnp.asarray(positions_BxP)[:, :, None], axis=1)
 
 
 def _boxed_init(config: ModelConfig, key: Array) -> Any:
@@ -162,6 +172,25 @@ def mlm_logits(
     """Scores over the vocabulary, [B, P, V] float32, at the given positions; at all L without them."""
     _need_head(config, "mlm")
     return _apply(config, params, "mlm_logits", hidden_BxLxD, positions_BxP, layout=layout)
+
+
+def mlm_cross_entropy(
+    config: ModelConfig,
+    params: Params,
+    hidden_BxLxD: Array,
+    positions_BxP: ArrayLike,
+    labels_BxP: ArrayLike,
+    weights_BxP: ArrayLike,
+    *,
+    layout: Layout = ANYWHERE,
+) -> CrossEntropy:
+    """Sums of the cross-entropy of `mlm_logits` under `labels` in 0..V-1, each entry with its weight, in nats.
+
+    Where `layout` is that of one CPU or GPU, scores are not kept: see `product_cross_entropy`.
+    """
+    _need_head(config, "mlm")
+    found = (hidden_BxLxD, positions_BxP, labels_BxP, weights_BxP)
+    return _apply(config, params, "mlm_cross_entropy", *map(jnp.asarray, found), layout=layout)
 
 
 def nsp_logits(config: ModelConfig, params: Params, pooled: Array) -> Array:

@@ -6,12 +6,12 @@ Imports the model only, so that other JAX code can use it alone.
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
 from bertjax.config import ModelConfig
 from bertjax.model import functional
+from bertjax.model.cross_entropy import weighted_cross_entropy
 from bertjax.model.functional import Batch, Params
 from bertjax.model.layout import ANYWHERE, Layout
 
@@ -31,22 +31,6 @@ class Sums(NamedTuple):
     """The same for the sentence labels; a row counts 1 or, where given, its `cls_weights`."""
     rows: Array
     """Rows that hold anything."""
-
-
-def weighted_cross_entropy(logits: Array, labels: Array, weights: Array) -> tuple[Array, Array, Array]:
-    """(loss, correct, count) sums of softmax cross-entropy in nats.
-
-    `logits` [..., C], `labels` [...] int in 0..C-1, `weights` [...]. An entry of weight 0 adds
-    nothing whatever its label; the softmax is in float32.
-    """
-    logits = logits.astype(jnp.float32)
-    weights = weights.astype(jnp.float32)
-    # Not gathered: a gather's gradient is scattered, in passes of its own over all scores.
-    here = jax.lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1) == labels[..., None]
-    picked = jnp.sum(jnp.where(here, logits, 0), axis=-1)
-    losses = jax.nn.logsumexp(logits, axis=-1) - picked
-    correct = (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
-    return jnp.sum(jnp.where(weights > 0, losses, 0) * weights), jnp.sum(correct * weights), jnp.sum(weights)
 
 
 def counts(batch: Batch) -> tuple[Array, Array]:
@@ -78,11 +62,8 @@ def pretraining_sums(
     rows `cls_positions` [B, S] int32 and `cls_weights` [B, S] float32 too.
     """
     hidden = functional.encode(config, params, batch, key=key, layout=layout).hidden_BxLxD
-    mlm = weighted_cross_entropy(
-        functional.mlm_logits(config, params, hidden, batch["masked_lm_positions"], layout=layout),
-        batch["masked_lm_ids"],
-        batch["masked_lm_weights"],
-    )
+    masked = (batch[f"masked_lm_{name}"] for name in ("positions", "ids", "weights"))
+    mlm = functional.mlm_cross_entropy(config, params, hidden, *masked, layout=layout)
     nsp = (jnp.zeros(()), jnp.zeros(()), jnp.zeros(()))
     if "next_sentence_labels" in batch:
         places = batch["cls_positions"] if "cls_positions" in batch else jnp.zeros((hidden.shape[0], 1), jnp.int32)

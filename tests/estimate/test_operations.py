@@ -16,7 +16,10 @@ NAMES = {
         "again",
     ),
     "jit(<lambda>)/jvp(_Bert.encode)/embeddings/word/jit(_take)/gather": ("embeddings/word gather", "forward"),
-    "jit(<lambda>)/transpose(jvp(_Bert.mlm_logits))/mlm/transform/reduce_sum": ("mlm/transform reduce_sum", "backward"),
+    "jit(<lambda>)/transpose(jvp(_Bert.mlm_cross_entropy))/mlm/transform/reduce_sum": (
+        "mlm/transform reduce_sum",
+        "backward",
+    ),
     "jit(<lambda>)/jvp(_Bert.pool)/pooler/dot_general": ("pool/pooler dot_general", "forward"),
     "jit(<lambda>)/mul": ("mul", "update"),
     "": ("", ""),
