@@ -3,9 +3,9 @@
     python benchmarks/checkpoint.py [--sizes mini small base] [--folder FOLDER] [--json checkpoint.json]
 
 A state is parameters and both moments of AdamW, float32. Saves and restores are to and from FOLDER, and what was
-just written is read from memory where the system kept it. A start is a process of its own, from launch to the end of
-its first step (batch 8, length 128): the first one of a run with no compiled programs at hand, then a restart from its
-checkpoint. Medians of `--rounds`.
+just written is read from memory where the system kept it. A start is a process of its own, from launch until its first
+step (batch 8, length 128) is under way: the first one of a run with no compiled programs at hand, then a restart from
+its checkpoint. Medians of `--rounds`.
 """
 
 import argparse
@@ -25,6 +25,7 @@ import numpy as np
 from etils import epath
 from step import SIZES, full_batch
 
+from bertjax.cli import huge_pages
 from bertjax.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig, TrainConfig
 from bertjax.parallel import compile_cache
 from bertjax.parallel.mesh import make_mesh
@@ -79,7 +80,7 @@ def config_of(size: str, steps: int = 2) -> Config:
         ),
         data=DataConfig(max_seq_length=128, max_predictions_per_seq=20),
         optimizer=OptimizerConfig(schedule="constant", warmup_steps=0),
-        train=TrainConfig(steps=steps, batch_size=8, log_every_steps=1, save_every_steps=1_000_000),
+        train=TrainConfig(steps=steps, batch_size=8, save_every_steps=1_000_000),
         mesh=MeshConfig(data=1),
     )
 
@@ -106,7 +107,7 @@ def saves(config: Config, folder: epath.Path, rounds: int) -> dict[str, Any]:
 
 
 def started(size: str, folder: Path) -> tuple[float, float]:
-    """Seconds to the first step of a run's first start, and of its restart."""
+    """Seconds until a run's first step is under way, at its first start and at its restart."""
     with tempfile.TemporaryDirectory(dir=folder) as name:
 
         def launch(steps: int) -> float:
@@ -119,7 +120,7 @@ def started(size: str, folder: Path) -> tuple[float, float]:
 
 
 def start(folder: str, steps: str, size: str) -> None:
-    """Train to `steps`, and print the time of day when the first step was done."""
+    """Train to `steps`, and print the time of day when the first step was under way."""
     ends: list[float] = []
     config = config_of(size, int(steps))
     given = {
@@ -134,4 +135,5 @@ def start(folder: str, steps: str, size: str) -> None:
 
 
 if __name__ == "__main__":
+    huge_pages.restart_with_them()
     main()

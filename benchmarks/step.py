@@ -7,12 +7,14 @@ Flax BERT (`transformers` 4.57), each in an environment that is made once in `--
 batch, whose rows are full, and take turns: the table has the median of the rounds. float32 on a CPU, bfloat16
 elsewhere (PyTorch by autocast). Utilisation is the model's FLOPs, those of `bertjax.estimate.model_flops` for all, over
 the rate of large matrix products measured in the same run. Compilation is the first step's time less a later one's.
-The peers compute the scores of all places, as their models do, bertjax those of the masked ones.
+The peers compute the scores of all places, as their models do, bertjax those of the masked ones. On Linux bertjax asks
+for huge pages, as its command does; the peers run as they are started, and once more with huge pages.
 """
 
 import argparse
 import json
 import math
+import os
 import platform
 import statistics
 import subprocess
@@ -34,6 +36,7 @@ COLUMNS = (
     *("size", "length", "batch", "implementation", "step, ms", "sequences/s", "tokens/s", "of the rate"),
     *("compile, s", "peak MiB", "bertjax is"),
 )
+PEERS = ["pytorch", "pytorch compiled", "flax", "pytorch, huge pages", "flax, huge pages"]
 PREDICTIONS = {128: 20, 512: 76}
 VOCABULARY = 30_522
 ENVIRONMENTS = {
@@ -45,9 +48,12 @@ ENVIRONMENTS = {
 class Worker:
     """An implementation in a process of its own."""
 
-    def __init__(self, python: str, script: str, job: dict[str, Any]) -> None:
+    def __init__(self, python: str, script: str, job: dict[str, Any], *, huge_pages: bool = False) -> None:
         command = [python, str(HERE / "steps" / script), json.dumps(job)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        environment = os.environ | ({"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"} if huge_pages else {})
+        self.process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
         self.begun = self.answer()
         self.seconds: list[float] = []
 
@@ -78,7 +84,7 @@ def main() -> None:
     options.add_argument("--options", default="{}", help="more of bertjax.ModelConfig, as JSON")
     options.add_argument("--peer", action="store_true")
     options.add_argument("--loop", action="store_true", help="also the step in bertjax's loop, beside the bare one")
-    options.add_argument("--implementations", nargs="+", default=["pytorch", "pytorch compiled", "flax"])
+    options.add_argument("--implementations", nargs="+", default=PEERS)
     options.add_argument("--environments", type=Path, default=Path("build/peers"))
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--seconds", type=float, default=3.0, help="of steps, at least, in each turn")
@@ -87,7 +93,7 @@ def main() -> None:
     dtype = asked.dtype or ("float32" if is_cpu() else "bfloat16")
     pythons = {"bertjax": sys.executable}
     if asked.peer:
-        wanted = {name.split()[0] for name in asked.implementations}
+        wanted = {name.split(" ")[0].strip(",") for name in asked.implementations}
         pythons |= {name: environment(name, asked.environments) for name in wanted}
     rate = product_rate(dtype, asked.rounds)
     print(f"{platform.machine()}, {platform.python_version()}, {dtype}; matrix products {rate / 1e9:,.1f} GFLOP/s\n")
@@ -150,8 +156,13 @@ def compared(
         }
         workers = {"bertjax": Worker(pythons["bertjax"], "bertjax_step.py", job)}
         for name in asked.implementations if asked.peer else []:
-            peer = name.split()[0]
-            workers[name] = Worker(pythons[peer], f"{peer}_step.py", job | {"compiled": name.endswith("compiled")})
+            peer = name.split(" ")[0].strip(",")
+            workers[name] = Worker(
+                pythons[peer],
+                f"{peer}_step.py",
+                job | {"compiled": "compiled" in name},
+                huge_pages=name.endswith("huge pages"),
+            )
         if asked.loop:
             workers["bertjax, its loop"] = Worker(pythons["bertjax"], "bertjax_step.py", job | {"kind": "loop"})
         for worker in workers.values():

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from worker import Job, Step, serve
 
+from bertjax.cli import huge_pages
 from bertjax.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig, TrainConfig
 from bertjax.estimate.batch import abstract_batch
 from bertjax.estimate.model_flops import model_flops
@@ -122,4 +123,5 @@ def peak_bytes() -> int | None:
 
 
 if __name__ == "__main__":
+    huge_pages.restart_with_them()
     serve(lambda job: {"training": training, "loop": looped, "products": products}[job["kind"]](job))

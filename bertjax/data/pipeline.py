@@ -1,8 +1,12 @@
-"""Batches from prepared shards, by tf.data: the only way from disk to the training step."""
+"""Batches from prepared shards, by tf.data, but for a run's first: the only way from disk to the training step."""
 
 import atexit
+import threading
 import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -159,12 +163,40 @@ def _closed_at_exit(stream: Stream) -> Stream:
     return stream
 
 
-def _stream(config: Config, read: Callable[[int], Batch], names: list[str], start: int, stop: int) -> Stream:
-    """`read(start)`, `read(start + 1)`, … by tf.data: in order, several at once, ahead of their use."""
-    import tensorflow as tf
+@lru_cache(maxsize=1)
+def _tensorflow() -> "Future[Any]":
+    """TensorFlow, once a thread has imported it: that takes seconds, in which steps are compiled and taken."""
+    found: Future[Any] = Future()
 
-    for kind in ("GPU", "TPU"):
-        tf.config.set_visible_devices([], kind)  # they are JAX's
+    def load() -> None:
+        try:
+            import tensorflow as tf
+
+            for kind in ("GPU", "TPU"):
+                tf.config.set_visible_devices([], kind)  # they are JAX's
+            found.set_result(tf)
+        except BaseException as error:
+            found.set_exception(error)
+
+    threading.Thread(target=load, name="import tensorflow").start()
+    return found
+
+
+def _stream(config: Config, read: Callable[[int], Batch], names: list[str], start: int, stop: int) -> Stream:
+    """`read(start)`, `read(start + 1)`, …: by tf.data as soon as TensorFlow is there, till then one at a time."""
+    while start < stop:
+        yield read(start)
+        start += 1
+        if (tensorflow := _tensorflow()).done():  # asked for after the first: so that a run's first step need not wait
+            break
+    if start < stop:
+        yield from _read_ahead(tensorflow.result(), config, read, names, start, stop)
+
+
+def _read_ahead(
+    tf: Any, config: Config, read: Callable[[int], Batch], names: list[str], start: int, stop: int
+) -> Stream:
+    """`read(start)`, `read(start + 1)`, … by tf.data: in order, several at once, ahead of their use."""
     failed = tf.errors.OpError  # held here: at interpreter exit the module is gone before the generator
     kinds = [tf.float32 if name in shards.FLOATS else tf.int32 for name in names]
     failures: list[BaseException] = []

@@ -5,6 +5,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from etils import epath
@@ -40,20 +41,17 @@ class MetricsLog:
         self.scores: list[float] = []
         """The `score` of each evaluation that has one."""
         self._train_losses: list[float] = []
-        self._board: SummaryWriter | None = None
+        self._folder, self._step, self._writes = run_dir, step, writes
         if not writes:
             return
         kept = [row for row in read_rows(run_dir) if row["step"] <= step]
         write_whole(self._path, "".join(json.dumps(row) + "\n" for row in kept).encode())
         for row in kept:
             self._watch(row)
-        import tensorboardX  # it brings torch along where that is installed
-
-        self._board = tensorboardX.SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)
 
     def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Append rows (each with `step` and `split`) and have them on the disk when this returns."""
-        if self._board is None:
+        if not self._writes:
             return
         rows = [{k: _finite(v) for k, v in row.items()} for row in rows]
         with self._path.open("a") as file:
@@ -65,6 +63,13 @@ class MetricsLog:
             for name, value in row.items():
                 if isinstance(value, float):
                     self._board.add_scalar(f"{row['split']}/{name}", value, row["step"])
+
+    @cached_property
+    def _board(self) -> "SummaryWriter":
+        """Made by the first row: until then its import, which brings torch along where that is installed, can wait."""
+        import tensorboardX
+
+        return tensorboardX.SummaryWriter(str(self._folder / "tensorboard"), purge_step=self._step + 1)
 
     def overfitting(self, evaluations: int) -> bool:
         """Whether held-out loss rose and training loss fell at each of the last `evaluations` evaluations."""
@@ -79,7 +84,7 @@ class MetricsLog:
 
     def close(self) -> None:
         """Flush and close the TensorBoard writer."""
-        if self._board is not None:
+        if "_board" in vars(self):
             self._board.close()
 
     def _watch(self, row: Mapping[str, Any]) -> None:

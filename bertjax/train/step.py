@@ -60,7 +60,11 @@ def abstract_state(config: Config, mesh: Mesh, objective: Objective | None = Non
 
     The optimizer's moments lie as their parameters do. Raises `UserError` where the mesh does not divide the model.
     """
-    objective = objective or pretraining(config)
+    return _abstract_state(_unseeded(config), mesh, objective or pretraining(config))
+
+
+@lru_cache(maxsize=4)
+def _abstract_state(config: Config, mesh: Mesh, objective: Any) -> TrainState:
     shapes = jax.eval_shape(lambda: init_state(config, objective))
     logical = objective.logical_axes()
     rules.check_divides(mesh, shapes.params, logical)

@@ -1,4 +1,5 @@
 import itertools
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.factory import random_batch, small_config
 
 FINGERPRINT = "f" * 64
 STARTS = np.ones(64, bool)
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -104,11 +106,37 @@ def test_a_process_that_leaves_amid_its_batches_ends_by_itself(config):
         "import sys; from bertjax.data import pipeline; from tests.factory import small_config; "
         "config = small_config(data={'prepared_dir': sys.argv[1]}, train={'batch_size': 50_000}); "
         f"batches = pipeline.train_batches([pipeline.open_split(config, sys.argv[1], 'train', {FINGERPRINT!r})], config, None, 0); "
-        "next(batches); sys.exit(3)"
+        "next(batches); next(batches); pipeline._tensorflow().result(); next(batches); sys.exit(3)"
     )
-    root = Path(__file__).resolve().parents[2]
     command = [sys.executable, "-c", program, config.data.prepared_dir]
-    assert subprocess.run(command, cwd=root, timeout=300, capture_output=True).returncode == 3
+    assert subprocess.run(command, cwd=ROOT, timeout=300, capture_output=True).returncode == 3
+
+
+def test_the_first_batch_does_not_wait_for_tensorflow_and_the_later_ones_are_read_ahead_by_it(config):
+    program = """
+import json, sys
+from bertjax.data import pipeline
+from tests.factory import small_config
+config = small_config(data={"prepared_dir": sys.argv[1]}, train={"batch_size": 4})
+records = pipeline.open_split(config, sys.argv[1], "train", sys.argv[2])
+asked, read = [], records.read
+records.read = lambda rows: asked.append(rows) or read(rows)
+batches = pipeline.train_batches([records], config, None, 3)
+found = [next(batches)]
+print("tensorflow" in sys.modules)
+found.append(next(batches))
+pipeline._tensorflow().result()
+found += [next(batches) for _ in range(4)]
+print(len(asked) > len(found))
+print(json.dumps([batch["input_ids"].tolist() for batch in found]))
+"""
+    command = [sys.executable, "-c", program, config.data.prepared_dir, FINGERPRINT]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    before, ahead, found = ended.stdout.splitlines()
+    assert (before, ahead) == ("False", "True")
+    records = pipeline.open_split(config, config.data.prepared_dir, "train", FINGERPRINT)
+    expected = take(pipeline.train_batches([records], config, STARTS, 3), 6)
+    assert json.loads(found) == [batch["input_ids"].tolist() for batch in expected]
 
 
 def test_damage_found_while_training_reaches_the_user_as_it_is(config):
