@@ -58,7 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def command() -> int:
     """`main`, as the process that the shell started."""
-    huge_pages.restart_with_them()
+    if sys.argv[1:2] != ["prepare"]:  # whose many processes are to stay small
+        huge_pages.restart_with_them()
     return main()
 
 

@@ -18,7 +18,7 @@ from jax import Array
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from bertjax.model.random_bits import drop, kept
+from bertjax.model.random_bits import drop, kept_scores
 
 BLOCK = 64
 HEAD_WIDTHS = (16, 32, 64, 128)
@@ -42,8 +42,8 @@ def fits(length: int, head_width: int) -> bool:
 def gpu_attention(static: Static, q: Array, k: Array, v: Array, segments: tuple[Array, Array], seed: Array) -> Array:
     """Attention of q, k, v [B, L, H, K]; see `attention.attention`.
 
-    `segments` are the queries' and the keys', [B, L] int32: a query sees the keys of its own number. `seed` [5]
-    int32: two words, the numbers of the first row and head, and the number of heads in all.
+    `segments` are the queries' and the keys', [B, L] int32: a query sees the keys of its own number. `seed` is as
+    `random_bits.kept_scores` has it.
     """
     return _forward(static, q, k, v, segments, seed)[0]
 
@@ -178,11 +178,10 @@ def _d_scores(here: Any, there: Any, place: Any, stays: Any, static: Static) -> 
 
 
 def _program(seed: Any, length: int, static: Static) -> tuple[Array, Callable[[tuple[Array, Array]], Array | None]]:
-    """The number of this program's block, and which probabilities of a block stay: as `random_bits.keep` has it."""
-    row = (seed[2] + pl.program_id(1)) * seed[4] + seed[3] + pl.program_id(2)
+    """The number of this program's block, and which probabilities of a block stay."""
 
     def stays(place: tuple[Array, Array]) -> Array | None:
-        return kept(seed[0], seed[1], row, place[0] * length + place[1], static.rate) if static.rate else None
+        return kept_scores(seed, pl.program_id(1), pl.program_id(2), *place, length, static.rate)
 
     return pl.program_id(0), stays
 

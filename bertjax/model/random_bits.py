@@ -55,6 +55,20 @@ def keep(key: Array, shape: tuple[int, ...], row_axes: int, rate: float) -> Arra
     return kept(low, high, row, element, rate)
 
 
+def kept_scores(
+    seed: Array, row: Array, head: Array, query: Array, key: Array, length: int, rate: float
+) -> Array | None:
+    """`keep` of probabilities [B, H, L, L], L `length`, for the elements of these numbers; None without a `rate`.
+
+    As kernels have it: `row` and `head` are counted from those of their device, and `seed` [5] int32 is the array's words,
+    the numbers of the device's first row and head, and the number of heads in all.
+    """
+    if not rate:
+        return None
+    number = (seed[2] + row) * seed[4] + seed[3] + head
+    return kept(seed[0], seed[1], number, query * length + key, rate)
+
+
 def drop(x: Array, keep: Array | None, scale: float) -> Array:
     """`x` times `scale` where `keep` says so, worked in float32, and 0 elsewhere; `x` itself without `keep`."""
     return x if keep is None else jnp.where(keep, x.astype(jnp.float32) * scale, 0).astype(x.dtype)

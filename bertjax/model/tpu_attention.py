@@ -16,7 +16,7 @@ from jax import Array
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from bertjax.model.random_bits import drop, kept
+from bertjax.model.random_bits import drop, kept_scores
 
 LANES = 128
 TOKENS = 1024  # rows of a block times their length
@@ -40,8 +40,7 @@ def tpu_attention(
     """Attention of q, k, v [B, L, H * K]; see `attention.attention`.
 
     `static` is (K, dropout_rate, interpret); `segments` are the queries' and the keys', [B, L] int32: a query
-    sees the keys of its own number. `seed` [5] int32: two words, the numbers of the first
-    row and head, and the number of heads in all.
+    sees the keys of its own number. `seed` is as `random_bits.kept_scores` has it.
     """
     return _forward(static, q, k, v, segments, seed)[0]
 
@@ -90,7 +89,7 @@ def _call(direction: str, static: Any, arrays: Any, segments: Any, seed: Array, 
 
 
 def _forward_body(seed, query_segments, key_segments, q, k, v, out, *, rate, head_width):  # type: ignore[no-untyped-def]
-    first = _first(seed, q.shape[0], head_width)
+    first = _first(q.shape[0], head_width)
 
     def one_row(row, _):  # type: ignore[no-untyped-def]
         seen = _seen(query_segments[row], key_segments[row])
@@ -109,7 +108,7 @@ def _forward_body(seed, query_segments, key_segments, q, k, v, out, *, rate, hea
 def _backward_body(  # type: ignore[no-untyped-def]
     seed, query_segments, key_segments, q, k, v, gradient, dq, dk, dv, *, rate, head_width
 ):
-    first = _first(seed, q.shape[0], head_width)
+    first = _first(q.shape[0], head_width)
 
     def one_row(row, _):  # type: ignore[no-untyped-def]
         seen = _seen(query_segments[row], key_segments[row])
@@ -158,14 +157,11 @@ def _raised(q_LxK: Array, k_LxK: Array, seen_LxL: Array, head_width: int) -> tup
     return raised, jnp.sum(raised, axis=1, keepdims=True)
 
 
-def _first(seed, rows, head_width):  # type: ignore[no-untyped-def]
-    """The numbers of this block's first row and head in the whole batch."""
-    return seed[2] + pl.program_id(0) * rows, seed[3] + pl.program_id(1) * (LANES // head_width)
+def _first(rows: int, head_width: int) -> tuple[Array, Array]:
+    """The numbers of this block's first row and head among the device's."""
+    return pl.program_id(0) * rows, pl.program_id(1) * (LANES // head_width)
 
 
 def _kept(seed, row, head, shape, rate):  # type: ignore[no-untyped-def]
-    """Which probabilities stay: as `random_bits.keep` has it for row and head of the whole batch."""
-    if not rate:
-        return None
     query, key = (jax.lax.broadcasted_iota(jnp.int32, shape, axis) for axis in (0, 1))
-    return kept(seed[0], seed[1], row * seed[4] + head, query * shape[1] + key, rate)
+    return kept_scores(seed, row, head, query, key, shape[1], rate)
