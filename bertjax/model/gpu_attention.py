@@ -179,11 +179,12 @@ def _d_scores(here: Any, there: Any, place: Any, stays: Any, static: Static) -> 
 
 def _program(seed: Any, length: int, static: Static) -> tuple[Array, Callable[[tuple[Array, Array]], Array | None]]:
     """The number of this program's block, and which probabilities of a block stay."""
+    own, row, head = (pl.program_id(axis) for axis in range(3))
 
     def stays(place: tuple[Array, Array]) -> Array | None:
-        return kept_scores(seed, pl.program_id(1), pl.program_id(2), *place, length, static.rate)
+        return kept_scores(seed, row, head, *place, length, static.rate)
 
-    return pl.program_id(0), stays
+    return own, stays
 
 
 def _blocks(own: Array, length: int, static: Static) -> tuple[Any, Any]:

@@ -60,8 +60,8 @@ def kept_scores(
 ) -> Array | None:
     """`keep` of probabilities [B, H, L, L], L `length`, for the elements of these numbers; None without a `rate`.
 
-    As kernels have it: `row` and `head` are counted from those of their device, and `seed` [5] int32 is the array's words,
-    the numbers of the device's first row and head, and the number of heads in all.
+    As kernels have it: `row` and `head` are counted from those of their device, and `seed` [5] int32 is the array's
+    words, the numbers of the device's first row and head, and the number of heads in all.
     """
     if not rate:
         return None

@@ -60,7 +60,8 @@ def abstract_state(config: Config, mesh: Mesh, objective: Objective | None = Non
 
     The optimizer's moments lie as their parameters do. Raises `UserError` where the mesh does not divide the model.
     """
-    return _abstract_state(_unseeded(config), mesh, objective or pretraining(config))
+    goal: Any = objective or pretraining(config)
+    return _abstract_state(_unseeded(config), mesh, goal)
 
 
 @lru_cache(maxsize=4)
