@@ -82,3 +82,9 @@ def test_values_out_of_range_are_refused_naming_the_field(make, message):
 def test_configurations_of_before_there_were_several_remat_policies_are_read():
     for old, new in ((False, "none"), (True, "full")):
         assert from_dict(ModelConfig, {"remat": old}).remat == new
+
+
+@given(layers=st.integers(1, 6), window=st.sampled_from([0, 2]), every=st.integers(0, 7))
+def test_layers_alternate_where_some_see_the_whole_row_and_some_do_not(layers, window, every):
+    model = ModelConfig(num_hidden_layers=layers, local_attention=window, global_attn_every_n_layers=every)
+    assert model.alternates == (len(set(model.attends_everywhere)) > 1)

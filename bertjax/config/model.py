@@ -128,6 +128,11 @@ class ModelConfig:
         )
 
     @property
+    def alternates(self) -> bool:
+        """Whether some layers attend to the whole row and others do not; known without a look at each."""
+        return bool(self.local_attention) and self.global_attn_every_n_layers > 1 and self.num_hidden_layers > 1
+
+    @property
     def embedding_width(self) -> int:
         """Width of the embedding tables: `embedding_size`, or `hidden_size` where that is 0."""
         return self.embedding_size or self.hidden_size

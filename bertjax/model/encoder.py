@@ -88,7 +88,8 @@ class Layer(nn.Module):
     @nn.compact
     def __call__(self, x_BxLxD: Array, segments: Segments, everywhere: Array | None) -> tuple[Array, Array | None]:
         c, layout = self.config, self.layout
-        seen = c.attends_everywhere[0] if everywhere is None else everywhere
+        first_seen = not c.local_attention or c.global_attn_every_n_layers > 0
+        seen = first_seen if everywhere is None else everywhere
 
         def add_and_norm(x: Array, sublayer: Array, name: str) -> Array:
             key = None if self.deterministic else self.make_rng("dropout")
@@ -146,7 +147,7 @@ class Encoder(nn.Module):
             unroll=min(c.scan_unroll, stack),
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
-        everywhere = None if len(set(c.attends_everywhere)) == 1 else jnp.array(c.attends_everywhere)
+        everywhere = jnp.array(c.attends_everywhere) if c.alternates else None
         if c.share_layers and everywhere is not None:
             everywhere = everywhere[None, :]
         layers = scanned(c, self.layout, deterministic, keep_layers, name="layers")
