@@ -59,7 +59,8 @@ def product_cross_entropy(
     """`weighted_cross_entropy` of the scores `x` times `table` plus `bias`, which are never in memory whole.
 
     Where a gradient is wanted it is worked out along with the loss, for `MOST_ROWS` rows at a time, while their scores
-    are at hand. Products are in the type of `x`; `table` and `bias` are float32, and so are their gradients.
+    are at hand. Products are in the type of `x`; `table` and `bias` are float32, and so are their gradients. Weights
+    have no gradient, and there is no second derivative.
     """
     weights = weights_N.astype(jnp.float32)
     loss, correct = _product(x_NxE, table_VxE, bias_V, labels_N, weights)
@@ -129,5 +130,5 @@ def _value_and_gradient(table: Array, bias: Array, rows: _Rows) -> tuple[tuple[A
     d_x = jnp.einsum("nv,ve->ne", d_scores, table.astype(rows.x.dtype))
     d_table = jnp.einsum("nv,ne->ve", d_scores, rows.x, preferred_element_type=jnp.float32)
     # A product: compilers for CPUs are slow to sum over rows.
-    d_bias = jnp.dot(jnp.ones((1, slopes.shape[0])), slopes)[0]
+    d_bias = jnp.dot(jnp.ones((1, slopes.shape[0])), slopes, precision=jax.lax.Precision.HIGHEST)[0]
     return (_sum(losses, rows.weights), _sum(best, rows.weights), d_table, d_bias), d_x
