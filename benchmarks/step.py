@@ -25,6 +25,8 @@ from typing import Any
 
 import numpy as np
 
+from bertjax.cli.huge_pages import TUNABLE, VARIABLE
+
 HERE = Path(__file__).parent
 SIZES = {
     "mini": (4, 256),
@@ -50,7 +52,7 @@ class Worker:
 
     def __init__(self, python: str, script: str, job: dict[str, Any], *, huge_pages: bool = False) -> None:
         command = [python, str(HERE / "steps" / script), json.dumps(job)]
-        environment = os.environ | ({"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"} if huge_pages else {})
+        environment = os.environ | ({VARIABLE: f"{TUNABLE}=1"} if huge_pages else {})
         self.process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -93,7 +95,7 @@ def main() -> None:
     dtype = asked.dtype or ("float32" if is_cpu() else "bfloat16")
     pythons = {"bertjax": sys.executable}
     if asked.peer:
-        wanted = {name.split(" ")[0].strip(",") for name in asked.implementations}
+        wanted = {peer_of(name) for name in asked.implementations}
         pythons |= {name: environment(name, asked.environments) for name in wanted}
     rate = product_rate(dtype, asked.rounds)
     print(f"{platform.machine()}, {platform.python_version()}, {dtype}; matrix products {rate / 1e9:,.1f} GFLOP/s\n")
@@ -120,6 +122,11 @@ def environment(name: str, folder: Path) -> str:
         subprocess.run([str(python), "-m", "pip", "install", "--quiet", *ENVIRONMENTS[name]], check=True)
         (folder / name / "whole").write_text("")
     return str(python)
+
+
+def peer_of(implementation: str) -> str:
+    """`pytorch` of `pytorch compiled` and of `pytorch, huge pages`."""
+    return implementation.replace(",", "").split()[0]
 
 
 def product_rate(dtype: str, rounds: int) -> float:
@@ -156,7 +163,7 @@ def compared(
         }
         workers = {"bertjax": Worker(pythons["bertjax"], "bertjax_step.py", job)}
         for name in asked.implementations if asked.peer else []:
-            peer = name.split(" ")[0].strip(",")
+            peer = peer_of(name)
             workers[name] = Worker(
                 pythons[peer],
                 f"{peer}_step.py",

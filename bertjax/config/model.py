@@ -122,15 +122,17 @@ class ModelConfig:
     @property
     def attends_everywhere(self) -> tuple[bool, ...]:
         """Of each layer whether its tokens attend to the whole row."""
+        return tuple(self.is_global(layer) for layer in range(self.num_hidden_layers))
+
+    def is_global(self, layer: int) -> bool:
+        """Whether the tokens of this layer, from 0, attend to the whole row."""
         every = self.global_attn_every_n_layers
-        return tuple(
-            not self.local_attention or (every > 0 and layer % every == 0) for layer in range(self.num_hidden_layers)
-        )
+        return not self.local_attention or (every > 0 and layer % every == 0)
 
     @property
     def alternates(self) -> bool:
-        """Whether some layers attend to the whole row and others do not; known without a look at each."""
-        return bool(self.local_attention) and self.global_attn_every_n_layers > 1 and self.num_hidden_layers > 1
+        """Whether some layers attend to the whole row and others do not: then the first two differ."""
+        return self.num_hidden_layers > 1 and self.is_global(0) != self.is_global(1)
 
     @property
     def embedding_width(self) -> int:

@@ -1,10 +1,9 @@
 """Batches from prepared shards, by tf.data, but for a run's first: the only way from disk to the training step."""
 
 import atexit
-import threading
 import weakref
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
 
@@ -166,20 +165,15 @@ def _closed_at_exit(stream: Stream) -> Stream:
 @lru_cache(maxsize=1)
 def _tensorflow() -> "Future[Any]":
     """TensorFlow, once a thread has imported it: that takes seconds, in which steps are compiled and taken."""
-    found: Future[Any] = Future()
 
-    def load() -> None:
-        try:
-            import tensorflow as tf
+    def load() -> Any:
+        import tensorflow as tf
 
-            for kind in ("GPU", "TPU"):
-                tf.config.set_visible_devices([], kind)  # they are JAX's
-            found.set_result(tf)
-        except BaseException as error:
-            found.set_exception(error)
+        for kind in ("GPU", "TPU"):
+            tf.config.set_visible_devices([], kind)  # they are JAX's
+        return tf
 
-    threading.Thread(target=load, name="import tensorflow").start()
-    return found
+    return ThreadPoolExecutor(1).submit(load)
 
 
 def _stream(config: Config, read: Callable[[int], Batch], names: list[str], start: int, stop: int) -> Stream:

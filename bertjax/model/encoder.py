@@ -88,8 +88,7 @@ class Layer(nn.Module):
     @nn.compact
     def __call__(self, x_BxLxD: Array, segments: Segments, everywhere: Array | None) -> tuple[Array, Array | None]:
         c, layout = self.config, self.layout
-        first_seen = not c.local_attention or c.global_attn_every_n_layers > 0
-        seen = first_seen if everywhere is None else everywhere
+        seen = c.is_global(0) if everywhere is None else everywhere
 
         def add_and_norm(x: Array, sublayer: Array, name: str) -> Array:
             key = None if self.deterministic else self.make_rng("dropout")

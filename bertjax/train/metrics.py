@@ -41,7 +41,7 @@ class MetricsLog:
         self.scores: list[float] = []
         """The `score` of each evaluation that has one."""
         self._train_losses: list[float] = []
-        self._folder, self._step, self._writes = run_dir, step, writes
+        self._step, self._writes = step, writes
         if not writes:
             return
         kept = [row for row in read_rows(run_dir) if row["step"] <= step]
@@ -69,7 +69,7 @@ class MetricsLog:
         """Made by the first row: until then its import, which brings torch along where that is installed, can wait."""
         import tensorboardX
 
-        return tensorboardX.SummaryWriter(str(self._folder / "tensorboard"), purge_step=self._step + 1)
+        return tensorboardX.SummaryWriter(str(self._path.parent / "tensorboard"), purge_step=self._step + 1)
 
     def overfitting(self, evaluations: int) -> bool:
         """Whether held-out loss rose and training loss fell at each of the last `evaluations` evaluations."""

@@ -17,11 +17,16 @@ print("on", flush=True)
 needs_them = pytest.mark.skipif(not huge_pages._can_be_asked_for(), reason="no huge pages for those who ask, here")
 
 
-def started(**environment: str) -> list[list[str]]:
+def said(words: list[str], environment: dict[str, str]) -> list[str]:
+    """The lines of a Python program and its words, started with no tunables but those of `environment`."""
     kept = {name: value for name, value in os.environ.items() if name != huge_pages.VARIABLE}
-    command = [sys.executable, "-c", PROGRAM, "a b", "--c"]
+    command = [sys.executable, "-c", *words]
     ended = subprocess.run(command, env={**kept, **environment}, capture_output=True, text=True, check=True)
-    return [line.split(" ", 2) for line in ended.stdout.splitlines()]
+    return ended.stdout.splitlines()
+
+
+def started(**environment: str) -> list[list[str]]:
+    return [line.split(" ", 2) for line in said([PROGRAM, "a b", "--c"], environment)]
 
 
 @needs_them
@@ -48,7 +53,5 @@ def test_large_arrays_lie_in_huge_pages():
         "from bertjax.cli import huge_pages; huge_pages.restart_with_them()\n"
         "import numpy as np; x = np.ones(2**25); print(open('/proc/self/smaps_rollup').read())"
     )
-    kept = {name: value for name, value in os.environ.items() if name != huge_pages.VARIABLE}
-    ended = subprocess.run([sys.executable, "-c", program], env=kept, capture_output=True, text=True, check=True)
-    (huge,) = (int(line.split()[1]) for line in ended.stdout.splitlines() if line.startswith("AnonHugePages"))
+    (huge,) = (int(line.split()[1]) for line in said([program], {}) if line.startswith("AnonHugePages"))
     assert huge > 2**17  # KiB: half of the array
