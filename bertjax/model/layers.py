@@ -41,9 +41,38 @@ def _gelu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Arr
     return gelu(x), (_normal_cdf(wide) + wide * density).astype(x.dtype) * dx
 
 
+SLOPE, CUBE = math.sqrt(2 / math.pi), math.sqrt(2 / math.pi) * 0.044715
+
+
+@jax.custom_jvp
+def gelu_tanh(x: Array) -> Array:
+    """GELU by the tanh formula of its paper's section 2 (arXiv 1606.08415), worked in float32."""
+    wide = x.astype(jnp.float32)
+    return (wide * _tanh_cdf(wide, _square(wide))).astype(x.dtype)
+
+
+def _square(x: Array) -> Array:
+    return jnp.minimum(jnp.square(x), 100)  # beyond, the tanh is 1 whatever it is, and its slope 0, but not by infinity
+
+
+def _tanh_cdf(x: Array, square: Array) -> Array:
+    return 0.5 + 0.5 * jnp.tanh(x * (SLOPE + CUBE * square))
+
+
+@gelu_tanh.defjvp
+def _gelu_tanh_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    """By hand, as `gelu`'s, and with half of the operations of the slope that JAX derives."""
+    (x,), (dx,) = primals, tangents
+    wide = x.astype(jnp.float32)
+    square = _square(wide)
+    below = _tanh_cdf(wide, square)
+    slope = below + wide * below * (1 - below) * (2 * SLOPE + 6 * CUBE * square)
+    return gelu_tanh(x), slope.astype(x.dtype) * dx
+
+
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": gelu,
-    "gelu_tanh": lambda x: jax.nn.gelu(x, approximate=True),
+    "gelu_tanh": gelu_tanh,
     "relu": jax.nn.relu,
 }
 

@@ -18,6 +18,7 @@ from bertjax.errors import check
 from bertjax.model.functional import Batch, Params
 from bertjax.model.layout import ANYWHERE, Layout
 from bertjax.parallel import rules
+from bertjax.parallel.compiler_options import compiler_options
 from bertjax.train.batch_size import NOISE, SIGNAL
 from bertjax.train.mixout import mix
 from bertjax.train.moving import stop_frozen
@@ -255,6 +256,7 @@ def _jit_train_step(config: Config, mesh: Mesh, objective: Objective) -> Any:
         donate_argnums=1,
         in_shardings=(rules.replicated(mesh), layouts, rules.batch_sharding(mesh)),
         out_shardings=(layouts, rules.replicated(mesh)),
+        compiler_options=compiler_options(mesh),
     )
 
 
