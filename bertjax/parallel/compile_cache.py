@@ -25,9 +25,10 @@ def start(run_dir: epath.Path | None = None, environment: Mapping[str, str] = os
     """Keep programs from now on, in the folder that is returned.
 
     Of one process it is `bertjax` in the user's cache folder (`XDG_CACHE_HOME`, or ~/.cache), of several it is in
-    `run_dir`, which they share: only the first process writes. `JAX_COMPILATION_CACHE_DIR` names another, and
-    `JAX_ENABLE_COMPILATION_CACHE=false` has none; then nothing is done here, and None returned. So too for several
-    processes without `run_dir`, and where the folder cannot be made, which is logged.
+    `run_dir`, which they share: only the first process writes, and on CPUs, where JAX's keys differ from process to
+    process, only it finds. `JAX_COMPILATION_CACHE_DIR` names another, and `JAX_ENABLE_COMPILATION_CACHE=false` has
+    none; then nothing is done here, and None returned. So too for several processes without `run_dir`, and where the
+    folder cannot be made, which is logged.
 
     Entries are programs that JAX runs: whoever can write them can run code as the user.
     """

@@ -10,6 +10,7 @@ import pytest
 from etils import epath
 
 from bertjax.parallel import compile_cache
+from tests.multihost.processes import start
 
 PROGRAM = """
 import jax, jax.numpy as jnp
@@ -56,6 +57,22 @@ def test_a_second_process_finds_what_the_first_compiled_and_mends_what_a_kill_cu
     newest.write_bytes(whole[: len(whole) // 2])
     assert run_program(tmp_path, NPROC="3")[1] == found - 1
     assert run_program(tmp_path, NPROC="3")[1] == found
+
+
+def test_of_several_processes_the_first_keeps_what_it_compiles_in_their_runs_folder_and_finds_it(tmp_path, monkeypatch):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    folder = tmp_path / "run" / "compiled" / "16-cores"
+
+    def found_by_the_first(name):
+        always = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        job = start(tmp_path / name, ["tests.multihost.compiled", tmp_path / "run"], 2, **always)
+        assert job.wait() == [0, 0], job.said(0) + job.said(1)
+        said = [job.said(index).splitlines()[-1].split() for index in range(2)]
+        assert {(where, total) for where, _, total in said} == {(str(folder), "28.0")}
+        return int(said[0][1])
+
+    assert found_by_the_first("start") == 0
+    assert found_by_the_first("restart") == len(list(folder.glob("*-cache"))) > 0
 
 
 @pytest.mark.parametrize("variable", [{"JAX_COMPILATION_CACHE_DIR": "elsewhere"}, {}])
