@@ -43,7 +43,7 @@ def test_a_fast_configuration_differs_from_its_namesake_in_what_it_says_only(pat
     changed = {
         f.name for f in dataclasses.fields(fast.model) if getattr(fast.model, f.name) != getattr(paper.model, f.name)
     }
-    assert changed == {"hidden_act", "attention_probs_dropout_prob", "kernels", "dropout_bits", "remat"}
+    assert changed == {"hidden_act", "attention_probs_dropout_prob", "kernels", "dropout_bits", "remat", "scan_unroll"}
     assert dataclasses.replace(fast, model=paper.model) == paper
 
 

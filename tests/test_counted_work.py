@@ -64,8 +64,9 @@ def counted(where, config):
         device = open_slice(where).devices[0]
     mesh = make_mesh(config.mesh, [device])
     arguments = step.abstract_state(config, mesh), abstract_batch(config, mesh)
+    options = {"xla_cpu_use_fusion_emitters": True} if where == "cpu" else None  # off in the other tests
     with uncached():
-        program = step.lower_train_step(config, mesh, pretraining(config), *arguments).compile()
+        program = step.lower_train_step(config, mesh, pretraining(config), *arguments).compile(options)
     cost = program.cost_analysis()
     return {
         "flops": cost["flops"],

@@ -260,7 +260,9 @@ def killed_and_restarted(config, tmp_path, moments):
     takes = time.perf_counter() - begin
     rng = random.Random(0)
     kills = 0
-    for _ in range(moments):
+    for attempt in range(3 * moments):
+        if attempt >= moments and kills:
+            break
         process = start(config, broken)
         try:
             process.wait(takes * rng.uniform(0.3, 1.0))

@@ -115,7 +115,7 @@ def test_layers_that_alternate_agree_with_whole_matrices_of_scores(remat, unroll
     found = jax.value_and_grad(loss)(params)
     monkeypatch.setattr(attention, "_near", partial(scored, window=6))
     for mine, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(jax.value_and_grad(loss)(params)), strict=True):
-        assert np.allclose(mine, theirs, rtol=1e-4, atol=1e-5)
+        assert np.allclose(mine, theirs, rtol=1e-4, atol=3e-5)
 
 
 def test_devices_that_share_a_row_agree_with_one():
