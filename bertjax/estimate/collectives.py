@@ -75,8 +75,9 @@ def collective_in(module: Module, instruction: Instruction) -> tuple[Instruction
         return found, found.opcode, True
     if any(i.target == "AsyncCollectiveStart" for i in inner):
         return found, found.opcode, True
-    if instruction.config.get("collective_algorithm_config") and "async_collective_fusion_config" not in found.config:
-        scatters = found.opcode == "all-reduce" and inner[-1].opcode == "dynamic-slice"
+    algorithm = instruction.config.get("collective_algorithm_config")
+    if algorithm and "async_collective_fusion_config" not in found.config:
+        scatters = "AllReduceScatter" in algorithm.get("emitter", "")
         return found, "reduce-scatter" if scatters else found.opcode, False
     return None
 

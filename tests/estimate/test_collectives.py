@@ -1,3 +1,5 @@
+import json
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -139,3 +141,33 @@ def test_what_rings_send():
     assert started.overlapped
     assert started.bytes == 16000
     assert one("%r = f32[1000]{0} negate(%x)", layout) is None
+
+
+SCATTERED_TOGETHER = """HloModule m
+
+%both (a: f32[4000], b: f32[800]) -> (f32[1000], f32[200]) {
+  %a = f32[4000]{0} parameter(0)
+  %b = f32[800]{0} parameter(1)
+  %sum = (f32[4000]{0}, f32[800]{0}) all-reduce(%a, %b), replica_groups={{0,1,2,3}}, to_apply=%add
+  %a.sum = f32[4000]{0} get-tuple-element(%sum), index=0
+  %b.sum = f32[800]{0} get-tuple-element(%sum), index=1
+  %a.part = f32[1000]{0} dynamic-slice(%a.sum), dynamic_slice_sizes={1000}
+  %b.part = f32[200]{0} dynamic-slice(%b.sum), dynamic_slice_sizes={200}
+  ROOT %parts = (f32[1000]{0}, f32[200]{0}) tuple(%a.part, %b.part)
+}
+
+ENTRY %main (x: f32[4000], y: f32[800]) -> (f32[1000], f32[200]) {
+  %x = f32[4000]{0} parameter(0)
+  %y = f32[800]{0} parameter(1)
+  ROOT %r = (f32[1000]{0}, f32[200]{0}) fusion(%x, %y), kind=kCustom, calls=%both, backend_config=CONFIG
+}
+"""
+
+
+@pytest.mark.parametrize("emitter", ["AllReduceScatterFusion", "SingleInputAllReduceScatterFusion"])
+def test_a_sum_of_which_each_device_takes_its_part_is_a_reduce_scatter(emitter):
+    config = json.dumps({"collective_algorithm_config": {"emitter": emitter, "debug": "StrategyRing{colors:1 }"}})
+    module = parse(SCATTERED_TOGETHER.replace("CONFIG", config))
+    found = transfer(module, module.entry.root, Layout({"data": 4}, (0,) * 4), CHIPS["v5e"])
+    assert (found.kind, found.bytes) == ("reduce-scatter", 4800 * 4)
+    assert found.seconds == pytest.approx(0.75 * 4800 * 4 / LINK)
