@@ -107,9 +107,12 @@ def _like_init(config: Config, init_from: str, verb: str) -> Config:
     run_dir, folder = find(init_from)
     found = read_config(folder)
     tokenizer = dataclasses.replace(found.tokenizer, vocab_file=str(run_dir / "tokenizer"))
+    if verb != "finetune":
+        return dataclasses.replace(config, model=found.model, tokenizer=tokenizer)
+    # Layers that are written out would take minutes to compile for each of its lengths.
+    model = dataclasses.replace(found.model, scan_unroll=1)
     # What fine-tuning has no part in stays as the model was pretrained on.
-    data = found.data if verb == "finetune" else config.data
-    return dataclasses.replace(config, model=found.model, tokenizer=tokenizer, data=data)
+    return dataclasses.replace(config, model=model, tokenizer=tokenizer, data=found.data)
 
 
 def nearest(word: str, names: Iterable[str]) -> str:

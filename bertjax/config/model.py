@@ -56,7 +56,7 @@ class ModelConfig:
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of the matrix products; parameters, layer norms, softmax and loss stay float32."""
     scan_unroll: int = 1
-    """Layers a step of the scan over layers: 1 compiles fastest; num_hidden_layers runs fastest on CPU."""
+    """Layers a step of the scan over layers: 1 compiles fastest; num_hidden_layers runs fastest on CPU and TPU."""
     remat: Remat = "none"
     """What the backward pass computes again instead of keeping it, layer by layer: nothing (`none`); all
     but the results of matrix products with parameters (`dots`); also queries, keys and values, which on a TPU take

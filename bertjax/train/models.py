@@ -28,8 +28,9 @@ class TrainedModel(NamedTuple):
 
 
 def on_devices_here(config: Config) -> Config:
-    """`config` with the default mesh: where a model was trained there may have been more devices."""
-    return dataclasses.replace(config, mesh=MeshConfig())
+    """`config` for using a model: with the default mesh, since there may have been more devices where it was trained,
+    and its layers in a loop, which compiles soonest."""
+    return dataclasses.replace(config, mesh=MeshConfig(), model=dataclasses.replace(config.model, scan_unroll=1))
 
 
 def load_model(

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 from etils import epath
 
+from bertjax.cli.arguments import parse_configured
+from bertjax.cli.finetune import FinetuneCommand
 from bertjax.cli.main import main
+from bertjax.cli.train import TrainCommand
 from bertjax.data.wordpiece import WordPiece
 from bertjax.train.metrics import read_rows
 from bertjax.train.models import save_model
@@ -252,6 +255,19 @@ def test_what_to_start_from_must_be_said_and_be_there(texts, tmp_path, capsys):
     assert (status, errors.count("\n")) == (2, 1)
     assert f"{tmp_path}/nowhere: found no checkpoint" in errors
     assert not (tmp_path / "run").exists()
+
+
+def test_the_model_is_the_one_it_starts_from_its_layers_in_a_loop_unless_it_is_told_otherwise(tmp_path):
+    start = save_start(tmp_path / "run", model={"scan_unroll": 2, "max_position_embeddings": 128})
+
+    def model(verb, command, *words):
+        given = [PAPER, "--model-from-init", "--init-from", str(start), *words]
+        return parse_configured(verb, command, given)[1].config.model
+
+    assert model("train", TrainCommand).scan_unroll == 2
+    found = model("finetune", FinetuneCommand)
+    assert (found.scan_unroll, found.max_position_embeddings) == (1, 128)
+    assert model("finetune", FinetuneCommand, "--model.scan-unroll", "2").scan_unroll == 2
 
 
 def test_no_task_at_all_is_a_mistake(start, tmp_path, capsys):

@@ -47,10 +47,11 @@ def test_a_model_is_loaded_in_another_type_where_asked(tmp_path):
         assert np.array_equal(leaf, wanted.astype(jnp.bfloat16))
 
 
-def test_a_model_trained_on_more_devices_than_there_are_is_loaded(tmp_path):
-    config = small_config(mesh=MeshConfig(data=64))
+def test_a_model_trained_on_more_devices_than_there_are_with_its_layers_written_out_is_loaded(tmp_path):
+    config = small_config(mesh=MeshConfig(data=64), model={"scan_unroll": 3})
     save_model(tmp_path, config, bertjax.init(config.model, jax.random.key(0)), None, {})
-    assert load_model(tmp_path).config.mesh == MeshConfig()
+    loaded = load_model(tmp_path).config
+    assert (loaded.mesh, loaded.model.scan_unroll) == (MeshConfig(), 1)
     with pytest.raises(UserError, match="mesh: found .*data 64"):
         load_model(tmp_path, lambda config: config)
 
