@@ -13,7 +13,8 @@ os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 os.environ.setdefault("NPROC", "64")
 # Most of a test's time is XLA's: compile quickly rather than well.
 os.environ["XLA_FLAGS"] = (
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 )
 # The same programs in test after test, and in both workers of a run: compiled once.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="bertjax-tests-"))
