@@ -112,10 +112,13 @@ def test_layers_that_alternate_agree_with_whole_matrices_of_scores(remat, unroll
     def loss(params):
         return jnp.square(functional.encode(config, params, batch).hidden_BxLxD[:, 5:7]).sum()
 
-    found = jax.value_and_grad(loss)(params)
+    # As users have them: without these emitters gradients that are 0 by rights are further from it.
+    compiled = partial(jax.jit, compiler_options={"xla_cpu_use_fusion_emitters": True})
+    found = compiled(jax.value_and_grad(loss))(params)
     monkeypatch.setattr(attention, "_near", partial(scored, window=6))
-    for mine, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(jax.value_and_grad(loss)(params)), strict=True):
-        assert np.allclose(mine, theirs, rtol=1e-4, atol=3e-5)
+    wanted = compiled(jax.value_and_grad(loss))(params)
+    for mine, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        assert np.allclose(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_devices_that_share_a_row_agree_with_one():
