@@ -6,6 +6,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.xla import WITHOUT_FUSION_EMITTERS
+
 # Before JAX starts: eight CPU devices stand for a slice, in every test.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
@@ -14,7 +16,7 @@ os.environ.setdefault("NPROC", "64")
 # Most of a test's time is XLA's: compile quickly rather than well.
 os.environ["XLA_FLAGS"] = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    f" {WITHOUT_FUSION_EMITTERS} --xla_cpu_parallel_codegen_split_count=1"
 )
 # The same programs in test after test, and in both workers of a run: compiled once.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="bertjax-tests-"))

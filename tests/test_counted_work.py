@@ -18,6 +18,7 @@ from bertjax.parallel.mesh import make_mesh
 from bertjax.train import step
 from bertjax.train.objective import pretraining
 from tests.tpu import uncached
+from tests.xla import WITH_FUSION_EMITTERS
 
 RECORD = Path(__file__).with_name("counted_work.json")
 TOLERANCE = {"flops": 0.01, "bytes accessed": 0.05, "fusions": 0.05, "temporary bytes": 0.05}
@@ -64,7 +65,7 @@ def counted(where, config):
         device = open_slice(where).devices[0]
     mesh = make_mesh(config.mesh, [device])
     arguments = step.abstract_state(config, mesh), abstract_batch(config, mesh)
-    options = {"xla_cpu_use_fusion_emitters": True} if where == "cpu" else None  # off in the other tests
+    options = WITH_FUSION_EMITTERS if where == "cpu" else None
     with uncached():
         program = step.lower_train_step(config, mesh, pretraining(config), *arguments).compile(options)
     cost = program.cost_analysis()

@@ -17,6 +17,7 @@ from bertjax.model.layout import ANYWHERE
 from bertjax.parallel.mesh import make_mesh
 from bertjax.parallel.rules import MeshLayout
 from tests.factory import SMALL_MODEL
+from tests.xla import WITH_FUSION_EMITTERS
 
 LONGER = dataclasses.replace(SMALL_MODEL, max_position_embeddings=64)
 
@@ -113,7 +114,7 @@ def test_layers_that_alternate_agree_with_whole_matrices_of_scores(remat, unroll
         return jnp.square(functional.encode(config, params, batch).hidden_BxLxD[:, 5:7]).sum()
 
     # As users have them: without these emitters gradients that are 0 by rights are further from it.
-    compiled = partial(jax.jit, compiler_options={"xla_cpu_use_fusion_emitters": True})
+    compiled = partial(jax.jit, compiler_options=WITH_FUSION_EMITTERS)
     found = compiled(jax.value_and_grad(loss))(params)
     monkeypatch.setattr(attention, "_near", partial(scored, window=6))
     wanted = compiled(jax.value_and_grad(loss))(params)
