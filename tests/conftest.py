@@ -27,6 +27,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import pytest
 from hypothesis import settings
 
+# PyTorch for GPUs brings Triton, whose LLVM ends the process if TensorFlow's is there before it.
+sys.modules["triton"] = None
+
 settings.register_profile("bertjax", deadline=None, max_examples=20, print_blob=True)
 settings.load_profile("bertjax")
 

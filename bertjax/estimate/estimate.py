@@ -1,5 +1,6 @@
 """What a training step would cost on a slice, by the TPU compiler: nothing here was measured."""
 
+import re
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -133,7 +134,8 @@ def _compile(lowered: jax.stages.Lowered) -> tuple[Any, str]:
         reason = " ".join(str(error).split())
         if not reason.startswith("RESOURCE_EXHAUSTED"):
             raise
-        return None, reason.partition(": ")[2]
+        # Newer compilers number their errors: RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory …
+        return None, re.sub(r"^RESOURCE_EXHAUSTED: (E\d+: \w+: )?", "", reason)
 
 
 def timing_of(found: Schedule) -> Timing:

@@ -76,7 +76,9 @@ def collectives_of(schedule: Schedule) -> tuple[Collective, ...]:
     return tuple(sorted(found, key=lambda collective: -collective.seconds))
 
 
-_STRUCTURE = {"while", "body", "cond", "closed_call", "checkpoint", "rematted_computation", "remat", "custom_vjp_call"}
+# `eval_jaxpr` is JAX 0.12's name of `closed_call`.
+_STRUCTURE = {"while", "body", "cond", "closed_call", "eval_jaxpr"}
+_STRUCTURE |= {"checkpoint", "rematted_computation", "remat", "custom_vjp_call"}
 
 
 def where_and_phase(op_name: str) -> tuple[str, str]:

@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from jax.sharding import AbstractDevice, AbstractMesh, use_abstract_mesh
 
 from bertjax.model.attention import Segments, attention
 from bertjax.model.gpu_attention import fits
 from bertjax.model.layout import Anywhere
 from tests.attention_kernels import differences, drawn, model, output_and_gradients
+
+# JAX 0.12 asks which GPU it is, to lower a kernel for it.
+H100 = AbstractMesh((), (), abstract_device=AbstractDevice("NVIDIA H100 80GB HBM3", num_cores=None, platform="gpu"))
 
 
 class Gpu(Anywhere):
@@ -62,7 +66,8 @@ def test_on_a_gpu_attention_is_three_kernels_and_no_matrix_of_scores(length, eve
         return output_and_gradients(mixed, (q, k, v, gradient))
 
     def lowered(layout):
-        traced = jax.jit(step, static_argnums=0).trace(layout, *[heads] * 4, segment, segment)
+        with use_abstract_mesh(H100):
+            traced = jax.jit(step, static_argnums=0).trace(layout, *[heads] * 4, segment, segment)
         return traced.lower(lowering_platforms=("cuda",)).as_text()
 
     assert lowered(Gpu()).count("xla.gpu.triton") == 3
