@@ -1,4 +1,4 @@
-"""`bertjax export CHECKPOINT --format FORMAT --to FOLDER [--outputs NAME ...]`"""
+"""`bertjax export CHECKPOINT --format FORMAT --to FOLDER [--task NAME] [--outputs NAME ...]`"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,14 +13,17 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class ExportCommand:
     """Write a checkpoint as a model of another program: a folder of transformers, a checkpoint of the original
-    BERT, or a program for a runtime (StableHLO, a TensorFlow SavedModel, ONNX)."""
+    BERT, or a program for a runtime (StableHLO, a TensorFlow SavedModel, ONNX). A fine-tuned one goes with its head."""
 
     to: str = ""
     """The new folder."""
     format: Literal["huggingface", "tensorflow", "stablehlo", "saved-model", "onnx"] = "huggingface"
     """What to write."""
-    outputs: tuple[Literal["hidden", "pooled", "mlm_logits", "nsp_logits"], ...] = ()
-    """What a program for a runtime computes; by default hidden, and pooled where the model has it."""
+    task: str = ""
+    """The task whose head goes with a model that was fine-tuned on several."""
+    outputs: tuple[Literal["hidden", "pooled", "mlm_logits", "nsp_logits", "logits"], ...] = ()
+    """What a program for a runtime computes; by default logits of a fine-tuned model, else hidden, and pooled where
+    the model has it."""
     max_shard_bytes: int = 5_000_000_000
     """Weights of more bytes go to several files, for huggingface."""
 
@@ -35,7 +38,12 @@ def run(words: Sequence[str]) -> int:
     from bertjax.interop.exports import export_model
 
     folder = export_model(
-        subject, command.to, command.format, outputs=command.outputs, max_shard_bytes=command.max_shard_bytes
+        subject,
+        command.to,
+        command.format,
+        task=command.task,
+        outputs=command.outputs,
+        max_shard_bytes=command.max_shard_bytes,
     )
     for file in _files(folder):
         print(f"{file.stat().length:>13,} {file}")

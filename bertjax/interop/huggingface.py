@@ -7,12 +7,13 @@ from typing import Any
 
 from etils import epath
 
-from bertjax.config import ModelConfig
+from bertjax.config import Head, ModelConfig
 from bertjax.data.files import read_json, write_whole
 from bertjax.data.tokenizer import Tokenizer
 from bertjax.errors import check, disk_errors
 from bertjax.interop.model_config import architecture_of, check_heads, config_values, read_config
 from bertjax.interop.names import torch_dialect
+from bertjax.interop.task_head import TaskHead
 from bertjax.interop.tensors import give, heads_in, originals, take, without
 from bertjax.interop.weight_files import MAX_SHARD_BYTES, open_weights, write_safetensors
 
@@ -46,22 +47,36 @@ def save(
     params: Any,
     tokenizer: Tokenizer | None = None,
     *,
+    head: TaskHead | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> None:
     """Write a folder that `AutoModel.from_pretrained` reads, and `AutoTokenizer` where there is a tokenizer.
 
+    With a `head`, at `params["task_head"]`, it is the fine-tuned model that `AutoModelForSequenceClassification`,
+    `…TokenClassification`, `…QuestionAnswering` or `…MultipleChoice` reads, and pretraining's heads are left out.
     The architecture is the one of `transformers` that computes what `config` says; `UserError` where there is
     none. config.json is written last. Weights beyond `max_shard_bytes` go to several files with an index.
     """
     path = epath.Path(folder)
     check(max_shard_bytes > 0, "max_shard_bytes", max_shard_bytes, "a number above 0")
+    if head:
+        config, params = _for_task(config, params, head)
     architecture = architecture_of(config)
     pad = tokenizer.pad_id if tokenizer else max(config.position_offset - 1, 0)
-    values = config_values(architecture, config, pad)
+    values = config_values(architecture, config, pad, head)
     if tokenizer is not None:
         tokenizer.save(path, config.max_length)
     with disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
     based = not values["architectures"][0].endswith("Model")
-    write_safetensors(path, give(params, torch_dialect(architecture), based=based), max_shard_bytes)
+    dialect = torch_dialect(architecture, head.kind if head else "")
+    write_safetensors(path, give(params, dialect, based=based), max_shard_bytes)
     write_whole(path / CONFIG, (json.dumps(values, indent=2, sort_keys=True) + "\n").encode())
+
+
+def _for_task(config: ModelConfig, params: Any, head: TaskHead) -> tuple[ModelConfig, Any]:
+    """The model with the heads that their class for the task has."""
+    heads: tuple[Head, ...] = () if head.on_tokens else ("pooler",)
+    left_out = {"pooler", "mlm", "nsp"} - set(heads)
+    kept = {group: leaves for group, leaves in params.items() if group not in left_out}
+    return dataclasses.replace(config, heads=heads), kept

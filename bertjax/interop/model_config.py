@@ -6,6 +6,7 @@ from typing import Any
 from bertjax.config import ModelConfig, from_dict
 from bertjax.errors import UserError, check
 from bertjax.interop.names import MODULES
+from bertjax.interop.task_head import TaskHead
 
 # Theirs -> ours; where two of theirs mean the same, the first is written.
 ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
@@ -66,6 +67,17 @@ ARCHITECTURES: dict[str, dict[str, set[str]]] = {
     "electra": {"ElectraForMaskedLM": {"mlm"}, "ElectraModel": set()},
     "albert": {"AlbertForPreTraining": {"mlm", "nsp"}, "AlbertForMaskedLM": {"mlm"}, "AlbertModel": set()},
 }
+TASK_CLASSES = {
+    "classification": "ForSequenceClassification",
+    "choice": "ForMultipleChoice",
+    "tagging": "ForTokenClassification",
+    "spans": "ForQuestionAnswering",
+}
+PROBLEMS = {
+    "class": "single_label_classification",
+    "classes": "multi_label_classification",
+    "number": "regression",
+}
 GELU_HEADS = ("electra", "roberta")  # whose masked-word head takes gelu whatever hidden_act says
 
 
@@ -125,8 +137,11 @@ def read_config(values: Mapping[str, Any], where: str) -> tuple[str, ModelConfig
         raise UserError(str(error) if str(error).startswith(where) else f"{where}: {error}") from error
 
 
-def config_values(architecture: str, config: ModelConfig, pad_id: int) -> dict[str, Any]:
-    """The config.json of a model; `UserError` where `pad_id` is not that which RoBERTa's positions go by."""
+def config_values(architecture: str, config: ModelConfig, pad_id: int, head: TaskHead | None = None) -> dict[str, Any]:
+    """The config.json of a model, fine-tuned where there is a `head`.
+
+    Raises `UserError` where `pad_id` is not that which RoBERTa's positions go by.
+    """
     if config.position_offset:
         expected = f"{config.position_offset - 1}, one below model.position_offset, as RoBERTa counts positions"
         check(pad_id == config.position_offset - 1, "the tokenizer's padding id", pad_id, expected)
@@ -141,4 +156,17 @@ def config_values(architecture: str, config: ModelConfig, pad_id: int) -> dict[s
     }
     if architecture in ("albert", "electra"):
         values["embedding_size"] = config.embedding_width
+    return values | (_task_values(architecture, config, head) if head else {})
+
+
+def _task_values(architecture: str, config: ModelConfig, head: TaskHead) -> dict[str, Any]:
+    names = head.labels or ("LABEL_0",)
+    values: dict[str, Any] = {"architectures": [architecture.capitalize() + TASK_CLASSES[head.kind]]}
+    if head.kind in ("classification", "tagging"):
+        values["id2label"] = {str(i): label for i, label in enumerate(names)}
+        values["label2id"] = {label: i for i, label in enumerate(names)}
+    if head.kind == "classification":
+        values["problem_type"] = PROBLEMS[head.label_type]
+    if architecture == "albert":
+        values["classifier_dropout_prob"] = config.hidden_dropout_prob
     return values

@@ -104,16 +104,19 @@ class Dialect:
         return path.endswith("/kernel") if self.transposed is None else path in self.transposed
 
 
-def _module(architecture: str, path: str) -> tuple[str, str]:
+def _module(modules: Mapping[str, str], path: str) -> tuple[str, str]:
     module, _, leaf = path.rpartition("/")
-    return MODULES[architecture][module], leaf
+    return modules[module], leaf
 
 
-def torch_dialect(architecture: str) -> Dialect:
-    """The names of PyTorch checkpoints of `transformers`."""
+def torch_dialect(architecture: str, task: str = "") -> Dialect:
+    """The names of PyTorch checkpoints of `transformers`, with those of the head for a kind of `task`."""
+    modules = MODULES[architecture] | {"task_head": "qa_outputs" if task == "spans" else "classifier"}
+    if (architecture, task) == ("roberta", "classification"):
+        modules |= {"pooler": "classifier.dense", "task_head": "classifier.out_proj"}
 
     def name(path: str) -> str:
-        module, leaf = _module(architecture, path)
+        module, leaf = _module(modules, path)
         return f"{module}.bias" if leaf == "bias" else f"{module}.weight"
 
     return Dialect(
@@ -130,7 +133,7 @@ def flax_dialect(architecture: str) -> Dialect:
     """The names of `flax_model.msgpack` of `transformers` 4, joined by `/`."""
 
     def name(path: str) -> str:
-        module, leaf = _module(architecture, path)
+        module, leaf = _module(MODULES[architecture], path)
         return f"{module.replace('.', '/')}/{leaf}"
 
     return Dialect(architecture, base=f"{architecture}/", name=name, transposed=frozenset())
@@ -150,7 +153,7 @@ def tensorflow_dialect() -> Dialect:
     def name(path: str) -> str:
         if path in _TENSORFLOW:
             return _TENSORFLOW[path]
-        module, leaf = _module("bert", path)
+        module, leaf = _module(MODULES["bert"], path)
         module = module.replace("layer.{}", "layer_{}").replace(".", "/")
         if leaf == "embedding":
             return module

@@ -15,7 +15,8 @@ from etils import epath
 from bertjax.config import ModelConfig
 from bertjax.data.files import write_whole, written_whole
 from bertjax.errors import UserError, check
-from bertjax.interop.serving import INPUTS, choose_outputs, new_program, served_params
+from bertjax.interop.serving import INPUTS, choose_outputs, needs_pooler, new_program, served_params
+from bertjax.interop.task_head import HEAD, TaskHead
 from bertjax.model.functional import Params
 
 PROGRAM = "model.onnx"
@@ -61,6 +62,7 @@ def export_onnx(
     params: Params,
     folder: epath.PathLike,
     outputs: Sequence[str] = (),
+    head: TaskHead | None = None,
     *,
     max_file_bytes: int = MAX_FILE_BYTES,
 ) -> None:
@@ -68,19 +70,19 @@ def export_onnx(
 
     The inputs are int32 [b, l] tensors named `input_ids`, `input_mask` and `segment_ids`, the outputs float32 by
     name; both axes are free, and onnxruntime refuses rows longer than `config.max_length`. It computes in float32
-    whatever `config.dtype` is: few runtimes have these operators in bfloat16. `outputs` as for
-    `serving.choose_outputs`. Raises `UserError` for those, without the package `onnx`, and where `folder` has a
+    whatever `config.dtype` is: few runtimes have these operators in bfloat16. `outputs` and `head` as
+    for `serving.choose_outputs`. Raises `UserError` for those, without the package `onnx`, and where `folder` has a
     `model.onnx` in it.
     """
-    shapes = choose_outputs(config, outputs)
+    shapes = choose_outputs(config, outputs, head)
     check(not config.local_attention, "model.local_attention", config.local_attention, "0, for format onnx")
     try:
         from onnx import TensorProto, helper
     except ImportError as error:
         raise UserError(f"{folder}: needs the package onnx, which is not installed (bertjax[onnx])") from error
     path = new_program(folder, PROGRAM)
-    graph = _Graph(config, _by_layer(config, served_params(params, shapes)))
-    _add_outputs(graph, _encoder(graph), tuple(shapes))
+    graph = _Graph(config, _by_layer(config, served_params(params, shapes, head)))
+    _add_outputs(graph, _encoder(graph), tuple(shapes), head)
     if sum(array.nbytes for array in graph.used.values()) > max_file_bytes:
         with written_whole(path / WEIGHTS) as file:
             tensors = [_tensor(name, array, file) for name, array in graph.used.items()]
@@ -169,15 +171,19 @@ def _attention(g: _Graph, name: str, weights: str, x: str, mask: str) -> str:
     return _dense(g, f"{name}/output", f"{weights}/output", joined)
 
 
-def _add_outputs(g: _Graph, x: str, outputs: Sequence[str]) -> None:
+def _add_outputs(g: _Graph, x: str, outputs: Sequence[str], head: TaskHead | None) -> None:
     """Nodes named as `outputs`, from the last layer's output `x`."""
     if "hidden" in outputs:
         g.op("Identity", "hidden", x)
-    if {"pooled", "nsp_logits"} & set(outputs):
+    if head and head.on_tokens and "logits" in outputs:
+        g.op("Identity", "logits", _dense(g, HEAD, HEAD, x))
+    if needs_pooler(outputs, head):
         first = g.op("Gather", "pooler/first", x, g.constant("pooler/zero", 0, np.int64), axis=1)
         pooled = g.op("Tanh", "pooled", _dense(g, "pooler", "pooler", first))
         if "nsp_logits" in outputs:
             g.op("Identity", "nsp_logits", _dense(g, "nsp", "nsp", pooled))
+        if head and not head.on_tokens and "logits" in outputs:
+            g.op("Identity", "logits", _dense(g, HEAD, HEAD, pooled))
     if "mlm_logits" in outputs:
         x = _activation(g, "mlm/transform", _dense(g, "mlm/transform", "mlm/transform", x))
         x = _layer_norm(g, "mlm/layer_norm", "mlm/layer_norm", x)

@@ -18,28 +18,34 @@ from bertjax.data.files import written_whole
 from bertjax.errors import UserError, disk_errors
 from bertjax.interop.serving import INPUTS, choose_outputs, new_program, served_params
 from bertjax.interop.stablehlo import export_program
+from bertjax.interop.task_head import TaskHead
 from bertjax.model.functional import Params
 
 PROGRAM = "saved_model.pb"
 
 
 def export_saved_model(
-    config: ModelConfig, params: Params, folder: epath.PathLike, outputs: Sequence[str] = ()
+    config: ModelConfig,
+    params: Params,
+    folder: epath.PathLike,
+    outputs: Sequence[str] = (),
+    head: TaskHead | None = None,
 ) -> None:
     """Write a SavedModel to `folder`, `saved_model.pb` last, with the signature `serving_default`.
 
     That takes int32 [b, l] tensors named `input_ids`, `input_mask` and `segment_ids`, and gives float32 ones
     by name; a row longer than `config.max_length` is an error of TensorFlow. It is one XLA program, compiled once for
-    each shape, for CPU, CUDA and TPU; the parameters are variables. `outputs` as for `serving.choose_outputs`. Raises
-    `UserError` for those, where `folder` has a SavedModel in it, and where the disk is full.
+    each shape, for CPU, CUDA and TPU; the parameters are variables. `outputs` and `head` as for
+    `serving.choose_outputs`. Raises `UserError` for those, where `folder` has a SavedModel in it, and where the disk
+    is full.
     """
-    shapes = choose_outputs(config, outputs)
+    shapes = choose_outputs(config, outputs, head)
     path = new_program(folder, PROGRAM)
     import tensorflow as tf
     from tensorflow.compiler.tf2xla.python.xla import call_module  # not in tf.raw_ops
 
-    arrays = served_params(params, shapes)
-    exported = export_program(config, arrays, tuple(shapes))
+    arrays = served_params(params, shapes, head)
+    exported = export_program(config, arrays, tuple(shapes), head)
     module = tf.Module()
     module.params = {name: tf.Variable(array, name=name) for name, array in arrays.items()}
     specs = [tf.TensorSpec([None, None], tf.int32, name) for name in INPUTS]

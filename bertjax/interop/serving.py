@@ -12,21 +12,26 @@ from jax import Array
 
 from bertjax.config import ModelConfig
 from bertjax.errors import check, disk_errors
+from bertjax.interop.task_head import HEAD, TaskHead
 from bertjax.model import functional
+from bertjax.model.linear_head import linear
 
 INPUTS = ("input_ids", "input_mask", "segment_ids")
 """All int32 [b, l], in this order."""
-_HEADS = {"hidden": None, "pooled": "pooler", "mlm_logits": "mlm", "nsp_logits": "nsp"}
+_GROUPS = {"hidden": None, "pooled": "pooler", "mlm_logits": "mlm", "nsp_logits": "nsp", "logits": HEAD}
 
 Serving = Callable[[functional.Params, Array, Array, Array], dict[str, Array]]
 
 
-def choose_outputs(config: ModelConfig, outputs: Sequence[str] = ()) -> dict[str, tuple[str | int, ...]]:
+def choose_outputs(
+    config: ModelConfig, outputs: Sequence[str] = (), head: TaskHead | None = None
+) -> dict[str, tuple[str | int, ...]]:
     """The shape of each output by its name, all float32, "b" and "l" standing for batch and length.
 
-    `outputs` are of `hidden` [b, l, D], `pooled` [b, D], `mlm_logits` [b, l, V] and `nsp_logits` [b, 2]; empty:
-    `hidden`, and `pooled` where the model has a pooler. Raises `UserError` for a name unknown or given twice,
-    or one whose head the model lacks.
+    `outputs` are of `hidden` [b, l, D], `pooled` [b, D], `mlm_logits` [b, l, V] and `nsp_logits` [b, 2], and of a
+    fine-tuned model `logits` [b, C], or [b, l, C] of a head on every token; empty: `logits` where there is a `head`,
+    else `hidden`, and `pooled` where the model has a pooler. Raises `UserError` for a name unknown or given twice, or
+    one whose head the model lacks.
     """
     shapes: dict[str, tuple[str | int, ...]] = {
         "hidden": ("b", "l", config.hidden_size),
@@ -34,21 +39,30 @@ def choose_outputs(config: ModelConfig, outputs: Sequence[str] = ()) -> dict[str
         "mlm_logits": ("b", "l", config.vocab_size),
         "nsp_logits": ("b", 2),
     }
-    names = tuple(outputs) or tuple(name for name in ("hidden", "pooled") if _has(config, name))
+    if head:
+        shapes["logits"] = ("b", "l", head.outputs) if head.on_tokens else ("b", head.outputs)
+    usual = ("logits",) if head else ("hidden", "pooled") if "pooler" in config.heads else ("hidden",)
+    names = tuple(outputs) or usual
     check(len(set(names)) == len(names), "outputs", ", ".join(names), "each once")
     for name in names:
         check(name in shapes, "outputs", repr(name), f"one of {', '.join(shapes)}")
-        check(_has(config, name), f"outputs: {name}", "a model without it", f"{_HEADS[name]} among its model.heads")
+        group = _GROUPS[name]
+        check(
+            group in (None, HEAD, *config.heads),
+            f"outputs: {name}",
+            "a model without it",
+            f"{group} among its model.heads",
+        )
     return {name: shapes[name] for name in names}
 
 
-def serving_function(config: ModelConfig, outputs: Sequence[str] = ()) -> Serving:
+def serving_function(config: ModelConfig, outputs: Sequence[str] = (), head: TaskHead | None = None) -> Serving:
     """The pure function (params, input_ids, input_mask, segment_ids) -> outputs by name, without dropout.
 
     The ids are int32 [b, l], as `functional.encode` takes them; `params` are nested, or flat by their path.
     It computes in `config.dtype` and gives float32; for the outputs' names, shapes and errors see `choose_outputs`.
     """
-    names = choose_outputs(config, outputs)
+    names = choose_outputs(config, outputs, head)
     config = dataclasses.replace(config, remat="none")
 
     def serve(params: functional.Params, input_ids: Array, input_mask: Array, segment_ids: Array) -> dict[str, Array]:
@@ -56,21 +70,25 @@ def serving_function(config: ModelConfig, outputs: Sequence[str] = ()) -> Servin
         batch = {"input_ids": input_ids, "input_mask": input_mask, "segment_ids": segment_ids}
         hidden = functional.encode(config, params, batch).hidden_BxLxD
         found = {"hidden": hidden}
-        if names.keys() & {"pooled", "nsp_logits"}:
+        if needs_pooler(names, head):
             found["pooled"] = functional.pool(config, params, hidden)
         if "mlm_logits" in names:
             found["mlm_logits"] = functional.mlm_logits(config, params, hidden)
         if "nsp_logits" in names:
             found["nsp_logits"] = functional.nsp_logits(config, params, found["pooled"])
+        if head and "logits" in names:
+            found["logits"] = linear(config, params[HEAD], hidden if head.on_tokens else found["pooled"])
         return {name: found[name].astype(jnp.float32) for name in names}
 
     return serve
 
 
-def served_params(params: functional.Params, outputs: Collection[str]) -> dict[str, np.ndarray]:
+def served_params(
+    params: functional.Params, outputs: Collection[str], head: TaskHead | None = None
+) -> dict[str, np.ndarray]:
     """The parameters that `outputs` need, by their path, `/` between the names, as numpy arrays."""
-    unused = {"pooler", "mlm", "nsp"} - {_HEADS[name] for name in outputs}
-    if "nsp_logits" in outputs:
+    unused = {"pooler", "mlm", "nsp", HEAD} - {_GROUPS[name] for name in outputs}
+    if needs_pooler(outputs, head):
         unused.discard("pooler")
     leaves = flatten_dict({name: value for name, value in params.items() if name not in unused}, sep="/")
     return {path: np.asarray(jax.device_get(leaf)) for path, leaf in leaves.items()}
@@ -85,6 +103,7 @@ def new_program(folder: epath.PathLike, file: str) -> epath.Path:
     return path
 
 
-def _has(config: ModelConfig, output: str) -> bool:
-    head = _HEADS[output]
-    return head is None or head in config.heads
+def needs_pooler(outputs: Collection[str], head: TaskHead | None) -> bool:
+    """Whether one of `outputs` is made of the sentence vector."""
+    on_pooled = head is not None and not head.on_tokens and "logits" in outputs
+    return on_pooled or "pooled" in outputs or "nsp_logits" in outputs

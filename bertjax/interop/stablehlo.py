@@ -27,6 +27,7 @@ from jax.interpreters import mlir
 from bertjax.config import ModelConfig
 from bertjax.data.files import write_whole, written_whole
 from bertjax.interop.serving import INPUTS, choose_outputs, new_program, served_params, serving_function
+from bertjax.interop.task_head import TaskHead
 from bertjax.model.functional import Params
 
 PROGRAM = "model.stablehlo"
@@ -37,18 +38,24 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 STABLEHLO_VERSION = "1.0.0"
 
 
-def export_stablehlo(config: ModelConfig, params: Params, folder: epath.PathLike, outputs: Sequence[str] = ()) -> None:
+def export_stablehlo(
+    config: ModelConfig,
+    params: Params,
+    folder: epath.PathLike,
+    outputs: Sequence[str] = (),
+    head: TaskHead | None = None,
+) -> None:
     """Write `params.npz`, `model.stablehlo` and, last, `signature.json` to `folder`.
 
     The program takes (params, input_ids, input_mask, segment_ids), the parameters as a flat dict by their path, the
     others int32 [b, l], and gives a dict of float32 arrays; `signature.json` says so to programs. It runs on CPU, CUDA
-    and TPU; for rows longer than `config.max_length` jax raises a ValueError about shapes. `outputs` as for
-    `serving.choose_outputs`. Raises `UserError` for those, and where `folder` has a program in it.
+    and TPU; for rows longer than `config.max_length` jax raises a ValueError about shapes. `outputs` and
+    `head` as for `serving.choose_outputs`. Raises `UserError` for those, and where `folder` has a program in it.
     """
-    shapes = choose_outputs(config, outputs)
+    shapes = choose_outputs(config, outputs, head)
     path = new_program(folder, SIGNATURE)
-    arrays = served_params(params, shapes)
-    exported = export_program(config, arrays, tuple(shapes))
+    arrays = served_params(params, shapes, head)
+    exported = export_program(config, arrays, tuple(shapes), head)
     signature = {
         "program": PROGRAM,
         "params": PARAMS,
@@ -65,7 +72,9 @@ def export_stablehlo(config: ModelConfig, params: Params, folder: epath.PathLike
     write_whole(path / SIGNATURE, (json.dumps(signature, indent=2) + "\n").encode())
 
 
-def export_program(config: ModelConfig, params: Mapping[str, np.ndarray], outputs: Sequence[str]) -> export.Exported:
+def export_program(
+    config: ModelConfig, params: Mapping[str, np.ndarray], outputs: Sequence[str], head: TaskHead | None
+) -> export.Exported:
     """`serving_function` with symbolic b and l, in an old StableHLO; `params` are flat, and only their shapes count.
 
     The length has its limit as a constraint: jax clamps gathers, so that a longer row would give wrong numbers.
@@ -73,7 +82,7 @@ def export_program(config: ModelConfig, params: Mapping[str, np.ndarray], output
     shape = export.symbolic_shape("b, l", constraints=[f"l <= {config.max_length}"])
     inputs = [jax.ShapeDtypeStruct(shape, np.int32) for _ in INPUTS]
     abstract = {name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in params.items()}
-    exported = export.export(jax.jit(serving_function(config, outputs)), platforms=PLATFORMS)(abstract, *inputs)
+    exported = export.export(jax.jit(serving_function(config, outputs, head)), platforms=PLATFORMS)(abstract, *inputs)
     return dataclasses.replace(exported, mlir_module_serialized=_old_stablehlo(exported.mlir_module()))
 
 

@@ -15,9 +15,10 @@ from bertjax.data.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.model.functional import Batch, Params
 from bertjax.model.layout import Layout
+from bertjax.model.linear_head import init_linear
 from bertjax.tasks.classification import encoded_pairs
 from bertjax.tasks.examples import ChoiceExample, TextExample
-from bertjax.tasks.heads import head_of, init_linear, pooled_scores
+from bertjax.tasks.heads import head_of, pooled_scores
 from bertjax.tasks.task import Linear, Rows
 
 ROWS = ("input_ids", "input_mask", "segment_ids")

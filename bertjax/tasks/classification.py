@@ -16,6 +16,7 @@ from bertjax.data.tokenizer import Tokenizer
 from bertjax.errors import UserError, check
 from bertjax.model.functional import Batch, Params
 from bertjax.model.layout import Layout
+from bertjax.model.linear_head import init_linear
 from bertjax.tasks import heads
 from bertjax.tasks.examples import TextExample
 from bertjax.tasks.metrics import (
@@ -109,7 +110,7 @@ class Classification(Linear):
         return False
 
     def init_head(self, config: ModelConfig, key: Array) -> Params:
-        return heads.init_linear(config, key, max(1, len(self.labels)))
+        return init_linear(config, key, max(1, len(self.labels)))
 
     def scores(self, config: ModelConfig, params: Params, batch: Batch, *, key: Array | None, layout: Layout) -> Array:
         """[B, C] float32: logits of the labels; [B, 1], the number."""

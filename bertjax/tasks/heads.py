@@ -1,16 +1,16 @@
-"""The heads that fine-tuning puts on an encoder: one linear layer, on the sentence vector or on every token."""
+"""What the linear heads of tasks are put on, the sentence vector or every token, and the dropout before them."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.sharding import PartitionSpec
 
 from bertjax.config import ModelConfig
 from bertjax.model import functional
 from bertjax.model.functional import Batch, Params
 from bertjax.model.layout import Layout
+from bertjax.model.linear_head import linear
 from bertjax.train.objective import TASKS
 
 HEAD_DROPOUT = 1  # folded into the step's key; the encoder has the key itself
@@ -19,24 +19,6 @@ HEAD_DROPOUT = 1  # folded into the step's key; the encoder has the key itself
 def head_of(params: Params, name: str) -> Any:
     """The head of a task among the parameters."""
     return params[TASKS][name]
-
-
-def init_linear(config: ModelConfig, key: Array, outputs: int) -> Params:
-    """A linear layer `[D, outputs]`: truncated normal of `config.initializer_range`, zero biases; float32."""
-    init = jax.nn.initializers.truncated_normal(config.initializer_range)
-    shape = (config.hidden_size, outputs)
-    return {"kernel": init(key, shape, jnp.float32), "bias": jnp.zeros(outputs, jnp.float32)}
-
-
-def linear_axes() -> Params:
-    """The logical axes of `init_linear`."""
-    return {"kernel": PartitionSpec("embed", None), "bias": PartitionSpec(None)}
-
-
-def linear(config: ModelConfig, head: Params, x: Array) -> Array:
-    """`[..., D]` to `[..., outputs]` float32; the product in `config.dtype`."""
-    product = jnp.dot(x.astype(config.dtype), head["kernel"].astype(config.dtype), preferred_element_type=jnp.float32)
-    return product + head["bias"].reshape((1,) * (x.ndim - 1) + (-1,))
 
 
 def pooled_scores(

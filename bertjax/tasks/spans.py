@@ -14,9 +14,10 @@ from bertjax.data.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.model.functional import Batch, Params
 from bertjax.model.layout import Layout
+from bertjax.model.linear_head import init_linear
 from bertjax.tasks import squad_scores
 from bertjax.tasks.examples import QuestionExample
-from bertjax.tasks.heads import head_of, init_linear, token_scores
+from bertjax.tasks.heads import head_of, token_scores
 from bertjax.tasks.span_answers import SpanPrediction, predictions
 from bertjax.tasks.span_rows import SpanRows, span_rows
 from bertjax.tasks.task import Linear, Rows

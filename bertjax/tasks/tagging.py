@@ -17,9 +17,10 @@ from bertjax.data.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.model.functional import Batch, Params
 from bertjax.model.layout import Layout
+from bertjax.model.linear_head import init_linear
 from bertjax.tasks.entities import broken, entity_scores, is_entity_tags, scheme_of
 from bertjax.tasks.examples import TaggedExample
-from bertjax.tasks.heads import head_of, init_linear, token_scores
+from bertjax.tasks.heads import head_of, token_scores
 from bertjax.tasks.metrics import confusion_matrix
 from bertjax.tasks.task import Linear, Rows
 

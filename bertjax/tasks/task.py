@@ -15,7 +15,7 @@ from bertjax.config import ModelConfig
 from bertjax.data.tokenizer import Tokenizer
 from bertjax.model.functional import Batch, Params
 from bertjax.model.layout import Layout
-from bertjax.tasks.heads import linear_axes
+from bertjax.model.linear_head import linear_axes
 
 
 @dataclass(frozen=True)

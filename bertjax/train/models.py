@@ -3,8 +3,10 @@
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 from etils import epath
 from jax.typing import DTypeLike
 
@@ -12,6 +14,7 @@ from bertjax.config import Config, MeshConfig, to_dict
 from bertjax.data.tokenizer import Tokenizer
 from bertjax.errors import check, disk_errors
 from bertjax.model import functional
+from bertjax.model.linear_head import init_linear, linear_axes
 from bertjax.parallel import rules
 from bertjax.parallel.mesh import make_mesh
 from bertjax.train import checkpoint, run_folder
@@ -34,18 +37,27 @@ def on_devices_here(config: Config) -> Config:
 
 
 def load_model(
-    path: epath.PathLike, adjust: Callable[[Config], Config] = on_devices_here, *, dtype: DTypeLike | None = None
+    path: epath.PathLike,
+    adjust: Callable[[Config], Config] = on_devices_here,
+    *,
+    dtype: DTypeLike | None = None,
+    heads: Mapping[str, int] | None = None,
 ) -> TrainedModel:
     """A run's newest checkpoint, or one checkpoint; `adjust` may change its configuration first.
 
-    Without the heads of tasks that it was fine-tuned on. The parameters are of `dtype` (such as bfloat16), cast as
+    Of the heads of tasks that it was fine-tuned on those in `heads` alone, linear ones of so many outputs, at
+    `params["tasks"]` by the task's name. The parameters are of `dtype` (such as bfloat16), cast as
     they are read; by default as they were trained.
     Raises `UserError` where there is none, or where its tensors are not those of its configuration.
     """
     run_dir, folder = checkpoint.find(path)
     config = adjust(checkpoint.read_config(folder))
-    layouts = rules.tree_shardings(make_mesh(config.mesh), functional.logical_axes(config.model))
-    target = rules.laid_out(functional.shapes(config.model), layouts, dtype)
+    shapes, axes = functional.shapes(config.model), functional.logical_axes(config.model)
+    if heads:
+        new_head = partial(init_linear, config.model, jax.random.key(0))
+        new = {name: jax.eval_shape(partial(new_head, outputs)) for name, outputs in heads.items()}
+        shapes, axes = {**shapes, TASKS: new}, {**axes, TASKS: {name: linear_axes() for name in heads}}
+    target = rules.laid_out(shapes, rules.tree_shardings(make_mesh(config.mesh), axes), dtype)
     params = checkpoint.restore_params(folder, target, [TASKS], cast=dtype is not None)
     return TrainedModel(config, run_dir, folder, params)
 

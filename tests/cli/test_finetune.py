@@ -118,6 +118,16 @@ def test_a_model_of_transformers_is_fine_tuned_evaluated_and_asked(foreign, text
     right = [row[2] == has_good(row[1]) for row in rows]
     assert sum(right) / 24 == pytest.approx(result["figures"]["accuracy"])
 
+    # In transformers the exported model says what `predict` said.
+    status, said, _ = bertjax(capsys, "export", run, "--to", tmp_path / "exported")
+    assert (status, "model.safetensors" in said) == (0, True)
+    transformers = pytest.importorskip("transformers")
+    classify = transformers.pipeline("text-classification", model=str(tmp_path / "exported"))
+    for _, text, label, probability in rows:
+        (theirs,) = classify([text])
+        assert theirs["label"] == label
+        assert theirs["score"] == pytest.approx(float(probability), abs=1e-3)
+
     # A batch that the devices cannot share is a mistake of one line.
     status, _, errors = bertjax(capsys, "predict", run, "--train.batch-size", "6")
     assert (status, errors.count("\n")) == (2, 1)

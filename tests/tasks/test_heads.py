@@ -1,5 +1,3 @@
-"""The linear heads: their first values, their product, and the dropout before them."""
-
 import dataclasses
 
 import jax
@@ -9,32 +7,6 @@ import pytest
 
 from bertjax.tasks import heads
 from tests.factory import SMALL_MODEL
-
-
-def test_a_new_head_is_a_cut_normal_and_zero_biases():
-    config = dataclasses.replace(SMALL_MODEL, hidden_size=512, initializer_range=0.05)
-    head = heads.init_linear(config, jax.random.key(0), 40)
-    kernel = np.asarray(head["kernel"])
-    assert (kernel.shape, kernel.dtype) == ((512, 40), np.float32)
-    assert kernel.std() == pytest.approx(0.88 * 0.05, rel=0.05)  # of what the cut leaves
-    assert abs(kernel.mean()) < 0.002
-    assert np.abs(kernel).max() <= 2 * 0.05
-    assert not np.asarray(head["bias"]).any()
-    assert jax.tree.structure(head) == jax.tree.structure(
-        heads.linear_axes(), is_leaf=lambda leaf: not isinstance(leaf, dict)
-    )
-
-
-@pytest.mark.parametrize("shape", [(3, 16), (2, 3, 16)])
-@pytest.mark.parametrize("dtype,bound", [("float32", 1e-6), ("bfloat16", 2e-2)])
-def test_scores_are_the_product_and_the_bias_in_float32(shape, dtype, bound):
-    config = dataclasses.replace(SMALL_MODEL, dtype=dtype)
-    rng = np.random.default_rng(0)
-    head = {"kernel": rng.standard_normal((16, 5), np.float32), "bias": rng.standard_normal(5, np.float32)}
-    x = rng.standard_normal(shape, np.float32)
-    found = heads.linear(config, head, jnp.asarray(x))
-    assert found.dtype == jnp.float32
-    np.testing.assert_allclose(found, x @ head["kernel"] + head["bias"], atol=bound * 8, rtol=bound)
 
 
 def test_dropout_is_off_without_a_key_and_keeps_the_mean_with_one():

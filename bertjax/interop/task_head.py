@@ -1,0 +1,71 @@
+"""The head of a fine-tuned model, as its checkpoint has it."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from etils import epath
+
+from bertjax.errors import check
+from bertjax.train import checkpoint
+from bertjax.train.models import TrainedModel, load_model
+from bertjax.train.objective import TASKS
+
+HEAD = "task_head"  # its group among the parameters that are exported
+ON_TOKENS = {"classification": False, "choice": False, "tagging": True, "spans": True}
+
+log = logging.getLogger("bertjax")
+
+
+@dataclass(frozen=True)
+class TaskHead:
+    """What the outputs of a linear head are."""
+
+    task: str
+    kind: str
+    """classification, choice (a number for each ending), tagging or spans."""
+    labels: tuple[str, ...]
+    """Of each output; none where it is one number."""
+    label_type: str = "class"
+    """class (softmax), classes (a sigmoid each) or number."""
+
+    @property
+    def outputs(self) -> int:
+        return len(self.labels) or 1
+
+    @property
+    def on_tokens(self) -> bool:
+        """Whether it is on every token, else on the sentence vector."""
+        return ON_TOKENS[self.kind]
+
+
+def load_with_head(path: epath.PathLike, task: str = "") -> tuple[TrainedModel, TaskHead | None]:
+    """A run's checkpoint as `load_model` has it, with the head of `task` at `params[HEAD]`; default: of the only one.
+
+    There is None for the head of a model that was not fine-tuned, and of a task that has a decoder instead.
+    Raises `UserError` for a task that the model was not trained on, or none said where there are several.
+    """
+    _, folder = checkpoint.find(path)
+    tasks = {values["name"]: values for values in checkpoint.read_meta(folder).get("tasks") or ()}
+    if not task and len(tasks) < 2:
+        task = "".join(tasks)
+    known = ", ".join(tasks) if tasks else "none: the model was not fine-tuned"
+    check(task in tasks or not (task or tasks), "task", task or "none", f"one of {known}" if tasks else known)
+    head = _head(tasks[task]) if task else None
+    if head is None:
+        if task:
+            log.warning("task %s: its decoder is left out, the encoder alone is exported", task)
+        return load_model(folder), None
+    model = load_model(folder, heads={task: head.outputs})
+    heads = model.params.pop(TASKS)
+    return model._replace(params={**model.params, HEAD: heads[task]}), head
+
+
+def _head(values: Mapping[str, Any]) -> TaskHead | None:
+    """Of a task as a checkpoint's `meta` has it."""
+    kind = values["kind"]
+    if kind not in ON_TOKENS:
+        return None
+    labels = ("start", "end") if kind == "spans" else tuple(values.get("labels", ()))
+    return TaskHead(values["name"], kind, labels, "number" if kind == "choice" else values.get("label_type", "class"))
