@@ -187,3 +187,13 @@ def test_what_is_left_behind_is_said(tmp_path, caplog):
     run = save_run(tmp_path / "run", SMALL_MODEL, TASKS["class"])
     bertjax.export_model(run, tmp_path / "out", "tensorflow")
     assert "task topics: its head is left out, format tensorflow has the encoder alone" in caplog.text
+
+
+def test_what_went_out_comes_in_again_without_the_head(tmp_path):
+    run = save_run(tmp_path / "run", SMALL_MODEL, TASKS["class"])
+    bertjax.export_model(run, tmp_path / "out", "huggingface")
+    with pytest.raises(UserError, match=r"classifier\.(weight|bias): found a tensor .* --drop"):
+        bertjax.import_model(tmp_path / "out", tmp_path / "again", take_tokenizer=False)
+    bertjax.import_model(tmp_path / "out", tmp_path / "again", drop=["classifier"], take_tokenizer=False)
+    again, before = bertjax.load_model(tmp_path / "again").params, bertjax.load_model(run).params
+    assert jax.tree.all(jax.tree.map(np.array_equal, again, before))
