@@ -76,9 +76,8 @@ def collectives_of(schedule: Schedule) -> tuple[Collective, ...]:
     return tuple(sorted(found, key=lambda collective: -collective.seconds))
 
 
-# `eval_jaxpr` is JAX 0.12's name of `closed_call`.
-_STRUCTURE = {"while", "body", "cond", "closed_call", "eval_jaxpr"}
-_STRUCTURE |= {"checkpoint", "rematted_computation", "remat", "custom_vjp_call"}
+_CALLED = {"closed_call", "eval_jaxpr"}  # as JAX 0.10 and 0.12 name the same
+_STRUCTURE = {"while", "body", "cond", "checkpoint", "rematted_computation", "remat", "custom_vjp_call", *_CALLED}
 
 
 def where_and_phase(op_name: str) -> tuple[str, str]:

@@ -48,14 +48,15 @@ def load_with_head(path: epath.PathLike, task: str = "") -> tuple[TrainedModel, 
     """
     _, folder = checkpoint.find(path)
     tasks = {values["name"]: values for values in checkpoint.read_meta(folder).get("tasks") or ()}
-    if not task and len(tasks) < 2:
-        task = "".join(tasks)
-    known = ", ".join(tasks) if tasks else "none: the model was not fine-tuned"
-    check(task in tasks or not (task or tasks), "task", task or "none", f"one of {known}" if tasks else known)
-    head = _head(tasks[task]) if task else None
+    if not tasks:
+        check(not task, "task", task, "none: the model was not fine-tuned")
+        return load_model(folder), None
+    if not task and len(tasks) == 1:
+        (task,) = tasks
+    check(task in tasks, "task", task or "none", f"one of {', '.join(tasks)}")
+    head = _head(tasks[task])
     if head is None:
-        if task:
-            log.warning("task %s: its decoder is left out, the encoder alone is exported", task)
+        log.warning("task %s: its decoder is left out, the encoder alone is exported", task)
         return load_model(folder), None
     model = load_model(folder, heads={task: head.outputs})
     heads = model.params.pop(TASKS)
