@@ -1,9 +1,10 @@
 """How the XLA of the installed jaxlib is asked for programs without its fusion emitters, and with them."""
 
+import re
 from importlib.metadata import version
 
 # jaxlib 0.11.1 dropped the flag, and XLA ends a process that gives it one it does not know.
-_HAS_FLAG = tuple(map(int, version("jaxlib").split(".")[:3])) < (0, 11, 1)
+_HAS_FLAG = [int(number) for number in re.findall(r"\d+", version("jaxlib"))[:3]] < [0, 11, 1]
 
 # In XLA_FLAGS: two fifths less to compile.
 WITHOUT_FUSION_EMITTERS = "--xla_cpu_use_fusion_emitters=false" if _HAS_FLAG else ""

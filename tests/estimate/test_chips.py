@@ -55,8 +55,9 @@ def test_the_memory_is_what_the_compiler_has(chip):
     with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED") as refused:
         compiled(lambda a: a * 2, jnp.float32, (2**21, 2**14))
     (available,) = re.findall(r"available HBM \((.*)G\)", str(refused.value))
-    # libtpu 0.0.50 keeps a hundredth of a GiB more for itself than 0.0.42.
-    assert slice_.chip.hbm_bytes == pytest.approx(float(available) * GIB, rel=1e-4, abs=0.011 * GIB)
+    # libtpu 0.0.50 keeps a hundredth of a GiB more of v5p and v6e for itself than 0.0.42.
+    either = (float(available), float(available) + 0.01)
+    assert any(slice_.chip.hbm_bytes == pytest.approx(gib * GIB, rel=1e-4) for gib in either)
 
 
 def test_other_chips_are_refused_with_a_list():
