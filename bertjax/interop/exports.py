@@ -10,12 +10,14 @@ from etils import epath
 
 from bertjax.data.files import write_whole
 from bertjax.data.tokenizer import load_tokenizer
-from bertjax.errors import check, disk_errors
+from bertjax.errors import check
 from bertjax.interop import huggingface, tensorflow
+from bertjax.interop.names import TASK_HEAD
 from bertjax.interop.onnx import export_onnx
 from bertjax.interop.saved_model import export_saved_model
+from bertjax.interop.serving import new_program
 from bertjax.interop.stablehlo import export_stablehlo
-from bertjax.interop.task_head import HEAD, load_with_head
+from bertjax.interop.task_head import load_with_head
 from bertjax.train.models import check_new, new_folder
 
 Format = Literal["huggingface", "tensorflow", "stablehlo", "saved-model", "onnx"]
@@ -64,12 +66,11 @@ def export_model(
         elif format == "tensorflow":
             if head is not None:
                 log.warning("task %s: its head is left out, format tensorflow has the encoder alone", head.task)
-            tensorflow.save(path, config, {group: params[group] for group in params if group != HEAD}, tokenizer)
+            tensorflow.save(path, config, {group: params[group] for group in params if group != TASK_HEAD}, tokenizer)
         else:
             if head is not None:
-                with disk_errors(path):
-                    path.mkdir(parents=True, exist_ok=True)
-                write_whole(path / TASK, (json.dumps(dataclasses.asdict(head), indent=2) + "\n").encode())
+                said = json.dumps(dataclasses.asdict(head), indent=2) + "\n"
+                write_whole(new_program(path, TASK) / TASK, said.encode())
             PROGRAMS[format](config, params, path, outputs, head)
             if tokenizer is not None:
                 tokenizer.save(path, config.max_length)

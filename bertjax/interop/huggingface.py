@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from etils import epath
 
@@ -77,6 +77,6 @@ def save(
 def _for_task(config: ModelConfig, params: Any, head: TaskHead) -> tuple[ModelConfig, Any]:
     """The model with the heads that their class for the task has."""
     heads: tuple[Head, ...] = () if head.on_tokens else ("pooler",)
-    left_out = {"pooler", "mlm", "nsp"} - set(heads)
+    left_out = set(get_args(Head)) - set(heads)
     kept = {group: leaves for group, leaves in params.items() if group not in left_out}
     return dataclasses.replace(config, heads=heads), kept

@@ -37,6 +37,8 @@ def _architecture(base: str, place: str, layer: Mapping[str, str], inside: Mappi
     return {ours: f"{base}.{theirs}" for ours, theirs in (_EMBEDDINGS | layers | dict(inside)).items()}
 
 
+TASK_HEAD = "task_head"  # of the parameters that are exported, the group of a task's head
+
 MODULES: dict[str, dict[str, str]] = {
     "bert": _architecture("bert", "encoder.layer.{}", _BERT_LAYER, {"pooler": "pooler.dense"})
     | {
@@ -111,9 +113,9 @@ def _module(modules: Mapping[str, str], path: str) -> tuple[str, str]:
 
 def torch_dialect(architecture: str, task: str = "") -> Dialect:
     """The names of PyTorch checkpoints of `transformers`, with those of the head for a kind of `task`."""
-    modules = MODULES[architecture] | {"task_head": "qa_outputs" if task == "spans" else "classifier"}
+    modules = MODULES[architecture] | {TASK_HEAD: "qa_outputs" if task == "spans" else "classifier"}
     if (architecture, task) == ("roberta", "classification"):
-        modules |= {"pooler": "classifier.dense", "task_head": "classifier.out_proj"}
+        modules |= {"pooler": "classifier.dense", TASK_HEAD: "classifier.out_proj"}
 
     def name(path: str) -> str:
         module, leaf = _module(modules, path)

@@ -15,8 +15,9 @@ from etils import epath
 from bertjax.config import ModelConfig
 from bertjax.data.files import write_whole, written_whole
 from bertjax.errors import UserError, check
+from bertjax.interop.names import TASK_HEAD
 from bertjax.interop.serving import INPUTS, choose_outputs, needs_pooler, new_program, served_params
-from bertjax.interop.task_head import HEAD, TaskHead
+from bertjax.interop.task_head import TaskHead
 from bertjax.model.functional import Params
 
 PROGRAM = "model.onnx"
@@ -175,15 +176,14 @@ def _add_outputs(g: _Graph, x: str, outputs: Sequence[str], head: TaskHead | Non
     """Nodes named as `outputs`, from the last layer's output `x`."""
     if "hidden" in outputs:
         g.op("Identity", "hidden", x)
-    if head and head.on_tokens and "logits" in outputs:
-        g.op("Identity", "logits", _dense(g, HEAD, HEAD, x))
+    pooled = ""
     if needs_pooler(outputs, head):
         first = g.op("Gather", "pooler/first", x, g.constant("pooler/zero", 0, np.int64), axis=1)
         pooled = g.op("Tanh", "pooled", _dense(g, "pooler", "pooler", first))
-        if "nsp_logits" in outputs:
-            g.op("Identity", "nsp_logits", _dense(g, "nsp", "nsp", pooled))
-        if head and not head.on_tokens and "logits" in outputs:
-            g.op("Identity", "logits", _dense(g, HEAD, HEAD, pooled))
+    if "nsp_logits" in outputs:
+        g.op("Identity", "nsp_logits", _dense(g, "nsp", "nsp", pooled))
+    if head and "logits" in outputs:
+        g.op("Identity", "logits", _dense(g, TASK_HEAD, TASK_HEAD, x if head.on_tokens else pooled))
     if "mlm_logits" in outputs:
         x = _activation(g, "mlm/transform", _dense(g, "mlm/transform", "mlm/transform", x))
         x = _layer_norm(g, "mlm/layer_norm", "mlm/layer_norm", x)

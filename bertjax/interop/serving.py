@@ -12,13 +12,14 @@ from jax import Array
 
 from bertjax.config import ModelConfig
 from bertjax.errors import check, disk_errors
-from bertjax.interop.task_head import HEAD, TaskHead
+from bertjax.interop.names import TASK_HEAD
+from bertjax.interop.task_head import TaskHead
 from bertjax.model import functional
 from bertjax.model.linear_head import linear
 
 INPUTS = ("input_ids", "input_mask", "segment_ids")
 """All int32 [b, l], in this order."""
-_GROUPS = {"hidden": None, "pooled": "pooler", "mlm_logits": "mlm", "nsp_logits": "nsp", "logits": HEAD}
+_GROUPS = {"hidden": None, "pooled": "pooler", "mlm_logits": "mlm", "nsp_logits": "nsp", "logits": TASK_HEAD}
 
 Serving = Callable[[functional.Params, Array, Array, Array], dict[str, Array]]
 
@@ -48,7 +49,7 @@ def choose_outputs(
         check(name in shapes, "outputs", repr(name), f"one of {', '.join(shapes)}")
         group = _GROUPS[name]
         check(
-            group in (None, HEAD, *config.heads),
+            group in (None, TASK_HEAD, *config.heads),
             f"outputs: {name}",
             "a model without it",
             f"{group} among its model.heads",
@@ -77,7 +78,7 @@ def serving_function(config: ModelConfig, outputs: Sequence[str] = (), head: Tas
         if "nsp_logits" in names:
             found["nsp_logits"] = functional.nsp_logits(config, params, found["pooled"])
         if head and "logits" in names:
-            found["logits"] = linear(config, params[HEAD], hidden if head.on_tokens else found["pooled"])
+            found["logits"] = linear(config, params[TASK_HEAD], hidden if head.on_tokens else found["pooled"])
         return {name: found[name].astype(jnp.float32) for name in names}
 
     return serve
@@ -87,7 +88,7 @@ def served_params(
     params: functional.Params, outputs: Collection[str], head: TaskHead | None = None
 ) -> dict[str, np.ndarray]:
     """The parameters that `outputs` need, by their path, `/` between the names, as numpy arrays."""
-    unused = {"pooler", "mlm", "nsp", HEAD} - {_GROUPS[name] for name in outputs}
+    unused = {"pooler", "mlm", "nsp", TASK_HEAD} - {_GROUPS[name] for name in outputs}
     if needs_pooler(outputs, head):
         unused.discard("pooler")
     leaves = flatten_dict({name: value for name, value in params.items() if name not in unused}, sep="/")

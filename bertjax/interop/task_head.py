@@ -8,11 +8,11 @@ from typing import Any
 from etils import epath
 
 from bertjax.errors import check
+from bertjax.interop.names import TASK_HEAD
 from bertjax.train import checkpoint
 from bertjax.train.models import TrainedModel, load_model
 from bertjax.train.objective import TASKS
 
-HEAD = "task_head"  # its group among the parameters that are exported
 ON_TOKENS = {"classification": False, "choice": False, "tagging": True, "spans": True}
 
 log = logging.getLogger("bertjax")
@@ -41,9 +41,10 @@ class TaskHead:
 
 
 def load_with_head(path: epath.PathLike, task: str = "") -> tuple[TrainedModel, TaskHead | None]:
-    """A run's checkpoint as `load_model` has it, with the head of `task` at `params[HEAD]`; default: of the only one.
+    """A run's checkpoint as `load_model` has it, with the head of `task` at `params[TASK_HEAD]`.
 
-    There is None for the head of a model that was not fine-tuned, and of a task that has a decoder instead.
+    The task is by default the only one. There is None for the head of a model that was not fine-tuned, and of a task
+    that has a decoder instead.
     Raises `UserError` for a task that the model was not trained on, or none said where there are several.
     """
     _, folder = checkpoint.find(path)
@@ -59,8 +60,8 @@ def load_with_head(path: epath.PathLike, task: str = "") -> tuple[TrainedModel, 
         log.warning("task %s: its decoder is left out, the encoder alone is exported", task)
         return load_model(folder), None
     model = load_model(folder, heads={task: head.outputs})
-    heads = model.params.pop(TASKS)
-    return model._replace(params={**model.params, HEAD: heads[task]}), head
+    params = {group: leaves for group, leaves in model.params.items() if group != TASKS}
+    return model._replace(params={**params, TASK_HEAD: model.params[TASKS][task]}), head
 
 
 def _head(values: Mapping[str, Any]) -> TaskHead | None:

@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -54,8 +53,8 @@ def load_model(
     config = adjust(checkpoint.read_config(folder))
     shapes, axes = functional.shapes(config.model), functional.logical_axes(config.model)
     if heads:
-        new_head = partial(init_linear, config.model, jax.random.key(0))
-        new = {name: jax.eval_shape(partial(new_head, outputs)) for name, outputs in heads.items()}
+        key = jax.random.key(0)
+        new = jax.eval_shape(lambda: {name: init_linear(config.model, key, size) for name, size in heads.items()})
         shapes, axes = {**shapes, TASKS: new}, {**axes, TASKS: {name: linear_axes() for name in heads}}
     target = rules.laid_out(shapes, rules.tree_shardings(make_mesh(config.mesh), axes), dtype)
     params = checkpoint.restore_params(folder, target, [TASKS], cast=dtype is not None)

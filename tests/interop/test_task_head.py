@@ -44,7 +44,7 @@ CLASSES = {
 }
 
 
-def save_run(folder, model, *named, heads=("pooler",), tokenizer=None):
+def save_run(folder, model, *named, heads=("pooler",)):
     """A run of random parameters as fine-tuning on these (kind, task)s leaves it."""
     tasks = tuple(task for _, task in named)
     config = small_config(model=dataclasses.asdict(dataclasses.replace(model, heads=heads)))
@@ -52,7 +52,7 @@ def save_run(folder, model, *named, heads=("pooler",), tokenizer=None):
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda leaf: np.float32(leaf + 0.2 * rng.standard_normal(leaf.shape)), params)
     facts = {"tasks": [{"kind": kind, **dataclasses.asdict(task)} for kind, task in named]}
-    save_model(folder, config, params, tokenizer, facts)
+    save_model(folder, config, params, None, facts)
     return folder
 
 
