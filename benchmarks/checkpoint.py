@@ -29,10 +29,10 @@ from bertjax.cli import huge_pages
 from bertjax.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig, TrainConfig
 from bertjax.parallel import compile_cache
 from bertjax.parallel.mesh import make_mesh
-from bertjax.train.checkpoint import Checkpoints
-from bertjax.train.feed import Feed
-from bertjax.train.loop import train
-from bertjax.train.step import abstract_state, init_state
+from bertjax.training.batch_source import Feed
+from bertjax.training.checkpoint import Checkpoints
+from bertjax.training.loop import train
+from bertjax.training.step import abstract_state, init_state
 
 COLUMNS = ("size", "state, MiB", "save holds up, ms", "save, s", "restore, s", "first start, s", "restart, s", "ratio")
 

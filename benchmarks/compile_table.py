@@ -13,7 +13,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bertjax.estimate.slices import Slice, open_slice, prepare_environment
+from bertjax.estimate.hardware.slices import Slice, open_slice, prepare_environment
 
 prepare_environment()
 

@@ -11,17 +11,17 @@ import argparse
 import dataclasses
 import time
 
-from bertjax.estimate.slices import open_slice, prepare_environment
+from bertjax.estimate.hardware.slices import open_slice, prepare_environment
 
 prepare_environment()
 
 import jax  # noqa: E402
 
 from bertjax.config import Config, MeshConfig, load_config  # noqa: E402
-from bertjax.estimate.batch import abstract_batch, abstract_vocabulary  # noqa: E402
+from bertjax.estimate.abstract_batch import abstract_batch, abstract_vocabulary  # noqa: E402
 from bertjax.parallel.mesh import make_mesh  # noqa: E402
-from bertjax.train.objective import pretraining  # noqa: E402
-from bertjax.train.step import abstract_state, lower_train_step  # noqa: E402
+from bertjax.training.objective import pretraining  # noqa: E402
+from bertjax.training.step import abstract_state, lower_train_step  # noqa: E402
 
 
 def seconds(config: Config, device: jax.Device) -> float:

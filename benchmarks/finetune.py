@@ -108,10 +108,10 @@ def untrained(run: str, made: Path) -> str:
     if not made.exists():
         import jax
 
-        from bertjax.data.tokenizer import load_tokenizer
+        from bertjax.data.tokenizers.tokenizer import load_tokenizer
         from bertjax.model import functional
-        from bertjax.train.checkpoint import find, read_config
-        from bertjax.train.models import save_model
+        from bertjax.training.checkpoint import find, read_config
+        from bertjax.training.saved_model import save_model
 
         run_dir, folder = find(run)
         config = read_config(folder)

@@ -41,21 +41,21 @@ from etils import epath
 
 from bertjax.cli.arguments import quiet_libraries
 from bertjax.config import Config, FinetuneConfig, OptimizerConfig, TrainConfig
-from bertjax.data.files import read_json, write_whole
-from bertjax.data.tokenizer import Tokenizer
+from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import UserError, check
-from bertjax.interop.imports import import_model
-from bertjax.interop.names import torch_dialect
-from bertjax.interop.tensors import give
+from bertjax.finetuning import finetune
+from bertjax.finetuning.batches import item_lengths, make_batch
+from bertjax.finetuning.finetune import Prepared
+from bertjax.interop.checkpoints.tensor_mapping import give
+from bertjax.interop.checkpoints.tensor_names import torch_dialect
+from bertjax.interop.import_model import import_model
 from bertjax.parallel.mesh import make_mesh
-from bertjax.tasks import finetune
-from bertjax.tasks.batches import item_lengths, make_batch
-from bertjax.tasks.classification import Classification
-from bertjax.tasks.finetune import Prepared
-from bertjax.train.models import load_model
-from bertjax.train.objective import TASKS
-from bertjax.train.optimizer import make_optimizer
-from bertjax.train.step import TrainState, jit_train_step
+from bertjax.storage import read_json, write_whole
+from bertjax.tasks.classification.task import Classification
+from bertjax.training.objective import TASKS
+from bertjax.training.optimization.optimizer import make_optimizer
+from bertjax.training.saved_model import load_model
+from bertjax.training.step import TrainState, jit_train_step
 
 PROBLEMS = {
     "class": "single_label_classification",

@@ -26,7 +26,7 @@ import numpy as np
 from etils import epath
 
 from bertjax.config import Config, DataConfig, TokenizerConfig, from_dict, to_dict
-from bertjax.data.reader import record_spans
+from bertjax.data.records.reader import record_spans
 
 LENGTH, PREDICTIONS, DUPES = 128, 20, 5
 
@@ -80,8 +80,8 @@ def read(path: Path | None) -> Iterator[str]:
     if path:
         yield from (text for text in path.read_text().split("\n\n") if text.strip())
         return
-    from bertjax.data.python_docs import documents
-    from bertjax.data.sentences import split_sentences
+    from bertjax.data.corpus.python_docs import documents
+    from bertjax.data.corpus.sentences import split_sentences
 
     for text in documents():
         yield "\n".join(split_sentences(text))
@@ -102,7 +102,7 @@ def write_corpus(path: Path, documents: list[str], size: int) -> Path:
 
 
 def make_vocabulary(folder: Path, corpus: Path) -> Path:
-    from bertjax.data.prepare import prepare
+    from bertjax.data.preparation.prepare import prepare
 
     config = Config(data=DataConfig(corpus=(str(corpus),), dupe_factor=1), tokenizer=TokenizerConfig(vocab_size=8192))
     prepare(config, folder / "vocabulary")
@@ -132,7 +132,7 @@ def measure(config: Config, output: Path, timed: bool = False) -> dict[str, Any]
 
 
 def run_one(job: dict[str, Any]) -> None:
-    from bertjax.data.prepare import prepare
+    from bertjax.data.preparation.prepare import prepare
 
     stages = time_stages() if job["timed"] else {}
     begin = time.perf_counter()
@@ -157,8 +157,15 @@ def run_one(job: dict[str, Any]) -> None:
 
 def time_stages() -> dict[str, float]:
     """Clocks around the functions that the work is made of; they do not call one another."""
-    from bertjax.data import build, formats, packing, pieces, rows, shards, static_masks, tokenise
-    from bertjax.data.wordpiece import WordPiece
+    from bertjax.data.corpus import formats
+    from bertjax.data.corpus import work_units as pieces
+    from bertjax.data.preparation import build_shard as build
+    from bertjax.data.preparation import packing
+    from bertjax.data.preparation import sequence_layout as rows
+    from bertjax.data.preparation import tokenize_corpus as tokenise
+    from bertjax.data.records import record_format as shards
+    from bertjax.data.tokenizers.wordpiece import WordPiece
+    from bertjax.masking import static as static_masks
 
     stages: dict[str, float] = {}
 

@@ -5,7 +5,7 @@
 With `--peer` the same step is also timed in PyTorch (`transformers`, SDPA; eager and `torch.compile`) and in the last
 Flax BERT (`transformers` 4.57), each in an environment that is made once in `--environments`. All get the same
 batch, whose rows are full, and take turns: the table has the median of the rounds. float32 on a CPU, bfloat16
-elsewhere (PyTorch by autocast). Utilisation is the model's FLOPs, those of `bertjax.estimate.model_flops` for all, over
+elsewhere (PyTorch by autocast). Utilisation is the model's FLOPs, those of `bertjax.estimate.cost.model_flops` for all, over
 the rate of large matrix products measured in the same run. Compilation is the first step's time less a later one's.
 The peers compute the scores of all places, as their models do, bertjax those of the masked ones. On Linux bertjax asks
 for huge pages, as its command does; the peers run as they are started, and once more with huge pages.

@@ -10,20 +10,20 @@ from bertjax.config import Config, ModelConfig
 from bertjax.errors import UserError
 
 if TYPE_CHECKING:
-    from bertjax.interop.exports import export_model
-    from bertjax.interop.imports import import_model
+    from bertjax.inference.embed import embed
+    from bertjax.interop.export_model import export_model
+    from bertjax.interop.import_model import import_model
     from bertjax.model.functional import Encoded, encode, init, mlm_logits, nsp_logits, pool
-    from bertjax.tasks.features import embed
-    from bertjax.train.models import load_model
-    from bertjax.train.objectives import pretraining_loss
+    from bertjax.training.pretraining_loss import pretraining_loss
+    from bertjax.training.saved_model import load_model
 
 _HOMES = {
     "bertjax.model.functional": ("Encoded", "encode", "init", "mlm_logits", "nsp_logits", "pool"),
-    "bertjax.train.objectives": ("pretraining_loss",),
-    "bertjax.train.models": ("load_model",),
-    "bertjax.tasks.features": ("embed",),
-    "bertjax.interop.imports": ("import_model",),
-    "bertjax.interop.exports": ("export_model",),
+    "bertjax.training.pretraining_loss": ("pretraining_loss",),
+    "bertjax.training.saved_model": ("load_model",),
+    "bertjax.inference.embed": ("embed",),
+    "bertjax.interop.import_model": ("import_model",),
+    "bertjax.interop.export_model": ("export_model",),
 }
 
 __all__ = [

@@ -7,9 +7,9 @@ import torch
 import transformers
 
 from bertjax.config import ModelConfig
-from bertjax.interop.model_config import config_values
-from bertjax.interop.names import torch_dialect
-from bertjax.interop.tensors import Tensors, give, take
+from bertjax.interop.checkpoints.model_config import config_values
+from bertjax.interop.checkpoints.tensor_mapping import Tensors, give, take
+from bertjax.interop.checkpoints.tensor_names import torch_dialect
 
 
 def reference_model(config: ModelConfig, seed: int, kind="BertForPreTraining"):

@@ -13,10 +13,10 @@ import jax
 import pytest
 
 from bertjax.config import Config, DataConfig, MeshConfig, ModelConfig, TrainConfig
-from bertjax.estimate.batch import abstract_batch
+from bertjax.estimate.abstract_batch import abstract_batch
 from bertjax.parallel.mesh import make_mesh
-from bertjax.train import step
-from bertjax.train.objective import pretraining
+from bertjax.training import step
+from bertjax.training.objective import pretraining
 from tests.tpu import uncached
 from tests.xla import WITH_FUSION_EMITTERS
 
@@ -60,7 +60,7 @@ def counted(where, config):
         device = jax.devices()[0]
     else:
         pytest.importorskip("libtpu")
-        from bertjax.estimate.slices import open_slice
+        from bertjax.estimate.hardware.slices import open_slice
 
         device = open_slice(where).devices[0]
     mesh = make_mesh(config.mesh, [device])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from etils import epath
 
-from bertjax.train.metrics import read_rows
+from bertjax.training.logs.metrics_log import read_rows
 
 ROOT = Path(__file__).parents[1]
 TOLERANCE = 0.25  # nats; CPython's documentation, and with it the corpus, differs a little between versions

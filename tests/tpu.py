@@ -10,7 +10,7 @@ from jax.sharding import SingleDeviceSharding
 def compile_for_tpu(topology, function, *shapes):
     """The optimised HLO text of `function` for one chip of `topology`, its arguments of these shapes."""
     pytest.importorskip("libtpu")
-    from bertjax.estimate.slices import open_slice
+    from bertjax.estimate.hardware.slices import open_slice
 
     where = SingleDeviceSharding(open_slice(topology).devices[0])
     placed = [jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=where) for s in shapes]

@@ -14,13 +14,13 @@ from worker import Job, Step, serve
 
 from bertjax.cli import huge_pages
 from bertjax.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig, TrainConfig
-from bertjax.estimate.batch import abstract_batch
-from bertjax.estimate.model_flops import model_flops
+from bertjax.estimate.abstract_batch import abstract_batch
+from bertjax.estimate.cost.model_flops import model_flops
 from bertjax.parallel.mesh import make_mesh
-from bertjax.train import loop
-from bertjax.train.feed import Feed
-from bertjax.train.objective import pretraining
-from bertjax.train.step import abstract_state, init_state, lower_train_step
+from bertjax.training import loop
+from bertjax.training.batch_source import Feed
+from bertjax.training.objective import pretraining
+from bertjax.training.step import abstract_state, init_state, lower_train_step
 
 LOGGED = 10  # steps
 
@@ -70,7 +70,7 @@ def training(job: Job) -> Step:
 
 
 def looped(job: Job) -> Step:
-    """`bertjax.train.loop.train` on the same batch, given as numpy arrays, with its log, metrics and checks.
+    """`bertjax.training.loop.train` on the same batch, given as numpy arrays, with its log, metrics and checks.
 
     It waits for the device every `LOGGED` steps only, so it takes that many at a time.
     """

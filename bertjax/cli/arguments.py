@@ -102,7 +102,7 @@ def parse_configured(
 
 
 def _like_init(config: Config, init_from: str, verb: str) -> Config:
-    from bertjax.train.checkpoint import find, read_config
+    from bertjax.training.checkpoint import find, read_config
 
     run_dir, folder = find(init_from)
     found = read_config(folder)

@@ -38,7 +38,7 @@ class CompileCommand:
 
 
 def run(words: Sequence[str]) -> int:
-    from bertjax.estimate.slices import open_slice, prepare_environment
+    from bertjax.estimate.hardware.slices import open_slice, prepare_environment
 
     prepare_environment()
     subject, command = parse_configured("compile", CompileCommand, words)
@@ -47,7 +47,7 @@ def run(words: Sequence[str]) -> int:
 
     from bertjax.estimate.answers import answer, write_answer
     from bertjax.estimate.estimate import Estimate
-    from bertjax.estimate.printed import brief, describe_answer
+    from bertjax.estimate.text import brief, describe_answer
 
     def tell(what: str, found: Estimate) -> None:
         print(f"{what}: {brief(found).strip()} (compiled in {found.compile_seconds:.0f} s)", file=sys.stderr)
@@ -66,6 +66,6 @@ def _report(run_dir: "epath.Path") -> "epath.Path":
     """The run's report with the estimate in it, or a page of its own where there is no run yet."""
     from bertjax.report.estimate import write_page
     from bertjax.report.html import STYLE, write_report
-    from bertjax.train import run_folder
+    from bertjax.training import run_config as run_folder
 
     return write_report(run_dir) if (run_dir / run_folder.FILE).exists() else write_page(run_dir, STYLE)

@@ -43,11 +43,12 @@ def run(words: Sequence[str]) -> int:
     check(command.output_file != "", "--output-file", "none", "NAME.npy or NAME.parquet")
     check(command.batch_size > 0, "--batch-size", command.batch_size, "a number above 0")
     quiet_libraries()
-    from bertjax.data.tokenizer import load_tokenizer
+    from bertjax.data.tokenizers.tokenizer import load_tokenizer
+    from bertjax.inference import embed as features
+    from bertjax.inference import vector_files
     from bertjax.parallel import compile_cache
     from bertjax.report.terminal import terminal_progress
-    from bertjax.tasks import features, vector_files
-    from bertjax.train.models import load_model
+    from bertjax.training.saved_model import load_model
 
     path = vector_files.vector_file(command.output_file)
     compile_cache.start()

@@ -37,7 +37,7 @@ def run(words: Sequence[str]) -> int:
 
 def _evaluated(subject: str, rest: Sequence[str]) -> list[str]:
     """The checkpoint and its figures, a line each; of several processes all call this."""
-    from bertjax.train.checkpoint import find, read_config
+    from bertjax.training.checkpoint import find, read_config
 
     def adjust(config: Config) -> Config:
         return parse("evaluate RUN", EvaluateCommand(config=config), rest).config
@@ -47,11 +47,11 @@ def _evaluated(subject: str, rest: Sequence[str]) -> list[str]:
 
 
 def _on_heldout(subject: str, adjust: Callable[[Config], Config]) -> list[str]:
-    from bertjax.data.tokenizer import load_tokenizer
+    from bertjax.data.tokenizers.tokenizer import load_tokenizer
     from bertjax.parallel.mesh import make_mesh
-    from bertjax.train.feed import prepared_feed
-    from bertjax.train.models import load_model
-    from bertjax.train.step import check_batch
+    from bertjax.training.batch_source import prepared_feed
+    from bertjax.training.saved_model import load_model
+    from bertjax.training.step import check_batch
 
     loaded = load_model(subject, adjust)
     config, mesh = loaded.config, make_mesh(loaded.config.mesh)
@@ -65,13 +65,13 @@ def _on_heldout(subject: str, adjust: Callable[[Config], Config]) -> list[str]:
 
 
 def _on_tasks(subject: str, adjust: Callable[[Config], Config], options: Sequence[str]) -> list[str]:
-    from bertjax.data.tokenizer import load_tokenizer
+    from bertjax.data.tokenizers.tokenizer import load_tokenizer
+    from bertjax.finetuning.error_analysis import write_evaluation
+    from bertjax.finetuning.evaluate_checkpoint import assess, described_lines, validation_sets
+    from bertjax.finetuning.load import load_finetuned
     from bertjax.parallel import hosts
     from bertjax.report.html import write_report
-    from bertjax.tasks.assess import assess, described_lines, validation_sets
-    from bertjax.tasks.models import load_finetuned
-    from bertjax.tasks.results import write_evaluation
-    from bertjax.train.checkpoint import find
+    from bertjax.training.checkpoint import find
 
     loaded = load_finetuned(subject, adjust)
     tokenizer = load_tokenizer(loaded.run_dir / "tokenizer")

@@ -35,7 +35,7 @@ def run(words: Sequence[str]) -> int:
     command = parse("export CHECKPOINT", ExportCommand(), rest)
     need(command.to, "export", "--to with the new folder")
     quiet_libraries()
-    from bertjax.interop.exports import export_model
+    from bertjax.interop.export_model import export_model
 
     folder = export_model(
         subject,

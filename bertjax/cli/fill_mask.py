@@ -12,7 +12,7 @@ from bertjax.config import ModelConfig
 from bertjax.errors import check
 
 if TYPE_CHECKING:
-    from bertjax.data.tokenizer import Tokenizer
+    from bertjax.data.tokenizers.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ def run(words: Sequence[str]) -> int:
     check(len(command.sentences) > 0, "fill-mask", "no sentence", 'one or more, like "The [MASK] is empty."')
     check(command.top_k > 0, "--top-k", command.top_k, "a number above 0")
     quiet_libraries()
-    from bertjax.data.tokenizer import load_tokenizer
+    from bertjax.data.tokenizers.tokenizer import load_tokenizer
     from bertjax.parallel import compile_cache
-    from bertjax.train.models import load_model
+    from bertjax.training.saved_model import load_model
 
     compile_cache.start()
     loaded = load_model(subject)

@@ -16,7 +16,7 @@ from bertjax.errors import UserError, check
 if TYPE_CHECKING:
     from etils import epath
 
-    from bertjax.data.tokenizer import Tokenizer
+    from bertjax.data.tokenizers.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ def _init_run(command: FinetuneCommand, folder: str) -> str:
     """The run to start from: `init_from`, or what is imported of another program's model into `folder/init`."""
     from etils import epath
 
-    from bertjax.interop.imports import import_model
+    from bertjax.interop.import_model import import_model
     from bertjax.parallel import hosts
-    from bertjax.train.checkpoint import FOLDER, find, read_meta
+    from bertjax.training.checkpoint import FOLDER, find, read_meta
 
     source = epath.Path(command.config.init_from or ".")
     foreign = any((source / name).exists() for name in ("model.safetensors", "pytorch_model.bin", "bert_config.json"))
@@ -100,9 +100,9 @@ def _init_run(command: FinetuneCommand, folder: str) -> str:
 
 def _take_tokenizer(config: Config, run_dir: "epath.Path") -> "Tokenizer":
     """The tokenizer of the model to start from, or of the configuration, copied into the run."""
-    from bertjax.data.tokenizer import load_tokenizer, open_vocabulary
+    from bertjax.data.tokenizers.tokenizer import load_tokenizer, open_vocabulary
     from bertjax.parallel import hosts
-    from bertjax.train.checkpoint import find
+    from bertjax.training.checkpoint import find
 
     if config.init_from:
         tokenizer = load_tokenizer(find(config.init_from)[0] / "tokenizer")
@@ -139,17 +139,17 @@ def _take_tokenizer(config: Config, run_dir: "epath.Path") -> "Tokenizer":
 
 def _heads(config: Config) -> tuple[Head, ...]:
     """The heads of the model to start from."""
-    from bertjax.train.checkpoint import find, read_config
+    from bertjax.training.checkpoint import find, read_config
 
     return read_config(find(config.init_from)[1]).model.heads if config.init_from else ()
 
 
 def _run(config: Config, run_dir: "epath.Path", tokenizer: "Tokenizer") -> int:
     """Fine-tune once; of several processes all call this, and the first one says what comes of it."""
+    from bertjax.finetuning import finetune
     from bertjax.parallel import hosts
     from bertjax.report.html import write_report
     from bertjax.report.terminal import log_to, terminal_progress, warnings_of
-    from bertjax.tasks import finetune
 
     first = hosts.is_first()
     with log_to(run_dir) if first else warnings_of(hosts.place()), terminal_progress() as progress:
@@ -173,12 +173,12 @@ def _run(config: Config, run_dir: "epath.Path", tokenizer: "Tokenizer") -> int:
 
 def _evaluated(run_dir: "epath.Path", tokenizer: "Tokenizer") -> list[str]:
     """The figures of the checkpoint that counts, a line each; the first process writes `evaluation.json`."""
+    from bertjax.finetuning.error_analysis import write_evaluation
+    from bertjax.finetuning.evaluate_checkpoint import assess, described_lines, validation_sets
+    from bertjax.finetuning.finetune import choose_thresholds
+    from bertjax.finetuning.load import load_finetuned
     from bertjax.parallel import hosts
-    from bertjax.tasks.assess import assess, described_lines, validation_sets
-    from bertjax.tasks.finetune import choose_thresholds
-    from bertjax.tasks.models import load_finetuned
-    from bertjax.tasks.results import write_evaluation
-    from bertjax.train.checkpoint import find
+    from bertjax.training.checkpoint import find
 
     # The first process has written which one counts; the others may not see that yet.
     counts = hosts.from_first(str(find(run_dir)[1]) if hosts.is_first() else "")
@@ -195,10 +195,10 @@ def _evaluated(run_dir: "epath.Path", tokenizer: "Tokenizer") -> list[str]:
 
 
 def _sweep(command: FinetuneCommand, config: Config, run_dir: "epath.Path", tokenizer: "Tokenizer") -> int:
+    from bertjax.finetuning.sweep import sweep
+    from bertjax.finetuning.sweep_grid import PAPER_GRID, Grid
     from bertjax.report.html import write_report
     from bertjax.report.terminal import log_to, terminal_progress
-    from bertjax.tasks.sweep import sweep
-    from bertjax.tasks.sweep_cells import PAPER_GRID, Grid
 
     paper = command.grid == "paper"
     grid = Grid(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from etils import epath
 
-    from bertjax.data.tokenizer import Tokenizer
+    from bertjax.data.tokenizers.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ def run(words: Sequence[str]) -> int:
     quiet_libraries()
     from etils import epath
 
-    from bertjax.data.tokenizer import load_tokenizer
-    from bertjax.train.models import check_new, load_model, save_model
+    from bertjax.data.tokenizers.tokenizer import load_tokenizer
+    from bertjax.training.saved_model import check_new, load_model, save_model
 
     check_new(epath.Path(command.to))
     loaded = load_model(subject)
@@ -72,7 +72,7 @@ def grow(
 
     `tokenizer`, which is saved in `folder`, may be missing where neither entries nor vectors are asked for.
     """
-    from bertjax.interop import growing
+    from bertjax.interop.extend import extend as growing
 
     said = []
     if command.max_seq_length:
@@ -105,7 +105,7 @@ def grow(
 
 def read_vectors(command: GrowCommand, words: Collection[str], width: int, lowercase: bool) -> "dict[str, np.ndarray]":
     """The vectors of `words`, with a progress bar."""
-    from bertjax.interop.word_vectors import read_word_vectors
+    from bertjax.interop.extend.word_vectors import read_word_vectors
     from bertjax.report.terminal import terminal_progress
 
     path, kind = command.word_vectors, command.word_vectors_format

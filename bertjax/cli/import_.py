@@ -30,7 +30,7 @@ def run(words: Sequence[str]) -> int:
     need(command.to, "import", "--to with the new run's folder")
     quiet_libraries()
     from bertjax.cli.inspect import describe_model
-    from bertjax.interop.imports import import_model
+    from bertjax.interop.import_model import import_model
 
     lowercase = {"auto": None, "yes": True, "no": False}[command.lowercase]
     made = import_model(

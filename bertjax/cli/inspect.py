@@ -27,13 +27,14 @@ def run(words: Sequence[str]) -> int:
     quiet_libraries()
     from etils import epath
 
-    from bertjax.train import checkpoint, run_folder
+    from bertjax.training import checkpoint
+    from bertjax.training import run_config as run_folder
 
     folder = epath.Path(subject)
     if (folder / run_folder.FILE).exists() or (folder / checkpoint.FOLDER).exists():
         print(describe_run(folder))
     else:
-        from bertjax.data.summary import summarise
+        from bertjax.data.records.summary import summarise
 
         print(summarise(folder, examples=command.examples))
     return 0
@@ -41,8 +42,9 @@ def run(words: Sequence[str]) -> int:
 
 def describe_run(folder: "epath.Path") -> str:
     """A run in a few lines: its model, progress, last figures, checkpoints."""
-    from bertjax.train import checkpoint, run_folder
-    from bertjax.train.metrics import read_rows
+    from bertjax.training import checkpoint
+    from bertjax.training import run_config as run_folder
+    from bertjax.training.logs.metrics_log import read_rows
 
     config = run_folder.read_config(folder)
     lines = [

@@ -11,7 +11,7 @@ from bertjax.config import Config
 from bertjax.errors import check
 
 if TYPE_CHECKING:
-    from bertjax.tasks.kinds import Entry
+    from bertjax.tasks.registry import Entry
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,11 @@ def _predicted(subject: str, rest: Sequence[str]) -> list[str]:
     """The files that were written, a line each; of several processes all call this, and the first one writes."""
     from etils import epath
 
-    from bertjax.data.tokenizer import load_tokenizer
+    from bertjax.data.tokenizers.tokenizer import load_tokenizer
+    from bertjax.finetuning.evaluate_checkpoint import entries_of, predict_split
+    from bertjax.finetuning.load import load_finetuned
+    from bertjax.finetuning.predictions import write_predictions
     from bertjax.parallel import hosts
-    from bertjax.tasks.assess import entries_of, predict_split
-    from bertjax.tasks.models import load_finetuned
-    from bertjax.tasks.predictions import write_predictions
 
     command = PredictCommand()
 
@@ -76,7 +76,7 @@ def _predicted(subject: str, rest: Sequence[str]) -> list[str]:
 
 
 def _splits(entry: "Entry", asked: str) -> tuple[str, ...]:
-    from bertjax.tasks import kinds
+    from bertjax.tasks import registry as kinds
 
     parts = {"test": kinds.test_splits(entry), "validation": kinds.validation_splits(entry), "train": ("train",)}
     known = {part for all_parts in parts.values() for part in all_parts} | set(parts)

@@ -29,7 +29,7 @@ def run(words: Sequence[str]) -> int:
     _, command = parse_configured("prepare", PrepareCommand, words)
     check(command.runner == "beam" or not beam_options, "--runner", command.runner, "beam, for options after --")
     quiet_libraries()
-    from bertjax.data.prepare import prepare
+    from bertjax.data.preparation.prepare import prepare
     from bertjax.report.terminal import terminal_progress
 
     folder = command.output_dir or command.config.data.prepared_dir
@@ -37,7 +37,7 @@ def run(words: Sequence[str]) -> int:
     with terminal_progress() as progress:
         runner = None
         if command.runner == "beam":
-            from bertjax.data.beam import beam_runner
+            from bertjax.data.preparation.beam import beam_runner
 
             runner = beam_runner(beam_options)
         manifest = prepare(command.config, folder, progress=progress, runner=runner)

@@ -14,8 +14,8 @@ from bertjax.errors import check
 if TYPE_CHECKING:
     from etils import epath
 
-    from bertjax.data.tokenizer import Tokenizer
-    from bertjax.train.loop import Outcome
+    from bertjax.data.tokenizers.tokenizer import Tokenizer
+    from bertjax.training.loop import Outcome
 
 STOPPED = 75  # the exit status that tells a launch script to start the same command again (sysexits' EX_TEMPFAIL)
 
@@ -49,8 +49,8 @@ def _run_first(config: Config, run_dir: "epath.Path") -> "Outcome":
     """Train, and write and say what a run does."""
     from bertjax.report.html import write_report
     from bertjax.report.terminal import log_to, terminal_progress
-    from bertjax.train.feed import prepared_feed
-    from bertjax.train.loop import train
+    from bertjax.training.batch_source import prepared_feed
+    from bertjax.training.loop import train
 
     feed = prepared_feed(config, _take_tokenizer(config, run_dir))
     with log_to(run_dir), terminal_progress() as progress:
@@ -68,18 +68,18 @@ def _run_first(config: Config, run_dir: "epath.Path") -> "Outcome":
 
 def _run_other(config: Config, run_dir: "epath.Path") -> "Outcome":
     """Train as one of a run's processes that is not its first: silent, but for warnings."""
-    from bertjax.data.tokenizer import load_tokenizer
+    from bertjax.data.tokenizers.tokenizer import load_tokenizer
     from bertjax.parallel import hosts
     from bertjax.report.terminal import warnings_of
-    from bertjax.train.feed import prepared_feed
-    from bertjax.train.loop import train
+    from bertjax.training.batch_source import prepared_feed
+    from bertjax.training.loop import train
 
     with warnings_of(hosts.place()):
         return train(config, run_dir, prepared_feed(config, load_tokenizer(_prepared_tokenizer(config))))
 
 
 def _prepared_tokenizer(config: Config) -> "epath.Path":
-    from bertjax.train.feed import corpora
+    from bertjax.training.batch_source import corpora
 
     return next(iter(corpora(config).values())) / "tokenizer"
 
@@ -89,7 +89,7 @@ def _take_tokenizer(config: Config, run_dir: "epath.Path") -> "Tokenizer":
 
     Raises `UserError` when the run, or the one it starts from, has another.
     """
-    from bertjax.data.tokenizer import load_tokenizer
+    from bertjax.data.tokenizers.tokenizer import load_tokenizer
 
     source = _prepared_tokenizer(config)
     tokenizer = load_tokenizer(source)
@@ -101,7 +101,7 @@ def _take_tokenizer(config: Config, run_dir: "epath.Path") -> "Tokenizer":
     )
     known = [run_dir / "tokenizer"]
     if config.init_from:
-        from bertjax.train.checkpoint import find
+        from bertjax.training.checkpoint import find
 
         known.append(find(config.init_from)[0] / "tokenizer")
     for folder in known:

@@ -51,11 +51,11 @@ def run(words: Sequence[str]) -> int:
     check(len(command.labels) > 1, "--labels", " ".join(command.labels) or "none", "two or more")
     check(command.batch_size > 0, "--batch-size", command.batch_size, "a number above 0")
     quiet_libraries()
-    from bertjax.data.tokenizer import load_tokenizer
+    from bertjax.data.tokenizers.tokenizer import load_tokenizer
+    from bertjax.inference.vector_files import read_lines
+    from bertjax.inference.zero_shot import zero_shot
     from bertjax.parallel import compile_cache
-    from bertjax.tasks.vector_files import read_lines
-    from bertjax.tasks.zero_shot import zero_shot
-    from bertjax.train.models import load_model
+    from bertjax.training.saved_model import load_model
 
     compile_cache.start()
     loaded = load_model(subject)

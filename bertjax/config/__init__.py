@@ -7,8 +7,8 @@ A configuration is a plain Python file (see `configs/`) with a function
 from bertjax.config.data import DataConfig, TokenizerConfig, TokenizerKind
 from bertjax.config.finetune import FinetuneConfig
 from bertjax.config.model import Head, ModelConfig, Remat
-from bertjax.config.plain import from_dict, load_config, to_dict
 from bertjax.config.run import Config
+from bertjax.config.serialization import from_dict, load_config, to_dict
 from bertjax.config.training import MeshConfig, OptimizerConfig, TrainConfig
 
 __all__ = [

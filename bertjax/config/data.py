@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from bertjax.config.ranges import fraction, positive
+from bertjax.config.range_checks import fraction, positive
 from bertjax.errors import check
 
 TokenizerKind = Literal["wordpiece", "unigram", "bpe", "byte_bpe"]

@@ -11,13 +11,13 @@ import numpy as np
 from etils import epath
 
 from bertjax.config import Config
-from bertjax.data import shards
-from bertjax.data.manifest import WORK, Manifest, read_manifest
 from bertjax.data.order import batch_rows, mixture_rows, quotas_of
-from bertjax.data.reader import ForeignRecords, OurShards, foreign_paths
-from bertjax.data.shards import Batch, Schema
-from bertjax.data.static_masks import unmask
+from bertjax.data.records import record_format as shards
+from bertjax.data.records.manifest import WORK, Manifest, read_manifest
+from bertjax.data.records.reader import ForeignRecords, OurShards, foreign_paths
+from bertjax.data.records.record_format import Batch, Schema
 from bertjax.errors import check
+from bertjax.masking.static import unmask
 
 Records = OurShards | ForeignRecords
 Stream = Generator[Batch, None, None]

@@ -10,12 +10,12 @@ from typing import Any
 from etils import epath
 
 from bertjax.config import Config
-from bertjax.data.files import write_whole
 from bertjax.errors import disk_errors
+from bertjax.estimate.answer_fields import FILE
 from bertjax.estimate.estimate import Estimate, estimate
-from bertjax.estimate.parts import FILE
+from bertjax.estimate.hardware.slices import Slice
 from bertjax.estimate.search import batch_unit, boundary, candidates, with_batch
-from bertjax.estimate.slices import Slice
+from bertjax.storage import write_whole
 
 MOST_ROWS = 2**14  # a device's, beyond which a larger batch is of no use to BERT
 

@@ -9,18 +9,18 @@ import jax
 from jax.errors import JaxRuntimeError
 
 from bertjax.config import Config
-from bertjax.estimate.batch import abstract_batch, abstract_vocabulary
-from bertjax.estimate.collectives import Layout
-from bertjax.estimate.costs import Schedule, schedule
-from bertjax.estimate.hlo import parse
-from bertjax.estimate.memory import Memory, memory_of
-from bertjax.estimate.model_flops import ModelFlops, model_flops
-from bertjax.estimate.operations import Collective, Operation, collectives_of, costliest
-from bertjax.estimate.program_flops import program_flops
-from bertjax.estimate.slices import Slice
+from bertjax.estimate.abstract_batch import abstract_batch, abstract_vocabulary
+from bertjax.estimate.cost.collectives import Layout
+from bertjax.estimate.cost.memory import Memory, memory_of
+from bertjax.estimate.cost.model_flops import ModelFlops, model_flops
+from bertjax.estimate.cost.operations import Collective, Operation, collectives_of, costliest
+from bertjax.estimate.cost.program_flops import program_flops
+from bertjax.estimate.cost.schedule import Schedule, schedule
+from bertjax.estimate.hardware.slices import Slice
+from bertjax.estimate.program.hlo import parse
 from bertjax.parallel.mesh import make_mesh
-from bertjax.train.objective import pretraining
-from bertjax.train.step import abstract_state, check_batch, lower_train_step
+from bertjax.training.objective import pretraining
+from bertjax.training.step import abstract_state, check_batch, lower_train_step
 
 TOP = 10
 

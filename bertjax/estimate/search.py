@@ -10,11 +10,11 @@ from typing import Any, get_args
 
 from bertjax.config import Config, MeshConfig, ModelConfig, Remat
 from bertjax.errors import UserError
-from bertjax.estimate.slices import Slice
+from bertjax.estimate.hardware.slices import Slice
 from bertjax.model import functional
 from bertjax.parallel import rules
 from bertjax.parallel.mesh import make_mesh
-from bertjax.train.step import check_batch
+from bertjax.training.step import check_batch
 
 FINENESS = 16  # the largest batch is found to within this part of it
 SHORTEST = 128  # ids of a row that a device keeps at least where rows are cut

@@ -11,7 +11,9 @@ from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
 from bertjax.config import ModelConfig
-from bertjax.model import gpu_attention, kernels, long_attention, random_bits, tpu_attention
+from bertjax.model import long_attention, random_bits
+from bertjax.model.kernels import gpu_attention, tpu_attention
+from bertjax.model.kernels import selection as kernels
 from bertjax.model.layers import ATTENDED, HEADS, Linear, dropout
 from bertjax.model.layout import ANYWHERE, Layout, Names
 

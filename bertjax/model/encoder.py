@@ -9,8 +9,8 @@ from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
 from bertjax.config import ModelConfig
-from bertjax.model import kernels
 from bertjax.model.attention import Segments, SelfAttention
+from bertjax.model.kernels import selection as kernels
 from bertjax.model.layers import (
     ACTIVATIONS,
     ATTENDED,

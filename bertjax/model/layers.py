@@ -16,7 +16,9 @@ from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
 from bertjax.config import ModelConfig
-from bertjax.model import fused_norm, kernels, random_bits
+from bertjax.model import random_bits
+from bertjax.model.kernels import fused_norm
+from bertjax.model.kernels import selection as kernels
 from bertjax.model.layout import ROWS, Layout, Names
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.json
 from etils import epath
 
-from bertjax.train.metrics import FILE, read_rows
+from bertjax.training.logs.metrics_log import FILE, read_rows
 
 MOST_POINTS = 2000
 PRETRAINING = (

@@ -6,8 +6,8 @@ from typing import Any
 
 from etils import epath
 
-from bertjax.data.files import read_json, write_whole
-from bertjax.estimate.parts import FILE, MEMORY
+from bertjax.estimate.answer_fields import FILE, MEMORY
+from bertjax.storage import read_json, write_whole
 
 PAGE = "compile.html"
 STYLE = """

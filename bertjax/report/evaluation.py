@@ -7,12 +7,12 @@ from typing import Any
 
 from etils import epath
 
-from bertjax.data.files import read_json
 from bertjax.errors import check
+from bertjax.finetuning.error_analysis import FILE, MOST_LABELS
 from bertjax.report import plots
 from bertjax.report.plots import slug
 from bertjax.report.tasks import Shown, scale_of, title, unit_of
-from bertjax.tasks.results import FILE, MOST_LABELS
+from bertjax.storage import read_json
 
 BRIEF = 160  # characters of a text that are seen before it is unfolded
 MOST_SHARES = 10  # classes up to which a cell has room for its share of the row
@@ -43,7 +43,7 @@ Split = Mapping[str, Any]
 def section(run_dir: epath.Path, tasks: Mapping[str, Shown]) -> str:
     """The evaluation of a run folder as HTML, or '' where there is none.
 
-    Raises `UserError` naming the file, the split and the field where the file is not what `bertjax.tasks.results`
+    Raises `UserError` naming the file, the split and the field where the file is not what `bertjax.finetuning.error_analysis`
     writes, or is of other tasks than `tasks`, the run's own by name.
     """
     path = run_dir / FILE

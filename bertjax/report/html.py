@@ -10,11 +10,11 @@ import numpy as np
 from etils import epath
 
 from bertjax.config import Config, to_dict
-from bertjax.data.files import write_whole
 from bertjax.report import estimate, plots
 from bertjax.report.curves import Metrics, heldout_names, read_metrics
 from bertjax.report.plots import Figure, Plot
-from bertjax.train import run_folder
+from bertjax.storage import write_whole
+from bertjax.training import run_config as run_folder
 
 STYLE = """
 :root { color-scheme: light dark; --line: rgba(128,128,128,.25); --soft: rgba(128,128,128,.08); --dim: #6b7280;

@@ -9,7 +9,7 @@ import numpy as np
 from bertjax.config import FinetuneConfig
 from bertjax.report.curves import Metrics
 from bertjax.report.plots import STEP_PLOTS, Figure, Plot, slug
-from bertjax.tasks import kinds
+from bertjax.tasks import registry as kinds
 
 STEP_COLUMNS = ("loss", "score", "learning_rate", "grad_norm", "tokens_per_second", "skipped")
 """What is read of `metrics.jsonl` beside the tasks' own figures."""

@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 
 from bertjax.config import ModelConfig
-from bertjax.data.tokenizer import Tokenizer
+from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.model.functional import Batch, Params
 from bertjax.model.layout import Layout
 from bertjax.model.linear_head import linear_axes

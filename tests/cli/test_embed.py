@@ -13,11 +13,11 @@ from pyarrow import parquet
 
 from bertjax.cli.embed import run
 from bertjax.config import TokenizerConfig
-from bertjax.data.tokenizer import train_tokenizer
+from bertjax.data.tokenizers.tokenizer import train_tokenizer
 from bertjax.errors import UserError
+from bertjax.inference import embed as features
 from bertjax.model import functional
-from bertjax.tasks import features
-from bertjax.train.models import save_model
+from bertjax.training.saved_model import save_model
 from tests.factory import SMALL_MODEL, small_config
 
 LINES = ["the cat sees the dog.", "", "no one.", "the dog sees the cat and the cat and the dog and no one else."]

@@ -11,9 +11,9 @@ from bertjax.cli.arguments import parse_configured
 from bertjax.cli.finetune import FinetuneCommand
 from bertjax.cli.main import main
 from bertjax.cli.train import TrainCommand
-from bertjax.data.wordpiece import WordPiece
-from bertjax.train.metrics import read_rows
-from bertjax.train.models import save_model
+from bertjax.data.tokenizers.wordpiece import WordPiece
+from bertjax.training.logs.metrics_log import read_rows
+from bertjax.training.saved_model import save_model
 from tests.factory import small_config
 from tests.tasks.tiny import (
     MODEL,

@@ -8,12 +8,12 @@ from etils import epath
 
 from bertjax.cli import fill_mask, grow
 from bertjax.config import Config, DataConfig, TokenizerConfig
-from bertjax.data.tokenizer import load_tokenizer, train_tokenizer
-from bertjax.data.vocabulary import SPECIAL_TOKENS
-from bertjax.data.wordpiece import WordPiece
+from bertjax.data.tokenizers.tokenizer import load_tokenizer, train_tokenizer
+from bertjax.data.tokenizers.vocabulary import SPECIAL_TOKENS
+from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import UserError
 from bertjax.model import functional
-from bertjax.train.models import load_model, save_model
+from bertjax.training.saved_model import load_model, save_model
 from tests.factory import SMALL_MODEL, random_batch
 
 ENTRIES = [*SPECIAL_TOKENS, "the", "cat", "sees", "##s", "a", "b", "##a", "##b", "."]

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from etils import epath
 
-from bertjax.train import checkpoint
-from bertjax.train.metrics import read_rows
-from bertjax.train.step import init_state
+from bertjax.training import checkpoint
+from bertjax.training.logs.metrics_log import read_rows
+from bertjax.training.step import init_state
 from tests.factory import RUN_FOLDER
 
 CONFIG = """

@@ -5,12 +5,12 @@ import pytest
 
 from bertjax.cli.zero_shot import run
 from bertjax.config import TokenizerConfig
-from bertjax.data.tokenizer import load_tokenizer, train_tokenizer
+from bertjax.data.tokenizers.tokenizer import load_tokenizer, train_tokenizer
 from bertjax.errors import UserError
-from bertjax.tasks.zero_shot import zero_shot
-from bertjax.train.models import load_model, save_model
+from bertjax.inference.zero_shot import zero_shot
+from bertjax.training.saved_model import load_model, save_model
 from tests.factory import SMALL_MODEL, small_config
-from tests.interop.programs import random_params
+from tests.interop.exported_programs import random_params
 
 LINES = ["the cat sees the dog.", "", "no one."]
 LONG = "the dog sees the cat and the cat and the dog and no one else."

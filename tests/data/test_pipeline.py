@@ -9,12 +9,12 @@ import pytest
 from etils import epath
 
 from bertjax.data import pipeline
-from bertjax.data.manifest import read_manifest, write_manifest
-from bertjax.data.reader import ForeignRecords
-from bertjax.data.shards import Schema
-from bertjax.data.static_masks import unmask
+from bertjax.data.records.manifest import read_manifest, write_manifest
+from bertjax.data.records.reader import ForeignRecords
+from bertjax.data.records.record_format import Schema
 from bertjax.errors import UserError
-from tests.data.test_reader import foreign, manifest_of, written
+from bertjax.masking.static import unmask
+from tests.data.records.test_reader import foreign, manifest_of, written
 from tests.factory import random_batch, small_config
 
 FINGERPRINT = "f" * 64

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from bertjax.estimate.collectives import Layout
-from bertjax.estimate.hlo import parse
+from bertjax.estimate.cost.collectives import Layout
+from bertjax.estimate.program.hlo import parse
 
 CHIP = "v5e"
 
@@ -21,8 +21,8 @@ class Compiled:
         self.layout = Layout(mesh.shape, (0,) * math.prod(mesh.shape.values()))
 
     def schedule(self):
-        from bertjax.estimate.chips import CHIPS
-        from bertjax.estimate.costs import schedule
+        from bertjax.estimate.cost.schedule import schedule
+        from bertjax.estimate.hardware.chips import CHIPS
 
         return schedule(self.module, self.layout, CHIPS[CHIP])
 
@@ -30,7 +30,7 @@ class Compiled:
 @pytest.fixture(scope="session")
 def slice_2x2():
     pytest.importorskip("libtpu", reason="the TPU compiler is not installed (jax[tpu])")
-    from bertjax.estimate.slices import open_slice
+    from bertjax.estimate.hardware.slices import open_slice
 
     return open_slice(f"{CHIP}:2x2")
 

@@ -10,8 +10,8 @@ from bertjax.config import MeshConfig
 from bertjax.errors import UserError
 from bertjax.estimate.answers import Answer, answer, to_json, write_answer
 from bertjax.estimate.estimate import estimate
-from bertjax.estimate.printed import describe, describe_answer
 from bertjax.estimate.search import with_batch
+from bertjax.estimate.text import describe, describe_answer
 from bertjax.model import functional
 from tests.factory import small_config
 

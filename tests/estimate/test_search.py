@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertjax.config import MeshConfig, load_config
-from bertjax.estimate.chips import CHIPS
+from bertjax.estimate.hardware.chips import CHIPS
+from bertjax.estimate.hardware.slices import Slice
 from bertjax.estimate.search import Bounds, boundary, candidates
-from bertjax.estimate.slices import Slice
 from tests.factory import small_config
 
 

@@ -64,9 +64,9 @@ def check_rows_that_are_no_neighbours():
 
 
 def main(spec):
-    from bertjax.train.evaluate import heldout_examiner
-    from bertjax.train.feed import Feed
-    from bertjax.train.loop import train
+    from bertjax.training.batch_source import Feed
+    from bertjax.training.evaluate import heldout_examiner
+    from bertjax.training.loop import train
 
     with failures.together():
         if spec.get("rows"):

@@ -22,8 +22,8 @@ def main(run, doing):
 
     from bertjax.config import to_dict
     from bertjax.parallel.mesh import make_mesh
-    from bertjax.train import checkpoint
-    from bertjax.train.step import abstract_state, init_state
+    from bertjax.training import checkpoint
+    from bertjax.training.step import abstract_state, init_state
     from tests.factory import small_config
 
     with failures.together():

@@ -11,8 +11,8 @@ import pytest
 from etils import epath
 
 from bertjax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainConfig
-from bertjax.data.prepare import prepare
-from bertjax.train.metrics import read_rows
+from bertjax.data.preparation.prepare import prepare
+from bertjax.training.logs.metrics_log import read_rows
 from tests.factory import RUN_FOLDER
 from tests.multihost.processes import start
 from tests.multihost.test_multihost import alike, figures, identical, last_line
@@ -66,8 +66,8 @@ def until_step(run, step, job):
 def state_of(run, step):
     from bertjax.config import MeshConfig
     from bertjax.parallel.mesh import make_mesh
-    from bertjax.train import checkpoint
-    from bertjax.train.step import abstract_state
+    from bertjax.training import checkpoint
+    from bertjax.training.step import abstract_state
 
     config = dataclasses.replace(checkpoint.read_config(epath.Path(run) / "checkpoints" / str(step)), mesh=MeshConfig())
     target = abstract_state(config, make_mesh(MeshConfig(data=1), jax.devices()[:1]))

@@ -15,12 +15,12 @@ from etils import epath
 
 from bertjax.config import MeshConfig
 from bertjax.parallel.mesh import make_mesh
-from bertjax.train import checkpoint
-from bertjax.train.evaluate import heldout_examiner
-from bertjax.train.feed import Feed
-from bertjax.train.loop import train
-from bertjax.train.metrics import read_rows
-from bertjax.train.step import abstract_state
+from bertjax.training import checkpoint
+from bertjax.training.batch_source import Feed
+from bertjax.training.evaluate import heldout_examiner
+from bertjax.training.logs.metrics_log import read_rows
+from bertjax.training.loop import train
+from bertjax.training.step import abstract_state
 from tests.factory import small_config
 from tests.multihost.driver import batches, heldout
 from tests.multihost.processes import start

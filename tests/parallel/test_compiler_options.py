@@ -10,7 +10,7 @@ from bertjax.parallel.rules import replicated
 
 def mesh_of(topology):
     pytest.importorskip("libtpu", reason="the TPU compiler is not installed (jax[tpu])")
-    from bertjax.estimate.slices import open_slice
+    from bertjax.estimate.hardware.slices import open_slice
 
     return make_mesh(MeshConfig(), open_slice(topology).devices)
 

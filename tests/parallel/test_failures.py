@@ -28,7 +28,7 @@ def test_what_only_says_that_another_process_is_gone_is_told_from_what_failed_he
 
 
 def test_a_lost_process_is_no_fault_of_the_disk(tmp_path):
-    from bertjax.train.checkpoint import _disk_errors
+    from bertjax.training.checkpoint import _disk_errors
 
     with pytest.raises(RuntimeError, match="Gloo"), _disk_errors(tmp_path):
         raise RuntimeError("UNKNOWN: Gloo all-reduce failed: Connection closed by peer")

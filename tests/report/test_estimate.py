@@ -7,7 +7,7 @@ from bertjax.config import to_dict
 from bertjax.errors import UserError
 from bertjax.report import estimate
 from bertjax.report.html import STYLE, write_report
-from bertjax.train import run_folder
+from bertjax.training import run_config as run_folder
 from tests.factory import small_config
 
 FOUND = {

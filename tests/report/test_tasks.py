@@ -9,14 +9,14 @@ from etils import epath
 
 from bertjax.config import FinetuneConfig, to_dict
 from bertjax.errors import UserError
+from bertjax.finetuning.error_analysis import write_evaluation
+from bertjax.finetuning.evaluate import Evaluated, Split
 from bertjax.report import tasks
 from bertjax.report.html import write_report
-from bertjax.tasks.classification import Classification, TextPrediction
-from bertjax.tasks.evaluation import Evaluated, Split
+from bertjax.tasks.classification.task import Classification, TextPrediction
 from bertjax.tasks.examples import TextExample
-from bertjax.tasks.results import write_evaluation
 from bertjax.tasks.task import Rows
-from bertjax.train import run_folder
+from bertjax.training import run_config as run_folder
 from tests.factory import small_config
 from tests.report.charts import series
 

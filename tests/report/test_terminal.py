@@ -38,16 +38,16 @@ def test_each_stage_has_its_bar_also_one_that_comes_again(capsys, monkeypatch):
 def test_log_lines_go_to_the_runs_file_and_appending_keeps_the_old(tmp_path, capsys):
     for word in ("first", "second"):
         with log_to(epath.Path(tmp_path)):
-            logging.getLogger("bertjax.train.loop").info("%s line", word)
+            logging.getLogger("bertjax.training.loop").info("%s line", word)
     text = (tmp_path / "log.txt").read_text()
     assert text.index("first line") < text.index("second line")
     assert "first line" in capsys.readouterr().err
-    logging.getLogger("bertjax.train.loop").info("after")
+    logging.getLogger("bertjax.training.loop").info("after")
     assert "after" not in (tmp_path / "log.txt").read_text()
 
 
 def test_of_a_process_that_is_not_the_first_only_warnings_are_heard_with_its_name(capsys):
-    logger = logging.getLogger("bertjax.train.loop")
+    logger = logging.getLogger("bertjax.training.loop")
     with warnings_of("process 1 of 4"):
         logger.info("a step")
         logger.warning("an odd batch")

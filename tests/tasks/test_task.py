@@ -6,9 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from bertjax.tasks.kinds import KINDS
+from bertjax.tasks.registry import KINDS
 from bertjax.tasks.task import Linear, Rows, Task
-from tests.tasks.test_kinds import TASKS
+from tests.tasks.test_registry import TASKS
 from tests.tasks.tiny import MODEL
 
 MEMBERS = {name: member for name, member in vars(Task).items() if not name.startswith("_")}

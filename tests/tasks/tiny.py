@@ -10,10 +10,10 @@ from etils import epath
 from scipy.special import erf
 
 from bertjax.config import FinetuneConfig, MeshConfig, TrainConfig
-from bertjax.data.wordpiece import WordPiece
+from bertjax.data.tokenizers.wordpiece import WordPiece
+from bertjax.finetuning import finetune
 from bertjax.model import functional
-from bertjax.tasks import finetune
-from bertjax.train.models import save_model
+from bertjax.training.saved_model import save_model
 from tests.factory import SMALL_MODEL, small_config
 
 WORDS = ["the", "cat", "dog", "bird", "sees", "hears", "one", "no", "good", "bad", "paris", "rome"]

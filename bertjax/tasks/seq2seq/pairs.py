@@ -5,11 +5,11 @@ from dataclasses import replace
 
 from etils import epath
 
-from bertjax.data.formats import opened
+from bertjax.data.corpus.formats import opened
 from bertjax.errors import UserError, check
 from bertjax.tasks.examples import PairExample
-from bertjax.tasks.sources import STEMS, Source, read_rows
-from bertjax.tasks.tables import BYTE_ORDER_MARK, Row
+from bertjax.tasks.files.splits import STEMS, Source, read_rows
+from bertjax.tasks.files.tables import BYTE_ORDER_MARK, Row
 
 PARALLEL = (".src", ".tgt")
 """Endings of two parallel files, a text a line: sources, and their targets."""

@@ -10,17 +10,17 @@ import numpy as np
 from jax import Array
 
 from bertjax.config import ModelConfig
-from bertjax.data.documents import ranges
-from bertjax.data.tokenizer import Tokenizer
+from bertjax.data.preparation.documents import ranges
+from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import UserError, check
 from bertjax.model import functional
 from bertjax.model.functional import Batch, Params
 from bertjax.model.layout import ANYWHERE, Layout
 from bertjax.tasks.examples import PairExample
-from bertjax.tasks.heads import head_of
+from bertjax.tasks.linear_head import head_of
 from bertjax.tasks.seq2seq import decode, decoder
 from bertjax.tasks.task import Rows
-from bertjax.train.objective import DONOR
+from bertjax.training.objective import DONOR
 
 DECODER = 2  # folded into the step's key; the encoder has the key itself
 

@@ -38,7 +38,7 @@ def reference(config, seed):
     """An encoder-decoder of `transformers`, every parameter random, and our parameters with its numbers."""
     transformers = pytest.importorskip("transformers")
     torch = pytest.importorskip("torch")
-    from bertjax.interop.model_config import config_values
+    from bertjax.interop.checkpoints.model_config import config_values
 
     torch.manual_seed(seed)
     values = {name: value for name, value in config_values("bert", config, 0).items() if name != "model_type"}
@@ -54,8 +54,8 @@ def reference(config, seed):
 
 def ours(config, model, gradients=False):
     """Our tree of the reference's parameters, or of their gradients, with a head for the task `reverse`."""
-    from bertjax.interop.names import torch_dialect
-    from bertjax.interop.tensors import Tensors, take
+    from bertjax.interop.checkpoints.tensor_mapping import Tensors, take
+    from bertjax.interop.checkpoints.tensor_names import torch_dialect
 
     of = {name: (p.grad if gradients else p.detach()).numpy() for name, p in model.named_parameters()}
 

@@ -4,8 +4,8 @@ import pytest
 
 from bertjax.errors import UserError
 from bertjax.tasks.examples import PairExample
+from bertjax.tasks.files.splits import Source
 from bertjax.tasks.seq2seq.pairs import read_pairs
-from bertjax.tasks.sources import Source
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertjax.config import MeshConfig
-from bertjax.data.wordpiece import WordPiece
+from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import UserError
 from bertjax.model import functional
 from bertjax.parallel import rules

@@ -1,0 +1,60 @@
+"""`manifest.json`: what a prepared folder holds, and what it was made with."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from etils import epath
+
+from bertjax.data.records.record_format import Schema, ShardInfo
+from bertjax.errors import UserError, check
+from bertjax.storage import write_whole
+
+FILE = "manifest.json"
+WORK = ".work"  # below a folder that has no manifest yet: what its preparation has done so far
+VERSION = 2
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A prepared folder; written last, so that a folder with a manifest is whole."""
+
+    schemas: dict[str, Schema]
+    """What a record of each split holds."""
+    tokenizer_fingerprint: str
+    vocab_size: int
+    settings: dict[str, Any]
+    """The configuration's fields that the shards' bytes depend on."""
+    sources: dict[str, str]
+    """Fingerprint of each source of the corpus."""
+    shards: tuple[ShardInfo, ...]
+    validation_unigram_entropy: float
+    """Entropy of the held-out documents' tokens, in nats."""
+    counts: dict[str, int]
+    """Documents, sentences and tokens by split, and what each step of cleaning dropped or changed."""
+
+    def split(self, name: str) -> tuple[ShardInfo, ...]:
+        """The shards of `train` or `validation`."""
+        return tuple(shard for shard in self.shards if shard.split == name)
+
+
+def write_manifest(folder: epath.Path, manifest: Manifest) -> None:
+    """Write the manifest, whole or not at all; `UserError` naming it when the disk refuses."""
+    content = {"version": VERSION} | dataclasses.asdict(manifest)
+    write_whole(folder / FILE, (json.dumps(content, indent=2) + "\n").encode())
+
+
+def read_manifest(folder: epath.Path) -> Manifest | None:
+    """The folder's manifest, None where it has none; `UserError` when it is broken or of another version."""
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        values = json.loads(path.read_text())
+        check(values.pop("version") == VERSION, str(path), "another version", f"version {VERSION}")
+        values["schemas"] = {split: Schema(**schema) for split, schema in values["schemas"].items()}
+        values["shards"] = tuple(ShardInfo(**shard) for shard in values["shards"])
+        return Manifest(**values)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: cannot be read as a manifest ({type(error).__name__}: {error})") from error

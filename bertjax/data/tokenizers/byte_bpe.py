@@ -1,0 +1,183 @@
+"""Byte-level BPE as RoBERTa's, by the `tokenizers` package."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate, chain
+
+import numpy as np
+from etils import epath
+from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer as Engine
+
+from bertjax.config import TokenizerConfig, TokenizerKind
+from bertjax.data.tokenizers.vocabulary import (
+    ENGINE_FILE,
+    MASK,
+    ROBERTA_TOKENS,
+    ROLES,
+    SPECIAL_TOKENS,
+    engine_json,
+    fingerprint,
+    save_files,
+    special_tokens_in,
+)
+from bertjax.errors import UserError, check
+from bertjax.storage import read_json
+
+FILE, MERGES_FILE = "vocab.json", "merges.txt"
+SPACE = "Ġ"  # how the byte of a space is written
+_MASK_OPTIONS = {"lstrip": True, "rstrip": False, "single_word": False, "normalized": False}
+_TRAINED = [ROBERTA_TOKENS[i] for i in (2, 0, 3, 1, 4)]  # RoBERTa's order: <s> <pad> </s> <unk> <mask>
+
+
+class ByteBPE:
+    """A `Tokenizer` over bytes: any text has pieces, none is unknown. Text is taken as it is, in its case.
+
+    A word is marked by the space before it, so the first word of a text is no `starts_word` piece, unless
+    `add_prefix_space` puts a space before every text.
+    """
+
+    def __init__(
+        self, path: object, ids: Mapping[str, int], merges: Sequence[tuple[str, str]], add_prefix_space: bool = False
+    ):
+        """`ids` and `merges` are those of the vocabulary's files, `path` their name for errors."""
+        entries = by_id(path, ids)
+        self.kind: TokenizerKind = "byte_bpe"
+        self.lowercase = False
+        self._entries, self._merges, self._add_prefix_space = entries, list(merges), add_prefix_space
+        self.vocab_size = len(entries)
+        self._special = special_tokens_in(path, ids, ROBERTA_TOKENS, SPECIAL_TOKENS)
+        named = [ids[token] for token in self._special]
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = named
+        self.special_ids = np.array(named, np.int32)
+        self.starts_word = np.array([entry.startswith(SPACE) for entry in entries])
+        self.starts_word[self.special_ids] = False
+        self._files = _written(entries, self._merges)
+        content = b"".join(self._files.values())
+        self.fingerprint = fingerprint(self.kind, False, content + (b" prefix" if add_prefix_space else b""))
+        try:
+            model = models.BPE(dict(ids), self._merges)
+        except Exception as error:  # the package raises no narrower one
+            raise UserError(f"{path}: found merges that do not fit the vocabulary ({error})") from error
+        self._engine = _engine(model, add_prefix_space)
+        # As RoBERTa's: the mask takes the space before it.
+        self._with_mask = Engine.from_str(self._engine.to_str())
+        mask = AddedToken(self._special[ROLES.index("mask")], special=True, **_MASK_OPTIONS)
+        self._with_mask.add_special_tokens([mask])
+
+    @classmethod
+    def train(cls, config: TokenizerConfig, texts: Iterable[str]) -> "ByteBPE":
+        """A new vocabulary of the 256 bytes and the best merges."""
+        _check_cased("tokenizer.lowercase", config.lowercase)
+        smallest = len(_TRAINED) + 256
+        check(config.vocab_size > smallest, "tokenizer.vocab_size", config.vocab_size, f"more than {smallest}")
+        engine = _engine(models.BPE(), False)
+        trainer = trainers.BpeTrainer(
+            vocab_size=config.vocab_size,
+            min_frequency=2,
+            show_progress=False,
+            special_tokens=_TRAINED,
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        )
+        sentences = list(texts)
+        check(any(sentences), "tokenizer", "no text to train on", "words")
+        engine.train_from_iterator(sentences, trainer)
+        model = json.loads(engine.to_str())["model"]
+        return cls("the trained vocabulary", model["vocab"], [(a, b) for a, b in model["merges"]])
+
+    def encode_batch(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        encodings = self._engine.encode_batch_fast(list(texts), add_special_tokens=False)
+        rows = [encoding.ids for encoding in encodings]
+        offsets = np.fromiter(accumulate(map(len, rows), initial=0), np.int64, len(rows) + 1)
+        return np.fromiter(chain.from_iterable(rows), np.int32, int(offsets[-1])), offsets
+
+    def encode_begins(self, texts: Sequence[str]) -> list[list[int]]:
+        encoded = self._engine.encode_batch(list(texts), add_special_tokens=False)
+        return [[begin for begin, _ in encoding.offsets] for encoding in encoded]
+
+    def encode_with_masks(self, text: str) -> np.ndarray:
+        """As in `Tokenizer`; the tokenizer's own name of the mask is understood too."""
+        own = self._special[ROLES.index("mask")]
+        encoding = self._with_mask.encode(text.replace(MASK, own), add_special_tokens=False)
+        return np.array(encoding.ids, np.int32)
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        return [self._entries[i] for i in ids]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return self._engine.decode([int(i) for i in ids], skip_special_tokens=False)
+
+    def save(self, folder: epath.PathLike, model_max_length: int | None = None) -> None:
+        named = dict(zip(ROLES, self._special, strict=True))
+        ends = processors.RobertaProcessing(
+            (named["sep"], self.sep_id), (named["cls"], self.cls_id), True, self._add_prefix_space
+        )
+        files = {**self._files, ENGINE_FILE: engine_json(self._engine, self._special, ends, mask_takes_space=True)}
+        settings = {
+            "merges_file": MERGES_FILE,
+            "add_prefix_space": self._add_prefix_space,
+            "tokenizer_class": "RobertaTokenizer",
+            "bos_token": named["cls"],
+            "eos_token": named["sep"],
+            "mask_token": {"__type": "AddedToken", "content": named["mask"], "special": True, **_MASK_OPTIONS},
+        }
+        save_files(folder, self.kind, self.lowercase, files, self._special, settings, model_max_length)
+
+
+def _engine(model: models.BPE, add_prefix_space: bool) -> Engine:
+    engine = Engine(model)
+    engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
+    engine.decoder = decoders.ByteLevel()
+    engine.post_processor = processors.ByteLevel(trim_offsets=True)  # a word begins after its space
+    return engine
+
+
+def by_id(path: object, ids: Mapping[str, int]) -> list[str]:
+    """The entries in the order of their ids, which must be 0, 1, and so on."""
+    check(
+        all(type(i) is int for i in ids.values()) and sorted(ids.values()) == list(range(len(ids))),
+        str(path),
+        f"{len(ids)} entries with ids that are not 0 to {len(ids) - 1}, each once",
+        "ids without gaps",
+    )
+    return sorted(ids, key=ids.__getitem__)
+
+
+def _check_cased(where: str, lowercase: bool) -> None:
+    check(not lowercase, where, lowercase, "False, for byte-level BPE takes text as it is")
+
+
+def read_merges(path: object, content: bytes) -> list[tuple[str, str]]:
+    """The pairs of a `merges.txt`, best first; `UserError` naming the line that is no pair."""
+    try:
+        lines = content.decode().removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: found bytes that are not UTF-8 ({error}), expected a pair a line") from error
+    merges = []
+    for number, line in enumerate(lines, 1):
+        if not (number == 1 and line.startswith("#version")) and line.strip():
+            pair = line.rstrip("\r").split(" ")
+            check(len(pair) == 2 and all(pair), f"{path}, line {number}", repr(line[:80]), "two pieces and a space")
+            merges.append((pair[0], pair[1]))
+    return merges
+
+
+def open_byte_bpe(path: epath.Path, lowercase: bool, merges: epath.Path, add_prefix_space: bool = False) -> ByteBPE:
+    """The tokenizer of a `vocab.json` and its `merges.txt`; `UserError` naming the one that is missing or broken."""
+    _check_cased("tokenizer.lowercase", lowercase)
+    ids = read_json(path)
+    try:
+        content = merges.read_bytes()
+    except OSError as error:
+        raise UserError(f"{merges}: cannot be read as merges ({error.strerror or error})") from error
+    return ByteBPE(path, ids, read_merges(merges, content), add_prefix_space)
+
+
+def _written(entries: Sequence[str], merges: Sequence[tuple[str, str]]) -> dict[str, bytes]:
+    """`vocab.json` and `merges.txt` in one spelling, since the fingerprint is of their bytes."""
+    ids = {entry: i for i, entry in enumerate(entries)}
+    lines = "".join(f"{a} {b}\n" for a, b in merges)
+    return {
+        FILE: json.dumps(ids, ensure_ascii=False).encode(),
+        MERGES_FILE: f"#version: 0.2\n{lines}".encode(),
+    }

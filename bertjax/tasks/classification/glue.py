@@ -1,0 +1,154 @@
+"""The tasks of GLUE (arXiv 1804.07461): how their files look, what they predict, and how they are handed in."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from etils import epath
+
+from bertjax.errors import check
+from bertjax.storage import write_whole
+from bertjax.tasks.classification.task import TextPrediction
+from bertjax.tasks.examples import TextExample
+
+RTE_LABELS = ("entailment", "not_entailment")
+MNLI_LABELS = ("entailment", "neutral", "contradiction")
+
+
+@dataclass(frozen=True)
+class GlueTask:
+    """One task of GLUE; columns are those of its own TSV files."""
+
+    name: str
+    """As the literature writes it, in small letters; also its name in TFDS, `glue/NAME`."""
+    texts: tuple[str, ...]
+    """Columns of the text, or of the two."""
+    submission: tuple[str, ...]
+    """Names of the files to hand in, one for each of `test_splits`."""
+    labels: tuple[str, ...] = ()
+    """In the order of their numbers in the files and in TFDS; empty where a number is predicted."""
+    label_column: str = "label"
+    metrics: tuple[str, ...] = ("accuracy",)
+    """The first chooses the best checkpoint."""
+    numbered: bool = True
+    """Whether its files, and those to hand in, have classes by their numbers, not their names."""
+    tfds_texts: tuple[str, ...] = ()
+    """Fields of the text in TFDS, where they are called otherwise; the label's is `label`."""
+    columns: tuple[str, ...] = ()
+    """The columns of its files that have no header line."""
+    stems: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    """Other names of its files, by split."""
+    validation_splits: tuple[str, ...] = ("validation",)
+    test_splits: tuple[str, ...] = ("test",)
+    broken_lines: bool = False
+    """Whether its training set is known to have lines with too few columns, which everyone leaves out."""
+
+    @property
+    def label_type(self) -> str:
+        return "class" if self.labels else "number"
+
+
+PAIR = ("sentence1", "sentence2")
+TASKS = (
+    GlueTask(
+        "cola",
+        ("sentence",),
+        ("CoLA.tsv",),
+        ("unacceptable", "acceptable"),
+        metrics=("matthews_correlation", "accuracy"),
+        columns=("source", "label", "star", "sentence"),
+    ),
+    GlueTask("sst2", ("sentence",), ("SST-2.tsv",), ("negative", "positive")),
+    GlueTask(
+        "mrpc",
+        ("#1 String", "#2 String"),
+        ("MRPC.tsv",),
+        ("not_equivalent", "equivalent"),
+        "Quality",
+        ("accuracy", "f1"),
+        tfds_texts=PAIR,
+        stems={"train": ("msr_paraphrase_train",), "test": ("msr_paraphrase_test",)},
+    ),
+    GlueTask("stsb", PAIR, ("STS-B.tsv",), (), "score", ("pearson", "spearman")),
+    GlueTask(
+        "qqp",
+        ("question1", "question2"),
+        ("QQP.tsv",),
+        ("not_duplicate", "duplicate"),
+        "is_duplicate",
+        ("accuracy", "f1"),
+        broken_lines=True,
+    ),
+    GlueTask(
+        "mnli",
+        PAIR,
+        ("MNLI-m.tsv", "MNLI-mm.tsv"),
+        MNLI_LABELS,
+        "gold_label",
+        numbered=False,
+        tfds_texts=("premise", "hypothesis"),
+        validation_splits=("validation_matched", "validation_mismatched"),
+        test_splits=("test_matched", "test_mismatched"),
+    ),
+    GlueTask("qnli", ("question", "sentence"), ("QNLI.tsv",), RTE_LABELS, numbered=False),
+    GlueTask("rte", PAIR, ("RTE.tsv",), RTE_LABELS, numbered=False),
+    GlueTask("wnli", PAIR, ("WNLI.tsv",), RTE_LABELS[::-1]),
+)
+_BY_NAME = {task.name: task for task in TASKS}
+
+
+def glue_task(name: str) -> GlueTask | None:
+    """The task of that name, however it is spelled (`sst2`, `SST-2`, `sts_b`, `CoLA`); None for another name."""
+    return _BY_NAME.get(name.lower().replace("-", "").replace("_", ""))
+
+
+def glue_label(task: GlueTask, value: Any, where: str) -> str | float | None:
+    """The label that a file or TFDS spells as `value`: a class by its name or its number, or a number in 0..5.
+
+    None where there is none: no value, an empty one, -1, MNLI's `-` (its five judges did not agree).
+    Raises `UserError` at `where` for another.
+    """
+    said = "" if value is None else str(value).strip()
+    if said in ("", "-", "-1", "-1.0"):
+        return None
+    if task.labels:
+        label = task.labels[int(said)] if said.isdecimal() and int(said) < len(task.labels) else said
+        numbers = f", or 0 to {len(task.labels) - 1}"
+        check(label in task.labels, where, f"the label {said!r}", f"one of {', '.join(task.labels)}{numbers}")
+        return label
+    try:
+        number = float(said)
+    except ValueError:
+        number = float("nan")
+    check(0 <= number <= 5, where, f"the score {said!r}", "a number from 0 to 5")
+    return number
+
+
+def write_submission(
+    folder: epath.PathLike,
+    task: GlueTask,
+    split: str,
+    predictions: Sequence[TextPrediction],
+    examples: Sequence[TextExample],
+) -> epath.Path:
+    """Write the file that gluebenchmark.com takes for one of `test_splits`, and return its path.
+
+    A TSV with the header `index`, `prediction`. `index` is the example's id, which is the test file's own index.
+    Classes by their number or name as in the task's own files; STS-B's scores within 0..5, with three decimals.
+    """
+    expected = f"one of {', '.join(task.test_splits)}"
+    check(split in task.test_splits, f"submission of {task.name}", f"the split {split}", expected)
+    path = epath.Path(folder) / task.submission[task.test_splits.index(split)]
+    lines = ["index\tprediction"]
+    for prediction, example in zip(predictions, examples, strict=True):
+        lines.append(f"{example.id}\t{_spelled(task, prediction)}")
+    write_whole(path, "".join(f"{line}\n" for line in lines).encode())
+    return path
+
+
+def _spelled(task: GlueTask, prediction: TextPrediction) -> str:
+    if not task.labels:
+        assert prediction.value is not None
+        return f"{min(max(prediction.value, 0.0), 5.0):.3f}"
+    assert isinstance(prediction.label, str)
+    return str(task.labels.index(prediction.label)) if task.numbered else prediction.label

@@ -1,0 +1,240 @@
+import bz2
+import gzip
+import json
+import lzma
+import os
+import subprocess
+import sys
+import tracemalloc
+from collections import Counter
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bertjax.config import DataConfig
+from bertjax.data.corpus.sources import Source
+from bertjax.data.corpus.work_units import Part, Piece, read_documents
+from bertjax.errors import UserError
+from tests.data.corpus.test_sources import documents
+
+COMPRESS = {"": bytes, ".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+BERT_TEXT = "One sentence.\nAnother, of the same.\n\n\nA second document.\n"
+
+
+def write(path, content):
+    path.write_bytes(content)
+    return path
+
+
+def parquet(path, **columns):
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def error_of(*corpus, **options):
+    with pytest.raises(UserError) as caught:
+        documents(*corpus, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("ending", COMPRESS)
+def test_bert_format_has_a_sentence_a_line_and_blank_lines_between_documents(tmp_path, ending):
+    path = write(tmp_path / f"a.txt{ending}", COMPRESS[ending](BERT_TEXT.encode()))
+    assert documents(path) == [["One sentence.", "Another, of the same."], ["A second document."]]
+    path.write_bytes(COMPRESS[ending](BERT_TEXT.replace("\n", "\r\n").encode("utf-8-sig")))
+    assert documents(path) == [["One sentence.", "Another, of the same."], ["A second document."]]
+
+
+@pytest.mark.parametrize("ending", COMPRESS)
+def test_json_lines_give_the_text_field_as_sentences(tmp_path, ending):
+    lines = "".join(json.dumps({"id": i, "body": f"Text {i}. 第二句。", "text": "no"}) + "\n\n" for i in range(2))
+    path = write(tmp_path / f"a.jsonl{ending}", COMPRESS[ending](lines.encode()))
+    assert documents(path, text_field="body") == [["Text 0.", "第二句。"], ["Text 1.", "第二句。"]]
+
+
+@pytest.mark.parametrize("ending", COMPRESS)
+def test_a_file_or_a_line_can_be_a_document(tmp_path, ending):
+    path = write(tmp_path / f"b.txt{ending}", COMPRESS[ending](b"First line. Goes\non here.\n\nEnd."))
+    assert documents(path, format="file") == [["First line.", "Goes on here.", "End."]]
+    assert documents(path, format="line") == [["First line.", "Goes"], ["on here."], ["End."]]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    texts=st.lists(st.text(st.characters(codec="utf-8"), max_size=40), max_size=5), ending=st.sampled_from([*COMPRESS])
+)
+def test_json_lines_and_parquet_give_the_same_documents(tmp_path_factory, texts, ending):
+    folder = tmp_path_factory.mktemp("same")
+    lines = "".join(json.dumps({"text": text}) + "\n" for text in ["Some text.", *texts])
+    path = write(folder / f"a.jsonl{ending}", COMPRESS[ending](lines.encode()))
+    assert documents(path) == documents(parquet(folder / "a.parquet", text=["Some text.", *texts]))
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary(), pa.dictionary(pa.int32(), pa.string())])
+def test_parquet_gives_the_column_of_the_text_field_however_it_is_stored(tmp_path, kind):
+    path = parquet(tmp_path / "a.parquet", text=pa.array(["One. Two.", "三。", ""], kind), n=[1, 2, 3])
+    assert documents(path) == [["One.", "Two."], ["三。"]]
+    assert error_of(path, text_field="body").endswith(
+        "a.parquet: found the columns text, n, expected data.text_field 'body'"
+    )
+
+
+def test_bad_parquet_values_are_named_by_row(tmp_path):
+    path = parquet(tmp_path / "a.parquet", text=["a", None])
+    assert error_of(path) == f"{path}, row 2, text: found null, expected text"
+    parquet(path, text=[1, 2])
+    assert error_of(path) == f"{path}, column text: found values of type int64, expected text"
+    parquet(path, text=pa.Array.from_buffers(pa.string(), 2, pa.array([b"ok", b"\xff"], pa.binary()).buffers()))
+    assert error_of(path).startswith(f"{path}, row 2: found the byte 0xff, which is not UTF-8")
+    assert documents(path, encoding_errors="replace") == [["ok"], ["\ufffd"]]
+
+
+def test_damaged_parquet_is_named(tmp_path):
+    path = parquet(tmp_path / "a.parquet", text=[os.urandom(50).hex() for _ in range(5000)])
+    whole = path.read_bytes()
+    for content in (b"", b"PAR1 no", whole[: len(whole) // 2], whole[:50_000] + bytes(5_000) + whole[55_000:]):
+        assert error_of(write(path, content)).startswith(f"{path}: cannot be read as Parquet (")
+
+
+TFDS_SCRIPT = """
+import os
+from collections import Counter
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+from bertjax.config import DataConfig
+from bertjax.data.corpus.sources import find_sources
+from bertjax.data.corpus.work_units import cut, read_documents
+from bertjax.errors import UserError
+
+
+class TinyText(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = tfds.features.FeaturesDict({"text": tfds.features.Text()})
+        return tfds.core.DatasetInfo(builder=self, features=features)
+
+    def _split_generators(self, manager):
+        return {"train": self._generate_examples(3), "test": self._generate_examples(2)}
+
+    def _generate_examples(self, count):
+        for i in range(count):
+            yield f"{count}-{i}", {"text": f"Document {i} of {count}. It ends. 完。"}
+
+
+def show(corpus, field="text"):
+    config = DataConfig(corpus=(corpus,), text_field=field)
+    try:
+        pieces = cut(find_sources(config), 60)
+        print(len(pieces), sorted(document for piece in pieces for document in read_documents(piece, config, Counter())))
+    except UserError as error:
+        print(error)
+
+
+folder = Path(os.environ["TFDS_DATA_DIR"])
+TinyText(data_dir=folder).download_and_prepare()
+show("tfds:tiny_text")
+show("tfds:tiny_text:1.0.0", "body")
+show("tfds:no_such_set")
+show("tfds:tiny_text/no_config")
+show("tfds:")
+(records,) = (path for path in folder.rglob("*tfrecord*") if "train" in path.name)
+records.write_bytes(records.read_bytes()[:-7])
+show("tfds:tiny_text")
+"""
+
+
+def test_a_tfds_data_set_is_read_by_its_name_from_the_folder_that_the_environment_names(tmp_path):
+    # Another process, since TFDS reads TFDS_DATA_DIR when it is imported.
+    environment = os.environ | {"TFDS_DATA_DIR": str(tmp_path), "PYTHONUTF8": "1"}
+    command = [sys.executable, "-c", TFDS_SCRIPT]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment)
+    assert done.returncode == 0, done.stderr
+    found, field, name, config, empty, damaged = done.stdout.splitlines()[-6:]
+    assert found == "4 " + str(
+        [[f"Document {i} of {n}.", "It ends.", "完。"] for i, n in [(0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]]
+    )
+    assert field == "tfds:tiny_text:1.0.0, example 0: found the fields text, expected data.text_field 'body'"
+    assert name == "tfds:no_such_set: cannot be loaded (DatasetNotFoundError: Dataset no_such_set not found.)"
+    assert config.startswith("tfds:tiny_text/no_config: cannot be loaded (")
+    assert empty.startswith("tfds:: cannot be loaded (")
+    assert damaged.startswith("tfds:tiny_text, example ")
+    assert "is truncated or damaged (" in damaged
+
+
+@pytest.mark.parametrize("name,content,message", [
+    ("a.txt", b"", "a.txt: found no text, expected one document or more"),
+    ("a.txt", b"\n \n", "a.txt: found no text, expected one document or more"),
+    ("a.txt.gz", b"", "a.txt.gz: found no text, expected one document or more"),
+    ("a.txt", b"good\nbad \xff here\n", "a.txt, line 2: found the byte 0xff, which is not UTF-8, expected UTF-8 (or data.encoding_errors replace)"),
+    ("a.txt", b"\xef\xbb\xbfab\xfe\n", "a.txt, line 1: found the byte 0xfe, which is not UTF-8"),
+    ("a.txt", "text".encode("utf-16"), "a.txt, line 1: found the byte 0xff, which is not UTF-8"),
+    ("a.jsonl", b'{"text": "ok"}\n{"text": \n', "a.jsonl, line 2: found broken JSON"),
+    ("a.jsonl", b"[" * 100_000 + b"\n", "a.jsonl, line 1: found broken JSON"),
+    ("a.jsonl", b'{"text": "ok"}\n{"title": "x", "a\\nb": 1}\n', "a.jsonl, line 2: found the fields title, a b, expected data.text_field 'text'"),
+    ("a.jsonl", b"{}\n", "a.jsonl, line 1: found the fields none, expected data.text_field 'text'"),
+    ("a.jsonl", b'{"text": 3}\n', "a.jsonl, line 1, text: found a value of type int, expected text"),
+    ("a.jsonl", b"[1]\n", "a.jsonl, line 1: found JSON of type list, expected an object"),
+    ("a.jsonl", b'\n{"text": "half \\ud83d"}\n', "a.jsonl, line 2: found half a surrogate pair, \\ud83d, expected whole text"),
+])  # fmt: skip
+def test_bad_input_is_one_line_that_names_file_and_line(tmp_path, name, content, message):
+    assert error_of(write(tmp_path / name, content)).startswith(f"{tmp_path}/{message}")
+
+
+@pytest.mark.parametrize("ending", [".gz", ".bz2", ".xz"])
+def test_damaged_compressed_files_are_named(tmp_path, ending):
+    whole = COMPRESS[ending](os.urandom(20_000).hex().encode())
+    middle = len(whole) // 2
+    flipped = whole[:middle] + bytes([whole[middle] ^ 0xFF]) + whole[middle + 1 :]
+    for content in (whole[:-9], whole[:100], flipped, b"not compressed at all"):
+        path = write(tmp_path / f"a.jsonl{ending}", content)
+        for format in ("line", "file"):
+            expected = f"{path}: is truncated or no whole {ending} file ("
+            assert error_of(path, format=format, encoding_errors="replace").startswith(expected)
+
+
+def test_what_is_not_utf8_can_be_replaced(tmp_path):
+    path = write(tmp_path / "a.txt", b"\xef\xbb\xbfgood\nbad \xff here\n")
+    assert documents(path, encoding_errors="replace") == [["good", "bad \ufffd here"]]
+    path = write(tmp_path / "a.jsonl", b'{"text": "half \\ud83d, whole \\ud83d\\ude00"}\n')
+    assert documents(path, encoding_errors="replace") == [["half \ufffd, whole 😀"]]
+
+
+def test_the_line_of_a_bad_byte_is_found_in_a_file_read_whole(tmp_path):
+    path = write(tmp_path / "a.txt", b"\xef\xbb\xbfone\ntwo\nthree \xc3\n")
+    assert error_of(path, format="file").startswith(f"{path}, line 3: found the byte 0xc3")
+
+
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.txt.xz", "a.parquet"])
+def test_memory_is_bounded_by_a_document_not_by_the_file(tmp_path, name):
+    texts = [os.urandom(4_000).hex() for _ in range(2_000)]  # 16 MB
+    path = tmp_path / name
+    if name == "a.parquet":
+        pq.write_table(pa.table({"text": texts}), path, write_batch_size=16)  # pages of 128 kB
+    elif name == "a.jsonl.gz":
+        with gzip.open(path, "wt", compresslevel=1) as file:
+            file.writelines(json.dumps({"text": text}) + "\n" for text in texts)
+    else:
+        path.write_bytes(lzma.compress("\n\n".join(texts).encode(), preset=0))
+    del texts
+    source = Source(str(path), {"a.txt.xz": "bert", "a.jsonl.gz": "jsonl"}.get(name, "parquet"))
+    piece = Piece((Part(source),), 0)
+    next(read_documents(piece, DataConfig(), Counter()))  # imports
+    tracemalloc.start()
+    arrow = pa.total_allocated_bytes()
+    try:
+        count = most_arrow = 0
+        for _ in read_documents(piece, DataConfig(), Counter()):
+            count += 1
+            most_arrow = max(most_arrow, pa.total_allocated_bytes() - arrow)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert count == 2_000
+    assert most + most_arrow < 8e6

@@ -1,0 +1,126 @@
+import json
+from collections import Counter
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bertjax.config import DataConfig
+from bertjax.data.corpus import formats
+from bertjax.data.corpus.sources import Source, find_sources
+from bertjax.data.corpus.work_units import cut, read_documents
+from bertjax.errors import UserError
+
+words = st.lists(st.sampled_from(["a", "bc", "é", "句。", "x" * 30]), min_size=1, max_size=6).map(" ".join)
+corpora = st.lists(st.lists(words, min_size=1, max_size=4), min_size=1, max_size=12)
+
+
+def read(folder, piece_bytes, **options):
+    config = DataConfig(corpus=(str(folder),), **options)
+    pieces = cut(find_sources(config), piece_bytes)
+    return pieces, [document for piece in pieces for document in read_documents(piece, config, Counter())]
+
+
+def write(path, documents, format):
+    if format == "bert":
+        path.write_text("\n\n".join("\n".join(document) for document in documents) + "\n")
+    elif format == "line":
+        path.write_text("".join(" ".join(document) + "\n" for document in documents))
+    else:
+        path.write_text("".join(json.dumps({"text": " ".join(document)}) + "\n" for document in documents))
+
+
+@settings(max_examples=60)
+@given(documents=corpora, size=st.integers(1, 200), format=st.sampled_from(["bert", "line", "jsonl"]))
+def test_pieces_of_any_size_hold_each_document_once_in_order(tmp_path_factory, documents, size, format):
+    folder = tmp_path_factory.mktemp("pieces")
+    write(folder / "a.txt", documents, format)
+    (whole,), expected = read(folder, 10**9, format=format)
+    pieces, found = read(folder, size, format=format)
+    assert found == expected
+    assert len(found) == len(documents)
+    assert len({piece.name for piece in [whole, *pieces]}) == len(pieces) + (whole not in pieces)
+
+
+def test_a_large_file_is_cut_near_the_size_asked_for(tmp_path):
+    write(tmp_path / "a.txt", [[f"Sentence {i} of a document."] * 3 for i in range(2000)], "bert")
+    total = (tmp_path / "a.txt").stat().st_size
+    pieces, _ = read(tmp_path, total // 20)
+    assert 18 <= len(pieces) <= 21
+    assert sum(piece.size for piece in pieces) == total
+    assert max(piece.size for piece in pieces) < 1.2 * total / 20
+
+
+def test_small_files_are_tokenised_together(tmp_path):
+    for number in range(100):
+        write(tmp_path / f"{number:03}.txt", [[f"In file {number}."]], "bert")
+    pieces, found = read(tmp_path, 200)
+    assert [document[0] for document in found] == [f"In file {number}." for number in range(100)]
+    assert 5 <= len(pieces) <= 12
+
+
+def test_parquet_is_cut_between_row_groups(tmp_path):
+    texts = [f"Row {i}." for i in range(100)]
+    pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet", row_group_size=10)
+    pieces, found = read(tmp_path, 400)
+    assert len(pieces) > 2
+    assert [document[0] for document in found] == texts
+
+
+def test_compressed_files_are_read_whole_by_one_task(tmp_path):
+    import gzip
+
+    (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"One line.\n\nAnother.\n" * 1000))
+    pieces, found = read(tmp_path, 100)
+    assert len(pieces) == 1
+    assert len(found) == 1001
+
+
+def test_a_bad_line_of_a_later_piece_has_its_number_in_the_file(tmp_path):
+    lines = [json.dumps({"text": f"Line {i}."}).encode() for i in range(500)]
+    lines[400] = b'{"text": "\xff"}'
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
+    with pytest.raises(UserError, match=r"a\.jsonl, line 401: found the byte 0xff"):
+        read(tmp_path, 1000)
+    lines[400] = b"{"
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
+    with pytest.raises(UserError, match=r"a\.jsonl, line 401: found broken JSON"):
+        read(tmp_path, 1000)
+
+
+@pytest.mark.parametrize("format", ["line", "file", "bert", "jsonl"])
+def test_a_document_too_long_for_memory_comes_as_several_that_hold_all_its_words(tmp_path, format, monkeypatch):
+    monkeypatch.setattr(formats, "LONGEST", 4096)
+    monkeypatch.setattr(formats, "BLOCK", 4096)
+    text = " ".join(f"word{i}" for i in range(5000))
+    path = tmp_path / "a.txt"
+    path.write_text(json.dumps({"text": text}) + "\n" if format == "jsonl" else text + "\n")
+    _, found = read(tmp_path, 0, format=format)
+    assert 4 < len(found) < 20
+    assert " ".join(sentence for document in found for sentence in document) == text
+
+
+def test_a_line_without_spaces_is_not_cut_within_a_character(tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "BLOCK", 100)
+    text = "漢字ß" * 200
+    (tmp_path / "a.txt").write_text(text)
+    _, found = read(tmp_path, 0, format="line")
+    assert "".join(sentence for document in found for sentence in document) == text
+
+
+def test_cleaning_is_counted_over_the_pieces(tmp_path):
+    (tmp_path / "a.txt").write_text("Cafe\u0301 ol\x00e\u0301.\n\nShort.\n\nLong enough to be kept.\n")
+    config = DataConfig(corpus=(str(tmp_path),), min_document_characters=8)
+    counts = Counter()
+    (piece,) = cut(find_sources(config))
+    assert list(read_documents(piece, config, counts)) == [["Café olé."], ["Long enough to be kept."]]
+    assert counts == {
+        "documents_read": 3, "normalised_documents": 1, "control_characters": 1, "short_documents": 1,
+    }  # fmt: skip
+
+
+def test_a_source_keeps_its_bounds_when_others_come_beside_it():
+    sources = [Source(name, "tfds") for name in ("tfds:a", "tfds:b")]
+    assert cut(sources)[0].parts[0] == cut(sources[:1])[0].parts[0]

@@ -1,0 +1,383 @@
+import dataclasses
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from etils import epath
+
+from bertjax.config import Config, DataConfig, TokenizerConfig, to_dict
+from bertjax.data.preparation.prepare import prepare
+from bertjax.data.records.reader import OurShards
+from bertjax.data.records.summary import summarise
+from bertjax.data.tokenizers.tokenizer import load_tokenizer
+from bertjax.errors import UserError
+from bertjax.masking.static import unmask
+
+
+@pytest.fixture
+def corpus(tmp_path):
+    """Four files of documents; one document stands in two of them."""
+    rng = random.Random(0)
+    words = [f"word{i}" for i in range(300)]
+    folder = tmp_path / "corpus"
+    folder.mkdir()
+    for name in "abcd":
+        documents = [
+            "\n".join(" ".join(rng.choices(words, k=rng.randint(2, 15))) + "." for _ in range(rng.randint(1, 12)))
+            for _ in range(60)
+        ]
+        (folder / f"{name}.txt").write_text("\n\n".join([*documents, "The same text.\nIn every file."]) + "\n")
+    return folder
+
+
+def config_of(corpus, seed=0, **data):
+    defaults = {
+        "corpus": (str(corpus),), "max_seq_length": 32, "max_predictions_per_seq": 5, "validation_fraction": 0.1,
+        "dupe_factor": 3, "num_shards": 3, "workers": 1,
+    }  # fmt: skip
+    return Config(seed=seed, data=DataConfig(**defaults | data), tokenizer=TokenizerConfig(vocab_size=400))
+
+
+def digests(folder):
+    files = [p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json"]
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def rows_of(folder, manifest, split):
+    records = OurShards(epath.Path(folder), manifest, split)
+    return records.read(np.arange(len(records)))
+
+
+def test_the_bytes_do_not_depend_on_workers_or_the_order_of_files(corpus, tmp_path):
+    prepare(config_of(corpus), tmp_path / "one")
+    prepare(config_of(corpus, workers=2), tmp_path / "two")
+    names = [str(corpus / f"{name}.txt") for name in "dbca"]
+    prepare(dataclasses.replace(config_of(corpus), data=dataclasses.replace(config_of(corpus).data, corpus=tuple(names))),
+            tmp_path / "three")  # fmt: skip
+    for name in "abcd":
+        shutil.copy(corpus / f"{name}.txt", corpus / f"{ord('z') - ord(name)}.text")
+        (corpus / f"{name}.txt").unlink()
+    prepare(config_of(corpus), tmp_path / "four")
+    found = digests(tmp_path / "one")
+    assert len([name for name in found if name.endswith(".tfrecord")]) == 4
+    assert found == digests(tmp_path / "two") == digests(tmp_path / "three") == digests(tmp_path / "four")
+
+
+def test_a_document_that_stands_in_several_files_counts_once(corpus, tmp_path):
+    counts = prepare(config_of(corpus), tmp_path / "out").counts
+    assert counts["duplicate_documents"] == 3
+    assert counts["train_documents"] + counts["validation_documents"] == 241
+    assert 10 <= counts["validation_documents"] <= 45
+
+
+def test_real_text_has_the_papers_rates_and_the_same_bytes_from_two_workers(shared_data, tmp_path):
+    texts = shared_data / "text" / "en"
+    data = DataConfig(
+        corpus=(str(texts / "d2l_en.txt"), str(texts / "wikitext2.valid.txt")),
+        max_seq_length=128, max_predictions_per_seq=20, dupe_factor=2, num_shards=3, workers=1, masking="token",
+    )  # fmt: skip
+    config = Config(data=data, tokenizer=TokenizerConfig(vocab_size=2000, train_characters=300_000))
+    manifest = prepare(config, tmp_path / "one")
+    batch, before = (f(rows_of(tmp_path / "one", manifest, "train")) for f in (dict, unmask))
+    tokenizer, before = load_tokenizer(tmp_path / "one" / "tokenizer"), before["input_ids"]
+    ordinary = (batch["input_mask"] > 0) & ~np.isin(before, tokenizer.special_ids)
+    used = batch["masked_lm_weights"] > 0
+    n = used.sum()
+    assert n > 100_000
+    full = ordinary.sum(1) <= 130  # 15 % of more would meet max_predictions_per_seq
+    assert used[full].sum() / ordinary[full].sum() == pytest.approx(0.15, abs=0.002)
+    assert used.sum(1).max() <= 20
+    row = np.broadcast_to(np.arange(len(before))[:, None], used.shape)[used]
+    positions, labels = batch["masked_lm_positions"][used], batch["masked_lm_ids"][used]
+    assert ordinary[row, positions].all()
+    unchosen = ordinary.copy()
+    unchosen[row, positions] = False
+    assert np.array_equal(batch["input_ids"][unchosen], before[unchosen])
+    shown = batch["input_ids"][row, positions]
+    tolerance = 4 * np.sqrt(0.25 / n)
+    assert (shown == tokenizer.mask_id).mean() == pytest.approx(0.8, abs=tolerance)
+    assert (shown == labels).mean() == pytest.approx(0.1, abs=tolerance)
+    strangers = shown[(shown != tokenizer.mask_id) & (shown != labels)]
+    assert not np.isin(strangers, tokenizer.special_ids).any()
+    assert len(np.unique(strangers)) > 0.98 * (tokenizer.vocab_size - 5)
+    # Half, and every chunk of one sentence: some here, where a line is a whole paragraph.
+    assert 0.5 < batch["next_sentence_labels"].mean() < 0.65
+
+    again = TokenizerConfig(vocab_file=str(tmp_path / "one" / "tokenizer" / "vocab.txt"))
+    prepare(Config(data=dataclasses.replace(data, workers=2), tokenizer=again), tmp_path / "two")
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")
+
+
+def named_documents(tmp_path, name, numbers):
+    """Prepares documents that each repeat a word of their own; gives the documents of each split."""
+    vocabulary = tmp_path / "vocab.txt"
+    words = [f"doc{n}" for n in range(400)]
+    vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words, "of", "."]))
+    path = tmp_path / f"{name}.txt"
+    path.write_text("\n\n".join("\n".join([f"doc{n} of doc{n}."] * 4) for n in numbers))
+    config = config_of(path, max_seq_length=64, max_predictions_per_seq=10)
+    config = dataclasses.replace(config, tokenizer=TokenizerConfig(vocab_file=str(vocabulary)))
+    manifest = prepare(config, tmp_path / name)
+    ids = [
+        np.unique(unmask(rows_of(tmp_path / name, manifest, split))["input_ids"]) for split in ("train", "validation")
+    ]
+    return [set((found[(found >= 5) & (found < 405)] - 5).tolist()) for found in ids]
+
+
+def test_splits_are_disjoint_and_cover_the_corpus_and_stay_when_it_grows(tmp_path):
+    train, heldout = named_documents(tmp_path, "few", range(100, 300))
+    assert not train & heldout
+    assert train | heldout == set(range(100, 300))
+    assert 5 <= len(heldout) <= 40
+    more_train, more_heldout = named_documents(tmp_path, "many", reversed(range(400)))
+    assert not more_train & more_heldout
+    assert train < more_train
+    assert heldout < more_heldout
+
+
+def test_another_seed_masks_otherwise_and_splits_alike(corpus, tmp_path):
+    a, b = prepare(config_of(corpus), tmp_path / "a"), prepare(config_of(corpus, seed=1), tmp_path / "b")
+    assert a.counts == b.counts
+    assert [s.sha256 for s in a.shards] != [s.sha256 for s in b.shards]
+
+
+def test_dupe_factor_repeats_documents_with_other_masks(corpus, tmp_path):
+    once = prepare(config_of(corpus, dupe_factor=1), tmp_path / "a")
+    thrice = prepare(config_of(corpus, dupe_factor=3), tmp_path / "b")
+    ratio = sum(s.records for s in thrice.shards) / sum(s.records for s in once.shards)
+    assert ratio == pytest.approx(3, rel=0.1)
+    batch = rows_of(tmp_path / "b", thrice, "train")
+    assert len(np.unique(batch["input_ids"], axis=0)) > 0.99 * len(batch["input_ids"])
+
+
+def test_the_unigram_entropy_is_that_of_the_held_out_tokens(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("\n\n".join(f"x{i} x{i} y y\ny y x{i} x{i}" for i in range(40)) + "\n")
+    manifest = prepare(config_of(path, validation_fraction=0.5), tmp_path / "out")
+    assert 0.5 < manifest.validation_unigram_entropy < np.log(400)
+    tokens = manifest.counts["validation_tokens"]
+    assert tokens >= 8 * manifest.counts["validation_documents"]
+
+
+def test_a_finished_folder_is_left_alone_and_a_changed_plan_is_refused(corpus, tmp_path):
+    config, out = config_of(corpus), tmp_path / "out"
+    first = prepare(config, out)
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*")}
+    assert prepare(dataclasses.replace(config, data=dataclasses.replace(config.data, workers=2)), out) == first
+    assert before == {p: p.stat().st_mtime_ns for p in out.rglob("*")}
+    with pytest.raises(UserError, match=r"made with data\.max_seq_length 32: found 40 now, expected the same settings"):
+        prepare(config_of(corpus, max_seq_length=40), out)
+    (corpus / "a.txt").write_text("Something else.\nAltogether.\n")
+    with pytest.raises(UserError, match=r"made from .*a\.txt: found a source added, removed or changed since"):
+        prepare(config, out)
+
+
+def test_a_vocabulary_changed_since_is_refused(corpus, tmp_path):
+    vocabulary, out = tmp_path / "vocab.txt", tmp_path / "out"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "word", *map("##{}".format, range(10))]
+    vocabulary.write_text("\n".join(words))
+    config = dataclasses.replace(config_of(corpus), tokenizer=TokenizerConfig(vocab_file=str(vocabulary)))
+    prepare(config, out)
+    vocabulary.write_text("\n".join(reversed(words)))
+    with pytest.raises(UserError, match=r"made with .*vocab\.txt: found other entries in it now"):
+        prepare(config, out)
+
+
+def test_what_a_kill_leaves_before_the_first_and_after_the_last_step_is_no_hindrance(corpus, tmp_path):
+    work = tmp_path / "out" / ".work"
+    work.mkdir(parents=True)
+    manifest = prepare(config_of(corpus), tmp_path / "out")
+    assert not work.exists()
+    work.mkdir()
+    (work / "plan.json").write_text("{}")
+    assert prepare(config_of(corpus), tmp_path / "out") == manifest
+    assert not work.exists()
+
+
+def test_a_place_that_cannot_be_a_folder_is_named(corpus, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(UserError, match=r"file.*: cannot be written \(Not a directory\)"):
+            prepare(config_of(corpus), out)
+
+
+def test_one_document_and_nothing_held_out_is_enough(tmp_path):
+    (tmp_path / "a.txt").write_text("Only one document.\nOf three.\nSentences in all.\n")
+    manifest = prepare(config_of(tmp_path / "a.txt", validation_fraction=0.0), tmp_path / "out")
+    assert sum(shard.records for shard in manifest.shards) >= 3
+    assert not rows_of(tmp_path / "out", manifest, "train")["next_sentence_labels"].any()
+
+
+def test_a_folder_with_other_files_is_not_written_into(corpus, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "precious.txt").write_text("mine")
+    with pytest.raises(UserError, match="found files that no preparation made"):
+        prepare(config_of(corpus), tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["precious.txt"]
+
+
+@pytest.mark.parametrize("text,message", [
+    ("", r"a\.txt: found no text"),
+    ("\x01\x02\n", "tokenizer: found no text to train on"),
+    ("Only one document.\nOf two sentences.\n", "split (train|validation), of 1 documents: found no instance"),
+])  # fmt: skip
+def test_a_corpus_that_gives_nothing_is_refused(tmp_path, text, message):
+    (tmp_path / "a.txt").write_text(text)
+    with pytest.raises(UserError, match=message):
+        prepare(config_of(tmp_path / "a.txt", validation_fraction=0.2), tmp_path / "out")
+
+
+def test_a_bad_file_is_named_from_a_worker_process(corpus, tmp_path):
+    (corpus / "b.txt").write_bytes(b"good\nbad \xff\n")
+    vocabulary = tmp_path / "vocab.txt"
+    vocabulary.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\n")
+    config = dataclasses.replace(config_of(corpus, workers=2), tokenizer=TokenizerConfig(vocab_file=str(vocabulary)))
+    with pytest.raises(UserError, match=r"b\.txt, line 2: found the byte 0xff"):
+        prepare(config, tmp_path / "out")
+
+
+def start(config, out):
+    """`prepare` in a process of its own, by the configuration's JSON."""
+    code = (
+        "import json, sys; from bertjax.config import Config, from_dict; from bertjax.data.preparation.prepare import prepare\n"
+        "if __name__ == '__main__': prepare(from_dict(Config, json.loads(sys.argv[1])), sys.argv[2])"
+    )
+    return subprocess.Popen([sys.executable, "-c", code, json.dumps(to_dict(config)), str(out)], start_new_session=True)
+
+
+def killed_and_restarted(config, tmp_path, moments):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    begin = time.perf_counter()
+    assert start(config, whole).wait() == 0
+    takes = time.perf_counter() - begin
+    rng = random.Random(0)
+    kills = 0
+    for attempt in range(3 * moments):
+        if attempt >= moments and kills:
+            break
+        process = start(config, broken)
+        try:
+            process.wait(takes * rng.uniform(0.3, 1.0))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+        unfinished = [p for p in broken.glob("*.tfrecord") if p.stat().st_size == 0]
+        assert not unfinished
+        if (broken / "manifest.json").exists() and rng.random() < 0.7:
+            shutil.rmtree(broken)  # finished: begin anew, to be killed elsewhere
+    assert start(config, broken).wait() == 0
+    assert digests(whole) == digests(broken)
+    return kills
+
+
+def test_killed_and_started_again_it_gives_the_same_bytes(corpus, tmp_path):
+    assert killed_and_restarted(config_of(corpus, dupe_factor=30), tmp_path, 4) > 0
+
+
+def test_a_killed_parent_takes_its_workers_along(corpus, tmp_path):
+    config, out = config_of(corpus, dupe_factor=60, workers=2), tmp_path / "out"
+    process = start(config, out)
+    while not list(out.glob("*.unfinished")):
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.kill()  # this one alone, not its group
+    process.wait()
+    end = time.monotonic() + 20
+    while group_members(process.pid):
+        assert time.monotonic() < end, "a worker outlives its parent"
+        time.sleep(0.05)
+    prepare(config, out)
+    prepare(dataclasses.replace(config, data=dataclasses.replace(config.data, workers=1)), tmp_path / "whole")
+    assert digests(out) == digests(tmp_path / "whole")
+
+
+def group_members(group):
+    """Living processes of a process group."""
+    found = subprocess.run(["ps", "-e", "-o", "pgid=,stat="], capture_output=True, text=True, check=True).stdout
+    return [line for line in found.splitlines() if line.split()[0] == str(group) and line.split()[1][0] != "Z"]
+
+
+@pytest.mark.slow
+def test_killed_at_twenty_moments_with_two_workers_it_gives_the_same_bytes(corpus, tmp_path):
+    assert killed_and_restarted(config_of(corpus, dupe_factor=100, workers=2), tmp_path, 20) > 5
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mounts `tmp_path/disk` with so many bytes, and gives it more."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+
+    def resize(size, remount=""):
+        command = ["mount", "-t", "tmpfs", "-o", f"{remount}size={size}", "tmpfs", str(disk)]
+        if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("this machine does not let tests mount a small disk")
+        return disk
+
+    yield resize
+    if disk.is_mount():
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.parametrize("share,named,workers", [
+    (0.005, r"sample/\S*\.jsonl", 1),
+    (0.03, r"part-\d+", 1),
+    (0.6, r"\.tfrecord", 1),
+    (0.9, r"\.tfrecord", 2),
+])  # fmt: skip
+def test_a_full_disk_keeps_whole_shards_and_finishes_when_there_is_room(
+    corpus, tmp_path, small_disk, share, named, workers
+):
+    config = config_of(corpus, dupe_factor=5, workers=workers)
+    reference = prepare(config_of(corpus, dupe_factor=5), tmp_path / "reference")
+    if named.startswith("part"):  # a sample for the vocabulary would take more room before
+        vocabulary = TokenizerConfig(vocab_file=str(tmp_path / "reference" / "tokenizer" / "vocab.txt"))
+        config = dataclasses.replace(config, tokenizer=vocabulary)
+    sizes = {s.name: s.bytes for s in reference.shards}
+    disk = small_disk(int(sum(sizes.values()) * share))
+    with pytest.raises(UserError, match=rf"{named}: cannot be written \(No space left on device\)"):
+        prepare(config, disk / "out")
+    whole = list((disk / "out").glob("*.tfrecord"))
+    assert bool(whole) == (share > 0.5)
+    assert all(p.stat().st_size == sizes[p.name] for p in whole)
+    assert not [p for p in (disk / "out").rglob("*.unfinished") if p.parent.name != "tokenizer"]
+    tokenised = [p for p in (disk / "out" / ".work").iterdir() if p.is_dir() and p.name != "sample"]
+    assert all((p / "done.json").exists() for p in tokenised)
+    times = {p: p.stat().st_mtime_ns for p in whole}
+    small_disk(sum(sizes.values()) * 10, "remount,")
+    prepare(config, disk / "out")
+    assert digests(disk / "out") == digests(tmp_path / "reference")
+    assert {p: p.stat().st_mtime_ns for p in whole} == times
+
+
+def test_the_summary_tells_the_rates_and_finds_damage(corpus, tmp_path):
+    out = tmp_path / "out"
+    prepare(config_of(corpus, dupe_factor=10), out)
+    said = summarise(out)
+    for phrase in (
+        "train: ",
+        "checksums good",
+        "random next 5",
+        "[MASK] 8",
+        "predict: ",
+        "ids in a row:",
+        "top tokens: ",
+    ):
+        assert phrase in said
+    path = out / "train-00001-of-00003.tfrecord"
+    content = bytearray(path.read_bytes())
+    content[77] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"train-00001-of-00003\.tfrecord: found other bytes than were written"):
+        summarise(out)
+    with pytest.raises(UserError, match=r"found no manifest\.json"):
+        summarise(tmp_path)

@@ -1,9 +1,0 @@
-import subprocess
-import sys
-
-
-def test_a_worker_imports_neither_tensorflow_nor_jax():
-    code = (
-        "import sys, bertjax.data.tokenise, bertjax.data.build; print({'tensorflow', 'jax', 'flax'} & set(sys.modules))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"

@@ -1,0 +1,158 @@
+"""What is left of an evaluation for a person to look at: valid JSON, with the same parts for every kind."""
+
+import math
+
+import numpy as np
+import pytest
+from etils import epath
+
+from bertjax.finetuning.error_analysis import ERRORS, MOST_LABELS, described, write_evaluation
+from bertjax.finetuning.evaluate import Evaluated, Split
+from bertjax.tasks.classification.task import Classification, TextPrediction
+from bertjax.tasks.examples import ChoiceExample, PairExample, QuestionExample, TaggedExample, TextExample
+from bertjax.tasks.multiple_choice.task import Choice, ChoicePrediction
+from bertjax.tasks.question_answering.answers import SpanAnswer, SpanPrediction
+from bertjax.tasks.question_answering.task import Spans
+from bertjax.tasks.seq2seq.task import make_task
+from bertjax.tasks.tagging.task import Tagging
+from tests.tasks.tiny import TOKENIZER, read_json_strictly
+
+TEXT = Classification("text", ("a", "b"))
+CASES = {
+    "text": (
+        TEXT,
+        [TextPrediction("a", (0.9, 0.1)), TextPrediction("a", (0.6, 0.4)), TextPrediction("b", (0.2, 0.8))],
+        [TextExample("0", "one", label="a"), TextExample("1", "two", "more", "b"), TextExample("2", "three", label="b")],
+        {
+            "confusion": {"labels": ["a", "b"], "counts": [[1, 0], [1, 1]]},
+            "errors": [{"text": "two  |  more", "expected": "b", "predicted": "a (60%)"}],
+        },
+    ),
+    "classes": (
+        Classification("classes", ("a", "b"), "classes"),
+        [TextPrediction((), (0.1, 0.4)), TextPrediction(("a", "b"), (0.9, 0.9)), TextPrediction(("a",), (0.9, 0.1))],
+        [TextExample("0", "one", label=("b",)), TextExample("1", "two", label=()), TextExample("2", "c", label=("a",))],
+        {
+            "errors": [
+                {"text": "two", "expected": "none", "predicted": "a, b"},
+                {"text": "one", "expected": "b", "predicted": "none"},
+            ]
+        },
+    ),
+    "number": (
+        Classification("number", (), "number"),
+        [TextPrediction(None, value=2.5), TextPrediction(None, value=-1.0)],
+        [TextExample("0", "one", label=2.0), TextExample("1", "two", label=4.0)],
+        {
+            "errors": [
+                {"text": "two", "expected": "4.0", "predicted": "-1.000"},
+                {"text": "one", "expected": "2.0", "predicted": "2.500"},
+            ]
+        },
+    ),
+    "tags": (
+        Tagging("tags", ("O", "B-A")),
+        [("O", "O"), ("O", "B-A")],
+        [TaggedExample("0", ("the", "cat"), ("O", "O")), TaggedExample("1", ("rome", "is"), ("B-A", "O"))],
+        {
+            "confusion": {"labels": ["O", "B-A"], "counts": [[2, 1], [1, 0]]},
+            "errors": [{"text": "rome is", "expected": "rome/B-A is/O", "predicted": "rome/O is/B-A"}],
+        },
+    ),
+    "spans": (
+        Spans("spans", version_2=True),
+        [
+            SpanPrediction("rome", 0.5, 0.0, (SpanAnswer("rome", 0.5, 1.0, 1.0),)),
+            SpanPrediction("", 0.75, 2.0, ()),
+            SpanPrediction("one", 0.75, 2.0, ()),
+        ],
+        [
+            QuestionExample("0", "where?", "in paris", (("paris", 3), ("paris", 3), ("in paris", 0))),
+            QuestionExample("1", "who?", "no one", ()),
+            QuestionExample("2", "who?", "no one", ()),
+        ],
+        {
+            "errors": [
+                {"text": "who?  (no one)", "expected": "no answer", "predicted": "one"},
+                {"text": "where?  (in paris)", "expected": "paris | in paris", "predicted": "rome"},
+            ]
+        },
+    ),
+    "choice": (
+        Choice("choice", 2),
+        [ChoicePrediction(n, np.float32(p)) for n, p in ((0, [0.6, 0.4]), (1, [0.1, 0.9]), (1, [0.2, 0.8]))],
+        [ChoiceExample(str(n), f"context {n}", ("x", "y"), label=label) for n, label in enumerate((1, 0, 1))],
+        {
+            "errors": [
+                {"text": "context 1", "expected": "x", "predicted": "y"},
+                {"text": "context 0", "expected": "y", "predicted": "x"},
+            ]
+        },
+    ),
+    "pairs": (
+        make_task("pairs", TOKENIZER),
+        ["the  cat", "dog"],
+        [PairExample("0", "chat", "the cat"), PairExample("1", "chien", "the dog")],
+        {"errors": [{"text": "chien", "expected": "the dog", "predicted": "dog"}]},
+    ),
+}  # fmt: skip
+
+
+def write(tmp_path, found, figures):
+    return read_json_strictly(write_evaluation(epath.Path(tmp_path), 12, found, figures))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_kind_is_described_in_valid_json(tmp_path, name):
+    task, predictions, examples, wanted = CASES[name]
+    split = Split(task.name, "other", examples, None)
+    content = write(tmp_path, [(task, split, Evaluated(predictions, {task.metric: 0.5}))], {"score": 0.5})
+    assert (content["step"], content["figures"]) == (12, {"score": 0.5})
+    (found,) = content["splits"]
+    about = {"task": task.name, "split": "other", "metric": task.metric, "examples": len(examples)}
+    assert {key: found[key] for key in about} == about
+    assert found["figures"] == {task.metric: 0.5}
+    for key, value in wanted.items():
+        assert found[key] == value
+    calibrated = {"calibration"} if name in ("text", "classes", "choice") else set()
+    assert set(found) == {*about, "figures", *wanted, *calibrated}
+
+
+def test_calibration_is_of_what_was_predicted(tmp_path):
+    task, predictions, examples, _ = CASES["text"]
+    found = described(task, predictions, examples)["calibration"]
+    assert len(found["bins"]) == 10
+    assert [each["predictions"] for each in found["bins"]] == [0, 0, 0, 0, 0, 1, 0, 1, 1, 0]
+    assert found["bins"][5] == pytest.approx(
+        {"low": 0.5, "high": 0.6, "predictions": 1, "confidence": 0.6, "accuracy": 0.0}
+    )
+    assert found["expected_calibration_error"] == pytest.approx((0.6 + 0.2 + 0.1) / 3)
+
+
+def test_figures_that_are_no_numbers_leave_the_file_valid_json(tmp_path):
+    """As those of a model whose parameters have gone astray."""
+    task, _, examples, _ = CASES["text"]
+    astray = [TextPrediction("a", (math.nan, math.nan))] * 3
+    figures = {"loss": math.nan, "accuracy": 1 / 3, "score": math.inf}
+    content = write(tmp_path, [(task, Split("text", "", examples, None), Evaluated(astray, figures))], figures)
+    assert content["figures"] == content["splits"][0]["figures"] == {"accuracy": 1 / 3}
+    assert "calibration" not in content["splits"][0]
+
+
+def test_of_many_labels_the_commonest_are_shown_and_of_many_errors_the_worst():
+    labels = tuple(f"l{n:02}" for n in range(MOST_LABELS + 10))
+    task = Classification("many", labels)
+    counts = [1 + n % 7 for n in range(len(labels))]
+    examples = [
+        TextExample("", "x" * 2000, label=label) for label, n in zip(labels, counts, strict=True) for _ in range(n)
+    ]
+    wrong = TextPrediction(labels[0], (1.0,) + (0.0,) * (len(labels) - 1))
+    found = described(task, [wrong] * len(examples), examples)
+    assert len(found["confusion"]["labels"]) == MOST_LABELS
+    assert found["confusion"]["labels"] == sorted(found["confusion"]["labels"])
+    left = set(labels) - set(found["confusion"]["labels"])
+    shown = min(n for label, n in zip(labels, counts, strict=True) if label not in left)
+    assert max(n for label, n in zip(labels, counts, strict=True) if label in left) <= shown
+    assert all(len(row) == MOST_LABELS for row in found["confusion"]["counts"])
+    assert len(found["errors"]) == ERRORS
+    assert len(found["errors"][0]["text"]) == 1000

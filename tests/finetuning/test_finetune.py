@@ -1,0 +1,390 @@
+"""Fine-tuning by the real loop: a tiny language learnt, stopped and continued, ended early."""
+
+import dataclasses
+import json
+import signal
+
+import jax
+import numpy as np
+import pytest
+from etils import epath
+
+from bertjax.errors import UserError
+from bertjax.finetuning import finetune
+from bertjax.finetuning.evaluate_checkpoint import assess, predict_split, validation_sets
+from bertjax.finetuning.load import load_finetuned
+from bertjax.tasks import registry as kinds
+from bertjax.training import checkpoint
+from bertjax.training.logs.metrics_log import read_rows
+from bertjax.training.saved_model import load_model
+from tests.tasks.tiny import (
+    TOKENIZER,
+    config_of,
+    fit,
+    has_good,
+    identical,
+    read_json_strictly,
+    save_start,
+    sentences,
+    write_splits,
+    write_table,
+    write_tagged,
+)
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory):
+    return save_start(tmp_path_factory.mktemp("start") / "run")
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    return write_splits(tmp_path_factory.mktemp("texts"), has_good)
+
+
+@pytest.fixture(scope="module")
+def config(start, texts):
+    return config_of(f"good:classification={texts}", init_from=str(start))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(config, tmp_path_factory):
+    run = epath.Path(tmp_path_factory.mktemp("undisturbed")) / "run"
+    return run, *fit(config, run)
+
+
+def scores_of(run):
+    return {row["step"]: row["score"] for row in read_rows(run) if row["split"] == "validation"}
+
+
+def comparable(run):
+    return [{k: v for k, v in row.items() if not k.endswith("_per_second")} for row in read_rows(run)]
+
+
+def test_a_word_that_decides_is_learnt_in_six_epochs(undisturbed):
+    run, config, outcome = undisturbed
+    assert (config.train.steps, config.train.eval_every_steps) == (48, 8)  # 128 examples, 16 a batch
+    assert config.optimizer.warmup_steps == 5
+    assert (config.model.heads, config.new_heads) == (("pooler",), ())
+    assert (outcome.step, outcome.stopped) == (48, False)
+    scores = scores_of(run)
+    assert list(scores) == list(range(8, 49, 8))
+    assert max(scores.values()) > 0.95
+    train = [row for row in read_rows(run) if row["split"] == "train"]
+    assert {"loss", "accuracy", "learning_rate", "grad_norm"} < set(train[0])
+    assert np.mean([row["accuracy"] for row in train[-8:]]) > 0.95
+
+
+def test_the_best_checkpoint_is_named_kept_and_loaded(undisturbed):
+    run, _, _ = undisturbed
+    result, scores = read_json_strictly(run / "result.json"), scores_of(run)
+    best = max(scores.values())
+    assert scores[result["step"]] == result["figures"]["score"] == best
+    assert result["evaluations"] == 6
+    assert checkpoint.find(run) == (run.resolve(), run.resolve() / "checkpoints" / str(result["step"]))
+    loaded = load_finetuned(run)
+    assert loaded.checkpoint.name == str(result["step"])
+    assert loaded.kinds == {"good": "classification"}
+    _, figures = assess(loaded, validation_sets(loaded, TOKENIZER), TOKENIZER)
+    row = next(row for row in read_rows(run) if row["split"] == "validation" and row["step"] == result["step"])
+    assert figures == pytest.approx({k: v for k, v in row.items() if k not in ("step", "split")})
+    # The model alone, as other verbs take it.
+    assert identical(load_model(run).params["pooler"], loaded.params["pooler"])
+    assert "tasks" not in load_model(run).params
+
+
+def test_the_last_checkpoint_is_the_result_where_the_best_is_not_asked_for(undisturbed):
+    run, config, _ = undisturbed
+    told = dataclasses.replace(config, finetune=dataclasses.replace(config.finetune, restore_best=False))
+    before = (run / "result.json").read_text()
+    try:
+        assert finetune.write_result(told, run, 48, finetune.prepare(told, TOKENIZER))["step"] == 48
+        assert load_finetuned(run).checkpoint.name == "48"
+    finally:
+        (run / "result.json").write_text(before)
+
+
+def test_a_run_that_sigterm_stopped_ends_bit_for_bit_as_the_undisturbed_one(undisturbed, config, tmp_path):
+    def stop(what, done, total):
+        if (what, done) == ("train", 21):
+            signal.raise_signal(signal.SIGTERM)
+
+    run = epath.Path(tmp_path) / "run"
+    _, outcome = fit(config, run, progress=stop)
+    assert outcome.stopped
+    assert outcome.step in (21, 22)
+    assert not (run / "result.json").exists()
+    assert fit(config, run)[1].step == 48
+    assert comparable(run) == comparable(undisturbed[0])
+    for folder in ("", "checkpoints/48"):
+        assert identical(load_finetuned(run / folder).params, load_finetuned(undisturbed[0] / folder).params)
+    assert (run / "result.json").read_text() == (undisturbed[0] / "result.json").read_text()
+
+
+def test_a_run_ends_early_after_as_many_evaluations_without_a_better_one_and_then_is_finished(
+    undisturbed, config, tmp_path
+):
+    scores = list(scores_of(undisturbed[0]).values())
+    patience = 1
+    end = 8 * next(n for n in range(2, 7) if max(scores[n - patience : n]) <= max(scores[: n - patience]))
+    assert end < 48
+    run = epath.Path(tmp_path) / "run"
+    told = dataclasses.replace(config, finetune=dataclasses.replace(config.finetune, early_stopping_patience=patience))
+    _, outcome = fit(told, run)
+    assert (outcome.step, outcome.stopped) == (end, False)
+    assert comparable(run) == [row for row in comparable(undisturbed[0]) if row["step"] <= end]
+    assert scores_of(run)[int(load_finetuned(run).checkpoint.name)] == max(scores_of(run).values())
+    before = {path: path.read_bytes() for path in map(epath.Path, (run / "metrics.jsonl", run / "result.json"))}
+    steps = []
+    _, outcome = fit(told, run, progress=lambda what, done, total: steps.append(done))
+    assert (outcome.step, outcome.stopped, steps) == (end, False, [])
+    assert all(path.read_bytes() == content for path, content in before.items())
+    # So is one that went through all its epochs.
+    fit(config, undisturbed[0], progress=lambda what, done, total: steps.append(done))
+    assert steps == []
+
+
+def test_a_run_goes_on_with_its_own_data_and_configuration_only(undisturbed, config):
+    changed = dataclasses.replace(config, finetune=dataclasses.replace(config.finetune, label_smoothing=0.1))
+    with pytest.raises(UserError, match=r"finetune\.label_smoothing: found 0\.1, expected 0\.0"):
+        fit(changed, undisturbed[0])
+
+
+def test_predictions_of_a_file_without_labels_are_those_of_the_same_texts(undisturbed, texts):
+    loaded = load_finetuned(undisturbed[0])
+    lines = (texts / "dev.tsv").read_text().splitlines()
+    write_table(texts / "test.tsv", [(line.split("\t")[0],) for line in lines[1:]], ["sentence"])
+    told = loaded.config.finetune
+    examples, predictions = predict_split(loaded, kinds.entry_of(told.tasks[0], told), "test", TOKENIZER)
+    assert [example.text for example in examples] == [line.split("\t")[0] for line in lines[1:]]
+    right = [prediction.label == line.split("\t")[1] for prediction, line in zip(predictions, lines[1:], strict=True)]
+    assert np.mean(right) == pytest.approx(read_json_strictly(undisturbed[0] / "result.json")["figures"]["accuracy"])
+
+
+def test_a_model_that_no_task_was_trained_on_is_no_fine_tuned_one(start):
+    with pytest.raises(UserError, match="found a model without a task, expected one that `bertjax finetune` made"):
+        load_finetuned(start)
+
+
+# What follows from the data, without training.
+
+
+def test_balanced_class_weights_reach_the_task(texts, tmp_path):
+    config = config_of(f"good:classification={texts}", finetune={"class_weights": "balanced"})
+    (opened,) = finetune.prepare(config, TOKENIZER).opened
+    counts = [sum(example.label == label for example in opened.splits["train"]) for label in ("no", "yes")]
+    assert opened.task.labels == ("no", "yes")
+    assert opened.task.class_weights == pytest.approx([128 / (2 * count) for count in counts])
+    assert len(set(counts)) == 2
+    tags = config_of(f"towns:tagging={write_tagged(tmp_path)}", finetune={"class_weights": "balanced"})
+    (opened,) = finetune.prepare(tags, TOKENIZER).opened
+    assert opened.task.class_weights[0] < 1 < opened.task.class_weights[1]
+    plain = finetune.prepare(config_of(f"good:classification={texts}"), TOKENIZER).opened[0].task
+    assert plain.class_weights == ()
+
+
+def test_so_many_training_examples_are_drawn_by_the_seed_and_no_others_of_the_validation_set(texts):
+    def drawn(seed, count=20):
+        config = config_of(f"good:classification={texts}", seed=seed, finetune={"max_train_examples": count})
+        (opened,) = finetune.prepare(config, TOKENIZER).opened
+        return [example.text for example in opened.splits["train"]], len(opened.splits["validation"])
+
+    whole = sentences(168)[:128]
+    first, validation = drawn(0)
+    assert (len(first), validation) == (20, 40)
+    assert first == [text for text in whole if text in set(first)]  # in their order
+    assert drawn(0)[0] == first
+    assert set(drawn(1)[0]) != set(first)
+    assert drawn(0, 128)[0] == drawn(0, 1000)[0] == drawn(0, 0)[0] == whole
+
+
+@pytest.mark.parametrize("told,steps,every", [
+    ({"epochs": 3.0}, 24, 8),
+    ({"epochs": 0.5}, 4, 4),
+    ({"epochs": 2.3}, 19, 8),
+    ({"epochs": 2.0, "evaluations_per_epoch": 2.0}, 16, 4),
+    ({"epochs": 2.0, "evaluations_per_epoch": 0.5}, 16, 16),
+    ({"epochs": 1e-6}, 1, 1),
+])  # fmt: skip
+def test_steps_and_evaluations_follow_from_epochs(texts, told, steps, every):
+    config = config_of(f"good:classification={texts}", finetune=told | {"warmup_fraction": 0.25})
+    prepared = finetune.prepare(config, TOKENIZER)
+    train = finetune.resolve(config, prepared, ()).train
+    assert (train.steps, train.eval_every_steps, train.save_every_steps) == (steps, every, every)
+    assert finetune.resolve(config, prepared, ()).optimizer.warmup_steps == round(steps / 4)
+
+
+def test_heads_that_the_source_lacks_or_that_are_to_be_new_are_new(texts, tmp_path):
+    config = config_of(f"good:classification={texts}", init_from="somewhere")
+    prepared = finetune.prepare(config, TOKENIZER)
+    for reinit, restored, new in (
+        (False, ("pooler", "mlm"), ()),
+        (False, ("mlm",), ("pooler",)),
+        (True, ("pooler", "mlm"), ("pooler",)),
+    ):
+        told = dataclasses.replace(config, finetune=dataclasses.replace(config.finetune, reinit_pooler=reinit))
+        resolved = finetune.resolve(told, prepared, restored)
+        assert (resolved.model.heads, resolved.new_heads) == (("pooler",), new)
+    assert finetune.resolve(dataclasses.replace(config, init_from=""), prepared, ()).new_heads == ()
+    tags = config_of(f"towns:tagging={write_tagged(tmp_path)}", init_from="somewhere")
+    resolved = finetune.resolve(tags, finetune.prepare(tags, TOKENIZER), ("pooler", "mlm", "nsp"))
+    assert (resolved.model.heads, resolved.new_heads) == ((), ())
+
+
+def test_options_that_the_data_decide_or_the_task_would_not_heed_are_refused(texts):
+    config = config_of(f"good:classification={texts}")
+    prepared = finetune.prepare(config, TOKENIZER)
+    for section, name, value in (
+        ("train", "steps", 5),
+        ("train", "save_every_steps", 7),
+        ("optimizer", "warmup_steps", 3),
+    ):
+        other = config_of(f"good:classification={texts}", **{section: {name: value}})
+        with pytest.raises(UserError, match=rf"{section}\.{name}: found {value}, expected finetune\."):
+            finetune.resolve(other, prepared, ())
+    numbers = {"label_type": "number", "label_smoothing": 0.1}
+    with pytest.raises(UserError, match=r"finetune\.label_smoothing: found 0\.1, expected 0, for good"):
+        finetune.prepare(config_of(f"good:classification={texts}", finetune=numbers), TOKENIZER)
+
+
+def test_what_is_drawn_of_the_training_set_does_not_decide_the_labels(tmp_path):
+    rows = [(text, "rare" if n == 0 else has_good(text)) for n, text in enumerate(sentences(60))]
+    write_table(tmp_path / "train.tsv", rows)
+    write_table(tmp_path / "dev.tsv", rows)
+    config = config_of(f"good:classification={tmp_path}", finetune={"max_train_examples": 5})
+    prepared = finetune.prepare(config, TOKENIZER)
+    assert prepared.opened[0].task.labels == ("no", "rare", "yes")
+    assert prepared.train["good"].items == 5
+
+
+def test_a_run_goes_on_with_the_training_examples_that_it_began_with_only(undisturbed, config, tmp_path):
+    write_splits(tmp_path, lambda text: "no" if "good" in text else "yes", train=128)
+    prepared = finetune.prepare(config_of(f"good:classification={tmp_path}"), TOKENIZER)
+    with pytest.raises(UserError, match="found other training examples, expected those it began with"):
+        finetune.check_same_rows(undisturbed[0], prepared)
+    finetune.check_same_rows(undisturbed[0], finetune.prepare(config, TOKENIZER))
+
+
+def test_the_first_validation_split_of_mnli_is_its_own_and_the_other_is_named(tmp_path):
+    rows = [("a cat", "the dog", label) for label in ("entailment", "neutral", "contradiction")]
+    for name in ("train", "dev_matched", "dev_mismatched"):
+        write_table(tmp_path / f"{name}.tsv", rows, ["sentence1", "sentence2", "gold_label"])
+    prepared = finetune.prepare(config_of(f"mnli={tmp_path}"), TOKENIZER)
+    assert [split.name for split in prepared.validation] == ["", "mismatched"]
+
+
+def row(step, score, split="validation"):
+    return json.dumps({"step": step, "split": split, "score": score}) + "\n"
+
+
+def test_an_evaluation_without_a_score_is_never_the_best_and_only_kept_checkpoints_count(tmp_path):
+    run = epath.Path(tmp_path)
+    rows = row(1, 0.9) + row(2, 0.5) + row(2, None, "train") + row(3, None) + row(4, 0.4)
+    (run / "metrics.jsonl").write_text(rows)
+    for step in (2, 3, 4):
+        (run / "checkpoints" / str(step)).mkdir(parents=True)
+    config = config_of("good:classification=x")
+    nothing = finetune.Prepared((), {}, ())
+    found = finetune.write_result(config, run, 4, nothing)
+    assert found == {
+        "step": 2,
+        "figures": {"score": 0.5},
+        "evaluations": 4,
+        "training_rows_sha256": nothing.digest,
+    }
+    assert finetune.write_result(config, run, 3, nothing)["evaluations"] == 3
+    last = dataclasses.replace(config, finetune=dataclasses.replace(config.finetune, restore_best=False))
+    assert finetune.write_result(last, run, 4, nothing)["step"] == 4
+    assert read_json_strictly(run / "result.json")["step"] == 4
+
+
+# All kinds of targets and options, each with a program of its own.
+
+
+@pytest.mark.slow
+def test_two_tasks_at_once_have_each_its_figures(start, texts, tmp_path):
+    towns = write_tagged(tmp_path / "towns")
+    config = config_of(
+        f"good:classification={texts}", f"towns:tagging={towns}", init_from=str(start), finetune={"epochs": 10.0}
+    )
+    run = epath.Path(tmp_path) / "run"
+    fit(config, run)
+    figures = read_json_strictly(run / "result.json")["figures"]
+    assert figures["score"] == pytest.approx((figures["accuracy/good"] + figures["f1/towns"]) / 2)
+    assert figures["loss"] == pytest.approx((figures["loss/good"] + figures["loss/towns"]) / 2)
+    assert min(figures["accuracy/good"], figures["f1/towns"]) > 0.95
+    rows = [row for row in read_rows(run) if row["split"] == "train"]
+    assert {"good" if "loss/good" in row else "towns" for row in rows} == {"good", "towns"}
+    assert all(("loss/good" in row) != ("loss/towns" in row) for row in rows)
+    loaded = load_finetuned(run)
+    assert loaded.kinds == {"good": "classification", "towns": "tagging"}
+    assert set(loaded.params["tasks"]) == {"good", "towns"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("label_type,label,name", [
+    ("classes", lambda text: ",".join(word for word in ("good", "cat") if word in text), "f1_micro"),
+    ("number", lambda text: text.split().count("good"), "pearson"),
+])  # fmt: skip
+def test_several_classes_at_once_and_numbers_are_learnt(start, tmp_path, label_type, label, name):
+    folder = write_splits(tmp_path / "texts", label)
+    config = config_of(
+        f"own:classification={folder}", init_from=str(start), finetune={"label_type": label_type, "epochs": 10.0}
+    )
+    fit(config, tmp_path / "run")
+    figures = read_json_strictly(tmp_path / "run" / "result.json")["figures"]
+    assert figures["score"] == figures[name]
+    assert figures[name] > 0.9
+
+
+def change_of(start, run):
+    """How far each group went from the parameters that the run began with; the layers apart."""
+    before = load_model(start).params
+    after = load_finetuned(run).params
+    far = jax.tree.map(lambda a, b: np.abs(np.asarray(a) - np.asarray(b)), before, {k: after[k] for k in before})
+    layers = [max(leaf[n].max() for leaf in jax.tree.leaves(far["encoder"])) for n in range(2)]
+    return {k: max(leaf.max() for leaf in jax.tree.leaves(far[k])) for k in ("embeddings", "pooler")}, layers
+
+
+@pytest.mark.slow
+def test_freezing_and_new_layers_change_what_they_should_only(start, texts, tmp_path):
+    def moved(run, **changes):
+        config = config_of(f"good:classification={texts}", init_from=str(start), **changes)
+        fit(dataclasses.replace(config, finetune=dataclasses.replace(config.finetune, epochs=0.25)), tmp_path / run)
+        return change_of(start, tmp_path / run)
+
+    groups, layers = moved("plain")
+    assert 0 < groups["embeddings"] < 0.02  # two steps of 6e-3 at most
+    assert 0 < min(layers) <= max(layers) < 0.02
+    groups, layers = moved("frozen", optimizer={"freeze": "encoder"})
+    assert (groups, layers) == ({"embeddings": 0, "pooler": 0}, [0, 0])
+    groups, layers = moved("lowest", optimizer={"freeze_layers": 1})
+    assert (groups["embeddings"], layers[0]) == (0, 0)
+    assert layers[1] > 0
+    groups, layers = moved("new", finetune={"reinit_layers": 1, "reinit_pooler": True})
+    assert layers[0] < 0.02 < layers[1]
+    assert groups["embeddings"] < 0.02 < groups["pooler"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        {"mixout": 0.2},
+        {"layer_decay": 0.9},
+        {"algorithm": "bert", "peak_learning_rate": 1e-3},
+        {"algorithm": "lamb", "peak_learning_rate": 2e-2},
+    ],
+    ids=str,
+)
+def test_the_remedies_learn_too_and_continue_bit_for_bit(start, texts, tmp_path, optimizer):
+    def stop(what, done, total):
+        if done == 10 and what == "train":
+            signal.raise_signal(signal.SIGTERM)
+
+    config = config_of(f"good:classification={texts}", init_from=str(start), optimizer=optimizer)
+    fit(config, tmp_path / "a")
+    assert fit(config, tmp_path / "b", progress=stop)[1].stopped
+    fit(config, tmp_path / "b")
+    assert identical(load_finetuned(tmp_path / "a").params, load_finetuned(tmp_path / "b").params)
+    assert read_json_strictly(tmp_path / "a" / "result.json")["figures"]["score"] > 0.9

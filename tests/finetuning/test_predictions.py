@@ -1,0 +1,183 @@
+"""Predictions written as each kind's field reads them; predictions made by hand."""
+
+import gzip
+import json
+
+import numpy as np
+import pytest
+from etils import epath
+
+from bertjax.config import FinetuneConfig
+from bertjax.errors import UserError
+from bertjax.finetuning.predictions import write_predictions
+from bertjax.tasks.classification.task import TextPrediction
+from bertjax.tasks.examples import ChoiceExample, PairExample, QuestionExample, TaggedExample, TextExample
+from bertjax.tasks.multiple_choice.task import ChoicePrediction
+from bertjax.tasks.question_answering.answers import SpanAnswer, SpanPrediction
+from bertjax.tasks.registry import entry_of, read_split
+from bertjax.tasks.tagging.conll import read_conll
+
+
+def written(tmp_path, task, predictions, examples, split="test", **told):
+    """{name: text} of the files made."""
+    told = FinetuneConfig(**told)
+    folder = epath.Path(tmp_path) / "new" / "out"
+    made = write_predictions(folder, entry_of(task, told), split, predictions, examples, told)
+    assert {path.name for path in folder.iterdir()} == {path.name for path in made}
+    return {path.name: path.read_text() for path in made}
+
+
+PAIRS = [TextExample("0", "a\tcat", "no\ndog"), TextExample("7", "the dog", "one")]
+
+
+def test_a_test_set_of_glue_is_written_to_be_handed_in_and_to_be_read(tmp_path):
+    predictions = [TextPrediction("not_entailment", (0.25, 0.75)), TextPrediction("entailment", (0.9, 0.1))]
+    assert written(tmp_path, "rte=x", predictions, PAIRS) == {
+        "rte-test.tsv": "id\tsentence1\tsentence2\tprediction\tprobability\n"
+        "0\ta cat\tno dog\tnot_entailment\t0.7500\n7\tthe dog\tone\tentailment\t0.9000\n",
+        "RTE.tsv": "index\tprediction\n0\tnot_entailment\n7\tentailment\n",
+    }
+
+
+def test_each_of_mnlis_test_sets_has_its_own_file(tmp_path):
+    predictions = [TextPrediction("neutral", (0.2, 0.6, 0.2))] * 2
+    assert set(written(tmp_path / "a", "mnli=x", predictions, PAIRS, "test_matched")) == {
+        "mnli-test_matched.tsv",
+        "MNLI-m.tsv",
+    }
+    found = written(tmp_path / "b", "mnli=x", predictions, PAIRS, "test_mismatched")
+    assert found["MNLI-mm.tsv"] == "index\tprediction\n0\tneutral\n7\tneutral\n"
+
+
+def test_numbers_are_written_within_glues_range_and_plainly(tmp_path):
+    predictions = [TextPrediction(None, value=5.25), TextPrediction(None, value=2.5)]
+    found = written(tmp_path, "sts-b=x", predictions, PAIRS)
+    assert found["STS-B.tsv"] == "index\tprediction\n0\t5.000\n7\t2.500\n"
+    assert found["stsb-test.tsv"].splitlines()[1] == "0\ta cat\tno dog\t5.25"
+
+
+@pytest.mark.parametrize("task,split", [("rte=x", "validation"), ("own:classification=x", "test")])
+def test_what_is_not_to_be_handed_in_is_a_table_only(tmp_path, task, split):
+    predictions = [TextPrediction("entailment", (1.0, 0.0))] * 2
+    assert len(written(tmp_path, task, predictions, PAIRS, split)) == 1
+
+
+def test_several_classes_stand_between_the_separators_of_the_data(tmp_path):
+    predictions = [TextPrediction(("a", "b"), (0.75, 0.5, 0.25)), TextPrediction((), (0.1, 0.1, 0.1))]
+    examples = [TextExample("0", "a cat"), TextExample("1", "the dog")]
+    (text,) = written(tmp_path, "own:classification=x", predictions, examples, label_separator=";").values()
+    assert text == "id\tsentence\tprediction\tprobability\n0\ta cat\ta;b\t0.7500;0.5000\n1\tthe dog\t\t\n"
+
+
+def tagged(folder, told=None, task="own:tagging"):
+    """(entry's words, examples) of the files of a folder."""
+    told = told or FinetuneConfig()
+    return f"{task}={folder}", read_split(entry_of(f"{task}={folder}", told), "test", told, False)
+
+
+def test_tags_are_written_into_the_files_own_lines(tmp_path):
+    text = "-DOCSTART- -X- O\n\nRome NNP B-LOC\r\nis VB O\n\n\n. . O"
+    (tmp_path / "test.txt").write_bytes(text.encode())
+    task, examples = tagged(tmp_path)
+    found = written(tmp_path, task, [("O", "B-LOC"), ("B-LOC",)], examples)
+    assert set(found) == {"own-test.txt"}
+    made = (tmp_path / "new" / "out" / "own-test.txt").read_bytes().decode()
+    assert made == "-DOCSTART- -X- O\n\nRome NNP O\r\nis VB B-LOC\n\n\n. . B-LOC"
+    assert [one.tags for one in read_conll(tmp_path / "new" / "out" / "own-test.txt")] == [("O", "B-LOC"), ("B-LOC",)]
+
+
+def test_a_split_of_several_files_gives_each_its_own_tags(tmp_path):
+    (tmp_path / "a.txt").write_text("the\tO\ncat\tO\n\nno\tO\n")
+    (tmp_path / "aa.conllu").write_text("# x\n1\trome\t_\tNOUN\t_\t_\t_\t_\t_\t_\n\n")
+    (tmp_path / "b.txt").write_text("one\n\ndog\n")
+    told = FinetuneConfig(test_files=("a.txt", "aa.conllu", "b.txt"))
+    task, examples = tagged(tmp_path, told)
+    predictions = [("A", "B"), ("C",), ("D",), ("E",), ("F",)]
+    found = written(tmp_path, task, predictions, examples, test_files=told.test_files)
+    assert found == {
+        "own-a.txt": "the\tA\ncat\tB\n\nno\tC\n",
+        "own-aa.conllu": "# x\n1\trome\t_\tD\t_\t_\t_\t_\t_\t_\n\n",
+        "own-b.txt": "one\tE\n\ndog\tF\n",
+    }
+
+
+def test_files_of_one_name_in_several_folders_are_refused(tmp_path):
+    for name, words in (("x", "the\tO\ncat\tO\n"), ("y", "dog\tO\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "test.txt").write_text(words)
+    told = FinetuneConfig(test_files=("x/test.txt", "y/test.txt"))
+    task, examples = tagged(tmp_path, told)
+    with pytest.raises(UserError, match="y/test.txt: found the name of another file that is predicted"):
+        written(tmp_path, task, [("A", "B"), ("C",)], examples, test_files=told.test_files)
+
+
+def test_tags_of_a_compressed_file_are_written_as_text_under_its_name_without_that_ending(tmp_path):
+    (tmp_path / "test.txt.gz").write_bytes(gzip.compress(b"the\tO\ncat\tO\n"))
+    task, examples = tagged(tmp_path)
+    assert written(tmp_path, task, [("A", "B")], examples) == {"own-test.txt": "the\tA\ncat\tB\n"}
+
+
+def test_the_tag_may_stand_in_any_column(tmp_path):
+    (tmp_path / "test.txt").write_text("the DT O\nrome NNP B-LOC\n")
+    told = FinetuneConfig(label_column="1")
+    task, examples = tagged(tmp_path, told)
+    assert [one.tags for one in read_split(entry_of(task, told), "test", told, True)] == [("DT", "NNP")]
+    assert written(tmp_path, task, [("X", "Y")], examples, label_column="1") == {
+        "own-test.txt": "the X O\nrome Y B-LOC\n"
+    }
+
+
+def test_a_file_is_not_written_over_itself(tmp_path):
+    folder = tmp_path / "new" / "out"
+    folder.mkdir(parents=True)
+    (folder / "own-test.txt").write_text("the\tO\n")
+    told = FinetuneConfig(test_files=("own-test.txt",))
+    entry = entry_of(f"own:tagging={folder}", told)
+    examples = read_split(entry, "test", told, False)
+    (folder / "test.txt").write_text("the\tO\n")
+    write_predictions(epath.Path(folder), entry, "test", [("X",)], examples, told)
+    assert (folder / "own-test.txt").read_text() == "the\tO\n"
+    assert (folder / "own-own-test.txt").read_text() == "the\tX\n"
+
+
+def test_tags_of_what_was_no_file_of_lines_are_a_sentence_a_line(tmp_path):
+    examples = [TaggedExample("0", ("the", "cat")), TaggedExample("1", ("rome",))]
+    assert written(tmp_path, "own:tagging=tfds:x", [("O", "O"), ("B-LOC",)], examples) == {
+        "own-test.txt": "O O\nB-LOC\n"
+    }
+
+
+def test_answers_are_what_squads_scripts_read(tmp_path):
+    best = SpanAnswer("Zürich", 0.75, 2.0, 1.5)
+    predictions = [
+        SpanPrediction("Zürich", 0.75, -3.0, (best, SpanAnswer("in", 0.25, 1.0, 0.5))),
+        SpanPrediction("", 0.9, 4.0, (SpanAnswer("", 0.9, 1.0, 1.0),)),
+    ]
+    examples = [QuestionExample("a", "where?", "in Zürich"), QuestionExample("b", "who?", "no one")]
+    found = {name: json.loads(text) for name, text in written(tmp_path, "squad_v2=x", predictions, examples).items()}
+    assert found["squad_v2-test.json"] == {"a": "Zürich", "b": ""}
+    assert found["squad_v2-test-null_odds.json"] == {"a": -3.0, "b": 4.0}
+    assert found["squad_v2-test-n_best.json"]["a"][0] == {
+        "text": "Zürich", "probability": 0.75, "start_logit": 2.0, "end_logit": 1.5,
+    }  # fmt: skip
+    assert len(found) == 3
+
+
+def test_choices_are_numbers_of_endings(tmp_path):
+    examples = [ChoiceExample("7", "the cat", ("a", "b")), ChoiceExample("8", "the dog", ("a", "b"))]
+    predictions = [ChoicePrediction(1, np.float32([0.25, 0.75])), ChoicePrediction(0, np.float32([1, 0]))]
+    assert written(tmp_path, "swag=x", predictions, examples) == {
+        "swag-test.tsv": "id\tprediction\tprobability\n7\t1\t0.7500\n8\t0\t1.0000\n"
+    }
+
+
+def test_texts_are_a_line_each_whatever_is_in_them(tmp_path):
+    examples = [PairExample("1", "a"), PairExample("2", "b"), PairExample("3", "c")]
+    found = written(tmp_path, "own:seq2seq=x", ["the  cat\nsees", "", "one"], examples)
+    assert found == {"own-test.txt": "the cat sees\n\none\n"}
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "new").write_text("a file")
+    with pytest.raises(UserError, match="new/out: cannot be written"):
+        written(tmp_path, "own:seq2seq=x", ["a"], [PairExample("1", "a")])

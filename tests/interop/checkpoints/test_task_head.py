@@ -1,0 +1,199 @@
+"""Fine-tuned models in other programs: the head of a task goes with them, and gives the scores that it gives here."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import bertjax
+from bertjax.errors import UserError
+from bertjax.finetuning.load import load_finetuned
+from bertjax.finetuning.objective import TaskObjective
+from bertjax.interop.checkpoints.task_head import load_with_head
+from bertjax.model.layout import ANYWHERE
+from bertjax.tasks.classification.task import Classification
+from bertjax.tasks.multiple_choice.task import Choice
+from bertjax.tasks.question_answering.task import Spans
+from bertjax.tasks.seq2seq.task import make_task
+from bertjax.tasks.tagging.task import Tagging
+from bertjax.training.saved_model import save_model
+from tests.factory import SMALL_MODEL, small_config
+from tests.tasks.tiny import MODEL, TOKENIZER
+
+TASKS = {
+    "class": ("classification", Classification("topics", ("art", "law", "war"))),
+    "classes": ("classification", Classification("topics", ("art", "law"), "classes")),
+    "number": ("classification", Classification("stsb", (), "number")),
+    "choice": ("choice", Choice("swag", 4)),
+    "tagging": ("tagging", Tagging("ner", ("O", "B-LOC", "I-LOC"))),
+    "spans": ("spans", Spans("squad")),
+}
+MODELS = {
+    "bert": SMALL_MODEL,
+    "roberta": dataclasses.replace(SMALL_MODEL, position_offset=2, type_vocab_size=1, max_position_embeddings=18),
+    "albert": dataclasses.replace(SMALL_MODEL, embedding_size=8, share_layers=True),
+    "electra": dataclasses.replace(SMALL_MODEL, embedding_size=8),
+}
+CLASSES = {
+    "classification": "AutoModelForSequenceClassification",
+    "choice": "AutoModelForMultipleChoice",
+    "tagging": "AutoModelForTokenClassification",
+    "spans": "AutoModelForQuestionAnswering",
+}
+
+
+def save_run(folder, model, *named, heads=("pooler",)):
+    """A run of random parameters as fine-tuning on these (kind, task)s leaves it."""
+    tasks = tuple(task for _, task in named)
+    config = small_config(model=dataclasses.asdict(dataclasses.replace(model, heads=heads)))
+    params = TaskObjective(config.model, tasks).init(jax.random.key(0))
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda leaf: np.float32(leaf + 0.2 * rng.standard_normal(leaf.shape)), params)
+    facts = {"tasks": [{"kind": kind, **dataclasses.asdict(task)} for kind, task in named]}
+    save_model(folder, config, params, None, facts)
+    return folder
+
+
+def drawn_batch(pad_id, *shape):
+    rng = np.random.default_rng(1)
+    mask = (np.arange(shape[-1]) < rng.integers(3, shape[-1] + 1, (*shape[:-1], 1))).astype(np.int32)
+    ids = np.where(mask, rng.integers(5, 64, shape), pad_id).astype(np.int32)
+    return {"input_ids": ids, "input_mask": mask, "segment_ids": np.zeros(shape, np.int32)}
+
+
+def scored(run, batch):
+    """The scores of a run's only task, as evaluation has them."""
+    model = load_finetuned(run)
+    (task,) = model.objective.tasks
+    return np.asarray(task.scores(model.config.model, model.params, batch, key=None, layout=ANYWHERE))
+
+
+# ELECTRA has no pooler; RoBERTa's is inside its classifier of texts.
+PAIRS = [("bert", name) for name in TASKS] + [("roberta", name) for name in ("class", "choice", "spans")]
+PAIRS += [("albert", "number"), ("albert", "tagging"), ("electra", "tagging"), ("electra", "spans")]
+
+
+@pytest.mark.parametrize("architecture, name", PAIRS)
+def test_transformers_gives_the_scores_that_the_task_has_here(tmp_path, architecture, name):
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    (kind, task), model = TASKS[name], MODELS[architecture]
+    # Pretraining's head, and on tokens the pooler, stay behind.
+    run = save_run(
+        tmp_path / "run", model, TASKS[name], heads=("mlm",) if architecture == "electra" else ("pooler", "mlm")
+    )
+    bertjax.export_model(run, tmp_path / "out", "huggingface")
+
+    loader = getattr(transformers, CLASSES[kind])
+    theirs, report = loader.from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not any(report.values()), report
+    batch = drawn_batch(max(model.position_offset - 1, 0), *((3, 4, 11) if kind == "choice" else (3, 11)))
+    ids, mask = torch.tensor(batch["input_ids"]), torch.tensor(batch["input_mask"])
+    with torch.no_grad():
+        found = theirs.eval()(input_ids=ids, attention_mask=mask)
+    found = torch.stack([found.start_logits, found.end_logits], -1) if kind == "spans" else found.logits
+    real = batch["input_mask"][:, :, None] if kind in ("tagging", "spans") else 1
+    np.testing.assert_allclose(found.numpy() * real, scored(run, batch) * real, rtol=0, atol=1e-5)
+
+    if kind in ("classification", "tagging"):
+        assert theirs.config.id2label == dict(enumerate(task.labels or ["LABEL_0"]))
+        assert theirs.config.label2id == {label: i for i, label in theirs.config.id2label.items()}
+    problems = {"class": "single_label_classification", "classes": "multi_label_classification", "number": "regression"}
+    assert theirs.config.problem_type == problems.get(name)
+    assert transformers.AutoModel.from_pretrained(tmp_path / "out").config.model_type == architecture
+
+
+def run_stablehlo(folder, batch):
+    exported = jax.export.deserialize(bytearray((folder / "model.stablehlo").read_bytes()))
+    return exported.call(dict(np.load(folder / "params.npz")), *batch.values())
+
+
+def run_saved_model(folder, batch):
+    import tensorflow as tf
+
+    served = tf.saved_model.load(str(folder)).signatures["serving_default"]
+    return served(**{name: tf.constant(value) for name, value in batch.items()})
+
+
+def run_onnx(folder, batch):
+    session = pytest.importorskip("onnxruntime").InferenceSession(str(folder / "model.onnx"))
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, batch), strict=True))
+
+
+RUNTIMES = {"stablehlo": run_stablehlo, "saved-model": run_saved_model, "onnx": run_onnx}
+
+
+@pytest.mark.parametrize("name", ["class", "tagging"])
+@pytest.mark.parametrize("format", RUNTIMES)
+def test_a_program_gives_the_tasks_scores_and_says_what_they_are_of(tmp_path, format, name):
+    if format == "onnx":
+        pytest.importorskip("onnx")
+    run = save_run(tmp_path / "run", SMALL_MODEL, TASKS[name])
+    bertjax.export_model(run, tmp_path / "out", format)
+    batch = drawn_batch(0, 3, 11)
+    found = RUNTIMES[format](tmp_path / "out", batch)
+    assert set(found) == {"logits"}
+    np.testing.assert_allclose(np.asarray(found["logits"]), scored(run, batch), rtol=0, atol=1e-5)
+    kind, task = TASKS[name]
+    said = json.loads((tmp_path / "out" / "task.json").read_text())
+    assert said == {"task": task.name, "kind": kind, "labels": list(task.labels), "label_type": "class"}
+
+
+def test_other_outputs_are_there_beside_those_of_the_head(tmp_path):
+    run = save_run(tmp_path / "run", SMALL_MODEL, TASKS["class"])
+    bertjax.export_model(run, tmp_path / "out", "stablehlo", outputs=["hidden", "logits"])
+    batch = drawn_batch(0, 3, 11)
+    found = run_stablehlo(tmp_path / "out", batch)
+    model = bertjax.load_model(run)
+    hidden = bertjax.encode(model.config.model, model.params, batch).hidden_BxLxD
+    np.testing.assert_allclose(found["hidden"], hidden, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found["logits"], scored(run, batch), rtol=0, atol=1e-5)
+
+
+def test_of_several_tasks_one_is_named(tmp_path):
+    run = save_run(tmp_path / "run", SMALL_MODEL, TASKS["class"], TASKS["tagging"])
+    _, head = load_with_head(run, "ner")
+    assert (head.labels, head.outputs, head.on_tokens) == (("O", "B-LOC", "I-LOC"), 3, True)
+    with pytest.raises(UserError, match="task: found none, expected one of topics, ner"):
+        bertjax.export_model(run, tmp_path / "out", "huggingface")
+    with pytest.raises(UserError, match="task: found pos, expected one of topics, ner"):
+        bertjax.export_model(run, tmp_path / "out", "huggingface", task="pos")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_without_tasks_has_no_head(tmp_path):
+    config = small_config()
+    save_model(tmp_path / "run", config, bertjax.init(config.model, jax.random.key(0)), None, {})
+    model, head = load_with_head(tmp_path / "run")
+    assert head is None
+    assert set(model.params) == {"embeddings", "encoder", "pooler", "mlm", "nsp"}
+    with pytest.raises(UserError, match="task: found ner, expected none: the model was not fine-tuned"):
+        load_with_head(tmp_path / "run", "ner")
+
+
+def test_a_head_that_their_architecture_has_not_is_refused(tmp_path):
+    run = save_run(tmp_path / "run", MODELS["electra"], TASKS["class"])
+    with pytest.raises(UserError, match="model.heads: found pooler, expected a head of electra"):
+        bertjax.export_model(run, tmp_path / "out", "huggingface")
+
+
+def test_what_is_left_behind_is_said(tmp_path, caplog):
+    pairs = make_task("pairs", TOKENIZER, max_target_length=8, beam_size=1)
+    run = save_run(tmp_path / "pairs", MODEL, ("seq2seq", pairs))
+    assert load_with_head(run)[1] is None
+    assert "task pairs: its decoder is left out, the encoder alone is exported" in caplog.text
+    run = save_run(tmp_path / "run", SMALL_MODEL, TASKS["class"])
+    bertjax.export_model(run, tmp_path / "out", "tensorflow")
+    assert "task topics: its head is left out, format tensorflow has the encoder alone" in caplog.text
+
+
+def test_what_went_out_comes_in_again_without_the_head(tmp_path):
+    run = save_run(tmp_path / "run", SMALL_MODEL, TASKS["class"])
+    bertjax.export_model(run, tmp_path / "out", "huggingface")
+    with pytest.raises(UserError, match=r"classifier\.(weight|bias): found a tensor .* --drop"):
+        bertjax.import_model(tmp_path / "out", tmp_path / "again", take_tokenizer=False)
+    bertjax.import_model(tmp_path / "out", tmp_path / "again", drop=["classifier"], take_tokenizer=False)
+    again, before = bertjax.load_model(tmp_path / "again").params, bertjax.load_model(run).params
+    assert jax.tree.all(jax.tree.map(np.array_equal, again, before))

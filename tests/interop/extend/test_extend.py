@@ -1,0 +1,310 @@
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertjax.config import TokenizerConfig
+from bertjax.data.tokenizers.tokenizer import load_tokenizer, train_tokenizer
+from bertjax.data.tokenizers.vocabulary import SPECIAL_TOKENS
+from bertjax.data.tokenizers.wordpiece import WordPiece
+from bertjax.errors import UserError
+from bertjax.interop.extend import extend as growing
+from bertjax.model import functional
+from tests.factory import SMALL_MODEL, random_batch
+
+ENTRIES = [*SPECIAL_TOKENS, "a", "b", "c", "##a", "##b", "##c", "cat", "##ab"]
+MODEL = dataclasses.replace(SMALL_MODEL, vocab_size=len(ENTRIES))
+PARAMS = jax.device_get(functional.init(MODEL, jax.random.key(0)))
+PARAMS["mlm"]["bias"] = np.linspace(-1, 1, len(ENTRIES), dtype=np.float32)  # zeros could not be told apart
+
+
+def wordpiece(entries=ENTRIES, lowercase=True):
+    return WordPiece("vocab.txt", "".join(f"{entry}\n" for entry in entries).encode(), lowercase)
+
+
+def folder_of(path, entries=ENTRIES, lowercase=True):
+    wordpiece(entries, lowercase).save(path)
+    return path
+
+
+def positions(params):
+    return np.asarray(params["embeddings"]["position"]["embedding"])
+
+
+def words(params):
+    return np.asarray(params["embeddings"]["word"]["embedding"])
+
+
+def bias(params):
+    return np.asarray(params["mlm"]["bias"])
+
+
+def batch(length=16):
+    return random_batch(np.random.default_rng(0), 3, length, vocab_size=MODEL.vocab_size)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def outputs(config, params, batch):
+    encoded = functional.encode(config, params, batch, keep_layers=True)
+    return encoded.layers_NxBxLxD, functional.mlm_logits(config, params, encoded.hidden_BxLxD)
+
+
+def with_positions(table, offset=0):
+    config = dataclasses.replace(MODEL, max_position_embeddings=len(table), position_offset=offset, hidden_size=2)
+    return config, {"embeddings": {"position": {"embedding": np.array(table, np.float32)}}}
+
+
+@pytest.mark.parametrize("offset", [0, 2])
+@pytest.mark.parametrize("length", [17, 32, 1000])
+def test_inputs_no_longer_than_before_give_the_same_bits_after_tiling(offset, length):
+    config = dataclasses.replace(MODEL, position_offset=offset)
+    grown, params = growing.extend_positions(config, PARAMS, length, "tile")
+    assert (grown.max_length, grown.max_position_embeddings) == (length, length + offset)
+    assert positions(params).shape == (length + offset, MODEL.hidden_size)
+    for one in (config.max_length, 5):
+        for before, after in zip(outputs(config, PARAMS, batch(one)), outputs(grown, params, batch(one)), strict=True):
+            np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize("how,length", [("tile", 512), ("interpolate", 1000)])
+def test_a_model_of_length_128_grows(how, length):
+    config = dataclasses.replace(MODEL, max_position_embeddings=128)
+    params = functional.init(config, jax.random.key(0))
+    grown, new = growing.extend_positions(config, params, length, how)
+    assert np.isfinite(outputs(grown, new, batch(length))[0]).all()
+    assert jax.tree.map(np.shape, new) == jax.tree.map(lambda s: s.shape, functional.shapes(grown))
+
+
+@pytest.mark.parametrize("how,length,expected", [
+    ("tile", 5, [[0, 8], [3, 2], [0, 8], [3, 2], [0, 8]]),
+    ("interpolate", 4, [[0, 8], [1, 6], [2, 4], [3, 2]]),
+    ("interpolate", 3, [[0, 8], [1.5, 5], [3, 2]]),
+])  # fmt: skip
+@pytest.mark.parametrize("below", [[], [[7, 7], [9, 9]]])
+def test_new_positions_as_worked_by_hand(how, length, expected, below):
+    config, params = with_positions([*below, [0, 8], [3, 2]], offset=len(below))
+    grown, new = growing.extend_positions(config, params, length, how)
+    np.testing.assert_allclose(positions(new), [*below, *expected], rtol=1e-6)
+    assert grown.max_length == length
+
+
+@given(st.integers(1, 20), st.integers(1, 60), st.integers(0, 3))
+def test_interpolated_positions_keep_the_ends_the_order_and_each_learned_row_that_is_met(before, more, offset):
+    table = np.random.default_rng(before).normal(size=(offset + before, 2)).astype(np.float32)
+    table[offset:, 0] = np.arange(before)  # the index itself: what is mapped where can be read off
+    config, params = with_positions(table, offset)
+    _, new = growing.extend_positions(config, params, before + more, "interpolate")
+    rows = positions(new)
+    np.testing.assert_array_equal(rows[:offset], table[:offset])
+    np.testing.assert_array_equal(rows[offset], table[offset])
+    np.testing.assert_array_equal(rows[-1], table[-1])
+    np.testing.assert_allclose(rows[offset:, 0], np.linspace(0, before - 1, before + more), rtol=1e-5, atol=1e-5)
+    assert (np.diff(rows[offset:, 0]) >= 0).all()
+    met = rows[offset:, 0] == np.round(rows[offset:, 0])
+    np.testing.assert_array_equal(rows[offset:][met], table[offset:][rows[offset:][met][:, 0].astype(int)])
+
+
+@pytest.mark.parametrize("length", [-1, 1, 15, 16])
+def test_positions_are_never_cut(length):
+    with pytest.raises(UserError, match=rf"length: found {length}, expected more than 16"):
+        growing.extend_positions(MODEL, PARAMS, length)
+
+
+def test_what_was_given_stays_as_it_was():
+    before = jax.tree.map(np.copy, PARAMS)
+    growing.extend_positions(MODEL, PARAMS, 40)
+    growing.extend_vocabulary(MODEL, PARAMS, wordpiece(), [[5, 6]])
+    growing.init_word_vectors(MODEL, PARAMS, {"a": 5}, {"a": np.ones(16, np.float32) * np.arange(16)})
+    jax.tree.map(np.testing.assert_array_equal, before, PARAMS)
+
+
+@pytest.mark.parametrize("how", ["mean", "pieces"])
+@pytest.mark.parametrize("padding", [0, 1, 7])
+@pytest.mark.parametrize("multiple", [1, 128])
+def test_old_entries_keep_their_bits_and_new_rows_are_as_worked_by_hand(how, padding, multiple):
+    known = len(ENTRIES)
+    config = dataclasses.replace(MODEL, vocab_size=known + padding)
+    params = jax.device_get(functional.init(config, jax.random.key(1)))
+    params["mlm"]["bias"] = np.linspace(-1, 1, known + padding, dtype=np.float32)
+    pieces = [[5, 9], [7, 7, 12], [11]]
+    grown, new = growing.extend_vocabulary(config, params, wordpiece(), pieces, how, multiple=multiple)
+    assert grown.vocab_size == (max(known + 3, known + padding) if multiple == 1 or padding == 7 else 128)
+    for before, after in ((words(params), words(new)), (bias(params)[:, None], bias(new)[:, None])):
+        assert len(after) == grown.vocab_size
+        np.testing.assert_array_equal(after[:known], before[:known])
+        ordinary = before[5:known].mean(axis=0)
+        expected = {
+            "mean": [ordinary] * 3,
+            "pieces": [(before[5] + before[9]) / 2, (2 * before[7] + before[12]) / 3, before[11]],
+        }
+        np.testing.assert_allclose(after[known : known + 3], np.array(expected[how]), rtol=1e-5, atol=1e-7)
+        if padding == 7:  # rows of the table that are still free
+            np.testing.assert_array_equal(after[known + 3 :], before[known + 3 :])
+        elif multiple == 128:
+            np.testing.assert_allclose(
+                after[known + 3 :], np.tile(ordinary, (128 - known - 3, 1)), rtol=1e-5, atol=1e-7
+            )
+
+
+pieces_of_three = st.lists(st.lists(st.integers(5, len(ENTRIES) - 1), min_size=1, max_size=4), min_size=3, max_size=3)
+
+
+@given(pieces_of_three, st.sampled_from(["mean", "pieces"]))
+def test_outputs_of_old_entries_keep_their_bits(pieces, how):
+    grown, new = growing.extend_vocabulary(MODEL, PARAMS, wordpiece(), pieces, how)
+    hidden, logits = outputs(MODEL, PARAMS, batch())
+    hidden_now, logits_now = outputs(grown, new, batch())
+    np.testing.assert_array_equal(hidden, hidden_now)
+    np.testing.assert_array_equal(logits, logits_now[..., : MODEL.vocab_size])
+
+
+def test_an_entry_from_the_mean_is_nowhere_likelier_than_an_old_one_on_average():
+    grown, new = growing.extend_vocabulary(MODEL, PARAMS, wordpiece(), [[5]], "mean")
+    logits = outputs(grown, new, batch())[1]
+    np.testing.assert_allclose(logits[..., -1], logits[..., 5:-1].mean(axis=-1), atol=1e-5)
+    assert (np.asarray(jax.nn.softmax(logits, axis=-1))[..., -1] <= 1 / (len(ENTRIES) - 5)).all()
+
+
+def test_a_model_without_the_masked_word_head_has_no_bias_to_extend():
+    config = dataclasses.replace(MODEL, heads=("pooler",), embedding_size=8)
+    params = functional.init(config, jax.random.key(0))
+    grown, new = growing.extend_vocabulary(config, params, wordpiece(), [[5]])
+    assert jax.tree.map(np.shape, new) == jax.tree.map(lambda s: s.shape, functional.shapes(grown))
+    assert words(new).shape == (len(ENTRIES) + 1, 8)
+
+
+@pytest.mark.parametrize("pieces", [[[]], [[5], [13]], [[-1]]])
+def test_impossible_pieces_are_named(pieces):
+    with pytest.raises(
+        UserError, match=rf"new entry {len(pieces)}: found the pieces .*, expected one or more, each from 0 to 12"
+    ):
+        growing.extend_vocabulary(MODEL, PARAMS, wordpiece(), pieces)
+
+
+def test_a_way_that_does_not_exist_is_refused():
+    with pytest.raises(UserError, match="positions: found stretch, expected tile or interpolate"):
+        growing.extend_positions(MODEL, PARAMS, 40, "stretch")
+    with pytest.raises(UserError, match="new rows: found zero, expected mean or pieces"):
+        growing.extend_vocabulary(MODEL, PARAMS, wordpiece(), [[5]], "zero")
+    small = dataclasses.replace(MODEL, vocab_size=9)
+    with pytest.raises(UserError, match=r"model.vocab_size: found 9, expected at least the tokenizer's 13"):
+        growing.extend_vocabulary(small, PARAMS, wordpiece(), [[5]])
+
+
+def test_vectors_become_rows_all_scaled_by_one_number():
+    rng = np.random.default_rng(0)
+    known = growing.whole_words(wordpiece())
+    assert known == {"a": 5, "b": 6, "c": 7, "cat": 11}
+    vectors = {"a": rng.normal(size=16) * 5, "cat": rng.normal(size=16) * 9, "dog": rng.normal(size=16)}
+    config, new, found = growing.init_word_vectors(MODEL, PARAMS, known, vectors)
+    assert (config, found) == (MODEL, 2)
+    now, before = words(new), words(PARAMS)
+    others = [i for i in range(len(ENTRIES)) if i not in (5, 11)]
+    np.testing.assert_array_equal(now[others], before[others])
+    assert now[[5, 11]].std() == pytest.approx(before[[5, 6, 7, 11]].std(), rel=1e-5)
+    scale = now[5] / vectors["a"]
+    np.testing.assert_allclose(scale, scale[0], rtol=1e-5)
+    np.testing.assert_allclose(now[11] / vectors["cat"], scale[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("vectors,message", [
+    ({"a": np.ones(15)}, r"the vector of 'a': found shape \[15\], expected \[16\], as model.hidden_size says"),
+    ({"dog": np.ones(16)}, r"word vectors: found none of 4 words, expected one or more"),
+    ({"a": np.zeros(16)}, r"word vectors: found a deviation of 0.0"),
+    ({"a": np.full(16, np.nan)}, r"word vectors: found a deviation of nan"),
+])  # fmt: skip
+def test_vectors_that_do_not_fit_are_one_line(vectors, message):
+    with pytest.raises(UserError, match=message):
+        growing.init_word_vectors(MODEL, PARAMS, growing.whole_words(wordpiece()), vectors)
+
+
+def test_whole_words_of_sentencepiece_lose_their_mark():
+    tokenizer = train_tokenizer(TokenizerConfig(kind="unigram", vocab_size=60), ["the cat sees the other cat"] * 50)
+    known = growing.whole_words(tokenizer)
+    assert "" not in known
+    assert "cat" in known
+    for word, i in known.items():
+        assert tokenizer.pieces([i]) == ["▁" + word]
+
+
+NEW = ["bat", "acc"]
+
+
+@given(st.lists(st.text("abc ,.A", max_size=12), max_size=5))
+def test_text_without_new_words_keeps_its_ids(tmp_path_factory, texts):
+    old = wordpiece()
+    new = growing.extend_tokenizer(folder_of(tmp_path_factory.mktemp("t")), NEW, "new.txt")
+    assert new.vocab_size == old.vocab_size + 2
+    for text in texts:
+        was, now = (t.encode_batch([text])[0].tolist() for t in (old, new))
+        if not any(word.startswith(tuple(NEW)) for word in text.lower().replace(",", " ").replace(".", " ").split()):
+            assert was == now
+        else:
+            assert was != now
+
+
+@given(st.lists(st.text("abcé中𝄞-Z", min_size=1, max_size=6), min_size=1, max_size=5), st.booleans())
+def test_a_new_word_is_one_id_or_is_refused(tmp_path_factory, added, lowercase):
+    folder = folder_of(tmp_path_factory.mktemp("t"), lowercase=lowercase)
+    old = load_tokenizer(folder)
+    try:
+        new = growing.extend_tokenizer(folder, added, "new.txt")
+    except UserError as error:
+        assert str(error).startswith("new.txt, line ")  # noqa: PT017
+        return
+    assert growing.pieces_of(new, added) == [[old.vocab_size + i] for i in range(len(added))]
+    assert new.pieces(range(new.vocab_size)) == [*ENTRIES, *added]
+
+
+def test_a_saved_vocabulary_without_a_last_newline_or_with_carriage_returns_is_extended(tmp_path):
+    folder_of(tmp_path)
+    for content in ("\n".join(ENTRIES), "\r\n".join(ENTRIES) + "\r\n"):
+        (tmp_path / "vocab.txt").write_bytes(content.encode())
+        new = growing.extend_tokenizer(tmp_path, ["dog"], "new.txt")
+        assert new.pieces([13]) == ["dog"]
+        assert growing.pieces_of(new, ["cat dog"]) == [[11, 13]]
+
+
+@pytest.mark.parametrize("added,message", [
+    (["dog", ""], r"new.txt, line 2: found '', expected a word without spaces"),
+    (["new york"], r"new.txt, line 1: found 'new york', expected a word without spaces"),
+    (["cat"], r"line 1: found 'cat', which is in the vocabulary already, expected a new word"),
+    (["dog", "dog"], r"line 2: found 'dog', which is on line 1 already"),
+    (["dog", "covid-19", "Dog", "é"], r"line 2: found 'covid-19', read as '.*' \(3 lines like it\), expected a word that BERT does not split"),
+    (["##dog"], r"line 1: found '##dog', read as"),
+    (["d" * 101], r"line 1: found 'd+', read as '\[UNK\]', expected"),
+])  # fmt: skip
+def test_entries_that_cannot_be_added_are_named_with_their_line(tmp_path, added, message):
+    with pytest.raises(UserError, match=message):
+        growing.extend_tokenizer(folder_of(tmp_path), added, "new.txt")
+
+
+def test_only_wordpiece_is_extended(tmp_path):
+    train_tokenizer(TokenizerConfig(kind="bpe", vocab_size=40), ["the cat sees the cat"] * 50).save(tmp_path)
+    with pytest.raises(
+        UserError, match="found a tokenizer of kind bpe, which takes no new entries, expected wordpiece"
+    ):
+        growing.extend_tokenizer(tmp_path, ["dog"], "new.txt")
+
+
+@pytest.mark.parametrize("content,expected", [
+    (b"dog\nbird\n", ["dog", "bird"]), (b"dog\r\nbird", ["dog", "bird"]), (b"\xef\xbb\xbfdog\n\nbird\n", ["dog", "", "bird"]),
+])  # fmt: skip
+def test_new_words_are_read_a_line_each(tmp_path, content, expected):
+    (tmp_path / "new.txt").write_bytes(content)
+    assert growing.read_new_words(tmp_path / "new.txt") == expected
+
+
+@pytest.mark.parametrize("content,message", [
+    (b"", "found no word"), (b"\n \n", "found no word"), (b"\xff\n", "cannot be read as a list of words"),
+    (None, "cannot be read as a list of words"),
+])  # fmt: skip
+def test_a_broken_list_of_new_words_is_one_line(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "new.txt").write_bytes(content)
+    with pytest.raises(UserError, match=rf"new\.txt: {message}"):
+        growing.read_new_words(tmp_path / "new.txt")

@@ -1,0 +1,78 @@
+import os
+import resource
+from pathlib import Path
+
+import pytest
+
+from bertjax.errors import UserError
+from bertjax.interop.programs.saved_model import export_saved_model
+from tests.interop.exported_programs import (
+    MODELS,
+    SHAPES,
+    all_outputs,
+    assert_same,
+    expected,
+    random_inputs,
+    random_params,
+)
+
+tf = pytest.importorskip("tensorflow")
+
+
+def serve(loaded, inputs):
+    found = loaded.signatures["serving_default"](**{name: tf.constant(value) for name, value in inputs.items()})
+    return {name: value.numpy() for name, value in found.items()}
+
+
+QUICK = ("bert", "albert")
+
+
+@pytest.fixture(scope="module", params=[m if m in QUICK else pytest.param(m, marks=pytest.mark.slow) for m in MODELS])
+def program(request, tmp_path_factory):
+    config, params = MODELS[request.param], random_params(MODELS[request.param])
+    folder = tmp_path_factory.mktemp(request.param)
+    export_saved_model(config, params, folder, all_outputs(config))
+    return config, params, folder, tf.saved_model.load(str(folder))
+
+
+def test_tensorflow_computes_the_same_for_any_batch_and_length(program):
+    config, params, _, loaded = program
+    for seed, shape in enumerate(SHAPES):
+        inputs = random_inputs(config, *shape, seed)
+        assert_same(serve(loaded, inputs), expected(config, params, inputs))
+
+
+def test_rows_longer_than_the_positions_are_refused(program):
+    config, _, _, loaded = program
+    serve(loaded, random_inputs(config, 2, config.max_length))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"l <= {config.max_length}"):
+        serve(loaded, random_inputs(config, 2, config.max_length + 1))
+
+
+def test_the_signature_has_free_axes_and_named_tensors(program):
+    config, _, folder, loaded = program
+    signature = loaded.signatures["serving_default"]
+    inputs = signature.structured_input_signature[1]
+    assert set(inputs) == {"input_ids", "input_mask", "segment_ids"}
+    assert all(spec.dtype == tf.int32 and spec.shape.as_list() == [None, None] for spec in inputs.values())
+    shapes = {name: spec.shape.as_list() for name, spec in signature.structured_outputs.items()}
+    widths = {"hidden": [None, None, 16], "pooled": [None, 16], "mlm_logits": [None, None, 64], "nsp_logits": [None, 2]}
+    assert shapes == {name: widths[name] for name in all_outputs(config)}
+    program = (folder / "saved_model.pb").read_bytes()
+    assert b"StableHLO_v1.0.0" in program
+    assert os.fsencode(Path(__file__).resolve().parents[3]) not in program
+
+
+def test_a_disk_that_refuses_leaves_no_program(tmp_path):
+    params = random_params(MODELS["bert"])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(UserError, match="cannot be written"):
+            export_saved_model(MODELS["bert"], params, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
+    export_saved_model(MODELS["bert"], params, tmp_path)
+    with pytest.raises(UserError, match="saved_model.pb: found a file"):
+        export_saved_model(MODELS["bert"], params, tmp_path)

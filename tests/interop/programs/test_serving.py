@@ -1,0 +1,79 @@
+import flax
+import jax
+import pytest
+
+from bertjax.errors import UserError
+from bertjax.interop.programs.serving import choose_outputs, new_program, served_params, serving_function
+from tests.interop.exported_programs import MODELS, all_outputs, assert_same, expected, random_inputs, random_params
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_it_computes_what_the_model_does(name):
+    config, params = MODELS[name], random_params(MODELS[name])
+    inputs = random_inputs(config, 5, 14)
+    serve = jax.jit(serving_function(config, all_outputs(config)))
+    assert_same(serve(params, **inputs), expected(config, params, inputs))
+
+
+def test_parameters_are_taken_flat_too():
+    config, params = MODELS["headless"], random_params(MODELS["headless"])
+    inputs = random_inputs(config, 5, 14)
+    serve = jax.jit(serving_function(config))
+    assert_same(serve(served_params(params, ["hidden"]), **inputs), expected(config, params, inputs))
+
+
+def test_the_outputs_are_hidden_states_and_the_sentence_vector_where_there_is_one():
+    assert choose_outputs(MODELS["bert"]) == {"hidden": ("b", "l", 16), "pooled": ("b", 16)}
+    assert choose_outputs(MODELS["headless"]) == {"hidden": ("b", "l", 16)}
+    assert choose_outputs(MODELS["bert"], ["nsp_logits", "mlm_logits"]) == {
+        "nsp_logits": ("b", 2),
+        "mlm_logits": ("b", "l", 64),
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "outputs", "message"),
+    [
+        (
+            "roberta",
+            ["pooled"],
+            "outputs: pooled: found a model without it, expected pooler among its model.heads",
+        ),
+        ("gelu_tanh", ["nsp_logits"], "outputs: nsp_logits: found a model without it"),
+        ("bert", ["hidden", "last"], "outputs: found 'last', expected one of hidden, pooled, mlm_logits, nsp_logits"),
+        ("bert", ["hidden", "hidden"], "outputs: found hidden, hidden, expected each once"),
+    ],
+)
+def test_outputs_that_the_model_has_not_are_refused(name, outputs, message):
+    with pytest.raises(UserError, match=message):
+        serving_function(MODELS[name], outputs)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "groups"),
+    [
+        (["hidden"], set()),
+        (["pooled"], {"pooler"}),
+        (["mlm_logits"], {"mlm"}),
+        (["nsp_logits"], {"pooler", "nsp"}),
+    ],
+)
+def test_parameters_that_no_output_needs_are_left_out(outputs, groups):
+    config, params = MODELS["bert"], random_params(MODELS["bert"])
+    served = served_params(params, outputs)
+    assert {path.split("/")[0] for path in served} == {"embeddings", "encoder"} | groups
+    assert len(served) == len(jax.tree.leaves({name: params[name] for name in {"embeddings", "encoder"} | groups}))
+    inputs = random_inputs(config, 2, 5)
+    jax.eval_shape(serving_function(config, outputs), served, **inputs)  # flax names what is missing
+    for path in served:
+        rest = {name: leaf for name, leaf in served.items() if name != path}
+        with pytest.raises(flax.errors.FlaxError):
+            jax.eval_shape(serving_function(config, outputs), rest, **inputs)
+
+
+def test_a_program_is_not_written_over_another(tmp_path):
+    folder = new_program(tmp_path / "a" / "b", "model.onnx")
+    assert new_program(folder, "model.onnx") == folder
+    (folder / "model.onnx").write_bytes(b"")
+    with pytest.raises(UserError, match="model.onnx: found a file, expected none"):
+        new_program(folder, "model.onnx")

@@ -1,0 +1,138 @@
+import dataclasses
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertjax.errors import UserError
+from bertjax.interop.programs.stablehlo import export_stablehlo
+from tests.interop.exported_programs import (
+    MODELS,
+    SHAPES,
+    all_outputs,
+    assert_same,
+    expected,
+    random_inputs,
+    random_params,
+)
+
+LOADER = """
+import sys
+import jax
+import numpy
+
+folder, batches = sys.argv[1:]
+exported = jax.export.deserialize(bytearray(open(f"{folder}/model.stablehlo", "rb").read()))
+params = jax.device_put(dict(numpy.load(f"{folder}/params.npz")))
+call = jax.jit(exported.call)
+batch = numpy.load(batches)
+for i in range(len(batch.files) // 3):
+    outputs = call(params, *(batch[f"{i}/{name}"] for name in ("input_ids", "input_mask", "segment_ids")))
+    numpy.savez(f"{folder}/{i}.npz", **outputs)
+assert not {"bertjax", "flax", "tensorflow"} & set(sys.modules)
+"""
+
+
+def load(folder):
+    exported = jax.export.deserialize(bytearray((folder / "model.stablehlo").read_bytes()))
+    return exported, dict(np.load(folder / "params.npz"))
+
+
+def test_jax_alone_runs_it_for_any_batch_and_length(tmp_path):
+    config, params = MODELS["bert"], random_params(MODELS["bert"])
+    export_stablehlo(config, params, tmp_path, all_outputs(config))
+    batches = [random_inputs(config, *shape, seed=i) for i, shape in enumerate([(1, 1), (2, 9), (3, 16)])]
+    np.savez(tmp_path / "in.npz", **{f"{i}/{name}": x for i, batch in enumerate(batches) for name, x in batch.items()})
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-c", LOADER, str(tmp_path), str(tmp_path / "in.npz")]
+    subprocess.run(command, check=True, cwd=tmp_path, env=environment, timeout=300)
+    for i, batch in enumerate(batches):
+        assert_same(dict(np.load(tmp_path / f"{i}.npz")), expected(config, params, batch))
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory):
+    """Every kind of model, exported and loaded."""
+    found = {}
+    for name, config in MODELS.items():
+        folder = tmp_path_factory.mktemp(name)
+        params = random_params(config)
+        export_stablehlo(config, params, folder, all_outputs(config))
+        exported, loaded = load(folder)
+        found[name] = (config, params, folder, jax.jit(exported.call), loaded)
+    return found
+
+
+@given(st.sampled_from(sorted(MODELS)), st.sampled_from(SHAPES), st.integers(0, 99))
+def test_every_kind_of_model_computes_the_same(programs, name, shape, seed):
+    config, params, _, call, loaded = programs[name]
+    inputs = random_inputs(config, *shape, seed)
+    assert_same(call(loaded, *inputs.values()), expected(config, params, inputs))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_rows_longer_than_the_positions_are_refused(programs, name):
+    config, _, _, call, loaded = programs[name]
+    call(loaded, *random_inputs(config, 2, config.max_length).values())
+    with pytest.raises(ValueError, match="Error refining shapes|symbolic shape constraint"):
+        call(loaded, *random_inputs(config, 2, config.max_length + 1).values())
+
+
+def test_the_signature_says_what_goes_in_and_comes_out(programs):
+    _, _, folder, _, loaded = programs["bert"]
+    signature = json.loads((folder / "signature.json").read_text())
+    exported, _ = load(folder)
+    assert [entry["name"] for entry in signature["inputs"]] == ["input_ids", "input_mask", "segment_ids"]
+    shapes = {entry["name"]: entry["shape"] for entry in signature["outputs"]}
+    avals = jax.tree.unflatten(exported.out_tree, exported.out_avals)
+    assert {name: [str(n) for n in shape] for name, shape in shapes.items()} == {
+        name: [str(n) for n in aval.shape] for name, aval in avals.items()
+    }
+    assert {str(aval.dtype) for aval in avals.values()} == {entry["dtype"] for entry in signature["outputs"]}
+    assert signature["max_length"] == 16
+    assert tuple(signature["platforms"]) == exported.platforms == ("cpu", "cuda", "tpu")
+    assert signature["versions"]["jax"] == jax.__version__
+    assert set(loaded) == {path for path in loaded if "/" in path}
+
+
+def test_the_program_holds_no_weights_and_no_path_of_this_machine(programs):
+    _, _, folder, _, loaded = programs["bert"]
+    program = (folder / "model.stablehlo").read_bytes()
+    assert b"StableHLO_v1.0.0" in program
+    assert os.fsencode(Path(__file__).resolve().parents[3]) not in program
+    assert b"site-packages" not in program
+    largest = max(loaded.values(), key=lambda array: array.nbytes)
+    assert largest.tobytes()[:64] not in program
+
+
+def test_a_bfloat16_model_computes_in_bfloat16_and_gives_float32(tmp_path):
+    config = dataclasses.replace(MODELS["bert"], dtype="bfloat16")
+    params = random_params(config)
+    export_stablehlo(config, params, tmp_path)
+    exported, loaded = load(tmp_path)
+    inputs = random_inputs(config, 2, 8)
+    found = exported.call(loaded, *inputs.values())
+    wanted = expected(config, params, inputs)
+    assert_same(found, {name: wanted[name] for name in found}, atol=0.05)
+    hidden = np.asarray(found["hidden"])
+    assert (hidden == hidden.astype("bfloat16")).all()
+
+
+def test_a_disk_that_refuses_leaves_no_program(tmp_path):
+    params = random_params(MODELS["bert"])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        with pytest.raises(UserError, match="params.npz: cannot be written"):
+            export_stablehlo(MODELS["bert"], params, tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,246 @@
+"""Names and kinds of tasks, and tasks in a checkpoint's words."""
+
+import dataclasses
+import json
+import re
+
+import pytest
+from etils import epath
+
+from bertjax.config import FinetuneConfig
+from bertjax.errors import UserError
+from bertjax.tasks import registry as kinds
+from bertjax.tasks.classification.task import Classification
+from bertjax.tasks.files.splits import Source
+from bertjax.tasks.multiple_choice.task import Choice
+from bertjax.tasks.question_answering.task import Spans
+from bertjax.tasks.registry import Entry, Opened, entry_of, from_plain, heads_needed, to_plain
+from bertjax.tasks.seq2seq.task import make_task
+from bertjax.tasks.tagging.task import Tagging
+from tests.tasks.tiny import TOKENIZER, config_of, has_good, write_splits, write_table, write_tagged
+
+TOLD = FinetuneConfig()
+TASKS = {
+    "classification": Classification("t", ("a", "b"), "class", ("f1", "accuracy"), 0.1, (0.5, 2.0)),
+    "classification of several": Classification("t", ("a",), "classes"),
+    "classification of a number": Classification("t", (), "number"),
+    "tagging": Tagging("t", ("O", "B-A"), 0.1, (0.25, 4.0)),
+    "spans": Spans("t", True, 64, 32, 15, 5, -1.25),
+    "choice": Choice("t", 4, 0.1),
+    "seq2seq": make_task("t", TOKENIZER, max_target_length=12, beam_size=3, label_smoothing=0.1),
+}
+
+
+@pytest.mark.parametrize("text,name,kind,place", [
+    ("rte=data/RTE", "rte", "classification", "data/RTE"),
+    ("RTE=data/RTE", "rte", "classification", "data/RTE"),
+    ("SST-2=x", "sst2", "classification", "x"),
+    ("sts_b=tfds:glue/stsb", "stsb", "classification", "tfds:glue/stsb"),
+    ("squad=x", "squad", "spans", "x"),
+    ("squad_v2=x", "squad_v2", "spans", "x"),
+    ("swag=x", "swag", "choice", "x"),
+    ("conll2003=x", "conll2003", "tagging", "x"),
+    ("NER=x", "NER", "tagging", "x"),
+    ("mine:tagging=x", "mine", "tagging", "x"),
+    ("mine:seq2seq=/a=b/c:d", "mine", "seq2seq", "/a=b/c:d"),
+    ("rte:tagging=x", "rte", "tagging", "x"),
+    ("my-own_task:choice=s3://bucket/x", "my-own_task", "choice", "s3://bucket/x"),
+])  # fmt: skip
+def test_a_task_is_known_by_its_name_or_its_kind(text, name, kind, place):
+    FinetuneConfig(tasks=(text,))
+    assert entry_of(text, TOLD) == Entry(name, kind, Source(place))
+
+
+@pytest.mark.parametrize("tasks,expected", [
+    (("mine=x",), "finetune.tasks: found mine=x, expected a name of GLUE's, squad, squad_v2, xquad, swag, codah, "
+     "conll2003, wnut17, wikiann, ner, pos; or NAME:KIND=PLACE with a KIND of classification, tagging, spans, choice, "
+     "seq2seq"),
+    (("mine:parsing=x",), "finetune.tasks: found mine:parsing=x, expected a name of"),
+    (("mine:Tagging=x",), "finetune.tasks: found mine:Tagging=x, expected a name of"),
+    (("rte",), "finetune.tasks: found rte, expected NAME=PLACE or NAME:KIND=PLACE, the name a word"),
+    (("rte=",), "finetune.tasks: found rte=, expected NAME=PLACE"),
+    (("=x",), "finetune.tasks: found =x, expected NAME=PLACE"),
+    (("mine:=x",), "finetune.tasks: found mine:=x, expected NAME=PLACE"),
+    (("a/b:tagging=x",), "finetune.tasks: found a/b:tagging=x, expected NAME=PLACE"),
+    (("two words:tagging=x",), "finetune.tasks: found two words:tagging=x, expected NAME=PLACE"),
+    (("rte=x", "rte=y"), "finetune.tasks: found rte, rte, expected each name once"),
+])  # fmt: skip
+def test_a_task_that_is_not_known_is_refused_in_one_line(tasks, expected):
+    def read():
+        return [entry_of(text, TOLD) for text in FinetuneConfig(tasks=tasks).tasks]
+
+    with pytest.raises(UserError) as raised:
+        read()
+    assert str(raised.value).startswith(expected)
+    assert "\n" not in str(raised.value)
+
+
+def test_two_spellings_of_one_task_are_refused(tmp_path):
+    write_table(tmp_path / "train.tsv", [("a", "b", "entailment")], ["sentence1", "sentence2", "label"])
+    (tmp_path / "dev.tsv").write_bytes((tmp_path / "train.tsv").read_bytes())
+    with pytest.raises(UserError, match="finetune.tasks"):
+        kinds.open_tasks(config_of(f"rte={tmp_path}", f"RTE={tmp_path}"), TOKENIZER)
+
+
+def test_files_and_columns_that_are_told_are_the_sources():
+    told = FinetuneConfig(train_files=("a.tsv", "b.tsv"), test_files=("c.tsv",), columns=("text", "label"))
+    source = entry_of("mine:classification=x", told).source
+    assert source.files == {"train": ("a.tsv", "b.tsv"), "test": ("c.tsv",)}
+    assert source.columns == ("text", "label")
+
+
+def test_the_splits_of_mnli_are_two_unless_files_are_named():
+    mnli, rte = entry_of("mnli=x", TOLD), entry_of("rte=x", TOLD)
+    assert kinds.validation_splits(mnli) == ("validation_matched", "validation_mismatched")
+    assert kinds.test_splits(mnli) == ("test_matched", "test_mismatched")
+    assert (kinds.validation_splits(rte), kinds.test_splits(rte)) == (("validation",), ("test",))
+    named = entry_of("mnli=x", FinetuneConfig(validation_files=("d.tsv",), test_files=("t.tsv",)))
+    assert (kinds.validation_splits(named), kinds.test_splits(named)) == (("validation",), ("test",))
+    assert kinds.test_splits(entry_of("mnli:tagging=x", TOLD)) == ("test",)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_comes_back_from_a_checkpoints_json_as_it_was(name):
+    kind, task = name.split(" ")[0], TASKS[name]
+    entry = Entry("t", kind, Source("x"))
+    plain = json.loads(json.dumps(to_plain(Opened(entry, task, {}))))
+    found = from_plain(plain, "meta")
+    assert found == (kind, task)
+    # Equal and of one hash: what is compiled for one serves the other.
+    assert hash(found[1]) == hash(task)
+
+
+def test_every_kind_has_a_task_here():
+    assert {name.split(" ")[0] for name in TASKS} == set(kinds.KINDS)
+    for name, task in TASKS.items():
+        assert type(task) is kinds.KINDS[name.split(" ")[0]].type
+
+
+def test_a_kind_that_a_checkpoint_names_and_we_have_not_is_refused():
+    with pytest.raises(
+        UserError, match=r"there/meta: found the kind of task 'parsing', expected one of classification"
+    ):
+        from_plain({"kind": "parsing", "name": "t"}, "there/meta")
+    with pytest.raises(UserError, match="found the kind of task ''"):
+        from_plain({}, "there/meta")
+
+
+@pytest.mark.parametrize("of,found,needed", [
+    (["classification"], ("pooler", "mlm", "nsp"), ("pooler",)),
+    (["classification"], (), ("pooler",)),
+    (["choice"], (), ("pooler",)),
+    (["tagging"], ("pooler", "mlm"), ()),
+    (["spans"], ("pooler",), ()),
+    (["seq2seq"], ("pooler", "mlm", "nsp"), ("mlm",)),
+    (["seq2seq"], ("pooler",), ()),
+    (["tagging", "choice"], ("mlm",), ("pooler",)),
+    (["seq2seq", "classification"], ("mlm", "nsp"), ("pooler", "mlm")),
+])  # fmt: skip
+def test_heads_of_the_model_are_those_that_a_task_uses(of, found, needed):
+    opened = [Opened(Entry("t", kind, Source("x")), TASKS[kind], {}) for kind in of]
+    assert heads_needed(opened, found) == needed
+
+
+# Each kind opened from its files.
+
+
+def opened(folder, kind, **told):
+    (one,) = kinds.open_tasks(config_of(f"own:{kind}={folder}", finetune=told), TOKENIZER)
+    return one
+
+
+def test_text_is_opened_with_its_labels_and_options(tmp_path):
+    write_splits(tmp_path, has_good, train=20, validation=5)
+    one = opened(tmp_path, "classification", label_smoothing=0.1)
+    assert one.task == Classification("own", ("no", "yes"), label_smoothing=0.1)
+    assert [len(examples) for examples in one.splits.values()] == [20, 5]
+    assert list(one.splits) == ["train", "validation"]
+
+
+def test_numbers_have_no_labels(tmp_path):
+    write_splits(tmp_path, len, train=20, validation=5)
+    assert opened(tmp_path, "classification", label_type="number").task == Classification("own", (), "number")
+
+
+def test_a_task_of_glue_has_its_own_labels_whatever_occurs(tmp_path):
+    for name in ("train", "dev"):
+        write_table(tmp_path / f"{name}.tsv", [("a", "b", "entailment")], ["sentence1", "sentence2", "label"])
+    (one,) = kinds.open_tasks(config_of(f"rte={tmp_path}", finetune={"label_type": "number"}), TOKENIZER)
+    assert one.task.labels == ("entailment", "not_entailment")
+    assert (one.task.name, one.task.label_type) == ("rte", "class")
+
+
+def test_tags_are_read_from_conll_files_and_from_json(tmp_path):
+    write_tagged(tmp_path / "conll", train=20, validation=5)
+    one = opened(tmp_path / "conll", "tagging")
+    assert one.task == Tagging("own", ("O", "B-LOC"))
+    line = json.dumps({"tokens": ["rome"], "places": ["B-LOC"]}) + "\n" + json.dumps({"tokens": ["a"], "places": ["O"]})
+    (tmp_path / "json").mkdir()
+    for name in ("train", "dev"):
+        (tmp_path / "json" / f"{name}.jsonl").write_text(line)
+    assert opened(tmp_path / "json", "tagging", label_column="places").task == one.task
+
+
+def test_questions_without_an_answer_make_the_task_version_2(tmp_path):
+    question = {"id": "1", "question": "where?", "answers": [{"text": "rome", "answer_start": 3}]}
+    for name, answers in (("squad", question["answers"]), ("v2", [])):
+        both = [question, question | {"id": "2", "answers": answers, "is_impossible": not answers}]
+        content = {"version": "1", "data": [{"title": "t", "paragraphs": [{"context": "in rome", "qas": both}]}]}
+        for split in ("train", "dev"):
+            epath.Path(tmp_path / name).mkdir(parents=True, exist_ok=True)
+            (tmp_path / name / f"{split}.json").write_text(json.dumps(content))
+    told = {"doc_stride": 7, "max_query_length": 6, "max_answer_length": 5, "n_best_size": 4}
+    assert opened(tmp_path / "squad", "spans", **told).task == Spans("own", False, 7, 6, 5, 4)
+    assert opened(tmp_path / "v2", "spans").task.version_2
+
+
+def test_choices_have_as_many_endings_as_the_first_example(tmp_path):
+    rows = [("the cat", "sees", "hears", "no", 1), ("the dog", "sees", "hears", "no", 0)]
+    for name in ("train", "val"):
+        write_table(tmp_path / f"{name}.tsv", rows, ["context", "ending0", "ending1", "ending2", "label"])
+    one = opened(tmp_path, "choice", label_smoothing=0.1)
+    assert one.task == Choice("own", 3, 0.1)
+
+
+def test_codahs_one_file_is_cut_into_splits_where_it_has_no_other(tmp_path):
+    lines = [f"c\tthe cat {n} sees\ta\tb\tc\td\t{n % 4}\n" for n in range(50)]
+    (tmp_path / "full_data.tsv").write_text("".join(lines))
+    (one,) = kinds.open_tasks(config_of(f"codah={tmp_path}"), TOKENIZER)
+    parts = [{example.context for example in examples} for examples in one.splits.values()]
+    assert len(parts[0]) > 20
+    assert parts[1]
+    assert not parts[0] & parts[1]
+
+
+def test_pairs_are_opened_with_their_options(tmp_path):
+    for name in ("train", "dev"):
+        (tmp_path / f"{name}.src").write_text("the cat\n")
+        (tmp_path / f"{name}.tgt").write_text("the dog\n")
+    one = opened(tmp_path, "seq2seq", max_target_length=9, beam_size=2, label_smoothing=0.1)
+    assert one.task == make_task("own", TOKENIZER, max_target_length=9, beam_size=2, label_smoothing=0.1)
+    with pytest.raises(UserError, match=re.escape("finetune.text_columns: found ('a',), expected two")):
+        opened(tmp_path, "seq2seq", text_columns=("a",))
+
+
+def test_a_broken_sequence_of_tags_is_refused_in_training_and_scored_in_validation(tmp_path):
+    write_tagged(tmp_path, train=20, validation=5)
+    good = (tmp_path / "train.txt").read_text() + "\nrome\tB-LOC\nparis\tI-LOC\n"
+    (tmp_path / "train.txt").write_text(good)
+    (tmp_path / "dev.txt").write_text("the\tO\nrome\tI-LOC\n")
+    assert opened(tmp_path, "tagging").splits["validation"][0].tags == ("O", "I-LOC")
+    (tmp_path / "train.txt").write_text(good + "\nthe\tO\nrome\tI-LOC\n")
+    with pytest.raises(UserError, match=r"sentence train.txt:\d+, word 2 'rome': found I-LOC after O"):
+        opened(tmp_path, "tagging")
+
+
+def test_files_by_name_are_for_one_task_only(tmp_path):
+    config = config_of(
+        f"a:classification={tmp_path}", f"b:classification={tmp_path}", finetune={"test_files": ("x.tsv",)}
+    )
+    with pytest.raises(UserError, match="finetune.train_files: found .*x.tsv.*, expected none where there are several"):
+        kinds.open_tasks(config, TOKENIZER)
+
+
+def test_the_plain_words_of_a_task_are_its_fields():
+    one = Opened(Entry("t", "choice", Source("x")), TASKS["choice"], {})
+    assert to_plain(one) == {"kind": "choice", **dataclasses.asdict(TASKS["choice"])}

@@ -1,0 +1,305 @@
+import contextlib
+import itertools
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections import Counter
+
+import numpy as np
+import pytest
+from etils import epath
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertjax.config import Config, DataConfig, TokenizerConfig, to_dict
+from bertjax.data.corpus.sources import find_sources
+from bertjax.data.corpus.work_units import cut, read_documents
+from bertjax.data.preparation.prepare import prepare
+from bertjax.data.records.manifest import read_manifest
+from bertjax.data.records.reader import OurShards
+from bertjax.data.records.summary import summarise
+from bertjax.errors import UserError
+from bertjax.storage import is_local, local_copy, read_span, version_of, write_whole, written_whole
+
+KEYS = {
+    "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "NO_PROXY": "127.0.0.1,localhost",
+}  # fmt: skip
+ELSEWHERE = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+NUMBERS = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory):
+    """The address of a server with S3's API, in a process of its own."""
+    pytest.importorskip("s3fs")
+    pytest.importorskip("moto.server")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with (tmp_path_factory.mktemp("moto") / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | KEYS)
+    try:
+        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        end = time.monotonic() + 60
+        while True:
+            assert process.poll() is None, f"it ended by itself: see {log.name}"
+            assert time.monotonic() < end, f"it does not answer: see {log.name}"
+            with contextlib.suppress(OSError):
+                direct.open(f"http://127.0.0.1:{port}/moto-api/", timeout=1).close()
+                break
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def bucket(s3_server, tmp_path, monkeypatch):
+    """A new bucket, which this process and those it starts reach."""
+    for name in ELSEWHERE:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name, value in (KEYS | {"AWS_ENDPOINT_URL": s3_server, "BERTJAX_CACHE": str(tmp_path / "cache")}).items():
+        monkeypatch.setenv(name, value)
+    import s3fs
+
+    name = f"bertjax-test-{next(NUMBERS)}"
+    s3fs.S3FileSystem().mkdir(name)
+    return epath.Path(f"s3://{name}")
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def place(request, tmp_path):
+    return epath.Path(tmp_path) if request.param == "folder" else request.getfixturevalue("bucket")
+
+
+def files_of(folder):
+    """The content of each file below, by its name; not the manifest's, which tells the sources' names."""
+    import fsspec
+
+    system, root = fsspec.core.url_to_fs(os.fspath(folder))
+    found = {name.removeprefix(f"{root}/"): system.cat_file(name) for name in system.find(root)}
+    found.pop("manifest.json", None)
+    return found
+
+
+def texts(documents=40):
+    rng = random.Random(0)
+    words = [f"word{i}" for i in range(300)]
+    return {
+        f"{name}.txt": ("\n\n".join("\n".join(" ".join(rng.choices(words, k=8)) + "." for _ in range(6))
+                                    for _ in range(documents)) + "\n").encode()
+        for name in "ab"
+    }  # fmt: skip
+
+
+def write_corpus(folder):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in texts().items():
+        write_whole(folder / name, content)
+    return os.fspath(folder)
+
+
+def config_of(corpus, **data):
+    defaults = {
+        "corpus": (corpus,), "max_seq_length": 32, "max_predictions_per_seq": 5, "validation_fraction": 0.1,
+        "dupe_factor": 2, "num_shards": 2, "workers": 1,
+    }  # fmt: skip
+    return Config(data=DataConfig(**defaults | data), tokenizer=TokenizerConfig(vocab_size=400))
+
+
+@pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("before", [None, b"old"])
+def test_a_failure_in_the_block_leaves_what_was_there_before_and_nothing_else(place, failure, before):
+    if before is not None:
+        write_whole(place / "file", before)
+
+    def fail():
+        with written_whole(place / "file") as file:
+            file.write(b"new" * 100_000)
+            raise failure
+
+    with pytest.raises(failure):
+        fail()
+    assert files_of(place) == ({} if before is None else {"file": before})
+
+
+def test_the_name_is_there_only_when_the_block_is_through(place):
+    write_whole(place / "file", b"old")
+    with written_whole(place / "file") as file:
+        file.write(b"new")
+        assert (place / "file").read_bytes() == b"old"
+    assert files_of(place) == {"file": b"new"}
+
+
+def test_a_disk_that_refuses_is_a_user_error_that_names_the_file(tmp_path):
+    (tmp_path / "no folder").write_text("")
+    with pytest.raises(UserError, match=r"no folder/file: cannot be written \(Not a directory\)"):
+        write_whole(epath.Path(tmp_path / "no folder" / "file"), b"new")
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(UserError, match="taken: cannot be written"):
+        write_whole(epath.Path(tmp_path / "taken"), b"new")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["no folder", "taken"]
+
+
+@given(st.binary(max_size=50), st.data())
+def test_a_span_is_that_part_of_the_file(tmp_path_factory, content, data):
+    path = epath.Path(tmp_path_factory.mktemp("span") / "file")
+    write_whole(path, content)
+    begin = data.draw(st.integers(0, len(content)))
+    end = data.draw(st.integers(begin, len(content) + 5))
+    assert read_span(path, begin, end) == content[begin:end]
+
+
+@pytest.mark.parametrize("begin,end", [(0, 10), (0, 1), (3, 7), (9, 10), (5, 20), (0, 0), (5, 5), (10, 10)])
+def test_a_span_of_a_file_in_a_bucket_is_that_part_of_it(bucket, begin, end):
+    write_whole(bucket / "file", b"0123456789")
+    assert read_span(bucket / "file", begin, end) == b"0123456789"[begin:end]
+
+
+def test_the_version_changes_with_the_content_and_with_nothing_else(place):
+    write_whole(place / "file", b"one")
+    first = version_of(place / "file")
+    assert version_of(place / "file") == first
+    write_whole(place / "file", b"another")
+    assert version_of(place / "file") != first
+
+
+def test_a_local_file_is_not_copied(tmp_path, monkeypatch):
+    monkeypatch.setenv("BERTJAX_CACHE", str(tmp_path / "cache"))
+    path = epath.Path(tmp_path / "file")
+    path.write_bytes(b"content")
+    assert local_copy(path, "digest") == path
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_file_in_a_bucket_is_copied_once_for_each_digest(bucket, tmp_path):
+    write_whole(bucket / "file", b"first")
+    copy = local_copy(bucket / "file", "digest1")
+    assert is_local(copy)
+    assert copy == epath.Path(tmp_path / "cache" / "digest1")
+    write_whole(bucket / "file", b"second")
+    assert local_copy(bucket / "file", "digest1").read_bytes() == b"first"
+    assert local_copy(bucket / "file", "digest2").read_bytes() == b"second"
+    (bucket / "file").unlink()
+    assert local_copy(bucket / "file", "digest2").read_bytes() == b"second"
+    with pytest.raises(FileNotFoundError):
+        local_copy(bucket / "file", "digest3")
+    assert sorted(p.name for p in (tmp_path / "cache").iterdir()) == ["digest1", "digest2"]
+
+
+@pytest.fixture
+def expected(tmp_path):
+    """What a preparation on a disk here gives."""
+    prepare(config_of(write_corpus(epath.Path(tmp_path / "corpus"))), tmp_path / "local")
+    found = files_of(tmp_path / "local")
+    assert len([name for name in found if name.endswith(".tfrecord")]) == 3
+    return found
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_bucket_gives_the_same_bytes_as_a_folder(bucket, expected, workers):
+    prepare(config_of(write_corpus(bucket / "corpus"), workers=workers), bucket / "out")
+    assert files_of(bucket / "out") == expected
+
+
+def test_small_pieces_of_a_file_in_a_bucket_hold_the_same_documents(bucket, tmp_path):
+    read = []
+    for folder in (epath.Path(tmp_path / "corpus"), bucket / "corpus"):
+        data = config_of(write_corpus(folder)).data
+        pieces = cut(find_sources(data), 1000)
+        assert len(pieces) > 20
+        read.append([document for piece in pieces for document in read_documents(piece, data, Counter())])
+    assert len(read[0]) == 80
+    assert read[0] == read[1]
+
+
+def test_near_duplicates_are_found_in_a_bucket_too(bucket, tmp_path):
+    pytest.importorskip("rensa")
+    here = config_of(write_corpus(epath.Path(tmp_path / "corpus")), near_duplicate_threshold=0.8)
+    prepare(here, tmp_path / "local")
+    prepare(config_of(write_corpus(bucket / "corpus"), near_duplicate_threshold=0.8), bucket / "out")
+    assert files_of(bucket / "out") == files_of(tmp_path / "local")
+
+
+def test_a_finished_bucket_is_left_alone_and_a_changed_corpus_is_refused(bucket):
+    config = config_of(write_corpus(bucket / "corpus"))
+    manifest = prepare(config, bucket / "out")
+    versions = {name: version_of(bucket / "out" / name) for name in files_of(bucket / "out")}
+    assert prepare(config, bucket / "out") == manifest
+    assert versions == {name: version_of(bucket / "out" / name) for name in files_of(bucket / "out")}
+    write_whole(bucket / "corpus" / "a.txt", b"Something else.\nAltogether.\n")
+    with pytest.raises(UserError, match=r"made from s3://.*a\.txt: found a source added, removed or changed since"):
+        prepare(config, bucket / "out")
+
+
+def test_killed_and_started_again_in_a_bucket_it_gives_the_same_bytes(bucket, tmp_path):
+    data = {"dupe_factor": 30, "num_shards": 8}
+    prepare(config_of(write_corpus(epath.Path(tmp_path / "corpus")), **data), tmp_path / "local")
+    config = config_of(write_corpus(bucket / "corpus"), **data)
+    code = (
+        "import json, sys; from bertjax.config import Config, from_dict; from bertjax.data.preparation.prepare import prepare\n"
+        "prepare(from_dict(Config, json.loads(sys.argv[1])), sys.argv[2])"
+    )
+    process = start(code, config, bucket / "out")
+    while len(shards_of(bucket / "out")) < 3:
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    noted = [path for path in shards_of(bucket / "out") if (bucket / "out" / ".work" / f"{path.name}.json").exists()]
+    kept = {path: version_of(path) for path in noted}
+    assert len(kept) >= 2
+    assert read_manifest(bucket / "out") is None
+    prepare(config, bucket / "out")
+    assert files_of(bucket / "out") == files_of(tmp_path / "local")
+    assert {path: version_of(path) for path in kept} == kept
+
+
+def start(code, config, out):
+    command = [sys.executable, "-c", code, json.dumps(to_dict(config)), os.fspath(out)]
+    return subprocess.Popen(command, start_new_session=True)
+
+
+def shards_of(folder):
+    return list(folder.glob("*.tfrecord"))
+
+
+def test_records_are_read_from_a_bucket_through_local_copies(bucket, tmp_path, expected):
+    manifest = prepare(config_of(write_corpus(bucket / "corpus")), bucket / "out")
+    local = read_manifest(epath.Path(tmp_path / "local"))
+    for split in ("train", "validation"):
+        remote, here = (
+            OurShards(bucket / "out", manifest, split),
+            OurShards(epath.Path(tmp_path / "local"), local, split),
+        )
+        rows = np.random.default_rng(0).permutation(len(here))
+        for name, values in here.read(rows).items():
+            np.testing.assert_array_equal(remote.read(rows)[name], values)
+    assert {p.name for p in (tmp_path / "cache").iterdir()} == {shard.sha256 for shard in manifest.shards}
+    times = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").iterdir()}
+    OurShards(bucket / "out", manifest, "train").read(np.arange(3))
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").iterdir()} == times
+
+
+def test_the_summary_of_a_bucket_is_that_of_a_folder_and_finds_damage(bucket, tmp_path, expected):
+    prepare(config_of(write_corpus(bucket / "corpus")), bucket / "out")
+    said = summarise(bucket / "out")
+    assert "checksums good" in said
+    assert said.splitlines()[1:] == summarise(tmp_path / "local").splitlines()[1:]
+    path = bucket / "out" / "train-00001-of-00002.tfrecord"
+    content = bytearray(path.read_bytes())
+    content[77] ^= 1
+    write_whole(path, bytes(content))
+    with pytest.raises(UserError, match=r"train-00001-of-00002\.tfrecord: found other bytes than were written"):
+        summarise(bucket / "out")

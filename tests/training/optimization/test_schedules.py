@@ -1,0 +1,40 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertjax.config import OptimizerConfig
+from bertjax.training.optimization.schedules import make_schedule
+
+
+def rate(step, steps=100, **changes):
+    return float(
+        make_schedule(OptimizerConfig(**({"peak_learning_rate": 2.0, "warmup_steps": 10} | changes)), steps)(step)
+    )
+
+
+@given(schedule=st.sampled_from(["linear", "cosine", "constant", "inverse_sqrt"]), step=st.integers(0, 10))
+def test_warmup_is_linear_from_zero_to_the_peak(schedule, step):
+    assert rate(step, schedule=schedule) == pytest.approx(2.0 * step / 10, rel=1e-6)
+
+
+@given(step=st.integers(10, 120))
+def test_each_shape_follows_its_formula_after_the_warmup(step):
+    done = min((step - 10) / 90, 1)
+    expected = {
+        "linear": 2.0 + (0.2 - 2.0) * done,
+        "cosine": 0.2 + (2.0 - 0.2) * (1 + math.cos(math.pi * done)) / 2,
+        "constant": 2.0,
+        "inverse_sqrt": 2.0 * math.sqrt(10 / step),
+        "step": 2.0 * 0.5 ** (step // 30),
+        "multistep": 2.0 * 0.5 ** sum(step >= m for m in (20, 50)),
+    }
+    options = {"end_learning_rate": 0.2, "decay_steps": 30, "milestones": (20, 50), "decay_factor": 0.5}
+    for schedule, value in expected.items():
+        assert rate(step, schedule=schedule, **options) == pytest.approx(value, rel=1e-5, abs=1e-6), schedule
+
+
+def test_without_warmup_the_first_step_has_the_peak():
+    assert rate(0, warmup_steps=0) == 2.0
+    assert rate(100, warmup_steps=0) == 0.0

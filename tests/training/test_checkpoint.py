@@ -1,0 +1,160 @@
+import dataclasses
+import os
+import subprocess
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from etils import epath
+
+from bertjax.config import MeshConfig, to_dict
+from bertjax.errors import UserError
+from bertjax.parallel.mesh import make_mesh
+from bertjax.training import checkpoint
+from bertjax.training.step import init_state, state_shardings
+from tests.factory import small_config
+
+
+def born(config):
+    count = config.mesh.data * config.mesh.fsdp
+    mesh = make_mesh(config.mesh, jax.devices()[:count])
+    layouts = state_shardings(config, mesh)
+    state = jax.jit(lambda: init_state(config), out_shardings=layouts)()
+    target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, layouts)
+    return state, target
+
+
+@pytest.fixture
+def run(tmp_path):
+    return epath.Path(tmp_path) / "run"
+
+
+def saved(run, rows, keep=2, config=None):
+    """Checkpoints at the steps of `rows`, with their held-out losses."""
+    config = config or small_config()
+    state, target = born(config)
+    checkpoints = checkpoint.Checkpoints(run, keep)
+    meta = {"config": to_dict(config)}
+    for step, loss in rows:
+        checkpoints.save(step, state._replace(step=np.int32(step)), meta, None if loss is None else {"mlm_loss": loss})
+    checkpoints.close()
+    return state, target
+
+
+def steps(run):
+    return sorted(int(p.name) for p in (run / "checkpoints").iterdir() if p.name.isdigit())
+
+
+def same(a, b):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert np.array_equal(x, y)
+
+
+def test_the_last_ones_and_the_best_are_kept_also_over_a_restart(run):
+    saved(run, [(1, 5.0), (2, 3.0), (3, 4.0), (4, None), (5, 6.0)])
+    assert steps(run) == [2, 4, 5]
+    saved(run, [(6, 3.5), (7, 2.5), (8, 9.0), (9, 9.0)])
+    assert steps(run) == [7, 8, 9]
+
+
+def test_a_state_comes_back_as_it_was_on_any_mesh(run):
+    state, _ = saved(run, [(3, 1.0)])
+    for mesh in (MeshConfig(data=1), MeshConfig(data=2, fsdp=4)):
+        _, target = born(small_config(mesh=mesh))
+        restored = checkpoint.Checkpoints(run, 2).restore(3, target)
+        same(restored.params, state.params)
+        same(restored.opt_state, state.opt_state)
+        assert int(restored.step) == 3
+        for leaf, wanted in zip(jax.tree.leaves(restored), jax.tree.leaves(target), strict=True):
+            assert leaf.sharding == wanted.sharding
+
+
+def test_parameters_alone_and_their_configuration_are_read_from_a_run_or_a_step(run):
+    state, target = saved(run, [(3, 1.0), (4, 1.0)])
+    for path, step in [(run, 4), (run / "checkpoints" / "3", 3)]:
+        found, folder = checkpoint.find(path)
+        assert (found, folder) == (run, run / "checkpoints" / str(step))
+        same(checkpoint.restore_params(folder, target.params), state.params)
+        assert checkpoint.read_config(folder) == small_config()
+
+
+@pytest.mark.parametrize("model,message", [
+    ({"hidden_size": 32}, r"params/embeddings/\w+/\w+: found shape \[(16|64, 16|16, 16)\], expected shape"),
+    ({"num_hidden_layers": 3}, r"params/encoder/layers/.*: found shape \[2, .*\], expected shape \[3, "),
+])  # fmt: skip
+def test_a_checkpoint_of_another_shape_is_refused_naming_the_tensor(run, model, message):
+    saved(run, [(3, 1.0)])
+    _, target = born(small_config(model=model))
+    with pytest.raises(UserError, match=message):
+        checkpoint.Checkpoints(run, 2).restore(3, target)
+    with pytest.raises(UserError, match=message):
+        checkpoint.restore_params(run / "checkpoints" / "3", target.params)
+
+
+def test_missing_and_extra_and_mistyped_tensors_are_named(run):
+    _, target = saved(run, [(3, 1.0)])
+    folder = run / "checkpoints" / "3"
+    more = dict(target.params, extra=target.params["pooler"])
+    with pytest.raises(UserError, match="params/extra/bias: found no such tensor"):
+        checkpoint.restore_params(folder, more)
+    fewer = {name: leaf for name, leaf in target.params.items() if name != "nsp"}
+    with pytest.raises(UserError, match="found the tensor params/nsp/bias, expected none of that name"):
+        checkpoint.restore_params(folder, fewer)
+    low = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, np.float16, sharding=x.sharding), target.params)
+    with pytest.raises(UserError, match="found float32, expected float16"):
+        checkpoint.restore_params(folder, low)
+
+
+def test_parameters_are_cast_as_they_are_read_where_asked(run):
+    state, target = saved(run, [(3, 1.0)])
+    low = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16, sharding=x.sharding), target.params)
+    found = checkpoint.restore_params(run / "checkpoints" / "3", low, cast=True)
+    same(found, jax.tree.map(lambda x: x.astype(jnp.bfloat16), state.params))
+    for leaf, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(low), strict=True):
+        assert (leaf.dtype, leaf.sharding) == (jnp.bfloat16, wanted.sharding)
+
+
+def test_a_relative_path_will_do(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    state, target = saved(epath.Path("run"), [(3, 1.0)])
+    same(checkpoint.Checkpoints(epath.Path("run"), 2).restore(3, target).params, state.params)
+    _, folder = checkpoint.find("run")
+    same(checkpoint.restore_params(folder, target.params), state.params)
+
+
+def test_a_folder_without_checkpoints_is_named(tmp_path):
+    with pytest.raises(UserError, match="found no checkpoint, expected a run folder"):
+        checkpoint.find(tmp_path)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "remove"])
+def test_a_damaged_checkpoint_is_named(run, damage):
+    _, target = saved(run, [(3, 1.0)])
+    state = run / "checkpoints" / "3" / "state"
+    files = [os.path.join(root, name) for root, _, names in os.walk(state) for name in names]
+    for path in files:
+        if os.path.basename(os.path.dirname(path)) == "d":  # where the arrays' bytes are
+            os.truncate(path, 1) if damage == "truncate" else os.remove(path)
+    with pytest.raises(UserError, match=r"checkpoints/3"):
+        checkpoint.Checkpoints(run, 2).restore(3, target)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_is_told_and_whole_checkpoints_stay_usable(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    model = dataclasses.replace(small_config().model, hidden_size=64, vocab_size=4096)
+    config = small_config(model=model)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(disk)]).returncode:
+        pytest.skip("this machine does not let tests mount a small disk")
+    try:
+        run = epath.Path(disk) / "run"
+        with pytest.raises(UserError, match=r"the disk is full, .*whole checkpoints there: 1"):
+            saved(run, [(step, 1.0) for step in range(1, 9)], keep=9, config=config)
+        state, target = born(config)
+        again = checkpoint.Checkpoints(run, 9)
+        same(again.restore(1, target).params, state.params)
+        assert again.latest() < 8
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
