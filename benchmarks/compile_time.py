@@ -20,7 +20,7 @@ import jax  # noqa: E402
 from bertjax.config import Config, MeshConfig, load_config  # noqa: E402
 from bertjax.estimate.abstract_batch import abstract_batch, abstract_vocabulary  # noqa: E402
 from bertjax.parallel.mesh import make_mesh  # noqa: E402
-from bertjax.training.objective import pretraining  # noqa: E402
+from bertjax.training.pretraining import pretraining  # noqa: E402
 from bertjax.training.step import abstract_state, lower_train_step  # noqa: E402
 
 

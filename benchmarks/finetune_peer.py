@@ -49,10 +49,10 @@ from bertjax.finetuning.finetune import Prepared
 from bertjax.interop.checkpoints.tensor_mapping import give
 from bertjax.interop.checkpoints.tensor_names import torch_dialect
 from bertjax.interop.import_model import import_model
+from bertjax.model.functional import TASKS
 from bertjax.parallel.mesh import make_mesh
 from bertjax.storage import read_json, write_whole
 from bertjax.tasks.classification.task import Classification
-from bertjax.training.objective import TASKS
 from bertjax.training.optimization.optimizer import make_optimizer
 from bertjax.training.saved_model import load_model
 from bertjax.training.step import TrainState, jit_train_step

@@ -23,7 +23,8 @@ from etils import epath
 from bertjax.config import Config, DataConfig, ModelConfig, TrainConfig, to_dict
 from bertjax.data.records import record_format as shards
 from bertjax.data.records.manifest import Manifest, read_manifest, write_manifest
-from bertjax.data.records.record_format import Batch, Schema
+from bertjax.data.records.record_format import Schema
+from bertjax.types import Batch
 
 LENGTH, PREDICTIONS, VOCABULARY, SHARDS = 128, 20, 30_000, 8
 SCHEMA = Schema(LENGTH, PREDICTIONS)

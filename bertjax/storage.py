@@ -1,9 +1,13 @@
 """Files that appear whole or not at all, here or in a store such as gs:// or s3://."""
 
+import bz2
+import gzip
 import json
+import lzma
 import os
 import shutil
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -16,6 +20,12 @@ from bertjax.errors import UserError, check, disk_errors
 os.environ.setdefault("EPATH_USE_TF", "false")
 for _store in ("S3", "GS"):
     os.environ.setdefault(f"FSSPEC_{_store}_USE_LISTINGS_CACHE", "false")
+
+OPENERS: dict[str, Callable[[IO[bytes]], IO[bytes]]] = {
+    ".gz": lambda file: gzip.GzipFile(fileobj=file),  # type: ignore[dict-item,return-value]
+    ".bz2": bz2.BZ2File,
+    ".xz": lzma.LZMAFile,
+}
 
 
 @contextmanager
@@ -44,6 +54,12 @@ def write_whole(path: epath.Path, content: bytes) -> None:
         file.write(content)
 
 
+def write_lines(path: epath.Path, lines: Sequence[str]) -> epath.Path:
+    """Write a text file of `lines`, whole or not at all; return `path`."""
+    write_whole(path, "".join(f"{line}\n" for line in lines).encode())
+    return path
+
+
 def read_json(path: epath.Path) -> dict[str, Any]:
     """The object in a JSON file; `UserError` naming it where it cannot be read or holds something else."""
     try:
@@ -53,6 +69,26 @@ def read_json(path: epath.Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read as JSON ({type(error).__name__}: {reason})") from error
     check(isinstance(values, dict), str(path), f"a {type(values).__name__}", "a JSON object")
     return values
+
+
+def is_compressed(name: str) -> bool:
+    """Whether the file is decompressed by its ending; such a file is read from its beginning only."""
+    return epath.Path(name).suffix in OPENERS
+
+
+@contextmanager
+def opened(name: str) -> Iterator[IO[bytes]]:
+    """The file's bytes, decompressed by its ending; a damaged file is a `UserError`."""
+    path = epath.Path(name)
+    try:
+        with path.open("rb") as raw:
+            wrap = OPENERS.get(path.suffix)
+            yield wrap(raw) if wrap else raw
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        # The decompressors' own OSErrors carry no number; the system's do.
+        if path.suffix in OPENERS and getattr(error, "errno", None) is None:
+            raise UserError(f"{name}: is truncated or no whole {path.suffix} file ({error})") from error
+        raise UserError(f"{name}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
 def is_plain_name(name: object) -> bool:

@@ -16,7 +16,7 @@ from bertjax.config import Config, DataConfig, MeshConfig, ModelConfig, TrainCon
 from bertjax.estimate.abstract_batch import abstract_batch
 from bertjax.parallel.mesh import make_mesh
 from bertjax.training import step
-from bertjax.training.objective import pretraining
+from bertjax.training.pretraining import pretraining
 from tests.tpu import uncached
 from tests.xla import WITH_FUSION_EMITTERS
 

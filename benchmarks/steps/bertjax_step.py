@@ -19,7 +19,7 @@ from bertjax.estimate.cost.model_flops import model_flops
 from bertjax.parallel.mesh import make_mesh
 from bertjax.training import loop
 from bertjax.training.batch_source import Feed
-from bertjax.training.objective import pretraining
+from bertjax.training.pretraining import pretraining
 from bertjax.training.step import abstract_state, init_state, lower_train_step
 
 LOGGED = 10  # steps

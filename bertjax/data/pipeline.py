@@ -15,9 +15,10 @@ from bertjax.data.order import batch_rows, mixture_rows, quotas_of
 from bertjax.data.records import record_format as shards
 from bertjax.data.records.manifest import WORK, Manifest, read_manifest
 from bertjax.data.records.reader import ForeignRecords, OurShards, foreign_paths
-from bertjax.data.records.record_format import Batch, Schema
+from bertjax.data.records.record_format import Schema
 from bertjax.errors import check
 from bertjax.masking.static import unmask
+from bertjax.types import Batch
 
 Records = OurShards | ForeignRecords
 Stream = Generator[Batch, None, None]

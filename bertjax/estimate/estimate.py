@@ -19,7 +19,7 @@ from bertjax.estimate.cost.schedule import Schedule, schedule
 from bertjax.estimate.hardware.slices import Slice
 from bertjax.estimate.program.hlo import parse
 from bertjax.parallel.mesh import make_mesh
-from bertjax.training.objective import pretraining
+from bertjax.training.pretraining import pretraining
 from bertjax.training.step import abstract_state, check_batch, lower_train_step
 
 TOP = 10

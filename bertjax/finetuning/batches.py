@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bertjax.data.order import permute
-from bertjax.data.preparation.documents import ranges
+from bertjax.data.ragged import ranges
 from bertjax.errors import check
 from bertjax.tasks.task import Rows
 

@@ -10,10 +10,10 @@ from jax import Array
 from bertjax.config import ModelConfig
 from bertjax.finetuning.batches import plain_batch, task_of
 from bertjax.model import functional
-from bertjax.model.functional import Batch, Params
+from bertjax.model.functional import DONOR, TASKS, Params
 from bertjax.model.layout import Layout
 from bertjax.tasks.task import Task
-from bertjax.training.objective import DONOR, TASKS
+from bertjax.types import Batch
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,8 @@ from typing import Any
 from etils import epath
 
 from bertjax.config import FinetuneConfig
-from bertjax.data.corpus.formats import is_compressed
 from bertjax.errors import check, disk_errors
-from bertjax.storage import write_whole
+from bertjax.storage import is_compressed, write_lines
 from bertjax.tasks.classification import examples as text_examples
 from bertjax.tasks.classification import glue
 from bertjax.tasks.files.splits import find_files
@@ -49,8 +48,8 @@ def write_predictions(
             "\t".join([example.id, str(one.choice), f"{max(one.probabilities):.4f}"])
             for one, example in zip(predictions, examples, strict=True)
         ]
-        return [_lines(folder / f"{stem}.tsv", ["id\tprediction\tprobability", *lines])]
-    return [_lines(folder / f"{stem}.txt", [" ".join(text.split()) for text in predictions])]
+        return [write_lines(folder / f"{stem}.tsv", ["id\tprediction\tprobability", *lines])]
+    return [write_lines(folder / f"{stem}.txt", [" ".join(text.split()) for text in predictions])]
 
 
 def _of_text(
@@ -80,7 +79,7 @@ def _of_tags(
     told: FinetuneConfig,
 ) -> list[epath.Path]:
     if entry.source.is_tfds or not examples[0].lines:
-        return [_lines(folder / f"{stem}.txt", [" ".join(tags) for tags in predictions])]
+        return [write_lines(folder / f"{stem}.txt", [" ".join(tags) for tags in predictions])]
     made: list[epath.Path] = []
     begin, columns = 0, conll_columns(told)
     for source in find_files(entry.source, split):
@@ -92,8 +91,3 @@ def _of_tags(
         made.append(path)
         begin += count
     return made
-
-
-def _lines(path: epath.Path, lines: Sequence[str]) -> epath.Path:
-    write_whole(path, "".join(f"{line}\n" for line in lines).encode())
-    return path

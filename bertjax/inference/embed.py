@@ -13,7 +13,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from bertjax.config import MeshConfig, ModelConfig
-from bertjax.data.preparation.documents import ranges
+from bertjax.data.ragged import ranges
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.model import functional

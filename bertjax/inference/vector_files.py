@@ -11,11 +11,10 @@ from typing import IO, Literal, NamedTuple
 import numpy as np
 from etils import epath
 
-from bertjax.data.corpus.formats import opened
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import UserError, check
 from bertjax.inference.embed import Pooling, Vectors
-from bertjax.storage import is_local, write_whole, written_whole
+from bertjax.storage import is_local, opened, write_whole, written_whole
 
 VectorDtype = Literal["float32", "float16"]
 STDIN = "-"

@@ -16,10 +16,11 @@ from bertjax.errors import check
 from bertjax.inference.embed import longest, padded_length
 from bertjax.inference.prompts import TEXT, Method, Prompt, make_prompts
 from bertjax.model import functional
-from bertjax.model.functional import Batch, Params
+from bertjax.model.functional import Params
 from bertjax.parallel.hosts import global_batch
 from bertjax.parallel.mesh import make_mesh
 from bertjax.parallel.rules import batch_parts, replicated
+from bertjax.types import Batch
 
 TEMPLATE = "{} This text is about [MASK]."
 

@@ -7,7 +7,7 @@ from jax import Array
 from bertjax.config import DataConfig
 from bertjax.masking import selection as masking
 from bertjax.masking.selection import Library, Uniform, Vocabulary
-from bertjax.model.functional import Batch
+from bertjax.types import Batch
 
 
 def mask_batch(batch: Batch, config: DataConfig, vocabulary: Vocabulary, key: Array) -> Batch:

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 
 from bertjax.config import DataConfig
-from bertjax.data.records.record_format import Batch
 from bertjax.masking import selection as masking
 from bertjax.masking.selection import Library, Vocabulary
+from bertjax.types import Batch
 
 
 def mask_rows(batch: Batch, config: DataConfig, vocabulary: Vocabulary, rng: np.random.Generator) -> Batch:

@@ -28,9 +28,11 @@ from bertjax.model.encoder import Embeddings, Encoder
 from bertjax.model.heads import MlmHead
 from bertjax.model.layers import Linear
 from bertjax.model.layout import ANYWHERE, Layout
+from bertjax.types import Batch
 
 Params = Mapping[str, Any]
-Batch = Mapping[str, Any]  # jax or numpy arrays by name
+TASKS = "tasks"  # the group of parameters that tasks' heads are in
+DONOR = "decoder"  # among restored groups those of the model that a decoder begins with, where it is another
 
 
 class Encoded(NamedTuple):

@@ -8,10 +8,10 @@ from jax import Array
 
 from bertjax.config import ModelConfig
 from bertjax.model import functional
-from bertjax.model.functional import Batch, Params
+from bertjax.model.functional import TASKS, Params
 from bertjax.model.layout import Layout
 from bertjax.model.linear_head import linear
-from bertjax.training.objective import TASKS
+from bertjax.types import Batch
 
 HEAD_DROPOUT = 1  # folded into the step's key; the encoder has the key itself
 

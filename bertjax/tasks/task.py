@@ -13,9 +13,10 @@ from jax import Array
 
 from bertjax.config import ModelConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
-from bertjax.model.functional import Batch, Params
+from bertjax.model.functional import Params
 from bertjax.model.layout import Layout
 from bertjax.model.linear_head import linear_axes
+from bertjax.types import Batch
 
 
 @dataclass(frozen=True)

@@ -17,15 +17,14 @@ from bertjax.data.records.manifest import read_manifest
 from bertjax.data.tokenizers.tokenizer import Tokenizer, mask_vocabulary
 from bertjax.masking.selection import Vocabulary
 from bertjax.training.evaluate import heldout_examiner
-
-NumpyBatch = dict[str, np.ndarray]
+from bertjax.types import Batch
 
 
 @dataclass(frozen=True)
 class Feed:
     """The batches of a run, their arrays named as in `bertjax.data.records.record_format`."""
 
-    train: Callable[[int, np.ndarray], Iterator[NumpyBatch]]
+    train: Callable[[int, np.ndarray], Iterator[Batch]]
     """Given the step to start at and this process's rows of the global batch (`hosts.process_rows`): its
     rows, step after step."""
     examine: Callable[[Config, Mesh], Callable[[Any], dict[str, float]]] | None = None
@@ -36,7 +35,7 @@ class Feed:
     """What the step needs to mask; None where the batches are masked."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What a checkpoint's `meta` says of the data: `tokenizer_fingerprint`, `manifest_sha256`."""
-    inspect: Callable[[NumpyBatch], list[str]] = lambda batch: []
+    inspect: Callable[[Batch], list[str]] = lambda batch: []
     """What looks odd in a batch, a line each."""
 
 
@@ -72,7 +71,7 @@ def prepared_feed(config: Config, tokenizer: Tokenizer) -> Feed:
     )
 
 
-def _heldout(config: Config, records: pipeline.Records, rows: np.ndarray, most: int) -> Iterator[NumpyBatch]:
+def _heldout(config: Config, records: pipeline.Records, rows: np.ndarray, most: int) -> Iterator[Batch]:
     return pipeline.eval_batches(records, config, rows=rows, max_batches=most)
 
 

@@ -16,18 +16,21 @@ from jax.sharding import Mesh
 
 from bertjax.config import Config, Head, to_dict
 from bertjax.data.batch_checks import check_ids
+from bertjax.model.functional import DONOR, TASKS
 from bertjax.model.kernels import selection as kernels
 from bertjax.parallel import hosts, rules
 from bertjax.parallel.mesh import make_mesh
 from bertjax.progress import Progress, silent
 from bertjax.training import checkpoint
 from bertjax.training import run_config as run_folder
-from bertjax.training.batch_source import Feed, NumpyBatch
+from bertjax.training.batch_source import Feed
 from bertjax.training.logs.metrics_log import MetricsLog
 from bertjax.training.logs.step_log import BATCH_SIZE, Ledger, Update, spoken
-from bertjax.training.objective import DONOR, TASKS, Objective, check_heads, pretraining
+from bertjax.training.objective import Objective
 from bertjax.training.optimization.batch_schedule import BatchSize
+from bertjax.training.pretraining import check_heads, pretraining
 from bertjax.training.step import TrainState, abstract_state, check_batch, jit_init, jit_train_step
+from bertjax.types import Batch
 
 log = logging.getLogger(__name__)
 
@@ -187,9 +190,7 @@ def _sizes_known(checkpoints: checkpoint.Checkpoints, start: int) -> Any:
     return checkpoint.read_meta(checkpoints.folder / str(start)).get(BATCH_SIZE) if start else None
 
 
-def _checked(
-    config: Config, feed: Feed, rows: np.ndarray, start: int, sizes: BatchSize
-) -> Iterator[tuple[int, NumpyBatch]]:
+def _checked(config: Config, feed: Feed, rows: np.ndarray, start: int, sizes: BatchSize) -> Iterator[tuple[int, Batch]]:
     """The batches of updates up to the last step, and how many of the feed's each is made of; each one's ids within the
     vocabulary, the first looked at closely."""
     batches, step = feed.train(start, rows), start
@@ -204,7 +205,7 @@ def _checked(
         step += taken
 
 
-def _together(batches: list[NumpyBatch]) -> NumpyBatch:
+def _together(batches: list[Batch]) -> Batch:
     """One batch, rows of each by turns: so the rows that a process holds are of it what they were of each."""
     if len(batches) == 1:
         return batches[0]

@@ -13,12 +13,12 @@ from bertjax.config import Config, MeshConfig, to_dict
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check, disk_errors
 from bertjax.model import functional
+from bertjax.model.functional import TASKS
 from bertjax.model.linear_head import init_linear, linear_axes
 from bertjax.parallel import rules
 from bertjax.parallel.mesh import make_mesh
 from bertjax.training import checkpoint
 from bertjax.training import run_config as run_folder
-from bertjax.training.objective import TASKS
 
 
 class TrainedModel(NamedTuple):

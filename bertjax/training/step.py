@@ -15,16 +15,18 @@ from jax.typing import ArrayLike
 
 from bertjax.config import Config
 from bertjax.errors import check
-from bertjax.model.functional import Batch, Params
+from bertjax.model.functional import Params
 from bertjax.model.layout import ANYWHERE, Layout
 from bertjax.parallel import rules
 from bertjax.parallel.compiler_options import compiler_options
-from bertjax.training.objective import Objective, pretraining
+from bertjax.training.objective import Objective
 from bertjax.training.optimization.batch_schedule import NOISE, SIGNAL
 from bertjax.training.optimization.freezing import stop_frozen
 from bertjax.training.optimization.mixout import mix
 from bertjax.training.optimization.optimizer import make_optimizer
 from bertjax.training.optimization.schedules import make_schedule
+from bertjax.training.pretraining import pretraining
+from bertjax.types import Batch
 
 # Purposes of random numbers; a key is fold_in(fold_in(key(seed), step), purpose).
 INIT, DROPOUT, MASKS, MIXOUT = 0, 1, 2, 3

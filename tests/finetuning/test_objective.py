@@ -10,6 +10,7 @@ import pytest
 from bertjax.config import MeshConfig
 from bertjax.finetuning.objective import TaskObjective
 from bertjax.model import functional
+from bertjax.model.functional import DONOR
 from bertjax.model.layout import ANYWHERE
 from bertjax.parallel import rules
 from bertjax.parallel.hosts import global_batch
@@ -19,7 +20,6 @@ from bertjax.tasks.linear_head import head_of
 from bertjax.tasks.seq2seq.task import make_task
 from bertjax.tasks.tagging.task import Tagging
 from bertjax.training import step as steps
-from bertjax.training.objective import DONOR
 from tests.factory import random_batch
 from tests.tasks.tiny import MODEL, TOKENIZER, config_of
 

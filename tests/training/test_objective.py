@@ -12,7 +12,7 @@ from bertjax.masking.selection import Vocabulary
 from bertjax.model import functional
 from bertjax.model.layout import ANYWHERE
 from bertjax.training import pretraining_loss as objectives
-from bertjax.training.objective import check_heads, pretraining
+from bertjax.training.pretraining import check_heads, pretraining
 from tests.factory import random_batch, small_config
 
 

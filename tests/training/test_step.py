@@ -11,7 +11,7 @@ from bertjax.parallel import rules
 from bertjax.parallel.hosts import global_batch
 from bertjax.parallel.mesh import make_mesh
 from bertjax.training import step as steps
-from bertjax.training.objective import pretraining
+from bertjax.training.pretraining import pretraining
 from tests.factory import random_batch, small_config
 
 MESHES = {

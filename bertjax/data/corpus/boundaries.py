@@ -7,8 +7,9 @@ from typing import IO
 from etils import epath
 
 from bertjax.data.corpus import formats
-from bertjax.data.corpus.formats import NEWLINE, Stretch, one_line, opened, tfds_builder
+from bertjax.data.corpus.formats import NEWLINE, Stretch, one_line, tfds_builder
 from bertjax.errors import UserError
+from bertjax.storage import opened
 
 _EMPTY_LINE = re.compile(rb"\n[ \t\r]*\n")
 

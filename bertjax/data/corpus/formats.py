@@ -1,49 +1,20 @@
 """How each format of corpus is read: a document's text at a time, bad input named by file and line."""
 
-import bz2
-import gzip
 import json
-import lzma
-import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import IO, Any
+from typing import Any
 
 from etils import epath
 
 from bertjax.config import DataConfig
 from bertjax.data.corpus import python_docs
 from bertjax.errors import UserError, check
+from bertjax.storage import opened
 
 LONGEST = 1 << 20  # characters of a document; a longer one is read as several, so that memory is bounded
 BLOCK = 1 << 20
 NEWLINE = b"\n"
-OPENERS: dict[str, Callable[[IO[bytes]], IO[bytes]]] = {
-    ".gz": lambda file: gzip.GzipFile(fileobj=file),  # type: ignore[dict-item,return-value]
-    ".bz2": bz2.BZ2File,
-    ".xz": lzma.LZMAFile,
-}
 Stretch = tuple[int, int]  # first byte and byte after the last, -1: the end; of Parquet row groups, of TFDS examples
-
-
-def is_compressed(name: str) -> bool:
-    """Whether the file is decompressed by its ending; such a file is read from its beginning only."""
-    return epath.Path(name).suffix in OPENERS
-
-
-@contextmanager
-def opened(name: str) -> Iterator[IO[bytes]]:
-    """The file's bytes, decompressed by its ending; a damaged file is a `UserError`."""
-    path = epath.Path(name)
-    try:
-        with path.open("rb") as raw:
-            wrap = OPENERS.get(path.suffix)
-            yield wrap(raw) if wrap else raw
-    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        # The decompressors' own OSErrors carry no number; the system's do.
-        if path.suffix in OPENERS and getattr(error, "errno", None) is None:
-            raise UserError(f"{name}: is truncated or no whole {path.suffix} file ({error})") from error
-        raise UserError(f"{name}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
 def _lines(name: str, config: DataConfig, stretch: Stretch, *, whole: bool = False) -> Iterator[tuple[int, str, bool]]:

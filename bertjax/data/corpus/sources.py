@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from etils import epath
 
 from bertjax.config import DataConfig
-from bertjax.data.corpus.formats import OPENERS, tfds_bytes
+from bertjax.data.corpus.formats import tfds_bytes
 from bertjax.errors import UserError, check
-from bertjax.storage import version_of
+from bertjax.storage import OPENERS, version_of
 
 BY_ENDING = {".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 

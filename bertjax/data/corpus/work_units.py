@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from bertjax import storage
 from bertjax.config import DataConfig
 from bertjax.data.corpus import formats
 from bertjax.data.corpus.boundaries import BOUNDARIES
@@ -69,7 +70,7 @@ def cut(sources: Sequence[Source], piece_bytes: int = 0) -> list[Piece]:
 
 def _parts(source: Source, piece_bytes: int) -> Iterator[tuple[Part, int]]:
     """The source's stretches, each with its estimated bytes of text."""
-    if formats.is_compressed(source.name):
+    if storage.is_compressed(source.name):
         yield Part(source), source.size * COMPRESSED
     elif source.format in BOUNDARIES and source.size > piece_bytes:
         bounds = BOUNDARIES[source.format](source.name, source.size, piece_bytes)

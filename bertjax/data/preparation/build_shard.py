@@ -19,10 +19,11 @@ from bertjax.data.preparation.shard_assignment import Shard
 from bertjax.data.preparation.tokenize_corpus import load, parts_of, read_range
 from bertjax.data.records import record_format as shards
 from bertjax.data.records.manifest import WORK
-from bertjax.data.records.record_format import Batch, ShardInfo
+from bertjax.data.records.record_format import ShardInfo
 from bertjax.data.tokenizers.tokenizer import Tokenizer, mask_vocabulary
 from bertjax.masking import static as static_masks
 from bertjax.storage import write_whole
+from bertjax.types import Batch
 
 CHUNK_ROWS = 4096
 

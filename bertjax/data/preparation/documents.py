@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bertjax.data.ragged import ranges
+
 DIGEST_BYTES = 16
 CONTINUES = 1 << 30
 
@@ -79,10 +81,3 @@ def unpack(content: bytes) -> Documents:
         at += arrays[-1].nbytes
     begins = [np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]) for lengths in arrays[:2]]
     return Documents(arrays[3], begins[1], begins[0], arrays[2].reshape(-1, DIGEST_BYTES))
-
-
-def ranges(begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """`begins[0]..ends[0]-1, begins[1]..ends[1]-1, …` as one index."""
-    lengths = ends - begins
-    starts = np.cumsum(lengths) - lengths
-    return np.arange(lengths.sum()) + np.repeat(begins - starts, lengths)

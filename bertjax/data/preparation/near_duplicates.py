@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from bertjax.data.preparation.documents import DIGEST_BYTES, Documents, ranges
+from bertjax.data.preparation.documents import DIGEST_BYTES, Documents
+from bertjax.data.ragged import ranges
 from bertjax.data.records.manifest import WORK
 from bertjax.errors import UserError
 from bertjax.storage import is_local, written_whole

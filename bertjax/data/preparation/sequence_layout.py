@@ -2,11 +2,13 @@
 
 import numpy as np
 
-from bertjax.data.preparation.documents import CONTINUES, ranges
+from bertjax.data.preparation.documents import CONTINUES
 from bertjax.data.preparation.instances import Sequences
 from bertjax.data.preparation.packing import Placement
-from bertjax.data.records.record_format import Batch, Schema
+from bertjax.data.ragged import ranges
+from bertjax.data.records.record_format import Schema
 from bertjax.data.tokenizers.tokenizer import Tokenizer
+from bertjax.types import Batch
 
 
 def layout(sequences: Sequences, place: Placement, tokens: np.ndarray, tokenizer: Tokenizer, schema: Schema) -> Batch:

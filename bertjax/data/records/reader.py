@@ -9,8 +9,9 @@ from etils import epath
 
 from bertjax.data.records import record_format as shards
 from bertjax.data.records.manifest import Manifest
-from bertjax.data.records.record_format import FOOTER_BYTES, HEADER_BYTES, Batch, Schema
+from bertjax.data.records.record_format import FOOTER_BYTES, HEADER_BYTES, Schema
 from bertjax.errors import UserError, check
+from bertjax.types import Batch
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,7 @@ from etils import epath
 from bertjax.config import DataConfig
 from bertjax.errors import check
 from bertjax.storage import local_copy, written_whole
-
-Batch = dict[str, np.ndarray]
+from bertjax.types import Batch
 
 # Widths in bytes of a feature's varints: 7 bits a byte. Weights are IEEE floats.
 INT_WIDTHS = {

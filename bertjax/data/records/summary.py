@@ -9,10 +9,11 @@ from etils import epath
 from bertjax.data.records import record_format as shards
 from bertjax.data.records.manifest import Manifest, read_manifest
 from bertjax.data.records.reader import OurShards
-from bertjax.data.records.record_format import Batch, Schema, ShardInfo
+from bertjax.data.records.record_format import Schema, ShardInfo
 from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from bertjax.errors import UserError, check
 from bertjax.masking.static import unmask
+from bertjax.types import Batch
 
 BLOCK = 8192
 BARS, BAR_WIDTH, TOP = 10, 40, 10

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer as Engine
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from bertjax.config import TokenizerConfig, TokenizerKind
-from bertjax.data.preparation.documents import ranges
+from bertjax.data.ragged import ranges
 from bertjax.data.tokenizers.vocabulary import (
     ENGINE_FILE,
     MASK,

@@ -9,8 +9,8 @@ from etils import epath
 
 from bertjax.errors import check
 from bertjax.interop.checkpoints.tensor_names import TASK_HEAD
+from bertjax.model.functional import TASKS
 from bertjax.training import checkpoint
-from bertjax.training.objective import TASKS
 from bertjax.training.saved_model import TrainedModel, load_model
 
 ON_TOKENS = {"classification": False, "choice": False, "tagging": True, "spans": True}

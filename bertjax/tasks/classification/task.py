@@ -11,10 +11,10 @@ import numpy as np
 from jax import Array
 
 from bertjax.config import ModelConfig
-from bertjax.data.preparation.documents import ranges
+from bertjax.data.ragged import ranges
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import UserError, check
-from bertjax.model.functional import Batch, Params
+from bertjax.model.functional import Params
 from bertjax.model.layout import Layout
 from bertjax.model.linear_head import init_linear
 from bertjax.tasks import linear_head as heads
@@ -32,6 +32,7 @@ from bertjax.tasks.metrics import (
     spearman,
 )
 from bertjax.tasks.task import Linear, Rows
+from bertjax.types import Batch
 
 LabelType = Literal["class", "classes", "number"]
 DEFAULT_METRICS: dict[str, tuple[str, ...]] = {

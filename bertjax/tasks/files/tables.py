@@ -10,8 +10,9 @@ from xml.parsers import expat
 
 from etils import epath
 
-from bertjax.data.corpus.formats import OPENERS, one_line, opened
+from bertjax.data.corpus.formats import one_line
 from bertjax.errors import UserError, check
+from bertjax.storage import OPENERS, opened
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 ENTAILMENT = {

@@ -13,13 +13,14 @@ from jax import Array
 from bertjax.config import ModelConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
-from bertjax.model.functional import Batch, Params
+from bertjax.model.functional import Params
 from bertjax.model.layout import Layout
 from bertjax.model.linear_head import init_linear
 from bertjax.tasks.classification.task import encoded_pairs
 from bertjax.tasks.examples import ChoiceExample, TextExample
 from bertjax.tasks.linear_head import head_of, pooled_scores
 from bertjax.tasks.task import Linear, Rows
+from bertjax.types import Batch
 
 ROWS = ("input_ids", "input_mask", "segment_ids")
 

@@ -12,7 +12,7 @@ from jax import Array
 from bertjax.config import ModelConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
-from bertjax.model.functional import Batch, Params
+from bertjax.model.functional import Params
 from bertjax.model.layout import Layout
 from bertjax.model.linear_head import init_linear
 from bertjax.tasks.examples import QuestionExample
@@ -21,6 +21,7 @@ from bertjax.tasks.question_answering import squad_metrics as squad_scores
 from bertjax.tasks.question_answering.answers import SpanPrediction, predictions
 from bertjax.tasks.question_answering.windows import SpanRows, span_rows
 from bertjax.tasks.task import Linear, Rows
+from bertjax.types import Batch
 
 MASKED = -1e30  # in place of the logits of padding: finite, so that a row of nothing has a loss too
 

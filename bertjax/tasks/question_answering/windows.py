@@ -8,7 +8,7 @@ from itertools import chain
 
 import numpy as np
 
-from bertjax.data.preparation.documents import ranges
+from bertjax.data.ragged import ranges
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.tasks.examples import QuestionExample

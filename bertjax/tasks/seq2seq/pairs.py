@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from etils import epath
 
-from bertjax.data.corpus.formats import opened
 from bertjax.errors import UserError, check
+from bertjax.storage import opened
 from bertjax.tasks.examples import PairExample
 from bertjax.tasks.files.splits import STEMS, Source, read_rows
 from bertjax.tasks.files.tables import BYTE_ORDER_MARK, Row

@@ -10,17 +10,17 @@ import numpy as np
 from jax import Array
 
 from bertjax.config import ModelConfig
-from bertjax.data.preparation.documents import ranges
+from bertjax.data.ragged import ranges
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import UserError, check
 from bertjax.model import functional
-from bertjax.model.functional import Batch, Params
+from bertjax.model.functional import DONOR, Params
 from bertjax.model.layout import ANYWHERE, Layout
 from bertjax.tasks.examples import PairExample
 from bertjax.tasks.linear_head import head_of
 from bertjax.tasks.seq2seq import decode, decoder
 from bertjax.tasks.task import Rows
-from bertjax.training.objective import DONOR
+from bertjax.types import Batch
 
 DECODER = 2  # folded into the step's key; the encoder has the key itself
 

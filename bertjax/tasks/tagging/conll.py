@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 from etils import epath
 
-from bertjax.data.corpus.formats import opened
 from bertjax.errors import UserError, check
-from bertjax.storage import write_whole
+from bertjax.storage import opened, write_whole
 from bertjax.tasks.examples import TaggedExample
 from bertjax.tasks.files.tables import Row
 

@@ -12,10 +12,10 @@ import numpy as np
 from jax import Array
 
 from bertjax.config import ModelConfig
-from bertjax.data.preparation.documents import ranges
+from bertjax.data.ragged import ranges
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
-from bertjax.model.functional import Batch, Params
+from bertjax.model.functional import Params
 from bertjax.model.layout import Layout
 from bertjax.model.linear_head import init_linear
 from bertjax.tasks.examples import TaggedExample
@@ -23,6 +23,7 @@ from bertjax.tasks.linear_head import head_of, token_scores
 from bertjax.tasks.metrics import confusion_matrix
 from bertjax.tasks.tagging.entity_metrics import broken, entity_scores, is_entity_tags, scheme_of
 from bertjax.tasks.task import Linear, Rows
+from bertjax.types import Batch
 
 OUTSIDE = "O"
 LABELS = "labels"

@@ -13,9 +13,9 @@ from etils import epath
 from bertjax.config import Config
 from bertjax.errors import UserError
 from bertjax.parallel import hosts
-from bertjax.training.batch_source import NumpyBatch
 from bertjax.training.logs.metrics_log import MetricsLog
 from bertjax.training.optimization.batch_schedule import SCALE, BatchSize
+from bertjax.types import Batch
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Update(NamedTuple):
     """Batches of the feed that it is made of."""
     scalars: dict[str, jax.Array]
     """Its metrics, on the device."""
-    batch: NumpyBatch
+    batch: Batch
 
 
 class Ledger:
@@ -87,7 +87,7 @@ class Ledger:
         self._pending.clear()
         self.restart_clock()
 
-    def _look(self, step: int, skipped: bool, batch: NumpyBatch) -> None:
+    def _look(self, step: int, skipped: bool, batch: Batch) -> None:
         self._skipped_in_a_row = self._skipped_in_a_row + 1 if skipped else 0
         if not skipped:
             return
@@ -97,7 +97,7 @@ class Ledger:
         path = self._bad / f"step-{step}{mine}"
         if len(list(self._bad.glob(f"*{mine}"))) < KEPT_BAD_BATCHES:
             with path.open("wb") as file:
-                np.savez(file, **batch)  # type: ignore[arg-type]
+                np.savez(file, **batch)
         log.warning("step %d: loss or gradient not finite, update skipped, batch in %s", step, path)
         limit = self._config.train.max_nonfinite_steps
         if self._skipped_in_a_row >= limit:
