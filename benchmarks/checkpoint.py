@@ -1,11 +1,12 @@
-"""What checkpoints cost: how long a save holds up the step, how long it and a restore take, and a restart.
+"""What checkpoints cost: how long a save holds up the step, how long it and a restore take, and a
+restart.
 
     python benchmarks/checkpoint.py [--sizes mini small base] [--folder FOLDER] [--json checkpoint.json]
 
-A state is parameters and both moments of AdamW, float32. Saves and restores are to and from FOLDER, and what was
-just written is read from memory where the system kept it. A start is a process of its own, from launch until its first
-step (batch 8, length 128) is under way: the first one of a run with no compiled programs at hand, then a restart from
-its checkpoint. Medians of `--rounds`.
+A state is parameters and both moments of AdamW, float32. Saves and restores are to and from FOLDER,
+and what was just written is read from memory where the system kept it. A start is a process of its
+own, from launch until its first step (batch 8, length 128) is under way: the first one of a run
+with no compiled programs at hand, then a restart from its checkpoint. Medians of `--rounds`.
 """
 
 import argparse
@@ -34,11 +35,22 @@ from bertjax.training.checkpoint import Checkpoints
 from bertjax.training.loop import train
 from bertjax.training.step import abstract_state, init_state
 
-COLUMNS = ("size", "state, MiB", "save holds up, ms", "save, s", "restore, s", "first start, s", "restart, s", "ratio")
+COLUMNS = (
+    "size",
+    "state, MiB",
+    "save holds up, ms",
+    "save, s",
+    "restore, s",
+    "first start, s",
+    "restart, s",
+    "ratio",
+)
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--sizes", nargs="+", default=["mini", "small", "base"], choices=SIZES)
     options.add_argument("--rounds", type=int, default=3)
     options.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
@@ -55,7 +67,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
             row = {"size": size, **saves(config_of(size), epath.Path(folder), asked.rounds)}
         starts = [started(size, asked.folder) for _ in range(asked.rounds)]
-        row |= {name: statistics.median(one[i] for one in starts) for i, name in enumerate(("first_s", "restart_s"))}
+        row |= {
+            name: statistics.median(one[i] for one in starts)
+            for i, name in enumerate(("first_s", "restart_s"))
+        }
         rows.append(row)
         print(
             f"| {size} | {row['bytes'] / 2**20:,.0f} | {1000 * row['blocks_s']:.0f} | {row['save_s']:.2f} | "
@@ -99,7 +114,9 @@ def saves(config: Config, folder: epath.Path, rounds: int) -> dict[str, Any]:
         saved = time.perf_counter()
         jax.block_until_ready(checkpoints.restore(step, target))
         if step > 1:  # the first one also loads what it needs
-            for name, seconds in zip(found, (blocked - begin, saved - begin, time.perf_counter() - saved), strict=True):
+            for name, seconds in zip(
+                found, (blocked - begin, saved - begin, time.perf_counter() - saved), strict=True
+            ):
                 found[name].append(seconds)
     checkpoints.close()
     medians = {name: statistics.median(seconds) for name, seconds in found.items()}
@@ -124,11 +141,14 @@ def start(folder: str, steps: str, size: str) -> None:
     ends: list[float] = []
     config = config_of(size, int(steps))
     given = {
-        name: x.astype(x.dtype if x.dtype == np.float32 else np.int32) for name, x in full_batch(8, 128, 20).items()
+        name: x.astype(x.dtype if x.dtype == np.float32 else np.int32)
+        for name, x in full_batch(8, 128, 20).items()
     }
     given["next_sentence_labels"] = given["next_sentence_labels"][:, None]
     del given["labels"]
-    feed = Feed(train=lambda start, rows: itertools.repeat({name: x[rows] for name, x in given.items()}))
+    feed = Feed(
+        train=lambda start, rows: itertools.repeat({name: x[rows] for name, x in given.items()})
+    )
     compile_cache.start(environment={"XDG_CACHE_HOME": folder})
     train(config, Path(folder) / "run", feed, progress=lambda *_: ends.append(time.time()))
     print(ends[0])

@@ -1,10 +1,11 @@
-"""How long XLA compiles a train step whose layers are a loop, and the same one with its layers written out.
+"""How long XLA compiles a train step whose layers are a loop, and the same one with its layers
+written out.
 
     python benchmarks/compile_time.py configs/fast/large.py --topology v5e:2x2
     python benchmarks/compile_time.py configs/large.py
 
-For one chip of a slice that need not be here, or for this machine's first device; batch 8; one after the other, in
-one run. Prints the ratio.
+For one chip of a slice that need not be here, or for this machine's first device; batch 8; one
+after the other, in one run. Prints the ratio.
 """
 
 import argparse
@@ -36,13 +37,17 @@ def seconds(config: Config, device: jax.Device) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("config", nargs="?", default="configs/large.py")
     parser.add_argument("--topology", default="")
     asked = parser.parse_args()
     device = (open_slice(asked.topology).devices if asked.topology else jax.devices())[0]
     config = load_config(asked.config)
-    config = dataclasses.replace(config, mesh=MeshConfig(), train=dataclasses.replace(config.train, batch_size=8))
+    config = dataclasses.replace(
+        config, mesh=MeshConfig(), train=dataclasses.replace(config.train, batch_size=8)
+    )
     found = {}
     for name, unroll in (("a loop", 1), ("written out", config.model.num_hidden_layers)):
         model = dataclasses.replace(config.model, scan_unroll=unroll)

@@ -1,22 +1,25 @@
-"""The same fine-tuning by bertjax and by `transformers` in PyTorch: figures on the validation set, seed by seed.
+"""The same fine-tuning by bertjax and by `transformers` in PyTorch: figures on the validation set,
+seed by seed.
 
     python benchmarks/finetune_peer.py --init-from MODEL_FOLDER --task mrpc=DATA --seeds 0 1 2 --json peer.json
     python benchmarks/finetune_peer.py --init-from MODEL_FOLDER --task mrpc=DATA --check-step --batch-size 8
 
-MODEL_FOLDER is a BERT as `transformers` saves it, the task one of text classification or regression. Both sides get
-the same rows of ids, labels, batch size, steps, dropout and figures, float32, and AdamW as in
-bertjax.config.OptimizerConfig (eps 1e-6, weight decay 0.01 but for biases and layer norms, gradients clipped at norm
-1, linear warmup from a first rate of 0, linear decay); both report the last step, none is chosen. Seeds alternate
-between them. The JSON file is written after each seed, and seeds in it are not done again.
+MODEL_FOLDER is a BERT as `transformers` saves it, the task one of text classification or
+regression. Both sides get the same rows of ids, labels, batch size, steps, dropout and figures,
+float32, and AdamW as in bertjax.config.OptimizerConfig (eps 1e-6, weight decay 0.01 but for biases
+and layer norms, gradients clipped at norm 1, linear warmup from a first rate of 0, linear decay);
+both report the last step, none is chosen. Seeds alternate between them. The JSON file is written
+after each seed, and seeds in it are not done again.
 
-What differs: random numbers (head, shuffle, dropout; the head's normal of 0.02 is cut at two deviations in bertjax,
-whole in PyTorch), and batches: bertjax puts rows of like lengths together and pads to one of a few lengths, PyTorch's
-side draws rows evenly and pads to the batch's longest. Seconds are of training and one evaluation; bertjax's have
-compilation in them, most of it in the first seed of a call, and the writing of a checkpoint.
+What differs: random numbers (head, shuffle, dropout; the head's normal of 0.02 is cut at two
+deviations in bertjax, whole in PyTorch), and batches: bertjax puts rows of like lengths together
+and pads to one of a few lengths, PyTorch's side draws rows evenly and pads to the batch's longest.
+Seconds are of training and one evaluation; bertjax's have compilation in them, most of it in the
+first seed of a call, and the writing of a checkpoint.
 
-`--check-step` leaves out all that is random: three steps on the same batches from the same weights, head included,
-without dropout, at rates of 3e-4 and below. Exit status 1 if loss, gradient norm or parameters then differ by more
-than rounding.
+`--check-step` leaves out all that is random: three steps on the same batches from the same weights,
+head included, without dropout, at rates of 3e-4 and below. Exit status 1 if loss, gradient norm or
+parameters then differ by more than rounding.
 """
 
 import argparse
@@ -65,9 +68,10 @@ PROBLEMS = {
 SIDES = ("bertjax", "transformers")
 COLUMNS = {"score": ".4f", "loss": ".4f", "seconds": ".1f"}
 CHECKED_STEPS = 3
-CHECKED_RATE = 3e-4  # above fine-tuning's usual ones, so that what changes stands out from the parameters' rounding
-# Relative: of the parameters to their own norm, and to that of what the steps changed in them. Weight decay on what
-# should have none is 2e-4 of the change, 12 times rounding.
+# above fine-tuning's usual ones, so that what changes stands out from the parameters' rounding
+CHECKED_RATE = 3e-4
+# Relative: of the parameters to their own norm, and to that of what the steps changed in them.
+# Weight decay on what should have none is 2e-4 of the change, 12 times rounding.
 TOLERANCES = {"loss": 1e-4, "grad_norm": 1e-4, "params": 1e-5, "change": 1e-4}
 
 
@@ -97,14 +101,20 @@ def main() -> int:
         jax.config.update("jax_default_matmul_precision", "highest")
         print("\n".join(f"{name}: {value}" for name, value in machine().items()), flush=True)
         with tempfile.TemporaryDirectory() as name:
-            return check_step(asked, epath.Path(name)) if asked.check_step else compare(asked, epath.Path(name))
+            return (
+                check_step(asked, epath.Path(name))
+                if asked.check_step
+                else compare(asked, epath.Path(name))
+            )
     except UserError as error:
         print(f"finetune_peer: {error}", file=sys.stderr)
         return 2
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--init-from", required=True)
     parser.add_argument("--task", required=True, help="NAME=PLACE, as finetune.tasks")
     for name in ("train-files", "validation-files", "columns", "text-columns"):
@@ -127,7 +137,9 @@ def need_peer() -> None:
         import torch  # noqa: F401
         import transformers
     except ImportError as error:
-        raise UserError(f"{error.name}: found no such package, expected it: pip install torch transformers") from None
+        raise UserError(
+            f"{error.name}: found no such package, expected it: pip install torch transformers"
+        ) from None
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
 
@@ -141,7 +153,8 @@ def machine() -> dict[str, str]:
         "devices": f"JAX {len(jax.devices())} x {', '.join(kinds)}; PyTorch {torch_device()}, "
         f"{torch.get_num_threads()} threads",
         "versions": ", ".join(
-            f"{name} {version(name)}" for name in ("bertjax", "jax", "flax", "optax", "torch", "transformers", "numpy")
+            f"{name} {version(name)}"
+            for name in ("bertjax", "jax", "flax", "optax", "torch", "transformers", "numpy")
         )
         + f", Python {platform.python_version()}",
     }
@@ -150,7 +163,10 @@ def machine() -> dict[str, str]:
 def processor() -> str:
     described = Path("/proc/cpuinfo")
     lines = described.read_text().splitlines() if described.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return next(
+        (line.partition(":")[2].strip() for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )
 
 
 def torch_device() -> str:
@@ -160,7 +176,9 @@ def torch_device() -> str:
 
 
 def jobs(asked: argparse.Namespace, folder: epath.Path) -> Callable[[int], Job]:
-    """What a seed has to do; the model is imported into `folder`, the data read once if all seeds have the same."""
+    """What a seed has to do; the model is imported into `folder`, the data read once if all seeds
+    have the same.
+    """
     imported = import_model(asked.init_from, folder / "init")
     tokenizer = imported.tokenizer
     if tokenizer is None:
@@ -194,11 +212,18 @@ def jobs(asked: argparse.Namespace, folder: epath.Path) -> Callable[[int], Job]:
             read.clear()
             read[key] = finetune.prepare(own, tokenizer)
         task = read[key].opened[0].task
-        check(isinstance(task, Classification), "--task", asked.task, "one of text classification or regression")
+        check(
+            isinstance(task, Classification),
+            where="--task",
+            found=asked.task,
+            expected="one of text classification or regression",
+        )
         resolved = finetune.resolve(own, read[key], imported.config.model.heads)
         steps = resolved.train.steps
         train = dataclasses.replace(resolved.train, eval_every_steps=steps, save_every_steps=steps)
-        return Job(asked.init_from, dataclasses.replace(resolved, train=train), read[key], tokenizer)
+        return Job(
+            asked.init_from, dataclasses.replace(resolved, train=train), read[key], tokenizer
+        )
 
     return job
 
@@ -206,11 +231,23 @@ def jobs(asked: argparse.Namespace, folder: epath.Path) -> Callable[[int], Job]:
 def compare(asked: argparse.Namespace, folder: epath.Path) -> int:
     """Train both with every seed and print the table."""
     path = epath.Path(asked.json)
-    settings = {name: value for name, value in vars(asked).items() if name not in ("seeds", "json", "check_step")}
+    settings = {
+        name: value
+        for name, value in vars(asked).items()
+        if name not in ("seeds", "json", "check_step")
+    }
     content: dict[str, Any] = {"settings": settings, "machine": machine(), "seeds": {}}
     if path.exists():
-        content |= {"seeds": read_json(path).get("seeds"), "settings": read_json(path).get("settings")}
-        check(content["settings"] == settings, str(path), "other settings", "those of this call, or another file")
+        content |= {
+            "seeds": read_json(path).get("seeds"),
+            "settings": read_json(path).get("settings"),
+        }
+        check(
+            content["settings"] == settings,
+            where=str(path),
+            found="other settings",
+            expected="those of this call, or another file",
+        )
     job_of = jobs(asked, folder)
     metric = job_of(asked.seeds[0]).task.metric
     names = [f"{side}: {what}" for what in (metric, "loss", "s") for side in SIDES]
@@ -219,7 +256,10 @@ def compare(asked: argparse.Namespace, folder: epath.Path) -> int:
         if str(seed) not in content["seeds"]:
             job = job_of(seed)
             content["steps"] = job.config.train.steps
-            content["seeds"][str(seed)] = {"bertjax": run_ours(job, folder / "run"), "transformers": run_peer(job)}
+            content["seeds"][str(seed)] = {
+                "bertjax": run_ours(job, folder / "run"),
+                "transformers": run_peer(job),
+            }
             write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
         row = content["seeds"][str(seed)]
         values = [f"{row[side][name]:{form}}" for name, form in COLUMNS.items() for side in SIDES]
@@ -230,13 +270,18 @@ def compare(asked: argparse.Namespace, folder: epath.Path) -> int:
 
 
 def described(rows: list[dict[str, Any]], name: str) -> str:
-    """Means and sample deviations of a figure, and whether the means are nearer than the pooled deviation."""
+    """Means and sample deviations of a figure, and whether the means are nearer than the pooled
+    deviation.
+    """
     values = {side: [row[side][name] for row in rows] for side in SIDES}
     means = [statistics.mean(own) for own in values.values()]
     if len(rows) < 2:
         return f"{means[0]:.4f} and {means[1]:.4f}; two seeds or more would tell their deviation"
     deviations = [statistics.stdev(own) for own in values.values()]
-    each = [f"{s} {m:.4f} (deviation {d:.4f})" for s, m, d in zip(values, means, deviations, strict=True)]
+    each = [
+        f"{s} {m:.4f} (deviation {d:.4f})"
+        for s, m, d in zip(values, means, deviations, strict=True)
+    ]
     pooled, apart = math.hypot(*deviations) / math.sqrt(2), abs(means[0] - means[1])
     agree = apart < pooled or apart == 0
     error = pooled * math.sqrt(2 / len(rows))
@@ -250,7 +295,12 @@ def run_ours(job: Job, run_dir: epath.Path) -> dict[str, float]:
     begin = time.perf_counter()
     outcome = finetune.finetune(job.config, run_dir, job.prepared, job.tokenizer)
     seconds = time.perf_counter() - begin
-    check(not outcome.stopped, "bertjax", f"a signal at step {outcome.step}", "none")
+    check(
+        not outcome.stopped,
+        where="bertjax",
+        found=f"a signal at step {outcome.step}",
+        expected="none",
+    )
     figures = finetune.write_result(job.config, run_dir, outcome.step, job.prepared)["figures"]
     run_dir.rmtree()
     return {**figures, "seconds": seconds}
@@ -271,13 +321,22 @@ def run_peer(job: Job) -> dict[str, float]:
     outputs: list[np.ndarray] = []
     loss = 0.0
     with torch.no_grad():
-        for items in np.array_split(np.arange(split.rows.items), -(-split.rows.items // c.train.batch_size)):
+        for items in np.array_split(
+            np.arange(split.rows.items), -(-split.rows.items // c.train.batch_size)
+        ):
             batch = peer_batch(job, split.rows, items)
             found = model(**batch)
             loss += found.loss.item() * len(items) / split.rows.items
             outputs.extend(probabilities(job.task, found.logits))
-    figures = job.task.figures(job.task.predict(outputs, split.rows, split.examples), split.examples)
-    return {**figures, "loss": loss, "score": figures[job.task.metric], "seconds": time.perf_counter() - begin}
+    figures = job.task.figures(
+        job.task.predict(outputs, split.rows, split.examples), split.examples
+    )
+    return {
+        **figures,
+        "loss": loss,
+        "score": figures[job.task.metric],
+        "seconds": time.perf_counter() - begin,
+    }
 
 
 def peer_model(job: Job) -> Any:
@@ -290,11 +349,18 @@ def peer_model(job: Job) -> Any:
     model = AutoModelForSequenceClassification.from_pretrained(
         job.folder, num_labels=outputs, problem_type=problem, dtype=torch.float32
     )
-    check(isinstance(model, BertForSequenceClassification), job.folder, type(model).__name__, "a BERT")
+    check(
+        isinstance(model, BertForSequenceClassification),
+        where=job.folder,
+        found=type(model).__name__,
+        expected="a BERT",
+    )
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def peer_step(job: Job, model: Any, steps: int, warmup: int) -> Callable[[dict[str, Any]], tuple[float, float]]:
+def peer_step(
+    job: Job, model: Any, steps: int, warmup: int
+) -> Callable[[dict[str, Any]], tuple[float, float]]:
     """One update on a batch; gives its loss and the norm of its gradient before clipping."""
     import torch
     from transformers import get_linear_schedule_with_warmup
@@ -303,7 +369,10 @@ def peer_step(job: Job, model: Any, steps: int, warmup: int) -> Callable[[dict[s
     named = list(model.named_parameters())
     plain = [p for name, p in named if name.endswith("bias") or "LayerNorm" in name]
     decayed = [p for name, p in named if not (name.endswith("bias") or "LayerNorm" in name)]
-    groups = [{"params": decayed, "weight_decay": o.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    groups = [
+        {"params": decayed, "weight_decay": o.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
     optimizer = torch.optim.AdamW(groups, lr=o.peak_learning_rate, betas=(o.b1, o.b2), eps=o.eps)
     schedule = get_linear_schedule_with_warmup(optimizer, warmup, steps)
 
@@ -320,7 +389,9 @@ def peer_step(job: Job, model: Any, steps: int, warmup: int) -> Callable[[dict[s
 
 
 def shuffled(items: int, batch_size: int) -> Iterator[np.ndarray]:
-    """Epoch after epoch, each a permutation from PyTorch's generator cut into batches, the last perhaps short."""
+    """Epoch after epoch, each a permutation from PyTorch's generator cut into batches, the last
+    perhaps short.
+    """
     import torch
 
     while True:
@@ -337,7 +408,11 @@ def peer_batch(job: Job, rows: Any, items: np.ndarray) -> dict[str, Any]:
 def as_tensors(batch: dict[str, np.ndarray]) -> dict[str, Any]:
     import torch
 
-    names = {"input_ids": "input_ids", "attention_mask": "input_mask", "token_type_ids": "segment_ids"}
+    names = {
+        "input_ids": "input_ids",
+        "attention_mask": "input_mask",
+        "token_type_ids": "segment_ids",
+    }
     device = "cuda" if torch.cuda.is_available() else "cpu"
     labels = torch.from_numpy(batch["labels"])
     found = {theirs: torch.from_numpy(batch[ours]).long() for theirs, ours in names.items()}
@@ -353,10 +428,17 @@ def probabilities(task: Classification, logits: Any) -> np.ndarray:
 
 
 def check_step(asked: argparse.Namespace, folder: epath.Path) -> int:
-    """Print how far losses, gradient norms and parameters are apart on the same batches; 1 if beyond `TOLERANCES`."""
+    """Print how far losses, gradient norms and parameters are apart on the same batches; 1 if
+    beyond `TOLERANCES`.
+    """
     job = without_chance(jobs(asked, folder)(asked.seeds[0]))
     rows, size, steps = job.prepared.train[job.task.name], asked.batch_size, CHECKED_STEPS
-    check(rows.items >= steps * size, "training examples", rows.items, f"{steps} batches of {size}")
+    check(
+        rows.items >= steps * size,
+        where="training examples",
+        found=rows.items,
+        expected=f"{steps} batches of {size}",
+    )
     length = int(item_lengths(rows, asked.max_seq_length)[: steps * size].max())
     chosen = np.arange(steps * size).reshape(steps, size)
 
@@ -370,8 +452,12 @@ def check_step(asked: argparse.Namespace, folder: epath.Path) -> int:
     theirs = peer_step(job, model, steps, job.config.optimizer.warmup_steps)
 
     apart = {"begin": distance(begun, state_of(model), begun)}
-    print(f"\n{steps} batches of {size} x {length}; parameters at first: {apart['begin']:.1e} apart")
-    print(f"| step | loss: bertjax | transformers | gradient norm: bertjax | transformers |\n{'| --- ' * 5}|")
+    print(
+        f"\n{steps} batches of {size} x {length}; parameters at first: {apart['begin']:.1e} apart"
+    )
+    print(
+        f"| step | loss: bertjax | transformers | gradient norm: bertjax | transformers |\n{'| --- ' * 5}|"
+    )
     for number, items in enumerate(chosen):
         batch = make_batch(rows, items, length, pad_id=job.tokenizer.pad_id, task=job.task.name)
         state, metrics = ours(state, batch)
@@ -395,19 +481,25 @@ def check_step(asked: argparse.Namespace, folder: epath.Path) -> int:
 
 
 def without_chance(job: Job) -> Job:
-    """The job without dropout, for `CHECKED_STEPS` steps from `CHECKED_RATE` down, none of them at rate 0."""
+    """The job without dropout, for `CHECKED_STEPS` steps from `CHECKED_RATE` down, none of them at
+    rate 0.
+    """
     c = job.config
     model = dataclasses.replace(c.model, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     optimizer = dataclasses.replace(c.optimizer, warmup_steps=0, peak_learning_rate=CHECKED_RATE)
     train = dataclasses.replace(c.train, steps=CHECKED_STEPS)
-    return job._replace(config=dataclasses.replace(c, model=model, optimizer=optimizer, train=train))
+    return job._replace(
+        config=dataclasses.replace(c, model=model, optimizer=optimizer, train=train)
+    )
 
 
 def first_params(job: Job, objective: Any) -> dict[str, Any]:
     new = objective.init(jax.random.key(job.config.seed))
     restored = load_model(job.config.init_from).params
     wanted = {group: leaves for group, leaves in restored.items() if group in new}
-    return dict(objective.begin(new, {k: v for k, v in wanted.items() if k not in job.config.new_heads}))
+    return dict(
+        objective.begin(new, {k: v for k, v in wanted.items() if k not in job.config.new_heads})
+    )
 
 
 def named_tensors(job: Job, params: Any) -> dict[str, np.ndarray]:
@@ -415,30 +507,48 @@ def named_tensors(job: Job, params: Any) -> dict[str, np.ndarray]:
     head = params[TASKS][job.task.name]
     encoder = {group: leaves for group, leaves in params.items() if group != TASKS}
     found = {name: np.array(values) for name, values in give(encoder, torch_dialect("bert"))}
-    return found | {"classifier.weight": np.array(head["kernel"]).T, "classifier.bias": np.array(head["bias"])}
+    return found | {
+        "classifier.weight": np.array(head["kernel"]).T,
+        "classifier.bias": np.array(head["bias"]),
+    }
 
 
 def copy_new(job: Job, model: Any, tensors: dict[str, np.ndarray]) -> None:
-    """Give PyTorch's model the head, and the pooler if MODEL_FOLDER has none; the rest it read by itself."""
+    """Give PyTorch's model the head, and the pooler if MODEL_FOLDER has none; the rest it read by
+    itself.
+    """
     import torch
 
     beginnings = ("classifier.", *(f"bert.{head}." for head in job.config.new_heads))
-    new = {name: torch.tensor(values) for name, values in tensors.items() if name.startswith(beginnings)}
-    check(not model.load_state_dict(new, strict=False).unexpected_keys, job.folder, "other tensors", "those of a BERT")
+    new = {
+        name: torch.tensor(values)
+        for name, values in tensors.items()
+        if name.startswith(beginnings)
+    }
+    check(
+        not model.load_state_dict(new, strict=False).unexpected_keys,
+        where=job.folder,
+        found="other tensors",
+        expected="those of a BERT",
+    )
 
 
 def state_of(model: Any) -> dict[str, np.ndarray]:
     return {name: tensor.detach().cpu().numpy() for name, tensor in model.named_parameters()}
 
 
-def distance(a: dict[str, np.ndarray], b: dict[str, np.ndarray], scale: dict[str, np.ndarray]) -> float:
+def distance(
+    a: dict[str, np.ndarray], b: dict[str, np.ndarray], scale: dict[str, np.ndarray]
+) -> float:
     """The norm of a - b over the norm of `scale`, over all tensors; all must have the same names."""
     assert a.keys() == b.keys() == scale.keys(), set(a) ^ set(b)
 
     def square(values: np.ndarray) -> float:
         return float((values.astype(np.float64) ** 2).sum())
 
-    return math.sqrt(sum(square(a[n] - b[n]) for n in a) / sum(square(values) for values in scale.values()))
+    return math.sqrt(
+        sum(square(a[n] - b[n]) for n in a) / sum(square(values) for values in scale.values())
+    )
 
 
 if __name__ == "__main__":

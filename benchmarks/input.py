@@ -2,9 +2,9 @@
 
     python benchmarks/input.py [--rows 400000] [--batch-size 1024] [--batches 300]
 
-Rows of length 128 with random ids, 20 predictions. Each start is a process of its own; the last column
-is the time to its first batch, imports left out. The limit is the same records copied from memory and
-decoded on one thread, without an order, checksums or tf.data.
+Rows of length 128 with random ids, 20 predictions. Each start is a process of its own; the last
+column is the time to its first batch, imports left out. The limit is the same records copied from
+memory and decoded on one thread, without an order, checksums or tf.data.
 """
 
 import argparse
@@ -31,7 +31,9 @@ SCHEMA = Schema(LENGTH, PREDICTIONS)
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--rows", type=int, default=400_000)
     options.add_argument("--batch-size", type=int, default=1024)
     options.add_argument("--batches", type=int, default=300)
@@ -63,7 +65,10 @@ def write_folder(folder: epath.Path, rows: int) -> None:
     infos = []
     for number in range(SHARDS):
         path = folder / f"train-{number:05d}-of-{SHARDS:05d}.tfrecord"
-        blocks = (random_rows(np.random.default_rng((number, i)), 4096) for i in range(rows // SHARDS // 4096 + 1))
+        blocks = (
+            random_rows(np.random.default_rng((number, i)), 4096)
+            for i in range(rows // SHARDS // 4096 + 1)
+        )
         infos.append(shards.write_shard(path, "train", SCHEMA, blocks))
     write_manifest(
         folder,
@@ -85,7 +90,9 @@ def random_rows(rng: np.random.Generator, rows: int) -> Batch:
         "input_ids": rng.integers(5, VOCABULARY, (rows, LENGTH), np.int32),
         "input_mask": np.ones((rows, LENGTH), np.int32),
         "segment_ids": rng.integers(0, 2, (rows, LENGTH), np.int32),
-        "masked_lm_positions": np.sort(rng.integers(0, LENGTH, (rows, PREDICTIONS), np.int32), axis=1),
+        "masked_lm_positions": np.sort(
+            rng.integers(0, LENGTH, (rows, PREDICTIONS), np.int32), axis=1
+        ),
         "masked_lm_ids": rng.integers(5, VOCABULARY, (rows, PREDICTIONS), np.int32),
         "masked_lm_weights": np.ones((rows, PREDICTIONS), np.float32),
         "next_sentence_labels": rng.integers(0, 2, (rows, 1), np.int32),

@@ -3,10 +3,11 @@
     python benchmarks/prepare.py [--text FILE] [--megabytes 8 32 128] [--workers 1 2] [--original SCRIPT]
 
 The corpus is real text (default: CPython's documentation; or FILE, a sentence a line, a blank line
-between documents), repeated up to each size, a word in 200 changed in each copy, so that no document is
-a duplicate. The vocabulary is made once, outside of the times. `--original` names a copy of the
-original BERT script create_pretraining_data.py that runs with the TensorFlow installed here; it is
-run on the smallest corpus, same vocabulary, length, masks and dupe factor, before and after.
+between documents), repeated up to each size, a word in 200 changed in each copy, so that no
+document is a duplicate. The vocabulary is made once, outside of the times. `--original` names a
+copy of the original BERT script create_pretraining_data.py that runs with the TensorFlow installed
+here; it is run on the smallest corpus, same vocabulary, length, masks and dupe factor, before and
+after.
 """
 
 import argparse
@@ -32,12 +33,18 @@ LENGTH, PREDICTIONS, DUPES = 128, 20, 5
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--text", type=Path)
     options.add_argument("--megabytes", type=int, nargs="+", default=[8, 32, 128])
     options.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     options.add_argument("--dupe-factor", type=int, default=DUPES)
-    options.add_argument("--masking", default="token", help="the original's, for comparison; whole_word is the default")
+    options.add_argument(
+        "--masking",
+        default="token",
+        help="the original's, for comparison; whole_word is the default",
+    )
     options.add_argument("--original", type=Path)
     options.add_argument("--run", help=argparse.SUPPRESS)
     asked = options.parse_args()
@@ -47,10 +54,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         documents = list(read(asked.text))
-        corpora = [write_corpus(folder / f"{size}.txt", documents, size * 10**6) for size in asked.megabytes]
+        corpora = [
+            write_corpus(folder / f"{size}.txt", documents, size * 10**6)
+            for size in asked.megabytes
+        ]
         vocabulary = make_vocabulary(folder, corpora[0])
         original = [run_original(asked, folder, corpora[0], vocabulary)] if asked.original else []
-        print("| corpus, MB | workers | rows/s | MB/s | tokens/s | peak MiB a process | shard bytes a row | s |")
+        print(
+            "| corpus, MB | workers | rows/s | MB/s | tokens/s | peak MiB a process | shard bytes a row | s |"
+        )
         print("| --- | --- | --- | --- | --- | --- | --- | --- |")
         best = 0.0
         for size, corpus in zip(asked.megabytes, corpora, strict=True):
@@ -65,7 +77,9 @@ def main() -> None:
                     flush=True,
                 )
         print("\nWhere one worker's time goes, smallest corpus:")
-        stages = measure(config_of(asked, corpora[0], vocabulary, 1), folder / "prepared", timed=True)["stages"]
+        stages = measure(
+            config_of(asked, corpora[0], vocabulary, 1), folder / "prepared", timed=True
+        )["stages"]
         for stage, seconds in sorted(stages.items(), key=lambda item: -item[1]):
             print(f"  {seconds / sum(stages.values()):6.1%}  {seconds:6.2f} s  {stage}")
         if asked.original:
@@ -104,7 +118,10 @@ def write_corpus(path: Path, documents: list[str], size: int) -> Path:
 def make_vocabulary(folder: Path, corpus: Path) -> Path:
     from bertjax.data.preparation.prepare import prepare
 
-    config = Config(data=DataConfig(corpus=(str(corpus),), dupe_factor=1), tokenizer=TokenizerConfig(vocab_size=8192))
+    config = Config(
+        data=DataConfig(corpus=(str(corpus),), dupe_factor=1),
+        tokenizer=TokenizerConfig(vocab_size=8192),
+    )
     prepare(config, folder / "vocabulary")
     return folder / "vocabulary" / "tokenizer" / "vocab.txt"
 
@@ -126,7 +143,9 @@ def config_of(asked: argparse.Namespace, corpus: Path, vocabulary: Path, workers
 def measure(config: Config, output: Path, timed: bool = False) -> dict[str, Any]:
     """A preparation in a process of its own, so that its peak memory is its own."""
     job = json.dumps({"config": to_dict(config), "output": str(output), "timed": timed})
-    done = subprocess.run([sys.executable, __file__, "--run", job], stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(
+        [sys.executable, __file__, "--run", job], stdout=subprocess.PIPE, check=True
+    )
     subprocess.run(["rm", "-r", str(output)], check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -201,9 +220,21 @@ def run_original(asked: argparse.Namespace, folder: Path, corpus: Path, vocabula
     little.write_text("One sentence here.\nAnother one there.\n\nA third of them.\nAnd a fourth.\n")
     seconds = []
     for source in (little, corpus):
-        command = [sys.executable, str(asked.original), f"--input_file={source}", f"--output_file={folder}/original"]
-        command += [f"--vocab_file={vocabulary}", "--do_lower_case=True", f"--max_seq_length={LENGTH}"]
-        command += [f"--max_predictions_per_seq={PREDICTIONS}", f"--dupe_factor={asked.dupe_factor}"]
+        command = [
+            sys.executable,
+            str(asked.original),
+            f"--input_file={source}",
+            f"--output_file={folder}/original",
+        ]
+        command += [
+            f"--vocab_file={vocabulary}",
+            "--do_lower_case=True",
+            f"--max_seq_length={LENGTH}",
+        ]
+        command += [
+            f"--max_predictions_per_seq={PREDICTIONS}",
+            f"--dupe_factor={asked.dupe_factor}",
+        ]
         begin = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True)
         seconds.append(time.perf_counter() - begin)

@@ -1,14 +1,17 @@
-"""The pretraining step, by bertjax and by its peers: forward, backward, clipping, AdamW; dropout 0.1, MLM and NSP.
+"""The pretraining step, by bertjax and by its peers: forward, backward, clipping, AdamW; dropout
+0.1, MLM and NSP.
 
     python benchmarks/step.py [--sizes mini small] [--lengths 128] [--batch-size 32] [--peer] [--json step.json]
 
-With `--peer` the same step is also timed in PyTorch (`transformers`, SDPA; eager and `torch.compile`) and in the last
-Flax BERT (`transformers` 4.57), each in an environment that is made once in `--environments`. All get the same
-batch, whose rows are full, and take turns: the table has the median of the rounds. float32 on a CPU, bfloat16
-elsewhere (PyTorch by autocast). Utilisation is the model's FLOPs, those of `bertjax.estimate.cost.model_flops` for all, over
-the rate of large matrix products measured in the same run. Compilation is the first step's time less a later one's.
-The peers compute the scores of all places, as their models do, bertjax those of the masked ones. On Linux bertjax asks
-for huge pages, as its command does; the peers run as they are started, and once more with huge pages.
+With `--peer` the same step is also timed in PyTorch (`transformers`, SDPA; eager and
+`torch.compile`) and in the last Flax BERT (`transformers` 4.57), each in an environment that is
+made once in `--environments`. All get the same batch, whose rows are full, and take turns: the
+table has the median of the rounds. float32 on a CPU, bfloat16 elsewhere (PyTorch by autocast).
+Utilisation is the model's FLOPs, those of `bertjax.estimate.cost.model_flops` for all, over the
+rate of large matrix products measured in the same run. Compilation is the first step's time less a
+later one's. The peers compute the scores of all places, as their models do, bertjax those of the
+masked ones. On Linux bertjax asks for huge pages, as its command does; the peers run as they are
+started, and once more with huge pages.
 """
 
 import argparse
@@ -35,7 +38,16 @@ SIZES = {
     "large": (24, 1024),
 }
 COLUMNS = (
-    *("size", "length", "batch", "implementation", "step, ms", "sequences/s", "tokens/s", "of the rate"),
+    *(
+        "size",
+        "length",
+        "batch",
+        "implementation",
+        "step, ms",
+        "sequences/s",
+        "tokens/s",
+        "of the rate",
+    ),
     *("compile, s", "peak MiB", "bertjax is"),
 )
 PEERS = ["pytorch", "pytorch compiled", "flax", "pytorch, huge pages", "flax, huge pages"]
@@ -50,7 +62,9 @@ ENVIRONMENTS = {
 class Worker:
     """An implementation in a process of its own."""
 
-    def __init__(self, python: str, script: str, job: dict[str, Any], *, huge_pages: bool = False) -> None:
+    def __init__(
+        self, python: str, script: str, job: dict[str, Any], *, huge_pages: bool = False
+    ) -> None:
         command = [python, str(HERE / "steps" / script), json.dumps(job)]
         environment = os.environ | ({VARIABLE: f"{TUNABLE}=1"} if huge_pages else {})
         self.process = subprocess.Popen(
@@ -74,22 +88,35 @@ class Worker:
     def end(self) -> dict[str, Any]:
         assert self.process.stdin
         self.process.stdin.close()
-        return {**self.begun, **self.answer(), "step_s": statistics.median(self.seconds), "steps_s": self.seconds}
+        return {
+            **self.begun,
+            **self.answer(),
+            "step_s": statistics.median(self.seconds),
+            "steps_s": self.seconds,
+        }
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     options.add_argument("--sizes", nargs="+", default=["mini", "small"], choices=SIZES)
     options.add_argument("--lengths", nargs="+", type=int, default=[128])
     options.add_argument("--batch-size", type=int, default=32)
-    options.add_argument("--dtype", choices=["float32", "bfloat16"], help="by default float32 on a CPU")
+    options.add_argument(
+        "--dtype", choices=["float32", "bfloat16"], help="by default float32 on a CPU"
+    )
     options.add_argument("--options", default="{}", help="more of bertjax.ModelConfig, as JSON")
     options.add_argument("--peer", action="store_true")
-    options.add_argument("--loop", action="store_true", help="also the step in bertjax's loop, beside the bare one")
+    options.add_argument(
+        "--loop", action="store_true", help="also the step in bertjax's loop, beside the bare one"
+    )
     options.add_argument("--implementations", nargs="+", default=PEERS)
     options.add_argument("--environments", type=Path, default=Path("build/peers"))
     options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--seconds", type=float, default=3.0, help="of steps, at least, in each turn")
+    options.add_argument(
+        "--seconds", type=float, default=3.0, help="of steps, at least, in each turn"
+    )
     options.add_argument("--json", type=Path, default=Path("runs/step.json"))
     asked = options.parse_args()
     dtype = asked.dtype or ("float32" if is_cpu() else "bfloat16")
@@ -98,14 +125,18 @@ def main() -> None:
         wanted = {peer_of(name) for name in asked.implementations}
         pythons |= {name: environment(name, asked.environments) for name in wanted}
     rate = product_rate(dtype, asked.rounds)
-    print(f"{platform.machine()}, {platform.python_version()}, {dtype}; matrix products {rate / 1e9:,.1f} GFLOP/s\n")
+    print(
+        f"{platform.machine()}, {platform.python_version()}, {dtype}; matrix products {rate / 1e9:,.1f} GFLOP/s\n"
+    )
     print(f"| {' | '.join(COLUMNS)} |\n{'| --- ' * len(COLUMNS)}|", flush=True)
     rows = []
     for size in asked.sizes:
         for length in asked.lengths:
             rows += compared(asked, size, length, dtype, pythons, rate)
     asked.json.parent.mkdir(parents=True, exist_ok=True)
-    asked.json.write_text(json.dumps({"product_flops_per_s": rate, "dtype": dtype, "rows": rows}, indent=1) + "\n")
+    asked.json.write_text(
+        json.dumps({"product_flops_per_s": rate, "dtype": dtype, "rows": rows}, indent=1) + "\n"
+    )
 
 
 def is_cpu() -> bool:
@@ -119,7 +150,9 @@ def environment(name: str, folder: Path) -> str:
     python = folder.resolve() / name / "bin" / "python"
     if not (folder / name / "whole").exists():
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder / name)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *ENVIRONMENTS[name]], check=True)
+        subprocess.run(
+            [str(python), "-m", "pip", "install", "--quiet", *ENVIRONMENTS[name]], check=True
+        )
         (folder / name / "whole").write_text("")
     return str(python)
 
@@ -139,7 +172,12 @@ def product_rate(dtype: str, rounds: int) -> float:
 
 
 def compared(
-    asked: argparse.Namespace, size: str, length: int, dtype: str, pythons: dict[str, str], rate: float
+    asked: argparse.Namespace,
+    size: str,
+    length: int,
+    dtype: str,
+    pythons: dict[str, str],
+    rate: float,
 ) -> list[dict[str, Any]]:
     """Time all implementations of one size in turns, and print a row for each."""
     layers, width = SIZES[size]
@@ -171,12 +209,19 @@ def compared(
                 huge_pages=name.endswith("huge pages"),
             )
         if asked.loop:
-            workers["bertjax, its loop"] = Worker(pythons["bertjax"], "bertjax_step.py", job | {"kind": "loop"})
+            workers["bertjax, its loop"] = Worker(
+                pythons["bertjax"], "bertjax_step.py", job | {"kind": "loop"}
+            )
         for worker in workers.values():
             worker.time(1)
-        counts = {name: max(1, round(asked.seconds / worker.seconds.pop())) for name, worker in workers.items()}
+        counts = {
+            name: max(1, round(asked.seconds / worker.seconds.pop()))
+            for name, worker in workers.items()
+        }
         if asked.loop:
-            counts |= dict.fromkeys(("bertjax", "bertjax, its loop"), 10 * math.ceil(counts["bertjax"] / 10))
+            counts |= dict.fromkeys(
+                ("bertjax", "bertjax, its loop"), 10 * math.ceil(counts["bertjax"] / 10)
+            )
         for _ in range(asked.rounds):
             for name, worker in workers.items():
                 worker.time(counts[name])
@@ -186,7 +231,15 @@ def compared(
     for name, one in found.items():
         seconds = one["step_s"]
         per_second = asked.batch_size / seconds
-        rows.append({"size": size, "length": length, "batch_size": asked.batch_size, "implementation": name, **one})
+        rows.append(
+            {
+                "size": size,
+                "length": length,
+                "batch_size": asked.batch_size,
+                "implementation": name,
+                **one,
+            }
+        )
         print(
             f"| {size} | {length} | {asked.batch_size} | {name} | {1000 * seconds:,.1f} | {per_second:,.1f} | "
             f"{length * per_second:,.0f} | {flops / seconds / rate:.0%} | {one['first_s'] - seconds:.1f} | "
@@ -197,9 +250,13 @@ def compared(
 
 
 def full_batch(rows: int, length: int, predictions: int) -> dict[str, np.ndarray]:
-    """Random ids, two sentences a row, `predictions` masked places; `labels` are the masked ids in their places."""
+    """Random ids, two sentences a row, `predictions` masked places; `labels` are the masked ids in
+    their places.
+    """
     rng = np.random.default_rng(0)
-    positions = np.sort(rng.permuted(np.tile(np.arange(length), (rows, 1)), axis=1)[:, :predictions], axis=1)
+    positions = np.sort(
+        rng.permuted(np.tile(np.arange(length), (rows, 1)), axis=1)[:, :predictions], axis=1
+    )
     masked = rng.integers(1000, VOCABULARY, (rows, predictions))
     labels = np.full((rows, length), -100)
     np.put_along_axis(labels, positions, masked, axis=1)

@@ -15,8 +15,8 @@ from etils import epath
 
 from bertjax.errors import UserError, check, disk_errors
 
-# Before the first path is used. TensorFlow, which epath would take for gs:// and s3://, costs seconds
-# to import and knows no s3://; fsspec keeps listings, which other processes make untrue.
+# Before the first path is used. TensorFlow, which epath would take for gs:// and s3://, costs
+# seconds to import and knows no s3://; fsspec keeps listings, which other processes make untrue.
 os.environ.setdefault("EPATH_USE_TF", "false")
 for _store in ("S3", "GS"):
     os.environ.setdefault(f"FSSPEC_{_store}_USE_LISTINGS_CACHE", "false")
@@ -30,7 +30,8 @@ OPENERS: dict[str, Callable[[IO[bytes]], IO[bytes]]] = {
 
 @contextmanager
 def written_whole(path: epath.Path) -> Iterator[IO[bytes]]:
-    """A file to write, which has the name `path` only when the block is through and it is on the disk.
+    """A file to write, which has the name `path` only when the block is through and it is on the
+    disk.
 
     Nothing is left of it when the block fails; `UserError` naming `path` when the disk refuses.
     """
@@ -61,13 +62,22 @@ def write_lines(path: epath.Path, lines: Sequence[str]) -> epath.Path:
 
 
 def read_json(path: epath.Path) -> dict[str, Any]:
-    """The object in a JSON file; `UserError` naming it where it cannot be read or holds something else."""
+    """The object in a JSON file; `UserError` naming it where it cannot be read or holds something
+    else.
+    """
     try:
         values = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: cannot be read as JSON ({type(error).__name__}: {reason})") from error
-    check(isinstance(values, dict), str(path), f"a {type(values).__name__}", "a JSON object")
+        raise UserError(
+            f"{path}: cannot be read as JSON ({type(error).__name__}: {reason})"
+        ) from error
+    check(
+        isinstance(values, dict),
+        where=str(path),
+        found=f"a {type(values).__name__}",
+        expected="a JSON object",
+    )
     return values
 
 
@@ -87,12 +97,18 @@ def opened(name: str) -> Iterator[IO[bytes]]:
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         # The decompressors' own OSErrors carry no number; the system's do.
         if path.suffix in OPENERS and getattr(error, "errno", None) is None:
-            raise UserError(f"{name}: is truncated or no whole {path.suffix} file ({error})") from error
-        raise UserError(f"{name}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+            raise UserError(
+                f"{name}: is truncated or no whole {path.suffix} file ({error})"
+            ) from error
+        raise UserError(
+            f"{name}: cannot be read ({getattr(error, 'strerror', None) or error})"
+        ) from error
 
 
 def is_plain_name(name: object) -> bool:
-    """Whether `name`, from a file of a stranger, can only be a file of the folder that it is looked for in."""
+    """Whether `name`, from a file of a stranger, can only be a file of the folder that it is looked
+    for in.
+    """
     return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\:\0")
 
 
@@ -127,7 +143,9 @@ def version_of(path: epath.Path) -> str:
 
 
 def local_copy(path: epath.Path, digest: str) -> epath.Path:
-    """`path` itself if it is on a disk here; else a copy, kept by its content's digest in `~/.cache/bertjax`."""
+    """`path` itself if it is on a disk here; else a copy, kept by its content's digest in
+    `~/.cache/bertjax`.
+    """
     if is_local(path):
         return path
     folder = epath.Path(os.environ.get("BERTJAX_CACHE") or "~/.cache/bertjax").expanduser()

@@ -3,8 +3,9 @@
 from typing import Any
 
 Batch = dict[str, Any]
-"""The arrays of one batch by feature name, `[B, ...]` each: numpy arrays on the host, JAX arrays inside a step.
+"""The arrays of one batch by feature name, `[B, ...]` each: numpy arrays on the host, JAX arrays
+inside a step.
 
-`docs/data_format.md` lists the features of pretraining. Features of a fine-tuning task have its name
-before them, `TASK/labels`, so that a batch says whose it is.
+`docs/data_format.md` lists the features of pretraining. Features of a fine-tuning task have its
+name before them, `TASK/labels`, so that a batch says whose it is.
 """

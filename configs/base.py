@@ -8,7 +8,14 @@
 Phase 2 is `base_phase2.py`.
 """
 
-from bertjax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainConfig
+from bertjax.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TokenizerConfig,
+    TrainConfig,
+)
 
 
 def get_config() -> Config:

@@ -8,7 +8,14 @@ Parameters come from phase 1's newest checkpoint; the optimizer starts anew with
 to the rate at which phase 1 would have gone on.
 """
 
-from bertjax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainConfig
+from bertjax.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TokenizerConfig,
+    TrainConfig,
+)
 
 
 def get_config() -> Config:

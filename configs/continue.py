@@ -1,12 +1,14 @@
-"""More pretraining of a model that is there already, on the text of a domain: its own tokenizer, no new word.
+"""More pretraining of a model that is there already, on the text of a domain: its own tokenizer, no
+new word.
 
     bertjax prepare configs/continue.py --init-from FOLDER --data.corpus my_text.txt
     bertjax train configs/continue.py --init-from FOLDER
 
-FOLDER is a run, an imported model or a grown one; model and tokenizer are taken from it. Masked words
-alone, rows full of sentences, at a rate at which what the model knows is not washed away (arXiv 2004.10964,
-whose runs are of 12,500 steps of 2,048 rows; these are a fifth of that, for one accelerator). A model
-without a masked-word head, such as a sentence encoder, gets a new one by `--model.heads mlm --new-heads mlm`.
+FOLDER is a run, an imported model or a grown one; model and tokenizer are taken from it. Masked
+words alone, rows full of sentences, at a rate at which what the model knows is not washed away
+(arXiv 2004.10964, whose runs are of 12,500 steps of 2,048 rows; these are a fifth of that, for one
+accelerator). A model without a masked-word head, such as a sentence encoder, gets a new one by
+`--model.heads mlm --new-heads mlm`.
 """
 
 from bertjax.config import Config, DataConfig, OptimizerConfig, TrainConfig
@@ -15,7 +17,11 @@ from bertjax.config import Config, DataConfig, OptimizerConfig, TrainConfig
 def get_config() -> Config:
     return Config(
         model_from_init=True,
-        data=DataConfig(prepared_dir="prepared/continue", sentence_objective="none", dynamic_masking=True),
+        data=DataConfig(
+            prepared_dir="prepared/continue", sentence_objective="none", dynamic_masking=True
+        ),
         optimizer=OptimizerConfig(peak_learning_rate=1e-4, warmup_steps=600),
-        train=TrainConfig(steps=10_000, batch_size=512, eval_every_steps=1_000, save_every_steps=1_000),
+        train=TrainConfig(
+            steps=10_000, batch_size=512, eval_every_steps=1_000, save_every_steps=1_000
+        ),
     )

@@ -7,7 +7,14 @@
 (64 chips). Phase 2 is `large_phase2.py`.
 """
 
-from bertjax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainConfig
+from bertjax.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TokenizerConfig,
+    TrainConfig,
+)
 
 
 def get_config() -> Config:

@@ -4,16 +4,29 @@
     bertjax train configs/small.py --data.prepared-dir prepared/small --run-dir runs/small
 
 29 million parameters with the 30,522-word vocabulary: one GPU or a v5e TPU chip. The paper's
-schedule, batch and dropout; on CPU take fewer steps (`--train.steps 1000 --optimizer.warmup-steps 100`).
+schedule, batch and dropout; on CPU take fewer steps (`--train.steps 1000 --optimizer.warmup-steps
+100`).
 """
 
-from bertjax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainConfig
+from bertjax.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TokenizerConfig,
+    TrainConfig,
+)
 
 
 def get_config() -> Config:
     return Config(
         tokenizer=TokenizerConfig(vocab_size=30_522),
-        data=DataConfig(prepared_dir="prepared/small", max_seq_length=128, max_predictions_per_seq=20, num_shards=64),
+        data=DataConfig(
+            prepared_dir="prepared/small",
+            max_seq_length=128,
+            max_predictions_per_seq=20,
+            num_shards=64,
+        ),
         model=ModelConfig(
             vocab_size=30_592,
             hidden_size=512,

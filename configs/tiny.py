@@ -9,7 +9,14 @@ Not the paper's numbers but those that learn fastest in so few steps: a vocabula
 that fit half a million tokens, no dropout, and a wider initialisation.
 """
 
-from bertjax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainConfig
+from bertjax.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TokenizerConfig,
+    TrainConfig,
+)
 
 
 def get_config() -> Config:

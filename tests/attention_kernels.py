@@ -14,7 +14,9 @@ def model(rate=0.0):
 
 
 def drawn(seed, batch, length, heads, width, dtype=jnp.float32):
-    """q, k, v, the output's gradient; and segments of padded rows, packed rows and a row of padding only."""
+    """q, k, v, the output's gradient; and segments of padded rows, packed rows and a row of padding
+    only.
+    """
     rng = np.random.default_rng(seed)
     arrays = [jnp.asarray(x, dtype) for x in rng.normal(size=(4, batch, length, heads, width))]
     packs = np.sort(rng.integers(0, 4, (batch, length)), axis=1)[:, ::-1]
@@ -31,11 +33,22 @@ def output_and_gradients(function, arrays):
 
 
 def differences(platform, config, arrays, segments, key, layout=ANYWHERE, window=0):
-    """The largest difference from plain attention, relative to the largest entry, of output and gradients."""
+    """The largest difference from plain attention, relative to the largest entry, of output and
+    gradients.
+    """
 
     def fast(q, k, v):
         return fused(
-            config, q, k, v, segments, key=key, layout=layout, platform=platform, window=window, interpret=True
+            config,
+            q,
+            k,
+            v,
+            segments,
+            key=key,
+            layout=layout,
+            platform=platform,
+            window=window,
+            interpret=True,
         )
 
     def plain(q, k, v):
@@ -44,5 +57,6 @@ def differences(platform, config, arrays, segments, key, layout=ANYWHERE, window
     found = jax.jit(lambda arrays: output_and_gradients(fast, arrays))(arrays)
     expected = output_and_gradients(plain, [x.astype(jnp.float32) for x in arrays])
     return max(
-        float(jnp.abs(a.astype(jnp.float32) - b).max() / jnp.abs(b).max()) for a, b in zip(found, expected, strict=True)
+        float(jnp.abs(a.astype(jnp.float32) - b).max() / jnp.abs(b).max())
+        for a, b in zip(found, expected, strict=True)
     )

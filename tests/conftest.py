@@ -11,7 +11,8 @@ from tests.xla import WITHOUT_FUSION_EMITTERS
 # Before JAX starts: eight CPU devices stand for a slice, in every test.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
-# XLA takes it for the number of cores: with fewer threads than devices, collectives can wait for each other.
+# XLA takes it for the number of cores: with fewer threads than devices, collectives can wait for
+# each other.
 os.environ.setdefault("NPROC", "64")
 # Most of a test's time is XLA's: compile quickly rather than well.
 os.environ["XLA_FLAGS"] = (
@@ -59,7 +60,9 @@ def _no_silent_broadcasting():
 
 @pytest.fixture(autouse=True, scope="module")
 def _programs_of_one_file_at_a_time():
-    """XLA maps memory for every program, and Linux allows a process 65,530 maps: it crashes at the next."""
+    """XLA maps memory for every program, and Linux allows a process 65,530 maps: it crashes at the
+    next.
+    """
     yield
     if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()
@@ -77,7 +80,9 @@ def shared_data():
 
 @pytest.fixture
 def largest(record_property):
-    """`largest(what, difference, bound)`: assert the bound; the run's summary shows each `what` at its largest."""
+    """`largest(what, difference, bound)`: assert the bound; the run's summary shows each `what` at
+    its largest.
+    """
     found = {}
 
     def check(what, difference, bound):

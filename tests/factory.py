@@ -29,18 +29,27 @@ SMALL_MODEL = ModelConfig(
 
 
 def small_config(**changes):
-    """A configuration that steps in milliseconds; `changes` by section, such as `train={"steps": 3}`."""
+    """A configuration that steps in milliseconds; `changes` by section, such as `train={"steps":
+    3}`.
+    """
     base = Config(
         model=SMALL_MODEL,
         data=DataConfig(max_seq_length=16, max_predictions_per_seq=4),
         optimizer=OptimizerConfig(warmup_steps=2, peak_learning_rate=1e-2),
         train=TrainConfig(
-            steps=6, batch_size=8, log_every_steps=2, eval_every_steps=3, save_every_steps=3, keep_checkpoints=2
+            steps=6,
+            batch_size=8,
+            log_every_steps=2,
+            eval_every_steps=3,
+            save_every_steps=3,
+            keep_checkpoints=2,
         ),
         mesh=MeshConfig(data=1),
     )
     sections = {
-        name: dataclasses.replace(getattr(base, name), **value) if isinstance(value, dict) else value
+        name: dataclasses.replace(getattr(base, name), **value)
+        if isinstance(value, dict)
+        else value
         for name, value in changes.items()
     }
     return dataclasses.replace(base, **sections)
@@ -60,7 +69,9 @@ def random_batch(rng, rows, length=16, predictions=4, vocab_size=64):
         "input_mask": mask.astype(np.int32),
         "segment_ids": ((np.arange(length)[None, :] >= split[:, None]) * mask).astype(np.int32),
         "masked_lm_positions": (positions * weights).astype(np.int32),
-        "masked_lm_ids": (rng.integers(5, vocab_size, (rows, predictions)) * weights).astype(np.int32),
+        "masked_lm_ids": (rng.integers(5, vocab_size, (rows, predictions)) * weights).astype(
+            np.int32
+        ),
         "masked_lm_weights": weights.astype(np.float32),
         "next_sentence_labels": rng.integers(0, 2, (rows, 1)).astype(np.int32),
     }

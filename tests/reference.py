@@ -1,4 +1,6 @@
-"""The reference implementation with the same weights: PyTorch models of `transformers`, and ours from them."""
+"""The reference implementation with the same weights: PyTorch models of `transformers`, and ours
+from them.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +15,18 @@ from bertjax.interop.checkpoints.tensor_names import torch_dialect
 
 
 def reference_model(config: ModelConfig, seed: int, kind="BertForPreTraining"):
-    """A PyTorch model of `config` in evaluation mode, every parameter random, none at its initial 0 or 1."""
+    """A PyTorch model of `config` in evaluation mode, every parameter random, none at its initial 0
+    or 1.
+    """
     torch.manual_seed(seed)
-    values = {name: value for name, value in config_values("bert", config, 0).items() if name != "model_type"}
-    model = getattr(transformers, kind)(transformers.BertConfig(**values, attn_implementation="eager")).eval()
+    values = {
+        name: value
+        for name, value in config_values("bert", config, 0).items()
+        if name != "model_type"
+    }
+    model = getattr(transformers, kind)(
+        transformers.BertConfig(**values, attn_implementation="eager")
+    ).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * config.initializer_range)
@@ -31,7 +41,9 @@ def params_of(config: ModelConfig, model, gradients=False):
         if p.grad is not None or not gradients
     }
     shapes = {name: array.shape for name, array in found.items()}
-    params = take(config, torch_dialect("bert"), Tensors("the reference", shapes, found.__getitem__))
+    params = take(
+        config, torch_dialect("bert"), Tensors("the reference", shapes, found.__getitem__)
+    )
     return jax.tree.map(jnp.asarray, params)
 
 

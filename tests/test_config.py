@@ -41,9 +41,18 @@ def test_a_shipped_configuration_loads_and_says_how_to_run_it(path):
 def test_a_fast_configuration_differs_from_its_namesake_in_what_it_says_only(path):
     fast, paper = load_config(str(path)), load_config(str(FOLDER / path.name))
     changed = {
-        f.name for f in dataclasses.fields(fast.model) if getattr(fast.model, f.name) != getattr(paper.model, f.name)
+        f.name
+        for f in dataclasses.fields(fast.model)
+        if getattr(fast.model, f.name) != getattr(paper.model, f.name)
     }
-    assert changed == {"hidden_act", "attention_probs_dropout_prob", "kernels", "dropout_bits", "remat", "scan_unroll"}
+    assert changed == {
+        "hidden_act",
+        "attention_probs_dropout_prob",
+        "kernels",
+        "dropout_bits",
+        "remat",
+        "scan_unroll",
+    }
     assert dataclasses.replace(fast, model=paper.model) == paper
 
 
@@ -51,8 +60,17 @@ def test_base_and_large_are_the_papers():
     for name, sizes in {"base": (12, 768, 12, 3072), "large": (24, 1024, 16, 4096)}.items():
         first, second = (load_config(f"configs/{name}{part}.py") for part in ("", "_phase2"))
         m = first.model
-        assert (m.num_hidden_layers, m.hidden_size, m.num_attention_heads, m.intermediate_size) == sizes
-        assert (m.hidden_dropout_prob, m.attention_probs_dropout_prob, m.hidden_act) == (0.1, 0.1, "gelu")
+        assert (
+            m.num_hidden_layers,
+            m.hidden_size,
+            m.num_attention_heads,
+            m.intermediate_size,
+        ) == sizes
+        assert (m.hidden_dropout_prob, m.attention_probs_dropout_prob, m.hidden_act) == (
+            0.1,
+            0.1,
+            "gelu",
+        )
         assert (first.data.max_seq_length, second.data.max_seq_length) == (128, 512)
         assert first.train.batch_size == second.train.batch_size == 256
         assert first.train.steps + second.train.steps == 1_000_000
@@ -86,5 +104,7 @@ def test_configurations_of_before_there_were_several_remat_policies_are_read():
 
 @given(layers=st.integers(1, 6), window=st.sampled_from([0, 2]), every=st.integers(0, 7))
 def test_layers_alternate_where_some_see_the_whole_row_and_some_do_not(layers, window, every):
-    model = ModelConfig(num_hidden_layers=layers, local_attention=window, global_attn_every_n_layers=every)
+    model = ModelConfig(
+        num_hidden_layers=layers, local_attention=window, global_attn_every_n_layers=every
+    )
     assert model.alternates == (len(set(model.attends_everywhere)) > 1)

@@ -45,11 +45,16 @@ def config_of(**model):
 CASES = {
     "cpu": ("cpu", config_of(scan_unroll=2)),
     "cpu, loop": ("cpu", config_of()),
-    "cpu, windows": ("cpu", config_of(scan_unroll=2, local_attention=32, global_attn_every_n_layers=0)),
+    "cpu, windows": (
+        "cpu",
+        config_of(scan_unroll=2, local_attention=32, global_attn_every_n_layers=0),
+    ),
     "v5e": ("v5e:2x2", config_of(dtype="bfloat16", kernels="pallas", remat="heads")),
     "v5e, dropout of probabilities off": (
         "v5e:2x2",
-        config_of(dtype="bfloat16", kernels="pallas", remat="heads", attention_probs_dropout_prob=0.0),
+        config_of(
+            dtype="bfloat16", kernels="pallas", remat="heads", attention_probs_dropout_prob=0.0
+        ),
     ),
     "v5e, plain": ("v5e:2x2", config_of(dtype="bfloat16")),
 }
@@ -67,7 +72,9 @@ def counted(where, config):
     arguments = step.abstract_state(config, mesh), abstract_batch(config, mesh)
     options = WITH_FUSION_EMITTERS if where == "cpu" else None
     with uncached():
-        program = step.lower_train_step(config, mesh, pretraining(config), *arguments).compile(options)
+        program = step.lower_train_step(config, mesh, pretraining(config), *arguments).compile(
+            options
+        )
     cost = program.cost_analysis()
     return {
         "flops": cost["flops"],
@@ -93,4 +100,6 @@ def test_the_step_has_the_flops_traffic_fusions_and_memory_that_it_had(name):
         pytest.skip(f"nothing recorded with {HERE}")
     for what, expected in record[HERE][name].items():
         assert found[what] <= expected * (1 + TOLERANCE[what]), f"{what}: more work than recorded"
-        assert found[what] >= expected * (1 - 2 * TOLERANCE[what]), f"{what}: less work, to be recorded"
+        assert found[what] >= expected * (1 - 2 * TOLERANCE[what]), (
+            f"{what}: less work, to be recorded"
+        )

@@ -15,7 +15,9 @@ def test_import_floors_hold_without_a_circle():
 
 
 def test_no_file_is_over_500_lines():
-    long = {p: n for p in ROOT.rglob("bertjax/**/*.py") if (n := len(p.read_text().splitlines())) > 500}
+    long = {
+        p: n for p in ROOT.rglob("bertjax/**/*.py") if (n := len(p.read_text().splitlines())) > 500
+    }
     assert not long
 
 

@@ -20,30 +20,42 @@ def blocks(kind):
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory):
-    """The files that git knows, in a folder of their own, with this environment for the one the scripts would make."""
+    """The files that git knows, in a folder of their own, with this environment for the one the
+    scripts would make.
+    """
     folder = tmp_path_factory.mktemp("clone")
-    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
+    )
     for name in listed.stdout.splitlines():
         if (ROOT / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     (folder / "launch" / "env.sh").write_text("bertjax_environment() { :; }\n")
     identity = "-c user.name=test -c user.email=test@example.org"
-    shell(f"git init -q && git add -A && git {identity} commit -qm all", folder)  # the launch scripts send a commit
+    shell(
+        f"git init -q && git add -A && git {identity} commit -qm all", folder
+    )  # the launch scripts send a commit
     return folder
 
 
 def shell(command, folder):
     venv = os.environ.get("VIRTUAL_ENV") or str(Path(sys.executable).parents[1])
     drop = ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")
-    env = {k: v for k, v in os.environ.items() if k not in drop} | {"PATH": f"{venv}/bin:{os.environ['PATH']}"}
-    return subprocess.run(["bash", "-ec", command], cwd=folder, env=env, capture_output=True, text=True)
+    env = {k: v for k, v in os.environ.items() if k not in drop} | {
+        "PATH": f"{venv}/bin:{os.environ['PATH']}"
+    }
+    return subprocess.run(
+        ["bash", "-ec", command], cwd=folder, env=env, capture_output=True, text=True
+    )
 
 
 @pytest.mark.slow
 def test_every_command_runs_in_a_fresh_clone(clone):
     """With fewer steps."""
-    commands = [line for block in blocks("bash") for line in block.replace("\\\n", " ").splitlines() if line]
+    commands = [
+        line for block in blocks("bash") for line in block.replace("\\\n", " ").splitlines() if line
+    ]
     assert commands[:2] == ["bash launch/local.sh", "bash launch/test.sh"]
     for command in commands:
         if command.startswith("bash launch/test.sh"):

@@ -12,13 +12,17 @@ from etils import epath
 from bertjax.training.logs.metrics_log import read_rows
 
 ROOT = Path(__file__).parents[1]
-TOLERANCE = 0.25  # nats; CPython's documentation, and with it the corpus, differs a little between versions
+TOLERANCE = (
+    0.25  # nats; CPython's documentation, and with it the corpus, differs a little between versions
+)
 
 
 def documented():
     """Held-out masked-word loss of three seeds, by step."""
     rows = re.findall(
-        r"^\| ([\d,]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", (ROOT / "docs/reference_curve.md").read_text(), re.M
+        r"^\| ([\d,]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$",
+        (ROOT / "docs/reference_curve.md").read_text(),
+        re.M,
     )
     return {int(step.replace(",", "")): [float(x) for x in losses] for step, *losses in rows}
 
@@ -40,7 +44,9 @@ def test_a_fresh_run_follows_the_documented_curve(tmp_path):
     prepared = ["--data.prepared-dir", tmp_path / "prepared"]
     bertjax("prepare", "configs/tiny.py", *prepared)
     bertjax("train", "configs/tiny.py", *prepared, "--run-dir", tmp_path / "run")
-    heldout = {r["step"]: r for r in read_rows(epath.Path(tmp_path) / "run") if r["split"] == "validation"}
+    heldout = {
+        r["step"]: r for r in read_rows(epath.Path(tmp_path) / "run") if r["split"] == "validation"
+    }
     for step, losses in documented().items():
         low, high = min(losses) - TOLERANCE, max(losses) + TOLERANCE
         assert low < heldout[step]["mlm_loss"] < high, step

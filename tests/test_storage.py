@@ -32,7 +32,14 @@ KEYS = {
     "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "NO_PROXY": "127.0.0.1,localhost",
 }  # fmt: skip
-ELSEWHERE = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_ENDPOINT_URL_S3", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+ELSEWHERE = (
+    "AWS_PROFILE",
+    "AWS_SESSION_TOKEN",
+    "AWS_ENDPOINT_URL_S3",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+)
 NUMBERS = itertools.count()
 
 
@@ -46,7 +53,9 @@ def s3_server(tmp_path_factory):
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
     with (tmp_path_factory.mktemp("moto") / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | KEYS)
+        process = subprocess.Popen(
+            command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | KEYS
+        )
     try:
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         end = time.monotonic() + 60
@@ -69,7 +78,9 @@ def bucket(s3_server, tmp_path, monkeypatch):
     for name in ELSEWHERE:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-    for name, value in (KEYS | {"AWS_ENDPOINT_URL": s3_server, "BERTJAX_CACHE": str(tmp_path / "cache")}).items():
+    for name, value in (
+        KEYS | {"AWS_ENDPOINT_URL": s3_server, "BERTJAX_CACHE": str(tmp_path / "cache")}
+    ).items():
         monkeypatch.setenv(name, value)
     import s3fs
 
@@ -84,7 +95,9 @@ def place(request, tmp_path):
 
 
 def files_of(folder):
-    """The content of each file below, by its name; not the manifest's, which tells the sources' names."""
+    """The content of each file below, by its name; not the manifest's, which tells the sources'
+    names.
+    """
     import fsspec
 
     system, root = fsspec.core.url_to_fs(os.fspath(folder))
@@ -120,7 +133,9 @@ def config_of(corpus, **data):
 
 @pytest.mark.parametrize("failure", [ValueError, KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("before", [None, b"old"])
-def test_a_failure_in_the_block_leaves_what_was_there_before_and_nothing_else(place, failure, before):
+def test_a_failure_in_the_block_leaves_what_was_there_before_and_nothing_else(
+    place, failure, before
+):
     if before is not None:
         write_whole(place / "file", before)
 
@@ -161,7 +176,9 @@ def test_a_span_is_that_part_of_the_file(tmp_path_factory, content, data):
     assert read_span(path, begin, end) == content[begin:end]
 
 
-@pytest.mark.parametrize("begin,end", [(0, 10), (0, 1), (3, 7), (9, 10), (5, 20), (0, 0), (5, 5), (10, 10)])
+@pytest.mark.parametrize(
+    "begin,end", [(0, 10), (0, 1), (3, 7), (9, 10), (5, 20), (0, 0), (5, 5), (10, 10)]
+)
 def test_a_span_of_a_file_in_a_bucket_is_that_part_of_it(bucket, begin, end):
     write_whole(bucket / "file", b"0123456789")
     assert read_span(bucket / "file", begin, end) == b"0123456789"[begin:end]
@@ -219,7 +236,9 @@ def test_small_pieces_of_a_file_in_a_bucket_hold_the_same_documents(bucket, tmp_
         data = config_of(write_corpus(folder)).data
         pieces = cut(find_sources(data), 1000)
         assert len(pieces) > 20
-        read.append([document for piece in pieces for document in read_documents(piece, data, Counter())])
+        read.append(
+            [document for piece in pieces for document in read_documents(piece, data, Counter())]
+        )
     assert len(read[0]) == 80
     assert read[0] == read[1]
 
@@ -228,7 +247,9 @@ def test_near_duplicates_are_found_in_a_bucket_too(bucket, tmp_path):
     pytest.importorskip("rensa")
     here = config_of(write_corpus(epath.Path(tmp_path / "corpus")), near_duplicate_threshold=0.8)
     prepare(here, tmp_path / "local")
-    prepare(config_of(write_corpus(bucket / "corpus"), near_duplicate_threshold=0.8), bucket / "out")
+    prepare(
+        config_of(write_corpus(bucket / "corpus"), near_duplicate_threshold=0.8), bucket / "out"
+    )
     assert files_of(bucket / "out") == files_of(tmp_path / "local")
 
 
@@ -237,9 +258,13 @@ def test_a_finished_bucket_is_left_alone_and_a_changed_corpus_is_refused(bucket)
     manifest = prepare(config, bucket / "out")
     versions = {name: version_of(bucket / "out" / name) for name in files_of(bucket / "out")}
     assert prepare(config, bucket / "out") == manifest
-    assert versions == {name: version_of(bucket / "out" / name) for name in files_of(bucket / "out")}
+    assert versions == {
+        name: version_of(bucket / "out" / name) for name in files_of(bucket / "out")
+    }
     write_whole(bucket / "corpus" / "a.txt", b"Something else.\nAltogether.\n")
-    with pytest.raises(UserError, match=r"made from s3://.*a\.txt: found a source added, removed or changed since"):
+    with pytest.raises(
+        UserError, match=r"made from s3://.*a\.txt: found a source added, removed or changed since"
+    ):
         prepare(config, bucket / "out")
 
 
@@ -257,7 +282,11 @@ def test_killed_and_started_again_in_a_bucket_it_gives_the_same_bytes(bucket, tm
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    noted = [path for path in shards_of(bucket / "out") if (bucket / "out" / ".work" / f"{path.name}.json").exists()]
+    noted = [
+        path
+        for path in shards_of(bucket / "out")
+        if (bucket / "out" / ".work" / f"{path.name}.json").exists()
+    ]
     kept = {path: version_of(path) for path in noted}
     assert len(kept) >= 2
     assert read_manifest(bucket / "out") is None
@@ -286,7 +315,9 @@ def test_records_are_read_from_a_bucket_through_local_copies(bucket, tmp_path, e
         rows = np.random.default_rng(0).permutation(len(here))
         for name, values in here.read(rows).items():
             np.testing.assert_array_equal(remote.read(rows)[name], values)
-    assert {p.name for p in (tmp_path / "cache").iterdir()} == {shard.sha256 for shard in manifest.shards}
+    assert {p.name for p in (tmp_path / "cache").iterdir()} == {
+        shard.sha256 for shard in manifest.shards
+    }
     times = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").iterdir()}
     OurShards(bucket / "out", manifest, "train").read(np.arange(3))
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").iterdir()} == times
@@ -301,5 +332,7 @@ def test_the_summary_of_a_bucket_is_that_of_a_folder_and_finds_damage(bucket, tm
     content = bytearray(path.read_bytes())
     content[77] ^= 1
     write_whole(path, bytes(content))
-    with pytest.raises(UserError, match=r"train-00001-of-00002\.tfrecord: found other bytes than were written"):
+    with pytest.raises(
+        UserError, match=r"train-00001-of-00002\.tfrecord: found other bytes than were written"
+    ):
         summarise(bucket / "out")

@@ -8,7 +8,9 @@ from jax.sharding import SingleDeviceSharding
 
 
 def compile_for_tpu(topology, function, *shapes):
-    """The optimised HLO text of `function` for one chip of `topology`, its arguments of these shapes."""
+    """The optimised HLO text of `function` for one chip of `topology`, its arguments of these
+    shapes.
+    """
     pytest.importorskip("libtpu")
     from bertjax.estimate.hardware.slices import open_slice
 

@@ -1,4 +1,6 @@
-"""How the XLA of the installed jaxlib is asked for programs without its fusion emitters, and with them."""
+"""How the XLA of the installed jaxlib is asked for programs without its fusion emitters, and with
+them.
+"""
 
 import re
 from importlib.metadata import version

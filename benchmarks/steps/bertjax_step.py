@@ -1,4 +1,6 @@
-"""The training step of bertjax, for `benchmarks/step.py`, bare or in its loop; and the rate of matrix products."""
+"""The training step of bertjax, for `benchmarks/step.py`, bare or in its loop; and the rate of
+matrix products.
+"""
 
 import dataclasses
 import itertools
@@ -70,16 +72,21 @@ def training(job: Job) -> Step:
 
 
 def looped(job: Job) -> Step:
-    """`bertjax.training.loop.train` on the same batch, given as numpy arrays, with its log, metrics and checks.
+    """`bertjax.training.loop.train` on the same batch, given as numpy arrays, with its log, metrics
+    and checks.
 
     It waits for the device every `LOGGED` steps only, so it takes that many at a time.
     """
     config = config_of(job)
-    train = dataclasses.replace(config.train, log_every_steps=LOGGED, save_every_steps=10**9, eval_every_steps=10**9)
+    train = dataclasses.replace(
+        config.train, log_every_steps=LOGGED, save_every_steps=10**9, eval_every_steps=10**9
+    )
     config = dataclasses.replace(config, train=train, mesh=MeshConfig(data=1))
     names = abstract_batch(config, make_mesh(config.mesh, jax.devices()[:1]))
     given = np.load(job["batch"])
-    batch = {name: given[name].astype(leaf.dtype).reshape(leaf.shape) for name, leaf in names.items()}
+    batch = {
+        name: given[name].astype(leaf.dtype).reshape(leaf.shape) for name, leaf in names.items()
+    }
     wanted: queue.Queue[int] = queue.Queue()
     done: queue.Queue[int] = queue.Queue()
 
@@ -88,7 +95,12 @@ def looped(job: Job) -> Step:
             yield from itertools.repeat({name: x[rows] for name, x in batch.items()}, wanted.get())
 
     def work() -> None:
-        loop.train(config, tempfile.mkdtemp(), Feed(train=batches), progress=lambda _, step, __: done.put(step))
+        loop.train(
+            config,
+            tempfile.mkdtemp(),
+            Feed(train=batches),
+            progress=lambda _, step, __: done.put(step),
+        )
 
     threading.Thread(target=work, daemon=True).start()
 
@@ -105,7 +117,9 @@ def looped(job: Job) -> Step:
 def products(job: Job) -> Step:
     """One product of square matrices a step, each from the last one's result."""
     size = 2048 if jax.default_backend() == "cpu" else 8192
-    x = jax.random.normal(jax.random.key(0), (size, size), job["dtype"]) / np.sqrt(size).astype(job["dtype"])
+    x = jax.random.normal(jax.random.key(0), (size, size), job["dtype"]) / np.sqrt(size).astype(
+        job["dtype"]
+    )
     multiply = jax.jit(jnp.matmul)
 
     def run(count: int) -> float:
@@ -124,4 +138,6 @@ def peak_bytes() -> int | None:
 
 if __name__ == "__main__":
     huge_pages.restart_with_them()
-    serve(lambda job: {"training": training, "loop": looped, "products": products}[job["kind"]](job))
+    serve(
+        lambda job: {"training": training, "loop": looped, "products": products}[job["kind"]](job)
+    )

@@ -11,12 +11,18 @@ from worker import Job, Step, serve
 
 def make(job: Job) -> Step:
     config = BertConfig(**job["model"], max_position_embeddings=max(512, job["length"]))
-    model = FlaxBertForPreTraining(config, input_shape=(1, job["length"]), seed=0, dtype=jnp.dtype(job["dtype"]))
+    model = FlaxBertForPreTraining(
+        config, input_shape=(1, job["length"]), seed=0, dtype=jnp.dtype(job["dtype"])
+    )
 
     def decays(params):
-        return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in ("bias", "scale"), params)
+        return jax.tree_util.tree_map_with_path(
+            lambda path, _: path[-1].key not in ("bias", "scale"), params
+        )
 
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-4, eps=1e-6, weight_decay=0.01, mask=decays))
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(1.0), optax.adamw(1e-4, eps=1e-6, weight_decay=0.01, mask=decays)
+    )
     given = dict(np.load(job["batch"]))
     batch = {name: jax.device_put(values.astype(np.int32)) for name, values in given.items()}
 
@@ -30,15 +36,24 @@ def make(job: Job) -> Step:
             train=True,
         )
         labels = batch["labels"]
-        each = optax.softmax_cross_entropy_with_integer_labels(scores[0].astype(jnp.float32), jnp.maximum(labels, 0))
+        each = optax.softmax_cross_entropy_with_integer_labels(
+            scores[0].astype(jnp.float32), jnp.maximum(labels, 0)
+        )
         masked = jnp.where(labels >= 0, each, 0).sum() / (labels >= 0).sum()
         pairs = scores[1].astype(jnp.float32)
-        return masked + optax.softmax_cross_entropy_with_integer_labels(pairs, batch["next_sentence_labels"]).mean()
+        return (
+            masked
+            + optax.softmax_cross_entropy_with_integer_labels(
+                pairs, batch["next_sentence_labels"]
+            ).mean()
+        )
 
     @jax.jit(donate_argnums=0)
     def step(state):
         params, moments, number = state
-        loss, gradient = jax.value_and_grad(loss_of)(params, jax.random.fold_in(jax.random.key(0), number))
+        loss, gradient = jax.value_and_grad(loss_of)(
+            params, jax.random.fold_in(jax.random.key(0), number)
+        )
         updates, moments = optimizer.update(gradient, moments, params)
         return (optax.apply_updates(params, updates), moments, number + 1), loss
 
@@ -54,7 +69,9 @@ def make(job: Job) -> Step:
         found = jax.devices()[0].memory_stats()
         return None if found is None else found.get("peak_bytes_in_use")
 
-    return Step(run, peak, {"with": f"jax {jax.__version__}, transformers {transformers.__version__}"})
+    return Step(
+        run, peak, {"with": f"jax {jax.__version__}, transformers {transformers.__version__}"}
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""The training step of `transformers` in PyTorch, for `benchmarks/step.py`: eager or compiled, SDPA, AdamW fused."""
+"""The training step of `transformers` in PyTorch, for `benchmarks/step.py`: eager or compiled,
+SDPA, AdamW fused.
+"""
 
 from contextlib import nullcontext
 
@@ -18,8 +20,14 @@ def make(job: Job) -> Step:
         attn_implementation="sdpa",
     )
     model = BertForPreTraining(config).to(device).train()
-    decayed = [p for name, p in model.named_parameters() if not (name.endswith("bias") or "LayerNorm" in name)]
-    plain = [p for name, p in model.named_parameters() if name.endswith("bias") or "LayerNorm" in name]
+    decayed = [
+        p
+        for name, p in model.named_parameters()
+        if not (name.endswith("bias") or "LayerNorm" in name)
+    ]
+    plain = [
+        p for name, p in model.named_parameters() if name.endswith("bias") or "LayerNorm" in name
+    ]
     groups = [{"params": decayed, "weight_decay": 0.01}, {"params": plain, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=1e-4, eps=1e-6, fused=True)
     given = np.load(job["batch"])
@@ -49,7 +57,9 @@ def make(job: Job) -> Step:
         return loss.item()
 
     peak = torch.cuda.max_memory_allocated if device == "cuda" else lambda: None
-    return Step(run, peak, {"with": f"torch {torch.__version__}, transformers {transformers.__version__}"})
+    return Step(
+        run, peak, {"with": f"torch {torch.__version__}, transformers {transformers.__version__}"}
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""What the implementations of a training step have in common: told a job, each makes its step, and times it when asked.
+"""What the implementations of a training step have in common: told a job, each makes its step, and
+times it when asked.
 
 Needs no package, since each runs in an environment of its own.
 """
@@ -24,9 +25,11 @@ class Step(NamedTuple):
 
 
 def serve(make: Callable[[Job], Step]) -> None:
-    """Make the step of the job in the command line; then for each number on stdin say the seconds of a step.
+    """Make the step of the job in the command line; then for each number on stdin say the seconds
+    of a step.
 
-    The first line has the seconds until a first step was done, the last one, after stdin has ended, the peak memory.
+    The first line has the seconds until a first step was done, the last one, after stdin has ended,
+    the peak memory.
     """
     job = json.loads(sys.argv[1])
     begin = time.perf_counter()
@@ -39,7 +42,13 @@ def serve(make: Callable[[Job], Step]) -> None:
         loss = step.run(count)
         say({"step_s": (time.perf_counter() - begin) / count, "loss": loss})
     peak = step.peak_bytes()
-    say({"peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 if peak is None else peak})
+    say(
+        {
+            "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            if peak is None
+            else peak
+        }
+    )
 
 
 def say(content: dict[str, Any]) -> None:

@@ -18,7 +18,9 @@ Command = TypeVar("Command")
 
 
 def split_subject(words: Sequence[str]) -> tuple[str, list[str]]:
-    """The first word if it is no option (a configuration, run or folder), and the rest; '' where there is none."""
+    """The first word if it is no option (a configuration, run or folder), and the rest; '' where
+    there is none.
+    """
     if words and not words[0].startswith("-"):
         return words[0], list(words[1:])
     return "", list(words)
@@ -61,7 +63,9 @@ def parse(verb: str, default: Command, words: Sequence[str]) -> Command:
         raise UserError(_first_sentence(said.getvalue())) from None
     if unknown:
         names = [f"--{name}" for name, _ in _options(made)]
-        raise UserError(f"{unknown[0]}: no such option of `bertjax {verb}`{nearest(unknown[0], names)}")
+        raise UserError(
+            f"{unknown[0]}: no such option of `bertjax {verb}`{nearest(unknown[0], names)}"
+        )
     return made
 
 
@@ -72,7 +76,11 @@ def _switches_on(words: Sequence[str], default: Any) -> list[str]:
     return [
         part
         for word, after in zip(words, following, strict=True)
-        for part in ([word, "True"] if word.replace("_", "-") in switches and after.startswith("--") else [word])
+        for part in (
+            [word, "True"]
+            if word.replace("_", "-") in switches and after.startswith("--")
+            else [word]
+        )
     ]
 
 
@@ -82,9 +90,11 @@ def parse_configured(
     words: Sequence[str],
     init_run: Callable[[Command], str] = lambda made: made.config.init_from,  # type: ignore[attr-defined]
 ) -> tuple[str, Command]:
-    """The configuration file that `words` begin with, and `command(config=...)` made from it and the rest.
+    """The configuration file that `words` begin with, and `command(config=...)` made from it and
+    the rest.
 
-    Where it takes the model from `init_from`, `init_run` gives the run that this is, or that was made of it.
+    Where it takes the model from `init_from`, `init_run` gives the run that this is, or that was
+    made of it.
     """
     subject, rest = split_subject(words)
     if not wants_help(rest):
@@ -94,10 +104,15 @@ def parse_configured(
     given: Config = made.config  # type: ignore[attr-defined]
     if given.model_from_init:
         check(
-            bool(given.init_from), "--init-from", "nothing", "a folder to take the model from, as model_from_init says"
+            given.init_from,
+            where="--init-from",
+            found="nothing",
+            expected="a folder to take the model from, as model_from_init says",
         )
         # Parsed again: what the words say of the model goes before what its folder says.
-        made = parse(f"{verb} CONFIG", command(config=_like_init(config, init_run(made), verb)), rest)
+        made = parse(
+            f"{verb} CONFIG", command(config=_like_init(config, init_run(made), verb)), rest
+        )
     return subject, made
 
 
@@ -117,14 +132,18 @@ def _like_init(config: Config, init_from: str, verb: str) -> Config:
 
 def nearest(word: str, names: Iterable[str]) -> str:
     """`; the nearest is NAME`, or nothing where no name is near."""
-    found = difflib.get_close_matches(word.split("=")[0].replace("_", "-"), list(names), n=1, cutoff=0.5)
+    found = difflib.get_close_matches(
+        word.split("=")[0].replace("_", "-"), list(names), n=1, cutoff=0.5
+    )
     return f"; the nearest is {found[0]}" if found else ""
 
 
 def need(subject: str, verb: str, what: str) -> str:
     """`subject`, or a `UserError` that says what the verb wants first."""
     if not subject:
-        raise UserError(f"bertjax {verb}: nothing given, expected {what} first (see bertjax {verb} --help)")
+        raise UserError(
+            f"bertjax {verb}: nothing given, expected {what} first (see bertjax {verb} --help)"
+        )
     return subject
 
 
@@ -138,7 +157,9 @@ def quiet_libraries() -> None:
     import os
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # what TensorFlow does here is copying; with it comes a banner
+    os.environ.setdefault(
+        "TF_ENABLE_ONEDNN_OPTS", "0"
+    )  # what TensorFlow does here is copying; with it comes a banner
     import absl.logging
 
     # Orbax tells at length of each task that failed beside the one whose error we report.

@@ -34,7 +34,12 @@ class CompileCommand:
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
 
     def __post_init__(self) -> None:
-        check(self.search_limit > 0, "--search-limit", self.search_limit, "1 or more")
+        check(
+            self.search_limit > 0,
+            where="--search-limit",
+            found=self.search_limit,
+            expected="1 or more",
+        )
 
 
 def run(words: Sequence[str]) -> int:
@@ -50,11 +55,20 @@ def run(words: Sequence[str]) -> int:
     from bertjax.estimate.text import brief, describe_answer
 
     def tell(what: str, found: Estimate) -> None:
-        print(f"{what}: {brief(found).strip()} (compiled in {found.compile_seconds:.0f} s)", file=sys.stderr)
+        print(
+            f"{what}: {brief(found).strip()} (compiled in {found.compile_seconds:.0f} s)",
+            file=sys.stderr,
+        )
 
     slice_ = open_slice(command.topology, command.slices)
     search_limit = command.search_limit if command.search else 0
-    found = answer(command.config, slice_, largest_batch=command.largest_batch, search_limit=search_limit, tell=tell)
+    found = answer(
+        command.config,
+        slice_,
+        largest_batch=command.largest_batch,
+        search_limit=search_limit,
+        tell=tell,
+    )
     print(describe_answer(found))
     run_dir = epath.Path(command.run_dir or f"runs/{run_name(subject)}")
     print(f"\nwritten: {write_answer(run_dir, found)}")
@@ -68,4 +82,8 @@ def _report(run_dir: "epath.Path") -> "epath.Path":
     from bertjax.report.html import STYLE, write_report
     from bertjax.training import run_config as run_folder
 
-    return write_report(run_dir) if (run_dir / run_folder.FILE).exists() else write_page(run_dir, STYLE)
+    return (
+        write_report(run_dir)
+        if (run_dir / run_folder.FILE).exists()
+        else write_page(run_dir, STYLE)
+    )

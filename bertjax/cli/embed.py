@@ -16,20 +16,28 @@ class EmbedCommand:
     """Write a vector for each line of a text file, or for each token of it."""
 
     text_file: Annotated[str, tyro.conf.Positional] = ""
-    """Text, a line each, UTF-8 (.gz, .bz2 and .xz too); - for standard input. An empty line is embedded too,
-    as [CLS] [SEP]."""
+    """Text, a line each, UTF-8 (.gz, .bz2 and .xz too); - for standard input. An empty line is
+    embedded too, as [CLS] [SEP].
+    """
     output_file: str = ""
-    """What to write: NAME.npy, an array [lines, width], or NAME.parquet, the columns `line` (from 1) and `vector`.
-    With pooling tokens NAME.npy is [all tokens, width], and NAME.offsets.npy says where each line begins in it;
-    NAME.parquet has the columns `line`, `tokens`, `vectors`."""
+    """What to write: NAME.npy, an array [lines, width], or NAME.parquet, the columns `line` (from
+    1) and `vector`. With pooling tokens NAME.npy is [all tokens, width], and NAME.offsets.npy
+    says where each line begins in it; NAME.parquet has the columns `line`, `tokens`, `vectors`.
+    """
     layers: Literal["last", "second_to_last", "sum_last_four", "concat_last_four"] = "last"
-    """Whose output: the last layer's, the one's before it, the sum or the concatenation of the last four's."""
+    """Whose output: the last layer's, the one's before it, the sum or the concatenation of the last
+    four's.
+    """
     pooling: Literal["cls", "mean", "max", "tokens"] = "mean"
-    """A line's vector: [CLS]'s, the mean or the maximum of all tokens', [CLS] and [SEP] among them; or each token's."""
+    """A line's vector: [CLS]'s, the mean or the maximum of all tokens', [CLS] and [SEP] among them;
+    or each token's.
+    """
     batch_size: int = 64
     """Lines that are computed together, a multiple of the devices here (else rounded up)."""
     max_seq_length: int = 0
-    """Ids of a line, [CLS] and [SEP] among them, at most; longer lines are cut. 0: 512, or the model's own limit."""
+    """Ids of a line, [CLS] and [SEP] among them, at most; longer lines are cut. 0: 512, or the
+    model's own limit.
+    """
     vector_dtype: Literal["float32", "float16"] = "float32"
     """Type of the numbers written."""
 
@@ -39,9 +47,24 @@ def run(words: Sequence[str]) -> int:
     if not wants_help(rest):
         need(subject, "embed", "a run or checkpoint folder")
     command = parse("embed RUN", EmbedCommand(), rest)
-    check(command.text_file != "", "embed", "no text file", "a file of a text a line, or - for standard input")
-    check(command.output_file != "", "--output-file", "none", "NAME.npy or NAME.parquet")
-    check(command.batch_size > 0, "--batch-size", command.batch_size, "a number above 0")
+    check(
+        command.text_file != "",
+        where="embed",
+        found="no text file",
+        expected="a file of a text a line, or - for standard input",
+    )
+    check(
+        command.output_file != "",
+        where="--output-file",
+        found="none",
+        expected="NAME.npy or NAME.parquet",
+    )
+    check(
+        command.batch_size > 0,
+        where="--batch-size",
+        found=command.batch_size,
+        expected="a number above 0",
+    )
     quiet_libraries()
     from bertjax.data.tokenizers.tokenizer import load_tokenizer
     from bertjax.inference import embed as features
@@ -71,7 +94,12 @@ def run(words: Sequence[str]) -> int:
         )
         width = features.width(model, command.layers)
         written = vector_files.write_vectors(
-            path, windows, tokenizer, width=width, pooling=command.pooling, dtype=command.vector_dtype
+            path,
+            windows,
+            tokenizer,
+            width=width,
+            pooling=command.pooling,
+            dtype=command.vector_dtype,
         )
     seconds = time.monotonic() - begin
     print(f"checkpoint: {loaded.checkpoint}")

@@ -13,7 +13,9 @@ from bertjax.config import Config
 
 @dataclass(frozen=True)
 class EvaluateCommand:
-    """Evaluate a checkpoint on all held-out instances of its prepared data, or on the validation sets of its tasks."""
+    """Evaluate a checkpoint on all held-out instances of its prepared data, or on the validation
+    sets of its tasks.
+    """
 
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
 
@@ -55,16 +57,26 @@ def _on_heldout(subject: str, adjust: Callable[[Config], Config]) -> list[str]:
 
     loaded = load_model(subject, adjust)
     config, mesh = loaded.config, make_mesh(loaded.config.mesh)
-    config = dataclasses.replace(config, train=dataclasses.replace(config.train, eval_max_batches=0))
+    config = dataclasses.replace(
+        config, train=dataclasses.replace(config.train, eval_max_batches=0)
+    )
     check_batch(config, mesh)
     feed = prepared_feed(config, load_tokenizer(loaded.run_dir / "tokenizer"))
     assert feed.examine is not None
     found = feed.examine(config, mesh)(loaded.params)
-    figures = {name: f"{value:.4f}" if isinstance(value, float) else f"{value:,}" for name, value in found.items()}
-    return [f"checkpoint: {loaded.checkpoint}", *(f"{name}: {value}" for name, value in figures.items())]
+    figures = {
+        name: f"{value:.4f}" if isinstance(value, float) else f"{value:,}"
+        for name, value in found.items()
+    }
+    return [
+        f"checkpoint: {loaded.checkpoint}",
+        *(f"{name}: {value}" for name, value in figures.items()),
+    ]
 
 
-def _on_tasks(subject: str, adjust: Callable[[Config], Config], options: Sequence[str]) -> list[str]:
+def _on_tasks(
+    subject: str, adjust: Callable[[Config], Config], options: Sequence[str]
+) -> list[str]:
     from bertjax.data.tokenizers.tokenizer import load_tokenizer
     from bertjax.finetuning.error_analysis import write_evaluation
     from bertjax.finetuning.evaluate_checkpoint import assess, described_lines, validation_sets

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExportCommand:
-    """Write a checkpoint as a model of another program: a folder of transformers, a checkpoint of the original
-    BERT, or a program for a runtime (StableHLO, a TensorFlow SavedModel, ONNX). A fine-tuned one goes with its head."""
+    """Write a checkpoint as a model of another program: a folder of transformers, a checkpoint of
+    the original BERT, or a program for a runtime (StableHLO, a TensorFlow SavedModel, ONNX). A
+    fine-tuned one goes with its head.
+    """
 
     to: str = ""
     """The new folder."""
@@ -22,8 +24,9 @@ class ExportCommand:
     task: str = ""
     """The task whose head goes with a model that was fine-tuned on several."""
     outputs: tuple[Literal["hidden", "pooled", "mlm_logits", "nsp_logits", "logits"], ...] = ()
-    """What a program for a runtime computes; by default logits of a fine-tuned model, else hidden, and pooled where
-    the model has it."""
+    """What a program for a runtime computes; by default logits of a fine-tuned model, else hidden,
+    and pooled where the model has it.
+    """
     max_shard_bytes: int = 5_000_000_000
     """Weights of more bytes go to several files, for huggingface."""
 

@@ -1,4 +1,6 @@
-"""`bertjax finetune CONFIG --init-from MODEL --finetune.tasks NAME=PLACE ... [--grid paper] [--seeds N ...]`"""
+"""`bertjax finetune CONFIG --init-from MODEL --finetune.tasks NAME=PLACE ... [--grid paper]
+[--seeds N ...]`
+"""
 
 import dataclasses
 import logging
@@ -21,12 +23,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FinetuneCommand:
-    """Fine-tune a model on tasks: once, or as a sweep of settings and seeds. The same command continues either."""
+    """Fine-tune a model on tasks: once, or as a sweep of settings and seeds. The same command
+    continues either.
+    """
 
     run_dir: str = ""
     """The run's folder, or the sweep's; by default runs/NAME of the configuration."""
     grid: Literal["none", "paper"] = "none"
-    """paper: all settings of the BERT paper (batch size 16 and 32; learning rate 5e-5, 3e-5, 2e-5; 2 to 4 epochs)."""
+    """paper: all settings of the BERT paper (batch size 16 and 32; learning rate 5e-5, 3e-5, 2e-5;
+    2 to 4 epochs).
+    """
     seeds: tuple[int, ...] = ()
     """A sweep with each of these seeds."""
     batch_sizes: tuple[int, ...] = ()
@@ -50,9 +56,17 @@ def run(words: Sequence[str]) -> int:
 
     with failures.together():
         subject, command = parse_configured(
-            "finetune", FinetuneCommand, words, lambda made: _init_run(made, _folder(made, words[0]))
+            "finetune",
+            FinetuneCommand,
+            words,
+            lambda made: _init_run(made, _folder(made, words[0])),
         )
-        check(bool(command.config.finetune.tasks), "--finetune.tasks", "none", "one or more, as rte=data/RTE")
+        check(
+            command.config.finetune.tasks,
+            where="--finetune.tasks",
+            found="none",
+            expected="one or more, as rte=data/RTE",
+        )
         folder = _folder(command, subject)
         compile_cache.start(epath.Path(folder))
         config = dataclasses.replace(command.config, init_from=_init_run(command, folder))
@@ -60,7 +74,12 @@ def run(words: Sequence[str]) -> int:
         swept = (command.seeds, command.batch_sizes, command.learning_rates, command.epochs)
         if command.grid == "none" and not any(swept):
             return _run(config, epath.Path(folder), tokenizer)
-        check(not hosts.several(), "--seeds and --grid", "several processes", "one, for a sweep")
+        check(
+            not hosts.several(),
+            where="--seeds and --grid",
+            found="several processes",
+            expected="one, for a sweep",
+        )
         return _sweep(command, config, epath.Path(folder), tokenizer)
 
 
@@ -69,7 +88,9 @@ def _folder(command: FinetuneCommand, subject: str) -> str:
 
 
 def _init_run(command: FinetuneCommand, folder: str) -> str:
-    """The run to start from: `init_from`, or what is imported of another program's model into `folder/init`."""
+    """The run to start from: `init_from`, or what is imported of another program's model into
+    `folder/init`.
+    """
     from etils import epath
 
     from bertjax.interop.import_model import import_model
@@ -77,14 +98,27 @@ def _init_run(command: FinetuneCommand, folder: str) -> str:
     from bertjax.training.checkpoint import FOLDER, find, read_meta
 
     source = epath.Path(command.config.init_from or ".")
-    foreign = any((source / name).exists() for name in ("model.safetensors", "pytorch_model.bin", "bert_config.json"))
+    foreign = any(
+        (source / name).exists()
+        for name in ("model.safetensors", "pytorch_model.bin", "bert_config.json")
+    )
     if not command.config.init_from or (source / FOLDER).exists() or not foreign:
         return command.config.init_from
-    check(not hosts.several(), "--init-from", source, "a run, for several processes (`bertjax import` makes one)")
+    check(
+        not hosts.several(),
+        where="--init-from",
+        found=source,
+        expected="a run, for several processes (`bertjax import` makes one)",
+    )
     made = epath.Path(folder) / "init"
     if (made / FOLDER).exists():
         before = read_meta(find(made)[1]).get("imported", {}).get("source")
-        check(before == str(source), str(made), f"the model of {before}", f"that of {source} (another --run-dir)")
+        check(
+            before == str(source),
+            where=str(made),
+            found=f"the model of {before}",
+            expected=f"that of {source} (another --run-dir)",
+        )
         return str(made)
     # Under another name until it is whole.
     part = made.with_name("init.part")
@@ -93,7 +127,9 @@ def _init_run(command: FinetuneCommand, folder: str) -> str:
     imported = import_model(source, part)
     if imported.tokenizer is None:
         part.rmtree()
-        raise UserError(f"{source}: found no vocabulary, expected vocab.txt or another tokenizer's files")
+        raise UserError(
+            f"{source}: found no vocabulary, expected vocab.txt or another tokenizer's files"
+        )
     part.rename(made)
     return str(made)
 
@@ -108,7 +144,10 @@ def _take_tokenizer(config: Config, run_dir: "epath.Path") -> "Tokenizer":
         tokenizer = load_tokenizer(find(config.init_from)[0] / "tokenizer")
     else:
         check(
-            bool(config.tokenizer.vocab_file), "tokenizer.vocab_file", "none", "a vocabulary, or a model by --init-from"
+            config.tokenizer.vocab_file,
+            where="tokenizer.vocab_file",
+            found="none",
+            expected="a vocabulary, or a model by --init-from",
         )
         tokenizer = open_vocabulary(config.tokenizer)
     if config.finetune.decoder_from:
@@ -116,20 +155,25 @@ def _take_tokenizer(config: Config, run_dir: "epath.Path") -> "Tokenizer":
         same = other == tokenizer.fingerprint
         check(
             same,
-            config.finetune.decoder_from,
-            f"tokenizer {other[:12]}",
-            f"{tokenizer.fingerprint[:12]}, the encoder's",
+            where=config.finetune.decoder_from,
+            found=f"tokenizer {other[:12]}",
+            expected=f"{tokenizer.fingerprint[:12]}, the encoder's",
         )
     rows = config.model.vocab_size
-    check(tokenizer.vocab_size <= rows, "model.vocab_size", rows, f"at least the tokenizer's {tokenizer.vocab_size}")
+    check(
+        tokenizer.vocab_size <= rows,
+        where="model.vocab_size",
+        found=rows,
+        expected=f"at least the tokenizer's {tokenizer.vocab_size}",
+    )
     kept = run_dir / "tokenizer"
     if kept.exists():
         other = load_tokenizer(kept).fingerprint
         check(
             other == tokenizer.fingerprint,
-            str(kept),
-            f"tokenizer {other[:12]}",
-            f"{tokenizer.fingerprint[:12]}, the model's",
+            where=str(kept),
+            found=f"tokenizer {other[:12]}",
+            expected=f"{tokenizer.fingerprint[:12]}, the model's",
         )
     elif hosts.is_first():
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -156,11 +200,15 @@ def _run(config: Config, run_dir: "epath.Path", tokenizer: "Tokenizer") -> int:
         prepared = finetune.prepare(config, tokenizer)
         config = finetune.resolve(config, prepared, _heads(config))
         report = (lambda: write_report(run_dir)) if first else (lambda: None)
-        outcome = finetune.finetune(config, run_dir, prepared, tokenizer, progress=progress, on_evaluation=report)
+        outcome = finetune.finetune(
+            config, run_dir, prepared, tokenizer, progress=progress, on_evaluation=report
+        )
         if outcome.stopped:
             logging.getLogger(__name__).warning("stopped by a signal at step %d", outcome.step)
             if first:
-                print(f"stopped by a signal at step {outcome.step}, saved; the same command continues")
+                print(
+                    f"stopped by a signal at step {outcome.step}, saved; the same command continues"
+                )
             return STOPPED
         if first:
             finetune.write_result(config, run_dir, outcome.step, prepared)
@@ -172,7 +220,9 @@ def _run(config: Config, run_dir: "epath.Path", tokenizer: "Tokenizer") -> int:
 
 
 def _evaluated(run_dir: "epath.Path", tokenizer: "Tokenizer") -> list[str]:
-    """The figures of the checkpoint that counts, a line each; the first process writes `evaluation.json`."""
+    """The figures of the checkpoint that counts, a line each; the first process writes
+    `evaluation.json`.
+    """
     from bertjax.finetuning.error_analysis import write_evaluation
     from bertjax.finetuning.evaluate_checkpoint import assess, described_lines, validation_sets
     from bertjax.finetuning.finetune import choose_thresholds
@@ -194,7 +244,9 @@ def _evaluated(run_dir: "epath.Path", tokenizer: "Tokenizer") -> list[str]:
     return described_lines(loaded, figures)
 
 
-def _sweep(command: FinetuneCommand, config: Config, run_dir: "epath.Path", tokenizer: "Tokenizer") -> int:
+def _sweep(
+    command: FinetuneCommand, config: Config, run_dir: "epath.Path", tokenizer: "Tokenizer"
+) -> int:
     from bertjax.finetuning.sweep import sweep
     from bertjax.finetuning.sweep_grid import PAPER_GRID, Grid
     from bertjax.report.html import write_report
@@ -202,7 +254,8 @@ def _sweep(command: FinetuneCommand, config: Config, run_dir: "epath.Path", toke
 
     paper = command.grid == "paper"
     grid = Grid(
-        batch_sizes=command.batch_sizes or (PAPER_GRID.batch_sizes if paper else (config.train.batch_size,)),
+        batch_sizes=command.batch_sizes
+        or (PAPER_GRID.batch_sizes if paper else (config.train.batch_size,)),
         learning_rates=command.learning_rates
         or (PAPER_GRID.learning_rates if paper else (config.optimizer.peak_learning_rate,)),
         epochs=command.epochs or (PAPER_GRID.epochs if paper else (config.finetune.epochs,)),
@@ -220,7 +273,9 @@ def _sweep(command: FinetuneCommand, config: Config, run_dir: "epath.Path", toke
             tell=lambda line: print(line, flush=True),
         )
         if found.stopped:
-            print(f"stopped by a signal after {len(found.results)} runs; the same command continues")
+            print(
+                f"stopped by a signal after {len(found.results)} runs; the same command continues"
+            )
             return STOPPED
         print(found.table)
         print(f"best run: {found.best}")

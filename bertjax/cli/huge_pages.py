@@ -1,8 +1,8 @@
 """Huge pages for the memory that the C library hands out.
 
-A training step on a CPU asks for its working memory anew each time, and the kernel gives it in pages of 4 KiB: of a
-step of a small BERT they take a third. glibc asks for pages of 2 MiB where GLIBC_TUNABLES says so, which it reads
-once, when a process starts.
+A training step on a CPU asks for its working memory anew each time, and the kernel gives it in
+pages of 4 KiB: of a step of a small BERT they take a third. glibc asks for pages of 2 MiB where
+GLIBC_TUNABLES says so, which it reads once, when a process starts.
 """
 
 import os

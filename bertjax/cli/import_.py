@@ -9,8 +9,9 @@ from bertjax.cli.arguments import need, parse, quiet_libraries, split_subject, w
 
 @dataclass(frozen=True)
 class ImportCommand:
-    """Make a run, which every verb reads, from a model folder of transformers (BERT, RoBERTa, ELECTRA, ALBERT) or
-    of the original BERT."""
+    """Make a run, which every verb reads, from a model folder of transformers (BERT, RoBERTa,
+    ELECTRA, ALBERT) or of the original BERT.
+    """
 
     to: str = ""
     """The new run's folder."""
@@ -34,7 +35,11 @@ def run(words: Sequence[str]) -> int:
 
     lowercase = {"auto": None, "yes": True, "no": False}[command.lowercase]
     made = import_model(
-        subject, command.to, drop=command.drop, lowercase=lowercase, take_tokenizer=command.take_tokenizer
+        subject,
+        command.to,
+        drop=command.drop,
+        lowercase=lowercase,
+        take_tokenizer=command.take_tokenizer,
     )
     print(describe_model(made.config.model))
     if made.tokenizer is None:

@@ -59,7 +59,9 @@ def describe_run(folder: "epath.Path") -> str:
             said = ", ".join(f"{k} {v:.4g}" for k, v in last.items() if isinstance(v, float))
             lines.append(f"{split}: step {last['step']:,} of {config.train.steps:,}: {said}")
     saved = folder / checkpoint.FOLDER
-    steps = sorted(int(p.name) for p in saved.iterdir() if p.name.isdigit()) if saved.exists() else []
+    steps = (
+        sorted(int(p.name) for p in saved.iterdir() if p.name.isdigit()) if saved.exists() else []
+    )
     lines.append(f"checkpoints: {', '.join(map(str, steps)) or 'none'}")
     return "\n".join(lines)
 

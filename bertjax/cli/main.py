@@ -27,11 +27,15 @@ VERBS = {
 }
 ALIASES = {"eval": "evaluate"}
 MODULES = {"import": "import_"}  # a word that Python keeps for itself
-USAGE = "usage: bertjax VERB ... [--help]\n\n" + "".join(f"  {verb:<10} {what}\n" for verb, what in VERBS.items())
+USAGE = "usage: bertjax VERB ... [--help]\n\n" + "".join(
+    f"  {verb:<10} {what}\n" for verb, what in VERBS.items()
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit status: 0 done, 2 a user's mistake, 75 stopped early and to be continued."""
+    """Run one verb; returns the exit status: 0 done, 2 a user's mistake, 75 stopped early and to be
+    continued.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
         print(USAGE, end="")
@@ -39,8 +43,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         words[0] = ALIASES.get(words[0], words[0])
         if words[0] not in VERBS:
-            raise UserError(f"{words[0]}: no such verb, expected one of {', '.join(VERBS)}{nearest(words[0], VERBS)}")
-        verb = importlib.import_module(f"bertjax.cli.{MODULES.get(words[0], words[0].replace('-', '_'))}")
+            raise UserError(
+                f"{words[0]}: no such verb, expected one of {', '.join(VERBS)}{nearest(words[0], VERBS)}"
+            )
+        verb = importlib.import_module(
+            f"bertjax.cli.{MODULES.get(words[0], words[0].replace('-', '_'))}"
+        )
         return verb.run(words[1:])
     except UserError as error:
         print(f"bertjax: {' '.join(str(error).split())}", file=sys.stderr)

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PredictCommand:
-    """Write what a fine-tuned model says of its tasks' test sets, or of files given by --finetune.test-files."""
+    """Write what a fine-tuned model says of its tasks' test sets, or of files given by
+    --finetune.test-files.
+    """
 
     split: str = "test"
     """test, validation or train; MNLI has test_matched and test_mismatched, which test stands for."""
@@ -43,7 +45,9 @@ def run(words: Sequence[str]) -> int:
 
 
 def _predicted(subject: str, rest: Sequence[str]) -> list[str]:
-    """The files that were written, a line each; of several processes all call this, and the first one writes."""
+    """The files that were written, a line each; of several processes all call this, and the first
+    one writes.
+    """
     from etils import epath
 
     from bertjax.data.tokenizers.tokenizer import load_tokenizer
@@ -78,7 +82,13 @@ def _predicted(subject: str, rest: Sequence[str]) -> list[str]:
 def _splits(entry: "Entry", asked: str) -> tuple[str, ...]:
     from bertjax.tasks import registry as kinds
 
-    parts = {"test": kinds.test_splits(entry), "validation": kinds.validation_splits(entry), "train": ("train",)}
+    parts = {
+        "test": kinds.test_splits(entry),
+        "validation": kinds.validation_splits(entry),
+        "train": ("train",),
+    }
     known = {part for all_parts in parts.values() for part in all_parts} | set(parts)
-    check(asked in known, "--split", asked, f"one of {', '.join(sorted(known))}")
+    check(
+        asked in known, where="--split", found=asked, expected=f"one of {', '.join(sorted(known))}"
+    )
     return parts.get(asked, (asked,))

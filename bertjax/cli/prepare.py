@@ -1,4 +1,6 @@
-"""`bertjax prepare CONFIG [--output-dir DIR] [--dotted.field VALUE ...] [--runner beam -- --BEAM_OPTION ...]`"""
+"""`bertjax prepare CONFIG [--output-dir DIR] [--dotted.field VALUE ...] [--runner beam --
+--BEAM_OPTION ...]`
+"""
 
 import time
 from collections.abc import Sequence
@@ -14,20 +16,29 @@ from bertjax.errors import check
 
 @dataclass(frozen=True)
 class PrepareCommand:
-    """Make shards of masked instances from a corpus. Run again after a kill, it does what is missing."""
+    """Make shards of masked instances from a corpus. Run again after a kill, it does what is
+    missing.
+    """
 
     output_dir: str = ""
     """Where the shards go; by default data.prepared_dir."""
     runner: Literal["local", "beam"] = "local"
-    """Where the work is done: in processes here, or by Apache Beam (`pip install -r requirements-beam.txt`),
-    whose own options follow after `--`. Then paths must be the same for all of its workers."""
+    """Where the work is done: in processes here, or by Apache Beam (`pip install -r
+    requirements-beam.txt`), whose own options follow after `--`. Then paths must be the same for
+    all of its workers.
+    """
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
 
 
 def run(words: Sequence[str]) -> int:
     words, beam_options = split_options(words)
     _, command = parse_configured("prepare", PrepareCommand, words)
-    check(command.runner == "beam" or not beam_options, "--runner", command.runner, "beam, for options after --")
+    check(
+        command.runner == "beam" or not beam_options,
+        where="--runner",
+        found=command.runner,
+        expected="beam, for options after --",
+    )
     quiet_libraries()
     from bertjax.data.preparation.prepare import prepare
     from bertjax.report.terminal import terminal_progress
@@ -44,7 +55,9 @@ def run(words: Sequence[str]) -> int:
     for split in ("train", "validation"):
         shards = [shard for shard in manifest.shards if shard.split == split]
         print(f"{split}: {sum(s.records for s in shards):,} instances in {len(shards)} shards")
-    steps = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in manifest.counts.items())
+    steps = ", ".join(
+        f"{name.replace('_', ' ')} {count:,}" for name, count in manifest.counts.items()
+    )
     print(f"counts: {steps}")
     print(f"vocabulary: {manifest.vocab_size:,}")
     print(f"held-out unigram entropy: {manifest.validation_unigram_entropy:.3f} nats")

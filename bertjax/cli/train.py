@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from bertjax.data.tokenizers.tokenizer import Tokenizer
     from bertjax.training.loop import Outcome
 
-STOPPED = 75  # the exit status that tells a launch script to start the same command again (sysexits' EX_TEMPFAIL)
+# the exit status that tells a launch script to start the same command again (sysexits' EX_TEMPFAIL)
+STOPPED = 75
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,9 @@ class TrainCommand:
     """Pretrain on prepared shards. The same command continues a run that was stopped or killed."""
 
     run_dir: str = ""
-    """The run's folder: configuration, log, metrics, checkpoints, report; by default runs/NAME of the configuration."""
+    """The run's folder: configuration, log, metrics, checkpoints, report; by default runs/NAME of
+    the configuration.
+    """
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
 
 
@@ -54,12 +57,16 @@ def _run_first(config: Config, run_dir: "epath.Path") -> "Outcome":
 
     feed = prepared_feed(config, _take_tokenizer(config, run_dir))
     with log_to(run_dir), terminal_progress() as progress:
-        outcome = train(config, run_dir, feed, progress=progress, on_evaluation=lambda: write_report(run_dir))
+        outcome = train(
+            config, run_dir, feed, progress=progress, on_evaluation=lambda: write_report(run_dir)
+        )
         report = write_report(run_dir)
         if outcome.stopped:
             logging.getLogger(__name__).warning("stopped by a signal at step %d", outcome.step)
     if outcome.stopped:
-        print(f"stopped by a signal at step {outcome.step} of {config.train.steps}, saved; the same command continues")
+        print(
+            f"stopped by a signal at step {outcome.step} of {config.train.steps}, saved; the same command continues"
+        )
     else:
         print(f"checkpoint: {run_dir / 'checkpoints' / str(outcome.step)}")
         print(f"report: {report}")
@@ -75,7 +82,9 @@ def _run_other(config: Config, run_dir: "epath.Path") -> "Outcome":
     from bertjax.training.loop import train
 
     with warnings_of(hosts.place()):
-        return train(config, run_dir, prepared_feed(config, load_tokenizer(_prepared_tokenizer(config))))
+        return train(
+            config, run_dir, prepared_feed(config, load_tokenizer(_prepared_tokenizer(config)))
+        )
 
 
 def _prepared_tokenizer(config: Config) -> "epath.Path":
@@ -95,9 +104,9 @@ def _take_tokenizer(config: Config, run_dir: "epath.Path") -> "Tokenizer":
     tokenizer = load_tokenizer(source)
     check(
         tokenizer.vocab_size <= config.model.vocab_size,
-        "model.vocab_size",
-        config.model.vocab_size,
-        f"at least the {tokenizer.vocab_size} entries of {source}",
+        where="model.vocab_size",
+        found=config.model.vocab_size,
+        expected=f"at least the {tokenizer.vocab_size} entries of {source}",
     )
     known = [run_dir / "tokenizer"]
     if config.init_from:
@@ -109,9 +118,9 @@ def _take_tokenizer(config: Config, run_dir: "epath.Path") -> "Tokenizer":
             other = load_tokenizer(folder).fingerprint
             check(
                 other == tokenizer.fingerprint,
-                str(source),
-                f"tokenizer {tokenizer.fingerprint[:12]}",
-                f"{other[:12]} as in {folder}",
+                where=str(source),
+                found=f"tokenizer {tokenizer.fingerprint[:12]}",
+                expected=f"{other[:12]} as in {folder}",
             )
     run_dir.mkdir(parents=True, exist_ok=True)
     tokenizer.save(run_dir / "tokenizer", config.model.max_length)

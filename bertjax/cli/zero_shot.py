@@ -1,4 +1,6 @@
-"""`bertjax zero-shot RUN TEXT ... --labels WORD WORD ... [--template "{} This text is about [MASK]."]`"""
+"""`bertjax zero-shot RUN TEXT ... --labels WORD WORD ... [--template "{} This text is about
+[MASK]."]`
+"""
 
 import json
 import sys
@@ -22,22 +24,32 @@ class ZeroShotCommand:
     texts: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Texts to classify; they stand before the options."""
     text_file: str = ""
-    """Instead of texts a file of them, a line each, UTF-8 (.gz, .bz2 and .xz too); - for standard input."""
+    """Instead of texts a file of them, a line each, UTF-8 (.gz, .bz2 and .xz too); - for standard
+    input.
+    """
     labels: tuple[str, ...] = ()
     """Two or more labels, of one or several words each."""
     template: str = "{} This text is about [MASK]."
     """Where the text goes, {}, and where the label goes, [MASK]."""
     method: Literal["mask", "next-sentence"] = "mask"
-    """mask: how likely the label is where the template has [MASK], by the masked-word head. next-sentence: how likely
-    the template with the label follows the text (goes before it, where {} ends the template), by the sentence head."""
+    """mask: how likely the label is where the template has [MASK], by the masked-word head.
+    next-sentence: how likely the template with the label follows the text (goes before it, where
+    {} ends the template), by the sentence head.
+    """
     calibrate: bool = False
-    """Take off each label's score with an empty text, so that frequent words are not preferred (arXiv 2104.08315)."""
+    """Take off each label's score with an empty text, so that frequent words are not preferred
+    (arXiv 2104.08315).
+    """
     json: bool = False
-    """Print a JSON object for each text instead: text, label, and by label probabilities and scores."""
+    """Print a JSON object for each text instead: text, label, and by label probabilities and
+    scores.
+    """
     batch_size: int = 64
     """Rows that are computed together, a multiple of the devices here (else rounded up)."""
     max_seq_length: int = 0
-    """Ids of a row at most, the template's among them; longer texts are cut. 0: 512, or the model's own limit."""
+    """Ids of a row at most, the template's among them; longer texts are cut. 0: 512, or the model's
+    own limit.
+    """
 
 
 def run(words: Sequence[str]) -> int:
@@ -47,9 +59,19 @@ def run(words: Sequence[str]) -> int:
     command = parse("zero-shot RUN", ZeroShotCommand(), rest)
     one = bool(command.texts) != bool(command.text_file)
     found = "both" if command.texts else "neither (texts stand before the options)"
-    check(one, "zero-shot: texts and --text-file", found, "one of them")
-    check(len(command.labels) > 1, "--labels", " ".join(command.labels) or "none", "two or more")
-    check(command.batch_size > 0, "--batch-size", command.batch_size, "a number above 0")
+    check(one, where="zero-shot: texts and --text-file", found=found, expected="one of them")
+    check(
+        len(command.labels) > 1,
+        where="--labels",
+        found=" ".join(command.labels) or "none",
+        expected="two or more",
+    )
+    check(
+        command.batch_size > 0,
+        where="--batch-size",
+        found=command.batch_size,
+        expected="a number above 0",
+    )
     quiet_libraries()
     from bertjax.data.tokenizers.tokenizer import load_tokenizer
     from bertjax.inference.vector_files import read_lines
@@ -75,8 +97,12 @@ def run(words: Sequence[str]) -> int:
             batch_size=command.batch_size,
             max_seq_length=command.max_seq_length or None,
         )
-        for text, scores, probabilities in zip(window, judged.scores, judged.probabilities, strict=True):
-            _print(text, command.labels, scores.tolist(), probabilities.tolist(), as_json=command.json)
+        for text, scores, probabilities in zip(
+            window, judged.scores, judged.probabilities, strict=True
+        ):
+            _print(
+                text, command.labels, scores.tolist(), probabilities.tolist(), as_json=command.json
+            )
         number, truncated = number + len(window), truncated + judged.truncated
     if truncated:
         print(f"truncated texts: {truncated:,} of {number:,}", file=sys.stderr)
@@ -84,7 +110,12 @@ def run(words: Sequence[str]) -> int:
 
 
 def _print(
-    text: str, labels: Sequence[str], scores: Sequence[float], probabilities: Sequence[float], *, as_json: bool
+    text: str,
+    labels: Sequence[str],
+    scores: Sequence[float],
+    probabilities: Sequence[float],
+    *,
+    as_json: bool,
 ) -> None:
     order = sorted(range(len(labels)), key=lambda i: -scores[i])
     if as_json:

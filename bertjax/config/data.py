@@ -14,10 +14,13 @@ class TokenizerConfig:
     """How text becomes ids."""
 
     kind: TokenizerKind = "wordpiece"
-    """WordPiece; a SentencePiece model, unigram or BPE; or byte-level BPE as RoBERTa's, which is cased."""
+    """WordPiece; a SentencePiece model, unigram or BPE; or byte-level BPE as RoBERTa's, which is
+    cased.
+    """
     vocab_file: str = ""
-    """An existing vocabulary (vocab.txt, a SentencePiece .model, or vocab.json with merges.txt beside it);
-    empty: train one on the corpus."""
+    """An existing vocabulary (vocab.txt, a SentencePiece .model, or vocab.json with merges.txt
+    beside it); empty: train one on the corpus.
+    """
     vocab_size: int = 30_522
     """Entries to train, special tokens included; a small corpus may give fewer."""
     lowercase: bool = True
@@ -26,7 +29,12 @@ class TokenizerConfig:
     """Characters of the corpus, at most, that a new vocabulary is trained on."""
 
     def __post_init__(self) -> None:
-        check(self.vocab_size > 5, "tokenizer.vocab_size", self.vocab_size, "more than the 5 special tokens")
+        check(
+            self.vocab_size > 5,
+            where="tokenizer.vocab_size",
+            found=self.vocab_size,
+            expected="more than the 5 special tokens",
+        )
         positive("tokenizer", self, "train_characters")
 
 
@@ -35,7 +43,9 @@ class DataConfig:
     """The corpus and the instances made from it, as in section 3.1 of arXiv 1810.04805."""
 
     corpus: tuple[str, ...] = ("python-docs",)
-    """Sources: `python-docs` (what CPython carries), files, folders, globs, or `tfds:NAME[/CONFIG]`."""
+    """Sources: `python-docs` (what CPython carries), files, folders, globs, or
+    `tfds:NAME[/CONFIG]`.
+    """
     format: Literal["auto", "bert", "file", "line", "jsonl", "parquet"] = "auto"
     """bert: a sentence a line, a blank line between documents; file / line: one document each;
     auto: jsonl and parquet by the file's ending, else bert."""
@@ -76,7 +86,9 @@ class DataConfig:
     min_document_characters: int = 0
     """Shorter documents are dropped."""
     near_duplicate_threshold: float = 0.0
-    """Of documents whose 5-grams of tokens have about this Jaccard similarity or more, one is kept; 0: all."""
+    """Of documents whose 5-grams of tokens have about this Jaccard similarity or more, one is kept;
+    0: all.
+    """
     num_shards: int = 0
     """Training shards to write, each by one worker; 0: one for 64 MB of text, 8 at least."""
     workers: int = 0
@@ -92,18 +104,33 @@ class DataConfig:
     """Train past records whose checksum is wrong, as empty rows, counted; else they are an error."""
 
     def __post_init__(self) -> None:
-        check(len(self.corpus) > 0, "data.corpus", "no source", "at least one")
+        check(len(self.corpus) > 0, where="data.corpus", found="no source", expected="at least one")
         fraction("data", self, "validation_fraction", "mlm_probability", "short_seq_probability")
         fraction("data", self, "near_duplicate_threshold", "mixture_exponent")
         positive("data", self, "mlm_probability", "max_predictions_per_seq", "dupe_factor")
-        check(self.max_seq_length >= 8, "data.max_seq_length", self.max_seq_length, "at least 8")
-        check(self.num_shards >= 0, "data.num_shards", self.num_shards, "0 (as suits the corpus) or more")
-        check(self.workers >= 0, "data.workers", self.workers, "0 (one a core) or more")
+        check(
+            self.max_seq_length >= 8,
+            where="data.max_seq_length",
+            found=self.max_seq_length,
+            expected="at least 8",
+        )
+        check(
+            self.num_shards >= 0,
+            where="data.num_shards",
+            found=self.num_shards,
+            expected="0 (as suits the corpus) or more",
+        )
+        check(
+            self.workers >= 0,
+            where="data.workers",
+            found=self.workers,
+            expected="0 (one a core) or more",
+        )
         check(
             self.max_predictions_per_seq < self.max_seq_length,
-            "data.max_predictions_per_seq",
-            self.max_predictions_per_seq,
-            f"less than data.max_seq_length ({self.max_seq_length})",
+            where="data.max_predictions_per_seq",
+            found=self.max_predictions_per_seq,
+            expected=f"less than data.max_seq_length ({self.max_seq_length})",
         )
         _check_rows(self)
         _check_mixture(self)
@@ -112,19 +139,44 @@ class DataConfig:
 def _check_rows(data: DataConfig) -> None:
     wanted = int(data.mlm_probability * (data.max_seq_length - 3))
     room = f"at least {wanted}, data.mlm_probability of a row (or a lower data.mlm_probability)"
-    check(data.max_predictions_per_seq >= wanted, "data.max_predictions_per_seq", data.max_predictions_per_seq, room)
+    check(
+        data.max_predictions_per_seq >= wanted,
+        where="data.max_predictions_per_seq",
+        found=data.max_predictions_per_seq,
+        expected=room,
+    )
     most = data.max_sequences_per_row
-    check(1 <= most <= 127, "data.max_sequences_per_row", most, "1 to 127")
+    check(1 <= most <= 127, where="data.max_sequences_per_row", found=most, expected="1 to 127")
     full = not data.cross_documents or data.sentence_objective == "none"
-    check(full, "data.cross_documents", True, "data.sentence_objective none beside it")
+    check(
+        full,
+        where="data.cross_documents",
+        found=True,
+        expected="data.sentence_objective none beside it",
+    )
 
 
 def _check_mixture(data: DataConfig) -> None:
     names = [entry.partition("=")[0] for entry in data.mixture]
     for entry in data.mixture:
         name, _, folder = entry.partition("=")
-        check(name.isidentifier() and bool(folder), "data.mixture", entry, "NAME=FOLDER, the name a word")
-    check(len(set(names)) == len(names), "data.mixture", ", ".join(names), "a name once")
+        check(
+            name.isidentifier() and bool(folder),
+            where="data.mixture",
+            found=entry,
+            expected="NAME=FOLDER, the name a word",
+        )
+    check(
+        len(set(names)) == len(names),
+        where="data.mixture",
+        found=", ".join(names),
+        expected="a name once",
+    )
     weights = data.mixture_weights
     fits = not weights or (len(weights) == len(names) and min(weights) > 0)
-    check(fits, "data.mixture_weights", weights, f"none, or a number above 0 for each of {len(names)} folders")
+    check(
+        fits,
+        where="data.mixture_weights",
+        found=weights,
+        expected=f"none, or a number above 0 for each of {len(names)} folders",
+    )

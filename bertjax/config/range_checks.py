@@ -10,11 +10,18 @@ def positive(section: str, config: Any, *names: str) -> None:
     """Raise `UserError` where a field is not a finite number above 0."""
     for name in names:
         value = getattr(config, name)
-        check(0 < value < math.inf, f"{section}.{name}", value, "a number above 0")
+        check(
+            0 < value < math.inf,
+            where=f"{section}.{name}",
+            found=value,
+            expected="a number above 0",
+        )
 
 
 def fraction(section: str, config: Any, *names: str) -> None:
     """Raise `UserError` where a field is not a number from 0 to 1."""
     for name in names:
         value = getattr(config, name)
-        check(0 <= value <= 1, f"{section}.{name}", value, "a number from 0 to 1")
+        check(
+            0 <= value <= 1, where=f"{section}.{name}", found=value, expected="a number from 0 to 1"
+        )

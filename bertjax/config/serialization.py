@@ -26,14 +26,23 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(kind: type[T], values: dict[str, Any], where: str = "config") -> T:
-    """The inverse of `to_dict`; unknown fields and wrong types raise `UserError`, missing ones take the default."""
-    check(isinstance(values, dict), where, repr(values), "an object")
+    """The inverse of `to_dict`; unknown fields and wrong types raise `UserError`, missing ones take
+    the default.
+    """
+    check(isinstance(values, dict), where=where, found=repr(values), expected="an object")
     known = typing.get_type_hints(kind)
     made: dict[str, Any] = {}
     for name, value in values.items():
-        check(name in known, where, f"the field {name!r}", f"one of {', '.join(known)}")
+        check(
+            name in known,
+            where=where,
+            found=f"the field {name!r}",
+            expected=f"one of {', '.join(known)}",
+        )
         hint = known[name]
-        if hint == Remat and isinstance(value, bool):  # as it was written before there were several policies
+        if hint == Remat and isinstance(
+            value, bool
+        ):  # as it was written before there were several policies
             value = "full" if value else "none"
         if dataclasses.is_dataclass(hint):
             made[name] = from_dict(typing.cast(type, hint), value, f"{where}.{name}")
@@ -45,16 +54,26 @@ def from_dict(kind: type[T], values: dict[str, Any], where: str = "config") -> T
 def _value(hint: Any, value: Any, where: str) -> Any:
     origin = typing.get_origin(hint)
     if origin is Literal:
-        check(value in typing.get_args(hint), where, repr(value), f"one of {', '.join(typing.get_args(hint))}")
+        check(
+            value in typing.get_args(hint),
+            where=where,
+            found=repr(value),
+            expected=f"one of {', '.join(typing.get_args(hint))}",
+        )
         return value
     if origin is tuple:
-        check(isinstance(value, list | tuple), where, repr(value), "a list")
+        check(isinstance(value, list | tuple), where=where, found=repr(value), expected="a list")
         return tuple(_value(typing.get_args(hint)[0], item, where) for item in value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        check(abs(value) < 2**63, where, f"an integer of {value.bit_length()} bits", "a smaller one")
+        check(
+            abs(value) < 2**63,
+            where=where,
+            found=f"an integer of {value.bit_length()} bits",
+            expected="a smaller one",
+        )
         return float(value)
     good = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
-    check(good, where, repr(value), f"a value of type {hint.__name__}")
+    check(good, where=where, found=repr(value), expected=f"a value of type {hint.__name__}")
     return value
 
 
@@ -76,6 +95,13 @@ def load_config(path: str) -> Config:
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except Exception as error:
-        raise UserError(f"{path}: is no working configuration ({type(error).__name__}: {error})") from error
-    check(isinstance(config, Config), path, f"get_config() giving {type(config).__name__}", "a bertjax Config")
+        raise UserError(
+            f"{path}: is no working configuration ({type(error).__name__}: {error})"
+        ) from error
+    check(
+        isinstance(config, Config),
+        where=path,
+        found=f"get_config() giving {type(config).__name__}",
+        expected="a bertjax Config",
+    )
     return config

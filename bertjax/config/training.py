@@ -13,11 +13,14 @@ class OptimizerConfig:
     """The optimizer, its learning-rate schedule and gradient clipping."""
 
     algorithm: Literal["adamw", "lamb", "bert"] = "adamw"
-    """AdamW (arXiv 1711.05101); LAMB (arXiv 1904.00962), for large batches; or the original BERT's, AdamW
-    without bias correction."""
+    """AdamW (arXiv 1711.05101); LAMB (arXiv 1904.00962), for large batches; or the original BERT's,
+    AdamW without bias correction.
+    """
     peak_learning_rate: float = 1e-4
     """Learning rate at the end of the warmup."""
-    schedule: Literal["linear", "cosine", "constant", "inverse_sqrt", "step", "multistep"] = "linear"
+    schedule: Literal["linear", "cosine", "constant", "inverse_sqrt", "step", "multistep"] = (
+        "linear"
+    )
     """Shape after the warmup. linear and cosine fall to end_learning_rate at train.steps;
     inverse_sqrt goes as sqrt(warmup_steps / step); step multiplies by decay_factor every
     decay_steps, multistep at each of milestones."""
@@ -42,28 +45,56 @@ class OptimizerConfig:
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this global norm; 0: no clipping."""
     layer_decay: float = 1.0
-    """Each layer's learning rate is that of the layer above it times this, the embeddings' the last (arXiv
-    2006.05987)."""
+    """Each layer's learning rate is that of the layer above it times this, the embeddings' the last
+    (arXiv 2006.05987).
+    """
     freeze: Literal["none", "embeddings", "encoder"] = "none"
     """What stays as it is: nothing; the embeddings; the embeddings, the layers and the pooler."""
     freeze_layers: int = 0
     """The lowest layers that stay as they are, and the embeddings with them."""
     mixout: float = 0.0
-    """Probability that a weight of the encoder is, for a step, as it was when the run began (arXiv 1909.11299)."""
+    """Probability that a weight of the encoder is, for a step, as it was when the run began (arXiv
+    1909.11299).
+    """
 
     def __post_init__(self) -> None:
         positive("optimizer", self, "peak_learning_rate", "eps", "decay_factor")
         fraction("optimizer", self, "b1", "b2")
         for name in ("warmup_steps", "end_learning_rate", "weight_decay", "max_grad_norm"):
-            check(getattr(self, name) >= 0, f"optimizer.{name}", getattr(self, name), "0 or more")
-        check(0 < self.layer_decay <= 1, "optimizer.layer_decay", self.layer_decay, "above 0, to 1")
-        check(0 <= self.mixout < 1, "optimizer.mixout", self.mixout, "a number from 0 to below 1")
-        check(self.freeze_layers >= 0, "optimizer.freeze_layers", self.freeze_layers, "0 or more")
+            check(
+                getattr(self, name) >= 0,
+                where=f"optimizer.{name}",
+                found=getattr(self, name),
+                expected="0 or more",
+            )
+        check(
+            0 < self.layer_decay <= 1,
+            where="optimizer.layer_decay",
+            found=self.layer_decay,
+            expected="above 0, to 1",
+        )
+        check(
+            0 <= self.mixout < 1,
+            where="optimizer.mixout",
+            found=self.mixout,
+            expected="a number from 0 to below 1",
+        )
+        check(
+            self.freeze_layers >= 0,
+            where="optimizer.freeze_layers",
+            found=self.freeze_layers,
+            expected="0 or more",
+        )
         if self.schedule == "step":
             positive("optimizer", self, "decay_steps")
         if self.schedule == "multistep":
             ascending = list(self.milestones) == sorted(set(self.milestones)) and self.milestones
-            check(bool(ascending), "optimizer.milestones", self.milestones, "ascending steps, at least one")
+            check(
+                ascending,
+                where="optimizer.milestones",
+                found=self.milestones,
+                expected="ascending steps, at least one",
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,13 +106,16 @@ class TrainConfig:
     batch_size: int = 256
     """Rows in a global batch, over all devices and accumulation steps."""
     batch_size_schedule: Literal["constant", "ramp", "adaptive"] = "constant"
-    """How the batch of an update grows to `max_batch_size`, by doubling: not; by the step (ramp); where the gradient
-    noise scale, measured over the gradient accumulation's parts, has reached twice its size (adaptive, arXiv
-    1812.06162)."""
+    """How the batch of an update grows to `max_batch_size`, by doubling: not; by the step (ramp);
+    where the gradient noise scale, measured over the gradient accumulation's parts, has reached
+    twice its size (adaptive, arXiv 1812.06162).
+    """
     max_batch_size: int = 0
     """Rows in the largest batch of a schedule that grows: `batch_size` times a power of two."""
     batch_size_steps: int = 1_000
-    """ramp: the step from which the batch is the largest; adaptive: steps between looks at the noise scale."""
+    """ramp: the step from which the batch is the largest; adaptive: steps between looks at the
+    noise scale.
+    """
     gradient_accumulation_steps: int = 1
     """Parts that the batch is worked in, one after another, to save memory; same gradient."""
     log_every_steps: int = 100
@@ -95,7 +129,9 @@ class TrainConfig:
     keep_checkpoints: int = 3
     """Latest checkpoints to keep; the best by held-out loss is kept beside them."""
     max_nonfinite_steps: int = 5
-    """Updates in a row that may be skipped for a loss or gradient that is not finite, before the run ends."""
+    """Updates in a row that may be skipped for a loss or gradient that is not finite, before the
+    run ends.
+    """
     overfit_evaluations: int = 3
     """Evaluations in a row with rising held-out and falling training loss, before a warning."""
     prefetch_batches: int = 4
@@ -104,12 +140,17 @@ class TrainConfig:
     def __post_init__(self) -> None:
         others = ("eval_max_batches", "max_batch_size", "batch_size_schedule")
         positive("train", self, *(f.name for f in dataclasses.fields(self) if f.name not in others))
-        check(self.eval_max_batches >= 0, "train.eval_max_batches", self.eval_max_batches, "0 (all) or more")
+        check(
+            self.eval_max_batches >= 0,
+            where="train.eval_max_batches",
+            found=self.eval_max_batches,
+            expected="0 (all) or more",
+        )
         check(
             self.batch_size % self.gradient_accumulation_steps == 0,
-            "train.batch_size",
-            self.batch_size,
-            f"a multiple of train.gradient_accumulation_steps ({self.gradient_accumulation_steps})",
+            where="train.batch_size",
+            found=self.batch_size,
+            expected=f"a multiple of train.gradient_accumulation_steps ({self.gradient_accumulation_steps})",
         )
         if self.batch_size_schedule != "constant":
             self._check_growth()
@@ -118,15 +159,17 @@ class TrainConfig:
         times, rest = divmod(self.max_batch_size, self.batch_size)
         check(
             rest == 0 and times > 1 and times.bit_count() == 1,
-            "train.max_batch_size",
-            self.max_batch_size,
-            f"train.batch_size ({self.batch_size}) times a power of two, for batch_size_schedule "
+            where="train.max_batch_size",
+            found=self.max_batch_size,
+            expected=f"train.batch_size ({self.batch_size}) times a power of two, for batch_size_schedule "
             f"{self.batch_size_schedule}",
         )
         parts = self.gradient_accumulation_steps
         measures = self.batch_size_schedule != "adaptive" or parts > 1
-        expected = "2 or more, between whose gradients batch_size_schedule adaptive measures the noise"
-        check(measures, "train.gradient_accumulation_steps", parts, expected)
+        expected = (
+            "2 or more, between whose gradients batch_size_schedule adaptive measures the noise"
+        )
+        check(measures, where="train.gradient_accumulation_steps", found=parts, expected=expected)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +177,9 @@ class MeshConfig:
     """How the devices are laid out; one axis may be -1, which takes the devices that are left."""
 
     replica: int = 1
-    """Slices that share the batch, each with all the parameters: the axis that crosses the slow network."""
+    """Slices that share the batch, each with all the parameters: the axis that crosses the slow
+    network.
+    """
     data: int = -1
     """Devices that share the batch, each with all the parameters."""
     fsdp: int = 1
@@ -147,6 +192,16 @@ class MeshConfig:
     def __post_init__(self) -> None:
         sizes = dataclasses.asdict(self)
         for name, size in sizes.items():
-            check(size == -1 or size > 0, f"mesh.{name}", size, "-1 (what is left) or a number above 0")
+            check(
+                size == -1 or size > 0,
+                where=f"mesh.{name}",
+                found=size,
+                expected="-1 (what is left) or a number above 0",
+            )
         free = [name for name, size in sizes.items() if size == -1]
-        check(len(free) <= 1, "mesh", f"-1 for {' and '.join(free)}", "-1 for one axis at most")
+        check(
+            len(free) <= 1,
+            where="mesh",
+            found=f"-1 for {' and '.join(free)}",
+            expected="-1 for one axis at most",
+        )

@@ -9,7 +9,9 @@ from bertjax.errors import UserError
 
 
 def check_ids(batch: Mapping[str, np.ndarray], vocab_size: int) -> None:
-    """Raise `UserError` for an id outside 0..vocab_size-1; under jit it would become NaN in silence."""
+    """Raise `UserError` for an id outside 0..vocab_size-1; under jit it would become NaN in
+    silence.
+    """
     for name in ("input_ids", "masked_lm_ids"):
         ids = batch.get(name, np.zeros((0, 0), np.int32))
         if ids.min(initial=0) < 0 or ids.max(initial=0) >= vocab_size:
@@ -27,7 +29,9 @@ def inspect_batch(batch: Mapping[str, np.ndarray], config: Config) -> list[str]:
     if "masked_lm_weights" in batch:
         rate = batch["masked_lm_weights"].sum() / max(real, 1)
         if not 0.5 * expected < rate < 1.5 * expected:
-            odd.append(f"{rate:.1%} of the tokens are to be predicted, data.mlm_probability says {expected:.1%}")
+            odd.append(
+                f"{rate:.1%} of the tokens are to be predicted, data.mlm_probability says {expected:.1%}"
+            )
     rows = len(batch["input_ids"])
     labels = batch.get("next_sentence_labels", np.zeros((0, 1), np.int32))
     if "cls_weights" in batch:

@@ -27,10 +27,11 @@ def batch_rows(size: int, batch_size: int, step: int, seed: int) -> np.ndarray:
 def mixture_rows(
     sizes: Sequence[int], quotas: np.ndarray, batch_size: int, step: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(corpus, row in it), int64 `[batch_size]` each, of the batch of `step` (0-based) of a mixture.
+    """(corpus, row in it), int64 `[batch_size]` each, of the batch of `step` (0-based) of a
+    mixture.
 
-    Of every `BLOCK` rows, corpus `c` gives `quotas[c]` (they sum to `BLOCK`), the order within a block
-    keyed by the seed; each corpus goes through its rows as in `batch_rows`, at its own pace.
+    Of every `BLOCK` rows, corpus `c` gives `quotas[c]` (they sum to `BLOCK`), the order within a
+    block keyed by the seed; each corpus goes through its rows as in `batch_rows`, at its own pace.
     """
     positions = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
     blocks, places = positions // BLOCK, positions % BLOCK
@@ -46,7 +47,9 @@ def mixture_rows(
         size = sizes[corpus]
         for epoch in np.unique(drawn[corpora == corpus] // size):
             here = (corpora == corpus) & (drawn // size == epoch)
-            rows[here] = permute(drawn[here] % size, size, (seed, int(epoch), int(corpus), _MIXTURE))
+            rows[here] = permute(
+                drawn[here] % size, size, (seed, int(epoch), int(corpus), _MIXTURE)
+            )
     return corpora, rows
 
 
@@ -61,7 +64,8 @@ def quotas_of(weights: Sequence[float]) -> np.ndarray:
 
 
 def permute(indices: np.ndarray, size: int, key: tuple[int, ...]) -> np.ndarray:
-    """Where a keyed bijection of 0..size-1 sends `indices`; int64, the cost not depending on `size`.
+    """Where a keyed bijection of 0..size-1 sends `indices`; int64, the cost not depending on
+    `size`.
 
     A Feistel network (Luby and Rackoff, 1988) on the smallest even number of bits that holds
     `size`; what falls outside is sent on until it falls inside (cycle walking: Black and
@@ -86,7 +90,9 @@ def _feistel(values: np.ndarray, half: np.uint64, round_keys: np.ndarray) -> np.
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood, 2014): each bit in moves half of the bits out."""
+    """The finaliser of SplitMix64 (Steele, Lea and Flood, 2014): each bit in moves half of the bits
+    out.
+    """
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))

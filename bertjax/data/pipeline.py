@@ -1,4 +1,6 @@
-"""Batches from prepared shards, by tf.data, but for a run's first: the only way from disk to the training step."""
+"""Batches from prepared shards, by tf.data, but for a run's first: the only way from disk to the
+training step.
+"""
 
 import atexit
 import weakref
@@ -29,41 +31,74 @@ _streams: "weakref.WeakSet[Stream]" = weakref.WeakSet()
 
 @atexit.register
 def _close_streams() -> None:
-    """A stream still open when the interpreter ends waits for reads that Python runs no more: a hang or an abort."""
+    """A stream still open when the interpreter ends waits for reads that Python runs no more: a
+    hang or an abort.
+    """
     for stream in list(_streams):
         stream.close()
 
 
-def open_split(config: Config, folder: epath.PathLike, split: str, tokenizer_fingerprint: str) -> Records:
+def open_split(
+    config: Config, folder: epath.PathLike, split: str, tokenizer_fingerprint: str
+) -> Records:
     """The records of `train` or `validation` in a prepared folder.
 
     Raises `UserError` when the folder has none, or what it has was made with another length,
     another number of predictions or another tokenizer, or has an id outside the model's vocabulary.
     """
     folder = epath.Path(folder)
-    check(folder.exists(), f"data.prepared_dir {folder}", "no such folder", "prepared shards (bertjax prepare)")
+    check(
+        folder.exists(),
+        where=f"data.prepared_dir {folder}",
+        found="no such folder",
+        expected="prepared shards (bertjax prepare)",
+    )
     manifest = read_manifest(folder)
     if manifest is not None:
         _check_fits(folder, manifest, split, config, tokenizer_fingerprint)
         records: Records = OurShards(folder, manifest, split, skip_damaged=config.data.skip_damaged)
     else:
         started = (folder / WORK).exists()
-        check(not started, str(folder), "an unfinished preparation", "a finished one: run bertjax prepare again")
-        records = ForeignRecords(foreign_paths(folder, split), shards.schema_of(config.data, "validation"))
-    check(len(records) > 0, f"{folder}, split {split}", "no records", "one or more")
+        check(
+            not started,
+            where=str(folder),
+            found="an unfinished preparation",
+            expected="a finished one: run bertjax prepare again",
+        )
+        records = ForeignRecords(
+            foreign_paths(folder, split), shards.schema_of(config.data, "validation")
+        )
+    check(
+        len(records) > 0,
+        where=f"{folder}, split {split}",
+        found="no records",
+        expected="one or more",
+    )
     bound = config.model.vocab_size
-    check(records.max_id < bound, str(folder), f"the id {records.max_id}", f"ids below model.vocab_size ({bound})")
+    check(
+        records.max_id < bound,
+        where=str(folder),
+        found=f"the id {records.max_id}",
+        expected=f"ids below model.vocab_size ({bound})",
+    )
     return records
 
 
 def shares(config: Config, sizes: Sequence[int]) -> np.ndarray:
-    """The quotas of a mixture of corpora with so many rows: by `mixture_weights`, else by size and exponent."""
+    """The quotas of a mixture of corpora with so many rows: by `mixture_weights`, else by size and
+    exponent.
+    """
     given = config.data.mixture_weights
     return quotas_of(given or [size**config.data.mixture_exponent for size in sizes])
 
 
 def train_batches(
-    corpora: Sequence[Records], config: Config, starts_word: np.ndarray, start_step: int, *, rows: Rows = slice(None)
+    corpora: Sequence[Records],
+    config: Config,
+    starts_word: np.ndarray,
+    start_step: int,
+    *,
+    rows: Rows = slice(None),
 ) -> Iterator[Batch]:
     """This host's `rows` of every global batch from `start_step` (0-based) on, without end.
 
@@ -78,7 +113,9 @@ def train_batches(
         if len(corpora) == 1:
             batch = corpora[0].read(batch_rows(sizes[0], size, step, config.seed)[rows])
         else:
-            batch = _read_mixed(corpora, *(x[rows] for x in mixture_rows(sizes, quotas, size, step, config.seed)))
+            batch = _read_mixed(
+                corpora, *(x[rows] for x in mixture_rows(sizes, quotas, size, step, config.seed))
+            )
         return _for_the_step(batch, config, starts_word)
 
     names = _for_the_step(_no_rows(corpora[0].schema, len(corpora) > 1), config, starts_word)
@@ -88,7 +125,8 @@ def train_batches(
 def eval_batches(
     records: Records, config: Config, *, rows: Rows = slice(None), max_batches: int = 0
 ) -> Iterator[Batch]:
-    """This host's `rows` of batches that hold every record once, in order; the first `max_batches` if not 0.
+    """This host's `rows` of batches that hold every record once, in order; the first `max_batches`
+    if not 0.
 
     Rows of zeros fill up the last.
     """
@@ -99,7 +137,9 @@ def eval_batches(
         wanted = np.arange(number * size, (number + 1) * size)[rows]
         found = records.read(wanted[wanted < len(records)])
         missing = len(wanted) - len(found["input_ids"])
-        return {name: np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1)) for name, x in found.items()}
+        return {
+            name: np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1)) for name, x in found.items()
+        }
 
     names = [name for name in records.schema.lengths if name != "word_starts"]
     return _closed_at_exit(_stream(config, read, names, 0, min(batches, max_batches or batches)))
@@ -130,20 +170,40 @@ def _for_the_step(batch: Batch, config: Config, starts_word: np.ndarray) -> Batc
 
 
 def _no_rows(schema: Schema, mixed: bool) -> Batch:
-    batch = {name: np.zeros((0, length), shards.kind_of(name)) for name, length in schema.lengths.items()}
+    batch = {
+        name: np.zeros((0, length), shards.kind_of(name)) for name, length in schema.lengths.items()
+    }
     return batch | {"corpus_ids": np.zeros((0, 1), np.int32)} if mixed else batch
 
 
-def _check_fits(folder: epath.Path, manifest: Manifest, split: str, config: Config, fingerprint: str) -> None:
+def _check_fits(
+    folder: epath.Path, manifest: Manifest, split: str, config: Config, fingerprint: str
+) -> None:
     schema, wanted = manifest.schemas[split], shards.schema_of(config.data, "validation")
     masked = schema.max_predictions_per_seq > 0
     expected = "masked ones, or data.dynamic_masking True"
-    check(masked or config.data.dynamic_masking, f"{folder}, split {split}", "rows that are not masked", expected)
-    static = not config.data.dynamic_masking  # else held-out rows keep the masks that they were given
+    check(
+        masked or config.data.dynamic_masking,
+        where=f"{folder}, split {split}",
+        found="rows that are not masked",
+        expected=expected,
+    )
+    static = (
+        not config.data.dynamic_masking
+    )  # else held-out rows keep the masks that they were given
     settings = manifest.settings["data"]
-    for name in ("sentence_objective", "cross_documents", *(("masking", "mlm_probability") if static else ())):
+    for name in (
+        "sentence_objective",
+        "cross_documents",
+        *(("masking", "mlm_probability") if static else ()),
+    ):
         found, expected = settings[name], getattr(config.data, name)
-        check(found == expected, f"{folder}: {name}", f"{found} in the shards", f"{expected} as data.{name} says")
+        check(
+            found == expected,
+            where=f"{folder}: {name}",
+            found=f"{found} in the shards",
+            expected=f"{expected} as data.{name} says",
+        )
     names = {
         "max_seq_length": "max_seq_length",
         "sentences": "max_sequences_per_row",
@@ -153,9 +213,19 @@ def _check_fits(folder: epath.Path, manifest: Manifest, split: str, config: Conf
         names["max_predictions_per_seq"] = "max_predictions_per_seq"
     for name, option in names.items():
         found, expected = getattr(schema, name), getattr(wanted, name)
-        check(found == expected, f"{folder}: {name}", f"{found} in the shards", f"{expected} as data.{option} says")
+        check(
+            found == expected,
+            where=f"{folder}: {name}",
+            found=f"{found} in the shards",
+            expected=f"{expected} as data.{option} says",
+        )
     made_with = manifest.tokenizer_fingerprint
-    check(made_with == fingerprint, f"{folder}: tokenizer", made_with[:12], f"{fingerprint[:12]}, that of this run")
+    check(
+        made_with == fingerprint,
+        where=f"{folder}: tokenizer",
+        found=made_with[:12],
+        expected=f"{fingerprint[:12]}, that of this run",
+    )
 
 
 def _closed_at_exit(stream: Stream) -> Stream:
@@ -165,7 +235,9 @@ def _closed_at_exit(stream: Stream) -> Stream:
 
 @lru_cache(maxsize=1)
 def _tensorflow() -> "Future[Any]":
-    """TensorFlow, once a thread has imported it: that takes seconds, in which steps are compiled and taken."""
+    """TensorFlow, once a thread has imported it: that takes seconds, in which steps are compiled
+    and taken.
+    """
 
     def load() -> Any:
         import tensorflow as tf
@@ -177,12 +249,18 @@ def _tensorflow() -> "Future[Any]":
     return ThreadPoolExecutor(1).submit(load)
 
 
-def _stream(config: Config, read: Callable[[int], Batch], names: list[str], start: int, stop: int) -> Stream:
-    """`read(start)`, `read(start + 1)`, …: by tf.data as soon as TensorFlow is there, till then one at a time."""
+def _stream(
+    config: Config, read: Callable[[int], Batch], names: list[str], start: int, stop: int
+) -> Stream:
+    """`read(start)`, `read(start + 1)`, …: by tf.data as soon as TensorFlow is there, till then one
+    at a time.
+    """
     while start < stop:
         yield read(start)
         start += 1
-        if (tensorflow := _tensorflow()).done():  # asked for after the first: so that a run's first step need not wait
+        if (
+            tensorflow := _tensorflow()
+        ).done():  # asked for after the first: so that a run's first step need not wait
             break
     if start < stop:
         yield from _read_ahead(tensorflow.result(), config, read, names, start, stop)
@@ -191,8 +269,12 @@ def _stream(config: Config, read: Callable[[int], Batch], names: list[str], star
 def _read_ahead(
     tf: Any, config: Config, read: Callable[[int], Batch], names: list[str], start: int, stop: int
 ) -> Stream:
-    """`read(start)`, `read(start + 1)`, … by tf.data: in order, several at once, ahead of their use."""
-    failed = tf.errors.OpError  # held here: at interpreter exit the module is gone before the generator
+    """`read(start)`, `read(start + 1)`, … by tf.data: in order, several at once, ahead of their
+    use.
+    """
+    failed = (
+        tf.errors.OpError
+    )  # held here: at interpreter exit the module is gone before the generator
     kinds = [tf.float32 if name in shards.FLOATS else tf.int32 for name in names]
     failures: list[BaseException] = []
 
@@ -208,7 +290,9 @@ def _read_ahead(
     options.deterministic = True
     options.threading.private_threadpool_size = 2
     dataset = tf.data.Dataset.range(start, stop).map(
-        lambda number: tf.numpy_function(call, [number], kinds), num_parallel_calls=2, deterministic=True
+        lambda number: tf.numpy_function(call, [number], kinds),
+        num_parallel_calls=2,
+        deterministic=True,
     )
     dataset = dataset.prefetch(config.train.prefetch_batches).with_options(options)
     try:

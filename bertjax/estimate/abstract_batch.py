@@ -11,7 +11,9 @@ from bertjax.parallel import rules
 
 
 def abstract_batch(config: Config, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    """The arrays that `bertjax.data.pipeline` gives a step of `config`, from shards prepared for it."""
+    """The arrays that `bertjax.data.pipeline` gives a step of `config`, from shards prepared for
+    it.
+    """
     lengths = dict(shards.schema_of(config.data, "train").lengths)
     lengths.pop("word_starts", None)
     if config.data.dynamic_masking and config.data.masking != "token":
@@ -26,5 +28,11 @@ def abstract_batch(config: Config, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct
 
 
 def abstract_vocabulary(config: Config) -> Vocabulary | None:
-    """What the step must know to mask, where it masks; which ids are special makes no difference to its cost."""
-    return Vocabulary(4, (0, 1, 2, 3, 4), config.tokenizer.vocab_size) if config.data.dynamic_masking else None
+    """What the step must know to mask, where it masks; which ids are special makes no difference to
+    its cost.
+    """
+    return (
+        Vocabulary(4, (0, 1, 2, 3, 4), config.tokenizer.vocab_size)
+        if config.data.dynamic_masking
+        else None
+    )

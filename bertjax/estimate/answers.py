@@ -1,4 +1,6 @@
-"""What `bertjax compile` answers: the estimate of a configuration, its largest batch, other ways to lay it out."""
+"""What `bertjax compile` answers: the estimate of a configuration, its largest batch, other ways to
+lay it out.
+"""
 
 import dataclasses
 import itertools
@@ -46,9 +48,16 @@ class Answer:
 
 
 def answer(
-    config: Config, slice_: Slice, *, largest_batch: bool = False, search_limit: int = 0, tell: Tell = lambda *_: None
+    config: Config,
+    slice_: Slice,
+    *,
+    largest_batch: bool = False,
+    search_limit: int = 0,
+    tell: Tell = lambda *_: None,
 ) -> Answer:
-    """Estimate `config`; look for the largest batch and, in `search_limit` compiles, for a quicker layout."""
+    """Estimate `config`; look for the largest batch and, in `search_limit` compiles, for a quicker
+    layout.
+    """
     first = estimate(config, slice_)
     tell("as configured", first)
     largest = find_largest(config, slice_, first, tell) if largest_batch else None
@@ -81,15 +90,21 @@ def _guess(first: Estimate, unit: int) -> int:
     return max(count + int(0.9 * free * count / max(first.memory.activations, 1)), 1)
 
 
-def find_layouts(config: Config, slice_: Slice, first: Estimate, limit: int, tell: Tell) -> tuple[Estimate, ...]:
-    """The first `limit` candidates at the batch of `config` and itself, the quickest that fits first."""
+def find_layouts(
+    config: Config, slice_: Slice, first: Estimate, limit: int, tell: Tell
+) -> tuple[Estimate, ...]:
+    """The first `limit` candidates at the batch of `config` and itself, the quickest that fits
+    first.
+    """
     tried = [first]
     for candidate in itertools.islice(candidates(config, slice_), limit):
         if (dataclasses.asdict(candidate.mesh), candidate.model.remat) == (first.mesh, first.remat):
             continue
         tried.append(estimate(candidate, slice_))
         tell("search", tried[-1])
-    return tuple(sorted(tried, key=lambda found: found.timing.step if found.timing else float("inf")))
+    return tuple(
+        sorted(tried, key=lambda found: found.timing.step if found.timing else float("inf"))
+    )
 
 
 def to_json(found: Any) -> Any:

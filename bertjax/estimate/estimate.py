@@ -71,7 +71,9 @@ class Estimate:
     mfu: float | None = None
     """Model FLOPs over what the chips could do at their peak in the estimated time."""
     program_flops: float | None = None
-    """FLOPs of the program's matrix products outside kernels, on all devices, what is computed again included."""
+    """FLOPs of the program's matrix products outside kernels, on all devices, what is computed
+    again included.
+    """
     tokens_per_second: float | None = None
     operations: tuple[Operation, ...] = ()
     collectives: tuple[Collective, ...] = ()
@@ -81,8 +83,8 @@ class Estimate:
 def estimate(config: Config, slice_: Slice) -> Estimate:
     """Compile the train step of `config` for a slice and read what it would cost.
 
-    Raises `UserError` where the mesh or the batch does not fit the devices. A step that does not fit into memory
-    is an answer: `fits` is False then, and there are no timings.
+    Raises `UserError` where the mesh or the batch does not fit the devices. A step that does not
+    fit into memory is an answer: `fits` is False then, and there are no timings.
     """
     mesh = make_mesh(config.mesh, slice_.devices)
     check_batch(config, mesh)
@@ -110,7 +112,9 @@ def estimate(config: Config, slice_: Slice) -> Estimate:
         return Estimate(**about)
     chip = slice_.chip
     module = parse(compiled.as_text())
-    layout = Layout(mesh.shape, tuple(getattr(device, "slice_index", 0) or 0 for device in mesh.devices.flat))
+    layout = Layout(
+        mesh.shape, tuple(getattr(device, "slice_index", 0) or 0 for device in mesh.devices.flat)
+    )
     found = schedule(module, layout, chip)
     step = found.seconds
     return Estimate(
@@ -134,7 +138,8 @@ def _compile(lowered: jax.stages.Lowered) -> tuple[Any, str]:
         reason = " ".join(str(error).split())
         if not reason.startswith("RESOURCE_EXHAUSTED"):
             raise
-        # Newer compilers number their errors: RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory …
+        # Newer compilers number their errors: RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out
+        # of memory …
         return None, re.sub(r"^RESOURCE_EXHAUSTED: (E\d+: \w+: )?", "", reason)
 
 

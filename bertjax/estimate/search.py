@@ -31,11 +31,14 @@ class Bounds:
     """The smallest that did not, None where all that were tried did."""
 
 
-def boundary(fits: Callable[[int], bool], start: int, most: int, fineness: int = FINENESS) -> Bounds:
-    """Where `fits` turns from true to false among 1..`most`, `fits` being asked as seldom as can be.
+def boundary(
+    fits: Callable[[int], bool], start: int, most: int, fineness: int = FINENESS
+) -> Bounds:
+    """Where `fits` turns from true to false among 1..`most`, `fits` being asked as seldom as can
+    be.
 
-    Doubles or halves from `start`, then bisects until the two ends are no more than a `fineness`th apart (0:
-    next to each other).
+    Doubles or halves from `start`, then bisects until the two ends are no more than a `fineness`th
+    apart (0: next to each other).
     """
     low, high = 0, None
     tried = min(max(start, 1), most)
@@ -61,30 +64,40 @@ def boundary(fits: Callable[[int], bool], start: int, most: int, fineness: int =
 
 def batch_unit(config: Config, slice_: Slice) -> int:
     """The rows that every batch must be a multiple of on this mesh."""
-    return rules.batch_parts(make_mesh(config.mesh, slice_.devices)) * config.train.gradient_accumulation_steps
+    return (
+        rules.batch_parts(make_mesh(config.mesh, slice_.devices))
+        * config.train.gradient_accumulation_steps
+    )
 
 
 def with_batch(config: Config, batch_size: int) -> Config:
     """The configuration with another batch."""
-    return dataclasses.replace(config, train=dataclasses.replace(config.train, batch_size=batch_size))
+    return dataclasses.replace(
+        config, train=dataclasses.replace(config.train, batch_size=batch_size)
+    )
 
 
 def candidates(config: Config, slice_: Slice) -> Iterator[Config]:
     """The configuration on every sensible mesh with every remat policy, the plainest first.
 
-    Slices share the batch only. Of a slice's devices at most a host's share a matrix product or a row.
-    Meshes that do not divide the model or the batch are left out.
+    Slices share the batch only. Of a slice's devices at most a host's share a matrix product or a
+    row. Meshes that do not divide the model or the batch are left out.
     """
     meshes = [mesh for mesh in _meshes(slice_) if _divides(config, slice_, mesh)]
     policies = get_args(Remat)
-    ranked = sorted(itertools.product(range(len(meshes)), range(len(policies))), key=lambda pair: (sum(pair), pair))
+    ranked = sorted(
+        itertools.product(range(len(meshes)), range(len(policies))),
+        key=lambda pair: (sum(pair), pair),
+    )
     for mesh, policy in ranked:
         model = dataclasses.replace(config.model, remat=policies[policy])
         yield dataclasses.replace(config, mesh=meshes[mesh], model=model)
 
 
 def _meshes(slice_: Slice) -> list[MeshConfig]:
-    """Powers of two for all axes but `data`, which takes what is left; fewest ways of cutting first."""
+    """Powers of two for all axes but `data`, which takes what is left; fewest ways of cutting
+    first.
+    """
     devices = len(slice_.devices) // slice_.slices
     powers = [2**n for n in range(int(math.log2(devices)) + 1)]
     shared = [size for size in powers if size <= WIDEST]
@@ -92,7 +105,11 @@ def _meshes(slice_: Slice) -> list[MeshConfig]:
     for fsdp, tensor, sequence in itertools.product(powers, shared, shared):
         data, left = divmod(devices, fsdp * tensor * sequence)
         if data and not left:
-            found.append(MeshConfig(replica=slice_.slices, data=data, fsdp=fsdp, tensor=tensor, sequence=sequence))
+            found.append(
+                MeshConfig(
+                    replica=slice_.slices, data=data, fsdp=fsdp, tensor=tensor, sequence=sequence
+                )
+            )
     return sorted(found, key=_cuts)
 
 

@@ -62,7 +62,10 @@ def heading(found: Estimate) -> str:
 
 
 def _mesh(found: Estimate, between: str) -> str:
-    return between.join(f"{name} {size}" for name, size in found.mesh.items() if size > 1) or "one device"
+    return (
+        between.join(f"{name} {size}" for name, size in found.mesh.items() if size > 1)
+        or "one device"
+    )
 
 
 def gigabytes(count: float) -> str:
@@ -78,7 +81,10 @@ def milliseconds(seconds: float) -> str:
 def _memory(memory: Memory) -> list[str]:
     share = memory.total / memory.available
     total = f"memory of a device: {gigabytes(memory.total)} of {gigabytes(memory.available)} ({share:.0%})"
-    return [total, *(f"  {name:<29}{gigabytes(getattr(memory, part)):>10}" for part, name in MEMORY.items())]
+    return [
+        total,
+        *(f"  {name:<29}{gigabytes(getattr(memory, part)):>10}" for part, name in MEMORY.items()),
+    ]
 
 
 def _time(found: Estimate, timing: Timing) -> list[str]:
@@ -95,9 +101,13 @@ def _time(found: Estimate, timing: Timing) -> list[str]:
         f"{found.program_flops / 1e12 if found.program_flops else 0:,.2f} ({extra:+.0%})",
     ]
     if timing.unstated_kernels:
-        lines.append(f"  {timing.unstated_kernels} kernels state no cost: too little is counted for them")
+        lines.append(
+            f"  {timing.unstated_kernels} kernels state no cost: too little is counted for them"
+        )
     if timing.unknown_loops:
-        lines.append(f"  loops of unknown length, counted as one pass: {', '.join(timing.unknown_loops)}")
+        lines.append(
+            f"  loops of unknown length, counted as one pass: {', '.join(timing.unknown_loops)}"
+        )
     return lines
 
 
@@ -120,5 +130,7 @@ def _collectives(collectives: Sequence[Collective]) -> list[str]:
         for row in shown
     ]
     if rest:
-        rows.append(f"  {milliseconds(sum(row.seconds for row in rest)):>10} in {len(rest)} smaller ones")
+        rows.append(
+            f"  {milliseconds(sum(row.seconds for row in rest)):>10} in {len(rest)} smaller ones"
+        )
     return ["collectives (time by the links' bandwidth, runs, bytes of one):", *rows]

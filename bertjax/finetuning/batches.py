@@ -15,9 +15,14 @@ from bertjax.tasks.task import Rows
 SEPARATOR = "/"  # between a task's name and what is its own in a batch
 
 WINDOW = 64  # batches whose items are sorted by length together, at most
-WINDOWS = 4  # in an epoch, at least: else a small task's batches would hold the same items again and again
+# in an epoch, at least: else a small task's batches would hold the same items again and again
+WINDOWS = 4
 
-_ITEMS, _BATCHES, _TASKS = 1, 2, 3  # what a key is for; above 0, as zeros at its end would not count
+_ITEMS, _BATCHES, _TASKS = (
+    1,
+    2,
+    3,
+)  # what a key is for; above 0, as zeros at its end would not count
 
 Numpy = dict[str, np.ndarray]
 
@@ -53,26 +58,35 @@ def train_batches(
 ) -> Iterator[Numpy]:
     """This process's `rows` of each batch from step `start` (0-based) to the last of `steps_total`.
 
-    A batch is `batch_size` items (0 or above of them fillers) of one task; `rows` int64 [b] are the places in it that
-    are wanted. It holds `input_ids`, `input_mask`, `segment_ids` int32 [b, L] (with choices [b, C, L]) and, as
-    `TASK/NAME`, `item_weights` float32 [b] (1; 0 for fillers), `targets` [b, ...] (0 for fillers) and `token_targets`
-    int32 [b, L] or [b, C, L] (-1 for padding). L is the least of `length_buckets` (ascending) that the longest item of
-    the whole batch fits, `max_seq_length` if none does, so that all processes have the same.
+    A batch is `batch_size` items (0 or above of them fillers) of one task; `rows` int64 [b] are the
+    places in it that are wanted. It holds `input_ids`, `input_mask`, `segment_ids` int32 [b, L]
+    (with choices [b, C, L]) and, as `TASK/NAME`, `item_weights` float32 [b] (1; 0 for fillers),
+    `targets` [b, ...] (0 for fillers) and `token_targets` int32 [b, L] or [b, C, L] (-1 for
+    padding). L is the least of `length_buckets` (ascending) that the longest item of the whole
+    batch fits, `max_seq_length` if none does, so that all processes have the same.
 
-    Of several tasks each is drawn in proportion to its items to the power of `task_exponent`, step by step, and goes
-    through its own epochs (`epoch_items`). All is a function of (seed, step) and of the items' lengths: not of the
-    mesh, of the number of processes, of where it starts, or of the order of the tasks.
+    Of several tasks each is drawn in proportion to its items to the power of `task_exponent`, step
+    by step, and goes through its own epochs (`epoch_items`). All is a function of (seed, step) and
+    of the items' lengths: not of the mesh, of the number of processes, of where it starts, or of
+    the order of the tasks.
 
-    Raises `UserError` where a task has no rows, `ValueError` where a row is longer than `max_seq_length`.
+    Raises `UserError` where a task has no rows, `ValueError` where a row is longer than
+    `max_seq_length`.
     """
     names = sorted(rows_by_task)
     for name in names:
-        check(rows_by_task[name].items > 0, f"task {name}", "no training rows", "one or more")
+        check(
+            rows_by_task[name].items > 0,
+            where=f"task {name}",
+            found="no training rows",
+            expected="one or more",
+        )
     lengths = [item_lengths(rows_by_task[name], max_seq_length) for name in names]
     drawn = task_draws([len(own) for own in lengths], task_exponent, steps_total, seed)
     earlier = np.bincount(drawn[:start], minlength=len(names)).tolist()
     streams = [
-        epoch_items(own, batch_size, step, seed, name) for name, own, step in zip(names, lengths, earlier, strict=True)
+        epoch_items(own, batch_size, step, seed, name)
+        for name, own, step in zip(names, lengths, earlier, strict=True)
     ]
 
     def batches() -> Iterator[Numpy]:
@@ -81,7 +95,9 @@ def train_batches(
             length = padded_length(lengths[task], items, length_buckets, max_seq_length)
             yield make_batch(own, items[rows], length, pad_id=pad_id, task=names[task])
 
-    return batches()  # not a generator itself, so that mistakes are found before the first batch is asked for
+    return (
+        batches()
+    )  # not a generator itself, so that mistakes are found before the first batch is asked for
 
 
 def eval_batches(
@@ -94,10 +110,12 @@ def eval_batches(
     rows_of_process: np.ndarray,
     task: str = "",
 ) -> Iterator[tuple[np.ndarray, Numpy]]:
-    """Each item once, the longest first: (the items of the whole batch, this process's rows of the batch).
+    """Each item once, the longest first: (the items of the whole batch, this process's rows of the
+    batch).
 
-    Items are int64 [batch_size], -1 for those that fill up the last batch. The batch is as in `train_batches`; without
-    a `task`, its names are plain, as a `Task` has them. No batches of no items.
+    Items are int64 [batch_size], -1 for those that fill up the last batch. The batch is as in
+    `train_batches`; without a `task`, its names are plain, as a `Task` has them. No batches of no
+    items.
     """
     lengths = item_lengths(rows, max_seq_length)
     order = np.argsort(-lengths, kind="stable")
@@ -107,13 +125,17 @@ def eval_batches(
         yield items, make_batch(rows, items[rows_of_process], length, pad_id=pad_id, task=task)
 
 
-def epoch_items(lengths: np.ndarray, batch_size: int, step: int, seed: int, task: str) -> Iterator[np.ndarray]:
-    """The items of the batches of one task from its own `step` (0-based) on, without end: int64 [batch_size] each.
+def epoch_items(
+    lengths: np.ndarray, batch_size: int, step: int, seed: int, task: str
+) -> Iterator[np.ndarray]:
+    """The items of the batches of one task from its own `step` (0-based) on, without end: int64
+    [batch_size] each.
 
-    `lengths` has each item's. An epoch is a permutation of the items, keyed by (seed, task, epoch). Of windows of it,
-    `WINDOW` batches or fewer, the items are sorted by length and cut into batches, and the batches shuffled: a batch
-    holds items of like lengths. What is left at the permutation's end is the epoch's last batch, with -1 for fillers:
-    a random sample like any other, so that no lengths weigh more for being in a short batch.
+    `lengths` has each item's. An epoch is a permutation of the items, keyed by (seed, task, epoch).
+    Of windows of it, `WINDOW` batches or fewer, the items are sorted by length and cut into
+    batches, and the batches shuffled: a batch holds items of like lengths. What is left at the
+    permutation's end is the epoch's last batch, with -1 for fillers: a random sample like any
+    other, so that no lengths weigh more for being in a short batch.
     """
     items = len(lengths)
     full, rest = divmod(items, batch_size)
@@ -126,11 +148,15 @@ def epoch_items(lengths: np.ndarray, batch_size: int, step: int, seed: int, task
             if end > place:
                 yield from _window(lengths, batch_size, begin, end, key)[max(0, place - begin) :]
         if rest:
-            yield filled(permute(np.arange(full * batch_size, items), items, (*key, _ITEMS)), batch_size)
+            yield filled(
+                permute(np.arange(full * batch_size, items), items, (*key, _ITEMS)), batch_size
+            )
         place = 0
 
 
-def _window(lengths: np.ndarray, batch_size: int, begin: int, end: int, key: tuple[int, ...]) -> np.ndarray:
+def _window(
+    lengths: np.ndarray, batch_size: int, begin: int, end: int, key: tuple[int, ...]
+) -> np.ndarray:
     """The items of an epoch's batches `begin` to `end`, int64 [end - begin, batch_size]."""
     items = permute(np.arange(begin * batch_size, end * batch_size), len(lengths), (*key, _ITEMS))
     batches = items[np.argsort(lengths[items], kind="stable")].reshape(-1, batch_size)
@@ -170,14 +196,23 @@ def filled(items: np.ndarray, batch_size: int) -> np.ndarray:
     return np.pad(items, (0, batch_size - len(items)), constant_values=-1)
 
 
-def padded_length(lengths: np.ndarray, items: np.ndarray, length_buckets: Sequence[int], max_seq_length: int) -> int:
-    """The least of `length_buckets` that the longest of `items` (-1: fillers) fits, else `max_seq_length`."""
+def padded_length(
+    lengths: np.ndarray, items: np.ndarray, length_buckets: Sequence[int], max_seq_length: int
+) -> int:
+    """The least of `length_buckets` that the longest of `items` (-1: fillers) fits, else
+    `max_seq_length`.
+    """
     longest = lengths[items[items >= 0]].max(initial=0)
-    return min((bucket for bucket in length_buckets if longest <= bucket <= max_seq_length), default=max_seq_length)
+    return min(
+        (bucket for bucket in length_buckets if longest <= bucket <= max_seq_length),
+        default=max_seq_length,
+    )
 
 
 def make_batch(rows: Rows, items: np.ndarray, length: int, *, pad_id: int, task: str = "") -> Numpy:
-    """The arrays of `items` (int64 [b], -1: fillers), padded to `length`; named as in `eval_batches`."""
+    """The arrays of `items` (int64 [b], -1: fillers), padded to `length`; named as in
+    `eval_batches`.
+    """
     real, choices = items >= 0, rows.choices
     wanted = (items[real, None] * choices + np.arange(choices)[None, :]).reshape(-1)
     here = np.repeat(real, choices)

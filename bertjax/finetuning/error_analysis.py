@@ -1,4 +1,6 @@
-"""What a person looks at after an evaluation: figures, confusion, calibration, the worst errors with their text."""
+"""What a person looks at after an evaluation: figures, confusion, calibration, the worst errors
+with their text.
+"""
 
 import json
 import math
@@ -24,8 +26,11 @@ ERRORS = 20  # that are shown
 MOST_LABELS = 40  # of a confusion matrix that is shown
 
 
-def write_evaluation(run_dir: epath.Path, step: int, found: Assessed, figures: dict[str, float]) -> epath.Path:
-    """Write `evaluation.json`: of the checkpoint at `step` all `figures`, and each split's `described`.
+def write_evaluation(
+    run_dir: epath.Path, step: int, found: Assessed, figures: dict[str, float]
+) -> epath.Path:
+    """Write `evaluation.json`: of the checkpoint at `step` all `figures`, and each split's
+    `described`.
 
     Figures that are no finite number, which JSON does not have, are left out.
     """
@@ -42,7 +47,9 @@ def write_evaluation(run_dir: epath.Path, step: int, found: Assessed, figures: d
     ]
     path = run_dir / FILE
     content = {"step": step, "figures": _finite(figures), "splits": splits}
-    write_whole(path, (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    write_whole(
+        path, (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    )
     return path
 
 
@@ -51,18 +58,32 @@ def _finite(figures: dict[str, float]) -> dict[str, float]:
 
 
 def described(task: Task, predictions: Sequence[Any], examples: Sequence[Any]) -> dict[str, Any]:
-    """`errors`, the worst ones: text, expected, predicted; where classes are predicted `confusion`, `calibration`."""
+    """`errors`, the worst ones: text, expected, predicted; where classes are predicted `confusion`,
+    `calibration`.
+    """
     if isinstance(task, Classification):
         return _of_text(task, predictions, examples)
     if isinstance(task, Tagging):
         return _of_tags(task, predictions, examples)
     if isinstance(task, Spans):
         worst = spans.worst_errors(predictions, examples, ERRORS)
-        return {"errors": [_error(_asked(wrong.example), _answers(wrong.example), wrong.text) for wrong in worst]}
+        return {
+            "errors": [
+                _error(_asked(wrong.example), _answers(wrong.example), wrong.text)
+                for wrong in worst
+            ]
+        }
     if isinstance(task, Choice):
         return _of_choices(predictions, examples)
-    pairs = [(p, e) for p, e in zip(predictions, examples, strict=True) if p.split() != e.target.split()]
-    return {"errors": [_error(example.source, example.target, predicted) for predicted, example in pairs[:ERRORS]]}
+    pairs = [
+        (p, e) for p, e in zip(predictions, examples, strict=True) if p.split() != e.target.split()
+    ]
+    return {
+        "errors": [
+            _error(example.source, example.target, predicted)
+            for predicted, example in pairs[:ERRORS]
+        ]
+    }
 
 
 def _error(text: str, expected: str, predicted: str) -> dict[str, str]:
@@ -77,7 +98,9 @@ def _answers(example: Any) -> str:
     return " | ".join(dict.fromkeys(text for text, _ in example.answers or ())) or "no answer"
 
 
-def _of_text(task: Classification, predictions: Sequence[Any], examples: Sequence[Any]) -> dict[str, Any]:
+def _of_text(
+    task: Classification, predictions: Sequence[Any], examples: Sequence[Any]
+) -> dict[str, Any]:
     def shown(prediction: Any) -> str:
         if prediction.value is not None:
             return f"{prediction.value:.3f}"
@@ -90,7 +113,8 @@ def _of_text(task: Classification, predictions: Sequence[Any], examples: Sequenc
 
     errors = [
         _error(
-            wrong.example.text + (f"  |  {wrong.example.pair}" if wrong.example.pair is not None else ""),
+            wrong.example.text
+            + (f"  |  {wrong.example.pair}" if wrong.example.pair is not None else ""),
             expected(wrong.example.label),
             shown(wrong.prediction),
         )
@@ -112,19 +136,28 @@ def _of_tags(task: Tagging, predictions: Sequence[Any], examples: Sequence[Any])
 
 
 def _of_choices(predictions: Sequence[Any], examples: Sequence[Any]) -> dict[str, Any]:
-    right = [prediction.choice == example.label for prediction, example in zip(predictions, examples, strict=True)]
+    right = [
+        prediction.choice == example.label
+        for prediction, example in zip(predictions, examples, strict=True)
+    ]
     worst = [one for one in zip(predictions, examples, right, strict=True) if not one[2]]
     worst.sort(key=lambda one: -max(one[0].probabilities))  # the surest first
-    errors = [_error(e.context, e.endings[e.label], e.endings[p.choice]) for p, e, _ in worst[:ERRORS]]
+    errors = [
+        _error(e.context, e.endings[e.label], e.endings[p.choice]) for p, e, _ in worst[:ERRORS]
+    ]
     found: dict[str, Any] = {"errors": errors}
     if _have_numbers(predictions):
-        found["calibration"] = _calibration(metrics.reliability([max(p.probabilities) for p in predictions], right))
+        found["calibration"] = _calibration(
+            metrics.reliability([max(p.probabilities) for p in predictions], right)
+        )
     return found
 
 
 def _confusion(labels: Sequence[str], counts: Any) -> dict[str, Any]:
     """Rows are what is true; of many labels the commonest."""
-    commonest = sorted(sorted(range(len(labels)), key=lambda i: -int(counts[i].sum()))[:MOST_LABELS])
+    commonest = sorted(
+        sorted(range(len(labels)), key=lambda i: -int(counts[i].sum()))[:MOST_LABELS]
+    )
     return {
         "labels": [labels[i] for i in commonest],
         "counts": [[int(counts[i][j]) for j in commonest] for i in commonest],
@@ -133,7 +166,11 @@ def _confusion(labels: Sequence[str], counts: Any) -> dict[str, Any]:
 
 def _have_numbers(predictions: Sequence[Any]) -> bool:
     """Whether all probabilities are numbers, which those of a model gone astray are not."""
-    return all(math.isfinite(probability) for prediction in predictions for probability in prediction.probabilities)
+    return all(
+        math.isfinite(probability)
+        for prediction in predictions
+        for probability in prediction.probabilities
+    )
 
 
 def _calibration(table: list[metrics.Bin]) -> dict[str, Any]:

@@ -25,7 +25,9 @@ class Split:
     task: str
     """The task's name."""
     name: str
-    """What its figures are told apart by: empty for the task's own validation set, `mismatched` for MNLI's other."""
+    """What its figures are told apart by: empty for the task's own validation set, `mismatched` for
+    MNLI's other.
+    """
     examples: Sequence[Any]
     rows: Rows
 
@@ -43,9 +45,18 @@ Assessed = list[tuple[Task, Split, Evaluated]]
 
 
 def evaluate_split(
-    config: Config, objective: TaskObjective, mesh: Mesh, params: Params, split: Split, pad_id: int, *, labelled: bool
+    config: Config,
+    objective: TaskObjective,
+    mesh: Mesh,
+    params: Params,
+    split: Split,
+    pad_id: int,
+    *,
+    labelled: bool,
 ) -> Evaluated:
-    """Predict a split, and score it where it is `labelled`; of several processes all call this and get the same."""
+    """Predict a split, and score it where it is `labelled`; of several processes all call this and
+    get the same.
+    """
     task = objective.by_name[split.task]
     size = config.train.batch_size
     step = _eval_step(objective, mesh, task.name, labelled)
@@ -76,7 +87,9 @@ def evaluate_split(
 
 
 @lru_cache(maxsize=32)  # more than GLUE has tasks
-def _eval_step(objective: TaskObjective, mesh: Mesh, name: str, labelled: bool) -> Callable[[Params, Any], Any]:
+def _eval_step(
+    objective: TaskObjective, mesh: Mesh, name: str, labelled: bool
+) -> Callable[[Params, Any], Any]:
     """(params, batch) to (sums, what prediction needs), which every process gets whole."""
     task, layout = objective.by_name[name], rules.MeshLayout(mesh)
 
@@ -91,13 +104,24 @@ def _eval_step(objective: TaskObjective, mesh: Mesh, name: str, labelled: bool) 
         return sums, task.outputs(scores)
 
     layouts = rules.tree_shardings(mesh, objective.logical_axes())
-    return jax.jit(step, in_shardings=(layouts, rules.batch_sharding(mesh)), out_shardings=rules.replicated(mesh))
+    return jax.jit(
+        step,
+        in_shardings=(layouts, rules.batch_sharding(mesh)),
+        out_shardings=rules.replicated(mesh),
+    )
 
 
 def evaluate_splits(
-    config: Config, objective: TaskObjective, mesh: Mesh, params: Params, splits: Sequence[Split], pad_id: int
+    config: Config,
+    objective: TaskObjective,
+    mesh: Mesh,
+    params: Params,
+    splits: Sequence[Split],
+    pad_id: int,
 ) -> tuple[Assessed, dict[str, float]]:
-    """Labelled splits, what came of each, and all figures by name; of several processes all get the same."""
+    """Labelled splits, what came of each, and all figures by name; of several processes all get the
+    same.
+    """
     found = [
         (
             objective.by_name[split.task],
@@ -110,11 +134,14 @@ def evaluate_splits(
     return found, named_figures(figures, objective.tasks)
 
 
-def named_figures(evaluated: Mapping[tuple[str, str], dict[str, float]], tasks: Sequence[Task]) -> dict[str, float]:
-    """All splits' figures by one name each, and `score`: the mean over tasks of their own metric, in 0..1.
+def named_figures(
+    evaluated: Mapping[tuple[str, str], dict[str, float]], tasks: Sequence[Task]
+) -> dict[str, float]:
+    """All splits' figures by one name each, and `score`: the mean over tasks of their own metric,
+    in 0..1.
 
-    `METRIC`; of another split than the task's own `METRIC/SPLIT`; where there are several tasks `METRIC/TASK` and
-    `METRIC/TASK-SPLIT`, with `loss` their mean.
+    `METRIC`; of another split than the task's own `METRIC/SPLIT`; where there are several tasks
+    `METRIC/TASK` and `METRIC/TASK-SPLIT`, with `loss` their mean.
     """
     several = len(tasks) > 1
     found: dict[str, float] = {}
@@ -122,7 +149,10 @@ def named_figures(evaluated: Mapping[tuple[str, str], dict[str, float]], tasks: 
         suffix = "-".join(part for part in (task if several else "", split) if part)
         found |= {f"{name}/{suffix}" if suffix else name: value for name, value in figures.items()}
     own = [evaluated[task.name, ""] for task in tasks]
-    shares = [figures[task.metric] / (100 if task.percent else 1) for task, figures in zip(tasks, own, strict=True)]
+    shares = [
+        figures[task.metric] / (100 if task.percent else 1)
+        for task, figures in zip(tasks, own, strict=True)
+    ]
     found["score"] = float(np.mean(shares))
     if several and all("loss" in figures for figures in own):
         found["loss"] = float(np.mean([figures["loss"] for figures in own]))
@@ -132,6 +162,8 @@ def named_figures(evaluated: Mapping[tuple[str, str], dict[str, float]], tasks: 
 def examiner(
     objective: TaskObjective, splits: Sequence[Split], pad_id: int, config: Config, mesh: Mesh
 ) -> Callable[[Params], dict[str, float]]:
-    """What the training loop asks for held-out figures (`bertjax.training.batch_source.Feed.examine`)."""
+    """What the training loop asks for held-out figures
+    (`bertjax.training.batch_source.Feed.examine`).
+    """
 
     return lambda params: evaluate_splits(config, objective, mesh, params, splits, pad_id)[1]

@@ -19,12 +19,19 @@ def entries_of(model: Finetuned) -> list[kinds.Entry]:
     for entry in entries:
         trained = model.kinds.get(entry.name)
         known = ", ".join(f"{name}:{kind}" for name, kind in model.kinds.items())
-        check(trained == entry.kind, "finetune.tasks", f"{entry.name}:{entry.kind}", f"a task of this model: {known}")
+        check(
+            trained == entry.kind,
+            where="finetune.tasks",
+            found=f"{entry.name}:{entry.kind}",
+            expected=f"a task of this model: {known}",
+        )
     return entries
 
 
 def validation_sets(model: Finetuned, tokenizer: Tokenizer) -> list[Split]:
-    """The validation sets of the tasks, each one's own first; `UserError` where a file is not as it should be."""
+    """The validation sets of the tasks, each one's own first; `UserError` where a file is not as it
+    should be.
+    """
     told = model.config.finetune
     return [
         validation_split(
@@ -39,27 +46,40 @@ def validation_sets(model: Finetuned, tokenizer: Tokenizer) -> list[Split]:
     ]
 
 
-def assess(model: Finetuned, splits: Sequence[Split], tokenizer: Tokenizer) -> tuple[Assessed, dict[str, float]]:
-    """Predictions and figures of each split, and all figures by name; of several processes all get the same."""
+def assess(
+    model: Finetuned, splits: Sequence[Split], tokenizer: Tokenizer
+) -> tuple[Assessed, dict[str, float]]:
+    """Predictions and figures of each split, and all figures by name; of several processes all get
+    the same.
+    """
     mesh = make_mesh(model.config.mesh)
     check_batch(model.config, mesh)
-    return evaluate_splits(model.config, model.objective, mesh, model.params, splits, tokenizer.pad_id)
+    return evaluate_splits(
+        model.config, model.objective, mesh, model.params, splits, tokenizer.pad_id
+    )
 
 
 def predict_split(
     model: Finetuned, entry: kinds.Entry, split: str, tokenizer: Tokenizer
 ) -> tuple[list[Any], list[Any]]:
-    """(examples, predictions) of a split, whose labels need not be known; of several processes all get the same."""
+    """(examples, predictions) of a split, whose labels need not be known; of several processes all
+    get the same.
+    """
     config, task = model.config, model.objective.by_name[entry.name]
     examples = kinds.read_split(entry, split, config.finetune, False)
     rows = task.rows(examples, tokenizer, config.finetune.max_seq_length, targets=False)
     asked = Split(entry.name, "", examples, rows)
     mesh = make_mesh(config.mesh)
     check_batch(config, mesh)
-    found = evaluate_split(config, model.objective, mesh, model.params, asked, tokenizer.pad_id, labelled=False)
+    found = evaluate_split(
+        config, model.objective, mesh, model.params, asked, tokenizer.pad_id, labelled=False
+    )
     return examples, found.predictions
 
 
 def described_lines(model: Finetuned, figures: dict[str, float]) -> list[str]:
     """The checkpoint and its figures, a line each."""
-    return [f"checkpoint: {model.checkpoint}", *(f"{name}: {value:.4f}" for name, value in figures.items())]
+    return [
+        f"checkpoint: {model.checkpoint}",
+        *(f"{name}: {value:.4f}" for name, value in figures.items()),
+    ]

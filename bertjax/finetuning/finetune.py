@@ -49,7 +49,12 @@ class Prepared:
         digest = hashlib.sha256()
         for name, rows in sorted(self.train.items()):
             digest.update(name.encode())
-            for values in (rows.ids, rows.offsets, *rows.targets.values(), *rows.token_targets.values()):
+            for values in (
+                rows.ids,
+                rows.offsets,
+                *rows.targets.values(),
+                *rows.token_targets.values(),
+            ):
                 digest.update(np.ascontiguousarray(values).tobytes())
         return digest.hexdigest()
 
@@ -67,7 +72,10 @@ def prepare(config: Config, tokenizer: Tokenizer) -> Prepared:
     """
     opened = kinds.open_tasks(config, tokenizer)
     length = config.finetune.max_seq_length
-    train = {one.task.name: one.task.rows(one.splits["train"], tokenizer, length, targets=True) for one in opened}
+    train = {
+        one.task.name: one.task.rows(one.splits["train"], tokenizer, length, targets=True)
+        for one in opened
+    }
     validation = [
         validation_split(config, one.task, name, one.splits[name], tokenizer)
         for one in opened
@@ -77,15 +85,20 @@ def prepare(config: Config, tokenizer: Tokenizer) -> Prepared:
     return Prepared(opened, train, tuple(validation))
 
 
-def validation_split(config: Config, task: Task, name: str, examples: Sequence[Any], tokenizer: Tokenizer) -> Split:
-    """Labelled examples of the split `name`; `validation_matched` is the task's own as `validation` is."""
+def validation_split(
+    config: Config, task: Task, name: str, examples: Sequence[Any], tokenizer: Tokenizer
+) -> Split:
+    """Labelled examples of the split `name`; `validation_matched` is the task's own as `validation`
+    is.
+    """
     part = name.partition("_")[2]
     rows = task.rows(examples, tokenizer, config.finetune.max_seq_length, targets=True)
     return Split(task.name, "" if part == "matched" else part, examples, rows)
 
 
 def resolve(config: Config, prepared: Prepared, restored_heads: Sequence[Head]) -> Config:
-    """`config` with what follows from the data: steps, warmup, evaluations; and the heads that the tasks need.
+    """`config` with what follows from the data: steps, warmup, evaluations; and the heads that the
+    tasks need.
 
     `restored_heads` are those of the model that the run begins with.
     """
@@ -96,12 +109,18 @@ def resolve(config: Config, prepared: Prepared, restored_heads: Sequence[Head]) 
     steps = max(1, math.ceil(told.epochs * per_epoch))
     every = min(steps, max(1, round(per_epoch / told.evaluations_per_epoch)))
     heads = kinds.heads_needed(prepared.opened, restored_heads)
-    new = tuple(head for head in heads if head not in restored_heads or (head == "pooler" and told.reinit_pooler))
+    new = tuple(
+        head
+        for head in heads
+        if head not in restored_heads or (head == "pooler" and told.reinit_pooler)
+    )
     return dataclasses.replace(
         config,
         model=dataclasses.replace(config.model, heads=heads),
         new_heads=new if config.init_from else (),
-        optimizer=dataclasses.replace(config.optimizer, warmup_steps=round(told.warmup_fraction * steps)),
+        optimizer=dataclasses.replace(
+            config.optimizer, warmup_steps=round(told.warmup_fraction * steps)
+        ),
         train=dataclasses.replace(
             config.train,
             steps=steps,
@@ -116,18 +135,34 @@ def _check_unset(config: Config) -> None:
     """Raise `UserError` for a setting that would be replaced by what follows from the data."""
     for name in ("steps", "eval_every_steps", "save_every_steps"):
         found, default = getattr(config.train, name), getattr(TrainConfig, name)
-        check(found == default, f"train.{name}", found, "finetune.epochs, which sets it")
+        check(
+            found == default,
+            where=f"train.{name}",
+            found=found,
+            expected="finetune.epochs, which sets it",
+        )
     found = config.optimizer.warmup_steps
-    check(found in (0, OptimizerConfig.warmup_steps), "optimizer.warmup_steps", found, "finetune.warmup_fraction")
+    check(
+        found in (0, OptimizerConfig.warmup_steps),
+        where="optimizer.warmup_steps",
+        found=found,
+        expected="finetune.warmup_fraction",
+    )
 
 
 def objective_of(config: Config, prepared: Prepared) -> TaskObjective:
     """What a resolved configuration trains."""
-    return TaskObjective(config.model, tuple(one.task for one in prepared.opened), config.finetune.reinit_layers)
+    return TaskObjective(
+        config.model, tuple(one.task for one in prepared.opened), config.finetune.reinit_layers
+    )
 
 
-def task_feed(config: Config, prepared: Prepared, objective: TaskObjective, tokenizer: Tokenizer) -> Feed:
-    """The batches and the held-out figures of a resolved configuration, for `bertjax.training.loop.train`."""
+def task_feed(
+    config: Config, prepared: Prepared, objective: TaskObjective, tokenizer: Tokenizer
+) -> Feed:
+    """The batches and the held-out figures of a resolved configuration, for
+    `bertjax.training.loop.train`.
+    """
     return Feed(
         train=lambda start, rows: batches.train_batches(
             prepared.train,
@@ -159,7 +194,10 @@ def check_same_rows(run_dir: epath.Path, prepared: Prepared) -> None:
     else:
         return
     check(
-        before == prepared.digest, str(run_dir), "other training examples", "those it began with, or another --run-dir"
+        before == prepared.digest,
+        where=str(run_dir),
+        found="other training examples",
+        expected="those it began with, or another --run-dir",
     )
 
 
@@ -180,7 +218,8 @@ def finetune(
 
 
 def choose_thresholds(run_dir: epath.Path, evaluated: Assessed) -> bool:
-    """Add to `result.json` the null threshold of each task of spans that has one, as its own validation set says.
+    """Add to `result.json` the null threshold of each task of spans that has one, as its own
+    validation set says.
 
     Returns whether there is any: figures are others then.
     """
@@ -190,21 +229,33 @@ def choose_thresholds(run_dir: epath.Path, evaluated: Assessed) -> bool:
         if isinstance(task, Spans) and task.version_2 and not split.name
     }
     if chosen:
-        _write_result(run_dir, {**read_json(run_dir / checkpoint.RESULT), "null_thresholds": chosen})
+        _write_result(
+            run_dir, {**read_json(run_dir / checkpoint.RESULT), "null_thresholds": chosen}
+        )
     return bool(chosen)
 
 
-def write_result(config: Config, run_dir: epath.Path, step: int, prepared: Prepared) -> dict[str, Any]:
-    """Name the checkpoint that counts in `result.json`: the one with the best score, or that of the last `step`.
+def write_result(
+    config: Config, run_dir: epath.Path, step: int, prepared: Prepared
+) -> dict[str, Any]:
+    """Name the checkpoint that counts in `result.json`: the one with the best score, or that of the
+    last `step`.
 
     Returns what was written: `step`, `figures` on the validation set at that step.
     """
-    rows = [row for row in read_rows(run_dir) if row["split"] == "validation" and row["step"] <= step]
+    rows = [
+        row for row in read_rows(run_dir) if row["split"] == "validation" and row["step"] <= step
+    ]
     kept = [row for row in rows if (run_dir / checkpoint.FOLDER / str(row["step"])).exists()]
     worth = lambda row: -math.inf if row["score"] is None else row["score"]  # noqa: E731
     best = max(kept, key=worth) if config.finetune.restore_best else kept[-1]
     figures = {name: value for name, value in best.items() if name not in ("step", "split")}
-    result = {"step": best["step"], "figures": figures, "evaluations": len(rows), ROWS: prepared.digest}
+    result = {
+        "step": best["step"],
+        "figures": figures,
+        "evaluations": len(rows),
+        ROWS: prepared.digest,
+    }
     _write_result(run_dir, result)
     return result
 

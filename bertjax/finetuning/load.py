@@ -21,7 +21,9 @@ from bertjax.training.saved_model import on_devices_here
 
 
 class Finetuned(NamedTuple):
-    """A checkpoint's parameters with the heads of its tasks, laid out on `config.mesh`, and where they came from."""
+    """A checkpoint's parameters with the heads of its tasks, laid out on `config.mesh`, and where
+    they came from.
+    """
 
     config: Config
     run_dir: epath.Path
@@ -32,26 +34,40 @@ class Finetuned(NamedTuple):
     params: Any
 
 
-def load_finetuned(path: epath.PathLike, adjust: Callable[[Config], Config] = on_devices_here) -> Finetuned:
-    """A fine-tuned run's checkpoint that counts, or one checkpoint; `adjust` may change its configuration first.
+def load_finetuned(
+    path: epath.PathLike, adjust: Callable[[Config], Config] = on_devices_here
+) -> Finetuned:
+    """A fine-tuned run's checkpoint that counts, or one checkpoint; `adjust` may change its
+    configuration first.
 
     Raises `UserError` where there is none, or it was not fine-tuned.
     """
     run_dir, folder = checkpoint.find(path)
     config = adjust(checkpoint.read_config(folder))
     plain = checkpoint.read_meta(folder).get("tasks") or []
-    check(len(plain) > 0, str(folder), "a model without a task", "one that `bertjax finetune` made")
+    check(
+        len(plain) > 0,
+        where=str(folder),
+        found="a model without a task",
+        expected="one that `bertjax finetune` made",
+    )
     opened = [kinds.from_plain(values, f"{folder}/meta") for values in plain]
     found = [(kind, _with_threshold(task, run_dir, folder)) for kind, task in opened]
     objective = TaskObjective(config.model, tuple(task for _, task in found))
     shapes = jax.eval_shape(lambda: objective.init(jax.random.key(0)))
-    target = rules.laid_out(shapes, rules.tree_shardings(make_mesh(config.mesh), objective.logical_axes()))
+    target = rules.laid_out(
+        shapes, rules.tree_shardings(make_mesh(config.mesh), objective.logical_axes())
+    )
     params = checkpoint.restore_params(folder, target)
-    return Finetuned(config, run_dir, folder, objective, {task.name: kind for kind, task in found}, params)
+    return Finetuned(
+        config, run_dir, folder, objective, {task.name: kind for kind, task in found}, params
+    )
 
 
 def _with_threshold(task: Task, run_dir: epath.Path, folder: epath.Path) -> Task:
-    """A task of spans with the null threshold that was chosen for this checkpoint; 0 where none was."""
+    """A task of spans with the null threshold that was chosen for this checkpoint; 0 where none
+    was.
+    """
     path = run_dir / checkpoint.RESULT
     if not isinstance(task, Spans) or not path.exists():
         return task

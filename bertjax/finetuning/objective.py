@@ -18,7 +18,9 @@ from bertjax.types import Batch
 
 @dataclass(frozen=True)
 class TaskObjective:
-    """An `Objective` (bertjax.training.objective) of tasks; of several each one's metrics have its name."""
+    """An `Objective` (bertjax.training.objective) of tasks; of several each one's metrics have its
+    name.
+    """
 
     model: ModelConfig
     tasks: tuple[Task, ...]
@@ -37,14 +39,21 @@ class TaskObjective:
         return {**functional.init(self.model, key), TASKS: heads}
 
     def begin(self, new: Params, restored: Params) -> Params:
-        """Restored groups with the top layers new again; each head as its task makes it from what was restored."""
+        """Restored groups with the top layers new again; each head as its task makes it from what
+        was restored.
+        """
         kept = (1 if self.model.share_layers else self.model.num_hidden_layers) - self.reinit_layers
         begun = {**new, **{group: leaves for group, leaves in restored.items() if group != DONOR}}
         if self.reinit_layers:
             begun["encoder"] = jax.tree.map(
-                lambda old, fresh: jnp.concatenate([old[:kept], fresh[kept:]]), restored["encoder"], new["encoder"]
+                lambda old, fresh: jnp.concatenate([old[:kept], fresh[kept:]]),
+                restored["encoder"],
+                new["encoder"],
             )
-        heads = {task.name: task.begin(self.model, new[TASKS][task.name], restored) for task in self.tasks}
+        heads = {
+            task.name: task.begin(self.model, new[TASKS][task.name], restored)
+            for task in self.tasks
+        }
         return {**begun, TASKS: heads}
 
     def logical_axes(self) -> Params:
@@ -60,7 +69,9 @@ class TaskObjective:
     def counts(self, batch: Batch) -> Array:
         return self.by_name[task_of(batch)].count(plain_batch(batch))
 
-    def sums(self, params: Params, batch: Batch, *, key: Array | None, layout: Layout) -> dict[str, dict[str, Array]]:
+    def sums(
+        self, params: Params, batch: Batch, *, key: Array | None, layout: Layout
+    ) -> dict[str, dict[str, Array]]:
         task, batch = self.by_name[task_of(batch)], plain_batch(batch)
         scores = task.scores(self.model, params, batch, key=key, layout=layout)
         return {task.name: task.sums(scores, batch)}

@@ -26,9 +26,10 @@ def write_predictions(
 ) -> list[epath.Path]:
     """Write what was predicted of a split into `folder`; returns the files.
 
-    GLUE's test sets: the file to hand in. Other text: `NAME-SPLIT.tsv`. Tagging: files like those of the split, with
-    the tags predicted. Spans: `NAME-SPLIT.json`, which the official scripts read, and the n best and the odds of no
-    answer beside it. Choice: a TSV. Sequence to sequence: a text a line.
+    GLUE's test sets: the file to hand in. Other text: `NAME-SPLIT.tsv`. Tagging: files like those
+    of the split, with the tags predicted. Spans: `NAME-SPLIT.json`, which the official scripts
+    read, and the n best and the odds of no answer beside it. Choice: a TSV. Sequence to sequence: a
+    text a line.
     """
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -84,8 +85,16 @@ def _of_tags(
     begin, columns = 0, conll_columns(told)
     for source in find_files(entry.source, split):
         # As text: what it was compressed by is no part of the format.
-        path = folder / f"{entry.name}-{source.name.removesuffix(source.suffix if is_compressed(source.name) else '')}"
-        check(path not in made, str(source), "the name of another file that is predicted", "files of different names")
+        path = (
+            folder
+            / f"{entry.name}-{source.name.removesuffix(source.suffix if is_compressed(source.name) else '')}"
+        )
+        check(
+            path not in made,
+            where=str(source),
+            found="the name of another file that is predicted",
+            expected="files of different names",
+        )
         count = len(read_conll(source, tags=False, columns=columns))
         write_conll(path, source, predictions[begin : begin + count], columns=columns)
         made.append(path)

@@ -1,4 +1,6 @@
-"""Sweeps: a run for each setting and seed, finished ones not run again, and a table of what they gave."""
+"""Sweeps: a run for each setting and seed, finished ones not run again, and a table of what they
+gave.
+"""
 
 import dataclasses
 import json
@@ -47,10 +49,11 @@ def sweep(
     progress: Progress = silent,
     tell: Callable[[str], object] = lambda line: None,
 ) -> Swept:
-    """Fine-tune `config` in every cell of the grid, each in its folder under `run_dir/cells`; writes `sweep.json`.
+    """Fine-tune `config` in every cell of the grid, each in its folder under `run_dir/cells`;
+    writes `sweep.json`.
 
-    Of the models only the best is kept, unless `keep_all`. A cell in which training fails, as by a loss that is not
-    finite, is a failed run, and the sweep goes on.
+    Of the models only the best is kept, unless `keep_all`. A cell in which training fails, as by a
+    loss that is not finite, is a failed run, and the sweep goes on.
     """
     cells = sweep_cells.cells(grid)
     prepared: dict[int, Prepared] = {}
@@ -63,7 +66,15 @@ def sweep(
         seed = cell.seed if config.finetune.max_train_examples else cells[0].seed
         if seed not in prepared:
             prepared = {seed: finetune.prepare(dataclasses.replace(config, seed=seed), tokenizer)}
-        result = _run_cell(config, cell, _folder(run_dir, cell), prepared[seed], tokenizer, restored_heads, progress)
+        result = _run_cell(
+            config,
+            cell,
+            _folder(run_dir, cell),
+            prepared[seed],
+            tokenizer,
+            restored_heads,
+            progress,
+        )
         if result is None:
             stopped = True
             break
@@ -95,7 +106,9 @@ def _run_cell(
     """What the cell gave, or gives now; None where a signal stopped it."""
     own = finetune.resolve(_cell_config(config, cell), prepared, restored_heads)
     if (folder / FAILED).exists() or (folder / checkpoint.RESULT).exists():
-        run_folder.claim(folder, own)  # what an earlier call found counts for its configuration and data only
+        run_folder.claim(
+            folder, own
+        )  # what an earlier call found counts for its configuration and data only
         finetune.check_same_rows(folder, prepared)
     if (folder / FAILED).exists():
         return Result(cell, None)
@@ -118,7 +131,9 @@ def _cell_config(config: Config, cell: Cell) -> Config:
     return dataclasses.replace(
         config,
         seed=cell.seed,
-        optimizer=dataclasses.replace(config.optimizer, peak_learning_rate=setting.peak_learning_rate),
+        optimizer=dataclasses.replace(
+            config.optimizer, peak_learning_rate=setting.peak_learning_rate
+        ),
         train=dataclasses.replace(config.train, batch_size=setting.batch_size),
         finetune=dataclasses.replace(config.finetune, epochs=setting.epochs),
     )
@@ -145,7 +160,10 @@ def _write(run_dir: epath.Path, results: list[Result], prepared: Prepared) -> li
         "training": sum(len(one.splits["train"]) for one in opened),
         "validation": sum(len(split.examples) for split in prepared.validation if not split.name),
         "baseline": prepared.baseline,
-        "cells": [{**dataclasses.asdict(r.cell.setting), "seed": r.cell.seed, "metric": r.metric} for r in results],
+        "cells": [
+            {**dataclasses.asdict(r.cell.setting), "seed": r.cell.seed, "metric": r.metric}
+            for r in results
+        ],
         "settings": [dataclasses.asdict(row) for row in rows],
     }
     write_whole(run_dir / FILE, (json.dumps(content, indent=1) + "\n").encode())

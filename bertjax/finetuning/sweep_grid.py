@@ -27,9 +27,13 @@ class Cell:
 
     @property
     def folder(self) -> str:
-        """The name of its run's folder, such as `batch_size-16,peak_learning_rate-5e-05,epochs-3,seed-0`."""
+        """The name of its run's folder, such as
+        `batch_size-16,peak_learning_rate-5e-05,epochs-3,seed-0`.
+        """
         values = [(field.name, getattr(self.setting, field.name)) for field in fields(self.setting)]
-        return ",".join(f"{name}-{_shortest(value)}" for name, value in [*values, ("seed", self.seed)])
+        return ",".join(
+            f"{name}-{_shortest(value)}" for name, value in [*values, ("seed", self.seed)]
+        )
 
 
 @dataclass(frozen=True)
@@ -45,10 +49,15 @@ class Grid:
     def __post_init__(self) -> None:
         for name in (field.name for field in fields(self)):
             values = getattr(self, name)
-            each = all((value >= 0 if name == "seeds" else value > 0) and math.isfinite(value) for value in values)
+            each = all(
+                (value >= 0 if name == "seeds" else value > 0) and math.isfinite(value)
+                for value in values
+            )
             good = bool(values) and each and len(set(values)) == len(values)
-            expected = f"one or more numbers {'from 0' if name == 'seeds' else 'above 0'}, each once"
-            check(good, f"grid.{name}", values, expected)
+            expected = (
+                f"one or more numbers {'from 0' if name == 'seeds' else 'above 0'}, each once"
+            )
+            check(good, where=f"grid.{name}", found=values, expected=expected)
 
 
 PAPER_GRID = Grid(batch_sizes=(16, 32), learning_rates=(5e-5, 3e-5, 2e-5), epochs=(2, 3, 4))
@@ -82,17 +91,24 @@ class Row:
 
 
 def cells(grid: Grid) -> list[Cell]:
-    """All runs of a sweep, in the order to run them in: every setting with the first seed, then with the next."""
-    settings = list(itertools.starmap(Setting, itertools.product(grid.batch_sizes, grid.learning_rates, grid.epochs)))
+    """All runs of a sweep, in the order to run them in: every setting with the first seed, then
+    with the next.
+    """
+    settings = list(
+        itertools.starmap(
+            Setting, itertools.product(grid.batch_sizes, grid.learning_rates, grid.epochs)
+        )
+    )
     return [Cell(setting, seed) for seed in grid.seeds for setting in settings]
 
 
 def summary(results: Iterable[Result], *, baseline: float) -> list[Row]:
     """A row for each setting, in the order of the first results of each.
 
-    A run failed where it ended with an error, its metric is not finite, or its metric is at most `baseline`, that of
-    the majority class or of a constant (section 3 of arXiv 2006.04884; the degenerate runs of arXiv 2006.05987).
-    Failed runs that have a finite metric count in the mean, the deviation and the best; the others cannot.
+    A run failed where it ended with an error, its metric is not finite, or its metric is at most
+    `baseline`, that of the majority class or of a constant (section 3 of arXiv 2006.04884; the
+    degenerate runs of arXiv 2006.05987). Failed runs that have a finite metric count in the mean,
+    the deviation and the best; the others cannot.
     """
     metrics: dict[Setting, list[float | None]] = {}
     for result in results:
@@ -116,17 +132,38 @@ def _row(setting: Setting, metrics: Sequence[float | None], baseline: float) -> 
 
 def table(rows: Sequence[Row]) -> str:
     """The rows for a terminal, aligned, figures in percent; `*` marks the best mean."""
-    head = ["batch size", "learning rate", "epochs", "mean", "deviation", "best", "runs", "failed", ""]
+    head = [
+        "batch size",
+        "learning rate",
+        "epochs",
+        "mean",
+        "deviation",
+        "best",
+        "runs",
+        "failed",
+        "",
+    ]
     lines = [head, *([*_words(row), "*" if row.chosen else ""] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    aligned = ("  ".join(word.rjust(width) for word, width in zip(line, widths, strict=True)) for line in lines)
+    aligned = (
+        "  ".join(word.rjust(width) for word, width in zip(line, widths, strict=True))
+        for line in lines
+    )
     return "\n".join(line.rstrip() for line in aligned)
 
 
 def _words(row: Row) -> list[str]:
     setting, figures = row.setting, (row.mean, row.deviation, row.best)
-    tried = [_shortest(value) for value in (setting.batch_size, setting.peak_learning_rate, setting.epochs)]
-    return [*tried, *("-" if x is None else f"{x:.1%}" for x in figures), str(row.runs), str(row.failed)]
+    tried = [
+        _shortest(value)
+        for value in (setting.batch_size, setting.peak_learning_rate, setting.epochs)
+    ]
+    return [
+        *tried,
+        *("-" if x is None else f"{x:.1%}" for x in figures),
+        str(row.runs),
+        str(row.failed),
+    ]
 
 
 def _shortest(value: float) -> str:

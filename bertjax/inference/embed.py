@@ -1,4 +1,6 @@
-"""Vectors of text from a trained encoder, for people who do not fine-tune (section 5.3 of arXiv 1810.04805)."""
+"""Vectors of text from a trained encoder, for people who do not fine-tune (section 5.3 of arXiv
+1810.04805).
+"""
 
 import logging
 from collections import deque
@@ -48,10 +50,11 @@ class Vectors(NamedTuple):
 
 
 def layer_vectors(encoded: Encoded, layers: Layers) -> Array:
-    """The chosen layers' output at each token: [B, L, D], or [B, L, 4D] for `concat_last_four`, in the model's type.
+    """The chosen layers' output at each token: [B, L, D], or [B, L, 4D] for `concat_last_four`, in
+    the model's type.
 
-    `concat_last_four` begins with the lowest of the four. All but `last` need `encode(..., keep_layers=True)`.
-    Raises `UserError` where the model has too few layers.
+    `concat_last_four` begins with the lowest of the four. All but `last` need `encode(...,
+    keep_layers=True)`. Raises `UserError` where the model has too few layers.
     """
     if layers == "last":
         return encoded.hidden_BxLxD
@@ -67,18 +70,22 @@ def layer_vectors(encoded: Encoded, layers: Layers) -> Array:
 
 
 def pool_tokens(vectors_BxLxD: Array, input_mask: ArrayLike, pooling: Pooling) -> Array:
-    """One vector a row, [B, D] float32, of its tokens' vectors; `tokens`: all of them, [B, L, D] float32.
+    """One vector a row, [B, D] float32, of its tokens' vectors; `tokens`: all of them, [B, L, D]
+    float32.
 
-    `input_mask` [B, L] is 1 at real tokens, and at one or more in each row. `cls` is the first token's vector as it
-    is, without the pooler's layer; `mean` and `max` are over the real tokens, [CLS] and [SEP] among them
-    (as arXiv 1908.10084 and its library sentence-transformers take them).
+    `input_mask` [B, L] is 1 at real tokens, and at one or more in each row. `cls` is the first
+    token's vector as it is, without the pooler's layer; `mean` and `max` are over the real tokens,
+    [CLS] and [SEP] among them (as arXiv 1908.10084 and its library sentence-transformers take
+    them).
     """
     vectors_BxLxD = vectors_BxLxD.astype(jnp.float32)
     real_BxLx1 = (jnp.asarray(input_mask) > 0)[:, :, None]
     if pooling == "cls":
         return vectors_BxLxD[:, 0]
     if pooling == "mean":
-        return jnp.sum(vectors_BxLxD * real_BxLx1, axis=1) / jnp.sum(real_BxLx1, axis=1, dtype=jnp.float32)
+        return jnp.sum(vectors_BxLxD * real_BxLx1, axis=1) / jnp.sum(
+            real_BxLx1, axis=1, dtype=jnp.float32
+        )
     if pooling == "max":
         return jnp.max(jnp.where(real_BxLx1, vectors_BxLxD, -jnp.inf), axis=1)
     return vectors_BxLxD
@@ -95,10 +102,11 @@ def embed(
     batch_size: int = 64,
     max_seq_length: int | None = None,
 ) -> np.ndarray | list[np.ndarray]:
-    """A vector for each text, in their order: [texts, W] float32; with `tokens`, a list of [tokens, W] arrays.
+    """A vector for each text, in their order: [texts, W] float32; with `tokens`, a list of [tokens,
+    W] arrays.
 
-    W is D, or 4D for `concat_last_four`. As `embed_windows`, which is for more texts than memory holds. Says in the
-    log how many texts were cut.
+    W is D, or 4D for `concat_last_four`. As `embed_windows`, which is for more texts than memory
+    holds. Says in the log how many texts were cut.
     """
     found = list(
         embed_windows(
@@ -114,11 +122,18 @@ def embed(
     )
     truncated = sum(part.truncated for part in found)
     if truncated:
-        length, number = longest(config, max_seq_length), sum(len(part.offsets) - 1 for part in found)
-        log.warning("texts longer than %d ids, which were cut to them: %d of %d", length, truncated, number)
+        length, number = (
+            longest(config, max_seq_length),
+            sum(len(part.offsets) - 1 for part in found),
+        )
+        log.warning(
+            "texts longer than %d ids, which were cut to them: %d of %d", length, truncated, number
+        )
     if pooling == "tokens":
         return [text for part in found for text in np.split(part.vectors, part.offsets[1:-1])]
-    return np.concatenate([np.zeros((0, width(config, layers)), np.float32), *(part.vectors for part in found)])
+    return np.concatenate(
+        [np.zeros((0, width(config, layers)), np.float32), *(part.vectors for part in found)]
+    )
 
 
 def embed_windows(
@@ -136,15 +151,15 @@ def embed_windows(
 ) -> Iterator[Vectors]:
     """The vectors of `texts`, in their order, a window of texts at a time.
 
-    Each text is [CLS] text [SEP], an empty one [CLS] [SEP], cut to `max_seq_length` ids (2 or more; default: 512, or
-    as many as the model's positions allow). Matrix products are in `config.dtype`, sums over tokens and layers in
-    float32. A window is `WINDOW` batches, sorted by length, the longest first, each batch padded to one of few
-    lengths (`padded_length`) and its rows shared by all local devices, a multiple of which
-    `batch_size` is rounded up to.
-    `params` are replicated. `progress` is told of the texts done, of `total` (0: not known).
+    Each text is [CLS] text [SEP], an empty one [CLS] [SEP], cut to `max_seq_length` ids (2 or more;
+    default: 512, or as many as the model's positions allow). Matrix products are in `config.dtype`,
+    sums over tokens and layers in float32. A window is `WINDOW` batches, sorted by length, the
+    longest first, each batch padded to one of few lengths (`padded_length`) and its rows shared by
+    all local devices, a multiple of which `batch_size` is rounded up to. `params` are replicated.
+    `progress` is told of the texts done, of `total` (0: not known).
 
-    Raises `UserError` for an option out of range, and where the model has too few layers or a smaller vocabulary than
-    the tokenizer.
+    Raises `UserError` for an option out of range, and where the model has too few layers or a
+    smaller vocabulary than the tokenizer.
     """
     _check_options(config, tokenizer, layers, pooling, batch_size)
     length = longest(config, max_seq_length)
@@ -157,12 +172,21 @@ def embed_windows(
     for ids, offsets, truncated in _windows(tokenizer, texts, WINDOW * batch_size, length, values):
         lengths = np.diff(offsets)
         rows = np.argsort(-lengths, kind="stable")
-        made = np.empty((len(ids) if pooling == "tokens" else len(lengths), width(config, layers)), np.float32)
+        made = np.empty(
+            (len(ids) if pooling == "tokens" else len(lengths), width(config, layers)), np.float32
+        )
         running: deque[tuple[np.ndarray, Array]] = deque()
         for begin in range(0, len(rows), batch_size):
             chosen = rows[begin : begin + batch_size]
             batch = _batch(ids, offsets, chosen, batch_size, length, tokenizer)
-            running.append((chosen, _features(config, params, global_batch(mesh, batch, batch_size), layers, pooling)))
+            running.append(
+                (
+                    chosen,
+                    _features(
+                        config, params, global_batch(mesh, batch, batch_size), layers, pooling
+                    ),
+                )
+            )
             # One batch computes while the one before it is fetched.
             while len(running) > (1 if begin + batch_size < len(rows) else 0):
                 chosen, vectors = running.popleft()
@@ -178,19 +202,25 @@ def width(config: ModelConfig, layers: Layers) -> int:
 
 
 def longest(config: ModelConfig, max_seq_length: int | None) -> int:
-    """Ids in the longest row, special tokens included; `UserError` where the positions do not allow so many."""
+    """Ids in the longest row, special tokens included; `UserError` where the positions do not allow
+    so many.
+    """
     length = min(512, config.max_length) if max_seq_length is None else max_seq_length
     check(
-        2 <= length <= config.max_length, "max_seq_length", length, f"2 to {config.max_length}, the model's positions"
+        2 <= length <= config.max_length,
+        where="max_seq_length",
+        found=length,
+        expected=f"2 to {config.max_length}, the model's positions",
     )
     return length
 
 
 def padded_length(length: int, longest: int) -> int:
-    """The least of 8, 16, 24, ..., 64, 96, 128, 192, 256, 384, 512, ... that `length` fits, at most `longest`.
+    """The least of 8, 16, 24, ..., 64, 96, 128, 192, 256, 384, 512, ... that `length` fits, at most
+    `longest`.
 
-    A program is compiled for each of them that occurs. The steps of 8 are for sentences: with none between powers
-    of two below 64, the sentences of STS took 15% longer.
+    A program is compiled for each of them that occurs. The steps of 8 are for sentences: with none
+    between powers of two below 64, the sentences of STS took 15% longer.
     """
     if length <= 64:
         return min(longest, -(-length // 8) * 8)
@@ -199,24 +229,39 @@ def padded_length(length: int, longest: int) -> int:
 
 
 def _check_layers(number: int, layers: Layers) -> None:
-    check(number >= LAYERS_READ[layers], f"layers {layers}", f"a model of {number}", f"{LAYERS_READ[layers]} or more")
+    check(
+        number >= LAYERS_READ[layers],
+        where=f"layers {layers}",
+        found=f"a model of {number}",
+        expected=f"{LAYERS_READ[layers]} or more",
+    )
 
 
 def _check_options(
     config: ModelConfig, tokenizer: Tokenizer, layers: Layers, pooling: Pooling, batch_size: int
 ) -> None:
-    for name, value, allowed in (("layers", layers, get_args(Layers)), ("pooling", pooling, get_args(Pooling))):
-        check(value in allowed, name, repr(value), f"one of {', '.join(allowed)}")
+    for name, value, allowed in (
+        ("layers", layers, get_args(Layers)),
+        ("pooling", pooling, get_args(Pooling)),
+    ):
+        check(
+            value in allowed, where=name, found=repr(value), expected=f"one of {', '.join(allowed)}"
+        )
     _check_layers(config.num_hidden_layers, layers)
-    check(batch_size > 0, "batch_size", batch_size, "a number above 0")
+    check(batch_size > 0, where="batch_size", found=batch_size, expected="a number above 0")
     rows = config.vocab_size
     check(
-        tokenizer.vocab_size <= rows, "tokenizer", f"{tokenizer.vocab_size} entries", f"at most model.vocab_size {rows}"
+        tokenizer.vocab_size <= rows,
+        where="tokenizer",
+        found=f"{tokenizer.vocab_size} entries",
+        expected=f"at most model.vocab_size {rows}",
     )
 
 
 @partial(jax.jit, static_argnums=(0, 3, 4))
-def _features(config: ModelConfig, params: Params, batch: Any, layers: Layers, pooling: Pooling) -> Array:
+def _features(
+    config: ModelConfig, params: Params, batch: Any, layers: Layers, pooling: Pooling
+) -> Array:
     encoded = functional.encode(config, params, batch, keep_layers=layers != "last")
     return pool_tokens(layer_vectors(encoded, layers), batch["input_mask"], pooling)
 
@@ -236,7 +281,9 @@ def _windows(
         for rows in np.split(np.arange(len(some)), np.flatnonzero(np.diff(window)) + 1):
             offsets = np.concatenate([[0], np.cumsum(lengths[rows] + 2)])
             ids = np.empty(offsets[-1], np.int32)
-            ids[ranges(offsets[:-1] + 1, offsets[1:] - 1)] = inner[ranges(begins[rows], begins[rows] + lengths[rows])]
+            ids[ranges(offsets[:-1] + 1, offsets[1:] - 1)] = inner[
+                ranges(begins[rows], begins[rows] + lengths[rows])
+            ]
             ids[offsets[:-1]], ids[offsets[1:] - 1] = tokenizer.cls_id, tokenizer.sep_id
             yield ids, offsets, int(truncated[rows].sum())
 
@@ -256,7 +303,12 @@ def _groups(texts: Iterable[str], size: int) -> Iterator[list[str]]:
 
 
 def _batch(
-    ids: np.ndarray, offsets: np.ndarray, rows: np.ndarray, batch_size: int, longest: int, tokenizer: Tokenizer
+    ids: np.ndarray,
+    offsets: np.ndarray,
+    rows: np.ndarray,
+    batch_size: int,
+    longest: int,
+    tokenizer: Tokenizer,
 ) -> dict[str, np.ndarray]:
     """The chosen rows, the longest first, padded; filled up to `batch_size` rows by lone [CLS]s."""
     length = padded_length(int(offsets[rows[0] + 1] - offsets[rows[0]]), longest)
@@ -269,7 +321,9 @@ def _batch(
     return {"input_ids": filled, "input_mask": mask.astype(np.int32)}
 
 
-def _put(made: np.ndarray, vectors: np.ndarray, offsets: np.ndarray, rows: np.ndarray, pooling: Pooling) -> None:
+def _put(
+    made: np.ndarray, vectors: np.ndarray, offsets: np.ndarray, rows: np.ndarray, pooling: Pooling
+) -> None:
     """Put a batch's vectors where its rows belong."""
     if pooling == "tokens":
         for vector, row in zip(vectors, rows, strict=False):

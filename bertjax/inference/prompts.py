@@ -1,4 +1,6 @@
-"""Prompts for classification without training: a template around a text, and in it each label or masks for it."""
+"""Prompts for classification without training: a template around a text, and in it each label or
+masks for it.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -32,33 +34,63 @@ class Prompt:
     """Whether the text is of token type 0."""
 
 
-def make_prompts(tokenizer: Tokenizer, template: str, labels: Sequence[str], method: Method) -> list[Prompt]:
-    """What stands around a text: with `mask` a prompt for each number of pieces, else one for each label.
+def make_prompts(
+    tokenizer: Tokenizer, template: str, labels: Sequence[str], method: Method
+) -> list[Prompt]:
+    """What stands around a text: with `mask` a prompt for each number of pieces, else one for each
+    label.
 
     Raises `UserError` as `zero_shot` does for the labels and the template.
     """
     once = template.count(TEXT) == 1 and template.count(MASK) == 1
-    check(once, "template", repr(template), f"{TEXT} for the text and {MASK} for the label, each once")
-    check(len(labels) > 1, "labels", ", ".join(labels) or "none", "two or more")
+    check(
+        once,
+        where="template",
+        found=repr(template),
+        expected=f"{TEXT} for the text and {MASK} for the label, each once",
+    )
+    check(
+        len(labels) > 1, where="labels", found=", ".join(labels) or "none", expected="two or more"
+    )
     spaced = template.partition(MASK)[0][-1:].isspace()
     ids, begins = tokenizer.encode_batch([f" {label}" if spaced else label for label in labels])
     pieces = [ids[begin:end] for begin, end in pairwise(begins)]
     for label, own in zip(labels, pieces, strict=True):
-        check(len(own) > 0, "labels", repr(label), "a word or more")
-        check(tokenizer.unk_id not in own, f"label {label!r}", "a word without pieces", "what the vocabulary can spell")
-    alike = [label for i, label in enumerate(labels) if any(np.array_equal(pieces[i], own) for own in pieces[:i])]
-    check(not alike, "labels", f"{', '.join(alike)} twice", "different ones")
-    return (_mask_prompts if method == "mask" else _next_sentence_prompts)(tokenizer, template, labels, pieces)
+        check(len(own) > 0, where="labels", found=repr(label), expected="a word or more")
+        check(
+            tokenizer.unk_id not in own,
+            where=f"label {label!r}",
+            found="a word without pieces",
+            expected="what the vocabulary can spell",
+        )
+    alike = [
+        label
+        for i, label in enumerate(labels)
+        if any(np.array_equal(pieces[i], own) for own in pieces[:i])
+    ]
+    check(not alike, where="labels", found=f"{', '.join(alike)} twice", expected="different ones")
+    return (_mask_prompts if method == "mask" else _next_sentence_prompts)(
+        tokenizer, template, labels, pieces
+    )
 
 
-def _mask_prompts(tokenizer: Tokenizer, template: str, labels: Sequence[str], pieces: list[np.ndarray]) -> list[Prompt]:
+def _mask_prompts(
+    tokenizer: Tokenizer, template: str, labels: Sequence[str], pieces: list[np.ndarray]
+) -> list[Prompt]:
     before, after = (tokenizer.encode_with_masks(part) for part in _around(template))
     found = []
     for masks in sorted({len(own) for own in pieces}):
         chosen = np.array([i for i, own in enumerate(pieces) if len(own) == masks])
-        both = [np.repeat(part, np.where(part == tokenizer.mask_id, masks, 1)) for part in (before, after)]
+        both = [
+            np.repeat(part, np.where(part == tokenizer.mask_id, masks, 1))
+            for part in (before, after)
+        ]
         whole = _ids(tokenizer.cls_id, both[0]), _ids(both[1], tokenizer.sep_id)
-        found.append(Prompt(chosen, np.stack([pieces[i] for i in chosen]), *whole, first=sum(map(len, whole))))
+        found.append(
+            Prompt(
+                chosen, np.stack([pieces[i] for i in chosen]), *whole, first=sum(map(len, whole))
+            )
+        )
     return found
 
 
@@ -66,15 +98,31 @@ def _next_sentence_prompts(
     tokenizer: Tokenizer, template: str, labels: Sequence[str], pieces: list[np.ndarray]
 ) -> list[Prompt]:
     left, right = _around(template)
-    check(not (left and right.strip()), "template", repr(template), f"{TEXT} at its beginning or its end")
-    ids, begins = tokenizer.encode_batch([(left or right).replace(MASK, label).strip() for label in labels])
+    check(
+        not (left and right.strip()),
+        where="template",
+        found=repr(template),
+        expected=f"{TEXT} at its beginning or its end",
+    )
+    ids, begins = tokenizer.encode_batch(
+        [(left or right).replace(MASK, label).strip() for label in labels]
+    )
     cls, sep, found = tokenizer.cls_id, tokenizer.sep_id, []
     for label, (begin, end) in enumerate(pairwise(begins)):
         before, after = _ids(cls), _ids(sep, ids[begin:end], sep)
         if left:
             before, after = _ids(cls, ids[begin:end], sep), _ids(sep)
         first = len(before) + (0 if left else 1)
-        found.append(Prompt(np.array([label]), np.zeros((1, 0), np.int32), before, after, first, text_first=not left))
+        found.append(
+            Prompt(
+                np.array([label]),
+                np.zeros((1, 0), np.int32),
+                before,
+                after,
+                first,
+                text_first=not left,
+            )
+        )
     return found
 
 

@@ -21,9 +21,11 @@ STDIN = "-"
 
 
 def read_lines(name: str) -> Iterator[str]:
-    """The lines of a text file, or of standard input (`-`), without their ends; a file may be .gz, .bz2 or .xz.
+    """The lines of a text file, or of standard input (`-`), without their ends; a file may be .gz,
+    .bz2 or .xz.
 
-    Raises `UserError` naming the file where it cannot be read, and the line where that is not UTF-8.
+    Raises `UserError` naming the file where it cannot be read, and the line where that is not
+    UTF-8.
     """
     if name == STDIN:
         yield from _decoded("standard input", sys.stdin.buffer)
@@ -33,7 +35,9 @@ def read_lines(name: str) -> Iterator[str]:
 
 
 def count_lines(name: str) -> int:
-    """How many lines `read_lines` gives of a file; 0 for standard input, which can be read only once."""
+    """How many lines `read_lines` gives of a file; 0 for standard input, which can be read only
+    once.
+    """
     if name == STDIN:
         return 0
     with opened(name) as file:
@@ -43,7 +47,11 @@ def count_lines(name: str) -> int:
 def _decoded(where: str, file: Iterable[bytes]) -> Iterator[str]:
     for number, line in enumerate(file, 1):
         try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8").removesuffix("\n").removesuffix("\r")
+            yield (
+                line.decode("utf-8-sig" if number == 1 else "utf-8")
+                .removesuffix("\n")
+                .removesuffix("\r")
+            )
         except UnicodeDecodeError as error:
             found = f"the byte 0x{error.object[error.start]:02x}, which is not UTF-8"
             raise UserError(f"{where}, line {number}: found {found}, expected UTF-8") from error
@@ -52,7 +60,12 @@ def _decoded(where: str, file: Iterable[bytes]) -> Iterator[str]:
 def vector_file(path: epath.PathLike) -> epath.Path:
     """`path`, if its ending is one that `write_vectors` knows; else `UserError`."""
     path = epath.Path(path)
-    check(path.suffix in (".npy", ".parquet"), str(path), f"the ending {path.suffix!r}", ".npy or .parquet")
+    check(
+        path.suffix in (".npy", ".parquet"),
+        where=str(path),
+        found=f"the ending {path.suffix!r}",
+        expected=".npy or .parquet",
+    )
     return path
 
 
@@ -80,13 +93,15 @@ def write_vectors(
     pooling: Pooling,
     dtype: VectorDtype = "float32",
 ) -> Written:
-    """Write the vectors, in `dtype`, as a file that is whole or not there; an older one of that name is replaced.
+    """Write the vectors, in `dtype`, as a file that is whole or not there; an older one of that
+    name is replaced.
 
-    `.npy`: an array [texts, width]. With pooling `tokens` [all tokens, width], and beside it NAME.offsets.npy, int64
-    [texts + 1]: text i's rows are `offsets[i]` to `offsets[i + 1] - 1`, [CLS] first and [SEP] last.
-    `.parquet`: a row a text, a row group a window: `line` int64 (from 1) and `vector`, a list of fixed size; with
-    `tokens` instead `line`, `tokens` (a list of strings) and `vectors` (a list of lists of fixed size).
-    Raises `UserError` for another ending, when the disk refuses, and for a number that `dtype` does not hold.
+    `.npy`: an array [texts, width]. With pooling `tokens` [all tokens, width], and beside it
+    NAME.offsets.npy, int64 [texts + 1]: text i's rows are `offsets[i]` to `offsets[i + 1] - 1`,
+    [CLS] first and [SEP] last. `.parquet`: a row a text, a row group a window: `line` int64 (from
+    1) and `vector`, a list of fixed size; with `tokens` instead `line`, `tokens` (a list of
+    strings) and `vectors` (a list of lists of fixed size). Raises `UserError` for another ending,
+    when the disk refuses, and for a number that `dtype` does not hold.
     """
     is_npy = vector_file(path).suffix == ".npy"
     rows = texts = truncated = 0
@@ -95,7 +110,11 @@ def write_vectors(
     def counted() -> Iterator[Vectors]:
         nonlocal rows, texts, truncated
         for part in windows:
-            rows, texts, truncated = rows + len(part.vectors), texts + len(part.offsets) - 1, truncated + part.truncated
+            rows, texts, truncated = (
+                rows + len(part.vectors),
+                texts + len(part.offsets) - 1,
+                truncated + part.truncated,
+            )
             if is_npy and pooling == "tokens":
                 lengths.append(np.diff(part.offsets))
             yield part._replace(vectors=_cast(part.vectors, dtype))
@@ -106,8 +125,8 @@ def write_vectors(
         else:
             _write_npy(file, counted(), width, dtype)
             if pooling == "tokens":
-                # Before the new vectors get their name, and after the old ones lost it: no kill leaves
-                # vectors beside another file's offsets.
+                # Before the new vectors get their name, and after the old ones lost it: no kill
+                # leaves vectors beside another file's offsets.
                 path.unlink(missing_ok=True)
                 write_whole(offsets_file(path), _npy_bytes(np.cumsum(np.concatenate(lengths))))
     return Written(rows, texts, truncated)
@@ -115,13 +134,19 @@ def write_vectors(
 
 def _cast(vectors: np.ndarray, dtype: VectorDtype) -> np.ndarray:
     most, largest = np.finfo(dtype).max, np.max(np.abs(vectors), initial=0)
-    check(largest <= most, "vectors", f"the number {largest:.4g}", f"at most {most}, the largest {dtype}")
+    check(
+        largest <= most,
+        where="vectors",
+        found=f"the number {largest:.4g}",
+        expected=f"at most {most}, the largest {dtype}",
+    )
     return vectors.astype(dtype, copy=False)
 
 
 def _write_npy(file: IO[bytes], windows: Iterable[Vectors], width: int, dtype: VectorDtype) -> None:
     def header(rows: int) -> int:
-        # numpy leaves room in the header for the first axis to grow, so it can be written again at the end.
+        # numpy leaves room in the header for the first axis to grow, so it can be written again at
+        # the end.
         file.seek(0)
         fields = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (rows, width)}
         np.lib.format.write_array_header_1_0(file, fields)
@@ -142,7 +167,12 @@ def _npy_bytes(array: np.ndarray) -> bytes:
 
 
 def _write_parquet(
-    file: IO[bytes], windows: Iterable[Vectors], tokenizer: Tokenizer, width: int, pooling: Pooling, dtype: VectorDtype
+    file: IO[bytes],
+    windows: Iterable[Vectors],
+    tokenizer: Tokenizer,
+    width: int,
+    pooling: Pooling,
+    dtype: VectorDtype,
 ) -> None:
     import pyarrow as pa
     from pyarrow import parquet
@@ -150,12 +180,16 @@ def _write_parquet(
     number = pa.float32() if dtype == "float32" else pa.float16()
     vector, line = pa.list_(pa.field("element", number, nullable=False), width), 1
     columns = (
-        {"tokens": pa.list_(pa.string()), "vectors": pa.list_(vector)} if pooling == "tokens" else {"vector": vector}
+        {"tokens": pa.list_(pa.string()), "vectors": pa.list_(vector)}
+        if pooling == "tokens"
+        else {"vector": vector}
     )
     schema = pa.schema({"line": pa.int64(), **columns})
     with parquet.ParquetWriter(file, schema, use_dictionary=["tokens.list.element"]) as writer:
         for part in windows:
-            vectors = pa.FixedSizeListArray.from_arrays(pa.array(part.vectors.reshape(-1)), type=vector)
+            vectors = pa.FixedSizeListArray.from_arrays(
+                pa.array(part.vectors.reshape(-1)), type=vector
+            )
             made = [pa.array(np.arange(line, line + len(part.offsets) - 1))]
             if pooling == "tokens":
                 offsets = pa.array(part.offsets.astype(np.int32))
@@ -169,7 +203,9 @@ def _write_parquet(
 
 @contextmanager
 def _seekable(path: epath.Path) -> Iterator[IO[bytes]]:
-    """`written_whole`, by way of a file here where `path` is in a store, which writes from beginning to end only."""
+    """`written_whole`, by way of a file here where `path` is in a store, which writes from
+    beginning to end only.
+    """
     if is_local(path):
         with written_whole(path) as file:
             yield file

@@ -1,4 +1,6 @@
-"""Classification without training: labels as words in a template, judged by the heads that pretraining left."""
+"""Classification without training: labels as words in a template, judged by the heads that
+pretraining left.
+"""
 
 from collections.abc import Sequence
 from functools import partial
@@ -53,37 +55,65 @@ def zero_shot(
 
     `template` has {} where the text goes and [MASK] where the label goes.
 
-    `mask`: a label of K pieces is K masks in one row, [CLS] template [SEP], and its score the mean over its pieces of
-    log P(piece | row), all K read from the one row; the mean, that long labels are not worse for their length. The
-    probabilities are among the pieces that can be proposed, without special tokens. Labels with the same K share rows.
+    `mask`: a label of K pieces is K masks in one row, [CLS] template [SEP], and its score the mean
+    over its pieces of log P(piece | row), all K read from the one row; the mean, that long labels
+    are not worse for their length. The probabilities are among the pieces that can be proposed,
+    without special tokens. Labels with the same K share rows.
 
-    `next-sentence` (arXiv 2109.03564): the text is one sentence, the template without {} and with the label for [MASK]
-    the other: sentence B where {} begins the template, sentence A where it ends it. The score is log P(B follows A).
+    `next-sentence` (arXiv 2109.03564): the text is one sentence, the template without {} and with
+    the label for [MASK] the other: sentence B where {} begins the template, sentence A where it
+    ends it. The score is log P(B follows A).
 
-    With `calibrate` the score of the label with an empty text is taken off, so that a label is not preferred for being
-    a frequent word: the pointwise mutual information of arXiv 2104.08315, with the template as its premise.
+    With `calibrate` the score of the label with an empty text is taken off, so that a label is not
+    preferred for being a frequent word: the pointwise mutual information of arXiv 2104.08315, with
+    the template as its premise.
 
-    Texts that with the longest label make more than `max_seq_length` ids (default: 512, or the model's positions) are
-    cut at their end, for all labels alike; the template never is. Rows are sorted by length, padded, and shared by all
-    local devices, a multiple of which `batch_size` is rounded up to.
+    Texts that with the longest label make more than `max_seq_length` ids (default: 512, or the
+    model's positions) are cut at their end, for all labels alike; the template never is. Rows are
+    sorted by length, padded, and shared by all local devices, a multiple of which `batch_size` is
+    rounded up to.
 
-    Raises `UserError` for fewer than two labels, the same label twice, one that is empty or that the vocabulary has
-    not, a template without {} or [MASK], no room for the text, an option out of range, and a model without the head.
+    Raises `UserError` for fewer than two labels, the same label twice, one that is empty or that
+    the vocabulary has not, a template without {} or [MASK], no room for the text, an option out of
+    range, and a model without the head.
     """
-    check(method in get_args(Method), "method", repr(method), f"one of {', '.join(get_args(Method))}")
-    check(batch_size > 0, "batch_size", batch_size, "a number above 0")
+    check(
+        method in get_args(Method),
+        where="method",
+        found=repr(method),
+        expected=f"one of {', '.join(get_args(Method))}",
+    )
+    check(batch_size > 0, where="batch_size", found=batch_size, expected="a number above 0")
     entries = f"{tokenizer.vocab_size} entries"
-    check(tokenizer.vocab_size <= config.vocab_size, "tokenizer", entries, f"at most {config.vocab_size}, the model's")
+    check(
+        tokenizer.vocab_size <= config.vocab_size,
+        where="tokenizer",
+        found=entries,
+        expected=f"at most {config.vocab_size}, the model's",
+    )
     kinds = config.type_vocab_size
-    check(method == "mask" or kinds > 1, "model.type_vocab_size", kinds, "2 or more, to tell two sentences apart")
+    check(
+        method == "mask" or kinds > 1,
+        where="model.type_vocab_size",
+        found=kinds,
+        expected="2 or more, to tell two sentences apart",
+    )
     prompts = make_prompts(tokenizer, template, labels, method)
-    # For tokenizers that tell a word's beginning by the space before it, a space of the template is the text's.
+    # For tokenizers that tell a word's beginning by the space before it, a space of the template is
+    # the text's.
     head = template.partition(TEXT)[0]
     space = head[len(head.rstrip()) :] if method == "mask" else ""
-    ids, begins = tokenizer.encode_batch([space + text for text in ([*texts, ""] if calibrate else texts)])
+    ids, begins = tokenizer.encode_batch(
+        [space + text for text in ([*texts, ""] if calibrate else texts)]
+    )
     length = longest(config, max_seq_length)
     room = length - max(len(prompt.before) + len(prompt.after) for prompt in prompts)
-    check(room > 0, "template", f"{length - room} ids without the text", f"fewer than {length} (max_seq_length)")
+    check(
+        room > 0,
+        where="template",
+        found=f"{length - room} ids without the text",
+        expected=f"fewer than {length} (max_seq_length)",
+    )
     lengths = np.minimum(np.diff(begins), room)
     cut = [ids[begin : begin + n] for begin, n in zip(begins, lengths, strict=False)]
     scores = np.zeros((len(cut), len(labels)), np.float32)
@@ -130,7 +160,9 @@ def _scored(
     batch_size: int,
     longest: int,
 ) -> np.ndarray:
-    """The scores of rows with the same number of masks, [rows, C] float32; a batch at a time, the longest first."""
+    """The scores of rows with the same number of masks, [rows, C] float32; a batch at a time, the
+    longest first.
+    """
     parts = batch_parts(mesh)
     batch_size = -(-batch_size // parts) * parts
     allowed = np.arange(config.vocab_size) < tokenizer.vocab_size
@@ -149,7 +181,11 @@ def _scored(
 
 def _batch(rows: Sequence[_Row], pad_id: int, longest: int) -> dict[str, np.ndarray]:
     shape = len(rows), padded_length(len(rows[0].ids), longest)
-    ids, mask, segments = np.full(shape, pad_id, np.int32), np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    ids, mask, segments = (
+        np.full(shape, pad_id, np.int32),
+        np.zeros(shape, np.int32),
+        np.zeros(shape, np.int32),
+    )
     for i, row in enumerate(rows):
         ids[i, : len(row.ids)] = row.ids
         mask[i, : len(row.ids)] = 1
@@ -159,12 +195,20 @@ def _batch(rows: Sequence[_Row], pad_id: int, longest: int) -> dict[str, np.ndar
 
 
 @partial(jax.jit, static_argnums=0)
-def _row_scores(config: ModelConfig, params: Params, batch: Batch, allowed_V: Array, pieces_CxK: Array) -> Array:
-    """[B, C] float32: mean log-probability of the pieces at the masks; without masks, of B following A, [B, 1]."""
+def _row_scores(
+    config: ModelConfig, params: Params, batch: Batch, allowed_V: Array, pieces_CxK: Array
+) -> Array:
+    """[B, C] float32: mean log-probability of the pieces at the masks; without masks, of B
+    following A, [B, 1].
+    """
     hidden = functional.encode(config, params, batch).hidden_BxLxD
     if pieces_CxK.shape[1] == 0:
-        return jax.nn.log_softmax(functional.nsp_logits(config, params, functional.pool(config, params, hidden)))[:, :1]
+        return jax.nn.log_softmax(
+            functional.nsp_logits(config, params, functional.pool(config, params, hidden))
+        )[:, :1]
     logits_BxKxV = functional.mlm_logits(config, params, hidden, batch["mask_positions"])
-    log_probs_BxKxV = jax.nn.log_softmax(jnp.where(allowed_V[None, None, :], logits_BxKxV, -jnp.inf))
+    log_probs_BxKxV = jax.nn.log_softmax(
+        jnp.where(allowed_V[None, None, :], logits_BxKxV, -jnp.inf)
+    )
     places_CxK = jnp.broadcast_to(jnp.arange(pieces_CxK.shape[1])[None, :], pieces_CxK.shape)
     return jnp.mean(log_probs_BxKxV[:, places_CxK, pieces_CxK], axis=-1)

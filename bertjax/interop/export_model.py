@@ -42,31 +42,59 @@ def export_model(
     outputs: Sequence[str] = (),
     max_shard_bytes: int = huggingface.MAX_SHARD_BYTES,
 ) -> epath.Path:
-    """Write a run's newest checkpoint, or one checkpoint, to the new folder `folder`, its tokenizer with it.
+    """Write a run's newest checkpoint, or one checkpoint, to the new folder `folder`, its tokenizer
+    with it.
 
-    Of a fine-tuned model the head of `task` goes with it, by default of its only one: in `huggingface` by the class for
-    such a task, in a program as the output `logits`, described in `task.json`; `tensorflow` has the encoder alone.
-    `outputs` says what a program of `stablehlo`, `saved-model` or `onnx` computes (`bertjax.interop.programs.serving`); empty:
-    `logits`, or else hidden states, and the sentence vector where there is one. `max_shard_bytes` is the largest file
-    of `huggingface`. Raises `UserError` where the model is none that the format can say, or `folder` has files in it.
+    Of a fine-tuned model the head of `task` goes with it, by default of its only one: in
+    `huggingface` by the class for such a task, in a program as the output `logits`, described in
+    `task.json`; `tensorflow` has the encoder alone. `outputs` says what a program of `stablehlo`,
+    `saved-model` or `onnx` computes (`bertjax.interop.programs.serving`); empty: `logits`, or else
+    hidden states, and the sentence vector where there is one. `max_shard_bytes` is the largest file
+    of `huggingface`. Raises `UserError` where the model is none that the format can say, or
+    `folder` has files in it.
     """
-    check(not isinstance(outputs, str), "outputs", repr(outputs), "a list of names")
+    check(
+        not isinstance(outputs, str),
+        where="outputs",
+        found=repr(outputs),
+        expected="a list of names",
+    )
     formats = get_args(Format)
-    check(format in formats, "format", repr(format), f"one of {', '.join(formats)}")
+    check(
+        format in formats,
+        where="format",
+        found=repr(format),
+        expected=f"one of {', '.join(formats)}",
+    )
     path = epath.Path(folder)
     check_new(path)
-    check(not outputs or format in PROGRAMS, "outputs", ", ".join(outputs), f"none, or one of {', '.join(PROGRAMS)}")
+    check(
+        not outputs or format in PROGRAMS,
+        where="outputs",
+        found=", ".join(outputs),
+        expected=f"none, or one of {', '.join(PROGRAMS)}",
+    )
     loaded, head = load_with_head(checkpoint, task)
     config, params = loaded.config.model, loaded.params
     source = loaded.run_dir / "tokenizer"
     tokenizer = load_tokenizer(source) if source.exists() else None
     with new_folder(path):
         if format == "huggingface":
-            huggingface.save(path, config, params, tokenizer, head=head, max_shard_bytes=max_shard_bytes)
+            huggingface.save(
+                path, config, params, tokenizer, head=head, max_shard_bytes=max_shard_bytes
+            )
         elif format == "tensorflow":
             if head is not None:
-                log.warning("task %s: its head is left out, format tensorflow has the encoder alone", head.task)
-            tensorflow.save(path, config, {group: params[group] for group in params if group != TASK_HEAD}, tokenizer)
+                log.warning(
+                    "task %s: its head is left out, format tensorflow has the encoder alone",
+                    head.task,
+                )
+            tensorflow.save(
+                path,
+                config,
+                {group: params[group] for group in params if group != TASK_HEAD},
+                tokenizer,
+            )
         else:
             if head is not None:
                 said = json.dumps(dataclasses.asdict(head), indent=2) + "\n"

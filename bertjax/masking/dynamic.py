@@ -33,7 +33,8 @@ def mask_batch(batch: Batch, config: DataConfig, vocabulary: Vocabulary, key: Ar
 
 
 def greedy(sizes: Array, order: Array, wanted: Array) -> Array:
-    """`bertjax.masking.selection.Greedy` in passes, not place by place: two or three of them suffice.
+    """`bertjax.masking.selection.Greedy` in passes, not place by place: two or three of them
+    suffice.
 
     Of those that fit into what is left, a pass takes all up to the first that no longer does.
     """
@@ -53,7 +54,9 @@ def greedy(sizes: Array, order: Array, wanted: Array) -> Array:
 
 
 def put(array: Array, columns: Array, values: Array) -> Array:
-    """`Library.put`, row by row: one scatter of all rows would make every device fetch the whole batch."""
+    """`Library.put`, row by row: one scatter of all rows would make every device fetch the whole
+    batch.
+    """
     return jax.vmap(lambda row, places, new: row.at[places].set(new))(array, columns, values)
 
 

@@ -9,15 +9,19 @@ B rows   L length   P predicted positions (`max_predictions`)
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-MASKED, RANDOM = 0.8, 0.1  # of the chosen tokens; the rest stay as they are (arXiv 1810.04805, section 3.1)
+MASKED, RANDOM = (
+    0.8,
+    0.1,
+)  # of the chosen tokens; the rest stay as they are (arXiv 1810.04805, section 3.1)
 
 Masking = Literal["token", "whole_word", "ngram", "span"]
 Uniform = Callable[[tuple[int, ...]], Any]
 """Float32 numbers in [0, 1) of a shape, others at each call."""
 Greedy = Callable[[Any, Any, Any], Any]
-"""`greedy(sizes, order, wanted)`: going through each row's units in the `order` int32 [B, L], take every
-one of a size (int32 [B, L]) above 0 that still fits into what is left of `wanted` int32 [B, 1];
-which units are taken, bool [B, L]."""
+"""`greedy(sizes, order, wanted)`: going through each row's units in the `order` int32 [B, L], take
+every one of a size (int32 [B, L]) above 0 that still fits into what is left of `wanted` int32
+[B, 1]; which units are taken, bool [B, L].
+"""
 
 
 class Library(NamedTuple):
@@ -26,7 +30,9 @@ class Library(NamedTuple):
     xp: Any
     """`numpy` or `jax.numpy`."""
     put: Callable[[Any, Any, Any], Any]
-    """`put(array, columns, values)`: a copy of `array` [B, L] with `values` at each row's `columns`, all [B, …]."""
+    """`put(array, columns, values)`: a copy of `array` [B, L] with `values` at each row's
+    `columns`, all [B, …].
+    """
     greedy: Greedy
 
 
@@ -64,15 +70,17 @@ def mask_tokens(
 
     Of each row's ordinary tokens (where `input_mask` is 1, and no special id) `mlm_probability` are
     wanted, rounded, one at least and `max_predictions` at most; what `masking` keeps together is
-    chosen whole or not at all, so that fewer may be chosen, even none. `word_starts` bool [B, L] says
-    where a word begins. 80 % of the chosen become `[MASK]`, 10 % a random ordinary token, 10 %
+    chosen whole or not at all, so that fewer may be chosen, even none. `word_starts` bool [B, L]
+    says where a word begins. 80 % of the chosen become `[MASK]`, 10 % a random ordinary token, 10 %
     stay; a span has one fate. Gives `input_ids` [B, L] changed so, and `masked_lm_positions`
     (ascending), `masked_lm_ids` int32, `masked_lm_weights` float32 [B, P], 0 where unused.
     """
     xp = library.xp
     maskable = (input_mask > 0) & ~is_special(input_ids, vocabulary)
     available = maskable.sum(axis=1, keepdims=True)
-    wanted = xp.minimum(xp.clip(xp.rint(mlm_probability * available), 1, max_predictions), available).astype(xp.int32)
+    wanted = xp.minimum(
+        xp.clip(xp.rint(mlm_probability * available), 1, max_predictions), available
+    ).astype(xp.int32)
 
     if masking == "token":
         order = _random_order(xp, maskable, uniform)
@@ -92,7 +100,9 @@ def mask_tokens(
     if masking == "span":
         fate = _one_a_unit(xp, fate, xp.take_along_axis(unit, positions, 1))
     strangers = _ordinary(xp, uniform(positions.shape), vocabulary)
-    shown = xp.where(fate < MASKED, vocabulary.mask_id, xp.where(fate < MASKED + RANDOM, strangers, there))
+    shown = xp.where(
+        fate < MASKED, vocabulary.mask_id, xp.where(fate < MASKED + RANDOM, strangers, there)
+    )
     shown = xp.where(used, shown, there)
     # Unused slots write what the first one does, again.
     places, values = (xp.where(used, x, x[:, :1]) for x in (positions, shown))
@@ -113,7 +123,9 @@ def is_special(input_ids: Any, vocabulary: Vocabulary) -> Any:
     return found
 
 
-def unit_starts(library: Library, maskable: Any, word_starts: Any, masking: Masking, uniform: Uniform) -> Any:
+def unit_starts(
+    library: Library, maskable: Any, word_starts: Any, masking: Masking, uniform: Uniform
+) -> Any:
     """Where what is chosen together begins; bool [B, L]. What is not `maskable` stands alone."""
     xp = library.xp
     before = xp.concatenate([xp.zeros_like(maskable[:, :1]), maskable[:, :-1]], axis=1)
@@ -141,8 +153,12 @@ def _lengths(xp: Any, chances: list[float], draws: Any) -> Any:
     return 1 + sum((draws >= bound).astype(xp.int32) for bound in bounds)
 
 
-def _choose(library: Library, begins: Any, maskable: Any, wanted: Any, uniform: Uniform) -> tuple[Any, Any]:
-    """Units in a random order, each taken if it fits: (chosen bool, number of its unit int32), [B, L]."""
+def _choose(
+    library: Library, begins: Any, maskable: Any, wanted: Any, uniform: Uniform
+) -> tuple[Any, Any]:
+    """Units in a random order, each taken if it fits: (chosen bool, number of its unit int32), [B,
+    L].
+    """
     xp = library.xp
     length = begins.shape[1]
     column = xp.arange(length, dtype=xp.int32)[None, :]
@@ -150,12 +166,16 @@ def _choose(library: Library, begins: Any, maskable: Any, wanted: Any, uniform: 
     first = xp.sort(xp.where(begins, column, length), axis=1)
     after = xp.concatenate([first[:, 1:], xp.full_like(first[:, :1], length)], axis=1)
     real = xp.take_along_axis(maskable, xp.minimum(first, length - 1), 1) & (first < length)
-    taken = library.greedy(xp.where(real, after - first, 0), _random_order(xp, real, uniform), wanted)
+    taken = library.greedy(
+        xp.where(real, after - first, 0), _random_order(xp, real, uniform), wanted
+    )
     return xp.take_along_axis(taken, unit, 1) & maskable, unit
 
 
 def _random_order(xp: Any, real: Any, uniform: Uniform) -> Any:
-    """The columns of each row in a random order, those that are `real` before the rest; int32 [B, L]."""
+    """The columns of each row in a random order, those that are `real` before the rest; int32 [B,
+    L].
+    """
     length = real.shape[1]
     bits = max(length - 1, 1).bit_length()
     lots = xp.floor(uniform(real.shape) * 2 ** min(24, 31 - bits)).astype(xp.uint32)
@@ -167,7 +187,9 @@ def _random_order(xp: Any, real: Any, uniform: Uniform) -> Any:
 
 def _one_a_unit(xp: Any, fate: Any, unit: Any) -> Any:
     """One fate for all slots of a unit."""
-    changes = xp.concatenate([xp.zeros_like(unit[:, :1]), (unit[:, 1:] != unit[:, :-1]).astype(unit.dtype)], axis=1)
+    changes = xp.concatenate(
+        [xp.zeros_like(unit[:, :1]), (unit[:, 1:] != unit[:, :-1]).astype(unit.dtype)], axis=1
+    )
     return xp.take_along_axis(fate, xp.cumsum(changes, axis=1), 1)
 
 

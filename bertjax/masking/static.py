@@ -10,8 +10,12 @@ from bertjax.masking.selection import Library, Vocabulary
 from bertjax.types import Batch
 
 
-def mask_rows(batch: Batch, config: DataConfig, vocabulary: Vocabulary, rng: np.random.Generator) -> Batch:
-    """`batch` with the masked-word features of `bertjax.masking.selection.mask_tokens`; it has `word_starts`, bool."""
+def mask_rows(
+    batch: Batch, config: DataConfig, vocabulary: Vocabulary, rng: np.random.Generator
+) -> Batch:
+    """`batch` with the masked-word features of `bertjax.masking.selection.mask_tokens`; it has
+    `word_starts`, bool.
+    """
     return batch | masking.mask_tokens(
         NUMPY,
         batch["input_ids"],
@@ -36,7 +40,9 @@ def unmask(batch: Batch) -> Batch:
 
 
 def greedy(sizes: np.ndarray, order: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """`bertjax.masking.selection.Greedy`, a place of the order at a time: few are looked at before all rows are full."""
+    """`bertjax.masking.selection.Greedy`, a place of the order at a time: few are looked at before
+    all rows are full.
+    """
     taken = np.zeros(sizes.shape, bool)
     left = wanted[:, 0].copy()
     row = np.arange(len(sizes))

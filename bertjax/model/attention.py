@@ -39,7 +39,8 @@ def attention(
     everywhere: Array | bool = True,
     layout: Layout = ANYWHERE,
 ) -> Array:
-    """Scaled dot-product attention over all heads (arXiv 1706.03762, section 3.2.1), `[B, L, H, K]`, the type of `v`.
+    """Scaled dot-product attention over all heads (arXiv 1706.03762, section 3.2.1), `[B, L, H,
+    K]`, the type of `v`.
 
     A query that may look nowhere gets a mean of values, so that padding stays finite. Softmax is in
     float32. `config.attention_probs_dropout_prob` falls on the probabilities, where a key is given.
@@ -52,11 +53,20 @@ def attention(
         return (whole if everywhere else near)(*arrays)
     # Kept for the backward pass would be what both have, of every layer.
     keeps_little = _in_chunks(config, q_BxLxHxK.shape[1], layout)
-    return jax.lax.cond(everywhere, whole if keeps_little else jax.checkpoint(whole), jax.checkpoint(near), *arrays)
+    return jax.lax.cond(
+        everywhere, whole if keeps_little else jax.checkpoint(whole), jax.checkpoint(near), *arrays
+    )
 
 
 def _whole(
-    config: ModelConfig, q: Array, k: Array, v: Array, segments: Segments, *, key: Array | None, layout: Layout
+    config: ModelConfig,
+    q: Array,
+    k: Array,
+    v: Array,
+    segments: Segments,
+    *,
+    key: Array | None,
+    layout: Layout,
 ) -> Array:
     """Attention to all keys, as suits the length and the device."""
     if kernels.attention(config, q.shape[1], layout):
@@ -67,7 +77,8 @@ def _whole(
     def some(q: Array, queries: Array, key: Array | None) -> Array:
         return scored(config, q, k, v, Segments(queries, segments.keys_BxL), key=key, layout=layout)
 
-    # Without it a step of BERT base with one row of 8,192 ids does not fit a v5e; with it activations are 4.7 GB.
+    # Without it a step of BERT base with one row of 8,192 ids does not fit a v5e; with it
+    # activations are 4.7 GB.
     return jax.checkpoint(partial(long_attention.chunked, some))(q, segments.queries_BxL, key)
 
 
@@ -79,12 +90,29 @@ def _in_chunks(config: ModelConfig, length: Any, layout: Layout) -> bool:
 
 
 def _near(
-    config: ModelConfig, q: Array, k: Array, v: Array, segments: Segments, *, key: Array | None, layout: Layout
+    config: ModelConfig,
+    q: Array,
+    k: Array,
+    v: Array,
+    segments: Segments,
+    *,
+    key: Array | None,
+    layout: Layout,
 ) -> Array:
     """Attention to near keys: by whole matrices of scores where blocks would be no smaller."""
     window = config.local_attention
     if kernels.local_attention(config, q.shape[1], layout):
-        return fused(config, q, k, v, segments, window=window, key=key, layout=layout, platform=layout.platform)
+        return fused(
+            config,
+            q,
+            k,
+            v,
+            segments,
+            window=window,
+            key=key,
+            layout=layout,
+            platform=layout.platform,
+        )
     if _is_free(q.shape[1]) or q.shape[1] <= 3 * window // 2:
         return scored(config, q, k, v, segments, window=window, key=key, layout=layout)
     return long_attention.local(config, q, k, v, *segments, key=key, layout=layout)
@@ -106,9 +134,13 @@ def scored(
     key: Array | None = None,
     layout: Layout = ANYWHERE,
 ) -> Array:
-    """`attention` by whole matrices of scores, [B, H, L, M]; with a `window`, to keys up to half of it away."""
+    """`attention` by whole matrices of scores, [B, H, L, M]; with a `window`, to keys up to half of
+    it away.
+    """
     scale = 1.0 / math.sqrt(q_BxLxHxK.shape[-1])
-    logits = jnp.einsum("blhk,bmhk->bhlm", q_BxLxHxK * scale, k_BxMxHxK, preferred_element_type=jnp.float32)
+    logits = jnp.einsum(
+        "blhk,bmhk->bhlm", q_BxLxHxK * scale, k_BxMxHxK, preferred_element_type=jnp.float32
+    )
     seen = segments.queries_BxL[:, None, :, None] == segments.keys_BxL[:, None, None, :]
     if window:
         queries, keys = (jnp.arange(x.shape[1]) for x in (q_BxLxHxK, k_BxMxHxK))
@@ -133,25 +165,34 @@ def fused(
     platform: str,
     interpret: bool = False,
 ) -> Array:
-    """`attention` by the kernels for `platform`, tpu or gpu; `interpret` runs them, slowly, where there is none.
+    """`attention` by the kernels for `platform`, tpu or gpu; `interpret` runs them, slowly, where
+    there is none.
 
     With a `window`, which only those for gpu have, to keys up to half of it away.
     """
     batch, _, num_heads, width = q.shape
     rate = 0.0 if key is None else config.attention_probs_dropout_prob
 
-    def local(q: Array, k: Array, v: Array, queries: Array, keys: Array, words: Array, *firsts: Array) -> Array:
-        seed = jnp.concatenate([words, *(numbers[:1] for numbers in firsts), jnp.full(1, num_heads, jnp.int32)])
+    def local(
+        q: Array, k: Array, v: Array, queries: Array, keys: Array, words: Array, *firsts: Array
+    ) -> Array:
+        seed = jnp.concatenate(
+            [words, *(numbers[:1] for numbers in firsts), jnp.full(1, num_heads, jnp.int32)]
+        )
         if platform == "gpu":
             how = gpu_attention.Static(rate, window, interpret)
             return gpu_attention.gpu_attention(how, q, k, v, (queries, keys), seed)
         flat = (x.reshape(*x.shape[:2], -1) for x in (q, k, v))
-        return tpu_attention.tpu_attention((width, rate, interpret), *flat, (queries, keys), seed).reshape(q.shape)
+        return tpu_attention.tpu_attention(
+            (width, rate, interpret), *flat, (queries, keys), seed
+        ).reshape(q.shape)
 
     rows: Names = ("batch", None)
     inputs: list[Names] = [KEYS, KEYS, KEYS, rows, rows, (None,), ("batch",), ("heads",)]
     numbers = jnp.arange(batch, dtype=jnp.int32), jnp.arange(num_heads, dtype=jnp.int32)
-    return layout.per_device(local, inputs, KEYS)(q, k, v, *segments, random_bits.words(key), *numbers)
+    return layout.per_device(local, inputs, KEYS)(
+        q, k, v, *segments, random_bits.words(key), *numbers
+    )
 
 
 class SelfAttention(nn.Module):
@@ -161,15 +202,21 @@ class SelfAttention(nn.Module):
     layout: Layout
 
     @nn.compact
-    def __call__(self, x_BxLxD: Array, segments: Segments, everywhere: Array | bool, *, deterministic: bool) -> Array:
+    def __call__(
+        self, x_BxLxD: Array, segments: Segments, everywhere: Array | bool, *, deterministic: bool
+    ) -> Array:
         c, layout = self.config, self.layout
-        width, heads = (c.hidden_size,), (c.num_attention_heads, c.hidden_size // c.num_attention_heads)
+        width, heads = (
+            (c.hidden_size,),
+            (c.num_attention_heads, c.hidden_size // c.num_attention_heads),
+        )
 
         feeds_kernel = kernels.on_tpu(c, layout)
 
         def project(name: str, names: Names) -> Array:
             projected = checkpoint_name(
-                Linear(c, width, heads, ("embed", "heads", "kv"), feeds_kernel, name=name)(x_BxLxD), HEADS
+                Linear(c, width, heads, ("embed", "heads", "kv"), feeds_kernel, name=name)(x_BxLxD),
+                HEADS,
             )
             return layout(projected.reshape(*x_BxLxD.shape[:2], *heads), *names)
 

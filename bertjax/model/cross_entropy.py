@@ -1,6 +1,7 @@
 """Softmax cross-entropy, of scores and of the products that scores are.
 
-Sums over entries, each with a weight; an entry of weight 0 adds nothing, whatever its label. Softmax is in float32.
+Sums over entries, each with a weight; an entry of weight 0 adds nothing, whatever its label.
+Softmax is in float32.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,10 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-MOST_ROWS, FEWEST_ROWS = 1024, 256  # whose scores are in memory at once; fewer make for slow matrix products
+MOST_ROWS, FEWEST_ROWS = (
+    1024,
+    256,
+)  # whose scores are in memory at once; fewer make for slow matrix products
 
 
 class CrossEntropy(NamedTuple):
@@ -35,14 +39,19 @@ def weighted_cross_entropy(logits: Array, labels: Array, weights: Array) -> Cros
 
 
 def _compared(logits: Array, picked: Array) -> tuple[Array, Array, Array]:
-    """The loss of each entry whose label's score is `picked`, 1 where that is the best score, and the softmax.
+    """The loss of each entry whose label's score is `picked`, 1 where that is the best score, and
+    the softmax.
 
     Not by argmax, which compilers for CPUs work an element at a time.
     """
     highest = jax.lax.stop_gradient(jnp.max(logits, axis=-1))
     exponentials = jnp.exp(logits - highest[..., None])
     total = jnp.sum(exponentials, axis=-1)
-    return jnp.log(total) + highest - picked, (picked >= highest).astype(jnp.float32), exponentials / total[..., None]
+    return (
+        jnp.log(total) + highest - picked,
+        (picked >= highest).astype(jnp.float32),
+        exponentials / total[..., None],
+    )
 
 
 def _is_label(logits: Array, labels: Array) -> Array:
@@ -56,11 +65,12 @@ def _sum(values: Array, weights: Array) -> Array:
 def product_cross_entropy(
     x_NxE: Array, table_VxE: Array, bias_V: Array, labels_N: Array, weights_N: Array
 ) -> CrossEntropy:
-    """`weighted_cross_entropy` of the scores `x` times `table` plus `bias`, which are never in memory whole.
+    """`weighted_cross_entropy` of the scores `x` times `table` plus `bias`, which are never in
+    memory whole.
 
-    Where a gradient is wanted it is worked out along with the loss, for `MOST_ROWS` rows at a time, while their scores
-    are at hand. Products are in the type of `x`; `table` and `bias` are float32, and so are their gradients. Weights
-    have no gradient, and there is no second derivative.
+    Where a gradient is wanted it is worked out along with the loss, for `MOST_ROWS` rows at a time,
+    while their scores are at hand. Products are in the type of `x`; `table` and `bias` are float32,
+    and so are their gradients. Weights have no gradient, and there is no second derivative.
     """
     weights = weights_N.astype(jnp.float32)
     loss, correct = _product(x_NxE, table_VxE, bias_V, labels_N, weights)
@@ -74,12 +84,16 @@ class _Rows(NamedTuple):
 
 
 @jax.custom_vjp
-def _product(x: Array, table: Array, bias: Array, labels: Array, weights: Array) -> tuple[Array, Array]:
+def _product(
+    x: Array, table: Array, bias: Array, labels: Array, weights: Array
+) -> tuple[Array, Array]:
     (loss, correct), _ = _over_parts(partial(_value, table, bias), _Rows(x, labels, weights))
     return loss, correct
 
 
-def _forward(x: Array, table: Array, bias: Array, labels: Array, weights: Array) -> tuple[tuple[Array, Array], Any]:
+def _forward(
+    x: Array, table: Array, bias: Array, labels: Array, weights: Array
+) -> tuple[tuple[Array, Array], Any]:
     sums, d_x = _over_parts(partial(_value_and_gradient, table, bias), _Rows(x, labels, weights))
     loss, correct, d_table, d_bias = sums
     return (loss, correct), (d_x, d_table, d_bias)
@@ -97,7 +111,9 @@ _product.defvjp(_forward, _backward)
 def _over_parts(work: Callable[[_Rows], tuple[Any, Any]], rows: _Rows) -> tuple[Any, Any]:
     """`work` of some rows at a time: its first result summed, its second one row by row."""
     count = rows.x.shape[0]
-    size = next((n for n in range(min(MOST_ROWS, count), FEWEST_ROWS - 1, -1) if count % n == 0), count)
+    size = next(
+        (n for n in range(min(MOST_ROWS, count), FEWEST_ROWS - 1, -1) if count % n == 0), count
+    )
     if size == count:
         return work(rows)
     parts = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), rows)
@@ -106,13 +122,17 @@ def _over_parts(work: Callable[[_Rows], tuple[Any, Any]], rows: _Rows) -> tuple[
         more, each = work(part)
         return jax.tree.map(jnp.add, sums, more), each
 
-    zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(work, jax.tree.map(lambda x: x[0], parts))[0])
+    zeros = jax.tree.map(
+        jnp.zeros_like, jax.eval_shape(work, jax.tree.map(lambda x: x[0], parts))[0]
+    )
     sums, each = jax.lax.scan(add, zeros, parts)
     return sums, jax.tree.map(lambda x: x.reshape(count, *x.shape[2:]), each)
 
 
 def _measured(table: Array, bias: Array, rows: _Rows) -> tuple[Array, Array, Array]:
-    products = jnp.einsum("ne,ve->nv", rows.x, table.astype(rows.x.dtype), preferred_element_type=jnp.float32)
+    products = jnp.einsum(
+        "ne,ve->nv", rows.x, table.astype(rows.x.dtype), preferred_element_type=jnp.float32
+    )
     scores = products + bias[None, :]
     return _compared(scores, jnp.take_along_axis(scores, rows.labels[:, None], axis=1)[:, 0])
 

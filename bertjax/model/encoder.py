@@ -34,23 +34,32 @@ POLICIES = {
 
 
 class Embeddings(nn.Module):
-    """Word, position and token-type embeddings, summed, normalised, and projected where they are not as
-    wide as the model; `[B, L]` ids to `[B, L, D]`."""
+    """Word, position and token-type embeddings, summed, normalised, and projected where they are
+    not as wide as the model; `[B, L]` ids to `[B, L, D]`.
+    """
 
     config: ModelConfig
     layout: Layout
 
     def setup(self) -> None:
         c = self.config
-        table = partial(nn.Embed, features=c.embedding_width, dtype=jnp.float32, param_dtype=jnp.float32)
+        table = partial(
+            nn.Embed, features=c.embedding_width, dtype=jnp.float32, param_dtype=jnp.float32
+        )
         self.word = table(c.vocab_size, embedding_init=truncated_normal(c, "vocab", "embed"))
-        self.position = table(c.max_position_embeddings, embedding_init=truncated_normal(c, None, "embed"))
-        self.token_type = table(c.type_vocab_size, embedding_init=truncated_normal(c, None, "embed"))
+        self.position = table(
+            c.max_position_embeddings, embedding_init=truncated_normal(c, None, "embed")
+        )
+        self.token_type = table(
+            c.type_vocab_size, embedding_init=truncated_normal(c, None, "embed")
+        )
         self.layer_norm = LayerNorm(c)
         if c.embedding_size:
             self.projection = Linear(c, (c.embedding_size,), (c.hidden_size,), (None, "embed"))
 
-    def __call__(self, input_ids: Array, segment_ids: Array, position_ids: Array, *, deterministic: bool) -> Array:
+    def __call__(
+        self, input_ids: Array, segment_ids: Array, position_ids: Array, *, deterministic: bool
+    ) -> Array:
         c, layout = self.config, self.layout
         # Gathered before the rows are taken: else the compiler fetches the whole batch instead.
         words = jnp.take(layout(self.word.embedding, "vocab", None), input_ids, axis=0)
@@ -70,15 +79,21 @@ class Mlp(nn.Module):
     @nn.compact
     def __call__(self, x_BxLxD: Array) -> Array:
         c = self.config
-        up_BxLxF = Linear(c, (c.hidden_size,), (c.intermediate_size,), ("embed", "mlp"), name="up")(x_BxLxD)
+        up_BxLxF = Linear(c, (c.hidden_size,), (c.intermediate_size,), ("embed", "mlp"), name="up")(
+            x_BxLxD
+        )
         up_BxLxF = checkpoint_name(self.layout(up_BxLxF, "batch", "length", "mlp"), PROJECTED)
         feeds_kernel = kernels.on_tpu(c, self.layout)
-        down = Linear(c, (c.intermediate_size,), (c.hidden_size,), ("mlp", "embed"), feeds_kernel, name="down")
+        down = Linear(
+            c, (c.intermediate_size,), (c.hidden_size,), ("mlp", "embed"), feeds_kernel, name="down"
+        )
         return down(ACTIVATIONS[c.hidden_act](up_BxLxF))
 
 
 class Layer(nn.Module):
-    """One layer: attention and feed-forward, each followed by dropout, the residual and a layer norm."""
+    """One layer: attention and feed-forward, each followed by dropout, the residual and a layer
+    norm.
+    """
 
     config: ModelConfig
     layout: Layout
@@ -86,7 +101,9 @@ class Layer(nn.Module):
     keep_output: bool
 
     @nn.compact
-    def __call__(self, x_BxLxD: Array, segments: Segments, everywhere: Array | None) -> tuple[Array, Array | None]:
+    def __call__(
+        self, x_BxLxD: Array, segments: Segments, everywhere: Array | None
+    ) -> tuple[Array, Array | None]:
         c, layout = self.config, self.layout
         seen = c.is_global(0) if everywhere is None else everywhere
 
@@ -94,14 +111,18 @@ class Layer(nn.Module):
             key = None if self.deterministic else self.make_rng("dropout")
             return layout(ResidualNorm(c, layout, name=name)(x, sublayer, key), *ROWS)
 
-        attended = SelfAttention(c, layout, name="attention")(x_BxLxD, segments, seen, deterministic=self.deterministic)
+        attended = SelfAttention(c, layout, name="attention")(
+            x_BxLxD, segments, seen, deterministic=self.deterministic
+        )
         x_BxLxD = add_and_norm(x_BxLxD, attended, "attention_layer_norm")
         x_BxLxD = add_and_norm(x_BxLxD, Mlp(c, layout, name="mlp")(x_BxLxD), "mlp_layer_norm")
         return x_BxLxD, x_BxLxD if self.keep_output else None
 
 
 class Repeated(nn.Module):
-    """The one layer of a model that shares it, applied N times; its parameters are named as a layer's."""
+    """The one layer of a model that shares it, applied N times; its parameters are named as a
+    layer's.
+    """
 
     config: ModelConfig
     layout: Layout
@@ -109,10 +130,14 @@ class Repeated(nn.Module):
     keep_output: bool
 
     def setup(self) -> None:
-        self.layer = _layer(self.config)(self.config, self.layout, self.deterministic, self.keep_output)
+        self.layer = _layer(self.config)(
+            self.config, self.layout, self.deterministic, self.keep_output
+        )
         nn.share_scope(self, self.layer)
 
-    def __call__(self, x_BxLxD: Array, segments: Segments, everywhere: Array | None) -> tuple[Array, Array | None]:
+    def __call__(
+        self, x_BxLxD: Array, segments: Segments, everywhere: Array | None
+    ) -> tuple[Array, Array | None]:
         c = self.config
         repeated = nn.scan(
             lambda layer, x_BxLxD, segments, everywhere: layer(x_BxLxD, segments, everywhere),
@@ -126,7 +151,9 @@ class Repeated(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The N layers, their parameters stacked on a first axis, whose size is 1 where they are shared."""
+    """The N layers, their parameters stacked on a first axis, whose size is 1 where they are
+    shared.
+    """
 
     config: ModelConfig
     layout: Layout

@@ -32,7 +32,8 @@ from bertjax.types import Batch
 
 Params = Mapping[str, Any]
 TASKS = "tasks"  # the group of parameters that tasks' heads are in
-DONOR = "decoder"  # among restored groups those of the model that a decoder begins with, where it is another
+# among restored groups those of the model that a decoder begins with, where it is another
+DONOR = "decoder"
 
 
 class Encoded(NamedTuple):
@@ -63,13 +64,19 @@ class _Bert(nn.Module):
 
     def encode(self, batch: Batch, *, deterministic: bool, keep_layers: bool) -> Encoded:
         ids = jnp.asarray(batch["input_ids"])
-        positions = batch["position_ids"] if "position_ids" in batch else jnp.arange(ids.shape[-1])[None, :]
+        positions = (
+            batch["position_ids"] if "position_ids" in batch else jnp.arange(ids.shape[-1])[None, :]
+        )
         segments = batch["segment_ids"] if "segment_ids" in batch else jnp.zeros_like(ids)
         seen = batch["input_mask"] if "input_mask" in batch else jnp.ones_like(ids)
         embedded = self.embeddings(ids, segments, positions, deterministic=deterministic)
         packs = jnp.asarray(batch["pack_ids"]) if "pack_ids" in batch else jnp.ones_like(ids)
-        segments = Segments(packs, jnp.where(jnp.asarray(seen) > 0, packs, -1))  # no query is of segment -1
-        hidden, layers = self.encoder(embedded, segments, deterministic=deterministic, keep_layers=keep_layers)
+        segments = Segments(
+            packs, jnp.where(jnp.asarray(seen) > 0, packs, -1)
+        )  # no query is of segment -1
+        hidden, layers = self.encoder(
+            embedded, segments, deterministic=deterministic, keep_layers=keep_layers
+        )
         return Encoded(hidden, layers, embedded)
 
     def pool(self, hidden_BxLxD: Array, positions_BxS: Array | None) -> Array:
@@ -112,7 +119,8 @@ def _boxed_init(config: ModelConfig, key: Array) -> Any:
 
 
 def init(config: ModelConfig, key: Array) -> Params:
-    """New parameters: truncated normal of `config.initializer_range`, zero biases, unit layer norms.
+    """New parameters: truncated normal of `config.initializer_range`, zero biases, unit layer
+    norms.
 
     `key` is a `jax.random.key`. All float32.
     """
@@ -128,7 +136,9 @@ def logical_axes(config: ModelConfig) -> Any:
     """The tree of `params` with a PartitionSpec of logical axis names in each leaf's place."""
     boxed = jax.eval_shape(lambda: _boxed_init(config, jax.random.key(0)))
     specs = nn.get_partition_spec(boxed)
-    return jax.tree.map(lambda spec: PartitionSpec(*spec), specs, is_leaf=lambda x: isinstance(x, PartitionSpec))
+    return jax.tree.map(
+        lambda spec: PartitionSpec(*spec), specs, is_leaf=lambda x: isinstance(x, PartitionSpec)
+    )
 
 
 def encode(
@@ -143,21 +153,24 @@ def encode(
     """Hidden states of each row; with dropout if a `key` is given, else deterministic.
 
     `batch` holds `input_ids` [B, L] int32 in 0..V-1 and, where wanted, `input_mask` [B, L] (1 real,
-    0 padding; default all 1), `segment_ids` [B, L] (token types; default 0) and `position_ids`
-    [B or 1, L] (default 0..L-1). In packed rows `pack_ids` [B, L] (1, 2, …; 0 padding) says which
-    input each id is of: no input sees another. L is at most `config.max_length`. An id out of range is not
-    noticed here: gathers under jit clamp or give NaN. `layout` lays the activations out on a mesh.
+    0 padding; default all 1), `segment_ids` [B, L] (token types; default 0) and `position_ids` [B
+    or 1, L] (default 0..L-1). In packed rows `pack_ids` [B, L] (1, 2, …; 0 padding) says which
+    input each id is of: no input sees another. L is at most `config.max_length`. An id out of range
+    is not noticed here: gathers under jit clamp or give NaN. `layout` lays the activations out on a
+    mesh.
     """
     rngs = None if key is None else {"dropout": key}
     found = {"deterministic": key is None, "keep_layers": keep_layers, "rngs": rngs}
     return _apply(config, params, "encode", batch, layout=layout, **found)
 
 
-def pool(config: ModelConfig, params: Params, hidden_BxLxD: Array, positions_BxS: ArrayLike | None = None) -> Array:
+def pool(
+    config: ModelConfig, params: Params, hidden_BxLxD: Array, positions_BxS: ArrayLike | None = None
+) -> Array:
     """The sentence vector [B, D]: tanh of a linear layer on the first token's hidden state.
 
-    With `positions_BxS`, of the tokens at these places instead: [B, S, D]. Raises `UserError`, as the
-    other heads do, where the model has no such head.
+    With `positions_BxS`, of the tokens at these places instead: [B, S, D]. Raises `UserError`, as
+    the other heads do, where the model has no such head.
     """
     _need_head(config, "pooler")
     return _apply(config, params, "pool", hidden_BxLxD, positions_BxS)
@@ -186,7 +199,8 @@ def mlm_cross_entropy(
     *,
     layout: Layout = ANYWHERE,
 ) -> CrossEntropy:
-    """Sums of the cross-entropy of `mlm_logits` under `labels` in 0..V-1, each entry with its weight, in nats.
+    """Sums of the cross-entropy of `mlm_logits` under `labels` in 0..V-1, each entry with its
+    weight, in nats.
 
     Where `layout` is that of one CPU or GPU, scores are not kept: see `product_cross_entropy`.
     """
@@ -196,16 +210,28 @@ def mlm_cross_entropy(
 
 
 def nsp_logits(config: ModelConfig, params: Params, pooled: Array) -> Array:
-    """Scores [B, 2] or [B, S, 2] float32 of (B follows A, B is random), as in the original BERT, from `pool`."""
+    """Scores [B, 2] or [B, S, 2] float32 of (B follows A, B is random), as in the original BERT,
+    from `pool`.
+    """
     _need_head(config, "nsp")
     return _apply(config, params, "nsp_logits", pooled)
 
 
 def _need_head(config: ModelConfig, head: str) -> None:
-    check(head in config.heads, "model.heads", ", ".join(config.heads) or "none", head)
+    check(
+        head in config.heads,
+        where="model.heads",
+        found=", ".join(config.heads) or "none",
+        expected=head,
+    )
 
 
 def _apply(
-    config: ModelConfig, params: Params, method: str, *args: Any, layout: Layout = ANYWHERE, **kwargs: Any
+    config: ModelConfig,
+    params: Params,
+    method: str,
+    *args: Any,
+    layout: Layout = ANYWHERE,
+    **kwargs: Any,
 ) -> Any:
     return _Bert(config, layout).apply({"params": params}, *args, method=method, **kwargs)

@@ -34,8 +34,13 @@ class MlmHead(nn.Module):
     ) -> CrossEntropy:
         """Of the scores, which a device that works alone does not keep."""
         layout = self.layout
-        if layout.platform not in ("cpu", "gpu") or layout.parts("batch") * layout.parts("vocab") > 1:
-            return weighted_cross_entropy(self(hidden_BxPxD, word_embedding_VxE), labels_BxP, weights_BxP)
+        if (
+            layout.platform not in ("cpu", "gpu")
+            or layout.parts("batch") * layout.parts("vocab") > 1
+        ):
+            return weighted_cross_entropy(
+                self(hidden_BxPxD, word_embedding_VxE), labels_BxP, weights_BxP
+            )
         x_BxPxE = self._transformed(hidden_BxPxD)
         x_NxE = x_BxPxE.reshape(-1, x_BxPxE.shape[-1])
         flat = (x.reshape(-1) for x in (labels_BxP, weights_BxP))

@@ -29,13 +29,16 @@ class Layout(Protocol):
     def per_device(
         self, function: Callable[..., Array], inputs: Sequence[Names], output: Names
     ) -> Callable[..., Array]:
-        """`function` run by each device on its part of the arguments: for kernels that the compiler cannot cut."""
+        """`function` run by each device on its part of the arguments: for kernels that the compiler
+        cannot cut.
+        """
         ...
 
 
 class Anywhere:
-    """The layout of a caller who leaves everything to the compiler: nothing is cut, and no kernel is used, since the
-    compiler could not cut it either."""
+    """The layout of a caller who leaves everything to the compiler: nothing is cut, and no kernel
+    is used, since the compiler could not cut it either.
+    """
 
     @property
     def platform(self) -> str:

@@ -10,7 +10,9 @@ from bertjax.model.functional import Params
 
 
 def init_linear(config: ModelConfig, key: Array, outputs: int) -> Params:
-    """A linear layer `[D, outputs]`: truncated normal of `config.initializer_range`, zero biases; float32."""
+    """A linear layer `[D, outputs]`: truncated normal of `config.initializer_range`, zero biases;
+    float32.
+    """
     init = jax.nn.initializers.truncated_normal(config.initializer_range)
     shape = (config.hidden_size, outputs)
     return {"kernel": init(key, shape, jnp.float32), "bias": jnp.zeros(outputs, jnp.float32)}
@@ -23,5 +25,9 @@ def linear_axes() -> Params:
 
 def linear(config: ModelConfig, head: Params, x: Array) -> Array:
     """`[..., D]` to `[..., outputs]` float32; the product in `config.dtype`."""
-    product = jnp.dot(x.astype(config.dtype), head["kernel"].astype(config.dtype), preferred_element_type=jnp.float32)
+    product = jnp.dot(
+        x.astype(config.dtype),
+        head["kernel"].astype(config.dtype),
+        preferred_element_type=jnp.float32,
+    )
     return product + head["bias"].reshape((1,) * (x.ndim - 1) + (-1,))

@@ -1,5 +1,5 @@
-"""Attention over long rows, in memory linear in their length: a window of keys for each query, or all keys for
-some queries at a time.
+"""Attention over long rows, in memory linear in their length: a window of keys for each query, or
+all keys for some queries at a time.
 
 To rounding, both give what whole matrices of scores would; dropout falls on other probabilities.
 """
@@ -15,7 +15,9 @@ from bertjax.config import ModelConfig
 from bertjax.model.layers import dropout
 from bertjax.model.layout import Layout, Names
 
-CHUNKED_FROM = 2048  # ids in a row: from here on scores and probabilities of a whole row are too large to keep
+CHUNKED_FROM = (
+    2048  # ids in a row: from here on scores and probabilities of a whole row are too large to keep
+)
 CHUNK = 512  # queries at a time, or a few more
 
 
@@ -32,8 +34,9 @@ def local(
 ) -> Array:
     """Attention to keys at most W = `config.local_attention` / 2 places away, `[B, L, H, K]`.
 
-    The row is cut into blocks of W queries, and each block meets its own keys and its two neighbours': 3 W L products
-    a head in place of L^2. `queries_BxL` and `keys_BxL` are segments, as in `Segments`.
+    The row is cut into blocks of W queries, and each block meets its own keys and its two
+    neighbours': 3 W L products a head in place of L^2. `queries_BxL` and `keys_BxL` are segments,
+    as in `Segments`.
     """
     reach = config.local_attention // 2
     batch, length, heads, width = q_BxLxHxK.shape
@@ -68,12 +71,16 @@ def local(
 
 
 def chunked(
-    attend: Callable[[Array, Array, Array | None], Array], q: Array, queries: Array, key: Array | None
+    attend: Callable[[Array, Array, Array | None], Array],
+    q: Array,
+    queries: Array,
+    key: Array | None,
 ) -> Array:
-    """`attend(q, queries, key)` for a part of the queries at a time, each worked out again in the backward pass.
+    """`attend(q, queries, key)` for a part of the queries at a time, each worked out again in the
+    backward pass.
 
-    `q` is [B, L, H, K], `queries` [B, L]. A part has queries from all along the row, so that devices that share a
-    row each work on those they have.
+    `q` is [B, L, H, K], `queries` [B, L]. A part has queries from all along the row, so that
+    devices that share a row each work on those they have.
     """
     batch, length = queries.shape
     count = next(n for n in range(-(-length // CHUNK), length + 1) if length % n == 0)

@@ -1,11 +1,11 @@
 """Random bits for dropout.
 
-The hash is a few integer operations an element, in any fusion or kernel. Each row of an array has a seed
-of its own; within it, element i's bits are a mix of i with the seed. So the bits are a function of (key, place
-in the whole array): the same on any mesh, in the forward and the backward pass, in XLA and in a kernel. The
-mixing is the two-round multiply-xorshift whose constants C. Wellons found by search
-(nullprogram.com/blog/2018/07/31, "lowbias32"), a second word of the seed put between the rounds. A generator
-for masks, not for sampling.
+The hash is a few integer operations an element, in any fusion or kernel. Each row of an array has a
+seed of its own; within it, element i's bits are a mix of i with the seed. So the bits are a
+function of (key, place in the whole array): the same on any mesh, in the forward and the backward
+pass, in XLA and in a kernel. The mixing is the two-round multiply-xorshift whose constants C.
+Wellons found by search (nullprogram.com/blog/2018/07/31, "lowbias32"), a second word of the seed
+put between the rounds. A generator for masks, not for sampling.
 """
 
 import jax
@@ -23,7 +23,9 @@ def _shift(x: Array, bits: int) -> Array:
 
 
 def mix(counter: Array, low: Array, high: Array) -> Array:
-    """32 bits, int32, for each int32 `counter` under the seed words `low` and `high`; the three broadcast."""
+    """32 bits, int32, for each int32 `counter` under the seed words `low` and `high`; the three
+    broadcast.
+    """
     x = counter ^ low
     x = (x ^ _shift(x, 16)) * jnp.int32(FIRST) + high
     x = (x ^ _shift(x, 15)) * jnp.int32(SECOND)
@@ -38,7 +40,8 @@ def words(key: Array | None) -> Array:
 
 
 def kept(low: Array, high: Array, row: Array, element: Array, rate: float) -> Array:
-    """Which elements of which rows stay when each is dropped with probability `rate`, exact to 2**-32.
+    """Which elements of which rows stay when each is dropped with probability `rate`, exact to
+    2**-32.
 
     `low` and `high` are the array's words, `row` and `element` int32 numbers; all four broadcast.
     """
@@ -58,10 +61,12 @@ def keep(key: Array, shape: tuple[int, ...], row_axes: int, rate: float) -> Arra
 def kept_scores(
     seed: Array, row: Array, head: Array, query: Array, key: Array, length: int, rate: float
 ) -> Array | None:
-    """`keep` of probabilities [B, H, L, L], L `length`, for the elements of these numbers; None without a `rate`.
+    """`keep` of probabilities [B, H, L, L], L `length`, for the elements of these numbers; None
+    without a `rate`.
 
-    As kernels have it: `row` and `head` are counted from those of their device, and `seed` [5] int32 is the array's
-    words, the numbers of the device's first row and head, and the number of heads in all.
+    As kernels have it: `row` and `head` are counted from those of their device, and `seed` [5]
+    int32 is the array's words, the numbers of the device's first row and head, and the number of
+    heads in all.
     """
     if not rate:
         return None
@@ -70,7 +75,9 @@ def kept_scores(
 
 
 def drop(x: Array, keep: Array | None, scale: float) -> Array:
-    """`x` times `scale` where `keep` says so, worked in float32, and 0 elsewhere; `x` itself without `keep`."""
+    """`x` times `scale` where `keep` says so, worked in float32, and 0 elsewhere; `x` itself
+    without `keep`.
+    """
     return x if keep is None else jnp.where(keep, x.astype(jnp.float32) * scale, 0).astype(x.dtype)
 
 
@@ -80,7 +87,8 @@ def threefry(key: Array, shape: tuple[int, ...], layout: Layout, names: Names) -
 
 
 def rbg(key: Array, shape: tuple[int, ...], layout: Layout, names: Names) -> Array:
-    """16 bits an element by the device's own generator, each device drawing its part from a seed of its own.
+    """16 bits an element by the device's own generator, each device drawing its part from a seed of
+    its own.
 
     Left to the compiler, every device would draw the bits of the whole array.
     """
@@ -88,8 +96,12 @@ def rbg(key: Array, shape: tuple[int, ...], layout: Layout, names: Names) -> Arr
 
     def draw(words: Array, *numbers: Array) -> Array:
         parts = iter(numbers)
-        local = tuple(next(parts).shape[0] if name else size for size, name in zip(shape, names, strict=True))
-        place = sum((n[0] * jnp.uint32(0x9E3779B1 + 2 * i) for i, n in enumerate(numbers)), jnp.uint32(0))
+        local = tuple(
+            next(parts).shape[0] if name else size for size, name in zip(shape, names, strict=True)
+        )
+        place = sum(
+            (n[0] * jnp.uint32(0x9E3779B1 + 2 * i) for i, n in enumerate(numbers)), jnp.uint32(0)
+        )
         seed = jnp.concatenate([words, jnp.stack([place, jnp.uint32(len(numbers))])])
         return jax.lax.rng_bit_generator(seed, local, jnp.uint16)[1]
 

@@ -1,6 +1,7 @@
 """Where compiled programs are kept, so that what starts again does not compile again.
 
-JAX keeps and finds them (docs.jax.dev, persistent compilation cache); here is only where, and for how long.
+JAX keeps and finds them (docs.jax.dev, persistent compilation cache); here is only where, and for
+how long.
 """
 
 import contextlib
@@ -21,14 +22,17 @@ KEPT_BYTES = 4 << 30
 log = logging.getLogger(__name__)
 
 
-def start(run_dir: epath.Path | None = None, environment: Mapping[str, str] = os.environ) -> epath.Path | None:
+def start(
+    run_dir: epath.Path | None = None, environment: Mapping[str, str] = os.environ
+) -> epath.Path | None:
     """Keep programs from now on, in the folder that is returned.
 
-    Of one process it is `bertjax` in the user's cache folder (`XDG_CACHE_HOME`, or ~/.cache), of several it is in
-    `run_dir`, which they share: only the first process writes, and on CPUs, where JAX's keys differ from process to
-    process, only it finds. `JAX_COMPILATION_CACHE_DIR` names another, and `JAX_ENABLE_COMPILATION_CACHE=false` has
-    none; then nothing is done here, and None returned. So too for several processes without `run_dir`, and where the
-    folder cannot be made, which is logged.
+    Of one process it is `bertjax` in the user's cache folder (`XDG_CACHE_HOME`, or ~/.cache), of
+    several it is in `run_dir`, which they share: only the first process writes, and on CPUs, where
+    JAX's keys differ from process to process, only it finds. `JAX_COMPILATION_CACHE_DIR` names
+    another, and `JAX_ENABLE_COMPILATION_CACHE=false` has none; then nothing is done here, and None
+    returned. So too for several processes without `run_dir`, and where the folder cannot be made,
+    which is logged.
 
     Entries are programs that JAX runs: whoever can write them can run code as the user.
     """
@@ -62,7 +66,9 @@ def _user_folder(environment: Mapping[str, str]) -> epath.Path:
 
 
 def _entries(folder: epath.Path) -> list[tuple[float, int, epath.Path]]:
-    """Time of writing, size and path of each, the oldest first; those that go away meanwhile are left out."""
+    """Time of writing, size and path of each, the oldest first; those that go away meanwhile are
+    left out.
+    """
     found = []
     for path in folder.glob("*-cache"):
         with contextlib.suppress(FileNotFoundError):
@@ -72,7 +78,9 @@ def _entries(folder: epath.Path) -> list[tuple[float, int, epath.Path]]:
 
 
 def _drop_broken(folder: epath.Path) -> None:
-    """Remove the newest entry if it is cut short: JAX would neither use nor replace what a kill left half-written."""
+    """Remove the newest entry if it is cut short: JAX would neither use nor replace what a kill
+    left half-written.
+    """
     for _, _, path in _entries(folder)[-1:]:
         try:
             compilation_cache.decompress_executable(path.read_bytes())

@@ -7,9 +7,10 @@ from jax.sharding import Mesh
 
 SCOPED_VMEM = "xla_tpu_scoped_vmem_limit_kib"
 
-# Of the 128 and 64 MiB that a core of these has on the chip, the compiler gives one operation 16. With 32 it works
-# matrix products of BERT's sizes in larger tiles; with 40 or more too little is left to keep arrays there between
-# operations. A v4's cores have no more than 16; to v6e the compiler gives 32 by itself.
+# Of the 128 and 64 MiB that a core of these has on the chip, the compiler gives one operation 16.
+# With 32 it works matrix products of BERT's sizes in larger tiles; with 40 or more too little is
+# left to keep arrays there between operations. A v4's cores have no more than 16; to v6e the
+# compiler gives 32 by itself.
 SCOPED_VMEM_KIB = {"TPU v5 lite": 32 << 10, "TPU v5": 32 << 10}
 
 

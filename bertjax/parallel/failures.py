@@ -28,7 +28,9 @@ from bertjax.parallel import hosts
 
 LOOK_SECONDS = 1.0  # between two looks at whether another process has failed
 GATHER_SECONDS = 5.0  # within which a process that is alive has told of its failure
-LOST = re.compile(r"Gloo|NCCL|coordination|heartbeat|Socket closed|Connection (closed|reset)|unhealthy", re.I)
+LOST = re.compile(
+    r"Gloo|NCCL|coordination|heartbeat|Socket closed|Connection (closed|reset)|unhealthy", re.I
+)
 
 _leaving = threading.Lock()
 _met = threading.Event()
@@ -36,7 +38,8 @@ _met = threading.Event()
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Meet the job's other processes (`hosts.start`), and end with them: a failure in the block ends all.
+    """Meet the job's other processes (`hosts.start`), and end with them: a failure in the block
+    ends all.
 
     In a run of one process this does nothing. In others no exception leaves the block: the process
     ends here, since what would run at a normal exit waits for processes that do not come.
@@ -100,7 +103,11 @@ def _publish(status: int, text: str, lost: bool) -> None:
 def _failures() -> dict[str, dict[str, Any]] | None:
     """What has failed, by the process's place in words; None where nobody can be asked."""
     entries = _store("key_value_dir_get", "bertjax/failed/")
-    return None if entries is None else {name.rpartition("/")[2]: json.loads(text) for name, text in entries}
+    return (
+        None
+        if entries is None
+        else {name.rpartition("/")[2]: json.loads(text) for name, text in entries}
+    )
 
 
 def _store(method: str, *arguments: str) -> Any:
@@ -112,7 +119,9 @@ def _store(method: str, *arguments: str) -> Any:
 
 
 def _cause_elsewhere(text: str) -> tuple[int, str] | None:
-    """Exit status and line of a process that lost contact: who failed and why, or who fell silent, if anyone."""
+    """Exit status and line of a process that lost contact: who failed and why, or who fell silent,
+    if anyone.
+    """
     count = hosts.count()
     until = time.monotonic() + GATHER_SECONDS
     while (found := _failures()) is not None:
@@ -123,14 +132,17 @@ def _cause_elsewhere(text: str) -> tuple[int, str] | None:
             break
         time.sleep(0.1)
     everybody = [hosts.place_of(index) for index in range(count)]
-    silent = everybody[:1] if found is None else [other for other in everybody if other not in found]
+    silent = (
+        everybody[:1] if found is None else [other for other in everybody if other not in found]
+    )
     if not silent:
         return None
     return 1, f"ends because it lost {', '.join(silent)}, killed or its host gone ({text})"
 
 
 def _watch(done: threading.Event) -> None:
-    """End this process where another one has failed: the main thread may be waiting for it without end.
+    """End this process where another one has failed: the main thread may be waiting for it without
+    end.
 
     Where that one only lost contact, this process tells of itself too, so that who is gone shows.
     """
@@ -143,7 +155,10 @@ def _watch(done: threading.Event) -> None:
                 if done.is_set():
                     return
                 _publish(told["status"], told["text"], lost=True)
-                status, text = _cause_elsewhere(told["text"]) or (1, f"ends as others do: {told['text']}")
+                status, text = _cause_elsewhere(told["text"]) or (
+                    1,
+                    f"ends as others do: {told['text']}",
+                )
                 _say(text)
                 _end(status)
 
@@ -157,7 +172,9 @@ def _say(text: str) -> None:
 
 
 def _end(status: int) -> None:
-    """End without what runs at a normal exit. The first process, which keeps what is known, does it last."""
+    """End without what runs at a normal exit. The first process, which keeps what is known, does it
+    last.
+    """
     until = time.monotonic() + GATHER_SECONDS
     while hosts.is_first() and time.monotonic() < until and len(_failures() or {}) < hosts.count():
         time.sleep(0.1)
@@ -166,11 +183,17 @@ def _end(status: int) -> None:
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)
 def _aborted(number: int) -> None:
-    """JAX's runtime ends a process whose job is broken by abort(), after lines of its own: add ours, end with 1."""
+    """JAX's runtime ends a process whose job is broken by abort(), after lines of its own: add
+    ours, end with 1.
+    """
     _leaving.acquire(timeout=3 * GATHER_SECONDS)  # the main thread may know more, and be saying it
     if _met.is_set():
-        _say("ends because it lost another process, killed or its host gone (see JAX's lines above)")
+        _say(
+            "ends because it lost another process, killed or its host gone (see JAX's lines above)"
+        )
     else:
         seconds = os.environ.get("BERTJAX_START_SECONDS") or hosts.START_SECONDS
-        _say(f"ends because the processes did not all meet at {hosts.meeting_point()} within {seconds} s")
+        _say(
+            f"ends because the processes did not all meet at {hosts.meeting_point()} within {seconds} s"
+        )
     os._exit(1)

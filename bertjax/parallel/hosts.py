@@ -1,6 +1,8 @@
-"""What differs when a run is several processes: meeting, each one's rows of a batch, and agreeing when to stop.
+"""What differs when a run is several processes: meeting, each one's rows of a batch, and agreeing
+when to stop.
 
-A run is one process, unless its environment says otherwise (`start`). How it ends together is in `failures.py`.
+A run is one process, unless its environment says otherwise (`start`). How it ends together is in
+`failures.py`.
 """
 
 import ctypes
@@ -32,12 +34,14 @@ _runtime_sigterm: int | None = None  # the address of the handler that JAX's run
 
 
 def start(environment: Mapping[str, str] = os.environ) -> None:
-    """Meet the job's other processes, before JAX is first asked for devices; nothing where there are none.
+    """Meet the job's other processes, before JAX is first asked for devices; nothing where there
+    are none.
 
     They are told of by `JAX_COORDINATOR_ADDRESS` (host:port of process 0), `JAX_NUM_PROCESSES` and
-    `JAX_PROCESS_ID`; or by Slurm, in a step of several tasks; or found by JAX itself, on Cloud TPU and
-    others, where `BERTJAX_DISTRIBUTED=1`. `BERTJAX_START_SECONDS` (300) is how long they wait for one
-    another, `BERTJAX_HEARTBEAT_SECONDS` (45) how long without a sign of life one is held for lost.
+    `JAX_PROCESS_ID`; or by Slurm, in a step of several tasks; or found by JAX itself, on Cloud TPU
+    and others, where `BERTJAX_DISTRIBUTED=1`. `BERTJAX_START_SECONDS` (300) is how long they wait
+    for one another, `BERTJAX_HEARTBEAT_SECONDS` (45) how long without a sign of life one is held
+    for lost.
 
     Raises `UserError` where these variables make no sense.
     """
@@ -56,21 +60,39 @@ def start(environment: Mapping[str, str] = os.environ) -> None:
 
 
 def job_arguments(environment: Mapping[str, str]) -> dict[str, Any] | None:
-    """What `jax.distributed.initialize` is to be given in `environment`; None for a run of one process."""
+    """What `jax.distributed.initialize` is to be given in `environment`; None for a run of one
+    process.
+    """
     times = {
-        "initialization_timeout": _whole(environment, "BERTJAX_START_SECONDS", 1, LONGEST, START_SECONDS),
-        "heartbeat_timeout_seconds": _whole(environment, "BERTJAX_HEARTBEAT_SECONDS", 5, LONGEST, HEARTBEAT_SECONDS),
+        "initialization_timeout": _whole(
+            environment, "BERTJAX_START_SECONDS", 1, LONGEST, START_SECONDS
+        ),
+        "heartbeat_timeout_seconds": _whole(
+            environment, "BERTJAX_HEARTBEAT_SECONDS", 5, LONGEST, HEARTBEAT_SECONDS
+        ),
     }
     given = [name for name in EXPLICIT if environment.get(name)]
     if given:
         missing = [name for name in EXPLICIT if name not in given]
-        check(not missing, " and ".join(missing), "nothing", f"a value, as {' and '.join(given)} is set")
+        check(
+            not missing,
+            where=" and ".join(missing),
+            found="nothing",
+            expected=f"a value, as {' and '.join(given)} is set",
+        )
         address = environment[EXPLICIT[0]]
-        check(bool(re.fullmatch(r"\S+:\d{1,5}", address)), EXPLICIT[0], address, "HOST:PORT of process 0")
+        check(
+            re.fullmatch(r"\S+:\d{1,5}", address),
+            where=EXPLICIT[0],
+            found=address,
+            expected="HOST:PORT of process 0",
+        )
         processes = _whole(environment, EXPLICIT[1], 1, 1 << 20)
         index = _whole(environment, EXPLICIT[2], 0, processes - 1)
         place = {"coordinator_address": address, "num_processes": processes, "process_id": index}
-        return {**place, "cluster_detection_method": "deactivate", **times} if processes > 1 else None
+        return (
+            {**place, "cluster_detection_method": "deactivate", **times} if processes > 1 else None
+        )
     if environment.get("BERTJAX_DISTRIBUTED", "0") not in ("", "0"):
         return times
     # A shell in a Slurm allocation knows of its tasks, but is a step of one.
@@ -80,10 +102,14 @@ def job_arguments(environment: Mapping[str, str]) -> dict[str, Any] | None:
     return None
 
 
-def _whole(environment: Mapping[str, str], name: str, low: int, high: int, default: str = "") -> int:
+def _whole(
+    environment: Mapping[str, str], name: str, low: int, high: int, default: str = ""
+) -> int:
     value = environment.get(name) or default
     good = re.fullmatch(r"\d{1,9}", value) and low <= int(value) <= high
-    check(bool(good), name, value or "nothing", f"a whole number from {low} to {high}")
+    check(
+        good, where=name, found=value or "nothing", expected=f"a whole number from {low} to {high}"
+    )
     return int(value)
 
 
@@ -123,7 +149,8 @@ def client() -> Any:
 
 
 def from_first(text: str) -> str:
-    """What the first process calls this with, on every process; all call it, in the same order of calls.
+    """What the first process calls this with, on every process; all call it, in the same order of
+    calls.
 
     Waits for the first as long as it needs.
     """
@@ -137,7 +164,8 @@ def from_first(text: str) -> str:
 
 
 def set_c_handler(number: int, address: int | None) -> int | None:
-    """Make the C function at `address` (None: what the system does by itself) handle a signal; returns the one before.
+    """Make the C function at `address` (None: what the system does by itself) handle a signal;
+    returns the one before.
 
     Of these handlers Python's `signal` knows nothing.
     """
@@ -145,7 +173,9 @@ def set_c_handler(number: int, address: int | None) -> int | None:
 
 
 def pass_on(number: int) -> None:
-    """Let JAX's runtime know of a signal that Python caught, so that all processes agree on where to stop."""
+    """Let JAX's runtime know of a signal that Python caught, so that all processes agree on where
+    to stop.
+    """
     if _runtime_sigterm:
         ctypes.CFUNCTYPE(None, ctypes.c_int)(_runtime_sigterm)(number)
 
@@ -157,15 +187,18 @@ def leave_sigterm_to_runtime() -> None:
 
 
 def stops_after(step: int, signalled: bool) -> bool:
-    """Whether the run is to end after `step` because a process was told to by a signal: all say so at the same step.
+    """Whether the run is to end after `step` because a process was told to by a signal: all say so
+    at the same step.
 
-    Every process must ask after each of its steps, and number them without a gap. It takes about a second after
-    the signal.
+    Every process must ask after each of its steps, and number them without a gap. It takes about a
+    second after the signal.
     """
     return multihost_utils.reached_preemption_sync_point(step) if several() else signalled
 
 
-def global_batch(mesh: Mesh, rows: Mapping[str, np.ndarray], batch_size: int) -> dict[str, jax.Array]:
+def global_batch(
+    mesh: Mesh, rows: Mapping[str, np.ndarray], batch_size: int
+) -> dict[str, jax.Array]:
     """This process's rows of a batch as global arrays, cut over the mesh's batch axes.
 
     `rows` are those of `process_rows`, in that order; `batch_size` is the size of the whole batch.
@@ -174,19 +207,25 @@ def global_batch(mesh: Mesh, rows: Mapping[str, np.ndarray], batch_size: int) ->
     # global_shape is given always: without it JAX infers one, and infers wrongly where
     # the batch does not span the processes.
     return {
-        name: jax.make_array_from_process_local_data(layout, values, (batch_size, *values.shape[1:]))
+        name: jax.make_array_from_process_local_data(
+            layout, values, (batch_size, *values.shape[1:])
+        )
         for name, values in rows.items()
     }
 
 
 def process_rows(mesh: Mesh, batch_size: int, process: int | None = None) -> np.ndarray:
-    """The rows of the global batch, int64 ascending, that a process's devices hold (default: this process's).
+    """The rows of the global batch, int64 ascending, that a process's devices hold (default: this
+    process's).
 
-    `batch_size` divides by the batch's parts. The rows need not follow on one another: a mesh lies along
-    the wires of a slice, and a host's 2 x 2 chips lie on two lines of it. Where devices of several
-    processes share a row's work, each of them has the row.
+    `batch_size` divides by the batch's parts. The rows need not follow on one another: a mesh lies
+    along the wires of a slice, and a host's 2 x 2 chips lie on two lines of it. Where devices of
+    several processes share a row's work, each of them has the row.
     """
     process = jax.process_index() if process is None else process
     held = batch_sharding(mesh).devices_indices_map((batch_size,)).items()
-    parts = {index[0].indices(batch_size)[:2] for device, index in held if device.process_index == process}  # type: ignore[attr-defined]
+    parts = set()
+    for device, index in held:
+        if device.process_index == process:  # type: ignore[attr-defined]
+            parts.add(index[0].indices(batch_size)[:2])
     return np.concatenate([np.arange(*part) for part in sorted(parts)])

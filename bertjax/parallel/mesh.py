@@ -25,16 +25,19 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
     asked = " x ".join(f"{name} {size}" for name, size in sizes.items())
     expected = f"axes that multiply to the number of devices ({len(devices)})"
     if -1 in sizes.values():
-        check(len(devices) % fixed == 0, "mesh", asked, expected)
-        sizes = {name: len(devices) // fixed if size == -1 else size for name, size in sizes.items()}
+        check(len(devices) % fixed == 0, where="mesh", found=asked, expected=expected)
+        sizes = {
+            name: len(devices) // fixed if size == -1 else size for name, size in sizes.items()
+        }
     else:
-        check(fixed == len(devices), "mesh", asked, expected)
+        check(fixed == len(devices), where="mesh", found=asked, expected=expected)
     # Auto: Flax's linen modules do not run on the explicit axes that JAX gives by default.
     return Mesh(_arranged(sizes, devices), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
 
 
 def _arranged(sizes: dict[str, int], devices: Sequence[jax.Device]) -> np.ndarray:
-    """The devices in an array of these sizes, neighbours along an axis being neighbours on the slice's wires.
+    """The devices in an array of these sizes, neighbours along an axis being neighbours on the
+    slice's wires.
 
     Raises `UserError` where slices are several and `replica` does not count them.
     """
@@ -44,6 +47,13 @@ def _arranged(sizes: dict[str, int], devices: Sequence[jax.Device]) -> np.ndarra
         # Without leave to split an axis of wires, most meshes of a v5p or v6e slice are refused.
         return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
     expected = f"a multiple of the number of slices ({slices}): the other axes do not cross from slice to slice"
-    check(sizes["replica"] % slices == 0, "mesh.replica", sizes["replica"], expected)
+    check(
+        sizes["replica"] % slices == 0,
+        where="mesh.replica",
+        found=sizes["replica"],
+        expected=expected,
+    )
     inside, across = (shape[0] // slices, *shape[1:]), (slices, *(1,) * (len(shape) - 1))
-    return mesh_utils.create_hybrid_device_mesh(inside, across, devices, allow_split_physical_axes=True)
+    return mesh_utils.create_hybrid_device_mesh(
+        inside, across, devices, allow_split_physical_axes=True
+    )

@@ -66,10 +66,19 @@ class MeshLayout:
         return jax.lax.with_sharding_constraint(x, sharding(self.mesh, PartitionSpec(*names)))
 
     def per_device(
-        self, function: Callable[..., Array], inputs: Sequence[tuple[str | None, ...]], output: tuple[str | None, ...]
+        self,
+        function: Callable[..., Array],
+        inputs: Sequence[tuple[str | None, ...]],
+        output: tuple[str | None, ...],
     ) -> Callable[..., Array]:
         specs = [sharding(self.mesh, PartitionSpec(*names)).spec for names in (*inputs, output)]
-        return jax.shard_map(function, mesh=self.mesh, in_specs=tuple(specs[:-1]), out_specs=specs[-1], check_vma=False)
+        return jax.shard_map(
+            function,
+            mesh=self.mesh,
+            in_specs=tuple(specs[:-1]),
+            out_specs=specs[-1],
+            check_vma=False,
+        )
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -96,5 +105,8 @@ def check_divides(mesh: Mesh, shapes: Any, logical_tree: Any) -> None:
             parts = math.prod(mesh.shape[axis] for axis in RULES[name]) if name else 1
             where = f"{jax.tree_util.keystr(path, simple=True, separator='/')}, axis {name!r}"
             check(
-                size % parts == 0, where, size, f"a multiple of mesh {' x '.join(RULES.get(name or '', ()))} ({parts})"
+                size % parts == 0,
+                where=where,
+                found=size,
+                expected=f"a multiple of mesh {' x '.join(RULES.get(name or '', ()))} ({parts})",
             )

@@ -35,7 +35,9 @@ BLOCK = 1 << 23  # bytes read at a time
 
 @dataclass(frozen=True)
 class Curve:
-    """One metric over n steps, ascending: `steps` [n], `values` [n], NaN where the row has null or nothing."""
+    """One metric over n steps, ascending: `steps` [n], `values` [n], NaN where the row has null or
+    nothing.
+    """
 
     steps: np.ndarray
     values: np.ndarray
@@ -46,9 +48,11 @@ class Curve:
         return Curve(self.steps[there], self.values[there])
 
     def smoothed(self) -> "Curve":
-        """Means over a fiftieth of the curve around at most `MOST_POINTS` of its steps, the first and last among them.
+        """Means over a fiftieth of the curve around at most `MOST_POINTS` of its steps, the first
+        and last among them.
 
-        Centred, so that it does not lag where the loss falls fast; only at the end does the window lie behind.
+        Centred, so that it does not lag where the loss falls fast; only at the end does the window
+        lie behind.
         """
         size = len(self.values)
         at = np.unique(np.linspace(0, size - 1, min(size, MOST_POINTS)).astype(int))
@@ -62,7 +66,9 @@ class Curve:
         return Curve(self.steps[at], np.where(found > 0, means, np.nan))
 
     def thinned(self) -> "Curve":
-        """At most `MOST_POINTS` points: the lowest and the highest of each stretch, so that no spike is lost."""
+        """At most `MOST_POINTS` points: the lowest and the highest of each stretch, so that no
+        spike is lost.
+        """
         size = len(self.values)
         if size <= MOST_POINTS:
             return self
@@ -78,7 +84,9 @@ class Curve:
 
 @dataclass(frozen=True)
 class Metrics:
-    """What the report shows of `metrics.jsonl`: a column [rows] of float64 for each name read, by split."""
+    """What the report shows of `metrics.jsonl`: a column [rows] of float64 for each name read, by
+    split.
+    """
 
     train: dict[str, np.ndarray]
     heldout: dict[str, np.ndarray]
@@ -109,12 +117,16 @@ class Metrics:
         return Curve(self.heldout["step"], self.heldout[name])
 
     def latest(self, name: str) -> float | None:
-        """A metric of the newest held-out evaluation; None when there is none, or it was not finite."""
+        """A metric of the newest held-out evaluation; None when there is none, or it was not
+        finite.
+        """
         values = self.heldout[name][-1:]
         return float(values[0]) if np.isfinite(values).any() else None
 
     def lowest(self, name: str) -> tuple[int, float] | None:
-        """Step and value of the first evaluation where a metric is lowest; None where it has no value."""
+        """Step and value of the first evaluation where a metric is lowest; None where it has no
+        value.
+        """
         return self._at(name, np.argmin)
 
     def highest(self, name: str) -> tuple[int, float] | None:
@@ -132,11 +144,14 @@ class Metrics:
 def heldout_names(run_dir: epath.Path) -> tuple[str, ...]:
     """The names of the figures in a run's held-out rows, in the order of the rows."""
     rows = [row for row in read_rows(run_dir) if row["split"] == "validation"]
-    return tuple(dict.fromkeys(name for row in rows for name in row if name not in ("step", "split")))
+    return tuple(
+        dict.fromkeys(name for row in rows for name in row if name not in ("step", "split"))
+    )
 
 
 def read_metrics(run_dir: epath.Path, names: Sequence[str] = PRETRAINING) -> Metrics:
-    """Read `names` of a run's rows, a block at a time: a million (300 MB) take 3 s of one core and 400 MB.
+    """Read `names` of a run's rows, a block at a time: a million (300 MB) take 3 s of one core and
+    400 MB.
 
     A last line that is not whole yet is left out.
     """
@@ -145,7 +160,10 @@ def read_metrics(run_dir: epath.Path, names: Sequence[str] = PRETRAINING) -> Met
     rows = pa.concat_tables([schema.empty_table(), *_blocks(run_dir / FILE, schema)])
     split = rows["split"].to_numpy()
     columns = {name: rows[name].to_numpy() for name in names}  # null becomes NaN
-    train, heldout = ({name: of[split == kind] for name, of in columns.items()} for kind in ("train", "validation"))
+    train, heldout = (
+        {name: of[split == kind] for name, of in columns.items()}
+        for kind in ("train", "validation")
+    )
     return Metrics(train, heldout)
 
 

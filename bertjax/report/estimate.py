@@ -1,4 +1,6 @@
-"""The compiler's estimate of a step, as `bertjax compile` left it in `compile.json`: a section, or a page."""
+"""The compiler's estimate of a step, as `bertjax compile` left it in `compile.json`: a section, or
+a page.
+"""
 
 import html
 from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +23,9 @@ Column = tuple[str, Callable[[Row], str]]
 
 
 def section(run_dir: epath.Path) -> str:
-    """The estimate of a run folder as HTML, or '' where there is none; `UserError` where the file is broken."""
+    """The estimate of a run folder as HTML, or '' where there is none; `UserError` where the file
+    is broken.
+    """
     path = run_dir / FILE
     return body(read_json(path)) if path.exists() else ""
 
@@ -40,7 +44,11 @@ def write_page(run_dir: epath.Path, style: str) -> epath.Path:
 def body(answer: Row) -> str:
     """The answer of `bertjax compile` as HTML."""
     found = answer["estimate"]
-    inside = _estimate(found) if found["fits"] else f"<p>Does not fit: {html.escape(found['refusal'])}</p>"
+    inside = (
+        _estimate(found)
+        if found["fits"]
+        else f"<p>Does not fit: {html.escape(found['refusal'])}</p>"
+    )
     extra = _largest(answer["largest"]) if answer.get("largest") else ""
     if answer.get("search"):
         extra += f"<h2>Layouts tried, the quickest first</h2>{_table(LAYOUTS, answer['search'])}"
@@ -57,7 +65,12 @@ def _estimate(found: Row) -> str:
     figures = (
         ("estimated-step", "a step, estimated", f"{1e3 * timing['step']:,.2f} ms", timing["step"]),
         ("estimated-mfu", "model FLOP utilisation, estimated", f"{found['mfu']:.1%}", found["mfu"]),
-        ("estimated-tokens", "tokens a second", f"{found['tokens_per_second']:,.0f}", found["tokens_per_second"]),
+        (
+            "estimated-tokens",
+            "tokens a second",
+            f"{found['tokens_per_second']:,.0f}",
+            found["tokens_per_second"],
+        ),
         ("estimated-memory", "of a device's memory", f"{total / memory['available']:.0%}", total),
     )
     shown = "".join(
@@ -83,9 +96,13 @@ def _said(found: Row) -> str:
         f"the program's products outside kernels {found['program_flops'] / 1e12:,.2f} TFLOP",
     ]
     if timing["unstated_kernels"]:
-        parts.append(f"{timing['unstated_kernels']} kernels state no cost: too little is counted for them")
+        parts.append(
+            f"{timing['unstated_kernels']} kernels state no cost: too little is counted for them"
+        )
     if timing["unknown_loops"]:
-        parts.append(f"loops of unknown length, counted as one pass: {html.escape(', '.join(timing['unknown_loops']))}")
+        parts.append(
+            f"loops of unknown length, counted as one pass: {html.escape(', '.join(timing['unknown_loops']))}"
+        )
     return "; ".join(parts) + "."
 
 
@@ -95,7 +112,10 @@ def _largest(found: Row) -> str:
 
 
 def _mesh(found: Row) -> str:
-    cut = " × ".join(f"{name} {size}" for name, size in found["mesh"].items() if size > 1) or "one device"
+    cut = (
+        " × ".join(f"{name} {size}" for name, size in found["mesh"].items() if size > 1)
+        or "one device"
+    )
     return f"{found['chips']} chips, {cut}"
 
 
@@ -127,9 +147,15 @@ COLLECTIVES: tuple[Column, ...] = (
     ("beside other work", lambda row: "yes" if row["overlapped"] else "no"),
 )
 LAYOUTS: tuple[Column, ...] = (
-    ("step, ms", lambda row: f"{1e3 * row['timing']['step']:,.2f}" if row["fits"] else "does not fit"),
+    (
+        "step, ms",
+        lambda row: f"{1e3 * row['timing']['step']:,.2f}" if row["fits"] else "does not fit",
+    ),
     ("utilisation, %", lambda row: f"{100 * row['mfu']:.1f}" if row["fits"] else "–"),
-    ("memory, GiB", lambda row: f"{sum(row['memory'][n] for n in MEMORY) / 2**30:.2f}" if row["fits"] else "–"),
+    (
+        "memory, GiB",
+        lambda row: f"{sum(row['memory'][n] for n in MEMORY) / 2**30:.2f}" if row["fits"] else "–",
+    ),
     ("mesh", _mesh),
     ("remat", lambda row: row["remat"]),
     ("batch", lambda row: f"{row['batch_size']:,}"),
@@ -139,10 +165,15 @@ NUMBERS = ("%", "ms", "MB", "GiB", "runs", "batch")
 
 def _table(columns: Sequence[Column], rows: Iterable[Row]) -> str:
     sides = [' class="number"' if heading.endswith(NUMBERS) else "" for heading, _ in columns]
-    heads = "".join(f"<th{side}>{heading}</th>" for side, (heading, _) in zip(sides, columns, strict=True))
+    heads = "".join(
+        f"<th{side}>{heading}</th>" for side, (heading, _) in zip(sides, columns, strict=True)
+    )
     lines = "".join(
         "<tr>"
-        + "".join(f"<td{side}>{html.escape(show(row))}</td>" for side, (_, show) in zip(sides, columns, strict=True))
+        + "".join(
+            f"<td{side}>{html.escape(show(row))}</td>"
+            for side, (_, show) in zip(sides, columns, strict=True)
+        )
         + "</tr>"
         for row in rows
     )

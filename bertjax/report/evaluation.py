@@ -1,4 +1,6 @@
-"""`evaluation.json` on a run's page: figures, confusion, calibration and the worst errors of each split."""
+"""`evaluation.json` on a run's page: figures, confusion, calibration and the worst errors of each
+split.
+"""
 
 import html
 import math
@@ -43,14 +45,18 @@ Split = Mapping[str, Any]
 def section(run_dir: epath.Path, tasks: Mapping[str, Shown]) -> str:
     """The evaluation of a run folder as HTML, or '' where there is none.
 
-    Raises `UserError` naming the file, the split and the field where the file is not what `bertjax.finetuning.error_analysis`
-    writes, or is of other tasks than `tasks`, the run's own by name.
+    Raises `UserError` naming the file, the split and the field where the file is not what
+    `bertjax.finetuning.error_analysis` writes, or is of other tasks than `tasks`, the run's own by
+    name.
     """
     path = run_dir / FILE
     if not path.exists():
         return ""
     content = read_json(path)
-    step, splits = _field(content, "step", int, str(path)), _field(content, "splits", list, str(path))
+    step, splits = (
+        _field(content, "step", int, str(path)),
+        _field(content, "splits", list, str(path)),
+    )
     shown = "".join(_split(split, f"{path}: splits[{n}]", tasks) for n, split in enumerate(splits))
     return f"""<div class="evaluation" id="evaluation"><style>{STYLE}</style>
 <h2 class="split">Evaluation of the checkpoint of step <span id="evaluation-step" data-value="{step}">{step:,}</span>
@@ -59,12 +65,19 @@ def section(run_dir: epath.Path, tasks: Mapping[str, Shown]) -> str:
 
 def _split(split: Any, where: str, tasks: Mapping[str, Shown]) -> str:
     name, part = _field(split, "task", str, where), _field(split, "split", str, where)
-    check(name in tasks, f"{where}: task", name, f"one of the run's, {', '.join(tasks)}")
+    check(
+        name in tasks,
+        where=f"{where}: task",
+        found=name,
+        expected=f"one of the run's, {', '.join(tasks)}",
+    )
     examples, metric = _field(split, "examples", int, where), _field(split, "metric", str, where)
     key = slug(f"evaluation-{name}" + (f"-{part}" if part else ""))
     boxes = _figures(_field(split, "figures", dict, where), metric, tasks[name].kind, where)
     if "calibration" in split:
-        boxes += _calibration(_field(split, "calibration", dict, where), f"{key}-calibration", f"{where}: calibration")
+        boxes += _calibration(
+            _field(split, "calibration", dict, where), f"{key}-calibration", f"{where}: calibration"
+        )
     if "confusion" in split:
         boxes += _confusion(_field(split, "confusion", dict, where), f"{where}: confusion")
     boxes += _errors(_field(split, "errors", list, where), f"{where}: errors")
@@ -89,7 +102,10 @@ def _figures(figures: Mapping[str, Any], metric: str, kind: str, where: str) -> 
 def _calibration(found: Mapping[str, Any], key: str, where: str) -> str:
     error = _field(found, "expected_calibration_error", float, where)
     bins = [
-        {name: _field(one, name, float, f"{where}: bins[{n}]") for name in ("predictions", "confidence", "accuracy")}
+        {
+            name: _field(one, name, float, f"{where}: bins[{n}]")
+            for name in ("predictions", "confidence", "accuracy")
+        }
         for n, one in enumerate(_field(found, "bins", list, where))
     ]
     return f"""<div class="plot"><h2>Calibration</h2><span class="note">expected calibration error
@@ -100,11 +116,20 @@ def _calibration(found: Mapping[str, Any], key: str, where: str) -> str:
 def _confusion(found: Mapping[str, Any], where: str) -> str:
     labels, counts = _field(found, "labels", list, where), _field(found, "counts", list, where)
     number = len(labels)
-    square = len(counts) == number and all(isinstance(row, list) and len(row) == number for row in counts)
-    check(square, f"{where}: counts", f"{len(counts)} rows", f"{number} rows and columns, one a label")
+    square = len(counts) == number and all(
+        isinstance(row, list) and len(row) == number for row in counts
+    )
+    check(
+        square,
+        where=f"{where}: counts",
+        found=f"{len(counts)} rows",
+        expected=f"{number} rows and columns, one a label",
+    )
     whole = all(isinstance(count, int) and count >= 0 for row in counts for count in row)
-    check(whole, f"{where}: counts", "another value", "counts, 0 or more")
-    heads = "".join(f'<th class="predicted" scope="col">{html.escape(str(label))}</th>' for label in labels)
+    check(whole, where=f"{where}: counts", found="another value", expected="counts, 0 or more")
+    heads = "".join(
+        f'<th class="predicted" scope="col">{html.escape(str(label))}</th>' for label in labels
+    )
     rows = "".join(_confusion_row(i, labels, row) for i, row in enumerate(counts))
     cut = f", of at least {MOST_LABELS} classes the commonest" if number >= MOST_LABELS else ""
     many = " many" if number > MOST_SHARES else ""
@@ -118,7 +143,9 @@ def _confusion_row(true: int, labels: Sequence[Any], counts: Sequence[int]) -> s
     for predicted, count in enumerate(counts):
         share = count / total
         small = f"<small>{share:.0%}</small>" if len(labels) <= MOST_SHARES else ""
-        said = html.escape(f"{labels[true]}, predicted {labels[predicted]}: {count:,} of {total:,}, {share:.1%}")
+        said = html.escape(
+            f"{labels[true]}, predicted {labels[predicted]}: {count:,} of {total:,}, {share:.1%}"
+        )
         # As dark as the ink can still be read on, in either colour scheme.
         cells.append(
             f'<td data-true="{true}" data-predicted="{predicted}" data-value="{count}" title="{said}" '
@@ -136,7 +163,8 @@ def _errors(found: Sequence[Any], where: str) -> str:
     for n, error in enumerate(found):
         cells = [(name, _field(error, name, str, f"{where}[{n}]")) for name in names]
         inside = "".join(
-            f'<td class="{name}" data-what="{name}" dir="auto">{_folded(text)}</td>' for name, text in cells
+            f'<td class="{name}" data-what="{name}" dir="auto">{_folded(text)}</td>'
+            for name, text in cells
         )
         rows.append(f"<tr>{inside}</tr>")
     return f"""<div class="plot wide"><h2>Worst errors</h2><table class="errors"><thead><tr>{heads}</tr></thead>
@@ -151,15 +179,29 @@ def _folded(text: str) -> str:
 
 
 def _field(values: Any, name: str, kind: type, where: str) -> Any:
-    """A field of a stranger's JSON; a float may be an integer there, and null where it is not finite."""
-    check(isinstance(values, dict), where, f"a {type(values).__name__}", "an object")
-    check(name in values, where, f"no field {name}", f"fields as `bertjax evaluate` of this version writes in {FILE}")
+    """A field of a stranger's JSON; a float may be an integer there, and null where it is not
+    finite.
+    """
+    check(
+        isinstance(values, dict),
+        where=where,
+        found=f"a {type(values).__name__}",
+        expected="an object",
+    )
+    check(
+        name in values,
+        where=where,
+        found=f"no field {name}",
+        expected=f"fields as `bertjax evaluate` of this version writes in {FILE}",
+    )
     value = values[name]
     if kind is float:
         value = math.nan if value is None else value
         good = isinstance(value, int | float) and not isinstance(value, bool)
-        check(good, f"{where}: {name}", repr(value)[:80], "a number")
+        check(good, where=f"{where}: {name}", found=repr(value)[:80], expected="a number")
         return float(value)
     good = isinstance(value, kind) and not (kind is int and isinstance(value, bool))
-    check(good, f"{where}: {name}", repr(value)[:80], f"of type {kind.__name__}")
+    check(
+        good, where=f"{where}: {name}", found=repr(value)[:80], expected=f"of type {kind.__name__}"
+    )
     return value

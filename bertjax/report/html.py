@@ -57,10 +57,10 @@ class Content:
 def write_report(run_dir: epath.PathLike) -> epath.Path:
     """Write `run_dir/report.html` from what the run has written so far; returns its path.
 
-    Loss, accuracy or the tasks' metrics, learning rate, gradient norm and throughput over steps, the latest held-out
-    figures, of a fine-tuned run what `evaluation.json` says, the compiler's estimate where `compile` left one, and
-    the configuration. Raises `UserError` when the folder is no run, a file of it is broken, or the page cannot be
-    written.
+    Loss, accuracy or the tasks' metrics, learning rate, gradient norm and throughput over steps,
+    the latest held-out figures, of a fine-tuned run what `evaluation.json` says, the compiler's
+    estimate where `compile` left one, and the configuration. Raises `UserError` when the folder is
+    no run, a file of it is broken, or the page cannot be written.
     """
     folder = epath.Path(run_dir)
     config = run_folder.read_config(folder)
@@ -123,7 +123,12 @@ def _figures(metrics: Metrics) -> list[Figure]:
         ("mlm-accuracy", "held-out MLM accuracy", metrics.latest("mlm_accuracy"), ".1%"),
         sentences,
         ("best-mlm-loss", f"best MLM loss{when}", best[1] if best else None, ".3f"),
-        ("tokens-per-second", "tokens a second, median", float(np.median(rates)) if len(rates) else None, ",.0f"),
+        (
+            "tokens-per-second",
+            "tokens a second, median",
+            float(np.median(rates)) if len(rates) else None,
+            ",.0f",
+        ),
         ("skipped", "skipped updates", metrics.skipped, ",d"),
     ]
 

@@ -1,4 +1,6 @@
-"""The report's plots: training as a faint line with its mean over it, held-out evaluations beside it."""
+"""The report's plots: training as a faint line with its mean over it, held-out evaluations beside
+it.
+"""
 
 import html
 import itertools
@@ -66,13 +68,16 @@ def plotly_script() -> str:
 
 def draw(metrics: Metrics, plots: Sequence[Plot]) -> str:
     """The plots as HTML, each in a `div` with the id `plot-METRIC`."""
-    traced = [(plot, _several(plot, metrics) if plot.lines else _traces(plot, metrics)) for plot in plots]
+    traced = [
+        (plot, _several(plot, metrics) if plot.lines else _traces(plot, metrics)) for plot in plots
+    ]
     shown = [(plot, traces) for plot, traces in traced if traces or not plot.optional]
     return "".join(_panel(plot, traces, metrics.last_step) for plot, traces in shown)
 
 
 def reliability(bins: Sequence[Mapping[str, float]], name: str) -> str:
-    """Bins' mean probability against the share that is right, a dot by how many predictions it has; id `name`.
+    """Bins' mean probability against the share that is right, a dot by how many predictions it has;
+    id `name`.
 
     As in arXiv 1706.04599: what is on the dashed line is as sure as it should be.
     """
@@ -91,20 +96,26 @@ def reliability(bins: Sequence[Mapping[str, float]], name: str) -> str:
         },
         hovertemplate="%{y:.1%} right of %{customdata:,} at %{x:.1%}<extra></extra>",
     )
-    ideal = go.Scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dash"}, hoverinfo="skip")
+    ideal = go.Scatter(
+        x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dash"}, hoverinfo="skip"
+    )
     unit = {"range": [0, 1.04], "tickformat": ".0%", "dtick": 0.2}  # with room for the last label
     xaxis, yaxis = unit | {"title": "predicted probability"}, unit | {"title": "share right"}
     return _svg([ideal, dots], name, xaxis, yaxis, hovermode="closest", showlegend=False)
 
 
 def _several(plot: Plot, metrics: Metrics) -> list[go.Scatter]:
-    """A colour a line: training dotted, and held-out evaluations, which have their names in the legend."""
+    """A colour a line: training dotted, and held-out evaluations, which have their names in the
+    legend.
+    """
     traces = []
     for (column, label), colour in zip(plot.lines, itertools.cycle(COLOURS), strict=False):
         every, heldout = metrics.training(column), metrics.evaluations(column)
         if len(every.known().steps):
             dotted = {"color": colour, "width": 1.5, "dash": "dot"}
-            traces.append(_trace(every.known().smoothed(), f"{label}, train", dotted, showlegend=False))
+            traces.append(
+                _trace(every.known().smoothed(), f"{label}, train", dotted, showlegend=False)
+            )
         if len(heldout.known().steps):
             traces.append(_heldout(heldout, label, colour))
     return traces
@@ -120,7 +131,14 @@ def _traces(plot: Plot, metrics: Metrics) -> list[go.Scatter]:
         if plot.smooth:
             faint = {"color": FAINT, "width": 1}
             traces.append(
-                _trace(every.thinned(), "each step", faint, hoverinfo="skip", hovertemplate=None, showlegend=False)
+                _trace(
+                    every.thinned(),
+                    "each step",
+                    faint,
+                    hoverinfo="skip",
+                    hovertemplate=None,
+                    showlegend=False,
+                )
             )
             traces.append(_trace(every.smoothed(), "train", strong))
         else:
@@ -157,17 +175,30 @@ def _trace(curve: Curve, name: str, line: dict[str, Any], **options: Any) -> go.
 
 def _panel(plot: Plot, traces: list[go.Scatter], last_step: int) -> str:
     size = "plot wide" if plot.wide else "plot"
-    inside = _over_steps(plot, traces, last_step) if traces else '<p class="note">nothing logged yet</p>'
-    dotted = ' <span class="note">dotted: training</span>' if any(t.line.dash == "dot" for t in traces) else ""
+    inside = (
+        _over_steps(plot, traces, last_step) if traces else '<p class="note">nothing logged yet</p>'
+    )
+    dotted = (
+        ' <span class="note">dotted: training</span>'
+        if any(t.line.dash == "dot" for t in traces)
+        else ""
+    )
     return f'<div class="{size}"><h2>{html.escape(plot.title)}{dotted}</h2>{inside}</div>'
 
 
 def _over_steps(plot: Plot, traces: list[go.Scatter], last_step: int) -> str:
-    steps = {"range": [0, max(1.01 * last_step, 10)], "hoverformat": ",d", "tickformat": "~s", "nticks": 8}
+    steps = {
+        "range": [0, max(1.01 * last_step, 10)],
+        "hoverformat": ",d",
+        "tickformat": "~s",
+        "nticks": 8,
+    }
     scale = {"type": "log", "dtick": "D2"} if plot.log else {}
     values = scale | {"title": plot.unit or None, "tickformat": plot.ticks}
     legend = len(traces) > 1
-    return _svg(traces, f"plot-{slug(plot.metric)}", steps, values, hovermode="x unified", showlegend=legend)
+    return _svg(
+        traces, f"plot-{slug(plot.metric)}", steps, values, hovermode="x unified", showlegend=legend
+    )
 
 
 def slug(name: str) -> str:

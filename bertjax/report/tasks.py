@@ -1,4 +1,6 @@
-"""What the page of a fine-tuned run shows of its metrics: each task's figures by their own names and scales."""
+"""What the page of a fine-tuned run shows of its metrics: each task's figures by their own names
+and scales.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,14 +29,21 @@ THRESHOLD = "_thresh"  # ends the names of SQuAD 2.0's thresholds, which are log
 
 
 class Scale(NamedTuple):
-    """How a figure is written: a Python format, the unit said beside its name, and a d3 format for axes."""
+    """How a figure is written: a Python format, the unit said beside its name, and a d3 format for
+    axes.
+    """
 
     form: str
     unit: str = ""
     ticks: str = ""
 
 
-SHARE, PERCENT, NUMBER, POINTS = Scale(".1%", "", ".0%"), Scale(".1f", "%"), Scale(".3f"), Scale(".1f")
+SHARE, PERCENT, NUMBER, POINTS = (
+    Scale(".1%", "", ".0%"),
+    Scale(".1f", "%"),
+    Scale(".3f"),
+    Scale(".1f"),
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +57,9 @@ class Shown:
 
 
 def scale_of(kind: str, figure: str) -> Scale:
-    """The scale of a kind of task's figure: spans' are in percent, BLEU is in 0..100, the others are shares of 1."""
+    """The scale of a kind of task's figure: spans' are in percent, BLEU is in 0..100, the others
+    are shares of 1.
+    """
     if figure == "loss" or figure in CORRELATIONS or figure.endswith(THRESHOLD):
         return NUMBER
     if figure == "bleu":
@@ -85,7 +96,9 @@ def read_columns(tasks: Mapping[str, Shown], columns: Iterable[str]) -> tuple[st
 
 
 def figures(tasks: Mapping[str, Shown], metrics: Metrics, columns: Sequence[str]) -> list[Figure]:
-    """The page's head: of each task the metric's latest and best value, other splits' latest; loss, rate, skips."""
+    """The page's head: of each task the metric's latest and best value, other splits' latest; loss,
+    rate, skips.
+    """
     several = len(tasks) > 1
     found: list[Figure] = []
     if several:
@@ -99,22 +112,42 @@ def figures(tasks: Mapping[str, Shown], metrics: Metrics, columns: Sequence[str]
             base, _, part = column.partition("/")
             if base == task.metric and column != own and _owner(part, tasks) == task.name:
                 split = part.removeprefix(f"{task.name}-")
-                found.append((slug(column), f"{label}, {split}{unit_of(scale)}", metrics.latest(column), scale.form))
+                found.append(
+                    (
+                        slug(column),
+                        f"{label}, {split}{unit_of(scale)}",
+                        metrics.latest(column),
+                        scale.form,
+                    )
+                )
     rates = metrics.training("tokens_per_second").known().values
     return [
         *found,
         ("loss", "held-out loss" + (", mean" if several else ""), metrics.latest("loss"), ".3f"),
-        ("tokens-per-second", "tokens a second, median", float(np.median(rates)) if len(rates) else None, ",.0f"),
+        (
+            "tokens-per-second",
+            "tokens a second, median",
+            float(np.median(rates)) if len(rates) else None,
+            ",.0f",
+        ),
         ("skipped", "skipped updates", metrics.skipped, ",d"),
     ]
 
 
 def plots(tasks: Mapping[str, Shown], columns: Sequence[str]) -> list[Plot]:
-    """Loss, then each figure that `columns` name with a line for every task and split, then the steps' own plots."""
+    """Loss, then each figure that `columns` name with a line for every task and split, then the
+    steps' own plots.
+    """
     several = len(tasks) > 1
-    first = ["loss", *(["score"] if several else []), *dict.fromkeys(task.metric for task in tasks.values())]
+    first = [
+        "loss",
+        *(["score"] if several else []),
+        *dict.fromkeys(task.metric for task in tasks.values()),
+    ]
     bases = dict.fromkeys([*first, *(column.partition("/")[0] for column in columns)])
-    shown = [base for base in bases if not base.endswith(THRESHOLD) and (several or base != "score")]
+    shown = [
+        base for base in bases if not base.endswith(THRESHOLD) and (several or base != "score")
+    ]
     return [*(plot for base in shown for plot in _plots(base, tasks, columns)), *STEP_PLOTS]
 
 
@@ -127,7 +160,10 @@ def _plots(base: str, tasks: Mapping[str, Shown], columns: Sequence[str]) -> lis
         kind = tasks[_owner(part, tasks)].kind
         scale = _score_scale(tasks.values()) if base == "score" else scale_of(kind, base)
         groups.setdefault(scale, []).append((column, part or whole))
-    return [_plot(base, scale, lines, first=number == 0) for number, (scale, lines) in enumerate(groups.items())]
+    return [
+        _plot(base, scale, lines, first=number == 0)
+        for number, (scale, lines) in enumerate(groups.items())
+    ]
 
 
 def _plot(base: str, scale: Scale, lines: list[tuple[str, str]], *, first: bool) -> Plot:
@@ -144,13 +180,17 @@ def _plot(base: str, scale: Scale, lines: list[tuple[str, str]], *, first: bool)
 
 
 def _owner(part: str, tasks: Mapping[str, Shown]) -> str:
-    """The task whose figure has `part` behind its slash: TASK or TASK-SPLIT of several, SPLIT of the only one."""
+    """The task whose figure has `part` behind its slash: TASK or TASK-SPLIT of several, SPLIT of
+    the only one.
+    """
     owners = [name for name in tasks if part == name or part.startswith(f"{name}-")]
     return max(owners, key=len, default=next(iter(tasks)))
 
 
 def _score_scale(tasks: Iterable[Shown]) -> Scale:
-    """A mean of shares is one, wherever percents were made shares first; one with correlations is a number."""
+    """A mean of shares is one, wherever percents were made shares first; one with correlations is a
+    number.
+    """
     return NUMBER if any(task.metric in CORRELATIONS for task in tasks) else SHARE
 
 

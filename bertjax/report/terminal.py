@@ -27,7 +27,10 @@ def terminal_progress() -> Iterator[Progress]:
             if bar is not None:
                 bar.close()
             # A run that resumes starts its bar where it resumes, so that the rate is this start's.
-            bar, now = tqdm(desc=stage, total=total or None, initial=max(done - 1, 0), dynamic_ncols=True), stage
+            bar, now = (
+                tqdm(desc=stage, total=total or None, initial=max(done - 1, 0), dynamic_ncols=True),
+                stage,
+            )
         bar.update(done - bar.n)
 
     try:
@@ -39,7 +42,9 @@ def terminal_progress() -> Iterator[Progress]:
 
 @contextmanager
 def log_to(run_dir: epath.Path) -> Iterator[None]:
-    """Append bertjax's own log lines to `run_dir/log.txt`; to stderr too: all without a terminal, else warnings."""
+    """Append bertjax's own log lines to `run_dir/log.txt`; to stderr too: all without a terminal,
+    else warnings.
+    """
     run_dir.mkdir(parents=True, exist_ok=True)
     with (run_dir / "log.txt").open("a") as file:
         on_screen = _Screen(logging.WARNING if sys.stderr.isatty() else logging.INFO)
@@ -49,7 +54,9 @@ def log_to(run_dir: epath.Path) -> Iterator[None]:
 
 @contextmanager
 def warnings_of(process: str) -> Iterator[None]:
-    """Of bertjax's own log lines only warnings, to stderr, with the name of the process that says so."""
+    """Of bertjax's own log lines only warnings, to stderr, with the name of the process that says
+    so.
+    """
     with _handled_by(_Screen(logging.WARNING), form=f"{process}: {FORMAT}"):
         yield
 

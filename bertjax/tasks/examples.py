@@ -22,7 +22,9 @@ class TaggedExample:
     words: tuple[str, ...]
     tags: tuple[str, ...] | None = None
     lines: tuple[str, ...] = ()
-    """The words' lines as the file has them, for output in its format; empty where it was no file of lines."""
+    """The words' lines as the file has them, for output in its format; empty where it was no file
+    of lines.
+    """
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,9 @@ class QuestionExample:
     question: str
     context: str
     answers: tuple[tuple[str, int], ...] | None = None
-    """(text, where it begins in `context`, in characters), each of them right; empty where there is no answer;
-    None where it is not known."""
+    """(text, where it begins in `context`, in characters), each of them right; empty where there is
+    no answer; None where it is not known.
+    """
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,6 @@
-"""What the linear heads of tasks are put on, the sentence vector or every token, and the dropout before them."""
+"""What the linear heads of tasks are put on, the sentence vector or every token, and the dropout
+before them.
+"""
 
 from typing import Any
 
@@ -22,9 +24,17 @@ def head_of(params: Params, name: str) -> Any:
 
 
 def pooled_scores(
-    config: ModelConfig, params: Params, head: Params, batch: Batch, *, key: Array | None, layout: Layout
+    config: ModelConfig,
+    params: Params,
+    head: Params,
+    batch: Batch,
+    *,
+    key: Array | None,
+    layout: Layout,
 ) -> Array:
-    """`[B, outputs]` float32 from the sentence vector, with dropout of `hidden_dropout_prob` before the layer."""
+    """`[B, outputs]` float32 from the sentence vector, with dropout of `hidden_dropout_prob` before
+    the layer.
+    """
     hidden = functional.encode(config, params, batch, key=key, layout=layout).hidden_BxLxD
     pooled = functional.pool(config, params, hidden)
     return linear(config, head, dropped(config, pooled, key))

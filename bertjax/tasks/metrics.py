@@ -8,13 +8,17 @@ from scipy import stats
 
 
 def accuracy(true: ArrayLike, predicted: ArrayLike) -> float:
-    """The share of rows that are right: of `[N]` classes, or of `[N, C]` sets of classes with all of them right."""
+    """The share of rows that are right: of `[N]` classes, or of `[N, C]` sets of classes with all
+    of them right.
+    """
     right = np.asarray(true) == np.asarray(predicted)
     return _mean(right if right.ndim == 1 else right.all(1))
 
 
 def confusion_matrix(true: ArrayLike, predicted: ArrayLike, classes: int) -> np.ndarray:
-    """int64 `[C, C]`: how many rows of class i (the row) were taken for class j (the column); ids are 0..C-1."""
+    """int64 `[C, C]`: how many rows of class i (the row) were taken for class j (the column); ids
+    are 0..C-1.
+    """
     pairs = np.asarray(true, np.int64) * classes + np.asarray(predicted, np.int64)
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
@@ -38,12 +42,15 @@ def f1_micro(true: ArrayLike, predicted: ArrayLike) -> float:
 def matthews_correlation(true: ArrayLike, predicted: ArrayLike, classes: int = 2) -> float:
     """Matthews' correlation in -1..1 of class ids (doi 10.1016/0005-2795(75)90109-9).
 
-    For more than two classes it is Gorodkin's R_K (doi 10.1016/j.compbiolchem.2004.09.006), as in scikit-learn.
+    For more than two classes it is Gorodkin's R_K (doi 10.1016/j.compbiolchem.2004.09.006), as in
+    scikit-learn.
     """
     matrix = confusion_matrix(true, predicted, classes).astype(float)
     rows, columns, total = matrix.sum(1), matrix.sum(0), matrix.sum()
     spread = (total**2 - rows @ rows) * (total**2 - columns @ columns)
-    return float((total * np.trace(matrix) - rows @ columns) / np.sqrt(spread)) if spread > 0 else 0.0
+    return (
+        float((total * np.trace(matrix) - rows @ columns) / np.sqrt(spread)) if spread > 0 else 0.0
+    )
 
 
 def pearson(true: ArrayLike, predicted: ArrayLike) -> float:
@@ -74,7 +81,8 @@ class Bin(NamedTuple):
 
 
 def reliability(probabilities: ArrayLike, correct: ArrayLike, bins: int = 10) -> list[Bin]:
-    """The reliability table of predictions: `[N]` probabilities of what was predicted, and whether it was right.
+    """The reliability table of predictions: `[N]` probabilities of what was predicted, and whether
+    it was right.
 
     Bins of equal width, as in arXiv 1706.04599.
     """
@@ -82,18 +90,30 @@ def reliability(probabilities: ArrayLike, correct: ArrayLike, bins: int = 10) ->
     edges = np.linspace(0, 1, bins + 1)
     of_bin = np.clip(np.searchsorted(edges, probabilities, side="left") - 1, 0, bins - 1)
     counts = np.bincount(of_bin, minlength=bins)
-    given, right = (np.bincount(of_bin, weights=x, minlength=bins) for x in (probabilities, correct))
+    given, right = (
+        np.bincount(of_bin, weights=x, minlength=bins) for x in (probabilities, correct)
+    )
     some = np.maximum(counts, 1)
     return [
-        Bin(float(edges[i]), float(edges[i + 1]), int(counts[i]), float(given[i] / some[i]), float(right[i] / some[i]))
+        Bin(
+            float(edges[i]),
+            float(edges[i + 1]),
+            int(counts[i]),
+            float(given[i] / some[i]),
+            float(right[i] / some[i]),
+        )
         for i in range(bins)
     ]
 
 
 def expected_calibration_error(table: list[Bin]) -> float:
-    """The mean over predictions of their bin's distance between probability and accuracy (arXiv 1706.04599, eq. 3)."""
+    """The mean over predictions of their bin's distance between probability and accuracy (arXiv
+    1706.04599, eq. 3).
+    """
     total = sum(row.predictions for row in table)
-    return sum(row.predictions * abs(row.confidence - row.accuracy) for row in table) / max(total, 1)
+    return sum(row.predictions * abs(row.confidence - row.accuracy) for row in table) / max(
+        total, 1
+    )
 
 
 def _mean(values: np.ndarray) -> float:

@@ -1,4 +1,6 @@
-"""The kinds of task, the names that they are known by, and how one is opened from data or from a checkpoint."""
+"""The kinds of task, the names that they are known by, and how one is opened from data or from a
+checkpoint.
+"""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -80,36 +82,59 @@ class Kind:
 
 
 def read_split(entry: Entry, split: str, told: FinetuneConfig, labelled: bool) -> list[Any]:
-    """The examples of a split of a task; `UserError` where there are none, or one is not as it should be."""
+    """The examples of a split of a task; `UserError` where there are none, or one is not as it
+    should be.
+    """
     examples = KINDS[entry.kind].read(entry, split, told, labelled)
-    check(len(examples) > 0, f"{entry.source.place}, split {split}", "no example", "one or more")
+    check(
+        len(examples) > 0,
+        where=f"{entry.source.place}, split {split}",
+        found="no example",
+        expected="one or more",
+    )
     return examples
 
 
 def open_tasks(config: Config, tokenizer: Tokenizer) -> tuple[Opened, ...]:
     """The tasks of `config.finetune` with their training and validation examples.
 
-    Raises `UserError` for a name or kind that is not known, and for data that is not as it should be.
+    Raises `UserError` for a name or kind that is not known, and for data that is not as it should
+    be.
     """
     told = config.finetune
     entries = [entry_of(text, told) for text in told.tasks]
     names = [entry.name for entry in entries]
     # However they are spelled: SST-2 is sst2.
-    check(len(set(names)) == len(names), "finetune.tasks", ", ".join(names), "each task once")
+    check(
+        len(set(names)) == len(names),
+        where="finetune.tasks",
+        found=", ".join(names),
+        expected="each task once",
+    )
     named = told.train_files or told.validation_files or told.test_files
-    check(len(entries) == 1 or not named, "finetune.train_files", named, "none where there are several tasks")
+    check(
+        len(entries) == 1 or not named,
+        where="finetune.train_files",
+        found=named,
+        expected="none where there are several tasks",
+    )
     return tuple(_open(entry, config, tokenizer) for entry in entries)
 
 
 def _open(entry: Entry, config: Config, tokenizer: Tokenizer) -> Opened:
     told = config.finetune
     _check_used(entry, told)
-    splits = {split: read_split(entry, split, told, True) for split in ("train", *validation_splits(entry))}
+    splits = {
+        split: read_split(entry, split, told, True)
+        for split in ("train", *validation_splits(entry))
+    }
     # Before any are drawn: the drawn ones may lack a class.
     task = KINDS[entry.kind].make(entry.name, splits["train"], told, tokenizer)
     if 0 < told.max_train_examples < len(splits["train"]):
         chosen = np.random.Generator(np.random.PCG64(config.seed)).permutation(len(splits["train"]))
-        splits["train"] = [splits["train"][number] for number in np.sort(chosen[: told.max_train_examples])]
+        splits["train"] = [
+            splits["train"][number] for number in np.sort(chosen[: told.max_train_examples])
+        ]
     return Opened(entry, task, splits)
 
 
@@ -118,15 +143,25 @@ def _check_used(entry: Entry, told: FinetuneConfig) -> None:
     number = entry.kind == "classification" and _is_number(entry.name, told)
     weighed = entry.kind in ("classification", "tagging") and not number
     weights, smoothing = told.class_weights, told.label_smoothing
-    check(weights == "none" or weighed, "finetune.class_weights", weights, f"none, for {entry.name}")
+    check(
+        weights == "none" or weighed,
+        where="finetune.class_weights",
+        found=weights,
+        expected=f"none, for {entry.name}",
+    )
     check(
         smoothing == 0 or not (number or entry.kind == "spans"),
-        "finetune.label_smoothing",
-        smoothing,
-        f"0, for {entry.name}",
+        where="finetune.label_smoothing",
+        found=smoothing,
+        expected=f"0, for {entry.name}",
     )
     decoder = told.decoder_from
-    check(not decoder or entry.kind == "seq2seq", "finetune.decoder_from", decoder, f"none, for {entry.name}")
+    check(
+        not decoder or entry.kind == "seq2seq",
+        where="finetune.decoder_from",
+        found=decoder,
+        expected=f"none, for {entry.name}",
+    )
 
 
 def _is_number(name: str, told: FinetuneConfig) -> bool:
@@ -142,8 +177,12 @@ def entry_of(text: str, told: FinetuneConfig) -> Entry:
     if not kind:
         kind = "classification" if known else NAMED.get(name.lower(), "")
     expected = f"a name of GLUE's, {', '.join(NAMED)}; or NAME:KIND=PLACE with a KIND of {', '.join(KINDS)}"
-    check(kind in KINDS, "finetune.tasks", text, expected)
-    files = {"train": told.train_files, "validation": told.validation_files, "test": told.test_files}
+    check(kind in KINDS, where="finetune.tasks", found=text, expected=expected)
+    files = {
+        "train": told.train_files,
+        "validation": told.validation_files,
+        "test": told.test_files,
+    }
     source = Source(place, {split: names for split, names in files.items() if names}, told.columns)
     return Entry(known.name if known else name, kind, source)
 
@@ -151,7 +190,11 @@ def entry_of(text: str, told: FinetuneConfig) -> Entry:
 def validation_splits(entry: Entry) -> tuple[str, ...]:
     """The task's own validation split first."""
     known = glue_task(entry.name) if entry.kind == "classification" else None
-    return known.validation_splits if known and "validation" not in entry.source.files else ("validation",)
+    return (
+        known.validation_splits
+        if known and "validation" not in entry.source.files
+        else ("validation",)
+    )
 
 
 def test_splits(entry: Entry) -> tuple[str, ...]:
@@ -163,7 +206,11 @@ def test_splits(entry: Entry) -> tuple[str, ...]:
 def heads_needed(opened: Sequence[Opened], found: Sequence[Head]) -> tuple[Head, ...]:
     """The model's heads for these tasks, where the model to begin with has those `found`."""
     kinds = [KINDS[one.entry.kind] for one in opened]
-    wanted = {head for kind in kinds for head in (*kind.heads, *(head for head in kind.if_there if head in found))}
+    wanted = {
+        head
+        for kind in kinds
+        for head in (*kind.heads, *(head for head in kind.if_there if head in found))
+    }
     heads: tuple[Head, ...] = ("pooler", "mlm", "nsp")
     return tuple(head for head in heads if head in wanted)
 
@@ -177,10 +224,17 @@ def from_plain(values: Mapping[str, Any], where: str) -> tuple[str, Task]:
     """(kind, task) of `to_plain`; `UserError` naming `where` for what is none."""
     rest = dict(values)
     kind = rest.pop("kind", "")
-    check(kind in KINDS, where, f"the kind of task {kind!r}", f"one of {', '.join(KINDS)}")
+    check(
+        kind in KINDS,
+        where=where,
+        found=f"the kind of task {kind!r}",
+        expected=f"one of {', '.join(KINDS)}",
+    )
     if "search" in rest:
         rest["search"] = Search(**rest["search"])
-    made = {name: tuple(value) if isinstance(value, list) else value for name, value in rest.items()}
+    made = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in rest.items()
+    }
     return kind, KINDS[kind].type(**made)
 
 
@@ -213,24 +267,43 @@ def _make_text(name: str, train: list[Any], told: FinetuneConfig, tokenizer: Tok
 
 
 def _read_tagged(entry: Entry, split: str, told: FinetuneConfig, labelled: bool) -> list[Any]:
-    if entry.source.is_tfds or any(".json" in path.name for path in find_files(entry.source, split)):
-        examples = tagged_rows(read_rows(entry.source, split), tag_field=told.label_column, tags=labelled)
+    if entry.source.is_tfds or any(
+        ".json" in path.name for path in find_files(entry.source, split)
+    ):
+        examples = tagged_rows(
+            read_rows(entry.source, split), tag_field=told.label_column, tags=labelled
+        )
     else:
         columns = conll_columns(told)
         paths = find_files(entry.source, split)
-        examples = [one for path in paths for one in read_conll(path, tags=labelled, columns=columns)]
+        examples = [
+            one for path in paths for one in read_conll(path, tags=labelled, columns=columns)
+        ]
     if split == "train":
         tagging.check_rules(examples)
     return examples
 
 
 def conll_columns(told: FinetuneConfig) -> Columns | None:
-    """The columns of a CoNLL file: `label_column` by its number from 0, or by its name among `columns`."""
+    """The columns of a CoNLL file: `label_column` by its number from 0, or by its name among
+    `columns`.
+    """
     wanted = told.label_column
     if not wanted:
         return None
-    number = told.columns.index(wanted) if wanted in told.columns else int(wanted) if wanted.isdecimal() else -1
-    check(number > 0, "finetune.label_column", wanted, "the number of a CoNLL file's column, from 0, the word's")
+    number = (
+        told.columns.index(wanted)
+        if wanted in told.columns
+        else int(wanted)
+        if wanted.isdecimal()
+        else -1
+    )
+    check(
+        number > 0,
+        where="finetune.label_column",
+        found=wanted,
+        expected="the number of a CoNLL file's column, from 0, the word's",
+    )
     return Columns(tag=number)
 
 
@@ -264,10 +337,15 @@ def _read_choices(entry: Entry, split: str, told: FinetuneConfig, labelled: bool
     """CODAH has one file, which is cut by the hash of its prompts."""
     source = dataclasses.replace(entry.source, stems=choice_files.SWAG_STEMS)
     whole = epath.Path(source.place) / "full_data.tsv"
-    if not source.files and not source.is_tfds and not has_split(source, "train") and whole.exists():
+    if (
+        not source.files
+        and not source.is_tfds
+        and not has_split(source, "train")
+        and whole.exists()
+    ):
         examples = choice_files.read_choice_file(whole, told.columns or choice_files.CODAH)
         parts = choice_files.cross_validation(examples)
-        check(split in parts, "the split", split, f"one of {', '.join(parts)}")
+        check(split in parts, where="the split", found=split, expected=f"one of {', '.join(parts)}")
         return parts[split]
     return choice_files.read_choices(source, split)
 
@@ -278,7 +356,12 @@ def _make_choice(name: str, train: list[Any], told: FinetuneConfig, tokenizer: T
 
 def _read_pairs(entry: Entry, split: str, told: FinetuneConfig, labelled: bool) -> list[Any]:
     texts = told.text_columns or ("source", "target")
-    check(len(texts) == 2, "finetune.text_columns", texts, "two, of the source and of the target")
+    check(
+        len(texts) == 2,
+        where="finetune.text_columns",
+        found=texts,
+        expected="two, of the source and of the target",
+    )
     return read_pairs(entry.source, split, targets=labelled, texts=(texts[0], texts[1]))
 
 
@@ -293,7 +376,9 @@ def _make_pairs(name: str, train: list[Any], told: FinetuneConfig, tokenizer: To
 
 
 KINDS: dict[str, Kind] = {
-    "classification": Kind(Classification, _read_text, _make_text, ("accuracy", "f1_micro", "pearson")),
+    "classification": Kind(
+        Classification, _read_text, _make_text, ("accuracy", "f1_micro", "pearson")
+    ),
     "tagging": Kind(Tagging, _read_tagged, _make_tagging, ("f1", "accuracy"), ()),
     "spans": Kind(Spans, _read_questions, _make_spans, ("best_f1", "f1"), ()),
     "choice": Kind(Choice, _read_choices, _make_choice, ("accuracy",)),

@@ -1,4 +1,5 @@
-"""What a task is to training and evaluation: examples to rows of ids, scores to predictions, predictions to figures.
+"""What a task is to training and evaluation: examples to rows of ids, scores to predictions,
+predictions to figures.
 
 Each kind of task is a module beside this one with a frozen dataclass that does what `Task` says.
 """
@@ -23,8 +24,8 @@ from bertjax.types import Batch
 class Rows:
     """Examples as rows of ids, one after another, with what is to be learnt of each.
 
-    An item is what a batch counts: one row, or `choices` rows that follow each other, of one example. An
-    example is one item, or several where it was too long for one row.
+    An item is what a batch counts: one row, or `choices` rows that follow each other, of one
+    example. An example is one item, or several where it was too long for one row.
     """
 
     ids: np.ndarray
@@ -32,7 +33,9 @@ class Rows:
     offsets: np.ndarray
     """int64 [rows + 1], where each row begins in `ids`."""
     second: np.ndarray
-    """int32 [rows], the place in its row where token type 1 begins; the row's length where none does."""
+    """int32 [rows], the place in its row where token type 1 begins; the row's length where none
+    does.
+    """
     example: np.ndarray
     """int64 [items], the example that each item is, or is a part of; ascending."""
     targets: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -49,9 +52,10 @@ class Rows:
 class Task(Protocol):
     """One task, its labels known: a frozen dataclass of plain values, equal where they are equal.
 
-    Its parameters are the model's with its own head at `params["tasks"][name]`. A batch holds `input_ids`,
-    `input_mask`, `segment_ids` [B, L] int32 (with choices [B, C, L]), `item_weights` [B] float32 (0 for the items that
-    fill up a last batch), and the targets of `Rows`. The first group of methods is pure JAX, the second numpy.
+    Its parameters are the model's with its own head at `params["tasks"][name]`. A batch holds
+    `input_ids`, `input_mask`, `segment_ids` [B, L] int32 (with choices [B, C, L]), `item_weights`
+    [B] float32 (0 for the items that fill up a last batch), and the targets of `Rows`. The first
+    group of methods is pure JAX, the second numpy.
     """
 
     @property
@@ -79,7 +83,9 @@ class Task(Protocol):
         ...
 
     def begin(self, config: ModelConfig, new: Params, restored: Params) -> Params:
-        """The head that a run begins with: the new one, unless `restored`, the groups of another model, have more."""
+        """The head that a run begins with: the new one, unless `restored`, the groups of another
+        model, have more.
+        """
         ...
 
     def head_axes(self, config: ModelConfig) -> Params:
@@ -91,32 +97,54 @@ class Task(Protocol):
         """Whether predictions come from `generate`, not from `outputs`."""
         ...
 
-    def generate(self, config: ModelConfig, params: Params, batch: Batch, *, layout: Layout) -> Array:
+    def generate(
+        self, config: ModelConfig, params: Params, batch: Batch, *, layout: Layout
+    ) -> Array:
         """Ids [B, T] int32, of tasks that generate."""
         ...
 
-    def scores(self, config: ModelConfig, params: Params, batch: Batch, *, key: Array | None, layout: Layout) -> Any:
+    def scores(
+        self,
+        config: ModelConfig,
+        params: Params,
+        batch: Batch,
+        *,
+        key: Array | None,
+        layout: Layout,
+    ) -> Any:
         """What the loss and the outputs are made of; with dropout if there is a key."""
         ...
 
     def count(self, batch: Batch) -> Array:
-        """The weight of what there is to learn in `batch`: the divisor of the loss, a float32 scalar."""
+        """The weight of what there is to learn in `batch`: the divisor of the loss, a float32
+        scalar.
+        """
         ...
 
     def sums(self, scores: Any, batch: Batch) -> dict[str, Array]:
-        """Float32 scalars over the batch: `loss` in nats, `count` as the method, and others to be divided by it."""
+        """Float32 scalars over the batch: `loss` in nats, `count` as the method, and others to be
+        divided by it.
+        """
         ...
 
     def outputs(self, scores: Any) -> Array:
         """What prediction needs of the scores, [B, ...], or [B, L, ...] where `per_token`."""
         ...
 
-    def rows(self, examples: Sequence[Any], tokenizer: Tokenizer, max_seq_length: int, *, targets: bool) -> Rows:
-        """The examples as rows of at most `max_seq_length` ids; with `targets`, every example must have a label."""
+    def rows(
+        self, examples: Sequence[Any], tokenizer: Tokenizer, max_seq_length: int, *, targets: bool
+    ) -> Rows:
+        """The examples as rows of at most `max_seq_length` ids; with `targets`, every example must
+        have a label.
+        """
         ...
 
-    def predict(self, outputs: Sequence[np.ndarray], rows: Rows, examples: Sequence[Any]) -> list[Any]:
-        """A prediction for each example from the outputs of each item, cut to the item's length where `per_token`."""
+    def predict(
+        self, outputs: Sequence[np.ndarray], rows: Rows, examples: Sequence[Any]
+    ) -> list[Any]:
+        """A prediction for each example from the outputs of each item, cut to the item's length
+        where `per_token`.
+        """
         ...
 
     def figures(self, predictions: Sequence[Any], examples: Sequence[Any]) -> dict[str, float]:
@@ -127,7 +155,8 @@ class Task(Protocol):
 class Linear:
     """What tasks with a linear head have in common, unless they say otherwise.
 
-    The head begins new, predictions are made of `outputs`, which are the scores, and each item counts its weight.
+    The head begins new, predictions are made of `outputs`, which are the scores, and each item
+    counts its weight.
     """
 
     generates = False
@@ -136,7 +165,9 @@ class Linear:
     def begin(self, config: ModelConfig, new: Params, restored: Params) -> Params:
         return new
 
-    def generate(self, config: ModelConfig, params: Params, batch: Batch, *, layout: Layout) -> Array:
+    def generate(
+        self, config: ModelConfig, params: Params, batch: Batch, *, layout: Layout
+    ) -> Array:
         raise TypeError("no task that generates")
 
     def head_axes(self, config: ModelConfig) -> Params:

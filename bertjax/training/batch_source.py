@@ -25,12 +25,14 @@ class Feed:
     """The batches of a run, their arrays named as in `bertjax.data.records.record_format`."""
 
     train: Callable[[int, np.ndarray], Iterator[Batch]]
-    """Given the step to start at and this process's rows of the global batch (`hosts.process_rows`): its
-    rows, step after step."""
+    """Given the step to start at and this process's rows of the global batch
+    (`hosts.process_rows`): its rows, step after step.
+    """
     examine: Callable[[Config, Mesh], Callable[[Any], dict[str, float]]] | None = None
-    """Given configuration and mesh, what finds the held-out figures of parameters; None where nothing is held out.
-    `score` among them, more being better, or else `mlm_loss` tells the best checkpoint. Of several processes all get
-    the same."""
+    """Given configuration and mesh, what finds the held-out figures of parameters; None where
+    nothing is held out. `score` among them, more being better, or else `mlm_loss` tells the best
+    checkpoint. Of several processes all get the same.
+    """
     vocabulary: Vocabulary | None = None
     """What the step needs to mask; None where the batches are masked."""
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -40,7 +42,8 @@ class Feed:
 
 
 def prepared_feed(config: Config, tokenizer: Tokenizer) -> Feed:
-    """The feed of `config.data.prepared_dir` or `mixture`, checked against the configuration and the tokenizer.
+    """The feed of `config.data.prepared_dir` or `mixture`, checked against the configuration and
+    the tokenizer.
 
     Raises `UserError` when a folder holds no shards, or shards that do not fit.
     """
@@ -48,19 +51,29 @@ def prepared_feed(config: Config, tokenizer: Tokenizer) -> Feed:
 
     def opened(split: str) -> list[pipeline.Records]:
         places = folders.values()
-        return [pipeline.open_split(config, folder, split, tokenizer.fingerprint) for folder in places]
+        return [
+            pipeline.open_split(config, folder, split, tokenizer.fingerprint) for folder in places
+        ]
 
     train, heldout = opened("train"), dict(zip(folders, opened("validation"), strict=True))
     manifests = [read_manifest(folder) for folder in folders.values()]
     whole = all(manifests)
-    digests = "".join((folder / "manifest.json").read_text() for folder in folders.values()) if whole else ""
+    digests = (
+        "".join((folder / "manifest.json").read_text() for folder in folders.values())
+        if whole
+        else ""
+    )
     first = manifests[0]
     return Feed(
-        train=lambda start, rows: pipeline.train_batches(train, config, tokenizer.starts_word, start, rows=rows),
+        train=lambda start, rows: pipeline.train_batches(
+            train, config, tokenizer.starts_word, start, rows=rows
+        ),
         examine=partial(
             heldout_examiner,
             {name: partial(_heldout, config, records) for name, records in heldout.items()},
-            unigram_entropy=first.validation_unigram_entropy if first and len(manifests) == 1 else None,
+            unigram_entropy=first.validation_unigram_entropy
+            if first and len(manifests) == 1
+            else None,
         ),
         vocabulary=mask_vocabulary(tokenizer) if config.data.dynamic_masking else None,
         facts={
@@ -71,11 +84,17 @@ def prepared_feed(config: Config, tokenizer: Tokenizer) -> Feed:
     )
 
 
-def _heldout(config: Config, records: pipeline.Records, rows: np.ndarray, most: int) -> Iterator[Batch]:
+def _heldout(
+    config: Config, records: pipeline.Records, rows: np.ndarray, most: int
+) -> Iterator[Batch]:
     return pipeline.eval_batches(records, config, rows=rows, max_batches=most)
 
 
 def corpora(config: Config) -> dict[str, epath.Path]:
-    """The prepared folders of a run by name: those of `data.mixture`, else `data.prepared_dir` as `all`."""
-    entries = [entry.partition("=") for entry in config.data.mixture] or [("all", "=", config.data.prepared_dir)]
+    """The prepared folders of a run by name: those of `data.mixture`, else `data.prepared_dir` as
+    `all`.
+    """
+    entries = [entry.partition("=") for entry in config.data.mixture] or [
+        ("all", "=", config.data.prepared_dir)
+    ]
     return {name: epath.Path(folder) for name, _, folder in entries}

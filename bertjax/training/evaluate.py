@@ -14,21 +14,25 @@ from bertjax.training.pretraining_loss import Sums, means
 from bertjax.training.step import jit_eval_step
 
 Heldout = Mapping[str, Callable[[np.ndarray, int], Iterable[dict[str, np.ndarray]]]]
-"""By corpus, given this process's rows and a number of batches (0: all): the held-out rows, the last batch filled up
-with rows of zeros."""
+"""By corpus, given this process's rows and a number of batches (0: all): the held-out rows, the
+last batch filled up with rows of zeros.
+"""
 
 
 def heldout_examiner(
     heldout: Heldout, config: Config, mesh: Mesh, unigram_entropy: float | None = None
 ) -> Callable[[Any], dict[str, float]]:
-    """What finds the held-out figures of parameters: `evaluate`, with the held-out tokens' entropy where it is known.
+    """What finds the held-out figures of parameters: `evaluate`, with the held-out tokens' entropy
+    where it is known.
 
     That is the loss, in nats, of a model that knows frequencies only.
     """
     eval_step = jit_eval_step(config, mesh)
     extra = {} if unigram_entropy is None else {"unigram_entropy": unigram_entropy}
     most = config.train.eval_max_batches
-    return lambda params: evaluate(config, mesh, eval_step, params, heldout, max_batches=most) | extra
+    return lambda params: (
+        evaluate(config, mesh, eval_step, params, heldout, max_batches=most) | extra
+    )
 
 
 def evaluate(
@@ -63,10 +67,16 @@ def evaluate(
 
 
 def _sums(
-    eval_step: Callable[..., Sums], params: Any, batches: Iterable[dict[str, np.ndarray]], mesh: Mesh, batch_size: int
+    eval_step: Callable[..., Sums],
+    params: Any,
+    batches: Iterable[dict[str, np.ndarray]],
+    mesh: Mesh,
+    batch_size: int,
 ) -> np.ndarray:
     """The sums of all rows of `batches`, float64, in the order of `Sums`' fields."""
     total = np.zeros(len(Sums._fields))
     for batch in batches:
-        total += np.asarray(jax.device_get(eval_step(params, global_batch(mesh, batch, batch_size))), np.float64)
+        total += np.asarray(
+            jax.device_get(eval_step(params, global_batch(mesh, batch, batch_size))), np.float64
+        )
     return total

@@ -54,11 +54,12 @@ def train(
 ) -> Outcome:
     """Train `config` in `run_dir`, from the newest checkpoint there if there is one.
 
-    The objective is pretraining unless given. `on_evaluation` is called after each held-out evaluation, when
-    metrics are on the disk. SIGTERM and SIGINT end the run after the step in hand, saved; of a run of several
-    processes, where one of them is told so, all end after the same step.
+    The objective is pretraining unless given. `on_evaluation` is called after each held-out
+    evaluation, when metrics are on the disk. SIGTERM and SIGINT end the run after the step in hand,
+    saved; of a run of several processes, where one of them is told so, all end after the same step.
 
-    Of several processes all call this with the same arguments, and the first one writes what all share.
+    Of several processes all call this with the same arguments, and the first one writes what all
+    share.
 
     The order of starting:
     1. A checkpoint in the run folder always wins.
@@ -94,7 +95,13 @@ def _train(
     state = _start(config, mesh, objective, checkpoints, target)
     start = int(state.step)
     metrics = MetricsLog(run_dir, start, writes=hosts.is_first())
-    log.info("%s at step %d of %d; devices %s", "resumes" if start else "starts", start, config.train.steps, mesh.shape)
+    log.info(
+        "%s at step %d of %d; devices %s",
+        "resumes" if start else "starts",
+        start,
+        config.train.steps,
+        mesh.shape,
+    )
 
     # Programs
     train_step = jit_train_step(config, mesh, objective)
@@ -124,20 +131,33 @@ def _train(
     for update, (taken, batch) in enumerate(batches, 1):
         before, step = step, step + taken
         passes = partial(_passes, before, step)
-        state, scalars = train_step(state, hosts.global_batch(mesh, batch, taken * config.train.batch_size))
+        state, scalars = train_step(
+            state, hosts.global_batch(mesh, batch, taken * config.train.batch_size)
+        )
         ledger.add(Update(step, taken, scalars, batch))
         last = hosts.stops_after(update, stop.is_set()) or step == config.train.steps
         evaluates = step == config.train.steps or passes(config.train.eval_every_steps)
         saves = last or passes(config.train.save_every_steps)
-        decides = config.train.batch_size_schedule == "adaptive" and passes(config.train.batch_size_steps)
+        decides = config.train.batch_size_schedule == "adaptive" and passes(
+            config.train.batch_size_steps
+        )
         if last or evaluates or saves or decides or passes(config.train.log_every_steps):
             ledger.flush()
         if decides and sizes.decide():
-            log.info("step %d: gradient noise scale %.0f, batch %d", step, sizes.noise_scale, sizes.rows(step))
+            log.info(
+                "step %d: gradient noise scale %.0f, batch %d",
+                step,
+                sizes.noise_scale,
+                sizes.rows(step),
+            )
         progress("train", step, config.train.steps)
         found = hold_out(step) if evaluates else None
         if saves:
-            grown = {BATCH_SIZE: sizes.state()} if config.train.batch_size_schedule != "constant" else {}
+            grown = (
+                {BATCH_SIZE: sizes.state()}
+                if config.train.batch_size_schedule != "constant"
+                else {}
+            )
             checkpoints.save(step, state, {**meta, **grown}, found)
         if evaluates or saves:
             ledger.restart_clock()
@@ -147,19 +167,33 @@ def _train(
     checkpoints.close()
     metrics.close()
     if stalled:
-        log.info("step %d: ends early, no better for %d evaluations", step, config.finetune.early_stopping_patience)
+        log.info(
+            "step %d: ends early, no better for %d evaluations",
+            step,
+            config.finetune.early_stopping_patience,
+        )
     return Outcome(step, stopped=step < config.train.steps and not stalled)
 
 
 def _warn_of_kernels(config: Config, layout: rules.MeshLayout) -> None:
-    missing = {what for length in config.row_lengths for what in kernels.missing(config.model, length, layout)}
+    missing = {
+        what
+        for length in config.row_lengths
+        for what in kernels.missing(config.model, length, layout)
+    }
     if missing:
         named = " nor ".join(sorted(missing))
-        log.warning("model.kernels %s: not for %s here, computed as xla", config.model.kernels, named)
+        log.warning(
+            "model.kernels %s: not for %s here, computed as xla", config.model.kernels, named
+        )
 
 
 def _start(
-    config: Config, mesh: Mesh, objective: Objective, checkpoints: checkpoint.Checkpoints, target: TrainState
+    config: Config,
+    mesh: Mesh,
+    objective: Objective,
+    checkpoints: checkpoint.Checkpoints,
+    target: TrainState,
 ) -> TrainState:
     latest = checkpoints.latest()
     if latest is not None:
@@ -169,15 +203,25 @@ def _start(
     if not config.init_from:
         return state
     _, folder = checkpoint.find(config.init_from)
-    log.info("parameters from %s%s", folder, f", new heads: {', '.join(config.new_heads)}" if config.new_heads else "")
-    kept = {group: leaves for group, leaves in target.params.items() if group not in (*config.new_heads, TASKS)}
+    log.info(
+        "parameters from %s%s",
+        folder,
+        f", new heads: {', '.join(config.new_heads)}" if config.new_heads else "",
+    )
+    kept = {
+        group: leaves
+        for group, leaves in target.params.items()
+        if group not in (*config.new_heads, TASKS)
+    }
     forgotten = [head for head in (*get_args(Head), TASKS) if head not in kept]
     restored = checkpoint.restore_params(folder, kept, forgotten)
     if config.finetune.decoder_from:
         _, donor = checkpoint.find(config.finetune.decoder_from)
         restored[DONOR] = checkpoint.restore_params(donor, kept, forgotten)
     params = objective.begin(state.params, restored)
-    params = jax.tree.map(lambda leaf, laid: jax.device_put(leaf, laid.sharding), params, target.params)
+    params = jax.tree.map(
+        lambda leaf, laid: jax.device_put(leaf, laid.sharding), params, target.params
+    )
     return TrainState(state.step, params, init_optimizer(params))
 
 
@@ -190,9 +234,12 @@ def _sizes_known(checkpoints: checkpoint.Checkpoints, start: int) -> Any:
     return checkpoint.read_meta(checkpoints.folder / str(start)).get(BATCH_SIZE) if start else None
 
 
-def _checked(config: Config, feed: Feed, rows: np.ndarray, start: int, sizes: BatchSize) -> Iterator[tuple[int, Batch]]:
-    """The batches of updates up to the last step, and how many of the feed's each is made of; each one's ids within the
-    vocabulary, the first looked at closely."""
+def _checked(
+    config: Config, feed: Feed, rows: np.ndarray, start: int, sizes: BatchSize
+) -> Iterator[tuple[int, Batch]]:
+    """The batches of updates up to the last step, and how many of the feed's each is made of; each
+    one's ids within the vocabulary, the first looked at closely.
+    """
     batches, step = feed.train(start, rows), start
     while step < config.train.steps:
         taken = sizes.times(step)
@@ -206,7 +253,9 @@ def _checked(config: Config, feed: Feed, rows: np.ndarray, start: int, sizes: Ba
 
 
 def _together(batches: list[Batch]) -> Batch:
-    """One batch, rows of each by turns: so the rows that a process holds are of it what they were of each."""
+    """One batch, rows of each by turns: so the rows that a process holds are of it what they were
+    of each.
+    """
     if len(batches) == 1:
         return batches[0]
     stacked = {name: np.stack([batch[name] for batch in batches], axis=1) for name in batches[0]}
@@ -225,7 +274,9 @@ def _signals() -> Iterator[threading.Event]:
         signal.signal(number, before[number])
 
     if threading.current_thread() is threading.main_thread():
-        before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {
+            number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)
+        }
     try:
         yield stop
     finally:

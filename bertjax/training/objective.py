@@ -1,6 +1,8 @@
-"""The interface of an objective: what a train step minimizes, as pure functions of parameters and a batch.
+"""The interface of an objective: what a train step minimizes, as pure functions of parameters and a
+batch.
 
-Pretraining is one objective (`pretraining.py`), a set of fine-tuning tasks another (`finetuning/objective.py`).
+Pretraining is one objective (`pretraining.py`), a set of fine-tuning tasks another
+(`finetuning/objective.py`).
 """
 
 from typing import Any, Protocol
@@ -20,11 +22,15 @@ class Objective(Protocol):
         ...
 
     def begin(self, new: Params, restored: Params) -> Params:
-        """The parameters that a run begins with: new ones, and what `init_from` had of the model's groups."""
+        """The parameters that a run begins with: new ones, and what `init_from` had of the model's
+        groups.
+        """
         ...
 
     def logical_axes(self) -> Params:
-        """The tree of the parameters with a PartitionSpec of logical axis names in each leaf's place."""
+        """The tree of the parameters with a PartitionSpec of logical axis names in each leaf's
+        place.
+        """
         ...
 
     def prepare(self, batch: Batch, key: Array) -> Batch:
@@ -36,7 +42,9 @@ class Objective(Protocol):
         ...
 
     def sums(self, params: Params, batch: Batch, *, key: Array | None, layout: Layout) -> Any:
-        """Float32 scalars over these rows, which add up over parts of a batch; with dropout if there is a key."""
+        """Float32 scalars over these rows, which add up over parts of a batch; with dropout if
+        there is a key.
+        """
         ...
 
     def loss(self, sums: Any, counts: Any) -> Array:

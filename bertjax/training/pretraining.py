@@ -58,7 +58,12 @@ def check_heads(config: Config) -> None:
     """Raise `UserError` where the model has no head that pretraining on `config.data` needs."""
     needed = {"mlm"} if config.data.sentence_objective == "none" else {"mlm", "nsp"}
     expected = f"{' and '.join(sorted(needed))} too, for data.sentence_objective {config.data.sentence_objective}"
-    check(needed <= set(config.model.heads), "model.heads", ", ".join(config.model.heads) or "none", expected)
+    check(
+        needed <= set(config.model.heads),
+        where="model.heads",
+        found=", ".join(config.model.heads) or "none",
+        expected=expected,
+    )
 
 
 def pretraining(config: Config, vocabulary: Vocabulary | None = None) -> Pretraining:

@@ -36,7 +36,9 @@ class Sums(NamedTuple):
 
 def counts(batch: Batch) -> tuple[Array, Array]:
     """The divisors of the two losses for these rows: (`mlm_count`, `nsp_count`)."""
-    return jnp.sum(batch["masked_lm_weights"].astype(jnp.float32)), jnp.sum(_sentence_weights(batch))
+    return jnp.sum(batch["masked_lm_weights"].astype(jnp.float32)), jnp.sum(
+        _sentence_weights(batch)
+    )
 
 
 def _rows(batch: Batch) -> Array:
@@ -53,23 +55,36 @@ def _sentence_weights(batch: Batch) -> Array:
 
 
 def pretraining_sums(
-    config: ModelConfig, params: Params, batch: Batch, *, key: Array | None = None, layout: Layout = ANYWHERE
+    config: ModelConfig,
+    params: Params,
+    batch: Batch,
+    *,
+    key: Array | None = None,
+    layout: Layout = ANYWHERE,
 ) -> Sums:
     """Masked-word and sentence losses of `batch`, with dropout if a `key` is given.
 
     Beside the features of `bertjax.encode`, `batch` holds `masked_lm_positions`, `masked_lm_ids`
     [B, P] int32, `masked_lm_weights` [B, P] float32 (0 where padded), and where there is a sentence
-    objective `next_sentence_labels` [B, S] int32 (0 follows or in order, 1 random or swapped); of packed
-    rows `cls_positions` [B, S] int32 and `cls_weights` [B, S] float32 too.
+    objective `next_sentence_labels` [B, S] int32 (0 follows or in order, 1 random or swapped); of
+    packed rows `cls_positions` [B, S] int32 and `cls_weights` [B, S] float32 too.
     """
     hidden = functional.encode(config, params, batch, key=key, layout=layout).hidden_BxLxD
     masked = (batch[f"masked_lm_{name}"] for name in ("positions", "ids", "weights"))
     mlm = functional.mlm_cross_entropy(config, params, hidden, *masked, layout=layout)
     nsp = (jnp.zeros(()), jnp.zeros(()), jnp.zeros(()))
     if "next_sentence_labels" in batch:
-        places = batch["cls_positions"] if "cls_positions" in batch else jnp.zeros((hidden.shape[0], 1), jnp.int32)
-        logits = functional.nsp_logits(config, params, functional.pool(config, params, hidden, places))
-        nsp = weighted_cross_entropy(logits, batch["next_sentence_labels"], _sentence_weights(batch))
+        places = (
+            batch["cls_positions"]
+            if "cls_positions" in batch
+            else jnp.zeros((hidden.shape[0], 1), jnp.int32)
+        )
+        logits = functional.nsp_logits(
+            config, params, functional.pool(config, params, hidden, places)
+        )
+        nsp = weighted_cross_entropy(
+            logits, batch["next_sentence_labels"], _sentence_weights(batch)
+        )
     return Sums(*mlm, *nsp, jnp.sum(_rows(batch)))
 
 
@@ -84,14 +99,17 @@ def mean_loss(sums: Sums, mlm_count: Array, nsp_count: Array) -> Array:
 def pretraining_loss(
     config: ModelConfig, params: Params, batch: Batch, *, key: Array | None = None
 ) -> tuple[Array, dict[str, Array]]:
-    """The scalar loss of `batch`, in nats, and its metrics; fit for `jax.value_and_grad(..., has_aux=True)`."""
+    """The scalar loss of `batch`, in nats, and its metrics; fit for `jax.value_and_grad(...,
+    has_aux=True)`.
+    """
     sums = pretraining_sums(config, params, batch, key=key)
     metrics = means(sums)
     return metrics["loss"], metrics
 
 
 def means(sums: Sums, objective: str = "next_sentence") -> dict[str, Array]:
-    """`loss`, `mlm_loss`, `mlm_accuracy` of the rows summed, and `nsp_loss`, `nsp_accuracy`; losses in nats.
+    """`loss`, `mlm_loss`, `mlm_accuracy` of the rows summed, and `nsp_loss`, `nsp_accuracy`; losses
+    in nats.
 
     With the `objective` `sentence_order` the last two are `sop_…`, with `none` they are not there.
     """
@@ -103,5 +121,8 @@ def means(sums: Sums, objective: str = "next_sentence") -> dict[str, Array]:
     }
     if objective != "none":
         prefix = {"next_sentence": "nsp", "sentence_order": "sop"}[objective]
-        found |= {f"{prefix}_loss": sums.nsp_loss / nsp, f"{prefix}_accuracy": sums.nsp_correct / nsp}
+        found |= {
+            f"{prefix}_loss": sums.nsp_loss / nsp,
+            f"{prefix}_accuracy": sums.nsp_correct / nsp,
+        }
     return found

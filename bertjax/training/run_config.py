@@ -13,7 +13,8 @@ from bertjax.parallel import hosts
 from bertjax.storage import write_whole
 
 FILE = "config.json"
-SEEN_SECONDS = 60.0  # in which a host sees what another wrote; NFS remembers for half a minute what was not there
+# in which a host sees what another wrote; NFS remembers for half a minute what was not there
+SEEN_SECONDS = 60.0
 
 # Fields that may differ between the start of a run and its continuation: they change
 # where and how often, not what is computed.
@@ -41,7 +42,8 @@ FREE = {
 
 
 def claim(run_dir: epath.Path, config: Config, facts: Mapping[str, Any] | None = None) -> None:
-    """Write `config.json`, after comparing with the one that is there; of several processes the first does.
+    """Write `config.json`, after comparing with the one that is there; of several processes the
+    first does.
 
     The others must have the same configuration and `facts` of the data, and see the file.
     Raises `UserError` naming the first field that must not differ and does.
@@ -53,22 +55,34 @@ def claim(run_dir: epath.Path, config: Config, facts: Mapping[str, Any] | None =
     first = json.loads(hosts.from_first(json.dumps(mine)))
     for name, value in mine.items():
         same = value == first[name] or name == "data.prepared_dir"
-        check(same, name, value, f"{first[name]}, as {hosts.place_of(0)} has it")
+        check(
+            same, where=name, found=value, expected=f"{first[name]}, as {hosts.place_of(0)} has it"
+        )
     until = time.monotonic() + SEEN_SECONDS
     while not (seen := (run_dir / FILE).exists()) and time.monotonic() < until:
         time.sleep(1)
-    check(seen, str(run_dir), f"no {FILE} here, as {hosts.place_of(0)} wrote", "a folder that all hosts share")
+    check(
+        seen,
+        where=str(run_dir),
+        found=f"no {FILE} here, as {hosts.place_of(0)} wrote",
+        expected="a folder that all hosts share",
+    )
 
 
 def _compare_and_write(run_dir: epath.Path, config: Config) -> None:
     path = run_dir / FILE
     if path.exists():
         before, now = _flat(to_dict(read_config(run_dir))), _flat(to_dict(config))
-        free = FREE | ({"train.steps"} if config.optimizer.schedule not in ("linear", "cosine") else set())
+        free = FREE | (
+            {"train.steps"} if config.optimizer.schedule not in ("linear", "cosine") else set()
+        )
         for name in now:
             same = name in free or before[name] == now[name]
             check(
-                same, f"{path}: {name}", now[name], f"{before[name]}, with which the run began (or another --run-dir)"
+                same,
+                where=f"{path}: {name}",
+                found=now[name],
+                expected=f"{before[name]}, with which the run began (or another --run-dir)",
             )
     with disk_errors(run_dir):
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -87,5 +101,9 @@ def read_config(run_dir: epath.Path) -> Config:
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in tree.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+        flat |= (
+            _flat(value, f"{prefix}{name}.")
+            if isinstance(value, dict)
+            else {f"{prefix}{name}": value}
+        )
     return flat

@@ -1,4 +1,6 @@
-"""Models in their folders: a run's parameters as the verbs want them, and a run made of parameters alone."""
+"""Models in their folders: a run's parameters as the verbs want them, and a run made of parameters
+alone.
+"""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
@@ -31,9 +33,12 @@ class TrainedModel(NamedTuple):
 
 
 def on_devices_here(config: Config) -> Config:
-    """`config` for using a model: with the default mesh, since there may have been more devices where it was trained,
-    and its layers in a loop, which compiles soonest."""
-    return dataclasses.replace(config, mesh=MeshConfig(), model=dataclasses.replace(config.model, scan_unroll=1))
+    """`config` for using a model: with the default mesh, since there may have been more devices
+    where it was trained, and its layers in a loop, which compiles soonest.
+    """
+    return dataclasses.replace(
+        config, mesh=MeshConfig(), model=dataclasses.replace(config.model, scan_unroll=1)
+    )
 
 
 def load_model(
@@ -45,30 +50,40 @@ def load_model(
 ) -> TrainedModel:
     """A run's newest checkpoint, or one checkpoint; `adjust` may change its configuration first.
 
-    Of the heads of tasks that it was fine-tuned on those in `heads` alone, linear ones of so many outputs, at
-    `params["tasks"]` by the task's name. The parameters are of `dtype` (such as bfloat16), cast as
-    they are read; by default as they were trained.
-    Raises `UserError` where there is none, or where its tensors are not those of its configuration.
+    Of the heads of tasks that it was fine-tuned on those in `heads` alone, linear ones of so many
+    outputs, at `params["tasks"]` by the task's name. The parameters are of `dtype` (such as
+    bfloat16), cast as they are read; by default as they were trained. Raises `UserError` where
+    there is none, or where its tensors are not those of its configuration.
     """
     run_dir, folder = checkpoint.find(path)
     config = adjust(checkpoint.read_config(folder))
     shapes, axes = functional.shapes(config.model), functional.logical_axes(config.model)
     if heads:
         key = jax.random.key(0)
-        new = jax.eval_shape(lambda: {name: init_linear(config.model, key, size) for name, size in heads.items()})
-        shapes, axes = {**shapes, TASKS: new}, {**axes, TASKS: {name: linear_axes() for name in heads}}
+        new = jax.eval_shape(
+            lambda: {name: init_linear(config.model, key, size) for name, size in heads.items()}
+        )
+        shapes, axes = (
+            {**shapes, TASKS: new},
+            {**axes, TASKS: {name: linear_axes() for name in heads}},
+        )
     target = rules.laid_out(shapes, rules.tree_shardings(make_mesh(config.mesh), axes), dtype)
     params = checkpoint.restore_params(folder, target, [TASKS], cast=dtype is not None)
     return TrainedModel(config, run_dir, folder, params)
 
 
 def save_model(
-    run_dir: epath.PathLike, config: Config, params: Any, tokenizer: Tokenizer | None, facts: Mapping[str, Any]
+    run_dir: epath.PathLike,
+    config: Config,
+    params: Any,
+    tokenizer: Tokenizer | None,
+    facts: Mapping[str, Any],
 ) -> epath.Path:
-    """Write `params` as step 0 of a new run, which every verb reads; returns the checkpoint's folder.
+    """Write `params` as step 0 of a new run, which every verb reads; returns the checkpoint's
+    folder.
 
-    There is no optimizer in it: training starts from it by `init_from`. `facts` go to the checkpoint's `meta`.
-    Raises `UserError` where `run_dir` has files in it.
+    There is no optimizer in it: training starts from it by `init_from`. `facts` go to the
+    checkpoint's `meta`. Raises `UserError` where `run_dir` has files in it.
     """
     run_dir = epath.Path(run_dir)
     meta = {
@@ -91,12 +106,14 @@ def check_new(folder: epath.Path) -> None:
     """Raise `UserError` where `folder` has files in it, or cannot be looked at."""
     with disk_errors(folder):
         new = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
-    check(new, str(folder), "files there", "a folder that is new or empty")
+    check(new, where=str(folder), found="files there", expected="a folder that is new or empty")
 
 
 @contextmanager
 def new_folder(folder: epath.Path) -> Iterator[None]:
-    """`check_new`, and if the block fails nothing is left of `folder`, so that it may be tried again."""
+    """`check_new`, and if the block fails nothing is left of `folder`, so that it may be tried
+    again.
+    """
     check_new(folder)
     try:
         yield

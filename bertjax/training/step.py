@@ -48,20 +48,25 @@ def random_key(seed: ArrayLike, step: Array | int, purpose: int) -> Array:
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), purpose)
 
 
-def init_state(config: Config, objective: Objective | None = None, seed: ArrayLike | None = None) -> TrainState:
+def init_state(
+    config: Config, objective: Objective | None = None, seed: ArrayLike | None = None
+) -> TrainState:
     """A run's state before its first step; of pretraining, where no other `objective` is given.
 
     `seed` is `config.seed` unless given.
     """
     seed = config.seed if seed is None else seed
     params = (objective or pretraining(config)).init(random_key(seed, 0, INIT))
-    return TrainState(jnp.zeros((), jnp.int32), params, make_optimizer(config.optimizer).init(params))
+    return TrainState(
+        jnp.zeros((), jnp.int32), params, make_optimizer(config.optimizer).init(params)
+    )
 
 
 def abstract_state(config: Config, mesh: Mesh, objective: Objective | None = None) -> TrainState:
     """The shape, type and sharding of every leaf of the state, as `jax.ShapeDtypeStruct`.
 
-    The optimizer's moments lie as their parameters do. Raises `UserError` where the mesh does not divide the model.
+    The optimizer's moments lie as their parameters do. Raises `UserError` where the mesh does not
+    divide the model.
     """
     goal: Any = objective or pretraining(config)
     return _abstract_state(_unseeded(config), mesh, goal)
@@ -94,12 +99,17 @@ def check_batch(config: Config, mesh: Mesh) -> None:
     parts, accumulated = rules.batch_parts(mesh), config.train.gradient_accumulation_steps
     expected = f"a multiple of the devices that share the batch ({parts}) times "
     expected += f"train.gradient_accumulation_steps ({accumulated})"
-    check(config.train.batch_size % (parts * accumulated) == 0, "train.batch_size", config.train.batch_size, expected)
+    check(
+        config.train.batch_size % (parts * accumulated) == 0,
+        where="train.batch_size",
+        found=config.train.batch_size,
+        expected=expected,
+    )
     stretches = mesh.shape["sequence"]
     expected = f"a multiple of the devices that share a row, mesh.sequence ({stretches})"
     name = "finetune.length_buckets" if config.finetune.tasks else "data.max_seq_length"
     for length in config.row_lengths:
-        check(length % stretches == 0, name, length, expected)
+        check(length % stretches == 0, where=name, found=length, expected=expected)
 
 
 def gradients(
@@ -111,12 +121,12 @@ def gradients(
     objective: Objective | None = None,
     used: Callable[[Params], Params] = lambda params: params,
 ) -> tuple[Params, Any, Array]:
-    """The gradient of the objective's loss over the whole batch, the batch's sums, and the sum of the squared norms of
-    the parts' shares in the gradient, float32 [].
+    """The gradient of the objective's loss over the whole batch, the batch's sums, and the sum of
+    the squared norms of the parts' shares in the gradient, float32 [].
 
-    The batch is worked in `gradient_accumulation_steps` parts, so many for each `batch_size` rows that it has;
-    dividing by the whole batch's counts makes their gradients add up to it, however unevenly the masks are
-    spread. `used` is what the loss sees of the parameters.
+    The batch is worked in `gradient_accumulation_steps` parts, so many for each `batch_size` rows
+    that it has; dividing by the whole batch's counts makes their gradients add up to it, however
+    unevenly the masks are spread. `used` is what the loss sees of the parameters.
     """
     objective = objective or pretraining(config)
     totals = objective.counts(batch)
@@ -139,10 +149,14 @@ def gradients(
         return jax.tree.map(jnp.add, carry, part_gradient(params, part, part_key)), None
 
     # Strided parts: each device cuts the rows it has. Contiguous ones would move the whole batch.
-    split = {name: x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1) for name, x in batch.items()}
+    split = {
+        name: x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)
+        for name, x in batch.items()
+    }
     first = {name: x[0] for name, x in split.items()}
     zero = jax.tree.map(
-        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(part_gradient, params, first, key)
+        lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
+        jax.eval_shape(part_gradient, params, first, key),
     )
     return jax.lax.scan(add_part, zero, (jnp.arange(parts), split))[0]
 
@@ -155,7 +169,8 @@ def train_step(
     layout: Layout = ANYWHERE,
     seed: ArrayLike | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One update, and its metrics as float32 scalars. The step goes on by as many as `batches_in` the batch.
+    """One update, and its metrics as float32 scalars. The step goes on by as many as `batches_in`
+    the batch.
 
     `objective` is pretraining unless given; `seed` is `config.seed`. The metrics of
     a mixture (`corpus_ids` in the batch) have each corpus's share of the rows, `rate/NAME`.
@@ -170,7 +185,12 @@ def train_step(
     mixout_key = random_key(seed, state.step, MIXOUT)
 
     def used(params: Params) -> Params:
-        return mix(stop_frozen(config.optimizer, params), state.opt_state, config.optimizer.mixout, mixout_key)
+        return mix(
+            stop_frozen(config.optimizer, params),
+            state.opt_state,
+            config.optimizer.mixout,
+            mixout_key,
+        )
 
     key = random_key(seed, state.step, DROPOUT)
     grads, sums, squares = gradients(config, state.params, batch, key, layout, objective, used)
@@ -179,10 +199,14 @@ def train_step(
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(grad_norm)
 
     rate = make_schedule(config.optimizer, config.train.steps)(state.step)
-    updates, opt_state = make_optimizer(config.optimizer).update(grads, state.opt_state, state.params)
+    updates, opt_state = make_optimizer(config.optimizer).update(
+        grads, state.opt_state, state.params
+    )
     params = jax.tree.map(lambda p, u: p + rate * u, state.params, updates)
     params, opt_state = jax.tree.map(
-        lambda new, old: jnp.where(finite, new, old), (params, opt_state), (state.params, state.opt_state)
+        lambda new, old: jnp.where(finite, new, old),
+        (params, opt_state),
+        (state.params, state.opt_state),
     )
     metrics |= {
         "learning_rate": jnp.asarray(rate, jnp.float32),
@@ -201,11 +225,14 @@ def batches_in(config: Config, batch: Batch) -> int:
     return max(1, next(iter(batch.values())).shape[0] // config.train.batch_size)
 
 
-def gradient_noise(config: Config, batches: int, square: Array, squares_of_parts: Array) -> dict[str, Array]:
-    """Unbiased estimates of tr(S) and |G|^2, whose ratio is the gradient noise scale (arXiv 1812.06162, appendix A.1).
+def gradient_noise(
+    config: Config, batches: int, square: Array, squares_of_parts: Array
+) -> dict[str, Array]:
+    """Unbiased estimates of tr(S) and |G|^2, whose ratio is the gradient noise scale (arXiv
+    1812.06162, appendix A.1).
 
-    `square` is the squared norm of the gradient of n parts of b rows each, `squares_of_parts` the sum of those of the
-    parts' shares in it. Either estimate of one step may be negative.
+    `square` is the squared norm of the gradient of n parts of b rows each, `squares_of_parts` the
+    sum of those of the parts' shares in it. Either estimate of one step may be negative.
     """
     parts = config.train.gradient_accumulation_steps * batches
     rows = config.train.batch_size * batches / parts
@@ -219,11 +246,15 @@ def _take_rates(config: Config, batch: Batch) -> tuple[Batch, dict[str, Array]]:
         return batch, {}
     names = [entry.partition("=")[0] for entry in config.data.mixture]
     rest = {name: values for name, values in batch.items() if name != "corpus_ids"}
-    return rest, {f"rate/{name}": jnp.mean(batch["corpus_ids"] == i) for i, name in enumerate(names)}
+    return rest, {
+        f"rate/{name}": jnp.mean(batch["corpus_ids"] == i) for i, name in enumerate(names)
+    }
 
 
 def jit_init(config: Config, mesh: Mesh, objective: Any) -> tuple[Any, Any]:
-    """Compiled for `mesh`: `init_state`, which takes nothing, and parameters to the optimizer's state before a step."""
+    """Compiled for `mesh`: `init_state`, which takes nothing, and parameters to the optimizer's
+    state before a step.
+    """
     init, init_optimizer = _jit_init(_unseeded(config), mesh, objective)
     return partial(init, np.uint32(config.seed)), init_optimizer
 
@@ -242,7 +273,8 @@ def _unseeded(config: Config) -> Config:
 
 
 def jit_train_step(config: Config, mesh: Mesh, objective: Objective | None = None) -> Any:
-    """`train_step` compiled for `mesh`, (state, batch) to both; the state's memory is reused for the new state.
+    """`train_step` compiled for `mesh`, (state, batch) to both; the state's memory is reused for
+    the new state.
 
     One program serves all seeds.
     """
@@ -254,7 +286,9 @@ def jit_train_step(config: Config, mesh: Mesh, objective: Objective | None = Non
 def _jit_train_step(config: Config, mesh: Mesh, objective: Objective) -> Any:
     layouts = state_shardings(config, mesh, objective)
     return jax.jit(
-        lambda seed, state, batch: train_step(config, state, batch, objective, rules.MeshLayout(mesh), seed),
+        lambda seed, state, batch: train_step(
+            config, state, batch, objective, rules.MeshLayout(mesh), seed
+        ),
         donate_argnums=1,
         in_shardings=(rules.replicated(mesh), layouts, rules.batch_sharding(mesh)),
         out_shardings=(layouts, rules.replicated(mesh)),
@@ -262,7 +296,9 @@ def _jit_train_step(config: Config, mesh: Mesh, objective: Objective) -> Any:
     )
 
 
-def lower_train_step(config: Config, mesh: Mesh, objective: Objective, state: Any, batch: Any) -> jax.stages.Lowered:
+def lower_train_step(
+    config: Config, mesh: Mesh, objective: Objective, state: Any, batch: Any
+) -> jax.stages.Lowered:
     """The train step for arrays of these shapes, ready to be compiled."""
     step = jit_train_step(config, mesh, objective)
     return step.func.lower(*step.args, state, batch)
@@ -273,7 +309,9 @@ def jit_eval_step(config: Config, mesh: Mesh) -> Any:
     objective = pretraining(config)
     layouts = state_shardings(config, mesh, objective)
     return jax.jit(
-        lambda params, batch: objective.sums(params, batch, key=None, layout=rules.MeshLayout(mesh)),
+        lambda params, batch: objective.sums(
+            params, batch, key=None, layout=rules.MeshLayout(mesh)
+        ),
         in_shardings=(layouts.params, rules.batch_sharding(mesh)),
         out_shardings=rules.replicated(mesh),
     )

@@ -1,14 +1,16 @@
-"""BERT base, phase 1, as fast as a TPU goes: `../base.py` with our kernels and no dropout of attention probabilities.
+"""BERT base, phase 1, as fast as a TPU goes: `../base.py` with our kernels and no dropout of
+attention probabilities.
 
     bertjax train configs/fast/base.py --run-dir runs/base
     bertjax compile configs/fast/base.py --topology v5e:2x2 --train.batch-size 512
 
-What differs from the paper: no dropout of attention probabilities; GELU by its tanh formula, as in the original
-code; dropout's bits from a hash (`model.dropout_bits`). The paper's dropout in the same kernels:
---model.attention-probs-dropout-prob 0.1. The other files of this folder do the same to theirs.
+What differs from the paper: no dropout of attention probabilities; GELU by its tanh formula, as in
+the original code; dropout's bits from a hash (`model.dropout_bits`). The paper's dropout in the
+same kernels: --model.attention-probs-dropout-prob 0.1. The other files of this folder do the same
+to theirs.
 
-The layers are written out, not a loop, which would copy what each keeps for the backward pass: the step takes an
-eighth less, the first compilation minutes more. Shorter: --model.scan-unroll 1.
+The layers are written out, not a loop, which would copy what each keeps for the backward pass: the
+step takes an eighth less, the first compilation minutes more. Shorter: --model.scan-unroll 1.
 """
 
 import dataclasses

@@ -10,4 +10,6 @@ from bertjax.config import Config
 
 
 def get_config() -> Config:
-    return runpy.run_path(str(Path(__file__).with_name("base.py")))["fast"]("large_phase2.py", "heads")
+    return runpy.run_path(str(Path(__file__).with_name("base.py")))["fast"](
+        "large_phase2.py", "heads"
+    )

@@ -4,9 +4,10 @@
     bertjax finetune configs/finetune/paper.py --init-from runs/base --finetune.tasks rte=data/RTE --grid paper \
         --seeds 0 1 2
 
-The model is the one that it begins with. With BERT base the paper has, on the test sets of GLUE: MNLI 84.6/83.4,
-QQP 71.2 (F1), QNLI 90.5, SST-2 93.5, CoLA 52.1, STS-B 85.8, MRPC 88.9 (F1), RTE 66.4; an epoch of MNLI is 12,272
-steps of 32. SQuAD takes `--finetune.max-seq-length 384 --finetune.epochs 2` (1.1: F1 88.5), SWAG 128 ids a row (81.6).
+The model is the one that it begins with. With BERT base the paper has, on the test sets of GLUE:
+MNLI 84.6/83.4, QQP 71.2 (F1), QNLI 90.5, SST-2 93.5, CoLA 52.1, STS-B 85.8, MRPC 88.9 (F1), RTE
+66.4; an epoch of MNLI is 12,272 steps of 32. SQuAD takes `--finetune.max-seq-length 384
+--finetune.epochs 2` (1.1: F1 88.5), SWAG 128 ids a row (81.6).
 """
 
 from bertjax.config import Config, FinetuneConfig, OptimizerConfig, TrainConfig

@@ -126,7 +126,9 @@ def test_importing_bertjax_is_quick_and_brings_no_tensorflow():
     assert run.returncode == 0, run.stderr
 
 
-@pytest.mark.parametrize("words", [["--data.dynamic-masking"], ["--data.dynamic_masking", "True"]], ids=str)
+@pytest.mark.parametrize(
+    "words", [["--data.dynamic-masking"], ["--data.dynamic_masking", "True"]], ids=str
+)
 def test_a_yes_or_no_field_may_stand_alone(words):
     command = TrainCommand(config=Config())
     assert parse("train CONFIG", command, words).config.data.dynamic_masking

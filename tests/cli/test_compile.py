@@ -66,7 +66,10 @@ def test_a_mesh_that_does_not_fit_is_one_line(capsys, config_file):
 
 def test_it_prints_and_writes_the_estimate(capsys, config_file):
     pytest.importorskip("libtpu", reason="the TPU compiler is not installed (jax[tpu])")
-    assert main(["compile", config_file, "--topology", "v5e:2x2", "--model.num-hidden-layers", "1"]) == 0
+    assert (
+        main(["compile", config_file, "--topology", "v5e:2x2", "--model.num-hidden-layers", "1"])
+        == 0
+    )
     said = capsys.readouterr().out
     for part in (
         "the TPU compiler's estimate",

@@ -20,7 +20,12 @@ from bertjax.model import functional
 from bertjax.training.saved_model import save_model
 from tests.factory import SMALL_MODEL, small_config
 
-LINES = ["the cat sees the dog.", "", "no one.", "the dog sees the cat and the cat and the dog and no one else."]
+LINES = [
+    "the cat sees the dog.",
+    "",
+    "no one.",
+    "the dog sees the cat and the cat and the dog and no one else.",
+]
 MODEL = dataclasses.replace(SMALL_MODEL, num_hidden_layers=4, initializer_range=0.2, heads=())
 
 
@@ -43,7 +48,18 @@ def text(tmp_path):
 def test_embed_writes_a_vector_for_each_line_and_says_what_it_did(model, text, tmp_path, capsys):
     folder, params, tokenizer = model
     out = tmp_path / "out.npy"
-    words = [folder, text, "--output-file", out, "--layers", "sum_last_four", "--pooling", "max", "--max-seq-length", 8]
+    words = [
+        folder,
+        text,
+        "--output-file",
+        out,
+        "--layers",
+        "sum_last_four",
+        "--pooling",
+        "max",
+        "--max-seq-length",
+        8,
+    ]
     assert run(list(map(str, words))) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[:4] == [
@@ -55,7 +71,9 @@ def test_embed_writes_a_vector_for_each_line_and_says_what_it_did(model, text, t
     assert said[4].startswith("seconds: ")
     assert said[4].endswith(" lines/s)")
     assert said[5] == f"written: {out}"
-    wanted = features.embed(MODEL, params, tokenizer, LINES, layers="sum_last_four", pooling="max", max_seq_length=8)
+    wanted = features.embed(
+        MODEL, params, tokenizer, LINES, layers="sum_last_four", pooling="max", max_seq_length=8
+    )
     np.testing.assert_array_equal(np.load(out), wanted)
 
 
@@ -69,7 +87,9 @@ def test_embed_writes_tokens_to_parquet_in_half_the_space(model, text, tmp_path)
     wanted = features.embed(MODEL, params, tokenizer, LINES, pooling="tokens")
     for row, vectors in zip(rows, wanted, strict=True):
         assert (row["tokens"][0], row["tokens"][-1]) == ("[CLS]", "[SEP]")
-        np.testing.assert_array_equal(np.array(row["vectors"], np.float16), vectors.astype(np.float16))
+        np.testing.assert_array_equal(
+            np.array(row["vectors"], np.float16), vectors.astype(np.float16)
+        )
 
 
 @pytest.mark.parametrize("words,message", [
@@ -91,8 +111,20 @@ def test_mistakes_are_named_and_leave_no_file(model, text, tmp_path, monkeypatch
 
 def started(folder, out):
     script = "import sys; from bertjax.cli.embed import run; sys.exit(run(sys.argv[1:]))"
-    command = [sys.executable, "-c", script, str(folder), "-", "--output-file", str(out), "--batch-size", "8"]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=dict(os.environ))
+    command = [
+        sys.executable,
+        "-c",
+        script,
+        str(folder),
+        "-",
+        "--output-file",
+        str(out),
+        "--batch-size",
+        "8",
+    ]
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=dict(os.environ)
+    )
 
 
 def test_standard_input_is_read_and_a_kill_leaves_no_file_of_that_name(model, tmp_path):
@@ -113,5 +145,7 @@ def test_standard_input_is_read_and_a_kill_leaves_no_file_of_that_name(model, tm
     said = started(folder, out)
     answer = said.communicate("\n".join(LINES))[0]
     assert "lines: 4" in answer
-    np.testing.assert_allclose(np.load(out), features.embed(MODEL, params, tokenizer, LINES), atol=1e-5)
+    np.testing.assert_allclose(
+        np.load(out), features.embed(MODEL, params, tokenizer, LINES), atol=1e-5
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["out.npy"]

@@ -27,7 +27,14 @@ from tests.tasks.tiny import (
 )
 
 PAPER = str(Path(__file__).parents[2] / "configs" / "finetune" / "paper.py")
-SHORT = ["--finetune.max-seq-length", "16", "--finetune.length-buckets", "16", "--train.batch-size", "16"]
+SHORT = [
+    "--finetune.max-seq-length",
+    "16",
+    "--finetune.length-buckets",
+    "16",
+    "--train.batch-size",
+    "16",
+]
 
 
 def bertjax(capsys, *words):
@@ -46,7 +53,11 @@ def start(tmp_path_factory):
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory):
     folder = write_splits(tmp_path_factory.mktemp("texts"), has_good, train=64, validation=24)
-    write_table(folder / "test.tsv", [(n, text) for n, text in enumerate(sentences(10, seed=5))], ["id", "sentence"])
+    write_table(
+        folder / "test.tsv",
+        [(n, text) for n, text in enumerate(sentences(10, seed=5))],
+        ["id", "sentence"],
+    )
     return folder
 
 
@@ -72,10 +83,27 @@ def foreign(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_model_of_transformers_is_fine_tuned_evaluated_and_asked(foreign, texts, tmp_path, capsys, monkeypatch):
+def test_a_model_of_transformers_is_fine_tuned_evaluated_and_asked(
+    foreign, texts, tmp_path, capsys, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
-    words = ["finetune", PAPER, "--init-from", foreign, "--finetune.tasks", f"good:classification={texts}", *SHORT]
-    words += ["--finetune.epochs", "1", "--optimizer.peak-learning-rate", "6e-3", "--run-dir", "run"]
+    words = [
+        "finetune",
+        PAPER,
+        "--init-from",
+        foreign,
+        "--finetune.tasks",
+        f"good:classification={texts}",
+        *SHORT,
+    ]
+    words += [
+        "--finetune.epochs",
+        "1",
+        "--optimizer.peak-learning-rate",
+        "6e-3",
+        "--run-dir",
+        "run",
+    ]
     status, said, errors = bertjax(capsys, *words)
     assert (status, "Traceback" in errors) == (0, False), errors
     run = epath.Path(tmp_path) / "run"
@@ -83,12 +111,16 @@ def test_a_model_of_transformers_is_fine_tuned_evaluated_and_asked(foreign, text
     result = read_json_strictly(run / "result.json")
     assert lines[0] == f"checkpoint: {run}/checkpoints/{result['step']}"
     figures = dict(line.split(": ") for line in lines[1:-1])
-    assert {name: float(value) for name, value in figures.items()} == pytest.approx(result["figures"], abs=1e-4)
+    assert {name: float(value) for name, value in figures.items()} == pytest.approx(
+        result["figures"], abs=1e-4
+    )
     assert lines[-1] == "report: run/report.html"
     assert {"evaluation.json", "report.html", "tokenizer", "init", "config.json", "log.txt"} <= {
         p.name for p in run.iterdir()
     }
-    assert read_json_strictly(run / "evaluation.json")["figures"] == pytest.approx(result["figures"])
+    assert read_json_strictly(run / "evaluation.json")["figures"] == pytest.approx(
+        result["figures"]
+    )
     assert [row["step"] for row in read_rows(run) if row["split"] == "train"] == [1, 2, 3, 4]
 
     # The same command again finds it finished, and says the same.
@@ -106,15 +138,29 @@ def test_a_model_of_transformers_is_fine_tuned_evaluated_and_asked(foreign, text
     assert (status, said.splitlines()) == (0, [lines[0], f"good, test: 10 examples: {path}"])
     rows = [line.split("\t") for line in path.read_text().splitlines()]
     assert rows[0] == ["id", "sentence", "prediction", "probability"]
-    assert [row[:2] for row in rows[1:]] == [[str(n), text] for n, text in enumerate(sentences(10, seed=5))]
+    assert [row[:2] for row in rows[1:]] == [
+        [str(n), text] for n, text in enumerate(sentences(10, seed=5))
+    ]
 
     write_table(tmp_path / "more.tsv", [("the good cat",), ("no dog",)], ["sentence"])
-    words = ["predict", run, "--finetune.test-files", tmp_path / "more.tsv", "--output-dir", tmp_path / "out"]
+    words = [
+        "predict",
+        run,
+        "--finetune.test-files",
+        tmp_path / "more.tsv",
+        "--output-dir",
+        tmp_path / "out",
+    ]
     assert bertjax(capsys, *words)[0] == 0
     assert len((tmp_path / "out" / "good-test.tsv").read_text().splitlines()) == 3
-    status, said, _ = bertjax(capsys, "predict", run, "--split", "validation", "--output-dir", tmp_path / "out")
+    status, said, _ = bertjax(
+        capsys, "predict", run, "--split", "validation", "--output-dir", tmp_path / "out"
+    )
     assert (status, "good, validation: 24 examples" in said) == (0, True)
-    rows = [line.split("\t") for line in (tmp_path / "out" / "good-validation.tsv").read_text().splitlines()[1:]]
+    rows = [
+        line.split("\t")
+        for line in (tmp_path / "out" / "good-validation.tsv").read_text().splitlines()[1:]
+    ]
     right = [row[2] == has_good(row[1]) for row in rows]
     assert sum(right) / 24 == pytest.approx(result["figures"]["accuracy"])
 
@@ -261,13 +307,17 @@ def test_what_to_start_from_must_be_said_and_be_there(texts, tmp_path, capsys):
         errors
         == "bertjax: --init-from: found nothing, expected a folder to take the model from, as model_from_init says\n"
     )
-    status, _, errors = bertjax(capsys, "finetune", PAPER, "--init-from", tmp_path / "nowhere", *task)
+    status, _, errors = bertjax(
+        capsys, "finetune", PAPER, "--init-from", tmp_path / "nowhere", *task
+    )
     assert (status, errors.count("\n")) == (2, 1)
     assert f"{tmp_path}/nowhere: found no checkpoint" in errors
     assert not (tmp_path / "run").exists()
 
 
-def test_the_model_is_the_one_it_starts_from_its_layers_in_a_loop_unless_it_is_told_otherwise(tmp_path):
+def test_the_model_is_the_one_it_starts_from_its_layers_in_a_loop_unless_it_is_told_otherwise(
+    tmp_path,
+):
     start = save_start(tmp_path / "run", model={"scan_unroll": 2, "max_position_embeddings": 128})
 
     def model(verb, command, *words):
@@ -281,8 +331,13 @@ def test_the_model_is_the_one_it_starts_from_its_layers_in_a_loop_unless_it_is_t
 
 
 def test_no_task_at_all_is_a_mistake(start, tmp_path, capsys):
-    status, _, errors = bertjax(capsys, "finetune", PAPER, "--init-from", start, "--run-dir", tmp_path / "run", *SHORT)
-    assert (status, errors) == (2, "bertjax: --finetune.tasks: found none, expected one or more, as rte=data/RTE\n")
+    status, _, errors = bertjax(
+        capsys, "finetune", PAPER, "--init-from", start, "--run-dir", tmp_path / "run", *SHORT
+    )
+    assert (status, errors) == (
+        2,
+        "bertjax: --finetune.tasks: found none, expected one or more, as rte=data/RTE\n",
+    )
 
 
 def test_a_model_without_a_tokenizer_is_refused(texts, tmp_path, capsys):
@@ -294,7 +349,9 @@ def test_a_model_without_a_tokenizer_is_refused(texts, tmp_path, capsys):
     params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), functional.shapes(MODEL))
     save_model(tmp_path / "start", small_config(model=MODEL), params, None, {})
     task = ["--finetune.tasks", f"good:classification={texts}", "--run-dir", tmp_path / "run"]
-    status, _, errors = bertjax(capsys, "finetune", PAPER, "--init-from", tmp_path / "start", *task, *SHORT)
+    status, _, errors = bertjax(
+        capsys, "finetune", PAPER, "--init-from", tmp_path / "start", *task, *SHORT
+    )
     assert (status, errors.count("\n")) == (2, 1)
     assert f"{tmp_path}/start/tokenizer" in errors
     assert "found no tokenizer, expected a saved one" in errors
@@ -315,15 +372,35 @@ def test_what_is_no_fine_tuned_model_is_not_asked(start, tmp_path, capsys, verb)
 
 @pytest.mark.slow
 def test_a_sweep_prints_its_table_and_its_best_run(start, texts, tmp_path, capsys):
-    words = ["finetune", PAPER, "--init-from", start, "--finetune.tasks", f"good:classification={texts}", *SHORT]
-    words += ["--seeds", "0", "1", "--learning-rates", "6e-3", "--epochs", "2", "--run-dir", tmp_path / "run"]
+    words = [
+        "finetune",
+        PAPER,
+        "--init-from",
+        start,
+        "--finetune.tasks",
+        f"good:classification={texts}",
+        *SHORT,
+    ]
+    words += [
+        "--seeds",
+        "0",
+        "1",
+        "--learning-rates",
+        "6e-3",
+        "--epochs",
+        "2",
+        "--run-dir",
+        tmp_path / "run",
+    ]
     status, said, _ = bertjax(capsys, *words)
     assert status == 0
     lines = said.splitlines()
     assert [line.partition(":")[0] for line in lines[:2]] == ["1 of 2", "2 of 2"]
     assert lines[2].split()[:2] == ["batch", "size"]
     (best,) = [line.removeprefix("best run: ") for line in lines if line.startswith("best run: ")]
-    assert best.startswith(f"{tmp_path}/run/cells/batch_size-16,peak_learning_rate-0.006,epochs-2,seed-")
+    assert best.startswith(
+        f"{tmp_path}/run/cells/batch_size-16,peak_learning_rate-0.006,epochs-2,seed-"
+    )
     assert lines[-1] == f"report: {best}/report.html"
     assert (Path(best) / "evaluation.json").exists()
     assert len(json.loads((tmp_path / "run" / "sweep.json").read_text())["cells"]) == 2
@@ -339,7 +416,10 @@ def test_a_runs_folder_keeps_the_model_that_was_imported_into_it(foreign, texts,
     assert bertjax(capsys, *words, wrong, "--init-from", foreign)[0] == 2
     status, _, errors = bertjax(capsys, *words, right, "--init-from", again)
     assert (status, len(errors.splitlines())) == (2, 1)
-    assert f"run/init: found the model of {foreign}, expected that of {again} (another --run-dir)" in errors
+    assert (
+        f"run/init: found the model of {foreign}, expected that of {again} (another --run-dir)"
+        in errors
+    )
     # What a kill left of an import is no obstacle; what lacks a vocabulary leaves nothing.
     shutil.rmtree(tmp_path / "run" / "init")
     (tmp_path / "run" / "init.part" / "checkpoints").mkdir(parents=True)
@@ -356,9 +436,19 @@ def test_a_runs_folder_keeps_the_model_that_was_imported_into_it(foreign, texts,
 def test_a_run_keeps_its_tokenizer_whatever_is_asked_of_its_folder(start, texts, tmp_path, capsys):
     run = tmp_path / "run"
     (run / "tokenizer").parent.mkdir()
-    WordPiece("vocab.txt", "\n".join([*VOCABULARY, "other"]).encode(), lowercase=True).save(run / "tokenizer")
+    WordPiece("vocab.txt", "\n".join([*VOCABULARY, "other"]).encode(), lowercase=True).save(
+        run / "tokenizer"
+    )
     before = {path.name: path.read_bytes() for path in (run / "tokenizer").iterdir()}
-    words = ["--init-from", start, "--run-dir", run, *SHORT, "--finetune.tasks", f"good:classification={texts}"]
+    words = [
+        "--init-from",
+        start,
+        "--run-dir",
+        run,
+        *SHORT,
+        "--finetune.tasks",
+        f"good:classification={texts}",
+    ]
     status, _, errors = bertjax(capsys, "finetune", PAPER, *words)
     assert (status, "run/tokenizer: found tokenizer" in errors) == (2, True)
     assert {path.name: path.read_bytes() for path in (run / "tokenizer").iterdir()} == before

@@ -41,15 +41,27 @@ def grown(source, to, *words):
 
 
 def leaves(params):
-    return {jax.tree_util.keystr(k): np.asarray(v) for k, v in jax.tree_util.tree_leaves_with_path(params)}
+    return {
+        jax.tree_util.keystr(k): np.asarray(v)
+        for k, v in jax.tree_util.tree_leaves_with_path(params)
+    }
 
 
-def test_all_at_once_a_grown_model_fills_masks_with_new_words_in_longer_inputs(source, tmp_path, capsys):
+def test_all_at_once_a_grown_model_fills_masks_with_new_words_in_longer_inputs(
+    source, tmp_path, capsys
+):
     (tmp_path / "new.txt").write_text("abba\nbab\nzoo\n")
     rows = {"The": [3.0] * 8 + [1.0] * 8, "abba": list(range(16))}
     vectors = "".join(f"{word} {' '.join(map(str, row))}\n" for word, row in rows.items())
     (tmp_path / "vectors.txt").write_text(vectors)
-    words = ["--max-seq-length", "100", "--new-tokens", tmp_path / "new.txt", "--vocab-multiple", "8"]
+    words = [
+        "--max-seq-length",
+        "100",
+        "--new-tokens",
+        tmp_path / "new.txt",
+        "--vocab-multiple",
+        "8",
+    ]
     model = grown(source, tmp_path / "to", *words, "--word-vectors", tmp_path / "vectors.txt")
     said = capsys.readouterr().out.splitlines()
     assert said == [
@@ -66,11 +78,20 @@ def test_all_at_once_a_grown_model_fills_masks_with_new_words_in_longer_inputs(s
     assert meta["grown"] == said[1:-1]
     assert meta["grown_from"] == f"{source}/checkpoints/0"
     tokenizer = load_tokenizer(tmp_path / "to" / "tokenizer")
-    assert tokenizer.fingerprint == meta["tokenizer_fingerprint"] != load_tokenizer(source / "tokenizer").fingerprint
+    assert (
+        tokenizer.fingerprint
+        == meta["tokenizer_fingerprint"]
+        != load_tokenizer(source / "tokenizer").fingerprint
+    )
     assert tokenizer.encode_batch(["the abba sees a zoo"])[0].tolist() == [5, 14, 7, 9, 16]
 
-    before, table = load_model(source).params, np.asarray(model.params["embeddings"]["word"]["embedding"])
-    np.testing.assert_array_equal(table[16], np.asarray(before["embeddings"]["word"]["embedding"])[1])  # [UNK]
+    before, table = (
+        load_model(source).params,
+        np.asarray(model.params["embeddings"]["word"]["embedding"]),
+    )
+    np.testing.assert_array_equal(
+        table[16], np.asarray(before["embeddings"]["word"]["embedding"])[1]
+    )  # [UNK]
     ratio = table[14][1:] / np.arange(1, 16)
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-5)
     np.testing.assert_allclose(table[5], np.array(rows["The"]) * ratio[0], rtol=1e-5)
@@ -88,8 +109,13 @@ def test_only_longer_keeps_everything_else_to_the_bit_and_needs_no_tokenizer(sou
     differing = [name for name in before if not np.array_equal(before[name], after[name])]
     assert differing == ["['embeddings']['position']['embedding']"]
     batch = random_batch(np.random.default_rng(0), 2, vocab_size=14)
-    assert (tmp_path / "to/tokenizer/vocab.txt").read_bytes() == (source / "tokenizer/vocab.txt").read_bytes()
-    limits = [json.loads((run / "tokenizer/tokenizer_config.json").read_text()) for run in (source, tmp_path / "to")]
+    assert (tmp_path / "to/tokenizer/vocab.txt").read_bytes() == (
+        source / "tokenizer/vocab.txt"
+    ).read_bytes()
+    limits = [
+        json.loads((run / "tokenizer/tokenizer_config.json").read_text())
+        for run in (source, tmp_path / "to")
+    ]
     assert limits[1] == limits[0] | {"model_max_length": 40}
     one, two = (
         functional.encode(m.config.model, jax.device_get(m.params), batch).hidden_BxLxD
@@ -97,7 +123,9 @@ def test_only_longer_keeps_everything_else_to_the_bit_and_needs_no_tokenizer(sou
     )
     np.testing.assert_array_equal(one, two)
     bare = run_of(tmp_path / "bare", None)
-    stretched = grown(bare, tmp_path / "stretched", "--max-seq-length", 31, "--positions", "interpolate")
+    stretched = grown(
+        bare, tmp_path / "stretched", "--max-seq-length", 31, "--positions", "interpolate"
+    )
     table = leaves(stretched.params)["['embeddings']['position']['embedding']"]
     np.testing.assert_array_equal(
         table[::2], leaves(load_model(bare).params)["['embeddings']['position']['embedding']"]
@@ -106,10 +134,14 @@ def test_only_longer_keeps_everything_else_to_the_bit_and_needs_no_tokenizer(sou
 
 def test_new_words_take_free_rows_first(source, tmp_path):
     (tmp_path / "new.txt").write_text("abba\nbab\n")
-    model = grown(source, tmp_path / "to", "--new-tokens", tmp_path / "new.txt", "--new-rows", "mean")
+    model = grown(
+        source, tmp_path / "to", "--new-tokens", tmp_path / "new.txt", "--new-rows", "mean"
+    )
     assert model.config.model.vocab_size == 16
     table = np.asarray(model.params["embeddings"]["word"]["embedding"])
-    np.testing.assert_allclose(table[14:16], np.stack([table[5:14].mean(axis=0)] * 2), rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(
+        table[14:16], np.stack([table[5:14].mean(axis=0)] * 2), rtol=1e-4, atol=1e-7
+    )
 
 
 @pytest.mark.parametrize("words,message", [
@@ -133,12 +165,20 @@ def test_mistakes_are_one_line_and_leave_nothing(source, tmp_path, words, messag
 
 
 def test_sentencepiece_takes_vectors_but_no_new_words(tmp_path):
-    tokenizer = train_tokenizer(TokenizerConfig(kind="unigram", vocab_size=40), ["the cat sees the cat"] * 50)
-    config = dataclasses.replace(CONFIG, model=dataclasses.replace(CONFIG.model, vocab_size=tokenizer.vocab_size))
+    tokenizer = train_tokenizer(
+        TokenizerConfig(kind="unigram", vocab_size=40), ["the cat sees the cat"] * 50
+    )
+    config = dataclasses.replace(
+        CONFIG, model=dataclasses.replace(CONFIG.model, vocab_size=tokenizer.vocab_size)
+    )
     source = run_of(tmp_path / "source", tokenizer, config)
     (tmp_path / "new.txt").write_text("dog\n")
-    with pytest.raises(UserError, match="found a tokenizer of kind unigram, which takes no new entries"):
-        grow.run([str(source), "--to", str(tmp_path / "to"), "--new-tokens", str(tmp_path / "new.txt")])
+    with pytest.raises(
+        UserError, match="found a tokenizer of kind unigram, which takes no new entries"
+    ):
+        grow.run(
+            [str(source), "--to", str(tmp_path / "to"), "--new-tokens", str(tmp_path / "new.txt")]
+        )
     (tmp_path / "vectors.txt").write_text("cat " + " ".join(map(str, range(16))) + "\n")
     model = grown(source, tmp_path / "to", "--word-vectors", tmp_path / "vectors.txt")
     row = model.params["embeddings"]["word"]["embedding"][tokenizer.encode_batch(["cat"])[0][0]]

@@ -14,14 +14,20 @@ huge_pages.restart_with_them()
 print("on", flush=True)
 """
 
-needs_them = pytest.mark.skipif(not huge_pages._can_be_asked_for(), reason="no huge pages for those who ask, here")
+needs_them = pytest.mark.skipif(
+    not huge_pages._can_be_asked_for(), reason="no huge pages for those who ask, here"
+)
 
 
 def said(words: list[str], environment: dict[str, str]) -> list[str]:
-    """The lines of a Python program and its words, started with no tunables but those of `environment`."""
+    """The lines of a Python program and its words, started with no tunables but those of
+    `environment`.
+    """
     kept = {name: value for name, value in os.environ.items() if name != huge_pages.VARIABLE}
     command = [sys.executable, "-c", *words]
-    ended = subprocess.run(command, env={**kept, **environment}, capture_output=True, text=True, check=True)
+    ended = subprocess.run(
+        command, env={**kept, **environment}, capture_output=True, text=True, check=True
+    )
     return ended.stdout.splitlines()
 
 
@@ -53,5 +59,7 @@ def test_large_arrays_lie_in_huge_pages():
         "from bertjax.cli import huge_pages; huge_pages.restart_with_them()\n"
         "import numpy as np; x = np.ones(2**25); print(open('/proc/self/smaps_rollup').read())"
     )
-    (huge,) = (int(line.split()[1]) for line in said([program], {}) if line.startswith("AnonHugePages"))
+    (huge,) = (
+        int(line.split()[1]) for line in said([program], {}) if line.startswith("AnonHugePages")
+    )
     assert huge > 2**17  # KiB: half of the array

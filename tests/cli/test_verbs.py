@@ -61,7 +61,11 @@ def folder(tmp_path_factory):
 
     documents = ["\n".join(sentence() for _ in range(rng.randint(3, 9))) for _ in range(300)]
     (folder / "corpus.txt").write_text("\n\n".join(documents) + "\n")
-    options = {"corpus": str(folder / "corpus.txt"), "prepared": str(folder / "prepared"), "steps": 40}
+    options = {
+        "corpus": str(folder / "corpus.txt"),
+        "prepared": str(folder / "prepared"),
+        "steps": 40,
+    }
     (folder / "config.py").write_text(CONFIG.format(**options))
     said = bertjax("prepare", folder / "config.py").stdout
     assert "held-out unigram entropy" in said
@@ -100,12 +104,17 @@ def test_eval_gives_the_last_evaluation_of_training_again(trained):
     last = [row for row in read_rows(trained) if row["split"] == "validation"][-1]
     for name in ("mlm_loss", "mlm_perplexity", "nsp_accuracy", "unigram_entropy"):
         assert float(said[name]) == pytest.approx(last[name], abs=2e-4), name
-    one = dict(line.split(": ") for line in bertjax("eval", trained / "checkpoints" / "20").stdout.splitlines())
+    one = dict(
+        line.split(": ")
+        for line in bertjax("eval", trained / "checkpoints" / "20").stdout.splitlines()
+    )
     assert one["checkpoint"].endswith("/20")
 
 
 def test_fill_mask_prints_words_with_their_probabilities(trained):
-    said = bertjax("fill-mask", trained, "the [MASK] sees the [MASK] dog.", "--top-k", "3").stdout.splitlines()
+    said = bertjax(
+        "fill-mask", trained, "the [MASK] sees the [MASK] dog.", "--top-k", "3"
+    ).stdout.splitlines()
     assert said[0] == "the [MASK] sees the [MASK] dog."
     assert len(said) == 3
     for line in said[1:]:
@@ -113,19 +122,28 @@ def test_fill_mask_prints_words_with_their_probabilities(trained):
         assert len(shares) == 3
         assert shares == sorted(shares, reverse=True)
     run = bertjax("fill-mask", trained, "no mask here", check=False)
-    assert (run.returncode, run.stderr) == (2, "bertjax: 'no mask here': found no [MASK], expected one or more\n")
+    assert (run.returncode, run.stderr) == (
+        2,
+        "bertjax: 'no mask here': found no [MASK], expected one or more\n",
+    )
     long = "[MASK] " + "dog " * 40
     assert (
-        "expected at most 32 (model.max_position_embeddings)" in bertjax("fill-mask", trained, long, check=False).stderr
+        "expected at most 32 (model.max_position_embeddings)"
+        in bertjax("fill-mask", trained, long, check=False).stderr
     )
 
 
-def test_a_model_trained_here_fills_masks_with_the_same_words_in_transformers_and_back_here(trained, tmp_path):
+def test_a_model_trained_here_fills_masks_with_the_same_words_in_transformers_and_back_here(
+    trained, tmp_path
+):
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("torch")
     sentences = ["the [MASK] sees the other dog.", "the bird [MASK] the other bird."]
     ours = bertjax("fill-mask", trained, *sentences).stdout
-    assert "config.json" in bertjax("export", trained, "--format", "huggingface", "--to", tmp_path / "out").stdout
+    assert (
+        "config.json"
+        in bertjax("export", trained, "--format", "huggingface", "--to", tmp_path / "out").stdout
+    )
 
     model = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path / "out")
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
@@ -134,9 +152,12 @@ def test_a_model_trained_here_fills_masks_with_the_same_words_in_transformers_an
         words, shares = line.split()[::2], [float(share[:-1]) for share in line.split()[1::2]]
         theirs = fill(sentence)
         assert [found["token_str"] for found in theirs] == words
-        # Theirs are of all rows of the table; ours leave out special tokens, and rows that are no entry.
+        # Theirs are of all rows of the table; ours leave out special tokens, and rows that are no
+        # entry.
         scores = [found["score"] for found in theirs]
-        assert np.array(scores) / sum(scores) == pytest.approx(np.array(shares) / sum(shares), abs=3e-3)
+        assert np.array(scores) / sum(scores) == pytest.approx(
+            np.array(shares) / sum(shares), abs=3e-3
+        )
 
     said = bertjax("import", tmp_path / "out", "--to", tmp_path / "run").stdout
     assert "tokenizer: wordpiece" in said
@@ -158,7 +179,9 @@ def get_config():
 """
 
 
-def test_training_goes_on_from_a_model_with_its_configuration_and_tokenizer(folder, trained, tmp_path):
+def test_training_goes_on_from_a_model_with_its_configuration_and_tokenizer(
+    folder, trained, tmp_path
+):
     options = {"corpus": str(folder / "corpus.txt"), "prepared": str(tmp_path / "prepared")}
     config = tmp_path / "continue.py"
     config.write_text(CONTINUE.format(**options))
@@ -171,12 +194,16 @@ def test_training_goes_on_from_a_model_with_its_configuration_and_tokenizer(fold
     run = tmp_path / "run"
     options = ("--init-from", trained, "--model.hidden-dropout-prob", "0.2", "--run-dir", run)
     bertjax("train", config, *options)
-    before, after = (json.loads((path / "config.json").read_text())["model"] for path in (trained, run))
+    before, after = (
+        json.loads((path / "config.json").read_text())["model"] for path in (trained, run)
+    )
     assert after == before | {"hidden_dropout_prob": 0.2}
     first = next(row for row in read_rows(run) if row["split"] == "train")
     fresh = next(row for row in read_rows(trained) if row["split"] == "train")
     assert first["mlm_loss"] < 0.8 * fresh["mlm_loss"]
-    assert bertjax("train", config, *options).returncode == 0  # the same command again finds it finished
+    assert (
+        bertjax("train", config, *options).returncode == 0
+    )  # the same command again finds it finished
 
 
 def test_inspect_describes_shards_and_runs(folder, trained):
@@ -202,22 +229,51 @@ def test_a_changed_setting_is_refused_by_the_run(folder, trained, words, expecte
 
 
 def test_a_tokenizer_of_another_preparation_is_refused(folder, trained, tmp_path):
-    other = ["--output-dir", tmp_path / "other", "--tokenizer.kind", "bpe", "--tokenizer.vocab-size", "80"]
+    other = [
+        "--output-dir",
+        tmp_path / "other",
+        "--tokenizer.kind",
+        "bpe",
+        "--tokenizer.vocab-size",
+        "80",
+    ]
     bertjax("prepare", folder / "config.py", *other)
     words = ["--data.prepared-dir", tmp_path / "other", "--run-dir", trained]
     run = bertjax("train", folder / "config.py", *words, check=False)
     assert run.returncode == 2
     assert "tokenizer: found tokenizer" in run.stderr
-    start = ["--init-from", trained, "--data.prepared-dir", tmp_path / "other", "--run-dir", tmp_path / "run"]
-    assert "tokenizer: found tokenizer" in bertjax("train", folder / "config.py", *start, check=False).stderr
+    start = [
+        "--init-from",
+        trained,
+        "--data.prepared-dir",
+        tmp_path / "other",
+        "--run-dir",
+        tmp_path / "run",
+    ]
+    assert (
+        "tokenizer: found tokenizer"
+        in bertjax("train", folder / "config.py", *start, check=False).stderr
+    )
 
 
 def start_training(folder, run):
-    command = [sys.executable, "-m", "bertjax.cli.main", "train", str(folder / "config.py"), "--run-dir", str(run)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment())
+    command = [
+        sys.executable,
+        "-m",
+        "bertjax.cli.main",
+        "train",
+        str(folder / "config.py"),
+        "--run-dir",
+        str(run),
+    ]
+    return subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment()
+    )
 
 
-def test_sigterm_saves_says_so_and_the_same_command_goes_on_to_the_same_end(folder, trained, tmp_path):
+def test_sigterm_saves_says_so_and_the_same_command_goes_on_to_the_same_end(
+    folder, trained, tmp_path
+):
     process = start_training(folder, tmp_path / "run")
     while not (tmp_path / "run" / "metrics.jsonl").exists() and process.poll() is None:
         time.sleep(0.05)
@@ -235,7 +291,8 @@ def steps_done(run):
 
 
 def killed(folder, trained, run, moments):
-    """Kill the run at this many random moments, starting it again each time; all must come to the same end.
+    """Kill the run at this many random moments, starting it again each time; all must come to the
+    same end.
 
     One in four of the moments is any in a start's first seconds, the others are at a random step
     still to come, and a random part of a second: among steps, evaluations and saves.
@@ -246,7 +303,11 @@ def killed(folder, trained, run, moments):
         process = start_training(folder, run)
         target = rng.randint(steps_done(run), 40) if rng.random() < 0.75 else None
         patience = time.monotonic() + (60 if target else rng.uniform(0, 8))
-        while process.poll() is None and time.monotonic() < patience and (not target or steps_done(run) < target):
+        while (
+            process.poll() is None
+            and time.monotonic() < patience
+            and (not target or steps_done(run) < target)
+        ):
             time.sleep(0.02)
         time.sleep(rng.uniform(0, 0.5))
         process.kill()
@@ -259,7 +320,9 @@ def killed(folder, trained, run, moments):
         steps = [row["step"] for row in read_rows(each) if row["split"] == "train"]
         assert steps == list(range(1, 41))
         assert [row["step"] for row in read_rows(each) if row["split"] == "validation"] == [20, 40]
-    print(f"{moments} kills, {1 + len(finished)} finished runs, all with the parameters {wanted[:16]}")
+    print(
+        f"{moments} kills, {1 + len(finished)} finished runs, all with the parameters {wanted[:16]}"
+    )
 
 
 @pytest.mark.slow

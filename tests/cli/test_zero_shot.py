@@ -29,7 +29,9 @@ def folder(tmp_path_factory):
 def judged(folder, texts, **options):
     loaded = load_model(folder)
     tokenizer = load_tokenizer(loaded.run_dir / "tokenizer")
-    return zero_shot(MODEL, loaded.params, tokenizer, texts, ["cat", "dog"], template="{} [MASK]", **options)
+    return zero_shot(
+        MODEL, loaded.params, tokenizer, texts, ["cat", "dog"], template="{} [MASK]", **options
+    )
 
 
 def test_each_text_is_printed_with_its_labels_ranked(folder, capsys):
@@ -38,16 +40,27 @@ def test_each_text_is_printed_with_its_labels_ranked(folder, capsys):
     assert said.err == ""
     lines = said.out.splitlines()
     assert lines[::2] == LINES
-    for line, (cat, dog) in zip(lines[1::2], judged(folder, LINES).probabilities.tolist(), strict=True):
+    for line, (cat, dog) in zip(
+        lines[1::2], judged(folder, LINES).probabilities.tolist(), strict=True
+    ):
         wanted = [f"cat {cat:.1%}", f"dog {dog:.1%}"]
         assert line == "    " + "   ".join(wanted if cat > dog else wanted[::-1])
 
 
-def test_a_file_is_judged_in_parts_as_json_and_cut_texts_are_counted(folder, tmp_path, capsys, monkeypatch):
+def test_a_file_is_judged_in_parts_as_json_and_cut_texts_are_counted(
+    folder, tmp_path, capsys, monkeypatch
+):
     monkeypatch.setattr("bertjax.cli.zero_shot.WINDOW", 1)
     texts = [*LINES, LONG] * 4  # of 8 a part
     (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n")
-    options = ["--text-file", str(tmp_path / "texts.txt"), "--json", "--calibrate", "--batch-size", "8"]
+    options = [
+        "--text-file",
+        str(tmp_path / "texts.txt"),
+        "--json",
+        "--calibrate",
+        "--batch-size",
+        "8",
+    ]
     assert run([folder, *OPTIONS, *options]) == 0
     said = capsys.readouterr()
     assert said.err == "truncated texts: 4 of 16\n"
@@ -56,8 +69,14 @@ def test_a_file_is_judged_in_parts_as_json_and_cut_texts_are_counted(folder, tmp
     wanted = judged(folder, texts, calibrate=True, batch_size=8)
     for each, scores, probabilities in zip(found, wanted.scores, wanted.probabilities, strict=True):
         assert each["scores"] == pytest.approx({"cat": scores[0], "dog": scores[1]}, abs=1e-5)
-        assert each["probabilities"] == pytest.approx({"cat": probabilities[0], "dog": probabilities[1]}, abs=1e-5)
-        assert each["label"] == max(each["scores"], key=each["scores"].get) == next(iter(each["scores"]))
+        assert each["probabilities"] == pytest.approx(
+            {"cat": probabilities[0], "dog": probabilities[1]}, abs=1e-5
+        )
+        assert (
+            each["label"]
+            == max(each["scores"], key=each["scores"].get)
+            == next(iter(each["scores"]))
+        )
 
 
 @pytest.mark.parametrize("words,message", [
@@ -76,5 +95,8 @@ def test_mistakes_are_named(folder, words, message):
 
 
 def test_a_run_must_be_given():
-    with pytest.raises(UserError, match="bertjax zero-shot: nothing given, expected a run or checkpoint folder first"):
+    with pytest.raises(
+        UserError,
+        match="bertjax zero-shot: nothing given, expected a run or checkpoint folder first",
+    ):
         run(["--labels", "a", "b"])

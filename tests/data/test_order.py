@@ -27,7 +27,9 @@ def test_the_indices_that_were_asked_for_are_left_as_they_were():
 
 
 def test_neighbours_are_spread_evenly():
-    """Differences of neighbours, binned, against the triangular law of independent draws: chi-square of 9 bins."""
+    """Differences of neighbours, binned, against the triangular law of independent draws:
+    chi-square of 9 bins.
+    """
     size = 100_000
     order = permute(np.arange(size), size, (1, 2)) / size
     counts, edges = np.histogram(np.diff(order), 10, (-1, 1))
@@ -66,10 +68,16 @@ def test_quotas_sum_to_the_block_and_follow_the_weights(weights):
     assert np.abs(quotas / BLOCK - share).max() < 10 / BLOCK
 
 
-@given(sizes=st.lists(st.integers(1, 500), min_size=2, max_size=4), seed=st.integers(0, 99), data=st.data())
+@given(
+    sizes=st.lists(st.integers(1, 500), min_size=2, max_size=4),
+    seed=st.integers(0, 99),
+    data=st.data(),
+)
 @settings(max_examples=4)
 def test_a_mixture_has_exact_shares_and_goes_through_each_corpus_evenly(sizes, seed, data):
-    quotas = quotas_of(data.draw(st.lists(st.floats(0.1, 1), min_size=len(sizes), max_size=len(sizes))))
+    quotas = quotas_of(
+        data.draw(st.lists(st.floats(0.1, 1), min_size=len(sizes), max_size=len(sizes)))
+    )
     batch = BLOCK // 4
     drawn = [mixture_rows(sizes, quotas, batch, step, seed) for step in range(4)]
     corpora, rows = (np.concatenate(column) for column in zip(*drawn, strict=True))
@@ -82,7 +90,10 @@ def test_a_mixture_has_exact_shares_and_goes_through_each_corpus_evenly(sizes, s
 
 def test_a_mixtures_batches_do_not_depend_on_their_size_or_start():
     sizes, quotas = [1000, 77], quotas_of([3, 1])
-    whole = [np.concatenate(x) for x in zip(*(mixture_rows(sizes, quotas, 8, s, 5) for s in range(64)), strict=True)]
+    whole = [
+        np.concatenate(x)
+        for x in zip(*(mixture_rows(sizes, quotas, 8, s, 5) for s in range(64)), strict=True)
+    ]
     large = mixture_rows(sizes, quotas, 512, 0, 5)
     assert all(np.array_equal(a, b) for a, b in zip(whole, large, strict=True))
     assert np.bincount(whole[0])[1] / 512 == pytest.approx(0.25, abs=0.08)

@@ -54,10 +54,18 @@ def test_the_hosts_rows_make_up_the_global_batch(config, hosts):
     whole = take(pipeline.train_batches([records], config, STARTS, 3), 3)
     size = 4 // hosts
     parts = [
-        take(pipeline.train_batches([records], config, STARTS, 3, rows=slice(host * size, (host + 1) * size)), 3)
+        take(
+            pipeline.train_batches(
+                [records], config, STARTS, 3, rows=slice(host * size, (host + 1) * size)
+            ),
+            3,
+        )
         for host in range(hosts)
     ]
-    joined = [{n: np.concatenate([part[n] for part in step]) for n in step[0]} for step in zip(*parts, strict=True)]
+    joined = [
+        {n: np.concatenate([part[n] for part in step]) for n in step[0]}
+        for step in zip(*parts, strict=True)
+    ]
     assert_same(joined, whole)
 
 
@@ -76,7 +84,9 @@ def test_evaluation_covers_each_record_once_and_fills_up_with_empty_rows(config)
 
 def test_hosts_evaluate_disjoint_rows_that_are_all_rows(config):
     records = pipeline.open_split(config, config.data.prepared_dir, "train", FINGERPRINT)
-    parts = [list(pipeline.eval_batches(records, config, rows=slice(2 * h, 2 * h + 2))) for h in range(2)]
+    parts = [
+        list(pipeline.eval_batches(records, config, rows=slice(2 * h, 2 * h + 2))) for h in range(2)
+    ]
     assert sum(batch["input_mask"].any(axis=1).sum() for part in parts for batch in part) == 14
 
 
@@ -86,7 +96,10 @@ def test_files_of_other_scripts_train_through_the_same_pipeline(tmp_path):
     records = pipeline.open_split(config, config.data.prepared_dir, "train", "any")
     assert isinstance(records, ForeignRecords)
     rows = np.concatenate(
-        [batch["input_ids"] for batch in take(pipeline.train_batches([records], config, STARTS, 0), 2)]
+        [
+            batch["input_ids"]
+            for batch in take(pipeline.train_batches([records], config, STARTS, 0), 2)
+        ]
     )
     assert np.array_equal(np.sort(rows, 0), np.sort(records.read(np.arange(6))["input_ids"], 0))
 
@@ -101,7 +114,9 @@ def test_a_host_without_rows_in_the_last_batch_evaluates_empty_ones(tmp_path):
 
 
 def test_a_process_that_leaves_amid_its_batches_ends_by_itself(config):
-    """Without closing the stream it hangs or aborts, since TensorFlow waits for a read that Python no longer runs."""
+    """Without closing the stream it hangs or aborts, since TensorFlow waits for a read that Python
+    no longer runs.
+    """
     program = (
         "import sys; from bertjax.data import pipeline; from tests.factory import small_config; "
         "config = small_config(data={'prepared_dir': sys.argv[1]}, train={'batch_size': 50_000}); "
@@ -112,7 +127,9 @@ def test_a_process_that_leaves_amid_its_batches_ends_by_itself(config):
     assert subprocess.run(command, cwd=ROOT, timeout=300, capture_output=True).returncode == 3
 
 
-def test_the_first_batch_does_not_wait_for_tensorflow_and_the_later_ones_are_read_ahead_by_it(config):
+def test_the_first_batch_does_not_wait_for_tensorflow_and_the_later_ones_are_read_ahead_by_it(
+    config,
+):
     program = """
 import json, sys
 from bertjax.data import pipeline
@@ -158,7 +175,9 @@ def test_damage_found_while_training_reaches_the_user_as_it_is(config):
 def test_shards_that_do_not_fit_the_run_are_refused(config, changes, fingerprint, message):
     data = {"prepared_dir": config.data.prepared_dir} | changes.get("data", {})
     with pytest.raises(UserError, match=message):
-        pipeline.open_split(small_config(**changes | {"data": data}), config.data.prepared_dir, "train", fingerprint)
+        pipeline.open_split(
+            small_config(**changes | {"data": data}), config.data.prepared_dir, "train", fingerprint
+        )
 
 
 def test_an_id_outside_the_vocabulary_in_a_foreign_file_is_found_before_the_first_step(tmp_path):
@@ -170,7 +189,10 @@ def test_an_id_outside_the_vocabulary_in_a_foreign_file_is_found_before_the_firs
 
 
 def test_an_empty_or_missing_or_unfinished_folder_is_refused(tmp_path, config):
-    for folder, message in [(tmp_path / "none", "no such folder"), (tmp_path / "empty", "no records")]:
+    for folder, message in [
+        (tmp_path / "none", "no such folder"),
+        (tmp_path / "empty", "no records"),
+    ]:
         (tmp_path / "empty").mkdir(exist_ok=True)
         with pytest.raises(UserError, match=message):
             pipeline.open_split(small_config(), folder, "train", FINGERPRINT)
@@ -191,11 +213,15 @@ def test_damaged_records_are_skipped_counted_and_named_where_that_is_asked_for(c
     content = bytearray(path.read_bytes())
     content[100] ^= 1
     path.write_bytes(content)
-    config = small_config(data={"prepared_dir": folder, "skip_damaged": True}, train={"batch_size": 14})
+    config = small_config(
+        data={"prepared_dir": folder, "skip_damaged": True}, train={"batch_size": 14}
+    )
     records = pipeline.open_split(config, folder, "train", FINGERPRINT)
     first, second = take(pipeline.train_batches([records], config, STARTS, 0), 2)
     assert records.skipped == {5}
-    assert [record.getMessage() for record in caplog.records] == [f"{path}: record 0 is damaged and skipped; 1 so far"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{path}: record 0 is damaged and skipped; 1 so far"
+    ]
     for batch in (first, second):
         (empty,) = np.flatnonzero(~batch["input_mask"].any(axis=1))
         assert not any(values[empty].any() for values in batch.values())
@@ -203,11 +229,19 @@ def test_damaged_records_are_skipped_counted_and_named_where_that_is_asked_for(c
 
 def test_rows_to_be_masked_in_the_step_come_as_they_were_with_the_beginnings_of_words(config):
     folder = config.data.prepared_dir
-    dynamic = small_config(data={"prepared_dir": folder, "dynamic_masking": True}, train={"batch_size": 14})
+    dynamic = small_config(
+        data={"prepared_dir": folder, "dynamic_masking": True}, train={"batch_size": 14}
+    )
     records = pipeline.open_split(dynamic, folder, "train", FINGERPRINT)
     starts = np.arange(64) % 3 > 0
     (batch,) = take(pipeline.train_batches([records], dynamic, starts, 0), 1)
-    assert set(batch) == {"input_ids", "input_mask", "segment_ids", "next_sentence_labels", "word_starts"}
+    assert set(batch) == {
+        "input_ids",
+        "input_mask",
+        "segment_ids",
+        "next_sentence_labels",
+        "word_starts",
+    }
     assert np.array_equal(batch["word_starts"], starts[batch["input_ids"]])
     masked = records.read(np.arange(14))
     ids = unmask(masked)["input_ids"]
@@ -222,28 +256,46 @@ def two_folders(tmp_path):
         (tmp_path / name).mkdir()
         written(epath.Path(tmp_path) / name, sizes)
     mixture = tuple(f"{name}={tmp_path / name}" for name in ("one", "two"))
-    return small_config(data={"mixture": mixture, "mixture_weights": (1.0, 3.0)}, train={"batch_size": 64})
+    return small_config(
+        data={"mixture": mixture, "mixture_weights": (1.0, 3.0)}, train={"batch_size": 64}
+    )
 
 
 def test_a_mixture_has_its_shares_and_says_where_each_row_is_from(two_folders, tmp_path):
-    corpora = [pipeline.open_split(two_folders, tmp_path / name, "train", FINGERPRINT) for name in ("one", "two")]
+    corpora = [
+        pipeline.open_split(two_folders, tmp_path / name, "train", FINGERPRINT)
+        for name in ("one", "two")
+    ]
     batches = take(pipeline.train_batches(corpora, two_folders, STARTS, 0), 20)
-    rows = [[tuple(row) for row in records.read(np.arange(len(records)))["input_ids"]] for records in corpora]
+    rows = [
+        [tuple(row) for row in records.read(np.arange(len(records)))["input_ids"]]
+        for records in corpora
+    ]
     which = np.concatenate([batch["corpus_ids"][:, 0] for batch in batches])
     ids = np.concatenate([batch["input_ids"] for batch in batches])
     assert which.mean() == pytest.approx(0.75, abs=0.05)
     assert all(tuple(row) in rows[corpus] for corpus, row in zip(which, ids, strict=True))
     parts = [
-        take(pipeline.train_batches(corpora, two_folders, STARTS, 7, rows=slice(32 * h, 32 * h + 32)), 2)
+        take(
+            pipeline.train_batches(
+                corpora, two_folders, STARTS, 7, rows=slice(32 * h, 32 * h + 32)
+            ),
+            2,
+        )
         for h in range(2)
     ]
-    joined = [{n: np.concatenate([part[n] for part in step]) for n in step[0]} for step in zip(*parts, strict=True)]
+    joined = [
+        {n: np.concatenate([part[n] for part in step]) for n in step[0]}
+        for step in zip(*parts, strict=True)
+    ]
     assert_same(joined, batches[7:9])
 
 
 def test_without_weights_a_mixture_goes_by_size_to_an_exponent(two_folders):
     def share(exponent):
-        config = small_config(data={"mixture": two_folders.data.mixture, "mixture_exponent": exponent})
+        config = small_config(
+            data={"mixture": two_folders.data.mixture, "mixture_exponent": exponent}
+        )
         quotas = pipeline.shares(config, [14, 6])
         return quotas[0] / quotas.sum()
 

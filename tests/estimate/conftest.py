@@ -37,7 +37,8 @@ def slice_2x2():
 
 @pytest.fixture(scope="session")
 def compile_for(slice_2x2):
-    """`compile_for(make, specs, axes)`: `make(mesh)` compiled for a mesh of `axes` on four v5e chips.
+    """`compile_for(make, specs, axes)`: `make(mesh)` compiled for a mesh of `axes` on four v5e
+    chips.
 
     `specs` are (shape, dtype, axes that the array is cut over, its first axes first).
     """

@@ -10,7 +10,9 @@ from bertjax.estimate.abstract_batch import abstract_batch, abstract_vocabulary
 from bertjax.parallel.mesh import make_mesh
 from bertjax.training.batch_source import prepared_feed
 
-TEXT = "\n".join(f"sentence {i} of a story about numbers {i * i} and their words ." for i in range(40))
+TEXT = "\n".join(
+    f"sentence {i} of a story about numbers {i * i} and their words ." for i in range(40)
+)
 
 
 def config_of(folder, **data):
@@ -18,7 +20,12 @@ def config_of(folder, **data):
     corpus.mkdir(exist_ok=True)
     for number in range(8):
         (corpus / f"{number}.txt").write_text(TEXT.replace("story", f"story{number}"))
-    settings = {"max_seq_length": 32, "max_predictions_per_seq": 6, "validation_fraction": 0.3, "dupe_factor": 1}
+    settings = {
+        "max_seq_length": 32,
+        "max_predictions_per_seq": 6,
+        "validation_fraction": 0.3,
+        "dupe_factor": 1,
+    }
     return Config(
         tokenizer=TokenizerConfig(vocab_size=120),
         data=DataConfig(

@@ -18,7 +18,12 @@ from tests.factory import small_config
 
 def on_four_chips(**changes):
     return small_config(
-        **{"train": {"batch_size": 16}, "mesh": {"data": -1, "fsdp": 2}, "model": {"num_hidden_layers": 3}} | changes
+        **{
+            "train": {"batch_size": 16},
+            "mesh": {"data": -1, "fsdp": 2},
+            "model": {"num_hidden_layers": 3},
+        }
+        | changes
     )
 
 
@@ -42,7 +47,9 @@ def test_the_parts_of_the_time_add_up(found):
     timing = found.timing
     parts = timing.compute + timing.kernels + timing.collectives + timing.unestimated
     assert timing.step == pytest.approx(parts)
-    assert timing.collectives == pytest.approx(sum(c.seconds for c in found.collectives if not c.overlapped))
+    assert timing.collectives == pytest.approx(
+        sum(c.seconds for c in found.collectives if not c.overlapped)
+    )
 
 
 def test_the_layers_run_as_often_as_there_are_layers(found):
@@ -51,17 +58,33 @@ def test_the_layers_run_as_often_as_there_are_layers(found):
 
 def test_the_memory_adds_up(found):
     memory = found.memory
-    parameters = sum(math.prod(x.shape) * 4 for x in jax.tree.leaves(functional.shapes(on_four_chips().model)))
-    assert parameters / 2 <= memory.parameters < 0.7 * parameters  # of two parts one, but norms and biases whole
-    assert memory.optimizer == 2 * memory.parameters + 4 * 2  # two moments; the step and the optimizer's count
+    parameters = sum(
+        math.prod(x.shape) * 4 for x in jax.tree.leaves(functional.shapes(on_four_chips().model))
+    )
+    assert (
+        parameters / 2 <= memory.parameters < 0.7 * parameters
+    )  # of two parts one, but norms and biases whole
+    assert (
+        memory.optimizer == 2 * memory.parameters + 4 * 2
+    )  # two moments; the step and the optimizer's count
     assert memory.batch == 4 * 16 // 4 * (3 * 16 + 3 * 4 + 1)
-    named = (memory.parameters, memory.optimizer, memory.batch, memory.activations, memory.code, memory.padding)
+    named = (
+        memory.parameters,
+        memory.optimizer,
+        memory.batch,
+        memory.activations,
+        memory.code,
+        memory.padding,
+    )
     assert memory.total == sum(named)
     assert all(part >= 0 for part in named)
 
 
 def test_gradients_are_summed_and_cut_parameters_gathered(found):
-    axes = {kind: {c.axes for c in found.collectives if c.kind == kind} for kind in ("all-gather", "all-reduce")}
+    axes = {
+        kind: {c.axes for c in found.collectives if c.kind == kind}
+        for kind in ("all-gather", "all-reduce")
+    }
     assert axes["all-gather"] == {("fsdp",)}
     assert ("data", "fsdp") in axes["all-reduce"]
     summed = sum(c.bytes * c.times for c in found.collectives if "data" in c.axes)
@@ -73,7 +96,9 @@ def test_the_costliest_operations_come_first_and_are_no_more_than_all(found):
     assert len(shares) == 10
     assert shares == sorted(shares, reverse=True)
     assert 0 < sum(shares) <= 1
-    assert found.operations[0].seconds == pytest.approx(found.operations[0].share * found.timing.step)
+    assert found.operations[0].seconds == pytest.approx(
+        found.operations[0].share * found.timing.step
+    )
 
 
 def test_the_program_does_the_products_of_the_model(found):
@@ -108,18 +133,27 @@ def test_a_batch_that_the_mesh_does_not_divide_is_the_users_mistake(slice_2x2):
 @pytest.mark.slow
 def test_a_search_ranks_what_fits_by_time_and_a_bisection_ends_at_the_memory(slice_2x2):
     config = on_four_chips(
-        model={"hidden_size": 128, "num_attention_heads": 2, "intermediate_size": 512, "max_position_embeddings": 512},
+        model={
+            "hidden_size": 128,
+            "num_attention_heads": 2,
+            "intermediate_size": 512,
+            "max_position_embeddings": 512,
+        },
         data={"max_seq_length": 512, "max_predictions_per_seq": 80},
         train={"batch_size": 1024},
     )
     told = []
-    found = answer(config, slice_2x2, largest_batch=True, search_limit=3, tell=lambda *what: told.append(what))
+    found = answer(
+        config, slice_2x2, largest_batch=True, search_limit=3, tell=lambda *what: told.append(what)
+    )
     times = [tried.timing.step for tried in found.search if tried.fits]
     assert times == sorted(times)
     assert len({(tuple(t.mesh.items()), t.remat) for t in found.search}) == len(found.search)
     assert len(found.search) in (3, 4)  # three, and what was configured where it is none of them
     assert found.largest.estimate.fits
-    assert found.largest.batch_size < found.largest.refused <= found.largest.batch_size * 17 // 16 + 4
+    assert (
+        found.largest.batch_size < found.largest.refused <= found.largest.batch_size * 17 // 16 + 4
+    )
     assert not estimate(with_batch(config, found.largest.refused), slice_2x2).fits
     assert len(told) >= 4
     assert "largest batch" in describe_answer(found)

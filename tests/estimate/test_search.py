@@ -40,7 +40,9 @@ def eight_devices(slices=1):
 
 
 def meshes(config, slice_=None):
-    return {tuple(dataclasses.astuple(c.mesh)) for c in candidates(config, slice_ or eight_devices())}
+    return {
+        tuple(dataclasses.astuple(c.mesh)) for c in candidates(config, slice_ or eight_devices())
+    }
 
 
 def test_candidates_begin_with_the_plainest_and_are_all_different():

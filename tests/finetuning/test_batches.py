@@ -41,7 +41,9 @@ def make_rows(items, seed=0, choices=1, longest=LONGEST):
     )
 
 
-def stream(rows_by_task, start=0, steps=100, rows=None, batch_size=4, seed=3, exponent=0.5, buckets=BUCKETS):
+def stream(
+    rows_by_task, start=0, steps=100, rows=None, batch_size=4, seed=3, exponent=0.5, buckets=BUCKETS
+):
     return batches.train_batches(
         rows_by_task,
         batch_size=batch_size,
@@ -88,12 +90,19 @@ def plainly(rows, items, length):
         name: np.full(shape, value)
         for name, value in [("input_ids", PAD), ("input_mask", 0), ("segment_ids", 0), ("tags", -1)]
     }
-    made |= {"item_weights": np.zeros(len(items)), "labels": np.zeros(len(items)), "spans": np.zeros((len(items), 2))}
+    made |= {
+        "item_weights": np.zeros(len(items)),
+        "labels": np.zeros(len(items)),
+        "spans": np.zeros((len(items), 2)),
+    }
     for at, item in enumerate(items):
         if item < 0:
             continue
         made["item_weights"][at] = 1
-        made["labels"][at], made["spans"][at] = rows.targets["labels"][item], rows.targets["spans"][item]
+        made["labels"][at], made["spans"][at] = (
+            rows.targets["labels"][item],
+            rows.targets["spans"][item],
+        )
         for choice in range(rows.choices):
             row = item * rows.choices + choice
             for place, source in enumerate(range(rows.offsets[row], rows.offsets[row + 1])):
@@ -101,7 +110,10 @@ def plainly(rows, items, length):
                 made["input_mask"][at, choice, place] = 1
                 made["segment_ids"][at, choice, place] = place >= rows.second[row]
                 made["tags"][at, choice, place] = rows.token_targets["tags"][source]
-    return {name: values[:, 0] if rows.choices == 1 and values.ndim == 3 else values for name, values in made.items()}
+    return {
+        name: values[:, 0] if rows.choices == 1 and values.ndim == 3 else values
+        for name, values in made.items()
+    }
 
 
 @given(st.integers(1, 9), st.integers(1, 3), st.integers(0, 99), st.data())
@@ -109,7 +121,10 @@ def test_arrays_are_those_of_a_plain_loop(items, choices, seed, data):
     rows = make_rows(items, seed, choices)
     wanted = data.draw(st.lists(st.integers(-1, items - 1), min_size=1, max_size=6))
     length = data.draw(st.sampled_from([LONGEST, 32]))
-    made, expected = batches.make_batch(rows, np.array(wanted), length, pad_id=PAD), plainly(rows, wanted, length)
+    made, expected = (
+        batches.make_batch(rows, np.array(wanted), length, pad_id=PAD),
+        plainly(rows, wanted, length),
+    )
     assert set(made) == set(expected)
     for name, values in made.items():
         assert values.dtype == (np.float32 if name in ("item_weights", "spans") else np.int32), name
@@ -117,11 +132,14 @@ def test_arrays_are_those_of_a_plain_loop(items, choices, seed, data):
 
 
 @given(st.integers(1, 700), st.integers(1, 9), st.integers(0, 2**40), st.integers(1, 3))
-def test_each_item_comes_once_an_epoch_and_one_batch_at_most_is_short(items, batch_size, seed, choices):
+def test_each_item_comes_once_an_epoch_and_one_batch_at_most_is_short(
+    items, batch_size, seed, choices
+):
     rows = make_rows(items, items, choices)
     steps = batches.steps_per_epoch(rows, batch_size)
     epochs = [
-        list(stream({"rte": rows}, start, start + steps, None, batch_size, seed)) for start in (0, steps, 9 * steps)
+        list(stream({"rte": rows}, start, start + steps, None, batch_size, seed))
+        for start in (0, steps, 9 * steps)
     ]
     for epoch in epochs:
         assert len(epoch) == steps
@@ -129,12 +147,18 @@ def test_each_item_comes_once_an_epoch_and_one_batch_at_most_is_short(items, bat
         assert sorted(np.concatenate([seen(batch) for batch in epoch])) == list(range(items))
         assert [len(seen(batch)) for batch in epoch[:-1]] == [batch_size] * (steps - 1)
     if items > 12:
-        assert len({tuple(np.concatenate([seen(batch) for batch in epoch])) for epoch in epochs}) == 3
+        assert (
+            len({tuple(np.concatenate([seen(batch) for batch in epoch])) for epoch in epochs}) == 3
+        )
 
 
 @given(st.integers(1, 60), st.integers(1, 90), st.integers(0, 70), st.integers(0, 99))
 def test_a_run_resumed_at_any_step_sees_what_it_would_have_seen(items, others, start, seed):
-    rows_by_task = {"rte": make_rows(items), "cola": make_rows(others, 1), "swag": make_rows(7, 2, choices=3)}
+    rows_by_task = {
+        "rte": make_rows(items),
+        "cola": make_rows(others, 1),
+        "swag": make_rows(7, 2, choices=3),
+    }
     whole = stream(rows_by_task, steps=80, seed=seed)
     resumed = list(stream(rows_by_task, start, 80, seed=seed))
     assert len(resumed) == 80 - start
@@ -151,7 +175,10 @@ def test_the_processes_parts_make_up_the_global_batch(items, seed, data):
     parts = [np.flatnonzero(owner == process) for process in range(3)]
 
     def joined(pieces):
-        made = {name: np.empty((8, *values.shape[1:]), values.dtype) for name, values in pieces[0].items()}
+        made = {
+            name: np.empty((8, *values.shape[1:]), values.dtype)
+            for name, values in pieces[0].items()
+        }
         for part, piece in zip(parts, pieces, strict=True):
             for name, values in piece.items():
                 made[name][part] = values
@@ -160,7 +187,9 @@ def test_the_processes_parts_make_up_the_global_batch(items, seed, data):
     streams = [stream({"swag": rows}, 2, 40, part, 8) for part in parts]
     for whole, *pieces in zip(stream({"swag": rows}, 2, 40, None, 8), *streams, strict=True):
         assert_same(whole, joined(pieces))
-    for (order, whole), *found in zip(evaluation(rows, 8), *(evaluation(rows, 8, part) for part in parts), strict=True):
+    for (order, whole), *found in zip(
+        evaluation(rows, 8), *(evaluation(rows, 8, part) for part in parts), strict=True
+    ):
         assert all(np.array_equal(order, other) for other, _ in found)
         assert_same(whole, joined([piece for _, piece in found]))
 
@@ -177,14 +206,21 @@ def test_the_rows_of_a_mesh_are_those_of_the_whole_batch():
 @given(st.integers(1, 500), st.integers(1, 8), st.integers(0, 99))
 def test_a_batch_is_as_short_as_its_longest_item_allows(items, batch_size, seed):
     rows = make_rows(items, seed, choices=2)
-    for batch in stream({"swag": rows}, 0, 2 * batches.steps_per_epoch(rows, batch_size), None, batch_size):
+    for batch in stream(
+        {"swag": rows}, 0, 2 * batches.steps_per_epoch(rows, batch_size), None, batch_size
+    ):
         longest = int(batch["input_mask"].sum(axis=-1).max())
-        assert batch["input_ids"].shape[-1] == min((bucket for bucket in BUCKETS if bucket >= longest), default=LONGEST)
+        assert batch["input_ids"].shape[-1] == min(
+            (bucket for bucket in BUCKETS if bucket >= longest), default=LONGEST
+        )
 
 
 def test_no_batch_is_longer_than_the_longest_length_whatever_the_buckets():
     for buckets in [(), (8,), (8, 100), (LONGEST,)]:
-        lengths = {batch["input_ids"].shape[-1] for batch in stream({"rte": make_rows(300)}, buckets=buckets)}
+        lengths = {
+            batch["input_ids"].shape[-1]
+            for batch in stream({"rte": make_rows(300)}, buckets=buckets)
+        }
         assert lengths == ({8, LONGEST} if 8 in buckets else {LONGEST})
 
 
@@ -197,7 +233,10 @@ def test_padding_is_no_more_than_with_the_same_epoch_in_its_own_order(items, bat
 
     steps = -(-items // batch_size)
     order = batches.permute(np.arange(items), items, (5, batches._word("rte"), 0, batches._ITEMS))
-    plain = [batches.filled(some, batch_size) for some in np.split(order, range(batch_size, items, batch_size))]
+    plain = [
+        batches.filled(some, batch_size)
+        for some in np.split(order, range(batch_size, items, batch_size))
+    ]
     made = list(itertools.islice(batches.epoch_items(lengths, batch_size, 0, 5, "rte"), steps))
     assert sorted(np.concatenate(made)) == sorted(np.concatenate(plain))
     assert padded(made) <= padded(plain)
@@ -206,7 +245,11 @@ def test_padding_is_no_more_than_with_the_same_epoch_in_its_own_order(items, bat
 def test_most_of_the_padding_is_saved():
     """Lengths from 1 to 24, in batches of 32: unsorted nearly all are padded to 24."""
     rows = make_rows(20_000)
-    epoch = list(stream({"rte": rows}, 0, batches.steps_per_epoch(rows, 32), None, 32, buckets=range(1, LONGEST)))
+    epoch = list(
+        stream(
+            {"rte": rows}, 0, batches.steps_per_epoch(rows, 32), None, 32, buckets=range(1, LONGEST)
+        )
+    )
     assert len(rows.ids) / sum(batch["input_ids"].size for batch in epoch) > 0.97
 
 
@@ -228,7 +271,9 @@ def test_no_more_than_64_batches_are_sorted_together():
 
 
 def test_a_small_tasks_batches_hold_other_items_each_epoch():
-    """Were all its items sorted together, the batches of every epoch would be the same but for ties."""
+    """Were all its items sorted together, the batches of every epoch would be the same but for
+    ties.
+    """
     rows = make_rows(320)
     together = Counter()
     for batch in stream({"wnli": rows}, 0, 100, None, 32):
@@ -239,13 +284,21 @@ def test_a_small_tasks_batches_hold_other_items_each_epoch():
 
 def test_the_short_batch_is_a_sample_of_all_lengths():
     rows = make_rows(4 * 32 + 1)
-    short = [int(seen(batch)[0]) for batch in stream({"rte": rows}, 0, 1000, None, 32) if len(seen(batch)) == 1]
+    short = [
+        int(seen(batch)[0])
+        for batch in stream({"rte": rows}, 0, 1000, None, 32)
+        if len(seen(batch)) == 1
+    ]
     assert len(short) == 200
     assert len(set(short)) > 80
     assert np.diff(rows.offsets)[short].mean() == pytest.approx(np.diff(rows.offsets).mean(), abs=2)
 
 
-@given(st.lists(st.integers(1, 400), min_size=2, max_size=4), st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 999))
+@given(
+    st.lists(st.integers(1, 400), min_size=2, max_size=4),
+    st.sampled_from([0.0, 0.5, 1.0]),
+    st.integers(0, 999),
+)
 def test_tasks_are_drawn_in_proportion_to_a_power_of_their_size(sizes, exponent, seed):
     drawn = batches.task_draws(sizes, exponent, 4000, seed)
     shares = np.array(sizes) ** exponent / (np.array(sizes) ** exponent).sum()
@@ -261,7 +314,9 @@ def test_each_of_several_tasks_goes_through_its_own_epochs():
     for name, steps in (("rte", 3), ("cola", 14)):
         assert len(found[name]) > 3 * steps
         for begin in range(0, len(found[name]) - steps, steps):
-            assert sorted(np.concatenate(found[name][begin : begin + steps])) == list(range(rows_by_task[name].items))
+            assert sorted(np.concatenate(found[name][begin : begin + steps])) == list(
+                range(rows_by_task[name].items)
+            )
 
 
 def test_the_order_of_the_tasks_is_of_no_account():
@@ -272,7 +327,11 @@ def test_the_order_of_the_tasks_is_of_no_account():
 
 def test_tasks_of_one_size_and_other_seeds_have_other_orders():
     rows = make_rows(50)
-    firsts = [tuple(seen(next(stream({name: rows}, seed=seed)))) for name in ("rte", "cola") for seed in (0, 1, 2**33)]
+    firsts = [
+        tuple(seen(next(stream({name: rows}, seed=seed))))
+        for name in ("rte", "cola")
+        for seed in (0, 1, 2**33)
+    ]
     assert len(set(firsts)) == 6
 
 
@@ -324,17 +383,29 @@ def test_evaluation_of_a_named_task_is_named_as_in_training():
 
 
 def test_the_stream_is_the_same_as_ever():
-    """Runs that stopped under an earlier version resume, in a process with another hash seed than theirs."""
+    """Runs that stopped under an earlier version resume, in a process with another hash seed than
+    theirs.
+    """
 
     def rows(items, choices):
         lengths = 1 + np.arange(items * choices) * 7919 % LONGEST
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        return Rows(np.arange(offsets[-1], dtype=np.int32), offsets, lengths // 2, np.arange(items), {}, {}, choices)
+        return Rows(
+            np.arange(offsets[-1], dtype=np.int32),
+            offsets,
+            lengths // 2,
+            np.arange(items),
+            {},
+            {},
+            choices,
+        )
 
     digest = hashlib.sha256()
     for batch in stream({"rte": rows(700, 1), "cola": rows(123, 1), "swag": rows(9, 3)}, 5, 150):
         for name in sorted(batch):
-            digest.update(f"{name} {batch[name].dtype} {batch[name].shape}".encode() + batch[name].tobytes())
+            digest.update(
+                f"{name} {batch[name].dtype} {batch[name].shape}".encode() + batch[name].tobytes()
+            )
     assert digest.hexdigest()[:16] == "40eb2db590930e6b"
 
 
@@ -347,7 +418,9 @@ def test_opening_at_a_far_step_is_quick():
 
 
 def test_batches_are_made_at_a_good_pace():
-    """Of 40 ids an item, in batches of 32: some 400,000 items a second, of which a busy machine leaves a tenth."""
+    """Of 40 ids an item, in batches of 32: some 400,000 items a second, of which a busy machine
+    leaves a tenth.
+    """
     lengths = np.full(20_000, 40)
     rows = Rows(
         np.ones(lengths.sum(), np.int32),

@@ -1,4 +1,6 @@
-"""What is left of an evaluation for a person to look at: valid JSON, with the same parts for every kind."""
+"""What is left of an evaluation for a person to look at: valid JSON, with the same parts for every
+kind.
+"""
 
 import math
 
@@ -9,7 +11,13 @@ from etils import epath
 from bertjax.finetuning.error_analysis import ERRORS, MOST_LABELS, described, write_evaluation
 from bertjax.finetuning.evaluate import Evaluated, Split
 from bertjax.tasks.classification.task import Classification, TextPrediction
-from bertjax.tasks.examples import ChoiceExample, PairExample, QuestionExample, TaggedExample, TextExample
+from bertjax.tasks.examples import (
+    ChoiceExample,
+    PairExample,
+    QuestionExample,
+    TaggedExample,
+    TextExample,
+)
 from bertjax.tasks.multiple_choice.task import Choice, ChoicePrediction
 from bertjax.tasks.question_answering.answers import SpanAnswer, SpanPrediction
 from bertjax.tasks.question_answering.task import Spans
@@ -106,7 +114,9 @@ def write(tmp_path, found, figures):
 def test_every_kind_is_described_in_valid_json(tmp_path, name):
     task, predictions, examples, wanted = CASES[name]
     split = Split(task.name, "other", examples, None)
-    content = write(tmp_path, [(task, split, Evaluated(predictions, {task.metric: 0.5}))], {"score": 0.5})
+    content = write(
+        tmp_path, [(task, split, Evaluated(predictions, {task.metric: 0.5}))], {"score": 0.5}
+    )
     assert (content["step"], content["figures"]) == (12, {"score": 0.5})
     (found,) = content["splits"]
     about = {"task": task.name, "split": "other", "metric": task.metric, "examples": len(examples)}
@@ -134,7 +144,9 @@ def test_figures_that_are_no_numbers_leave_the_file_valid_json(tmp_path):
     task, _, examples, _ = CASES["text"]
     astray = [TextPrediction("a", (math.nan, math.nan))] * 3
     figures = {"loss": math.nan, "accuracy": 1 / 3, "score": math.inf}
-    content = write(tmp_path, [(task, Split("text", "", examples, None), Evaluated(astray, figures))], figures)
+    content = write(
+        tmp_path, [(task, Split("text", "", examples, None), Evaluated(astray, figures))], figures
+    )
     assert content["figures"] == content["splits"][0]["figures"] == {"accuracy": 1 / 3}
     assert "calibration" not in content["splits"][0]
 
@@ -144,7 +156,9 @@ def test_of_many_labels_the_commonest_are_shown_and_of_many_errors_the_worst():
     task = Classification("many", labels)
     counts = [1 + n % 7 for n in range(len(labels))]
     examples = [
-        TextExample("", "x" * 2000, label=label) for label, n in zip(labels, counts, strict=True) for _ in range(n)
+        TextExample("", "x" * 2000, label=label)
+        for label, n in zip(labels, counts, strict=True)
+        for _ in range(n)
     ]
     wrong = TextPrediction(labels[0], (1.0,) + (0.0,) * (len(labels) - 1))
     found = described(task, [wrong] * len(examples), examples)

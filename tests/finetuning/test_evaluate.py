@@ -46,7 +46,9 @@ def params():
 def texts():
     rng = np.random.default_rng(1)
     pairs = list(zip(sentences(13), [*sentences(13, seed=2)[:7], *[None] * 6], strict=True))
-    examples = [TextExample(str(n), a, b, str(rng.choice(LABELS))) for n, (a, b) in enumerate(pairs)]
+    examples = [
+        TextExample(str(n), a, b, str(rng.choice(LABELS))) for n, (a, b) in enumerate(pairs)
+    ]
     return Split("text", "", examples, TEXT.rows(examples, TOKENIZER, 16, targets=True))
 
 
@@ -54,15 +56,24 @@ def texts():
 def tagged():
     """Sentences of which some are too long for one row."""
     rng = np.random.default_rng(2)
-    words = [text.split() for text in sentences(9, seed=3)] + [" ".join(sentences(3, seed=4)).split() * 2]
-    examples = [TaggedExample(f"{n}", tuple(w), tuple(rng.choice(TAGS.labels, len(w)))) for n, w in enumerate(words)]
+    words = [text.split() for text in sentences(9, seed=3)] + [
+        " ".join(sentences(3, seed=4)).split() * 2
+    ]
+    examples = [
+        TaggedExample(f"{n}", tuple(w), tuple(rng.choice(TAGS.labels, len(w))))
+        for n, w in enumerate(words)
+    ]
     return Split("tags", "", examples, TAGS.rows(examples, TOKENIZER, 16, targets=True))
 
 
 def evaluated(params, split, mesh=None, labelled=True):
     mesh = make_mesh(MeshConfig(), mesh) if mesh else make_mesh(MeshConfig(data=4, fsdp=2))
-    params = jax.tree.map(jax.device_put, params, rules.tree_shardings(mesh, OBJECTIVE.logical_axes()))
-    return evaluate_split(CONFIG, OBJECTIVE, mesh, params, split, TOKENIZER.pad_id, labelled=labelled)
+    params = jax.tree.map(
+        jax.device_put, params, rules.tree_shardings(mesh, OBJECTIVE.logical_axes())
+    )
+    return evaluate_split(
+        CONFIG, OBJECTIVE, mesh, params, split, TOKENIZER.pad_id, labelled=labelled
+    )
 
 
 def softmax(x):
@@ -74,7 +85,9 @@ def linear(head, x):
     return x @ head["kernel"].astype(np.float64) + head["bias"]
 
 
-def test_text_is_predicted_as_a_plain_forward_says_each_example_in_its_place(params, texts, largest):
+def test_text_is_predicted_as_a_plain_forward_says_each_example_in_its_place(
+    params, texts, largest
+):
     found = evaluated(params, texts)
     pooler, head = params["pooler"], params["tasks"]["text"]
     wanted = []
@@ -82,11 +95,15 @@ def test_text_is_predicted_as_a_plain_forward_says_each_example_in_its_place(par
         first = hidden_in_numpy(MODEL, params, *row_of(texts.rows, number))[0]
         wanted.append(softmax(linear(head, np.tanh(linear(pooler, first)))))
     wanted = np.array(wanted)
-    assert len({tuple(row) for row in wanted.round(3).tolist()}) == 13  # so that a wrong place would show
+    assert (
+        len({tuple(row) for row in wanted.round(3).tolist()}) == 13
+    )  # so that a wrong place would show
     given = np.array([prediction.probabilities for prediction in found.predictions])
     largest("probabilities of a task, beside numpy's", np.abs(given - wanted).max(), 1e-5)
     true = np.array([LABELS.index(example.label) for example in texts.examples])
-    assert [prediction.label for prediction in found.predictions] == [LABELS[n] for n in wanted.argmax(1)]
+    assert [prediction.label for prediction in found.predictions] == [
+        LABELS[n] for n in wanted.argmax(1)
+    ]
     weights = np.array(TEXT.class_weights)[true]
     loss = -np.sum(weights * np.log(wanted[np.arange(13), true])) / weights.sum()
     largest("loss of a task, beside numpy's", abs(found.figures["loss"] - loss), 1e-5)
@@ -100,12 +117,16 @@ def test_tags_are_those_of_a_plain_forward_of_the_words_own_pieces(params, tagge
     gold = iter([TAGS.labels.index(tag) for example in tagged.examples for tag in example.tags])
     for number in range(rows.items):
         begin, end = rows.offsets[number : number + 2]
-        scores = linear(params["tasks"]["tags"], hidden_in_numpy(MODEL, params, *row_of(rows, number)))
+        scores = linear(
+            params["tasks"]["tags"], hidden_in_numpy(MODEL, params, *row_of(rows, number))
+        )
         scores = scores[rows.token_targets[WORD_BEGINS][begin:end] == 1]
         tags += [TAGS.labels[n] for n in scores.argmax(1)]
         losses += [-np.log(softmax(row)[next(gold)]) for row in scores]
     assert [tag for prediction in found.predictions for tag in prediction] == tags
-    assert [len(prediction) for prediction in found.predictions] == [len(one.words) for one in tagged.examples]
+    assert [len(prediction) for prediction in found.predictions] == [
+        len(one.words) for one in tagged.examples
+    ]
     assert len(set(tags)) > 2
     assert found.figures["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
 
@@ -147,7 +168,11 @@ def test_every_item_is_predicted_once_and_cut_to_its_own_length(count):
     mesh = make_mesh(MeshConfig(data=8))
     shapes = jax.eval_shape(lambda: objective.init(jax.random.key(0)))
     layouts = rules.tree_shardings(mesh, objective.logical_axes())
-    zeros = jax.tree.map(lambda leaf, layout: jax.device_put(np.zeros(leaf.shape, leaf.dtype), layout), shapes, layouts)
+    zeros = jax.tree.map(
+        lambda leaf, layout: jax.device_put(np.zeros(leaf.shape, leaf.dtype), layout),
+        shapes,
+        layouts,
+    )
     split = Split("tags", "", examples, rows)
     found = evaluate_split(CONFIG, objective, mesh, zeros, split, TOKENIZER.pad_id, labelled=True)
     wanted = [row_of(rows, n)[0].tolist() for n in range(count)]
@@ -158,7 +183,9 @@ def test_every_item_is_predicted_once_and_cut_to_its_own_length(count):
 
 
 def test_without_labels_the_predictions_are_the_same_and_there_are_no_figures(params, texts):
-    rows = TEXT.rows([dataclasses.replace(e, label=None) for e in texts.examples], TOKENIZER, 16, targets=False)
+    rows = TEXT.rows(
+        [dataclasses.replace(e, label=None) for e in texts.examples], TOKENIZER, 16, targets=False
+    )
     found = evaluated(params, dataclasses.replace(texts, rows=rows), labelled=False)
     assert found.figures == {}
     labels = [prediction.label for prediction in evaluated(params, texts).predictions]
@@ -168,7 +195,11 @@ def test_without_labels_the_predictions_are_the_same_and_there_are_no_figures(pa
 def test_figures_of_one_task_have_plain_names_other_splits_theirs_and_the_score_is_its_own_splits():
     mnli = Classification("mnli", LABELS)
     found = named_figures(
-        {("mnli", ""): {"accuracy": 0.5, "loss": 1.0}, ("mnli", "mismatched"): {"accuracy": 0.75, "loss": 2.0}}, [mnli]
+        {
+            ("mnli", ""): {"accuracy": 0.5, "loss": 1.0},
+            ("mnli", "mismatched"): {"accuracy": 0.75, "loss": 2.0},
+        },
+        [mnli],
     )
     assert found == {
         "accuracy": 0.5, "loss": 1.0, "accuracy/mismatched": 0.75, "loss/mismatched": 2.0, "score": 0.5,

@@ -58,12 +58,17 @@ def scores_of(run):
 
 
 def comparable(run):
-    return [{k: v for k, v in row.items() if not k.endswith("_per_second")} for row in read_rows(run)]
+    return [
+        {k: v for k, v in row.items() if not k.endswith("_per_second")} for row in read_rows(run)
+    ]
 
 
 def test_a_word_that_decides_is_learnt_in_six_epochs(undisturbed):
     run, config, outcome = undisturbed
-    assert (config.train.steps, config.train.eval_every_steps) == (48, 8)  # 128 examples, 16 a batch
+    assert (config.train.steps, config.train.eval_every_steps) == (
+        48,
+        8,
+    )  # 128 examples, 16 a batch
     assert config.optimizer.warmup_steps == 5
     assert (config.model.heads, config.new_heads) == (("pooler",), ())
     assert (outcome.step, outcome.stopped) == (48, False)
@@ -81,12 +86,19 @@ def test_the_best_checkpoint_is_named_kept_and_loaded(undisturbed):
     best = max(scores.values())
     assert scores[result["step"]] == result["figures"]["score"] == best
     assert result["evaluations"] == 6
-    assert checkpoint.find(run) == (run.resolve(), run.resolve() / "checkpoints" / str(result["step"]))
+    assert checkpoint.find(run) == (
+        run.resolve(),
+        run.resolve() / "checkpoints" / str(result["step"]),
+    )
     loaded = load_finetuned(run)
     assert loaded.checkpoint.name == str(result["step"])
     assert loaded.kinds == {"good": "classification"}
     _, figures = assess(loaded, validation_sets(loaded, TOKENIZER), TOKENIZER)
-    row = next(row for row in read_rows(run) if row["split"] == "validation" and row["step"] == result["step"])
+    row = next(
+        row
+        for row in read_rows(run)
+        if row["split"] == "validation" and row["step"] == result["step"]
+    )
     assert figures == pytest.approx({k: v for k, v in row.items() if k not in ("step", "split")})
     # The model alone, as other verbs take it.
     assert identical(load_model(run).params["pooler"], loaded.params["pooler"])
@@ -95,7 +107,9 @@ def test_the_best_checkpoint_is_named_kept_and_loaded(undisturbed):
 
 def test_the_last_checkpoint_is_the_result_where_the_best_is_not_asked_for(undisturbed):
     run, config, _ = undisturbed
-    told = dataclasses.replace(config, finetune=dataclasses.replace(config.finetune, restore_best=False))
+    told = dataclasses.replace(
+        config, finetune=dataclasses.replace(config.finetune, restore_best=False)
+    )
     before = (run / "result.json").read_text()
     try:
         assert finetune.write_result(told, run, 48, finetune.prepare(told, TOKENIZER))["step"] == 48
@@ -104,7 +118,9 @@ def test_the_last_checkpoint_is_the_result_where_the_best_is_not_asked_for(undis
         (run / "result.json").write_text(before)
 
 
-def test_a_run_that_sigterm_stopped_ends_bit_for_bit_as_the_undisturbed_one(undisturbed, config, tmp_path):
+def test_a_run_that_sigterm_stopped_ends_bit_for_bit_as_the_undisturbed_one(
+    undisturbed, config, tmp_path
+):
     def stop(what, done, total):
         if (what, done) == ("train", 21):
             signal.raise_signal(signal.SIGTERM)
@@ -117,7 +133,9 @@ def test_a_run_that_sigterm_stopped_ends_bit_for_bit_as_the_undisturbed_one(undi
     assert fit(config, run)[1].step == 48
     assert comparable(run) == comparable(undisturbed[0])
     for folder in ("", "checkpoints/48"):
-        assert identical(load_finetuned(run / folder).params, load_finetuned(undisturbed[0] / folder).params)
+        assert identical(
+            load_finetuned(run / folder).params, load_finetuned(undisturbed[0] / folder).params
+        )
     assert (run / "result.json").read_text() == (undisturbed[0] / "result.json").read_text()
 
 
@@ -126,15 +144,22 @@ def test_a_run_ends_early_after_as_many_evaluations_without_a_better_one_and_the
 ):
     scores = list(scores_of(undisturbed[0]).values())
     patience = 1
-    end = 8 * next(n for n in range(2, 7) if max(scores[n - patience : n]) <= max(scores[: n - patience]))
+    end = 8 * next(
+        n for n in range(2, 7) if max(scores[n - patience : n]) <= max(scores[: n - patience])
+    )
     assert end < 48
     run = epath.Path(tmp_path) / "run"
-    told = dataclasses.replace(config, finetune=dataclasses.replace(config.finetune, early_stopping_patience=patience))
+    told = dataclasses.replace(
+        config, finetune=dataclasses.replace(config.finetune, early_stopping_patience=patience)
+    )
     _, outcome = fit(told, run)
     assert (outcome.step, outcome.stopped) == (end, False)
     assert comparable(run) == [row for row in comparable(undisturbed[0]) if row["step"] <= end]
     assert scores_of(run)[int(load_finetuned(run).checkpoint.name)] == max(scores_of(run).values())
-    before = {path: path.read_bytes() for path in map(epath.Path, (run / "metrics.jsonl", run / "result.json"))}
+    before = {
+        path: path.read_bytes()
+        for path in map(epath.Path, (run / "metrics.jsonl", run / "result.json"))
+    }
     steps = []
     _, outcome = fit(told, run, progress=lambda what, done, total: steps.append(done))
     assert (outcome.step, outcome.stopped, steps) == (end, False, [])
@@ -145,7 +170,9 @@ def test_a_run_ends_early_after_as_many_evaluations_without_a_better_one_and_the
 
 
 def test_a_run_goes_on_with_its_own_data_and_configuration_only(undisturbed, config):
-    changed = dataclasses.replace(config, finetune=dataclasses.replace(config.finetune, label_smoothing=0.1))
+    changed = dataclasses.replace(
+        config, finetune=dataclasses.replace(config.finetune, label_smoothing=0.1)
+    )
     with pytest.raises(UserError, match=r"finetune\.label_smoothing: found 0\.1, expected 0\.0"):
         fit(changed, undisturbed[0])
 
@@ -155,14 +182,23 @@ def test_predictions_of_a_file_without_labels_are_those_of_the_same_texts(undist
     lines = (texts / "dev.tsv").read_text().splitlines()
     write_table(texts / "test.tsv", [(line.split("\t")[0],) for line in lines[1:]], ["sentence"])
     told = loaded.config.finetune
-    examples, predictions = predict_split(loaded, kinds.entry_of(told.tasks[0], told), "test", TOKENIZER)
+    examples, predictions = predict_split(
+        loaded, kinds.entry_of(told.tasks[0], told), "test", TOKENIZER
+    )
     assert [example.text for example in examples] == [line.split("\t")[0] for line in lines[1:]]
-    right = [prediction.label == line.split("\t")[1] for prediction, line in zip(predictions, lines[1:], strict=True)]
-    assert np.mean(right) == pytest.approx(read_json_strictly(undisturbed[0] / "result.json")["figures"]["accuracy"])
+    right = [
+        prediction.label == line.split("\t")[1]
+        for prediction, line in zip(predictions, lines[1:], strict=True)
+    ]
+    assert np.mean(right) == pytest.approx(
+        read_json_strictly(undisturbed[0] / "result.json")["figures"]["accuracy"]
+    )
 
 
 def test_a_model_that_no_task_was_trained_on_is_no_fine_tuned_one(start):
-    with pytest.raises(UserError, match="found a model without a task, expected one that `bertjax finetune` made"):
+    with pytest.raises(
+        UserError, match="found a model without a task, expected one that `bertjax finetune` made"
+    ):
         load_finetuned(start)
 
 
@@ -172,11 +208,15 @@ def test_a_model_that_no_task_was_trained_on_is_no_fine_tuned_one(start):
 def test_balanced_class_weights_reach_the_task(texts, tmp_path):
     config = config_of(f"good:classification={texts}", finetune={"class_weights": "balanced"})
     (opened,) = finetune.prepare(config, TOKENIZER).opened
-    counts = [sum(example.label == label for example in opened.splits["train"]) for label in ("no", "yes")]
+    counts = [
+        sum(example.label == label for example in opened.splits["train"]) for label in ("no", "yes")
+    ]
     assert opened.task.labels == ("no", "yes")
     assert opened.task.class_weights == pytest.approx([128 / (2 * count) for count in counts])
     assert len(set(counts)) == 2
-    tags = config_of(f"towns:tagging={write_tagged(tmp_path)}", finetune={"class_weights": "balanced"})
+    tags = config_of(
+        f"towns:tagging={write_tagged(tmp_path)}", finetune={"class_weights": "balanced"}
+    )
     (opened,) = finetune.prepare(tags, TOKENIZER).opened
     assert opened.task.class_weights[0] < 1 < opened.task.class_weights[1]
     plain = finetune.prepare(config_of(f"good:classification={texts}"), TOKENIZER).opened[0].task
@@ -185,9 +225,13 @@ def test_balanced_class_weights_reach_the_task(texts, tmp_path):
 
 def test_so_many_training_examples_are_drawn_by_the_seed_and_no_others_of_the_validation_set(texts):
     def drawn(seed, count=20):
-        config = config_of(f"good:classification={texts}", seed=seed, finetune={"max_train_examples": count})
+        config = config_of(
+            f"good:classification={texts}", seed=seed, finetune={"max_train_examples": count}
+        )
         (opened,) = finetune.prepare(config, TOKENIZER).opened
-        return [example.text for example in opened.splits["train"]], len(opened.splits["validation"])
+        return [example.text for example in opened.splits["train"]], len(
+            opened.splits["validation"]
+        )
 
     whole = sentences(168)[:128]
     first, validation = drawn(0)
@@ -222,7 +266,9 @@ def test_heads_that_the_source_lacks_or_that_are_to_be_new_are_new(texts, tmp_pa
         (False, ("mlm",), ("pooler",)),
         (True, ("pooler", "mlm"), ("pooler",)),
     ):
-        told = dataclasses.replace(config, finetune=dataclasses.replace(config.finetune, reinit_pooler=reinit))
+        told = dataclasses.replace(
+            config, finetune=dataclasses.replace(config.finetune, reinit_pooler=reinit)
+        )
         resolved = finetune.resolve(told, prepared, restored)
         assert (resolved.model.heads, resolved.new_heads) == (("pooler",), new)
     assert finetune.resolve(dataclasses.replace(config, init_from=""), prepared, ()).new_heads == ()
@@ -240,10 +286,14 @@ def test_options_that_the_data_decide_or_the_task_would_not_heed_are_refused(tex
         ("optimizer", "warmup_steps", 3),
     ):
         other = config_of(f"good:classification={texts}", **{section: {name: value}})
-        with pytest.raises(UserError, match=rf"{section}\.{name}: found {value}, expected finetune\."):
+        with pytest.raises(
+            UserError, match=rf"{section}\.{name}: found {value}, expected finetune\."
+        ):
             finetune.resolve(other, prepared, ())
     numbers = {"label_type": "number", "label_smoothing": 0.1}
-    with pytest.raises(UserError, match=r"finetune\.label_smoothing: found 0\.1, expected 0, for good"):
+    with pytest.raises(
+        UserError, match=r"finetune\.label_smoothing: found 0\.1, expected 0, for good"
+    ):
         finetune.prepare(config_of(f"good:classification={texts}", finetune=numbers), TOKENIZER)
 
 
@@ -257,10 +307,14 @@ def test_what_is_drawn_of_the_training_set_does_not_decide_the_labels(tmp_path):
     assert prepared.train["good"].items == 5
 
 
-def test_a_run_goes_on_with_the_training_examples_that_it_began_with_only(undisturbed, config, tmp_path):
+def test_a_run_goes_on_with_the_training_examples_that_it_began_with_only(
+    undisturbed, config, tmp_path
+):
     write_splits(tmp_path, lambda text: "no" if "good" in text else "yes", train=128)
     prepared = finetune.prepare(config_of(f"good:classification={tmp_path}"), TOKENIZER)
-    with pytest.raises(UserError, match="found other training examples, expected those it began with"):
+    with pytest.raises(
+        UserError, match="found other training examples, expected those it began with"
+    ):
         finetune.check_same_rows(undisturbed[0], prepared)
     finetune.check_same_rows(undisturbed[0], finetune.prepare(config, TOKENIZER))
 
@@ -293,7 +347,9 @@ def test_an_evaluation_without_a_score_is_never_the_best_and_only_kept_checkpoin
         "training_rows_sha256": nothing.digest,
     }
     assert finetune.write_result(config, run, 3, nothing)["evaluations"] == 3
-    last = dataclasses.replace(config, finetune=dataclasses.replace(config.finetune, restore_best=False))
+    last = dataclasses.replace(
+        config, finetune=dataclasses.replace(config.finetune, restore_best=False)
+    )
     assert finetune.write_result(last, run, 4, nothing)["step"] == 4
     assert read_json_strictly(run / "result.json")["step"] == 4
 
@@ -305,7 +361,10 @@ def test_an_evaluation_without_a_score_is_never_the_best_and_only_kept_checkpoin
 def test_two_tasks_at_once_have_each_its_figures(start, texts, tmp_path):
     towns = write_tagged(tmp_path / "towns")
     config = config_of(
-        f"good:classification={texts}", f"towns:tagging={towns}", init_from=str(start), finetune={"epochs": 10.0}
+        f"good:classification={texts}",
+        f"towns:tagging={towns}",
+        init_from=str(start),
+        finetune={"epochs": 10.0},
     )
     run = epath.Path(tmp_path) / "run"
     fit(config, run)
@@ -329,7 +388,9 @@ def test_two_tasks_at_once_have_each_its_figures(start, texts, tmp_path):
 def test_several_classes_at_once_and_numbers_are_learnt(start, tmp_path, label_type, label, name):
     folder = write_splits(tmp_path / "texts", label)
     config = config_of(
-        f"own:classification={folder}", init_from=str(start), finetune={"label_type": label_type, "epochs": 10.0}
+        f"own:classification={folder}",
+        init_from=str(start),
+        finetune={"label_type": label_type, "epochs": 10.0},
     )
     fit(config, tmp_path / "run")
     figures = read_json_strictly(tmp_path / "run" / "result.json")["figures"]
@@ -341,16 +402,23 @@ def change_of(start, run):
     """How far each group went from the parameters that the run began with; the layers apart."""
     before = load_model(start).params
     after = load_finetuned(run).params
-    far = jax.tree.map(lambda a, b: np.abs(np.asarray(a) - np.asarray(b)), before, {k: after[k] for k in before})
+    far = jax.tree.map(
+        lambda a, b: np.abs(np.asarray(a) - np.asarray(b)), before, {k: after[k] for k in before}
+    )
     layers = [max(leaf[n].max() for leaf in jax.tree.leaves(far["encoder"])) for n in range(2)]
-    return {k: max(leaf.max() for leaf in jax.tree.leaves(far[k])) for k in ("embeddings", "pooler")}, layers
+    return {
+        k: max(leaf.max() for leaf in jax.tree.leaves(far[k])) for k in ("embeddings", "pooler")
+    }, layers
 
 
 @pytest.mark.slow
 def test_freezing_and_new_layers_change_what_they_should_only(start, texts, tmp_path):
     def moved(run, **changes):
         config = config_of(f"good:classification={texts}", init_from=str(start), **changes)
-        fit(dataclasses.replace(config, finetune=dataclasses.replace(config.finetune, epochs=0.25)), tmp_path / run)
+        fit(
+            dataclasses.replace(config, finetune=dataclasses.replace(config.finetune, epochs=0.25)),
+            tmp_path / run,
+        )
         return change_of(start, tmp_path / run)
 
     groups, layers = moved("plain")

@@ -25,7 +25,10 @@ def test_of_other_figures_it_is_the_best_that_one_class_gives():
 
 
 def test_the_baseline_of_choices_is_the_commonest_place():
-    examples = [ChoiceExample(str(n), "c", ("x", "y", "z"), label=label) for n, label in enumerate((0, 2, 2, 1))]
+    examples = [
+        ChoiceExample(str(n), "c", ("x", "y", "z"), label=label)
+        for n, label in enumerate((0, 2, 2, 1))
+    ]
     assert baseline(Choice("t", 3), examples) == 0.5
 
 
@@ -36,4 +39,6 @@ def test_where_a_constant_gets_nothing_it_is_0():
 
 
 def test_the_examples_may_be_any_sequence():
-    assert baseline(Classification("t", ("a", "b")), np.array(texts("a", "b", "a"), object)) == pytest.approx(2 / 3)
+    assert baseline(
+        Classification("t", ("a", "b")), np.array(texts("a", "b", "a"), object)
+    ) == pytest.approx(2 / 3)

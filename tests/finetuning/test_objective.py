@@ -26,16 +26,37 @@ from tests.tasks.tiny import MODEL, TOKENIZER, config_of
 TEXT = Classification("text", ("a", "b", "c"), class_weights=(1.0, 2.0, 0.5))
 TAGS = Tagging("tags", ("O", "B-A", "I-A"), label_smoothing=0.1)
 BOTH = TaskObjective(MODEL, (TEXT, TAGS))
-FILLERS = [0, 1, 1, 1, 0, 1, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0]  # 0: a filler; one part of the batch has none but fillers
+FILLERS = [
+    0,
+    1,
+    1,
+    1,
+    0,
+    1,
+    1,
+    0,
+    0,
+    0,
+    0,
+    1,
+    0,
+    0,
+    0,
+    0,
+]  # 0: a filler; one part of the batch has none but fillers
 
 
 def batch_of(task):
     """A batch as `train_batches` makes them, but fillers that hold nonsense."""
     rng = np.random.default_rng(3)
-    batch = {name: random_batch(rng, 16)[name] for name in ("input_ids", "input_mask", "segment_ids")}
+    batch = {
+        name: random_batch(rng, 16)[name] for name in ("input_ids", "input_mask", "segment_ids")
+    }
     labels = rng.integers(0, 3, 16)
     if task is TAGS:
-        labels = np.where(batch["input_mask"] * (rng.random((16, 16)) < 0.6), rng.integers(0, 3, (16, 16)), -1)
+        labels = np.where(
+            batch["input_mask"] * (rng.random((16, 16)) < 0.6), rng.integers(0, 3, (16, 16)), -1
+        )
     own = {"labels": labels.astype(np.int32), "item_weights": np.array(FILLERS, np.float32)}
     return batch | {f"{task.name}/{name}": values for name, values in own.items()}
 
@@ -68,7 +89,9 @@ def on_one_device(params):
 
 
 def assert_close(largest, what, wanted, found, bound):
-    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(wanted), jax.tree.leaves(found), strict=True):
+    for (path, a), b in zip(
+        jax.tree_util.tree_leaves_with_path(wanted), jax.tree.leaves(found), strict=True
+    ):
         name = jax.tree_util.keystr(path)
         assert a.shape == b.shape, name
         largest(what, np.abs(a - b).max() / max(np.abs(a).max(), 1e-3), bound)
@@ -95,7 +118,13 @@ def test_a_mesh_gives_the_loss_and_the_gradients_of_one_device_however_fillers_l
 ):
     mesh = make_mesh(MeshConfig(data=4, fsdp=2))
     found = gradients_of(config_of(), params, task, mesh)
-    assert_close(largest, f"gradients of a task on a mesh, {task.name}", on_one_device[task.name], found, 2e-5)
+    assert_close(
+        largest,
+        f"gradients of a task on a mesh, {task.name}",
+        on_one_device[task.name],
+        found,
+        2e-5,
+    )
 
 
 def test_what_fillers_hold_changes_nothing(params, on_one_device):
@@ -105,7 +134,9 @@ def test_what_fillers_hold_changes_nothing(params, on_one_device):
     batch["input_ids"][fillers] = 9
     gradient, means = gradients_of(config_of(), params, TEXT, batch=batch)
     assert means == on_one_device["text"][1]
-    for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(on_one_device["text"][0]), strict=True):
+    for a, b in zip(
+        jax.tree.leaves(gradient), jax.tree.leaves(on_one_device["text"][0]), strict=True
+    ):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-8)
 
 
@@ -119,7 +150,9 @@ def test_metrics_of_one_task_have_plain_names_and_those_of_several_each_ones(on_
 
 
 def test_a_run_begins_with_what_was_restored_but_its_new_top_layers_and_heads(params):
-    restored = jax.tree.map(lambda leaf: leaf + 1, {name: params[name] for name in ("embeddings", "encoder", "pooler")})
+    restored = jax.tree.map(
+        lambda leaf: leaf + 1, {name: params[name] for name in ("embeddings", "encoder", "pooler")}
+    )
     begun = dataclasses.replace(BOTH, reinit_layers=1).begin(params, restored)
     assert jax.tree.structure(begun) == jax.tree.structure(params)
     same = lambda a, b: all(map(np.array_equal, jax.tree.leaves(a), jax.tree.leaves(b)))  # noqa: E731
@@ -132,7 +165,10 @@ def test_a_run_begins_with_what_was_restored_but_its_new_top_layers_and_heads(pa
     assert same(begun["tasks"], params["tasks"])
     assert same(BOTH.begin(params, restored)["encoder"], restored["encoder"])
     # A pooler that is asked to be new is not among what was restored.
-    assert same(BOTH.begin(params, {k: v for k, v in restored.items() if k != "pooler"})["pooler"], params["pooler"])
+    assert same(
+        BOTH.begin(params, {k: v for k, v in restored.items() if k != "pooler"})["pooler"],
+        params["pooler"],
+    )
 
 
 def filled(shapes, value):
@@ -140,7 +176,9 @@ def filled(shapes, value):
 
 
 def test_no_two_parameters_share_memory_where_a_run_begins():
-    """A step gives its state's memory back; a decoder begins with the encoder's values, not with its arrays."""
+    """A step gives its state's memory back; a decoder begins with the encoder's values, not with
+    its arrays.
+    """
     model = dataclasses.replace(MODEL, heads=("mlm",))
     objective = TaskObjective(model, (make_task("turn", TOKENIZER, max_target_length=8), TAGS))
     new = filled(jax.eval_shape(lambda: objective.init(jax.random.key(0))), 0.0)
@@ -148,7 +186,9 @@ def test_no_two_parameters_share_memory_where_a_run_begins():
     begun = objective.begin(new, restored)
     head = head_of(begun, "turn")
     table = "embeddings", "word", "embedding"
-    assert np.array_equal(head[table[0]][table[1]][table[2]], restored[table[0]][table[1]][table[2]])
+    assert np.array_equal(
+        head[table[0]][table[1]][table[2]], restored[table[0]][table[1]][table[2]]
+    )
     places = [leaf.unsafe_buffer_pointer() for leaf in jax.tree.leaves(begun)]
     assert len(set(places)) == len(places)
 
@@ -170,14 +210,18 @@ def test_a_decoder_may_begin_with_another_model_than_the_encoder():
     task = make_task("pairs", TOKENIZER, max_target_length=8)
     objective = TaskObjective(dataclasses.replace(MODEL, heads=("mlm",)), (task,))
     made = jax.jit(lambda key: objective.init(key))
-    encoder, donor = ({k: v for k, v in made(jax.random.key(n)).items() if k != "tasks"} for n in (1, 2))
+    encoder, donor = (
+        {k: v for k, v in made(jax.random.key(n)).items() if k != "tasks"} for n in (1, 2)
+    )
     words = lambda params: params["tasks"]["pairs"]["embeddings"]["word"]["embedding"]  # noqa: E731
     new = made(jax.random.key(0))
     own = objective.begin(new, encoder)
     other = objective.begin(new, {**encoder, DONOR: donor})
     assert np.array_equal(words(own), encoder["embeddings"]["word"]["embedding"])
     assert np.array_equal(words(other), donor["embeddings"]["word"]["embedding"])
-    assert np.array_equal(other["embeddings"]["word"]["embedding"], encoder["embeddings"]["word"]["embedding"])
+    assert np.array_equal(
+        other["embeddings"]["word"]["embedding"], encoder["embeddings"]["word"]["embedding"]
+    )
     assert DONOR not in other
 
 
@@ -186,4 +230,7 @@ def test_one_program_serves_runs_that_differ_in_where_they_begin():
     config = config_of("pairs:seq2seq=x", init_from="a")
     told = dataclasses.replace(config.finetune, decoder_from="b")
     other = dataclasses.replace(config, seed=3, finetune=told)
-    assert steps.jit_train_step(config, mesh, BOTH).func is steps.jit_train_step(other, mesh, BOTH).func
+    assert (
+        steps.jit_train_step(config, mesh, BOTH).func
+        is steps.jit_train_step(other, mesh, BOTH).func
+    )

@@ -11,7 +11,13 @@ from bertjax.config import FinetuneConfig
 from bertjax.errors import UserError
 from bertjax.finetuning.predictions import write_predictions
 from bertjax.tasks.classification.task import TextPrediction
-from bertjax.tasks.examples import ChoiceExample, PairExample, QuestionExample, TaggedExample, TextExample
+from bertjax.tasks.examples import (
+    ChoiceExample,
+    PairExample,
+    QuestionExample,
+    TaggedExample,
+    TextExample,
+)
 from bertjax.tasks.multiple_choice.task import ChoicePrediction
 from bertjax.tasks.question_answering.answers import SpanAnswer, SpanPrediction
 from bertjax.tasks.registry import entry_of, read_split
@@ -31,7 +37,10 @@ PAIRS = [TextExample("0", "a\tcat", "no\ndog"), TextExample("7", "the dog", "one
 
 
 def test_a_test_set_of_glue_is_written_to_be_handed_in_and_to_be_read(tmp_path):
-    predictions = [TextPrediction("not_entailment", (0.25, 0.75)), TextPrediction("entailment", (0.9, 0.1))]
+    predictions = [
+        TextPrediction("not_entailment", (0.25, 0.75)),
+        TextPrediction("entailment", (0.9, 0.1)),
+    ]
     assert written(tmp_path, "rte=x", predictions, PAIRS) == {
         "rte-test.tsv": "id\tsentence1\tsentence2\tprediction\tprobability\n"
         "0\ta cat\tno dog\tnot_entailment\t0.7500\n7\tthe dog\tone\tentailment\t0.9000\n",
@@ -63,10 +72,18 @@ def test_what_is_not_to_be_handed_in_is_a_table_only(tmp_path, task, split):
 
 
 def test_several_classes_stand_between_the_separators_of_the_data(tmp_path):
-    predictions = [TextPrediction(("a", "b"), (0.75, 0.5, 0.25)), TextPrediction((), (0.1, 0.1, 0.1))]
+    predictions = [
+        TextPrediction(("a", "b"), (0.75, 0.5, 0.25)),
+        TextPrediction((), (0.1, 0.1, 0.1)),
+    ]
     examples = [TextExample("0", "a cat"), TextExample("1", "the dog")]
-    (text,) = written(tmp_path, "own:classification=x", predictions, examples, label_separator=";").values()
-    assert text == "id\tsentence\tprediction\tprobability\n0\ta cat\ta;b\t0.7500;0.5000\n1\tthe dog\t\t\n"
+    (text,) = written(
+        tmp_path, "own:classification=x", predictions, examples, label_separator=";"
+    ).values()
+    assert (
+        text
+        == "id\tsentence\tprediction\tprobability\n0\ta cat\ta;b\t0.7500;0.5000\n1\tthe dog\t\t\n"
+    )
 
 
 def tagged(folder, told=None, task="own:tagging"):
@@ -83,7 +100,10 @@ def test_tags_are_written_into_the_files_own_lines(tmp_path):
     assert set(found) == {"own-test.txt"}
     made = (tmp_path / "new" / "out" / "own-test.txt").read_bytes().decode()
     assert made == "-DOCSTART- -X- O\n\nRome NNP O\r\nis VB B-LOC\n\n\n. . B-LOC"
-    assert [one.tags for one in read_conll(tmp_path / "new" / "out" / "own-test.txt")] == [("O", "B-LOC"), ("B-LOC",)]
+    assert [one.tags for one in read_conll(tmp_path / "new" / "out" / "own-test.txt")] == [
+        ("O", "B-LOC"),
+        ("B-LOC",),
+    ]
 
 
 def test_a_split_of_several_files_gives_each_its_own_tags(tmp_path):
@@ -107,7 +127,9 @@ def test_files_of_one_name_in_several_folders_are_refused(tmp_path):
         (tmp_path / name / "test.txt").write_text(words)
     told = FinetuneConfig(test_files=("x/test.txt", "y/test.txt"))
     task, examples = tagged(tmp_path, told)
-    with pytest.raises(UserError, match="y/test.txt: found the name of another file that is predicted"):
+    with pytest.raises(
+        UserError, match="y/test.txt: found the name of another file that is predicted"
+    ):
         written(tmp_path, task, [("A", "B"), ("C",)], examples, test_files=told.test_files)
 
 
@@ -121,7 +143,9 @@ def test_the_tag_may_stand_in_any_column(tmp_path):
     (tmp_path / "test.txt").write_text("the DT O\nrome NNP B-LOC\n")
     told = FinetuneConfig(label_column="1")
     task, examples = tagged(tmp_path, told)
-    assert [one.tags for one in read_split(entry_of(task, told), "test", told, True)] == [("DT", "NNP")]
+    assert [one.tags for one in read_split(entry_of(task, told), "test", told, True)] == [
+        ("DT", "NNP")
+    ]
     assert written(tmp_path, task, [("X", "Y")], examples, label_column="1") == {
         "own-test.txt": "the X O\nrome Y B-LOC\n"
     }
@@ -154,7 +178,10 @@ def test_answers_are_what_squads_scripts_read(tmp_path):
         SpanPrediction("", 0.9, 4.0, (SpanAnswer("", 0.9, 1.0, 1.0),)),
     ]
     examples = [QuestionExample("a", "where?", "in Zürich"), QuestionExample("b", "who?", "no one")]
-    found = {name: json.loads(text) for name, text in written(tmp_path, "squad_v2=x", predictions, examples).items()}
+    found = {
+        name: json.loads(text)
+        for name, text in written(tmp_path, "squad_v2=x", predictions, examples).items()
+    }
     assert found["squad_v2-test.json"] == {"a": "Zürich", "b": ""}
     assert found["squad_v2-test-null_odds.json"] == {"a": -3.0, "b": 4.0}
     assert found["squad_v2-test-n_best.json"]["a"][0] == {
@@ -164,8 +191,14 @@ def test_answers_are_what_squads_scripts_read(tmp_path):
 
 
 def test_choices_are_numbers_of_endings(tmp_path):
-    examples = [ChoiceExample("7", "the cat", ("a", "b")), ChoiceExample("8", "the dog", ("a", "b"))]
-    predictions = [ChoicePrediction(1, np.float32([0.25, 0.75])), ChoicePrediction(0, np.float32([1, 0]))]
+    examples = [
+        ChoiceExample("7", "the cat", ("a", "b")),
+        ChoiceExample("8", "the dog", ("a", "b")),
+    ]
+    predictions = [
+        ChoicePrediction(1, np.float32([0.25, 0.75])),
+        ChoicePrediction(0, np.float32([1, 0])),
+    ]
     assert written(tmp_path, "swag=x", predictions, examples) == {
         "swag-test.tsv": "id\tprediction\tprobability\n7\t1\t0.7500\n8\t0\t1.0000\n"
     }

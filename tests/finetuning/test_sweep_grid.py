@@ -7,7 +7,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from bertjax.errors import UserError
-from bertjax.finetuning.sweep_grid import PAPER_GRID, Cell, Grid, Result, Setting, cells, summary, table
+from bertjax.finetuning.sweep_grid import (
+    PAPER_GRID,
+    Cell,
+    Grid,
+    Result,
+    Setting,
+    cells,
+    summary,
+    table,
+)
 
 pytestmark = pytest.mark.quick
 FIRST, SECOND, THIRD = (Setting(16, rate, 3) for rate in (5e-5, 3e-5, 2e-5))
@@ -19,9 +28,15 @@ def results(setting, *metrics):
 
 def test_the_papers_grid_is_eighteen_settings():
     found = {
-        (cell.setting.batch_size, cell.setting.peak_learning_rate, cell.setting.epochs) for cell in cells(PAPER_GRID)
+        (cell.setting.batch_size, cell.setting.peak_learning_rate, cell.setting.epochs)
+        for cell in cells(PAPER_GRID)
     }
-    assert found == {(size, rate, epochs) for size in (16, 32) for rate in (5e-5, 3e-5, 2e-5) for epochs in (2, 3, 4)}
+    assert found == {
+        (size, rate, epochs)
+        for size in (16, 32)
+        for rate in (5e-5, 3e-5, 2e-5)
+        for epochs in (2, 3, 4)
+    }
     assert len(cells(PAPER_GRID)) == 18
 
 
@@ -35,7 +50,10 @@ def test_every_setting_is_tried_with_one_seed_before_the_next():
     "cell,folder",
     [
         (Cell(Setting(16, 5e-5, 3), 0), "batch_size-16,peak_learning_rate-5e-05,epochs-3,seed-0"),
-        (Cell(Setting(32, 0.001, 3.0), 12), "batch_size-32,peak_learning_rate-0.001,epochs-3,seed-12"),
+        (
+            Cell(Setting(32, 0.001, 3.0), 12),
+            "batch_size-32,peak_learning_rate-0.001,epochs-3,seed-12",
+        ),
         (Cell(Setting(8, 1.0, 2.5), 1), "batch_size-8,peak_learning_rate-1,epochs-2.5,seed-1"),
     ],
 )
@@ -53,14 +71,23 @@ def test_other_cells_have_other_folders(rates):
 @pytest.mark.parametrize(
     "change,message",
     [
-        ({"batch_sizes": ()}, "grid.batch_sizes: found (), expected one or more numbers above 0, each once"),
+        (
+            {"batch_sizes": ()},
+            "grid.batch_sizes: found (), expected one or more numbers above 0, each once",
+        ),
         (
             {"learning_rates": (5e-5, 0.0)},
             "grid.learning_rates: found (5e-05, 0.0), expected one or more numbers above 0",
         ),
         ({"learning_rates": (math.inf,)}, "grid.learning_rates: found (inf,), expected"),
-        ({"epochs": (3, 3.0)}, "grid.epochs: found (3, 3.0), expected one or more numbers above 0, each once"),
-        ({"seeds": (0, -1)}, "grid.seeds: found (0, -1), expected one or more numbers from 0, each once"),
+        (
+            {"epochs": (3, 3.0)},
+            "grid.epochs: found (3, 3.0), expected one or more numbers above 0, each once",
+        ),
+        (
+            {"seeds": (0, -1)},
+            "grid.seeds: found (0, -1), expected one or more numbers from 0, each once",
+        ),
     ],
 )
 def test_a_grid_of_no_sense_is_refused(change, message):
@@ -87,12 +114,26 @@ def test_a_run_that_ended_with_an_error_or_no_number_failed_and_has_no_figure():
     (row,) = summary(results(FIRST, 0.9, None, math.nan, 0.7, 0.6), baseline=0.6)
     assert (row.runs, row.failed, row.mean, row.best) == (5, 3, pytest.approx(2.2 / 3), 0.9)
     (row,) = summary(results(FIRST, None), baseline=0.6)
-    assert (row.runs, row.failed, row.mean, row.deviation, row.best, row.chosen) == (1, 1, None, None, None, False)
+    assert (row.runs, row.failed, row.mean, row.deviation, row.best, row.chosen) == (
+        1,
+        1,
+        None,
+        None,
+        None,
+        False,
+    )
 
 
 def test_the_best_mean_is_marked_and_not_the_best_run():
-    rows = summary([*results(FIRST, None), *results(SECOND, 0.99, 0.1), *results(THIRD, 0.7, 0.7)], baseline=0.0)
-    assert [(row.setting, row.chosen) for row in rows] == [(FIRST, False), (SECOND, False), (THIRD, True)]
+    rows = summary(
+        [*results(FIRST, None), *results(SECOND, 0.99, 0.1), *results(THIRD, 0.7, 0.7)],
+        baseline=0.0,
+    )
+    assert [(row.setting, row.chosen) for row in rows] == [
+        (FIRST, False),
+        (SECOND, False),
+        (THIRD, True),
+    ]
 
 
 @pytest.mark.parametrize("metric", [0.0, -0.3])
@@ -112,7 +153,11 @@ def test_no_results_are_no_rows():
 
 
 def test_the_table_is_aligned_and_in_percent():
-    found = [*results(FIRST, 0.88449, 0.5), *results(Setting(128, 1e-4, 2.5), 1.0), *results(THIRD, None)]
+    found = [
+        *results(FIRST, 0.88449, 0.5),
+        *results(Setting(128, 1e-4, 2.5), 1.0),
+        *results(THIRD, None),
+    ]
     assert table(summary(found, baseline=0.5)).splitlines() == [
         "batch size  learning rate  epochs    mean  deviation    best  runs  failed",
         "        16          5e-05       3   69.2%      27.2%   88.4%     2       1",

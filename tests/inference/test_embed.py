@@ -20,12 +20,16 @@ VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
 MODEL = dataclasses.replace(SMALL_MODEL, num_hidden_layers=4, initializer_range=0.2)
 LAYERS = ["last", "second_to_last", "sum_last_four", "concat_last_four"]
 POOLINGS = ["cls", "mean", "max", "tokens"]
-LINES = st.lists(st.lists(st.sampled_from([*WORDS, "cats", "unheard"]), max_size=20).map(" ".join), max_size=40)
+LINES = st.lists(
+    st.lists(st.sampled_from([*WORDS, "cats", "unheard"]), max_size=20).map(" ".join), max_size=40
+)
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return WordPiece("vocab.txt", "".join(f"{entry}\n" for entry in VOCABULARY).encode(), lowercase=True)
+    return WordPiece(
+        "vocab.txt", "".join(f"{entry}\n" for entry in VOCABULARY).encode(), lowercase=True
+    )
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +53,9 @@ def plainly(config, params, tokenizer, text, layers, pooling, longest):
         "sum_last_four": every[-4] + every[-3] + every[-2] + every[-1],
         "concat_last_four": np.hstack([every[-4], every[-3], every[-2], every[-1]]),
     }[layers]
-    return {"cls": vectors[0], "mean": vectors.mean(0), "max": vectors.max(0), "tokens": vectors}[pooling]
+    return {"cls": vectors[0], "mean": vectors.mean(0), "max": vectors.max(0), "tokens": vectors}[
+        pooling
+    ]
 
 
 @given(
@@ -60,7 +66,9 @@ def plainly(config, params, tokenizer, text, layers, pooling, longest):
     st.sampled_from([None, 2, 5, 13]),
 )
 @example(["cat", "", "the dog sees the cat sees no one . ."] * 9, "sum_last_four", "max", 8, None)
-def test_each_vector_is_that_of_its_text_alone_unpadded(params, tokenizer, texts, layers, pooling, size, longest):
+def test_each_vector_is_that_of_its_text_alone_unpadded(
+    params, tokenizer, texts, layers, pooling, size, longest
+):
     options = {"layers": layers, "pooling": pooling, "batch_size": size, "max_seq_length": longest}
     found = features.embed(MODEL, params, tokenizer, texts, **options)
     assert len(found) == len(texts)
@@ -97,17 +105,25 @@ def test_order_is_kept_over_windows_and_no_more_is_read_than_a_window(params, to
         np.testing.assert_allclose(same, np.tile(wanted, (len(same), 1)), atol=2e-5)
 
 
-def test_long_texts_and_their_tokens_make_windows_smaller_and_change_nothing(params, tokenizer, monkeypatch):
+def test_long_texts_and_their_tokens_make_windows_smaller_and_change_nothing(
+    params, tokenizer, monkeypatch
+):
     texts = ["cat " * (i % 13) for i in range(100)]
-    whole = list(features.embed_windows(MODEL, params, tokenizer, texts, pooling="tokens", batch_size=8))
+    whole = list(
+        features.embed_windows(MODEL, params, tokenizer, texts, pooling="tokens", batch_size=8)
+    )
     assert len(whole) == 1
     monkeypatch.setattr(features, "WINDOW_VALUES", 50 * MODEL.hidden_size)
     monkeypatch.setattr(features, "WINDOW_CHARACTERS", 1000)
-    parts = list(features.embed_windows(MODEL, params, tokenizer, texts, pooling="tokens", batch_size=8))
+    parts = list(
+        features.embed_windows(MODEL, params, tokenizer, texts, pooling="tokens", batch_size=8)
+    )
     assert 10 < len(parts) < 30
     assert max(len(part.vectors) for part in parts) <= 50 + 16
     assert sum(len(part.offsets) - 1 for part in parts) == 100
-    np.testing.assert_allclose(np.concatenate([part.vectors for part in parts]), whole[0].vectors, atol=2e-5)
+    np.testing.assert_allclose(
+        np.concatenate([part.vectors for part in parts]), whole[0].vectors, atol=2e-5
+    )
     np.testing.assert_array_equal(np.concatenate([part.ids for part in parts]), whole[0].ids)
 
 
@@ -120,7 +136,13 @@ def test_a_batch_lies_on_all_devices_sorted_and_little_padded(params, tokenizer,
         return compute(config, params, batch, *rest)
 
     monkeypatch.setattr(features, "_features", watched)
-    features.embed(MODEL, params, tokenizer, ["cat"] * 8 + ["cat " * 12] * 3 + ["cat " * 5] * 5 + ["no"], batch_size=7)
+    features.embed(
+        MODEL,
+        params,
+        tokenizer,
+        ["cat"] * 8 + ["cat " * 12] * 3 + ["cat " * 5] * 5 + ["no"],
+        batch_size=7,
+    )
     assert seen == [((8, 16), 8), ((8, 8), 8), ((8, 8), 8)]
 
 
@@ -136,19 +158,27 @@ def test_padded_lengths_are_few_and_fit(length, longest):
 def test_layers_are_chosen_by_name_and_too_few_are_an_error():
     layers = jnp.arange(5.0)[:, None, None, None] + jnp.zeros((5, 1, 2, 3))
     encoded = functional.Encoded(layers[-1], layers, layers[0])
-    for name, wanted in (("last", [4]), ("second_to_last", [3]), ("sum_last_four", [1 + 2 + 3 + 4])):
+    for name, wanted in (
+        ("last", [4]),
+        ("second_to_last", [3]),
+        ("sum_last_four", [1 + 2 + 3 + 4]),
+    ):
         np.testing.assert_array_equal(features.layer_vectors(encoded, name)[0, 0], wanted * 3)
     concatenated = features.layer_vectors(encoded, "concat_last_four")
     np.testing.assert_array_equal(concatenated[0, 1], [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4])
     few = functional.Encoded(layers[2], layers[:3], layers[0])
-    with pytest.raises(UserError, match="layers sum_last_four: found a model of 3, expected 4 or more"):
+    with pytest.raises(
+        UserError, match="layers sum_last_four: found a model of 3, expected 4 or more"
+    ):
         features.layer_vectors(few, "sum_last_four")
     with pytest.raises(ValueError, match="keep_layers=True"):
         features.layer_vectors(functional.Encoded(layers[2], None, layers[0]), "second_to_last")
 
 
 def test_pooling_reads_real_tokens_only():
-    vectors = jnp.array([[[1.0, -4.0], [3.0, -2.0], [50.0, 50.0]], [[-7.0, 0.0], [50.0, 50.0], [50.0, 50.0]]])
+    vectors = jnp.array(
+        [[[1.0, -4.0], [3.0, -2.0], [50.0, 50.0]], [[-7.0, 0.0], [50.0, 50.0], [50.0, 50.0]]]
+    )
     mask = np.array([[1, 1, 0], [1, 0, 0]])
     for pooling, wanted in {
         "cls": [[1, -4], [-7, 0]],
@@ -162,7 +192,9 @@ def test_pooling_reads_real_tokens_only():
 def test_sums_over_tokens_and_layers_of_a_bfloat16_model_are_float32():
     ones = jnp.full((4, 1, 3, 1), 1 + 2**-7, jnp.bfloat16)
     encoded = functional.Encoded(ones[0], ones.at[0].set(2**-6), ones[0])
-    assert float(features.layer_vectors(encoded, "sum_last_four")[0, 0, 0]) == 3 * (1 + 2**-7) + 2**-6
+    assert (
+        float(features.layer_vectors(encoded, "sum_last_four")[0, 0, 0]) == 3 * (1 + 2**-7) + 2**-6
+    )
     vectors = jnp.array([[[256.0], [1.0]]], jnp.bfloat16)  # 257 has a bit more than bfloat16
     assert float(features.pool_tokens(vectors, np.ones((1, 2)), "mean")[0, 0]) == 128.5
     for pooling in POOLINGS:
@@ -201,7 +233,11 @@ def test_options_out_of_range_are_named(params, tokenizer, options, message):
 
 
 def test_a_model_of_too_few_layers_or_words_is_refused(params, tokenizer):
-    with pytest.raises(UserError, match="layers concat_last_four: found a model of 2, expected 4 or more"):
+    with pytest.raises(
+        UserError, match="layers concat_last_four: found a model of 2, expected 4 or more"
+    ):
         features.embed(SMALL_MODEL, params, tokenizer, ["cat"], layers="concat_last_four")
-    with pytest.raises(UserError, match="tokenizer: found 13 entries, expected at most model.vocab_size 12"):
+    with pytest.raises(
+        UserError, match="tokenizer: found 13 entries, expected at most model.vocab_size 12"
+    ):
         features.embed(dataclasses.replace(MODEL, vocab_size=12), params, tokenizer, ["cat"])

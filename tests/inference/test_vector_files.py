@@ -22,7 +22,9 @@ TEXTS = ["the cat sees .", "", "dogs"]
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return WordPiece("vocab.txt", "".join(f"{entry}\n" for entry in VOCABULARY).encode(), lowercase=True)
+    return WordPiece(
+        "vocab.txt", "".join(f"{entry}\n" for entry in VOCABULARY).encode(), lowercase=True
+    )
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +34,12 @@ def params():
 
 def written(tmp_path, params, tokenizer, name, pooling, dtype="float32", batch_size=8, texts=TEXTS):
     path = epath.Path(tmp_path) / name
-    windows = features.embed_windows(MODEL, params, tokenizer, texts, pooling=pooling, batch_size=batch_size)
-    told = vector_files.write_vectors(path, windows, tokenizer, width=16, pooling=pooling, dtype=dtype)
+    windows = features.embed_windows(
+        MODEL, params, tokenizer, texts, pooling=pooling, batch_size=batch_size
+    )
+    told = vector_files.write_vectors(
+        path, windows, tokenizer, width=16, pooling=pooling, dtype=dtype
+    )
     return path, told
 
 
@@ -44,7 +50,9 @@ def test_npy_files_hold_the_vectors(tmp_path, params, tokenizer, dtype):
     assert told == vector_files.Written(rows=1200, texts=1200, truncated=0)
     found = np.load(path)
     assert found.dtype == dtype
-    np.testing.assert_array_equal(found, features.embed(MODEL, params, tokenizer, texts, batch_size=8).astype(dtype))
+    np.testing.assert_array_equal(
+        found, features.embed(MODEL, params, tokenizer, texts, batch_size=8).astype(dtype)
+    )
     assert {p.name for p in path.parent.iterdir()} == {"out.npy"}
 
 
@@ -113,7 +121,9 @@ def test_a_file_that_is_not_finished_is_not_there(tmp_path, params, tokenizer, n
     assert list(tmp_path.iterdir()) == []
 
 
-def test_token_vectors_never_stand_beside_the_offsets_of_others(tmp_path, params, tokenizer, monkeypatch):
+def test_token_vectors_never_stand_beside_the_offsets_of_others(
+    tmp_path, params, tokenizer, monkeypatch
+):
     path, _ = written(tmp_path, params, tokenizer, "out.npy", "tokens")
     write = vector_files.write_whole
 
@@ -129,17 +139,28 @@ def test_token_vectors_never_stand_beside_the_offsets_of_others(tmp_path, params
 
 
 def test_numbers_that_float16_does_not_hold_are_refused(tmp_path, tokenizer):
-    part = features.Vectors(np.full((1, 2), 7e4, np.float32), np.array([2, 3], np.int32), np.array([0, 2]), 0)
-    with pytest.raises(UserError, match=r"found the number 7e\+04, expected at most 65504.0, the largest float16"):
+    part = features.Vectors(
+        np.full((1, 2), 7e4, np.float32), np.array([2, 3], np.int32), np.array([0, 2]), 0
+    )
+    with pytest.raises(
+        UserError, match=r"found the number 7e\+04, expected at most 65504.0, the largest float16"
+    ):
         vector_files.write_vectors(
-            epath.Path(tmp_path / "x.npy"), [part], tokenizer, width=2, pooling="mean", dtype="float16"
+            epath.Path(tmp_path / "x.npy"),
+            [part],
+            tokenizer,
+            width=2,
+            pooling="mean",
+            dtype="float16",
         )
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path, params, tokenizer):
     with pytest.raises(UserError, match=r"nowhere/out\.npy: cannot be written"):
         written(tmp_path, params, tokenizer, "nowhere/out.npy", "mean")
-    with pytest.raises(UserError, match=r"out\.csv: found the ending '\.csv', expected \.npy or \.parquet"):
+    with pytest.raises(
+        UserError, match=r"out\.csv: found the ending '\.csv', expected \.npy or \.parquet"
+    ):
         written(tmp_path, params, tokenizer, "out.csv", "mean")
 
 
@@ -158,7 +179,10 @@ def test_lines_are_read_as_they_are(tmp_path):
 def test_bad_text_is_named_with_its_line(tmp_path):
     path = tmp_path / "text.txt"
     path.write_bytes("good\n\nbéd\n".encode("latin-1"))
-    with pytest.raises(UserError, match=r"text\.txt, line 3: found the byte 0xe9, which is not UTF-8, expected UTF-8"):
+    with pytest.raises(
+        UserError,
+        match=r"text\.txt, line 3: found the byte 0xe9, which is not UTF-8, expected UTF-8",
+    ):
         list(vector_files.read_lines(str(path)))
     with pytest.raises(UserError, match="missing.txt: cannot be read"):
         list(vector_files.read_lines(str(tmp_path / "missing.txt")))

@@ -15,7 +15,9 @@ from tests.interop.exported_programs import random_params
 
 WORDS = ["it", "is", "about", "a", "cat", "dog", "##s", "fish", "sees", ":", "."]
 TOKENIZER = WordPiece(
-    "vocab.txt", "".join(f"{w}\n" for w in ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]).encode(), True
+    "vocab.txt",
+    "".join(f"{w}\n" for w in ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]).encode(),
+    True,
 )
 MODEL = dataclasses.replace(SMALL_MODEL, num_hidden_layers=1)
 LABELS = ["cat", "a fishs", "fish"]  # of 1, 3 and 1 pieces
@@ -42,7 +44,9 @@ def _both(batch):
 def logits(ids, segments):
     """The masked-word head's [16, V] and the sentence head's [2] of one row."""
     fill = lambda values: np.array([values + [0] * (16 - len(ids))], np.int32)  # noqa: E731
-    return _both({"input_ids": fill(ids), "segment_ids": fill(segments), "input_mask": fill([1] * len(ids))})
+    return _both(
+        {"input_ids": fill(ids), "segment_ids": fill(segments), "input_mask": fill([1] * len(ids))}
+    )
 
 
 def log_softmax(x):
@@ -71,7 +75,9 @@ def softmax(scores):
 
 def test_a_label_scores_the_mean_log_probability_of_its_pieces_at_as_many_masks():
     found = zero_shot(MODEL, params(), TOKENIZER, TEXTS, LABELS, template=SHORT, batch_size=3)
-    wanted = np.array([[by_mask("", text, ("about", "."), label) for label in LABELS] for text in TEXTS])
+    wanted = np.array(
+        [[by_mask("", text, ("about", "."), label) for label in LABELS] for text in TEXTS]
+    )
     np.testing.assert_allclose(found.scores, wanted, atol=1e-5)
     np.testing.assert_allclose(found.probabilities, softmax(wanted), atol=1e-5)
     assert (found.scores.dtype, found.truncated) == (np.float32, 0)
@@ -80,8 +86,15 @@ def test_a_label_scores_the_mean_log_probability_of_its_pieces_at_as_many_masks(
 
 def test_calibration_takes_off_the_score_of_the_label_with_no_text():
     template = "it : [MASK] . {}"
-    found = zero_shot(MODEL, params(), TOKENIZER, TEXTS[:2], LABELS[:2], template=template, calibrate=True)
-    wanted = np.array([[by_mask("it :", "", ("", ". " + text), label) for label in LABELS[:2]] for text in TEXTS[:2]])
+    found = zero_shot(
+        MODEL, params(), TOKENIZER, TEXTS[:2], LABELS[:2], template=template, calibrate=True
+    )
+    wanted = np.array(
+        [
+            [by_mask("it :", "", ("", ". " + text), label) for label in LABELS[:2]]
+            for text in TEXTS[:2]
+        ]
+    )
     np.testing.assert_allclose(found.scores, wanted - wanted[1], atol=1e-5)
     np.testing.assert_array_equal(found.probabilities[1], [0.5, 0.5])
     assert found.truncated == 0
@@ -92,25 +105,33 @@ def test_next_sentence_scores_whether_the_template_and_the_text_follow(template)
     options = {"template": template, "method": "next-sentence", "batch_size": 8}
     found = zero_shot(MODEL, params(), TOKENIZER, TEXTS[:2], LABELS[:2], **options)
     filled = [f"it is {label} ." for label in LABELS[:2]]
-    pairs = [[(text, b) if template.startswith("{}") else (b, text) for b in filled] for text in TEXTS[:2]]
+    pairs = [
+        [(text, b) if template.startswith("{}") else (b, text) for b in filled]
+        for text in TEXTS[:2]
+    ]
     wanted = np.array([[by_next_sentence(*pair) for pair in row] for row in pairs])
     np.testing.assert_allclose(found.scores, wanted, atol=1e-5)
     np.testing.assert_allclose(found.probabilities, softmax(wanted), atol=1e-5)
     if template.startswith("{}"):
-        found = zero_shot(MODEL, params(), TOKENIZER, TEXTS[:2], LABELS[:2], calibrate=True, **options)
+        found = zero_shot(
+            MODEL, params(), TOKENIZER, TEXTS[:2], LABELS[:2], calibrate=True, **options
+        )
         np.testing.assert_allclose(found.scores, wanted - wanted[1], atol=1e-5)
 
 
 def test_a_long_text_is_cut_alike_for_all_labels_and_counted_and_the_template_is_whole():
     long = "a cat sees a dog and a fish"
     options = {"template": SHORT, "max_seq_length": 12}
-    found = zero_shot(MODEL, params(), TOKENIZER, [long, "a cat sees a dog", "a"], LABELS, **options)
+    found = zero_shot(
+        MODEL, params(), TOKENIZER, [long, "a cat sees a dog", "a"], LABELS, **options
+    )
     # 12 less [CLS] about [MASK] [MASK] [MASK] . [SEP]
     wanted = zero_shot(MODEL, params(), TOKENIZER, ["a cat sees a dog"], LABELS, **options)
     assert (found.truncated, wanted.truncated) == (1, 0)
     np.testing.assert_allclose(found.scores[:2], np.tile(wanted.scores, (2, 1)), atol=1e-5)
     with pytest.raises(
-        UserError, match=r"template: found 7 ids without the text, expected fewer than 7 \(max_seq_length\)"
+        UserError,
+        match=r"template: found 7 ids without the text, expected fewer than 7 \(max_seq_length\)",
     ):
         zero_shot(MODEL, params(), TOKENIZER, ["a"], LABELS, template=SHORT, max_seq_length=7)
 
@@ -120,12 +141,16 @@ def test_rows_share_all_devices_and_programs_are_few(monkeypatch):
     compute = module._row_scores
 
     def watched(config, params, batch, allowed, pieces):
-        seen.append((*batch["input_ids"].shape, *pieces.shape, len(batch["input_ids"].sharding.device_set)))
+        seen.append(
+            (*batch["input_ids"].shape, *pieces.shape, len(batch["input_ids"].sharding.device_set))
+        )
         return compute(config, params, batch, allowed, pieces)
 
     monkeypatch.setattr(module, "_row_scores", watched)
     texts = ["cat"] * 7 + ["cat " * 6] * 3
-    zero_shot(MODEL, params(), TOKENIZER, texts, ["fish", "cat", "dogs"], template=SHORT, batch_size=7)
+    zero_shot(
+        MODEL, params(), TOKENIZER, texts, ["fish", "cat", "dogs"], template=SHORT, batch_size=7
+    )
     assert seen == [(8, 16, 2, 1, 8), (8, 8, 2, 1, 8), (8, 16, 1, 2, 8), (8, 8, 1, 2, 8)]
 
 

@@ -12,12 +12,23 @@ from tests.factory import SMALL_MODEL
 OUTPUTS = {"hidden": None, "pooled": "pooler", "mlm_logits": "mlm", "nsp_logits": "nsp"}
 MODELS = {
     "bert": SMALL_MODEL,
-    "gelu_tanh": dataclasses.replace(SMALL_MODEL, hidden_act="gelu_tanh", heads=("pooler",), num_attention_heads=4),
-    "albert": dataclasses.replace(
-        SMALL_MODEL, hidden_act="relu", embedding_size=8, share_layers=True, num_hidden_layers=3, layer_norm_eps=1e-6
+    "gelu_tanh": dataclasses.replace(
+        SMALL_MODEL, hidden_act="gelu_tanh", heads=("pooler",), num_attention_heads=4
     ),
-    "roberta": dataclasses.replace(SMALL_MODEL, position_offset=2, type_vocab_size=1, heads=("mlm",), scan_unroll=2),
-    "headless": dataclasses.replace(SMALL_MODEL, heads=(), embedding_size=24, num_hidden_layers=1, remat="full"),
+    "albert": dataclasses.replace(
+        SMALL_MODEL,
+        hidden_act="relu",
+        embedding_size=8,
+        share_layers=True,
+        num_hidden_layers=3,
+        layer_norm_eps=1e-6,
+    ),
+    "roberta": dataclasses.replace(
+        SMALL_MODEL, position_offset=2, type_vocab_size=1, heads=("mlm",), scan_unroll=2
+    ),
+    "headless": dataclasses.replace(
+        SMALL_MODEL, heads=(), embedding_size=24, num_hidden_layers=1, remat="full"
+    ),
 }
 SHAPES = [(1, 1), (2, 9), (5, 14)]
 
@@ -26,7 +37,9 @@ def random_params(config, seed=0):
     """Parameters of which none is zero or one, biases and layer norms neither."""
     rng = np.random.default_rng(seed)
     return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: np.float32((path[-1].key == "scale") + 0.2 * rng.standard_normal(leaf.shape)),
+        lambda path, leaf: np.float32(
+            (path[-1].key == "scale") + 0.2 * rng.standard_normal(leaf.shape)
+        ),
         functional.shapes(config),
     )
 
@@ -50,7 +63,10 @@ def all_outputs(config):
 
 def expected(config, params, inputs):
     """Every output that the model has."""
-    return {name: np.asarray(value, np.float32) for name, value in _outputs(config, params, inputs).items()}
+    return {
+        name: np.asarray(value, np.float32)
+        for name, value in _outputs(config, params, inputs).items()
+    }
 
 
 @functools.partial(jax.jit, static_argnums=0)

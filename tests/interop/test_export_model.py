@@ -23,7 +23,10 @@ def run(tmp_path_factory):
     "format, files",
     [
         ("huggingface", {"config.json", "model.safetensors"}),
-        ("tensorflow", {"bert_config.json", "bert_model.ckpt.index", "bert_model.ckpt.data-00000-of-00001"}),
+        (
+            "tensorflow",
+            {"bert_config.json", "bert_model.ckpt.index", "bert_model.ckpt.data-00000-of-00001"},
+        ),
         ("stablehlo", {"model.stablehlo", "params.npz", "signature.json"}),
         ("saved-model", {"saved_model.pb", "fingerprint.pb", "variables"}),
         ("onnx", {"model.onnx"}),
@@ -38,9 +41,13 @@ def test_each_format_is_written_with_the_tokenizer_beside_it(run, tmp_path, form
 
 
 def test_what_cannot_be_exported_is_named(run, tmp_path):
-    with pytest.raises(UserError, match="format: found 'tflite', expected one of huggingface, tensorflow"):
+    with pytest.raises(
+        UserError, match="format: found 'tflite', expected one of huggingface, tensorflow"
+    ):
         bertjax.export_model(run, tmp_path / "out", "tflite")
-    with pytest.raises(UserError, match="outputs: found hidden, expected none, or one of stablehlo"):
+    with pytest.raises(
+        UserError, match="outputs: found hidden, expected none, or one of stablehlo"
+    ):
         bertjax.export_model(run, tmp_path / "out", "huggingface", outputs=["hidden"])
     with pytest.raises(UserError, match="outputs: found 'logits', expected one of hidden"):
         bertjax.export_model(run, tmp_path / "out", "stablehlo", outputs=["logits"])

@@ -36,7 +36,10 @@ def test_out_and_in_again_parameters_and_ids_are_the_same(run, tmp_path, format)
     imported = bertjax.import_model(tmp_path / "out", tmp_path / "run")
     assert same(bertjax.load_model(tmp_path / "run").params, bertjax.load_model(run).params)
     assert imported.config.model == SMALL_MODEL
-    before, after = load_tokenizer(run / "tokenizer"), load_tokenizer(tmp_path / "run" / "tokenizer")
+    before, after = (
+        load_tokenizer(run / "tokenizer"),
+        load_tokenizer(tmp_path / "run" / "tokenizer"),
+    )
     assert before.fingerprint == after.fingerprint == imported.tokenizer.fingerprint
     meta = json.loads((imported.checkpoint / "meta" / "metadata").read_text())
     assert meta["imported"] == {"format": format, "source": str(tmp_path / "out"), "dropped": []}
@@ -50,7 +53,9 @@ def test_a_lone_vocabulary_is_read_as_it_is_said_to_be(run, tmp_path):
     for name in ("tokenizer_config.json", "tokenizer.json"):
         (tmp_path / "out" / name).unlink()
     for lowercase, expected in ((None, True), (True, True), (False, False)):
-        made = bertjax.import_model(tmp_path / "out", tmp_path / str(lowercase), lowercase=lowercase)
+        made = bertjax.import_model(
+            tmp_path / "out", tmp_path / str(lowercase), lowercase=lowercase
+        )
         assert made.tokenizer.lowercase is expected
         assert made.config.tokenizer.lowercase is expected
 
@@ -66,25 +71,41 @@ def test_a_model_without_a_tokenizer_is_a_run_without_one(run, tmp_path):
 
 
 def test_what_cannot_be_imported_is_named_and_nothing_is_left(run, tmp_path):
-    with pytest.raises(UserError, match="bert-base-uncased: found no such folder, expected a folder with config.json"):
+    with pytest.raises(
+        UserError,
+        match="bert-base-uncased: found no such folder, expected a folder with config.json",
+    ):
         bertjax.import_model("bert-base-uncased", tmp_path / "new")
-    with pytest.raises(UserError, match="found neither in it, expected a folder with config.json or bert_config.json"):
+    with pytest.raises(
+        UserError,
+        match="found neither in it, expected a folder with config.json or bert_config.json",
+    ):
         bertjax.import_model(run / "tokenizer", tmp_path / "new")
     bertjax.export_model(run, tmp_path / "out", "huggingface")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("")
     with pytest.raises(UserError, match="full: found files there"):
         bertjax.import_model(tmp_path / "out", tmp_path / "full")
-    (tmp_path / "out" / "vocab.txt").write_text("\n".join([*VOCABULARY, *(f"w{i}" for i in range(60))]))
+    (tmp_path / "out" / "vocab.txt").write_text(
+        "\n".join([*VOCABULARY, *(f"w{i}" for i in range(60))])
+    )
     (tmp_path / "out" / "tokenizer.json").unlink()
-    with pytest.raises(UserError, match="vocab_size: found 64, expected at least the tokenizer's 70 entries"):
+    with pytest.raises(
+        UserError, match="vocab_size: found 64, expected at least the tokenizer's 70 entries"
+    ):
         bertjax.import_model(tmp_path / "out", tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
 def test_a_model_of_other_heads_is_set_up_for_the_training_that_it_can_have(tmp_path):
     config = dataclasses.replace(SMALL_MODEL, heads=("mlm",))
-    save_model(tmp_path / "run", small_config(model=config), bertjax.init(config, jax.random.key(0)), None, {})
+    save_model(
+        tmp_path / "run",
+        small_config(model=config),
+        bertjax.init(config, jax.random.key(0)),
+        None,
+        {},
+    )
     bertjax.export_model(tmp_path / "run", tmp_path / "out", "huggingface")
     made = bertjax.import_model(tmp_path / "out", tmp_path / "new").config
     assert (made.data.sentence_objective, made.data.max_seq_length) == ("none", 16)

@@ -1,7 +1,9 @@
-"""A stand-in for Google Cloud: a `gcloud` that records and answers, and workers that are folders of this machine.
+"""A stand-in for Google Cloud: a `gcloud` that records and answers, and workers that are folders of
+this machine.
 
-`Cloud(folder, scenario)` puts `gcloud` into `folder/bin`; its `ssh` really runs the command, in the worker's folder,
-where `uv` and the `bertjax` that it installs are stand-ins too. `scenario` (all optional):
+`Cloud(folder, scenario)` puts `gcloud` into `folder/bin`; its `ssh` really runs the command, in the
+worker's folder, where `uv` and the `bertjax` that it installs are stand-ins too. `scenario` (all
+optional):
 
     hosts           workers of a slice (4)
     states          for each request in turn, what `describe` answers in turn; the last one stays (ACTIVE)
@@ -15,8 +17,9 @@ where `uv` and the `bertjax` that it installs are stand-ins too. `scenario` (all
     slow            {"create" or "install": seconds}
     delete_fails    so many deletions fail before one succeeds
 
-Steps of a run: ["say", text] ["train", from, to] (continues from what an earlier run saved) ["sleep", seconds]
-["until_term"] (saves, exit status 75) ["never"] (deaf to SIGTERM) ["exit", status].
+Steps of a run: ["say", text] ["train", from, to] (continues from what an earlier run saved)
+["sleep", seconds] ["until_term"] (saves, exit status 75) ["never"] (deaf to SIGTERM) ["exit",
+status].
 """
 
 import contextlib
@@ -54,7 +57,10 @@ class Cloud:
         for where, name in (("bin", "gcloud"), ("worker_bin", "uv")):
             self.script(f"{where}/{name}", f'exec {sys.executable} -S -E {__file__} {name} "$@"')
         if scenario.get("taken"):
-            save(self.folder, {"request": -1, "asked": 0, "looks": 0, "nodes": 1, "states": [scenario["taken"]]})
+            save(
+                self.folder,
+                {"request": -1, "asked": 0, "looks": 0, "nodes": 1, "states": [scenario["taken"]]},
+            )
 
     def script(self, name, line):
         path = self.folder / name
@@ -74,15 +80,23 @@ class Cloud:
         }
 
     def calls(self, *verbs):
-        """The recorded calls, without `gcloud compute tpus queued-resources`; those of `verbs` where any are named."""
+        """The recorded calls, without `gcloud compute tpus queued-resources`; those of `verbs`
+        where any are named.
+        """
         file = self.folder / "calls.jsonl"
-        calls = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        calls = (
+            [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        )
         return [call for call in calls if not verbs or call[0] in verbs]
 
     def commands(self, word):
         """The remote commands that begin with the worker script's `word`."""
-        found = [argument.removeprefix("--command=") for call in self.calls("ssh") for argument in call]
-        return [command for command in found if command.startswith(f"bash bertjax/tpu_worker.sh {word}")]
+        found = [
+            argument.removeprefix("--command=") for call in self.calls("ssh") for argument in call
+        ]
+        return [
+            command for command in found if command.startswith(f"bash bertjax/tpu_worker.sh {word}")
+        ]
 
     def runs(self):
         """What each start of `bertjax` on a worker saw: worker, argv, cwd and environment."""
@@ -151,7 +165,16 @@ def create(folder, scenario, places, flags):
         fail("ALREADY_EXISTS: Resource already exists")
     if ("--node-id" in flags) == ("--node-count" in flags):
         fail("Exactly one of (--node-id | --node-count) must be specified", 2)
-    request = len([1 for line in (folder / "calls.jsonl").read_text().splitlines() if line.startswith('["create"')]) - 1
+    request = (
+        len(
+            [
+                1
+                for line in (folder / "calls.jsonl").read_text().splitlines()
+                if line.startswith('["create"')
+            ]
+        )
+        - 1
+    )
     states = scenario.get("states", [["ACTIVE"]])
     nodes = int(flags.get("--node-count", 1))
     for node in range(nodes):
@@ -185,7 +208,11 @@ def describe(folder, scenario, places, flags):
 
 
 def delete(folder, scenario, places, flags):
-    failures = len((folder / "delete_failures").read_text()) if (folder / "delete_failures").exists() else 0
+    failures = (
+        len((folder / "delete_failures").read_text())
+        if (folder / "delete_failures").exists()
+        else 0
+    )
     if failures < scenario.get("delete_fails", 0):
         (folder / "delete_failures").write_text("x" * (failures + 1))
         fail("INTERNAL: try again")
@@ -246,7 +273,10 @@ def ssh(folder, scenario, places, flags):
     for worker, process in running:
         if process.wait():
             status = process.returncode
-            print(f"##### Command execution on worker {worker} failed with exit status {status}.", file=sys.stderr)
+            print(
+                f"##### Command execution on worker {worker} failed with exit status {status}.",
+                file=sys.stderr,
+            )
     sys.exit(status)
 
 
@@ -277,11 +307,15 @@ def uv(folder, scenario, words):
 
 def bertjax(folder, scenario, words):
     me = Path("../worker").read_text().strip()
-    before = (folder / "runs.jsonl").read_text().splitlines() if (folder / "runs.jsonl").exists() else []
+    before = (
+        (folder / "runs.jsonl").read_text().splitlines() if (folder / "runs.jsonl").exists() else []
+    )
     starts = len([1 for line in before if json.loads(line)["worker"] == me])
     names = ("BERTJAX_DISTRIBUTED", "JAX_COORDINATOR_PORT")
     saw = {"worker": me, "argv": words, "cwd": os.getcwd(), "files": sorted(os.listdir())}
-    record(folder, "runs.jsonl", saw | {"environment": {name: os.environ.get(name) for name in names}})
+    record(
+        folder, "runs.jsonl", saw | {"environment": {name: os.environ.get(name) for name in names}}
+    )
     plans = scenario.get("runs", [{"*": [["train", 0, 2], ["exit", 0]]}])
     plan = plans[min(starts, len(plans) - 1)]
     for step, *values in plan.get(me, plan.get("*", [])):

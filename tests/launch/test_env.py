@@ -21,7 +21,9 @@ def test_packages_beside_the_requirements_are_installed_once(tmp_path):
         (tmp_path / "asked").write_text("")
         line = f". launch/env.sh && bertjax_environment requirements.txt {words}"
         environment = os.environ | {"BERTJAX_VENV": str(tmp_path / "venv")}
-        subprocess.run(["bash", "-euo", "pipefail", "-c", line], cwd=tmp_path, env=environment, check=True)
+        subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", line], cwd=tmp_path, env=environment, check=True
+        )
         pip = "-m pip install --quiet --disable-pip-version-check "
         return [line.removeprefix(pip) for line in (tmp_path / "asked").read_text().splitlines()]
 

@@ -1,4 +1,5 @@
-"""The real gcloud, where it is installed, takes the commands of launch/tpu.sh; a stand-in for Google's API answers it.
+"""The real gcloud, where it is installed, takes the commands of launch/tpu.sh; a stand-in for
+Google's API answers it.
 
 No credentials, and every address is this machine's.
 """
@@ -21,28 +22,53 @@ pytestmark = [
 
 
 class Api(http.server.BaseHTTPRequestHandler):
-    """Google's API as far as it is asked: `server.states` has the queued resources, each of one node with two workers."""
+    """Google's API as far as it is asked: `server.states` has the queued resources, each of one
+    node with two workers.
+    """
 
     def answer(self):
         body = json.loads(self.rfile.read(int(self.headers.get("content-length") or 0)) or "{}")
         path, _, query = self.path.partition("?")
         self.server.requests.append((self.command, path, body))
         *_, kind, name = path.split("/")
-        operation = {"name": "projects/p/locations/us-west4-a/operations/o", "done": True, "response": {"name": NODE}}
+        operation = {
+            "name": "projects/p/locations/us-west4-a/operations/o",
+            "done": True,
+            "response": {"name": NODE},
+        }
         if kind == "projects":
             self.send(200, {"name": "p", "commonInstanceMetadata": {"items": []}})
         elif self.command == "POST" and name == "queuedResources":
             self.server.states[query.partition("queuedResourceId=")[2]] = "ACTIVE"
             self.send(200, operation)
-        elif (kind == "queuedResources" and name not in self.server.states) or name.endswith(":getGuestAttributes"):
-            self.send(404, {"error": {"code": 404, "status": "NOT_FOUND", "message": "no such resource"}})
+        elif (kind == "queuedResources" and name not in self.server.states) or name.endswith(
+            ":getGuestAttributes"
+        ):
+            self.send(
+                404, {"error": {"code": 404, "status": "NOT_FOUND", "message": "no such resource"}}
+            )
         elif self.command == "GET" and kind == "queuedResources":
             nodes = [{"nodeId": "bert", "parent": "projects/p/locations/us-west4-a"}]
-            self.send(200, {"name": name, "state": {"state": self.server.states[name]}, "tpu": {"nodeSpec": nodes}})
+            self.send(
+                200,
+                {
+                    "name": name,
+                    "state": {"state": self.server.states[name]},
+                    "tpu": {"nodeSpec": nodes},
+                },
+            )
         elif self.command == "GET" and kind == "nodes":
             ends = [{"ipAddress": f"10.0.0.{worker}"} for worker in range(2)]
-            node = {"name": NODE, "id": "1", "state": "READY", "health": "HEALTHY", "apiVersion": "V2"}
-            self.send(200, node | {"networkEndpoints": ends, "networkConfigs": [{}], "metadata": {}})
+            node = {
+                "name": NODE,
+                "id": "1",
+                "state": "READY",
+                "health": "HEALTHY",
+                "apiVersion": "V2",
+            }
+            self.send(
+                200, node | {"networkEndpoints": ends, "networkConfigs": [{}], "metadata": {}}
+            )
         else:
             if self.command == "DELETE":
                 del self.server.states[name]
@@ -60,7 +86,8 @@ class Api(http.server.BaseHTTPRequestHandler):
 
 
 NODE = "projects/p/locations/us-west4-a/nodes/bert"
-# What gcloud calls with words of its own and then `root@10.0.0.1 -- COMMAND WORDS` or `FILES root@10.0.0.1:bertjax/`.
+# What gcloud calls with words of its own and then `root@10.0.0.1 -- COMMAND WORDS` or `FILES
+# root@10.0.0.1:bertjax/`.
 SSH = """#!/bin/bash
 until [ "$1" = -- ]; do host=$1; shift; done
 shift
@@ -109,15 +136,28 @@ def environment(api, tmp_path):
 def gcloud(api, environment):
     def run(line):
         api.requests.clear()
-        return subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True, timeout=120)
+        return subprocess.run(
+            ["bash", "-c", line], env=environment, capture_output=True, text=True, timeout=120
+        )
 
     return run
 
 
 def planned(checkout, verb, *options, name="bert"):
     """The first line of a dry run that has this verb."""
-    slice_ = ("--name", name, "--zone", "us-west4-a", "--accelerator", "v6e-16", "--run-dir", "gs://b/r")
-    run = subprocess.run(command(checkout, *options, "--dry-run", slice_=slice_), capture_output=True, text=True)
+    slice_ = (
+        "--name",
+        name,
+        "--zone",
+        "us-west4-a",
+        "--accelerator",
+        "v6e-16",
+        "--run-dir",
+        "gs://b/r",
+    )
+    run = subprocess.run(
+        command(checkout, *options, "--dry-run", slice_=slice_), capture_output=True, text=True
+    )
     return next(line for line in run.stdout.splitlines() if f" {verb} " in line)
 
 
@@ -130,7 +170,10 @@ def test_the_state_is_where_the_script_looks_for_it(checkout, gcloud):
 
 
 def test_a_request_says_what_was_meant(checkout, gcloud, api):
-    assert gcloud(planned(checkout, "create", "--spot", "--valid-until-duration", "6h")).returncode == 0
+    assert (
+        gcloud(planned(checkout, "create", "--spot", "--valid-until-duration", "6h")).returncode
+        == 0
+    )
     ((_, _, asked),) = [request for request in api.requests if request[0] == "POST"]
     (node,) = asked["tpu"]["nodeSpec"]
     assert (asked["spot"], asked["queueingPolicy"]) == ({}, {"validUntilDuration": "21600s"})
@@ -138,7 +181,10 @@ def test_a_request_says_what_was_meant(checkout, gcloud, api):
     assert node["node"]["runtimeVersion"] == "v2-alpha-tpuv6e"
     assert gcloud(planned(checkout, "create", "--reserved", "--slices", "2")).returncode == 0
     ((_, _, asked),) = [request for request in api.requests if request[0] == "POST"]
-    assert asked["tpu"]["nodeSpec"][0]["multisliceParams"] == {"nodeCount": 2, "nodeIdPrefix": "bert"}
+    assert asked["tpu"]["nodeSpec"][0]["multisliceParams"] == {
+        "nodeCount": 2,
+        "nodeIdPrefix": "bert",
+    }
     assert "reservationName" in asked
 
 
@@ -154,13 +200,18 @@ def test_words_of_ssh_and_scp_are_known(checkout, gcloud, api, verb):
     """As far as the first question to the API; the workers themselves cannot be played to it."""
     run = gcloud(planned(checkout, verb, name="other"))
     assert "NOT_FOUND" in run.stderr, run.stderr
-    assert api.requests[0][:2] == ("GET", "/v2/projects/p/locations/us-west4-a/queuedResources/other")
+    assert api.requests[0][:2] == (
+        "GET",
+        "/v2/projects/p/locations/us-west4-a/queuedResources/other",
+    )
 
 
 def test_a_whole_run_by_the_real_gcloud(checkout, cloud, api, environment, tmp_path):
     """Its own ssh and scp are stand-ins, behind which the workers are those of the other tests."""
     api.states.clear()
-    cloud = cloud(runs=[{"1": [["say", "boom"], ["exit", 1]], "*": [["exit", 1]]}, {"*": [["train", 0, 2]]}])
+    cloud = cloud(
+        runs=[{"1": [["say", "boom"], ["exit", 1]], "*": [["exit", 1]]}, {"*": [["train", 0, 2]]}]
+    )
     (cloud.folder / "bin" / "gcloud").unlink()
     for name, text in (("ssh", SSH), ("scp", SCP)):
         (cloud.folder / "bin" / name).write_text(text)
@@ -173,7 +224,11 @@ def test_a_whole_run_by_the_real_gcloud(checkout, cloud, api, environment, tmp_p
     }
     words = ("configs/large.py", "--x", "it's  two")
     run = subprocess.run(
-        command(checkout, "--spot", words=words), env=environment, capture_output=True, text=True, timeout=300
+        command(checkout, "--spot", words=words),
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert "[worker 1] boom" in run.stdout

@@ -1,4 +1,6 @@
-"""launch/gke.yaml: what matters of it, by the fields' names in JobSet's and Kubernetes' own definitions."""
+"""launch/gke.yaml: what matters of it, by the fields' names in JobSet's and Kubernetes' own
+definitions.
+"""
 
 import re
 
@@ -56,8 +58,12 @@ def test_75_and_crashes_restart_and_2_does_not(jobset, job):
 
 
 def test_pods_are_left_to_these_rules(job, container):
-    assert job["template"]["spec"]["restartPolicy"] == "Never", "podFailurePolicy is refused with another"
-    assert {rule["onExitCodes"]["containerName"] for rule in job["podFailurePolicy"]["rules"]} == {container["name"]}
+    assert job["template"]["spec"]["restartPolicy"] == "Never", (
+        "podFailurePolicy is refused with another"
+    )
+    assert {rule["onExitCodes"]["containerName"] for rule in job["podFailurePolicy"]["rules"]} == {
+        container["name"]
+    }
     assert job["template"]["spec"]["terminationGracePeriodSeconds"] >= 60
 
 
@@ -94,4 +100,8 @@ def test_what_is_to_be_filled_in_says_so():
     ]
     assert len(to_fill) == 8
     for i in to_fill:
-        assert "FILL IN" in lines[i] or "# FILL IN" in lines[i - 1] + lines[i - 2] or "exclusive" in lines[i], lines[i]
+        assert (
+            "FILL IN" in lines[i]
+            or "# FILL IN" in lines[i - 1] + lines[i - 2]
+            or "exclusive" in lines[i]
+        ), lines[i]

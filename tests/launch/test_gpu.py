@@ -1,4 +1,6 @@
-"""launch/gpu.sh, with stand-ins for the driver, for Slurm's commands and for the environment it would make."""
+"""launch/gpu.sh, with stand-ins for the driver, for Slurm's commands and for the environment it
+would make.
+"""
 
 import os
 import re
@@ -28,18 +30,24 @@ SLURM = {"SLURM_JOB_ID": "4242", "SLURM_NTASKS_PER_NODE": "8", "SLURM_GPUS_ON_NO
 
 
 class Machine:
-    """A checkout whose environment is there, and a PATH with the stand-ins. `plan`: how each start ends."""
+    """A checkout whose environment is there, and a PATH with the stand-ins. `plan`: how each start
+    ends.
+    """
 
     def __init__(self, folder, *plan, driver="580.65.06"):
         self.folder = folder
         (folder / "bin").mkdir()
         shutil.copytree(ROOT / "launch", folder / "launch")
-        (folder / "launch" / "env.sh").write_text('bertjax_environment() { echo "$*" > "$STAND_IN/packages"; }\n')
+        (folder / "launch" / "env.sh").write_text(
+            'bertjax_environment() { echo "$*" > "$STAND_IN/packages"; }\n'
+        )
         (folder / "plan").write_text("".join(f"{step}\n" for step in plan))
         self.script("bertjax", BERTJAX)
         self.script("srun", '#!/bin/sh\necho "$*" >> "$STAND_IN/srun"\nshift 2\nexec "$@"\n')
         self.script("scontrol", '#!/bin/sh\necho "$*" >> "$STAND_IN/scontrol"\n')
-        self.script("squeue", '#!/bin/sh\necho "$*" > "$STAND_IN/squeue"\necho "${JOB_STATE:-RUNNING}"\n')
+        self.script(
+            "squeue", '#!/bin/sh\necho "$*" > "$STAND_IN/squeue"\necho "${JOB_STATE:-RUNNING}"\n'
+        )
         if driver:
             self.script("nvidia-smi", f"#!/bin/sh\necho {driver}\necho {driver}\n")
 
@@ -135,7 +143,9 @@ def test_slurm_runs_a_copy_in_the_folder_it_was_submitted_from(tmp_path):
     shutil.copy(machine.folder / "launch" / "gpu.sh", tmp_path / "slurm_script")
     run = machine.run(script="slurm_script", cwd="/", SLURM_SUBMIT_DIR=str(tmp_path), **SLURM)
     assert run.returncode == 0, run.stderr
-    assert machine.read("srun").startswith("--kill-on-bad-exit=0 --gpu-bind=none bertjax train configs/base.py")
+    assert machine.read("srun").startswith(
+        "--kill-on-bad-exit=0 --gpu-bind=none bertjax train configs/base.py"
+    )
 
 
 def test_what_slurm_stopped_is_queued_again(tmp_path):
@@ -161,7 +171,11 @@ def test_slurm_is_asked_to_signal_and_to_requeue():
     ("environment", "words", "expected"),
     [
         ({}, [""], "BERTJAX_CUDA"),
-        (SLURM | {"SLURM_NTASKS_PER_NODE": "1"}, WORDS, "found '1', expected a task for each of the node's 8 GPUs"),
+        (
+            SLURM | {"SLURM_NTASKS_PER_NODE": "1"},
+            WORDS,
+            "found '1', expected a task for each of the node's 8 GPUs",
+        ),
         ({"BERTJAX_CUDA": "11"}, WORDS, "BERTJAX_CUDA: found '11'"),
     ],
 )
@@ -177,4 +191,7 @@ def test_a_mistake_is_one_line(tmp_path, environment, words, expected):
 def test_without_a_configuration_it_says_what_it_expects(tmp_path):
     run = subprocess.run(["bash", ROOT / "launch" / "gpu.sh"], capture_output=True, text=True)
     assert run.returncode == 2
-    assert run.stderr == "gpu.sh: no configuration given: expected configs/NAME.py [--dotted.field VALUE ...]\n"
+    assert (
+        run.stderr
+        == "gpu.sh: no configuration given: expected configs/NAME.py [--dotted.field VALUE ...]\n"
+    )

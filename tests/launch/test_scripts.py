@@ -12,7 +12,9 @@ SCRIPTS = [*sorted((ROOT / "launch").glob("*.sh")), ROOT / ".ci" / "run"]
 
 
 def test_all_are_there():
-    assert {"gpu.sh", "local.sh", "test.sh", "tpu.sh", "tpu_worker.sh", "run"} <= {script.name for script in SCRIPTS}
+    assert {"gpu.sh", "local.sh", "test.sh", "tpu.sh", "tpu_worker.sh", "run"} <= {
+        script.name for script in SCRIPTS
+    }
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
@@ -21,7 +23,9 @@ def test_syntax_and_shellcheck(script):
     if not shutil.which("shellcheck"):
         pytest.skip("shellcheck is not installed; syntax was checked")
     # Those that are sourced are read with what sources them, too: -x follows.
-    run = subprocess.run(["shellcheck", "-x", script.relative_to(ROOT)], cwd=ROOT, capture_output=True, text=True)
+    run = subprocess.run(
+        ["shellcheck", "-x", script.relative_to(ROOT)], cwd=ROOT, capture_output=True, text=True
+    )
     assert run.returncode == 0, run.stdout
 
 

@@ -1,4 +1,6 @@
-"""launch/tpu.sh against a stand-in `gcloud`, whose `ssh` really runs the commands, in folders that stand for workers."""
+"""launch/tpu.sh against a stand-in `gcloud`, whose `ssh` really runs the commands, in folders that
+stand for workers.
+"""
 
 import json
 import os
@@ -13,8 +15,26 @@ import pytest
 
 from tests.launch.conftest import git, until
 
-SLICE = ("--name", "bert", "--zone", "us-west4-a", "--accelerator", "v4-16", "--run-dir", "gs://bucket/runs/large")
-ONE_HOST = ("--name", "bert", "--zone", "us-west4-a", "--accelerator", "v4-8", "--run-dir", "gs://bucket/runs/large")
+SLICE = (
+    "--name",
+    "bert",
+    "--zone",
+    "us-west4-a",
+    "--accelerator",
+    "v4-16",
+    "--run-dir",
+    "gs://bucket/runs/large",
+)
+ONE_HOST = (
+    "--name",
+    "bert",
+    "--zone",
+    "us-west4-a",
+    "--accelerator",
+    "v4-8",
+    "--run-dir",
+    "gs://bucket/runs/large",
+)
 WORDS = ("configs/large.py", "--optimizer.peak-learning-rate", "1e-4")
 SAVES = [["say", "training"], ["until_term"]]
 CRASHES = [["say", "Traceback: boom"], ["exit", 1]]
@@ -29,7 +49,11 @@ def launch(checkout, cloud, *options, grace=1, **kinds):
     temporary.mkdir(exist_ok=True)
     environment = cloud.environment(TMPDIR=str(temporary), BERTJAX_GRACE_SECONDS=str(grace))
     run = subprocess.run(
-        command(checkout, *options, **kinds), env=environment, capture_output=True, text=True, timeout=60
+        command(checkout, *options, **kinds),
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert not list(temporary.iterdir()), "what it made for itself is removed"
     return run
@@ -90,7 +114,13 @@ def check_workers(cloud):
     runs = cloud.runs()
     assert sorted(run["worker"] for run in runs) == ["0", "1"]
     for run in runs:
-        assert run["argv"] == ["train", "configs/large.py", "--run-dir", "gs://bucket/runs/large", *WORDS[1:]]
+        assert run["argv"] == [
+            "train",
+            "configs/large.py",
+            "--run-dir",
+            "gs://bucket/runs/large",
+            *WORDS[1:],
+        ]
         assert run["environment"] == {"BERTJAX_DISTRIBUTED": "1", "JAX_COORDINATOR_PORT": "8476"}
         assert run["cwd"].endswith("/bertjax/code")
         assert run["files"] == ["configs", "launch"]
@@ -135,7 +165,9 @@ def test_words_arrive_as_they_were_given(checkout, cloud):
     run_dir = "gs://bucket/a run's"
     options = (*ONE_HOST[:-1], run_dir)
     assert launch(checkout, cloud, slice_=options, words=[WORDS[0], *words]).returncode == 0
-    assert {tuple(run["argv"]) for run in cloud.runs()} == {("train", WORDS[0], "--run-dir", run_dir, *words)}
+    assert {tuple(run["argv"]) for run in cloud.runs()} == {
+        ("train", WORDS[0], "--run-dir", run_dir, *words)
+    }
 
 
 def test_slices_are_one_request_and_the_mesh_says_so(checkout, cloud):
@@ -163,14 +195,26 @@ def test_slices_are_one_request_and_the_mesh_says_so(checkout, cloud):
     ],
 )
 def test_runtime_and_hosts_follow_from_the_accelerator(checkout, accelerator, runtime, hosts):
-    options = ("--name", "bert", "--zone", "z", "--accelerator", accelerator, "--run-dir", "gs://b/r", "--dry-run")
+    options = (
+        "--name",
+        "bert",
+        "--zone",
+        "z",
+        "--accelerator",
+        accelerator,
+        "--run-dir",
+        "gs://b/r",
+        "--dry-run",
+    )
     run = subprocess.run(command(checkout, slice_=options), capture_output=True, text=True)
     assert f"--runtime-version={runtime} " in run.stdout
     greeted = re.findall(r"--worker=(\d+) .*bertjax/worker", run.stdout)
     assert greeted == [str(worker) for worker in range(hosts)]
 
 
-@pytest.mark.parametrize("options", [(), ("--slices", "2", "--spot", "--valid-until-duration", "6h")])
+@pytest.mark.parametrize(
+    "options", [(), ("--slices", "2", "--spot", "--valid-until-duration", "6h")]
+)
 def test_dry_run_prints_the_commands_of_a_real_run_and_runs_none(checkout, cloud, options):
     cloud = cloud()
     dry = launch(checkout, cloud, *options, "--dry-run", words=(*WORDS, "--x", "it's two"))
@@ -183,12 +227,16 @@ def test_dry_run_prints_the_commands_of_a_real_run_and_runs_none(checkout, cloud
     assert launch(checkout, cloud, *options, words=(*WORDS, "--x", "it's two")).returncode == 0
 
     def known(calls):
-        """Each call once, where it comes first; without the temporary folder and the log's line that is next."""
+        """Each call once, where it comes first; without the temporary folder and the log's line
+        that is next.
+        """
         texts = [json.dumps(call) for call in calls]
         texts = [re.sub(r'"[^"]*/code.tar.gz"', '"code.tar.gz"', text) for text in texts]
         texts = [re.sub(r"log 1 \d+", "log 1 1", text) for text in texts]
         greets = sorted(text for text in texts if "bertjax/worker" in text)
-        return list(dict.fromkeys(greets.pop(0) if "bertjax/worker" in text else text for text in texts))
+        return list(
+            dict.fromkeys(greets.pop(0) if "bertjax/worker" in text else text for text in texts)
+        )
 
     assert known(planned) == known(cloud.calls())
 
@@ -201,13 +249,19 @@ def test_no_capacity_in_time_ends_with_75_and_deletes_the_request(checkout, clou
     run = launch(checkout, cloud, "--valid-until-duration", "6h")
     assert run.returncode == 75
     assert "--valid-until-duration=6h" in cloud.calls("create")[0]
-    assert told(run)[-3:] == ["  state: FAILED", "not to be had; the same command asks again", "deleting bert"]
+    assert told(run)[-3:] == [
+        "  state: FAILED",
+        "not to be had; the same command asks again",
+        "deleting bert",
+    ]
     assert not cloud.left
     assert not cloud.calls("ssh")
 
 
 def test_preempted_in_the_middle_it_is_deleted_asked_for_again_and_goes_on(checkout, cloud):
-    cloud = cloud(preempt={0: 2}, runs=[{"*": [["train", 0, 2], ["until_term"]]}, {"*": [["train", 0, 4]]}])
+    cloud = cloud(
+        preempt={0: 2}, runs=[{"*": [["train", 0, 2], ["until_term"]]}, {"*": [["train", 0, 4]]}]
+    )
     run = launch(checkout, cloud, "--spot", "--max-restarts", "0")
     assert run.returncode == 0, run.stdout
     verbs = [call[0] for call in cloud.calls("create", "delete")]
@@ -217,13 +271,22 @@ def test_preempted_in_the_middle_it_is_deleted_asked_for_again_and_goes_on(check
     assert len(cloud.runs()) == 4
     assert "bert is SUSPENDED" in told(run)
     steps = [line for line in told(run) if line.startswith("[worker 0]")]
-    assert steps[-3:] == ["[worker 0] restored step 2", "[worker 0] step 3: loss 9.7", "[worker 0] step 4: loss 9.6"]
+    assert steps[-3:] == [
+        "[worker 0] restored step 2",
+        "[worker 0] step 3: loss 9.7",
+        "[worker 0] step 4: loss 9.6",
+    ]
 
 
 def test_suspended_before_it_was_active_it_is_asked_for_again(checkout, cloud):
     cloud = cloud(hosts=1, states=[["PROVISIONING", "SUSPENDING", "SUSPENDED"], ["ACTIVE"]])
     assert launch(checkout, cloud, "--max-restarts", "0", slice_=ONE_HOST).returncode == 0
-    assert [call[0] for call in cloud.calls("create", "delete")] == ["create", "delete", "create", "delete"]
+    assert [call[0] for call in cloud.calls("create", "delete")] == [
+        "create",
+        "delete",
+        "create",
+        "delete",
+    ]
 
 
 def test_one_workers_failed_install_is_named_and_all_is_deleted(checkout, cloud):
@@ -238,7 +301,9 @@ def test_one_workers_failed_install_is_named_and_all_is_deleted(checkout, cloud)
     assert cloud.runs() == []
 
 
-@pytest.mark.parametrize(("nodes", "said"), [([0], "no SSH to worker 0/0"), ([1], "no SSH to worker 1/0")])
+@pytest.mark.parametrize(
+    ("nodes", "said"), [([0], "no SSH to worker 0/0"), ([1], "no SSH to worker 1/0")]
+)
 def test_a_node_that_gcloud_leaves_out_in_silence_is_noticed(checkout, cloud, nodes, said):
     cloud = cloud(unreachable=nodes)
     run = launch(checkout, cloud, "--slices", "2")
@@ -264,13 +329,20 @@ def test_looks_without_an_answer_are_borne_for_a_while(checkout, cloud):
 
 
 def test_workers_that_answer_no_more_are_lost_and_the_slice_asked_for_again(checkout, cloud):
-    cloud = cloud(hosts=1, deaf={0: list(range(2, 9))}, runs=[{"*": SAVES}, {"*": [["train", 0, 1]]}])
+    cloud = cloud(
+        hosts=1, deaf={0: list(range(2, 9))}, runs=[{"*": SAVES}, {"*": [["train", 0, 1]]}]
+    )
     run = launch(checkout, cloud, "--max-restarts", "1", slice_=ONE_HOST)
     assert run.returncode == 0, run.stdout
     assert "no answer from all workers in 4 tries" in told(run)
     assert "hosts were lost: restart 1 of 1" in told(run)
     assert cloud.commands("stop")
-    assert [call[0] for call in cloud.calls("create", "delete")] == ["create", "delete", "create", "delete"]
+    assert [call[0] for call in cloud.calls("create", "delete")] == [
+        "create",
+        "delete",
+        "create",
+        "delete",
+    ]
 
 
 def test_a_run_that_makes_its_hosts_deaf_is_not_repeated_for_ever(checkout, cloud):
@@ -286,7 +358,9 @@ def test_a_run_that_makes_its_hosts_deaf_is_not_repeated_for_ever(checkout, clou
 def test_a_crash_reaches_the_output_with_its_index_and_is_restarted(checkout, cloud):
     waits = [["say", "waiting"], ["sleep", 0.5], ["say", "a peer is gone"], ["exit", 1]]
     cloud = cloud(runs=[{"1": CRASHES, "*": waits}, {"*": [["train", 0, 2]]}])
-    run = launch(checkout, cloud, "--max-restarts", "1", grace=50)  # on a busy machine the others end late
+    run = launch(
+        checkout, cloud, "--max-restarts", "1", grace=50
+    )  # on a busy machine the others end late
     assert run.returncode == 0, run.stdout
     said = told(run)
     expected = ["worker 1: exit status 1", "[worker 1] Traceback: boom", "worker 0: exit status 1"]
@@ -337,7 +411,10 @@ def test_workers_that_outlive_the_others_are_stopped(checkout, cloud):
 
 MOMENTS = {
     "create": (lambda cloud: cloud.calls("create"), {"slow": {"create": 0.5}}),
-    "waiting": (lambda cloud: len(cloud.calls("describe")) > 3, {"states": [["WAITING_FOR_RESOURCES"]]}),
+    "waiting": (
+        lambda cloud: len(cloud.calls("describe")) > 3,
+        {"states": [["WAITING_FOR_RESOURCES"]]},
+    ),
     "install": (lambda cloud: cloud.commands("install"), {"slow": {"install": 30}}),
     "running": (lambda cloud: cloud.commands("log"), {"runs": [{"*": SAVES}]}),
 }
@@ -357,7 +434,8 @@ def test_interrupted_it_deletes_what_it_asked_for(checkout, cloud, moment, numbe
     reached, scenario = MOMENTS[moment]
     cloud = cloud(**scenario)
     process = subprocess.Popen(
-        # What is started in the background ignores SIGINT, and bash cannot trap what was ignored from the start.
+        # What is started in the background ignores SIGINT, and bash cannot trap what was ignored
+        # from the start.
         ["env", "--default-signal=INT,HUP", *command(checkout)],
         env=cloud.environment(),
         stdout=subprocess.PIPE,
@@ -393,7 +471,9 @@ def test_the_slice_is_deleted_also_when_nobody_reads_any_more(checkout, cloud, n
     if number:
         os.killpg(process.pid, number)
     else:
-        process.send_signal(signal.SIGTERM)  # `head` says nothing: the run goes on, until somebody ends it
+        process.send_signal(
+            signal.SIGTERM
+        )  # `head` says nothing: the run goes on, until somebody ends it
     process.wait(timeout=20)
     assert not cloud.left
 
@@ -426,7 +506,9 @@ def test_a_kept_slice_is_used_again(checkout, cloud):
     cloud = cloud(hosts=1)
     first = launch(checkout, cloud, "--keep", slice_=ONE_HOST)
     assert first.returncode == 0
-    assert told(first)[-1].startswith("bert is kept; it costs money until: gcloud compute tpus queued-resources delete")
+    assert told(first)[-1].startswith(
+        "bert is kept; it costs money until: gcloud compute tpus queued-resources delete"
+    )
     second = launch(checkout, cloud, "--keep", slice_=ONE_HOST)
     assert second.returncode == 0, second.stdout
     assert cloud.left
@@ -455,12 +537,27 @@ def changed(option, value):
         (without("--zone"), WORDS, "--zone: found ''"),
         (changed("--accelerator", "a100"), WORDS, "--accelerator: found 'a100'"),
         (changed("--accelerator", "v4-x"), WORDS, "--accelerator: found 'v4-x'"),
-        (changed("--accelerator", "v4-12"), WORDS, "--accelerator: v4-12 is no whole number of hosts"),
+        (
+            changed("--accelerator", "v4-12"),
+            WORDS,
+            "--accelerator: v4-12 is no whole number of hosts",
+        ),
         (changed("--run-dir", "runs/large"), WORDS, "a path that all 2 hosts share"),
         ((*changed("--run-dir", "runs/large"), "--keep"), WORDS, "a path that all 2 hosts share"),
-        ((*changed("--run-dir", "runs/x")[:4], "--accelerator", "v4-8", "--run-dir", "/runs/x"), WORDS, "or --keep"),
         (
-            (*changed("--run-dir", "runs/x")[:4], "--accelerator", "v4-8", "--run-dir", "runs/x", "--keep"),
+            (*changed("--run-dir", "runs/x")[:4], "--accelerator", "v4-8", "--run-dir", "/runs/x"),
+            WORDS,
+            "or --keep",
+        ),
+        (
+            (
+                *changed("--run-dir", "runs/x")[:4],
+                "--accelerator",
+                "v4-8",
+                "--run-dir",
+                "runs/x",
+                "--keep",
+            ),
             WORDS,
             "/a/whole/path",
         ),

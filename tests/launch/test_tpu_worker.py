@@ -1,4 +1,6 @@
-"""launch/tpu_worker.sh, the part of launch/tpu.sh that runs on each worker, in a folder that stands for one."""
+"""launch/tpu_worker.sh, the part of launch/tpu.sh that runs on each worker, in a folder that stands
+for one.
+"""
 
 import os
 import shutil
@@ -30,7 +32,9 @@ class Worker:
 
     def __call__(self, *words):
         line = ["bash", "bertjax/tpu_worker.sh", *words]
-        return subprocess.run(line, cwd=self.home, env=self.environment, capture_output=True, text=True, timeout=20)
+        return subprocess.run(
+            line, cwd=self.home, env=self.environment, capture_output=True, text=True, timeout=20
+        )
 
     def state(self, attempt=1):
         return self("state", str(attempt)).stdout.strip()
@@ -117,7 +121,9 @@ def test_uv_is_fetched_where_there_is_none(cloud):
     elsewhere = cloud.folder / "uv"
     (cloud.folder / "worker_bin" / "uv").rename(elsewhere)
     place = "$HOME/.local/bin"
-    cloud.script("worker_bin/curl", f'echo "$@" >&2; echo "mkdir -p {place} && cp {elsewhere} {place}/uv"')
+    cloud.script(
+        "worker_bin/curl", f'echo "$@" >&2; echo "mkdir -p {place} && cp {elsewhere} {place}/uv"'
+    )
     run = worker("install")
     assert run.returncode == 0, run.stdout
     assert "https://astral.sh/uv/install.sh" in (worker.place / "install.log").read_text()

@@ -26,14 +26,23 @@ def test_greedy_is_the_plain_loop(seed, length, largest):
 
 
 def test_a_smaller_later_unit_is_taken_where_a_larger_earlier_one_does_not_fit():
-    sizes, order = np.array([[5, 2, 4, 0, 1, 1]], np.int32), np.array([[1, 3, 0, 2, 5, 4]], np.int32)
-    assert greedy(sizes, order, np.array([[3]], np.int32)).tolist() == [[False, True, False, False, False, True]]
+    sizes, order = (
+        np.array([[5, 2, 4, 0, 1, 1]], np.int32),
+        np.array([[1, 3, 0, 2, 5, 4]], np.int32),
+    )
+    assert greedy(sizes, order, np.array([[3]], np.int32)).tolist() == [
+        [False, True, False, False, False, True]
+    ]
 
 
 def features(masking):
     batch = rows(0, 16, 40)
     batch["word_starts"] = batch["word_starts"].astype(np.int32)
-    return batch if masking != "token" else {name: x for name, x in batch.items() if name != "word_starts"}
+    return (
+        batch
+        if masking != "token"
+        else {name: x for name, x in batch.items() if name != "word_starts"}
+    )
 
 
 @cache
@@ -49,7 +58,10 @@ def masks(masking, devices, seed, step):
 @cache
 def _jitted(masking, layout):
     options = config(masking, 0.3, 12)
-    make = lambda batch, seed, step: mask_batch(batch, options, VOCABULARY, random_key(seed, step, MASKS))  # noqa: E731
+
+    def make(batch, seed, step):
+        return mask_batch(batch, options, VOCABULARY, random_key(seed, step, MASKS))
+
     return jax.jit(make, in_shardings=(layout, None, None), out_shardings=layout)
 
 
@@ -64,7 +76,10 @@ def test_eight_devices_make_the_masks_of_one(masking):
 
 @pytest.mark.parametrize("masking", MASKINGS)
 def test_another_step_or_seed_makes_other_masks(masking):
-    first, *others = (masks(masking, 1, seed, step)["masked_lm_positions"] for seed, step in [(0, 7), (0, 8), (1, 7)])
+    first, *others = (
+        masks(masking, 1, seed, step)["masked_lm_positions"]
+        for seed, step in [(0, 7), (0, 8), (1, 7)]
+    )
     assert not any(np.array_equal(first, other) for other in others)
 
 
@@ -76,10 +91,18 @@ def test_the_model_does_not_get_to_see_where_words_begin():
 
 @pytest.mark.parametrize("masking", MASKINGS)
 def test_no_device_fetches_the_rows_of_others(masking):
-    """Of all that devices may tell one another there is one bit: whether any row wants another pass."""
+    """Of all that devices may tell one another there is one bit: whether any row wants another
+    pass.
+    """
     mesh = make_mesh(MeshConfig(data=8), jax.devices())
     layout = batch_sharding(mesh)
     shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in features(masking).items()}
     program = _jitted(masking, layout).lower(shapes, 0, 0).compile().as_text()
-    assert not re.findall(r"(?:all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(", program)
-    assert all("pred[]" in line for line in program.splitlines() if re.search(r" all-reduce(-start)?\(", line))
+    assert not re.findall(
+        r"(?:all-gather|all-to-all|collective-permute|reduce-scatter)(?:-start)?\(", program
+    )
+    assert all(
+        "pred[]" in line
+        for line in program.splitlines()
+        if re.search(r" all-reduce(-start)?\(", line)
+    )

@@ -27,18 +27,31 @@ UNLIKELY = 1e-6  # the p-value below which a statistic is taken to be wrong
 def config(masking, probability=0.15, most=20):
     """Settings of masks; they follow the length of the rows given, not `max_seq_length`."""
     length = max(8, most + 1)
-    return DataConfig(masking=masking, mlm_probability=probability, max_predictions_per_seq=most, max_seq_length=length)
+    return DataConfig(
+        masking=masking,
+        mlm_probability=probability,
+        max_predictions_per_seq=most,
+        max_seq_length=length,
+    )
 
 
 def rows(seed, count, length, *, specials=0.2, starts=0.6):
     """Rows of random ids, some padded, with special ids anywhere, and words that begin anywhere."""
     rng = np.random.default_rng(seed)
     shape = (count, length)
-    ids = np.where(rng.random(shape) < specials, rng.choice(VOCABULARY.special_ids, shape), rng.choice(ORDINARY, shape))
+    ids = np.where(
+        rng.random(shape) < specials,
+        rng.choice(VOCABULARY.special_ids, shape),
+        rng.choice(ORDINARY, shape),
+    )
     real = rng.integers(0, length + 1, (count, 1)) if specials else length
     mask = np.arange(length)[None, :] < real
     begins = rng.random(shape) < starts
-    return {"input_ids": ids.astype(np.int32), "input_mask": mask.astype(np.int32), "word_starts": begins}
+    return {
+        "input_ids": ids.astype(np.int32),
+        "input_mask": mask.astype(np.int32),
+        "word_starts": begins,
+    }
 
 
 def maskable_of(batch):
@@ -76,13 +89,22 @@ def words_of(maskable, starts):
 
 def limit_of(available, options):
     """How many of a row's ordinary tokens may be chosen."""
-    return min(max(1, round(options.mlm_probability * available)), options.max_predictions_per_seq, available)
+    return min(
+        max(1, round(options.mlm_probability * available)),
+        options.max_predictions_per_seq,
+        available,
+    )
 
 
 def check(batch, found, options):
     """All that holds of the masks of any row by itself."""
     ids, shown = batch["input_ids"], found["input_ids"]
-    assert shown.dtype == found["masked_lm_ids"].dtype == found["masked_lm_positions"].dtype == np.int32
+    assert (
+        shown.dtype
+        == found["masked_lm_ids"].dtype
+        == found["masked_lm_positions"].dtype
+        == np.int32
+    )
     assert found["masked_lm_weights"].dtype == np.float32
     assert found["masked_lm_weights"].shape == (len(ids), options.max_predictions_per_seq)
     for i, maskable in enumerate(maskable_of(batch)):
@@ -109,7 +131,9 @@ def check(batch, found, options):
         words = words_of(maskable, batch["word_starts"][i])
         assert all(chosen.issuperset(word) or chosen.isdisjoint(word) for word in words)
         if options.masking == "whole_word":
-            assert all(len(word) > limit - count for word in words if chosen.isdisjoint(word)), "one more word fits"
+            assert all(len(word) > limit - count for word in words if chosen.isdisjoint(word)), (
+                "one more word fits"
+            )
 
 
 @pytest.mark.parametrize("masking", MASKINGS)
@@ -143,7 +167,9 @@ def masking(request):
     specials=st.sampled_from([0.0, 0.1, 0.5, 1.0]),
     starts=st.sampled_from([0.0, 0.3, 0.7, 1.0]),
 )
-def test_jax_chooses_whole_words_of_ordinary_tokens_within_the_limits(masking, seed, specials, starts):
+def test_jax_chooses_whole_words_of_ordinary_tokens_within_the_limits(
+    masking, seed, specials, starts
+):
     batch = rows(seed, 12, 40, specials=specials, starts=starts)
     options = config(masking, 0.25, 6)
     check(batch, with_jax(batch, options, seed), options)
@@ -171,7 +197,11 @@ def drawn(seed):
 SAME = {"vocabulary": VOCABULARY, "mlm_probability": 0.5, "max_predictions": 50}
 
 
-@given(seed=st.integers(0, 2**31), specials=st.sampled_from([0.0, 0.2, 0.5]), starts=st.sampled_from([0.3, 1.0]))
+@given(
+    seed=st.integers(0, 2**31),
+    specials=st.sampled_from([0.0, 0.2, 0.5]),
+    starts=st.sampled_from([0.3, 1.0]),
+)
 def test_numpy_and_jax_make_the_same_masks_of_the_same_numbers(masking, seed, specials, starts):
     batch = rows(seed, 12, 40, specials=specials, starts=starts)
     features = (batch["input_ids"], batch["input_mask"], batch["word_starts"])
@@ -210,7 +240,9 @@ def _compared(masking):
 
 @pytest.mark.parametrize("masking", ["ngram", "span"])
 @given(
-    seed=st.integers(0, 2**31), specials=st.sampled_from([0.0, 0.1, 0.5]), starts=st.sampled_from([0.0, 0.3, 0.7, 1.0])
+    seed=st.integers(0, 2**31),
+    specials=st.sampled_from([0.0, 0.1, 0.5]),
+    starts=st.sampled_from([0.0, 0.3, 0.7, 1.0]),
 )
 def test_units_are_runs_of_whole_words_of_the_papers_lengths_and_taken_whole_while_they_fit(
     masking, seed, specials, starts
@@ -250,7 +282,10 @@ def test_the_papers_shares_of_mask_random_and_true_tokens_hold(mask, masking):
     assert (shown == MASK).mean() == pytest.approx(0.8, abs=tolerance)
     assert (shown == true).mean() == pytest.approx(0.1 + 0.1 / len(ORDINARY), abs=tolerance)
     strangers = shown[(shown != MASK) & (shown != true)]
-    assert stats.chisquare(np.bincount(strangers, minlength=VOCABULARY.size)[ORDINARY]).pvalue > UNLIKELY
+    assert (
+        stats.chisquare(np.bincount(strangers, minlength=VOCABULARY.size)[ORDINARY]).pvalue
+        > UNLIKELY
+    )
     assert set(strangers.tolist()) == set(ORDINARY)
 
 
@@ -259,7 +294,11 @@ def test_a_span_has_one_fate_and_each_token_of_an_ngram_its_own(mask):
     """Rows of one word of 16 tokens between special ones: the word is all there is to choose."""
     ids = np.full((2000, 18), 7, np.int32)
     ids[:, [0, -1]] = 3
-    batch = {"input_ids": ids, "input_mask": np.ones_like(ids), "word_starts": np.zeros(ids.shape, bool)}
+    batch = {
+        "input_ids": ids,
+        "input_mask": np.ones_like(ids),
+        "word_starts": np.zeros(ids.shape, bool),
+    }
     batch["word_starts"][:, 1] = True
     masks, kept = {}, {}
     for masking in ("span", "ngram"):
@@ -270,8 +309,12 @@ def test_a_span_has_one_fate_and_each_token_of_an_ngram_its_own(mask):
     assert set(masks["span"].tolist()) == {0, 16}
     assert stats.binomtest(int((masks["span"] == 16).sum()), 2000, 0.8).pvalue > UNLIKELY
     assert stats.binomtest(int((kept["span"] == 16).sum()), 2000, 0.1).pvalue > UNLIKELY
-    assert not ((kept["span"] > 8) & (kept["span"] < 16)).any()  # of random tokens, few are the true one by chance
-    assert masks["ngram"].var() == pytest.approx(16 * 0.8 * 0.2, rel=0.2)  # as of 16 independent draws
+    assert not (
+        (kept["span"] > 8) & (kept["span"] < 16)
+    ).any()  # of random tokens, few are the true one by chance
+    assert masks["ngram"].var() == pytest.approx(
+        16 * 0.8 * 0.2, rel=0.2
+    )  # as of 16 independent draws
 
 
 @both
@@ -295,9 +338,14 @@ def test_tiles_have_the_papers_lengths_and_begin_anywhere_alike(masking):
     begins = unit_starts(static_masks.NUMPY, every, every, masking, drawn(0))
     row, column = np.nonzero(begins)
     lengths = np.diff(row * every.shape[1] + column)
-    lengths = lengths[(column[:-1] >= 1) & (column[:-1] <= 50)]  # none of these is cut by a row's end
+    lengths = lengths[
+        (column[:-1] >= 1) & (column[:-1] <= 50)
+    ]  # none of these is cut by a row's end
     expected = np.array(RUNS[masking]) * len(lengths)
-    assert stats.chisquare(np.bincount(lengths, minlength=len(expected) + 1)[1:], expected).pvalue > UNLIKELY
+    assert (
+        stats.chisquare(np.bincount(lengths, minlength=len(expected) + 1)[1:], expected).pvalue
+        > UNLIKELY
+    )
 
     mean = sum(n * p for n, p in enumerate(RUNS[masking], 1))
     shares = begins.mean(axis=0)[1:-1]  # a row's ends are always edges

@@ -19,7 +19,9 @@ def plain_greedy(sizes, order, wanted):
 
 
 def drawn_units(seed, count, length, largest):
-    """Sizes of units, many of them 0, an order to go through them, and how much is wanted, at times nothing."""
+    """Sizes of units, many of them 0, an order to go through them, and how much is wanted, at times
+    nothing.
+    """
     rng = np.random.default_rng(seed)
     sizes = rng.integers(0, largest + 1, (count, length)).astype(np.int32)
     order = rng.permuted(np.tile(np.arange(length, dtype=np.int32), (count, 1)), axis=1)
@@ -33,11 +35,18 @@ def test_greedy_is_the_plain_loop(seed, length, largest):
 
 
 def test_a_smaller_later_unit_is_taken_where_a_larger_earlier_one_does_not_fit():
-    sizes, order = np.array([[5, 2, 4, 0, 1, 1]], np.int32), np.array([[1, 3, 0, 2, 5, 4]], np.int32)
-    assert greedy(sizes, order, np.array([[3]], np.int32)).tolist() == [[False, True, False, False, False, True]]
+    sizes, order = (
+        np.array([[5, 2, 4, 0, 1, 1]], np.int32),
+        np.array([[1, 3, 0, 2, 5, 4]], np.int32),
+    )
+    assert greedy(sizes, order, np.array([[3]], np.int32)).tolist() == [
+        [False, True, False, False, False, True]
+    ]
 
 
-@given(seed=st.integers(0, 2**31), masking=st.sampled_from(["token", "whole_word", "ngram", "span"]))
+@given(
+    seed=st.integers(0, 2**31), masking=st.sampled_from(["token", "whole_word", "ngram", "span"])
+)
 def test_unmasked_rows_are_what_they_were(seed, masking):
     batch = rows(seed, 12, 40)
     masked = with_numpy(batch, config(masking, 0.3, 50), seed)
@@ -48,6 +57,8 @@ def test_unmasked_rows_are_what_they_were(seed, masking):
 
 def test_the_same_seed_gives_the_same_masks_and_another_one_others():
     batch = rows(0, 12, 40)
-    first, again, other = (with_numpy(batch, config("span"), seed)["masked_lm_positions"] for seed in (0, 0, 1))
+    first, again, other = (
+        with_numpy(batch, config("span"), seed)["masked_lm_positions"] for seed in (0, 0, 1)
+    )
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)

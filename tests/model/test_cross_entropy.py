@@ -9,7 +9,12 @@ from bertjax.model import cross_entropy
 from bertjax.model.cross_entropy import product_cross_entropy, weighted_cross_entropy
 
 
-@given(seed=st.integers(0, 2**31), rows=st.integers(1, 6), classes=st.integers(2, 9), scale=st.floats(0.1, 100))
+@given(
+    seed=st.integers(0, 2**31),
+    rows=st.integers(1, 6),
+    classes=st.integers(2, 9),
+    scale=st.floats(0.1, 100),
+)
 def test_agrees_with_logs_of_probabilities(seed, rows, classes, scale):
     rng = np.random.default_rng(seed)
     logits = (rng.normal(size=(rows, classes)) * scale).astype(np.float32)
@@ -20,7 +25,9 @@ def test_agrees_with_logs_of_probabilities(seed, rows, classes, scale):
     losses = np.log(np.exp(exact).sum(-1)) - exact[np.arange(rows), labels]
     loss, correct, weight = weighted_cross_entropy(logits, labels, weights)
     assert float(loss) == pytest.approx((losses * weights).sum(), rel=1e-4, abs=1e-4)
-    assert float(correct) == pytest.approx((weights * (logits.argmax(-1) == labels)).sum(), rel=1e-5)
+    assert float(correct) == pytest.approx(
+        (weights * (logits.argmax(-1) == labels)).sum(), rel=1e-5
+    )
     assert float(weight) == pytest.approx(weights.sum(), rel=1e-5)
 
 
@@ -31,13 +38,18 @@ def test_an_entry_of_weight_zero_adds_nothing_even_where_its_loss_is_not_finite(
 
 
 def by_scores(x, table, bias, labels, weights):
-    scores = jnp.einsum("ne,ve->nv", x, table.astype(x.dtype), preferred_element_type=jnp.float32) + bias[None, :]
+    scores = (
+        jnp.einsum("ne,ve->nv", x, table.astype(x.dtype), preferred_element_type=jnp.float32)
+        + bias[None, :]
+    )
     return weighted_cross_entropy(scores, labels, weights)
 
 
 def drawn(seed, rows, width, classes, dtype=jnp.float32):
     rng = np.random.default_rng(seed)
-    x, table, bias = (rng.normal(size=s).astype(np.float32) for s in ((rows, width), (classes, width), (classes,)))
+    x, table, bias = (
+        rng.normal(size=s).astype(np.float32) for s in ((rows, width), (classes, width), (classes,))
+    )
     weights = rng.random(rows).astype(np.float32) * rng.integers(0, 2, rows)
     return (jnp.asarray(x, dtype), table, bias), (rng.integers(0, classes, rows), weights)
 
@@ -66,10 +78,13 @@ def compared(inputs, told):
 @example(seed=0, rows=2 * 1024, width=8, classes=20)
 @example(seed=1, rows=3 * 900, width=8, classes=20)
 @example(seed=2, rows=1031, width=8, classes=20)
-def test_of_products_it_is_that_of_their_scores_and_so_are_the_gradients(largest, seed, rows, width, classes):
+def test_of_products_it_is_that_of_their_scores_and_so_are_the_gradients(
+    largest, seed, rows, width, classes
+):
     found, expected = compared(*drawn(seed, rows, width, classes))
     difference = max(
-        float(np.linalg.norm(a - b) / max(1, np.linalg.norm(b))) for a, b in zip(found, expected, strict=True)
+        float(np.linalg.norm(a - b) / max(1, np.linalg.norm(b)))
+        for a, b in zip(found, expected, strict=True)
     )
     largest("cross-entropy of products, with gradients", difference, 2e-6)
 
@@ -77,7 +92,10 @@ def test_of_products_it_is_that_of_their_scores_and_so_are_the_gradients(largest
 def test_of_products_in_bfloat16_the_gradients_differ_by_its_rounding_only(largest):
     found, expected = compared(*drawn(0, 64, 16, 100, jnp.bfloat16))
     difference = max(
-        float(np.linalg.norm((a - b).astype(np.float32)) / max(1, np.linalg.norm(b.astype(np.float32))))
+        float(
+            np.linalg.norm((a - b).astype(np.float32))
+            / max(1, np.linalg.norm(b.astype(np.float32)))
+        )
         for a, b in zip(found, expected, strict=True)
     )
     largest("cross-entropy of products, bfloat16", difference, 1e-2)

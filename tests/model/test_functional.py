@@ -17,12 +17,19 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "parameters.md"
 
 
 def documented():
-    """Names, shapes in letters and logical axes. Checkpoints outlive code: a change there breaks them."""
+    """Names, shapes in letters and logical axes. Checkpoints outlive code: a change there breaks
+    them.
+    """
     rows = re.findall(r"^\| `(.*)` \| (.*) \| (.*) \|$", DOCUMENT.read_text(), re.M)
-    return {n: (shape.split(", "), tuple(None if a == "–" else a for a in axes.split(", "))) for n, shape, axes in rows}
+    return {
+        n: (shape.split(", "), tuple(None if a == "–" else a for a in axes.split(", ")))
+        for n, shape, axes in rows
+    }
 
 
-MODEL = dataclasses.replace(SMALL_MODEL, hidden_size=24, num_attention_heads=2, intermediate_size=40)
+MODEL = dataclasses.replace(
+    SMALL_MODEL, hidden_size=24, num_attention_heads=2, intermediate_size=40
+)
 SIZES = {"N": 2, "D": 24, "H": 2, "K": 12, "F": 40, "V": 64, "L": 16, "T": 2, "2": 2}
 
 
@@ -43,9 +50,15 @@ def batch():
 
 def test_parameters_have_the_documented_names_shapes_and_logical_axes(params):
     found = {name: leaf.shape for name, leaf in named(params).items()}
-    assert found == {name: tuple(SIZES[letter] for letter in shape) for name, (shape, _) in documented().items()}
-    axes = named(functional.logical_axes(MODEL), is_leaf=lambda x: isinstance(x, jax.sharding.PartitionSpec))
-    assert {name: tuple(spec) for name, spec in axes.items()} == {name: a for name, (_, a) in documented().items()}
+    assert found == {
+        name: tuple(SIZES[letter] for letter in shape) for name, (shape, _) in documented().items()
+    }
+    axes = named(
+        functional.logical_axes(MODEL), is_leaf=lambda x: isinstance(x, jax.sharding.PartitionSpec)
+    )
+    assert {name: tuple(spec) for name, spec in axes.items()} == {
+        name: a for name, (_, a) in documented().items()
+    }
 
 
 def test_initial_values_are_the_papers(params):
@@ -66,7 +79,9 @@ def test_each_row_is_encoded_alone_and_padding_changes_nothing(params, batch):
     for i in range(4):
         real = int(batch["input_mask"][i].sum())
         alone = {name: batch[name][i : i + 1, :real] for name in ("input_ids", "segment_ids")}
-        assert np.allclose(bertjax.encode(MODEL, params, alone).hidden_BxLxD[0], together[i, :real], atol=1e-5)
+        assert np.allclose(
+            bertjax.encode(MODEL, params, alone).hidden_BxLxD[0], together[i, :real], atol=1e-5
+        )
 
 
 def test_every_layer_is_returned_and_the_last_is_the_result(params, batch):
@@ -74,8 +89,12 @@ def test_every_layer_is_returned_and_the_last_is_the_result(params, batch):
     assert encoded.layers_NxBxLxD.shape == (2, 4, 16, 24)
     assert np.array_equal(encoded.layers_NxBxLxD[-1], encoded.hidden_BxLxD)
     one = dataclasses.replace(MODEL, num_hidden_layers=1)
-    first = dict(params, encoder={"layers": jax.tree.map(lambda x: x[:1], params["encoder"]["layers"])})
-    assert np.allclose(bertjax.encode(one, first, batch).hidden_BxLxD, encoded.layers_NxBxLxD[0], atol=1e-6)
+    first = dict(
+        params, encoder={"layers": jax.tree.map(lambda x: x[:1], params["encoder"]["layers"])}
+    )
+    assert np.allclose(
+        bertjax.encode(one, first, batch).hidden_BxLxD, encoded.layers_NxBxLxD[0], atol=1e-6
+    )
     assert bertjax.encode(MODEL, params, batch).layers_NxBxLxD is None
 
 
@@ -83,7 +102,9 @@ def test_mlm_logits_at_positions_are_those_of_all_positions(params, batch):
     hidden = bertjax.encode(MODEL, params, batch).hidden_BxLxD
     all_BxLxV = bertjax.mlm_logits(MODEL, params, hidden)
     at_BxPxV = bertjax.mlm_logits(MODEL, params, hidden, batch["masked_lm_positions"])
-    expected = np.take_along_axis(np.asarray(all_BxLxV), batch["masked_lm_positions"][..., None], axis=1)
+    expected = np.take_along_axis(
+        np.asarray(all_BxLxV), batch["masked_lm_positions"][..., None], axis=1
+    )
     assert np.allclose(at_BxPxV, expected, atol=1e-6)
 
 
@@ -102,7 +123,9 @@ def test_functions_work_under_jit_grad_and_vmap(params, batch):
     jitted, _ = jax.jit(bertjax.pretraining_loss, static_argnums=0)(MODEL, params, batch)
     assert float(jitted) == pytest.approx(float(plain), rel=1e-6)
 
-    grads, _ = jax.grad(functools.partial(bertjax.pretraining_loss, MODEL), has_aux=True)(params, batch)
+    grads, _ = jax.grad(functools.partial(bertjax.pretraining_loss, MODEL), has_aux=True)(
+        params, batch
+    )
     assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
 
     stacked = {name: jnp.stack([x, x[::-1]]) for name, x in batch.items()}
@@ -115,7 +138,9 @@ def test_dropout_needs_a_key_repeats_with_it_and_differs_between_layers(batch):
     params = bertjax.init(config, jax.random.key(0))
 
     def run(key):
-        return np.asarray(bertjax.encode(config, params, batch, key=key, keep_layers=True).layers_NxBxLxD)
+        return np.asarray(
+            bertjax.encode(config, params, batch, key=key, keep_layers=True).layers_NxBxLxD
+        )
 
     assert np.array_equal(run(None), run(None))
     assert np.array_equal(run(jax.random.key(1)), run(jax.random.key(1)))
@@ -164,29 +189,44 @@ def test_a_shared_layer_is_that_layer_applied_n_times(batch, changes):
     assert {leaf.shape[0] for leaf in jax.tree.leaves(params["encoder"]["layers"])} == {1}
     layers = jax.tree.map(lambda x: jnp.repeat(x, 3, axis=0), params["encoder"]["layers"])
     plain = dataclasses.replace(shared, share_layers=False)
-    loss = jax.jit(jax.value_and_grad(bertjax.pretraining_loss, argnums=1, has_aux=True), static_argnums=0)
+    loss = jax.jit(
+        jax.value_and_grad(bertjax.pretraining_loss, argnums=1, has_aux=True), static_argnums=0
+    )
     (a, _), shared_gradient = loss(shared, params, batch)
     (b, _), gradient = loss(plain, dict(params, encoder={"layers": layers}), batch)
     assert float(a) == pytest.approx(float(b), rel=1e-6)
     summed = jax.tree.map(lambda x: x.sum(axis=0, keepdims=True), gradient["encoder"])
-    for x, y in zip(jax.tree.leaves(shared_gradient["encoder"]), jax.tree.leaves(summed), strict=True):
+    for x, y in zip(
+        jax.tree.leaves(shared_gradient["encoder"]), jax.tree.leaves(summed), strict=True
+    ):
         assert np.allclose(x, y, atol=1e-6)
     keep = {"key": None, "keep_layers": True}
     assert np.allclose(
         bertjax.encode(shared, params, batch, **keep).layers_NxBxLxD,
-        bertjax.encode(plain, dict(params, encoder={"layers": layers}), batch, **keep).layers_NxBxLxD,
+        bertjax.encode(
+            plain, dict(params, encoder={"layers": layers}), batch, **keep
+        ).layers_NxBxLxD,
         atol=1e-6,
     )
 
 
 def test_dropout_differs_between_the_uses_of_a_shared_layer(batch):
-    config = dataclasses.replace(MODEL, share_layers=True, hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.0)
+    config = dataclasses.replace(
+        MODEL, share_layers=True, hidden_dropout_prob=0.5, attention_probs_dropout_prob=0.0
+    )
     params = jax.tree.map(jnp.zeros_like, bertjax.init(config, jax.random.key(0)))
-    norms = params["encoder"]["layers"]["mlp_layer_norm"], params["encoder"]["layers"]["attention_layer_norm"]
+    norms = (
+        params["encoder"]["layers"]["mlp_layer_norm"],
+        params["encoder"]["layers"]["attention_layer_norm"],
+    )
     for norm in norms:
         norm["scale"] = jnp.ones_like(norm["scale"])
-    params["encoder"]["layers"]["mlp"]["down"]["bias"] = jnp.arange(24.0)[None]  # all that a layer adds
-    layers = bertjax.encode(config, params, batch, key=jax.random.key(0), keep_layers=True).layers_NxBxLxD
+    params["encoder"]["layers"]["mlp"]["down"]["bias"] = jnp.arange(24.0)[
+        None
+    ]  # all that a layer adds
+    layers = bertjax.encode(
+        config, params, batch, key=jax.random.key(0), keep_layers=True
+    ).layers_NxBxLxD
     assert not np.allclose(layers[0], layers[1])
 
 
@@ -196,11 +236,16 @@ def test_narrow_embeddings_are_projected(batch):
     shapes = {name: leaf.shape for name, leaf in named(params).items() if "encoder" not in name}
     assert shapes["embeddings/word/embedding"] == (64, 8)
     assert (
-        shapes["embeddings/layer_norm/scale"] == shapes["mlm/transform/bias"] == shapes["mlm/layer_norm/bias"] == (8,)
+        shapes["embeddings/layer_norm/scale"]
+        == shapes["mlm/transform/bias"]
+        == shapes["mlm/layer_norm/bias"]
+        == (8,)
     )
     assert shapes["embeddings/projection/kernel"] == (8, 24)
     assert shapes["mlm/transform/kernel"] == (24, 8)
-    axes = named(functional.logical_axes(config), is_leaf=lambda x: isinstance(x, jax.sharding.PartitionSpec))
+    axes = named(
+        functional.logical_axes(config), is_leaf=lambda x: isinstance(x, jax.sharding.PartitionSpec)
+    )
     assert tuple(axes["embeddings/projection/kernel"]) == (None, "embed")
     # A projection by the identity is none.
     wide = dataclasses.replace(MODEL, embedding_size=24)
@@ -215,7 +260,9 @@ def test_narrow_embeddings_are_projected(batch):
 def test_positions_begin_at_their_offset(params, batch):
     late = dataclasses.replace(MODEL, position_offset=2, max_position_embeddings=18)
     table = params["embeddings"]["position"]["embedding"]
-    moved = {"embedding": jnp.concatenate([jnp.full((2, 24), jnp.nan), table])}  # rows that nothing may read
+    moved = {
+        "embedding": jnp.concatenate([jnp.full((2, 24), jnp.nan), table])
+    }  # rows that nothing may read
     shifted = dict(params, embeddings=dict(params["embeddings"], position=moved))
     assert late.max_length == 16
     for positions in ({}, {"position_ids": np.arange(16)[None, ::-1] % 7}):

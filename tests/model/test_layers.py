@@ -45,7 +45,8 @@ def exact_gelu_tanh(x):
 
 
 @pytest.mark.parametrize(
-    ("name", "exact", "absolute"), [("gelu", exact_gelu, 1e-6), ("gelu_tanh", exact_gelu_tanh, 2e-5)]
+    ("name", "exact", "absolute"),
+    [("gelu", exact_gelu, 1e-6), ("gelu_tanh", exact_gelu_tanh, 2e-5)],
 )
 @pytest.mark.parametrize(("dtype", "unit"), [(jnp.float32, 0), (jnp.bfloat16, 2**-8)])
 def test_gelus_and_their_slopes_in_either_direction_are_exact_to_their_types_rounding(
@@ -95,5 +96,7 @@ def test_in_bfloat16_a_biass_gradient_is_summed_over_all_tokens_in_float32(feeds
 
 
 def test_in_bfloat16_dropout_scales_by_what_it_says():
-    dropped = dropped_from(jnp.ones((8, 256, 256), jnp.bfloat16), 0.1, jax.random.key(0), "hash").astype(jnp.float32)
+    dropped = dropped_from(
+        jnp.ones((8, 256, 256), jnp.bfloat16), 0.1, jax.random.key(0), "hash"
+    ).astype(jnp.float32)
     assert set(np.unique(dropped)) == {0.0, float(jnp.bfloat16(1 / 0.9))}

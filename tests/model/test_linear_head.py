@@ -28,7 +28,10 @@ def test_a_new_head_is_a_cut_normal_and_zero_biases():
 def test_scores_are_the_product_and_the_bias_in_float32(shape, dtype, bound):
     config = dataclasses.replace(SMALL_MODEL, dtype=dtype)
     rng = np.random.default_rng(0)
-    head = {"kernel": rng.standard_normal((16, 5), np.float32), "bias": rng.standard_normal(5, np.float32)}
+    head = {
+        "kernel": rng.standard_normal((16, 5), np.float32),
+        "bias": rng.standard_normal(5, np.float32),
+    }
     x = rng.standard_normal(shape, np.float32)
     found = linear_head.linear(config, head, jnp.asarray(x))
     assert found.dtype == jnp.float32

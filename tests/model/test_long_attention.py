@@ -23,7 +23,9 @@ LONGER = dataclasses.replace(SMALL_MODEL, max_position_embeddings=64)
 
 
 def windowed(width, every=0, **changes):
-    return dataclasses.replace(LONGER, local_attention=width, global_attn_every_n_layers=every, **changes)
+    return dataclasses.replace(
+        LONGER, local_attention=width, global_attn_every_n_layers=every, **changes
+    )
 
 
 def drawn(seed, batch, length, heads=2, width=4):
@@ -31,12 +33,22 @@ def drawn(seed, batch, length, heads=2, width=4):
     rng = np.random.default_rng(seed)
     q, k, v = jnp.asarray(rng.normal(size=(3, batch, length, heads, width)), jnp.float32)
     packs = np.cumsum(rng.random((batch, length)) < 0.1, axis=1).astype(np.int32)
-    return q, k, v, Segments(jnp.asarray(packs), jnp.asarray(np.where(rng.random(packs.shape) < 0.2, -1, packs)))
+    return (
+        q,
+        k,
+        v,
+        Segments(
+            jnp.asarray(packs), jnp.asarray(np.where(rng.random(packs.shape) < 0.2, -1, packs))
+        ),
+    )
 
 
 def sees_something(segments, window):
     """[B, L, 1, 1]: a query without a key gets a mean, of what is another matter."""
-    near = np.abs(np.subtract.outer(np.arange(len(segments[0][0])), np.arange(len(segments[0][0])))) <= window // 2
+    near = (
+        np.abs(np.subtract.outer(np.arange(len(segments[0][0])), np.arange(len(segments[0][0]))))
+        <= window // 2
+    )
     alike = np.asarray(segments[0])[:, :, None] == np.asarray(segments[1])[:, None, :]
     return (alike & near).any(-1)[:, :, None, None]
 
@@ -47,13 +59,17 @@ def sees_something(segments, window):
     length=st.sampled_from([1, 2, 9, 24, 31]),
     reach=st.sampled_from([1, 3, 8, 40]),
 )
-def test_blocks_of_a_window_agree_with_a_whole_matrix_of_scores_with_their_gradients(seed, batch, length, reach):
+def test_blocks_of_a_window_agree_with_a_whole_matrix_of_scores_with_their_gradients(
+    seed, batch, length, reach
+):
     q, k, v, segments = drawn(seed, batch, length)
     config, counted = windowed(2 * reach), sees_something(segments, 2 * reach)
 
     def value(attend, q, k, v):
         mixed = attend(q, k, v) * counted
-        return (mixed * jnp.cos(jnp.arange(mixed.size, dtype=jnp.float32).reshape(mixed.shape))).sum(), mixed
+        return (
+            mixed * jnp.cos(jnp.arange(mixed.size, dtype=jnp.float32).reshape(mixed.shape))
+        ).sum(), mixed
 
     def blocks(q, k, v):
         return long_attention.local(config, q, k, v, *segments, key=None, layout=ANYWHERE)
@@ -91,14 +107,24 @@ def reached(config, length):
     ids = np.random.default_rng(0).integers(1, config.vocab_size, (1, length))
     other = ids.copy()
     other[0, 0] = 1 + other[0, 0] % (config.vocab_size - 1)
-    one, two = (np.asarray(functional.encode(config, params, {"input_ids": i}).hidden_BxLxD) for i in (ids, other))
+    one, two = (
+        np.asarray(functional.encode(config, params, {"input_ids": i}).hidden_BxLxD)
+        for i in (ids, other)
+    )
     return np.flatnonzero((one != two).any(-1)[0])
 
 
 @pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize(("every", "farthest"), [(0, 2 * 3), (2, 31), (1, 31)])
-def test_an_id_is_seen_as_far_as_the_layers_windows_reach_or_everywhere_by_a_global_layer(every, farthest, shared):
-    sizes = {"num_hidden_layers": 2, "share_layers": shared, "embedding_size": 8 * shared, "heads": ()}
+def test_an_id_is_seen_as_far_as_the_layers_windows_reach_or_everywhere_by_a_global_layer(
+    every, farthest, shared
+):
+    sizes = {
+        "num_hidden_layers": 2,
+        "share_layers": shared,
+        "embedding_size": 8 * shared,
+        "heads": (),
+    }
     changed = reached(windowed(6, every, **sizes), 32)
     assert changed.max() == farthest
 
@@ -128,7 +154,11 @@ def test_devices_that_share_a_row_agree_with_one():
     batch = {"input_ids": np.random.default_rng(0).integers(1, config.vocab_size, (2, 48))}
     layout = MeshLayout(make_mesh(MeshConfig(data=2, tensor=2, sequence=2)))
     one, eight = (
-        jax.jit(lambda params, way=way: functional.encode(config, params, batch, layout=way).hidden_BxLxD)(params)
+        jax.jit(
+            lambda params, way=way: (
+                functional.encode(config, params, batch, layout=way).hidden_BxLxD
+            )
+        )(params)
         for way in (ANYWHERE, layout)
     )
     assert np.allclose(one, eight, atol=1e-5)
@@ -139,7 +169,9 @@ def test_dropout_falls_on_as_many_probabilities_as_it_says(bits):
     config = windowed(8, attention_probs_dropout_prob=0.25, dropout_bits=bits)
     ones = jnp.ones((4, 64, 2, 4), jnp.float32)
     segments = Segments(jnp.ones((4, 64), jnp.int32), jnp.ones((4, 64), jnp.int32))
-    mixed = attention.attention(config, ones, ones, ones, segments, key=jax.random.key(3), everywhere=False)
+    mixed = attention.attention(
+        config, ones, ones, ones, segments, key=jax.random.key(3), everywhere=False
+    )
     kept = np.asarray(mixed) * 0.75  # of up to nine equal probabilities
     assert abs(kept.mean() - 0.75) < 0.02
     assert np.allclose(kept[:, 4:60] * 9, np.round(kept[:, 4:60] * 9), atol=1e-4)
@@ -147,11 +179,22 @@ def test_dropout_falls_on_as_many_probabilities_as_it_says(bits):
 
 def test_memory_grows_with_the_length_and_not_with_its_square():
     def peak(length, **changes):
-        config = windowed(64, 0, heads=(), num_hidden_layers=2, max_position_embeddings=8192, **changes)
+        config = windowed(
+            64, 0, heads=(), num_hidden_layers=2, max_position_embeddings=8192, **changes
+        )
         params = functional.shapes(config)
         ids = jax.ShapeDtypeStruct((1, length), jnp.int32)
-        loss = lambda params, ids: functional.encode(config, params, {"input_ids": ids}).hidden_BxLxD.sum()  # noqa: E731
-        return jax.jit(jax.grad(loss)).lower(params, ids).compile().memory_analysis().temp_size_in_bytes
+
+        def loss(params, ids):
+            return functional.encode(config, params, {"input_ids": ids}).hidden_BxLxD.sum()
+
+        return (
+            jax.jit(jax.grad(loss))
+            .lower(params, ids)
+            .compile()
+            .memory_analysis()
+            .temp_size_in_bytes
+        )
 
     assert peak(8192) < 5 * peak(2048)
     assert peak(8192) < 8192**2 * 4  # one head's scores

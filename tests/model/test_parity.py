@@ -20,7 +20,9 @@ from tests.reference import params_of, reference_batch, reference_model, tensors
 
 @st.composite
 def cases(draw):
-    """A model of any small shape, its seed, and a batch with rows of every filling, both segments, and a full row."""
+    """A model of any small shape, its seed, and a batch with rows of every filling, both segments,
+    and a full row.
+    """
     heads = draw(st.integers(1, 4))
     length = draw(st.integers(6, 24))
     config = ModelConfig(
@@ -47,7 +49,9 @@ def cases(draw):
 
 def unrepeated(batch):
     """The reference has a label a position: of masks on the same one, the first counts."""
-    for positions, weights in zip(batch["masked_lm_positions"], batch["masked_lm_weights"], strict=True):
+    for positions, weights in zip(
+        batch["masked_lm_positions"], batch["masked_lm_weights"], strict=True
+    ):
         seen = set()
         for i, position in enumerate(positions):
             if position in seen:
@@ -73,10 +77,14 @@ def forward(config, params, batch):
     }
 
 
-loss_and_gradient = jax.jit(jax.value_and_grad(bertjax.pretraining_loss, argnums=1, has_aux=True), static_argnums=0)
+loss_and_gradient = jax.jit(
+    jax.value_and_grad(bertjax.pretraining_loss, argnums=1, has_aux=True), static_argnums=0
+)
 
 
-@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])  # `largest` is of all the cases
+@settings(
+    max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)  # `largest` is of all the cases
 @given(cases())
 def test_every_layer_and_score_is_the_references(largest, case):
     config, seed, batch = case
@@ -84,7 +92,12 @@ def test_every_layer_and_score_is_the_references(largest, case):
     params = params_of(config, model)
     with torch.no_grad():
         theirs = model(**reference_batch(batch), output_hidden_states=True)
-        pooled = model.bert(**{k: reference_batch(batch)[k] for k in ("input_ids", "attention_mask", "token_type_ids")})
+        pooled = model.bert(
+            **{
+                k: reference_batch(batch)[k]
+                for k in ("input_ids", "attention_mask", "token_type_ids")
+            }
+        )
     ours = forward(config, params, batch)
     for layer, expected in zip(ours["layers"], theirs.hidden_states, strict=True):
         largest("hidden states of every layer", difference(layer, expected), 1e-5)
@@ -93,7 +106,9 @@ def test_every_layer_and_score_is_the_references(largest, case):
     largest("next-sentence scores", difference(ours["nsp"], theirs.seq_relationship_logits), 1e-5)
 
 
-@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])  # `largest` is of all the cases
+@settings(
+    max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)  # `largest` is of all the cases
 @given(cases())
 def test_the_pretraining_loss_and_every_gradient_are_the_references(largest, case):
     config, seed, batch = case
@@ -104,13 +119,16 @@ def test_the_pretraining_loss_and_every_gradient_are_the_references(largest, cas
     expected = model(**reference_batch(batch)).loss
     expected.backward()
     (ours, _), gradients = loss_and_gradient(config, params, batch)
-    largest("pretraining loss, relative", abs(float(ours) - expected.item()) / expected.item(), 1e-6)
+    largest(
+        "pretraining loss, relative", abs(float(ours) - expected.item()) / expected.item(), 1e-6
+    )
 
     theirs = {name: p.grad.numpy() for name, p in model.named_parameters() if p.grad is not None}
     found = tensors_of(gradients)
     assert found.keys() == theirs.keys()
     for name, gradient in theirs.items():
-        # A key's bias moves all of a query's scores alike: its gradient is 0, and what is there is rounding.
+        # A key's bias moves all of a query's scores alike: its gradient is 0, and what is there is
+        # rounding.
         scale = np.abs(theirs[name.replace("key.bias", "value.bias")]).max()
         error = np.abs(found[name] - gradient).max()
         if scale > 0:
@@ -127,14 +145,25 @@ def test_a_masked_lm_model_alone_gives_the_references_scores(largest):
     model = reference_model(config, 0, "BertForMaskedLM")
     batch = random_batch(np.random.default_rng(0), 5, 33, 4, 120)
     with torch.no_grad():
-        theirs = model(**{k: reference_batch(batch)[k] for k in ("input_ids", "attention_mask", "token_type_ids")})
+        theirs = model(
+            **{
+                k: reference_batch(batch)[k]
+                for k in ("input_ids", "attention_mask", "token_type_ids")
+            }
+        )
     params = params_of(config, model)
     hidden = bertjax.encode(config, params, batch).hidden_BxLxD
-    largest("BertForMaskedLM scores", difference(bertjax.mlm_logits(config, params, hidden), theirs.logits), 1e-5)
+    largest(
+        "BertForMaskedLM scores",
+        difference(bertjax.mlm_logits(config, params, hidden), theirs.logits),
+        1e-5,
+    )
 
 
 def test_bfloat16_is_this_near_to_float32(largest):
-    """BERT-small's shape: bfloat16 has 8 bits, 0.4 %, and the residual stream is rounded to it 2 N times."""
+    """BERT-small's shape: bfloat16 has 8 bits, 0.4 %, and the residual stream is rounded to it 2 N
+    times.
+    """
     config = ModelConfig(
         vocab_size=2000, hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=1024,
         max_position_embeddings=128, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
@@ -144,12 +173,19 @@ def test_bfloat16_is_this_near_to_float32(largest):
     batch = random_batch(np.random.default_rng(0), 4, 128, 20, 2000)
     exact = np.asarray(bertjax.encode(config, params, batch).hidden_BxLxD)
     rounded = np.asarray(bertjax.encode(low, params, batch).hidden_BxLxD, np.float32)
-    largest("bfloat16: hidden states, root of the mean square", float(np.sqrt(np.mean((exact - rounded) ** 2))), 0.01)
+    largest(
+        "bfloat16: hidden states, root of the mean square",
+        float(np.sqrt(np.mean((exact - rounded) ** 2))),
+        0.01,
+    )
     largest("bfloat16: hidden states, largest", float(np.abs(exact - rounded).max()), 0.1)
     (a, _), grads = loss_and_gradient(config, params, batch)
     (b, _), low_grads = loss_and_gradient(low, params, batch)
     largest("bfloat16: pretraining loss, relative", abs(float(a - b)) / float(a), 1e-3)
-    norms = [np.sqrt(sum(float(np.sum(np.square(x))) for x in jax.tree.leaves(g))) for g in (grads, low_grads)]
+    norms = [
+        np.sqrt(sum(float(np.sum(np.square(x))) for x in jax.tree.leaves(g)))
+        for g in (grads, low_grads)
+    ]
     apart = np.sqrt(
         sum(
             float(np.sum(np.square(x - y)))

@@ -34,7 +34,9 @@ def test_masks_do_not_repeat_from_place_to_place_row_to_row_or_key_to_key(seed, 
 
 def test_every_bit_of_the_hash_is_fair_and_two_bits_are_independent():
     low, high = (jnp.int32(x) for x in (123, -456))
-    bits = np.asarray(random_bits.mix(jnp.arange(1 << 16, dtype=jnp.int32), low, high)).view(np.uint32)
+    bits = np.asarray(random_bits.mix(jnp.arange(1 << 16, dtype=jnp.int32), low, high)).view(
+        np.uint32
+    )
     flags = (bits[:, None] >> np.arange(32, dtype=np.uint32)) & 1
     assert np.abs(flags.mean(0) - 0.5).max() < 0.01
     correlation = np.corrcoef(flags.T) - np.eye(32)

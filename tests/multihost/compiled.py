@@ -1,5 +1,6 @@
-"""`python -m tests.multihost.compiled RUN`: a program over all devices of a job; prints where programs are kept and
-how many were found there."""
+"""`python -m tests.multihost.compiled RUN`: a program over all devices of a job; prints where
+programs are kept and how many were found there.
+"""
 
 import sys
 
@@ -16,12 +17,16 @@ def main(run):
     from bertjax.parallel import compile_cache
 
     hits = []
-    monitoring.register_event_listener(lambda name, **_: hits.append(name) if name.endswith("cache_hits") else None)
+    monitoring.register_event_listener(
+        lambda name, **_: hits.append(name) if name.endswith("cache_hits") else None
+    )
     with failures.together():
         folder = compile_cache.start(epath.Path(run))
         mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
         layout = NamedSharding(mesh, PartitionSpec("data"))
-        total = jax.jit(lambda: jnp.sum(jax.lax.with_sharding_constraint(jnp.arange(8.0), layout)))()
+        total = jax.jit(
+            lambda: jnp.sum(jax.lax.with_sharding_constraint(jnp.arange(8.0), layout))
+        )()
         print(folder, len(hits), float(total))
 
 

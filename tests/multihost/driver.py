@@ -1,7 +1,8 @@
-"""`python -m tests.multihost.driver SPEC.json`: one process of a run on made-up batches, without TensorFlow.
+"""`python -m tests.multihost.driver SPEC.json`: one process of a run on made-up batches, without
+TensorFlow.
 
-SPEC: `run`, `changes` to the small configuration, `faults` by process (`{"1": {"step": 3, "what": "user"}}`),
-`seconds` a batch takes to make.
+SPEC: `run`, `changes` to the small configuration, `faults` by process (`{"1": {"step": 3, "what":
+"user"}}`), `seconds` a batch takes to make.
 """
 
 import itertools
@@ -34,7 +35,10 @@ def batches(spec, start, rows, size):
             if fault["what"] == "waits":
                 time.sleep(600)
             os.kill(os.getpid(), getattr(signal, fault["what"]))
-        yield {name: values[rows] for name, values in random_batch(np.random.default_rng(1000 + step), size).items()}
+        yield {
+            name: values[rows]
+            for name, values in random_batch(np.random.default_rng(1000 + step), size).items()
+        }
 
 
 def heldout(rows, most):
@@ -42,7 +46,10 @@ def heldout(rows, most):
     whole = random_batch(np.random.default_rng(7), 19)
     for number in range(3):
         wanted = np.arange(number * 8, number * 8 + 8)[rows]
-        yield {name: np.stack([x[i] if i < 19 else np.zeros_like(x[0]) for i in wanted]) for name, x in whole.items()}
+        yield {
+            name: np.stack([x[i] if i < 19 else np.zeros_like(x[0]) for i in wanted])
+            for name, x in whole.items()
+        }
 
 
 def check_rows_that_are_no_neighbours():
@@ -83,5 +90,6 @@ def main(spec):
 
 
 if __name__ == "__main__":
-    sys.modules["torch"] = None  # type: ignore[assignment]  # tensorboardX would import it, which takes seconds
+    # tensorboardX would import it, which takes seconds
+    sys.modules["torch"] = None  # type: ignore[assignment]
     sys.exit(main(json.loads(Path(sys.argv[1]).read_text())))

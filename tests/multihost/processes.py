@@ -37,17 +37,32 @@ class Job:
 
 
 def start(folder, words, count, devices=1, **environment):
-    """`python -m WORDS` in `count` processes of `devices` devices each; stderr goes with stdout to a file each."""
+    """`python -m WORDS` in `count` processes of `devices` devices each; stderr goes with stdout to
+    a file each.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     address, job = f"127.0.0.1:{free_port()}", Job([], [])
     for index in range(count):
-        # NPROC: threads of XLA, which needs more than there may be cores, or collectives wait for one another.
-        env = dict(os.environ, JAX_NUM_CPU_DEVICES=str(devices), NPROC="16", PYTHONPATH=str(ROOT), **environment)
+        # NPROC: threads of XLA, which needs more than there may be cores, or collectives wait for
+        # one another.
+        env = dict(
+            os.environ,
+            JAX_NUM_CPU_DEVICES=str(devices),
+            NPROC="16",
+            PYTHONPATH=str(ROOT),
+            **environment,
+        )
         if count > 1:
-            env |= {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": str(count), "JAX_PROCESS_ID": str(index)}
+            env |= {
+                "JAX_COORDINATOR_ADDRESS": address,
+                "JAX_NUM_PROCESSES": str(count),
+                "JAX_PROCESS_ID": str(index),
+            }
         path = folder / f"{index}.txt"
         with path.open("w") as file:
             command = [sys.executable, "-u", "-m", *map(str, words)]
-            job.processes.append(subprocess.Popen(command, stdout=file, stderr=file, env=env, cwd=folder))
+            job.processes.append(
+                subprocess.Popen(command, stdout=file, stderr=file, env=env, cwd=folder)
+            )
         job.outputs.append(path)
     return job

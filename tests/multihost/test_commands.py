@@ -1,4 +1,6 @@
-"""`bertjax train` and `bertjax eval` in several processes, on prepared shards: the commands that a launch script starts."""
+"""`bertjax train` and `bertjax eval` in several processes, on prepared shards: the commands that a
+launch script starts.
+"""
 
 import dataclasses
 import random
@@ -10,7 +12,14 @@ import jax
 import pytest
 from etils import epath
 
-from bertjax.config import Config, DataConfig, ModelConfig, OptimizerConfig, TokenizerConfig, TrainConfig
+from bertjax.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TokenizerConfig,
+    TrainConfig,
+)
 from bertjax.data.preparation.prepare import prepare
 from bertjax.training.logs.metrics_log import read_rows
 from tests.factory import RUN_FOLDER
@@ -39,8 +48,12 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("commands")
     rng, words = random.Random(0), [f"w{i}" for i in range(40)]
     sentences = [" ".join(rng.choices(words, k=rng.randint(1, 5))) + "." for _ in range(400)]
-    (folder / "corpus.txt").write_text("\n\n".join("\n".join(sentences[i : i + 4]) for i in range(0, 400, 4)))
-    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", *words]))
+    (folder / "corpus.txt").write_text(
+        "\n\n".join("\n".join(sentences[i : i + 4]) for i in range(0, 400, 4))
+    )
+    (folder / "vocab.txt").write_text(
+        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", *words])
+    )
     config = config_of(folder)
     prepare(config, epath.Path(folder / "prepared"))
     (folder / "config.py").write_text(CONFIG.format(config))
@@ -58,7 +71,9 @@ def until_step(run, step, job):
     for _ in range(1200):
         if any(row["step"] >= step for row in read_rows(epath.Path(run))):
             return
-        assert all(p.poll() is None for p in job.processes), "".join(job.said(i) for i in range(len(job.outputs)))
+        assert all(p.poll() is None for p in job.processes), "".join(
+            job.said(i) for i in range(len(job.outputs))
+        )
         time.sleep(0.1)
     raise AssertionError(f"step {step} not reached: {job.said(0)}")
 
@@ -69,7 +84,9 @@ def state_of(run, step):
     from bertjax.training import checkpoint
     from bertjax.training.step import abstract_state
 
-    config = dataclasses.replace(checkpoint.read_config(epath.Path(run) / "checkpoints" / str(step)), mesh=MeshConfig())
+    config = dataclasses.replace(
+        checkpoint.read_config(epath.Path(run) / "checkpoints" / str(step)), mesh=MeshConfig()
+    )
     target = abstract_state(config, make_mesh(MeshConfig(data=1), jax.devices()[:1]))
     return checkpoint.Checkpoints(epath.Path(run), 9).restore(step, target)
 
@@ -124,7 +141,9 @@ def test_four_processes_killed_and_stopped_end_bit_for_bit_as_undisturbed(folder
     until_step(run, 50, job)
     job.processes[1].send_signal(signal.SIGTERM)
     assert job.wait() == [75] * 4, "".join(job.said(i) for i in range(4))
-    step = int(re.search(rf"stopped by a signal at step (\d+) of {STEPS}, saved", job.said(0)).group(1))
+    step = int(
+        re.search(rf"stopped by a signal at step (\d+) of {STEPS}, saved", job.said(0)).group(1)
+    )
     print(f"SIGTERM to process 1 after step 50: all ended with 75, saved at step {step}")
     assert (run / "checkpoints" / str(step) / "state").exists()
 
@@ -142,9 +161,26 @@ def test_a_mistake_on_one_host_ends_all_with_status_2(folder):
     address = f"127.0.0.1:{free_port()}"
     jobs = []
     for index in range(2):
-        place = {"JAX_COORDINATOR_ADDRESS": address, "JAX_NUM_PROCESSES": "2", "JAX_PROCESS_ID": str(index)}
-        words = ["bertjax.cli.main", "train", folder / "config.py", "--run-dir", folder / "odd", "--seed", str(index)]
+        place = {
+            "JAX_COORDINATOR_ADDRESS": address,
+            "JAX_NUM_PROCESSES": "2",
+            "JAX_PROCESS_ID": str(index),
+        }
+        words = [
+            "bertjax.cli.main",
+            "train",
+            folder / "config.py",
+            "--run-dir",
+            folder / "odd",
+            "--seed",
+            str(index),
+        ]
         jobs.append(start(folder / f"odd-{index}", words, 1, **place))
     assert [job.wait()[0] for job in jobs] == [2, 2], jobs[0].said(0) + jobs[1].said(0)
-    assert last_line(jobs[1], 0) == "bertjax: process 1 of 2: seed: found 1, expected 0, as process 0 of 2 has it"
-    assert "process 0 of 2: ends because process 1 of 2 failed: seed: found 1" in last_line(jobs[0], 0)
+    assert (
+        last_line(jobs[1], 0)
+        == "bertjax: process 1 of 2: seed: found 1, expected 0, as process 0 of 2 has it"
+    )
+    assert "process 0 of 2: ends because process 1 of 2 failed: seed: found 1" in last_line(
+        jobs[0], 0
+    )

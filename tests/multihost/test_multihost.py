@@ -1,6 +1,8 @@
-"""Runs of several processes on this machine: met, killed, stopped, continued, and compared to the bit.
+"""Runs of several processes on this machine: met, killed, stopped, continued, and compared to the
+bit.
 
-The driver is one process of a run without TensorFlow; the command line itself is tried in `test_commands.py`.
+The driver is one process of a run without TensorFlow; the command line itself is tried in
+`test_commands.py`.
 """
 
 import json
@@ -31,16 +33,26 @@ STATED_SECONDS = 60  # docs: within which the others end when one is killed
 CHANGES = {
     "mesh": {"data": 1, "fsdp": 2},
     # at step 12 the last; the learning rate falls to it
-    "train": {"steps": 12, "save_every_steps": 4, "eval_every_steps": 6, "log_every_steps": 1, "keep_checkpoints": 9},
+    "train": {
+        "steps": 12,
+        "save_every_steps": 4,
+        "eval_every_steps": 6,
+        "log_every_steps": 1,
+        "keep_checkpoints": 9,
+    },
 }
 
 
-def run(folder, name, *, count=2, devices=DEVICES, wait=True, changes=CHANGES, environment=None, **spec):
+def run(
+    folder, name, *, count=2, devices=DEVICES, wait=True, changes=CHANGES, environment=None, **spec
+):
     """A job that trains in `folder/run`."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
     path.write_text(json.dumps({"run": str(folder / "run"), "changes": changes, **spec}))
-    job = start(folder / name, ["tests.multihost.driver", path], count, devices, **(environment or {}))
+    job = start(
+        folder / name, ["tests.multihost.driver", path], count, devices, **(environment or {})
+    )
     return (job, job.wait()) if wait else job
 
 
@@ -48,11 +60,15 @@ def state_of(folder, step, mesh=None):
     """The state at `step` on this test's own devices, of which there are eight."""
     config = small_config(**CHANGES | {"mesh": {"data": 1}})
     mesh = make_mesh(mesh or MeshConfig(data=1), jax.devices()[: 1 if mesh is None else None])
-    return checkpoint.Checkpoints(epath.Path(folder) / "run", 9).restore(step, abstract_state(config, mesh))
+    return checkpoint.Checkpoints(epath.Path(folder) / "run", 9).restore(
+        step, abstract_state(config, mesh)
+    )
 
 
 def identical(a, b):
-    return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+    return all(
+        np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
 
 
 def figures(folder, name="run"):
@@ -64,9 +80,14 @@ def figures(folder, name="run"):
 def alike(rows, others, rel):
     """Whether two runs have the same rows of figures, the numbers to a relative tolerance."""
     pairs = [
-        (a, b) for row, other in zip(rows, others, strict=True) for a, b in zip(row.items(), other.items(), strict=True)
+        (a, b)
+        for row, other in zip(rows, others, strict=True)
+        for a, b in zip(row.items(), other.items(), strict=True)
     ]
-    return all(a == b or (isinstance(a[1], float) and a[1] == pytest.approx(b[1], rel=rel)) for a, b in pairs)
+    return all(
+        a == b or (isinstance(a[1], float) and a[1] == pytest.approx(b[1], rel=rel))
+        for a, b in pairs
+    )
 
 
 def last_line(job, index):
@@ -83,13 +104,18 @@ def undisturbed(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def disturbed(tmp_path_factory):
-    """One run that is killed, stopped by SIGTERM, fails and is continued each time: (folder, its jobs, what they left)."""
+    """One run that is killed, stopped by SIGTERM, fails and is continued each time: (folder, its
+    jobs, what they left).
+    """
     folder, said = tmp_path_factory.mktemp("disturbed"), {}
     job = run(folder, "killed", wait=False, faults={"1": {"step": 6, "what": "SIGKILL"}})
     job.processes[1].wait(120)
     began = time.monotonic()
     said["killed"] = job, job.wait(), time.monotonic() - began
-    said["stopped"] = *run(folder, "stopped", seconds=0.3, faults={"1": {"step": 6, "what": "SIGTERM"}}), None
+    said["stopped"] = (
+        *run(folder, "stopped", seconds=0.3, faults={"1": {"step": 6, "what": "SIGTERM"}}),
+        None,
+    )
     # The first waits for something else than the second: nothing but the second's word can end it.
     faults = {"0": {"step": 10, "what": "waits"}, "1": {"step": 10, "what": "user"}}
     said["failed"] = *run(folder, "failed", faults=faults), None
@@ -101,7 +127,9 @@ def test_several_processes_train_what_one_process_trains(undisturbed, tmp_path):
     config = small_config(**CHANGES | {"mesh": {"data": 4, "fsdp": 2}})
     size = config.train.batch_size
     examine = partial(heldout_examiner, {"all": heldout})
-    train(config, tmp_path / "run", Feed(lambda start, rows: batches({}, start, rows, size), examine))
+    train(
+        config, tmp_path / "run", Feed(lambda start, rows: batches({}, start, rows, size), examine)
+    )
     alone, together = figures(tmp_path), figures(undisturbed[0])
     assert len(together) == len(alone) == 14
     assert alike(alone, together, 1e-5)
@@ -141,7 +169,9 @@ def test_when_one_is_killed_the_other_ends_soon_with_a_line_that_names_it(distur
     job, statuses, seconds = disturbed[1]["killed"]
     assert statuses == [1, -9]
     assert seconds < STATED_SECONDS
-    assert re.match(r"bertjax: process 0 of 2: ends because it lost process 1 of 2", last_line(job, 0))
+    assert re.match(
+        r"bertjax: process 0 of 2: ends because it lost process 1 of 2", last_line(job, 0)
+    )
 
 
 @pytest.mark.slow
@@ -186,7 +216,9 @@ def test_four_processes_on_any_mesh_train_what_one_device_trains(mesh, tmp_path,
 def test_a_run_goes_on_with_other_numbers_of_processes(tmp_path, undisturbed):
     _, statuses = run(tmp_path, "two", faults={"0": {"step": 5, "what": "SIGTERM"}}, seconds=0.3)
     assert statuses == [75, 75]
-    job, statuses = run(tmp_path, "four", count=4, devices=1, changes=CHANGES | {"mesh": {"fsdp": 4, "data": 1}})
+    job, statuses = run(
+        tmp_path, "four", count=4, devices=1, changes=CHANGES | {"mesh": {"fsdp": 4, "data": 1}}
+    )
     assert statuses == [0] * 4, "".join(job.said(i) for i in range(4))
     assert alike(figures(tmp_path), figures(undisturbed[0]), 1e-5)
 
@@ -203,7 +235,9 @@ def test_whichever_of_four_is_killed_the_others_end(killed, tmp_path):
     assert time.monotonic() - began < STATED_SECONDS
     assert statuses == [-9 if i == killed else 1 for i in range(4)]
     for i in {0, 1, 2, 3} - {killed}:
-        assert re.match(rf"bertjax: process {i} of 4: ends because it lost ", last_line(job, i)), job.said(i)
+        assert re.match(rf"bertjax: process {i} of 4: ends because it lost ", last_line(job, i)), (
+            job.said(i)
+        )
 
 
 @pytest.mark.slow
@@ -215,14 +249,18 @@ def test_a_lost_process_is_noticed_also_where_no_connection_breaks(tmp_path):
     began = time.monotonic()
     assert job.wait()[0] == 1
     assert time.monotonic() - began < STATED_SECONDS
-    assert re.match(r"bertjax: process 0 of 2: ends because it lost another process", last_line(job, 0))
+    assert re.match(
+        r"bertjax: process 0 of 2: ends because it lost another process", last_line(job, 0)
+    )
 
 
 def test_who_waits_in_vain_for_the_others_says_so(tmp_path):
     job = run(tmp_path, "alone", wait=False, environment={"BERTJAX_START_SECONDS": "3"})
     job.processes[0].kill()
     assert job.wait()[1] == 1
-    assert re.search(r"process 1 of 2: .* did not all meet at 127.0.0.1:\d+ within 3 s", last_line(job, 1))
+    assert re.search(
+        r"process 1 of 2: .* did not all meet at 127.0.0.1:\d+ within 3 s", last_line(job, 1)
+    )
 
 
 @pytest.mark.slow

@@ -34,10 +34,16 @@ def cache_option():
 
 def run_program(home, **variables):
     """The folder, and how many programs were found there."""
-    environment = {**os.environ, "XDG_CACHE_HOME": str(home), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    environment = {
+        **os.environ,
+        "XDG_CACHE_HOME": str(home),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
     del environment["JAX_COMPILATION_CACHE_DIR"]
     command = [sys.executable, "-c", PROGRAM]
-    done = subprocess.run(command, env=environment | variables, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command, env=environment | variables, capture_output=True, text=True, check=True
+    )
     folder, hits = done.stdout.split()
     return folder, int(hits)
 
@@ -59,7 +65,9 @@ def test_a_second_process_finds_what_the_first_compiled_and_mends_what_a_kill_cu
     assert run_program(tmp_path, NPROC="3")[1] == found
 
 
-def test_of_several_processes_the_first_keeps_what_it_compiles_in_their_runs_folder_and_finds_it(tmp_path, monkeypatch):
+def test_of_several_processes_the_first_keeps_what_it_compiles_in_their_runs_folder_and_finds_it(
+    tmp_path, monkeypatch
+):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     folder = tmp_path / "run" / "compiled" / "16-cores"
 

@@ -15,7 +15,9 @@ def mesh_of(topology):
     return make_mesh(MeshConfig(), open_slice(topology).devices)
 
 
-@pytest.mark.parametrize(("topology", "options"), [("v5e:2x2", {SCOPED_VMEM: "32768"}), ("v6e:2x2", {})])
+@pytest.mark.parametrize(
+    ("topology", "options"), [("v5e:2x2", {SCOPED_VMEM: "32768"}), ("v6e:2x2", {})]
+)
 def test_the_chips_that_gain_by_it_get_more_memory_for_an_operation(topology, options):
     assert compiler_options(mesh_of(topology), {}) == options
 
@@ -33,7 +35,9 @@ def test_the_compiler_knows_the_flag_and_heeds_it():
 
 
 def test_what_the_user_tells_the_compiler_stands():
-    assert compiler_options(mesh_of("v5e:2x2"), {"LIBTPU_INIT_ARGS": f"--{SCOPED_VMEM}=65536"}) == {}
+    assert (
+        compiler_options(mesh_of("v5e:2x2"), {"LIBTPU_INIT_ARGS": f"--{SCOPED_VMEM}=65536"}) == {}
+    )
 
 
 def test_other_devices_get_no_flags_that_their_compilers_do_not_know():

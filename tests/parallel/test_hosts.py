@@ -11,7 +11,11 @@ from bertjax.parallel.hosts import global_batch, job_arguments, process_rows
 from bertjax.parallel.mesh import make_mesh
 from bertjax.parallel.rules import batch_sharding
 
-OTHERS = {"JAX_COORDINATOR_ADDRESS": "10.0.0.1:8476", "JAX_NUM_PROCESSES": "4", "JAX_PROCESS_ID": "1"}
+OTHERS = {
+    "JAX_COORDINATOR_ADDRESS": "10.0.0.1:8476",
+    "JAX_NUM_PROCESSES": "4",
+    "JAX_PROCESS_ID": "1",
+}
 SLURM = {
     "SLURM_JOB_ID": "7",
     "SLURM_STEP_NODELIST": "n[1-2]",
@@ -92,8 +96,12 @@ def slice_devices():
     ("v6e:16x16", {"fsdp": 256, "data": 1}),
     ("v3:4x4", {"data": 32}),
 ])  # fmt: skip
-def test_on_every_slice_each_process_reads_the_rows_of_its_chips_and_no_others(slice_devices, name, axes):
-    """The hosts and chips are those of real slices; what JAX does with such rows, tests/multihost shows."""
+def test_on_every_slice_each_process_reads_the_rows_of_its_chips_and_no_others(
+    slice_devices, name, axes
+):
+    """The hosts and chips are those of real slices; what JAX does with such rows, tests/multihost
+    shows.
+    """
     devices = slice_devices(name)
     mesh, size = make_mesh(MeshConfig(**axes), devices), 512
     read = {p: process_rows(mesh, size, p) for p in {d.process_index for d in devices}}

@@ -22,7 +22,9 @@ def test_the_axes_are_named_and_automatic():
     assert set(mesh.axis_types) == {jax.sharding.AxisType.Auto}
 
 
-@pytest.mark.parametrize("config", [MeshConfig(fsdp=3), MeshConfig(data=3), MeshConfig(data=4, tensor=4)], ids=str)
+@pytest.mark.parametrize(
+    "config", [MeshConfig(fsdp=3), MeshConfig(data=3), MeshConfig(data=4, tensor=4)], ids=str
+)
 def test_sizes_that_do_not_fit_the_devices_are_refused_naming_both(config):
     found = r"mesh: found replica 1 x data -?\d x fsdp \d x tensor \d x sequence 1"
     with pytest.raises(UserError, match=rf"^{found}, expected .*devices \(8\)$"):

@@ -65,7 +65,10 @@ def test_rows_are_read_whole_whatever_the_block(tmp_path, monkeypatch, block):
 
 def test_the_best_evaluation_is_the_lowest_known_loss(tmp_path):
     losses = [3.0, None, 2.5, 2.75]
-    rows = [{"step": 10 * n, "split": "validation", "mlm_loss": loss} for n, loss in enumerate(losses, 1)]
+    rows = [
+        {"step": 10 * n, "split": "validation", "mlm_loss": loss}
+        for n, loss in enumerate(losses, 1)
+    ]
     assert read_metrics(write_rows(tmp_path, rows)).lowest("mlm_loss") == (30, 2.5)
     assert read_metrics(write_rows(tmp_path, rows)).highest("mlm_loss") == (10, 3.0)
     assert read_metrics(write_rows(tmp_path, rows[1:2])).lowest("mlm_loss") is None

@@ -63,9 +63,19 @@ def test_what_is_left_out_of_the_time_is_said():
 
 
 def test_a_step_that_does_not_fit_a_largest_batch_and_a_search():
-    refused = FOUND | {"fits": False, "refusal": "Ran out of memory", "memory": None, "timing": None, "mfu": None}
+    refused = FOUND | {
+        "fits": False,
+        "refusal": "Ran out of memory",
+        "memory": None,
+        "timing": None,
+        "mfu": None,
+    }
     shown = estimate.body(
-        {"estimate": refused, "largest": {"batch_size": 96, "refused": 100}, "search": [FOUND, refused]}
+        {
+            "estimate": refused,
+            "largest": {"batch_size": 96, "refused": 100},
+            "search": [FOUND, refused],
+        }
     )
     assert "Does not fit: Ran out of memory" in shown
     assert "96 rows fit, 100 does not" in shown

@@ -12,7 +12,15 @@ from bertjax.report.html import write_report
 from tests.factory import small_config
 from tests.report.charts import series
 
-PLOTS = ("mlm-loss", "mlm-accuracy", "nsp-loss", "nsp-accuracy", "grad-norm", "learning-rate", "tokens-per-second")
+PLOTS = (
+    "mlm-loss",
+    "mlm-accuracy",
+    "nsp-loss",
+    "nsp-accuracy",
+    "grad-norm",
+    "learning-rate",
+    "tokens-per-second",
+)
 
 
 def run_of(folder, steps, total=200):
@@ -39,7 +47,10 @@ def run_of(folder, steps, total=200):
 def test_a_browser_shows_the_figures_and_the_curves(browser, tmp_path):
     run = run_of(tmp_path, 150)
     browser.get(f"file://{write_report(run)}")
-    shown = {e.get_attribute("id"): e.text for e in browser.find_elements("css selector", "[id^=figure-]")}
+    shown = {
+        e.get_attribute("id"): e.text
+        for e in browser.find_elements("css selector", "[id^=figure-]")
+    }
     assert shown == {
         "figure-steps": "step 150", "figure-mlm-loss": "2.500", "figure-unigram-entropy": "5.500",
         "figure-mlm-perplexity": "33.2", "figure-mlm-accuracy": "25.0%", "figure-nsp-accuracy": "75.0%",
@@ -50,9 +61,13 @@ def test_a_browser_shows_the_figures_and_the_curves(browser, tmp_path):
     for plot in PLOTS:
         lines = browser.find_elements("css selector", f"#plot-{plot} .scatterlayer path.js-line")
         assert lines, plot
-        assert [d for line in lines if not re.match(r"M[\d.,-]+[LHV]", d := line.get_attribute("d"))] == [], plot
+        assert [
+            d for line in lines if not re.match(r"M[\d.,-]+[LHV]", d := line.get_attribute("d"))
+        ] == [], plot
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
-    resources = browser.execute_script("return performance.getEntriesByType('resource').map(e => e.name)")
+    resources = browser.execute_script(
+        "return performance.getEntriesByType('resource').map(e => e.name)"
+    )
     assert [name for name in resources if not name.startswith(("data:", "blob:"))] == []
 
 
@@ -67,7 +82,8 @@ def test_the_drawn_series_are_the_rows_of_the_run(browser, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("scheme", "paper", "ink"), [("light", "255, 255, 255", "17, 19, 24"), ("dark", "17, 19, 24", "229, 231, 235")]
+    ("scheme", "paper", "ink"),
+    [("light", "255, 255, 255", "17, 19, 24"), ("dark", "17, 19, 24", "229, 231, 235")],
 )
 def test_page_and_hover_box_follow_the_colour_scheme(browser, tmp_path, scheme, paper, ink):
     from selenium.webdriver import ActionChains
@@ -76,13 +92,21 @@ def test_page_and_hover_box_follow_the_colour_scheme(browser, tmp_path, scheme, 
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
     browser.get(f"file://{write_report(run_of(tmp_path, 100))}")
-    assert paper in browser.find_element("tag name", "body").value_of_css_property("background-color")
+    assert paper in browser.find_element("tag name", "body").value_of_css_property(
+        "background-color"
+    )
     plot = browser.find_element("css selector", "#plot-mlm-loss .nsewdrag")
     ActionChains(browser).move_to_element(plot).perform()
     box = "#plot-mlm-loss .hoverlayer .legend"
-    WebDriverWait(browser, 10).until(lambda b: b.find_elements("css selector", f"{box} text.legendtext"))
-    assert paper in browser.find_element("css selector", f"{box} rect.bg").value_of_css_property("fill")
-    assert ink in browser.find_element("css selector", f"{box} text.legendtext").value_of_css_property("fill")
+    WebDriverWait(browser, 10).until(
+        lambda b: b.find_elements("css selector", f"{box} text.legendtext")
+    )
+    assert paper in browser.find_element("css selector", f"{box} rect.bg").value_of_css_property(
+        "fill"
+    )
+    assert ink in browser.find_element(
+        "css selector", f"{box} text.legendtext"
+    ).value_of_css_property("fill")
 
 
 def test_a_single_step_is_a_dot_in_the_plot(browser, tmp_path):
@@ -115,7 +139,9 @@ def test_a_full_disk_is_told_in_a_line_and_the_old_report_stays(tmp_path):
     run = run_of(tmp_path, 3)
     before = write_report(run).read_text()
     os.symlink("/dev/full", run / "report.html.unfinished")
-    with pytest.raises(UserError, match=r"report\.html: cannot be written \(No space left on device\)"):
+    with pytest.raises(
+        UserError, match=r"report\.html: cannot be written \(No space left on device\)"
+    ):
         write_report(run)
     assert (run / "report.html").read_text() == before
     assert not (run / "report.html.unfinished").exists()

@@ -52,10 +52,17 @@ def evaluate(run, name="mnli", part="", extra=()):
     task = Classification(name, LABELS)
     pairs = [(i, j) for i in range(3) for j in range(3) for _ in range(CONFUSION[i][j])]
     text = lambda n: f"{ATTACK} {n}" if n % 2 else "a long text " * 40  # noqa: E731
-    examples = [TextExample(str(n), text(n), "its pair", LABELS[i]) for n, (i, _) in enumerate(pairs)]
-    predictions = [TextPrediction(LABELS[j], tuple(0.9 if k == j else 0.05 for k in range(3))) for _, j in pairs]
+    examples = [
+        TextExample(str(n), text(n), "its pair", LABELS[i]) for n, (i, _) in enumerate(pairs)
+    ]
+    predictions = [
+        TextPrediction(LABELS[j], tuple(0.9 if k == j else 0.05 for k in range(3)))
+        for _, j in pairs
+    ]
     found = Evaluated(predictions, task.figures(predictions, examples) | dict(extra))
-    return write_evaluation(run, 40, [(task, Split(name, part, examples, NO_ROWS), found)], dict(found.figures))
+    return write_evaluation(
+        run, 40, [(task, Split(name, part, examples, NO_ROWS), found)], dict(found.figures)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +73,10 @@ def page(tmp_path_factory):
 
 
 def values(driver, css):
-    return {e.get_attribute("id"): e.get_attribute("data-value") for e in driver.find_elements("css selector", css)}
+    return {
+        e.get_attribute("id"): e.get_attribute("data-value")
+        for e in driver.find_elements("css selector", css)
+    }
 
 
 def test_the_head_shows_the_metrics_of_the_task(browser, page):
@@ -76,7 +86,11 @@ def test_the_head_shows_the_metrics_of_the_task(browser, page):
         "figure-loss": "0.7", "figure-tokens-per-second": "1040.0", "figure-skipped": "1",
     }  # fmt: skip
     head = browser.find_element("css selector", ".figures").text
-    labels = ("accuracy of mnli, step 60", "best accuracy of mnli, step 40", "accuracy of mnli, mismatched")
+    labels = (
+        "accuracy of mnli, step 60",
+        "best accuracy of mnli, step 40",
+        "accuracy of mnli, mismatched",
+    )
     assert [said for said in ("62.5%", "75.0%", *labels) if said not in head] == []
     assert "MLM" not in head
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
@@ -84,8 +98,13 @@ def test_the_head_shows_the_metrics_of_the_task(browser, page):
 
 def test_the_curves_are_loss_and_metric_with_a_line_for_each_split(browser, page):
     browser.get(f"file://{page}")
-    plots = [e.get_attribute("id") for e in browser.find_elements("css selector", ".plots [id^=plot-]")]
-    assert plots == [f"plot-{name}" for name in ("loss", "accuracy", "grad-norm", "learning-rate", "tokens-per-second")]
+    plots = [
+        e.get_attribute("id") for e in browser.find_elements("css selector", ".plots [id^=plot-]")
+    ]
+    assert plots == [
+        f"plot-{name}"
+        for name in ("loss", "accuracy", "grad-norm", "learning-rate", "tokens-per-second")
+    ]
     assert series(browser, "loss", "mnli") == [[20, 40, 60], [0.9, 0.8, 0.7]]
     assert series(browser, "loss", "mismatched") == [[20, 40, 60], [0.9, 0.9, 0.9]]
     steps, losses = series(browser, "loss", "mnli, train")
@@ -104,7 +123,9 @@ def test_the_evaluation_shows_figures_confusion_and_calibration(browser, page):
     assert [(e.get_attribute("data-figure"), e.text) for e in find("td[data-figure]")] == [
         ("accuracy", "75.0%"), ("loss", "0.600"),
     ]  # fmt: skip
-    shown = [[find(f'td[data-true="{i}"][data-predicted="{j}"]')[0] for j in range(3)] for i in range(3)]
+    shown = [
+        [find(f'td[data-true="{i}"][data-predicted="{j}"]')[0] for j in range(3)] for i in range(3)
+    ]
     assert [[int(cell.get_attribute("data-value")) for cell in row] for row in shown] == CONFUSION
     assert [cell.text.split() for cell in shown[0]] == [["3", "75%"], ["1", "25%"], ["0", "0%"]]
     shades = [cell.value_of_css_property("background-color") for cell in shown[2]]
@@ -114,7 +135,11 @@ def test_the_evaluation_shows_figures_confusion_and_calibration(browser, page):
     assert float(error.get_attribute("data-value")) == pytest.approx(0.9 - 0.75)
     dots = "return document.getElementById('evaluation-mnli-calibration').data[1]"
     drawn = browser.execute_script(dots)
-    assert ([round(x, 6) for x in drawn["x"]], drawn["y"], drawn["customdata"]) == ([0.9], [0.75], [12])
+    assert ([round(x, 6) for x in drawn["x"]], drawn["y"], drawn["customdata"]) == (
+        [0.9],
+        [0.75],
+        [12],
+    )
 
 
 def test_texts_of_errors_are_escaped_and_long_ones_unfold(browser, page):
@@ -138,7 +163,8 @@ def test_texts_of_errors_are_escaped_and_long_ones_unfold(browser, page):
 
 
 @pytest.mark.parametrize(
-    ("scheme", "ink", "width"), [("light", "17, 19, 24", 1200), ("dark", "229, 231, 235", 1200), ("dark", "229", 360)]
+    ("scheme", "ink", "width"),
+    [("light", "17, 19, 24", 1200), ("dark", "229, 231, 235", 1200), ("dark", "229", 360)],
 )
 def test_nothing_overflows_in_either_scheme(browser, page, scheme, ink, width):
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
@@ -158,7 +184,9 @@ def test_nothing_overflows_in_either_scheme(browser, page, scheme, ink, width):
 
 
 def head_of(page):
-    found = re.findall(r'<b id="figure-([^"]+)"(?: data-value="([^"]+)")?>([^<]*)</b><span>([^<]*)</span>', page)
+    found = re.findall(
+        r'<b id="figure-([^"]+)"(?: data-value="([^"]+)")?>([^<]*)</b><span>([^<]*)</span>', page
+    )
     return {name: (shown, label) for name, _, shown, label in found}
 
 
@@ -167,7 +195,14 @@ def test_several_tasks_have_a_score_and_each_its_own_figures_and_scale(tmp_path)
     row = {"step": 10, "split": "validation", "matthews_correlation/cola": -0.25, "accuracy/cola": 0.5,
            "loss/cola": 0.5, "f1/squad": 81.25, "exact_match/squad": 70.0, "loss/squad": 2.0, "accuracy/ab": 0.9,
            "accuracy/ab-cd": 0.8, "accuracy/ab-cd-x": 0.7, "f1/ab": 0.5, "score": 0.5, "loss": 1.25}  # fmt: skip
-    train = {"step": 10, "split": "train", "loss": 1.5, "loss/squad": 1.5, "span_accuracy/squad": 0.1, "skipped": 0}
+    train = {
+        "step": 10,
+        "split": "train",
+        "loss": 1.5,
+        "loss/squad": 1.5,
+        "span_accuracy/squad": 0.1,
+        "skipped": 0,
+    }
     page = write_report(run_of(tmp_path, entries, [train, row])).read_text()
     head = head_of(page)
     assert head["matthews-correlation-cola"] == ("-0.250", "Matthews correlation of cola, step 10")
@@ -178,11 +213,21 @@ def test_several_tasks_have_a_score_and_each_its_own_figures_and_scale(tmp_path)
     assert head["loss"] == ("1.250", "held-out loss, mean")
     assert "accuracy-cola" not in head
     order = re.findall(r'<div id="plot-([a-z0-9-]+)"', page)
-    assert order[:7] == ["loss", "score", "matthews-correlation", "f1", "f1-ab", "accuracy", "exact-match"]
+    assert order[:7] == [
+        "loss",
+        "score",
+        "matthews-correlation",
+        "f1",
+        "f1-ab",
+        "accuracy",
+        "exact-match",
+    ]
     assert "<h2>Exact match of squad</h2>" in page
 
 
-@pytest.mark.parametrize("entries", [("rte=a",), ("rte=a", "squad=b"), ("ner=a",), ("p:seq2seq=a", "swag=b")])
+@pytest.mark.parametrize(
+    "entries", [("rte=a",), ("rte=a", "squad=b"), ("ner=a",), ("p:seq2seq=a", "swag=b")]
+)
 def test_a_run_before_its_first_evaluation_has_a_page(tmp_path, entries):
     page = write_report(run_of(tmp_path, entries)).read_text()
     assert head_of(page)["loss"][0] == "–"
@@ -207,8 +252,18 @@ def test_the_metric_is_the_one_that_chooses_the_best_checkpoint(entry, row, metr
 
 
 def test_a_mean_of_shares_is_shown_as_one(tmp_path):
-    row = {"step": 10, "split": "validation", "accuracy/rte": 0.5, "f1/squad": 80.0, "score": 0.65, "loss": 1.0}
-    assert head_of(write_report(run_of(tmp_path, ("rte=a", "squad=b"), [row])).read_text())["score"][0] == "65.0%"
+    row = {
+        "step": 10,
+        "split": "validation",
+        "accuracy/rte": 0.5,
+        "f1/squad": 80.0,
+        "score": 0.65,
+        "loss": 1.0,
+    }
+    assert (
+        head_of(write_report(run_of(tmp_path, ("rte=a", "squad=b"), [row])).read_text())["score"][0]
+        == "65.0%"
+    )
 
 
 def test_spans_and_bleu_are_not_multiplied_by_a_hundred():

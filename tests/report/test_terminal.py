@@ -29,7 +29,12 @@ def test_each_stage_has_its_bar_also_one_that_comes_again(capsys, monkeypatch):
 
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with terminal_progress() as progress:
-        for stage, done, total in (("read", 3, 3), ("train tokenizer", 0, 0), ("read", 1, 2), ("read", 2, 2)):
+        for stage, done, total in (
+            ("read", 3, 3),
+            ("train tokenizer", 0, 0),
+            ("read", 1, 2),
+            ("read", 2, 2),
+        ):
             progress(stage, done, total)
     said = capsys.readouterr().err
     assert [mark for mark in ("3/3", "train tokenizer: 0it", "2/2") if mark not in said] == []

@@ -9,9 +9,13 @@ from bertjax.tasks import metrics
 
 CLASSES = st.integers(2, 4)
 PAIRS = CLASSES.flatmap(
-    lambda c: st.tuples(st.just(c), st.lists(st.tuples(st.integers(0, c - 1), st.integers(0, c - 1)), min_size=1))
+    lambda c: st.tuples(
+        st.just(c), st.lists(st.tuples(st.integers(0, c - 1), st.integers(0, c - 1)), min_size=1)
+    )
 )
-NUMBERS = st.lists(st.tuples(st.integers(-9, 9), st.floats(-5, 5, width=16)), min_size=1, max_size=30)
+NUMBERS = st.lists(
+    st.tuples(st.integers(-9, 9), st.floats(-5, 5, width=16)), min_size=1, max_size=30
+)
 
 
 @pytest.fixture(scope="module")
@@ -31,20 +35,29 @@ def test_figures_of_classes_are_scikit_learns(reference, drawn):
     classes, pairs = drawn
     true, predicted = np.array(pairs).T
     labels = np.arange(classes)
-    assert metrics.accuracy(true, predicted) == pytest.approx(reference.accuracy_score(true, predicted))
-    np.testing.assert_array_equal(
-        metrics.confusion_matrix(true, predicted, classes), reference.confusion_matrix(true, predicted, labels=labels)
+    assert metrics.accuracy(true, predicted) == pytest.approx(
+        reference.accuracy_score(true, predicted)
     )
-    assert metrics.f1(true, predicted) == pytest.approx(reference.f1_score(true == 1, predicted == 1, zero_division=0))
+    np.testing.assert_array_equal(
+        metrics.confusion_matrix(true, predicted, classes),
+        reference.confusion_matrix(true, predicted, labels=labels),
+    )
+    assert metrics.f1(true, predicted) == pytest.approx(
+        reference.f1_score(true == 1, predicted == 1, zero_division=0)
+    )
     # scikit-learn's has a warning of its own where there is one class only.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         wanted = reference.matthews_corrcoef(true, predicted)
-    assert metrics.matthews_correlation(true, predicted, classes) == pytest.approx(wanted, abs=1e-12)
+    assert metrics.matthews_correlation(true, predicted, classes) == pytest.approx(
+        wanted, abs=1e-12
+    )
 
 
 @given(
-    st.integers(1, 4).flatmap(lambda c: st.lists(st.lists(st.booleans(), min_size=2 * c, max_size=2 * c), min_size=1))
+    st.integers(1, 4).flatmap(
+        lambda c: st.lists(st.lists(st.booleans(), min_size=2 * c, max_size=2 * c), min_size=1)
+    )
 )
 def test_figures_of_several_classes_at_once_are_scikit_learns(reference, rows):
     both = np.array(rows)
@@ -62,8 +75,12 @@ def test_correlations_are_scipys(pairs):
     true, predicted = np.array(pairs, np.float64).T
     if len(pairs) < 3 or np.ptp(true) < 1e-3 or np.ptp(predicted) < 1e-3:
         return
-    assert metrics.pearson(true, predicted) == pytest.approx(stats.pearsonr(true, predicted)[0], abs=1e-9)
-    assert metrics.spearman(true, predicted) == pytest.approx(stats.spearmanr(true, predicted)[0], abs=1e-9)
+    assert metrics.pearson(true, predicted) == pytest.approx(
+        stats.pearsonr(true, predicted)[0], abs=1e-9
+    )
+    assert metrics.spearman(true, predicted) == pytest.approx(
+        stats.spearmanr(true, predicted)[0], abs=1e-9
+    )
 
 
 @pytest.mark.quick
@@ -100,7 +117,10 @@ def test_calibration_is_that_of_a_plain_loop_over_bins(pairs, bins):
         assert row.low == pytest.approx(i / bins)
         if inside:
             confidence, accuracy = np.mean(np.array(inside, float), axis=0)
-            assert (row.confidence, row.accuracy) == (pytest.approx(confidence), pytest.approx(accuracy))
+            assert (row.confidence, row.accuracy) == (
+                pytest.approx(confidence),
+                pytest.approx(accuracy),
+            )
             error += len(inside) * abs(confidence - accuracy) / len(pairs)
     assert metrics.expected_calibration_error(table) == pytest.approx(error, abs=1e-9)
 

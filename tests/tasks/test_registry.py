@@ -76,14 +76,18 @@ def test_a_task_that_is_not_known_is_refused_in_one_line(tasks, expected):
 
 
 def test_two_spellings_of_one_task_are_refused(tmp_path):
-    write_table(tmp_path / "train.tsv", [("a", "b", "entailment")], ["sentence1", "sentence2", "label"])
+    write_table(
+        tmp_path / "train.tsv", [("a", "b", "entailment")], ["sentence1", "sentence2", "label"]
+    )
     (tmp_path / "dev.tsv").write_bytes((tmp_path / "train.tsv").read_bytes())
     with pytest.raises(UserError, match="finetune.tasks"):
         kinds.open_tasks(config_of(f"rte={tmp_path}", f"RTE={tmp_path}"), TOKENIZER)
 
 
 def test_files_and_columns_that_are_told_are_the_sources():
-    told = FinetuneConfig(train_files=("a.tsv", "b.tsv"), test_files=("c.tsv",), columns=("text", "label"))
+    told = FinetuneConfig(
+        train_files=("a.tsv", "b.tsv"), test_files=("c.tsv",), columns=("text", "label")
+    )
     source = entry_of("mine:classification=x", told).source
     assert source.files == {"train": ("a.tsv", "b.tsv"), "test": ("c.tsv",)}
     assert source.columns == ("text", "label")
@@ -95,7 +99,10 @@ def test_the_splits_of_mnli_are_two_unless_files_are_named():
     assert kinds.test_splits(mnli) == ("test_matched", "test_mismatched")
     assert (kinds.validation_splits(rte), kinds.test_splits(rte)) == (("validation",), ("test",))
     named = entry_of("mnli=x", FinetuneConfig(validation_files=("d.tsv",), test_files=("t.tsv",)))
-    assert (kinds.validation_splits(named), kinds.test_splits(named)) == (("validation",), ("test",))
+    assert (kinds.validation_splits(named), kinds.test_splits(named)) == (
+        ("validation",),
+        ("test",),
+    )
     assert kinds.test_splits(entry_of("mnli:tagging=x", TOLD)) == ("test",)
 
 
@@ -118,7 +125,8 @@ def test_every_kind_has_a_task_here():
 
 def test_a_kind_that_a_checkpoint_names_and_we_have_not_is_refused():
     with pytest.raises(
-        UserError, match=r"there/meta: found the kind of task 'parsing', expected one of classification"
+        UserError,
+        match=r"there/meta: found the kind of task 'parsing', expected one of classification",
     ):
         from_plain({"kind": "parsing", "name": "t"}, "there/meta")
     with pytest.raises(UserError, match="found the kind of task ''"):
@@ -159,13 +167,21 @@ def test_text_is_opened_with_its_labels_and_options(tmp_path):
 
 def test_numbers_have_no_labels(tmp_path):
     write_splits(tmp_path, len, train=20, validation=5)
-    assert opened(tmp_path, "classification", label_type="number").task == Classification("own", (), "number")
+    assert opened(tmp_path, "classification", label_type="number").task == Classification(
+        "own", (), "number"
+    )
 
 
 def test_a_task_of_glue_has_its_own_labels_whatever_occurs(tmp_path):
     for name in ("train", "dev"):
-        write_table(tmp_path / f"{name}.tsv", [("a", "b", "entailment")], ["sentence1", "sentence2", "label"])
-    (one,) = kinds.open_tasks(config_of(f"rte={tmp_path}", finetune={"label_type": "number"}), TOKENIZER)
+        write_table(
+            tmp_path / f"{name}.tsv",
+            [("a", "b", "entailment")],
+            ["sentence1", "sentence2", "label"],
+        )
+    (one,) = kinds.open_tasks(
+        config_of(f"rte={tmp_path}", finetune={"label_type": "number"}), TOKENIZER
+    )
     assert one.task.labels == ("entailment", "not_entailment")
     assert (one.task.name, one.task.label_type) == ("rte", "class")
 
@@ -174,7 +190,11 @@ def test_tags_are_read_from_conll_files_and_from_json(tmp_path):
     write_tagged(tmp_path / "conll", train=20, validation=5)
     one = opened(tmp_path / "conll", "tagging")
     assert one.task == Tagging("own", ("O", "B-LOC"))
-    line = json.dumps({"tokens": ["rome"], "places": ["B-LOC"]}) + "\n" + json.dumps({"tokens": ["a"], "places": ["O"]})
+    line = (
+        json.dumps({"tokens": ["rome"], "places": ["B-LOC"]})
+        + "\n"
+        + json.dumps({"tokens": ["a"], "places": ["O"]})
+    )
     (tmp_path / "json").mkdir()
     for name in ("train", "dev"):
         (tmp_path / "json" / f"{name}.jsonl").write_text(line)
@@ -185,7 +205,10 @@ def test_questions_without_an_answer_make_the_task_version_2(tmp_path):
     question = {"id": "1", "question": "where?", "answers": [{"text": "rome", "answer_start": 3}]}
     for name, answers in (("squad", question["answers"]), ("v2", [])):
         both = [question, question | {"id": "2", "answers": answers, "is_impossible": not answers}]
-        content = {"version": "1", "data": [{"title": "t", "paragraphs": [{"context": "in rome", "qas": both}]}]}
+        content = {
+            "version": "1",
+            "data": [{"title": "t", "paragraphs": [{"context": "in rome", "qas": both}]}],
+        }
         for split in ("train", "dev"):
             epath.Path(tmp_path / name).mkdir(parents=True, exist_ok=True)
             (tmp_path / name / f"{split}.json").write_text(json.dumps(content))
@@ -197,7 +220,9 @@ def test_questions_without_an_answer_make_the_task_version_2(tmp_path):
 def test_choices_have_as_many_endings_as_the_first_example(tmp_path):
     rows = [("the cat", "sees", "hears", "no", 1), ("the dog", "sees", "hears", "no", 0)]
     for name in ("train", "val"):
-        write_table(tmp_path / f"{name}.tsv", rows, ["context", "ending0", "ending1", "ending2", "label"])
+        write_table(
+            tmp_path / f"{name}.tsv", rows, ["context", "ending0", "ending1", "ending2", "label"]
+        )
     one = opened(tmp_path, "choice", label_smoothing=0.1)
     assert one.task == Choice("own", 3, 0.1)
 
@@ -217,8 +242,12 @@ def test_pairs_are_opened_with_their_options(tmp_path):
         (tmp_path / f"{name}.src").write_text("the cat\n")
         (tmp_path / f"{name}.tgt").write_text("the dog\n")
     one = opened(tmp_path, "seq2seq", max_target_length=9, beam_size=2, label_smoothing=0.1)
-    assert one.task == make_task("own", TOKENIZER, max_target_length=9, beam_size=2, label_smoothing=0.1)
-    with pytest.raises(UserError, match=re.escape("finetune.text_columns: found ('a',), expected two")):
+    assert one.task == make_task(
+        "own", TOKENIZER, max_target_length=9, beam_size=2, label_smoothing=0.1
+    )
+    with pytest.raises(
+        UserError, match=re.escape("finetune.text_columns: found ('a',), expected two")
+    ):
         opened(tmp_path, "seq2seq", text_columns=("a",))
 
 
@@ -229,15 +258,22 @@ def test_a_broken_sequence_of_tags_is_refused_in_training_and_scored_in_validati
     (tmp_path / "dev.txt").write_text("the\tO\nrome\tI-LOC\n")
     assert opened(tmp_path, "tagging").splits["validation"][0].tags == ("O", "I-LOC")
     (tmp_path / "train.txt").write_text(good + "\nthe\tO\nrome\tI-LOC\n")
-    with pytest.raises(UserError, match=r"sentence train.txt:\d+, word 2 'rome': found I-LOC after O"):
+    with pytest.raises(
+        UserError, match=r"sentence train.txt:\d+, word 2 'rome': found I-LOC after O"
+    ):
         opened(tmp_path, "tagging")
 
 
 def test_files_by_name_are_for_one_task_only(tmp_path):
     config = config_of(
-        f"a:classification={tmp_path}", f"b:classification={tmp_path}", finetune={"test_files": ("x.tsv",)}
+        f"a:classification={tmp_path}",
+        f"b:classification={tmp_path}",
+        finetune={"test_files": ("x.tsv",)},
     )
-    with pytest.raises(UserError, match="finetune.train_files: found .*x.tsv.*, expected none where there are several"):
+    with pytest.raises(
+        UserError,
+        match="finetune.train_files: found .*x.tsv.*, expected none where there are several",
+    ):
         kinds.open_tasks(config, TOKENIZER)
 
 

@@ -39,7 +39,9 @@ def test_each_kinds_head_has_axes_for_each_parameter(name):
     axes = task.head_axes(MODEL)
     leaf = lambda one: not isinstance(one, dict)  # noqa: E731
     assert jax.tree.structure(head) == jax.tree.structure(axes, is_leaf=leaf)
-    for shape, names in zip(jax.tree.leaves(head), jax.tree.leaves(axes, is_leaf=leaf), strict=True):
+    for shape, names in zip(
+        jax.tree.leaves(head), jax.tree.leaves(axes, is_leaf=leaf), strict=True
+    ):
         assert len(names) <= len(shape.shape)
 
 
@@ -51,5 +53,7 @@ def test_a_linear_head_begins_new_and_generates_nothing():
 
 
 def test_items_are_counted_by_their_examples():
-    rows = Rows(np.zeros(6, np.int32), np.arange(7), np.ones(6, np.int32), np.array([0, 0, 1]), choices=2)
+    rows = Rows(
+        np.zeros(6, np.int32), np.arange(7), np.ones(6, np.int32), np.array([0, 0, 1]), choices=2
+    )
     assert rows.items == 3

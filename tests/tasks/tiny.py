@@ -18,12 +18,22 @@ from tests.factory import SMALL_MODEL, small_config
 
 WORDS = ["the", "cat", "dog", "bird", "sees", "hears", "one", "no", "good", "bad", "paris", "rome"]
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "##s", "."]
-TOKENIZER = WordPiece("vocab.txt", "".join(f"{entry}\n" for entry in VOCABULARY).encode(), lowercase=True)
+TOKENIZER = WordPiece(
+    "vocab.txt", "".join(f"{entry}\n" for entry in VOCABULARY).encode(), lowercase=True
+)
 SECTIONS = {
-    "model": {"hidden_size": 32, "hidden_dropout_prob": 0.1, "heads": ("pooler",), "initializer_range": 0.1},
+    "model": {
+        "hidden_size": 32,
+        "hidden_dropout_prob": 0.1,
+        "heads": ("pooler",),
+        "initializer_range": 0.1,
+    },
     "optimizer": {"peak_learning_rate": 6e-3, "warmup_steps": 0},
     "train": {"batch_size": 16, "log_every_steps": 1, "keep_checkpoints": 1}
-    | {name: getattr(TrainConfig, name) for name in ("steps", "eval_every_steps", "save_every_steps")},
+    | {
+        name: getattr(TrainConfig, name)
+        for name in ("steps", "eval_every_steps", "save_every_steps")
+    },
     "mesh": {"data": -1},
 }
 MODEL = dataclasses.replace(SMALL_MODEL, **SECTIONS["model"])
@@ -31,10 +41,15 @@ TOLD = {"max_seq_length": 16, "length_buckets": (), "epochs": 6.0}
 
 
 def config_of(*tasks, **changes):
-    """Fine-tuning on all eight devices, with `changes` by section as in `small_config`; one length of rows."""
+    """Fine-tuning on all eight devices, with `changes` by section as in `small_config`; one length
+    of rows.
+    """
     told = FinetuneConfig(tasks=tasks, **TOLD | changes.pop("finetune", {}))
     plain = {name: value for name, value in changes.items() if not isinstance(value, dict)}
-    sections = {name: SECTIONS.get(name, {}) | changes.get(name, {}) for name in {*SECTIONS, *changes} - {*plain}}
+    sections = {
+        name: SECTIONS.get(name, {}) | changes.get(name, {})
+        for name in {*SECTIONS, *changes} - {*plain}
+    }
     return small_config(**sections, finetune=told, **plain)
 
 
@@ -70,7 +85,9 @@ def write_tagged(folder, train=64, validation=20):
     tag = lambda word: "B-LOC" if word in ("paris", "rome") else "O"  # noqa: E731
     folder.mkdir(parents=True, exist_ok=True)
     for name, part in (("train.txt", texts[:train]), ("dev.txt", texts[train:])):
-        (folder / name).write_text("\n".join("".join(f"{w}\t{tag(w)}\n" for w in text.split()) for text in part))
+        (folder / name).write_text(
+            "\n".join("".join(f"{w}\t{tag(w)}\n" for w in text.split()) for text in part)
+        )
     return folder
 
 
@@ -84,7 +101,9 @@ def save_start(folder, **changes):
 
 
 def fit(config, run, **options):
-    """(the resolved configuration, how it ended) of `finetune.finetune`, with `result.json` where it is finished."""
+    """(the resolved configuration, how it ended) of `finetune.finetune`, with `result.json` where
+    it is finished.
+    """
     prepared = finetune.prepare(config, TOKENIZER)
     config = finetune.resolve(config, prepared, ("pooler",) if config.init_from else ())
     outcome = finetune.finetune(config, epath.Path(run), prepared, TOKENIZER, **options)
@@ -95,7 +114,9 @@ def fit(config, run, **options):
 
 
 def identical(a, b):
-    return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+    return all(
+        np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
 
 
 def hidden_in_numpy(config, params, ids, second):
@@ -105,7 +126,9 @@ def hidden_in_numpy(config, params, ids, second):
     def norm(x, group):
         centred = x - x.mean(-1, keepdims=True)
         return (
-            centred / np.sqrt((centred**2).mean(-1, keepdims=True) + config.layer_norm_eps) * group["scale"]
+            centred
+            / np.sqrt((centred**2).mean(-1, keepdims=True) + config.layer_norm_eps)
+            * group["scale"]
             + group["bias"]
         )
 
@@ -117,7 +140,8 @@ def hidden_in_numpy(config, params, ids, second):
         layer = jax.tree.map(lambda leaf, n=n: leaf[n], p["encoder"]["layers"])
         a = layer["attention"]
         q, k, v = (
-            np.einsum("ld,dhk->hlk", x, a[w]["kernel"]) + a[w]["bias"][:, None] for w in ("query", "key", "value")
+            np.einsum("ld,dhk->hlk", x, a[w]["kernel"]) + a[w]["bias"][:, None]
+            for w in ("query", "key", "value")
         )
         logits = np.einsum("hlk,hmk->hlm", q, k) / np.sqrt(q.shape[-1])
         weights = np.exp(logits - logits.max(-1, keepdims=True))
@@ -127,7 +151,10 @@ def hidden_in_numpy(config, params, ids, second):
             layer["attention_layer_norm"],
         )
         up = x @ layer["mlp"]["up"]["kernel"] + layer["mlp"]["up"]["bias"]
-        down = up * (1 + erf(up / np.sqrt(2))) / 2 @ layer["mlp"]["down"]["kernel"] + layer["mlp"]["down"]["bias"]
+        down = (
+            up * (1 + erf(up / np.sqrt(2))) / 2 @ layer["mlp"]["down"]["kernel"]
+            + layer["mlp"]["down"]["bias"]
+        )
         x = norm(x + down, layer["mlp_layer_norm"])
     return x
 

@@ -26,16 +26,32 @@ def corpus(folder, name, seed):
 
 @pytest.fixture
 def prepared(tmp_path):
-    """`prepared(name, **data)`: a folder prepared so, of a corpus of that name, and its configuration."""
+    """`prepared(name, **data)`: a folder prepared so, of a corpus of that name, and its
+    configuration.
+    """
     vocabulary = tmp_path / "vocab.txt"
-    vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", *(f"w{i}" for i in range(40))]))
+    vocabulary.write_text(
+        "\n".join(
+            ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", *(f"w{i}" for i in range(40))]
+        )
+    )
 
     def make(name, **data):
         folder = tmp_path / name
-        options = {"max_seq_length": 16, "max_predictions_per_seq": 4, "dupe_factor": 1, "num_shards": 1, "workers": 1}
-        data = DataConfig(corpus=(str(corpus(tmp_path, name, name)),), prepared_dir=str(folder), **options | data)
+        options = {
+            "max_seq_length": 16,
+            "max_predictions_per_seq": 4,
+            "dupe_factor": 1,
+            "num_shards": 1,
+            "workers": 1,
+        }
+        data = DataConfig(
+            corpus=(str(corpus(tmp_path, name, name)),), prepared_dir=str(folder), **options | data
+        )
         config = small_config(
-            data=dataclasses.asdict(data) | {"validation_fraction": 0.2}, mesh={"data": -1}, train={"batch_size": 16}
+            data=dataclasses.asdict(data) | {"validation_fraction": 0.2},
+            mesh={"data": -1},
+            train={"batch_size": 16},
         )
         config = dataclasses.replace(config, tokenizer=TokenizerConfig(vocab_file=str(vocabulary)))
         prepare(config, folder)
@@ -59,7 +75,10 @@ def run(config: Config, folder):
 ])  # fmt: skip
 def test_every_kind_of_prepared_rows_trains_and_is_evaluated(prepared, tmp_path, data, metrics):
     rows = run(prepared("all", **data), tmp_path)
-    trained, (first, *_) = [r for r in rows if r["split"] == "train"], [r for r in rows if r["split"] == "validation"]
+    trained, (first, *_) = (
+        [r for r in rows if r["split"] == "train"],
+        [r for r in rows if r["split"] == "validation"],
+    )
     assert len(trained) == 6
     for row in (trained[0], first):
         assert row["mlm_loss"] == pytest.approx(np.log(64), abs=0.5)
@@ -73,7 +92,10 @@ def test_a_mixture_reports_each_corpus_rate_and_held_out_loss(prepared, tmp_path
     mixture = (f"en={config.data.prepared_dir}", f"zh={other.data.prepared_dir}")
     data = dataclasses.replace(config.data, mixture=mixture, mixture_weights=(1.0, 3.0))
     rows = run(dataclasses.replace(config, data=data), tmp_path)
-    trained, heldout = [r for r in rows if r["split"] == "train"], [r for r in rows if r["split"] == "validation"]
+    trained, heldout = (
+        [r for r in rows if r["split"] == "train"],
+        [r for r in rows if r["split"] == "validation"],
+    )
     rates = np.array([[row["rate/en"], row["rate/zh"]] for row in trained])
     assert np.allclose(rates.sum(axis=1), 1)
     assert 0.4 < rates[:, 1].mean() < 0.95
@@ -89,4 +111,6 @@ def test_corpora_of_other_vocabularies_do_not_mix(prepared, tmp_path):
     mixture = (f"one={config.data.prepared_dir}", f"two={other.data.prepared_dir}")
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, mixture=mixture))
     with pytest.raises(UserError, match="two: tokenizer: found"):
-        prepared_feed(config, load_tokenizer(epath.Path(mixture[0].partition("=")[2]) / "tokenizer"))
+        prepared_feed(
+            config, load_tokenizer(epath.Path(mixture[0].partition("=")[2]) / "tokenizer")
+        )

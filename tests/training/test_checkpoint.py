@@ -21,7 +21,9 @@ def born(config):
     mesh = make_mesh(config.mesh, jax.devices()[:count])
     layouts = state_shardings(config, mesh)
     state = jax.jit(lambda: init_state(config), out_shardings=layouts)()
-    target = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, layouts)
+    target = jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, layouts
+    )
     return state, target
 
 
@@ -37,7 +39,12 @@ def saved(run, rows, keep=2, config=None):
     checkpoints = checkpoint.Checkpoints(run, keep)
     meta = {"config": to_dict(config)}
     for step, loss in rows:
-        checkpoints.save(step, state._replace(step=np.int32(step)), meta, None if loss is None else {"mlm_loss": loss})
+        checkpoints.save(
+            step,
+            state._replace(step=np.int32(step)),
+            meta,
+            None if loss is None else {"mlm_loss": loss},
+        )
     checkpoints.close()
     return state, target
 
@@ -99,16 +106,22 @@ def test_missing_and_extra_and_mistyped_tensors_are_named(run):
     with pytest.raises(UserError, match="params/extra/bias: found no such tensor"):
         checkpoint.restore_params(folder, more)
     fewer = {name: leaf for name, leaf in target.params.items() if name != "nsp"}
-    with pytest.raises(UserError, match="found the tensor params/nsp/bias, expected none of that name"):
+    with pytest.raises(
+        UserError, match="found the tensor params/nsp/bias, expected none of that name"
+    ):
         checkpoint.restore_params(folder, fewer)
-    low = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, np.float16, sharding=x.sharding), target.params)
+    low = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, np.float16, sharding=x.sharding), target.params
+    )
     with pytest.raises(UserError, match="found float32, expected float16"):
         checkpoint.restore_params(folder, low)
 
 
 def test_parameters_are_cast_as_they_are_read_where_asked(run):
     state, target = saved(run, [(3, 1.0)])
-    low = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16, sharding=x.sharding), target.params)
+    low = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16, sharding=x.sharding), target.params
+    )
     found = checkpoint.restore_params(run / "checkpoints" / "3", low, cast=True)
     same(found, jax.tree.map(lambda x: x.astype(jnp.bfloat16), state.params))
     for leaf, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(low), strict=True):

@@ -31,7 +31,9 @@ def batch_of(step, rows=8):
 
 
 def feed(spoil=None, after=None):
-    """Batches that depend on the step alone; `spoil` may change one, `after` is called when a step's is asked for."""
+    """Batches that depend on the step alone; `spoil` may change one, `after` is called when a
+    step's is asked for.
+    """
 
     def batches(start, rows):
         for step in itertools.count(start):
@@ -50,7 +52,9 @@ def run(tmp_path):
 
 
 def identical(a, b):
-    return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+    return all(
+        np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +62,11 @@ def undisturbed(tmp_path_factory):
     run = epath.Path(tmp_path_factory.mktemp("undisturbed")) / "run"
     calls = []
     outcome = train(
-        config_of(), run, feed(), progress=lambda *a: calls.append(a), on_evaluation=lambda: calls.append("eval")
+        config_of(),
+        run,
+        feed(),
+        progress=lambda *a: calls.append(a),
+        on_evaluation=lambda: calls.append("eval"),
     )
     return run, outcome, calls
 
@@ -70,8 +78,20 @@ def test_a_run_leaves_its_metrics_checkpoints_and_configuration(undisturbed):
     rows = read_rows(run)
     assert [row["step"] for row in rows if row["split"] == "train"] == [1, 2, 3, 4, 5, 6]
     assert [row["step"] for row in rows if row["split"] == "validation"] == [3, 6]
-    assert {"loss", "mlm_loss", "mlm_accuracy", "nsp_loss", "nsp_accuracy", "learning_rate", "grad_norm"} < set(rows[0])
-    assert all("tokens_per_second" in row for row in rows if row["step"] in (4, 6) and row["split"] == "train")
+    assert {
+        "loss",
+        "mlm_loss",
+        "mlm_accuracy",
+        "nsp_loss",
+        "nsp_accuracy",
+        "learning_rate",
+        "grad_norm",
+    } < set(rows[0])
+    assert all(
+        "tokens_per_second" in row
+        for row in rows
+        if row["step"] in (4, 6) and row["split"] == "train"
+    )
     assert sorted(p.name for p in (run / "checkpoints").iterdir() if p.name.isdigit()) == ["3", "6"]
     assert calls.count("eval") == 2
     assert ("train", 6, 6) in calls
@@ -114,10 +134,18 @@ def test_heads_that_the_source_lacks_start_at_random_only_when_asked(undisturbed
     encoder = dataclasses.replace(config_of().model, heads=("pooler",))
     source = params_of(undisturbed[0], config_of())
     save_model(
-        tmp_path / "encoder", config_of(model=encoder), {k: source[k] for k in source.keys() - {"mlm", "nsp"}}, None, {}
+        tmp_path / "encoder",
+        config_of(model=encoder),
+        {k: source[k] for k in source.keys() - {"mlm", "nsp"}},
+        None,
+        {},
     )
     with pytest.raises(UserError, match="params/mlm/bias: found no such tensor"):
-        train(config_of(init_from=str(tmp_path / "encoder"), **short), epath.Path(tmp_path / "a"), feed())
+        train(
+            config_of(init_from=str(tmp_path / "encoder"), **short),
+            epath.Path(tmp_path / "a"),
+            feed(),
+        )
     config = config_of(init_from=str(tmp_path / "encoder"), new_heads=("mlm", "nsp"), **short)
     train(config, epath.Path(tmp_path / "b"), feed())
     found, fresh = params_of(tmp_path / "b", config), jax.jit(lambda: init_state(config).params)()
@@ -132,7 +160,8 @@ def test_heads_that_the_source_lacks_start_at_random_only_when_asked(undisturbed
 def test_a_model_without_the_heads_of_its_objective_is_not_trained(tmp_path):
     config = config_of(model=dataclasses.replace(config_of().model, heads=("mlm",)))
     with pytest.raises(
-        UserError, match="model.heads: found mlm, expected mlm and nsp too, for data.sentence_objective next"
+        UserError,
+        match="model.heads: found mlm, expected mlm and nsp too, for data.sentence_objective next",
     ):
         train(config, epath.Path(tmp_path / "run"), feed())
     assert not (tmp_path / "run").exists()
@@ -144,7 +173,9 @@ def test_another_configuration_in_the_same_folder_is_refused(undisturbed):
 
 
 def poison(model_breaks_at):
-    """Ids that make no sense are caught; what makes a loss infinite is a label weight that is not a number."""
+    """Ids that make no sense are caught; what makes a loss infinite is a label weight that is not a
+    number.
+    """
 
     def spoil(step, batch):
         if step in model_breaks_at:
@@ -168,7 +199,9 @@ def test_a_batch_whose_loss_is_not_finite_is_skipped_and_kept_for_study(run, cap
 
 def test_several_in_a_row_end_the_run_with_a_clear_error(run):
     config = config_of(train={"max_nonfinite_steps": 3})
-    with pytest.raises(UserError, match="step 5: loss or gradient not finite in 3 updates in a row"):
+    with pytest.raises(
+        UserError, match="step 5: loss or gradient not finite in 3 updates in a row"
+    ):
         train(config, run, feed(spoil=poison({2, 3, 4})))
 
 
@@ -193,7 +226,12 @@ def test_an_odd_first_batch_is_warned_of(run, caplog):
 def test_overfitting_is_warned_of(run, caplog):
     """One batch learnt by heart, and held-out rows that have nothing to do with it."""
     config = config_of(
-        train={"steps": 120, "eval_every_steps": 10, "save_every_steps": 120, "log_every_steps": 10},
+        train={
+            "steps": 120,
+            "eval_every_steps": 10,
+            "save_every_steps": 120,
+            "log_every_steps": 10,
+        },
         optimizer={"peak_learning_rate": 3e-3, "schedule": "constant"},
     )
     same = Feed(train=lambda start, rows: itertools.repeat(batch_of(0)), examine=feed().examine)

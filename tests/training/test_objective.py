@@ -20,7 +20,9 @@ from tests.factory import random_batch, small_config
 def params():
     rng = np.random.default_rng(0)
     shapes = functional.shapes(small_config().model)
-    return jax.tree.map(lambda leaf: (0.1 * rng.standard_normal(leaf.shape)).astype(np.float32), shapes)
+    return jax.tree.map(
+        lambda leaf: (0.1 * rng.standard_normal(leaf.shape)).astype(np.float32), shapes
+    )
 
 
 def test_a_run_begins_with_what_was_restored_and_the_rest_new():
@@ -30,7 +32,9 @@ def test_a_run_begins_with_what_was_restored_and_the_rest_new():
 
 def test_parameters_and_axes_are_the_models(params):
     goal = pretraining(small_config())
-    assert jax.tree.structure(jax.eval_shape(lambda: goal.init(jax.random.key(0)))) == jax.tree.structure(params)
+    assert jax.tree.structure(
+        jax.eval_shape(lambda: goal.init(jax.random.key(0)))
+    ) == jax.tree.structure(params)
     leaf = lambda one: not isinstance(one, dict)  # noqa: E731
     assert jax.tree.structure(goal.logical_axes(), is_leaf=leaf) == jax.tree.structure(params)
 
@@ -40,11 +44,18 @@ def test_parts_of_a_batch_add_up_to_its_loss(params):
     sums = jax.jit(lambda p, b: goal.sums(p, b, key=None, layout=ANYWHERE))
     counts = goal.counts(batch)
     whole = sums(params, batch)
-    parts = [sums(params, {name: values[half] for name, values in batch.items()}) for half in (slice(4), slice(4, 8))]
-    assert float(goal.loss(whole, counts)) == pytest.approx(sum(float(goal.loss(p, counts)) for p in parts), rel=1e-5)
+    parts = [
+        sums(params, {name: values[half] for name, values in batch.items()})
+        for half in (slice(4), slice(4, 8))
+    ]
+    assert float(goal.loss(whole, counts)) == pytest.approx(
+        sum(float(goal.loss(p, counts)) for p in parts), rel=1e-5
+    )
     means = goal.means(whole)
     assert float(means["loss"]) == pytest.approx(float(goal.loss(whole, counts)), rel=1e-6)
-    assert float(means["loss"]) == pytest.approx(float(means["mlm_loss"] + means["nsp_loss"]), rel=1e-6)
+    assert float(means["loss"]) == pytest.approx(
+        float(means["mlm_loss"] + means["nsp_loss"]), rel=1e-6
+    )
     assert isinstance(whole, objectives.Sums)
 
 

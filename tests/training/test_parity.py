@@ -18,20 +18,36 @@ from tests.factory import SMALL_MODEL, random_batch, small_config  # noqa: E402
 from tests.model.test_parity import unrepeated  # noqa: E402
 from tests.reference import params_of, reference_batch, reference_model, tensors_of  # noqa: E402
 
-MODEL = dataclasses.replace(SMALL_MODEL, hidden_size=32, num_attention_heads=4, initializer_range=0.1)
+MODEL = dataclasses.replace(
+    SMALL_MODEL, hidden_size=32, num_attention_heads=4, initializer_range=0.1
+)
 CONFIG = small_config(
     model=MODEL,
     train={"steps": 10, "batch_size": 8},
-    optimizer={"warmup_steps": 4, "peak_learning_rate": 5e-3, "weight_decay": 0.1, "max_grad_norm": 0.5},
+    optimizer={
+        "warmup_steps": 4,
+        "peak_learning_rate": 5e-3,
+        "weight_decay": 0.1,
+        "max_grad_norm": 0.5,
+    },
 )
 
 
 def torch_optimizer(model):
     """AdamW, the schedule and the clipping of `CONFIG`, written with PyTorch's own parts."""
     c = CONFIG.optimizer
-    spared = [p for name, p in model.named_parameters() if "LayerNorm" in name or name.endswith("bias")]
-    decayed = [p for name, p in model.named_parameters() if not ("LayerNorm" in name or name.endswith("bias"))]
-    groups = [{"params": decayed, "weight_decay": c.weight_decay}, {"params": spared, "weight_decay": 0.0}]
+    spared = [
+        p for name, p in model.named_parameters() if "LayerNorm" in name or name.endswith("bias")
+    ]
+    decayed = [
+        p
+        for name, p in model.named_parameters()
+        if not ("LayerNorm" in name or name.endswith("bias"))
+    ]
+    groups = [
+        {"params": decayed, "weight_decay": c.weight_decay},
+        {"params": spared, "weight_decay": 0.0},
+    ]
     optimizer = torch.optim.AdamW(groups, lr=c.peak_learning_rate, betas=(c.b1, c.b2), eps=c.eps)
     steps, warmup = CONFIG.train.steps, c.warmup_steps
     rate = lambda step: step / warmup if step < warmup else (steps - step) / (steps - warmup)  # noqa: E731
@@ -63,10 +79,14 @@ def test_adamw_with_warmup_decay_mask_and_clipping_is_pytorchs_on_the_same_gradi
         rate = float(rates(step))
         params = jax.tree.map(lambda p, u, rate=rate: p + rate * u, params, updates)
         norms.append(torch_step(model, optimizer, schedule))
-    assert min(norms) < CONFIG.optimizer.max_grad_norm < max(norms)  # some were clipped and some not
+    assert (
+        min(norms) < CONFIG.optimizer.max_grad_norm < max(norms)
+    )  # some were clipped and some not
     theirs = {name: p.detach().numpy() for name, p in model.named_parameters()}
     for name, value in tensors_of(params).items():
-        largest("AdamW, parameters after six steps", float(np.abs(value - theirs[name]).max()), 1e-6)
+        largest(
+            "AdamW, parameters after six steps", float(np.abs(value - theirs[name]).max()), 1e-6
+        )
 
 
 def test_ten_steps_of_training_follow_pytorchs_loss(largest):
@@ -86,5 +106,9 @@ def test_ten_steps_of_training_follow_pytorchs_loss(largest):
         norm = torch_step(model, optimizer, schedule)
         losses.append(expected.item())
         largest("ten steps: loss", abs(float(metrics["loss"]) - expected.item()), 1e-4)
-        largest("ten steps: gradient norm, relative", abs(float(metrics["grad_norm"]) - norm) / norm, 1e-4)
+        largest(
+            "ten steps: gradient norm, relative",
+            abs(float(metrics["grad_norm"]) - norm) / norm,
+            1e-4,
+        )
     assert losses[-1] < losses[0]

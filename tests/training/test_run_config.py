@@ -35,7 +35,9 @@ def test_steps_may_grow_where_the_schedule_does_not_look_at_them(run):
     run_folder.claim(run, small_config(optimizer={"schedule": "constant"}, train={"steps": 60}))
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"sed": 1}', '{"model": {"hidden_size": "big"}}', '{"model": 3}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"sed": 1}', '{"model": {"hidden_size": "big"}}', '{"model": 3}']
+)
 def test_a_broken_configuration_is_named(run, text):
     run.mkdir()
     (run / "config.json").write_text(text)

@@ -23,7 +23,9 @@ def tokenizer():
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"heads": ("mlm",)}, {"heads": (), "embedding_size": 8, "share_layers": True}], ids=str
+    "changes",
+    [{}, {"heads": ("mlm",)}, {"heads": (), "embedding_size": 8, "share_layers": True}],
+    ids=str,
 )
 def test_a_saved_model_is_loaded_bit_for_bit_with_its_tokenizer(tmp_path, tokenizer, changes):
     config = small_config(model=dataclasses.replace(SMALL_MODEL, **changes))
@@ -47,7 +49,9 @@ def test_a_model_is_loaded_in_another_type_where_asked(tmp_path):
         assert np.array_equal(leaf, wanted.astype(jnp.bfloat16))
 
 
-def test_a_model_trained_on_more_devices_than_there_are_with_its_layers_written_out_is_loaded(tmp_path):
+def test_a_model_trained_on_more_devices_than_there_are_with_its_layers_written_out_is_loaded(
+    tmp_path,
+):
     config = small_config(mesh=MeshConfig(data=64), model={"scan_unroll": 3})
     save_model(tmp_path, config, bertjax.init(config.model, jax.random.key(0)), None, {})
     loaded = load_model(tmp_path).config
@@ -59,7 +63,9 @@ def test_a_model_trained_on_more_devices_than_there_are_with_its_layers_written_
 def test_a_folder_with_files_in_it_is_not_written_to(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     config = small_config()
-    with pytest.raises(UserError, match="found files there, expected a folder that is new or empty"):
+    with pytest.raises(
+        UserError, match="found files there, expected a folder that is new or empty"
+    ):
         save_model(tmp_path, config, bertjax.init(config.model, jax.random.key(0)), None, {})
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
@@ -68,7 +74,13 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     config = small_config()
     with pytest.raises(UserError, match="file/run: cannot be written"):
-        save_model(tmp_path / "file" / "run", config, bertjax.init(config.model, jax.random.key(0)), None, {})
+        save_model(
+            tmp_path / "file" / "run",
+            config,
+            bertjax.init(config.model, jax.random.key(0)),
+            None,
+            {},
+        )
     assert (tmp_path / "file").read_text() == ""
 
 
@@ -79,7 +91,8 @@ def test_training_is_not_resumed_from_parameters_alone(tmp_path):
     config = small_config(mesh=MeshConfig())
     save_model(tmp_path, config, bertjax.init(config.model, jax.random.key(0)), None, {})
     with pytest.raises(
-        UserError, match=r"found parameters alone, expected .* \(another --run-dir, from it by --init-from\)"
+        UserError,
+        match=r"found parameters alone, expected .* \(another --run-dir, from it by --init-from\)",
     ):
         train(config, tmp_path, Feed(train=lambda start, rows: iter([])))
 
@@ -88,7 +101,9 @@ def test_what_a_checkpoint_is_made_of_stands_in_its_meta(tmp_path, tokenizer):
     import json
 
     config = small_config()
-    folder = save_model(tmp_path, config, bertjax.init(config.model, jax.random.key(0)), tokenizer, {"source": "x"})
+    folder = save_model(
+        tmp_path, config, bertjax.init(config.model, jax.random.key(0)), tokenizer, {"source": "x"}
+    )
     meta = json.loads((folder / "meta" / "metadata").read_text())
     assert meta["source"] == "x"
     assert meta["tokenizer_fingerprint"] == tokenizer.fingerprint

@@ -29,8 +29,12 @@ MANY = [name for name in MESHES if name != "one"]
 
 def run(config, batch, count=1):
     """The state and metrics after `count` steps on one batch."""
-    mesh = make_mesh(config.mesh, jax.devices()[: math.prod(dataclasses.asdict(config.mesh).values())])
-    state = jax.jit(lambda: steps.init_state(config), out_shardings=steps.state_shardings(config, mesh))()
+    mesh = make_mesh(
+        config.mesh, jax.devices()[: math.prod(dataclasses.asdict(config.mesh).values())]
+    )
+    state = jax.jit(
+        lambda: steps.init_state(config), out_shardings=steps.state_shardings(config, mesh)
+    )()
     step = steps.jit_train_step(config, mesh)
     for _ in range(count):
         state, metrics = step(state, global_batch(mesh, batch, len(batch["input_ids"])))
@@ -68,12 +72,16 @@ def test_accumulation_gives_the_gradient_of_the_whole_batch(batch, parts):
 
 def sums_and_gradients(config, batch):
     """The whole batch's sums and the gradient, each on its mesh, with dropout."""
-    mesh = make_mesh(config.mesh, jax.devices()[: math.prod(dataclasses.asdict(config.mesh).values())])
+    mesh = make_mesh(
+        config.mesh, jax.devices()[: math.prod(dataclasses.asdict(config.mesh).values())]
+    )
     layouts = steps.state_shardings(config, mesh)
     params = jax.jit(lambda: steps.init_state(config).params, out_shardings=layouts.params)()
     key = steps.random_key(config.seed, 0, steps.DROPOUT)
     found = jax.jit(
-        lambda params, batch: steps.gradients(config, params, batch, key, rules.MeshLayout(mesh))[:2],
+        lambda params, batch: steps.gradients(config, params, batch, key, rules.MeshLayout(mesh))[
+            :2
+        ],
         out_shardings=(layouts.params, None),
     )(params, global_batch(mesh, batch, len(batch["input_ids"])))
     return jax.device_get(found)
@@ -85,7 +93,9 @@ def on_one_device(batch):
 
     def get(bits):
         if bits not in found:
-            found[bits] = sums_and_gradients(small_config(model=MODEL | {"dropout_bits": bits}), batch)
+            found[bits] = sums_and_gradients(
+                small_config(model=MODEL | {"dropout_bits": bits}), batch
+            )
         return found[bits]
 
     return get
@@ -95,9 +105,12 @@ MODEL = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "num_a
 
 
 @pytest.mark.parametrize(
-    ("name", "bits"), [*((name, "threefry") for name in MANY), ("data 8", "hash"), (MANY[-1], "hash")]
+    ("name", "bits"),
+    [*((name, "threefry") for name in MANY), ("data 8", "hash"), (MANY[-1], "hash")],
 )
-def test_every_mesh_gives_the_losses_and_gradients_of_one_device(largest, on_one_device, batch, name, bits):
+def test_every_mesh_gives_the_losses_and_gradients_of_one_device(
+    largest, on_one_device, batch, name, bits
+):
     gradient, sums = on_one_device(bits)
     config = small_config(model=MODEL | {"dropout_bits": bits}, mesh=MESHES[name])
     cut_gradient, cut_sums = sums_and_gradients(config, batch)
@@ -117,22 +130,33 @@ def test_a_mesh_gives_the_steps_of_one_device(batch, name):
 
 def test_accumulation_on_two_devices_gives_the_step_of_one(batch):
     one = run(small_config(), batch, count=2)
-    two = run(small_config(mesh=MeshConfig(data=2), train={"gradient_accumulation_steps": 2}), batch, count=2)
+    two = run(
+        small_config(mesh=MeshConfig(data=2), train={"gradient_accumulation_steps": 2}),
+        batch,
+        count=2,
+    )
     assert_same(one[0].params, two[0].params, atol=2e-4)
 
 
 def collectives(config, mesh):
     """The collective operations in the compiled step, with their counts."""
     shapes = jax.eval_shape(lambda: steps.init_state(config))
-    batch = {k: jax.ShapeDtypeStruct(v.shape, v.dtype) for k, v in random_batch(np.random.default_rng(0), 16).items()}
-    text = steps.lower_train_step(config, mesh, pretraining(config), shapes, batch).compile().as_text()
+    batch = {
+        k: jax.ShapeDtypeStruct(v.shape, v.dtype)
+        for k, v in random_batch(np.random.default_rng(0), 16).items()
+    }
+    text = (
+        steps.lower_train_step(config, mesh, pretraining(config), shapes, batch).compile().as_text()
+    )
     kinds = ("all-reduce", "all-gather", "reduce-scatter", "collective-permute", "all-to-all")
     return {kind: len(re.findall(rf" {kind}(?:-start)?\(", text)) for kind in kinds}
 
 
 @pytest.mark.parametrize("parts", [1, 2])
 def test_data_parallel_step_moves_nothing_but_sums(parts):
-    config = small_config(mesh=MeshConfig(data=8), train={"batch_size": 16, "gradient_accumulation_steps": parts})
+    config = small_config(
+        mesh=MeshConfig(data=8), train={"batch_size": 16, "gradient_accumulation_steps": parts}
+    )
     found = collectives(config, make_mesh(MeshConfig(data=8)))
     assert found["all-reduce"] > 0
     assert {kind: n for kind, n in found.items() if kind != "all-reduce"} == dict.fromkeys(
@@ -143,7 +167,9 @@ def test_data_parallel_step_moves_nothing_but_sums(parts):
 def test_parameters_and_moments_are_born_cut_as_the_table_says():
     config = small_config(mesh=MESHES["data 2, fsdp 2, tensor 2"])
     mesh = make_mesh(config.mesh)
-    state = jax.jit(lambda: steps.init_state(config), out_shardings=steps.state_shardings(config, mesh))()
+    state = jax.jit(
+        lambda: steps.init_state(config), out_shardings=steps.state_shardings(config, mesh)
+    )()
     kernel = state.params["encoder"]["layers"]["mlp"]["up"]["kernel"]
     assert {s.data.shape for s in kernel.addressable_shards} == {(2, 8, 16)}
     moments = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.shape == kernel.shape]
@@ -152,7 +178,10 @@ def test_parameters_and_moments_are_born_cut_as_the_table_says():
 
 
 def test_the_same_seed_and_step_give_the_same_dropout_and_other_steps_others():
-    keys = [jax.random.key_data(steps.random_key(*a)) for a in [(0, 1, 1), (0, 1, 1), (0, 2, 1), (1, 1, 1), (0, 1, 0)]]
+    keys = [
+        jax.random.key_data(steps.random_key(*a))
+        for a in [(0, 1, 1), (0, 1, 1), (0, 2, 1), (1, 1, 1), (0, 1, 0)]
+    ]
     assert np.array_equal(keys[0], keys[1])
     assert len({k.tobytes() for k in map(np.asarray, keys)}) == 4
 
@@ -161,14 +190,22 @@ def test_a_loss_that_is_not_finite_skips_the_update_and_counts_it(batch):
     config = small_config()
     mesh = make_mesh(config.mesh, jax.devices()[:1])
     broken = steps.init_state(config)
-    table = broken.params["embeddings"]["word"]["embedding"].at[int(batch["input_ids"][0, 0])].set(np.nan)
+    table = (
+        broken.params["embeddings"]["word"]["embedding"]
+        .at[int(batch["input_ids"][0, 0])]
+        .set(np.nan)
+    )
     broken.params["embeddings"]["word"]["embedding"] = table
     before = jax.device_get(broken)
     layouts = steps.state_shardings(config, mesh)
-    state, metrics = steps.jit_train_step(config, mesh)(jax.device_put(broken, layouts), global_batch(mesh, batch, 8))
+    state, metrics = steps.jit_train_step(config, mesh)(
+        jax.device_put(broken, layouts), global_batch(mesh, batch, 8)
+    )
     assert float(metrics["skipped"]) == 1.0
     assert int(state.step) == 1
-    for a, b in zip(jax.tree.leaves(before[1:]), jax.tree.leaves(jax.device_get(state)[1:]), strict=True):
+    for a, b in zip(
+        jax.tree.leaves(before[1:]), jax.tree.leaves(jax.device_get(state)[1:]), strict=True
+    ):
         assert np.array_equal(a, b, equal_nan=True)
 
 

@@ -46,7 +46,9 @@ def _line_ends(name: str, size: int, step: int, blank: bool = False) -> list[Str
 
 
 def _next_start(file: IO[bytes], at: int, size: int, blank: bool) -> int:
-    """The first byte from `at` on where a line begins; with `blank`, after an empty line if one is near."""
+    """The first byte from `at` on where a line begins; with `blank`, after an empty line if one is
+    near.
+    """
     file.seek(at)
     line_start, data = size, b""
     while block := file.read(formats.BLOCK):
@@ -75,5 +77,6 @@ BOUNDARIES: dict[str, Callable[[str, int, int], list[Stretch]]] = {
     "parquet": _row_groups,
     "tfds": _examples,
 }
-"""By `Source.format`, for the formats that can be read from the middle: `(name, size, step)` gives where
-stretches of about `step` bytes begin, between documents, and the bytes in each."""
+"""By `Source.format`, for the formats that can be read from the middle: `(name, size, step)` gives
+where stretches of about `step` bytes begin, between documents, and the bytes in each.
+"""

@@ -14,7 +14,9 @@ COUNTED = ("documents_read", "normalised_documents", "control_characters", "shor
 
 
 def clean(text: str, config: DataConfig, counts: Counter[str]) -> str:
-    """`text` in Unicode's form NFC without control characters; empty when it is to be dropped as too short."""
+    """`text` in Unicode's form NFC without control characters; empty when it is to be dropped as
+    too short.
+    """
     counts["documents_read"] += 1
     text, dropped = _CONTROL.subn("", text)
     counts["control_characters"] += dropped

@@ -8,16 +8,22 @@ from etils import epath
 
 from bertjax.config import DataConfig
 from bertjax.data.corpus import python_docs
-from bertjax.errors import UserError, check
+from bertjax.errors import UserError, check, mismatch
 from bertjax.storage import opened
 
-LONGEST = 1 << 20  # characters of a document; a longer one is read as several, so that memory is bounded
+LONGEST = (
+    1 << 20
+)  # characters of a document; a longer one is read as several, so that memory is bounded
 BLOCK = 1 << 20
 NEWLINE = b"\n"
-Stretch = tuple[int, int]  # first byte and byte after the last, -1: the end; of Parquet row groups, of TFDS examples
+Stretch = tuple[
+    int, int
+]  # first byte and byte after the last, -1: the end; of Parquet row groups, of TFDS examples
 
 
-def _lines(name: str, config: DataConfig, stretch: Stretch, *, whole: bool = False) -> Iterator[tuple[int, str, bool]]:
+def _lines(
+    name: str, config: DataConfig, stretch: Stretch, *, whole: bool = False
+) -> Iterator[tuple[int, str, bool]]:
     """(number, text, ends) of each line, `BLOCK` bytes read at a time.
 
     A line longer than a block comes in parts, `ends` False on all but the last; `whole`: never.
@@ -55,7 +61,9 @@ def _lines(name: str, config: DataConfig, stretch: Stretch, *, whole: bool = Fal
 
 
 def _cut(data: bytes, whole: bool) -> int:
-    """Where to part a block: after its last line; where it has none, after its last space; else between characters."""
+    """Where to part a block: after its last line; where it has none, after its last space; else
+    between characters.
+    """
     cut = data.rfind(NEWLINE) + 1
     if cut or whole or len(data) < BLOCK:
         return cut
@@ -67,19 +75,31 @@ def _cut(data: bytes, whole: bool) -> int:
     return cut
 
 
-def _decode(raw: bytes | memoryview, config: DataConfig, name: str, stretch: Stretch = (0, -1), line: int = 0) -> str:
+def _decode(
+    raw: bytes | memoryview,
+    config: DataConfig,
+    name: str,
+    stretch: Stretch = (0, -1),
+    line: int = 0,
+) -> str:
     """Text of `raw`, whose first line is line `line` of the stretch; 0: it has no lines to name."""
     try:
-        return str(raw, "utf-8-sig" if line == 1 and not stretch[0] else "utf-8", config.encoding_errors)
+        return str(
+            raw, "utf-8-sig" if line == 1 and not stretch[0] else "utf-8", config.encoding_errors
+        )
     except UnicodeDecodeError as error:
         before, byte = error.object[: error.start], error.object[error.start]
         where = _line(name, stretch, line + before.count(NEWLINE)) if line else name
         found = f"the byte 0x{byte:02x}, which is not UTF-8"
-        raise UserError(f"{where}: found {found}, expected UTF-8 (or data.encoding_errors replace)") from error
+        raise UserError(
+            f"{where}: found {found}, expected UTF-8 (or data.encoding_errors replace)"
+        ) from error
 
 
 def _line(name: str, stretch: Stretch, number: int) -> str:
-    """The name of a stretch's line; what stands before the stretch is counted now that it is asked for."""
+    """The name of a stretch's line; what stands before the stretch is counted now that it is asked
+    for.
+    """
     left = stretch[0]
     if left:
         with opened(name) as file:
@@ -105,9 +125,16 @@ def one_line(text: object, most: int = 300) -> str:
     return " ".join(str(text).split())[:most]
 
 
-def _check_field(names: Iterable[object], config: DataConfig, where: str, kind: str = "fields") -> None:
+def _check_field(
+    names: Iterable[object], config: DataConfig, where: str, kind: str = "fields"
+) -> None:
     found = one_line(", ".join(map(str, names))) or "none"
-    check(config.text_field in names, where, f"the {kind} {found}", f"data.text_field {config.text_field!r}")
+    check(
+        config.text_field in names,
+        where=where,
+        found=f"the {kind} {found}",
+        expected=f"data.text_field {config.text_field!r}",
+    )
 
 
 def _read_bert(name: str, config: DataConfig, stretch: Stretch) -> Iterator[str]:
@@ -152,15 +179,27 @@ def _json_text(line: str, name: str, config: DataConfig, stretch: Stretch, numbe
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
         where = _line(name, stretch, number)
-        raise UserError(f"{where}: found broken JSON ({error}), expected one object a line") from error
+        raise UserError(
+            f"{where}: found broken JSON ({error}), expected one object a line"
+        ) from error
     text = value.get(config.text_field) if isinstance(value, dict) else None
     if not isinstance(text, str):
         where = _line(name, stretch, number)
-        check(isinstance(value, dict), where, f"JSON of type {type(value).__name__}", "an object")
+        check(
+            isinstance(value, dict),
+            where=where,
+            found=f"JSON of type {type(value).__name__}",
+            expected="an object",
+        )
         _check_field(value, config, where)
-        check(False, f"{where}, {config.text_field}", f"a value of type {type(text).__name__}", "text")
+        raise mismatch(
+            where=f"{where}, {config.text_field}",
+            found=f"a value of type {type(text).__name__}",
+            expected="text",
+        )
     assert isinstance(text, str)
-    # Half a surrogate pair, which JSON can spell and no file can hold, is rare: its place is asked for late.
+    # Half a surrogate pair, which JSON can spell and no file can hold, is rare: its place is asked
+    # for late.
     return text if text.isascii() else _whole(text, config, name, stretch, number)
 
 
@@ -171,7 +210,12 @@ def _whole(text: str, config: DataConfig, name: str, stretch: Stretch, number: i
     except UnicodeEncodeError as error:
         found = f"half a surrogate pair, \\u{ord(text[error.start]):04x}"
         where = _line(name, stretch, number)
-        check(config.encoding_errors == "replace", where, found, "whole text (or data.encoding_errors replace)")
+        check(
+            config.encoding_errors == "replace",
+            where=where,
+            found=found,
+            expected="whole text (or data.encoding_errors replace)",
+        )
         return "".join("\ufffd" if "\ud800" <= letter <= "\udfff" else letter for letter in text)
     return text
 
@@ -189,7 +233,12 @@ def _read_parquet(name: str, config: DataConfig, stretch: Stretch) -> Iterator[s
             kind = file.schema_arrow.field(field).type
             kind = kind.value_type if pa.types.is_dictionary(kind) else kind
             text = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
-            check(kind in text, f"{name}, column {field}", f"values of type {kind}", "text")
+            check(
+                kind in text,
+                where=f"{name}, column {field}",
+                found=f"values of type {kind}",
+                expected="text",
+            )
             begin, end = stretch
             groups = range(file.num_row_groups)[begin : end if end >= 0 else None]
             row = sum(file.metadata.row_group(i).num_rows for i in range(begin))
@@ -198,7 +247,9 @@ def _read_parquet(name: str, config: DataConfig, stretch: Stretch) -> Iterator[s
                 for value in batch.column(0).cast(kind).cast(pa.large_binary()).to_pylist():
                     row += 1
                     where = f"{name}, row {row}"
-                    check(value is not None, f"{where}, {field}", "null", "text")
+                    check(
+                        value is not None, where=f"{where}, {field}", found="null", expected="text"
+                    )
                     yield from _in_parts(_decode(value, config, where))
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{name}: cannot be read as Parquet ({one_line(error)})") from error
@@ -212,7 +263,8 @@ def tfds_builder(name: str) -> Any:
         builder.download_and_prepare()
         return builder
     except Exception as error:
-        # TFDS and its downloader raise whatever their parts raise; the first line says what, lists follow.
+        # TFDS and its downloader raise whatever their parts raise; the first line says what, lists
+        # follow.
         reason = one_line(str(error).strip().partition("\n")[0])
         raise UserError(f"{name}: cannot be loaded ({type(error).__name__}: {reason})") from error
 
@@ -223,7 +275,9 @@ def tfds_bytes(name: str) -> int:
 
 
 def _tfds_spec(builder: Any, stretch: Stretch) -> str:
-    """The examples of a stretch, all splits counted through, as TFDS names them; `all` takes no bounds."""
+    """The examples of a stretch, all splits counted through, as TFDS names them; `all` takes no
+    bounds.
+    """
     begin, end = stretch
     said, before = [], 0
     for split, info in sorted(builder.info.splits.items()):
@@ -244,17 +298,26 @@ def _read_tfds(name: str, config: DataConfig, stretch: Stretch) -> Iterator[str]
     streamed = tfds.ReadConfig(try_autocache=False)
     number = stretch[0]
     try:
-        dataset = builder.as_dataset(split=_tfds_spec(builder, stretch), shuffle_files=False, read_config=streamed)
+        dataset = builder.as_dataset(
+            split=_tfds_spec(builder, stretch), shuffle_files=False, read_config=streamed
+        )
         for example in tfds.as_numpy(dataset):
             where = f"{name}, example {number}"
             _check_field(example if isinstance(example, dict) else (), config, where)
             value = example[config.text_field]
             found = f"a value of type {type(value).__name__}"
-            check(isinstance(value, bytes), f"{where}, {config.text_field}", found, "text")
+            check(
+                isinstance(value, bytes),
+                where=f"{where}, {config.text_field}",
+                found=found,
+                expected="text",
+            )
             yield from _in_parts(_decode(value, config, where))
             number += 1
     except tf.errors.OpError as error:
-        raise UserError(f"{name}, example {number}: is truncated or damaged ({one_line(error.message)})") from error
+        raise UserError(
+            f"{name}, example {number}: is truncated or damaged ({one_line(error.message)})"
+        ) from error
 
 
 def _read_python_docs(name: str, config: DataConfig, stretch: Stretch) -> Iterator[str]:

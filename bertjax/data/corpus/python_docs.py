@@ -7,11 +7,20 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-SKIPPED = {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__", "__phello__"}
+SKIPPED = {
+    "test",
+    "tests",
+    "idle_test",
+    "site-packages",
+    "dist-packages",
+    "__pycache__",
+    "__phello__",
+}
 
 
 def documents() -> Iterator[str]:
-    """The topics of `pydoc_data`, then the docstrings of each standard-library module, one text each.
+    """The topics of `pydoc_data`, then the docstrings of each standard-library module, one text
+    each.
 
     Read from source, not by import: nothing of the library is run.
     """
@@ -24,7 +33,9 @@ def documents() -> Iterator[str]:
 
 
 def modules() -> Iterator[tuple[tuple[str, ...], list[str]]]:
-    """Each module of the standard library that has docstrings: the parts of its path there, and them."""
+    """Each module of the standard library that has docstrings: the parts of its path there, and
+    them.
+    """
     root = Path(sysconfig.get_path("stdlib"))
     for path in sorted(root.rglob("*.py")):
         parts = path.relative_to(root).parts
@@ -43,6 +54,8 @@ def _docstrings(path: Path) -> list[str]:
         return []  # templates and samples of bad code
     owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     nodes = [node for node in ast.walk(tree) if isinstance(node, owners)]
-    nodes.sort(key=lambda node: getattr(node, "lineno", 0))  # as they are read: a class, then its methods
+    nodes.sort(
+        key=lambda node: getattr(node, "lineno", 0)
+    )  # as they are read: a class, then its methods
     found = [ast.get_docstring(node, clean=False) for node in nodes]
     return [inspect.cleandoc(text) for text in found if text and text.strip()]

@@ -45,7 +45,9 @@ def find_sources(config: DataConfig) -> list[Source]:
 
 
 def fingerprint(source: Source) -> str:
-    """A digest that changes when a file's size or time of change does, or CPython's version; of TFDS, of the name."""
+    """A digest that changes when a file's size or time of change does, or CPython's version; of
+    TFDS, of the name.
+    """
     facts = source.name
     if source.format == "python-docs":
         facts += f" {sys.version}"
@@ -59,10 +61,12 @@ def _file_sources(config: DataConfig, name: str) -> list[Source]:
     try:
         files = _files(name)
         found = "a folder without files" if epath.Path(name).is_dir() else "no such file"
-        check(len(files) > 0, f"data.corpus {name}", found, expected)
+        check(len(files) > 0, where=f"data.corpus {name}", found=found, expected=expected)
         return [Source(str(path), _format(config, path), path.stat().length) for path in files]
     except OSError as error:
-        raise UserError(f"data.corpus {name}: cannot be looked into ({error.strerror or error})") from error
+        raise UserError(
+            f"data.corpus {name}: cannot be looked into ({error.strerror or error})"
+        ) from error
 
 
 def _files(name: str) -> list[epath.Path]:
@@ -82,7 +86,11 @@ def _glob(pattern: str) -> list[str]:
     if not remote:
         return glob.glob(pattern, recursive=True)
     bucket, _, below = rest.partition("/")
-    return [str(path) for path in epath.Path(f"{scheme}://{bucket}").glob(below)] if glob.has_magic(below) else []
+    return (
+        [str(path) for path in epath.Path(f"{scheme}://{bucket}").glob(below)]
+        if glob.has_magic(below)
+        else []
+    )
 
 
 def _format(config: DataConfig, path: epath.Path) -> str:

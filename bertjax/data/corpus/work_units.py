@@ -1,7 +1,8 @@
 """A corpus cut into pieces of work of like size, whatever the sizes of its files.
 
 How it is cut follows from the files alone, not from the number of workers. The output does not
-depend on it either, but for documents longer than `formats.LONGEST`, which are cut at their piece's end.
+depend on it either, but for documents longer than `formats.LONGEST`, which are cut at their piece's
+end.
 """
 
 import hashlib
@@ -51,11 +52,14 @@ class Piece:
 
 
 def cut(sources: Sequence[Source], piece_bytes: int = 0) -> list[Piece]:
-    """The sources as pieces, in order: large files cut at the ends of documents, small ones together.
+    """The sources as pieces, in order: large files cut at the ends of documents, small ones
+    together.
 
     A piece is of about `piece_bytes`; 0: as suits the size of the corpus.
     """
-    piece_bytes = piece_bytes or min(LARGEST, max(SMALLEST, sum(source.size for source in sources) // PIECES))
+    piece_bytes = piece_bytes or min(
+        LARGEST, max(SMALLEST, sum(source.size for source in sources) // PIECES)
+    )
     pieces: list[Piece] = []
     pending: list[Part] = []
     size = 0
@@ -107,7 +111,9 @@ def read_texts(
                 some = True
                 yield clean(text, config, counts), split
         whole = part.begin == 0 and part.end == -1
-        check(some or not whole, source.name, "no text", "one document or more")
+        check(
+            some or not whole, where=source.name, found="no text", expected="one document or more"
+        )
 
 
 def _by_line(text: str) -> list[str]:

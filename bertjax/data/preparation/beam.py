@@ -1,4 +1,6 @@
-"""Preparation's tasks on Apache Beam: on its local runner, or on Dataflow, Flink or Spark by its own options."""
+"""Preparation's tasks on Apache Beam: on its local runner, or on Dataflow, Flink or Spark by its
+own options.
+"""
 
 import contextlib
 import re
@@ -17,7 +19,8 @@ def beam_runner(options: Sequence[str] = ()) -> Iterator[Run]:
     """Runs each stage as a pipeline, by Beam's command-line options.
 
     The tasks leave what they make in the output folder, which all workers must reach by the same
-    name: that, and what is done being kept, is as in a preparation on one machine, and so are the bytes.
+    name: that, and what is done being kept, is as in a preparation on one machine, and so are the
+    bytes.
     """
     try:
         import apache_beam as beam
@@ -33,7 +36,12 @@ def beam_runner(options: Sequence[str] = ()) -> Iterator[Run]:
         try:
             with beam.Pipeline(options=settings) as pipeline:
                 # The reshuffle keeps a runner from fusing all tasks into one.
-                _ = pipeline | beam.Create(list(enumerate(tasks))) | beam.Reshuffle() | f"{stage}" >> beam.Map(_call)
+                _ = (
+                    pipeline
+                    | beam.Create(list(enumerate(tasks)))
+                    | beam.Reshuffle()
+                    | f"{stage}" >> beam.Map(_call)
+                )
         except Exception as error:
             # From another process Beam brings no more than the text of a RuntimeError: a traceback.
             if said := _SAID.search(f"{type(error).__name__}: {error}"):

@@ -62,7 +62,9 @@ def build(config: Config, folder: str, pieces: list[str], shard: Shard) -> None:
     parts = parts_of(work, pieces)
     near = near_duplicates.read_dropped(work) if config.data.near_duplicate_threshold else None
     nothing = ShardInfo(shard.file, shard.split, 0, 0, "", 0)
-    written = Written(nothing, token_counts=[0] * tokenizer.vocab_size if shard.split == "validation" else None)
+    written = Written(
+        nothing, token_counts=[0] * tokenizer.vocab_size if shard.split == "validation" else None
+    )
 
     def blocks() -> Iterator[Batch]:
         for number in range(shard.first, shard.first + shard.ranges):
@@ -94,11 +96,17 @@ def make_rows(
     place = _shuffled(_placed(config, sequences), rng)
     schema, vocabulary = shards.schema_of(config.data, split), mask_vocabulary(tokenizer)
     order = np.argsort(place.row, kind="stable")
-    bounds = np.searchsorted(place.row[order], np.arange(0, place.row.max(initial=-1) + 1 + CHUNK_ROWS, CHUNK_ROWS))
+    bounds = np.searchsorted(
+        place.row[order], np.arange(0, place.row.max(initial=-1) + 1 + CHUNK_ROWS, CHUNK_ROWS)
+    )
     for first, (a, b) in enumerate(pairwise(bounds)):
         here = order[a:b]
-        chunk = Placement(place.row[here] - first * CHUNK_ROWS, place.offset[here], place.number[here])
-        batch = rows.layout(Sequences(*(x[here] for x in sequences)), chunk, documents.tokens, tokenizer, schema)
+        chunk = Placement(
+            place.row[here] - first * CHUNK_ROWS, place.offset[here], place.number[here]
+        )
+        batch = rows.layout(
+            Sequences(*(x[here] for x in sequences)), chunk, documents.tokens, tokenizer, schema
+        )
         if schema.max_predictions_per_seq:
             batch = static_masks.mask_rows(batch, config.data, vocabulary, rng)
         yield batch
@@ -116,8 +124,11 @@ def _shuffled(place: Placement, rng: np.random.Generator) -> Placement:
     return place._replace(row=order[place.row])
 
 
-def _take_range(parts: list[epath.Path], number: int, near: np.ndarray | None, written: Written) -> Documents:
-    """The documents of a range, each content once, sorted by digest: the same whatever the order of the sources.
+def _take_range(
+    parts: list[epath.Path], number: int, near: np.ndarray | None, written: Written
+) -> Documents:
+    """The documents of a range, each content once, sorted by digest: the same whatever the order of
+    the sources.
 
     Those whose digests are in `near` are left out.
     """

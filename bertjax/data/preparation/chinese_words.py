@@ -13,16 +13,22 @@ from bertjax.errors import UserError
 _IDEOGRAPH = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]")
 
 
-def mark_words(sentences: Sequence[str], tokens: np.ndarray, offsets: np.ndarray, tokenizer: Tokenizer) -> np.ndarray:
+def mark_words(
+    sentences: Sequence[str], tokens: np.ndarray, offsets: np.ndarray, tokenizer: Tokenizer
+) -> np.ndarray:
     """`tokens` with `CONTINUES` added to those that begin at an ideograph inside of a word."""
     jieba = _jieba()
     marked = tokens.copy()
     chinese = [number for number, sentence in enumerate(sentences) if _IDEOGRAPH.search(sentence)]
-    for number, begins in zip(chinese, tokenizer.encode_begins([sentences[i] for i in chinese]), strict=True):
+    for number, begins in zip(
+        chinese, tokenizer.encode_begins([sentences[i] for i in chinese]), strict=True
+    ):
         sentence = sentences[number]
         starts = {begin for _, begin, _ in jieba.tokenize(sentence)}
         inside = [at not in starts and bool(_IDEOGRAPH.match(sentence, at)) for at in begins]
-        marked[offsets[number] : offsets[number + 1]] += np.array(inside, np.int32) * np.int32(CONTINUES)
+        marked[offsets[number] : offsets[number + 1]] += np.array(inside, np.int32) * np.int32(
+            CONTINUES
+        )
     return marked
 
 

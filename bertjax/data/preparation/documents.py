@@ -13,10 +13,14 @@ CONTINUES = 1 << 30
 
 
 class Documents(NamedTuple):
-    """Documents one after another; sentence `s` is `tokens[sentences[s]:sentences[s + 1]]`, and so on."""
+    """Documents one after another; sentence `s` is `tokens[sentences[s]:sentences[s + 1]]`, and so
+    on.
+    """
 
     tokens: np.ndarray
-    """int32 `[T]`; `CONTINUES` is added where a token continues a word though its piece could begin one."""
+    """int32 `[T]`; `CONTINUES` is added where a token continues a word though its piece could begin
+    one.
+    """
     sentences: np.ndarray
     """Where each sentence begins in `tokens`, int64 `[S + 1]`; none is empty."""
     documents: np.ndarray
@@ -29,8 +33,12 @@ class Documents(NamedTuple):
 
 
 def digest(sentences: Sequence[str]) -> bytes:
-    """Identifies a document by its content: what its split, its shard and its place there come from."""
-    return hashlib.blake2b("\n".join(sentences).encode(errors="surrogatepass"), digest_size=DIGEST_BYTES).digest()
+    """Identifies a document by its content: what its split, its shard and its place there come
+    from.
+    """
+    return hashlib.blake2b(
+        "\n".join(sentences).encode(errors="surrogatepass"), digest_size=DIGEST_BYTES
+    ).digest()
 
 
 def join(parts: Sequence[Documents]) -> Documents:
@@ -40,8 +48,12 @@ def join(parts: Sequence[Documents]) -> Documents:
         return Documents(np.zeros(0, np.int32), none, none, np.zeros((0, DIGEST_BYTES), np.uint8))
     token_shifts = np.cumsum([0, *(len(part.tokens) for part in parts)])
     sentence_shifts = np.cumsum([0, *(len(part.sentences) - 1 for part in parts)])
-    sentences = [part.sentences[:-1] + shift for part, shift in zip(parts, token_shifts, strict=False)]
-    documents = [part.documents[:-1] + shift for part, shift in zip(parts, sentence_shifts, strict=False)]
+    sentences = [
+        part.sentences[:-1] + shift for part, shift in zip(parts, token_shifts, strict=False)
+    ]
+    documents = [
+        part.documents[:-1] + shift for part, shift in zip(parts, sentence_shifts, strict=False)
+    ]
     return Documents(
         np.concatenate([part.tokens for part in parts]),
         np.concatenate([*sentences, token_shifts[-1:]]),
@@ -65,9 +77,18 @@ def take(source: Documents, order: np.ndarray) -> Documents:
 
 def pack(documents: Documents) -> bytes:
     """The documents as bytes: three counts, then lengths, digests and ids."""
-    counts = np.array([len(documents), len(documents.sentences) - 1, len(documents.tokens)], np.int64)
-    lengths = [np.diff(offsets).astype(np.int32) for offsets in (documents.documents, documents.sentences)]
-    arrays: list[np.ndarray] = [counts, *lengths, documents.digests, documents.tokens.astype(np.int32)]
+    counts = np.array(
+        [len(documents), len(documents.sentences) - 1, len(documents.tokens)], np.int64
+    )
+    lengths = [
+        np.diff(offsets).astype(np.int32) for offsets in (documents.documents, documents.sentences)
+    ]
+    arrays: list[np.ndarray] = [
+        counts,
+        *lengths,
+        documents.digests,
+        documents.tokens.astype(np.int32),
+    ]
     return b"".join(array.tobytes() for array in arrays)
 
 
@@ -76,7 +97,12 @@ def unpack(content: bytes) -> Documents:
     count, sentences, tokens = np.frombuffer(content, np.int64, 3).tolist()
     at = 24
     arrays = []
-    for kind, size in ((np.int32, count), (np.int32, sentences), (np.uint8, count * DIGEST_BYTES), (np.int32, tokens)):
+    for kind, size in (
+        (np.int32, count),
+        (np.int32, sentences),
+        (np.uint8, count * DIGEST_BYTES),
+        (np.int32, tokens),
+    ):
         arrays.append(np.frombuffer(content, kind, size, at))
         at += arrays[-1].nbytes
     begins = [np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]) for lengths in arrays[:2]]

@@ -34,14 +34,14 @@ class Sequences(NamedTuple):
 def make_sequences(documents: Documents, config: DataConfig, rng: np.random.Generator) -> Sequences:
     """One pass over the documents, by `config.sentence_objective`.
 
-    `next_sentence`, as in section 3.1 and appendix A.2 of arXiv 1810.04805: sentences are gathered up
-    to a target length and split at a random sentence into A and B; half of the time, and where
-    there is one sentence only, B is taken from a random place in another document instead, and
-    the sentences it displaced begin the next input. Where there is no other document, B is
-    always the true next, and a lone sentence makes no input.
+    `next_sentence`, as in section 3.1 and appendix A.2 of arXiv 1810.04805: sentences are gathered
+    up to a target length and split at a random sentence into A and B; half of the time, and where
+    there is one sentence only, B is taken from a random place in another document instead, and the
+    sentences it displaced begin the next input. Where there is no other document, B is always the
+    true next, and a lone sentence makes no input.
 
-    `sentence_order` (arXiv 1909.11942, section 3.1): A and B follow one another, and are swapped half of
-    the time; a lone sentence is split at a random token.
+    `sentence_order` (arXiv 1909.11942, section 3.1): A and B follow one another, and are swapped
+    half of the time; a lone sentence is split at a random token.
 
     `none` (arXiv 1907.11692, section 4.2): as many sentences as fit, no B; with `cross_documents`
     the documents are one text (see `joined`).
@@ -74,14 +74,18 @@ def _uniform(rng: np.random.Generator) -> Iterator[float]:
 
 def _bounded(documents: Documents, config: DataConfig) -> Documents:
     """Sentences that no row holds in equal parts that one does."""
-    longest = config.max_seq_length - (SPECIALS if config.sentence_objective != "none" else SPECIALS - 1)
+    longest = config.max_seq_length - (
+        SPECIALS if config.sentence_objective != "none" else SPECIALS - 1
+    )
     lengths = np.diff(documents.sentences)
     if not len(lengths) or lengths.max() <= longest:
         return documents
     parts = -(-lengths // longest)
     number = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
     many = np.repeat(parts, parts)
-    sentences = np.repeat(documents.sentences[:-1], parts) + np.repeat(lengths, parts) * number // many
+    sentences = (
+        np.repeat(documents.sentences[:-1], parts) + np.repeat(lengths, parts) * number // many
+    )
     before = np.concatenate([[0], np.cumsum(parts)])
     sentences = np.concatenate([sentences, documents.sentences[-1:]])
     return Documents(documents.tokens, sentences, before[documents.documents], documents.digests)
@@ -90,8 +94,14 @@ def _bounded(documents: Documents, config: DataConfig) -> Documents:
 Row = tuple[int, int, int, int, int]
 
 
-def _next_sentence(documents: Documents, config: DataConfig, uniform: Iterator[float]) -> Iterator[Row]:
-    ends, bounds, longest = documents.sentences.tolist(), documents.documents.tolist(), config.max_seq_length - SPECIALS
+def _next_sentence(
+    documents: Documents, config: DataConfig, uniform: Iterator[float]
+) -> Iterator[Row]:
+    ends, bounds, longest = (
+        documents.sentences.tolist(),
+        documents.documents.tolist(),
+        config.max_seq_length - SPECIALS,
+    )
 
     others = len(documents) - 1
     for document, (begin, end) in enumerate(pairwise(bounds)):
@@ -119,8 +129,14 @@ def _next_sentence(documents: Documents, config: DataConfig, uniform: Iterator[f
                 first = after
 
 
-def _sentence_order(documents: Documents, config: DataConfig, uniform: Iterator[float]) -> Iterator[Row]:
-    ends, bounds, longest = documents.sentences.tolist(), documents.documents.tolist(), config.max_seq_length - SPECIALS
+def _sentence_order(
+    documents: Documents, config: DataConfig, uniform: Iterator[float]
+) -> Iterator[Row]:
+    ends, bounds, longest = (
+        documents.sentences.tolist(),
+        documents.documents.tolist(),
+        config.max_seq_length - SPECIALS,
+    )
     for first, end in pairwise(bounds):
         while first < end:
             target = _target(config, longest, uniform)
@@ -155,7 +171,8 @@ def _target(config: DataConfig, longest: int, uniform: Iterator[float]) -> int:
 
 
 def _truncated(sequences: Sequences, longest: int, rng: np.random.Generator) -> Sequences:
-    """Cut the longer side token by token until both fit, each cut on the front or the back at random.
+    """Cut the longer side token by token until both fit, each cut on the front or the back at
+    random.
 
     How many are cut of each side is certain; how many of those on the front is binomial.
     """

@@ -1,4 +1,5 @@
-"""Near-duplicate documents by MinHash: sketches by the package rensa, candidates by sorting their bands.
+"""Near-duplicate documents by MinHash: sketches by the package rensa, candidates by sorting their
+bands.
 
 A document's sketch is `PERMUTATIONS` minima over the hashes of its 5-grams of tokens; the share of
 equal minima of two documents estimates their Jaccard similarity, with a standard error of
@@ -50,11 +51,17 @@ def find(folder: str, names: list[str], threshold: float) -> None:
     target = work / DROPPED
     if target.exists():
         return
-    parts = [part for name in names for part in sorted((work / name).glob("signatures-*"), key=os.fspath)]
+    parts = [
+        part for name in names for part in sorted((work / name).glob("signatures-*"), key=os.fspath)
+    ]
     opened = [_open(part) for part in parts]
     digests = np.concatenate([np.zeros(0, f"V{DIGEST_BYTES}"), *(own for own, _ in opened)])
     order = np.argsort(digests)  # exact duplicates stand side by side, the smallest digest first
-    linked = [pair for pair in _linked([sketches for _, sketches in opened], order, threshold) if len(pair[0])]
+    linked = [
+        pair
+        for pair in _linked([sketches for _, sketches in opened], order, threshold)
+        if len(pair[0])
+    ]
     a = np.concatenate([np.zeros(0, np.int64), *(pair[0] for pair in linked)])
     b = np.concatenate([np.zeros(0, np.int64), *(pair[1] for pair in linked)])
     graph = coo_array((np.ones(len(a), np.int8), (a, b)), (len(order), len(order)))
@@ -73,7 +80,9 @@ def read_dropped(work: epath.Path) -> np.ndarray:
     return np.frombuffer((work / DROPPED).read_bytes(), f"V{DIGEST_BYTES}")
 
 
-def _linked(sketches: list[np.ndarray], order: np.ndarray, threshold: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def _linked(
+    sketches: list[np.ndarray], order: np.ndarray, threshold: float
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Pairs of similar documents, by their places in `order`."""
     starts = np.cumsum([0, *(part.shape[1] for part in sketches)])
     rows = _rows_a_band(threshold)
@@ -102,14 +111,24 @@ def _columns(sketches: list[np.ndarray], starts: np.ndarray, which: np.ndarray) 
 
 
 def _rows_a_band(threshold: float) -> int:
-    """The most rows with which a pair at the threshold still shares one of the bands in 99 cases of 100."""
-    sizes = [rows for rows in (32, 16, 8, 4, 2) if 1 - (1 - threshold**rows) ** (PERMUTATIONS // rows) >= 0.99]
+    """The most rows with which a pair at the threshold still shares one of the bands in 99 cases of
+    100.
+    """
+    sizes = [
+        rows
+        for rows in (32, 16, 8, 4, 2)
+        if 1 - (1 - threshold**rows) ** (PERMUTATIONS // rows) >= 0.99
+    ]
     return sizes[0] if sizes else 1
 
 
 def _open(path: epath.Path) -> tuple[np.ndarray, np.ndarray]:
-    mapped = is_local(path) and path.stat().length > 0  # a piece may hold no document, and nothing cannot be mapped
-    content = np.memmap(path, np.uint8, "r") if mapped else np.frombuffer(path.read_bytes(), np.uint8)
+    mapped = (
+        is_local(path) and path.stat().length > 0
+    )  # a piece may hold no document, and nothing cannot be mapped
+    content = (
+        np.memmap(path, np.uint8, "r") if mapped else np.frombuffer(path.read_bytes(), np.uint8)
+    )
     count = len(content) // (DIGEST_BYTES + 4 * PERMUTATIONS)
     digests = np.array(content[: count * DIGEST_BYTES]).view(f"V{DIGEST_BYTES}")
     return digests, content[count * DIGEST_BYTES :].view(np.uint32).reshape(PERMUTATIONS, count)

@@ -1,4 +1,5 @@
-"""Which inputs share a row, so that little of it is padding: by a histogram of lengths (arXiv 2107.02027).
+"""Which inputs share a row, so that little of it is padding: by a histogram of lengths (arXiv
+2107.02027).
 
 Longest first, each into the fullest row that has room: best fit decreasing, worked a length
 and not an input at a time.
@@ -30,7 +31,9 @@ def pack(lengths: np.ndarray, max_seq_length: int, max_sequences_per_row: int) -
 
     No row is longer than `max_seq_length` or has more than `max_sequences_per_row` inputs.
     """
-    available = [np.flatnonzero(lengths == length)[::-1].tolist() for length in range(max_seq_length + 1)]
+    available = [
+        np.flatnonzero(lengths == length)[::-1].tolist() for length in range(max_seq_length + 1)
+    ]
     placement = Placement(*(np.zeros(len(lengths), np.int64) for _ in Placement._fields))
     row = 0
     histogram = np.bincount(lengths, minlength=max_seq_length + 1)
@@ -39,7 +42,11 @@ def pack(lengths: np.ndarray, max_seq_length: int, max_sequences_per_row: int) -
             offset = 0
             for number, length in enumerate(kind, 1):
                 which = available[length].pop()
-                placement.row[which], placement.offset[which], placement.number[which] = row, offset, number
+                placement.row[which], placement.offset[which], placement.number[which] = (
+                    row,
+                    offset,
+                    number,
+                )
                 offset += length
             row += 1
     return placement

@@ -1,4 +1,5 @@
-"""From a corpus to a prepared folder: train a vocabulary, tokenise each piece, gather by content, write shards.
+"""From a corpus to a prepared folder: train a vocabulary, tokenise each piece, gather by content,
+write shards.
 
 Which shard a document goes to follows from its content, so the output does not depend on the
 order of the files or the number of workers. What is done is kept: started again after a kill,
@@ -27,18 +28,35 @@ from bertjax.data.preparation.tokenize_corpus import DONE, TOKENIZER, tokenise
 from bertjax.data.records import tfds_metadata as tfds_folder
 from bertjax.data.records.manifest import WORK, Manifest, read_manifest, write_manifest
 from bertjax.data.records.record_format import schema_of
-from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer, open_vocabulary, train_tokenizer
+from bertjax.data.tokenizers.tokenizer import (
+    Tokenizer,
+    load_tokenizer,
+    open_vocabulary,
+    train_tokenizer,
+)
 from bertjax.errors import check, disk_errors
 from bertjax.progress import Progress, silent
 from bertjax.storage import write_whole
 
-NOT_IN_THE_OUTPUT = ("workers", "prepared_dir", "mixture", "mixture_weights", "mixture_exponent", "skip_damaged")
+NOT_IN_THE_OUTPUT = (
+    "workers",
+    "prepared_dir",
+    "mixture",
+    "mixture_weights",
+    "mixture_exponent",
+    "skip_damaged",
+)
 
 
 def prepare(
-    config: Config, output_dir: epath.PathLike, *, progress: Progress = silent, runner: Runner | None = None
+    config: Config,
+    output_dir: epath.PathLike,
+    *,
+    progress: Progress = silent,
+    runner: Runner | None = None,
 ) -> Manifest:
-    """Make the shards of `config.data` and `config.tokenizer` in `output_dir`, or what is missing of them.
+    """Make the shards of `config.data` and `config.tokenizer` in `output_dir`, or what is missing
+    of them.
 
     `runner` says where the tasks run; by default in `config.data.workers` processes here. Raises
     `UserError` for a corpus that cannot be read, a folder that holds another preparation, or a
@@ -74,7 +92,12 @@ def prepare(
 
 
 def _make_shards(
-    config: Config, folder: epath.Path, pieces: list[Piece], plan: Plan, run: Run, progress: Progress
+    config: Config,
+    folder: epath.Path,
+    pieces: list[Piece],
+    plan: Plan,
+    run: Run,
+    progress: Progress,
 ) -> None:
     place, names = os.fspath(folder), [piece.name for piece in pieces]
     run("tokenise", [(tokenise, config, place, plan, piece) for piece in pieces], progress)
@@ -101,12 +124,19 @@ def _claim(folder: epath.Path, plan: dict[str, Any]) -> None:
             return
         # A kill between the two steps below leaves an empty .work: it is ours.
         strange = folder.exists() and any(p.name != WORK for p in folder.iterdir())
-        check(not strange, str(folder), "files that no preparation made", "an empty or new folder")
+        check(
+            not strange,
+            where=str(folder),
+            found="files that no preparation made",
+            expected="an empty or new folder",
+        )
         path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(plan, indent=2).encode())
 
 
-def _same_plan(folder: epath.Path, found: dict[str, Any], expected: dict[str, Any], where: str = "") -> None:
+def _same_plan(
+    folder: epath.Path, found: dict[str, Any], expected: dict[str, Any], where: str = ""
+) -> None:
     for name in {**found, **expected}:
         a, b = found.get(name), expected.get(name)
         if isinstance(a, dict) and isinstance(b, dict):
@@ -114,23 +144,38 @@ def _same_plan(folder: epath.Path, found: dict[str, Any], expected: dict[str, An
         elif where == "sources.":
             check(
                 a == b,
-                f"{folder}, made from {name}",
-                "a source added, removed or changed since",
-                "the same sources, or another folder",
+                where=f"{folder}, made from {name}",
+                found="a source added, removed or changed since",
+                expected="the same sources, or another folder",
             )
         else:
             label = f"{folder}, made with {where.removeprefix('settings.')}{name} {a}"
-            check(a == b, label, f"{b} now", "the same settings, or another folder")
+            check(
+                a == b,
+                where=label,
+                found=f"{b} now",
+                expected="the same settings, or another folder",
+            )
 
 
 def _same_vocabulary(config: Config, folder: epath.Path, fingerprint: str) -> None:
     if file := config.tokenizer.vocab_file:
         same = open_vocabulary(config.tokenizer).fingerprint == fingerprint
-        check(same, f"{folder}, made with {file}", "other entries in it now", "the same entries, or another folder")
+        check(
+            same,
+            where=f"{folder}, made with {file}",
+            found="other entries in it now",
+            expected="the same entries, or another folder",
+        )
 
 
 def _tokenizer(
-    config: Config, folder: epath.Path, pieces: list[Piece], plan: Plan, run: Run, progress: Progress
+    config: Config,
+    folder: epath.Path,
+    pieces: list[Piece],
+    plan: Plan,
+    run: Run,
+    progress: Progress,
 ) -> Tokenizer:
     """The folder's tokenizer: saved there already, opened, or trained on a sample of the corpus."""
     saved = folder / TOKENIZER
@@ -145,7 +190,9 @@ def _tokenizer(
         tasks = [(sample.take, config, os.fspath(folder), plan, piece, whole) for piece in pieces]
         run("sample", tasks, progress)
         progress("train tokenizer", 0, 0)
-        sentences = sample.read(folder, [piece.name for piece in pieces], config.tokenizer.train_characters)
+        sentences = sample.read(
+            folder, [piece.name for piece in pieces], config.tokenizer.train_characters
+        )
         tokenizer = train_tokenizer(config.tokenizer, sentences)
     tokenizer.save(saved)
     if (folder / WORK / sample.FOLDER).exists():
@@ -154,14 +201,21 @@ def _tokenizer(
 
 
 def _manifest(
-    config: Config, folder: epath.Path, tokenizer: Tokenizer, intent: dict[str, Any], pieces: list[Piece], plan: Plan
+    config: Config,
+    folder: epath.Path,
+    tokenizer: Tokenizer,
+    intent: dict[str, Any],
+    pieces: list[Piece],
+    plan: Plan,
 ) -> Manifest:
     written = [build.read_written(os.fspath(folder), shard) for shard in plan.shards()]
     for split in ("train", "validation"):
         of_split = [w.info.records for w in written if w.info.split == split]
         where = f"split {split}, of {sum(w.documents for w in written)} documents"
         expected = f"one or more (data.validation_fraction is {config.data.validation_fraction})"
-        check(sum(of_split) > 0 or not of_split, where, "no instance", expected)
+        check(
+            sum(of_split) > 0 or not of_split, where=where, found="no instance", expected=expected
+        )
     frequencies = np.sum([w.token_counts for w in written if w.token_counts] or [[1]], axis=0)
     p = frequencies[frequencies > 0] / frequencies.sum()
     return Manifest(
@@ -186,5 +240,7 @@ def _counts(folder: epath.Path, pieces: list[Piece], written: list[Written]) -> 
     counts["near_duplicate_documents"] = sum(w.near_duplicates for w in written)
     for split in ("train", "validation"):
         for name in ("documents", "sentences", "tokens"):
-            counts[f"{split}_{name}"] = sum(getattr(w, name) for w in written if w.info.split == split)
+            counts[f"{split}_{name}"] = sum(
+                getattr(w, name) for w in written if w.info.split == split
+            )
     return counts

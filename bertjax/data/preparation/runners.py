@@ -1,4 +1,6 @@
-"""Running preparation's tasks in several processes, or in this one. Results are left on the disk, not returned."""
+"""Running preparation's tasks in several processes, or in this one. Results are left on the disk,
+not returned.
+"""
 
 import contextlib
 import multiprocessing
@@ -30,14 +32,18 @@ def local_runner(workers: int) -> Iterator[Run]:
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
 
         def spread(stage: str, tasks: list[Task], progress: Progress) -> None:
-            futures: list[Future[Any]] = [pool.submit(task, *arguments) for task, *arguments in tasks]
+            futures: list[Future[Any]] = [
+                pool.submit(task, *arguments) for task, *arguments in tasks
+            ]
             progress(stage, 0, len(tasks))
             try:
                 for done, future in enumerate(as_completed(futures), 1):
                     future.result()
                     progress(stage, done, len(tasks))
             except BrokenProcessPool as error:
-                raise UserError(f"prepare: a worker was killed while it had to {stage}, memory may be short") from error
+                raise UserError(
+                    f"prepare: a worker was killed while it had to {stage}, memory may be short"
+                ) from error
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise

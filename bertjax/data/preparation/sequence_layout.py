@@ -11,7 +11,9 @@ from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.types import Batch
 
 
-def layout(sequences: Sequences, place: Placement, tokens: np.ndarray, tokenizer: Tokenizer, schema: Schema) -> Batch:
+def layout(
+    sequences: Sequences, place: Placement, tokens: np.ndarray, tokenizer: Tokenizer, schema: Schema
+) -> Batch:
     """The features of `schema` but the masks, for the rows 0, 1, … of `place`.
 
     `[CLS] A [SEP] B [SEP]`, or `[CLS] A [SEP]` where there is no B, each input at its offset;
@@ -25,10 +27,14 @@ def layout(sequences: Sequences, place: Placement, tokens: np.ndarray, tokenizer
     ids[begin] = tokenizer.cls_id
     ids[a_end] = tokenizer.sep_id
     ids[end - 1] = tokenizer.sep_id
-    ids[ranges(begin + 1, a_end)] = tokens[ranges(sequences.a_begin, sequences.a_begin + sequences.a_length)]
+    ids[ranges(begin + 1, a_end)] = tokens[
+        ranges(sequences.a_begin, sequences.a_begin + sequences.a_length)
+    ]
     pair = sequences.b_length > 0
     b_begin, b_source = a_end[pair] + 1, sequences.b_begin[pair]
-    ids[ranges(b_begin, end[pair] - 1)] = tokens[ranges(b_source, b_source + sequences.b_length[pair])]
+    ids[ranges(b_begin, end[pair] - 1)] = tokens[
+        ranges(b_source, b_source + sequences.b_length[pair])
+    ]
     continues = ids >= CONTINUES
     ids &= CONTINUES - 1
     used = ranges(begin, end)
@@ -51,12 +57,22 @@ def layout(sequences: Sequences, place: Placement, tokens: np.ndarray, tokenizer
 
 
 def _sentences(sequences: Sequences, place: Placement, rows: int, schema: Schema) -> Batch:
-    """Labels, and in packed rows the places of the `[CLS]` that they belong to; `[rows, sentences]`."""
+    """Labels, and in packed rows the places of the `[CLS]` that they belong to; `[rows,
+    sentences]`.
+    """
     if not schema.sentences:
         return {}
     shape = (rows, schema.sentences)
     slot = (place.row, place.number - 1)
-    labels, positions, weights = np.zeros(shape, np.int32), np.zeros(shape, np.int32), np.zeros(shape, np.float32)
+    labels, positions, weights = (
+        np.zeros(shape, np.int32),
+        np.zeros(shape, np.int32),
+        np.zeros(shape, np.float32),
+    )
     labels[slot], positions[slot], weights[slot] = sequences.label, place.offset, 1
     labels_only = {"next_sentence_labels": labels}
-    return labels_only | {"cls_positions": positions, "cls_weights": weights} if schema.packed else labels_only
+    return (
+        labels_only | {"cls_positions": positions, "cls_weights": weights}
+        if schema.packed
+        else labels_only
+    )

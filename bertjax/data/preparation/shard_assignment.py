@@ -27,7 +27,9 @@ class Shard:
 
 @dataclass(frozen=True)
 class Plan:
-    """How the digests of documents are cut into ranges, each of them a unit of memory, and those into shards."""
+    """How the digests of documents are cut into ranges, each of them a unit of memory, and those
+    into shards.
+    """
 
     validation_fraction: float
     train_shards: int
@@ -41,14 +43,23 @@ class Plan:
 
     def shards(self) -> list[Shard]:
         """All shards, training ones first."""
-        sizes = (("train", self.train_shards, 0), ("validation", self.validation_shards, self.train_shards))
+        sizes = (
+            ("train", self.train_shards, 0),
+            ("validation", self.validation_shards, self.train_shards),
+        )
         each = self.ranges_per_shard
-        return [Shard(split, n, size, (n + before) * each, each) for split, size, before in sizes for n in range(size)]
+        return [
+            Shard(split, n, size, (n + before) * each, each)
+            for split, size, before in sizes
+            for n in range(size)
+        ]
 
     def place(self, digests: np.ndarray) -> np.ndarray:
         """The range of each document, from its digest, uint8 `[D, 16]`; int64 `[D]`."""
         words = np.ascontiguousarray(digests).view("<u8").reshape(-1, 2)
-        train, heldout = (n * self.ranges_per_shard for n in (self.train_shards, self.validation_shards))
+        train, heldout = (
+            n * self.ranges_per_shard for n in (self.train_shards, self.validation_shards)
+        )
         high = words[:, 1] >> np.uint64(32)
         return np.where(
             self.held_out(digests),

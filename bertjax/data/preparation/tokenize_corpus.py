@@ -93,7 +93,9 @@ def _write_part(path: epath.Path, documents: Documents, plan: Plan) -> None:
     place = plan.place(documents.digests)
     order = np.argsort(place, kind="stable")
     bounds = np.searchsorted(place[order], np.arange(plan.ranges + 1))
-    blocks = [docs.pack(docs.take(documents, order[a:b])) if a < b else b"" for a, b in pairwise(bounds)]
+    blocks = [
+        docs.pack(docs.take(documents, order[a:b])) if a < b else b"" for a, b in pairwise(bounds)
+    ]
     starts = np.cumsum([8 * (plan.ranges + 1), *map(len, blocks)]).astype(np.int64)
     with written_whole(path) as file:
         file.write(starts.tobytes())
@@ -101,7 +103,9 @@ def _write_part(path: epath.Path, documents: Documents, plan: Plan) -> None:
             file.write(block)
 
 
-def _encoded(piece: Piece, config: Config, tokenizer: Tokenizer, counts: Counter[str]) -> Iterator[Documents]:
+def _encoded(
+    piece: Piece, config: Config, tokenizer: Tokenizer, counts: Counter[str]
+) -> Iterator[Documents]:
     """The piece's documents as ids, about `BATCH_CHARACTERS` at a time."""
     texts: list[list[str]] = []
     characters = 0
@@ -126,7 +130,9 @@ def _encode(texts: list[list[str]], config: Config, tokenizer: Tokenizer) -> Doc
     real = np.diff(offsets) > 0
     owner = np.repeat(np.arange(len(texts)), [len(text) for text in texts])[real]
     sizes = np.bincount(owner, minlength=len(texts))
-    digests = np.frombuffer(b"".join(map(docs.digest, texts)), np.uint8).reshape(-1, docs.DIGEST_BYTES)
+    digests = np.frombuffer(b"".join(map(docs.digest, texts)), np.uint8).reshape(
+        -1, docs.DIGEST_BYTES
+    )
     return Documents(
         tokens,
         np.concatenate([[0], np.cumsum(np.diff(offsets)[real])]).astype(np.int64),

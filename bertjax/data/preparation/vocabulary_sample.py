@@ -1,4 +1,6 @@
-"""The sentences that a vocabulary is trained on: a sample of the training documents, by their content."""
+"""The sentences that a vocabulary is trained on: a sample of the training documents, by their
+content.
+"""
 
 import json
 import zlib
@@ -21,7 +23,8 @@ FOLDER = "sample"
 
 
 def take(config: Config, folder: str, plan: Plan, piece: Piece, whole: int) -> None:
-    """Write the piece's share of the sample, if that is not done: documents chosen by their content.
+    """Write the piece's share of the sample, if that is not done: documents chosen by their
+    content.
 
     `whole` is the size of all pieces. Held-out documents are left out.
     """
@@ -36,10 +39,14 @@ def take(config: Config, folder: str, plan: Plan, piece: Piece, whole: int) -> N
 
 
 def read(folder: epath.Path, names: list[str], characters: int) -> list[str]:
-    """The sentences of all pieces' samples, each document once, by digest; about `characters` at most."""
+    """The sentences of all pieces' samples, each document once, by digest; about `characters` at
+    most.
+    """
     documents: dict[str, list[str]] = {}
     for name in names:
-        text = (folder / WORK / FOLDER / f"{name}.jsonl").read_bytes().decode(errors="surrogatepass")
+        text = (
+            (folder / WORK / FOLDER / f"{name}.jsonl").read_bytes().decode(errors="surrogatepass")
+        )
         documents |= dict(json.loads(line) for line in text.splitlines())
     sentences: list[str] = []
     total = 0
@@ -54,7 +61,8 @@ def read(folder: epath.Path, names: list[str], characters: int) -> list[str]:
 def _lines(config: Config, plan: Plan, piece: Piece, share: float) -> Iterator[str]:
     """`[digest, sentences]` of each document in the sample, as a line of JSON."""
     for text, split in read_texts(piece, config.data, Counter()):
-        # By the text's checksum: to split a text that is not wanted would take longer than all else here.
+        # By the text's checksum: to split a text that is not wanted would take longer than all else
+        # here.
         if zlib.crc32(text.encode(errors="surrogatepass")) > share * 2**32:
             continue
         document = split(text)

@@ -46,15 +46,24 @@ def write_manifest(folder: epath.Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: epath.Path) -> Manifest | None:
-    """The folder's manifest, None where it has none; `UserError` when it is broken or of another version."""
+    """The folder's manifest, None where it has none; `UserError` when it is broken or of another
+    version.
+    """
     path = folder / FILE
     if not path.exists():
         return None
     try:
         values = json.loads(path.read_text())
-        check(values.pop("version") == VERSION, str(path), "another version", f"version {VERSION}")
+        check(
+            values.pop("version") == VERSION,
+            where=str(path),
+            found="another version",
+            expected=f"version {VERSION}",
+        )
         values["schemas"] = {split: Schema(**schema) for split, schema in values["schemas"].items()}
         values["shards"] = tuple(ShardInfo(**shard) for shard in values["shards"])
         return Manifest(**values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: cannot be read as a manifest ({type(error).__name__}: {error})") from error
+        raise UserError(
+            f"{path}: cannot be read as a manifest ({type(error).__name__}: {error})"
+        ) from error

@@ -10,7 +10,7 @@ from etils import epath
 from bertjax.data.records import record_format as shards
 from bertjax.data.records.manifest import Manifest
 from bertjax.data.records.record_format import FOOTER_BYTES, HEADER_BYTES, Schema
-from bertjax.errors import UserError, check
+from bertjax.errors import UserError, check, mismatch
 from bertjax.types import Batch
 
 log = logging.getLogger(__name__)
@@ -19,9 +19,13 @@ HELDOUT_NAMES = ("valid", "eval", "dev", "test")
 
 
 class OurShards:
-    """The shards of one split of a prepared folder. Records are numbered across them in the manifest's order."""
+    """The shards of one split of a prepared folder. Records are numbered across them in the
+    manifest's order.
+    """
 
-    def __init__(self, folder: epath.Path, manifest: Manifest, split: str, *, skip_damaged: bool = False):
+    def __init__(
+        self, folder: epath.Path, manifest: Manifest, split: str, *, skip_damaged: bool = False
+    ):
         """Map the files; `UserError` when one is missing or of another size than the manifest says.
 
         With `skip_damaged` a record whose checksum is wrong is read as zeros, and counted in
@@ -42,7 +46,9 @@ class OurShards:
         return int(self._starts[-1])
 
     def read(self, rows: np.ndarray) -> Batch:
-        """The records of these numbers, in this order; `UserError` naming the file of a damaged one."""
+        """The records of these numbers, in this order; `UserError` naming the file of a damaged
+        one.
+        """
         which = np.searchsorted(self._starts, rows, side="right") - 1
         raw = np.empty((len(rows), self.schema.record_bytes), np.uint8)
         for shard in np.unique(which):
@@ -73,7 +79,8 @@ class ForeignRecords:
         """
         self._paths, self.schema = list(paths), schema
         self._files = [
-            np.memmap(path, np.uint8, "r") if path.stat().length else np.zeros(0, np.uint8) for path in paths
+            np.memmap(path, np.uint8, "r") if path.stat().length else np.zeros(0, np.uint8)
+            for path in paths
         ]
         spans = [record_spans(path, file) for path, file in zip(paths, self._files, strict=True)]
         self._spans = np.concatenate([np.zeros((0, 2), np.int64), *spans])
@@ -81,7 +88,9 @@ class ForeignRecords:
         self.max_id = 0
         for begin in range(0, len(self), 4096):
             batch = self.read(np.arange(begin, min(begin + 4096, len(self))))
-            self.max_id = max(self.max_id, int(batch["input_ids"].max()), int(batch["masked_lm_ids"].max()))
+            self.max_id = max(
+                self.max_id, int(batch["input_ids"].max()), int(batch["masked_lm_ids"].max())
+            )
 
     def __len__(self) -> int:
         return len(self._spans)
@@ -94,7 +103,9 @@ class ForeignRecords:
             data = file[begin:end].tobytes()
             stored = int.from_bytes(file[end : end + FOOTER_BYTES].tobytes(), "little")
             if shards.masked_crc(np.array([google_crc32c.value(data)], np.uint32))[0] != stored:
-                raise UserError(f"{self._place(row)} is damaged: its checksum does not match its bytes")
+                raise UserError(
+                    f"{self._place(row)} is damaged: its checksum does not match its bytes"
+                )
             examples.append(data)
         parsed = self._parse(examples, rows)
         self._check_ranges(parsed, rows)
@@ -116,20 +127,29 @@ class ForeignRecords:
         }
         try:
             parsed = tf.io.parse_example(tf.constant(examples, tf.string), wanted)
-        except (tf.errors.InvalidArgumentError, UnicodeDecodeError):  # the latter where its text quotes raw bytes
+        except (
+            tf.errors.InvalidArgumentError,
+            UnicodeDecodeError,
+        ):  # the latter where its text quotes raw bytes
             self._explain(examples, rows)
             raise
         return {name: value.numpy() for name, value in parsed.items()}
 
     def _check_ranges(self, batch: Batch, rows: np.ndarray) -> None:
-        """A value outside would wrap in int32, or be gathered from elsewhere, in silence; ids: see `max_id`."""
-        limits = {"input_mask": 2, "masked_lm_positions": self.schema.max_seq_length, "next_sentence_labels": 2}
+        """A value outside would wrap in int32, or be gathered from elsewhere, in silence; ids: see
+        `max_id`.
+        """
+        limits = {
+            "input_mask": 2,
+            "masked_lm_positions": self.schema.max_seq_length,
+            "next_sentence_labels": 2,
+        }
         for name in self.schema.lengths.keys() - set(shards.FLOATS):
             values, limit = batch[name], limits.get(name, 2**31)
             outside = np.argwhere((values < 0) | (values >= limit))
             for row, column in outside[:1]:
                 where = f"{self._place(rows[row])}: {name}"
-                check(False, where, values[row, column], f"0 to {limit - 1}")
+                raise mismatch(where=where, found=values[row, column], expected=f"0 to {limit - 1}")
 
     def _explain(self, examples: list[bytes], rows: np.ndarray) -> None:
         """Say which record of which file does not fit, and how."""
@@ -140,20 +160,24 @@ class ForeignRecords:
             try:
                 found = tf.train.Example.FromString(example).features.feature
             except DecodeError:
-                raise UserError(f"{self._place(row)}: found other bytes, expected a tf.train.Example") from None
+                raise UserError(
+                    f"{self._place(row)}: found other bytes, expected a tf.train.Example"
+                ) from None
             for name, length in self.schema.lengths.items():
                 kind = found[name].WhichOneof("kind") if name in found else None
                 values = len(getattr(found[name], kind).value) if kind else 0
                 where = f"{self._place(row)}: {name}"
-                check(values == length, where, f"{values} values", f"{length}, as data.max_seq_length and "
+                check(values == length, where=where, found=f"{values} values", expected=f"{length}, as data.max_seq_length and "
                       "data.max_predictions_per_seq say")  # fmt: skip
                 expected = "float_list" if name in shards.FLOATS else "int64_list"
-                check(kind == expected, where, f"a {kind}", f"a {expected}")
+                check(kind == expected, where=where, found=f"a {kind}", expected=f"a {expected}")
 
 
 def foreign_paths(folder: epath.Path, split: str) -> list[epath.Path]:
     """The TFRecord files of a folder that belong to `split`: held out are those whose name says so."""
-    paths = sorted(path for path in folder.iterdir() if ".tfrecord" in path.name or ".tf_record" in path.name)
+    paths = sorted(
+        path for path in folder.iterdir() if ".tfrecord" in path.name or ".tf_record" in path.name
+    )
     heldout = [path for path in paths if any(word in path.name for word in HELDOUT_NAMES)]
     return heldout if split == "validation" else [path for path in paths if path not in heldout]
 
@@ -171,10 +195,18 @@ def record_spans(path: epath.Path, file: np.ndarray) -> np.ndarray:
         crc = shards.masked_crc(np.array([google_crc32c.value(header[:8])], np.uint32))[0]
         where = f"{path}: record {len(spans)}"
         check(
-            len(header) == HEADER_BYTES and crc == stored, where, f"a broken header at byte {at}", "a TFRecord header"
+            len(header) == HEADER_BYTES and crc == stored,
+            where=where,
+            found=f"a broken header at byte {at}",
+            expected="a TFRecord header",
         )
         begin, end = at + HEADER_BYTES, at + HEADER_BYTES + length
-        check(end + FOOTER_BYTES <= size, where, f"the file's end at byte {size}", f"{length} bytes of data")
+        check(
+            end + FOOTER_BYTES <= size,
+            where=where,
+            found=f"the file's end at byte {size}",
+            expected=f"{length} bytes of data",
+        )
         spans.append((begin, end))
         at = end + FOOTER_BYTES
     return np.array(spans, np.int64).reshape(-1, 2)

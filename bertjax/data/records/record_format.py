@@ -49,14 +49,20 @@ class Schema:
     sentences: int = 1
     """Sentence labels in a row, S; 0: there is no sentence objective."""
     packed: bool = False
-    """Whether several inputs may share a row: then each id has its input's number and its place in it."""
+    """Whether several inputs may share a row: then each id has its input's number and its place in
+    it.
+    """
     word_starts: bool = False
     """Whether each id says if a word begins with it; else its piece of the vocabulary does."""
 
     @property
     def lengths(self) -> dict[str, int]:
         """The number of values of each feature, in the order of their bytes."""
-        length, predictions, sentences = self.max_seq_length, self.max_predictions_per_seq, self.sentences
+        length, predictions, sentences = (
+            self.max_seq_length,
+            self.max_predictions_per_seq,
+            self.sentences,
+        )
         found = dict.fromkeys(("input_ids", "input_mask", "segment_ids"), length)
         if predictions:
             found |= dict.fromkeys(("masked_lm_positions", "masked_lm_ids"), predictions)
@@ -125,10 +131,14 @@ def encode(schema: Schema, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         width = INT_WIDTHS[name]
         values = np.asarray(batch[name], np.int32).reshape(rows, length)
         if values.size and (values.min() < 0 or values.max() >= 1 << (7 * width)):
-            raise ValueError(f"{name}: found {values.min()} to {values.max()}, expected 0 to {(1 << (7 * width)) - 1}")
+            raise ValueError(
+                f"{name}: found {values.min()} to {values.max()}, expected 0 to {(1 << (7 * width)) - 1}"
+            )
         for i in range(width):
             more = 0x80 if i < width - 1 else 0
-            out[:, begin + i : begin + width * values.shape[1] : width] = (values >> (7 * i)) & 0x7F | more
+            out[:, begin + i : begin + width * values.shape[1] : width] = (
+                values >> (7 * i)
+            ) & 0x7F | more
     out[:, -FOOTER_BYTES:] = data_crcs(out)[:, None].view(np.uint8)
     return out
 
@@ -153,7 +163,9 @@ def decode(schema: Schema, records: np.ndarray) -> Batch:
 
 
 def damaged(records: np.ndarray) -> np.ndarray:
-    """Which of the records, uint8 `[n, record_bytes]`, do not have the checksum that they carry; bool `[n]`."""
+    """Which of the records, uint8 `[n, record_bytes]`, do not have the checksum that they carry;
+    bool `[n]`.
+    """
     stored = np.ascontiguousarray(records[:, -FOOTER_BYTES:]).view("<u4")[:, 0]
     return stored != data_crcs(records)
 
@@ -161,7 +173,9 @@ def damaged(records: np.ndarray) -> np.ndarray:
 def data_crcs(records: np.ndarray) -> np.ndarray:
     """TFRecord's masked CRC-32C of each framed record's data, uint32 `[n]`."""
     crc = google_crc32c.value
-    body = [crc(row[HEADER_BYTES:-FOOTER_BYTES]) for row in map(bytes, np.ascontiguousarray(records))]
+    body = [
+        crc(row[HEADER_BYTES:-FOOTER_BYTES]) for row in map(bytes, np.ascontiguousarray(records))
+    ]
     return masked_crc(np.array(body, np.uint32))
 
 
@@ -170,7 +184,9 @@ def masked_crc(crc: np.ndarray) -> np.ndarray:
     return ((crc >> np.uint32(15)) | (crc << np.uint32(17))) + np.uint32(0xA282EAD8)
 
 
-def write_shard(path: epath.Path, split: str, schema: Schema, batches: Iterable[Mapping[str, np.ndarray]]) -> ShardInfo:
+def write_shard(
+    path: epath.Path, split: str, schema: Schema, batches: Iterable[Mapping[str, np.ndarray]]
+) -> ShardInfo:
     """Write batches as one file, which has its final name only when it is whole and on the disk.
 
     Raises `UserError` naming the file when the disk refuses; nothing of it is left then.
@@ -182,7 +198,11 @@ def write_shard(path: epath.Path, split: str, schema: Schema, batches: Iterable[
             file.write(block)
             digest.update(block)
             size, records = size + block.nbytes, records + len(batch["input_ids"])
-            ids = (int(batch[name].max(initial=0)) for name in ("input_ids", "masked_lm_ids") if name in batch)
+            ids = (
+                int(batch[name].max(initial=0))
+                for name in ("input_ids", "masked_lm_ids")
+                if name in batch
+            )
             max_id = max(max_id, *ids)
     return ShardInfo(path.name, split, records, size, digest.hexdigest(), max_id)
 
@@ -192,12 +212,24 @@ def map_records(path: epath.Path, schema: Schema, info: ShardInfo) -> np.ndarray
 
     Raises `UserError` when the file is missing, or of another size than the manifest says.
     """
-    check(path.exists(), str(path), "no file", f"the shard of {info.records} records that the manifest names")
+    check(
+        path.exists(),
+        where=str(path),
+        found="no file",
+        expected=f"the shard of {info.records} records that the manifest names",
+    )
     size = path.stat().length
-    check(size == info.bytes == info.records * schema.record_bytes, str(path), f"{size} bytes", f"{info.bytes} bytes")
+    check(
+        size == info.bytes == info.records * schema.record_bytes,
+        where=str(path),
+        found=f"{size} bytes",
+        expected=f"{info.bytes} bytes",
+    )
     if not info.records:
         return np.zeros((0, schema.record_bytes), np.uint8)
-    return np.memmap(local_copy(path, info.sha256), np.uint8, "r", shape=(info.records, schema.record_bytes))
+    return np.memmap(
+        local_copy(path, info.sha256), np.uint8, "r", shape=(info.records, schema.record_bytes)
+    )
 
 
 @lru_cache

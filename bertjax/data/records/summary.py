@@ -20,7 +20,8 @@ BARS, BAR_WIDTH, TOP = 10, 40, 10
 
 
 def summarise(folder: epath.PathLike, *, examples: int = 3) -> str:
-    """Statistics of each split, and `examples` instances as text, after every shard's checksum was verified.
+    """Statistics of each split, and `examples` instances as text, after every shard's checksum was
+    verified.
 
     Raises `UserError` for a folder that `bertjax prepare` did not finish, and naming a shard
     that is missing or damaged.
@@ -28,9 +29,13 @@ def summarise(folder: epath.PathLike, *, examples: int = 3) -> str:
     path = epath.Path(folder)
     manifest = read_manifest(path)
     if manifest is None:
-        raise UserError(f"{path}: found no manifest.json, expected a folder that bertjax prepare finished")
+        raise UserError(
+            f"{path}: found no manifest.json, expected a folder that bertjax prepare finished"
+        )
     tokenizer = load_tokenizer(path / "tokenizer")
-    counted = ", ".join(f"{name.replace('_', ' ')} {count:,}" for name, count in manifest.counts.items())
+    counted = ", ".join(
+        f"{name.replace('_', ' ')} {count:,}" for name, count in manifest.counts.items()
+    )
     lines = [f"prepared: {path}", f"vocabulary: {manifest.vocab_size:,}", f"counts: {counted}"]
     for split in ("train", "validation"):
         if manifest.split(split):
@@ -45,12 +50,22 @@ def summarise(folder: epath.PathLike, *, examples: int = 3) -> str:
 
 def verify(path: epath.Path, info: ShardInfo) -> None:
     """Raise `UserError` unless the shard is there with the manifest's checksum."""
-    check(path.exists(), str(path), "no file", f"the shard of {info.records} records that the manifest names")
+    check(
+        path.exists(),
+        where=str(path),
+        found="no file",
+        expected=f"the shard of {info.records} records that the manifest names",
+    )
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
-    check(digest.hexdigest() == info.sha256, str(path), "other bytes than were written", "the manifest's checksum")
+    check(
+        digest.hexdigest() == info.sha256,
+        where=str(path),
+        found="other bytes than were written",
+        expected="the manifest's checksum",
+    )
 
 
 class _Totals:
@@ -78,7 +93,9 @@ class _Totals:
             self.masked += int((shown == self._tokenizer.mask_id).sum())
             self.kept += int((shown == batch["masked_lm_ids"][weights]).sum())
             batch = unmask(batch)
-        self.ids += np.bincount(batch["input_ids"][batch["input_mask"] > 0], minlength=len(self.ids))
+        self.ids += np.bincount(
+            batch["input_ids"][batch["input_mask"] > 0], minlength=len(self.ids)
+        )
 
     def describe(self, schema: Schema, objective: str) -> list[str]:
         """The figures, a line each."""
@@ -104,11 +121,15 @@ class _Totals:
         counts[self._tokenizer.special_ids] = 0
         top = np.argsort(-counts, kind="stable")[:TOP]
         named = zip(self._tokenizer.pieces(top.tolist()), counts[top], strict=True)
-        lines.append("  top tokens: " + ", ".join(f"{piece} {count / real:.2%}" for piece, count in named))
+        lines.append(
+            "  top tokens: " + ", ".join(f"{piece} {count / real:.2%}" for piece, count in named)
+        )
         return lines
 
 
-def _describe_split(folder: epath.Path, manifest: Manifest, split: str, tokenizer: Tokenizer) -> list[str]:
+def _describe_split(
+    folder: epath.Path, manifest: Manifest, split: str, tokenizer: Tokenizer
+) -> list[str]:
     schema = manifest.schemas[split]
     totals = _Totals(schema, tokenizer)
     for info in manifest.split(split):

@@ -9,7 +9,8 @@ from bertjax.data.records.record_format import FLOATS, Schema
 
 
 def write(folder: epath.Path, manifest: Manifest) -> None:
-    """Write `dataset_info.json` and `features.json`, with which `tfds.builder_from_directory` reads the folder.
+    """Write `dataset_info.json` and `features.json`, with which `tfds.builder_from_directory` reads
+    the folder.
 
     A folder has one list of features there: that of the training rows. Where they are not masked,
     the masks of the held-out ones are not told of.
@@ -44,4 +45,7 @@ def _features(schema: Schema) -> dict[str, Any]:
     import tensorflow_datasets as tfds
 
     kinds = {name: np.float32 if name in FLOATS else np.int64 for name in schema.lengths}
-    return {name: tfds.features.Tensor(shape=(schema.lengths[name],), dtype=kind) for name, kind in kinds.items()}
+    return {
+        name: tfds.features.Tensor(shape=(schema.lengths[name],), dtype=kind)
+        for name, kind in kinds.items()
+    }

@@ -27,24 +27,35 @@ from bertjax.storage import read_json
 FILE, MERGES_FILE = "vocab.json", "merges.txt"
 SPACE = "Ġ"  # how the byte of a space is written
 _MASK_OPTIONS = {"lstrip": True, "rstrip": False, "single_word": False, "normalized": False}
-_TRAINED = [ROBERTA_TOKENS[i] for i in (2, 0, 3, 1, 4)]  # RoBERTa's order: <s> <pad> </s> <unk> <mask>
+_TRAINED = [
+    ROBERTA_TOKENS[i] for i in (2, 0, 3, 1, 4)
+]  # RoBERTa's order: <s> <pad> </s> <unk> <mask>
 
 
 class ByteBPE:
-    """A `Tokenizer` over bytes: any text has pieces, none is unknown. Text is taken as it is, in its case.
+    """A `Tokenizer` over bytes: any text has pieces, none is unknown. Text is taken as it is, in
+    its case.
 
-    A word is marked by the space before it, so the first word of a text is no `starts_word` piece, unless
-    `add_prefix_space` puts a space before every text.
+    A word is marked by the space before it, so the first word of a text is no `starts_word` piece,
+    unless `add_prefix_space` puts a space before every text.
     """
 
     def __init__(
-        self, path: object, ids: Mapping[str, int], merges: Sequence[tuple[str, str]], add_prefix_space: bool = False
+        self,
+        path: object,
+        ids: Mapping[str, int],
+        merges: Sequence[tuple[str, str]],
+        add_prefix_space: bool = False,
     ):
         """`ids` and `merges` are those of the vocabulary's files, `path` their name for errors."""
         entries = by_id(path, ids)
         self.kind: TokenizerKind = "byte_bpe"
         self.lowercase = False
-        self._entries, self._merges, self._add_prefix_space = entries, list(merges), add_prefix_space
+        self._entries, self._merges, self._add_prefix_space = (
+            entries,
+            list(merges),
+            add_prefix_space,
+        )
         self.vocab_size = len(entries)
         self._special = special_tokens_in(path, ids, ROBERTA_TOKENS, SPECIAL_TOKENS)
         named = [ids[token] for token in self._special]
@@ -54,11 +65,15 @@ class ByteBPE:
         self.starts_word[self.special_ids] = False
         self._files = _written(entries, self._merges)
         content = b"".join(self._files.values())
-        self.fingerprint = fingerprint(self.kind, False, content + (b" prefix" if add_prefix_space else b""))
+        self.fingerprint = fingerprint(
+            self.kind, False, content + (b" prefix" if add_prefix_space else b"")
+        )
         try:
             model = models.BPE(dict(ids), self._merges)
         except Exception as error:  # the package raises no narrower one
-            raise UserError(f"{path}: found merges that do not fit the vocabulary ({error})") from error
+            raise UserError(
+                f"{path}: found merges that do not fit the vocabulary ({error})"
+            ) from error
         self._engine = _engine(model, add_prefix_space)
         # As RoBERTa's: the mask takes the space before it.
         self._with_mask = Engine.from_str(self._engine.to_str())
@@ -70,7 +85,12 @@ class ByteBPE:
         """A new vocabulary of the 256 bytes and the best merges."""
         _check_cased("tokenizer.lowercase", config.lowercase)
         smallest = len(_TRAINED) + 256
-        check(config.vocab_size > smallest, "tokenizer.vocab_size", config.vocab_size, f"more than {smallest}")
+        check(
+            config.vocab_size > smallest,
+            where="tokenizer.vocab_size",
+            found=config.vocab_size,
+            expected=f"more than {smallest}",
+        )
         engine = _engine(models.BPE(), False)
         trainer = trainers.BpeTrainer(
             vocab_size=config.vocab_size,
@@ -80,7 +100,7 @@ class ByteBPE:
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         )
         sentences = list(texts)
-        check(any(sentences), "tokenizer", "no text to train on", "words")
+        check(any(sentences), where="tokenizer", found="no text to train on", expected="words")
         engine.train_from_iterator(sentences, trainer)
         model = json.loads(engine.to_str())["model"]
         return cls("the trained vocabulary", model["vocab"], [(a, b) for a, b in model["merges"]])
@@ -112,16 +132,26 @@ class ByteBPE:
         ends = processors.RobertaProcessing(
             (named["sep"], self.sep_id), (named["cls"], self.cls_id), True, self._add_prefix_space
         )
-        files = {**self._files, ENGINE_FILE: engine_json(self._engine, self._special, ends, mask_takes_space=True)}
+        files = {
+            **self._files,
+            ENGINE_FILE: engine_json(self._engine, self._special, ends, mask_takes_space=True),
+        }
         settings = {
             "merges_file": MERGES_FILE,
             "add_prefix_space": self._add_prefix_space,
             "tokenizer_class": "RobertaTokenizer",
             "bos_token": named["cls"],
             "eos_token": named["sep"],
-            "mask_token": {"__type": "AddedToken", "content": named["mask"], "special": True, **_MASK_OPTIONS},
+            "mask_token": {
+                "__type": "AddedToken",
+                "content": named["mask"],
+                "special": True,
+                **_MASK_OPTIONS,
+            },
         }
-        save_files(folder, self.kind, self.lowercase, files, self._special, settings, model_max_length)
+        save_files(
+            folder, self.kind, self.lowercase, files, self._special, settings, model_max_length
+        )
 
 
 def _engine(model: models.BPE, add_prefix_space: bool) -> Engine:
@@ -136,15 +166,20 @@ def by_id(path: object, ids: Mapping[str, int]) -> list[str]:
     """The entries in the order of their ids, which must be 0, 1, and so on."""
     check(
         all(type(i) is int for i in ids.values()) and sorted(ids.values()) == list(range(len(ids))),
-        str(path),
-        f"{len(ids)} entries with ids that are not 0 to {len(ids) - 1}, each once",
-        "ids without gaps",
+        where=str(path),
+        found=f"{len(ids)} entries with ids that are not 0 to {len(ids) - 1}, each once",
+        expected="ids without gaps",
     )
     return sorted(ids, key=ids.__getitem__)
 
 
 def _check_cased(where: str, lowercase: bool) -> None:
-    check(not lowercase, where, lowercase, "False, for byte-level BPE takes text as it is")
+    check(
+        not lowercase,
+        where=where,
+        found=lowercase,
+        expected="False, for byte-level BPE takes text as it is",
+    )
 
 
 def read_merges(path: object, content: bytes) -> list[tuple[str, str]]:
@@ -152,24 +187,37 @@ def read_merges(path: object, content: bytes) -> list[tuple[str, str]]:
     try:
         lines = content.decode().removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: found bytes that are not UTF-8 ({error}), expected a pair a line") from error
+        raise UserError(
+            f"{path}: found bytes that are not UTF-8 ({error}), expected a pair a line"
+        ) from error
     merges = []
     for number, line in enumerate(lines, 1):
         if not (number == 1 and line.startswith("#version")) and line.strip():
             pair = line.rstrip("\r").split(" ")
-            check(len(pair) == 2 and all(pair), f"{path}, line {number}", repr(line[:80]), "two pieces and a space")
+            check(
+                len(pair) == 2 and all(pair),
+                where=f"{path}, line {number}",
+                found=repr(line[:80]),
+                expected="two pieces and a space",
+            )
             merges.append((pair[0], pair[1]))
     return merges
 
 
-def open_byte_bpe(path: epath.Path, lowercase: bool, merges: epath.Path, add_prefix_space: bool = False) -> ByteBPE:
-    """The tokenizer of a `vocab.json` and its `merges.txt`; `UserError` naming the one that is missing or broken."""
+def open_byte_bpe(
+    path: epath.Path, lowercase: bool, merges: epath.Path, add_prefix_space: bool = False
+) -> ByteBPE:
+    """The tokenizer of a `vocab.json` and its `merges.txt`; `UserError` naming the one that is
+    missing or broken.
+    """
     _check_cased("tokenizer.lowercase", lowercase)
     ids = read_json(path)
     try:
         content = merges.read_bytes()
     except OSError as error:
-        raise UserError(f"{merges}: cannot be read as merges ({error.strerror or error})") from error
+        raise UserError(
+            f"{merges}: cannot be read as merges ({error.strerror or error})"
+        ) from error
     return ByteBPE(path, ids, read_merges(merges, content), add_prefix_space)
 
 

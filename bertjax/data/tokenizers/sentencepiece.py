@@ -30,11 +30,13 @@ from bertjax.errors import UserError, check
 FILE = "spiece.model"
 # After a space; or, in the scripts of East and South-East Asia that have none, each piece.
 _STARTS_WORD = re.compile(
-    WORD + "|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]"
+    WORD
+    + "|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]"
 )
 CLEANINGS = ("", "albert")
 NEXT_LINE = "\x85"  # the one space that ALBERT splits at and SentencePiece's rules leave
-# ALBERT cuts a comma off the digits before it; a piece that holds both is made too dear to take, as in `transformers`.
+# ALBERT cuts a comma off the digits before it; a piece that holds both is made too dear to take, as
+# in `transformers`.
 COMMA_PENALTY = 100.0
 _COMMA_AFTER_DIGIT = re.compile(r"\d,$")
 _QUOTES_OR_ANY = re.compile("``|''|.", re.DOTALL)
@@ -44,13 +46,18 @@ STAND_IN = "\ue000"  # of the private use area: no text has it, no model knows i
 class SentencePiece:
     """A `Tokenizer` over a SentencePiece model."""
 
-    def __init__(self, path: object, content: bytes, kind: TokenizerKind, lowercase: bool, cleaning: str = ""):
+    def __init__(
+        self, path: object, content: bytes, kind: TokenizerKind, lowercase: bool, cleaning: str = ""
+    ):
         """`content` is the model file's bytes, `path` its name for errors.
 
         `cleaning` is what is done to text before the model sees it: "albert", or empty for nothing.
         """
         check(
-            cleaning in CLEANINGS, f"{path}: text_cleaning", repr(cleaning), "one of " + ", ".join(map(repr, CLEANINGS))
+            cleaning in CLEANINGS,
+            where=f"{path}: text_cleaning",
+            found=repr(cleaning),
+            expected="one of " + ", ".join(map(repr, CLEANINGS)),
         )
         self.kind, self.lowercase = kind, lowercase
         self._content, self._cleaning = content, cleaning
@@ -62,7 +69,9 @@ class SentencePiece:
             self._model = _opened(path, sentencepiece_model.with_scores(content, _albert_score))
         ids = {entry: i for i, entry in enumerate(entries)}
         self._special = special_tokens_in(path, ids, SPECIAL_TOKENS, ALBERT_TOKENS)
-        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = named = [ids[t] for t in self._special]
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = named = [
+            ids[t] for t in self._special
+        ]
         control = [i for i in every if model.is_control(i) or model.is_unknown(i)]
         self.special_ids = np.array(sorted({*named, *control}), np.int32)
         self.starts_word = np.array([bool(_STARTS_WORD.match(entry)) for entry in entries])
@@ -95,7 +104,9 @@ class SentencePiece:
             )
         except (RuntimeError, OSError) as error:
             reason = " ".join(str(error).split())
-            raise UserError(f"tokenizer: found too little text for {config.vocab_size} pieces ({reason})") from error
+            raise UserError(
+                f"tokenizer: found too little text for {config.vocab_size} pieces ({reason})"
+            ) from error
         content = model.getvalue()
         if config.kind == "unigram":
             content = sentencepiece_model.with_exact_scores(content)
@@ -110,7 +121,10 @@ class SentencePiece:
         cleaned = [self._clean(text) for text in texts]
         found = self._model.encode([text for text, _ in cleaned], out_type="offset_mapping")
         begins = [[begin for begin, _ in encoded["offsets"]] for encoded in found]
-        return [[at[i] for i in row] if at else row for row, (_, at) in zip(begins, cleaned, strict=True)]
+        return [
+            [at[i] for i in row] if at else row
+            for row, (_, at) in zip(begins, cleaned, strict=True)
+        ]
 
     def encode_with_masks(self, text: str) -> np.ndarray:
         pieces = self._model.encode(self._clean(text.replace(MASK, STAND_IN))[0], out_type=str)
@@ -127,11 +141,15 @@ class SentencePiece:
 
     def decode(self, ids: Iterable[int]) -> str:
         special, ids = set(self.special_ids.tolist()), [int(i) for i in ids]
-        shown = [f" {p} " if i in special else p for i, p in zip(ids, self.pieces(ids), strict=True)]
+        shown = [
+            f" {p} " if i in special else p for i, p in zip(ids, self.pieces(ids), strict=True)
+        ]
         return " ".join("".join(shown).replace(WORD, " ").split())
 
     def save(self, folder: epath.PathLike, model_max_length: int | None = None) -> None:
-        """Write the folder; `tokenizer.json` with it for Unigram and BPE, the algorithms that `tokenizers` has."""
+        """Write the folder; `tokenizer.json` with it for Unigram and BPE, the algorithms that
+        `tokenizers` has.
+        """
         settings: dict[str, object] = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
@@ -144,13 +162,17 @@ class SentencePiece:
             engine = sentencepiece_model.engine_of(model, self._cleaning_steps())
             ends = bert_ends(self._special, self.cls_id, self.sep_id)
             files[ENGINE_FILE] = engine_json(engine, self._special, ends)
-        save_files(folder, self.kind, self.lowercase, files, self._special, settings, model_max_length)
+        save_files(
+            folder, self.kind, self.lowercase, files, self._special, settings, model_max_length
+        )
 
     def _clean(self, text: str) -> tuple[str, list[int]]:
-        """What the model is to see, and where in `text` each of its characters comes from; [] if it is `text`.
+        """What the model is to see, and where in `text` each of its characters comes from; [] if it
+        is `text`.
 
-        For "albert" (github.com/google-research/albert, tokenization.py): quotes of two characters become one,
-        accents go and, uncased, capitals too. As `transformers` has it, every combining mark is an accent.
+        For "albert" (github.com/google-research/albert, tokenization.py): quotes of two characters
+        become one, accents go and, uncased, capitals too. As `transformers` has it, every combining
+        mark is an accent.
         """
         if not self._cleaning:
             return text, []
@@ -170,7 +192,13 @@ class SentencePiece:
             return []
         quotes = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
         case = [normalizers.Lowercase()] if self.lowercase else []
-        return [*quotes, normalizers.Replace(NEXT_LINE, " "), normalizers.NFKD(), normalizers.StripAccents(), *case]
+        return [
+            *quotes,
+            normalizers.Replace(NEXT_LINE, " "),
+            normalizers.NFKD(),
+            normalizers.StripAccents(),
+            *case,
+        ]
 
 
 def _albert_score(piece: sentencepiece_model.Piece) -> float:
@@ -181,4 +209,6 @@ def _opened(path: object, content: bytes) -> spm.SentencePieceProcessor:
     try:
         return spm.SentencePieceProcessor(model_proto=content)
     except (RuntimeError, OSError) as error:
-        raise UserError(f"{path}: found no SentencePiece model ({' '.join(str(error).split())})") from error
+        raise UserError(
+            f"{path}: found no SentencePiece model ({' '.join(str(error).split())})"
+        ) from error

@@ -1,4 +1,6 @@
-"""What a SentencePiece model file says beyond its own package's interface, and the same model in `tokenizers`."""
+"""What a SentencePiece model file says beyond its own package's interface, and the same model in
+`tokenizers`.
+"""
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
@@ -9,15 +11,17 @@ from tokenizers import Tokenizer as Engine
 
 WORD = "▁"
 UNIGRAM, BPE = 1, 2
-# Field numbers of sentencepiece_model.proto. The package's own reader of it needs a newer protobuf than
-# other requirements here allow, and the format is three lines.
+# Field numbers of sentencepiece_model.proto. The package's own reader of it needs a newer protobuf
+# than other requirements here allow, and the format is three lines.
 _PIECES, _TRAINER, _NORMALIZER = 1, 2, 3
 _NAME, _SCORE, _TYPE = 1, 2, 3
 _NORMAL, _USER_DEFINED, _UNUSED, _BYTE = 1, 4, 5, 6
 
 
 class Piece(NamedTuple):
-    """An entry of a model's vocabulary; `type` as in the format: 1 an ordinary piece, 4 defined by a user."""
+    """An entry of a model's vocabulary; `type` as in the format: 1 an ordinary piece, 4 defined by
+    a user.
+    """
 
     name: str
     score: float
@@ -25,7 +29,9 @@ class Piece(NamedTuple):
 
 
 class Model(NamedTuple):
-    """What a model file holds: its entries, how it treats text before it looks for them, and by which algorithm."""
+    """What a model file holds: its entries, how it treats text before it looks for them, and by
+    which algorithm.
+    """
 
     pieces: list[Piece]
     algorithm: int
@@ -39,7 +45,10 @@ class Model(NamedTuple):
 def read_model(content: bytes) -> Model:
     """A model file that SentencePiece has opened. What a file leaves out has the format's default."""
     top = {number: value for number, value in _fields(content) if number != _PIECES}
-    trainer, normalizer = dict(_fields(top.get(_TRAINER, b""))), dict(_fields(top.get(_NORMALIZER, b"")))
+    trainer, normalizer = (
+        dict(_fields(top.get(_TRAINER, b""))),
+        dict(_fields(top.get(_NORMALIZER, b""))),
+    )
     return Model(
         [_piece(value) for number, value in _fields(content) if number == _PIECES],
         trainer.get(3, UNIGRAM),
@@ -56,36 +65,45 @@ def with_scores(content: bytes, score_of: Callable[[Piece], float]) -> bytes:
     out = []
     for number, value in _fields(content):
         if number == _PIECES:
-            value += bytes([_SCORE << 3 | 5]) + struct.pack("<f", score_of(_piece(value)))  # of two, the last counts
+            value += bytes([_SCORE << 3 | 5]) + struct.pack(
+                "<f", score_of(_piece(value))
+            )  # of two, the last counts
         out.append(_varint(number << 3 | 2) + _varint(len(value)) + value)
     return b"".join(out)
 
 
 def with_exact_scores(content: bytes) -> bytes:
-    """The model file with scores rounded to 1/1024, whose sums are exact in float32, down to -16384.
+    """The model file with scores rounded to 1/1024, whose sums are exact in float32, down to
+    -16384.
 
-    SentencePiece adds in float32, `tokenizers` in float64. Where cuts score alike, as of a line of equal signs,
-    they agree on the best one only if nothing is rounded.
+    SentencePiece adds in float32, `tokenizers` in float64. Where cuts score alike, as of a line of
+    equal signs, they agree on the best one only if nothing is rounded.
     """
     return with_scores(content, lambda piece: round(piece.score * 1024) / 1024)
 
 
 def engine_of(model: Model, before: Sequence[normalizers.Normalizer] = ()) -> Engine:
-    """The model in `tokenizers`, which gives the same ids but for what follows; for Unigram and BPE only.
+    """The model in `tokenizers`, which gives the same ids but for what follows; for Unigram and BPE
+    only.
 
-    `before` is done to text first. `tokenizers` replaces a character together with the marks that follow it, if all
-    lie within five bytes; a mark that does not compose with it is lost there. Composing first keeps accents. Of two
-    cuts that score alike it may take the other one, unless the scores are those of `with_exact_scores`. Its Unigram
-    has no piece that text cannot become, so text that spells a special token becomes it.
+    `before` is done to text first. `tokenizers` replaces a character together with the marks that
+    follow it, if all lie within five bytes; a mark that does not compose with it is lost there.
+    Composing first keeps accents. Of two cuts that score alike it may take the other one, unless
+    the scores are those of `with_exact_scores`. Its Unigram has no piece that text cannot become,
+    so text that spells a special token becomes it.
     """
     ids = {piece.name: i for i, piece in enumerate(model.pieces)}
     has_bytes = any(piece.type == _BYTE for piece in model.pieces)
     if model.algorithm == UNIGRAM:
-        engine = Engine(models.Unigram(_scored(model.pieces), unk_id=model.unk_id, byte_fallback=has_bytes))
+        engine = Engine(
+            models.Unigram(_scored(model.pieces), unk_id=model.unk_id, byte_fallback=has_bytes)
+        )
     else:
         unk = model.pieces[model.unk_id].name
         merges = _merges(model.pieces, ids)
-        engine = Engine(models.BPE(ids, merges, unk_token=unk, fuse_unk=True, byte_fallback=has_bytes))
+        engine = Engine(
+            models.BPE(ids, merges, unk_token=unk, fuse_unk=True, byte_fallback=has_bytes)
+        )
     steps = list(before)
     if model.charsmap:
         steps += [normalizers.NFC()] if "nfkc" in model.rule_name else []
@@ -93,7 +111,8 @@ def engine_of(model: Model, before: Sequence[normalizers.Normalizer] = ()) -> En
     if model.remove_extra_whitespaces:
         steps += [normalizers.Replace(Regex(" {2,}"), " "), normalizers.Replace(Regex(" +$"), "")]
     engine.normalizer = normalizers.Sequence(steps)
-    # "first" takes a text's first piece by its place in the text, which is another once `before` has cut a quote.
+    # "first" takes a text's first piece by its place in the text, which is another once `before`
+    # has cut a quote.
     scheme: Literal["always", "first", "never"] = "always" if before else "first"
     scheme = scheme if model.add_dummy_prefix else "never"
     engine.pre_tokenizer = pre_tokenizers.Metaspace(WORD, prepend_scheme=scheme, split=False)
@@ -106,10 +125,15 @@ def _float32(value: float) -> float:
 
 
 def _scored(pieces: list[Piece]) -> list[tuple[str, float]]:
-    """Each piece with its score. SentencePiece takes what a user defined before any cut, and no unused piece."""
+    """Each piece with its score. SentencePiece takes what a user defined before any cut, and no
+    unused piece.
+    """
     scores = [piece.score for piece in pieces if piece.type == _NORMAL]
     best, worst = max(scores, default=0.0), min(scores, default=0.0)
-    instead = {_USER_DEFINED: lambda piece: _float32(len(piece.name) * best - 0.1), _UNUSED: lambda piece: worst - 1e4}
+    instead = {
+        _USER_DEFINED: lambda piece: _float32(len(piece.name) * best - 0.1),
+        _UNUSED: lambda piece: worst - 1e4,
+    }
     return [(p.name, instead[p.type](p) if p.type in instead else p.score) for p in pieces]
 
 
@@ -119,7 +143,9 @@ def _merges(pieces: list[Piece], ids: dict[str, int]) -> list[tuple[str, str]]:
     for name, score, kind in pieces:
         if kind in (_NORMAL, _USER_DEFINED):
             pairs = ((name[:cut], name[cut:]) for cut in range(1, len(name)))
-            found += [(-score, ids[name], ids[a], (a, b)) for a, b in pairs if a in ids and b in ids]
+            found += [
+                (-score, ids[name], ids[a], (a, b)) for a, b in pairs if a in ids and b in ids
+            ]
     return [pair for *_, pair in sorted(found)]
 
 

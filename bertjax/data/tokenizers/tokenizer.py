@@ -37,7 +37,8 @@ class Tokenizer(Protocol):
     """Changes when the ids of any text could; hexadecimal."""
 
     def encode_batch(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Ids of all texts, int32 `[n]`, and where each text begins in them, int64 `[len(texts) + 1]`.
+        """Ids of all texts, int32 `[n]`, and where each text begins in them, int64 `[len(texts) +
+        1]`.
 
         No special token is added, and none comes out of text that spells one.
         """
@@ -48,7 +49,9 @@ class Tokenizer(Protocol):
         ...
 
     def encode_with_masks(self, text: str) -> np.ndarray:
-        """Ids of one text, int32, where each `[MASK]` in it, or the kind's own name of it, becomes `mask_id`."""
+        """Ids of one text, int32, where each `[MASK]` in it, or the kind's own name of it, becomes
+        `mask_id`.
+        """
         ...
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
@@ -62,7 +65,8 @@ class Tokenizer(Protocol):
     def save(self, folder: epath.PathLike, model_max_length: int | None = None) -> None:
         """Write the folder that `load_tokenizer` reads, and `AutoTokenizer` of `transformers`.
 
-        `model_max_length` is the most ids that the model takes, for whoever lets `transformers` cut text.
+        `model_max_length` is the most ids that the model takes, for whoever lets `transformers` cut
+        text.
         """
         ...
 
@@ -86,8 +90,9 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
 
 
 def open_vocabulary(config: TokenizerConfig) -> Tokenizer:
-    """The tokenizer of `config.vocab_file`: a `vocab.txt`, an entry a line; a SentencePiece `.model`; a
-    `vocab.json` of byte-level BPE with its `merges.txt` beside it; or a saved tokenizer's folder.
+    """The tokenizer of `config.vocab_file`: a `vocab.txt`, an entry a line; a SentencePiece
+    `.model`; a `vocab.json` of byte-level BPE with its `merges.txt` beside it; or a saved
+    tokenizer's folder.
 
     Raises `UserError` when the file is missing or broken or lacks a special token.
     """
@@ -100,21 +105,45 @@ def open_vocabulary(config: TokenizerConfig) -> Tokenizer:
 def load_tokenizer(folder: epath.PathLike) -> Tokenizer:
     """The tokenizer that was saved in `folder`; `UserError` when there is none."""
     path = epath.Path(folder) / SETTINGS_FILE
-    check(path.exists(), str(path), "no tokenizer", "a saved one")
+    check(path.exists(), where=str(path), found="no tokenizer", expected="a saved one")
     settings = read_json(path)
     missing = [key for key in ("kind", "do_lower_case", "vocab_file") if key not in settings]
-    check(not missing, str(path), f"no tokenizer: no {missing[0] if missing else ''}", "a saved one")
+    check(
+        not missing,
+        where=str(path),
+        found=f"no tokenizer: no {missing[0] if missing else ''}",
+        expected="a saved one",
+    )
     kinds, kind = get_args(TokenizerKind), settings["kind"]
-    check(kind in kinds, str(path), f"the kind {kind!r}", f"one of {', '.join(kinds)}")
+    check(
+        kind in kinds,
+        where=str(path),
+        found=f"the kind {kind!r}",
+        expected=f"one of {', '.join(kinds)}",
+    )
     for key in ("do_lower_case", "add_prefix_space"):
-        check(isinstance(settings.get(key, False), bool), f"{path}: {key}", repr(settings.get(key)), "true or false")
-    return _make(kind, settings["do_lower_case"], _inside(path, settings, "vocab_file"), path, settings)
+        check(
+            isinstance(settings.get(key, False), bool),
+            where=f"{path}: {key}",
+            found=repr(settings.get(key)),
+            expected="true or false",
+        )
+    return _make(
+        kind, settings["do_lower_case"], _inside(path, settings, "vocab_file"), path, settings
+    )
 
 
 def _inside(path: epath.Path, settings: Mapping[str, Any], key: str) -> epath.Path:
-    """The file of the folder that a setting names; a folder from elsewhere must not name others' files."""
+    """The file of the folder that a setting names; a folder from elsewhere must not name others'
+    files.
+    """
     name = settings.get(key)
-    check(is_plain_name(name), f"{path}: {key}", repr(name), "the name of a file in this folder")
+    check(
+        is_plain_name(name),
+        where=f"{path}: {key}",
+        found=repr(name),
+        expected="the name of a file in this folder",
+    )
     return path.parent / str(name)
 
 
@@ -127,12 +156,18 @@ def _make(
 ) -> Tokenizer:
     settings = settings or {}
     if kind == "byte_bpe":
-        merges = _inside(settings_path, settings, "merges_file") if settings_path else path.parent / MERGES_FILE
+        merges = (
+            _inside(settings_path, settings, "merges_file")
+            if settings_path
+            else path.parent / MERGES_FILE
+        )
         return open_byte_bpe(path, lowercase, merges, settings.get("add_prefix_space", False))
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read as a vocabulary ({error.strerror or error})") from error
+        raise UserError(
+            f"{path}: cannot be read as a vocabulary ({error.strerror or error})"
+        ) from error
     if kind == "wordpiece":
         return WordPiece(path, content, lowercase)
     return SentencePiece(path, content, kind, lowercase, settings.get("text_cleaning", ""))

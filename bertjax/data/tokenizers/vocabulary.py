@@ -32,13 +32,19 @@ def save_files(
 ) -> None:
     """Write a tokenizer's folder; the settings last, so that a folder with them is whole.
 
-    The first of `files` is the vocabulary; `special` are the special tokens' names in the order of `ROLES`;
-    `settings` are further ones of the kind, for `load_tokenizer` or for `transformers`, which cuts text to
-    `model_max_length` ids where it is asked to cut.
+    The first of `files` is the vocabulary; `special` are the special tokens' names in the order of
+    `ROLES`; `settings` are further ones of the kind, for `load_tokenizer` or for `transformers`,
+    which cuts text to `model_max_length` ids where it is asked to cut.
     """
     path = epath.Path(folder)
     named = {f"{role}_token": token for role, token in zip(ROLES, special, strict=True)}
-    every = {"kind": kind, "do_lower_case": lowercase, "vocab_file": next(iter(files)), **named, **(settings or {})}
+    every = {
+        "kind": kind,
+        "do_lower_case": lowercase,
+        "vocab_file": next(iter(files)),
+        **named,
+        **(settings or {}),
+    }
     if model_max_length is not None:
         every["model_max_length"] = model_max_length
     with disk_errors(path):
@@ -48,16 +54,21 @@ def save_files(
     write_whole(path / SETTINGS_FILE, json.dumps(every, indent=2).encode())
 
 
-def engine_json(engine: Engine, special: Sequence[str], ends: Any, mask_takes_space: bool = False) -> bytes:
+def engine_json(
+    engine: Engine, special: Sequence[str], ends: Any, mask_takes_space: bool = False
+) -> bytes:
     """`tokenizer.json`, from which the `tokenizers` package makes `engine` with its special tokens.
 
-    Unlike here, text that spells a special token becomes it. `ends` is the processor that puts them around
-    one text or two; `mask_takes_space`: the mask takes the space before it.
+    Unlike here, text that spells a special token becomes it. `ends` is the processor that puts them
+    around one text or two; `mask_takes_space`: the mask takes the space before it.
     """
     whole = Engine.from_str(engine.to_str())
     mask = special[ROLES.index("mask")]
     whole.add_special_tokens(
-        [AddedToken(t, normalized=False, lstrip=mask_takes_space and t == mask, special=True) for t in special]
+        [
+            AddedToken(t, normalized=False, lstrip=mask_takes_space and t == mask, special=True)
+            for t in special
+        ]
     )
     whole.post_processor = ends
     return whole.to_str().encode()
@@ -87,5 +98,5 @@ def special_tokens_in(path: object, ids: Mapping[str, int], *known: Sequence[str
     nearest = min(lacking, key=lambda names: len(lacking[names]))
     missing = lacking[nearest]
     found = f"no {missing[0] if missing else ''} among {len(ids)} entries"
-    check(not missing, str(path), found, "all of " + " ".join(nearest))
+    check(not missing, where=str(path), found=found, expected="all of " + " ".join(nearest))
     return nearest

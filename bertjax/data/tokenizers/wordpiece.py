@@ -22,7 +22,7 @@ from bertjax.data.tokenizers.vocabulary import (
     save_files,
     special_tokens_in,
 )
-from bertjax.errors import check
+from bertjax.errors import check, mismatch
 
 FILE = "vocab.txt"
 CONTINUES = "##"
@@ -47,7 +47,9 @@ class WordPiece:
         self.starts_word = np.array([not entry.startswith(CONTINUES) for entry in entries])
         self.starts_word[self.special_ids] = False
         self.fingerprint = fingerprint("wordpiece", lowercase, content)
-        self._engine = _engine(models.WordPiece(ids, unk_token=UNK, max_input_chars_per_word=LONGEST_WORD), lowercase)
+        self._engine = _engine(
+            models.WordPiece(ids, unk_token=UNK, max_input_chars_per_word=LONGEST_WORD), lowercase
+        )
         self._forget()
 
     @classmethod
@@ -59,8 +61,15 @@ class WordPiece:
         """
         sentences = list(texts)
         engine = _engine(models.WordPiece(unk_token=UNK), config.lowercase)
-        first, later = _characters(engine, sentences, (config.vocab_size - len(SPECIAL_TOKENS)) // 2)
-        check(bool(first), "tokenizer", "no text to train on", "words, and room for 7 entries or more")
+        first, later = _characters(
+            engine, sentences, (config.vocab_size - len(SPECIAL_TOKENS)) // 2
+        )
+        check(
+            first,
+            where="tokenizer",
+            found="no text to train on",
+            expected="words, and room for 7 entries or more",
+        )
         trainer = trainers.WordPieceTrainer(
             vocab_size=config.vocab_size,
             special_tokens=[*SPECIAL_TOKENS, *(CONTINUES + c for c in later)],
@@ -72,7 +81,11 @@ class WordPiece:
         engine.train_from_iterator(sentences, trainer)
         vocabulary = engine.get_vocab()
         entries = sorted(vocabulary, key=vocabulary.__getitem__)
-        return cls("the trained vocabulary", "".join(f"{entry}\n" for entry in entries).encode(), config.lowercase)
+        return cls(
+            "the trained vocabulary",
+            "".join(f"{entry}\n" for entry in entries).encode(),
+            config.lowercase,
+        )
 
     def encode_batch(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         # BERT's words never go over a space, so what stands between spaces has the same ids
@@ -123,12 +136,25 @@ class WordPiece:
     def save(self, folder: epath.PathLike, model_max_length: int | None = None) -> None:
         ends = bert_ends(SPECIAL_TOKENS, self.cls_id, self.sep_id)
         files = {FILE: self._content, ENGINE_FILE: engine_json(self._engine, SPECIAL_TOKENS, ends)}
-        settings = {"tokenizer_class": "BertTokenizer", "tokenize_chinese_chars": True, "strip_accents": None}
-        save_files(folder, self.kind, self.lowercase, files, settings=settings, model_max_length=model_max_length)
+        settings = {
+            "tokenizer_class": "BertTokenizer",
+            "tokenize_chinese_chars": True,
+            "strip_accents": None,
+        }
+        save_files(
+            folder,
+            self.kind,
+            self.lowercase,
+            files,
+            settings=settings,
+            model_max_length=model_max_length,
+        )
 
 
 class _Numbered(dict[str, int]):
-    """Numbers strings in the order in which they are first asked for; `unseen` are the latest of them."""
+    """Numbers strings in the order in which they are first asked for; `unseen` are the latest of
+    them.
+    """
 
     def __init__(self) -> None:
         self.unseen: list[str] = []
@@ -152,12 +178,26 @@ def _entries(path: object, content: bytes) -> list[str]:
     try:
         entries = content.decode().removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
-        check(False, str(path), f"bytes that are not UTF-8 ({error})", "an entry a line in UTF-8")
+        raise mismatch(
+            where=str(path),
+            found=f"bytes that are not UTF-8 ({error})",
+            expected="an entry a line in UTF-8",
+        ) from error
     entries = [entry.rstrip("\r") for entry in entries]
     seen: dict[str, int] = {}
     for number, entry in enumerate(entries, 1):
-        check(entry != "", f"{path}, line {number}", "a blank line", "an entry of the vocabulary")
-        check(entry not in seen, f"{path}, line {number}", f"{entry!r} again, after line {seen.get(entry)}", "it once")
+        check(
+            entry != "",
+            where=f"{path}, line {number}",
+            found="a blank line",
+            expected="an entry of the vocabulary",
+        )
+        check(
+            entry not in seen,
+            where=f"{path}, line {number}",
+            found=f"{entry!r} again, after line {seen.get(entry)}",
+            expected="it once",
+        )
         seen[entry] = number
     return entries
 
@@ -170,7 +210,8 @@ def _characters(engine: Engine, sentences: Sequence[str], most: int) -> tuple[li
     counts: Counter[str] = Counter()
     inside: set[str] = set()
     for chunk, count in chunks.items():
-        # The engine's own cut: one continuing character missed here is numbered by a hash map again.
+        # The engine's own cut: one continuing character missed here is numbered by a hash map
+        # again.
         for word, _ in engine.pre_tokenizer.pre_tokenize_str(chunk):
             inside.update(word[1:])
             for character in word:

@@ -31,12 +31,16 @@ class Layout:
     """The slice of each device, in the mesh's order."""
 
     def places(self, numbers: np.ndarray) -> np.ndarray:
-        """Places in the mesh of devices as a program numbers them: a program for several slices, within one."""
+        """Places in the mesh of devices as a program numbers them: a program for several slices,
+        within one.
+        """
         first = np.flatnonzero(np.array(self.slices) == self.slices[0])
         return first[numbers] if numbers.max(initial=0) < len(first) else numbers
 
     def across(self) -> np.ndarray:
-        """Devices that have the same number in each slice, by their places in the mesh: int `[numbers, slices]`."""
+        """Devices that have the same number in each slice, by their places in the mesh: int
+        `[numbers, slices]`.
+        """
         slices = np.array(self.slices)
         return np.stack([np.flatnonzero(slices == number) for number in np.unique(slices)], axis=1)
 
@@ -57,17 +61,22 @@ class Transfer:
 
 
 def collective_in(module: Module, instruction: Instruction) -> tuple[Instruction, str, bool] | None:
-    """The collective that an instruction starts or does: (what has its groups, kind, overlapped); None: no such.
+    """The collective that an instruction starts or does: (what has its groups, kind, overlapped);
+    None: no such.
 
-    A collective that the compiler overlaps stands in the text several times: in a fusion that starts it, in
-    those that go on meanwhile, and in one that ends it. Only the first counts.
+    A collective that the compiler overlaps stands in the text several times: in a fusion that
+    starts it, in those that go on meanwhile, and in one that ends it. Only the first counts.
     """
     opcode = instruction.opcode
     if opcode.removesuffix("-start") in KINDS:
         return instruction, opcode.removesuffix("-start"), opcode.endswith("-start")
     if opcode not in ("fusion", "async-start"):
         return None
-    inner = [i for name in instruction.called("calls") for i in module.computations[name].instructions.values()]
+    inner = [
+        i
+        for name in instruction.called("calls")
+        for i in module.computations[name].instructions.values()
+    ]
     found = next((i for i in inner if i.opcode in KINDS), None)
     if found is None:
         return None
@@ -82,7 +91,9 @@ def collective_in(module: Module, instruction: Instruction) -> tuple[Instruction
     return None
 
 
-def transfer(module: Module, instruction: Instruction, layout: Layout, chip: Chip) -> Transfer | None:
+def transfer(
+    module: Module, instruction: Instruction, layout: Layout, chip: Chip
+) -> Transfer | None:
     """What the instruction moves, if it starts or does a collective."""
     if instruction.opcode == "send":
         return _between_slices(instruction, layout, chip)
@@ -92,7 +103,9 @@ def transfer(module: Module, instruction: Instruction, layout: Layout, chip: Chi
     inner, kind, overlapped = found
     if kind == "collective-permute":
         pairs = re.search(r"source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}", inner.attributes)
-        groups = np.array(re.findall(r"\{(\d+),(\d+)\}", pairs.group(1) if pairs else ""), int).reshape(-1, 2)
+        groups = np.array(
+            re.findall(r"\{(\d+),(\d+)\}", pairs.group(1) if pairs else ""), int
+        ).reshape(-1, 2)
     else:
         groups = parse_groups(inner.attributes, len(layout.across()))
     groups = layout.places(groups)
@@ -104,24 +117,34 @@ def transfer(module: Module, instruction: Instruction, layout: Layout, chip: Chi
         axes = tuple(axis for axis in axes if axis != "part")
     crosses = any(len({layout.slices[device] for device in group}) > 1 for group in groups)
     links = 1 if kind == "collective-permute" else _links(instruction)
-    bandwidth = chip.dcn_bandwidth if crosses else min(chip.link_bandwidth * links, chip.ici_bandwidth)
+    bandwidth = (
+        chip.dcn_bandwidth if crosses else min(chip.link_bandwidth * links, chip.ici_bandwidth)
+    )
     return Transfer(kind, size, axes, _moved(kind, size, groups.shape[1]) / bandwidth, overlapped)
 
 
 def _between_slices(send: Instruction, layout: Layout, chip: Chip) -> Transfer | None:
-    """What goes over the data centre's network: the host sends it, after the slice has done its own part."""
+    """What goes over the data centre's network: the host sends it, after the slice has done its own
+    part.
+    """
     found = re.search(r'_xla_megascale_transfer_type="(\w+)"', send.attributes)
     if found is None:
         return None
     kind, groups = found.group(1).lower().replace("_", "-"), layout.across()
     size = send.shapes[0].bytes
     return Transfer(
-        kind, size, axes_of(groups, layout.mesh), _moved(kind, size, groups.shape[1]) / chip.dcn_bandwidth, False
+        kind,
+        size,
+        axes_of(groups, layout.mesh),
+        _moved(kind, size, groups.shape[1]) / chip.dcn_bandwidth,
+        False,
     )
 
 
 def _result_bytes(instruction: Instruction, kind: str) -> int:
-    """Bytes of what comes out; the start of a gather or permutation gives what goes in, then this, then its state."""
+    """Bytes of what comes out; the start of a gather or permutation gives what goes in, then this,
+    then its state.
+    """
     shapes, inputs = instruction.shapes, len(instruction.operands)
     if instruction.opcode.endswith("-start") and kind != "all-reduce":
         shapes = shapes[inputs : 2 * inputs]
@@ -137,7 +160,9 @@ def _moved(kind: str, size: int, members: int) -> float:
 
 
 def _links(instruction: Instruction) -> int:
-    """How many links of a chip the compiler's algorithm uses at once; a ring, both ways, where it does not say."""
+    """How many links of a chip the compiler's algorithm uses at once; a ring, both ways, where it
+    does not say.
+    """
     notes = instruction.config.get("collective_algorithm_config", {}).get("debug", "")
     found = re.search(r"colors:(\d+)", notes)
     return int(found.group(1)) if found else 2

@@ -21,7 +21,9 @@ class Memory:
     code: int
     """The program itself."""
     padding: int
-    """What tiled layouts add to parameters, optimizer and batch, and outputs that do not reuse an input."""
+    """What tiled layouts add to parameters, optimizer and batch, and outputs that do not reuse an
+    input.
+    """
     available: int
     """The chip's memory a device."""
 
@@ -32,13 +34,20 @@ class Memory:
 
 def bytes_of(tree: Any) -> int:
     """Bytes on one device of arrays described with their shardings."""
-    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
 
 
 def memory_of(state: Any, batch: Any, compiled: Any, available: int) -> Memory:
     """The memory of a compiled step on this abstract state and batch."""
     found = compiled.memory_analysis()
-    parameters, optimizer, rows = bytes_of(state.params), bytes_of((state.step, state.opt_state)), bytes_of(batch)
+    parameters, optimizer, rows = (
+        bytes_of(state.params),
+        bytes_of((state.step, state.opt_state)),
+        bytes_of(batch),
+    )
     kept = found.output_size_in_bytes - found.alias_size_in_bytes
     padding = found.argument_size_in_bytes - parameters - optimizer - rows + kept
     return Memory(

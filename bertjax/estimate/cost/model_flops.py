@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from bertjax.config import Config, ModelConfig
 
-# A multiply and an add for each weight and token forward, and twice that backward: once for the gradient of
-# what came in, once for that of the weight.
+# A multiply and an add for each weight and token forward, and twice that backward: once for the
+# gradient of what came in, once for that of the weight.
 FORWARD, TRAINING = 2, 6
 
 
@@ -26,25 +26,29 @@ class ModelFlops:
 
 
 def layer_weights(model: ModelConfig) -> int:
-    """Entries of the kernels that each token is multiplied with, all layers: 4 D^2 + 2 D F a layer, and the
-    projection of narrower embeddings."""
+    """Entries of the kernels that each token is multiplied with, all layers: 4 D^2 + 2 D F a layer,
+    and the projection of narrower embeddings.
+    """
     width, feed_forward = model.hidden_size, model.intermediate_size
     projection = model.embedding_size * width
     return model.num_hidden_layers * (4 * width**2 + 2 * width * feed_forward) + projection
 
 
 def model_flops(config: Config) -> ModelFlops:
-    """FLOPs of a step of `config`, by the count of arXiv 2001.08361 (section 2.1), with attention's own products
-    added and the heads where they are used.
+    """FLOPs of a step of `config`, by the count of arXiv 2001.08361 (section 2.1), with attention's
+    own products added and the heads where they are used.
 
-    6 x kernel entries x tokens; attention 12 D a token, layer and key seen (4 D forward), which are L keys or
-    a window's; the heads 6 x (D E + E V) a predicted place and 6 x (D^2 + 2 D) a sentence label. Embedding look-ups,
-    norms, softmax and the optimizer are not counted; padding is, as any other token.
+    6 x kernel entries x tokens; attention 12 D a token, layer and key seen (4 D forward), which are
+    L keys or a window's; the heads 6 x (D E + E V) a predicted place and 6 x (D^2 + 2 D) a sentence
+    label. Embedding look-ups, norms, softmax and the optimizer are not counted; padding is, as any
+    other token.
     """
     model, data, rows = config.model, config.data, config.train.batch_size
     tokens = rows * data.max_seq_length
     window = min(model.local_attention + 1, data.max_seq_length)
-    keys = sum(data.max_seq_length if everywhere else window for everywhere in model.attends_everywhere)
+    keys = sum(
+        data.max_seq_length if everywhere else window for everywhere in model.attends_everywhere
+    )
     attention = 2 * TRAINING * keys * model.hidden_size * tokens
     predicted = model.hidden_size * model.embedding_width + model.embedding_width * model.vocab_size
     heads = predicted * rows * data.max_predictions_per_seq

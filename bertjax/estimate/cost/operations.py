@@ -77,12 +77,23 @@ def collectives_of(schedule: Schedule) -> tuple[Collective, ...]:
 
 
 _CALLED = {"closed_call", "eval_jaxpr"}  # as JAX 0.10 and 0.12 name the same
-_STRUCTURE = {"while", "body", "cond", "checkpoint", "rematted_computation", "remat", "custom_vjp_call", *_CALLED}
+_STRUCTURE = {
+    "while",
+    "body",
+    "cond",
+    "checkpoint",
+    "rematted_computation",
+    "remat",
+    "custom_vjp_call",
+    *_CALLED,
+}
 
 
 def where_and_phase(op_name: str) -> tuple[str, str]:
-    """From JAX's name of an operation, such as `jit(step)/transpose(jvp(f))/encoder/while/body/mlp/dot_general`,
-    the part of the model, `encoder/mlp dot_general`, and the phase, `backward`."""
+    """From JAX's name of an operation, such as
+    `jit(step)/transpose(jvp(f))/encoder/while/body/mlp/dot_general`, the part of the model,
+    `encoder/mlp dot_general`, and the phase, `backward`.
+    """
     if not op_name:
         return "", ""
     signs = {"rematted_computation": "again", "transpose(": "backward", "jvp(": "forward"}

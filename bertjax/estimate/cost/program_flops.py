@@ -8,7 +8,9 @@ from bertjax.estimate.program.hlo import Computation, Instruction, Module
 
 
 def program_flops(module: Module, schedule: Schedule) -> float:
-    """FLOPs of the matrix products that a device does in a step; not those in custom kernels, which are not shown."""
+    """FLOPs of the matrix products that a device does in a step; not those in custom kernels, which
+    are not shown.
+    """
     return sum((cost.times * _inside(module, cost.instruction) for cost in schedule.costs), 0.0)
 
 
@@ -35,17 +37,23 @@ def computation_flops(module: Module, computation: Computation) -> float:
 def _dot_flops(computation: Computation, dot: Instruction) -> float:
     left = computation.instructions[dot.operands[0]].shapes[0]
     found = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", dot.attributes)
-    contracted = math.prod(left.dims[int(n)] for n in found.group(1).split(",") if n) if found else 1
+    contracted = (
+        math.prod(left.dims[int(n)] for n in found.group(1).split(",") if n) if found else 1
+    )
     return 2.0 * dot.shapes[0].size * contracted
 
 
 def convolution_flops(computation: Computation, convolution: Instruction) -> float:
-    """2 x outputs x multiplications each; the TPU compiler writes every matrix product as a convolution.
+    """2 x outputs x multiplications each; the TPU compiler writes every matrix product as a
+    convolution.
 
-    A place of the window counts only where it lies on an entry of the input, neither on padding nor in the gaps
-    of a dilation: so batched products, which it writes as convolutions that are mostly padding, count as products.
+    A place of the window counts only where it lies on an entry of the input, neither on padding nor
+    in the gaps of a dilation: so batched products, which it writes as convolutions that are mostly
+    padding, count as products.
     """
-    left, right = (computation.instructions[name].shapes[0].dims for name in convolution.operands[:2])
+    left, right = (
+        computation.instructions[name].shapes[0].dims for name in convolution.operands[:2]
+    )
     out = convolution.shapes[0].dims
     labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", convolution.attributes)
     if labels is None:
@@ -55,9 +63,18 @@ def convolution_flops(computation: Computation, convolution: Instruction) -> flo
     places = 1
     for axis in (c for c in result if c.isdigit()):
         steps = {name: values[int(axis)] for name, values in window.items()}
-        places *= _valid(left[inputs.index(axis)], right[kernel.index(axis)], out[result.index(axis)], steps)
+        places *= _valid(
+            left[inputs.index(axis)], right[kernel.index(axis)], out[result.index(axis)], steps
+        )
     groups = int(convolution.attribute("batch_group_count") or 1)
-    return 2.0 * places * left[inputs.index("b")] // groups * out[result.index("f")] * right[kernel.index("i")]
+    return (
+        2.0
+        * places
+        * left[inputs.index("b")]
+        // groups
+        * out[result.index("f")]
+        * right[kernel.index("i")]
+    )
 
 
 def _window(attributes: str) -> dict[str, list[int]]:
@@ -69,7 +86,11 @@ def _window(attributes: str) -> dict[str, list[int]]:
     def numbers(name: str, default: int) -> list[int]:
         return [int(n) for n in given[name].split("x")] if name in given else [default] * axes
 
-    pads = [int(pad.split("_")[0]) for pad in given["pad"].split("x")] if "pad" in given else [0] * axes
+    pads = (
+        [int(pad.split("_")[0]) for pad in given["pad"].split("x")]
+        if "pad" in given
+        else [0] * axes
+    )
     return {
         "stride": numbers("stride", 1),
         "pad": pads,

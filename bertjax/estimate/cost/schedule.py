@@ -7,15 +7,37 @@ from bertjax.estimate.hardware.chips import Chip
 from bertjax.estimate.program.hlo import Computation, Instruction, Module
 from bertjax.estimate.program.loops import Caller, trip_count
 
-# Instructions that take no time of their own: names for what is there, and asynchronous copies, which the
-# compiler schedules to be done when they are needed.
+# Instructions that take no time of their own: names for what is there, and asynchronous copies,
+# which the compiler schedules to be done when they are needed.
 FREE = {
-    *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id", "replica-id"),
+    *(
+        "parameter",
+        "constant",
+        "tuple",
+        "get-tuple-element",
+        "bitcast",
+        "after-all",
+        "partition-id",
+        "replica-id",
+    ),
     *("opt-barrier", "domain", "add-dependency", "rng-get-and-update-state", "get-dimension-size"),
-    *("copy-start", "copy-done", "slice-start", "slice-done", "dynamic-slice-start", "dynamic-slice-done"),
+    *(
+        "copy-start",
+        "copy-done",
+        "slice-start",
+        "slice-done",
+        "dynamic-slice-start",
+        "dynamic-slice-done",
+    ),
     *("async-update", "async-done", "send", "send-done", "recv", "recv-done"),
 }
-FREE_CALLS = {"ConcatBitcast", "AllocateBuffer", "AssumeGatherIndicesInBound", "AsyncCollectiveDone", "Sharding"}
+FREE_CALLS = {
+    "ConcatBitcast",
+    "AllocateBuffer",
+    "AssumeGatherIndicesInBound",
+    "AsyncCollectiveDone",
+    "Sharding",
+}
 KERNEL = "tpu_custom_call"
 
 
@@ -29,9 +51,10 @@ class Cost:
     seconds: float
     """Of one run."""
     basis: str
-    """What `seconds` is from: the compiler's `cycles`; a `kernel`'s stated cost, or its bytes where it states
-    none (`kernel bytes`); the bytes of a `collective`; of one that is `overlapped`, which the step does not
-    wait for; or, where there is no estimate, the `bytes` of its result."""
+    """What `seconds` is from: the compiler's `cycles`; a `kernel`'s stated cost, or its bytes where
+    it states none (`kernel bytes`); the bytes of a `collective`; of one that is `overlapped`,
+    which the step does not wait for; or, where there is no estimate, the `bytes` of its result.
+    """
     op_name: str = ""
     """Where in the traced program it comes from, or ''."""
     moved: Transfer | None = None
@@ -75,7 +98,9 @@ def _walk(
     costs: list[Cost] = []
 
     def inside(name: str, passes: int, caller: Caller | None) -> list[Cost]:
-        return _walk(module, module.computations[name], layout, chip, times * passes, caller, unknown)
+        return _walk(
+            module, module.computations[name], layout, chip, times * passes, caller, unknown
+        )
 
     for instruction in computation.instructions.values():
         if instruction.opcode == "while":
@@ -88,7 +113,9 @@ def _walk(
             costs += inside(instruction.called("to_apply")[0], 1, None)
         elif instruction.opcode == "conditional":
             kinds = ("branch_computations", "true_computation", "false_computation")
-            branches = [inside(name, 1, None) for kind in kinds for name in instruction.called(kind)]
+            branches = [
+                inside(name, 1, None) for kind in kinds for name in instruction.called(kind)
+            ]
             costs += max(branches, key=lambda found: sum(cost.total for cost in found), default=[])
         else:
             cost = _cost(module, instruction, layout, chip, times)
@@ -97,7 +124,9 @@ def _walk(
     return costs
 
 
-def _cost(module: Module, instruction: Instruction, layout: Layout, chip: Chip, times: int) -> Cost | None:
+def _cost(
+    module: Module, instruction: Instruction, layout: Layout, chip: Chip, times: int
+) -> Cost | None:
     """The cost of an instruction that calls nothing; None where it takes no time."""
     origin = _origin(module, instruction)
     moved = transfer(module, instruction, layout, chip)
@@ -122,10 +151,16 @@ def _cost(module: Module, instruction: Instruction, layout: Layout, chip: Chip, 
 
 
 def _origin(module: Module, instruction: Instruction) -> str:
-    """The traced operation that an instruction is from; of a fusion without a name, its last that has one."""
+    """The traced operation that an instruction is from; of a fusion without a name, its last that
+    has one.
+    """
     if instruction.op_name:
         return instruction.op_name
-    inside = (i for name in instruction.called("calls") for i in module.computations[name].instructions.values())
+    inside = (
+        i
+        for name in instruction.called("calls")
+        for i in module.computations[name].instructions.values()
+    )
     return next((name for i in reversed(list(inside)) if (name := _origin(module, i))), "")
 
 
@@ -139,5 +174,11 @@ def _kernel(instruction: Instruction, chip: Chip) -> tuple[float, str]:
 
 
 def _ends_collective(module: Module, instruction: Instruction) -> bool:
-    inner = [i for name in instruction.called("calls") for i in module.computations[name].instructions.values()]
-    return instruction.opcode.endswith("-done") or any(i.target == "AsyncCollectiveDone" for i in inner)
+    inner = [
+        i
+        for name in instruction.called("calls")
+        for i in module.computations[name].instructions.values()
+    ]
+    return instruction.opcode.endswith("-done") or any(
+        i.target == "AsyncCollectiveDone" for i in inner
+    )

@@ -43,20 +43,61 @@ class Chip:
 
 DOCS = "https://docs.cloud.google.com/tpu/docs/"
 
-# Peaks, bandwidths and the numbers of cores and matrix units are from the pages named, whose 32, 16, 95 and 32 GB
-# of memory include what the system keeps. ICI: the pages give both ways together (or, formerly, one way in Gbit/s);
-# here is one way. DCN: of a v5p the page gives 50 Gbit/s a chip, of a v5e 6.4 Tbit/s a pod of 256; v4 is taken to
-# have v5p's and v6e four times v5e's.
-# FLOPs a cycle: four units of 128 x 128 multipliers a core, and two cores a chip in v4 and v5p. v6e's page says two
-# units of 256 x 256, which would make its clock 3.5 GHz; but the compiler reckons with up to 369,000 FLOPs a cycle,
-# more than these do, and at half that clock its copies take 81 % of the memory's bandwidth, as a v5e's do.
+# Peaks, bandwidths and the numbers of cores and matrix units are from the pages named, whose 32,
+# 16, 95 and 32 GB of memory include what the system keeps. ICI: the pages give both ways together
+# (or, formerly, one way in Gbit/s); here is one way. DCN: of a v5p the page gives 50 Gbit/s a chip,
+# of a v5e 6.4 Tbit/s a pod of 256; v4 is taken to have v5p's and v6e four times v5e's. FLOPs a
+# cycle: four units of 128 x 128 multipliers a core, and two cores a chip in v4 and v5p. v6e's page
+# says two units of 256 x 256, which would make its clock 3.5 GHz; but the compiler reckons with up
+# to 369,000 FLOPs a cycle, more than these do, and at half that clock its copies take 81 % of the
+# memory's bandwidth, as a v5e's do.
 CHIPS = {
     chip.name: chip
     for chip in (
-        Chip("v4", 275e12, 2 * 4 * 128**2 * 2, int(30.75 * GIB), 1200 * GB, 300 * GB, 6, 6.25 * GB, DOCS + "v4"),
-        Chip("v5e", 197e12, 4 * 128**2 * 2, int(15.75 * GIB), 819 * GB, 200 * GB, 4, 3.125 * GB, DOCS + "v5e"),
-        Chip("v5p", 459e12, 2 * 4 * 128**2 * 2, int(95.74 * GIB), 2765 * GB, 600 * GB, 6, 6.25 * GB, DOCS + "v5p"),
-        Chip("v6e", 918e12, 4 * 256**2 * 2, int(31.25 * GIB), 1638 * GB, 400 * GB, 4, 12.5 * GB, DOCS + "v6e"),
+        Chip(
+            "v4",
+            275e12,
+            2 * 4 * 128**2 * 2,
+            int(30.75 * GIB),
+            1200 * GB,
+            300 * GB,
+            6,
+            6.25 * GB,
+            DOCS + "v4",
+        ),
+        Chip(
+            "v5e",
+            197e12,
+            4 * 128**2 * 2,
+            int(15.75 * GIB),
+            819 * GB,
+            200 * GB,
+            4,
+            3.125 * GB,
+            DOCS + "v5e",
+        ),
+        Chip(
+            "v5p",
+            459e12,
+            2 * 4 * 128**2 * 2,
+            int(95.74 * GIB),
+            2765 * GB,
+            600 * GB,
+            6,
+            6.25 * GB,
+            DOCS + "v5p",
+        ),
+        Chip(
+            "v6e",
+            918e12,
+            4 * 256**2 * 2,
+            int(31.25 * GIB),
+            1638 * GB,
+            400 * GB,
+            4,
+            12.5 * GB,
+            DOCS + "v6e",
+        ),
     )
 }
 
@@ -64,5 +105,10 @@ CHIPS = {
 def chip_of(topology: str) -> Chip:
     """The chip of a topology such as `v5e:4x4`; `UserError` where it is none of `CHIPS`."""
     name = topology.partition(":")[0]
-    check(name in CHIPS, "--topology", topology or "nothing", f"CHIP:SHAPE, the chip one of {', '.join(CHIPS)}")
+    check(
+        name in CHIPS,
+        where="--topology",
+        found=topology or "nothing",
+        expected=f"CHIP:SHAPE, the chip one of {', '.join(CHIPS)}",
+    )
     return CHIPS[name]

@@ -7,18 +7,22 @@ from collections.abc import Mapping
 import numpy as np
 
 _FORMS = {
-    "mesh": re.compile(r"mesh\[(?P<axes>[^\]]*)\](?:, device_ids=\((?P<ids>.*?)\))? \{(?P<joined>[^}]*)\}"),
+    "mesh": re.compile(
+        r"mesh\[(?P<axes>[^\]]*)\](?:, device_ids=\((?P<ids>.*?)\))? \{(?P<joined>[^}]*)\}"
+    ),
     "range": re.compile(r"\[(?P<shape>[\d,]*)\]<=(?P<numbers>\[[\d,]*\](?:T\([\d,]*\))?)"),
     "lists": re.compile(r"\{(?P<lists>(?:\{[\d,]*\},?)*)\}"),
 }
 
 
 def parse_groups(attributes: str, devices: int) -> np.ndarray:
-    """The groups that `replica_groups=` among a collective's attributes names, int `[groups, devices in each]`.
+    """The groups that `replica_groups=` among a collective's attributes names, int `[groups,
+    devices in each]`.
 
-    Understood are the three forms of XLA: lists `{{0,1},{2,3}}`, a permuted range `[2,2]<=[2,2]T(1,0)`, and
-    axes of a mesh `mesh['a'=2,'b'=2] {'b'}`, of which also parts of axes `'a':(2)2` and permuted devices
-    `mesh[…], device_ids=([2,2]T(1,0)) {…}`. No groups are all devices. Raises `ValueError` for another form.
+    Understood are the three forms of XLA: lists `{{0,1},{2,3}}`, a permuted range
+    `[2,2]<=[2,2]T(1,0)`, and axes of a mesh `mesh['a'=2,'b'=2] {'b'}`, of which also parts of axes
+    `'a':(2)2` and permuted devices `mesh[…], device_ids=([2,2]T(1,0)) {…}`. No groups are all
+    devices. Raises `ValueError` for another form.
     """
     text = attributes.partition("replica_groups=")[2]
     found = {name: match for name, form in _FORMS.items() if (match := form.match(text))}
@@ -28,7 +32,10 @@ def parse_groups(attributes: str, devices: int) -> np.ndarray:
         return _range(found["range"]["numbers"]).reshape(_numbers(found["range"]["shape"]))
     if text and "lists" not in found:
         raise ValueError(f"replica groups of an unknown form: {text[:100]}")
-    lists = [_numbers(group) for group in re.findall(r"\{([\d,]+)\}", found["lists"]["lists"] if text else "")]
+    lists = [
+        _numbers(group)
+        for group in re.findall(r"\{([\d,]+)\}", found["lists"]["lists"] if text else "")
+    ]
     return np.array(lists) if lists else np.arange(devices)[None, :]
 
 
@@ -60,12 +67,15 @@ def _mesh_groups(found: re.Match[str]) -> np.ndarray:
 
 
 def axes_of(groups: np.ndarray, mesh: Mapping[str, int]) -> tuple[str, ...]:
-    """The mesh axes, named with their sizes in the mesh's order, along which the groups' devices lie.
+    """The mesh axes, named with their sizes in the mesh's order, along which the groups' devices
+    lie.
 
-    A device's number is its place in the mesh, row by row. Where the groups are not whole axes, the names are
-    those that differ within a group, and the last is `part`.
+    A device's number is its place in the mesh, row by row. Where the groups are not whole axes, the
+    names are those that differ within a group, and the last is `part`.
     """
     places = np.unravel_index(groups, tuple(mesh.values()))
-    varied = tuple(name for name, place in zip(mesh, places, strict=True) if (place != place[:, :1]).any())
+    varied = tuple(
+        name for name, place in zip(mesh, places, strict=True) if (place != place[:, :1]).any()
+    )
     whole = math.prod(mesh[name] for name in varied) == groups.shape[1]
     return varied if whole else (*varied, "part")

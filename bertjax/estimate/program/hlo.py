@@ -1,4 +1,6 @@
-"""The compiled program as the TPU compiler prints it: computations of instructions, in the order they run."""
+"""The compiled program as the TPU compiler prints it: computations of instructions, in the order
+they run.
+"""
 
 import json
 import math
@@ -7,7 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-BITS = {"pred": 8, "token": 0, "bf16": 16}  # others end in their number of bits, as s32 and f8e4m3fn begin with it
+BITS = {
+    "pred": 8,
+    "token": 0,
+    "bf16": 16,
+}  # others end in their number of bits, as s32 and f8e4m3fn begin with it
 _ARRAY = re.compile(r"\b([a-z]+[0-9]*[a-z0-9]*)\[([0-9,]*)\]")
 _NAME = re.compile(r"%([\w.\-]+)")
 _CALLED = re.compile(
@@ -78,9 +84,16 @@ class Instruction:
         return found.group(1) if found else ""
 
     def called(self, kind: str) -> tuple[str, ...]:
-        """Names of the computations that it calls as `kind` (calls, body, condition, branch_computations, …)."""
+        """Names of the computations that it calls as `kind` (calls, body, condition,
+        branch_computations, …).
+        """
         notes = re.sub(r'"(?:[^"\\]|\\.)*"', '""', self.attributes.partition("backend_config=")[0])
-        return tuple(name for key, names in _CALLED.findall(notes) if key == kind for name in _NAME.findall(names))
+        return tuple(
+            name
+            for key, names in _CALLED.findall(notes)
+            if key == kind
+            for name in _NAME.findall(names)
+        )
 
     def attribute(self, name: str) -> str | None:
         """The value of a simple attribute, such as `index` or `direction`."""
@@ -146,7 +159,8 @@ def _instruction(line: str) -> Instruction:
     right = re.sub(r"/\*index=\d+\*/", "", right)
     end = _closing(right, 0) if right.startswith("(") else right.index(" ")
     shapes = tuple(
-        Shape(dtype, tuple(int(n) for n in dims.split(",") if n)) for dtype, dims in _ARRAY.findall(right[:end])
+        Shape(dtype, tuple(int(n) for n in dims.split(",") if n))
+        for dtype, dims in _ARRAY.findall(right[:end])
     )
     opcode, _, rest = right[end:].lstrip().partition("(")
     inside = _closing(f"({rest}", 0) - 1

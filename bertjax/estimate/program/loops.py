@@ -1,4 +1,6 @@
-"""How often a loop of a compiled program runs: the compiler does not print it, its condition says it."""
+"""How often a loop of a compiled program runs: the compiler does not print it, its condition says
+it.
+"""
 
 from typing import NamedTuple
 
@@ -15,11 +17,14 @@ class Caller(NamedTuple):
     outer: "Caller | None"
 
 
-def trip_count(module: Module, computation: Computation, loop: Instruction, outer: Caller | None) -> int | None:
-    """How often the body of `loop`, a while of `computation`, runs; None where the text does not say.
+def trip_count(
+    module: Module, computation: Computation, loop: Instruction, outer: Caller | None
+) -> int | None:
+    """How often the body of `loop`, a while of `computation`, runs; None where the text does not
+    say.
 
-    Understood are loops over a counter, as `lax.scan` and `fori_loop` make them: the condition compares an
-    element of the carried tuple with a constant, and the body adds a constant to it.
+    Understood are loops over a counter, as `lax.scan` and `fori_loop` make them: the condition
+    compares an element of the carried tuple with a constant, and the body adds a constant to it.
     """
     known = loop.config.get("known_trip_count")
     if known:
@@ -87,8 +92,12 @@ def _initial(module: Module, index: int, caller: Caller) -> int | None:
     return _constant(module, caller.computation, carried.operands[index], caller.outer)
 
 
-def _constant(module: Module, computation: Computation, name: str, caller: Caller | None) -> int | None:
-    """The integer that `name` always is; elements that a loop does not change have their value before it."""
+def _constant(
+    module: Module, computation: Computation, name: str, caller: Caller | None
+) -> int | None:
+    """The integer that `name` always is; elements that a loop does not change have their value
+    before it.
+    """
     found = _through(computation, name)
     if found.opcode == "constant":
         return int(found.literal) if found.literal.lstrip("-").isdigit() else None

@@ -10,11 +10,20 @@ from etils import epath
 from bertjax.config import Head, ModelConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check, disk_errors
-from bertjax.interop.checkpoints.model_config import architecture_of, check_heads, config_values, read_config
+from bertjax.interop.checkpoints.model_config import (
+    architecture_of,
+    check_heads,
+    config_values,
+    read_config,
+)
 from bertjax.interop.checkpoints.task_head import TaskHead
 from bertjax.interop.checkpoints.tensor_mapping import give, heads_in, originals, take, without
 from bertjax.interop.checkpoints.tensor_names import torch_dialect
-from bertjax.interop.checkpoints.weight_files import MAX_SHARD_BYTES, open_weights, write_safetensors
+from bertjax.interop.checkpoints.weight_files import (
+    MAX_SHARD_BYTES,
+    open_weights,
+    write_safetensors,
+)
 from bertjax.storage import read_json, write_whole
 
 CONFIG = "config.json"
@@ -23,10 +32,11 @@ CONFIG = "config.json"
 def load(folder: epath.PathLike, drop: Sequence[str] = ()) -> tuple[ModelConfig, dict[str, Any]]:
     """Configuration and parameters of a folder of `transformers`: BERT, RoBERTa, ELECTRA or ALBERT.
 
-    Its weights are `model.safetensors`, `pytorch_model.bin` or, of version 4, `flax_model.msgpack`, whole or in
-    shards. Tensors whose names begin with an entry of `drop` are left out. The parameters are float32 numpy
-    arrays named as in `docs/parameters.md`; the heads are those that the weights hold. Raises `UserError` naming
-    the field or tensor that is missing, damaged, beyond the model, or asks for what bertjax does not compute.
+    Its weights are `model.safetensors`, `pytorch_model.bin` or, of version 4, `flax_model.msgpack`,
+    whole or in shards. Tensors whose names begin with an entry of `drop` are left out. The
+    parameters are float32 numpy arrays named as in `docs/parameters.md`; the heads are those that
+    the weights hold. Raises `UserError` naming the field or tensor that is missing, damaged, beyond
+    the model, or asks for what bertjax does not compute.
     """
     path = epath.Path(folder)
     values, where = read_json(path / CONFIG), str(path / CONFIG)
@@ -37,7 +47,12 @@ def load(folder: epath.PathLike, drop: Sequence[str] = ()) -> tuple[ModelConfig,
     config = dataclasses.replace(config, heads=heads_in(tensors, dialect))
     check_heads(architecture, config, where)
     tied = values.get("tie_word_embeddings", True)
-    check(tied is True or "mlm" not in config.heads, f"{where}: tie_word_embeddings", repr(tied), "True, for its head")
+    check(
+        tied is True or "mlm" not in config.heads,
+        where=f"{where}: tie_word_embeddings",
+        found=repr(tied),
+        expected="True, for its head",
+    )
     return config, take(config, dialect, tensors)
 
 
@@ -50,15 +65,22 @@ def save(
     head: TaskHead | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> None:
-    """Write a folder that `AutoModel.from_pretrained` reads, and `AutoTokenizer` where there is a tokenizer.
+    """Write a folder that `AutoModel.from_pretrained` reads, and `AutoTokenizer` where there is a
+    tokenizer.
 
-    With a `head`, at `params["task_head"]`, it is the fine-tuned model that `AutoModelForSequenceClassification`,
-    `…TokenClassification`, `…QuestionAnswering` or `…MultipleChoice` reads, and pretraining's heads are left out.
-    The architecture is the one of `transformers` that computes what `config` says; `UserError` where there is
-    none. config.json is written last. Weights beyond `max_shard_bytes` go to several files with an index.
+    With a `head`, at `params["task_head"]`, it is the fine-tuned model that
+    `AutoModelForSequenceClassification`, `…TokenClassification`, `…QuestionAnswering` or
+    `…MultipleChoice` reads, and pretraining's heads are left out. The architecture is the one of
+    `transformers` that computes what `config` says; `UserError` where there is none. config.json is
+    written last. Weights beyond `max_shard_bytes` go to several files with an index.
     """
     path = epath.Path(folder)
-    check(max_shard_bytes > 0, "max_shard_bytes", max_shard_bytes, "a number above 0")
+    check(
+        max_shard_bytes > 0,
+        where="max_shard_bytes",
+        found=max_shard_bytes,
+        expected="a number above 0",
+    )
     if head:
         config, params = _for_task(config, params, head)
     architecture = architecture_of(config)

@@ -1,4 +1,6 @@
-"""config.json of `transformers` and `ModelConfig`: what of the one is what of the other, and what is refused."""
+"""config.json of `transformers` and `ModelConfig`: what of the one is what of the other, and what
+is refused.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +11,12 @@ from bertjax.interop.checkpoints.task_head import TaskHead
 from bertjax.interop.checkpoints.tensor_names import MODULES
 
 # Theirs -> ours; where two of theirs mean the same, the first is written.
-ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
+ACTIVATIONS = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+}
 SAME_NAME = (
     "vocab_size",
     "hidden_size",
@@ -44,7 +51,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "attention_probs_dropout_prob": 0.0,
     },
 }
-# Fields with which their model computes something that ours does not; any other value than these is refused.
+# Fields with which their model computes something that ours does not; any other value than these is
+# refused.
 PLAIN: dict[str, tuple[Any, ...]] = {
     "transformers_weights": (None,),
     "position_embedding_type": ("absolute", None),
@@ -65,7 +73,11 @@ ARCHITECTURES: dict[str, dict[str, set[str]]] = {
     },
     "roberta": {"RobertaForMaskedLM": {"mlm"}, "RobertaModel": set()},
     "electra": {"ElectraForMaskedLM": {"mlm"}, "ElectraModel": set()},
-    "albert": {"AlbertForPreTraining": {"mlm", "nsp"}, "AlbertForMaskedLM": {"mlm"}, "AlbertModel": set()},
+    "albert": {
+        "AlbertForPreTraining": {"mlm", "nsp"},
+        "AlbertForMaskedLM": {"mlm"},
+        "AlbertModel": set(),
+    },
 }
 TASK_CLASSES = {
     "classification": "ForSequenceClassification",
@@ -82,50 +94,108 @@ GELU_HEADS = ("electra", "roberta")  # whose masked-word head takes gelu whateve
 
 
 def architecture_of(config: ModelConfig) -> str:
-    """The `model_type` of `transformers` that computes what `config` says; `UserError` where none does."""
+    """The `model_type` of `transformers` that computes what `config` says; `UserError` where none
+    does.
+    """
     signs = {
         "albert": config.share_layers,
         "roberta": config.position_offset > 0,
         "electra": config.embedding_size > 0 and not config.share_layers,
     }
-    check(not config.local_attention, "model.local_attention", config.local_attention, "0: no BERT there has windows")
+    check(
+        not config.local_attention,
+        where="model.local_attention",
+        found=config.local_attention,
+        expected="0: no BERT there has windows",
+    )
     found = [name for name, sign in signs.items() if sign]
-    check(len(found) <= 1, "model", f"what makes it {' and '.join(found)} at once", "one architecture of transformers")
+    check(
+        len(found) <= 1,
+        where="model",
+        found=f"what makes it {' and '.join(found)} at once",
+        expected="one architecture of transformers",
+    )
     architecture = found[0] if found else "bert"
     projects = architecture != "albert" or config.embedding_size > 0
-    check(projects, "model.embedding_size", 0, "a width: ALBERT, which shares layers, always projects its embeddings")
+    check(
+        projects,
+        where="model.embedding_size",
+        found=0,
+        expected="a width: ALBERT, which shares layers, always projects its embeddings",
+    )
     for head in config.heads:
         known = head in MODULES[architecture]
-        check(known, "model.heads", head, f"a head of {architecture}, which the other settings make it")
+        check(
+            known,
+            where="model.heads",
+            found=head,
+            expected=f"a head of {architecture}, which the other settings make it",
+        )
     if architecture == "electra":
         width = config.embedding_size
-        check(width != config.hidden_size, "model.embedding_size", width, "another than model.hidden_size, for ELECTRA")
+        check(
+            width != config.hidden_size,
+            where="model.embedding_size",
+            found=width,
+            expected="another than model.hidden_size, for ELECTRA",
+        )
     check_heads(architecture, config, "model")
     return architecture
 
 
 def check_heads(architecture: str, config: ModelConfig, where: str) -> None:
     """Raise `UserError` where their masked-word head computes something else than ours."""
-    good = architecture not in GELU_HEADS or "mlm" not in config.heads or config.hidden_act == "gelu"
-    check(good, f"{where}: hidden_act", config.hidden_act, f"gelu, which the masked-word head of {architecture} takes")
+    good = (
+        architecture not in GELU_HEADS or "mlm" not in config.heads or config.hidden_act == "gelu"
+    )
+    check(
+        good,
+        where=f"{where}: hidden_act",
+        found=config.hidden_act,
+        expected=f"gelu, which the masked-word head of {architecture} takes",
+    )
 
 
 def read_config(values: Mapping[str, Any], where: str) -> tuple[str, ModelConfig]:
     """The architecture and the model, its heads left open, of a config.json."""
     architecture = values.get("model_type", "bert")
     known = isinstance(architecture, str) and architecture in MODULES
-    check(known, f"{where}: model_type", repr(architecture), f"one of {', '.join(MODULES)}")
+    check(
+        known,
+        where=f"{where}: model_type",
+        found=repr(architecture),
+        expected=f"one of {', '.join(MODULES)}",
+    )
     for name, plain in PLAIN.items():
         value = values.get(name)
-        check(value in plain, f"{where}: {name}", repr(value), f"{plain[0]!r}: bertjax computes nothing else")
-    values = DEFAULTS[architecture] | {name: value for name, value in values.items() if value is not None}
+        check(
+            value in plain,
+            where=f"{where}: {name}",
+            found=repr(value),
+            expected=f"{plain[0]!r}: bertjax computes nothing else",
+        )
+    values = DEFAULTS[architecture] | {
+        name: value for name, value in values.items() if value is not None
+    }
     activation = values.get("hidden_act", "gelu")
     known = isinstance(activation, str) and activation in ACTIVATIONS
-    check(known, f"{where}: hidden_act", repr(activation), f"one of {', '.join(ACTIVATIONS)}")
-    taken = {name: values[name] for name in SAME_NAME if name in values} | {"hidden_act": ACTIVATIONS[activation]}
+    check(
+        known,
+        where=f"{where}: hidden_act",
+        found=repr(activation),
+        expected=f"one of {', '.join(ACTIVATIONS)}",
+    )
+    taken = {name: values[name] for name in SAME_NAME if name in values} | {
+        "hidden_act": ACTIVATIONS[activation]
+    }
     if architecture == "roberta":
         pad = values.get("pad_token_id", 1)
-        check(type(pad) is int and pad >= 0, f"{where}: pad_token_id", repr(pad), "an id")
+        check(
+            type(pad) is int and pad >= 0,
+            where=f"{where}: pad_token_id",
+            found=repr(pad),
+            expected="an id",
+        )
         taken["position_offset"] = pad + 1
     if architecture == "albert":
         taken |= {"embedding_size": values["embedding_size"], "share_layers": True}
@@ -134,18 +204,29 @@ def read_config(values: Mapping[str, Any], where: str) -> tuple[str, ModelConfig
     try:
         return architecture, from_dict(ModelConfig, taken, where)
     except UserError as error:  # a value out of its range is named by our field alone
-        raise UserError(str(error) if str(error).startswith(where) else f"{where}: {error}") from error
+        raise UserError(
+            str(error) if str(error).startswith(where) else f"{where}: {error}"
+        ) from error
 
 
-def config_values(architecture: str, config: ModelConfig, pad_id: int, head: TaskHead | None = None) -> dict[str, Any]:
+def config_values(
+    architecture: str, config: ModelConfig, pad_id: int, head: TaskHead | None = None
+) -> dict[str, Any]:
     """The config.json of a model, fine-tuned where there is a `head`.
 
     Raises `UserError` where `pad_id` is not that which RoBERTa's positions go by.
     """
     if config.position_offset:
         expected = f"{config.position_offset - 1}, one below model.position_offset, as RoBERTa counts positions"
-        check(pad_id == config.position_offset - 1, "the tokenizer's padding id", pad_id, expected)
-    name = next(name for name, heads in ARCHITECTURES[architecture].items() if heads <= set(config.heads))
+        check(
+            pad_id == config.position_offset - 1,
+            where="the tokenizer's padding id",
+            found=pad_id,
+            expected=expected,
+        )
+    name = next(
+        name for name, heads in ARCHITECTURES[architecture].items() if heads <= set(config.heads)
+    )
     activation = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == config.hidden_act)
     values = {name: getattr(config, name) for name in SAME_NAME} | {
         "architectures": [name],
@@ -161,7 +242,9 @@ def config_values(architecture: str, config: ModelConfig, pad_id: int, head: Tas
 
 def _task_values(architecture: str, config: ModelConfig, head: TaskHead) -> dict[str, Any]:
     names = head.labels or ("LABEL_0",)
-    values: dict[str, Any] = {"architectures": [architecture.capitalize() + TASK_CLASSES[head.kind]]}
+    values: dict[str, Any] = {
+        "architectures": [architecture.capitalize() + TASK_CLASSES[head.kind]]
+    }
     if head.kind in ("classification", "tagging"):
         values["id2label"] = {str(i): label for i, label in enumerate(names)}
         values["label2id"] = {label: i for i, label in enumerate(names)}

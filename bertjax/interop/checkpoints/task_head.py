@@ -43,18 +43,18 @@ class TaskHead:
 def load_with_head(path: epath.PathLike, task: str = "") -> tuple[TrainedModel, TaskHead | None]:
     """A run's checkpoint as `load_model` has it, with the head of `task` at `params[TASK_HEAD]`.
 
-    The task is by default the only one. There is None for the head of a model that was not fine-tuned, and of a task
-    that has a decoder instead.
-    Raises `UserError` for a task that the model was not trained on, or none said where there are several.
+    The task is by default the only one. There is None for the head of a model that was not
+    fine-tuned, and of a task that has a decoder instead. Raises `UserError` for a task that the
+    model was not trained on, or none said where there are several.
     """
     _, folder = checkpoint.find(path)
     tasks = {values["name"]: values for values in checkpoint.read_meta(folder).get("tasks") or ()}
     if not tasks:
-        check(not task, "task", task, "none: the model was not fine-tuned")
+        check(not task, where="task", found=task, expected="none: the model was not fine-tuned")
         return load_model(folder), None
     if not task and len(tasks) == 1:
         (task,) = tasks
-    check(task in tasks, "task", task or "none", f"one of {', '.join(tasks)}")
+    check(task in tasks, where="task", found=task or "none", expected=f"one of {', '.join(tasks)}")
     head = _head(tasks[task])
     if head is None:
         log.warning("task %s: its decoder is left out, the encoder alone is exported", task)
@@ -70,4 +70,9 @@ def _head(values: Mapping[str, Any]) -> TaskHead | None:
     if kind not in ON_TOKENS:
         return None
     labels = ("start", "end") if kind == "spans" else tuple(values.get("labels", ()))
-    return TaskHead(values["name"], kind, labels, "number" if kind == "choice" else values.get("label_type", "class"))
+    return TaskHead(
+        values["name"],
+        kind,
+        labels,
+        "number" if kind == "choice" else values.get("label_type", "class"),
+    )

@@ -1,4 +1,6 @@
-"""What other programs call the tensors of `docs/parameters.md`: a table an architecture, a few rules a format."""
+"""What other programs call the tensors of `docs/parameters.md`: a table an architecture, a few
+rules a format.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -31,10 +33,16 @@ _EMBEDDINGS = {
 }
 
 
-def _architecture(base: str, place: str, layer: Mapping[str, str], inside: Mapping[str, str]) -> dict[str, str]:
-    """Modules of ours and of theirs; `{}` in `place` counts layers, `base` goes before all but the heads."""
+def _architecture(
+    base: str, place: str, layer: Mapping[str, str], inside: Mapping[str, str]
+) -> dict[str, str]:
+    """Modules of ours and of theirs; `{}` in `place` counts layers, `base` goes before all but the
+    heads.
+    """
     layers = {f"encoder/layers/{ours}": f"{place}.{theirs}" for ours, theirs in layer.items()}
-    return {ours: f"{base}.{theirs}" for ours, theirs in (_EMBEDDINGS | layers | dict(inside)).items()}
+    return {
+        ours: f"{base}.{theirs}" for ours, theirs in (_EMBEDDINGS | layers | dict(inside)).items()
+    }
 
 
 TASK_HEAD = "task_head"  # of the parameters that are exported, the group of a task's head
@@ -73,10 +81,19 @@ MODULES: dict[str, dict[str, str]] = {
 
 # Copies of a parameter that stands under another name too: theirs -> ours.
 _COPIES = {
-    "bert": {"cls.predictions.decoder.weight": "embeddings/word/embedding", "cls.predictions.decoder.bias": "mlm/bias"},
-    "roberta": {"lm_head.decoder.weight": "embeddings/word/embedding", "lm_head.decoder.bias": "mlm/bias"},
+    "bert": {
+        "cls.predictions.decoder.weight": "embeddings/word/embedding",
+        "cls.predictions.decoder.bias": "mlm/bias",
+    },
+    "roberta": {
+        "lm_head.decoder.weight": "embeddings/word/embedding",
+        "lm_head.decoder.bias": "mlm/bias",
+    },
     "electra": {"generator_lm_head.weight": "embeddings/word/embedding"},
-    "albert": {"predictions.decoder.weight": "embeddings/word/embedding", "predictions.decoder.bias": "mlm/bias"},
+    "albert": {
+        "predictions.decoder.weight": "embeddings/word/embedding",
+        "predictions.decoder.bias": "mlm/bias",
+    },
 }
 
 
@@ -112,7 +129,9 @@ def _module(modules: Mapping[str, str], path: str) -> tuple[str, str]:
 
 
 def torch_dialect(architecture: str, task: str = "") -> Dialect:
-    """The names of PyTorch checkpoints of `transformers`, with those of the head for a kind of `task`."""
+    """The names of PyTorch checkpoints of `transformers`, with those of the head for a kind of
+    `task`.
+    """
     modules = MODULES[architecture] | {TASK_HEAD: "qa_outputs" if task == "spans" else "classifier"}
     if (architecture, task) == ("roberta", "classification"):
         modules |= {"pooler": "classifier.dense", TASK_HEAD: "classifier.out_proj"}
@@ -127,7 +146,9 @@ def torch_dialect(architecture: str, task: str = "") -> Dialect:
         name=name,
         transposed=None,
         copies=_COPIES[architecture],
-        ignored=lambda name: name.endswith(("embeddings.position_ids", "embeddings.token_type_ids")),
+        ignored=lambda name: name.endswith(
+            ("embeddings.position_ids", "embeddings.token_type_ids")
+        ),
     )
 
 

@@ -1,4 +1,6 @@
-"""Checkpoints of the original BERT (github.com/google-research/bert): `bert_config.json`, `bert_model.ckpt.*`."""
+"""Checkpoints of the original BERT (github.com/google-research/bert): `bert_config.json`,
+`bert_model.ckpt.*`.
+"""
 
 import dataclasses
 import json
@@ -25,39 +27,56 @@ FIELDS = tuple(name for name in SAME_NAME if name != "layer_norm_eps")
 
 
 def load(source: epath.PathLike, drop: Sequence[str] = ()) -> tuple[ModelConfig, dict[str, Any]]:
-    """Configuration and parameters of a folder of the original BERT, or of one checkpoint in it by its prefix.
+    """Configuration and parameters of a folder of the original BERT, or of one checkpoint in it by
+    its prefix.
 
-    Moments of the optimizer and the step are left out, and so are tensors whose names begin with an entry
-    of `drop`. Their `gelu` is taken for the exact one, with which the published models were trained, though
-    the script's own has been the tanh approximation since 2019. Errors as in `huggingface.load`.
+    Moments of the optimizer and the step are left out, and so are tensors whose names begin with an
+    entry of `drop`. Their `gelu` is taken for the exact one, with which the published models were
+    trained, though the script's own has been the tanh approximation since 2019. Errors as in
+    `huggingface.load`.
     """
     prefix = _prefix(epath.Path(source))
     values = read_json(prefix.parent / CONFIG)
     activation = values.pop("bertjax_hidden_act", values.get("hidden_act"))
     values = {name: values[name] for name in FIELDS if name in values} | {"hidden_act": activation}
-    _, config = read_config(values | {"layer_norm_eps": LAYER_NORM_EPS}, str(prefix.parent / CONFIG))
+    _, config = read_config(
+        values | {"layer_norm_eps": LAYER_NORM_EPS}, str(prefix.parent / CONFIG)
+    )
     dialect = tensorflow_dialect()
     tensors = without(_open(prefix, dialect.ignored), drop)
     config = dataclasses.replace(config, heads=heads_in(tensors, dialect))
     return config, take(config, dialect, tensors)
 
 
-def save(folder: epath.PathLike, config: ModelConfig, params: Any, tokenizer: Tokenizer | None = None) -> None:
+def save(
+    folder: epath.PathLike, config: ModelConfig, params: Any, tokenizer: Tokenizer | None = None
+) -> None:
     """Write `bert_config.json`, `bert_model.ckpt.*` and the vocabulary for the original scripts.
 
-    The checkpoint's index is written last. Raises `UserError` for a model that the original does not compute.
+    The checkpoint's index is written last. Raises `UserError` for a model that the original does
+    not compute.
     """
     path = epath.Path(folder)
     architecture = architecture_of(config)
     check(
-        architecture == "bert", "model", f"what makes it {architecture}", "plain BERT, for the original's checkpoints"
+        architecture == "bert",
+        where="model",
+        found=f"what makes it {architecture}",
+        expected="plain BERT, for the original's checkpoints",
     )
     eps = config.layer_norm_eps
-    check(eps == LAYER_NORM_EPS, "model.layer_norm_eps", eps, f"{LAYER_NORM_EPS}, which the original has fixed")
+    check(
+        eps == LAYER_NORM_EPS,
+        where="model.layer_norm_eps",
+        found=eps,
+        expected=f"{LAYER_NORM_EPS}, which the original has fixed",
+    )
     values: dict[str, Any] = {name: getattr(config, name) for name in FIELDS}
     values["hidden_act"] = "relu" if config.hidden_act == "relu" else "gelu"
     if config.hidden_act == "gelu_tanh":
-        values["bertjax_hidden_act"] = "gelu_new"  # read again by `load`; the original knows one gelu
+        values["bertjax_hidden_act"] = (
+            "gelu_new"  # read again by `load`; the original knows one gelu
+        )
     if tokenizer is not None:
         tokenizer.save(path, config.max_length)
     with disk_errors(path):
@@ -72,18 +91,33 @@ def _prefix(source: epath.Path) -> epath.Path:
         source = source.parent / source.name.removesuffix(".index")
     if not source.is_dir():
         found = (source.parent / f"{source.name}.index").exists()
-        check(found, str(source), "neither a folder nor a checkpoint's prefix", f"{source.name}.index")
+        check(
+            found,
+            where=str(source),
+            found="neither a folder nor a checkpoint's prefix",
+            expected=f"{source.name}.index",
+        )
         return source
     indices = sorted(file.name for file in source.iterdir() if file.name.endswith(".index"))
     expected = "one *.index, or the path of one checkpoint without its ending"
-    check(len(indices) == 1, str(source), ", ".join(indices) or "no checkpoint", expected)
+    check(
+        len(indices) == 1,
+        where=str(source),
+        found=", ".join(indices) or "no checkpoint",
+        expected=expected,
+    )
     return source / indices[0].removesuffix(".index")
 
 
 def _open(prefix: epath.Path, ignored: Any) -> Tensors:
     import tensorflow as tf
 
-    check(is_local(prefix), str(prefix), "a checkpoint in a store", "one on a disk of this machine")
+    check(
+        is_local(prefix),
+        where=str(prefix),
+        found="a checkpoint in a store",
+        expected="one on a disk of this machine",
+    )
     held = sum(file.stat().length for file in prefix.parent.glob(f"{prefix.name}.data-*"))
     try:
         reader = tf.train.load_checkpoint(str(prefix))
@@ -94,9 +128,16 @@ def _open(prefix: epath.Path, ignored: Any) -> Tensors:
     for name, shape in shapes.items():
         if not ignored(name):
             kind = f"the type {kinds[name].name}"
-            check(kinds[name] == tf.float32, f"{prefix}: {name}", kind, "float32")
+            check(
+                kinds[name] == tf.float32, where=f"{prefix}: {name}", found=kind, expected="float32"
+            )
             size = 4 * math.prod(shape)  # before memory is taken for it
-            check(size <= held, f"{prefix}: {name}", f"{held} bytes for the shape {list(shape)}", "all its numbers")
+            check(
+                size <= held,
+                where=f"{prefix}: {name}",
+                found=f"{held} bytes for the shape {list(shape)}",
+                expected="all its numbers",
+            )
 
     def read(name: str) -> np.ndarray:
         try:
@@ -108,7 +149,9 @@ def _open(prefix: epath.Path, ignored: Any) -> Tensors:
 
 
 def _damaged(prefix: epath.Path, error: Exception) -> UserError:
-    return UserError(f"{prefix}: found no whole checkpoint of TensorFlow ({' '.join(str(error).split())[:200]})")
+    return UserError(
+        f"{prefix}: found no whole checkpoint of TensorFlow ({' '.join(str(error).split())[:200]})"
+    )
 
 
 def _write(folder: epath.Path, tensors: dict[str, np.ndarray]) -> None:
@@ -119,10 +162,17 @@ def _write(folder: epath.Path, tensors: dict[str, np.ndarray]) -> None:
         names, values = list(tensors), [tf.constant(array) for array in tensors.values()]
         try:
             tf.raw_ops.SaveV2(
-                prefix=str(prefix), tensor_names=names, shape_and_slices=[""] * len(names), tensors=values
+                prefix=str(prefix),
+                tensor_names=names,
+                shape_and_slices=[""] * len(names),
+                tensors=values,
             )
         except tf.errors.OpError as error:
-            raise UserError(f"{folder}: cannot be written ({' '.join(str(error).split())[:200]})") from error
+            raise UserError(
+                f"{folder}: cannot be written ({' '.join(str(error).split())[:200]})"
+            ) from error
         # Data before the index, without which there is no checkpoint.
-        for file in sorted(epath.Path(local).iterdir(), key=lambda file: file.name.endswith(".index")):
+        for file in sorted(
+            epath.Path(local).iterdir(), key=lambda file: file.name.endswith(".index")
+        ):
             write_whole(folder / file.name, file.read_bytes())

@@ -1,6 +1,7 @@
 """Models made larger: longer inputs, new words, words with vectors from elsewhere.
 
-Pure functions of (config, params, ...) that give a new (config, params); what they are given stays as it is.
+Pure functions of (config, params, ...) that give a new (config, params); what they are given stays
+as it is.
 """
 
 import dataclasses
@@ -34,16 +35,32 @@ def extend_positions(
 ) -> tuple[ModelConfig, Params]:
     """Positions for inputs of up to `length` ids, made of the learned ones.
 
-    `tile` repeats the learned rows in order, as Longformer does (arXiv 2004.05150, section 5): inputs no longer than
-    before give the same bits. `interpolate` stretches them, the first and the last staying first and last
-    and the others linear between two neighbours, as ViT does for finer images (arXiv 2010.11929, section 3.2):
-    every input changes. Rows below `config.position_offset` are no positions and stay as they are.
-    Raises `UserError` where `length` is not above `config.max_length`.
+    `tile` repeats the learned rows in order, as Longformer does (arXiv 2004.05150, section 5):
+    inputs no longer than before give the same bits. `interpolate` stretches them, the first and the
+    last staying first and last and the others linear between two neighbours, as ViT does for finer
+    images (arXiv 2010.11929, section 3.2): every input changes. Rows below `config.position_offset`
+    are no positions and stay as they are. Raises `UserError` where `length` is not above
+    `config.max_length`.
     """
-    check(how in get_args(Positions), "positions", how, " or ".join(get_args(Positions)))
-    check(length <= MOST_POSITIONS, "length", str(length)[:20], f"at most {MOST_POSITIONS}")
+    check(
+        how in get_args(Positions),
+        where="positions",
+        found=how,
+        expected=" or ".join(get_args(Positions)),
+    )
+    check(
+        length <= MOST_POSITIONS,
+        where="length",
+        found=str(length)[:20],
+        expected=f"at most {MOST_POSITIONS}",
+    )
     before, offset = config.max_length, config.position_offset
-    check(length > before, "length", length, f"more than {before}, which the model's positions allow already")
+    check(
+        length > before,
+        where="length",
+        found=length,
+        expected=f"more than {before}, which the model's positions allow already",
+    )
     table_PxE = _leaf(params, POSITIONS)
     learned_LxE = table_PxE[offset:]
     if how == "tile":
@@ -69,24 +86,39 @@ def extend_vocabulary(
 ) -> tuple[ModelConfig, Params]:
     """Rows for new entries, whose ids follow those of `tokenizer`, the one from before.
 
-    `pieces` holds for each new entry the ids that `tokenizer` gives for it; a row, and its bias in the
-    masked-word head, is their mean (arXiv 2402.09977). With `mean` it is the mean over all
-    entries but the special ones: then a new entry's score is the mean of theirs, so that in no place
-    its probability is above one in their number (J. Hewitt, "Initializing New Word Embeddings for Pretrained Language
-    Models", 2021).
+    `pieces` holds for each new entry the ids that `tokenizer` gives for it; a row, and its bias in
+    the masked-word head, is their mean (arXiv 2402.09977). With `mean` it is the mean over all
+    entries but the special ones: then a new entry's score is the mean of theirs, so that in no
+    place its probability is above one in their number (J. Hewitt, "Initializing New Word Embeddings
+    for Pretrained Language Models", 2021).
 
     Rows that only fill the table up are used first; where they do not suffice the table grows, to a
     `multiple`, and rows that fill it up again are the mean. Rows of old entries keep their bits.
-    Raises `UserError` for a table smaller than the tokenizer, and for an entry without pieces or with
-    one that is no id of `tokenizer`.
+    Raises `UserError` for a table smaller than the tokenizer, and for an entry without pieces or
+    with one that is no id of `tokenizer`.
     """
-    check(how in get_args(NewRows), "new rows", how, " or ".join(get_args(NewRows)))
+    check(
+        how in get_args(NewRows),
+        where="new rows",
+        found=how,
+        expected=" or ".join(get_args(NewRows)),
+    )
     known = tokenizer.vocab_size
-    check(multiple > 0, "multiple", multiple, "a number above 0")
-    check(known <= config.vocab_size, "model.vocab_size", config.vocab_size, f"at least the tokenizer's {known}")
+    check(multiple > 0, where="multiple", found=multiple, expected="a number above 0")
+    check(
+        known <= config.vocab_size,
+        where="model.vocab_size",
+        found=config.vocab_size,
+        expected=f"at least the tokenizer's {known}",
+    )
     for number, ids in enumerate(pieces, 1):
         good = len(ids) > 0 and min(ids) >= 0 and max(ids) < known
-        check(good, f"new entry {number}", f"the pieces {list(ids)}", f"one or more, each from 0 to {known - 1}")
+        check(
+            good,
+            where=f"new entry {number}",
+            found=f"the pieces {list(ids)}",
+            expected=f"one or more, each from 0 to {known - 1}",
+        )
     used = known + len(pieces)
     size = config.vocab_size if used <= config.vocab_size else -(-used // multiple) * multiple
     ordinary = np.setdiff1d(np.arange(known), tokenizer.special_ids)
@@ -108,25 +140,38 @@ def extend_vocabulary(
 def init_word_vectors(
     config: ModelConfig, params: Params, words: Mapping[str, int], vectors: Mapping[str, np.ndarray]
 ) -> tuple[ModelConfig, Params, int]:
-    """The rows of those of `words` (ids by word) that have a vector become it; also how many these are.
+    """The rows of those of `words` (ids by word) that have a vector become it; also how many these
+    are.
 
-    All vectors are scaled by one number, after which their standard deviation is that of the rows of `words`
-    now: `initializer_range`, less what its cut takes off, in a model not yet trained. As they come, GloVe's
-    spread much wider and drown the positions that are added to them: models that start so do worse than
-    from random rows, and gain by a narrow range (arXiv 2407.12514). Angles stay.
-    Raises `UserError` where a vector is not `config.embedding_width` wide or not finite, and where there is no
-    vector for any of `words` or all are 0.
+    All vectors are scaled by one number, after which their standard deviation is that of the rows
+    of `words` now: `initializer_range`, less what its cut takes off, in a model not yet trained. As
+    they come, GloVe's spread much wider and drown the positions that are added to them: models that
+    start so do worse than from random rows, and gain by a narrow range (arXiv 2407.12514). Angles
+    stay. Raises `UserError` where a vector is not `config.embedding_width` wide or not finite, and
+    where there is no vector for any of `words` or all are 0.
     """
     width = config.embedding_width
     found = [word for word in words if word in vectors]
-    check(bool(found), "word vectors", f"none of {len(words):,} words", "one or more")
+    check(
+        found, where="word vectors", found=f"none of {len(words):,} words", expected="one or more"
+    )
     for word in found:
         shape = np.shape(vectors[word])
         wanted = f"[{width}], as model.{'embedding_size' if config.embedding_size else 'hidden_size'} says"
-        check(shape == (width,), f"the vector of {word!r}", f"shape {list(shape)}", wanted)
+        check(
+            shape == (width,),
+            where=f"the vector of {word!r}",
+            found=f"shape {list(shape)}",
+            expected=wanted,
+        )
     rows = np.stack([vectors[word] for word in found]).astype(np.float64)
     spread = rows.std()
-    check(bool(np.isfinite(spread)) and spread > 0, "word vectors", f"a deviation of {spread}", "a number above 0")
+    check(
+        bool(np.isfinite(spread)) and spread > 0,
+        where="word vectors",
+        found=f"a deviation of {spread}",
+        expected="a number above 0",
+    )
     table_VxE = _leaf(params, WORDS).copy()
     scale = table_VxE[list(words.values())].std(dtype=np.float64) / spread
     table_VxE[[words[word] for word in found]] = rows * scale
@@ -134,10 +179,14 @@ def init_word_vectors(
 
 
 def whole_words(tokenizer: Tokenizer) -> dict[str, int]:
-    """Ids of the entries that are a word's beginning, by the word without its mark: WordPiece's `cat`,
-    SentencePiece's `▁cat`, byte-level BPE's `Ġcat` (which writes letters beyond ASCII as bytes: not found)."""
+    """Ids of the entries that are a word's beginning, by the word without its mark: WordPiece's
+    `cat`, SentencePiece's `▁cat`, byte-level BPE's `Ġcat` (which writes letters beyond ASCII as
+    bytes: not found).
+    """
     begins = np.flatnonzero(tokenizer.starts_word)
-    words = [entry.removeprefix(WORD).removeprefix(SPACE) for entry in tokenizer.pieces(begins.tolist())]
+    words = [
+        entry.removeprefix(WORD).removeprefix(SPACE) for entry in tokenizer.pieces(begins.tolist())
+    ]
     return {word: int(i) for word, i in zip(words, begins, strict=True) if word}
 
 
@@ -153,30 +202,45 @@ def read_new_words(path: epath.PathLike) -> list[str]:
         text = epath.Path(path).read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a list of words ({error})") from error
-    check(bool(text.strip()), str(path), "no word", "one a line")
+    check(text.strip(), where=str(path), found="no word", expected="one a line")
     return [line.rstrip("\r") for line in text.removesuffix("\n").split("\n")]
 
 
 def extend_tokenizer(folder: epath.PathLike, words: Sequence[str], source: str) -> Tokenizer:
-    """The WordPiece tokenizer saved in `folder` with `words` as further entries, ids following the old ones.
+    """The WordPiece tokenizer saved in `folder` with `words` as further entries, ids following the
+    old ones.
 
-    A longest match is taken first: where a longer word begins with a new one, its pieces change too.
-    The ids of all other text stay.
+    A longest match is taken first: where a longer word begins with a new one, its pieces change
+    too. The ids of all other text stay.
 
-    Raises `UserError`, naming `source` and the line, for a word that is empty, has a space, is known
-    already, or would never come out of text: "covid-19" is three words to BERT, and an uncased tokenizer
-    reads no capitals. One such line stops it, for a row that nothing uses costs memory and says nothing.
+    Raises `UserError`, naming `source` and the line, for a word that is empty, has a space, is
+    known already, or would never come out of text: "covid-19" is three words to BERT, and an
+    uncased tokenizer reads no capitals. One such line stops it, for a row that nothing uses costs
+    memory and says nothing.
     """
     folder = epath.Path(folder)
     old = load_tokenizer(folder)
     check(
-        old.kind == "wordpiece", str(folder), f"a tokenizer of kind {old.kind}, which takes no new entries", "wordpiece"
+        old.kind == "wordpiece",
+        where=str(folder),
+        found=f"a tokenizer of kind {old.kind}, which takes no new entries",
+        expected="wordpiece",
     )
     lines = dict.fromkeys(old.pieces(range(old.vocab_size)), "in the vocabulary")
     for number, word in enumerate(words, 1):
         where = f"{source}, line {number}"
-        check(word != "" and not any(c.isspace() for c in word), where, repr(word), "a word without spaces")
-        check(word not in lines, where, f"{word!r}, which is {lines.get(word)} already", "a new word")
+        check(
+            word != "" and not any(c.isspace() for c in word),
+            where=where,
+            found=repr(word),
+            expected="a word without spaces",
+        )
+        check(
+            word not in lines,
+            where=where,
+            found=f"{word!r}, which is {lines.get(word)} already",
+            expected="a new word",
+        )
         lines[word] = f"on line {number}"
     entries = [*old.pieces(range(old.vocab_size)), *words]
     content = "".join(f"{entry}\n" for entry in entries).encode()
@@ -187,7 +251,9 @@ def extend_tokenizer(folder: epath.PathLike, words: Sequence[str], source: str) 
         read = " ".join(new.pieces(pieces_of(new, [word])[0]))
         others = f" ({len(wrong)} lines like it)" if len(wrong) > 1 else ""
         expected = "a word that BERT does not split, in lower case and without accents where the tokenizer is uncased"
-        raise UserError(f"{source}, line {wrong[0] + 1}: found {word!r}, read as {read!r}{others}, expected {expected}")
+        raise UserError(
+            f"{source}, line {wrong[0] + 1}: found {word!r}, read as {read!r}{others}, expected {expected}"
+        )
     return new
 
 

@@ -1,7 +1,8 @@
-"""Word vectors from files: GloVe's text, word2vec's text (fastText's `.vec` too) and binary, each also as .gz.
+"""Word vectors from files: GloVe's text, word2vec's text (fastText's `.vec` too) and binary, each
+also as .gz.
 
-A file is read once, in pieces, and of it only the wanted words are kept, so memory goes with what is
-wanted. Files are untrusted: what they say of their own size is compared, never reserved.
+A file is read once, in pieces, and of it only the wanted words are kept, so memory goes with what
+is wanted. Files are untrusted: what they say of their own size is compared, never reserved.
 """
 
 import gzip
@@ -16,7 +17,7 @@ from typing import IO, Literal
 import numpy as np
 from etils import epath
 
-from bertjax.errors import UserError, check
+from bertjax.errors import UserError, check, mismatch
 from bertjax.progress import Progress, silent
 
 Format = Literal["auto", "glove", "word2vec", "word2vec-binary"]
@@ -42,19 +43,22 @@ def read_word_vectors(
 ) -> dict[str, np.ndarray]:
     """The vectors of those of `wanted` that the file has: finite float32 arrays `[width]` by word.
 
-    A word that stands there twice has its first vector. With `lowercase`, a word of the file that is
-    not wanted as it stands is taken in lower case, the first of such words (files go by frequency) and
-    only where the word itself is missing. `auto` tells the formats by a header and by what follows it.
-    Numbers are read, and checked, of wanted words only; of every entry it is checked that it is whole.
+    A word that stands there twice has its first vector. With `lowercase`, a word of the file that
+    is not wanted as it stands is taken in lower case, the first of such words (files go by
+    frequency) and only where the word itself is missing. `auto` tells the formats by a header and
+    by what follows it. Numbers are read, and checked, of wanted words only; of every entry it is
+    checked that it is whole.
 
-    Raises `UserError` naming file and line or entry: no such format, another width than `width`, a cut
-    file, what is no finite number, an entry longer than can be.
+    Raises `UserError` naming file and line or entry: no such format, another width than `width`, a
+    cut file, what is no finite number, an entry longer than can be.
     """
     path = epath.Path(path)
     kind = _format(path) if file_format == "auto" else file_format
     kept = _Kept(wanted, lowercase)
     with _opened(path) as file:
-        entries = (_binary_entries if kind == "word2vec-binary" else _text_entries)(path, file, kind, width, progress)
+        entries = (_binary_entries if kind == "word2vec-binary" else _text_entries)(
+            path, file, kind, width, progress
+        )
         for where, word, values in entries:
             kept.offer(where, word, values, width)
     return kept.vectors
@@ -89,14 +93,21 @@ def _numbers(where: str, values: bytes | memoryview, width: int) -> np.ndarray:
         except ValueError as error:
             raise UserError(f"{where}: found no number ({error}), expected {width}") from error
     finite = np.isfinite(vector)
-    check(bool(finite.all()), where, f"{vector[~finite][:1]} as a float32", "finite numbers")
+    check(
+        finite.all(),
+        where=where,
+        found=f"{vector[~finite][:1]} as a float32",
+        expected="finite numbers",
+    )
     return vector
 
 
 def _text_entries(
     path: epath.Path, file: IO[bytes], kind: str, width: int, progress: Progress
 ) -> Iterator[tuple[str, bytes, bytes]]:
-    """(where, word, its numbers as text). A word may have spaces in it, as in glove.840B: the numbers come last."""
+    """(where, word, its numbers as text). A word may have spaces in it, as in glove.840B: the
+    numbers come last.
+    """
     first = _line(path, file, 1)
     count, found, begin = 0, 0, 1
     if kind == "word2vec":
@@ -111,7 +122,12 @@ def _text_entries(
         line = line.rstrip(b" \r\n")
         if line:
             spaces = line.count(b" ")
-            check(spaces >= width, where, f"a word and {spaces} numbers", f"{width} numbers")
+            check(
+                spaces >= width,
+                where=where,
+                found=f"a word and {spaces} numbers",
+                expected=f"{width} numbers",
+            )
             at = line.index(b" ") if spaces == width else len(line.rsplit(b" ", width)[0])
             yield where, line[:at], line[at + 1 :]
             found += 1
@@ -120,7 +136,12 @@ def _text_entries(
         number += 1
         line = _line(path, file, number)
     if kind == "word2vec":
-        check(found == count, str(path), f"{found:,} entries", f"{count:,}, as the first line says")
+        check(
+            found == count,
+            where=str(path),
+            found=f"{found:,} entries",
+            expected=f"{count:,}, as the first line says",
+        )
 
 
 def _binary_entries(
@@ -136,16 +157,35 @@ def _binary_entries(
         where = f"{path}, entry {number:,}"
         space = buffer.find(b" ", at, at + LONGEST_WORD)
         if space < 0:
-            check(bool(buffer[at:].strip(b"\n")), where, "the end", f"{count:,} entries, as the first line says")
-            check(False, where, f"no space in {LONGEST_WORD:,} bytes", "a word, a space and its numbers")
+            check(
+                buffer[at:].strip(b"\n"),
+                where=where,
+                found="the end",
+                expected=f"{count:,} entries, as the first line says",
+            )
+            raise mismatch(
+                where=where,
+                found=f"no space in {LONGEST_WORD:,} bytes",
+                expected="a word, a space and its numbers",
+            )
         end = space + 1 + 4 * width
-        check(end <= len(buffer), where, f"{len(buffer) - space - 1} bytes after the word", f"{4 * width}")
+        check(
+            end <= len(buffer),
+            where=where,
+            found=f"{len(buffer) - space - 1} bytes after the word",
+            expected=f"{4 * width}",
+        )
         yield where, buffer[at:space].lstrip(b"\n"), memoryview(buffer)[space + 1 : end]
         at = end
         if number % REPORT_EVERY == 0:
             progress("reading word vectors", number, count)
     rest = buffer[at : at + BLOCK].strip(b"\n") or file.read(1)
-    check(not rest, str(path), f"bytes after entry {count:,}", "the end, as the first line says")
+    check(
+        not rest,
+        where=str(path),
+        found=f"bytes after entry {count:,}",
+        expected="the end, as the first line says",
+    )
 
 
 def _format(path: epath.Path) -> Format:
@@ -154,8 +194,15 @@ def _format(path: epath.Path) -> Format:
         first = _line(path, file, 1)
         sample = file.read(LONGEST_WORD)
     if not HEADER.fullmatch(first):
-        expected = "a word and its numbers, or a count and a width (of a file that is unpacked, or .gz)"
-        check(_trailing_numbers(first) > 0, f"{path}, line 1", repr(first[:40]), expected)
+        expected = (
+            "a word and its numbers, or a count and a width (of a file that is unpacked, or .gz)"
+        )
+        check(
+            _trailing_numbers(first) > 0,
+            where=f"{path}, line 1",
+            found=repr(first[:40]),
+            expected=expected,
+        )
         return "glove"
     fields = sample.split(b"\n")[0].split(b" ")[1:]
     text = not CONTROL.search(sample) and any(map(_is_number, fields))
@@ -179,21 +226,36 @@ def _is_number(field: bytes) -> bool:
 def _header(path: epath.Path, line: bytes) -> tuple[int, int]:
     found = HEADER.fullmatch(line)
     if found is None:
-        raise UserError(f"{path}, line 1: found {line[:40]!r}, expected a count of words and a width")
-    check(int(found[1]) > 0, f"{path}, line 1", "a count of 0 words", "one or more")
+        raise UserError(
+            f"{path}, line 1: found {line[:40]!r}, expected a count of words and a width"
+        )
+    check(
+        int(found[1]) > 0,
+        where=f"{path}, line 1",
+        found="a count of 0 words",
+        expected="one or more",
+    )
     return int(found[1]), int(found[2])
 
 
 def _check_width(path: epath.Path, found: int, width: int) -> None:
-    check(0 < width <= WIDEST, "width", width, f"1 to {WIDEST:,}")
+    check(0 < width <= WIDEST, where="width", found=width, expected=f"1 to {WIDEST:,}")
     check(
-        found == width, f"{path}, line 1", f"vectors of width {found}", f"{width}, the width of the model's embeddings"
+        found == width,
+        where=f"{path}, line 1",
+        found=f"vectors of width {found}",
+        expected=f"{width}, the width of the model's embeddings",
     )
 
 
 def _line(path: epath.Path, file: IO[bytes], number: int) -> bytes:
     line = file.readline(LONGEST_LINE + 1)
-    check(len(line) <= LONGEST_LINE, f"{path}, line {number}", "no end of the line", f"{LONGEST_LINE:,} bytes at most")
+    check(
+        len(line) <= LONGEST_LINE,
+        where=f"{path}, line {number}",
+        found="no end of the line",
+        expected=f"{LONGEST_LINE:,} bytes at most",
+    )
     return line
 
 

@@ -1,7 +1,8 @@
-"""The model as an ONNX graph, written node by node: standard operators, named as our parameters are.
+"""The model as an ONNX graph, written node by node: standard operators, named as our parameters
+are.
 
-Written by hand because the encoder is a dozen kinds of operator, and a converter of any JAX program brings more
-packages than bertjax and pins their versions.
+Written by hand because the encoder is a dozen kinds of operator, and a converter of any JAX program
+brings more packages than bertjax and pins their versions.
 """
 
 import math
@@ -16,7 +17,13 @@ from bertjax.config import ModelConfig
 from bertjax.errors import UserError, check
 from bertjax.interop.checkpoints.task_head import TaskHead
 from bertjax.interop.checkpoints.tensor_names import TASK_HEAD
-from bertjax.interop.programs.serving import INPUTS, choose_outputs, needs_pooler, new_program, served_params
+from bertjax.interop.programs.serving import (
+    INPUTS,
+    choose_outputs,
+    needs_pooler,
+    new_program,
+    served_params,
+)
 from bertjax.model.functional import Params
 from bertjax.storage import write_whole, written_whole
 
@@ -67,20 +74,28 @@ def export_onnx(
     *,
     max_file_bytes: int = MAX_FILE_BYTES,
 ) -> None:
-    """Write `model.onnx` to `folder`, and `model.onnx.data` before it if the weights have over `max_file_bytes`.
+    """Write `model.onnx` to `folder`, and `model.onnx.data` before it if the weights have over
+    `max_file_bytes`.
 
-    The inputs are int32 [b, l] tensors named `input_ids`, `input_mask` and `segment_ids`, the outputs float32 by
-    name; both axes are free, and onnxruntime refuses rows longer than `config.max_length`. It computes in float32
-    whatever `config.dtype` is: few runtimes have these operators in bfloat16. `outputs` and `head` as
-    for `serving.choose_outputs`. Raises `UserError` for those, without the package `onnx`, and where `folder` has a
-    `model.onnx` in it.
+    The inputs are int32 [b, l] tensors named `input_ids`, `input_mask` and `segment_ids`, the
+    outputs float32 by name; both axes are free, and onnxruntime refuses rows longer than
+    `config.max_length`. It computes in float32 whatever `config.dtype` is: few runtimes have these
+    operators in bfloat16. `outputs` and `head` as for `serving.choose_outputs`. Raises `UserError`
+    for those, without the package `onnx`, and where `folder` has a `model.onnx` in it.
     """
     shapes = choose_outputs(config, outputs, head)
-    check(not config.local_attention, "model.local_attention", config.local_attention, "0, for format onnx")
+    check(
+        not config.local_attention,
+        where="model.local_attention",
+        found=config.local_attention,
+        expected="0, for format onnx",
+    )
     try:
         from onnx import TensorProto, helper
     except ImportError as error:
-        raise UserError(f"{folder}: needs the package onnx, which is not installed (bertjax[onnx])") from error
+        raise UserError(
+            f"{folder}: needs the package onnx, which is not installed (bertjax[onnx])"
+        ) from error
     path = new_program(folder, PROGRAM)
     graph = _Graph(config, _by_layer(config, served_params(params, shapes, head)))
     _add_outputs(graph, _encoder(graph), tuple(shapes), head)
@@ -90,7 +105,10 @@ def export_onnx(
     else:
         tensors = [_tensor(name, array, None) for name, array in graph.used.items()]
     inputs = [helper.make_tensor_value_info(name, TensorProto.INT32, ["b", "l"]) for name in INPUTS]
-    results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    results = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in shapes.items()
+    ]
     model = helper.make_model(
         helper.make_graph(graph.nodes, "bert", inputs, results, tensors),
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -122,7 +140,9 @@ def _encoder(g: _Graph) -> str:
     """The last layer's output [b, l, D]."""
     c = g.config
     seen = g.op("Greater", "mask/seen", "input_mask", g.constant("mask/zero", 0, np.int32))
-    mask = g.op("Unsqueeze", "mask", seen, g.constant("mask/axes", [1, 2], np.int64))  # [b, 1, 1, l]
+    mask = g.op(
+        "Unsqueeze", "mask", seen, g.constant("mask/axes", [1, 2], np.int64)
+    )  # [b, 1, 1, l]
     x = _embeddings(g)
     for i in range(c.num_hidden_layers):
         name = f"encoder/layers/{i}"
@@ -143,9 +163,18 @@ def _embeddings(g: _Graph) -> str:
     length = g.op("Squeeze", f"{name}/length/scalar", length)
     first = g.constant(f"{name}/position/first", c.position_offset, np.int64)
     end = g.op("Add", f"{name}/position/end", length, first)
-    rows = g.op("Range", f"{name}/position/rows", first, end, g.constant(f"{name}/position/step", 1, np.int64))
+    rows = g.op(
+        "Range",
+        f"{name}/position/rows",
+        first,
+        end,
+        g.constant(f"{name}/position/step", 1, np.int64),
+    )
     ids = {"word": "input_ids", "token_type": "segment_ids", "position": rows}
-    found = {n: g.op("Gather", f"{name}/{n}", g.weight(f"{name}/{n}/embedding"), rows) for n, rows in ids.items()}
+    found = {
+        n: g.op("Gather", f"{name}/{n}", g.weight(f"{name}/{n}/embedding"), rows)
+        for n, rows in ids.items()
+    }
     x = g.op("Add", f"{name}/word_and_token_type", found["word"], found["token_type"])
     x = g.op("Add", f"{name}/sum", x, found["position"])
     x = _layer_norm(g, f"{name}/layer_norm", f"{name}/layer_norm", x)
@@ -162,13 +191,22 @@ def _attention(g: _Graph, name: str, weights: str, x: str, mask: str) -> str:
         flat = _dense(g, f"{name}/{part}", f"{weights}/{part}", x)
         heads = g.op("Reshape", f"{name}/{part}/heads", flat, split)
         parts[part] = g.op("Transpose", f"{name}/{part}/transposed", heads, perm=order)
-    query = g.op("Mul", f"{name}/scaled", parts["query"], g.constant("attention/scale", 1 / math.sqrt(width)))
+    query = g.op(
+        "Mul", f"{name}/scaled", parts["query"], g.constant("attention/scale", 1 / math.sqrt(width))
+    )
     logits = g.op("MatMul", f"{name}/logits", query, parts["key"])
     lowest = g.constant("attention/lowest", np.finfo(np.float32).min)
-    probabilities = g.op("Softmax", f"{name}/probabilities", g.op("Where", f"{name}/seen", mask, logits, lowest))
+    probabilities = g.op(
+        "Softmax", f"{name}/probabilities", g.op("Where", f"{name}/seen", mask, logits, lowest)
+    )
     mixed = g.op("MatMul", f"{name}/mixed", probabilities, parts["value"])
     mixed = g.op("Transpose", f"{name}/mixed/transposed", mixed, perm=(0, 2, 1, 3))
-    joined = g.op("Reshape", f"{name}/joined", mixed, g.constant("attention/join", [0, 0, c.hidden_size], np.int64))
+    joined = g.op(
+        "Reshape",
+        f"{name}/joined",
+        mixed,
+        g.constant("attention/join", [0, 0, c.hidden_size], np.int64),
+    )
     return _dense(g, f"{name}/output", f"{weights}/output", joined)
 
 
@@ -187,7 +225,9 @@ def _add_outputs(g: _Graph, x: str, outputs: Sequence[str], head: TaskHead | Non
     if "mlm_logits" in outputs:
         x = _activation(g, "mlm/transform", _dense(g, "mlm/transform", "mlm/transform", x))
         x = _layer_norm(g, "mlm/layer_norm", "mlm/layer_norm", x)
-        table = g.op("Transpose", "mlm/word_embedding", g.weight("embeddings/word/embedding"), perm=(1, 0))
+        table = g.op(
+            "Transpose", "mlm/word_embedding", g.weight("embeddings/word/embedding"), perm=(1, 0)
+        )
         g.op("Add", "mlm_logits", g.op("MatMul", "mlm/matmul", x, table), g.weight("mlm/bias"))
 
 
@@ -198,7 +238,9 @@ def _dense(g: _Graph, name: str, weights: str, x: str) -> str:
 
 def _layer_norm(g: _Graph, name: str, weights: str, x: str) -> str:
     scale, bias = g.weight(f"{weights}/scale"), g.weight(f"{weights}/bias")
-    return g.op("LayerNormalization", name, x, scale, bias, axis=-1, epsilon=g.config.layer_norm_eps)
+    return g.op(
+        "LayerNormalization", name, x, scale, bias, axis=-1, epsilon=g.config.layer_norm_eps
+    )
 
 
 def _activation(g: _Graph, name: str, x: str) -> str:

@@ -1,8 +1,8 @@
 """The model as a TensorFlow SavedModel, for any batch and length.
 
-The StableHLO program of `stablehlo.py` is called by one TensorFlow operator, `XlaCallModule`. That is what `jax2tf`
-does too, but it writes the StableHLO of its jax, which TensorFlow does not always read: TensorFlow 2.21 has
-StableHLO 1.13, jax 0.12 writes 1.18.
+The StableHLO program of `stablehlo.py` is called by one TensorFlow operator, `XlaCallModule`. That
+is what `jax2tf` does too, but it writes the StableHLO of its jax, which TensorFlow does not always
+read: TensorFlow 2.21 has StableHLO 1.13, jax 0.12 writes 1.18.
 """
 
 import shutil
@@ -33,11 +33,11 @@ def export_saved_model(
 ) -> None:
     """Write a SavedModel to `folder`, `saved_model.pb` last, with the signature `serving_default`.
 
-    That takes int32 [b, l] tensors named `input_ids`, `input_mask` and `segment_ids`, and gives float32 ones
-    by name; a row longer than `config.max_length` is an error of TensorFlow. It is one XLA program, compiled once for
-    each shape, for CPU, CUDA and TPU; the parameters are variables. `outputs` and `head` as for
-    `serving.choose_outputs`. Raises `UserError` for those, where `folder` has a SavedModel in it, and where the disk
-    is full.
+    That takes int32 [b, l] tensors named `input_ids`, `input_mask` and `segment_ids`, and gives
+    float32 ones by name; a row longer than `config.max_length` is an error of TensorFlow. It is one
+    XLA program, compiled once for each shape, for CPU, CUDA and TPU; the parameters are variables.
+    `outputs` and `head` as for `serving.choose_outputs`. Raises `UserError` for those, where
+    `folder` has a SavedModel in it, and where the disk is full.
     """
     shapes = choose_outputs(config, outputs, head)
     path = new_program(folder, PROGRAM)
@@ -52,7 +52,9 @@ def export_saved_model(
     order = sorted(shapes)  # as jax orders a dict
 
     @tf.function(autograph=False, input_signature=specs)
-    def serve(input_ids: tf.Tensor, input_mask: tf.Tensor, segment_ids: tf.Tensor) -> dict[str, tf.Tensor]:
+    def serve(
+        input_ids: tf.Tensor, input_mask: tf.Tensor, segment_ids: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
         arguments = jax.tree.leaves((dict(module.params), input_ids, input_mask, segment_ids))
         results = call_module(
             [arguments[i] for i in exported.module_kept_var_idx],
@@ -69,7 +71,9 @@ def export_saved_model(
         try:
             tf.saved_model.save(module, local, signatures={"serving_default": serve})
         except tf.errors.OpError as error:
-            raise UserError(f"{path}: cannot be written ({' '.join(str(error).split())[:200]})") from error
+            raise UserError(
+                f"{path}: cannot be written ({' '.join(str(error).split())[:200]})"
+            ) from error
         _copy(Path(local), path)
 
 

@@ -19,7 +19,13 @@ from bertjax.model.linear_head import linear
 
 INPUTS = ("input_ids", "input_mask", "segment_ids")
 """All int32 [b, l], in this order."""
-_GROUPS = {"hidden": None, "pooled": "pooler", "mlm_logits": "mlm", "nsp_logits": "nsp", "logits": TASK_HEAD}
+_GROUPS = {
+    "hidden": None,
+    "pooled": "pooler",
+    "mlm_logits": "mlm",
+    "nsp_logits": "nsp",
+    "logits": TASK_HEAD,
+}
 
 Serving = Callable[[functional.Params, Array, Array, Array], dict[str, Array]]
 
@@ -29,10 +35,10 @@ def choose_outputs(
 ) -> dict[str, tuple[str | int, ...]]:
     """The shape of each output by its name, all float32, "b" and "l" standing for batch and length.
 
-    `outputs` are of `hidden` [b, l, D], `pooled` [b, D], `mlm_logits` [b, l, V] and `nsp_logits` [b, 2], and of a
-    fine-tuned model `logits` [b, C], or [b, l, C] of a head on every token; empty: `logits` where there is a `head`,
-    else `hidden`, and `pooled` where the model has a pooler. Raises `UserError` for a name unknown or given twice, or
-    one whose head the model lacks.
+    `outputs` are of `hidden` [b, l, D], `pooled` [b, D], `mlm_logits` [b, l, V] and `nsp_logits`
+    [b, 2], and of a fine-tuned model `logits` [b, C], or [b, l, C] of a head on every token; empty:
+    `logits` where there is a `head`, else `hidden`, and `pooled` where the model has a pooler.
+    Raises `UserError` for a name unknown or given twice, or one whose head the model lacks.
     """
     shapes: dict[str, tuple[str | int, ...]] = {
         "hidden": ("b", "l", config.hidden_size),
@@ -42,31 +48,46 @@ def choose_outputs(
     }
     if head:
         shapes["logits"] = ("b", "l", head.outputs) if head.on_tokens else ("b", head.outputs)
-    usual = ("logits",) if head else ("hidden", "pooled") if "pooler" in config.heads else ("hidden",)
+    usual = (
+        ("logits",) if head else ("hidden", "pooled") if "pooler" in config.heads else ("hidden",)
+    )
     names = tuple(outputs) or usual
-    check(len(set(names)) == len(names), "outputs", ", ".join(names), "each once")
+    check(
+        len(set(names)) == len(names), where="outputs", found=", ".join(names), expected="each once"
+    )
     for name in names:
-        check(name in shapes, "outputs", repr(name), f"one of {', '.join(shapes)}")
+        check(
+            name in shapes,
+            where="outputs",
+            found=repr(name),
+            expected=f"one of {', '.join(shapes)}",
+        )
         group = _GROUPS[name]
         check(
             group in (None, TASK_HEAD, *config.heads),
-            f"outputs: {name}",
-            "a model without it",
-            f"{group} among its model.heads",
+            where=f"outputs: {name}",
+            found="a model without it",
+            expected=f"{group} among its model.heads",
         )
     return {name: shapes[name] for name in names}
 
 
-def serving_function(config: ModelConfig, outputs: Sequence[str] = (), head: TaskHead | None = None) -> Serving:
-    """The pure function (params, input_ids, input_mask, segment_ids) -> outputs by name, without dropout.
+def serving_function(
+    config: ModelConfig, outputs: Sequence[str] = (), head: TaskHead | None = None
+) -> Serving:
+    """The pure function (params, input_ids, input_mask, segment_ids) -> outputs by name, without
+    dropout.
 
-    The ids are int32 [b, l], as `functional.encode` takes them; `params` are nested, or flat by their path.
-    It computes in `config.dtype` and gives float32; for the outputs' names, shapes and errors see `choose_outputs`.
+    The ids are int32 [b, l], as `functional.encode` takes them; `params` are nested, or flat by
+    their path. It computes in `config.dtype` and gives float32; for the outputs' names, shapes and
+    errors see `choose_outputs`.
     """
     names = choose_outputs(config, outputs, head)
     config = dataclasses.replace(config, remat="none")
 
-    def serve(params: functional.Params, input_ids: Array, input_mask: Array, segment_ids: Array) -> dict[str, Array]:
+    def serve(
+        params: functional.Params, input_ids: Array, input_mask: Array, segment_ids: Array
+    ) -> dict[str, Array]:
         params = unflatten_dict(params, sep="/") if any("/" in name for name in params) else params
         batch = {"input_ids": input_ids, "input_mask": input_mask, "segment_ids": segment_ids}
         hidden = functional.encode(config, params, batch).hidden_BxLxD
@@ -78,7 +99,9 @@ def serving_function(config: ModelConfig, outputs: Sequence[str] = (), head: Tas
         if "nsp_logits" in names:
             found["nsp_logits"] = functional.nsp_logits(config, params, found["pooled"])
         if head and "logits" in names:
-            found["logits"] = linear(config, params[TASK_HEAD], hidden if head.on_tokens else found["pooled"])
+            found["logits"] = linear(
+                config, params[TASK_HEAD], hidden if head.on_tokens else found["pooled"]
+            )
         return {name: found[name].astype(jnp.float32) for name in names}
 
     return serve
@@ -91,16 +114,25 @@ def served_params(
     unused = {"pooler", "mlm", "nsp", TASK_HEAD} - {_GROUPS[name] for name in outputs}
     if needs_pooler(outputs, head):
         unused.discard("pooler")
-    leaves = flatten_dict({name: value for name, value in params.items() if name not in unused}, sep="/")
+    leaves = flatten_dict(
+        {name: value for name, value in params.items() if name not in unused}, sep="/"
+    )
     return {path: np.asarray(jax.device_get(leaf)) for path, leaf in leaves.items()}
 
 
 def new_program(folder: epath.PathLike, file: str) -> epath.Path:
-    """The folder, made if absent; `UserError` where it has a `file`, the one that an export writes last."""
+    """The folder, made if absent; `UserError` where it has a `file`, the one that an export writes
+    last.
+    """
     path = epath.Path(folder)
     with disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
-    check(not (path / file).exists(), str(path / file), "a file", "none: a program is not written over another")
+    check(
+        not (path / file).exists(),
+        where=str(path / file),
+        found="a file",
+        expected="none: a program is not written over another",
+    )
     return path
 
 

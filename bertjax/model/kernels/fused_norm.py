@@ -1,7 +1,8 @@
 """Dropout, residual and layer norm as one TPU kernel: each row is read once, forward and backward.
 
-Left to the compiler, sums along rows are separate passes over memory: one for the mean, one for the variance,
-one for the result, and as many again for the gradient, each working out dropout's bits anew.
+Left to the compiler, sums along rows are separate passes over memory: one for the mean, one for the
+variance, one for the result, and as many again for the gradient, each working out dropout's bits
+anew.
 """
 
 from functools import partial
@@ -28,17 +29,24 @@ def fits(length: int, width: int) -> bool:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def fused_norm(
-    static: "tuple[float, float, bool]", x: Array, added: Array, scale: Array, bias: Array, seed: Array
+    static: "tuple[float, float, bool]",
+    x: Array,
+    added: Array,
+    scale: Array,
+    bias: Array,
+    seed: Array,
 ) -> Array:
     """The layer norm of x + dropout(added), both [B, L, D], in float32; the result has their type.
 
-    `static` is (epsilon, dropout_rate, interpret); `scale` and `bias` [1, D] float32; `seed` [3] int32: two
-    words, and the number of the first row.
+    `static` is (epsilon, dropout_rate, interpret); `scale` and `bias` [1, D] float32; `seed` [3]
+    int32: two words, and the number of the first row.
     """
     return _call("forward", static, (x, added), (scale, bias), seed)[0]
 
 
-def _forward(static: Any, x: Array, added: Array, scale: Array, bias: Array, seed: Array) -> tuple[Array, Any]:
+def _forward(
+    static: Any, x: Array, added: Array, scale: Array, bias: Array, seed: Array
+) -> tuple[Array, Any]:
     return fused_norm(static, x, added, scale, bias, seed), (x, added, scale, seed)
 
 
@@ -55,7 +63,9 @@ def _call(direction: str, static: Any, arrays: Any, vectors: Any, seed: Array) -
     x = arrays[0]
     batch, length, width = x.shape
     most = min(TOKENS, NUMBERS // width)
-    tokens = next(n for n in range(min(length, most // LANES * LANES), 0, -LANES) if length % n == 0)
+    tokens = next(
+        n for n in range(min(length, most // LANES * LANES), 0, -LANES) if length % n == 0
+    )
     rows = next(n for n in range(min(batch, most // tokens), 0, -1) if batch % n == 0)
     block = pl.BlockSpec((rows, tokens, width), lambda b, t: (b, t, 0))
     vector = pl.BlockSpec((1, width), lambda b, t: (0, 0))
@@ -65,7 +75,9 @@ def _call(direction: str, static: Any, arrays: Any, vectors: Any, seed: Array) -
     return pl.pallas_call(
         partial(body, epsilon=epsilon, rate=rate),
         grid=(batch // rows, length // tokens),
-        in_specs=[pl.BlockSpec(memory_space=pltpu.SMEM)] + [vector] * len(vectors) + [block] * len(arrays),
+        in_specs=[pl.BlockSpec(memory_space=pltpu.SMEM)]
+        + [vector] * len(vectors)
+        + [block] * len(arrays),
         out_specs=[block] * big + [vector] * small,
         out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype)] * big
         + [jax.ShapeDtypeStruct((1, width), jnp.float32)] * small,
@@ -110,7 +122,9 @@ def _backward_body(  # type: ignore[no-untyped-def]
         d_bias[:] += jnp.sum(outer, axis=0, keepdims=True)
         inner = outer * scale[:]
         along = jnp.mean(inner * normal, axis=1, keepdims=True)
-        d_sum = (rsqrt * (inner - jnp.mean(inner, axis=1, keepdims=True) - normal * along)).astype(d_x.dtype)
+        d_sum = (rsqrt * (inner - jnp.mean(inner, axis=1, keepdims=True) - normal * along)).astype(
+            d_x.dtype
+        )
         d_x[row] = d_sum
         d_added[row] = drop(d_sum, stays, 1 / (1 - rate))
         return _

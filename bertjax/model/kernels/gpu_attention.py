@@ -1,10 +1,10 @@
 """Attention as GPU kernels, forward and backward, with dropout of the probabilities inside.
 
-The algorithm is FlashAttention 2's (arXiv 2307.08691): a program has a block of queries and goes over the keys
-with a running softmax. Backward, one kernel has a block of queries and goes over the keys, for dq, and one a block of
-keys and goes over the queries, for dk and dv; so no two programs add to the same place and sums are always the same.
-Scores, softmax and dropout are float32, the scores in powers of two; products take the inputs' type and add up in
-float32.
+The algorithm is FlashAttention 2's (arXiv 2307.08691): a program has a block of queries and goes
+over the keys with a running softmax. Backward, one kernel has a block of queries and goes over the
+keys, for dq, and one a block of keys and goes over the queries, for dk and dv; so no two programs
+add to the same place and sums are always the same. Scores, softmax and dropout are float32, the
+scores in powers of two; products take the inputs' type and add up in float32.
 """
 
 import math
@@ -39,17 +39,23 @@ def fits(length: int, head_width: int) -> bool:
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def gpu_attention(static: Static, q: Array, k: Array, v: Array, segments: tuple[Array, Array], seed: Array) -> Array:
+def gpu_attention(
+    static: Static, q: Array, k: Array, v: Array, segments: tuple[Array, Array], seed: Array
+) -> Array:
     """Attention of q, k, v [B, L, H, K]; see `attention.attention`.
 
-    `segments` are the queries' and the keys', [B, L] int32: a query sees the keys of its own number. `seed` is as
-    `random_bits.kept_scores` has it.
+    `segments` are the queries' and the keys', [B, L] int32: a query sees the keys of its own
+    number. `seed` is as `random_bits.kept_scores` has it.
     """
     return _forward(static, q, k, v, segments, seed)[0]
 
 
-def _forward(static: Static, q: Array, k: Array, v: Array, segments: Any, seed: Array) -> tuple[Array, Any]:
-    output, largest, total = _call(_forward_body, static, seed, segments, [q], [k, v], [], like=[q], statistics_out=2)
+def _forward(
+    static: Static, q: Array, k: Array, v: Array, segments: Any, seed: Array
+) -> tuple[Array, Any]:
+    output, largest, total = _call(
+        _forward_body, static, seed, segments, [q], [k, v], [], like=[q], statistics_out=2
+    )
     return output, (q, k, v, segments, seed, output, largest, total)
 
 
@@ -60,7 +66,9 @@ def _backward(static: Static, residuals: Any, gradient: Array) -> Any:
     statistics = [largest, 1 / total, mean]
     queries = [q, gradient]
     (dq,) = _call(_dq_body, static, seed, segments, queries, [k, v], statistics, like=[q])
-    dk, dv = _call(_dk_dv_body, static, seed, segments, queries, [k, v], statistics, like=[k, v], by_keys=True)
+    dk, dv = _call(
+        _dk_dv_body, static, seed, segments, queries, [k, v], statistics, like=[k, v], by_keys=True
+    )
     return dq, dk, dv, (None, None), None
 
 
@@ -83,7 +91,9 @@ def _call(
     """Run `body` for each row, head and block of queries, or of keys: it gets the other side whole."""
     batch, length, heads, width = queries[0].shape
 
-    def specs(blocked: bool, wide: int, narrow: int) -> tuple[list[pl.BlockSpec], list[pl.BlockSpec], pl.BlockSpec]:
+    def specs(
+        blocked: bool, wide: int, narrow: int
+    ) -> tuple[list[pl.BlockSpec], list[pl.BlockSpec], pl.BlockSpec]:
         size, at = (BLOCK, lambda i: i) if blocked else (length, lambda i: 0)
         return (
             [pl.BlockSpec((None, size, None, width), lambda i, b, h: (b, at(i), h, 0))] * wide,
@@ -99,7 +109,14 @@ def _call(
     return pl.pallas_call(
         partial(body, static=static),
         grid=(length // BLOCK, batch, heads),
-        in_specs=[pl.no_block_spec, query_segments, key_segments, *of_queries, *of_keys, *of_statistics],
+        in_specs=[
+            pl.no_block_spec,
+            query_segments,
+            key_segments,
+            *of_queries,
+            *of_keys,
+            *of_statistics,
+        ],
         out_specs=[*outputs, *more],
         out_shape=shapes,
         compiler_params=triton.CompilerParams(num_warps=4, num_stages=2),
@@ -117,14 +134,20 @@ def _forward_body(  # type: ignore[no-untyped-def]
         output, top, whole = sums
         keys = pl.ds(block * BLOCK, BLOCK)
         place = _place(own, block)
-        scores, _ = _scores(queries, k[keys, :], query_segments[...], key_segments[keys], place, static)
+        scores, _ = _scores(
+            queries, k[keys, :], query_segments[...], key_segments[keys], place, static
+        )
         new_top = jnp.maximum(top, jnp.max(scores, axis=1))
         raised, fade = jnp.exp2(scores - new_top[:, None]), jnp.exp2(top - new_top)
         dropped = drop(raised, stays(place), 1 / (1 - static.rate)).astype(v.dtype)
         output = output * fade[:, None] + triton.dot(dropped, v[keys, :])
         return output, new_top, whole * fade + jnp.sum(raised, axis=1)
 
-    start = jnp.zeros(q.shape, jnp.float32), jnp.full(BLOCK, LEAST, jnp.float32), jnp.zeros(BLOCK, jnp.float32)
+    start = (
+        jnp.zeros(q.shape, jnp.float32),
+        jnp.full(BLOCK, LEAST, jnp.float32),
+        jnp.zeros(BLOCK, jnp.float32),
+    )
     output, top, whole = jax.lax.fori_loop(*_blocks(own, k.shape[0], static), add, start)
     out[...] = (output / whole[:, None]).astype(out.dtype)
     largest[...], total[...] = top, whole
@@ -142,7 +165,9 @@ def _dq_body(  # type: ignore[no-untyped-def]
         d_scores, _ = _d_scores(here, there, _place(own, block), stays, static)
         return summed + triton.dot(d_scores, there[0])
 
-    summed = jax.lax.fori_loop(*_blocks(own, k.shape[0], static), add, jnp.zeros(q.shape, jnp.float32))
+    summed = jax.lax.fori_loop(
+        *_blocks(own, k.shape[0], static), add, jnp.zeros(q.shape, jnp.float32)
+    )
     dq[...] = (summed * q.shape[1] ** -0.5).astype(dq.dtype)
 
 
@@ -154,9 +179,19 @@ def _dk_dv_body(  # type: ignore[no-untyped-def]
 
     def add(block, sums):  # type: ignore[no-untyped-def]
         rows = pl.ds(block * BLOCK, BLOCK)
-        here = (q[rows, :], gradient[rows, :], query_segments[rows], largest[rows], share[rows], mean[rows])
+        here = (
+            q[rows, :],
+            gradient[rows, :],
+            query_segments[rows],
+            largest[rows],
+            share[rows],
+            mean[rows],
+        )
         d_scores, dropped = _d_scores(here, there, _place(block, own), stays, static)
-        parts = triton.dot(d_scores, here[0], trans_a=True), triton.dot(dropped, here[1], trans_a=True)
+        parts = (
+            triton.dot(d_scores, here[0], trans_a=True),
+            triton.dot(dropped, here[1], trans_a=True),
+        )
         return sums[0] + parts[0], sums[1] + parts[1]
 
     start = (jnp.zeros(k.shape, jnp.float32),) * 2
@@ -166,7 +201,9 @@ def _dk_dv_body(  # type: ignore[no-untyped-def]
 
 
 def _d_scores(here: Any, there: Any, place: Any, stays: Any, static: Static) -> tuple[Array, Array]:
-    """Of a block of queries by a block of keys: the scores' gradient, and the probabilities after dropout."""
+    """Of a block of queries by a block of keys: the scores' gradient, and the probabilities after
+    dropout.
+    """
     q, gradient, query_segments, largest, share, mean = here
     k, v, key_segments = there
     scores, seen = _scores(q, k, query_segments, key_segments, place, static)
@@ -177,7 +214,9 @@ def _d_scores(here: Any, there: Any, place: Any, stays: Any, static: Static) -> 
     return d_scores.astype(q.dtype), drop(probabilities, keep, scale).astype(q.dtype)
 
 
-def _program(seed: Any, length: int, static: Static) -> tuple[Array, Callable[[tuple[Array, Array]], Array | None]]:
+def _program(
+    seed: Any, length: int, static: Static
+) -> tuple[Array, Callable[[tuple[Array, Array]], Array | None]]:
     """The number of this program's block, and which probabilities of a block stay."""
     own, row, head = (pl.program_id(axis) for axis in range(3))
 
@@ -188,7 +227,9 @@ def _program(seed: Any, length: int, static: Static) -> tuple[Array, Callable[[t
 
 
 def _blocks(own: Array, length: int, static: Static) -> tuple[Any, Any]:
-    """From which block of the other side to which one, not included, a program's `own` has to do with."""
+    """From which block of the other side to which one, not included, a program's `own` has to do
+    with.
+    """
     if not static.window:
         return 0, length // BLOCK
     reach = -(-static.window // 2 // BLOCK)
@@ -202,7 +243,12 @@ def _place(query_block: Any, key_block: Any) -> tuple[Array, Array]:
 
 
 def _scores(
-    q: Array, k: Array, query_segments: Array, key_segments: Array, place: tuple[Array, Array], static: Static
+    q: Array,
+    k: Array,
+    query_segments: Array,
+    key_segments: Array,
+    place: tuple[Array, Array],
+    static: Static,
 ) -> tuple[Array, Array]:
     """Scores of a block by the logarithm to base 2, and which of them are seen."""
     seen = query_segments[:, None] == key_segments[None, :]

@@ -21,7 +21,11 @@ def attention(config: ModelConfig, length: int, layout: Layout) -> bool:
 def local_attention(config: ModelConfig, length: int, layout: Layout) -> bool:
     """Whether attention to near keys, in rows of this length, is a kernel's."""
     width = config.hidden_size // config.num_attention_heads
-    return config.kernels == "pallas" and layout.platform == "gpu" and gpu_attention.fits(length, width)
+    return (
+        config.kernels == "pallas"
+        and layout.platform == "gpu"
+        and gpu_attention.fits(length, width)
+    )
 
 
 def norm(config: ModelConfig, length: int, layout: Layout) -> bool:

@@ -1,10 +1,12 @@
-"""Attention of whole rows as one TPU kernel, forward and backward, with dropout of the probabilities inside.
+"""Attention of whole rows as one TPU kernel, forward and backward, with dropout of the
+probabilities inside.
 
 BERT's rows are short: all scores of a row and head fit a core's memory, so there is no running
-softmax, and nothing but queries, keys, values and their gradients goes through main memory. A block is
-some rows by 128 lanes, which hold 128 / K heads side by side; each head's share of a product is cut out by
-zeroing the other heads' lanes, which costs the matrix unit nothing, a head's 64 lanes filling half of it.
-Scores, softmax and dropout are float32; products take the inputs' type and add up in float32.
+softmax, and nothing but queries, keys, values and their gradients goes through main memory. A block
+is some rows by 128 lanes, which hold 128 / K heads side by side; each head's share of a product is
+cut out by zeroing the other heads' lanes, which costs the matrix unit nothing, a head's 64 lanes
+filling half of it. Scores, softmax and dropout are float32; products take the inputs' type and add
+up in float32.
 """
 
 from functools import partial
@@ -22,30 +24,43 @@ LANES = 128
 TOKENS = 1024  # rows of a block times their length
 LONGEST = 512
 LEAST = float(jnp.finfo(jnp.float32).min)
-# What an element of the scores costs on the vector unit, in the operations of the matrix unit that fit the
-# same time (32 for each of its own): said to the compiler, so that its estimates count softmax and dropout.
+# What an element of the scores costs on the vector unit, in the operations of the matrix unit that
+# fit the same time (32 for each of its own): said to the compiler, so that its estimates count
+# softmax and dropout.
 VECTOR_OPERATIONS = {"forward": 6, "backward": 12, "dropout": 20}
 MATRIX_PER_VECTOR = 32
 
 
 def fits(length: int, num_heads: int, head_width: int) -> bool:
     """Whether the kernel takes rows of this length, and one device's heads."""
-    return length % LANES == 0 and length <= LONGEST and LANES % head_width == 0 and num_heads * head_width % LANES == 0
+    return (
+        length % LANES == 0
+        and length <= LONGEST
+        and LANES % head_width == 0
+        and num_heads * head_width % LANES == 0
+    )
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def tpu_attention(
-    static: "tuple[int, float, bool]", q: Array, k: Array, v: Array, segments: tuple[Array, Array], seed: Array
+    static: "tuple[int, float, bool]",
+    q: Array,
+    k: Array,
+    v: Array,
+    segments: tuple[Array, Array],
+    seed: Array,
 ) -> Array:
     """Attention of q, k, v [B, L, H * K]; see `attention.attention`.
 
-    `static` is (K, dropout_rate, interpret); `segments` are the queries' and the keys', [B, L] int32: a query
-    sees the keys of its own number. `seed` is as `random_bits.kept_scores` has it.
+    `static` is (K, dropout_rate, interpret); `segments` are the queries' and the keys', [B, L]
+    int32: a query sees the keys of its own number. `seed` is as `random_bits.kept_scores` has it.
     """
     return _forward(static, q, k, v, segments, seed)[0]
 
 
-def _forward(static: Any, q: Array, k: Array, v: Array, segments: Any, seed: Array) -> tuple[Array, Any]:
+def _forward(
+    static: Any, q: Array, k: Array, v: Array, segments: Any, seed: Array
+) -> tuple[Array, Any]:
     output = _call("forward", static, (q, k, v), segments, seed, 1)[0]
     return output, (q, k, v, segments, seed)
 
@@ -59,7 +74,9 @@ def _backward(static: Any, residuals: Any, gradient: Array) -> Any:
 tpu_attention.defvjp(_forward, _backward)
 
 
-def _call(direction: str, static: Any, arrays: Any, segments: Any, seed: Array, outputs: int) -> Any:
+def _call(
+    direction: str, static: Any, arrays: Any, segments: Any, seed: Array, outputs: int
+) -> Any:
     head_width, rate, interpret = static
     q = arrays[0]
     batch, length, width = q.shape
@@ -81,7 +98,9 @@ def _call(direction: str, static: Any, arrays: Any, segments: Any, seed: Array, 
         in_specs=[pl.BlockSpec(memory_space=pltpu.SMEM), segment, segment] + [block] * len(arrays),
         out_specs=[block] * outputs,
         out_shape=[jax.ShapeDtypeStruct(q.shape, q.dtype)] * outputs,
-        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel"), vmem_limit_bytes=16 * 2**20),
+        compiler_params=pltpu.CompilerParams(
+            dimension_semantics=("parallel", "parallel"), vmem_limit_bytes=16 * 2**20
+        ),
         cost_estimate=cost,
         interpret=interpret,
         name=f"attention_{direction}",
@@ -122,10 +141,16 @@ def _backward_body(  # type: ignore[no-untyped-def]
             mean = jnp.sum(probabilities * d_probabilities, axis=1, keepdims=True)
             d_scores = jnp.where(seen, probabilities * (d_probabilities - mean), 0).astype(q.dtype)
             dropped = drop(probabilities, stays, 1 / (1 - rate)).astype(q.dtype)
-            parts = _product(d_scores, k_h, 1, 0), _product(d_scores, q_h, 0, 0), _product(dropped, g_h, 0, 0)
+            parts = (
+                _product(d_scores, k_h, 1, 0),
+                _product(d_scores, q_h, 0, 0),
+                _product(dropped, g_h, 0, 0),
+            )
             sums = [a + b for a, b in zip(sums, parts, strict=True)]
         scale = head_width**-0.5
-        for ref, summed in zip((dq, dk, dv), (sums[0] * scale, sums[1] * scale, sums[2]), strict=True):
+        for ref, summed in zip(
+            (dq, dk, dv), (sums[0] * scale, sums[1] * scale, sums[2]), strict=True
+        ):
             ref[row] = summed.astype(ref.dtype)
         return _
 
@@ -135,12 +160,17 @@ def _backward_body(  # type: ignore[no-untyped-def]
 def _heads(block: tuple[int, ...], head_width: int) -> list[tuple[int, Array]]:
     """Each head of a block with the mask [1, 128] of its lanes."""
     lane = jax.lax.broadcasted_iota(jnp.int32, (1, LANES), 1)
-    return [(h, (lane >= h * head_width) & (lane < (h + 1) * head_width)) for h in range(LANES // head_width)]
+    return [
+        (h, (lane >= h * head_width) & (lane < (h + 1) * head_width))
+        for h in range(LANES // head_width)
+    ]
 
 
 def _product(a: Array, b: Array, a_axis: int, b_axis: int) -> Array:
     """Matrix product over the named axes, in float32."""
-    return jax.lax.dot_general(a, b, (((a_axis,), (b_axis,)), ((), ())), preferred_element_type=jnp.float32)
+    return jax.lax.dot_general(
+        a, b, (((a_axis,), (b_axis,)), ((), ())), preferred_element_type=jnp.float32
+    )
 
 
 def _seen(query_segments_1xL: Array, key_segments_1xL: Array) -> Array:
@@ -151,7 +181,9 @@ def _seen(query_segments_1xL: Array, key_segments_1xL: Array) -> Array:
 
 
 def _raised(q_LxK: Array, k_LxK: Array, seen_LxL: Array, head_width: int) -> tuple[Array, Array]:
-    """exp(score - the largest of its query) [L, L], and their sums [L, 1]: a softmax yet to be divided."""
+    """exp(score - the largest of its query) [L, L], and their sums [L, 1]: a softmax yet to be
+    divided.
+    """
     scores = jnp.where(seen_LxL, _product(q_LxK * head_width**-0.5, k_LxK, 1, 1), LEAST)
     raised = jnp.exp(scores - jnp.max(scores, axis=1, keepdims=True))
     return raised, jnp.sum(raised, axis=1, keepdims=True)

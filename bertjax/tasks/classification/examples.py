@@ -1,4 +1,6 @@
-"""Examples of text from any table or a task of GLUE, what their labels are, and predictions back into a table."""
+"""Examples of text from any table or a task of GLUE, what their labels are, and predictions back
+into a table.
+"""
 
 import logging
 import math
@@ -38,16 +40,18 @@ def read_examples(
 ) -> list[TextExample]:
     """The examples of a split, in the order of its files.
 
-    The texts are in one or two `text_columns`: by default a GLUE task's own, or else its fields in TFDS; without
-    a task `sentence1` and `sentence2`, `sentence`, or `text`. The label is in `label_column`: by default the task's
-    own, or `label`. A class is text as it stands, without spaces around it (of a task, the label's name); classes are
-    between `label_separator`s, or a list in JSON, and may be none; a number is finite. The id is in the column
-    `index`, `idx`, `id` or `guid`, or else the number of the row from 0; of several files, after the file's name.
+    The texts are in one or two `text_columns`: by default a GLUE task's own, or else its fields in
+    TFDS; without a task `sentence1` and `sentence2`, `sentence`, or `text`. The label is in
+    `label_column`: by default the task's own, or `label`. A class is text as it stands, without
+    spaces around it (of a task, the label's name); classes are between `label_separator`s, or a
+    list in JSON, and may be none; a number is finite. The id is in the column `index`, `idx`, `id`
+    or `guid`, or else the number of the row from 0; of several files, after the file's name.
 
-    Rows whose label is empty, null or -1 (a task's) are left out, and the log says how many. With `unlabelled` they
-    are kept, with the label None, and there need be no label column: what a test set needs.
-    Raises `UserError` as `read_rows` does, and naming file and line for a missing column, a value that is no text, a
-    label that is no number or none of the task's, and a split where nothing is left.
+    Rows whose label is empty, null or -1 (a task's) are left out, and the log says how many. With
+    `unlabelled` they are kept, with the label None, and there need be no label column: what a test
+    set needs. Raises `UserError` as `read_rows` does, and naming file and line for a missing
+    column, a value that is no text, a label that is no number or none of the task's, and a split
+    where nothing is left.
     """
     if task is not None:
         source = _of_task(source, task)
@@ -65,7 +69,9 @@ def read_examples(
             left_out += 1
             continue
         found = [_text(row, column) for column in texts]
-        name = next((str(row.values[column]) for column in IDS if column in row.values), str(number))
+        name = next(
+            (str(row.values[column]) for column in IDS if column in row.values), str(number)
+        )
         if several_files:
             name = f"{epath.Path(row.file).name.partition('.')[0]}:{name}"
         examples.append(TextExample(name, found[0], found[1] if len(found) > 1 else None, label))
@@ -75,26 +81,39 @@ def read_examples(
     if ragged:
         said = ", ".join(f"{file} {count}" for file, count in ragged.items())
         log.info("lines with a wrong number of columns, which were left out: %s", said)
-    check(bool(examples), f"{source.place}, split {split}", "no example with a label", "one or more")
+    check(
+        examples,
+        where=f"{source.place}, split {split}",
+        found="no example with a label",
+        expected="one or more",
+    )
     return examples
 
 
 def labels_of(examples: Sequence[TextExample]) -> tuple[str, ...]:
-    """The classes of the training examples in order: as text, or by their numbers where all are whole numbers."""
+    """The classes of the training examples in order: as text, or by their numbers where all are
+    whole numbers.
+    """
     found = {str(label) for example in examples for label in _labels(example)}
     whole = all(label.removeprefix("-").isdecimal() for label in found)
     return tuple(sorted(found, key=lambda label: (int(label), label) if whole else (0, label)))
 
 
 def balanced_weights(labels: Sequence[str], examples: Sequence[TextExample]) -> tuple[float, ...]:
-    """Class weights in inverse proportion to the classes' training examples: n / (C n_c), as scikit-learn's.
+    """Class weights in inverse proportion to the classes' training examples: n / (C n_c), as
+    scikit-learn's.
 
-    n is the number of all labels, C that of the classes; so the mean weight of a label is 1. Raises `UserError` for
-    a class without an example.
+    n is the number of all labels, C that of the classes; so the mean weight of a label is 1. Raises
+    `UserError` for a class without an example.
     """
     counts = Counter(label for example in examples for label in _labels(example))
     for label in labels:
-        check(counts[label] > 0, f"class_weights balanced, label {label}", "no training example", "one or more")
+        check(
+            counts[label] > 0,
+            where=f"class_weights balanced, label {label}",
+            found="no training example",
+            expected="one or more",
+        )
     total = sum(counts[label] for label in labels)
     return tuple(total / (len(labels) * counts[label]) for label in labels)
 
@@ -105,17 +124,26 @@ class WorstError(NamedTuple):
     example: TextExample
     prediction: TextPrediction
     error: float
-    """1 less the probability of what is true; of several classes the largest of them; of a number, the distance."""
+    """1 less the probability of what is true; of several classes the largest of them; of a number,
+    the distance.
+    """
 
 
 def worst_errors(
-    task: Classification, predictions: Sequence[TextPrediction], examples: Sequence[TextExample], n: int
+    task: Classification,
+    predictions: Sequence[TextPrediction],
+    examples: Sequence[TextExample],
+    n: int,
 ) -> list[WorstError]:
     """At most `n` wrong predictions, the worst first; as they stand where they are alike."""
     found = []
     for prediction, example in zip(predictions, examples, strict=True):
         error = _error(task, prediction, example)
-        if prediction.value != example.label if task.label_type == "number" else _is_wrong(task, prediction, example):
+        if (
+            prediction.value != example.label
+            if task.label_type == "number"
+            else _is_wrong(task, prediction, example)
+        ):
             found.append(WorstError(example, prediction, error))
     return sorted(found, key=lambda wrong: -wrong.error)[:n]
 
@@ -126,10 +154,11 @@ def write_predictions(
     examples: Sequence[TextExample],
     label_separator: str = ",",
 ) -> None:
-    """Write a TSV with a header: `id`, `sentence` or `sentence1` and `sentence2`, `prediction`, `probability`.
+    """Write a TSV with a header: `id`, `sentence` or `sentence1` and `sentence2`, `prediction`,
+    `probability`.
 
-    Several classes and their probabilities stand between `label_separator`s; a number has no probability. Tabs and
-    line ends within a text become spaces.
+    Several classes and their probabilities stand between `label_separator`s; a number has no
+    probability. Tabs and line ends within a text become spaces.
     """
     pairs = any(example.pair is not None for example in examples)
     values = any(prediction.value is not None for prediction in predictions)
@@ -152,12 +181,19 @@ def write_predictions(
 def _of_task(source: Source, task: GlueTask) -> Source:
     if source.columns:
         return replace(source, stems={**task.stems, **source.stems})
-    return replace(source, columns=task.columns, header_has=task.texts, stems={**task.stems, **source.stems})
+    return replace(
+        source, columns=task.columns, header_has=task.texts, stems={**task.stems, **source.stems}
+    )
 
 
 def _text_columns(row: Row, task: GlueTask | None, given: Sequence[str]) -> Sequence[str]:
     if given:
-        check(len(given) <= 2, "finetune.text_columns", listed(given), "one or two columns")
+        check(
+            len(given) <= 2,
+            where="finetune.text_columns",
+            found=listed(given),
+            expected="one or two columns",
+        )
         for column in given:
             row.value(column)
         return given
@@ -184,7 +220,9 @@ def _label_column(row: Row, task: GlueTask | None, given: str, unlabelled: bool)
 def _text(row: Row, column: str) -> str:
     value = row.value(column)
     if not isinstance(value, str):
-        raise UserError(f"{row.where}, {column}: found a value of type {type(value).__name__}, expected text")
+        raise UserError(
+            f"{row.where}, {column}: found a value of type {type(value).__name__}, expected text"
+        )
     return value
 
 
@@ -200,7 +238,11 @@ def _label(
     value = (row.values.get(column) if unlabelled else row.value(column)) if column else None
     if isinstance(value, str) and value in spelled:
         return spelled[value]  # one object for all examples of a class
-    label = glue_label(task, value, row.where) if task is not None else _spelled(value, row, label_type, separator)
+    label = (
+        glue_label(task, value, row.where)
+        if task is not None
+        else _spelled(value, row, label_type, separator)
+    )
     if isinstance(value, str):
         spelled[value] = label
     return label
@@ -217,10 +259,14 @@ def _spelled(value: Any, row: Row, label_type: LabelType, separator: str) -> Lab
     if value == "":
         return None
     try:
-        number = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
+        number = (
+            float(value)
+            if isinstance(value, str | int | float) and not isinstance(value, bool)
+            else math.nan
+        )
     except (ValueError, OverflowError):
         number = math.nan
-    check(math.isfinite(number), row.where, f"the label {value!r}", "a number")
+    check(math.isfinite(number), where=row.where, found=f"the label {value!r}", expected="a number")
     return number
 
 
@@ -228,7 +274,12 @@ def _class(value: Any, row: Row) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     good = isinstance(value, str | int | float)
-    check(good, row.where, f"a label of type {type(value).__name__}", "text or a number")
+    check(
+        good,
+        where=row.where,
+        found=f"a label of type {type(value).__name__}",
+        expected="text or a number",
+    )
     return str(value).strip()
 
 

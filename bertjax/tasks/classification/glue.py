@@ -1,4 +1,6 @@
-"""The tasks of GLUE (arXiv 1804.07461): how their files look, what they predict, and how they are handed in."""
+"""The tasks of GLUE (arXiv 1804.07461): how their files look, what they predict, and how they are
+handed in.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,7 +43,9 @@ class GlueTask:
     validation_splits: tuple[str, ...] = ("validation",)
     test_splits: tuple[str, ...] = ("test",)
     broken_lines: bool = False
-    """Whether its training set is known to have lines with too few columns, which everyone leaves out."""
+    """Whether its training set is known to have lines with too few columns, which everyone leaves
+    out.
+    """
 
     @property
     def label_type(self) -> str:
@@ -98,29 +102,41 @@ _BY_NAME = {task.name: task for task in TASKS}
 
 
 def glue_task(name: str) -> GlueTask | None:
-    """The task of that name, however it is spelled (`sst2`, `SST-2`, `sts_b`, `CoLA`); None for another name."""
+    """The task of that name, however it is spelled (`sst2`, `SST-2`, `sts_b`, `CoLA`); None for
+    another name.
+    """
     return _BY_NAME.get(name.lower().replace("-", "").replace("_", ""))
 
 
 def glue_label(task: GlueTask, value: Any, where: str) -> str | float | None:
-    """The label that a file or TFDS spells as `value`: a class by its name or its number, or a number in 0..5.
+    """The label that a file or TFDS spells as `value`: a class by its name or its number, or a
+    number in 0..5.
 
-    None where there is none: no value, an empty one, -1, MNLI's `-` (its five judges did not agree).
-    Raises `UserError` at `where` for another.
+    None where there is none: no value, an empty one, -1, MNLI's `-` (its five judges did not
+    agree). Raises `UserError` at `where` for another.
     """
     said = "" if value is None else str(value).strip()
     if said in ("", "-", "-1", "-1.0"):
         return None
     if task.labels:
-        label = task.labels[int(said)] if said.isdecimal() and int(said) < len(task.labels) else said
+        label = (
+            task.labels[int(said)] if said.isdecimal() and int(said) < len(task.labels) else said
+        )
         numbers = f", or 0 to {len(task.labels) - 1}"
-        check(label in task.labels, where, f"the label {said!r}", f"one of {', '.join(task.labels)}{numbers}")
+        check(
+            label in task.labels,
+            where=where,
+            found=f"the label {said!r}",
+            expected=f"one of {', '.join(task.labels)}{numbers}",
+        )
         return label
     try:
         number = float(said)
     except ValueError:
         number = float("nan")
-    check(0 <= number <= 5, where, f"the score {said!r}", "a number from 0 to 5")
+    check(
+        0 <= number <= 5, where=where, found=f"the score {said!r}", expected="a number from 0 to 5"
+    )
     return number
 
 
@@ -133,11 +149,17 @@ def write_submission(
 ) -> epath.Path:
     """Write the file that gluebenchmark.com takes for one of `test_splits`, and return its path.
 
-    A TSV with the header `index`, `prediction`. `index` is the example's id, which is the test file's own index.
-    Classes by their number or name as in the task's own files; STS-B's scores within 0..5, with three decimals.
+    A TSV with the header `index`, `prediction`. `index` is the example's id, which is the test
+    file's own index. Classes by their number or name as in the task's own files; STS-B's scores
+    within 0..5, with three decimals.
     """
     expected = f"one of {', '.join(task.test_splits)}"
-    check(split in task.test_splits, f"submission of {task.name}", f"the split {split}", expected)
+    check(
+        split in task.test_splits,
+        where=f"submission of {task.name}",
+        found=f"the split {split}",
+        expected=expected,
+    )
     path = epath.Path(folder) / task.submission[task.test_splits.index(split)]
     lines = ["index\tprediction"]
     for prediction, example in zip(predictions, examples, strict=True):

@@ -66,8 +66,8 @@ class TextPrediction:
 class Classification(Linear):
     """The task of one linear layer on the pooled vector; implements `bertjax.tasks.task.Task`.
 
-    Raises `UserError` for a metric that its labels do not have, fewer labels than there must be, or options out of
-    range.
+    Raises `UserError` for a metric that its labels do not have, fewer labels than there must be, or
+    options out of range.
     """
 
     name: str
@@ -75,27 +75,64 @@ class Classification(Linear):
     """The classes in the order of the head's outputs; empty where a number is predicted."""
     label_type: LabelType = "class"
     metrics: tuple[str, ...] = ()
-    """Figures, the first of which chooses the best checkpoint; empty: the usual ones (`DEFAULT_METRICS`)."""
+    """Figures, the first of which chooses the best checkpoint; empty: the usual ones
+    (`DEFAULT_METRICS`).
+    """
     label_smoothing: float = 0.0
     class_weights: tuple[float, ...] = ()
     """How much each class weighs in the loss; empty: 1 each."""
 
     def __post_init__(self) -> None:
         where, found = f"task {self.name}", len(self.labels)
-        check(self.label_type in get_args(LabelType), f"{where}: label_type", self.label_type, "a kind of label")
+        check(
+            self.label_type in get_args(LabelType),
+            where=f"{where}: label_type",
+            found=self.label_type,
+            expected="a kind of label",
+        )
         least = {"class": 2, "classes": 1, "number": 0}[self.label_type]
         enough = found >= least and not (found and self.label_type == "number")
-        check(enough, f"{where}: labels", ", ".join(self.labels) or "none", f"{least}{' or more' if least else ''}")
-        check(len(set(self.labels)) == found, f"{where}: labels", ", ".join(self.labels), "each once")
+        check(
+            enough,
+            where=f"{where}: labels",
+            found=", ".join(self.labels) or "none",
+            expected=f"{least}{' or more' if least else ''}",
+        )
+        check(
+            len(set(self.labels)) == found,
+            where=f"{where}: labels",
+            found=", ".join(self.labels),
+            expected="each once",
+        )
         known = METRICS[self.label_type]
         for metric in self.metrics:
             good = metric in known and (metric != "f1" or found == 2)
-            check(good, f"{where}: metrics", metric, f"one of {', '.join(known)} (f1 for two labels)")
+            check(
+                good,
+                where=f"{where}: metrics",
+                found=metric,
+                expected=f"one of {', '.join(known)} (f1 for two labels)",
+            )
         smoothing, weights = self.label_smoothing, self.class_weights
-        check(0 <= smoothing < 1, f"{where}: label_smoothing", smoothing, "a number from 0 to below 1")
-        check(smoothing == 0 or found > 0, f"{where}: label_smoothing", smoothing, "0 where a number is predicted")
+        check(
+            0 <= smoothing < 1,
+            where=f"{where}: label_smoothing",
+            found=smoothing,
+            expected="a number from 0 to below 1",
+        )
+        check(
+            smoothing == 0 or found > 0,
+            where=f"{where}: label_smoothing",
+            found=smoothing,
+            expected="0 where a number is predicted",
+        )
         good = len(weights) in (0, found) and all(0 < weight < float("inf") for weight in weights)
-        check(good, f"{where}: class_weights", weights, f"{found} numbers above 0, one a label")
+        check(
+            good,
+            where=f"{where}: class_weights",
+            found=weights,
+            expected=f"{found} numbers above 0, one a label",
+        )
 
     @property
     def metric(self) -> str:
@@ -113,23 +150,36 @@ class Classification(Linear):
     def init_head(self, config: ModelConfig, key: Array) -> Params:
         return init_linear(config, key, max(1, len(self.labels)))
 
-    def scores(self, config: ModelConfig, params: Params, batch: Batch, *, key: Array | None, layout: Layout) -> Array:
+    def scores(
+        self,
+        config: ModelConfig,
+        params: Params,
+        batch: Batch,
+        *,
+        key: Array | None,
+        layout: Layout,
+    ) -> Array:
         """[B, C] float32: logits of the labels; [B, 1], the number."""
-        return heads.pooled_scores(config, params, heads.head_of(params, self.name), batch, key=key, layout=layout)
+        return heads.pooled_scores(
+            config, params, heads.head_of(params, self.name), batch, key=key, layout=layout
+        )
 
     def count(self, batch: Batch) -> Array:
-        """The sum of the items' weights, each times its class's weight where one class is predicted."""
+        """The sum of the items' weights, each times its class's weight where one class is
+        predicted.
+        """
         return jnp.sum(self._weights(batch))
 
     def sums(self, scores: Array, batch: Batch) -> dict[str, Array]:
-        """`loss`, `count` and, where one class is predicted, `accuracy`: the right ones, each with its weight.
+        """`loss`, `count` and, where one class is predicted, `accuracy`: the right ones, each with
+        its weight.
 
-        Class: softmax cross-entropy in nats. An item of class y has the loss (1 - e) w_y nll_y + e/C sum_c w_c nll_c
-        and the count w_y, with `label_smoothing` e (arXiv 1512.00567) and `class_weights` w: what PyTorch's
-        CrossEntropyLoss(weight, label_smoothing=e) takes the mean of. So the divisor is the weight of the true
-        classes, in the smoothed part too.
-        Classes: the mean over classes of sigmoid cross-entropy in nats, weighted by w, the targets y(1 - e) + e/2.
-        Number: the squared error.
+        Class: softmax cross-entropy in nats. An item of class y has the loss (1 - e) w_y nll_y +
+        e/C sum_c w_c nll_c and the count w_y, with `label_smoothing` e (arXiv 1512.00567) and
+        `class_weights` w: what PyTorch's CrossEntropyLoss(weight, label_smoothing=e) takes the mean
+        of. So the divisor is the weight of the true classes, in the smoothed part too. Classes: the
+        mean over classes of sigmoid cross-entropy in nats, weighted by w, the targets y(1 - e) +
+        e/2. Number: the squared error.
 
         An item of weight 0 adds exactly nothing, and no gradient, whatever its label and scores.
         """
@@ -138,8 +188,13 @@ class Classification(Linear):
         scores = jnp.where(real_Bx1, scores.astype(jnp.float32), 0)
         if self.label_type == "number":
             targets = jnp.where(real_Bx1[:, 0], batch["labels"].astype(jnp.float32), 0)
-            return {"loss": jnp.sum(weights * (scores[:, 0] - targets) ** 2), "count": jnp.sum(weights)}
-        class_weights_1xC = jnp.asarray(self.class_weights or (1.0,) * len(self.labels), jnp.float32)[None, :]
+            return {
+                "loss": jnp.sum(weights * (scores[:, 0] - targets) ** 2),
+                "count": jnp.sum(weights),
+            }
+        class_weights_1xC = jnp.asarray(
+            self.class_weights or (1.0,) * len(self.labels), jnp.float32
+        )[None, :]
         e = self.label_smoothing
         if self.label_type == "classes":
             targets = jnp.where(real_Bx1, batch["labels"].astype(jnp.float32), 0) * (1 - e) + e / 2
@@ -166,36 +221,52 @@ class Classification(Linear):
         return function(scores.astype(jnp.float32))
 
     def rows(
-        self, examples: Sequence[TextExample], tokenizer: Tokenizer, max_seq_length: int, *, targets: bool
+        self,
+        examples: Sequence[TextExample],
+        tokenizer: Tokenizer,
+        max_seq_length: int,
+        *,
+        targets: bool,
     ) -> Rows:
         """[CLS] a [SEP], or [CLS] a [SEP] b [SEP] where there is a pair, a row an example.
 
-        The log says how many had to be cut. With `targets` there is `labels`: int32 [items], float32 [items, C] of
-        0 and 1 for several classes, or float32 [items]. Raises `UserError` for an example without a label, or with
-        one that is not among the task's.
+        The log says how many had to be cut. With `targets` there is `labels`: int32 [items],
+        float32 [items, C] of 0 and 1 for several classes, or float32 [items]. Raises `UserError`
+        for an example without a label, or with one that is not among the task's.
         """
         found = {"labels": self.targets(examples)} if targets else {}
         ids, offsets, second, cut = encoded_pairs(tokenizer, examples, max_seq_length)
         if cut:
-            log.info("%s: texts cut to %d ids: %d of %d", self.name, max_seq_length, cut, len(examples))
+            log.info(
+                "%s: texts cut to %d ids: %d of %d", self.name, max_seq_length, cut, len(examples)
+            )
         return Rows(ids, offsets, second, np.arange(len(examples)), found)
 
     def targets(self, examples: Sequence[TextExample]) -> np.ndarray:
         """The labels as `rows` has them."""
         places = {label: i for i, label in enumerate(self.labels)}
-        found = np.zeros((len(examples), len(self.labels)) if self.label_type == "classes" else len(examples))
+        found = np.zeros(
+            (len(examples), len(self.labels)) if self.label_type == "classes" else len(examples)
+        )
         for i, example in enumerate(examples):
             label, where = example.label, f"task {self.name}, example {example.id}"
-            check(label is not None, where, "no label", "one")
+            check(label is not None, where=where, found="no label", expected="one")
             if self.label_type == "number":
-                check(isinstance(label, int | float), where, f"the label {label!r}", "a number")
+                check(
+                    isinstance(label, int | float),
+                    where=where,
+                    found=f"the label {label!r}",
+                    expected="a number",
+                )
                 found[i] = label
                 continue
             several = self.label_type == "classes"
             for one in label if several and isinstance(label, tuple) else (label,):
                 if one not in places:
                     known = ", ".join(self.labels[:20]) + (", ..." if len(self.labels) > 20 else "")
-                    raise UserError(f"{where}: found the label {one!r}, expected one of those of training: {known}")
+                    raise UserError(
+                        f"{where}: found the label {one!r}, expected one of those of training: {known}"
+                    )
                 if several:
                     found[i, places[one]] = 1
                 else:
@@ -212,12 +283,17 @@ class Classification(Linear):
         if self.label_type == "class":
             return [TextPrediction(self.labels[p.index(max(p))], p) for p in lists]
         return [
-            TextPrediction(tuple(label for label, x in zip(self.labels, p, strict=True) if x >= THRESHOLD), p)
+            TextPrediction(
+                tuple(label for label, x in zip(self.labels, p, strict=True) if x >= THRESHOLD), p
+            )
             for p in lists
         ]
 
-    def figures(self, predictions: Sequence[TextPrediction], examples: Sequence[TextExample]) -> dict[str, float]:
-        """The task's metrics by name, and `accuracy` where one class is predicted; `f1` is that of the second label.
+    def figures(
+        self, predictions: Sequence[TextPrediction], examples: Sequence[TextExample]
+    ) -> dict[str, float]:
+        """The task's metrics by name, and `accuracy` where one class is predicted; `f1` is that of
+        the second label.
 
         `exact_match` is the share of examples with all classes right.
         """
@@ -228,19 +304,33 @@ class Classification(Linear):
             predicted = self._predicted_ids(predictions)
         else:
             said = [tuple(label for label in prediction.label or ()) for prediction in predictions]
-            predicted = np.array([[label in labels for label in self.labels] for labels in said], bool)
+            predicted = np.array(
+                [[label in labels for label in self.labels] for labels in said], bool
+            )
             true = true.astype(bool)
         return {name: self._figure(name, true, predicted) for name in self.figure_names}
 
-    def confusion(self, predictions: Sequence[TextPrediction], examples: Sequence[TextExample]) -> np.ndarray:
-        """int64 [C, C]: examples of the class of each row that were taken for the class of each column."""
+    def confusion(
+        self, predictions: Sequence[TextPrediction], examples: Sequence[TextExample]
+    ) -> np.ndarray:
+        """int64 [C, C]: examples of the class of each row that were taken for the class of each
+        column.
+        """
         assert self.label_type == "class"
-        return confusion_matrix(self.targets(examples), self._predicted_ids(predictions), len(self.labels))
+        return confusion_matrix(
+            self.targets(examples), self._predicted_ids(predictions), len(self.labels)
+        )
 
-    def calibration(self, predictions: Sequence[TextPrediction], examples: Sequence[TextExample]) -> list[Bin]:
-        """The reliability table of the predicted class's probability; of several classes, of every class's."""
+    def calibration(
+        self, predictions: Sequence[TextPrediction], examples: Sequence[TextExample]
+    ) -> list[Bin]:
+        """The reliability table of the predicted class's probability; of several classes, of every
+        class's.
+        """
         true = self.targets(examples)
-        given = np.array([prediction.probabilities for prediction in predictions]).reshape(-1, len(self.labels))
+        given = np.array([prediction.probabilities for prediction in predictions]).reshape(
+            -1, len(self.labels)
+        )
         if self.label_type == "class":
             return reliability(given.max(1), self._predicted_ids(predictions) == true)
         assert self.label_type == "classes"
@@ -285,14 +375,19 @@ def encoded_pairs(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """(ids, offsets, second, cut) of the examples' rows, as in `Rows`; `cut` of them were too long.
 
-    A pair that is too long loses pieces one at a time from the end of the longer text, of the second where they are
-    alike (as BERT's own run_classifier.py has it; in closed form here).
+    A pair that is too long loses pieces one at a time from the end of the longer text, of the
+    second where they are alike (as BERT's own run_classifier.py has it; in closed form here).
     """
     paired = np.array([example.pair is not None for example in examples], bool)
     first_ids, first = tokenizer.encode_batch([example.text for example in examples])
     other_ids, other = tokenizer.encode_batch([example.pair or "" for example in examples])
     room = max_seq_length - 2 - paired
-    check(bool((room > 0).all()), "max_seq_length", max_seq_length, "room for the special tokens")
+    check(
+        (room > 0).all(),
+        where="max_seq_length",
+        found=max_seq_length,
+        expected="room for the special tokens",
+    )
     a, b = np.diff(first), np.diff(other)
     kept_a = np.minimum(a, np.maximum(room - b, np.where(paired, -(-room // 2), room)))
     kept_b = np.minimum(b, room - kept_a)
@@ -300,6 +395,10 @@ def encoded_pairs(
     begins, second = offsets[:-1], (kept_a + 2).astype(np.int32)
     ids = np.full(offsets[-1], tokenizer.sep_id, np.int32)
     ids[begins] = tokenizer.cls_id
-    ids[ranges(begins + 1, begins + 1 + kept_a)] = first_ids[ranges(first[:-1], first[:-1] + kept_a)]
-    ids[ranges(begins + second, begins + second + kept_b)] = other_ids[ranges(other[:-1], other[:-1] + kept_b)]
+    ids[ranges(begins + 1, begins + 1 + kept_a)] = first_ids[
+        ranges(first[:-1], first[:-1] + kept_a)
+    ]
+    ids[ranges(begins + second, begins + second + kept_b)] = other_ids[
+        ranges(other[:-1], other[:-1] + kept_b)
+    ]
     return ids, offsets, second, int(((kept_a < a) | (kept_b < b)).sum())

@@ -7,14 +7,24 @@ from functools import lru_cache
 from bertjax.data.corpus.python_docs import modules
 from bertjax.tasks.files.tables import Row
 
-PACKAGES = ("asyncio", "email", "idlelib", "logging", "multiprocessing", "tkinter", "unittest", "xml")
+PACKAGES = (
+    "asyncio",
+    "email",
+    "idlelib",
+    "logging",
+    "multiprocessing",
+    "tkinter",
+    "unittest",
+    "xml",
+)
 CHARACTERS = 400  # of a docstring that are kept
 
 
 def rows(split: str) -> Iterator[Row]:
     """`text`, a docstring's first paragraph, and `label`, one of `PACKAGES`; each text once.
 
-    The split is by a hash of the text: of 10 parts `validation` and `test` have one each, `train` the others.
+    The split is by a hash of the text: of 10 parts `validation` and `test` have one each, `train`
+    the others.
     """
     for row in _rows():
         part = hashlib.blake2b(row.values["text"].encode(), digest_size=8).digest()[0] % 10
@@ -29,5 +39,8 @@ def _rows() -> tuple[Row, ...]:
         for number, docstring in enumerate(docstrings if parts[0] in PACKAGES else ()):
             text = " ".join(docstring.partition("\n\n")[0].split())[:CHARACTERS]
             if text:
-                found.setdefault(text, Row("/".join(parts), number, {"text": text, "label": parts[0]}, "docstring"))
+                found.setdefault(
+                    text,
+                    Row("/".join(parts), number, {"text": text, "label": parts[0]}, "docstring"),
+                )
     return tuple(found.values())

@@ -21,13 +21,16 @@ STEMS = {"train": ("train",), "validation": ("dev", "validation"), "test": ("tes
 
 @dataclass(frozen=True)
 class Source:
-    """The data of a task. Splits are `train`, `validation`, `test`, and parts such as `validation_matched`."""
+    """The data of a task. Splits are `train`, `validation`, `test`, and parts such as
+    `validation_matched`.
+    """
 
     place: str
     """A folder; `tfds:NAME[/CONFIG]`; or `python-docs` (`bertjax.tasks.files.python_docs`)."""
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """By split, files in `place` (or anywhere, by a whole path), which are joined; of TFDS its own splits, such as
-    `train[90%:]`. A split that is not named is looked for by its usual name."""
+    """By split, files in `place` (or anywhere, by a whole path), which are joined; of TFDS its own
+    splits, such as `train[90%:]`. A split that is not named is looked for by its usual name.
+    """
     columns: tuple[str, ...] = ()
     """Names of the columns of files without a header line."""
     header_has: tuple[str, ...] = ()
@@ -43,24 +46,42 @@ class Source:
 def find_files(source: Source, split: str) -> list[epath.Path]:
     """The files of a split in a folder, one or more, in the order given.
 
-    Without names given it is the one file called train.*, dev.* or validation.*, or test.*; a part of a split adds its
-    name, as in dev_matched.*. Raises `UserError` that says what was looked for and what there is.
+    Without names given it is the one file called train.*, dev.* or validation.*, or test.*; a part
+    of a split adds its name, as in dev_matched.*. Raises `UserError` that says what was looked for
+    and what there is.
     """
     folder = epath.Path(source.place)
     try:
-        check(folder.is_dir(), source.place, "a file" if folder.exists() else "no such folder", "a folder")
+        check(
+            folder.is_dir(),
+            where=source.place,
+            found="a file" if folder.exists() else "no such folder",
+            expected="a folder",
+        )
         shown = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
         if named := source.files.get(split):
             paths = [folder / name for name in named]
             for name, path in zip(named, paths, strict=True):
-                check(path.exists() and not path.is_dir(), f"{source.place}, split {split}", listed(shown), name)
+                check(
+                    path.exists() and not path.is_dir(),
+                    where=f"{source.place}, split {split}",
+                    found=listed(shown),
+                    expected=name,
+                )
             return paths
     except OSError as error:
-        raise UserError(f"{source.place}: cannot be looked into ({error.strerror or error})") from error
+        raise UserError(
+            f"{source.place}: cannot be looked into ({error.strerror or error})"
+        ) from error
     for stems in (_stems(split), source.stems.get(split, ())):
         found = [name for name in shown if name.partition(".")[0] in stems and "." in name]
         more = f"one file of {', '.join(f'{stem}.*' for stem in stems)}; or its name in {_option(split)}"
-        check(len(found) <= 1, f"{source.place}, split {split}", listed(found), more)
+        check(
+            len(found) <= 1,
+            where=f"{source.place}, split {split}",
+            found=listed(found),
+            expected=more,
+        )
         if found:
             return [folder / found[0]]
     wanted = " or ".join(f"{stem}.*" for stem in (*_stems(split), *source.stems.get(split, ())))
@@ -70,29 +91,38 @@ def find_files(source: Source, split: str) -> list[epath.Path]:
 
 
 def has_split(source: Source, split: str) -> bool:
-    """Whether there is such a split, by its usual name or by names given; whether it can be read is not asked."""
+    """Whether there is such a split, by its usual name or by names given; whether it can be read is
+    not asked.
+    """
     if source.files.get(split):
         return True
     if source.is_tfds:
         return split in tfds_builder(source.place).info.splits
     stems = (*_stems(split), *source.stems.get(split, ()))
     folder = epath.Path(source.place)
-    return folder.is_dir() and any(path.name.partition(".")[0] in stems and path.suffix for path in folder.iterdir())
+    return folder.is_dir() and any(
+        path.name.partition(".")[0] in stems and path.suffix for path in folder.iterdir()
+    )
 
 
 def read_rows(source: Source, split: str, ragged: Counter[str] | None = None) -> Iterator[Row]:
     """The rows of a split, in the order of the files; `ragged` as in `read_table`.
 
-    Of TFDS, text is str, numbers are Python's, and classes have their names, None where they are not known (-1).
-    Raises `UserError` for what `find_files` and `read_table` raise it for, for a data set that cannot be loaded or
-    has no such split, and for a split without a row.
+    Of TFDS, text is str, numbers are Python's, and classes have their names, None where they are
+    not known (-1). Raises `UserError` for what `find_files` and `read_table` raise it for, for a
+    data set that cannot be loaded or has no such split, and for a split without a row.
     """
     if source.place == PYTHON_DOCS:
         rows = python_docs.rows(split)
     else:
         rows = _tfds_rows(source, split) if source.is_tfds else _file_rows(source, split, ragged)
     first = next(rows, None)
-    check(first is not None, f"{source.place}, split {split}", "no row", "one or more")
+    check(
+        first is not None,
+        where=f"{source.place}, split {split}",
+        found="no row",
+        expected="one or more",
+    )
     assert first is not None
     yield first
     yield from rows
@@ -124,16 +154,29 @@ def _tfds_rows(source: Source, split: str) -> Iterator[Row]:
             split=chosen, shuffle_files=False, read_config=tfds.ReadConfig(try_autocache=False)
         )
     except (ValueError, KeyError) as error:
-        raise UserError(f"{name}: found the splits {listed(builder.info.splits)}, expected {chosen}") from error
+        raise UserError(
+            f"{name}: found the splits {listed(builder.info.splits)}, expected {chosen}"
+        ) from error
     try:
         for number, example in enumerate(tfds.as_numpy(dataset)):
-            check(isinstance(example, dict), name, f"examples of type {type(example).__name__}", "named fields")
-            values = {key: _plain(value, builder.info.features[key]) for key, value in example.items()}
+            check(
+                isinstance(example, dict),
+                where=name,
+                found=f"examples of type {type(example).__name__}",
+                expected="named fields",
+            )
+            values = {
+                key: _plain(value, builder.info.features[key]) for key, value in example.items()
+            }
             yield Row(name, number, values, "example")
     except UnicodeDecodeError as error:
-        raise UserError(f"{name}, example {number}: found bytes that are not UTF-8, expected UTF-8") from error
+        raise UserError(
+            f"{name}, example {number}: found bytes that are not UTF-8, expected UTF-8"
+        ) from error
     except tf.errors.OpError as error:
-        raise UserError(f"{name}, example {number}: is truncated or damaged ({one_line(error.message)})") from error
+        raise UserError(
+            f"{name}, example {number}: is truncated or damaged ({one_line(error.message)})"
+        ) from error
 
 
 def _plain(value: Any, feature: Any) -> Any:

@@ -1,4 +1,6 @@
-"""Tables of text, a row at a time, each with the line that it stands in: TSV, CSV, JSON lines, RTE's XML."""
+"""Tables of text, a row at a time, each with the line that it stands in: TSV, CSV, JSON lines,
+RTE's XML.
+"""
 
 import csv
 import json
@@ -11,7 +13,7 @@ from xml.parsers import expat
 from etils import epath
 
 from bertjax.data.corpus.formats import one_line
-from bertjax.errors import UserError, check
+from bertjax.errors import UserError, check, mismatch
 from bertjax.storage import OPENERS, opened
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -24,7 +26,9 @@ ENTAILMENT = {
     "UNKNOWN": "not_entailment",
     "CONTRADICTION": "not_entailment",
 }
-"""What the RTE challenges call a pair (`value` in the first, `entailment` since), in GLUE's two labels."""
+"""What the RTE challenges call a pair (`value` in the first, `entailment` since), in GLUE's two
+labels.
+"""
 
 
 class Row(NamedTuple):
@@ -44,7 +48,9 @@ class Row(NamedTuple):
     def value(self, column: str) -> Any:
         """The value of a column; `UserError` that names those that there are."""
         if column not in self.values:
-            raise UserError(f"{self.where}: found the columns {listed(self.values)}, expected {column!r} among them")
+            raise UserError(
+                f"{self.where}: found the columns {listed(self.values)}, expected {column!r} among them"
+            )
         return self.values[column]
 
 
@@ -58,7 +64,8 @@ def read_table(
     header_has: Sequence[str] = (),
     ragged: Counter[str] | None = None,
 ) -> Iterator[Row]:
-    """The rows of a file by its ending, which may be followed by .gz, .bz2 or .xz; empty lines are left out.
+    """The rows of a file by its ending, which may be followed by .gz, .bz2 or .xz; empty lines are
+    left out.
 
     - `.tsv`, `.txt`: columns between tabs, a row a line; quotes are text, as in GLUE's files.
     - `.csv`: RFC 4180's quoting, by the csv module; a quoted value may hold commas and line ends.
@@ -66,17 +73,25 @@ def read_table(
     - `.xml`: pairs of the RTE challenges, as columns `id`, `sentence1`, `sentence2`, `task` and `label`
       (`entailment`, `not_entailment`; None where the pair has none).
 
-    All are UTF-8, and a byte order mark is skipped. The first line of TSV and CSV names the columns, unless `columns`
-    are given; where these are, a first line with all of `header_has` (one or more) among its cells is a header
-    nevertheless. Where `ragged` is given, rows with a wrong number of columns are left out and counted there by file.
+    All are UTF-8, and a byte order mark is skipped. The first line of TSV and CSV names the
+    columns, unless `columns` are given; where these are, a first line with all of `header_has` (one
+    or more) among its cells is a header nevertheless. Where `ragged` is given, rows with a wrong
+    number of columns are left out and counted there by file.
 
-    Raises `UserError` with file and line for another number of columns, bad UTF-8, CSV, JSON or XML, and for a file
-    that is missing or has another ending.
+    Raises `UserError` with file and line for another number of columns, bad UTF-8, CSV, JSON or
+    XML, and for a file that is missing or has another ending.
     """
     name = str(path)
-    plain = epath.Path(path).with_suffix("") if epath.Path(path).suffix in OPENERS else epath.Path(path)
+    plain = (
+        epath.Path(path).with_suffix("") if epath.Path(path).suffix in OPENERS else epath.Path(path)
+    )
     ending = plain.suffix.lower()
-    check(ending in SPLITTERS or ending in READERS, name, f"the ending {ending!r}", f"one of {listed(ENDINGS)}")
+    check(
+        ending in SPLITTERS or ending in READERS,
+        where=name,
+        found=f"the ending {ending!r}",
+        expected=f"one of {listed(ENDINGS)}",
+    )
     if ending in READERS:
         yield from READERS[ending](name)
     else:
@@ -84,7 +99,9 @@ def read_table(
 
 
 def _lines(name: str) -> Iterator[tuple[int, str]]:
-    """Every line with its end, from 1. Only a line feed ends one: MNLI's sentences hold others that Unicode knows."""
+    """Every line with its end, from 1. Only a line feed ends one: MNLI's sentences hold others that
+    Unicode knows.
+    """
     with opened(name) as file:
         for number, raw in enumerate(file, 1):
             try:
@@ -110,7 +127,9 @@ def _split_csv(name: str) -> Iterator[tuple[int, list[str]]]:
                 yield begin, cells
             begin = reader.line_num + 1
     except csv.Error as error:
-        raise UserError(f"{name}, line {begin}: found broken CSV ({error}), expected quotes that are closed") from error
+        raise UserError(
+            f"{name}, line {begin}: found broken CSV ({error}), expected quotes that are closed"
+        ) from error
 
 
 def _named(
@@ -127,7 +146,12 @@ def _named(
         lines = chain([first], lines)
     else:
         columns = first[1]
-    check(len(set(columns)) == len(columns), name, f"the columns {listed(columns)}", "each name once")
+    check(
+        len(set(columns)) == len(columns),
+        where=name,
+        found=f"the columns {listed(columns)}",
+        expected="each name once",
+    )
     for number, cells in lines:
         if len(cells) == len(columns):
             yield Row(name, number, dict(zip(columns, cells, strict=True)))
@@ -135,7 +159,9 @@ def _named(
             ragged[name] += 1
         else:
             wanted = f"{len(columns)} ({listed(columns)})"
-            check(False, f"{name}, line {number}", f"{len(cells)} columns", wanted)
+            raise mismatch(
+                where=f"{name}, line {number}", found=f"{len(cells)} columns", expected=wanted
+            )
 
 
 def _read_json(name: str) -> Iterator[Row]:
@@ -146,12 +172,22 @@ def _read_json(name: str) -> Iterator[Row]:
         try:
             values = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise UserError(f"{where}: found broken JSON ({error}), expected one object a line") from error
-        check(isinstance(values, dict), where, f"JSON of type {type(values).__name__}", "one object a line")
+            raise UserError(
+                f"{where}: found broken JSON ({error}), expected one object a line"
+            ) from error
+        check(
+            isinstance(values, dict),
+            where=where,
+            found=f"JSON of type {type(values).__name__}",
+            expected="one object a line",
+        )
         # What JSON spells as half a surrogate pair no file can hold.
         if "\\ud" in line or "\\uD" in line:
-            whole = all(not 0xD800 <= ord(letter) <= 0xDFFF for letter in json.dumps(values, ensure_ascii=False))
-            check(whole, where, "half a surrogate pair", "whole text")
+            whole = all(
+                not 0xD800 <= ord(letter) <= 0xDFFF
+                for letter in json.dumps(values, ensure_ascii=False)
+            )
+            check(whole, where=where, found="half a surrogate pair", expected="whole text")
         yield Row(name, number, values)
 
 
@@ -169,27 +205,47 @@ def _read_rte(name: str) -> Iterator[Row]:
             line = parser.CurrentLineNumber
             said = attributes.get("entailment", attributes.get("value"))
             known = said is None or said.upper() in ENTAILMENT
-            check(known, f"{name}, line {line}", f"the label {said!r}", f"one of {listed(ENTAILMENT)}")
+            check(
+                known,
+                where=f"{name}, line {line}",
+                found=f"the label {said!r}",
+                expected=f"one of {listed(ENTAILMENT)}",
+            )
             label = None if said is None else ENTAILMENT[said.upper()]
-            values.update(id=attributes.get("id", str(len(rows))), label=label, task=attributes.get("task", ""))
+            values.update(
+                id=attributes.get("id", str(len(rows))),
+                label=label,
+                task=attributes.get("task", ""),
+            )
 
     def end(tag: str) -> None:
         if tag in ("t", "h"):
             values["sentence1" if tag == "t" else "sentence2"] = " ".join("".join(text).split())
         elif tag == "pair":
             both = "sentence1" in values and "sentence2" in values
-            check(both, f"{name}, line {line}", "a pair without <t> or <h>", "both")
+            check(
+                both,
+                where=f"{name}, line {line}",
+                found="a pair without <t> or <h>",
+                expected="both",
+            )
             rows.append(Row(name, line, dict(values)))
 
     parser = expat.ParserCreate()
-    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = begin, end, text.append
+    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = (
+        begin,
+        end,
+        text.append,
+    )
     with opened(name) as file:
         content = file.read()
     try:
         parser.Parse(content, True)
     except expat.ExpatError as error:
         reason = expat.ErrorString(error.code)
-        raise UserError(f"{name}, line {error.lineno}: found broken XML ({reason}), expected RTE's pairs") from error
+        raise UserError(
+            f"{name}, line {error.lineno}: found broken XML ({reason}), expected RTE's pairs"
+        ) from error
     yield from rows
 
 

@@ -1,4 +1,6 @@
-"""Multiple choice: each ending read after the context, one score each (section 4.4 of arXiv 1810.04805)."""
+"""Multiple choice: each ending read after the context, one score each (section 4.4 of arXiv
+1810.04805).
+"""
 
 import logging
 from collections.abc import Sequence
@@ -52,20 +54,37 @@ class Choice(Linear):
         """One linear layer to one number: the same for all endings."""
         return init_linear(config, key, 1)
 
-    def scores(self, config: ModelConfig, params: Params, batch: Batch, *, key: Array | None, layout: Layout) -> Array:
-        """[B, C] float32: of each ending's row the head's number on the pooled vector; rows are [B, C, L]."""
+    def scores(
+        self,
+        config: ModelConfig,
+        params: Params,
+        batch: Batch,
+        *,
+        key: Array | None,
+        layout: Layout,
+    ) -> Array:
+        """[B, C] float32: of each ending's row the head's number on the pooled vector; rows are [B,
+        C, L].
+        """
         items, choices, length = batch["input_ids"].shape
         # The items stay the major axis, so a device's rows are those of its items and none moves.
         rows = {
-            name: layout(jnp.asarray(batch[name]).reshape(items * choices, length), "batch", "length") for name in ROWS
+            name: layout(
+                jnp.asarray(batch[name]).reshape(items * choices, length), "batch", "length"
+            )
+            for name in ROWS
         }
-        flat = pooled_scores(config, params, head_of(params, self.name), rows, key=key, layout=layout)
+        flat = pooled_scores(
+            config, params, head_of(params, self.name), rows, key=key, layout=layout
+        )
         return layout(flat.reshape(items, choices), "batch", None)
 
     def sums(self, scores: Array, batch: Batch) -> dict[str, Array]:
-        """`loss`, softmax cross-entropy over the endings; `accuracy`, the weight of items got right; `count`.
+        """`loss`, softmax cross-entropy over the endings; `accuracy`, the weight of items got
+        right; `count`.
 
-        `batch["labels"]` [B] int32; whatever they and the scores are, an item of weight 0 adds nothing.
+        `batch["labels"]` [B] int32; whatever they and the scores are, an item of weight 0 adds
+        nothing.
         """
         weights = batch["item_weights"].astype(jnp.float32)
         log_probs = jax.nn.log_softmax(scores.astype(jnp.float32), axis=-1)
@@ -80,22 +99,42 @@ class Choice(Linear):
         }
 
     def rows(
-        self, examples: Sequence[ChoiceExample], tokenizer: Tokenizer, max_seq_length: int, *, targets: bool
+        self,
+        examples: Sequence[ChoiceExample],
+        tokenizer: Tokenizer,
+        max_seq_length: int,
+        *,
+        targets: bool,
     ) -> Rows:
-        """C rows an example: [CLS] context [SEP] start ending [SEP], token type 1 from the start on.
+        """C rows an example: [CLS] context [SEP] start ending [SEP], token type 1 from the start
+        on.
 
-        A row that is too long loses ids from the end of the longer of its two parts, until it fits; of the second
-        where they are equally long, as in the original BERT; the log says how many did. `targets`: `labels`, int32
-        [items].
-        Raises `UserError` naming the example where it has not C endings, or no label in 0..C-1 though `targets`.
+        A row that is too long loses ids from the end of the longer of its two parts, until it fits;
+        of the second where they are equally long, as in the original BERT; the log says how many
+        did. `targets`: `labels`, int32 [items]. Raises `UserError` naming the example where it has
+        not C endings, or no label in 0..C-1 though `targets`.
         """
         for example in examples:
             where = f"{self.name}: example {example.id}"
-            check(len(example.endings) == self.choices, where, f"{len(example.endings)} endings", str(self.choices))
+            check(
+                len(example.endings) == self.choices,
+                where=where,
+                found=f"{len(example.endings)} endings",
+                expected=str(self.choices),
+            )
             known = example.label is not None and 0 <= example.label < self.choices
-            check(known or not targets, where, f"the label {example.label}", f"0 to {self.choices - 1}")
+            check(
+                known or not targets,
+                where=where,
+                found=f"the label {example.label}",
+                expected=f"0 to {self.choices - 1}",
+            )
         pairs = [
-            TextExample(example.id, example.context, f"{example.start} {ending}" if example.start else ending)
+            TextExample(
+                example.id,
+                example.context,
+                f"{example.start} {ending}" if example.start else ending,
+            )
             for example in examples
             for ending in example.endings
         ]
@@ -107,7 +146,9 @@ class Choice(Linear):
             offsets=offsets,
             second=second,
             example=np.arange(len(examples)),
-            targets={"labels": np.array([example.label for example in examples], np.int32)} if targets else {},
+            targets={"labels": np.array([example.label for example in examples], np.int32)}
+            if targets
+            else {},
             choices=self.choices,
         )
 
@@ -118,10 +159,16 @@ class Choice(Linear):
         found = []
         for scores in outputs:
             exponentials = np.exp(np.asarray(scores, np.float32) - np.max(scores))
-            found.append(ChoicePrediction(int(np.argmax(scores)), exponentials / exponentials.sum()))
+            found.append(
+                ChoicePrediction(int(np.argmax(scores)), exponentials / exponentials.sum())
+            )
         return found
 
-    def figures(self, predictions: Sequence[ChoicePrediction], examples: Sequence[ChoiceExample]) -> dict[str, float]:
+    def figures(
+        self, predictions: Sequence[ChoicePrediction], examples: Sequence[ChoiceExample]
+    ) -> dict[str, float]:
         """`accuracy`, the share of examples whose right ending is the likeliest."""
-        right = [p.choice == example.label for p, example in zip(predictions, examples, strict=True)]
+        right = [
+            p.choice == example.label for p, example in zip(predictions, examples, strict=True)
+        ]
         return {"accuracy": float(np.mean(right))}

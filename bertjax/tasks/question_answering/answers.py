@@ -9,7 +9,8 @@ from bertjax.tasks.examples import QuestionExample
 from bertjax.tasks.question_answering.windows import SpanRows
 
 CHUNK = 256  # windows whose scores are sorted together
-NO_ANSWER_ODDS = 1e6  # where the paragraph has no text that could be the answer; a number, for JSON has no infinity
+# where the paragraph has no text that could be the answer; a number, for JSON has no infinity
+NO_ANSWER_ODDS = 1e6
 
 
 class SpanAnswer(NamedTuple):
@@ -31,7 +32,9 @@ class SpanPrediction(NamedTuple):
     probability: float
     """Of that text among the n best, 0..1."""
     null_odds: float
-    """Score of "no answer" less that of the best answer, in logits: above the threshold, no answer is given."""
+    """Score of "no answer" less that of the best answer, in logits: above the threshold, no answer
+    is given.
+    """
     n_best: tuple[SpanAnswer, ...]
     """The best first, no text twice; of version 2 with the empty one among them."""
 
@@ -65,13 +68,16 @@ def predictions(
     n_best_size: int,
     null_threshold: float,
 ) -> list[SpanPrediction]:
-    """The answer to each question; `outputs` is a float array [ids, 2] of start and end logits for each row.
+    """The answer to each question; `outputs` is a float array [ids, 2] of start and end logits for
+    each row.
 
-    In each window the `n_best_size` best starts and ends are paired, those in the paragraph's part; the end is not
-    before the start and the answer has at most `max_answer_length` pieces. A start counts in the window where its piece
-    has most context only (`most_context`). Pairs of all windows are compared by the sum of their logits; of those with
-    the same text the best stays. "No answer" scores the least of the windows' sums at [CLS]; with `version_2` it is
-    one of the n best, whose softmax is the probability, and the answer where its odds are above `null_threshold`.
+    In each window the `n_best_size` best starts and ends are paired, those in the paragraph's part;
+    the end is not before the start and the answer has at most `max_answer_length` pieces. A start
+    counts in the window where its piece has most context only (`most_context`). Pairs of all
+    windows are compared by the sum of their logits; of those with the same text the best stays. "No
+    answer" scores the least of the windows' sums at [CLS]; with `version_2` it is one of the n
+    best, whose softmax is the probability, and the answer where its odds are above
+    `null_threshold`.
     """
     spans = _candidates(outputs, rows, max_answer_length, n_best_size)
     null = np.array([scores[0] for scores in outputs], np.float64).reshape(len(outputs), 2)
@@ -84,19 +90,31 @@ def predictions(
         best = kept[0] if kept else None
         odds = float(worst.sum()) - (best[1] + best[2]) if best else NO_ANSWER_ODDS
         if version_2 or best is None:
-            kept = sorted([*kept, ("", *worst.tolist())], key=lambda answer: -(answer[1] + answer[2]))
-        weights = np.exp((logits := np.array([start + end for _, start, end in kept])) - logits.max())
+            kept = sorted(
+                [*kept, ("", *worst.tolist())], key=lambda answer: -(answer[1] + answer[2])
+            )
+        weights = np.exp(
+            (logits := np.array([start + end for _, start, end in kept])) - logits.max()
+        )
         probabilities = (weights / weights.sum()).tolist()
-        n_best = tuple(SpanAnswer(text, p, *pair) for (text, *pair), p in zip(kept, probabilities, strict=True))
+        n_best = tuple(
+            SpanAnswer(text, p, *pair) for (text, *pair), p in zip(kept, probabilities, strict=True)
+        )
         text = "" if best is None or (version_2 and odds > null_threshold) else best[0]
-        found.append(SpanPrediction(text, next(a.probability for a in n_best if a.text == text), odds, n_best))
+        found.append(
+            SpanPrediction(
+                text, next(a.probability for a in n_best if a.text == text), odds, n_best
+            )
+        )
     return found
 
 
 def _distinct(
     context: str, spans: _Spans, rows: SpanRows, mine: slice, most: int
 ) -> Iterator[tuple[str, float, float]]:
-    """(text, start logit, end logit) of the best candidates of some rows of one question, no text twice."""
+    """(text, start logit, end logit) of the best candidates of some rows of one question, no text
+    twice.
+    """
     here = np.arange(spans.offsets[mine.start], spans.offsets[mine.stop])
     here = here[np.argsort(-spans.score[here], kind="stable")]
     begins, ends = rows.begins[spans.begin[here]].tolist(), rows.ends[spans.end[here]].tolist()
@@ -121,25 +139,37 @@ def _candidates(outputs: Sequence[np.ndarray], rows: SpanRows, longest: int, mos
         starts, ends = (np.full((len(chunk), width), -np.inf) for _ in range(2))
         for place, row in enumerate(chunk.tolist()):
             size, second = lengths[row], rows.second[row]
-            scores = np.nan_to_num(outputs[row][second : second + size].astype(np.float64), nan=-np.inf)
+            scores = np.nan_to_num(
+                outputs[row][second : second + size].astype(np.float64), nan=-np.inf
+            )
             own = counted[counted_begins[row] : counted_begins[row + 1]]
             starts[place, :size] = np.where(own, scores[:, 0], -np.inf)
             ends[place, :size] = scores[:, 1]
         parts.append(_best_pairs(starts, ends, rows.first[chunk], longest, min(most, width)))
         sizes.append(parts[-1][-1])
-    score, start, end, begin, last, _ = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    return _Spans(score, start, end, begin, last, np.concatenate([[0], np.cumsum(np.concatenate(sizes))]))
+    score, start, end, begin, last, _ = (
+        np.concatenate(columns) for columns in zip(*parts, strict=True)
+    )
+    return _Spans(
+        score, start, end, begin, last, np.concatenate([[0], np.cumsum(np.concatenate(sizes))])
+    )
 
 
 def _best_pairs(
     starts: np.ndarray, ends: np.ndarray, first: np.ndarray, longest: int, most: int
 ) -> tuple[np.ndarray, ...]:
-    """(score, start, end, first piece, last piece) of all windows' pairs, and how many each window has.
+    """(score, start, end, first piece, last piece) of all windows' pairs, and how many each window
+    has.
 
     `starts` and `ends` [W, L] have -inf where there is none; ties go to the earlier.
     """
-    begin, end = (np.sort(np.argpartition(-scores, most - 1, axis=1)[:, :most], axis=1) for scores in (starts, ends))
-    start_logit, end_logit = (np.take_along_axis(s, at, axis=1) for s, at in ((starts, begin), (ends, end)))
+    begin, end = (
+        np.sort(np.argpartition(-scores, most - 1, axis=1)[:, :most], axis=1)
+        for scores in (starts, ends)
+    )
+    start_logit, end_logit = (
+        np.take_along_axis(s, at, axis=1) for s, at in ((starts, begin), (ends, end))
+    )
     length = end[:, None, :] - begin[:, :, None] + 1
     score = start_logit[:, :, None] + end_logit[:, None, :]
     window, i, j = np.nonzero((length >= 1) & (length <= longest) & (score > -np.inf))
@@ -149,10 +179,11 @@ def _best_pairs(
 
 
 def most_context(rows: SpanRows) -> np.ndarray:
-    """Whether each piece of each window has its most context there; bool, all windows one after another.
+    """Whether each piece of each window has its most context there; bool, all windows one after
+    another.
 
-    The context is the lesser of the numbers of pieces before and after it in the window, and a hundredth of the
-    window's length (so `run_squad.py`); of equal windows it is the first.
+    The context is the lesser of the numbers of pieces before and after it in the window, and a
+    hundredth of the window's length (so `run_squad.py`); of equal windows it is the first.
     """
     lengths = np.diff(rows.offsets) - rows.second - 1
     row = np.repeat(np.arange(len(lengths)), lengths)

@@ -1,11 +1,13 @@
-"""Exact match and F1 of answers, in percent, as the official scripts of SQuAD 1.1 (arXiv 1606.05250) and 2.0
-(arXiv 1806.03822) have them, to the last digit.
+"""Exact match and F1 of answers, in percent, as the official scripts of SQuAD 1.1 (arXiv
+1606.05250) and 2.0 (arXiv 1806.03822) have them, to the last digit.
 
-The two differ in three things. An answer without words (an empty one, or one of articles and punctuation alone) against
-another without words has F1 1 in 2.0, and 0 in 1.1. In 2.0 right answers without words are left out, and a question
-that has no other is answered rightly by an empty text. And only 2.0 has odds of "no answer", and a threshold for them.
+The two differ in three things. An answer without words (an empty one, or one of articles and
+punctuation alone) against another without words has F1 1 in 2.0, and 0 in 1.1. In 2.0 right answers
+without words are left out, and a question that has no other is answered rightly by an empty text.
+And only 2.0 has odds of "no answer", and a threshold for them.
 
-Words are what white space of any kind separates, so a Chinese answer is about one word; punctuation is ASCII's alone.
+Words are what white space of any kind separates, so a Chinese answer is about one word; punctuation
+is ASCII's alone.
 """
 
 import re
@@ -18,12 +20,15 @@ _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
 
 def normalized(text: str) -> str:
-    """`text` in lower case, without ASCII punctuation and the articles a, an, the; one space between words."""
+    """`text` in lower case, without ASCII punctuation and the articles a, an, the; one space
+    between words.
+    """
     return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
 
 
 def question_scores(predicted: str, answers: Sequence[str], version_2: bool) -> tuple[int, float]:
-    """(exact match, F1) in 0..1 of one predicted answer: each against the right answer that it is likest to.
+    """(exact match, F1) in 0..1 of one predicted answer: each against the right answer that it is
+    likest to.
 
     `answers` must not be empty in version 1.1; in 2.0 none means that there is no answer.
     """
@@ -31,12 +36,15 @@ def question_scores(predicted: str, answers: Sequence[str], version_2: bool) -> 
     if version_2:
         right = [answer for answer in right if answer] or [""]
     both_empty = int(version_2)
-    return max(int(found == answer) for answer in right), max(_f1(found, answer, both_empty) for answer in right)
+    return max(int(found == answer) for answer in right), max(
+        _f1(found, answer, both_empty) for answer in right
+    )
 
 
 def _f1(found: str, right: str, both_empty: int) -> float:
-    """F1 of the words of two normalised texts. An int where it is 0 or 1 by rule, for `sum` of Python 3.12 adds ints
-    and floats in different ways."""
+    """F1 of the words of two normalised texts. An int where it is 0 or 1 by rule, for `sum` of
+    Python 3.12 adds ints and floats in different ways.
+    """
     found_words, right_words = found.split(), right.split()
     if not found_words or not right_words:
         return both_empty if found_words == right_words else 0
@@ -48,7 +56,8 @@ def _f1(found: str, right: str, both_empty: int) -> float:
 
 
 def figures_1(predicted: Sequence[str], answers: Sequence[Sequence[str]]) -> dict[str, float]:
-    """`exact_match` and `f1` of the questions of SQuAD 1.1, in percent; each has a right answer or more.
+    """`exact_match` and `f1` of the questions of SQuAD 1.1, in percent; each has a right answer or
+    more.
 
     `predicted` and `answers` are of the same questions in the same order, one or more.
     """
@@ -56,21 +65,28 @@ def figures_1(predicted: Sequence[str], answers: Sequence[Sequence[str]]) -> dic
     for text, right in zip(predicted, answers, strict=True):
         exact, score = question_scores(text, right, version_2=False)
         exact_match += exact
-        f1 += score  # one by one: `sum` is more exact from Python 3.12 on, and the last digit another
+        f1 += (
+            score  # one by one: `sum` is more exact from Python 3.12 on, and the last digit another
+        )
     return {"exact_match": 100.0 * exact_match / len(predicted), "f1": 100.0 * f1 / len(predicted)}
 
 
 def figures_2(
-    predicted: Sequence[str], answers: Sequence[Sequence[str]], null_odds: Sequence[float] | None = None
+    predicted: Sequence[str],
+    answers: Sequence[Sequence[str]],
+    null_odds: Sequence[float] | None = None,
 ) -> dict[str, float]:
     """The figures of SQuAD 2.0, in percent; `answers` of a question that has none are empty.
 
-    `exact_match` and `f1` (the script's `exact` and `f1`) are of all questions, `HasAns_exact`, `HasAns_f1` of those
-    with an answer, `NoAns_exact`, `NoAns_f1` of the others, where there are such. With `null_odds`, a number for each
-    question that is the greater the less likely an answer is: `best_exact`, `best_exact_thresh`, `best_f1`,
-    `best_f1_thresh` by `best_threshold`.
+    `exact_match` and `f1` (the script's `exact` and `f1`) are of all questions, `HasAns_exact`,
+    `HasAns_f1` of those with an answer, `NoAns_exact`, `NoAns_f1` of the others, where there are
+    such. With `null_odds`, a number for each question that is the greater the less likely an answer
+    is: `best_exact`, `best_exact_thresh`, `best_f1`, `best_f1_thresh` by `best_threshold`.
     """
-    scored = [question_scores(text, right, version_2=True) for text, right in zip(predicted, answers, strict=True)]
+    scored = [
+        question_scores(text, right, version_2=True)
+        for text, right in zip(predicted, answers, strict=True)
+    ]
     exact, f1 = [score for score, _ in scored], [score for _, score in scored]
     figures = {"exact_match": _percent(exact), "f1": _percent(f1)}
     for name, has_answer in (("HasAns", True), ("NoAns", False)):
@@ -95,10 +111,12 @@ def best_threshold(
     answers: Sequence[Sequence[str]],
     null_odds: Sequence[float],
 ) -> tuple[float, float]:
-    """(best mean score in percent, the threshold that gives it), where questions of greater odds go without an answer.
+    """(best mean score in percent, the threshold that gives it), where questions of greater odds go
+    without an answer.
 
-    `scores` are those of `predicted` in 0..1. As the official script has it: the threshold is 0 where to answer nothing
-    is best, and of questions with equal odds some may be counted as answered and others not.
+    `scores` are those of `predicted` in 0..1. As the official script has it: the threshold is 0
+    where to answer nothing is best, and of questions with equal odds some may be counted as
+    answered and others not.
     """
     total: float = sum(1 for right in answers if not right)
     best, threshold = total, 0.0

@@ -28,13 +28,17 @@ MASKED = -1e30  # in place of the logits of padding: finite, so that a row of no
 
 @dataclass(frozen=True)
 class Spans(Linear):
-    """A task whose answers are spans of a paragraph; as `Task` says, what is not in the methods' own words."""
+    """A task whose answers are spans of a paragraph; as `Task` says, what is not in the methods'
+    own words.
+    """
 
     name: str
     version_2: bool = False
     """Whether questions may have no answer (SQuAD 2.0)."""
     doc_stride: int = 128
-    """Pieces from the beginning of one window of a paragraph to that of the next; no more than a window has."""
+    """Pieces from the beginning of one window of a paragraph to that of the next; no more than a
+    window has.
+    """
     max_query_length: int = 64
     """Pieces of a question that are kept."""
     max_answer_length: int = 30
@@ -53,19 +57,33 @@ class Spans(Linear):
         return "best_f1" if self.version_2 else "f1"
 
     def init_head(self, config: ModelConfig, key: Array) -> Params:
-        """One linear layer to two numbers of each token: how well an answer starts there, and ends there."""
+        """One linear layer to two numbers of each token: how well an answer starts there, and ends
+        there.
+        """
         return init_linear(config, key, 2)
 
-    def scores(self, config: ModelConfig, params: Params, batch: Batch, *, key: Array | None, layout: Layout) -> Array:
-        """[B, L, 2] float32 logits of start and end; no dropout before the head, as in the original BERT."""
+    def scores(
+        self,
+        config: ModelConfig,
+        params: Params,
+        batch: Batch,
+        *,
+        key: Array | None,
+        layout: Layout,
+    ) -> Array:
+        """[B, L, 2] float32 logits of start and end; no dropout before the head, as in the original
+        BERT.
+        """
         head = head_of(params, self.name)
         return token_scores(config, params, head, batch, key=key, layout=layout, dropout=False)
 
     def sums(self, scores: Array, batch: Batch) -> dict[str, Array]:
-        """`loss`, the mean of the cross-entropies of start and end over the row's own ids; `span_accuracy`, the weight
-        of the rows whose likeliest start and end are both the right ones; `count`.
+        """`loss`, the mean of the cross-entropies of start and end over the row's own ids;
+        `span_accuracy`, the weight of the rows whose likeliest start and end are both the right
+        ones; `count`.
 
-        `batch["start_positions"]` and `["end_positions"]` [B] int32; a row of weight 0 adds nothing whatever they are.
+        `batch["start_positions"]` and `["end_positions"]` [B] int32; a row of weight 0 adds nothing
+        whatever they are.
         """
         weights = batch["item_weights"].astype(jnp.float32)
         own = jnp.asarray(batch["input_mask"])[:, :, None] > 0
@@ -82,12 +100,18 @@ class Spans(Linear):
         }
 
     def rows(
-        self, examples: Sequence[QuestionExample], tokenizer: Tokenizer, max_seq_length: int, *, targets: bool
+        self,
+        examples: Sequence[QuestionExample],
+        tokenizer: Tokenizer,
+        max_seq_length: int,
+        *,
+        targets: bool,
     ) -> SpanRows:
-        """As `span_rows`: a row for each window of a question's paragraph, overlapping by the stride.
+        """As `span_rows`: a row for each window of a question's paragraph, overlapping by the
+        stride.
 
-        Raises `UserError` naming the question for which `max_seq_length` is too short, and with `targets` the one that
-        has no answers, or none though `version_2` is not set.
+        Raises `UserError` naming the question for which `max_seq_length` is too short, and with
+        `targets` the one that has no answers, or none though `version_2` is not set.
         """
         if targets and not self.version_2:
             _check_answered(self.name, examples)
@@ -117,12 +141,14 @@ class Spans(Linear):
             null_threshold=self.null_threshold,
         )
 
-    def figures(self, predictions: Sequence[SpanPrediction], examples: Sequence[QuestionExample]) -> dict[str, float]:
+    def figures(
+        self, predictions: Sequence[SpanPrediction], examples: Sequence[QuestionExample]
+    ) -> dict[str, float]:
         """`exact_match` and `f1` in percent, and of version 2 those of `squad_scores.figures_2`.
 
-        They are what the official script says of the same answers and odds; `best_…` what it says of each question's
-        best text, which a lower or higher threshold would have left. Raises `UserError` for a question without
-        an answer where `version_2` is not set.
+        They are what the official script says of the same answers and odds; `best_…` what it says
+        of each question's best text, which a lower or higher threshold would have left. Raises
+        `UserError` for a question without an answer where `version_2` is not set.
         """
         texts, right = [p.text for p in predictions], _answers(self.name, examples)
         if self.version_2:
@@ -136,20 +162,34 @@ class Spans(Linear):
 
 def _check_answered(name: str, examples: Sequence[QuestionExample]) -> None:
     for example in examples:
-        check(bool(example.answers), f"{name}: question {example.id}", "no answer", "one, or version 2 of the task")
+        check(
+            example.answers,
+            where=f"{name}: question {example.id}",
+            found="no answer",
+            expected="one, or version 2 of the task",
+        )
 
 
 def _answers(name: str, examples: Sequence[QuestionExample]) -> list[list[str]]:
     for example in examples:
-        check(example.answers is not None, f"{name}: question {example.id}", "answers not known", "known ones")
+        check(
+            example.answers is not None,
+            where=f"{name}: question {example.id}",
+            found="answers not known",
+            expected="known ones",
+        )
     return [[text for text, _ in example.answers or ()] for example in examples]
 
 
-def choose_threshold(predictions: Sequence[SpanPrediction], examples: Sequence[QuestionExample]) -> float:
-    """The `null_threshold` of the best F1 on `examples`, whose answers are known; by the official script's search.
+def choose_threshold(
+    predictions: Sequence[SpanPrediction], examples: Sequence[QuestionExample]
+) -> float:
+    """The `null_threshold` of the best F1 on `examples`, whose answers are known; by the official
+    script's search.
 
-    It is of each question's best text, not of those texts that an earlier threshold left over. Where it is best to
-    answer nothing it is below all odds (the script says 0, for it expects probabilities).
+    It is of each question's best text, not of those texts that an earlier threshold left over.
+    Where it is best to answer nothing it is below all odds (the script says 0, for it expects
+    probabilities).
     """
     texts, right = [p.best_text for p in predictions], _answers("the null threshold", examples)
     odds = [p.null_odds for p in predictions]
@@ -171,9 +211,13 @@ class SpanError(NamedTuple):
 def worst_errors(
     predictions: Sequence[SpanPrediction], examples: Sequence[QuestionExample], number: int
 ) -> list[SpanError]:
-    """At most `number` questions whose answer has no word right (F1 0 by version 2.0's rule), the surest first."""
+    """At most `number` questions whose answer has no word right (F1 0 by version 2.0's rule), the
+    surest first.
+    """
     scored = zip(predictions, examples, _answers("the worst errors", examples), strict=True)
-    wrong = [SpanError(e, p.text, p.probability) for p, e, right in scored if not _f1(p.text, right)]
+    wrong = [
+        SpanError(e, p.text, p.probability) for p, e, right in scored if not _f1(p.text, right)
+    ]
     return sorted(wrong, key=lambda error: -error.probability)[:number]
 
 

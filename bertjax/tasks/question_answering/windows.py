@@ -1,4 +1,6 @@
-"""Questions and the windows of their paragraphs as rows of ids, with the characters that each piece stands for."""
+"""Questions and the windows of their paragraphs as rows of ids, with the characters that each piece
+stands for.
+"""
 
 import logging
 import unicodedata
@@ -10,7 +12,7 @@ import numpy as np
 
 from bertjax.data.ragged import ranges
 from bertjax.data.tokenizers.tokenizer import Tokenizer
-from bertjax.errors import check
+from bertjax.errors import check, mismatch
 from bertjax.tasks.examples import QuestionExample
 from bertjax.tasks.task import Rows
 
@@ -21,7 +23,8 @@ log = logging.getLogger("bertjax")
 
 @dataclass(frozen=True, kw_only=True)
 class SpanRows(Rows):
-    """`Rows` and what an answer's text is cut by: a piece P of row r is at the place `second[r] + P - first[r]`.
+    """`Rows` and what an answer's text is cut by: a piece P of row r is at the place `second[r] + P
+    - first[r]`.
 
     The paragraphs' pieces are counted through, each paragraph once, however many questions it has.
     """
@@ -31,7 +34,9 @@ class SpanRows(Rows):
     begins: np.ndarray
     """int32 [pieces], the character of its paragraph that each piece begins at."""
     ends: np.ndarray
-    """int32 [pieces], the character after its last; equal to `begins` where the piece stands for white space."""
+    """int32 [pieces], the character after its last; equal to `begins` where the piece stands for
+    white space.
+    """
 
 
 @dataclass(frozen=True)
@@ -50,9 +55,10 @@ class Paragraphs:
 def tokenized(texts: Sequence[str], tokenizer: Tokenizer) -> Paragraphs:
     """The pieces of each text.
 
-    A piece ends where the next one begins that begins further on, but for the white space and control characters
-    before that. So accents that are characters of their own go with their letter, though the tokenizer drops them, and
-    of several pieces of one character each has it whole.
+    A piece ends where the next one begins that begins further on, but for the white space and
+    control characters before that. So accents that are characters of their own go with their
+    letter, though the tokenizer drops them, and of several pieces of one character each has it
+    whole.
     """
     ids, offsets = tokenizer.encode_batch(texts)
     rows = tokenizer.encode_begins(texts)
@@ -60,9 +66,13 @@ def tokenized(texts: Sequence[str], tokenizer: Tokenizer) -> Paragraphs:
     if not np.array_equal(sizes, np.diff(offsets)):
         raise ValueError("encode_begins has other tokens than encode_batch")
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-    starts = np.concatenate([[0], np.cumsum(lengths)])  # of each text, all texts' characters counted through
+    starts = np.concatenate(
+        [[0], np.cumsum(lengths)]
+    )  # of each text, all texts' characters counted through
     base = np.repeat(starts[:-1], sizes)
-    begins = np.maximum.accumulate(np.fromiter(chain.from_iterable(rows), np.int64, int(offsets[-1])) + base)
+    begins = np.maximum.accumulate(
+        np.fromiter(chain.from_iterable(rows), np.int64, int(offsets[-1])) + base
+    )
     ends = _next_larger(begins, np.repeat(starts[1:], sizes))
     ink = _ink(texts, int(starts[-1]))
     places = np.arange(len(ink))
@@ -71,7 +81,9 @@ def tokenized(texts: Sequence[str], tokenizer: Tokenizer) -> Paragraphs:
     at_ink = np.minimum.accumulate(np.where(ink, places, len(ink))[::-1])[::-1]
     begins = np.minimum(np.concatenate([at_ink, [len(ink)]])[begins], ends)
     ends = np.maximum(after_ink[ends], begins)
-    return Paragraphs(ids, offsets, (begins - base).astype(np.int32), (ends - base).astype(np.int32))
+    return Paragraphs(
+        ids, offsets, (begins - base).astype(np.int32), (ends - base).astype(np.int32)
+    )
 
 
 def _next_larger(begins: np.ndarray, text_ends: np.ndarray) -> np.ndarray:
@@ -83,7 +95,9 @@ def _next_larger(begins: np.ndarray, text_ends: np.ndarray) -> np.ndarray:
 
 
 def _ink(texts: Sequence[str], size: int) -> np.ndarray:
-    """Whether each character of all texts is neither white space nor a control or format character; bool [size]."""
+    """Whether each character of all texts is neither white space nor a control or format character;
+    bool [size].
+    """
     codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
     occurs = np.zeros(0x110000, bool)
     occurs[codes] = True
@@ -103,25 +117,33 @@ def span_rows(
     targets: bool,
     name: str,
 ) -> SpanRows:
-    """[CLS] question [SEP] window [SEP] for each window of each paragraph, as the original `run_squad.py` cuts them.
+    """[CLS] question [SEP] window [SEP] for each window of each paragraph, as the original
+    `run_squad.py` cuts them.
 
-    A question keeps its first `max_query_length` pieces. A window has as many pieces as the row has room for, and the
-    next one begins `doc_stride` pieces after it, or after its end if that is before. The first window that reaches the
-    end is the last; a paragraph without pieces has one window. With `targets`: `start_positions` and `end_positions`
-    [items] int32, the places in the row of the first and last piece that the first answer has a character of; 0, the
-    [CLS], where there is no answer or not all of it is in the window.
-    Raises `UserError` naming the question where `max_seq_length` leaves it no room, or it has no answers for `targets`.
+    A question keeps its first `max_query_length` pieces. A window has as many pieces as the row has
+    room for, and the next one begins `doc_stride` pieces after it, or after its end if that is
+    before. The first window that reaches the end is the last; a paragraph without pieces has one
+    window. With `targets`: `start_positions` and `end_positions` [items] int32, the places in the
+    row of the first and last piece that the first answer has a character of; 0, the [CLS], where
+    there is no answer or not all of it is in the window. Raises `UserError` naming the question
+    where `max_seq_length` leaves it no room, or it has no answers for `targets`.
     """
     numbers: dict[str, int] = {}
     paragraph = np.array([numbers.setdefault(e.context, len(numbers)) for e in examples], np.int64)
     texts = tokenized(list(numbers), tokenizer)
-    question_ids, question_begins = tokenizer.encode_batch([example.question for example in examples])
+    question_ids, question_begins = tokenizer.encode_batch(
+        [example.question for example in examples]
+    )
     kept = np.minimum(np.diff(question_begins), max_query_length)
     room = max_seq_length - kept - SPECIAL
     if (room < 1).any():
         worst = int(np.argmin(room))
         where, least = f"{name}: question {examples[worst].id}", kept[worst] + SPECIAL + 1
-        check(False, where, f"{kept[worst]} pieces, max_seq_length {max_seq_length}", f"{least} or more")
+        raise mismatch(
+            where=where,
+            found=f"{kept[worst]} pieces, max_seq_length {max_seq_length}",
+            expected=f"{least} or more",
+        )
     sizes = np.diff(texts.offsets)[paragraph]
     stride = np.minimum(doc_stride, room)
     windows = np.where(sizes <= room, 1, 1 - (room - sizes) // stride)  # rounded up
@@ -136,11 +158,15 @@ def span_rows(
     ids = np.full(offsets[-1], tokenizer.sep_id, np.int32)
     ids[offsets[:-1]] = tokenizer.cls_id
     asked = question_begins[example]
-    ids[ranges(offsets[:-1] + 1, offsets[:-1] + second - 1)] = question_ids[ranges(asked, asked + kept[example])]
+    ids[ranges(offsets[:-1] + 1, offsets[:-1] + second - 1)] = question_ids[
+        ranges(asked, asked + kept[example])
+    ]
     ids[ranges(offsets[:-1] + second, offsets[1:] - 1)] = texts.ids[ranges(first, first + length)]
     positions = {}
     if targets:
-        start, end = (places[example] for places in _answer_pieces(examples, paragraph, texts, name))
+        start, end = (
+            places[example] for places in _answer_pieces(examples, paragraph, texts, name)
+        )
         inside = (start >= first) & (end < first + length)
         for key, piece in (("start_positions", start), ("end_positions", end)):
             positions[key] = np.where(inside, second + piece - first, 0).astype(np.int32)
@@ -159,10 +185,17 @@ def span_rows(
 def _answer_pieces(
     examples: Sequence[QuestionExample], paragraph: np.ndarray, texts: Paragraphs, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The first and the last piece of each question's first answer that is where it says; -1 where there is none."""
+    """The first and the last piece of each question's first answer that is where it says; -1 where
+    there is none.
+    """
     spans = np.full((len(examples), 2), -1, np.int64)
     for number, example in enumerate(examples):
-        check(example.answers is not None, f"{name}: question {example.id}", "no answers", "answers, or none at all")
+        check(
+            example.answers is not None,
+            where=f"{name}: question {example.id}",
+            found="no answers",
+            expected="answers, or none at all",
+        )
         for text, begin in example.answers or ():
             if text and begin >= 0 and example.context.startswith(text, begin):
                 spans[number] = begin, begin + len(text)
@@ -175,5 +208,9 @@ def _answer_pieces(
     there = (spans[:, 0] >= 0) & (start <= end)
     lost = sum(bool(example.answers) for example in examples) - int(there.sum())
     if lost:
-        log.warning("%s: questions whose answer is not where it says, or has no piece: %d; taken for none", name, lost)
+        log.warning(
+            "%s: questions whose answer is not where it says, or has no piece: %d; taken for none",
+            name,
+            lost,
+        )
     return np.where(there, start, -1), np.where(there, end, -1)

@@ -1,4 +1,5 @@
-"""The likeliest target of each source, by greedy or beam search, under `jit`: every shape is known beforehand.
+"""The likeliest target of each source, by greedy or beam search, under `jit`: every shape is known
+beforehand.
 
 Axes are those of `layers.py`; V' counts the candidates of all beams of a row.
 """
@@ -39,7 +40,8 @@ class Search:
 
 
 def score(total: Array, length: Array | int, alpha: float) -> Array:
-    """What ended targets are ranked by: log P / ((5 + |Y|) / 6) ** alpha (arXiv 1609.08144, equation 14, no coverage).
+    """What ended targets are ranked by: log P / ((5 + |Y|) / 6) ** alpha (arXiv 1609.08144,
+    equation 14, no coverage).
 
     `total` is log P in nats, `length` |Y| the ids after the first, `sep_id` included.
     """
@@ -55,10 +57,11 @@ def generate(
     *,
     layout: Layout = ANYWHERE,
 ) -> Array:
-    """[B, T] int32: `cls_id`, the target, `sep_id`, `pad_id`s; without `sep_id` where it did not end within T ids.
+    """[B, T] int32: `cls_id`, the target, `sep_id`, `pad_id`s; without `sep_id` where it did not
+    end within T ids.
 
-    `memory` is the encoder's output, `source_mask` [B, L] 1 at its real ids. Greedy for one beam, which is what
-    `beam_search` of one beam finds too.
+    `memory` is the encoder's output, `source_mask` [B, L] 1 at its real ids. Greedy for one beam,
+    which is what `beam_search` of one beam finds too.
     """
     find = greedy if search.beam_size == 1 else beam_search
     return find(config, head, memory_BxLxD, source_mask, search, layout=layout)
@@ -75,21 +78,36 @@ def greedy(
 ) -> Array:
     """`generate` where each id is the likeliest after those before it; of equals, the lowest."""
     rows, length = source_mask.shape[0], search.max_target_length
-    source, cache = decoder.start(config, head, memory_BxLxD, source_mask, beams=1, length=length, layout=layout)
+    source, cache = decoder.start(
+        config, head, memory_BxLxD, source_mask, beams=1, length=length, layout=layout
+    )
     ids_BxT = jnp.full((rows, length), search.pad_id, jnp.int32).at[:, 0].set(search.cls_id)
 
     def unfinished(state: tuple[Array, Array, Array, KeysValues]) -> Array:
         place, _, ended_B, _ = state
         return (place < length - 1) & ~jnp.all(ended_B)
 
-    def advance(state: tuple[Array, Array, Array, KeysValues]) -> tuple[Array, Array, Array, KeysValues]:
+    def advance(
+        state: tuple[Array, Array, Array, KeysValues],
+    ) -> tuple[Array, Array, Array, KeysValues]:
         place, ids_BxT, ended_B, cache = state
         last_Bx1 = jax.lax.dynamic_slice_in_dim(ids_BxT, place, 1, axis=1)
-        found, cache = _log_probabilities(config, head, search, source, cache, last_Bx1, place, layout)
-        next_B = jnp.where(ended_B, search.pad_id, jnp.argmax(found[:, 0], axis=-1).astype(jnp.int32))
-        return place + 1, _put(ids_BxT, next_B, place + 1), ended_B | (next_B == search.sep_id), cache
+        found, cache = _log_probabilities(
+            config, head, search, source, cache, last_Bx1, place, layout
+        )
+        next_B = jnp.where(
+            ended_B, search.pad_id, jnp.argmax(found[:, 0], axis=-1).astype(jnp.int32)
+        )
+        return (
+            place + 1,
+            _put(ids_BxT, next_B, place + 1),
+            ended_B | (next_B == search.sep_id),
+            cache,
+        )
 
-    return jax.lax.while_loop(unfinished, advance, (jnp.int32(0), ids_BxT, jnp.zeros(rows, bool), cache))[1]
+    return jax.lax.while_loop(
+        unfinished, advance, (jnp.int32(0), ids_BxT, jnp.zeros(rows, bool), cache)
+    )[1]
 
 
 class _Beams(NamedTuple):
@@ -119,22 +137,28 @@ def beam_search(
 ) -> Array:
     """`generate` by beam search.
 
-    At each place all open targets of a row go on with every id. Of the likeliest R of these candidates,
-    those that end are kept with their `score`; the likeliest R that do not end stay open. A row is done when R
-    targets have ended, or after T ids. Its answer is the ended target of the best score; the likeliest open one only
-    where none has ended.
+    At each place all open targets of a row go on with every id. Of the likeliest R of these
+    candidates, those that end are kept with their `score`; the likeliest R that do not end stay
+    open. A row is done when R targets have ended, or after T ids. Its answer is the ended target of
+    the best score; the likeliest open one only where none has ended.
     """
     rows, beams, length = source_mask.shape[0], search.beam_size, search.max_target_length
-    source, cache = decoder.start(config, head, memory_BxLxD, source_mask, beams=beams, length=length, layout=layout)
+    source, cache = decoder.start(
+        config, head, memory_BxLxD, source_mask, beams=beams, length=length, layout=layout
+    )
     blank = jnp.full((rows, beams, length), search.pad_id, jnp.int32).at[:, :, 0].set(search.cls_id)
     none = jnp.full((rows, beams), -jnp.inf)
-    first = _Beams(jnp.int32(0), blank, none.at[:, 0].set(0.0), blank, none, jnp.zeros(rows, jnp.int32), cache)
+    first = _Beams(
+        jnp.int32(0), blank, none.at[:, 0].set(0.0), blank, none, jnp.zeros(rows, jnp.int32), cache
+    )
 
     def unfinished(state: _Beams) -> Array:
         return (state.place < length - 1) & ~jnp.all(state.number_B >= beams)
 
     def advance(state: _Beams) -> _Beams:
-        last_BxR = jax.lax.dynamic_index_in_dim(state.open_BxRxT, state.place, axis=2, keepdims=False)
+        last_BxR = jax.lax.dynamic_index_in_dim(
+            state.open_BxRxT, state.place, axis=2, keepdims=False
+        )
         arguments = (source, state.cache, last_BxR, state.place)
         found, cache = _log_probabilities(config, head, search, *arguments, layout)
         return _pruned(search, state, state.totals_BxR[:, :, None] + found, cache, layout)
@@ -144,7 +168,9 @@ def beam_search(
     return jnp.where(any_ended_Bx1, state.ended_BxRxT[:, 0], state.open_BxRxT[:, 0])
 
 
-def _pruned(search: Search, state: _Beams, totals_BxRxV: Array, cache: KeysValues, layout: Layout) -> _Beams:
+def _pruned(
+    search: Search, state: _Beams, totals_BxRxV: Array, cache: KeysValues, layout: Layout
+) -> _Beams:
     """The beams one place further, of the candidates with these log P."""
     (rows, beams, vocabulary), place = totals_BxRxV.shape, state.place + 1
     # Twice R: at most one candidate of each beam ends, so R that do not are among them.
@@ -158,14 +184,18 @@ def _pruned(search: Search, state: _Beams, totals_BxRxV: Array, cache: KeysValue
     kept = ends & in_beam & running & (totals > -jnp.inf)
     scores = jnp.where(kept, score(totals, place, search.length_penalty), -jnp.inf)
     scores_BxR, best = jax.lax.top_k(jnp.concatenate([state.scores_BxR, scores], axis=1), beams)
-    ended = jnp.take_along_axis(jnp.concatenate([state.ended_BxRxT, targets], axis=1), best[:, :, None], axis=1)
+    ended = jnp.take_along_axis(
+        jnp.concatenate([state.ended_BxRxT, targets], axis=1), best[:, :, None], axis=1
+    )
 
     totals_BxR, likeliest = jax.lax.top_k(jnp.where(ends, -jnp.inf, totals), beams)
     opened = jnp.take_along_axis(targets, likeliest[:, :, None], axis=1)
     parents = jnp.take_along_axis(parents, likeliest, axis=1)[None, :, :, None, None, None]
     cache = KeysValues(*(jnp.take_along_axis(part, parents, axis=2) for part in cache))
     number_B = state.number_B + jnp.sum(kept, axis=1, dtype=jnp.int32)
-    return _Beams(place, opened, totals_BxR, ended, scores_BxR, number_B, decoder.laid_out(cache, layout))
+    return _Beams(
+        place, opened, totals_BxR, ended, scores_BxR, number_B, decoder.laid_out(cache, layout)
+    )
 
 
 def _log_probabilities(
@@ -187,4 +217,6 @@ def _log_probabilities(
 
 def _put(targets: Array, ids: Array, place: Array) -> Array:
     """`targets` [..., T] with `ids` [...] at `place`."""
-    return jax.lax.dynamic_update_slice_in_dim(targets, ids[..., None], place, axis=targets.ndim - 1)
+    return jax.lax.dynamic_update_slice_in_dim(
+        targets, ids[..., None], place, axis=targets.ndim - 1
+    )

@@ -1,8 +1,9 @@
-"""A BERT decoder as pure functions of its parameters: BERT with a causal mask, and attention on a source.
+"""A BERT decoder as pure functions of its parameters: BERT with a causal mask, and attention on a
+source.
 
-The tree is `embeddings`, `layers` (stacked on a first axis: the encoder's names, `cross_attention` and
-`cross_attention_layer_norm`) and `mlm`, whose scores go through the decoder's own word embedding.
-Axes are those of `layers.py` and `bertjax.model.functional`.
+The tree is `embeddings`, `layers` (stacked on a first axis: the encoder's names, `cross_attention`
+and `cross_attention_layer_norm`) and `mlm`, whose scores go through the decoder's own word
+embedding. Axes are those of `layers.py` and `bertjax.model.functional`.
 """
 
 from typing import Any, NamedTuple
@@ -42,11 +43,15 @@ def _boxed_init(config: ModelConfig, key: Array) -> Any:
     keys = jax.random.split(key, 3)
 
     def layer(key: Array) -> Any:
-        return DecoderLayer(config, ANYWHERE).init(key, x, x, (seen, seen), deterministic=True)["params"]
+        return DecoderLayer(config, ANYWHERE).init(key, x, x, (seen, seen), deterministic=True)[
+            "params"
+        ]
 
     stack = 1 if config.share_layers else config.num_hidden_layers
     return {
-        "embeddings": Embeddings(config, ANYWHERE).init(keys[0], ids, ids, ids, deterministic=True)["params"],
+        "embeddings": Embeddings(config, ANYWHERE).init(keys[0], ids, ids, ids, deterministic=True)[
+            "params"
+        ],
         "layers": jax.vmap(layer)(jax.random.split(keys[1], stack)),
         "mlm": MlmHead(config, ANYWHERE).init(keys[2], x, table)["params"],
     }
@@ -62,30 +67,59 @@ def logical_axes(config: ModelConfig) -> Params:
     specs = nn.get_partition_spec(jax.eval_shape(lambda: _boxed_init(config, jax.random.key(0))))
 
     def tree(part: Any, *first: str) -> Any:
-        return jax.tree.map(lambda s: PartitionSpec(*first, *s), part, is_leaf=lambda s: isinstance(s, PartitionSpec))
+        return jax.tree.map(
+            lambda s: PartitionSpec(*first, *s),
+            part,
+            is_leaf=lambda s: isinstance(s, PartitionSpec),
+        )
 
-    return {name: tree(part, "layers") if name == "layers" else tree(part) for name, part in specs.items()}
+    return {
+        name: tree(part, "layers") if name == "layers" else tree(part)
+        for name, part in specs.items()
+    }
 
 
 def warm_start(config: ModelConfig, new_head: Params, donor_params: Params) -> Params:
-    """The decoder `new_head` with all that a donor BERT's `params` have of it; cross-attention stays new.
+    """The decoder `new_head` with all that a donor BERT's `params` have of it; cross-attention
+    stays new.
 
-    The donor's sizes must be those of `config`. Its masked-word head is taken where it has one. Nothing is shared with
-    the donor, which may be the encoder: a step that gives its state's memory back cannot give one array back twice.
-    Raises `UserError` naming the first tensor whose shape differs.
+    The donor's sizes must be those of `config`. Its masked-word head is taken where it has one.
+    Nothing is shared with the donor, which may be the encoder: a step that gives its state's memory
+    back cannot give one array back twice. Raises `UserError` naming the first tensor whose shape
+    differs.
     """
     stack = donor_params["encoder"]["layers"]
-    warm: dict[str, Any] = {"embeddings": donor_params["embeddings"], "layers": {name: stack[name] for name in SHARED}}
+    warm: dict[str, Any] = {
+        "embeddings": donor_params["embeddings"],
+        "layers": {name: stack[name] for name in SHARED},
+    }
     warm |= {"mlm": donor_params["mlm"]} if "mlm" in donor_params else {}
     new, old = flatten_dict(new_head, sep="/"), flatten_dict(warm, sep="/")
     for name in new:
         cold = "cross_attention" in name or (name.startswith("mlm/") and "mlm" not in warm)
-        check(cold or name in old, name, "no such tensor in the checkpoint", f"one of shape {new[name].shape}")
+        check(
+            cold or name in old,
+            where=name,
+            found="no such tensor in the checkpoint",
+            expected=f"one of shape {new[name].shape}",
+        )
     for name, tensor in old.items():
-        check(name in new, name, "this tensor in the checkpoint", "none, by model")
+        check(
+            name in new,
+            where=name,
+            found="this tensor in the checkpoint",
+            expected="none, by model",
+        )
         found, expected = np.shape(tensor), new[name].shape
-        check(found == expected, name, f"shape {found} in the checkpoint", f"the decoder's {expected}")
-    return unflatten_dict(new | {name: jnp.array(tensor, jnp.float32) for name, tensor in old.items()}, sep="/")
+        check(
+            found == expected,
+            where=name,
+            found=f"shape {found} in the checkpoint",
+            expected=f"the decoder's {expected}",
+        )
+    return unflatten_dict(
+        new | {name: jnp.array(tensor, jnp.float32) for name, tensor in old.items()}, sep="/"
+    )
 
 
 def logits(
@@ -98,10 +132,11 @@ def logits(
     key: Array | None = None,
     layout: Layout = ANYWHERE,
 ) -> Array:
-    """Scores [B, T, V] float32 of the id after each place of `target_ids` [B, T] int32; with dropout if there is a key.
+    """Scores [B, T, V] float32 of the id after each place of `target_ids` [B, T] int32; with
+    dropout if there is a key.
 
-    `memory` is the encoder's output and `source_mask` [B, L] 1 at its real ids. No score depends on a later
-    id, so padding at a target's end needs no mask. T is at most `config.max_length`.
+    `memory` is the encoder's output and `source_mask` [B, L] 1 at its real ids. No score depends on
+    a later id, so padding at a target's end needs no mask. T is at most `config.max_length`.
     """
     length, layer = target_ids.shape[1], DecoderLayer(config, layout)
     keys = None if key is None else jax.random.split(key, config.num_hidden_layers + 1)
@@ -110,13 +145,17 @@ def logits(
 
     def apply(x_BxTxD: Array, scanned: tuple[Any, Array | None]) -> tuple[Array, None]:
         params, own = scanned
-        return _apply(layer, params, x_BxTxD, memory_BxLxD, seen, deterministic=key is None, key=own), None
+        return _apply(
+            layer, params, x_BxTxD, memory_BxLxD, seen, deterministic=key is None, key=own
+        ), None
 
     if config.remat != "none":
         apply = jax.checkpoint(apply, prevent_cse=False, policy=POLICIES[config.remat])
     x_BxTxD = _embed(config, head, target_ids, place_1xT, None if keys is None else keys[0], layout)
     scanned = (_layers(config, head), None if keys is None else keys[1:])
-    x_BxTxD, _ = jax.lax.scan(apply, x_BxTxD, scanned, unroll=min(config.scan_unroll, config.num_hidden_layers))
+    x_BxTxD, _ = jax.lax.scan(
+        apply, x_BxTxD, scanned, unroll=min(config.scan_unroll, config.num_hidden_layers)
+    )
     return _scores(config, head, x_BxTxD, layout)
 
 
@@ -130,7 +169,9 @@ def start(
     length: int,
     layout: Layout = ANYWHERE,
 ) -> tuple[Source, KeysValues]:
-    """What `step` needs: the source, and an empty cache [N, B, R, T, H, K] for targets of `length` ids."""
+    """What `step` needs: the source, and an empty cache [N, B, R, T, H, K] for targets of `length`
+    ids.
+    """
     layer = DecoderLayer(config, Whole(layout))
     one = lambda _, params: (None, _apply(layer, params, memory_BxLxD, method="source"))  # noqa: E731
     at: KeysValues = jax.lax.scan(one, None, _layers(config, head))[1]
@@ -149,7 +190,9 @@ def step(
     *,
     layout: Layout = ANYWHERE,
 ) -> tuple[Array, KeysValues]:
-    """(scores [B, R, V] float32 of the next id, the cache with this place): `logits` at `place` alone, int32 scalar."""
+    """(scores [B, R, V] float32 of the next id, the cache with this place): `logits` at `place`
+    alone, int32 scalar.
+    """
     layer = DecoderLayer(config, Whole(layout))
 
     def apply(x_BxRxD: Array, scanned: Any) -> tuple[Array, KeysValues]:
@@ -163,16 +206,31 @@ def step(
 
 def laid_out(cache: KeysValues, layout: Layout) -> KeysValues:
     """The cache on a mesh: rows and heads cut, each device having its rows' every place."""
-    return KeysValues(*(layout(part, "layers", "batch", None, None, "heads", None) for part in cache))
+    return KeysValues(
+        *(layout(part, "layers", "batch", None, None, "heads", None) for part in cache)
+    )
 
 
-def _apply(module: nn.Module, params: Params, *args: Any, key: Array | None = None, **found: Any) -> Any:
-    return module.apply({"params": params}, *args, rngs=None if key is None else {"dropout": key}, **found)
+def _apply(
+    module: nn.Module, params: Params, *args: Any, key: Array | None = None, **found: Any
+) -> Any:
+    return module.apply(
+        {"params": params}, *args, rngs=None if key is None else {"dropout": key}, **found
+    )
 
 
-def _embed(config: ModelConfig, head: Params, ids: Array, positions: Array, key: Array | None, layout: Layout) -> Array:
+def _embed(
+    config: ModelConfig,
+    head: Params,
+    ids: Array,
+    positions: Array,
+    key: Array | None,
+    layout: Layout,
+) -> Array:
     args = (ids, jnp.zeros_like(ids), positions)
-    return _apply(Embeddings(config, layout), head["embeddings"], *args, deterministic=key is None, key=key)
+    return _apply(
+        Embeddings(config, layout), head["embeddings"], *args, deterministic=key is None, key=key
+    )
 
 
 def _layers(config: ModelConfig, head: Params) -> Any:

@@ -18,18 +18,22 @@ PARALLEL = (".src", ".tgt")
 def read_pairs(
     source: Source, split: str, *, targets: bool, texts: tuple[str, str] = ("source", "target")
 ) -> list[PairExample]:
-    """The examples of a split, from what `read_rows` reads, in the columns `texts`; or from two parallel files.
+    """The examples of a split, from what `read_rows` reads, in the columns `texts`; or from two
+    parallel files.
 
-    Tables without a header line have these two columns, unless `source.columns` names others. JSON and TFDS have them
-    as fields. Parallel files are train.src and train.tgt and the like, or those that `source.files` names. An `id` is
-    that of the table, else the number of the line. Without `targets` they may be missing, and the file of them too.
-    Raises `UserError` naming file and line for what is missing or no text, where parallel files are not of one
-    length, and for a split without a pair.
+    Tables without a header line have these two columns, unless `source.columns` names others. JSON
+    and TFDS have them as fields. Parallel files are train.src and train.tgt and the like, or those
+    that `source.files` names. An `id` is that of the table, else the number of the line. Without
+    `targets` they may be missing, and the file of them too. Raises `UserError` naming file and line
+    for what is missing or no text, where parallel files are not of one length, and for a split
+    without a pair.
     """
     if paths := _parallel_files(source, split):
         return _parallel(paths, targets)
     if not source.is_tfds:
-        source = replace(source, columns=source.columns or texts, header_has=source.header_has or texts)
+        source = replace(
+            source, columns=source.columns or texts, header_has=source.header_has or texts
+        )
     return [_pair(row, texts, targets) for row in read_rows(source, split)]
 
 
@@ -37,17 +41,28 @@ def _pair(row: Row, texts: tuple[str, str], targets: bool) -> PairExample:
     target = row.value(texts[1]) if targets else row.values.get(texts[1])
     for column, value in zip(texts, (row.value(texts[0]), target), strict=True):
         text = isinstance(value, str) or (value is None and column == texts[1] and not targets)
-        check(text, f"{row.where}: {column}", f"a value of type {type(value).__name__}", "text")
+        check(
+            text,
+            where=f"{row.where}: {column}",
+            found=f"a value of type {type(value).__name__}",
+            expected="text",
+        )
     return PairExample(str(row.values.get("id", row.number)), row.value(texts[0]), target)
 
 
 def _parallel_files(source: Source, split: str) -> list[epath.Path]:
-    """The file of sources and, where it is there, that of targets; [] where the split has another form."""
+    """The file of sources and, where it is there, that of targets; [] where the split has another
+    form.
+    """
     if source.is_tfds:
         return []
     names = source.files.get(split, ())
     if names:
-        return [epath.Path(source.place) / name for name in names] if names[0].endswith(PARALLEL[0]) else []
+        return (
+            [epath.Path(source.place) / name for name in names]
+            if names[0].endswith(PARALLEL[0])
+            else []
+        )
     for stem in STEMS.get(split, (split,)):
         paths = [epath.Path(source.place) / f"{stem}{ending}" for ending in PARALLEL]
         if paths[0].exists():
@@ -57,17 +72,29 @@ def _parallel_files(source: Source, split: str) -> list[epath.Path]:
 
 def _parallel(paths: list[epath.Path], targets: bool) -> list[PairExample]:
     number, wanted = len(paths), "a file of sources (.src), and one of targets (.tgt)"
-    check(number == 2 or (number == 1 and not targets), str(paths[0]), f"{number} file{'s'[: number - 1]}", wanted)
+    check(
+        number == 2 or (number == 1 and not targets),
+        where=str(paths[0]),
+        found=f"{number} file{'s'[: number - 1]}",
+        expected=wanted,
+    )
     sources, *others = [list(_lines(str(path))) for path in paths]
-    check(bool(sources), str(paths[0]), "no line", "one or more")
+    check(sources, where=str(paths[0]), found="no line", expected="one or more")
     for path, lines in zip(paths[1:], others, strict=True):
-        check(len(lines) == len(sources), str(path), f"{len(lines)} lines", f"{len(sources)}, as {paths[0]} has")
+        check(
+            len(lines) == len(sources),
+            where=str(path),
+            found=f"{len(lines)} lines",
+            expected=f"{len(sources)}, as {paths[0]} has",
+        )
     pairs = zip(sources, others[0] if others else [None] * len(sources), strict=True)
     return [PairExample(str(line), *pair) for line, pair in enumerate(pairs, 1)]
 
 
 def _lines(name: str) -> Iterator[str]:
-    """The texts, empty ones too. Only a line feed ends one: others that Unicode knows stand within texts."""
+    """The texts, empty ones too. Only a line feed ends one: others that Unicode knows stand within
+    texts.
+    """
     with opened(name) as file:
         for number, raw in enumerate(file, 1):
             raw = raw.removeprefix(BYTE_ORDER_MARK) if number == 1 else raw

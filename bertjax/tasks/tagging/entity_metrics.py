@@ -22,7 +22,9 @@ class Entity(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Counts of entities, and the figures that they give, in 0..1; 0 where there is nothing to divide by."""
+    """Counts of entities, and the figures that they give, in 0..1; 0 where there is nothing to
+    divide by.
+    """
 
     correct: int = 0
     """Predicted with the right type, first and last word."""
@@ -60,10 +62,12 @@ def is_entity_tags(tags: Iterable[str]) -> bool:
 
 
 def entities(tags: Sequence[str]) -> list[Entity]:
-    """The entities of a sentence's tags, of any scheme, in order, as in conlleval and in seqeval's default mode.
+    """The entities of a sentence's tags, of any scheme, in order, as in conlleval and in seqeval's
+    default mode.
 
-    An entity begins at B and S, at I and E where none of the same type is open, and ends before the next begins, at
-    E and S, and before O. https://www.clips.uantwerpen.be/conll2000/chunking/conlleval.txt
+    An entity begins at B and S, at I and E where none of the same type is open, and ends before the
+    next begins, at E and S, and before O.
+    https://www.clips.uantwerpen.be/conll2000/chunking/conlleval.txt
     """
     found: list[Entity] = []
     first, before, before_type = -1, "O", ""  # no entity is open: -1
@@ -92,16 +96,18 @@ def entity_scores(
         true.update(entity.type for entity in right)
         guessed.update(entity.type for entity in guesses)
         correct.update(entity.type for entity in right & guesses)
-    by_type = {name: Scores(correct[name], guessed[name], true[name]) for name in sorted(true | guessed)}
+    by_type = {
+        name: Scores(correct[name], guessed[name], true[name]) for name in sorted(true | guessed)
+    }
     return Scores(correct.total(), guessed.total(), true.total()), by_type
 
 
 def scheme_of(sequences: Iterable[Sequence[str]]) -> Scheme | None:
     """How tags mark entities, judged by most of them; None where not all are tags of entities.
 
-    IOBES where the last or the only word of an entity has its own mark (also called E and S, or L and U). Else
-    IOB1 where more entities that follow none of their type begin with I than with B; else IOB2. IOB1 has B only
-    between two entities of one type (arXiv cs/9907006).
+    IOBES where the last or the only word of an entity has its own mark (also called E and S, or L
+    and U). Else IOB1 where more entities that follow none of their type begin with I than with B;
+    else IOB2. IOB1 has B only between two entities of one type (arXiv cs/9907006).
     """
     starts = Counter[str]()
     for tags in sequences:
@@ -122,7 +128,8 @@ def scheme_of(sequences: Iterable[Sequence[str]]) -> Scheme | None:
 def broken(tags: Sequence[str], scheme: Scheme = "IOB2") -> Break | None:
     """The first place where the tags of a sentence break the rules of their scheme.
 
-    IOB2: I follows B or I of its type. IOBES: I and E do, and after B and I the entity goes on. IOB1 takes any.
+    IOB2: I follows B or I of its type. IOBES: I and E do, and after B and I the entity goes on.
+    IOB1 takes any.
     """
     if scheme == "IOB1":
         return None
@@ -133,7 +140,9 @@ def broken(tags: Sequence[str], scheme: Scheme = "IOB2") -> Break | None:
         fits = is_open and type_ == before_type if goes_on else scheme == "IOB2" or not is_open
         if not fits:
             shown = [*tags, "the end"]
-            return Break(min(word, len(tags) - 1), shown[word - 1] if word else "the beginning", shown[word])
+            return Break(
+                min(word, len(tags) - 1), shown[word - 1] if word else "the beginning", shown[word]
+            )
         before, before_type = place, type_
     return None
 

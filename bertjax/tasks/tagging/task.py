@@ -14,7 +14,7 @@ from jax import Array
 from bertjax.config import ModelConfig
 from bertjax.data.ragged import ranges
 from bertjax.data.tokenizers.tokenizer import Tokenizer
-from bertjax.errors import check
+from bertjax.errors import check, mismatch
 from bertjax.model.functional import Params
 from bertjax.model.layout import Layout
 from bertjax.model.linear_head import init_linear
@@ -48,11 +48,15 @@ class Tagging(Linear):
 
     def __post_init__(self) -> None:
         if self.class_weights and len(self.class_weights) != len(self.labels):
-            raise ValueError(f"{len(self.class_weights)} class weights for {len(self.labels)} labels")
+            raise ValueError(
+                f"{len(self.class_weights)} class weights for {len(self.labels)} labels"
+            )
 
     @property
     def metric(self) -> str:
-        """f1 over entities, or accuracy over words where the tags are of another kind, as parts of speech are."""
+        """f1 over entities, or accuracy over words where the tags are of another kind, as parts of
+        speech are.
+        """
         return "f1" if is_entity_tags(self.labels) else "accuracy"
 
     @property
@@ -62,24 +66,38 @@ class Tagging(Linear):
     def init_head(self, config: ModelConfig, key: Array) -> Params:
         return init_linear(config, key, len(self.labels))
 
-    def scores(self, config: ModelConfig, params: Params, batch: Batch, *, key: Array | None, layout: Layout) -> Array:
+    def scores(
+        self,
+        config: ModelConfig,
+        params: Params,
+        batch: Batch,
+        *,
+        key: Array | None,
+        layout: Layout,
+    ) -> Array:
         """[B, L, C] float32."""
-        return token_scores(config, params, head_of(params, self.name), batch, key=key, layout=layout)
+        return token_scores(
+            config, params, head_of(params, self.name), batch, key=key, layout=layout
+        )
 
     def count(self, batch: Batch) -> Array:
         """The weight of the words, each that of its tag."""
         return jnp.sum(self._weights(batch))
 
     def sums(self, scores: Array, batch: Batch) -> dict[str, Array]:
-        """`loss`, softmax cross-entropy in nats; `accuracy`, the weight of the words got right; `count`, of all words.
+        """`loss`, softmax cross-entropy in nats; `accuracy`, the weight of the words got right;
+        `count`, of all words.
 
-        `batch["labels"]` [B, L] int32: -1 where no word begins. The smoothed part of the loss has the weight of each
-        tag, and the divisor that of the true ones: what PyTorch's CrossEntropyLoss(weight, label_smoothing=e) takes the
-        mean of. An item of weight 0 adds nothing, and no gradient, whatever it holds.
+        `batch["labels"]` [B, L] int32: -1 where no word begins. The smoothed part of the loss has
+        the weight of each tag, and the divisor that of the true ones: what PyTorch's
+        CrossEntropyLoss(weight, label_smoothing=e) takes the mean of. An item of weight 0 adds
+        nothing, and no gradient, whatever it holds.
         """
         items_BxL, labels, e = _words(batch), batch[LABELS], self.label_smoothing
         weights = self._weights(batch)
-        log_probs = jax.nn.log_softmax(jnp.where(items_BxL[:, :, None] > 0, scores.astype(jnp.float32), 0))
+        log_probs = jax.nn.log_softmax(
+            jnp.where(items_BxL[:, :, None] > 0, scores.astype(jnp.float32), 0)
+        )
         true = jax.nn.one_hot(labels, len(self.labels), dtype=jnp.float32)  # zeros for -1
         wanted = ((1 - e) * true + e / len(self.labels)) * self._class_weights()[None, None, :]
         right = (jnp.argmax(scores, axis=-1) == labels).astype(jnp.float32)
@@ -101,16 +119,23 @@ class Tagging(Linear):
         return jnp.argmax(scores, axis=-1).astype(jnp.int32)
 
     def rows(
-        self, examples: Sequence[TaggedExample], tokenizer: Tokenizer, max_seq_length: int, *, targets: bool
+        self,
+        examples: Sequence[TaggedExample],
+        tokenizer: Tokenizer,
+        max_seq_length: int,
+        *,
+        targets: bool,
     ) -> Rows:
         """[CLS] words [SEP], in as many rows as a sentence needs, cut between words.
 
-        Each word has a piece: [UNK] where the tokenizer gives none. A word of more pieces than a row holds keeps its
-        first. Token targets are `word_begins` and, with `targets`, `labels`.
+        Each word has a piece: [UNK] where the tokenizer gives none. A word of more pieces than a
+        row holds keeps its first. Token targets are `word_begins` and, with `targets`, `labels`.
         Raises `UserError` naming sentence and word for a tag that is not among the task's.
         """
         words = list(chain.from_iterable(example.words for example in examples))
-        found, begins = tokenizer.encode_batch([f" {word}" for word in words] if _needs_space(tokenizer) else words)
+        found, begins = tokenizer.encode_batch(
+            [f" {word}" for word in words] if _needs_space(tokenizer) else words
+        )
         room = max_seq_length - SPECIAL
         sizes = np.minimum(np.maximum(np.diff(begins), 1), room)
         pieces = np.concatenate([[0], np.cumsum(sizes)])
@@ -131,7 +156,9 @@ class Tagging(Linear):
         if targets:
             token_targets[LABELS] = np.full(len(ids), -1, np.int32)
             token_targets[LABELS][places] = self._numbers(examples)
-        return Rows(ids, offsets, np.diff(offsets).astype(np.int32), example_of, token_targets=token_targets)
+        return Rows(
+            ids, offsets, np.diff(offsets).astype(np.int32), example_of, token_targets=token_targets
+        )
 
     def _numbers(self, examples: Sequence[TaggedExample]) -> list[int]:
         """The number of each word's tag, of all sentences one after another."""
@@ -139,26 +166,49 @@ class Tagging(Linear):
         for example in examples:
             where = f"{self.name}: sentence {example.id}"
             tags = example.tags
-            check(tags is not None, where, "no tags", "one for each word")
-            check(len(tags or ()) == len(example.words), where, f"{len(tags or ())} tags", f"{len(example.words)}")
+            check(tags is not None, where=where, found="no tags", expected="one for each word")
+            check(
+                len(tags or ()) == len(example.words),
+                where=where,
+                found=f"{len(tags or ())} tags",
+                expected=f"{len(example.words)}",
+            )
             for i, tag in enumerate(tags or ()):
                 if tag not in number:
-                    found, expected = f"the tag {tag!r}", f"one of the training set: {', '.join(self.labels)}"
-                    check(False, f"{where}, word {i + 1} {example.words[i]!r}", found, expected)
+                    found, expected = (
+                        f"the tag {tag!r}",
+                        f"one of the training set: {', '.join(self.labels)}",
+                    )
+                    raise mismatch(
+                        where=f"{where}, word {i + 1} {example.words[i]!r}",
+                        found=found,
+                        expected=expected,
+                    )
         return [number[tag] for example in examples for tag in example.tags or ()]
 
-    def predict(self, outputs: Sequence[np.ndarray], rows: Rows, examples: Sequence[TaggedExample]) -> list[Tags]:
+    def predict(
+        self, outputs: Sequence[np.ndarray], rows: Rows, examples: Sequence[TaggedExample]
+    ) -> list[Tags]:
         """The tags of each sentence, one a word."""
         numbers = np.concatenate([np.zeros(0, np.int32), *outputs])
         tags = [self.labels[i] for i in numbers[rows.token_targets[WORD_BEGINS] == 1]]
         ends = list(accumulate(len(example.words) for example in examples))
-        return [tuple(tags[end - len(example.words) : end]) for example, end in zip(examples, ends, strict=True)]
+        return [
+            tuple(tags[end - len(example.words) : end])
+            for example, end in zip(examples, ends, strict=True)
+        ]
 
-    def figures(self, predictions: Sequence[Tags], examples: Sequence[TaggedExample]) -> dict[str, float]:
-        """`precision`, `recall` and `f1` over entities where the tags are of entities, and `accuracy` over words."""
+    def figures(
+        self, predictions: Sequence[Tags], examples: Sequence[TaggedExample]
+    ) -> dict[str, float]:
+        """`precision`, `recall` and `f1` over entities where the tags are of entities, and
+        `accuracy` over words.
+        """
         gold = [example.tags or () for example in examples]
         pairs = [
-            (a, b) for true, found in zip(gold, predictions, strict=True) for a, b in zip(true, found, strict=True)
+            (a, b)
+            for true, found in zip(gold, predictions, strict=True)
+            for a, b in zip(true, found, strict=True)
         ]
         accuracy = {"accuracy": sum(a == b for a, b in pairs) / max(len(pairs), 1)}
         if self.metric != "f1":
@@ -178,9 +228,11 @@ def _needs_space(tokenizer: Tokenizer) -> bool:
 
 
 def _cut(pieces: np.ndarray, sentences: Sequence[int], room: int) -> tuple[np.ndarray, np.ndarray]:
-    """(the first word of each row, and the end, int64 [rows + 1]; the sentence of each row, int64 [rows]).
+    """(the first word of each row, and the end, int64 [rows + 1]; the sentence of each row, int64
+    [rows]).
 
-    `pieces` says where each word's begin, `sentences` at which word each sentence does; at most `room` in a row.
+    `pieces` says where each word's begin, `sentences` at which word each sentence does; at most
+    `room` in a row.
     """
     firsts, example_of = [], []
     for example, (begin, end) in enumerate(pairwise(sentences)):
@@ -194,9 +246,11 @@ def _cut(pieces: np.ndarray, sentences: Sequence[int], room: int) -> tuple[np.nd
 
 
 def check_rules(examples: Sequence[TaggedExample]) -> None:
-    """Raise `UserError` naming sentence, word and tag where entities' tags break the rules of their scheme.
+    """Raise `UserError` naming sentence, word and tag where entities' tags break the rules of their
+    scheme.
 
-    The scheme is what most of them are in (`scheme_of`); IOB1, and tags of other kinds, have no rules to break.
+    The scheme is what most of them are in (`scheme_of`); IOB1, and tags of other kinds, have no
+    rules to break.
     """
     scheme = scheme_of(example.tags or () for example in examples)
     if scheme is None:
@@ -205,13 +259,20 @@ def check_rules(examples: Sequence[TaggedExample]) -> None:
         found = broken(example.tags or (), scheme)
         if found:
             where = f"sentence {example.id}, word {found.word + 1} {example.words[found.word]!r}"
-            check(False, where, f"{found.tag} after {found.before}", f"a sequence by the rules of {scheme}")
+            raise mismatch(
+                where=where,
+                found=f"{found.tag} after {found.before}",
+                expected=f"a sequence by the rules of {scheme}",
+            )
 
 
 def labels_of(examples: Sequence[TaggedExample]) -> Tags:
     """The tags that occur, sorted, O first."""
     return tuple(
-        sorted({tag for example in examples for tag in example.tags or ()}, key=lambda tag: (tag != OUTSIDE, tag))
+        sorted(
+            {tag for example in examples for tag in example.tags or ()},
+            key=lambda tag: (tag != OUTSIDE, tag),
+        )
     )
 
 
@@ -233,7 +294,9 @@ class WrongSentence(NamedTuple):
     """WORD/TAG of the words where either is not O."""
 
 
-def worst_errors(predictions: Sequence[Tags], examples: Sequence[TaggedExample], n: int) -> list[WrongSentence]:
+def worst_errors(
+    predictions: Sequence[Tags], examples: Sequence[TaggedExample], n: int
+) -> list[WrongSentence]:
     """The `n` sentences with most wrong words, the worst first; those without any are left out."""
     found = []
     for predicted, example in zip(predictions, examples, strict=True):
@@ -246,8 +309,12 @@ def worst_errors(predictions: Sequence[Tags], examples: Sequence[TaggedExample],
     return sorted(found, key=lambda error: -error.wrong)[:n]
 
 
-def confusion(predictions: Sequence[Tags], examples: Sequence[TaggedExample], labels: Sequence[str]) -> np.ndarray:
+def confusion(
+    predictions: Sequence[Tags], examples: Sequence[TaggedExample], labels: Sequence[str]
+) -> np.ndarray:
     """Words by gold tag (row) and predicted tag (column), int64 [C, C]."""
     number = {label: i for i, label in enumerate(labels)}
     gold = [number[tag] for example in examples for tag in example.tags or ()]
-    return confusion_matrix(gold, [number[tag] for tags in predictions for tag in tags], len(labels))
+    return confusion_matrix(
+        gold, [number[tag] for tags in predictions for tag in tags], len(labels)
+    )

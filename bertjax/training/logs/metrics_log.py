@@ -1,4 +1,6 @@
-"""What a run remembers of its steps: `metrics.jsonl`, TensorBoard events, and the watch for overfitting."""
+"""What a run remembers of its steps: `metrics.jsonl`, TensorBoard events, and the watch for
+overfitting.
+"""
 
 import itertools
 import json
@@ -66,19 +68,27 @@ class MetricsLog:
 
     @cached_property
     def _board(self) -> "SummaryWriter":
-        """Made by the first row: until then its import, which brings torch along where that is installed, can wait."""
+        """Made by the first row: until then its import, which brings torch along where that is
+        installed, can wait.
+        """
         import tensorboardX
 
-        return tensorboardX.SummaryWriter(str(self._path.parent / "tensorboard"), purge_step=self._step + 1)
+        return tensorboardX.SummaryWriter(
+            str(self._path.parent / "tensorboard"), purge_step=self._step + 1
+        )
 
     def overfitting(self, evaluations: int) -> bool:
-        """Whether held-out loss rose and training loss fell at each of the last `evaluations` evaluations."""
+        """Whether held-out loss rose and training loss fell at each of the last `evaluations`
+        evaluations.
+        """
         recent = self.heldout[-evaluations - 1 :]
         pairs = list(itertools.pairwise(recent))
         return len(pairs) == evaluations and all(b[0] > a[0] and b[1] < a[1] for a, b in pairs)
 
     def stalled(self, patience: int) -> bool:
-        """Whether none of the last `patience` evaluations scored better than the best one before them."""
+        """Whether none of the last `patience` evaluations scored better than the best one before
+        them.
+        """
         before, recent = self.scores[:-patience], self.scores[-patience:]
         return bool(before) and max(recent) <= max(before)
 

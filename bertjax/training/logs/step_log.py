@@ -1,4 +1,6 @@
-"""What a run says of its updates: metrics held on the device until they are wanted, then written and looked at."""
+"""What a run says of its updates: metrics held on the device until they are wanted, then written
+and looked at.
+"""
 
 import logging
 import math
@@ -40,10 +42,17 @@ class Update(NamedTuple):
 
 
 class Ledger:
-    """Holds each step's metrics on the device until they are wanted, then writes them and looks at them."""
+    """Holds each step's metrics on the device until they are wanted, then writes them and looks at
+    them.
+    """
 
     def __init__(self, config: Config, run_dir: epath.Path, metrics: MetricsLog, sizes: BatchSize):
-        self._config, self._bad, self._metrics, self._sizes = config, run_dir / "nonfinite", metrics, sizes
+        self._config, self._bad, self._metrics, self._sizes = (
+            config,
+            run_dir / "nonfinite",
+            metrics,
+            sizes,
+        )
         self._pending: list[Update] = []
         self._skipped_in_a_row = 0
         self._clock = math.nan  # not before the first flush: the first steps compile
@@ -79,7 +88,9 @@ class Ledger:
             steps = sum(update.taken for update in self._pending)
             per_second = {"tokens": sum(r["tokens"] for r in rows), "steps": steps}
             per_second["sequences"] = steps * self._config.train.batch_size
-            rows[-1] |= {f"{name}_per_second": amount / seconds for name, amount in per_second.items()}
+            rows[-1] |= {
+                f"{name}_per_second": amount / seconds for name, amount in per_second.items()
+            }
         self._metrics.write(rows)
         log.info("step %d: %s", rows[-1]["step"], spoken(rows[-1]))
         for row, update in zip(rows, self._pending, strict=True):
@@ -109,4 +120,6 @@ class Ledger:
 
 def spoken(values: Mapping[str, Any]) -> str:
     """The figures in words, for the log."""
-    return ", ".join(f"{k} {v:.4g}" for k, v in values.items() if isinstance(v, float) and k != "step")
+    return ", ".join(
+        f"{k} {v:.4g}" for k, v in values.items() if isinstance(v, float) and k != "step"
+    )

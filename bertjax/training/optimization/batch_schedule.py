@@ -1,4 +1,6 @@
-"""How many rows the next update has: as many as ever, more by and by, or as the gradient's noise allows."""
+"""How many rows the next update has: as many as ever, more by and by, or as the gradient's noise
+allows.
+"""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -12,14 +14,16 @@ NOISE, SIGNAL, SCALE = "gradient_noise", "gradient_signal", "gradient_noise_scal
 
 
 class BatchSize:
-    """A run's batch size, in batches of `train.batch_size` rows, of which an update takes one or more: its `times`.
+    """A run's batch size, in batches of `train.batch_size` rows, of which an update takes one or
+    more: its `times`.
 
-    Steps count batches, not updates; so data, learning rate and length of a run are the same for all sizes.
+    Steps count batches, not updates; so data, learning rate and length of a run are the same for
+    all sizes.
 
-    The gradient noise scale is tr(S) / |G|^2 (arXiv 1812.06162), with G the gradient over all data and S the
-    covariance of that of one row. Batches far smaller lose next to nothing by being doubled, and save half of the
-    updates; batches far larger waste rows. Both terms are averaged over updates before they are divided, as
-    its appendix A.1 says.
+    The gradient noise scale is tr(S) / |G|^2 (arXiv 1812.06162), with G the gradient over all data
+    and S the covariance of that of one row. Batches far smaller lose next to nothing by being
+    doubled, and save half of the updates; batches far larger waste rows. Both terms are averaged
+    over updates before they are divided, as its appendix A.1 says.
     """
 
     def __init__(self, config: TrainConfig, known: Mapping[str, Any] | None = None) -> None:
@@ -28,7 +32,11 @@ class BatchSize:
         self._times = 1
         self._noise = self._signal = 0.0
         if known:
-            self._times, self._noise, self._signal = int(known["times"]), known["noise"], known["signal"]
+            self._times, self._noise, self._signal = (
+                int(known["times"]),
+                known["noise"],
+                known["signal"],
+            )
 
     def times(self, step: int) -> int:
         """Batches in the update after `step`; a power of two, and no more than are left."""
@@ -53,7 +61,9 @@ class BatchSize:
 
     @property
     def noise_scale(self) -> float:
-        """In rows; infinite while the gradient cannot be told from its noise, NaN where nothing was measured."""
+        """In rows; infinite while the gradient cannot be told from its noise, NaN where nothing was
+        measured.
+        """
         if not self._noise:
             return math.nan
         return self._noise / self._signal if self._signal > 0 else math.inf
@@ -62,7 +72,11 @@ class BatchSize:
         """Double the size where the noise scale is at least that; returns whether it was."""
         c = self._config
         twice = 2 * self._times * c.batch_size
-        grows = c.batch_size_schedule == "adaptive" and twice <= c.max_batch_size and self.noise_scale >= twice
+        grows = (
+            c.batch_size_schedule == "adaptive"
+            and twice <= c.max_batch_size
+            and self.noise_scale >= twice
+        )
         self._times *= 2 if grows else 1
         return grows
 

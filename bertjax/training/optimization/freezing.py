@@ -9,14 +9,19 @@ import optax
 
 from bertjax.config import OptimizerConfig
 
-FROZEN_WITH = {"none": (), "embeddings": ("embeddings",), "encoder": ("embeddings", "encoder", "pooler")}
+FROZEN_WITH = {
+    "none": (),
+    "embeddings": ("embeddings",),
+    "encoder": ("embeddings", "encoder", "pooler"),
+}
 
 
 def step_scales(config: OptimizerConfig, params: Any) -> Any:
-    """What each parameter's steps are multiplied by: a float, or an array `[N, 1, ...]` for stacked layers.
+    """What each parameter's steps are multiplied by: a float, or an array `[N, 1, ...]` for stacked
+    layers.
 
-    0 where it is frozen. With `layer_decay` d, layer n of 1..N has d**(N - n), the embeddings d**N, and what is above
-    the layers 1 (arXiv 2006.05987, section 5).
+    0 where it is frozen. With `layer_decay` d, layer n of 1..N has d**(N - n), the embeddings d**N,
+    and what is above the layers 1 (arXiv 2006.05987, section 5).
     """
     stacked = jax.tree.leaves(params["encoder"])[0].shape[0]
     layers = config.layer_decay ** np.arange(stacked - 1, -1, -1.0)
@@ -58,6 +63,8 @@ def scale_steps(config: OptimizerConfig) -> optax.GradientTransformation:
         return optax.identity()
 
     def update(steps: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        return jax.tree.map(lambda step, scale: step * scale, steps, step_scales(config, params)), state
+        return jax.tree.map(
+            lambda step, scale: step * scale, steps, step_scales(config, params)
+        ), state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

@@ -11,7 +11,9 @@ MIXED = ("encoder", "pooler")
 
 
 class FirstValues(NamedTuple):
-    """The parameters as a run began with them, kept in the optimizer's state, so that a checkpoint has them."""
+    """The parameters as a run began with them, kept in the optimizer's state, so that a checkpoint
+    has them.
+    """
 
     params: Any
 
@@ -26,10 +28,12 @@ def keep_first_values(mixout: float) -> optax.GradientTransformation:
 
 
 def mix(params: Any, opt_state: Any, mixout: float, key: Array) -> Any:
-    """`params` with each kernel's weight w replaced by its first value u with probability p, then (x - p u) / (1 - p).
+    """`params` with each kernel's weight w replaced by its first value u with probability p, then
+    (x - p u) / (1 - p).
 
-    As equation 5 of the paper: the expectation is w. Of the encoder and the pooler; heads have no first value worth
-    going back to. `opt_state` holds what `keep_first_values` kept. The draws do not depend on the mesh.
+    As equation 5 of the paper: the expectation is w. Of the encoder and the pooler; heads have no
+    first value worth going back to. `opt_state` holds what `keep_first_values` kept. The draws do
+    not depend on the mesh.
     """
     if not mixout:
         return params
@@ -41,7 +45,9 @@ def mix(params: Any, opt_state: Any, mixout: float, key: Array) -> Any:
     def mixed(path: Any, w: Array, u: Array) -> Array:
         if path[0].key not in MIXED or path[-1].key != "kernel":
             return w
-        back = jax.random.bernoulli(jax.random.fold_in(key, numbers[jax.tree_util.keystr(path)]), mixout, w.shape)
+        back = jax.random.bernoulli(
+            jax.random.fold_in(key, numbers[jax.tree_util.keystr(path)]), mixout, w.shape
+        )
         return (jnp.where(back, u, w) - mixout * u) / (1 - mixout)
 
     return jax.tree_util.tree_map_with_path(mixed, params, first.params)

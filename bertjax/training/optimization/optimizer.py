@@ -35,7 +35,9 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
         "bert": scale_by_uncorrected_adam(config.b1, config.b2, config.eps),
     }
     return optax.chain(
-        optax.clip_by_global_norm(config.max_grad_norm) if config.max_grad_norm else optax.identity(),
+        optax.clip_by_global_norm(config.max_grad_norm)
+        if config.max_grad_norm
+        else optax.identity(),
         moments[config.algorithm],
         optax.add_decayed_weights(config.weight_decay, decay_mask),
         scale_by_layer_trust_ratio() if config.algorithm == "lamb" else optax.identity(),
@@ -48,8 +50,9 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
 def scale_by_uncorrected_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
     """Adam's moments without their bias correction: m / (sqrt(v) + eps).
 
-    As the optimizer of the original BERT, which leaves the correction out (github.com/google-research/bert,
-    optimization.py): the first steps are up to (1 - b1) / sqrt(1 - b2) times Adam's.
+    As the optimizer of the original BERT, which leaves the correction out
+    (github.com/google-research/bert, optimization.py): the first steps are up to (1 - b1) / sqrt(1
+    - b2) times Adam's.
     """
 
     def init(params: Any) -> optax.ScaleByAdamState:

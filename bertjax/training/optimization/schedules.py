@@ -19,7 +19,9 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
         "linear": optax.linear_schedule(peak, end, rest),
         "cosine": optax.cosine_decay_schedule(peak, rest, alpha=end / peak),
         "constant": optax.constant_schedule(peak),
-        "inverse_sqrt": lambda step: peak * jnp.sqrt(max(warmup, 1) / jnp.maximum(step + warmup, max(warmup, 1))),
+        "inverse_sqrt": lambda step: (
+            peak * jnp.sqrt(max(warmup, 1) / jnp.maximum(step + warmup, max(warmup, 1)))
+        ),
         "step": lambda step: peak * c.decay_factor ** ((step + warmup) // max(c.decay_steps, 1)),
         "multistep": lambda step: (
             peak * c.decay_factor ** jnp.sum(step + warmup >= jnp.asarray(c.milestones, jnp.int32))
@@ -27,4 +29,6 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     }
     if warmup == 0:
         return after[c.schedule]
-    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), after[c.schedule]], [warmup])
+    return optax.join_schedules(
+        [optax.linear_schedule(0.0, peak, warmup), after[c.schedule]], [warmup]
+    )

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from bertjax.config import DataConfig
 from bertjax.data.corpus.cleaning import COUNTED, clean
 
-# Rich in what cleaning is about: marks to compose, jamo, compatibility forms, controls and white space.
+# Rich in what cleaning is about: marks to compose, jamo, compatibility forms, controls and white
+# space.
 TEXT = st.text(st.one_of(st.characters(), st.sampled_from("eäÅ\u0301\u0308\u0323\u1100\u1161\u11a8\uf900\u212b\0\t\n\r\x0b\x0c\x1c\x7f\x85\x9f\ufeff")))  # fmt: skip
 
 
@@ -33,7 +34,9 @@ def test_cleaning_twice_changes_no_more_than_once(text):
 def test_nothing_else_is_lost_and_each_change_is_counted(text):
     counts = Counter()
     kept = "".join(
-        c for c in text if (unicodedata.category(c) != "Cc" or c.isspace()) and c not in "\ufeff\ufffe\uffff"
+        c
+        for c in text
+        if (unicodedata.category(c) != "Cc" or c.isspace()) and c not in "\ufeff\ufffe\uffff"
     )
     assert clean(text, DataConfig(), counts) == unicodedata.normalize("NFC", kept)
     assert counts["control_characters"] == len(text) - len(kept)

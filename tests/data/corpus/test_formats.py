@@ -51,21 +51,27 @@ def test_bert_format_has_a_sentence_a_line_and_blank_lines_between_documents(tmp
 
 @pytest.mark.parametrize("ending", COMPRESS)
 def test_json_lines_give_the_text_field_as_sentences(tmp_path, ending):
-    lines = "".join(json.dumps({"id": i, "body": f"Text {i}. 第二句。", "text": "no"}) + "\n\n" for i in range(2))
+    lines = "".join(
+        json.dumps({"id": i, "body": f"Text {i}. 第二句。", "text": "no"}) + "\n\n"
+        for i in range(2)
+    )
     path = write(tmp_path / f"a.jsonl{ending}", COMPRESS[ending](lines.encode()))
     assert documents(path, text_field="body") == [["Text 0.", "第二句。"], ["Text 1.", "第二句。"]]
 
 
 @pytest.mark.parametrize("ending", COMPRESS)
 def test_a_file_or_a_line_can_be_a_document(tmp_path, ending):
-    path = write(tmp_path / f"b.txt{ending}", COMPRESS[ending](b"First line. Goes\non here.\n\nEnd."))
+    path = write(
+        tmp_path / f"b.txt{ending}", COMPRESS[ending](b"First line. Goes\non here.\n\nEnd.")
+    )
     assert documents(path, format="file") == [["First line.", "Goes on here.", "End."]]
     assert documents(path, format="line") == [["First line.", "Goes"], ["on here."], ["End."]]
 
 
 @settings(max_examples=30, deadline=None)
 @given(
-    texts=st.lists(st.text(st.characters(codec="utf-8"), max_size=40), max_size=5), ending=st.sampled_from([*COMPRESS])
+    texts=st.lists(st.text(st.characters(codec="utf-8"), max_size=40), max_size=5),
+    ending=st.sampled_from([*COMPRESS]),
 )
 def test_json_lines_and_parquet_give_the_same_documents(tmp_path_factory, texts, ending):
     folder = tmp_path_factory.mktemp("same")
@@ -74,9 +80,13 @@ def test_json_lines_and_parquet_give_the_same_documents(tmp_path_factory, texts,
     assert documents(path) == documents(parquet(folder / "a.parquet", text=["Some text.", *texts]))
 
 
-@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.binary(), pa.dictionary(pa.int32(), pa.string())])
+@pytest.mark.parametrize(
+    "kind", [pa.string(), pa.large_string(), pa.binary(), pa.dictionary(pa.int32(), pa.string())]
+)
 def test_parquet_gives_the_column_of_the_text_field_however_it_is_stored(tmp_path, kind):
-    path = parquet(tmp_path / "a.parquet", text=pa.array(["One. Two.", "三。", ""], kind), n=[1, 2, 3])
+    path = parquet(
+        tmp_path / "a.parquet", text=pa.array(["One. Two.", "三。", ""], kind), n=[1, 2, 3]
+    )
     assert documents(path) == [["One.", "Two."], ["三。"]]
     assert error_of(path, text_field="body").endswith(
         "a.parquet: found the columns text, n, expected data.text_field 'body'"
@@ -88,7 +98,12 @@ def test_bad_parquet_values_are_named_by_row(tmp_path):
     assert error_of(path) == f"{path}, row 2, text: found null, expected text"
     parquet(path, text=[1, 2])
     assert error_of(path) == f"{path}, column text: found values of type int64, expected text"
-    parquet(path, text=pa.Array.from_buffers(pa.string(), 2, pa.array([b"ok", b"\xff"], pa.binary()).buffers()))
+    parquet(
+        path,
+        text=pa.Array.from_buffers(
+            pa.string(), 2, pa.array([b"ok", b"\xff"], pa.binary()).buffers()
+        ),
+    )
     assert error_of(path).startswith(f"{path}, row 2: found the byte 0xff, which is not UTF-8")
     assert documents(path, encoding_errors="replace") == [["ok"], ["\ufffd"]]
 
@@ -96,7 +111,12 @@ def test_bad_parquet_values_are_named_by_row(tmp_path):
 def test_damaged_parquet_is_named(tmp_path):
     path = parquet(tmp_path / "a.parquet", text=[os.urandom(50).hex() for _ in range(5000)])
     whole = path.read_bytes()
-    for content in (b"", b"PAR1 no", whole[: len(whole) // 2], whole[:50_000] + bytes(5_000) + whole[55_000:]):
+    for content in (
+        b"",
+        b"PAR1 no",
+        whole[: len(whole) // 2],
+        whole[:50_000] + bytes(5_000) + whole[55_000:],
+    ):
         assert error_of(write(path, content)).startswith(f"{path}: cannot be read as Parquet (")
 
 
@@ -158,10 +178,19 @@ def test_a_tfds_data_set_is_read_by_its_name_from_the_folder_that_the_environmen
     assert done.returncode == 0, done.stderr
     found, field, name, config, empty, damaged = done.stdout.splitlines()[-6:]
     assert found == "4 " + str(
-        [[f"Document {i} of {n}.", "It ends.", "完。"] for i, n in [(0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]]
+        [
+            [f"Document {i} of {n}.", "It ends.", "完。"]
+            for i, n in [(0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
+        ]
     )
-    assert field == "tfds:tiny_text:1.0.0, example 0: found the fields text, expected data.text_field 'body'"
-    assert name == "tfds:no_such_set: cannot be loaded (DatasetNotFoundError: Dataset no_such_set not found.)"
+    assert (
+        field
+        == "tfds:tiny_text:1.0.0, example 0: found the fields text, expected data.text_field 'body'"
+    )
+    assert (
+        name
+        == "tfds:no_such_set: cannot be loaded (DatasetNotFoundError: Dataset no_such_set not found.)"
+    )
     assert config.startswith("tfds:tiny_text/no_config: cannot be loaded (")
     assert empty.startswith("tfds:: cannot be loaded (")
     assert damaged.startswith("tfds:tiny_text, example ")

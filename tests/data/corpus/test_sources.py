@@ -67,7 +67,9 @@ def test_a_missing_corpus_is_named(tmp_path):
         documents("/no/such/file")
     with pytest.raises(UserError, match=r"data\.corpus .*/\*\.txt: found no such file"):
         documents(tmp_path / "*.txt")
-    with pytest.raises(UserError, match=rf"data\.corpus {tmp_path}: found a folder without files, expected a file"):
+    with pytest.raises(
+        UserError, match=rf"data\.corpus {tmp_path}: found a folder without files, expected a file"
+    ):
         documents(tmp_path)
 
 

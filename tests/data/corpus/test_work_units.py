@@ -13,14 +13,18 @@ from bertjax.data.corpus.sources import Source, find_sources
 from bertjax.data.corpus.work_units import cut, read_documents
 from bertjax.errors import UserError
 
-words = st.lists(st.sampled_from(["a", "bc", "é", "句。", "x" * 30]), min_size=1, max_size=6).map(" ".join)
+words = st.lists(st.sampled_from(["a", "bc", "é", "句。", "x" * 30]), min_size=1, max_size=6).map(
+    " ".join
+)
 corpora = st.lists(st.lists(words, min_size=1, max_size=4), min_size=1, max_size=12)
 
 
 def read(folder, piece_bytes, **options):
     config = DataConfig(corpus=(str(folder),), **options)
     pieces = cut(find_sources(config), piece_bytes)
-    return pieces, [document for piece in pieces for document in read_documents(piece, config, Counter())]
+    return pieces, [
+        document for piece in pieces for document in read_documents(piece, config, Counter())
+    ]
 
 
 def write(path, documents, format):
@@ -29,12 +33,18 @@ def write(path, documents, format):
     elif format == "line":
         path.write_text("".join(" ".join(document) + "\n" for document in documents))
     else:
-        path.write_text("".join(json.dumps({"text": " ".join(document)}) + "\n" for document in documents))
+        path.write_text(
+            "".join(json.dumps({"text": " ".join(document)}) + "\n" for document in documents)
+        )
 
 
 @settings(max_examples=60)
-@given(documents=corpora, size=st.integers(1, 200), format=st.sampled_from(["bert", "line", "jsonl"]))
-def test_pieces_of_any_size_hold_each_document_once_in_order(tmp_path_factory, documents, size, format):
+@given(
+    documents=corpora, size=st.integers(1, 200), format=st.sampled_from(["bert", "line", "jsonl"])
+)
+def test_pieces_of_any_size_hold_each_document_once_in_order(
+    tmp_path_factory, documents, size, format
+):
     folder = tmp_path_factory.mktemp("pieces")
     write(folder / "a.txt", documents, format)
     (whole,), expected = read(folder, 10**9, format=format)
@@ -91,7 +101,9 @@ def test_a_bad_line_of_a_later_piece_has_its_number_in_the_file(tmp_path):
 
 
 @pytest.mark.parametrize("format", ["line", "file", "bert", "jsonl"])
-def test_a_document_too_long_for_memory_comes_as_several_that_hold_all_its_words(tmp_path, format, monkeypatch):
+def test_a_document_too_long_for_memory_comes_as_several_that_hold_all_its_words(
+    tmp_path, format, monkeypatch
+):
     monkeypatch.setattr(formats, "LONGEST", 4096)
     monkeypatch.setattr(formats, "BLOCK", 4096)
     text = " ".join(f"word{i}" for i in range(5000))
@@ -111,11 +123,16 @@ def test_a_line_without_spaces_is_not_cut_within_a_character(tmp_path, monkeypat
 
 
 def test_cleaning_is_counted_over_the_pieces(tmp_path):
-    (tmp_path / "a.txt").write_text("Cafe\u0301 ol\x00e\u0301.\n\nShort.\n\nLong enough to be kept.\n")
+    (tmp_path / "a.txt").write_text(
+        "Cafe\u0301 ol\x00e\u0301.\n\nShort.\n\nLong enough to be kept.\n"
+    )
     config = DataConfig(corpus=(str(tmp_path),), min_document_characters=8)
     counts = Counter()
     (piece,) = cut(find_sources(config))
-    assert list(read_documents(piece, config, counts)) == [["Café olé."], ["Long enough to be kept."]]
+    assert list(read_documents(piece, config, counts)) == [
+        ["Café olé."],
+        ["Long enough to be kept."],
+    ]
     assert counts == {
         "documents_read": 3, "normalised_documents": 1, "control_characters": 1, "short_documents": 1,
     }  # fmt: skip

@@ -21,7 +21,11 @@ pytest.importorskip("apache_beam")
 
 ROOT = Path(__file__).resolve().parents[3]
 HERE = ("--runner=DirectRunner", "--direct_running_mode=in_memory")
-PROCESSES = ("--runner=DirectRunner", "--direct_running_mode=multi_processing", "--direct_num_workers=2")
+PROCESSES = (
+    "--runner=DirectRunner",
+    "--direct_running_mode=multi_processing",
+    "--direct_num_workers=2",
+)
 
 
 @pytest.fixture
@@ -31,8 +35,12 @@ def corpus(tmp_path):
     folder = tmp_path / "corpus"
     folder.mkdir()
     for name in "abc":
-        documents = ["\n".join(" ".join(rng.choices(words, k=8)) + "." for _ in range(6)) for _ in range(30)]
-        (folder / f"{name}.txt").write_text("\n\n".join([*documents, "The same text.\nIn every file."]) + "\n")
+        documents = [
+            "\n".join(" ".join(rng.choices(words, k=8)) + "." for _ in range(6)) for _ in range(30)
+        ]
+        (folder / f"{name}.txt").write_text(
+            "\n\n".join([*documents, "The same text.\nIn every file."]) + "\n"
+        )
     return folder
 
 
@@ -60,7 +68,9 @@ def test_beams_workers_give_the_same_bytes_as_a_local_preparation(corpus, tmp_pa
 
 def test_the_tasks_run_outside_of_this_process(tmp_path):
     # A task of the standard library's, which every worker can import.
-    tasks = [(subprocess.check_call, ["sh", "-c", f"echo $PPID > {tmp_path}/{n}"]) for n in range(4)]
+    tasks = [
+        (subprocess.check_call, ["sh", "-c", f"echo $PPID > {tmp_path}/{n}"]) for n in range(4)
+    ]
     heard = []
     with beam_runner(PROCESSES) as run:
         run("some", tasks, lambda *said: heard.append(said))
@@ -90,7 +100,9 @@ def test_the_command_line_prepares_by_beam(corpus, tmp_path):
     tiny = runpy.run_path(str(ROOT / "configs" / "tiny.py"))["get_config"]()
     data = dataclasses.replace(tiny.data, corpus=(str(corpus),), dupe_factor=2, workers=1)
     tokenizer = dataclasses.replace(tiny.tokenizer, vocab_size=400)
-    expected = prepare(dataclasses.replace(tiny, data=data, tokenizer=tokenizer), tmp_path / "local")
+    expected = prepare(
+        dataclasses.replace(tiny, data=data, tokenizer=tokenizer), tmp_path / "local"
+    )
     command = [
         sys.executable, "-m", "bertjax.cli.main", "prepare", "configs/tiny.py", "--output-dir", str(tmp_path / "beam"),
         "--data.corpus", str(corpus), "--data.dupe-factor", "2", "--tokenizer.vocab-size", "400",

@@ -32,8 +32,12 @@ def real_sentences(shared_data):
 
 @pytest.fixture(scope="module", params=KINDS)
 def tokenizer(request, real_sentences):
-    letters = " ".join(f"{letter} x{letter}" for letter in string.ascii_lowercase)  # each within a word too
-    return train_tokenizer(TokenizerConfig(kind=request.param, vocab_size=3000), [*real_sentences, letters] * 2)
+    letters = " ".join(
+        f"{letter} x{letter}" for letter in string.ascii_lowercase
+    )  # each within a word too
+    return train_tokenizer(
+        TokenizerConfig(kind=request.param, vocab_size=3000), [*real_sentences, letters] * 2
+    )
 
 
 def marks_of(tokenizer, sentences):
@@ -57,10 +61,14 @@ def marks_of(tokenizer, sentences):
     ("deep learning", "00"),
     ("", ""),
 ])  # fmt: skip
-def test_tokens_inside_of_a_chinese_word_continue_it_and_all_others_begin_one(tmp_path, sentence, continues):
+def test_tokens_inside_of_a_chinese_word_continue_it_and_all_others_begin_one(
+    tmp_path, sentence, continues
+):
     characters = dict.fromkeys("我们使用深度学习框架实例今天气很好。")
     vocabulary = tmp_path / "vocab.txt"
-    vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "deep", "learning", *characters]))
+    vocabulary.write_text(
+        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "deep", "learning", *characters])
+    )
     wordpiece = open_vocabulary(TokenizerConfig(vocab_file=str(vocabulary)))
     (found,) = marks_of(wordpiece, [sentence])
     assert "".join("01"[int(mark)] for mark in found) == continues
@@ -73,7 +81,11 @@ def test_latin_text_is_left_as_it_was_also_beside_chinese(tokenizer):
     for number in (1, 4):
         tokens, _ = tokenizer.encode_batch([sentences[number]])
         pieces = tokenizer.pieces(tokens.tolist())
-        latin = [mark for piece, mark in zip(pieces, found[number], strict=True) if re.search("[a-z]", piece)]
+        latin = [
+            mark
+            for piece, mark in zip(pieces, found[number], strict=True)
+            if re.search("[a-z]", piece)
+        ]
         assert len(latin) > 1
         assert not any(latin)
     (alone,) = marks_of(tokenizer, ["深度"])
@@ -81,7 +93,9 @@ def test_latin_text_is_left_as_it_was_also_beside_chinese(tokenizer):
 
 
 def spans_of(tokenizer, sentence):
-    """Where each token stands in a sentence, by the lengths of their pieces; nothing when one is unknown."""
+    """Where each token stands in a sentence, by the lengths of their pieces; nothing when one is
+    unknown.
+    """
     tokens, _ = tokenizer.encode_batch([sentence])
     if tokenizer.unk_id in tokens:
         return None
@@ -91,7 +105,9 @@ def spans_of(tokenizer, sentence):
     return list(zip(ends - [len(piece) for piece in pieces], ends, strict=True))
 
 
-def test_on_real_text_a_token_continues_a_word_just_when_it_begins_after_the_words_begin(tokenizer, real_sentences):
+def test_on_real_text_a_token_continues_a_word_just_when_it_begins_after_the_words_begin(
+    tokenizer, real_sentences
+):
     sentences = real_sentences[:400]
     checked = inside = 0
     for sentence, marks in zip(sentences, marks_of(tokenizer, sentences), strict=True):
@@ -106,16 +122,22 @@ def test_on_real_text_a_token_continues_a_word_just_when_it_begins_after_the_wor
 
 
 def split_words(tmp_path, sentences, kind, word_segmenter):
-    """Prepares a sentence a document; of the words of two tokens or more, how many are masked, and in part only."""
+    """Prepares a sentence a document; of the words of two tokens or more, how many are masked, and
+    in part only.
+    """
     corpus, out = tmp_path / "corpus.txt", tmp_path / word_segmenter
     corpus.write_text("\n\n".join(sentences) + "\n")
     data = DataConfig(
         corpus=(str(corpus),), max_seq_length=64, max_predictions_per_seq=10, short_seq_probability=0.0, num_shards=1,
         dupe_factor=3, workers=1, masking="whole_word", word_segmenter=word_segmenter, sentence_objective="none",
     )  # fmt: skip
-    manifest = prepare(Config(data=data, tokenizer=TokenizerConfig(kind=kind, vocab_size=3000)), out)
+    manifest = prepare(
+        Config(data=data, tokenizer=TokenizerConfig(kind=kind, vocab_size=3000)), out
+    )
     tokenizer = load_tokenizer(epath.Path(out / "tokenizer"))
-    named = {tuple(tokenizer.encode_batch([sentence])[0].tolist()): sentence for sentence in sentences}
+    named = {
+        tuple(tokenizer.encode_batch([sentence])[0].tolist()): sentence for sentence in sentences
+    }
     records = OurShards(epath.Path(out), manifest, "train")
     batch = records.read(np.arange(len(records)))
     whole = unmask(batch)["input_ids"]

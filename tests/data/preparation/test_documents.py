@@ -37,4 +37,6 @@ def test_packed_documents_unpack_as_they_were(lengths):
 
 def test_a_digest_tells_sentences_apart():
     assert docs.digest(["a", "b"]) == docs.digest(["a", "b"])
-    assert len({docs.digest(s) for s in (["a", "b"], ["b", "a"], ["ab"], ["a"], ["a", "b", ""])}) == 5
+    assert (
+        len({docs.digest(s) for s in (["a", "b"], ["b", "a"], ["ab"], ["a"], ["a", "b", ""])}) == 5
+    )

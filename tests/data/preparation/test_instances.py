@@ -9,7 +9,9 @@ from bertjax.data.preparation.instances import joined, make_sequences
 
 
 def documents_of(lengths):
-    """Documents given as lists of sentence lengths; token `t` has the id `10 + t`, so that an id is a place."""
+    """Documents given as lists of sentence lengths; token `t` has the id `10 + t`, so that an id is
+    a place.
+    """
     flat = [length for document in lengths for length in document]
     tokens = np.arange(10, 10 + sum(flat), dtype=np.int32)
     sentences = np.concatenate([[0], np.cumsum(flat)]).astype(np.int64)
@@ -19,7 +21,9 @@ def documents_of(lengths):
 
 def drawn_documents(seed, count=200, longest=40):
     rng = np.random.default_rng(seed)
-    return documents_of([rng.integers(1, longest, rng.integers(1, 30)).tolist() for _ in range(count)])
+    return documents_of(
+        [rng.integers(1, longest, rng.integers(1, 30)).tolist() for _ in range(count)]
+    )
 
 
 def owner(documents, places):
@@ -30,20 +34,34 @@ def owner(documents, places):
 
 def config(**changes):
     length = changes.get("max_seq_length", 64)
-    return DataConfig(**{"max_seq_length": 64, "max_predictions_per_seq": max(1, length // 6)} | changes)
+    return DataConfig(
+        **{"max_seq_length": 64, "max_predictions_per_seq": max(1, length // 6)} | changes
+    )
 
 
 sentence_lengths = st.integers(1, 90) | st.sampled_from([1, 61, 62, 5000])
-document_lists = st.lists(st.lists(sentence_lengths, min_size=1, max_size=8), min_size=1, max_size=8)
+document_lists = st.lists(
+    st.lists(sentence_lengths, min_size=1, max_size=8), min_size=1, max_size=8
+)
 
 
 @given(lengths=document_lists, seed=st.integers(0, 2**31), short=st.sampled_from([0.0, 0.5, 1.0]))
 def test_every_instance_is_two_spans_that_fit_each_within_one_document(lengths, seed, short):
     documents = documents_of(lengths)
-    spans = make_sequences(documents, config(short_seq_probability=short), np.random.default_rng(seed))
-    assert ((spans.a_length >= 1) & (spans.b_length >= 1) & (spans.a_length + spans.b_length <= 61)).all()
-    a_first, a_last = owner(documents, spans.a_begin), owner(documents, spans.a_begin + spans.a_length - 1)
-    b_first, b_last = owner(documents, spans.b_begin), owner(documents, spans.b_begin + spans.b_length - 1)
+    spans = make_sequences(
+        documents, config(short_seq_probability=short), np.random.default_rng(seed)
+    )
+    assert (
+        (spans.a_length >= 1) & (spans.b_length >= 1) & (spans.a_length + spans.b_length <= 61)
+    ).all()
+    a_first, a_last = (
+        owner(documents, spans.a_begin),
+        owner(documents, spans.a_begin + spans.a_length - 1),
+    )
+    b_first, b_last = (
+        owner(documents, spans.b_begin),
+        owner(documents, spans.b_begin + spans.b_length - 1),
+    )
     assert np.array_equal(a_first, a_last)
     assert np.array_equal(b_first, b_last)
     assert np.array_equal(a_first != b_first, spans.label > 0)
@@ -51,7 +69,9 @@ def test_every_instance_is_two_spans_that_fit_each_within_one_document(lengths, 
     assert (after | (spans.label > 0)).all()
 
 
-short_documents = st.lists(st.lists(st.integers(1, 5), min_size=1, max_size=6), min_size=2, max_size=8)
+short_documents = st.lists(
+    st.lists(st.integers(1, 5), min_size=1, max_size=6), min_size=2, max_size=8
+)
 
 
 @given(lengths=short_documents, seed=st.integers(0, 2**31))
@@ -60,7 +80,9 @@ def test_what_a_random_next_displaces_comes_back(lengths, seed):
     documents = documents_of(lengths)
     options = config(max_seq_length=512, short_seq_probability=0.0)
     seen = np.zeros(len(documents.tokens), bool)
-    for a, n, b, m, random_next in zip(*make_sequences(documents, options, np.random.default_rng(seed)), strict=True):
+    for a, n, b, m, random_next in zip(
+        *make_sequences(documents, options, np.random.default_rng(seed)), strict=True
+    ):
         seen[a : a + n] = True
         if not random_next:
             seen[b : b + m] = True
@@ -68,7 +90,9 @@ def test_what_a_random_next_displaces_comes_back(lengths, seed):
 
 
 def test_half_of_the_second_sentences_are_random_where_there_is_a_choice():
-    documents = documents_of([[1] * 4000] * 40)  # chunks of one sentence, always random, only at a document's end
+    documents = documents_of(
+        [[1] * 4000] * 40
+    )  # chunks of one sentence, always random, only at a document's end
     spans = make_sequences(documents, config(short_seq_probability=0), np.random.default_rng(0))
     rows = len(spans.label > 0)
     assert rows > 3000
@@ -92,12 +116,16 @@ def test_every_other_document_is_as_likely_to_give_a_random_next():
     others = found[~np.eye(20, dtype=bool)]
     expected = others.mean()
     assert expected > 5
-    assert abs(((others - expected) ** 2 / expected).sum() - len(others)) < 5 * np.sqrt(2 * len(others))
+    assert abs(((others - expected) ** 2 / expected).sum() - len(others)) < 5 * np.sqrt(
+        2 * len(others)
+    )
 
 
 def test_true_next_follows_at_once_before_truncation():
     documents = documents_of([[5] * 12] * 50)
-    spans = make_sequences(documents, config(max_seq_length=512, short_seq_probability=0), np.random.default_rng(1))
+    spans = make_sequences(
+        documents, config(max_seq_length=512, short_seq_probability=0), np.random.default_rng(1)
+    )
     true = ~(spans.label > 0)
     assert true.sum() > 10
     assert np.array_equal(spans.b_begin[true], (spans.a_begin + spans.a_length)[true])
@@ -120,7 +148,10 @@ def test_truncation_cuts_the_longer_side_on_both_ends():
     spans = make_sequences(documents, config(short_seq_probability=0), np.random.default_rng(3))
     assert set(spans.a_length) == {31}
     assert set(spans.b_length) == {30}
-    front = (spans.a_begin - documents.sentences[np.searchsorted(documents.sentences, spans.a_begin, "right") - 1]) / 29
+    front = (
+        spans.a_begin
+        - documents.sentences[np.searchsorted(documents.sentences, spans.a_begin, "right") - 1]
+    ) / 29
     assert front.mean() == pytest.approx(0.5, abs=0.02)
     assert front.std() == pytest.approx(np.sqrt(0.25 / 29), rel=0.2)
 
@@ -157,7 +188,9 @@ def test_sentence_order_has_neighbours_of_one_document_in_either_order(lengths, 
     documents = documents_of(lengths)
     options = config(sentence_objective="sentence_order", short_seq_probability=short)
     spans = make_sequences(documents, options, np.random.default_rng(seed))
-    assert ((spans.a_length >= 1) & (spans.b_length >= 1) & (spans.a_length + spans.b_length <= 61)).all()
+    assert (
+        (spans.a_length >= 1) & (spans.b_length >= 1) & (spans.a_length + spans.b_length <= 61)
+    ).all()
     assert np.array_equal(owner(documents, spans.a_begin), owner(documents, spans.b_begin))
     assert np.array_equal(spans.b_begin < spans.a_begin, spans.label > 0)
     assert every_token_once(documents, spans).max(initial=0) <= 1
@@ -165,7 +198,9 @@ def test_sentence_order_has_neighbours_of_one_document_in_either_order(lengths, 
 
 def test_half_of_the_pairs_are_swapped_and_no_token_is_lost():
     documents = documents_of([[4] * 500] * 40)
-    options = config(sentence_objective="sentence_order", short_seq_probability=0, max_seq_length=63)
+    options = config(
+        sentence_objective="sentence_order", short_seq_probability=0, max_seq_length=63
+    )
     spans = make_sequences(documents, options, np.random.default_rng(0))
     assert spans.label.mean() == pytest.approx(0.5, abs=4 * np.sqrt(0.25 / len(spans.label)))
     assert (every_token_once(documents, spans) == 1).all()
@@ -174,7 +209,9 @@ def test_half_of_the_pairs_are_swapped_and_no_token_is_lost():
 @given(lengths=document_lists, seed=st.integers(0, 2**31))
 def test_full_sentences_hold_every_token_once_and_as_many_sentences_as_fit(lengths, seed):
     documents = documents_of(lengths)
-    spans = make_sequences(documents, config(sentence_objective="none"), np.random.default_rng(seed))
+    spans = make_sequences(
+        documents, config(sentence_objective="none"), np.random.default_rng(seed)
+    )
     assert (every_token_once(documents, spans) == 1).all()
     assert not spans.b_length.any()
     assert not spans.label.any()
@@ -185,7 +222,9 @@ def test_full_sentences_hold_every_token_once_and_as_many_sentences_as_fit(lengt
 
 def test_full_sentences_end_where_the_next_sentence_would_not_fit():
     spans = make_sequences(
-        documents_of([[30, 30, 30, 2, 40]]), config(sentence_objective="none"), np.random.default_rng(0)
+        documents_of([[30, 30, 30, 2, 40]]),
+        config(sentence_objective="none"),
+        np.random.default_rng(0),
     )
     assert spans.a_length.tolist() == [60, 32, 40]
 

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from bertjax.config import Config, DataConfig, TokenizerConfig
 from bertjax.data.preparation import near_duplicates
 from bertjax.data.preparation.documents import Documents
-from bertjax.data.preparation.near_duplicates import PERMUTATIONS, SHINGLE, find, read_dropped, write_signatures
+from bertjax.data.preparation.near_duplicates import (
+    PERMUTATIONS,
+    SHINGLE,
+    find,
+    read_dropped,
+    write_signatures,
+)
 from bertjax.data.preparation.prepare import prepare
 
 pytest.importorskip("rensa")
@@ -23,14 +29,20 @@ def documents_of(tokens):
     tokens = [np.asarray(own, np.int32) for own in tokens]
     found = [hashlib.sha256(own.tobytes()).digest()[:16] for own in tokens]
     digests = np.frombuffer(b"".join(found), np.uint8).reshape(-1, 16)
-    return Documents(np.concatenate([np.zeros(0, np.int32), *tokens]), ends, np.arange(len(tokens) + 1), digests)
+    return Documents(
+        np.concatenate([np.zeros(0, np.int32), *tokens]), ends, np.arange(len(tokens) + 1), digests
+    )
 
 
 def changed(tokens, count, seed):
-    """`tokens` with so many of them new, each in 5-grams of its own: of S, 5 * count are others then."""
+    """`tokens` with so many of them new, each in 5-grams of its own: of S, 5 * count are others
+    then.
+    """
     rng = np.random.default_rng(seed)
     tokens = np.array(tokens)
-    places = rng.choice(np.arange(SHINGLE, len(tokens) - SHINGLE, SHINGLE + 1), count, replace=False)
+    places = rng.choice(
+        np.arange(SHINGLE, len(tokens) - SHINGLE, SHINGLE + 1), count, replace=False
+    )
     tokens[places] = rng.integers(10**6, 10**9, count)
     return tokens
 
@@ -56,7 +68,9 @@ def digests_of(tokens):
 @pytest.mark.parametrize("threshold,count,similar", [
     (0.8, 2, True), (0.8, 20, False), (0.5, 10, True), (0.5, 40, False), (0.95, 8, False), (0.3, 25, True),
 ])  # fmt: skip
-def test_what_is_well_above_the_threshold_is_joined_and_what_is_well_below_is_not(tmp_path, threshold, count, similar):
+def test_what_is_well_above_the_threshold_is_joined_and_what_is_well_below_is_not(
+    tmp_path, threshold, count, similar
+):
     rng = np.random.default_rng(0)
     pairs = []
     for seed in range(20):
@@ -72,9 +86,13 @@ def test_what_is_well_above_the_threshold_is_joined_and_what_is_well_below_is_no
 
 
 @given(
-    st.lists(st.tuples(st.integers(1, 4), st.integers(1, 2)), min_size=1, max_size=8), st.integers(0, 9), st.randoms()
+    st.lists(st.tuples(st.integers(1, 4), st.integers(1, 2)), min_size=1, max_size=8),
+    st.integers(0, 9),
+    st.randoms(),
 )
-def test_of_each_family_one_stays_however_its_copies_are_spread(tmp_path_factory, families, seed, rng):
+def test_of_each_family_one_stays_however_its_copies_are_spread(
+    tmp_path_factory, families, seed, rng
+):
     drawn = np.random.default_rng(seed)
     every, expected = [], set()
     for members, copies in families:
@@ -114,7 +132,9 @@ def test_the_shingles_are_each_documents_own_5_grams(texts):
     of_hash = {}
     for number, own in enumerate(texts):
         found = hashes[int(offsets[number]) : int(offsets[number + 1])].tolist()
-        expected = [tuple(own[i : i + SHINGLE]) for i in range(len(own) - SHINGLE + 1)] or [("short", *own)]
+        expected = [tuple(own[i : i + SHINGLE]) for i in range(len(own) - SHINGLE + 1)] or [
+            ("short", *own)
+        ]
         assert len(found) == len(expected)
         for hash_, gram in zip(found, expected, strict=True):
             assert of_hash.setdefault(hash_, gram) == gram
@@ -134,7 +154,9 @@ def test_a_pair_at_the_threshold_shares_a_band_in_99_cases_of_100(threshold):
 def texts_of(tmp_path, folder, documents):
     (tmp_path / folder).mkdir()
     for name, own in documents.items():
-        text = "\n\n".join("\n".join(" ".join(words[i : i + 8]) for i in range(0, len(words), 8)) for words in own)
+        text = "\n\n".join(
+            "\n".join(" ".join(words[i : i + 8]) for i in range(0, len(words), 8)) for words in own
+        )
         (tmp_path / folder / f"{name}.txt").write_text(text + "\n")
     vocabulary = tmp_path / "vocab.txt"
     vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]))
@@ -146,7 +168,9 @@ def shards_and_counts(tmp_path, name, folder, vocabulary, **data):
         "corpus": (str(tmp_path / folder),), "max_seq_length": 64, "max_predictions_per_seq": 10, "dupe_factor": 1,
         "num_shards": 2, "validation_fraction": 0.2, "workers": 1, "near_duplicate_threshold": 0.8,
     }  # fmt: skip
-    config = Config(data=DataConfig(**defaults | data), tokenizer=TokenizerConfig(vocab_file=vocabulary))
+    config = Config(
+        data=DataConfig(**defaults | data), tokenizer=TokenizerConfig(vocab_file=vocabulary)
+    )
     manifest = prepare(config, tmp_path / name)
     return [shard.sha256 for shard in manifest.shards], manifest.counts
 
@@ -160,9 +184,15 @@ def test_a_preparation_drops_all_but_one_whatever_the_order_of_files_and_the_wor
             altered.append(list(words))
             for place in rng.sample(range(160), 2):
                 altered[-1][place] = rng.choice(WORDS)
-    documents = {"a": unrelated, "b": altered[:7], "c": [*altered[7:], *unrelated[20:25]]}  # and five exact copies
+    documents = {
+        "a": unrelated,
+        "b": altered[:7],
+        "c": [*altered[7:], *unrelated[20:25]],
+    }  # and five exact copies
     vocabulary = texts_of(tmp_path, "one", documents)
-    texts_of(tmp_path, "two", {"x": documents["c"][::-1], "y": documents["a"], "z": documents["b"][::-1]})
+    texts_of(
+        tmp_path, "two", {"x": documents["c"][::-1], "y": documents["a"], "z": documents["b"][::-1]}
+    )
 
     shards, counts = shards_and_counts(tmp_path, "out", "one", vocabulary)
     assert counts["near_duplicate_documents"] == 12
@@ -171,6 +201,8 @@ def test_a_preparation_drops_all_but_one_whatever_the_order_of_files_and_the_wor
     for name, folder, workers in (("workers", "one", 2), ("order", "two", 1)):
         assert shards_and_counts(tmp_path, name, folder, vocabulary, workers=workers)[0] == shards
 
-    _, without = shards_and_counts(tmp_path, "without", "one", vocabulary, near_duplicate_threshold=0.0)
+    _, without = shards_and_counts(
+        tmp_path, "without", "one", vocabulary, near_duplicate_threshold=0.0
+    )
     assert without["near_duplicate_documents"] == 0
     assert without["train_documents"] + without["validation_documents"] == 52

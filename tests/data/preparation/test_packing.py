@@ -88,12 +88,19 @@ def test_short_inputs_leave_hardly_any_padding():
 
 def test_alone_every_input_has_a_row():
     place = alone(3)
-    assert (place.row.tolist(), place.offset.tolist(), place.number.tolist()) == ([0, 1, 2], [0, 0, 0], [1, 1, 1])
+    assert (place.row.tolist(), place.offset.tolist(), place.number.tolist()) == (
+        [0, 1, 2],
+        [0, 0, 0],
+        [1, 1, 1],
+    )
 
 
 def test_the_same_lengths_are_packed_the_same_way():
     lengths = np.random.default_rng(0).integers(1, 65, 500)
-    assert all(np.array_equal(*both) for both in zip(pack(lengths, 64, 6), pack(lengths, 64, 6), strict=True))
+    assert all(
+        np.array_equal(*both)
+        for both in zip(pack(lengths, 64, 6), pack(lengths, 64, 6), strict=True)
+    )
 
 
 # Packed rows train as the same inputs do in rows of their own.
@@ -120,12 +127,22 @@ def masked(batch, place, lengths, predictions, seed):
     used = [0] * rows
     for row, offset, length in zip(place.row, place.offset, lengths, strict=True):
         count = int(rng.integers(0, MASKED + 1))
-        for position in offset + np.sort(rng.choice(np.arange(1, length), min(count, length - 1), replace=False)):
+        for position in offset + np.sort(
+            rng.choice(np.arange(1, length), min(count, length - 1), replace=False)
+        ):
             slot = used[row]
             used[row] += 1
-            positions[row, slot], labels[row, slot], weights[row, slot] = position, ids[row, position], 1
+            positions[row, slot], labels[row, slot], weights[row, slot] = (
+                position,
+                ids[row, position],
+                1,
+            )
             ids[row, position] = 4
-    masks = {"masked_lm_positions": positions, "masked_lm_ids": labels, "masked_lm_weights": weights}
+    masks = {
+        "masked_lm_positions": positions,
+        "masked_lm_ids": labels,
+        "masked_lm_weights": weights,
+    }
     return batch | masks | {"input_ids": ids}
 
 
@@ -136,7 +153,9 @@ def both(request, tokenizer):
     tokens = rng.integers(5, MODEL.vocab_size, 400).astype(np.int32)
     a, b = rng.integers(1, 8, 24), rng.integers(0, 8, 24)
     a[0], b[0] = 15, 14  # a full row
-    sequences = Sequences(rng.integers(0, 380, 24), a, rng.integers(0, 380, 24), b, rng.integers(0, 2, 24))
+    sequences = Sequences(
+        rng.integers(0, 380, 24), a, rng.integers(0, 380, 24), b, rng.integers(0, 2, 24)
+    )
     lengths = sequences.lengths
     found = []
     for place, sentences, packed in (
@@ -170,7 +189,10 @@ def outputs(params, batch):
 def by_input(result, place, lengths, packed):
     """Hidden states, pooled vectors and sentence scores, an input after another."""
     hidden, pooled, scores = map(np.asarray, result)
-    tokens = [hidden[row, at : at + n] for row, at, n in zip(place.row, place.offset, lengths, strict=True)]
+    tokens = [
+        hidden[row, at : at + n]
+        for row, at, n in zip(place.row, place.offset, lengths, strict=True)
+    ]
     slot = (place.row, place.number - 1) if packed else place.row
     return np.concatenate(tokens), pooled[slot], scores[slot]
 
@@ -207,7 +229,12 @@ def test_packed_inputs_have_the_losses_and_the_gradient_of_those_alone(both, par
     assert (sums.rows, packed_sums.rows) == (len(lengths), packed_place.row.max() + 1)
     assert np.allclose(packed_sums._replace(rows=0), sums._replace(rows=0), rtol=1e-5)
     for (path, x), (_, y) in zip(
-        jax.tree_util.tree_leaves_with_path(gradient), jax.tree_util.tree_leaves_with_path(packed_gradient), strict=True
+        jax.tree_util.tree_leaves_with_path(gradient),
+        jax.tree_util.tree_leaves_with_path(packed_gradient),
+        strict=True,
     ):
         assert np.isfinite(y).all(), path
-        assert np.allclose(x, y, atol=1e-5 * max(1, np.abs(x).max()), rtol=1e-3), (path, np.abs(x - y).max())
+        assert np.allclose(x, y, atol=1e-5 * max(1, np.abs(x).max()), rtol=1e-3), (
+            path,
+            np.abs(x - y).max(),
+        )

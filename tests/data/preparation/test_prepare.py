@@ -31,10 +31,15 @@ def corpus(tmp_path):
     folder.mkdir()
     for name in "abcd":
         documents = [
-            "\n".join(" ".join(rng.choices(words, k=rng.randint(2, 15))) + "." for _ in range(rng.randint(1, 12)))
+            "\n".join(
+                " ".join(rng.choices(words, k=rng.randint(2, 15))) + "."
+                for _ in range(rng.randint(1, 12))
+            )
             for _ in range(60)
         ]
-        (folder / f"{name}.txt").write_text("\n\n".join([*documents, "The same text.\nIn every file."]) + "\n")
+        (folder / f"{name}.txt").write_text(
+            "\n\n".join([*documents, "The same text.\nIn every file."]) + "\n"
+        )
     return folder
 
 
@@ -43,7 +48,9 @@ def config_of(corpus, seed=0, **data):
         "corpus": (str(corpus),), "max_seq_length": 32, "max_predictions_per_seq": 5, "validation_fraction": 0.1,
         "dupe_factor": 3, "num_shards": 3, "workers": 1,
     }  # fmt: skip
-    return Config(seed=seed, data=DataConfig(**defaults | data), tokenizer=TokenizerConfig(vocab_size=400))
+    return Config(
+        seed=seed, data=DataConfig(**defaults | data), tokenizer=TokenizerConfig(vocab_size=400)
+    )
 
 
 def digests(folder):
@@ -68,7 +75,12 @@ def test_the_bytes_do_not_depend_on_workers_or_the_order_of_files(corpus, tmp_pa
     prepare(config_of(corpus), tmp_path / "four")
     found = digests(tmp_path / "one")
     assert len([name for name in found if name.endswith(".tfrecord")]) == 4
-    assert found == digests(tmp_path / "two") == digests(tmp_path / "three") == digests(tmp_path / "four")
+    assert (
+        found
+        == digests(tmp_path / "two")
+        == digests(tmp_path / "three")
+        == digests(tmp_path / "four")
+    )
 
 
 def test_a_document_that_stands_in_several_files_counts_once(corpus, tmp_path):
@@ -120,14 +132,17 @@ def named_documents(tmp_path, name, numbers):
     """Prepares documents that each repeat a word of their own; gives the documents of each split."""
     vocabulary = tmp_path / "vocab.txt"
     words = [f"doc{n}" for n in range(400)]
-    vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words, "of", "."]))
+    vocabulary.write_text(
+        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words, "of", "."])
+    )
     path = tmp_path / f"{name}.txt"
     path.write_text("\n\n".join("\n".join([f"doc{n} of doc{n}."] * 4) for n in numbers))
     config = config_of(path, max_seq_length=64, max_predictions_per_seq=10)
     config = dataclasses.replace(config, tokenizer=TokenizerConfig(vocab_file=str(vocabulary)))
     manifest = prepare(config, tmp_path / name)
     ids = [
-        np.unique(unmask(rows_of(tmp_path / name, manifest, split))["input_ids"]) for split in ("train", "validation")
+        np.unique(unmask(rows_of(tmp_path / name, manifest, split))["input_ids"])
+        for split in ("train", "validation")
     ]
     return [set((found[(found >= 5) & (found < 405)] - 5).tolist()) for found in ids]
 
@@ -144,7 +159,10 @@ def test_splits_are_disjoint_and_cover_the_corpus_and_stay_when_it_grows(tmp_pat
 
 
 def test_another_seed_masks_otherwise_and_splits_alike(corpus, tmp_path):
-    a, b = prepare(config_of(corpus), tmp_path / "a"), prepare(config_of(corpus, seed=1), tmp_path / "b")
+    a, b = (
+        prepare(config_of(corpus), tmp_path / "a"),
+        prepare(config_of(corpus, seed=1), tmp_path / "b"),
+    )
     assert a.counts == b.counts
     assert [s.sha256 for s in a.shards] != [s.sha256 for s in b.shards]
 
@@ -171,12 +189,20 @@ def test_a_finished_folder_is_left_alone_and_a_changed_plan_is_refused(corpus, t
     config, out = config_of(corpus), tmp_path / "out"
     first = prepare(config, out)
     before = {p: p.stat().st_mtime_ns for p in out.rglob("*")}
-    assert prepare(dataclasses.replace(config, data=dataclasses.replace(config.data, workers=2)), out) == first
+    assert (
+        prepare(dataclasses.replace(config, data=dataclasses.replace(config.data, workers=2)), out)
+        == first
+    )
     assert before == {p: p.stat().st_mtime_ns for p in out.rglob("*")}
-    with pytest.raises(UserError, match=r"made with data\.max_seq_length 32: found 40 now, expected the same settings"):
+    with pytest.raises(
+        UserError,
+        match=r"made with data\.max_seq_length 32: found 40 now, expected the same settings",
+    ):
         prepare(config_of(corpus, max_seq_length=40), out)
     (corpus / "a.txt").write_text("Something else.\nAltogether.\n")
-    with pytest.raises(UserError, match=r"made from .*a\.txt: found a source added, removed or changed since"):
+    with pytest.raises(
+        UserError, match=r"made from .*a\.txt: found a source added, removed or changed since"
+    ):
         prepare(config, out)
 
 
@@ -184,14 +210,18 @@ def test_a_vocabulary_changed_since_is_refused(corpus, tmp_path):
     vocabulary, out = tmp_path / "vocab.txt", tmp_path / "out"
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "word", *map("##{}".format, range(10))]
     vocabulary.write_text("\n".join(words))
-    config = dataclasses.replace(config_of(corpus), tokenizer=TokenizerConfig(vocab_file=str(vocabulary)))
+    config = dataclasses.replace(
+        config_of(corpus), tokenizer=TokenizerConfig(vocab_file=str(vocabulary))
+    )
     prepare(config, out)
     vocabulary.write_text("\n".join(reversed(words)))
     with pytest.raises(UserError, match=r"made with .*vocab\.txt: found other entries in it now"):
         prepare(config, out)
 
 
-def test_what_a_kill_leaves_before_the_first_and_after_the_last_step_is_no_hindrance(corpus, tmp_path):
+def test_what_a_kill_leaves_before_the_first_and_after_the_last_step_is_no_hindrance(
+    corpus, tmp_path
+):
     work = tmp_path / "out" / ".work"
     work.mkdir(parents=True)
     manifest = prepare(config_of(corpus), tmp_path / "out")
@@ -239,7 +269,9 @@ def test_a_bad_file_is_named_from_a_worker_process(corpus, tmp_path):
     (corpus / "b.txt").write_bytes(b"good\nbad \xff\n")
     vocabulary = tmp_path / "vocab.txt"
     vocabulary.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\n")
-    config = dataclasses.replace(config_of(corpus, workers=2), tokenizer=TokenizerConfig(vocab_file=str(vocabulary)))
+    config = dataclasses.replace(
+        config_of(corpus, workers=2), tokenizer=TokenizerConfig(vocab_file=str(vocabulary))
+    )
     with pytest.raises(UserError, match=r"b\.txt, line 2: found the byte 0xff"):
         prepare(config, tmp_path / "out")
 
@@ -250,7 +282,9 @@ def start(config, out):
         "import json, sys; from bertjax.config import Config, from_dict; from bertjax.data.preparation.prepare import prepare\n"
         "if __name__ == '__main__': prepare(from_dict(Config, json.loads(sys.argv[1])), sys.argv[2])"
     )
-    return subprocess.Popen([sys.executable, "-c", code, json.dumps(to_dict(config)), str(out)], start_new_session=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, json.dumps(to_dict(config)), str(out)], start_new_session=True
+    )
 
 
 def killed_and_restarted(config, tmp_path, moments):
@@ -296,14 +330,23 @@ def test_a_killed_parent_takes_its_workers_along(corpus, tmp_path):
         assert time.monotonic() < end, "a worker outlives its parent"
         time.sleep(0.05)
     prepare(config, out)
-    prepare(dataclasses.replace(config, data=dataclasses.replace(config.data, workers=1)), tmp_path / "whole")
+    prepare(
+        dataclasses.replace(config, data=dataclasses.replace(config.data, workers=1)),
+        tmp_path / "whole",
+    )
     assert digests(out) == digests(tmp_path / "whole")
 
 
 def group_members(group):
     """Living processes of a process group."""
-    found = subprocess.run(["ps", "-e", "-o", "pgid=,stat="], capture_output=True, text=True, check=True).stdout
-    return [line for line in found.splitlines() if line.split()[0] == str(group) and line.split()[1][0] != "Z"]
+    found = subprocess.run(
+        ["ps", "-e", "-o", "pgid=,stat="], capture_output=True, text=True, check=True
+    ).stdout
+    return [
+        line
+        for line in found.splitlines()
+        if line.split()[0] == str(group) and line.split()[1][0] != "Z"
+    ]
 
 
 @pytest.mark.slow
@@ -340,7 +383,9 @@ def test_a_full_disk_keeps_whole_shards_and_finishes_when_there_is_room(
     config = config_of(corpus, dupe_factor=5, workers=workers)
     reference = prepare(config_of(corpus, dupe_factor=5), tmp_path / "reference")
     if named.startswith("part"):  # a sample for the vocabulary would take more room before
-        vocabulary = TokenizerConfig(vocab_file=str(tmp_path / "reference" / "tokenizer" / "vocab.txt"))
+        vocabulary = TokenizerConfig(
+            vocab_file=str(tmp_path / "reference" / "tokenizer" / "vocab.txt")
+        )
         config = dataclasses.replace(config, tokenizer=vocabulary)
     sizes = {s.name: s.bytes for s in reference.shards}
     disk = small_disk(int(sum(sizes.values()) * share))
@@ -377,7 +422,9 @@ def test_the_summary_tells_the_rates_and_finds_damage(corpus, tmp_path):
     content = bytearray(path.read_bytes())
     content[77] ^= 1
     path.write_bytes(content)
-    with pytest.raises(UserError, match=r"train-00001-of-00003\.tfrecord: found other bytes than were written"):
+    with pytest.raises(
+        UserError, match=r"train-00001-of-00003\.tfrecord: found other bytes than were written"
+    ):
         summarise(out)
     with pytest.raises(UserError, match=r"found no manifest\.json"):
         summarise(tmp_path)

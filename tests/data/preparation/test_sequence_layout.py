@@ -31,7 +31,9 @@ def schema(packed, sentences):
 
 @st.composite
 def inputs(draw):
-    """A text and inputs of it: their ids, some of which continue a word though their piece begins one."""
+    """A text and inputs of it: their ids, some of which continue a word though their piece begins
+    one.
+    """
     ids = st.integers(0, len(ENTRIES) - 1) | st.integers(CONTINUES, CONTINUES + len(ENTRIES) - 1)
     tokens = np.array(draw(st.lists(ids, min_size=LENGTH, max_size=80)), np.int32)
     spans = []
@@ -53,7 +55,10 @@ def plainly(tokens, sequences, place, schema):
         if schema.sentences:
             values["next_sentence_labels"] = [0] * schema.sentences
         if schema.sentences and schema.packed:
-            values |= {"cls_positions": [0] * schema.sentences, "cls_weights": [0.0] * schema.sentences}
+            values |= {
+                "cls_positions": [0] * schema.sentences,
+                "cls_weights": [0.0] * schema.sentences,
+            }
         for i in np.flatnonzero(place.row == row):
             a_begin, a, b_begin, b, label = (int(field[i]) for field in sequences)
             text = [CLS, *tokens[a_begin : a_begin + a].tolist(), SEP]
@@ -76,7 +81,10 @@ def plainly(tokens, sequences, place, schema):
                 slot = place.number[i] - 1
                 values["next_sentence_labels"][slot] = label
                 if schema.packed:
-                    values["cls_positions"][slot], values["cls_weights"][slot] = int(place.offset[i]), 1.0
+                    values["cls_positions"][slot], values["cls_weights"][slot] = (
+                        int(place.offset[i]),
+                        1.0,
+                    )
         found.append(values)
     return {name: [values[name] for values in found] for name in found[0]}
 
@@ -101,7 +109,9 @@ def test_rows_are_their_inputs_token_by_token(tokenizer, packed, sentences, draw
 def test_a_pair_and_a_lone_input_in_one_row(tokenizer):
     tokens = np.array([0, 2, 4, 8 + CONTINUES], np.int32)  # a ##b c, and e as a part of a word
     sequences = Sequences(*np.array([[0, 2, 2, 2, 1], [2, 1, 0, 0, 0]]).T)
-    batch = layout(sequences, pack(sequences.lengths, LENGTH, SENTENCES), tokens, tokenizer, schema(True, True))
+    batch = layout(
+        sequences, pack(sequences.lengths, LENGTH, SENTENCES), tokens, tokenizer, schema(True, True)
+    )
     found = {name: values[0, :12].tolist() for name, values in batch.items()}
     assert found == {
         "input_ids": [CLS, 0, 2, SEP, 4, 8, SEP, CLS, 4, SEP, PAD, PAD],

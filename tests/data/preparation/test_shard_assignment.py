@@ -39,16 +39,26 @@ def test_the_split_is_the_digests_alone_whatever_the_shards_the_ranges_or_the_co
         assert place.min() >= 0
         assert place.max() < made.ranges
         assert np.array_equal(made.place(found[50:90]), place[50:90])
-        held.append(splits_of(found, text_bytes=amount, validation_fraction=fraction, num_shards=size))
+        held.append(
+            splits_of(found, text_bytes=amount, validation_fraction=fraction, num_shards=size)
+        )
         assert np.array_equal(held[-1], made.held_out(found))
     assert np.array_equal(held[0], held[1])
     assert held[0].mean() == pytest.approx(fraction, abs=0.18)
 
 
-@given(shards=st.integers(1, 60), text_bytes=st.integers(0, 1 << 36), fraction=st.sampled_from([0.0, 0.02, 0.3]))
+@given(
+    shards=st.integers(1, 60),
+    text_bytes=st.integers(0, 1 << 36),
+    fraction=st.sampled_from([0.0, 0.02, 0.3]),
+)
 def test_shards_own_all_ranges_once_and_a_range_is_bounded(shards, text_bytes, fraction):
     made = plan(text_bytes, num_shards=shards, validation_fraction=fraction)
-    owned = [number for shard in made.shards() for number in range(shard.first, shard.first + shard.ranges)]
+    owned = [
+        number
+        for shard in made.shards()
+        for number in range(shard.first, shard.first + shard.ranges)
+    ]
     assert owned == list(range(made.ranges))
     assert text_bytes / (shards * made.ranges_per_shard) <= RANGE_BYTES
 
@@ -65,6 +75,8 @@ def test_documents_spread_evenly_over_the_shards_and_the_held_out_share_is_kept(
 
 def test_a_larger_held_out_share_keeps_what_a_smaller_one_held_out():
     found = digests(1, 10_000)
-    small, large = (splits_of(found, validation_fraction=share, num_shards=4) for share in (0.02, 0.2))
+    small, large = (
+        splits_of(found, validation_fraction=share, num_shards=4) for share in (0.02, 0.2)
+    )
     assert not (small & ~large).any()
     assert small.sum() < large.sum()

@@ -27,13 +27,17 @@ def write(folder, documents, files):
     folder.mkdir()
     for number in range(files):
         own = documents[number::files]
-        (folder / f"{number}.txt").write_text("\n\n".join("\n".join(document) for document in own) + "\n")
+        (folder / f"{number}.txt").write_text(
+            "\n\n".join("\n".join(document) for document in own) + "\n"
+        )
     return folder
 
 
 def config_of(corpus, characters=10**6, **data):
     defaults = {"corpus": (str(corpus),), "validation_fraction": 0.1, "num_shards": 2}
-    return Config(data=DataConfig(**defaults | data), tokenizer=TokenizerConfig(train_characters=characters))
+    return Config(
+        data=DataConfig(**defaults | data), tokenizer=TokenizerConfig(train_characters=characters)
+    )
 
 
 def taken(tmp_path, config, piece_bytes=10_000):
@@ -44,13 +48,23 @@ def taken(tmp_path, config, piece_bytes=10_000):
     plan = plan_places(config, whole)
     for piece in pieces:
         sample.take(config, str(out), plan, piece, whole)
-    read = [document for piece in pieces for document in read_documents(piece, config.data, Counter())]
+    read = [
+        document for piece in pieces for document in read_documents(piece, config.data, Counter())
+    ]
     digests = np.frombuffer(b"".join(map(digest, read)), np.uint8).reshape(-1, 16)
-    held_out = [document for document, held in zip(read, plan.held_out(digests), strict=True) if held]
-    return sample.read(epath.Path(out), [p.name for p in pieces], config.tokenizer.train_characters), held_out, read
+    held_out = [
+        document for document, held in zip(read, plan.held_out(digests), strict=True) if held
+    ]
+    return (
+        sample.read(epath.Path(out), [p.name for p in pieces], config.tokenizer.train_characters),
+        held_out,
+        read,
+    )
 
 
-def test_the_sample_does_not_depend_on_the_order_of_documents_the_files_or_the_pieces(tmp_path, documents):
+def test_the_sample_does_not_depend_on_the_order_of_documents_the_files_or_the_pieces(
+    tmp_path, documents
+):
     found = []
     for number, (files, piece_bytes) in enumerate([(1, 10**9), (3, 10_000), (7, 50_000)]):
         random.Random(number).shuffle(documents)
@@ -64,7 +78,9 @@ def test_the_sample_does_not_depend_on_the_order_of_documents_the_files_or_the_p
 def test_held_out_documents_are_left_out_and_no_others_while_there_is_room(tmp_path, documents):
     found, held_out, _ = taken(tmp_path, config_of(write(tmp_path / "corpus", documents, 2)))
     assert 30 < len(held_out) < 100
-    assert sorted(found) == sorted(s for document in documents if document not in held_out for s in document)
+    assert sorted(found) == sorted(
+        s for document in documents if document not in held_out for s in document
+    )
 
 
 @pytest.mark.parametrize("characters", [5_000, 20_000, 80_000])
@@ -73,7 +89,9 @@ def test_about_so_many_characters_are_taken(tmp_path, documents, characters):
     found, _, _ = taken(tmp_path, config_of(write(tmp_path / "corpus", documents, 2), characters))
     longest = max(sum(map(len, document)) for document in documents)
     assert 0.8 * characters <= sum(map(len, found)) < characters + longest
-    written = sum(path.stat().st_size for path in (tmp_path / "out" / ".work" / sample.FOLDER).iterdir())
+    written = sum(
+        path.stat().st_size for path in (tmp_path / "out" / ".work" / sample.FOLDER).iterdir()
+    )
     assert written < 1.8 * characters  # of which the digests and quotation marks are a part
 
 
@@ -87,7 +105,10 @@ def test_a_document_in_several_files_counts_once(tmp_path, documents):
 def test_what_is_taken_already_is_kept(tmp_path, documents):
     config = config_of(write(tmp_path / "corpus", documents, 2))
     first, _, _ = taken(tmp_path, config)
-    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "out" / ".work" / sample.FOLDER).iterdir()}
+    files = {
+        path: path.stat().st_mtime_ns
+        for path in (tmp_path / "out" / ".work" / sample.FOLDER).iterdir()
+    }
     assert len(files) > 1
     other = dataclasses.replace(config.tokenizer, train_characters=len(first[0]))
     taken(tmp_path, dataclasses.replace(config, tokenizer=other))

@@ -31,7 +31,9 @@ def written(folder, sizes=(5, 0, 9)):
     infos, begin = [], 0
     for number, size in enumerate(sizes):
         part = {name: values[begin : begin + size] for name, values in batch.items()}
-        infos.append(shards.write_shard(folder / f"train-{number}.tfrecord", "train", SCHEMA, [part]))
+        infos.append(
+            shards.write_shard(folder / f"train-{number}.tfrecord", "train", SCHEMA, [part])
+        )
         begin += size
     write_manifest(folder, manifest_of(infos))
     return batch
@@ -76,7 +78,9 @@ def test_a_truncated_or_missing_shard_is_named_at_opening(folder, damage, messag
         OurShards(folder, read_manifest(folder), "train")
 
 
-@pytest.mark.parametrize("text", ["", "{", "3", "[]", '{"version": 99}', '{"version": 2, "schemas": {"train": 3}}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "3", "[]", '{"version": 99}', '{"version": 2, "schemas": {"train": 3}}']
+)
 def test_a_broken_manifest_is_named(folder, text):
     (folder / "manifest.json").write_text(text)
     with pytest.raises(UserError, match=r"manifest\.json"):
@@ -85,7 +89,9 @@ def test_a_broken_manifest_is_named(folder, text):
 
 def test_a_refused_write_leaves_the_manifest_that_was_there(folder):
     write_manifest(folder, manifest_of([], vocab_size=7))
-    refused = pytest.raises(UserError, match=r"manifest\.json: cannot be written \(File too large\)")
+    refused = pytest.raises(
+        UserError, match=r"manifest\.json: cannot be written \(File too large\)"
+    )
     with refused, file_size_limit(100):
         write_manifest(folder, manifest_of([], vocab_size=8))
     assert [path.name for path in folder.iterdir()] == ["manifest.json"]
@@ -101,12 +107,16 @@ def foreign(path, batch, drop=(), floats=shards.FLOATS):
             features = {}
             for name, values in batch.items():
                 if name in floats:
-                    features[name] = tf.train.Feature(float_list=tf.train.FloatList(value=values[row]))
+                    features[name] = tf.train.Feature(
+                        float_list=tf.train.FloatList(value=values[row])
+                    )
                 elif name not in drop:
                     features[name] = tf.train.Feature(
                         int64_list=tf.train.Int64List(value=[int(x) for x in values[row]])
                     )
-            writer.write(tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString())
+            writer.write(
+                tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+            )
 
 
 def test_records_of_other_scripts_read_as_ours_do(folder):
@@ -146,7 +156,9 @@ def test_a_value_outside_its_range_is_named_with_its_record(folder, feature, val
     batch[feature] = batch[feature].astype(np.int64)
     batch[feature][3, 0] = value
     foreign(folder / "a.tfrecord", batch)
-    with pytest.raises(UserError, match=rf"a\.tfrecord: record 3: {feature}: found {value}, expected 0 to {bound}$"):
+    with pytest.raises(
+        UserError, match=rf"a\.tfrecord: record 3: {feature}: found {value}, expected 0 to {bound}$"
+    ):
         ForeignRecords([folder / "a.tfrecord"], SCHEMA)
 
 
@@ -173,13 +185,17 @@ def test_records_that_are_no_examples_are_refused(folder, data):
 @pytest.mark.parametrize("schema", [Schema(12, 4), Schema(16, 5)])
 def test_records_of_another_length_are_refused_with_both_lengths(folder, schema):
     foreign(folder / "a.tfrecord", random_batch(np.random.default_rng(1), 3))
-    with pytest.raises(UserError, match=r"a\.tfrecord: record 0: \w+: found (16|4) values, expected (12|5)"):
+    with pytest.raises(
+        UserError, match=r"a\.tfrecord: record 0: \w+: found (16|4) values, expected (12|5)"
+    ):
         ForeignRecords([folder / "a.tfrecord"], schema)
 
 
 def test_records_without_a_feature_are_refused(folder):
     foreign(folder / "a.tfrecord", random_batch(np.random.default_rng(1), 3), drop=("segment_ids",))
-    with pytest.raises(UserError, match=r"a\.tfrecord: record 0: segment_ids: found 0 values, expected 16"):
+    with pytest.raises(
+        UserError, match=r"a\.tfrecord: record 0: segment_ids: found 0 values, expected 16"
+    ):
         ForeignRecords([folder / "a.tfrecord"], SCHEMA)
 
 

@@ -52,7 +52,10 @@ def test_protobuf_and_tensorflow_read_the_same_values_in_our_records(shape):
         found = tf.train.Example.FromString(data).features.feature
         assert set(found) == set(batch)
         parsed = tf.io.parse_single_example(data, wanted)
-        same({name: value.numpy() for name, value in parsed.items()}, {name: batch[name][row] for name in batch})
+        same(
+            {name: value.numpy() for name, value in parsed.items()},
+            {name: batch[name][row] for name in batch},
+        )
         for name, values in batch.items():
             kind = "float_list" if name in shards.FLOATS else "int64_list"
             assert list(getattr(found[name], kind).value) == values[row].tolist()
@@ -66,7 +69,9 @@ def test_tensorflow_reads_our_files(tmp_path):
     raw = list(tf.data.TFRecordDataset(str(tmp_path / "a.tfrecord")).as_numpy_iterator())
     assert len(raw) == info.records == 7
     kinds = {n: tf.float32 if n in shards.FLOATS else tf.int64 for n in batch}
-    parsed = tf.io.parse_example(raw, {n: tf.io.FixedLenFeature([schema.lengths[n]], k) for n, k in kinds.items()})
+    parsed = tf.io.parse_example(
+        raw, {n: tf.io.FixedLenFeature([schema.lengths[n]], k) for n, k in kinds.items()}
+    )
     same({name: value.numpy() for name, value in parsed.items()}, batch)
 
 
@@ -135,8 +140,14 @@ def tiny_disk(tmp_path):
 
 def test_a_full_disk_leaves_whole_shards_and_no_half_written_one(tiny_disk):
     schema, folder = Schema(16, 4), epath.Path(tiny_disk)
-    whole = shards.write_shard(folder / "a.tfrecord", "train", schema, [random_batch(np.random.default_rng(0), 5)])
+    whole = shards.write_shard(
+        folder / "a.tfrecord", "train", schema, [random_batch(np.random.default_rng(0), 5)]
+    )
     many = [random_batch(np.random.default_rng(0), 50)] * 4
-    with pytest.raises(UserError, match=r"b\.tfrecord: cannot be written \(No space left on device\)"):
+    with pytest.raises(
+        UserError, match=r"b\.tfrecord: cannot be written \(No space left on device\)"
+    ):
         shards.write_shard(folder / "b.tfrecord", "train", schema, many)
-    assert [(path.name, path.stat().st_size) for path in tiny_disk.iterdir()] == [("a.tfrecord", whole.bytes)]
+    assert [(path.name, path.stat().st_size) for path in tiny_disk.iterdir()] == [
+        ("a.tfrecord", whole.bytes)
+    ]

@@ -25,7 +25,9 @@ def prepared(request, tmp_path):
         pytest.importorskip("jieba")
     rng = random.Random(0)
     words = [f"word{i}" for i in range(300)]
-    documents = ["\n".join(" ".join(rng.choices(words, k=8)) + "." for _ in range(6)) for _ in range(60)]
+    documents = [
+        "\n".join(" ".join(rng.choices(words, k=8)) + "." for _ in range(6)) for _ in range(60)
+    ]
     (tmp_path / "a.txt").write_text("\n\n".join(documents) + "\n")
     data = DataConfig(
         corpus=(str(tmp_path / "a.txt"),), max_seq_length=32, max_predictions_per_seq=5, validation_fraction=0.2,
@@ -42,7 +44,9 @@ def test_tensorflow_datasets_reads_the_values_that_we_read(prepared):
     builder = tfds.builder_from_directory(folder)
     assert set(builder.info.splits) == set(SPLITS)
     for split in SPLITS:
-        read = builder.as_dataset(split=split, read_config=tfds.ReadConfig(interleave_cycle_length=1), batch_size=-1)
+        read = builder.as_dataset(
+            split=split, read_config=tfds.ReadConfig(interleave_cycle_length=1), batch_size=-1
+        )
         ours = OurShards(folder, manifest, split)
         expected = ours.read(np.arange(len(ours)))
         assert read.keys() == manifest.schemas["train"].lengths.keys() <= expected.keys()
@@ -59,7 +63,9 @@ def test_the_shards_lengths_and_the_features_are_the_manifests(prepared):
         found, shards = info.splits[split], manifest.split(split)
         assert found.shard_lengths == [shard.records for shard in shards]
         assert found.num_bytes == sum(shard.bytes for shard in shards)
-        assert [epath.Path(path).name for path in found.filepaths] == [shard.name for shard in shards]
+        assert [epath.Path(path).name for path in found.filepaths] == [
+            shard.name for shard in shards
+        ]
     assert {name: feature.shape for name, feature in info.features.items()} == {
         name: (length,) for name, length in manifest.schemas["train"].lengths.items()
     }

@@ -74,7 +74,9 @@ def test_training_gives_the_same_bytes_in_every_process():
         "print(train_tokenizer(CONFIG, TEXTS).fingerprint)"
     )
     for _ in "12":
-        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        run = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
         assert run.stdout.strip() == TRAINED.fingerprint
 
 
@@ -95,14 +97,18 @@ def test_a_saved_tokenizer_is_the_same_when_loaded(tmp_path, prefix):
 def files(tmp_path, ids, merges):
     (tmp_path / "vocab.json").write_text(json.dumps(ids) if not isinstance(ids, str) else ids)
     (tmp_path / "merges.txt").write_bytes(merges)
-    return TokenizerConfig(kind="byte_bpe", lowercase=False, vocab_file=str(tmp_path / "vocab.json"))
+    return TokenizerConfig(
+        kind="byte_bpe", lowercase=False, vocab_file=str(tmp_path / "vocab.json")
+    )
 
 
 NAMES = {token: i for i, token in enumerate(ROBERTA_TOKENS)}
 
 
 def test_a_vocabulary_opens_with_the_merges_beside_it(tmp_path):
-    config = files(tmp_path, {**NAMES, "a": 5, "b": 6, "ab": 7, "Ġ": 8}, b"#version: 0.2\na b\r\n\n")
+    config = files(
+        tmp_path, {**NAMES, "a": 5, "b": 6, "ab": 7, "Ġ": 8}, b"#version: 0.2\na b\r\n\n"
+    )
     assert ids_of(open_vocabulary(config), "ab ba") == [7, 8, 6, 5]
 
 
@@ -129,7 +135,9 @@ def test_broken_files_are_one_line_naming_the_file(tmp_path, ids, merges, messag
 def test_what_byte_level_bpe_cannot_be_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"tokenizer\.lowercase: found True, expected False"):
         train_tokenizer(TokenizerConfig(kind="byte_bpe", vocab_size=400), TEXTS)
-    with pytest.raises(UserError, match=r"tokenizer\.vocab_size: found 200, expected more than 261"):
+    with pytest.raises(
+        UserError, match=r"tokenizer\.vocab_size: found 200, expected more than 261"
+    ):
         train_tokenizer(TokenizerConfig(kind="byte_bpe", lowercase=False, vocab_size=200), TEXTS)
     with pytest.raises(UserError, match="tokenizer: found no text"):
         train_tokenizer(CONFIG, [])
@@ -166,7 +174,9 @@ def theirs(folder, tmp_path_factory):
 @example(text="".join(HARD))
 def test_ids_are_those_of_transformers(theirs, text):
     for other in theirs:
-        assert other(text, add_special_tokens=False, split_special_tokens=True)["input_ids"] == ids_of(TRAINED, text)
+        assert other(text, add_special_tokens=False, split_special_tokens=True)[
+            "input_ids"
+        ] == ids_of(TRAINED, text)
 
 
 @given(texts=st.lists(TEXT.map(lambda t: t.replace("<", "(")), min_size=1, max_size=4))
@@ -174,15 +184,26 @@ def test_ids_are_those_of_transformers(theirs, text):
 def test_masks_in_text_are_those_of_transformers(theirs, texts):
     text = "<mask>".join(texts)
     for other in theirs:
-        assert other(text, add_special_tokens=False)["input_ids"] == TRAINED.encode_with_masks(text).tolist()
-        assert np.array_equal(TRAINED.encode_with_masks("[MASK]".join(texts)), TRAINED.encode_with_masks(text))
+        assert (
+            other(text, add_special_tokens=False)["input_ids"]
+            == TRAINED.encode_with_masks(text).tolist()
+        )
+        assert np.array_equal(
+            TRAINED.encode_with_masks("[MASK]".join(texts)), TRAINED.encode_with_masks(text)
+        )
 
 
 def test_special_tokens_pairs_and_settings_are_those_of_transformers(theirs):
     a, b = ids_of(TRAINED, "the quick"), ids_of(TRAINED, "brown")
     cls, sep = TRAINED.cls_id, TRAINED.sep_id
     for other in theirs:
-        named = [other.pad_token_id, other.unk_token_id, other.cls_token_id, other.sep_token_id, other.mask_token_id]
+        named = [
+            other.pad_token_id,
+            other.unk_token_id,
+            other.cls_token_id,
+            other.sep_token_id,
+            other.mask_token_id,
+        ]
         assert named == [TRAINED.pad_id, TRAINED.unk_id, cls, sep, TRAINED.mask_id]
         assert other("the quick", "brown")["input_ids"] == [cls, *a, sep, sep, *b, sep]
         assert len(other) == TRAINED.vocab_size

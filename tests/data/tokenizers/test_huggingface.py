@@ -50,19 +50,31 @@ def test_a_folder_without_a_tokenizer_has_none(tmp_path):
     ({"do_lower_case": False}, None, False), ({"do_lower_case": False}, True, False), ({"do_lower_case": True}, False, True),
     ({"do_lower_case": True, "strip_accents": True}, None, True), ({"do_lower_case": False, "strip_accents": False}, None, False),
 ])  # fmt: skip
-def test_vocab_txt_is_lower_cased_as_the_folder_says_and_else_as_asked(tmp_path, settings, lowercase, expected):
-    put(tmp_path, vocab_txt=vocab_txt(), **({} if settings is None else {"tokenizer_config_json": settings}))
+def test_vocab_txt_is_lower_cased_as_the_folder_says_and_else_as_asked(
+    tmp_path, settings, lowercase, expected
+):
+    put(
+        tmp_path,
+        vocab_txt=vocab_txt(),
+        **({} if settings is None else {"tokenizer_config_json": settings}),
+    )
     tokenizer = read_tokenizer_folder(tmp_path, lowercase)
     assert (tokenizer.kind, tokenizer.lowercase) == ("wordpiece", expected)
-    assert tokenizer.decode(ids_of(tokenizer, "The café")) == ("the cafe" if expected else "The café")
+    assert tokenizer.decode(ids_of(tokenizer, "The café")) == (
+        "the cafe" if expected else "The café"
+    )
 
 
 def test_where_tokenizer_json_alone_says_cased_the_user_must_say_which(tmp_path):
-    engine = {"normalizer": {"type": "BertNormalizer", "lowercase": False, "handle_chinese_chars": True}}
+    engine = {
+        "normalizer": {"type": "BertNormalizer", "lowercase": False, "handle_chinese_chars": True}
+    }
     folder = put(tmp_path, vocab_txt=vocab_txt(), tokenizer_json=engine)
     for lowercase in (True, False):
         assert read_tokenizer_folder(folder, lowercase).lowercase is lowercase
-    with pytest.raises(UserError, match="lowercase: found False, expected True, or --lowercase to say which"):
+    with pytest.raises(
+        UserError, match="lowercase: found False, expected True, or --lowercase to say which"
+    ):
         read_tokenizer_folder(folder)
 
 
@@ -102,7 +114,8 @@ def test_settings_that_bert_does_not_know_are_refused(tmp_path, settings, messag
 
 
 @pytest.mark.parametrize(
-    "added,message", [({"<x>": 11}, "the token '<x>'"), ({"[CLS]": 2}, None), ({"<x>": "1"}, "the token '<x>'")]
+    "added,message",
+    [({"<x>": 11}, "the token '<x>'"), ({"[CLS]": 2}, None), ({"<x>": "1"}, "the token '<x>'")],
 )
 def test_tokens_added_in_a_file_of_their_own_are_refused_unless_known(tmp_path, added, message):
     put(tmp_path, vocab_txt=vocab_txt(), added_tokens_json=added)
@@ -121,10 +134,16 @@ def test_a_folder_saved_here_is_loaded_as_it_was(tmp_path, kind):
 
 
 @pytest.mark.parametrize(
-    "settings,prefix", [({}, False), ({"add_prefix_space": True}, True), ({"add_prefix_space": False}, False)]
+    "settings,prefix",
+    [({}, False), ({"add_prefix_space": True}, True), ({"add_prefix_space": False}, False)],
 )
 def test_vocab_json_and_merges_make_roberta_s_tokenizer(tmp_path, settings, prefix):
-    put(tmp_path, vocab_json=ROBERTA_VOCAB, merges_txt=ROBERTA_MERGES, tokenizer_config_json=settings)
+    put(
+        tmp_path,
+        vocab_json=ROBERTA_VOCAB,
+        merges_txt=ROBERTA_MERGES,
+        tokenizer_config_json=settings,
+    )
     tokenizer = read_tokenizer_folder(tmp_path)
     assert (tokenizer.kind, tokenizer.lowercase) == ("byte_bpe", False)
     assert ids_of(tokenizer, "the fox") == ids_of(BYTE_BPE, " the fox" if prefix else "the fox")
@@ -134,12 +153,22 @@ def test_vocab_json_and_merges_make_roberta_s_tokenizer(tmp_path, settings, pref
 
 
 def test_tokenizer_json_alone_gives_its_vocabulary(tmp_path):
-    word_piece = read_tokenizer_folder(put(tmp_path / "a", tokenizer_json=engine_of(TRAINED["wordpiece"], tmp_path)))
+    word_piece = read_tokenizer_folder(
+        put(tmp_path / "a", tokenizer_json=engine_of(TRAINED["wordpiece"], tmp_path))
+    )
     assert word_piece.fingerprint == TRAINED["wordpiece"].fingerprint
     engine = engine_of(BYTE_BPE, tmp_path)
-    assert read_tokenizer_folder(put(tmp_path / "b", tokenizer_json=engine)).fingerprint == BYTE_BPE.fingerprint
-    engine["model"]["merges"] = [" ".join(pair) for pair in engine["model"]["merges"]]  # as older ones have them
-    assert read_tokenizer_folder(put(tmp_path / "c", tokenizer_json=engine)).fingerprint == BYTE_BPE.fingerprint
+    assert (
+        read_tokenizer_folder(put(tmp_path / "b", tokenizer_json=engine)).fingerprint
+        == BYTE_BPE.fingerprint
+    )
+    engine["model"]["merges"] = [
+        " ".join(pair) for pair in engine["model"]["merges"]
+    ]  # as older ones have them
+    assert (
+        read_tokenizer_folder(put(tmp_path / "c", tokenizer_json=engine)).fingerprint
+        == BYTE_BPE.fingerprint
+    )
 
 
 def changed(tree, value, *keys):
@@ -165,7 +194,9 @@ def changed(tree, value, *keys):
     ("byte_bpe", ("model", "merges"), [["a", 1]], "expected two pieces"),
     ("byte_bpe", ("model", "merges"), [["a", "nowhere"]], "merges that do not fit the vocabulary"),
 ])  # fmt: skip
-def test_a_broken_or_unknown_tokenizer_json_is_one_line_naming_it(tmp_path, kind, keys, value, message):
+def test_a_broken_or_unknown_tokenizer_json_is_one_line_naming_it(
+    tmp_path, kind, keys, value, message
+):
     engine = engine_of({**TRAINED, "byte_bpe": BYTE_BPE}[kind], tmp_path)
     changed(engine, value, *keys)
     with pytest.raises(UserError, match=message) as caught:
@@ -194,7 +225,13 @@ def albert(tmp_path_factory):
 
 def test_spiece_model_is_albert_s_with_its_names(albert, tmp_path):
     tokenizer = read_tokenizer_folder(albert)
-    named = [tokenizer.pad_id, tokenizer.unk_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id]
+    named = [
+        tokenizer.pad_id,
+        tokenizer.unk_id,
+        tokenizer.cls_id,
+        tokenizer.sep_id,
+        tokenizer.mask_id,
+    ]
     assert named == [0, 1, 2, 3, 4]
     assert tokenizer.pieces(named) == ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"]
     assert (tokenizer.kind, tokenizer.lowercase) == ("unigram", True)
@@ -224,8 +261,13 @@ def test_tokens_of_albert_begin_in_the_text_before_it_was_cleaned(albert):
 
 def test_albert_cuts_the_comma_off_a_number(albert):
     tokenizer, content = read_tokenizer_folder(albert), (albert / "spiece.model").read_bytes()
-    as_it_is = spm.SentencePieceProcessor(model_proto=content).encode("it costs 10, 20, 30,", out_type=str)
-    for pieces, some in ((as_it_is, True), (tokenizer.pieces(ids_of(tokenizer, "it costs 10, 20, 30,")), False)):
+    as_it_is = spm.SentencePieceProcessor(model_proto=content).encode(
+        "it costs 10, 20, 30,", out_type=str
+    )
+    for pieces, some in (
+        (as_it_is, True),
+        (tokenizer.pieces(ids_of(tokenizer, "it costs 10, 20, 30,")), False),
+    ):
         assert some == any(len(p) > 1 and p[-1] == "," and p[-2].isdigit() for p in pieces)
 
 
@@ -234,7 +276,11 @@ def test_albert_cuts_the_comma_off_a_number(albert):
     ({"tokenizer_class": "T5Tokenizer"}, "tokenizer_class: found T5Tokenizer, expected AlbertTokenizer"),
 ])  # fmt: skip
 def test_other_uses_of_a_sentencepiece_model_are_refused(albert, tmp_path, settings, message):
-    put(tmp_path, spiece_model=(albert / "spiece.model").read_bytes(), tokenizer_config_json=settings)
+    put(
+        tmp_path,
+        spiece_model=(albert / "spiece.model").read_bytes(),
+        tokenizer_config_json=settings,
+    )
     with pytest.raises(UserError, match=message):
         read_tokenizer_folder(tmp_path)
     with pytest.raises(UserError, match=r"spiece\.model: found no SentencePiece model"):
@@ -264,16 +310,19 @@ WORDS = st.sampled_from(
 
 @pytest.fixture(scope="module")
 def theirs(albert, tmp_path_factory):
-    """AlbertTokenizer of the model's own pieces, and AutoTokenizer of the folder that is saved here.
+    """AlbertTokenizer of the model's own pieces, and AutoTokenizer of the folder that is saved
+    here.
 
-    The first is given what it would read from spiece.model with a newer protobuf, and scores less by 100 for
-    a number with a comma, as `transformers` converts ALBERT.
+    The first is given what it would read from spiece.model with a newer protobuf, and scores less
+    by 100 for a number with a comma, as `transformers` converts ALBERT.
     """
     transformers = pytest.importorskip("transformers")
     from transformers.convert_slow_tokenizer import check_number_comma
 
     model = read_model((albert / "spiece.model").read_bytes())
-    scored = [(p.name, p.score if check_number_comma(p.name) else p.score - 100) for p in model.pieces]
+    scored = [
+        (p.name, p.score if check_number_comma(p.name) else p.score - 100) for p in model.pieces
+    ]
     folder = tmp_path_factory.mktemp("saved")
     read_tokenizer_folder(albert).save(folder)
     return [
@@ -284,7 +333,10 @@ def theirs(albert, tmp_path_factory):
 
 @given(
     parts=st.lists(
-        WORDS | st.text(st.characters(exclude_categories=("Cs", "Mn", "Mc", "Me", "Cf", "Sk", "Lm")), max_size=5),
+        WORDS
+        | st.text(
+            st.characters(exclude_categories=("Cs", "Mn", "Mc", "Me", "Cf", "Sk", "Lm")), max_size=5
+        ),
         max_size=9,
     )
 )
@@ -292,7 +344,12 @@ def theirs(albert, tmp_path_factory):
 @example(parts=["\x85"])
 @example(parts=["``so''"])
 def test_ids_of_albert_are_those_of_transformers(albert, theirs, parts):
-    text = "".join(parts).replace("[", "(")  # Unigram there takes text that spells a special token for it
+    text = "".join(parts).replace(
+        "[", "("
+    )  # Unigram there takes text that spells a special token for it
     expected = ids_of(read_tokenizer_folder(albert), text)
     for other in theirs:
-        assert other(text, add_special_tokens=False, split_special_tokens=True)["input_ids"] == expected
+        assert (
+            other(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+            == expected
+        )

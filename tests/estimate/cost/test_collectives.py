@@ -18,10 +18,30 @@ LINK = CHIPS["v5e"].link_bandwidth
 
 CASES = {
     "psum": (lambda x: jax.lax.psum(x, "data"), "all-reduce", ("data",), BLOCK),
-    "psum over all": (lambda x: jax.lax.psum(x, ("data", "tensor")), "all-reduce", ("data", "tensor"), BLOCK),
-    "all_gather": (lambda x: jax.lax.all_gather(x, "tensor", tiled=True), "all-gather", ("tensor",), 2 * BLOCK),
-    "psum_scatter": (lambda x: jax.lax.psum_scatter(x, "data", tiled=True), "reduce-scatter", ("data",), BLOCK),
-    "all_to_all": (lambda x: jax.lax.all_to_all(x, "tensor", 0, 1, tiled=True), "all-to-all", ("tensor",), BLOCK),
+    "psum over all": (
+        lambda x: jax.lax.psum(x, ("data", "tensor")),
+        "all-reduce",
+        ("data", "tensor"),
+        BLOCK,
+    ),
+    "all_gather": (
+        lambda x: jax.lax.all_gather(x, "tensor", tiled=True),
+        "all-gather",
+        ("tensor",),
+        2 * BLOCK,
+    ),
+    "psum_scatter": (
+        lambda x: jax.lax.psum_scatter(x, "data", tiled=True),
+        "reduce-scatter",
+        ("data",),
+        BLOCK,
+    ),
+    "all_to_all": (
+        lambda x: jax.lax.all_to_all(x, "tensor", 0, 1, tiled=True),
+        "all-to-all",
+        ("tensor",),
+        BLOCK,
+    ),
     "ppermute": (
         lambda x: jax.lax.ppermute(x, "data", [(0, 1), (1, 0)]),
         "collective-permute",
@@ -35,7 +55,11 @@ def joining(function):
     def make(mesh):
         cut = P("data", "tensor")
         return jax.shard_map(
-            lambda x: jnp.tanh(function(jnp.tanh(x))), mesh=mesh, in_specs=cut, out_specs=cut, check_vma=False
+            lambda x: jnp.tanh(function(jnp.tanh(x))),
+            mesh=mesh,
+            in_specs=cut,
+            out_specs=cut,
+            check_vma=False,
         )
 
     return make
@@ -44,45 +68,61 @@ def joining(function):
 @pytest.mark.parametrize("name", CASES)
 def test_a_collective_is_named_with_its_axes_and_bytes(compile_for, name):
     function, kind, axes, size = CASES[name]
-    compiled = compile_for(joining(function), [((ROWS, COLUMNS), jnp.float32, ("data", "tensor"))], AXES)
+    compiled = compile_for(
+        joining(function), [((ROWS, COLUMNS), jnp.float32, ("data", "tensor"))], AXES
+    )
     (found,) = [cost.moved for cost in compiled.schedule().costs if cost.moved]
     assert (found.kind, found.axes, found.bytes) == (kind, axes, size)
-    # At least what one device must send, by as many links as it has; at most all of it twice, by one link.
+    # At least what one device must send, by as many links as it has; at most all of it twice, by
+    # one link.
     assert size / 4 / CHIPS["v5e"].ici_bandwidth < found.seconds <= 2 * size / LINK
 
 
 def test_a_collective_in_a_scan_runs_as_often_as_the_scan(compile_for):
     def make(mesh):
         def local(x):
-            return jax.lax.scan(lambda x, _: (jnp.tanh(jax.lax.psum(x, "data")), None), x, None, length=6)[0]
+            return jax.lax.scan(
+                lambda x, _: (jnp.tanh(jax.lax.psum(x, "data")), None), x, None, length=6
+            )[0]
 
         cut = P("data", "tensor")
         return jax.shard_map(local, mesh=mesh, in_specs=cut, out_specs=cut, check_vma=False)
 
-    schedule = compile_for(make, [((ROWS, COLUMNS), jnp.float32, ("data", "tensor"))], AXES).schedule()
+    schedule = compile_for(
+        make, [((ROWS, COLUMNS), jnp.float32, ("data", "tensor"))], AXES
+    ).schedule()
     (cost,) = [cost for cost in schedule.costs if cost.moved]
     assert cost.times == 6
     assert cost.total == 6 * cost.moved.seconds
 
 
 def test_sharded_parameters_are_gathered_beside_other_work_and_counted_once(compile_for):
-    # Matrix products with parameters cut over `data`: the compiler spreads a gather over several operations.
+    # Matrix products with parameters cut over `data`: the compiler spreads a gather over several
+    # operations.
     def make(mesh):
         def loss(x, w):
-            return jnp.sum(jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, w)[0].astype(jnp.float32))
+            return jnp.sum(
+                jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, w)[0].astype(jnp.float32)
+            )
 
         return jax.grad(loss, argnums=1)
 
     layers, width = 7, 2048
     compiled = compile_for(
         make,
-        [((4096, width), jnp.bfloat16, ("data",)), ((layers, width, width), jnp.bfloat16, (None, "data"))],
+        [
+            ((4096, width), jnp.bfloat16, ("data",)),
+            ((layers, width, width), jnp.bfloat16, (None, "data")),
+        ],
         {"data": 4},
     )
-    moved = [cost for cost in compiled.schedule().costs if cost.moved and cost.moved.kind == "all-gather"]
+    moved = [
+        cost for cost in compiled.schedule().costs if cost.moved and cost.moved.kind == "all-gather"
+    ]
     size = width * width * 2
     assert {(cost.moved.axes, cost.moved.bytes) for cost in moved} == {(("data",), size)}
-    # One a layer forward and one a layer backward, but for those that are done ahead outside the loops.
+    # One a layer forward and one a layer backward, but for those that are done ahead outside the
+    # loops.
     assert 2 * layers - 2 <= sum(cost.times for cost in moved) <= 2 * layers + 2
     assert any(cost.moved.overlapped for cost in moved)
     assert all(cost.total == 0 for cost in moved if cost.moved.overlapped)
@@ -96,15 +136,22 @@ def test_slices_are_joined_over_the_slow_network(slice_2x2):
     devices = mesh_utils.create_hybrid_device_mesh((1, 2, 2), (2, 1, 1), devices=two.devices)
     axes = {"replica": 2, "data": 2, "fsdp": 2}
     mesh = Mesh(devices, tuple(axes), axis_types=(AxisType.Auto,) * 3)
-    weight = jax.ShapeDtypeStruct((2048, 2048), jnp.float32, sharding=NamedSharding(mesh, P("fsdp")))
-    rows = jax.ShapeDtypeStruct((4096, 2048), jnp.bfloat16, sharding=NamedSharding(mesh, P(tuple(axes))))
-    gradient = jax.jit(jax.grad(lambda w, x: jnp.mean(jnp.tanh(x @ w) ** 2)), out_shardings=weight.sharding)
+    weight = jax.ShapeDtypeStruct(
+        (2048, 2048), jnp.float32, sharding=NamedSharding(mesh, P("fsdp"))
+    )
+    rows = jax.ShapeDtypeStruct(
+        (4096, 2048), jnp.bfloat16, sharding=NamedSharding(mesh, P(tuple(axes)))
+    )
+    gradient = jax.jit(
+        jax.grad(lambda w, x: jnp.mean(jnp.tanh(x @ w) ** 2)), out_shardings=weight.sharding
+    )
     module = parse(gradient.lower(weight, rows).compile().as_text())
     layout = Layout(axes, tuple(device.slice_index for device in devices.flat))
     moved = [cost.moved for cost in schedule(module, layout, two.chip).costs if cost.moved]
     (slow,) = [found for found in moved if found.axes == ("replica",)]
     assert slow.kind == "all-reduce"
-    # Of the gradient that two devices of a slice share, each sends the half of its half that it has summed.
+    # Of the gradient that two devices of a slice share, each sends the half of its half that it has
+    # summed.
     assert slow.bytes == pytest.approx(2048 * 2048 * 4 / 4, rel=0.1)
     assert slow.seconds == pytest.approx(slow.bytes / two.chip.dcn_bandwidth)
     assert {axis for found in moved for axis in found.axes} == {"replica", "data", "fsdp"}
@@ -137,7 +184,10 @@ def test_what_rings_send():
     assert (scattered.bytes, scattered.seconds) == (16000, pytest.approx(0.75 * 16000 / (2 * LINK)))
     reduced = one(f"%r = f32[4000]{{0}} all-reduce(%x), {groups}", layout)
     assert reduced.seconds == pytest.approx(1.5 * 16000 / (2 * LINK))
-    started = one(f"%r = (f32[1000]{{0}}, f32[4000]{{0}}) all-gather-start(%x), {groups}, dimensions={{0}}", layout)
+    started = one(
+        f"%r = (f32[1000]{{0}}, f32[4000]{{0}}) all-gather-start(%x), {groups}, dimensions={{0}}",
+        layout,
+    )
     assert started.overlapped
     assert started.bytes == 16000
     assert one("%r = f32[1000]{0} negate(%x)", layout) is None
@@ -166,7 +216,9 @@ ENTRY %main (x: f32[4000], y: f32[800]) -> (f32[1000], f32[200]) {
 
 @pytest.mark.parametrize("emitter", ["AllReduceScatterFusion", "SingleInputAllReduceScatterFusion"])
 def test_a_sum_of_which_each_device_takes_its_part_is_a_reduce_scatter(emitter):
-    config = json.dumps({"collective_algorithm_config": {"emitter": emitter, "debug": "StrategyRing{colors:1 }"}})
+    config = json.dumps(
+        {"collective_algorithm_config": {"emitter": emitter, "debug": "StrategyRing{colors:1 }"}}
+    )
     module = parse(SCATTERED_TOGETHER.replace("CONFIG", config))
     found = transfer(module, module.entry.root, Layout({"data": 4}, (0,) * 4), CHIPS["v5e"])
     assert (found.kind, found.bytes) == ("reduce-scatter", 4800 * 4)

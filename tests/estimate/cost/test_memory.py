@@ -10,7 +10,8 @@ ROWS, WIDTH = 4096, 1024
 def test_the_account_of_a_compiled_step_is_the_compilers_and_complete(compile_for):
     def make(mesh):
         def step(step, w, moment, x):
-            # The cube is needed after the large product that follows it, so both stand in memory at once.
+            # The cube is needed after the large product that follows it, so both stand in memory at
+            # once.
             cube = jnp.tanh(x @ w) ** 3
             return step + 1, w + jnp.sum(jnp.sort(cube @ w, axis=0) * cube), moment * 2
 
@@ -30,7 +31,9 @@ def test_the_account_of_a_compiled_step_is_the_compilers_and_complete(compile_fo
     assert found.batch == ROWS * WIDTH * 4 // 4
     assert found.activations >= ROWS * WIDTH * 4 // 4
     said = compiled.executable.memory_analysis()
-    expected = said.argument_size_in_bytes + said.temp_size_in_bytes + said.generated_code_size_in_bytes
+    expected = (
+        said.argument_size_in_bytes + said.temp_size_in_bytes + said.generated_code_size_in_bytes
+    )
     assert found.total == expected + said.output_size_in_bytes - said.alias_size_in_bytes
     # Nothing was donated here, so that both results stand beside what they replace.
     assert found.padding >= 2 * found.parameters
@@ -39,6 +42,8 @@ def test_the_account_of_a_compiled_step_is_the_compilers_and_complete(compile_fo
 
 def test_bytes_of_a_cut_array_are_those_of_a_part(compile_for):
     compiled = compile_for(
-        lambda mesh: lambda x: x + 1, [((8, 6), jnp.bfloat16, ("data", "tensor"))], {"data": 2, "tensor": 2}
+        lambda mesh: lambda x: x + 1,
+        [((8, 6), jnp.bfloat16, ("data", "tensor"))],
+        {"data": 2, "tensor": 2},
     )
     assert bytes_of(compiled.arguments) == pytest.approx(8 * 6 * 2 / 4)

@@ -31,7 +31,9 @@ def wide_config(model=WIDE, **data):
 
 @pytest.mark.parametrize("model", [WIDE, ALBERT], ids=["bert", "albert"])
 @pytest.mark.parametrize("objective", ["next_sentence", "none"])
-def test_the_formula_agrees_with_what_xla_counts_of_the_compiled_loss_and_gradient(model, objective):
+def test_the_formula_agrees_with_what_xla_counts_of_the_compiled_loss_and_gradient(
+    model, objective
+):
     config = wide_config(model, sentence_objective=objective)
     batch = random_batch(np.random.default_rng(0), 4, 128, 20, 4096)
     if objective == "none":
@@ -41,7 +43,12 @@ def test_the_formula_agrees_with_what_xla_counts_of_the_compiled_loss_and_gradie
         return objectives.pretraining_loss(config.model, params, batch)[0]
 
     def counted(function):
-        return jax.jit(function).lower(functional.shapes(model), batch).compile().cost_analysis()["flops"]
+        return (
+            jax.jit(function)
+            .lower(functional.shapes(model), batch)
+            .compile()
+            .cost_analysis()["flops"]
+        )
 
     expected = model_flops(config).total
     # XLA counts softmax, norms and the activation too: a few in a hundred at this width.
@@ -50,7 +57,9 @@ def test_the_formula_agrees_with_what_xla_counts_of_the_compiled_loss_and_gradie
 
 
 def test_bert_base_as_it_is_known():
-    config = small_config(model=ModelConfig(), data={"max_seq_length": 128, "max_predictions_per_seq": 20})
+    config = small_config(
+        model=ModelConfig(), data={"max_seq_length": 128, "max_predictions_per_seq": 20}
+    )
     assert layer_weights(config.model) == 12 * (4 * 768**2 + 2 * 768 * 3072) == 84_934_656
     found = model_flops(config)
     tokens = 8 * 128

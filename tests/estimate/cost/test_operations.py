@@ -15,7 +15,10 @@ NAMES = {
         "encoder/layers add",
         "again",
     ),
-    "jit(<lambda>)/jvp(_Bert.encode)/embeddings/word/jit(_take)/gather": ("embeddings/word gather", "forward"),
+    "jit(<lambda>)/jvp(_Bert.encode)/embeddings/word/jit(_take)/gather": (
+        "embeddings/word gather",
+        "forward",
+    ),
     "jit(<lambda>)/transpose(jvp(_Bert.mlm_cross_entropy))/mlm/transform/reduce_sum": (
         "mlm/transform reduce_sum",
         "backward",
@@ -36,7 +39,9 @@ def test_the_list_of_operations_is_cut_and_that_of_collectives_is_not(compile_fo
     import jax.numpy as jnp
 
     def make(mesh):
-        return lambda x, w: jnp.sum(jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, w)[0], dtype=jnp.float32)
+        return lambda x, w: jnp.sum(
+            jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, w)[0], dtype=jnp.float32
+        )
 
     specs = [((8192, 1024), jnp.bfloat16, ("data",)), ((3, 1024, 1024), jnp.bfloat16, ())]
     schedule = compile_for(make, specs, {"data": 4}).schedule()

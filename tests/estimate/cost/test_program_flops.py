@@ -32,7 +32,9 @@ def test_batched_products_which_the_compiler_writes_as_padded_convolutions(compi
 def test_a_loop_multiplies(compile_for):
     specs = [((4 * 256, D), jnp.bfloat16, ("data",)), ((5, D, D), jnp.bfloat16, ())]
     compiled = compile_for(
-        lambda mesh: lambda x, w: jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, w)[0], specs, ALL
+        lambda mesh: lambda x, w: jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, w)[0],
+        specs,
+        ALL,
     )
     assert flops(compiled) == 5 * 2 * 256 * D * D
 

@@ -26,7 +26,9 @@ def kernel(cost):
             cost_estimate=cost,
         )(x)
 
-    return lambda mesh: jax.shard_map(local, mesh=mesh, in_specs=P("data"), out_specs=P("data"), check_vma=False)
+    return lambda mesh: jax.shard_map(
+        local, mesh=mesh, in_specs=P("data"), out_specs=P("data"), check_vma=False
+    )
 
 
 @pytest.mark.parametrize(
@@ -35,7 +37,9 @@ def kernel(cost):
     ids=["by its products", "by its bytes"],
 )
 def test_a_kernel_costs_what_it_states(compile_for, flops, moved, seconds):
-    compiled = compile_for(kernel(pl.CostEstimate(flops=flops, bytes_accessed=moved, transcendentals=0)), ROWS, ALL)
+    compiled = compile_for(
+        kernel(pl.CostEstimate(flops=flops, bytes_accessed=moved, transcendentals=0)), ROWS, ALL
+    )
     found = compiled.schedule()
     (cost,) = [cost for cost in found.costs if cost.basis == "kernel"]
     assert cost.total == pytest.approx(seconds)
@@ -43,7 +47,9 @@ def test_a_kernel_costs_what_it_states(compile_for, flops, moved, seconds):
 
 
 def test_a_kernel_that_states_nothing_is_counted_by_what_comes_out_and_marked(compile_for):
-    (cost,) = [c for c in compile_for(kernel(None), ROWS, ALL).schedule().costs if "kernel" in c.basis]
+    (cost,) = [
+        c for c in compile_for(kernel(None), ROWS, ALL).schedule().costs if "kernel" in c.basis
+    ]
     assert cost.basis == "kernel bytes"
     assert cost.total == pytest.approx(1024 * 1024 * 4 / V5E.hbm_bandwidth)
 
@@ -67,7 +73,8 @@ def test_of_a_conditional_the_dearest_branch_counts(compile_for, order):
         return lambda x: jax.lax.cond(jnp.sum(x) > 0, *branches, x)
 
     both, alone = (
-        compile_for(make, [((1024, 512), jnp.bfloat16, ())], ALL).schedule() for make in (either, lambda mesh: dear)
+        compile_for(make, [((1024, 512), jnp.bfloat16, ())], ALL).schedule()
+        for make in (either, lambda mesh: dear)
     )
 
     def products(found):

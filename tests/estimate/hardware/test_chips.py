@@ -15,7 +15,9 @@ SMALLEST = {"v4": "v4:2x2x1", "v5e": "v5e:2x2", "v5p": "v5p:2x2x1", "v6e": "v6e:
 
 @pytest.fixture(scope="module", params=sorted(CHIPS))
 def chip(request):
-    """A chip, and a function compiled for it on arrays of these shapes and one type, whole on every device."""
+    """A chip, and a function compiled for it on arrays of these shapes and one type, whole on every
+    device.
+    """
     pytest.importorskip("libtpu", reason="the TPU compiler is not installed (jax[tpu])")
     from bertjax.estimate.hardware.slices import open_slice
 
@@ -23,7 +25,11 @@ def chip(request):
     whole = NamedSharding(Mesh(np.array(slice_.devices), ("data",)), PartitionSpec())
 
     def compiled(function, dtype, *shapes):
-        return jax.jit(function).lower(*(jax.ShapeDtypeStruct(s, dtype, sharding=whole) for s in shapes)).compile()
+        return (
+            jax.jit(function)
+            .lower(*(jax.ShapeDtypeStruct(s, dtype, sharding=whole) for s in shapes))
+            .compile()
+        )
 
     return slice_, compiled
 
@@ -61,5 +67,7 @@ def test_the_memory_is_what_the_compiler_has(chip):
 
 
 def test_other_chips_are_refused_with_a_list():
-    with pytest.raises(UserError, match=r"--topology: found v9:2x2, expected CHIP:SHAPE.* v4, v5e, v5p, v6e"):
+    with pytest.raises(
+        UserError, match=r"--topology: found v9:2x2, expected CHIP:SHAPE.* v4, v5e, v5p, v6e"
+    ):
         chip_of("v9:2x2")

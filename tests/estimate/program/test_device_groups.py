@@ -18,7 +18,9 @@ def joined(shape, axes):
     """The groups that joining these axes makes, place by place."""
     groups = {}
     for number, place in enumerate(np.ndindex(*shape)):
-        groups.setdefault(tuple(x for axis, x in enumerate(place) if axis not in axes), set()).add(number)
+        groups.setdefault(tuple(x for axis, x in enumerate(place) if axis not in axes), set()).add(
+            number
+        )
     return {frozenset(group) for group in groups.values()}
 
 
@@ -26,15 +28,22 @@ def joined(shape, axes):
 def test_all_three_forms_of_one_set_of_groups_read_alike(shape, data):
     axes = data.draw(st.lists(st.sampled_from(range(len(shape))), unique=True, min_size=1))
     expected = joined(shape, axes)
-    listed = "{" + ",".join("{" + ",".join(map(str, sorted(group))) + "}" for group in expected) + "}"
+    listed = (
+        "{" + ",".join("{" + ",".join(map(str, sorted(group))) + "}" for group in expected) + "}"
+    )
     rest = [axis for axis in range(len(shape)) if axis not in axes]
     width = math.prod(shape[axis] for axis in axes)
     order = ",".join(map(str, rest + axes))
     ranged = f"[{math.prod(shape) // width},{width}]<=[{','.join(map(str, shape))}]T({order})"
-    mesh, names = ",".join(f"'a{i}'={n}" for i, n in enumerate(shape)), ",".join(f"'a{i}'" for i in axes)
+    mesh, names = (
+        ",".join(f"'a{i}'={n}" for i, n in enumerate(shape)),
+        ",".join(f"'a{i}'" for i in axes),
+    )
     named = f"mesh[{mesh}] {{{names}}}"
     for text in (listed, ranged, named):
-        attributes = f", channel_id=3, replica_groups={text}, use_global_device_ids=true, to_apply=%add"
+        attributes = (
+            f", channel_id=3, replica_groups={text}, use_global_device_ids=true, to_apply=%add"
+        )
         assert as_sets(parse_groups(attributes, math.prod(shape))) == expected
 
 

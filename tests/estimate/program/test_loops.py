@@ -52,8 +52,16 @@ def passes(text):
     return trip_count(module, module.entry, module.entry.instructions["while"], None)
 
 
-@given(st.sampled_from(sorted(COMPARE)), st.integers(-20, 20), st.integers(-20, 20), st.integers(1, 5), st.booleans())
-def test_a_counted_loop_runs_as_often_as_it_does_when_played(direction, start, bound, size, swapped):
+@given(
+    st.sampled_from(sorted(COMPARE)),
+    st.integers(-20, 20),
+    st.integers(-20, 20),
+    st.integers(1, 5),
+    st.booleans(),
+)
+def test_a_counted_loop_runs_as_often_as_it_does_when_played(
+    direction, start, bound, size, swapped
+):
     step = -size if direction in ("GT", "GE") else size
     played, counter = 0, start
     while COMPARE[direction](counter, bound) and played < 1000:
@@ -112,7 +120,9 @@ def test_loops_in_loops_multiply(compile_for):
 def test_a_loop_that_runs_until_it_converges_is_counted_once_and_named(compile_for):
     def make(mesh):
         def run(x, w):
-            return jax.lax.while_loop(lambda x: jnp.sum(x.astype(jnp.float32)) > 1, lambda x: jnp.tanh(x @ w), x)
+            return jax.lax.while_loop(
+                lambda x: jnp.sum(x.astype(jnp.float32)) > 1, lambda x: jnp.tanh(x @ w), x
+            )
 
         return run
 

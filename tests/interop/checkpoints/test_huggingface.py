@@ -43,7 +43,9 @@ MODELS = {
 def reference(kind, **changes):
     """A model of `transformers`, no parameter at its initial 0 or 1."""
     torch.manual_seed(0)
-    family = next(name for name in ("Bert", "Roberta", "Electra", "Albert") if kind.startswith(name))
+    family = next(
+        name for name in ("Bert", "Roberta", "Electra", "Albert") if kind.startswith(name)
+    )
     config = getattr(transformers, f"{family}Config")(**SHAPE | MODELS.get(kind, {}) | changes)
     model = getattr(transformers, kind)(config).eval()
     with torch.no_grad():
@@ -60,7 +62,9 @@ def inputs(pad_id):
 
 def theirs(model, ids, mask):
     with torch.no_grad():
-        return model(torch.tensor(ids), attention_mask=torch.tensor(mask), output_hidden_states=True)
+        return model(
+            torch.tensor(ids), attention_mask=torch.tensor(mask), output_hidden_states=True
+        )
 
 
 def same(a, b):
@@ -70,25 +74,37 @@ def same(a, b):
 
 
 @pytest.mark.parametrize("kind", MODELS)
-def test_a_saved_model_gives_the_same_outputs_here_and_comes_back_bit_for_bit(kind, tmp_path, largest):
+def test_a_saved_model_gives_the_same_outputs_here_and_comes_back_bit_for_bit(
+    kind, tmp_path, largest
+):
     model = reference(kind)
     model.save_pretrained(tmp_path / "theirs")
     config, params = huggingface.load(tmp_path / "theirs")
 
     ids, mask = inputs(model.config.pad_token_id)
     expected = theirs(getattr(model, model.base_model_prefix, model), ids, mask)
-    encoded = bertjax.encode(config, params, {"input_ids": ids, "input_mask": mask}, keep_layers=True)
+    encoded = bertjax.encode(
+        config, params, {"input_ids": ids, "input_mask": mask}, keep_layers=True
+    )
     for ours, layer in zip(encoded.layers_NxBxLxD, expected.hidden_states[1:], strict=True):
         difference = np.abs(ours - layer.numpy())[mask > 0].max()
         largest(f"{kind}, imported: hidden states", float(difference), 1e-5)
     if "pooler" in config.heads:
         pooled = bertjax.pool(config, params, encoded.hidden_BxLxD)
-        largest(f"{kind}, imported: pooled", float(np.abs(pooled - expected.pooler_output.numpy()).max()), 1e-5)
+        largest(
+            f"{kind}, imported: pooled",
+            float(np.abs(pooled - expected.pooler_output.numpy()).max()),
+            1e-5,
+        )
     if "mlm" in config.heads:
         scores = theirs(model, ids, mask)
         scores = scores.prediction_logits if hasattr(scores, "prediction_logits") else scores.logits
         ours = bertjax.mlm_logits(config, params, encoded.hidden_BxLxD)
-        largest(f"{kind}, imported: word scores", float(np.abs(ours - scores.numpy())[mask > 0].max()), 1e-5)
+        largest(
+            f"{kind}, imported: word scores",
+            float(np.abs(ours - scores.numpy())[mask > 0].max()),
+            1e-5,
+        )
 
     huggingface.save(tmp_path / "ours", config, params)
     before = safetensors.load_file(tmp_path / "theirs" / "model.safetensors")
@@ -98,7 +114,9 @@ def test_a_saved_model_gives_the_same_outputs_here_and_comes_back_bit_for_bit(ki
     }
     # ELECTRA's encoder, where nothing is projected, is BERT's.
     architecture = "BertModel" if kind == "ElectraModel" else kind
-    assert json.loads((tmp_path / "ours" / "config.json").read_text())["architectures"] == [architecture]
+    assert json.loads((tmp_path / "ours" / "config.json").read_text())["architectures"] == [
+        architecture
+    ]
     again = transformers.AutoModel.from_pretrained(tmp_path / "ours").eval()
     assert torch.equal(theirs(again, ids, mask).last_hidden_state, expected.hidden_states[-1])
 
@@ -110,7 +128,9 @@ def test_both_segments_are_the_references(tmp_path):
     ids, mask = inputs(0)
     segments = (np.arange(11)[None] > np.array([[5], [2], [0]])).astype(np.int32)
     with torch.no_grad():
-        expected = model(torch.tensor(ids), torch.tensor(mask), torch.tensor(segments)).last_hidden_state.numpy()
+        expected = model(
+            torch.tensor(ids), torch.tensor(mask), torch.tensor(segments)
+        ).last_hidden_state.numpy()
     batch = {"input_ids": ids, "input_mask": mask, "segment_ids": segments}
     assert np.abs(bertjax.encode(config, params, batch).hidden_BxLxD - expected).max() < 1e-5
 
@@ -127,20 +147,35 @@ def test_weights_in_shards_in_half_precision_and_in_pytorch_files_are_the_same_w
     bin_folder.mkdir()
     (bin_folder / "config.json").write_text((tmp_path / "whole" / "config.json").read_text())
     for zipped in (True, False):
-        torch.save(model.state_dict(), bin_folder / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
+        torch.save(
+            model.state_dict(),
+            bin_folder / "pytorch_model.bin",
+            _use_new_zipfile_serialization=zipped,
+        )
         assert same(huggingface.load(bin_folder)[1], params)
     old = {
-        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta"): value
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+            "LayerNorm.bias", "LayerNorm.beta"
+        ): value
         for name, value in model.state_dict().items()
     }
-    torch.save(old | {"bert.embeddings.position_ids": torch.arange(20)[None]}, bin_folder / "pytorch_model.bin")
+    torch.save(
+        old | {"bert.embeddings.position_ids": torch.arange(20)[None]},
+        bin_folder / "pytorch_model.bin",
+    )
     assert same(huggingface.load(bin_folder)[1], params)
 
     for kind in (torch.float16, torch.bfloat16):
         model.to(kind).save_pretrained(tmp_path / str(kind))
-        expected = [p.to(kind).float().numpy() for p in (torch.tensor(np.asarray(x)) for x in jax.tree.leaves(params))]
+        expected = [
+            p.to(kind).float().numpy()
+            for p in (torch.tensor(np.asarray(x)) for x in jax.tree.leaves(params))
+        ]
         found = jax.tree.leaves(huggingface.load(tmp_path / str(kind))[1])
-        assert all(np.array_equal(a, b) and b.dtype == np.float32 for a, b in zip(expected, found, strict=True))
+        assert all(
+            np.array_equal(a, b) and b.dtype == np.float32
+            for a, b in zip(expected, found, strict=True)
+        )
         model = reference("BertForPreTraining")
 
 
@@ -160,9 +195,15 @@ def test_what_is_written_in_shards_is_read_there_and_here(tmp_path):
     "changes, expected",
     [
         ({"share_layers": True}, "model.embedding_size: found 0"),
-        ({"share_layers": True, "embedding_size": 8, "position_offset": 2}, "albert and roberta at once"),
+        (
+            {"share_layers": True, "embedding_size": 8, "position_offset": 2},
+            "albert and roberta at once",
+        ),
         ({"embedding_size": 8}, "model.heads: found pooler, expected a head of electra"),
-        ({"embedding_size": 8, "heads": ("mlm",), "hidden_act": "relu"}, "model: hidden_act: found relu"),
+        (
+            {"embedding_size": 8, "heads": ("mlm",), "hidden_act": "relu"},
+            "model: hidden_act: found relu",
+        ),
         (
             {"embedding_size": 16, "heads": ("mlm",)},
             "model.embedding_size: found 16, expected another than model.hidden",
@@ -186,7 +227,9 @@ def test_a_model_that_transformers_has_not_is_refused_by_its_field(tmp_path, cha
 def saved(tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved")
     reference("BertForPreTraining").save_pretrained(folder)
-    return json.loads((folder / "config.json").read_text()), safetensors.load_file(folder / "model.safetensors")
+    return json.loads((folder / "config.json").read_text()), safetensors.load_file(
+        folder / "model.safetensors"
+    )
 
 
 def write(folder, config, tensors):
@@ -225,10 +268,18 @@ def test_a_tensor_that_does_not_fit_is_named_with_both_shapes(tmp_path, saved, c
     [
         ("model_type", "gpt2", "config.json: model_type: found 'gpt2', expected one of bert"),
         ("model_type", ["bert"], "model_type: found ['bert']"),
-        ("position_embedding_type", "relative_key", "position_embedding_type: found 'relative_key'"),
+        (
+            "position_embedding_type",
+            "relative_key",
+            "position_embedding_type: found 'relative_key'",
+        ),
         ("is_decoder", True, "is_decoder: found True"),
         ("tie_word_embeddings", False, "tie_word_embeddings: found False"),
-        ("transformers_weights", "best.safetensors", "transformers_weights: found 'best.safetensors'"),
+        (
+            "transformers_weights",
+            "best.safetensors",
+            "transformers_weights: found 'best.safetensors'",
+        ),
         ("layer_norm_eps", 10**400, "config.json.layer_norm_eps: found an integer of 1329 bits"),
         ("layer_norm_eps", float("inf"), "config.json: model.layer_norm_eps: found inf"),
         (
@@ -241,14 +292,24 @@ def test_a_tensor_that_does_not_fit_is_named_with_both_shapes(tmp_path, saved, c
         ("hidden_size", "16", "config.json.hidden_size: found '16', expected a value of type int"),
         ("hidden_size", 17, "model.hidden_size: found 17, expected a multiple"),
         ("vocab_size", -1, "model.vocab_size: found -1"),
-        ("vocab_size", 10**15, "config.json: model.vocab_size: found 1000000000000000, expected less than 2**31"),
-        ("vocab_size", 2 * 10**9, "word_embeddings.weight: found shape [50, 16], expected shape [2000000000, 16]"),
+        (
+            "vocab_size",
+            10**15,
+            "config.json: model.vocab_size: found 1000000000000000, expected less than 2**31",
+        ),
+        (
+            "vocab_size",
+            2 * 10**9,
+            "word_embeddings.weight: found shape [50, 16], expected shape [2000000000, 16]",
+        ),
         ("num_hidden_layers", 10**9, "bert.encoder.layer.3.attention.key"),
         ("layer_norm_eps", "small", "layer_norm_eps: found 'small'"),
         ("quantization_config", {"bits": 4}, "quantization_config: found {'bits': 4}"),
     ],
 )
-def test_a_configuration_that_does_not_fit_is_named_by_its_field(tmp_path, saved, field, value, expected):
+def test_a_configuration_that_does_not_fit_is_named_by_its_field(
+    tmp_path, saved, field, value, expected
+):
     write(tmp_path, saved[0] | {field: value}, saved[1])
     with pytest.raises(UserError) as error:
         huggingface.load(tmp_path)
@@ -257,7 +318,9 @@ def test_a_configuration_that_does_not_fit_is_named_by_its_field(tmp_path, saved
 
 def test_a_head_that_we_have_not_is_left_out_only_when_asked(tmp_path):
     torch.manual_seed(0)
-    transformers.BertForSequenceClassification(transformers.BertConfig(**SHAPE)).save_pretrained(tmp_path)
+    transformers.BertForSequenceClassification(transformers.BertConfig(**SHAPE)).save_pretrained(
+        tmp_path
+    )
     with pytest.raises(UserError, match="classifier.bias: found a tensor of shape \\[2\\].*--drop"):
         huggingface.load(tmp_path)
     config, params = huggingface.load(tmp_path, drop=["classifier"])
@@ -278,13 +341,16 @@ for kind, changes in models.items():
     model.params = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(next(keys), x.shape), model.params)
     model.save_pretrained(f"{folder}/{kind}", max_shard_size="8KB" if kind == "FlaxBertModel" else "1GB")
     ids = np.random.default_rng(0).integers(5, 50, (3, 9))
-    out = model(input_ids=ids, token_type_ids=np.zeros_like(ids), output_hidden_states=True)  # ELECTRA's default is 1
+    # ELECTRA's default is 1
+    out = model(input_ids=ids, token_type_ids=np.zeros_like(ids), output_hidden_states=True)
     np.savez(f"{folder}/{kind}/expected.npz", ids=ids, hidden=out.hidden_states[-1], first=out[0])
 """
 
 
 @pytest.mark.slow
-def test_flax_checkpoints_of_the_last_transformers_that_wrote_them_are_read(tmp_path, transformers_4, largest):
+def test_flax_checkpoints_of_the_last_transformers_that_wrote_them_are_read(
+    tmp_path, transformers_4, largest
+):
     models = {f"Flax{kind}": MODELS[kind] for kind in MODELS if kind != "RobertaModel"}
     command = [sys.executable, "-c", MAKE_FLAX, repr(SHAPE), repr(models), str(tmp_path)]
     subprocess.run(command, env=os.environ | {"PYTHONPATH": str(transformers_4)}, check=True)
@@ -292,18 +358,27 @@ def test_flax_checkpoints_of_the_last_transformers_that_wrote_them_are_read(tmp_
         config, params = huggingface.load(tmp_path / kind)
         expected = np.load(tmp_path / kind / "expected.npz")
         hidden = bertjax.encode(config, params, {"input_ids": expected["ids"]}).hidden_BxLxD
-        largest(f"{kind}, imported: hidden states", float(np.abs(hidden - expected["hidden"]).max()), 1e-5)
+        largest(
+            f"{kind}, imported: hidden states",
+            float(np.abs(hidden - expected["hidden"]).max()),
+            1e-5,
+        )
         first = bertjax.mlm_logits(config, params, hidden) if "mlm" in config.heads else hidden
-        largest(f"{kind}, imported: first output", float(np.abs(first - expected["first"]).max()), 1e-5)
+        largest(
+            f"{kind}, imported: first output", float(np.abs(first - expected["first"]).max()), 1e-5
+        )
     assert len(list(Path(tmp_path / "FlaxBertModel").glob("flax_model-*.msgpack"))) > 1
 
 
 @pytest.mark.parametrize("kind", ["RobertaForMaskedLM", "ElectraForMaskedLM"])
-def test_a_masked_word_head_that_takes_gelu_whatever_is_said_is_refused_and_its_encoder_taken(tmp_path, kind):
+def test_a_masked_word_head_that_takes_gelu_whatever_is_said_is_refused_and_its_encoder_taken(
+    tmp_path, kind
+):
     model = reference(kind, hidden_act="relu")
     model.save_pretrained(tmp_path)
     with pytest.raises(
-        UserError, match="config.json: hidden_act: found relu, expected gelu, which the masked-word head"
+        UserError,
+        match="config.json: hidden_act: found relu, expected gelu, which the masked-word head",
     ):
         huggingface.load(tmp_path)
     head = {"RobertaForMaskedLM": ["lm_head"], "ElectraForMaskedLM": ["generator_"]}[kind]
@@ -318,7 +393,11 @@ def test_a_masked_word_head_that_takes_gelu_whatever_is_said_is_refused_and_its_
     "kind, first, copy",
     [
         ("BertForPreTraining", "cls.predictions.bias", "cls.predictions.decoder.bias"),
-        ("RobertaForMaskedLM", "roberta.embeddings.word_embeddings.weight", "lm_head.decoder.weight"),
+        (
+            "RobertaForMaskedLM",
+            "roberta.embeddings.word_embeddings.weight",
+            "lm_head.decoder.weight",
+        ),
     ],
 )
 def test_a_second_copy_stands_in_for_a_tensor_that_is_not_there(tmp_path, kind, first, copy):
@@ -342,7 +421,9 @@ def test_the_file_that_transformers_reads_is_read(tmp_path):
     (tmp_path / "new" / "model.safetensors").rename(tmp_path / "model.safetensors")
     _, params = huggingface.load(tmp_path)
     again = transformers.BertModel.from_pretrained(tmp_path)
-    assert np.array_equal(params["embeddings"]["layer_norm"]["bias"], again.embeddings.LayerNorm.bias.detach())
+    assert np.array_equal(
+        params["embeddings"]["layer_norm"]["bias"], again.embeddings.LayerNorm.bias.detach()
+    )
     assert torch.equal(again.embeddings.LayerNorm.bias, model.embeddings.LayerNorm.bias)
 
 
@@ -355,7 +436,9 @@ def test_the_file_that_transformers_reads_is_read(tmp_path):
         (("pooler",), "BertModel"),
     ],
 )
-def test_an_exported_model_is_of_the_class_that_has_its_heads_and_lacks_nothing(tmp_path, heads, kind):
+def test_an_exported_model_is_of_the_class_that_has_its_heads_and_lacks_nothing(
+    tmp_path, heads, kind
+):
     config = dataclasses.replace(SMALL_MODEL, heads=heads)
     huggingface.save(tmp_path, config, bertjax.init(config, jax.random.key(0)))
     assert json.loads((tmp_path / "config.json").read_text())["architectures"] == [kind]

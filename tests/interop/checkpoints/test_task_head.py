@@ -1,4 +1,6 @@
-"""Fine-tuned models in other programs: the head of a task goes with them, and gives the scores that it gives here."""
+"""Fine-tuned models in other programs: the head of a task goes with them, and gives the scores that
+it gives here.
+"""
 
 import dataclasses
 import json
@@ -32,7 +34,9 @@ TASKS = {
 }
 MODELS = {
     "bert": SMALL_MODEL,
-    "roberta": dataclasses.replace(SMALL_MODEL, position_offset=2, type_vocab_size=1, max_position_embeddings=18),
+    "roberta": dataclasses.replace(
+        SMALL_MODEL, position_offset=2, type_vocab_size=1, max_position_embeddings=18
+    ),
     "albert": dataclasses.replace(SMALL_MODEL, embedding_size=8, share_layers=True),
     "electra": dataclasses.replace(SMALL_MODEL, embedding_size=8),
 }
@@ -50,7 +54,9 @@ def save_run(folder, model, *named, heads=("pooler",)):
     config = small_config(model=dataclasses.asdict(dataclasses.replace(model, heads=heads)))
     params = TaskObjective(config.model, tasks).init(jax.random.key(0))
     rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda leaf: np.float32(leaf + 0.2 * rng.standard_normal(leaf.shape)), params)
+    params = jax.tree.map(
+        lambda leaf: np.float32(leaf + 0.2 * rng.standard_normal(leaf.shape)), params
+    )
     facts = {"tasks": [{"kind": kind, **dataclasses.asdict(task)} for kind, task in named]}
     save_model(folder, config, params, None, facts)
     return folder
@@ -58,7 +64,9 @@ def save_run(folder, model, *named, heads=("pooler",)):
 
 def drawn_batch(pad_id, *shape):
     rng = np.random.default_rng(1)
-    mask = (np.arange(shape[-1]) < rng.integers(3, shape[-1] + 1, (*shape[:-1], 1))).astype(np.int32)
+    mask = (np.arange(shape[-1]) < rng.integers(3, shape[-1] + 1, (*shape[:-1], 1))).astype(
+        np.int32
+    )
     ids = np.where(mask, rng.integers(5, 64, shape), pad_id).astype(np.int32)
     return {"input_ids": ids, "input_mask": mask, "segment_ids": np.zeros(shape, np.int32)}
 
@@ -67,11 +75,15 @@ def scored(run, batch):
     """The scores of a run's only task, as evaluation has them."""
     model = load_finetuned(run)
     (task,) = model.objective.tasks
-    return np.asarray(task.scores(model.config.model, model.params, batch, key=None, layout=ANYWHERE))
+    return np.asarray(
+        task.scores(model.config.model, model.params, batch, key=None, layout=ANYWHERE)
+    )
 
 
 # ELECTRA has no pooler; RoBERTa's is inside its classifier of texts.
-PAIRS = [("bert", name) for name in TASKS] + [("roberta", name) for name in ("class", "choice", "spans")]
+PAIRS = [("bert", name) for name in TASKS] + [
+    ("roberta", name) for name in ("class", "choice", "spans")
+]
 PAIRS += [("albert", "number"), ("albert", "tagging"), ("electra", "tagging"), ("electra", "spans")]
 
 
@@ -81,27 +93,40 @@ def test_transformers_gives_the_scores_that_the_task_has_here(tmp_path, architec
     (kind, task), model = TASKS[name], MODELS[architecture]
     # Pretraining's head, and on tokens the pooler, stay behind.
     run = save_run(
-        tmp_path / "run", model, TASKS[name], heads=("mlm",) if architecture == "electra" else ("pooler", "mlm")
+        tmp_path / "run",
+        model,
+        TASKS[name],
+        heads=("mlm",) if architecture == "electra" else ("pooler", "mlm"),
     )
     bertjax.export_model(run, tmp_path / "out", "huggingface")
 
     loader = getattr(transformers, CLASSES[kind])
     theirs, report = loader.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not any(report.values()), report
-    batch = drawn_batch(max(model.position_offset - 1, 0), *((3, 4, 11) if kind == "choice" else (3, 11)))
+    batch = drawn_batch(
+        max(model.position_offset - 1, 0), *((3, 4, 11) if kind == "choice" else (3, 11))
+    )
     ids, mask = torch.tensor(batch["input_ids"]), torch.tensor(batch["input_mask"])
     with torch.no_grad():
         found = theirs.eval()(input_ids=ids, attention_mask=mask)
-    found = torch.stack([found.start_logits, found.end_logits], -1) if kind == "spans" else found.logits
+    found = (
+        torch.stack([found.start_logits, found.end_logits], -1) if kind == "spans" else found.logits
+    )
     real = batch["input_mask"][:, :, None] if kind in ("tagging", "spans") else 1
     np.testing.assert_allclose(found.numpy() * real, scored(run, batch) * real, rtol=0, atol=1e-5)
 
     if kind in ("classification", "tagging"):
         assert theirs.config.id2label == dict(enumerate(task.labels or ["LABEL_0"]))
         assert theirs.config.label2id == {label: i for i, label in theirs.config.id2label.items()}
-    problems = {"class": "single_label_classification", "classes": "multi_label_classification", "number": "regression"}
+    problems = {
+        "class": "single_label_classification",
+        "classes": "multi_label_classification",
+        "number": "regression",
+    }
     assert theirs.config.problem_type == problems.get(name)
-    assert transformers.AutoModel.from_pretrained(tmp_path / "out").config.model_type == architecture
+    assert (
+        transformers.AutoModel.from_pretrained(tmp_path / "out").config.model_type == architecture
+    )
 
 
 def run_stablehlo(folder, batch):
@@ -138,7 +163,12 @@ def test_a_program_gives_the_tasks_scores_and_says_what_they_are_of(tmp_path, fo
     np.testing.assert_allclose(np.asarray(found["logits"]), scored(run, batch), rtol=0, atol=1e-5)
     kind, task = TASKS[name]
     said = json.loads((tmp_path / "out" / "task.json").read_text())
-    assert said == {"task": task.name, "kind": kind, "labels": list(task.labels), "label_type": "class"}
+    assert said == {
+        "task": task.name,
+        "kind": kind,
+        "labels": list(task.labels),
+        "label_type": "class",
+    }
 
 
 def test_other_outputs_are_there_beside_those_of_the_head(tmp_path):
@@ -169,7 +199,9 @@ def test_a_model_without_tasks_has_no_head(tmp_path):
     model, head = load_with_head(tmp_path / "run")
     assert head is None
     assert set(model.params) == {"embeddings", "encoder", "pooler", "mlm", "nsp"}
-    with pytest.raises(UserError, match="task: found ner, expected none: the model was not fine-tuned"):
+    with pytest.raises(
+        UserError, match="task: found ner, expected none: the model was not fine-tuned"
+    ):
         load_with_head(tmp_path / "run", "ner")
 
 
@@ -186,7 +218,9 @@ def test_what_is_left_behind_is_said(tmp_path, caplog):
     assert "task pairs: its decoder is left out, the encoder alone is exported" in caplog.text
     run = save_run(tmp_path / "run", SMALL_MODEL, TASKS["class"])
     bertjax.export_model(run, tmp_path / "out", "tensorflow")
-    assert "task topics: its head is left out, format tensorflow has the encoder alone" in caplog.text
+    assert (
+        "task topics: its head is left out, format tensorflow has the encoder alone" in caplog.text
+    )
 
 
 def test_what_went_out_comes_in_again_without_the_head(tmp_path):
@@ -194,6 +228,8 @@ def test_what_went_out_comes_in_again_without_the_head(tmp_path):
     bertjax.export_model(run, tmp_path / "out", "huggingface")
     with pytest.raises(UserError, match=r"classifier\.(weight|bias): found a tensor .* --drop"):
         bertjax.import_model(tmp_path / "out", tmp_path / "again", take_tokenizer=False)
-    bertjax.import_model(tmp_path / "out", tmp_path / "again", drop=["classifier"], take_tokenizer=False)
+    bertjax.import_model(
+        tmp_path / "out", tmp_path / "again", drop=["classifier"], take_tokenizer=False
+    )
     again, before = bertjax.load_model(tmp_path / "again").params, bertjax.load_model(run).params
     assert jax.tree.all(jax.tree.map(np.array_equal, again, before))

@@ -20,7 +20,10 @@ MODEL = dataclasses.replace(SMALL_MODEL, num_hidden_layers=3)
 
 def random_params(config):
     rng = np.random.default_rng(0)
-    return jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), bertjax.init(config, jax.random.key(0)))
+    return jax.tree.map(
+        lambda x: rng.normal(size=x.shape).astype(np.float32),
+        bertjax.init(config, jax.random.key(0)),
+    )
 
 
 def same(a, b):
@@ -31,7 +34,12 @@ def same(a, b):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"hidden_act": "gelu_tanh"}, {"hidden_act": "relu", "heads": ("mlm",)}, {"heads": ("pooler",)}],
+    [
+        {},
+        {"hidden_act": "gelu_tanh"},
+        {"hidden_act": "relu", "heads": ("mlm",)},
+        {"heads": ("pooler",)},
+    ],
     ids=str,
 )
 def test_a_model_comes_back_bit_for_bit(tmp_path, changes):
@@ -76,11 +84,17 @@ def test_moments_and_the_step_of_a_training_checkpoint_are_left_out(tmp_path):
     tensorflow.save(tmp_path, MODEL, params)
     reader = tf.train.load_checkpoint(str(tmp_path / "bert_model.ckpt"))
     tensors = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
-    tensors |= {f"{name}/{moment}": array for name, array in list(tensors.items()) for moment in ("adam_m", "adam_v")}
+    tensors |= {
+        f"{name}/{moment}": array
+        for name, array in list(tensors.items())
+        for moment in ("adam_m", "adam_v")
+    }
     tensors["global_step"] = np.int64(7)
     write(tmp_path / "model.ckpt-7", tensors)
     assert same(tensorflow.load(tmp_path / "model.ckpt-7")[1], params)
-    with pytest.raises(UserError, match=r"found bert_model.ckpt.index, model.ckpt-7.index, expected one \*.index"):
+    with pytest.raises(
+        UserError, match=r"found bert_model.ckpt.index, model.ckpt-7.index, expected one \*.index"
+    ):
         tensorflow.load(tmp_path)
 
 
@@ -88,7 +102,9 @@ def write(prefix, tensors):
     import tensorflow as tf
 
     names, values = list(tensors), [tf.constant(array) for array in tensors.values()]
-    tf.raw_ops.SaveV2(prefix=str(prefix), tensor_names=names, shape_and_slices=[""] * len(names), tensors=values)
+    tf.raw_ops.SaveV2(
+        prefix=str(prefix), tensor_names=names, shape_and_slices=[""] * len(names), tensors=values
+    )
 
 
 KEY = "bert/encoder/layer_1/attention/self/key/kernel"
@@ -140,7 +156,9 @@ def whole(tmp_path_factory):
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(damage_=damages())
-@pytest.mark.parametrize("name", ["bert_model.ckpt.index", "bert_model.ckpt.data-00000-of-00001", "bert_config.json"])
+@pytest.mark.parametrize(
+    "name", ["bert_model.ckpt.index", "bert_model.ckpt.data-00000-of-00001", "bert_config.json"]
+)
 def test_any_damage_ends_in_one_line_or_in_the_same_numbers(whole, tmp_path_factory, name, damage_):
     folder = tmp_path_factory.mktemp("damaged")
     for file, content in whole[0].items():
@@ -167,7 +185,9 @@ np.savez(sys.argv[1] + "/expected.npz", *[x.numpy() for x in scores], ids=ids)
 
 
 @pytest.mark.slow
-def test_the_reader_of_original_checkpoints_in_transformers_4_gives_the_same_outputs(tmp_path, transformers_4, largest):
+def test_the_reader_of_original_checkpoints_in_transformers_4_gives_the_same_outputs(
+    tmp_path, transformers_4, largest
+):
     params = jax.tree.map(lambda x: 0.1 * x, random_params(MODEL))
     tensorflow.save(tmp_path, MODEL, params)
     environment = os.environ | {"PYTHONPATH": str(transformers_4)}
@@ -175,6 +195,12 @@ def test_the_reader_of_original_checkpoints_in_transformers_4_gives_the_same_out
     found = np.load(tmp_path / "expected.npz")
     hidden = bertjax.encode(MODEL, params, {"input_ids": found["ids"]}).hidden_BxLxD
     nsp = bertjax.nsp_logits(MODEL, params, bertjax.pool(MODEL, params, hidden))
-    for ours, name in zip([hidden, bertjax.mlm_logits(MODEL, params, hidden), nsp], ("0", "1", "2"), strict=False):
+    for ours, name in zip(
+        [hidden, bertjax.mlm_logits(MODEL, params, hidden), nsp], ("0", "1", "2"), strict=False
+    ):
         kind = {"0": "hidden states", "1": "word scores", "2": "sentence scores"}[name]
-        largest(f"TensorFlow checkpoint, exported: {kind}", float(np.abs(ours - found[f"arr_{name}"]).max()), 1e-5)
+        largest(
+            f"TensorFlow checkpoint, exported: {kind}",
+            float(np.abs(ours - found[f"arr_{name}"]).max()),
+            1e-5,
+        )

@@ -1,4 +1,6 @@
-"""Weights are files of strangers: whatever is done to them ends in an error that names the file, or in numbers."""
+"""Weights are files of strangers: whatever is done to them ends in an error that names the file, or
+in numbers.
+"""
 
 import json
 import os
@@ -53,10 +55,16 @@ DAMAGED = {
     "shape does not fit the bytes": with_header({"a": ONE | {"shape": [3, 3]}}, b"\0" * 16),
     "shape of 2**80 numbers": with_header({"a": ONE | {"shape": [2**40, 2**40]}}, b"\0" * 16),
     "negative shape": with_header({"a": ONE | {"shape": [-2, -2]}}, b"\0" * 16),
-    "offsets beyond the file": with_header({"a": ONE | {"data_offsets": [2**40, 2**40 + 16]}}, b"\0" * 16),
+    "offsets beyond the file": with_header(
+        {"a": ONE | {"data_offsets": [2**40, 2**40 + 16]}}, b"\0" * 16
+    ),
     "offsets backwards": with_header({"a": ONE | {"data_offsets": [16, 0]}}, b"\0" * 16),
-    "offsets overlapping": with_header({"a": ONE, "b": ONE | {"data_offsets": [8, 24]}}, b"\0" * 24),
-    "a gap between tensors": with_header({"a": ONE, "b": ONE | {"data_offsets": [20, 36]}}, b"\0" * 36),
+    "offsets overlapping": with_header(
+        {"a": ONE, "b": ONE | {"data_offsets": [8, 24]}}, b"\0" * 24
+    ),
+    "a gap between tensors": with_header(
+        {"a": ONE, "b": ONE | {"data_offsets": [20, 36]}}, b"\0" * 36
+    ),
     "bytes after the last tensor": with_header({"a": ONE}, b"\0" * 20),
     "body cut short": with_header({"a": ONE}, b"\0" * 12),
     "a PyTorch file by this name": pickle.dumps({"a": [1.0]}),
@@ -111,10 +119,14 @@ def test_a_pickle_is_never_run(tmp_path, monkeypatch, zipped):
     monkeypatch.chdir(tmp_path)
     bad = {"a": torch.zeros(2), "b": Program()}
     torch.save(bad, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(UserError, match="pytorch_model.bin: found no whole file of PyTorch weights"):
+    with pytest.raises(
+        UserError, match="pytorch_model.bin: found no whole file of PyTorch weights"
+    ):
         read_all(tmp_path)
     (tmp_path / "pytorch_model.bin").write_bytes(pickle.dumps(Program()))
-    with pytest.raises(UserError, match="pytorch_model.bin: found no whole file of PyTorch weights"):
+    with pytest.raises(
+        UserError, match="pytorch_model.bin: found no whole file of PyTorch weights"
+    ):
         read_all(tmp_path)
     assert not (tmp_path / "hacked").exists()
 
@@ -149,7 +161,10 @@ def originals(tmp_path_factory):
     made["model.safetensors"] = (folder / "model.safetensors").read_bytes()
     write_safetensors(folder, iter(TENSORS.items()), 50)
     made["model.safetensors.index.json"] = (folder / "model.safetensors.index.json").read_bytes()
-    tree = {"a": {"weight": TENSORS["a.weight"], "bias": np.ones(3, np.float16)}, "b": np.zeros((2, 2), np.float32)}
+    tree = {
+        "a": {"weight": TENSORS["a.weight"], "bias": np.ones(3, np.float16)},
+        "b": np.zeros((2, 2), np.float32),
+    }
     made["flax_model.msgpack"] = flax.serialization.msgpack_serialize(tree)
     try:
         import torch
@@ -179,7 +194,9 @@ def damage(content, kind, place, data):
         return content[:at]
     if kind == "insert":
         return content[:at] + data + content[at:]
-    if kind == "length":  # the header's own: 8 bytes of safetensors, and whatever else begins a file
+    if (
+        kind == "length"
+    ):  # the header's own: 8 bytes of safetensors, and whatever else begins a file
         return (data * 8)[:8] + content[8:]
     if kind == "flip":
         at = min(at, len(content) - 1)

@@ -19,7 +19,9 @@ from tests.factory import SMALL_MODEL, random_batch
 ENTRIES = [*SPECIAL_TOKENS, "a", "b", "c", "##a", "##b", "##c", "cat", "##ab"]
 MODEL = dataclasses.replace(SMALL_MODEL, vocab_size=len(ENTRIES))
 PARAMS = jax.device_get(functional.init(MODEL, jax.random.key(0)))
-PARAMS["mlm"]["bias"] = np.linspace(-1, 1, len(ENTRIES), dtype=np.float32)  # zeros could not be told apart
+PARAMS["mlm"]["bias"] = np.linspace(
+    -1, 1, len(ENTRIES), dtype=np.float32
+)  # zeros could not be told apart
 
 
 def wordpiece(entries=ENTRIES, lowercase=True):
@@ -54,7 +56,9 @@ def outputs(config, params, batch):
 
 
 def with_positions(table, offset=0):
-    config = dataclasses.replace(MODEL, max_position_embeddings=len(table), position_offset=offset, hidden_size=2)
+    config = dataclasses.replace(
+        MODEL, max_position_embeddings=len(table), position_offset=offset, hidden_size=2
+    )
     return config, {"embeddings": {"position": {"embedding": np.array(table, np.float32)}}}
 
 
@@ -66,7 +70,9 @@ def test_inputs_no_longer_than_before_give_the_same_bits_after_tiling(offset, le
     assert (grown.max_length, grown.max_position_embeddings) == (length, length + offset)
     assert positions(params).shape == (length + offset, MODEL.hidden_size)
     for one in (config.max_length, 5):
-        for before, after in zip(outputs(config, PARAMS, batch(one)), outputs(grown, params, batch(one)), strict=True):
+        for before, after in zip(
+            outputs(config, PARAMS, batch(one)), outputs(grown, params, batch(one)), strict=True
+        ):
             np.testing.assert_array_equal(before, after)
 
 
@@ -93,7 +99,9 @@ def test_new_positions_as_worked_by_hand(how, length, expected, below):
 
 
 @given(st.integers(1, 20), st.integers(1, 60), st.integers(0, 3))
-def test_interpolated_positions_keep_the_ends_the_order_and_each_learned_row_that_is_met(before, more, offset):
+def test_interpolated_positions_keep_the_ends_the_order_and_each_learned_row_that_is_met(
+    before, more, offset
+):
     table = np.random.default_rng(before).normal(size=(offset + before, 2)).astype(np.float32)
     table[offset:, 0] = np.arange(before)  # the index itself: what is mapped where can be read off
     config, params = with_positions(table, offset)
@@ -102,10 +110,14 @@ def test_interpolated_positions_keep_the_ends_the_order_and_each_learned_row_tha
     np.testing.assert_array_equal(rows[:offset], table[:offset])
     np.testing.assert_array_equal(rows[offset], table[offset])
     np.testing.assert_array_equal(rows[-1], table[-1])
-    np.testing.assert_allclose(rows[offset:, 0], np.linspace(0, before - 1, before + more), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        rows[offset:, 0], np.linspace(0, before - 1, before + more), rtol=1e-5, atol=1e-5
+    )
     assert (np.diff(rows[offset:, 0]) >= 0).all()
     met = rows[offset:, 0] == np.round(rows[offset:, 0])
-    np.testing.assert_array_equal(rows[offset:][met], table[offset:][rows[offset:][met][:, 0].astype(int)])
+    np.testing.assert_array_equal(
+        rows[offset:][met], table[offset:][rows[offset:][met][:, 0].astype(int)]
+    )
 
 
 @pytest.mark.parametrize("length", [-1, 1, 15, 16])
@@ -118,7 +130,9 @@ def test_what_was_given_stays_as_it_was():
     before = jax.tree.map(np.copy, PARAMS)
     growing.extend_positions(MODEL, PARAMS, 40)
     growing.extend_vocabulary(MODEL, PARAMS, wordpiece(), [[5, 6]])
-    growing.init_word_vectors(MODEL, PARAMS, {"a": 5}, {"a": np.ones(16, np.float32) * np.arange(16)})
+    growing.init_word_vectors(
+        MODEL, PARAMS, {"a": 5}, {"a": np.ones(16, np.float32) * np.arange(16)}
+    )
     jax.tree.map(np.testing.assert_array_equal, before, PARAMS)
 
 
@@ -131,8 +145,12 @@ def test_old_entries_keep_their_bits_and_new_rows_are_as_worked_by_hand(how, pad
     params = jax.device_get(functional.init(config, jax.random.key(1)))
     params["mlm"]["bias"] = np.linspace(-1, 1, known + padding, dtype=np.float32)
     pieces = [[5, 9], [7, 7, 12], [11]]
-    grown, new = growing.extend_vocabulary(config, params, wordpiece(), pieces, how, multiple=multiple)
-    assert grown.vocab_size == (max(known + 3, known + padding) if multiple == 1 or padding == 7 else 128)
+    grown, new = growing.extend_vocabulary(
+        config, params, wordpiece(), pieces, how, multiple=multiple
+    )
+    assert grown.vocab_size == (
+        max(known + 3, known + padding) if multiple == 1 or padding == 7 else 128
+    )
     for before, after in ((words(params), words(new)), (bias(params)[:, None], bias(new)[:, None])):
         assert len(after) == grown.vocab_size
         np.testing.assert_array_equal(after[:known], before[:known])
@@ -141,7 +159,9 @@ def test_old_entries_keep_their_bits_and_new_rows_are_as_worked_by_hand(how, pad
             "mean": [ordinary] * 3,
             "pieces": [(before[5] + before[9]) / 2, (2 * before[7] + before[12]) / 3, before[11]],
         }
-        np.testing.assert_allclose(after[known : known + 3], np.array(expected[how]), rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(
+            after[known : known + 3], np.array(expected[how]), rtol=1e-5, atol=1e-7
+        )
         if padding == 7:  # rows of the table that are still free
             np.testing.assert_array_equal(after[known + 3 :], before[known + 3 :])
         elif multiple == 128:
@@ -150,7 +170,9 @@ def test_old_entries_keep_their_bits_and_new_rows_are_as_worked_by_hand(how, pad
             )
 
 
-pieces_of_three = st.lists(st.lists(st.integers(5, len(ENTRIES) - 1), min_size=1, max_size=4), min_size=3, max_size=3)
+pieces_of_three = st.lists(
+    st.lists(st.integers(5, len(ENTRIES) - 1), min_size=1, max_size=4), min_size=3, max_size=3
+)
 
 
 @given(pieces_of_three, st.sampled_from(["mean", "pieces"]))
@@ -180,7 +202,8 @@ def test_a_model_without_the_masked_word_head_has_no_bias_to_extend():
 @pytest.mark.parametrize("pieces", [[[]], [[5], [13]], [[-1]]])
 def test_impossible_pieces_are_named(pieces):
     with pytest.raises(
-        UserError, match=rf"new entry {len(pieces)}: found the pieces .*, expected one or more, each from 0 to 12"
+        UserError,
+        match=rf"new entry {len(pieces)}: found the pieces .*, expected one or more, each from 0 to 12",
     ):
         growing.extend_vocabulary(MODEL, PARAMS, wordpiece(), pieces)
 
@@ -191,7 +214,9 @@ def test_a_way_that_does_not_exist_is_refused():
     with pytest.raises(UserError, match="new rows: found zero, expected mean or pieces"):
         growing.extend_vocabulary(MODEL, PARAMS, wordpiece(), [[5]], "zero")
     small = dataclasses.replace(MODEL, vocab_size=9)
-    with pytest.raises(UserError, match=r"model.vocab_size: found 9, expected at least the tokenizer's 13"):
+    with pytest.raises(
+        UserError, match=r"model.vocab_size: found 9, expected at least the tokenizer's 13"
+    ):
         growing.extend_vocabulary(small, PARAMS, wordpiece(), [[5]])
 
 
@@ -199,7 +224,11 @@ def test_vectors_become_rows_all_scaled_by_one_number():
     rng = np.random.default_rng(0)
     known = growing.whole_words(wordpiece())
     assert known == {"a": 5, "b": 6, "c": 7, "cat": 11}
-    vectors = {"a": rng.normal(size=16) * 5, "cat": rng.normal(size=16) * 9, "dog": rng.normal(size=16)}
+    vectors = {
+        "a": rng.normal(size=16) * 5,
+        "cat": rng.normal(size=16) * 9,
+        "dog": rng.normal(size=16),
+    }
     config, new, found = growing.init_word_vectors(MODEL, PARAMS, known, vectors)
     assert (config, found) == (MODEL, 2)
     now, before = words(new), words(PARAMS)
@@ -223,7 +252,9 @@ def test_vectors_that_do_not_fit_are_one_line(vectors, message):
 
 
 def test_whole_words_of_sentencepiece_lose_their_mark():
-    tokenizer = train_tokenizer(TokenizerConfig(kind="unigram", vocab_size=60), ["the cat sees the other cat"] * 50)
+    tokenizer = train_tokenizer(
+        TokenizerConfig(kind="unigram", vocab_size=60), ["the cat sees the other cat"] * 50
+    )
     known = growing.whole_words(tokenizer)
     assert "" not in known
     assert "cat" in known
@@ -241,13 +272,18 @@ def test_text_without_new_words_keeps_its_ids(tmp_path_factory, texts):
     assert new.vocab_size == old.vocab_size + 2
     for text in texts:
         was, now = (t.encode_batch([text])[0].tolist() for t in (old, new))
-        if not any(word.startswith(tuple(NEW)) for word in text.lower().replace(",", " ").replace(".", " ").split()):
+        if not any(
+            word.startswith(tuple(NEW))
+            for word in text.lower().replace(",", " ").replace(".", " ").split()
+        ):
             assert was == now
         else:
             assert was != now
 
 
-@given(st.lists(st.text("abcé中𝄞-Z", min_size=1, max_size=6), min_size=1, max_size=5), st.booleans())
+@given(
+    st.lists(st.text("abcé中𝄞-Z", min_size=1, max_size=6), min_size=1, max_size=5), st.booleans()
+)
 def test_a_new_word_is_one_id_or_is_refused(tmp_path_factory, added, lowercase):
     folder = folder_of(tmp_path_factory.mktemp("t"), lowercase=lowercase)
     old = load_tokenizer(folder)
@@ -284,9 +320,12 @@ def test_entries_that_cannot_be_added_are_named_with_their_line(tmp_path, added,
 
 
 def test_only_wordpiece_is_extended(tmp_path):
-    train_tokenizer(TokenizerConfig(kind="bpe", vocab_size=40), ["the cat sees the cat"] * 50).save(tmp_path)
+    train_tokenizer(TokenizerConfig(kind="bpe", vocab_size=40), ["the cat sees the cat"] * 50).save(
+        tmp_path
+    )
     with pytest.raises(
-        UserError, match="found a tokenizer of kind bpe, which takes no new entries, expected wordpiece"
+        UserError,
+        match="found a tokenizer of kind bpe, which takes no new entries, expected wordpiece",
     ):
         growing.extend_tokenizer(tmp_path, ["dog"], "new.txt")
 

@@ -16,12 +16,19 @@ KINDS = ("glove", "word2vec", "word2vec-binary")
 def content_of(kind, vectors, *, count=None, newline=True, trailing_space=False):
     """A file as GloVe and word2vec write it; `vectors` is a list of (word, numbers)."""
     width = len(vectors[0][1])
-    header = b"" if kind == "glove" else b"%d %d\n" % (len(vectors) if count is None else count, width)
+    header = (
+        b"" if kind == "glove" else b"%d %d\n" % (len(vectors) if count is None else count, width)
+    )
     if kind == "word2vec-binary":
         ends = b"\n" if newline else b""
-        return header + b"".join(w.encode() + b" " + np.array(v, "<f4").tobytes() + ends for w, v in vectors)
+        return header + b"".join(
+            w.encode() + b" " + np.array(v, "<f4").tobytes() + ends for w, v in vectors
+        )
     ends = " \n" if trailing_space else "\n"
-    return header + "".join(f"{w} {' '.join(repr(float(x)) for x in v)}{ends}" for w, v in vectors).encode()
+    return (
+        header
+        + "".join(f"{w} {' '.join(repr(float(x)) for x in v)}{ends}" for w, v in vectors).encode()
+    )
 
 
 def write(folder, content, packed=False):
@@ -30,7 +37,9 @@ def write(folder, content, packed=False):
     return path
 
 
-words = st.text(st.characters(exclude_categories=("Cs", "Cc", "Zs", "Zl", "Zp")), min_size=1, max_size=5)
+words = st.text(
+    st.characters(exclude_categories=("Cs", "Cc", "Zs", "Zl", "Zp")), min_size=1, max_size=5
+)
 floats = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 
@@ -56,7 +65,12 @@ def test_each_format_gives_back_the_wanted_vectors_to_the_bit(
         np.testing.assert_array_equal(found[word], expected[word])
 
 
-TABLE = [("the", [0.5, -1.25, 3.0]), ("cat", [1e-3, 2.0, -7.5]), ("Dog", [4.0, 5.0, 6.0]), ("été", [1.0, 0.1, 0.2])]
+TABLE = [
+    ("the", [0.5, -1.25, 3.0]),
+    ("cat", [1e-3, 2.0, -7.5]),
+    ("Dog", [4.0, 5.0, 6.0]),
+    ("été", [1.0, 0.1, 0.2]),
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -84,7 +98,14 @@ def test_binary_numbers_that_look_like_text_are_not_taken_for_it(tmp_path, numbe
 
 
 def test_words_with_spaces_in_them_take_the_last_numbers(tmp_path):
-    lines = [", 0.1 0.2 0.3", ". . . 1 2 3", "at 4 5 6", "at name@domain.com 7 8 9", "1 2 3 4", "at 5 6 7 8"]
+    lines = [
+        ", 0.1 0.2 0.3",
+        ". . . 1 2 3",
+        "at 4 5 6",
+        "at name@domain.com 7 8 9",
+        "1 2 3 4",
+        "at 5 6 7 8",
+    ]
     path = write(tmp_path, "".join(line + "\n" for line in lines).encode())
     found = read_word_vectors(path, ["at", "1", ". . .", "at name@domain.com", "at 5"], 3)
     assert {word: vector.tolist() for word, vector in found.items()} == {
@@ -93,7 +114,9 @@ def test_words_with_spaces_in_them_take_the_last_numbers(tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_first_of_equal_words_counts_and_a_word_as_it_stands_goes_before_its_capitals(tmp_path, kind):
+def test_the_first_of_equal_words_counts_and_a_word_as_it_stands_goes_before_its_capitals(
+    tmp_path, kind
+):
     table = [
         ("Apple", [1, 1]),
         ("APPLE", [2, 2]),
@@ -104,7 +127,10 @@ def test_the_first_of_equal_words_counts_and_a_word_as_it_stands_goes_before_its
     ]
     path = write(tmp_path, content_of(kind, table))
     found = read_word_vectors(path, ["apple", "pear"], 2, lowercase=True)
-    assert {word: vector.tolist() for word, vector in found.items()} == {"apple": [3, 3], "pear": [5, 5]}
+    assert {word: vector.tolist() for word, vector in found.items()} == {
+        "apple": [3, 3],
+        "pear": [5, 5],
+    }
     assert read_word_vectors(path, ["apple", "pear"], 2).keys() == {"apple"}
 
 
@@ -115,7 +141,9 @@ def test_memory_goes_with_what_is_wanted(tmp_path, kind):
     path = write(tmp_path, content_of(kind, [(f"w{i}", row) for i, row in enumerate(rows)]))
     seen = []
     tracemalloc.start()
-    found = read_word_vectors(path, ["w0", "w4999"], width, progress=lambda *said: seen.append(said))
+    found = read_word_vectors(
+        path, ["w0", "w4999"], width, progress=lambda *said: seen.append(said)
+    )
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     np.testing.assert_array_equal(found["w4999"], rows[4999])
@@ -127,7 +155,10 @@ def test_progress_counts_the_entries(tmp_path, monkeypatch):
     for kind, total in (("glove", 0), ("word2vec", 4), ("word2vec-binary", 4)):
         seen = []
         read_word_vectors(
-            write(tmp_path, content_of(kind, TABLE)), [], 3, progress=lambda *said, seen=seen: seen.append(said)
+            write(tmp_path, content_of(kind, TABLE)),
+            [],
+            3,
+            progress=lambda *said, seen=seen: seen.append(said),
         )
         assert seen == [("reading word vectors", done, total) for done in (2, 4)]
 
@@ -186,7 +217,11 @@ def test_what_is_no_file_is_one_line(tmp_path):
 
 
 edits = st.lists(
-    st.tuples(st.sampled_from(["flip", "cut", "put", "drop", "end"]), st.integers(0, 10**6), st.binary(max_size=6)),
+    st.tuples(
+        st.sampled_from(["flip", "cut", "put", "drop", "end"]),
+        st.integers(0, 10**6),
+        st.binary(max_size=6),
+    ),
     min_size=1,
     max_size=4,
 )
@@ -210,17 +245,27 @@ def damaged(content, edits):
 
 
 @settings(max_examples=300)
-@given(st.sampled_from(KINDS), st.sampled_from(["auto", *KINDS]), st.booleans(), st.booleans(), edits)
-def test_any_damage_gives_an_error_of_one_line_or_finite_vectors(tmp_path_factory, kind, asked, packed, inside, edits):
+@given(
+    st.sampled_from(KINDS), st.sampled_from(["auto", *KINDS]), st.booleans(), st.booleans(), edits
+)
+def test_any_damage_gives_an_error_of_one_line_or_finite_vectors(
+    tmp_path_factory, kind, asked, packed, inside, edits
+):
     content = content_of(kind, TABLE)
     if packed:
-        content = gzip.compress(damaged(content, edits)) if inside else damaged(gzip.compress(content), edits)
+        content = (
+            gzip.compress(damaged(content, edits))
+            if inside
+            else damaged(gzip.compress(content), edits)
+        )
     else:
         content = damaged(content, edits)
     path = tmp_path_factory.getbasetemp() / "damaged"
     path.write_bytes(content)
     try:
-        found = read_word_vectors(path, ["the", "cat", "dog", "été"], 3, file_format=asked, lowercase=True)
+        found = read_word_vectors(
+            path, ["the", "cat", "dog", "été"], 3, file_format=asked, lowercase=True
+        )
     except UserError as error:
         assert str(path) in str(error)  # noqa: PT017
         return

@@ -62,7 +62,9 @@ def test_the_checker_of_onnx_finds_each_graph_and_its_shapes_good(programs, name
     read = {name for node in model.graph.node for name in node.input}
     assert {tensor.name for tensor in model.graph.initializer} <= read
     assert len({node.name for node in model.graph.node}) == len(model.graph.node)
-    assert [(p.key, p.value) for p in model.metadata_props] == [("max_length", str(config.max_length))]
+    assert [(p.key, p.value) for p in model.metadata_props] == [
+        ("max_length", str(config.max_length))
+    ]
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True, data_prop=True)
     assert len(inferred.graph.output) == len(all_outputs(config))
 
@@ -96,7 +98,9 @@ def test_large_weights_go_to_a_file_beside_the_graph(tmp_path):
 def test_a_bfloat16_model_computes_in_float32(tmp_path):
     config = MODELS["bert"]
     params = random_params(config)
-    export_onnx(dataclasses.replace(config, dtype="bfloat16"), params, tmp_path, all_outputs(config))
+    export_onnx(
+        dataclasses.replace(config, dtype="bfloat16"), params, tmp_path, all_outputs(config)
+    )
     inputs = random_inputs(config, 2, 8)
     assert_same(run(session(tmp_path), inputs), expected(config, params, inputs))
 
@@ -116,15 +120,21 @@ def test_a_disk_that_refuses_leaves_no_program(tmp_path):
 
 def test_without_the_package_it_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
-    with pytest.raises(UserError, match=r"needs the package onnx, which is not installed \(bertjax\[onnx\]\)"):
+    with pytest.raises(
+        UserError, match=r"needs the package onnx, which is not installed \(bertjax\[onnx\]\)"
+    ):
         export_onnx(MODELS["bert"], random_params(MODELS["bert"]), tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
 def test_a_large_mean_costs_the_layer_norm_few_digits(tmp_path):
-    """Runtimes may take the variance in one pass, which loses digits where the mean is large beside the deviation."""
+    """Runtimes may take the variance in one pass, which loses digits where the mean is large beside
+    the deviation.
+    """
     config, params = MODELS["bert"], random_params(MODELS["bert"])
-    params["embeddings"]["token_type"]["embedding"] = params["embeddings"]["token_type"]["embedding"] + 30.0
+    params["embeddings"]["token_type"]["embedding"] = (
+        params["embeddings"]["token_type"]["embedding"] + 30.0
+    )
     export_onnx(config, params, tmp_path)
     inputs = random_inputs(config, 2, 8)
     wanted = expected(config, params, inputs)

@@ -20,14 +20,19 @@ tf = pytest.importorskip("tensorflow")
 
 
 def serve(loaded, inputs):
-    found = loaded.signatures["serving_default"](**{name: tf.constant(value) for name, value in inputs.items()})
+    found = loaded.signatures["serving_default"](
+        **{name: tf.constant(value) for name, value in inputs.items()}
+    )
     return {name: value.numpy() for name, value in found.items()}
 
 
 QUICK = ("bert", "albert")
 
 
-@pytest.fixture(scope="module", params=[m if m in QUICK else pytest.param(m, marks=pytest.mark.slow) for m in MODELS])
+@pytest.fixture(
+    scope="module",
+    params=[m if m in QUICK else pytest.param(m, marks=pytest.mark.slow) for m in MODELS],
+)
 def program(request, tmp_path_factory):
     config, params = MODELS[request.param], random_params(MODELS[request.param])
     folder = tmp_path_factory.mktemp(request.param)
@@ -54,9 +59,16 @@ def test_the_signature_has_free_axes_and_named_tensors(program):
     signature = loaded.signatures["serving_default"]
     inputs = signature.structured_input_signature[1]
     assert set(inputs) == {"input_ids", "input_mask", "segment_ids"}
-    assert all(spec.dtype == tf.int32 and spec.shape.as_list() == [None, None] for spec in inputs.values())
+    assert all(
+        spec.dtype == tf.int32 and spec.shape.as_list() == [None, None] for spec in inputs.values()
+    )
     shapes = {name: spec.shape.as_list() for name, spec in signature.structured_outputs.items()}
-    widths = {"hidden": [None, None, 16], "pooled": [None, 16], "mlm_logits": [None, None, 64], "nsp_logits": [None, 2]}
+    widths = {
+        "hidden": [None, None, 16],
+        "pooled": [None, 16],
+        "mlm_logits": [None, None, 64],
+        "nsp_logits": [None, 2],
+    }
     assert shapes == {name: widths[name] for name in all_outputs(config)}
     program = (folder / "saved_model.pb").read_bytes()
     assert b"StableHLO_v1.0.0" in program

@@ -3,8 +3,20 @@ import jax
 import pytest
 
 from bertjax.errors import UserError
-from bertjax.interop.programs.serving import choose_outputs, new_program, served_params, serving_function
-from tests.interop.exported_programs import MODELS, all_outputs, assert_same, expected, random_inputs, random_params
+from bertjax.interop.programs.serving import (
+    choose_outputs,
+    new_program,
+    served_params,
+    serving_function,
+)
+from tests.interop.exported_programs import (
+    MODELS,
+    all_outputs,
+    assert_same,
+    expected,
+    random_inputs,
+    random_params,
+)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -19,7 +31,9 @@ def test_parameters_are_taken_flat_too():
     config, params = MODELS["headless"], random_params(MODELS["headless"])
     inputs = random_inputs(config, 5, 14)
     serve = jax.jit(serving_function(config))
-    assert_same(serve(served_params(params, ["hidden"]), **inputs), expected(config, params, inputs))
+    assert_same(
+        serve(served_params(params, ["hidden"]), **inputs), expected(config, params, inputs)
+    )
 
 
 def test_the_outputs_are_hidden_states_and_the_sentence_vector_where_there_is_one():
@@ -40,7 +54,11 @@ def test_the_outputs_are_hidden_states_and_the_sentence_vector_where_there_is_on
             "outputs: pooled: found a model without it, expected pooler among its model.heads",
         ),
         ("gelu_tanh", ["nsp_logits"], "outputs: nsp_logits: found a model without it"),
-        ("bert", ["hidden", "last"], "outputs: found 'last', expected one of hidden, pooled, mlm_logits, nsp_logits"),
+        (
+            "bert",
+            ["hidden", "last"],
+            "outputs: found 'last', expected one of hidden, pooled, mlm_logits, nsp_logits",
+        ),
         ("bert", ["hidden", "hidden"], "outputs: found hidden, hidden, expected each once"),
     ],
 )
@@ -62,9 +80,13 @@ def test_parameters_that_no_output_needs_are_left_out(outputs, groups):
     config, params = MODELS["bert"], random_params(MODELS["bert"])
     served = served_params(params, outputs)
     assert {path.split("/")[0] for path in served} == {"embeddings", "encoder"} | groups
-    assert len(served) == len(jax.tree.leaves({name: params[name] for name in {"embeddings", "encoder"} | groups}))
+    assert len(served) == len(
+        jax.tree.leaves({name: params[name] for name in {"embeddings", "encoder"} | groups})
+    )
     inputs = random_inputs(config, 2, 5)
-    jax.eval_shape(serving_function(config, outputs), served, **inputs)  # flax names what is missing
+    jax.eval_shape(
+        serving_function(config, outputs), served, **inputs
+    )  # flax names what is missing
     for path in served:
         rest = {name: leaf for name, leaf in served.items() if name != path}
         with pytest.raises(flax.errors.FlaxError):

@@ -49,8 +49,13 @@ def load(folder):
 def test_jax_alone_runs_it_for_any_batch_and_length(tmp_path):
     config, params = MODELS["bert"], random_params(MODELS["bert"])
     export_stablehlo(config, params, tmp_path, all_outputs(config))
-    batches = [random_inputs(config, *shape, seed=i) for i, shape in enumerate([(1, 1), (2, 9), (3, 16)])]
-    np.savez(tmp_path / "in.npz", **{f"{i}/{name}": x for i, batch in enumerate(batches) for name, x in batch.items()})
+    batches = [
+        random_inputs(config, *shape, seed=i) for i, shape in enumerate([(1, 1), (2, 9), (3, 16)])
+    ]
+    np.savez(
+        tmp_path / "in.npz",
+        **{f"{i}/{name}": x for i, batch in enumerate(batches) for name, x in batch.items()},
+    )
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [sys.executable, "-c", LOADER, str(tmp_path), str(tmp_path / "in.npz")]
     subprocess.run(command, check=True, cwd=tmp_path, env=environment, timeout=300)
@@ -90,13 +95,19 @@ def test_the_signature_says_what_goes_in_and_comes_out(programs):
     _, _, folder, _, loaded = programs["bert"]
     signature = json.loads((folder / "signature.json").read_text())
     exported, _ = load(folder)
-    assert [entry["name"] for entry in signature["inputs"]] == ["input_ids", "input_mask", "segment_ids"]
+    assert [entry["name"] for entry in signature["inputs"]] == [
+        "input_ids",
+        "input_mask",
+        "segment_ids",
+    ]
     shapes = {entry["name"]: entry["shape"] for entry in signature["outputs"]}
     avals = jax.tree.unflatten(exported.out_tree, exported.out_avals)
     assert {name: [str(n) for n in shape] for name, shape in shapes.items()} == {
         name: [str(n) for n in aval.shape] for name, aval in avals.items()
     }
-    assert {str(aval.dtype) for aval in avals.values()} == {entry["dtype"] for entry in signature["outputs"]}
+    assert {str(aval.dtype) for aval in avals.values()} == {
+        entry["dtype"] for entry in signature["outputs"]
+    }
     assert signature["max_length"] == 16
     assert tuple(signature["platforms"]) == exported.platforms == ("cpu", "cuda", "tpu")
     assert signature["versions"]["jax"] == jax.__version__

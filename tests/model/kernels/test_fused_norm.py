@@ -1,4 +1,6 @@
-"""The kernel of dropout, residual and norm, run by Pallas's interpreter and compiled for TPU, against plain XLA."""
+"""The kernel of dropout, residual and norm, run by Pallas's interpreter and compiled for TPU,
+against plain XLA.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -28,19 +30,25 @@ def model(width, rate, dtype="float32"):
 def drawn(seed, batch, length, width, dtype=jnp.float32):
     """x, added, scale, bias, and the output's gradient."""
     rng = np.random.default_rng(seed)
-    x, added, gradient = (jnp.asarray(a, dtype) for a in rng.normal(rng.normal(), 1, (3, batch, length, width)))
+    x, added, gradient = (
+        jnp.asarray(a, dtype) for a in rng.normal(rng.normal(), 1, (3, batch, length, width))
+    )
     scale, bias = (jnp.asarray(a, jnp.float32) for a in rng.normal(0, 1, (2, width)))
     return (x, added, scale, bias), gradient
 
 
 def compare(config, inputs, gradient, key, layout=ANYWHERE):
-    """The largest difference from the plain norm, relative to the largest entry, of output and gradients."""
+    """The largest difference from the plain norm, relative to the largest entry, of output and
+    gradients.
+    """
 
     def fast(*inputs):
         return residual_norm_kernel(config, layout, *inputs, key, interpret=True)
 
     def plain(x, added, scale, bias):
-        return ResidualNorm(config, ANYWHERE).apply({"params": {"scale": scale, "bias": bias}}, x, added, key)
+        return ResidualNorm(config, ANYWHERE).apply(
+            {"params": {"scale": scale, "bias": bias}}, x, added, key
+        )
 
     def run(function):
         output, back = jax.vjp(function, *inputs)
@@ -50,7 +58,9 @@ def compare(config, inputs, gradient, key, layout=ANYWHERE):
     return max(float(jnp.abs(a - b).max() / jnp.abs(b).max()) for a, b in pairs)
 
 
-@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])  # `largest` is of all
+@settings(
+    max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)  # `largest` is of all
 @given(
     seed=st.integers(0, 2**31), batch=st.integers(1, 5), length=st.sampled_from([128, 256, 640]),
     width=st.sampled_from([128, 384]), rate=st.sampled_from([0.0, 0.1, 0.5]),
@@ -84,7 +94,9 @@ def test_widths_that_it_has_no_room_for_are_known():
 
 @pytest.mark.parametrize("rate", [0.1])
 @pytest.mark.parametrize("width", [768, 1024, 3072])
-@pytest.mark.parametrize("topology", ["v5e:2x2", *(pytest.param(t, marks=pytest.mark.slow) for t in OTHERS)])
+@pytest.mark.parametrize(
+    "topology", ["v5e:2x2", *(pytest.param(t, marks=pytest.mark.slow) for t in OTHERS)]
+)
 def test_compiles_for_tpu(topology, rate, width):
     config = model(width, rate, "bfloat16")
 
@@ -95,6 +107,14 @@ def test_compiles_for_tpu(topology, rate, width):
         output, back = jax.vjp(fast, x, added, scale, bias)
         return output, *back(gradient)
 
-    rows, vector = jax.ShapeDtypeStruct((4, 512, width), jnp.bfloat16), jax.ShapeDtypeStruct((width,), jnp.float32)
+    rows, vector = (
+        jax.ShapeDtypeStruct((4, 512, width), jnp.bfloat16),
+        jax.ShapeDtypeStruct((width,), jnp.float32),
+    )
     words = jax.ShapeDtypeStruct((2,), jnp.uint32)
-    assert compile_for_tpu(topology, step, rows, rows, vector, vector, rows, words).count("tpu_custom_call") == 2
+    assert (
+        compile_for_tpu(topology, step, rows, rows, vector, vector, rows, words).count(
+            "tpu_custom_call"
+        )
+        == 2
+    )

@@ -27,7 +27,10 @@ def table(folder, name, *rows):
 
 
 def read(folder, name, *rows, split="train", **options):
-    return [(e.id, e.text, e.pair, e.label) for e in read_examples(table(folder, name, *rows), split, **options)]
+    return [
+        (e.id, e.text, e.pair, e.label)
+        for e in read_examples(table(folder, name, *rows), split, **options)
+    ]
 
 
 def error_of(*arguments, **options):
@@ -60,11 +63,16 @@ def test_colas_test_set_has_a_header_and_no_labels(tmp_path):
     found = read(tmp_path, "test.tsv", *rows, split="test", task=glue_task("cola"), unlabelled=True)
     assert found == [("0", "one", None, None), ("1", "two", None, None)]
     message = error_of(Source(str(tmp_path)), "test", task=glue_task("cola"))
-    assert "test.tsv, line 2: found the columns index, sentence, expected label (or finetune.label_column" in message
+    assert (
+        "test.tsv, line 2: found the columns index, sentence, expected label (or finetune.label_column"
+        in message
+    )
 
 
 def test_fields_of_tfds_in_json_are_a_tasks_too(tmp_path):
-    (tmp_path / "train.jsonl").write_text('{"premise": "a", "hypothesis": "b", "label": 2, "idx": 6}\n')
+    (tmp_path / "train.jsonl").write_text(
+        '{"premise": "a", "hypothesis": "b", "label": 2, "idx": 6}\n'
+    )
     (found,) = read_examples(Source(str(tmp_path)), "train", task=glue_task("mnli"))
     assert found == TextExample("6", "a", "b", "contradiction")
 
@@ -72,20 +80,30 @@ def test_fields_of_tfds_in_json_are_a_tasks_too(tmp_path):
 def test_mnlis_dashes_are_left_out_and_counted(tmp_path, caplog):
     rows = [("sentence1", "sentence2", "gold_label"), ("a", "b", "-"), ("c", "d", "neutral")]
     with caplog.at_level(logging.INFO, "bertjax"):
-        found = read(tmp_path, "dev_matched.tsv", *rows, split="validation_matched", task=glue_task("mnli"))
+        found = read(
+            tmp_path, "dev_matched.tsv", *rows, split="validation_matched", task=glue_task("mnli")
+        )
     assert found == [("1", "c", "d", "neutral")]
     said = f"{tmp_path}, split validation_matched: examples without a label, which were left out: 1 of 2"
     assert caplog.messages == [said]
-    kept = read_examples(Source(str(tmp_path)), "validation_matched", task=glue_task("mnli"), unlabelled=True)
+    kept = read_examples(
+        Source(str(tmp_path)), "validation_matched", task=glue_task("mnli"), unlabelled=True
+    )
     assert [e.label for e in kept] == [None, "neutral"]
 
 
 def test_qqps_broken_lines_are_left_out_and_counted_and_others_are_errors(tmp_path, caplog):
     rows = [("id", "question1", "question2", "is_duplicate"), ("0", "a"), ("1", "a", "b", "1")]
     with caplog.at_level(logging.INFO, "bertjax"):
-        assert read(tmp_path, "train.tsv", *rows, task=glue_task("qqp")) == [("1", "a", "b", "duplicate")]
-    assert caplog.messages == [f"lines with a wrong number of columns, which were left out: {tmp_path / 'train.tsv'} 1"]
-    assert "line 2: found 2 columns, expected 4" in error_of(Source(str(tmp_path)), "train", label_column="id")
+        assert read(tmp_path, "train.tsv", *rows, task=glue_task("qqp")) == [
+            ("1", "a", "b", "duplicate")
+        ]
+    assert caplog.messages == [
+        f"lines with a wrong number of columns, which were left out: {tmp_path / 'train.tsv'} 1"
+    ]
+    assert "line 2: found 2 columns, expected 4" in error_of(
+        Source(str(tmp_path)), "train", label_column="id"
+    )
 
 
 def test_several_files_are_joined_and_ids_say_from_which(tmp_path):
@@ -151,7 +169,9 @@ def test_balanced_weights_are_scikit_learns():
     weights = pytest.importorskip("sklearn.utils.class_weight").compute_class_weight
     labels = ["a", "b", "b", "c", "c", "c", "c"]
     found = balanced_weights(("a", "b", "c"), examples_of(*labels))
-    assert found == pytest.approx(tuple(weights("balanced", classes=np.array(["a", "b", "c"]), y=labels)))
+    assert found == pytest.approx(
+        tuple(weights("balanced", classes=np.array(["a", "b", "c"]), y=labels))
+    )
     with pytest.raises(UserError, match="label d: found no training example"):
         balanced_weights(("a", "d"), examples_of("a"))
 
@@ -159,7 +179,9 @@ def test_balanced_weights_are_scikit_learns():
 def test_worst_errors_are_those_with_the_least_probability_of_what_is_true():
     task = Classification("t", ("a", "b"))
     examples = examples_of("a", "a", "b", "a")
-    predictions = [TextPrediction("a" if p >= 0.5 else "b", (p, 1 - p)) for p in (0.4, 0.1, 0.7, 0.9)]
+    predictions = [
+        TextPrediction("a" if p >= 0.5 else "b", (p, 1 - p)) for p in (0.4, 0.1, 0.7, 0.9)
+    ]
     worst = worst_errors(task, predictions, examples, 2)
     assert [error.example.id for error in worst] == ["1", "2"]
     assert [error.error for error in worst] == pytest.approx([0.9, 0.7])
@@ -172,23 +194,43 @@ def test_worst_errors_of_numbers_and_of_several_classes():
     worst = worst_errors(number, predictions, examples_of(1.5, 1.0, 2.0), 9)
     assert [(error.example.id, error.error) for error in worst] == [("1", 2.0), ("0", 0.5)]
     several = Classification("t", ("a", "b"), "classes")
-    predictions = [TextPrediction(("a",), (0.8, 0.3)), TextPrediction((), (0.1, 0.4)), TextPrediction(("b",), (0, 0.6))]
+    predictions = [
+        TextPrediction(("a",), (0.8, 0.3)),
+        TextPrediction((), (0.1, 0.4)),
+        TextPrediction(("b",), (0, 0.6)),
+    ]
     worst = worst_errors(several, predictions, examples_of(("a", "b"), ("a",), ("b",)), 9)
-    assert [(error.example.id, round(error.error, 6)) for error in worst] == [("1", 0.9), ("0", 0.7)]
+    assert [(error.example.id, round(error.error, 6)) for error in worst] == [
+        ("1", 0.9),
+        ("0", 0.7),
+    ]
 
 
 def test_written_predictions_are_a_table_that_is_read_again(tmp_path):
     path = tmp_path / "predictions.tsv"
     examples = [TextExample("7", 'a\t"b"\nc', "d"), TextExample("8", "e")]
-    write_predictions(path, [TextPrediction("x", (0.25, 0.75)), TextPrediction("y", (0.9, 0.1))], examples)
+    write_predictions(
+        path, [TextPrediction("x", (0.25, 0.75)), TextPrediction("y", (0.9, 0.1))], examples
+    )
     assert [dict(row.values) for row in read_table(path)] == [
-        {"id": "7", "sentence1": 'a "b" c', "sentence2": "d", "prediction": "x", "probability": "0.7500"},
+        {
+            "id": "7",
+            "sentence1": 'a "b" c',
+            "sentence2": "d",
+            "prediction": "x",
+            "probability": "0.7500",
+        },
         {"id": "8", "sentence1": "e", "sentence2": "", "prediction": "y", "probability": "0.9000"},
     ]
     write_predictions(
-        path, [TextPrediction(("x", "z"), (0.5, 0.1, 1.0)), TextPrediction((), (0, 0, 0))], examples[1:] * 2
+        path,
+        [TextPrediction(("x", "z"), (0.5, 0.1, 1.0)), TextPrediction((), (0, 0, 0))],
+        examples[1:] * 2,
     )
-    assert path.read_text() == "id\tsentence\tprediction\tprobability\n8\te\tx,z\t0.5000,1.0000\n8\te\t\t\n"
+    assert (
+        path.read_text()
+        == "id\tsentence\tprediction\tprobability\n8\te\tx,z\t0.5000,1.0000\n8\te\t\t\n"
+    )
     write_predictions(path, [TextPrediction(None, value=2.5)], examples[1:])
     assert path.read_text() == "id\tsentence\tprediction\n8\te\t2.5\n"
 

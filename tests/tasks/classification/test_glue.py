@@ -21,7 +21,17 @@ def test_other_names_are_no_tasks():
 
 
 def test_the_nine_tasks_make_classifications_with_their_metrics():
-    assert [task.name for task in TASKS] == ["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"]
+    assert [task.name for task in TASKS] == [
+        "cola",
+        "sst2",
+        "mrpc",
+        "stsb",
+        "qqp",
+        "mnli",
+        "qnli",
+        "rte",
+        "wnli",
+    ]
     for task in TASKS:
         made = Classification(task.name, task.labels, task.label_type, task.metrics)
         assert made.metric == task.metrics[0]
@@ -72,14 +82,24 @@ def test_other_labels_are_errors(name, value, message):
     ("mnli", "test_mismatched", ["contradiction"], "MNLI-mm.tsv", ["0\tcontradiction"]),
     ("stsb", "test", [3.14159, -0.2, 5.7], "STS-B.tsv", ["0\t3.142", "1\t0.000", "2\t5.000"]),
 ])  # fmt: skip
-def test_submissions_are_as_the_benchmark_takes_them(tmp_path, name, split, predictions, file, lines):
-    made = [TextPrediction(None, value=p) if isinstance(p, float) else TextPrediction(p, (1.0,)) for p in predictions]
+def test_submissions_are_as_the_benchmark_takes_them(
+    tmp_path, name, split, predictions, file, lines
+):
+    made = [
+        TextPrediction(None, value=p) if isinstance(p, float) else TextPrediction(p, (1.0,))
+        for p in predictions
+    ]
     examples = [TextExample(str(i), "text") for i in range(len(made))]
     path = write_submission(tmp_path, glue_task(name), split, made, examples)
     assert path.name == file
-    assert (tmp_path / file).read_text() == "".join(f"{line}\n" for line in ["index\tprediction", *lines])
+    assert (tmp_path / file).read_text() == "".join(
+        f"{line}\n" for line in ["index\tprediction", *lines]
+    )
 
 
 def test_a_submission_of_another_split_is_an_error(tmp_path):
-    with pytest.raises(UserError, match="submission of mnli: found the split test, expected one of test_matched, test"):
+    with pytest.raises(
+        UserError,
+        match="submission of mnli: found the split test, expected one of test_matched, test",
+    ):
         write_submission(tmp_path, glue_task("mnli"), "test", [], [])

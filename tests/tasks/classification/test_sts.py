@@ -45,7 +45,11 @@ def vectors_of_transformers(source, texts):
     for begin in range(0, len(rows), 64):
         some = rows[begin : begin + 64]
         batch = tokenizer(
-            [texts[row] for row in some], padding=True, truncation=True, max_length=512, return_tensors="pt"
+            [texts[row] for row in some],
+            padding=True,
+            truncation=True,
+            max_length=512,
+            return_tensors="pt",
         )
         with torch.no_grad():
             hidden = model(**batch).last_hidden_state
@@ -59,27 +63,40 @@ def unit(vectors):
 
 
 def compared(source, imported, pairs, largest):
-    """Both libraries' vectors of all sentences agree; the two Spearman correlations of their cosines with the scores."""
+    """Both libraries' vectors of all sentences agree; the two Spearman correlations of their
+    cosines with the scores.
+    """
     texts = sorted({text for _, *both in pairs for text in both})
     row = {text: i for i, text in enumerate(texts)}
     scores = [score for score, _, _ in pairs]
     first, second = [row[a] for _, a, _ in pairs], [row[b] for _, _, b in pairs]
     here, there = features.embed(*imported, texts), vectors_of_transformers(source, texts)
     largest("real weights: sentence vectors", np.abs(here - there).max(), 1e-5)
-    largest("real weights: sentence vectors of length 1", np.abs(unit(here) - unit(there)).max(), 1e-5)
-    here, there = (stats.spearmanr((unit(v)[first] * unit(v)[second]).sum(1), scores).statistic for v in (here, there))
-    largest(f"real weights: Spearman of {len(pairs):,} pairs, {here:.4f} here", abs(here - there), 5e-5)
+    largest(
+        "real weights: sentence vectors of length 1", np.abs(unit(here) - unit(there)).max(), 1e-5
+    )
+    here, there = (
+        stats.spearmanr((unit(v)[first] * unit(v)[second]).sum(1), scores).statistic
+        for v in (here, there)
+    )
+    largest(
+        f"real weights: Spearman of {len(pairs):,} pairs, {here:.4f} here", abs(here - there), 5e-5
+    )
     return here
 
 
-def test_real_weights_give_the_vectors_and_correlation_of_transformers(source, imported, shared_data, largest):
+def test_real_weights_give_the_vectors_and_correlation_of_transformers(
+    source, imported, shared_data, largest
+):
     pairs = rated_pairs(shared_data)
     correlation = compared(source, imported, pairs[:: len(pairs) // 200][:200], largest)
     assert 0.75 < correlation < 0.9
 
 
 @pytest.mark.slow
-def test_real_weights_give_the_correlation_of_transformers_on_all_pairs(source, imported, shared_data, largest):
+def test_real_weights_give_the_correlation_of_transformers_on_all_pairs(
+    source, imported, shared_data, largest
+):
     pairs = rated_pairs(shared_data)
     assert len(pairs) == 6750
     assert compared(source, imported, pairs, largest) == pytest.approx(0.81385, abs=5e-5)

@@ -33,11 +33,15 @@ NUMBER = Classification("t", label_type="number")
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return WordPiece("vocab.txt", "".join(f"{entry}\n" for entry in VOCABULARY).encode(), lowercase=True)
+    return WordPiece(
+        "vocab.txt", "".join(f"{entry}\n" for entry in VOCABULARY).encode(), lowercase=True
+    )
 
 
 def batch_of(labels, weights=None):
-    weights = np.ones(len(labels), np.float32) if weights is None else np.asarray(weights, np.float32)
+    weights = (
+        np.ones(len(labels), np.float32) if weights is None else np.asarray(weights, np.float32)
+    )
     return {"labels": np.asarray(labels), "item_weights": weights}
 
 
@@ -61,7 +65,9 @@ def pair_cut_by_bert(a, b, longest):
 
 
 @given(st.lists(st.tuples(TEXT, st.none() | TEXT), max_size=12), st.integers(4, 20))
-@example([("cat " * 9, "dog " * 9), ("cat " * 9, "dog"), ("cat", "dog " * 9), ("cat " * 9, None)], 8)
+@example(
+    [("cat " * 9, "dog " * 9), ("cat " * 9, "dog"), ("cat", "dog " * 9), ("cat " * 9, None)], 8
+)
 def test_rows_are_those_of_a_plain_loop(tokenizer, texts, longest):
     examples = [TextExample(str(i), text, pair) for i, (text, pair) in enumerate(texts)]
     ids, offsets, second, cut = encoded_pairs(tokenizer, examples, longest)
@@ -135,8 +141,12 @@ def test_a_task_that_makes_no_sense_is_an_error(options, message):
 
 @partial(jax.jit, static_argnums=0)
 def sums_and_gradient(task, scores, batch):
-    """(sums, count, gradient of the loss); in one program, since each small one takes its time to compile."""
-    gradient, sums = jax.grad(lambda x: (task.sums(x, batch)["loss"], task.sums(x, batch)), has_aux=True)(scores)
+    """(sums, count, gradient of the loss); in one program, since each small one takes its time to
+    compile.
+    """
+    gradient, sums = jax.grad(
+        lambda x: (task.sums(x, batch)["loss"], task.sums(x, batch)), has_aux=True
+    )(scores)
     return sums, task.count(batch), gradient
 
 
@@ -154,7 +164,9 @@ def test_cross_entropy_and_its_gradient_are_pytorchs(smoothing, weights):
     rng = np.random.default_rng(3)
     scores, labels = rng.normal(0, 3, (7, 3)).astype(np.float32), rng.integers(0, 3, 7)
     given = torch.tensor(scores, requires_grad=True)
-    module = torch.nn.CrossEntropyLoss(torch.tensor(weights) if weights else None, label_smoothing=smoothing)
+    module = torch.nn.CrossEntropyLoss(
+        torch.tensor(weights) if weights else None, label_smoothing=smoothing
+    )
     wanted = module(given, torch.tensor(labels))
     wanted.backward()
     sums, count, gradient = sums_and_gradient(task, scores, batch_of(labels))
@@ -167,7 +179,10 @@ def test_sigmoid_cross_entropy_is_pytorchs(smoothing):
     torch = pytest.importorskip("torch")
     task = dataclasses.replace(CLASSES, label_smoothing=smoothing)
     rng = np.random.default_rng(3)
-    scores, labels = rng.normal(0, 30, (7, 3)).astype(np.float32), rng.integers(0, 2, (7, 3)).astype(np.float32)
+    scores, labels = (
+        rng.normal(0, 30, (7, 3)).astype(np.float32),
+        rng.integers(0, 2, (7, 3)).astype(np.float32),
+    )
     targets = torch.tensor(labels * (1 - smoothing) + smoothing / 2)
     wanted = torch.nn.functional.binary_cross_entropy_with_logits(torch.tensor(scores), targets)
     np.testing.assert_allclose(mean_loss(task, scores, batch_of(labels)), wanted.item(), rtol=1e-5)
@@ -183,7 +198,9 @@ def test_class_weights_of_several_classes_weigh_their_mean():
 
 
 def test_a_number_has_the_squared_error():
-    found, _, _ = sums_and_gradient(NUMBER, np.array([[1.0], [3.0]], np.float32), batch_of([0.5, 5.0]))
+    found, _, _ = sums_and_gradient(
+        NUMBER, np.array([[1.0], [3.0]], np.float32), batch_of([0.5, 5.0])
+    )
     assert float(found["loss"]) == 0.25 + 4
     assert float(found["count"]) == 2
 
@@ -218,7 +235,11 @@ def test_items_of_weight_0_add_exactly_nothing_and_no_gradient(task, labels, rub
 def test_sums_are_alike_on_eight_devices(task, largest):
     rng = np.random.default_rng(0)
     scores = rng.normal(size=(8, max(1, len(task.labels)))).astype(np.float32)
-    labels = {"class": rng.integers(0, 3, 8), "classes": rng.integers(0, 2, (8, 3)), "number": rng.random(8)}
+    labels = {
+        "class": rng.integers(0, 3, 8),
+        "classes": rng.integers(0, 2, (8, 3)),
+        "number": rng.random(8),
+    }
     batch = batch_of(labels[task.label_type], [1] * 7 + [0])
     mesh = make_mesh(MeshConfig(data=8))
     assert batch_parts(mesh) == 8
@@ -226,14 +247,21 @@ def test_sums_are_alike_on_eight_devices(task, largest):
     sums = jax.jit(task.sums)
     found, wanted = sums(*spread), sums(scores, batch)
     for name in wanted:
-        largest("a task's sums on eight devices", abs(np.asarray(found[name]) - np.asarray(wanted[name])), 1e-5)
+        largest(
+            "a task's sums on eight devices",
+            abs(np.asarray(found[name]) - np.asarray(wanted[name])),
+            1e-5,
+        )
 
 
 def test_the_head_scores_the_pooled_vector():
     @jax.jit
     def run(key, batch):
         head = CLASS.init_head(SMALL_MODEL, key)
-        params = {**functional.init(SMALL_MODEL, key), "tasks": {"t": head | {"bias": head["bias"] + 0.5}}}
+        params = {
+            **functional.init(SMALL_MODEL, key),
+            "tasks": {"t": head | {"bias": head["bias"] + 0.5}},
+        }
         hidden = functional.encode(SMALL_MODEL, params, batch).hidden_BxLxD
         scores = CLASS.scores(SMALL_MODEL, params, batch, key=None, layout=ANYWHERE)
         return head, functional.pool(SMALL_MODEL, params, hidden), scores
@@ -255,11 +283,15 @@ def test_the_head_scores_the_pooled_vector():
 
 def test_outputs_become_predictions():
     outputs = CLASS.outputs(jnp.log(jnp.asarray([[0.2, 0.5, 0.3]])))
-    rows = Rows(np.zeros(0, np.int32), np.zeros(2, np.int64), np.zeros(1, np.int32), np.zeros(1, np.int64))
+    rows = Rows(
+        np.zeros(0, np.int32), np.zeros(2, np.int64), np.zeros(1, np.int32), np.zeros(1, np.int64)
+    )
     (prediction,) = CLASS.predict(list(np.asarray(outputs)), rows, examples_of("a"))
     assert prediction.label == "b"
     assert prediction.probabilities == pytest.approx((0.2, 0.5, 0.3))
-    (prediction,) = CLASSES.predict(list(np.asarray(CLASSES.outputs(jnp.asarray([[0.0, -1.0, 9.0]])))), rows, [])
+    (prediction,) = CLASSES.predict(
+        list(np.asarray(CLASSES.outputs(jnp.asarray([[0.0, -1.0, 9.0]])))), rows, []
+    )
     assert prediction.label == ("a", "c")
     assert prediction.probabilities == pytest.approx((0.5, 0.26894143, 0.99987662))
     (prediction,) = NUMBER.predict(list(np.asarray(NUMBER.outputs(jnp.asarray([[2.5]])))), rows, [])
@@ -277,11 +309,15 @@ def test_figures_are_the_named_ones_and_accuracy():
     assert figures["matthews_correlation"] == pytest.approx(1 / np.sqrt(3))
     assert two.confusion(predictions_of(*said), examples_of(*true)).tolist() == [[1, 0], [1, 2]]
     three = Classification("t", LABELS, metrics=("f1_macro",))
-    assert three.figures(predictions_of("a", "b"), examples_of("a", "a"))["f1_macro"] == pytest.approx(2 / 9)
+    assert three.figures(predictions_of("a", "b"), examples_of("a", "a"))[
+        "f1_macro"
+    ] == pytest.approx(2 / 9)
 
 
 def test_figures_of_several_classes_and_of_numbers():
-    figures = CLASSES.figures(predictions_of(("a",), (), ("b", "a")), examples_of(("a", "b"), (), ("a", "b")))
+    figures = CLASSES.figures(
+        predictions_of(("a",), (), ("b", "a")), examples_of(("a", "b"), (), ("a", "b"))
+    )
     assert figures == {
         "f1_micro": pytest.approx(6 / 7),
         "f1_macro": pytest.approx((1 + 2 / 3) / 3),
@@ -297,9 +333,17 @@ def test_figures_of_several_classes_and_of_numbers():
 def test_calibration_is_of_the_predicted_class():
     predictions = [TextPrediction("a", (0.75, 0.15, 0.1)), TextPrediction("c", (0.0, 0.05, 0.95))]
     table = CLASS.calibration(predictions, examples_of("b", "c"))
-    assert [(row.predictions, row.confidence, row.accuracy) for row in table if row.predictions] == [
+    assert [
+        (row.predictions, row.confidence, row.accuracy) for row in table if row.predictions
+    ] == [
         (1, 0.75, 0),
         (1, 0.95, 1),
     ]
-    several = CLASSES.calibration([TextPrediction(("a",), (0.75, 0.15, 0.1))], examples_of(("a", "c")))
-    assert [(row.predictions, row.accuracy) for row in several if row.predictions] == [(1, 1), (1, 0), (1, 1)]
+    several = CLASSES.calibration(
+        [TextPrediction(("a",), (0.75, 0.15, 0.1))], examples_of(("a", "c"))
+    )
+    assert [(row.predictions, row.accuracy) for row in several if row.predictions] == [
+        (1, 1),
+        (1, 0),
+        (1, 1),
+    ]

@@ -6,7 +6,9 @@ from bertjax.tasks.files.splits import Source, read_rows
 
 @pytest.mark.quick
 def test_the_docstrings_are_parted_once_and_for_all():
-    splits = {split: [row.values for row in rows(split)] for split in ("train", "validation", "test")}
+    splits = {
+        split: [row.values for row in rows(split)] for split in ("train", "validation", "test")
+    }
     texts = [values["text"] for found in splits.values() for values in found]
     assert len(set(texts)) == len(texts)
     assert all(0 < len(text) <= CHARACTERS for text in texts)
@@ -14,4 +16,6 @@ def test_the_docstrings_are_parted_once_and_for_all():
     train, validation = len(splits["train"]), len(splits["validation"])
     assert train > 1500
     assert 0.05 < validation / (train + validation) < 0.2
-    assert splits["validation"] == [row.values for row in read_rows(Source("python-docs"), "validation")]
+    assert splits["validation"] == [
+        row.values for row in read_rows(Source("python-docs"), "validation")
+    ]

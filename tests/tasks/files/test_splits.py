@@ -11,7 +11,14 @@ from bertjax.tasks.files.splits import Source, find_files, has_split, read_rows
 
 @pytest.fixture
 def folder(tmp_path):
-    for name in ("train.tsv", "dev_matched.tsv", "validation_mismatched.jsonl.gz", "trainer.txt", ".test.tsv", "notes"):
+    for name in (
+        "train.tsv",
+        "dev_matched.tsv",
+        "validation_mismatched.jsonl.gz",
+        "trainer.txt",
+        ".test.tsv",
+        "notes",
+    ):
         (tmp_path / name).write_text("a\tb\n1\t2\n")
     return tmp_path
 
@@ -60,11 +67,20 @@ def test_what_is_missing_is_said_with_what_there_is(folder):
     wanted = "expected test.* (or finetune.test_files to name it)"
     assert message == f"{folder}, split test: found {there}, {wanted}"
     named = Source(str(folder), {"validation": ("trainer.txt", "rte9.xml")})
-    assert error_of(find_files, named, "validation") == f"{folder}, split validation: found {there}, expected rte9.xml"
+    assert (
+        error_of(find_files, named, "validation")
+        == f"{folder}, split validation: found {there}, expected rte9.xml"
+    )
     gone = folder / "gone"
-    assert error_of(find_files, Source(str(gone)), "train") == f"{gone}: found no such folder, expected a folder"
+    assert (
+        error_of(find_files, Source(str(gone)), "train")
+        == f"{gone}: found no such folder, expected a folder"
+    )
     file = folder / "notes"
-    assert error_of(find_files, Source(str(file)), "train") == f"{file}: found a file, expected a folder"
+    assert (
+        error_of(find_files, Source(str(file)), "train")
+        == f"{file}: found a file, expected a folder"
+    )
 
 
 def test_two_files_that_could_be_the_split_are_an_error(folder):
@@ -137,7 +153,9 @@ def test_a_tfds_data_set_gives_the_same_rows(tmp_path):
     command = [sys.executable, "-c", TFDS_SCRIPT]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment)
     assert done.returncode == 0, done.stderr
-    rows, labels, joined, there, no_split, no_label, no_column = map(json.loads, done.stdout.splitlines()[-7:])
+    rows, labels, joined, there, no_split, no_label, no_column = map(
+        json.loads, done.stdout.splitlines()[-7:]
+    )
     common = {"sentence2": "b", "score": 1.5, "tags": ["y", "x"]}
     assert rows == [
         {"sentence1": "完 0", "idx": 0, "label": "entailment", **common},
@@ -148,5 +166,8 @@ def test_a_tfds_data_set_gives_the_same_rows(tmp_path):
     assert there == [True, False]
     assert no_split.startswith("tfds:tiny_pairs, dev: found the splits ")
     assert "train" in no_split
-    assert no_label == "tfds:tiny_pairs, split test: found no example with a label, expected one or more"
+    assert (
+        no_label
+        == "tfds:tiny_pairs, split test: found no example with a label, expected one or more"
+    )
     assert "example 0: found the columns" in no_column

@@ -12,7 +12,9 @@ from bertjax.tasks.files.tables import read_table
 pytestmark = pytest.mark.quick
 
 # What no line of TSV can hold: its marks, and what UTF-8 cannot.
-CELL = st.text(st.characters(blacklist_characters="\t\n\r", blacklist_categories=["Cs"]), max_size=8)
+CELL = st.text(
+    st.characters(blacklist_characters="\t\n\r", blacklist_categories=["Cs"]), max_size=8
+)
 
 
 def write(path, content):
@@ -35,7 +37,10 @@ def error_of(path, *options):
 def test_quotes_in_tsv_are_text_and_only_a_line_feed_ends_a_line(tmp_path):
     rows = 'a\tb\n"open\tand "closed"\r\nx\x85y\u2028z\tlast\n'
     path = write(tmp_path / "a.tsv", b"\xef\xbb\xbf" + rows.encode())
-    assert values(path) == [{"a": '"open', "b": 'and "closed"'}, {"a": "x\x85y\u2028z", "b": "last"}]
+    assert values(path) == [
+        {"a": '"open', "b": 'and "closed"'},
+        {"a": "x\x85y\u2028z", "b": "last"},
+    ]
 
 
 @given(st.lists(st.tuples(CELL, CELL), max_size=6), st.sampled_from(["\n", "\r\n"]), st.booleans())
@@ -56,7 +61,9 @@ def test_given_columns_name_those_of_a_file_without_header_unless_its_first_line
     ]
     assert [row.number for row in read_table(path, ("label", "sentence"))] == [1, 3]
     headed = write(tmp_path / "b.tsv", "index\tsentence\n0\tone\n")
-    assert values(headed, ("source", "label", "star", "sentence"), ("sentence",)) == [{"index": "0", "sentence": "one"}]
+    assert values(headed, ("source", "label", "star", "sentence"), ("sentence",)) == [
+        {"index": "0", "sentence": "one"}
+    ]
     assert len(values(headed, ("label", "sentence"))) == 2
 
 
@@ -100,7 +107,11 @@ RTE = """<?xml version="1.0" encoding="UTF-8"?>
 def test_pairs_of_every_challenge_have_glues_labels(tmp_path, attribute, label):
     (row,) = read_table(write(tmp_path / "a.xml", RTE.format(attribute)))
     assert (row.number, row.values["label"]) == (4, label)
-    assert (row.values["id"], row.values["sentence1"], row.values["sentence2"]) == ("8", "Oil & gas rose", "It rose")
+    assert (row.values["id"], row.values["sentence1"], row.values["sentence2"]) == (
+        "8",
+        "Oil & gas rose",
+        "It rose",
+    )
 
 
 @pytest.mark.parametrize("name,content,message", [
@@ -130,7 +141,9 @@ def test_a_missing_file_and_a_missing_column_say_what_there_is(tmp_path):
     assert "no.tsv: cannot be read (No such file" in error_of(tmp_path / "no.tsv")
     (row,) = read_table(write(tmp_path / "a.tsv", "a\tb\n1\t2\n"))
     assert row.value("b") == "2"
-    with pytest.raises(UserError, match=r"a.tsv, line 2: found the columns a, b, expected 'c' among them"):
+    with pytest.raises(
+        UserError, match=r"a.tsv, line 2: found the columns a, b, expected 'c' among them"
+    ):
         row.value("c")
 
 

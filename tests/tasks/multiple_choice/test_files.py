@@ -34,7 +34,9 @@ def written(folder, name, lines):
 def test_swag_gives_the_first_sentence_and_endings_after_the_start_of_the_second(tmp_path):
     found = read_choice_file(written(tmp_path, "train.csv", SWAG))
     assert found == [
-        ChoiceExample("7", "He sits.", ('purrs, then "sings".', "barks.", "flies.", "drives."), "The cat", 2),
+        ChoiceExample(
+            "7", "He sits.", ('purrs, then "sings".', "barks.", "flies.", "drives."), "The cat", 2
+        ),
         ChoiceExample("8", "We cook.", ("eats.", "runs.", "reads.", "sleeps."), "Someone", 0),
     ]
     unlabelled = [SWAG_TEST, *(line.rsplit(",", 1)[0] for line in SWAG[1:])]
@@ -59,14 +61,21 @@ def test_codah_as_it_is_published_is_read_whole(shared_data):
         ("call my mother.", "have some ravioli.", "fly out the window.", "go on a run outside."),
         label=1,
     )
-    assert [sum(example.label == label for example in found) for label in range(4)] == [689, 684, 697, 706]
+    assert [sum(example.label == label for example in found) for label in range(4)] == [
+        689,
+        684,
+        697,
+        706,
+    ]
     sizes = {name: len(split) for name, split in cross_validation(found).items()}
     assert sizes == {"train": 1690, "validation": 535, "test": 551}
 
 
 def test_a_quote_is_text_in_a_tsv_and_may_hold_lines_in_a_csv(tmp_path):
     path = written(tmp_path, "a.tsv", ['o\tHe says "oh.\t"a\tb\tc\td\t3'])
-    assert read_choice_file(path, CODAH) == [ChoiceExample("0", 'He says "oh.', ('"a', "b", "c", "d"), label=3)]
+    assert read_choice_file(path, CODAH) == [
+        ChoiceExample("0", 'He says "oh.', ('"a', "b", "c", "d"), label=3)
+    ]
     path = written(tmp_path, "b.csv", ["context,ending0,ending1", '"two', 'lines",a,b', "one,c,d"])
     assert [example.context for example in read_choice_file(path)] == ["two\nlines", "one"]
 
@@ -133,7 +142,13 @@ def test_each_example_is_tested_once_and_equal_contexts_stay_together(examples, 
 
 
 def test_folds_follow_from_the_context_alone_and_must_exist():
-    assert [fold_of(example(text)) for text in ("a", "b", "c", "I think I will", "")] == [3, 3, 0, 4, 1]
+    assert [fold_of(example(text)) for text in ("a", "b", "c", "I think I will", "")] == [
+        3,
+        3,
+        0,
+        4,
+        1,
+    ]
     with pytest.raises(UserError, match="fold: found 5, expected 0 to 4"):
         cross_validation([], 5)
     with pytest.raises(UserError, match="folds: found 2, expected 3 or more"):

@@ -21,17 +21,24 @@ from bertjax.tasks.multiple_choice.task import Choice, ChoicePrediction
 from tests.factory import SMALL_MODEL, random_batch
 from tests.interop.exported_programs import random_params
 
-MODEL = dataclasses.replace(SMALL_MODEL, heads=("pooler",), initializer_range=0.2, num_hidden_layers=1)
+MODEL = dataclasses.replace(
+    SMALL_MODEL, heads=("pooler",), initializer_range=0.2, num_hidden_layers=1
+)
 TASK = Choice("swag", 3)
 WORDS = ["the", "cat", "dog", "sees", "##s", "no", "one", "."]
 TOKENIZER = WordPiece(
-    "vocab.txt", "".join(f"{w}\n" for w in ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]).encode(), True
+    "vocab.txt",
+    "".join(f"{w}\n" for w in ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]).encode(),
+    True,
 )
 
 
 def random_items(items, choices=3, seed=0):
     rng = np.random.default_rng(seed)
-    rows = {name: random_batch(rng, items * choices)[name] for name in ("input_ids", "input_mask", "segment_ids")}
+    rows = {
+        name: random_batch(rng, items * choices)[name]
+        for name in ("input_ids", "input_mask", "segment_ids")
+    }
     return {
         **{name: values.reshape(items, choices, -1) for name, values in rows.items()},
         "labels": rng.integers(0, choices, items).astype(np.int32),
@@ -50,14 +57,23 @@ def test_scores_and_loss_are_those_of_transformers(largest):
     from tests.reference import params_of, reference_model
 
     model = reference_model(MODEL, 0, "BertForMultipleChoice")
-    head = {"kernel": model.classifier.weight.detach().numpy().T, "bias": model.classifier.bias.detach().numpy()}
+    head = {
+        "kernel": model.classifier.weight.detach().numpy().T,
+        "bias": model.classifier.bias.detach().numpy(),
+    }
     ours = {**params_of(MODEL, model.bert), "tasks": {"swag": jax.tree.map(jnp.asarray, head)}}
     batch = random_items(5)
-    names = {"input_ids": "input_ids", "input_mask": "attention_mask", "segment_ids": "token_type_ids"}
+    names = {
+        "input_ids": "input_ids",
+        "input_mask": "attention_mask",
+        "segment_ids": "token_type_ids",
+    }
     theirs = {there: torch.tensor(batch[here], dtype=torch.long) for here, there in names.items()}
     with torch.no_grad():
         wanted = model(**theirs, labels=torch.tensor(batch["labels"], dtype=torch.long))
-    scores = jax.jit(lambda params: TASK.scores(MODEL, params, batch, key=None, layout=ANYWHERE))(ours)
+    scores = jax.jit(lambda params: TASK.scores(MODEL, params, batch, key=None, layout=ANYWHERE))(
+        ours
+    )
     largest("multiple choice: scores", np.abs(scores - wanted.logits.numpy()).max(), 2e-6)
     sums = TASK.sums(scores, batch)
     assert float(sums["count"]) == float(TASK.count(batch)) == 5
@@ -88,7 +104,9 @@ def test_the_loss_is_its_definition_and_items_of_weight_0_add_nothing(items, cho
         "item_weights": np.concatenate([np.ones(items), [0, 0]]).astype(np.float32),
     }
     padded = summed(scores, batch)
-    assert {name: float(value) for name, value in padded.items()} == {name: float(v) for name, v in sums.items()}
+    assert {name: float(value) for name, value in padded.items()} == {
+        name: float(v) for name, v in sums.items()
+    }
     assert float(task.count(batch)) == float(padded["count"]) == items
 
 
@@ -106,7 +124,9 @@ def test_on_a_mesh_loss_and_gradients_are_one_devices_and_no_item_leaves_its_dev
     cut = {name: jax.device_put(values, batch_sharding(mesh)) for name, values in batch.items()}
     step = functools.partial(jax.value_and_grad(loss), layout=MeshLayout(mesh))
     program = jax.jit(step, out_shardings=replicated(mesh)).lower(laid, cut).compile()
-    assert not re.findall(r"(?:all-gather|all-to-all|collective-permute)(?:-start)?\(", program.as_text())
+    assert not re.findall(
+        r"(?:all-gather|all-to-all|collective-permute)(?:-start)?\(", program.as_text()
+    )
     here, there = (
         jax.jit(jax.value_and_grad(functools.partial(loss, layout=ANYWHERE)))(params(), batch),
         program(laid, cut),
@@ -126,10 +146,15 @@ def plain_rows(example, longest):
     """(ids, place of the second part) of each ending, cut an id at a time."""
     for ending in example.endings:
         text = f"{example.start} {ending}" if example.start else ending
-        first, second = (TOKENIZER.encode_batch([part])[0].tolist() for part in (example.context, text))
+        first, second = (
+            TOKENIZER.encode_batch([part])[0].tolist() for part in (example.context, text)
+        )
         while len(first) + len(second) > longest - 3:
             (first if len(first) > len(second) else second).pop()
-        yield [TOKENIZER.cls_id, *first, TOKENIZER.sep_id, *second, TOKENIZER.sep_id], len(first) + 2
+        yield (
+            [TOKENIZER.cls_id, *first, TOKENIZER.sep_id, *second, TOKENIZER.sep_id],
+            len(first) + 2,
+        )
 
 
 TEXT = st.lists(st.sampled_from([*WORDS, "cats", "unheard"]), max_size=12).map(" ".join)
@@ -151,7 +176,9 @@ def test_rows_are_each_ending_after_the_context_cut_from_the_longer(examples, lo
     rows = TASK.rows(examples, TOKENIZER, longest, targets=True)
     wanted = [row for example in examples for row in plain_rows(example, longest)]
     assert (rows.choices, rows.items) == (3, len(examples))
-    found = [rows.ids[a:b].tolist() for a, b in zip(rows.offsets[:-1], rows.offsets[1:], strict=True)]
+    found = [
+        rows.ids[a:b].tolist() for a, b in zip(rows.offsets[:-1], rows.offsets[1:], strict=True)
+    ]
     assert list(zip(found, rows.second.tolist(), strict=True)) == wanted
     assert rows.example.tolist() == list(range(len(examples)))
     assert rows.targets["labels"].tolist() == [example.label for example in examples]
@@ -162,7 +189,10 @@ def test_rows_are_each_ending_after_the_context_cut_from_the_longer(examples, lo
 
 
 def test_predictions_are_the_likeliest_endings_and_accuracy_their_share():
-    examples = [ChoiceExample(str(i), "the cat", ("sees", "no", "one"), label=label) for i, label in enumerate((2, 0))]
+    examples = [
+        ChoiceExample(str(i), "the cat", ("sees", "no", "one"), label=label)
+        for i, label in enumerate((2, 0))
+    ]
     rows = TASK.rows(examples, TOKENIZER, 16, targets=True)
     found = TASK.predict([np.array([0, 100, 200.0]), np.log([0.2, 0.3, 0.5])], rows, examples)
     assert [prediction.choice for prediction in found] == [2, 2]

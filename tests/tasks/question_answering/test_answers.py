@@ -17,7 +17,10 @@ LETTERS = list("abcdefghij")
 
 
 def make_rows(contexts, max_seq_length, doc_stride):
-    examples = [QuestionExample(str(i), "a"[: i % 2], " ".join(words), ()) for i, words in enumerate(contexts)]
+    examples = [
+        QuestionExample(str(i), "a"[: i % 2], " ".join(words), ())
+        for i, words in enumerate(contexts)
+    ]
     rows = span_rows(
         examples,
         WORDPIECE,
@@ -45,22 +48,31 @@ def every_answer(example, rows, outputs, mine, longest):
     """(score, text) of all valid pairs of all windows of one question."""
     words = example.context.split()
     spans = [
-        (int(rows.first[row] - rows.first[mine[0]]), int(np.diff(rows.offsets)[row] - rows.second[row] - 1))
+        (
+            int(rows.first[row] - rows.first[mine[0]]),
+            int(np.diff(rows.offsets)[row] - rows.second[row] - 1),
+        )
         for row in mine
     ]
     for number, (row, (begin, length)) in enumerate(zip(mine, spans, strict=True)):
         second = int(rows.second[row])
         for start, end in itertools.product(range(length), repeat=2):
             if start <= end < start + longest and context_owner(spans, begin + start) == number:
-                score = float(outputs[row][second + start, 0]) + float(outputs[row][second + end, 1])
+                score = float(outputs[row][second + start, 0]) + float(
+                    outputs[row][second + end, 1]
+                )
                 yield score, " ".join(words[begin + start : begin + end + 1])
 
 
-CONTEXTS = st.lists(st.lists(st.sampled_from(LETTERS), min_size=1, max_size=14), min_size=1, max_size=4)
+CONTEXTS = st.lists(
+    st.lists(st.sampled_from(LETTERS), min_size=1, max_size=14), min_size=1, max_size=4
+)
 
 
 @given(CONTEXTS, st.integers(6, 14), st.integers(1, 9))
-def test_a_piece_counts_in_the_window_where_it_has_most_context(contexts, max_seq_length, doc_stride):
+def test_a_piece_counts_in_the_window_where_it_has_most_context(
+    contexts, max_seq_length, doc_stride
+):
     # Twice: two questions of one paragraph do not share windows.
     examples, rows = make_rows([*contexts, *contexts], max_seq_length, doc_stride)
     counted, at = most_context(rows), 0
@@ -68,7 +80,9 @@ def test_a_piece_counts_in_the_window_where_it_has_most_context(contexts, max_se
         pieces = len(example.context.split())
         spans = windows(pieces, max_seq_length - 3 - number % 2, doc_stride)
         for window, (begin, length) in enumerate(spans):
-            wanted = [context_owner(spans, piece) == window for piece in range(begin, begin + length)]
+            wanted = [
+                context_owner(spans, piece) == window for piece in range(begin, begin + length)
+            ]
             assert counted[at : at + length].tolist() == wanted
             at += length
     assert at == len(counted)
@@ -81,7 +95,14 @@ def test_a_longer_window_outweighs_a_piece_of_context():
     assert 225 <= counted[:250].sum() < 250
 
 
-@given(CONTEXTS, st.integers(6, 14), st.integers(1, 9), st.integers(1, 5), st.booleans(), st.integers(0, 2**32 - 1))
+@given(
+    CONTEXTS,
+    st.integers(6, 14),
+    st.integers(1, 9),
+    st.integers(1, 5),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
 def test_answers_are_the_best_of_all_pairs_when_all_are_kept(
     contexts, max_seq_length, doc_stride, longest, version_2, seed
 ):
@@ -89,7 +110,13 @@ def test_answers_are_the_best_of_all_pairs_when_all_are_kept(
     rng = np.random.default_rng(seed)
     outputs = [rng.standard_normal((size, 2)).astype(np.float32) for size in np.diff(rows.offsets)]
     found = predictions(
-        outputs, rows, examples, version_2=version_2, max_answer_length=longest, n_best_size=400, null_threshold=0.5
+        outputs,
+        rows,
+        examples,
+        version_2=version_2,
+        max_answer_length=longest,
+        n_best_size=400,
+        null_threshold=0.5,
     )
     for number, (example, prediction) in enumerate(zip(examples, found, strict=True)):
         mine = np.flatnonzero(rows.example == number)
@@ -127,7 +154,10 @@ def test_only_the_n_best_starts_and_ends_are_paired_and_the_question_is_no_answe
         n_best_size=2,
         null_threshold=0.0,
     )
-    assert [answer.text for answer in prediction.n_best] == ["b c d", "c d"]  # "a" ends best, after no start
+    assert [answer.text for answer in prediction.n_best] == [
+        "b c d",
+        "c d",
+    ]  # "a" ends best, after no start
     assert (prediction.n_best[0].start_logit, prediction.n_best[0].end_logit) == (5, 7)
     assert prediction.null_odds == 100 - 12
 
@@ -143,7 +173,12 @@ def test_a_paragraph_without_pieces_has_no_answer():
         n_best_size=2,
         null_threshold=0.0,
     )
-    assert (found.text, found.best_text, found.null_odds, len(found.n_best)) == ("", "", NO_ANSWER_ODDS, 1)
+    assert (found.text, found.best_text, found.null_odds, len(found.n_best)) == (
+        "",
+        "",
+        NO_ANSWER_ODDS,
+        1,
+    )
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

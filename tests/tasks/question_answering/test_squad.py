@@ -32,7 +32,10 @@ def question(number, *answers, **fields):
 
 def squad(folder, *questions, context=CONTEXT):
     path = folder / "train.json"
-    content = {"version": "1.1", "data": [{"title": "T", "paragraphs": [{"context": context, "qas": list(questions)}]}]}
+    content = {
+        "version": "1.1",
+        "data": [{"title": "T", "paragraphs": [{"context": context, "qas": list(questions)}]}],
+    }
     path.write_text(json.dumps(content), "utf-8")
     return path
 
@@ -53,7 +56,11 @@ def test_impossible_questions_are_kept_without_their_plausible_answers(tmp_path)
         question(2, ("1895", 27), is_impossible=False),
     )
     for training in (False, True):
-        assert [example.answers for example in read_squad(path, training=training)] == [(), (), (("1895", 27),)]
+        assert [example.answers for example in read_squad(path, training=training)] == [
+            (),
+            (),
+            (("1895", 27),),
+        ]
 
 
 def test_answers_that_are_not_where_they_say_are_left_out_and_counted(tmp_path, caplog):
@@ -143,10 +150,17 @@ def test_a_file_that_is_no_json_is_named(tmp_path):
         read_squad(tmp_path / "none.json", training=False)
 
 
-def test_a_test_set_may_be_without_answers_and_a_training_set_without_any_right_one_is_refused(tmp_path):
+def test_a_test_set_may_be_without_answers_and_a_training_set_without_any_right_one_is_refused(
+    tmp_path,
+):
     hidden = squad(tmp_path, {"id": 7, "question": "?"})
-    assert [(example.id, example.answers) for example in read_squad(hidden, training=False)] == [("7", None)]
-    with pytest.raises(UserError, match="found no answer of 1 questions where it says, expected answers to train on"):
+    assert [(example.id, example.answers) for example in read_squad(hidden, training=False)] == [
+        ("7", None)
+    ]
+    with pytest.raises(
+        UserError,
+        match="found no answer of 1 questions where it says, expected answers to train on",
+    ):
         read_squad(squad(tmp_path, question(0, ("x", 0))), training=True)
 
 
@@ -161,7 +175,9 @@ def test_records_of_tfds_are_questions_too():
     assert where == "tfds:squad, train, example 0"
     assert first == QuestionExample("a", "werä?", CONTEXT, (("1895", 27), ("1895-1943", 27)))
     assert second == QuestionExample("b", "?", "x", ())
-    with pytest.raises(UserError, match="tfds:x, example 0: found no context, expected context, text"):
+    with pytest.raises(
+        UserError, match="tfds:x, example 0: found no context, expected context, text"
+    ):
         list(tfds_questions([{"id": b"a", "text": b"T"}], "tfds:x"))
 
 
@@ -200,7 +216,9 @@ except UserError as error:
 @pytest.mark.slow
 def test_a_tfds_set_is_read_by_its_name(tmp_path):
     environment = os.environ | {"TFDS_DATA_DIR": str(tmp_path), "PYTHONUTF8": "1"}
-    done = subprocess.run([sys.executable, "-c", TFDS_SCRIPT], capture_output=True, encoding="utf-8", env=environment)
+    done = subprocess.run(
+        [sys.executable, "-c", TFDS_SCRIPT], capture_output=True, encoding="utf-8", env=environment
+    )
     assert done.returncode == 0, done.stderr
     found, error = done.stdout.splitlines()[-2:]
     assert found == "[('q0', (('bär', 4),)), ('q2', (('bär', 4),))]"
@@ -210,7 +228,10 @@ def test_a_tfds_set_is_read_by_its_name(tmp_path):
 def test_what_is_written_is_what_the_official_scripts_read(tmp_path):
     examples = [QuestionExample("a", "?", "豹 b", ()), QuestionExample("b", "?", "x", ())]
     answers = (SpanAnswer("豹", 0.75, 2.0, 1.5), SpanAnswer("", 0.25, 1.0, 1.4))
-    predictions = [SpanPrediction("豹", 0.75, -1.1, answers), SpanPrediction("", 1.0, 3.0, answers[1:])]
+    predictions = [
+        SpanPrediction("豹", 0.75, -1.1, answers),
+        SpanPrediction("", 1.0, 3.0, answers[1:]),
+    ]
     for write in (write_predictions, write_n_best, write_null_odds):
         write(epath.Path(tmp_path) / write.__name__, examples, predictions)
     read = {path.name: json.loads(path.read_text("ascii")) for path in tmp_path.iterdir()}

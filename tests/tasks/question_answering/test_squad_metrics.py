@@ -18,7 +18,9 @@ pytestmark = pytest.mark.quick
 
 WORDS = ["a", "the", "cat", "dog", "ran", "far", "away", "1895", "x,", "y"]
 ANSWERS = st.one_of(
-    st.lists(st.sampled_from([*WORDS, "", "-", "\u00a0", "\u3000", "黑豹", "İ"]), max_size=5).map(" ".join),
+    st.lists(st.sampled_from([*WORDS, "", "-", "\u00a0", "\u3000", "黑豹", "İ"]), max_size=5).map(
+        " ".join
+    ),
     st.text(max_size=8),
 )
 
@@ -43,7 +45,8 @@ def test_case_ascii_punctuation_articles_and_white_space_do_not_count(text, word
     ("the cat", ["cat"], (1, 1.0), (1, 1.0)),
     ("cat dog", ["dog", "a b c dog"], (0, 2 / 3), (0, 2 / 3)),
     ("dog dog", ["dog cat dog dog"], (0, 2 / (1 + 4 / 2)), (0, 2 / (1 + 4 / 2))),
-    ("", ["the"], (1, 0), (1, 1)),  # right in 1.1 but of F1 0; in 2.0 the article alone is no answer
+    # right in 1.1 but of F1 0; in 2.0 the article alone is no answer
+    ("", ["the"], (1, 0), (1, 1)),
     ("x", ["the", "x"], (1, 1.0), (1, 1.0)),
     ("", ["the", "x"], (1, 0), (0, 0)),
     ("-", ["x"], (0, 0), (0, 0)),
@@ -64,7 +67,10 @@ def test_only_an_empty_answer_is_right_where_there_is_none():
 def drawn(number):
     rng = random.Random(0)
     predicted = [" ".join(rng.choices(WORDS, k=rng.randint(0, 6))) for _ in range(number)]
-    answers = [[" ".join(rng.choices(WORDS, k=rng.randint(1, 6))) for _ in range(rng.randint(1, 3))] for _ in predicted]
+    answers = [
+        [" ".join(rng.choices(WORDS, k=rng.randint(1, 6))) for _ in range(rng.randint(1, 3))]
+        for _ in predicted
+    ]
     some = [right if rng.random() < 0.6 else [] for right in answers]
     return predicted, answers, some, [rng.gauss(0, 3) + (0 if right else 2) for right in some]
 
@@ -92,15 +98,23 @@ SECOND = {
 
 
 def test_the_best_threshold_answers_what_is_likelier_right_than_not():
-    # Sorted by odds: right, wrong, right, no answer there; then one more without an answer, and left empty.
+    # Sorted by odds: right, wrong, right, no answer there; then one more without an answer, and
+    # left empty.
     predicted, answers = ["a b", "c", "d", "e", ""], [["a b"], ["x"], ["d"], [], []]
-    scores = [question_scores(text, right, True)[0] for text, right in zip(predicted, answers, strict=True)]
+    scores = [
+        question_scores(text, right, True)[0]
+        for text, right in zip(predicted, answers, strict=True)
+    ]
     assert best_threshold(scores, predicted, answers, [-2.0, -1.0, 0.5, 1.0, 2.0]) == (80.0, 0.5)
     assert best_threshold(scores, predicted, answers, [-2.0, -1.0, 1.5, 1.0, 2.0]) == (60.0, -2.0)
     assert best_threshold([0, 0], ["x", "y"], [[], []], [-1.0, 1.0]) == (100.0, 0.0)
 
 
-@given(st.lists(st.tuples(PLAIN, st.lists(PLAIN, max_size=2), st.floats(-9, 9)), min_size=1, max_size=9))
+@given(
+    st.lists(
+        st.tuples(PLAIN, st.lists(PLAIN, max_size=2), st.floats(-9, 9)), min_size=1, max_size=9
+    )
+)
 def test_version_2_scores_a_set_as_its_parts_and_no_threshold_beats_the_best(questions):
     predicted, answers, odds = (list(column) for column in zip(*questions, strict=True))
     figures = figures_2(predicted, answers, odds)
@@ -113,9 +127,15 @@ def test_version_2_scores_a_set_as_its_parts_and_no_threshold_beats_the_best(que
             assert figures_2(left, answers)[whole] <= figures[f"best_{name}"] + 1e-9
 
 
-@given(st.lists(st.tuples(ANSWERS, st.lists(ANSWERS, max_size=3), st.floats(-9, 9)), min_size=1, max_size=9))
+@given(
+    st.lists(
+        st.tuples(ANSWERS, st.lists(ANSWERS, max_size=3), st.floats(-9, 9)), min_size=1, max_size=9
+    )
+)
 def test_version_2_agrees_with_transformers_to_the_last_digit(questions):
-    theirs = pytest.importorskip("transformers.data.metrics.squad_metrics", reason="not in transformers 5")
+    theirs = pytest.importorskip(
+        "transformers.data.metrics.squad_metrics", reason="not in transformers 5"
+    )
     predicted, answers, odds = (list(column) for column in zip(*questions, strict=True))
 
     class Example:
@@ -124,5 +144,9 @@ def test_version_2_agrees_with_transformers_to_the_last_digit(questions):
 
     examples = [Example(number) for number in range(len(answers))]
     found = theirs.squad_evaluate(examples, dict(enumerate(predicted)), dict(enumerate(odds)), 1e30)
-    found = {"exact_match" if key == "exact" else key: value for key, value in found.items() if "total" not in key}
+    found = {
+        "exact_match" if key == "exact" else key: value
+        for key, value in found.items()
+        if "total" not in key
+    }
     assert figures_2(predicted, answers, odds) == found

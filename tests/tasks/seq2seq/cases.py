@@ -20,7 +20,9 @@ VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
 PAD, CLS, SEP = 0, 2, 3
 # Weights of a size that makes predictions differ from place to place.
 MODEL = dataclasses.replace(SMALL_MODEL, vocab_size=32, initializer_range=0.3, heads=("mlm",))
-TINY = dataclasses.replace(MODEL, vocab_size=8, hidden_size=8, max_position_embeddings=8, initializer_range=0.6)
+TINY = dataclasses.replace(
+    MODEL, vocab_size=8, hidden_size=8, max_position_embeddings=8, initializer_range=0.6
+)
 SEEDS = st.integers(0, 2**31 - 1)
 LETTERS = st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=6).map(" ".join)
 
@@ -79,7 +81,9 @@ def loss_and_gradient(task, config, params, batch, key=None):
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def generated(task, config, params, batch):
-    return task.generate(config, params, {name: batch[name] for name in ("input_ids", "input_mask", "segment_ids")})
+    return task.generate(
+        config, params, {name: batch[name] for name in ("input_ids", "input_mask", "segment_ids")}
+    )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2))

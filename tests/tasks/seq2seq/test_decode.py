@@ -24,11 +24,18 @@ from tests.tasks.seq2seq.cases import (
 
 
 def log_probabilities(config, head, memory, mask, row, search, prefixes):
-    """log P [n, V] of the id after each prefix, all of one length, by whole targets and plain numpy."""
+    """log P [n, V] of the id after each prefix, all of one length, by whole targets and plain
+    numpy.
+    """
     padded = np.full((128, search.max_target_length), PAD, np.int32)  # one shape, one program
     padded[: len(prefixes), : len(prefixes[0])] = prefixes
-    rows = jnp.repeat(memory[row : row + 1], 128, axis=0), np.repeat(mask[row : row + 1], 128, axis=0)
-    scores = np.asarray(teacher(config, head, *rows, padded), np.float64)[: len(prefixes), len(prefixes[0]) - 1]
+    rows = (
+        jnp.repeat(memory[row : row + 1], 128, axis=0),
+        np.repeat(mask[row : row + 1], 128, axis=0),
+    )
+    scores = np.asarray(teacher(config, head, *rows, padded), np.float64)[
+        : len(prefixes), len(prefixes[0]) - 1
+    ]
     scores -= scores.max(-1, keepdims=True)
     scores -= np.log(np.exp(scores).sum(-1, keepdims=True))
     scores[:, [CLS, PAD, *range(search.vocab_size, config.vocab_size)]] = -np.inf
@@ -91,7 +98,9 @@ def test_a_beam_as_wide_as_the_search_finds_the_best_of_all_targets(seed):
                 for (ids, total), p in zip(totals.items(), table, strict=True)
                 for i in (1, 3, 4, 5, 6)
             }
-            best |= {ids: total / ((5 + length) / 6) for ids, total in every.items() if ids[-1] == SEP}
+            best |= {
+                ids: total / ((5 + length) / 6) for ids, total in every.items() if ids[-1] == SEP
+            }
             totals = {ids: total for ids, total in every.items() if ids[-1] != SEP}
         assert len(best) == 1 + 4 + 16
         assert found[row].tolist() == filled(max(best, key=best.get), 4)

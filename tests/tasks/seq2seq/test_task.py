@@ -37,7 +37,9 @@ from tests.tasks.seq2seq.cases import (
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    return WordPiece("vocab.txt", "".join(f"{entry}\n" for entry in VOCABULARY).encode(), lowercase=True)
+    return WordPiece(
+        "vocab.txt", "".join(f"{entry}\n" for entry in VOCABULARY).encode(), lowercase=True
+    )
 
 
 @pytest.mark.slow
@@ -61,11 +63,17 @@ def test_loss_gradients_and_targets_are_the_same_on_a_mesh():
             sums = task.sums(task.scores(MODEL, params, batch, key=None, layout=layout), batch)
             return sums["loss"] / task.count(batch), sums
 
-        return jax.value_and_grad(loss, has_aux=True)(params), task.generate(MODEL, params, batch, layout=layout)
+        return jax.value_and_grad(loss, has_aux=True)(params), task.generate(
+            MODEL, params, batch, layout=layout
+        )
 
     ((found, found_sums), found_gradient), texts = on_mesh(split, put)
     np.testing.assert_allclose(found, loss, rtol=1e-5)
-    assert float(found_sums["count"]) == float(sums["count"]) == np.sum(batch["target_ids"][:3, 1:] > 0)
+    assert (
+        float(found_sums["count"])
+        == float(sums["count"])
+        == np.sum(batch["target_ids"][:3, 1:] > 0)
+    )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), found_gradient, gradient)
     np.testing.assert_array_equal(texts, generated(task, MODEL, params, batch))
 
@@ -79,7 +87,10 @@ def test_rows_hold_sources_and_targets_and_targets_come_back_as_text(tokenizer, 
         row = rows.ids[rows.offsets[i] : rows.offsets[i + 1]]
         assert tokenizer.decode(row) == f"[CLS] {one.source} [SEP]"
         assert rows.second[i] == len(row)
-        assert tokenizer.decode(rows.targets["target_ids"][i]).replace(" [PAD]", "") == f"[CLS] {one.target} [SEP]"
+        assert (
+            tokenizer.decode(rows.targets["target_ids"][i]).replace(" [PAD]", "")
+            == f"[CLS] {one.target} [SEP]"
+        )
     assert rows.example.tolist() == list(range(len(texts)))
     assert rows.targets["target_ids"].shape == (len(texts), 9)
     predictions = task.predict(list(rows.targets["target_ids"]), rows, examples)
@@ -108,10 +119,14 @@ def test_items_that_fill_up_a_batch_add_exactly_nothing():
     (loss, sums), gradient = loss_and_gradient(TASK, MODEL, params, batch)
     batch["target_ids"][2], batch["target_ids"][3] = 2**30, -1  # no ids of any vocabulary
     (other, same), other_gradient = loss_and_gradient(TASK, MODEL, params, batch)
-    jax.tree.map(np.testing.assert_array_equal, (other, same, other_gradient), (loss, sums, gradient))
+    jax.tree.map(
+        np.testing.assert_array_equal, (other, same, other_gradient), (loss, sums, gradient)
+    )
     scores = jax.nn.log_softmax(scores_of(TASK, MODEL, params, batch))[:2, :-1]
     labels = batch["target_ids"][:2, 1:]
-    losses = -0.9 * np.take_along_axis(np.asarray(scores), labels[:, :, None], 2)[:, :, 0] - 0.1 * scores.mean(-1)
+    losses = -0.9 * np.take_along_axis(np.asarray(scores), labels[:, :, None], 2)[
+        :, :, 0
+    ] - 0.1 * scores.mean(-1)
     np.testing.assert_allclose(sums["loss"], losses[labels > 0].sum(), rtol=1e-5)
     assert float(sums["count"]) == float(TASK.count(batch)) == (labels > 0).sum()
     assert float(sums["correct"]) == ((np.argmax(scores, -1) == labels) & (labels > 0)).sum()
@@ -125,7 +140,10 @@ def test_bleu_is_sacrebleus_of_the_corpus(tokenizer):
     examples = [PairExample(str(i), "", text) for i, text in enumerate(wanted)]
     assert task.figures(wanted, examples) == {"bleu": pytest.approx(100.0), "exact_match": 1.0}
     figures = task.figures(found, examples)
-    assert figures == {"bleu": sacrebleu.corpus_bleu(found, [wanted], lowercase=True).score, "exact_match": 0.5}
+    assert figures == {
+        "bleu": sacrebleu.corpus_bleu(found, [wanted], lowercase=True).score,
+        "exact_match": 0.5,
+    }
     cased = dataclasses.replace(task, lowercase=False).figures(found, examples)
     assert cased == {"bleu": sacrebleu.corpus_bleu(found, [wanted]).score, "exact_match": 0.0}
     assert 0 < cased["bleu"] < figures["bleu"] < 100
@@ -134,18 +152,26 @@ def test_bleu_is_sacrebleus_of_the_corpus(tokenizer):
 
 def test_without_sacrebleu_the_error_says_what_to_install(monkeypatch, tokenizer):
     monkeypatch.setitem(__import__("sys").modules, "sacrebleu", None)
-    with pytest.raises(UserError, match="bleu: found no package sacrebleu, expected it: pip install sacrebleu"):
+    with pytest.raises(
+        UserError, match="bleu: found no package sacrebleu, expected it: pip install sacrebleu"
+    ):
         make_task("reverse", tokenizer).figures(["a"], [PairExample("1", "a", "a")])
 
 
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"label_smoothing": 1.0}, "task reverse: label_smoothing: found 1.0, expected 0 to below 1"),
+        (
+            {"label_smoothing": 1.0},
+            "task reverse: label_smoothing: found 1.0, expected 0 to below 1",
+        ),
         ({"max_target_length": 2}, "task reverse: max_target_length: found 2, expected 3 or more"),
         ({"beam_size": 0}, "task reverse: beam_size: found 0, expected 1 or more"),
         ({"length_penalty": -1.0}, "task reverse: length_penalty: found -1.0, expected 0 or more"),
-        ({"max_target_length": 17}, "task reverse: max_target_length: found 17, expected at most the model's 16"),
+        (
+            {"max_target_length": 17},
+            "task reverse: max_target_length: found 17, expected at most the model's 16",
+        ),
     ],
 )
 def test_settings_out_of_range_are_named(tokenizer, changes, message):
@@ -155,7 +181,9 @@ def test_settings_out_of_range_are_named(tokenizer, changes, message):
 
 def trained(config, task, params, batches, rate, warmup=1):
     """(parameters, losses) of Adam on these batches."""
-    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.linear_schedule(0.0, rate, warmup)))
+    optimizer = optax.chain(
+        optax.clip_by_global_norm(1.0), optax.adam(optax.linear_schedule(0.0, rate, warmup))
+    )
 
     @jax.jit
     def update(params, state, gradient):
@@ -173,7 +201,10 @@ def trained(config, task, params, batches, rate, warmup=1):
 def reversed_batch(rng, rows, words, kinds):
     """Words to be written backwards."""
     drawn = rng.integers(5, 5 + kinds, (rows, words))
-    frame = lambda x: np.pad(x, ((0, 0), (1, 1)), constant_values=((0, 0), (CLS, SEP))).astype(np.int32)  # noqa: E731
+
+    def frame(x):
+        return np.pad(x, ((0, 0), (1, 1)), constant_values=((0, 0), (CLS, SEP))).astype(np.int32)
+
     source = frame(drawn)
     rest = {
         "input_mask": np.ones_like(source),
@@ -201,9 +232,17 @@ def test_it_learns_to_reverse_eight_words():
         intermediate_size=128,
         heads=(),
     )
-    task, rng = Seq2Seq("reverse", search_of(config, length=10, beam_size=4)), np.random.default_rng(0)
+    task, rng = (
+        Seq2Seq("reverse", search_of(config, length=10, beam_size=4)),
+        np.random.default_rng(0),
+    )
     params, losses = trained(
-        config, task, params_of_task(config), (reversed_batch(rng, 32, 8, 16) for _ in range(450)), 2e-3, warmup=100
+        config,
+        task,
+        params_of_task(config),
+        (reversed_batch(rng, 32, 8, 16) for _ in range(450)),
+        2e-3,
+        warmup=100,
     )
     test = reversed_batch(rng, 256, 8, 16)
     exact = np.mean(np.all(generated(task, config, params, test) == test["target_ids"], axis=1))

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from bertjax.errors import UserError
 from bertjax.tasks.files.splits import Source, read_rows
 from bertjax.tasks.files.tables import Row
-from bertjax.tasks.tagging.conll import CONLL_U, Columns, columns_of, read_conll, tagged_rows, write_conll
+from bertjax.tasks.tagging.conll import (
+    CONLL_U,
+    Columns,
+    columns_of,
+    read_conll,
+    tagged_rows,
+    write_conll,
+)
 
 pytestmark = pytest.mark.quick
 
@@ -90,7 +97,10 @@ def test_words_with_blanks_stand_between_tabs(write):
 def test_without_tags_one_column_is_enough_and_more_are_not_looked_at(write):
     expected = [("a.conll:1", ("one", "two"), None), ("a.conll:4", ("three",), None)]
     assert shown(read_conll(write("one\ntwo\n\nthree"), tags=False)) == expected
-    assert shown(read_conll(write("one  O\ntwo  \n\nthree B-X".replace("  \n", " -\n")), tags=False)) == expected
+    assert (
+        shown(read_conll(write("one  O\ntwo  \n\nthree B-X".replace("  \n", " -\n")), tags=False))
+        == expected
+    )
 
 
 def test_conll_u_has_comments_ranges_and_empty_nodes_which_are_no_words(write):
@@ -121,7 +131,10 @@ def test_a_language_is_taken_off_where_all_words_have_it(write):
 
 
 def test_compressed_files_are_read(write):
-    assert read_conll(write(gzip.compress(CONLL_2003.encode()), "a.conll.gz"))[1].words == ("Peter", "Blackburn")
+    assert read_conll(write(gzip.compress(CONLL_2003.encode()), "a.conll.gz"))[1].words == (
+        "Peter",
+        "Blackburn",
+    )
 
 
 def test_errors_name_the_file_and_the_line(write):
@@ -130,15 +143,24 @@ def test_errors_name_the_file_and_the_line(write):
         return error_of(lambda: read_conll(path, **options)).removeprefix(str(path))
 
     assert of("a O\nb O\n\nc X O\n") == ", line 4: found 3 columns, expected 2 as in line 1"
-    assert of("-DOCSTART- O\n\na\nb O\n") == ", line 3: found 1 column, expected 2 or more, the word's and the tag's"
+    assert (
+        of("-DOCSTART- O\n\na\nb O\n")
+        == ", line 3: found 1 column, expected 2 or more, the word's and the tag's"
+    )
     assert of("a\tO\nb\t\n") == ", line 2: found no tag of the word 'b', expected one"
     assert of("a\tO\n\tO\n") == ", line 2: found an empty word, expected a word"
     assert of("a O\nb\n", tags=False) == ", line 2: found 1 column, expected 2 as in line 1"
-    assert of(b"a O\nb\xff O\n") == ", line 2: found the byte 0xff, which is not UTF-8, expected UTF-8"
+    assert (
+        of(b"a O\nb\xff O\n") == ", line 2: found the byte 0xff, which is not UTF-8, expected UTF-8"
+    )
     assert of("\n \n-DOCSTART- O\n") == ": found no sentence, expected one or more"
-    assert of("a O\n", columns=Columns(tag=3)).startswith(", line 1: found 2 columns, expected 4 or more")
+    assert of("a O\n", columns=Columns(tag=3)).startswith(
+        ", line 1: found 2 columns, expected 4 or more"
+    )
     path = write("").parent / "none.conll"
-    assert error_of(lambda: read_conll(path)) == f"{path}: cannot be read (No such file or directory)"
+    assert (
+        error_of(lambda: read_conll(path)) == f"{path}: cannot be read (No such file or directory)"
+    )
 
 
 def test_predictions_stand_in_the_files_own_format(write, tmp_path):
@@ -148,13 +170,22 @@ def test_predictions_stand_in_the_files_own_format(write, tmp_path):
         "-DOCSTART- -X- -X- O\n\nEU NNP B-NP O\nrejects VBZ B-VP B-ORG\ncall NN I-NP I-ORG\n\n"
         "-DOCSTART- -X- -X- O\n\nPeter NNP B-NP B-LOC\nBlackburn NNP I-NP O\n"
     )
-    write_conll(tmp_path / "both", source, [("O", "B-ORG", "I-ORG"), ("B-LOC", "O")], keep_tags=True)
-    assert (tmp_path / "both").read_text().endswith("Peter NNP B-NP B-PER B-LOC\nBlackburn NNP I-NP I-PER O\n")
+    write_conll(
+        tmp_path / "both", source, [("O", "B-ORG", "I-ORG"), ("B-LOC", "O")], keep_tags=True
+    )
+    assert (
+        (tmp_path / "both")
+        .read_text()
+        .endswith("Peter NNP B-NP B-PER B-LOC\nBlackburn NNP I-NP I-PER O\n")
+    )
     write_conll(tmp_path / "new", write("en:a\r\nen:b \r\n\r\nen:c"), [("O", "B-A"), ("O",)])
     assert (tmp_path / "new").read_bytes() == b"en:a\tO\r\nen:b\tB-A \r\n\r\nen:c\tO"
     write_conll(tmp_path / "es", write(UNIVERSAL, "es.conllu"), [("A", "B", "C"), ("D",)])
     changed = (tmp_path / "es").read_text("utf-8")
-    assert [example.tags for example in read_conll(tmp_path / "es", columns=CONLL_U)] == [("A", "B", "C"), ("D",)]
+    assert [example.tags for example in read_conll(tmp_path / "es", columns=CONLL_U)] == [
+        ("A", "B", "C"),
+        ("D",),
+    ]
     for old, new in (("VERB", "A"), ("PRON", "B"), ("PROPN", "C"), ("SYM", "D")):
         changed = changed.replace(f"\t{new}\t", f"\t{old}\t")
     assert changed == UNIVERSAL
@@ -167,7 +198,11 @@ def test_predictions_of_other_sentences_are_refused_and_nothing_is_written(write
     assert [path.name for path in tmp_path.iterdir()] == ["a.conll"]
 
 
-piece = st.text(st.characters(exclude_categories=("Z", "C", "Cs"), exclude_characters="\ufeff"), min_size=1, max_size=5)
+piece = st.text(
+    st.characters(exclude_categories=("Z", "C", "Cs"), exclude_characters="\ufeff"),
+    min_size=1,
+    max_size=5,
+)
 separators = st.sampled_from(["\t", " ", "   "])
 ends = st.sampled_from(["\n", "\r\n"])
 between = st.sampled_from(["", "\t", " ", "\ufeff", "-DOCSTART- O", "\u3000"])
@@ -178,7 +213,9 @@ def test_with_its_own_tags_a_file_is_written_as_it_was_byte_for_byte(tmp_path_fa
     separator, end, width = data.draw(separators), data.draw(ends), data.draw(st.integers(2, 4))
     edges = data.draw(st.sampled_from(["", " "])) if separator != "\t" else ""
     words = st.lists(piece, min_size=width, max_size=width).map(separator.join)
-    lines = data.draw(st.lists(st.one_of(words.map(lambda line: edges + line + edges), between), max_size=12))
+    lines = data.draw(
+        st.lists(st.one_of(words.map(lambda line: edges + line + edges), between), max_size=12)
+    )
     first = edges + separator.join(["word"] * width)
     content = data.draw(st.sampled_from(["", "\ufeff"])) + end.join(
         [first, *lines, data.draw(st.sampled_from(["", "\n"]))]
@@ -202,7 +239,9 @@ def test_with_its_own_tags_a_file_is_written_as_it_was_byte_for_byte(tmp_path_fa
         ("wikiann_en/dev.conll", 10000, 80536, "Sioux"),
     ],
 )
-def test_real_files_are_read_whole_and_written_as_they_were(shared_data, tmp_path, name, sentences, words, first):
+def test_real_files_are_read_whole_and_written_as_they_were(
+    shared_data, tmp_path, name, sentences, words, first
+):
     path = shared_data / "tasks" / name
     examples = read_conll(path)
     assert (len(examples), sum(len(example.words) for example in examples)) == (sentences, words)
@@ -222,19 +261,39 @@ def test_a_real_file_without_tags_becomes_the_annotated_one(shared_data, tmp_pat
 
 
 def test_rows_hold_words_and_tags_as_lists():
-    rows = [Row("data/a.jsonl", 1, {"tokens": ["Ada", "Lovelace"], "pos": ["N", "N"], "ner": ["B-PER", "I-PER"]})]
+    rows = [
+        Row(
+            "data/a.jsonl",
+            1,
+            {"tokens": ["Ada", "Lovelace"], "pos": ["N", "N"], "ner": ["B-PER", "I-PER"]},
+        )
+    ]
     assert shown(tagged_rows(rows)) == [("a.jsonl:1", ("Ada", "Lovelace"), ("B-PER", "I-PER"))]
-    assert shown(tagged_rows(rows, tag_field="pos")) == [("a.jsonl:1", ("Ada", "Lovelace"), ("N", "N"))]
+    assert shown(tagged_rows(rows, tag_field="pos")) == [
+        ("a.jsonl:1", ("Ada", "Lovelace"), ("N", "N"))
+    ]
     assert shown(tagged_rows(rows, tags=False)) == [("a.jsonl:1", ("Ada", "Lovelace"), None)]
-    assert tagged_rows([Row("tfds:a/b, test", 0, {"words": ["a"], "tags": ["B-X"]})])[0].words == ("a",)
+    assert tagged_rows([Row("tfds:a/b, test", 0, {"words": ["a"], "tags": ["B-X"]})])[0].words == (
+        "a",
+    )
 
     def of(values, **options):
         return error_of(lambda: tagged_rows([Row("a.jsonl", 7, values)], **options))
 
-    assert of({"text": "a"}) == "a.jsonl, line 7: found the columns text, expected 'tokens' among them"
-    assert of({"tokens": ["a"]}) == "a.jsonl, line 7: found the columns tokens, expected 'ner' among them"
-    assert of({"tokens": "a b"}) == "a.jsonl, line 7, tokens: found 'a b', expected a list of strings"
-    assert of({"tokens": ["a"], "tags": [1]}) == "a.jsonl, line 7, tags: found [1], expected a list of strings"
+    assert (
+        of({"text": "a"}) == "a.jsonl, line 7: found the columns text, expected 'tokens' among them"
+    )
+    assert (
+        of({"tokens": ["a"]})
+        == "a.jsonl, line 7: found the columns tokens, expected 'ner' among them"
+    )
+    assert (
+        of({"tokens": "a b"}) == "a.jsonl, line 7, tokens: found 'a b', expected a list of strings"
+    )
+    assert (
+        of({"tokens": ["a"], "tags": [1]})
+        == "a.jsonl, line 7, tags: found [1], expected a list of strings"
+    )
     said = of({"tokens": ["a"], "tags": ["O", "O"]})
     assert said == "a.jsonl, line 7: found 2 tags, expected 1, as many as there are words"
 
@@ -262,4 +321,6 @@ def test_tfds_sets_have_tokens_and_numbered_tags(tmp_path):
     tfds.core.add_data_dir(tmp_path)
     TinyTagged(data_dir=tmp_path).download_and_prepare()
     examples = tagged_rows(read_rows(Source("tfds:tiny_tagged"), "train"))
-    assert shown(examples) == [("tfds:tiny_tagged, train:0", ("Ada", "Lovelace", "你"), ("B-PER", "I-PER", "O"))]
+    assert shown(examples) == [
+        ("tfds:tiny_tagged, train:0", ("Ada", "Lovelace", "你"), ("B-PER", "I-PER", "O"))
+    ]

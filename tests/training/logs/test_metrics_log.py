@@ -48,11 +48,17 @@ def test_tensorboard_reads_the_same_numbers(run):
     log.write([train_row(step, step / 2) for step in range(1, 4)])
     log.close()
     events = EventAccumulator(str(run / "tensorboard")).Reload()
-    assert [(e.step, e.value) for e in events.Scalars("train/mlm_loss")] == [(1, 0.5), (2, 1.0), (3, 1.5)]
+    assert [(e.step, e.value) for e in events.Scalars("train/mlm_loss")] == [
+        (1, 0.5),
+        (2, 1.0),
+        (3, 1.5),
+    ]
 
 
 def evaluations(run, train_losses, heldout_losses, restart_after=None):
-    """Whether overfitting is seen after the last of these, with an evaluation after every training loss."""
+    """Whether overfitting is seen after the last of these, with an evaluation after every training
+    loss.
+    """
     log = MetricsLog(run, 0)
     for step, (train, heldout) in enumerate(zip(train_losses, heldout_losses, strict=True), 1):
         log.write([train_row(step, train), heldout_row(step, heldout)])
@@ -71,7 +77,9 @@ def evaluations(run, train_losses, heldout_losses, restart_after=None):
     ([4, 3, 2], [5.1, 5.2, 5.3], False),
     ([9, 5, 4, 3, 2], [4, 5, 5.1, 5.2, 5.3], True),
 ])  # fmt: skip
-def test_overfitting_is_rising_held_out_loss_while_training_loss_falls(run, train, heldout, expected):
+def test_overfitting_is_rising_held_out_loss_while_training_loss_falls(
+    run, train, heldout, expected
+):
     assert evaluations(run, train, heldout) == expected
 
 

@@ -21,7 +21,11 @@ from tests.factory import random_batch, small_config
 from tests.training.runs import params_of
 
 ADAPTIVE = TrainConfig(
-    batch_size=4, gradient_accumulation_steps=2, batch_size_schedule="adaptive", max_batch_size=32, batch_size_steps=5
+    batch_size=4,
+    gradient_accumulation_steps=2,
+    batch_size_schedule="adaptive",
+    max_batch_size=32,
+    batch_size_steps=5,
 )
 
 
@@ -34,7 +38,12 @@ def taken(sizes, steps):
     return found
 
 
-@given(steps=st.integers(1, 300), doublings=st.integers(1, 5), within=st.integers(1, 400), batch_size=st.integers(1, 9))
+@given(
+    steps=st.integers(1, 300),
+    doublings=st.integers(1, 5),
+    within=st.integers(1, 400),
+    batch_size=st.integers(1, 9),
+)
 def test_a_ramp_doubles_by_and_by_and_takes_every_batch_once(steps, doublings, within, batch_size):
     config = TrainConfig(
         steps=steps,
@@ -48,7 +57,11 @@ def test_a_ramp_doubles_by_and_by_and_takes_every_batch_once(steps, doublings, w
     assert set(found) <= {2**n for n in range(doublings + 1)}
     # From the step that is named it is the largest, as long as so many batches are left.
     beginnings = np.cumsum([0, *found[:-1]])
-    late = [n for n, begin in zip(found, beginnings, strict=True) if within <= begin <= steps - 2**doublings]
+    late = [
+        n
+        for n, begin in zip(found, beginnings, strict=True)
+        if within <= begin <= steps - 2**doublings
+    ]
     assert set(late) <= {2**doublings}
 
 
@@ -83,7 +96,8 @@ def test_an_update_that_was_skipped_tells_nothing_of_the_noise():
 
 
 @given(
-    rows=st.lists(st.tuples(st.floats(-10, 1e3), st.floats(-1, 10)), min_size=1, max_size=30), cut=st.integers(0, 30)
+    rows=st.lists(st.tuples(st.floats(-10, 1e3), st.floats(-1, 10)), min_size=1, max_size=30),
+    cut=st.integers(0, 30),
 )
 def test_a_run_that_goes_on_from_a_checkpoint_decides_as_if_it_had_not_stopped(rows, cut):
     whole, part = BatchSize(ADAPTIVE), BatchSize(ADAPTIVE)
@@ -97,7 +111,9 @@ def test_a_run_that_goes_on_from_a_checkpoint_decides_as_if_it_had_not_stopped(r
 
 
 def test_the_estimates_are_those_of_the_gradients_distribution():
-    """Parts' gradients drawn with a known mean and covariance: the means of many estimates are theirs."""
+    """Parts' gradients drawn with a known mean and covariance: the means of many estimates are
+    theirs.
+    """
     rng = np.random.default_rng(0)
     gradient, deviation = rng.normal(size=50), 3.0
     config = small_config(train=dataclasses.asdict(ADAPTIVE) | {"steps": 10})
@@ -113,7 +129,12 @@ def test_the_estimates_are_those_of_the_gradients_distribution():
 
 
 def config_of(schedule, **train_changes):
-    sizes = {"batch_size": 8, "max_batch_size": 32, "batch_size_schedule": schedule, "batch_size_steps": 4}
+    sizes = {
+        "batch_size": 8,
+        "max_batch_size": 32,
+        "batch_size_schedule": schedule,
+        "batch_size_steps": 4,
+    }
     if schedule == "adaptive":
         sizes["gradient_accumulation_steps"] = 2
     sizes |= {"steps": 23, "eval_every_steps": 50, "save_every_steps": 9}
@@ -132,9 +153,17 @@ def feed(stop=None):
 
 
 @pytest.mark.parametrize("schedule", ["ramp", "adaptive"])
-def test_a_stopped_run_with_a_growing_batch_ends_as_the_undisturbed_one(schedule, tmp_path, monkeypatch):
-    config, undisturbed, stopped = config_of(schedule), epath.Path(tmp_path) / "one", epath.Path(tmp_path) / "two"
-    monkeypatch.setattr(BatchSize, "noise_scale", property(lambda self: 1e9 if self.state()["noise"] else 0.0))
+def test_a_stopped_run_with_a_growing_batch_ends_as_the_undisturbed_one(
+    schedule, tmp_path, monkeypatch
+):
+    config, undisturbed, stopped = (
+        config_of(schedule),
+        epath.Path(tmp_path) / "one",
+        epath.Path(tmp_path) / "two",
+    )
+    monkeypatch.setattr(
+        BatchSize, "noise_scale", property(lambda self: 1e9 if self.state()["noise"] else 0.0)
+    )
     assert train(config, undisturbed, feed()).step == 23
     rows = [row for row in read_rows(undisturbed) if row["split"] == "train"]
     grown = [row["batch_size"] for row in rows]
@@ -153,7 +182,9 @@ def test_a_stopped_run_with_a_growing_batch_ends_as_the_undisturbed_one(schedule
         (row["step"], row["loss"], row["batch_size"]) for row in rows
     ]
     for one, two in zip(
-        jax.tree.leaves(params_of(undisturbed, config)), jax.tree.leaves(params_of(stopped, config)), strict=True
+        jax.tree.leaves(params_of(undisturbed, config)),
+        jax.tree.leaves(params_of(stopped, config)),
+        strict=True,
     ):
         assert np.array_equal(one, two)
 
@@ -168,7 +199,9 @@ def test_several_batches_in_one_update_have_the_gradient_of_all_their_rows():
     one, expected = jax.jit(lambda *given: steps.gradients(large, *given, None)[:2])(params, batch)
     for a, b in zip(jax.tree.leaves((many, sums)), jax.tree.leaves((one, expected)), strict=True):
         assert np.allclose(a, b, rtol=1e-4, atol=1e-6)
-    state, metrics = jax.jit(lambda *given: steps.train_step(small, *given))(steps.init_state(small), batch)
+    state, metrics = jax.jit(lambda *given: steps.train_step(small, *given))(
+        steps.init_state(small), batch
+    )
     assert (int(state.step), float(metrics["skipped"])) == (4, 0.0)
 
 
@@ -176,10 +209,22 @@ def test_several_batches_in_one_update_have_the_gradient_of_all_their_rows():
     ("changes", "message"),
     [
         ({"batch_size_schedule": "ramp"}, "train.max_batch_size"),
-        ({"batch_size_schedule": "ramp", "batch_size": 8, "max_batch_size": 8}, "train.max_batch_size"),
-        ({"batch_size_schedule": "ramp", "batch_size": 8, "max_batch_size": 24}, "train.max_batch_size"),
-        ({"batch_size_schedule": "ramp", "batch_size": 8, "max_batch_size": 36}, "train.max_batch_size"),
-        ({"batch_size_schedule": "adaptive", "max_batch_size": 512}, "train.gradient_accumulation_steps"),
+        (
+            {"batch_size_schedule": "ramp", "batch_size": 8, "max_batch_size": 8},
+            "train.max_batch_size",
+        ),
+        (
+            {"batch_size_schedule": "ramp", "batch_size": 8, "max_batch_size": 24},
+            "train.max_batch_size",
+        ),
+        (
+            {"batch_size_schedule": "ramp", "batch_size": 8, "max_batch_size": 36},
+            "train.max_batch_size",
+        ),
+        (
+            {"batch_size_schedule": "adaptive", "max_batch_size": 512},
+            "train.gradient_accumulation_steps",
+        ),
     ],
 )
 def test_sizes_that_make_no_sense_are_refused(changes, message):

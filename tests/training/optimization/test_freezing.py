@@ -23,10 +23,13 @@ def moved(**optimizer):
     assert metrics["skipped"] == 0
     far = jax.tree.map(lambda a, b: np.abs(np.asarray(a) - np.asarray(b)), new.params, state.params)
     layers = [
-        max(leaf[n].max() for leaf in jax.tree.leaves(far["encoder"])) for n in range(config.model.num_hidden_layers)
+        max(leaf[n].max() for leaf in jax.tree.leaves(far["encoder"]))
+        for n in range(config.model.num_hidden_layers)
     ]
     groups = {
-        name: max(leaf.max() for leaf in jax.tree.leaves(tree)) for name, tree in far.items() if name != "encoder"
+        name: max(leaf.max() for leaf in jax.tree.leaves(tree))
+        for name, tree in far.items()
+        if name != "encoder"
     }
     return groups, layers
 
@@ -61,8 +64,14 @@ def test_the_gradient_that_is_clipped_is_of_what_moves_only():
     state = steps.init_state(config)
     batch = random_batch(np.random.default_rng(0), 4)
     _, frozen = jax.jit(lambda s, b: steps.train_step(config, s, b))(state, batch)
-    everything, _ = jax.jit(lambda p, b: steps.gradients(config, p, b, None)[:2])(state.params, batch)
-    assert 0 < frozen["grad_norm"] < 0.9 * float(jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(everything))))
+    everything, _ = jax.jit(lambda p, b: steps.gradients(config, p, b, None)[:2])(
+        state.params, batch
+    )
+    assert (
+        0
+        < frozen["grad_norm"]
+        < 0.9 * float(jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(everything))))
+    )
 
 
 def test_the_scales_of_all_parameters_have_their_ranks():
@@ -74,5 +83,7 @@ def test_the_scales_of_all_parameters_have_their_ranks():
 
 
 def test_more_layers_frozen_than_there_are_is_refused():
-    with pytest.raises(UserError, match=r"optimizer.freeze_layers: found 99, expected at most the model.s layers"):
+    with pytest.raises(
+        UserError, match=r"optimizer.freeze_layers: found 99, expected at most the model.s layers"
+    ):
         small_config(optimizer={"freeze_layers": 99})

@@ -9,9 +9,14 @@ from tests.factory import random_batch, small_config
 
 
 def trees():
-    """(first values, parameters): kernels that are far from their first values, and what is left alone."""
+    """(first values, parameters): kernels that are far from their first values, and what is left
+    alone.
+    """
     shape = (64, 64)
-    first = {"encoder": {"kernel": jnp.zeros(shape), "bias": jnp.zeros(8)}, "tasks": {"rte": {"kernel": jnp.zeros(4)}}}
+    first = {
+        "encoder": {"kernel": jnp.zeros(shape), "bias": jnp.zeros(8)},
+        "tasks": {"rte": {"kernel": jnp.zeros(4)}},
+    }
     return first, jax.tree.map(lambda leaf: leaf + 1.0, first)
 
 
@@ -39,14 +44,20 @@ def test_the_first_values_are_kept_through_the_steps_of_a_run():
     config = small_config(optimizer={"mixout": 0.5, "warmup_steps": 0})
     state = jax.jit(lambda: steps.init_state(config))()
     step = jax.jit(lambda s, b: steps.train_step(config, s, b)[0])
-    new = step(step(state, random_batch(np.random.default_rng(0), 4)), random_batch(np.random.default_rng(1), 4))
+    new = step(
+        step(state, random_batch(np.random.default_rng(0), 4)),
+        random_batch(np.random.default_rng(1), 4),
+    )
     (kept,) = [
         leaf
         for leaf in jax.tree.leaves(new.opt_state, is_leaf=lambda x: isinstance(x, FirstValues))
         if isinstance(leaf, FirstValues)
     ]
     for a, b, now in zip(
-        jax.tree.leaves(kept.params), jax.tree.leaves(state.params), jax.tree.leaves(new.params), strict=True
+        jax.tree.leaves(kept.params),
+        jax.tree.leaves(state.params),
+        jax.tree.leaves(new.params),
+        strict=True,
     ):
         assert np.array_equal(a, b)
         assert not np.array_equal(a, now)

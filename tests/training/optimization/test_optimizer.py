@@ -24,7 +24,10 @@ def test_three_updates_follow_adamw_worked_by_hand():
     state = optimizer.init(params)
     m = v = dict.fromkeys(params, 0.0)
     for t in range(1, 4):
-        grads = {"kernel": rng.normal(size=(3, 2)).astype(np.float32), "bias": rng.normal(size=2).astype(np.float32)}
+        grads = {
+            "kernel": rng.normal(size=(3, 2)).astype(np.float32),
+            "bias": rng.normal(size=2).astype(np.float32),
+        }
         updates, state = optimizer.update(grads, state, params)
         norm = np.sqrt(sum((g**2).sum() for g in grads.values()))
         clipped = {k: g * min(1.0, 1.0 / norm) for k, g in grads.items()}
@@ -48,8 +51,12 @@ def worked(algorithm, grads_of, params, updates=3, b1=0.8, b2=0.9, eps=1e-6, dec
         v = {k: b2 * v[k] + (1 - b2) * g**2 for k, g in grads.items()}
         step = {}
         for k, p in params.items():
-            corrected = (m[k], v[k]) if algorithm == "bert" else (m[k] / (1 - b1**t), v[k] / (1 - b2**t))
-            step[k] = corrected[0] / (np.sqrt(corrected[1]) + eps) + (decay * p if k != "bias" else 0.0)
+            corrected = (
+                (m[k], v[k]) if algorithm == "bert" else (m[k] / (1 - b1**t), v[k] / (1 - b2**t))
+            )
+            step[k] = corrected[0] / (np.sqrt(corrected[1]) + eps) + (
+                decay * p if k != "bias" else 0.0
+            )
             if algorithm == "lamb" and k != "bias":
                 step[k] = step[k] * np.linalg.norm(p) / np.linalg.norm(step[k])
         steps.append({k: -x for k, x in step.items()})
@@ -60,10 +67,18 @@ def worked(algorithm, grads_of, params, updates=3, b1=0.8, b2=0.9, eps=1e-6, dec
 @pytest.mark.parametrize("algorithm", ["adamw", "bert", "lamb"])
 def test_each_algorithm_follows_its_formula(algorithm):
     rng = np.random.default_rng(1)
-    params = {"kernel": rng.normal(size=(3, 2)).astype(np.float32), "bias": rng.normal(size=2).astype(np.float32)}
-    grads = [jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), params) for _ in range(3)]
+    params = {
+        "kernel": rng.normal(size=(3, 2)).astype(np.float32),
+        "bias": rng.normal(size=2).astype(np.float32),
+    }
+    grads = [
+        jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), params)
+        for _ in range(3)
+    ]
     expected = worked(algorithm, lambda t: grads[t - 1], params)
-    config = OptimizerConfig(algorithm=algorithm, b1=0.8, b2=0.9, eps=1e-6, weight_decay=0.1, max_grad_norm=0)
+    config = OptimizerConfig(
+        algorithm=algorithm, b1=0.8, b2=0.9, eps=1e-6, weight_decay=0.1, max_grad_norm=0
+    )
     optimizer = make_optimizer(config)
     state = optimizer.init(params)
     for grad, step in zip(grads, expected, strict=True):
@@ -73,25 +88,36 @@ def test_each_algorithm_follows_its_formula(algorithm):
 
 
 def test_the_first_step_of_the_original_optimizer_is_a_tenth_over_the_root_of_a_thousandth():
-    optimizer = make_optimizer(OptimizerConfig(algorithm="bert", weight_decay=0, max_grad_norm=0, eps=1e-12))
+    optimizer = make_optimizer(
+        OptimizerConfig(algorithm="bert", weight_decay=0, max_grad_norm=0, eps=1e-12)
+    )
     params = {"kernel": np.ones((2, 2), np.float32)}
-    updates, _ = optimizer.update({"kernel": np.full((2, 2), 0.5, np.float32)}, optimizer.init(params), params)
+    updates, _ = optimizer.update(
+        {"kernel": np.full((2, 2), 0.5, np.float32)}, optimizer.init(params), params
+    )
     assert np.allclose(updates["kernel"], -0.1 / np.sqrt(0.001))  # Adam's would be -1
 
 
 def test_each_layer_of_a_stack_has_its_own_trust_ratio():
     optimizer = make_optimizer(OptimizerConfig(algorithm="lamb", weight_decay=0, max_grad_norm=0))
     rng = np.random.default_rng(2)
-    stack = rng.normal(size=(3, 4, 5)).astype(np.float32) * np.array([1, 10, 0], np.float32)[:, None, None]
+    stack = (
+        rng.normal(size=(3, 4, 5)).astype(np.float32)
+        * np.array([1, 10, 0], np.float32)[:, None, None]
+    )
     grads = rng.normal(size=stack.shape).astype(np.float32)
 
     def updates(kernel, grad, name):
         params = {name: {"kernel": kernel}}
-        return optimizer.update({name: {"kernel": grad}}, optimizer.init(params), params)[0][name]["kernel"]
+        return optimizer.update({name: {"kernel": grad}}, optimizer.init(params), params)[0][name][
+            "kernel"
+        ]
 
     together = updates(stack, grads, "layers")
     for layer in range(3):
-        assert np.allclose(together[layer], updates(stack[layer], grads[layer], "pooler"), rtol=1e-5)
+        assert np.allclose(
+            together[layer], updates(stack[layer], grads[layer], "pooler"), rtol=1e-5
+        )
     norms = np.linalg.norm(np.asarray(together).reshape(3, -1), axis=1)
     assert np.allclose(norms[:2], np.linalg.norm(stack.reshape(3, -1), axis=1)[:2], rtol=1e-4)
     assert np.isfinite(norms).all()

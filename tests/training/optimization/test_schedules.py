@@ -10,11 +10,16 @@ from bertjax.training.optimization.schedules import make_schedule
 
 def rate(step, steps=100, **changes):
     return float(
-        make_schedule(OptimizerConfig(**({"peak_learning_rate": 2.0, "warmup_steps": 10} | changes)), steps)(step)
+        make_schedule(
+            OptimizerConfig(**({"peak_learning_rate": 2.0, "warmup_steps": 10} | changes)), steps
+        )(step)
     )
 
 
-@given(schedule=st.sampled_from(["linear", "cosine", "constant", "inverse_sqrt"]), step=st.integers(0, 10))
+@given(
+    schedule=st.sampled_from(["linear", "cosine", "constant", "inverse_sqrt"]),
+    step=st.integers(0, 10),
+)
 def test_warmup_is_linear_from_zero_to_the_peak(schedule, step):
     assert rate(step, schedule=schedule) == pytest.approx(2.0 * step / 10, rel=1e-6)
 
@@ -30,9 +35,16 @@ def test_each_shape_follows_its_formula_after_the_warmup(step):
         "step": 2.0 * 0.5 ** (step // 30),
         "multistep": 2.0 * 0.5 ** sum(step >= m for m in (20, 50)),
     }
-    options = {"end_learning_rate": 0.2, "decay_steps": 30, "milestones": (20, 50), "decay_factor": 0.5}
+    options = {
+        "end_learning_rate": 0.2,
+        "decay_steps": 30,
+        "milestones": (20, 50),
+        "decay_factor": 0.5,
+    }
     for schedule, value in expected.items():
-        assert rate(step, schedule=schedule, **options) == pytest.approx(value, rel=1e-5, abs=1e-6), schedule
+        assert rate(step, schedule=schedule, **options) == pytest.approx(
+            value, rel=1e-5, abs=1e-6
+        ), schedule
 
 
 def test_without_warmup_the_first_step_has_the_peak():
