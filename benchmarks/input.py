@@ -21,7 +21,7 @@ import numpy as np
 from etils import epath
 
 from bertjax.config import Config, DataConfig, ModelConfig, TrainConfig, to_dict
-from bertjax.data.records import record_format as shards
+from bertjax.data.records import record_format
 from bertjax.data.records.manifest import Manifest, read_manifest, write_manifest
 from bertjax.data.records.record_format import Schema
 from bertjax.types import Batch
@@ -69,7 +69,7 @@ def write_folder(folder: epath.Path, rows: int) -> None:
             random_rows(np.random.default_rng((number, i)), 4096)
             for i in range(rows // SHARDS // 4096 + 1)
         )
-        infos.append(shards.write_shard(path, "train", SCHEMA, blocks))
+        infos.append(record_format.write_shard(path, "train", SCHEMA, blocks))
     write_manifest(
         folder,
         Manifest(
@@ -103,11 +103,11 @@ def plain_decoding(folder: epath.Path, asked: argparse.Namespace) -> float:
     manifest = read_manifest(folder)
     assert manifest is not None
     info = manifest.shards[0]
-    raw = np.array(shards.map_records(folder / info.name, SCHEMA, info))
+    raw = np.array(record_format.map_records(folder / info.name, SCHEMA, info))
     begin, done = time.perf_counter(), 0
     while done < asked.batches * asked.batch_size:
         at = done % (len(raw) - asked.batch_size)
-        shards.decode(SCHEMA, raw[at : at + asked.batch_size])
+        record_format.decode(SCHEMA, raw[at : at + asked.batch_size])
         done += asked.batch_size
     return done / (time.perf_counter() - begin)
 

@@ -176,13 +176,9 @@ def run_one(job: dict[str, Any]) -> None:
 
 def time_stages() -> dict[str, float]:
     """Clocks around the functions that the work is made of; they do not call one another."""
-    from bertjax.data.corpus import formats
-    from bertjax.data.corpus import work_units as pieces
-    from bertjax.data.preparation import build_shard as build
-    from bertjax.data.preparation import packing
-    from bertjax.data.preparation import sequence_layout as rows
-    from bertjax.data.preparation import tokenize_corpus as tokenise
-    from bertjax.data.records import record_format as shards
+    from bertjax.data.corpus import formats, work_units
+    from bertjax.data.preparation import build_shard, packing, tokenize_corpus
+    from bertjax.data.records import record_format
     from bertjax.data.tokenizers.wordpiece import WordPiece
     from bertjax.masking import static as static_masks
 
@@ -201,16 +197,16 @@ def time_stages() -> dict[str, float]:
         setattr(owner, name, timed)
 
     clock(formats, "_decode", "decode UTF-8")
-    clock(pieces, "clean", "clean")
-    clock(pieces, "_by_line", "split into sentences")
-    clock(WordPiece, "encode_batch", "tokenise")
-    clock(tokenise, "_write_part", "write ids by range")
-    clock(build, "_take_range", "gather a range, drop duplicates")
-    clock(build, "make_sequences", "choose pairs of segments")
-    clock(rows, "layout", "lay out rows")
+    clock(work_units, "clean", "clean")
+    clock(work_units, "_by_line", "split into sentences")
+    clock(WordPiece, "encode_batch", "tokenize")
+    clock(tokenize_corpus, "_write_part", "write ids by range")
+    clock(build_shard, "_gather_range", "gather a range, drop duplicates")
+    clock(build_shard, "make_sequences", "choose pairs of segments")
+    clock(build_shard, "lay_out_rows", "lay out rows")
     clock(static_masks, "mask_rows", "mask")
     clock(packing, "pack", "pack")
-    clock(shards, "encode", "encode records, with checksums")
+    clock(record_format, "encode", "encode records, with checksums")
     return stages
 
 

@@ -22,7 +22,7 @@ def abstract_batch(config: Config, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct
         lengths["corpus_ids"] = 1
     layout, rows = rules.batch_sharding(mesh), config.train.batch_size
     return {
-        name: jax.ShapeDtypeStruct((rows, length), np.dtype(shards.kind_of(name)), sharding=layout)
+        name: jax.ShapeDtypeStruct((rows, length), np.dtype(shards.feature_dtype(name)), sharding=layout)
         for name, length in lengths.items()
     }
 

@@ -10,10 +10,10 @@ from jax.errors import JaxRuntimeError
 
 from bertjax.config import Config
 from bertjax.estimate.abstract_batch import abstract_batch, abstract_vocabulary
-from bertjax.estimate.cost.collectives import Layout
+from bertjax.estimate.cost.collectives import DevicePlacement
 from bertjax.estimate.cost.memory import Memory, memory_of
 from bertjax.estimate.cost.model_flops import ModelFlops, model_flops
-from bertjax.estimate.cost.operations import Collective, Operation, collectives_of, costliest
+from bertjax.estimate.cost.operations import Collective, Operation, collectives_of, most_expensive
 from bertjax.estimate.cost.program_flops import program_flops
 from bertjax.estimate.cost.schedule import Schedule, schedule
 from bertjax.estimate.hardware.slices import Slice
@@ -26,7 +26,7 @@ TOP = 10
 
 
 @dataclass(frozen=True)
-class Timing:
+class StepTime:
     """The compiler's estimate of a step, in seconds, and what it is made of."""
 
     step: float
@@ -67,7 +67,7 @@ class Estimate:
     model_flops: ModelFlops
     compile_seconds: float
     memory: Memory | None = None
-    timing: Timing | None = None
+    timing: StepTime | None = None
     mfu: float | None = None
     """Model FLOPs over what the chips could do at their peak in the estimated time."""
     program_flops: float | None = None
@@ -112,7 +112,7 @@ def estimate(config: Config, slice_: Slice) -> Estimate:
         return Estimate(**about)
     chip = slice_.chip
     module = parse(compiled.as_text())
-    layout = Layout(
+    layout = DevicePlacement(
         mesh.shape, tuple(getattr(device, "slice_index", 0) or 0 for device in mesh.devices.flat)
     )
     found = schedule(module, layout, chip)
@@ -124,7 +124,7 @@ def estimate(config: Config, slice_: Slice) -> Estimate:
         mfu=about["model_flops"].total / (step * chip.peak_flops * about["chips"]),
         program_flops=program_flops(module, found) * len(slice_.devices),
         tokens_per_second=config.train.batch_size * config.data.max_seq_length / step,
-        operations=costliest(found, TOP),
+        operations=most_expensive(found, TOP),
         collectives=collectives_of(found),
         schedule=found,
     )
@@ -143,13 +143,13 @@ def _compile(lowered: jax.stages.Lowered) -> tuple[Any, str]:
         return None, re.sub(r"^RESOURCE_EXHAUSTED: (E\d+: \w+: )?", "", reason)
 
 
-def timing_of(found: Schedule) -> Timing:
+def timing_of(found: Schedule) -> StepTime:
     """A schedule's seconds by what they are from."""
 
     def seconds(*bases: str) -> float:
         return sum(cost.seconds * cost.times for cost in found.costs if cost.basis in bases)
 
-    return Timing(
+    return StepTime(
         step=found.seconds,
         compute=seconds("cycles"),
         kernels=seconds("kernel", "kernel bytes"),

@@ -6,7 +6,7 @@ from bertjax.estimate.answer_fields import MEMORY
 from bertjax.estimate.answers import Answer, LargestBatch
 from bertjax.estimate.cost.memory import Memory
 from bertjax.estimate.cost.operations import Collective, Operation
-from bertjax.estimate.estimate import Estimate, Timing
+from bertjax.estimate.estimate import Estimate, StepTime
 
 MOST = 12  # collectives to print
 LABEL = "the TPU compiler's estimate, nothing of it measured"
@@ -87,7 +87,7 @@ def _memory(memory: Memory) -> list[str]:
     ]
 
 
-def _time(found: Estimate, timing: Timing) -> list[str]:
+def _time(found: Estimate, timing: StepTime) -> list[str]:
     flops = found.model_flops
     extra = found.program_flops / flops.total - 1 if found.program_flops else 0.0
     lines = [

@@ -66,7 +66,7 @@ def prepared_feed(config: Config, tokenizer: Tokenizer) -> Feed:
     first = manifests[0]
     return Feed(
         train=lambda start, rows: pipeline.train_batches(
-            train, config, tokenizer.starts_word, start, rows=rows
+            train, config, tokenizer.starts_word, start, row_indices=rows
         ),
         examine=partial(
             heldout_examiner,
@@ -87,7 +87,7 @@ def prepared_feed(config: Config, tokenizer: Tokenizer) -> Feed:
 def _heldout(
     config: Config, records: pipeline.Records, rows: np.ndarray, most: int
 ) -> Iterator[Batch]:
-    return pipeline.eval_batches(records, config, rows=rows, max_batches=most)
+    return pipeline.eval_batches(records, config, row_indices=rows, max_batches=most)
 
 
 def corpora(config: Config) -> dict[str, epath.Path]:

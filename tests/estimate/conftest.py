@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from bertjax.estimate.cost.collectives import Layout
+from bertjax.estimate.cost.collectives import DevicePlacement
 from bertjax.estimate.program.hlo import parse
 
 CHIP = "v5e"
@@ -18,7 +18,7 @@ class Compiled:
         self.executable, self.arguments = executable, arguments
         self.text = executable.as_text()
         self.module = parse(self.text)
-        self.layout = Layout(mesh.shape, (0,) * math.prod(mesh.shape.values()))
+        self.layout = DevicePlacement(mesh.shape, (0,) * math.prod(mesh.shape.values()))
 
     def schedule(self):
         from bertjax.estimate.cost.schedule import schedule

@@ -22,7 +22,7 @@ KINDS = (
 
 
 @dataclass(frozen=True)
-class Layout:
+class DevicePlacement:
     """Where the devices of a program are."""
 
     mesh: Mapping[str, int]
@@ -92,7 +92,7 @@ def collective_in(module: Module, instruction: Instruction) -> tuple[Instruction
 
 
 def transfer(
-    module: Module, instruction: Instruction, layout: Layout, chip: Chip
+    module: Module, instruction: Instruction, layout: DevicePlacement, chip: Chip
 ) -> Transfer | None:
     """What the instruction moves, if it starts or does a collective."""
     if instruction.opcode == "send":
@@ -123,7 +123,7 @@ def transfer(
     return Transfer(kind, size, axes, _moved(kind, size, groups.shape[1]) / bandwidth, overlapped)
 
 
-def _between_slices(send: Instruction, layout: Layout, chip: Chip) -> Transfer | None:
+def _between_slices(send: Instruction, layout: DevicePlacement, chip: Chip) -> Transfer | None:
     """What goes over the data centre's network: the host sends it, after the slice has done its own
     part.
     """

@@ -40,7 +40,7 @@ class Collective:
     phase: str
 
 
-def costliest(schedule: Schedule, most: int) -> tuple[Operation, ...]:
+def most_expensive(schedule: Schedule, most: int) -> tuple[Operation, ...]:
     """The `most` operations that take the largest share of a step."""
     step = schedule.seconds
     ranked = sorted(schedule.costs, key=lambda cost: -cost.total)[:most]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from bertjax.estimate.cost.collectives import Layout, Transfer, transfer
+from bertjax.estimate.cost.collectives import DevicePlacement, Transfer, transfer
 from bertjax.estimate.hardware.chips import Chip
 from bertjax.estimate.program.hlo import Computation, Instruction, Module
 from bertjax.estimate.program.loops import Caller, trip_count
@@ -79,7 +79,7 @@ class Schedule:
         return sum(cost.total for cost in self.costs)
 
 
-def schedule(module: Module, layout: Layout, chip: Chip) -> Schedule:
+def schedule(module: Module, layout: DevicePlacement, chip: Chip) -> Schedule:
     """Go through the program as it runs. Of a conditional's branches the dearest counts."""
     unknown: list[str] = []
     costs = _walk(module, module.entry, layout, chip, 1, None, unknown)
@@ -89,7 +89,7 @@ def schedule(module: Module, layout: Layout, chip: Chip) -> Schedule:
 def _walk(
     module: Module,
     computation: Computation,
-    layout: Layout,
+    layout: DevicePlacement,
     chip: Chip,
     times: int,
     caller: Caller | None,
@@ -125,7 +125,7 @@ def _walk(
 
 
 def _cost(
-    module: Module, instruction: Instruction, layout: Layout, chip: Chip, times: int
+    module: Module, instruction: Instruction, layout: DevicePlacement, chip: Chip, times: int
 ) -> Cost | None:
     """The cost of an instruction that calls nothing; None where it takes no time."""
     origin = _origin(module, instruction)

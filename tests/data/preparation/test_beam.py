@@ -12,6 +12,7 @@ from etils import epath
 from bertjax.config import TokenizerConfig
 from bertjax.data.preparation.beam import beam_runner
 from bertjax.data.preparation.prepare import prepare
+from bertjax.data.preparation.runners import WorkItem
 from bertjax.data.records.manifest import read_manifest
 from bertjax.errors import UserError
 from bertjax.progress import silent
@@ -67,13 +68,12 @@ def test_beams_workers_give_the_same_bytes_as_a_local_preparation(corpus, tmp_pa
 
 
 def test_the_tasks_run_outside_of_this_process(tmp_path):
-    # A task of the standard library's, which every worker can import.
-    tasks = [
-        (subprocess.check_call, ["sh", "-c", f"echo $PPID > {tmp_path}/{n}"]) for n in range(4)
-    ]
+    # A function of the standard library, which every worker can import.
+    commands = [["sh", "-c", f"echo $PPID > {tmp_path}/{n}"] for n in range(4)]
+    items = [WorkItem(subprocess.check_call, (command,)) for command in commands]
     heard = []
     with beam_runner(PROCESSES) as run:
-        run("some", tasks, lambda *said: heard.append(said))
+        run("some", items, lambda *progress: heard.append(progress))
     processes = {int((tmp_path / str(n)).read_text()) for n in range(4)}
     assert os.getpid() not in processes
     assert heard == [("some", 0, 4), ("some", 4, 4)]
@@ -92,7 +92,7 @@ def test_a_bad_file_is_named_from_a_worker_of_beams(corpus, tmp_path, options):
 
 def test_a_fault_that_is_no_users_stays_what_beam_makes_of_it(tmp_path):
     with beam_runner(HERE) as run, pytest.raises(Exception, match="No such file") as raised:
-        run("some", [(os.stat, str(tmp_path / "missing"))], silent)
+        run("some", [WorkItem(os.stat, (str(tmp_path / "missing"),))], silent)
     assert not isinstance(raised.value, UserError)
 
 

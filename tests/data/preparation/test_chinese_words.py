@@ -12,7 +12,7 @@ from bertjax.config import Config, DataConfig, TokenizerConfig
 from bertjax.data.preparation.chinese_words import mark_words
 from bertjax.data.preparation.documents import CONTINUES
 from bertjax.data.preparation.prepare import prepare
-from bertjax.data.records.reader import OurShards
+from bertjax.data.records.reader import PreparedRecords
 from bertjax.data.tokenizers.tokenizer import load_tokenizer, open_vocabulary, train_tokenizer
 from bertjax.masking.static import unmask
 
@@ -138,7 +138,7 @@ def split_words(tmp_path, sentences, kind, word_segmenter):
     named = {
         tuple(tokenizer.encode_batch([sentence])[0].tolist()): sentence for sentence in sentences
     }
-    records = OurShards(epath.Path(out), manifest, "train")
+    records = PreparedRecords(epath.Path(out), manifest, "train")
     batch = records.read(np.arange(len(records)))
     whole = unmask(batch)["input_ids"]
     masked = partly = 0

@@ -13,7 +13,7 @@ from bertjax.data.preparation.documents import Documents
 from bertjax.data.preparation.near_duplicates import (
     PERMUTATIONS,
     SHINGLE,
-    find,
+    find_near_duplicates,
     read_dropped,
     write_signatures,
 )
@@ -57,7 +57,7 @@ def dropped_of(folder, parts, threshold):
         piece = epath.Path(folder) / ".work" / f"piece{number}"
         piece.mkdir(parents=True)
         write_signatures(piece / "signatures-00000", documents_of(part))
-    find(str(folder), [f"piece{number}" for number in range(len(parts))], threshold)
+    find_near_duplicates(str(folder), [f"piece{number}" for number in range(len(parts))], threshold)
     return {digest.tobytes() for digest in read_dropped(epath.Path(folder) / ".work")}
 
 
@@ -121,7 +121,7 @@ def test_a_piece_without_documents_is_no_hindrance(tmp_path):
 def test_a_finished_search_is_not_done_again(tmp_path):
     (tmp_path / ".work").mkdir()
     (tmp_path / ".work" / "near_duplicates").write_bytes(b"x" * 16)
-    find(str(tmp_path), ["no such piece"], 0.8)
+    find_near_duplicates(str(tmp_path), ["no such piece"], 0.8)
     assert (tmp_path / ".work" / "near_duplicates").read_bytes() == b"x" * 16
 
 
@@ -143,12 +143,12 @@ def test_the_shingles_are_each_documents_own_5_grams(texts):
 
 @given(st.floats(0.05, 1.0))
 def test_a_pair_at_the_threshold_shares_a_band_in_99_cases_of_100(threshold):
-    rows = near_duplicates._rows_a_band(threshold)
-    assert PERMUTATIONS % rows == 0
-    found = 1 - (1 - threshold**rows) ** (PERMUTATIONS // rows)
-    assert found >= 0.99 or rows == 1
-    wider = 1 - (1 - threshold ** (2 * rows)) ** (PERMUTATIONS // (2 * rows))
-    assert wider < 0.99 or rows == 32
+    size = near_duplicates._band_size(threshold)
+    assert PERMUTATIONS % size == 0
+    found = 1 - (1 - threshold**size) ** (PERMUTATIONS // size)
+    assert found >= 0.99 or size == 1
+    wider = 1 - (1 - threshold ** (2 * size)) ** (PERMUTATIONS // (2 * size))
+    assert wider < 0.99 or size == 32
 
 
 def texts_of(tmp_path, folder, documents):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bertjax.config import TokenizerConfig
 from bertjax.data.preparation.instances import Sequences
 from bertjax.data.preparation.packing import alone, pack
-from bertjax.data.preparation.sequence_layout import layout
+from bertjax.data.preparation.sequence_layout import lay_out_rows
 from bertjax.data.records.record_format import Schema
 from bertjax.data.tokenizers.tokenizer import open_vocabulary
 from bertjax.data.tokenizers.vocabulary import SPECIAL_TOKENS
@@ -164,7 +164,7 @@ def both(request, tokenizer):
     ):
         predictions = MASKED * sentences
         schema = Schema(LENGTH, predictions, sentences=sentences, packed=packed)
-        batch = layout(sequences, place, tokens, tokenizer, schema)
+        batch = lay_out_rows(sequences, place, tokens, tokenizer, schema)
         batch = {name: values for name, values in batch.items() if name != "word_starts"}
         found.append((place, masked(batch, place, lengths, predictions, request.param)))
     packed_place, packed_batch = found[1]

@@ -15,8 +15,8 @@ from etils import epath
 
 from bertjax.config import Config, DataConfig, TokenizerConfig, to_dict
 from bertjax.data.preparation.prepare import prepare
-from bertjax.data.records.reader import OurShards
-from bertjax.data.records.summary import summarise
+from bertjax.data.records.reader import PreparedRecords
+from bertjax.data.records.summary import summarize
 from bertjax.data.tokenizers.tokenizer import load_tokenizer
 from bertjax.errors import UserError
 from bertjax.masking.static import unmask
@@ -59,7 +59,7 @@ def digests(folder):
 
 
 def rows_of(folder, manifest, split):
-    records = OurShards(epath.Path(folder), manifest, split)
+    records = PreparedRecords(epath.Path(folder), manifest, split)
     return records.read(np.arange(len(records)))
 
 
@@ -117,9 +117,9 @@ def test_real_text_has_the_papers_rates_and_the_same_bytes_from_two_workers(shar
     tolerance = 4 * np.sqrt(0.25 / n)
     assert (shown == tokenizer.mask_id).mean() == pytest.approx(0.8, abs=tolerance)
     assert (shown == labels).mean() == pytest.approx(0.1, abs=tolerance)
-    strangers = shown[(shown != tokenizer.mask_id) & (shown != labels)]
-    assert not np.isin(strangers, tokenizer.special_ids).any()
-    assert len(np.unique(strangers)) > 0.98 * (tokenizer.vocab_size - 5)
+    random_ids = shown[(shown != tokenizer.mask_id) & (shown != labels)]
+    assert not np.isin(random_ids, tokenizer.special_ids).any()
+    assert len(np.unique(random_ids)) > 0.98 * (tokenizer.vocab_size - 5)
     # Half, and every chunk of one sentence: some here, where a line is a whole paragraph.
     assert 0.5 < batch["next_sentence_labels"].mean() < 0.65
 
@@ -395,8 +395,8 @@ def test_a_full_disk_keeps_whole_shards_and_finishes_when_there_is_room(
     assert bool(whole) == (share > 0.5)
     assert all(p.stat().st_size == sizes[p.name] for p in whole)
     assert not [p for p in (disk / "out").rglob("*.unfinished") if p.parent.name != "tokenizer"]
-    tokenised = [p for p in (disk / "out" / ".work").iterdir() if p.is_dir() and p.name != "sample"]
-    assert all((p / "done.json").exists() for p in tokenised)
+    tokenized = [p for p in (disk / "out" / ".work").iterdir() if p.is_dir() and p.name != "sample"]
+    assert all((p / "done.json").exists() for p in tokenized)
     times = {p: p.stat().st_mtime_ns for p in whole}
     small_disk(sum(sizes.values()) * 10, "remount,")
     prepare(config, disk / "out")
@@ -404,10 +404,10 @@ def test_a_full_disk_keeps_whole_shards_and_finishes_when_there_is_room(
     assert {p: p.stat().st_mtime_ns for p in whole} == times
 
 
-def test_the_summary_tells_the_rates_and_finds_damage(corpus, tmp_path):
+def test_the_summary_gives_the_rates_and_finds_damage(corpus, tmp_path):
     out = tmp_path / "out"
     prepare(config_of(corpus, dupe_factor=10), out)
-    said = summarise(out)
+    summary = summarize(out)
     for phrase in (
         "train: ",
         "checksums good",
@@ -417,7 +417,7 @@ def test_the_summary_tells_the_rates_and_finds_damage(corpus, tmp_path):
         "ids in a row:",
         "top tokens: ",
     ):
-        assert phrase in said
+        assert phrase in summary
     path = out / "train-00001-of-00003.tfrecord"
     content = bytearray(path.read_bytes())
     content[77] ^= 1
@@ -425,6 +425,6 @@ def test_the_summary_tells_the_rates_and_finds_damage(corpus, tmp_path):
     with pytest.raises(
         UserError, match=r"train-00001-of-00003\.tfrecord: found other bytes than were written"
     ):
-        summarise(out)
+        summarize(out)
     with pytest.raises(UserError, match=r"found no manifest\.json"):
-        summarise(tmp_path)
+        summarize(tmp_path)

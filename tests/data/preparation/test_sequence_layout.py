@@ -7,7 +7,7 @@ from bertjax.config import TokenizerConfig
 from bertjax.data.preparation.documents import CONTINUES
 from bertjax.data.preparation.instances import Sequences
 from bertjax.data.preparation.packing import alone, pack
-from bertjax.data.preparation.sequence_layout import layout
+from bertjax.data.preparation.sequence_layout import lay_out_rows
 from bertjax.data.records.record_format import Schema
 from bertjax.data.tokenizers.tokenizer import open_vocabulary
 
@@ -97,7 +97,7 @@ def test_rows_are_their_inputs_token_by_token(tokenizer, packed, sentences, draw
     lengths = sequences.lengths
     place = pack(lengths, LENGTH, SENTENCES) if packed else alone(len(lengths))
     kind = schema(packed, sentences)
-    batch = layout(sequences, place, tokens, tokenizer, kind)
+    batch = lay_out_rows(sequences, place, tokens, tokenizer, kind)
     expected = plainly(tokens, sequences, place, kind)
     assert batch.keys() == expected.keys() == kind.lengths.keys() | {"word_starts"}
     for name, values in expected.items():
@@ -109,7 +109,7 @@ def test_rows_are_their_inputs_token_by_token(tokenizer, packed, sentences, draw
 def test_a_pair_and_a_lone_input_in_one_row(tokenizer):
     tokens = np.array([0, 2, 4, 8 + CONTINUES], np.int32)  # a ##b c, and e as a part of a word
     sequences = Sequences(*np.array([[0, 2, 2, 2, 1], [2, 1, 0, 0, 0]]).T)
-    batch = layout(
+    batch = lay_out_rows(
         sequences, pack(sequences.lengths, LENGTH, SENTENCES), tokens, tokenizer, schema(True, True)
     )
     found = {name: values[0, :12].tolist() for name, values in batch.items()}
@@ -131,5 +131,5 @@ def test_no_inputs_are_no_rows(tokenizer, packed):
     none = np.zeros(0, np.int64)
     sequences = Sequences(none, none, none, none, none)
     place = pack(sequences.lengths, LENGTH, SENTENCES) if packed else alone(0)
-    batch = layout(sequences, place, np.zeros(0, np.int32), tokenizer, schema(packed, True))
+    batch = lay_out_rows(sequences, place, np.zeros(0, np.int32), tokenizer, schema(packed, True))
     assert {name: values.shape for name, values in batch.items() if values.shape[0]} == {}

@@ -4,18 +4,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertjax.config import Config, DataConfig
-from bertjax.data.preparation.shard_assignment import RANGE_BYTES, plan_places
+from bertjax.data.preparation.shard_assignment import RANGE_BYTES, plan_shards
 
 
 def plan(text_bytes=0, **data):
-    return plan_places(Config(data=DataConfig(**data)), text_bytes)
+    return plan_shards(Config(data=DataConfig(**data)), text_bytes)
 
 
 def splits_of(digests, **data):
     """Whether each document is held out, by the range that it falls in."""
     made = plan(**data)
     split = [shard.split == "validation" for shard in made.shards() for _ in range(shard.ranges)]
-    return np.array(split)[made.place(digests)]
+    return np.array(split)[made.ranges_of(digests)]
 
 
 def digests(seed, count):
@@ -35,10 +35,10 @@ def test_the_split_is_the_digests_alone_whatever_the_shards_the_ranges_or_the_co
     held = []
     for size, amount in zip(sizes, (0, text_bytes), strict=True):
         made = plan(amount, validation_fraction=fraction, num_shards=size)
-        place = made.place(found)
+        place = made.ranges_of(found)
         assert place.min() >= 0
         assert place.max() < made.ranges
-        assert np.array_equal(made.place(found[50:90]), place[50:90])
+        assert np.array_equal(made.ranges_of(found[50:90]), place[50:90])
         held.append(
             splits_of(found, text_bytes=amount, validation_fraction=fraction, num_shards=size)
         )
@@ -66,7 +66,7 @@ def test_shards_own_all_ranges_once_and_a_range_is_bounded(shards, text_bytes, f
 def test_documents_spread_evenly_over_the_shards_and_the_held_out_share_is_kept():
     made = plan(RANGE_BYTES * 40, validation_fraction=0.1, num_shards=20)
     assert made.ranges_per_shard == 2
-    counts = np.bincount(made.place(digests(0, 200_000)) // 2, minlength=22)
+    counts = np.bincount(made.ranges_of(digests(0, 200_000)) // 2, minlength=22)
     assert [shard.split for shard in made.shards()] == ["train"] * 20 + ["validation"] * 2
     assert counts[20:].sum() / 200_000 == pytest.approx(0.1, abs=4 * np.sqrt(0.09 / 200_000))
     assert np.allclose(counts[:20], 9_000, rtol=0.06)

@@ -7,9 +7,9 @@ from etils import epath
 from hypothesis import given, settings
 
 from bertjax.config import DataConfig, to_dict
-from bertjax.data.records import record_format as shards
+from bertjax.data.records import record_format
 from bertjax.data.records.manifest import Manifest, read_manifest, write_manifest
-from bertjax.data.records.reader import ForeignRecords, OurShards, foreign_paths
+from bertjax.data.records.reader import ForeignRecords, PreparedRecords, foreign_paths
 from bertjax.data.records.record_format import Schema
 from bertjax.errors import UserError
 from tests.data.records.test_record_format import drawn, file_size_limit, shapes
@@ -32,7 +32,7 @@ def written(folder, sizes=(5, 0, 9)):
     for number, size in enumerate(sizes):
         part = {name: values[begin : begin + size] for name, values in batch.items()}
         infos.append(
-            shards.write_shard(folder / f"train-{number}.tfrecord", "train", SCHEMA, [part])
+            record_format.write_shard(folder / f"train-{number}.tfrecord", "train", SCHEMA, [part])
         )
         begin += size
     write_manifest(folder, manifest_of(infos))
@@ -46,7 +46,7 @@ def folder(tmp_path):
 
 def test_rows_come_in_the_order_asked_for_across_shards(folder):
     batch = written(folder)
-    records = OurShards(folder, read_manifest(folder), "train")
+    records = PreparedRecords(folder, read_manifest(folder), "train")
     rows = np.array([13, 0, 4, 5, 0, 12])
     found = records.read(rows)
     assert len(records) == 14
@@ -61,7 +61,7 @@ def test_a_damaged_record_is_named(folder):
     content = bytearray(path.read_bytes())
     content[3 * SCHEMA.record_bytes + 100] ^= 4
     path.write_bytes(content)
-    records = OurShards(folder, read_manifest(folder), "train")
+    records = PreparedRecords(folder, read_manifest(folder), "train")
     records.read(np.arange(8))
     with pytest.raises(UserError, match=r"train-2\.tfrecord: record 3 is damaged"):
         records.read(np.arange(14))
@@ -75,7 +75,7 @@ def test_a_truncated_or_missing_shard_is_named_at_opening(folder, damage, messag
     written(folder)
     damage(folder / "train-0.tfrecord")
     with pytest.raises(UserError, match=message):
-        OurShards(folder, read_manifest(folder), "train")
+        PreparedRecords(folder, read_manifest(folder), "train")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_refused_write_leaves_the_manifest_that_was_there(folder):
     assert read_manifest(folder).vocab_size == 7
 
 
-def foreign(path, batch, drop=(), floats=shards.FLOATS):
+def foreign(path, batch, drop=(), floats=record_format.FLOATS):
     """Records written one by one as the usual BERT data scripts do, with TensorFlow."""
     import tensorflow as tf
 
@@ -164,7 +164,7 @@ def test_a_value_outside_its_range_is_named_with_its_record(folder, feature, val
 
 @pytest.mark.parametrize("floats,message", [
     ((), "masked_lm_weights: found a int64_list, expected a float_list"),
-    ((*shards.FLOATS, "input_mask"), "input_mask: found a float_list, expected a int64_list"),
+    ((*record_format.FLOATS, "input_mask"), "input_mask: found a float_list, expected a int64_list"),
 ])  # fmt: skip
 def test_a_feature_of_the_other_kind_of_number_is_refused(folder, floats, message):
     foreign(folder / "a.tfrecord", random_batch(np.random.default_rng(1), 3), floats=floats)

@@ -6,7 +6,7 @@ from etils import epath
 
 from bertjax.config import Config, DataConfig, TokenizerConfig
 from bertjax.data.preparation.prepare import prepare
-from bertjax.data.records.reader import OurShards
+from bertjax.data.records.reader import PreparedRecords
 
 SPLITS = ("train", "validation")
 # What each changes is which features a row has, and whether both splits have the same.
@@ -47,7 +47,7 @@ def test_tensorflow_datasets_reads_the_values_that_we_read(prepared):
         read = builder.as_dataset(
             split=split, read_config=tfds.ReadConfig(interleave_cycle_length=1), batch_size=-1
         )
-        ours = OurShards(folder, manifest, split)
+        ours = PreparedRecords(folder, manifest, split)
         expected = ours.read(np.arange(len(ours)))
         assert read.keys() == manifest.schemas["train"].lengths.keys() <= expected.keys()
         for name, values in read.items():

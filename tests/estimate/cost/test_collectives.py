@@ -7,7 +7,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from bertjax.estimate.cost.collectives import Layout, transfer
+from bertjax.estimate.cost.collectives import DevicePlacement, transfer
 from bertjax.estimate.hardware.chips import CHIPS
 from bertjax.estimate.program.hlo import parse
 
@@ -146,7 +146,7 @@ def test_slices_are_joined_over_the_slow_network(slice_2x2):
         jax.grad(lambda w, x: jnp.mean(jnp.tanh(x @ w) ** 2)), out_shardings=weight.sharding
     )
     module = parse(gradient.lower(weight, rows).compile().as_text())
-    layout = Layout(axes, tuple(device.slice_index for device in devices.flat))
+    layout = DevicePlacement(axes, tuple(device.slice_index for device in devices.flat))
     moved = [cost.moved for cost in schedule(module, layout, two.chip).costs if cost.moved]
     (slow,) = [found for found in moved if found.axes == ("replica",)]
     assert slow.kind == "all-reduce"
@@ -165,7 +165,7 @@ def one(line, layout):
 
 def test_devices_are_numbered_within_a_slice_and_hosts_send_between_slices():
     # `replica` is not the first axis here, and slices have two devices each.
-    layout = Layout({"data": 2, "replica": 2}, (0, 1, 0, 1))
+    layout = DevicePlacement({"data": 2, "replica": 2}, (0, 1, 0, 1))
     sent = 'send(%x), frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}'
     across = one(f"%r = (f32[1000]{{0}}, u32[], token[]) {sent}", layout)
     within = one("%r = f32[1000]{0} all-reduce(%x), replica_groups={{0,1}}, to_apply=%add", layout)
@@ -176,7 +176,7 @@ def test_devices_are_numbered_within_a_slice_and_hosts_send_between_slices():
 
 
 def test_what_rings_send():
-    layout = Layout({"data": 4}, (0,) * 4)
+    layout = DevicePlacement({"data": 4}, (0,) * 4)
     groups = "replica_groups={{0,1,2,3}}"
     gathered = one(f"%r = f32[4000]{{0}} all-gather(%x), {groups}, dimensions={{0}}", layout)
     assert (gathered.bytes, gathered.seconds) == (16000, pytest.approx(0.75 * 16000 / (2 * LINK)))
@@ -220,6 +220,6 @@ def test_a_sum_of_which_each_device_takes_its_part_is_a_reduce_scatter(emitter):
         {"collective_algorithm_config": {"emitter": emitter, "debug": "StrategyRing{colors:1 }"}}
     )
     module = parse(SCATTERED_TOGETHER.replace("CONFIG", config))
-    found = transfer(module, module.entry.root, Layout({"data": 4}, (0,) * 4), CHIPS["v5e"])
+    found = transfer(module, module.entry.root, DevicePlacement({"data": 4}, (0,) * 4), CHIPS["v5e"])
     assert (found.kind, found.bytes) == ("reduce-scatter", 4800 * 4)
     assert found.seconds == pytest.approx(0.75 * 4800 * 4 / LINK)

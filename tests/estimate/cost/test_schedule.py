@@ -4,7 +4,7 @@ import pytest
 from jax.experimental import pallas as pl
 from jax.sharding import PartitionSpec as P
 
-from bertjax.estimate.cost.collectives import Layout
+from bertjax.estimate.cost.collectives import DevicePlacement
 from bertjax.estimate.cost.program_flops import program_flops
 from bertjax.estimate.cost.schedule import schedule
 from bertjax.estimate.hardware.chips import CHIPS
@@ -96,6 +96,6 @@ ENTRY %main (x: f32[1024]) -> f32[1024] {
   ROOT %sorted = f32[1024]{0} sort(%made), dimensions={0}
 }
 """
-    (cost,) = schedule(parse(text), Layout(ALL, (0,) * 4), V5E).costs
+    (cost,) = schedule(parse(text), DevicePlacement(ALL, (0,) * 4), V5E).costs
     assert (cost.instruction.name, cost.basis) == ("sorted", "bytes")
     assert cost.total == pytest.approx(2 * 4096 / V5E.hbm_bandwidth)
