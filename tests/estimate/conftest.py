@@ -18,13 +18,13 @@ class Compiled:
         self.executable, self.arguments = executable, arguments
         self.text = executable.as_text()
         self.module = parse(self.text)
-        self.layout = DevicePlacement(mesh.shape, (0,) * math.prod(mesh.shape.values()))
+        self.placement = DevicePlacement(mesh.shape, (0,) * math.prod(mesh.shape.values()))
 
     def schedule(self):
         from bertjax.estimate.cost.schedule import schedule
         from bertjax.estimate.hardware.chips import CHIPS
 
-        return schedule(self.module, self.layout, CHIPS[CHIP])
+        return schedule(self.module, self.placement, CHIPS[CHIP])
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ def found(slice_2x2):
     return estimate(on_four_chips(), slice_2x2)
 
 
-def test_a_step_that_fits_has_a_time_and_a_utilisation(found):
+def test_a_step_that_fits_has_a_time_and_a_utilization(found):
     assert found.fits
     assert found.timing.step > 0
     flops = found.model_flops.total / (found.timing.step * found.chips * 197e12)
@@ -91,7 +91,7 @@ def test_gradients_are_summed_and_cut_parameters_gathered(found):
     assert summed >= found.memory.parameters / 2  # bfloat16 at least
 
 
-def test_the_costliest_operations_come_first_and_are_no_more_than_all(found):
+def test_the_most_expensive_operations_come_first_and_are_no_more_than_all(found):
     shares = [operation.share for operation in found.operations]
     assert len(shares) == 10
     assert shares == sorted(shares, reverse=True)
@@ -142,9 +142,13 @@ def test_a_search_ranks_what_fits_by_time_and_a_bisection_ends_at_the_memory(sli
         data={"max_seq_length": 512, "max_predictions_per_seq": 80},
         train={"batch_size": 1024},
     )
-    told = []
+    tried = []
     found = answer(
-        config, slice_2x2, largest_batch=True, search_limit=3, tell=lambda *what: told.append(what)
+        config,
+        slice_2x2,
+        largest_batch=True,
+        search_limit=3,
+        on_estimate=lambda purpose, _: tried.append(purpose),
     )
     times = [tried.timing.step for tried in found.search if tried.fits]
     assert times == sorted(times)
@@ -155,7 +159,7 @@ def test_a_search_ranks_what_fits_by_time_and_a_bisection_ends_at_the_memory(sli
         found.largest.batch_size < found.largest.refused <= found.largest.batch_size * 17 // 16 + 4
     )
     assert not estimate(with_batch(config, found.largest.refused), slice_2x2).fits
-    assert len(told) >= 4
+    assert len(tried) >= 4
     assert "largest batch" in describe_answer(found)
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from bertjax.config import MeshConfig, load_config
 from bertjax.estimate.hardware.chips import CHIPS
 from bertjax.estimate.hardware.slices import Slice
-from bertjax.estimate.search import Bounds, boundary, candidates
+from bertjax.estimate.search import Bounds, candidates, find_boundary
 from tests.factory import small_config
 
 
@@ -20,7 +20,7 @@ def test_bisection_finds_the_boundary_and_asks_nothing_twice(edge, start, most):
         asked.append(count)
         return count <= edge
 
-    found = boundary(fits, start, most, fineness=0)
+    found = find_boundary(fits, start, most, precision=0)
     assert found == Bounds(min(edge, most), None if edge >= most else edge + 1)
     assert len(asked) == len(set(asked))
     assert all(1 <= count <= most for count in asked)
@@ -29,7 +29,9 @@ def test_bisection_finds_the_boundary_and_asks_nothing_twice(edge, start, most):
 @given(st.integers(1, 3000), st.integers(1, 3000))
 def test_a_rough_bisection_is_as_rough_as_it_says_and_asks_seldom(edge, start):
     asked = []
-    found = boundary(lambda count: asked.append(count) or count <= edge, start, 4096, fineness=16)
+    found = find_boundary(
+        lambda count: asked.append(count) or count <= edge, start, 4096, precision=16
+    )
     assert found.fits <= edge < found.refused
     assert found.refused - found.fits <= max(1, found.fits // 16)
     assert len(asked) <= 18

@@ -64,17 +64,17 @@ def test_a_step_is_the_sum_of_its_cycles_over_the_clock(compile_for):
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_of_a_conditional_the_dearest_branch_counts(compile_for, order):
-    def dear(x):
+def test_of_a_conditional_the_most_expensive_branch_counts(compile_for, order):
+    def expensive(x):
         return jnp.tanh(x @ x.T @ x)
 
     def either(mesh):
-        branches = (dear, lambda x: x + 1)[::order]
+        branches = (expensive, lambda x: x + 1)[::order]
         return lambda x: jax.lax.cond(jnp.sum(x) > 0, *branches, x)
 
     both, alone = (
         compile_for(make, [((1024, 512), jnp.bfloat16, ())], ALL).schedule()
-        for make in (either, lambda mesh: dear)
+        for make in (either, lambda mesh: expensive)
     )
 
     def products(found):
