@@ -135,7 +135,9 @@ def estimate(config: Config, slice_: Slice) -> Estimate:
 def _with_costs(result: Estimate, program: Compiled, mesh: Mesh, slice_: Slice) -> Estimate:
     """Add the figures of a compiled step: its time, FLOPs, operations and collectives."""
     chip, chips = slice_.chip, len(slice_.devices)
-    module = parse(program.as_text())
+    text = program.as_text()
+    assert text is not None  # JAX's type; the TPU compiler always has one
+    module = parse(text)
     step_schedule = schedule(module, _placement(mesh), chip)
     seconds = step_schedule.seconds
     return replace(

@@ -87,8 +87,8 @@ def build(config: Config, folder: str, work_units: Sequence[str], shard: Shard) 
         counts.token_counts = [0] * tokenizer.vocab_size
     schema = record_format.schema_of(config.data, shard.split)
     # The rows are made while they are written, so the counts are complete only after that.
-    rows = _rows_of_shard(config, folder, work_units, shard, tokenizer, counts)
-    info = record_format.write_shard(target, shard.split, schema, rows)
+    batches = _rows_of_shard(config, folder, work_units, shard, tokenizer, counts)
+    info = record_format.write_shard(target, shard.split, schema, batches)
     write_whole(report, json.dumps({"info": asdict(info)} | asdict(counts)).encode())
 
 
@@ -186,10 +186,9 @@ def _shuffled(placement: Placement, rng: np.random.Generator) -> Placement:
 def _chunks(sequences: Sequences, placement: Placement) -> Iterator[tuple[Sequences, Placement]]:
     """Yield the inputs of `CHUNK_ROWS` rows after another, with row numbers from 0."""
     order = np.argsort(placement.row, kind="stable")
-    rows = placement.row[order]
     row_count = int(placement.row.max(initial=-1)) + 1
     first_rows = np.arange(0, row_count + CHUNK_ROWS, CHUNK_ROWS)
-    bounds = np.searchsorted(rows, first_rows)
+    bounds = np.searchsorted(placement.row[order], first_rows)
     for first_row, (begin, end) in zip(first_rows, pairwise(bounds), strict=False):
         here = order[begin:end]
         yield (

@@ -89,7 +89,7 @@ def pack(documents: Documents) -> bytes:
     Lengths take half the bytes of offsets, which need 64 bits.
     """
     counts = [len(documents), len(documents.sentences) - 1, len(documents.tokens)]
-    arrays = [
+    arrays: list[np.ndarray] = [
         np.array(counts, np.int64),
         np.diff(documents.documents).astype(np.int32),
         np.diff(documents.sentences).astype(np.int32),

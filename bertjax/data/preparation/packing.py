@@ -27,7 +27,7 @@ class RowPattern(NamedTuple):
     """A number of rows that hold inputs of the same lengths."""
 
     lengths: RowLengths
-    count: int
+    rows: int
 
 
 def alone(count: int) -> Placement:
@@ -44,20 +44,20 @@ def pack(lengths: np.ndarray, max_seq_length: int, max_sequences_per_row: int) -
     available = [
         np.flatnonzero(lengths == length)[::-1].tolist() for length in range(max_seq_length + 1)
     ]
-    rows, offsets, numbers = np.zeros((3, len(lengths)), np.int64)
+    placement = Placement(*np.zeros((3, len(lengths)), np.int64))
     row = 0
     histogram = np.bincount(lengths, minlength=max_seq_length + 1)
     for pattern in _row_patterns(histogram, max_seq_length, max_sequences_per_row):
-        for _ in range(pattern.count):
+        for _ in range(pattern.rows):
             offset = 0
             for number, length in enumerate(pattern.lengths, 1):
                 index = available[length].pop()
-                rows[index] = row
-                offsets[index] = offset
-                numbers[index] = number
+                placement.row[index] = row
+                placement.offset[index] = offset
+                placement.number[index] = number
                 offset += length
             row += 1
-    return Placement(rows, offsets, numbers)
+    return placement
 
 
 class _RowPool:
@@ -105,8 +105,8 @@ def _row_patterns(histogram: np.ndarray, max_length: int, max_inputs: int) -> li
             if pattern is None:
                 room += 1
                 continue
-            pool.put((*pattern.lengths, length), pattern.count, room - length)
-            left -= pattern.count
+            pool.put((*pattern.lengths, length), pattern.rows, room - length)
+            left -= pattern.rows
             # The rows just filled have less room now, and may be the best fit for another input.
             room = max(length, room - length)
         while left:

@@ -76,7 +76,7 @@ def _sentence_features(sequences: Sequences, placement: Placement, schema: Schem
     slots = (placement.row, placement.number - 1)
     labels = np.zeros(shape, np.int32)
     labels[slots] = sequences.label
-    features = {"next_sentence_labels": labels}
+    features: Batch = {"next_sentence_labels": labels}
     if schema.packed:
         positions, weights = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
         positions[slots] = placement.offset

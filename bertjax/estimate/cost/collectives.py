@@ -112,19 +112,19 @@ def transfer_of(
     """Return the transfer of an instruction that starts or does a collective, else None."""
     if instruction.opcode == "send":
         return _transfer_between_slices(instruction, placement, chip)
-    found = find_collective(module, instruction)
-    if found is None:
+    collective = find_collective(module, instruction)
+    if collective is None:
         return None
-    kind = found.kind
+    kind = collective.kind
     is_permutation = kind == "collective-permute"
     if is_permutation:
-        groups = _source_target_pairs(found.instruction.attributes)
+        groups = _source_target_pairs(collective.instruction.attributes)
     else:
         devices_per_slice = len(placement.across_slices())
-        groups = parse_groups(found.instruction.attributes, devices_per_slice)
+        groups = parse_groups(collective.instruction.attributes, devices_per_slice)
     groups = placement.mesh_positions(groups)
-    size = _result_bytes(found.instruction, kind)
-    if found.instruction.opcode.startswith("reduce-scatter"):
+    size = _result_bytes(collective.instruction, kind)
+    if collective.instruction.opcode.startswith("reduce-scatter"):
         size *= groups.shape[1]  # the result is one device's part of the input
     axes = axes_of(groups, placement.mesh) if len(groups) else ()
     if is_permutation:
@@ -136,7 +136,7 @@ def transfer_of(
         links = 1 if is_permutation else _links(instruction)
         bandwidth = min(chip.link_bandwidth * links, chip.ici_bandwidth)
     seconds = _bytes_sent(kind, size, groups.shape[1]) / bandwidth
-    return Transfer(kind, size, axes, seconds, found.overlapped)
+    return Transfer(kind, size, axes, seconds, collective.overlapped)
 
 
 def _transfer_between_slices(

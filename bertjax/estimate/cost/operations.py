@@ -17,7 +17,7 @@ class Operation:
     phase: str
     """forward, again (computed again for the backward pass), backward, or update."""
     times: int
-    """How often it runs in a step."""
+    """The number of its runs in a step."""
     seconds: float
     """The time of all its runs in a step."""
     share: float
@@ -36,7 +36,7 @@ class Collective:
     bytes: int
     """Bytes of one run, on each device."""
     times: int
-    """How often it runs in a step."""
+    """The number of its runs in a step."""
     seconds: float
     """The time of all its runs in a step."""
     overlapped: bool

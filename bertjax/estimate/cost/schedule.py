@@ -58,7 +58,7 @@ class Cost:
 
     instruction: Instruction
     times: int
-    """How often it runs in a step."""
+    """The number of its runs in a step."""
     seconds: float
     """The time of one run."""
     basis: str
@@ -70,7 +70,7 @@ class Cost:
     op_name: str = ""
     """JAX's name of the traced operation that it is from, or ''."""
     transfer: Transfer | None = None
-    """What it moves, of a collective."""
+    """The bytes that it moves, of a collective."""
 
     @property
     def total(self) -> float:
