@@ -33,21 +33,6 @@ def get_config():
     )
 """
 WORDS = ["the", "cat", "sees", "a", "dog", "while", "the", "bird", "hears", "a", "cat"]
-    "the",
-    "cat",
-    "sees",
-    "a",
-    "dog",
-    "and",
-    "the",
-    "dog",
-    "hears",
-    "a",
-    "bird",
-    "by",
-    "the",
-    "river",
-]
 CONFIG_NAMES = ("config", "model_config", "finetune_config", "options", "told")
 
 
