@@ -19,22 +19,23 @@ def test_every_row_comes_once(size, key):
 
 @given(size=st.integers(1, 2**40), seed=st.integers(0, 2**31))
 def test_large_sizes_stay_in_range_without_repeats(size, seed):
-    asked = np.unique(np.random.default_rng(seed).integers(0, size, 100))
-    found = permute(asked, size, (seed, 0))
-    assert found.min() >= 0
-    assert found.max() < size
-    assert len(np.unique(found)) == len(asked)
+    indices = np.unique(np.random.default_rng(seed).integers(0, size, 100))
+    images = permute(indices, size, (seed, 0))
+    assert images.min() >= 0
+    assert images.max() < size
+    assert len(np.unique(images)) == len(indices)
 
 
 def test_the_indices_that_were_asked_for_are_left_as_they_were():
-    asked = np.arange(10, dtype=np.uint64)
-    permute(asked, 10, (1,))
-    assert np.array_equal(asked, np.arange(10))
+    indices = np.arange(10, dtype=np.uint64)
+    permute(indices, 10, (1,))
+    assert np.array_equal(indices, np.arange(10))
 
 
 def test_neighbours_are_spread_evenly():
-    """Differences of neighbours, binned, against the triangular law of independent draws:
-    chi-square of 9 bins.
+    """Differences of neighbours follow the triangular law of independent draws.
+
+    The statistic is chi-square over bins, of 9 degrees of freedom.
     """
     size = 100_000
     order = permute(np.arange(size), size, (1, 2)) / size

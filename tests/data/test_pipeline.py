@@ -75,8 +75,8 @@ def test_evaluation_covers_each_record_once_and_fills_up_with_empty_rows(config)
     assert len(batches) == 4
     together = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     assert together["input_mask"].any(axis=1).tolist() == [True] * 14 + [False] * 2
-    every = records.read(np.arange(14))
-    for name, values in every.items():
+    records_read = records.read(np.arange(14))
+    for name, values in records_read.items():
         assert np.array_equal(together[name][:14], values)
         assert not together[name][14:].any()
     assert len(list(pipeline.eval_batches(records, config, max_batches=2))) == 2
@@ -115,8 +115,9 @@ def test_a_host_without_rows_in_the_last_batch_evaluates_empty_ones(tmp_path):
 
 
 def test_a_process_that_leaves_amid_its_batches_ends_by_itself(config):
-    """Without closing the stream it hangs or aborts, since TensorFlow waits for a read that Python
-    no longer runs.
+    """A stream that is not closed would let the process hang or abort.
+
+    TensorFlow would wait for a read that Python no longer runs.
     """
     program = (
         "import sys; from bertjax.data import pipeline; from tests.factory import small_config; "
@@ -252,7 +253,7 @@ def test_rows_to_be_masked_in_the_step_come_as_they_were_with_the_beginnings_of_
 
 @pytest.fixture
 def two_folders(tmp_path):
-    """Prepared folders `one` of 14 rows and `two` of 6."""
+    """Make prepared folders `one` of 14 records and `two` of 6."""
     for name, sizes in (("one", (14,)), ("two", (6,))):
         (tmp_path / name).mkdir()
         written(epath.Path(tmp_path) / name, sizes)

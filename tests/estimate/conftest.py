@@ -12,7 +12,7 @@ CHIP = "v5e"
 
 
 class Compiled:
-    """A function compiled for a slice: its text parsed, and where its devices are."""
+    """A function compiled for a slice: its parsed text, and the placement of its devices."""
 
     def __init__(self, executable, arguments, mesh):
         self.executable, self.arguments = executable, arguments
@@ -37,10 +37,9 @@ def slice_2x2():
 
 @pytest.fixture(scope="session")
 def compile_for(slice_2x2):
-    """`compile_for(make, specs, axes)`: `make(mesh)` compiled for a mesh of `axes` on four v5e
-    chips.
+    """Return `compile_for(make, specs, axes)`: `make(mesh)` compiled for four v5e chips.
 
-    `specs` are (shape, dtype, axes that the array is cut over, its first axes first).
+    `axes` are those of the mesh; `specs` are (shape, dtype, the mesh axis of each dimension).
     """
     import jax
     from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec

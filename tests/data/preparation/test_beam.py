@@ -57,26 +57,26 @@ def files_of(folder):
 @pytest.mark.parametrize("options", [HERE, PROCESSES], ids=["one process", "two processes"])
 def test_beams_workers_give_the_same_bytes_as_a_local_preparation(corpus, tmp_path, options):
     prepare(config_of(corpus), tmp_path / "local")
-    found = files_of(tmp_path / "local")
-    assert len([name for name in found if name.endswith(".tfrecord")]) == 4
-    del found["manifest.json"]  # it names the vocabulary's file
+    local = files_of(tmp_path / "local")
+    assert len([name for name in local if name.endswith(".tfrecord")]) == 4
+    del local["manifest.json"]  # it names the vocabulary's file
     vocabulary = "" if options is HERE else str(tmp_path / "local" / "tokenizer" / "vocab.txt")
     prepare(config_of(corpus, vocabulary), tmp_path / "beam", runner=beam_runner(options))
-    made = files_of(tmp_path / "beam")
-    assert made.pop("manifest.json")
-    assert made == found
+    by_beam = files_of(tmp_path / "beam")
+    assert by_beam.pop("manifest.json")
+    assert by_beam == local
 
 
 def test_the_tasks_run_outside_of_this_process(tmp_path):
     # A function of the standard library, which every worker can import.
     commands = [["sh", "-c", f"echo $PPID > {tmp_path}/{n}"] for n in range(4)]
     items = [WorkItem(subprocess.check_call, (command,)) for command in commands]
-    heard = []
+    calls = []
     with beam_runner(PROCESSES) as run:
-        run("some", items, lambda *progress: heard.append(progress))
+        run("some", items, lambda *progress: calls.append(progress))
     processes = {int((tmp_path / str(n)).read_text()) for n in range(4)}
     assert os.getpid() not in processes
-    assert heard == [("some", 0, 4), ("some", 4, 4)]
+    assert calls == [("some", 0, 4), ("some", 4, 4)]
 
 
 @pytest.mark.parametrize("options", [HERE, PROCESSES], ids=["one process", "two processes"])

@@ -27,23 +27,24 @@ WORDS = [f"w{n}" for n in range(2000)]
 def documents_of(tokens):
     ends = np.cumsum([0, *map(len, tokens)])
     tokens = [np.asarray(own, np.int32) for own in tokens]
-    found = [hashlib.sha256(own.tobytes()).digest()[:16] for own in tokens]
-    digests = np.frombuffer(b"".join(found), np.uint8).reshape(-1, 16)
+    hashes = [hashlib.sha256(own.tobytes()).digest()[:16] for own in tokens]
+    digests = np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 16)
     return Documents(
         np.concatenate([np.zeros(0, np.int32), *tokens]), ends, np.arange(len(tokens) + 1), digests
     )
 
 
 def changed(tokens, count, seed):
-    """`tokens` with so many of them new, each in 5-grams of its own: of S, 5 * count are others
-    then.
+    """Replace `count` tokens, no two of them in one 5-gram.
+
+    Of the S 5-grams of the text 5 * count differ then.
     """
     rng = np.random.default_rng(seed)
     tokens = np.array(tokens)
-    places = rng.choice(
+    positions = rng.choice(
         np.arange(SHINGLE, len(tokens) - SHINGLE, SHINGLE + 1), count, replace=False
     )
-    tokens[places] = rng.integers(10**6, 10**9, count)
+    tokens[positions] = rng.integers(10**6, 10**9, count)
     return tokens
 
 
@@ -52,7 +53,10 @@ def grams(tokens):
 
 
 def dropped_of(folder, parts, threshold):
-    """The documents dropped, of parts that each hold documents' tokens, as pieces of a preparation."""
+    """Return the digests of the documents dropped from these parts.
+
+    Each part is the documents' tokens of one work unit.
+    """
     for number, part in enumerate(parts):
         piece = epath.Path(folder) / ".work" / f"piece{number}"
         piece.mkdir(parents=True)
@@ -94,15 +98,15 @@ def test_of_each_family_one_stays_however_its_copies_are_spread(
     tmp_path_factory, families, seed, rng
 ):
     drawn = np.random.default_rng(seed)
-    every, expected = [], set()
+    all_tokens, expected = [], set()
     for members, copies in families:
         tokens = drawn.integers(5, 30000, 404)
         own = [tokens, *(changed(tokens, 1, n) for n in range(1, members))]
-        every += own * copies  # copies of one document are no near duplicates of it
+        all_tokens += own * copies  # copies of one document are no near duplicates of it
         expected |= set(digests_of(own)) - {min(digests_of(own))}
-    rng.shuffle(every)
-    cut = rng.randint(0, len(every))
-    parts = [part for part in (every[:cut], every[cut:]) if part]
+    rng.shuffle(all_tokens)
+    cut = rng.randint(0, len(all_tokens))
+    parts = [part for part in (all_tokens[:cut], all_tokens[cut:]) if part]
     assert dropped_of(tmp_path_factory.mktemp("near"), parts, 0.8) == expected
 
 
@@ -131,12 +135,12 @@ def test_the_shingles_are_each_documents_own_5_grams(texts):
     assert offsets[-1] == len(hashes)
     of_hash = {}
     for number, own in enumerate(texts):
-        found = hashes[int(offsets[number]) : int(offsets[number + 1])].tolist()
+        own_hashes = hashes[int(offsets[number]) : int(offsets[number + 1])].tolist()
         expected = [tuple(own[i : i + SHINGLE]) for i in range(len(own) - SHINGLE + 1)] or [
             ("short", *own)
         ]
-        assert len(found) == len(expected)
-        for hash_, gram in zip(found, expected, strict=True):
+        assert len(own_hashes) == len(expected)
+        for hash_, gram in zip(own_hashes, expected, strict=True):
             assert of_hash.setdefault(hash_, gram) == gram
     assert len(set(of_hash.values())) == len(of_hash)
 
@@ -145,10 +149,10 @@ def test_the_shingles_are_each_documents_own_5_grams(texts):
 def test_a_pair_at_the_threshold_shares_a_band_in_99_cases_of_100(threshold):
     size = near_duplicates._band_size(threshold)
     assert PERMUTATIONS % size == 0
-    found = 1 - (1 - threshold**size) ** (PERMUTATIONS // size)
-    assert found >= 0.99 or size == 1
-    wider = 1 - (1 - threshold ** (2 * size)) ** (PERMUTATIONS // (2 * size))
-    assert wider < 0.99 or size == 32
+    recall = 1 - (1 - threshold**size) ** (PERMUTATIONS // size)
+    assert recall >= 0.99 or size == 1
+    recall_of_larger = 1 - (1 - threshold ** (2 * size)) ** (PERMUTATIONS // (2 * size))
+    assert recall_of_larger < 0.99 or size == 32
 
 
 def texts_of(tmp_path, folder, documents):

@@ -26,7 +26,7 @@ def manifest_of(infos, **changes):
 
 
 def written(folder, sizes=(5, 0, 9)):
-    """A folder of our shards; the batch of all their records."""
+    """Write prepared shards into a folder; return the batch of all their records."""
     batch = random_batch(np.random.default_rng(0), sum(sizes))
     infos, begin = [], 0
     for number, size in enumerate(sizes):
@@ -47,12 +47,12 @@ def folder(tmp_path):
 def test_rows_come_in_the_order_asked_for_across_shards(folder):
     batch = written(folder)
     records = PreparedRecords(folder, read_manifest(folder), "train")
-    rows = np.array([13, 0, 4, 5, 0, 12])
-    found = records.read(rows)
+    record_numbers = np.array([13, 0, 4, 5, 0, 12])
+    read = records.read(record_numbers)
     assert len(records) == 14
     assert records.max_id == max(batch["input_ids"].max(), batch["masked_lm_ids"].max())
     for name in batch:
-        assert np.array_equal(found[name], batch[name][rows]), name
+        assert np.array_equal(read[name], batch[name][record_numbers]), name
 
 
 def test_a_damaged_record_is_named(folder):
@@ -99,7 +99,7 @@ def test_a_refused_write_leaves_the_manifest_that_was_there(folder):
 
 
 def foreign(path, batch, drop=(), floats=record_format.FLOATS):
-    """Records written one by one as the usual BERT data scripts do, with TensorFlow."""
+    """Write records one by one with TensorFlow, as the usual BERT data scripts do."""
     import tensorflow as tf
 
     with tf.io.TFRecordWriter(str(path)) as writer:
@@ -125,12 +125,12 @@ def test_records_of_other_scripts_read_as_ours_do(folder):
     foreign(folder / "eval_examples.tfrecord", {k: v[:2] for k, v in batch.items()})
     assert [p.name for p in foreign_paths(folder, "validation")] == ["eval_examples.tfrecord"]
     records = ForeignRecords(foreign_paths(folder, "train"), SCHEMA)
-    rows = np.array([8, 3, 3, 0])
-    found = records.read(rows)
+    record_numbers = np.array([8, 3, 3, 0])
+    read = records.read(record_numbers)
     assert len(records) == 9
     for name in batch:
-        assert np.array_equal(found[name], batch[name][rows]), name
-        assert found[name].dtype == batch[name].dtype
+        assert np.array_equal(read[name], batch[name][record_numbers]), name
+        assert read[name].dtype == batch[name].dtype
 
 
 @settings(max_examples=40)
@@ -140,11 +140,11 @@ def test_records_of_other_scripts_have_the_same_values_whatever_their_shape(shap
     with tempfile.TemporaryDirectory() as name:
         foreign(Path(name) / "a.tfrecord", batch)
         records = ForeignRecords([epath.Path(name) / "a.tfrecord"], schema)
-        found = records.read(np.arange(len(records)))
+        read = records.read(np.arange(len(records)))
     assert records.max_id == max(batch["input_ids"].max(), batch["masked_lm_ids"].max())
-    assert set(found) == set(batch)
+    assert set(read) == set(batch)
     for feature, values in batch.items():
-        assert np.array_equal(found[feature], values), feature
+        assert np.array_equal(read[feature], values), feature
 
 
 @pytest.mark.parametrize("feature,value,bound", [

@@ -46,19 +46,19 @@ def test_protobuf_and_tensorflow_read_the_same_values_in_our_records(shape):
 
     schema, batch = drawn(shape)
     kinds = {n: tf.float32 if n in record_format.FLOATS else tf.int64 for n in batch}
-    wanted = {n: tf.io.FixedLenFeature([schema.lengths[n]], kind) for n, kind in kinds.items()}
+    parsing = {n: tf.io.FixedLenFeature([schema.lengths[n]], kind) for n, kind in kinds.items()}
     for row, record in enumerate(record_format.encode(schema, batch)):
         data = record[record_format.HEADER_BYTES : -record_format.FOOTER_BYTES].tobytes()
-        found = tf.train.Example.FromString(data).features.feature
-        assert set(found) == set(batch)
-        parsed = tf.io.parse_single_example(data, wanted)
+        features = tf.train.Example.FromString(data).features.feature
+        assert set(features) == set(batch)
+        parsed = tf.io.parse_single_example(data, parsing)
         same(
             {name: value.numpy() for name, value in parsed.items()},
             {name: batch[name][row] for name in batch},
         )
         for name, values in batch.items():
             kind = "float_list" if name in record_format.FLOATS else "int64_list"
-            assert list(getattr(found[name], kind).value) == values[row].tolist()
+            assert list(getattr(features[name], kind).value) == values[row].tolist()
 
 
 def test_tensorflow_reads_our_files(tmp_path):
@@ -87,8 +87,8 @@ def test_an_id_that_does_not_fit_is_refused(value):
 def test_any_flipped_bit_of_the_data_is_noticed(seed, bit):
     schema, batch = Schema(16, 4), random_batch(np.random.default_rng(0), 3)
     records = record_format.encode(schema, batch)
-    place = np.random.default_rng(seed).integers(record_format.HEADER_BYTES, schema.record_bytes)
-    records[1, place] ^= 1 << bit
+    position = np.random.default_rng(seed).integers(record_format.HEADER_BYTES, schema.record_bytes)
+    records[1, position] ^= 1 << bit
     assert record_format.damaged(records).tolist() == [False, True, False]
 
 
@@ -106,7 +106,7 @@ def test_a_shard_knows_its_size_checksum_and_largest_id(tmp_path):
 
 @contextmanager
 def file_size_limit(size):
-    """The kernel refuses the write itself: no file of this process may grow beyond `size` bytes."""
+    """Let the kernel refuse writes: no file of this process may grow beyond `size` bytes."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
@@ -130,7 +130,7 @@ def test_a_refused_write_leaves_no_half_written_shard(tmp_path):
 
 @pytest.fixture
 def tiny_disk(tmp_path):
-    """A real file system of 16 kB."""
+    """Mount a real file system of 16 kB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder)]

@@ -60,10 +60,10 @@ def test_the_shards_lengths_and_the_features_are_the_manifests(prepared):
     folder, manifest = prepared
     info = tfds.builder_from_directory(folder).info
     for split in SPLITS:
-        found, shards = info.splits[split], manifest.split(split)
-        assert found.shard_lengths == [shard.records for shard in shards]
-        assert found.num_bytes == sum(shard.bytes for shard in shards)
-        assert [epath.Path(path).name for path in found.filepaths] == [
+        split_info, shards = info.splits[split], manifest.split(split)
+        assert split_info.shard_lengths == [shard.records for shard in shards]
+        assert split_info.num_bytes == sum(shard.bytes for shard in shards)
+        assert [epath.Path(path).name for path in split_info.filepaths] == [
             shard.name for shard in shards
         ]
     assert {name: feature.shape for name, feature in info.features.items()} == {

@@ -71,11 +71,11 @@ def test_a_collective_is_named_with_its_axes_and_bytes(compile_for, name):
     compiled = compile_for(
         joining(function), [((ROWS, COLUMNS), jnp.float32, ("data", "tensor"))], AXES
     )
-    (found,) = [cost.transfer for cost in compiled.schedule().costs if cost.transfer]
-    assert (found.kind, found.axes, found.bytes) == (kind, axes, size)
+    (transfer,) = [cost.transfer for cost in compiled.schedule().costs if cost.transfer]
+    assert (transfer.kind, transfer.axes, transfer.bytes) == (kind, axes, size)
     # At least what one device must send, by as many links as it has; at most all of it twice, by
     # one link.
-    assert size / 4 / CHIPS["v5e"].ici_bandwidth < found.seconds <= 2 * size / LINK
+    assert size / 4 / CHIPS["v5e"].ici_bandwidth < transfer.seconds <= 2 * size / LINK
 
 
 def test_a_collective_in_a_scan_runs_as_often_as_the_scan(compile_for):
@@ -150,13 +150,13 @@ def test_slices_are_joined_over_the_slow_network(slice_2x2):
     module = parse(gradient.lower(weight, rows).compile().as_text())
     placement = DevicePlacement(axes, tuple(device.slice_index for device in devices.flat))
     moved = [cost.transfer for cost in schedule(module, placement, two.chip).costs if cost.transfer]
-    (slow,) = [found for found in moved if found.axes == ("replica",)]
+    (slow,) = [transfer for transfer in moved if transfer.axes == ("replica",)]
     assert slow.kind == "all-reduce"
     # Of the gradient that two devices of a slice share, each sends the half of its half that it has
     # summed.
     assert slow.bytes == pytest.approx(2048 * 2048 * 4 / 4, rel=0.1)
     assert slow.seconds == pytest.approx(slow.bytes / two.chip.dcn_bandwidth)
-    assert {axis for found in moved for axis in found.axes} == {"replica", "data", "fsdp"}
+    assert {axis for transfer in moved for axis in transfer.axes} == {"replica", "data", "fsdp"}
 
 
 def transfer_in(line, placement):
@@ -228,8 +228,8 @@ def test_a_sum_of_which_each_device_takes_its_part_is_a_reduce_scatter(emitter):
         {"collective_algorithm_config": {"emitter": emitter, "debug": "StrategyRing{colors:1 }"}}
     )
     module = parse(SCATTERED_TOGETHER.replace("CONFIG", config))
-    found = transfer_of(
+    transfer = transfer_of(
         module, module.entry.root, DevicePlacement({"data": 4}, (0,) * 4), CHIPS["v5e"]
     )
-    assert (found.kind, found.bytes) == ("reduce-scatter", 4800 * 4)
-    assert found.seconds == pytest.approx(0.75 * 4800 * 4 / LINK)
+    assert (transfer.kind, transfer.bytes) == ("reduce-scatter", 4800 * 4)
+    assert transfer.seconds == pytest.approx(0.75 * 4800 * 4 / LINK)
