@@ -117,6 +117,7 @@ def train_batches(
             batch = _read_mixed(corpora, which[row_indices], record_numbers[row_indices])
         return _adapt_to_step(batch, config, starts_word)
 
+    # tf.data must know the features before the first batch is read.
     empty = _empty_batch(corpora[0].schema, mixed=len(corpora) > 1)
     names = list(_adapt_to_step(empty, config, starts_word))
     return _closed_at_exit(_stream(config, read, names, start_step, NO_END))
@@ -165,7 +166,7 @@ def _adapt_to_step(batch: Batch, config: Config, starts_word: np.ndarray) -> Bat
     word_starts = batch.pop("word_starts", None)
     if not config.data.dynamic_masking:
         return batch
-    if "masked_lm_ids" in batch:
+    if "masked_lm_ids" in batch:  # shards with static masks can be trained on with dynamic ones
         batch = unmask(batch)
     if config.data.masking != "token":
         if word_starts is None:

@@ -106,6 +106,7 @@ def estimate(config: Config, slice_: Slice) -> Estimate:
     """
     mesh = make_mesh(config.mesh, slice_.devices)
     check_batch(config, mesh)
+    # No array is made: the state and the batch are shapes, so the largest model takes no memory.
     begin = time.perf_counter()
     state, batch = abstract_state(config, mesh), abstract_batch(config, mesh)
     objective = pretraining(config, abstract_vocabulary(config))
@@ -144,6 +145,7 @@ def _with_costs(result: Estimate, program: Compiled, mesh: Mesh, slice_: Slice) 
         result,
         timing=timing_of(step_schedule),
         mfu=result.model_flops.total / (seconds * chip.peak_flops * chips),
+        # The text is one device's program; all run the same.
         program_flops=program_flops(module, step_schedule) * chips,
         tokens_per_second=result.batch_size * result.length / seconds,
         operations=most_expensive(step_schedule, TOP_OPERATIONS),

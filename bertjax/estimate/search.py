@@ -42,6 +42,7 @@ def find_boundary(
     Doubles or halves from `start` until both sides are known, then bisects until they are no more
     than one part in `precision` apart (0: until they are neighbours). Each call is a compile.
     """
+    # The largest known to fit and the smallest known not to.
     low, high = 0, None
     tried = min(max(start, 1), largest)
     while True:

@@ -79,6 +79,7 @@ def build(config: Config, folder: str, work_units: Sequence[str], shard: Shard) 
     `work_units` are the names of the tokenized ones. Raises `UserError` when the disk refuses.
     """
     target, report = epath.Path(folder) / shard.file, report_path(folder, shard)
+    # A kill between the two writes leaves a shard without its report: it is made again.
     if report.exists() and target.exists():
         return
     tokenizer = load(folder)
@@ -104,6 +105,7 @@ def make_rows(
         return
     if config.data.cross_documents:
         documents = joined(documents, tokenizer.sep_id)
+    # All passes at once: so packing has more inputs to choose from, and the shuffle spreads them.
     sequences = _make_all_passes(config, documents, key)
     rng = _generator(key, 0)
     placement = _shuffled(_place(config, sequences), rng)
@@ -145,6 +147,7 @@ def _gather_range(
     """
     gathered = read_range(parts, number)
     digests = np.ascontiguousarray(gathered.digests).view(f"V{docs.DIGEST_BYTES}").ravel()
+    # Copies are equal in content, so any of them may stay.
     unique, first = np.unique(digests, return_index=True)
     kept = first
     if dropped is not None:

@@ -10,7 +10,7 @@ from bertjax.data.ragged import ranges
 
 DIGEST_BYTES = 16
 CONTINUES = 1 << 30
-"""Bit of a token that continues a word; ids of the vocabulary are far below it."""
+"""Bit of a token that continues a word: below int32's sign, far above any id of a vocabulary."""
 
 
 class Documents(NamedTuple):

@@ -75,6 +75,7 @@ def find_near_duplicates(folder: str, work_units: Sequence[str], threshold: floa
     a, b = _concatenated(_linked([part.sketches for part in signatures], order, threshold))
     graph = coo_array((np.ones(len(a), np.int8), (a, b)), (len(order), len(order)))
     _, component = connected_components(graph, directed=False)
+    # The documents are sorted by digest, so the first of a group has the smallest.
     _, first = np.unique(component, return_index=True)
     kept = np.zeros(len(order), bool)
     kept[first] = True

@@ -80,6 +80,7 @@ class _RowPool:
         """Remove up to `max_count` rows with exactly this room, None where there are none."""
         if not self._open[room]:
             return None
+        # All fit equally well. A dict gives its last entry, so the choice is the same each time.
         lengths, available = self._open[room].popitem()
         count = min(max_count, available)
         if available > count:

@@ -56,6 +56,7 @@ class PreparedRecords:
 
         Raises `UserError` naming the file of a damaged record.
         """
+        # Empty shards begin where the next one does: "right" passes over them.
         shards = np.searchsorted(self._starts, record_numbers, side="right") - 1
         raw = np.empty((len(record_numbers), self.schema.record_bytes), np.uint8)
         for shard in np.unique(shards):
@@ -65,6 +66,7 @@ class PreparedRecords:
         for row in damaged_rows:
             self._note_damage(int(record_numbers[row]), int(shards[row]))
         batch = record_format.decode(self.schema, raw)
+        # A row of zeros is all padding with weights of 0: it adds nothing to the loss.
         for values in batch.values():
             values[damaged_rows] = 0
         return batch
@@ -94,6 +96,7 @@ class ForeignRecords:
         spans = [record_spans(path, file) for path, file in zip(paths, self._files, strict=True)]
         self._spans = np.concatenate([np.zeros((0, 2), np.int64), *spans])
         self._starts = np.cumsum([0] + [len(span) for span in spans])
+        # No manifest tells the largest id here; and a fault is found before the first step.
         self.max_id = 0
         for begin in range(0, len(self), SCAN_RECORDS):
             batch = self.read(np.arange(begin, min(begin + SCAN_RECORDS, len(self))))
@@ -142,6 +145,7 @@ class ForeignRecords:
             parsed = tf.io.parse_example(tf.constant(examples, tf.string), features)
         # TensorFlow's message may quote raw bytes that are not UTF-8.
         except (tf.errors.InvalidArgumentError, UnicodeDecodeError):
+            # It does not name the record either, so they are looked at one by one.
             self._check_examples(examples, record_numbers)
             raise
         return {name: value.numpy() for name, value in parsed.items()}
@@ -181,6 +185,7 @@ class ForeignRecords:
         except DecodeError:
             raise UserError(f"{where}: found other bytes, expected a tf.train.Example") from None
         for name, length in self.schema.lengths.items():
+            # `features[name]` would add a feature to the map.
             kind, count = None, 0
             if name in features:
                 kind = features[name].WhichOneof("kind")
@@ -222,6 +227,7 @@ def record_spans(path: epath.Path, file: np.ndarray) -> np.ndarray:
 
     Raises `UserError` where the framing breaks off or its checksum is wrong.
     """
+    # Records of other scripts differ in length: each one's header says where the next begins.
     spans: list[tuple[int, int]] = []
     position, size = 0, len(file)
     while position < size:

@@ -119,6 +119,7 @@ def _valid_positions(left: int, right: int, out: int, window: _WindowAxis) -> in
 
     `left`, `right` and `out` are the sizes of input, kernel and output.
     """
+    # Input positions between a dilated input's entries hold zeros: gaps.
     count = 0
     for kernel_position in range(right):
         for output_position in range(out):

@@ -153,7 +153,7 @@ def parse(text: str) -> Module:
         elif re.match(r"  (ROOT )?%[\w.\-]+ = ", line):
             lines.append(line)
         elif lines:
-            lines[-1] += line  # an attribute that holds line breaks
+            lines[-1] += line  # an attribute's value may hold line breaks
     if entry is None:
         raise ValueError("no ENTRY computation in the compiled program's text")
     return Module(computations, computations[entry])

@@ -50,6 +50,7 @@ def trip_count(
 
 def _count(distance: int, step: int, direction: str | None) -> int | None:
     """Return the iterations of a counter that goes by `step` to a bound at this distance."""
+    # `-(-a // b)` is a / b rounded up, whatever the signs: a counter may also go down.
     match direction:
         case "LT" | "GT":
             return max(0, -(-distance // step))
