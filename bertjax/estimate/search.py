@@ -40,7 +40,7 @@ def find_boundary(
     """Find where `fits` turns from true to false among 1..`largest`, with few calls of it.
 
     Doubles or halves from `start` until both sides are known, then bisects until they are no more
-    than one part in `precision` apart (0: until they are neighbours). Each call is a compile.
+    than one part in `precision` apart (0: until they are neighbors). Each call is a compile.
     """
     # The largest known to fit and the smallest known not to.
     low, high = 0, None

@@ -32,8 +32,8 @@ def test_the_indices_that_were_asked_for_are_left_as_they_were():
     assert np.array_equal(indices, np.arange(10))
 
 
-def test_neighbours_are_spread_evenly():
-    """Differences of neighbours follow the triangular law of independent draws.
+def test_neighbors_are_spread_evenly():
+    """Differences of neighbors follow the triangular law of independent draws.
 
     The statistic is chi-square over bins, of 9 degrees of freedom.
     """

@@ -181,7 +181,7 @@ def _place(config: Config, sequences: Sequences) -> Placement:
 
 
 def _shuffled(placement: Placement, rng: np.random.Generator) -> Placement:
-    """Give the rows other numbers, at random: a packed row has neighbours of like lengths."""
+    """Give the rows other numbers, at random: a packed row has neighbors of like lengths."""
     order = rng.permutation(int(placement.row.max(initial=-1)) + 1)
     return placement._replace(row=order[placement.row])
 

@@ -117,7 +117,7 @@ def _linked(
     """Yield pairs of similar documents, by their positions in `order`; int64 `[n]` each.
 
     Documents with equal hashes of a band stand side by side once they are sorted by it, and only
-    neighbours are compared: that links a group of like documents by a chain.
+    neighbors are compared: that links a group of like documents by a chain.
     """
     starts = np.cumsum([0, *(part.shape[1] for part in sketches)])
     band_size = _band_size(threshold)

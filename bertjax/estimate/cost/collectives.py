@@ -142,7 +142,7 @@ def transfer_of(
 def _transfer_between_slices(
     send: Instruction, placement: DevicePlacement, chip: Chip
 ) -> Transfer | None:
-    """Return what goes over the data centre's network.
+    """Return what goes over the data center's network.
 
     The slices' hosts send it, after each slice has done its own part of the collective.
     """

@@ -22,9 +22,9 @@ class Chip:
     hbm_bandwidth: float
     """Bytes a second between a chip and its memory."""
     ici_bandwidth: float
-    """Bytes a second between a chip and all its neighbours in the slice, one way."""
+    """Bytes a second between a chip and all its neighbors in the slice, one way."""
     ici_links: int
-    """The number of neighbours that a chip is linked with."""
+    """The number of neighbors that a chip is linked with."""
     dcn_bandwidth: float
     """Bytes a second between a chip and other slices, one way."""
     source: str

@@ -26,7 +26,7 @@ class Slice:
     topology: str
     """The name of one slice, such as `v5e:4x4`."""
     slices: int
-    """The number of such slices, joined by the data centre's network."""
+    """The number of such slices, joined by the data center's network."""
     chip: Chip
     devices: Sequence[Any]
     """Descriptions of the devices, of all slices."""

@@ -185,7 +185,7 @@ def test_a_sentence_longer_than_a_row_counts_as_several_of_like_length():
 
 
 @given(lengths=document_lists, seed=st.integers(0, 2**31), short=st.sampled_from([0.0, 0.5]))
-def test_sentence_order_has_neighbours_of_one_document_in_either_order(lengths, seed, short):
+def test_sentence_order_has_neighbors_of_one_document_in_either_order(lengths, seed, short):
     documents = documents_of(lengths)
     options = config(sentence_objective="sentence_order", short_seq_probability=short)
     spans = make_sequences(documents, options, np.random.default_rng(seed))

@@ -209,7 +209,7 @@ def test_a_packed_input_has_the_hidden_states_and_sentence_scores_of_one_alone(b
     for x, y in zip(expected, packed, strict=True):
         assert np.allclose(x, y, atol=2e-5)
 
-    # Without the numbers of the inputs each would see its neighbours.
+    # Without the numbers of the inputs each would see its neighbors.
     blind = {name: values for name, values in packed_batch.items() if name != "pack_ids"}
     seen = by_input(outputs(params, blind), packed_placement, lengths, True)
     assert not np.allclose(expected[0], seen[0], atol=1e-2)
