@@ -67,9 +67,11 @@ class _Preparation:
 
     @property
     def unit_names(self) -> list[str]:
+        """The names of the work units, which are those of their folders."""
         return [work_unit.name for work_unit in self.work_units]
 
     def run_stage(self, stage: str, items: Sequence[WorkItem]) -> None:
+        """Run the items, and return when all are done."""
         self.run(stage, items, self.progress)
 
 

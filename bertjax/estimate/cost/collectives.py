@@ -9,7 +9,7 @@ import numpy as np
 
 from bertjax.estimate.hardware.chips import Chip
 from bertjax.estimate.program.device_groups import PART, axes_of, parse_groups
-from bertjax.estimate.program.hlo import Instruction, Module
+from bertjax.estimate.program.hlo import Instruction, Module, first_group
 
 KINDS = (
     "all-reduce",
@@ -146,10 +146,10 @@ def _transfer_between_slices(
 
     The slices' hosts send it, after each slice has done its own part of the collective.
     """
-    match = re.search(r'_xla_megascale_transfer_type="(\w+)"', send.attributes)
-    if match is None:
+    transfer_type = first_group(r'_xla_megascale_transfer_type="(\w+)"', send.attributes)
+    if transfer_type is None:
         return None
-    kind = match.group(1).lower().replace("_", "-")
+    kind = transfer_type.lower().replace("_", "-")
     groups = placement.across_slices()
     size = send.shapes[0].bytes
     seconds = _bytes_sent(kind, size, groups.shape[1]) / chip.dcn_bandwidth
@@ -158,8 +158,7 @@ def _transfer_between_slices(
 
 def _source_target_pairs(attributes: str) -> np.ndarray:
     """Read the pairs of devices of a permutation, int `[n, 2]`."""
-    match = re.search(r"source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}", attributes)
-    text = match.group(1) if match else ""
+    text = first_group(r"source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}", attributes) or ""
     return np.array(re.findall(r"\{(\d+),(\d+)\}", text), int).reshape(-1, 2)
 
 
@@ -192,5 +191,4 @@ def _links(instruction: Instruction) -> int:
     Where it does not say, 2: a ring, both ways.
     """
     notes = instruction.config.get("collective_algorithm_config", {}).get("debug", "")
-    match = re.search(r"colors:(\d+)", notes)
-    return int(match.group(1)) if match else 2
+    return int(first_group(r"colors:(\d+)", notes) or 2)

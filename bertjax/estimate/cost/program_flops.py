@@ -4,7 +4,7 @@ import re
 from typing import NamedTuple
 
 from bertjax.estimate.cost.schedule import Schedule
-from bertjax.estimate.program.hlo import Computation, Instruction, Module
+from bertjax.estimate.program.hlo import Computation, Instruction, Module, first_group
 
 
 def program_flops(module: Module, schedule: Schedule) -> float:
@@ -40,11 +40,10 @@ def computation_flops(module: Module, computation: Computation) -> float:
 
 def _dot_flops(computation: Computation, dot: Instruction) -> float:
     left = computation.instructions[dot.operands[0]].shapes[0]
-    match = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", dot.attributes)
+    axes = first_group(r"lhs_contracting_dims=\{([\d,]*)\}", dot.attributes) or ""
     contracted = 1
-    if match:
-        for axis in re.findall(r"\d+", match.group(1)):
-            contracted *= left.dims[int(axis)]
+    for axis in re.findall(r"\d+", axes):
+        contracted *= left.dims[int(axis)]
     return 2.0 * dot.shapes[0].size * contracted
 
 
@@ -90,8 +89,8 @@ class _WindowAxis(NamedTuple):
 
 def _window_axes(attributes: str) -> list[_WindowAxis]:
     """Read the window of a convolution; what the text leaves out has no effect."""
-    match = re.search(r"window=\{([^}]*)\}", attributes)
-    fields = dict(part.split("=") for part in match.group(1).split()) if match else {}
+    window = first_group(r"window=\{([^}]*)\}", attributes) or ""
+    fields = dict(field.split("=") for field in window.split())
     if not fields.get("size"):
         return []
     axes = len(fields["size"].split("x"))

@@ -18,6 +18,12 @@ _CALLED = re.compile(
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
+def first_group(pattern: str, text: str) -> str | None:
+    """Return the first group of a pattern's first match in a text; None where nothing matches."""
+    match = re.search(pattern, text)
+    return match.group(1) if match else None
+
+
 class Shape(NamedTuple):
     """One array of a result."""
 
@@ -34,8 +40,7 @@ class Shape(NamedTuple):
         """The number of bytes, without the padding of the tiled layout."""
         bits = BITS.get(self.dtype)
         if bits is None:
-            match = re.search(r"\d+", self.dtype)
-            bits = int(match.group()) if match else 0
+            bits = int(first_group(r"(\d+)", self.dtype) or 0)
         return -(-self.size * bits // 8)
 
 
@@ -74,14 +79,12 @@ class Instruction:
     @property
     def op_name(self) -> str:
         """JAX's name of the traced operation that it is from, or ''."""
-        match = re.search(r'op_name="((?:[^"\\]|\\.)*)"', self.attributes)
-        return match.group(1) if match else ""
+        return first_group(r'op_name="((?:[^"\\]|\\.)*)"', self.attributes) or ""
 
     @property
     def target(self) -> str:
         """The name of the function that a custom call calls; '' for other instructions."""
-        match = re.search(r'custom_call_target="([^"]*)"', self.attributes)
-        return match.group(1) if match else ""
+        return first_group(r'custom_call_target="([^"]*)"', self.attributes) or ""
 
     def called(self, kind: str) -> tuple[str, ...]:
         """Return the names of the computations that it calls as `kind`.
@@ -99,8 +102,7 @@ class Instruction:
 
     def attribute(self, name: str) -> str | None:
         """Return the value of a simple attribute such as `index` or `direction`, else None."""
-        match = re.search(rf"\b{name}=([^,\s]+)", self.attributes)
-        return match.group(1) if match else None
+        return first_group(rf"\b{name}=([^,\s]+)", self.attributes)
 
 
 @dataclass(frozen=True)
