@@ -126,7 +126,7 @@ def _rows_of_shard(
     tokenizer: Tokenizer,
     counts: DocumentCounts,
 ) -> Iterator[Batch]:
-    """Yield the rows of a shard, a range after another; adds its documents to `counts`."""
+    """Yield the rows of a shard, one range after another; adds its documents to `counts`."""
     work = epath.Path(folder) / WORK
     parts = parts_of(work, work_units)
     dropped = None
@@ -187,7 +187,7 @@ def _shuffled(placement: Placement, rng: np.random.Generator) -> Placement:
 
 
 def _chunks(sequences: Sequences, placement: Placement) -> Iterator[tuple[Sequences, Placement]]:
-    """Yield the inputs of `CHUNK_ROWS` rows after another, with row numbers from 0."""
+    """Yield the inputs of `CHUNK_ROWS` rows at a time, with row numbers from 0."""
     order = np.argsort(placement.row, kind="stable")
     row_count = int(placement.row.max(initial=-1)) + 1
     first_rows = np.arange(0, row_count + CHUNK_ROWS, CHUNK_ROWS)

@@ -50,7 +50,7 @@ def write_signatures(path: epath.Path, documents: Documents) -> None:
     matrix = np.array(sketches.to_rows(), np.uint32).reshape(-1, PERMUTATIONS)
     with written_whole(path) as file:
         file.write(documents.digests.tobytes())
-        # A permutation after another: a band is then a contiguous part of the file.
+        # One permutation after another: a band is then a contiguous part of the file.
         file.write(np.ascontiguousarray(matrix.T).tobytes())
 
 
