@@ -58,10 +58,10 @@ def dropped_of(folder, parts, threshold):
     Each part is the documents' tokens of one work unit.
     """
     for number, part in enumerate(parts):
-        piece = epath.Path(folder) / ".work" / f"piece{number}"
-        piece.mkdir(parents=True)
-        write_signatures(piece / "signatures-00000", documents_of(part))
-    find_near_duplicates(str(folder), [f"piece{number}" for number in range(len(parts))], threshold)
+        unit = epath.Path(folder) / ".work" / f"unit{number}"
+        unit.mkdir(parents=True)
+        write_signatures(unit / "signatures-00000", documents_of(part))
+    find_near_duplicates(str(folder), [f"unit{number}" for number in range(len(parts))], threshold)
     return {digest.tobytes() for digest in read_dropped(epath.Path(folder) / ".work")}
 
 
@@ -115,7 +115,7 @@ def test_short_documents_are_like_their_exact_copies_only(tmp_path):
     assert dropped_of(tmp_path, [[*short, range(40), [8]]], 0.5) == set()
 
 
-def test_a_piece_without_documents_is_no_hindrance(tmp_path):
+def test_a_work_unit_without_documents_is_no_hindrance(tmp_path):
     tokens = np.arange(404)
     pair = [tokens, changed(tokens, 2, 0)]
     assert dropped_of(tmp_path / "some", [[], pair, []], 0.8) == {max(digests_of(pair))}
@@ -125,7 +125,7 @@ def test_a_piece_without_documents_is_no_hindrance(tmp_path):
 def test_a_finished_search_is_not_done_again(tmp_path):
     (tmp_path / ".work").mkdir()
     (tmp_path / ".work" / "near_duplicates").write_bytes(b"x" * 16)
-    find_near_duplicates(str(tmp_path), ["no such piece"], 0.8)
+    find_near_duplicates(str(tmp_path), ["no such unit"], 0.8)
     assert (tmp_path / ".work" / "near_duplicates").read_bytes() == b"x" * 16
 
 
