@@ -15,9 +15,9 @@ from etils import epath
 
 from bertjax.errors import UserError, check, disk_errors
 
-# Set before epath opens its first path. By default it would use TensorFlow for gs:// and s3://, which
-# takes seconds to import and cannot read s3://. With fsspec instead; its cache of listings would
-# hide files that other processes write.
+# Set before epath opens its first path. For gs:// and s3:// it would use TensorFlow, which takes
+# seconds to import and cannot read s3://, but for this variable. It uses fsspec then, whose cache of
+# listings would hide files that other processes write.
 os.environ.setdefault("EPATH_USE_TF", "false")
 for _store in ("S3", "GS"):
     os.environ.setdefault(f"FSSPEC_{_store}_USE_LISTINGS_CACHE", "false")
@@ -25,11 +25,17 @@ for _store in ("S3", "GS"):
 CHUNK_BYTES = 1 << 24
 """Size of the parts in which a file is copied, 16 MiB: what a copy needs of memory."""
 
+
+def _open_gzip(file: IO[bytes]) -> IO[bytes]:
+    return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]
+
+
 OPENERS: dict[str, Callable[[IO[bytes]], IO[bytes]]] = {
-    ".gz": lambda file: gzip.GzipFile(fileobj=file),  # type: ignore[dict-item,return-value]
+    ".gz": _open_gzip,
     ".bz2": bz2.BZ2File,
     ".xz": lzma.LZMAFile,
 }
+"""Decompressor of a file by its ending; what it returns can be read from the beginning only."""
 
 
 @contextmanager

@@ -138,7 +138,7 @@ class DataConfig:
     Empty: the folder's number of rows to the power mixture_exponent.
     """
     mixture_exponent: float = 0.7
-    """Exponent from 0 (all folders alike) to 1 (in proportion to size); multilingual BERT has 0.7."""
+    """Exponent from 0 (all folders alike) to 1 (in proportion to size); 0.7: multilingual BERT."""
     skip_damaged: bool = False
     """Read records with a wrong checksum as empty rows, counted; by default they are an error."""
 
