@@ -18,17 +18,14 @@ class Config:
     """Seed of everything random: parameters, data order, masks, dropout; 0 to 2**32 - 1."""
     init_from: str = ""
     """Run or checkpoint folder whose parameters this run starts from; empty: random parameters.
-
     Step and optimizer start anew.
     """
     model_from_init: bool = False
     """Take the model's configuration and its tokenizer from init_from as well.
-
     The sections `model` and `tokenizer` of the configuration file are then not used.
     """
     new_heads: tuple[Head, ...] = ()
     """Heads of `model` that start with random parameters.
-
     Necessary where init_from has no such head; where it has one, that one is not used.
     """
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
