@@ -38,6 +38,10 @@ def test_requirements_are_those_of_the_project_with_its_extra_data():
     )
 
 
+def test_the_citation_has_the_package_s_version():
+    assert f"\nversion: {bertjax.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """The wheel, built from a copy: an earlier build's files would go into another's."""
