@@ -37,6 +37,7 @@ def disk_errors(path: object) -> Iterator[None]:
     """Turn an `OSError` of the block, such as a full disk, into a `UserError` naming `path`."""
     try:
         yield
+    # strerror is None for errors of libraries, which have a text alone.
     except OSError as error:
         raise UserError(
             f"{path}: cannot be written ({error.strerror or error}); what was whole is kept"

@@ -80,6 +80,7 @@ class DataConfig:
     """Maximum number of masked positions in a row."""
     mlm_probability: float = 0.15
     """Fraction of a row's tokens that are to be predicted: above 0, at most 1."""
+    # As the original script: fine-tuning meets inputs of all lengths.
     short_seq_probability: float = 0.1
     """Fraction of inputs whose target length is a random shorter one (0 to 1)."""
     masking: Literal["token", "whole_word", "ngram", "span"] = "whole_word"

@@ -47,6 +47,7 @@ class FinetuneConfig:
     """Maximum sequence length in tokens, special tokens included; at least 8.
     Longer texts are truncated, or divided into several rows.
     """
+    # The defaults of the next four are those of the original BERT's run_squad.py.
     doc_stride: int = 128
     """Spans: distance in tokens between the starts of two windows of a long paragraph."""
     max_query_length: int = 64
@@ -63,6 +64,8 @@ class FinetuneConfig:
     """
     beam_size: int = 4
     """Sequence to sequence: number of beams of the search; 1: greedy decoding."""
+    # Closer together where most sentences are: padding to the next one costs little, a compile
+    # each costs seconds.
     length_buckets: tuple[int, ...] = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
     """Lengths that batches are padded to, ascending; empty: max_seq_length alone.
     A batch has the least length that its longest row fits. A step is compiled for each length that

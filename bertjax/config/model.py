@@ -57,6 +57,7 @@ class ModelConfig:
     """Standard deviation of the normal distribution that parameters are initialized with.
     It is truncated at two deviations, and is for kernels and embeddings; biases start at 0.
     """
+    # As the original code; PyTorch's own default of 1e-5 changes the output of a trained model.
     layer_norm_eps: float = 1e-12
     """Number added to the variance in layer norms."""
     local_attention: int = 0

@@ -41,6 +41,7 @@ class OptimizerConfig:
     """Decay rate of the first moment (0 to 1)."""
     b2: float = 0.999
     """Decay rate of the second moment (0 to 1)."""
+    # As the original BERT; optax and PyTorch have 1e-8.
     eps: float = 1e-6
     """Number added to the square root of the second moment."""
     weight_decay: float = 0.01
