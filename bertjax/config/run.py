@@ -51,7 +51,9 @@ class Config:
         A section takes a mapping of the fields that change, or a whole section; other fields take
         their value:
 
-            base.replace(seed=1, model={"hidden_size": 1024, "num_hidden_layers": 24})
+            >>> config = Config().replace(seed=1, train={"batch_size": 512})
+            >>> config.seed, config.train.batch_size, config.train.steps
+            (1, 512, 1000000)
 
         Raises `UserError`, naming field and nearest valid name, for a field that does not exist, a
         value of another type or one that is out of range.
