@@ -58,7 +58,7 @@ class DataConfig:
     `python-docs` is the documentation that every installation of CPython has: no download.
     """
     format: Literal["auto", "bert", "file", "line", "jsonl", "parquet"] = "auto"
-    """How files are divided into documents.
+    """Format of files, which says what a document is.
     bert: one sentence a line, a blank line between documents. file: one document a file. line: one
     document a line. jsonl, parquet: one document an object or table row. auto: jsonl or parquet by
     the file's ending, otherwise bert.
@@ -84,7 +84,7 @@ class DataConfig:
     short_seq_probability: float = 0.1
     """Fraction of inputs whose target length is a random shorter one (0 to 1)."""
     masking: Literal["token", "whole_word", "ngram", "span"] = "whole_word"
-    """What is masked together.
+    """Unit of masking: tokens that are masked together.
     token: single tokens. whole_word: all tokens of a word. ngram: one to three words (arXiv
     1909.11942). span: spans of words of geometric length (arXiv 1907.10529).
     """
@@ -107,7 +107,7 @@ class DataConfig:
     Inputs of a row do not attend to each other (arXiv 2107.02027).
     """
     dupe_factor: int = 5
-    """How many times each document is made into inputs, each time with other pairs and masks."""
+    """Number of times that each document is made into inputs, each time with other pairs and masks."""
     min_document_characters: int = 0
     """Documents with fewer characters are dropped."""
     near_duplicate_threshold: float = 0.0

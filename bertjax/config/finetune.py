@@ -36,7 +36,7 @@ class FinetuneConfig:
     label_column: str = ""
     """Column of the label; empty: label."""
     label_type: Literal["class", "classes", "number"] = "class"
-    """What a label is: one class, any number of classes at once, or a number (regression).
+    """Type of the labels: one class, any number of classes at once, or a number (regression).
     Classes of one example are separated by label_separator.
     """
     label_separator: str = ","

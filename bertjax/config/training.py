@@ -105,7 +105,7 @@ class TrainConfig:
     batch_size: int = 256
     """Global batch size: rows over all devices and accumulation steps."""
     batch_size_schedule: Literal["constant", "ramp", "adaptive"] = "constant"
-    """How the batch of an update grows, by doubling, up to max_batch_size.
+    """Growth of the batch of an update, by doubling, up to max_batch_size.
     constant: not at all. ramp: by the step. adaptive: when the gradient noise scale, measured over
     the parts of gradient accumulation, has reached twice the batch size (arXiv 1812.06162).
     """
