@@ -107,7 +107,7 @@ class DataConfig:
     Inputs of a row do not attend to each other (arXiv 2107.02027).
     """
     dupe_factor: int = 5
-    """Number of times that each document is made into inputs, each time with other pairs and masks."""
+    """Number of times that each document is made into inputs, always with other pairs and masks."""
     min_document_characters: int = 0
     """Documents with fewer characters are dropped."""
     near_duplicate_threshold: float = 0.0
