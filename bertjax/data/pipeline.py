@@ -19,7 +19,7 @@ from bertjax.data.records import record_format
 from bertjax.data.records.manifest import WORK, Manifest, read_manifest
 from bertjax.data.records.reader import ForeignRecords, PreparedRecords, foreign_paths
 from bertjax.data.records.record_format import Schema
-from bertjax.errors import check
+from bertjax.errors import check, require_package
 from bertjax.masking.static import unmask
 from bertjax.types import Batch, RowIndices
 
@@ -275,6 +275,15 @@ def _tensorflow() -> "Future[Any]":
 
 
 def _stream(
+    config: Config, read: BatchReader, names: Sequence[str], start: int, stop: int
+) -> Stream:
+    """Return `_batches`; `UserError` where TensorFlow is not installed."""
+    # A thread imports it, after the first batch: better refused here than at the second step.
+    require_package("tensorflow", extra="data")
+    return _batches(config, read, names, start, stop)
+
+
+def _batches(
     config: Config, read: BatchReader, names: Sequence[str], start: int, stop: int
 ) -> Stream:
     """Yield `read(start)` to `read(stop - 1)`, by tf.data as soon as TensorFlow is imported.

@@ -33,7 +33,7 @@ from bertjax.data.tokenizers.tokenizer import (
     open_vocabulary,
     train_tokenizer,
 )
-from bertjax.errors import check, disk_errors
+from bertjax.errors import check, disk_errors, require_package
 from bertjax.progress import Progress, silent
 from bertjax.storage import write_whole
 
@@ -101,6 +101,8 @@ def prepare(
         _check_same_vocabulary(config, folder, finished.tokenizer_fingerprint)
         _remove(folder / WORK)  # left by a kill after the last step
         return finished
+    # For the folder's metadata, written last: better refused now than after hours.
+    require_package("tensorflow_datasets", extra="data")
     _claim(folder, inputs)
     work_units = make_work_units(sources)
     plan = plan_shards(config, _text_bytes(work_units))

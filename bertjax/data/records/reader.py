@@ -9,7 +9,7 @@ from etils import epath
 from bertjax.data.records import record_format
 from bertjax.data.records.manifest import Manifest
 from bertjax.data.records.record_format import FOOTER_BYTES, HEADER_BYTES, Schema
-from bertjax.errors import UserError, check, mismatch
+from bertjax.errors import UserError, check, mismatch, needs_extra
 from bertjax.types import Batch
 
 log = logging.getLogger(__name__)
@@ -135,7 +135,8 @@ class ForeignRecords:
 
     def _parse(self, examples: list[bytes], record_numbers: np.ndarray) -> Batch:
         """Parse serialized `tf.train.Example`s; int64 and float32 arrays, `[n, length]` each."""
-        import tensorflow as tf
+        with needs_extra("data"):
+            import tensorflow as tf
 
         features = {}
         for name, length in self.schema.lengths.items():

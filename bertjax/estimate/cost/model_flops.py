@@ -53,7 +53,7 @@ def model_flops(config: Config) -> ModelFlops:
     tokens = batch_size * length
     window = min(model.local_attention + 1, length)
     visible_keys = 0
-    for is_global in model.attends_everywhere:
+    for is_global in model.attends_globally:
         visible_keys += length if is_global else window
     # Two products, each of D multiplications a pair of query and key.
     attention = 2 * TRAIN_FLOPS * visible_keys * width * tokens
