@@ -35,3 +35,11 @@ def disk_errors(path: object) -> Iterator[None]:
         raise UserError(
             f"{path}: cannot be written ({error.strerror or error}); what was whole is kept"
         ) from error
+
+
+def one_line(error: object, limit: int = 200) -> str:
+    """Return the text of `error` on one line, at most `limit` characters of it.
+
+    Libraries explain a damaged file in paragraphs; a `UserError` is a single line.
+    """
+    return " ".join(str(error).split())[:limit]
