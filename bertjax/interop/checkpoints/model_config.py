@@ -63,8 +63,8 @@ ONLY_VALUES: dict[str, tuple[Any, ...]] = {
     "num_hidden_groups": (1, None),
     "inner_group_num": (1, None),
 }
-# Classes of transformers and the heads that each has, those with most heads first: a model's class is
-# the first of whose heads it has all.
+# Classes of transformers and their heads, most heads first: a model's class is the first all of whose
+# heads it has.
 ARCHITECTURES: dict[str, dict[str, set[str]]] = {
     "bert": {
         "BertForPreTraining": {"mlm", "nsp"},
