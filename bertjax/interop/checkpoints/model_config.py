@@ -63,8 +63,7 @@ ONLY_VALUES: dict[str, tuple[Any, ...]] = {
     "num_hidden_groups": (1, None),
     "inner_group_num": (1, None),
 }
-# Classes of transformers and their heads, most heads first: a model is of the first class whose heads
-# it all has.
+# Classes of transformers and their heads, most heads first: a model is of the first that fits.
 ARCHITECTURES: dict[str, dict[str, set[str]]] = {
     "bert": {
         "BertForPreTraining": {"mlm", "nsp"},
