@@ -12,6 +12,7 @@ from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from bertjax.errors import check
 from bertjax.interop.checkpoints import huggingface, tensorflow
 from bertjax.interop.checkpoints.task_head import TaskHead, load_with_head
+from bertjax.interop.checkpoints.tensor_mapping import without_groups
 from bertjax.interop.checkpoints.tensor_names import TASK_HEAD
 from bertjax.interop.programs.onnx import export_onnx
 from bertjax.interop.programs.saved_model import export_saved_model
@@ -101,7 +102,7 @@ def _save_tensorflow(
         log.warning(
             "task %s: its head is left out, format tensorflow has the encoder alone", head.task
         )
-    params = {group: leaves for group, leaves in model.params.items() if group != TASK_HEAD}
+    params = without_groups(model.params, [TASK_HEAD])
     tensorflow.save(path, model.config.model, params, tokenizer)
 
 

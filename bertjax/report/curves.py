@@ -105,14 +105,12 @@ class Metrics:
     @property
     def last_step(self) -> int:
         """Newest training step written; 0 before the first."""
-        steps = self.train["step"]
-        return int(steps[-1]) if len(steps) else 0
+        return _last(self.train["step"])
 
     @property
     def last_evaluation(self) -> int:
         """Step of the newest held-out evaluation; 0 before the first."""
-        steps = self.heldout["step"]
-        return int(steps[-1]) if len(steps) else 0
+        return _last(self.heldout["step"])
 
     @property
     def skipped(self) -> int:
@@ -149,6 +147,10 @@ class Metrics:
             return None
         at = int(choose(curve.values))
         return Point(int(curve.steps[at]), float(curve.values[at]))
+
+
+def _last(steps: np.ndarray) -> int:
+    return int(steps[-1]) if len(steps) else 0
 
 
 def heldout_names(run_dir: epath.Path) -> tuple[str, ...]:

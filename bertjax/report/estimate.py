@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from bertjax.estimate.answer_fields import FILE, MEMORY
-from bertjax.report.figures import figure_box
+from bertjax.report.figures import NOTHING, figure_box
 from bertjax.report.page import page
 from bertjax.storage import read_json, write_whole
 
@@ -64,11 +64,13 @@ def estimate_html(answer: Fields) -> str:
     if answer.get("search"):
         layouts = _table(LAYOUTS, answer["search"])
         parts.append(f"<h2>Layouts tried, the quickest first</h2>{layouts}")
-    slices = f"{estimate['slices']} x " if estimate["slices"] > 1 else ""
+    topology = html.escape(estimate["topology"])
+    if estimate["slices"] > 1:
+        topology = f"{estimate['slices']} x {topology}"
     length, batch_size = estimate["length"], estimate["batch_size"]
     dtype, remat = html.escape(estimate["dtype"]), html.escape(estimate["remat"])
     return f"""<div class="estimate" id="estimate"><style>{ESTIMATE_STYLE}</style>
-<h2>The TPU compiler's estimate for {slices}{html.escape(estimate["topology"])}</h2>
+<h2>The TPU compiler's estimate for {topology}</h2>
 <p class="note">Nothing here was measured. {_mesh(estimate)} · batch {batch_size:,} × {length} ·
 {dtype} · remat {remat}</p>{"".join(parts)}</div>"""
 
@@ -122,8 +124,10 @@ def _explanation(estimate: Fields) -> str:
 
 
 def _largest_batch(largest: Fields) -> str:
-    refused = f", {largest['refused']:,} does not" if largest["refused"] else ""
-    return f"<h2>Largest batch</h2><p>{largest['batch_size']:,} rows fit{refused}.</p>"
+    text = f"{largest['batch_size']:,} rows fit"
+    if largest["refused"]:
+        text += f", {largest['refused']:,} does not"
+    return f"<h2>Largest batch</h2><p>{text}.</p>"
 
 
 def _ms(seconds: float) -> str:
@@ -148,7 +152,7 @@ def _times(operation: Fields) -> str:
 
 
 def _axes(collective: Fields) -> str:
-    return " × ".join(collective["axes"]) or "–"
+    return " × ".join(collective["axes"]) or NOTHING
 
 
 def _overlaps(collective: Fields) -> str:
@@ -156,15 +160,21 @@ def _overlaps(collective: Fields) -> str:
 
 
 def _step_time(layout: Fields) -> str:
-    return f"{1e3 * layout['timing']['step']:,.2f}" if layout["fits"] else "does not fit"
+    if not layout["fits"]:
+        return "does not fit"
+    return f"{1e3 * layout['timing']['step']:,.2f}"
 
 
 def _utilisation(layout: Fields) -> str:
-    return f"{100 * layout['mfu']:.1f}" if layout["fits"] else "–"
+    if not layout["fits"]:
+        return NOTHING
+    return f"{100 * layout['mfu']:.1f}"
 
 
 def _memory(layout: Fields) -> str:
-    return f"{_memory_bytes(layout) / 2**30:.2f}" if layout["fits"] else "–"
+    if not layout["fits"]:
+        return NOTHING
+    return f"{_memory_bytes(layout) / 2**30:.2f}"
 
 
 MEMORIES = (
@@ -202,12 +212,17 @@ LAYOUTS = (
 
 def _table(columns: Sequence[Column], objects: Sequence[Fields]) -> str:
     """Return a table with a line for each object."""
-    lines = ["".join(_cell("th", column, column.heading) for column in columns)]
+    headings = [column.heading for column in columns]
+    lines = [_line("th", columns, headings)]
     for fields in objects:
-        lines.append("".join(_cell("td", column, column.text(fields)) for column in columns))
-    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+        texts = [column.text(fields) for column in columns]
+        lines.append(_line("td", columns, texts))
+    return f"<table>{''.join(lines)}</table>"
 
 
-def _cell(tag: str, column: Column, text: str) -> str:
-    side = ' class="number"' if column.is_number else ""
-    return f"<{tag}{side}>{html.escape(text)}</{tag}>"
+def _line(tag: str, columns: Sequence[Column], texts: Sequence[str]) -> str:
+    cells = []
+    for column, text in zip(columns, texts, strict=True):
+        side = ' class="number"' if column.is_number else ""
+        cells.append(f"<{tag}{side}>{html.escape(text)}</{tag}>")
+    return f"<tr>{''.join(cells)}</tr>"

@@ -10,7 +10,7 @@ from etils import epath
 from bertjax.errors import check
 from bertjax.finetuning.error_analysis import FILE, MOST_LABELS
 from bertjax.report import plots
-from bertjax.report.figures import slug
+from bertjax.report.figures import NOTHING, slug
 from bertjax.report.tasks import ReportedTask, format_of, title, unit_suffix
 from bertjax.storage import read_json
 
@@ -75,7 +75,10 @@ def _split(split: Any, where: str, tasks: Mapping[str, ReportedTask]) -> str:
         expected=f"one of the run's, {', '.join(tasks)}",
     )
     examples, metric = _field(split, "examples", int, where), _field(split, "metric", str, where)
-    key = slug(f"evaluation-{task}" + (f"-{part}" if part else ""))
+    name, heading = f"evaluation-{task}", task
+    if part:
+        name, heading = f"{name}-{part}", f"{task}, {part}"
+    key = slug(name)
     boxes = [_figures(_field(split, "figures", dict, where), metric, tasks[task].kind, where)]
     if "calibration" in split:
         calibration = _field(split, "calibration", dict, where)
@@ -83,9 +86,8 @@ def _split(split: Any, where: str, tasks: Mapping[str, ReportedTask]) -> str:
     if "confusion" in split:
         boxes.append(_confusion(_field(split, "confusion", dict, where), f"{where}: confusion"))
     boxes.append(_errors(_field(split, "errors", list, where), f"{where}: errors"))
-    heading = html.escape(f"{task}, {part}" if part else task)
     note = f'<span class="note">{examples:,} examples</span>'
-    return f"""<div id="{key}"><h2 class="split">{heading} {note}</h2>
+    return f"""<div id="{key}"><h2 class="split">{html.escape(heading)} {note}</h2>
 <div class="plots">{"".join(boxes)}</div></div>"""
 
 
@@ -95,7 +97,7 @@ def _figures(figures: Mapping[str, Any], metric: str, kind: str, where: str) -> 
     for name in sorted(figures, key=lambda name: name != metric):
         value = _field(figures, name, float, f"{where}: figures")
         metric_format = format_of(kind, name)
-        text = format(value, metric_format.spec) if math.isfinite(value) else "–"
+        text = format(value, metric_format.spec) if math.isfinite(value) else NOTHING
         heading = html.escape(title(name) + unit_suffix(metric_format))
         data = f'data-figure="{html.escape(name)}" data-value="{value}"'
         lines.append(
@@ -120,10 +122,10 @@ def _confusion(confusion: Mapping[str, Any], where: str) -> str:
     labels = _field(confusion, "labels", list, where)
     counts = _field(confusion, "counts", list, where)
     _check_counts(counts, len(labels), f"{where}: counts")
-    heads = [
-        f'<th class="predicted" scope="col">{html.escape(str(label))}</th>' for label in labels
-    ]
-    lines = [_confusion_line(true, labels, line) for true, line in enumerate(counts)]
+    heads, lines = [], []
+    for true, label in enumerate(labels):
+        heads.append(f'<th class="predicted" scope="col">{html.escape(str(label))}</th>')
+        lines.append(_confusion_line(true, labels, counts[true]))
     cut = ""
     if len(labels) >= MOST_LABELS:
         cut = f", of at least {MOST_LABELS} classes the commonest"

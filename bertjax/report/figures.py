@@ -7,6 +7,9 @@ import numpy as np
 
 from bertjax.report.curves import Metrics
 
+NOTHING = "–"
+"""Text in place of a value that is not there."""
+
 
 class Figure(NamedTuple):
     """One figure of a page's head."""
@@ -24,7 +27,9 @@ def draw_figures(figures: list[Figure]) -> str:
     """Return the figures as HTML, each in a box with its label below it."""
     boxes = []
     for figure in figures:
-        text = "–" if figure.value is None else format(figure.value, figure.spec)
+        text = NOTHING
+        if figure.value is not None:
+            text = format(figure.value, figure.spec)
         boxes.append(figure_box(figure.name, html.escape(figure.label), text, figure.value))
     return "".join(boxes)
 

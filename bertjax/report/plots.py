@@ -82,14 +82,20 @@ def reliability(bins: Sequence[Mapping[str, float]], name: str) -> str:
     `bins` have `predictions`, `confidence` (their mean probability) and `accuracy`. A bin is a dot,
     larger with more predictions; on the dashed line a model is as sure as it should be.
     """
-    bins = [entry for entry in bins if entry["predictions"] > 0]
-    largest = max((entry["predictions"] for entry in bins), default=1)
+    confidences: list[float] = []
+    accuracies: list[float] = []
+    counts: list[int] = []
+    for entry in bins:
+        if entry["predictions"] > 0:
+            confidences.append(entry["confidence"])
+            accuracies.append(entry["accuracy"])
+            counts.append(int(entry["predictions"]))
     # The area, not the width, goes by the number of predictions.
-    sizes = [8 + 14 * (entry["predictions"] / largest) ** 0.5 for entry in bins]
+    sizes = [8 + 14 * (count / max(counts)) ** 0.5 for count in counts]
     dots = go.Scatter(
-        x=[entry["confidence"] for entry in bins],
-        y=[entry["accuracy"] for entry in bins],
-        customdata=[int(entry["predictions"]) for entry in bins],
+        x=confidences,
+        y=accuracies,
+        customdata=counts,
         mode="lines+markers",
         line={"color": BLUE, "width": 1.5},
         marker={"size": sizes, "opacity": 1, "line": {"width": 0}},
@@ -193,8 +199,10 @@ def _over_steps(plot: Plot, traces: list[go.Scatter], last_step: int) -> str:
         "tickformat": "~s",
         "nticks": 8,
     }
-    scale = {"type": "log", "dtick": "D2"} if plot.log else {}
-    yaxis = scale | {"title": plot.unit or None, "tickformat": plot.ticks}
+    yaxis: dict[str, Any] = {}
+    if plot.log:
+        yaxis = {"type": "log", "dtick": "D2"}
+    yaxis |= {"title": plot.unit or None, "tickformat": plot.ticks}
     name = f"plot-{slug(plot.metric)}"
     legend = len(traces) > 1
     return _figure_html(traces, name, xaxis, yaxis, hovermode="x unified", showlegend=legend)

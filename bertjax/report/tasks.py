@@ -77,7 +77,7 @@ def unit_suffix(metric_format: MetricFormat) -> str:
 
 def reported_tasks(options: FinetuneConfig, columns: Iterable[str]) -> dict[str, ReportedTask]:
     """Return the run's tasks by name; `columns` are the names of its held-out metrics so far."""
-    bases = {column.partition("/")[0] for column in columns}
+    bases = set(map(_base, columns))
     tasks: dict[str, ReportedTask] = {}
     for text in options.tasks:
         entry = kinds.entry_of(text, options)
@@ -163,7 +163,7 @@ def task_plots(tasks: Mapping[str, ReportedTask], columns: Sequence[str]) -> lis
     if several:
         bases.append("score")
     bases += [task.metric for task in tasks.values()]
-    bases += [column.partition("/")[0] for column in columns]
+    bases += map(_base, columns)
     plots: list[Plot] = []
     for base in dict.fromkeys(bases):
         # The score of a single task is its metric.
@@ -179,7 +179,7 @@ def _plots_of_metric(
     """Return a metric's plot, or several where tasks have it on different scales."""
     own_label = "mean" if len(tasks) > 1 else next(iter(tasks))
     lines: dict[MetricFormat, list[tuple[str, str]]] = {}
-    for column in [name for name in columns if name.partition("/")[0] == base] or [base]:
+    for column in [name for name in columns if _base(name) == base] or [base]:
         part = column.partition("/")[2]
         if base == "score":
             metric_format = _score_format(tasks.values())
@@ -210,6 +210,11 @@ def _plot(
         wide=base == "loss",
         lines=tuple(lines),
     )
+
+
+def _base(column: str) -> str:
+    """Return the metric's name without the task or split that follows its slash."""
+    return column.partition("/")[0]
 
 
 def _owner(part: str, tasks: Mapping[str, ReportedTask]) -> str:

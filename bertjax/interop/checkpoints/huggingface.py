@@ -23,6 +23,7 @@ from bertjax.interop.checkpoints.tensor_mapping import (
     heads_in,
     import_params,
     resolve_copies,
+    without_groups,
 )
 from bertjax.interop.checkpoints.tensor_names import torch_dialect
 from bertjax.interop.checkpoints.weight_files import (
@@ -52,6 +53,7 @@ def load(folder: epath.PathLike, drop: Sequence[str] = ()) -> tuple[ModelConfig,
     tensors = resolve_copies(drop_tensors(tensors, drop), dialect)
     config = dataclasses.replace(config, heads=heads_in(tensors, dialect))
     check_mlm_activation(architecture, config, where)
+    # bertjax's masked-word head has no matrix of its own, only the word embeddings.
     tied = values.get("tie_word_embeddings", True)
     check(
         tied is True or "mlm" not in config.heads,
@@ -101,6 +103,7 @@ def save(
     dialect = torch_dialect(architecture, head.kind if head else "")
     tensors = export_tensors(params, dialect, prefixed=prefixed)
     write_safetensors(path, tensors, max_shard_bytes)
+    # Sorted, as save_pretrained writes it: two exports can be compared line by line.
     write_whole(path / CONFIG, (json.dumps(values, indent=2, sort_keys=True) + "\n").encode())
 
 
@@ -110,5 +113,4 @@ def _keep_heads_for_task(
     """Return the model with the heads that the class of `transformers` for the task has."""
     heads: tuple[Head, ...] = () if head.on_tokens else ("pooler",)
     left_out = set(get_args(Head)) - set(heads)
-    kept = {group: leaves for group, leaves in params.items() if group not in left_out}
-    return dataclasses.replace(config, heads=heads), kept
+    return dataclasses.replace(config, heads=heads), without_groups(params, left_out)

@@ -54,12 +54,14 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 # Values that a field may have; with any other transformers computes what bertjax does not.
 ONLY_VALUES: dict[str, tuple[Any, ...]] = {
-    "transformers_weights": (None,),
+    "transformers_weights": (None,),  # the name of another file with the weights
     "position_embedding_type": ("absolute", None),
+    # A decoder does not attend to what follows, and reads an encoder's output.
     "is_decoder": (False, None),
     "add_cross_attention": (False, None),
-    "pruned_heads": ({}, None),
-    "quantization_config": (None,),
+    "pruned_heads": ({}, None),  # attention heads that some layers lack
+    "quantization_config": (None,),  # weights of integers with scales
+    # ALBERT's groups of layers with weights of their own, and the layers of a group.
     "num_hidden_groups": (1, None),
     "inner_group_num": (1, None),
 }
@@ -104,6 +106,7 @@ def huggingface_architecture(config: ModelConfig) -> str:
         found=config.local_attention,
         expected="0: no BERT there has windows",
     )
+    # BERT itself has no sign of its own.
     has_sign = {
         "albert": config.share_layers,
         "roberta": config.position_offset > 0,
@@ -180,6 +183,7 @@ def read_huggingface_config(values: Mapping[str, Any], where: str) -> tuple[str,
             found=repr(value),
             expected=f"{accepted[0]!r}: bertjax computes nothing else",
         )
+    # null stands for the default, as in transformers.
     present = {name: value for name, value in values.items() if value is not None}
     values = DEFAULTS[architecture] | present
     activation = values.get("hidden_act", "gelu")

@@ -4,7 +4,7 @@ A checkpoint is an untrusted file: every name and every shape is checked before 
 and a number is read.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,12 +74,16 @@ def drop_tensors(tensors: Tensors, prefixes: Sequence[str]) -> Tensors:
             found="no tensor of such a name",
             expected="the beginning of one",
         )
-    kept = {
-        name: shape
-        for name, shape in tensors.shapes.items()
-        if not name.startswith(tuple(prefixes))
-    }
+    kept = dict(tensors.shapes)
+    for name in tensors.shapes:
+        if name.startswith(tuple(prefixes)):
+            del kept[name]
     return tensors._replace(shapes=kept)
+
+
+def without_groups(params: functional.Params, groups: Collection[str]) -> dict[str, Any]:
+    """Return `params` without these groups, such as `pooler`, at the top of the tree."""
+    return {group: leaves for group, leaves in params.items() if group not in groups}
 
 
 def resolve_copies(tensors: Tensors, dialect: Dialect) -> Tensors:
@@ -93,8 +97,9 @@ def resolve_copies(tensors: Tensors, dialect: Dialect) -> Tensors:
         original = _in_file(dialect.name(path), dialect, prefixed)
         if original not in tensors.shapes and copy in tensors.shapes:
             copy_of[original] = copy
-    original_of = {copy: original for original, copy in copy_of.items()}
-    shapes = {original_of.get(name, name): shape for name, shape in tensors.shapes.items()}
+    shapes = dict(tensors.shapes)
+    for original, copy in copy_of.items():
+        shapes[original] = shapes.pop(copy)
 
     def read(name: str) -> np.ndarray:
         return tensors.read(copy_of.get(name, name))
@@ -110,23 +115,20 @@ def import_params(config: ModelConfig, dialect: Dialect, tensors: Tensors) -> di
     name and shape has been found right.
     """
     prefixed = has_prefix(tensors, dialect)
-    shapes = {
-        path: leaf.shape for path, leaf in flatten_dict(functional.shapes(config), sep="/").items()
-    }
+    leaves = flatten_dict(functional.shapes(config), sep="/")
     expected: set[str] = set()
-    for path, shape in shapes.items():
-        for part in _parts(path, shape, dialect, prefixed):
+    for path, leaf in leaves.items():
+        for part in _parts(path, leaf.shape, dialect, prefixed):
             _check_shape(tensors, part)
             expected.add(part.name)
-    copies = {
-        _in_file(name, dialect, prefixed): path
-        for name, path in dialect.copies.items()
-        if path in shapes
-    }
+    copies: dict[str, str] = {}
+    for name, path in dialect.copies.items():
+        if path in leaves:
+            copies[_in_file(name, dialect, prefixed)] = path
     _check_no_others(tensors, dialect, expected | copies.keys())
-    params = {
-        path: _read_param(tensors, path, shape, dialect, prefixed) for path, shape in shapes.items()
-    }
+    params: dict[str, np.ndarray] = {}
+    for path, leaf in leaves.items():
+        params[path] = _read_param(tensors, path, leaf.shape, dialect, prefixed)
     for name, path in copies.items():
         if name in tensors.shapes:
             check(

@@ -64,8 +64,10 @@ MODULES: dict[str, dict[str, str]] = {
         "mlm/layer_norm": "cls.predictions.transform.LayerNorm",
         "nsp": "cls.seq_relationship",
     },
+    # Trained without sentence pairs (arXiv 1907.11692): no head for them.
     "roberta": _architecture("roberta", "encoder.layer.{}", _BERT_LAYER, {"pooler": "pooler.dense"})
     | {"mlm": "lm_head", "mlm/transform": "lm_head.dense", "mlm/layer_norm": "lm_head.layer_norm"},
+    # Has no pooler; the masked-word head is its generator's (arXiv 2003.10555).
     "electra": _architecture(
         "electra", "encoder.layer.{}", _BERT_LAYER, {"embeddings/projection": "embeddings_project"}
     )
@@ -74,6 +76,7 @@ MODULES: dict[str, dict[str, str]] = {
         "mlm/transform": "generator_predictions.dense",
         "mlm/layer_norm": "generator_predictions.LayerNorm",
     },
+    # One group of one layer: the same for all (arXiv 1909.11942).
     "albert": _architecture(
         "albert",
         "encoder.albert_layer_groups.0.albert_layers.0",

@@ -20,7 +20,7 @@ from bertjax.interop.checkpoints.tensor_names import Dialect, flax_dialect, torc
 from bertjax.storage import is_local, is_plain_name, read_json, write_whole
 
 SAFETENSORS = "model.safetensors"
-MAX_SHARD_BYTES = 5_000_000_000
+MAX_SHARD_BYTES = 5_000_000_000  # the default of save_pretrained in transformers 4
 INDEX = ".index.json"
 FLOATS = {"F64", "F32", "F16", "BF16"}  # types of safetensors that are converted to float32
 
@@ -152,7 +152,7 @@ def _open_safetensors(path: epath.Path) -> Tensors:
     try:
         with safe_open(path, "numpy") as file:
             for name in file.keys():  # noqa: SIM118 (not a dict: it has no iterator)
-                part = file.get_slice(name)
+                part = file.get_slice(name)  # of the header: no number is read yet
                 shapes[name] = tuple(part.get_shape())
                 dtypes[name] = part.get_dtype()
     except (SafetensorError, OSError) as error:

@@ -119,7 +119,7 @@ def extend_vocabulary(
     vocab_size = config.vocab_size
     used = old_size + len(pieces)
     if used > vocab_size:
-        vocab_size = -(-used // multiple) * multiple
+        vocab_size = -(-used // multiple) * multiple  # rounded up
     ordinary = np.setdiff1d(np.arange(old_size), tokenizer.special_ids)
 
     def extend(old: np.ndarray) -> np.ndarray:

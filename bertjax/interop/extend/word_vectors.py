@@ -22,8 +22,8 @@ from bertjax.progress import Progress, silent
 
 VectorFormat = Literal["auto", "glove", "word2vec", "word2vec-binary"]
 
-HEADER = re.compile(rb"(\d{1,15}) (\d{1,9})\s*")
-CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+HEADER = re.compile(rb"(\d{1,15}) (\d{1,9})\s*")  # a count and a width, of bounded digits
+CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")  # bytes that no text has
 GZIP = b"\x1f\x8b"
 MAX_WIDTH = 1 << 14  # numbers of a vector
 MAX_WORD_BYTES = 1 << 12
@@ -72,6 +72,7 @@ class _KeptVectors:
 
     def offer(self, where: str, raw: bytes, values: bytes | memoryview, width: int) -> None:
         """Keep the vector of the word `raw` if it is wanted and has none yet."""
+        # Published files have words that are no UTF-8; as replaced they match no wanted one.
         word = raw.decode(errors="replace")
         if word in self.wanted:
             if word not in self._exact:

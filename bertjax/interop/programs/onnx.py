@@ -92,9 +92,9 @@ def export_onnx(
     _add_outputs(graph, _encoder(graph), model)
     if sum(array.nbytes for array in graph.used.values()) > max_file_bytes:
         with written_whole(path / WEIGHTS) as file:
-            tensors = [_tensor(name, array, file) for name, array in graph.used.items()]
+            tensors = _tensors(graph, file)
     else:
-        tensors = [_tensor(name, array, None) for name, array in graph.used.items()]
+        tensors = _tensors(graph, None)
     inputs = [helper.make_tensor_value_info(name, TensorProto.INT32, ["b", "l"]) for name in INPUTS]
     outputs = [
         helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
@@ -161,6 +161,7 @@ def _encoder(graph: _Graph) -> str:
 
 def _embeddings(graph: _Graph) -> str:
     config, name = graph.config, "embeddings"
+    # Positions count from the row's beginning: rows are padded at their end.
     length = graph.op("Shape", f"{name}/length", "input_ids", start=1, end=2)
     length = graph.op("Squeeze", f"{name}/length/scalar", length)
     first = graph.constant(f"{name}/position/first", config.position_offset, np.int64)
@@ -248,6 +249,10 @@ def _layer_norm(graph: _Graph, name: str, weights: str, x: str) -> str:
 def _activation(graph: _Graph, name: str, x: str) -> str:
     kind, attributes = _ACTIVATIONS[graph.config.hidden_act]
     return graph.op(kind, f"{name}/{graph.config.hidden_act}", x, **attributes)
+
+
+def _tensors(graph: _Graph, file: IO[bytes] | None) -> list[Any]:
+    return [_tensor(name, array, file) for name, array in graph.used.items()]
 
 
 def _tensor(name: str, array: np.ndarray, file: IO[bytes] | None) -> Any:

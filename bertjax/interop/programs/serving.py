@@ -14,6 +14,7 @@ from jax import Array
 from bertjax.config import ModelConfig
 from bertjax.errors import check, disk_errors
 from bertjax.interop.checkpoints.task_head import TaskHead
+from bertjax.interop.checkpoints.tensor_mapping import without_groups
 from bertjax.interop.checkpoints.tensor_names import TASK_HEAD
 from bertjax.model import functional
 from bertjax.model.linear_head import linear
@@ -147,9 +148,8 @@ def _needed_params(
     unused = {"pooler", "mlm", "nsp", TASK_HEAD} - {_GROUP_OF_OUTPUT[name] for name in outputs}
     if needs_pooler(outputs, head):
         unused.discard("pooler")
-    used = {group: leaves for group, leaves in params.items() if group not in unused}
-    leaves = flatten_dict(used, sep="/")
-    return {path: np.asarray(jax.device_get(leaf)) for path, leaf in leaves.items()}
+    leaves = flatten_dict(without_groups(params, unused), sep="/")
+    return {path: np.asarray(leaf) for path, leaf in jax.device_get(leaves).items()}
 
 
 def needs_pooler(outputs: Collection[str], head: TaskHead | None) -> bool:
