@@ -1,6 +1,5 @@
 """Export of a checkpoint to the format of another program."""
 
-import dataclasses
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +10,7 @@ from etils import epath
 from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from bertjax.errors import check
 from bertjax.interop.checkpoints import huggingface, tensorflow
-from bertjax.interop.checkpoints.task_head import TaskHead, load_with_head
+from bertjax.interop.checkpoints.task_head import load_with_head
 from bertjax.interop.checkpoints.tensor_mapping import without_groups
 from bertjax.interop.checkpoints.tensor_names import TASK_HEAD
 from bertjax.interop.programs.onnx import export_onnx
@@ -19,6 +18,7 @@ from bertjax.interop.programs.saved_model import export_saved_model
 from bertjax.interop.programs.serving import ServedModel, new_program, served_model
 from bertjax.interop.programs.stablehlo import export_stablehlo
 from bertjax.storage import write_whole
+from bertjax.tasks.task_head import TaskHead
 from bertjax.training.saved_model import TrainedModel, check_new, new_folder
 
 ExportFormat = Literal["huggingface", "tensorflow", "stablehlo", "saved-model", "onnx"]
@@ -117,7 +117,7 @@ def _save_program(
     config = model.config.model
     served = served_model(config, model.params, outputs, head)
     if head is not None:
-        description = json.dumps(dataclasses.asdict(head), indent=2) + "\n"
+        description = json.dumps(head.to_dict(), indent=2) + "\n"
         write_whole(new_program(path, TASK) / TASK, description.encode())
     PROGRAMS[format](served, path)
     if tokenizer is not None:

@@ -8,11 +8,12 @@ from typing import Any
 from etils import epath
 
 from bertjax.errors import check
-from bertjax.finetuning.error_analysis import FILE, MOST_LABELS
+from bertjax.finetuning.error_analysis import FILE
 from bertjax.report import plots
 from bertjax.report.figures import NOTHING, slug
 from bertjax.report.tasks import ReportedTask, format_of, title, unit_suffix
 from bertjax.storage import read_json
+from bertjax.tasks.error_tables import MAX_LABELS
 
 BRIEF = 160  # characters of a text that are seen before it is unfolded
 MAX_SHARES = 10  # classes up to which a cell has room for its share of the line
@@ -127,8 +128,8 @@ def _confusion(confusion: Mapping[str, Any], where: str) -> str:
         heads.append(f'<th class="predicted" scope="col">{html.escape(str(label))}</th>')
         lines.append(_confusion_line(true, labels, counts[true]))
     cut = ""
-    if len(labels) >= MOST_LABELS:
-        cut = f", of at least {MOST_LABELS} classes the commonest"
+    if len(labels) >= MAX_LABELS:
+        cut = f", of at least {MAX_LABELS} classes the commonest"
     many = " many" if len(labels) > MAX_SHARES else ""
     note = f"""<p class="note">a row for each true class, a column for each
 predicted one, shaded by the share of the row{cut}</p>"""

@@ -62,7 +62,7 @@ def format_of(kind: str, metric: str) -> MetricFormat:
         return NUMBER
     if metric == "bleu":
         return POINTS
-    return PERCENT if kind == "spans" else SHARE
+    return PERCENT if kinds.KINDS[kind].in_percent else SHARE
 
 
 def title(metric: str) -> str:

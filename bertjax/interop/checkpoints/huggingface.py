@@ -16,7 +16,6 @@ from bertjax.interop.checkpoints.model_config import (
     huggingface_config,
     read_huggingface_config,
 )
-from bertjax.interop.checkpoints.task_head import TaskHead
 from bertjax.interop.checkpoints.tensor_mapping import (
     drop_tensors,
     export_tensors,
@@ -32,6 +31,7 @@ from bertjax.interop.checkpoints.weight_files import (
     write_safetensors,
 )
 from bertjax.storage import read_json, write_whole
+from bertjax.tasks.task_head import TaskHead
 
 CONFIG = "config.json"
 
@@ -100,7 +100,7 @@ def save(
         path.mkdir(parents=True, exist_ok=True)
     # `BertModel` and its like are the encoder alone, whose names have no prefix.
     prefixed = not values["architectures"][0].endswith("Model")
-    dialect = torch_dialect(architecture, head.kind if head else "")
+    dialect = torch_dialect(architecture, head.transformers_class if head else "")
     tensors = export_tensors(params, dialect, prefixed=prefixed)
     write_safetensors(path, tensors, max_shard_bytes)
     # Sorted, as save_pretrained writes it: two exports can be compared line by line.

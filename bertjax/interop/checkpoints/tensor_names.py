@@ -148,14 +148,15 @@ def _split_path(modules: Mapping[str, str], path: str) -> tuple[str, str]:
     return modules[module], leaf
 
 
-def torch_dialect(architecture: str, task: str = "") -> Dialect:
+def torch_dialect(architecture: str, task_class: str = "") -> Dialect:
     """Return the names in PyTorch checkpoints of `transformers`, safetensors or `.bin`.
 
-    `task` is the kind of task whose head `TASK_HEAD` is; empty for a model without one.
+    With a `task_class` such as SequenceClassification they include its head.
     """
-    modules = MODULES[architecture] | {TASK_HEAD: "qa_outputs" if task == "spans" else "classifier"}
-    if (architecture, task) == ("roberta", "classification"):
-        # RoBERTa's classifier of texts has a hidden layer, which is bertjax's pooler.
+    head = "qa_outputs" if task_class == "QuestionAnswering" else "classifier"
+    modules = MODULES[architecture] | {TASK_HEAD: head}
+    if (architecture, task_class) == ("roberta", "SequenceClassification"):
+        # Only this class has a hidden layer in its head, which is bertjax's pooler.
         modules |= {"pooler": "classifier.dense", TASK_HEAD: "classifier.out_proj"}
 
     def name(path: str) -> str:

@@ -13,11 +13,11 @@ from jax import Array
 
 from bertjax.config import ModelConfig
 from bertjax.errors import check, disk_errors
-from bertjax.interop.checkpoints.task_head import TaskHead
 from bertjax.interop.checkpoints.tensor_mapping import without_groups
 from bertjax.interop.checkpoints.tensor_names import TASK_HEAD
 from bertjax.model import functional
 from bertjax.model.linear_head import linear
+from bertjax.tasks.task_head import TaskHead
 
 INPUTS = ("input_ids", "input_mask", "segment_ids")
 """Names of the inputs, all int32 [b, l], in this order."""
