@@ -82,7 +82,7 @@ def _log_through(handlers: Sequence[logging.Handler], line_format: str) -> Itera
 
 
 class _AboveBar(logging.StreamHandler):
-    """Handler that writes to stderr above the progress bar, not through it."""
+    """Handler that writes to stderr above the progress bar, not into its line."""
 
     def __init__(self, level: int):
         super().__init__()

@@ -51,6 +51,7 @@ def load(folder: epath.PathLike, drop: Sequence[str] = ()) -> tuple[ModelConfig,
     tensors, dialect_of = open_weights(path)
     dialect = dialect_of(architecture)
     tensors = resolve_copies(drop_tensors(tensors, drop), dialect)
+    # config.json only names a class; the weights tell which heads are there.
     config = dataclasses.replace(config, heads=heads_in(tensors, dialect))
     check_mlm_activation(architecture, config, where)
     # bertjax's masked-word head has no matrix of its own, only the word embeddings.

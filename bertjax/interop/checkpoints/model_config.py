@@ -235,7 +235,7 @@ def huggingface_config(
         )
     values = {name: getattr(config, name) for name in SAME_NAME_FIELDS} | {
         "architectures": [_class_of(architecture, config)],
-        "dtype": "float32",
+        "dtype": "float32",  # of the weights, whatever the model computes in
         "hidden_act": _foreign_activation(config),
         "model_type": architecture,
         "pad_token_id": pad_id,

@@ -411,7 +411,7 @@ def test_a_second_copy_stands_in_for_a_tensor_that_is_not_there(tmp_path, kind, 
 
 
 def test_the_file_that_transformers_reads_is_read(tmp_path):
-    """Of a file and an index of shards beside it."""
+    """A file goes before an index of shards beside it."""
     reference("BertModel").save_pretrained(tmp_path, max_shard_size="5KB")
     model = reference("BertModel")
     with torch.no_grad():
