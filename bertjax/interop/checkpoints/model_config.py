@@ -3,7 +3,7 @@
 A configuration that the other side computes differently is refused, never approximated.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from bertjax.config import ModelConfig, from_dict
@@ -160,12 +160,7 @@ def read_huggingface_config(values: Mapping[str, Any], where: str) -> tuple[str,
     `UserError` naming the field that is unknown, out of its range, or computed otherwise here.
     """
     architecture = values.get("model_type", "bert")
-    check(
-        isinstance(architecture, str) and architecture in MODULES,
-        where=f"{where}: model_type",
-        found=repr(architecture),
-        expected=f"one of {', '.join(MODULES)}",
-    )
+    _check_one_of(architecture, MODULES, f"{where}: model_type")
     for name, accepted in ONLY_VALUES.items():
         value = values.get(name)
         check(
@@ -178,12 +173,7 @@ def read_huggingface_config(values: Mapping[str, Any], where: str) -> tuple[str,
     present = {name: value for name, value in values.items() if value is not None}
     values = DEFAULTS[architecture] | present
     activation = values.get("hidden_act", "gelu")
-    check(
-        isinstance(activation, str) and activation in ACTIVATIONS,
-        where=f"{where}: hidden_act",
-        found=repr(activation),
-        expected=f"one of {', '.join(ACTIVATIONS)}",
-    )
+    _check_one_of(activation, ACTIVATIONS, f"{where}: hidden_act")
     fields = {name: values[name] for name in SAME_NAME_FIELDS if name in values}
     fields["hidden_act"] = ACTIVATIONS[activation]
     fields |= _architecture_fields(architecture, values, where)
@@ -195,6 +185,15 @@ def read_huggingface_config(values: Mapping[str, Any], where: str) -> tuple[str,
         if not message.startswith(where):
             message = f"{where}: {message}"
         raise UserError(message) from error
+
+
+def _check_one_of(value: object, names: Collection[str], where: str) -> None:
+    check(
+        isinstance(value, str) and value in names,  # a list of an untrusted file has no hash
+        where=where,
+        found=repr(value),
+        expected=f"one of {', '.join(names)}",
+    )
 
 
 def _architecture_fields(
