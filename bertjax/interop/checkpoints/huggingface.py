@@ -30,6 +30,7 @@ from bertjax.interop.checkpoints.weight_files import (
     open_weights,
     write_safetensors,
 )
+from bertjax.model.functional import Params
 from bertjax.storage import read_json, write_whole
 from bertjax.tasks.task_head import TaskHead
 
@@ -68,7 +69,7 @@ def load(folder: epath.PathLike, drop: Sequence[str] = ()) -> tuple[ModelConfig,
 def save(
     folder: epath.PathLike,
     config: ModelConfig,
-    params: Any,
+    params: Params,
     tokenizer: Tokenizer | None = None,
     *,
     head: TaskHead | None = None,
@@ -109,8 +110,8 @@ def save(
 
 
 def _keep_heads_for_task(
-    config: ModelConfig, params: Any, head: TaskHead
-) -> tuple[ModelConfig, Any]:
+    config: ModelConfig, params: Params, head: TaskHead
+) -> tuple[ModelConfig, Params]:
     """Return the model with the heads that the class of `transformers` for the task has."""
     heads: tuple[Head, ...] = () if head.on_tokens else ("pooler",)
     left_out = set(get_args(Head)) - set(heads)

@@ -18,6 +18,7 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
 }
+# Fields that config.json and `ModelConfig` call the same.
 SAME_NAME_FIELDS = (
     "vocab_size",
     "hidden_size",
@@ -31,7 +32,8 @@ SAME_NAME_FIELDS = (
     "initializer_range",
     "layer_norm_eps",
 )
-# Defaults of transformers for fields that a config.json leaves out, where `ModelConfig` has others.
+# Defaults of transformers for fields that a config.json leaves out, where `ModelConfig` has others:
+# a config.json may hold no more than what differs from them.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "bert": {},
     "roberta": {"vocab_size": 50_265},
@@ -97,20 +99,20 @@ def huggingface_architecture(config: ModelConfig) -> str:
         found=config.local_attention,
         expected="0: no BERT there has windows",
     )
-    # BERT itself has no sign of its own.
-    has_sign = {
-        "albert": config.share_layers,
-        "roberta": config.position_offset > 0,
-        "electra": config.embedding_size > 0 and not config.share_layers,
-    }
-    signs = [name for name, present in has_sign.items() if present]
+    heirs = []
+    if config.share_layers:
+        heirs.append("albert")
+    if config.position_offset > 0:
+        heirs.append("roberta")
+    if config.embedding_size > 0 and not config.share_layers:
+        heirs.append("electra")
     check(
-        len(signs) <= 1,
+        len(heirs) <= 1,
         where="model",
-        found=f"what makes it {' and '.join(signs)} at once",
+        found=f"what makes it {' and '.join(heirs)} at once",
         expected="one architecture of transformers",
     )
-    architecture = signs[0] if signs else "bert"
+    architecture = heirs[0] if heirs else "bert"
     _check_embedding_size(architecture, config)
     for head in config.heads:
         check(

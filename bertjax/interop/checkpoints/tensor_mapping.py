@@ -142,7 +142,7 @@ def import_params(config: ModelConfig, dialect: Dialect, tensors: Tensors) -> di
 
 
 def export_tensors(
-    params: Any, dialect: Dialect, *, prefixed: bool = True
+    params: functional.Params, dialect: Dialect, *, prefixed: bool = True
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yield (name, float32 array) of each tensor of `params`; the inverse of `import_params`.
 

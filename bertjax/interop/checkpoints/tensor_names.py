@@ -87,7 +87,7 @@ MODULES: dict[str, dict[str, str]] = {
         "mlm": "predictions",
         "mlm/transform": "predictions.dense",
         "mlm/layer_norm": "predictions.LayerNorm",
-        # ALBERT is trained on the sentences' order; the head has the shape of BERT's.
+        # It tells the order of two sentences; its shape is that of BERT's head.
         "nsp": "sop_classifier.classifier",
     },
 }
