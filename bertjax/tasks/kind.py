@@ -131,7 +131,7 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
         return self.metrics
 
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
-        """Return those of `label_smoothing`, `class_weights`, `decoder_from` that have an effect."""
+        """Return which of `label_smoothing`, `class_weights`, `decoder_from` have an effect."""
         return frozenset()
 
     def check_options(self, entry: Entry, options: FinetuneConfig) -> None:

@@ -120,7 +120,8 @@ def _text_columns(row: TableRow, task: GlueTask | None, given: Sequence[str]) ->
     expected = "; or ".join(" and ".join(option) for option in options)
     raise UserError(
         f"{row.where}: found the columns {listed(row.values)}, expected {expected}"
-        " (or finetune.text_columns to name them, and finetune.columns where the file has no header)"
+        " (or finetune.text_columns to name them,"
+        " and finetune.columns where the file has no header)"
     )
 
 

@@ -149,7 +149,7 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
         predictions: Sequence[TextPrediction],
         examples: Sequence[TextExample],
     ) -> Iterator[Mistake]:
-        """Yield the wrong predictions with their severity, as `TextTask.mistake_severity` has it."""
+        """Yield the wrong predictions; `TextTask.mistake_severity` gives their severity."""
         for prediction, example in zip(predictions, examples, strict=True):
             severity = task.mistake_severity(prediction, example)
             if severity is not None:

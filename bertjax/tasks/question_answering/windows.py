@@ -1,4 +1,4 @@
-"""Questions with the windows of their paragraphs as rows of ids, and the characters of each piece."""
+"""Questions and windows of their paragraphs as rows of ids, and the characters of each piece."""
 
 import logging
 import unicodedata
@@ -106,7 +106,7 @@ def _visible(texts: Sequence[str], size: int) -> np.ndarray:
     White space, control and format characters are not.
     """
     codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
-    # Each code point that occurs is looked at once: a corpus has millions of characters.
+    # Each code point is looked up once: a data set has millions of characters, but few of them.
     occurs = np.zeros(UNICODE_SIZE, bool)
     occurs[codes] = True
     is_blank = np.zeros(UNICODE_SIZE, bool)
@@ -239,7 +239,7 @@ def _answer_pieces(
 
 
 def _first_span(example: QuestionExample) -> tuple[int, int]:
-    """Return (begin, end) in characters of the first answer that is where it says; else (-1, -1)."""
+    """Return (begin, end), in characters, of the first answer that is where it says; else -1s."""
     for text, begin in example.answers or ():
         if text and begin >= 0 and example.context.startswith(text, begin):
             return begin, begin + len(text)

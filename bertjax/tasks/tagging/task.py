@@ -1,4 +1,4 @@
-"""Tagging: a tag for each word of a sentence, on its first piece (section 5.3 of arXiv 1810.04805)."""
+"""Tagging: a tag for each word, on its first piece (section 5.3 of arXiv 1810.04805)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
