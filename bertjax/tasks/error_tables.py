@@ -1,6 +1,4 @@
-"""Tables of what a model gets wrong, as `evaluation.json` has them: worst errors, confusion,
-calibration.
-"""
+"""Tables of a model's mistakes for `evaluation.json`: worst errors, confusion, calibration."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -22,9 +20,9 @@ class Mistake(NamedTuple):
     """A wrong prediction, in words."""
 
     severity: float
-    """How bad it is; mistakes are shown from the highest value down."""
+    """A measure of how bad it is; mistakes are shown from the highest value down."""
     text: str
-    """What was to be judged."""
+    """The input, in words."""
     expected: str
     predicted: str
 

@@ -24,9 +24,7 @@ class TaggedExample:
     tags: tuple[str, ...] | None = None
     """One a word; None if they are not known."""
     lines: tuple[str, ...] = ()
-    """The words' lines as the file has them, for output in the same format; empty if it was not a
-    file of lines.
-    """
+    """The words' lines as the file has them, for output in its format; empty for other sources."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +36,9 @@ class QuestionExample:
     context: str
     """The paragraph."""
     answers: tuple[tuple[str, int], ...] | None = None
-    """(text, the character of `context` where it begins), each of them right; empty if there is no
-    answer; None if it is not known.
+    """The right answers: text, and the character of `context` where it begins.
+
+    Empty if there is no answer; None if it is not known.
     """
 
 

@@ -175,7 +175,7 @@ class _LabelColumn:
     """Empty: there are none."""
     parse: LabelParser
     required: bool
-    """Whether each table row must have the column."""
+    """True if each table row must have the column."""
     _parsed: dict[str, Label] = field(default_factory=dict)
     """The label of each text seen: a set of 400,000 examples has few, and shares their objects."""
 

@@ -59,8 +59,9 @@ class MultiLabel(TextTask):
         return jax.nn.sigmoid(logits.astype(jnp.float32))
 
     def targets(self, examples: Sequence[TextExample]) -> np.ndarray:
-        """Return 1 for each class of each example, else 0, float32 [examples, C]; errors as in
-        `TextTask`.
+        """Return 1 for each class of each example, else 0, float32 [examples, C].
+
+        Errors are those of `TextTask`.
         """
         numbers = self._label_ids()
         has_class = np.zeros((len(examples), len(self.labels)), np.float32)

@@ -1,6 +1,6 @@
-"""Tasks on a sentence or a pair: one linear layer on the sentence vector (section 4.1 of arXiv
-1810.04805).
+"""Tasks on a sentence or a pair: one linear layer on the sentence vector.
 
+They are those of section 4.1 of arXiv 1810.04805.
 What is predicted decides the class: `SingleLabel`, `MultiLabel` or `Regression`, each in a file
 beside this one. They share `TextTask`.
 """

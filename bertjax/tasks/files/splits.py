@@ -30,8 +30,10 @@ class DataLocation:
     path: str
     """A folder; `tfds:NAME[/CONFIG]`; or `python-docs` (`bertjax.tasks.files.python_docs`)."""
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """By split, its files in the folder (or anywhere, by an absolute path), which are joined; of
-    TFDS its own splits, such as `train[90%:]`. A split that is not listed has its usual name.
+    """The files of each split in the folder (or anywhere, by an absolute path), which are joined.
+
+    For TFDS they are its own splits, such as `train[90%:]`. A split that is not listed has its
+    usual name.
     """
     columns: tuple[str, ...] = ()
     """Names of the columns of files without a header line."""
@@ -42,7 +44,7 @@ class DataLocation:
 
     @property
     def is_tfds(self) -> bool:
-        """Whether it is a data set of TFDS."""
+        """True for a data set of TFDS."""
         return self.path.startswith(TFDS)
 
 

@@ -24,8 +24,9 @@ ENTAILMENT = {
     "UNKNOWN": "not_entailment",
     "CONTRADICTION": "not_entailment",
 }
-"""The labels of the RTE challenges (attribute `value` in the first, `entailment` since), as the two
-labels of GLUE.
+"""GLUE's two labels by those of the RTE challenges.
+
+These have them as the attribute `value` (the first challenge) or `entailment` (the later ones).
 """
 # JSON can spell half of a surrogate pair (U+D800 to U+DFFF), which no UTF-8 file can hold.
 FIRST_SURROGATE, LAST_SURROGATE = 0xD800, 0xDFFF
@@ -40,7 +41,7 @@ class TableRow(NamedTuple):
     values: Mapping[str, Any]
     """By column: text, in tables of text; JSON's values; None for a label that is not known."""
     unit: str = "line"
-    """What `number` counts."""
+    """The unit that `number` counts."""
 
     @property
     def where(self) -> str:

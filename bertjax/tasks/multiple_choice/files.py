@@ -1,6 +1,4 @@
-"""Multiple choice in files: SWAG's CSV, CODAH's TSV, and any table or JSON lines with the same
-columns.
-"""
+"""Multiple choice in files: SWAG's CSV, CODAH's TSV, and any table with the same columns."""
 
 import hashlib
 from collections.abc import Iterable, Sequence

@@ -20,7 +20,7 @@ class SpanAnswer(NamedTuple):
     text: str
     """Cut from the paragraph; empty: there is no answer."""
     probability: float
-    """Among the n best."""
+    """The probability among the n best, in 0..1."""
     start_logit: float
     end_logit: float
 
@@ -31,7 +31,7 @@ class SpanPrediction(NamedTuple):
     text: str
     """Cut from the paragraph; empty if there is no answer."""
     probability: float
-    """Of that text among the n best, in 0..1."""
+    """The probability of that text among the n best, in 0..1."""
     null_odds: float
     """Score of "no answer" less that of the best answer, in logits.
 

@@ -1,5 +1,6 @@
-"""SQuAD's files, version 1.1 (arXiv 1606.05250) and 2.0 (arXiv 1806.03822): questions are read,
-predictions written.
+"""SQuAD's files: questions are read, predictions written.
+
+They are those of version 1.1 (arXiv 1606.05250) and 2.0 (arXiv 1806.03822).
 """
 
 import json

@@ -1,11 +1,10 @@
-"""Exact match and F1 of answers in percent, to the last digit as SQuAD's official scripts give
-them.
+"""Exact match and F1 of answers, to the last digit as SQuAD's official scripts give them.
 
-The scripts are those of SQuAD 1.1 (arXiv 1606.05250) and 2.0 (arXiv 1806.03822). They differ in
-three things. An answer without words (an empty one, or one of articles and punctuation alone)
-against another without words has F1 1 in 2.0, and 0 in 1.1. In 2.0 right answers without words are
-left out, and for a question that has no other an empty text is right. And only 2.0 has odds of "no
-answer", and a threshold for them.
+They are in percent. The scripts are those of SQuAD 1.1 (arXiv 1606.05250) and 2.0 (arXiv
+1806.03822), and differ in three things. An answer without words (an empty one, or one of articles
+and punctuation alone) against another without words has F1 1 in 2.0, and 0 in 1.1. In 2.0 right
+answers without words are left out, and for a question that has no other an empty text is right. And
+only 2.0 has odds of "no answer", and a threshold for them.
 
 Words are separated by white space of any kind, so a Chinese answer is about one word. Punctuation
 is ASCII's alone.

@@ -35,9 +35,7 @@ class EncodedQuestions(EncodedExamples):
     begins: np.ndarray
     """int32 [pieces], the character of its paragraph where each piece begins."""
     ends: np.ndarray
-    """int32 [pieces], the character after its last; equal to `begins` for a piece that stands for
-    white space.
-    """
+    """int32 [pieces], the character after its last; equal to `begins` for white space."""
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class _Greedy(NamedTuple):
     """The state of a greedy search."""
 
     position: Array
-    """Of the last id, int32 scalar."""
+    """The position of the last id, int32 scalar."""
     ids_BxT: Array
     ended_B: Array
     cache: KeysValues
@@ -120,7 +120,7 @@ class _Beams(NamedTuple):
     """The state of a beam search."""
 
     position: Array
-    """Of the last id of the open targets, int32 scalar."""
+    """The position of the last id of the open targets, int32 scalar."""
     open_BxRxT: Array
     """The targets that have not ended, the most probable first."""
     totals_BxR: Array

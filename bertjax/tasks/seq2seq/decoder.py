@@ -31,7 +31,7 @@ class EncodedSource(NamedTuple):
     """A source as all steps of decoding use it."""
 
     keys_values: KeysValues
-    """Of all layers' cross-attention, [N, B, L, H, K] each."""
+    """All layers' cross-attention on the source, [N, B, L, H, K] each."""
     seen_Bx1xL: Array
     """True for ids that are not padding, bool."""
 

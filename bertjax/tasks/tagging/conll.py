@@ -30,9 +30,9 @@ class Columns:
     word: int = 0
     tag: int = -1
     comments: bool = False
-    """Whether a line that begins with # is a comment; in most files it is a word."""
+    """True if a line that begins with # is a comment; in most files it is a word."""
     numbered: bool = False
-    """Whether the first column numbers the words; a line with anything else there is no word."""
+    """True if the first column numbers the words; a line with anything else there is no word."""
 
     def minimum(self, tags: bool) -> int:
         """Return how many columns a line must have, with or without its tag."""
@@ -50,8 +50,9 @@ def _needed(column: int) -> int:
 
 
 CONLL_U = Columns(word=1, tag=3, comments=True, numbered=True)
-"""FORM and UPOS; ranges (3-4) and empty nodes (5.1) are no words.
-https://universaldependencies.org/format.html
+"""The columns FORM and UPOS of https://universaldependencies.org/format.html.
+
+Lines of ranges (3-4) and of empty nodes (5.1) are no words.
 """
 
 
