@@ -9,7 +9,7 @@ def test_the_docstrings_are_parted_once_and_for_all():
     splits = {
         split: [row.values for row in rows(split)] for split in ("train", "validation", "test")
     }
-    texts = [values["text"] for found in splits.values() for values in found]
+    texts = [values["text"] for result in splits.values() for values in result]
     assert len(set(texts)) == len(texts)
     assert all(0 < len(text) <= MAX_CHARACTERS for text in texts)
     assert {values["label"] for values in splits["train"]} == set(PACKAGES)
