@@ -60,6 +60,7 @@ def confusion_table(labels: Sequence[str], counts: np.ndarray) -> dict[str, Any]
 
 def are_finite(probabilities: Iterable[Iterable[float]]) -> bool:
     """Return whether all predicted probabilities are finite; those of a diverged model are not."""
+    # JSON has no NaN, and a histogram has no bin for it.
     return all(math.isfinite(value) for values in probabilities for value in values)
 
 

@@ -17,6 +17,7 @@ from bertjax.tasks.files.tables import TableRow, listed
 
 TEXT_COLUMNS = (("sentence1", "sentence2"), ("sentence",), ("text",))
 """Columns of the texts where none are given, the first that a table has."""
+# GLUE's own files have index or id, TFDS has idx.
 ID_COLUMNS = ("index", "idx", "id", "guid")
 
 log = logging.getLogger("bertjax")

@@ -42,7 +42,7 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
 
     name = "classification"
     task_classes = (SingleLabel, MultiLabel, Regression)
-    metrics = ("accuracy", "f1_micro", "pearson")
+    metrics = ("accuracy", "f1_micro", "pearson")  # of one class, several classes, a number
     data_sets = tuple(task.name for task in TASKS)
 
     def knows(self, name: str) -> bool:
@@ -107,6 +107,8 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
         task_class = TASK_CLASSES[_label_type(glue, options)]
         labels: tuple[str, ...] = ()
         if glue:
+            # All of them: a part of the training set may lack one, and their numbers must be those
+            # of its files.
             labels = glue.labels
         elif task_class is not Regression:
             labels = labels_of(examples)

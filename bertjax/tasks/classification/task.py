@@ -70,6 +70,7 @@ class TextTask(LinearHeadTask, ABC):
             expected="each once",
         )
         for metric in self.metrics:
+            # F1 is that of the second class, the positive one; of three classes none is.
             check(
                 metric in self.known_metrics and (metric != "f1" or count == 2),
                 where=f"{where}: metrics",

@@ -150,8 +150,8 @@ def read_rows(
 
 def _stems(split: str) -> tuple[str, ...]:
     """Return the usual names of a split's file: dev_matched and the like for validation_matched."""
-    whole, separator, part = split.partition("_")
-    return tuple(f"{stem}{separator}{part}" for stem in STEMS.get(whole, (whole,)))
+    base, separator, part = split.partition("_")
+    return tuple(f"{stem}{separator}{part}" for stem in STEMS.get(base, (base,)))
 
 
 def _option(split: str) -> str:
@@ -174,6 +174,8 @@ def _tfds_rows(location: DataLocation, split: str) -> Iterator[TableRow]:
     chosen = "+".join(location.files.get(split) or (split,))
     name, number = f"{location.path}, {chosen}", 0
     try:
+        # In the order of the files, so that runs have the same examples; not cached by tf.data, as
+        # the set is read once.
         dataset = builder.as_dataset(
             split=chosen, shuffle_files=False, read_config=tfds.ReadConfig(try_autocache=False)
         )

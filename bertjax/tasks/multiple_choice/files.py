@@ -18,7 +18,7 @@ SWAG_STEMS = {"validation": ("val",)}
 CONTEXT_COLUMNS = ("context", "sent1")
 """Columns of the beginning, ours and SWAG's."""
 START_COLUMNS = ("start", "sent2")
-FOLDS = 5
+FOLDS = 5  # as in CODAH's paper
 
 
 def read_choices(location: DataLocation, split: str) -> list[ChoiceExample]:
@@ -140,6 +140,7 @@ def _label(row: TableRow, choices: int) -> int | None:
     label = row.values.get("label")
     if label in (None, "", -1, "-1"):
         return None
+    # As text: tables have text, JSON has numbers.
     numbers = {str(choice) for choice in range(choices)}
     check(
         str(label).strip() in numbers,

@@ -161,6 +161,7 @@ class Choice(LinearHeadTask):
         """Return the most probable ending of each example, by the softmax of its logits [C]."""
         predictions = []
         for logits in outputs:
+            # Less the largest: exp of a logit over 88 overflows float32.
             exponentials = np.exp(np.asarray(logits, np.float32) - np.max(logits))
             probabilities = exponentials / exponentials.sum()
             predictions.append(ChoicePrediction(int(np.argmax(logits)), probabilities))

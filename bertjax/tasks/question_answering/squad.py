@@ -114,12 +114,17 @@ def _file_questions(path: epath.Path) -> Iterator[LocatedQuestion]:
 def _objects(values: Mapping[str, Any], key: str, where: str) -> Iterator[_LocatedObject]:
     """Yield the objects in the list at `key`."""
     for number, value in enumerate(_field(values, key, list, where)):
-        place = f"{_place(where, key)}[{number}]"
-        check(isinstance(value, dict), where=place, found=_type_name(value), expected="an object")
-        yield _LocatedObject(place, value)
+        value_where = f"{_field_where(where, key)}[{number}]"
+        check(
+            isinstance(value, dict),
+            where=value_where,
+            found=_type_name(value),
+            expected="an object",
+        )
+        yield _LocatedObject(value_where, value)
 
 
-def _place(where: str, key: str) -> str:
+def _field_where(where: str, key: str) -> str:
     """Return the place of a field of the object at `where`; the whole file is at "FILE:"."""
     return where + (" " if where.endswith(":") else ".") + key
 
@@ -153,13 +158,15 @@ def _field(values: Mapping[str, Any], key: str, kind: type, where: str) -> Any:
         expected=f"{key}, {_TYPE_NAMES[kind]}",
     )
     value = values[key]
-    place = _place(where, key)
+    value_where = _field_where(where, key)
     # Not isinstance: true is no number, though bool is a subclass of int.
-    check(type(value) is kind, where=place, found=_type_name(value), expected=_TYPE_NAMES[kind])
+    check(
+        type(value) is kind, where=value_where, found=_type_name(value), expected=_TYPE_NAMES[kind]
+    )
     if kind is str:
         check(
             not _SURROGATE.search(value),
-            where=place,
+            where=value_where,
             found="half of a surrogate pair",
             expected="Unicode text",
         )

@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 
@@ -146,30 +147,24 @@ def encode_questions(
     kept = np.minimum(np.diff(question_offsets), max_query_length)
     room = max_seq_length - kept - SPECIAL
     _check_room(examples, kept, room, max_seq_length, name)
-    sizes = np.diff(texts.offsets)[paragraph]
-    stride = np.minimum(doc_stride, room)
-    windows = np.where(sizes <= room, 1, 1 - (room - sizes) // stride)  # rounded up
-
-    # From here on one element a window.
-    of_example = np.repeat(np.arange(len(examples)), windows)
-    number = np.arange(len(of_example)) - np.repeat(np.cumsum(windows) - windows, windows)
-    begin = number * stride[of_example]
-    length = np.minimum(room[of_example], sizes[of_example] - begin)
-    first = texts.offsets[paragraph[of_example]] + begin
-    second = kept[of_example] + 2
-    offsets = np.concatenate([[0], np.cumsum(second + length + 1)])
+    cut = _cut(np.diff(texts.offsets)[paragraph], room, doc_stride)
+    first = texts.offsets[paragraph[cut.example]] + cut.begin
+    kept_here, question_begins = kept[cut.example], question_offsets[cut.example]
+    second = kept_here + 2
+    offsets = np.concatenate([[0], np.cumsum(second + cut.length + 1)])
     ids = np.full(offsets[-1], tokenizer.sep_id, np.int32)
     ids[offsets[:-1]] = tokenizer.cls_id
-    question_begins = question_offsets[of_example]
     ids[ranges(offsets[:-1] + 1, offsets[:-1] + second - 1)] = question_ids[
-        ranges(question_begins, question_begins + kept[of_example])
+        ranges(question_begins, question_begins + kept_here)
     ]
-    ids[ranges(offsets[:-1] + second, offsets[1:] - 1)] = texts.ids[ranges(first, first + length)]
+    ids[ranges(offsets[:-1] + second, offsets[1:] - 1)] = texts.ids[
+        ranges(first, first + cut.length)
+    ]
     positions = {}
     if targets:
         start_pieces, end_pieces = _answer_pieces(examples, paragraph, texts, name)
-        start, end = start_pieces[of_example], end_pieces[of_example]
-        is_inside = (start >= first) & (end < first + length)
+        start, end = start_pieces[cut.example], end_pieces[cut.example]
+        is_inside = (start >= first) & (end < first + cut.length)
         start_positions = np.where(is_inside, second + start - first, 0)
         end_positions = np.where(is_inside, second + end - first, 0)
         positions["start_positions"] = start_positions.astype(np.int32)
@@ -178,12 +173,37 @@ def encode_questions(
         ids=ids,
         offsets=offsets,
         second=second.astype(np.int32),
-        example=of_example,
+        example=cut.example,
         targets=positions,
         first=first,
         begins=texts.begins,
         ends=texts.ends,
     )
+
+
+class _Windows(NamedTuple):
+    """The windows of all questions; int64 [windows] each."""
+
+    example: np.ndarray
+    """The question."""
+    begin: np.ndarray
+    """The first piece, counted within its paragraph."""
+    length: np.ndarray
+    """The number of pieces."""
+
+
+def _cut(sizes: np.ndarray, room: np.ndarray, doc_stride: int) -> _Windows:
+    """Return the windows of paragraphs of `sizes` pieces in rows with `room` for them.
+
+    Both arrays are int64 [questions].
+    """
+    stride = np.minimum(doc_stride, room)
+    # What is over the first window, in strides, rounded up.
+    windows = np.where(sizes <= room, 1, 1 - (room - sizes) // stride)
+    example = np.repeat(np.arange(len(sizes)), windows)
+    number = np.arange(len(example)) - np.repeat(np.cumsum(windows) - windows, windows)
+    begin = number * stride[example]
+    return _Windows(example, begin, np.minimum(room[example], sizes[example] - begin))
 
 
 def _check_room(

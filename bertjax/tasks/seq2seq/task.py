@@ -65,6 +65,7 @@ class Seq2Seq:
             found=self.label_smoothing,
             expected="0 to below 1",
         )
+        # Room for [CLS], one id and [SEP].
         check(
             search.max_target_length >= 3,
             where=f"{where}: max_target_length",
