@@ -49,7 +49,7 @@ class MultiLabel(TextTask):
         e = self.label_smoothing
         true = jnp.where(is_real_Bx1, batch["labels"].astype(jnp.float32), 0)
         targets = true * (1 - e) + e / 2
-        # -y log s(x) - (1 - y) log s(-x), where log s(-x) = log s(x) - x: one logarithm, no overflow
+        # -y log s(x) - (1 - y) log s(-x), and log s(-x) = log s(x) - x: one logarithm, no overflow
         losses = (1 - targets) * logits - jax.nn.log_sigmoid(logits)
         mean = jnp.sum(losses * class_weights_1xC, axis=1) / jnp.sum(class_weights_1xC)
         return {"loss": jnp.sum(weights * mean), "count": jnp.sum(weights)}
@@ -59,17 +59,18 @@ class MultiLabel(TextTask):
         return jax.nn.sigmoid(logits.astype(jnp.float32))
 
     def targets(self, examples: Sequence[TextExample]) -> np.ndarray:
-        """Return 1 for each class of each example, else 0, float32 [examples, C]; errors as in
-        `TextTask`.
+        """Return 1 for each class of each example, else 0, float32 [examples, C].
+
+        Errors are those of `TextTask`.
         """
         numbers = self._label_ids()
         has_class = np.zeros((len(examples), len(self.labels)), np.float32)
         for index, example in enumerate(examples):
-            label = self._known_label(example)
-            for name in label if isinstance(label, tuple) else (label,):
+            self._known_label(example)
+            for name in classes_of(example):
                 if name not in numbers:
                     raise self._unknown_label(example, name)
-                has_class[index, numbers[str(name)]] = 1
+                has_class[index, numbers[name]] = 1
         return has_class
 
     def predict(
@@ -124,8 +125,10 @@ class MultiLabel(TextTask):
         true = set(classes_of(example))
         if set(prediction.labels) == true:
             return None
-        pairs = zip(self.labels, prediction.probabilities, strict=True)
-        return max(1 - p if label in true else p for label, p in pairs)
+        errors = []
+        for label, probability in zip(self.labels, prediction.probabilities, strict=True):
+            errors.append(1 - probability if label in true else probability)
+        return max(errors)
 
 
 FIGURES = {
