@@ -11,11 +11,11 @@ from etils import epath
 
 from bertjax.errors import check
 from bertjax.finetuning.error_analysis import FILE
-from bertjax.tasks.error_tables import MAX_LABELS
 from bertjax.report import plots
 from bertjax.report.plots import slug
 from bertjax.report.tasks import Shown, scale_of, title, unit_of
 from bertjax.storage import read_json
+from bertjax.tasks.error_tables import MAX_LABELS
 
 BRIEF = 160  # characters of a text that are seen before it is unfolded
 MOST_SHARES = 10  # classes up to which a cell has room for its share of the row
