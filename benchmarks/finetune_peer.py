@@ -51,7 +51,7 @@ from bertjax.errors import UserError, check
 from bertjax.finetuning import finetune
 from bertjax.finetuning.batches import item_lengths, make_batch
 from bertjax.finetuning.finetune import Prepared
-from bertjax.interop.checkpoints.tensor_mapping import give
+from bertjax.interop.checkpoints.tensor_mapping import export_tensors
 from bertjax.interop.checkpoints.tensor_names import torch_dialect
 from bertjax.interop.import_model import import_model
 from bertjax.model.functional import TASKS
@@ -526,7 +526,9 @@ def named_tensors(job: Job, params: Any) -> dict[str, np.ndarray]:
     """Return copies of the parameters under PyTorch's names."""
     head = params[TASKS][job.task.name]
     encoder = {group: leaves for group, leaves in params.items() if group != TASKS}
-    tensors = {name: np.array(values) for name, values in give(encoder, torch_dialect("bert"))}
+    tensors = {
+        name: np.array(values) for name, values in export_tensors(encoder, torch_dialect("bert"))
+    }
     tensors["classifier.weight"] = np.array(head["kernel"]).T
     tensors["classifier.bias"] = np.array(head["bias"])
     return tensors
