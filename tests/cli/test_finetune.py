@@ -195,7 +195,7 @@ def table(folder, train, dev):
 
 GOOD = ["sentence\tlabel", "the cat\ta", "no dog\tb"]
 MISTAKES = {
-    "a task that is not known": (None, "mine={}", [], "finetune.tasks: found mine={}, expected a name of GLUE's, squad"),
+    "a task that is not known": (None, "mine={}", [], "finetune.tasks: found mine={}, expected one of the names cola, sst2, "),
     "a kind that is not known": (None, "mine:parsing={}", [], "finetune.tasks: found mine:parsing={}, expected"),
     "a task without a place": (None, "rte", [], "finetune.tasks: found rte, expected NAME=PLACE"),
     "a folder that is not there": (None, "rte={}/nowhere", [], "{}/nowhere: found no such folder, expected a folder"),
