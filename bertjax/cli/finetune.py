@@ -75,7 +75,7 @@ def run(words: Sequence[str]) -> int:
         if command.grid == "none" and not any(swept):
             return _run(config, epath.Path(folder), tokenizer)
         check(
-            not hosts.several(),
+            not hosts.is_multiprocess(),
             where="--seeds and --grid",
             found="several processes",
             expected="one, for a sweep",
@@ -105,7 +105,7 @@ def _init_run(command: FinetuneCommand, folder: str) -> str:
     if not command.config.init_from or (source / FOLDER).exists() or not foreign:
         return command.config.init_from
     check(
-        not hosts.several(),
+        not hosts.is_multiprocess(),
         where="--init-from",
         found=source,
         expected="a run, for several processes (`bertjax import` makes one)",
@@ -196,7 +196,10 @@ def _run(config: Config, run_dir: "epath.Path", tokenizer: "Tokenizer") -> int:
     from bertjax.report.terminal import log_to, terminal_progress, warnings_of
 
     first = hosts.is_first()
-    with log_to(run_dir) if first else warnings_of(hosts.place()), terminal_progress() as progress:
+    with (
+        log_to(run_dir) if first else warnings_of(hosts.process_name()),
+        terminal_progress() as progress,
+    ):
         prepared = finetune.prepare(config, tokenizer)
         config = finetune.resolve(config, prepared, _heads(config))
         report = (lambda: write_report(run_dir)) if first else (lambda: None)

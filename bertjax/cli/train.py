@@ -81,7 +81,7 @@ def _run_other(config: Config, run_dir: "epath.Path") -> "Outcome":
     from bertjax.training.batch_source import prepared_feed
     from bertjax.training.loop import train
 
-    with warnings_of(hosts.place()):
+    with warnings_of(hosts.process_name()):
         return train(
             config, run_dir, prepared_feed(config, load_tokenizer(_prepared_tokenizer(config)))
         )
