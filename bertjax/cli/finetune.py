@@ -54,7 +54,7 @@ def run(words: Sequence[str]) -> int:
 
     from bertjax.parallel import compile_cache, failures, hosts
 
-    with failures.together():
+    with failures.end_together():
         subject, command = parse_configured(
             "finetune",
             FinetuneCommand,

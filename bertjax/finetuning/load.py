@@ -55,7 +55,7 @@ def load_finetuned(
     found = [(kind, _with_threshold(task, run_dir, folder)) for kind, task in opened]
     objective = TaskObjective(config.model, tuple(task for _, task in found))
     shapes = jax.eval_shape(lambda: objective.init(jax.random.key(0)))
-    target = rules.laid_out(
+    target = rules.with_shardings(
         shapes, rules.tree_shardings(make_mesh(config.mesh), objective.logical_axes())
     )
     params = checkpoint.restore_params(folder, target)

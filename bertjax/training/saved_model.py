@@ -67,7 +67,7 @@ def load_model(
             {**shapes, TASKS: new},
             {**axes, TASKS: {name: linear_axes() for name in heads}},
         )
-    target = rules.laid_out(shapes, rules.tree_shardings(make_mesh(config.mesh), axes), dtype)
+    target = rules.with_shardings(shapes, rules.tree_shardings(make_mesh(config.mesh), axes), dtype)
     params = checkpoint.restore_params(folder, target, [TASKS], cast=dtype is not None)
     return TrainedModel(config, run_dir, folder, params)
 

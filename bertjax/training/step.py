@@ -86,7 +86,7 @@ def _abstract_state(config: Config, mesh: Mesh, objective: Any) -> TrainState:
         params,
         transform_non_params=lambda _: whole,
     )
-    return rules.laid_out(shapes, TrainState(whole, params, opt_state))
+    return rules.with_shardings(shapes, TrainState(whole, params, opt_state))
 
 
 def state_shardings(config: Config, mesh: Mesh, objective: Objective | None = None) -> TrainState:

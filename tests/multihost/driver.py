@@ -75,7 +75,7 @@ def main(spec):
     from bertjax.training.evaluate import heldout_examiner
     from bertjax.training.loop import train
 
-    with failures.together():
+    with failures.end_together():
         if spec.get("rows"):
             check_rows_that_are_no_neighbours()
             return 0
