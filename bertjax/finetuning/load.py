@@ -17,7 +17,7 @@ from bertjax.tasks import registry as kinds
 from bertjax.tasks.question_answering.task import Spans
 from bertjax.tasks.task import Task
 from bertjax.training import checkpoint
-from bertjax.training.saved_model import on_devices_here
+from bertjax.training.saved_model import for_inference
 
 
 class Finetuned(NamedTuple):
@@ -35,15 +35,15 @@ class Finetuned(NamedTuple):
 
 
 def load_finetuned(
-    path: epath.PathLike, adjust: Callable[[Config], Config] = on_devices_here
+    path: epath.PathLike, adjust: Callable[[Config], Config] = for_inference
 ) -> Finetuned:
     """A fine-tuned run's checkpoint that counts, or one checkpoint; `adjust` may change its
     configuration first.
 
     Raises `UserError` where there is none, or it was not fine-tuned.
     """
-    run_dir, folder = checkpoint.find(path)
-    config = adjust(checkpoint.read_config(folder))
+    run_dir, folder = checkpoint.find_checkpoint(path)
+    config = adjust(checkpoint.read_checkpoint_config(folder))
     plain = checkpoint.read_meta(folder).get("tasks") or []
     check(
         len(plain) > 0,

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.json
 from etils import epath
 
-from bertjax.training.logs.metrics_log import FILE, read_rows
+from bertjax.training.logs.metrics_log import FILE, read_entries
 
 MOST_POINTS = 2000
 PRETRAINING = (
@@ -143,7 +143,7 @@ class Metrics:
 
 def heldout_names(run_dir: epath.Path) -> tuple[str, ...]:
     """The names of the figures in a run's held-out rows, in the order of the rows."""
-    rows = [row for row in read_rows(run_dir) if row["split"] == "validation"]
+    rows = [row for row in read_entries(run_dir) if row["split"] == "validation"]
     return tuple(
         dict.fromkeys(name for row in rows for name in row if name not in ("step", "split"))
     )

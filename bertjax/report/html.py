@@ -14,7 +14,7 @@ from bertjax.report import estimate, plots
 from bertjax.report.curves import Metrics, heldout_names, read_metrics
 from bertjax.report.plots import Figure, Plot
 from bertjax.storage import write_whole
-from bertjax.training import run_config as run_folder
+from bertjax.training import run_config
 
 STYLE = """
 :root { color-scheme: light dark; --line: rgba(128,128,128,.25); --soft: rgba(128,128,128,.08); --dim: #6b7280;
@@ -63,7 +63,7 @@ def write_report(run_dir: epath.PathLike) -> epath.Path:
     no run, a file of it is broken, or the page cannot be written.
     """
     folder = epath.Path(run_dir)
-    config = run_folder.read_config(folder)
+    config = run_config.read_run_config(folder)
     content = _of_tasks(config, folder) if config.finetune.tasks else _of_pretraining(folder)
     figures = "".join(_figure(*figure) for figure in content.figures)
     step = content.metrics.last_step

@@ -19,8 +19,7 @@ from bertjax.model.functional import TASKS
 from bertjax.model.linear_head import init_linear, linear_axes
 from bertjax.parallel import rules
 from bertjax.parallel.mesh import make_mesh
-from bertjax.training import checkpoint
-from bertjax.training import run_config as run_folder
+from bertjax.training import checkpoint, run_config
 
 
 class TrainedModel(NamedTuple):
@@ -32,7 +31,7 @@ class TrainedModel(NamedTuple):
     params: Any
 
 
-def on_devices_here(config: Config) -> Config:
+def for_inference(config: Config) -> Config:
     """`config` for using a model: with the default mesh, since there may have been more devices
     where it was trained, and its layers in a loop, which compiles soonest.
     """
@@ -43,7 +42,7 @@ def on_devices_here(config: Config) -> Config:
 
 def load_model(
     path: epath.PathLike,
-    adjust: Callable[[Config], Config] = on_devices_here,
+    adjust: Callable[[Config], Config] = for_inference,
     *,
     dtype: DTypeLike | None = None,
     heads: Mapping[str, int] | None = None,
@@ -55,8 +54,8 @@ def load_model(
     bfloat16), cast as they are read; by default as they were trained. Raises `UserError` where
     there is none, or where its tensors are not those of its configuration.
     """
-    run_dir, folder = checkpoint.find(path)
-    config = adjust(checkpoint.read_config(folder))
+    run_dir, folder = checkpoint.find_checkpoint(path)
+    config = adjust(checkpoint.read_checkpoint_config(folder))
     shapes, axes = functional.shapes(config.model), functional.logical_axes(config.model)
     if heads:
         key = jax.random.key(0)
@@ -93,7 +92,7 @@ def save_model(
         "versions": checkpoint.versions(),
     }
     with new_folder(run_dir):
-        run_folder.claim(run_dir, config)
+        run_config.write_run_config(run_dir, config)
         if tokenizer is not None:
             tokenizer.save(run_dir / "tokenizer", config.model.max_length)
         checkpoints = checkpoint.Checkpoints(run_dir, keep=1)

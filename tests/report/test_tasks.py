@@ -16,7 +16,7 @@ from bertjax.report.html import write_report
 from bertjax.tasks.classification.task import Classification, TextPrediction
 from bertjax.tasks.examples import TextExample
 from bertjax.tasks.task import Rows
-from bertjax.training import run_config as run_folder
+from bertjax.training import run_config
 from tests.factory import small_config
 from tests.report.charts import series
 
@@ -29,7 +29,7 @@ NO_ROWS = Rows(*(np.zeros(0, np.int64) for _ in range(4)))
 def run_of(folder, entries=("mnli=data/MNLI",), rows=(), steps=60):
     run = epath.Path(folder) / "run"
     told = FinetuneConfig(tasks=tuple(entries), max_seq_length=16)
-    run_folder.claim(run, small_config(finetune=told, train={"steps": steps}))
+    run_config.write_run_config(run, small_config(finetune=told, train={"steps": steps}))
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return run
 

@@ -16,7 +16,7 @@ from bertjax.data.ragged import ranges
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import UserError, check
 from bertjax.model import functional
-from bertjax.model.functional import DONOR, Params
+from bertjax.model.functional import DECODER_GROUPS, Params
 from bertjax.model.layout import ANYWHERE, Layout
 from bertjax.tasks.examples import PairExample
 from bertjax.tasks.linear_head import head_of
@@ -116,7 +116,7 @@ class Seq2Seq:
         """The decoder from the model that is to be its beginning, or else from the encoder's;
         cross-attention new.
         """
-        donor = restored.get(DONOR, restored)
+        donor = restored.get(DECODER_GROUPS, restored)
         return (
             decoder.warm_start(config, new, donor)
             if "embeddings" in donor and "encoder" in donor
