@@ -284,8 +284,8 @@ def _stop_signal() -> Iterator[threading.Event]:
     try:
         yield stop
     finally:
-        for signal_number, handler in before.items():
-            signal.signal(signal_number, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         # The scheduler may send SIGTERM to this host after another one's has ended the run: that
         # must not kill this process while the others wait for it.
         hosts.leave_sigterm_to_runtime()

@@ -78,11 +78,11 @@ def save_model(
     tokenizer: Tokenizer | None,
     facts: Mapping[str, Any],
 ) -> epath.Path:
-    """Write `params` as step 0 of a new run, which every verb reads; returns the checkpoint's
-    folder.
+    """Write `params` as step 0 of a new run, and return the checkpoint's folder.
 
-    There is no optimizer in it: training starts from it by `init_from`. `facts` go to the
-    checkpoint's `meta`. Raises `UserError` where `run_dir` has files in it.
+    Every verb reads such a run. There is no optimizer's state in it: training starts from it by
+    `init_from`. `facts` go to the checkpoint's `meta`. Raises `UserError` where `run_dir` has files
+    in it.
     """
     run_dir = epath.Path(run_dir)
     meta = {
@@ -102,7 +102,7 @@ def save_model(
 
 
 def check_new(folder: epath.Path) -> None:
-    """Raise `UserError` where `folder` has files in it, or cannot be looked at."""
+    """Raise `UserError` where `folder` has files in it, or cannot be read."""
     with disk_errors(folder):
         new = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
     check(new, where=str(folder), found="files there", expected="a folder that is new or empty")
@@ -110,9 +110,7 @@ def check_new(folder: epath.Path) -> None:
 
 @contextmanager
 def new_folder(folder: epath.Path) -> Iterator[None]:
-    """`check_new`, and if the block fails nothing is left of `folder`, so that it may be tried
-    again.
-    """
+    """Remove `folder` if the block fails, so that it can be tried again; `check_new` before it."""
     check_new(folder)
     try:
         yield
