@@ -102,7 +102,7 @@ def test_of_products_in_bfloat16_the_gradients_differ_by_its_rounding_only(large
 
 
 def test_of_products_no_more_scores_than_of_some_rows_are_in_memory():
-    rows, classes = 4 * cross_entropy.MOST_ROWS, 1000
+    rows, classes = 4 * cross_entropy.MAX_ROWS, 1000
     (x, table, bias), told = drawn(0, rows, 8, classes)
     memory = {}
     for way in (product_cross_entropy, by_scores):

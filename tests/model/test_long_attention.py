@@ -72,7 +72,7 @@ def test_blocks_of_a_window_agree_with_a_whole_matrix_of_scores_with_their_gradi
         ).sum(), mixed
 
     def blocks(q, k, v):
-        return long_attention.local(config, q, k, v, *segments, key=None, layout=ANYWHERE)
+        return long_attention.local_attention(config, q, k, v, *segments, key=None, layout=ANYWHERE)
 
     def matrix(q, k, v):
         return scored(config, q, k, v, segments, window=2 * reach)
@@ -170,7 +170,7 @@ def test_dropout_falls_on_as_many_probabilities_as_it_says(bits):
     ones = jnp.ones((4, 64, 2, 4), jnp.float32)
     segments = Segments(jnp.ones((4, 64), jnp.int32), jnp.ones((4, 64), jnp.int32))
     mixed = attention.attention(
-        config, ones, ones, ones, segments, key=jax.random.key(3), everywhere=False
+        config, ones, ones, ones, segments, key=jax.random.key(3), is_global=False
     )
     kept = np.asarray(mixed) * 0.75  # of up to nine equal probabilities
     assert abs(kept.mean() - 0.75) < 0.02

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from bertjax.config import MeshConfig, ModelConfig
 from bertjax.model.kernels.fused_norm import fits
-from bertjax.model.layers import ResidualNorm, residual_norm_kernel
 from bertjax.model.layout import ANYWHERE
+from bertjax.model.residual_norm import ResidualNorm, residual_norm_kernel
 from bertjax.parallel.mesh import make_mesh
 from bertjax.parallel.rules import MeshLayout
 from tests.tpu import compile_for_tpu
