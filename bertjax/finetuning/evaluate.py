@@ -14,7 +14,7 @@ from bertjax.finetuning.batches import eval_batches, item_lengths
 from bertjax.finetuning.objective import TaskObjective
 from bertjax.model.functional import Params
 from bertjax.parallel import rules
-from bertjax.parallel.hosts import global_batch, process_rows
+from bertjax.parallel.hosts import global_batch, process_row_indices
 from bertjax.tasks.task import Rows, Task
 
 
@@ -69,7 +69,7 @@ def evaluate_split(
         length_buckets=config.row_lengths,
         max_seq_length=config.finetune.max_seq_length,
         pad_id=pad_id,
-        rows_of_process=process_rows(mesh, size),
+        rows_of_process=process_row_indices(mesh, size),
     ):
         sums, outputs = jax.device_get(step(params, global_batch(mesh, batch, size)))
         for name, value in sums.items():

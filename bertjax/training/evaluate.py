@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from bertjax.config import Config
-from bertjax.parallel.hosts import global_batch, process_rows
+from bertjax.parallel.hosts import global_batch, process_row_indices
 from bertjax.training.pretraining_loss import Sums, means
 from bertjax.training.step import jit_eval_step
 from bertjax.types import Batch
@@ -61,9 +61,11 @@ def evaluate(
     `mlm_accuracy/NAME`. In a run of several processes each reads its rows, all call this alike, and
     all get the same metrics.
     """
-    rows = process_rows(mesh, config.train.batch_size)
+    row_indices = process_row_indices(mesh, config.train.batch_size)
     totals = {
-        name: _sums(eval_step, params, batches(rows, max_batches), mesh, config.train.batch_size)
+        name: _sums(
+            eval_step, params, batches(row_indices, max_batches), mesh, config.train.batch_size
+        )
         for name, batches in heldout.items()
     }
     objective = config.data.sentence_objective

@@ -85,7 +85,7 @@ def _train(
     check_batch(config, mesh)
     _warn_of_missing_kernels(config, rules.MeshLayout(mesh))
     target = abstract_state(config, mesh, objective)
-    rows = hosts.process_rows(mesh, config.train.batch_size)
+    row_indices = hosts.process_row_indices(mesh, config.train.batch_size)
     run_config.write_run_config(run_dir, config, source.facts)
 
     # State, created sharded or restored
@@ -106,7 +106,7 @@ def _train(
     # Loop
     step, is_last = start, False
     stalled = start > 0 and records.has_stalled()
-    updates = iter(()) if stalled else _updates(config, source, rows, start, schedule)
+    updates = iter(()) if stalled else _updates(config, source, row_indices, start, schedule)
     for number, (batches, batch) in enumerate(updates, 1):
         before, step = step, step + batches
         global_size = batches * config.train.batch_size
@@ -232,14 +232,18 @@ def _saved_schedule(checkpoints: Checkpoints, start: int) -> Any:
 
 
 def _updates(
-    config: Config, source: BatchSource, rows: np.ndarray, start: int, schedule: BatchSchedule
+    config: Config,
+    source: BatchSource,
+    row_indices: np.ndarray,
+    start: int,
+    schedule: BatchSchedule,
 ) -> Iterator[tuple[int, Batch]]:
     """Yield (number of the source's batches, the batch made of them) for each update to the last.
 
     Raises `UserError` for ids that are not in the vocabulary: inside the step they would be clamped
     or give NaN. What looks wrong in the first batch is logged.
     """
-    batches, step = source.train(start, rows), start
+    batches, step = source.train(start, row_indices), start
     while step < config.train.steps:
         count = schedule.batches_at(step)
         batch = _interleave([next(batches) for _ in range(count)])

@@ -142,7 +142,7 @@ def test_layers_that_alternate_agree_with_whole_matrices_of_scores(remat, unroll
     # As users have them: without these emitters gradients that are 0 by rights are further from it.
     compiled = partial(jax.jit, compiler_options=WITH_FUSION_EMITTERS)
     found = compiled(jax.value_and_grad(loss))(params)
-    monkeypatch.setattr(attention, "_near", partial(scored, window=6))
+    monkeypatch.setattr(attention, "_local_attention", partial(scored, window=6))
     wanted = compiled(jax.value_and_grad(loss))(params)
     for mine, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
         assert np.allclose(mine, theirs, rtol=1e-4, atol=1e-5)

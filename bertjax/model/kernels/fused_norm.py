@@ -34,6 +34,15 @@ class Static(NamedTuple):
     """True: run by Pallas's interpreter, where there is no TPU."""
 
 
+class _Residuals(NamedTuple):
+    """What the backward pass needs of the forward pass; statistics are computed again."""
+
+    x: Array
+    added: Array
+    scale: Array
+    seed: Array
+
+
 def fits(length: int, width: int) -> bool:
     """Return True where the kernel takes rows of this length and vectors of this width."""
     return length % LANES == 0 and width % LANES == 0 and LANES * width <= MAX_ELEMENTS
@@ -58,11 +67,12 @@ def fused_norm(
 
 def _forward(
     static: Static, x: Array, added: Array, scale: Array, bias: Array, seed: Array
-) -> tuple[Array, Any]:
-    return fused_norm(static, x, added, scale, bias, seed), (x, added, scale, seed)
+) -> tuple[Array, _Residuals]:
+    output = fused_norm(static, x, added, scale, bias, seed)
+    return output, _Residuals(x, added, scale, seed)
 
 
-def _backward(static: Static, residuals: Any, gradient: Array) -> Any:
+def _backward(static: Static, residuals: _Residuals, gradient: Array) -> Any:
     x, added, scale, seed = residuals
     return *_call("backward", static, (x, added, gradient), (scale,), seed), None
 

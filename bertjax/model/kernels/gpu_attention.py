@@ -5,8 +5,8 @@ over the keys with a running softmax. Backward, one kernel has a block of querie
 keys, for dq; another has a block of keys and goes over the queries, for dk and dv. So no two
 programs add to the same memory, and repeated runs give the same sums.
 
-Scores, softmax and dropout are float32, with scores in powers of two, since exp2 is what GPUs
-compute. Products take the inputs' type and add up in float32.
+Scores, softmax and dropout are float32. Softmax is in powers of two, for which GPUs have an
+instruction. Products take the inputs' type and add up in float32.
 """
 
 import math
@@ -37,6 +37,21 @@ class Static(NamedTuple):
     """Keys are seen at most half of it away; 0: all."""
     interpret: bool
     """True: run by Pallas's interpreter, where there is no GPU."""
+
+
+class _Residuals(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
+    q: Array
+    k: Array
+    v: Array
+    segments: tuple[Array, Array]
+    seed: Array
+    output: Array
+    largest: Array
+    """The largest score of each query, [B, H, L] float32."""
+    total: Array
+    """The sum of its raised scores, [B, H, L] float32."""
 
 
 class _Queries(NamedTuple):
@@ -85,18 +100,18 @@ def gpu_attention(
 
 
 def _forward(
-    static: Static, q: Array, k: Array, v: Array, segments: Any, seed: Array
-) -> tuple[Array, Any]:
+    static: Static, q: Array, k: Array, v: Array, segments: tuple[Array, Array], seed: Array
+) -> tuple[Array, _Residuals]:
     output, largest, total = _call(
         _forward_body, static, seed, segments, [q], [k, v], [], like=[q], statistics_out=2
     )
-    return output, (q, k, v, segments, seed, output, largest, total)
+    return output, _Residuals(q, k, v, segments, seed, output, largest, total)
 
 
-def _backward(static: Static, residuals: Any, gradient: Array) -> Any:
+def _backward(static: Static, residuals: _Residuals, gradient: Array) -> Any:
     q, k, v, segments, seed, output, largest, total = residuals
     # The mean gradient of a query's probabilities, weighted by them, with dropout: its output times
-    # the output's gradient (FlashAttention-2, equation 4 of section 2.2).
+    # the output's gradient (D in FlashAttention-2's algorithm 2).
     mean = jnp.einsum("blhk,blhk->bhl", output, gradient, preferred_element_type=jnp.float32)
     statistics = [largest, 1 / total, mean]
     queries = [q, gradient]

@@ -41,6 +41,16 @@ class Static(NamedTuple):
     """True: run by Pallas's interpreter, where there is no TPU."""
 
 
+class _Residuals(NamedTuple):
+    """What the backward pass needs of the forward pass; scores are computed again."""
+
+    q: Array
+    k: Array
+    v: Array
+    segments: tuple[Array, Array]
+    seed: Array
+
+
 def fits(length: int, num_heads: int, head_width: int) -> bool:
     """Return True where the kernel takes rows of this length, and this many heads of a device."""
     return (
@@ -69,13 +79,13 @@ def tpu_attention(
 
 
 def _forward(
-    static: Static, q: Array, k: Array, v: Array, segments: Any, seed: Array
-) -> tuple[Array, Any]:
+    static: Static, q: Array, k: Array, v: Array, segments: tuple[Array, Array], seed: Array
+) -> tuple[Array, _Residuals]:
     output = _call("forward", static, (q, k, v), segments, seed, 1)[0]
-    return output, (q, k, v, segments, seed)
+    return output, _Residuals(q, k, v, segments, seed)
 
 
-def _backward(static: Static, residuals: Any, gradient: Array) -> Any:
+def _backward(static: Static, residuals: _Residuals, gradient: Array) -> Any:
     q, k, v, segments, seed = residuals
     dq, dk, dv = _call("backward", static, (q, k, v, gradient), segments, seed, 3)
     return dq, dk, dv, (None, None), None
