@@ -58,8 +58,8 @@ def residual_norm_kernel(
         seed = jnp.concatenate([words, row_numbers[:1]])
         return fused_norm.fused_norm(static, x, added, scale[None, :], bias[None, :], seed)
 
-    # A kernel's row is whole: the length is not cut over devices.
-    whole: Names = ("batch", None, None)
-    run = layout.per_device(local, [whole, whole, (None,), (None,), (None,), ("batch",)], whole)
+    # A kernel has whole rows: the length is not cut over devices.
+    names: Names = ("batch", None, None)
+    run = layout.per_device(local, [names, names, (None,), (None,), (None,), ("batch",)], names)
     row_numbers = jnp.arange(x.shape[0], dtype=jnp.int32)
     return run(x, added, scale, bias, random_bits.seed_words(key), row_numbers)

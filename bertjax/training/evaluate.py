@@ -17,8 +17,10 @@ from bertjax.types import Batch
 Evaluator = Callable[[Any], dict[str, float]]
 """Returns held-out metrics for parameters."""
 HeldoutBatches = Mapping[str, Callable[[np.ndarray, int], Iterable[Batch]]]
-"""By corpus a function of (indices of this process's rows, number of batches; 0: all) that returns
-the held-out batches. The last one is filled up with rows of zeros.
+"""For each corpus, by name, a function that returns its held-out batches.
+
+Called with the indices of this process's rows and the number of batches (0: all). The last batch is
+filled up with rows of zeros.
 """
 
 # Above this exp() overflows a float64 (its limit is near 709).

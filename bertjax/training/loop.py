@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
+from jax.sharding import Mesh
 
 from bertjax.config import Config, TrainConfig, to_dict
 from bertjax.data.batch_checks import check_ids
@@ -93,8 +94,7 @@ def _train(
     state = initial_state(config, mesh, objective, checkpoints, target)
     start = int(state.step)
     metrics = MetricsLog(run_dir, start, writes=hosts.is_first())
-    verb = "resumes" if start else "starts"
-    log.info("%s at step %d of %d; devices %s", verb, start, config.train.steps, mesh.shape)
+    _log_start(config, start, mesh)
 
     # Programs and records
     train_step = jit_train_step(config, mesh, objective)
@@ -133,13 +133,12 @@ def _train(
     checkpoints.close()
     metrics.close()
     if stalled:
-        patience = config.finetune.early_stopping_patience
-        log.info("step %d: ends early, no better for %d evaluations", step, patience)
+        records.log_early_stop(step)
     return Outcome(step, stopped=step < config.train.steps and not stalled)
 
 
 class _Due(NamedTuple):
-    """What is to be done after an update."""
+    """The work that is due after an update."""
 
     log: bool
     growth: bool
@@ -164,7 +163,7 @@ def _due(train: TrainConfig, before: int, step: int, is_last: bool) -> _Due:
 
 
 class _Records:
-    """What a run keeps and decides beside its updates: evaluations, checkpoints, the batch size."""
+    """The evaluations, checkpoints and decisions of a run, beside its updates."""
 
     def __init__(
         self,
@@ -212,6 +211,11 @@ class _Records:
         patience = self._config.finetune.early_stopping_patience
         return patience > 0 and hosts.agree(self._metrics.stalled(patience))
 
+    def log_early_stop(self, step: int) -> None:
+        """Say in the log why the run ends before its last step."""
+        patience = self._config.finetune.early_stopping_patience
+        log.info("step %d: ends early, no better for %d evaluations", step, patience)
+
 
 def _warn_of_missing_kernels(config: Config, layout: rules.MeshLayout) -> None:
     missing: set[str] = set()
@@ -222,6 +226,11 @@ def _warn_of_missing_kernels(config: Config, layout: rules.MeshLayout) -> None:
         log.warning(
             "model.kernels %s: not for %s here, computed as xla", config.model.kernels, named
         )
+
+
+def _log_start(config: Config, start: int, mesh: Mesh) -> None:
+    verb = "resumes" if start else "starts"
+    log.info("%s at step %d of %d; devices %s", verb, start, config.train.steps, mesh.shape)
 
 
 def _saved_schedule(checkpoints: Checkpoints, start: int) -> Any:

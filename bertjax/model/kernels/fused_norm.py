@@ -24,7 +24,7 @@ VECTOR_OPERATIONS = {"forward": 12, "backward": 24, "dropout": 20}
 
 
 class Static(NamedTuple):
-    """What a kernel is compiled for."""
+    """Constants that a kernel is compiled for."""
 
     epsilon: float
     """Added to the variance."""
@@ -35,7 +35,7 @@ class Static(NamedTuple):
 
 
 class _Residuals(NamedTuple):
-    """What the backward pass needs of the forward pass; statistics are computed again."""
+    """Arrays kept for the backward pass, which computes mean and deviation again."""
 
     x: Array
     added: Array

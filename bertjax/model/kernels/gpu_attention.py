@@ -29,7 +29,7 @@ MASKED = float(jnp.finfo(jnp.float32).min)
 
 
 class Static(NamedTuple):
-    """What a kernel is compiled for."""
+    """Constants that a kernel is compiled for."""
 
     rate: float
     """Dropout's."""
@@ -40,7 +40,7 @@ class Static(NamedTuple):
 
 
 class _Residuals(NamedTuple):
-    """What the backward pass needs of the forward pass."""
+    """Arrays kept for the backward pass, which computes the scores again."""
 
     q: Array
     k: Array
@@ -55,7 +55,7 @@ class _Residuals(NamedTuple):
 
 
 class _Queries(NamedTuple):
-    """What the backward pass needs of a block of queries: [BLOCK, K] twice, then [BLOCK]."""
+    """A block of queries in the backward pass: two arrays [BLOCK, K], the others [BLOCK]."""
 
     q: Array
     gradient: Array
@@ -69,7 +69,7 @@ class _Queries(NamedTuple):
 
 
 class _Keys(NamedTuple):
-    """A block of keys: [BLOCK, K] twice, then [BLOCK]."""
+    """A block of keys: two arrays [BLOCK, K], and segments [BLOCK]."""
 
     k: Array
     v: Array
@@ -193,7 +193,7 @@ def _forward_body(  # type: ignore[no-untyped-def]
     own, keep_of = _program(seed, k.shape[0], static)
 
     def add(block, sums):  # type: ignore[no-untyped-def]
-        output, top, whole = sums
+        output, top, total_raised = sums
         keys = pl.ds(block * BLOCK, BLOCK)
         positions = _positions(own, block)
         scores, _ = _scores(
@@ -204,16 +204,16 @@ def _forward_body(  # type: ignore[no-untyped-def]
         raised, fade = jnp.exp2(scores - new_top[:, None]), jnp.exp2(top - new_top)
         dropped = drop(raised, keep_of(positions), 1 / (1 - static.rate)).astype(v.dtype)
         output = output * fade[:, None] + triton.dot(dropped, v[keys, :])
-        return output, new_top, whole * fade + jnp.sum(raised, axis=1)
+        return output, new_top, total_raised * fade + jnp.sum(raised, axis=1)
 
     start = (
         jnp.zeros(q.shape, jnp.float32),
         jnp.full(BLOCK, MASKED, jnp.float32),
         jnp.zeros(BLOCK, jnp.float32),
     )
-    output, top, whole = jax.lax.fori_loop(*_blocks(own, k.shape[0], static), add, start)
-    out[...] = (output / whole[:, None]).astype(out.dtype)
-    largest[...], total[...] = top, whole
+    output, top, total_raised = jax.lax.fori_loop(*_blocks(own, k.shape[0], static), add, start)
+    out[...] = (output / total_raised[:, None]).astype(out.dtype)
+    largest[...], total[...] = top, total_raised
 
 
 def _dq_body(  # type: ignore[no-untyped-def]

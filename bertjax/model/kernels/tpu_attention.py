@@ -32,7 +32,7 @@ MATRIX_PER_VECTOR = 32
 
 
 class Static(NamedTuple):
-    """What a kernel is compiled for."""
+    """Constants that a kernel is compiled for."""
 
     head_width: int
     rate: float
@@ -42,7 +42,7 @@ class Static(NamedTuple):
 
 
 class _Residuals(NamedTuple):
-    """What the backward pass needs of the forward pass; scores are computed again."""
+    """Arrays kept for the backward pass, which computes the scores again."""
 
     q: Array
     k: Array
