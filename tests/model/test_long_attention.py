@@ -77,11 +77,11 @@ def test_blocks_of_a_window_agree_with_a_whole_matrix_of_scores_with_their_gradi
     def matrix(q, k, v):
         return scored(config, q, k, v, segments, window=2 * reach)
 
-    found, expected = (
+    actual, expected = (
         jax.jit(jax.value_and_grad(partial(value, attend), (0, 1, 2), has_aux=True))(q, k, v)
         for attend in (blocks, matrix)
     )
-    for mine, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    for mine, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert np.allclose(mine, theirs, atol=2e-5)
 
 
@@ -141,10 +141,10 @@ def test_layers_that_alternate_agree_with_whole_matrices_of_scores(remat, unroll
 
     # As users have them: without these emitters gradients that are 0 by rights are further from it.
     compiled = partial(jax.jit, compiler_options=WITH_FUSION_EMITTERS)
-    found = compiled(jax.value_and_grad(loss))(params)
+    actual = compiled(jax.value_and_grad(loss))(params)
     monkeypatch.setattr(attention, "_local_attention", partial(scored, window=6))
-    wanted = compiled(jax.value_and_grad(loss))(params)
-    for mine, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+    expected = compiled(jax.value_and_grad(loss))(params)
+    for mine, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert np.allclose(mine, theirs, rtol=1e-4, atol=1e-5)
 
 

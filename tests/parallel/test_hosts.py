@@ -100,8 +100,9 @@ def slice_devices():
 def test_on_every_slice_each_process_reads_the_rows_of_its_chips_and_no_others(
     slice_devices, name, axes
 ):
-    """The hosts and chips are those of real slices; what JAX does with such rows, tests/multihost
-    shows.
+    """The hosts and chips are those of real slices.
+
+    tests/multihost shows what JAX does with such rows.
     """
     devices = slice_devices(name)
     mesh, size = make_mesh(MeshConfig(**axes), devices), 512

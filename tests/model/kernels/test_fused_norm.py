@@ -1,6 +1,4 @@
-"""The kernel of dropout, residual and norm, run by Pallas's interpreter and compiled for TPU,
-against plain XLA.
-"""
+"""Dropout, residual and norm as a kernel, interpreted and compiled for TPU, against plain XLA."""
 
 import jax
 import jax.numpy as jnp
@@ -38,8 +36,9 @@ def drawn(seed, batch, length, width, dtype=jnp.float32):
 
 
 def compare(config, inputs, gradient, key, layout=ANYWHERE):
-    """The largest difference from the plain norm, relative to the largest entry, of output and
-    gradients.
+    """Return the largest difference from the plain norm, of output and gradients.
+
+    Relative to the largest entry.
     """
 
     def fast(*inputs):

@@ -1,6 +1,4 @@
-"""The attention kernels for GPU, run by Pallas's interpreter and lowered for CUDA, against whole
-matrices of scores.
-"""
+"""Attention kernels for GPU, interpreted and lowered for CUDA, against matrices of scores."""
 
 import dataclasses
 
