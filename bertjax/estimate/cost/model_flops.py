@@ -46,7 +46,9 @@ def model_flops(config: Config) -> ModelFlops:
     model, data, rows = config.model, config.data, config.train.batch_size
     tokens = rows * data.max_seq_length
     window = min(model.local_attention + 1, data.max_seq_length)
-    keys = sum(data.max_seq_length if everywhere else window for everywhere in model.global_layers)
+    keys = sum(
+        data.max_seq_length if everywhere else window for everywhere in model.attends_globally
+    )
     attention = 2 * TRAINING * keys * model.hidden_size * tokens
     predicted = model.hidden_size * model.embedding_width + model.embedding_width * model.vocab_size
     heads = predicted * rows * data.max_predictions_per_seq
