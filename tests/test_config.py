@@ -107,4 +107,4 @@ def test_layers_alternate_where_some_see_the_whole_row_and_some_do_not(layers, w
     model = ModelConfig(
         num_hidden_layers=layers, local_attention=window, global_attn_every_n_layers=every
     )
-    assert model.alternates == (len(set(model.attends_globally)) > 1)
+    assert model.alternates == (len(set(model.attends_everywhere)) > 1)

@@ -160,7 +160,7 @@ class ModelConfig:
         return self.max_position_embeddings - self.position_offset
 
     @property
-    def attends_globally(self) -> tuple[bool, ...]:
+    def attends_everywhere(self) -> tuple[bool, ...]:
         """Of each layer whether its tokens attend to the whole row."""
         return tuple(self.is_global(layer) for layer in range(self.num_hidden_layers))
 
