@@ -49,6 +49,7 @@ class Embeddings(nn.Module):
 
     def setup(self) -> None:
         c = self.config
+        # In float32: the sum of the three is normalized, and only then rounded to `config.dtype`.
         table = partial(
             nn.Embed, features=c.embedding_width, dtype=jnp.float32, param_dtype=jnp.float32
         )
