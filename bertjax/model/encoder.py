@@ -184,7 +184,7 @@ class Encoder(nn.Module):
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
         # None where all layers attend alike: then the layer's program has no condition in it.
-        is_global = jnp.array(c.attends_everywhere) if c.alternates else None
+        is_global = jnp.array(c.attends_globally) if c.alternates else None
         if c.share_layers and is_global is not None:
             is_global = is_global[None, :]  # for the inner scan of `SharedLayer`
         layers = scanned(c, self.layout, deterministic, keep_layers, name="layers")
