@@ -67,7 +67,7 @@ def run(words: Sequence[str]) -> int:
         slice_,
         largest_batch=command.largest_batch,
         search_limit=search_limit,
-        tell=tell,
+        on_estimate=tell,
     )
     print(describe_answer(found))
     run_dir = epath.Path(command.run_dir or f"runs/{run_name(subject)}")
