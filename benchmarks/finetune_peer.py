@@ -519,7 +519,7 @@ def first_params(job: Job, objective: Any) -> dict[str, Any]:
     for group, leaves in load_model(job.config.init_from).params.items():
         if group in new and group not in job.config.new_heads:
             kept[group] = leaves
-    return dict(objective.begin(new, kept))
+    return dict(objective.initial_params(new, kept))
 
 
 def named_tensors(job: Job, params: Any) -> dict[str, np.ndarray]:

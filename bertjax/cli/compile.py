@@ -80,10 +80,10 @@ def _report(run_dir: "epath.Path") -> "epath.Path":
     """The run's report with the estimate in it, or a page of its own where there is no run yet."""
     from bertjax.report.estimate import write_estimate_page
     from bertjax.report.html import write_report
-    from bertjax.training import run_config as run_folder
+    from bertjax.training import run_config
 
     return (
         write_report(run_dir)
-        if (run_dir / run_folder.FILE).exists()
+        if (run_dir / run_config.FILE).exists()
         else write_estimate_page(run_dir)
     )

@@ -14,7 +14,7 @@ from bertjax.finetuning.batches import eval_batches, item_lengths
 from bertjax.finetuning.objective import TaskObjective
 from bertjax.model.functional import Params
 from bertjax.parallel import rules
-from bertjax.parallel.hosts import global_batch, process_rows
+from bertjax.parallel.hosts import global_batch, process_row_indices
 from bertjax.tasks.task import EncodedExamples, Task
 
 
@@ -69,7 +69,7 @@ def evaluate_split(
         length_buckets=config.row_lengths,
         max_seq_length=config.finetune.max_seq_length,
         pad_id=pad_id,
-        rows_of_process=process_rows(mesh, size),
+        rows_of_process=process_row_indices(mesh, size),
     ):
         sums, outputs = jax.device_get(step(params, global_batch(mesh, batch, size)))
         for name, value in sums.items():
@@ -163,7 +163,7 @@ def examiner(
     objective: TaskObjective, splits: Sequence[Split], pad_id: int, config: Config, mesh: Mesh
 ) -> Callable[[Params], dict[str, float]]:
     """What the training loop asks for held-out figures
-    (`bertjax.training.batch_source.Feed.examine`).
+    (`bertjax.training.batch_source.BatchSource.make_evaluator`).
     """
 
     return lambda params: evaluate_splits(config, objective, mesh, params, splits, pad_id)[1]

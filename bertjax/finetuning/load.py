@@ -15,7 +15,7 @@ from bertjax.storage import read_json
 from bertjax.tasks import registry
 from bertjax.tasks.task import Task
 from bertjax.training import checkpoint
-from bertjax.training.saved_model import on_devices_here
+from bertjax.training.saved_model import for_inference
 
 THRESHOLDS = "null_thresholds"
 """The field of `result.json` with the decision thresholds by task; named after SQuAD's."""
@@ -34,15 +34,15 @@ class Finetuned(NamedTuple):
 
 
 def load_finetuned(
-    path: epath.PathLike, adjust: Callable[[Config], Config] = on_devices_here
+    path: epath.PathLike, adjust: Callable[[Config], Config] = for_inference
 ) -> Finetuned:
     """Load the selected checkpoint of a fine-tuned run, or one checkpoint.
 
     `adjust` may change the configuration first. Raises `UserError` if there is none, or it was not
     fine-tuned.
     """
-    run_dir, folder = checkpoint.find(path)
-    config = adjust(checkpoint.read_config(folder))
+    run_dir, folder = checkpoint.find_checkpoint(path)
+    config = adjust(checkpoint.read_checkpoint_config(folder))
     saved_tasks = checkpoint.read_meta(folder).get("tasks") or []
     check(
         len(saved_tasks) > 0,
@@ -58,7 +58,7 @@ def load_finetuned(
     objective = TaskObjective(config.model, tuple(tasks))
     shapes = jax.eval_shape(lambda: objective.init(jax.random.key(0)))
     shardings = rules.tree_shardings(make_mesh(config.mesh), objective.logical_axes())
-    params = checkpoint.restore_params(folder, rules.laid_out(shapes, shardings))
+    params = checkpoint.restore_params(folder, rules.with_shardings(shapes, shardings))
     kinds = {task.name: registry.kind_of(task).name for task in tasks}
     return Finetuned(config, run_dir, folder, objective, kinds, params)
 

@@ -19,8 +19,8 @@ from bertjax.config import ModelConfig
 from bertjax.errors import check
 from bertjax.model.encoder import POLICIES, Embeddings
 from bertjax.model.functional import Params
-from bertjax.model.heads import MlmHead
 from bertjax.model.layout import ANYWHERE, Layout
+from bertjax.model.mlm_head import MlmHead
 from bertjax.tasks.seq2seq.layers import DecoderLayer, KeysValues, UncutRows
 
 SHARED = ("attention", "attention_layer_norm", "mlp", "mlp_layer_norm")
