@@ -15,5 +15,5 @@ that the batch alone tells which task it is of.
 RowIndices = slice | np.ndarray
 """Indices along the batch axis: the rows of a global batch that a process holds.
 
-A slice where they follow on one another, else int64 `[n]`, ascending (`hosts.process_rows`).
+A slice where they follow on one another, else int64 `[n]`, ascending (`hosts.process_row_indices`).
 """
