@@ -17,10 +17,7 @@ def mask_batch(batch: Batch, config: DataConfig, vocabulary: Vocabulary, key: Ar
     not depend on the mesh.
     """
     ids = jnp.asarray(batch["input_ids"])
-    if "word_starts" in batch:
-        word_starts = batch["word_starts"] > 0
-    else:
-        word_starts = jnp.ones(ids.shape, bool)
+    word_starts = _word_starts(batch, ids.shape)
     others = {name: values for name, values in batch.items() if name != "word_starts"}
     return others | mask_tokens(
         JAX,
@@ -33,6 +30,12 @@ def mask_batch(batch: Batch, config: DataConfig, vocabulary: Vocabulary, key: Ar
         max_predictions=config.max_predictions_per_seq,
         uniform=_uniform(key),
     )
+
+
+def _word_starts(batch: Batch, shape: tuple[int, ...]) -> Array:
+    if "word_starts" not in batch:
+        return jnp.ones(shape, bool)
+    return batch["word_starts"] > 0
 
 
 def greedy(sizes: Array, order: Array, budget: Array) -> Array:
