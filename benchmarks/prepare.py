@@ -176,8 +176,7 @@ def run_one(job: dict[str, Any]) -> None:
 
 def time_stages() -> dict[str, float]:
     """Clocks around the functions that the work is made of; they do not call one another."""
-    from bertjax.data.corpus import formats
-    from bertjax.data.corpus import work_units as pieces
+    from bertjax.data.corpus import formats, work_units
     from bertjax.data.preparation import build_shard as build
     from bertjax.data.preparation import packing
     from bertjax.data.preparation import sequence_layout as rows
@@ -201,8 +200,8 @@ def time_stages() -> dict[str, float]:
         setattr(owner, name, timed)
 
     clock(formats, "_decode", "decode UTF-8")
-    clock(pieces, "clean", "clean")
-    clock(pieces, "_by_line", "split into sentences")
+    clock(work_units, "clean", "clean")
+    clock(work_units, "_by_line", "split into sentences")
     clock(WordPiece, "encode_batch", "tokenise")
     clock(tokenise, "_write_part", "write ids by range")
     clock(build, "_take_range", "gather a range, drop duplicates")

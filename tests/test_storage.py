@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from bertjax.config import Config, DataConfig, TokenizerConfig, to_dict
 from bertjax.data.corpus.sources import find_sources
-from bertjax.data.corpus.work_units import cut, read_documents
+from bertjax.data.corpus.work_units import make_work_units, read_documents
 from bertjax.data.preparation.prepare import prepare
 from bertjax.data.records.manifest import read_manifest
 from bertjax.data.records.reader import OurShards
@@ -234,10 +234,14 @@ def test_small_pieces_of_a_file_in_a_bucket_hold_the_same_documents(bucket, tmp_
     read = []
     for folder in (epath.Path(tmp_path / "corpus"), bucket / "corpus"):
         data = config_of(write_corpus(folder)).data
-        pieces = cut(find_sources(data), 1000)
-        assert len(pieces) > 20
+        work_units = make_work_units(find_sources(data), 1000)
+        assert len(work_units) > 20
         read.append(
-            [document for piece in pieces for document in read_documents(piece, data, Counter())]
+            [
+                document
+                for work_unit in work_units
+                for document in read_documents(work_unit, data, Counter())
+            ]
         )
     assert len(read[0]) == 80
     assert read[0] == read[1]

@@ -53,13 +53,13 @@ def read_written(folder: str, shard: Shard) -> Written:
     return Written(**values | {"info": ShardInfo(**values["info"])})
 
 
-def build(config: Config, folder: str, pieces: list[str], shard: Shard) -> None:
+def build(config: Config, folder: str, work_units: list[str], shard: Shard) -> None:
     """Write the shard and then the note of it, if that is not done."""
     target, note = epath.Path(folder) / shard.file, note_of(folder, shard)
     if note.exists() and target.exists():
         return
     work, tokenizer = epath.Path(folder) / WORK, load(folder)
-    parts = parts_of(work, pieces)
+    parts = parts_of(work, work_units)
     near = near_duplicates.read_dropped(work) if config.data.near_duplicate_threshold else None
     nothing = ShardInfo(shard.file, shard.split, 0, 0, "", 0)
     written = Written(

@@ -17,7 +17,7 @@ from etils import epath
 from bertjax.config import Config, to_dict
 from bertjax.data.corpus import cleaning
 from bertjax.data.corpus import sources as corpus
-from bertjax.data.corpus.work_units import Piece, cut
+from bertjax.data.corpus.work_units import WorkUnit, make_work_units
 from bertjax.data.preparation import build_shard as build
 from bertjax.data.preparation import near_duplicates
 from bertjax.data.preparation import vocabulary_sample as sample
@@ -76,14 +76,14 @@ def prepare(
             (folder / WORK).rmtree()  # left by a kill after the last step
         return finished
     _claim(folder, intent)
-    pieces = cut(sources)
-    plan = plan_places(config, sum(piece.size for piece in pieces))
+    work_units = make_work_units(sources)
+    plan = plan_places(config, sum(work_unit.size for work_unit in work_units))
 
     with runner or local_runner(config.data.workers or os.cpu_count() or 1) as run:
-        tokenizer = _tokenizer(config, folder, pieces, plan, run, progress)
-        _make_shards(config, folder, pieces, plan, run, progress)
+        tokenizer = _tokenizer(config, folder, work_units, plan, run, progress)
+        _make_shards(config, folder, work_units, plan, run, progress)
 
-    manifest = _manifest(config, folder, tokenizer, intent, pieces, plan)
+    manifest = _manifest(config, folder, tokenizer, intent, work_units, plan)
     progress("describe", 0, 0)
     tfds_folder.write(folder, manifest)
     write_manifest(folder, manifest)
@@ -94,13 +94,17 @@ def prepare(
 def _make_shards(
     config: Config,
     folder: epath.Path,
-    pieces: list[Piece],
+    work_units: list[WorkUnit],
     plan: Plan,
     run: Run,
     progress: Progress,
 ) -> None:
-    place, names = os.fspath(folder), [piece.name for piece in pieces]
-    run("tokenise", [(tokenise, config, place, plan, piece) for piece in pieces], progress)
+    place, names = os.fspath(folder), [work_unit.name for work_unit in work_units]
+    run(
+        "tokenise",
+        [(tokenise, config, place, plan, work_unit) for work_unit in work_units],
+        progress,
+    )
     if threshold := config.data.near_duplicate_threshold:
         run("near duplicates", [(near_duplicates.find, place, names, threshold)], progress)
     run("write", [(build.build, config, place, names, shard) for shard in plan.shards()], progress)
@@ -172,7 +176,7 @@ def _same_vocabulary(config: Config, folder: epath.Path, fingerprint: str) -> No
 def _tokenizer(
     config: Config,
     folder: epath.Path,
-    pieces: list[Piece],
+    work_units: list[WorkUnit],
     plan: Plan,
     run: Run,
     progress: Progress,
@@ -186,12 +190,15 @@ def _tokenizer(
     if config.tokenizer.vocab_file:
         tokenizer = open_vocabulary(config.tokenizer)
     else:
-        whole = sum(piece.size for piece in pieces)
-        tasks = [(sample.take, config, os.fspath(folder), plan, piece, whole) for piece in pieces]
+        whole = sum(work_unit.size for work_unit in work_units)
+        tasks = [
+            (sample.take, config, os.fspath(folder), plan, work_unit, whole)
+            for work_unit in work_units
+        ]
         run("sample", tasks, progress)
         progress("train tokenizer", 0, 0)
         sentences = sample.read(
-            folder, [piece.name for piece in pieces], config.tokenizer.train_characters
+            folder, [work_unit.name for work_unit in work_units], config.tokenizer.train_characters
         )
         tokenizer = train_tokenizer(config.tokenizer, sentences)
     tokenizer.save(saved)
@@ -205,7 +212,7 @@ def _manifest(
     folder: epath.Path,
     tokenizer: Tokenizer,
     intent: dict[str, Any],
-    pieces: list[Piece],
+    work_units: list[WorkUnit],
     plan: Plan,
 ) -> Manifest:
     written = [build.read_written(os.fspath(folder), shard) for shard in plan.shards()]
@@ -226,15 +233,17 @@ def _manifest(
         sources=intent["sources"],
         shards=tuple(w.info for w in written),
         validation_unigram_entropy=float(-(p * np.log(p)).sum()),
-        counts=_counts(folder, pieces, written),
+        counts=_counts(folder, work_units, written),
     )
 
 
-def _counts(folder: epath.Path, pieces: list[Piece], written: list[Written]) -> dict[str, int]:
+def _counts(
+    folder: epath.Path, work_units: list[WorkUnit], written: list[Written]
+) -> dict[str, int]:
     """What came in, what each step of cleaning dropped or changed, and what each split holds."""
     found: Counter[str] = Counter()
-    for piece in pieces:
-        found.update(json.loads((folder / WORK / piece.name / DONE).read_text()))
+    for work_unit in work_units:
+        found.update(json.loads((folder / WORK / work_unit.name / DONE).read_text()))
     counts = {name: found[name] for name in (*cleaning.COUNTED, "characters")}
     counts["duplicate_documents"] = sum(w.duplicates for w in written)
     counts["near_duplicate_documents"] = sum(w.near_duplicates for w in written)

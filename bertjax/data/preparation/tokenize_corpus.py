@@ -11,7 +11,7 @@ import numpy as np
 from etils import epath
 
 from bertjax.config import Config
-from bertjax.data.corpus.work_units import Piece, read_documents
+from bertjax.data.corpus.work_units import WorkUnit, read_documents
 from bertjax.data.preparation import documents as docs
 from bertjax.data.preparation import near_duplicates
 from bertjax.data.preparation.chinese_words import mark_words
@@ -28,12 +28,12 @@ BATCH_CHARACTERS = 1 << 18
 PART_TOKENS = 8_000_000  # a part's memory: 32 MB of tokens, and as much again while it is sorted
 
 
-def tokenise(config: Config, folder: str, plan: Plan, piece: Piece) -> None:
+def tokenise(config: Config, folder: str, plan: Plan, work_unit: WorkUnit) -> None:
     """Write `.work/NAME/` with the piece's documents as ids, if that is not done.
 
     It holds parts, each a file of blocks by range, and last `done.json` with what was counted.
     """
-    out = epath.Path(folder) / WORK / piece.name
+    out = epath.Path(folder) / WORK / work_unit.name
     if (out / DONE).exists():
         return
     if out.exists():
@@ -42,7 +42,9 @@ def tokenise(config: Config, folder: str, plan: Plan, piece: Piece) -> None:
     try:
         with disk_errors(out):
             out.mkdir(parents=True, exist_ok=True)
-        for number, documents in enumerate(_parts(_encoded(piece, config, load(folder), counts))):
+        for number, documents in enumerate(
+            _parts(_encoded(work_unit, config, load(folder), counts))
+        ):
             _write_part(out / f"part-{number:05d}", documents, plan)
             if config.data.near_duplicate_threshold:
                 near_duplicates.write_signatures(out / f"signatures-{number:05d}", documents)
@@ -53,9 +55,11 @@ def tokenise(config: Config, folder: str, plan: Plan, piece: Piece) -> None:
         raise
 
 
-def parts_of(work: epath.Path, pieces: list[str]) -> list[epath.Path]:
+def parts_of(work: epath.Path, work_units: list[str]) -> list[epath.Path]:
     """The parts of all pieces."""
-    return [part for name in pieces for part in sorted((work / name).glob("part-*"), key=os.fspath)]
+    return [
+        part for name in work_units for part in sorted((work / name).glob("part-*"), key=os.fspath)
+    ]
 
 
 def read_range(parts: list[epath.Path], number: int) -> Documents:
@@ -104,12 +108,12 @@ def _write_part(path: epath.Path, documents: Documents, plan: Plan) -> None:
 
 
 def _encoded(
-    piece: Piece, config: Config, tokenizer: Tokenizer, counts: Counter[str]
+    work_unit: WorkUnit, config: Config, tokenizer: Tokenizer, counts: Counter[str]
 ) -> Iterator[Documents]:
     """The piece's documents as ids, about `BATCH_CHARACTERS` at a time."""
     texts: list[list[str]] = []
     characters = 0
-    for document in read_documents(piece, config.data, counts):
+    for document in read_documents(work_unit, config.data, counts):
         texts.append(document)
         characters += sum(map(len, document))
         if characters >= BATCH_CHARACTERS:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bertjax.config import Config, DataConfig, TokenizerConfig
 from bertjax.data.corpus.sources import find_sources
-from bertjax.data.corpus.work_units import cut, read_documents
+from bertjax.data.corpus.work_units import make_work_units, read_documents
 from bertjax.data.preparation import vocabulary_sample as sample
 from bertjax.data.preparation.documents import digest
 from bertjax.data.preparation.shard_assignment import plan_places
@@ -40,23 +40,27 @@ def config_of(corpus, characters=10**6, **data):
     )
 
 
-def taken(tmp_path, config, piece_bytes=10_000):
+def taken(tmp_path, config, unit_bytes=10_000):
     """What `take` and `read` give, and which of the documents are held out."""
     out = tmp_path / "out"
-    pieces = cut(find_sources(config.data), piece_bytes)
-    whole = sum(piece.size for piece in pieces)
+    work_units = make_work_units(find_sources(config.data), unit_bytes)
+    whole = sum(work_unit.size for work_unit in work_units)
     plan = plan_places(config, whole)
-    for piece in pieces:
-        sample.take(config, str(out), plan, piece, whole)
+    for work_unit in work_units:
+        sample.take(config, str(out), plan, work_unit, whole)
     read = [
-        document for piece in pieces for document in read_documents(piece, config.data, Counter())
+        document
+        for work_unit in work_units
+        for document in read_documents(work_unit, config.data, Counter())
     ]
     digests = np.frombuffer(b"".join(map(digest, read)), np.uint8).reshape(-1, 16)
     held_out = [
         document for document, held in zip(read, plan.held_out(digests), strict=True) if held
     ]
     return (
-        sample.read(epath.Path(out), [p.name for p in pieces], config.tokenizer.train_characters),
+        sample.read(
+            epath.Path(out), [p.name for p in work_units], config.tokenizer.train_characters
+        ),
         held_out,
         read,
     )
@@ -66,11 +70,11 @@ def test_the_sample_does_not_depend_on_the_order_of_documents_the_files_or_the_p
     tmp_path, documents
 ):
     found = []
-    for number, (files, piece_bytes) in enumerate([(1, 10**9), (3, 10_000), (7, 50_000)]):
+    for number, (files, unit_bytes) in enumerate([(1, 10**9), (3, 10_000), (7, 50_000)]):
         random.Random(number).shuffle(documents)
         folder = tmp_path / str(number)
         corpus = write(folder, documents, files)
-        found.append(taken(folder, config_of(corpus, 30_000), piece_bytes)[0])
+        found.append(taken(folder, config_of(corpus, 30_000), unit_bytes)[0])
     assert len(found[0]) > 100
     assert found[0] == found[1] == found[2]
 
