@@ -40,7 +40,7 @@ import sys
 import time
 from pathlib import Path
 
-LIMIT_SECONDS = 300  # a safety net of every wait, as in tests/waiting.py
+LIMIT_SECONDS = 600  # a safety net of every wait, as in tests/waiting.py
 ZONED = {"--zone"}
 SSH = ZONED | {"--node", "--worker", "--batch-size", "--quiet"}
 # What the general release of the commands takes, by its help (SDK 528), of what matters here.

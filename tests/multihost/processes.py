@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+from tests.waiting import LIMIT_SECONDS
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -25,11 +27,11 @@ class Job:
     def said(self, index):
         return self.outputs[index].read_text()
 
-    def wait(self, seconds=180):
-        """The exit statuses."""
-        until = time.monotonic() + seconds
+    def wait(self):
+        """The exit statuses, once all processes have ended; fails after `LIMIT_SECONDS`."""
+        deadline = time.monotonic() + LIMIT_SECONDS
         try:
-            return [p.wait(max(0.1, until - time.monotonic())) for p in self.processes]
+            return [p.wait(max(0.1, deadline - time.monotonic())) for p in self.processes]
         finally:
             for p in self.processes:
                 if p.poll() is None:
@@ -37,8 +39,9 @@ class Job:
 
 
 def start(folder, words, count, devices=1, **environment):
-    """`python -m WORDS` in `count` processes of `devices` devices each; stderr goes with stdout to
-    a file each.
+    """`python -m WORDS` in `count` processes of `devices` devices each.
+
+    Each writes its stdout and stderr to a file of its own.
     """
     folder.mkdir(parents=True, exist_ok=True)
     address, job = f"127.0.0.1:{free_port()}", Job([], [])

@@ -14,6 +14,7 @@ from bertjax.data.tokenizers.tokenizer import load_tokenizer, open_vocabulary, t
 from bertjax.data.tokenizers.vocabulary import SPECIAL_TOKENS
 from bertjax.errors import UserError
 from tests.data.corpus.test_sources import documents
+from tests.waiting import LIMIT_SECONDS
 
 TEXTS = [
     "The quick brown fox jumps over the lazy dog.", "A tokenizer turns text into pieces, and back again.",
@@ -165,7 +166,7 @@ def test_a_forked_child_encodes_without_a_warning():
         "raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
     )
     run = subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", code],
-                         capture_output=True, text=True, timeout=60)  # fmt: skip
+                         capture_output=True, text=True, timeout=LIMIT_SECONDS)  # fmt: skip
     assert (run.returncode, run.stderr) == (0, "")
 
 
