@@ -1,7 +1,9 @@
 """Jobs of several processes on this machine, as a launch script starts them."""
 
+import contextlib
 import dataclasses
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -14,9 +16,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port that nobody listens at.
+
+    It is below those that the system gives to connections (32,768 and more on Linux): one of these
+    could be given to another process before the job binds it.
+    """
+    while True:
+        port = random.SystemRandom().randint(20_000, 32_000)
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(("127.0.0.1", port))
+            return port
 
 
 @dataclasses.dataclass
