@@ -99,7 +99,6 @@ def mask_tokens(
     budget = xp.minimum(
         xp.clip(xp.rint(mlm_probability * available), 1, max_predictions), available
     ).astype(xp.int32)
-
     if masking == "token":
         # Each token is its own unit: the search for units would give the same, slower.
         order = _random_order(xp, maskable, uniform)
@@ -107,6 +106,7 @@ def mask_tokens(
     else:
         starts = unit_starts(library, maskable, word_starts, masking, uniform)
         chosen, unit_numbers = _choose_units(library, starts, maskable, budget, uniform)
+
     length = input_ids.shape[1]
     slots = min(max_predictions, length)
     column = xp.arange(length, dtype=xp.int32)[None, :]
@@ -115,18 +115,12 @@ def mask_tokens(
     used = positions < length
     positions = xp.where(used, positions, 0)
     original_ids = xp.take_along_axis(input_ids, positions, 1)
-
-    replacement_draws = uniform(positions.shape)
+    draws = uniform(positions.shape)
     if masking == "span":
-        units_at_slots = xp.take_along_axis(unit_numbers, positions, 1)
-        replacement_draws = _share_within_units(xp, replacement_draws, units_at_slots)
-    random_ids = _ordinary_ids(xp, uniform(positions.shape), vocabulary)
-    new_ids = xp.where(
-        replacement_draws < MASK_SHARE,
-        vocabulary.mask_id,
-        xp.where(replacement_draws < MASK_SHARE + RANDOM_SHARE, random_ids, original_ids),
-    )
+        draws = _share_within_units(xp, draws, xp.take_along_axis(unit_numbers, positions, 1))
+    new_ids = _replaced(xp, original_ids, draws, vocabulary, uniform)
     new_ids = xp.where(used, new_ids, original_ids)
+
     # Every row writes the same number of columns. Unused slots repeat the write of the first slot:
     # their own position, 0, may be a chosen column, whose new id they would undo.
     columns = xp.where(used, positions, positions[:, :1])
@@ -228,6 +222,18 @@ def _random_order(xp: Any, real: AnyArray, uniform: Uniform) -> AnyArray:
     priorities = xp.where(real, priorities, 2 ** (31 - bits)).astype(xp.uint32)
     keys = (priorities << bits) | xp.arange(length, dtype=xp.uint32)[None, :]
     return (xp.sort(keys, axis=1) & (2**bits - 1)).astype(xp.int32)
+
+
+def _replaced(
+    xp: Any, original_ids: AnyArray, draws: AnyArray, vocabulary: Vocabulary, uniform: Uniform
+) -> AnyArray:
+    """Return [MASK], a random ordinary id or the original id for each of the uniform `draws`."""
+    random_ids = _ordinary_ids(xp, uniform(original_ids.shape), vocabulary)
+    return xp.where(
+        draws < MASK_SHARE,
+        vocabulary.mask_id,
+        xp.where(draws < MASK_SHARE + RANDOM_SHARE, random_ids, original_ids),
+    )
 
 
 def _share_within_units(xp: Any, draws: AnyArray, unit_numbers: AnyArray) -> AnyArray:

@@ -37,6 +37,7 @@ def _lines(
     never. Numbers count from the extent's beginning; `_line_name` makes them the file's.
     """
     number = 1
+    # Bytes left to read; negative: to the end, and it stays so.
     left = extent.end - extent.begin if extent.end >= 0 else -1
     carry: list[bytes] = []
     with opened(name) as file:
@@ -56,7 +57,7 @@ def _lines(
             if end < len(data):
                 carry.append(data[end:])
             text = _decode(memoryview(data)[:end], config, name, extent, number)
-            # A line may be half a gigabyte: keep no copy that is not needed.
+            # A line may be half a gigabyte: no copy is kept longer than needed.
             del data, block
             *lines, rest = text.split("\n")
             del text
@@ -260,6 +261,7 @@ def _read_parquet(name: str, config: DataConfig, extent: Extent) -> Iterator[str
             groups = all_groups[extent.begin : extent.end if extent.end >= 0 else None]
             groups_before = all_groups[: extent.begin]
             number = sum(file.metadata.row_group(i).num_rows for i in groups_before)
+            # Few rows at a time, since each value may be as large as a document.
             for batch in file.iter_batches(batch_size=64, columns=[field], row_groups=list(groups)):
                 # As bytes: pyarrow does not check that its strings are UTF-8.
                 values = batch.column(0).cast(column_type).cast(pa.large_binary())
@@ -341,7 +343,10 @@ def _read_tfds(name: str, config: DataConfig, extent: Extent) -> Iterator[str]:
     number = extent.begin
     try:
         dataset = builder.as_dataset(
-            split=_tfds_split(builder, extent), shuffle_files=False, read_config=streamed
+            # Unshuffled, since `number` and the extent count in the files' own order.
+            split=_tfds_split(builder, extent),
+            shuffle_files=False,
+            read_config=streamed,
         )
         for example in tfds.as_numpy(dataset):
             where = f"{name}, example {number}"

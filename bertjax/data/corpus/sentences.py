@@ -38,7 +38,7 @@ def split_sentences(text: str) -> list[str]:
 
 
 def _ends(line: str, begin: int, end: int) -> bool:
-    """Whether a stop that ends before `end` ends the sentence that begins at `begin`."""
+    """Return True if the stop before `end` ends the sentence that begins at `begin`."""
     after = line[end + 1 : end + 2]
     # The last 14 characters hold every abbreviation with the character before it, and a search from
     # the sentence's beginning would take quadratic time in a line of many stops.

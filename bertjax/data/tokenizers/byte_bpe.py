@@ -71,6 +71,7 @@ class ByteBPE:
                 f"{path}: found merges that do not fit the vocabulary ({error})"
             ) from error
         self._engine = _engine(model, add_prefix_space)
+        # A second engine: in the first one text that spells the mask must not become it.
         self._engine_with_mask = Engine.from_str(self._engine.to_str())
         # As RoBERTa's, the mask takes the space before it.
         mask = AddedToken(self._special[ROLES.index("mask")], special=True, **_MASK_OPTIONS)
@@ -90,7 +91,7 @@ class ByteBPE:
         engine = _engine(models.BPE(), False)
         trainer = trainers.BpeTrainer(
             vocab_size=config.vocab_size,
-            min_frequency=2,
+            min_frequency=2,  # a pair that occurs once says nothing about the language
             show_progress=False,
             special_tokens=_TRAINED_TOKENS,
             # Sorted: the package gives the bytes in the order of a hash map.
@@ -103,6 +104,7 @@ class ByteBPE:
         return cls("the trained vocabulary", model["vocab"], [(a, b) for a, b in model["merges"]])
 
     def encode_batch(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        # The fast form computes no offsets.
         encodings = self._engine.encode_batch_fast(list(texts), add_special_tokens=False)
         return flatten_ids([encoding.ids for encoding in encodings])
 

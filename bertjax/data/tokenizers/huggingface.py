@@ -100,7 +100,7 @@ def _wordpiece(
 def _uncased(
     path: epath.Path, settings: Json, normalizer: Json, lowercase: bool | None, where: object
 ) -> bool:
-    """Whether text is to be lower-cased: as the folder says, else as `lowercase`, else yes."""
+    """Return True if text is to be lower-cased: as the folder says, else `lowercase`, else True."""
     uncased = _first_given(settings.get("do_lower_case"), lowercase, True)
     # Where its own settings do not say, `transformers` lower-cases; tokenizer.json may say no.
     in_engine = normalizer.get("lowercase")

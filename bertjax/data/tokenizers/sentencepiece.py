@@ -105,14 +105,15 @@ class SentencePiece:
                 model_type=config.kind,
                 pad_id=0,
                 unk_id=1,
-                bos_id=-1,
+                bos_id=-1,  # no such pieces: BERT has [CLS] and [SEP]
                 eos_id=-1,
                 pad_piece=pad,
                 unk_piece=unk,
-                control_symbols=control,
+                control_symbols=control,  # pieces that no text becomes
+                # NFKC with the rules of neural machine translation; "cf" folds case.
                 normalization_rule_name="nmt_nfkc_cf" if config.lowercase else "nmt_nfkc",
-                hard_vocab_limit=False,
-                max_sentence_length=1 << 20,
+                hard_vocab_limit=False,  # a small corpus may give fewer pieces
+                max_sentence_length=1 << 20,  # bytes; longer ones would be left out silently
                 num_threads=1,  # sums over several threads differ in their last digits
                 minloglevel=2,
             )
@@ -123,6 +124,7 @@ class SentencePiece:
             ) from error
         content = model.getvalue()
         if config.kind == "unigram":
+            # So that `tokenizer.json` gives the same ids where segmentations score alike.
             content = sentencepiece_model.with_exact_scores(content)
         return cls("the trained model", content, config.kind, config.lowercase)
 

@@ -83,6 +83,7 @@ class Tokenizer(Protocol):
 
 def mask_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
     """Return the part of a tokenizer's vocabulary that masking needs."""
+    # Ascending, as `Vocabulary` wants them: RoBERTa's roles are not in the order of their ids.
     special_ids = sorted(tokenizer.special_ids.tolist())
     return Vocabulary(tokenizer.mask_id, tuple(special_ids), tokenizer.vocab_size)
 

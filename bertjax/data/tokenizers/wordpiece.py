@@ -77,7 +77,7 @@ class WordPiece:
             special_tokens=[*SPECIAL_TOKENS, *(CONTINUES + c for c in continuing)],
             initial_alphabet=alphabet,
             limit_alphabet=len(alphabet),
-            min_frequency=2,
+            min_frequency=2,  # a pair that occurs once says nothing about the language
             show_progress=False,
         )
         engine.train_from_iterator(sentences, trainer)
@@ -116,6 +116,7 @@ class WordPiece:
     def _encode_unseen(self) -> None:
         """Encode the chunks that were not seen before, and add them to the cache."""
         unseen = self._chunk_numbers.unseen
+        # All of a batch at once: the engine encodes them in parallel, and computes no offsets.
         encodings = self._engine.encode_batch_fast(unseen, add_special_tokens=False)
         unseen.clear()
         ids, offsets = flatten_ids([encoding.ids for encoding in encodings])
@@ -141,7 +142,7 @@ class WordPiece:
         settings = {
             "tokenizer_class": "BertTokenizer",
             "tokenize_chinese_chars": True,
-            "strip_accents": None,
+            "strip_accents": None,  # as `do_lower_case`, in `transformers` and here
         }
         save_files(
             folder,

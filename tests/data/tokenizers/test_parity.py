@@ -284,17 +284,17 @@ SAVED = [(kind, lowercase) for kind in ("wordpiece", "unigram", "bpe") for lower
 @pytest.fixture(scope="module")
 def pairs(references, tmp_path_factory):
     """Our tokenizers, each with the one that `transformers` loads from its folder."""
-    found = {}
+    pairs_by_kind = {}
     for kind, lowercase in SAVED:
         ours = references[lowercase].ours
         if kind != "wordpiece":
             config = TokenizerConfig(kind=kind, lowercase=lowercase, vocab_size=200)
             ours = TRAINED[kind] if lowercase else train_tokenizer(config, TEXTS)
-        found[kind, lowercase] = (
+        pairs_by_kind[kind, lowercase] = (
             ours,
             saved(ours, tmp_path_factory.mktemp(kind), model_max_length=77),
         )
-    return found
+    return pairs_by_kind
 
 
 @pytest.mark.parametrize("kind,lowercase", SAVED)
@@ -374,7 +374,7 @@ def test_the_known_difference_of_a_converted_sentencepiece_model_is_a_mark_that_
     # A capital is lower-cased together with the character that joins it.
     for text in ("F\u0301", "E\u200d", "A\U0001f3fb"):
         their_ids = theirs(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        assert found == ids_of(ours, text[0]) != ids_of(ours, text)
+        assert their_ids == ids_of(ours, text[0]) != ids_of(ours, text)
 
 
 def test_the_known_difference_of_a_converted_unigram_model_is_text_that_spells_a_special_token(
@@ -382,9 +382,9 @@ def test_the_known_difference_of_a_converted_unigram_model_is_text_that_spells_a
 ):
     for kind in ("unigram", "bpe"):
         ours, theirs = pairs[kind, False]
-        found = theirs("a [SEP]", add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        assert (found == ids_of(ours, "a [SEP]")) == (kind == "bpe")
-        assert (ours.sep_id in found) == (kind == "unigram")
+        their_ids = theirs("a [SEP]", add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        assert (their_ids == ids_of(ours, "a [SEP]")) == (kind == "bpe")
+        assert (ours.sep_id in their_ids) == (kind == "unigram")
 
 
 def test_a_tokenizer_json_alone_gives_the_ids(pairs, tmp_path):
