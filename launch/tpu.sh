@@ -3,7 +3,7 @@
 # another slice after a preemption, and deletes the slice at the end, also when the script is interrupted.
 #
 #   launch/tpu.sh --name NAME --zone ZONE --accelerator TYPE --run-dir gs://BUCKET/RUN [OPTION ...] \
-#       -- configs/NAME.py [--dotted.field VALUE ...]
+#       -- CONFIG [--dotted.field VALUE ...]
 #
 #   --name NAME                  of the queued resource and its nodes
 #   --zone ZONE                  for example us-west4-a; the project is the one that gcloud is set to
@@ -16,6 +16,7 @@
 #   --max-restarts N             after crashes and lost hosts (default 3); preemptions do not count
 #   --keep                       do not delete the slice at the end; use an existing slice of that name
 #   --dry-run                    print the commands, run none
+#   CONFIG                       a preset such as fast/base, or a file of the commit by its path
 #
 # Exit status: 0 finished; 2 a mistake, here or in the configuration; 75 no capacity, try again later; 130 or 143
 # interrupted (the same command continues); 1 anything else.

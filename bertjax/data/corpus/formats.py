@@ -8,7 +8,7 @@ from etils import epath
 
 from bertjax.config import DataConfig
 from bertjax.data.corpus import python_docs
-from bertjax.errors import UserError, check, mismatch
+from bertjax.errors import UserError, check, mismatch, needs_extra
 from bertjax.storage import opened
 
 # A longer document is read as several, so that memory is bounded.
@@ -297,7 +297,8 @@ def tfds_builder(name: str) -> Any:
 
     Raises `UserError` where it cannot be loaded.
     """
-    import tensorflow_datasets as tfds
+    with needs_extra("data"):
+        import tensorflow_datasets as tfds
 
     try:
         builder = tfds.builder(name.removeprefix("tfds:"))
@@ -334,8 +335,9 @@ def _tfds_split(builder: Any, extent: Extent) -> str:
 
 
 def _read_tfds(name: str, config: DataConfig, extent: Extent) -> Iterator[str]:
-    import tensorflow as tf
-    import tensorflow_datasets as tfds
+    with needs_extra("data"):
+        import tensorflow as tf
+        import tensorflow_datasets as tfds
 
     builder = tfds_builder(name)
     # Without autocache, which holds any data set below 250 MB in memory.

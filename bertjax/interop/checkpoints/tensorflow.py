@@ -14,7 +14,7 @@ from etils import epath
 
 from bertjax.config import ModelConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
-from bertjax.errors import UserError, check, disk_errors
+from bertjax.errors import UserError, check, disk_errors, needs_extra
 from bertjax.interop.checkpoints.model_config import SAME_NAME, architecture_of, read_config
 from bertjax.interop.checkpoints.tensor_mapping import Tensors, give, heads_in, take, without
 from bertjax.interop.checkpoints.tensor_names import tensorflow_dialect
@@ -110,7 +110,8 @@ def _prefix(source: epath.Path) -> epath.Path:
 
 
 def _open(prefix: epath.Path, ignored: Any) -> Tensors:
-    import tensorflow as tf
+    with needs_extra("data"):
+        import tensorflow as tf
 
     check(
         is_local(prefix),
@@ -155,7 +156,8 @@ def _damaged(prefix: epath.Path, error: Exception) -> UserError:
 
 
 def _write(folder: epath.Path, tensors: dict[str, np.ndarray]) -> None:
-    import tensorflow as tf
+    with needs_extra("data"):
+        import tensorflow as tf
 
     with tempfile.TemporaryDirectory() as local, disk_errors(folder):
         prefix = epath.Path(local) / CHECKPOINT

@@ -14,7 +14,7 @@ import jax
 from etils import epath
 
 from bertjax.config import ModelConfig
-from bertjax.errors import UserError, disk_errors
+from bertjax.errors import UserError, disk_errors, needs_extra
 from bertjax.interop.checkpoints.task_head import TaskHead
 from bertjax.interop.programs.serving import INPUTS, choose_outputs, new_program, served_params
 from bertjax.interop.programs.stablehlo import export_program
@@ -40,9 +40,10 @@ def export_saved_model(
     `folder` has a SavedModel in it, and where the disk is full.
     """
     shapes = choose_outputs(config, outputs, head)
+    with needs_extra("data"):
+        import tensorflow as tf
+        from tensorflow.compiler.tf2xla.python.xla import call_module  # not in tf.raw_ops
     path = new_program(folder, PROGRAM)
-    import tensorflow as tf
-    from tensorflow.compiler.tf2xla.python.xla import call_module  # not in tf.raw_ops
 
     arrays = served_params(params, shapes, head)
     exported = export_program(config, arrays, tuple(shapes), head)

@@ -9,7 +9,7 @@ import numpy as np
 from etils import epath
 
 from bertjax.data.corpus.formats import one_line, tfds_builder
-from bertjax.errors import UserError, check
+from bertjax.errors import UserError, check, needs_extra
 from bertjax.tasks.files import python_docs
 from bertjax.tasks.files.tables import Row, listed, read_table
 
@@ -143,8 +143,9 @@ def _file_rows(source: Source, split: str, ragged: Counter[str] | None) -> Itera
 
 
 def _tfds_rows(source: Source, split: str) -> Iterator[Row]:
-    import tensorflow as tf
-    import tensorflow_datasets as tfds
+    with needs_extra("data"):
+        import tensorflow as tf
+        import tensorflow_datasets as tfds
 
     builder = tfds_builder(source.place)
     chosen = "+".join(source.files.get(split) or (split,))
