@@ -191,6 +191,5 @@ def test_without_a_configuration_it_says_what_it_expects(tmp_path):
     run = subprocess.run(["bash", ROOT / "launch" / "gpu.sh"], capture_output=True, text=True)
     assert run.returncode == 2
     assert (
-        run.stderr
-        == "gpu.sh: no configuration given: expected CONFIG [--dotted.field VALUE ...]\n"
+        run.stderr == "gpu.sh: no configuration given: expected CONFIG [--dotted.field VALUE ...]\n"
     )

@@ -382,7 +382,9 @@ def test_the_known_difference_of_a_converted_unigram_model_is_text_that_spells_a
 ):
     for kind in ("unigram", "bpe"):
         ours, theirs = pairs[kind, False]
-        their_ids = theirs("a [SEP]", add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        their_ids = theirs("a [SEP]", add_special_tokens=False, split_special_tokens=True)[
+            "input_ids"
+        ]
         assert (their_ids == ids_of(ours, "a [SEP]")) == (kind == "bpe")
         assert (ours.sep_id in their_ids) == (kind == "unigram")
 
