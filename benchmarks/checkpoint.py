@@ -30,7 +30,7 @@ from bertjax.cli import huge_pages
 from bertjax.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig, TrainConfig
 from bertjax.parallel import compile_cache
 from bertjax.parallel.mesh import make_mesh
-from bertjax.training.batch_source import Feed
+from bertjax.training.batch_source import BatchSource
 from bertjax.training.checkpoint import Checkpoints
 from bertjax.training.loop import train
 from bertjax.training.step import abstract_state, init_state
@@ -166,7 +166,7 @@ def start(folder: str, steps: str, size: str) -> None:
 
     compile_cache.start(environment={"XDG_CACHE_HOME": folder})
     config = config_of(size, int(steps))
-    train(config, Path(folder) / "run", Feed(train=batches), progress=note_time)
+    train(config, Path(folder) / "run", BatchSource(train=batches), progress=note_time)
     print(times[0])
 
 

@@ -139,11 +139,11 @@ def untrained(run: str, folder: Path) -> str:
 
     from bertjax.data.tokenizers.tokenizer import load_tokenizer
     from bertjax.model import functional
-    from bertjax.training.checkpoint import find, read_config
+    from bertjax.training.checkpoint import find_checkpoint, read_checkpoint_config
     from bertjax.training.saved_model import save_model
 
-    run_dir, checkpoint = find(run)
-    config = dataclasses.replace(read_config(checkpoint), init_from="")
+    run_dir, checkpoint = find_checkpoint(run)
+    config = dataclasses.replace(read_checkpoint_config(checkpoint), init_from="")
     params = functional.init(config.model, jax.random.key(0))
     save_model(str(folder), config, params, load_tokenizer(run_dir / "tokenizer"), {})
     return str(folder)

@@ -51,13 +51,13 @@ from bertjax.errors import UserError, check
 from bertjax.finetuning import finetune
 from bertjax.finetuning.batches import item_lengths, make_batch
 from bertjax.finetuning.finetune import Prepared
-from bertjax.interop.checkpoints.tensor_mapping import give
+from bertjax.interop.checkpoints.tensor_mapping import export_tensors
 from bertjax.interop.checkpoints.tensor_names import torch_dialect
 from bertjax.interop.import_model import import_model
 from bertjax.model.functional import TASKS
 from bertjax.parallel.mesh import make_mesh
 from bertjax.storage import read_json, write_whole
-from bertjax.tasks.classification.task import Classification
+from bertjax.tasks.classification.task import TextTask
 from bertjax.training.optimization.optimizer import make_optimizer
 from bertjax.training.saved_model import load_model
 from bertjax.training.step import TrainState, jit_train_step
@@ -88,9 +88,9 @@ class Job(NamedTuple):
     tokenizer: Tokenizer
 
     @property
-    def task(self) -> Classification:
+    def task(self) -> TextTask:
         task = self.prepared.opened[0].task
-        assert isinstance(task, Classification)
+        assert isinstance(task, TextTask)
         return task
 
 
@@ -212,7 +212,7 @@ def jobs(arguments: argparse.Namespace, folder: epath.Path) -> Callable[[int], J
             prepared[key] = finetune.prepare(own, tokenizer)
         task = prepared[key].opened[0].task
         check(
-            isinstance(task, Classification),
+            isinstance(task, TextTask),
             where="--task",
             found=arguments.task,
             expected="one of text classification or regression",
@@ -428,8 +428,8 @@ def as_tensors(batch: dict[str, np.ndarray]) -> dict[str, Any]:
     return {name: tensor.to(device) for name, tensor in tensors.items()}
 
 
-def probabilities(task: Classification, logits: Any) -> np.ndarray:
-    """Return what `Classification.outputs` gives for the same logits."""
+def probabilities(task: TextTask, logits: Any) -> np.ndarray:
+    """Return what `TextTask.outputs` gives for the same logits."""
     if task.label_type == "number":
         return logits.cpu().numpy()
     return (logits.softmax(-1) if task.label_type == "class" else logits.sigmoid()).cpu().numpy()
@@ -519,14 +519,16 @@ def first_params(job: Job, objective: Any) -> dict[str, Any]:
     for group, leaves in load_model(job.config.init_from).params.items():
         if group in new and group not in job.config.new_heads:
             kept[group] = leaves
-    return dict(objective.begin(new, kept))
+    return dict(objective.initial_params(new, kept))
 
 
 def named_tensors(job: Job, params: Any) -> dict[str, np.ndarray]:
     """Return copies of the parameters under PyTorch's names."""
     head = params[TASKS][job.task.name]
     encoder = {group: leaves for group, leaves in params.items() if group != TASKS}
-    tensors = {name: np.array(values) for name, values in give(encoder, torch_dialect("bert"))}
+    tensors = {
+        name: np.array(values) for name, values in export_tensors(encoder, torch_dialect("bert"))
+    }
     tensors["classifier.weight"] = np.array(head["kernel"]).T
     tensors["classifier.bias"] = np.array(head["bias"])
     return tensors

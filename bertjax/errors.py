@@ -44,6 +44,14 @@ def disk_errors(path: object) -> Iterator[None]:
         ) from error
 
 
+def one_line(error: object, limit: int = 200) -> str:
+    """Return the text of `error` on one line, at most `limit` characters of it.
+
+    Libraries explain a damaged file in paragraphs; a `UserError` is a single line.
+    """
+    return " ".join(str(error).split())[:limit]
+
+
 @contextmanager
 def needs_extra(extra: str) -> Iterator[None]:
     """Turn a package that the block fails to import into a `UserError`.

@@ -56,9 +56,9 @@ def differences(platform, config, arrays, segments, key, layout=ANYWHERE, window
     def plain(q, k, v):
         return scored(config, q, k, v, segments, window=window, key=key)
 
-    ours = jax.jit(lambda arrays: output_and_gradients(fast, arrays))(arrays)
+    actual = jax.jit(lambda arrays: output_and_gradients(fast, arrays))(arrays)
     expected = output_and_gradients(plain, [x.astype(jnp.float32) for x in arrays])
     relative = []
-    for a, b in zip(ours, expected, strict=True):
+    for a, b in zip(actual, expected, strict=True):
         relative.append(float(jnp.abs(a.astype(jnp.float32) - b).max() / jnp.abs(b).max()))
     return max(relative)

@@ -18,8 +18,8 @@ from bertjax.data.corpus.sources import find_sources
 from bertjax.data.corpus.work_units import make_work_units, read_documents
 from bertjax.data.preparation.prepare import prepare
 from bertjax.data.records.manifest import read_manifest
-from bertjax.data.records.reader import OurShards
-from bertjax.data.records.summary import summarise
+from bertjax.data.records.reader import PreparedRecords
+from bertjax.data.records.summary import summarize
 from bertjax.errors import UserError
 from bertjax.storage import is_local, local_copy, read_span, version_of, write_whole, written_whole
 from tests.interrupted_prepare import start
@@ -286,8 +286,8 @@ def test_records_are_read_from_a_bucket_through_local_copies(bucket, tmp_path, e
     local = read_manifest(epath.Path(tmp_path / "local"))
     for split in ("train", "validation"):
         remote, here = (
-            OurShards(bucket / "out", manifest, split),
-            OurShards(epath.Path(tmp_path / "local"), local, split),
+            PreparedRecords(bucket / "out", manifest, split),
+            PreparedRecords(epath.Path(tmp_path / "local"), local, split),
         )
         rows = np.random.default_rng(0).permutation(len(here))
         for name, values in here.read(rows).items():
@@ -296,15 +296,15 @@ def test_records_are_read_from_a_bucket_through_local_copies(bucket, tmp_path, e
         shard.sha256 for shard in manifest.shards
     }
     times = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").iterdir()}
-    OurShards(bucket / "out", manifest, "train").read(np.arange(3))
+    PreparedRecords(bucket / "out", manifest, "train").read(np.arange(3))
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").iterdir()} == times
 
 
 def test_the_summary_of_a_bucket_is_that_of_a_folder_and_finds_damage(bucket, tmp_path, expected):
     prepare(config_of(write_corpus(bucket / "corpus")), bucket / "out")
-    said = summarise(bucket / "out")
+    said = summarize(bucket / "out")
     assert "checksums good" in said
-    assert said.splitlines()[1:] == summarise(tmp_path / "local").splitlines()[1:]
+    assert said.splitlines()[1:] == summarize(tmp_path / "local").splitlines()[1:]
     path = bucket / "out" / "train-00001-of-00002.tfrecord"
     content = bytearray(path.read_bytes())
     content[77] ^= 1
@@ -312,4 +312,4 @@ def test_the_summary_of_a_bucket_is_that_of_a_folder_and_finds_damage(bucket, tm
     with pytest.raises(
         UserError, match=r"train-00001-of-00002\.tfrecord: found other bytes than were written"
     ):
-        summarise(bucket / "out")
+        summarize(bucket / "out")

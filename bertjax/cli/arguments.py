@@ -117,10 +117,10 @@ def parse_configured(
 
 
 def _like_init(config: Config, init_from: str, verb: str) -> Config:
-    from bertjax.training.checkpoint import find, read_config
+    from bertjax.training.checkpoint import find_checkpoint, read_checkpoint_config
 
-    run_dir, folder = find(init_from)
-    found = read_config(folder)
+    run_dir, folder = find_checkpoint(init_from)
+    found = read_checkpoint_config(folder)
     tokenizer = dataclasses.replace(found.tokenizer, vocab_file=str(run_dir / "tokenizer"))
     if verb != "finetune":
         return dataclasses.replace(config, model=found.model, tokenizer=tokenizer)

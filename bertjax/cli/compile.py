@@ -67,7 +67,7 @@ def run(words: Sequence[str]) -> int:
         slice_,
         largest_batch=command.largest_batch,
         search_limit=search_limit,
-        tell=tell,
+        on_estimate=tell,
     )
     print(describe_answer(found))
     run_dir = epath.Path(command.run_dir or f"runs/{run_name(subject)}")
@@ -78,12 +78,12 @@ def run(words: Sequence[str]) -> int:
 
 def _report(run_dir: "epath.Path") -> "epath.Path":
     """The run's report with the estimate in it, or a page of its own where there is no run yet."""
-    from bertjax.report.estimate import write_page
-    from bertjax.report.html import STYLE, write_report
-    from bertjax.training import run_config as run_folder
+    from bertjax.report.estimate import write_estimate_page
+    from bertjax.report.html import write_report
+    from bertjax.training import run_config
 
     return (
         write_report(run_dir)
-        if (run_dir / run_folder.FILE).exists()
-        else write_page(run_dir, STYLE)
+        if (run_dir / run_config.FILE).exists()
+        else write_estimate_page(run_dir)
     )

@@ -29,7 +29,7 @@ def run(words: Sequence[str]) -> int:
     quiet_libraries()
     from bertjax.parallel import compile_cache, failures, hosts
 
-    with failures.together():
+    with failures.end_together():
         compile_cache.start()
         said = _evaluated(subject, rest)
         if hosts.is_first():
@@ -39,19 +39,19 @@ def run(words: Sequence[str]) -> int:
 
 def _evaluated(subject: str, rest: Sequence[str]) -> list[str]:
     """The checkpoint and its figures, a line each; of several processes all call this."""
-    from bertjax.training.checkpoint import find, read_config
+    from bertjax.training.checkpoint import find_checkpoint, read_checkpoint_config
 
     def adjust(config: Config) -> Config:
         return parse("evaluate RUN", EvaluateCommand(config=config), rest).config
 
-    tasks = read_config(find(subject)[1]).finetune.tasks
+    tasks = read_checkpoint_config(find_checkpoint(subject)[1]).finetune.tasks
     return _on_tasks(subject, adjust, rest) if tasks else _on_heldout(subject, adjust)
 
 
 def _on_heldout(subject: str, adjust: Callable[[Config], Config]) -> list[str]:
     from bertjax.data.tokenizers.tokenizer import load_tokenizer
     from bertjax.parallel.mesh import make_mesh
-    from bertjax.training.batch_source import prepared_feed
+    from bertjax.training.batch_source import prepared_source
     from bertjax.training.saved_model import load_model
     from bertjax.training.step import check_batch
 
@@ -61,9 +61,9 @@ def _on_heldout(subject: str, adjust: Callable[[Config], Config]) -> list[str]:
         config, train=dataclasses.replace(config.train, eval_max_batches=0)
     )
     check_batch(config, mesh)
-    feed = prepared_feed(config, load_tokenizer(loaded.run_dir / "tokenizer"))
-    assert feed.examine is not None
-    found = feed.examine(config, mesh)(loaded.params)
+    source = prepared_source(config, load_tokenizer(loaded.run_dir / "tokenizer"))
+    assert source.make_evaluator is not None
+    found = source.make_evaluator(config, mesh)(loaded.params)
     figures = {
         name: f"{value:.4f}" if isinstance(value, float) else f"{value:,}"
         for name, value in found.items()
@@ -83,13 +83,13 @@ def _on_tasks(
     from bertjax.finetuning.load import load_finetuned
     from bertjax.parallel import hosts
     from bertjax.report.html import write_report
-    from bertjax.training.checkpoint import find
+    from bertjax.training.checkpoint import find_checkpoint
 
     loaded = load_finetuned(subject, adjust)
     tokenizer = load_tokenizer(loaded.run_dir / "tokenizer")
     found, figures = assess(loaded, validation_sets(loaded, tokenizer), tokenizer)
     # Of another checkpoint, or of other files, it is not what the run's report is about.
-    if hosts.is_first() and not options and find(loaded.run_dir)[1] == loaded.checkpoint:
+    if hosts.is_first() and not options and find_checkpoint(loaded.run_dir)[1] == loaded.checkpoint:
         write_evaluation(loaded.run_dir, int(loaded.checkpoint.name), found, figures)
         write_report(loaded.run_dir)
     return described_lines(loaded, figures)

@@ -54,7 +54,7 @@ def run(words: Sequence[str]) -> int:
 
     from bertjax.parallel import compile_cache, failures, hosts
 
-    with failures.together():
+    with failures.end_together():
         subject, command = parse_configured(
             "finetune",
             FinetuneCommand,
@@ -75,7 +75,7 @@ def run(words: Sequence[str]) -> int:
         if command.grid == "none" and not any(swept):
             return _run(config, epath.Path(folder), tokenizer)
         check(
-            not hosts.several(),
+            not hosts.is_multiprocess(),
             where="--seeds and --grid",
             found="several processes",
             expected="one, for a sweep",
@@ -95,7 +95,7 @@ def _init_run(command: FinetuneCommand, folder: str) -> str:
 
     from bertjax.interop.import_model import import_model
     from bertjax.parallel import hosts
-    from bertjax.training.checkpoint import FOLDER, find, read_meta
+    from bertjax.training.checkpoint import FOLDER, find_checkpoint, read_meta
 
     source = epath.Path(command.config.init_from or ".")
     foreign = any(
@@ -105,14 +105,14 @@ def _init_run(command: FinetuneCommand, folder: str) -> str:
     if not command.config.init_from or (source / FOLDER).exists() or not foreign:
         return command.config.init_from
     check(
-        not hosts.several(),
+        not hosts.is_multiprocess(),
         where="--init-from",
         found=source,
         expected="a run, for several processes (`bertjax import` makes one)",
     )
     made = epath.Path(folder) / "init"
     if (made / FOLDER).exists():
-        before = read_meta(find(made)[1]).get("imported", {}).get("source")
+        before = read_meta(find_checkpoint(made)[1]).get("imported", {}).get("source")
         check(
             before == str(source),
             where=str(made),
@@ -138,10 +138,10 @@ def _take_tokenizer(config: Config, run_dir: "epath.Path") -> "Tokenizer":
     """The tokenizer of the model to start from, or of the configuration, copied into the run."""
     from bertjax.data.tokenizers.tokenizer import load_tokenizer, open_vocabulary
     from bertjax.parallel import hosts
-    from bertjax.training.checkpoint import find
+    from bertjax.training.checkpoint import find_checkpoint
 
     if config.init_from:
-        tokenizer = load_tokenizer(find(config.init_from)[0] / "tokenizer")
+        tokenizer = load_tokenizer(find_checkpoint(config.init_from)[0] / "tokenizer")
     else:
         check(
             config.tokenizer.vocab_file,
@@ -151,7 +151,9 @@ def _take_tokenizer(config: Config, run_dir: "epath.Path") -> "Tokenizer":
         )
         tokenizer = open_vocabulary(config.tokenizer)
     if config.finetune.decoder_from:
-        other = load_tokenizer(find(config.finetune.decoder_from)[0] / "tokenizer").fingerprint
+        other = load_tokenizer(
+            find_checkpoint(config.finetune.decoder_from)[0] / "tokenizer"
+        ).fingerprint
         same = other == tokenizer.fingerprint
         check(
             same,
@@ -183,9 +185,13 @@ def _take_tokenizer(config: Config, run_dir: "epath.Path") -> "Tokenizer":
 
 def _heads(config: Config) -> tuple[Head, ...]:
     """The heads of the model to start from."""
-    from bertjax.training.checkpoint import find, read_config
+    from bertjax.training.checkpoint import find_checkpoint, read_checkpoint_config
 
-    return read_config(find(config.init_from)[1]).model.heads if config.init_from else ()
+    return (
+        read_checkpoint_config(find_checkpoint(config.init_from)[1]).model.heads
+        if config.init_from
+        else ()
+    )
 
 
 def _run(config: Config, run_dir: "epath.Path", tokenizer: "Tokenizer") -> int:
@@ -196,7 +202,10 @@ def _run(config: Config, run_dir: "epath.Path", tokenizer: "Tokenizer") -> int:
     from bertjax.report.terminal import log_to, terminal_progress, warnings_of
 
     first = hosts.is_first()
-    with log_to(run_dir) if first else warnings_of(hosts.place()), terminal_progress() as progress:
+    with (
+        log_to(run_dir) if first else warnings_of(hosts.process_name()),
+        terminal_progress() as progress,
+    ):
         prepared = finetune.prepare(config, tokenizer)
         config = finetune.resolve(config, prepared, _heads(config))
         report = (lambda: write_report(run_dir)) if first else (lambda: None)
@@ -228,10 +237,10 @@ def _evaluated(run_dir: "epath.Path", tokenizer: "Tokenizer") -> list[str]:
     from bertjax.finetuning.finetune import choose_thresholds
     from bertjax.finetuning.load import load_finetuned
     from bertjax.parallel import hosts
-    from bertjax.training.checkpoint import find
+    from bertjax.training.checkpoint import find_checkpoint
 
     # The first process has written which one counts; the others may not see that yet.
-    counts = hosts.from_first(str(find(run_dir)[1]) if hosts.is_first() else "")
+    counts = hosts.from_first(str(find_checkpoint(run_dir)[1]) if hosts.is_first() else "")
     loaded = load_finetuned(counts, lambda config: config)
     splits = validation_sets(loaded, tokenizer)
     found, figures = assess(loaded, splits, tokenizer)

@@ -114,7 +114,7 @@ def grow(
         words = growing.read_new_words(command.new_tokens)
         extended, pieces = (
             growing.extend_tokenizer(folder, words, command.new_tokens),
-            growing.pieces_of(tokenizer, words),
+            growing.encode_words(tokenizer, words),
         )
         how, multiple = command.new_rows, command.vocab_multiple
         config, params = growing.extend_vocabulary(

@@ -27,32 +27,30 @@ def run(words: Sequence[str]) -> int:
     quiet_libraries()
     from etils import epath
 
-    from bertjax.training import checkpoint
-    from bertjax.training import run_config as run_folder
+    from bertjax.training import checkpoint, run_config
 
     folder = epath.Path(subject)
-    if (folder / run_folder.FILE).exists() or (folder / checkpoint.FOLDER).exists():
+    if (folder / run_config.FILE).exists() or (folder / checkpoint.FOLDER).exists():
         print(describe_run(folder))
     else:
-        from bertjax.data.records.summary import summarise
+        from bertjax.data.records.summary import summarize
 
-        print(summarise(folder, examples=command.examples))
+        print(summarize(folder, examples=command.examples))
     return 0
 
 
 def describe_run(folder: "epath.Path") -> str:
     """A run in a few lines: its model, progress, last figures, checkpoints."""
-    from bertjax.training import checkpoint
-    from bertjax.training import run_config as run_folder
-    from bertjax.training.logs.metrics_log import read_rows
+    from bertjax.training import checkpoint, run_config
+    from bertjax.training.logs.metrics_log import read_entries
 
-    config = run_folder.read_config(folder)
+    config = run_config.read_run_config(folder)
     lines = [
         f"run: {folder}",
         describe_model(config.model),
         f"data: {config.data.prepared_dir}, length {config.data.max_seq_length}, batch {config.train.batch_size}",
     ]
-    rows = read_rows(folder)
+    rows = read_entries(folder)
     for split in ("train", "validation"):
         last = next((row for row in reversed(rows) if row["split"] == split), None)
         if last:

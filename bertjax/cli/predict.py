@@ -36,7 +36,7 @@ def run(words: Sequence[str]) -> int:
     quiet_libraries()
     from bertjax.parallel import compile_cache, failures, hosts
 
-    with failures.together():
+    with failures.end_together():
         compile_cache.start()
         said = _predicted(subject, rest)
         if hosts.is_first():

@@ -40,7 +40,7 @@ def run(words: Sequence[str]) -> int:
 
     from bertjax.parallel import compile_cache, failures, hosts
 
-    with failures.together():
+    with failures.end_together():
         subject, command = parse_configured("train", TrainCommand, words)
         run_dir = epath.Path(command.run_dir or f"runs/{run_name(subject)}")
         compile_cache.start(run_dir)
@@ -52,13 +52,13 @@ def _run_first(config: Config, run_dir: "epath.Path") -> "Outcome":
     """Train, and write and say what a run does."""
     from bertjax.report.html import write_report
     from bertjax.report.terminal import log_to, terminal_progress
-    from bertjax.training.batch_source import prepared_feed
+    from bertjax.training.batch_source import prepared_source
     from bertjax.training.loop import train
 
-    feed = prepared_feed(config, _take_tokenizer(config, run_dir))
+    source = prepared_source(config, _take_tokenizer(config, run_dir))
     with log_to(run_dir), terminal_progress() as progress:
         outcome = train(
-            config, run_dir, feed, progress=progress, on_evaluation=lambda: write_report(run_dir)
+            config, run_dir, source, progress=progress, on_evaluation=lambda: write_report(run_dir)
         )
         report = write_report(run_dir)
         if outcome.stopped:
@@ -78,12 +78,12 @@ def _run_other(config: Config, run_dir: "epath.Path") -> "Outcome":
     from bertjax.data.tokenizers.tokenizer import load_tokenizer
     from bertjax.parallel import hosts
     from bertjax.report.terminal import warnings_of
-    from bertjax.training.batch_source import prepared_feed
+    from bertjax.training.batch_source import prepared_source
     from bertjax.training.loop import train
 
-    with warnings_of(hosts.place()):
+    with warnings_of(hosts.process_name()):
         return train(
-            config, run_dir, prepared_feed(config, load_tokenizer(_prepared_tokenizer(config)))
+            config, run_dir, prepared_source(config, load_tokenizer(_prepared_tokenizer(config)))
         )
 
 
@@ -110,9 +110,9 @@ def _take_tokenizer(config: Config, run_dir: "epath.Path") -> "Tokenizer":
     )
     known = [run_dir / "tokenizer"]
     if config.init_from:
-        from bertjax.training.checkpoint import find
+        from bertjax.training.checkpoint import find_checkpoint
 
-        known.append(find(config.init_from)[0] / "tokenizer")
+        known.append(find_checkpoint(config.init_from)[0] / "tokenizer")
     for folder in known:
         if folder.exists():
             other = load_tokenizer(folder).fingerprint

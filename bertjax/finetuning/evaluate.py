@@ -14,8 +14,8 @@ from bertjax.finetuning.batches import eval_batches, item_lengths
 from bertjax.finetuning.objective import TaskObjective
 from bertjax.model.functional import Params
 from bertjax.parallel import rules
-from bertjax.parallel.hosts import global_batch, process_rows
-from bertjax.tasks.task import Rows, Task
+from bertjax.parallel.hosts import global_batch, process_row_indices
+from bertjax.tasks.task import EncodedExamples, Task
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Split:
     MNLI's other.
     """
     examples: Sequence[Any]
-    rows: Rows
+    rows: EncodedExamples
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def evaluate_split(
         length_buckets=config.row_lengths,
         max_seq_length=config.finetune.max_seq_length,
         pad_id=pad_id,
-        rows_of_process=process_rows(mesh, size),
+        rows_of_process=process_row_indices(mesh, size),
     ):
         sums, outputs = jax.device_get(step(params, global_batch(mesh, batch, size)))
         for name, value in sums.items():
@@ -97,7 +97,7 @@ def _eval_step(
         batch = objective.prepare(batch)
         if task.generates and not labelled:
             return {}, task.generate(objective.model, params, batch, layout=layout)
-        scores = task.scores(objective.model, params, batch, key=None, layout=layout)
+        scores = task.logits(objective.model, params, batch, key=None, layout=layout)
         sums = task.sums(scores, batch) if labelled else {}
         if task.generates:
             return sums, task.generate(objective.model, params, batch, layout=layout)
@@ -163,7 +163,7 @@ def examiner(
     objective: TaskObjective, splits: Sequence[Split], pad_id: int, config: Config, mesh: Mesh
 ) -> Callable[[Params], dict[str, float]]:
     """What the training loop asks for held-out figures
-    (`bertjax.training.batch_source.Feed.examine`).
+    (`bertjax.training.batch_source.BatchSource.make_evaluator`).
     """
 
     return lambda params: evaluate_splits(config, objective, mesh, params, splits, pad_id)[1]

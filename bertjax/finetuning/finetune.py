@@ -18,17 +18,16 @@ from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.finetuning import batches
 from bertjax.finetuning.evaluate import Assessed, Split, examiner
-from bertjax.finetuning.majority_baseline import baseline
+from bertjax.finetuning.load import THRESHOLDS
 from bertjax.finetuning.objective import TaskObjective
 from bertjax.progress import Progress, silent
 from bertjax.storage import read_json, write_whole
 from bertjax.tasks import registry as kinds
-from bertjax.tasks.question_answering.task import Spans, choose_threshold
-from bertjax.tasks.registry import Opened
-from bertjax.tasks.task import Rows, Task
+from bertjax.tasks.registry import OpenedTask, kind_of
+from bertjax.tasks.task import EncodedExamples, Task
 from bertjax.training import checkpoint
-from bertjax.training.batch_source import Feed
-from bertjax.training.logs.metrics_log import read_rows
+from bertjax.training.batch_source import BatchSource
+from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.loop import Outcome, train
 
 ROWS = "training_rows_sha256"  # in `meta` and `result.json`: what a run was trained on
@@ -38,8 +37,8 @@ ROWS = "training_rows_sha256"  # in `meta` and `result.json`: what a run was tra
 class Prepared:
     """Tasks ready to be trained."""
 
-    opened: tuple[Opened, ...]
-    train: Mapping[str, Rows]
+    opened: tuple[OpenedTask, ...]
+    train: Mapping[str, EncodedExamples]
     """Training rows by task."""
     validation: tuple[Split, ...]
 
@@ -60,9 +59,11 @@ class Prepared:
 
     @cached_property
     def baseline(self) -> float:
-        """The score of saying the same of everything."""
+        """The score of the majority-class baseline: the mean over tasks of their metric, in 0..1."""
         own = {split.task: split.examples for split in self.validation if not split.name}
-        return fmean(baseline(one.task, own[one.task.name]) for one in self.opened)
+        return fmean(
+            kind_of(one.task).majority_baseline(one.task, own[one.task.name]) for one in self.opened
+        )
 
 
 def prepare(config: Config, tokenizer: Tokenizer) -> Prepared:
@@ -73,7 +74,7 @@ def prepare(config: Config, tokenizer: Tokenizer) -> Prepared:
     opened = kinds.open_tasks(config, tokenizer)
     length = config.finetune.max_seq_length
     train = {
-        one.task.name: one.task.rows(one.splits["train"], tokenizer, length, targets=True)
+        one.task.name: one.task.encode(one.splits["train"], tokenizer, length, targets=True)
         for one in opened
     }
     validation = [
@@ -92,7 +93,7 @@ def validation_split(
     is.
     """
     part = name.partition("_")[2]
-    rows = task.rows(examples, tokenizer, config.finetune.max_seq_length, targets=True)
+    rows = task.encode(examples, tokenizer, config.finetune.max_seq_length, targets=True)
     return Split(task.name, "" if part == "matched" else part, examples, rows)
 
 
@@ -159,11 +160,11 @@ def objective_of(config: Config, prepared: Prepared) -> TaskObjective:
 
 def task_feed(
     config: Config, prepared: Prepared, objective: TaskObjective, tokenizer: Tokenizer
-) -> Feed:
+) -> BatchSource:
     """The batches and the held-out figures of a resolved configuration, for
     `bertjax.training.loop.train`.
     """
-    return Feed(
+    return BatchSource(
         train=lambda start, rows: batches.train_batches(
             prepared.train,
             batch_size=config.train.batch_size,
@@ -176,11 +177,11 @@ def task_feed(
             start=start,
             rows=rows,
         ),
-        examine=partial(examiner, objective, prepared.validation, tokenizer.pad_id),
+        make_evaluator=partial(examiner, objective, prepared.validation, tokenizer.pad_id),
         facts={
             "tokenizer_fingerprint": tokenizer.fingerprint,
             ROWS: prepared.digest,
-            "tasks": [kinds.to_plain(one) for one in prepared.opened],
+            "tasks": [kinds.to_plain(one.task) for one in prepared.opened],
         },
     )
 
@@ -189,8 +190,8 @@ def check_same_rows(run_dir: epath.Path, prepared: Prepared) -> None:
     """Raise `UserError` where a run was begun on other training rows."""
     if (run_dir / checkpoint.RESULT).exists():
         before = read_json(run_dir / checkpoint.RESULT).get(ROWS)
-    elif checkpoint.has_any(run_dir):
-        before = checkpoint.read_meta(checkpoint.find(run_dir)[1]).get(ROWS)
+    elif checkpoint.has_checkpoint(run_dir):
+        before = checkpoint.read_meta(checkpoint.find_checkpoint(run_dir)[1]).get(ROWS)
     else:
         return
     check(
@@ -213,25 +214,26 @@ def finetune(
     """Train a resolved configuration in `run_dir`, or go on, as `bertjax.training.loop.train` says."""
     check_same_rows(run_dir, prepared)
     objective = objective_of(config, prepared)
-    feed = task_feed(config, prepared, objective, tokenizer)
-    return train(config, run_dir, feed, objective, progress=progress, on_evaluation=on_evaluation)
+    source = task_feed(config, prepared, objective, tokenizer)
+    return train(config, run_dir, source, objective, progress=progress, on_evaluation=on_evaluation)
 
 
 def choose_thresholds(run_dir: epath.Path, evaluated: Assessed) -> bool:
-    """Add to `result.json` the null threshold of each task of spans that has one, as its own
-    validation set says.
+    """Add to `result.json` the decision threshold of each task that has one.
 
-    Returns whether there is any: figures are others then.
+    It is chosen on the task's own validation set. Returns whether there is any: the figures change
+    with it.
     """
-    chosen = {
-        task.name: choose_threshold(found.predictions, split.examples)
-        for task, split, found in evaluated
-        if isinstance(task, Spans) and task.version_2 and not split.name
-    }
+    chosen: dict[str, float] = {}
+    for task, split, result in evaluated:
+        if split.name:
+            continue
+        threshold = kind_of(task).choose_threshold(task, result.predictions, split.examples)
+        if threshold is not None:
+            chosen[task.name] = threshold
     if chosen:
-        _write_result(
-            run_dir, {**read_json(run_dir / checkpoint.RESULT), "null_thresholds": chosen}
-        )
+        result_before = read_json(run_dir / checkpoint.RESULT)
+        _write_result(run_dir, {**result_before, THRESHOLDS: chosen})
     return bool(chosen)
 
 
@@ -244,7 +246,7 @@ def write_result(
     Returns what was written: `step`, `figures` on the validation set at that step.
     """
     rows = [
-        row for row in read_rows(run_dir) if row["split"] == "validation" and row["step"] <= step
+        row for row in read_entries(run_dir) if row["split"] == "validation" and row["step"] <= step
     ]
     kept = [row for row in rows if (run_dir / checkpoint.FOLDER / str(row["step"])).exists()]
     worth = lambda row: -math.inf if row["score"] is None else row["score"]  # noqa: E731

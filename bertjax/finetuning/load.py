@@ -1,6 +1,5 @@
-"""Fine-tuned models in their folders."""
+"""Loading of fine-tuned models from their folders."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,64 +12,73 @@ from bertjax.finetuning.objective import TaskObjective
 from bertjax.parallel import rules
 from bertjax.parallel.mesh import make_mesh
 from bertjax.storage import read_json
-from bertjax.tasks import registry as kinds
-from bertjax.tasks.question_answering.task import Spans
+from bertjax.tasks import registry
 from bertjax.tasks.task import Task
 from bertjax.training import checkpoint
-from bertjax.training.saved_model import on_devices_here
+from bertjax.training.saved_model import for_inference
+
+THRESHOLDS = "null_thresholds"
+"""The field of `result.json` with the decision thresholds by task; named after SQuAD's."""
 
 
 class Finetuned(NamedTuple):
-    """A checkpoint's parameters with the heads of its tasks, laid out on `config.mesh`, and where
-    they came from.
-    """
+    """The parameters of a checkpoint with the heads of its tasks, laid out on `config.mesh`."""
 
     config: Config
     run_dir: epath.Path
     checkpoint: epath.Path
     objective: TaskObjective
     kinds: dict[str, str]
-    """The kind of each task."""
+    """The kind of each task, by the task's name."""
     params: Any
 
 
 def load_finetuned(
-    path: epath.PathLike, adjust: Callable[[Config], Config] = on_devices_here
+    path: epath.PathLike, adjust: Callable[[Config], Config] = for_inference
 ) -> Finetuned:
-    """A fine-tuned run's checkpoint that counts, or one checkpoint; `adjust` may change its
-    configuration first.
+    """Load the selected checkpoint of a fine-tuned run, or one checkpoint.
 
-    Raises `UserError` where there is none, or it was not fine-tuned.
+    `adjust` may change the configuration first. Raises `UserError` if there is none, or it was not
+    fine-tuned.
     """
-    run_dir, folder = checkpoint.find(path)
-    config = adjust(checkpoint.read_config(folder))
-    plain = checkpoint.read_meta(folder).get("tasks") or []
+    run_dir, folder = checkpoint.find_checkpoint(path)
+    config = adjust(checkpoint.read_checkpoint_config(folder))
+    saved_tasks = checkpoint.read_meta(folder).get("tasks") or []
     check(
-        len(plain) > 0,
+        len(saved_tasks) > 0,
         where=str(folder),
         found="a model without a task",
         expected="one that `bertjax finetune` made",
     )
-    opened = [kinds.from_plain(values, f"{folder}/meta") for values in plain]
-    found = [(kind, _with_threshold(task, run_dir, folder)) for kind, task in opened]
-    objective = TaskObjective(config.model, tuple(task for _, task in found))
+    thresholds = _thresholds(run_dir, folder)
+    tasks = []
+    for values in saved_tasks:
+        task = registry.from_plain(values, f"{folder}/meta")
+        tasks.append(_with_threshold(task, thresholds))
+    objective = TaskObjective(config.model, tuple(tasks))
     shapes = jax.eval_shape(lambda: objective.init(jax.random.key(0)))
-    target = rules.laid_out(
-        shapes, rules.tree_shardings(make_mesh(config.mesh), objective.logical_axes())
-    )
-    params = checkpoint.restore_params(folder, target)
-    return Finetuned(
-        config, run_dir, folder, objective, {task.name: kind for kind, task in found}, params
-    )
+    shardings = rules.tree_shardings(make_mesh(config.mesh), objective.logical_axes())
+    params = checkpoint.restore_params(folder, rules.with_shardings(shapes, shardings))
+    kinds = {task.name: registry.kind_of(task).name for task in tasks}
+    return Finetuned(config, run_dir, folder, objective, kinds, params)
 
 
-def _with_threshold(task: Task, run_dir: epath.Path, folder: epath.Path) -> Task:
-    """A task of spans with the null threshold that was chosen for this checkpoint; 0 where none
-    was.
+def _thresholds(run_dir: epath.Path, folder: epath.Path) -> dict[str, float] | None:
+    """Return the decision thresholds chosen for a checkpoint by task; None without a result.
+
+    `result.json` has those of the selected checkpoint; they say nothing about the others.
     """
     path = run_dir / checkpoint.RESULT
-    if not isinstance(task, Spans) or not path.exists():
-        return task
+    if not path.exists():
+        return None
     result = read_json(path)
-    chosen = result.get("null_thresholds", {}) if str(result.get("step")) == folder.name else {}
-    return dataclasses.replace(task, null_threshold=chosen.get(task.name, 0.0))
+    # Compared as text: the folder of a checkpoint is named after its step.
+    if str(result.get("step")) != folder.name:
+        return {}
+    return result.get(THRESHOLDS, {})
+
+
+def _with_threshold(task: Task, thresholds: dict[str, float] | None) -> Task:
+    if thresholds is None:
+        return task
+    return registry.kind_of(task).with_threshold(task, thresholds.get(task.name, 0.0))

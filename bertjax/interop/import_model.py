@@ -1,24 +1,25 @@
-"""A model of another program as a run, which every verb reads."""
+"""Import of another program's model as a run, which every verb reads."""
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from etils import epath
 
 from bertjax.config import Config, DataConfig, ModelConfig, TokenizerConfig
 from bertjax.data.tokenizers.huggingface import read_tokenizer_folder
 from bertjax.data.tokenizers.tokenizer import Tokenizer
-from bertjax.errors import UserError, check
+from bertjax.errors import check, mismatch
 from bertjax.interop.checkpoints import huggingface, tensorflow
 from bertjax.interop.checkpoints.weight_files import has_weights
 from bertjax.training.saved_model import check_new, save_model
 
 
 class Imported(NamedTuple):
-    """What `import_model` made."""
+    """The run that `import_model` made."""
 
     checkpoint: epath.Path
+    """Folder of its only checkpoint, step 0."""
     config: Config
     tokenizer: Tokenizer | None
 
@@ -36,9 +37,9 @@ def import_model(
     `source` holds `config.json` and weights (`bertjax.interop.checkpoints.huggingface`), or
     `bert_config.json` and `bert_model.ckpt.*` (`bertjax.interop.checkpoints.tensorflow`), where the
     checkpoint's prefix does as well; and the tokenizer's files, which are taken along unless
-    `take_tokenizer` is False. `lowercase` says how to read a `vocab.txt` that nothing else tells
-    of. Tensors whose names begin with an entry of `drop` are left out. Raises `UserError` as those
-    modules say, and where `run_dir` has files in it.
+    `take_tokenizer` is False. `lowercase` says how to read a `vocab.txt` without any other file
+    that tells. Tensors whose names begin with an entry of `drop` are left out. Raises `UserError`
+    as those modules do, and where `run_dir` has files in it.
     """
     check(
         not isinstance(drop, str),
@@ -49,41 +50,59 @@ def import_model(
     path = epath.Path(source)
     check_new(epath.Path(run_dir))
     folder = path if path.is_dir() else path.parent
-    original = (folder / tensorflow.CONFIG).exists()
-    if (path / huggingface.CONFIG).exists() and (has_weights(path) or not original):
-        name, (model, params) = "huggingface", huggingface.load(path, drop)
-    elif original:
-        name, (model, params) = "tensorflow", tensorflow.load(path, drop)
-    else:
-        found = (
-            "neither in it" if path.is_dir() else "a file" if path.exists() else "no such folder"
-        )
-        expected = (
-            f"a folder with {huggingface.CONFIG} or {tensorflow.CONFIG}, here and not on a hub"
-        )
-        raise UserError(f"{path}: found {found}, expected {expected}")
+    format, model, params = _load(path, folder, drop)
     tokenizer = read_tokenizer_folder(folder, lowercase) if take_tokenizer else None
     if tokenizer is not None:
-        entries = f"at least the tokenizer's {tokenizer.vocab_size} entries"
+        # A table may be larger than its tokenizer, filled up to a multiple; never smaller.
         check(
             tokenizer.vocab_size <= model.vocab_size,
             where=f"{path}: vocab_size",
             found=model.vocab_size,
-            expected=entries,
+            expected=f"at least the tokenizer's {tokenizer.vocab_size} entries",
         )
-    config = Config(model=model, data=_data(model), tokenizer=_settings(tokenizer))
-    facts = {"imported": {"format": name, "source": str(path), "dropped": list(drop)}}
+    config = Config(model=model, data=_data_config(model), tokenizer=_tokenizer_config(tokenizer))
+    facts = {"imported": {"format": format, "source": str(path), "dropped": list(drop)}}
     return Imported(save_model(run_dir, config, params, tokenizer, facts), config, tokenizer)
 
 
-def _data(model: ModelConfig) -> DataConfig:
+def _load(
+    path: epath.Path, folder: epath.Path, drop: Sequence[str]
+) -> tuple[str, ModelConfig, dict[str, Any]]:
+    """Return the format, the model and its parameters."""
+    original = (folder / tensorflow.CONFIG).exists()
+    # A folder of the original may have a config.json too, but then no weights of transformers.
+    if (path / huggingface.CONFIG).exists() and (has_weights(path) or not original):
+        return "huggingface", *huggingface.load(path, drop)
+    if original:
+        return "tensorflow", *tensorflow.load(path, drop)
+    raise mismatch(
+        where=str(path),
+        found=_what_is_there(path),
+        expected=(
+            f"a folder with {huggingface.CONFIG} or {tensorflow.CONFIG}, here and not on a hub"
+        ),
+    )
+
+
+def _what_is_there(path: epath.Path) -> str:
+    if path.is_dir():
+        return "neither in it"
+    if path.exists():
+        return "a file"
+    return "no such folder"
+
+
+def _data_config(model: ModelConfig) -> DataConfig:
+    """Return the defaults, made to fit the model's length and heads."""
     length = min(DataConfig.max_seq_length, model.max_length)
     predictions = min(DataConfig.max_predictions_per_seq, length - 1)
     data = DataConfig(max_seq_length=length, max_predictions_per_seq=predictions)
-    return data if "nsp" in model.heads else dataclasses.replace(data, sentence_objective="none")
+    if "nsp" not in model.heads:
+        data = dataclasses.replace(data, sentence_objective="none")
+    return data
 
 
-def _settings(tokenizer: Tokenizer | None) -> TokenizerConfig:
+def _tokenizer_config(tokenizer: Tokenizer | None) -> TokenizerConfig:
     if tokenizer is None:
         return TokenizerConfig()
     return TokenizerConfig(

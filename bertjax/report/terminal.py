@@ -1,8 +1,8 @@
-"""Progress for whoever watches a terminal, and plain lines for the log."""
+"""Progress bars on a terminal, and the lines of bertjax's log."""
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from etils import epath
@@ -15,22 +15,25 @@ FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
 @contextmanager
 def terminal_progress() -> Iterator[Progress]:
-    """A bar a stage, with rate and time left, on a terminal; nothing where stderr is none."""
+    """Yield a progress callback that draws a bar for each stage, with its rate and the time left.
+
+    It draws nothing where stderr is no terminal.
+    """
     if not sys.stderr.isatty():
         yield silent
         return
-    bar, now = None, ""
+    bar: tqdm | None = None
+    bar_stage = ""
 
     def show(stage: str, done: int, total: int) -> None:
-        nonlocal bar, now
-        if bar is None or stage != now:
+        nonlocal bar, bar_stage
+        if bar is None or stage != bar_stage:
             if bar is not None:
                 bar.close()
-            # A run that resumes starts its bar where it resumes, so that the rate is this start's.
-            bar, now = (
-                tqdm(desc=stage, total=total or None, initial=max(done - 1, 0), dynamic_ncols=True),
-                stage,
-            )
+            # A resumed run starts its bar where it resumes, so that the rate is of this start.
+            begin = max(done - 1, 0)
+            bar = tqdm(desc=stage, total=total or None, initial=begin, dynamic_ncols=True)
+            bar_stage = stage
         bar.update(done - bar.n)
 
     try:
@@ -42,34 +45,34 @@ def terminal_progress() -> Iterator[Progress]:
 
 @contextmanager
 def log_to(run_dir: epath.Path) -> Iterator[None]:
-    """Append bertjax's own log lines to `run_dir/log.txt`; to stderr too: all without a terminal,
-    else warnings.
+    """Append bertjax's own log lines to `run_dir/log.txt`, and write them to stderr.
+
+    On a terminal, which shows a progress bar, only warnings are written to stderr.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     with (run_dir / "log.txt").open("a") as file:
-        on_screen = _Screen(logging.WARNING if sys.stderr.isatty() else logging.INFO)
-        with _handled_by(logging.StreamHandler(file), on_screen, form=FORMAT):
+        level = logging.WARNING if sys.stderr.isatty() else logging.INFO
+        handlers = [logging.StreamHandler(file), _AboveBar(level)]
+        with _log_through(handlers, FORMAT):
             yield
 
 
 @contextmanager
 def warnings_of(process: str) -> Iterator[None]:
-    """Of bertjax's own log lines only warnings, to stderr, with the name of the process that says
-    so.
-    """
-    with _handled_by(_Screen(logging.WARNING), form=f"{process}: {FORMAT}"):
+    """Write only warnings of bertjax's own log to stderr, headed by the name of the process."""
+    with _log_through([_AboveBar(logging.WARNING)], f"{process}: {FORMAT}"):
         yield
 
 
 @contextmanager
-def _handled_by(*handlers: logging.Handler, form: str) -> Iterator[None]:
+def _log_through(handlers: Sequence[logging.Handler], line_format: str) -> Iterator[None]:
     logger = logging.getLogger("bertjax")
     before = logger.level, logger.propagate
     for handler in handlers:
-        handler.setFormatter(logging.Formatter(form))
+        handler.setFormatter(logging.Formatter(line_format))
         logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    logger.propagate = False
+    logger.propagate = False  # the root's handlers, absl's among them, would write it again
     try:
         yield
     finally:
@@ -78,8 +81,8 @@ def _handled_by(*handlers: logging.Handler, form: str) -> Iterator[None]:
             logger.removeHandler(handler)
 
 
-class _Screen(logging.StreamHandler):
-    """Writes above the progress bar, not through it."""
+class _AboveBar(logging.StreamHandler):
+    """Handler that writes to stderr above the progress bar, not into its line."""
 
     def __init__(self, level: int):
         super().__init__()

@@ -19,8 +19,7 @@ from bertjax.model.functional import TASKS
 from bertjax.model.linear_head import init_linear, linear_axes
 from bertjax.parallel import rules
 from bertjax.parallel.mesh import make_mesh
-from bertjax.training import checkpoint
-from bertjax.training import run_config as run_folder
+from bertjax.training import checkpoint, run_config
 
 
 class TrainedModel(NamedTuple):
@@ -32,7 +31,7 @@ class TrainedModel(NamedTuple):
     params: Any
 
 
-def on_devices_here(config: Config) -> Config:
+def for_inference(config: Config) -> Config:
     """`config` for using a model: with the default mesh, since there may have been more devices
     where it was trained, and its layers in a loop, which compiles soonest.
     """
@@ -43,7 +42,7 @@ def on_devices_here(config: Config) -> Config:
 
 def load_model(
     path: epath.PathLike,
-    adjust: Callable[[Config], Config] = on_devices_here,
+    adjust: Callable[[Config], Config] = for_inference,
     *,
     dtype: DTypeLike | None = None,
     heads: Mapping[str, int] | None = None,
@@ -55,8 +54,8 @@ def load_model(
     bfloat16), cast as they are read; by default as they were trained. Raises `UserError` where
     there is none, or where its tensors are not those of its configuration.
     """
-    run_dir, folder = checkpoint.find(path)
-    config = adjust(checkpoint.read_config(folder))
+    run_dir, folder = checkpoint.find_checkpoint(path)
+    config = adjust(checkpoint.read_checkpoint_config(folder))
     shapes, axes = functional.shapes(config.model), functional.logical_axes(config.model)
     if heads:
         key = jax.random.key(0)
@@ -67,7 +66,7 @@ def load_model(
             {**shapes, TASKS: new},
             {**axes, TASKS: {name: linear_axes() for name in heads}},
         )
-    target = rules.laid_out(shapes, rules.tree_shardings(make_mesh(config.mesh), axes), dtype)
+    target = rules.with_shardings(shapes, rules.tree_shardings(make_mesh(config.mesh), axes), dtype)
     params = checkpoint.restore_params(folder, target, [TASKS], cast=dtype is not None)
     return TrainedModel(config, run_dir, folder, params)
 
@@ -79,11 +78,11 @@ def save_model(
     tokenizer: Tokenizer | None,
     facts: Mapping[str, Any],
 ) -> epath.Path:
-    """Write `params` as step 0 of a new run, which every verb reads; returns the checkpoint's
-    folder.
+    """Write `params` as step 0 of a new run, and return the checkpoint's folder.
 
-    There is no optimizer in it: training starts from it by `init_from`. `facts` go to the
-    checkpoint's `meta`. Raises `UserError` where `run_dir` has files in it.
+    Every verb reads such a run. There is no optimizer's state in it: training starts from it by
+    `init_from`. `facts` go to the checkpoint's `meta`. Raises `UserError` where `run_dir` has files
+    in it.
     """
     run_dir = epath.Path(run_dir)
     meta = {
@@ -93,7 +92,7 @@ def save_model(
         "versions": checkpoint.versions(),
     }
     with new_folder(run_dir):
-        run_folder.claim(run_dir, config)
+        run_config.write_run_config(run_dir, config)
         if tokenizer is not None:
             tokenizer.save(run_dir / "tokenizer", config.model.max_length)
         checkpoints = checkpoint.Checkpoints(run_dir, keep=1)
@@ -103,7 +102,7 @@ def save_model(
 
 
 def check_new(folder: epath.Path) -> None:
-    """Raise `UserError` where `folder` has files in it, or cannot be looked at."""
+    """Raise `UserError` where `folder` has files in it, or cannot be read."""
     with disk_errors(folder):
         new = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
     check(new, where=str(folder), found="files there", expected="a folder that is new or empty")
@@ -111,9 +110,7 @@ def check_new(folder: epath.Path) -> None:
 
 @contextmanager
 def new_folder(folder: epath.Path) -> Iterator[None]:
-    """`check_new`, and if the block fails nothing is left of `folder`, so that it may be tried
-    again.
-    """
+    """Remove `folder` if the block fails, so that it can be tried again; `check_new` before it."""
     check_new(folder)
     try:
         yield

@@ -12,7 +12,7 @@ from bertjax.cli.finetune import FinetuneCommand
 from bertjax.cli.main import main
 from bertjax.cli.train import TrainCommand
 from bertjax.data.tokenizers.wordpiece import WordPiece
-from bertjax.training.logs.metrics_log import read_rows
+from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.saved_model import save_model
 from tests.factory import small_config
 from tests.tasks.tiny import (
@@ -121,7 +121,7 @@ def test_a_model_of_transformers_is_fine_tuned_evaluated_and_asked(
     assert read_json_strictly(run / "evaluation.json")["figures"] == pytest.approx(
         result["figures"]
     )
-    assert [row["step"] for row in read_rows(run) if row["split"] == "train"] == [1, 2, 3, 4]
+    assert [row["step"] for row in read_entries(run) if row["split"] == "train"] == [1, 2, 3, 4]
 
     # The same command again finds it finished, and says the same.
     before = (run / "metrics.jsonl").read_bytes()
@@ -195,7 +195,7 @@ def table(folder, train, dev):
 
 GOOD = ["sentence\tlabel", "the cat\ta", "no dog\tb"]
 MISTAKES = {
-    "a task that is not known": (None, "mine={}", [], "finetune.tasks: found mine={}, expected a name of GLUE's, squad"),
+    "a task that is not known": (None, "mine={}", [], "finetune.tasks: found mine={}, expected one of the names cola, sst2, "),
     "a kind that is not known": (None, "mine:parsing={}", [], "finetune.tasks: found mine:parsing={}, expected"),
     "a task without a place": (None, "rte", [], "finetune.tasks: found rte, expected NAME=PLACE"),
     "a folder that is not there": (None, "rte={}/nowhere", [], "{}/nowhere: found no such folder, expected a folder"),

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from bertjax.config import MeshConfig
 from bertjax.errors import UserError
 from bertjax.finetuning import batches
-from bertjax.parallel.hosts import process_rows
+from bertjax.parallel.hosts import process_row_indices
 from bertjax.parallel.mesh import make_mesh
-from bertjax.tasks.task import Rows
+from bertjax.tasks.task import EncodedExamples
 
 pytestmark = pytest.mark.quick
 LONGEST, PAD, BUCKETS = 24, 7, (4, 8, 16)
@@ -27,7 +27,7 @@ def make_rows(items, seed=0, choices=1, longest=LONGEST):
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     ids = draw.integers(0, 100, offsets[-1]).astype(np.int32)
     ids[offsets[:-1]] = np.arange(items * choices)
-    return Rows(
+    return EncodedExamples(
         ids=ids,
         offsets=offsets,
         second=draw.integers(0, lengths + 1).astype(np.int32),
@@ -196,7 +196,7 @@ def test_the_processes_parts_make_up_the_global_batch(items, seed, data):
 
 def test_the_rows_of_a_mesh_are_those_of_the_whole_batch():
     mesh = make_mesh(MeshConfig(), jax.devices())
-    rows = process_rows(mesh, 16)
+    rows = process_row_indices(mesh, 16)
     assert_same(
         next(stream({"rte": make_rows(50)}, batch_size=16)),
         next(stream({"rte": make_rows(50)}, rows=rows, batch_size=16)),
@@ -338,7 +338,7 @@ def test_tasks_of_one_size_and_other_seeds_have_other_orders():
 @pytest.mark.parametrize("targets", [{}, {"labels": np.zeros(9, np.int32)}])
 def test_a_batch_tells_its_task_and_its_targets_inside_jit_too(targets):
     rows = make_rows(9)
-    rows = Rows(rows.ids, rows.offsets, rows.second, rows.example, targets)
+    rows = EncodedExamples(rows.ids, rows.offsets, rows.second, rows.example, targets)
 
     @jax.jit
     def step(batch):
@@ -390,7 +390,7 @@ def test_the_stream_is_the_same_as_ever():
     def rows(items, choices):
         lengths = 1 + np.arange(items * choices) * 7919 % LONGEST
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        return Rows(
+        return EncodedExamples(
             np.arange(offsets[-1], dtype=np.int32),
             offsets,
             lengths // 2,

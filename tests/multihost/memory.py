@@ -27,7 +27,7 @@ def main(run, doing):
     from bertjax.training.step import abstract_state, init_state
     from tests.factory import small_config
 
-    with failures.together():
+    with failures.end_together():
         model = {
             "vocab_size": 8192,
             "hidden_size": 512,
@@ -60,7 +60,11 @@ def main(run, doing):
             for shard in leaf.addressable_shards
         )
         checkpoints.close()
-        print(json.dumps({"place": hosts.place(), "whole": whole, "part": mine, "grown": grown}))
+        print(
+            json.dumps(
+                {"place": hosts.process_name(), "whole": whole, "part": mine, "grown": grown}
+            )
+        )
 
 
 if __name__ == "__main__":

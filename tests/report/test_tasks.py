@@ -13,23 +13,24 @@ from bertjax.finetuning.error_analysis import write_evaluation
 from bertjax.finetuning.evaluate import Evaluated, Split
 from bertjax.report import tasks
 from bertjax.report.html import write_report
-from bertjax.tasks.classification.task import Classification, TextPrediction
+from bertjax.tasks.classification.predictions import ClassPrediction
+from bertjax.tasks.classification.single_label import SingleLabel
 from bertjax.tasks.examples import TextExample
-from bertjax.tasks.task import Rows
-from bertjax.training import run_config as run_folder
+from bertjax.tasks.task import EncodedExamples
+from bertjax.training import run_config
 from tests.factory import small_config
 from tests.report.charts import series
 
 LABELS = ("entailment", "neutral", "<b>contra</b>")
 CONFUSION = [[3, 1, 0], [1, 2, 1], [0, 0, 4]]
 ATTACK = "<script>document.title = 'taken'</script>"
-NO_ROWS = Rows(*(np.zeros(0, np.int64) for _ in range(4)))
+NO_ROWS = EncodedExamples(*(np.zeros(0, np.int64) for _ in range(4)))
 
 
 def run_of(folder, entries=("mnli=data/MNLI",), rows=(), steps=60):
     run = epath.Path(folder) / "run"
-    told = FinetuneConfig(tasks=tuple(entries), max_seq_length=16)
-    run_folder.claim(run, small_config(finetune=told, train={"steps": steps}))
+    options = FinetuneConfig(tasks=tuple(entries), max_seq_length=16)
+    run_config.write_run_config(run, small_config(finetune=options, train={"steps": steps}))
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return run
 
@@ -49,19 +50,19 @@ def rows_of_one():
 
 def evaluate(run, name="mnli", part="", extra=()):
     """`evaluation.json` of real predictions, whose confusion is `CONFUSION`."""
-    task = Classification(name, LABELS)
+    task = SingleLabel(name, LABELS)
     pairs = [(i, j) for i in range(3) for j in range(3) for _ in range(CONFUSION[i][j])]
     text = lambda n: f"{ATTACK} {n}" if n % 2 else "a long text " * 40  # noqa: E731
     examples = [
         TextExample(str(n), text(n), "its pair", LABELS[i]) for n, (i, _) in enumerate(pairs)
     ]
     predictions = [
-        TextPrediction(LABELS[j], tuple(0.9 if k == j else 0.05 for k in range(3)))
+        ClassPrediction(LABELS[j], tuple(0.9 if k == j else 0.05 for k in range(3)))
         for _, j in pairs
     ]
-    found = Evaluated(predictions, task.figures(predictions, examples) | dict(extra))
+    evaluated = Evaluated(predictions, task.figures(predictions, examples) | dict(extra))
     return write_evaluation(
-        run, 40, [(task, Split(name, part, examples, NO_ROWS), found)], dict(found.figures)
+        run, 40, [(task, Split(name, part, examples, NO_ROWS), evaluated)], dict(evaluated.figures)
     )
 
 
@@ -91,7 +92,7 @@ def test_the_head_shows_the_metrics_of_the_task(browser, page):
         "best accuracy of mnli, step 40",
         "accuracy of mnli, mismatched",
     )
-    assert [said for said in ("62.5%", "75.0%", *labels) if said not in head] == []
+    assert [text for text in ("62.5%", "75.0%", *labels) if text not in head] == []
     assert "MLM" not in head
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
@@ -184,10 +185,10 @@ def test_nothing_overflows_in_either_scheme(browser, page, scheme, ink, width):
 
 
 def head_of(page):
-    found = re.findall(
+    figures = re.findall(
         r'<b id="figure-([^"]+)"(?: data-value="([^"]+)")?>([^<]*)</b><span>([^<]*)</span>', page
     )
-    return {name: (shown, label) for name, _, shown, label in found}
+    return {name: (shown, label) for name, _, shown, label in figures}
 
 
 def test_several_tasks_have_a_score_and_each_its_own_figures_and_scale(tmp_path):
@@ -247,7 +248,9 @@ def test_a_run_before_its_first_evaluation_has_a_page(tmp_path, entries):
     ],
 )
 def test_the_metric_is_the_one_that_chooses_the_best_checkpoint(entry, row, metric):
-    (shown,) = tasks.shown_tasks(FinetuneConfig(tasks=(entry,)), [*row, "loss", "score"]).values()
+    (shown,) = tasks.reported_tasks(
+        FinetuneConfig(tasks=(entry,)), [*row, "loss", "score"]
+    ).values()
     assert shown.metric == metric
 
 
@@ -267,7 +270,7 @@ def test_a_mean_of_shares_is_shown_as_one(tmp_path):
 
 
 def test_spans_and_bleu_are_not_multiplied_by_a_hundred():
-    show = lambda kind, name, value: format(value, tasks.scale_of(kind, name).form)  # noqa: E731
+    show = lambda kind, name, value: format(value, tasks.format_of(kind, name).spec)  # noqa: E731
     assert show("spans", "f1", 81.25) == "81.2"
     assert show("seq2seq", "bleu", 20.0) == "20.0"
     assert show("seq2seq", "exact_match", 0.2) == show("tagging", "f1", 0.2) == "20.0%"
@@ -276,7 +279,7 @@ def test_spans_and_bleu_are_not_multiplied_by_a_hundred():
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda content: content.pop("splits"), "found no field splits"),
         (lambda content: content.update(step="x"), "step: found 'x'"),
@@ -290,13 +293,13 @@ def test_spans_and_bleu_are_not_multiplied_by_a_hundred():
         (lambda content: content["splits"][0]["errors"][1].update(text=None), r"errors\[1\]: text: found None"),
     ],
 )  # fmt: skip
-def test_a_broken_or_older_evaluation_is_named(tmp_path, change, said):
+def test_a_broken_or_older_evaluation_is_named(tmp_path, change, message):
     run = run_of(tmp_path)
     path = evaluate(run)
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=rf"evaluation\.json.*{said}"):
+    with pytest.raises(UserError, match=rf"evaluation\.json.*{message}"):
         write_report(run)
 
 

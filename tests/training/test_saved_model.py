@@ -44,9 +44,9 @@ def test_a_model_is_loaded_in_another_type_where_asked(tmp_path):
     params = bertjax.init(config.model, jax.random.key(0))
     save_model(tmp_path, config, params, None, {})
     loaded = load_model(tmp_path, dtype=jnp.bfloat16).params
-    for leaf, wanted in zip(jax.tree.leaves(loaded), jax.tree.leaves(params), strict=True):
+    for leaf, expected in zip(jax.tree.leaves(loaded), jax.tree.leaves(params), strict=True):
         assert leaf.dtype == jnp.bfloat16
-        assert np.array_equal(leaf, wanted.astype(jnp.bfloat16))
+        assert np.array_equal(leaf, expected.astype(jnp.bfloat16))
 
 
 def test_a_model_trained_on_more_devices_than_there_are_with_its_layers_written_out_is_loaded(
@@ -85,7 +85,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 
 
 def test_training_is_not_resumed_from_parameters_alone(tmp_path):
-    from bertjax.training.batch_source import Feed
+    from bertjax.training.batch_source import BatchSource
     from bertjax.training.loop import train
 
     config = small_config(mesh=MeshConfig())
@@ -94,7 +94,7 @@ def test_training_is_not_resumed_from_parameters_alone(tmp_path):
         UserError,
         match=r"found parameters alone, expected .* \(another --run-dir, from it by --init-from\)",
     ):
-        train(config, tmp_path, Feed(train=lambda start, rows: iter([])))
+        train(config, tmp_path, BatchSource(train=lambda start, rows: iter([])))
 
 
 def test_what_a_checkpoint_is_made_of_stands_in_its_meta(tmp_path, tokenizer):

@@ -1,6 +1,4 @@
-"""Fine-tuned models in other programs: the head of a task goes with them, and gives the scores that
-it gives here.
-"""
+"""Fine-tuned models in other programs: a task's head goes with them and gives the same logits."""
 
 import dataclasses
 import json
@@ -15,19 +13,23 @@ from bertjax.finetuning.load import load_finetuned
 from bertjax.finetuning.objective import TaskObjective
 from bertjax.interop.checkpoints.task_head import load_with_head
 from bertjax.model.layout import ANYWHERE
-from bertjax.tasks.classification.task import Classification
+from bertjax.tasks import registry
+from bertjax.tasks.classification.multi_label import MultiLabel
+from bertjax.tasks.classification.regression import Regression
+from bertjax.tasks.classification.single_label import SingleLabel
 from bertjax.tasks.multiple_choice.task import Choice
 from bertjax.tasks.question_answering.task import Spans
 from bertjax.tasks.seq2seq.task import make_task
 from bertjax.tasks.tagging.task import Tagging
 from bertjax.training.saved_model import save_model
 from tests.factory import SMALL_MODEL, small_config
+from tests.interop.exported_programs import run_onnx, run_saved_model, run_stablehlo
 from tests.tasks.tiny import MODEL, TOKENIZER
 
 TASKS = {
-    "class": ("classification", Classification("topics", ("art", "law", "war"))),
-    "classes": ("classification", Classification("topics", ("art", "law"), "classes")),
-    "number": ("classification", Classification("stsb", (), "number")),
+    "class": ("classification", SingleLabel("topics", ("art", "law", "war"))),
+    "classes": ("classification", MultiLabel("topics", ("art", "law"))),
+    "number": ("classification", Regression("stsb")),
     "choice": ("choice", Choice("swag", 4)),
     "tagging": ("tagging", Tagging("ner", ("O", "B-LOC", "I-LOC"))),
     "spans": ("spans", Spans("squad")),
@@ -57,7 +59,7 @@ def save_run(folder, model, *named, heads=("pooler",)):
     params = jax.tree.map(
         lambda leaf: np.float32(leaf + 0.2 * rng.standard_normal(leaf.shape)), params
     )
-    facts = {"tasks": [{"kind": kind, **dataclasses.asdict(task)} for kind, task in named]}
+    facts = {"tasks": [registry.to_plain(task) for task in tasks]}
     save_model(folder, config, params, None, facts)
     return folder
 
@@ -71,12 +73,12 @@ def drawn_batch(pad_id, *shape):
     return {"input_ids": ids, "input_mask": mask, "segment_ids": np.zeros(shape, np.int32)}
 
 
-def scored(run, batch):
-    """The scores of a run's only task, as evaluation has them."""
+def task_logits(run, batch):
+    """The logits of a run's only task, as evaluation has them."""
     model = load_finetuned(run)
     (task,) = model.objective.tasks
     return np.asarray(
-        task.scores(model.config.model, model.params, batch, key=None, layout=ANYWHERE)
+        task.logits(model.config.model, model.params, batch, key=None, layout=ANYWHERE)
     )
 
 
@@ -101,50 +103,38 @@ def test_transformers_gives_the_scores_that_the_task_has_here(tmp_path, architec
     bertjax.export_model(run, tmp_path / "out", "huggingface")
 
     loader = getattr(transformers, CLASSES[kind])
-    theirs, report = loader.from_pretrained(tmp_path / "out", output_loading_info=True)
+    reference, report = loader.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not any(report.values()), report
     batch = drawn_batch(
         max(model.position_offset - 1, 0), *((3, 4, 11) if kind == "choice" else (3, 11))
     )
     ids, mask = torch.tensor(batch["input_ids"]), torch.tensor(batch["input_mask"])
     with torch.no_grad():
-        found = theirs.eval()(input_ids=ids, attention_mask=mask)
-    found = (
-        torch.stack([found.start_logits, found.end_logits], -1) if kind == "spans" else found.logits
+        outputs = reference.eval()(input_ids=ids, attention_mask=mask)
+    outputs = (
+        torch.stack([outputs.start_logits, outputs.end_logits], -1)
+        if kind == "spans"
+        else outputs.logits
     )
     real = batch["input_mask"][:, :, None] if kind in ("tagging", "spans") else 1
-    np.testing.assert_allclose(found.numpy() * real, scored(run, batch) * real, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        outputs.numpy() * real, task_logits(run, batch) * real, rtol=0, atol=1e-5
+    )
 
     if kind in ("classification", "tagging"):
-        assert theirs.config.id2label == dict(enumerate(task.labels or ["LABEL_0"]))
-        assert theirs.config.label2id == {label: i for i, label in theirs.config.id2label.items()}
+        assert reference.config.id2label == dict(enumerate(task.labels or ["LABEL_0"]))
+        assert reference.config.label2id == {
+            label: i for i, label in reference.config.id2label.items()
+        }
     problems = {
         "class": "single_label_classification",
         "classes": "multi_label_classification",
         "number": "regression",
     }
-    assert theirs.config.problem_type == problems.get(name)
+    assert reference.config.problem_type == problems.get(name)
     assert (
         transformers.AutoModel.from_pretrained(tmp_path / "out").config.model_type == architecture
     )
-
-
-def run_stablehlo(folder, batch):
-    exported = jax.export.deserialize(bytearray((folder / "model.stablehlo").read_bytes()))
-    return exported.call(dict(np.load(folder / "params.npz")), *batch.values())
-
-
-def run_saved_model(folder, batch):
-    import tensorflow as tf
-
-    served = tf.saved_model.load(str(folder)).signatures["serving_default"]
-    return served(**{name: tf.constant(value) for name, value in batch.items()})
-
-
-def run_onnx(folder, batch):
-    session = pytest.importorskip("onnxruntime").InferenceSession(str(folder / "model.onnx"))
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, batch), strict=True))
 
 
 RUNTIMES = {"stablehlo": run_stablehlo, "saved-model": run_saved_model, "onnx": run_onnx}
@@ -158,12 +148,14 @@ def test_a_program_gives_the_tasks_scores_and_says_what_they_are_of(tmp_path, fo
     run = save_run(tmp_path / "run", SMALL_MODEL, TASKS[name])
     bertjax.export_model(run, tmp_path / "out", format)
     batch = drawn_batch(0, 3, 11)
-    found = RUNTIMES[format](tmp_path / "out", batch)
-    assert set(found) == {"logits"}
-    np.testing.assert_allclose(np.asarray(found["logits"]), scored(run, batch), rtol=0, atol=1e-5)
+    outputs = RUNTIMES[format](tmp_path / "out", batch)
+    assert set(outputs) == {"logits"}
+    np.testing.assert_allclose(
+        np.asarray(outputs["logits"]), task_logits(run, batch), rtol=0, atol=1e-5
+    )
     kind, task = TASKS[name]
-    said = json.loads((tmp_path / "out" / "task.json").read_text())
-    assert said == {
+    description = json.loads((tmp_path / "out" / "task.json").read_text())
+    assert description == {
         "task": task.name,
         "kind": kind,
         "labels": list(task.labels),
@@ -175,11 +167,11 @@ def test_other_outputs_are_there_beside_those_of_the_head(tmp_path):
     run = save_run(tmp_path / "run", SMALL_MODEL, TASKS["class"])
     bertjax.export_model(run, tmp_path / "out", "stablehlo", outputs=["hidden", "logits"])
     batch = drawn_batch(0, 3, 11)
-    found = run_stablehlo(tmp_path / "out", batch)
+    outputs = run_stablehlo(tmp_path / "out", batch)
     model = bertjax.load_model(run)
     hidden = bertjax.encode(model.config.model, model.params, batch).hidden_BxLxD
-    np.testing.assert_allclose(found["hidden"], hidden, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(found["logits"], scored(run, batch), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(outputs["hidden"], hidden, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(outputs["logits"], task_logits(run, batch), rtol=0, atol=1e-5)
 
 
 def test_of_several_tasks_one_is_named(tmp_path):

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import example, given
 from hypothesis import strategies as st
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -17,25 +16,31 @@ from bertjax.model import functional
 from bertjax.model.layout import ANYWHERE
 from bertjax.parallel.mesh import make_mesh
 from bertjax.parallel.rules import batch_parts
-from bertjax.tasks.classification.task import Classification, TextPrediction, encoded_pairs
+from bertjax.tasks.classification.kind import TASK_CLASSES
+from bertjax.tasks.classification.multi_label import MultiLabel
+from bertjax.tasks.classification.predictions import (
+    ClassPrediction,
+    LabelSetPrediction,
+    NumberPrediction,
+)
+from bertjax.tasks.classification.regression import Regression
+from bertjax.tasks.classification.single_label import SingleLabel
 from bertjax.tasks.examples import TextExample
-from bertjax.tasks.task import Rows
+from bertjax.tasks.task import EncodedExamples
 from tests.factory import SMALL_MODEL, random_batch
 
 WORDS = ["the", "cat", "dog", "sees", "##s", "no", "one", "."]
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
 TEXT = st.lists(st.sampled_from([*WORDS, "cats"]), max_size=9).map(" ".join)
 LABELS = ("a", "b", "c")
-CLASS = Classification("t", LABELS)
-CLASSES = Classification("t", LABELS, "classes")
-NUMBER = Classification("t", label_type="number")
+CLASS = SingleLabel("t", LABELS)
+CLASSES = MultiLabel("t", LABELS)
+NUMBER = Regression("t")
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    return WordPiece(
-        "vocab.txt", "".join(f"{entry}\n" for entry in VOCABULARY).encode(), lowercase=True
-    )
+TOKENIZER = WordPiece(
+    "vocab.txt", "".join(f"{entry}\n" for entry in VOCABULARY).encode(), lowercase=True
+)
 
 
 def batch_of(labels, weights=None):
@@ -46,7 +51,10 @@ def batch_of(labels, weights=None):
 
 
 def predictions_of(*labels):
-    return [TextPrediction(label) for label in labels]
+    return [
+        LabelSetPrediction(label) if isinstance(label, tuple) else ClassPrediction(label)
+        for label in labels
+    ]
 
 
 def examples_of(*labels):
@@ -56,45 +64,16 @@ def examples_of(*labels):
 # Rows
 
 
-def pair_cut_by_bert(a, b, longest):
-    """One piece at a time, as the paper's code does."""
-    a, b = list(a), list(b)
-    while len(a) + len(b) > longest:
-        (a if len(a) > len(b) else b).pop()
-    return a, b
-
-
-@given(st.lists(st.tuples(TEXT, st.none() | TEXT), max_size=12), st.integers(4, 20))
-@example(
-    [("cat " * 9, "dog " * 9), ("cat " * 9, "dog"), ("cat", "dog " * 9), ("cat " * 9, None)], 8
-)
-def test_rows_are_those_of_a_plain_loop(tokenizer, texts, longest):
-    examples = [TextExample(str(i), text, pair) for i, (text, pair) in enumerate(texts)]
-    ids, offsets, second, cut = encoded_pairs(tokenizer, examples, longest)
-    assert (ids.dtype, offsets.dtype, second.dtype) == (np.int32, np.int64, np.int32)
-    assert len(offsets) == len(texts) + 1
-    were_cut = 0
-    for i, (text, pair) in enumerate(texts):
-        a, b = (tokenizer.encode_batch([t or ""])[0].tolist() for t in (text, pair))
-        left_a, left_b = pair_cut_by_bert(a, b, longest - 2 - (pair is not None))
-        wanted = [tokenizer.cls_id, *left_a, tokenizer.sep_id]
-        assert second[i] == len(wanted)
-        wanted += [*left_b, tokenizer.sep_id] if pair is not None else []
-        assert ids[offsets[i] : offsets[i + 1]].tolist() == wanted
-        were_cut += (left_a, left_b) != (a, b)
-    assert cut == were_cut
-
-
-def test_rows_say_how_many_were_cut_and_hold_the_targets(tokenizer, caplog):
+def test_rows_say_how_many_were_cut_and_hold_the_targets(caplog):
     examples = [TextExample("x", "cat " * 20, label="c"), TextExample("y", "cat", "dog", "a")]
     with caplog.at_level(logging.INFO, "bertjax"):
-        rows = CLASS.rows(examples, tokenizer, 8, targets=True)
+        rows = CLASS.encode(examples, TOKENIZER, 8, targets=True)
     assert caplog.messages == ["t: texts cut to 8 ids: 1 of 2"]
     assert rows.example.tolist() == [0, 1]
     assert rows.items == 2
     assert rows.targets["labels"].tolist() == [2, 0]
     assert rows.targets["labels"].dtype == np.int32
-    assert not CLASS.rows(examples_of(None), tokenizer, 8, targets=False).targets
+    assert not CLASS.encode(examples_of(None), TOKENIZER, 8, targets=False).targets
 
 
 def test_targets_of_several_classes_and_of_numbers():
@@ -122,7 +101,6 @@ def test_a_label_that_training_did_not_have_is_named(task, label, message):
     ({"labels": ("a", "a")}, "task t: labels: found a, a, expected each once"),
     ({"labels": (), "label_type": "classes"}, "task t: labels: found none, expected 1 or more"),
     ({"label_type": "number"}, "task t: labels: found a, b, c, expected 0"),
-    ({"label_type": "tag"}, "task t: label_type: found tag, expected a kind of label"),
     ({"metrics": ("pearson",)}, "task t: metrics: found pearson, expected one of accuracy, f1,"),
     ({"metrics": ("f1",)}, "task t: metrics: found f1, expected one of"),
     ({"label_smoothing": 1.0}, "task t: label_smoothing: found 1.0, expected a number from 0 to below 1"),
@@ -131,8 +109,9 @@ def test_a_label_that_training_did_not_have_is_named(task, label, message):
     ({"class_weights": (1.0, 2.0, 0.0)}, "task t: class_weights: found (1.0, 2.0, 0.0), expected 3 numbers"),
 ])  # fmt: skip
 def test_a_task_that_makes_no_sense_is_an_error(options, message):
+    options = dict(options)
     with pytest.raises(UserError) as caught:
-        Classification("t", **{"labels": LABELS, **options})
+        TASK_CLASSES[options.pop("label_type", "class")]("t", **{"labels": LABELS, **options})
     assert str(caught.value).startswith(message)
 
 
@@ -151,9 +130,9 @@ def sums_and_gradient(task, scores, batch):
 
 
 def mean_loss(task, scores, batch):
-    found, count, _ = sums_and_gradient(task, scores, batch)
-    np.testing.assert_allclose(found["count"], count, rtol=1e-6)
-    return found["loss"] / found["count"]
+    result, count, _ = sums_and_gradient(task, scores, batch)
+    np.testing.assert_allclose(result["count"], count, rtol=1e-6)
+    return result["loss"] / result["count"]
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
@@ -167,10 +146,10 @@ def test_cross_entropy_and_its_gradient_are_pytorchs(smoothing, weights):
     module = torch.nn.CrossEntropyLoss(
         torch.tensor(weights) if weights else None, label_smoothing=smoothing
     )
-    wanted = module(given, torch.tensor(labels))
-    wanted.backward()
+    expected = module(given, torch.tensor(labels))
+    expected.backward()
     sums, count, gradient = sums_and_gradient(task, scores, batch_of(labels))
-    np.testing.assert_allclose(sums["loss"] / count, wanted.item(), rtol=1e-5)
+    np.testing.assert_allclose(sums["loss"] / count, expected.item(), rtol=1e-5)
     np.testing.assert_allclose(gradient / count, given.grad.numpy(), atol=1e-6)
 
 
@@ -184,8 +163,10 @@ def test_sigmoid_cross_entropy_is_pytorchs(smoothing):
         rng.integers(0, 2, (7, 3)).astype(np.float32),
     )
     targets = torch.tensor(labels * (1 - smoothing) + smoothing / 2)
-    wanted = torch.nn.functional.binary_cross_entropy_with_logits(torch.tensor(scores), targets)
-    np.testing.assert_allclose(mean_loss(task, scores, batch_of(labels)), wanted.item(), rtol=1e-5)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(torch.tensor(scores), targets)
+    np.testing.assert_allclose(
+        mean_loss(task, scores, batch_of(labels)), expected.item(), rtol=1e-5
+    )
 
 
 def test_class_weights_of_several_classes_weigh_their_mean():
@@ -193,22 +174,22 @@ def test_class_weights_of_several_classes_weigh_their_mean():
     scores = jnp.asarray([[0.3, -1.0, 2.0]])
     p = 1 / (1 + np.exp(-np.asarray(scores[0], np.float64)))
     each = [-np.log(p[0]), -np.log(1 - p[1]), -np.log(p[2])]
-    found = mean_loss(task, scores, batch_of([[1.0, 0.0, 1.0]]))
-    np.testing.assert_allclose(found, (each[0] + 2 * each[1] + 5 * each[2]) / 8, rtol=1e-6)
+    result = mean_loss(task, scores, batch_of([[1.0, 0.0, 1.0]]))
+    np.testing.assert_allclose(result, (each[0] + 2 * each[1] + 5 * each[2]) / 8, rtol=1e-6)
 
 
 def test_a_number_has_the_squared_error():
-    found, _, _ = sums_and_gradient(
+    result, _, _ = sums_and_gradient(
         NUMBER, np.array([[1.0], [3.0]], np.float32), batch_of([0.5, 5.0])
     )
-    assert float(found["loss"]) == 0.25 + 4
-    assert float(found["count"]) == 2
+    assert float(result["loss"]) == 0.25 + 4
+    assert float(result["count"]) == 2
 
 
 def test_accuracy_is_divided_by_the_count():
     task = dataclasses.replace(CLASS, class_weights=(1.0, 2.0, 4.0))
-    found, _, _ = sums_and_gradient(task, np.eye(3, dtype=np.float32), batch_of([0, 2, 2]))
-    assert (float(found["accuracy"]), float(found["count"])) == (5, 9)
+    result, _, _ = sums_and_gradient(task, np.eye(3, dtype=np.float32), batch_of([0, 2, 2]))
+    assert (float(result["accuracy"]), float(result["count"])) == (5, 9)
 
 
 @pytest.mark.parametrize("task,labels,rubbish", [
@@ -221,11 +202,11 @@ def test_items_of_weight_0_add_exactly_nothing_and_no_gradient(task, labels, rub
     scores = np.linspace(-2, 2, 2 * outputs).reshape(2, outputs).astype(np.float32)
     filled = np.concatenate([scores, [[np.nan] * outputs, [np.inf] * outputs]]).astype(np.float32)
     alone, padded = batch_of(labels), batch_of(labels + rubbish, [1, 1, 0, 0])
-    found, count, gradient = sums_and_gradient(task, filled, padded)
-    wanted, count_alone, gradient_alone = sums_and_gradient(task, scores, alone)
-    for name in wanted:
-        assert np.asarray(found[name]) == np.asarray(wanted[name]), name
-        assert found[name].dtype == jnp.float32
+    result, count, gradient = sums_and_gradient(task, filled, padded)
+    expected, count_alone, gradient_alone = sums_and_gradient(task, scores, alone)
+    for name in expected:
+        assert np.asarray(result[name]) == np.asarray(expected[name]), name
+        assert result[name].dtype == jnp.float32
     assert np.asarray(count) == np.asarray(count_alone)
     np.testing.assert_array_equal(gradient[:2], gradient_alone)
     np.testing.assert_array_equal(gradient[2:], 0)
@@ -245,11 +226,11 @@ def test_sums_are_alike_on_eight_devices(task, largest):
     assert batch_parts(mesh) == 8
     spread = jax.device_put((scores, batch), NamedSharding(mesh, PartitionSpec("data")))
     sums = jax.jit(task.sums)
-    found, wanted = sums(*spread), sums(scores, batch)
-    for name in wanted:
+    result, expected = sums(*spread), sums(scores, batch)
+    for name in expected:
         largest(
             "a task's sums on eight devices",
-            abs(np.asarray(found[name]) - np.asarray(wanted[name])),
+            abs(np.asarray(result[name]) - np.asarray(expected[name])),
             1e-5,
         )
 
@@ -263,7 +244,7 @@ def test_the_head_scores_the_pooled_vector():
             "tasks": {"t": head | {"bias": head["bias"] + 0.5}},
         }
         hidden = functional.encode(SMALL_MODEL, params, batch).hidden_BxLxD
-        scores = CLASS.scores(SMALL_MODEL, params, batch, key=None, layout=ANYWHERE)
+        scores = CLASS.logits(SMALL_MODEL, params, batch, key=None, layout=ANYWHERE)
         return head, functional.pool(SMALL_MODEL, params, hidden), scores
 
     every = random_batch(np.random.default_rng(0), 4)
@@ -283,7 +264,7 @@ def test_the_head_scores_the_pooled_vector():
 
 def test_outputs_become_predictions():
     outputs = CLASS.outputs(jnp.log(jnp.asarray([[0.2, 0.5, 0.3]])))
-    rows = Rows(
+    rows = EncodedExamples(
         np.zeros(0, np.int32), np.zeros(2, np.int64), np.zeros(1, np.int32), np.zeros(1, np.int64)
     )
     (prediction,) = CLASS.predict(list(np.asarray(outputs)), rows, examples_of("a"))
@@ -292,23 +273,26 @@ def test_outputs_become_predictions():
     (prediction,) = CLASSES.predict(
         list(np.asarray(CLASSES.outputs(jnp.asarray([[0.0, -1.0, 9.0]])))), rows, []
     )
-    assert prediction.label == ("a", "c")
+    assert prediction.labels == ("a", "c")
     assert prediction.probabilities == pytest.approx((0.5, 0.26894143, 0.99987662))
     (prediction,) = NUMBER.predict(list(np.asarray(NUMBER.outputs(jnp.asarray([[2.5]])))), rows, [])
-    assert (prediction.label, prediction.value) == (None, 2.5)
+    assert prediction == NumberPrediction(2.5)
 
 
 def test_figures_are_the_named_ones_and_accuracy():
-    two = Classification("t", ("no", "yes"), metrics=("matthews_correlation", "f1"))
-    true, said = ("yes", "yes", "yes", "no"), ("yes", "yes", "no", "no")
-    figures = two.figures(predictions_of(*said), examples_of(*true))
+    two = SingleLabel("t", ("no", "yes"), metrics=("matthews_correlation", "f1"))
+    true, predicted = ("yes", "yes", "yes", "no"), ("yes", "yes", "no", "no")
+    figures = two.figures(predictions_of(*predicted), examples_of(*true))
     assert list(figures) == ["matthews_correlation", "f1", "accuracy"]
     assert two.metric == "matthews_correlation"
     assert figures["accuracy"] == 0.75
     assert figures["f1"] == pytest.approx(0.8)
     assert figures["matthews_correlation"] == pytest.approx(1 / np.sqrt(3))
-    assert two.confusion(predictions_of(*said), examples_of(*true)).tolist() == [[1, 0], [1, 2]]
-    three = Classification("t", LABELS, metrics=("f1_macro",))
+    assert two.confusion(predictions_of(*predicted), examples_of(*true)).tolist() == [
+        [1, 0],
+        [1, 2],
+    ]
+    three = SingleLabel("t", LABELS, metrics=("f1_macro",))
     assert three.figures(predictions_of("a", "b"), examples_of("a", "a"))[
         "f1_macro"
     ] == pytest.approx(2 / 9)
@@ -324,14 +308,14 @@ def test_figures_of_several_classes_and_of_numbers():
         "exact_match": pytest.approx(2 / 3),
     }
     assert CLASSES.metric == "f1_micro"
-    said = [TextPrediction(None, value=value) for value in (1.0, 2.0, 4.0)]
-    figures = NUMBER.figures(said, examples_of(1.0, 2.0, 3.0))
+    predictions = [NumberPrediction(value) for value in (1.0, 2.0, 4.0)]
+    figures = NUMBER.figures(predictions, examples_of(1.0, 2.0, 3.0))
     assert figures == {"pearson": pytest.approx(0.98198051), "spearman": pytest.approx(1)}
     assert NUMBER.metric == "pearson"
 
 
 def test_calibration_is_of_the_predicted_class():
-    predictions = [TextPrediction("a", (0.75, 0.15, 0.1)), TextPrediction("c", (0.0, 0.05, 0.95))]
+    predictions = [ClassPrediction("a", (0.75, 0.15, 0.1)), ClassPrediction("c", (0.0, 0.05, 0.95))]
     table = CLASS.calibration(predictions, examples_of("b", "c"))
     assert [
         (row.predictions, row.confidence, row.accuracy) for row in table if row.predictions
@@ -340,7 +324,7 @@ def test_calibration_is_of_the_predicted_class():
         (1, 0.95, 1),
     ]
     several = CLASSES.calibration(
-        [TextPrediction(("a",), (0.75, 0.15, 0.1))], examples_of(("a", "c"))
+        [LabelSetPrediction(("a",), (0.75, 0.15, 0.1))], examples_of(("a", "c"))
     )
     assert [(row.predictions, row.accuracy) for row in several if row.predictions] == [
         (1, 1),
