@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# Sourced by the launch scripts: makes a virtual environment if need be and activates it.
+# Sourced by the launch scripts: makes a virtual environment if there is none, and activates it.
 #
-#   BERTJAX_VENV   its folder (default .venv in the checkout)
-#   PYTHON         the interpreter it is made with (default: the newest supported one found)
+#   BERTJAX_VENV   folder of the environment (default .venv in the checkout)
+#   PYTHON         interpreter that it is made with (default: the newest supported one found)
 
 bertjax_python() {
     if [ -n "${PYTHON:-}" ]; then
@@ -20,7 +20,8 @@ bertjax_python() {
     return 2
 }
 
-# bertjax_environment REQUIREMENTS [PACKAGE ...]: install these and this checkout, unless the environment has them.
+# bertjax_environment REQUIREMENTS [PACKAGE ...]: install these and this checkout, unless that was done before.
+# The stamp holds a checksum of all requirements, so a changed file is installed again.
 bertjax_environment() {
     local root venv requirements python stamp wanted
     root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

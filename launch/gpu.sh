@@ -9,8 +9,8 @@
 #   sbatch --nodes 2 --ntasks-per-node 8 --gpus-per-node 8 launch/gpu.sh base [...]
 #
 # On one machine one process has all GPUs. Under Slurm each task has one: jax.distributed reads Slurm's variables,
-# gives a task the GPU of its number on the node, and makes the coordinator's port of the job's number.
-# What SIGTERM stopped (the time limit, a preemption) has saved: here it is started again, under Slurm queued again.
+# gives each task the GPU of its number on the node, and derives the coordinator's port from the job's number.
+# A run that SIGTERM stopped (a time limit, a preemption) has saved. It is started again here, or queued again by Slurm.
 #
 #   BERTJAX_CUDA=12|13         default: 13 where the driver is 580 or later
 #   BERTJAX_MAX_RESTARTS=3     after crashes
@@ -39,33 +39,35 @@ check_tasks() {
         "'${SLURM_NTASKS_PER_NODE:-}', expected a task for each of the node's ${SLURM_GPUS_ON_NODE:-0} GPUs"
 }
 
-# run_once WORD ...: in a process group of its own, so that Ctrl-C reaches it once, through us: it saves on the
-# first signal and dies of the second. Slurm signals its tasks itself.
+# run_once WORD ...: train in a process group of its own, so that Ctrl-C reaches the run only through `stop`: it saves
+# on the first signal and dies of a second one. Slurm signals its tasks itself.
 run_once() {
-    local command=(bertjax train "$@") status=0
+    local command=(bertjax train "$@") status
     [ "$slurm" = no ] || command=(srun --kill-on-bad-exit=0 --gpu-bind=none "${command[@]}")
     set -m
     "${command[@]}" < /dev/null &
     child=$!
     set +m
-    wait "$child" || status=$?
-    while kill -0 "$child" 2>/dev/null; do # a trap ended `wait`, not the run
-        status=0
+    while :; do
+        interrupted=no status=0
         wait "$child" || status=$?
+        # Where the trap ended `wait`, its status is the signal's. The run goes on, or has ended by now; bash remembers
+        # its status either way.
+        [ "$interrupted" = yes ] || break
     done
     child=
     return "$status"
 }
 
 stop() {
-    stopping=yes
+    stopping=yes interrupted=yes
     if [ "$slurm" = no ] && [ -n "$child" ]; then
         kill -TERM -- "-$child" 2>/dev/null || true
     fi
 }
 
 queue_again() {
-    # Not what somebody cancels: that job is completing by now. A preempted one Slurm queues by itself.
+    # Not a job that somebody cancels: it is COMPLETING by now. A preempted job is queued again by Slurm itself.
     if [ "$(squeue -h -j "$SLURM_JOB_ID" -o %T)" = RUNNING ]; then
         say "stopped after saving: queued again"
         scontrol requeue "$SLURM_JOB_ID"
@@ -76,7 +78,7 @@ queue_again() {
 main() {
     [ -f launch/env.sh ] || mistake "$PWD: no checkout of bertjax; submit from its folder"
     [ $# -gt 0 ] || mistake "no configuration given: expected CONFIG [--dotted.field VALUE ...]"
-    slurm=no child='' stopping=no
+    slurm=no child='' stopping=no interrupted=no
     if [ -n "${SLURM_JOB_ID:-}" ]; then
         slurm=yes
         check_tasks
@@ -86,7 +88,7 @@ main() {
     [[ $cuda =~ ^1[23]$ ]] || mistake "BERTJAX_CUDA: found '$cuda', expected 12 or 13"
     . launch/env.sh
     bertjax_environment requirements.txt "jax[cuda$cuda]"
-    # Communication beside computation (docs.jax.dev, GPU performance tips).
+    # Overlap communication with computation (docs.jax.dev, GPU performance tips).
     export XLA_FLAGS=${XLA_FLAGS:---xla_gpu_enable_latency_hiding_scheduler=true}
     trap stop TERM INT
     while :; do

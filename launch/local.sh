@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From an empty machine to a trained, evaluated BERT on its CPU, in about ten minutes on two cores.
+# From an empty machine to a trained and evaluated BERT on the CPU, in about ten minutes on two cores.
 #
 #   bash launch/local.sh [--dotted.field VALUE ...]
 #

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Lint, type check and tests, in an environment that is made if need be.
+# Lint, type check and tests, in an environment that is made if there is none.
 #
 #   bash launch/test.sh [--slow] [PYTEST OPTION ...]      everything, on one Python
-#   bash launch/test.sh --all-pythons                     a quick part, on each supported Python there is
+#   bash launch/test.sh --all-pythons                     the quick tests, on each supported Python of this machine
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . launch/env.sh
@@ -41,6 +41,6 @@ bertjax_environment requirements-dev.txt
 ruff check
 ruff format --check
 mypy
-# Two at a time: most of a test's time is XLA compiling, on one core. In the order of the folders: the file
-# that takes longest is in the first.
+# Two at a time, since most of a test's time is XLA compiling on one core. In the order of the folders: the file
+# that takes longest is in the first one.
 python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"

@@ -1,27 +1,30 @@
 #!/usr/bin/env bash
-# Pretrains on a Cloud TPU slice: asks for it, brings the code, runs, follows, asks for another one when it is
-# preempted, and deletes it at the end, also when interrupted.
+# Pretrains on a Cloud TPU slice: requests it, copies the code to it, runs and follows the training, requests
+# another slice after a preemption, and deletes the slice at the end, also when the script is interrupted.
 #
 #   launch/tpu.sh --name NAME --zone ZONE --accelerator TYPE --run-dir gs://BUCKET/RUN [OPTION ...] \
 #       -- CONFIG [--dotted.field VALUE ...]
 #
 #   --name NAME                  of the queued resource and its nodes
-#   --zone ZONE                  such as us-west4-a; the project is gcloud's own
+#   --zone ZONE                  for example us-west4-a; the project is the one that gcloud is set to
 #   --accelerator TYPE           v4-N, v5litepod-N, v5p-N or v6e-N
-#   --run-dir DIR                where the run is kept: a path that all hosts share
-#   --spot | --reserved          neither: on demand
-#   --valid-until-duration 6h    give up when there is no capacity for so long
+#   --run-dir DIR                folder of the run: a path that all hosts share
+#   --spot | --reserved          kind of capacity; with neither: on demand
+#   --valid-until-duration 6h    give up when there is no capacity for that long
 #   --slices N                   several slices as one run: the mesh's replica axis
-#   --commit REV                 the code (default: HEAD, and no uncommitted change)
+#   --commit REV                 version of the code (default: HEAD, which requires that nothing is uncommitted)
 #   --max-restarts N             after crashes and lost hosts (default 3); preemptions do not count
-#   --keep                       leave the slice at the end; one of that name that is there is used
+#   --keep                       do not delete the slice at the end; use an existing slice of that name
 #   --dry-run                    print the commands, run none
 #   CONFIG                       a preset such as fast/base, or a file of the commit by its path
 #
-# Exit status: 0 done; 2 a mistake, here or in the configuration; 75 no capacity, try again later; 130 or 143
+# Exit status: 0 finished; 2 a mistake, here or in the configuration; 75 no capacity, try again later; 130 or 143
 # interrupted (the same command continues); 1 anything else.
-# BERTJAX_POLL_SECONDS (20) lies between two looks, BERTJAX_GRACE_SECONDS (300) is what workers get to end after
-# the first one has, BERTJAX_STOP_SECONDS (60) to save on SIGTERM, BERTJAX_MISSES (15) looks may go unanswered.
+#
+#   BERTJAX_POLL_SECONDS=20      between two checks of the slice and its workers
+#   BERTJAX_GRACE_SECONDS=300    for the other workers to end after the first one has ended
+#   BERTJAX_STOP_SECONDS=60      for a worker to save after SIGTERM
+#   BERTJAX_MISSES=15            checks in a row that may stay without an answer
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . launch/tpu_options.sh
@@ -41,7 +44,7 @@ main() {
     fi
     work=$(mktemp -d)
     asked=no creating=no running=no restarts=0 attempt=0
-    trap '' PIPE # a reader that went away must not keep us from deleting
+    trap '' PIPE # the slice must be deleted even if nobody reads the output any more
     trap finish EXIT
     trap 'interrupted INT' INT
     trap 'interrupted TERM' TERM
@@ -63,7 +66,7 @@ pack_code() {
     fi
 }
 
-# plan: the commands of a run that nothing befalls, by the very functions that issue them.
+# plan: the commands of a run without incidents, printed by the functions that would issue them.
 plan() {
     attempt=1 work=$(mktemp -d)
     describe
@@ -79,7 +82,7 @@ plan() {
     rm -r "$work"
 }
 
-# claim_name: what bears the name already is somebody's, and would be deleted at the end.
+# claim_name: refuse a name that is in use. That slice is somebody else's, and would be deleted at the end.
 claim_name() {
     ask_slice
     case $state in
@@ -117,7 +120,7 @@ get_ready() {
     done
 }
 
-# wait_for_slice: until it is active, or was lost again before it was.
+# wait_for_slice: wait until the slice is active, or is lost before that.
 wait_for_slice() {
     local seen='' misses=0
     while :; do
@@ -146,7 +149,7 @@ run_once() {
     attempt=$((attempt + 1))
     say "attempt $attempt: bertjax train ${words[*]}"
     running=yes
-    start_run || tail -n 20 "$work/chatter" >&2 # following shows which workers did not start
+    start_run || tail -n 20 "$work/chatter" >&2 # `follow` shows which workers did not start
     follow
     running=no
     case $outcome in
@@ -165,7 +168,8 @@ run_once() {
     esac
 }
 
-# give_up_slice: hosts do not answer. What can be reached saves; a run that makes hosts deaf is not for ever repeated.
+# give_up_slice: hosts do not answer. The others save. This counts as a restart: a run that makes its hosts hang is
+# not repeated for ever.
 give_up_slice() {
     say "stopping what can be reached"
     stop_run > "$work/states" || true
@@ -192,19 +196,20 @@ count_restart() {
     say "$1: restart $restarts of $max_restarts"
 }
 
-# interrupted SIGNAL: perhaps in the middle of a command whose output goes to a file.
+# interrupted SIGNAL: the output is restored, since the interrupted command's may go to a file.
 interrupted() {
     exec >&3 2>&4
     say "interrupted by SIG$1"
     exit $((128 + $(kill -l "$1")))
 }
 
-# finish: on any end of this script. A request under way is waited for, so that what it makes is deleted too.
+# finish: runs at any end of this script. It waits for a request that is under way, so that the slice that it
+# creates is deleted too.
 finish() {
     local status=$?
     trap - EXIT
     trap '' INT TERM HUP
-    set +e # from here on all is tried, whatever fails
+    set +e # from here on every step is tried, whatever fails
     exec >&3 2>&4
     if [ -n "$child" ]; then
         if [ "$creating" = no ]; then kill -TERM -- "-$child" 2>/dev/null || true; fi

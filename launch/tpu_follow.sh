@@ -1,7 +1,7 @@
 # shellcheck shell=bash disable=SC2154,SC2034
-# Sourced by launch/tpu.sh: watches an attempt until it is known how it ended.
+# Sourced by launch/tpu.sh: follows an attempt until it is known how it ended.
 
-declare -A ended=() # worker: exit status, or "gone" where none was left
+declare -A ended=() # by worker: its exit status, or "gone" where it left none
 
 # follow: sets `outcome` to finished, stopped, mistake, crashed, lost or preempted.
 follow() {
@@ -44,8 +44,8 @@ gone() { [[ $1 =~ ^(SUSPENDING|SUSPENDED|FAILED|DELETING|NOT_FOUND)$ ]]; }
 
 stop_run() { on_all stop "$attempt" "${BERTJAX_STOP_SECONDS:-60}"; }
 
-# ask_workers: 0 if all answered. Of those that fail first, three show their log's end: the others fail for want of
-# them. The first worker's log is shown anyway.
+# ask_workers: 0 if all answered. Up to three of the workers that fail first show the end of their logs: the others
+# fail because these are gone. The first worker's log is shown anyway.
 ask_workers() {
     on_all state "$attempt" > "$work/states" || true
     note_states
@@ -56,7 +56,8 @@ ask_workers() {
     [ "$answers" = "$workers" ]
 }
 
-# note_states: into `ended`; sets `answers`, how many were heard of, and `failed`, who crashed but the first.
+# note_states: read the states into `ended`. Sets `answers`, the number of workers that answered, and `failed`, the
+# workers other than the first that crashed.
 note_states() {
     local id what status
     local -A heard=()
@@ -79,7 +80,7 @@ note_states() {
     answers=${#heard[@]}
 }
 
-# show_log: the first worker's log, from where it was left; each line has its number, so none comes twice.
+# show_log: print what is new in the first worker's log. Lines are numbered, so that none is printed twice.
 show_log() {
     local line number first=0
     [ "$slices" = 1 ] || first=0/0
@@ -93,7 +94,7 @@ show_log() {
     done < "$work/lines"
 }
 
-# judge: 2 on any worker ends it all; a crash may be how a preemption begins.
+# judge: set `outcome` from the exit statuses. A 2 on any worker decides; a crash may be the beginning of a preemption.
 judge() {
     local status
     outcome=finished

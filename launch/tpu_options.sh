@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034
-# Sourced by launch/tpu.sh: what it was told, checked before anything is paid for.
+# Sourced by launch/tpu.sh: reads and checks the options, before anything costs money.
 
 mistake() {
     echo "tpu.sh: $*" >&2
@@ -58,8 +58,8 @@ check_options() {
     [ "$dry_run" = yes ] || command -v gcloud >/dev/null || mistake "gcloud: not found; install the Google Cloud CLI"
 }
 
-# read_accelerator: the runtime that a type of slice boots, and its number of hosts. The number in a type counts
-# chips (v5e, v6e) or cores, two a chip (the others); up to 8 are one host, else a host has 4 chips.
+# read_accelerator: set the runtime and the number of hosts of a type of slice. The number in a type counts chips
+# (v5e, v6e) or cores, two a chip (the others). Up to 8 are one host; in larger slices each host has 4 chips.
 read_accelerator() {
     local a_host=8 size=${accelerator##*-}
     case $accelerator in

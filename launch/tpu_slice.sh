@@ -2,9 +2,10 @@
 # Sourced by launch/tpu.sh: every call to gcloud, in the syntax of its general release (no alpha).
 
 child=
-say() { echo "tpu.sh $(date +%T): $*" || true; } # a terminal may be gone, the slice must not stay for that
+say() { echo "tpu.sh $(date +%T): $*" || true; } # the terminal may be gone; the slice must be deleted even so
 
-# interruptible COMMAND ...: in a process group of its own, waited for in a way that lets a trap run at once.
+# interruptible COMMAND ...: run it in a process group of its own. bash runs a trap only between commands, but
+# `wait` returns at once.
 interruptible() {
     local status=0
     set -m
@@ -20,7 +21,7 @@ pause() { interruptible sleep "${BERTJAX_POLL_SECONDS:-20}"; }
 
 show() { echo "gcloud compute tpus$(printf ' %q' "$@")"; }
 
-# cloud WORD ...: `gcloud compute tpus WORD ...`; what it chatters on stderr is shown when it fails.
+# cloud WORD ...: `gcloud compute tpus WORD ...`; its stderr goes to a file, to be shown if it fails.
 cloud() {
     local chatter=${chatter:-$work/chatter}
     if [ "$dry_run" = yes ]; then
@@ -30,7 +31,7 @@ cloud() {
     interruptible gcloud compute tpus "$@" 2> "$chatter"
 }
 
-# cloud_or_tell WORD ...: `cloud`, with its complaint where it fails.
+# cloud_or_tell WORD ...: `cloud`, showing the stderr if it fails.
 cloud_or_tell() {
     cloud "$@" && return 0
     local status=$?
@@ -50,7 +51,7 @@ request_slice() {
     cloud_or_tell queued-resources create "$name" "${options[@]}"
 }
 
-# ask_slice: sets `state` to the queued resource's, NOT_FOUND, or UNKNOWN where no answer came.
+# ask_slice: set `state` to that of the queued resource, NOT_FOUND, or UNKNOWN where no answer came.
 ask_slice() {
     state=UNKNOWN
     if describe > "$work/answer"; then
@@ -76,7 +77,7 @@ delete_slice() {
 }
 delete() { cloud "${deletion[@]}"; }
 
-# on_all WORD ...: the worker's part of this script, on all workers of all slices at once.
+# on_all WORD ...: run tpu_worker.sh with these words, on all workers of all slices at once.
 on_all() {
     cloud queued-resources ssh "$name" --zone="$zone" --node=all --worker=all --batch-size=64 --quiet \
         --command="$(remote "$@")"
@@ -91,8 +92,8 @@ remote() {
     printf ' %q' "$@"
 }
 
-# greet SLICE WORKER: makes SSH know a worker, and tells the worker which one it is. The answer counts, not gcloud's
-# exit status: that is 0 also where it could not reach a node.
+# greet SLICE WORKER: let SSH know the worker, and tell the worker its number. The answer counts, not gcloud's exit
+# status: that is 0 also when a node could not be reached.
 greet() {
     local id=$2 chatter=$work/chatter-$1-$2
     [ "$slices" = 1 ] || id=$1/$2
@@ -106,7 +107,7 @@ greet() {
     return 1
 }
 
-# greet_all: the first worker of each slice alone, since that brings the key there; the others 16 at a time.
+# greet_all: the first worker of each slice alone, since that brings the SSH key there; then the others, 16 at a time.
 greet_all() {
     local slice worker status=0
     for ((slice = 0; slice < slices; slice++)); do

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# What launch/tpu.sh runs on each worker of a slice. It lies in ~/bertjax there, beside what it makes.
+# The part of launch/tpu.sh that runs on each worker of a slice. It lies in ~/bertjax there, with the files that it
+# makes.
 #
-#   install             the code that was sent, a Python for it, its packages
-#   start N WORD ...    `bertjax WORD ...` as attempt N, detached from the connection
-#   state N             one line: ID running | ID exit STATUS | ID gone
-#   log N FIRST         the log's lines from number FIRST on, numbered
-#   report N ID ...     the log's end, if this is worker ID
-#   stop N SECONDS      SIGTERM, on which bertjax saves; SIGKILL to what is left after SECONDS
+#   install             unpack the code that was sent, and install Python and the packages
+#   start N WORD ...    run `bertjax WORD ...` as attempt N, detached from the connection
+#   state N             print one line: ID running | ID exit STATUS | ID gone
+#   log N FIRST         print the log's lines from number FIRST on, numbered
+#   report N ID ...     print the end of the log, if this is worker ID
+#   stop N SECONDS      send SIGTERM, on which bertjax saves, and SIGKILL if it still runs after SECONDS
 #
-# gcloud repeats a command when a connection drops: each of these may be repeated. None ends with 255,
+# gcloud repeats a command when its connection drops, so each of these can be repeated. None ends with status 255,
 # which means a dropped connection to ssh.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -26,7 +27,7 @@ make_environment() {
 
 install() {
     free_tpu
-    # In a process of its own: `set -e` has no effect inside a condition.
+    # A process of its own, since `set -e` has no effect inside a condition.
     if ! bash ./tpu_worker.sh make_environment > install.log 2>&1; then
         show_end install.log
         echo "[worker $me] install failed"
@@ -35,7 +36,7 @@ install() {
     echo "$me installed"
 }
 
-# free_tpu: what an earlier attempt left would keep the chips: its processes first, then libtpu's lock.
+# free_tpu: end what an earlier attempt left and would keep the chips: its processes first, then libtpu's lock.
 free_tpu() {
     local file
     for file in attempts/*/pid; do
@@ -47,7 +48,7 @@ free_tpu() {
 
 start() {
     mkdir -p attempts
-    mkdir "attempts/$1" 2>/dev/null || return 0 # a repeated command: it runs already
+    mkdir "attempts/$1" 2>/dev/null || return 0 # the command was repeated: the attempt runs already
     free_tpu
     setsid nohup bash ./tpu_worker.sh run "$@" > "attempts/$1/log" 2>&1 < /dev/null &
     local tries=0
@@ -57,12 +58,12 @@ start() {
     done
 }
 
-# run N WORD ...: what `start` detaches; leaves the exit status as a file.
+# run N WORD ...: the process that `start` detaches; it leaves the exit status in a file.
 run() {
     local attempt=$PWD/attempts/$1 status=0
     shift
     echo $$ > "$attempt/pid"
-    trap : TERM INT # meant for bertjax, which gets it too; this shell stays to note how it ended
+    trap : TERM INT # bertjax gets the signal too and ends; this shell stays to note its exit status
     cd code
     # 8482, the port that JAX would take, is closed by Google Cloud's own firewall rules; 8476 is open.
     BERTJAX_DISTRIBUTED=1 JAX_COORDINATOR_PORT=8476 ../venv/bin/bertjax "$@" || status=$?
@@ -87,14 +88,14 @@ log() {
     local log=attempts/$1/log ended=0
     [ ! -s "attempts/$1/status" ] || ended=1
     [ -f "$log" ] || return 0
-    # A line that is still being written waits for the next time.
+    # A line that is still being written is left for the next call.
     awk -v first="$2" -v lines="$(($(wc -l < "$log") + ended))" 'NR > lines { exit } NR >= first { print NR, $0 }' "$log"
 }
 
 show_end() {
     local text
     text=$(tail -n 20 "$1" | sed "s|^|[worker $me] |")
-    echo "$text" # at once: the workers write to one stream
+    echo "$text" # in one piece, since all workers write to one stream
 }
 
 report() {

@@ -1,4 +1,4 @@
-"""What every test runs under."""
+"""Environment, options and fixtures of all tests."""
 
 import gc
 import os
@@ -6,32 +6,39 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.xla import WITHOUT_FUSION_EMITTERS
+from tests.xla import LONG_WAITS, WITHOUT_FUSION_EMITTERS
 
 # Before JAX starts: eight CPU devices stand for a slice, in every test.
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
-# XLA takes it for the number of cores: with fewer threads than devices, collectives can wait for
-# each other.
+# The number of cores as XLA sees it: with fewer threads than devices, collectives can wait for each
+# other.
 os.environ.setdefault("NPROC", "64")
-# Most of a test's time is XLA's: compile quickly rather than well.
+# Most of a test's time is XLA's: compile fast, not well.
 os.environ["XLA_FLAGS"] = (
     "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    f" {WITHOUT_FUSION_EMITTERS} --xla_cpu_parallel_codegen_split_count=1"
+    f" {WITHOUT_FUSION_EMITTERS} --xla_cpu_parallel_codegen_split_count=1 {LONG_WAITS}"
 )
-# The same programs in test after test, and in both workers of a run: compiled once.
+# Tests, and the two workers of a run, share many programs: each is compiled once.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="bertjax-tests-"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# PyTorch for GPUs brings Triton, whose LLVM ends the process if TensorFlow's is there before it.
+# PyTorch for GPUs brings Triton, whose LLVM ends the process if TensorFlow's was loaded before it.
 sys.modules["triton"] = None
 
-settings.register_profile("bertjax", deadline=None, max_examples=20, print_blob=True)
+settings.register_profile(
+    "bertjax",
+    max_examples=20,
+    print_blob=True,
+    # Both measure time, which on a busy machine says nothing of a test.
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("bertjax")
 
 
@@ -60,7 +67,9 @@ def _no_silent_broadcasting():
 
 @pytest.fixture(autouse=True, scope="module")
 def _programs_of_one_file_at_a_time():
-    """XLA maps memory for every program, and Linux allows a process 65,530 maps: it crashes at the
+    """Drop compiled programs after each file.
+
+    XLA maps memory for every program. Linux allows a process 65,530 maps, and it crashes at the
     next.
     """
     yield
@@ -80,30 +89,33 @@ def shared_data():
 
 @pytest.fixture
 def largest(record_property):
-    """`largest(what, difference, bound)`: assert the bound; the run's summary shows each `what` at
-    its largest.
+    """`largest(what, difference, bound)`: assert the bound.
+
+    The run's summary shows the largest difference of each `what`.
     """
-    found = {}
+    recorded = {}
 
     def check(what, difference, bound):
         difference = float(difference)
-        if what not in found:
-            found[what] = [what, difference, bound]
-            record_property("largest", found[what])
-        found[what][1] = max(difference, found[what][1])
+        if what not in recorded:
+            recorded[what] = [what, difference, bound]
+            record_property("largest", recorded[what])
+        recorded[what][1] = max(difference, recorded[what][1])
         assert difference <= bound, f"{what}: {difference:.2e}, bound {bound:.0e}"
 
     return check
 
 
 def pytest_terminal_summary(terminalreporter):
-    found = {}
+    largest, bounds = {}, {}
     for report in terminalreporter.getreports("passed"):
         for name, value in report.user_properties:
             if name == "largest":
                 what, difference, bound = value
-                found[what] = (max(difference, found.get(what, (0.0,))[0]), bound)
-    if found:
+                largest[what] = max(difference, largest.get(what, 0.0))
+                bounds[what] = bound
+    if largest:
         terminalreporter.section("largest differences from the references")
-        for what, (difference, bound) in found.items():
+        for what, difference in largest.items():
+            bound = bounds[what]
             terminalreporter.write_line(f"{what:<60} {difference:.1e}  of {bound:.0e} allowed")

@@ -1,4 +1,4 @@
-"""Small configurations and batches that many tests start from."""
+"""Small configurations and random batches that many tests start from."""
 
 import dataclasses
 
@@ -29,8 +29,9 @@ SMALL_MODEL = ModelConfig(
 
 
 def small_config(**changes):
-    """A configuration that steps in milliseconds; `changes` by section, such as `train={"steps":
-    3}`.
+    """A configuration whose steps take milliseconds.
+
+    `changes` replace fields by section, for example `train={"steps": 3}`.
     """
     base = Config(
         model=SMALL_MODEL,
@@ -46,17 +47,16 @@ def small_config(**changes):
         ),
         mesh=MeshConfig(data=1),
     )
-    sections = {
-        name: dataclasses.replace(getattr(base, name), **value)
-        if isinstance(value, dict)
-        else value
-        for name, value in changes.items()
-    }
+    sections = {}
+    for name, value in changes.items():
+        if isinstance(value, dict):
+            value = dataclasses.replace(getattr(base, name), **value)
+        sections[name] = value
     return dataclasses.replace(base, **sections)
 
 
 def random_batch(rng, rows, length=16, predictions=4, vocab_size=64):
-    """Rows of random ids, padded and masked by uneven amounts, a whole row of padding never."""
+    """Rows of random ids with different lengths and numbers of masked tokens; no row is empty."""
     real = rng.integers(4, length + 1, rows)
     mask = np.arange(length)[None, :] < real[:, None]
     split = (real * rng.random(rows)).astype(np.int64)

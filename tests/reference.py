@@ -1,6 +1,4 @@
-"""The reference implementation with the same weights: PyTorch models of `transformers`, and ours
-from them.
-"""
+"""The reference implementation, PyTorch models of `transformers`, and our parameters from them."""
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +13,9 @@ from bertjax.interop.checkpoints.tensor_names import torch_dialect
 
 
 def reference_model(config: ModelConfig, seed: int, kind="BertForPreTraining"):
-    """A PyTorch model of `config` in evaluation mode, every parameter random, none at its initial 0
-    or 1.
+    """A PyTorch model of `config` in evaluation mode.
+
+    Noise is added to every parameter, so that none has its initial value, 0 or 1.
     """
     torch.manual_seed(seed)
     values = {
@@ -34,7 +33,7 @@ def reference_model(config: ModelConfig, seed: int, kind="BertForPreTraining"):
 
 
 def params_of(config: ModelConfig, model, gradients=False):
-    """Our parameters with the numbers of a PyTorch model's, or of their gradients."""
+    """A PyTorch model's parameters, or their gradients, as ours."""
     found = {
         name: (p.grad if gradients else p.detach()).numpy()
         for name, p in model.named_parameters()
@@ -48,7 +47,7 @@ def params_of(config: ModelConfig, model, gradients=False):
 
 
 def tensors_of(params):
-    """Parameters or gradients of ours by the reference's names, in its layout."""
+    """Our parameters or gradients by the reference's names, in its layout."""
     return dict(export_tensors(params, torch_dialect("bert")))
 
 

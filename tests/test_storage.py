@@ -1,14 +1,10 @@
-import contextlib
 import itertools
-import json
 import os
 import random
+import re
 import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections import Counter
 
 import numpy as np
@@ -17,7 +13,7 @@ from etils import epath
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertjax.config import Config, DataConfig, TokenizerConfig, to_dict
+from bertjax.config import Config, DataConfig, TokenizerConfig
 from bertjax.data.corpus.sources import find_sources
 from bertjax.data.corpus.work_units import make_work_units, read_documents
 from bertjax.data.preparation.prepare import prepare
@@ -26,6 +22,8 @@ from bertjax.data.records.reader import PreparedRecords
 from bertjax.data.records.summary import summarize
 from bertjax.errors import UserError
 from bertjax.storage import is_local, local_copy, read_span, version_of, write_whole, written_whole
+from tests.interrupted_prepare import start
+from tests.waiting import until
 
 KEYS = {
     "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1",
@@ -48,25 +46,18 @@ def s3_server(tmp_path_factory):
     """The address of a server with S3's API, in a process of its own."""
     pytest.importorskip("s3fs")
     pytest.importorskip("moto.server")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    with (tmp_path_factory.mktemp("moto") / "log").open("wb") as log:
+    # Port 0: the system gives a free one, which the server names once it listens.
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
+    log = tmp_path_factory.mktemp("moto") / "log"
+    with log.open("wb") as file:
         process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | KEYS
+            command, stdout=file, stderr=subprocess.STDOUT, env=os.environ | KEYS
         )
     try:
-        direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        end = time.monotonic() + 60
-        while True:
-            assert process.poll() is None, f"it ended by itself: see {log.name}"
-            assert time.monotonic() < end, f"it does not answer: see {log.name}"
-            with contextlib.suppress(OSError):
-                direct.open(f"http://127.0.0.1:{port}/moto-api/", timeout=1).close()
-                break
-            time.sleep(0.1)
-        yield f"http://127.0.0.1:{port}"
+        listens = re.compile(r"Running on (http://127\.0\.0\.1:\d+)\s")
+        expected = f"the server listens: see {log}"
+        match = until(lambda: listens.search(log.read_text()), process=process, expected=expected)
+        yield match[1]
     finally:
         process.kill()
         process.wait()
@@ -237,7 +228,11 @@ def test_small_pieces_of_a_file_in_a_bucket_hold_the_same_documents(bucket, tmp_
         work_units = make_work_units(find_sources(data), 1000)
         assert len(work_units) > 20
         read.append(
-            [document for work_unit in work_units for document in read_documents(work_unit, data, Counter())]
+            [
+                document
+                for work_unit in work_units
+                for document in read_documents(work_unit, data, Counter())
+            ]
         )
     assert len(read[0]) == 80
     assert read[0] == read[1]
@@ -269,39 +264,21 @@ def test_a_finished_bucket_is_left_alone_and_a_changed_corpus_is_refused(bucket)
 
 
 def test_killed_and_started_again_in_a_bucket_it_gives_the_same_bytes(bucket, tmp_path):
-    data = {"dupe_factor": 30, "num_shards": 8}
+    data = {"num_shards": 8}
     prepare(config_of(write_corpus(epath.Path(tmp_path / "corpus")), **data), tmp_path / "local")
     config = config_of(write_corpus(bucket / "corpus"), **data)
-    code = (
-        "import json, sys; from bertjax.config import Config, from_dict; from bertjax.data.preparation.prepare import prepare\n"
-        "prepare(from_dict(Config, json.loads(sys.argv[1])), sys.argv[2])"
-    )
-    process = start(code, config, bucket / "out")
-    while len(shards_of(bucket / "out")) < 3:
-        assert process.poll() is None
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    noted = [
-        path
-        for path in shards_of(bucket / "out")
-        if (bucket / "out" / ".work" / f"{path.name}.json").exists()
-    ]
-    kept = {path: version_of(path) for path in noted}
-    assert len(kept) >= 2
+    # At the fourth shard, before it has its name.
+    process = start(config, bucket / "out", "kill", ".tfrecord", 4)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    kept = {path: version_of(path) for path in (bucket / "out").glob("*.tfrecord")}
+    assert len(kept) == 3
+    for path in kept:
+        assert (bucket / "out" / ".work" / f"{path.name}.json").exists()
     assert read_manifest(bucket / "out") is None
     prepare(config, bucket / "out")
     assert files_of(bucket / "out") == files_of(tmp_path / "local")
     assert {path: version_of(path) for path in kept} == kept
-
-
-def start(code, config, out):
-    command = [sys.executable, "-c", code, json.dumps(to_dict(config)), os.fspath(out)]
-    return subprocess.Popen(command, start_new_session=True)
-
-
-def shards_of(folder):
-    return list(folder.glob("*.tfrecord"))
 
 
 def test_records_are_read_from_a_bucket_through_local_copies(bucket, tmp_path, expected):

@@ -8,8 +8,9 @@ from jax.sharding import SingleDeviceSharding
 
 
 def compile_for_tpu(topology, function, *shapes):
-    """The optimised HLO text of `function` for one chip of `topology`, its arguments of these
-    shapes.
+    """The optimized HLO text of `function`, compiled for one chip of `topology`.
+
+    `shapes` are those of its arguments.
     """
     pytest.importorskip("libtpu")
     from bertjax.estimate.hardware.slices import open_slice
@@ -22,7 +23,7 @@ def compile_for_tpu(topology, function, *shapes):
 
 @contextmanager
 def uncached():
-    """Programs for absent devices go into the compilation cache, and cannot be read again."""
+    """Compile without the cache, which cannot read programs for absent devices again."""
     jax.config.update("jax_enable_compilation_cache", False)
     try:
         yield

@@ -1,29 +1,29 @@
-"""Masks chosen anew at every step, inside of it, from (seed, step) alone."""
+"""Dynamic masks: chosen anew at every step, inside the train step, from (seed, step) alone."""
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from bertjax.config import DataConfig
-from bertjax.masking import selection as masking
-from bertjax.masking.selection import Library, Uniform, Vocabulary
+from bertjax.masking.selection import ArrayLibrary, Uniform, Vocabulary, mask_tokens
 from bertjax.types import Batch
 
 
 def mask_batch(batch: Batch, config: DataConfig, vocabulary: Vocabulary, key: Array) -> Batch:
-    """`batch` with the masked-word features of `bertjax.masking.selection.mask_tokens`.
+    """Return `batch` with the masked-word features of `mask_tokens` in place of `word_starts`.
 
-    It holds `input_ids`, `input_mask` and, unless single tokens are masked, `word_starts`
-    [B, L] int32. With threefry keys the masks do not depend on the mesh.
+    The batch holds `input_ids`, `input_mask` and, unless single tokens are masked, `word_starts`,
+    all int32 [B, L]. `key` is the PRNG key of this step's masks; with Threefry keys the masks do
+    not depend on the mesh.
     """
     ids = jnp.asarray(batch["input_ids"])
-    starts = batch["word_starts"] > 0 if "word_starts" in batch else jnp.ones(ids.shape, bool)
-    rest = {name: values for name, values in batch.items() if name != "word_starts"}
-    return rest | masking.mask_tokens(
+    word_starts = _word_starts(batch, ids.shape)
+    others = {name: values for name, values in batch.items() if name != "word_starts"}
+    return others | mask_tokens(
         JAX,
         ids,
         jnp.asarray(batch["input_mask"]),
-        starts,
+        word_starts,
         vocabulary=vocabulary,
         masking=config.masking,
         mlm_probability=config.mlm_probability,
@@ -32,43 +32,61 @@ def mask_batch(batch: Batch, config: DataConfig, vocabulary: Vocabulary, key: Ar
     )
 
 
-def greedy(sizes: Array, order: Array, wanted: Array) -> Array:
-    """`bertjax.masking.selection.Greedy` in passes, not place by place: two or three of them
-    suffice.
+def _word_starts(batch: Batch, shape: tuple[int, ...]) -> Array:
+    if "word_starts" not in batch:
+        return jnp.ones(shape, bool)
+    return batch["word_starts"] > 0
 
-    Of those that fit into what is left, a pass takes all up to the first that no longer does.
+
+def greedy(sizes: Array, order: Array, budget: Array) -> Array:
+    """`bertjax.masking.selection.GreedySelection` in passes over whole rows.
+
+    A pass takes, of the units that fit into what is left, all up to the first that no longer does.
+    Two or three passes suffice in practice; a loop over single units would be one step of the
+    device for each of up to L units.
     """
     lengths = jnp.take_along_axis(sizes, order, 1)
 
     def remaining(taken: Array) -> tuple[Array, Array]:
-        left = wanted - jnp.sum(jnp.where(taken, lengths, 0), axis=1, keepdims=True)
+        left = budget - jnp.sum(jnp.where(taken, lengths, 0), axis=1, keepdims=True)
         return left, (lengths > 0) & ~taken & (lengths <= left)
+
+    def unfinished(taken: Array) -> Array:
+        _, fits = remaining(taken)
+        return fits.any()
 
     def take(taken: Array) -> Array:
         left, fits = remaining(taken)
         return taken | (fits & (jnp.cumsum(jnp.where(fits, lengths, 0), axis=1) <= left))
 
     nothing = jnp.zeros(lengths.shape, bool)
-    taken = jax.lax.while_loop(lambda taken: remaining(taken)[1].any(), take, nothing)
+    taken = jax.lax.while_loop(unfinished, take, nothing)
     return put(nothing, order, taken)
 
 
 def put(array: Array, columns: Array, values: Array) -> Array:
-    """`Library.put`, row by row: one scatter of all rows would make every device fetch the whole
-    batch.
+    """`ArrayLibrary.put` as one scatter a row.
+
+    One scatter of all rows would make every device fetch the whole batch; a test of the compiled
+    program holds this.
     """
-    return jax.vmap(lambda row, places, new: row.at[places].set(new))(array, columns, values)
+
+    def put_in_row(row: Array, row_columns: Array, row_values: Array) -> Array:
+        return row.at[row_columns].set(row_values)
+
+    return jax.vmap(put_in_row)(array, columns, values)
 
 
-JAX = Library(jnp, put, greedy)
+JAX = ArrayLibrary(jnp, put, greedy)
 
 
 def _uniform(key: Array) -> Uniform:
-    drawn = 0
+    """Return a source of uniform numbers whose nth call uses `key` with n folded in."""
+    calls = 0
 
     def draw(shape: tuple[int, ...]) -> Array:
-        nonlocal drawn
-        drawn += 1
-        return jax.random.uniform(jax.random.fold_in(key, drawn), shape)
+        nonlocal calls
+        calls += 1
+        return jax.random.uniform(jax.random.fold_in(key, calls), shape)
 
     return draw

@@ -1,7 +1,11 @@
-"""Choosing what rows are to predict, for many rows at once, in numpy or in JAX alike.
+"""Masked-word selection for many rows at once, written once for NumPy and for JAX.
 
-Preparation calls this with numpy, the training step with `jax.numpy`. Everything random is an
-array of uniform numbers that the caller draws.
+Preparation calls `mask_tokens` with NumPy (`static.py`), the train step with `jax.numpy`
+(`dynamic.py`). All randomness comes in as arrays of uniform numbers that the caller draws, so the
+same numbers give the same masks in both libraries; tests hold this.
+
+A unit is a group of neighbouring tokens that are chosen together or not at all: a token, a whole
+word, or a run of words (an n-gram or a span).
 
 B rows   L length   P predicted positions (`max_predictions`)
 """
@@ -9,44 +13,49 @@ B rows   L length   P predicted positions (`max_predictions`)
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-MASKED, RANDOM = (
-    0.8,
-    0.1,
-)  # of the chosen tokens; the rest stay as they are (arXiv 1810.04805, section 3.1)
+# Shares of the chosen tokens that become [MASK] or a random token; the rest stay as they are
+# (BERT, arXiv 1810.04805, section 3.1).
+MASK_SHARE, RANDOM_SHARE = 0.8, 0.1
 
 Masking = Literal["token", "whole_word", "ngram", "span"]
-Uniform = Callable[[tuple[int, ...]], Any]
-"""Float32 numbers in [0, 1) of a shape, others at each call."""
-Greedy = Callable[[Any, Any, Any], Any]
-"""`greedy(sizes, order, wanted)`: going through each row's units in the `order` int32 [B, L], take
-every one of a size (int32 [B, L]) above 0 that still fits into what is left of `wanted` int32
-[B, 1]; which units are taken, bool [B, L].
+"""Kind of unit that is chosen, as in `DataConfig.masking`."""
+AnyArray = Any
+"""An array of NumPy or of JAX; all arrays of one call are of the same library."""
+Uniform = Callable[[tuple[int, ...]], AnyArray]
+"""Function that returns new float32 numbers in [0, 1) of a given shape at each call."""
+GreedySelection = Callable[[AnyArray, AnyArray, AnyArray], AnyArray]
+"""`greedy(sizes, order, budget)`: the units that are taken, bool [B, L].
+
+Goes through each row's units in `order` (int32 [B, L], unit numbers) and takes every unit whose
+size (int32 [B, L], tokens; 0: no unit) still fits into what is left of `budget` (int32 [B, 1]).
 """
 
 
-class Library(NamedTuple):
-    """An array library, and what takes another form in each."""
+class ArrayLibrary(NamedTuple):
+    """An array library with the two operations that need another form in each library."""
 
     xp: Any
-    """`numpy` or `jax.numpy`."""
-    put: Callable[[Any, Any, Any], Any]
+    """The module `numpy` or `jax.numpy`."""
+    put: Callable[[AnyArray, AnyArray, AnyArray], AnyArray]
     """`put(array, columns, values)`: a copy of `array` [B, L] with `values` at each row's
     `columns`, all [B, …].
     """
-    greedy: Greedy
+    greedy: GreedySelection
 
 
-# Probabilities of 1, 2, ... words to be chosen together.
-_NGRAM = [1 / 1, 1 / 2, 1 / 3]  # arXiv 1909.11942, section 3.1
-_SPAN = [0.2 * 0.8 ** (words - 1) for words in range(1, 11)]  # arXiv 1907.10529, section 3.1
-RUNS: dict[Masking, list[float]] = {
-    "ngram": [p / sum(_NGRAM) for p in _NGRAM],
-    "span": [p / sum(_SPAN) for p in _SPAN],
+# Probabilities that a unit has 1, 2, ... words, before they are normalized.
+_NGRAM_WEIGHTS = [1 / 1, 1 / 2, 1 / 3]  # 1/n, at most 3 words (ALBERT, arXiv 1909.11942, 3.1)
+# Geometric with p = 0.2, at most 10 words (SpanBERT, arXiv 1907.10529, 3.1).
+_SPAN_WEIGHTS = [0.2 * 0.8 ** (words - 1) for words in range(1, 11)]
+UNIT_LENGTHS: dict[Masking, list[float]] = {
+    "ngram": [weight / sum(_NGRAM_WEIGHTS) for weight in _NGRAM_WEIGHTS],
+    "span": [weight / sum(_SPAN_WEIGHTS) for weight in _SPAN_WEIGHTS],
 }
+"""Probabilities of units of 1, 2, ... words for the kinds of masking that choose several words."""
 
 
 class Vocabulary(NamedTuple):
-    """What masking must know of a tokenizer."""
+    """The part of a tokenizer's vocabulary that masking needs."""
 
     mask_id: int
     special_ids: tuple[int, ...]
@@ -55,148 +64,196 @@ class Vocabulary(NamedTuple):
 
 
 def mask_tokens(
-    library: Library,
-    input_ids: Any,
-    input_mask: Any,
-    word_starts: Any,
+    library: ArrayLibrary,
+    input_ids: AnyArray,
+    input_mask: AnyArray,
+    word_starts: AnyArray,
     *,
     vocabulary: Vocabulary,
     masking: Masking,
     mlm_probability: float,
     max_predictions: int,
     uniform: Uniform,
-) -> dict[str, Any]:
-    """Masked-word features of rows.
+) -> dict[str, AnyArray]:
+    """Return the masked-word features of a batch.
 
-    Of each row's ordinary tokens (where `input_mask` is 1, and no special id) `mlm_probability` are
-    wanted, rounded, one at least and `max_predictions` at most; what `masking` keeps together is
-    chosen whole or not at all, so that fewer may be chosen, even none. `word_starts` bool [B, L]
-    says where a word begins. 80 % of the chosen become `[MASK]`, 10 % a random ordinary token, 10 %
-    stay; a span has one fate. Gives `input_ids` [B, L] changed so, and `masked_lm_positions`
-    (ascending), `masked_lm_ids` int32, `masked_lm_weights` float32 [B, P], 0 where unused.
+    Of each row's ordinary tokens (`input_mask` is 1, id not special) `mlm_probability` are to be
+    chosen: rounded, at least one, at most `max_predictions`. A unit of `masking` is chosen as a
+    whole or not at all, so fewer tokens may be chosen, even none. Of the chosen tokens 80 % become
+    `[MASK]`, 10 % a random ordinary token, and 10 % stay. With `masking` "span" all tokens of a
+    span share one such draw (SpanBERT, arXiv 1907.10529, section 3.1).
+
+    Args:
+        input_ids: int32 [B, L].
+        input_mask: [B, L], 0 at padding.
+        word_starts: bool [B, L], True where a word begins.
+
+    Returns:
+        `input_ids` int32 [B, L] with the replacements; `masked_lm_positions` int32 [B, P],
+        ascending; `masked_lm_ids` int32 [B, P], the original ids; `masked_lm_weights` float32
+        [B, P], 1 where a prediction is used. Unused predictions are 0 in all three.
     """
     xp = library.xp
     maskable = (input_mask > 0) & ~is_special(input_ids, vocabulary)
     available = maskable.sum(axis=1, keepdims=True)
-    wanted = xp.minimum(
+    budget = xp.minimum(
         xp.clip(xp.rint(mlm_probability * available), 1, max_predictions), available
     ).astype(xp.int32)
-
     if masking == "token":
+        # Each token is its own unit: the search for units would give the same, slower.
         order = _random_order(xp, maskable, uniform)
-        unit, chosen = None, library.greedy(maskable.astype(xp.int32), order, wanted)
+        unit_numbers, chosen = None, library.greedy(maskable.astype(xp.int32), order, budget)
     else:
-        begins = unit_starts(library, maskable, word_starts, masking, uniform)
-        chosen, unit = _choose(library, begins, maskable, wanted, uniform)
+        starts = unit_starts(library, maskable, word_starts, masking, uniform)
+        chosen, unit_numbers = _choose_units(library, starts, maskable, budget, uniform)
+
     length = input_ids.shape[1]
     slots = min(max_predictions, length)
     column = xp.arange(length, dtype=xp.int32)[None, :]
+    # Unchosen columns become `length`, which sorts behind all chosen ones.
     positions = xp.sort(xp.where(chosen, column, length), axis=1)[:, :slots]
     used = positions < length
     positions = xp.where(used, positions, 0)
-    there = xp.take_along_axis(input_ids, positions, 1)
-
-    fate = uniform(positions.shape)
+    original_ids = xp.take_along_axis(input_ids, positions, 1)
+    draws = uniform(positions.shape)
     if masking == "span":
-        fate = _one_a_unit(xp, fate, xp.take_along_axis(unit, positions, 1))
-    strangers = _ordinary(xp, uniform(positions.shape), vocabulary)
-    shown = xp.where(
-        fate < MASKED, vocabulary.mask_id, xp.where(fate < MASKED + RANDOM, strangers, there)
-    )
-    shown = xp.where(used, shown, there)
-    # Unused slots write what the first one does, again.
-    places, values = (xp.where(used, x, x[:, :1]) for x in (positions, shown))
-    unused = [(0, 0), (0, max_predictions - slots)]
+        draws = _share_within_units(xp, draws, xp.take_along_axis(unit_numbers, positions, 1))
+    new_ids = _replaced(xp, original_ids, draws, vocabulary, uniform)
+    new_ids = xp.where(used, new_ids, original_ids)
+
+    # Every row writes the same number of columns. Unused slots repeat the write of the first slot:
+    # their own position, 0, may be a chosen column, whose new id they would undo.
+    columns = xp.where(used, positions, positions[:, :1])
+    values = xp.where(used, new_ids, new_ids[:, :1])
+    padding = [(0, 0), (0, max_predictions - slots)]
     return {
-        "input_ids": library.put(input_ids, places, values.astype(xp.int32)),
-        "masked_lm_positions": xp.pad(positions, unused).astype(xp.int32),
-        "masked_lm_ids": xp.pad(xp.where(used, there, 0), unused).astype(xp.int32),
-        "masked_lm_weights": xp.pad(used, unused).astype(xp.float32),
+        "input_ids": library.put(input_ids, columns, values.astype(xp.int32)),
+        "masked_lm_positions": xp.pad(positions, padding).astype(xp.int32),
+        "masked_lm_ids": xp.pad(xp.where(used, original_ids, 0), padding).astype(xp.int32),
+        "masked_lm_weights": xp.pad(used, padding).astype(xp.float32),
     }
 
 
-def is_special(input_ids: Any, vocabulary: Vocabulary) -> Any:
-    """Which ids are special; bool, of the shape of `input_ids`."""
-    found = input_ids == vocabulary.special_ids[0]
-    for special in vocabulary.special_ids[1:]:
-        found = found | (input_ids == special)
-    return found
+def is_special(input_ids: AnyArray, vocabulary: Vocabulary) -> AnyArray:
+    """Return where ids are special; bool, of the shape of `input_ids`."""
+    # One comparison for each of a handful of ids, which XLA fuses into whatever uses the result.
+    special = input_ids == vocabulary.special_ids[0]
+    for special_id in vocabulary.special_ids[1:]:
+        special = special | (input_ids == special_id)
+    return special
 
 
 def unit_starts(
-    library: Library, maskable: Any, word_starts: Any, masking: Masking, uniform: Uniform
-) -> Any:
-    """Where what is chosen together begins; bool [B, L]. What is not `maskable` stands alone."""
+    library: ArrayLibrary,
+    maskable: AnyArray,
+    word_starts: AnyArray,
+    masking: Masking,
+    uniform: Uniform,
+) -> AnyArray:
+    """Return where units begin, bool [B, L]; a token that is not `maskable` is a unit of its own.
+
+    For "ngram" and "span" the row's words are tiled by runs of words: lengths drawn one after
+    another from `UNIT_LENGTHS`. A tile that is then chosen at random has a length of that
+    distribution, and tiles do not overlap. (The papers draw spans until enough tokens are chosen,
+    which has no fixed number of passes.)
+    """
     xp = library.xp
     before = xp.concatenate([xp.zeros_like(maskable[:, :1]), maskable[:, :-1]], axis=1)
-    edge = ~maskable | ~before  # neither a word nor a span goes over a special token
-    words = edge | word_starts
+    edges = ~maskable | ~before  # neither a word nor a span crosses a special token
+    first_of_word = edges | word_starts
     if masking == "whole_word":
-        return words
-    # Lengths drawn one after another tile the row's words; a tile drawn at random then has a
-    # length of that distribution, and tiles do not overlap.
-    chances = RUNS[masking]
-    runs = _lengths(xp, chances, uniform(maskable.shape))
-    # The first tile began before the row, else the first words would begin one more often than
-    # others. Of such a tile n words are left as often as tiles have n words or more.
-    longer = [sum(chances[n:]) for n in range(len(chances))]
-    left = _lengths(xp, [chance / sum(longer) for chance in longer], uniform((runs.shape[0], 1)))
-    ends = xp.minimum(xp.cumsum(runs, axis=1) - runs[:, :1] + left, maskable.shape[1] - 1)
-    begins = library.put(xp.zeros_like(maskable), ends, xp.ones_like(maskable))
-    word = xp.cumsum(words, axis=1) - 1
-    return edge | (words & xp.take_along_axis(begins, word, 1))
+        return first_of_word
+    chances = UNIT_LENGTHS[masking]
+    lengths = _draw_lengths(xp, chances, uniform(maskable.shape))
+    # The first tile began before the row; otherwise the first words would begin a unit more often
+    # than others. n words of such a tile remain as often as tiles have n words or more.
+    tails = [sum(chances[n:]) for n in range(len(chances))]
+    tail_chances = [tail / sum(tails) for tail in tails]
+    remaining = _draw_lengths(xp, tail_chances, uniform((lengths.shape[0], 1)))
+    # Word numbers at which the next tile begins. A row has at most L words, so those beyond the
+    # row's end may all go to its last word.
+    ends = xp.minimum(
+        xp.cumsum(lengths, axis=1) - lengths[:, :1] + remaining, maskable.shape[1] - 1
+    )
+    begins_unit = library.put(xp.zeros_like(maskable), ends, xp.ones_like(maskable))
+    word_numbers = xp.cumsum(first_of_word, axis=1) - 1
+    return edges | (first_of_word & xp.take_along_axis(begins_unit, word_numbers, 1))
 
 
-def _lengths(xp: Any, chances: list[float], draws: Any) -> Any:
-    """1, 2, ... with these probabilities, for each number in [0, 1); int32."""
-    bounds = (sum(chances[:n]) for n in range(1, len(chances)))
+def _draw_lengths(xp: Any, chances: list[float], draws: AnyArray) -> AnyArray:
+    """Return 1, 2, ... with these probabilities for each uniform number of `draws`; int32."""
+    bounds = [sum(chances[:n]) for n in range(1, len(chances))]
     return 1 + sum((draws >= bound).astype(xp.int32) for bound in bounds)
 
 
-def _choose(
-    library: Library, begins: Any, maskable: Any, wanted: Any, uniform: Uniform
-) -> tuple[Any, Any]:
-    """Units in a random order, each taken if it fits: (chosen bool, number of its unit int32), [B,
-    L].
+def _choose_units(
+    library: ArrayLibrary,
+    starts: AnyArray,
+    maskable: AnyArray,
+    budget: AnyArray,
+    uniform: Uniform,
+) -> tuple[AnyArray, AnyArray]:
+    """Go through units in a random order and take each that fits.
+
+    Returns the chosen tokens, bool [B, L], and each token's unit number, int32 [B, L].
     """
     xp = library.xp
-    length = begins.shape[1]
+    length = starts.shape[1]
     column = xp.arange(length, dtype=xp.int32)[None, :]
-    unit = (xp.cumsum(begins, axis=1, dtype=xp.int32) - 1).astype(xp.int32)
-    first = xp.sort(xp.where(begins, column, length), axis=1)
+    unit_numbers = (xp.cumsum(starts, axis=1, dtype=xp.int32) - 1).astype(xp.int32)
+    # By unit number: its first column, then the column after its last; `length` past the last unit.
+    first = xp.sort(xp.where(starts, column, length), axis=1)
     after = xp.concatenate([first[:, 1:], xp.full_like(first[:, :1], length)], axis=1)
     real = xp.take_along_axis(maskable, xp.minimum(first, length - 1), 1) & (first < length)
     taken = library.greedy(
-        xp.where(real, after - first, 0), _random_order(xp, real, uniform), wanted
+        xp.where(real, after - first, 0), _random_order(xp, real, uniform), budget
     )
-    return xp.take_along_axis(taken, unit, 1) & maskable, unit
+    return xp.take_along_axis(taken, unit_numbers, 1) & maskable, unit_numbers
 
 
-def _random_order(xp: Any, real: Any, uniform: Uniform) -> Any:
-    """The columns of each row in a random order, those that are `real` before the rest; int32 [B,
-    L].
-    """
+def _random_order(xp: Any, real: AnyArray, uniform: Uniform) -> AnyArray:
+    """Return each row's columns in a random order, `real` ones before the rest; int32 [B, L]."""
     length = real.shape[1]
+    # Each sort key holds a random number in its high bits and the column in its low bits: sorting
+    # numbers is faster than sorting indices by them. A float32 in [0, 1) has 24 random bits, and
+    # bit 31 marks columns that are not real, so the key fits 32 bits.
     bits = max(length - 1, 1).bit_length()
-    lots = xp.floor(uniform(real.shape) * 2 ** min(24, 31 - bits)).astype(xp.uint32)
-    # One number of lot and column each: sorting numbers is faster than sorting places by them.
-    lots = xp.where(real, lots, 2 ** (31 - bits)).astype(xp.uint32)
-    keys = (lots << bits) | xp.arange(length, dtype=xp.uint32)[None, :]
+    priorities = xp.floor(uniform(real.shape) * 2 ** min(24, 31 - bits)).astype(xp.uint32)
+    priorities = xp.where(real, priorities, 2 ** (31 - bits)).astype(xp.uint32)
+    keys = (priorities << bits) | xp.arange(length, dtype=xp.uint32)[None, :]
     return (xp.sort(keys, axis=1) & (2**bits - 1)).astype(xp.int32)
 
 
-def _one_a_unit(xp: Any, fate: Any, unit: Any) -> Any:
-    """One fate for all slots of a unit."""
-    changes = xp.concatenate(
-        [xp.zeros_like(unit[:, :1]), (unit[:, 1:] != unit[:, :-1]).astype(unit.dtype)], axis=1
+def _replaced(
+    xp: Any, original_ids: AnyArray, draws: AnyArray, vocabulary: Vocabulary, uniform: Uniform
+) -> AnyArray:
+    """Return [MASK], a random ordinary id or the original id for each of the uniform `draws`."""
+    random_ids = _ordinary_ids(xp, uniform(original_ids.shape), vocabulary)
+    return xp.where(
+        draws < MASK_SHARE,
+        vocabulary.mask_id,
+        xp.where(draws < MASK_SHARE + RANDOM_SHARE, random_ids, original_ids),
     )
-    return xp.take_along_axis(fate, xp.cumsum(changes, axis=1), 1)
 
 
-def _ordinary(xp: Any, draws: Any, vocabulary: Vocabulary) -> Any:
-    """An ordinary id for each number in [0, 1), all alike likely; int32."""
+def _share_within_units(xp: Any, draws: AnyArray, unit_numbers: AnyArray) -> AnyArray:
+    """Return `draws` [B, P] with the same number at all neighbouring slots of one unit."""
+    changes = xp.concatenate(
+        [
+            xp.zeros_like(unit_numbers[:, :1]),
+            (unit_numbers[:, 1:] != unit_numbers[:, :-1]).astype(unit_numbers.dtype),
+        ],
+        axis=1,
+    )
+    return xp.take_along_axis(draws, xp.cumsum(changes, axis=1), 1)
+
+
+def _ordinary_ids(xp: Any, draws: AnyArray, vocabulary: Vocabulary) -> AnyArray:
+    """Return an ordinary id for each uniform number of `draws`, all equally likely; int32."""
     count = vocabulary.size - len(vocabulary.special_ids)
+    # `draws * count` may round up to `count` in float32.
     ids = xp.minimum(xp.floor(draws * count), count - 1).astype(xp.int32)
-    for special in vocabulary.special_ids:  # ascending: each one's place is stepped over
-        ids = ids + (ids >= special).astype(xp.int32)
+    # Ascending, so that each special id is stepped over once: number n becomes the nth ordinary id.
+    for special_id in vocabulary.special_ids:
+        ids = ids + (ids >= special_id).astype(xp.int32)
     return ids

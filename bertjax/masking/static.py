@@ -1,22 +1,21 @@
-"""Masks that are made once, in numpy, while shards are written or where they are read again."""
-
-from collections.abc import Callable
+"""Static masks: made once, in NumPy, while shards are written or where they are read again."""
 
 import numpy as np
 
 from bertjax.config import DataConfig
-from bertjax.masking import selection as masking
-from bertjax.masking.selection import Library, Vocabulary
+from bertjax.masking.selection import ArrayLibrary, Uniform, Vocabulary, mask_tokens
 from bertjax.types import Batch
 
 
 def mask_rows(
     batch: Batch, config: DataConfig, vocabulary: Vocabulary, rng: np.random.Generator
 ) -> Batch:
-    """`batch` with the masked-word features of `bertjax.masking.selection.mask_tokens`; it has
-    `word_starts`, bool.
+    """Return `batch` with the masked-word features of `mask_tokens`.
+
+    The batch holds `input_ids` and `input_mask`, int32, and `word_starts`, bool, all [B, L]; all of
+    them stay in it.
     """
-    return batch | masking.mask_tokens(
+    return batch | mask_tokens(
         NUMPY,
         batch["input_ids"],
         batch["input_mask"],
@@ -30,7 +29,7 @@ def mask_rows(
 
 
 def unmask(batch: Batch) -> Batch:
-    """The rows as they were before they were masked, without the masked-word features."""
+    """Return the rows as they were before masking, without the masked-word features."""
     kept = {name: values for name, values in batch.items() if not name.startswith("masked_lm")}
     used = batch["masked_lm_weights"] > 0
     ids = batch["input_ids"].copy()
@@ -39,13 +38,16 @@ def unmask(batch: Batch) -> Batch:
     return kept | {"input_ids": ids}
 
 
-def greedy(sizes: np.ndarray, order: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """`bertjax.masking.selection.Greedy`, a place of the order at a time: few are looked at before
-    all rows are full.
+def greedy(sizes: np.ndarray, order: np.ndarray, budget: np.ndarray) -> np.ndarray:
+    """`bertjax.masking.selection.GreedySelection` as a loop over the positions of the order.
+
+    All rows advance together. Only a few positions are looked at before every budget is used up,
+    so this is faster in NumPy than the passes over whole rows of `dynamic.greedy`.
     """
     taken = np.zeros(sizes.shape, bool)
-    left = wanted[:, 0].copy()
+    left = budget[:, 0].copy()
     row = np.arange(len(sizes))
+    # Contiguous columns: each step reads one of them for all rows.
     for column in np.ascontiguousarray(order.T):
         size = sizes[row, column]
         fits = (size <= left) & (size > 0)
@@ -62,8 +64,11 @@ def _put(array: np.ndarray, columns: np.ndarray, values: np.ndarray) -> np.ndarr
     return array
 
 
-NUMPY = Library(np, _put, greedy)
+NUMPY = ArrayLibrary(np, _put, greedy)
 
 
-def _uniform(rng: np.random.Generator) -> Callable[[tuple[int, ...]], np.ndarray]:
-    return lambda shape: rng.random(shape, np.float32)
+def _uniform(rng: np.random.Generator) -> Uniform:
+    def draw(shape: tuple[int, ...]) -> np.ndarray:
+        return rng.random(shape, np.float32)
+
+    return draw

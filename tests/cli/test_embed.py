@@ -3,7 +3,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import jax
 import numpy as np
@@ -19,6 +18,7 @@ from bertjax.inference import embed as features
 from bertjax.model import functional
 from bertjax.training.saved_model import save_model
 from tests.factory import SMALL_MODEL, small_config
+from tests.waiting import until
 
 LINES = [
     "the cat sees the dog.",
@@ -134,8 +134,7 @@ def test_standard_input_is_read_and_a_kill_leaves_no_file_of_that_name(model, tm
     process.stdin.write("the cat.\n" * 1200)  # two windows of 64 batches of 8, and more to come
     process.stdin.flush()
     unfinished = tmp_path / "out.npy.unfinished"
-    while not (unfinished.exists() and unfinished.stat().st_size > 1000) and process.poll() is None:
-        time.sleep(0.02)
+    until(lambda: unfinished.exists() and unfinished.stat().st_size > 1000, process=process)
     assert not out.exists()
     process.send_signal(signal.SIGKILL)
     process.communicate()

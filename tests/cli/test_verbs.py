@@ -18,6 +18,7 @@ from bertjax.training import checkpoint
 from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.step import init_state
 from tests.factory import RUN_FOLDER
+from tests.waiting import until
 
 CONFIG = """
 from bertjax.config import *
@@ -275,8 +276,7 @@ def test_sigterm_saves_says_so_and_the_same_command_goes_on_to_the_same_end(
     folder, trained, tmp_path
 ):
     process = start_training(folder, tmp_path / "run")
-    while not (tmp_path / "run" / "metrics.jsonl").exists() and process.poll() is None:
-        time.sleep(0.05)
+    until((tmp_path / "run" / "metrics.jsonl").exists, process=process)
     process.send_signal(signal.SIGTERM)
     said = process.communicate()[1].decode()
     assert process.returncode in (0, 75), said

@@ -16,6 +16,7 @@ from bertjax.errors import UserError
 from bertjax.masking.static import unmask
 from tests.data.records.test_reader import foreign, manifest_of, written
 from tests.factory import random_batch, small_config
+from tests.waiting import LIMIT_SECONDS
 
 FINGERPRINT = "f" * 64
 STARTS = np.ones(64, bool)
@@ -114,10 +115,10 @@ def test_a_host_without_rows_in_the_last_batch_evaluates_empty_ones(tmp_path):
     assert not any(values.any() for values in last.values())
 
 
-def test_a_process_that_leaves_amid_its_batches_ends_by_itself(config):
-    """A stream that is not closed would let the process hang or abort.
+def test_a_process_that_exits_while_batches_are_read_ends_by_itself(config):
+    """Without closing the stream it would hang or abort.
 
-    TensorFlow would wait for a read that Python no longer runs.
+    TensorFlow waits for a read that Python no longer runs.
     """
     program = (
         "import sys; from bertjax.data import pipeline; from tests.factory import small_config; "
@@ -126,36 +127,49 @@ def test_a_process_that_leaves_amid_its_batches_ends_by_itself(config):
         "next(batches); next(batches); pipeline._tensorflow().result(); next(batches); sys.exit(3)"
     )
     command = [sys.executable, "-c", program, config.data.prepared_dir]
-    assert subprocess.run(command, cwd=ROOT, timeout=300, capture_output=True).returncode == 3
+    run = subprocess.run(command, cwd=ROOT, timeout=LIMIT_SECONDS, capture_output=True)
+    assert run.returncode == 3
 
 
-def test_the_first_batch_does_not_wait_for_tensorflow_and_the_later_ones_are_read_ahead_by_it(
-    config,
-):
-    program = """
-import json, sys
+READ_AHEAD = """
+import json, sys, threading
 from bertjax.data import pipeline
 from tests.factory import small_config
+from tests.waiting import LIMIT_SECONDS
+
 config = small_config(data={"prepared_dir": sys.argv[1]}, train={"batch_size": 4})
 records = pipeline.open_split(config, sys.argv[1], "train", sys.argv[2])
-asked, read = [], records.read
-records.read = lambda rows: asked.append(rows) or read(rows)
+TAKEN = 6
+reads, read, read_ahead = [], records.read, threading.Event()
+
+def counted(numbers):
+    reads.append(numbers)
+    if len(reads) > TAKEN:
+        read_ahead.set()
+    return read(numbers)
+
+records.read = counted
 batches = pipeline.train_batches([records], config, None, 3)
-found = [next(batches)]
+taken = [next(batches)]
 print("tensorflow" in sys.modules)
-found.append(next(batches))
+taken.append(next(batches))
 pipeline._tensorflow().result()
-found += [next(batches) for _ in range(4)]
-print(len(asked) > len(found))
-print(json.dumps([batch["input_ids"].tolist() for batch in found]))
+while len(taken) < TAKEN:
+    taken.append(next(batches))
+# More is read than was taken, and nobody asks for it any more.
+print(read_ahead.wait(LIMIT_SECONDS))
+print(json.dumps([batch["input_ids"].tolist() for batch in taken]))
 """
-    command = [sys.executable, "-c", program, config.data.prepared_dir, FINGERPRINT]
-    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    before, ahead, found = ended.stdout.splitlines()
-    assert (before, ahead) == ("False", "True")
+
+
+def test_the_first_batch_does_not_wait_for_tensorflow_and_later_ones_are_read_ahead_by_it(config):
+    command = [sys.executable, "-c", READ_AHEAD, config.data.prepared_dir, FINGERPRINT]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    imported, read_ahead, taken = run.stdout.splitlines()
+    assert (imported, read_ahead) == ("False", "True")
     records = pipeline.open_split(config, config.data.prepared_dir, "train", FINGERPRINT)
     expected = take(pipeline.train_batches([records], config, STARTS, 3), 6)
-    assert json.loads(found) == [batch["input_ids"].tolist() for batch in expected]
+    assert json.loads(taken) == [batch["input_ids"].tolist() for batch in expected]
 
 
 def test_damage_found_while_training_reaches_the_user_as_it_is(config):

@@ -1,8 +1,7 @@
-"""A checkout to launch from, and a stand-in for what it is launched on."""
+"""Fixtures of the launch scripts' tests: a checkout to launch from, and a stand-in for the cloud."""
 
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -19,17 +18,9 @@ def git(folder, *words):
     ).stdout
 
 
-def until(condition):
-    """Wait for `condition()`; fails after 20 s."""
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory):
-    """The launch scripts in a repository of two commits; the configuration of the first says so."""
+    """The launch scripts in a repository of two commits, named in the configuration of each."""
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(ROOT / "launch", folder / "launch")
     (folder / "configs").mkdir()
@@ -43,7 +34,7 @@ def checkout(tmp_path_factory):
 
 @pytest.fixture
 def cloud(tmp_path):
-    """`cloud(**scenario)` makes the stand-in; what it started ends with the test."""
+    """`cloud(**scenario)` makes the stand-in; the processes that it started end with the test."""
     made = []
 
     def make(**scenario):
@@ -51,5 +42,5 @@ def cloud(tmp_path):
         return made[-1]
 
     yield make
-    for one in made:
-        one.end()
+    for stand_in in made:
+        stand_in.end()

@@ -1,25 +1,33 @@
-"""A stand-in for Google Cloud: a `gcloud` that records and answers, and workers that are folders of
-this machine.
+"""A stand-in for Google Cloud: a `gcloud` that records and answers, and folders as its workers.
 
-`Cloud(folder, scenario)` puts `gcloud` into `folder/bin`; its `ssh` really runs the command, in the
+`Cloud(folder, scenario)` puts `gcloud` into `folder/bin`. Its `ssh` really runs the command, in the
 worker's folder, where `uv` and the `bertjax` that it installs are stand-ins too. `scenario` (all
 optional):
 
     hosts           workers of a slice (4)
     states          for each request in turn, what `describe` answers in turn; the last one stays (ACTIVE)
-    preempt         {request: n}: after n looks at the workers that request is SUSPENDED, its processes dead
-    taken           the state of a resource of that name which is there before
+    preempt         {request: n}: at the nth look at the workers, once all of them are ready, that request
+                    is SUSPENDED and its processes are dead
+    taken           the state of a resource of that name that exists before
     runs            for each start of a worker in turn {worker or "*": steps}; the last one stays
     install_fails   workers on which packages do not install
     repeat          every ssh command is run twice, as gcloud does when a connection drops after the first
     deaf            {request: looks at the workers, counted from 1, that none answers}
     unreachable     nodes which gcloud, with a warning and exit status 0, leaves out
-    slow            {"create" or "install": seconds}
+    held            of "create" and "install", those that wait for `Cloud.release`
     delete_fails    so many deletions fail before one succeeds
 
-Steps of a run: ["say", text] ["train", from, to] (continues from what an earlier run saved)
-["sleep", seconds] ["until_term"] (saves, exit status 75) ["never"] (deaf to SIGTERM) ["exit",
-status].
+Steps of a run:
+
+    ["say", text]
+    ["train", from, to]     continues from what an earlier run saved
+    ["until_term"]          ready; saves on SIGTERM, exit status 75
+    ["never"]               ready; ignores SIGTERM
+    ["when_ready", count]   waits until so many workers are ready
+    ["when_reported"]       waits until the workers were asked for the ends of their logs
+    ["exit", status]
+
+Ready is a worker that handles SIGTERM as its step says. No step waits for a length of time.
 """
 
 import contextlib
@@ -32,6 +40,7 @@ import sys
 import time
 from pathlib import Path
 
+LIMIT_SECONDS = 600  # a safety net of every wait, as in tests/waiting.py
 ZONED = {"--zone"}
 SSH = ZONED | {"--node", "--worker", "--batch-size", "--quiet"}
 # What the general release of the commands takes, by its help (SDK 528), of what matters here.
@@ -73,8 +82,10 @@ class Cloud:
             "PATH": f"{self.folder}/bin:/usr/bin:/bin",
             "STAND_IN": str(self.folder),
             "BERTJAX_POLL_SECONDS": "0.02",
-            "BERTJAX_GRACE_SECONDS": "1",
-            "BERTJAX_STOP_SECONDS": "1",
+            # On a busy machine a worker may need long to end or to save. No test waits for these to
+            # pass: each says what they are where it wants workers to be stopped.
+            "BERTJAX_GRACE_SECONDS": str(LIMIT_SECONDS),
+            "BERTJAX_STOP_SECONDS": str(LIMIT_SECONDS),
             "BERTJAX_MISSES": "4",
             **more,
         }
@@ -91,12 +102,11 @@ class Cloud:
 
     def commands(self, word):
         """The remote commands that begin with the worker script's `word`."""
-        found = [
-            argument.removeprefix("--command=") for call in self.calls("ssh") for argument in call
-        ]
-        return [
-            command for command in found if command.startswith(f"bash bertjax/tpu_worker.sh {word}")
-        ]
+        return remote_commands(self.folder, word)
+
+    def ready(self):
+        """How often a worker became ready."""
+        return ready(self.folder)
 
     def runs(self):
         """What each start of `bertjax` on a worker saw: worker, argv, cwd and environment."""
@@ -111,8 +121,50 @@ class Cloud:
     def homes(self):
         return sorted(self.folder.glob("homes/*/*"))
 
+    def release(self):
+        """Let go on what the scenario holds."""
+        (self.folder / "released").touch()
+
     def end(self):
+        self.release()
         kill_all(self.folder)
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while not condition():
+        if time.monotonic() > deadline:
+            sys.exit("the stand-in waited in vain")
+        time.sleep(0.02)
+
+
+def hold(folder, scenario, what):
+    """Wait for `Cloud.release` where the scenario holds `what`."""
+    if what in scenario.get("held", []):
+        wait_for((folder / "released").exists)
+
+
+def ready(folder, request="*"):
+    """How often a worker became ready, of one request or of all."""
+    return sum(path.stat().st_size for path in folder.glob(f"homes/{request}/*/ready"))
+
+
+def become_ready():
+    """Called in the code's folder of a worker, two below its home."""
+    with open("../../ready", "a") as file:
+        file.write("x")
+
+
+def remote_commands(folder, word):
+    """The remote commands that were recorded and begin with the worker script's `word`."""
+    file = folder / "calls.jsonl"
+    lines = file.read_text().splitlines() if file.exists() else []
+    commands = []
+    for verb, *arguments in map(json.loads, lines):
+        if verb == "ssh":
+            commands += [argument.removeprefix("--command=") for argument in arguments]
+    prefix = f"bash bertjax/tpu_worker.sh {word}"
+    return [command for command in commands if command.startswith(prefix)]
 
 
 def load(folder):
@@ -154,27 +206,19 @@ def gcloud(folder, scenario, words):
         fail(f"unrecognized arguments: {unknown}", 2)
     if "--zone" not in flags:
         fail("--zone is missing", 2)
-    places = [word for word in words if not word.startswith("--")]
+    operands = [word for word in words if not word.startswith("--")]
     {"create": create, "describe": describe, "delete": delete, "ssh": ssh, "scp": scp}[verb](
-        folder, scenario, places, flags
+        folder, scenario, operands, flags
     )
 
 
-def create(folder, scenario, places, flags):
+def create(folder, scenario, operands, flags):
     if load(folder):
         fail("ALREADY_EXISTS: Resource already exists")
     if ("--node-id" in flags) == ("--node-count" in flags):
         fail("Exactly one of (--node-id | --node-count) must be specified", 2)
-    request = (
-        len(
-            [
-                1
-                for line in (folder / "calls.jsonl").read_text().splitlines()
-                if line.startswith('["create"')
-            ]
-        )
-        - 1
-    )
+    lines = (folder / "calls.jsonl").read_text().splitlines()
+    request = sum(line.startswith('["create"') for line in lines) - 1
     states = scenario.get("states", [["ACTIVE"]])
     nodes = int(flags.get("--node-count", 1))
     for node in range(nodes):
@@ -182,20 +226,20 @@ def create(folder, scenario, places, flags):
             (folder / "homes" / str(request) / f"{node}-{worker}").mkdir(parents=True)
     made = {"request": request, "asked": 0, "looks": 0, "nodes": nodes}
     made["states"] = states[min(request, len(states) - 1)]
-    if not scenario.get("slow", {}).get("create"):
+    if "create" not in scenario.get("held", []):
         save(folder, made)
         return
-    # What is on its way to the service happens there, whatever becomes of gcloud.
+    # A request that is on its way to the service happens there, whatever becomes of gcloud.
     service = [sys.executable, "-S", "-E", __file__, "service", json.dumps(made)]
     subprocess.run(service, start_new_session=True, check=True)
 
 
 def service(folder, scenario, words):
-    time.sleep(scenario["slow"]["create"])
+    hold(folder, scenario, "create")
     save(folder, json.loads(words[0]))
 
 
-def describe(folder, scenario, places, flags):
+def describe(folder, scenario, operands, flags):
     made = load(folder)
     if not made:
         fail("NOT_FOUND: Resource was not found")
@@ -207,7 +251,7 @@ def describe(folder, scenario, places, flags):
         print(f"state:\n  state: {state}")
 
 
-def delete(folder, scenario, places, flags):
+def delete(folder, scenario, operands, flags):
     failures = (
         len((folder / "delete_failures").read_text())
         if (folder / "delete_failures").exists()
@@ -241,12 +285,14 @@ def targets(folder, scenario, made, flags):
     return [(worker, homes / f"{node}-{worker}") for node in nodes for worker in workers]
 
 
-def ssh(folder, scenario, places, flags):
+def ssh(folder, scenario, operands, flags):
     made = load(folder)
     command = flags["--command"]
     if "tpu_worker.sh state" in command and made:
         made["looks"] += 1
         if made["looks"] == scenario.get("preempt", {}).get(str(made["request"])):
+            count = made["nodes"] * scenario.get("hosts", 4)
+            wait_for(lambda: ready(folder, made["request"]) == count)
             kill_all(folder)
             made["states"] = ["SUSPENDED"]
         save(folder, made)
@@ -280,8 +326,8 @@ def ssh(folder, scenario, places, flags):
     sys.exit(status)
 
 
-def scp(folder, scenario, places, flags):
-    *sources, target = places
+def scp(folder, scenario, operands, flags):
+    *sources, target = operands
     for _, home in targets(folder, scenario, load(folder), flags):
         for source in sources:
             shutil.copy(source, home / target.partition(":")[2])
@@ -296,7 +342,7 @@ def uv(folder, scenario, words):
         Path(words[-1], "bin", "python").symlink_to(sys.executable)
         return
     assert words[:2] == ["pip", "install"], words
-    time.sleep(scenario.get("slow", {}).get("install", 0))
+    hold(folder, scenario, "install")
     if me in scenario.get("install_fails", []):
         print("error: Failed to download `jaxlib`: no space left on device", file=sys.stderr)
         sys.exit(2)
@@ -340,31 +386,33 @@ def train(folder, first, last):
 
 
 def until_term(folder):
-    def stop(*_):
-        say(folder, "stopped by a signal, saved; the same command continues")
-        sys.exit(75)
-
-    signal.signal(signal.SIGTERM, stop)
-    while True:
-        time.sleep(0.01)
+    # Blocked, a signal that comes before `sigwait` stays pending: none is lost.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    become_ready()
+    signal.sigwait({signal.SIGTERM})
+    say(folder, "stopped by a signal, saved; the same command continues")
+    sys.exit(75)
 
 
 def never(folder):
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    time.sleep(60)
+    become_ready()
+    while True:
+        signal.pause()
 
 
 STEPS = {
     "say": say,
     "train": train,
-    "sleep": lambda folder, seconds: time.sleep(seconds),
     "until_term": until_term,
     "never": never,
+    "when_ready": lambda folder, count: wait_for(lambda: ready(folder) >= count),
+    "when_reported": lambda folder: wait_for(lambda: remote_commands(folder, "report")),
     "exit": lambda folder, status: sys.exit(status),
 }
 
 if __name__ == "__main__":
-    place = Path(os.environ["STAND_IN"])
-    {"gcloud": gcloud, "uv": uv, "bertjax": bertjax, "service": service}[sys.argv[1]](
-        place, json.loads((place / "scenario.json").read_text()), sys.argv[2:]
-    )
+    stand_in = Path(os.environ["STAND_IN"])
+    programs = {"gcloud": gcloud, "uv": uv, "bertjax": bertjax, "service": service}
+    scenario_of_test = json.loads((stand_in / "scenario.json").read_text())
+    programs[sys.argv[1]](stand_in, scenario_of_test, sys.argv[2:])

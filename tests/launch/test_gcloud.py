@@ -14,6 +14,7 @@ import threading
 import pytest
 
 from tests.launch.test_tpu import command
+from tests.waiting import LIMIT_SECONDS
 
 pytestmark = [
     pytest.mark.slow,
@@ -137,7 +138,11 @@ def gcloud(api, environment):
     def run(line):
         api.requests.clear()
         return subprocess.run(
-            ["bash", "-c", line], env=environment, capture_output=True, text=True, timeout=120
+            ["bash", "-c", line],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_SECONDS,
         )
 
     return run
@@ -228,7 +233,7 @@ def test_a_whole_run_by_the_real_gcloud(checkout, cloud, api, environment, tmp_p
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=LIMIT_SECONDS,
     )
     assert run.returncode == 0, run.stdout + run.stderr
     assert "[worker 1] boom" in run.stdout

@@ -1,6 +1,4 @@
-"""launch/gpu.sh, with stand-ins for the driver, for Slurm's commands and for the environment it
-would make.
-"""
+"""launch/gpu.sh, with stand-ins for the driver, Slurm's commands and the Python environment."""
 
 import os
 import re
@@ -10,7 +8,8 @@ import subprocess
 
 import pytest
 
-from tests.launch.conftest import ROOT, until
+from tests.launch.conftest import ROOT
+from tests.waiting import LIMIT_SECONDS, until
 
 WORDS = ["configs/base.py", "--run-dir", "runs/it's mine"]
 BERTJAX = """#!/bin/bash
@@ -21,18 +20,16 @@ trap 'echo TERM >> "$STAND_IN/signals"' TERM
 trap 'echo INT >> "$STAND_IN/signals"' INT
 set -- $(sed -n "$(wc -l < "$STAND_IN/starts")p" "$STAND_IN/plan")
 [ "$1" = save ] || exit "${1:-0}"
-touch "$STAND_IN/ready"
+echo $$ > "$STAND_IN/ready.part"
+mv "$STAND_IN/ready.part" "$STAND_IN/ready"
 until [ -s "$STAND_IN/signals" ]; do sleep 0.02; done
-sleep 0.2
 exit 75
 """
 SLURM = {"SLURM_JOB_ID": "4242", "SLURM_NTASKS_PER_NODE": "8", "SLURM_GPUS_ON_NODE": "8"}
 
 
 class Machine:
-    """A checkout whose environment is there, and a PATH with the stand-ins. `plan`: how each start
-    ends.
-    """
+    """A checkout with its environment, and a PATH with the stand-ins; `plan`: how each start ends."""
 
     def __init__(self, folder, *plan, driver="580.65.06"):
         self.folder = folder
@@ -66,7 +63,7 @@ class Machine:
             env=self.environment(**environment),
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=LIMIT_SECONDS,
         )
 
     def read(self, name):
@@ -131,9 +128,11 @@ def test_a_signal_reaches_the_run_once_and_what_saved_is_not_restarted(tmp_path,
         env=machine.environment(),
         start_new_session=True,
     )
-    until((machine.folder / "ready").exists)
+    until((machine.folder / "ready").exists, process=process)
+    # The signal to the group of Ctrl-C does not reach the run but through gpu.sh.
+    assert os.getpgid(int(machine.read("ready"))) != os.getpgid(process.pid)
     os.killpg(process.pid, number)
-    assert process.wait(20) == 75
+    assert process.wait(LIMIT_SECONDS) == 75
     assert machine.read("signals") == "TERM\n"
     assert machine.starts == 1
 
@@ -192,6 +191,5 @@ def test_without_a_configuration_it_says_what_it_expects(tmp_path):
     run = subprocess.run(["bash", ROOT / "launch" / "gpu.sh"], capture_output=True, text=True)
     assert run.returncode == 2
     assert (
-        run.stderr
-        == "gpu.sh: no configuration given: expected CONFIG [--dotted.field VALUE ...]\n"
+        run.stderr == "gpu.sh: no configuration given: expected CONFIG [--dotted.field VALUE ...]\n"
     )

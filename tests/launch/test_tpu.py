@@ -9,11 +9,11 @@ import shlex
 import shutil
 import signal
 import subprocess
-import time
 
 import pytest
 
-from tests.launch.conftest import git, until
+from tests.launch.conftest import git
+from tests.waiting import LIMIT_SECONDS, until
 
 SLICE = (
     "--name",
@@ -44,18 +44,17 @@ def command(checkout, *options, slice_=SLICE, words=WORDS):
     return ["bash", str(checkout / "launch" / "tpu.sh"), *slice_, *options, "--", *words]
 
 
-def launch(checkout, cloud, *options, grace=1, **kinds):
+def launch(checkout, cloud, *options, environment=None, **kinds):
     temporary = cloud.folder / "tmp"
     temporary.mkdir(exist_ok=True)
-    environment = cloud.environment(TMPDIR=str(temporary), BERTJAX_GRACE_SECONDS=str(grace))
     run = subprocess.run(
         command(checkout, *options, **kinds),
-        env=environment,
+        env=cloud.environment(TMPDIR=str(temporary), **(environment or {})),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT_SECONDS,
     )
-    assert not list(temporary.iterdir()), "what it made for itself is removed"
+    assert not list(temporary.iterdir()), "its temporary files are removed"
     return run
 
 
@@ -356,11 +355,10 @@ def test_a_run_that_makes_its_hosts_deaf_is_not_repeated_for_ever(checkout, clou
 
 
 def test_a_crash_reaches_the_output_with_its_index_and_is_restarted(checkout, cloud):
-    waits = [["say", "waiting"], ["sleep", 0.5], ["say", "a peer is gone"], ["exit", 1]]
+    # Worker 0 ends after the crash of worker 1 was reported.
+    waits = [["say", "waiting"], ["when_reported"], ["say", "a peer is gone"], ["exit", 1]]
     cloud = cloud(runs=[{"1": CRASHES, "*": waits}, {"*": [["train", 0, 2]]}])
-    run = launch(
-        checkout, cloud, "--max-restarts", "1", grace=50
-    )  # on a busy machine the others end late
+    run = launch(checkout, cloud, "--max-restarts", "1")
     assert run.returncode == 0, run.stdout
     said = told(run)
     expected = ["worker 1: exit status 1", "[worker 1] Traceback: boom", "worker 0: exit status 1"]
@@ -398,8 +396,10 @@ def test_2_is_never_restarted(checkout, cloud):
 
 
 def test_workers_that_outlive_the_others_are_stopped(checkout, cloud):
-    cloud = cloud(runs=[{"1": [["exit", 1]], "*": SAVES}, {"*": [["train", 0, 1]]}])
-    run = launch(checkout, cloud, "--max-restarts", "1")
+    crashes = [["when_ready", 1], ["exit", 1]]
+    cloud = cloud(runs=[{"1": crashes, "*": SAVES}, {"*": [["train", 0, 1]]}])
+    at_once = {"BERTJAX_GRACE_SECONDS": "0"}
+    run = launch(checkout, cloud, "--max-restarts", "1", environment=at_once)
     assert run.returncode == 0, run.stdout
     assert "stopping the workers that are left" in told(run)
     assert "worker 0: exit status 75" in told(run)
@@ -410,13 +410,16 @@ def test_workers_that_outlive_the_others_are_stopped(checkout, cloud):
 
 
 MOMENTS = {
-    "create": (lambda cloud: cloud.calls("create"), {"slow": {"create": 0.5}}),
+    "create": (lambda cloud: cloud.calls("create"), {"held": ["create"]}),
     "waiting": (
         lambda cloud: len(cloud.calls("describe")) > 3,
         {"states": [["WAITING_FOR_RESOURCES"]]},
     ),
-    "install": (lambda cloud: cloud.commands("install"), {"slow": {"install": 30}}),
-    "running": (lambda cloud: cloud.commands("log"), {"runs": [{"*": SAVES}]}),
+    "install": (lambda cloud: cloud.commands("install"), {"held": ["install"]}),
+    "running": (
+        lambda cloud: cloud.ready() == 2 and cloud.commands("log"),
+        {"runs": [{"*": SAVES}]},
+    ),
 }
 
 
@@ -430,26 +433,35 @@ MOMENTS = {
         ("running", signal.SIGTERM),
     ],
 )
-def test_interrupted_it_deletes_what_it_asked_for(checkout, cloud, moment, number):
+def test_interrupted_it_deletes_what_it_asked_for(checkout, cloud, tmp_path, moment, number):
     reached, scenario = MOMENTS[moment]
     cloud = cloud(**scenario)
-    process = subprocess.Popen(
-        # What is started in the background ignores SIGINT, and bash cannot trap what was ignored
-        # from the start.
-        ["env", "--default-signal=INT,HUP", *command(checkout)],
-        env=cloud.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    until(lambda: reached(cloud))
+    printed = tmp_path / "printed"
+    with printed.open("w") as file:
+        process = subprocess.Popen(
+            # A process that is started in the background ignores SIGINT, and bash cannot trap a
+            # signal that was ignored from the start.
+            ["env", "--default-signal=INT,HUP", *command(checkout)],
+            env=cloud.environment(),
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+        )
+    until(lambda: reached(cloud), process=process, expected=moment)
     # Ctrl-C goes to the whole group, `kill` to one process.
-    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
-    output, _ = process.communicate(timeout=20)
+    if number == signal.SIGINT:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    until(lambda: f"interrupted by {number.name}" in printed.read_text(), process=process)
+    if moment == "create":
+        # The request is still under way, and a slice that it makes later would stay: it waits.
+        assert process.poll() is None
+        assert not cloud.calls("delete")
+        cloud.release()
+    process.wait(LIMIT_SECONDS)
+    output = printed.read_text()
     assert process.returncode == 128 + number, output
-    assert f"interrupted by {number.name}" in output
-    time.sleep(scenario.get("slow", {}).get("create", 0))
     assert not cloud.left
     if moment == "running":
         assert "worker 0: exit status 75" in output
@@ -466,15 +478,14 @@ def test_the_slice_is_deleted_also_when_nobody_reads_any_more(checkout, cloud, n
         env=cloud.environment(), stdout=writer, stderr=writer, start_new_session=True,
     )  # fmt: skip
     os.close(writer)
-    until(lambda: cloud.commands("log"))
+    until(lambda: cloud.commands("log"), process=process)
     os.close(reader)
     if number:
         os.killpg(process.pid, number)
     else:
-        process.send_signal(
-            signal.SIGTERM
-        )  # `head` says nothing: the run goes on, until somebody ends it
-    process.wait(timeout=20)
+        # `head` sends no signal: the run goes on until somebody ends it.
+        process.send_signal(signal.SIGTERM)
+    process.wait(LIMIT_SECONDS)
     assert not cloud.left
 
 

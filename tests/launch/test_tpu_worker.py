@@ -1,6 +1,4 @@
-"""launch/tpu_worker.sh, the part of launch/tpu.sh that runs on each worker, in a folder that stands
-for one.
-"""
+"""launch/tpu_worker.sh, the part of launch/tpu.sh that runs on each worker; a folder is the worker."""
 
 import os
 import shutil
@@ -10,11 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.launch.conftest import ROOT, until
+from tests.launch.conftest import ROOT
+from tests.launch.stand_in import ready
+from tests.waiting import LIMIT_SECONDS, until
+
+# What `stop` is given where the run ends by itself: it returns as soon as that is so.
+PLENTY = str(LIMIT_SECONDS)
 
 
 class Worker:
     def __init__(self, cloud, folder):
+        self.cloud = cloud
         self.home = folder
         self.place = folder / "bertjax"
         self.place.mkdir(parents=True)
@@ -33,8 +37,20 @@ class Worker:
     def __call__(self, *words):
         line = ["bash", "bertjax/tpu_worker.sh", *words]
         return subprocess.run(
-            line, cwd=self.home, env=self.environment, capture_output=True, text=True, timeout=20
+            line,
+            cwd=self.home,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_SECONDS,
         )
+
+    def start(self, attempt=1):
+        """Start an attempt, and wait until it handles SIGTERM as its step says."""
+        before = ready(self.cloud.folder)
+        run = self("start", str(attempt), "train", "configs/large.py")
+        until(lambda: ready(self.cloud.folder) > before, expected=f"attempt {attempt} is ready")
+        return run
 
     def state(self, attempt=1):
         return self("state", str(attempt)).stdout.strip()
@@ -44,7 +60,7 @@ class Worker:
 
 
 def ended(pid):
-    """Whether a process is no more, or waits only for whoever collects it."""
+    """Whether a process has ended; its parent may not have collected it yet."""
     status = Path(f"/proc/{pid}/stat")
     return not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z"
 
@@ -65,27 +81,27 @@ def worker(cloud, tmp_path):
 def test_a_start_returns_at_once_and_the_run_has_a_session_of_its_own(worker):
     """`capture_output` waits for the pipe's end: the run holds on to nothing of the connection."""
     worker = worker(runs=[{"*": [["until_term"]]}])
-    assert worker("start", "1", "train", "configs/large.py").returncode == 0
+    assert worker.start().returncode == 0
     assert worker.state() == "1 running"
     assert os.getsid(worker.pid()) == worker.pid()
-    assert worker("stop", "1", "5").stdout == "1 exit 75\n"
+    assert worker("stop", "1", PLENTY).stdout == "1 exit 75\n"
     assert worker.state() == "1 exit 75"
 
 
 def test_a_run_that_was_killed_is_gone(worker):
     worker = worker(runs=[{"*": [["until_term"]]}])
-    worker("start", "1", "train")
+    worker.start()
     os.killpg(worker.pid(), 9)
     until(lambda: worker.state() == "1 gone")
-    assert worker.state(7) == "1 gone", "so is one that never was"
+    assert worker.state(7) == "1 gone", "so is an attempt that never was"
 
 
 def test_a_start_ends_what_an_earlier_one_left_and_frees_the_chips(worker):
     worker = worker(runs=[{"*": [["never"]]}])
-    worker("start", "1", "train")
+    worker.start(1)
     first = worker.pid(1)
     worker.lock.touch()
-    worker("start", "2", "train")
+    worker.start(2)
     until(lambda: ended(first))
     assert worker.state(2) == "1 running"
     assert not worker.lock.exists()
@@ -96,12 +112,12 @@ def test_a_start_ends_what_an_earlier_one_left_and_frees_the_chips(worker):
 
 def test_the_log_is_numbered_from_where_one_says_and_only_whole_lines_while_it_runs(worker):
     worker = worker(runs=[{"*": [["until_term"]]}])
-    worker("start", "1", "train")
+    worker.start()
     log = worker.place / "attempts" / "1" / "log"
     log.write_text("one\n  two  \nthr")
     assert worker("log", "1", "1").stdout == "1 one\n2   two  \n"
     assert worker("log", "1", "3").stdout == ""
-    worker("stop", "1", "5")
+    worker("stop", "1", PLENTY)
     log.write_text("one\n  two  \nthree")
     assert worker("log", "1", "2").stdout == "2   two  \n3 three\n"
 

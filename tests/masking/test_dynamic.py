@@ -13,7 +13,7 @@ from bertjax.parallel.hosts import global_batch
 from bertjax.parallel.mesh import make_mesh
 from bertjax.parallel.rules import batch_sharding
 from bertjax.training.step import MASKS, random_key
-from tests.masking.test_selection import MASKINGS, VOCABULARY, config, rows
+from tests.masking.test_selection import MASKINGS, VOCABULARY, config, random_rows
 from tests.masking.test_static import drawn_units, plain_greedy
 
 jitted_greedy = jax.jit(greedy)
@@ -26,33 +26,29 @@ def test_greedy_is_the_plain_loop(seed, length, largest):
 
 
 def test_a_smaller_later_unit_is_taken_where_a_larger_earlier_one_does_not_fit():
-    sizes, order = (
-        np.array([[5, 2, 4, 0, 1, 1]], np.int32),
-        np.array([[1, 3, 0, 2, 5, 4]], np.int32),
-    )
+    sizes = np.array([[5, 2, 4, 0, 1, 1]], np.int32)
+    order = np.array([[1, 3, 0, 2, 5, 4]], np.int32)
     assert greedy(sizes, order, np.array([[3]], np.int32)).tolist() == [
         [False, True, False, False, False, True]
     ]
 
 
 def features(masking):
-    batch = rows(0, 16, 40)
+    batch = random_rows(0, 16, 40)
     batch["word_starts"] = batch["word_starts"].astype(np.int32)
-    return (
-        batch
-        if masking != "token"
-        else {name: x for name, x in batch.items() if name != "word_starts"}
-    )
+    if masking == "token":
+        del batch["word_starts"]
+    return batch
 
 
 @cache
 def masks(masking, devices, seed, step):
-    """The masks that a step's key gives on a mesh of so many devices, the batch cut over them."""
+    """The masks that a step's key gives on a mesh of `devices` devices that share the batch."""
     mesh = make_mesh(MeshConfig(data=devices), jax.devices()[:devices])
     batch = global_batch(mesh, features(masking), 16)
-    found = _jitted(masking, batch_sharding(mesh))(batch, seed, step)
-    assert len(found["input_ids"].addressable_shards) == devices
-    return jax.device_get(found)
+    masked = _jitted(masking, batch_sharding(mesh))(batch, seed, step)
+    assert len(masked["input_ids"].addressable_shards) == devices
+    return jax.device_get(masked)
 
 
 @cache
@@ -67,11 +63,11 @@ def _jitted(masking, layout):
 
 @pytest.mark.parametrize("masking", MASKINGS)
 def test_eight_devices_make_the_masks_of_one(masking):
-    one, eight = masks(masking, 1, 0, 7), masks(masking, 8, 0, 7)
-    assert one.keys() == eight.keys()
-    for name, values in one.items():
-        assert np.array_equal(values, eight[name]), name
-    assert one["masked_lm_weights"].sum() > 16
+    on_one, on_eight = masks(masking, 1, 0, 7), masks(masking, 8, 0, 7)
+    assert on_one.keys() == on_eight.keys()
+    for name, values in on_one.items():
+        assert np.array_equal(values, on_eight[name]), name
+    assert on_one["masked_lm_weights"].sum() > 16
 
 
 @pytest.mark.parametrize("masking", MASKINGS)
@@ -83,17 +79,15 @@ def test_another_step_or_seed_makes_other_masks(masking):
     assert not any(np.array_equal(first, other) for other in others)
 
 
-def test_the_model_does_not_get_to_see_where_words_begin():
-    found = masks("whole_word", 1, 0, 7)
+def test_the_model_does_not_see_where_words_begin():
+    masked = masks("whole_word", 1, 0, 7)
     predictions = {"masked_lm_positions", "masked_lm_ids", "masked_lm_weights"}
-    assert found.keys() == {"input_ids", "input_mask"} | predictions
+    assert masked.keys() == {"input_ids", "input_mask"} | predictions
 
 
 @pytest.mark.parametrize("masking", MASKINGS)
 def test_no_device_fetches_the_rows_of_others(masking):
-    """Of all that devices may tell one another there is one bit: whether any row wants another
-    pass.
-    """
+    """Devices exchange a single bit: whether any row needs another pass."""
     mesh = make_mesh(MeshConfig(data=8), jax.devices())
     layout = batch_sharding(mesh)
     shapes = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in features(masking).items()}

@@ -2,7 +2,7 @@
 TensorFlow.
 
 SPEC: `run`, `changes` to the small configuration, `faults` by process (`{"1": {"step": 3, "what":
-"user"}}`), `seconds` a batch takes to make.
+"user"}}`).
 """
 
 import itertools
@@ -19,14 +19,18 @@ import numpy as np
 from bertjax.errors import UserError
 from bertjax.parallel import failures, hosts
 from tests.factory import random_batch, small_config
+from tests.waiting import until
 
 
 def batches(spec, start, rows, size):
     import jax
 
-    fault = spec.get("faults", {}).get(str(jax.process_index()), {})
+    faults = spec.get("faults", {})
+    fault = faults.get(str(jax.process_index()), {})
+    signalled = [f["step"] for f in faults.values() if f["what"] == "SIGTERM"]
     for step in itertools.count(start):
-        time.sleep(spec.get("seconds", 0))
+        if any(step > at for at in signalled):
+            until(processes_know_of_the_signal, expected="all know of the SIGTERM")
         if fault.get("step") == step:
             if fault["what"] == "user":
                 raise UserError("shard.tfrecord: record 7 is damaged")
@@ -39,6 +43,18 @@ def batches(spec, start, rows, size):
             name: values[rows]
             for name, values in random_batch(np.random.default_rng(1000 + step), size).items()
         }
+
+
+def processes_know_of_the_signal():
+    """Whether every process has told the others its step, of which the next one will be the last.
+
+    JAX takes about a second for that after a SIGTERM, in which any number of steps may pass. The
+    name of the entries is JAX's own.
+    """
+    import jax
+
+    entries = hosts.client().key_value_dir_get("PREEMPTION_CURRENT_COUNTER/")
+    return len(entries) == jax.process_count()
 
 
 def heldout(rows, most):

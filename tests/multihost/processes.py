@@ -1,20 +1,31 @@
 """Jobs of several processes on this machine, as a launch script starts them."""
 
+import contextlib
 import dataclasses
 import os
+import random
 import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from tests.waiting import LIMIT_SECONDS
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port that nobody listens at.
+
+    It is below those that the system gives to connections (32,768 and more on Linux): one of these
+    could be given to another process before the job binds it.
+    """
+    while True:
+        port = random.SystemRandom().randint(20_000, 32_000)
+        with socket.socket() as s, contextlib.suppress(OSError):
+            s.bind(("127.0.0.1", port))
+            return port
 
 
 @dataclasses.dataclass
@@ -25,11 +36,11 @@ class Job:
     def said(self, index):
         return self.outputs[index].read_text()
 
-    def wait(self, seconds=180):
-        """The exit statuses."""
-        until = time.monotonic() + seconds
+    def wait(self):
+        """The exit statuses, once all processes have ended; fails after `LIMIT_SECONDS`."""
+        deadline = time.monotonic() + LIMIT_SECONDS
         try:
-            return [p.wait(max(0.1, until - time.monotonic())) for p in self.processes]
+            return [p.wait(max(0.1, deadline - time.monotonic())) for p in self.processes]
         finally:
             for p in self.processes:
                 if p.poll() is None:
@@ -37,8 +48,9 @@ class Job:
 
 
 def start(folder, words, count, devices=1, **environment):
-    """`python -m WORDS` in `count` processes of `devices` devices each; stderr goes with stdout to
-    a file each.
+    """`python -m WORDS` in `count` processes of `devices` devices each.
+
+    Each writes its stdout and stderr to a file of its own.
     """
     folder.mkdir(parents=True, exist_ok=True)
     address, job = f"127.0.0.1:{free_port()}", Job([], [])

@@ -25,8 +25,10 @@ from bertjax.training.logs.metrics_log import read_entries
 from tests.factory import RUN_FOLDER
 from tests.multihost.processes import start
 from tests.multihost.test_multihost import alike, figures, identical, last_line
+from tests.waiting import until
 
-STEPS = 160
+# So many that a signal after step 50 stops the run long before its end: it takes about a second.
+STEPS = 400
 CONFIG = "from bertjax.config import *\n\ndef get_config():\n    return {!r}\n"
 
 
@@ -38,7 +40,7 @@ def config_of(folder):
         model=ModelConfig(vocab_size=64, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
                           intermediate_size=32, max_position_embeddings=16),
         optimizer=OptimizerConfig(warmup_steps=5),
-        train=TrainConfig(steps=STEPS, batch_size=8, log_every_steps=1, eval_every_steps=80, save_every_steps=20),
+        train=TrainConfig(steps=STEPS, batch_size=8, log_every_steps=1, eval_every_steps=200, save_every_steps=20),
     )  # fmt: skip
 
 
@@ -63,19 +65,16 @@ def folder(tmp_path_factory):
 def train(folder, run, count, *options, wait=True):
     words = ["bertjax.cli.main", "train", folder / "config.py", "--run-dir", run, *options]
     job = start(folder / f"{run.name}-{time.monotonic_ns()}", words, count)
-    return (job, job.wait(300)) if wait else job
+    return (job, job.wait()) if wait else job
 
 
 def until_step(run, step, job):
     """Return when the run has written this step's metrics."""
-    for _ in range(1200):
-        if any(row["step"] >= step for row in read_entries(epath.Path(run))):
-            return
-        assert all(p.poll() is None for p in job.processes), "".join(
-            job.said(i) for i in range(len(job.outputs))
-        )
-        time.sleep(0.1)
-    raise AssertionError(f"step {step} not reached: {job.said(0)}")
+    until(
+        lambda: any(row["step"] >= step for row in read_entries(epath.Path(run))),
+        process=job.processes[0],
+        expected=f"step {step} is reached, see {job.outputs[0]}",
+    )
 
 
 def state_of(run, step):

@@ -26,6 +26,7 @@ from bertjax.training.step import abstract_state
 from tests.factory import small_config
 from tests.multihost.driver import batches, heldout
 from tests.multihost.processes import start
+from tests.waiting import LIMIT_SECONDS
 
 # One device a process: with two, sums over processes were once seen to differ in their last bit.
 DEVICES = 1
@@ -109,11 +110,11 @@ def disturbed(tmp_path_factory):
     """
     folder, said = tmp_path_factory.mktemp("disturbed"), {}
     job = run(folder, "killed", wait=False, faults={"1": {"step": 6, "what": "SIGKILL"}})
-    job.processes[1].wait(120)
+    job.processes[1].wait(LIMIT_SECONDS)
     began = time.monotonic()
     said["killed"] = job, job.wait(), time.monotonic() - began
     said["stopped"] = (
-        *run(folder, "stopped", seconds=0.3, faults={"1": {"step": 6, "what": "SIGTERM"}}),
+        *run(folder, "stopped", faults={"1": {"step": 6, "what": "SIGTERM"}}),
         None,
     )
     # The first waits for something else than the second: nothing but the second's word can end it.
@@ -216,7 +217,7 @@ def test_four_processes_on_any_mesh_train_what_one_device_trains(mesh, tmp_path,
 
 @pytest.mark.slow
 def test_a_run_goes_on_with_other_numbers_of_processes(tmp_path, undisturbed):
-    _, statuses = run(tmp_path, "two", faults={"0": {"step": 5, "what": "SIGTERM"}}, seconds=0.3)
+    _, statuses = run(tmp_path, "two", faults={"0": {"step": 5, "what": "SIGTERM"}})
     assert statuses == [75, 75]
     job, statuses = run(
         tmp_path, "four", count=4, devices=1, changes=CHANGES | {"mesh": {"fsdp": 4, "data": 1}}
@@ -231,7 +232,7 @@ def test_whichever_of_four_is_killed_the_others_end(killed, tmp_path):
     faults = {str(killed): {"step": 3, "what": "SIGKILL"}}
     changes = CHANGES | {"mesh": {"data": 4}}
     job = run(tmp_path, "killed", count=4, devices=1, wait=False, changes=changes, faults=faults)
-    job.processes[killed].wait(120)
+    job.processes[killed].wait(LIMIT_SECONDS)
     began = time.monotonic()
     statuses = job.wait()
     assert time.monotonic() - began < STATED_SECONDS
@@ -247,7 +248,7 @@ def test_a_lost_process_is_noticed_also_where_no_connection_breaks(tmp_path):
     """As on a TPU: the first waits for something else, and only the missing heartbeat tells."""
     faults = {"0": {"step": 3, "what": "waits"}, "1": {"step": 3, "what": "SIGKILL"}}
     job = run(tmp_path, "killed", wait=False, faults=faults)
-    job.processes[1].wait(120)
+    job.processes[1].wait(LIMIT_SECONDS)
     began = time.monotonic()
     assert job.wait()[0] == 1
     assert time.monotonic() - began < STATED_SECONDS
@@ -271,7 +272,7 @@ def test_no_process_holds_the_whole_state_while_it_is_restored(tmp_path):
     grown = {}
     for doing in ("save", "restore"):
         job = start(tmp_path / doing, ["tests.multihost.memory", tmp_path / "run", doing], 4)
-        assert job.wait(300) == [0] * 4, job.said(0)
+        assert job.wait() == [0] * 4, job.said(0)
         grown[doing] = [json.loads(last_line(job, i)) for i in range(4)]
     for figures in grown["restore"]:
         assert figures["part"] < 0.26 * figures["whole"]

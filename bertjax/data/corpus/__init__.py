@@ -1,0 +1,1 @@
+"""Raw text: sources, formats, work units, cleaning and sentences."""

@@ -1,82 +1,107 @@
-"""Where a file or data set may be cut into stretches, between documents, by its format."""
+"""Boundaries between documents at which a file or data set can be divided, by its format."""
 
 import re
 from collections.abc import Callable
-from typing import IO
+from typing import IO, NamedTuple
 
 from etils import epath
 
 from bertjax.data.corpus import formats
-from bertjax.data.corpus.formats import NEWLINE, Stretch, one_line, tfds_builder
+from bertjax.data.corpus.formats import NEWLINE, one_line, tfds_builder
 from bertjax.errors import UserError
 from bertjax.storage import opened
 
 _EMPTY_LINE = re.compile(rb"\n[ \t\r]*\n")
 
 
-def _row_groups(name: str, size: int, step: int) -> list[Stretch]:
+class Boundary(NamedTuple):
+    """The beginning of a part of a source."""
+
+    begin: int
+    """First byte; of Parquet, row group; of TFDS, example."""
+    size: int
+    """Bytes of the part, estimated where they are not known."""
+
+
+def _row_groups(name: str, size: int, step: int) -> list[Boundary]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with epath.Path(name).open("rb") as raw:
-            found = pq.ParquetFile(raw).metadata
-            sizes = [found.row_group(i).total_byte_size for i in range(found.num_row_groups)]
+            metadata = pq.ParquetFile(raw).metadata
+            groups = range(metadata.num_row_groups)
+            group_bytes = [metadata.row_group(i).total_byte_size for i in groups]
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{name}: cannot be read as Parquet ({one_line(error)})") from error
-    bounds, held = [(0, 0)], 0
-    for group, bytes_of_text in enumerate(sizes):
-        if held and held + bytes_of_text > step:
-            bounds.append((group, 0))
-            held = 0
-        held += bytes_of_text
-        bounds[-1] = (bounds[-1][0], held)
-    return bounds
+    boundaries: list[Boundary] = []
+    begin = part_bytes = 0
+    for group in groups:
+        if part_bytes and part_bytes + group_bytes[group] > step:
+            boundaries.append(Boundary(begin, part_bytes))
+            begin, part_bytes = group, 0
+        part_bytes += group_bytes[group]
+    return [*boundaries, Boundary(begin, part_bytes)]
 
 
-def _line_ends(name: str, size: int, step: int, blank: bool = False) -> list[Stretch]:
-    starts, at = [0], step
+def _lines(name: str, size: int, step: int) -> list[Boundary]:
+    return _line_starts(name, size, step, blank=False)
+
+
+def _paragraphs(name: str, size: int, step: int) -> list[Boundary]:
+    return _line_starts(name, size, step, blank=True)
+
+
+def _line_starts(name: str, size: int, step: int, blank: bool) -> list[Boundary]:
+    boundaries: list[Boundary] = []
+    begin, position = 0, step
     with opened(name) as file:
-        while at < size:
-            at = _next_start(file, at, size, blank)
-            if at < size:
-                starts.append(at)
-            at += step
-    return [(a, b - a) for a, b in zip(starts, [*starts[1:], size], strict=True)]
+        while position < size:
+            position = _next_start(file, position, size, blank)
+            if position < size:
+                boundaries.append(Boundary(begin, position - begin))
+                begin = position
+            position += step
+    return [*boundaries, Boundary(begin, size - begin)]
 
 
-def _next_start(file: IO[bytes], at: int, size: int, blank: bool) -> int:
-    """The first byte from `at` on where a line begins; with `blank`, after an empty line if one is
-    near.
+def _next_start(file: IO[bytes], position: int, size: int, blank: bool) -> int:
+    """The first byte from `position` on at which a line begins; `size` if none does.
+
+    With `blank` the line must follow an empty one, if there is one within
+    `formats.MAX_DOCUMENT_CHARACTERS`.
     """
-    file.seek(at)
+    file.seek(position)
     line_start, data = size, b""
-    while block := file.read(formats.BLOCK):
+    while block := file.read(formats.BLOCK_BYTES):
+        # With the last byte before: an empty line may lie across two blocks.
         data = data[-1:] + block
-        if blank and (empty := _EMPTY_LINE.search(data)):
-            return at + len(block) - len(data) + empty.end()
+        empty_line = _EMPTY_LINE.search(data) if blank else None
+        if empty_line:
+            return position + len(block) - len(data) + empty_line.end()
         if line_start == size and NEWLINE in block:
-            line_start = at + block.index(NEWLINE) + 1
-        at += len(block)
-        if line_start < size and (not blank or at - line_start > formats.LONGEST):
+            line_start = position + block.index(NEWLINE) + 1
+        position += len(block)
+        near = position - line_start <= formats.MAX_DOCUMENT_CHARACTERS
+        if line_start < size and not (blank and near):
             return line_start
     return size
 
 
-def _examples(name: str, size: int, step: int) -> list[Stretch]:
+def _examples(name: str, size: int, step: int) -> list[Boundary]:
     count = sum(split.num_examples for split in tfds_builder(name).info.splits.values())
     parts = max(1, min(count, size // step))
-    return [(count * i // parts, size // parts) for i in range(parts)]
+    return [Boundary(count * i // parts, size // parts) for i in range(parts)]
 
 
-BOUNDARIES: dict[str, Callable[[str, int, int], list[Stretch]]] = {
-    "bert": lambda name, size, step: _line_ends(name, size, step, blank=True),
-    "file": _line_ends,
-    "line": _line_ends,
-    "jsonl": _line_ends,
+BOUNDARIES: dict[str, Callable[[str, int, int], list[Boundary]]] = {
+    "bert": _paragraphs,
+    "file": _lines,
+    "line": _lines,
+    "jsonl": _lines,
     "parquet": _row_groups,
     "tfds": _examples,
 }
 """By `Source.format`, for the formats that can be read from the middle: `(name, size, step)` gives
-where stretches of about `step` bytes begin, between documents, and the bytes in each.
+the beginnings of parts of about `step` bytes of a source of `size` bytes.
 """

@@ -1,4 +1,4 @@
-"""What a document goes through before its sentences are looked for; each step is counted."""
+"""Cleaning of a document before it is split into sentences; each step is counted."""
 
 import re
 import unicodedata
@@ -6,16 +6,22 @@ from collections import Counter
 
 from bertjax.config import DataConfig
 
-# Not those that are white space too (tab, form feed, ...): they keep words apart.
+# Control characters that are white space too (tab, form feed, ...) are kept: they separate words.
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff\ufffe\uffff]")
 
+# Prepared folders have these names in their manifests.
 COUNTED = ("documents_read", "normalised_documents", "control_characters", "short_documents")
-"""The counts of `clean`: documents that came in; changed by NFC; characters and documents dropped."""
+"""Names of the counts of `clean`.
+
+Documents that came in, documents changed by NFC, characters dropped, documents dropped.
+"""
 
 
 def clean(text: str, config: DataConfig, counts: Counter[str]) -> str:
-    """`text` in Unicode's form NFC without control characters; empty when it is to be dropped as
-    too short.
+    """Return `text` in Unicode's form NFC without control characters; add to `counts`.
+
+    Returns an empty string for a document that is then shorter than
+    `config.min_document_characters`.
     """
     counts["documents_read"] += 1
     text, dropped = _CONTROL.subn("", text)

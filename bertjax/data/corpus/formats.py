@@ -1,8 +1,8 @@
-"""How each format of corpus is read: a document's text at a time, bad input named by file and line."""
+"""Readers of each corpus format: one document's text at a time, errors named by file and line."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from etils import epath
 
@@ -11,44 +11,54 @@ from bertjax.data.corpus import python_docs
 from bertjax.errors import UserError, check, mismatch, needs_extra
 from bertjax.storage import opened
 
-LONGEST = (
-    1 << 20
-)  # characters of a document; a longer one is read as several, so that memory is bounded
-BLOCK = 1 << 20
+# A longer document is read as several, so that memory is bounded.
+MAX_DOCUMENT_CHARACTERS = 1 << 20
+BLOCK_BYTES = 1 << 20
 NEWLINE = b"\n"
-Stretch = tuple[
-    int, int
-]  # first byte and byte after the last, -1: the end; of Parquet row groups, of TFDS examples
+
+
+class Extent(NamedTuple):
+    """The part of a source to read, in bytes; of Parquet in row groups, of TFDS in examples."""
+
+    begin: int = 0
+    end: int = -1
+    """After the last; -1: to the end of the source."""
+
+
+WHOLE = Extent()
 
 
 def _lines(
-    name: str, config: DataConfig, stretch: Stretch, *, whole: bool = False
+    name: str, config: DataConfig, extent: Extent, *, whole: bool = False
 ) -> Iterator[tuple[int, str, bool]]:
-    """(number, text, ends) of each line, `BLOCK` bytes read at a time.
+    """(number, text, ends) of each line, read in blocks of `BLOCK_BYTES`.
 
-    A line longer than a block comes in parts, `ends` False on all but the last; `whole`: never.
-    Numbers count from the stretch's beginning; `_line` makes them the file's.
+    A line longer than a block comes in parts, with `ends` False on all but the last; with `whole`
+    never. Numbers count from the extent's beginning; `_line_name` makes them the file's.
     """
-    begin, end = stretch
-    number, left = 1, end - begin if end >= 0 else -1
+    number = 1
+    # Bytes left to read; negative: to the end, and it stays so.
+    left = extent.end - extent.begin if extent.end >= 0 else -1
     carry: list[bytes] = []
     with opened(name) as file:
-        if begin:
-            file.seek(begin)
+        if extent.begin:
+            file.seek(extent.begin)
         while True:
-            block = file.read(BLOCK if left < 0 else min(BLOCK, left))
-            left -= len(block) if left > 0 else 0
+            block = file.read(BLOCK_BYTES if left < 0 else min(BLOCK_BYTES, left))
+            if left > 0:
+                left -= len(block)
             last = not block
             if block and whole and NEWLINE not in block:
                 carry.append(block)
                 continue
             data = b"".join([*carry, block])
             carry.clear()
-            cut = len(data) if last else _cut(data, whole)
-            if cut < len(data):
-                carry.append(data[cut:])
-            text = _decode(memoryview(data)[:cut], config, name, stretch, number)
-            del data, block  # a line may be half a gigabyte: no copy is kept that is not needed
+            end = len(data) if last else _block_end(data, whole)
+            if end < len(data):
+                carry.append(data[end:])
+            text = _decode(memoryview(data)[:end], config, name, extent, number)
+            # A line may be half a gigabyte: no copy is kept longer than needed.
+            del data, block
             *lines, rest = text.split("\n")
             del text
             for line in lines:
@@ -60,89 +70,104 @@ def _lines(
                 return
 
 
-def _cut(data: bytes, whole: bool) -> int:
-    """Where to part a block: after its last line; where it has none, after its last space; else
-    between characters.
+def _block_end(data: bytes, whole: bool) -> int:
+    """The number of bytes to take of a block.
+
+    It ends after the last line; without a line's end, after the last space; without one, between
+    two characters.
     """
-    cut = data.rfind(NEWLINE) + 1
-    if cut or whole or len(data) < BLOCK:
-        return cut
-    cut = data.rfind(b" ") + 1
-    if not cut:
-        cut = len(data) - 1
-        while cut > len(data) - 4 and data[cut] & 0xC0 == 0x80:
-            cut -= 1
-    return cut
+    end = data.rfind(NEWLINE) + 1
+    if end or whole or len(data) < BLOCK_BYTES:
+        return end
+    end = data.rfind(b" ") + 1
+    if not end:
+        end = len(data) - 1
+        # Bytes 10xxxxxx continue a UTF-8 character, which has at most three of them.
+        while end > len(data) - 4 and data[end] & 0xC0 == 0x80:
+            end -= 1
+    return end
 
 
 def _decode(
     raw: bytes | memoryview,
     config: DataConfig,
     name: str,
-    stretch: Stretch = (0, -1),
+    extent: Extent = WHOLE,
     line: int = 0,
 ) -> str:
-    """Text of `raw`, whose first line is line `line` of the stretch; 0: it has no lines to name."""
+    """Text of `raw`, whose first line is line `line` of the extent; 0: it has no lines to name."""
+    at_file_start = line == 1 and extent.begin == 0
     try:
-        return str(
-            raw, "utf-8-sig" if line == 1 and not stretch[0] else "utf-8", config.encoding_errors
-        )
+        # "utf-8-sig" drops a byte order mark, which only a file's beginning can have.
+        return str(raw, "utf-8-sig" if at_file_start else "utf-8", config.encoding_errors)
     except UnicodeDecodeError as error:
         before, byte = error.object[: error.start], error.object[error.start]
-        where = _line(name, stretch, line + before.count(NEWLINE)) if line else name
-        found = f"the byte 0x{byte:02x}, which is not UTF-8"
-        raise UserError(
-            f"{where}: found {found}, expected UTF-8 (or data.encoding_errors replace)"
+        where = _line_name(name, extent, line + before.count(NEWLINE)) if line else name
+        raise mismatch(
+            where=where,
+            found=f"the byte 0x{byte:02x}, which is not UTF-8",
+            expected="UTF-8 (or data.encoding_errors replace)",
         ) from error
 
 
-def _line(name: str, stretch: Stretch, number: int) -> str:
-    """The name of a stretch's line; what stands before the stretch is counted now that it is asked
-    for.
+def _line_name(name: str, extent: Extent, number: int) -> str:
+    """The file's name with the number in it of an extent's line.
+
+    Only an error asks for it, so the lines before the extent are counted now and not earlier.
     """
-    left = stretch[0]
+    left = extent.begin
     if left:
         with opened(name) as file:
-            while left > 0 and (block := file.read(min(BLOCK, left))):
+            while left > 0 and (block := file.read(min(BLOCK_BYTES, left))):
                 number += block.count(NEWLINE)
                 left -= len(block)
     return f"{name}, line {number}"
 
 
-def _in_parts(text: str) -> Iterator[str]:
-    """A text longer than `LONGEST` in several, cut at an empty line, a line's end or a space."""
+def _split_long(text: str) -> Iterator[str]:
+    """Parts of a text of at most `MAX_DOCUMENT_CHARACTERS` each; a shorter text is one part."""
     begin = 0
-    while len(text) - begin > LONGEST:
-        end = begin + LONGEST
-        found = (text.rfind(mark, begin + LONGEST // 2, end) for mark in ("\n\n", "\n", " "))
-        end = next((at + 1 for at in found if at >= 0), end)
+    while len(text) - begin > MAX_DOCUMENT_CHARACTERS:
+        end = _part_end(text, begin)
         yield text[begin:end]
         begin = end
     yield text[begin:] if begin else text
 
 
-def one_line(text: object, most: int = 300) -> str:
-    return " ".join(str(text).split())[:most]
+def _part_end(text: str, begin: int) -> int:
+    """The end of the longest part from `begin` on: an empty line, a line's end or a space."""
+    limit = begin + MAX_DOCUMENT_CHARACTERS
+    for separator in ("\n\n", "\n", " "):
+        # In the second half only, so that no part is very short.
+        position = text.rfind(separator, begin + MAX_DOCUMENT_CHARACTERS // 2, limit)
+        if position >= 0:
+            return position + 1
+    return limit
+
+
+def one_line(text: object, max_length: int = 300) -> str:
+    """`text` on one line, white space folded, of at most `max_length` characters."""
+    return " ".join(str(text).split())[:max_length]
 
 
 def _check_field(
     names: Iterable[object], config: DataConfig, where: str, kind: str = "fields"
 ) -> None:
-    found = one_line(", ".join(map(str, names))) or "none"
+    listed = one_line(", ".join(map(str, names))) or "none"
     check(
         config.text_field in names,
         where=where,
-        found=f"the {kind} {found}",
+        found=f"the {kind} {listed}",
         expected=f"data.text_field {config.text_field!r}",
     )
 
 
-def _read_bert(name: str, config: DataConfig, stretch: Stretch) -> Iterator[str]:
+def _read_bert(name: str, config: DataConfig, extent: Extent) -> Iterator[str]:
     document: list[str] = []
     size = 0
-    for _, line, ends in _lines(name, config, stretch):
+    for _, line, ends in _lines(name, config, extent):
         blank = ends and not line.strip()
-        if document and (blank or size > LONGEST):
+        if document and (blank or size > MAX_DOCUMENT_CHARACTERS):
             yield "\n".join(document)
             document, size = [], 0
         if not blank:
@@ -151,40 +176,40 @@ def _read_bert(name: str, config: DataConfig, stretch: Stretch) -> Iterator[str]
     yield "\n".join(document)
 
 
-def _read_file(name: str, config: DataConfig, stretch: Stretch) -> Iterator[str]:
+def _read_file(name: str, config: DataConfig, extent: Extent) -> Iterator[str]:
     lines: list[str] = []
     size = 0
-    for _, line, _ in _lines(name, config, stretch):
+    for _, line, _ in _lines(name, config, extent):
         lines.append(line)
         size += len(line)
-        if size > LONGEST:
+        if size > MAX_DOCUMENT_CHARACTERS:
             yield "\n".join(lines)
             lines, size = [], 0
     yield "\n".join(lines)
 
 
-def _read_line(name: str, config: DataConfig, stretch: Stretch) -> Iterator[str]:
-    for _, line, _ in _lines(name, config, stretch):
+def _read_line(name: str, config: DataConfig, extent: Extent) -> Iterator[str]:
+    for _, line, _ in _lines(name, config, extent):
         yield line
 
 
-def _read_jsonl(name: str, config: DataConfig, stretch: Stretch) -> Iterator[str]:
-    for number, line, _ in _lines(name, config, stretch, whole=True):
+def _read_jsonl(name: str, config: DataConfig, extent: Extent) -> Iterator[str]:
+    for number, line, _ in _lines(name, config, extent, whole=True):
         if line and not line.isspace():
-            yield from _in_parts(_json_text(line, name, config, stretch, number))
+            yield from _split_long(_json_text(line, name, config, extent, number))
 
 
-def _json_text(line: str, name: str, config: DataConfig, stretch: Stretch, number: int) -> str:
+def _json_text(line: str, name: str, config: DataConfig, extent: Extent, number: int) -> str:
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
-        where = _line(name, stretch, number)
+        where = _line_name(name, extent, number)
         raise UserError(
             f"{where}: found broken JSON ({error}), expected one object a line"
         ) from error
     text = value.get(config.text_field) if isinstance(value, dict) else None
     if not isinstance(text, str):
-        where = _line(name, stretch, number)
+        where = _line_name(name, extent, number)
         check(
             isinstance(value, dict),
             where=where,
@@ -197,30 +222,31 @@ def _json_text(line: str, name: str, config: DataConfig, stretch: Stretch, numbe
             found=f"a value of type {type(text).__name__}",
             expected="text",
         )
-    assert isinstance(text, str)
-    # Half a surrogate pair, which JSON can spell and no file can hold, is rare: its place is asked
-    # for late.
-    return text if text.isascii() else _whole(text, config, name, stretch, number)
+    # ASCII text, the common case, holds no surrogates: `isascii` is a flag of the string.
+    return text if text.isascii() else _without_surrogates(text, config, name, extent, number)
 
 
-def _whole(text: str, config: DataConfig, name: str, stretch: Stretch, number: int) -> str:
-    r"""`text`, or an error where JSON's \ud800 gave half a surrogate pair, which no file could hold."""
+def _without_surrogates(
+    text: str, config: DataConfig, name: str, extent: Extent, number: int
+) -> str:
+    r"""`text`, with U+FFFD for half a surrogate pair, or an error that names it.
+
+    JSON can spell such a half, \ud800, but no file in UTF-8 could hold it.
+    """
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        found = f"half a surrogate pair, \\u{ord(text[error.start]):04x}"
-        where = _line(name, stretch, number)
         check(
             config.encoding_errors == "replace",
-            where=where,
-            found=found,
+            where=_line_name(name, extent, number),
+            found=f"half a surrogate pair, \\u{ord(text[error.start]):04x}",
             expected="whole text (or data.encoding_errors replace)",
         )
         return "".join("\ufffd" if "\ud800" <= letter <= "\udfff" else letter for letter in text)
     return text
 
 
-def _read_parquet(name: str, config: DataConfig, stretch: Stretch) -> Iterator[str]:
+def _read_parquet(name: str, config: DataConfig, extent: Extent) -> Iterator[str]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -230,32 +256,47 @@ def _read_parquet(name: str, config: DataConfig, stretch: Stretch) -> Iterator[s
             # So pages stream (2 MB); by default a row group's whole column is held (57 MB of 57).
             file = pq.ParquetFile(raw, buffer_size=1 << 20, pre_buffer=False)
             _check_field(file.schema_arrow.names, config, name, "columns")
-            kind = file.schema_arrow.field(field).type
-            kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-            text = (pa.string(), pa.large_string(), pa.binary(), pa.large_binary())
-            check(
-                kind in text,
-                where=f"{name}, column {field}",
-                found=f"values of type {kind}",
-                expected="text",
-            )
-            begin, end = stretch
-            groups = range(file.num_row_groups)[begin : end if end >= 0 else None]
-            row = sum(file.metadata.row_group(i).num_rows for i in range(begin))
+            column_type = _text_type(file, field, name)
+            all_groups = range(file.num_row_groups)
+            groups = all_groups[extent.begin : extent.end if extent.end >= 0 else None]
+            groups_before = all_groups[: extent.begin]
+            number = sum(file.metadata.row_group(i).num_rows for i in groups_before)
+            # Few rows at a time, since each value may be as large as a document.
             for batch in file.iter_batches(batch_size=64, columns=[field], row_groups=list(groups)):
                 # As bytes: pyarrow does not check that its strings are UTF-8.
-                for value in batch.column(0).cast(kind).cast(pa.large_binary()).to_pylist():
-                    row += 1
-                    where = f"{name}, row {row}"
+                values = batch.column(0).cast(column_type).cast(pa.large_binary())
+                for value in values.to_pylist():
+                    number += 1
+                    where = f"{name}, row {number}"
                     check(
                         value is not None, where=f"{where}, {field}", found="null", expected="text"
                     )
-                    yield from _in_parts(_decode(value, config, where))
+                    yield from _split_long(_decode(value, config, where))
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{name}: cannot be read as Parquet ({one_line(error)})") from error
 
 
+def _text_type(file: Any, field: str, name: str) -> Any:
+    """The Arrow type of a column's values; `UserError` unless it holds text."""
+    import pyarrow as pa
+
+    column_type = file.schema_arrow.field(field).type
+    if pa.types.is_dictionary(column_type):
+        column_type = column_type.value_type
+    check(
+        column_type in (pa.string(), pa.large_string(), pa.binary(), pa.large_binary()),
+        where=f"{name}, column {field}",
+        found=f"values of type {column_type}",
+        expected="text",
+    )
+    return column_type
+
+
 def tfds_builder(name: str) -> Any:
+    """The builder of `tfds:NAME`, its data downloaded and prepared.
+
+    Raises `UserError` where it cannot be loaded.
+    """
     with needs_extra("data"):
         import tensorflow_datasets as tfds
 
@@ -264,33 +305,36 @@ def tfds_builder(name: str) -> Any:
         builder.download_and_prepare()
         return builder
     except Exception as error:
-        # TFDS and its downloader raise whatever their parts raise; the first line says what, lists
-        # follow.
+        # TFDS and its downloader raise whatever their parts raise. The first line of the message
+        # says what is wrong; lists of data sets follow.
         reason = one_line(str(error).strip().partition("\n")[0])
         raise UserError(f"{name}: cannot be loaded ({type(error).__name__}: {reason})") from error
 
 
 def tfds_bytes(name: str) -> int:
-    """The size of a TFDS data set, downloaded if need be; `UserError` where it cannot be loaded."""
+    """The size in bytes of a TFDS data set, as of `tfds_builder`."""
     return int(tfds_builder(name).info.dataset_size)
 
 
-def _tfds_spec(builder: Any, stretch: Stretch) -> str:
-    """The examples of a stretch, all splits counted through, as TFDS names them; `all` takes no
-    bounds.
+def _tfds_split(builder: Any, extent: Extent) -> str:
+    """The examples of an extent in TFDS's notation, counted through all splits by their names.
+
+    Not the split `all`, which takes no bounds.
     """
-    begin, end = stretch
-    said, before = [], 0
+    slices: list[str] = []
+    before = 0
     for split, info in sorted(builder.info.splits.items()):
-        low = max(begin - before, 0)
-        high = info.num_examples if end < 0 else min(end - before, info.num_examples)
+        low = max(extent.begin - before, 0)
+        high = info.num_examples
+        if extent.end >= 0:
+            high = min(extent.end - before, high)
         if low < high:
-            said.append(f"{split}[{low}:{high}]")
+            slices.append(f"{split}[{low}:{high}]")
         before += info.num_examples
-    return "+".join(said)
+    return "+".join(slices)
 
 
-def _read_tfds(name: str, config: DataConfig, stretch: Stretch) -> Iterator[str]:
+def _read_tfds(name: str, config: DataConfig, extent: Extent) -> Iterator[str]:
     with needs_extra("data"):
         import tensorflow as tf
         import tensorflow_datasets as tfds
@@ -298,23 +342,25 @@ def _read_tfds(name: str, config: DataConfig, stretch: Stretch) -> Iterator[str]
     builder = tfds_builder(name)
     # Without autocache, which holds any data set below 250 MB in memory.
     streamed = tfds.ReadConfig(try_autocache=False)
-    number = stretch[0]
+    number = extent.begin
     try:
         dataset = builder.as_dataset(
-            split=_tfds_spec(builder, stretch), shuffle_files=False, read_config=streamed
+            # Unshuffled, since `number` and the extent count in the files' own order.
+            split=_tfds_split(builder, extent),
+            shuffle_files=False,
+            read_config=streamed,
         )
         for example in tfds.as_numpy(dataset):
             where = f"{name}, example {number}"
             _check_field(example if isinstance(example, dict) else (), config, where)
             value = example[config.text_field]
-            found = f"a value of type {type(value).__name__}"
             check(
                 isinstance(value, bytes),
                 where=f"{where}, {config.text_field}",
-                found=found,
+                found=f"a value of type {type(value).__name__}",
                 expected="text",
             )
-            yield from _in_parts(_decode(value, config, where))
+            yield from _split_long(_decode(value, config, where))
             number += 1
     except tf.errors.OpError as error:
         raise UserError(
@@ -322,11 +368,11 @@ def _read_tfds(name: str, config: DataConfig, stretch: Stretch) -> Iterator[str]
         ) from error
 
 
-def _read_python_docs(name: str, config: DataConfig, stretch: Stretch) -> Iterator[str]:
+def _read_python_docs(name: str, config: DataConfig, extent: Extent) -> Iterator[str]:
     yield from python_docs.documents()
 
 
-READERS: dict[str, Callable[[str, DataConfig, Stretch], Iterator[str]]] = {
+READERS: dict[str, Callable[[str, DataConfig, Extent], Iterator[str]]] = {
     "bert": _read_bert,
     "file": _read_file,
     "line": _read_line,
@@ -335,4 +381,4 @@ READERS: dict[str, Callable[[str, DataConfig, Stretch], Iterator[str]]] = {
     "tfds": _read_tfds,
     "python-docs": _read_python_docs,
 }
-"""By `Source.format`: the texts of a stretch of a source. Empty ones are the caller's to leave out."""
+"""By `Source.format`: the texts of an extent of a source. Empty ones are left out by the caller."""

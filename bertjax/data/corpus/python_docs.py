@@ -1,4 +1,4 @@
-"""The corpus that needs no download: the English documentation in every CPython."""
+"""The corpus that needs no download: the English documentation that every CPython brings."""
 
 import ast
 import inspect
@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+# Folders that are no part of the standard library's public modules.
 SKIPPED = {
     "test",
     "tests",
@@ -19,10 +20,9 @@ SKIPPED = {
 
 
 def documents() -> Iterator[str]:
-    """The topics of `pydoc_data`, then the docstrings of each standard-library module, one text
-    each.
+    """The topics of `pydoc_data`, then each standard-library module's docstrings as one text.
 
-    Read from source, not by import: nothing of the library is run.
+    Docstrings are read from the source files: no module of the library is imported.
     """
     from pydoc_data.topics import topics
 
@@ -33,10 +33,9 @@ def documents() -> Iterator[str]:
 
 
 def modules() -> Iterator[tuple[tuple[str, ...], list[str]]]:
-    """Each module of the standard library that has docstrings: the parts of its path there, and
-    them.
-    """
+    """The parts of the path and the docstrings of each standard-library module that has some."""
     root = Path(sysconfig.get_path("stdlib"))
+    # Sorted, for the order of a folder's files differs between file systems.
     for path in sorted(root.rglob("*.py")):
         parts = path.relative_to(root).parts
         if not SKIPPED.intersection(parts[:-1]):
@@ -48,14 +47,17 @@ def modules() -> Iterator[tuple[tuple[str, ...], list[str]]]:
 def _docstrings(path: Path) -> list[str]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # old escapes in old modules
+            warnings.simplefilter("ignore")  # invalid escapes such as "\d" in old modules
             tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
-        return []  # templates and samples of bad code
+        return []  # templates, and samples of code that is wrong on purpose
     owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     nodes = [node for node in ast.walk(tree) if isinstance(node, owners)]
-    nodes.sort(
-        key=lambda node: getattr(node, "lineno", 0)
-    )  # as they are read: a class, then its methods
-    found = [ast.get_docstring(node, clean=False) for node in nodes]
-    return [inspect.cleandoc(text) for text in found if text and text.strip()]
+    # `walk` goes breadth-first; in the file a class comes right before its methods.
+    nodes.sort(key=_line_number)
+    docstrings = [ast.get_docstring(node, clean=False) for node in nodes]
+    return [inspect.cleandoc(text) for text in docstrings if text and text.strip()]
+
+
+def _line_number(node: ast.AST) -> int:
+    return getattr(node, "lineno", 0)  # a module has none

@@ -1,9 +1,10 @@
-"""Splitting running text into sentences, in English and Chinese."""
+"""Splitter of running text into sentences, for English and Chinese."""
 
 import re
 
-# A stop, any closing quotes or brackets, then space: or a Chinese stop, which needs no space.
+# A stop, any closing quotes or brackets, then a space; or a Chinese stop, which needs no space.
 _END = re.compile(r"[.!?…]+[\"'”’)\]»]*(?=\s)|[。！？…]+[”’」』）】)\]]*")
+# An initial or an abbreviation before a full stop: the stop does not end a sentence.
 _NO_END = re.compile(
     r"(?:^|[\s(\[\"'“‘。！？])"
     r"(?:(?:[A-Za-z]\.)*[A-Za-z]|[Cc]f|[Vv]s|etc|al|ca|approx|Mr|Mrs|Ms|Dr|Prof|Rev|Gen|Sen|Gov|St|Jr|Sr|Ph\.D"
@@ -13,10 +14,11 @@ _PARAGRAPH = re.compile(r"\n\s*\n")
 
 
 def split_sentences(text: str) -> list[str]:
-    """The sentences of `text`, white space folded to single spaces, none empty.
+    """Return the sentences of `text`, white space folded to single spaces, none empty.
 
-    A blank line ends one, and so does a stop with space after it, unless the word before is an
-    initial or a usual abbreviation, or a small letter follows. 。！？ end one everywhere.
+    A blank line ends a sentence. So does a stop (. ! ?) with a space after it, unless the word
+    before is an initial or a common abbreviation, or a lower-case letter follows. 。！？ end a
+    sentence everywhere.
     """
     sentences = []
     for paragraph in _PARAGRAPH.split(text):
@@ -36,5 +38,8 @@ def split_sentences(text: str) -> list[str]:
 
 
 def _ends(line: str, begin: int, end: int) -> bool:
+    """Return True if the stop before `end` ends the sentence that begins at `begin`."""
     after = line[end + 1 : end + 2]
+    # The last 14 characters hold every abbreviation with the character before it, and a search from
+    # the sentence's beginning would take quadratic time in a line of many stops.
     return not after.islower() and not _NO_END.search(line, max(begin - 1, end - 14, 0), end)

@@ -1,4 +1,4 @@
-"""What a corpus consists of: files, folders, TensorFlow Datasets, or CPython itself."""
+"""Sources of a corpus: files, folders, TensorFlow Datasets, or CPython's documentation."""
 
 import glob
 import hashlib
@@ -12,7 +12,7 @@ from bertjax.data.corpus.formats import tfds_bytes
 from bertjax.errors import UserError, check
 from bertjax.storage import OPENERS, version_of
 
-BY_ENDING = {".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+FORMAT_BY_ENDING = {".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
 
 
 @dataclass(frozen=True)
@@ -22,31 +22,34 @@ class Source:
     name: str
     """Its path, or `tfds:NAME`, or `python-docs`."""
     format: str
-    """How it is read: a value of `DataConfig.format` but `auto`, or `tfds`, or `python-docs`."""
+    """The key of its reader: a `DataConfig.format` except `auto`, or `tfds`, or `python-docs`."""
     size: int = 0
     """Bytes on the disk; 0 where it is not known."""
 
 
 def find_sources(config: DataConfig) -> list[Source]:
-    """The sources that `config.corpus` names, each once, in the order of their names.
+    """Return the sources that `config.corpus` names, each once, in the order of their names.
 
-    Folders, also those that a glob matches, give the files in them and below, hidden ones left
-    out. Raises `UserError` for a name that matches no file or cannot be looked into.
+    Folders, also those that a glob matches, give the files in them and below, without hidden ones.
+    Raises `UserError` for a name that matches no file or cannot be looked into.
     """
-    found: dict[str, Source] = {}
+    sources: dict[str, Source] = {}
     for name in config.corpus:
         if name == "python-docs":
-            found[name] = Source(name, name)
+            sources[name] = Source(name, name)
         elif name.startswith("tfds:"):
-            found[name] = Source(name, "tfds", tfds_bytes(name))
+            sources[name] = Source(name, "tfds", tfds_bytes(name))
         else:
-            found |= {source.name: source for source in _file_sources(config, name)}
-    return [found[name] for name in sorted(found)]
+            for source in _file_sources(config, name):
+                sources[source.name] = source
+    return [sources[name] for name in sorted(sources)]
 
 
 def fingerprint(source: Source) -> str:
-    """A digest that changes when a file's size or time of change does, or CPython's version; of
-    TFDS, of the name.
+    """Return a digest that changes with the source.
+
+    It follows a file's size and modification time, or CPython's version. Of a TFDS data set it
+    follows the name alone, which has the version in it where the user gives one.
     """
     facts = source.name
     if source.format == "python-docs":
@@ -57,11 +60,15 @@ def fingerprint(source: Source) -> str:
 
 
 def _file_sources(config: DataConfig, name: str) -> list[Source]:
-    expected = "a file, a folder, a glob, tfds:NAME or python-docs"
     try:
         files = _files(name)
-        found = "a folder without files" if epath.Path(name).is_dir() else "no such file"
-        check(len(files) > 0, where=f"data.corpus {name}", found=found, expected=expected)
+        is_folder = epath.Path(name).is_dir()
+        check(
+            len(files) > 0,
+            where=f"data.corpus {name}",
+            found="a folder without files" if is_folder else "no such file",
+            expected="a file, a folder, a glob, tfds:NAME or python-docs",
+        )
         return [Source(str(path), _format(config, path), path.stat().length) for path in files]
     except OSError as error:
         raise UserError(
@@ -72,13 +79,27 @@ def _file_sources(config: DataConfig, name: str) -> list[Source]:
 def _files(name: str) -> list[epath.Path]:
     path = epath.Path(name)
     if path.is_dir():
-        # In a store a folder may have an empty object of its own name in it.
-        shown = [p for p in path.iterdir() if not p.name.startswith(".") and p != path]
-        below = [p for folder in shown if folder.is_dir() for p in _files(str(folder))]
-        return sorted([*(p for p in shown if p.is_file()), *below])
+        return _files_below(path)
     if path.exists():
         return [path]
-    return [file for match in sorted(_glob(name)) for file in _files(match)]
+    files: list[epath.Path] = []
+    for match in sorted(_glob(name)):
+        files += _files(match)
+    return files
+
+
+def _files_below(folder: epath.Path) -> list[epath.Path]:
+    files: list[epath.Path] = []
+    for path in folder.iterdir():
+        # In a store a folder may hold an empty object with the folder's own name.
+        if path.name.startswith(".") or path == folder:
+            continue
+        # Both are asked for, and in a store both may be true: an object and a prefix of one name.
+        if path.is_file():
+            files.append(path)
+        if path.is_dir():
+            files += _files(str(path))
+    return sorted(files)
 
 
 def _glob(pattern: str) -> list[str]:
@@ -86,15 +107,13 @@ def _glob(pattern: str) -> list[str]:
     if not remote:
         return glob.glob(pattern, recursive=True)
     bucket, _, below = rest.partition("/")
-    return (
-        [str(path) for path in epath.Path(f"{scheme}://{bucket}").glob(below)]
-        if glob.has_magic(below)
-        else []
-    )
+    if not glob.has_magic(below):
+        return []
+    return [str(path) for path in epath.Path(f"{scheme}://{bucket}").glob(below)]
 
 
 def _format(config: DataConfig, path: epath.Path) -> str:
     if config.format != "auto":
         return config.format
-    plain = path.with_suffix("") if path.suffix in OPENERS else path
-    return BY_ENDING.get(plain.suffix, "bert")
+    uncompressed = path.with_suffix("") if path.suffix in OPENERS else path
+    return FORMAT_BY_ENDING.get(uncompressed.suffix, "bert")

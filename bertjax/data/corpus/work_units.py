@@ -1,33 +1,38 @@
-"""A corpus cut into pieces of work of like size, whatever the sizes of its files.
+"""Work units: a corpus divided into parts of similar size, whatever the sizes of its files.
 
-How it is cut follows from the files alone, not from the number of workers. The output does not
-depend on it either, but for documents longer than `formats.LONGEST`, which are cut at their piece's
-end.
+The division follows from the files alone, not from the number of workers. The prepared output does
+not depend on it either, except for documents longer than `formats.MAX_DOCUMENT_CHARACTERS`, which
+are divided where their work unit ends.
 """
 
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from bertjax import storage
 from bertjax.config import DataConfig
 from bertjax.data.corpus import formats
-from bertjax.data.corpus.boundaries import BOUNDARIES
+from bertjax.data.corpus.boundaries import BOUNDARIES, Boundary
 from bertjax.data.corpus.cleaning import clean
+from bertjax.data.corpus.formats import Extent
 from bertjax.data.corpus.sentences import split_sentences
 from bertjax.data.corpus.sources import Source
 from bertjax.errors import check
 
-SMALLEST, LARGEST = 2 << 20, 32 << 20
-PIECES = 64  # aimed at, between those sizes: enough that no core waits long for the last one
-UNKNOWN_SIZE = 4 << 20  # taken for sources that are no files
-COMPRESSED = 4  # text bytes a compressed byte, about
+# A unit is also what is done again after a kill, so even of a huge corpus it stays small.
+MIN_UNIT_BYTES, MAX_UNIT_BYTES = 2 << 20, 32 << 20
+# Units that a corpus is divided into, between those sizes: enough that no core waits long for the
+# last one.
+TARGET_UNITS = 64
+ASSUMED_BYTES = 4 << 20  # for sources whose size is not known
+TEXT_BYTES_PER_COMPRESSED_BYTE = 4  # about what gzip, bz2 and xz make of text
 
 
 @dataclass(frozen=True)
 class SourcePart:
-    """A stretch of a source."""
+    """A contiguous part of a source, between two documents."""
 
     source: Source
     begin: int = 0
@@ -35,10 +40,15 @@ class SourcePart:
     end: int = -1
     """Byte (row group, example) after the last; -1: to the end."""
 
+    @property
+    def extent(self) -> Extent:
+        """The bounds that a reader of `formats.READERS` takes."""
+        return Extent(self.begin, self.end)
+
 
 @dataclass(frozen=True)
 class WorkUnit:
-    """What one task tokenises: stretches of files, of like size in all."""
+    """The part of the corpus that one task tokenizes: parts of one or more sources."""
 
     parts: tuple[SourcePart, ...]
     size: int
@@ -46,48 +56,58 @@ class WorkUnit:
 
     @property
     def name(self) -> str:
-        """A name for the piece's folder, from what it is."""
-        said = "\n".join(f"{p.source.name} {p.source.format} {p.begin} {p.end}" for p in self.parts)
-        return hashlib.sha256(said.encode()).hexdigest()[:16]
+        """The name of the unit's folder: 16 hexadecimal digits that follow from its parts."""
+        lines = [f"{p.source.name} {p.source.format} {p.begin} {p.end}" for p in self.parts]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def make_work_units(sources: Sequence[Source], piece_bytes: int = 0) -> list[WorkUnit]:
-    """The sources as pieces, in order: large files cut at the ends of documents, small ones
-    together.
+def make_work_units(sources: Sequence[Source], unit_bytes: int = 0) -> list[WorkUnit]:
+    """Divide the sources into work units, in order.
 
-    A piece is of about `piece_bytes`; 0: as suits the size of the corpus.
+    Large files are divided between documents, small ones grouped. A unit has about `unit_bytes`
+    of text; 0: a size that suits the corpus.
     """
-    piece_bytes = piece_bytes or min(
-        LARGEST, max(SMALLEST, sum(source.size for source in sources) // PIECES)
-    )
+    unit_bytes = unit_bytes or _default_unit_bytes(sources)
     work_units: list[WorkUnit] = []
     pending: list[SourcePart] = []
-    size = 0
-    for part, length in (sized for source in sources for sized in _parts(source, piece_bytes)):
-        if pending and size + length > piece_bytes:
-            work_units.append(WorkUnit(tuple(pending), size))
-            pending, size = [], 0
-        pending.append(part)
-        size += length
-    return [*work_units, WorkUnit(tuple(pending), size)] if pending else work_units
+    pending_bytes = 0
+    for source in sources:
+        for part, part_bytes in _parts(source, unit_bytes):
+            if pending and pending_bytes + part_bytes > unit_bytes:
+                work_units.append(WorkUnit(tuple(pending), pending_bytes))
+                pending, pending_bytes = [], 0
+            pending.append(part)
+            pending_bytes += part_bytes
+    if pending:
+        work_units.append(WorkUnit(tuple(pending), pending_bytes))
+    return work_units
 
 
-def _parts(source: Source, piece_bytes: int) -> Iterator[tuple[SourcePart, int]]:
-    """The source's stretches, each with its estimated bytes of text."""
+def _default_unit_bytes(sources: Sequence[Source]) -> int:
+    corpus_bytes = sum(source.size for source in sources)
+    return min(MAX_UNIT_BYTES, max(MIN_UNIT_BYTES, corpus_bytes // TARGET_UNITS))
+
+
+def _parts(source: Source, unit_bytes: int) -> Iterator[tuple[SourcePart, int]]:
+    """The parts of a source, each with its estimated bytes of text."""
     if storage.is_compressed(source.name):
-        yield SourcePart(source), source.size * COMPRESSED
-    elif source.format in BOUNDARIES and source.size > piece_bytes:
-        bounds = BOUNDARIES[source.format](source.name, source.size, piece_bytes)
-        for (begin, size), (end, _) in zip(bounds, [*bounds[1:], (-1, 0)], strict=True):
-            yield SourcePart(source, begin, end), size
+        # A compressed file can be read from its beginning only.
+        yield SourcePart(source), source.size * TEXT_BYTES_PER_COMPRESSED_BYTE
+    elif source.format in BOUNDARIES and source.size > unit_bytes:
+        boundaries = BOUNDARIES[source.format](source.name, source.size, unit_bytes)
+        for boundary, following in pairwise([*boundaries, Boundary(-1, 0)]):
+            yield SourcePart(source, boundary.begin, following.begin), boundary.size
     else:
-        yield SourcePart(source), source.size or UNKNOWN_SIZE
+        yield SourcePart(source), source.size or ASSUMED_BYTES
 
 
 def read_documents(
     work_unit: WorkUnit, config: DataConfig, counts: Counter[str]
 ) -> Iterator[list[str]]:
-    """The documents of a piece as sentences; empty ones are left out. As `read_texts` else."""
+    """The documents of a work unit as lists of sentences, empty documents left out.
+
+    Otherwise as `read_texts`.
+    """
     for text, split in read_texts(work_unit, config, counts):
         document = split(text)
         if document:
@@ -97,24 +117,27 @@ def read_documents(
 def read_texts(
     work_unit: WorkUnit, config: DataConfig, counts: Counter[str]
 ) -> Iterator[tuple[str, Callable[[str], list[str]]]]:
-    """The texts of a piece, cleaned, each with what splits it into sentences. Adds to `counts`.
+    """The cleaned texts of a work unit, each with the function that splits it into sentences.
 
-    Memory is bounded by `formats.LONGEST`; of JSON lines and Parquet, by the longest line or
-    value. Raises `UserError` naming the file, and the line where there is one, for what cannot be
-    read: a file that is empty, not UTF-8, damaged, or with a broken JSON line or without the
-    field `config.text_field`.
+    Adds what cleaning does to `counts` (`cleaning.COUNTED`). Memory is bounded by
+    `formats.MAX_DOCUMENT_CHARACTERS`; of JSON lines and Parquet, by the longest line or value.
+    Raises `UserError` naming the file, and the line where there is one, for a file that is empty,
+    not UTF-8 or damaged, has a broken JSON line, or lacks the field `config.text_field`.
     """
     for part in work_unit.parts:
         source = part.source
         split = _by_line if source.format == "bert" else split_sentences
-        some = False
-        for text in formats.READERS[source.format](source.name, config, (part.begin, part.end)):
+        has_text = False
+        for text in formats.READERS[source.format](source.name, config, part.extent):
             if text and not text.isspace():
-                some = True
+                has_text = True
                 yield clean(text, config, counts), split
-        whole = part.begin == 0 and part.end == -1
+        # A part in the middle may hold nothing but white space; a whole file must not.
         check(
-            some or not whole, where=source.name, found="no text", expected="one document or more"
+            has_text or part != SourcePart(source),
+            where=source.name,
+            found="no text",
+            expected="one document or more",
         )
 
 

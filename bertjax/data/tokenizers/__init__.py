@@ -1,0 +1,1 @@
+"""Tokenizers: WordPiece, SentencePiece and byte-level BPE behind one interface."""

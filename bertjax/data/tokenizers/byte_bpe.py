@@ -1,8 +1,7 @@
-"""Byte-level BPE as RoBERTa's, by the `tokenizers` package."""
+"""Byte-level BPE as RoBERTa's (arXiv 1907.11692, section 4.4), by the `tokenizers` package."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import accumulate, chain
 
 import numpy as np
 from etils import epath
@@ -18,25 +17,25 @@ from bertjax.data.tokenizers.vocabulary import (
     SPECIAL_TOKENS,
     engine_json,
     fingerprint,
+    flatten_ids,
     save_files,
     special_tokens_in,
+    token_begins,
 )
 from bertjax.errors import UserError, check
 from bertjax.storage import read_json
 
 FILE, MERGES_FILE = "vocab.json", "merges.txt"
-SPACE = "Ġ"  # how the byte of a space is written
+SPACE = "Ġ"  # the character that stands for the byte of a space in GPT-2's alphabet of bytes
 _MASK_OPTIONS = {"lstrip": True, "rstrip": False, "single_word": False, "normalized": False}
-_TRAINED = [
-    ROBERTA_TOKENS[i] for i in (2, 0, 3, 1, 4)
-]  # RoBERTa's order: <s> <pad> </s> <unk> <mask>
+# The special tokens in the order of RoBERTa's ids: <s> <pad> </s> <unk> <mask>.
+_TRAINED_TOKENS = [ROBERTA_TOKENS[i] for i in (2, 0, 3, 1, 4)]
 
 
 class ByteBPE:
-    """A `Tokenizer` over bytes: any text has pieces, none is unknown. Text is taken as it is, in
-    its case.
+    """A `Tokenizer` over bytes: any text has pieces, and none is unknown; case is kept.
 
-    A word is marked by the space before it, so the first word of a text is no `starts_word` piece,
+    A word is marked by the space before it. So the first word of a text is no `starts_word` piece,
     unless `add_prefix_space` puts a space before every text.
     """
 
@@ -47,27 +46,24 @@ class ByteBPE:
         merges: Sequence[tuple[str, str]],
         add_prefix_space: bool = False,
     ):
-        """`ids` and `merges` are those of the vocabulary's files, `path` their name for errors."""
+        """Take the content of a vocabulary's files; `path` is their name for errors."""
         entries = by_id(path, ids)
         self.kind: TokenizerKind = "byte_bpe"
         self.lowercase = False
-        self._entries, self._merges, self._add_prefix_space = (
-            entries,
-            list(merges),
-            add_prefix_space,
-        )
+        self._entries, self._merges = entries, list(merges)
+        self._add_prefix_space = add_prefix_space
         self.vocab_size = len(entries)
         self._special = special_tokens_in(path, ids, ROBERTA_TOKENS, SPECIAL_TOKENS)
-        named = [ids[token] for token in self._special]
-        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = named
-        self.special_ids = np.array(named, np.int32)
+        role_ids = [ids[token] for token in self._special]
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = role_ids
+        self.special_ids = np.array(role_ids, np.int32)
         self.starts_word = np.array([entry.startswith(SPACE) for entry in entries])
         self.starts_word[self.special_ids] = False
-        self._files = _written(entries, self._merges)
+        self._files = _canonical_files(entries, self._merges)
         content = b"".join(self._files.values())
-        self.fingerprint = fingerprint(
-            self.kind, False, content + (b" prefix" if add_prefix_space else b"")
-        )
+        if add_prefix_space:
+            content += b" prefix"
+        self.fingerprint = fingerprint(self.kind, False, content)
         try:
             model = models.BPE(dict(ids), self._merges)
         except Exception as error:  # the package raises no narrower one
@@ -75,16 +71,17 @@ class ByteBPE:
                 f"{path}: found merges that do not fit the vocabulary ({error})"
             ) from error
         self._engine = _engine(model, add_prefix_space)
-        # As RoBERTa's: the mask takes the space before it.
-        self._with_mask = Engine.from_str(self._engine.to_str())
+        # A second engine: in the first one text that spells the mask must not become it.
+        self._engine_with_mask = Engine.from_str(self._engine.to_str())
+        # As RoBERTa's, the mask takes the space before it.
         mask = AddedToken(self._special[ROLES.index("mask")], special=True, **_MASK_OPTIONS)
-        self._with_mask.add_special_tokens([mask])
+        self._engine_with_mask.add_special_tokens([mask])
 
     @classmethod
     def train(cls, config: TokenizerConfig, texts: Iterable[str]) -> "ByteBPE":
-        """A new vocabulary of the 256 bytes and the best merges."""
+        """Train a vocabulary of the special tokens, the 256 bytes, and the most frequent merges."""
         _check_cased("tokenizer.lowercase", config.lowercase)
-        smallest = len(_TRAINED) + 256
+        smallest = len(_TRAINED_TOKENS) + 256
         check(
             config.vocab_size > smallest,
             where="tokenizer.vocab_size",
@@ -94,9 +91,10 @@ class ByteBPE:
         engine = _engine(models.BPE(), False)
         trainer = trainers.BpeTrainer(
             vocab_size=config.vocab_size,
-            min_frequency=2,
+            min_frequency=2,  # a pair that occurs once says nothing about the language
             show_progress=False,
-            special_tokens=_TRAINED,
+            special_tokens=_TRAINED_TOKENS,
+            # Sorted: the package gives the bytes in the order of a hash map.
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         )
         sentences = list(texts)
@@ -106,19 +104,20 @@ class ByteBPE:
         return cls("the trained vocabulary", model["vocab"], [(a, b) for a, b in model["merges"]])
 
     def encode_batch(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        # The fast form computes no offsets.
         encodings = self._engine.encode_batch_fast(list(texts), add_special_tokens=False)
-        rows = [encoding.ids for encoding in encodings]
-        offsets = np.fromiter(accumulate(map(len, rows), initial=0), np.int64, len(rows) + 1)
-        return np.fromiter(chain.from_iterable(rows), np.int32, int(offsets[-1])), offsets
+        return flatten_ids([encoding.ids for encoding in encodings])
 
     def encode_begins(self, texts: Sequence[str]) -> list[list[int]]:
-        encoded = self._engine.encode_batch(list(texts), add_special_tokens=False)
-        return [[begin for begin, _ in encoding.offsets] for encoding in encoded]
+        encodings = self._engine.encode_batch(list(texts), add_special_tokens=False)
+        return [token_begins(encoding.offsets) for encoding in encodings]
 
     def encode_with_masks(self, text: str) -> np.ndarray:
         """As in `Tokenizer`; the tokenizer's own name of the mask is understood too."""
-        own = self._special[ROLES.index("mask")]
-        encoding = self._with_mask.encode(text.replace(MASK, own), add_special_tokens=False)
+        own_mask = self._special[ROLES.index("mask")]
+        encoding = self._engine_with_mask.encode(
+            text.replace(MASK, own_mask), add_special_tokens=False
+        )
         return np.array(encoding.ids, np.int32)
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
@@ -128,29 +127,35 @@ class ByteBPE:
         return self._engine.decode([int(i) for i in ids], skip_special_tokens=False)
 
     def save(self, folder: epath.PathLike, model_max_length: int | None = None) -> None:
-        named = dict(zip(ROLES, self._special, strict=True))
-        ends = processors.RobertaProcessing(
-            (named["sep"], self.sep_id), (named["cls"], self.cls_id), True, self._add_prefix_space
+        by_role = dict(zip(ROLES, self._special, strict=True))
+        post_processor = processors.RobertaProcessing(
+            (by_role["sep"], self.sep_id),
+            (by_role["cls"], self.cls_id),
+            True,
+            self._add_prefix_space,
         )
-        files = {
-            **self._files,
-            ENGINE_FILE: engine_json(self._engine, self._special, ends, mask_takes_space=True),
-        }
+        engine = engine_json(self._engine, self._special, post_processor, mask_takes_space=True)
         settings = {
             "merges_file": MERGES_FILE,
             "add_prefix_space": self._add_prefix_space,
             "tokenizer_class": "RobertaTokenizer",
-            "bos_token": named["cls"],
-            "eos_token": named["sep"],
+            "bos_token": by_role["cls"],
+            "eos_token": by_role["sep"],
             "mask_token": {
                 "__type": "AddedToken",
-                "content": named["mask"],
+                "content": by_role["mask"],
                 "special": True,
                 **_MASK_OPTIONS,
             },
         }
         save_files(
-            folder, self.kind, self.lowercase, files, self._special, settings, model_max_length
+            folder,
+            self.kind,
+            self.lowercase,
+            {**self._files, ENGINE_FILE: engine},
+            self._special,
+            settings,
+            model_max_length,
         )
 
 
@@ -158,14 +163,16 @@ def _engine(model: models.BPE, add_prefix_space: bool) -> Engine:
     engine = Engine(model)
     engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
     engine.decoder = decoders.ByteLevel()
-    engine.post_processor = processors.ByteLevel(trim_offsets=True)  # a word begins after its space
+    # It only sets where tokens begin: after their space.
+    engine.post_processor = processors.ByteLevel(trim_offsets=True)
     return engine
 
 
 def by_id(path: object, ids: Mapping[str, int]) -> list[str]:
-    """The entries in the order of their ids, which must be 0, 1, and so on."""
+    """Return the entries in the order of their ids, which must be 0, 1, and so on."""
+    integers = all(type(i) is int for i in ids.values())  # `isinstance` would take True for 1
     check(
-        all(type(i) is int for i in ids.values()) and sorted(ids.values()) == list(range(len(ids))),
+        integers and sorted(ids.values()) == list(range(len(ids))),
         where=str(path),
         found=f"{len(ids)} entries with ids that are not 0 to {len(ids) - 1}, each once",
         expected="ids without gaps",
@@ -183,7 +190,10 @@ def _check_cased(where: str, lowercase: bool) -> None:
 
 
 def read_merges(path: object, content: bytes) -> list[tuple[str, str]]:
-    """The pairs of a `merges.txt`, best first; `UserError` naming the line that is no pair."""
+    """Return the pairs of a `merges.txt`, the first to be merged first.
+
+    Raises `UserError` naming the line that is no pair.
+    """
     try:
         lines = content.decode().removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
@@ -192,23 +202,26 @@ def read_merges(path: object, content: bytes) -> list[tuple[str, str]]:
         ) from error
     merges = []
     for number, line in enumerate(lines, 1):
-        if not (number == 1 and line.startswith("#version")) and line.strip():
-            pair = line.rstrip("\r").split(" ")
-            check(
-                len(pair) == 2 and all(pair),
-                where=f"{path}, line {number}",
-                found=repr(line[:80]),
-                expected="two pieces and a space",
-            )
-            merges.append((pair[0], pair[1]))
+        is_header = number == 1 and line.startswith("#version")
+        if is_header or not line.strip():
+            continue
+        pair = line.rstrip("\r").split(" ")
+        check(
+            len(pair) == 2 and all(pair),
+            where=f"{path}, line {number}",
+            found=repr(line[:80]),
+            expected="two pieces and a space",
+        )
+        merges.append((pair[0], pair[1]))
     return merges
 
 
 def open_byte_bpe(
     path: epath.Path, lowercase: bool, merges: epath.Path, add_prefix_space: bool = False
 ) -> ByteBPE:
-    """The tokenizer of a `vocab.json` and its `merges.txt`; `UserError` naming the one that is
-    missing or broken.
+    """Open the tokenizer of a `vocab.json` and its `merges.txt`.
+
+    Raises `UserError` naming the file that is missing or broken.
     """
     _check_cased("tokenizer.lowercase", lowercase)
     ids = read_json(path)
@@ -221,7 +234,7 @@ def open_byte_bpe(
     return ByteBPE(path, ids, read_merges(merges, content), add_prefix_space)
 
 
-def _written(entries: Sequence[str], merges: Sequence[tuple[str, str]]) -> dict[str, bytes]:
+def _canonical_files(entries: Sequence[str], merges: Sequence[tuple[str, str]]) -> dict[str, bytes]:
     """`vocab.json` and `merges.txt` in one spelling, since the fingerprint is of their bytes."""
     ids = {entry: i for i, entry in enumerate(entries)}
     lines = "".join(f"{a} {b}\n" for a, b in merges)

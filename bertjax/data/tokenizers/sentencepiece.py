@@ -1,10 +1,10 @@
-"""SentencePiece, unigram and BPE, by its own package."""
+"""SentencePiece, unigram and BPE (arXiv 1808.06226), by its own package."""
 
 import io
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from itertools import accumulate, chain
+from typing import NamedTuple
 
 import numpy as np
 import sentencepiece as spm
@@ -19,28 +19,42 @@ from bertjax.data.tokenizers.vocabulary import (
     ENGINE_FILE,
     MASK,
     SPECIAL_TOKENS,
-    bert_ends,
+    bert_post_processor,
     engine_json,
     fingerprint,
+    flatten_ids,
     save_files,
     special_tokens_in,
+    token_begins,
 )
 from bertjax.errors import UserError, check
 
 FILE = "spiece.model"
-# After a space; or, in the scripts of East and South-East Asia that have none, each piece.
+# A piece that begins a word: one after a space, or any piece in the scripts of East and South-East
+# Asia, which put no space between words.
 _STARTS_WORD = re.compile(
     WORD
-    + "|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]"
+    + "|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai and Lao, Burmese, Khmer
+    + "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]"  # kana, Chinese characters
 )
 CLEANINGS = ("", "albert")
-NEXT_LINE = "\x85"  # the one space that ALBERT splits at and SentencePiece's rules leave
-# ALBERT cuts a comma off the digits before it; a piece that holds both is made too dear to take, as
-# in `transformers`.
+NEXT_LINE = "\x85"  # the one white space that ALBERT splits at and SentencePiece's rules keep
+# ALBERT separates a comma from the digits before it. A piece that holds both gets a score so low
+# that it is never chosen, as in `transformers`.
 COMMA_PENALTY = 100.0
 _COMMA_AFTER_DIGIT = re.compile(r"\d,$")
 _QUOTES_OR_ANY = re.compile("``|''|.", re.DOTALL)
-STAND_IN = "\ue000"  # of the private use area: no text has it, no model knows it
+STAND_IN = "\ue000"  # for [MASK]; of the private use area: no text has it, no model knows it
+
+
+class _Cleaned(NamedTuple):
+    """A text as the model is to see it."""
+
+    text: str
+    begins: list[int] | None
+    """Where in the original text each character comes from, and its end; None: the text is as it
+    was.
+    """
 
 
 class SentencePiece:
@@ -49,9 +63,9 @@ class SentencePiece:
     def __init__(
         self, path: object, content: bytes, kind: TokenizerKind, lowercase: bool, cleaning: str = ""
     ):
-        """`content` is the model file's bytes, `path` its name for errors.
+        """Take the model file's bytes; `path` is its name for errors.
 
-        `cleaning` is what is done to text before the model sees it: "albert", or empty for nothing.
+        `cleaning` is applied to text before the model sees it: "albert", or empty for nothing.
         """
         check(
             cleaning in CLEANINGS,
@@ -61,26 +75,26 @@ class SentencePiece:
         )
         self.kind, self.lowercase = kind, lowercase
         self._content, self._cleaning = content, cleaning
-        self._model = model = _opened(path, content)
+        model = _open_model(path, content)
         self.vocab_size = model.vocab_size()
-        every = range(self.vocab_size)
-        entries = model.id_to_piece(list(every))
+        all_ids = range(self.vocab_size)
+        entries = model.id_to_piece(list(all_ids))
+        self._model = model
         if cleaning:
-            self._model = _opened(path, sentencepiece_model.with_scores(content, _albert_score))
+            self._model = _open_model(path, sentencepiece_model.with_scores(content, _albert_score))
         ids = {entry: i for i, entry in enumerate(entries)}
         self._special = special_tokens_in(path, ids, SPECIAL_TOKENS, ALBERT_TOKENS)
-        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = named = [
-            ids[t] for t in self._special
-        ]
-        control = [i for i in every if model.is_control(i) or model.is_unknown(i)]
-        self.special_ids = np.array(sorted({*named, *control}), np.int32)
+        role_ids = [ids[token] for token in self._special]
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = role_ids
+        control = [i for i in all_ids if model.is_control(i) or model.is_unknown(i)]
+        self.special_ids = np.array(sorted({*role_ids, *control}), np.int32)
         self.starts_word = np.array([bool(_STARTS_WORD.match(entry)) for entry in entries])
         self.starts_word[self.special_ids] = False
         self.fingerprint = fingerprint(kind, lowercase, content + cleaning.encode())
 
     @classmethod
     def train(cls, config: TokenizerConfig, texts: Iterable[str]) -> "SentencePiece":
-        """A new model; one thread, since sums over several differ in their last digits."""
+        """Train a model: the same texts give the same bytes."""
         model = io.BytesIO()
         pad, unk, *control = SPECIAL_TOKENS
         try:
@@ -91,15 +105,16 @@ class SentencePiece:
                 model_type=config.kind,
                 pad_id=0,
                 unk_id=1,
-                bos_id=-1,
+                bos_id=-1,  # no such pieces: BERT has [CLS] and [SEP]
                 eos_id=-1,
                 pad_piece=pad,
                 unk_piece=unk,
-                control_symbols=control,
+                control_symbols=control,  # pieces that no text becomes
+                # NFKC with the rules of neural machine translation; "cf" folds case.
                 normalization_rule_name="nmt_nfkc_cf" if config.lowercase else "nmt_nfkc",
-                hard_vocab_limit=False,
-                max_sentence_length=1 << 20,
-                num_threads=1,
+                hard_vocab_limit=False,  # a small corpus may give fewer pieces
+                max_sentence_length=1 << 20,  # bytes; longer ones would be left out silently
+                num_threads=1,  # sums over several threads differ in their last digits
                 minloglevel=2,
             )
         except (RuntimeError, OSError) as error:
@@ -109,30 +124,37 @@ class SentencePiece:
             ) from error
         content = model.getvalue()
         if config.kind == "unigram":
+            # So that `tokenizer.json` gives the same ids where segmentations score alike.
             content = sentencepiece_model.with_exact_scores(content)
         return cls("the trained model", content, config.kind, config.lowercase)
 
     def encode_batch(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        rows = self._model.encode([self._clean(text)[0] for text in texts], num_threads=1)
-        offsets = np.fromiter(accumulate(map(len, rows), initial=0), np.int64, len(rows) + 1)
-        return np.fromiter(chain.from_iterable(rows), np.int32, int(offsets[-1])), offsets
+        cleaned = list(texts)
+        if self._cleaning:
+            cleaned = [self._clean(text).text for text in texts]
+        # One thread: `prepare` has a worker for each core already.
+        return flatten_ids(self._model.encode(cleaned, num_threads=1))
 
     def encode_begins(self, texts: Sequence[str]) -> list[list[int]]:
         cleaned = [self._clean(text) for text in texts]
-        found = self._model.encode([text for text, _ in cleaned], out_type="offset_mapping")
-        begins = [[begin for begin, _ in encoded["offsets"]] for encoded in found]
-        return [
-            [at[i] for i in row] if at else row
-            for row, (_, at) in zip(begins, cleaned, strict=True)
-        ]
+        encodings = self._model.encode([c.text for c in cleaned], out_type="offset_mapping")
+        begins_by_text: list[list[int]] = []
+        for source, encoding in zip(cleaned, encodings, strict=True):
+            begins = token_begins(encoding["offsets"])
+            if source.begins is not None:
+                begins = [source.begins[i] for i in begins]
+            begins_by_text.append(begins)
+        return begins_by_text
 
     def encode_with_masks(self, text: str) -> np.ndarray:
-        pieces = self._model.encode(self._clean(text.replace(MASK, STAND_IN))[0], out_type=str)
+        cleaned = self._clean(text.replace(MASK, STAND_IN)).text
+        pieces = self._model.encode(cleaned, out_type=str)
         ids: list[int] = []
-        for piece, after in zip(pieces, [*pieces[1:], ""], strict=False):
+        for piece, following in zip(pieces, [*pieces[1:], ""], strict=False):
             if STAND_IN in piece:
                 ids += [self.mask_id] * piece.count(STAND_IN)
-            elif not (piece == WORD and STAND_IN in after):  # a masked word brings its own space
+            # A space alone before a mask is left out: a masked word brings its own space.
+            elif not (piece == WORD and STAND_IN in following):
                 ids.append(self._model.piece_to_id(piece))
         return np.array(ids, np.int32)
 
@@ -140,15 +162,17 @@ class SentencePiece:
         return self._model.id_to_piece([int(i) for i in ids])
 
     def decode(self, ids: Iterable[int]) -> str:
-        special, ids = set(self.special_ids.tolist()), [int(i) for i in ids]
-        shown = [
-            f" {p} " if i in special else p for i, p in zip(ids, self.pieces(ids), strict=True)
-        ]
-        return " ".join("".join(shown).replace(WORD, " ").split())
+        ids = [int(i) for i in ids]
+        special_ids = set(self.special_ids.tolist())
+        text = ""
+        for i, piece in zip(ids, self.pieces(ids), strict=True):
+            text += f" {piece} " if i in special_ids else piece
+        return " ".join(text.replace(WORD, " ").split())
 
     def save(self, folder: epath.PathLike, model_max_length: int | None = None) -> None:
-        """Write the folder; `tokenizer.json` with it for Unigram and BPE, the algorithms that
-        `tokenizers` has.
+        """Write the folder, with `tokenizer.json` for the algorithms of `tokenizers`.
+
+        These are Unigram and BPE; SentencePiece has two more, which only its own package reads.
         """
         settings: dict[str, object] = {
             "tokenizer_class": "PreTrainedTokenizerFast",
@@ -160,55 +184,65 @@ class SentencePiece:
         model = sentencepiece_model.read_model(self._model.serialized_model_proto())
         if model.algorithm in (sentencepiece_model.UNIGRAM, sentencepiece_model.BPE):
             engine = sentencepiece_model.engine_of(model, self._cleaning_steps())
-            ends = bert_ends(self._special, self.cls_id, self.sep_id)
-            files[ENGINE_FILE] = engine_json(engine, self._special, ends)
+            post_processor = bert_post_processor(self._special, self.cls_id, self.sep_id)
+            files[ENGINE_FILE] = engine_json(engine, self._special, post_processor)
         save_files(
             folder, self.kind, self.lowercase, files, self._special, settings, model_max_length
         )
 
-    def _clean(self, text: str) -> tuple[str, list[int]]:
-        """What the model is to see, and where in `text` each of its characters comes from; [] if it
-        is `text`.
+    def _clean(self, text: str) -> _Cleaned:
+        """The text as the model is to see it.
 
         For "albert" (github.com/google-research/albert, tokenization.py): quotes of two characters
-        become one, accents go and, uncased, capitals too. As `transformers` has it, every combining
-        mark is an accent.
+        become one, accents are removed and, uncased, letters are lower-cased. As in `transformers`,
+        every combining mark counts as an accent.
         """
         if not self._cleaning:
-            return text, []
-        out, at = [], []
-        for found in _QUOTES_OR_ANY.finditer(text):
-            one = '"' if len(found[0]) == 2 else unicodedata.normalize("NFKD", found[0])
-            kept = [c for c in one if not unicodedata.category(c).startswith("M")]
-            kept = [" " if c == NEXT_LINE else c for c in kept]
-            kept = [low for c in kept for low in (c.lower() if self.lowercase else c)]
-            out += kept
-            at += [found.start()] * len(kept)
-        return "".join(out), [*at, len(text)]
+            return _Cleaned(text, None)
+        characters: list[str] = []
+        begins: list[int] = []
+        for match in _QUOTES_OR_ANY.finditer(text):
+            kept = self._clean_character(match[0])
+            characters += kept
+            begins += [match.start()] * len(kept)
+        return _Cleaned("".join(characters), [*begins, len(text)])
+
+    def _clean_character(self, matched: str) -> str:
+        """The cleaned form of a character, or of a quote of two characters; it may be empty."""
+        if len(matched) == 2:
+            return '"'
+        kept = ""
+        for character in unicodedata.normalize("NFKD", matched):
+            if unicodedata.category(character).startswith("M"):
+                continue
+            # One character at a time: `lower` of a whole word changes a final sigma otherwise.
+            kept += character.lower() if self.lowercase else character
+        return kept.replace(NEXT_LINE, " ")
 
     def _cleaning_steps(self) -> list[normalizers.Normalizer]:
-        """`_clean` in `tokenizers`."""
+        """`_clean` as normalizers of `tokenizers`."""
         if not self._cleaning:
             return []
-        quotes = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
-        case = [normalizers.Lowercase()] if self.lowercase else []
-        return [
-            *quotes,
+        steps = [
+            normalizers.Replace("``", '"'),
+            normalizers.Replace("''", '"'),
             normalizers.Replace(NEXT_LINE, " "),
             normalizers.NFKD(),
             normalizers.StripAccents(),
-            *case,
         ]
+        if self.lowercase:
+            steps.append(normalizers.Lowercase())
+        return steps
 
 
 def _albert_score(piece: sentencepiece_model.Piece) -> float:
-    return piece.score - (COMMA_PENALTY if _COMMA_AFTER_DIGIT.search(piece.name) else 0.0)
+    penalty = COMMA_PENALTY if _COMMA_AFTER_DIGIT.search(piece.name) else 0.0
+    return piece.score - penalty
 
 
-def _opened(path: object, content: bytes) -> spm.SentencePieceProcessor:
+def _open_model(path: object, content: bytes) -> spm.SentencePieceProcessor:
     try:
         return spm.SentencePieceProcessor(model_proto=content)
     except (RuntimeError, OSError) as error:
-        raise UserError(
-            f"{path}: found no SentencePiece model ({' '.join(str(error).split())})"
-        ) from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: found no SentencePiece model ({reason})") from error

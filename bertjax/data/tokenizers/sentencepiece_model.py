@@ -1,5 +1,6 @@
-"""What a SentencePiece model file says beyond its own package's interface, and the same model in
-`tokenizers`.
+"""Reader and writer of SentencePiece model files, and the same model in `tokenizers`.
+
+Covers what SentencePiece's own package does not offer: scores, types, normalization rules.
 """
 
 import struct
@@ -9,29 +10,31 @@ from typing import Any, Literal, NamedTuple
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Engine
 
-WORD = "▁"
+WORD = "▁"  # stands for the space before a word
 UNIGRAM, BPE = 1, 2
 # Field numbers of sentencepiece_model.proto. The package's own reader of it needs a newer protobuf
-# than other requirements here allow, and the format is three lines.
+# than other requirements here allow, and the format is a few lines.
 _PIECES, _TRAINER, _NORMALIZER = 1, 2, 3
 _NAME, _SCORE, _TYPE = 1, 2, 3
+_ALGORITHM, _UNK_ID = 3, 40
+_RULE_NAME, _CHARSMAP, _DUMMY_PREFIX, _EXTRA_WHITESPACES = 1, 2, 3, 4
+# Types of entries. The others: 2 unknown, 3 control.
 _NORMAL, _USER_DEFINED, _UNUSED, _BYTE = 1, 4, 5, 6
+# Wire types of protobuf: how a field's value is encoded.
+_VARINT, _FIXED64, _BYTES, _FLOAT = 0, 1, 2, 5
 
 
 class Piece(NamedTuple):
-    """An entry of a model's vocabulary; `type` as in the format: 1 an ordinary piece, 4 defined by
-    a user.
-    """
+    """An entry of a model's vocabulary."""
 
     name: str
     score: float
     type: int
+    """As in the format: 1 ordinary, 2 unknown, 3 control, 4 user-defined, 5 unused, 6 a byte."""
 
 
 class Model(NamedTuple):
-    """What a model file holds: its entries, how it treats text before it looks for them, and by
-    which algorithm.
-    """
+    """Content of a model file: vocabulary, algorithm, and treatment of text before it."""
 
     pieces: list[Piece]
     algorithm: int
@@ -43,81 +46,105 @@ class Model(NamedTuple):
 
 
 def read_model(content: bytes) -> Model:
-    """A model file that SentencePiece has opened. What a file leaves out has the format's default."""
-    top = {number: value for number, value in _fields(content) if number != _PIECES}
-    trainer, normalizer = (
-        dict(_fields(top.get(_TRAINER, b""))),
-        dict(_fields(top.get(_NORMALIZER, b""))),
-    )
+    """Parse a model file that SentencePiece has opened.
+
+    Fields that the file leaves out have the format's defaults.
+    """
+    pieces: list[Piece] = []
+    sections: dict[int, bytes] = {}
+    for number, value in _fields(content):
+        if number == _PIECES:
+            pieces.append(_piece(value))
+        else:
+            sections[number] = value
+    trainer = dict(_fields(sections.get(_TRAINER, b"")))
+    normalizer = dict(_fields(sections.get(_NORMALIZER, b"")))
     return Model(
-        [_piece(value) for number, value in _fields(content) if number == _PIECES],
-        trainer.get(3, UNIGRAM),
-        trainer.get(40, 0),
-        normalizer.get(1, b"").decode(),
-        normalizer.get(2, b""),
-        bool(normalizer.get(3, 1)),
-        bool(normalizer.get(4, 1)),
+        pieces,
+        algorithm=trainer.get(_ALGORITHM, UNIGRAM),
+        unk_id=trainer.get(_UNK_ID, 0),
+        rule_name=normalizer.get(_RULE_NAME, b"").decode(),
+        charsmap=normalizer.get(_CHARSMAP, b""),
+        add_dummy_prefix=bool(normalizer.get(_DUMMY_PREFIX, 1)),
+        remove_extra_whitespaces=bool(normalizer.get(_EXTRA_WHITESPACES, 1)),
     )
 
 
 def with_scores(content: bytes, score_of: Callable[[Piece], float]) -> bytes:
-    """The model file with other scores, which are kept in float32."""
-    out = []
+    """Return the model file with other scores, rounded to float32 as the format has them."""
+    fields: list[bytes] = []
     for number, value in _fields(content):
         if number == _PIECES:
-            value += bytes([_SCORE << 3 | 5]) + struct.pack(
-                "<f", score_of(_piece(value))
-            )  # of two, the last counts
-        out.append(_varint(number << 3 | 2) + _varint(len(value)) + value)
-    return b"".join(out)
+            # A second score at the end: of a field that occurs twice, protobuf takes the last.
+            score = struct.pack("<f", score_of(_piece(value)))
+            value += bytes([_SCORE << 3 | _FLOAT]) + score
+        fields.append(_varint(number << 3 | _BYTES) + _varint(len(value)) + value)
+    return b"".join(fields)
 
 
 def with_exact_scores(content: bytes) -> bytes:
-    """The model file with scores rounded to 1/1024, whose sums are exact in float32, down to
-    -16384.
+    """Return the model file with scores rounded to 1/1024.
 
-    SentencePiece adds in float32, `tokenizers` in float64. Where cuts score alike, as of a line of
-    equal signs, they agree on the best one only if nothing is rounded.
+    SentencePiece adds scores in float32, `tokenizers` in float64. Where segmentations score alike,
+    as of a line of equal signs, they agree on the best one only if no sum is rounded. Multiples of
+    1/1024 down to -16384 fit float32's 24 bits.
     """
-    return with_scores(content, lambda piece: round(piece.score * 1024) / 1024)
+    return with_scores(content, _exact_score)
+
+
+def _exact_score(piece: Piece) -> float:
+    return round(piece.score * 1024) / 1024
 
 
 def engine_of(model: Model, before: Sequence[normalizers.Normalizer] = ()) -> Engine:
-    """The model in `tokenizers`, which gives the same ids but for what follows; for Unigram and BPE
-    only.
+    """Return the model in `tokenizers`, for Unigram and BPE only.
 
-    `before` is done to text first. `tokenizers` replaces a character together with the marks that
-    follow it, if all lie within five bytes; a mark that does not compose with it is lost there.
-    Composing first keeps accents. Of two cuts that score alike it may take the other one, unless
-    the scores are those of `with_exact_scores`. Its Unigram has no piece that text cannot become,
-    so text that spells a special token becomes it.
+    `before` is done to text first. It gives the same ids, with these exceptions:
+
+    - `tokenizers` replaces a character together with the marks that follow it, if all lie within
+      five bytes; a mark that does not compose with it is lost there. Composing first keeps accents.
+    - Of two segmentations that score alike it may take the other one, unless the scores are those
+      of `with_exact_scores`.
+    - Its Unigram has no piece that text cannot become, so text that spells a special token becomes
+      it.
     """
-    ids = {piece.name: i for i, piece in enumerate(model.pieces)}
     has_bytes = any(piece.type == _BYTE for piece in model.pieces)
     if model.algorithm == UNIGRAM:
-        engine = Engine(
-            models.Unigram(_scored(model.pieces), unk_id=model.unk_id, byte_fallback=has_bytes)
-        )
+        scored = _scored(model.pieces)
+        engine = Engine(models.Unigram(scored, unk_id=model.unk_id, byte_fallback=has_bytes))
     else:
-        unk = model.pieces[model.unk_id].name
+        ids = {piece.name: i for i, piece in enumerate(model.pieces)}
         merges = _merges(model.pieces, ids)
+        unk = model.pieces[model.unk_id].name
         engine = Engine(
             models.BPE(ids, merges, unk_token=unk, fuse_unk=True, byte_fallback=has_bytes)
         )
-    steps = list(before)
-    if model.charsmap:
-        steps += [normalizers.NFC()] if "nfkc" in model.rule_name else []
-        steps.append(normalizers.Precompiled(model.charsmap))
-    if model.remove_extra_whitespaces:
-        steps += [normalizers.Replace(Regex(" {2,}"), " "), normalizers.Replace(Regex(" +$"), "")]
-    engine.normalizer = normalizers.Sequence(steps)
-    # "first" takes a text's first piece by its place in the text, which is another once `before`
-    # has cut a quote.
-    scheme: Literal["always", "first", "never"] = "always" if before else "first"
-    scheme = scheme if model.add_dummy_prefix else "never"
+    engine.normalizer = normalizers.Sequence([*before, *_normalizers(model)])
+    scheme = _prepend_scheme(model, bool(before))
     engine.pre_tokenizer = pre_tokenizers.Metaspace(WORD, prepend_scheme=scheme, split=False)
     engine.decoder = decoders.Metaspace(WORD, prepend_scheme=scheme)
     return engine
+
+
+def _normalizers(model: Model) -> list[normalizers.Normalizer]:
+    steps: list[normalizers.Normalizer] = []
+    if model.charsmap:
+        if "nfkc" in model.rule_name:
+            steps.append(normalizers.NFC())
+        steps.append(normalizers.Precompiled(model.charsmap))
+    if model.remove_extra_whitespaces:
+        steps.append(normalizers.Replace(Regex(" {2,}"), " "))
+        steps.append(normalizers.Replace(Regex(" +$"), ""))
+    return steps
+
+
+def _prepend_scheme(model: Model, cleaned: bool) -> Literal["always", "first", "never"]:
+    """The texts and pieces before which a space is put, in the words of `tokenizers`."""
+    if not model.add_dummy_prefix:
+        return "never"
+    # "first" finds a text's first piece by its position in the original text, which is another once
+    # cleaning has shortened a quote.
+    return "always" if cleaned else "first"
 
 
 def _float32(value: float) -> float:
@@ -125,28 +152,37 @@ def _float32(value: float) -> float:
 
 
 def _scored(pieces: list[Piece]) -> list[tuple[str, float]]:
-    """Each piece with its score. SentencePiece takes what a user defined before any cut, and no
-    unused piece.
+    """Each piece with the score that makes `tokenizers` treat it as SentencePiece does.
+
+    SentencePiece takes a user-defined piece before any other segmentation, by the score that its
+    unigram_model.cc computes as here, and it never takes an unused one.
     """
-    scores = [piece.score for piece in pieces if piece.type == _NORMAL]
-    best, worst = max(scores, default=0.0), min(scores, default=0.0)
-    instead = {
-        _USER_DEFINED: lambda piece: _float32(len(piece.name) * best - 0.1),
-        _UNUSED: lambda piece: worst - 1e4,
-    }
-    return [(p.name, instead[p.type](p) if p.type in instead else p.score) for p in pieces]
+    normal_scores = [piece.score for piece in pieces if piece.type == _NORMAL]
+    best, worst = max(normal_scores, default=0.0), min(normal_scores, default=0.0)
+    scored: list[tuple[str, float]] = []
+    for piece in pieces:
+        score = piece.score
+        if piece.type == _USER_DEFINED:
+            score = _float32(len(piece.name) * best - 0.1)
+        elif piece.type == _UNUSED:
+            score = worst - 1e4
+        scored.append((piece.name, score))
+    return scored
 
 
 def _merges(pieces: list[Piece], ids: dict[str, int]) -> list[tuple[str, str]]:
-    """Every pair of pieces that make a piece, the best-scored first."""
-    found = []
+    """Every pair of pieces that make a piece, the pairs of the best-scored piece first."""
+    ranked = []
     for name, score, kind in pieces:
-        if kind in (_NORMAL, _USER_DEFINED):
-            pairs = ((name[:cut], name[cut:]) for cut in range(1, len(name)))
-            found += [
-                (-score, ids[name], ids[a], (a, b)) for a, b in pairs if a in ids and b in ids
-            ]
-    return [pair for *_, pair in sorted(found)]
+        if kind not in (_NORMAL, _USER_DEFINED):
+            continue
+        for i in range(1, len(name)):
+            left, right = name[:i], name[i:]
+            if left in ids and right in ids:
+                # Pieces of equal scores by id, pairs of one piece by the left part's id.
+                ranked.append((-score, ids[name], ids[left], (left, right)))
+    ranked.sort()
+    return [pair for *_, pair in ranked]
 
 
 def _piece(message: bytes) -> Piece:
@@ -156,34 +192,39 @@ def _piece(message: bytes) -> Piece:
 
 def _fields(message: bytes) -> Iterator[tuple[int, Any]]:
     """The numbers and values of a message's fields: int, float or bytes by their wire type."""
-    at = 0
-    while at < len(message):
-        key, at = _read_varint(message, at)
-        number, wire = key >> 3, key & 7
+    position = 0
+    while position < len(message):
+        key, position = _read_varint(message, position)
+        number, wire_type = key >> 3, key & 7
         value: Any
-        if wire == 0:
-            value, at = _read_varint(message, at)
-        elif wire == 5:
-            value, at = struct.unpack_from("<f", message, at)[0], at + 4
-        elif wire == 1:
-            value, at = message[at : at + 8], at + 8
+        if wire_type == _VARINT:
+            value, position = _read_varint(message, position)
+        elif wire_type == _FLOAT:
+            (value,) = struct.unpack_from("<f", message, position)
+            position += 4
+        elif wire_type == _FIXED64:
+            value = message[position : position + 8]
+            position += 8
         else:
-            size, at = _read_varint(message, at)
-            value, at = message[at : at + size], at + size
+            size, position = _read_varint(message, position)
+            value = message[position : position + size]
+            position += size
         yield number, value
 
 
-def _read_varint(message: bytes, at: int) -> tuple[int, int]:
+def _read_varint(message: bytes, position: int) -> tuple[int, int]:
+    """The integer at `position`, seven bits a byte, lowest first; and the position after it."""
     value = shift = 0
-    while message[at] & 0x80:
-        value |= (message[at] & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-    return value | message[at] << shift, at + 1
+    while message[position] & 0x80:
+        value |= (message[position] & 0x7F) << shift
+        position += 1
+        shift += 7
+    return value | message[position] << shift, position + 1
 
 
 def _varint(value: int) -> bytes:
-    out = bytearray()
+    encoded = bytearray()
     while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
+        encoded.append(value & 0x7F | 0x80)
         value >>= 7
-    return bytes([*out, value])
+    return bytes([*encoded, value])

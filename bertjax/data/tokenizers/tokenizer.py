@@ -1,4 +1,7 @@
-"""Tokenizers behind one interface: trained, opened from a vocabulary, or loaded from a folder."""
+"""The interface of all tokenizers, and the three ways to get one.
+
+A tokenizer is trained, opened from an existing vocabulary, or loaded from a folder.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, get_args
@@ -9,76 +12,84 @@ from etils import epath
 from bertjax.config import TokenizerConfig, TokenizerKind
 from bertjax.data.tokenizers.byte_bpe import MERGES_FILE, ByteBPE, open_byte_bpe
 from bertjax.data.tokenizers.sentencepiece import SentencePiece
-from bertjax.data.tokenizers.vocabulary import SETTINGS_FILE
+from bertjax.data.tokenizers.vocabulary import SETTINGS_FILE, check_bool, read_vocabulary
 from bertjax.data.tokenizers.wordpiece import WordPiece
-from bertjax.errors import UserError, check
+from bertjax.errors import check, mismatch
 from bertjax.masking.selection import Vocabulary
 from bertjax.storage import is_plain_name, read_json
 
 
 class Tokenizer(Protocol):
-    """Text to ids and back. Ids are 0..vocab_size-1."""
+    """Text to ids and back; ids are 0 to `vocab_size` - 1."""
 
     kind: TokenizerKind
     """As in `TokenizerConfig`."""
     lowercase: bool
-    """Whether text is lower-cased."""
+    """True where text is lower-cased."""
     vocab_size: int
+    """Number of entries of the vocabulary, special tokens included."""
     pad_id: int
+    """Id of the padding."""
     unk_id: int
+    """Id of whatever the vocabulary lacks."""
     cls_id: int
+    """Id of the token before the first text."""
     sep_id: int
+    """Id of the token after each text."""
     mask_id: int
+    """Id of a masked token."""
     special_ids: np.ndarray
     """Ids that are neither masked nor drawn as a random token; int32."""
     starts_word: np.ndarray
-    """Whether a piece begins a word; bool [vocab_size], False for special ids."""
+    """True for pieces that begin a word; bool [vocab_size], False for special ids."""
     fingerprint: str
-    """Changes when the ids of any text could; hexadecimal."""
+    """Digest, hexadecimal, that changes when the ids of any text could."""
 
     def encode_batch(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Ids of all texts, int32 `[n]`, and where each text begins in them, int64 `[len(texts) +
-        1]`.
+        """Return the ids of all texts, one text after another, and the begin of each text in them.
 
-        No special token is added, and none comes out of text that spells one.
+        Ids are int32 `[n]`, begins int64 `[len(texts) + 1]` with `n` last. No special token is
+        added, and none comes out of text that spells one.
         """
         ...
 
     def encode_begins(self, texts: Sequence[str]) -> list[list[int]]:
-        """Where in its text each token begins, in characters, for the tokens of `encode_batch`."""
+        """Return the first character of each token of `encode_batch` in its text."""
         ...
 
     def encode_with_masks(self, text: str) -> np.ndarray:
-        """Ids of one text, int32, where each `[MASK]` in it, or the kind's own name of it, becomes
-        `mask_id`.
+        """Return the ids of one text, int32; each `[MASK]` in it becomes `mask_id`.
+
+        So does the tokenizer's own name of the mask, where that is another one.
         """
         ...
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
-        """The vocabulary's entry of each id."""
+        """Return the vocabulary's entry of each id."""
         ...
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of the ids, special tokens shown by name."""
+        """Return the text of ids, with special tokens by name."""
         ...
 
     def save(self, folder: epath.PathLike, model_max_length: int | None = None) -> None:
         """Write the folder that `load_tokenizer` reads, and `AutoTokenizer` of `transformers`.
 
-        `model_max_length` is the most ids that the model takes, for whoever lets `transformers` cut
-        text.
+        `model_max_length` is the number of ids to which `transformers` truncates text when it is
+        asked to; None: the folder does not say.
         """
         ...
 
 
 def mask_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
-    """What masking must know of the tokenizer."""
-    special = sorted(tokenizer.special_ids.tolist())
-    return Vocabulary(tokenizer.mask_id, tuple(special), tokenizer.vocab_size)
+    """Return the part of a tokenizer's vocabulary that masking needs."""
+    # Ascending, as `Vocabulary` wants them: RoBERTa's roles are not in the order of their ids.
+    special_ids = sorted(tokenizer.special_ids.tolist())
+    return Vocabulary(tokenizer.mask_id, tuple(special_ids), tokenizer.vocab_size)
 
 
 def train_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
-    """A new tokenizer of `config.kind` from sentences: the same sentences give the same bytes.
+    """Train a tokenizer of `config.kind` on sentences; the same sentences give the same bytes.
 
     Raises `UserError` when there is no text, or too little for the vocabulary.
     """
@@ -90,30 +101,28 @@ def train_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
 
 
 def open_vocabulary(config: TokenizerConfig) -> Tokenizer:
-    """The tokenizer of `config.vocab_file`: a `vocab.txt`, an entry a line; a SentencePiece
-    `.model`; a `vocab.json` of byte-level BPE with its `merges.txt` beside it; or a saved
-    tokenizer's folder.
+    """Open the tokenizer of `config.vocab_file`.
 
-    Raises `UserError` when the file is missing or broken or lacks a special token.
+    That is a `vocab.txt`, an entry a line; a SentencePiece `.model`; a `vocab.json` of byte-level
+    BPE with its `merges.txt` beside it; or a saved tokenizer's folder. Raises `UserError` when the
+    file is missing or broken or lacks a special token.
     """
     path = epath.Path(config.vocab_file)
     if (path / SETTINGS_FILE).exists():
         return load_tokenizer(path)
-    return _make(config.kind, config.lowercase, path)
+    if config.kind == "byte_bpe":
+        return open_byte_bpe(path, config.lowercase, path.parent / MERGES_FILE)
+    return _open_file(config.kind, config.lowercase, path, text_cleaning="")
 
 
 def load_tokenizer(folder: epath.PathLike) -> Tokenizer:
-    """The tokenizer that was saved in `folder`; `UserError` when there is none."""
+    """Load the tokenizer that was saved in `folder`; `UserError` when there is none."""
     path = epath.Path(folder) / SETTINGS_FILE
     check(path.exists(), where=str(path), found="no tokenizer", expected="a saved one")
     settings = read_json(path)
-    missing = [key for key in ("kind", "do_lower_case", "vocab_file") if key not in settings]
-    check(
-        not missing,
-        where=str(path),
-        found=f"no tokenizer: no {missing[0] if missing else ''}",
-        expected="a saved one",
-    )
+    for key in ("kind", "do_lower_case", "vocab_file"):
+        if key not in settings:
+            raise mismatch(where=str(path), found=f"no tokenizer: no {key}", expected="a saved one")
     kinds, kind = get_args(TokenizerKind), settings["kind"]
     check(
         kind in kinds,
@@ -121,21 +130,21 @@ def load_tokenizer(folder: epath.PathLike) -> Tokenizer:
         found=f"the kind {kind!r}",
         expected=f"one of {', '.join(kinds)}",
     )
-    for key in ("do_lower_case", "add_prefix_space"):
-        check(
-            isinstance(settings.get(key, False), bool),
-            where=f"{path}: {key}",
-            found=repr(settings.get(key)),
-            expected="true or false",
-        )
-    return _make(
-        kind, settings["do_lower_case"], _inside(path, settings, "vocab_file"), path, settings
-    )
+    lowercase, prefix = settings["do_lower_case"], settings.get("add_prefix_space", False)
+    check_bool(f"{path}: do_lower_case", lowercase)
+    check_bool(f"{path}: add_prefix_space", prefix)
+    file = _file_in_folder(path, settings, "vocab_file")
+    if kind == "byte_bpe":
+        merges = _file_in_folder(path, settings, "merges_file")
+        return open_byte_bpe(file, lowercase, merges, prefix)
+    return _open_file(kind, lowercase, file, settings.get("text_cleaning", ""))
 
 
-def _inside(path: epath.Path, settings: Mapping[str, Any], key: str) -> epath.Path:
-    """The file of the folder that a setting names; a folder from elsewhere must not name others'
-    files.
+def _file_in_folder(path: epath.Path, settings: Mapping[str, Any], key: str) -> epath.Path:
+    """The file that a setting names.
+
+    It must be in the settings' own folder: a folder from elsewhere must not make us read other
+    files of this machine.
     """
     name = settings.get(key)
     check(
@@ -147,27 +156,10 @@ def _inside(path: epath.Path, settings: Mapping[str, Any], key: str) -> epath.Pa
     return path.parent / str(name)
 
 
-def _make(
-    kind: TokenizerKind,
-    lowercase: bool,
-    path: epath.Path,
-    settings_path: epath.Path | None = None,
-    settings: Mapping[str, Any] | None = None,
+def _open_file(
+    kind: TokenizerKind, lowercase: bool, path: epath.Path, text_cleaning: str
 ) -> Tokenizer:
-    settings = settings or {}
-    if kind == "byte_bpe":
-        merges = (
-            _inside(settings_path, settings, "merges_file")
-            if settings_path
-            else path.parent / MERGES_FILE
-        )
-        return open_byte_bpe(path, lowercase, merges, settings.get("add_prefix_space", False))
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read as a vocabulary ({error.strerror or error})"
-        ) from error
+    content = read_vocabulary(path)
     if kind == "wordpiece":
         return WordPiece(path, content, lowercase)
-    return SentencePiece(path, content, kind, lowercase, settings.get("text_cleaning", ""))
+    return SentencePiece(path, content, kind, lowercase, text_cleaning)

@@ -1,24 +1,56 @@
-"""What every kind of tokenizer shares: the special tokens, the saved folder, the fingerprint."""
+"""Shared parts of all kinds of tokenizer: special tokens, the saved folder, the fingerprint."""
 
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, chain
 from typing import Any
 
+import numpy as np
 from etils import epath
 from tokenizers import AddedToken, processors
 from tokenizers import Tokenizer as Engine
 
-from bertjax.errors import check, disk_errors
+from bertjax.errors import UserError, check, disk_errors, mismatch
 from bertjax.storage import write_whole
 
 ROLES = ("pad", "unk", "cls", "sep", "mask")
 PAD, UNK, CLS, SEP, MASK = SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-# What other models call the same roles.
+# Names of the same roles in other models.
 ROBERTA_TOKENS = ("<pad>", "<unk>", "<s>", "</s>", "<mask>")
 ALBERT_TOKENS = ("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]")
 SETTINGS_FILE = "tokenizer_config.json"
 ENGINE_FILE = "tokenizer.json"
+
+
+def flatten_ids(sequences: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Return all ids one after another, and the begin of each sequence in them.
+
+    The ids are int32 [n], the begins int64 [len(sequences) + 1]; the last one is n.
+    """
+    # `fromiter` with the length known: neither a list of all ids nor an array that grows.
+    offsets = np.fromiter(accumulate(map(len, sequences), initial=0), np.int64, len(sequences) + 1)
+    return np.fromiter(chain.from_iterable(sequences), np.int32, int(offsets[-1])), offsets
+
+
+def token_begins(offsets: Sequence[tuple[int, int]]) -> list[int]:
+    """Return the first character of each token from the tokens' (begin, end)."""
+    return [begin for begin, _ in offsets]
+
+
+def read_vocabulary(path: epath.Path) -> bytes:
+    """Return the bytes of a vocabulary's file; `UserError` naming it where it cannot be read."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read as a vocabulary ({error.strerror or error})"
+        ) from error
+
+
+def check_bool(where: str, value: object) -> None:
+    """Raise `UserError` unless a setting's value is true or false."""
+    check(isinstance(value, bool), where=where, found=repr(value), expected="true or false")
 
 
 def save_files(
@@ -30,53 +62,62 @@ def save_files(
     settings: Mapping[str, Any] | None = None,
     model_max_length: int | None = None,
 ) -> None:
-    """Write a tokenizer's folder; the settings last, so that a folder with them is whole.
+    """Write a tokenizer's folder.
 
-    The first of `files` is the vocabulary; `special` are the special tokens' names in the order of
-    `ROLES`; `settings` are further ones of the kind, for `load_tokenizer` or for `transformers`,
-    which cuts text to `model_max_length` ids where it is asked to cut.
+    Args:
+        files: contents by file name, the vocabulary first.
+        special: names of the special tokens in the order of `ROLES`.
+        settings: further settings of the kind, for `load_tokenizer` or for `transformers`.
+        model_max_length: number of ids to which `transformers` truncates text when it is asked to.
     """
     path = epath.Path(folder)
-    named = {f"{role}_token": token for role, token in zip(ROLES, special, strict=True)}
-    every = {
+    role_settings = {f"{role}_token": token for role, token in zip(ROLES, special, strict=True)}
+    all_settings = {
         "kind": kind,
         "do_lower_case": lowercase,
         "vocab_file": next(iter(files)),
-        **named,
+        **role_settings,
         **(settings or {}),
     }
     if model_max_length is not None:
-        every["model_max_length"] = model_max_length
+        all_settings["model_max_length"] = model_max_length
     with disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         write_whole(path / name, content)
-    write_whole(path / SETTINGS_FILE, json.dumps(every, indent=2).encode())
+    # The settings last: a folder that has them is complete.
+    write_whole(path / SETTINGS_FILE, json.dumps(all_settings, indent=2).encode())
 
 
 def engine_json(
-    engine: Engine, special: Sequence[str], ends: Any, mask_takes_space: bool = False
+    engine: Engine,
+    special: Sequence[str],
+    post_processor: processors.PostProcessor,
+    mask_takes_space: bool = False,
 ) -> bytes:
-    """`tokenizer.json`, from which the `tokenizers` package makes `engine` with its special tokens.
+    """Return `tokenizer.json`, from which the `tokenizers` package makes `engine`.
 
-    Unlike here, text that spells a special token becomes it. `ends` is the processor that puts them
-    around one text or two; `mask_takes_space`: the mask takes the space before it.
+    It holds the special tokens too, so there, unlike here, text that spells a special token becomes
+    it. `post_processor` puts them around one text or two. With `mask_takes_space` the mask takes
+    the space before it.
     """
-    whole = Engine.from_str(engine.to_str())
+    # A copy, for the engine itself must not know the special tokens.
+    complete = Engine.from_str(engine.to_str())
     mask = special[ROLES.index("mask")]
-    whole.add_special_tokens(
-        [
-            AddedToken(t, normalized=False, lstrip=mask_takes_space and t == mask, special=True)
-            for t in special
-        ]
-    )
-    whole.post_processor = ends
-    return whole.to_str().encode()
+    added = []
+    for token in special:
+        lstrip = mask_takes_space and token == mask
+        added.append(AddedToken(token, normalized=False, lstrip=lstrip, special=True))
+    complete.add_special_tokens(added)
+    complete.post_processor = post_processor
+    return complete.to_str().encode()
 
 
-def bert_ends(special: Sequence[str], cls_id: int, sep_id: int) -> processors.TemplateProcessing:
+def bert_post_processor(
+    special: Sequence[str], cls_id: int, sep_id: int
+) -> processors.TemplateProcessing:
     """[CLS] A [SEP] for one text, [CLS] A [SEP] B [SEP] with segments 0 and 1 for two."""
-    cls, sep = (special[ROLES.index(role)] for role in ("cls", "sep"))
+    cls, sep = special[ROLES.index("cls")], special[ROLES.index("sep")]
     return processors.TemplateProcessing(
         single=[f"{cls}:0", "$A:0", f"{sep}:0"],
         pair=[f"{cls}:0", "$A:0", f"{sep}:0", "$B:1", f"{sep}:1"],
@@ -85,18 +126,27 @@ def bert_ends(special: Sequence[str], cls_id: int, sep_id: int) -> processors.Te
 
 
 def fingerprint(kind: str, lowercase: bool, content: bytes) -> str:
-    """The digest of what decides a tokenizer's ids."""
+    """Return the digest of everything that decides a tokenizer's ids."""
     return hashlib.sha256(f"{kind} {lowercase} ".encode() + content).hexdigest()
 
 
 def special_tokens_in(path: object, ids: Mapping[str, int], *known: Sequence[str]) -> Sequence[str]:
-    """The set of names among `known` that `ids` has whole, in the order of `ROLES`.
+    """Return the first set of names among `known` that `ids` holds completely.
 
-    `UserError` naming what `path` lacks of the set that it has most of.
+    The names are in the order of `ROLES`. Raises `UserError` naming what `path` lacks of the set
+    that it lacks least of.
     """
-    lacking = {tuple(names): [token for token in names if token not in ids] for names in known}
-    nearest = min(lacking, key=lambda names: len(lacking[names]))
-    missing = lacking[nearest]
-    found = f"no {missing[0] if missing else ''} among {len(ids)} entries"
-    check(not missing, where=str(path), found=found, expected="all of " + " ".join(nearest))
-    return nearest
+    missing_by_set = {tuple(names): _missing(names, ids) for names in known}
+    best = min(missing_by_set, key=lambda names: len(missing_by_set[names]))
+    missing = missing_by_set[best]
+    if missing:
+        raise mismatch(
+            where=str(path),
+            found=f"no {missing[0]} among {len(ids)} entries",
+            expected="all of " + " ".join(best),
+        )
+    return best
+
+
+def _missing(names: Sequence[str], ids: Mapping[str, int]) -> list[str]:
+    return [name for name in names if name not in ids]

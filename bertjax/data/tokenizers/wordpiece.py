@@ -1,4 +1,4 @@
-"""WordPiece, by the `tokenizers` package."""
+"""WordPiece as BERT's (arXiv 1810.04805, section 3), by the `tokenizers` package."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -16,116 +16,119 @@ from bertjax.data.tokenizers.vocabulary import (
     MASK,
     SPECIAL_TOKENS,
     UNK,
-    bert_ends,
+    bert_post_processor,
     engine_json,
     fingerprint,
+    flatten_ids,
     save_files,
     special_tokens_in,
+    token_begins,
 )
 from bertjax.errors import check, mismatch
 
 FILE = "vocab.txt"
-CONTINUES = "##"
-KEPT = 400_000  # strings between spaces whose ids are kept: about 60 MB
-LONGEST_WORD = 100  # characters; longer ones become [UNK], as in transformers
+CONTINUES = "##"  # before a piece that continues a word
+CACHED_CHUNKS = 400_000  # strings between spaces whose ids are kept: about 60 MB
+MAX_WORD_CHARACTERS = 100  # longer words become [UNK], as in transformers
 
 
 class WordPiece:
-    """A `Tokenizer` over a `vocab.txt`: BERT's normaliser, BERT's words, longest match first."""
+    """A `Tokenizer` over a `vocab.txt`: BERT's normalizer, BERT's words, longest match first."""
 
     def __init__(self, path: object, content: bytes, lowercase: bool):
-        """`content` is the vocabulary file's bytes, `path` its name for errors."""
+        """Take the vocabulary file's bytes; `path` is its name for errors."""
         entries = _entries(path, content)
         ids = {entry: i for i, entry in enumerate(entries)}
         self.kind: TokenizerKind = "wordpiece"
         self.lowercase = lowercase
         self._entries, self._content = entries, content
         self.vocab_size = len(entries)
-        named = [ids[token] for token in special_tokens_in(path, ids, SPECIAL_TOKENS)]
-        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = named
-        self.special_ids = np.array(named, np.int32)
+        role_ids = [ids[token] for token in special_tokens_in(path, ids, SPECIAL_TOKENS)]
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = role_ids
+        self.special_ids = np.array(role_ids, np.int32)
         self.starts_word = np.array([not entry.startswith(CONTINUES) for entry in entries])
         self.starts_word[self.special_ids] = False
         self.fingerprint = fingerprint("wordpiece", lowercase, content)
-        self._engine = _engine(
-            models.WordPiece(ids, unk_token=UNK, max_input_chars_per_word=LONGEST_WORD), lowercase
-        )
-        self._forget()
+        model = models.WordPiece(ids, unk_token=UNK, max_input_chars_per_word=MAX_WORD_CHARACTERS)
+        self._engine = _engine(model, lowercase)
+        self._clear_cache()
 
     @classmethod
     def train(cls, config: TokenizerConfig, texts: Iterable[str]) -> "WordPiece":
-        """A new vocabulary. `tokenizers` alone would give another one at every call.
+        """Train a vocabulary: the same texts give the same bytes.
 
-        Its trainer numbers the characters in the order of a hash map and breaks ties by those
-        numbers; given as "special" ones first, in our order, the numbers are ours.
+        The trainer of `tokenizers` alone does not: it numbers the characters in the order of a hash
+        map and breaks ties by those numbers. Characters that are given as "special" tokens are
+        numbered first and in the given order, so here all are.
         """
         sentences = list(texts)
         engine = _engine(models.WordPiece(unk_token=UNK), config.lowercase)
-        first, later = _characters(
-            engine, sentences, (config.vocab_size - len(SPECIAL_TOKENS)) // 2
-        )
+        # A character may need two entries: one that begins a word, one that continues it.
+        limit = (config.vocab_size - len(SPECIAL_TOKENS)) // 2
+        alphabet, continuing = _characters(engine, sentences, limit)
         check(
-            first,
+            alphabet,
             where="tokenizer",
             found="no text to train on",
             expected="words, and room for 7 entries or more",
         )
         trainer = trainers.WordPieceTrainer(
             vocab_size=config.vocab_size,
-            special_tokens=[*SPECIAL_TOKENS, *(CONTINUES + c for c in later)],
-            initial_alphabet=first,
-            limit_alphabet=len(first),
-            min_frequency=2,
+            special_tokens=[*SPECIAL_TOKENS, *(CONTINUES + c for c in continuing)],
+            initial_alphabet=alphabet,
+            limit_alphabet=len(alphabet),
+            min_frequency=2,  # a pair that occurs once says nothing about the language
             show_progress=False,
         )
         engine.train_from_iterator(sentences, trainer)
         vocabulary = engine.get_vocab()
         entries = sorted(vocabulary, key=vocabulary.__getitem__)
-        return cls(
-            "the trained vocabulary",
-            "".join(f"{entry}\n" for entry in entries).encode(),
-            config.lowercase,
-        )
+        content = "".join(f"{entry}\n" for entry in entries).encode()
+        return cls("the trained vocabulary", content, config.lowercase)
 
     def encode_batch(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        # BERT's words never go over a space, so what stands between spaces has the same ids
-        # wherever it stands, and text repeats itself: most of it is looked up.
-        chunks = [text.split(" ") for text in texts]
-        flat = list(chain.from_iterable(chunks))
-        which = np.fromiter(map(self._known.__getitem__, flat), np.int64, len(flat))
-        if self._known.unseen:
-            self._learn()
-        begins = self._begins
-        sizes = begins[which + 1] - begins[which]
-        tokens = self._ids[ranges(begins[which], begins[which + 1])]
-        ends = np.fromiter(accumulate(map(len, chunks), initial=0), np.int64, len(chunks) + 1)
-        offsets = np.concatenate([[0], np.cumsum(sizes)])[ends]
-        if len(self._known) > KEPT:
-            self._forget()
+        # BERT's words never cross a space, so a chunk (what stands between two spaces) has the same
+        # ids wherever it stands. Text repeats itself: most chunks are looked up.
+        chunks_by_text = [text.split(" ") for text in texts]
+        chunks = list(chain.from_iterable(chunks_by_text))
+        numbers = np.fromiter(map(self._chunk_numbers.__getitem__, chunks), np.int64, len(chunks))
+        if self._chunk_numbers.unseen:
+            self._encode_unseen()
+        begins, ends = self._begins[numbers], self._begins[numbers + 1]
+        tokens = self._ids[ranges(begins, ends)]
+        chunk_bounds = np.fromiter(
+            accumulate(map(len, chunks_by_text), initial=0), np.int64, len(texts) + 1
+        )
+        offsets = np.concatenate([[0], np.cumsum(ends - begins)])[chunk_bounds]
+        if len(self._chunk_numbers) > CACHED_CHUNKS:
+            self._clear_cache()
         return tokens, offsets
 
     def encode_begins(self, texts: Sequence[str]) -> list[list[int]]:
-        encoded = self._engine.encode_batch(list(texts), add_special_tokens=False)
-        return [[begin for begin, _ in encoding.offsets] for encoding in encoded]
+        encodings = self._engine.encode_batch(list(texts), add_special_tokens=False)
+        return [token_begins(encoding.offsets) for encoding in encodings]
 
-    def _forget(self) -> None:
-        self._known = _Numbered()
+    def _clear_cache(self) -> None:
+        # Chunk n has the ids _ids[_begins[n] : _begins[n + 1]].
+        self._chunk_numbers = _ChunkNumbers()
         self._begins, self._ids = np.zeros(1, np.int64), np.zeros(0, np.int32)
 
-    def _learn(self) -> None:
-        """Encode what was not seen before by the engine, and keep it."""
-        encodings = self._engine.encode_batch_fast(self._known.unseen, add_special_tokens=False)
-        rows = [encoding.ids for encoding in encodings]
-        self._known.unseen.clear()
-        ends = self._begins[-1] + np.fromiter(accumulate(map(len, rows)), np.int64, len(rows))
-        self._begins = np.concatenate([self._begins, ends])
-        fresh = np.fromiter(chain.from_iterable(rows), np.int32, int(ends[-1] - len(self._ids)))
-        self._ids = np.concatenate([self._ids, fresh])
+    def _encode_unseen(self) -> None:
+        """Encode the chunks that were not seen before, and add them to the cache."""
+        unseen = self._chunk_numbers.unseen
+        # All of a batch at once: the engine encodes them in parallel, and computes no offsets.
+        encodings = self._engine.encode_batch_fast(unseen, add_special_tokens=False)
+        unseen.clear()
+        ids, offsets = flatten_ids([encoding.ids for encoding in encodings])
+        self._begins = np.concatenate([self._begins, self._begins[-1] + offsets[1:]])
+        self._ids = np.concatenate([self._ids, ids])
 
     def encode_with_masks(self, text: str) -> np.ndarray:
-        parts = [self.encode_batch([part])[0] for part in text.split(MASK)]
-        mask = np.array([self.mask_id], np.int32)
-        return np.concatenate([parts[0], *(x for part in parts[1:] for x in (mask, part))])
+        first, *others = [self.encode_batch([part])[0] for part in text.split(MASK)]
+        joined = [first]
+        for part in others:
+            joined += [np.array([self.mask_id], np.int32), part]
+        return np.concatenate(joined)
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         return [self._entries[i] for i in ids]
@@ -134,26 +137,27 @@ class WordPiece:
         return self._engine.decode([int(i) for i in ids], skip_special_tokens=False)
 
     def save(self, folder: epath.PathLike, model_max_length: int | None = None) -> None:
-        ends = bert_ends(SPECIAL_TOKENS, self.cls_id, self.sep_id)
-        files = {FILE: self._content, ENGINE_FILE: engine_json(self._engine, SPECIAL_TOKENS, ends)}
+        post_processor = bert_post_processor(SPECIAL_TOKENS, self.cls_id, self.sep_id)
+        engine = engine_json(self._engine, SPECIAL_TOKENS, post_processor)
         settings = {
             "tokenizer_class": "BertTokenizer",
             "tokenize_chinese_chars": True,
-            "strip_accents": None,
+            "strip_accents": None,  # as `do_lower_case`, in `transformers` and here
         }
         save_files(
             folder,
             self.kind,
             self.lowercase,
-            files,
+            {FILE: self._content, ENGINE_FILE: engine},
             settings=settings,
             model_max_length=model_max_length,
         )
 
 
-class _Numbered(dict[str, int]):
-    """Numbers strings in the order in which they are first asked for; `unseen` are the latest of
-    them.
+class _ChunkNumbers(dict[str, int]):
+    """Numbers of chunks, given in the order in which they are first asked for.
+
+    `unseen` are the chunks that got a number since it was last cleared.
     """
 
     def __init__(self) -> None:
@@ -176,14 +180,14 @@ def _engine(model: models.WordPiece, lowercase: bool) -> Engine:
 def _entries(path: object, content: bytes) -> list[str]:
     """The lines of a vocabulary; blank and repeated ones would shift or hide ids."""
     try:
-        entries = content.decode().removesuffix("\n").split("\n")
+        lines = content.decode().removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
         raise mismatch(
             where=str(path),
             found=f"bytes that are not UTF-8 ({error})",
             expected="an entry a line in UTF-8",
         ) from error
-    entries = [entry.rstrip("\r") for entry in entries]
+    entries = [line.rstrip("\r") for line in lines]
     seen: dict[str, int] = {}
     for number, entry in enumerate(entries, 1):
         check(
@@ -202,19 +206,22 @@ def _entries(path: object, content: bytes) -> list[str]:
     return entries
 
 
-def _characters(engine: Engine, sentences: Sequence[str], most: int) -> tuple[list[str], list[str]]:
-    """The characters to keep, and those of them that continue words; the most frequent, sorted."""
+def _characters(
+    engine: Engine, sentences: Sequence[str], limit: int
+) -> tuple[list[str], list[str]]:
+    """The `limit` most frequent characters, and those of them that continue words; both sorted."""
     chunks: Counter[str] = Counter()
     for sentence in sentences:
         chunks.update(engine.normalizer.normalize_str(sentence).split(" "))
     counts: Counter[str] = Counter()
-    inside: set[str] = set()
+    inside_words: set[str] = set()
     for chunk, count in chunks.items():
-        # The engine's own cut: one continuing character missed here is numbered by a hash map
-        # again.
+        # Words as the engine itself finds them: a continuing character that is missed here would be
+        # numbered by the trainer's hash map again.
         for word, _ in engine.pre_tokenizer.pre_tokenize_str(chunk):
-            inside.update(word[1:])
+            inside_words.update(word[1:])
             for character in word:
                 counts[character] += count
-    first = sorted(sorted(counts, key=lambda c: (-counts[c], c))[:most])
-    return first, [c for c in first if c in inside]
+    by_frequency = sorted(counts, key=lambda character: (-counts[character], character))
+    alphabet = sorted(by_frequency[:limit])
+    return alphabet, [character for character in alphabet if character in inside_words]

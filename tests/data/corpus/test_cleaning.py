@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from bertjax.config import DataConfig
 from bertjax.data.corpus.cleaning import COUNTED, clean
 
-# Rich in what cleaning is about: marks to compose, jamo, compatibility forms, controls and white
-# space.
+# Rich in what cleaning changes: marks to compose, jamo, compatibility forms, control characters and
+# white space.
 TEXT = st.text(st.one_of(st.characters(), st.sampled_from("eäÅ\u0301\u0308\u0323\u1100\u1161\u11a8\uf900\u212b\0\t\n\r\x0b\x0c\x1c\x7f\x85\x9f\ufeff")))  # fmt: skip
 
 
@@ -23,7 +23,7 @@ def test_cleaned_text_is_nfc_and_has_no_control_characters_but_white_space(text)
 
 @given(TEXT)
 @example("e\0\u0301")
-def test_cleaning_twice_changes_no_more_than_once(text):
+def test_cleaning_a_second_time_changes_nothing(text):
     once, counts = clean(text, DataConfig(), Counter()), Counter()
     assert clean(once, DataConfig(), counts) == once
     assert +counts == {"documents_read": 1}
@@ -52,18 +52,17 @@ def test_nothing_else_is_lost_and_each_change_is_counted(text):
     ("", "", {}),
 ])  # fmt: skip
 def test_what_is_changed_is_counted(text, cleaned, counts):
-    found = Counter()
-    assert clean(text, DataConfig(), found) == cleaned
-    assert +found == {"documents_read": 1, **counts}
-    assert set(found) <= set(COUNTED)
+    counted = Counter()
+    assert clean(text, DataConfig(), counted) == cleaned
+    assert +counted == {"documents_read": 1, **counts}
+    assert set(counted) <= set(COUNTED)
 
 
 @given(TEXT, st.integers(0, 20))
-def test_a_document_is_dropped_just_when_what_is_left_of_it_is_too_short(text, least):
+def test_a_document_is_dropped_exactly_when_it_is_too_short_after_cleaning(text, minimum):
     counts = Counter()
-    cleaned, whole = (
-        clean(text, DataConfig(min_document_characters=least), counts),
-        clean(text, DataConfig(), Counter()),
-    )
-    assert cleaned == (whole if len(whole) >= least else "")
-    assert counts["short_documents"] == (len(whole) < least)
+    cleaned = clean(text, DataConfig(min_document_characters=minimum), counts)
+    without_minimum = clean(text, DataConfig(), Counter())
+    too_short = len(without_minimum) < minimum
+    assert cleaned == ("" if too_short else without_minimum)
+    assert counts["short_documents"] == too_short

@@ -42,7 +42,7 @@ def error_of(*corpus, **options):
 
 
 @pytest.mark.parametrize("ending", COMPRESS)
-def test_bert_format_has_a_sentence_a_line_and_blank_lines_between_documents(tmp_path, ending):
+def test_bert_format_has_one_sentence_a_line_and_blank_lines_between_documents(tmp_path, ending):
     path = write(tmp_path / f"a.txt{ending}", COMPRESS[ending](BERT_TEXT.encode()))
     assert documents(path) == [["One sentence.", "Another, of the same."], ["A second document."]]
     path.write_bytes(COMPRESS[ending](BERT_TEXT.replace("\n", "\r\n").encode("utf-8-sig")))
@@ -83,7 +83,7 @@ def test_json_lines_and_parquet_give_the_same_documents(tmp_path_factory, texts,
 @pytest.mark.parametrize(
     "kind", [pa.string(), pa.large_string(), pa.binary(), pa.dictionary(pa.int32(), pa.string())]
 )
-def test_parquet_gives_the_column_of_the_text_field_however_it_is_stored(tmp_path, kind):
+def test_parquet_gives_the_column_of_the_text_field_in_any_storage_type(tmp_path, kind):
     path = parquet(
         tmp_path / "a.parquet", text=pa.array(["One. Two.", "三。", ""], kind), n=[1, 2, 3]
     )
@@ -129,7 +129,7 @@ import tensorflow_datasets as tfds
 
 from bertjax.config import DataConfig
 from bertjax.data.corpus.sources import find_sources
-from bertjax.data.corpus.work_units import cut, read_documents
+from bertjax.data.corpus.work_units import make_work_units, read_documents
 from bertjax.errors import UserError
 
 
@@ -151,8 +151,11 @@ class TinyText(tfds.core.GeneratorBasedBuilder):
 def show(corpus, field="text"):
     config = DataConfig(corpus=(corpus,), text_field=field)
     try:
-        pieces = cut(find_sources(config), 60)
-        print(len(pieces), sorted(document for piece in pieces for document in read_documents(piece, config, Counter())))
+        work_units = make_work_units(find_sources(config), 60)
+        documents = []
+        for work_unit in work_units:
+            documents += read_documents(work_unit, config, Counter())
+        print(len(work_units), sorted(documents))
     except UserError as error:
         print(error)
 
@@ -176,13 +179,12 @@ def test_a_tfds_data_set_is_read_by_its_name_from_the_folder_that_the_environmen
     command = [sys.executable, "-c", TFDS_SCRIPT]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment)
     assert done.returncode == 0, done.stderr
-    found, field, name, config, empty, damaged = done.stdout.splitlines()[-6:]
-    assert found == "4 " + str(
-        [
-            [f"Document {i} of {n}.", "It ends.", "完。"]
-            for i, n in [(0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
-        ]
-    )
+    documents, field, name, config, empty, damaged = done.stdout.splitlines()[-6:]
+    expected = [
+        [f"Document {i} of {n}.", "It ends.", "完。"]
+        for i, n in [(0, 2), (0, 3), (1, 2), (1, 3), (2, 3)]
+    ]
+    assert documents == f"4 {expected}"
     assert (
         field
         == "tfds:tiny_text:1.0.0, example 0: found the fields text, expected data.text_field 'body'"
@@ -228,7 +230,7 @@ def test_damaged_compressed_files_are_named(tmp_path, ending):
             assert error_of(path, format=format, encoding_errors="replace").startswith(expected)
 
 
-def test_what_is_not_utf8_can_be_replaced(tmp_path):
+def test_bytes_that_are_not_utf8_can_be_replaced(tmp_path):
     path = write(tmp_path / "a.txt", b"\xef\xbb\xbfgood\nbad \xff here\n")
     assert documents(path, encoding_errors="replace") == [["good", "bad \ufffd here"]]
     path = write(tmp_path / "a.jsonl", b'{"text": "half \\ud83d, whole \\ud83d\\ude00"}\n')
@@ -254,16 +256,16 @@ def test_memory_is_bounded_by_a_document_not_by_the_file(tmp_path, name):
     del texts
     source = Source(str(path), {"a.txt.xz": "bert", "a.jsonl.gz": "jsonl"}.get(name, "parquet"))
     work_unit = WorkUnit((SourcePart(source),), 0)
-    next(read_documents(work_unit, DataConfig(), Counter()))  # imports
+    next(read_documents(work_unit, DataConfig(), Counter()))  # so that imports are not counted
     tracemalloc.start()
-    arrow = pa.total_allocated_bytes()
+    arrow_before = pa.total_allocated_bytes()
     try:
-        count = most_arrow = 0
+        count = arrow_peak = 0
         for _ in read_documents(work_unit, DataConfig(), Counter()):
             count += 1
-            most_arrow = max(most_arrow, pa.total_allocated_bytes() - arrow)
-        most = tracemalloc.get_traced_memory()[1]
+            arrow_peak = max(arrow_peak, pa.total_allocated_bytes() - arrow_before)
+        python_peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
     assert count == 2_000
-    assert most + most_arrow < 8e6
+    assert python_peak + arrow_peak < 8e6

@@ -11,12 +11,10 @@ from bertjax.errors import UserError
 
 def documents(*corpus, **options):
     config = DataConfig(corpus=tuple(map(str, corpus)), **options)
-    work_units = make_work_units(find_sources(config))
-    return [
-        document
-        for work_unit in work_units
-        for document in read_documents(work_unit, config, Counter())
-    ]
+    read = []
+    for work_unit in make_work_units(find_sources(config)):
+        read += read_documents(work_unit, config, Counter())
+    return read
 
 
 def test_folders_globs_and_repeats_name_each_file_once(tmp_path):
@@ -24,8 +22,8 @@ def test_folders_globs_and_repeats_name_each_file_once(tmp_path):
     for name in ("b.txt", "a.txt", "sub/c.txt"):
         (tmp_path / name).write_text(f"In {name}.\n")
     (tmp_path / ".hidden").write_text("no\n")
-    found = documents(tmp_path, tmp_path / "*.txt", tmp_path / "a.txt")
-    assert found == [["In a.txt."], ["In b.txt."], ["In sub/c.txt."]]
+    read = documents(tmp_path, tmp_path / "*.txt", tmp_path / "a.txt")
+    assert read == [["In a.txt."], ["In b.txt."], ["In sub/c.txt."]]
 
 
 def test_a_glob_of_folders_gives_the_files_in_them(tmp_path):
@@ -40,23 +38,25 @@ def test_a_glob_of_folders_gives_the_files_in_them(tmp_path):
     ("a.txt", "bert"), ("a", "bert"), ("a.txt.gz", "bert"), ("a.jsonl", "jsonl"), ("a.json.xz", "jsonl"),
     ("a.ndjson.bz2", "jsonl"), ("a.parquet", "parquet"),
 ])  # fmt: skip
-def test_auto_goes_by_the_ending_before_the_compression(tmp_path, name, format):
+def test_auto_takes_the_format_from_the_ending_before_that_of_the_compression(
+    tmp_path, name, format
+):
     (tmp_path / name).write_bytes(b"1234")
     path = str(tmp_path / name)
     assert find_sources(DataConfig(corpus=(path,))) == [Source(path, format, 4)]
     assert find_sources(DataConfig(corpus=(path,), format="line")) == [Source(path, "line", 4)]
 
 
-def test_sources_come_in_the_order_of_their_names_whatever_order_they_are_given_in(tmp_path):
+def test_sources_come_in_the_order_of_their_names_not_as_given(tmp_path):
     for name in "cab":
         (tmp_path / name).write_text("Text.\n")
     names = [str(tmp_path / name) for name in "abc"]
     for given in (names, names[::-1]):
-        found = find_sources(DataConfig(corpus=("python-docs", *given)))
-        assert [source.name for source in found] == sorted(["python-docs", *names])
+        sources = find_sources(DataConfig(corpus=("python-docs", *given)))
+        assert [source.name for source in sources] == sorted(["python-docs", *names])
 
 
-def test_a_fingerprint_follows_the_size_and_the_time_of_a_file(tmp_path):
+def test_a_fingerprint_follows_the_modification_time_of_a_file(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("Text.\n")
     source = Source(str(path), "bert")
@@ -77,13 +77,13 @@ def test_a_missing_corpus_is_named(tmp_path):
         documents(tmp_path)
 
 
-def test_a_name_that_the_system_refuses_is_one_line():
+def test_a_name_that_the_system_refuses_is_an_error_of_one_line():
     with pytest.raises(UserError, match=r"data\.corpus /x{5000}: ") as caught:
         documents("/" + "x" * 5000)
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_gone_when_its_turn_comes_is_named(tmp_path):
+def test_a_file_that_is_gone_when_it_is_to_be_read_is_named(tmp_path):
     (tmp_path / "a.txt").write_text("Text.\n")
     config = DataConfig(corpus=(str(tmp_path),))
     (work_unit,) = make_work_units(find_sources(config))
@@ -95,12 +95,12 @@ def test_a_file_that_is_gone_when_its_turn_comes_is_named(tmp_path):
 @pytest.mark.quick
 def test_the_default_corpus_is_english_documentation():
     # 724 documents and 2.2 MB on Python 3.11, 675 on 3.12, 609 on 3.13.
-    found = documents("python-docs")
-    words = sum(len(sentence.split()) for document in found for sentence in document)
-    assert len(found) > 500
-    assert words > 250_000
-    assert any("Return" in sentence for document in found for sentence in document)
-    assert found == documents("python-docs")
+    read = documents("python-docs")
+    sentences = [sentence for document in read for sentence in document]
+    assert len(read) > 500
+    assert sum(len(sentence.split()) for sentence in sentences) > 250_000
+    assert any("Return" in sentence for sentence in sentences)
+    assert read == documents("python-docs")
 
 
 def test_real_text_is_read_in_english_and_chinese(shared_data):

@@ -19,14 +19,14 @@ words = st.lists(st.sampled_from(["a", "bc", "é", "句。", "x" * 30]), min_siz
 corpora = st.lists(st.lists(words, min_size=1, max_size=4), min_size=1, max_size=12)
 
 
-def read(folder, piece_bytes, **options):
+def read(folder, unit_bytes, **options):
+    """The work units of the corpus in `folder`, and the documents that they hold."""
     config = DataConfig(corpus=(str(folder),), **options)
-    work_units = make_work_units(find_sources(config), piece_bytes)
-    return work_units, [
-        document
-        for work_unit in work_units
-        for document in read_documents(work_unit, config, Counter())
-    ]
+    work_units = make_work_units(find_sources(config), unit_bytes)
+    documents = []
+    for work_unit in work_units:
+        documents += read_documents(work_unit, config, Counter())
+    return work_units, documents
 
 
 def write(path, documents, format):
@@ -44,21 +44,21 @@ def write(path, documents, format):
 @given(
     documents=corpora, size=st.integers(1, 200), format=st.sampled_from(["bert", "line", "jsonl"])
 )
-def test_pieces_of_any_size_hold_each_document_once_in_order(
+def test_work_units_of_any_size_hold_each_document_once_in_order(
     tmp_path_factory, documents, size, format
 ):
-    folder = tmp_path_factory.mktemp("pieces")
+    folder = tmp_path_factory.mktemp("units")
     write(folder / "a.txt", documents, format)
     (whole,), expected = read(folder, 10**9, format=format)
-    work_units, found = read(folder, size, format=format)
-    assert found == expected
-    assert len(found) == len(documents)
+    work_units, read_back = read(folder, size, format=format)
+    assert read_back == expected
+    assert len(read_back) == len(documents)
     assert len({work_unit.name for work_unit in [whole, *work_units]}) == len(work_units) + (
         whole not in work_units
     )
 
 
-def test_a_large_file_is_cut_near_the_size_asked_for(tmp_path):
+def test_a_large_file_is_divided_into_units_of_about_the_given_size(tmp_path):
     write(tmp_path / "a.txt", [[f"Sentence {i} of a document."] * 3 for i in range(2000)], "bert")
     total = (tmp_path / "a.txt").stat().st_size
     work_units, _ = read(tmp_path, total // 20)
@@ -67,32 +67,34 @@ def test_a_large_file_is_cut_near_the_size_asked_for(tmp_path):
     assert max(work_unit.size for work_unit in work_units) < 1.2 * total / 20
 
 
-def test_small_files_are_tokenised_together(tmp_path):
+def test_small_files_share_a_work_unit(tmp_path):
     for number in range(100):
         write(tmp_path / f"{number:03}.txt", [[f"In file {number}."]], "bert")
-    work_units, found = read(tmp_path, 200)
-    assert [document[0] for document in found] == [f"In file {number}." for number in range(100)]
+    work_units, read_back = read(tmp_path, 200)
+    assert [document[0] for document in read_back] == [
+        f"In file {number}." for number in range(100)
+    ]
     assert 5 <= len(work_units) <= 12
 
 
-def test_parquet_is_cut_between_row_groups(tmp_path):
+def test_parquet_is_divided_between_row_groups(tmp_path):
     texts = [f"Row {i}." for i in range(100)]
     pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet", row_group_size=10)
-    work_units, found = read(tmp_path, 400)
+    work_units, read_back = read(tmp_path, 400)
     assert len(work_units) > 2
-    assert [document[0] for document in found] == texts
+    assert [document[0] for document in read_back] == texts
 
 
-def test_compressed_files_are_read_whole_by_one_task(tmp_path):
+def test_a_compressed_file_is_one_work_unit(tmp_path):
     import gzip
 
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"One line.\n\nAnother.\n" * 1000))
-    work_units, found = read(tmp_path, 100)
+    work_units, read_back = read(tmp_path, 100)
     assert len(work_units) == 1
-    assert len(found) == 1001
+    assert len(read_back) == 1001
 
 
-def test_a_bad_line_of_a_later_piece_has_its_number_in_the_file(tmp_path):
+def test_a_bad_line_of_a_later_unit_is_named_by_its_number_in_the_file(tmp_path):
     lines = [json.dumps({"text": f"Line {i}."}).encode() for i in range(500)]
     lines[400] = b'{"text": "\xff"}'
     (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
@@ -105,28 +107,28 @@ def test_a_bad_line_of_a_later_piece_has_its_number_in_the_file(tmp_path):
 
 
 @pytest.mark.parametrize("format", ["line", "file", "bert", "jsonl"])
-def test_a_document_too_long_for_memory_comes_as_several_that_hold_all_its_words(
+def test_a_very_long_document_is_read_as_several_that_hold_all_its_words(
     tmp_path, format, monkeypatch
 ):
-    monkeypatch.setattr(formats, "LONGEST", 4096)
-    monkeypatch.setattr(formats, "BLOCK", 4096)
+    monkeypatch.setattr(formats, "MAX_DOCUMENT_CHARACTERS", 4096)
+    monkeypatch.setattr(formats, "BLOCK_BYTES", 4096)
     text = " ".join(f"word{i}" for i in range(5000))
     path = tmp_path / "a.txt"
     path.write_text(json.dumps({"text": text}) + "\n" if format == "jsonl" else text + "\n")
-    _, found = read(tmp_path, 0, format=format)
-    assert 4 < len(found) < 20
-    assert " ".join(sentence for document in found for sentence in document) == text
+    _, read_back = read(tmp_path, 0, format=format)
+    assert 4 < len(read_back) < 20
+    assert " ".join(sentence for document in read_back for sentence in document) == text
 
 
-def test_a_line_without_spaces_is_not_cut_within_a_character(tmp_path, monkeypatch):
-    monkeypatch.setattr(formats, "BLOCK", 100)
+def test_a_line_without_spaces_is_not_divided_within_a_character(tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "BLOCK_BYTES", 100)
     text = "漢字ß" * 200
     (tmp_path / "a.txt").write_text(text)
-    _, found = read(tmp_path, 0, format="line")
-    assert "".join(sentence for document in found for sentence in document) == text
+    _, read_back = read(tmp_path, 0, format="line")
+    assert "".join(sentence for document in read_back for sentence in document) == text
 
 
-def test_cleaning_is_counted_over_the_pieces(tmp_path):
+def test_cleaning_is_counted_over_the_work_units(tmp_path):
     (tmp_path / "a.txt").write_text(
         "Cafe\u0301 ol\x00e\u0301.\n\nShort.\n\nLong enough to be kept.\n"
     )
@@ -142,6 +144,6 @@ def test_cleaning_is_counted_over_the_pieces(tmp_path):
     }  # fmt: skip
 
 
-def test_a_source_keeps_its_bounds_when_others_come_beside_it():
+def test_the_parts_of_a_source_do_not_depend_on_other_sources():
     sources = [Source(name, "tfds") for name in ("tfds:a", "tfds:b")]
     assert make_work_units(sources)[0].parts[0] == make_work_units(sources[:1])[0].parts[0]

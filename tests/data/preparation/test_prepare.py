@@ -1,25 +1,24 @@
 import dataclasses
 import hashlib
-import json
 import os
 import random
 import shutil
 import signal
 import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 from etils import epath
 
-from bertjax.config import Config, DataConfig, TokenizerConfig, to_dict
+from bertjax.config import Config, DataConfig, TokenizerConfig
 from bertjax.data.preparation.prepare import prepare
 from bertjax.data.records.reader import PreparedRecords
 from bertjax.data.records.summary import summarize
 from bertjax.data.tokenizers.tokenizer import load_tokenizer
 from bertjax.errors import UserError
 from bertjax.masking.static import unmask
+from tests.interrupted_prepare import start
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -278,64 +277,51 @@ def test_a_bad_file_is_named_from_a_worker_process(corpus, tmp_path):
         prepare(config, tmp_path / "out")
 
 
-def start(config, out):
-    """Start `prepare` in a process of its own, with the configuration as JSON."""
-    code = (
-        "import json, sys; from bertjax.config import Config, from_dict; from bertjax.data.preparation.prepare import prepare\n"
-        "if __name__ == '__main__': prepare(from_dict(Config, json.loads(sys.argv[1])), sys.argv[2])"
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", code, json.dumps(to_dict(config)), str(out)], start_new_session=True
-    )
+def with_workers(config, workers):
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, workers=workers))
 
 
-def killed_and_restarted(config, tmp_path, moments):
+def check_kills(config, tmp_path, kills):
+    """Kill a preparation at so many random writes, starting it again each time."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    begin = time.perf_counter()
-    assert start(config, whole).wait() == 0
-    takes = time.perf_counter() - begin
+    process = start(with_workers(config, 1), whole)
+    writes = int(process.communicate()[0])
+    assert process.returncode == 0
+    # Each process counts its own writes. From an empty folder one of them comes that far.
+    reached = writes // config.data.workers // 2 if config.data.workers > 1 else writes
     rng = random.Random(0)
-    kills = 0
-    for attempt in range(3 * moments):
-        if attempt >= moments and kills:
-            break
-        process = start(config, broken)
-        try:
-            process.wait(takes * rng.uniform(0.3, 1.0))
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            kills += 1
-        unfinished = [p for p in broken.glob("*.tfrecord") if p.stat().st_size == 0]
-        assert not unfinished
-        if (broken / "manifest.json").exists() and rng.random() < 0.7:
+    killed = 0
+    while killed < kills:
+        action = rng.choice(["kill", "kill-after"])
+        process = start(config, broken, action, count=rng.randint(1, reached))
+        process.communicate()
+        assert process.returncode in (0, -signal.SIGKILL)
+        killed += process.returncode != 0
+        assert not [p for p in broken.glob("*.tfrecord") if p.stat().st_size == 0]
+        if process.returncode == 0:
             shutil.rmtree(broken)  # finished: begin anew, to be killed elsewhere
-    assert start(config, broken).wait() == 0
+    process = start(config, broken)
+    process.communicate()
+    assert process.returncode == 0
     assert digests(whole) == digests(broken)
-    return kills
 
 
 def test_killed_and_started_again_it_gives_the_same_bytes(corpus, tmp_path):
-    assert killed_and_restarted(config_of(corpus, dupe_factor=30), tmp_path, 4) > 0
+    check_kills(config_of(corpus), tmp_path, 5)
 
 
 def test_a_killed_parent_takes_its_workers_along(corpus, tmp_path):
-    config, out = config_of(corpus, dupe_factor=60, workers=2), tmp_path / "out"
-    process = start(config, out)
-    while not list(out.glob("*.unfinished")):
-        assert process.poll() is None
-        time.sleep(0.005)
+    config, out = config_of(corpus, workers=2), tmp_path / "out"
+    process = start(config, out, "hold", ".tfrecord", 1)
+    # Both workers are in the middle of a shard.
+    until(lambda: len(list(tmp_path.glob("out.held-*"))) == 2, process=process)
+    assert len(group_members(process.pid)) > 2
     process.kill()  # this one alone, not its group
-    process.wait()
-    end = time.monotonic() + 20
-    while group_members(process.pid):
-        assert time.monotonic() < end, "a worker outlives its parent"
-        time.sleep(0.05)
+    process.communicate()
+    until(lambda: not group_members(process.pid), expected="no worker outlives its parent")
+    assert not list(out.glob("*.tfrecord"))
     prepare(config, out)
-    prepare(
-        dataclasses.replace(config, data=dataclasses.replace(config.data, workers=1)),
-        tmp_path / "whole",
-    )
+    prepare(with_workers(config, 1), tmp_path / "whole")
     assert digests(out) == digests(tmp_path / "whole")
 
 
@@ -353,7 +339,7 @@ def group_members(group):
 
 @pytest.mark.slow
 def test_killed_at_twenty_moments_with_two_workers_it_gives_the_same_bytes(corpus, tmp_path):
-    assert killed_and_restarted(config_of(corpus, dupe_factor=100, workers=2), tmp_path, 20) > 5
+    check_kills(config_of(corpus, num_shards=8, workers=2), tmp_path, 20)
 
 
 @pytest.fixture

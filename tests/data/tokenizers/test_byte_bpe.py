@@ -60,7 +60,7 @@ def test_tokens_begin_after_their_space():
     assert not {3, 7} & set(begins)
 
 
-def test_both_names_of_the_mask_take_the_space_before_them():
+def test_both_names_of_the_mask_take_the_space_before():
     for text in ("the [MASK] fox", "the <mask> fox", "the<mask> fox"):
         ids = TRAINED.encode_with_masks(text).tolist()
         assert ids == [*ids_of(TRAINED, "the"), TRAINED.mask_id, *ids_of(TRAINED, " fox")]
@@ -132,7 +132,7 @@ def test_broken_files_are_one_line_naming_the_file(tmp_path, ids, merges, messag
     assert "\n" not in str(caught.value)
 
 
-def test_what_byte_level_bpe_cannot_be_is_refused(tmp_path):
+def test_settings_that_byte_level_bpe_does_not_support_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"tokenizer\.lowercase: found True, expected False"):
         train_tokenizer(TokenizerConfig(kind="byte_bpe", vocab_size=400), TEXTS)
     with pytest.raises(
@@ -149,7 +149,7 @@ def test_what_byte_level_bpe_cannot_be_is_refused(tmp_path):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder of the two files alone, as RoBERTa's is."""
+    """A folder with the two vocabulary files only, as RoBERTa's."""
     path = tmp_path_factory.mktemp("roberta")
     for name, content in TRAINED._files.items():
         (path / name).write_bytes(content)
@@ -158,7 +158,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def theirs(folder, tmp_path_factory):
-    """RobertaTokenizer of the two files, and AutoTokenizer of the folder that is saved here."""
+    """RobertaTokenizer of the two files, and AutoTokenizer of the folder that we save."""
     transformers = pytest.importorskip("transformers")
     path = tmp_path_factory.mktemp("saved")
     TRAINED.save(path, model_max_length=77)

