@@ -78,12 +78,12 @@ def run(words: Sequence[str]) -> int:
 
 def _report(run_dir: "epath.Path") -> "epath.Path":
     """The run's report with the estimate in it, or a page of its own where there is no run yet."""
-    from bertjax.report.estimate import write_page
-    from bertjax.report.html import STYLE, write_report
+    from bertjax.report.estimate import write_estimate_page
+    from bertjax.report.html import PAGE_STYLE, write_report
     from bertjax.training import run_config as run_folder
 
     return (
         write_report(run_dir)
         if (run_dir / run_folder.FILE).exists()
-        else write_page(run_dir, STYLE)
+        else write_estimate_page(run_dir, PAGE_STYLE)
     )
