@@ -506,7 +506,9 @@ def named_tensors(job: Job, params: Any) -> dict[str, np.ndarray]:
     """Copies of the parameters under PyTorch's names."""
     head = params[TASKS][job.task.name]
     encoder = {group: leaves for group, leaves in params.items() if group != TASKS}
-    found = {name: np.array(values) for name, values in export_tensors(encoder, torch_dialect("bert"))}
+    found = {
+        name: np.array(values) for name, values in export_tensors(encoder, torch_dialect("bert"))
+    }
     return found | {
         "classifier.weight": np.array(head["kernel"]).T,
         "classifier.bias": np.array(head["bias"]),

@@ -130,9 +130,7 @@ def predict(
                 epath.Path(output_dir), entry, part, predictions, examples, model.config.finetune
             )
         predicted.append(
-            SplitPredictions(
-                model.checkpoint, entry.name, part, examples, predictions, list(files)
-            )
+            SplitPredictions(model.checkpoint, entry.name, part, examples, predictions, list(files))
         )
     return predicted
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import difflib
 import io
 import logging
 import re
@@ -12,7 +11,7 @@ from pathlib import PurePath
 from typing import Any, NamedTuple, TypeVar
 
 from bertjax.config import Config, load_config
-from bertjax.errors import UserError
+from bertjax.errors import UserError, nearest
 
 Command = TypeVar("Command")
 
@@ -77,9 +76,8 @@ def parse(verb: str, default: Command, words: Sequence[str]) -> Command:
         raise UserError(_first_sentence(complaint.getvalue())) from None
     if unknown:
         names = [f"--{name}" for name, _ in _options(command)]
-        raise UserError(
-            f"{unknown[0]}: no such option of `bertjax {verb}`{nearest(unknown[0], names)}"
-        )
+        name = unknown[0].partition("=")[0].replace("_", "-")
+        raise UserError(f"{unknown[0]}: no such option of `bertjax {verb}`{nearest(name, names)}")
     return command
 
 
@@ -96,9 +94,7 @@ def parse_subject(
     return subject, parse(f"{verb} {subject_name}", default, rest)
 
 
-def parse_configured(
-    verb: str, command: Callable[..., Any], words: Sequence[str]
-) -> Configured:
+def parse_configured(verb: str, command: Callable[..., Any], words: Sequence[str]) -> Configured:
     """Parse a command line that begins with a configuration: `command(config=...)` and its fields."""
     subject, rest = split_subject(words)
     if not wants_help(rest):
@@ -127,13 +123,6 @@ def _with_values(words: Sequence[str], default: Any) -> list[str]:
         if word.replace("_", "-") in booleans and following.startswith("--"):
             completed.append("True")
     return completed
-
-
-def nearest(word: str, names: Iterable[str]) -> str:
-    """Return `; the nearest is NAME`, or nothing where no name is near."""
-    name = word.split("=")[0].replace("_", "-")
-    close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
-    return f"; the nearest is {close[0]}" if close else ""
 
 
 def need(subject: str, verb: str, what: str) -> str:

@@ -8,9 +8,8 @@ from typing import Annotated, Any, Union
 
 import tyro
 
-from bertjax.cli.arguments import nearest
 from bertjax.config import preset_names
-from bertjax.errors import UserError
+from bertjax.errors import UserError, nearest
 
 SHELLS = ("bash", "zsh", "fish")
 CONFIGURED = ("prepare", "train", "finetune", "compile")  # verbs that begin with a configuration
@@ -103,11 +102,12 @@ def _options_script(shell: str) -> str:
         if stop.code not in (0, None):
             raise
     # tyro has one candidate a line, and takes a description's further lines for candidates.
-    return re.sub(
-        r"(?m)^(.*COMPLETION_SPEC = )(.*)$",
-        lambda match: match[1] + re.sub(r"\\\\+n\\s*", " ", match[2]),
-        script.getvalue(),
-    )
+    return re.sub(r"(?m)^.*COMPLETION_SPEC = .*$", _on_one_line, script.getvalue())
+
+
+def _on_one_line(match: re.Match[str]) -> str:
+    """Return the matched text with a space for each newline that is written as an escape."""
+    return re.sub(r"\\+n\s*", " ", match[0])
 
 
 def _commands() -> Any:
@@ -119,9 +119,7 @@ def _commands() -> Any:
     for verb in VERBS:
         if verb != "completion":
             command = command_of(verb_module(verb))
-            commands.append(
-                Annotated[command, tyro.conf.subcommand(name=verb, prefix_name=False)]
-            )
+            commands.append(Annotated[command, tyro.conf.subcommand(name=verb, prefix_name=False)])
     return Union[tuple(commands)]
 
 

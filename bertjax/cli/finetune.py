@@ -67,9 +67,7 @@ def run(words: Sequence[str]) -> int:
     # A mistake of one process ends all, so the command line is parsed within.
     with failures.together():
         configured = parse_configured("finetune", FinetuneCommand, words)
-        run_dir = epath.Path(
-            configured.command.run_dir or f"runs/{run_name(configured.subject)}"
-        )
+        run_dir = epath.Path(configured.command.run_dir or f"runs/{run_name(configured.subject)}")
         compile_cache.start(run_dir)
         if configured.command.is_sweep:
             return _sweep(configured, run_dir)

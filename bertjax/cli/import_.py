@@ -43,6 +43,8 @@ def run(words: Sequence[str]) -> int:
     if imported.tokenizer is None:
         print("tokenizer: none")
     else:
-        print(f"tokenizer: {imported.config.tokenizer.kind}, {imported.tokenizer.vocab_size:,} entries")
+        print(
+            f"tokenizer: {imported.config.tokenizer.kind}, {imported.tokenizer.vocab_size:,} entries"
+        )
     print(f"checkpoint: {imported.checkpoint}")
     return 0

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from bertjax.cli import huge_pages
-from bertjax.cli.arguments import nearest
-from bertjax.errors import UserError
+from bertjax.errors import UserError, nearest
 
 VERBS = {
     "prepare": "make shards of masked records from a corpus",

@@ -7,8 +7,8 @@ from etils import epath
 
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
-from bertjax.finetuning.evaluate import Assessed, Split, evaluate_split, evaluate_splits
 from bertjax.finetuning.error_analysis import write_evaluation
+from bertjax.finetuning.evaluate import Assessed, Split, evaluate_split, evaluate_splits
 from bertjax.finetuning.finetune import choose_thresholds, validation_split
 from bertjax.finetuning.load import Finetuned, load_finetuned
 from bertjax.parallel import hosts

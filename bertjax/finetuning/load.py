@@ -33,9 +33,7 @@ class Finetuned(NamedTuple):
     params: Any
 
 
-def load_finetuned(
-    path: epath.PathLike, config: Config | None = None
-) -> Finetuned:
+def load_finetuned(path: epath.PathLike, config: Config | None = None) -> Finetuned:
     """Load a fine-tuned run's chosen checkpoint, or one checkpoint, with the heads of its tasks.
 
     `config` takes the place of the checkpoint's own configuration, which by default is used with

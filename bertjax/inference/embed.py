@@ -230,9 +230,7 @@ def embed_windows(
 
 
 def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    check(
-        value in allowed, where=name, found=repr(value), expected=f"one of {', '.join(allowed)}"
-    )
+    check(value in allowed, where=name, found=repr(value), expected=f"one of {', '.join(allowed)}")
 
 
 def _check_layers(count: int, layers: Layers) -> None:

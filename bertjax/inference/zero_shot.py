@@ -115,9 +115,7 @@ def zero_shot(
     params = jax.device_put(model.params, replicated(mesh))
     for same in _by_number_of_masks(prompts):
         rows = [_prompted(tokenizer, prompt, text) for prompt in same for text in cut.texts]
-        scored = _scored(
-            config, params, tokenizer, mesh, rows, same[0].pieces, batch_size, longest
-        )
+        scored = _scored(config, params, tokenizer, mesh, rows, same[0].pieces, batch_size, longest)
         for prompt, part in zip(same, np.split(scored, len(same)), strict=True):
             scores[:, prompt.labels] = part
     if calibrate:
@@ -165,9 +163,7 @@ def _cut_texts(
         expected=f"fewer than {longest} (max_seq_length)",
     )
     lengths = np.minimum(np.diff(begins), room)
-    cut = [
-        ids[begin : begin + length] for begin, length in zip(begins[:-1], lengths, strict=True)
-    ]
+    cut = [ids[begin : begin + length] for begin, length in zip(begins[:-1], lengths, strict=True)]
     return _CutTexts(cut, int(np.sum(lengths < np.diff(begins))))
 
 

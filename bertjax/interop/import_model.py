@@ -16,7 +16,6 @@ from bertjax.model.functional import Params
 from bertjax.training import checkpoint
 from bertjax.training.saved_model import check_new, save_model
 
-
 # Files that show a folder to be a model of transformers, or of the original BERT.
 EXTERNAL_FILES = ("model.safetensors", "pytorch_model.bin", tensorflow.CONFIG)
 

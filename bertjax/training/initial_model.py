@@ -42,9 +42,7 @@ def take_initial_model(
     if not config.model_from_init:
         return config
     initial = initial or _named_by(config)
-    tokenizer = dataclasses.replace(
-        initial.config.tokenizer, vocab_file=str(initial.tokenizer_dir)
-    )
+    tokenizer = dataclasses.replace(initial.config.tokenizer, vocab_file=str(initial.tokenizer_dir))
     return dataclasses.replace(
         config,
         model=_overridden(initial.config.model, config.model, "model", overrides),

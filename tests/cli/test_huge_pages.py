@@ -60,6 +60,8 @@ def test_large_arrays_lie_in_huge_pages():
         "import numpy as np; x = np.ones(2**25); print(open('/proc/self/smaps_rollup').read())"
     )
     (huge,) = (
-        int(line.split()[1]) for line in output_lines([program], {}) if line.startswith("AnonHugePages")
+        int(line.split()[1])
+        for line in output_lines([program], {})
+        if line.startswith("AnonHugePages")
     )
     assert huge > 2**17  # KiB: half of the array

@@ -1,6 +1,5 @@
 import logging
 
-
 from bertjax.progress import silent
 from bertjax.report.terminal import log_to_terminal, terminal_progress
 
