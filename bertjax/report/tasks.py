@@ -81,9 +81,7 @@ def reported_tasks(told: FinetuneConfig, columns: Iterable[str]) -> dict[str, Re
     """The run's tasks by name; `columns` are the names of its held-out figures so far."""
     bases = {column.partition("/")[0] for column in columns}
     entries = [kinds.entry_of(text, told) for text in told.tasks]
-    return {
-        entry.name: ReportedTask(entry.name, entry.kind, _metric(entry, bases)) for entry in entries
-    }
+    return {entry.name: ReportedTask(entry.name, entry.kind, _metric(entry, bases)) for entry in entries}
 
 
 def _metric(entry: kinds.Entry, bases: set[str]) -> str:
@@ -97,9 +95,7 @@ def read_columns(tasks: Mapping[str, ReportedTask], columns: Iterable[str]) -> t
     return tuple(dict.fromkeys([*STEP_COLUMNS, *columns, *own]))
 
 
-def figures(
-    tasks: Mapping[str, ReportedTask], metrics: Metrics, columns: Sequence[str]
-) -> list[Figure]:
+def figures(tasks: Mapping[str, ReportedTask], metrics: Metrics, columns: Sequence[str]) -> list[Figure]:
     """The page's head: of each task the metric's latest and best value, other splits' latest; loss,
     rate, skips.
     """

@@ -247,9 +247,7 @@ def test_a_run_before_its_first_evaluation_has_a_page(tmp_path, entries):
     ],
 )
 def test_the_metric_is_the_one_that_chooses_the_best_checkpoint(entry, row, metric):
-    (shown,) = tasks.reported_tasks(
-        FinetuneConfig(tasks=(entry,)), [*row, "loss", "score"]
-    ).values()
+    (shown,) = tasks.reported_tasks(FinetuneConfig(tasks=(entry,)), [*row, "loss", "score"]).values()
     assert shown.metric == metric
 
 

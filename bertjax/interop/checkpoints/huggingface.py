@@ -11,19 +11,13 @@ from bertjax.config import Head, ModelConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check, disk_errors
 from bertjax.interop.checkpoints.model_config import (
-    check_mlm_activation,
     huggingface_architecture,
+    check_mlm_activation,
     huggingface_config,
     read_huggingface_config,
 )
 from bertjax.interop.checkpoints.task_head import TaskHead
-from bertjax.interop.checkpoints.tensor_mapping import (
-    drop_tensors,
-    export_tensors,
-    heads_in,
-    import_params,
-    resolve_copies,
-)
+from bertjax.interop.checkpoints.tensor_mapping import export_tensors, heads_in, resolve_copies, import_params, drop_tensors
 from bertjax.interop.checkpoints.tensor_names import torch_dialect
 from bertjax.interop.checkpoints.weight_files import (
     MAX_SHARD_BYTES,

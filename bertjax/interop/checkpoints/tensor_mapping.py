@@ -135,9 +135,7 @@ def import_params(config: ModelConfig, dialect: Dialect, tensors: Tensors) -> di
     return unflatten_dict(params, sep="/")
 
 
-def export_tensors(
-    params: Any, dialect: Dialect, *, based: bool = True
-) -> Iterator[tuple[str, np.ndarray]]:
+def export_tensors(params: Any, dialect: Dialect, *, based: bool = True) -> Iterator[tuple[str, np.ndarray]]:
     """The tensors of `params` in their names and layouts, one after another; the inverse of `take`."""
     for path, leaf in flatten_dict(params, sep="/").items():
         stacked = np.asarray(leaf, np.float32)

@@ -15,18 +15,8 @@ from etils import epath
 from bertjax.config import ModelConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import UserError, check, disk_errors
-from bertjax.interop.checkpoints.model_config import (
-    SAME_NAME_FIELDS,
-    huggingface_architecture,
-    read_huggingface_config,
-)
-from bertjax.interop.checkpoints.tensor_mapping import (
-    Tensors,
-    drop_tensors,
-    export_tensors,
-    heads_in,
-    import_params,
-)
+from bertjax.interop.checkpoints.model_config import SAME_NAME_FIELDS, huggingface_architecture, read_huggingface_config
+from bertjax.interop.checkpoints.tensor_mapping import Tensors, export_tensors, heads_in, import_params, drop_tensors
 from bertjax.interop.checkpoints.tensor_names import tensorflow_dialect
 from bertjax.storage import is_local, read_json, write_whole
 
