@@ -112,7 +112,7 @@ def _on_one_line(match: re.Match[str]) -> str:
 
 def _commands() -> Any:
     """Return the union of all verbs' commands, as tyro wants its subcommands."""
-    # These modules import this one's siblings only when a shell asks for its script.
+    # Late: all verbs' modules are needed for this script only.
     from bertjax.cli.main import VERBS, verb_module
 
     commands = []
@@ -120,7 +120,7 @@ def _commands() -> Any:
         if verb != "completion":
             command = command_of(verb_module(verb))
             commands.append(Annotated[command, tyro.conf.subcommand(name=verb, prefix_name=False)])
-    return Union[tuple(commands)]
+    return Union[tuple(commands)]  # noqa: UP007 (there are as many members as verbs)
 
 
 def command_of(module: Any) -> type:

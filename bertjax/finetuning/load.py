@@ -1,14 +1,17 @@
 """Fine-tuned models in their folders."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import jax
 from etils import epath
 
 from bertjax.config import Config
+from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from bertjax.errors import check
 from bertjax.finetuning.objective import TaskObjective
+from bertjax.model.functional import Params
 from bertjax.parallel import rules
 from bertjax.parallel.mesh import make_mesh
 from bertjax.storage import read_json
@@ -16,13 +19,12 @@ from bertjax.tasks import registry as kinds
 from bertjax.tasks.question_answering.task import Spans
 from bertjax.tasks.task import Task
 from bertjax.training import checkpoint
-from bertjax.training.saved_model import on_devices_here
+from bertjax.training.saved_model import TOKENIZER, on_devices_here
 
 
-class Finetuned(NamedTuple):
-    """A checkpoint's parameters with the heads of its tasks, laid out on `config.mesh`, and where
-    they came from.
-    """
+@dataclass(frozen=True)
+class Finetuned:
+    """A fine-tuned checkpoint: parameters with the heads of its tasks, laid out on `config.mesh`."""
 
     config: Config
     run_dir: epath.Path
@@ -30,7 +32,12 @@ class Finetuned(NamedTuple):
     objective: TaskObjective
     kinds: dict[str, str]
     """The kind of each task."""
-    params: Any
+    params: Params
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the run; `UserError` where the run has none."""
+        return load_tokenizer(self.run_dir / TOKENIZER)
 
 
 def load_finetuned(path: epath.PathLike, config: Config | None = None) -> Finetuned:

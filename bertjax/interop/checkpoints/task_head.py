@@ -1,5 +1,6 @@
 """The head of a fine-tuned model, as its checkpoint has it."""
 
+import dataclasses
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -61,7 +62,8 @@ def load_with_head(path: epath.PathLike, task: str = "") -> tuple[TrainedModel, 
         return load_model(folder), None
     model = load_model(folder, heads={task: head.outputs})
     params = {group: leaves for group, leaves in model.params.items() if group != TASKS}
-    return model._replace(params={**params, TASK_HEAD: model.params[TASKS][task]}), head
+    params[TASK_HEAD] = model.params[TASKS][task]
+    return dataclasses.replace(model, params=params), head
 
 
 def _head(values: Mapping[str, Any]) -> TaskHead | None:
