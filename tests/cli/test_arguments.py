@@ -133,3 +133,10 @@ def test_a_yes_or_no_field_may_stand_alone(words):
     command = TrainCommand(config=Config())
     assert parse("train CONFIG", command, words).config.data.dynamic_masking
     assert parse("train CONFIG", command, [*words, "--seed", "3"]).config.seed == 3
+
+
+def test_the_version_is_printed(capsys):
+    import bertjax
+
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"bertjax {bertjax.__version__}\n"
