@@ -21,7 +21,7 @@ from bertjax.parallel import hosts
 from bertjax.parallel.mesh import make_mesh
 from bertjax.report.html import write_report
 from bertjax.tasks import registry
-from bertjax.tasks.registry import Entry
+from bertjax.tasks.kind import Entry
 from bertjax.training import checkpoint
 from bertjax.training.batch_source import prepared_feed
 from bertjax.training.saved_model import load_model
