@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from etils import epath
 
-from bertjax.training.logs.metrics_log import read_rows
+from bertjax.training.logs.metrics_log import read_entries
 
 ROOT = Path(__file__).parents[1]
 TOLERANCE = (
@@ -45,7 +45,9 @@ def test_a_fresh_run_follows_the_documented_curve(tmp_path):
     bertjax("prepare", "configs/tiny.py", *prepared)
     bertjax("train", "configs/tiny.py", *prepared, "--run-dir", tmp_path / "run")
     heldout = {
-        r["step"]: r for r in read_rows(epath.Path(tmp_path) / "run") if r["split"] == "validation"
+        r["step"]: r
+        for r in read_entries(epath.Path(tmp_path) / "run")
+        if r["split"] == "validation"
     }
     for step, losses in documented().items():
         low, high = min(losses) - TOLERANCE, max(losses) + TOLERANCE

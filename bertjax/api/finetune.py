@@ -197,7 +197,7 @@ def sweep(
         )
         best = None
         if swept.best is not None and not swept.stopped:
-            _, folder = checkpoint.find(swept.best)
+            _, folder = checkpoint.find_checkpoint(swept.best)
             best = _evaluated(swept.best, checked.tokenizer, int(folder.name))
     return SweepResult(swept.results, swept.table, best, swept.stopped)
 

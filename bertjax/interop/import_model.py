@@ -121,7 +121,7 @@ def is_external(folder: epath.Path) -> bool:
 
 def check_imported_from(run_dir: epath.Path, source: epath.Path) -> None:
     """Raise `UserError` where the model in `run_dir` was imported from another folder."""
-    facts = checkpoint.read_meta(checkpoint.find(run_dir)[1]).get("imported", {})
+    facts = checkpoint.read_meta(checkpoint.find_checkpoint(run_dir)[1]).get("imported", {})
     check(
         facts.get("source") == str(source),
         where=str(run_dir),

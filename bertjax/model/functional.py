@@ -33,7 +33,7 @@ from bertjax.types import Batch
 Params = Mapping[str, Any]
 TASKS = "tasks"  # the group of parameters that tasks' heads are in
 # among restored groups those of the model that a decoder begins with, where it is another
-DONOR = "decoder"
+DECODER_GROUPS = "decoder"
 
 
 class Encoded(NamedTuple):

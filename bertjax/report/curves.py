@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.json
 from etils import epath
 
-from bertjax.training.logs.metrics_log import FILE, read_rows
+from bertjax.training.logs.metrics_log import FILE, read_entries
 
 MAX_POINTS = 2000  # of a curve; the page is 1,180 pixels wide
 PRETRAINING = (
@@ -156,7 +156,7 @@ def _last(steps: np.ndarray) -> int:
 def heldout_names(run_dir: epath.Path) -> tuple[str, ...]:
     """Return the names of a run's held-out metrics, in the order of their first entry."""
     names: dict[str, None] = {}
-    for entry in read_rows(run_dir):
+    for entry in read_entries(run_dir):
         if entry["split"] == "validation":
             names |= dict.fromkeys(entry)
     return tuple(name for name in names if name not in ("step", "split"))

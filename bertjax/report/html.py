@@ -15,7 +15,7 @@ from bertjax.report.figures import Figure, draw_figures, run_figures
 from bertjax.report.page import page
 from bertjax.report.plots import Plot
 from bertjax.storage import write_whole
-from bertjax.training import run_config as run_folder
+from bertjax.training import run_config
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def write_report(run_dir: epath.PathLike) -> epath.Path:
     no run, a file of it is broken, or the page cannot be written.
     """
     folder = epath.Path(run_dir)
-    config = run_folder.read_config(folder)
+    config = run_config.read_run_config(folder)
     if config.finetune.tasks:
         content = _finetuning_content(config, folder)
     else:

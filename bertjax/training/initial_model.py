@@ -25,8 +25,8 @@ class InitialModel(NamedTuple):
 
 def read_initial_model(path: epath.PathLike) -> InitialModel:
     """Read the configuration of a run folder or checkpoint folder; `UserError` if it is neither."""
-    run_dir, folder = checkpoint.find(path)
-    return InitialModel(checkpoint.read_config(folder), run_dir / TOKENIZER)
+    run_dir, folder = checkpoint.find_checkpoint(path)
+    return InitialModel(checkpoint.read_checkpoint_config(folder), run_dir / TOKENIZER)
 
 
 def take_initial_model(

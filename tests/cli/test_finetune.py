@@ -10,7 +10,7 @@ from etils import epath
 from bertjax.cli.main import main
 from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.interop.export_model import export_model
-from bertjax.training.logs.metrics_log import read_rows
+from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.saved_model import save_model
 from tests.factory import small_config
 from tests.tasks.tiny import (
@@ -119,7 +119,7 @@ def test_a_model_of_transformers_is_fine_tuned_evaluated_and_asked(
     assert read_json_strictly(run / "evaluation.json")["figures"] == pytest.approx(
         result["figures"]
     )
-    assert [row["step"] for row in read_rows(run) if row["split"] == "train"] == [1, 2, 3, 4]
+    assert [row["step"] for row in read_entries(run) if row["split"] == "train"] == [1, 2, 3, 4]
 
     # The same command again finds it finished, and says the same.
     before = (run / "metrics.jsonl").read_bytes()

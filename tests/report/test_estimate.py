@@ -7,7 +7,7 @@ from bertjax.config import to_dict
 from bertjax.errors import UserError
 from bertjax.report import estimate
 from bertjax.report.html import write_report
-from bertjax.training import run_config as run_folder
+from bertjax.training import run_config
 from tests.factory import small_config
 
 FOUND = {
@@ -93,13 +93,13 @@ def test_a_runs_report_has_the_section_and_a_folder_that_is_none_a_page(tmp_path
     write(tmp_path, {"estimate": FOUND})
     page = estimate.write_estimate_page(epath.Path(tmp_path)).read_text()
     assert 'id="estimate"' in page
-    run_folder.claim(epath.Path(tmp_path), small_config())
-    assert to_dict(run_folder.read_config(epath.Path(tmp_path)))["seed"] == 0
+    run_config.write_run_config(epath.Path(tmp_path), small_config())
+    assert to_dict(run_config.read_run_config(epath.Path(tmp_path)))["seed"] == 0
     assert 'id="estimate"' in write_report(tmp_path).read_text()
 
 
 def test_a_run_without_an_estimate_has_no_section(tmp_path):
-    run_folder.claim(epath.Path(tmp_path), small_config())
+    run_config.write_run_config(epath.Path(tmp_path), small_config())
     assert 'id="estimate"' not in write_report(tmp_path).read_text()
 
 

@@ -17,7 +17,7 @@ from bertjax.tasks.classification.predictions import ClassPrediction
 from bertjax.tasks.classification.single_label import SingleLabel
 from bertjax.tasks.examples import TextExample
 from bertjax.tasks.task import EncodedExamples
-from bertjax.training import run_config as run_folder
+from bertjax.training import run_config
 from tests.factory import small_config
 from tests.report.charts import series
 
@@ -30,7 +30,7 @@ NO_ROWS = EncodedExamples(*(np.zeros(0, np.int64) for _ in range(4)))
 def run_of(folder, entries=("mnli=data/MNLI",), rows=(), steps=60):
     run = epath.Path(folder) / "run"
     told = FinetuneConfig(tasks=tuple(entries), max_seq_length=16)
-    run_folder.claim(run, small_config(finetune=told, train={"steps": steps}))
+    run_config.write_run_config(run, small_config(finetune=told, train={"steps": steps}))
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return run
 

@@ -24,7 +24,7 @@ def load_with_head(path: epath.PathLike, task: str = "") -> tuple[TrainedModel, 
     for a task that has a decoder instead. Raises `UserError` for a task that the model was not
     trained on, or if none is given and there are several.
     """
-    _, folder = checkpoint.find(path)
+    _, folder = checkpoint.find_checkpoint(path)
     tasks = {values["name"]: values for values in checkpoint.read_meta(folder).get("tasks") or ()}
     if not tasks:
         check(not task, where="task", found=task, expected="none: the model was not fine-tuned")
