@@ -322,14 +322,14 @@ def run_peer(job: Job) -> dict[str, float]:
     loss = 0.0
     with torch.no_grad():
         for items in np.array_split(
-            np.arange(split.rows.items), -(-split.rows.items // c.train.batch_size)
+            np.arange(split.encoded.items), -(-split.encoded.items // c.train.batch_size)
         ):
-            batch = peer_batch(job, split.rows, items)
+            batch = peer_batch(job, split.encoded, items)
             found = model(**batch)
-            loss += found.loss.item() * len(items) / split.rows.items
+            loss += found.loss.item() * len(items) / split.encoded.items
             outputs.extend(probabilities(job.task, found.logits))
     figures = job.task.figures(
-        job.task.predict(outputs, split.rows, split.examples), split.examples
+        job.task.predict(outputs, split.encoded, split.examples), split.examples
     )
     return {
         **figures,

@@ -84,6 +84,10 @@ class _Checked:
     """Heads of the model to start from."""
 
 
+def _ignore(line: str) -> None:
+    pass
+
+
 def finetune(
     config: Config,
     run_dir: epath.PathLike,
@@ -154,7 +158,7 @@ def sweep(
     keep_all: bool = False,
     overrides: Collection[str] = (),
     progress: Progress = silent,
-    on_run: Callable[[str], object] = lambda line: None,
+    on_run: Callable[[str], object] = _ignore,
 ) -> SweepResult:
     """Fine-tune in every cell of a grid of settings and seeds, each in a folder of its own.
 
@@ -193,7 +197,7 @@ def sweep(
             prepared=checked.prepared,
             keep_all=keep_all,
             progress=progress,
-            tell=on_run,
+            on_run=on_run,
         )
         best = None
         if swept.best is not None and not swept.stopped:
