@@ -56,7 +56,7 @@ class SweepResult:
     best: RunResult | None
     """The run with the best score; None where no model is left, or the sweep was stopped."""
     stopped: bool
-    """Whether SIGTERM or SIGINT ended the sweep early; the same call continues it."""
+    """True if SIGTERM or SIGINT ended the sweep early; the same call continues it."""
 
 
 @dataclass(frozen=True)

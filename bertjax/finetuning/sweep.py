@@ -32,7 +32,7 @@ class Swept(NamedTuple):
     best: epath.Path | None
     """The run with the best score; None where no model is left."""
     stopped: bool
-    """Whether a signal ended it before its last cell; the same call continues it."""
+    """True if a signal ended it before its last cell; the same call continues it."""
 
 
 def _ignore(line: str) -> None:

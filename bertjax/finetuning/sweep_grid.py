@@ -108,7 +108,7 @@ class SettingSummary:
     failed: int
     """Cells among them that are no better than the baseline."""
     chosen: bool = False
-    """Whether this is the first setting with the best mean."""
+    """True for the first setting with the best mean."""
 
 
 def cells(grid: Grid) -> list[Cell]:

@@ -64,7 +64,7 @@ class EmbedOptions:
 
     @property
     def keeps_tokens(self) -> bool:
-        """Whether there is a vector for each token, not one for each text."""
+        """True if there is a vector for each token, not one for each text."""
         return self.pooling == "tokens"
 
     def width(self, model: ModelConfig) -> int:
@@ -142,7 +142,7 @@ def embed(
     batch_size: int = 64,
     max_seq_length: int | None = None,
 ) -> np.ndarray | list[np.ndarray]:
-    """Return a vector for each text, float32 [texts, W]; with `tokens` a list of [tokens, W] arrays.
+    """Return a vector for each text, float32 [texts, W]; with `tokens` a list of [tokens, W].
 
     `model` is a model that `load_model` returned, or a run or checkpoint folder. The options are
     those of `EmbedOptions`; W is the hidden size, or four times it for `concat_last_four`. Texts
