@@ -89,12 +89,12 @@ def ways(config: ModelConfig) -> dict[str, Way]:
         def some(q: jax.Array, queries: jax.Array, key: Any) -> jax.Array:
             return scored(config, q, k, v, Segments(queries, segments.keys_BxL), key=key)
 
-        return long_attention.chunked(some, q, segments.queries_BxL, key)
+        return long_attention.chunked_attention(some, q, segments.queries_BxL, key)
 
     def window(
         q: jax.Array, k: jax.Array, v: jax.Array, segments: Segments, *, key: Any
     ) -> jax.Array:
-        return long_attention.local(config, q, k, v, *segments, key=key, layout=ANYWHERE)
+        return long_attention.local_attention(config, q, k, v, *segments, key=key, layout=ANYWHERE)
 
     def cudnn(
         q: jax.Array, k: jax.Array, v: jax.Array, segments: Segments, *, key: Any

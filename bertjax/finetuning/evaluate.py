@@ -14,7 +14,7 @@ from bertjax.finetuning.batches import BatchShape, eval_batches, item_lengths
 from bertjax.finetuning.objective import TaskObjective
 from bertjax.model.functional import Params
 from bertjax.parallel import rules
-from bertjax.parallel.hosts import global_batch, process_rows
+from bertjax.parallel.hosts import global_batch, process_row_indices
 from bertjax.tasks.task import EncodedExamples, Task
 from bertjax.types import Batch
 
@@ -76,7 +76,7 @@ def evaluate_split(
     outputs: list[Any] = [None] * encoded.items
     lengths = item_lengths(encoded, shape.max_seq_length)
     totals: dict[str, float] = {}
-    row_indices = process_rows(mesh, batch_size)
+    row_indices = process_row_indices(mesh, batch_size)
     for items, batch in eval_batches(encoded, shape, row_indices=row_indices):
         arrays = global_batch(mesh, batch, batch_size)
         sums, batch_outputs = jax.device_get(step(params, arrays))

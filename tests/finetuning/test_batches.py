@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bertjax.config import MeshConfig
 from bertjax.errors import UserError
 from bertjax.finetuning import batches
-from bertjax.parallel.hosts import process_rows
+from bertjax.parallel.hosts import process_row_indices
 from bertjax.parallel.mesh import make_mesh
 from bertjax.tasks.task import EncodedExamples
 
@@ -190,7 +190,7 @@ def test_the_processes_parts_make_up_the_global_batch(items, seed, data):
 
 def test_the_rows_of_a_mesh_are_those_of_the_whole_batch():
     mesh = make_mesh(MeshConfig(), jax.devices())
-    rows = process_rows(mesh, 16)
+    rows = process_row_indices(mesh, 16)
     assert_same(
         next(stream({"rte": make_rows(50)}, batch_size=16)),
         next(stream({"rte": make_rows(50)}, rows=rows, batch_size=16)),

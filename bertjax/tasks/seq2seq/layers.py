@@ -19,8 +19,9 @@ from jax.ad_checkpoint import checkpoint_name
 from bertjax.config import ModelConfig
 from bertjax.model.attention import KEYS, QUERIES
 from bertjax.model.encoder import Mlp
-from bertjax.model.layers import ATTENDED, HEADS, Linear, ResidualNorm, dropout
-from bertjax.model.layout import ROWS, Layout, Names
+from bertjax.model.layers import ATTENDED, HEADS, Linear, dropout
+from bertjax.model.layout import HIDDEN, Layout, Names
+from bertjax.model.residual_norm import ResidualNorm
 
 
 class KeysValues(NamedTuple):
@@ -154,7 +155,7 @@ class DecoderLayer(nn.Module):
 
         def add_and_norm(norm: ResidualNorm, x: Array, sublayer: Array) -> Array:
             return self.layout(
-                norm(x, sublayer, None if deterministic else self.make_rng("dropout")), *ROWS
+                norm(x, sublayer, None if deterministic else self.make_rng("dropout")), *HIDDEN
             )
 
         x_BxTxD = add_and_norm(self.attention_layer_norm, x_BxTxD, attended)
