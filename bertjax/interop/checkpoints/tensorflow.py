@@ -30,6 +30,7 @@ from bertjax.interop.checkpoints.tensor_mapping import (
 from bertjax.interop.checkpoints.tensor_names import tensorflow_dialect
 from bertjax.interop.checkpoints.weight_files import check_local
 from bertjax.interop.tensorflow_files import tensorflow_output
+from bertjax.model.functional import Params
 from bertjax.storage import read_json, write_whole
 
 CONFIG = "bert_config.json"
@@ -61,7 +62,7 @@ def load(source: epath.PathLike, drop: Sequence[str] = ()) -> tuple[ModelConfig,
 
 
 def save(
-    folder: epath.PathLike, config: ModelConfig, params: Any, tokenizer: Tokenizer | None = None
+    folder: epath.PathLike, config: ModelConfig, params: Params, tokenizer: Tokenizer | None = None
 ) -> None:
     """Write `bert_config.json`, `bert_model.ckpt.*` and the vocabulary for the original scripts.
 
