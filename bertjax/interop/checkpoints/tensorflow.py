@@ -14,7 +14,7 @@ from etils import epath
 
 from bertjax.config import ModelConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
-from bertjax.errors import UserError, check, disk_errors, one_line
+from bertjax.errors import UserError, check, disk_errors, needs_extra, one_line
 from bertjax.interop.checkpoints.model_config import (
     SAME_NAME_FIELDS,
     huggingface_architecture,
@@ -118,7 +118,8 @@ def _prefix(source: epath.Path) -> epath.Path:
 
 
 def _open(prefix: epath.Path, ignored: Callable[[str], bool]) -> Tensors:
-    import tensorflow as tf
+    with needs_extra("data"):
+        import tensorflow as tf
 
     check_local(prefix, "checkpoint")
     try:
@@ -169,7 +170,8 @@ def _damaged(prefix: epath.Path, error: Exception) -> UserError:
 
 
 def _write(folder: epath.Path, tensors: dict[str, np.ndarray]) -> None:
-    import tensorflow as tf
+    with needs_extra("data"):
+        import tensorflow as tf
 
     # Data before the index, without which there is no checkpoint.
     with tensorflow_output(folder, last=f"{CHECKPOINT}.index") as local:

@@ -9,7 +9,7 @@ import numpy as np
 from etils import epath
 
 from bertjax.data.corpus.formats import one_line, tfds_builder
-from bertjax.errors import UserError, check
+from bertjax.errors import UserError, check, needs_extra
 from bertjax.tasks.files import python_docs
 from bertjax.tasks.files.tables import TableRow, listed, read_table
 
@@ -167,8 +167,9 @@ def _file_rows(
 
 
 def _tfds_rows(location: DataLocation, split: str) -> Iterator[TableRow]:
-    import tensorflow as tf
-    import tensorflow_datasets as tfds
+    with needs_extra("data"):
+        import tensorflow as tf
+        import tensorflow_datasets as tfds
 
     builder = tfds_builder(location.path)
     chosen = "+".join(location.files.get(split) or (split,))

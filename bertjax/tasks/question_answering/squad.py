@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from etils import epath
 
 from bertjax.data.corpus.formats import one_line, tfds_builder
-from bertjax.errors import UserError, check
+from bertjax.errors import UserError, check, needs_extra
 from bertjax.storage import read_json, write_whole
 from bertjax.tasks.examples import QuestionExample
 from bertjax.tasks.question_answering.answers import SpanPrediction
@@ -59,8 +59,9 @@ def read_tfds(name: str, split: str, *, training: bool) -> list[QuestionExample]
     in `tfds:squad/v2.0`. Raises `UserError` if the set cannot be loaded, has no such split, or has
     other fields.
     """
-    import tensorflow as tf
-    import tensorflow_datasets as tfds
+    with needs_extra("data"):
+        import tensorflow as tf
+        import tensorflow_datasets as tfds
 
     builder = tfds_builder(name)
     splits = list(builder.info.splits)
