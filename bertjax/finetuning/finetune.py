@@ -113,6 +113,7 @@ def resolve(config: Config, prepared: Prepared, restored_heads: Sequence[Head]) 
         for encoded in prepared.train.values()
     )
     steps = max(1, math.ceil(options.epochs * steps_per_epoch))
+    # Not after the last step: a run without an evaluation has no checkpoint to select.
     every = min(steps, max(1, round(steps_per_epoch / options.evaluations_per_epoch)))
     heads = registry.heads_needed(prepared.opened, restored_heads)
     new_heads = []

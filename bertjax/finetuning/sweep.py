@@ -101,7 +101,7 @@ def _run_cell(
     progress: Progress,
 ) -> Result | None:
     """Run a cell, or read its earlier result; None where a signal stopped it."""
-    resolved = finetune.resolve(_cell_config(config, cell), prepared, restored_heads)
+    resolved = finetune.resolve(cell_config(config, cell), prepared, restored_heads)
     failed, finished = (folder / FAILED).exists(), (folder / checkpoint.RESULT).exists()
     if failed or finished:
         # An earlier result holds for its own configuration and data only.
@@ -123,7 +123,8 @@ def _run_cell(
     return Result(cell, read_json(folder / checkpoint.RESULT)["figures"]["score"])
 
 
-def _cell_config(config: Config, cell: Cell) -> Config:
+def cell_config(config: Config, cell: Cell) -> Config:
+    """Return `config` with the setting and the seed of a cell."""
     setting = cell.setting
     return config.replace(
         seed=cell.seed,
