@@ -198,6 +198,8 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
 
 def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return `values` with tuples in place of lists, which is what JSON makes of tuples."""
-    return {
-        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-    }
+    return {name: _with_tuple(value) for name, value in values.items()}
+
+
+def _with_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -70,8 +70,9 @@ def _parallel_files(location: DataLocation, split: str) -> list[epath.Path]:
     folder = epath.Path(location.path)
     names = location.files.get(split, ())
     if names:
-        are_parallel = names[0].endswith(SOURCE_ENDING)
-        return [folder / name for name in names] if are_parallel else []
+        if not names[0].endswith(SOURCE_ENDING):
+            return []
+        return [folder / name for name in names]
     for stem in STEMS.get(split, (split,)):
         source, target = folder / f"{stem}{SOURCE_ENDING}", folder / f"{stem}{TARGET_ENDING}"
         if source.exists():

@@ -86,7 +86,9 @@ def read_conll(
     for sentence in sentences:
         identifier = f"{path.name}:{sentence[0].number}"
         words = tuple(line.word.removeprefix(prefix) for line in sentence)
-        own_tags = tuple(line.tag for line in sentence) if tags else None
+        own_tags = None
+        if tags:
+            own_tags = tuple(line.tag for line in sentence)
         lines = tuple(line.text for line in sentence)
         examples.append(TaggedExample(identifier, words, own_tags, lines))
     return examples
