@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from bertjax.config import Config, load_config
 from bertjax.errors import UserError, nearest
+from bertjax.progress import Progress, silent
 
 Command = TypeVar("Command")
 
@@ -157,13 +158,12 @@ def quiet_libraries() -> None:
 
 
 @contextlib.contextmanager
-def run_terminal() -> Iterator[Any]:
+def run_terminal() -> Iterator[Progress]:
     """Show the log and the progress of a run on the terminal; yield the progress callback.
 
     Of several processes the first one shows them, the others their warnings.
     """
     from bertjax.parallel import hosts
-    from bertjax.progress import silent
     from bertjax.report.terminal import log_to_terminal, terminal_progress
 
     if not hosts.is_first():
