@@ -167,7 +167,7 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
     def majority_baseline(self, task: TaskT, examples: Sequence[ExampleT]) -> float:
         """Return the task's metric, in 0..1, of the best constant prediction; 0 if there is none.
 
-        A run that scores no better has failed.
+        A run that scores no better counts as failed, as in arXiv 2006.04884.
         """
         return 0.0
 
