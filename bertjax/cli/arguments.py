@@ -70,6 +70,7 @@ def parse(verb: str, default: Command, words: Sequence[str]) -> Command:
                 args=_with_values(words, default),
                 prog=f"bertjax {verb}",
                 return_unknown_args=True,
+                # Booleans take True or False; tyro's own way is --field and --no-field.
                 config=(tyro.conf.FlagConversionOff,),
             )
     except SystemExit as stop:
@@ -118,6 +119,7 @@ def _fields_set(words: Iterable[str]) -> frozenset[str]:
 
 def _with_values(words: Sequence[str], default: Any) -> list[str]:
     """Return the words with `True` after each boolean field that stands without a value."""
+    # Without tyro's flags an option needs a value (see `parse`).
     booleans = {f"--{name}" for name, value in _options(default) if isinstance(value, bool)}
     completed = []
     for word, following in itertools.pairwise([*words, "--"]):

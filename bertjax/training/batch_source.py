@@ -86,9 +86,7 @@ def prepared_source(config: Config, tokenizer: Tokenizer) -> BatchSource:
 def _heldout_batches(
     config: Config, records: pipeline.Records, row_indices: np.ndarray, max_batches: int
 ) -> Iterator[Batch]:
-    return pipeline.eval_batches(
-        records, config, row_indices=row_indices, max_batches=max_batches
-    )
+    return pipeline.eval_batches(records, config, row_indices=row_indices, max_batches=max_batches)
 
 
 def _unigram_entropy(manifests: list[Manifest | None]) -> float | None:
