@@ -61,16 +61,16 @@ def test_embed_writes_a_vector_for_each_line_and_says_what_it_did(model, text, t
         8,
     ]
     assert run(list(map(str, words))) == 0
-    said = capsys.readouterr().out.splitlines()
-    assert said[:4] == [
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[:4] == [
         f"checkpoint: {folder}/checkpoints/0",
         "lines: 4",
         "truncated lines: 1 (longer than 8 ids)",
         "vectors: 4 of 16 numbers, float32",
     ]
-    assert said[4].startswith("seconds: ")
-    assert said[4].endswith(" lines/s)")
-    assert said[5] == f"written: {out}"
+    assert printed[4].startswith("seconds: ")
+    assert printed[4].endswith(" lines/s)")
+    assert printed[5] == f"written: {out}"
     wanted = features.embed(folder, LINES, layers="sum_last_four", pooling="max", max_seq_length=8)
     np.testing.assert_array_equal(np.load(out), wanted)
 
@@ -140,8 +140,8 @@ def test_standard_input_is_read_and_a_kill_leaves_no_file_of_that_name(model, tm
     assert process.returncode == -signal.SIGKILL
     assert not out.exists()
 
-    said = started(folder, out)
-    answer = said.communicate("\n".join(LINES))[0]
+    printed = started(folder, out)
+    answer = printed.communicate("\n".join(LINES))[0]
     assert "lines: 4" in answer
     np.testing.assert_allclose(np.load(out), features.embed(folder, LINES), atol=1e-5)
     assert [path.name for path in tmp_path.iterdir()] == ["out.npy"]

@@ -39,8 +39,8 @@ def bertjax(capsys, *words):
     """(exit status, output, errors)"""
     capsys.readouterr()
     status = main(list(map(str, words)))
-    said = capsys.readouterr()
-    return status, said.out, said.err
+    printed = capsys.readouterr()
+    return status, printed.out, printed.err
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +102,10 @@ def test_a_model_of_transformers_is_fine_tuned_evaluated_and_asked(
         "--run-dir",
         "run",
     ]
-    status, said, errors = bertjax(capsys, *words)
+    status, printed, errors = bertjax(capsys, *words)
     assert (status, "Traceback" in errors) == (0, False), errors
     run = epath.Path(tmp_path) / "run"
-    lines = said.splitlines()
+    lines = printed.splitlines()
     result = read_json_strictly(run / "result.json")
     assert lines[0] == f"checkpoint: {run}/checkpoints/{result['step']}"
     figures = dict(line.split(": ") for line in lines[1:-1])
@@ -123,17 +123,17 @@ def test_a_model_of_transformers_is_fine_tuned_evaluated_and_asked(
 
     # The same command again finds it finished, and says the same.
     before = (run / "metrics.jsonl").read_bytes()
-    assert bertjax(capsys, *words)[:2] == (0, said)
+    assert bertjax(capsys, *words)[:2] == (0, printed)
     assert (run / "metrics.jsonl").read_bytes() == before
 
     (run / "evaluation.json").unlink()
-    status, said, _ = bertjax(capsys, "evaluate", run)
-    assert (status, said.splitlines()) == (0, lines[:-1])
+    status, printed, _ = bertjax(capsys, "evaluate", run)
+    assert (status, printed.splitlines()) == (0, lines[:-1])
     assert (run / "evaluation.json").exists()
 
-    status, said, _ = bertjax(capsys, "predict", run)
+    status, printed, _ = bertjax(capsys, "predict", run)
     path = run / "predictions" / "good-test.tsv"
-    assert (status, said.splitlines()) == (0, [lines[0], f"good, test: 10 examples: {path}"])
+    assert (status, printed.splitlines()) == (0, [lines[0], f"good, test: 10 examples: {path}"])
     rows = [line.split("\t") for line in path.read_text().splitlines()]
     assert rows[0] == ["id", "sentence", "prediction", "probability"]
     assert [row[:2] for row in rows[1:]] == [
@@ -151,10 +151,10 @@ def test_a_model_of_transformers_is_fine_tuned_evaluated_and_asked(
     ]
     assert bertjax(capsys, *words)[0] == 0
     assert len((tmp_path / "out" / "good-test.tsv").read_text().splitlines()) == 3
-    status, said, _ = bertjax(
+    status, printed, _ = bertjax(
         capsys, "predict", run, "--split", "validation", "--output-dir", tmp_path / "out"
     )
-    assert (status, "good, validation: 24 examples" in said) == (0, True)
+    assert (status, "good, validation: 24 examples" in printed) == (0, True)
     rows = [
         line.split("\t")
         for line in (tmp_path / "out" / "good-validation.tsv").read_text().splitlines()[1:]
@@ -162,9 +162,9 @@ def test_a_model_of_transformers_is_fine_tuned_evaluated_and_asked(
     right = [row[2] == has_good(row[1]) for row in rows]
     assert sum(right) / 24 == pytest.approx(result["figures"]["accuracy"])
 
-    # In transformers the exported model says what `predict` said.
-    status, said, _ = bertjax(capsys, "export", run, "--to", tmp_path / "exported")
-    assert (status, "model.safetensors" in said) == (0, True)
+    # In transformers the exported model predicts what `predict` printed.
+    status, printed, _ = bertjax(capsys, "export", run, "--to", tmp_path / "exported")
+    assert (status, "model.safetensors" in printed) == (0, True)
     transformers = pytest.importorskip("transformers")
     classify = transformers.pipeline("text-classification", model=str(tmp_path / "exported"))
     for _, text, label, probability in rows:
@@ -287,10 +287,10 @@ def test_a_mistake_ends_with_status_2_and_one_line_that_names_it(start, tmp_path
     if make:
         make(data)
     words = ["--init-from", start, "--run-dir", tmp_path / "run", *SHORT, "--finetune.tasks", task]
-    status, said, errors = bertjax(
+    status, printed, errors = bertjax(
         capsys, "finetune", PAPER, *[str(word).replace("{}", str(data)) for word in [*words, *more]]
     )
-    assert (status, said) == (2, "")
+    assert (status, printed) == (2, "")
     *logged, last = errors.splitlines()
     assert last.startswith("bertjax: " + expected.replace("{}", str(data))), errors
     assert all(" INFO " in line for line in logged), errors
@@ -402,9 +402,9 @@ def test_a_sweep_prints_its_table_and_its_best_run(start, texts, tmp_path, capsy
         "--run-dir",
         tmp_path / "run",
     ]
-    status, said, _ = bertjax(capsys, *words)
+    status, printed, _ = bertjax(capsys, *words)
     assert status == 0
-    lines = said.splitlines()
+    lines = printed.splitlines()
     assert [line.partition(":")[0] for line in lines[:2]] == ["1 of 2", "2 of 2"]
     assert lines[2].split()[:2] == ["batch", "size"]
     (best,) = [line.removeprefix("best run: ") for line in lines if line.startswith("best run: ")]

@@ -93,8 +93,8 @@ def test_order_is_kept_over_windows_and_no_more_is_read_than_a_window(model, par
         for read, text in enumerate(texts, 1):  # noqa: B007
             yield text
 
-    told = []
-    progress = lambda *said: told.append(said)  # noqa: E731
+    calls = []
+    progress = lambda *call: calls.append(call)  # noqa: E731
     windows = features.embed_windows(
         model,
         reading(),
@@ -106,7 +106,7 @@ def test_order_is_kept_over_windows_and_no_more_is_read_than_a_window(model, par
     assert read == 64 * 8
     found += windows
     assert [len(part.vectors) for part in found] == [512, 512, 176]
-    assert told == [("embed", done, 1200) for done in range(8, 1201, 8)]
+    assert calls == [("embed", done, 1200) for done in range(8, 1201, 8)]
     vectors = np.concatenate([part.vectors for part in found])
     for text in sorted(set(texts)):
         same = vectors[[each == text for each in texts]]

@@ -37,17 +37,17 @@ def written(tmp_path, model, name, pooling, dtype="float32", batch_size=8, texts
     path = epath.Path(tmp_path) / name
     options = features.EmbedOptions(pooling=pooling, batch_size=batch_size)
     windows = features.embed_windows(model, texts, options)
-    told = vector_files.write_vectors(
+    counts = vector_files.write_vectors(
         path, windows, model.tokenizer, width=16, pooling=pooling, dtype=dtype
     )
-    return path, told
+    return path, counts
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_npy_files_hold_the_vectors(tmp_path, model, dtype):
     texts = TEXTS * 400  # three windows
-    path, told = written(tmp_path, model, "out.npy", "mean", dtype, texts=texts)
-    assert told == vector_files.VectorCounts(vectors=1200, texts=1200, truncated=0)
+    path, counts = written(tmp_path, model, "out.npy", "mean", dtype, texts=texts)
+    assert counts == vector_files.VectorCounts(vectors=1200, texts=1200, truncated=0)
     found = np.load(path)
     assert found.dtype == dtype
     np.testing.assert_array_equal(found, features.embed(model, texts, batch_size=8).astype(dtype))
@@ -56,8 +56,8 @@ def test_npy_files_hold_the_vectors(tmp_path, model, dtype):
 
 def test_npy_files_of_tokens_have_their_offsets_beside_them(tmp_path, model):
     texts = TEXTS * 200  # two windows
-    path, told = written(tmp_path, model, "out.npy", "tokens", texts=texts)
-    assert told == vector_files.VectorCounts(vectors=12 * 200, texts=600, truncated=0)
+    path, counts = written(tmp_path, model, "out.npy", "tokens", texts=texts)
+    assert counts == vector_files.VectorCounts(vectors=12 * 200, texts=600, truncated=0)
     flat, offsets = np.load(path, mmap_mode="r"), np.load(path.parent / "out.offsets.npy")
     assert offsets.dtype == np.int64
     assert offsets[:4].tolist() == [0, 6, 8, 12]
@@ -96,8 +96,8 @@ def test_parquet_files_of_tokens_hold_words_and_vectors(tmp_path, model):
 @pytest.mark.parametrize("name", ["out.npy", "out.parquet"])
 @pytest.mark.parametrize("pooling", ["mean", "tokens"])
 def test_no_text_gives_an_empty_file(tmp_path, model, name, pooling):
-    path, told = written(tmp_path, model, name, pooling, texts=[])
-    assert told == vector_files.VectorCounts(0, 0, 0)
+    path, counts = written(tmp_path, model, name, pooling, texts=[])
+    assert counts == vector_files.VectorCounts(0, 0, 0)
     if name == "out.npy":
         assert np.load(path).shape == (0, 16)
         assert pooling == "mean" or np.load(path.parent / "out.offsets.npy").tolist() == [0]
