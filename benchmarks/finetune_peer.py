@@ -324,13 +324,13 @@ def run_peer(job: Job) -> dict[str, float]:
     outputs: list[np.ndarray] = []
     loss = 0.0
     with torch.no_grad():
-        batches = math.ceil(split.rows.items / c.train.batch_size)
-        for items in np.array_split(np.arange(split.rows.items), batches):
-            output = model(**peer_batch(job, split.rows, items))
-            loss += output.loss.item() * len(items) / split.rows.items
+        batches = math.ceil(split.encoded.items / c.train.batch_size)
+        for items in np.array_split(np.arange(split.encoded.items), batches):
+            output = model(**peer_batch(job, split.encoded, items))
+            loss += output.loss.item() * len(items) / split.encoded.items
             outputs.extend(probabilities(job.task, output.logits))
     figures = job.task.figures(
-        job.task.predict(outputs, split.rows, split.examples), split.examples
+        job.task.predict(outputs, split.encoded, split.examples), split.examples
     )
     return {
         **figures,

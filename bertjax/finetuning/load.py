@@ -1,27 +1,30 @@
 """Loading of fine-tuned models from their folders."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import jax
 from etils import epath
 
 from bertjax.config import Config
+from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from bertjax.errors import check
 from bertjax.finetuning.objective import TaskObjective
+from bertjax.model.functional import Params
 from bertjax.parallel import rules
 from bertjax.parallel.mesh import make_mesh
 from bertjax.storage import read_json
 from bertjax.tasks import registry
 from bertjax.tasks.task import Task
 from bertjax.training import checkpoint
-from bertjax.training.saved_model import for_inference
+from bertjax.training.saved_model import TOKENIZER, for_inference
 
 THRESHOLDS = "null_thresholds"
 """The field of `result.json` with the decision thresholds by task; named after SQuAD's."""
 
 
-class Finetuned(NamedTuple):
+@dataclass(frozen=True)
+class Finetuned:
     """The parameters of a checkpoint with the heads of its tasks, laid out on `config.mesh`."""
 
     config: Config
@@ -30,19 +33,24 @@ class Finetuned(NamedTuple):
     objective: TaskObjective
     kinds: dict[str, str]
     """The kind of each task, by the task's name."""
-    params: Any
+    params: Params
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the run; `UserError` where the run has none."""
+        return load_tokenizer(self.run_dir / TOKENIZER)
 
 
-def load_finetuned(
-    path: epath.PathLike, adjust: Callable[[Config], Config] = for_inference
-) -> Finetuned:
+def load_finetuned(path: epath.PathLike, config: Config | None = None) -> Finetuned:
     """Load the selected checkpoint of a fine-tuned run, or one checkpoint.
 
-    `adjust` may change the configuration first. Raises `UserError` if there is none, or it was not
-    fine-tuned.
+    `config` takes the place of the checkpoint's own configuration, which by default is used with
+    the devices of this machine (`for_inference`). Raises `UserError` if there is no checkpoint,
+    or it was not fine-tuned.
     """
     run_dir, folder = checkpoint.find_checkpoint(path)
-    config = adjust(checkpoint.read_checkpoint_config(folder))
+    if config is None:
+        config = for_inference(checkpoint.read_checkpoint_config(folder))
     saved_tasks = checkpoint.read_meta(folder).get("tasks") or []
     check(
         len(saved_tasks) > 0,

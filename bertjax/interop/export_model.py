@@ -53,6 +53,11 @@ def export_model(
     `logits`, or else hidden states, and the sentence vector where there is one. `max_shard_bytes`
     is the size of the largest file of `huggingface`. Raises `UserError` where the format cannot
     express the model, or `folder` has files in it.
+
+    >>> import bertjax
+    >>> folder = bertjax.export_model("runs/tiny", "exported/tiny", "huggingface")
+    >>> sorted(path.name for path in folder.iterdir())[:2]
+    ['config.json', 'model.safetensors']
     """
     check(
         not isinstance(outputs, str),

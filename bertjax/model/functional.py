@@ -131,6 +131,12 @@ def init(config: ModelConfig, key: Array) -> Params:
 
     Kernels and embeddings are truncated normal of `config.initializer_range`, biases 0, scales of
     layer norms 1. `key` is a `jax.random.key`.
+
+    >>> import bertjax, jax
+    >>> config = bertjax.ModelConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2)
+    >>> params = bertjax.init(config, jax.random.key(0))
+    >>> sorted(params)
+    ['embeddings', 'encoder', 'mlm', 'nsp', 'pooler']
     """
     return nn.unbox(_boxed_init(config, key))
 
@@ -169,6 +175,12 @@ def encode(
     each id belongs to: no input sees another. L is at most `config.max_length`. An id out of range
     raises no error here: gathers under jit clamp or give NaN. `layout` lays the activations out on
     a mesh.
+
+    >>> import bertjax, numpy as np
+    >>> model = bertjax.load_model("runs/tiny")
+    >>> batch = {"input_ids": np.array([[2, 7, 8, 3]], np.int32)}
+    >>> bertjax.encode(model.config.model, model.params, batch).hidden_BxLxD.shape
+    (1, 4, 32)
     """
     return _apply(
         config,
@@ -189,6 +201,12 @@ def pool(
 
     With `positions_BxS` the tokens at these positions are taken instead: [B, S, D]. Raises
     `UserError`, as the other heads do, where the model has no such head.
+
+    >>> import bertjax, numpy as np
+    >>> model = bertjax.load_model("runs/tiny")
+    >>> hidden = np.zeros((1, 4, 32), np.float32)
+    >>> bertjax.pool(model.config.model, model.params, hidden).shape
+    (1, 32)
     """
     _need_head(config, "pooler")
     return _apply(config, params, "pool", hidden_BxLxD, positions_BxS)
@@ -205,6 +223,12 @@ def mlm_logits(
     """Return logits over the vocabulary, [B, P, V] float32, at the given positions.
 
     Without positions at all L. Raises `UserError` where the model has no such head.
+
+    >>> import bertjax, numpy as np
+    >>> model = bertjax.load_model("runs/tiny")
+    >>> hidden, positions = np.zeros((1, 4, 32), np.float32), np.array([[1, 2]])
+    >>> bertjax.mlm_logits(model.config.model, model.params, hidden, positions).shape
+    (1, 2, 120)
     """
     _need_head(config, "mlm")
     return _apply(config, params, "mlm_logits", hidden_BxLxD, positions_BxP, layout=layout)
@@ -242,6 +266,12 @@ def nsp_logits(config: ModelConfig, params: Params, pooled: Array) -> Array:
     """Return logits [B, 2] or [B, S, 2] float32 of (B follows A, B is random), as BERT has them.
 
     `pooled` is the result of `pool`. Raises `UserError` where the model has no such head.
+
+    >>> import bertjax, numpy as np
+    >>> model = bertjax.load_model("runs/tiny")
+    >>> pooled = np.zeros((1, 32), np.float32)
+    >>> bertjax.nsp_logits(model.config.model, model.params, pooled).shape
+    (1, 2)
     """
     _need_head(config, "nsp")
     return _apply(config, params, "nsp_logits", pooled)

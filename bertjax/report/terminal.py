@@ -1,16 +1,14 @@
-"""Progress bars on a terminal, and the lines of bertjax's log."""
+"""Progress bars and log lines on a terminal."""
 
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
-from etils import epath
 from tqdm import tqdm
 
 from bertjax.progress import Progress, silent
-
-FORMAT = "%(asctime)s %(levelname)s %(message)s"
+from bertjax.training.logs.log_file import FORMAT
 
 
 @contextmanager
@@ -44,41 +42,27 @@ def terminal_progress() -> Iterator[Progress]:
 
 
 @contextmanager
-def log_to(run_dir: epath.Path) -> Iterator[None]:
-    """Append bertjax's own log lines to `run_dir/log.txt`, and write them to stderr.
+def log_to_terminal(process_name: str = "") -> Iterator[None]:
+    """Write what bertjax logs meanwhile to stderr, and hand it to no other logger.
 
-    On a terminal, which shows a progress bar, only warnings are written to stderr.
+    All lines, or warnings alone where stderr is a terminal, which has the progress bar. Of a
+    process with a `process_name` (such as `process 1 of 4`) warnings alone, with its name before
+    them.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with (run_dir / "log.txt").open("a") as file:
-        level = logging.WARNING if sys.stderr.isatty() else logging.INFO
-        handlers = [logging.StreamHandler(file), _AboveBar(level)]
-        with _log_through(handlers, FORMAT):
-            yield
-
-
-@contextmanager
-def warnings_of(process: str) -> Iterator[None]:
-    """Write only warnings of bertjax's own log to stderr, headed by the name of the process."""
-    with _log_through([_AboveBar(logging.WARNING)], f"{process}: {FORMAT}"):
-        yield
-
-
-@contextmanager
-def _log_through(handlers: Sequence[logging.Handler], line_format: str) -> Iterator[None]:
     logger = logging.getLogger("bertjax")
     before = logger.level, logger.propagate
-    for handler in handlers:
-        handler.setFormatter(logging.Formatter(line_format))
-        logger.addHandler(handler)
+    quiet = bool(process_name) or sys.stderr.isatty()
+    handler = _AboveBar(logging.WARNING if quiet else logging.INFO)
+    prefix = f"{process_name}: " if process_name else ""
+    handler.setFormatter(logging.Formatter(prefix + FORMAT))
+    logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False  # the root's handlers, absl's among them, would write it again
     try:
         yield
     finally:
         logger.level, logger.propagate = before
-        for handler in handlers:
-            logger.removeHandler(handler)
+        logger.removeHandler(handler)
 
 
 class _AboveBar(logging.StreamHandler):

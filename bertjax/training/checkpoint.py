@@ -111,8 +111,13 @@ def versions() -> dict[str, str]:
 
 
 def has_checkpoint(run_dir: epath.Path) -> bool:
-    """Return True where a run has a complete checkpoint."""
-    return bool(_steps(run_dir / FOLDER))
+    """Whether a run has a whole checkpoint."""
+    return bool(steps_of(run_dir))
+
+
+def steps_of(run_dir: epath.Path) -> list[int]:
+    """Return the steps of a run's whole checkpoints, ascending."""
+    return _steps(run_dir / FOLDER)
 
 
 def _steps(folder: epath.Path) -> list[int]:

@@ -107,6 +107,19 @@ def pretraining_loss(
     """Return the loss of `batch`, float32 [] in nats, and its metrics.
 
     Fit for `jax.value_and_grad(..., has_aux=True)`. `batch` is as `pretraining_sums` takes it.
+
+    >>> import bertjax, numpy as np
+    >>> model = bertjax.load_model("runs/tiny")
+    >>> batch = {
+    ...     "input_ids": np.array([[2, 7, 4, 3]], np.int32),
+    ...     "masked_lm_positions": np.array([[2]], np.int32),
+    ...     "masked_lm_ids": np.array([[8]], np.int32),
+    ...     "masked_lm_weights": np.ones((1, 1), np.float32),
+    ...     "next_sentence_labels": np.zeros((1, 1), np.int32),
+    ... }
+    >>> loss, metrics = bertjax.pretraining_loss(model.config.model, model.params, batch)
+    >>> loss.shape, sorted(metrics)
+    ((), ['loss', 'mlm_accuracy', 'mlm_loss', 'nsp_accuracy', 'nsp_loss'])
     """
     sums = pretraining_sums(config, params, batch, key=key)
     metrics = means(sums)

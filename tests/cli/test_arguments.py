@@ -15,16 +15,16 @@ from bertjax.config import Config
 def fails(capsys, *words):
     """The one line that `bertjax WORDS` ends with."""
     assert main([str(word) for word in words]) == 2
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert said.err.startswith("bertjax: ")
-    assert said.err.count("\n") == 1
-    return said.err
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("bertjax: ")
+    assert output.err.count("\n") == 1
+    return output.err
 
 
 @pytest.mark.quick
 @pytest.mark.parametrize("words,expected", [
-    (["trian"], "trian: no such verb, expected one of prepare, train, finetune, predict, zero-shot, evaluate, fill-mask, inspect, embed, import, export, grow, compile; the nearest is train"),
+    (["trian"], "trian: no such verb, expected one of prepare, train, finetune, predict, zero-shot, evaluate, fill-mask, inspect, embed, import, export, grow, compile, completion; the nearest is train"),
     (["train"], "nothing given, expected a configuration file first"),
     (["eval"], "expected a run or checkpoint folder first"),
     (["train", "configs/tiny.py", "--optimizer.peak-learning-rat", "1"],
@@ -50,7 +50,7 @@ def fails(capsys, *words):
     (["import", "bert-base-uncased", "--to", "/no/run"], "bert-base-uncased: found no such folder, expected a folder with config.json"),
     (["export", "runs/x", "--to", "/no/folder", "--format", "tflite"], "tflite"),
     (["export", "/no/run", "--to", "/no/folder"], "/no/run: found no checkpoint"),
-    (["train", "configs/continue.py"], "--init-from: found nothing, expected a folder to take the model from"),
+    (["train", "configs/continue.py"], "init_from: found nothing, expected a folder to take the model from"),
     (["train", "configs/continue.py", "--init-from", "/no/run"], "/no/run: found no checkpoint"),
     (["inspect", "/no/folder"], "/no/folder: found no manifest.json"),
     (["train", "configs/tiny.py", "--data.prepared-dir", "/no/folder"], "/no/folder/tokenizer/tokenizer_config.json"),
@@ -69,9 +69,9 @@ def test_mistakes_are_told_in_one_line(capsys, words, expected):
 def test_a_configuration_file_that_does_not_work_is_named(capsys, tmp_path, source, expected):
     path = tmp_path / "mine.py"
     path.write_text(source)
-    said = fails(capsys, "train", path)
-    assert "mine.py" in said
-    assert expected in said
+    output = fails(capsys, "train", path)
+    assert "mine.py" in output
+    assert expected in output
 
 
 def test_help_names_every_field_with_its_default(capsys):
@@ -86,10 +86,10 @@ def test_help_names_every_field_with_its_default(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["train", "configs/tiny.py", "--help"])
     assert stop.value.code == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for name in names(Config()):
-        assert name in said, name
-    assert "(default: 0.0015)" in said  # of tiny, not of the class
+        assert name in output, name
+    assert "(default: 0.0015)" in output  # of tiny, not of the class
 
 
 def test_every_field_has_a_meaning():
@@ -112,8 +112,8 @@ def test_every_field_has_a_meaning():
 def test_the_usage_names_every_verb(capsys):
     assert main([]) == 2
     assert main(["--help"]) == 0
-    said = capsys.readouterr().out
-    assert all(verb in said for verb in VERBS)
+    output = capsys.readouterr().out
+    assert all(verb in output for verb in VERBS)
 
 
 def test_importing_bertjax_is_quick_and_brings_no_tensorflow():
@@ -133,3 +133,10 @@ def test_a_yes_or_no_field_may_stand_alone(words):
     command = TrainCommand(config=Config())
     assert parse("train CONFIG", command, words).config.data.dynamic_masking
     assert parse("train CONFIG", command, [*words, "--seed", "3"]).config.seed == 3
+
+
+def test_the_version_is_printed(capsys):
+    import bertjax
+
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"bertjax {bertjax.__version__}\n"

@@ -31,10 +31,10 @@ def config_file(tmp_path, monkeypatch):
 
 def failure(capsys, *words):
     assert main(["compile", *words]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("bertjax: ")
-    assert said.count("\n") == 1
-    return said
+    output = capsys.readouterr().err
+    assert output.startswith("bertjax: ")
+    assert output.count("\n") == 1
+    return output
 
 
 @pytest.mark.parametrize(
@@ -48,9 +48,9 @@ def failure(capsys, *words):
 )
 def test_a_slice_that_there_is_not_is_one_line(capsys, config_file, topology, expected):
     pytest.importorskip("libtpu", reason="the TPU compiler is not installed (jax[tpu])")
-    said = failure(capsys, config_file, "--topology", topology)
-    assert said.startswith("bertjax: --topology: found ")
-    assert expected in said
+    output = failure(capsys, config_file, "--topology", topology)
+    assert output.startswith("bertjax: --topology: found ")
+    assert expected in output
 
 
 def test_without_the_compiler_it_says_what_to_install(capsys, config_file, monkeypatch):
@@ -60,8 +60,8 @@ def test_without_the_compiler_it_says_what_to_install(capsys, config_file, monke
 
 def test_a_mesh_that_does_not_fit_is_one_line(capsys, config_file):
     pytest.importorskip("libtpu", reason="the TPU compiler is not installed (jax[tpu])")
-    said = failure(capsys, config_file, "--topology", "v5e:2x2", "--mesh.tensor", "3")
-    assert said.startswith("bertjax: mesh: found ")
+    output = failure(capsys, config_file, "--topology", "v5e:2x2", "--mesh.tensor", "3")
+    assert output.startswith("bertjax: mesh: found ")
 
 
 def test_it_prints_and_writes_the_estimate(capsys, config_file):
@@ -70,7 +70,7 @@ def test_it_prints_and_writes_the_estimate(capsys, config_file):
         main(["compile", config_file, "--topology", "v5e:2x2", "--model.num-hidden-layers", "1"])
         == 0
     )
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for part in (
         "the TPU compiler's estimate",
         "memory of a device",
@@ -78,7 +78,7 @@ def test_it_prints_and_writes_the_estimate(capsys, config_file):
         "most expensive operations",
         "all-reduce",
     ):
-        assert part in said
+        assert part in output
     found = json.loads(Path("runs/small/compile.json").read_text())
     assert found["estimate"]["topology"] == "v5e:2x2"
     assert found["largest"] is None

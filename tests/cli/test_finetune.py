@@ -7,11 +7,9 @@ from pathlib import Path
 import pytest
 from etils import epath
 
-from bertjax.cli.arguments import parse_configured
-from bertjax.cli.finetune import FinetuneCommand
 from bertjax.cli.main import main
-from bertjax.cli.train import TrainCommand
 from bertjax.data.tokenizers.wordpiece import WordPiece
+from bertjax.interop.export_model import export_model
 from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.saved_model import save_model
 from tests.factory import small_config
@@ -41,8 +39,8 @@ def bertjax(capsys, *words):
     """(exit status, output, errors)"""
     capsys.readouterr()
     status = main(list(map(str, words)))
-    said = capsys.readouterr()
-    return status, said.out, said.err
+    printed = capsys.readouterr()
+    return status, printed.out, printed.err
 
 
 @pytest.fixture(scope="module")
@@ -104,10 +102,10 @@ def test_a_model_of_transformers_is_fine_tuned_evaluated_and_asked(
         "--run-dir",
         "run",
     ]
-    status, said, errors = bertjax(capsys, *words)
+    status, printed, errors = bertjax(capsys, *words)
     assert (status, "Traceback" in errors) == (0, False), errors
     run = epath.Path(tmp_path) / "run"
-    lines = said.splitlines()
+    lines = printed.splitlines()
     result = read_json_strictly(run / "result.json")
     assert lines[0] == f"checkpoint: {run}/checkpoints/{result['step']}"
     figures = dict(line.split(": ") for line in lines[1:-1])
@@ -125,17 +123,17 @@ def test_a_model_of_transformers_is_fine_tuned_evaluated_and_asked(
 
     # The same command again finds it finished, and says the same.
     before = (run / "metrics.jsonl").read_bytes()
-    assert bertjax(capsys, *words)[:2] == (0, said)
+    assert bertjax(capsys, *words)[:2] == (0, printed)
     assert (run / "metrics.jsonl").read_bytes() == before
 
     (run / "evaluation.json").unlink()
-    status, said, _ = bertjax(capsys, "evaluate", run)
-    assert (status, said.splitlines()) == (0, lines[:-1])
+    status, printed, _ = bertjax(capsys, "evaluate", run)
+    assert (status, printed.splitlines()) == (0, lines[:-1])
     assert (run / "evaluation.json").exists()
 
-    status, said, _ = bertjax(capsys, "predict", run)
+    status, printed, _ = bertjax(capsys, "predict", run)
     path = run / "predictions" / "good-test.tsv"
-    assert (status, said.splitlines()) == (0, [lines[0], f"good, test: 10 examples: {path}"])
+    assert (status, printed.splitlines()) == (0, [lines[0], f"good, test: 10 examples: {path}"])
     rows = [line.split("\t") for line in path.read_text().splitlines()]
     assert rows[0] == ["id", "sentence", "prediction", "probability"]
     assert [row[:2] for row in rows[1:]] == [
@@ -153,10 +151,10 @@ def test_a_model_of_transformers_is_fine_tuned_evaluated_and_asked(
     ]
     assert bertjax(capsys, *words)[0] == 0
     assert len((tmp_path / "out" / "good-test.tsv").read_text().splitlines()) == 3
-    status, said, _ = bertjax(
+    status, printed, _ = bertjax(
         capsys, "predict", run, "--split", "validation", "--output-dir", tmp_path / "out"
     )
-    assert (status, "good, validation: 24 examples" in said) == (0, True)
+    assert (status, "good, validation: 24 examples" in printed) == (0, True)
     rows = [
         line.split("\t")
         for line in (tmp_path / "out" / "good-validation.tsv").read_text().splitlines()[1:]
@@ -164,9 +162,9 @@ def test_a_model_of_transformers_is_fine_tuned_evaluated_and_asked(
     right = [row[2] == has_good(row[1]) for row in rows]
     assert sum(right) / 24 == pytest.approx(result["figures"]["accuracy"])
 
-    # In transformers the exported model says what `predict` said.
-    status, said, _ = bertjax(capsys, "export", run, "--to", tmp_path / "exported")
-    assert (status, "model.safetensors" in said) == (0, True)
+    # In transformers the exported model predicts what `predict` printed.
+    status, printed, _ = bertjax(capsys, "export", run, "--to", tmp_path / "exported")
+    assert (status, "model.safetensors" in printed) == (0, True)
     transformers = pytest.importorskip("transformers")
     classify = transformers.pipeline("text-classification", model=str(tmp_path / "exported"))
     for _, text, label, probability in rows:
@@ -289,14 +287,41 @@ def test_a_mistake_ends_with_status_2_and_one_line_that_names_it(start, tmp_path
     if make:
         make(data)
     words = ["--init-from", start, "--run-dir", tmp_path / "run", *SHORT, "--finetune.tasks", task]
-    status, said, errors = bertjax(
+    status, printed, errors = bertjax(
         capsys, "finetune", PAPER, *[str(word).replace("{}", str(data)) for word in [*words, *more]]
     )
-    assert (status, said) == (2, "")
+    assert (status, printed) == (2, "")
     *logged, last = errors.splitlines()
     assert last.startswith("bertjax: " + expected.replace("{}", str(data))), errors
     assert all(" INFO " in line for line in logged), errors
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.fixture(scope="module")
+def transformers_folder(start, tmp_path_factory):
+    """The start as a model folder of transformers."""
+    return export_model(start, tmp_path_factory.mktemp("foreign") / "model", "huggingface")
+
+
+@pytest.mark.parametrize("name", [
+    "a task that is not known", "a folder that is not there", "a label that training does not have",
+    "rows longer than the model", "a batch that the devices cannot share",
+])  # fmt: skip
+def test_a_mistake_leaves_nothing_of_a_model_that_would_have_been_imported(
+    transformers_folder, tmp_path, capsys, name
+):
+    make, task, more, expected = MISTAKES[name]
+    data = tmp_path / "data"
+    data.mkdir()
+    if make:
+        make(data)
+    words = ["--init-from", transformers_folder, "--run-dir", tmp_path / "run", *SHORT]
+    words += ["--finetune.tasks", task, *more]
+    words = [str(word).replace("{}", str(data)) for word in words]
+    status, _, errors = bertjax(capsys, "finetune", PAPER, *words)
+    assert status == 2
+    assert expected.replace("{}", str(data)) in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
 def test_what_to_start_from_must_be_said_and_be_there(texts, tmp_path, capsys):
@@ -305,7 +330,7 @@ def test_what_to_start_from_must_be_said_and_be_there(texts, tmp_path, capsys):
     assert status == 2
     assert (
         errors
-        == "bertjax: --init-from: found nothing, expected a folder to take the model from, as model_from_init says\n"
+        == "bertjax: init_from: found nothing, expected a folder to take the model from, as model_from_init says\n"
     )
     status, _, errors = bertjax(
         capsys, "finetune", PAPER, "--init-from", tmp_path / "nowhere", *task
@@ -315,28 +340,13 @@ def test_what_to_start_from_must_be_said_and_be_there(texts, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_the_model_is_the_one_it_starts_from_its_layers_in_a_loop_unless_it_is_told_otherwise(
-    tmp_path,
-):
-    start = save_start(tmp_path / "run", model={"scan_unroll": 2, "max_position_embeddings": 128})
-
-    def model(verb, command, *words):
-        given = [PAPER, "--model-from-init", "--init-from", str(start), *words]
-        return parse_configured(verb, command, given)[1].config.model
-
-    assert model("train", TrainCommand).scan_unroll == 2
-    found = model("finetune", FinetuneCommand)
-    assert (found.scan_unroll, found.max_position_embeddings) == (1, 128)
-    assert model("finetune", FinetuneCommand, "--model.scan-unroll", "2").scan_unroll == 2
-
-
 def test_no_task_at_all_is_a_mistake(start, tmp_path, capsys):
     status, _, errors = bertjax(
         capsys, "finetune", PAPER, "--init-from", start, "--run-dir", tmp_path / "run", *SHORT
     )
     assert (status, errors) == (
         2,
-        "bertjax: --finetune.tasks: found none, expected one or more, as rte=data/RTE\n",
+        "bertjax: finetune.tasks: found none, expected one or more, as rte=data/RTE\n",
     )
 
 
@@ -392,9 +402,9 @@ def test_a_sweep_prints_its_table_and_its_best_run(start, texts, tmp_path, capsy
         "--run-dir",
         tmp_path / "run",
     ]
-    status, said, _ = bertjax(capsys, *words)
+    status, printed, _ = bertjax(capsys, *words)
     assert status == 0
-    lines = said.splitlines()
+    lines = printed.splitlines()
     assert [line.partition(":")[0] for line in lines[:2]] == ["1 of 2", "2 of 2"]
     assert lines[2].split()[:2] == ["batch", "size"]
     (best,) = [line.removeprefix("best run: ") for line in lines if line.startswith("best run: ")]
@@ -411,26 +421,26 @@ def test_a_sweep_prints_its_table_and_its_best_run(start, texts, tmp_path, capsy
 def test_a_runs_folder_keeps_the_model_that_was_imported_into_it(foreign, texts, tmp_path, capsys):
     again = tmp_path / "again"
     shutil.copytree(foreign, again)
-    words = ["finetune", PAPER, *SHORT, "--run-dir", tmp_path / "run", "--finetune.tasks"]
-    wrong, right = f"good:nothing={texts}", f"good:classification={texts}"
-    assert bertjax(capsys, *words, wrong, "--init-from", foreign)[0] == 2
-    status, _, errors = bertjax(capsys, *words, right, "--init-from", again)
+    task = ["--finetune.tasks", f"good:classification={texts}", "--finetune.epochs", "1"]
+    words = ["finetune", PAPER, *SHORT, *task, "--run-dir"]
+    # What a kill left of an import is no obstacle.
+    (tmp_path / "run" / "init.part" / "checkpoints").mkdir(parents=True)
+    assert bertjax(capsys, *words, tmp_path / "run", "--init-from", foreign)[0] == 0
+    assert [path.name for path in (tmp_path / "run").glob("init*")] == ["init"]
+    status, _, errors = bertjax(capsys, *words, tmp_path / "run", "--init-from", again)
     assert (status, len(errors.splitlines())) == (2, 1)
     assert (
         f"run/init: found the model of {foreign}, expected that of {again} (another --run-dir)"
         in errors
     )
-    # What a kill left of an import is no obstacle; what lacks a vocabulary leaves nothing.
-    shutil.rmtree(tmp_path / "run" / "init")
-    (tmp_path / "run" / "init.part" / "checkpoints").mkdir(parents=True)
     for name in ("vocab.txt", "tokenizer.json", "tokenizer_config.json"):
         (again / name).unlink(missing_ok=True)
-    status, _, errors = bertjax(capsys, *words, right, "--init-from", again)
+    status, _, errors = bertjax(capsys, *words, tmp_path / "bare", "--init-from", again)
     assert (status, errors) == (
         2,
         f"bertjax: {again}: found no vocabulary, expected vocab.txt or another tokenizer's files\n",
     )
-    assert not list((tmp_path / "run").glob("init*"))
+    assert not (tmp_path / "bare").exists()
 
 
 def test_a_run_keeps_its_tokenizer_whatever_is_asked_of_its_folder(start, texts, tmp_path, capsys):

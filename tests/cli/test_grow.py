@@ -63,8 +63,8 @@ def test_all_at_once_a_grown_model_fills_masks_with_new_words_in_longer_inputs(
         "8",
     ]
     model = grown(source, tmp_path / "to", *words, "--word-vectors", tmp_path / "vectors.txt")
-    said = capsys.readouterr().out.splitlines()
-    assert said == [
+    output = capsys.readouterr().out.splitlines()
+    assert output == [
         f"from: {source}/checkpoints/0",
         "positions: 16 before, 100 now, tiled",
         "vocabulary: 14 entries before, 17 now, new rows by pieces; 1 of the new were [UNK] before",
@@ -75,7 +75,7 @@ def test_all_at_once_a_grown_model_fills_masks_with_new_words_in_longer_inputs(
     assert (model.config.model.max_length, model.config.model.vocab_size) == (100, 24)
     assert model.config.data == CONFIG.data
     meta = json.loads((model.checkpoint / "meta" / "metadata").read_text())
-    assert meta["grown"] == said[1:-1]
+    assert meta["grown"] == output[1:-1]
     assert meta["grown_from"] == f"{source}/checkpoints/0"
     tokenizer = load_tokenizer(tmp_path / "to" / "tokenizer")
     assert (

@@ -68,17 +68,17 @@ def folder(tmp_path_factory):
         "steps": 40,
     }
     (folder / "config.py").write_text(CONFIG.format(**options))
-    said = bertjax("prepare", folder / "config.py").stdout
-    assert "held-out unigram entropy" in said
+    printed = bertjax("prepare", folder / "config.py").stdout
+    assert "held-out unigram entropy" in printed
     return folder
 
 
 @pytest.fixture(scope="module")
 def trained(folder):
     run = epath.Path(folder) / "run"
-    said = bertjax("train", folder / "config.py", "--run-dir", run).stdout
-    assert f"checkpoint: {run}/checkpoints/40" in said
-    assert f"report: {run}/report.html" in said
+    printed = bertjax("train", folder / "config.py", "--run-dir", run).stdout
+    assert f"checkpoint: {run}/checkpoints/40" in printed
+    assert f"report: {run}/report.html" in printed
     return run
 
 
@@ -101,10 +101,10 @@ def test_a_run_folder_holds_all_that_belongs_to_the_run(trained):
 
 
 def test_eval_gives_the_last_evaluation_of_training_again(trained):
-    said = dict(line.split(": ") for line in bertjax("eval", trained).stdout.splitlines())
+    printed = dict(line.split(": ") for line in bertjax("eval", trained).stdout.splitlines())
     last = [row for row in read_entries(trained) if row["split"] == "validation"][-1]
     for name in ("mlm_loss", "mlm_perplexity", "nsp_accuracy", "unigram_entropy"):
-        assert float(said[name]) == pytest.approx(last[name], abs=2e-4), name
+        assert float(printed[name]) == pytest.approx(last[name], abs=2e-4), name
     one = dict(
         line.split(": ")
         for line in bertjax("eval", trained / "checkpoints" / "20").stdout.splitlines()
@@ -113,12 +113,12 @@ def test_eval_gives_the_last_evaluation_of_training_again(trained):
 
 
 def test_fill_mask_prints_words_with_their_probabilities(trained):
-    said = bertjax(
+    printed = bertjax(
         "fill-mask", trained, "the [MASK] sees the [MASK] dog.", "--top-k", "3"
     ).stdout.splitlines()
-    assert said[0] == "the [MASK] sees the [MASK] dog."
-    assert len(said) == 3
-    for line in said[1:]:
+    assert printed[0] == "the [MASK] sees the [MASK] dog."
+    assert len(printed) == 3
+    for line in printed[1:]:
         shares = [float(word[:-1]) for word in line.split() if word.endswith("%")]
         assert len(shares) == 3
         assert shares == sorted(shares, reverse=True)
@@ -160,8 +160,8 @@ def test_a_model_trained_here_fills_masks_with_the_same_words_in_transformers_an
             np.array(shares) / sum(shares), abs=3e-3
         )
 
-    said = bertjax("import", tmp_path / "out", "--to", tmp_path / "run").stdout
-    assert "tokenizer: wordpiece" in said
+    printed = bertjax("import", tmp_path / "out", "--to", tmp_path / "run").stdout
+    assert "tokenizer: wordpiece" in printed
     assert params_of(tmp_path / "run") == params_of(trained)
     assert bertjax("fill-mask", tmp_path / "run", *sentences).stdout == ours
 
@@ -187,7 +187,7 @@ def test_training_goes_on_from_a_model_with_its_configuration_and_tokenizer(
     config = tmp_path / "continue.py"
     config.write_text(CONTINUE.format(**options))
     without = bertjax("prepare", config, check=False)
-    assert "--init-from: found nothing, expected a folder to take the model from" in without.stderr
+    assert "init_from: found nothing, expected a folder to take the model from" in without.stderr
     bertjax("prepare", config, "--init-from", trained)
     assert (tmp_path / "prepared" / "tokenizer" / "vocab.txt").read_bytes() == (
         trained / "tokenizer" / "vocab.txt"
@@ -209,9 +209,9 @@ def test_training_goes_on_from_a_model_with_its_configuration_and_tokenizer(
 
 def test_inspect_describes_shards_and_runs(folder, trained):
     assert "checksums good" in bertjax("inspect", folder / "prepared").stdout
-    said = bertjax("inspect", trained).stdout
-    assert "checkpoints: 20, 30, 40" in said
-    assert "validation: step 40 of 40" in said
+    printed = bertjax("inspect", trained).stdout
+    assert "checkpoints: 20, 30, 40" in printed
+    assert "validation: step 40 of 40" in printed
 
 
 @pytest.mark.parametrize("words,expected", [
@@ -278,10 +278,10 @@ def test_sigterm_saves_says_so_and_the_same_command_goes_on_to_the_same_end(
     process = start_training(folder, tmp_path / "run")
     until((tmp_path / "run" / "metrics.jsonl").exists, process=process)
     process.send_signal(signal.SIGTERM)
-    said = process.communicate()[1].decode()
-    assert process.returncode in (0, 75), said
+    printed = process.communicate()[1].decode()
+    assert process.returncode in (0, 75), printed
     if process.returncode == 75:
-        assert "stopped by a signal at step" in said
+        assert "stopped by a signal at step" in printed
     bertjax("train", folder / "config.py", "--run-dir", tmp_path / "run")
     assert params_of(tmp_path / "run") == params_of(trained)
 

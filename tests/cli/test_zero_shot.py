@@ -5,10 +5,10 @@ import pytest
 
 from bertjax.cli.zero_shot import run
 from bertjax.config import TokenizerConfig
-from bertjax.data.tokenizers.tokenizer import load_tokenizer, train_tokenizer
+from bertjax.data.tokenizers.tokenizer import train_tokenizer
 from bertjax.errors import UserError
 from bertjax.inference.zero_shot import zero_shot
-from bertjax.training.saved_model import load_model, save_model
+from bertjax.training.saved_model import save_model
 from tests.factory import SMALL_MODEL, small_config
 from tests.interop.exported_programs import random_params
 
@@ -27,18 +27,14 @@ def folder(tmp_path_factory):
 
 
 def judged(folder, texts, **options):
-    loaded = load_model(folder)
-    tokenizer = load_tokenizer(loaded.run_dir / "tokenizer")
-    return zero_shot(
-        MODEL, loaded.params, tokenizer, texts, ["cat", "dog"], template="{} [MASK]", **options
-    )
+    return zero_shot(folder, texts, ["cat", "dog"], template="{} [MASK]", **options)
 
 
 def test_each_text_is_printed_with_its_labels_ranked(folder, capsys):
     assert run([folder, *LINES, *OPTIONS]) == 0
-    said = capsys.readouterr()
-    assert said.err == ""
-    lines = said.out.splitlines()
+    output = capsys.readouterr()
+    assert output.err == ""
+    lines = output.out.splitlines()
     assert lines[::2] == LINES
     for line, (cat, dog) in zip(
         lines[1::2], judged(folder, LINES).probabilities.tolist(), strict=True
@@ -62,9 +58,9 @@ def test_a_file_is_judged_in_parts_as_json_and_cut_texts_are_counted(
         "8",
     ]
     assert run([folder, *OPTIONS, *options]) == 0
-    said = capsys.readouterr()
-    assert said.err == "truncated texts: 4 of 16\n"
-    found = [json.loads(line) for line in said.out.splitlines()]
+    output = capsys.readouterr()
+    assert output.err == "truncated texts: 4 of 16\n"
+    found = [json.loads(line) for line in output.out.splitlines()]
     assert [each["text"] for each in found] == texts
     wanted = judged(folder, texts, calibrate=True, batch_size=8)
     for each, scores, probabilities in zip(found, wanted.scores, wanted.probabilities, strict=True):

@@ -107,12 +107,15 @@ def test_the_best_checkpoint_is_named_kept_and_loaded(undisturbed):
 
 def test_the_last_checkpoint_is_the_result_where_the_best_is_not_asked_for(undisturbed):
     run, config, _ = undisturbed
-    told = dataclasses.replace(
+    changed = dataclasses.replace(
         config, finetune=dataclasses.replace(config.finetune, restore_best=False)
     )
     before = (run / "result.json").read_text()
     try:
-        assert finetune.write_result(told, run, 48, finetune.prepare(told, TOKENIZER))["step"] == 48
+        assert (
+            finetune.write_result(changed, run, 48, finetune.prepare(changed, TOKENIZER))["step"]
+            == 48
+        )
         assert load_finetuned(run).checkpoint.name == "48"
     finally:
         (run / "result.json").write_text(before)
@@ -149,10 +152,10 @@ def test_a_run_ends_early_after_as_many_evaluations_without_a_better_one_and_the
     )
     assert end < 48
     run = epath.Path(tmp_path) / "run"
-    told = dataclasses.replace(
+    changed = dataclasses.replace(
         config, finetune=dataclasses.replace(config.finetune, early_stopping_patience=patience)
     )
-    _, outcome = fit(told, run)
+    _, outcome = fit(changed, run)
     assert (outcome.step, outcome.stopped) == (end, False)
     assert comparable(run) == [row for row in comparable(undisturbed[0]) if row["step"] <= end]
     assert scores_of(run)[int(load_finetuned(run).checkpoint.name)] == max(scores_of(run).values())
@@ -161,7 +164,7 @@ def test_a_run_ends_early_after_as_many_evaluations_without_a_better_one_and_the
         for path in map(epath.Path, (run / "metrics.jsonl", run / "result.json"))
     }
     steps = []
-    _, outcome = fit(told, run, progress=lambda what, done, total: steps.append(done))
+    _, outcome = fit(changed, run, progress=lambda what, done, total: steps.append(done))
     assert (outcome.step, outcome.stopped, steps) == (end, False, [])
     assert all(path.read_bytes() == content for path, content in before.items())
     # So is one that went through all its epochs.
@@ -181,9 +184,9 @@ def test_predictions_of_a_file_without_labels_are_those_of_the_same_texts(undist
     loaded = load_finetuned(undisturbed[0])
     lines = (texts / "dev.tsv").read_text().splitlines()
     write_table(texts / "test.tsv", [(line.split("\t")[0],) for line in lines[1:]], ["sentence"])
-    told = loaded.config.finetune
+    changed = loaded.config.finetune
     examples, predictions = predict_split(
-        loaded, kinds.entry_of(told.tasks[0], told), "test", TOKENIZER
+        loaded, kinds.entry_of(changed.tasks[0], changed), "test", TOKENIZER
     )
     assert [example.text for example in examples] == [line.split("\t")[0] for line in lines[1:]]
     right = [
@@ -242,7 +245,7 @@ def test_so_many_training_examples_are_drawn_by_the_seed_and_no_others_of_the_va
     assert drawn(0, 128)[0] == drawn(0, 1000)[0] == drawn(0, 0)[0] == whole
 
 
-@pytest.mark.parametrize("told,steps,every", [
+@pytest.mark.parametrize("changed,steps,every", [
     ({"epochs": 3.0}, 24, 8),
     ({"epochs": 0.5}, 4, 4),
     ({"epochs": 2.3}, 19, 8),
@@ -250,8 +253,8 @@ def test_so_many_training_examples_are_drawn_by_the_seed_and_no_others_of_the_va
     ({"epochs": 2.0, "evaluations_per_epoch": 0.5}, 16, 16),
     ({"epochs": 1e-6}, 1, 1),
 ])  # fmt: skip
-def test_steps_and_evaluations_follow_from_epochs(texts, told, steps, every):
-    config = config_of(f"good:classification={texts}", finetune=told | {"warmup_fraction": 0.25})
+def test_steps_and_evaluations_follow_from_epochs(texts, changed, steps, every):
+    config = config_of(f"good:classification={texts}", finetune=changed | {"warmup_fraction": 0.25})
     prepared = finetune.prepare(config, TOKENIZER)
     train = finetune.resolve(config, prepared, ()).train
     assert (train.steps, train.eval_every_steps, train.save_every_steps) == (steps, every, every)
@@ -266,10 +269,10 @@ def test_heads_that_the_source_lacks_or_that_are_to_be_new_are_new(texts, tmp_pa
         (False, ("mlm",), ("pooler",)),
         (True, ("pooler", "mlm"), ("pooler",)),
     ):
-        told = dataclasses.replace(
+        changed = dataclasses.replace(
             config, finetune=dataclasses.replace(config.finetune, reinit_pooler=reinit)
         )
-        resolved = finetune.resolve(told, prepared, restored)
+        resolved = finetune.resolve(changed, prepared, restored)
         assert (resolved.model.heads, resolved.new_heads) == (("pooler",), new)
     assert finetune.resolve(dataclasses.replace(config, init_from=""), prepared, ()).new_heads == ()
     tags = config_of(f"towns:tagging={write_tagged(tmp_path)}", init_from="somewhere")
@@ -315,8 +318,8 @@ def test_a_run_goes_on_with_the_training_examples_that_it_began_with_only(
     with pytest.raises(
         UserError, match="found other training examples, expected those it began with"
     ):
-        finetune.check_same_rows(undisturbed[0], prepared)
-    finetune.check_same_rows(undisturbed[0], finetune.prepare(config, TOKENIZER))
+        finetune.check_same_examples(undisturbed[0], prepared)
+    finetune.check_same_examples(undisturbed[0], finetune.prepare(config, TOKENIZER))
 
 
 def test_the_first_validation_split_of_mnli_is_its_own_and_the_other_is_named(tmp_path):

@@ -228,8 +228,8 @@ def test_a_decoder_may_begin_with_another_model_than_the_encoder():
 def test_one_program_serves_runs_that_differ_in_where_they_begin():
     mesh = make_mesh(MeshConfig(data=1), jax.devices()[:1])
     config = config_of("pairs:seq2seq=x", init_from="a")
-    told = dataclasses.replace(config.finetune, decoder_from="b")
-    other = dataclasses.replace(config, seed=3, finetune=told)
+    options = dataclasses.replace(config.finetune, decoder_from="b")
+    other = dataclasses.replace(config, seed=3, finetune=options)
     assert (
         steps.jit_train_step(config, mesh, BOTH).program
         is steps.jit_train_step(other, mesh, BOTH).program

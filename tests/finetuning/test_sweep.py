@@ -47,18 +47,20 @@ def content_of(folder):
 def config(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
     texts = write_splits(folder / "texts", has_good)
-    told = {"evaluations_per_epoch": 0.5}
+    options = {"evaluations_per_epoch": 0.5}
     return config_of(
-        f"good:classification={texts}", init_from=str(save_start(folder / "start")), finetune=told
+        f"good:classification={texts}",
+        init_from=str(save_start(folder / "start")),
+        finetune=options,
     )
 
 
 @pytest.fixture(scope="module")
 def stopped(config, tmp_path_factory):
-    """(folder, result) of a sweep that a signal stopped in its third cell, what it said, and its
+    """(folder, result) of a sweep that a signal stopped in its third cell, its lines, and its
     files then.
     """
-    reached, said = [], []
+    reached, output = [], []
 
     def stop(what, done, total):
         reached.append(done)
@@ -66,8 +68,8 @@ def stopped(config, tmp_path_factory):
             signal.raise_signal(signal.SIGTERM)
 
     run = epath.Path(tmp_path_factory.mktemp("swept")) / "run"
-    found = sweep(config, GRID, run, TOKENIZER, ("pooler",), progress=stop, tell=said.append)
-    return run, found, said, content_of(run / "cells"), read_json_strictly(run / "sweep.json")
+    found = sweep(config, GRID, run, TOKENIZER, ("pooler",), progress=stop, on_run=output.append)
+    return run, found, output, content_of(run / "cells"), read_json_strictly(run / "sweep.json")
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +78,12 @@ def swept(config, stopped):
 
 
 def test_a_signal_ends_the_sweep_with_what_it_has(stopped):
-    run, found, said, _, content = stopped
+    run, found, output, _, content = stopped
     assert found.stopped
     assert [result.cell.folder for result in found.results] == [GOOD[0], BAD[0]]
     assert found.best == run / "cells" / GOOD[0]
-    assert [line.partition(":")[0] for line in said] == ["1 of 4", "2 of 4"]
-    assert said[1].endswith("failed")
+    assert [line.partition(":")[0] for line in output] == ["1 of 4", "2 of 4"]
+    assert output[1].endswith("failed")
     assert len(content["cells"]) == 2
 
 
@@ -192,12 +194,12 @@ def test_a_mistake_that_is_in_every_cell_ends_the_sweep(config, tmp_path):
 def test_all_models_are_kept_where_that_is_asked_and_drawn_examples_differ_by_seed(
     config, tmp_path, caplog
 ):
-    told = dataclasses.replace(config.finetune, max_train_examples=32)
+    options = dataclasses.replace(config.finetune, max_train_examples=32)
     grid = Grid(batch_sizes=(16,), learning_rates=(6e-3,), epochs=(1.0,), seeds=(0, 1))
     run = epath.Path(tmp_path)
     with caplog.at_level(logging.INFO, "bertjax"):
         found = sweep(
-            dataclasses.replace(config, finetune=told),
+            dataclasses.replace(config, finetune=options),
             grid,
             run,
             TOKENIZER,

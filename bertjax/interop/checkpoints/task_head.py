@@ -1,5 +1,6 @@
 """Loading of a fine-tuned model together with the linear head of one of its tasks."""
 
+import dataclasses
 import logging
 
 from etils import epath
@@ -39,4 +40,4 @@ def load_with_head(path: epath.PathLike, task: str = "") -> tuple[TrainedModel, 
     model = load_model(folder, heads={task: head.outputs})
     params = without_groups(model.params, [TASKS])
     params[TASK_HEAD] = model.params[TASKS][task]
-    return model._replace(params=params), head
+    return dataclasses.replace(model, params=params), head
