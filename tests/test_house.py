@@ -21,6 +21,12 @@ def test_no_file_is_over_500_lines():
     assert not long
 
 
+def test_no_folder_but_the_verbs_holds_more_than_15_files():
+    folders = {path.parent for path in ROOT.rglob("bertjax/**/*.py")} - {ROOT / "bertjax" / "cli"}
+    counts = {folder: len({*folder.glob("*.py")} - {folder / "__init__.py"}) for folder in folders}
+    assert not {folder: count for folder, count in counts.items() if count > 15}
+
+
 def test_tests_mirror_the_package():
     for path in (ROOT / "tests").glob("*/**/test_*.py"):
         room, name = str(path.parent.relative_to(ROOT / "tests")), path.name.removeprefix("test_")
