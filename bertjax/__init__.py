@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from bertjax.training.pretraining_loss import pretraining_loss
     from bertjax.training.saved_model import load_model
 
+__version__ = "0.1.0"
+
 _HOMES = {
     "bertjax.model.functional": ("Encoded", "encode", "init", "mlm_logits", "nsp_logits", "pool"),
     "bertjax.training.pretraining_loss": ("pretraining_loss",),

@@ -1,20 +1,20 @@
-"""The one exception for what a user can get wrong."""
+"""The exception for mistakes of the user, and the form of its message."""
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
 class UserError(Exception):
-    """A mistake in the input: one line naming the file, field or tensor, what was found and
-    expected.
+    """A mistake in the input, reported in one line: `WHERE: found X, expected Y`.
 
-    The command line prints the message alone and exits with status 2. Any
-    other exception is a bug and shows its traceback.
+    WHERE names the file, field or tensor. The command line prints the message alone and exits with
+    status 2. Any other exception is a bug of bertjax and shows its traceback.
     """
 
 
 def mismatch(*, where: str, found: object, expected: str) -> UserError:
-    """The error to raise for what was found in one place instead of what was expected."""
+    """Return the error, to be raised, for what was found at `where` instead of `expected`."""
     return UserError(f"{where}: found {found}, expected {expected}")
 
 
@@ -24,14 +24,38 @@ def check(condition: object, *, where: str, found: object, expected: str) -> Non
         raise mismatch(where=where, found=found, expected=expected)
 
 
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Return the end of a message: `; the nearest is NAME`, or nothing where no name is similar."""
+    # At difflib's own cutoff of 0.6 a short name with two wrong letters has no neighbour.
+    similar = difflib.get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f"; the nearest is {similar[0]}" if similar else ""
+
+
 @contextmanager
 def disk_errors(path: object) -> Iterator[None]:
-    """Turn what the operating system refuses, a full disk above all, into a `UserError` naming
-    `path`.
-    """
+    """Turn an `OSError` of the block, such as a full disk, into a `UserError` naming `path`."""
     try:
         yield
     except OSError as error:
         raise UserError(
             f"{path}: cannot be written ({error.strerror or error}); what was whole is kept"
+        ) from error
+
+
+@contextmanager
+def needs_extra(extra: str) -> Iterator[None]:
+    """Turn a package that the block fails to import into a `UserError`.
+
+    `extra` names the optional dependencies of bertjax that contain the package:
+
+        with needs_extra("data"):
+            import tensorflow
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise mismatch(
+            where=str(error.name),
+            found="no such package",
+            expected=f"it to be installed: pip install 'bertjax[{extra}]'",
         ) from error

@@ -1,4 +1,4 @@
-"""How long work tells of itself without knowing who listens."""
+"""Progress callbacks: long work reports what is done, without knowing who shows it."""
 
 from collections.abc import Callable
 
@@ -7,4 +7,4 @@ Progress = Callable[[str, int, int], None]
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """A `Progress` that says nothing."""
+    """Progress callback that shows nothing."""

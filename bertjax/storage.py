@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, here or in a store such as gs:// or s3://."""
+"""Files that appear whole or not at all, on a local disk or in a store (gs://, s3://)."""
 
 import bz2
 import gzip
@@ -15,25 +15,35 @@ from etils import epath
 
 from bertjax.errors import UserError, check, disk_errors
 
-# Before the first path is used. TensorFlow, which epath would take for gs:// and s3://, costs
-# seconds to import and knows no s3://; fsspec keeps listings, which other processes make untrue.
+# Set before epath opens its first path. For gs:// and s3:// it would use TensorFlow, which takes
+# seconds to import and cannot read s3://, but for this variable. It uses fsspec then, whose cache of
+# listings would hide files that other processes write.
 os.environ.setdefault("EPATH_USE_TF", "false")
 for _store in ("S3", "GS"):
     os.environ.setdefault(f"FSSPEC_{_store}_USE_LISTINGS_CACHE", "false")
 
+CHUNK_BYTES = 1 << 24
+"""Size of the parts in which a file is copied, 16 MiB: what a copy needs of memory."""
+
+
+def _open_gzip(file: IO[bytes]) -> IO[bytes]:
+    return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]
+
+
 OPENERS: dict[str, Callable[[IO[bytes]], IO[bytes]]] = {
-    ".gz": lambda file: gzip.GzipFile(fileobj=file),  # type: ignore[dict-item,return-value]
+    ".gz": _open_gzip,
     ".bz2": bz2.BZ2File,
     ".xz": lzma.LZMAFile,
 }
+"""Decompressor of a file by its ending; what it returns can be read from the beginning only."""
 
 
 @contextmanager
 def written_whole(path: epath.Path) -> Iterator[IO[bytes]]:
-    """A file to write, which has the name `path` only when the block is through and it is on the
-    disk.
+    """Open a file to write that gets the name `path` only after the block, when it is on the disk.
 
-    Nothing is left of it when the block fails; `UserError` naming `path` when the disk refuses.
+    Nothing is left of it if the block fails. Raises `UserError`, naming `path`, if it cannot be
+    written.
     """
     unfinished = path.parent / f"{path.name}.unfinished"
     with disk_errors(path):
@@ -41,6 +51,8 @@ def written_whole(path: epath.Path) -> Iterator[IO[bytes]]:
             with unfinished.open("wb") as file:
                 yield file
                 if is_local(path):
+                    # Before the rename: after a power failure the name may be there and the
+                    # content not.
                     file.flush()
                     os.fsync(file.fileno())
             unfinished.replace(path)
@@ -50,7 +62,7 @@ def written_whole(path: epath.Path) -> Iterator[IO[bytes]]:
 
 
 def write_whole(path: epath.Path, content: bytes) -> None:
-    """`content` as the file `path`, by `written_whole`."""
+    """Write `content` as the file `path`, whole or not at all."""
     with written_whole(path) as file:
         file.write(content)
 
@@ -62,11 +74,13 @@ def write_lines(path: epath.Path, lines: Sequence[str]) -> epath.Path:
 
 
 def read_json(path: epath.Path) -> dict[str, Any]:
-    """The object in a JSON file; `UserError` naming it where it cannot be read or holds something
-    else.
+    """Return the object in a JSON file.
+
+    Raises `UserError`, naming the file, if it cannot be read or holds something else.
     """
     try:
         values = json.loads(path.read_bytes())
+    # A file that nests thousands of lists exhausts the parser's recursion.
     except (OSError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
@@ -82,20 +96,26 @@ def read_json(path: epath.Path) -> dict[str, Any]:
 
 
 def is_compressed(name: str) -> bool:
-    """Whether the file is decompressed by its ending; such a file is read from its beginning only."""
+    """Return true if `opened` decompresses the file, by its ending.
+
+    Such a file can be read only from its beginning.
+    """
     return epath.Path(name).suffix in OPENERS
 
 
 @contextmanager
 def opened(name: str) -> Iterator[IO[bytes]]:
-    """The file's bytes, decompressed by its ending; a damaged file is a `UserError`."""
+    """Open a file to read its bytes, decompressed if its ending is one of `OPENERS`.
+
+    Raises `UserError`, naming the file, if it cannot be read or is damaged.
+    """
     path = epath.Path(name)
     try:
         with path.open("rb") as raw:
             wrap = OPENERS.get(path.suffix)
             yield wrap(raw) if wrap else raw
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        # The decompressors' own OSErrors carry no number; the system's do.
+        # Errors of a decompressor are OSErrors without a number; those of the system have one.
         if path.suffix in OPENERS and getattr(error, "errno", None) is None:
             raise UserError(
                 f"{name}: is truncated or no whole {path.suffix} file ({error})"
@@ -106,22 +126,24 @@ def opened(name: str) -> Iterator[IO[bytes]]:
 
 
 def is_plain_name(name: object) -> bool:
-    """Whether `name`, from a file of a stranger, can only be a file of the folder that it is looked
-    for in.
+    """Return true if `name` can only be a file within the folder that it is joined to.
+
+    For names from untrusted files: no path separator, no drive, not the folder or its parent.
     """
     return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\:\0")
 
 
 def is_local(path: epath.Path) -> bool:
-    """Whether `path` is on a disk of this machine."""
+    """Return true if `path` is on a disk of this machine, and not in a store."""
     return "://" not in os.fspath(path)
 
 
 def read_span(path: epath.Path, begin: int, end: int) -> bytes:
-    """Bytes `begin` to `end` of a file, and from a store no more than those."""
+    """Return the bytes from `begin` to before `end` of a file, reading no others from a store."""
     if not is_local(path):
         if begin >= end:
-            return b""  # HTTP has no empty range, and a store gives the whole file for it
+            # HTTP has no empty range: a store answers with the whole file.
+            return b""
         import fsspec
 
         system, name = fsspec.core.url_to_fs(os.fspath(path))
@@ -132,7 +154,10 @@ def read_span(path: epath.Path, begin: int, end: int) -> bytes:
 
 
 def version_of(path: epath.Path) -> str:
-    """What changes when the file does: its size and time of change, or the store's own mark."""
+    """Return a string that changes when the file does.
+
+    Of size and time of the last change on a disk, the store's own fingerprint elsewhere.
+    """
     if not is_local(path):
         import fsspec
 
@@ -143,8 +168,10 @@ def version_of(path: epath.Path) -> str:
 
 
 def local_copy(path: epath.Path, digest: str) -> epath.Path:
-    """`path` itself if it is on a disk here; else a copy, kept by its content's digest in
-    `~/.cache/bertjax`.
+    """Return `path` itself if it is on a local disk, otherwise the path of a copy on one.
+
+    Copies are kept in `~/.cache/bertjax` (or the folder that the environment variable
+    `BERTJAX_CACHE` names) under `digest`, the digest of the content.
     """
     if is_local(path):
         return path
@@ -154,5 +181,5 @@ def local_copy(path: epath.Path, digest: str) -> epath.Path:
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         with path.open("rb") as source, written_whole(copy) as target:
-            shutil.copyfileobj(source, target, 1 << 24)
+            shutil.copyfileobj(source, target, CHUNK_BYTES)
     return copy

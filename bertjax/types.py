@@ -3,9 +3,9 @@
 from typing import Any
 
 Batch = dict[str, Any]
-"""The arrays of one batch by feature name, `[B, ...]` each: numpy arrays on the host, JAX arrays
-inside a step.
+"""Arrays of one batch by feature name, `[B, ...]` each.
 
-`docs/data_format.md` lists the features of pretraining. Features of a fine-tuning task have its
-name before them, `TASK/labels`, so that a batch says whose it is.
+They are NumPy arrays on the host and JAX arrays inside a step. `docs/data_format.md` lists the
+features of pretraining. Features of a fine-tuning task have its name before them, `TASK/labels`, so
+that the batch alone tells which task it is of.
 """

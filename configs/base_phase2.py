@@ -1,34 +1,26 @@
-r"""BERT base, phase 2: the last 100,000 steps of the paper's million, at length 512, from phase 1.
+r"""BERT base, phase 2: the last 100,000 steps of the paper's million, at sequence length 512.
 
-    bertjax prepare configs/base_phase2.py --data.corpus tfds:wikipedia/20230601.en \
+    bertjax prepare base_phase2 --data.corpus tfds:wikipedia/20230601.en \
         --tokenizer.vocab-file prepared/base128/tokenizer/vocab.txt --output-dir prepared/base512
-    bertjax train configs/base_phase2.py --init-from runs/base --run-dir runs/base512
+    bertjax train base_phase2 --init-from runs/base --run-dir runs/base512
 
-Parameters come from phase 1's newest checkpoint; the optimizer starts anew with a short warmup
-to the rate at which phase 1 would have gone on.
+Parameters come from the newest checkpoint of phase 1 (`base`). The optimizer starts anew, with a
+short warmup to the learning rate at which phase 1 would have continued.
 """
 
-from bertjax.config import (
-    Config,
-    DataConfig,
-    ModelConfig,
-    OptimizerConfig,
-    TokenizerConfig,
-    TrainConfig,
-)
+from bertjax.config import Config
+from bertjax.presets import base
 
 
 def get_config() -> Config:
-    return Config(
-        tokenizer=TokenizerConfig(vocab_size=30_522),
-        data=DataConfig(
-            prepared_dir="prepared/base512",
-            max_seq_length=512,
-            max_predictions_per_seq=77,
-            masking="token",
-            num_shards=256,
-        ),
-        model=ModelConfig(vocab_size=30_592, dtype="bfloat16"),
-        optimizer=OptimizerConfig(peak_learning_rate=1e-5, warmup_steps=1_000),
-        train=TrainConfig(steps=100_000, batch_size=256),
+    return base.get_config().replace(
+        data={
+            "prepared_dir": "prepared/base512",
+            "max_seq_length": 512,
+            # 0.15 * 512, rounded up.
+            "max_predictions_per_seq": 77,
+        },
+        # The paper's rate falls linearly from 1e-4 to 0 in a million steps: 1e-5 after 900,000.
+        optimizer={"peak_learning_rate": 1e-5, "warmup_steps": 1_000},
+        train={"steps": 100_000},
     )

@@ -1,14 +1,13 @@
-"""More pretraining of a model that is there already, on the text of a domain: its own tokenizer, no
-new word.
+"""Continued pretraining of an existing model on the text of a domain, with the model's tokenizer.
 
-    bertjax prepare configs/continue.py --init-from FOLDER --data.corpus my_text.txt
-    bertjax train configs/continue.py --init-from FOLDER
+    bertjax prepare continue --init-from FOLDER --data.corpus my_text.txt
+    bertjax train continue --init-from FOLDER
 
-FOLDER is a run, an imported model or a grown one; model and tokenizer are taken from it. Masked
-words alone, rows full of sentences, at a rate at which what the model knows is not washed away
-(arXiv 2004.10964, whose runs are of 12,500 steps of 2,048 rows; these are a fifth of that, for one
-accelerator). A model without a masked-word head, such as a sentence encoder, gets a new one by
-`--model.heads mlm --new-heads mlm`.
+FOLDER is a run, an imported model or a grown one; model and tokenizer are taken from it. The
+objective is masked words alone, in rows filled with sentences. The learning rate is low enough for
+the model to keep what it knows (arXiv 2004.10964). That paper's runs have 12,500 steps of 2,048
+rows; these are a fifth of that, for one accelerator. A model without a masked-word head, such as a
+sentence encoder, gets a new one by `--model.heads mlm --new-heads mlm`.
 """
 
 from bertjax.config import Config, DataConfig, OptimizerConfig, TrainConfig

@@ -1,11 +1,11 @@
-"""BERT small (4 layers, width 512; arXiv 1908.08962), at length 128.
+"""BERT small (4 layers, hidden size 512; arXiv 1908.08962), at sequence length 128.
 
-    bertjax prepare configs/small.py --data.corpus my/text --output-dir prepared/small
-    bertjax train configs/small.py --data.prepared-dir prepared/small --run-dir runs/small
+    bertjax prepare small --data.corpus my/text --output-dir prepared/small
+    bertjax train small --data.prepared-dir prepared/small --run-dir runs/small
 
-29 million parameters with the 30,522-word vocabulary: one GPU or a v5e TPU chip. The paper's
-schedule, batch and dropout; on CPU take fewer steps (`--train.steps 1000 --optimizer.warmup-steps
-100`).
+29 million parameters with the vocabulary of 30,522 tokens: for one GPU or one v5e TPU chip.
+Learning-rate schedule, batch size and dropout are the paper's. On a CPU take fewer steps
+(`--train.steps 1000 --optimizer.warmup-steps 100`).
 """
 
 from bertjax.config import (

@@ -1,12 +1,12 @@
-"""The demonstration: a small BERT on CPython's own documentation, on a laptop's CPU.
+"""A demonstration: a small BERT, trained on CPython's own documentation on a laptop's CPU.
 
-    bertjax prepare configs/tiny.py
-    bertjax train configs/tiny.py --run-dir runs/tiny
+    bertjax prepare tiny
+    bertjax train tiny --run-dir runs/tiny
 
-Two cores take about 4 minutes. The held-out masked-word loss should end near 4.5 nats, well
-below the 5.9 of a model that knows word frequencies only; docs/reference_curve.md has the curve.
-Not the paper's numbers but those that learn fastest in so few steps: a vocabulary and a model
-that fit half a million tokens, no dropout, and a wider initialisation.
+It takes about 4 minutes on two cores. The held-out masked-word loss should end near 4.5 nats; a
+model that knows word frequencies only has 5.9. `docs/reference_curve.md` has the curve. The
+settings are not the paper's, but those that learn fastest in so few steps: a vocabulary and a model
+that fit half a million tokens, no dropout, and a wider initialization.
 """
 
 from bertjax.config import (

@@ -1,14 +1,16 @@
-"""Every setting, with its meaning, unit, default and check. Imports neither jax nor TensorFlow.
+"""Configuration: every setting with its meaning, unit, default and check.
 
-A configuration is a plain Python file (see `configs/`) with a function
-`get_config() -> Config`. `json` round-trips through `to_dict` and `from_dict`.
+Imports neither JAX nor TensorFlow. A configuration is made by a plain Python file with a function
+`get_config() -> Config` (`bertjax.presets` has examples), and converted to JSON by `to_dict` and
+back by `from_dict`.
 """
 
+from bertjax.config.config_file import load_config, preset_names
 from bertjax.config.data import DataConfig, TokenizerConfig, TokenizerKind
 from bertjax.config.finetune import FinetuneConfig
 from bertjax.config.model import Head, ModelConfig, Remat
 from bertjax.config.run import Config
-from bertjax.config.serialization import from_dict, load_config, to_dict
+from bertjax.config.serialization import from_dict, to_dict
 from bertjax.config.training import MeshConfig, OptimizerConfig, TrainConfig
 
 __all__ = [
@@ -25,5 +27,6 @@ __all__ = [
     "TrainConfig",
     "from_dict",
     "load_config",
+    "preset_names",
     "to_dict",
 ]

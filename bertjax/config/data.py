@@ -1,155 +1,193 @@
-"""How text becomes prepared shards."""
+"""Configuration of the tokenizer and of data preparation."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from bertjax.config.range_checks import fraction, positive
+from bertjax.config.range_checks import fraction, not_negative, positive
 from bertjax.errors import check
 
 TokenizerKind = Literal["wordpiece", "unigram", "bpe", "byte_bpe"]
 
+SPECIAL_TOKENS = 5
+"""Special tokens of every vocabulary that is trained here: [PAD] [UNK] [CLS] [SEP] [MASK]."""
+
+SPECIAL_TOKENS_PER_PAIR = 3
+"""Special tokens that a pair of sentences takes of its row: [CLS] A [SEP] B [SEP]."""
+
+MAX_SEQUENCES_PER_ROW = 127
+"""Limit of `data.max_sequences_per_row`: `pack_ids` are varints of one byte, which has 7 bits."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerConfig:
-    """How text becomes ids."""
+    """The tokenizer: which algorithm, and which vocabulary."""
 
     kind: TokenizerKind = "wordpiece"
-    """WordPiece; a SentencePiece model, unigram or BPE; or byte-level BPE as RoBERTa's, which is
-    cased.
+    """Algorithm: BERT's WordPiece, a SentencePiece model, or byte-level BPE.
+
+    wordpiece: as BERT. unigram, bpe: a SentencePiece model. byte_bpe: byte-level BPE as RoBERTa's,
+    which keeps the case: set lowercase to False with it.
     """
     vocab_file: str = ""
-    """An existing vocabulary (vocab.txt, a SentencePiece .model, or vocab.json with merges.txt
-    beside it); empty: train one on the corpus.
+    """Path of an existing vocabulary; empty: train one on the corpus.
+
+    A vocab.txt (wordpiece), a SentencePiece .model (unigram, bpe), or a vocab.json with merges.txt
+    beside it (byte_bpe).
     """
     vocab_size: int = 30_522
-    """Entries to train, special tokens included; a small corpus may give fewer."""
+    """Number of tokens to train, special tokens included: above 5; a small corpus gives fewer."""
     lowercase: bool = True
-    """Lower-case the text and strip accents ("uncased")."""
+    """Convert the text to lower case and strip accents ("uncased")."""
     train_characters: int = 50_000_000
-    """Characters of the corpus, at most, that a new vocabulary is trained on."""
+    """Maximum number of characters of the corpus that a new vocabulary is trained on."""
 
     def __post_init__(self) -> None:
         check(
-            self.vocab_size > 5,
+            self.vocab_size > SPECIAL_TOKENS,
             where="tokenizer.vocab_size",
             found=self.vocab_size,
-            expected="more than the 5 special tokens",
+            expected=f"more than the {SPECIAL_TOKENS} special tokens",
         )
         positive("tokenizer", self, "train_characters")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """The corpus and the instances made from it, as in section 3.1 of arXiv 1810.04805."""
+    """The corpus, and how training sequences are made of it (arXiv 1810.04805, section 3.1)."""
 
     corpus: tuple[str, ...] = ("python-docs",)
-    """Sources: `python-docs` (what CPython carries), files, folders, globs, or
-    `tfds:NAME[/CONFIG]`.
+    """Text sources: files, folders, glob patterns, `tfds:NAME[/CONFIG]`, or `python-docs`.
+
+    `python-docs` is the documentation that every installation of CPython has: no download.
     """
     format: Literal["auto", "bert", "file", "line", "jsonl", "parquet"] = "auto"
-    """bert: a sentence a line, a blank line between documents; file / line: one document each;
-    auto: jsonl and parquet by the file's ending, else bert."""
+    """How files are divided into documents.
+
+    bert: one sentence a line, a blank line between documents. file: one document a file. line: one
+    document a line. jsonl, parquet: one document an object or table row. auto: jsonl or parquet by
+    the file's ending, otherwise bert.
+    """
     text_field: str = "text"
-    """The field that holds the text, in JSON lines, Parquet and TFDS sources."""
+    """Name of the field that holds the text in JSON lines, Parquet and TFDS sources."""
     encoding_errors: Literal["strict", "replace"] = "strict"
-    """What to do with bytes that are not UTF-8: stop with an error, or put U+FFFD."""
+    """For bytes that are not UTF-8: stop with an error (strict), or insert U+FFFD (replace)."""
     prepared_dir: str = "prepared"
-    """The folder of prepared shards: `prepare` writes it, `train` and `eval` read it. It may also
-    hold TFRecord files of another BERT data script, with a `tokenizer/` folder beside them."""
+    """Folder of prepared shards: written by `prepare`, read by `train` and `evaluate`.
+
+    It may also hold TFRecord files of another BERT data script, with a `tokenizer/` folder beside
+    them.
+    """
     validation_fraction: float = 0.02
-    """Share of the documents held out, chosen by a hash of their content."""
+    """Fraction of the documents that are held out (0 to 1), chosen by a hash of their content."""
     max_seq_length: int = 128
-    """Ids in a row, special tokens and padding included."""
+    """Sequence length L in tokens, special tokens and padding included; at least 8."""
     max_predictions_per_seq: int = 20
-    """Masked positions in a row, at most."""
+    """Maximum number of masked positions in a row."""
     mlm_probability: float = 0.15
-    """Share of a row's tokens to predict."""
+    """Fraction of a row's tokens that are to be predicted: above 0, at most 1."""
     short_seq_probability: float = 0.1
-    """Share of instances aimed at a random shorter length."""
+    """Fraction of inputs whose target length is a random shorter one (0 to 1)."""
     masking: Literal["token", "whole_word", "ngram", "span"] = "whole_word"
-    """What is chosen together: single tokens; whole words; one to three words (arXiv 1909.11942);
-    spans of words of geometric length (arXiv 1907.10529)."""
+    """What is masked together.
+
+    token: single tokens. whole_word: all tokens of a word. ngram: one to three words (arXiv
+    1909.11942). span: spans of words of geometric length (arXiv 1907.10529).
+    """
     dynamic_masking: bool = False
-    """Choose anew at every step, inside the jitted step: `prepare` then leaves training shards
-    unmasked. Shards that are masked already can be trained on so, too."""
+    """Choose new masks at every step, inside the compiled train step.
+
+    `prepare` then writes training shards without masks. Shards that have masks can be trained on
+    in this way, too.
+    """
     word_segmenter: Literal["none", "jieba"] = "none"
-    """Where Chinese words begin, for whole-word masking: every token, or as the package jieba says."""
+    """Chinese word boundaries, for masking: every token is a word (none), or jieba's words."""
     sentence_objective: Literal["next_sentence", "sentence_order", "none"] = "next_sentence"
-    """What the pair is asked: does B follow A, or come from elsewhere; are A and B in order, or
-    swapped (arXiv 1909.11942); nothing, and rows are full of sentences (arXiv 1907.11692)."""
+    """Objective beside masked words, about sentence pairs A, B.
+
+    next_sentence: does B follow A, or come from elsewhere? sentence_order: are A and B in order, or
+    swapped (arXiv 1909.11942)? none: no pairs; rows are filled with sentences (arXiv 1907.11692).
+    """
     cross_documents: bool = False
-    """With no sentence objective: let a row run on into the next document, [SEP] between."""
+    """With sentence_objective none: a row continues into the next document, [SEP] between."""
     max_sequences_per_row: int = 1
-    """Packing: inputs that may share a row, attention kept apart; 1: none do (arXiv 2107.02027)."""
+    """Packing: maximum number of inputs that share a row (1 to 127); 1: no packing.
+
+    Inputs of a row do not attend to each other (arXiv 2107.02027).
+    """
     dupe_factor: int = 5
-    """Times each document is made into instances, each with other pairs and masks."""
+    """How many times each document is made into inputs, each time with other pairs and masks."""
     min_document_characters: int = 0
-    """Shorter documents are dropped."""
+    """Documents with fewer characters are dropped."""
     near_duplicate_threshold: float = 0.0
-    """Of documents whose 5-grams of tokens have about this Jaccard similarity or more, one is kept;
-    0: all.
+    """Jaccard similarity (0 to 1) of 5-grams of tokens from which documents are near-duplicates.
+
+    Of such documents one is kept; the similarity is estimated. 0: all are kept.
     """
     num_shards: int = 0
-    """Training shards to write, each by one worker; 0: one for 64 MB of text, 8 at least."""
+    """Number of training shards; 0: one for each 64 MB of text, at least 8.
+
+    Each shard is written by one worker.
+    """
     workers: int = 0
-    """Processes that prepare; 0: one a core. The output does not depend on it."""
+    """Number of processes that prepare; 0: one for each core. The output does not depend on it."""
     mixture: tuple[str, ...] = ()
-    """Train on several prepared folders instead of `prepared_dir`, as NAME=FOLDER each."""
+    """Several prepared folders to train on, as NAME=FOLDER each, instead of prepared_dir."""
     mixture_weights: tuple[float, ...] = ()
-    """Each folder's share of the rows, in any unit; empty: its number of rows to the power
-    `mixture_exponent`."""
+    """Relative weight of each folder in every batch, in any unit.
+
+    Empty: the folder's number of rows to the power mixture_exponent.
+    """
     mixture_exponent: float = 0.7
-    """1: in proportion to size, 0: all alike; 0.7 is multilingual BERT's."""
+    """Exponent from 0 (all folders alike) to 1 (in proportion to size); 0.7: multilingual BERT."""
     skip_damaged: bool = False
-    """Train past records whose checksum is wrong, as empty rows, counted; else they are an error."""
+    """Read records with a wrong checksum as empty rows, counted; by default they are an error."""
 
     def __post_init__(self) -> None:
         check(len(self.corpus) > 0, where="data.corpus", found="no source", expected="at least one")
         fraction("data", self, "validation_fraction", "mlm_probability", "short_seq_probability")
         fraction("data", self, "near_duplicate_threshold", "mixture_exponent")
         positive("data", self, "mlm_probability", "max_predictions_per_seq", "dupe_factor")
-        check(
-            self.max_seq_length >= 8,
-            where="data.max_seq_length",
-            found=self.max_seq_length,
-            expected="at least 8",
-        )
-        check(
-            self.num_shards >= 0,
-            where="data.num_shards",
-            found=self.num_shards,
-            expected="0 (as suits the corpus) or more",
-        )
-        check(
-            self.workers >= 0,
-            where="data.workers",
-            found=self.workers,
-            expected="0 (one a core) or more",
-        )
-        check(
-            self.max_predictions_per_seq < self.max_seq_length,
-            where="data.max_predictions_per_seq",
-            found=self.max_predictions_per_seq,
-            expected=f"less than data.max_seq_length ({self.max_seq_length})",
-        )
-        _check_rows(self)
+        not_negative("data", self, "num_shards", expected="0 (as suits the corpus) or more")
+        not_negative("data", self, "workers", expected="0 (one a core) or more")
+        _check_lengths(self)
+        _check_packing(self)
         _check_mixture(self)
 
 
-def _check_rows(data: DataConfig) -> None:
-    wanted = int(data.mlm_probability * (data.max_seq_length - 3))
-    room = f"at least {wanted}, data.mlm_probability of a row (or a lower data.mlm_probability)"
+def _check_lengths(data: DataConfig) -> None:
     check(
-        data.max_predictions_per_seq >= wanted,
+        data.max_seq_length >= 8,
+        where="data.max_seq_length",
+        found=data.max_seq_length,
+        expected="at least 8",
+    )
+    check(
+        data.max_predictions_per_seq < data.max_seq_length,
         where="data.max_predictions_per_seq",
         found=data.max_predictions_per_seq,
-        expected=room,
+        expected=f"less than data.max_seq_length ({data.max_seq_length})",
     )
-    most = data.max_sequences_per_row
-    check(1 <= most <= 127, where="data.max_sequences_per_row", found=most, expected="1 to 127")
-    full = not data.cross_documents or data.sentence_objective == "none"
+    # With fewer positions than this, full rows would be masked less than mlm_probability says.
+    ordinary_tokens = data.max_seq_length - SPECIAL_TOKENS_PER_PAIR
+    min_predictions = int(data.mlm_probability * ordinary_tokens)
     check(
-        full,
+        data.max_predictions_per_seq >= min_predictions,
+        where="data.max_predictions_per_seq",
+        found=data.max_predictions_per_seq,
+        expected=f"at least {min_predictions}, data.mlm_probability of a row"
+        " (or a lower data.mlm_probability)",
+    )
+
+
+def _check_packing(data: DataConfig) -> None:
+    check(
+        1 <= data.max_sequences_per_row <= MAX_SEQUENCES_PER_ROW,
+        where="data.max_sequences_per_row",
+        found=data.max_sequences_per_row,
+        expected=f"1 to {MAX_SEQUENCES_PER_ROW}",
+    )
+    check(
+        not data.cross_documents or data.sentence_objective == "none",
         where="data.cross_documents",
         found=True,
         expected="data.sentence_objective none beside it",
@@ -157,7 +195,7 @@ def _check_rows(data: DataConfig) -> None:
 
 
 def _check_mixture(data: DataConfig) -> None:
-    names = [entry.partition("=")[0] for entry in data.mixture]
+    names = []
     for entry in data.mixture:
         name, _, folder = entry.partition("=")
         check(
@@ -166,6 +204,7 @@ def _check_mixture(data: DataConfig) -> None:
             found=entry,
             expected="NAME=FOLDER, the name a word",
         )
+        names.append(name)
     check(
         len(set(names)) == len(names),
         where="data.mixture",
@@ -173,9 +212,9 @@ def _check_mixture(data: DataConfig) -> None:
         expected="a name once",
     )
     weights = data.mixture_weights
-    fits = not weights or (len(weights) == len(names) and min(weights) > 0)
+    one_each = len(weights) == len(names) and all(weight > 0 for weight in weights)
     check(
-        fits,
+        not weights or one_each,
         where="data.mixture_weights",
         found=weights,
         expected=f"none, or a number above 0 for each of {len(names)} folders",

@@ -1,103 +1,117 @@
-"""Fine-tuning: the tasks, their data, and what helps where data is scarce."""
+"""Configuration of fine-tuning: the tasks, their data, and methods for little data."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from bertjax.config.range_checks import fraction, positive
+from bertjax.config.range_checks import fraction, not_negative, positive
 from bertjax.errors import check
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneConfig:
-    """Tasks that an encoder is fine-tuned on, as in section 4 of arXiv 1810.04805; none: the run is
-    pretraining.
+    """The tasks that an encoder is fine-tuned on (arXiv 1810.04805, section 4).
+
+    Without tasks the run is pretraining.
     """
 
     tasks: tuple[str, ...] = ()
-    """NAME=PLACE each, with a name of GLUE's and the like (rte=data/RTE), or NAME:KIND=PLACE with a
-    kind of task: classification, tagging, spans, choice or seq2seq. PLACE is a folder,
-    tfds:NAME[/CONFIG], or python-docs: which package of the standard library a docstring is
-    from, a task that needs no download.
+    """Tasks, as NAME=PLACE or NAME:KIND=PLACE each.
+
+    NAME alone is a known data set, such as GLUE's (rte=data/RTE). KIND is a kind of task:
+    classification, tagging, spans, choice or seq2seq. PLACE is a folder, `tfds:NAME[/CONFIG]`, or
+    `python-docs`: tell which package of the standard library a docstring is from, a task that
+    needs no download.
     """
     train_files: tuple[str, ...] = ()
-    """Files of the training set within PLACE, where they are not called train.*; of one task only."""
+    """Training files within PLACE, where they are not named train.*; of a single task only."""
     validation_files: tuple[str, ...] = ()
-    """The same for the validation set (validation.* or dev.*)."""
+    """Validation files within PLACE, where they are not named validation.* or dev.*."""
     test_files: tuple[str, ...] = ()
-    """The same for the test set (test.*)."""
+    """Test files within PLACE, where they are not named test.*."""
     columns: tuple[str, ...] = ()
-    """Names of the columns of tables that have no header line."""
+    """Column names of tables that have no header line."""
     text_columns: tuple[str, ...] = ()
-    """Columns of the text, or of the two texts of a pair; by default sentence, or sentence1 and
-    sentence2.
+    """Columns of the text, or of a pair's two texts.
+
+    Empty: sentence, or sentence1 and sentence2.
     """
     label_column: str = ""
-    """Column of the label; by default label."""
+    """Column of the label; empty: label."""
     label_type: Literal["class", "classes", "number"] = "class"
-    """One class; any number of classes at once, between which stands `label_separator`; a number."""
+    """What a label is: one class, any number of classes at once, or a number (regression).
+
+    Classes of one example are separated by label_separator.
+    """
     label_separator: str = ","
-    """What separates the classes of one example."""
+    """Characters between the classes of one example (label_type classes)."""
     max_train_examples: int = 0
-    """Use so many training examples, drawn by `seed`; 0: all."""
+    """Maximum number of training examples, drawn by seed; 0: all."""
     max_seq_length: int = 128
-    """Ids in a row, special tokens included: longer texts are cut, or go into several rows."""
+    """Maximum sequence length in tokens, special tokens included; at least 8.
+
+    Longer texts are truncated, or divided into several rows.
+    """
     doc_stride: int = 128
-    """Spans: pieces from the beginning of one window of a long paragraph to that of the next."""
+    """Spans: distance in tokens between the starts of two windows of a long paragraph."""
     max_query_length: int = 64
-    """Spans: pieces of the question that are kept."""
+    """Spans: maximum length of the question in tokens; longer ones are truncated."""
     max_answer_length: int = 30
-    """Spans: pieces of the longest answer."""
+    """Spans: maximum length of an answer in tokens."""
     n_best_size: int = 20
-    """Spans: answers that are kept of each window, and written."""
+    """Spans: number of best answers kept of each window, and written."""
     max_target_length: int = 64
-    """Sequence to sequence: ids of the longest target, special tokens included."""
+    """Sequence to sequence: maximum length of a target in tokens, special tokens included."""
     decoder_from: str = ""
-    """Sequence to sequence: a run or checkpoint folder, of the same shape and vocabulary, that the
-    decoder begins with; empty: `init_from`.
+    """Sequence to sequence: run or checkpoint folder that the decoder starts from.
+
+    Its model must have the encoder's shape and vocabulary. Empty: init_from.
     """
     beam_size: int = 4
-    """Sequence to sequence: beams that are kept; 1 decodes greedily."""
+    """Sequence to sequence: number of beams of the search; 1: greedy decoding."""
     length_buckets: tuple[int, ...] = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-    """Lengths that rows are padded to; a step is compiled for each that occurs. Empty:
-    max_seq_length alone.
+    """Lengths that batches are padded to, ascending; empty: max_seq_length alone.
+
+    A batch has the least length that its longest row fits. A step is compiled for each length that
+    occurs.
     """
     task_exponent: float = 0.5
-    """Of several tasks each is drawn in proportion to its training rows to this power; 1: as they
-    are, 0: alike.
+    """Several tasks: exponent from 0 (all alike) to 1 (in proportion to size).
+
+    Each is drawn with a probability proportional to its number of training rows to this power.
     """
     epochs: float = 3.0
-    """Times that the training rows are gone through (of several tasks, all their rows together)."""
+    """Number of passes over the training rows (of all tasks together)."""
     warmup_fraction: float = 0.1
-    """Share of the steps that the learning rate rises in."""
+    """Fraction of the steps in which the learning rate rises (0 to 1)."""
     evaluations_per_epoch: float = 1.0
-    """Times an epoch that the validation set is evaluated, and a checkpoint saved; after the last
-    step in any case.
+    """Number of evaluations of the validation set in an epoch, each with a checkpoint.
+
+    The last step is always evaluated.
     """
     label_smoothing: float = 0.0
-    """Share of the probability that the loss spreads over all classes (arXiv 1512.00567)."""
+    """Label smoothing: share of the probability spread over all classes (arXiv 1512.00567).
+
+    0 to below 1; 0: none.
+    """
     class_weights: Literal["none", "balanced"] = "none"
-    """balanced: each class weighs in the loss in inverse proportion to its training examples."""
+    """Weights of the classes in the loss.
+
+    balanced: in inverse proportion to the class's number of training examples.
+    """
     reinit_layers: int = 0
-    """Layers at the top that start at random (arXiv 2006.05987)."""
+    """Number of top layers that start with random parameters (arXiv 2006.05987)."""
     reinit_pooler: bool = False
-    """The pooler starts at random too."""
+    """Start the pooler with random parameters as well."""
     early_stopping_patience: int = 0
-    """End after so many evaluations in a row without a better metric; 0: go through all epochs."""
+    """End after this number of evaluations in a row without improvement; 0: run all epochs."""
     restore_best: bool = True
-    """The result is the evaluation's best checkpoint; else the last."""
+    """Use the checkpoint of the best evaluation as the result; otherwise the last one."""
 
     def __post_init__(self) -> None:
         fraction("finetune", self, "task_exponent", "warmup_fraction", "label_smoothing")
-        positive(
-            "finetune",
-            self,
-            "doc_stride",
-            "max_query_length",
-            "max_answer_length",
-            "n_best_size",
-            "epochs",
-        )
-        positive("finetune", self, "evaluations_per_epoch", "max_target_length", "beam_size")
+        positive("finetune", self, "doc_stride", "max_query_length", "max_answer_length")
+        positive("finetune", self, "n_best_size", "epochs", "evaluations_per_epoch")
+        positive("finetune", self, "max_target_length", "beam_size")
         check(
             self.label_smoothing < 1,
             where="finetune.label_smoothing",
@@ -116,35 +130,41 @@ class FinetuneConfig:
             found=self.max_seq_length,
             expected="at least 8",
         )
-        for name in ("max_train_examples", "reinit_layers", "early_stopping_patience"):
-            check(
-                getattr(self, name) >= 0,
-                where=f"finetune.{name}",
-                found=getattr(self, name),
-                expected="0 or more",
-            )
-        buckets = list(self.length_buckets)
-        ascending = buckets == sorted(set(buckets)) and all(length > 0 for length in buckets)
-        check(
-            ascending,
-            where="finetune.length_buckets",
-            found=self.length_buckets,
-            expected="ascending lengths",
+        not_negative(
+            "finetune", self, "max_train_examples", "reinit_layers", "early_stopping_patience"
         )
-        for entry in self.tasks:
-            name, _, place = entry.partition("=")
-            name, colon, kind = name.partition(":")
-            good = name.replace("-", "_").isidentifier() and place and bool(kind) == bool(colon)
-            check(
-                good,
-                where="finetune.tasks",
-                found=entry,
-                expected="NAME=PLACE or NAME:KIND=PLACE, the name a word",
-            )
-        names = [entry.partition("=")[0].partition(":")[0] for entry in self.tasks]
+        _check_length_buckets(self)
+        _check_tasks(self)
+
+
+def _check_length_buckets(finetune: FinetuneConfig) -> None:
+    lengths = list(finetune.length_buckets)
+    ascending = lengths == sorted(set(lengths))
+    check(
+        ascending and all(length > 0 for length in lengths),
+        where="finetune.length_buckets",
+        found=finetune.length_buckets,
+        expected="ascending lengths",
+    )
+
+
+def _check_tasks(finetune: FinetuneConfig) -> None:
+    names = []
+    for entry in finetune.tasks:
+        name_and_kind, _, location = entry.partition("=")
+        name, colon, kind = name_and_kind.partition(":")
+        is_word = name.replace("-", "_").isidentifier()
+        has_kind_after_colon = bool(kind) == bool(colon)
         check(
-            len(set(names)) == len(names),
+            is_word and location and has_kind_after_colon,
             where="finetune.tasks",
-            found=", ".join(names),
-            expected="each name once",
+            found=entry,
+            expected="NAME=PLACE or NAME:KIND=PLACE, the name a word",
         )
+        names.append(name)
+    check(
+        len(set(names)) == len(names),
+        where="finetune.tasks",
+        found=", ".join(names),
+        expected="each name once",
+    )

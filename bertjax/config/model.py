@@ -1,14 +1,17 @@
-"""The encoder."""
+"""Configuration of the encoder."""
 
 import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-from bertjax.config.range_checks import positive
+from bertjax.config.range_checks import fraction_below_one, not_negative, positive
 from bertjax.errors import check
 
 Head = Literal["pooler", "mlm", "nsp"]
+"""Pretraining heads: the sentence vector, masked words, sentence pairs."""
+
 Remat = Literal["none", "dots", "heads", "full"]
+"""Rematerialization policies: what the backward pass computes again (`ModelConfig.remat`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,78 +19,87 @@ class ModelConfig:
     """The encoder of arXiv 1810.04805; the defaults are BERT base."""
 
     vocab_size: int = 30_522
-    """Rows of the word embedding; at least the tokenizer's size (rounding up to 128 suits a TPU)."""
+    """Number of word embeddings; at least the tokenizer's number of tokens.
+
+    A multiple of 128 suits a TPU: 30,592 for BERT's 30,522 tokens.
+    """
     hidden_size: int = 768
-    """Width D of the hidden states."""
+    """Hidden size D: width of the hidden states; a multiple of num_attention_heads."""
     num_hidden_layers: int = 12
-    """Layers N."""
+    """Number of layers N."""
     num_attention_heads: int = 12
-    """Heads H; divides hidden_size."""
+    """Number of attention heads H; each has width D / H."""
     intermediate_size: int = 3072
-    """Width F of the feed-forward layer."""
+    """Width F of the feed-forward sublayer; 4 D in BERT."""
     hidden_act: Literal["gelu", "gelu_tanh", "relu"] = "gelu"
-    """Activation; gelu is the exact one, by erf."""
+    """Activation of the feed-forward sublayer (arXiv 1606.08415).
+
+    gelu: the exact one, by erf. gelu_tanh: its tanh approximation, which the original code of BERT
+    uses.
+    """
     hidden_dropout_prob: float = 0.1
-    """Dropout after the embeddings and after each sublayer."""
+    """Dropout rate after the embeddings and after each sublayer: 0 to below 1."""
     attention_probs_dropout_prob: float = 0.1
-    """Dropout of the attention probabilities."""
+    """Dropout rate of the attention probabilities: 0 to below 1."""
     max_position_embeddings: int = 512
-    """Rows of the learned position embedding; at least data.max_seq_length, and position_offset
-    more.
-    """
+    """Number of learned position embeddings; at least data.max_seq_length + position_offset."""
     position_offset: int = 0
-    """Row of the first position; RoBERTa's is 2."""
+    """Position embedding of a row's first token; 0 for BERT, 2 for RoBERTa."""
     type_vocab_size: int = 2
-    """Rows of the token-type (segment) embedding."""
+    """Number of token-type (segment) embeddings."""
     embedding_size: int = 0
-    """Width E of the embeddings, where a projection leads from it to hidden_size (arXiv
-    1909.11942); 0: none.
-    """
+    """Width E of embeddings that are projected to hidden_size (arXiv 1909.11942); 0: none are."""
     share_layers: bool = False
-    """One layer's parameters for all layers (arXiv 1909.11942)."""
+    """Use one layer's parameters for all layers (arXiv 1909.11942)."""
     heads: tuple[Head, ...] = ("pooler", "mlm", "nsp")
-    """What the model has beside the encoder: the sentence vector, and the scores of masked words
-    and of sentence pairs.
+    """Pretraining heads that the model has: pooler, mlm (masked words), nsp (sentence pairs).
+
+    pooler is the sentence vector, which nsp needs.
     """
     initializer_range: float = 0.02
-    """Standard deviation of the normal, cut at two deviations, that initialises kernels and
-    embeddings.
+    """Standard deviation of the normal distribution that parameters are initialized with.
+
+    It is truncated at two deviations, and is for kernels and embeddings; biases start at 0.
     """
     layer_norm_eps: float = 1e-12
-    """Added to the variance in layer norms."""
+    """Number added to the variance in layer norms."""
     local_attention: int = 0
-    """Width of the window of layers with local attention, whose tokens attend to others up to half
-    of it away on each side (arXiv 2412.13663), so that the cost of a row is linear in its
-    length; 0: there is no such layer.
+    """Window width in tokens of layers with local attention (arXiv 2412.13663); even; 0: none.
+
+    A token attends to others up to half of it away on each side, so that the cost of a row is
+    linear in its length.
     """
     global_attn_every_n_layers: int = 3
-    """With local_attention every n-th layer, from the first, still attends to the whole row; 0:
-    none does.
-    """
+    """With local_attention: every n-th layer, from the first, has global attention; 0: none has."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Type of the matrix products; parameters, layer norms, softmax and loss stay float32."""
+    """Type of matrix products; parameters, layer norms, softmax and loss are always float32."""
     scan_unroll: int = 1
-    """Layers a step of the scan over layers: 1 compiles fastest; num_hidden_layers runs fastest on
-    CPU and TPU.
+    """Number of layers in one iteration of the loop over layers.
+
+    1 compiles fastest; num_hidden_layers (no loop) runs fastest on CPU and TPU.
     """
     remat: Remat = "none"
-    """What the backward pass computes again instead of keeping it, layer by layer: nothing
-    (`none`); all but the results of matrix products with parameters (`dots`); also queries, keys
-    and values, which on a TPU take less time to compute than to fetch (`heads`); everything
-    (`full`: least memory, about a third more work).
+    """Rematerialization: what the backward pass computes again, to save memory.
+
+    none: nothing. dots: all but the results of matrix products with parameters. heads: queries,
+    keys and values too, which on a TPU take less time to compute than to fetch. full: everything;
+    least memory, about a third more computation.
     """
     kernels: Literal["xla", "pallas"] = "xla"
-    """pallas: kernels of our own keep attention's scores and their dropout out of main memory: on
-    TPU for rows of 128, 256, 384 or 512 ids and heads whose width divides 128; on GPU for rows
-    that 64 divides and heads of 16 to 128, whole rows or local. On TPU one more does dropout,
-    residual and layer norm, for widths that 128 divides. For other shapes, elsewhere, and where
-    no mesh is given, as xla, with the same masks (of whole rows below 2,048 ids).
+    """Code of attention, dropout and layer norm: XLA's (xla), or our own kernels (pallas).
+
+    The kernels keep attention logits and their dropout out of main memory. On TPU: rows of 128,
+    256, 384 or 512 tokens, head widths that divide 128; another kernel does dropout, residual and
+    layer norm, for hidden sizes that are multiples of 128. On GPU: rows of a multiple of 64 tokens,
+    head widths from 16 to 128, global or local attention. Other shapes and devices, and models
+    without a mesh, use xla, with the same dropout masks (global attention: below 2,048 tokens).
     """
     dropout_bits: Literal["threefry", "hash", "rbg"] = "threefry"
-    """Where dropout's random bits come from. threefry: JAX's own. hash: a few integer operations on
-    each element's place, faster, the only one that our kernels use; a good mask, not a proven
-    generator. These two give the same masks on any mesh; rbg, the device's own generator, does
-    not, nor on another kind of device.
+    """Source of dropout's random bits.
+
+    threefry: JAX's default generator. hash: a few integer operations on each element's position;
+    faster, and the only one for dropout in our kernels; not a proven generator. Both give the same
+    masks on any mesh. rbg: the device's own generator; its masks depend on mesh and device.
     """
 
     def __post_init__(self) -> None:
@@ -96,57 +108,14 @@ class ModelConfig:
         )
         positive("model", self, "intermediate_size", "max_position_embeddings", "type_vocab_size")
         positive("model", self, "initializer_range", "layer_norm_eps", "scan_unroll")
-        for f in dataclasses.fields(self):
-            value = getattr(self, f.name)
-            check(
-                not isinstance(value, int) or value < 2**31,
-                where=f"model.{f.name}",
-                found=str(value)[:20],
-                expected="less than 2**31",
-            )
-        check(
-            self.local_attention >= 0 and self.local_attention % 2 == 0,
-            where="model.local_attention",
-            found=self.local_attention,
-            expected="an even number, 0 or more",
+        _check_integers(self)
+        _check_attention_window(self)
+        not_negative(
+            "model", self, "embedding_size", "position_offset", "global_attn_every_n_layers"
         )
-        for name in ("embedding_size", "position_offset", "global_attn_every_n_layers"):
-            check(
-                getattr(self, name) >= 0,
-                where=f"model.{name}",
-                found=getattr(self, name),
-                expected="0 or more",
-            )
-        check(
-            self.max_length > 0,
-            where="model.position_offset",
-            found=self.position_offset,
-            expected=f"less than model.max_position_embeddings ({self.max_position_embeddings})",
-        )
-        check(
-            len(set(self.heads)) == len(self.heads)
-            and ("nsp" not in self.heads or "pooler" in self.heads),
-            where="model.heads",
-            found=self.heads,
-            expected="each once, and pooler where there is nsp",
-        )
-        kernel_drops = (
-            self.kernels == "pallas"
-            and self.attention_probs_dropout_prob + self.hidden_dropout_prob > 0
-        )
-        check(
-            not kernel_drops or self.dropout_bits == "hash",
-            where="model.dropout_bits",
-            found=self.dropout_bits,
-            expected="hash, for dropout inside model.kernels pallas",
-        )
-        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob"):
-            check(
-                0 <= getattr(self, name) < 1,
-                where=f"model.{name}",
-                found=getattr(self, name),
-                expected="a number from 0 to below 1",
-            )
+        _check_positions(self)
+        _check_heads(self)
+        _check_dropout(self)
         check(
             self.hidden_size % self.num_attention_heads == 0,
             where="model.hidden_size",
@@ -156,25 +125,81 @@ class ModelConfig:
 
     @property
     def max_length(self) -> int:
-        """Ids in the longest row that the positions allow."""
+        """Length in tokens of the longest row that the position embeddings allow."""
         return self.max_position_embeddings - self.position_offset
 
     @property
-    def attends_everywhere(self) -> tuple[bool, ...]:
-        """Of each layer whether its tokens attend to the whole row."""
+    def attends_globally(self) -> tuple[bool, ...]:
+        """For each of the N layers, true if it has global attention."""
         return tuple(self.is_global(layer) for layer in range(self.num_hidden_layers))
 
     def is_global(self, layer: int) -> bool:
-        """Whether the tokens of this layer, from 0, attend to the whole row."""
+        """Return true if the layer, counted from 0, has global attention."""
         every = self.global_attn_every_n_layers
         return not self.local_attention or (every > 0 and layer % every == 0)
 
     @property
     def alternates(self) -> bool:
-        """Whether some layers attend to the whole row and others do not: then the first two differ."""
+        """True if some layers have global and others local attention."""
+        # The first layer that is global is layer 0, if any is, and layer 1 is local then: for every
+        # n above 1 the first two differ, and for n = 0 and n = 1 all layers are alike.
         return self.num_hidden_layers > 1 and self.is_global(0) != self.is_global(1)
 
     @property
     def embedding_width(self) -> int:
-        """Width of the embedding tables: `embedding_size`, or `hidden_size` where that is 0."""
+        """Width of the embedding tables: `embedding_size`, or `hidden_size` if that is 0."""
         return self.embedding_size or self.hidden_size
+
+
+def _check_integers(model: ModelConfig) -> None:
+    # Shapes and positions are int32 in JAX.
+    for field in dataclasses.fields(model):
+        value = getattr(model, field.name)
+        check(
+            not isinstance(value, int) or value < 2**31,
+            where=f"model.{field.name}",
+            found=str(value)[:20],
+            expected="less than 2**31",
+        )
+
+
+def _check_attention_window(model: ModelConfig) -> None:
+    # Even, since half of the window lies on each side of a token.
+    check(
+        model.local_attention >= 0 and model.local_attention % 2 == 0,
+        where="model.local_attention",
+        found=model.local_attention,
+        expected="an even number, 0 or more",
+    )
+
+
+def _check_positions(model: ModelConfig) -> None:
+    check(
+        model.max_length > 0,
+        where="model.position_offset",
+        found=model.position_offset,
+        expected=f"less than model.max_position_embeddings ({model.max_position_embeddings})",
+    )
+
+
+def _check_heads(model: ModelConfig) -> None:
+    unique = len(set(model.heads)) == len(model.heads)
+    complete = "nsp" not in model.heads or "pooler" in model.heads
+    check(
+        unique and complete,
+        where="model.heads",
+        found=model.heads,
+        expected="each once, and pooler where there is nsp",
+    )
+
+
+def _check_dropout(model: ModelConfig) -> None:
+    has_dropout = model.attention_probs_dropout_prob + model.hidden_dropout_prob > 0
+    # A kernel draws its own bits, block by block: only the hash gives those of the whole array.
+    check(
+        model.kernels != "pallas" or not has_dropout or model.dropout_bits == "hash",
+        where="model.dropout_bits",
+        found=model.dropout_bits,
+        expected="hash, for dropout inside model.kernels pallas",
+    )
+    fraction_below_one("model", model, "hidden_dropout_prob", "attention_probs_dropout_prob")

@@ -1,4 +1,4 @@
-"""Checks that several sections share."""
+"""Range checks that several sections of the configuration share."""
 
 import math
 from typing import Any
@@ -7,9 +7,10 @@ from bertjax.errors import check
 
 
 def positive(section: str, config: Any, *names: str) -> None:
-    """Raise `UserError` where a field is not a finite number above 0."""
+    """Raise `UserError` for the first of these fields that is not a finite number above 0."""
     for name in names:
         value = getattr(config, name)
+        # The second bound refuses infinity; a comparison with NaN is false, so NaN is refused too.
         check(
             0 < value < math.inf,
             where=f"{section}.{name}",
@@ -18,10 +19,29 @@ def positive(section: str, config: Any, *names: str) -> None:
         )
 
 
+def not_negative(section: str, config: Any, *names: str, expected: str = "0 or more") -> None:
+    """Raise `UserError` for the first of these fields that is below 0."""
+    for name in names:
+        value = getattr(config, name)
+        check(value >= 0, where=f"{section}.{name}", found=value, expected=expected)
+
+
 def fraction(section: str, config: Any, *names: str) -> None:
-    """Raise `UserError` where a field is not a number from 0 to 1."""
+    """Raise `UserError` for the first of these fields that is not a number from 0 to 1."""
     for name in names:
         value = getattr(config, name)
         check(
             0 <= value <= 1, where=f"{section}.{name}", found=value, expected="a number from 0 to 1"
+        )
+
+
+def fraction_below_one(section: str, config: Any, *names: str) -> None:
+    """Raise `UserError` for the first of these fields that is not a number from 0 to below 1."""
+    for name in names:
+        value = getattr(config, name)
+        check(
+            0 <= value < 1,
+            where=f"{section}.{name}",
+            found=value,
+            expected="a number from 0 to below 1",
         )

@@ -1,28 +1,36 @@
-"""One run's whole configuration."""
+"""Configuration of one run: all sections together, and the checks between sections."""
 
 from dataclasses import dataclass, field
 
 from bertjax.config.data import DataConfig, TokenizerConfig
 from bertjax.config.finetune import FinetuneConfig
 from bertjax.config.model import Head, ModelConfig
+from bertjax.config.serialization import replaced
 from bertjax.config.training import MeshConfig, OptimizerConfig, TrainConfig
 from bertjax.errors import check
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """One run: its data, model, optimizer, loop and mesh."""
+    """One run: its data, model, optimizer, training loop and device mesh."""
 
     seed: int = 0
-    """Seed of everything random: parameters, data order, masks, dropout."""
+    """Seed of everything random: parameters, data order, masks, dropout; 0 to 2**32 - 1."""
     init_from: str = ""
-    """A run or checkpoint folder whose parameters start this run (step and optimizer start anew)."""
+    """Run or checkpoint folder whose parameters this run starts from; empty: random parameters.
+
+    Step and optimizer start anew.
+    """
     model_from_init: bool = False
-    """Take `model` and the tokenizer from `init_from` too; what this file says of them does not
-    count then.
+    """Take the model's configuration and its tokenizer from init_from as well.
+
+    The sections `model` and `tokenizer` of the configuration file are then not used.
     """
     new_heads: tuple[Head, ...] = ()
-    """Heads of `model` that start at random, `init_from` having none, or another to be forgotten."""
+    """Heads of `model` that start with random parameters.
+
+    Necessary where init_from has no such head; where it has one, that one is not used.
+    """
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -31,76 +39,122 @@ class Config:
     mesh: MeshConfig = field(default_factory=MeshConfig)
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
 
+    def __post_init__(self) -> None:
+        check(0 <= self.seed < 2**32, where="seed", found=self.seed, expected="0 to 2**32 - 1")
+        _check_heads(self)
+        _check_lengths(self)
+        _check_finetuning(self)
+        _check_layers(self)
+        _check_steps(self)
+        _check_mesh(self)
+
+    def replace(self, **changes: object) -> "Config":
+        """Return a copy with other values, checked as those of any configuration.
+
+        A section takes a mapping of the fields that change, or a whole section; other fields take
+        their value:
+
+            base.replace(seed=1, model={"hidden_size": 1024, "num_hidden_layers": 24})
+
+        Raises `UserError`, naming field and nearest valid name, for a field that does not exist, a
+        value of another type or one that is out of range.
+        """
+        return replaced(self, changes)
+
     @property
     def row_lengths(self) -> tuple[int, ...]:
-        """Ids in the rows of a batch: the longest last, before it the shorter ones that a task's
-        rows may have.
+        """Sequence lengths that batches may have, in tokens, ascending.
+
+        Pretraining has one, fine-tuning the buckets that are shorter than its maximum, and that.
         """
         if not self.finetune.tasks:
             return (self.data.max_seq_length,)
         longest = self.finetune.max_seq_length
-        return (*(length for length in self.finetune.length_buckets if length < longest), longest)
+        shorter = [length for length in self.finetune.length_buckets if length < longest]
+        return (*shorter, longest)
 
-    def __post_init__(self) -> None:
-        check(0 <= self.seed < 2**32, where="seed", found=self.seed, expected="0 to 2**32 - 1")
+
+def _check_heads(config: Config) -> None:
+    check(
+        set(config.new_heads) <= set(config.model.heads),
+        where="new_heads",
+        found=config.new_heads,
+        expected="heads that are in model.heads",
+    )
+
+
+def _check_lengths(config: Config) -> None:
+    model = config.model
+    limit = "model.max_position_embeddings"
+    if model.position_offset:
+        limit += " - model.position_offset"
+    check(
+        config.data.max_seq_length <= model.max_length,
+        where="data.max_seq_length",
+        found=config.data.max_seq_length,
+        expected=f"at most {limit} ({model.max_length})",
+    )
+
+
+def _check_finetuning(config: Config) -> None:
+    finetune = config.finetune
+    if finetune.tasks:
         check(
-            set(self.new_heads) <= set(self.model.heads),
-            where="new_heads",
-            found=self.new_heads,
-            expected="heads that are in model.heads",
-        )
-        check(
-            self.data.max_seq_length <= self.model.max_length,
-            where="data.max_seq_length",
-            found=self.data.max_seq_length,
-            expected="at most model.max_position_embeddings"
-            f"{' - model.position_offset' if self.model.position_offset else ''} ({self.model.max_length})",
-        )
-        check(
-            not self.finetune.tasks or self.finetune.max_seq_length <= self.model.max_length,
+            finetune.max_seq_length <= config.model.max_length,
             where="finetune.max_seq_length",
-            found=self.finetune.max_seq_length,
-            expected=f"at most the model's positions ({self.model.max_length})",
+            found=finetune.max_seq_length,
+            expected=f"at most the model's positions ({config.model.max_length})",
         )
         check(
-            not self.finetune.tasks or self.train.batch_size_schedule == "constant",
+            config.train.batch_size_schedule == "constant",
             where="train.batch_size_schedule",
-            found=self.train.batch_size_schedule,
+            found=config.train.batch_size_schedule,
             expected="constant, for fine-tuning: its batches are of several lengths",
         )
+    check(
+        not finetune.decoder_from or config.init_from,
+        where="finetune.decoder_from",
+        found=finetune.decoder_from,
+        expected="init_from beside it, for the encoder",
+    )
+
+
+def _check_layers(config: Config) -> None:
+    """Check what counts layers, and that no layer is both random and frozen."""
+    stack = 1 if config.model.share_layers else config.model.num_hidden_layers
+    counts = {
+        "finetune.reinit_layers": config.finetune.reinit_layers,
+        "optimizer.freeze_layers": config.optimizer.freeze_layers,
+    }
+    for name, layers in counts.items():
         check(
-            not self.finetune.decoder_from or bool(self.init_from),
-            where="finetune.decoder_from",
-            found=self.finetune.decoder_from,
-            expected="init_from beside it, for the encoder",
+            layers <= stack,
+            where=name,
+            found=layers,
+            expected=f"at most the model's layers, {stack} with parameters of their own",
         )
-        random = self.finetune.reinit_layers > 0 or self.finetune.reinit_pooler
-        check(
-            not random or self.optimizer.freeze != "encoder",
-            where="optimizer.freeze",
-            found=self.optimizer.freeze,
-            expected="another value beside finetune.reinit_layers: what is random must be trained",
-        )
-        for name, layers in (
-            ("finetune.reinit_layers", self.finetune.reinit_layers),
-            ("optimizer.freeze_layers", self.optimizer.freeze_layers),
-        ):
-            stack = 1 if self.model.share_layers else self.model.num_hidden_layers
-            check(
-                layers <= stack,
-                where=name,
-                found=layers,
-                expected=f"at most the model's layers, {stack} with parameters of their own",
-            )
-        check(
-            self.mesh.sequence == 1 or self.model.kernels == "xla",
-            where="mesh.sequence",
-            found=self.mesh.sequence,
-            expected="1, for model.kernels pallas",
-        )
-        check(
-            self.optimizer.warmup_steps <= self.train.steps,
-            where="optimizer.warmup_steps",
-            found=self.optimizer.warmup_steps,
-            expected=f"at most train.steps ({self.train.steps})",
-        )
+    reinitialized = config.finetune.reinit_layers > 0 or config.finetune.reinit_pooler
+    check(
+        not reinitialized or config.optimizer.freeze != "encoder",
+        where="optimizer.freeze",
+        found=config.optimizer.freeze,
+        expected="another value beside finetune.reinit_layers: what is random must be trained",
+    )
+
+
+def _check_steps(config: Config) -> None:
+    check(
+        config.optimizer.warmup_steps <= config.train.steps,
+        where="optimizer.warmup_steps",
+        found=config.optimizer.warmup_steps,
+        expected=f"at most train.steps ({config.train.steps})",
+    )
+
+
+def _check_mesh(config: Config) -> None:
+    check(
+        config.mesh.sequence == 1 or config.model.kernels == "xla",
+        where="mesh.sequence",
+        found=config.mesh.sequence,
+        expected="1, for model.kernels pallas",
+    )

@@ -1,70 +1,104 @@
-"""A configuration as plain values and back, and from a file."""
+"""Conversion of a configuration to plain values and back, with types and names checked."""
 
 import dataclasses
-import types
 import typing
+from collections.abc import Mapping
 from typing import Any, Literal, TypeVar
 
 from bertjax.config.model import Remat
-from bertjax.config.run import Config
-from bertjax.errors import UserError, check
+from bertjax.errors import check, mismatch, nearest
 
 T = TypeVar("T")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The configuration as plain nested dicts, lists and numbers, for JSON."""
-    return {
-        f.name: to_dict(value)
-        if dataclasses.is_dataclass(value)
-        else list(value)
-        if isinstance(value, tuple)
-        else value
-        for f in dataclasses.fields(config)
-        for value in [getattr(config, f.name)]
-    }
+    """Return the configuration, a dataclass, as nested dicts, lists, strings and numbers."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            value = to_dict(value)
+        elif isinstance(value, tuple):
+            value = list(value)
+        values[field.name] = value
+    return values
 
 
-def from_dict(kind: type[T], values: dict[str, Any], where: str = "config") -> T:
-    """The inverse of `to_dict`; unknown fields and wrong types raise `UserError`, missing ones take
-    the default.
+def from_dict(kind: type[T], values: Mapping[str, Any], where: str = "config") -> T:
+    """Return the configuration of type `kind` that `to_dict` made `values` of.
+
+    Fields that are missing take their defaults. Raises `UserError`, which begins with `where`, for
+    an unknown field, a value of another type or one that is out of range.
     """
-    check(isinstance(values, dict), where=where, found=repr(values), expected="an object")
-    known = typing.get_type_hints(kind)
-    made: dict[str, Any] = {}
-    for name, value in values.items():
-        check(
-            name in known,
-            where=where,
-            found=f"the field {name!r}",
-            expected=f"one of {', '.join(known)}",
-        )
-        hint = known[name]
-        if hint == Remat and isinstance(
-            value, bool
-        ):  # as it was written before there were several policies
-            value = "full" if value else "none"
-        if dataclasses.is_dataclass(hint):
-            made[name] = from_dict(typing.cast(type, hint), value, f"{where}.{name}")
+    return kind(**_fields(kind, values, where))
+
+
+def replaced(config: T, changes: Mapping[str, object], where: str = "config") -> T:
+    """Return a copy of a configuration or section with other values.
+
+    A nested section takes a mapping of its own changes, or an instance. Raises `UserError` as
+    `from_dict` does.
+    """
+    check(
+        isinstance(changes, Mapping), where=where, found=repr(changes), expected="a dict of fields"
+    )
+    values: dict[str, object] = {}
+    for name, change in changes.items():
+        current = getattr(config, name, None)
+        if not dataclasses.is_dataclass(current):
+            values |= _fields(type(config), {name: change}, where)
+        elif isinstance(change, type(current)):
+            values[name] = change
         else:
-            made[name] = _value(hint, value, f"{where}.{name}")
-    return kind(**made)
+            section_changes = typing.cast(Mapping[str, object], change)
+            values[name] = replaced(current, section_changes, f"{where}.{name}")
+    return dataclasses.replace(config, **values)  # type: ignore[type-var]
 
 
-def _value(hint: Any, value: Any, where: str) -> Any:
-    origin = typing.get_origin(hint)
+def _fields(kind: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """The keyword arguments of `kind`, a configuration class, that plain `values` stand for."""
+    check(isinstance(values, Mapping), where=where, found=repr(values), expected="an object")
+    types = typing.get_type_hints(kind)
+    arguments: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in types:
+            raise mismatch(
+                where=where,
+                found=f"the field {name!r}",
+                expected=f"one of {', '.join(types)}{nearest(str(name), types)}",
+            )
+        field_type = types[name]
+        if field_type == Remat and isinstance(value, bool):
+            # Runs of before there were several policies have `remat` as a bool.
+            value = "full" if value else "none"
+        if dataclasses.is_dataclass(field_type):
+            section = typing.cast(type, field_type)
+            arguments[name] = from_dict(section, value, f"{where}.{name}")
+        else:
+            arguments[name] = _value(field_type, value, f"{where}.{name}")
+    return arguments
+
+
+def _value(field_type: Any, value: Any, where: str) -> Any:
+    """`value` as a field of type `field_type` holds it; `UserError` where it is of another type."""
+    origin = typing.get_origin(field_type)
     if origin is Literal:
+        choices = typing.get_args(field_type)
         check(
-            value in typing.get_args(hint),
+            value in choices,
             where=where,
             found=repr(value),
-            expected=f"one of {', '.join(typing.get_args(hint))}",
+            expected=f"one of {', '.join(choices)}",
         )
         return value
     if origin is tuple:
         check(isinstance(value, list | tuple), where=where, found=repr(value), expected="a list")
-        return tuple(_value(typing.get_args(hint)[0], item, where) for item in value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        item_type = typing.get_args(field_type)[0]
+        return tuple(_value(item_type, item, where) for item in value)
+    # In Python a bool is an int too, but a configuration's number is never meant by True.
+    is_bool = isinstance(value, bool)
+    if field_type is float and isinstance(value, int) and not is_bool:
+        # JSON allows integers of any length; float() fails above 2**1024.
         check(
             abs(value) < 2**63,
             where=where,
@@ -72,36 +106,10 @@ def _value(hint: Any, value: Any, where: str) -> Any:
             expected="a smaller one",
         )
         return float(value)
-    good = isinstance(value, hint) and (hint is bool or not isinstance(value, bool))
-    check(good, where=where, found=repr(value), expected=f"a value of type {hint.__name__}")
-    return value
-
-
-def load_config(path: str) -> Config:
-    """The configuration that the Python file at `path` builds with its `get_config()`.
-
-    Raises `UserError` when the file is missing, cannot be run, or gives no `Config`.
-    """
-    module = types.ModuleType("config_file")
-    module.__file__ = path
-    try:
-        with open(path, encoding="utf-8") as file:
-            source = file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a configuration ({error})") from error
-    try:
-        exec(compile(source, path, "exec"), module.__dict__)
-        config = module.get_config()
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    except Exception as error:
-        raise UserError(
-            f"{path}: is no working configuration ({type(error).__name__}: {error})"
-        ) from error
     check(
-        isinstance(config, Config),
-        where=path,
-        found=f"get_config() giving {type(config).__name__}",
-        expected="a bertjax Config",
+        isinstance(value, field_type) and is_bool == (field_type is bool),
+        where=where,
+        found=repr(value),
+        expected=f"a value of type {field_type.__name__}",
     )
-    return config
+    return value

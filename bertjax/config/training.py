@@ -1,96 +1,97 @@
-"""The optimizer, the loop and the devices."""
+"""Configuration of the optimizer, the training loop and the device mesh."""
 
 import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-from bertjax.config.range_checks import fraction, positive
+from bertjax.config.range_checks import fraction, fraction_below_one, not_negative, positive
 from bertjax.errors import check
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """The optimizer, its learning-rate schedule and gradient clipping."""
+    """The optimizer, its learning-rate schedule, gradient clipping and frozen parameters."""
 
     algorithm: Literal["adamw", "lamb", "bert"] = "adamw"
-    """AdamW (arXiv 1711.05101); LAMB (arXiv 1904.00962), for large batches; or the original BERT's,
-    AdamW without bias correction.
+    """Optimizer algorithm.
+
+    adamw: AdamW (arXiv 1711.05101). lamb: LAMB (arXiv 1904.00962), for large batches. bert: the
+    original BERT's, AdamW without bias correction.
     """
     peak_learning_rate: float = 1e-4
     """Learning rate at the end of the warmup."""
     schedule: Literal["linear", "cosine", "constant", "inverse_sqrt", "step", "multistep"] = (
         "linear"
     )
-    """Shape after the warmup. linear and cosine fall to end_learning_rate at train.steps;
-    inverse_sqrt goes as sqrt(warmup_steps / step); step multiplies by decay_factor every
-    decay_steps, multistep at each of milestones."""
+    """Shape of the learning rate after the warmup.
+
+    linear, cosine: falls to end_learning_rate at train.steps. constant: stays. inverse_sqrt: peak *
+    sqrt(warmup_steps / step). step: multiplied by decay_factor every decay_steps. multistep:
+    multiplied by decay_factor at each of milestones.
+    """
     warmup_steps: int = 10_000
-    """Steps of linear warmup from 0."""
+    """Number of steps in which the learning rate rises linearly from 0 to its peak."""
     end_learning_rate: float = 0.0
-    """Where linear and cosine end."""
+    """Learning rate at the end of schedules linear and cosine."""
     decay_steps: int = 0
-    """Steps between the drops of schedule=step."""
+    """Schedule step: number of steps between two drops."""
     milestones: tuple[int, ...] = ()
-    """Steps at which schedule=multistep drops, ascending."""
+    """Schedule multistep: the steps of the drops, ascending."""
     decay_factor: float = 0.1
-    """Multiplier at each drop."""
+    """Schedules step and multistep: the factor of each drop."""
     b1: float = 0.9
-    """Decay of the first moment."""
+    """Decay rate of the first moment (0 to 1)."""
     b2: float = 0.999
-    """Decay of the second moment."""
+    """Decay rate of the second moment (0 to 1)."""
     eps: float = 1e-6
-    """Added to the root of the second moment."""
+    """Number added to the square root of the second moment."""
     weight_decay: float = 0.01
-    """Decoupled weight decay; none on biases and layer norms."""
+    """Decoupled weight decay; biases and layer norms have none."""
     max_grad_norm: float = 1.0
-    """Gradients are scaled down to this global norm; 0: no clipping."""
+    """Global norm that gradients are clipped to; 0: no clipping."""
     layer_decay: float = 1.0
-    """Each layer's learning rate is that of the layer above it times this, the embeddings' the last
-    (arXiv 2006.05987).
+    """Layer-wise learning-rate decay: above 0, at most 1; 1: no decay (arXiv 2006.05987).
+
+    Each layer's learning rate is this times that of the layer above it; the embeddings count as
+    the lowest layer.
     """
     freeze: Literal["none", "embeddings", "encoder"] = "none"
-    """What stays as it is: nothing; the embeddings; the embeddings, the layers and the pooler."""
+    """Frozen parameters: none, the embeddings, or all of the encoder.
+
+    encoder: the embeddings, the layers and the pooler.
+    """
     freeze_layers: int = 0
-    """The lowest layers that stay as they are, and the embeddings with them."""
+    """Number of the lowest layers that are frozen, together with the embeddings; 0: none."""
     mixout: float = 0.0
-    """Probability that a weight of the encoder is, for a step, as it was when the run began (arXiv
-    1909.11299).
+    """Mixout probability: 0 to below 1 (arXiv 1909.11299).
+
+    With this probability a weight of the encoder has, for one step, the value that it had when the
+    run began.
     """
 
     def __post_init__(self) -> None:
         positive("optimizer", self, "peak_learning_rate", "eps", "decay_factor")
         fraction("optimizer", self, "b1", "b2")
-        for name in ("warmup_steps", "end_learning_rate", "weight_decay", "max_grad_norm"):
-            check(
-                getattr(self, name) >= 0,
-                where=f"optimizer.{name}",
-                found=getattr(self, name),
-                expected="0 or more",
-            )
+        not_negative(
+            "optimizer", self, "warmup_steps", "end_learning_rate", "weight_decay", "max_grad_norm"
+        )
         check(
             0 < self.layer_decay <= 1,
             where="optimizer.layer_decay",
             found=self.layer_decay,
             expected="above 0, to 1",
         )
-        check(
-            0 <= self.mixout < 1,
-            where="optimizer.mixout",
-            found=self.mixout,
-            expected="a number from 0 to below 1",
-        )
-        check(
-            self.freeze_layers >= 0,
-            where="optimizer.freeze_layers",
-            found=self.freeze_layers,
-            expected="0 or more",
-        )
+        fraction_below_one("optimizer", self, "mixout")
+        not_negative("optimizer", self, "freeze_layers")
+        self._check_schedule()
+
+    def _check_schedule(self) -> None:
         if self.schedule == "step":
             positive("optimizer", self, "decay_steps")
         if self.schedule == "multistep":
-            ascending = list(self.milestones) == sorted(set(self.milestones)) and self.milestones
+            ascending = list(self.milestones) == sorted(set(self.milestones))
             check(
-                ascending,
+                ascending and self.milestones,
                 where="optimizer.milestones",
                 found=self.milestones,
                 expected="ascending steps, at least one",
@@ -99,95 +100,112 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """The loop: how long, how large a batch, and what is watched and kept."""
+    """The training loop: its length, its batches, and how often it evaluates and saves."""
 
     steps: int = 1_000_000
-    """Batches of `batch_size` rows: optimizer updates, but where the batch grows."""
+    """Length of the run in batches of batch_size rows.
+
+    Each is one update of the parameters, unless batch_size_schedule joins several to one.
+    """
     batch_size: int = 256
-    """Rows in a global batch, over all devices and accumulation steps."""
+    """Global batch size: rows over all devices and accumulation steps."""
     batch_size_schedule: Literal["constant", "ramp", "adaptive"] = "constant"
-    """How the batch of an update grows to `max_batch_size`, by doubling: not; by the step (ramp);
-    where the gradient noise scale, measured over the gradient accumulation's parts, has reached
-    twice its size (adaptive, arXiv 1812.06162).
+    """How the batch of an update grows, by doubling, up to max_batch_size.
+
+    constant: not at all. ramp: by the step. adaptive: when the gradient noise scale, measured over
+    the parts of gradient accumulation, has reached twice the batch size (arXiv 1812.06162).
     """
     max_batch_size: int = 0
-    """Rows in the largest batch of a schedule that grows: `batch_size` times a power of two."""
+    """Schedules ramp and adaptive: size of the largest batch, batch_size times a power of two."""
     batch_size_steps: int = 1_000
-    """ramp: the step from which the batch is the largest; adaptive: steps between looks at the
-    noise scale.
+    """Schedule ramp: the step from which the batch has its largest size.
+
+    Schedule adaptive: the number of steps after which the noise scale is looked at again.
     """
     gradient_accumulation_steps: int = 1
-    """Parts that the batch is worked in, one after another, to save memory; same gradient."""
+    """Number of parts of a batch that are computed one after another, to save memory.
+
+    It divides batch_size. The gradient is that of the whole batch.
+    """
     log_every_steps: int = 100
-    """Steps between lines of the log; metrics.jsonl has every step all the same."""
+    """Number of steps between two lines of the log; metrics.jsonl has every step."""
     eval_every_steps: int = 5_000
-    """Steps between held-out evaluations."""
+    """Number of steps between two held-out evaluations."""
     eval_max_batches: int = 0
-    """Batches of a held-out evaluation while training; 0: all."""
+    """Maximum number of batches of a held-out evaluation during training; 0: all."""
     save_every_steps: int = 5_000
-    """Steps between checkpoints; the best is known only where an evaluation falls on the same step."""
+    """Number of steps between two checkpoints.
+
+    A checkpoint can become the best one only at a step that is evaluated too.
+    """
     keep_checkpoints: int = 3
-    """Latest checkpoints to keep; the best by held-out loss is kept beside them."""
+    """Number of latest checkpoints that are kept, beside the one with the best held-out loss."""
     max_nonfinite_steps: int = 5
-    """Updates in a row that may be skipped for a loss or gradient that is not finite, before the
-    run ends.
+    """Number of updates in a row with a loss or gradient that is not finite that ends the run.
+
+    Until then such an update is skipped.
     """
     overfit_evaluations: int = 3
-    """Evaluations in a row with rising held-out and falling training loss, before a warning."""
+    """Number of evaluations in a row with rising held-out and falling training loss that warn."""
     prefetch_batches: int = 4
-    """Batches that the input pipeline holds ready."""
+    """Number of batches that the input pipeline reads ahead."""
 
     def __post_init__(self) -> None:
-        others = ("eval_max_batches", "max_batch_size", "batch_size_schedule")
-        positive("train", self, *(f.name for f in dataclasses.fields(self) if f.name not in others))
+        may_be_zero = ("eval_max_batches", "max_batch_size")
+        numbers = [
+            field.name
+            for field in dataclasses.fields(self)
+            if field.type is int and field.name not in may_be_zero
+        ]
+        positive("train", self, *numbers)
+        not_negative("train", self, "eval_max_batches", expected="0 (all) or more")
+        parts = self.gradient_accumulation_steps
         check(
-            self.eval_max_batches >= 0,
-            where="train.eval_max_batches",
-            found=self.eval_max_batches,
-            expected="0 (all) or more",
-        )
-        check(
-            self.batch_size % self.gradient_accumulation_steps == 0,
+            self.batch_size % parts == 0,
             where="train.batch_size",
             found=self.batch_size,
-            expected=f"a multiple of train.gradient_accumulation_steps ({self.gradient_accumulation_steps})",
+            expected=f"a multiple of train.gradient_accumulation_steps ({parts})",
         )
         if self.batch_size_schedule != "constant":
             self._check_growth()
 
     def _check_growth(self) -> None:
-        times, rest = divmod(self.max_batch_size, self.batch_size)
+        multiple, rest = divmod(self.max_batch_size, self.batch_size)
+        # A power of two has one bit.
         check(
-            rest == 0 and times > 1 and times.bit_count() == 1,
+            rest == 0 and multiple > 1 and multiple.bit_count() == 1,
             where="train.max_batch_size",
             found=self.max_batch_size,
-            expected=f"train.batch_size ({self.batch_size}) times a power of two, for batch_size_schedule "
-            f"{self.batch_size_schedule}",
+            expected=f"train.batch_size ({self.batch_size}) times a power of two, for"
+            f" batch_size_schedule {self.batch_size_schedule}",
         )
-        parts = self.gradient_accumulation_steps
-        measures = self.batch_size_schedule != "adaptive" or parts > 1
-        expected = (
-            "2 or more, between whose gradients batch_size_schedule adaptive measures the noise"
+        # The noise is estimated from how the gradients of the parts differ: one part says nothing.
+        check(
+            self.batch_size_schedule != "adaptive" or self.gradient_accumulation_steps > 1,
+            where="train.gradient_accumulation_steps",
+            found=self.gradient_accumulation_steps,
+            expected="2 or more, between whose gradients batch_size_schedule adaptive measures the"
+            " noise",
         )
-        check(measures, where="train.gradient_accumulation_steps", found=parts, expected=expected)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MeshConfig:
-    """How the devices are laid out; one axis may be -1, which takes the devices that are left."""
+    """The device mesh: number of devices along each axis.
+
+    One axis may be -1, which takes all devices that are left.
+    """
 
     replica: int = 1
-    """Slices that share the batch, each with all the parameters: the axis that crosses the slow
-    network.
-    """
+    """Number of slices: as `data`, but across the slow network between slices."""
     data: int = -1
-    """Devices that share the batch, each with all the parameters."""
+    """Devices that divide the rows of a batch, each with all the parameters."""
     fsdp: int = 1
-    """Devices that share the batch and the parameters."""
+    """Devices that divide the rows of a batch, and the parameters too."""
     tensor: int = 1
-    """Devices that share each matrix product: its heads, its feed-forward width, its vocabulary."""
+    """Devices that divide each matrix product: by heads, feed-forward width or vocabulary."""
     sequence: int = 1
-    """Devices that share each row: long inputs, each device a stretch of them."""
+    """Devices that divide each row along its length, for long rows."""
 
     def __post_init__(self) -> None:
         sizes = dataclasses.asdict(self)

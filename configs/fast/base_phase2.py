@@ -1,15 +1,12 @@
-"""BERT base, phase 2, as `../base_phase2.py` but fast: see `base.py`.
+"""BERT base, phase 2, made fast on TPUs: `base_phase2` with the settings of `fast/base`.
 
-bertjax train configs/fast/base_phase2.py --init-from runs/base --run-dir runs/base512
+bertjax train fast/base_phase2 --init-from runs/base --run-dir runs/base512
 """
 
-import runpy
-from pathlib import Path
-
 from bertjax.config import Config
+from bertjax.presets import base_phase2
+from bertjax.presets.fast.base import fast
 
 
 def get_config() -> Config:
-    return runpy.run_path(str(Path(__file__).with_name("base.py")))["fast"](
-        "base_phase2.py", "dots"
-    )
+    return fast(base_phase2.get_config(), "dots")

@@ -1,13 +1,12 @@
-"""BERT large, phase 1, as `../large.py` but fast: see `base.py`.
+"""BERT large, phase 1, made fast on TPUs: `large` with the settings of `fast/base`.
 
-bertjax train configs/fast/large.py --run-dir runs/large
+bertjax train fast/large --run-dir runs/large
 """
 
-import runpy
-from pathlib import Path
-
 from bertjax.config import Config
+from bertjax.presets import large
+from bertjax.presets.fast.base import fast
 
 
 def get_config() -> Config:
-    return runpy.run_path(str(Path(__file__).with_name("base.py")))["fast"]("large.py", "heads")
+    return fast(large.get_config(), "heads")

@@ -1,15 +1,12 @@
-"""BERT large, phase 2, as `../large_phase2.py` but fast: see `base.py`.
+"""BERT large, phase 2, made fast on TPUs: `large_phase2` with the settings of `fast/base`.
 
-bertjax train configs/fast/large_phase2.py --init-from runs/large --run-dir runs/large512
+bertjax train fast/large_phase2 --init-from runs/large --run-dir runs/large512
 """
 
-import runpy
-from pathlib import Path
-
 from bertjax.config import Config
+from bertjax.presets import large_phase2
+from bertjax.presets.fast.base import fast
 
 
 def get_config() -> Config:
-    return runpy.run_path(str(Path(__file__).with_name("base.py")))["fast"](
-        "large_phase2.py", "heads"
-    )
+    return fast(large_phase2.get_config(), "heads")

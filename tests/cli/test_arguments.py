@@ -41,7 +41,7 @@ def fails(capsys, *words):
      "data.max_predictions_per_seq: found 10, expected at least 153"),
     (["train", "configs/tiny.py", "--data.max-seq-length", "1024", "--data.max-predictions-per-seq", "160"],
      "expected at most model.max_position_embeddings (128)"),
-    (["prepare", "configs/none.py"], "configs/none.py: cannot be read as a configuration"),
+    (["prepare", "configs/none.py"], "configs/none.py: found no such configuration file or preset"),
     (["fill-mask", "runs/x"], 'found no sentence, expected one or more, like "The [MASK] is empty."'),
     (["fill-mask", "/no/run", "a [MASK]"], "/no/run: found no checkpoint"),
     (["eval", "/no/run"], "/no/run: found no checkpoint"),

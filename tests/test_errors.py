@@ -1,0 +1,22 @@
+import pytest
+
+from bertjax.errors import UserError, nearest, needs_extra
+
+
+def test_the_nearest_name_is_named_where_one_is_near():
+    assert nearest("tini", ["base", "tiny"]) == "; the nearest is tiny"
+    assert nearest("tini", ["base"]) == nearest("tini", []) == ""
+
+
+def test_a_missing_package_is_a_line_that_says_what_to_install():
+    with pytest.raises(UserError) as caught, needs_extra("data"):
+        import no_such_package_at_all  # noqa: F401
+    expected = "it to be installed: pip install 'bertjax[data]'"
+    assert (
+        str(caught.value) == f"no_such_package_at_all: found no such package, expected {expected}"
+    )
+
+
+def test_other_errors_of_an_import_stay():
+    with pytest.raises(ZeroDivisionError), needs_extra("data"):
+        1 / 0  # noqa: B018
