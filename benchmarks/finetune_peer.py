@@ -49,7 +49,7 @@ from bertjax.errors import UserError, check
 from bertjax.finetuning import finetune
 from bertjax.finetuning.batches import item_lengths, make_batch
 from bertjax.finetuning.finetune import Prepared
-from bertjax.interop.checkpoints.tensor_mapping import give
+from bertjax.interop.checkpoints.tensor_mapping import export_tensors
 from bertjax.interop.checkpoints.tensor_names import torch_dialect
 from bertjax.interop.import_model import import_model
 from bertjax.model.functional import TASKS
@@ -506,7 +506,9 @@ def named_tensors(job: Job, params: Any) -> dict[str, np.ndarray]:
     """Copies of the parameters under PyTorch's names."""
     head = params[TASKS][job.task.name]
     encoder = {group: leaves for group, leaves in params.items() if group != TASKS}
-    found = {name: np.array(values) for name, values in give(encoder, torch_dialect("bert"))}
+    found = {
+        name: np.array(values) for name, values in export_tensors(encoder, torch_dialect("bert"))
+    }
     return found | {
         "classifier.weight": np.array(head["kernel"]).T,
         "classifier.bias": np.array(head["bias"]),

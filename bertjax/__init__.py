@@ -1,53 +1,116 @@
-"""Pretrain BERT-class encoders in JAX.
+"""Pretrain BERT-class encoders in JAX, fine-tune them, and use them.
 
-The names below load on first use, so that `import bertjax` is quick; none brings TensorFlow.
+The names in `dir(bertjax)` are loaded on first use, so that `import bertjax` is quick. None brings
+TensorFlow before it reads prepared shards or TFDS.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from bertjax.config import Config, ModelConfig
+from bertjax.config import (
+    Config,
+    DataConfig,
+    FinetuneConfig,
+    MeshConfig,
+    ModelConfig,
+    OptimizerConfig,
+    TokenizerConfig,
+    TrainConfig,
+    load_config,
+)
 from bertjax.errors import UserError
 
 if TYPE_CHECKING:
+    from bertjax.api.evaluate import evaluate, predict, saved_config
+    from bertjax.api.finetune import finetune, sweep
+    from bertjax.api.load import load_tokenizer
+    from bertjax.api.pretrain import prepare, train
+    from bertjax.finetuning.sweep_grid import PAPER_GRID, Grid
     from bertjax.inference.embed import embed
+    from bertjax.inference.fill_mask import fill_mask
+    from bertjax.inference.zero_shot import zero_shot
     from bertjax.interop.export_model import export_model
     from bertjax.interop.import_model import import_model
     from bertjax.model.functional import Encoded, encode, init, mlm_logits, nsp_logits, pool
     from bertjax.training.pretraining_loss import pretraining_loss
-    from bertjax.training.saved_model import load_model
+    from bertjax.training.saved_model import TrainedModel, load_model
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "bertjax.model.functional": ("Encoded", "encode", "init", "mlm_logits", "nsp_logits", "pool"),
-    "bertjax.training.pretraining_loss": ("pretraining_loss",),
-    "bertjax.training.saved_model": ("load_model",),
-    "bertjax.inference.embed": ("embed",),
-    "bertjax.interop.import_model": ("import_model",),
-    "bertjax.interop.export_model": ("export_model",),
+_MODULES = {
+    "Encoded": "bertjax.model.functional",
+    "Grid": "bertjax.finetuning.sweep_grid",
+    "PAPER_GRID": "bertjax.finetuning.sweep_grid",
+    "TrainedModel": "bertjax.training.saved_model",
+    "embed": "bertjax.inference.embed",
+    "encode": "bertjax.model.functional",
+    "evaluate": "bertjax.api.evaluate",
+    "export_model": "bertjax.interop.export_model",
+    "fill_mask": "bertjax.inference.fill_mask",
+    "finetune": "bertjax.api.finetune",
+    "import_model": "bertjax.interop.import_model",
+    "init": "bertjax.model.functional",
+    "load_model": "bertjax.training.saved_model",
+    "load_tokenizer": "bertjax.api.load",
+    "mlm_logits": "bertjax.model.functional",
+    "nsp_logits": "bertjax.model.functional",
+    "pool": "bertjax.model.functional",
+    "predict": "bertjax.api.evaluate",
+    "prepare": "bertjax.api.pretrain",
+    "pretraining_loss": "bertjax.training.pretraining_loss",
+    "saved_config": "bertjax.api.evaluate",
+    "sweep": "bertjax.api.finetune",
+    "train": "bertjax.api.pretrain",
+    "zero_shot": "bertjax.inference.zero_shot",
 }
+"""The module of each name that is loaded on first use (PEP 562)."""
 
 __all__ = [
+    "PAPER_GRID",
     "Config",
+    "DataConfig",
     "Encoded",
+    "FinetuneConfig",
+    "Grid",
+    "MeshConfig",
     "ModelConfig",
+    "OptimizerConfig",
+    "TokenizerConfig",
+    "TrainConfig",
+    "TrainedModel",
     "UserError",
+    "__version__",
     "embed",
     "encode",
+    "evaluate",
     "export_model",
+    "fill_mask",
+    "finetune",
     "import_model",
     "init",
+    "load_config",
     "load_model",
+    "load_tokenizer",
     "mlm_logits",
     "nsp_logits",
     "pool",
+    "predict",
+    "prepare",
     "pretraining_loss",
+    "saved_config",
+    "sweep",
+    "train",
+    "zero_shot",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(importlib.import_module(home), name)
-    raise AttributeError(f"module 'bertjax' has no attribute {name!r}")
+    if name not in _MODULES:
+        raise AttributeError(f"module 'bertjax' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULES[name]), name)
+    globals()[name] = value  # the next use finds it without this function
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -9,8 +9,8 @@ import torch
 import transformers
 
 from bertjax.config import ModelConfig
-from bertjax.interop.checkpoints.model_config import config_values
-from bertjax.interop.checkpoints.tensor_mapping import Tensors, give, take
+from bertjax.interop.checkpoints.model_config import huggingface_config
+from bertjax.interop.checkpoints.tensor_mapping import Tensors, export_tensors, import_params
 from bertjax.interop.checkpoints.tensor_names import torch_dialect
 
 
@@ -21,7 +21,7 @@ def reference_model(config: ModelConfig, seed: int, kind="BertForPreTraining"):
     torch.manual_seed(seed)
     values = {
         name: value
-        for name, value in config_values("bert", config, 0).items()
+        for name, value in huggingface_config("bert", config, 0).items()
         if name != "model_type"
     }
     model = getattr(transformers, kind)(
@@ -41,7 +41,7 @@ def params_of(config: ModelConfig, model, gradients=False):
         if p.grad is not None or not gradients
     }
     shapes = {name: array.shape for name, array in found.items()}
-    params = take(
+    params = import_params(
         config, torch_dialect("bert"), Tensors("the reference", shapes, found.__getitem__)
     )
     return jax.tree.map(jnp.asarray, params)
@@ -49,7 +49,7 @@ def params_of(config: ModelConfig, model, gradients=False):
 
 def tensors_of(params):
     """Parameters or gradients of ours by the reference's names, in its layout."""
-    return dict(give(params, torch_dialect("bert")))
+    return dict(export_tensors(params, torch_dialect("bert")))
 
 
 def reference_batch(batch):

@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CompileCommand:
-    """What a train step would cost on a TPU slice, by the TPU compiler; no TPU is needed."""
+    """Estimate the cost of a train step on a TPU slice, by the TPU compiler; no TPU is needed."""
 
     topology: str = "v5e:2x2"
     """The slice: v4, v5e, v5p or v6e, and its shape, such as v5e:16x16 or v5p:4x4x4."""
     slices: int = 1
-    """Such slices, joined by the data centre's network; lay the mesh's axis `replica` over them."""
+    """Number of such slices, joined by the data centre's network; the mesh's axis `replica` is
+    divided over them.
+    """
     run_dir: str = ""
-    """Where compile.json and the report go; by default runs/NAME of the configuration."""
+    """Folder for compile.json and the report; by default runs/NAME of the configuration."""
     largest_batch: bool = False
     """Find the largest batch that fits, by bisection: up to a dozen compiles."""
     search: bool = False
@@ -43,47 +45,44 @@ class CompileCommand:
 
 
 def run(words: Sequence[str]) -> int:
+    """Run the verb; return the exit status."""
     from bertjax.estimate.hardware.slices import open_slice, prepare_environment
 
     prepare_environment()
-    subject, command = parse_configured("compile", CompileCommand, words)
+    subject, command, overrides = parse_configured("compile", CompileCommand, words)
     quiet_libraries()
     from etils import epath
 
     from bertjax.estimate.answers import answer, write_answer
     from bertjax.estimate.estimate import Estimate
     from bertjax.estimate.text import brief, describe_answer
+    from bertjax.training.initial_model import take_initial_model
 
-    def tell(what: str, found: Estimate) -> None:
-        print(
-            f"{what}: {brief(found).strip()} (compiled in {found.compile_seconds:.0f} s)",
-            file=sys.stderr,
-        )
+    def show(what: str, estimate: Estimate) -> None:
+        seconds = f"compiled in {estimate.compile_seconds:.0f} s"
+        print(f"{what}: {brief(estimate).strip()} ({seconds})", file=sys.stderr)
 
-    slice_ = open_slice(command.topology, command.slices)
-    search_limit = command.search_limit if command.search else 0
-    found = answer(
-        command.config,
-        slice_,
+    config = take_initial_model(command.config, overrides)
+    answered = answer(
+        config,
+        open_slice(command.topology, command.slices),
         largest_batch=command.largest_batch,
-        search_limit=search_limit,
-        tell=tell,
+        search_limit=command.search_limit if command.search else 0,
+        tell=show,
     )
-    print(describe_answer(found))
+    print(describe_answer(answered))
     run_dir = epath.Path(command.run_dir or f"runs/{run_name(subject)}")
-    print(f"\nwritten: {write_answer(run_dir, found)}")
+    print(f"\nwritten: {write_answer(run_dir, answered)}")
     print(f"report: {_report(run_dir)}")
     return 0
 
 
 def _report(run_dir: "epath.Path") -> "epath.Path":
-    """The run's report with the estimate in it, or a page of its own where there is no run yet."""
-    from bertjax.report.estimate import write_page
-    from bertjax.report.html import STYLE, write_report
-    from bertjax.training import run_config as run_folder
+    """Write the run's report with the estimate in it, or a page of its own where there is no run."""
+    from bertjax.report.estimate import write_estimate_page
+    from bertjax.report.html import PAGE_STYLE, write_report
+    from bertjax.training import run_config
 
-    return (
-        write_report(run_dir)
-        if (run_dir / run_folder.FILE).exists()
-        else write_page(run_dir, STYLE)
-    )
+    if (run_dir / run_config.FILE).exists():
+        return write_report(run_dir)
+    return write_estimate_page(run_dir, PAGE_STYLE)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from bertjax.cli.arguments import need, parse, quiet_libraries, split_subject, wants_help
+from bertjax.cli.arguments import need, parse_subject, quiet_libraries
 
 if TYPE_CHECKING:
     from etils import epath
@@ -20,11 +20,11 @@ class ExportCommand:
     to: str = ""
     """The new folder."""
     format: Literal["huggingface", "tensorflow", "stablehlo", "saved-model", "onnx"] = "huggingface"
-    """What to write."""
+    """Format of the model."""
     task: str = ""
     """The task whose head goes with a model that was fine-tuned on several."""
     outputs: tuple[Literal["hidden", "pooled", "mlm_logits", "nsp_logits", "logits"], ...] = ()
-    """What a program for a runtime computes; by default logits of a fine-tuned model, else hidden,
+    """Outputs of a program for a runtime; by default logits of a fine-tuned model, else hidden,
     and pooled where the model has it.
     """
     max_shard_bytes: int = 5_000_000_000
@@ -32,10 +32,10 @@ class ExportCommand:
 
 
 def run(words: Sequence[str]) -> int:
-    subject, rest = split_subject(words)
-    if not wants_help(rest):
-        need(subject, "export", "a run or checkpoint folder")
-    command = parse("export CHECKPOINT", ExportCommand(), rest)
+    """Run the verb; return the exit status."""
+    subject, command = parse_subject(
+        "export", ExportCommand(), words, "a run or checkpoint folder", "CHECKPOINT"
+    )
     need(command.to, "export", "--to with the new folder")
     quiet_libraries()
     from bertjax.interop.export_model import export_model
@@ -54,6 +54,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def _files(folder: "epath.Path") -> "Iterator[epath.Path]":
+    """Yield the files below a folder, sorted within each folder."""
     for path in sorted(folder.iterdir()):
         if path.is_dir():
             yield from _files(path)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bertjax.cli.arguments import need, parse, quiet_libraries, split_subject, wants_help
+from bertjax.cli.arguments import need, parse_subject, quiet_libraries
 
 
 @dataclass(frozen=True)
@@ -16,35 +16,35 @@ class ImportCommand:
     to: str = ""
     """The new run's folder."""
     drop: tuple[str, ...] = ()
-    """Leave out the tensors whose names begin so, such as `classifier`."""
+    """Beginnings of the names of tensors to leave out, such as `classifier`."""
     lowercase: Literal["auto", "yes", "no"] = "auto"
-    """How a vocab.txt is meant; auto: as a file beside it says, else yes."""
+    """Whether a vocab.txt is of lower-cased text; auto: as a file beside it says, else yes."""
     take_tokenizer: bool = True
-    """Take the tokenizer along."""
+    """Import the tokenizer too."""
 
 
 def run(words: Sequence[str]) -> int:
-    subject, rest = split_subject(words)
-    if not wants_help(rest):
-        need(subject, "import", "a model folder")
-    command = parse("import SOURCE", ImportCommand(), rest)
+    """Run the verb; return the exit status."""
+    subject, command = parse_subject("import", ImportCommand(), words, "a model folder", "SOURCE")
     need(command.to, "import", "--to with the new run's folder")
     quiet_libraries()
     from bertjax.cli.inspect import describe_model
     from bertjax.interop.import_model import import_model
 
     lowercase = {"auto": None, "yes": True, "no": False}[command.lowercase]
-    made = import_model(
+    imported = import_model(
         subject,
         command.to,
         drop=command.drop,
         lowercase=lowercase,
         take_tokenizer=command.take_tokenizer,
     )
-    print(describe_model(made.config.model))
-    if made.tokenizer is None:
+    print(describe_model(imported.config.model))
+    if imported.tokenizer is None:
         print("tokenizer: none")
     else:
-        print(f"tokenizer: {made.config.tokenizer.kind}, {made.tokenizer.vocab_size:,} entries")
-    print(f"checkpoint: {made.checkpoint}")
+        print(
+            f"tokenizer: {imported.config.tokenizer.kind}, {imported.tokenizer.vocab_size:,} entries"
+        )
+    print(f"checkpoint: {imported.checkpoint}")
     return 0

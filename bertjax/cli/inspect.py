@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bertjax.cli.arguments import need, parse, quiet_libraries, split_subject, wants_help
+from bertjax.cli.arguments import parse_subject, quiet_libraries
 from bertjax.config import ModelConfig
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ class InspectCommand:
 
 
 def run(words: Sequence[str]) -> int:
-    subject, rest = split_subject(words)
-    if not wants_help(rest):
-        need(subject, "inspect", "a folder of prepared shards, or a run")
-    command = parse("inspect PATH", InspectCommand(), rest)
+    """Run the verb; return the exit status."""
+    subject, command = parse_subject(
+        "inspect", InspectCommand(), words, "a folder of prepared shards, or a run", "PATH"
+    )
     quiet_libraries()
     from etils import epath
 
@@ -41,33 +41,33 @@ def run(words: Sequence[str]) -> int:
 
 
 def describe_run(folder: "epath.Path") -> str:
-    """A run in a few lines: its model, progress, last figures, checkpoints."""
+    """Describe a run in a few lines: its model, progress, newest metrics, checkpoints."""
     from bertjax.training import checkpoint
     from bertjax.training import run_config as run_folder
     from bertjax.training.logs.metrics_log import read_rows
 
     config = run_folder.read_config(folder)
+    data = config.data
     lines = [
         f"run: {folder}",
         describe_model(config.model),
-        f"data: {config.data.prepared_dir}, length {config.data.max_seq_length}, batch {config.train.batch_size}",
+        f"data: {data.prepared_dir}, length {data.max_seq_length}, batch {config.train.batch_size}",
     ]
-    rows = read_rows(folder)
+    entries = read_rows(folder)
     for split in ("train", "validation"):
-        last = next((row for row in reversed(rows) if row["split"] == split), None)
-        if last:
-            said = ", ".join(f"{k} {v:.4g}" for k, v in last.items() if isinstance(v, float))
-            lines.append(f"{split}: step {last['step']:,} of {config.train.steps:,}: {said}")
-    saved = folder / checkpoint.FOLDER
-    steps = (
-        sorted(int(p.name) for p in saved.iterdir() if p.name.isdigit()) if saved.exists() else []
-    )
+        of_split = [entry for entry in entries if entry["split"] == split]
+        if of_split:
+            newest = of_split[-1]
+            figures = [f"{k} {v:.4g}" for k, v in newest.items() if isinstance(v, float)]
+            progress = f"step {newest['step']:,} of {config.train.steps:,}"
+            lines.append(f"{split}: {progress}: {', '.join(figures)}")
+    steps = checkpoint.steps_of(folder)
     lines.append(f"checkpoints: {', '.join(map(str, steps)) or 'none'}")
     return "\n".join(lines)
 
 
 def describe_model(config: ModelConfig) -> str:
-    """A model in a line."""
+    """Describe a model in one line."""
     import math
 
     import jax
@@ -76,8 +76,13 @@ def describe_model(config: ModelConfig) -> str:
 
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(functional.shapes(config)))
     shared = " that share their parameters" if config.share_layers else ""
-    return (
-        f"model: {config.num_hidden_layers} layers{shared}, width {config.hidden_size}, "
-        f"{config.num_attention_heads} heads, vocabulary {config.vocab_size:,}, length {config.max_length:,}, "
-        f"{parameters:,} parameters, {' '.join(config.heads) or 'encoder only'}"
-    )
+    parts = [
+        f"{config.num_hidden_layers} layers{shared}",
+        f"width {config.hidden_size}",
+        f"{config.num_attention_heads} heads",
+        f"vocabulary {config.vocab_size:,}",
+        f"length {config.max_length:,}",
+        f"{parameters:,} parameters",
+        " ".join(config.heads) or "encoder only",
+    ]
+    return f"model: {', '.join(parts)}"

@@ -1,62 +1,68 @@
-"""The `bertjax` command: finds the verb, runs it, turns mistakes into one line and exit status 2."""
+"""The `bertjax` command: find the verb and run it; a user's mistake is one line and exit status 2."""
 
 import errno
 import importlib
 import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
 from bertjax.cli import huge_pages
-from bertjax.cli.arguments import nearest
-from bertjax.errors import UserError
+from bertjax.errors import UserError, nearest
 
 VERBS = {
-    "prepare": "make shards of masked instances from a corpus",
-    "train": "pretrain on prepared shards, or continue where a run stopped",
-    "finetune": "train a model on tasks: GLUE's, tagging, questions, choices, pairs of texts; or a sweep of them",
-    "predict": "what a fine-tuned model says of a test set, in the task's own format",
+    "prepare": "make shards of masked records from a corpus",
+    "train": "pretrain on prepared shards, or continue a run",
+    "finetune": "train a model on tasks (GLUE, tagging, question answering, multiple choice,"
+    " sequence to sequence), or sweep settings",
+    "predict": "write a fine-tuned model's predictions of a test set, in the task's own format",
     "zero-shot": "classify text without training, by filling a mask or by next-sentence prediction",
-    "evaluate": "held-out figures of a pretrained or fine-tuned model (or eval)",
-    "fill-mask": "the likeliest words for each [MASK] of a sentence",
-    "inspect": "verify and describe prepared shards, or a run",
-    "embed": "vectors of lines of text, from chosen layers",
-    "import": "a model of transformers or of the original BERT, as a run",
-    "export": "a checkpoint as a model of transformers, TensorFlow, StableHLO or ONNX",
-    "grow": "a model with more positions or words, or with words' vectors from a file",
-    "compile": "what a train step would cost on a TPU slice, by the TPU compiler",
+    "evaluate": "compute held-out metrics of a pretrained or fine-tuned model (or eval)",
+    "fill-mask": "print the likeliest words for each [MASK] of a sentence",
+    "inspect": "verify and describe prepared shards, or describe a run",
+    "embed": "write vectors of lines of text, from chosen layers",
+    "import": "make a run of a model of transformers or of the original BERT",
+    "export": "write a checkpoint for transformers, TensorFlow, StableHLO or ONNX",
+    "grow": "give a model more positions or words, or words' vectors from a file",
+    "compile": "estimate the cost of a train step on a TPU slice, by the TPU compiler",
+    "completion": "print a script by which a shell completes verbs, presets and options",
 }
 ALIASES = {"eval": "evaluate"}
-MODULES = {"import": "import_"}  # a word that Python keeps for itself
-USAGE = "usage: bertjax VERB ... [--help]\n\n" + "".join(
-    f"  {verb:<10} {what}\n" for verb, what in VERBS.items()
-)
+MODULES = {"import": "import_"}  # import is a keyword of Python
+
+INTERRUPTED_PIPE = 141  # what a shell reports of a process that SIGPIPE ended: 128 + 13
+
+
+def usage() -> str:
+    """Return the text of `bertjax --help`."""
+    lines = [f"  {verb:<10} {description}" for verb, description in VERBS.items()]
+    return "\n".join(["usage: bertjax VERB ... [--help]", "       bertjax --version", "", *lines])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit status: 0 done, 2 a user's mistake, 75 stopped early and to be
-    continued.
+    """Run one verb; return the exit status.
+
+    0: done. 2: a user's mistake. 75: stopped early by a signal, to be continued by the same
+    command.
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
-        print(USAGE, end="")
+        print(usage())
         return 0 if words else 2
+    if words[0] == "--version":
+        import bertjax
+
+        print(f"bertjax {bertjax.__version__}")
+        return 0
     try:
-        words[0] = ALIASES.get(words[0], words[0])
-        if words[0] not in VERBS:
-            raise UserError(
-                f"{words[0]}: no such verb, expected one of {', '.join(VERBS)}{nearest(words[0], VERBS)}"
-            )
-        verb = importlib.import_module(
-            f"bertjax.cli.{MODULES.get(words[0], words[0].replace('-', '_'))}"
-        )
-        return verb.run(words[1:])
+        return verb_module(words[0]).run(words[1:])
     except UserError as error:
         print(f"bertjax: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # The reader of our output went away: nothing to say, and nowhere to say it.
+        # The reader of our output went away. Python would flush stdout at its exit and fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return INTERRUPTED_PIPE
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -64,10 +70,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
+def verb_module(verb: str) -> ModuleType:
+    """Import the module of a verb; `UserError`, naming the nearest, for a word that is none."""
+    verb = ALIASES.get(verb, verb)
+    if verb not in VERBS:
+        raise UserError(
+            f"{verb}: no such verb, expected one of {', '.join(VERBS)}{nearest(verb, VERBS)}"
+        )
+    name = MODULES.get(verb, verb.replace("-", "_"))
+    return importlib.import_module(f"bertjax.cli.{name}")
+
+
 def command() -> int:
-    """`main`, as the process that the shell started."""
-    if sys.argv[1:2] != ["prepare"]:  # whose many processes are to stay small
-        huge_pages.restart_with_them()
+    """Run `main` as the process that the shell started."""
+    # `prepare` starts many processes, which are to stay small.
+    if sys.argv[1:2] != ["prepare"]:
+        huge_pages.restart_with_huge_pages()
     return main()
 
 

@@ -1,6 +1,4 @@
-"""`bertjax prepare CONFIG [--output-dir DIR] [--dotted.field VALUE ...] [--runner beam --
---BEAM_OPTION ...]`
-"""
+"""`bertjax prepare CONFIG [--output-dir DIR] [--dotted.field VALUE ...] [--runner beam -- ...]`"""
 
 import time
 from collections.abc import Sequence
@@ -16,23 +14,24 @@ from bertjax.errors import check
 
 @dataclass(frozen=True)
 class PrepareCommand:
-    """Make shards of masked instances from a corpus. Run again after a kill, it does what is
-    missing.
+    """Make shards of masked records from a corpus. Run again after an interruption, it makes what
+    is missing.
     """
 
     output_dir: str = ""
-    """Where the shards go; by default data.prepared_dir."""
+    """Folder for the shards; by default data.prepared_dir."""
     runner: Literal["local", "beam"] = "local"
-    """Where the work is done: in processes here, or by Apache Beam (`pip install -r
-    requirements-beam.txt`), whose own options follow after `--`. Then paths must be the same for
-    all of its workers.
+    """local: processes on this machine. beam: Apache Beam (`pip install -r
+    requirements-beam.txt`), whose own options follow after `--`; then all of its workers must find
+    the same files at the same paths.
     """
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
 
 
 def run(words: Sequence[str]) -> int:
+    """Run the verb; return the exit status."""
     words, beam_options = split_options(words)
-    _, command = parse_configured("prepare", PrepareCommand, words)
+    _, command, overrides = parse_configured("prepare", PrepareCommand, words)
     check(
         command.runner == "beam" or not beam_options,
         where="--runner",
@@ -40,7 +39,7 @@ def run(words: Sequence[str]) -> int:
         expected="beam, for options after --",
     )
     quiet_libraries()
-    from bertjax.data.preparation.prepare import prepare
+    from bertjax.api.pretrain import prepare
     from bertjax.report.terminal import terminal_progress
 
     folder = command.output_dir or command.config.data.prepared_dir
@@ -51,14 +50,15 @@ def run(words: Sequence[str]) -> int:
             from bertjax.data.preparation.beam import beam_runner
 
             runner = beam_runner(beam_options)
-        manifest = prepare(command.config, folder, progress=progress, runner=runner)
+        manifest = prepare(
+            command.config, folder, overrides=overrides, progress=progress, runner=runner
+        )
     for split in ("train", "validation"):
-        shards = [shard for shard in manifest.shards if shard.split == split]
-        print(f"{split}: {sum(s.records for s in shards):,} instances in {len(shards)} shards")
-    steps = ", ".join(
-        f"{name.replace('_', ' ')} {count:,}" for name, count in manifest.counts.items()
-    )
-    print(f"counts: {steps}")
+        shards = manifest.split(split)
+        records = sum(shard.records for shard in shards)
+        print(f"{split}: {records:,} instances in {len(shards)} shards")
+    counts = [f"{name.replace('_', ' ')} {count:,}" for name, count in manifest.counts.items()]
+    print(f"counts: {', '.join(counts)}")
     print(f"vocabulary: {manifest.vocab_size:,}")
     print(f"held-out unigram entropy: {manifest.validation_unigram_entropy:.3f} nats")
     print(f"prepared in {folder} in {time.perf_counter() - begin:.1f} s")

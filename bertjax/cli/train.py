@@ -1,23 +1,22 @@
 """`bertjax train CONFIG [--run-dir DIR] [--dotted.field VALUE ...]`"""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
-from bertjax.cli.arguments import parse_configured, quiet_libraries, run_name, wants_help
+from bertjax.cli.arguments import (
+    parse_configured,
+    quiet_libraries,
+    run_name,
+    run_terminal,
+    wants_help,
+)
 from bertjax.config import Config
-from bertjax.errors import check
 
-if TYPE_CHECKING:
-    from etils import epath
-
-    from bertjax.data.tokenizers.tokenizer import Tokenizer
-    from bertjax.training.loop import Outcome
-
-# the exit status that tells a launch script to start the same command again (sysexits' EX_TEMPFAIL)
+# The exit status by which a launch script knows to start the same command again: EX_TEMPFAIL of
+# sysexits.h.
 STOPPED = 75
 
 
@@ -33,6 +32,7 @@ class TrainCommand:
 
 
 def run(words: Sequence[str]) -> int:
+    """Run the verb; return the exit status."""
     if wants_help(words):
         parse_configured("train", TrainCommand, words)
     quiet_libraries()
@@ -40,88 +40,23 @@ def run(words: Sequence[str]) -> int:
 
     from bertjax.parallel import compile_cache, failures, hosts
 
+    # A mistake of one process ends all, so the command line is parsed within.
     with failures.together():
-        subject, command = parse_configured("train", TrainCommand, words)
+        subject, command, overrides = parse_configured("train", TrainCommand, words)
         run_dir = epath.Path(command.run_dir or f"runs/{run_name(subject)}")
         compile_cache.start(run_dir)
-        outcome = (_run_first if hosts.is_first() else _run_other)(command.config, run_dir)
-    return STOPPED if outcome.stopped else 0
+        from bertjax.api.pretrain import train
 
-
-def _run_first(config: Config, run_dir: "epath.Path") -> "Outcome":
-    """Train, and write and say what a run does."""
-    from bertjax.report.html import write_report
-    from bertjax.report.terminal import log_to, terminal_progress
-    from bertjax.training.batch_source import prepared_feed
-    from bertjax.training.loop import train
-
-    feed = prepared_feed(config, _take_tokenizer(config, run_dir))
-    with log_to(run_dir), terminal_progress() as progress:
-        outcome = train(
-            config, run_dir, feed, progress=progress, on_evaluation=lambda: write_report(run_dir)
-        )
-        report = write_report(run_dir)
-        if outcome.stopped:
-            logging.getLogger(__name__).warning("stopped by a signal at step %d", outcome.step)
-    if outcome.stopped:
-        print(
-            f"stopped by a signal at step {outcome.step} of {config.train.steps}, saved; the same command continues"
-        )
-    else:
-        print(f"checkpoint: {run_dir / 'checkpoints' / str(outcome.step)}")
-        print(f"report: {report}")
-    return outcome
-
-
-def _run_other(config: Config, run_dir: "epath.Path") -> "Outcome":
-    """Train as one of a run's processes that is not its first: silent, but for warnings."""
-    from bertjax.data.tokenizers.tokenizer import load_tokenizer
-    from bertjax.parallel import hosts
-    from bertjax.report.terminal import warnings_of
-    from bertjax.training.batch_source import prepared_feed
-    from bertjax.training.loop import train
-
-    with warnings_of(hosts.place()):
-        return train(
-            config, run_dir, prepared_feed(config, load_tokenizer(_prepared_tokenizer(config)))
-        )
-
-
-def _prepared_tokenizer(config: Config) -> "epath.Path":
-    from bertjax.training.batch_source import corpora
-
-    return next(iter(corpora(config).values())) / "tokenizer"
-
-
-def _take_tokenizer(config: Config, run_dir: "epath.Path") -> "Tokenizer":
-    """Copy the prepared data's tokenizer into the run.
-
-    Raises `UserError` when the run, or the one it starts from, has another.
-    """
-    from bertjax.data.tokenizers.tokenizer import load_tokenizer
-
-    source = _prepared_tokenizer(config)
-    tokenizer = load_tokenizer(source)
-    check(
-        tokenizer.vocab_size <= config.model.vocab_size,
-        where="model.vocab_size",
-        found=config.model.vocab_size,
-        expected=f"at least the {tokenizer.vocab_size} entries of {source}",
-    )
-    known = [run_dir / "tokenizer"]
-    if config.init_from:
-        from bertjax.training.checkpoint import find
-
-        known.append(find(config.init_from)[0] / "tokenizer")
-    for folder in known:
-        if folder.exists():
-            other = load_tokenizer(folder).fingerprint
-            check(
-                other == tokenizer.fingerprint,
-                where=str(source),
-                found=f"tokenizer {tokenizer.fingerprint[:12]}",
-                expected=f"{other[:12]} as in {folder}",
+        with run_terminal() as progress:
+            result = train(command.config, run_dir, overrides=overrides, progress=progress)
+    if result.stopped:
+        if hosts.is_first():
+            print(
+                f"stopped by a signal at step {result.step} of {command.config.train.steps}, saved;"
+                " the same command continues"
             )
-    run_dir.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(run_dir / "tokenizer", config.model.max_length)
-    return tokenizer
+        return STOPPED
+    if hosts.is_first():
+        print(f"checkpoint: {result.checkpoint}")
+        print(f"report: {result.report}")
+    return 0

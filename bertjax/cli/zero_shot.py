@@ -1,6 +1,4 @@
-"""`bertjax zero-shot RUN TEXT ... --labels WORD WORD ... [--template "{} This text is about
-[MASK]."]`
-"""
+"""`bertjax zero-shot RUN TEXT ... --labels WORD WORD ... [--template "{} About [MASK]."]`"""
 
 import json
 import sys
@@ -11,10 +9,10 @@ from typing import Annotated, Literal
 
 import tyro
 
-from bertjax.cli.arguments import need, parse, quiet_libraries, split_subject, wants_help
+from bertjax.cli.arguments import parse_subject, quiet_libraries
 from bertjax.errors import check
 
-WINDOW = 64  # batches of texts that are judged, and printed, together
+WINDOW = 64  # batches of texts that are scored, and printed, together
 
 
 @dataclass(frozen=True)
@@ -24,9 +22,7 @@ class ZeroShotCommand:
     texts: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Texts to classify; they stand before the options."""
     text_file: str = ""
-    """Instead of texts a file of them, a line each, UTF-8 (.gz, .bz2 and .xz too); - for standard
-    input.
-    """
+    """A file of texts instead, one a line, UTF-8 (.gz, .bz2 and .xz too); - for standard input."""
     labels: tuple[str, ...] = ()
     """Two or more labels, of one or several words each."""
     template: str = "{} This text is about [MASK]."
@@ -37,7 +33,7 @@ class ZeroShotCommand:
     {} ends the template), by the sentence head.
     """
     calibrate: bool = False
-    """Take off each label's score with an empty text, so that frequent words are not preferred
+    """Subtract each label's score with an empty text, so that frequent words are not preferred
     (arXiv 2104.08315).
     """
     json: bool = False
@@ -45,21 +41,59 @@ class ZeroShotCommand:
     scores.
     """
     batch_size: int = 64
-    """Rows that are computed together, a multiple of the devices here (else rounded up)."""
+    """Rows computed together; rounded up to a multiple of the devices here."""
     max_seq_length: int = 0
-    """Ids of a row at most, the template's among them; longer texts are cut. 0: 512, or the model's
-    own limit.
+    """Ids of a row, the template's included; longer texts are cut. 0: 512, or fewer if the model has
+    fewer positions.
     """
 
 
 def run(words: Sequence[str]) -> int:
-    subject, rest = split_subject(words)
-    if not wants_help(rest):
-        need(subject, "zero-shot", "a run or checkpoint folder")
-    command = parse("zero-shot RUN", ZeroShotCommand(), rest)
-    one = bool(command.texts) != bool(command.text_file)
-    found = "both" if command.texts else "neither (texts stand before the options)"
-    check(one, where="zero-shot: texts and --text-file", found=found, expected="one of them")
+    """Run the verb; return the exit status."""
+    subject, command = parse_subject(
+        "zero-shot", ZeroShotCommand(), words, "a run or checkpoint folder"
+    )
+    _check(command)
+    quiet_libraries()
+    from bertjax.inference.vector_files import read_lines
+    from bertjax.inference.zero_shot import zero_shot
+    from bertjax.parallel import compile_cache
+    from bertjax.training.saved_model import load_model
+
+    compile_cache.start()
+    model = load_model(subject)
+    texts: Iterable[str] = iter(command.texts or read_lines(command.text_file))
+    count = truncated = 0
+    while window := list(islice(texts, WINDOW * command.batch_size)):
+        scored = zero_shot(
+            model,
+            window,
+            command.labels,
+            template=command.template,
+            method=command.method,
+            calibrate=command.calibrate,
+            batch_size=command.batch_size,
+            max_seq_length=command.max_seq_length or None,
+        )
+        for text, scores, probabilities in zip(
+            window, scored.scores.tolist(), scored.probabilities.tolist(), strict=True
+        ):
+            _print(text, command.labels, scores, probabilities, as_json=command.json)
+        count += len(window)
+        truncated += scored.truncated
+    if truncated:
+        print(f"truncated texts: {truncated:,} of {count:,}", file=sys.stderr)
+    return 0
+
+
+def _check(command: ZeroShotCommand) -> None:
+    """Raise `UserError` for options that cannot go together."""
+    check(
+        bool(command.texts) != bool(command.text_file),
+        where="zero-shot: texts and --text-file",
+        found="both" if command.texts else "neither (texts stand before the options)",
+        expected="one of them",
+    )
     check(
         len(command.labels) > 1,
         where="--labels",
@@ -72,41 +106,6 @@ def run(words: Sequence[str]) -> int:
         found=command.batch_size,
         expected="a number above 0",
     )
-    quiet_libraries()
-    from bertjax.data.tokenizers.tokenizer import load_tokenizer
-    from bertjax.inference.vector_files import read_lines
-    from bertjax.inference.zero_shot import zero_shot
-    from bertjax.parallel import compile_cache
-    from bertjax.training.saved_model import load_model
-
-    compile_cache.start()
-    loaded = load_model(subject)
-    tokenizer = load_tokenizer(loaded.run_dir / "tokenizer")
-    texts: Iterable[str] = iter(command.texts or read_lines(command.text_file))
-    number = truncated = 0
-    while window := list(islice(texts, WINDOW * command.batch_size)):
-        judged = zero_shot(
-            loaded.config.model,
-            loaded.params,
-            tokenizer,
-            window,
-            command.labels,
-            template=command.template,
-            method=command.method,
-            calibrate=command.calibrate,
-            batch_size=command.batch_size,
-            max_seq_length=command.max_seq_length or None,
-        )
-        for text, scores, probabilities in zip(
-            window, judged.scores, judged.probabilities, strict=True
-        ):
-            _print(
-                text, command.labels, scores.tolist(), probabilities.tolist(), as_json=command.json
-            )
-        number, truncated = number + len(window), truncated + judged.truncated
-    if truncated:
-        print(f"truncated texts: {truncated:,} of {number:,}", file=sys.stderr)
-    return 0
 
 
 def _print(
@@ -117,11 +116,16 @@ def _print(
     *,
     as_json: bool,
 ) -> None:
+    """Print a text with its labels, the best first."""
     order = sorted(range(len(labels)), key=lambda i: -scores[i])
     if as_json:
-        by_label = {"probabilities": probabilities, "scores": scores}
-        ranked = {name: {labels[i]: values[i] for i in order} for name, values in by_label.items()}
-        print(json.dumps({"text": text, "label": labels[order[0]], **ranked}, ensure_ascii=False))
+        answer = {
+            "text": text,
+            "label": labels[order[0]],
+            "probabilities": {labels[i]: probabilities[i] for i in order},
+            "scores": {labels[i]: scores[i] for i in order},
+        }
+        print(json.dumps(answer, ensure_ascii=False))
         return
     print(text)
     print("    " + "   ".join(f"{labels[i]} {probabilities[i]:.1%}" for i in order))

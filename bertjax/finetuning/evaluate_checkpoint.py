@@ -3,13 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
+from etils import epath
+
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
+from bertjax.finetuning.error_analysis import write_evaluation
 from bertjax.finetuning.evaluate import Assessed, Split, evaluate_split, evaluate_splits
-from bertjax.finetuning.finetune import validation_split
-from bertjax.finetuning.load import Finetuned
+from bertjax.finetuning.finetune import choose_thresholds, validation_split
+from bertjax.finetuning.load import Finetuned, load_finetuned
+from bertjax.parallel import hosts
 from bertjax.parallel.mesh import make_mesh
 from bertjax.tasks import registry as kinds
+from bertjax.training import checkpoint
 from bertjax.training.step import check_batch
 
 
@@ -77,9 +82,24 @@ def predict_split(
     return examples, found.predictions
 
 
-def described_lines(model: Finetuned, figures: dict[str, float]) -> list[str]:
-    """The checkpoint and its figures, a line each."""
-    return [
-        f"checkpoint: {model.checkpoint}",
-        *(f"{name}: {value:.4f}" for name, value in figures.items()),
-    ]
+def evaluate_finished(
+    run_dir: epath.Path, tokenizer: Tokenizer
+) -> tuple[epath.Path, dict[str, float]]:
+    """Evaluate the chosen checkpoint of a finished run: its folder, and all metrics by name.
+
+    Decision thresholds are chosen first where a task has one, and added to `result.json`. Of
+    several processes all call this and get the same; the first one writes `evaluation.json`.
+    """
+    # The first process has written which checkpoint is chosen; the others may not see that yet.
+    newest = str(checkpoint.find(run_dir)[1]) if hosts.is_first() else ""
+    chosen = epath.Path(hosts.from_first(newest))
+    config = checkpoint.read_config(chosen)
+    model = load_finetuned(chosen, config)
+    splits = validation_sets(model, tokenizer)
+    assessed, metrics = assess(model, splits, tokenizer)
+    if hosts.agree(hosts.is_first() and choose_thresholds(run_dir, assessed)):
+        model = load_finetuned(chosen, config)
+        assessed, metrics = assess(model, splits, tokenizer)
+    if hosts.is_first():
+        write_evaluation(run_dir, int(chosen.name), assessed, metrics)
+    return chosen, metrics

@@ -1,7 +1,6 @@
 """Fine-tuned models in their folders."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -34,16 +33,15 @@ class Finetuned(NamedTuple):
     params: Any
 
 
-def load_finetuned(
-    path: epath.PathLike, adjust: Callable[[Config], Config] = on_devices_here
-) -> Finetuned:
-    """A fine-tuned run's checkpoint that counts, or one checkpoint; `adjust` may change its
-    configuration first.
+def load_finetuned(path: epath.PathLike, config: Config | None = None) -> Finetuned:
+    """Load a fine-tuned run's chosen checkpoint, or one checkpoint, with the heads of its tasks.
 
-    Raises `UserError` where there is none, or it was not fine-tuned.
+    `config` takes the place of the checkpoint's own configuration, which by default is used with
+    the devices of this machine (`on_devices_here`). Raises `UserError` where there is none, or it was not fine-tuned.
     """
     run_dir, folder = checkpoint.find(path)
-    config = adjust(checkpoint.read_config(folder))
+    if config is None:
+        config = on_devices_here(checkpoint.read_config(folder))
     plain = checkpoint.read_meta(folder).get("tasks") or []
     check(
         len(plain) > 0,

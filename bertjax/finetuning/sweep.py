@@ -45,6 +45,7 @@ def sweep(
     tokenizer: Tokenizer,
     restored_heads: tuple[Head, ...],
     *,
+    prepared: Prepared | None = None,
     keep_all: bool = False,
     progress: Progress = silent,
     tell: Callable[[str], object] = lambda line: None,
@@ -56,7 +57,9 @@ def sweep(
     loss that is not finite, is a failed run, and the sweep goes on.
     """
     cells = sweep_cells.cells(grid)
-    prepared: dict[int, Prepared] = {}
+    by_seed: dict[int, Prepared] = {}
+    if prepared is not None:
+        by_seed[cells[0].seed] = prepared
     results: list[Result] = []
     rows: list[sweep_cells.Row] = []
     stopped = False
@@ -64,13 +67,14 @@ def sweep(
     for number, cell in enumerate(cells):
         # The training examples that are drawn differ by seed.
         seed = cell.seed if config.finetune.max_train_examples else cells[0].seed
-        if seed not in prepared:
-            prepared = {seed: finetune.prepare(dataclasses.replace(config, seed=seed), tokenizer)}
+        if seed not in by_seed:
+            # One at a time: the training rows of all seeds may not fit into memory.
+            by_seed = {seed: finetune.prepare(dataclasses.replace(config, seed=seed), tokenizer)}
         result = _run_cell(
             config,
             cell,
             _folder(run_dir, cell),
-            prepared[seed],
+            by_seed[seed],
             tokenizer,
             restored_heads,
             progress,
@@ -83,7 +87,7 @@ def sweep(
         tell(f"{number + 1} of {len(cells)}: {cell.folder}: {said}")
         if not keep_all:
             _keep_best(run_dir, results)
-        rows = _write(run_dir, results, prepared[seed])
+        rows = _write(run_dir, results, by_seed[seed])
     # Of a smaller sweep than an earlier one the best model may be gone.
     folders = (_folder(run_dir, result.cell) for result in _best_first(results))
     best = next((folder for folder in folders if checkpoint.has_any(folder)), None)

@@ -1,16 +1,16 @@
-"""Vectors of text from a trained encoder, for people who do not fine-tune (section 5.3 of arXiv
-1810.04805).
-"""
+"""Vectors of texts from a trained encoder, without fine-tuning (section 5.3 of arXiv 1810.04805)."""
 
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -18,43 +18,87 @@ from bertjax.config import MeshConfig, ModelConfig
 from bertjax.data.ragged import ranges
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
+from bertjax.inference.lengths import longest_row, padded_length
 from bertjax.model import functional
 from bertjax.model.functional import Encoded, Params
 from bertjax.parallel.hosts import global_batch
 from bertjax.parallel.mesh import make_mesh
 from bertjax.parallel.rules import batch_parts, replicated
 from bertjax.progress import Progress, silent
+from bertjax.training.saved_model import TrainedModel, opened_model
+from bertjax.types import Batch
 
 Layers = Literal["last", "second_to_last", "sum_last_four", "concat_last_four"]
 Pooling = Literal["cls", "mean", "max", "tokens"]
 LAYERS_READ = {"last": 1, "second_to_last": 2, "sum_last_four": 4, "concat_last_four": 4}
 
 WINDOW = 64  # batches that are sorted by length together, and held in memory
-WINDOW_CHARACTERS = 1 << 24  # of text that a window holds, at most
-WINDOW_VALUES = 1 << 26  # of vectors that a window of tokens holds, about: 256 MB
+WINDOW_CHARACTERS = 1 << 24  # largest text of a window: 16 MB of ASCII
+WINDOW_VALUES = 1 << 26  # largest window of token vectors, about: 256 MB as float32
 
 log = logging.getLogger("bertjax")
 
 
+@dataclass(frozen=True)
+class EmbedOptions:
+    """Choices of `embed`."""
+
+    layers: Layers = "last"
+    """Layers that are read: the last, the one before it, the sum or concatenation of the last four."""
+    pooling: Pooling = "mean"
+    """The vector of a text: that of [CLS], the mean or the maximum over its tokens, or all tokens'."""
+    batch_size: int = 64
+    """Texts computed together; rounded up to a multiple of the local devices."""
+    max_seq_length: int | None = None
+    """Ids of a text, [CLS] and [SEP] included; None: 512, or fewer if the model has fewer positions."""
+
+    def __post_init__(self) -> None:
+        _check_choice("layers", self.layers, get_args(Layers))
+        _check_choice("pooling", self.pooling, get_args(Pooling))
+        check(
+            self.batch_size > 0,
+            where="batch_size",
+            found=self.batch_size,
+            expected="a number above 0",
+        )
+
+    @property
+    def keeps_tokens(self) -> bool:
+        """Whether there is a vector for each token, not one for each text."""
+        return self.pooling == "tokens"
+
+    def width(self, model: ModelConfig) -> int:
+        """Return the number of values in a vector: D, or 4D for `concat_last_four`."""
+        return model.hidden_size * (4 if self.layers == "concat_last_four" else 1)
+
+
 class Vectors(NamedTuple):
-    """The vectors of some texts that follow each other."""
+    """The vectors of consecutive texts."""
 
     vectors: np.ndarray
-    """float32, a row a text; with pooling `tokens` a row a token, of all texts one after another."""
+    """float32 [texts, W]; with pooling `tokens` [tokens, W], of all texts one after another."""
     ids: np.ndarray
-    """int32, the tokens' ids of all texts, [CLS] and [SEP] among them."""
+    """int32 [tokens], the ids of all texts, [CLS] and [SEP] included."""
     offsets: np.ndarray
-    """Where each text begins in `ids`, int64 `[texts + 1]`."""
+    """int64 [texts + 1], where each text begins in `ids`."""
     truncated: int
-    """How many of the texts were cut to the longest length."""
+    """Texts that were cut to the longest length."""
+
+
+class _EncodedTexts(NamedTuple):
+    """The ids of consecutive texts, before their vectors are computed."""
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    truncated: int
 
 
 def layer_vectors(encoded: Encoded, layers: Layers) -> Array:
-    """The chosen layers' output at each token: [B, L, D], or [B, L, 4D] for `concat_last_four`, in
-    the model's type.
+    """Return the chosen layers' output at each token: [B, L, D], or [B, L, 4D] for `concat_last_four`.
 
-    `concat_last_four` begins with the lowest of the four. All but `last` need `encode(...,
-    keep_layers=True)`. Raises `UserError` where the model has too few layers.
+    The type is the model's, for `sum_last_four` float32. `concat_last_four` begins with the lowest
+    of the four. All but `last` need `encode(..., keep_layers=True)`. Raises `UserError` where the
+    model has too few layers.
     """
     if layers == "last":
         return encoded.hidden_BxLxD
@@ -65,36 +109,32 @@ def layer_vectors(encoded: Encoded, layers: Layers) -> Array:
         return encoded.layers_NxBxLxD[-2]
     last_four = encoded.layers_NxBxLxD[-4:]
     if layers == "sum_last_four":
+        # bfloat16 has 8 bits of mantissa: a sum in it would lose what the smallest layer adds.
         return jnp.sum(last_four, axis=0, dtype=jnp.float32)
     return jnp.concatenate(list(last_four), axis=-1)
 
 
 def pool_tokens(vectors_BxLxD: Array, input_mask: ArrayLike, pooling: Pooling) -> Array:
-    """One vector a row, [B, D] float32, of its tokens' vectors; `tokens`: all of them, [B, L, D]
-    float32.
+    """Return one vector a row, float32 [B, D]; with `tokens` all of them, float32 [B, L, D].
 
-    `input_mask` [B, L] is 1 at real tokens, and at one or more in each row. `cls` is the first
-    token's vector as it is, without the pooler's layer; `mean` and `max` are over the real tokens,
-    [CLS] and [SEP] among them (as arXiv 1908.10084 and its library sentence-transformers take
-    them).
+    `input_mask` [B, L] is 1 at tokens and 0 at padding; each row has a token. `cls` is the first
+    token's vector as it is, without the pooler. `mean` and `max` include [CLS] and [SEP], as
+    sentence-transformers does (arXiv 1908.10084).
     """
     vectors_BxLxD = vectors_BxLxD.astype(jnp.float32)
     real_BxLx1 = (jnp.asarray(input_mask) > 0)[:, :, None]
     if pooling == "cls":
         return vectors_BxLxD[:, 0]
     if pooling == "mean":
-        return jnp.sum(vectors_BxLxD * real_BxLx1, axis=1) / jnp.sum(
-            real_BxLx1, axis=1, dtype=jnp.float32
-        )
+        counts_Bx1 = jnp.sum(real_BxLx1, axis=1, dtype=jnp.float32)
+        return jnp.sum(vectors_BxLxD * real_BxLx1, axis=1) / counts_Bx1
     if pooling == "max":
         return jnp.max(jnp.where(real_BxLx1, vectors_BxLxD, -jnp.inf), axis=1)
     return vectors_BxLxD
 
 
 def embed(
-    config: ModelConfig,
-    params: Params,
-    tokenizer: Tokenizer,
+    model: TrainedModel | epath.PathLike,
     texts: Iterable[str],
     *,
     layers: Layers = "last",
@@ -102,194 +142,149 @@ def embed(
     batch_size: int = 64,
     max_seq_length: int | None = None,
 ) -> np.ndarray | list[np.ndarray]:
-    """A vector for each text, in their order: [texts, W] float32; with `tokens`, a list of [tokens,
-    W] arrays.
+    """Return a vector for each text, in order: float32 [texts, W]; with `tokens` a list of [tokens, W].
 
-    W is D, or 4D for `concat_last_four`. As `embed_windows`, which is for more texts than memory
-    holds. Says in the log how many texts were cut.
-    """
-    found = list(
-        embed_windows(
-            config,
-            params,
-            tokenizer,
-            texts,
-            layers=layers,
-            pooling=pooling,
-            batch_size=batch_size,
-            max_seq_length=max_seq_length,
-        )
-    )
-    truncated = sum(part.truncated for part in found)
-    if truncated:
-        length, number = (
-            longest(config, max_seq_length),
-            sum(len(part.offsets) - 1 for part in found),
-        )
-        log.warning(
-            "texts longer than %d ids, which were cut to them: %d of %d", length, truncated, number
-        )
-    if pooling == "tokens":
-        return [text for part in found for text in np.split(part.vectors, part.offsets[1:-1])]
-    return np.concatenate(
-        [np.zeros((0, width(config, layers)), np.float32), *(part.vectors for part in found)]
-    )
-
-
-def embed_windows(
-    config: ModelConfig,
-    params: Params,
-    tokenizer: Tokenizer,
-    texts: Iterable[str],
-    *,
-    layers: Layers = "last",
-    pooling: Pooling = "mean",
-    batch_size: int = 64,
-    max_seq_length: int | None = None,
-    progress: Progress = silent,
-    total: int = 0,
-) -> Iterator[Vectors]:
-    """The vectors of `texts`, in their order, a window of texts at a time.
-
-    Each text is [CLS] text [SEP], an empty one [CLS] [SEP], cut to `max_seq_length` ids (2 or more;
-    default: 512, or as many as the model's positions allow). Matrix products are in `config.dtype`,
-    sums over tokens and layers in float32. A window is `WINDOW` batches, sorted by length, the
-    longest first, each batch padded to one of few lengths (`padded_length`) and its rows shared by
-    all local devices, a multiple of which `batch_size` is rounded up to. `params` are replicated.
-    `progress` is told of the texts done, of `total` (0: not known).
+    `model` is a model that `load_model` returned, or a run or checkpoint folder. The options are
+    those of `EmbedOptions`; W is the hidden size, or four times it for `concat_last_four`. Texts
+    that are cut to `max_seq_length` ids are counted in a warning of the log. For more texts than
+    memory holds there is `bertjax.inference.embed.embed_windows`.
 
     Raises `UserError` for an option out of range, and where the model has too few layers or a
     smaller vocabulary than the tokenizer.
+
+    >>> import bertjax
+    >>> bertjax.embed("runs/tiny", ["the dog sees the cat.", "no one."], layers="last").shape
+    (2, 32)
     """
-    _check_options(config, tokenizer, layers, pooling, batch_size)
-    length = longest(config, max_seq_length)
-    mesh = make_mesh(MeshConfig(), jax.local_devices())
-    parts = batch_parts(mesh)
-    batch_size = -(-batch_size // parts) * parts
-    params = jax.device_put(params, replicated(mesh))
-    values = width(config, layers) if pooling == "tokens" else 0
-    done = 0
-    for ids, offsets, truncated in _windows(tokenizer, texts, WINDOW * batch_size, length, values):
-        lengths = np.diff(offsets)
-        rows = np.argsort(-lengths, kind="stable")
-        made = np.empty(
-            (len(ids) if pooling == "tokens" else len(lengths), width(config, layers)), np.float32
+    model = opened_model(model)
+    options = EmbedOptions(layers, pooling, batch_size, max_seq_length)
+    parts = list(embed_windows(model, texts, options))
+    truncated = sum(part.truncated for part in parts)
+    if truncated:
+        log.warning(
+            "texts longer than %d ids, which were cut to them: %d of %d",
+            longest_row(model.config.model, max_seq_length),
+            truncated,
+            sum(len(part.offsets) - 1 for part in parts),
         )
+    if options.keeps_tokens:
+        by_text: list[np.ndarray] = []
+        for part in parts:
+            by_text += np.split(part.vectors, part.offsets[1:-1])
+        return by_text
+    none = np.zeros((0, options.width(model.config.model)), np.float32)
+    return np.concatenate([none, *(part.vectors for part in parts)])
+
+
+def embed_windows(
+    model: TrainedModel,
+    texts: Iterable[str],
+    options: EmbedOptions | None = None,
+    *,
+    progress: Progress = silent,
+    total: int = 0,
+) -> Iterator[Vectors]:
+    """Yield the vectors of `texts`, in order, a window of texts at a time.
+
+    Each text becomes [CLS] text [SEP], cut to `options.max_seq_length` ids. A window is `WINDOW`
+    batches, sorted by length, the longest first; each batch is padded to one of few lengths
+    (`padded_length`) and divided among all local devices, on which the parameters are replicated.
+    Matrix products are in the model's `dtype`, sums over tokens and layers in float32. `progress`
+    is called with the texts done, of `total` (0: not known).
+
+    Raises `UserError` as `embed` does.
+    """
+    options = options or EmbedOptions()
+    config, tokenizer = model.config.model, model.tokenizer
+    _check_fits(config, tokenizer, options)
+    longest = longest_row(config, options.max_seq_length)
+    mesh = make_mesh(MeshConfig(), jax.local_devices())
+    devices = batch_parts(mesh)
+    batch_size = -(-options.batch_size // devices) * devices
+    params = jax.device_put(model.params, replicated(mesh))
+    width = options.width(config)
+    done = 0
+    for encoded in _windows(
+        tokenizer, texts, WINDOW * batch_size, longest, width if options.keeps_tokens else 0
+    ):
+        lengths = np.diff(encoded.offsets)
+        order = np.argsort(-lengths, kind="stable")
+        count = len(encoded.ids) if options.keeps_tokens else len(lengths)
+        vectors = np.empty((count, width), np.float32)
         running: deque[tuple[np.ndarray, Array]] = deque()
-        for begin in range(0, len(rows), batch_size):
-            chosen = rows[begin : begin + batch_size]
-            batch = _batch(ids, offsets, chosen, batch_size, length, tokenizer)
+        for begin in range(0, len(order), batch_size):
+            chosen = order[begin : begin + batch_size]
+            batch = _batch(encoded, chosen, batch_size, longest, tokenizer)
+            batch = global_batch(mesh, batch, batch_size)
             running.append(
-                (
-                    chosen,
-                    _features(
-                        config, params, global_batch(mesh, batch, batch_size), layers, pooling
-                    ),
-                )
+                (chosen, _features(config, params, batch, options.layers, options.pooling))
             )
-            # One batch computes while the one before it is fetched.
-            while len(running) > (1 if begin + batch_size < len(rows) else 0):
-                chosen, vectors = running.popleft()
-                _put(made, np.asarray(vectors), offsets, chosen, pooling)
+            # JAX computes a batch while the one before it is copied to the host.
+            is_last = begin + batch_size >= len(order)
+            while len(running) > (0 if is_last else 1):
+                chosen, outputs = running.popleft()
+                _store(vectors, np.asarray(outputs), encoded.offsets, chosen, options.pooling)
                 done += len(chosen)
                 progress("embed", done, total)
-        yield Vectors(made, ids, offsets, truncated)
+        yield Vectors(vectors, encoded.ids, encoded.offsets, encoded.truncated)
 
 
-def width(config: ModelConfig, layers: Layers) -> int:
-    """Numbers in a vector."""
-    return config.hidden_size * (4 if layers == "concat_last_four" else 1)
+def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    check(value in allowed, where=name, found=repr(value), expected=f"one of {', '.join(allowed)}")
 
 
-def longest(config: ModelConfig, max_seq_length: int | None) -> int:
-    """Ids in the longest row, special tokens included; `UserError` where the positions do not allow
-    so many.
-    """
-    length = min(512, config.max_length) if max_seq_length is None else max_seq_length
+def _check_layers(count: int, layers: Layers) -> None:
     check(
-        2 <= length <= config.max_length,
-        where="max_seq_length",
-        found=length,
-        expected=f"2 to {config.max_length}, the model's positions",
-    )
-    return length
-
-
-def padded_length(length: int, longest: int) -> int:
-    """The least of 8, 16, 24, ..., 64, 96, 128, 192, 256, 384, 512, ... that `length` fits, at most
-    `longest`.
-
-    A program is compiled for each of them that occurs. The steps of 8 are for sentences: with none
-    between powers of two below 64, the sentences of STS took 15% longer.
-    """
-    if length <= 64:
-        return min(longest, -(-length // 8) * 8)
-    power = 1 << (length - 1).bit_length()
-    return min(longest, power * 3 // 4 if length <= power * 3 // 4 else power)
-
-
-def _check_layers(number: int, layers: Layers) -> None:
-    check(
-        number >= LAYERS_READ[layers],
+        count >= LAYERS_READ[layers],
         where=f"layers {layers}",
-        found=f"a model of {number}",
+        found=f"a model of {count}",
         expected=f"{LAYERS_READ[layers]} or more",
     )
 
 
-def _check_options(
-    config: ModelConfig, tokenizer: Tokenizer, layers: Layers, pooling: Pooling, batch_size: int
-) -> None:
-    for name, value, allowed in (
-        ("layers", layers, get_args(Layers)),
-        ("pooling", pooling, get_args(Pooling)),
-    ):
-        check(
-            value in allowed, where=name, found=repr(value), expected=f"one of {', '.join(allowed)}"
-        )
-    _check_layers(config.num_hidden_layers, layers)
-    check(batch_size > 0, where="batch_size", found=batch_size, expected="a number above 0")
-    rows = config.vocab_size
+def _check_fits(config: ModelConfig, tokenizer: Tokenizer, options: EmbedOptions) -> None:
+    _check_layers(config.num_hidden_layers, options.layers)
     check(
-        tokenizer.vocab_size <= rows,
+        tokenizer.vocab_size <= config.vocab_size,
         where="tokenizer",
         found=f"{tokenizer.vocab_size} entries",
-        expected=f"at most model.vocab_size {rows}",
+        expected=f"at most model.vocab_size {config.vocab_size}",
     )
 
 
 @partial(jax.jit, static_argnums=(0, 3, 4))
 def _features(
-    config: ModelConfig, params: Params, batch: Any, layers: Layers, pooling: Pooling
+    config: ModelConfig, params: Params, batch: Batch, layers: Layers, pooling: Pooling
 ) -> Array:
     encoded = functional.encode(config, params, batch, keep_layers=layers != "last")
     return pool_tokens(layer_vectors(encoded, layers), batch["input_mask"], pooling)
 
 
 def _windows(
-    tokenizer: Tokenizer, texts: Iterable[str], size: int, longest: int, values: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
-    """(ids, offsets, truncated) of `size` texts at a time, of fewer where they are long.
+    tokenizer: Tokenizer, texts: Iterable[str], size: int, longest: int, token_values: int
+) -> Iterator[_EncodedTexts]:
+    """Yield the ids of `size` texts at a time, of fewer where they are long.
 
-    With `values` numbers kept for each token, a window has about `WINDOW_VALUES` of them.
+    With `token_values` numbers kept for each token, a window has about `WINDOW_VALUES` of them.
     """
-    for some in _groups(texts, size):
-        inner, begins = tokenizer.encode_batch(some)
+    for group in _groups(texts, size):
+        inner, begins = tokenizer.encode_batch(group)
         lengths = np.minimum(np.diff(begins), longest - 2)
         truncated = lengths < np.diff(begins)
-        window = np.cumsum((lengths + 2) * values) // WINDOW_VALUES
-        for rows in np.split(np.arange(len(some)), np.flatnonzero(np.diff(window)) + 1):
-            offsets = np.concatenate([[0], np.cumsum(lengths[rows] + 2)])
+        window = np.cumsum((lengths + 2) * token_values) // WINDOW_VALUES
+        last_of_window = np.flatnonzero(np.diff(window))
+        for chosen in np.split(np.arange(len(group)), last_of_window + 1):
+            offsets = np.concatenate([[0], np.cumsum(lengths[chosen] + 2)])
             ids = np.empty(offsets[-1], np.int32)
-            ids[ranges(offsets[:-1] + 1, offsets[1:] - 1)] = inner[
-                ranges(begins[rows], begins[rows] + lengths[rows])
-            ]
-            ids[offsets[:-1]], ids[offsets[1:] - 1] = tokenizer.cls_id, tokenizer.sep_id
-            yield ids, offsets, int(truncated[rows].sum())
+            kept = ranges(begins[chosen], begins[chosen] + lengths[chosen])
+            ids[ranges(offsets[:-1] + 1, offsets[1:] - 1)] = inner[kept]
+            ids[offsets[:-1]] = tokenizer.cls_id
+            ids[offsets[1:] - 1] = tokenizer.sep_id
+            yield _EncodedTexts(ids, offsets, int(truncated[chosen].sum()))
 
 
 def _groups(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    """`size` texts at a time, or as many as have `WINDOW_CHARACTERS`."""
+    """Yield `size` texts at a time, or as many as have `WINDOW_CHARACTERS`."""
     group: list[str] = []
     characters = 0
     for text in texts:
@@ -303,30 +298,39 @@ def _groups(texts: Iterable[str], size: int) -> Iterator[list[str]]:
 
 
 def _batch(
-    ids: np.ndarray,
-    offsets: np.ndarray,
-    rows: np.ndarray,
+    encoded: _EncodedTexts,
+    chosen: np.ndarray,
     batch_size: int,
     longest: int,
     tokenizer: Tokenizer,
 ) -> dict[str, np.ndarray]:
-    """The chosen rows, the longest first, padded; filled up to `batch_size` rows by lone [CLS]s."""
-    length = padded_length(int(offsets[rows[0] + 1] - offsets[rows[0]]), longest)
+    """Return the batch of the `chosen` texts, the longest first, padded.
+
+    A short batch is filled up to `batch_size` rows of [CLS] alone: a row without a token would
+    divide by zero.
+    """
+    begins, ends = encoded.offsets[chosen], encoded.offsets[chosen + 1]
+    length = padded_length(int(ends[0] - begins[0]), longest)
     lengths = np.ones(batch_size, np.int64)
-    lengths[: len(rows)] = offsets[rows + 1] - offsets[rows]
+    lengths[: len(chosen)] = ends - begins
     mask = np.arange(length)[None, :] < lengths[:, None]
-    filled = np.full(mask.shape, tokenizer.pad_id, np.int32)
-    filled[len(rows) :, 0] = tokenizer.cls_id
-    filled[: len(rows)][mask[: len(rows)]] = ids[ranges(offsets[rows], offsets[rows + 1])]
-    return {"input_ids": filled, "input_mask": mask.astype(np.int32)}
+    ids = np.full(mask.shape, tokenizer.pad_id, np.int32)
+    ids[len(chosen) :, 0] = tokenizer.cls_id
+    ids[: len(chosen)][mask[: len(chosen)]] = encoded.ids[ranges(begins, ends)]
+    return {"input_ids": ids, "input_mask": mask.astype(np.int32)}
 
 
-def _put(
-    made: np.ndarray, vectors: np.ndarray, offsets: np.ndarray, rows: np.ndarray, pooling: Pooling
+def _store(
+    vectors: np.ndarray,
+    outputs: np.ndarray,
+    offsets: np.ndarray,
+    chosen: np.ndarray,
+    pooling: Pooling,
 ) -> None:
-    """Put a batch's vectors where its rows belong."""
-    if pooling == "tokens":
-        for vector, row in zip(vectors, rows, strict=False):
-            made[offsets[row] : offsets[row + 1]] = vector[: offsets[row + 1] - offsets[row]]
-    else:
-        made[rows] = vectors[: len(rows)]
+    """Copy a batch's outputs to the places of its texts among the vectors of the window."""
+    if pooling != "tokens":
+        vectors[chosen] = outputs[: len(chosen)]
+        return
+    for output, text in zip(outputs, chosen, strict=False):  # the batch may be filled up
+        begin, end = offsets[text], offsets[text + 1]
+        vectors[begin:end] = output[: end - begin]

@@ -1,6 +1,4 @@
-"""Prompts for classification without training: a template around a text, and in it each label or
-masks for it.
-"""
+"""Prompts for classification without training: a template around a text and a label or masks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,12 +16,12 @@ TEXT, MASK = "{}", "[MASK]"
 
 @dataclass(frozen=True)
 class Prompt:
-    """The rows of all texts for one or more of the labels: what stands around the text in them."""
+    """The ids around the text, in the rows of one or more of the labels."""
 
     labels: np.ndarray
-    """int64 [C], which of the labels these rows judge."""
+    """int64 [C], indices of the labels that these rows score."""
     pieces: np.ndarray
-    """int32 [C, K], what belongs where the K masks are; [1, 0] for the next sentence."""
+    """int32 [C, K], the ids of each label, one for each of the K masks; [1, 0] for next-sentence."""
     before: np.ndarray
     """int32 ids before the text, [CLS] first."""
     after: np.ndarray
@@ -37,14 +35,13 @@ class Prompt:
 def make_prompts(
     tokenizer: Tokenizer, template: str, labels: Sequence[str], method: Method
 ) -> list[Prompt]:
-    """What stands around a text: with `mask` a prompt for each number of pieces, else one for each
-    label.
+    """Make the prompts of a template: with `mask` one for each number of pieces, else one a label.
 
     Raises `UserError` as `zero_shot` does for the labels and the template.
     """
-    once = template.count(TEXT) == 1 and template.count(MASK) == 1
+    good = template.count(TEXT) == 1 and template.count(MASK) == 1
     check(
-        once,
+        good,
         where="template",
         found=repr(template),
         expected=f"{TEXT} for the text and {MASK} for the label, each once",
@@ -52,9 +49,26 @@ def make_prompts(
     check(
         len(labels) > 1, where="labels", found=", ".join(labels) or "none", expected="two or more"
     )
-    spaced = template.partition(MASK)[0][-1:].isspace()
-    ids, begins = tokenizer.encode_batch([f" {label}" if spaced else label for label in labels])
-    pieces = [ids[begin:end] for begin, end in pairwise(begins)]
+    pieces = _pieces_of(tokenizer, template, labels)
+    _check_pieces(tokenizer, labels, pieces)
+    if method == "mask":
+        return _mask_prompts(tokenizer, template, pieces)
+    return _next_sentence_prompts(tokenizer, template, labels)
+
+
+def _pieces_of(tokenizer: Tokenizer, template: str, labels: Sequence[str]) -> list[np.ndarray]:
+    """Return the ids of each label as it stands in the template."""
+    # Tokenizers that mark a word's beginning by the space before it need the template's space.
+    is_spaced = template.partition(MASK)[0][-1:].isspace()
+    prefix = " " if is_spaced else ""
+    ids, begins = tokenizer.encode_batch([prefix + label for label in labels])
+    return [ids[begin:end] for begin, end in pairwise(begins)]
+
+
+def _check_pieces(
+    tokenizer: Tokenizer, labels: Sequence[str], pieces: Sequence[np.ndarray]
+) -> None:
+    """Raise `UserError` for a label without pieces, one that is unknown, or one given twice."""
     for label, own in zip(labels, pieces, strict=True):
         check(len(own) > 0, where="labels", found=repr(label), expected="a word or more")
         check(
@@ -63,39 +77,50 @@ def make_prompts(
             found="a word without pieces",
             expected="what the vocabulary can spell",
         )
-    alike = [
-        label
-        for i, label in enumerate(labels)
-        if any(np.array_equal(pieces[i], own) for own in pieces[:i])
-    ]
-    check(not alike, where="labels", found=f"{', '.join(alike)} twice", expected="different ones")
-    return (_mask_prompts if method == "mask" else _next_sentence_prompts)(
-        tokenizer, template, labels, pieces
+    seen = set()
+    repeated = []
+    for label, own in zip(labels, pieces, strict=True):
+        spelling = tuple(own.tolist())
+        if spelling in seen:
+            repeated.append(label)
+        seen.add(spelling)
+    check(
+        not repeated,
+        where="labels",
+        found=f"{', '.join(repeated)} twice",
+        expected="different ones",
     )
 
 
 def _mask_prompts(
-    tokenizer: Tokenizer, template: str, labels: Sequence[str], pieces: list[np.ndarray]
+    tokenizer: Tokenizer, template: str, pieces: Sequence[np.ndarray]
 ) -> list[Prompt]:
-    before, after = (tokenizer.encode_with_masks(part) for part in _around(template))
-    found = []
+    left, right = _around(template)
+    left_ids, right_ids = tokenizer.encode_with_masks(left), tokenizer.encode_with_masks(right)
+    prompts = []
     for masks in sorted({len(own) for own in pieces}):
-        chosen = np.array([i for i, own in enumerate(pieces) if len(own) == masks])
-        both = [
-            np.repeat(part, np.where(part == tokenizer.mask_id, masks, 1))
-            for part in (before, after)
-        ]
-        whole = _ids(tokenizer.cls_id, both[0]), _ids(both[1], tokenizer.sep_id)
-        found.append(
+        labels = np.array([i for i, own in enumerate(pieces) if len(own) == masks])
+        before = _ids(tokenizer.cls_id, _repeat_mask(tokenizer, left_ids, masks))
+        after = _ids(_repeat_mask(tokenizer, right_ids, masks), tokenizer.sep_id)
+        prompts.append(
             Prompt(
-                chosen, np.stack([pieces[i] for i in chosen]), *whole, first=sum(map(len, whole))
+                labels,
+                np.stack([pieces[i] for i in labels]),
+                before,
+                after,
+                first=len(before) + len(after),
             )
         )
-    return found
+    return prompts
+
+
+def _repeat_mask(tokenizer: Tokenizer, ids: np.ndarray, masks: int) -> np.ndarray:
+    """Return `ids` with as many masks where there is one: one for each piece of a label."""
+    return np.repeat(ids, np.where(ids == tokenizer.mask_id, masks, 1))
 
 
 def _next_sentence_prompts(
-    tokenizer: Tokenizer, template: str, labels: Sequence[str], pieces: list[np.ndarray]
+    tokenizer: Tokenizer, template: str, labels: Sequence[str]
 ) -> list[Prompt]:
     left, right = _around(template)
     check(
@@ -104,29 +129,27 @@ def _next_sentence_prompts(
         found=repr(template),
         expected=f"{TEXT} at its beginning or its end",
     )
-    ids, begins = tokenizer.encode_batch(
-        [(left or right).replace(MASK, label).strip() for label in labels]
-    )
-    cls, sep, found = tokenizer.cls_id, tokenizer.sep_id, []
+    sentences = [(left or right).replace(MASK, label).strip() for label in labels]
+    ids, begins = tokenizer.encode_batch(sentences)
+    cls, sep = tokenizer.cls_id, tokenizer.sep_id
+    prompts = []
     for label, (begin, end) in enumerate(pairwise(begins)):
-        before, after = _ids(cls), _ids(sep, ids[begin:end], sep)
-        if left:
-            before, after = _ids(cls, ids[begin:end], sep), _ids(sep)
-        first = len(before) + (0 if left else 1)
-        found.append(
-            Prompt(
-                np.array([label]),
-                np.zeros((1, 0), np.int32),
-                before,
-                after,
-                first,
-                text_first=not left,
-            )
+        sentence = ids[begin:end]
+        if left:  # [CLS] sentence [SEP] text [SEP]
+            before, after = _ids(cls, sentence, sep), _ids(sep)
+            first = len(before)
+        else:  # [CLS] text [SEP] sentence [SEP]
+            before, after = _ids(cls), _ids(sep, sentence, sep)
+            first = len(before) + 1
+        no_pieces = np.zeros((1, 0), np.int32)
+        prompts.append(
+            Prompt(np.array([label]), no_pieces, before, after, first, text_first=not left)
         )
-    return found
+    return prompts
 
 
 def _around(template: str) -> tuple[str, str]:
+    """Return the template before the text and after it."""
     left, _, right = template.partition(TEXT)
     return left.rstrip(), right
 

@@ -1,4 +1,4 @@
-"""Vectors of lines of text in files: the lines read, and .npy or Parquet written as it comes."""
+"""Files of vectors: lines of text read, and their vectors written as .npy or Parquet."""
 
 import io
 import shutil
@@ -21,10 +21,9 @@ STDIN = "-"
 
 
 def read_lines(name: str) -> Iterator[str]:
-    """The lines of a text file, or of standard input (`-`), without their ends; a file may be .gz,
-    .bz2 or .xz.
+    """Yield the lines of a text file, or of standard input (`-`), without their line ends.
 
-    Raises `UserError` naming the file where it cannot be read, and the line where that is not
+    A file may be compressed: .gz, .bz2 or .xz. Raises `UserError` naming the file where it cannot be read, and the line where that is not
     UTF-8.
     """
     if name == STDIN:
@@ -35,9 +34,7 @@ def read_lines(name: str) -> Iterator[str]:
 
 
 def count_lines(name: str) -> int:
-    """How many lines `read_lines` gives of a file; 0 for standard input, which can be read only
-    once.
-    """
+    """Return the number of lines of a file; 0 for standard input, which can be read only once."""
     if name == STDIN:
         return 0
     with opened(name) as file:
@@ -46,19 +43,18 @@ def count_lines(name: str) -> int:
 
 def _decoded(where: str, file: Iterable[bytes]) -> Iterator[str]:
     for number, line in enumerate(file, 1):
+        # A byte order mark may stand before the first line.
+        encoding = "utf-8-sig" if number == 1 else "utf-8"
         try:
-            yield (
-                line.decode("utf-8-sig" if number == 1 else "utf-8")
-                .removesuffix("\n")
-                .removesuffix("\r")
-            )
+            text = line.decode(encoding)
         except UnicodeDecodeError as error:
             found = f"the byte 0x{error.object[error.start]:02x}, which is not UTF-8"
             raise UserError(f"{where}, line {number}: found {found}, expected UTF-8") from error
+        yield text.removesuffix("\n").removesuffix("\r")
 
 
 def vector_file(path: epath.PathLike) -> epath.Path:
-    """`path`, if its ending is one that `write_vectors` knows; else `UserError`."""
+    """Return `path` if its ending is .npy or .parquet; else raise `UserError`."""
     path = epath.Path(path)
     check(
         path.suffix in (".npy", ".parquet"),
@@ -70,18 +66,18 @@ def vector_file(path: epath.PathLike) -> epath.Path:
 
 
 def offsets_file(path: epath.Path) -> epath.Path:
-    """Where the offsets of the tokens of a .npy file are: NAME.offsets.npy."""
+    """Return the file of the tokens' offsets beside a .npy file: NAME.offsets.npy."""
     return path.parent / f"{path.stem}.offsets.npy"
 
 
-class Written(NamedTuple):
-    """What `write_vectors` wrote."""
+class VectorCounts(NamedTuple):
+    """Counts of what `write_vectors` wrote."""
 
-    rows: int
-    """Texts, or with pooling `tokens` tokens."""
+    vectors: int
+    """As many as texts; with pooling `tokens`, as many as tokens."""
     texts: int
     truncated: int
-    """How many texts were cut to the longest length."""
+    """Texts that were cut to the longest length."""
 
 
 def write_vectors(
@@ -92,72 +88,89 @@ def write_vectors(
     width: int,
     pooling: Pooling,
     dtype: VectorDtype = "float32",
-) -> Written:
-    """Write the vectors, in `dtype`, as a file that is whole or not there; an older one of that
-    name is replaced.
+) -> VectorCounts:
+    """Write the vectors, in `dtype`, to a file that appears whole or not at all.
+
+    An older file of that name is replaced.
 
     `.npy`: an array [texts, width]. With pooling `tokens` [all tokens, width], and beside it
-    NAME.offsets.npy, int64 [texts + 1]: text i's rows are `offsets[i]` to `offsets[i + 1] - 1`,
-    [CLS] first and [SEP] last. `.parquet`: a row a text, a row group a window: `line` int64 (from
-    1) and `vector`, a list of fixed size; with `tokens` instead `line`, `tokens` (a list of
-    strings) and `vectors` (a list of lists of fixed size). Raises `UserError` for another ending,
-    when the disk refuses, and for a number that `dtype` does not hold.
+    NAME.offsets.npy, int64 [texts + 1]: the vectors of text i are `offsets[i]` to
+    `offsets[i + 1] - 1`, [CLS] first and [SEP] last.
+
+    `.parquet`: a row for each text, a row group for each window: `line` int64 (from 1) and
+    `vector`, a list of fixed size; with `tokens` instead `line`, `tokens` (a list of strings) and
+    `vectors` (a list of lists of fixed size).
+
+    Raises `UserError` for another ending, when the disk refuses, and for a number that `dtype` does
+    not hold.
     """
     is_npy = vector_file(path).suffix == ".npy"
-    rows = texts = truncated = 0
-    lengths = [np.zeros(1, np.int64)]
-
-    def counted() -> Iterator[Vectors]:
-        nonlocal rows, texts, truncated
-        for part in windows:
-            rows, texts, truncated = (
-                rows + len(part.vectors),
-                texts + len(part.offsets) - 1,
-                truncated + part.truncated,
-            )
-            if is_npy and pooling == "tokens":
-                lengths.append(np.diff(part.offsets))
-            yield part._replace(vectors=_cast(part.vectors, dtype))
-
+    count = _Count(keeps_lengths=is_npy and pooling == "tokens")
     with _seekable(path) as file:
+        counted = count.while_reading(windows, dtype)
         if not is_npy:
-            _write_parquet(file, counted(), tokenizer, width, pooling, dtype)
+            _write_parquet(file, counted, tokenizer, width, pooling, dtype)
         else:
-            _write_npy(file, counted(), width, dtype)
+            _write_npy(file, counted, width, dtype)
             if pooling == "tokens":
                 # Before the new vectors get their name, and after the old ones lost it: no kill
                 # leaves vectors beside another file's offsets.
                 path.unlink(missing_ok=True)
-                write_whole(offsets_file(path), _npy_bytes(np.cumsum(np.concatenate(lengths))))
-    return Written(rows, texts, truncated)
+                offsets = np.cumsum(np.concatenate([np.zeros(1, np.int64), *count.lengths]))
+                write_whole(offsets_file(path), _npy_bytes(offsets))
+    return VectorCounts(count.vectors, count.texts, count.truncated)
+
+
+class _Count:
+    """Counts of the windows that went through `while_reading`."""
+
+    def __init__(self, *, keeps_lengths: bool) -> None:
+        self.vectors = self.texts = self.truncated = 0
+        self._keeps_lengths = keeps_lengths
+        self.lengths: list[np.ndarray] = []
+        """Tokens of each text, an array a window; empty unless they are kept."""
+
+    def while_reading(self, windows: Iterable[Vectors], dtype: VectorDtype) -> Iterator[Vectors]:
+        """Yield the windows with their vectors in `dtype`."""
+        for part in windows:
+            self.vectors += len(part.vectors)
+            self.texts += len(part.offsets) - 1
+            self.truncated += part.truncated
+            if self._keeps_lengths:
+                self.lengths.append(np.diff(part.offsets))
+            yield part._replace(vectors=_cast(part.vectors, dtype))
 
 
 def _cast(vectors: np.ndarray, dtype: VectorDtype) -> np.ndarray:
-    most, largest = np.finfo(dtype).max, np.max(np.abs(vectors), initial=0)
+    limit = np.finfo(dtype).max
+    largest = np.max(np.abs(vectors), initial=0)
     check(
-        largest <= most,
+        largest <= limit,
         where="vectors",
         found=f"the number {largest:.4g}",
-        expected=f"at most {most}, the largest {dtype}",
+        expected=f"at most {limit}, the largest {dtype}",
     )
     return vectors.astype(dtype, copy=False)
 
 
 def _write_npy(file: IO[bytes], windows: Iterable[Vectors], width: int, dtype: VectorDtype) -> None:
-    def header(rows: int) -> int:
-        # numpy leaves room in the header for the first axis to grow, so it can be written again at
-        # the end.
-        file.seek(0)
-        fields = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (rows, width)}
-        np.lib.format.write_array_header_1_0(file, fields)
-        return file.tell()
-
-    begin, rows = header(0), 0
+    header_bytes = _write_npy_header(file, 0, width, dtype)
+    count = 0
     for part in windows:
         file.write(part.vectors.data)
-        rows += len(part.vectors)
-    if header(rows) != begin:
+        count += len(part.vectors)
+    # The number of vectors is known only now. numpy leaves room in the header for the first axis to
+    # grow, so that the header can be written again in the same place.
+    if _write_npy_header(file, count, width, dtype) != header_bytes:
         raise RuntimeError("numpy's header changed its size")
+
+
+def _write_npy_header(file: IO[bytes], count: int, width: int, dtype: VectorDtype) -> int:
+    """Write the header of an array [count, width] at the file's beginning; return its bytes."""
+    file.seek(0)
+    fields = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (count, width)}
+    np.lib.format.write_array_header_1_0(file, fields)
+    return file.tell()
 
 
 def _npy_bytes(array: np.ndarray) -> bytes:
@@ -178,33 +191,36 @@ def _write_parquet(
     from pyarrow import parquet
 
     number = pa.float32() if dtype == "float32" else pa.float16()
-    vector, line = pa.list_(pa.field("element", number, nullable=False), width), 1
-    columns = (
-        {"tokens": pa.list_(pa.string()), "vectors": pa.list_(vector)}
-        if pooling == "tokens"
-        else {"vector": vector}
-    )
+    vector = pa.list_(pa.field("element", number, nullable=False), width)
+    if pooling == "tokens":
+        columns = {"tokens": pa.list_(pa.string()), "vectors": pa.list_(vector)}
+    else:
+        columns = {"vector": vector}
     schema = pa.schema({"line": pa.int64(), **columns})
+    line = 1
+    # Tokens repeat, so a dictionary makes them small; vectors do not.
     with parquet.ParquetWriter(file, schema, use_dictionary=["tokens.list.element"]) as writer:
         for part in windows:
-            vectors = pa.FixedSizeListArray.from_arrays(
-                pa.array(part.vectors.reshape(-1)), type=vector
-            )
-            made = [pa.array(np.arange(line, line + len(part.offsets) - 1))]
+            texts = len(part.offsets) - 1
+            flat = pa.array(part.vectors.reshape(-1))
+            vectors = pa.FixedSizeListArray.from_arrays(flat, type=vector)
+            arrays = [pa.array(np.arange(line, line + texts))]
             if pooling == "tokens":
                 offsets = pa.array(part.offsets.astype(np.int32))
                 pieces = pa.array(tokenizer.pieces(part.ids.tolist()), pa.string())
-                made += [pa.ListArray.from_arrays(offsets, values) for values in (pieces, vectors)]
+                arrays.append(pa.ListArray.from_arrays(offsets, pieces))
+                arrays.append(pa.ListArray.from_arrays(offsets, vectors))
             else:
-                made.append(vectors)
-            writer.write_table(pa.table(made, schema=schema))
-            line += len(part.offsets) - 1
+                arrays.append(vectors)
+            writer.write_table(pa.table(arrays, schema=schema))
+            line += texts
 
 
 @contextmanager
 def _seekable(path: epath.Path) -> Iterator[IO[bytes]]:
-    """`written_whole`, by way of a file here where `path` is in a store, which writes from
-    beginning to end only.
+    """Open a file that `written_whole` writes, and that can be written out of order.
+
+    A store such as gs:// takes a file from beginning to end only, so it gets a copy of a local one.
     """
     if is_local(path):
         with written_whole(path) as file:

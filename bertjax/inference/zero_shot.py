@@ -1,6 +1,4 @@
-"""Classification without training: labels as words in a template, judged by the heads that
-pretraining left.
-"""
+"""Classification without training: labels as words of a template, scored by pretraining's heads."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -9,39 +7,56 @@ from typing import NamedTuple, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
+from etils import epath
 from jax import Array
 from jax.sharding import Mesh
 
 from bertjax.config import MeshConfig, ModelConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
-from bertjax.inference.embed import longest, padded_length
+from bertjax.inference.lengths import longest_row, padded_length
 from bertjax.inference.prompts import TEXT, Method, Prompt, make_prompts
 from bertjax.model import functional
 from bertjax.model.functional import Params
 from bertjax.parallel.hosts import global_batch
 from bertjax.parallel.mesh import make_mesh
 from bertjax.parallel.rules import batch_parts, replicated
+from bertjax.training.saved_model import TrainedModel, opened_model
 from bertjax.types import Batch
 
 TEMPLATE = "{} This text is about [MASK]."
 
 
 class ZeroShot(NamedTuple):
-    """What `zero_shot` finds of some texts."""
+    """The scores of some texts, from `zero_shot`."""
 
     scores: np.ndarray
-    """float32 [texts, labels], in nats; only their differences within a text say anything."""
+    """float32 [texts, labels], in nats; only the differences within a text have a meaning."""
     probabilities: np.ndarray
     """float32 [texts, labels], the softmax of a text's scores."""
     truncated: int
-    """How many texts were cut."""
+    """Texts that were cut."""
+
+
+class _CutTexts(NamedTuple):
+    """The ids of the texts, cut to the room that the longest prompt leaves."""
+
+    texts: list[np.ndarray]
+    truncated: int
+
+
+class _PromptedText(NamedTuple):
+    """A text in a prompt: one row of a batch."""
+
+    ids: np.ndarray
+    second: int
+    """Position where token type 1 begins."""
+    masks: np.ndarray
+    """Positions of the masks, int32 [K]."""
 
 
 def zero_shot(
-    config: ModelConfig,
-    params: Params,
-    tokenizer: Tokenizer,
+    model: TrainedModel | epath.PathLike,
     texts: Sequence[str],
     labels: Sequence[str],
     *,
@@ -51,103 +66,120 @@ def zero_shot(
     batch_size: int = 64,
     max_seq_length: int | None = None,
 ) -> ZeroShot:
-    """How well each of `labels` fits each of `texts`, by a model that was pretrained and no more.
+    """Score how well each label fits each text, by a model that was pretrained and no more.
 
-    `template` has {} where the text goes and [MASK] where the label goes.
+    `model` is a model that `load_model` returned, or a run or checkpoint folder. `template` has {}
+    where the text goes and [MASK] where the label goes.
 
-    `mask`: a label of K pieces is K masks in one row, [CLS] template [SEP], and its score the mean
-    over its pieces of log P(piece | row), all K read from the one row; the mean, that long labels
-    are not worse for their length. The probabilities are among the pieces that can be proposed,
-    without special tokens. Labels with the same K share rows.
+    `mask`: a label of K pieces is K masks in one row, [CLS] template [SEP]. Its score is the mean
+    over its pieces of log P(piece | row), all K read from the one row; with the sum, long labels
+    would score lower for their length. The probabilities are among the pieces that can be
+    proposed, without special tokens. Labels with the same K share rows.
 
-    `next-sentence` (arXiv 2109.03564): the text is one sentence, the template without {} and with
-    the label for [MASK] the other: sentence B where {} begins the template, sentence A where it
+    `next-sentence` (arXiv 2109.03564): the text is one sentence; the template, without {} and with
+    the label for [MASK], is the other: sentence B where {} begins the template, sentence A where it
     ends it. The score is log P(B follows A).
 
-    With `calibrate` the score of the label with an empty text is taken off, so that a label is not
+    With `calibrate` the score of the label with an empty text is subtracted, so that a label is not
     preferred for being a frequent word: the pointwise mutual information of arXiv 2104.08315, with
     the template as its premise.
 
     Texts that with the longest label make more than `max_seq_length` ids (default: 512, or the
     model's positions) are cut at their end, for all labels alike; the template never is. Rows are
-    sorted by length, padded, and shared by all local devices, a multiple of which `batch_size` is
-    rounded up to.
+    sorted by length, padded, and divided among all local devices, to a multiple of which
+    `batch_size` is rounded up.
 
     Raises `UserError` for fewer than two labels, the same label twice, one that is empty or that
-    the vocabulary has not, a template without {} or [MASK], no room for the text, an option out of
-    range, and a model without the head.
+    the vocabulary cannot spell, a template without {} or [MASK], no room for the text, an option
+    out of range, and a model without the head.
+
+    >>> import bertjax
+    >>> judged = bertjax.zero_shot("runs/tiny", ["the cat sees."], ["dog", "bird"], template="{} [MASK]")
+    >>> judged.probabilities.shape, float(judged.probabilities.sum().round(3))
+    ((1, 2), 1.0)
     """
-    check(
-        method in get_args(Method),
-        where="method",
-        found=repr(method),
-        expected=f"one of {', '.join(get_args(Method))}",
-    )
-    check(batch_size > 0, where="batch_size", found=batch_size, expected="a number above 0")
-    entries = f"{tokenizer.vocab_size} entries"
-    check(
-        tokenizer.vocab_size <= config.vocab_size,
-        where="tokenizer",
-        found=entries,
-        expected=f"at most {config.vocab_size}, the model's",
-    )
-    kinds = config.type_vocab_size
-    check(
-        method == "mask" or kinds > 1,
-        where="model.type_vocab_size",
-        found=kinds,
-        expected="2 or more, to tell two sentences apart",
-    )
+    model = opened_model(model)
+    config, tokenizer = model.config.model, model.tokenizer
+    _check_options(config, tokenizer, method, batch_size)
     prompts = make_prompts(tokenizer, template, labels, method)
-    # For tokenizers that tell a word's beginning by the space before it, a space of the template is
-    # the text's.
-    head = template.partition(TEXT)[0]
-    space = head[len(head.rstrip()) :] if method == "mask" else ""
-    ids, begins = tokenizer.encode_batch(
-        [space + text for text in ([*texts, ""] if calibrate else texts)]
-    )
-    length = longest(config, max_seq_length)
-    room = length - max(len(prompt.before) + len(prompt.after) for prompt in prompts)
-    check(
-        room > 0,
-        where="template",
-        found=f"{length - room} ids without the text",
-        expected=f"fewer than {length} (max_seq_length)",
-    )
-    lengths = np.minimum(np.diff(begins), room)
-    cut = [ids[begin : begin + n] for begin, n in zip(begins, lengths, strict=False)]
-    scores = np.zeros((len(cut), len(labels)), np.float32)
+    # For tokenizers that mark a word's beginning by the space before it, the template's space
+    # before {} belongs to the text.
+    before = template.partition(TEXT)[0]
+    space = before[len(before.rstrip()) :] if method == "mask" else ""
+    prompted = [*texts, ""] if calibrate else list(texts)
+    longest = longest_row(config, max_seq_length)
+    cut = _cut_texts(tokenizer, [space + text for text in prompted], prompts, longest)
+
+    scores = np.zeros((len(prompted), len(labels)), np.float32)
     mesh = make_mesh(MeshConfig(), jax.local_devices())
-    params = jax.device_put(params, replicated(mesh))
-    for same in _with_as_many_masks(prompts):
-        rows = [_row(tokenizer, prompt, text) for prompt in same for text in cut]
-        found = _scored(config, params, tokenizer, mesh, rows, same[0].pieces, batch_size, length)
-        for prompt, part in zip(same, np.split(found, len(same)), strict=True):
+    params = jax.device_put(model.params, replicated(mesh))
+    for same in _by_number_of_masks(prompts):
+        rows = [_prompted(tokenizer, prompt, text) for prompt in same for text in cut.texts]
+        scored = _scored(config, params, tokenizer, mesh, rows, same[0].pieces, batch_size, longest)
+        for prompt, part in zip(same, np.split(scored, len(same)), strict=True):
             scores[:, prompt.labels] = part
     if calibrate:
         scores = scores[:-1] - scores[-1:]
     exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
-    truncated = int(np.sum(lengths < np.diff(begins)))
-    return ZeroShot(scores, exponentials / exponentials.sum(axis=1, keepdims=True), truncated)
+    probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
+    return ZeroShot(scores, probabilities, cut.truncated)
 
 
-def _with_as_many_masks(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
-    counts = sorted({prompt.pieces.shape[1] for prompt in prompts})
-    return [[prompt for prompt in prompts if prompt.pieces.shape[1] == masks] for masks in counts]
+def _check_options(
+    config: ModelConfig, tokenizer: Tokenizer, method: Method, batch_size: int
+) -> None:
+    methods = get_args(Method)
+    check(
+        method in methods,
+        where="method",
+        found=repr(method),
+        expected=f"one of {', '.join(methods)}",
+    )
+    check(batch_size > 0, where="batch_size", found=batch_size, expected="a number above 0")
+    check(
+        tokenizer.vocab_size <= config.vocab_size,
+        where="tokenizer",
+        found=f"{tokenizer.vocab_size} entries",
+        expected=f"at most {config.vocab_size}, the model's",
+    )
+    check(
+        method == "mask" or config.type_vocab_size > 1,
+        where="model.type_vocab_size",
+        found=config.type_vocab_size,
+        expected="2 or more, to tell two sentences apart",
+    )
 
 
-class _Row(NamedTuple):
-    ids: np.ndarray
-    second: int
-    """Where token type 1 begins."""
-    masks: np.ndarray
-    """The places of the masks, int32 [K]."""
+def _cut_texts(
+    tokenizer: Tokenizer, texts: Sequence[str], prompts: Sequence[Prompt], longest: int
+) -> _CutTexts:
+    """Encode the texts, each cut so that it fits with the longest prompt into `longest` ids."""
+    ids, begins = tokenizer.encode_batch(texts)
+    room = longest - max(len(prompt.before) + len(prompt.after) for prompt in prompts)
+    check(
+        room > 0,
+        where="template",
+        found=f"{longest - room} ids without the text",
+        expected=f"fewer than {longest} (max_seq_length)",
+    )
+    lengths = np.minimum(np.diff(begins), room)
+    cut = [ids[begin : begin + length] for begin, length in zip(begins[:-1], lengths, strict=True)]
+    return _CutTexts(cut, int(np.sum(lengths < np.diff(begins))))
 
 
-def _row(tokenizer: Tokenizer, prompt: Prompt, text: np.ndarray) -> _Row:
+def _by_number_of_masks(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
+    """Group the prompts by their number of masks, ascending: one program serves each group."""
+    groups: dict[int, list[Prompt]] = {}
+    for prompt in prompts:
+        groups.setdefault(prompt.pieces.shape[1], []).append(prompt)
+    return [groups[masks] for masks in sorted(groups)]
+
+
+def _prompted(tokenizer: Tokenizer, prompt: Prompt, text: np.ndarray) -> _PromptedText:
     ids = np.concatenate([prompt.before, text, prompt.after])
-    (masks,) = np.nonzero(ids == tokenizer.mask_id)
-    return _Row(ids, prompt.first + (len(text) if prompt.text_first else 0), masks.astype(np.int32))
+    masks = np.flatnonzero(ids == tokenizer.mask_id).astype(np.int32)
+    second = prompt.first + (len(text) if prompt.text_first else 0)
+    return _PromptedText(ids, second, masks)
 
 
 def _scored(
@@ -155,37 +187,40 @@ def _scored(
     params: Params,
     tokenizer: Tokenizer,
     mesh: Mesh,
-    rows: Sequence[_Row],
+    rows: Sequence[_PromptedText],
     pieces: np.ndarray,
     batch_size: int,
     longest: int,
 ) -> np.ndarray:
-    """The scores of rows with the same number of masks, [rows, C] float32; a batch at a time, the
-    longest first.
+    """Return the scores of rows with the same number of masks, float32 [rows, C].
+
+    They are computed a batch at a time, the longest first.
     """
-    parts = batch_parts(mesh)
-    batch_size = -(-batch_size // parts) * parts
-    allowed = np.arange(config.vocab_size) < tokenizer.vocab_size
-    allowed[tokenizer.special_ids] = False
+    devices = batch_parts(mesh)
+    batch_size = -(-batch_size // devices) * devices
+    allowed_V = np.arange(config.vocab_size) < tokenizer.vocab_size
+    allowed_V[tokenizer.special_ids] = False
     order = np.argsort([-len(row.ids) for row in rows], kind="stable")
     scores = np.zeros((len(rows), len(pieces)), np.float32)
     for begin in range(0, len(rows), batch_size):
         chosen = order[begin : begin + batch_size]
-        some = [rows[i] for i in chosen]
-        # Full batches always: a program is compiled for each shape.
-        batch = _batch([*some, *some[:1] * (batch_size - len(some))], tokenizer.pad_id, longest)
-        found = _row_scores(config, params, global_batch(mesh, batch, batch_size), allowed, pieces)
-        scores[chosen] = np.asarray(found)[: len(chosen)]
+        batch_rows = [rows[i] for i in chosen]
+        # Short batches are filled up, since a program is compiled for each shape.
+        batch_rows += batch_rows[:1] * (batch_size - len(batch_rows))
+        batch = _batch(batch_rows, tokenizer.pad_id, longest)
+        outputs = _row_scores(
+            config, params, global_batch(mesh, batch, batch_size), allowed_V, pieces
+        )
+        scores[chosen] = np.asarray(outputs)[: len(chosen)]
     return scores
 
 
-def _batch(rows: Sequence[_Row], pad_id: int, longest: int) -> dict[str, np.ndarray]:
+def _batch(rows: Sequence[_PromptedText], pad_id: int, longest: int) -> dict[str, np.ndarray]:
+    """Return the batch of `rows`, the longest first, padded."""
     shape = len(rows), padded_length(len(rows[0].ids), longest)
-    ids, mask, segments = (
-        np.full(shape, pad_id, np.int32),
-        np.zeros(shape, np.int32),
-        np.zeros(shape, np.int32),
-    )
+    ids = np.full(shape, pad_id, np.int32)
+    mask = np.zeros(shape, np.int32)
+    segments = np.zeros(shape, np.int32)
     for i, row in enumerate(rows):
         ids[i, : len(row.ids)] = row.ids
         mask[i, : len(row.ids)] = 1
@@ -198,17 +233,20 @@ def _batch(rows: Sequence[_Row], pad_id: int, longest: int) -> dict[str, np.ndar
 def _row_scores(
     config: ModelConfig, params: Params, batch: Batch, allowed_V: Array, pieces_CxK: Array
 ) -> Array:
-    """[B, C] float32: mean log-probability of the pieces at the masks; without masks, of B
-    following A, [B, 1].
+    """Return the scores of each row, float32 [B, C].
+
+    With masks they are the mean log-probability of each label's pieces at the masks; without masks
+    the log-probability that B follows A, [B, 1].
     """
     hidden = functional.encode(config, params, batch).hidden_BxLxD
     if pieces_CxK.shape[1] == 0:
-        return jax.nn.log_softmax(
-            functional.nsp_logits(config, params, functional.pool(config, params, hidden))
-        )[:, :1]
+        pooled = functional.pool(config, params, hidden)
+        log_probs_Bx2 = jax.nn.log_softmax(functional.nsp_logits(config, params, pooled))
+        return log_probs_Bx2[:, :1]  # class 0: B follows A
     logits_BxKxV = functional.mlm_logits(config, params, hidden, batch["mask_positions"])
     log_probs_BxKxV = jax.nn.log_softmax(
         jnp.where(allowed_V[None, None, :], logits_BxKxV, -jnp.inf)
     )
-    places_CxK = jnp.broadcast_to(jnp.arange(pieces_CxK.shape[1])[None, :], pieces_CxK.shape)
-    return jnp.mean(log_probs_BxKxV[:, places_CxK, pieces_CxK], axis=-1)
+    # Piece k of each label is read at mask k.
+    mask_CxK = jnp.broadcast_to(jnp.arange(pieces_CxK.shape[1])[None, :], pieces_CxK.shape)
+    return jnp.mean(log_probs_BxKxV[:, mask_CxK, pieces_CxK], axis=-1)

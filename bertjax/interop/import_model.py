@@ -2,21 +2,36 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from etils import epath
 
 from bertjax.config import Config, DataConfig, ModelConfig, TokenizerConfig
 from bertjax.data.tokenizers.huggingface import read_tokenizer_folder
 from bertjax.data.tokenizers.tokenizer import Tokenizer
-from bertjax.errors import UserError, check
+from bertjax.errors import UserError, check, mismatch
 from bertjax.interop.checkpoints import huggingface, tensorflow
 from bertjax.interop.checkpoints.weight_files import has_weights
+from bertjax.model.functional import Params
+from bertjax.training import checkpoint
 from bertjax.training.saved_model import check_new, save_model
+
+# Files that show a folder to be a model of transformers, or of the original BERT.
+EXTERNAL_FILES = ("model.safetensors", "pytorch_model.bin", tensorflow.CONFIG)
+
+
+class ExternalModel(NamedTuple):
+    """A model of another program, read and checked but not saved."""
+
+    config: Config
+    params: Params
+    tokenizer: Tokenizer | None
+    facts: dict[str, Any]
+    """Where it came from, for the `meta` of its checkpoint."""
 
 
 class Imported(NamedTuple):
-    """What `import_model` made."""
+    """A new run with an imported model."""
 
     checkpoint: epath.Path
     config: Config
@@ -33,12 +48,40 @@ def import_model(
 ) -> Imported:
     """Make a run of step 0 from a model folder of `transformers` or of the original BERT.
 
+    `source`, `drop`, `lowercase` and `take_tokenizer` are those of `read_external_model`. Nothing
+    is written where the model cannot be read. Raises `UserError` as that function does, and where
+    `run_dir` has files in it.
+
+    >>> import bertjax
+    >>> folder = bertjax.export_model("runs/tiny", "exported/import-example", "huggingface")
+    >>> imported = bertjax.import_model(folder, "runs/imported")
+    >>> imported.config.model.hidden_size, imported.tokenizer.kind
+    (32, 'wordpiece')
+    """
+    check_new(epath.Path(run_dir))
+    model = read_external_model(
+        source, drop=drop, lowercase=lowercase, take_tokenizer=take_tokenizer
+    )
+    return save_external_model(model, run_dir)
+
+
+def read_external_model(
+    source: epath.PathLike,
+    *,
+    drop: Sequence[str] = (),
+    lowercase: bool | None = None,
+    take_tokenizer: bool = True,
+) -> ExternalModel:
+    """Read a model folder of `transformers` or of the original BERT into memory.
+
     `source` holds `config.json` and weights (`bertjax.interop.checkpoints.huggingface`), or
-    `bert_config.json` and `bert_model.ckpt.*` (`bertjax.interop.checkpoints.tensorflow`), where the
-    checkpoint's prefix does as well; and the tokenizer's files, which are taken along unless
-    `take_tokenizer` is False. `lowercase` says how to read a `vocab.txt` that nothing else tells
-    of. Tensors whose names begin with an entry of `drop` are left out. Raises `UserError` as those
-    modules say, and where `run_dir` has files in it.
+    `bert_config.json` and `bert_model.ckpt.*` (`bertjax.interop.checkpoints.tensorflow`); of the
+    latter the checkpoint's prefix does as well. The tokenizer's files are read too, unless
+    `take_tokenizer` is False; `lowercase` says how to read a `vocab.txt` where no other file does.
+    Tensors whose names begin with an entry of `drop` are left out.
+
+    Raises `UserError` for a folder that is neither, a tensor that is missing, unknown or of another
+    shape, a setting that the model here does not have, and a tokenizer larger than the vocabulary.
     """
     check(
         not isinstance(drop, str),
@@ -47,7 +90,6 @@ def import_model(
         expected="a list of beginnings of names",
     )
     path = epath.Path(source)
-    check_new(epath.Path(run_dir))
     folder = path if path.is_dir() else path.parent
     original = (folder / tensorflow.CONFIG).exists()
     if (path / huggingface.CONFIG).exists() and (has_weights(path) or not original):
@@ -55,13 +97,7 @@ def import_model(
     elif original:
         name, (model, params) = "tensorflow", tensorflow.load(path, drop)
     else:
-        found = (
-            "neither in it" if path.is_dir() else "a file" if path.exists() else "no such folder"
-        )
-        expected = (
-            f"a folder with {huggingface.CONFIG} or {tensorflow.CONFIG}, here and not on a hub"
-        )
-        raise UserError(f"{path}: found {found}, expected {expected}")
+        raise _not_a_model(path)
     tokenizer = read_tokenizer_folder(folder, lowercase) if take_tokenizer else None
     if tokenizer is not None:
         entries = f"at least the tokenizer's {tokenizer.vocab_size} entries"
@@ -73,7 +109,42 @@ def import_model(
         )
     config = Config(model=model, data=_data(model), tokenizer=_settings(tokenizer))
     facts = {"imported": {"format": name, "source": str(path), "dropped": list(drop)}}
-    return Imported(save_model(run_dir, config, params, tokenizer, facts), config, tokenizer)
+    return ExternalModel(config, params, tokenizer, facts)
+
+
+def _not_a_model(path: epath.Path) -> UserError:
+    if path.is_dir():
+        found = "neither in it"
+    elif path.exists():
+        found = "a file"
+    else:
+        found = "no such folder"
+    expected = f"a folder with {huggingface.CONFIG} or {tensorflow.CONFIG}, here and not on a hub"
+    return mismatch(where=str(path), found=found, expected=expected)
+
+
+def save_external_model(model: ExternalModel, run_dir: epath.PathLike) -> Imported:
+    """Save a model that was read as step 0 of the new run `run_dir`."""
+    folder = save_model(run_dir, model.config, model.params, model.tokenizer, model.facts)
+    return Imported(folder, model.config, model.tokenizer)
+
+
+def is_external(folder: epath.Path) -> bool:
+    """Return whether a folder is a model of another program rather than a run."""
+    if (folder / checkpoint.FOLDER).exists():
+        return False
+    return any((folder / name).exists() for name in EXTERNAL_FILES)
+
+
+def check_imported_from(run_dir: epath.Path, source: epath.Path) -> None:
+    """Raise `UserError` where the model in `run_dir` was imported from another folder."""
+    facts = checkpoint.read_meta(checkpoint.find(run_dir)[1]).get("imported", {})
+    check(
+        facts.get("source") == str(source),
+        where=str(run_dir),
+        found=f"the model of {facts.get('source')}",
+        expected=f"that of {source} (another --run-dir)",
+    )
 
 
 def _data(model: ModelConfig) -> DataConfig:

@@ -38,9 +38,9 @@ def start(
     """
     if environment.get(OWN) or not jax.config.jax_enable_compilation_cache:  # type: ignore[attr-defined]
         return None
-    if hosts.several() and run_dir is None:
+    if hosts.is_multiprocess() and run_dir is None:
         return None
-    folder = run_dir / FOLDER if run_dir and hosts.several() else _user_folder(environment)
+    folder = run_dir / FOLDER if run_dir and hosts.is_multiprocess() else _user_folder(environment)
     folder /= f"{_cores(environment)}-cores"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -97,7 +97,7 @@ def _told(error: BaseException) -> tuple[int, str]:
 
 def _publish(status: int, text: str, lost: bool) -> None:
     told = {"status": status, "text": text, "lost": lost}
-    _store("key_value_set", f"bertjax/failed/{hosts.place()}", json.dumps(told))
+    _store("key_value_set", f"bertjax/failed/{hosts.process_name()}", json.dumps(told))
 
 
 def _failures() -> dict[str, dict[str, Any]] | None:
@@ -122,7 +122,7 @@ def _cause_elsewhere(text: str) -> tuple[int, str] | None:
     """Exit status and line of a process that lost contact: who failed and why, or who fell silent,
     if anyone.
     """
-    count = hosts.count()
+    count = hosts.process_count()
     until = time.monotonic() + GATHER_SECONDS
     while (found := _failures()) is not None:
         for other, told in found.items():
@@ -131,7 +131,7 @@ def _cause_elsewhere(text: str) -> tuple[int, str] | None:
         if len(found) == count or time.monotonic() > until:
             break
         time.sleep(0.1)
-    everybody = [hosts.place_of(index) for index in range(count)]
+    everybody = [hosts.process_name_of(index) for index in range(count)]
     silent = (
         everybody[:1] if found is None else [other for other in everybody if other not in found]
     )
@@ -165,7 +165,7 @@ def _watch(done: threading.Event) -> None:
 
 def _say(text: str) -> None:
     """Write to stderr, each line with this process's index, in one piece."""
-    lines = "".join(f"bertjax: {hosts.place()}: {line}\n" for line in text.splitlines())
+    lines = "".join(f"bertjax: {hosts.process_name()}: {line}\n" for line in text.splitlines())
     sys.stdout.flush()
     sys.stderr.flush()
     os.write(2, lines.encode())
@@ -176,7 +176,11 @@ def _end(status: int) -> None:
     last.
     """
     until = time.monotonic() + GATHER_SECONDS
-    while hosts.is_first() and time.monotonic() < until and len(_failures() or {}) < hosts.count():
+    while (
+        hosts.is_first()
+        and time.monotonic() < until
+        and len(_failures() or {}) < hosts.process_count()
+    ):
         time.sleep(0.1)
     os._exit(status)
 
@@ -194,6 +198,6 @@ def _aborted(number: int) -> None:
     else:
         seconds = os.environ.get("BERTJAX_START_SECONDS") or hosts.START_SECONDS
         _say(
-            f"ends because the processes did not all meet at {hosts.meeting_point()} within {seconds} s"
+            f"ends because the processes did not all meet at {hosts.coordinator_address()} within {seconds} s"
         )
     os._exit(1)

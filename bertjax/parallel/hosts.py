@@ -1,8 +1,7 @@
-"""What differs when a run is several processes: meeting, each one's rows of a batch, and agreeing
-when to stop.
+"""Multi-process runs: starting the job, each process's rows of a batch, and stopping together.
 
-A run is one process, unless its environment says otherwise (`start`). How it ends together is in
-`failures.py`.
+A run is one process unless the environment says otherwise (`start`). `failures.py` makes the
+processes of a run end together.
 """
 
 import ctypes
@@ -23,27 +22,33 @@ from bertjax.errors import UserError, check
 from bertjax.parallel.rules import batch_sharding
 
 EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
+"""Variables that describe a job by hand: all three are set, or none."""
 SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
+"""Variables by which JAX recognizes a Slurm job; it needs all of them."""
 START_SECONDS, HEARTBEAT_SECONDS = "300", "45"
-LONGEST = 24 * 3600
+MAX_SECONDS = 24 * 3600  # of any wait: the runtime wants a limit, and none is meant
 
+# Python's `signal` can neither read nor set a handler that C code installed, and the handler by
+# which JAX's runtime notes a preemption is one. So the C library's `signal` is called directly.
 _libc = ctypes.CDLL(None)
 _libc.signal.restype, _libc.signal.argtypes = ctypes.c_void_p, (ctypes.c_int, ctypes.c_void_p)
-_sayings = itertools.count()
+# Numbers the messages of `from_first`: every process makes the same calls in the same order, so
+# equal numbers are the same message.
+_messages = itertools.count()
 _runtime_sigterm: int | None = None  # the address of the handler that JAX's runtime has for SIGTERM
 
 
 def start(environment: Mapping[str, str] = os.environ) -> None:
-    """Meet the job's other processes, before JAX is first asked for devices; nothing where there
-    are none.
+    """Connect to the job's other processes; do nothing in a run of one process.
 
-    They are told of by `JAX_COORDINATOR_ADDRESS` (host:port of process 0), `JAX_NUM_PROCESSES` and
-    `JAX_PROCESS_ID`; or by Slurm, in a step of several tasks; or found by JAX itself, on Cloud TPU
-    and others, where `BERTJAX_DISTRIBUTED=1`. `BERTJAX_START_SECONDS` (300) is how long they wait
-    for one another, `BERTJAX_HEARTBEAT_SECONDS` (45) how long without a sign of life one is held
-    for lost.
+    To be called before JAX is first asked for devices. The job is described by
+    `JAX_COORDINATOR_ADDRESS` (host:port of process 0), `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`;
+    or by Slurm's variables, in a step of several tasks; or JAX finds it itself, on Cloud TPU and
+    others, where `BERTJAX_DISTRIBUTED=1`. `BERTJAX_START_SECONDS` (300) is how long the processes
+    wait for each other, `BERTJAX_HEARTBEAT_SECONDS` (45) the time without a sign of life after
+    which a process counts as lost.
 
-    Raises `UserError` where these variables make no sense.
+    Raises `UserError` where these variables are incomplete or contradict each other.
     """
     arguments = job_arguments(environment)
     if arguments is None:
@@ -53,179 +58,203 @@ def start(environment: Mapping[str, str] = os.environ) -> None:
     except ValueError as error:
         expected = f"a machine on which JAX finds the other hosts, or {', '.join(EXPLICIT)} set"
         raise UserError(f"BERTJAX_DISTRIBUTED: found {error}, expected {expected}") from error
-    # Python's handlers replace it, so it is kept to be called by `pass_on`.
+    # Python's handlers replace the runtime's, so its address is kept for `forward_signal`.
     global _runtime_sigterm
     _runtime_sigterm = set_c_handler(signal.SIGTERM, None)
     leave_sigterm_to_runtime()
 
 
 def job_arguments(environment: Mapping[str, str]) -> dict[str, Any] | None:
-    """What `jax.distributed.initialize` is to be given in `environment`; None for a run of one
-    process.
+    """Return the arguments of `jax.distributed.initialize`, or None for a run of one process.
+
+    Raises `UserError` where the variables of `environment` are incomplete or out of range.
     """
     times = {
-        "initialization_timeout": _whole(
-            environment, "BERTJAX_START_SECONDS", 1, LONGEST, START_SECONDS
+        "initialization_timeout": _whole_number(
+            environment, "BERTJAX_START_SECONDS", 1, MAX_SECONDS, START_SECONDS
         ),
-        "heartbeat_timeout_seconds": _whole(
-            environment, "BERTJAX_HEARTBEAT_SECONDS", 5, LONGEST, HEARTBEAT_SECONDS
+        "heartbeat_timeout_seconds": _whole_number(
+            environment, "BERTJAX_HEARTBEAT_SECONDS", 5, MAX_SECONDS, HEARTBEAT_SECONDS
         ),
     }
-    given = [name for name in EXPLICIT if environment.get(name)]
-    if given:
-        missing = [name for name in EXPLICIT if name not in given]
-        check(
-            not missing,
-            where=" and ".join(missing),
-            found="nothing",
-            expected=f"a value, as {' and '.join(given)} is set",
-        )
-        address = environment[EXPLICIT[0]]
-        check(
-            re.fullmatch(r"\S+:\d{1,5}", address),
-            where=EXPLICIT[0],
-            found=address,
-            expected="HOST:PORT of process 0",
-        )
-        processes = _whole(environment, EXPLICIT[1], 1, 1 << 20)
-        index = _whole(environment, EXPLICIT[2], 0, processes - 1)
-        place = {"coordinator_address": address, "num_processes": processes, "process_id": index}
-        return (
-            {**place, "cluster_detection_method": "deactivate", **times} if processes > 1 else None
-        )
+    if any(environment.get(name) for name in EXPLICIT):
+        job = _explicit_job(environment)
+        return None if job is None else job | times
     if environment.get("BERTJAX_DISTRIBUTED", "0") not in ("", "0"):
         return times
-    # A shell in a Slurm allocation knows of its tasks, but is a step of one.
+    # A shell in a Slurm allocation sees the allocation's number of tasks, but is a step of one.
     tasks = environment.get("SLURM_STEP_NUM_TASKS") or environment.get("SLURM_NTASKS") or "1"
     if tasks != "1" and all(name in environment for name in SLURM):
         return {"cluster_detection_method": "slurm", **times}
     return None
 
 
-def _whole(
+def _explicit_job(environment: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return the job that the variables of `EXPLICIT` describe; None where it is one process."""
+    given = [name for name in EXPLICIT if environment.get(name)]
+    missing = [name for name in EXPLICIT if name not in given]
+    check(
+        not missing,
+        where=" and ".join(missing),
+        found="nothing",
+        expected=f"a value, as {' and '.join(given)} is set",
+    )
+    address = environment[EXPLICIT[0]]
+    check(
+        re.fullmatch(r"\S+:\d{1,5}", address),
+        where=EXPLICIT[0],
+        found=address,
+        expected="HOST:PORT of process 0",
+    )
+    processes = _whole_number(environment, EXPLICIT[1], 1, 1 << 20)
+    index = _whole_number(environment, EXPLICIT[2], 0, processes - 1)
+    if processes == 1:
+        return None
+    return {
+        "coordinator_address": address,
+        "num_processes": processes,
+        "process_id": index,
+        # JAX would else ask the cluster for what is left open, the devices of each process: under
+        # Slurm one GPU each.
+        "cluster_detection_method": "deactivate",
+    }
+
+
+def _whole_number(
     environment: Mapping[str, str], name: str, low: int, high: int, default: str = ""
 ) -> int:
     value = environment.get(name) or default
-    good = re.fullmatch(r"\d{1,9}", value) and low <= int(value) <= high
-    check(
-        good, where=name, found=value or "nothing", expected=f"a whole number from {low} to {high}"
-    )
+    in_range = re.fullmatch(r"\d{1,9}", value) and low <= int(value) <= high
+    expected = f"a whole number from {low} to {high}"
+    check(in_range, where=name, found=value or "nothing", expected=expected)
     return int(value)
 
 
-def count() -> int:
-    """The number of processes of this job."""
+def process_count() -> int:
+    """Return the number of processes of this job.
+
+    Unlike `jax.process_count`, it does not start JAX's backends: it may be called before `start`.
+    """
     return distributed.global_state.num_processes
 
 
-def several() -> bool:
-    """Whether this process is one of several."""
-    return count() > 1
+def is_multiprocess() -> bool:
+    """Return True where this job has more than one process."""
+    return process_count() > 1
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes logs, metrics and reports."""
+    """Return True on the one process that writes logs, metrics and reports."""
     return distributed.global_state.process_id == 0
 
 
-def place() -> str:
-    """This process in words, such as `process 1 of 4`."""
-    return place_of(distributed.global_state.process_id)
+def process_name() -> str:
+    """Return the name of this process in messages, for example `process 1 of 4`."""
+    return process_name_of(distributed.global_state.process_id)
 
 
-def place_of(index: int) -> str:
-    """The process `index` (0-based) of this job in words."""
-    return f"process {index} of {count()}"
+def process_name_of(index: int) -> str:
+    """Return the name in messages of the process with this 0-based index."""
+    return f"process {index} of {process_count()}"
 
 
-def meeting_point() -> str:
-    """HOST:PORT of process 0."""
+def coordinator_address() -> str:
+    """Return HOST:PORT of process 0."""
     return distributed.global_state.coordinator_address or "an unknown address"
 
 
 def client() -> Any:
-    """The job's key-value store and barriers, kept by process 0."""
+    """Return the client of the job's key-value store and barriers, which process 0 keeps."""
     return distributed.global_state.client
 
 
 def from_first(text: str) -> str:
-    """What the first process calls this with, on every process; all call it, in the same order of
-    calls.
+    """Return the text that the first process passes, on every process.
 
-    Waits for the first as long as it needs.
+    All processes call this, in the same order of calls. The others wait as long as the first one
+    needs, up to a day.
     """
-    if not several():
+    if not is_multiprocess():
         return text
-    name = f"bertjax/said/{next(_sayings)}"
+    name = f"bertjax/said/{next(_messages)}"
     if is_first():
         client().key_value_set(name, text)
         return text
-    return client().blocking_key_value_get(name, LONGEST * 1000)
+    return client().blocking_key_value_get(name, MAX_SECONDS * 1000)
+
+
+def agree(value: bool) -> bool:
+    """Return the first process's `value` on every process, so that all take the same branch.
+
+    All processes call this, in the same order of calls as `from_first`.
+    """
+    return from_first(str(bool(value))) == str(True)
 
 
 def set_c_handler(number: int, address: int | None) -> int | None:
-    """Make the C function at `address` (None: what the system does by itself) handle a signal;
-    returns the one before.
+    """Make the C function at `address` handle the signal `number`; return the address before.
 
-    Of these handlers Python's `signal` knows nothing.
+    None stands for the system's default action. Python's `signal` does not know these handlers.
     """
     return _libc.signal(number, address)
 
 
-def pass_on(number: int) -> None:
-    """Let JAX's runtime know of a signal that Python caught, so that all processes agree on where
-    to stop.
-    """
+def forward_signal(number: int) -> None:
+    """Call JAX's handler for a signal that Python caught, so that all processes stop together."""
     if _runtime_sigterm:
         ctypes.CFUNCTYPE(None, ctypes.c_int)(_runtime_sigterm)(number)
 
 
 def leave_sigterm_to_runtime() -> None:
-    """From now on SIGTERM is only noted, by JAX's runtime; nothing in a run of one process."""
+    """Let JAX's runtime alone handle SIGTERM from now on; do nothing in a run of one process."""
     if _runtime_sigterm:
         set_c_handler(signal.SIGTERM, _runtime_sigterm)
 
 
-def stops_after(step: int, signalled: bool) -> bool:
-    """Whether the run is to end after `step` because a process was told to by a signal: all say so
-    at the same step.
+def should_stop_after(step: int, signalled: bool) -> bool:
+    """Return True where the run is to end after `step`, because a signal reached some process.
 
-    Every process must ask after each of its steps, and number them without a gap. It takes about a
-    second after the signal.
+    All processes give the same answer for the same step. Every process must ask after each of its
+    steps, and number them without a gap: JAX chooses a step that no process has passed yet. That
+    takes about a second after the signal. A run of one process stops where it is `signalled`.
     """
-    return multihost_utils.reached_preemption_sync_point(step) if several() else signalled
+    if not is_multiprocess():
+        return signalled
+    return multihost_utils.reached_preemption_sync_point(step)
 
 
 def global_batch(
     mesh: Mesh, rows: Mapping[str, np.ndarray], batch_size: int
 ) -> dict[str, jax.Array]:
-    """This process's rows of a batch as global arrays, cut over the mesh's batch axes.
+    """Return this process's rows of a batch as global arrays, sharded over the mesh's batch axes.
 
-    `rows` are those of `process_rows`, in that order; `batch_size` is the size of the whole batch.
+    `rows` are those of `process_rows`, in that order, [this process's rows, ...] each;
+    `batch_size` is the size of the global batch. The arrays are [batch_size, ...].
     """
-    layout = batch_sharding(mesh)
-    # global_shape is given always: without it JAX infers one, and infers wrongly where
-    # the batch does not span the processes.
-    return {
-        name: jax.make_array_from_process_local_data(
-            layout, values, (batch_size, *values.shape[1:])
+    batch = {}
+    for name, values in rows.items():
+        # Without global_shape JAX infers one, and infers it wrongly where several processes hold
+        # the same rows.
+        global_shape = (batch_size, *values.shape[1:])
+        batch[name] = jax.make_array_from_process_local_data(
+            batch_sharding(mesh), values, global_shape
         )
-        for name, values in rows.items()
-    }
+    return batch
 
 
 def process_rows(mesh: Mesh, batch_size: int, process: int | None = None) -> np.ndarray:
-    """The rows of the global batch, int64 ascending, that a process's devices hold (default: this
-    process's).
+    """Return the indices of the global batch's rows that a process's devices hold.
 
-    `batch_size` divides by the batch's parts. The rows need not follow on one another: a mesh lies
-    along the wires of a slice, and a host's 2 x 2 chips lie on two lines of it. Where devices of
-    several processes share a row's work, each of them has the row.
+    int64, ascending; by default of this process. `batch_size` is a multiple of the parts that the
+    mesh cuts a batch into. The rows need not be consecutive: a mesh follows the links between the
+    chips of a slice, and a host's 2 x 2 chips lie on two of its lines. Where devices of several
+    processes share a row's work, each of these processes has the row.
     """
     process = jax.process_index() if process is None else process
-    held = batch_sharding(mesh).devices_indices_map((batch_size,)).items()
+    slices = batch_sharding(mesh).devices_indices_map((batch_size,))
     parts = set()
-    for device, index in held:
+    for device, (rows,) in slices.items():
         if device.process_index == process:  # type: ignore[attr-defined]
-            parts.add(index[0].indices(batch_size)[:2])
-    return np.concatenate([np.arange(*part) for part in sorted(parts)])
+            start, stop, _ = rows.indices(batch_size)
+            parts.add((start, stop))
+    return np.concatenate([np.arange(start, stop) for start, stop in sorted(parts)])

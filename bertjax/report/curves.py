@@ -12,7 +12,7 @@ from etils import epath
 
 from bertjax.training.logs.metrics_log import FILE, read_rows
 
-MOST_POINTS = 2000
+MAX_POINTS = 2000
 PRETRAINING = (
     "mlm_loss",
     "mlm_perplexity",
@@ -55,7 +55,7 @@ class Curve:
         lie behind.
         """
         size = len(self.values)
-        at = np.unique(np.linspace(0, size - 1, min(size, MOST_POINTS)).astype(int))
+        at = np.unique(np.linspace(0, size - 1, min(size, MAX_POINTS)).astype(int))
         half = np.minimum(size // 100, at)
         low, high = at - half, np.minimum(at + half + 1, size)
         there = np.isfinite(self.values)
@@ -70,10 +70,10 @@ class Curve:
         spike is lost.
         """
         size = len(self.values)
-        if size <= MOST_POINTS:
+        if size <= MAX_POINTS:
             return self
         kept = [0, size - 1]
-        edges = np.linspace(0, size, MOST_POINTS // 2).astype(int)
+        edges = np.linspace(0, size, MAX_POINTS // 2).astype(int)
         for begin, end in itertools.pairwise(edges.tolist()):
             stretch, there = self.values[begin:end], np.isfinite(self.values[begin:end])
             kept.append(begin + int(np.argmin(np.where(there, stretch, np.inf))))

@@ -12,7 +12,7 @@ from bertjax.estimate.answer_fields import FILE, MEMORY
 from bertjax.storage import read_json, write_whole
 
 PAGE = "compile.html"
-STYLE = """
+ESTIMATE_STYLE = """
 .estimate th { text-align: left; font-weight: 600; padding: 2px 18px 2px 0; } .estimate table { width: 100%; }
 .estimate h2 { margin-top: 18px; } .estimate td.number, .estimate th.number { text-align: right; }
 """
@@ -30,7 +30,7 @@ def section(run_dir: epath.Path) -> str:
     return body(read_json(path)) if path.exists() else ""
 
 
-def write_page(run_dir: epath.Path, style: str) -> epath.Path:
+def write_estimate_page(run_dir: epath.Path, style: str) -> epath.Path:
     """Write `compile.html` for a folder that is no run; returns its path."""
     name = html.escape(run_dir.name)
     page = f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
@@ -53,7 +53,7 @@ def body(answer: Row) -> str:
     if answer.get("search"):
         extra += f"<h2>Layouts tried, the quickest first</h2>{_table(LAYOUTS, answer['search'])}"
     slices = f"{found['slices']} x " if found["slices"] > 1 else ""
-    return f"""<div class="estimate" id="estimate"><style>{STYLE}</style>
+    return f"""<div class="estimate" id="estimate"><style>{ESTIMATE_STYLE}</style>
 <h2>The TPU compiler's estimate for {slices}{html.escape(found["topology"])}</h2>
 <p class="note">Nothing here was measured. {_mesh(found)} · batch {found["batch_size"]:,} × {found["length"]} ·
 {html.escape(found["dtype"])} · remat {html.escape(found["remat"])}</p>{inside}{extra}</div>"""

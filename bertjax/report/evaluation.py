@@ -13,12 +13,12 @@ from bertjax.errors import check
 from bertjax.finetuning.error_analysis import FILE, MOST_LABELS
 from bertjax.report import plots
 from bertjax.report.plots import slug
-from bertjax.report.tasks import Shown, scale_of, title, unit_of
+from bertjax.report.tasks import ReportedTask, format_of, title, unit_of
 from bertjax.storage import read_json
 
 BRIEF = 160  # characters of a text that are seen before it is unfolded
 MOST_SHARES = 10  # classes up to which a cell has room for its share of the row
-STYLE = """
+EVALUATION_STYLE = """
 .evaluation h2.split { font-size: 18px; margin: 26px 0 8px; } .evaluation .plot { padding-bottom: 12px; }
 .evaluation .plots { align-items: start; } .evaluation .scroll { overflow-x: auto; }
 .evaluation th { font-weight: 600; text-align: left; padding: 2px 18px 2px 0; }
@@ -42,7 +42,7 @@ STYLE = """
 Split = Mapping[str, Any]
 
 
-def section(run_dir: epath.Path, tasks: Mapping[str, Shown]) -> str:
+def section(run_dir: epath.Path, tasks: Mapping[str, ReportedTask]) -> str:
     """The evaluation of a run folder as HTML, or '' where there is none.
 
     Raises `UserError` naming the file, the split and the field where the file is not what
@@ -58,12 +58,12 @@ def section(run_dir: epath.Path, tasks: Mapping[str, Shown]) -> str:
         _field(content, "splits", list, str(path)),
     )
     shown = "".join(_split(split, f"{path}: splits[{n}]", tasks) for n, split in enumerate(splits))
-    return f"""<div class="evaluation" id="evaluation"><style>{STYLE}</style>
+    return f"""<div class="evaluation" id="evaluation"><style>{EVALUATION_STYLE}</style>
 <h2 class="split">Evaluation of the checkpoint of step <span id="evaluation-step" data-value="{step}">{step:,}</span>
 </h2>{shown}</div>"""
 
 
-def _split(split: Any, where: str, tasks: Mapping[str, Shown]) -> str:
+def _split(split: Any, where: str, tasks: Mapping[str, ReportedTask]) -> str:
     name, part = _field(split, "task", str, where), _field(split, "split", str, where)
     check(
         name in tasks,
@@ -90,7 +90,7 @@ def _figures(figures: Mapping[str, Any], metric: str, kind: str, where: str) -> 
     """Table of the figures, the metric first, the others as the task has them."""
     rows = []
     for name in sorted(figures, key=lambda name: name != metric):
-        value, scale = _field(figures, name, float, f"{where}: figures"), scale_of(kind, name)
+        value, scale = _field(figures, name, float, f"{where}: figures"), format_of(kind, name)
         shown = format(value, scale.form) if math.isfinite(value) else "–"
         rows.append(
             f'<tr><th scope="row">{html.escape(title(name) + unit_of(scale))}</th>'

@@ -16,7 +16,7 @@ from bertjax.report.plots import Figure, Plot
 from bertjax.storage import write_whole
 from bertjax.training import run_config as run_folder
 
-STYLE = """
+PAGE_STYLE = """
 :root { color-scheme: light dark; --line: rgba(128,128,128,.25); --soft: rgba(128,128,128,.08); --dim: #6b7280;
   --paper: #fff; --ink: #111318; }
 @media (prefers-color-scheme: dark) { :root { --dim: #9ca3af; --paper: #111318; --ink: #e5e7eb; } }
@@ -70,7 +70,7 @@ def write_report(run_dir: epath.PathLike) -> epath.Path:
     done = step / config.train.steps
     page = f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{html.escape(folder.name)}: bertjax run</title><style>{STYLE}</style>{plots.plotly_script()}</head><body>
+<title>{html.escape(folder.name)}: bertjax run</title><style>{PAGE_STYLE}</style>{plots.plotly_script()}</head><body>
 <h1>{html.escape(folder.name)}</h1>
 <p class="sub"><span id="figure-steps" data-value="{step}">step {step:,}</span>
 of {config.train.steps:,} · {_model_line(config.model)}</p>
@@ -94,7 +94,7 @@ def _of_tasks(config: Config, folder: epath.Path) -> Content:
     from bertjax.report import evaluation, tasks  # they bring SciPy, which takes seconds
 
     columns = heldout_names(folder)
-    shown = tasks.shown_tasks(config.finetune, columns)
+    shown = tasks.reported_tasks(config.finetune, columns)
     metrics = read_metrics(folder, tasks.read_columns(shown, columns))
     figures = tasks.figures(shown, metrics, columns)
     return Content(metrics, figures, tasks.plots(shown, columns), evaluation.section(folder, shown))

@@ -19,7 +19,7 @@ BLUE, ORANGE, GREY = "#3b82f6", "#f59e0b", "#808890"
 FAINT = "rgba(59,130,246,0.25)"
 GRID = "rgba(128,128,128,0.2)"  # seen on white and on black
 COLOURS = (BLUE, ORANGE, "#10b981", "#ef4444", "#a855f7", "#06b6d4", "#ec4899", "#84cc16")
-MOST_MARKERS = 40
+MAX_MARKERS = 40
 
 Figure = tuple[str, str, float | None, str]
 """A figure of the page's head: id, label, value, and the format that it is shown in."""
@@ -151,7 +151,7 @@ def _traces(plot: Plot, metrics: Metrics) -> list[go.Scatter]:
 
 
 def _heldout(curve: Curve, name: str, colour: str) -> go.Scatter:
-    mode = "lines+markers" if len(curve.steps) <= MOST_MARKERS else "lines"
+    mode = "lines+markers" if len(curve.steps) <= MAX_MARKERS else "lines"
     at = "%{y:.4~g} at step %{x:,}"  # the nearest evaluation, seldom the step pointed at
     return _trace(curve, name, {"color": colour, "width": 2}, mode=mode, hovertemplate=at)
 

@@ -47,7 +47,7 @@ SHARE, PERCENT, NUMBER, POINTS = (
 
 
 @dataclass(frozen=True)
-class Shown:
+class ReportedTask:
     """A task as the page knows it, by what its configuration says and the evaluations' names."""
 
     name: str
@@ -56,7 +56,7 @@ class Shown:
     """The figure that the best checkpoint is chosen by."""
 
 
-def scale_of(kind: str, figure: str) -> Scale:
+def format_of(kind: str, figure: str) -> Scale:
     """The scale of a kind of task's figure: spans' are in percent, BLEU is in 0..100, the others
     are shares of 1.
     """
@@ -77,11 +77,11 @@ def unit_of(scale: Scale) -> str:
     return f", {scale.unit}" if scale.unit else ""
 
 
-def shown_tasks(told: FinetuneConfig, columns: Iterable[str]) -> dict[str, Shown]:
+def reported_tasks(told: FinetuneConfig, columns: Iterable[str]) -> dict[str, ReportedTask]:
     """The run's tasks by name; `columns` are the names of its held-out figures so far."""
     bases = {column.partition("/")[0] for column in columns}
     entries = [kinds.entry_of(text, told) for text in told.tasks]
-    return {entry.name: Shown(entry.name, entry.kind, _metric(entry, bases)) for entry in entries}
+    return {entry.name: ReportedTask(entry.name, entry.kind, _metric(entry, bases)) for entry in entries}
 
 
 def _metric(entry: kinds.Entry, bases: set[str]) -> str:
@@ -89,13 +89,13 @@ def _metric(entry: kinds.Entry, bases: set[str]) -> str:
     return next((metric for metric in found if metric in bases), found[0])
 
 
-def read_columns(tasks: Mapping[str, Shown], columns: Iterable[str]) -> tuple[str, ...]:
+def read_columns(tasks: Mapping[str, ReportedTask], columns: Iterable[str]) -> tuple[str, ...]:
     """What is to be read of the run's rows, whether it is there yet or not."""
     own = [name for task in tasks.values() for name in (task.metric, f"{task.metric}/{task.name}")]
     return tuple(dict.fromkeys([*STEP_COLUMNS, *columns, *own]))
 
 
-def figures(tasks: Mapping[str, Shown], metrics: Metrics, columns: Sequence[str]) -> list[Figure]:
+def figures(tasks: Mapping[str, ReportedTask], metrics: Metrics, columns: Sequence[str]) -> list[Figure]:
     """The page's head: of each task the metric's latest and best value, other splits' latest; loss,
     rate, skips.
     """
@@ -104,7 +104,7 @@ def figures(tasks: Mapping[str, Shown], metrics: Metrics, columns: Sequence[str]
     if several:
         found += _latest_and_best(metrics, "score", "mean score", _score_scale(tasks.values()))
     for task in tasks.values():
-        scale = scale_of(task.kind, task.metric)
+        scale = format_of(task.kind, task.metric)
         own = f"{task.metric}/{task.name}" if several else task.metric
         label = f"{title(task.metric)} of {task.name}"
         found += _latest_and_best(metrics, own, label + unit_of(scale), scale)
@@ -134,7 +134,7 @@ def figures(tasks: Mapping[str, Shown], metrics: Metrics, columns: Sequence[str]
     ]
 
 
-def plots(tasks: Mapping[str, Shown], columns: Sequence[str]) -> list[Plot]:
+def plots(tasks: Mapping[str, ReportedTask], columns: Sequence[str]) -> list[Plot]:
     """Loss, then each figure that `columns` name with a line for every task and split, then the
     steps' own plots.
     """
@@ -151,14 +151,14 @@ def plots(tasks: Mapping[str, Shown], columns: Sequence[str]) -> list[Plot]:
     return [*(plot for base in shown for plot in _plots(base, tasks, columns)), *STEP_PLOTS]
 
 
-def _plots(base: str, tasks: Mapping[str, Shown], columns: Sequence[str]) -> list[Plot]:
+def _plots(base: str, tasks: Mapping[str, ReportedTask], columns: Sequence[str]) -> list[Plot]:
     """A figure's plot, or several where tasks have it on different scales."""
     whole = "mean" if len(tasks) > 1 else next(iter(tasks))
     groups: dict[Scale, list[tuple[str, str]]] = {}
     for column in [one for one in columns if one.partition("/")[0] == base] or [base]:
         part = column.partition("/")[2]
         kind = tasks[_owner(part, tasks)].kind
-        scale = _score_scale(tasks.values()) if base == "score" else scale_of(kind, base)
+        scale = _score_scale(tasks.values()) if base == "score" else format_of(kind, base)
         groups.setdefault(scale, []).append((column, part or whole))
     return [
         _plot(base, scale, lines, first=number == 0)
@@ -179,7 +179,7 @@ def _plot(base: str, scale: Scale, lines: list[tuple[str, str]], *, first: bool)
     )
 
 
-def _owner(part: str, tasks: Mapping[str, Shown]) -> str:
+def _owner(part: str, tasks: Mapping[str, ReportedTask]) -> str:
     """The task whose figure has `part` behind its slash: TASK or TASK-SPLIT of several, SPLIT of
     the only one.
     """
@@ -187,7 +187,7 @@ def _owner(part: str, tasks: Mapping[str, Shown]) -> str:
     return max(owners, key=len, default=next(iter(tasks)))
 
 
-def _score_scale(tasks: Iterable[Shown]) -> Scale:
+def _score_scale(tasks: Iterable[ReportedTask]) -> Scale:
     """A mean of shares is one, wherever percents were made shares first; one with correlations is a
     number.
     """

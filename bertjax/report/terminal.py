@@ -1,16 +1,14 @@
-"""Progress for whoever watches a terminal, and plain lines for the log."""
+"""Progress bars and log lines on a terminal."""
 
 import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from etils import epath
 from tqdm import tqdm
 
 from bertjax.progress import Progress, silent
-
-FORMAT = "%(asctime)s %(levelname)s %(message)s"
+from bertjax.training.logs.log_file import FORMAT
 
 
 @contextmanager
@@ -41,41 +39,27 @@ def terminal_progress() -> Iterator[Progress]:
 
 
 @contextmanager
-def log_to(run_dir: epath.Path) -> Iterator[None]:
-    """Append bertjax's own log lines to `run_dir/log.txt`; to stderr too: all without a terminal,
-    else warnings.
+def log_to_terminal(process_name: str = "") -> Iterator[None]:
+    """Write what bertjax logs meanwhile to stderr, and hand it to no other logger.
+
+    All lines, or warnings alone where stderr is a terminal, which has the progress bar. Of a
+    process with a `process_name` (such as `process 1 of 4`) warnings alone, with its name before
+    them.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with (run_dir / "log.txt").open("a") as file:
-        on_screen = _Screen(logging.WARNING if sys.stderr.isatty() else logging.INFO)
-        with _handled_by(logging.StreamHandler(file), on_screen, form=FORMAT):
-            yield
-
-
-@contextmanager
-def warnings_of(process: str) -> Iterator[None]:
-    """Of bertjax's own log lines only warnings, to stderr, with the name of the process that says
-    so.
-    """
-    with _handled_by(_Screen(logging.WARNING), form=f"{process}: {FORMAT}"):
-        yield
-
-
-@contextmanager
-def _handled_by(*handlers: logging.Handler, form: str) -> Iterator[None]:
     logger = logging.getLogger("bertjax")
     before = logger.level, logger.propagate
-    for handler in handlers:
-        handler.setFormatter(logging.Formatter(form))
-        logger.addHandler(handler)
+    quiet = bool(process_name) or sys.stderr.isatty()
+    handler = _Screen(logging.WARNING if quiet else logging.INFO)
+    prefix = f"{process_name}: " if process_name else ""
+    handler.setFormatter(logging.Formatter(prefix + FORMAT))
+    logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
     try:
         yield
     finally:
         logger.level, logger.propagate = before
-        for handler in handlers:
-            logger.removeHandler(handler)
+        logger.removeHandler(handler)
 
 
 class _Screen(logging.StreamHandler):

@@ -112,7 +112,12 @@ def versions() -> dict[str, str]:
 
 def has_any(run_dir: epath.Path) -> bool:
     """Whether a run has a whole checkpoint."""
-    return bool(_steps(run_dir / FOLDER))
+    return bool(steps_of(run_dir))
+
+
+def steps_of(run_dir: epath.Path) -> list[int]:
+    """Return the steps of a run's whole checkpoints, ascending."""
+    return _steps(run_dir / FOLDER)
 
 
 def _steps(folder: epath.Path) -> list[int]:

@@ -135,7 +135,7 @@ def _train(
             state, hosts.global_batch(mesh, batch, taken * config.train.batch_size)
         )
         ledger.add(Update(step, taken, scalars, batch))
-        last = hosts.stops_after(update, stop.is_set()) or step == config.train.steps
+        last = hosts.should_stop_after(update, stop.is_set()) or step == config.train.steps
         evaluates = step == config.train.steps or passes(config.train.eval_every_steps)
         saves = last or passes(config.train.save_every_steps)
         decides = config.train.batch_size_schedule == "adaptive" and passes(
@@ -270,7 +270,7 @@ def _signals() -> Iterator[threading.Event]:
 
     def handle(number: int, frame: object) -> None:
         stop.set()
-        hosts.pass_on(signal.SIGTERM)
+        hosts.forward_signal(signal.SIGTERM)
         signal.signal(number, before[number])
 
     if threading.current_thread() is threading.main_thread():

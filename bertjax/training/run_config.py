@@ -56,7 +56,10 @@ def claim(run_dir: epath.Path, config: Config, facts: Mapping[str, Any] | None =
     for name, value in mine.items():
         same = value == first[name] or name == "data.prepared_dir"
         check(
-            same, where=name, found=value, expected=f"{first[name]}, as {hosts.place_of(0)} has it"
+            same,
+            where=name,
+            found=value,
+            expected=f"{first[name]}, as {hosts.process_name_of(0)} has it",
         )
     until = time.monotonic() + SEEN_SECONDS
     while not (seen := (run_dir / FILE).exists()) and time.monotonic() < until:
@@ -64,7 +67,7 @@ def claim(run_dir: epath.Path, config: Config, facts: Mapping[str, Any] | None =
     check(
         seen,
         where=str(run_dir),
-        found=f"no {FILE} here, as {hosts.place_of(0)} wrote",
+        found=f"no {FILE} here, as {hosts.process_name_of(0)} wrote",
         expected="a folder that all hosts share",
     )
 

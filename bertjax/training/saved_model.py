@@ -1,75 +1,102 @@
-"""Models in their folders: a run's parameters as the verbs want them, and a run made of parameters
-alone.
-"""
+"""Models in their folders: load the parameters of a run, and save parameters as a new run."""
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import jax
 from etils import epath
 from jax.typing import DTypeLike
 
 from bertjax.config import Config, MeshConfig, to_dict
-from bertjax.data.tokenizers.tokenizer import Tokenizer
+from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from bertjax.errors import check, disk_errors
 from bertjax.model import functional
-from bertjax.model.functional import TASKS
+from bertjax.model.functional import TASKS, Params
 from bertjax.model.linear_head import init_linear, linear_axes
 from bertjax.parallel import rules
 from bertjax.parallel.mesh import make_mesh
 from bertjax.training import checkpoint
 from bertjax.training import run_config as run_folder
 
+TOKENIZER = "tokenizer"  # its folder in a run's folder
 
-class TrainedModel(NamedTuple):
-    """A checkpoint's parameters, laid out on `config.mesh`, with where they came from."""
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A checkpoint's parameters, laid out on `config.mesh`, and the folders they came from."""
 
     config: Config
     run_dir: epath.Path
     checkpoint: epath.Path
-    params: Any
+    params: Params
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the run; `UserError` where the run has none."""
+        return load_tokenizer(self.run_dir / TOKENIZER)
 
 
 def on_devices_here(config: Config) -> Config:
-    """`config` for using a model: with the default mesh, since there may have been more devices
-    where it was trained, and its layers in a loop, which compiles soonest.
+    """Return `config` for using a model on this machine's devices.
+
+    The mesh is the default one, since there may have been more devices where the model was
+    trained. The layers are a loop (`scan_unroll` 1), which compiles soonest.
     """
-    return dataclasses.replace(
-        config, mesh=MeshConfig(), model=dataclasses.replace(config.model, scan_unroll=1)
-    )
+    model = dataclasses.replace(config.model, scan_unroll=1)
+    return dataclasses.replace(config, mesh=MeshConfig(), model=model)
 
 
 def load_model(
     path: epath.PathLike,
-    adjust: Callable[[Config], Config] = on_devices_here,
+    config: Config | None = None,
     *,
     dtype: DTypeLike | None = None,
     heads: Mapping[str, int] | None = None,
 ) -> TrainedModel:
-    """A run's newest checkpoint, or one checkpoint; `adjust` may change its configuration first.
+    """Load the model of a run folder (its newest or best checkpoint) or of one checkpoint folder.
 
-    Of the heads of tasks that it was fine-tuned on those in `heads` alone, linear ones of so many
-    outputs, at `params["tasks"]` by the task's name. The parameters are of `dtype` (such as
-    bfloat16), cast as they are read; by default as they were trained. Raises `UserError` where
-    there is none, or where its tensors are not those of its configuration.
+    `config` takes the place of the checkpoint's own configuration; its model must have the same
+    parameters. By default it is the checkpoint's own, for the devices of this machine
+    (`on_devices_here`). The parameters are cast to `dtype` (such as bfloat16) as they are read; by
+    default they stay as they were trained.
+
+    Heads that fine-tuning added are left out, but for those in `heads`: linear heads by the name of
+    their task, with the number of their outputs. They are at `params["tasks"][NAME]`.
+
+    Raises `UserError` where there is no checkpoint, or where its tensors are not those of the
+    configuration.
+
+    >>> import bertjax
+    >>> model = bertjax.load_model("runs/tiny")
+    >>> model.config.model.num_hidden_layers
+    2
+    >>> sorted(model.params)
+    ['embeddings', 'encoder', 'mlm', 'nsp', 'pooler']
+    >>> model.tokenizer.encode_with_masks("the [MASK] sees the dog.").dtype
+    dtype('int32')
     """
     run_dir, folder = checkpoint.find(path)
-    config = adjust(checkpoint.read_config(folder))
+    if config is None:
+        config = on_devices_here(checkpoint.read_config(folder))
     shapes, axes = functional.shapes(config.model), functional.logical_axes(config.model)
     if heads:
-        key = jax.random.key(0)
-        new = jax.eval_shape(
-            lambda: {name: init_linear(config.model, key, size) for name, size in heads.items()}
+        model, key = config.model, jax.random.key(0)
+        shapes[TASKS] = jax.eval_shape(
+            lambda: {name: init_linear(model, key, outputs) for name, outputs in heads.items()}
         )
-        shapes, axes = (
-            {**shapes, TASKS: new},
-            {**axes, TASKS: {name: linear_axes() for name in heads}},
-        )
+        axes[TASKS] = {name: linear_axes() for name in heads}
     target = rules.laid_out(shapes, rules.tree_shardings(make_mesh(config.mesh), axes), dtype)
     params = checkpoint.restore_params(folder, target, [TASKS], cast=dtype is not None)
     return TrainedModel(config, run_dir, folder, params)
+
+
+def opened_model(model: TrainedModel | epath.PathLike) -> TrainedModel:
+    """Return `model` itself, or the model loaded from a run or checkpoint folder."""
+    return model if isinstance(model, TrainedModel) else load_model(model)
 
 
 def save_model(

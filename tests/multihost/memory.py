@@ -60,7 +60,11 @@ def main(run, doing):
             for shard in leaf.addressable_shards
         )
         checkpoints.close()
-        print(json.dumps({"place": hosts.place(), "whole": whole, "part": mine, "grown": grown}))
+        print(
+            json.dumps(
+                {"place": hosts.process_name(), "whole": whole, "part": mine, "grown": grown}
+            )
+        )
 
 
 if __name__ == "__main__":

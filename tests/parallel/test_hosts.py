@@ -49,7 +49,7 @@ def test_one_process_holds_every_row_and_each_device_its_part():
     (SLURM | {"SLURM_STEP_NUM_TASKS": "1"}, None),
     ({"SLURM_NTASKS": "2", "SLURM_JOB_ID": "7"}, None),
 ])  # fmt: skip
-def test_a_job_of_several_processes_is_told_of_by_the_environment(environment, expected):
+def test_a_job_of_several_processes_is_described_by_the_environment(environment, expected):
     assert job_arguments(environment) == expected
 
 
@@ -72,9 +72,10 @@ def test_variables_that_make_no_sense_are_named(change, message):
 def test_alone_nothing_is_started_and_the_signal_decides():
     hosts.start({})
     assert not jax.distributed.is_initialized()
-    assert (hosts.several(), hosts.is_first()) == (False, True)
-    assert [hosts.stops_after(3, signalled) for signalled in (False, True)] == [False, True]
+    assert (hosts.is_multiprocess(), hosts.is_first()) == (False, True)
+    assert [hosts.should_stop_after(3, signalled) for signalled in (False, True)] == [False, True]
     assert hosts.from_first("x") == "x"
+    assert [hosts.agree(value) for value in (False, True)] == [False, True]
 
 
 @pytest.fixture(scope="module")

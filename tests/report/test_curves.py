@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertjax.report import curves
-from bertjax.report.curves import MOST_POINTS, Curve, read_metrics
+from bertjax.report.curves import MAX_POINTS, Curve, read_metrics
 
 
 def curve_of(values):
@@ -23,7 +23,7 @@ def write_rows(folder, rows, torn=""):
 def test_a_thinned_curve_is_short_and_keeps_both_ends_and_the_extremes(size, seed):
     curve = curve_of(np.random.default_rng(seed).normal(size=size))
     thin = curve.thinned()
-    assert len(thin.steps) <= MOST_POINTS
+    assert len(thin.steps) <= MAX_POINTS
     assert (np.diff(thin.steps) > 0).all()
     assert (thin.steps[0], thin.steps[-1]) == (1, size)
     assert (thin.values.min(), thin.values.max()) == (curve.values.min(), curve.values.max())
@@ -34,7 +34,7 @@ def test_a_thinned_curve_is_short_and_keeps_both_ends_and_the_extremes(size, see
 def test_smoothing_does_not_lag_behind_a_straight_line(size):
     line = curve_of(3.0 * np.arange(size))
     smooth = line.smoothed()
-    assert len(smooth.steps) <= MOST_POINTS
+    assert len(smooth.steps) <= MAX_POINTS
     inner = smooth.steps < size - size // 100
     np.testing.assert_allclose(smooth.values[inner], 3.0 * (smooth.steps[inner] - 1), atol=1e-6)
 

@@ -6,7 +6,7 @@ from etils import epath
 from bertjax.config import to_dict
 from bertjax.errors import UserError
 from bertjax.report import estimate
-from bertjax.report.html import STYLE, write_report
+from bertjax.report.html import PAGE_STYLE, write_report
 from bertjax.training import run_config as run_folder
 from tests.factory import small_config
 
@@ -91,7 +91,7 @@ def write(folder, answer):
 
 def test_a_runs_report_has_the_section_and_a_folder_that_is_none_a_page(tmp_path):
     write(tmp_path, {"estimate": FOUND})
-    page = estimate.write_page(epath.Path(tmp_path), STYLE).read_text()
+    page = estimate.write_estimate_page(epath.Path(tmp_path), PAGE_STYLE).read_text()
     assert 'id="estimate"' in page
     run_folder.claim(epath.Path(tmp_path), small_config())
     assert to_dict(run_folder.read_config(epath.Path(tmp_path)))["seed"] == 0

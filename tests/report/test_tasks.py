@@ -247,7 +247,7 @@ def test_a_run_before_its_first_evaluation_has_a_page(tmp_path, entries):
     ],
 )
 def test_the_metric_is_the_one_that_chooses_the_best_checkpoint(entry, row, metric):
-    (shown,) = tasks.shown_tasks(FinetuneConfig(tasks=(entry,)), [*row, "loss", "score"]).values()
+    (shown,) = tasks.reported_tasks(FinetuneConfig(tasks=(entry,)), [*row, "loss", "score"]).values()
     assert shown.metric == metric
 
 
@@ -267,7 +267,7 @@ def test_a_mean_of_shares_is_shown_as_one(tmp_path):
 
 
 def test_spans_and_bleu_are_not_multiplied_by_a_hundred():
-    show = lambda kind, name, value: format(value, tasks.scale_of(kind, name).form)  # noqa: E731
+    show = lambda kind, name, value: format(value, tasks.format_of(kind, name).form)  # noqa: E731
     assert show("spans", "f1", 81.25) == "81.2"
     assert show("seq2seq", "bleu", 20.0) == "20.0"
     assert show("seq2seq", "exact_match", 0.2) == show("tagging", "f1", 0.2) == "20.0%"

@@ -1,9 +1,7 @@
 import logging
 
-from etils import epath
-
 from bertjax.progress import silent
-from bertjax.report.terminal import log_to, terminal_progress, warnings_of
+from bertjax.report.terminal import log_to_terminal, terminal_progress
 
 
 def test_without_a_terminal_there_is_no_bar(capsys):
@@ -40,20 +38,20 @@ def test_each_stage_has_its_bar_also_one_that_comes_again(capsys, monkeypatch):
     assert [mark for mark in ("3/3", "train tokenizer: 0it", "2/2") if mark not in said] == []
 
 
-def test_log_lines_go_to_the_runs_file_and_appending_keeps_the_old(tmp_path, capsys):
-    for word in ("first", "second"):
-        with log_to(epath.Path(tmp_path)):
-            logging.getLogger("bertjax.training.loop").info("%s line", word)
-    text = (tmp_path / "log.txt").read_text()
-    assert text.index("first line") < text.index("second line")
-    assert "first line" in capsys.readouterr().err
-    logging.getLogger("bertjax.training.loop").info("after")
-    assert "after" not in (tmp_path / "log.txt").read_text()
+def test_log_lines_go_to_stderr_and_to_no_other_handler(capsys, caplog):
+    logger = logging.getLogger("bertjax.training.loop")
+    with log_to_terminal():
+        logger.info("a step")
+    logger.info("after")
+    said = capsys.readouterr().err
+    assert "INFO a step" in said
+    assert "after" not in said
+    assert caplog.messages == []
 
 
 def test_of_a_process_that_is_not_the_first_only_warnings_are_heard_with_its_name(capsys):
     logger = logging.getLogger("bertjax.training.loop")
-    with warnings_of("process 1 of 4"):
+    with log_to_terminal("process 1 of 4"):
         logger.info("a step")
         logger.warning("an odd batch")
     said = capsys.readouterr().err

@@ -11,13 +11,13 @@ from bertjax.config import Head, ModelConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check, disk_errors
 from bertjax.interop.checkpoints.model_config import (
-    architecture_of,
-    check_heads,
-    config_values,
-    read_config,
+    huggingface_architecture,
+    check_mlm_activation,
+    huggingface_config,
+    read_huggingface_config,
 )
 from bertjax.interop.checkpoints.task_head import TaskHead
-from bertjax.interop.checkpoints.tensor_mapping import give, heads_in, originals, take, without
+from bertjax.interop.checkpoints.tensor_mapping import export_tensors, heads_in, resolve_copies, import_params, drop_tensors
 from bertjax.interop.checkpoints.tensor_names import torch_dialect
 from bertjax.interop.checkpoints.weight_files import (
     MAX_SHARD_BYTES,
@@ -40,12 +40,12 @@ def load(folder: epath.PathLike, drop: Sequence[str] = ()) -> tuple[ModelConfig,
     """
     path = epath.Path(folder)
     values, where = read_json(path / CONFIG), str(path / CONFIG)
-    architecture, config = read_config(values, where)
+    architecture, config = read_huggingface_config(values, where)
     tensors, dialect_of = open_weights(path)
     dialect = dialect_of(architecture)
-    tensors = originals(without(tensors, drop), dialect)
+    tensors = resolve_copies(drop_tensors(tensors, drop), dialect)
     config = dataclasses.replace(config, heads=heads_in(tensors, dialect))
-    check_heads(architecture, config, where)
+    check_mlm_activation(architecture, config, where)
     tied = values.get("tie_word_embeddings", True)
     check(
         tied is True or "mlm" not in config.heads,
@@ -53,7 +53,7 @@ def load(folder: epath.PathLike, drop: Sequence[str] = ()) -> tuple[ModelConfig,
         found=repr(tied),
         expected="True, for its head",
     )
-    return config, take(config, dialect, tensors)
+    return config, import_params(config, dialect, tensors)
 
 
 def save(
@@ -83,16 +83,16 @@ def save(
     )
     if head:
         config, params = _for_task(config, params, head)
-    architecture = architecture_of(config)
+    architecture = huggingface_architecture(config)
     pad = tokenizer.pad_id if tokenizer else max(config.position_offset - 1, 0)
-    values = config_values(architecture, config, pad, head)
+    values = huggingface_config(architecture, config, pad, head)
     if tokenizer is not None:
         tokenizer.save(path, config.max_length)
     with disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
     based = not values["architectures"][0].endswith("Model")
     dialect = torch_dialect(architecture, head.kind if head else "")
-    write_safetensors(path, give(params, dialect, based=based), max_shard_bytes)
+    write_safetensors(path, export_tensors(params, dialect, based=based), max_shard_bytes)
     write_whole(path / CONFIG, (json.dumps(values, indent=2, sort_keys=True) + "\n").encode())
 
 

@@ -17,7 +17,7 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
 }
-SAME_NAME = (
+SAME_NAME_FIELDS = (
     "vocab_size",
     "hidden_size",
     "num_hidden_layers",
@@ -53,7 +53,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 # Fields with which their model computes something that ours does not; any other value than these is
 # refused.
-PLAIN: dict[str, tuple[Any, ...]] = {
+ONLY_VALUES: dict[str, tuple[Any, ...]] = {
     "transformers_weights": (None,),
     "position_embedding_type": ("absolute", None),
     "is_decoder": (False, None),
@@ -93,7 +93,7 @@ PROBLEMS = {
 GELU_HEADS = ("electra", "roberta")  # whose masked-word head takes gelu whatever hidden_act says
 
 
-def architecture_of(config: ModelConfig) -> str:
+def huggingface_architecture(config: ModelConfig) -> str:
     """The `model_type` of `transformers` that computes what `config` says; `UserError` where none
     does.
     """
@@ -139,11 +139,11 @@ def architecture_of(config: ModelConfig) -> str:
             found=width,
             expected="another than model.hidden_size, for ELECTRA",
         )
-    check_heads(architecture, config, "model")
+    check_mlm_activation(architecture, config, "model")
     return architecture
 
 
-def check_heads(architecture: str, config: ModelConfig, where: str) -> None:
+def check_mlm_activation(architecture: str, config: ModelConfig, where: str) -> None:
     """Raise `UserError` where their masked-word head computes something else than ours."""
     good = (
         architecture not in GELU_HEADS or "mlm" not in config.heads or config.hidden_act == "gelu"
@@ -156,7 +156,7 @@ def check_heads(architecture: str, config: ModelConfig, where: str) -> None:
     )
 
 
-def read_config(values: Mapping[str, Any], where: str) -> tuple[str, ModelConfig]:
+def read_huggingface_config(values: Mapping[str, Any], where: str) -> tuple[str, ModelConfig]:
     """The architecture and the model, its heads left open, of a config.json."""
     architecture = values.get("model_type", "bert")
     known = isinstance(architecture, str) and architecture in MODULES
@@ -166,7 +166,7 @@ def read_config(values: Mapping[str, Any], where: str) -> tuple[str, ModelConfig
         found=repr(architecture),
         expected=f"one of {', '.join(MODULES)}",
     )
-    for name, plain in PLAIN.items():
+    for name, plain in ONLY_VALUES.items():
         value = values.get(name)
         check(
             value in plain,
@@ -185,7 +185,7 @@ def read_config(values: Mapping[str, Any], where: str) -> tuple[str, ModelConfig
         found=repr(activation),
         expected=f"one of {', '.join(ACTIVATIONS)}",
     )
-    taken = {name: values[name] for name in SAME_NAME if name in values} | {
+    taken = {name: values[name] for name in SAME_NAME_FIELDS if name in values} | {
         "hidden_act": ACTIVATIONS[activation]
     }
     if architecture == "roberta":
@@ -209,7 +209,7 @@ def read_config(values: Mapping[str, Any], where: str) -> tuple[str, ModelConfig
         ) from error
 
 
-def config_values(
+def huggingface_config(
     architecture: str, config: ModelConfig, pad_id: int, head: TaskHead | None = None
 ) -> dict[str, Any]:
     """The config.json of a model, fine-tuned where there is a `head`.
@@ -228,7 +228,7 @@ def config_values(
         name for name, heads in ARCHITECTURES[architecture].items() if heads <= set(config.heads)
     )
     activation = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == config.hidden_act)
-    values = {name: getattr(config, name) for name in SAME_NAME} | {
+    values = {name: getattr(config, name) for name in SAME_NAME_FIELDS} | {
         "architectures": [name],
         "dtype": "float32",
         "hidden_act": activation,

@@ -46,7 +46,7 @@ def heads_in(tensors: Tensors, dialect: Dialect) -> tuple[Any, ...]:
     )
 
 
-def without(tensors: Tensors, drop: Sequence[str]) -> Tensors:
+def drop_tensors(tensors: Tensors, drop: Sequence[str]) -> Tensors:
     """`tensors` but those whose names begin with an entry of `drop`; `UserError` for an entry that
     none does.
     """
@@ -64,7 +64,7 @@ def without(tensors: Tensors, drop: Sequence[str]) -> Tensors:
     return tensors._replace(shapes=kept)
 
 
-def originals(tensors: Tensors, dialect: Dialect) -> Tensors:
+def resolve_copies(tensors: Tensors, dialect: Dialect) -> Tensors:
     """`tensors` where a second copy of a tensor stands in for the first, if that is not there."""
     based = has_base(tensors, dialect)
     first = {
@@ -80,7 +80,7 @@ def originals(tensors: Tensors, dialect: Dialect) -> Tensors:
     return tensors._replace(shapes=shapes, read=lambda name: tensors.read(instead.get(name, name)))
 
 
-def take(config: ModelConfig, dialect: Dialect, tensors: Tensors) -> dict[str, Any]:
+def import_params(config: ModelConfig, dialect: Dialect, tensors: Tensors) -> dict[str, Any]:
     """The parameters of `config`, float32 numpy, from the checkpoint's tensors.
 
     Raises `UserError` naming the first tensor that is missing, is there beyond those of `config`,
@@ -135,7 +135,7 @@ def take(config: ModelConfig, dialect: Dialect, tensors: Tensors) -> dict[str, A
     return unflatten_dict(params, sep="/")
 
 
-def give(params: Any, dialect: Dialect, *, based: bool = True) -> Iterator[tuple[str, np.ndarray]]:
+def export_tensors(params: Any, dialect: Dialect, *, based: bool = True) -> Iterator[tuple[str, np.ndarray]]:
     """The tensors of `params` in their names and layouts, one after another; the inverse of `take`."""
     for path, leaf in flatten_dict(params, sep="/").items():
         stacked = np.asarray(leaf, np.float32)

@@ -15,15 +15,15 @@ from etils import epath
 from bertjax.config import ModelConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import UserError, check, disk_errors
-from bertjax.interop.checkpoints.model_config import SAME_NAME, architecture_of, read_config
-from bertjax.interop.checkpoints.tensor_mapping import Tensors, give, heads_in, take, without
+from bertjax.interop.checkpoints.model_config import SAME_NAME_FIELDS, huggingface_architecture, read_huggingface_config
+from bertjax.interop.checkpoints.tensor_mapping import Tensors, export_tensors, heads_in, import_params, drop_tensors
 from bertjax.interop.checkpoints.tensor_names import tensorflow_dialect
 from bertjax.storage import is_local, read_json, write_whole
 
 CONFIG = "bert_config.json"
 CHECKPOINT = "bert_model.ckpt"
 LAYER_NORM_EPS = 1e-12  # of their layer norms, which no setting changes
-FIELDS = tuple(name for name in SAME_NAME if name != "layer_norm_eps")
+FIELDS = tuple(name for name in SAME_NAME_FIELDS if name != "layer_norm_eps")
 
 
 def load(source: epath.PathLike, drop: Sequence[str] = ()) -> tuple[ModelConfig, dict[str, Any]]:
@@ -39,13 +39,13 @@ def load(source: epath.PathLike, drop: Sequence[str] = ()) -> tuple[ModelConfig,
     values = read_json(prefix.parent / CONFIG)
     activation = values.pop("bertjax_hidden_act", values.get("hidden_act"))
     values = {name: values[name] for name in FIELDS if name in values} | {"hidden_act": activation}
-    _, config = read_config(
+    _, config = read_huggingface_config(
         values | {"layer_norm_eps": LAYER_NORM_EPS}, str(prefix.parent / CONFIG)
     )
     dialect = tensorflow_dialect()
-    tensors = without(_open(prefix, dialect.ignored), drop)
+    tensors = drop_tensors(_open(prefix, dialect.ignored), drop)
     config = dataclasses.replace(config, heads=heads_in(tensors, dialect))
-    return config, take(config, dialect, tensors)
+    return config, import_params(config, dialect, tensors)
 
 
 def save(
@@ -57,7 +57,7 @@ def save(
     not compute.
     """
     path = epath.Path(folder)
-    architecture = architecture_of(config)
+    architecture = huggingface_architecture(config)
     check(
         architecture == "bert",
         where="model",
@@ -82,7 +82,7 @@ def save(
     with disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
     write_whole(path / CONFIG, (json.dumps(values, indent=2) + "\n").encode())
-    _write(path, dict(give(params, tensorflow_dialect())))
+    _write(path, dict(export_tensors(params, tensorflow_dialect())))
 
 
 def _prefix(source: epath.Path) -> epath.Path:

@@ -104,7 +104,7 @@ class Ledger:
             return
         self._bad.mkdir(parents=True, exist_ok=True)
         # Each process has its rows of the batch only, and keeps those.
-        mine = f"-process-{jax.process_index()}.npz" if hosts.several() else ".npz"
+        mine = f"-process-{jax.process_index()}.npz" if hosts.is_multiprocess() else ".npz"
         path = self._bad / f"step-{step}{mine}"
         if len(list(self._bad.glob(f"*{mine}"))) < KEPT_BAD_BATCHES:
             with path.open("wb") as file:

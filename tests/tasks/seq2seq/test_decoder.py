@@ -40,12 +40,12 @@ def reference(config, seed):
     """
     transformers = pytest.importorskip("transformers")
     torch = pytest.importorskip("torch")
-    from bertjax.interop.checkpoints.model_config import config_values
+    from bertjax.interop.checkpoints.model_config import huggingface_config
 
     torch.manual_seed(seed)
     values = {
         name: value
-        for name, value in config_values("bert", config, 0).items()
+        for name, value in huggingface_config("bert", config, 0).items()
         if name != "model_type"
     }
     make = functools.partial(transformers.BertConfig, **values, attn_implementation="eager")
@@ -62,7 +62,7 @@ def ours(config, model, gradients=False):
     """Our tree of the reference's parameters, or of their gradients, with a head for the task
     `reverse`.
     """
-    from bertjax.interop.checkpoints.tensor_mapping import Tensors, take
+    from bertjax.interop.checkpoints.tensor_mapping import Tensors, import_params
     from bertjax.interop.checkpoints.tensor_names import torch_dialect
 
     of = {
@@ -75,7 +75,7 @@ def ours(config, model, gradients=False):
             for name, x in of.items()
             if name.startswith(prefix) and "crossattention" not in name
         }
-        return take(
+        return import_params(
             config,
             torch_dialect("bert"),
             Tensors(

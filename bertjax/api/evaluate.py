@@ -1,0 +1,154 @@
+"""Evaluate a pretrained or fine-tuned checkpoint, and predict with a fine-tuned one."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from etils import epath
+
+from bertjax.api.results import EvaluationResult, SplitPredictions
+from bertjax.config import Config
+from bertjax.errors import check
+from bertjax.finetuning.error_analysis import write_evaluation
+from bertjax.finetuning.evaluate_checkpoint import (
+    assess,
+    entries_of,
+    predict_split,
+    validation_sets,
+)
+from bertjax.finetuning.load import load_finetuned
+from bertjax.finetuning.predictions import write_predictions
+from bertjax.parallel import hosts
+from bertjax.parallel.mesh import make_mesh
+from bertjax.report.html import write_report
+from bertjax.tasks import registry
+from bertjax.tasks.registry import Entry
+from bertjax.training import checkpoint
+from bertjax.training.batch_source import prepared_feed
+from bertjax.training.saved_model import load_model
+from bertjax.training.step import check_batch
+
+
+def saved_config(path: epath.PathLike) -> Config:
+    """Return the configuration of a run's newest or chosen checkpoint, or of one checkpoint.
+
+    Raises `UserError` where `path` is neither a run folder nor a checkpoint folder.
+
+    >>> import bertjax
+    >>> bertjax.saved_config("runs/tiny").train.batch_size
+    8
+    """
+    return checkpoint.read_config(checkpoint.find(path)[1])
+
+
+def evaluate(path: epath.PathLike, config: Config | None = None) -> EvaluationResult:
+    """Compute the held-out metrics of a run's newest or chosen checkpoint, or of one checkpoint.
+
+    A pretrained model is evaluated on all held-out records of its prepared data; a fine-tuned one
+    on the validation sets of its tasks. `config` takes the place of the checkpoint's own
+    configuration (`saved_config`), to evaluate on other data or other devices.
+
+    Without a `config`, the result for a fine-tuned run's chosen checkpoint is also written to
+    `evaluation.json` and `report.html` in its folder. Of several processes all call this alike.
+
+    Raises `UserError` where there is no checkpoint, or the data do not fit the model.
+
+    >>> import bertjax
+    >>> result = bertjax.evaluate("runs/tiny")
+    >>> result.checkpoint.name
+    '2'
+    >>> result.metrics["mlm_perplexity"] > 1
+    True
+    """
+    used = saved_config(path) if config is None else config
+    if saved_config(path).finetune.tasks:
+        return _evaluate_on_tasks(path, used, records=config is None)
+    return _evaluate_on_heldout(path, used)
+
+
+def _evaluate_on_heldout(path: epath.PathLike, config: Config) -> EvaluationResult:
+    model = load_model(path, config)
+    mesh = make_mesh(config.mesh)
+    # All batches, however many the run looked at while it was trained.
+    train = dataclasses.replace(config.train, eval_max_batches=0)
+    config = dataclasses.replace(config, train=train)
+    check_batch(config, mesh)
+    feed = prepared_feed(config, model.tokenizer)
+    assert feed.examine is not None  # of prepared shards
+    return EvaluationResult(model.checkpoint, feed.examine(config, mesh)(model.params))
+
+
+def _evaluate_on_tasks(path: epath.PathLike, config: Config, *, records: bool) -> EvaluationResult:
+    model = load_finetuned(path, config)
+    splits = validation_sets(model, model.tokenizer)
+    assessed, metrics = assess(model, splits, model.tokenizer)
+    # The report is about the chosen checkpoint and the run's own files.
+    is_chosen = checkpoint.find(model.run_dir)[1] == model.checkpoint
+    if hosts.is_first() and records and is_chosen:
+        write_evaluation(model.run_dir, int(model.checkpoint.name), assessed, metrics)
+        write_report(model.run_dir)
+    return EvaluationResult(model.checkpoint, metrics)
+
+
+def predict(
+    path: epath.PathLike,
+    split: str = "test",
+    *,
+    output_dir: epath.PathLike | None = None,
+    config: Config | None = None,
+) -> list[SplitPredictions]:
+    """Predict a split of each task of a fine-tuned run's chosen checkpoint, or of one checkpoint.
+
+    `split` is test, validation or train, or a part of one (of MNLI, test stands for test_matched
+    and test_mismatched). The examples need no labels. `config` takes the place of the checkpoint's
+    own configuration (`saved_config`), to predict other files (`finetune.test_files`).
+
+    With an `output_dir` the predictions are written there, in the format of the task's field: the
+    files to submit for GLUE, SQuAD's JSON, CoNLL's columns, tables. All splits are predicted before
+    a file is written. Of several processes all call this alike, and the first one writes.
+
+    Raises `UserError` where the model was not fine-tuned, for a split that is not known, and for
+    files that are not as they should be.
+
+    >>> import bertjax
+    >>> (predicted,) = bertjax.predict("runs/finetuned", output_dir="predicted")
+    >>> predicted.task, predicted.split, len(predicted.predictions)
+    ('good', 'test', 4)
+    >>> [path.name for path in predicted.files]
+    ['good-test.tsv']
+    """
+    model = load_finetuned(path, saved_config(path) if config is None else config)
+    results = []
+    for entry in entries_of(model):
+        for part in _parts(entry, split):
+            examples, predictions = predict_split(model, entry, part, model.tokenizer)
+            results.append((entry, part, examples, predictions))
+    predicted = []
+    for entry, part, examples, predictions in results:
+        files: Sequence[epath.Path] = []
+        if output_dir is not None and hosts.is_first():
+            files = write_predictions(
+                epath.Path(output_dir), entry, part, predictions, examples, model.config.finetune
+            )
+        predicted.append(
+            SplitPredictions(model.checkpoint, entry.name, part, examples, predictions, list(files))
+        )
+    return predicted
+
+
+def _parts(entry: Entry, split: str) -> tuple[str, ...]:
+    """Return the splits of a task's data that `split` stands for; `UserError` if it is unknown."""
+    parts = {
+        "test": registry.test_splits(entry),
+        "validation": registry.validation_splits(entry),
+        "train": ("train",),
+    }
+    known = set(parts)
+    for names in parts.values():
+        known.update(names)
+    check(
+        split in known,
+        where="split",
+        found=split,
+        expected=f"one of {', '.join(sorted(known))}",
+    )
+    return parts.get(split, (split,))

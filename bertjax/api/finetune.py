@@ -1,0 +1,276 @@
+"""Fine-tune a model on tasks: one run, or a sweep of settings and seeds."""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Collection
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+from etils import epath
+
+from bertjax.api.pretrain import REPORT, newest_heldout
+from bertjax.api.results import RunResult
+from bertjax.config import Config, Head
+from bertjax.data.tokenizers.tokenizer import Tokenizer
+from bertjax.errors import UserError, check
+from bertjax.finetuning import finetune as tuning
+from bertjax.finetuning import sweep as sweeping
+from bertjax.finetuning.evaluate_checkpoint import evaluate_finished
+from bertjax.finetuning.finetune import Prepared
+from bertjax.finetuning.sweep_grid import Grid, Result
+from bertjax.interop.import_model import (
+    ExternalModel,
+    check_imported_from,
+    is_external,
+    read_external_model,
+    save_external_model,
+)
+from bertjax.parallel import hosts
+from bertjax.progress import Progress, silent
+from bertjax.report.html import write_report
+from bertjax.training import checkpoint
+from bertjax.training.initial_model import (
+    InitialModel,
+    read_initial_model,
+    take_initial_model_to_finetune,
+)
+from bertjax.training.logs.log_file import collected_log, log_to_file
+from bertjax.training.run_tokenizer import check_tokenizer, initial_tokenizer, save_tokenizer
+from bertjax.training.saved_model import TOKENIZER
+
+log = logging.getLogger("bertjax")
+
+IMPORTED = "init"  # folder, in the run's, of a model of another program that it starts from
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """A sweep when `sweep` returns."""
+
+    cells: list[Result]
+    """Finished runs with their scores, in the order they ran in."""
+    table: str
+    """The settings with mean, deviation and best score, aligned for a terminal."""
+    best: RunResult | None
+    """The run with the best score; None where no model is left, or the sweep was stopped."""
+    stopped: bool
+    """Whether SIGTERM or SIGINT ended the sweep early; the same call continues it."""
+
+
+@dataclass(frozen=True)
+class _Start:
+    """The model that a run starts from, read and not yet written anywhere."""
+
+    init_from: str
+    """The run that it is, or will be once it is imported; empty for none."""
+    initial: InitialModel | None = None
+    external: ExternalModel | None = None
+    """The model of another program that is still to be imported."""
+    tokenizer: Tokenizer | None = None
+    """Its tokenizer."""
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """All that a fine-tuning needs, checked before anything is written."""
+
+    config: Config
+    start: _Start
+    tokenizer: Tokenizer
+    prepared: Prepared
+    heads: tuple[Head, ...]
+    """Heads of the model to start from."""
+
+
+def finetune(
+    config: Config,
+    run_dir: epath.PathLike,
+    *,
+    overrides: Collection[str] = (),
+    progress: Progress = silent,
+) -> RunResult:
+    """Fine-tune `config.init_from` on `config.finetune.tasks`, or continue the run in `run_dir`.
+
+    `init_from` is a run or checkpoint folder, or a model folder of `transformers` or of the
+    original BERT, which is imported into `run_dir/init`; empty, the parameters start at random.
+    With `config.model_from_init`, model and tokenizer are those of `init_from`, but for the fields
+    in `overrides` (dotted names, such as `model.hidden_dropout_prob`). After the last step the
+    checkpoint with the best validation score is evaluated. Of several processes all call this
+    alike, and the first one writes what they share.
+
+    Raises `UserError`, before anything is written, for a task, a file, a label or a setting that is
+    not as it should be, and for a run that was started with other settings or examples.
+
+    >>> import bertjax
+    >>> config = bertjax.load_config("finetune.py")
+    >>> result = bertjax.finetune(config, "runs/finetuned")
+    >>> sorted(result.metrics)
+    ['accuracy', 'loss', 'score']
+    >>> result.checkpoint.parent.name
+    'checkpoints'
+    """
+    run_dir = epath.Path(run_dir)
+    first = hosts.is_first()
+
+    def report() -> None:
+        if first:
+            write_report(run_dir)
+
+    with collected_log() as earlier:
+        checked = _check(config, run_dir, overrides)
+    _write_start(checked, run_dir)
+    resolved = tuning.resolve(checked.config, checked.prepared, checked.heads)
+    with log_to_file(run_dir, earlier) if first else nullcontext():
+        outcome = tuning.finetune(
+            resolved,
+            run_dir,
+            checked.prepared,
+            checked.tokenizer,
+            progress=progress,
+            on_evaluation=report,
+        )
+        if outcome.stopped:
+            log.warning("stopped by a signal at step %d", outcome.step)
+            return RunResult(
+                run_dir=run_dir,
+                step=outcome.step,
+                stopped=True,
+                checkpoint=run_dir / checkpoint.FOLDER / str(outcome.step),
+                metrics=newest_heldout(run_dir),
+                report=run_dir / REPORT,
+            )
+        if first:
+            tuning.write_result(resolved, run_dir, outcome.step, checked.prepared)
+        return _evaluated(run_dir, checked.tokenizer, outcome.step)
+
+
+def sweep(
+    config: Config,
+    run_dir: epath.PathLike,
+    grid: Grid,
+    *,
+    keep_all: bool = False,
+    overrides: Collection[str] = (),
+    progress: Progress = silent,
+    on_run: Callable[[str], object] = lambda line: None,
+) -> SweepResult:
+    """Fine-tune in every cell of a grid of settings and seeds, each in a folder of its own.
+
+    The runs are in `run_dir/cells`; cells that are finished do not run again. Only the model with
+    the best score is kept, unless `keep_all`. `on_run` is called with a line after each run. The
+    other arguments, and the errors, are those of `finetune`. A sweep runs in one process.
+
+    >>> import bertjax
+    >>> config = bertjax.load_config("finetune.py")
+    >>> grid = bertjax.Grid(batch_sizes=(8,), learning_rates=(1e-3,), epochs=(1,), seeds=(0, 1))
+    >>> result = bertjax.sweep(config, "runs/sweep", grid)
+    >>> [cell.cell.seed for cell in result.cells]
+    [0, 1]
+    >>> result.best.run_dir.parent.name
+    'cells'
+    """
+    run_dir = epath.Path(run_dir)
+    check(
+        not hosts.is_multiprocess(),
+        where="a sweep",
+        found="several processes",
+        expected="one process",
+    )
+    # The training examples that are drawn depend on the seed: those of the first cell are read now.
+    first_seed = dataclasses.replace(config, seed=grid.seeds[0])
+    with collected_log() as earlier:
+        checked = _check(first_seed, run_dir, overrides)
+    _write_start(checked, run_dir)
+    with log_to_file(run_dir, earlier):
+        swept = sweeping.sweep(
+            dataclasses.replace(checked.config, seed=config.seed),
+            grid,
+            run_dir,
+            checked.tokenizer,
+            checked.heads,
+            prepared=checked.prepared,
+            keep_all=keep_all,
+            progress=progress,
+            tell=on_run,
+        )
+        best = None
+        if swept.best is not None and not swept.stopped:
+            _, folder = checkpoint.find(swept.best)
+            best = _evaluated(swept.best, checked.tokenizer, int(folder.name))
+    return SweepResult(swept.results, swept.table, best, swept.stopped)
+
+
+def _check(config: Config, run_dir: epath.Path, overrides: Collection[str]) -> _Checked:
+    """Read and check the model to start from and the tasks; write nothing."""
+    check(
+        config.finetune.tasks,
+        where="finetune.tasks",
+        found="none",
+        expected="one or more, as rte=data/RTE",
+    )
+    start = _read_start(config.init_from, run_dir)
+    config = take_initial_model_to_finetune(config, overrides, initial=start.initial)
+    config = dataclasses.replace(config, init_from=start.init_from)
+    tokenizer = start.tokenizer
+    if tokenizer is None:
+        tokenizer = initial_tokenizer(config)
+    if hosts.is_first():
+        check_tokenizer(config, tokenizer, run_dir)
+    prepared = tuning.prepare(config, tokenizer)
+    heads = start.initial.config.model.heads if start.initial else ()
+    tuning.resolve(config, prepared, heads)
+    return _Checked(config, start, tokenizer, prepared, heads)
+
+
+def _read_start(init_from: str, run_dir: epath.Path) -> _Start:
+    """Read what `init_from` names: a run's configuration, or a whole model of another program."""
+    if not init_from:
+        return _Start("")
+    source = epath.Path(init_from)
+    if not is_external(source):
+        return _Start(init_from, read_initial_model(init_from))
+    check(
+        not hosts.is_multiprocess(),
+        where="init_from",
+        found=source,
+        expected="a run, for several processes (`bertjax import` makes one)",
+    )
+    folder = run_dir / IMPORTED
+    if (folder / checkpoint.FOLDER).exists():
+        check_imported_from(folder, source)
+        return _Start(str(folder), read_initial_model(folder))
+    external = read_external_model(source)
+    if external.tokenizer is None:
+        raise UserError(
+            f"{source}: found no vocabulary, expected vocab.txt or another tokenizer's files"
+        )
+    initial = InitialModel(external.config, folder.resolve() / TOKENIZER)
+    return _Start(str(folder), initial, external, external.tokenizer)
+
+
+def _write_start(checked: _Checked, run_dir: epath.Path) -> None:
+    """Import the model to start from, if it is another program's, and save the run's tokenizer."""
+    if checked.start.external is not None:
+        # Under another name until it is whole: a kill must not leave half a model at that name.
+        unfinished = run_dir / f"{IMPORTED}.part"
+        if unfinished.exists():
+            unfinished.rmtree()
+        save_external_model(checked.start.external, unfinished)
+        unfinished.rename(run_dir / IMPORTED)
+    if hosts.is_first():
+        save_tokenizer(checked.config, checked.tokenizer, run_dir)
+
+
+def _evaluated(run_dir: epath.Path, tokenizer: Tokenizer, step: int) -> RunResult:
+    """Evaluate the chosen checkpoint of a finished run, and write its report."""
+    folder, metrics = evaluate_finished(run_dir, tokenizer)
+    if hosts.is_first():
+        write_report(run_dir)
+    return RunResult(
+        run_dir=run_dir,
+        step=step,
+        stopped=False,
+        checkpoint=folder,
+        metrics=metrics,
+        report=run_dir / REPORT,
+    )

@@ -1,0 +1,22 @@
+"""Load the tokenizer of a run or a prepared folder."""
+
+from etils import epath
+
+from bertjax.data.tokenizers import tokenizer as tokenizers
+from bertjax.data.tokenizers.tokenizer import Tokenizer
+from bertjax.training.saved_model import TOKENIZER
+
+
+def load_tokenizer(path: epath.PathLike) -> Tokenizer:
+    """Load the tokenizer of a run folder, a prepared folder, or a saved tokenizer's folder.
+
+    Raises `UserError` where there is none.
+
+    >>> import bertjax
+    >>> tokenizer = bertjax.load_tokenizer("runs/tiny")
+    >>> ids, begins = tokenizer.encode_batch(["the dog", "no one"])
+    >>> begins.shape, tokenizer.decode(ids[begins[0]:begins[1]])
+    ((3,), 'the dog')
+    """
+    inside = epath.Path(path) / TOKENIZER
+    return tokenizers.load_tokenizer(inside if inside.exists() else path)

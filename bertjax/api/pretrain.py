@@ -1,0 +1,124 @@
+"""Prepare a corpus, and pretrain on it."""
+
+import logging
+from collections.abc import Collection
+from contextlib import nullcontext
+
+from etils import epath
+
+from bertjax.api.results import RunResult
+from bertjax.config import Config
+from bertjax.data.preparation import prepare as preparation
+from bertjax.data.preparation.runners import Runner
+from bertjax.data.records.manifest import Manifest
+from bertjax.parallel import hosts
+from bertjax.progress import Progress, silent
+from bertjax.report.html import write_report
+from bertjax.training import checkpoint
+from bertjax.training.batch_source import prepared_feed
+from bertjax.training.initial_model import take_initial_model
+from bertjax.training.logs.log_file import log_to_file
+from bertjax.training.logs.metrics_log import read_rows
+from bertjax.training.loop import train as run_loop
+from bertjax.training.run_tokenizer import check_tokenizer, prepared_tokenizer, save_tokenizer
+
+log = logging.getLogger("bertjax")
+
+REPORT = "report.html"
+
+
+def prepare(
+    config: Config,
+    output_dir: epath.PathLike | None = None,
+    *,
+    overrides: Collection[str] = (),
+    progress: Progress = silent,
+    runner: Runner | None = None,
+) -> Manifest:
+    """Write a tokenizer and shards of pretraining records from the corpus of `config.data`.
+
+    The folder is `output_dir`, by default `config.data.prepared_dir`. Called again after an
+    interruption, it makes what is missing; called on a finished folder, it returns its manifest.
+    `runner` runs the work units, by default in `config.data.workers` processes on this machine.
+    With `config.model_from_init` the tokenizer is that of `config.init_from`, but for the fields in
+    `overrides` (dotted names, such as `tokenizer.lowercase`).
+
+    Raises `UserError` for a corpus that cannot be read, a folder that holds another preparation, or
+    a full disk.
+
+    >>> import bertjax
+    >>> config = bertjax.load_config("tiny.py")
+    >>> manifest = bertjax.prepare(config, "prepared/example")
+    >>> manifest.vocab_size <= config.tokenizer.vocab_size
+    True
+    >>> sorted({shard.split for shard in manifest.shards})
+    ['train', 'validation']
+    """
+    config = take_initial_model(config, overrides)
+    folder = config.data.prepared_dir if output_dir is None else output_dir
+    return preparation.prepare(config, folder, progress=progress, runner=runner)
+
+
+def train(
+    config: Config,
+    run_dir: epath.PathLike,
+    *,
+    overrides: Collection[str] = (),
+    progress: Progress = silent,
+) -> RunResult:
+    """Pretrain on the shards that `prepare` wrote, or continue the run in `run_dir`.
+
+    The run folder gets configuration, tokenizer, log, metrics, checkpoints and report. With
+    `config.model_from_init` the model is that of `config.init_from`, but for the fields in
+    `overrides` (dotted names, such as `model.hidden_dropout_prob`). SIGTERM and SIGINT end the run
+    after the current step, with a checkpoint. Of several processes all call this alike, and the
+    first one writes what they share.
+
+    Raises `UserError`, before anything is written, for data, a tokenizer or a model that do not fit
+    together, and for a run that was started with other settings.
+
+    >>> import bertjax
+    >>> config = bertjax.load_config("tiny.py")
+    >>> result = bertjax.train(config, "runs/example")
+    >>> result.step, result.stopped
+    (2, False)
+    >>> sorted(result.metrics)[:2]
+    ['instances', 'mlm_accuracy']
+    >>> result.report.exists()
+    True
+    """
+    run_dir = epath.Path(run_dir)
+    config = take_initial_model(config, overrides)
+    tokenizer = prepared_tokenizer(config)
+    first = hosts.is_first()
+    if first:
+        check_tokenizer(config, tokenizer, run_dir)
+    feed = prepared_feed(config, tokenizer)
+
+    def report() -> None:
+        if first:
+            write_report(run_dir)
+
+    if first:
+        save_tokenizer(config, tokenizer, run_dir)
+    with log_to_file(run_dir) if first else nullcontext():
+        outcome = run_loop(config, run_dir, feed, progress=progress, on_evaluation=report)
+        report()
+        if first and outcome.stopped:
+            log.warning("stopped by a signal at step %d", outcome.step)
+    return RunResult(
+        run_dir=run_dir,
+        step=outcome.step,
+        stopped=outcome.stopped,
+        checkpoint=run_dir / checkpoint.FOLDER / str(outcome.step),
+        metrics=newest_heldout(run_dir),
+        report=run_dir / REPORT,
+    )
+
+
+def newest_heldout(run_dir: epath.Path) -> dict[str, float]:
+    """Return the metrics of a run's newest held-out evaluation; none before the first."""
+    for entry in reversed(read_rows(run_dir)):
+        if entry["split"] == "validation":
+            return {name: value for name, value in entry.items() if name not in ("step", "split")}
+    return {}

@@ -1,0 +1,65 @@
+"""Masked words filled in by a pretrained model."""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from etils import epath
+
+from bertjax.errors import check
+from bertjax.model import functional
+from bertjax.training.saved_model import TrainedModel, opened_model
+
+
+class Candidate(NamedTuple):
+    """One piece of the vocabulary that may stand at a mask."""
+
+    text: str
+    probability: float
+
+
+def fill_mask(
+    model: TrainedModel | epath.PathLike, text: str, *, top_k: int = 5
+) -> list[list[Candidate]]:
+    """Return, for each `[MASK]` of `text`, the `top_k` likeliest pieces, the likeliest first.
+
+    `model` is a model that `load_model` returned, or a run or checkpoint folder. A probability is
+    the softmax over the tokenizer's vocabulary without its special tokens.
+
+    Raises `UserError` where the text has no mask or is longer than the model's positions, and where
+    the model has no masked-word head.
+
+    >>> import bertjax
+    >>> (candidates,) = bertjax.fill_mask("runs/tiny", "the [MASK] sees the dog.", top_k=3)
+    >>> len(candidates), 0 < candidates[0].probability < 1
+    (3, True)
+    """
+    check(top_k > 0, where="top_k", found=top_k, expected="a number above 0")
+    model = opened_model(model)
+    config, tokenizer = model.config.model, model.tokenizer
+    inner = tokenizer.encode_with_masks(text)
+    ids = np.concatenate([[tokenizer.cls_id], inner, [tokenizer.sep_id]]).astype(np.int32)
+    masks = np.flatnonzero(ids == tokenizer.mask_id).astype(np.int32)
+    check(len(masks) > 0, where=f"{text!r}", found="no [MASK]", expected="one or more")
+    limit = config.max_length
+    check(
+        len(ids) <= limit,
+        where=f"{text!r}",
+        found=f"{len(ids)} ids",
+        expected=f"at most {limit} (model.max_position_embeddings)",
+    )
+
+    hidden_1xLxD = functional.encode(config, model.params, {"input_ids": ids[None]}).hidden_BxLxD
+    logits_1xMxV = functional.mlm_logits(config, model.params, hidden_1xLxD, masks[None])
+    logits_MxV = np.array(logits_1xMxV[0])
+    # The table of embeddings may have more rows than the tokenizer has entries.
+    logits_MxV[:, tokenizer.vocab_size :] = -np.inf
+    logits_MxV[:, tokenizer.special_ids] = -np.inf
+    probabilities_MxV = np.asarray(jax.nn.softmax(logits_MxV, axis=-1))
+    best_MxK = np.argsort(-probabilities_MxV, axis=-1)[:, :top_k]
+
+    filled = []
+    for probabilities, best in zip(probabilities_MxV, best_MxK, strict=True):
+        candidates = [Candidate(tokenizer.decode([i]), float(probabilities[i])) for i in best]
+        filled.append(candidates)
+    return filled

@@ -1,0 +1,88 @@
+"""Configuration of a run that takes its model and tokenizer from another model."""
+
+import dataclasses
+from collections.abc import Collection
+from typing import NamedTuple, TypeVar
+
+from etils import epath
+
+from bertjax.config import Config
+from bertjax.errors import check
+from bertjax.training import checkpoint
+from bertjax.training.saved_model import TOKENIZER
+
+Section = TypeVar("Section")
+
+
+class InitialModel(NamedTuple):
+    """The model that a run starts from, as far as its configuration needs it."""
+
+    config: Config
+    """The configuration that the model was trained with, or imported with."""
+    tokenizer_dir: epath.Path
+    """Folder of its tokenizer."""
+
+
+def read_initial_model(path: epath.PathLike) -> InitialModel:
+    """Read the configuration of a run folder or checkpoint folder; `UserError` if it is neither."""
+    run_dir, folder = checkpoint.find(path)
+    return InitialModel(checkpoint.read_config(folder), run_dir / TOKENIZER)
+
+
+def take_initial_model(
+    config: Config, overrides: Collection[str] = (), *, initial: InitialModel | None = None
+) -> Config:
+    """Return `config` with the model and the tokenizer of `init_from`, if `model_from_init` says so.
+
+    `overrides` are dotted names of fields, such as `model.hidden_dropout_prob`, that keep the value
+    they have in `config`. `initial` is the model at `init_from` where that was read already.
+
+    Raises `UserError` where `init_from` is empty, or is no run and no checkpoint.
+    """
+    if not config.model_from_init:
+        return config
+    initial = initial or _named_by(config)
+    tokenizer = dataclasses.replace(initial.config.tokenizer, vocab_file=str(initial.tokenizer_dir))
+    return dataclasses.replace(
+        config,
+        model=_overridden(initial.config.model, config.model, "model", overrides),
+        tokenizer=_overridden(tokenizer, config.tokenizer, "tokenizer", overrides),
+    )
+
+
+def take_initial_model_to_finetune(
+    config: Config, overrides: Collection[str] = (), *, initial: InitialModel | None = None
+) -> Config:
+    """Return the configuration of `take_initial_model` as fine-tuning wants it.
+
+    The layers are a loop: written out (`scan_unroll` above 1), they would take minutes to compile
+    for each of the lengths that batches are padded to. The section `data`, which fine-tuning does
+    not use, stays as the model was pretrained on.
+    """
+    if not config.model_from_init:
+        return config
+    initial = initial or _named_by(config)
+    model = dataclasses.replace(initial.config.model, scan_unroll=1)
+    initial = initial._replace(config=dataclasses.replace(initial.config, model=model))
+    taken = take_initial_model(config, overrides, initial=initial)
+    data = _overridden(initial.config.data, config.data, "data", overrides)
+    return dataclasses.replace(taken, data=data)
+
+
+def _named_by(config: Config) -> InitialModel:
+    check(
+        config.init_from,
+        where="init_from",
+        found="nothing",
+        expected="a folder to take the model from, as model_from_init says",
+    )
+    return read_initial_model(config.init_from)
+
+
+def _overridden(initial: Section, own: Section, name: str, overrides: Collection[str]) -> Section:
+    """Return the section `initial` with those fields of `own` that are among the overrides."""
+    kept = {}
+    for field in dataclasses.fields(own):  # type: ignore[arg-type]
+        if f"{name}.{field.name}" in overrides:
+            kept[field.name] = getattr(own, field.name)
+    return dataclasses.replace(initial, **kept)  # type: ignore[type-var]

@@ -1,0 +1,81 @@
+"""The one tokenizer of a run: where it comes from, and what it must agree with."""
+
+from etils import epath
+
+from bertjax.config import Config
+from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer, open_vocabulary
+from bertjax.errors import check
+from bertjax.training import checkpoint
+from bertjax.training.batch_source import corpora
+from bertjax.training.saved_model import TOKENIZER
+
+
+def prepared_tokenizer(config: Config) -> Tokenizer:
+    """Load the tokenizer of the prepared data; of a mixture, that of its first folder.
+
+    Opening the shards of the others checks that they have the same one.
+    """
+    first = next(iter(corpora(config).values()))
+    return load_tokenizer(first / TOKENIZER)
+
+
+def initial_tokenizer(config: Config) -> Tokenizer:
+    """Load the tokenizer of `config.init_from`, or open the vocabulary of `config.tokenizer`.
+
+    Raises `UserError` where neither is given, or the model has no tokenizer.
+    """
+    if config.init_from:
+        run_dir, _ = checkpoint.find(config.init_from)
+        return load_tokenizer(run_dir / TOKENIZER)
+    check(
+        config.tokenizer.vocab_file,
+        where="tokenizer.vocab_file",
+        found="none",
+        expected="a vocabulary, or a model in init_from",
+    )
+    return open_vocabulary(config.tokenizer)
+
+
+def check_tokenizer(config: Config, tokenizer: Tokenizer, run_dir: epath.Path) -> None:
+    """Check that a run can use `tokenizer`; writes nothing.
+
+    Raises `UserError` where the model has fewer embeddings than the tokenizer has entries, and
+    where the run, or a model that it starts from, has another tokenizer.
+    """
+    check(
+        tokenizer.vocab_size <= config.model.vocab_size,
+        where="model.vocab_size",
+        found=config.model.vocab_size,
+        expected=f"at least the tokenizer's {tokenizer.vocab_size} entries",
+    )
+    for folder in _folders_that_agree(config, run_dir):
+        other = load_tokenizer(folder).fingerprint
+        check(
+            other == tokenizer.fingerprint,
+            where=str(folder),
+            found=f"tokenizer {other[:12]}",
+            expected=f"{tokenizer.fingerprint[:12]}, which the run is to use",
+        )
+
+
+def _folders_that_agree(config: Config, run_dir: epath.Path) -> list[epath.Path]:
+    """Return the folders whose tokenizer the run's must equal."""
+    folders = []
+    if (run_dir / TOKENIZER).exists():
+        folders.append(run_dir / TOKENIZER)
+    if config.finetune.decoder_from:
+        folders.append(checkpoint.find(config.finetune.decoder_from)[0] / TOKENIZER)
+    # Fine-tuning takes the tokenizer of `init_from`; pretraining that of the data, which may differ.
+    if config.init_from and not config.finetune.tasks:
+        folder = checkpoint.find(config.init_from)[0] / TOKENIZER
+        if folder.exists():  # an imported model may have come without one
+            folders.append(folder)
+    return folders
+
+
+def save_tokenizer(config: Config, tokenizer: Tokenizer, run_dir: epath.Path) -> None:
+    """Save the tokenizer in a run that has none yet; called by the first process alone."""
+    folder = run_dir / TOKENIZER
+    if not folder.exists():
+        run_dir.mkdir(parents=True, exist_ok=True)
+        tokenizer.save(folder, config.model.max_length)
