@@ -55,7 +55,7 @@ from bertjax.interop.import_model import import_model
 from bertjax.model.functional import TASKS
 from bertjax.parallel.mesh import make_mesh
 from bertjax.storage import read_json, write_whole
-from bertjax.tasks.classification.task import Classification
+from bertjax.tasks.classification.task import TextTask
 from bertjax.training.optimization.optimizer import make_optimizer
 from bertjax.training.saved_model import load_model
 from bertjax.training.step import TrainState, jit_train_step
@@ -86,9 +86,9 @@ class Job(NamedTuple):
     tokenizer: Tokenizer
 
     @property
-    def task(self) -> Classification:
+    def task(self) -> TextTask:
         task = self.prepared.opened[0].task
-        assert isinstance(task, Classification)
+        assert isinstance(task, TextTask)
         return task
 
 
@@ -213,7 +213,7 @@ def jobs(asked: argparse.Namespace, folder: epath.Path) -> Callable[[int], Job]:
             read[key] = finetune.prepare(own, tokenizer)
         task = read[key].opened[0].task
         check(
-            isinstance(task, Classification),
+            isinstance(task, TextTask),
             where="--task",
             found=asked.task,
             expected="one of text classification or regression",
@@ -420,8 +420,8 @@ def as_tensors(batch: dict[str, np.ndarray]) -> dict[str, Any]:
     return {name: tensor.to(device) for name, tensor in found.items()}
 
 
-def probabilities(task: Classification, logits: Any) -> np.ndarray:
-    """What `Classification.outputs` gives of the same scores."""
+def probabilities(task: TextTask, logits: Any) -> np.ndarray:
+    """What `TextTask.outputs` gives of the same scores."""
     if task.label_type == "number":
         return logits.cpu().numpy()
     return (logits.softmax(-1) if task.label_type == "class" else logits.sigmoid()).cpu().numpy()

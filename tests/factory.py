@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+from etils import epath
 
 from bertjax.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig, TrainConfig
 
@@ -75,3 +76,13 @@ def random_batch(rng, rows, length=16, predictions=4, vocab_size=64):
         "masked_lm_weights": weights.astype(np.float32),
         "next_sentence_labels": rng.integers(0, 2, (rows, 1)).astype(np.int32),
     }
+
+
+def model_in_memory(folder, model_config, params, tokenizer):
+    """A loaded model of these parameters, its tokenizer saved in `folder`; there is no checkpoint."""
+    from bertjax.training.saved_model import TrainedModel
+
+    folder = epath.Path(folder)
+    if not (folder / "tokenizer").exists():
+        tokenizer.save(folder / "tokenizer")
+    return TrainedModel(small_config(model=model_config), folder, folder, params)

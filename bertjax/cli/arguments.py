@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import io
+import itertools
 import logging
 import re
 import sys
@@ -95,7 +96,7 @@ def parse_subject(
 
 
 def parse_configured(verb: str, command: Callable[..., Any], words: Sequence[str]) -> Configured:
-    """Parse a command line that begins with a configuration: `command(config=...)` and its fields."""
+    """Parse a command line that begins with a configuration; `command(config=...)` has its fields."""
     subject, rest = split_subject(words)
     if not wants_help(rest):
         need(subject, verb, "a configuration file")
@@ -118,7 +119,7 @@ def _with_values(words: Sequence[str], default: Any) -> list[str]:
     """Return the words with `True` after each boolean field that stands without a value."""
     booleans = {f"--{name}" for name, value in _options(default) if isinstance(value, bool)}
     completed = []
-    for word, following in zip(words, [*words[1:], "--"], strict=True):
+    for word, following in itertools.pairwise([*words, "--"]):
         completed.append(word)
         if word.replace("_", "-") in booleans and following.startswith("--"):
             completed.append("True")
@@ -126,7 +127,7 @@ def _with_values(words: Sequence[str], default: Any) -> list[str]:
 
 
 def need(subject: str, verb: str, what: str) -> str:
-    """Return `subject`; raise `UserError`, naming what the verb expects first, where it is empty."""
+    """Return `subject`; raise `UserError`, naming what the verb expects, where it is empty."""
     if not subject:
         raise UserError(
             f"bertjax {verb}: nothing given, expected {what} first (see bertjax {verb} --help)"

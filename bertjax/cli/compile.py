@@ -78,7 +78,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def _report(run_dir: "epath.Path") -> "epath.Path":
-    """Write the run's report with the estimate in it, or a page of its own where there is no run."""
+    """Write the run's report with the estimate in it, or a page of its own if there is no run."""
     from bertjax.report.estimate import write_estimate_page
     from bertjax.report.html import PAGE_STYLE, write_report
     from bertjax.training import run_config

@@ -4,87 +4,81 @@ import contextlib
 import io
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Union
 
 import tyro
 
+from bertjax.cli.arguments import parse_subject
 from bertjax.config import preset_names
-from bertjax.errors import UserError, nearest
+from bertjax.errors import check
 
 SHELLS = ("bash", "zsh", "fish")
 CONFIGURED = ("prepare", "train", "finetune", "compile")  # verbs that begin with a configuration
 
-# tyro's functions complete verbs and options; these complete presets, and leave the rest to them.
+# tyro's functions complete verbs and options. These complete what tyro takes for any text: the
+# name of a configuration and of a shell.
 BASH = """
 _bertjax() {{
   local word="${{COMP_WORDS[COMP_CWORD]}}"
-  case "$COMP_CWORD ${{COMP_WORDS[1]}}" in
-    {patterns}) ;;
-    *) _tyro_bertjax; return ;;
-  esac
-  if [[ "$word" == -* ]]; then
-    _tyro_bertjax
-    return
+  if [[ "$word" != -* && $COMP_CWORD == 2 ]]; then
+    case "${{COMP_WORDS[1]}}" in
+      {configured}) COMPREPLY=($(compgen -W "{presets}" -- "$word") $(compgen -f -- "$word")); return ;;
+      completion) COMPREPLY=($(compgen -W "{shells}" -- "$word")); return ;;
+    esac
   fi
-  COMPREPLY=($(compgen -W "{presets}" -- "$word") $(compgen -f -- "$word"))
+  _tyro_bertjax
 }}
 complete -F _bertjax bertjax
 """
 ZSH = """
 _bertjax() {{
-  case "$CURRENT ${{words[2]}}" in
-    {patterns})
-      if [[ "${{words[CURRENT]}}" != -* ]]; then
-        compadd {presets}
-        _files
-        return
-      fi ;;
-  esac
+  if [[ "${{words[CURRENT]}}" != -* && $CURRENT == 3 ]]; then
+    case "${{words[2]}}" in
+      {configured}) compadd {presets}; _files; return ;;
+      completion) compadd {shells}; return ;;
+    esac
+  fi
   _tyro_bertjax "$@"
 }}
 compdef _bertjax bertjax
 """
 FISH = """
-complete -c bertjax -n '__fish_seen_subcommand_from {verbs}' -n '__fish_is_nth_token 2' \\
-  -F -a '{presets}'
+set -l third_word '__fish_is_nth_token 2'
+complete -c bertjax -n '__fish_seen_subcommand_from {configured}' -n "$third_word" -F -a '{presets}'
+complete -c bertjax -n '__fish_seen_subcommand_from completion' -n "$third_word" -a '{shells}'
 """
 
-HELP = f"""usage: bertjax completion SHELL
 
-Print a script by which a shell completes verbs, presets and options. SHELL is one of
-{", ".join(SHELLS)}. In bash, for one session: source <(bertjax completion bash)
-"""
+@dataclass(frozen=True)
+class CompletionCommand:
+    """Print a script by which a shell completes verbs, presets and options.
+
+    SHELL is bash, zsh or fish. In bash, for one session: source <(bertjax completion bash)
+    """
 
 
 def run(words: Sequence[str]) -> int:
     """Run the verb; return the exit status."""
-    if "-h" in words or "--help" in words:
-        print(HELP, end="")
-        return 0
-    shell = words[0] if len(words) == 1 else ""
-    if shell not in SHELLS:
-        given = " ".join(words) or "nothing"
-        raise UserError(
-            f"bertjax completion: found {given}, expected one of {', '.join(SHELLS)}"
-            f"{nearest(given, SHELLS)}"
-        )
+    expected = f"one of {', '.join(SHELLS)}"
+    shell, _ = parse_subject("completion", CompletionCommand(), words, expected, "SHELL")
+    check(shell in SHELLS, where="bertjax completion", found=shell, expected=expected)
     print(completion_script(shell))
     return 0
 
 
 def completion_script(shell: str) -> str:
     """Return the completion script for `bash`, `zsh` or `fish`."""
-    presets = " ".join(preset_names())
+    template, separator = {"bash": (BASH, "|"), "zsh": (ZSH, "|"), "fish": (FISH, " ")}[shell]
     script = _options_script(shell)
-    if shell == "fish":
-        return script + FISH.format(verbs=" ".join(CONFIGURED), presets=presets)
-    if shell == "bash":  # numbers words from 0, and zsh from 1
-        patterns = "|".join(f'"2 {verb}"' for verb in CONFIGURED)
-        return script + BASH.format(patterns=patterns, presets=presets)
-    patterns = "|".join(f'"3 {verb}"' for verb in CONFIGURED)
-    # tyro's script ends with a call of its function, for a file that zsh loads by itself.
-    script = script.rsplit("typeset -A opt_args", 1)[0]
-    return script + ZSH.format(patterns=patterns, presets=presets)
+    if shell == "zsh":
+        # tyro's script ends with a call of its function, for a file that zsh loads by itself.
+        script, _, _ = script.rpartition("typeset -A opt_args")
+    return script + template.format(
+        configured=separator.join(CONFIGURED),
+        presets=" ".join(preset_names()),
+        shells=" ".join(SHELLS),
+    )
 
 
 def _options_script(shell: str) -> str:
@@ -101,7 +95,8 @@ def _options_script(shell: str) -> str:
     except SystemExit as stop:
         if stop.code not in (0, None):
             raise
-    # tyro has one candidate a line, and takes a description's further lines for candidates.
+    # tyro prints a candidate with its description, and takes the description's further lines for
+    # candidates of their own.
     return re.sub(r"(?m)^.*COMPLETION_SPEC = .*$", _on_one_line, script.getvalue())
 
 
@@ -112,15 +107,14 @@ def _on_one_line(match: re.Match[str]) -> str:
 
 def _commands() -> Any:
     """Return the union of all verbs' commands, as tyro wants its subcommands."""
-    # These modules import this one's siblings only when a shell asks for its script.
+    # Late: all verbs' modules are needed for this script only.
     from bertjax.cli.main import VERBS, verb_module
 
     commands = []
     for verb in VERBS:
-        if verb != "completion":
-            command = command_of(verb_module(verb))
-            commands.append(Annotated[command, tyro.conf.subcommand(name=verb, prefix_name=False)])
-    return Union[tuple(commands)]
+        command = command_of(verb_module(verb))
+        commands.append(Annotated[command, tyro.conf.subcommand(name=verb, prefix_name=False)])
+    return Union[tuple(commands)]  # noqa: UP007 (there are as many members as verbs)
 
 
 def command_of(module: Any) -> type:

@@ -43,8 +43,7 @@ def run(words: Sequence[str]) -> int:
     if imported.tokenizer is None:
         print("tokenizer: none")
     else:
-        print(
-            f"tokenizer: {imported.config.tokenizer.kind}, {imported.tokenizer.vocab_size:,} entries"
-        )
+        kind = imported.config.tokenizer.kind
+        print(f"tokenizer: {kind}, {imported.tokenizer.vocab_size:,} entries")
     print(f"checkpoint: {imported.checkpoint}")
     return 0

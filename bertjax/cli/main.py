@@ -1,4 +1,4 @@
-"""The `bertjax` command: find the verb and run it; a user's mistake is one line and exit status 2."""
+"""The `bertjax` command: runs a verb; a user's mistake is one line and exit status 2."""
 
 import errno
 import importlib

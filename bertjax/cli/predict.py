@@ -17,7 +17,7 @@ class PredictCommand:
     """
 
     split: str = "test"
-    """test, validation or train; MNLI has test_matched and test_mismatched, which test stands for."""
+    """test, validation or train; for MNLI, test stands for test_matched and test_mismatched."""
     output_dir: str = ""
     """Folder for the predictions; by default `predictions` in the run's folder."""
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)

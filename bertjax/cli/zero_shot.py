@@ -43,8 +43,8 @@ class ZeroShotCommand:
     batch_size: int = 64
     """Rows computed together; rounded up to a multiple of the devices here."""
     max_seq_length: int = 0
-    """Ids of a row, the template's included; longer texts are cut. 0: 512, or fewer if the model has
-    fewer positions.
+    """Ids of a row, the template's included; longer texts are cut. 0: 512, or fewer if the model
+    has fewer positions.
     """
 
 

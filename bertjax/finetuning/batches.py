@@ -10,7 +10,7 @@ import numpy as np
 from bertjax.data.order import permute
 from bertjax.data.ragged import ranges
 from bertjax.errors import check
-from bertjax.tasks.task import Rows
+from bertjax.tasks.task import EncodedExamples
 
 SEPARATOR = "/"  # between a task's name and what is its own in a batch
 
@@ -38,13 +38,13 @@ def plain_batch(batch: Mapping[str, Any]) -> dict[str, Any]:
     return {key.partition(SEPARATOR)[2] or key: values for key, values in batch.items()}
 
 
-def steps_per_epoch(rows: Rows, batch_size: int) -> int:
+def steps_per_epoch(rows: EncodedExamples, batch_size: int) -> int:
     """Batches that hold each item once, the last of them perhaps short."""
     return -(-rows.items // batch_size)
 
 
 def train_batches(
-    rows_by_task: Mapping[str, Rows],
+    rows_by_task: Mapping[str, EncodedExamples],
     *,
     batch_size: int,
     steps_total: int,
@@ -101,7 +101,7 @@ def train_batches(
 
 
 def eval_batches(
-    rows: Rows,
+    rows: EncodedExamples,
     *,
     batch_size: int,
     length_buckets: Sequence[int],
@@ -182,7 +182,7 @@ def _word(name: str) -> int:
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
 
 
-def item_lengths(rows: Rows, max_seq_length: int) -> np.ndarray:
+def item_lengths(rows: EncodedExamples, max_seq_length: int) -> np.ndarray:
     """Ids of each item, of its longest row where it has several; int64 [items]."""
     lengths = np.diff(rows.offsets).reshape(rows.items, rows.choices).max(axis=1)
     longest = lengths.max(initial=0)
@@ -209,7 +209,9 @@ def padded_length(
     )
 
 
-def make_batch(rows: Rows, items: np.ndarray, length: int, *, pad_id: int, task: str = "") -> Numpy:
+def make_batch(
+    rows: EncodedExamples, items: np.ndarray, length: int, *, pad_id: int, task: str = ""
+) -> Numpy:
     """The arrays of `items` (int64 [b], -1: fillers), padded to `length`; named as in
     `eval_batches`.
     """

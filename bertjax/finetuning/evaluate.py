@@ -15,7 +15,7 @@ from bertjax.finetuning.objective import TaskObjective
 from bertjax.model.functional import Params
 from bertjax.parallel import rules
 from bertjax.parallel.hosts import global_batch, process_rows
-from bertjax.tasks.task import Rows, Task
+from bertjax.tasks.task import EncodedExamples, Task
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Split:
     MNLI's other.
     """
     examples: Sequence[Any]
-    rows: Rows
+    rows: EncodedExamples
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def _eval_step(
         batch = objective.prepare(batch)
         if task.generates and not labelled:
             return {}, task.generate(objective.model, params, batch, layout=layout)
-        scores = task.scores(objective.model, params, batch, key=None, layout=layout)
+        scores = task.logits(objective.model, params, batch, key=None, layout=layout)
         sums = task.sums(scores, batch) if labelled else {}
         if task.generates:
             return sums, task.generate(objective.model, params, batch, layout=layout)

@@ -72,7 +72,7 @@ def predict_split(
     """
     config, task = model.config, model.objective.by_name[entry.name]
     examples = kinds.read_split(entry, split, config.finetune, False)
-    rows = task.rows(examples, tokenizer, config.finetune.max_seq_length, targets=False)
+    rows = task.encode(examples, tokenizer, config.finetune.max_seq_length, targets=False)
     asked = Split(entry.name, "", examples, rows)
     mesh = make_mesh(config.mesh)
     check_batch(config, mesh)

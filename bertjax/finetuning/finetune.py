@@ -18,14 +18,13 @@ from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.finetuning import batches
 from bertjax.finetuning.evaluate import Assessed, Split, examiner
-from bertjax.finetuning.majority_baseline import baseline
+from bertjax.finetuning.load import THRESHOLDS
 from bertjax.finetuning.objective import TaskObjective
 from bertjax.progress import Progress, silent
 from bertjax.storage import read_json, write_whole
 from bertjax.tasks import registry as kinds
-from bertjax.tasks.question_answering.task import Spans, choose_threshold
-from bertjax.tasks.registry import Opened
-from bertjax.tasks.task import Rows, Task
+from bertjax.tasks.registry import OpenedTask, kind_of
+from bertjax.tasks.task import EncodedExamples, Task
 from bertjax.training import checkpoint
 from bertjax.training.batch_source import Feed
 from bertjax.training.logs.metrics_log import read_rows
@@ -38,8 +37,8 @@ ROWS = "training_rows_sha256"  # in `meta` and `result.json`: what a run was tra
 class Prepared:
     """Tasks ready to be trained."""
 
-    opened: tuple[Opened, ...]
-    train: Mapping[str, Rows]
+    opened: tuple[OpenedTask, ...]
+    train: Mapping[str, EncodedExamples]
     """Training rows by task."""
     validation: tuple[Split, ...]
 
@@ -60,9 +59,11 @@ class Prepared:
 
     @cached_property
     def baseline(self) -> float:
-        """The score of saying the same of everything."""
+        """The score of the majority-class baseline: the mean over tasks of their metric, in 0..1."""
         own = {split.task: split.examples for split in self.validation if not split.name}
-        return fmean(baseline(one.task, own[one.task.name]) for one in self.opened)
+        return fmean(
+            kind_of(one.task).majority_baseline(one.task, own[one.task.name]) for one in self.opened
+        )
 
 
 def prepare(config: Config, tokenizer: Tokenizer) -> Prepared:
@@ -73,7 +74,7 @@ def prepare(config: Config, tokenizer: Tokenizer) -> Prepared:
     opened = kinds.open_tasks(config, tokenizer)
     length = config.finetune.max_seq_length
     train = {
-        one.task.name: one.task.rows(one.splits["train"], tokenizer, length, targets=True)
+        one.task.name: one.task.encode(one.splits["train"], tokenizer, length, targets=True)
         for one in opened
     }
     validation = [
@@ -92,7 +93,7 @@ def validation_split(
     is.
     """
     part = name.partition("_")[2]
-    rows = task.rows(examples, tokenizer, config.finetune.max_seq_length, targets=True)
+    rows = task.encode(examples, tokenizer, config.finetune.max_seq_length, targets=True)
     return Split(task.name, "" if part == "matched" else part, examples, rows)
 
 
@@ -180,7 +181,7 @@ def task_feed(
         facts={
             "tokenizer_fingerprint": tokenizer.fingerprint,
             ROWS: prepared.digest,
-            "tasks": [kinds.to_plain(one) for one in prepared.opened],
+            "tasks": [kinds.to_plain(one.task) for one in prepared.opened],
         },
     )
 
@@ -218,20 +219,21 @@ def finetune(
 
 
 def choose_thresholds(run_dir: epath.Path, evaluated: Assessed) -> bool:
-    """Add to `result.json` the null threshold of each task of spans that has one, as its own
-    validation set says.
+    """Add to `result.json` the decision threshold of each task that has one.
 
-    Returns whether there is any: figures are others then.
+    It is chosen on the task's own validation set. Returns whether there is any: the figures change
+    with it.
     """
-    chosen = {
-        task.name: choose_threshold(found.predictions, split.examples)
-        for task, split, found in evaluated
-        if isinstance(task, Spans) and task.version_2 and not split.name
-    }
+    chosen: dict[str, float] = {}
+    for task, split, result in evaluated:
+        if split.name:
+            continue
+        threshold = kind_of(task).choose_threshold(task, result.predictions, split.examples)
+        if threshold is not None:
+            chosen[task.name] = threshold
     if chosen:
-        _write_result(
-            run_dir, {**read_json(run_dir / checkpoint.RESULT), "null_thresholds": chosen}
-        )
+        result_before = read_json(run_dir / checkpoint.RESULT)
+        _write_result(run_dir, {**result_before, THRESHOLDS: chosen})
     return bool(chosen)
 
 

@@ -1,74 +1,91 @@
-"""Fine-tuned models in their folders."""
+"""Loading of fine-tuned models from their folders."""
 
-import dataclasses
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
 
 import jax
 from etils import epath
 
 from bertjax.config import Config
+from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from bertjax.errors import check
 from bertjax.finetuning.objective import TaskObjective
+from bertjax.model.functional import Params
 from bertjax.parallel import rules
 from bertjax.parallel.mesh import make_mesh
 from bertjax.storage import read_json
-from bertjax.tasks import registry as kinds
-from bertjax.tasks.question_answering.task import Spans
+from bertjax.tasks import registry
 from bertjax.tasks.task import Task
 from bertjax.training import checkpoint
-from bertjax.training.saved_model import on_devices_here
+from bertjax.training.saved_model import TOKENIZER, on_devices_here
+
+THRESHOLDS = "null_thresholds"
+"""The field of `result.json` with the decision thresholds by task; named after SQuAD's."""
 
 
-class Finetuned(NamedTuple):
-    """A checkpoint's parameters with the heads of its tasks, laid out on `config.mesh`, and where
-    they came from.
-    """
+@dataclass(frozen=True)
+class Finetuned:
+    """The parameters of a checkpoint with the heads of its tasks, laid out on `config.mesh`."""
 
     config: Config
     run_dir: epath.Path
     checkpoint: epath.Path
     objective: TaskObjective
     kinds: dict[str, str]
-    """The kind of each task."""
-    params: Any
+    """The kind of each task, by the task's name."""
+    params: Params
+
+    @cached_property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer of the run; `UserError` where the run has none."""
+        return load_tokenizer(self.run_dir / TOKENIZER)
 
 
 def load_finetuned(path: epath.PathLike, config: Config | None = None) -> Finetuned:
-    """Load a fine-tuned run's chosen checkpoint, or one checkpoint, with the heads of its tasks.
+    """Load the selected checkpoint of a fine-tuned run, or one checkpoint.
 
     `config` takes the place of the checkpoint's own configuration, which by default is used with
-    the devices of this machine (`on_devices_here`). Raises `UserError` where there is none, or it was not fine-tuned.
+    the devices of this machine (`on_devices_here`). Raises `UserError` if there is no checkpoint,
+    or it was not fine-tuned.
     """
     run_dir, folder = checkpoint.find(path)
     if config is None:
         config = on_devices_here(checkpoint.read_config(folder))
-    plain = checkpoint.read_meta(folder).get("tasks") or []
+    saved_tasks = checkpoint.read_meta(folder).get("tasks") or []
     check(
-        len(plain) > 0,
+        len(saved_tasks) > 0,
         where=str(folder),
         found="a model without a task",
         expected="one that `bertjax finetune` made",
     )
-    opened = [kinds.from_plain(values, f"{folder}/meta") for values in plain]
-    found = [(kind, _with_threshold(task, run_dir, folder)) for kind, task in opened]
-    objective = TaskObjective(config.model, tuple(task for _, task in found))
+    thresholds = _thresholds(run_dir, folder)
+    tasks = []
+    for values in saved_tasks:
+        task = registry.from_plain(values, f"{folder}/meta")
+        tasks.append(_with_threshold(task, thresholds))
+    objective = TaskObjective(config.model, tuple(tasks))
     shapes = jax.eval_shape(lambda: objective.init(jax.random.key(0)))
-    target = rules.laid_out(
-        shapes, rules.tree_shardings(make_mesh(config.mesh), objective.logical_axes())
-    )
-    params = checkpoint.restore_params(folder, target)
-    return Finetuned(
-        config, run_dir, folder, objective, {task.name: kind for kind, task in found}, params
-    )
+    shardings = rules.tree_shardings(make_mesh(config.mesh), objective.logical_axes())
+    params = checkpoint.restore_params(folder, rules.laid_out(shapes, shardings))
+    kinds = {task.name: registry.kind_of(task).name for task in tasks}
+    return Finetuned(config, run_dir, folder, objective, kinds, params)
 
 
-def _with_threshold(task: Task, run_dir: epath.Path, folder: epath.Path) -> Task:
-    """A task of spans with the null threshold that was chosen for this checkpoint; 0 where none
-    was.
+def _thresholds(run_dir: epath.Path, folder: epath.Path) -> dict[str, float] | None:
+    """Return the decision thresholds chosen for a checkpoint by task; None without a result.
+
+    `result.json` has those of the selected checkpoint; they say nothing about the others.
     """
     path = run_dir / checkpoint.RESULT
-    if not isinstance(task, Spans) or not path.exists():
-        return task
+    if not path.exists():
+        return None
     result = read_json(path)
-    chosen = result.get("null_thresholds", {}) if str(result.get("step")) == folder.name else {}
-    return dataclasses.replace(task, null_threshold=chosen.get(task.name, 0.0))
+    if str(result.get("step")) != folder.name:
+        return {}
+    return result.get(THRESHOLDS, {})
+
+
+def _with_threshold(task: Task, thresholds: dict[str, float] | None) -> Task:
+    if thresholds is None:
+        return task
+    return registry.kind_of(task).with_threshold(task, thresholds.get(task.name, 0.0))

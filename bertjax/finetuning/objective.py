@@ -73,7 +73,7 @@ class TaskObjective:
         self, params: Params, batch: Batch, *, key: Array | None, layout: Layout
     ) -> dict[str, dict[str, Array]]:
         task, batch = self.by_name[task_of(batch)], plain_batch(batch)
-        scores = task.scores(self.model, params, batch, key=key, layout=layout)
+        scores = task.logits(self.model, params, batch, key=key, layout=layout)
         return {task.name: task.sums(scores, batch)}
 
     def loss(self, sums: dict[str, dict[str, Array]], counts: Array) -> Array:

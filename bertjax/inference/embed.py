@@ -1,4 +1,4 @@
-"""Vectors of texts from a trained encoder, without fine-tuning (section 5.3 of arXiv 1810.04805)."""
+"""Vectors of texts from an encoder that was not fine-tuned (section 5.3 of arXiv 1810.04805)."""
 
 import logging
 from collections import deque
@@ -44,13 +44,13 @@ class EmbedOptions:
     """Choices of `embed`."""
 
     layers: Layers = "last"
-    """Layers that are read: the last, the one before it, the sum or concatenation of the last four."""
+    """Layers read: the last, the one before it, the sum or the concatenation of the last four."""
     pooling: Pooling = "mean"
-    """The vector of a text: that of [CLS], the mean or the maximum over its tokens, or all tokens'."""
+    """Vector of a text: that of [CLS], the mean or maximum over its tokens; or one a token."""
     batch_size: int = 64
     """Texts computed together; rounded up to a multiple of the local devices."""
     max_seq_length: int | None = None
-    """Ids of a text, [CLS] and [SEP] included; None: 512, or fewer if the model has fewer positions."""
+    """Most ids of a text, [CLS] and [SEP] included; None: 512, or as many as the positions."""
 
     def __post_init__(self) -> None:
         _check_choice("layers", self.layers, get_args(Layers))
@@ -94,7 +94,7 @@ class _EncodedTexts(NamedTuple):
 
 
 def layer_vectors(encoded: Encoded, layers: Layers) -> Array:
-    """Return the chosen layers' output at each token: [B, L, D], or [B, L, 4D] for `concat_last_four`.
+    """Return the chosen layers' output at each token: [B, L, D]; of `concat_last_four` [B, L, 4D].
 
     The type is the model's, for `sum_last_four` float32. `concat_last_four` begins with the lowest
     of the four. All but `last` need `encode(..., keep_layers=True)`. Raises `UserError` where the
@@ -142,7 +142,7 @@ def embed(
     batch_size: int = 64,
     max_seq_length: int | None = None,
 ) -> np.ndarray | list[np.ndarray]:
-    """Return a vector for each text, in order: float32 [texts, W]; with `tokens` a list of [tokens, W].
+    """Return a vector for each text, float32 [texts, W]; with `tokens` a list of [tokens, W] arrays.
 
     `model` is a model that `load_model` returned, or a run or checkpoint folder. The options are
     those of `EmbedOptions`; W is the hidden size, or four times it for `concat_last_four`. Texts
@@ -215,10 +215,9 @@ def embed_windows(
         for begin in range(0, len(order), batch_size):
             chosen = order[begin : begin + batch_size]
             batch = _batch(encoded, chosen, batch_size, longest, tokenizer)
-            batch = global_batch(mesh, batch, batch_size)
-            running.append(
-                (chosen, _features(config, params, batch, options.layers, options.pooling))
-            )
+            arrays = global_batch(mesh, batch, batch_size)
+            outputs = _features(config, params, arrays, options.layers, options.pooling)
+            running.append((chosen, outputs))
             # JAX computes a batch while the one before it is copied to the host.
             is_last = begin + batch_size >= len(order)
             while len(running) > (0 if is_last else 1):

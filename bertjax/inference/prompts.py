@@ -21,7 +21,7 @@ class Prompt:
     labels: np.ndarray
     """int64 [C], indices of the labels that these rows score."""
     pieces: np.ndarray
-    """int32 [C, K], the ids of each label, one for each of the K masks; [1, 0] for next-sentence."""
+    """int32 [C, K], the ids of each label, one for each of K masks; [1, 0] for next-sentence."""
     before: np.ndarray
     """int32 ids before the text, [CLS] first."""
     after: np.ndarray

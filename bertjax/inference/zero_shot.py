@@ -94,8 +94,9 @@ def zero_shot(
     out of range, and a model without the head.
 
     >>> import bertjax
-    >>> judged = bertjax.zero_shot("runs/tiny", ["the cat sees."], ["dog", "bird"], template="{} [MASK]")
-    >>> judged.probabilities.shape, float(judged.probabilities.sum().round(3))
+    >>> labels = ["dog", "bird"]
+    >>> scored = bertjax.zero_shot("runs/tiny", ["the cat sees."], labels, template="{} [MASK]")
+    >>> scored.probabilities.shape, float(scored.probabilities.sum().round(3))
     ((1, 2), 1.0)
     """
     model = opened_model(model)

@@ -1,6 +1,5 @@
 """A checkpoint of ours as a model of another program."""
 
-import dataclasses
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -97,7 +96,7 @@ def export_model(
             )
         else:
             if head is not None:
-                said = json.dumps(dataclasses.asdict(head), indent=2) + "\n"
+                said = json.dumps(head.to_dict(), indent=2) + "\n"
                 write_whole(new_program(path, TASK) / TASK, said.encode())
             PROGRAMS[format](config, params, path, outputs, head)
             if tokenizer is not None:

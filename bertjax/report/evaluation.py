@@ -10,7 +10,8 @@ from typing import Any
 from etils import epath
 
 from bertjax.errors import check
-from bertjax.finetuning.error_analysis import FILE, MOST_LABELS
+from bertjax.finetuning.error_analysis import FILE
+from bertjax.tasks.error_tables import MAX_LABELS
 from bertjax.report import plots
 from bertjax.report.plots import slug
 from bertjax.report.tasks import ReportedTask, format_of, title, unit_of
@@ -131,7 +132,7 @@ def _confusion(found: Mapping[str, Any], where: str) -> str:
         f'<th class="predicted" scope="col">{html.escape(str(label))}</th>' for label in labels
     )
     rows = "".join(_confusion_row(i, labels, row) for i, row in enumerate(counts))
-    cut = f", of at least {MOST_LABELS} classes the commonest" if number >= MOST_LABELS else ""
+    cut = f", of at least {MAX_LABELS} classes the commonest" if number >= MAX_LABELS else ""
     many = " many" if number > MOST_SHARES else ""
     return f"""<div class="plot wide"><h2>Confusion</h2><p class="note">a row for each true class, a column for each
 predicted one, shaded by the share of the row{cut}</p><div class="scroll"><table class="confusion{many}">

@@ -64,7 +64,7 @@ def format_of(kind: str, figure: str) -> Scale:
         return NUMBER
     if figure == "bleu":
         return POINTS
-    return PERCENT if kind == "spans" else SHARE
+    return PERCENT if kinds.KINDS[kind].in_percent else SHARE
 
 
 def title(figure: str) -> str:

@@ -1,6 +1,4 @@
-"""What the linear heads of tasks are put on, the sentence vector or every token, and the dropout
-before them.
-"""
+"""Linear heads of tasks on the sentence vector or on every token, with dropout before them."""
 
 from typing import Any
 
@@ -15,15 +13,16 @@ from bertjax.model.layout import Layout
 from bertjax.model.linear_head import linear
 from bertjax.types import Batch
 
-HEAD_DROPOUT = 1  # folded into the step's key; the encoder has the key itself
+# Folded into the step's key. The encoder draws from the key itself, so the two do not repeat.
+HEAD_DROPOUT = 1
 
 
 def head_of(params: Params, name: str) -> Any:
-    """The head of a task among the parameters."""
+    """Return the head of the task `name` among the parameters."""
     return params[TASKS][name]
 
 
-def pooled_scores(
+def pooled_logits(
     config: ModelConfig,
     params: Params,
     head: Params,
@@ -32,15 +31,16 @@ def pooled_scores(
     key: Array | None,
     layout: Layout,
 ) -> Array:
-    """`[B, outputs]` float32 from the sentence vector, with dropout of `hidden_dropout_prob` before
-    the layer.
+    """Return the head's outputs on the sentence vector, float32 [B, outputs].
+
+    With a `key` there is dropout of `hidden_dropout_prob` before the layer.
     """
     hidden = functional.encode(config, params, batch, key=key, layout=layout).hidden_BxLxD
     pooled = functional.pool(config, params, hidden)
     return linear(config, head, dropped(config, pooled, key))
 
 
-def token_scores(
+def token_logits(
     config: ModelConfig,
     params: Params,
     head: Params,
@@ -50,14 +50,19 @@ def token_scores(
     layout: Layout,
     dropout: bool = True,
 ) -> Array:
-    """`[B, L, outputs]` float32 from every token's hidden state, with `dropout` before the layer."""
+    """Return the head's outputs on every token's hidden state, float32 [B, L, outputs].
+
+    With a `key` and `dropout` there is dropout of `hidden_dropout_prob` before the layer.
+    """
     hidden = functional.encode(config, params, batch, key=key, layout=layout).hidden_BxLxD
-    return linear(config, head, dropped(config, hidden, key) if dropout else hidden)
+    if dropout:
+        hidden = dropped(config, hidden, key)
+    return linear(config, head, hidden)
 
 
 def dropped(config: ModelConfig, x: Array, key: Array | None) -> Array:
-    """`x` after dropout of `config.hidden_dropout_prob`; as it is without a key."""
-    rate: Any = config.hidden_dropout_prob
+    """Return `x` after dropout of `config.hidden_dropout_prob`; unchanged without a key."""
+    rate = config.hidden_dropout_prob
     if key is None or rate == 0:
         return x
     keep = jax.random.bernoulli(jax.random.fold_in(key, HEAD_DROPOUT), 1 - rate, x.shape)

@@ -1,7 +1,7 @@
-"""What a task is to training and evaluation: examples to rows of ids, scores to predictions,
-predictions to figures.
+"""The interface of a fine-tuning task: from examples to batches, from logits to predictions and
+figures.
 
-Each kind of task is a module beside this one with a frozen dataclass that does what `Task` says.
+Each kind of task is a folder beside this file, with frozen dataclasses that implement `Task`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,75 +21,53 @@ from bertjax.types import Batch
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Examples as rows of ids, one after another, with what is to be learnt of each.
+class EncodedExamples:
+    """Examples as sequences of ids, one after another, with the targets of each.
 
-    An item is what a batch counts: one row, or `choices` rows that follow each other, of one
-    example. An example is one item, or several where it was too long for one row.
+    An item is what a batch counts: one row, or `choices` rows that follow each other. An example is
+    one item, or several if it was too long for one row.
     """
 
     ids: np.ndarray
-    """int32 [T], all rows' ids, special tokens included."""
+    """int32 [T], the ids of all rows, special tokens included."""
     offsets: np.ndarray
     """int64 [rows + 1], where each row begins in `ids`."""
     second: np.ndarray
-    """int32 [rows], the place in its row where token type 1 begins; the row's length where none
+    """int32 [rows], the position in its row where segment 1 begins; the row's length if none
     does.
     """
     example: np.ndarray
-    """int64 [items], the example that each item is, or is a part of; ascending."""
+    """int64 [items], the index of the example that each item comes from; ascending."""
     targets: Mapping[str, np.ndarray] = field(default_factory=dict)
     """[items, ...] each, by the name that it has in a batch."""
     token_targets: Mapping[str, np.ndarray] = field(default_factory=dict)
     """int32 [T] each, one value an id; a batch holds them padded with -1."""
     choices: int = 1
+    """Rows of an item."""
 
     @property
     def items(self) -> int:
+        """The number of items."""
         return len(self.example)
 
 
-class Task(Protocol):
-    """One task, its labels known: a frozen dataclass of plain values, equal where they are equal.
+class TaskModel(Protocol):
+    """The part of a task that is pure JAX: its head, its loss, the outputs for predictions.
 
-    Its parameters are the model's with its own head at `params["tasks"][name]`. A batch holds
-    `input_ids`, `input_mask`, `segment_ids` [B, L] int32 (with choices [B, C, L]), `item_weights`
-    [B] float32 (0 for the items that fill up a last batch), and the targets of `Rows`. The first
-    group of methods is pure JAX, the second numpy.
+    The parameters are those of the encoder with the task's own head at `params["tasks"][name]`. A
+    batch holds `input_ids`, `input_mask`, `segment_ids` [B, L] int32 (multiple choice: [B, C, L]),
+    `item_weights` [B] float32 (0 for the items that fill up a last batch), and the targets of
+    `EncodedExamples`.
     """
 
     @property
     def name(self) -> str:
-        """Names its head among the parameters, and its figures where there are several tasks."""
-        ...
-
-    @property
-    def metric(self) -> str:
-        """The figure that the best checkpoint is chosen by; more is better."""
-        ...
-
-    @property
-    def percent(self) -> bool:
-        """Whether that figure is in 0..100, as its field has it, not in 0..1."""
+        """The name of its head among the parameters, and of its figures beside other tasks'."""
         ...
 
     @property
     def per_token(self) -> bool:
-        """Whether `outputs` has a value for each id of an item, else one for each item."""
-        ...
-
-    def init_head(self, config: ModelConfig, key: Array) -> Params:
-        """New parameters of the head."""
-        ...
-
-    def begin(self, config: ModelConfig, new: Params, restored: Params) -> Params:
-        """The head that a run begins with: the new one, unless `restored`, the groups of another
-        model, have more.
-        """
-        ...
-
-    def head_axes(self, config: ModelConfig) -> Params:
-        """The tree of the head with a PartitionSpec of logical axis names in each leaf's place."""
+        """Whether `outputs` has a value for each token of an item, else one for each item."""
         ...
 
     @property
@@ -97,13 +75,21 @@ class Task(Protocol):
         """Whether predictions come from `generate`, not from `outputs`."""
         ...
 
-    def generate(
-        self, config: ModelConfig, params: Params, batch: Batch, *, layout: Layout
-    ) -> Array:
-        """Ids [B, T] int32, of tasks that generate."""
+    def init_head(self, config: ModelConfig, key: Array) -> Params:
+        """Return new parameters of the head."""
         ...
 
-    def scores(
+    def begin(self, config: ModelConfig, new: Params, restored: Params) -> Params:
+        """Return the head that a run begins with, of `new` and of `restored`, the parameters of
+        another model.
+        """
+        ...
+
+    def head_axes(self, config: ModelConfig) -> Params:
+        """Return the head's tree with a PartitionSpec of logical axis names for each leaf."""
+        ...
+
+    def logits(
         self,
         config: ModelConfig,
         params: Params,
@@ -111,70 +97,105 @@ class Task(Protocol):
         *,
         key: Array | None,
         layout: Layout,
-    ) -> Any:
-        """What the loss and the outputs are made of; with dropout if there is a key."""
+    ) -> Array:
+        """Return the head's outputs, which loss and predictions are made of.
+
+        With a `key` dropout is on.
+        """
         ...
 
     def count(self, batch: Batch) -> Array:
-        """The weight of what there is to learn in `batch`: the divisor of the loss, a float32
-        scalar.
+        """Return the divisor of the loss, a float32 scalar: the weight of the batch's targets."""
+        ...
+
+    def sums(self, logits: Array, batch: Batch) -> dict[str, Array]:
+        """Return sums over the batch as float32 scalars, each to be divided by `count`.
+
+        `loss`, in nats, and `count`, as the method gives it, are among them.
         """
         ...
 
-    def sums(self, scores: Any, batch: Batch) -> dict[str, Array]:
-        """Float32 scalars over the batch: `loss` in nats, `count` as the method, and others to be
-        divided by it.
-        """
+    def outputs(self, logits: Array) -> Array:
+        """Return what predictions need of the logits: [B, ...], or [B, L, ...] if `per_token`."""
         ...
 
-    def outputs(self, scores: Any) -> Array:
-        """What prediction needs of the scores, [B, ...], or [B, L, ...] where `per_token`."""
+    def generate(
+        self, config: ModelConfig, params: Params, batch: Batch, *, layout: Layout
+    ) -> Array:
+        """Return generated ids, int32 [B, T]; only for tasks with `generates`."""
         ...
 
-    def rows(
+
+class Task(TaskModel, Protocol):
+    """One task whose labels are known: a `TaskModel`, and examples and figures in NumPy.
+
+    Implementations are frozen dataclasses of plain values. Tasks with equal values are equal, so
+    that they share compiled programs.
+    """
+
+    @property
+    def metric(self) -> str:
+        """The name of the figure that selects the best checkpoint; higher is better."""
+        ...
+
+    @property
+    def percent(self) -> bool:
+        """Whether the metric is in 0..100, else in 0..1."""
+        ...
+
+    def encode(
         self, examples: Sequence[Any], tokenizer: Tokenizer, max_seq_length: int, *, targets: bool
-    ) -> Rows:
-        """The examples as rows of at most `max_seq_length` ids; with `targets`, every example must
-        have a label.
+    ) -> EncodedExamples:
+        """Return the examples as rows of at most `max_seq_length` ids.
+
+        With `targets` every example must have a label.
         """
         ...
 
     def predict(
-        self, outputs: Sequence[np.ndarray], rows: Rows, examples: Sequence[Any]
+        self, outputs: Sequence[np.ndarray], encoded: EncodedExamples, examples: Sequence[Any]
     ) -> list[Any]:
-        """A prediction for each example from the outputs of each item, cut to the item's length
-        where `per_token`.
+        """Return a prediction for each example.
+
+        `outputs` are those of each item; if `per_token`, cut to the item's length.
         """
         ...
 
     def figures(self, predictions: Sequence[Any], examples: Sequence[Any]) -> dict[str, float]:
-        """The task's figures as the literature names and scales them; all examples have labels."""
+        """Return the task's figures with the literature's names and scales.
+
+        All examples must have labels.
+        """
         ...
 
 
-class Linear:
-    """What tasks with a linear head have in common, unless they say otherwise.
+class LinearHeadTask:
+    """Default methods of tasks with one linear layer as their head.
 
-    The head begins new, predictions are made of `outputs`, which are the scores, and each item
-    counts its weight.
+    The head begins new, predictions are made of the logits, and each item counts its weight.
     """
 
     generates = False
     percent = False
 
     def begin(self, config: ModelConfig, new: Params, restored: Params) -> Params:
+        """Return the new head: pretrained models have none."""
         return new
 
     def generate(
         self, config: ModelConfig, params: Params, batch: Batch, *, layout: Layout
     ) -> Array:
+        """Raise `TypeError`: these tasks generate nothing."""
         raise TypeError("no task that generates")
 
     def head_axes(self, config: ModelConfig) -> Params:
+        """Return the logical axes of the layer's kernel and bias."""
         return linear_axes()
 
     def count(self, batch: Batch) -> Array:
+        """Return the sum of the items' weights, a float32 scalar."""
         return jnp.sum(batch["item_weights"].astype(jnp.float32))
 
-    def outputs(self, scores: Array) -> Array:
-        return scores
+    def outputs(self, logits: Array) -> Array:
+        """Return the logits as they are."""
+        return logits

@@ -32,7 +32,7 @@ def read_initial_model(path: epath.PathLike) -> InitialModel:
 def take_initial_model(
     config: Config, overrides: Collection[str] = (), *, initial: InitialModel | None = None
 ) -> Config:
-    """Return `config` with the model and the tokenizer of `init_from`, if `model_from_init` says so.
+    """Return `config` with model and tokenizer of `init_from`, if `model_from_init` says so.
 
     `overrides` are dotted names of fields, such as `model.hidden_dropout_prob`, that keep the value
     they have in `config`. `initial` is the model at `init_from` where that was read already.

@@ -65,7 +65,8 @@ def _folders_that_agree(config: Config, run_dir: epath.Path) -> list[epath.Path]
         folders.append(run_dir / TOKENIZER)
     if config.finetune.decoder_from:
         folders.append(checkpoint.find(config.finetune.decoder_from)[0] / TOKENIZER)
-    # Fine-tuning takes the tokenizer of `init_from`; pretraining that of the data, which may differ.
+    # Fine-tuning takes the tokenizer of `init_from`; pretraining that of the data, which may be
+    # another.
     if config.init_from and not config.finetune.tasks:
         folder = checkpoint.find(config.init_from)[0] / TOKENIZER
         if folder.exists():  # an imported model may have come without one

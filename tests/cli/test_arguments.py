@@ -24,7 +24,7 @@ def fails(capsys, *words):
 
 @pytest.mark.quick
 @pytest.mark.parametrize("words,expected", [
-    (["trian"], "trian: no such verb, expected one of prepare, train, finetune, predict, zero-shot, evaluate, fill-mask, inspect, embed, import, export, grow, compile; the nearest is train"),
+    (["trian"], "trian: no such verb, expected one of prepare, train, finetune, predict, zero-shot, evaluate, fill-mask, inspect, embed, import, export, grow, compile, completion; the nearest is train"),
     (["train"], "nothing given, expected a configuration file first"),
     (["eval"], "expected a run or checkpoint folder first"),
     (["train", "configs/tiny.py", "--optimizer.peak-learning-rat", "1"],
@@ -50,7 +50,7 @@ def fails(capsys, *words):
     (["import", "bert-base-uncased", "--to", "/no/run"], "bert-base-uncased: found no such folder, expected a folder with config.json"),
     (["export", "runs/x", "--to", "/no/folder", "--format", "tflite"], "tflite"),
     (["export", "/no/run", "--to", "/no/folder"], "/no/run: found no checkpoint"),
-    (["train", "configs/continue.py"], "--init-from: found nothing, expected a folder to take the model from"),
+    (["train", "configs/continue.py"], "init_from: found nothing, expected a folder to take the model from"),
     (["train", "configs/continue.py", "--init-from", "/no/run"], "/no/run: found no checkpoint"),
     (["inspect", "/no/folder"], "/no/folder: found no manifest.json"),
     (["train", "configs/tiny.py", "--data.prepared-dir", "/no/folder"], "/no/folder/tokenizer/tokenizer_config.json"),
@@ -133,3 +133,10 @@ def test_a_yes_or_no_field_may_stand_alone(words):
     command = TrainCommand(config=Config())
     assert parse("train CONFIG", command, words).config.data.dynamic_masking
     assert parse("train CONFIG", command, [*words, "--seed", "3"]).config.seed == 3
+
+
+def test_the_version_is_printed(capsys):
+    import bertjax
+
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"bertjax {bertjax.__version__}\n"

@@ -31,12 +31,12 @@ MODEL = dataclasses.replace(SMALL_MODEL, num_hidden_layers=4, initializer_range=
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """(run folder, parameters, tokenizer) of a small encoder, as an import leaves one."""
+    """The run folder of a small encoder, as an import leaves one."""
     folder = tmp_path_factory.mktemp("embed") / "run"
     params = functional.init(MODEL, jax.random.key(0))
     tokenizer = train_tokenizer(TokenizerConfig(vocab_size=60), LINES * 2)
     save_model(folder, small_config(model=MODEL), params, tokenizer, {})
-    return folder, params, tokenizer
+    return folder
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def text(tmp_path):
 
 
 def test_embed_writes_a_vector_for_each_line_and_says_what_it_did(model, text, tmp_path, capsys):
-    folder, params, tokenizer = model
+    folder = model
     out = tmp_path / "out.npy"
     words = [
         folder,
@@ -71,20 +71,18 @@ def test_embed_writes_a_vector_for_each_line_and_says_what_it_did(model, text, t
     assert said[4].startswith("seconds: ")
     assert said[4].endswith(" lines/s)")
     assert said[5] == f"written: {out}"
-    wanted = features.embed(
-        MODEL, params, tokenizer, LINES, layers="sum_last_four", pooling="max", max_seq_length=8
-    )
+    wanted = features.embed(folder, LINES, layers="sum_last_four", pooling="max", max_seq_length=8)
     np.testing.assert_array_equal(np.load(out), wanted)
 
 
 def test_embed_writes_tokens_to_parquet_in_half_the_space(model, text, tmp_path):
-    folder, params, tokenizer = model
+    folder = model
     out = tmp_path / "out.parquet"
     words = [folder, text, "--output-file", out, "--pooling", "tokens", "--vector-dtype", "float16"]
     run(list(map(str, words)))
     rows = parquet.read_table(out).to_pylist()
     assert [row["line"] for row in rows] == [1, 2, 3, 4]
-    wanted = features.embed(MODEL, params, tokenizer, LINES, pooling="tokens")
+    wanted = features.embed(folder, LINES, pooling="tokens")
     for row, vectors in zip(rows, wanted, strict=True):
         assert (row["tokens"][0], row["tokens"][-1]) == ("[CLS]", "[SEP]")
         np.testing.assert_array_equal(
@@ -93,7 +91,7 @@ def test_embed_writes_tokens_to_parquet_in_half_the_space(model, text, tmp_path)
 
 
 @pytest.mark.parametrize("words,message", [
-    ([], "embed: found no text file, expected a file of a text a line, or - for standard input"),
+    ([], "embed: found no text file, expected a file of one text a line, or - for standard input"),
     (["TEXT"], r"--output-file: found none, expected NAME\.npy or NAME\.parquet"),
     (["TEXT", "--output-file", "out.txt"], r"out\.txt: found the ending '\.txt', expected \.npy or \.parquet"),
     (["TEXT", "--output-file", "out.npy", "--batch-size", "0"], "--batch-size: found 0, expected a number above 0"),
@@ -105,7 +103,7 @@ def test_embed_writes_tokens_to_parquet_in_half_the_space(model, text, tmp_path)
 def test_mistakes_are_named_and_leave_no_file(model, text, tmp_path, monkeypatch, words, message):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message):
-        run([str(model[0]), *(str(text) if word == "TEXT" else word for word in words)])
+        run([str(model), *(str(text) if word == "TEXT" else word for word in words)])
     assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]
 
 
@@ -128,7 +126,7 @@ def started(folder, out):
 
 
 def test_standard_input_is_read_and_a_kill_leaves_no_file_of_that_name(model, tmp_path):
-    folder, params, tokenizer = model
+    folder = model
     out = epath.Path(tmp_path) / "out.npy"
     process = started(folder, out)
     process.stdin.write("the cat.\n" * 1200)  # two windows of 64 batches of 8, and more to come
@@ -145,7 +143,5 @@ def test_standard_input_is_read_and_a_kill_leaves_no_file_of_that_name(model, tm
     said = started(folder, out)
     answer = said.communicate("\n".join(LINES))[0]
     assert "lines: 4" in answer
-    np.testing.assert_allclose(
-        np.load(out), features.embed(MODEL, params, tokenizer, LINES), atol=1e-5
-    )
+    np.testing.assert_allclose(np.load(out), features.embed(folder, LINES), atol=1e-5)
     assert [path.name for path in tmp_path.iterdir()] == ["out.npy"]

@@ -7,10 +7,7 @@ from pathlib import Path
 import pytest
 from etils import epath
 
-from bertjax.cli.arguments import parse_configured
-from bertjax.cli.finetune import FinetuneCommand
 from bertjax.cli.main import main
-from bertjax.cli.train import TrainCommand
 from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.training.logs.metrics_log import read_rows
 from bertjax.training.saved_model import save_model
@@ -305,7 +302,7 @@ def test_what_to_start_from_must_be_said_and_be_there(texts, tmp_path, capsys):
     assert status == 2
     assert (
         errors
-        == "bertjax: --init-from: found nothing, expected a folder to take the model from, as model_from_init says\n"
+        == "bertjax: init_from: found nothing, expected a folder to take the model from, as model_from_init says\n"
     )
     status, _, errors = bertjax(
         capsys, "finetune", PAPER, "--init-from", tmp_path / "nowhere", *task
@@ -315,28 +312,13 @@ def test_what_to_start_from_must_be_said_and_be_there(texts, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_the_model_is_the_one_it_starts_from_its_layers_in_a_loop_unless_it_is_told_otherwise(
-    tmp_path,
-):
-    start = save_start(tmp_path / "run", model={"scan_unroll": 2, "max_position_embeddings": 128})
-
-    def model(verb, command, *words):
-        given = [PAPER, "--model-from-init", "--init-from", str(start), *words]
-        return parse_configured(verb, command, given)[1].config.model
-
-    assert model("train", TrainCommand).scan_unroll == 2
-    found = model("finetune", FinetuneCommand)
-    assert (found.scan_unroll, found.max_position_embeddings) == (1, 128)
-    assert model("finetune", FinetuneCommand, "--model.scan-unroll", "2").scan_unroll == 2
-
-
 def test_no_task_at_all_is_a_mistake(start, tmp_path, capsys):
     status, _, errors = bertjax(
         capsys, "finetune", PAPER, "--init-from", start, "--run-dir", tmp_path / "run", *SHORT
     )
     assert (status, errors) == (
         2,
-        "bertjax: --finetune.tasks: found none, expected one or more, as rte=data/RTE\n",
+        "bertjax: finetune.tasks: found none, expected one or more, as rte=data/RTE\n",
     )
 
 

@@ -186,7 +186,7 @@ def test_training_goes_on_from_a_model_with_its_configuration_and_tokenizer(
     config = tmp_path / "continue.py"
     config.write_text(CONTINUE.format(**options))
     without = bertjax("prepare", config, check=False)
-    assert "--init-from: found nothing, expected a folder to take the model from" in without.stderr
+    assert "init_from: found nothing, expected a folder to take the model from" in without.stderr
     bertjax("prepare", config, "--init-from", trained)
     assert (tmp_path / "prepared" / "tokenizer" / "vocab.txt").read_bytes() == (
         trained / "tokenizer" / "vocab.txt"

@@ -5,10 +5,10 @@ import pytest
 
 from bertjax.cli.zero_shot import run
 from bertjax.config import TokenizerConfig
-from bertjax.data.tokenizers.tokenizer import load_tokenizer, train_tokenizer
+from bertjax.data.tokenizers.tokenizer import train_tokenizer
 from bertjax.errors import UserError
 from bertjax.inference.zero_shot import zero_shot
-from bertjax.training.saved_model import load_model, save_model
+from bertjax.training.saved_model import save_model
 from tests.factory import SMALL_MODEL, small_config
 from tests.interop.exported_programs import random_params
 
@@ -27,11 +27,7 @@ def folder(tmp_path_factory):
 
 
 def judged(folder, texts, **options):
-    loaded = load_model(folder)
-    tokenizer = load_tokenizer(loaded.run_dir / "tokenizer")
-    return zero_shot(
-        MODEL, loaded.params, tokenizer, texts, ["cat", "dog"], template="{} [MASK]", **options
-    )
+    return zero_shot(folder, texts, ["cat", "dog"], template="{} [MASK]", **options)
 
 
 def test_each_text_is_printed_with_its_labels_ranked(folder, capsys):

@@ -14,7 +14,7 @@ from bertjax.errors import UserError
 from bertjax.finetuning import batches
 from bertjax.parallel.hosts import process_rows
 from bertjax.parallel.mesh import make_mesh
-from bertjax.tasks.task import Rows
+from bertjax.tasks.task import EncodedExamples
 
 pytestmark = pytest.mark.quick
 LONGEST, PAD, BUCKETS = 24, 7, (4, 8, 16)
@@ -27,7 +27,7 @@ def make_rows(items, seed=0, choices=1, longest=LONGEST):
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     ids = draw.integers(0, 100, offsets[-1]).astype(np.int32)
     ids[offsets[:-1]] = np.arange(items * choices)
-    return Rows(
+    return EncodedExamples(
         ids=ids,
         offsets=offsets,
         second=draw.integers(0, lengths + 1).astype(np.int32),
@@ -338,7 +338,7 @@ def test_tasks_of_one_size_and_other_seeds_have_other_orders():
 @pytest.mark.parametrize("targets", [{}, {"labels": np.zeros(9, np.int32)}])
 def test_a_batch_tells_its_task_and_its_targets_inside_jit_too(targets):
     rows = make_rows(9)
-    rows = Rows(rows.ids, rows.offsets, rows.second, rows.example, targets)
+    rows = EncodedExamples(rows.ids, rows.offsets, rows.second, rows.example, targets)
 
     @jax.jit
     def step(batch):
@@ -390,7 +390,7 @@ def test_the_stream_is_the_same_as_ever():
     def rows(items, choices):
         lengths = 1 + np.arange(items * choices) * 7919 % LONGEST
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        return Rows(
+        return EncodedExamples(
             np.arange(offsets[-1], dtype=np.int32),
             offsets,
             lengths // 2,
@@ -422,7 +422,7 @@ def test_batches_are_made_at_a_good_pace():
     leaves a tenth.
     """
     lengths = np.full(20_000, 40)
-    rows = Rows(
+    rows = EncodedExamples(
         np.ones(lengths.sum(), np.int32),
         np.concatenate([[0], np.cumsum(lengths)]),
         np.full(20_000, 20, np.int32),

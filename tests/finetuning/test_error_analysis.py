@@ -8,9 +8,17 @@ import numpy as np
 import pytest
 from etils import epath
 
-from bertjax.finetuning.error_analysis import ERRORS, MOST_LABELS, described, write_evaluation
+from bertjax.finetuning.error_analysis import write_evaluation
 from bertjax.finetuning.evaluate import Evaluated, Split
-from bertjax.tasks.classification.task import Classification, TextPrediction
+from bertjax.tasks.classification.multi_label import MultiLabel
+from bertjax.tasks.classification.predictions import (
+    ClassPrediction,
+    LabelSetPrediction,
+    NumberPrediction,
+)
+from bertjax.tasks.classification.regression import Regression
+from bertjax.tasks.classification.single_label import SingleLabel
+from bertjax.tasks.error_tables import MAX_ERRORS, MAX_LABELS
 from bertjax.tasks.examples import (
     ChoiceExample,
     PairExample,
@@ -21,15 +29,16 @@ from bertjax.tasks.examples import (
 from bertjax.tasks.multiple_choice.task import Choice, ChoicePrediction
 from bertjax.tasks.question_answering.answers import SpanAnswer, SpanPrediction
 from bertjax.tasks.question_answering.task import Spans
+from bertjax.tasks.registry import kind_of
 from bertjax.tasks.seq2seq.task import make_task
 from bertjax.tasks.tagging.task import Tagging
 from tests.tasks.tiny import TOKENIZER, read_json_strictly
 
-TEXT = Classification("text", ("a", "b"))
+TEXT = SingleLabel("text", ("a", "b"))
 CASES = {
     "text": (
         TEXT,
-        [TextPrediction("a", (0.9, 0.1)), TextPrediction("a", (0.6, 0.4)), TextPrediction("b", (0.2, 0.8))],
+        [ClassPrediction("a", (0.9, 0.1)), ClassPrediction("a", (0.6, 0.4)), ClassPrediction("b", (0.2, 0.8))],
         [TextExample("0", "one", label="a"), TextExample("1", "two", "more", "b"), TextExample("2", "three", label="b")],
         {
             "confusion": {"labels": ["a", "b"], "counts": [[1, 0], [1, 1]]},
@@ -37,8 +46,8 @@ CASES = {
         },
     ),
     "classes": (
-        Classification("classes", ("a", "b"), "classes"),
-        [TextPrediction((), (0.1, 0.4)), TextPrediction(("a", "b"), (0.9, 0.9)), TextPrediction(("a",), (0.9, 0.1))],
+        MultiLabel("classes", ("a", "b")),
+        [LabelSetPrediction((), (0.1, 0.4)), LabelSetPrediction(("a", "b"), (0.9, 0.9)), LabelSetPrediction(("a",), (0.9, 0.1))],
         [TextExample("0", "one", label=("b",)), TextExample("1", "two", label=()), TextExample("2", "c", label=("a",))],
         {
             "errors": [
@@ -48,8 +57,8 @@ CASES = {
         },
     ),
     "number": (
-        Classification("number", (), "number"),
-        [TextPrediction(None, value=2.5), TextPrediction(None, value=-1.0)],
+        Regression("number"),
+        [NumberPrediction(2.5), NumberPrediction(-1.0)],
         [TextExample("0", "one", label=2.0), TextExample("1", "two", label=4.0)],
         {
             "errors": [
@@ -130,7 +139,7 @@ def test_every_kind_is_described_in_valid_json(tmp_path, name):
 
 def test_calibration_is_of_what_was_predicted(tmp_path):
     task, predictions, examples, _ = CASES["text"]
-    found = described(task, predictions, examples)["calibration"]
+    found = kind_of(task).error_tables(task, predictions, examples)["calibration"]
     assert len(found["bins"]) == 10
     assert [each["predictions"] for each in found["bins"]] == [0, 0, 0, 0, 0, 1, 0, 1, 1, 0]
     assert found["bins"][5] == pytest.approx(
@@ -142,7 +151,7 @@ def test_calibration_is_of_what_was_predicted(tmp_path):
 def test_figures_that_are_no_numbers_leave_the_file_valid_json(tmp_path):
     """As those of a model whose parameters have gone astray."""
     task, _, examples, _ = CASES["text"]
-    astray = [TextPrediction("a", (math.nan, math.nan))] * 3
+    astray = [ClassPrediction("a", (math.nan, math.nan))] * 3
     figures = {"loss": math.nan, "accuracy": 1 / 3, "score": math.inf}
     content = write(
         tmp_path, [(task, Split("text", "", examples, None), Evaluated(astray, figures))], figures
@@ -152,21 +161,21 @@ def test_figures_that_are_no_numbers_leave_the_file_valid_json(tmp_path):
 
 
 def test_of_many_labels_the_commonest_are_shown_and_of_many_errors_the_worst():
-    labels = tuple(f"l{n:02}" for n in range(MOST_LABELS + 10))
-    task = Classification("many", labels)
+    labels = tuple(f"l{n:02}" for n in range(MAX_LABELS + 10))
+    task = SingleLabel("many", labels)
     counts = [1 + n % 7 for n in range(len(labels))]
     examples = [
         TextExample("", "x" * 2000, label=label)
         for label, n in zip(labels, counts, strict=True)
         for _ in range(n)
     ]
-    wrong = TextPrediction(labels[0], (1.0,) + (0.0,) * (len(labels) - 1))
-    found = described(task, [wrong] * len(examples), examples)
-    assert len(found["confusion"]["labels"]) == MOST_LABELS
+    wrong = ClassPrediction(labels[0], (1.0,) + (0.0,) * (len(labels) - 1))
+    found = kind_of(task).error_tables(task, [wrong] * len(examples), examples)
+    assert len(found["confusion"]["labels"]) == MAX_LABELS
     assert found["confusion"]["labels"] == sorted(found["confusion"]["labels"])
     left = set(labels) - set(found["confusion"]["labels"])
     shown = min(n for label, n in zip(labels, counts, strict=True) if label not in left)
     assert max(n for label, n in zip(labels, counts, strict=True) if label in left) <= shown
-    assert all(len(row) == MOST_LABELS for row in found["confusion"]["counts"])
-    assert len(found["errors"]) == ERRORS
+    assert all(len(row) == MAX_LABELS for row in found["confusion"]["counts"])
+    assert len(found["errors"]) == MAX_ERRORS
     assert len(found["errors"][0]["text"]) == 1000

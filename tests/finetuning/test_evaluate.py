@@ -12,7 +12,7 @@ from bertjax.finetuning.evaluate import Split, evaluate_split, named_figures
 from bertjax.finetuning.objective import TaskObjective
 from bertjax.parallel import rules
 from bertjax.parallel.mesh import make_mesh
-from bertjax.tasks.classification.task import Classification
+from bertjax.tasks.classification.single_label import SingleLabel
 from bertjax.tasks.examples import TaggedExample, TextExample
 from bertjax.tasks.multiple_choice.task import Choice
 from bertjax.tasks.question_answering.task import Spans
@@ -20,7 +20,7 @@ from bertjax.tasks.tagging.task import WORD_BEGINS, Tagging
 from tests.tasks.tiny import MODEL, TOKENIZER, config_of, hidden_in_numpy, row_of, sentences
 
 LABELS = ("no", "maybe", "yes")
-TEXT = Classification("text", LABELS, class_weights=(1.0, 2.0, 0.5))
+TEXT = SingleLabel("text", LABELS, class_weights=(1.0, 2.0, 0.5))
 TAGS = Tagging("tags", ("O", "B-A", "I-A", "B-B"))
 OBJECTIVE = TaskObjective(MODEL, (TEXT, TAGS))
 CONFIG = config_of(train={"batch_size": 8})  # 13 items: a last batch with three fillers
@@ -49,7 +49,7 @@ def texts():
     examples = [
         TextExample(str(n), a, b, str(rng.choice(LABELS))) for n, (a, b) in enumerate(pairs)
     ]
-    return Split("text", "", examples, TEXT.rows(examples, TOKENIZER, 16, targets=True))
+    return Split("text", "", examples, TEXT.encode(examples, TOKENIZER, 16, targets=True))
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def tagged():
         TaggedExample(f"{n}", tuple(w), tuple(rng.choice(TAGS.labels, len(w))))
         for n, w in enumerate(words)
     ]
-    return Split("tags", "", examples, TAGS.rows(examples, TOKENIZER, 16, targets=True))
+    return Split("tags", "", examples, TAGS.encode(examples, TOKENIZER, 16, targets=True))
 
 
 def evaluated(params, split, mesh=None, labelled=True):
@@ -142,17 +142,17 @@ def test_eight_devices_give_the_predictions_and_figures_of_one(params, texts):
 class Echo(Tagging):
     """A task whose outputs are the ids and how often each item came, not a model's."""
 
-    def scores(self, config, params, batch, *, key, layout):
+    def logits(self, config, params, batch, *, key, layout):
         return batch["input_ids"]
 
-    def outputs(self, scores):
-        return scores
+    def outputs(self, logits):
+        return logits
 
-    def sums(self, scores, batch):
+    def sums(self, logits, batch):
         count = batch["item_weights"].sum()
         return {"loss": 2 * count, "count": count}
 
-    def predict(self, outputs, rows, examples):
+    def predict(self, outputs, encoded, examples):
         return [output.tolist() for output in outputs]
 
     def figures(self, predictions, examples):
@@ -164,7 +164,7 @@ def test_every_item_is_predicted_once_and_cut_to_its_own_length(count):
     echo = Echo("tags", TAGS.labels)
     objective = TaskObjective(MODEL, (echo,))
     examples = [TextExample(str(n), text, label="no") for n, text in enumerate(sentences(count))]
-    rows = dataclasses.replace(TEXT.rows(examples, TOKENIZER, 16, targets=True), targets={})
+    rows = dataclasses.replace(TEXT.encode(examples, TOKENIZER, 16, targets=True), targets={})
     mesh = make_mesh(MeshConfig(data=8))
     shapes = jax.eval_shape(lambda: objective.init(jax.random.key(0)))
     layouts = rules.tree_shardings(mesh, objective.logical_axes())
@@ -183,7 +183,7 @@ def test_every_item_is_predicted_once_and_cut_to_its_own_length(count):
 
 
 def test_without_labels_the_predictions_are_the_same_and_there_are_no_figures(params, texts):
-    rows = TEXT.rows(
+    rows = TEXT.encode(
         [dataclasses.replace(e, label=None) for e in texts.examples], TOKENIZER, 16, targets=False
     )
     found = evaluated(params, dataclasses.replace(texts, rows=rows), labelled=False)
@@ -193,7 +193,7 @@ def test_without_labels_the_predictions_are_the_same_and_there_are_no_figures(pa
 
 
 def test_figures_of_one_task_have_plain_names_other_splits_theirs_and_the_score_is_its_own_splits():
-    mnli = Classification("mnli", LABELS)
+    mnli = SingleLabel("mnli", LABELS)
     found = named_figures(
         {
             ("mnli", ""): {"accuracy": 0.5, "loss": 1.0},
@@ -207,7 +207,7 @@ def test_figures_of_one_task_have_plain_names_other_splits_theirs_and_the_score_
 
 
 def test_the_score_of_several_tasks_is_the_mean_of_each_ones_metric_percentages_as_shares():
-    tasks = [Classification("rte", ("a", "b")), Spans("squad"), Choice("swag", 4)]
+    tasks = [SingleLabel("rte", ("a", "b")), Spans("squad"), Choice("swag", 4)]
     found = named_figures({
         ("rte", ""): {"accuracy": 0.5, "loss": 1.0},
         ("squad", ""): {"exact_match": 80.0, "f1": 90.0, "loss": 2.0},

@@ -15,7 +15,7 @@ from bertjax.model.layout import ANYWHERE
 from bertjax.parallel import rules
 from bertjax.parallel.hosts import global_batch
 from bertjax.parallel.mesh import make_mesh
-from bertjax.tasks.classification.task import Classification
+from bertjax.tasks.classification.single_label import SingleLabel
 from bertjax.tasks.linear_head import head_of
 from bertjax.tasks.seq2seq.task import make_task
 from bertjax.tasks.tagging.task import Tagging
@@ -23,7 +23,7 @@ from bertjax.training import step as steps
 from tests.factory import random_batch
 from tests.tasks.tiny import MODEL, TOKENIZER, config_of
 
-TEXT = Classification("text", ("a", "b", "c"), class_weights=(1.0, 2.0, 0.5))
+TEXT = SingleLabel("text", ("a", "b", "c"), class_weights=(1.0, 2.0, 0.5))
 TAGS = Tagging("tags", ("O", "B-A", "I-A"), label_smoothing=0.1)
 BOTH = TaskObjective(MODEL, (TEXT, TAGS))
 FILLERS = [

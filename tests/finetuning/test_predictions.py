@@ -10,7 +10,11 @@ from etils import epath
 from bertjax.config import FinetuneConfig
 from bertjax.errors import UserError
 from bertjax.finetuning.predictions import write_predictions
-from bertjax.tasks.classification.task import TextPrediction
+from bertjax.tasks.classification.predictions import (
+    ClassPrediction,
+    LabelSetPrediction,
+    NumberPrediction,
+)
 from bertjax.tasks.examples import (
     ChoiceExample,
     PairExample,
@@ -38,8 +42,8 @@ PAIRS = [TextExample("0", "a\tcat", "no\ndog"), TextExample("7", "the dog", "one
 
 def test_a_test_set_of_glue_is_written_to_be_handed_in_and_to_be_read(tmp_path):
     predictions = [
-        TextPrediction("not_entailment", (0.25, 0.75)),
-        TextPrediction("entailment", (0.9, 0.1)),
+        ClassPrediction("not_entailment", (0.25, 0.75)),
+        ClassPrediction("entailment", (0.9, 0.1)),
     ]
     assert written(tmp_path, "rte=x", predictions, PAIRS) == {
         "rte-test.tsv": "id\tsentence1\tsentence2\tprediction\tprobability\n"
@@ -49,7 +53,7 @@ def test_a_test_set_of_glue_is_written_to_be_handed_in_and_to_be_read(tmp_path):
 
 
 def test_each_of_mnlis_test_sets_has_its_own_file(tmp_path):
-    predictions = [TextPrediction("neutral", (0.2, 0.6, 0.2))] * 2
+    predictions = [ClassPrediction("neutral", (0.2, 0.6, 0.2))] * 2
     assert set(written(tmp_path / "a", "mnli=x", predictions, PAIRS, "test_matched")) == {
         "mnli-test_matched.tsv",
         "MNLI-m.tsv",
@@ -59,7 +63,7 @@ def test_each_of_mnlis_test_sets_has_its_own_file(tmp_path):
 
 
 def test_numbers_are_written_within_glues_range_and_plainly(tmp_path):
-    predictions = [TextPrediction(None, value=5.25), TextPrediction(None, value=2.5)]
+    predictions = [NumberPrediction(5.25), NumberPrediction(2.5)]
     found = written(tmp_path, "sts-b=x", predictions, PAIRS)
     assert found["STS-B.tsv"] == "index\tprediction\n0\t5.000\n7\t2.500\n"
     assert found["stsb-test.tsv"].splitlines()[1] == "0\ta cat\tno dog\t5.25"
@@ -67,14 +71,14 @@ def test_numbers_are_written_within_glues_range_and_plainly(tmp_path):
 
 @pytest.mark.parametrize("task,split", [("rte=x", "validation"), ("own:classification=x", "test")])
 def test_what_is_not_to_be_handed_in_is_a_table_only(tmp_path, task, split):
-    predictions = [TextPrediction("entailment", (1.0, 0.0))] * 2
+    predictions = [ClassPrediction("entailment", (1.0, 0.0))] * 2
     assert len(written(tmp_path, task, predictions, PAIRS, split)) == 1
 
 
 def test_several_classes_stand_between_the_separators_of_the_data(tmp_path):
     predictions = [
-        TextPrediction(("a", "b"), (0.75, 0.5, 0.25)),
-        TextPrediction((), (0.1, 0.1, 0.1)),
+        LabelSetPrediction(("a", "b"), (0.75, 0.5, 0.25)),
+        LabelSetPrediction((), (0.1, 0.1, 0.1)),
     ]
     examples = [TextExample("0", "a cat"), TextExample("1", "the dog")]
     (text,) = written(

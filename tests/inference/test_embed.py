@@ -13,7 +13,7 @@ from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import UserError
 from bertjax.inference import embed as features
 from bertjax.model import functional
-from tests.factory import SMALL_MODEL
+from tests.factory import SMALL_MODEL, model_in_memory
 
 WORDS = ["the", "cat", "dog", "sees", "##s", "no", "one", "."]
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
@@ -35,6 +35,11 @@ def tokenizer():
 @pytest.fixture(scope="module")
 def params():
     return functional.init(MODEL, jax.random.key(1))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, params, tokenizer):
+    return model_in_memory(tmp_path_factory.mktemp("model"), MODEL, params, tokenizer)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -67,10 +72,10 @@ def plainly(config, params, tokenizer, text, layers, pooling, longest):
 )
 @example(["cat", "", "the dog sees the cat sees no one . ."] * 9, "sum_last_four", "max", 8, None)
 def test_each_vector_is_that_of_its_text_alone_unpadded(
-    params, tokenizer, texts, layers, pooling, size, longest
+    model, params, tokenizer, texts, layers, pooling, size, longest
 ):
     options = {"layers": layers, "pooling": pooling, "batch_size": size, "max_seq_length": longest}
-    found = features.embed(MODEL, params, tokenizer, texts, **options)
+    found = features.embed(model, texts, **options)
     assert len(found) == len(texts)
     for text, vector in zip(texts, found, strict=True):
         wanted = plainly(MODEL, params, tokenizer, text, layers, pooling, longest or 16)
@@ -79,7 +84,7 @@ def test_each_vector_is_that_of_its_text_alone_unpadded(
         np.testing.assert_allclose(vector, wanted, atol=2e-5)
 
 
-def test_order_is_kept_over_windows_and_no_more_is_read_than_a_window(params, tokenizer):
+def test_order_is_kept_over_windows_and_no_more_is_read_than_a_window(model, params, tokenizer):
     texts = ["cat " * (i % 13) + "dog " * (i // 13 % 2) for i in range(1200)]
     read = 0
 
@@ -91,7 +96,11 @@ def test_order_is_kept_over_windows_and_no_more_is_read_than_a_window(params, to
     told = []
     progress = lambda *said: told.append(said)  # noqa: E731
     windows = features.embed_windows(
-        MODEL, params, tokenizer, reading(), batch_size=8, progress=progress, total=len(texts)
+        model,
+        reading(),
+        features.EmbedOptions(batch_size=8),
+        progress=progress,
+        total=len(texts),
     )
     found = [next(windows)]
     assert read == 64 * 8
@@ -106,18 +115,15 @@ def test_order_is_kept_over_windows_and_no_more_is_read_than_a_window(params, to
 
 
 def test_long_texts_and_their_tokens_make_windows_smaller_and_change_nothing(
-    params, tokenizer, monkeypatch
+    model, params, tokenizer, monkeypatch
 ):
     texts = ["cat " * (i % 13) for i in range(100)]
-    whole = list(
-        features.embed_windows(MODEL, params, tokenizer, texts, pooling="tokens", batch_size=8)
-    )
+    options = features.EmbedOptions(pooling="tokens", batch_size=8)
+    whole = list(features.embed_windows(model, texts, options))
     assert len(whole) == 1
     monkeypatch.setattr(features, "WINDOW_VALUES", 50 * MODEL.hidden_size)
     monkeypatch.setattr(features, "WINDOW_CHARACTERS", 1000)
-    parts = list(
-        features.embed_windows(MODEL, params, tokenizer, texts, pooling="tokens", batch_size=8)
-    )
+    parts = list(features.embed_windows(model, texts, options))
     assert 10 < len(parts) < 30
     assert max(len(part.vectors) for part in parts) <= 50 + 16
     assert sum(len(part.offsets) - 1 for part in parts) == 100
@@ -127,7 +133,9 @@ def test_long_texts_and_their_tokens_make_windows_smaller_and_change_nothing(
     np.testing.assert_array_equal(np.concatenate([part.ids for part in parts]), whole[0].ids)
 
 
-def test_a_batch_lies_on_all_devices_sorted_and_little_padded(params, tokenizer, monkeypatch):
+def test_a_batch_lies_on_all_devices_sorted_and_little_padded(
+    model, params, tokenizer, monkeypatch
+):
     seen = []
     compute = features._features
 
@@ -137,22 +145,11 @@ def test_a_batch_lies_on_all_devices_sorted_and_little_padded(params, tokenizer,
 
     monkeypatch.setattr(features, "_features", watched)
     features.embed(
-        MODEL,
-        params,
-        tokenizer,
+        model,
         ["cat"] * 8 + ["cat " * 12] * 3 + ["cat " * 5] * 5 + ["no"],
         batch_size=7,
     )
     assert seen == [((8, 16), 8), ((8, 8), 8), ((8, 8), 8)]
-
-
-@given(st.integers(2, 600), st.integers(2, 600))
-def test_padded_lengths_are_few_and_fit(length, longest):
-    length = min(length, longest)
-    padded = features.padded_length(length, longest)
-    assert length <= padded <= longest
-    assert padded < max(1.5 * length, length + 8)
-    assert len({features.padded_length(n, longest) for n in range(2, longest + 1)}) <= 15
 
 
 def test_layers_are_chosen_by_name_and_too_few_are_an_error():
@@ -201,21 +198,23 @@ def test_sums_over_tokens_and_layers_of_a_bfloat16_model_are_float32():
         assert features.pool_tokens(vectors, np.ones((1, 2)), pooling).dtype == jnp.float32
 
 
-def test_a_bfloat16_model_gives_float32_vectors_near_those_of_float32(params, tokenizer):
+def test_a_bfloat16_model_gives_float32_vectors_near_those_of_float32(model, params, tokenizer):
     texts = ["the cat sees", "no one"]
-    half = features.embed(dataclasses.replace(MODEL, dtype="bfloat16"), params, tokenizer, texts)
-    full = features.embed(MODEL, params, tokenizer, texts)
+    config = dataclasses.replace(MODEL, dtype="bfloat16")
+    half = features.embed(model_in_memory(model.run_dir, config, params, tokenizer), texts)
+    full = features.embed(model, texts)
     assert half.dtype == np.float32
     assert 0 < np.abs(half - full).max() < 0.1
 
 
-def test_texts_that_are_cut_are_counted_and_said(params, tokenizer, caplog):
+def test_texts_that_are_cut_are_counted_and_said(model, params, tokenizer, caplog):
     texts = ["cat", "the cat sees", "the cat sees the dog", ""]
-    (part,) = features.embed_windows(MODEL, params, tokenizer, texts, max_seq_length=5)
+    options = features.EmbedOptions(max_seq_length=5)
+    (part,) = features.embed_windows(model, texts, options)
     assert part.truncated == 1
     assert np.diff(part.offsets).tolist() == [3, 5, 5, 2]
     with caplog.at_level(logging.WARNING, "bertjax"):
-        cut = features.embed(MODEL, params, tokenizer, texts, max_seq_length=5)
+        cut = features.embed(model, texts, max_seq_length=5)
     assert caplog.messages == ["texts longer than 5 ids, which were cut to them: 1 of 4"]
     np.testing.assert_allclose(cut[2], cut[1], rtol=0, atol=1e-5)
 
@@ -227,17 +226,19 @@ def test_texts_that_are_cut_are_counted_and_said(params, tokenizer, caplog):
     ({"layers": "first"}, "layers: found 'first', expected one of last, second_to_last"),
     ({"pooling": "min"}, "pooling: found 'min', expected one of cls, mean, max, tokens"),
 ])  # fmt: skip
-def test_options_out_of_range_are_named(params, tokenizer, options, message):
+def test_options_out_of_range_are_named(model, params, tokenizer, options, message):
     with pytest.raises(UserError, match=message):
-        features.embed(MODEL, params, tokenizer, ["cat"], **options)
+        features.embed(model, ["cat"], **options)
 
 
-def test_a_model_of_too_few_layers_or_words_is_refused(params, tokenizer):
+def test_a_model_of_too_few_layers_or_words_is_refused(model, params, tokenizer):
     with pytest.raises(
         UserError, match="layers concat_last_four: found a model of 2, expected 4 or more"
     ):
-        features.embed(SMALL_MODEL, params, tokenizer, ["cat"], layers="concat_last_four")
+        few = model_in_memory(model.run_dir, SMALL_MODEL, params, tokenizer)
+        features.embed(few, ["cat"], layers="concat_last_four")
     with pytest.raises(
         UserError, match="tokenizer: found 13 entries, expected at most model.vocab_size 12"
     ):
-        features.embed(dataclasses.replace(MODEL, vocab_size=12), params, tokenizer, ["cat"])
+        config = dataclasses.replace(MODEL, vocab_size=12)
+        features.embed(model_in_memory(model.run_dir, config, params, tokenizer), ["cat"])

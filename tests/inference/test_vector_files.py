@@ -12,7 +12,7 @@ from bertjax.errors import UserError
 from bertjax.inference import embed as features
 from bertjax.inference import vector_files
 from bertjax.model import functional
-from tests.factory import SMALL_MODEL
+from tests.factory import SMALL_MODEL, model_in_memory
 
 WORDS = ["the", "cat", "dog", "sees", "##s", "no", "one", "."]
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
@@ -28,78 +28,76 @@ def tokenizer():
 
 
 @pytest.fixture(scope="module")
-def params():
-    return functional.init(MODEL, jax.random.key(1))
+def model(tmp_path_factory, tokenizer):
+    params = functional.init(MODEL, jax.random.key(1))
+    return model_in_memory(tmp_path_factory.mktemp("model"), MODEL, params, tokenizer)
 
 
-def written(tmp_path, params, tokenizer, name, pooling, dtype="float32", batch_size=8, texts=TEXTS):
+def written(tmp_path, model, name, pooling, dtype="float32", batch_size=8, texts=TEXTS):
     path = epath.Path(tmp_path) / name
-    windows = features.embed_windows(
-        MODEL, params, tokenizer, texts, pooling=pooling, batch_size=batch_size
-    )
+    options = features.EmbedOptions(pooling=pooling, batch_size=batch_size)
+    windows = features.embed_windows(model, texts, options)
     told = vector_files.write_vectors(
-        path, windows, tokenizer, width=16, pooling=pooling, dtype=dtype
+        path, windows, model.tokenizer, width=16, pooling=pooling, dtype=dtype
     )
     return path, told
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_npy_files_hold_the_vectors(tmp_path, params, tokenizer, dtype):
+def test_npy_files_hold_the_vectors(tmp_path, model, dtype):
     texts = TEXTS * 400  # three windows
-    path, told = written(tmp_path, params, tokenizer, "out.npy", "mean", dtype, texts=texts)
-    assert told == vector_files.Written(rows=1200, texts=1200, truncated=0)
+    path, told = written(tmp_path, model, "out.npy", "mean", dtype, texts=texts)
+    assert told == vector_files.VectorCounts(vectors=1200, texts=1200, truncated=0)
     found = np.load(path)
     assert found.dtype == dtype
-    np.testing.assert_array_equal(
-        found, features.embed(MODEL, params, tokenizer, texts, batch_size=8).astype(dtype)
-    )
+    np.testing.assert_array_equal(found, features.embed(model, texts, batch_size=8).astype(dtype))
     assert {p.name for p in path.parent.iterdir()} == {"out.npy"}
 
 
-def test_npy_files_of_tokens_have_their_offsets_beside_them(tmp_path, params, tokenizer):
+def test_npy_files_of_tokens_have_their_offsets_beside_them(tmp_path, model):
     texts = TEXTS * 200  # two windows
-    path, told = written(tmp_path, params, tokenizer, "out.npy", "tokens", texts=texts)
-    assert told == vector_files.Written(rows=12 * 200, texts=600, truncated=0)
+    path, told = written(tmp_path, model, "out.npy", "tokens", texts=texts)
+    assert told == vector_files.VectorCounts(vectors=12 * 200, texts=600, truncated=0)
     flat, offsets = np.load(path, mmap_mode="r"), np.load(path.parent / "out.offsets.npy")
     assert offsets.dtype == np.int64
     assert offsets[:4].tolist() == [0, 6, 8, 12]
-    wanted = features.embed(MODEL, params, tokenizer, texts, pooling="tokens", batch_size=8)
+    wanted = features.embed(model, texts, pooling="tokens", batch_size=8)
     for vectors, begin, end in zip(wanted, offsets[:-1], offsets[1:], strict=True):
         np.testing.assert_array_equal(flat[begin:end], vectors)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
-def test_parquet_files_hold_the_vectors_with_their_lines(tmp_path, params, tokenizer, dtype):
+def test_parquet_files_hold_the_vectors_with_their_lines(tmp_path, model, dtype):
     texts = TEXTS * 200  # two windows
-    path, _ = written(tmp_path, params, tokenizer, "out.parquet", "cls", dtype, texts=texts)
+    path, _ = written(tmp_path, model, "out.parquet", "cls", dtype, texts=texts)
     table = parquet.read_table(path)
     assert parquet.ParquetFile(path).num_row_groups == 2
     assert str(table.schema.field("vector").type).startswith("fixed_size_list")
     assert table["line"].to_pylist() == list(range(1, 601))
     found = np.stack(table["vector"].combine_chunks().to_numpy(zero_copy_only=False))
     assert found.dtype == dtype
-    wanted = features.embed(MODEL, params, tokenizer, texts, pooling="cls", batch_size=8)
+    wanted = features.embed(model, texts, pooling="cls", batch_size=8)
     np.testing.assert_array_equal(found, wanted.astype(dtype))
 
 
-def test_parquet_files_of_tokens_hold_words_and_vectors(tmp_path, params, tokenizer):
-    path, _ = written(tmp_path, params, tokenizer, "out.parquet", "tokens")
+def test_parquet_files_of_tokens_hold_words_and_vectors(tmp_path, model):
+    path, _ = written(tmp_path, model, "out.parquet", "tokens")
     rows = parquet.read_table(path).to_pylist()
     assert [row["tokens"] for row in rows] == [
         ["[CLS]", "the", "cat", "sees", ".", "[SEP]"],
         ["[CLS]", "[SEP]"],
         ["[CLS]", "dog", "##s", "[SEP]"],
     ]
-    wanted = features.embed(MODEL, params, tokenizer, TEXTS, pooling="tokens", batch_size=8)
+    wanted = features.embed(model, TEXTS, pooling="tokens", batch_size=8)
     for row, vectors in zip(rows, wanted, strict=True):
         np.testing.assert_array_equal(np.array(row["vectors"], np.float32), vectors)
 
 
 @pytest.mark.parametrize("name", ["out.npy", "out.parquet"])
 @pytest.mark.parametrize("pooling", ["mean", "tokens"])
-def test_no_text_gives_an_empty_file(tmp_path, params, tokenizer, name, pooling):
-    path, told = written(tmp_path, params, tokenizer, name, pooling, texts=[])
-    assert told == vector_files.Written(0, 0, 0)
+def test_no_text_gives_an_empty_file(tmp_path, model, name, pooling):
+    path, told = written(tmp_path, model, name, pooling, texts=[])
+    assert told == vector_files.VectorCounts(0, 0, 0)
     if name == "out.npy":
         assert np.load(path).shape == (0, 16)
         assert pooling == "mean" or np.load(path.parent / "out.offsets.npy").tolist() == [0]
@@ -108,23 +106,21 @@ def test_no_text_gives_an_empty_file(tmp_path, params, tokenizer, name, pooling)
 
 
 @pytest.mark.parametrize("name", ["out.npy", "out.parquet"])
-def test_a_file_that_is_not_finished_is_not_there(tmp_path, params, tokenizer, name):
+def test_a_file_that_is_not_finished_is_not_there(tmp_path, model, name):
     path = epath.Path(tmp_path) / name
 
     def broken():
-        yield from features.embed_windows(MODEL, params, tokenizer, TEXTS)
+        yield from features.embed_windows(model, TEXTS)
         assert not path.exists()
         raise UserError("text.txt, line 4: a mistake")
 
     with pytest.raises(UserError, match="line 4"):
-        vector_files.write_vectors(path, broken(), tokenizer, width=16, pooling="mean")
+        vector_files.write_vectors(path, broken(), model.tokenizer, width=16, pooling="mean")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_token_vectors_never_stand_beside_the_offsets_of_others(
-    tmp_path, params, tokenizer, monkeypatch
-):
-    path, _ = written(tmp_path, params, tokenizer, "out.npy", "tokens")
+def test_token_vectors_never_stand_beside_the_offsets_of_others(tmp_path, model, monkeypatch):
+    path, _ = written(tmp_path, model, "out.npy", "tokens")
     write = vector_files.write_whole
 
     def cut_short(*args):
@@ -134,7 +130,7 @@ def test_token_vectors_never_stand_beside_the_offsets_of_others(
 
     monkeypatch.setattr(vector_files, "write_whole", cut_short)
     with pytest.raises(KeyboardInterrupt):
-        written(tmp_path, params, tokenizer, "out.npy", "tokens", texts=["cat"])
+        written(tmp_path, model, "out.npy", "tokens", texts=["cat"])
     assert [p.name for p in tmp_path.iterdir()] == ["out.offsets.npy"]
 
 
@@ -155,13 +151,13 @@ def test_numbers_that_float16_does_not_hold_are_refused(tmp_path, tokenizer):
         )
 
 
-def test_a_file_that_cannot_be_written_is_named(tmp_path, params, tokenizer):
+def test_a_file_that_cannot_be_written_is_named(tmp_path, model):
     with pytest.raises(UserError, match=r"nowhere/out\.npy: cannot be written"):
-        written(tmp_path, params, tokenizer, "nowhere/out.npy", "mean")
+        written(tmp_path, model, "nowhere/out.npy", "mean")
     with pytest.raises(
         UserError, match=r"out\.csv: found the ending '\.csv', expected \.npy or \.parquet"
     ):
-        written(tmp_path, params, tokenizer, "out.csv", "mean")
+        written(tmp_path, model, "out.csv", "mean")
 
 
 def test_lines_are_read_as_they_are(tmp_path):

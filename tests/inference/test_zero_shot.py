@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import tempfile
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ from bertjax.errors import UserError
 from bertjax.inference import zero_shot as module
 from bertjax.inference.zero_shot import zero_shot
 from bertjax.model import functional
-from tests.factory import SMALL_MODEL
+from tests.factory import SMALL_MODEL, model_in_memory
 from tests.interop.exported_programs import random_params
 
 WORDS = ["it", "is", "about", "a", "cat", "dog", "##s", "fish", "sees", ":", "."]
@@ -28,6 +29,11 @@ SHORT = "{} about [MASK] ."
 @functools.cache
 def params():
     return random_params(MODEL)
+
+
+@functools.cache
+def model(config=MODEL):
+    return model_in_memory(tempfile.mkdtemp(prefix="zero-shot-"), config, params(), TOKENIZER)
 
 
 def inner(text):
@@ -74,7 +80,7 @@ def softmax(scores):
 
 
 def test_a_label_scores_the_mean_log_probability_of_its_pieces_at_as_many_masks():
-    found = zero_shot(MODEL, params(), TOKENIZER, TEXTS, LABELS, template=SHORT, batch_size=3)
+    found = zero_shot(model(), TEXTS, LABELS, template=SHORT, batch_size=3)
     wanted = np.array(
         [[by_mask("", text, ("about", "."), label) for label in LABELS] for text in TEXTS]
     )
@@ -86,9 +92,7 @@ def test_a_label_scores_the_mean_log_probability_of_its_pieces_at_as_many_masks(
 
 def test_calibration_takes_off_the_score_of_the_label_with_no_text():
     template = "it : [MASK] . {}"
-    found = zero_shot(
-        MODEL, params(), TOKENIZER, TEXTS[:2], LABELS[:2], template=template, calibrate=True
-    )
+    found = zero_shot(model(), TEXTS[:2], LABELS[:2], template=template, calibrate=True)
     wanted = np.array(
         [
             [by_mask("it :", "", ("", ". " + text), label) for label in LABELS[:2]]
@@ -103,7 +107,7 @@ def test_calibration_takes_off_the_score_of_the_label_with_no_text():
 @pytest.mark.parametrize("template", ["{} it is [MASK] .", "it is [MASK] . {}"])
 def test_next_sentence_scores_whether_the_template_and_the_text_follow(template):
     options = {"template": template, "method": "next-sentence", "batch_size": 8}
-    found = zero_shot(MODEL, params(), TOKENIZER, TEXTS[:2], LABELS[:2], **options)
+    found = zero_shot(model(), TEXTS[:2], LABELS[:2], **options)
     filled = [f"it is {label} ." for label in LABELS[:2]]
     pairs = [
         [(text, b) if template.startswith("{}") else (b, text) for b in filled]
@@ -113,27 +117,23 @@ def test_next_sentence_scores_whether_the_template_and_the_text_follow(template)
     np.testing.assert_allclose(found.scores, wanted, atol=1e-5)
     np.testing.assert_allclose(found.probabilities, softmax(wanted), atol=1e-5)
     if template.startswith("{}"):
-        found = zero_shot(
-            MODEL, params(), TOKENIZER, TEXTS[:2], LABELS[:2], calibrate=True, **options
-        )
+        found = zero_shot(model(), TEXTS[:2], LABELS[:2], calibrate=True, **options)
         np.testing.assert_allclose(found.scores, wanted - wanted[1], atol=1e-5)
 
 
 def test_a_long_text_is_cut_alike_for_all_labels_and_counted_and_the_template_is_whole():
     long = "a cat sees a dog and a fish"
     options = {"template": SHORT, "max_seq_length": 12}
-    found = zero_shot(
-        MODEL, params(), TOKENIZER, [long, "a cat sees a dog", "a"], LABELS, **options
-    )
+    found = zero_shot(model(), [long, "a cat sees a dog", "a"], LABELS, **options)
     # 12 less [CLS] about [MASK] [MASK] [MASK] . [SEP]
-    wanted = zero_shot(MODEL, params(), TOKENIZER, ["a cat sees a dog"], LABELS, **options)
+    wanted = zero_shot(model(), ["a cat sees a dog"], LABELS, **options)
     assert (found.truncated, wanted.truncated) == (1, 0)
     np.testing.assert_allclose(found.scores[:2], np.tile(wanted.scores, (2, 1)), atol=1e-5)
     with pytest.raises(
         UserError,
         match=r"template: found 7 ids without the text, expected fewer than 7 \(max_seq_length\)",
     ):
-        zero_shot(MODEL, params(), TOKENIZER, ["a"], LABELS, template=SHORT, max_seq_length=7)
+        zero_shot(model(), ["a"], LABELS, template=SHORT, max_seq_length=7)
 
 
 def test_rows_share_all_devices_and_programs_are_few(monkeypatch):
@@ -148,9 +148,7 @@ def test_rows_share_all_devices_and_programs_are_few(monkeypatch):
 
     monkeypatch.setattr(module, "_row_scores", watched)
     texts = ["cat"] * 7 + ["cat " * 6] * 3
-    zero_shot(
-        MODEL, params(), TOKENIZER, texts, ["fish", "cat", "dogs"], template=SHORT, batch_size=7
-    )
+    zero_shot(model(), texts, ["fish", "cat", "dogs"], template=SHORT, batch_size=7)
     assert seen == [(8, 16, 2, 1, 8), (8, 8, 2, 1, 8), (8, 16, 1, 2, 8), (8, 8, 1, 2, 8)]
 
 
@@ -175,4 +173,4 @@ def test_mistakes_are_named(changes, message):
     given = {"config": MODEL, "labels": ["cat", "dog"], "template": "{} [MASK]", **changes}
     config, labels = given.pop("config"), given.pop("labels")
     with pytest.raises(UserError, match=message):
-        zero_shot(config, params(), TOKENIZER, ["a cat"], labels, **given)
+        zero_shot(model(config), ["a cat"], labels, **given)

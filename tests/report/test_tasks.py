@@ -13,9 +13,10 @@ from bertjax.finetuning.error_analysis import write_evaluation
 from bertjax.finetuning.evaluate import Evaluated, Split
 from bertjax.report import tasks
 from bertjax.report.html import write_report
-from bertjax.tasks.classification.task import Classification, TextPrediction
+from bertjax.tasks.classification.predictions import ClassPrediction
+from bertjax.tasks.classification.single_label import SingleLabel
 from bertjax.tasks.examples import TextExample
-from bertjax.tasks.task import Rows
+from bertjax.tasks.task import EncodedExamples
 from bertjax.training import run_config as run_folder
 from tests.factory import small_config
 from tests.report.charts import series
@@ -23,7 +24,7 @@ from tests.report.charts import series
 LABELS = ("entailment", "neutral", "<b>contra</b>")
 CONFUSION = [[3, 1, 0], [1, 2, 1], [0, 0, 4]]
 ATTACK = "<script>document.title = 'taken'</script>"
-NO_ROWS = Rows(*(np.zeros(0, np.int64) for _ in range(4)))
+NO_ROWS = EncodedExamples(*(np.zeros(0, np.int64) for _ in range(4)))
 
 
 def run_of(folder, entries=("mnli=data/MNLI",), rows=(), steps=60):
@@ -49,14 +50,14 @@ def rows_of_one():
 
 def evaluate(run, name="mnli", part="", extra=()):
     """`evaluation.json` of real predictions, whose confusion is `CONFUSION`."""
-    task = Classification(name, LABELS)
+    task = SingleLabel(name, LABELS)
     pairs = [(i, j) for i in range(3) for j in range(3) for _ in range(CONFUSION[i][j])]
     text = lambda n: f"{ATTACK} {n}" if n % 2 else "a long text " * 40  # noqa: E731
     examples = [
         TextExample(str(n), text(n), "its pair", LABELS[i]) for n, (i, _) in enumerate(pairs)
     ]
     predictions = [
-        TextPrediction(LABELS[j], tuple(0.9 if k == j else 0.05 for k in range(3)))
+        ClassPrediction(LABELS[j], tuple(0.9 if k == j else 0.05 for k in range(3)))
         for _, j in pairs
     ]
     found = Evaluated(predictions, task.figures(predictions, examples) | dict(extra))

@@ -10,20 +10,30 @@ from etils import epath
 from bertjax.config import FinetuneConfig
 from bertjax.errors import UserError
 from bertjax.tasks import registry as kinds
-from bertjax.tasks.classification.task import Classification
-from bertjax.tasks.files.splits import Source
+from bertjax.tasks.classification.multi_label import MultiLabel
+from bertjax.tasks.classification.regression import Regression
+from bertjax.tasks.classification.single_label import SingleLabel
+from bertjax.tasks.files.splits import DataLocation
+from bertjax.tasks.kind import Entry
 from bertjax.tasks.multiple_choice.task import Choice
 from bertjax.tasks.question_answering.task import Spans
-from bertjax.tasks.registry import Entry, Opened, entry_of, from_plain, heads_needed, to_plain
+from bertjax.tasks.registry import (
+    OpenedTask,
+    entry_of,
+    from_plain,
+    heads_needed,
+    kind_of,
+    to_plain,
+)
 from bertjax.tasks.seq2seq.task import make_task
 from bertjax.tasks.tagging.task import Tagging
 from tests.tasks.tiny import TOKENIZER, config_of, has_good, write_splits, write_table, write_tagged
 
 TOLD = FinetuneConfig()
 TASKS = {
-    "classification": Classification("t", ("a", "b"), "class", ("f1", "accuracy"), 0.1, (0.5, 2.0)),
-    "classification of several": Classification("t", ("a",), "classes"),
-    "classification of a number": Classification("t", (), "number"),
+    "classification": SingleLabel("t", ("a", "b"), ("f1", "accuracy"), 0.1, (0.5, 2.0)),
+    "classification of several": MultiLabel("t", ("a",)),
+    "classification of a number": Regression("t"),
     "tagging": Tagging("t", ("O", "B-A"), 0.1, (0.25, 4.0)),
     "spans": Spans("t", True, 64, 32, 15, 5, -1.25),
     "choice": Choice("t", 4, 0.1),
@@ -48,15 +58,15 @@ TASKS = {
 ])  # fmt: skip
 def test_a_task_is_known_by_its_name_or_its_kind(text, name, kind, place):
     FinetuneConfig(tasks=(text,))
-    assert entry_of(text, TOLD) == Entry(name, kind, Source(place))
+    assert entry_of(text, TOLD) == Entry(name, kind, DataLocation(place))
 
 
 @pytest.mark.parametrize("tasks,expected", [
-    (("mine=x",), "finetune.tasks: found mine=x, expected a name of GLUE's, squad, squad_v2, xquad, swag, codah, "
-     "conll2003, wnut17, wikiann, ner, pos; or NAME:KIND=PLACE with a KIND of classification, tagging, spans, choice, "
-     "seq2seq"),
-    (("mine:parsing=x",), "finetune.tasks: found mine:parsing=x, expected a name of"),
-    (("mine:Tagging=x",), "finetune.tasks: found mine:Tagging=x, expected a name of"),
+    (("mine=x",), "finetune.tasks: found mine=x, expected one of the names cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, "
+     "wnli, conll2003, wnut17, wikiann, ner, pos, squad, squad_v2, xquad, swag, codah; or NAME:KIND=PLACE with a KIND "
+     "of classification, tagging, spans, choice, seq2seq"),
+    (("mine:parsing=x",), "finetune.tasks: found mine:parsing=x, expected one of the names"),
+    (("mine:Tagging=x",), "finetune.tasks: found mine:Tagging=x, expected one of the names"),
     (("rte",), "finetune.tasks: found rte, expected NAME=PLACE or NAME:KIND=PLACE, the name a word"),
     (("rte=",), "finetune.tasks: found rte=, expected NAME=PLACE"),
     (("=x",), "finetune.tasks: found =x, expected NAME=PLACE"),
@@ -88,7 +98,7 @@ def test_files_and_columns_that_are_told_are_the_sources():
     told = FinetuneConfig(
         train_files=("a.tsv", "b.tsv"), test_files=("c.tsv",), columns=("text", "label")
     )
-    source = entry_of("mine:classification=x", told).source
+    source = entry_of("mine:classification=x", told).location
     assert source.files == {"train": ("a.tsv", "b.tsv"), "test": ("c.tsv",)}
     assert source.columns == ("text", "label")
 
@@ -108,19 +118,57 @@ def test_the_splits_of_mnli_are_two_unless_files_are_named():
 
 @pytest.mark.parametrize("name", TASKS)
 def test_a_task_comes_back_from_a_checkpoints_json_as_it_was(name):
-    kind, task = name.split(" ")[0], TASKS[name]
-    entry = Entry("t", kind, Source("x"))
-    plain = json.loads(json.dumps(to_plain(Opened(entry, task, {}))))
-    found = from_plain(plain, "meta")
-    assert found == (kind, task)
+    task = TASKS[name]
+    plain = json.loads(json.dumps(to_plain(task)))
+    restored = from_plain(plain, "meta")
+    assert restored == task
     # Equal and of one hash: what is compiled for one serves the other.
-    assert hash(found[1]) == hash(task)
+    assert hash(restored) == hash(task)
+    assert kind_of(restored).name == name.split(" ")[0]
+
+
+# As checkpoints of earlier versions have them, character by character.
+OLD_META = {
+    "classification": '{"kind": "classification", "name": "t", "labels": ["a", "b"], "label_type": "class", '
+    '"metrics": ["f1", "accuracy"], "label_smoothing": 0.1, "class_weights": [0.5, 2.0]}',
+    "classification of several": '{"kind": "classification", "name": "t", "labels": ["a"], "label_type": "classes", '
+    '"metrics": [], "label_smoothing": 0.0, "class_weights": []}',
+    "classification of a number": '{"kind": "classification", "name": "t", "labels": [], "label_type": "number", '
+    '"metrics": [], "label_smoothing": 0.0, "class_weights": []}',
+    "tagging": '{"kind": "tagging", "name": "t", "labels": ["O", "B-A"], "label_smoothing": 0.1, '
+    '"class_weights": [0.25, 4.0]}',
+    "spans": '{"kind": "spans", "name": "t", "version_2": true, "doc_stride": 64, "max_query_length": 32, '
+    '"max_answer_length": 15, "n_best_size": 5, "null_threshold": -1.25}',
+    "choice": '{"kind": "choice", "name": "t", "choices": 4, "label_smoothing": 0.1}',
+    "seq2seq": '{"kind": "seq2seq", "name": "t", "search": {"cls_id": 2, "sep_id": 3, "pad_id": 0, "vocab_size": 19, '
+    '"max_target_length": 12, "beam_size": 3, "length_penalty": 0.6}, "label_smoothing": 0.1, "lowercase": true}',
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_tasks_of_old_checkpoints_open_and_new_ones_are_written_alike(name):
+    assert from_plain(json.loads(OLD_META[name]), "meta") == TASKS[name]
+    assert json.dumps(to_plain(TASKS[name])) == OLD_META[name]
 
 
 def test_every_kind_has_a_task_here():
     assert {name.split(" ")[0] for name in TASKS} == set(kinds.KINDS)
+    classes = {task_class for kind in kinds.KINDS.values() for task_class in kind.task_classes}
+    assert {type(task) for task in TASKS.values()} == classes
     for name, task in TASKS.items():
-        assert type(task) is kinds.KINDS[name.split(" ")[0]].type
+        assert type(task) in kinds.KINDS[name.split(" ")[0]].task_classes
+
+
+def test_what_is_no_task_is_of_no_kind():
+    with pytest.raises(TypeError, match="str is of no kind of task"):
+        kind_of("t")
+
+
+def test_a_type_of_label_that_we_have_not_is_refused():
+    values = json.loads(OLD_META["classification"]) | {"label_type": "tag"}
+    expected = "task t: label_type: found tag, expected one of class, classes, number"
+    with pytest.raises(UserError, match=expected):
+        from_plain(values, "there/meta")
 
 
 def test_a_kind_that_a_checkpoint_names_and_we_have_not_is_refused():
@@ -145,7 +193,7 @@ def test_a_kind_that_a_checkpoint_names_and_we_have_not_is_refused():
     (["seq2seq", "classification"], ("mlm", "nsp"), ("pooler", "mlm")),
 ])  # fmt: skip
 def test_heads_of_the_model_are_those_that_a_task_uses(of, found, needed):
-    opened = [Opened(Entry("t", kind, Source("x")), TASKS[kind], {}) for kind in of]
+    opened = [OpenedTask(Entry("t", kind, DataLocation("x")), TASKS[kind], {}) for kind in of]
     assert heads_needed(opened, found) == needed
 
 
@@ -160,16 +208,14 @@ def opened(folder, kind, **told):
 def test_text_is_opened_with_its_labels_and_options(tmp_path):
     write_splits(tmp_path, has_good, train=20, validation=5)
     one = opened(tmp_path, "classification", label_smoothing=0.1)
-    assert one.task == Classification("own", ("no", "yes"), label_smoothing=0.1)
+    assert one.task == SingleLabel("own", ("no", "yes"), label_smoothing=0.1)
     assert [len(examples) for examples in one.splits.values()] == [20, 5]
     assert list(one.splits) == ["train", "validation"]
 
 
 def test_numbers_have_no_labels(tmp_path):
     write_splits(tmp_path, len, train=20, validation=5)
-    assert opened(tmp_path, "classification", label_type="number").task == Classification(
-        "own", (), "number"
-    )
+    assert opened(tmp_path, "classification", label_type="number").task == Regression("own")
 
 
 def test_a_task_of_glue_has_its_own_labels_whatever_occurs(tmp_path):
@@ -278,5 +324,5 @@ def test_files_by_name_are_for_one_task_only(tmp_path):
 
 
 def test_the_plain_words_of_a_task_are_its_fields():
-    one = Opened(Entry("t", "choice", Source("x")), TASKS["choice"], {})
-    assert to_plain(one) == {"kind": "choice", **dataclasses.asdict(TASKS["choice"])}
+    task = TASKS["choice"]
+    assert to_plain(task) == {"kind": "choice", **dataclasses.asdict(task)}

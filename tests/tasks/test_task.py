@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 
 from bertjax.tasks.registry import KINDS
-from bertjax.tasks.task import Linear, Rows, Task
+from bertjax.tasks.task import EncodedExamples, LinearHeadTask, Task, TaskModel
 from tests.tasks.test_registry import TASKS
 from tests.tasks.tiny import MODEL
 
-MEMBERS = {name: member for name, member in vars(Task).items() if not name.startswith("_")}
+MEMBERS = {
+    name: member
+    for name, member in {**vars(TaskModel), **vars(Task)}.items()
+    if not name.startswith("_")
+}
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -47,13 +51,13 @@ def test_each_kinds_head_has_axes_for_each_parameter(name):
 
 def test_a_linear_head_begins_new_and_generates_nothing():
     new = {"kernel": np.zeros(3)}
-    assert Linear().begin(MODEL, new, {"tasks": {"t": {"kernel": np.ones(3)}}}) is new
+    assert LinearHeadTask().begin(MODEL, new, {"tasks": {"t": {"kernel": np.ones(3)}}}) is new
     with pytest.raises(TypeError, match="no task that generates"):
-        Linear().generate(MODEL, {}, {}, layout=None)
+        LinearHeadTask().generate(MODEL, {}, {}, layout=None)
 
 
 def test_items_are_counted_by_their_examples():
-    rows = Rows(
+    rows = EncodedExamples(
         np.zeros(6, np.int32), np.arange(7), np.ones(6, np.int32), np.array([0, 0, 1]), choices=2
     )
     assert rows.items == 3

@@ -7,7 +7,6 @@ import pytest
 
 import bertjax
 from bertjax.config import MeshConfig
-from bertjax.data.tokenizers.tokenizer import load_tokenizer
 from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import UserError
 from bertjax.training import checkpoint
@@ -36,7 +35,7 @@ def test_a_saved_model_is_loaded_bit_for_bit_with_its_tokenizer(tmp_path, tokeni
         assert loaded.config == dataclasses.replace(config, mesh=MeshConfig())
         assert jax.tree.structure(loaded.params) == jax.tree.structure(params)
         assert all(map(np.array_equal, jax.tree.leaves(loaded.params), jax.tree.leaves(params)))
-        assert load_tokenizer(loaded.run_dir / "tokenizer").fingerprint == tokenizer.fingerprint
+        assert loaded.tokenizer.fingerprint == tokenizer.fingerprint
 
 
 def test_a_model_is_loaded_in_another_type_where_asked(tmp_path):
@@ -57,7 +56,7 @@ def test_a_model_trained_on_more_devices_than_there_are_with_its_layers_written_
     loaded = load_model(tmp_path).config
     assert (loaded.mesh, loaded.model.scan_unroll) == (MeshConfig(), 1)
     with pytest.raises(UserError, match="mesh: found .*data 64"):
-        load_model(tmp_path, lambda config: config)
+        load_model(tmp_path, config)
 
 
 def test_a_folder_with_files_in_it_is_not_written_to(tmp_path):

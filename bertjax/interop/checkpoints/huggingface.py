@@ -16,7 +16,6 @@ from bertjax.interop.checkpoints.model_config import (
     huggingface_config,
     read_huggingface_config,
 )
-from bertjax.interop.checkpoints.task_head import TaskHead
 from bertjax.interop.checkpoints.tensor_mapping import export_tensors, heads_in, resolve_copies, import_params, drop_tensors
 from bertjax.interop.checkpoints.tensor_names import torch_dialect
 from bertjax.interop.checkpoints.weight_files import (
@@ -25,6 +24,7 @@ from bertjax.interop.checkpoints.weight_files import (
     write_safetensors,
 )
 from bertjax.storage import read_json, write_whole
+from bertjax.tasks.task_head import TaskHead
 
 CONFIG = "config.json"
 
@@ -91,7 +91,7 @@ def save(
     with disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
     based = not values["architectures"][0].endswith("Model")
-    dialect = torch_dialect(architecture, head.kind if head else "")
+    dialect = torch_dialect(architecture, head.transformers_class if head else "")
     write_safetensors(path, export_tensors(params, dialect, based=based), max_shard_bytes)
     write_whole(path / CONFIG, (json.dumps(values, indent=2, sort_keys=True) + "\n").encode())
 

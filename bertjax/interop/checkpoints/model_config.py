@@ -7,8 +7,8 @@ from typing import Any
 
 from bertjax.config import ModelConfig, from_dict
 from bertjax.errors import UserError, check
-from bertjax.interop.checkpoints.task_head import TaskHead
 from bertjax.interop.checkpoints.tensor_names import MODULES
+from bertjax.tasks.task_head import TaskHead
 
 # Theirs -> ours; where two of theirs mean the same, the first is written.
 ACTIVATIONS = {
@@ -79,17 +79,8 @@ ARCHITECTURES: dict[str, dict[str, set[str]]] = {
         "AlbertModel": set(),
     },
 }
-TASK_CLASSES = {
-    "classification": "ForSequenceClassification",
-    "choice": "ForMultipleChoice",
-    "tagging": "ForTokenClassification",
-    "spans": "ForQuestionAnswering",
-}
-PROBLEMS = {
-    "class": "single_label_classification",
-    "classes": "multi_label_classification",
-    "number": "regression",
-}
+# Their classes with the names of a head's outputs in config.json.
+LABELLED_CLASSES = ("SequenceClassification", "TokenClassification")
 GELU_HEADS = ("electra", "roberta")  # whose masked-word head takes gelu whatever hidden_act says
 
 
@@ -241,15 +232,17 @@ def huggingface_config(
 
 
 def _task_values(architecture: str, config: ModelConfig, head: TaskHead) -> dict[str, Any]:
-    names = head.labels or ("LABEL_0",)
+    """Return the fields of config.json that a fine-tuned model has of its own."""
     values: dict[str, Any] = {
-        "architectures": [architecture.capitalize() + TASK_CLASSES[head.kind]]
+        "architectures": [f"{architecture.capitalize()}For{head.transformers_class}"]
     }
-    if head.kind in ("classification", "tagging"):
-        values["id2label"] = {str(i): label for i, label in enumerate(names)}
-        values["label2id"] = {label: i for i, label in enumerate(names)}
-    if head.kind == "classification":
-        values["problem_type"] = PROBLEMS[head.label_type]
+    if head.transformers_class in LABELLED_CLASSES:
+        names = head.labels or ("LABEL_0",)  # which they call the output of a regression
+        values["id2label"] = {str(number): label for number, label in enumerate(names)}
+        values["label2id"] = {label: number for number, label in enumerate(names)}
+    if head.problem_type:
+        values["problem_type"] = head.problem_type
     if architecture == "albert":
+        # Theirs has a rate for the head alone, 0.1 by default; ours takes the hidden one.
         values["classifier_dropout_prob"] = config.hidden_dropout_prob
     return values

@@ -128,12 +128,15 @@ def _module(modules: Mapping[str, str], path: str) -> tuple[str, str]:
     return modules[module], leaf
 
 
-def torch_dialect(architecture: str, task: str = "") -> Dialect:
-    """The names of PyTorch checkpoints of `transformers`, with those of the head for a kind of
-    `task`.
+def torch_dialect(architecture: str, task_class: str = "") -> Dialect:
+    """The names of PyTorch checkpoints of `transformers`.
+
+    With a `task_class` such as SequenceClassification they include its head.
     """
-    modules = MODULES[architecture] | {TASK_HEAD: "qa_outputs" if task == "spans" else "classifier"}
-    if (architecture, task) == ("roberta", "classification"):
+    head = "qa_outputs" if task_class == "QuestionAnswering" else "classifier"
+    modules = MODULES[architecture] | {TASK_HEAD: head}
+    if (architecture, task_class) == ("roberta", "SequenceClassification"):
+        # Only this class has the pooler's layer inside the head.
         modules |= {"pooler": "classifier.dense", TASK_HEAD: "classifier.out_proj"}
 
     def name(path: str) -> str:

@@ -15,7 +15,6 @@ from etils import epath
 
 from bertjax.config import ModelConfig
 from bertjax.errors import UserError, check
-from bertjax.interop.checkpoints.task_head import TaskHead
 from bertjax.interop.checkpoints.tensor_names import TASK_HEAD
 from bertjax.interop.programs.serving import (
     INPUTS,
@@ -26,6 +25,7 @@ from bertjax.interop.programs.serving import (
 )
 from bertjax.model.functional import Params
 from bertjax.storage import write_whole, written_whole
+from bertjax.tasks.task_head import TaskHead
 
 PROGRAM = "model.onnx"
 WEIGHTS = "model.onnx.data"

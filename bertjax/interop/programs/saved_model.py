@@ -15,11 +15,11 @@ from etils import epath
 
 from bertjax.config import ModelConfig
 from bertjax.errors import UserError, disk_errors
-from bertjax.interop.checkpoints.task_head import TaskHead
 from bertjax.interop.programs.serving import INPUTS, choose_outputs, new_program, served_params
 from bertjax.interop.programs.stablehlo import export_program
 from bertjax.model.functional import Params
 from bertjax.storage import written_whole
+from bertjax.tasks.task_head import TaskHead
 
 PROGRAM = "saved_model.pb"
 

@@ -12,10 +12,10 @@ from jax import Array
 
 from bertjax.config import ModelConfig
 from bertjax.errors import check, disk_errors
-from bertjax.interop.checkpoints.task_head import TaskHead
 from bertjax.interop.checkpoints.tensor_names import TASK_HEAD
 from bertjax.model import functional
 from bertjax.model.linear_head import linear
+from bertjax.tasks.task_head import TaskHead
 
 INPUTS = ("input_ids", "input_mask", "segment_ids")
 """All int32 [b, l], in this order."""

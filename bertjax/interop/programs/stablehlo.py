@@ -26,7 +26,6 @@ from jax.extend.mlir.dialects import stablehlo
 from jax.interpreters import mlir
 
 from bertjax.config import ModelConfig
-from bertjax.interop.checkpoints.task_head import TaskHead
 from bertjax.interop.programs.serving import (
     INPUTS,
     choose_outputs,
@@ -36,6 +35,7 @@ from bertjax.interop.programs.serving import (
 )
 from bertjax.model.functional import Params
 from bertjax.storage import write_whole, written_whole
+from bertjax.tasks.task_head import TaskHead
 
 PROGRAM = "model.stablehlo"
 PARAMS = "params.npz"

@@ -4,13 +4,17 @@ handed in.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from etils import epath
 
 from bertjax.errors import check
-from bertjax.storage import write_whole
-from bertjax.tasks.classification.task import TextPrediction
+from bertjax.storage import write_lines
+from bertjax.tasks.classification.predictions import (
+    ClassPrediction,
+    NumberPrediction,
+    TextPrediction,
+)
 from bertjax.tasks.examples import TextExample
 
 RTE_LABELS = ("entailment", "not_entailment")
@@ -48,7 +52,8 @@ class GlueTask:
     """
 
     @property
-    def label_type(self) -> str:
+    def label_type(self) -> Literal["class", "number"]:
+        """The type of its labels, as `finetune.label_type` has it."""
         return "class" if self.labels else "number"
 
 
@@ -102,42 +107,45 @@ _BY_NAME = {task.name: task for task in TASKS}
 
 
 def glue_task(name: str) -> GlueTask | None:
-    """The task of that name, however it is spelled (`sst2`, `SST-2`, `sts_b`, `CoLA`); None for
-    another name.
-    """
+    """Return the task of that name, in any spelling (`sst2`, `SST-2`, `sts_b`, `CoLA`), or None."""
     return _BY_NAME.get(name.lower().replace("-", "").replace("_", ""))
 
 
 def glue_label(task: GlueTask, value: Any, where: str) -> str | float | None:
-    """The label that a file or TFDS spells as `value`: a class by its name or its number, or a
-    number in 0..5.
+    """Return the label that a file or TFDS spells as `value`: a class, or a number in 0..5.
 
-    None where there is none: no value, an empty one, -1, MNLI's `-` (its five judges did not
-    agree). Raises `UserError` at `where` for another.
+    Classes are spelled by their name or their number. None for no label: no value, an empty one,
+    -1, or MNLI's `-` (its five annotators did not agree). Raises `UserError` at `where` for any
+    other value.
     """
-    said = "" if value is None else str(value).strip()
-    if said in ("", "-", "-1", "-1.0"):
+    text = "" if value is None else str(value).strip()
+    if text in ("", "-", "-1", "-1.0"):
         return None
-    if task.labels:
-        label = (
-            task.labels[int(said)] if said.isdecimal() and int(said) < len(task.labels) else said
-        )
-        numbers = f", or 0 to {len(task.labels) - 1}"
-        check(
-            label in task.labels,
-            where=where,
-            found=f"the label {said!r}",
-            expected=f"one of {', '.join(task.labels)}{numbers}",
-        )
-        return label
-    try:
-        number = float(said)
-    except ValueError:
-        number = float("nan")
+    return _class_of(task, text, where) if task.labels else _score_of(text, where)
+
+
+def _class_of(task: GlueTask, text: str, where: str) -> str:
+    label = text
+    if text.isdecimal() and int(text) < len(task.labels):
+        label = task.labels[int(text)]
     check(
-        0 <= number <= 5, where=where, found=f"the score {said!r}", expected="a number from 0 to 5"
+        label in task.labels,
+        where=where,
+        found=f"the label {text!r}",
+        expected=f"one of {', '.join(task.labels)}, or 0 to {len(task.labels) - 1}",
     )
-    return number
+    return label
+
+
+def _score_of(text: str, where: str) -> float:
+    try:
+        score = float(text)
+    except ValueError:
+        score = float("nan")
+    check(
+        0 <= score <= 5, where=where, found=f"the score {text!r}", expected="a number from 0 to 5"
+    )
+    return score
 
 
 def write_submission(
@@ -147,30 +155,30 @@ def write_submission(
     predictions: Sequence[TextPrediction],
     examples: Sequence[TextExample],
 ) -> epath.Path:
-    """Write the file that gluebenchmark.com takes for one of `test_splits`, and return its path.
+    """Write the file that gluebenchmark.com takes for one of `test_splits`; return its path.
 
-    A TSV with the header `index`, `prediction`. `index` is the example's id, which is the test
-    file's own index. Classes by their number or name as in the task's own files; STS-B's scores
-    within 0..5, with three decimals.
+    It is a TSV file with the header `index`, `prediction`. `index` is the example's id, which is
+    the test file's own index. Classes are written by their number or name as in the task's own
+    files; STS-B's scores within 0..5, with three decimals.
     """
-    expected = f"one of {', '.join(task.test_splits)}"
     check(
         split in task.test_splits,
         where=f"submission of {task.name}",
         found=f"the split {split}",
-        expected=expected,
+        expected=f"one of {', '.join(task.test_splits)}",
     )
     path = epath.Path(folder) / task.submission[task.test_splits.index(split)]
     lines = ["index\tprediction"]
     for prediction, example in zip(predictions, examples, strict=True):
-        lines.append(f"{example.id}\t{_spelled(task, prediction)}")
-    write_whole(path, "".join(f"{line}\n" for line in lines).encode())
+        lines.append(f"{example.id}\t{_submitted(task, prediction)}")
+    write_lines(path, lines)
     return path
 
 
-def _spelled(task: GlueTask, prediction: TextPrediction) -> str:
-    if not task.labels:
-        assert prediction.value is not None
+def _submitted(task: GlueTask, prediction: TextPrediction) -> str:
+    if isinstance(prediction, NumberPrediction):
         return f"{min(max(prediction.value, 0.0), 5.0):.3f}"
-    assert isinstance(prediction.label, str)
-    return str(task.labels.index(prediction.label)) if task.numbered else prediction.label
+    assert isinstance(prediction, ClassPrediction)
+    if task.numbered:
+        return str(task.labels.index(prediction.label))
+    return prediction.label

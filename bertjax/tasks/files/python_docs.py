@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from bertjax.data.corpus.python_docs import modules
-from bertjax.tasks.files.tables import Row
+from bertjax.tasks.files.tables import TableRow
 
 PACKAGES = (
     "asyncio",
@@ -20,7 +20,7 @@ PACKAGES = (
 CHARACTERS = 400  # of a docstring that are kept
 
 
-def rows(split: str) -> Iterator[Row]:
+def rows(split: str) -> Iterator[TableRow]:
     """`text`, a docstring's first paragraph, and `label`, one of `PACKAGES`; each text once.
 
     The split is by a hash of the text: of 10 parts `validation` and `test` have one each, `train`
@@ -33,14 +33,16 @@ def rows(split: str) -> Iterator[Row]:
 
 
 @lru_cache(maxsize=1)
-def _rows() -> tuple[Row, ...]:
-    found: dict[str, Row] = {}
+def _rows() -> tuple[TableRow, ...]:
+    found: dict[str, TableRow] = {}
     for parts, docstrings in modules():
         for number, docstring in enumerate(docstrings if parts[0] in PACKAGES else ()):
             text = " ".join(docstring.partition("\n\n")[0].split())[:CHARACTERS]
             if text:
                 found.setdefault(
                     text,
-                    Row("/".join(parts), number, {"text": text, "label": parts[0]}, "docstring"),
+                    TableRow(
+                        "/".join(parts), number, {"text": text, "label": parts[0]}, "docstring"
+                    ),
                 )
     return tuple(found.values())

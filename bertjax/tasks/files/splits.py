@@ -11,7 +11,7 @@ from etils import epath
 from bertjax.data.corpus.formats import one_line, tfds_builder
 from bertjax.errors import UserError, check
 from bertjax.tasks.files import python_docs
-from bertjax.tasks.files.tables import Row, listed, read_table
+from bertjax.tasks.files.tables import TableRow, listed, read_table
 
 TFDS = "tfds:"
 PYTHON_DOCS = "python-docs"
@@ -20,12 +20,12 @@ STEMS = {"train": ("train",), "validation": ("dev", "validation"), "test": ("tes
 
 
 @dataclass(frozen=True)
-class Source:
+class DataLocation:
     """The data of a task. Splits are `train`, `validation`, `test`, and parts such as
     `validation_matched`.
     """
 
-    place: str
+    path: str
     """A folder; `tfds:NAME[/CONFIG]`; or `python-docs` (`bertjax.tasks.files.python_docs`)."""
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By split, files in `place` (or anywhere, by a whole path), which are joined; of TFDS its own
@@ -40,21 +40,21 @@ class Source:
 
     @property
     def is_tfds(self) -> bool:
-        return self.place.startswith(TFDS)
+        return self.path.startswith(TFDS)
 
 
-def find_files(source: Source, split: str) -> list[epath.Path]:
+def find_files(source: DataLocation, split: str) -> list[epath.Path]:
     """The files of a split in a folder, one or more, in the order given.
 
     Without names given it is the one file called train.*, dev.* or validation.*, or test.*; a part
     of a split adds its name, as in dev_matched.*. Raises `UserError` that says what was looked for
     and what there is.
     """
-    folder = epath.Path(source.place)
+    folder = epath.Path(source.path)
     try:
         check(
             folder.is_dir(),
-            where=source.place,
+            where=source.path,
             found="a file" if folder.exists() else "no such folder",
             expected="a folder",
         )
@@ -64,21 +64,21 @@ def find_files(source: Source, split: str) -> list[epath.Path]:
             for name, path in zip(named, paths, strict=True):
                 check(
                     path.exists() and not path.is_dir(),
-                    where=f"{source.place}, split {split}",
+                    where=f"{source.path}, split {split}",
                     found=listed(shown),
                     expected=name,
                 )
             return paths
     except OSError as error:
         raise UserError(
-            f"{source.place}: cannot be looked into ({error.strerror or error})"
+            f"{source.path}: cannot be looked into ({error.strerror or error})"
         ) from error
     for stems in (_stems(split), source.stems.get(split, ())):
         found = [name for name in shown if name.partition(".")[0] in stems and "." in name]
         more = f"one file of {', '.join(f'{stem}.*' for stem in stems)}; or its name in {_option(split)}"
         check(
             len(found) <= 1,
-            where=f"{source.place}, split {split}",
+            where=f"{source.path}, split {split}",
             found=listed(found),
             expected=more,
         )
@@ -86,40 +86,42 @@ def find_files(source: Source, split: str) -> list[epath.Path]:
             return [folder / found[0]]
     wanted = " or ".join(f"{stem}.*" for stem in (*_stems(split), *source.stems.get(split, ())))
     raise UserError(
-        f"{source.place}, split {split}: found {listed(shown)}, expected {wanted} (or {_option(split)} to name it)"
+        f"{source.path}, split {split}: found {listed(shown)}, expected {wanted} (or {_option(split)} to name it)"
     )
 
 
-def has_split(source: Source, split: str) -> bool:
+def has_split(source: DataLocation, split: str) -> bool:
     """Whether there is such a split, by its usual name or by names given; whether it can be read is
     not asked.
     """
     if source.files.get(split):
         return True
     if source.is_tfds:
-        return split in tfds_builder(source.place).info.splits
+        return split in tfds_builder(source.path).info.splits
     stems = (*_stems(split), *source.stems.get(split, ()))
-    folder = epath.Path(source.place)
+    folder = epath.Path(source.path)
     return folder.is_dir() and any(
         path.name.partition(".")[0] in stems and path.suffix for path in folder.iterdir()
     )
 
 
-def read_rows(source: Source, split: str, ragged: Counter[str] | None = None) -> Iterator[Row]:
+def read_rows(
+    source: DataLocation, split: str, ragged: Counter[str] | None = None
+) -> Iterator[TableRow]:
     """The rows of a split, in the order of the files; `ragged` as in `read_table`.
 
     Of TFDS, text is str, numbers are Python's, and classes have their names, None where they are
     not known (-1). Raises `UserError` for what `find_files` and `read_table` raise it for, for a
     data set that cannot be loaded or has no such split, and for a split without a row.
     """
-    if source.place == PYTHON_DOCS:
+    if source.path == PYTHON_DOCS:
         rows = python_docs.rows(split)
     else:
         rows = _tfds_rows(source, split) if source.is_tfds else _file_rows(source, split, ragged)
     first = next(rows, None)
     check(
         first is not None,
-        where=f"{source.place}, split {split}",
+        where=f"{source.path}, split {split}",
         found="no row",
         expected="one or more",
     )
@@ -137,18 +139,18 @@ def _option(split: str) -> str:
     return f"finetune.{split.partition('_')[0]}_files"
 
 
-def _file_rows(source: Source, split: str, ragged: Counter[str] | None) -> Iterator[Row]:
+def _file_rows(source: DataLocation, split: str, ragged: Counter[str] | None) -> Iterator[TableRow]:
     for path in find_files(source, split):
         yield from read_table(path, source.columns, source.header_has, ragged)
 
 
-def _tfds_rows(source: Source, split: str) -> Iterator[Row]:
+def _tfds_rows(source: DataLocation, split: str) -> Iterator[TableRow]:
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
-    builder = tfds_builder(source.place)
+    builder = tfds_builder(source.path)
     chosen = "+".join(source.files.get(split) or (split,))
-    name, number = f"{source.place}, {chosen}", 0
+    name, number = f"{source.path}, {chosen}", 0
     try:
         dataset = builder.as_dataset(
             split=chosen, shuffle_files=False, read_config=tfds.ReadConfig(try_autocache=False)
@@ -168,7 +170,7 @@ def _tfds_rows(source: Source, split: str) -> Iterator[Row]:
             values = {
                 key: _plain(value, builder.info.features[key]) for key, value in example.items()
             }
-            yield Row(name, number, values, "example")
+            yield TableRow(name, number, values, "example")
     except UnicodeDecodeError as error:
         raise UserError(
             f"{name}, example {number}: found bytes that are not UTF-8, expected UTF-8"

@@ -31,7 +31,7 @@ labels.
 """
 
 
-class Row(NamedTuple):
+class TableRow(NamedTuple):
     """One row of a table."""
 
     file: str
@@ -63,7 +63,7 @@ def read_table(
     columns: Sequence[str] = (),
     header_has: Sequence[str] = (),
     ragged: Counter[str] | None = None,
-) -> Iterator[Row]:
+) -> Iterator[TableRow]:
     """The rows of a file by its ending, which may be followed by .gz, .bz2 or .xz; empty lines are
     left out.
 
@@ -138,7 +138,7 @@ def _named(
     columns: Sequence[str],
     header_has: Sequence[str],
     ragged: Counter[str] | None,
-) -> Iterator[Row]:
+) -> Iterator[TableRow]:
     first = next(lines, None)
     if first is None:
         return
@@ -154,7 +154,7 @@ def _named(
     )
     for number, cells in lines:
         if len(cells) == len(columns):
-            yield Row(name, number, dict(zip(columns, cells, strict=True)))
+            yield TableRow(name, number, dict(zip(columns, cells, strict=True)))
         elif ragged is not None:
             ragged[name] += 1
         else:
@@ -164,7 +164,7 @@ def _named(
             )
 
 
-def _read_json(name: str) -> Iterator[Row]:
+def _read_json(name: str) -> Iterator[TableRow]:
     for number, line in _lines(name):
         if line.isspace():
             continue
@@ -188,11 +188,11 @@ def _read_json(name: str) -> Iterator[Row]:
                 for letter in json.dumps(values, ensure_ascii=False)
             )
             check(whole, where=where, found="half a surrogate pair", expected="whole text")
-        yield Row(name, number, values)
+        yield TableRow(name, number, values)
 
 
-def _read_rte(name: str) -> Iterator[Row]:
-    rows: list[Row] = []
+def _read_rte(name: str) -> Iterator[TableRow]:
+    rows: list[TableRow] = []
     values: dict[str, Any] = {}
     text: list[str] = []
     line = 0
@@ -229,7 +229,7 @@ def _read_rte(name: str) -> Iterator[Row]:
                 found="a pair without <t> or <h>",
                 expected="both",
             )
-            rows.append(Row(name, line, dict(values)))
+            rows.append(TableRow(name, line, dict(values)))
 
     parser = expat.ParserCreate()
     parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = (
@@ -250,7 +250,7 @@ def _read_rte(name: str) -> Iterator[Row]:
 
 
 SPLITTERS = {".tsv": _split_tsv, ".txt": _split_tsv, ".csv": _split_csv}
-READERS: dict[str, Callable[[str], Iterator[Row]]] = {
+READERS: dict[str, Callable[[str], Iterator[TableRow]]] = {
     ".jsonl": _read_json,
     ".ndjson": _read_json,
     ".json": _read_json,

@@ -10,8 +10,8 @@ from etils import epath
 
 from bertjax.errors import check
 from bertjax.tasks.examples import ChoiceExample
-from bertjax.tasks.files.splits import Source, read_rows
-from bertjax.tasks.files.tables import Row, listed, read_table
+from bertjax.tasks.files.splits import DataLocation, read_rows
+from bertjax.tasks.files.tables import TableRow, listed, read_table
 
 CODAH = ("category", "context", "ending0", "ending1", "ending2", "ending3", "label")
 """The columns of CODAH's `full_data.tsv` (arXiv 1904.04365), which has no header line."""
@@ -21,7 +21,7 @@ CONTEXT, START = ("context", "sent1"), ("start", "sent2")  # ours, SWAG's
 FOLDS = 5
 
 
-def read_choices(source: Source, split: str) -> list[ChoiceExample]:
+def read_choices(source: DataLocation, split: str) -> list[ChoiceExample]:
     """The examples of a split of `source`, a folder or a data set of TFDS such as `tfds:hellaswag`,
     in their order.
 
@@ -76,11 +76,11 @@ def cross_validation(
     return found
 
 
-def _examples(rows: Iterable[Row]) -> list[ChoiceExample]:
+def _examples(rows: Iterable[TableRow]) -> list[ChoiceExample]:
     return [_example(row, number) for number, row in enumerate(rows)]
 
 
-def _example(row: Row, number: int) -> ChoiceExample:
+def _example(row: TableRow, number: int) -> ChoiceExample:
     record, where = row.values, row.where
     context = _first(row, CONTEXT)
     check(
@@ -119,11 +119,11 @@ def _example(row: Row, number: int) -> ChoiceExample:
     )
 
 
-def _first(row: Row, names: Sequence[str]) -> Any:
+def _first(row: TableRow, names: Sequence[str]) -> Any:
     return next((row.values[name] for name in names if name in row.values), None)
 
 
-def _numbered(row: Row) -> Iterator[Any]:
+def _numbered(row: TableRow) -> Iterator[Any]:
     number = 0
     while f"ending{number}" in row.values:
         yield row.values[f"ending{number}"]

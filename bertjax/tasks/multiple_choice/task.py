@@ -1,4 +1,4 @@
-"""Multiple choice: each ending read after the context, one score each (section 4.4 of arXiv
+"""Multiple choice: each ending is read after the context and gets one logit (section 4.4 of arXiv
 1810.04805).
 """
 
@@ -18,29 +18,29 @@ from bertjax.errors import check
 from bertjax.model.functional import Params
 from bertjax.model.layout import Layout
 from bertjax.model.linear_head import init_linear
-from bertjax.tasks.classification.task import encoded_pairs
+from bertjax.tasks.encode_pairs import encode_pairs
 from bertjax.tasks.examples import ChoiceExample, TextExample
-from bertjax.tasks.linear_head import head_of, pooled_scores
-from bertjax.tasks.task import Linear, Rows
+from bertjax.tasks.linear_head import head_of, pooled_logits
+from bertjax.tasks.task import EncodedExamples, LinearHeadTask
 from bertjax.types import Batch
 
-ROWS = ("input_ids", "input_mask", "segment_ids")
+MODEL_INPUTS = ("input_ids", "input_mask", "segment_ids")
 
 log = logging.getLogger("bertjax")
 
 
 class ChoicePrediction(NamedTuple):
-    """What is predicted of one example."""
+    """The prediction for one example."""
 
     choice: int
-    """The likeliest ending, from 0."""
+    """The most probable ending, from 0."""
     probabilities: np.ndarray
     """float32 [C], of each ending; their sum is 1."""
 
 
 @dataclass(frozen=True)
-class Choice(Linear):
-    """A task of `choices` endings (C below); as `Task` says, what is not in the methods' own words."""
+class Choice(LinearHeadTask):
+    """A task whose examples have `choices` endings each (C below)."""
 
     name: str
     choices: int
@@ -51,10 +51,10 @@ class Choice(Linear):
     per_token = False
 
     def init_head(self, config: ModelConfig, key: Array) -> Params:
-        """One linear layer to one number: the same for all endings."""
+        """Return a new linear layer with one output, which all endings share."""
         return init_linear(config, key, 1)
 
-    def scores(
+    def logits(
         self,
         config: ModelConfig,
         params: Params,
@@ -63,112 +63,121 @@ class Choice(Linear):
         key: Array | None,
         layout: Layout,
     ) -> Array:
-        """[B, C] float32: of each ending's row the head's number on the pooled vector; rows are [B,
-        C, L].
-        """
+        """Return the logit of each ending, float32 [B, C]; the batch's rows are [B, C, L]."""
         items, choices, length = batch["input_ids"].shape
-        # The items stay the major axis, so a device's rows are those of its items and none moves.
-        rows = {
-            name: layout(
-                jnp.asarray(batch[name]).reshape(items * choices, length), "batch", "length"
-            )
-            for name in ROWS
-        }
-        flat = pooled_scores(
-            config, params, head_of(params, self.name), rows, key=key, layout=layout
-        )
-        return layout(flat.reshape(items, choices), "batch", None)
+        rows = {}
+        for name in MODEL_INPUTS:
+            # The items stay the major axis, so each device keeps the rows of its own items.
+            flat = jnp.asarray(batch[name]).reshape(items * choices, length)
+            rows[name] = layout(flat, "batch", "length")
+        head = head_of(params, self.name)
+        logits = pooled_logits(config, params, head, rows, key=key, layout=layout)
+        return layout(logits.reshape(items, choices), "batch", None)
 
-    def sums(self, scores: Array, batch: Batch) -> dict[str, Array]:
-        """`loss`, softmax cross-entropy over the endings; `accuracy`, the weight of items got
-        right; `count`.
+    def sums(self, logits: Array, batch: Batch) -> dict[str, Array]:
+        """Return `loss`, `count` and `accuracy`, the weight of the items got right.
 
-        `batch["labels"]` [B] int32; whatever they and the scores are, an item of weight 0 adds
-        nothing.
+        The loss is softmax cross-entropy over the endings in nats. `batch["labels"]` is int32 [B].
+        An item of weight 0 adds nothing, whatever its label and logits are.
         """
         weights = batch["item_weights"].astype(jnp.float32)
-        log_probs = jax.nn.log_softmax(scores.astype(jnp.float32), axis=-1)
+        log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
         true = jax.nn.one_hot(batch["labels"], self.choices, dtype=jnp.float32)
-        wanted = (1 - self.label_smoothing) * true + self.label_smoothing / self.choices
-        losses = -jnp.sum(wanted * log_probs, axis=-1)
-        correct = (jnp.argmax(scores, axis=-1) == batch["labels"]).astype(jnp.float32)
+        e = self.label_smoothing
+        targets = (1 - e) * true + e / self.choices
+        losses = -jnp.sum(targets * log_probs, axis=-1)
+        right = (jnp.argmax(logits, axis=-1) == batch["labels"]).astype(jnp.float32)
         return {
             "loss": jnp.sum(jnp.where(weights > 0, losses, 0) * weights),
-            "accuracy": jnp.sum(correct * weights),
+            "accuracy": jnp.sum(right * weights),
             "count": jnp.sum(weights),
         }
 
-    def rows(
+    def encode(
         self,
         examples: Sequence[ChoiceExample],
         tokenizer: Tokenizer,
         max_seq_length: int,
         *,
         targets: bool,
-    ) -> Rows:
-        """C rows an example: [CLS] context [SEP] start ending [SEP], token type 1 from the start
-        on.
+    ) -> EncodedExamples:
+        """Return C rows an example: [CLS] context [SEP] start ending [SEP], segment 1 from the
+        start on.
 
-        A row that is too long loses ids from the end of the longer of its two parts, until it fits;
-        of the second where they are equally long, as in the original BERT; the log says how many
-        did. `targets`: `labels`, int32 [items]. Raises `UserError` naming the example where it has
+        Rows that are too long are cut as `bertjax.tasks.encode_pairs` cuts pairs; the log says how
+        many. The target `labels` is int32 [items]. Raises `UserError` naming the example that has
         not C endings, or no label in 0..C-1 though `targets`.
         """
+        pairs = []
         for example in examples:
-            where = f"{self.name}: example {example.id}"
-            check(
-                len(example.endings) == self.choices,
-                where=where,
-                found=f"{len(example.endings)} endings",
-                expected=str(self.choices),
+            self._check_example(example, targets)
+            for ending in example.endings:
+                continuation = f"{example.start} {ending}" if example.start else ending
+                pairs.append(TextExample(example.id, example.context, continuation))
+        encoded = encode_pairs(tokenizer, pairs, max_seq_length)
+        if encoded.truncated:
+            log.info(
+                "%s: rows cut to %d ids: %d of %d",
+                self.name,
+                max_seq_length,
+                encoded.truncated,
+                len(pairs),
             )
-            known = example.label is not None and 0 <= example.label < self.choices
-            check(
-                known or not targets,
-                where=where,
-                found=f"the label {example.label}",
-                expected=f"0 to {self.choices - 1}",
-            )
-        pairs = [
-            TextExample(
-                example.id,
-                example.context,
-                f"{example.start} {ending}" if example.start else ending,
-            )
-            for example in examples
-            for ending in example.endings
-        ]
-        ids, offsets, second, cut = encoded_pairs(tokenizer, pairs, max_seq_length)
-        if cut:
-            log.info("%s: rows cut to %d ids: %d of %d", self.name, max_seq_length, cut, len(pairs))
-        return Rows(
-            ids=ids,
-            offsets=offsets,
-            second=second,
-            example=np.arange(len(examples)),
-            targets={"labels": np.array([example.label for example in examples], np.int32)}
-            if targets
-            else {},
+        target_arrays = {}
+        if targets:
+            target_arrays["labels"] = np.array([example.label for example in examples], np.int32)
+        return EncodedExamples(
+            encoded.ids,
+            encoded.offsets,
+            encoded.second,
+            np.arange(len(examples)),
+            target_arrays,
             choices=self.choices,
         )
 
+    def _check_example(self, example: ChoiceExample, labelled: bool) -> None:
+        where = f"{self.name}: example {example.id}"
+        check(
+            len(example.endings) == self.choices,
+            where=where,
+            found=f"{len(example.endings)} endings",
+            expected=str(self.choices),
+        )
+        known = example.label is not None and 0 <= example.label < self.choices
+        check(
+            known or not labelled,
+            where=where,
+            found=f"the label {example.label}",
+            expected=f"0 to {self.choices - 1}",
+        )
+
     def predict(
-        self, outputs: Sequence[np.ndarray], rows: Rows, examples: Sequence[ChoiceExample]
+        self,
+        outputs: Sequence[np.ndarray],
+        encoded: EncodedExamples,
+        examples: Sequence[ChoiceExample],
     ) -> list[ChoicePrediction]:
-        """The softmax of each example's scores, [C]."""
-        found = []
-        for scores in outputs:
-            exponentials = np.exp(np.asarray(scores, np.float32) - np.max(scores))
-            found.append(
-                ChoicePrediction(int(np.argmax(scores)), exponentials / exponentials.sum())
-            )
-        return found
+        """Return the most probable ending of each example, by the softmax of its logits [C]."""
+        predictions = []
+        for logits in outputs:
+            exponentials = np.exp(np.asarray(logits, np.float32) - np.max(logits))
+            probabilities = exponentials / exponentials.sum()
+            predictions.append(ChoicePrediction(int(np.argmax(logits)), probabilities))
+        return predictions
 
     def figures(
         self, predictions: Sequence[ChoicePrediction], examples: Sequence[ChoiceExample]
     ) -> dict[str, float]:
-        """`accuracy`, the share of examples whose right ending is the likeliest."""
-        right = [
-            p.choice == example.label for p, example in zip(predictions, examples, strict=True)
-        ]
-        return {"accuracy": float(np.mean(right))}
+        """Return `accuracy`, the share of examples whose predicted ending is the right one."""
+        return {"accuracy": float(np.mean(self.are_right(predictions, examples)))}
+
+    def are_right(
+        self, predictions: Sequence[ChoicePrediction], examples: Sequence[ChoiceExample]
+    ) -> list[bool]:
+        """Return whether each example's predicted ending is the right one."""
+        pairs = zip(predictions, examples, strict=True)
+        return [prediction.choice == example.label for prediction, example in pairs]
+
+    def certain(self, choice: int) -> np.ndarray:
+        """Return the probabilities, float32 [C], that give all to one ending."""
+        return np.eye(self.choices, dtype=np.float32)[choice]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bertjax.tasks.examples import QuestionExample
-from bertjax.tasks.question_answering.windows import SpanRows
+from bertjax.tasks.question_answering.windows import EncodedQuestions
 
 CHUNK = 256  # windows whose scores are sorted together
 # where the paragraph has no text that could be the answer; a number, for JSON has no infinity
@@ -60,7 +60,7 @@ class _Spans(NamedTuple):
 
 def predictions(
     outputs: Sequence[np.ndarray],
-    rows: SpanRows,
+    rows: EncodedQuestions,
     examples: Sequence[QuestionExample],
     *,
     version_2: bool,
@@ -110,7 +110,7 @@ def predictions(
 
 
 def _distinct(
-    context: str, spans: _Spans, rows: SpanRows, mine: slice, most: int
+    context: str, spans: _Spans, rows: EncodedQuestions, mine: slice, most: int
 ) -> Iterator[tuple[str, float, float]]:
     """(text, start logit, end logit) of the best candidates of some rows of one question, no text
     twice.
@@ -128,7 +128,9 @@ def _distinct(
                 return
 
 
-def _candidates(outputs: Sequence[np.ndarray], rows: SpanRows, longest: int, most: int) -> _Spans:
+def _candidates(
+    outputs: Sequence[np.ndarray], rows: EncodedQuestions, longest: int, most: int
+) -> _Spans:
     """The valid pairs of each row's best starts and ends."""
     lengths = np.diff(rows.offsets) - rows.second - 1  # of the windows, in pieces
     counted = most_context(rows)
@@ -178,7 +180,7 @@ def _best_pairs(
     return score[window, i, j], start_logit[window, i], end_logit[window, j], *pieces, count
 
 
-def most_context(rows: SpanRows) -> np.ndarray:
+def most_context(rows: EncodedQuestions) -> np.ndarray:
     """Whether each piece of each window has its most context there; bool, all windows one after
     another.
 

@@ -1,8 +1,7 @@
 """Questions on a paragraph, answered by a span of it (section 4.2 and 4.3 of arXiv 1810.04805)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,21 +15,20 @@ from bertjax.model.functional import Params
 from bertjax.model.layout import Layout
 from bertjax.model.linear_head import init_linear
 from bertjax.tasks.examples import QuestionExample
-from bertjax.tasks.linear_head import head_of, token_scores
-from bertjax.tasks.question_answering import squad_metrics as squad_scores
+from bertjax.tasks.linear_head import head_of, token_logits
+from bertjax.tasks.question_answering import squad_metrics
 from bertjax.tasks.question_answering.answers import SpanPrediction, predictions
-from bertjax.tasks.question_answering.windows import SpanRows, span_rows
-from bertjax.tasks.task import Linear, Rows
+from bertjax.tasks.question_answering.windows import EncodedQuestions, encode_questions
+from bertjax.tasks.task import EncodedExamples, LinearHeadTask
 from bertjax.types import Batch
 
-MASKED = -1e30  # in place of the logits of padding: finite, so that a row of nothing has a loss too
+# In place of the logits of padding. Finite, so that a row of padding alone has a finite loss too.
+MASKED = -1e30
 
 
 @dataclass(frozen=True)
-class Spans(Linear):
-    """A task whose answers are spans of a paragraph; as `Task` says, what is not in the methods'
-    own words.
-    """
+class Spans(LinearHeadTask):
+    """A task whose answers are spans of a paragraph."""
 
     name: str
     version_2: bool = False
@@ -46,23 +44,21 @@ class Spans(Linear):
     n_best_size: int = 20
     """Starts and ends that are paired in a window, and answers that are kept of a question."""
     null_threshold: float = 0.0
-    """Odds above which there is no answer, in logits; `choose_threshold` finds it."""
+    """Odds of no answer, in logits, above which none is given; `choose_threshold` finds it."""
 
     percent = True
     per_token = True
 
     @property
     def metric(self) -> str:
-        """Of version 2 the F1 at the best threshold, which is the one that is kept in the end."""
+        """`f1`; for version 2 the F1 at the best threshold, which the finished run uses."""
         return "best_f1" if self.version_2 else "f1"
 
     def init_head(self, config: ModelConfig, key: Array) -> Params:
-        """One linear layer to two numbers of each token: how well an answer starts there, and ends
-        there.
-        """
+        """Return a new linear layer with two outputs for each token: start and end of an answer."""
         return init_linear(config, key, 2)
 
-    def scores(
+    def logits(
         self,
         config: ModelConfig,
         params: Params,
@@ -71,27 +67,27 @@ class Spans(Linear):
         key: Array | None,
         layout: Layout,
     ) -> Array:
-        """[B, L, 2] float32 logits of start and end; no dropout before the head, as in the original
-        BERT.
-        """
+        """Return the logits of start and end, float32 [B, L, 2]."""
         head = head_of(params, self.name)
-        return token_scores(config, params, head, batch, key=key, layout=layout, dropout=False)
+        # run_squad.py of the original BERT has no dropout before this head.
+        return token_logits(config, params, head, batch, key=key, layout=layout, dropout=False)
 
-    def sums(self, scores: Array, batch: Batch) -> dict[str, Array]:
-        """`loss`, the mean of the cross-entropies of start and end over the row's own ids;
-        `span_accuracy`, the weight of the rows whose likeliest start and end are both the right
-        ones; `count`.
+    def sums(self, logits: Array, batch: Batch) -> dict[str, Array]:
+        """Return `loss`, `count` and `span_accuracy`.
 
-        `batch["start_positions"]` and `["end_positions"]` [B] int32; a row of weight 0 adds nothing
-        whatever they are.
+        The loss is the mean of the cross-entropies of start and end over the row's own ids.
+        `span_accuracy` is the weight of the rows whose most probable start and end are both right.
+
+        `batch["start_positions"]` and `["end_positions"]` are int32 [B]. A row of weight 0 adds
+        nothing whatever they are.
         """
         weights = batch["item_weights"].astype(jnp.float32)
-        own = jnp.asarray(batch["input_mask"])[:, :, None] > 0
-        logits = jnp.where(own, scores.astype(jnp.float32), MASKED)
+        is_own_BxLx1 = jnp.asarray(batch["input_mask"])[:, :, None] > 0
+        logits = jnp.where(is_own_BxLx1, logits.astype(jnp.float32), MASKED)
         positions = jnp.stack([batch["start_positions"], batch["end_positions"]], axis=-1)
         true = jax.nn.one_hot(positions, logits.shape[1], axis=1, dtype=jnp.float32)
-        picked = jnp.sum(true * logits, axis=1)
-        losses = jnp.mean(jax.nn.logsumexp(logits, axis=1) - picked, axis=-1)
+        true_logits = jnp.sum(true * logits, axis=1)
+        losses = jnp.mean(jax.nn.logsumexp(logits, axis=1) - true_logits, axis=-1)
         right = jnp.all(jnp.argmax(logits, axis=1) == positions, axis=-1).astype(jnp.float32)
         return {
             "loss": jnp.sum(jnp.where(weights > 0, losses, 0) * weights),
@@ -99,23 +95,23 @@ class Spans(Linear):
             "count": jnp.sum(weights),
         }
 
-    def rows(
+    def encode(
         self,
         examples: Sequence[QuestionExample],
         tokenizer: Tokenizer,
         max_seq_length: int,
         *,
         targets: bool,
-    ) -> SpanRows:
-        """As `span_rows`: a row for each window of a question's paragraph, overlapping by the
-        stride.
+    ) -> EncodedQuestions:
+        """Return a row for each window of a question's paragraph, as `encode_questions` makes them.
 
         Raises `UserError` naming the question for which `max_seq_length` is too short, and with
-        `targets` the one that has no answers, or none though `version_2` is not set.
+        `targets` the one whose answers are not known, or that has none though `version_2` is not
+        set.
         """
         if targets and not self.version_2:
             _check_answered(self.name, examples)
-        return span_rows(
+        return encode_questions(
             examples,
             tokenizer,
             max_seq_length=max_seq_length,
@@ -126,14 +122,20 @@ class Spans(Linear):
         )
 
     def predict(
-        self, outputs: Sequence[np.ndarray], rows: Rows, examples: Sequence[QuestionExample]
+        self,
+        outputs: Sequence[np.ndarray],
+        encoded: EncodedExamples,
+        examples: Sequence[QuestionExample],
     ) -> list[SpanPrediction]:
-        """The answers, as `span_answers.predictions` chooses them; `rows` are those of `rows`."""
-        if not isinstance(rows, SpanRows):
-            raise TypeError(f"the rows of questions are SpanRows, not {type(rows).__name__}")
+        """Return the answers, as `bertjax.tasks.question_answering.answers` chooses them.
+
+        `encoded` is what `encode` returned.
+        """
+        if not isinstance(encoded, EncodedQuestions):
+            raise TypeError(f"questions are encoded as EncodedQuestions, not {type(encoded)}")
         return predictions(
             outputs,
-            rows,
+            encoded,
             examples,
             version_2=self.version_2,
             max_answer_length=self.max_answer_length,
@@ -144,23 +146,28 @@ class Spans(Linear):
     def figures(
         self, predictions: Sequence[SpanPrediction], examples: Sequence[QuestionExample]
     ) -> dict[str, float]:
-        """`exact_match` and `f1` in percent, and of version 2 those of `squad_scores.figures_2`.
+        """Return `exact_match` and `f1` in percent; for version 2 all of `squad_metrics.figures_2`.
 
-        They are what the official script says of the same answers and odds; `best_…` what it says
-        of each question's best text, which a lower or higher threshold would have left. Raises
-        `UserError` for a question without an answer where `version_2` is not set.
+        They are what the official script gives for the same answers and odds. Those that begin with
+        `best_` are what it gives for each question's best text, which a lower or higher threshold
+        would have left. Raises `UserError` for a question without an answer if `version_2` is not
+        set.
         """
-        texts, right = [p.text for p in predictions], _answers(self.name, examples)
-        if self.version_2:
-            odds = [p.null_odds for p in predictions]
-            best = squad_scores.figures_2([p.best_text for p in predictions], right, odds)
-            found = squad_scores.figures_2(texts, right, odds)
-            return found | {name: value for name, value in best.items() if name.startswith("best_")}
-        _check_answered(self.name, examples)
-        return squad_scores.figures_1(texts, right)
+        texts = [prediction.text for prediction in predictions]
+        right = answer_texts(self.name, examples)
+        if not self.version_2:
+            _check_answered(self.name, examples)
+            return squad_metrics.figures_1(texts, right)
+        odds = [prediction.null_odds for prediction in predictions]
+        figures = squad_metrics.figures_2(texts, right, odds)
+        best_texts = [prediction.best_text for prediction in predictions]
+        for name, value in squad_metrics.figures_2(best_texts, right, odds).items():
+            if name.startswith("best_"):
+                figures[name] = value
+        return figures
 
 
-def _check_answered(name: str, examples: Sequence[QuestionExample]) -> None:
+def _check_answered(name: str, examples: Iterable[QuestionExample]) -> None:
     for example in examples:
         check(
             example.answers,
@@ -170,7 +177,9 @@ def _check_answered(name: str, examples: Sequence[QuestionExample]) -> None:
         )
 
 
-def _answers(name: str, examples: Sequence[QuestionExample]) -> list[list[str]]:
+def answer_texts(name: str, examples: Iterable[QuestionExample]) -> list[list[str]]:
+    """Return the right answers of each question; `UserError` naming one whose are not known."""
+    texts = []
     for example in examples:
         check(
             example.answers is not None,
@@ -178,48 +187,33 @@ def _answers(name: str, examples: Sequence[QuestionExample]) -> list[list[str]]:
             found="answers not known",
             expected="known ones",
         )
-    return [[text for text, _ in example.answers or ()] for example in examples]
+        texts.append([text for text, _ in example.answers or ()])
+    return texts
 
 
 def choose_threshold(
     predictions: Sequence[SpanPrediction], examples: Sequence[QuestionExample]
 ) -> float:
-    """The `null_threshold` of the best F1 on `examples`, whose answers are known; by the official
-    script's search.
+    """Return the `null_threshold` of the best F1 on `examples`, by the official script's search.
 
-    It is of each question's best text, not of those texts that an earlier threshold left over.
-    Where it is best to answer nothing it is below all odds (the script says 0, for it expects
-    probabilities).
+    The answers must be known. It is searched with each question's best text, not with the texts
+    that an earlier threshold left. If it is best to answer nothing, it is below all odds (the
+    script gives 0 then, as it expects probabilities).
     """
-    texts, right = [p.best_text for p in predictions], _answers("the null threshold", examples)
-    odds = [p.null_odds for p in predictions]
-    scores = [_f1(text, answers) for text, answers in zip(texts, right, strict=True)]
-    best, threshold = squad_scores.best_threshold(scores, texts, right, odds)
-    nothing = 100.0 * sum(not answers for answers in right) / len(right)
-    return threshold if best > nothing else float(np.nextafter(min(odds), -np.inf))
+    texts = [prediction.best_text for prediction in predictions]
+    right = answer_texts("the null threshold", examples)
+    odds = [prediction.null_odds for prediction in predictions]
+    scores = [answer_f1(text, answers) for text, answers in zip(texts, right, strict=True)]
+    best, threshold = squad_metrics.best_threshold(scores, texts, right, odds)
+    unanswerable = sum(not answers for answers in right)
+    if best > 100.0 * unanswerable / len(right):
+        return threshold
+    return float(np.nextafter(min(odds), -np.inf))
 
 
-class SpanError(NamedTuple):
-    """A question that was answered wrongly."""
+def answer_f1(text: str, answers: Sequence[str]) -> float:
+    """Return the F1 of an answer in 0..1 by version 2.0's rule.
 
-    example: QuestionExample
-    text: str
-    """The wrong answer."""
-    probability: float
-
-
-def worst_errors(
-    predictions: Sequence[SpanPrediction], examples: Sequence[QuestionExample], number: int
-) -> list[SpanError]:
-    """At most `number` questions whose answer has no word right (F1 0 by version 2.0's rule), the
-    surest first.
+    If there are no right answers, an empty text is right.
     """
-    scored = zip(predictions, examples, _answers("the worst errors", examples), strict=True)
-    wrong = [
-        SpanError(e, p.text, p.probability) for p, e, right in scored if not _f1(p.text, right)
-    ]
-    return sorted(wrong, key=lambda error: -error.probability)[:number]
-
-
-def _f1(text: str, answers: Sequence[str]) -> float:
-    return squad_scores.question_scores(text, answers, version_2=True)[1]
+    return squad_metrics.question_scores(text, answers, version_2=True)[1]

@@ -14,7 +14,7 @@ from bertjax.data.ragged import ranges
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check, mismatch
 from bertjax.tasks.examples import QuestionExample
-from bertjax.tasks.task import Rows
+from bertjax.tasks.task import EncodedExamples
 
 SPECIAL = 3  # [CLS] question [SEP] window [SEP]
 
@@ -22,7 +22,7 @@ log = logging.getLogger("bertjax")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SpanRows(Rows):
+class EncodedQuestions(EncodedExamples):
     """`Rows` and what an answer's text is cut by: a piece P of row r is at the place `second[r] + P
     - first[r]`.
 
@@ -107,7 +107,7 @@ def _ink(texts: Sequence[str], size: int) -> np.ndarray:
     return ~blank[codes]
 
 
-def span_rows(
+def encode_questions(
     examples: Sequence[QuestionExample],
     tokenizer: Tokenizer,
     *,
@@ -116,7 +116,7 @@ def span_rows(
     max_query_length: int,
     targets: bool,
     name: str,
-) -> SpanRows:
+) -> EncodedQuestions:
     """[CLS] question [SEP] window [SEP] for each window of each paragraph, as the original
     `run_squad.py` cuts them.
 
@@ -170,7 +170,7 @@ def span_rows(
         inside = (start >= first) & (end < first + length)
         for key, piece in (("start_positions", start), ("end_positions", end)):
             positions[key] = np.where(inside, second + piece - first, 0).astype(np.int32)
-    return SpanRows(
+    return EncodedQuestions(
         ids=ids,
         offsets=offsets,
         second=second.astype(np.int32),

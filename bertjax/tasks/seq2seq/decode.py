@@ -15,7 +15,7 @@ from bertjax.config import ModelConfig
 from bertjax.model.functional import Params
 from bertjax.model.layout import ANYWHERE, Layout
 from bertjax.tasks.seq2seq import decoder
-from bertjax.tasks.seq2seq.decoder import Source
+from bertjax.tasks.seq2seq.decoder import EncodedSource
 from bertjax.tasks.seq2seq.layers import KeysValues
 
 
@@ -202,7 +202,7 @@ def _log_probabilities(
     config: ModelConfig,
     head: Params,
     search: Search,
-    source: Source,
+    source: EncodedSource,
     cache: KeysValues,
     ids_BxR: Array,
     place: Array,

@@ -28,7 +28,7 @@ SHARED = ("attention", "attention_layer_norm", "mlp", "mlp_layer_norm")
 """What a layer has of the encoder's."""
 
 
-class Source(NamedTuple):
+class EncodedSource(NamedTuple):
     """A source as all steps of decoding see it."""
 
     at: KeysValues
@@ -168,7 +168,7 @@ def start(
     beams: int,
     length: int,
     layout: Layout = ANYWHERE,
-) -> tuple[Source, KeysValues]:
+) -> tuple[EncodedSource, KeysValues]:
     """What `step` needs: the source, and an empty cache [N, B, R, T, H, K] for targets of `length`
     ids.
     """
@@ -177,13 +177,15 @@ def start(
     at: KeysValues = jax.lax.scan(one, None, _layers(config, head))[1]
     layers, rows, _, *heads = at.keys.shape
     empty = jnp.zeros((layers, rows, beams, length, *heads), at.keys.dtype)
-    return Source(at, (source_mask > 0)[:, None, :]), laid_out(KeysValues(empty, empty), layout)
+    return EncodedSource(at, (source_mask > 0)[:, None, :]), laid_out(
+        KeysValues(empty, empty), layout
+    )
 
 
 def step(
     config: ModelConfig,
     head: Params,
-    source: Source,
+    source: EncodedSource,
     cache: KeysValues,
     ids_BxR: Array,
     place: Array,

@@ -8,15 +8,19 @@ from etils import epath
 from bertjax.errors import UserError, check
 from bertjax.storage import opened
 from bertjax.tasks.examples import PairExample
-from bertjax.tasks.files.splits import STEMS, Source, read_rows
-from bertjax.tasks.files.tables import BYTE_ORDER_MARK, Row
+from bertjax.tasks.files.splits import STEMS, DataLocation, read_rows
+from bertjax.tasks.files.tables import BYTE_ORDER_MARK, TableRow
 
 PARALLEL = (".src", ".tgt")
 """Endings of two parallel files, a text a line: sources, and their targets."""
 
 
 def read_pairs(
-    source: Source, split: str, *, targets: bool, texts: tuple[str, str] = ("source", "target")
+    source: DataLocation,
+    split: str,
+    *,
+    targets: bool,
+    texts: tuple[str, str] = ("source", "target"),
 ) -> list[PairExample]:
     """The examples of a split, from what `read_rows` reads, in the columns `texts`; or from two
     parallel files.
@@ -37,7 +41,7 @@ def read_pairs(
     return [_pair(row, texts, targets) for row in read_rows(source, split)]
 
 
-def _pair(row: Row, texts: tuple[str, str], targets: bool) -> PairExample:
+def _pair(row: TableRow, texts: tuple[str, str], targets: bool) -> PairExample:
     target = row.value(texts[1]) if targets else row.values.get(texts[1])
     for column, value in zip(texts, (row.value(texts[0]), target), strict=True):
         text = isinstance(value, str) or (value is None and column == texts[1] and not targets)
@@ -50,7 +54,7 @@ def _pair(row: Row, texts: tuple[str, str], targets: bool) -> PairExample:
     return PairExample(str(row.values.get("id", row.number)), row.value(texts[0]), target)
 
 
-def _parallel_files(source: Source, split: str) -> list[epath.Path]:
+def _parallel_files(source: DataLocation, split: str) -> list[epath.Path]:
     """The file of sources and, where it is there, that of targets; [] where the split has another
     form.
     """
@@ -59,12 +63,12 @@ def _parallel_files(source: Source, split: str) -> list[epath.Path]:
     names = source.files.get(split, ())
     if names:
         return (
-            [epath.Path(source.place) / name for name in names]
+            [epath.Path(source.path) / name for name in names]
             if names[0].endswith(PARALLEL[0])
             else []
         )
     for stem in STEMS.get(split, (split,)):
-        paths = [epath.Path(source.place) / f"{stem}{ending}" for ending in PARALLEL]
+        paths = [epath.Path(source.path) / f"{stem}{ending}" for ending in PARALLEL]
         if paths[0].exists():
             return [path for path in paths if path.exists()]
     return []

@@ -1,5 +1,5 @@
-"""Sequence to sequence as a task: rows of pairs, the loss of a target given its source, texts, and
-their BLEU.
+"""Sequence to sequence as a task: encoded pairs, the loss of a target given its source, generated
+texts and their BLEU.
 """
 
 import logging
@@ -21,27 +21,26 @@ from bertjax.model.layout import ANYWHERE, Layout
 from bertjax.tasks.examples import PairExample
 from bertjax.tasks.linear_head import head_of
 from bertjax.tasks.seq2seq import decode, decoder
-from bertjax.tasks.task import Rows
+from bertjax.tasks.task import EncodedExamples
 from bertjax.types import Batch
 
-DECODER = 2  # folded into the step's key; the encoder has the key itself
+# Folded into the step's key. The encoder draws from the key itself, and linear heads fold in 1.
+DECODER = 2
 
 log = logging.getLogger("bertjax")
 
 
 @dataclass(frozen=True)
-class PairRows(Rows):
-    """Sources as rows; `targets` has their `target_ids` [items, T] int32, padded, where they are
-    wanted.
-    """
+class EncodedPairs(EncodedExamples):
+    """Sources as rows; if wanted, `targets` has their `target_ids`, int32 [items, T], padded."""
 
     tokenizer: Tokenizer = field(kw_only=True)
-    """What made the rows, and makes texts of the ids that are predicted for them."""
+    """The tokenizer of the rows, which makes texts of the predicted ids too."""
 
 
 @dataclass(frozen=True)
 class Seq2Seq:
-    """Targets from sources: a `Task` whose predictions come from `generate`.
+    """A task that generates a target for each source.
 
     A batch holds `target_ids` [B, T] int32 beside the sources: `cls_id`, the target, `sep_id`,
     `pad_id`s.
@@ -49,11 +48,16 @@ class Seq2Seq:
 
     name: str
     search: decode.Search
-    """The ids that matter, T, and how targets are searched for."""
+    """The special ids, T, and the settings of the search for targets."""
     label_smoothing: float = 0.0
     """Share of the probability that the loss spreads over the vocabulary (arXiv 1512.00567)."""
     lowercase: bool = False
-    """BLEU pays no heed to case, for a tokenizer that cannot give any."""
+    """Whether BLEU ignores case, for a tokenizer that cannot produce it."""
+
+    metric = "bleu"
+    per_token = False
+    percent = True
+    generates = True
 
     def __post_init__(self) -> None:
         search, where = self.search, f"task {self.name}"
@@ -82,26 +86,10 @@ class Seq2Seq:
             expected="0 or more",
         )
 
-    @property
-    def metric(self) -> str:
-        return "bleu"
-
-    @property
-    def per_token(self) -> bool:
-        return False
-
-    @property
-    def percent(self) -> bool:
-        return True
-
-    @property
-    def generates(self) -> bool:
-        """True: predictions are made of `generate`'s ids, not of `outputs`."""
-        return True
-
     def init_head(self, config: ModelConfig, key: Array) -> Params:
-        """A new decoder; `decoder.warm_start` puts a checkpoint in it. `UserError` where T is over
-        its positions.
+        """Return a new decoder; `begin` puts a checkpoint into it.
+
+        Raises `UserError` if T is over the number of its positions.
         """
         length, longest = self.search.max_target_length, config.max_length
         check(
@@ -113,21 +101,21 @@ class Seq2Seq:
         return decoder.init(config, key)
 
     def begin(self, config: ModelConfig, new: Params, restored: Params) -> Params:
-        """The decoder from the model that is to be its beginning, or else from the encoder's;
-        cross-attention new.
+        """Return the decoder with the restored layers of the model it begins with.
+
+        That is the one of `finetune.decoder_from`, or else the encoder's. Cross-attention stays
+        new. Without a restored model it is all new.
         """
         donor = restored.get(DONOR, restored)
-        return (
-            decoder.warm_start(config, new, donor)
-            if "embeddings" in donor and "encoder" in donor
-            else new
-        )
+        if "embeddings" in donor and "encoder" in donor:
+            return decoder.warm_start(config, new, donor)
+        return new
 
     def head_axes(self, config: ModelConfig) -> Params:
-        """The tree of the head with a PartitionSpec of logical axis names in each leaf's place."""
+        """Return the head's tree with a PartitionSpec of logical axis names for each leaf."""
         return decoder.logical_axes(config)
 
-    def scores(
+    def logits(
         self,
         config: ModelConfig,
         params: Params,
@@ -136,113 +124,126 @@ class Seq2Seq:
         key: Array | None,
         layout: Layout,
     ) -> Array:
-        """[B, T, V] float32: scores of the id after each of `target_ids`, of which each knows those
-        before it.
+        """Return the logits of the id after each of `target_ids`, float32 [B, T, V].
+
+        Each is computed from the source and the target's ids up to there.
         """
         memory = functional.encode(config, params, batch, key=key, layout=layout).hidden_BxLxD
-        own = None if key is None else jax.random.fold_in(key, DECODER)
+        decoder_key = None if key is None else jax.random.fold_in(key, DECODER)
         head, mask = head_of(params, self.name), jnp.asarray(batch["input_mask"])
-        return decoder.logits(
-            config, head, memory, mask, self._target_ids(batch), key=own, layout=layout
-        )
+        targets = self._target_ids(batch)
+        return decoder.logits(config, head, memory, mask, targets, key=decoder_key, layout=layout)
 
     def count(self, batch: Batch) -> Array:
-        """Ids to be learnt: those of the targets, `sep_id` included."""
+        """Return the number of ids to learn: those of the targets, `sep_id` included."""
         return jnp.sum(self._labels(batch)[1])
 
-    def sums(self, scores: Array, batch: Batch) -> dict[str, Array]:
-        """`loss` in nats (smoothed), `correct` ids (likeliest, given the true ones before) and
-        `count`.
+    def sums(self, logits: Array, batch: Batch) -> dict[str, Array]:
+        """Return `loss`, `count` and `correct`, all counted in target ids.
+
+        The loss is smoothed cross-entropy in nats. `correct` counts the ids that are the most
+        probable ones, given the true ids before them.
         """
         labels_BxT, weights_BxT = self._labels(batch)
-        picked = jnp.take_along_axis(scores, labels_BxT[:, :, None], axis=-1)[:, :, 0]
-        wanted = (1 - self.label_smoothing) * picked
-        if self.label_smoothing:
-            wanted += self.label_smoothing * jnp.mean(scores, axis=-1)
-        losses = jax.nn.logsumexp(scores, axis=-1) - wanted
-        correct = (jnp.argmax(scores, axis=-1) == labels_BxT) * weights_BxT
+        e = self.label_smoothing
+        true_logits = jnp.take_along_axis(logits, labels_BxT[:, :, None], axis=-1)[:, :, 0]
+        targets = (1 - e) * true_logits
+        if e:
+            targets += e * jnp.mean(logits, axis=-1)
+        losses = jax.nn.logsumexp(logits, axis=-1) - targets
+        correct = (jnp.argmax(logits, axis=-1) == labels_BxT) * weights_BxT
         loss = jnp.sum(jnp.where(weights_BxT > 0, losses, 0) * weights_BxT)
         return {"loss": loss, "correct": jnp.sum(correct), "count": jnp.sum(weights_BxT)}
 
-    def outputs(self, scores: Array) -> Array:
-        """[B, T] int32: the likeliest id after each true one. No prediction: `generate` makes
-        those.
+    def outputs(self, logits: Array) -> Array:
+        """Return the most probable id after each true one, int32 [B, T].
+
+        Predictions are not made of these, but of what `generate` returns.
         """
-        return jnp.argmax(scores, axis=-1).astype(jnp.int32)
+        return jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
     def generate(
         self, config: ModelConfig, params: Params, batch: Batch, *, layout: Layout = ANYWHERE
     ) -> Array:
-        """[B, T] int32, what the sources become, by `search`; as `target_ids`, which need not be
-        there.
-        """
+        """Return the generated targets, int32 [B, T] like `target_ids`, which need not be there."""
         memory = functional.encode(config, params, batch, layout=layout).hidden_BxLxD
         head, mask = head_of(params, self.name), jnp.asarray(batch["input_mask"])
         return decode.generate(config, head, memory, mask, self.search, layout=layout)
 
-    def rows(
+    def encode(
         self,
         examples: Sequence[PairExample],
         tokenizer: Tokenizer,
         max_seq_length: int,
         *,
         targets: bool,
-    ) -> PairRows:
-        """Each source as [CLS] source [SEP], cut to `max_seq_length` ids; with `targets`,
-        `target_ids` too, cut to T.
+    ) -> EncodedPairs:
+        """Return each source as [CLS] source [SEP], cut to `max_seq_length` ids.
 
-        Says in the log how many were cut. Raises `UserError` naming an example that lacks its
-        target.
+        With `targets` there are `target_ids` too, cut to T. The log says how many were cut. Raises
+        `UserError` naming an example that lacks its target.
         """
         sources = [example.source for example in examples]
         ids, offsets = _framed(tokenizer, sources, max_seq_length, "sources")
-        found: dict[str, np.ndarray] = {}
+        target_arrays: dict[str, np.ndarray] = {}
         if targets:
+            texts = _targets(self.name, examples)
             length = self.search.max_target_length
-            flat, begins = _framed(tokenizer, _targets(self.name, examples), length, "targets")
-            found["target_ids"] = np.full((len(examples), length), self.search.pad_id, np.int32)
-            found["target_ids"][np.arange(length)[None, :] < np.diff(begins)[:, None]] = flat
-        second, numbers = (
+            flat, target_offsets = _framed(tokenizer, texts, length, "targets")
+            target_ids = np.full((len(examples), length), self.search.pad_id, np.int32)
+            is_target = np.arange(length)[None, :] < np.diff(target_offsets)[:, None]
+            target_ids[is_target] = flat
+            target_arrays["target_ids"] = target_ids
+        return EncodedPairs(
+            ids,
+            offsets,
             np.diff(offsets).astype(np.int32),
             np.arange(len(examples), dtype=np.int64),
+            target_arrays,
+            tokenizer=tokenizer,
         )
-        return PairRows(ids, offsets, second, numbers, found, tokenizer=tokenizer)
 
     def predict(
-        self, outputs: Sequence[np.ndarray], rows: Rows, examples: Sequence[PairExample]
+        self,
+        outputs: Sequence[np.ndarray],
+        encoded: EncodedExamples,
+        examples: Sequence[PairExample],
     ) -> list[str]:
-        """The text of each example, from the ids [T] that `generate` gave."""
-        assert isinstance(rows, PairRows)
-        return [rows.tokenizer.decode(self._inner(ids)) for ids in outputs]
+        """Return the text of each example, from the ids [T] that `generate` gave."""
+        assert isinstance(encoded, EncodedPairs)
+        return [encoded.tokenizer.decode(self._inner(ids)) for ids in outputs]
 
     def figures(
         self, predictions: Sequence[str], examples: Sequence[PairExample]
     ) -> dict[str, float]:
-        """`bleu` of the corpus in 0..100, as sacrebleu has it (tokenizer 13a), and `exact_match`,
-        equal texts' share.
+        """Return `bleu` of the corpus in 0..100, and `exact_match`, the share of equal texts.
 
-        Raises `UserError` where sacrebleu is not installed.
+        BLEU is sacrebleu's, with its tokenizer 13a. Texts are equal if their words are. Raises
+        `UserError` if sacrebleu is not installed.
         """
         references = _targets(self.name, examples)
-        same = lambda text: " ".join((text.lower() if self.lowercase else text).split())  # noqa: E731
-        equal = [
-            same(text) == same(wanted) for text, wanted in zip(predictions, references, strict=True)
-        ]
+        pairs = zip(predictions, references, strict=True)
+        equal = [self._words(text) == self._words(reference) for text, reference in pairs]
         return {
             "bleu": bleu(predictions, references, self.lowercase),
             "exact_match": float(np.mean(equal)),
         }
 
+    def _words(self, text: str) -> list[str]:
+        return (text.lower() if self.lowercase else text).split()
+
     def _target_ids(self, batch: Batch) -> Array:
-        """Without whatever stands in the items that fill up a batch: not a number would spread
-        through gradients.
+        """Return `target_ids`, all padding for the items that fill up a batch.
+
+        What these hold would otherwise reach the gradients, as 0 * NaN is NaN.
         """
         ids, weights = jnp.asarray(batch["target_ids"]), jnp.asarray(batch["item_weights"])
         return jnp.where(weights[:, None] > 0, ids, self.search.pad_id)
 
     def _labels(self, batch: Batch) -> tuple[Array, Array]:
-        """(the id after each [B, T], its weight float32): the inputs keep all T, which meshes
-        divide.
+        """Return the id after each target id, int32 [B, T], and its weight, float32 [B, T].
+
+        All T inputs are kept, and the last has padding after it: meshes divide T, not T - 1.
         """
         ids_BxT = self._target_ids(batch)
         labels_BxT = jnp.pad(ids_BxT[:, 1:], ((0, 0), (0, 1)), constant_values=self.search.pad_id)
@@ -250,7 +251,7 @@ class Seq2Seq:
         return labels_BxT, (labels_BxT != self.search.pad_id) * weights[:, None]
 
     def _inner(self, ids: np.ndarray) -> np.ndarray:
-        """The ids between `cls_id` and what ends them."""
+        """Return the ids between `cls_id` and what ends them."""
         ends = np.flatnonzero(np.isin(ids, [self.search.sep_id, self.search.pad_id]))
         return ids[1 : ends[0] if len(ends) else len(ids)]
 
@@ -264,10 +265,12 @@ def make_task(
     length_penalty: float = 0.6,
     label_smoothing: float = 0.0,
 ) -> Seq2Seq:
-    """The task for texts of this tokenizer; beam and length penalty by default as in arXiv
-    1706.03762, section 6.1.
+    """Return the task for texts of this tokenizer.
+
+    Beam size and length penalty are by default those of arXiv 1706.03762, section 6.1. Raises
+    `UserError` if sacrebleu is not installed.
     """
-    bleu(["a"], ["a"], True)  # where it is not installed, not after the first epoch
+    bleu(["a"], ["a"], True)  # a missing package is an error now, not after the first epoch
     search = decode.Search(
         cls_id=tokenizer.cls_id,
         sep_id=tokenizer.sep_id,
@@ -281,16 +284,15 @@ def make_task(
 
 
 def bleu(predictions: Sequence[str], references: Sequence[str], lowercase: bool) -> float:
-    """Corpus BLEU in 0..100 by sacrebleu (arXiv 1804.08771), one reference each."""
+    """Return the corpus BLEU in 0..100 by sacrebleu (arXiv 1804.08771), one reference each."""
     try:
         import sacrebleu
     except ModuleNotFoundError as error:
         raise UserError(
             "bleu: found no package sacrebleu, expected it: pip install sacrebleu"
         ) from error
-    return float(
-        sacrebleu.corpus_bleu(list(predictions), [list(references)], lowercase=lowercase).score
-    )
+    result = sacrebleu.corpus_bleu(list(predictions), [list(references)], lowercase=lowercase)
+    return float(result.score)
 
 
 def _targets(name: str, examples: Sequence[PairExample]) -> list[str]:
@@ -307,18 +309,19 @@ def _targets(name: str, examples: Sequence[PairExample]) -> list[str]:
 def _framed(
     tokenizer: Tokenizer, texts: Sequence[str], longest: int, what: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(ids, offsets): each text between [CLS] and [SEP], at most `longest` ids; the log says how
-    many were cut.
+    """Return the ids and offsets of [CLS] text [SEP] for each text, at most `longest` ids.
+
+    The log says how many were cut; `what` names them there.
     """
     inner, begins = tokenizer.encode_batch(texts)
     lengths = np.minimum(np.diff(begins), longest - 2)
-    cut = int(np.sum(lengths < np.diff(begins)))
-    if cut:
+    truncated = int(np.sum(lengths < np.diff(begins)))
+    if truncated:
         log.warning(
             "%s longer than %d ids, which were cut to them: %d of %d",
             what,
             longest,
-            cut,
+            truncated,
             len(texts),
         )
     offsets = np.concatenate([[0], np.cumsum(lengths + 2)]).astype(np.int64)
@@ -326,5 +329,6 @@ def _framed(
     ids[ranges(offsets[:-1] + 1, offsets[1:] - 1)] = inner[
         ranges(begins[:-1], begins[:-1] + lengths)
     ]
-    ids[offsets[:-1]], ids[offsets[1:] - 1] = tokenizer.cls_id, tokenizer.sep_id
+    ids[offsets[:-1]] = tokenizer.cls_id
+    ids[offsets[1:] - 1] = tokenizer.sep_id
     return ids, offsets

@@ -11,7 +11,7 @@ from etils import epath
 from bertjax.errors import UserError, check
 from bertjax.storage import opened, write_whole
 from bertjax.tasks.examples import TaggedExample
-from bertjax.tasks.files.tables import Row
+from bertjax.tasks.files.tables import TableRow
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ def write_conll(
 
 
 def tagged_rows(
-    rows: Iterable[Row], *, tag_field: str = "", tags: bool = True
+    rows: Iterable[TableRow], *, tag_field: str = "", tags: bool = True
 ) -> list[TaggedExample]:
     """The sentences of rows that hold lists, as those of TFDS and of JSON lines do.
 
@@ -141,11 +141,11 @@ def tagged_rows(
     return found
 
 
-def _field(row: Row, names: Sequence[str]) -> str:
+def _field(row: TableRow, names: Sequence[str]) -> str:
     return next((name for name in names if name in row.values), names[0])
 
 
-def _strings(row: Row, name: str) -> tuple[str, ...]:
+def _strings(row: TableRow, name: str) -> tuple[str, ...]:
     values = row.value(name)
     good = isinstance(values, list) and all(isinstance(value, str) for value in values)
     check(good, where=f"{row.where}, {name}", found=repr(values)[:80], expected="a list of strings")

@@ -15,7 +15,10 @@ from bertjax.finetuning.load import load_finetuned
 from bertjax.finetuning.objective import TaskObjective
 from bertjax.interop.checkpoints.task_head import load_with_head
 from bertjax.model.layout import ANYWHERE
-from bertjax.tasks.classification.task import Classification
+from bertjax.tasks import registry
+from bertjax.tasks.classification.multi_label import MultiLabel
+from bertjax.tasks.classification.regression import Regression
+from bertjax.tasks.classification.single_label import SingleLabel
 from bertjax.tasks.multiple_choice.task import Choice
 from bertjax.tasks.question_answering.task import Spans
 from bertjax.tasks.seq2seq.task import make_task
@@ -25,9 +28,9 @@ from tests.factory import SMALL_MODEL, small_config
 from tests.tasks.tiny import MODEL, TOKENIZER
 
 TASKS = {
-    "class": ("classification", Classification("topics", ("art", "law", "war"))),
-    "classes": ("classification", Classification("topics", ("art", "law"), "classes")),
-    "number": ("classification", Classification("stsb", (), "number")),
+    "class": ("classification", SingleLabel("topics", ("art", "law", "war"))),
+    "classes": ("classification", MultiLabel("topics", ("art", "law"))),
+    "number": ("classification", Regression("stsb")),
     "choice": ("choice", Choice("swag", 4)),
     "tagging": ("tagging", Tagging("ner", ("O", "B-LOC", "I-LOC"))),
     "spans": ("spans", Spans("squad")),
@@ -57,7 +60,7 @@ def save_run(folder, model, *named, heads=("pooler",)):
     params = jax.tree.map(
         lambda leaf: np.float32(leaf + 0.2 * rng.standard_normal(leaf.shape)), params
     )
-    facts = {"tasks": [{"kind": kind, **dataclasses.asdict(task)} for kind, task in named]}
+    facts = {"tasks": [registry.to_plain(task) for task in tasks]}
     save_model(folder, config, params, None, facts)
     return folder
 
@@ -76,7 +79,7 @@ def scored(run, batch):
     model = load_finetuned(run)
     (task,) = model.objective.tasks
     return np.asarray(
-        task.scores(model.config.model, model.params, batch, key=None, layout=ANYWHERE)
+        task.logits(model.config.model, model.params, batch, key=None, layout=ANYWHERE)
     )
 
 

@@ -1,29 +1,21 @@
 import json
 import logging
 
-import numpy as np
 import pytest
 
 from bertjax.errors import UserError
-from bertjax.tasks.classification.examples import (
-    balanced_weights,
-    labels_of,
-    read_examples,
-    worst_errors,
-    write_predictions,
-)
+from bertjax.tasks.classification.examples import read_examples
 from bertjax.tasks.classification.glue import glue_task
-from bertjax.tasks.classification.task import Classification, TextPrediction
+from bertjax.tasks.classification.labels import labels_of
 from bertjax.tasks.examples import TextExample
-from bertjax.tasks.files.splits import Source
-from bertjax.tasks.files.tables import read_table
+from bertjax.tasks.files.splits import DataLocation
 
 pytestmark = pytest.mark.quick
 
 
 def table(folder, name, *rows):
     (folder / name).write_text("".join("\t".join(row) + "\n" for row in rows))
-    return Source(str(folder))
+    return DataLocation(str(folder))
 
 
 def read(folder, name, *rows, split="train", **options):
@@ -62,7 +54,7 @@ def test_colas_test_set_has_a_header_and_no_labels(tmp_path):
     rows = [("index", "sentence"), ("0", "one"), ("1", "two")]
     found = read(tmp_path, "test.tsv", *rows, split="test", task=glue_task("cola"), unlabelled=True)
     assert found == [("0", "one", None, None), ("1", "two", None, None)]
-    message = error_of(Source(str(tmp_path)), "test", task=glue_task("cola"))
+    message = error_of(DataLocation(str(tmp_path)), "test", task=glue_task("cola"))
     assert (
         "test.tsv, line 2: found the columns index, sentence, expected label (or finetune.label_column"
         in message
@@ -73,7 +65,7 @@ def test_fields_of_tfds_in_json_are_a_tasks_too(tmp_path):
     (tmp_path / "train.jsonl").write_text(
         '{"premise": "a", "hypothesis": "b", "label": 2, "idx": 6}\n'
     )
-    (found,) = read_examples(Source(str(tmp_path)), "train", task=glue_task("mnli"))
+    (found,) = read_examples(DataLocation(str(tmp_path)), "train", task=glue_task("mnli"))
     assert found == TextExample("6", "a", "b", "contradiction")
 
 
@@ -87,7 +79,7 @@ def test_mnlis_dashes_are_left_out_and_counted(tmp_path, caplog):
     said = f"{tmp_path}, split validation_matched: examples without a label, which were left out: 1 of 2"
     assert caplog.messages == [said]
     kept = read_examples(
-        Source(str(tmp_path)), "validation_matched", task=glue_task("mnli"), unlabelled=True
+        DataLocation(str(tmp_path)), "validation_matched", task=glue_task("mnli"), unlabelled=True
     )
     assert [e.label for e in kept] == [None, "neutral"]
 
@@ -102,7 +94,7 @@ def test_qqps_broken_lines_are_left_out_and_counted_and_others_are_errors(tmp_pa
         f"lines with a wrong number of columns, which were left out: {tmp_path / 'train.tsv'} 1"
     ]
     assert "line 2: found 2 columns, expected 4" in error_of(
-        Source(str(tmp_path)), "train", label_column="id"
+        DataLocation(str(tmp_path)), "train", label_column="id"
     )
 
 
@@ -110,7 +102,7 @@ def test_several_files_are_joined_and_ids_say_from_which(tmp_path):
     for name, label in (("rte1_dev", "TRUE"), ("rte1_test", "FALSE")):
         xml = f'<c><pair id="1" value="{label}"><t>a</t><h>b</h></pair></c>'
         (tmp_path / f"{name}.xml").write_text(xml)
-    source = Source(str(tmp_path), {"train": ("rte1_dev.xml", "rte1_test.xml")})
+    source = DataLocation(str(tmp_path), {"train": ("rte1_dev.xml", "rte1_test.xml")})
     assert read_examples(source, "train", task=glue_task("rte")) == [
         TextExample("rte1_dev:1", "a", "b", "entailment"),
         TextExample("rte1_test:1", "a", "b", "not_entailment"),
@@ -120,7 +112,7 @@ def test_several_files_are_joined_and_ids_say_from_which(tmp_path):
 def test_any_table_gives_classes_numbers_or_several_classes(tmp_path):
     rows = [("text", "label", "score", "tags"), ("a", " x ", "1e1", "p, q,p"), ("b", "y", "-2", "")]
     table(tmp_path, "train.tsv", *rows)
-    source = Source(str(tmp_path))
+    source = DataLocation(str(tmp_path))
     assert [e.label for e in read_examples(source, "train")] == ["x", "y"]
     numbers = read_examples(source, "train", label_column="score", label_type="number")
     assert [e.label for e in numbers] == [10.0, -2.0]
@@ -133,9 +125,13 @@ def test_any_table_gives_classes_numbers_or_several_classes(tmp_path):
 def test_labels_of_json_are_text(tmp_path):
     lines = [{"text": "a", "label": label} for label in (3, True, "x", None)]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    assert [e.label for e in read_examples(Source(str(tmp_path)), "train")] == ["3", "true", "x"]
+    assert [e.label for e in read_examples(DataLocation(str(tmp_path)), "train")] == [
+        "3",
+        "true",
+        "x",
+    ]
     (tmp_path / "train.jsonl").write_text('{"text": "a", "label": ["y", 2]}\n')
-    (found,) = read_examples(Source(str(tmp_path)), "train", label_type="classes")
+    (found,) = read_examples(DataLocation(str(tmp_path)), "train", label_type="classes")
     assert found.label == ("y", "2")
 
 
@@ -152,87 +148,7 @@ def test_labels_of_json_are_text(tmp_path):
 ])  # fmt: skip
 def test_what_is_wrong_is_named_with_its_line(tmp_path, row, options, message):
     (tmp_path / "train.json").write_text(json.dumps(row))
-    assert message in error_of(Source(str(tmp_path)), "train", **options)
-
-
-def examples_of(*labels):
-    return [TextExample(str(i), f"text {i}", label=label) for i, label in enumerate(labels)]
-
-
-def test_labels_are_sorted_as_numbers_where_they_are():
-    assert labels_of(examples_of("10", "9", "10", "-1")) == ("-1", "9", "10")
-    assert labels_of(examples_of("10", "9", "b")) == ("10", "9", "b")
-    assert labels_of(examples_of(("b", "a"), (), ("c",))) == ("a", "b", "c")
-
-
-def test_balanced_weights_are_scikit_learns():
-    weights = pytest.importorskip("sklearn.utils.class_weight").compute_class_weight
-    labels = ["a", "b", "b", "c", "c", "c", "c"]
-    found = balanced_weights(("a", "b", "c"), examples_of(*labels))
-    assert found == pytest.approx(
-        tuple(weights("balanced", classes=np.array(["a", "b", "c"]), y=labels))
-    )
-    with pytest.raises(UserError, match="label d: found no training example"):
-        balanced_weights(("a", "d"), examples_of("a"))
-
-
-def test_worst_errors_are_those_with_the_least_probability_of_what_is_true():
-    task = Classification("t", ("a", "b"))
-    examples = examples_of("a", "a", "b", "a")
-    predictions = [
-        TextPrediction("a" if p >= 0.5 else "b", (p, 1 - p)) for p in (0.4, 0.1, 0.7, 0.9)
-    ]
-    worst = worst_errors(task, predictions, examples, 2)
-    assert [error.example.id for error in worst] == ["1", "2"]
-    assert [error.error for error in worst] == pytest.approx([0.9, 0.7])
-    assert len(worst_errors(task, predictions, examples, 9)) == 3
-
-
-def test_worst_errors_of_numbers_and_of_several_classes():
-    number = Classification("t", label_type="number")
-    predictions = [TextPrediction(None, value=value) for value in (1.0, 3.0, 2.0)]
-    worst = worst_errors(number, predictions, examples_of(1.5, 1.0, 2.0), 9)
-    assert [(error.example.id, error.error) for error in worst] == [("1", 2.0), ("0", 0.5)]
-    several = Classification("t", ("a", "b"), "classes")
-    predictions = [
-        TextPrediction(("a",), (0.8, 0.3)),
-        TextPrediction((), (0.1, 0.4)),
-        TextPrediction(("b",), (0, 0.6)),
-    ]
-    worst = worst_errors(several, predictions, examples_of(("a", "b"), ("a",), ("b",)), 9)
-    assert [(error.example.id, round(error.error, 6)) for error in worst] == [
-        ("1", 0.9),
-        ("0", 0.7),
-    ]
-
-
-def test_written_predictions_are_a_table_that_is_read_again(tmp_path):
-    path = tmp_path / "predictions.tsv"
-    examples = [TextExample("7", 'a\t"b"\nc', "d"), TextExample("8", "e")]
-    write_predictions(
-        path, [TextPrediction("x", (0.25, 0.75)), TextPrediction("y", (0.9, 0.1))], examples
-    )
-    assert [dict(row.values) for row in read_table(path)] == [
-        {
-            "id": "7",
-            "sentence1": 'a "b" c',
-            "sentence2": "d",
-            "prediction": "x",
-            "probability": "0.7500",
-        },
-        {"id": "8", "sentence1": "e", "sentence2": "", "prediction": "y", "probability": "0.9000"},
-    ]
-    write_predictions(
-        path,
-        [TextPrediction(("x", "z"), (0.5, 0.1, 1.0)), TextPrediction((), (0, 0, 0))],
-        examples[1:] * 2,
-    )
-    assert (
-        path.read_text()
-        == "id\tsentence\tprediction\tprobability\n8\te\tx,z\t0.5000,1.0000\n8\te\t\t\n"
-    )
-    write_predictions(path, [TextPrediction(None, value=2.5)], examples[1:])
-    assert path.read_text() == "id\tsentence\tprediction\n8\te\t2.5\n"
+    assert message in error_of(DataLocation(str(tmp_path)), "train", **options)
 
 
 @pytest.mark.parametrize("name,columns,files,counts", [
@@ -245,7 +161,7 @@ def test_written_predictions_are_a_table_that_is_read_again(tmp_path):
      (3000, 6750)),
 ])  # fmt: skip
 def test_real_files_are_read_whole(shared_data, name, columns, files, counts):
-    source = Source(str(shared_data / "tasks" / name), files, columns)
+    source = DataLocation(str(shared_data / "tasks" / name), files, columns)
     task = glue_task("stsb" if name == "sts" else name)
     for split, count in zip(("train", "validation", "test"), counts, strict=False):
         found = read_examples(source, split, task=task)
@@ -255,7 +171,7 @@ def test_real_files_are_read_whole(shared_data, name, columns, files, counts):
 
 
 def test_real_chinese_titles_are_read_with_ten_classes(shared_data):
-    source = Source(str(shared_data / "tasks" / "thucnews_zh"), columns=("text", "label"))
+    source = DataLocation(str(shared_data / "tasks" / "thucnews_zh"), columns=("text", "label"))
     found = read_examples(source, "validation")
     assert len(found) == 10_000
     assert labels_of(found) == tuple(map(str, range(10)))

@@ -2,7 +2,8 @@ import pytest
 
 from bertjax.errors import UserError
 from bertjax.tasks.classification.glue import TASKS, glue_label, glue_task, write_submission
-from bertjax.tasks.classification.task import Classification, TextPrediction
+from bertjax.tasks.classification.kind import TASK_CLASSES
+from bertjax.tasks.classification.predictions import ClassPrediction, NumberPrediction
 from bertjax.tasks.examples import TextExample
 
 pytestmark = pytest.mark.quick
@@ -33,7 +34,7 @@ def test_the_nine_tasks_make_classifications_with_their_metrics():
         "wnli",
     ]
     for task in TASKS:
-        made = Classification(task.name, task.labels, task.label_type, task.metrics)
+        made = TASK_CLASSES[task.label_type](task.name, task.labels, task.metrics)
         assert made.metric == task.metrics[0]
         assert len(task.submission) == len(task.test_splits) == len(task.validation_splits)
 
@@ -86,7 +87,7 @@ def test_submissions_are_as_the_benchmark_takes_them(
     tmp_path, name, split, predictions, file, lines
 ):
     made = [
-        TextPrediction(None, value=p) if isinstance(p, float) else TextPrediction(p, (1.0,))
+        NumberPrediction(p) if isinstance(p, float) else ClassPrediction(p, (1.0,))
         for p in predictions
     ]
     examples = [TextExample(str(i), "text") for i in range(len(made))]

@@ -5,7 +5,6 @@ from importlib.resources import files
 import numpy as np
 import pytest
 
-from bertjax.data.tokenizers.tokenizer import load_tokenizer
 from bertjax.inference import embed as features
 from bertjax.interop.import_model import import_model
 from bertjax.training.saved_model import load_model
@@ -25,8 +24,7 @@ def source():
 def imported(source, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sts") / "run"
     import_model(source, folder)
-    loaded = load_model(folder)
-    return loaded.config.model, loaded.params, load_tokenizer(folder / "tokenizer")
+    return load_model(folder)
 
 
 def rated_pairs(folder):
@@ -70,7 +68,7 @@ def compared(source, imported, pairs, largest):
     row = {text: i for i, text in enumerate(texts)}
     scores = [score for score, _, _ in pairs]
     first, second = [row[a] for _, a, _ in pairs], [row[b] for _, _, b in pairs]
-    here, there = features.embed(*imported, texts), vectors_of_transformers(source, texts)
+    here, there = features.embed(imported, texts), vectors_of_transformers(source, texts)
     largest("real weights: sentence vectors", np.abs(here - there).max(), 1e-5)
     largest(
         "real weights: sentence vectors of length 1", np.abs(unit(here) - unit(there)).max(), 1e-5

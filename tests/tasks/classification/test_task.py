@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import example, given
 from hypothesis import strategies as st
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -17,25 +16,31 @@ from bertjax.model import functional
 from bertjax.model.layout import ANYWHERE
 from bertjax.parallel.mesh import make_mesh
 from bertjax.parallel.rules import batch_parts
-from bertjax.tasks.classification.task import Classification, TextPrediction, encoded_pairs
+from bertjax.tasks.classification.kind import TASK_CLASSES
+from bertjax.tasks.classification.multi_label import MultiLabel
+from bertjax.tasks.classification.predictions import (
+    ClassPrediction,
+    LabelSetPrediction,
+    NumberPrediction,
+)
+from bertjax.tasks.classification.regression import Regression
+from bertjax.tasks.classification.single_label import SingleLabel
 from bertjax.tasks.examples import TextExample
-from bertjax.tasks.task import Rows
+from bertjax.tasks.task import EncodedExamples
 from tests.factory import SMALL_MODEL, random_batch
 
 WORDS = ["the", "cat", "dog", "sees", "##s", "no", "one", "."]
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
 TEXT = st.lists(st.sampled_from([*WORDS, "cats"]), max_size=9).map(" ".join)
 LABELS = ("a", "b", "c")
-CLASS = Classification("t", LABELS)
-CLASSES = Classification("t", LABELS, "classes")
-NUMBER = Classification("t", label_type="number")
+CLASS = SingleLabel("t", LABELS)
+CLASSES = MultiLabel("t", LABELS)
+NUMBER = Regression("t")
 
 
-@pytest.fixture(scope="module")
-def tokenizer():
-    return WordPiece(
-        "vocab.txt", "".join(f"{entry}\n" for entry in VOCABULARY).encode(), lowercase=True
-    )
+TOKENIZER = WordPiece(
+    "vocab.txt", "".join(f"{entry}\n" for entry in VOCABULARY).encode(), lowercase=True
+)
 
 
 def batch_of(labels, weights=None):
@@ -46,7 +51,10 @@ def batch_of(labels, weights=None):
 
 
 def predictions_of(*labels):
-    return [TextPrediction(label) for label in labels]
+    return [
+        LabelSetPrediction(label) if isinstance(label, tuple) else ClassPrediction(label)
+        for label in labels
+    ]
 
 
 def examples_of(*labels):
@@ -56,45 +64,16 @@ def examples_of(*labels):
 # Rows
 
 
-def pair_cut_by_bert(a, b, longest):
-    """One piece at a time, as the paper's code does."""
-    a, b = list(a), list(b)
-    while len(a) + len(b) > longest:
-        (a if len(a) > len(b) else b).pop()
-    return a, b
-
-
-@given(st.lists(st.tuples(TEXT, st.none() | TEXT), max_size=12), st.integers(4, 20))
-@example(
-    [("cat " * 9, "dog " * 9), ("cat " * 9, "dog"), ("cat", "dog " * 9), ("cat " * 9, None)], 8
-)
-def test_rows_are_those_of_a_plain_loop(tokenizer, texts, longest):
-    examples = [TextExample(str(i), text, pair) for i, (text, pair) in enumerate(texts)]
-    ids, offsets, second, cut = encoded_pairs(tokenizer, examples, longest)
-    assert (ids.dtype, offsets.dtype, second.dtype) == (np.int32, np.int64, np.int32)
-    assert len(offsets) == len(texts) + 1
-    were_cut = 0
-    for i, (text, pair) in enumerate(texts):
-        a, b = (tokenizer.encode_batch([t or ""])[0].tolist() for t in (text, pair))
-        left_a, left_b = pair_cut_by_bert(a, b, longest - 2 - (pair is not None))
-        wanted = [tokenizer.cls_id, *left_a, tokenizer.sep_id]
-        assert second[i] == len(wanted)
-        wanted += [*left_b, tokenizer.sep_id] if pair is not None else []
-        assert ids[offsets[i] : offsets[i + 1]].tolist() == wanted
-        were_cut += (left_a, left_b) != (a, b)
-    assert cut == were_cut
-
-
-def test_rows_say_how_many_were_cut_and_hold_the_targets(tokenizer, caplog):
+def test_rows_say_how_many_were_cut_and_hold_the_targets(caplog):
     examples = [TextExample("x", "cat " * 20, label="c"), TextExample("y", "cat", "dog", "a")]
     with caplog.at_level(logging.INFO, "bertjax"):
-        rows = CLASS.rows(examples, tokenizer, 8, targets=True)
+        rows = CLASS.encode(examples, TOKENIZER, 8, targets=True)
     assert caplog.messages == ["t: texts cut to 8 ids: 1 of 2"]
     assert rows.example.tolist() == [0, 1]
     assert rows.items == 2
     assert rows.targets["labels"].tolist() == [2, 0]
     assert rows.targets["labels"].dtype == np.int32
-    assert not CLASS.rows(examples_of(None), tokenizer, 8, targets=False).targets
+    assert not CLASS.encode(examples_of(None), TOKENIZER, 8, targets=False).targets
 
 
 def test_targets_of_several_classes_and_of_numbers():
@@ -122,7 +101,6 @@ def test_a_label_that_training_did_not_have_is_named(task, label, message):
     ({"labels": ("a", "a")}, "task t: labels: found a, a, expected each once"),
     ({"labels": (), "label_type": "classes"}, "task t: labels: found none, expected 1 or more"),
     ({"label_type": "number"}, "task t: labels: found a, b, c, expected 0"),
-    ({"label_type": "tag"}, "task t: label_type: found tag, expected a kind of label"),
     ({"metrics": ("pearson",)}, "task t: metrics: found pearson, expected one of accuracy, f1,"),
     ({"metrics": ("f1",)}, "task t: metrics: found f1, expected one of"),
     ({"label_smoothing": 1.0}, "task t: label_smoothing: found 1.0, expected a number from 0 to below 1"),
@@ -131,8 +109,9 @@ def test_a_label_that_training_did_not_have_is_named(task, label, message):
     ({"class_weights": (1.0, 2.0, 0.0)}, "task t: class_weights: found (1.0, 2.0, 0.0), expected 3 numbers"),
 ])  # fmt: skip
 def test_a_task_that_makes_no_sense_is_an_error(options, message):
+    options = dict(options)
     with pytest.raises(UserError) as caught:
-        Classification("t", **{"labels": LABELS, **options})
+        TASK_CLASSES[options.pop("label_type", "class")]("t", **{"labels": LABELS, **options})
     assert str(caught.value).startswith(message)
 
 
@@ -263,7 +242,7 @@ def test_the_head_scores_the_pooled_vector():
             "tasks": {"t": head | {"bias": head["bias"] + 0.5}},
         }
         hidden = functional.encode(SMALL_MODEL, params, batch).hidden_BxLxD
-        scores = CLASS.scores(SMALL_MODEL, params, batch, key=None, layout=ANYWHERE)
+        scores = CLASS.logits(SMALL_MODEL, params, batch, key=None, layout=ANYWHERE)
         return head, functional.pool(SMALL_MODEL, params, hidden), scores
 
     every = random_batch(np.random.default_rng(0), 4)
@@ -283,7 +262,7 @@ def test_the_head_scores_the_pooled_vector():
 
 def test_outputs_become_predictions():
     outputs = CLASS.outputs(jnp.log(jnp.asarray([[0.2, 0.5, 0.3]])))
-    rows = Rows(
+    rows = EncodedExamples(
         np.zeros(0, np.int32), np.zeros(2, np.int64), np.zeros(1, np.int32), np.zeros(1, np.int64)
     )
     (prediction,) = CLASS.predict(list(np.asarray(outputs)), rows, examples_of("a"))
@@ -292,14 +271,14 @@ def test_outputs_become_predictions():
     (prediction,) = CLASSES.predict(
         list(np.asarray(CLASSES.outputs(jnp.asarray([[0.0, -1.0, 9.0]])))), rows, []
     )
-    assert prediction.label == ("a", "c")
+    assert prediction.labels == ("a", "c")
     assert prediction.probabilities == pytest.approx((0.5, 0.26894143, 0.99987662))
     (prediction,) = NUMBER.predict(list(np.asarray(NUMBER.outputs(jnp.asarray([[2.5]])))), rows, [])
-    assert (prediction.label, prediction.value) == (None, 2.5)
+    assert prediction == NumberPrediction(2.5)
 
 
 def test_figures_are_the_named_ones_and_accuracy():
-    two = Classification("t", ("no", "yes"), metrics=("matthews_correlation", "f1"))
+    two = SingleLabel("t", ("no", "yes"), metrics=("matthews_correlation", "f1"))
     true, said = ("yes", "yes", "yes", "no"), ("yes", "yes", "no", "no")
     figures = two.figures(predictions_of(*said), examples_of(*true))
     assert list(figures) == ["matthews_correlation", "f1", "accuracy"]
@@ -308,7 +287,7 @@ def test_figures_are_the_named_ones_and_accuracy():
     assert figures["f1"] == pytest.approx(0.8)
     assert figures["matthews_correlation"] == pytest.approx(1 / np.sqrt(3))
     assert two.confusion(predictions_of(*said), examples_of(*true)).tolist() == [[1, 0], [1, 2]]
-    three = Classification("t", LABELS, metrics=("f1_macro",))
+    three = SingleLabel("t", LABELS, metrics=("f1_macro",))
     assert three.figures(predictions_of("a", "b"), examples_of("a", "a"))[
         "f1_macro"
     ] == pytest.approx(2 / 9)
@@ -324,14 +303,14 @@ def test_figures_of_several_classes_and_of_numbers():
         "exact_match": pytest.approx(2 / 3),
     }
     assert CLASSES.metric == "f1_micro"
-    said = [TextPrediction(None, value=value) for value in (1.0, 2.0, 4.0)]
+    said = [NumberPrediction(value) for value in (1.0, 2.0, 4.0)]
     figures = NUMBER.figures(said, examples_of(1.0, 2.0, 3.0))
     assert figures == {"pearson": pytest.approx(0.98198051), "spearman": pytest.approx(1)}
     assert NUMBER.metric == "pearson"
 
 
 def test_calibration_is_of_the_predicted_class():
-    predictions = [TextPrediction("a", (0.75, 0.15, 0.1)), TextPrediction("c", (0.0, 0.05, 0.95))]
+    predictions = [ClassPrediction("a", (0.75, 0.15, 0.1)), ClassPrediction("c", (0.0, 0.05, 0.95))]
     table = CLASS.calibration(predictions, examples_of("b", "c"))
     assert [
         (row.predictions, row.confidence, row.accuracy) for row in table if row.predictions
@@ -340,7 +319,7 @@ def test_calibration_is_of_the_predicted_class():
         (1, 0.95, 1),
     ]
     several = CLASSES.calibration(
-        [TextPrediction(("a",), (0.75, 0.15, 0.1))], examples_of(("a", "c"))
+        [LabelSetPrediction(("a",), (0.75, 0.15, 0.1))], examples_of(("a", "c"))
     )
     assert [(row.predictions, row.accuracy) for row in several if row.predictions] == [
         (1, 1),

@@ -1,7 +1,7 @@
 import pytest
 
 from bertjax.tasks.files.python_docs import CHARACTERS, PACKAGES, rows
-from bertjax.tasks.files.splits import Source, read_rows
+from bertjax.tasks.files.splits import DataLocation, read_rows
 
 
 @pytest.mark.quick
@@ -17,5 +17,5 @@ def test_the_docstrings_are_parted_once_and_for_all():
     assert train > 1500
     assert 0.05 < validation / (train + validation) < 0.2
     assert splits["validation"] == [
-        row.values for row in read_rows(Source("python-docs"), "validation")
+        row.values for row in read_rows(DataLocation("python-docs"), "validation")
     ]

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from bertjax.errors import UserError
-from bertjax.tasks.files.splits import Source, find_files, has_split, read_rows
+from bertjax.tasks.files.splits import DataLocation, find_files, has_split, read_rows
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def error_of(function, *arguments):
 
 
 def test_splits_are_found_by_their_usual_names(folder):
-    source = Source(str(folder))
+    source = DataLocation(str(folder))
     for split, name in [
         ("train", "train.tsv"),
         ("validation_matched", "dev_matched.tsv"),
@@ -40,12 +40,12 @@ def test_splits_are_found_by_their_usual_names(folder):
         assert has_split(source, split)
     assert not has_split(source, "test")
     assert not has_split(source, "validation")
-    assert not has_split(Source(str(folder / "no")), "train")
+    assert not has_split(DataLocation(str(folder / "no")), "train")
 
 
 def test_other_names_of_a_split_count_where_the_usual_ones_are_not_there(folder):
     stems = {"train": ("trainer",), "test": ("trainer",)}
-    source = Source(str(folder), stems=stems)
+    source = DataLocation(str(folder), stems=stems)
     assert [path.name for path in find_files(source, "train")] == ["train.tsv"]
     assert [path.name for path in find_files(source, "test")] == ["trainer.txt"]
     assert has_split(source, "test")
@@ -53,46 +53,46 @@ def test_other_names_of_a_split_count_where_the_usual_ones_are_not_there(folder)
 
 def test_named_files_are_joined_in_their_order(folder):
     (folder / "more.csv").write_text("c\nx\ny\n")
-    source = Source(str(folder), {"train": ("more.csv", "train.tsv")})
+    source = DataLocation(str(folder), {"train": ("more.csv", "train.tsv")})
     rows = list(read_rows(source, "train"))
     assert [dict(row.values) for row in rows] == [{"c": "x"}, {"c": "y"}, {"a": "1", "b": "2"}]
     assert [row.number for row in rows] == [2, 3, 2]
-    elsewhere = Source(".", {"train": (str(folder / "more.csv"),)})
+    elsewhere = DataLocation(".", {"train": (str(folder / "more.csv"),)})
     assert len(list(read_rows(elsewhere, "train"))) == 2
 
 
 def test_what_is_missing_is_said_with_what_there_is(folder):
     there = "dev_matched.tsv, notes, train.tsv, trainer.txt, validation_mismatched.jsonl.gz"
-    message = error_of(find_files, Source(str(folder)), "test")
+    message = error_of(find_files, DataLocation(str(folder)), "test")
     wanted = "expected test.* (or finetune.test_files to name it)"
     assert message == f"{folder}, split test: found {there}, {wanted}"
-    named = Source(str(folder), {"validation": ("trainer.txt", "rte9.xml")})
+    named = DataLocation(str(folder), {"validation": ("trainer.txt", "rte9.xml")})
     assert (
         error_of(find_files, named, "validation")
         == f"{folder}, split validation: found {there}, expected rte9.xml"
     )
     gone = folder / "gone"
     assert (
-        error_of(find_files, Source(str(gone)), "train")
+        error_of(find_files, DataLocation(str(gone)), "train")
         == f"{gone}: found no such folder, expected a folder"
     )
     file = folder / "notes"
     assert (
-        error_of(find_files, Source(str(file)), "train")
+        error_of(find_files, DataLocation(str(file)), "train")
         == f"{file}: found a file, expected a folder"
     )
 
 
 def test_two_files_that_could_be_the_split_are_an_error(folder):
     (folder / "train.csv").write_text("a\n")
-    message = error_of(find_files, Source(str(folder)), "train")
+    message = error_of(find_files, DataLocation(str(folder)), "train")
     assert "split train: found train.csv, train.tsv, expected one file of train.*" in message
 
 
 @pytest.mark.parametrize("content", ["", "a\tb\n", "\n\n"])
 def test_a_split_without_a_row_is_an_error(tmp_path, content):
     (tmp_path / "dev.tsv").write_text(content)
-    message = error_of(read_rows, Source(str(tmp_path)), "validation")
+    message = error_of(read_rows, DataLocation(str(tmp_path)), "validation")
     assert message == f"{tmp_path}, split validation: found no row, expected one or more"
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bertjax.errors import UserError
 from bertjax.tasks.examples import ChoiceExample
-from bertjax.tasks.files.splits import Source
+from bertjax.tasks.files.splits import DataLocation
 from bertjax.tasks.multiple_choice.files import (
     CODAH,
     SWAG_STEMS,
@@ -47,7 +47,7 @@ def test_swag_gives_the_first_sentence_and_endings_after_the_start_of_the_second
 def test_a_folder_is_read_split_by_split(tmp_path):
     written(tmp_path, "train.csv", SWAG)
     written(tmp_path, "val.csv", SWAG[:2])
-    source = Source(str(tmp_path), stems=SWAG_STEMS)
+    source = DataLocation(str(tmp_path), stems=SWAG_STEMS)
     assert read_choices(source, "train") == read_choice_file(tmp_path / "train.csv")
     assert [example.id for example in read_choices(source, "validation")] == ["7"]
 

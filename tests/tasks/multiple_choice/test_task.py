@@ -71,7 +71,7 @@ def test_scores_and_loss_are_those_of_transformers(largest):
     theirs = {there: torch.tensor(batch[here], dtype=torch.long) for here, there in names.items()}
     with torch.no_grad():
         wanted = model(**theirs, labels=torch.tensor(batch["labels"], dtype=torch.long))
-    scores = jax.jit(lambda params: TASK.scores(MODEL, params, batch, key=None, layout=ANYWHERE))(
+    scores = jax.jit(lambda params: TASK.logits(MODEL, params, batch, key=None, layout=ANYWHERE))(
         ours
     )
     largest("multiple choice: scores", np.abs(scores - wanted.logits.numpy()).max(), 2e-6)
@@ -115,7 +115,7 @@ def test_on_a_mesh_loss_and_gradients_are_one_devices_and_no_item_leaves_its_dev
     batch["item_weights"][-3:] = 0  # two devices with nothing but padding, and one with half
 
     def loss(params, batch, layout):
-        sums = TASK.sums(TASK.scores(MODEL, params, batch, key=None, layout=layout), batch)
+        sums = TASK.sums(TASK.logits(MODEL, params, batch, key=None, layout=layout), batch)
         return sums["loss"] / sums["count"]
 
     mesh = make_mesh(MeshConfig(data=4), jax.devices()[:4])
@@ -137,7 +137,7 @@ def test_on_a_mesh_loss_and_gradients_are_one_devices_and_no_item_leaves_its_dev
 def test_dropout_needs_a_key_and_reaches_the_pooled_vector():
     config = dataclasses.replace(MODEL, hidden_dropout_prob=0.5)
     batch = random_items(2)
-    scores = jax.jit(lambda key: TASK.scores(config, params(), batch, key=key, layout=ANYWHERE))
+    scores = jax.jit(lambda key: TASK.logits(config, params(), batch, key=key, layout=ANYWHERE))
     np.testing.assert_array_equal(scores(None), scores(None))
     assert np.abs(scores(jax.random.key(0)) - scores(jax.random.key(1))).min() > 0
 
@@ -173,7 +173,7 @@ EXAMPLES = st.lists(
 
 @given(EXAMPLES, st.integers(8, 20))
 def test_rows_are_each_ending_after_the_context_cut_from_the_longer(examples, longest):
-    rows = TASK.rows(examples, TOKENIZER, longest, targets=True)
+    rows = TASK.encode(examples, TOKENIZER, longest, targets=True)
     wanted = [row for example in examples for row in plain_rows(example, longest)]
     assert (rows.choices, rows.items) == (3, len(examples))
     found = [
@@ -185,7 +185,7 @@ def test_rows_are_each_ending_after_the_context_cut_from_the_longer(examples, lo
     assert (rows.ids.dtype, rows.offsets.dtype, rows.second.dtype, rows.targets["labels"].dtype) == (
         np.int32, np.int64, np.int32, np.int32
     )  # fmt: skip
-    assert TASK.rows(examples, TOKENIZER, longest, targets=False).targets == {}
+    assert TASK.encode(examples, TOKENIZER, longest, targets=False).targets == {}
 
 
 def test_predictions_are_the_likeliest_endings_and_accuracy_their_share():
@@ -193,7 +193,7 @@ def test_predictions_are_the_likeliest_endings_and_accuracy_their_share():
         ChoiceExample(str(i), "the cat", ("sees", "no", "one"), label=label)
         for i, label in enumerate((2, 0))
     ]
-    rows = TASK.rows(examples, TOKENIZER, 16, targets=True)
+    rows = TASK.encode(examples, TOKENIZER, 16, targets=True)
     found = TASK.predict([np.array([0, 100, 200.0]), np.log([0.2, 0.3, 0.5])], rows, examples)
     assert [prediction.choice for prediction in found] == [2, 2]
     np.testing.assert_allclose(found[1].probabilities, [0.2, 0.3, 0.5], rtol=1e-6)
@@ -208,4 +208,4 @@ def test_predictions_are_the_likeliest_endings_and_accuracy_their_share():
 ])  # fmt: skip
 def test_an_example_that_does_not_fit_is_named(example, message):
     with pytest.raises(UserError, match=message):
-        TASK.rows([example], TOKENIZER, 16, targets=True)
+        TASK.encode([example], TOKENIZER, 16, targets=True)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bertjax.tasks.examples import QuestionExample
 from bertjax.tasks.question_answering.answers import NO_ANSWER_ODDS, most_context, predictions
-from bertjax.tasks.question_answering.windows import span_rows
+from bertjax.tasks.question_answering.windows import encode_questions
 from tests.tasks.question_answering.test_windows import WORDPIECE, windows
 
 LETTERS = list("abcdefghij")
@@ -21,7 +21,7 @@ def make_rows(contexts, max_seq_length, doc_stride):
         QuestionExample(str(i), "a"[: i % 2], " ".join(words), ())
         for i, words in enumerate(contexts)
     ]
-    rows = span_rows(
+    rows = encode_questions(
         examples,
         WORDPIECE,
         max_seq_length=max_seq_length,

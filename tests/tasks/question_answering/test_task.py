@@ -16,7 +16,7 @@ from bertjax.model.layout import ANYWHERE
 from bertjax.tasks.examples import QuestionExample
 from bertjax.tasks.question_answering.answers import SpanAnswer, SpanPrediction
 from bertjax.tasks.question_answering.squad import read_squad
-from bertjax.tasks.question_answering.task import Spans, choose_threshold, worst_errors
+from bertjax.tasks.question_answering.task import Spans, choose_threshold
 from tests.factory import SMALL_MODEL
 
 TASK = Spans("squad")
@@ -83,7 +83,7 @@ def test_scores_and_loss_are_those_of_bert_for_question_answering_in_transformer
         1,
         1,
     )  # theirs does not leave padding out of the softmax
-    scores = TASK.scores(
+    scores = TASK.logits(
         config, {**params, "tasks": {"squad": head}}, batch, key=None, layout=ANYWHERE
     )
     model = transformers.BertForQuestionAnswering(
@@ -173,7 +173,7 @@ def test_there_is_no_dropout_before_the_head():
     @jax.jit
     def both(params, batch, key):
         hidden = functional.encode(config, params, batch, key=key, layout=ANYWHERE).hidden_BxLxD
-        return TASK.scores(config, params, batch, key=key, layout=ANYWHERE), hidden
+        return TASK.logits(config, params, batch, key=key, layout=ANYWHERE), hidden
 
     found, hidden = both(params, batch, key)
     head = params["tasks"]["squad"]
@@ -223,7 +223,7 @@ def test_the_right_start_and_end_give_the_right_text_of_every_answer_of_xquad(
     examples = read_squad(path, training=True)
     assert len(examples) == 1190
     task = replace(TASK, max_answer_length=400)
-    rows = task.rows(examples, tokenizers[lowercase], 384, targets=True)
+    rows = task.encode(examples, tokenizers[lowercase], 384, targets=True)
     assert rows.items > 1190
     found = task.predict(gold_outputs(rows), rows, examples)
     other = [
@@ -264,7 +264,7 @@ def test_figures_are_in_percent_and_of_version_2_apart_for_questions_without_an_
     ):
         TASK.figures([answered("")], [asked(2)])
     with pytest.raises(UserError, match="squad: question 2: found no answer"):
-        TASK.rows([asked(2)], None, 16, targets=True)
+        TASK.encode([asked(2)], None, 16, targets=True)
 
 
 def test_the_threshold_is_searched_over_what_would_be_answered_without_one():
@@ -280,20 +280,3 @@ def test_the_threshold_is_searched_over_what_would_be_answered_without_one():
     below = choose_threshold(found, [asked(0), asked(1, "dog")])
     assert below < -3.0  # nothing is answered
     assert below == pytest.approx(-3.0)
-
-
-def test_the_worst_errors_are_the_surest_answers_without_a_right_word():
-    examples = [asked(0, "dog"), asked(1, "cat ran"), asked(2), asked(3, "ran"), asked(4, "x")]
-    found = [
-        answered("cat", probability=0.3),
-        answered("ran", probability=0.9),
-        answered("z", probability=0.8),
-        answered("", probability=0.7),
-        answered("x", probability=1.0),
-    ]
-    errors = worst_errors(found, examples, 2)
-    assert [(error.example.id, error.text, error.probability) for error in errors] == [
-        ("2", "z", 0.8),
-        ("3", "", 0.7),
-    ]
-    assert len(worst_errors(found, examples, 9)) == 3

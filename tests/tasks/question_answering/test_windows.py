@@ -11,7 +11,7 @@ from bertjax.config import TokenizerConfig
 from bertjax.data.tokenizers.tokenizer import train_tokenizer
 from bertjax.errors import UserError
 from bertjax.tasks.examples import QuestionExample
-from bertjax.tasks.question_answering.windows import span_rows, tokenized
+from bertjax.tasks.question_answering.windows import encode_questions, tokenized
 
 TEXT = [
     "The leader was John Smith (1895-1943).",
@@ -119,7 +119,7 @@ def test_rows_are_the_windows_of_the_original_and_point_at_the_answer(
         examples.append(
             QuestionExample(str(number), asked, context, ((text, begin),) if text.strip() else ())
         )
-    rows = span_rows(
+    rows = encode_questions(
         examples, WORDPIECE, max_seq_length=max_seq_length, doc_stride=doc_stride, max_query_length=4, targets=True, name="s"
     )  # fmt: skip
     row = 0
@@ -163,7 +163,7 @@ def test_rows_are_the_windows_of_the_original_and_point_at_the_answer(
 
 
 def rows_of(*examples, max_seq_length=32, targets=True):
-    return span_rows(
+    return encode_questions(
         examples,
         WORDPIECE,
         max_seq_length=max_seq_length,

@@ -67,13 +67,13 @@ def pairs_batch(rng, rows=4, length=8, target_length=8, vocab_size=31):
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def scores_of(task, config, params, batch, key=None):
-    return task.scores(config, params, batch, key=key, layout=ANYWHERE)
+    return task.logits(config, params, batch, key=key, layout=ANYWHERE)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def loss_and_gradient(task, config, params, batch, key=None):
     def loss(params):
-        sums = task.sums(task.scores(config, params, batch, key=key, layout=ANYWHERE), batch)
+        sums = task.sums(task.logits(config, params, batch, key=key, layout=ANYWHERE), batch)
         return sums["loss"] / task.count(batch), sums
 
     return jax.value_and_grad(loss, has_aux=True)(params)

@@ -4,7 +4,7 @@ import pytest
 
 from bertjax.errors import UserError
 from bertjax.tasks.examples import PairExample
-from bertjax.tasks.files.splits import Source
+from bertjax.tasks.files.splits import DataLocation
 from bertjax.tasks.seq2seq.pairs import read_pairs
 
 
@@ -22,7 +22,7 @@ from bertjax.tasks.seq2seq.pairs import read_pairs
 )
 def test_pairs_are_read_from_tables_and_json(tmp_path, name, content):
     (tmp_path / name).write_text(content)
-    found = read_pairs(Source(str(tmp_path)), "train", targets=True)
+    found = read_pairs(DataLocation(str(tmp_path)), "train", targets=True)
     assert [(pair.source, pair.target) for pair in found] == [("a b", "c "), ("d", "")]
     if "id" in content.split("\n")[0]:
         assert [pair.id for pair in found] == ["1", "2"]
@@ -36,17 +36,17 @@ def test_pairs_are_read_from_parallel_files_line_by_line(tmp_path):
         PairExample("2", "", "y"),
         PairExample("3", "c\u2028d", "z"),
     ]
-    assert read_pairs(Source(str(tmp_path)), "validation", targets=True) == expected
-    named = Source(str(tmp_path), {"test": ("dev.src", "dev.tgt")})
+    assert read_pairs(DataLocation(str(tmp_path)), "validation", targets=True) == expected
+    named = DataLocation(str(tmp_path), {"test": ("dev.src", "dev.tgt")})
     assert read_pairs(named, "test", targets=True) == expected
     (tmp_path / "test.src").write_text("a\n")
-    assert read_pairs(Source(str(tmp_path)), "test", targets=False) == [PairExample("1", "a")]
+    assert read_pairs(DataLocation(str(tmp_path)), "test", targets=False) == [PairExample("1", "a")]
 
 
 def test_columns_are_found_by_their_names_and_targets_may_be_missing_in_prediction(tmp_path):
     (tmp_path / "train.tsv").write_text("de\ten\nja\tyes\n")
     (tmp_path / "test.jsonl").write_text('{"de": "nein"}\n')
-    source = Source(str(tmp_path))
+    source = DataLocation(str(tmp_path))
     assert read_pairs(source, "train", targets=True, texts=("de", "en")) == [
         PairExample("2", "ja", "yes")
     ]
@@ -99,5 +99,5 @@ def test_pairs_that_cannot_be_read_are_named_with_their_line(tmp_path, files, me
     for name, content in files.items():
         (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError) as raised:
-        read_pairs(Source(str(tmp_path)), "train", targets=True)
+        read_pairs(DataLocation(str(tmp_path)), "train", targets=True)
     assert message in str(raised.value)

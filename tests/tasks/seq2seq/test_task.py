@@ -60,7 +60,7 @@ def test_loss_gradients_and_targets_are_the_same_on_a_mesh():
     @jax.jit
     def on_mesh(params, batch):
         def loss(params):
-            sums = task.sums(task.scores(MODEL, params, batch, key=None, layout=layout), batch)
+            sums = task.sums(task.logits(MODEL, params, batch, key=None, layout=layout), batch)
             return sums["loss"] / task.count(batch), sums
 
         return jax.value_and_grad(loss, has_aux=True)(params), task.generate(
@@ -82,7 +82,7 @@ def test_loss_gradients_and_targets_are_the_same_on_a_mesh():
 def test_rows_hold_sources_and_targets_and_targets_come_back_as_text(tokenizer, texts):
     task = make_task("reverse", tokenizer, max_target_length=9)
     examples = [PairExample(str(i), source, target) for i, (source, target) in enumerate(texts)]
-    rows = task.rows(examples, tokenizer, 16, targets=True)
+    rows = task.encode(examples, tokenizer, 16, targets=True)
     for i, one in enumerate(examples):
         row = rows.ids[rows.offsets[i] : rows.offsets[i + 1]]
         assert tokenizer.decode(row) == f"[CLS] {one.source} [SEP]"
@@ -95,14 +95,14 @@ def test_rows_hold_sources_and_targets_and_targets_come_back_as_text(tokenizer, 
     assert rows.targets["target_ids"].shape == (len(texts), 9)
     predictions = task.predict(list(rows.targets["target_ids"]), rows, examples)
     assert predictions == [one.target for one in examples]
-    assert task.rows(examples, tokenizer, 16, targets=False).targets == {}
+    assert task.encode(examples, tokenizer, 16, targets=False).targets == {}
 
 
 def test_long_texts_are_cut_and_said_and_a_missing_target_is_named(tokenizer, caplog):
     task = make_task("reverse", tokenizer, max_target_length=4)
     examples = [PairExample("7", "a b c d e f g h", "a b c"), PairExample("8", "a", "b")]
     with caplog.at_level(logging.WARNING, logger="bertjax"):
-        rows = task.rows(examples, tokenizer, 6, targets=True)
+        rows = task.encode(examples, tokenizer, 6, targets=True)
     assert tokenizer.decode(rows.ids) == "[CLS] a b c d [SEP] [CLS] a [SEP]"
     assert tokenizer.decode(rows.targets["target_ids"][0]) == "[CLS] a b [SEP]"
     assert caplog.messages == [
@@ -110,7 +110,7 @@ def test_long_texts_are_cut_and_said_and_a_missing_target_is_named(tokenizer, ca
         "targets longer than 4 ids, which were cut to them: 1 of 2",
     ]
     with pytest.raises(UserError, match="task reverse: example 9: found no target, expected one"):
-        task.rows([PairExample("9", "a")], tokenizer, 6, targets=True)
+        task.encode([PairExample("9", "a")], tokenizer, 6, targets=True)
 
 
 def test_items_that_fill_up_a_batch_add_exactly_nothing():

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertjax.errors import UserError
-from bertjax.tasks.files.splits import Source, read_rows
-from bertjax.tasks.files.tables import Row
+from bertjax.tasks.files.splits import DataLocation, read_rows
+from bertjax.tasks.files.tables import TableRow
 from bertjax.tasks.tagging.conll import (
     CONLL_U,
     Columns,
@@ -262,7 +262,7 @@ def test_a_real_file_without_tags_becomes_the_annotated_one(shared_data, tmp_pat
 
 def test_rows_hold_words_and_tags_as_lists():
     rows = [
-        Row(
+        TableRow(
             "data/a.jsonl",
             1,
             {"tokens": ["Ada", "Lovelace"], "pos": ["N", "N"], "ner": ["B-PER", "I-PER"]},
@@ -273,12 +273,12 @@ def test_rows_hold_words_and_tags_as_lists():
         ("a.jsonl:1", ("Ada", "Lovelace"), ("N", "N"))
     ]
     assert shown(tagged_rows(rows, tags=False)) == [("a.jsonl:1", ("Ada", "Lovelace"), None)]
-    assert tagged_rows([Row("tfds:a/b, test", 0, {"words": ["a"], "tags": ["B-X"]})])[0].words == (
-        "a",
-    )
+    assert tagged_rows([TableRow("tfds:a/b, test", 0, {"words": ["a"], "tags": ["B-X"]})])[
+        0
+    ].words == ("a",)
 
     def of(values, **options):
-        return error_of(lambda: tagged_rows([Row("a.jsonl", 7, values)], **options))
+        return error_of(lambda: tagged_rows([TableRow("a.jsonl", 7, values)], **options))
 
     assert (
         of({"text": "a"}) == "a.jsonl, line 7: found the columns text, expected 'tokens' among them"
@@ -320,7 +320,7 @@ def test_tfds_sets_have_tokens_and_numbered_tags(tmp_path):
 
     tfds.core.add_data_dir(tmp_path)
     TinyTagged(data_dir=tmp_path).download_and_prepare()
-    examples = tagged_rows(read_rows(Source("tfds:tiny_tagged"), "train"))
+    examples = tagged_rows(read_rows(DataLocation("tfds:tiny_tagged"), "train"))
     assert shown(examples) == [
         ("tfds:tiny_tagged, train:0", ("Ada", "Lovelace", "你"), ("B-PER", "I-PER", "O"))
     ]

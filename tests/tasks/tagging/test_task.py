@@ -21,16 +21,8 @@ from bertjax.parallel.mesh import make_mesh
 from bertjax.parallel.rules import MeshLayout, batch_sharding, replicated
 from bertjax.tasks.examples import TaggedExample
 from bertjax.tasks.tagging.conll import read_conll
-from bertjax.tasks.tagging.task import (
-    LABELS,
-    WORD_BEGINS,
-    Tagging,
-    balanced_weights,
-    check_rules,
-    confusion,
-    labels_of,
-    worst_errors,
-)
+from bertjax.tasks.tagging.labels import check_rules, labels_of
+from bertjax.tasks.tagging.task import LABELS, WORD_BEGINS, Tagging, confusion
 from tests.factory import SMALL_MODEL, random_batch
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -54,7 +46,7 @@ def error_of(call):
 
 
 def test_the_first_piece_of_each_word_has_its_tag():
-    rows = NER.rows(
+    rows = NER.encode(
         [sentence("a bxx b-c", "O B-A I-A"), sentence("c", "O")], TOKENIZER, 16, targets=True
     )
     assert rows.ids.tolist() == [CLS, A, B, X, X, B, 9, C, SEP, CLS, C, SEP]
@@ -65,13 +57,13 @@ def test_the_first_piece_of_each_word_has_its_tag():
     assert rows.token_targets[WORD_BEGINS].tolist() == [0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 1, 0]
     assert (rows.ids.dtype, rows.offsets.dtype, rows.second.dtype) == (np.int32, np.int64, np.int32)
     assert {values.dtype for values in rows.token_targets.values()} == {np.dtype(np.int32)}
-    without = NER.rows([sentence("a bxx b-c"), sentence("c")], TOKENIZER, 16, targets=False)
+    without = NER.encode([sentence("a bxx b-c"), sentence("c")], TOKENIZER, 16, targets=False)
     assert list(without.token_targets) == [WORD_BEGINS]
     assert without.ids.tolist() == rows.ids.tolist()
 
 
 def test_words_without_pieces_shift_nothing():
-    rows = NER.rows(
+    rows = NER.encode(
         [sentence(f"{EMPTY} a {EMPTY} q {EMPTY}", "B-A O I-A O B-A")], TOKENIZER, 16, targets=True
     )
     assert rows.ids.tolist() == [CLS, UNK, A, UNK, UNK, UNK, SEP]
@@ -84,7 +76,7 @@ def test_long_sentences_are_cut_between_words_and_long_words_at_their_end():
         sentence("a cxxxxxxx b", "O B-A O"),
         TaggedExample("", (), ()),
     ]
-    rows = NER.rows(examples, TOKENIZER, 6, targets=True)
+    rows = NER.encode(examples, TOKENIZER, 6, targets=True)
     cut = [rows.ids[a:b].tolist() for a, b in zip(rows.offsets[:-1], rows.offsets[1:], strict=True)]
     assert cut == [
         [CLS, A, B, C, SEP],
@@ -101,7 +93,7 @@ def test_long_sentences_are_cut_between_words_and_long_words_at_their_end():
         ("B-A", "B-A", "B-A"),
         (),
     ]
-    none = NER.rows([], TOKENIZER, 6, targets=True)
+    none = NER.encode([], TOKENIZER, 6, targets=True)
     assert (none.items, none.offsets.tolist(), NER.predict([], none, [])) == (0, [0], [])
 
 
@@ -117,7 +109,7 @@ def test_no_word_is_lost_whatever_the_length(sentences, length):
         TaggedExample("", tuple(w for w, _ in some), tuple(t for _, t in some))
         for some in sentences
     ]
-    rows = NER.rows(examples, TOKENIZER, length, targets=True)
+    rows = NER.encode(examples, TOKENIZER, length, targets=True)
     lengths = np.diff(rows.offsets)
     assert lengths.max() <= length
     assert (rows.ids[rows.offsets[:-1]] == CLS).all()
@@ -157,7 +149,7 @@ def test_words_of_byte_level_bpe_have_the_space_before_them(tmp_path):
     config = TokenizerConfig(
         kind="byte_bpe", vocab_file=str(tmp_path / "vocab.json"), lowercase=False
     )
-    rows = NER.rows([sentence("ab b")], open_vocabulary(config), 16, targets=False)
+    rows = NER.encode([sentence("ab b")], open_vocabulary(config), 16, targets=False)
     assert rows.ids.tolist() == [0, 8, 7, 9, 2]
     assert rows.token_targets[WORD_BEGINS].tolist() == [0, 1, 0, 1, 0]
 
@@ -165,7 +157,7 @@ def test_words_of_byte_level_bpe_have_the_space_before_them(tmp_path):
 def test_mistakes_name_the_sentence_and_the_word():
     def of(example):
         return error_of(
-            lambda: NER.rows([sentence("a", "O"), example], TOKENIZER, 16, targets=True)
+            lambda: NER.encode([sentence("a", "O"), example], TOKENIZER, 16, targets=True)
         )
 
     expected = "expected one of the training set: O, B-A, I-A"
@@ -253,7 +245,7 @@ def test_items_of_weight_0_add_nothing_and_no_gradient(weights):
 
 def test_scores_are_of_every_token_and_the_same_on_a_mesh():
     batch, params = labelled(8), parameters(NER)
-    scores = jax.jit(lambda params: NER.scores(MODEL, params, batch, key=None, layout=ANYWHERE))(
+    scores = jax.jit(lambda params: NER.logits(MODEL, params, batch, key=None, layout=ANYWHERE))(
         params
     )
     assert (scores.shape, scores.dtype) == ((8, 16, 3), jnp.float32)
@@ -268,7 +260,7 @@ def test_scores_are_of_every_token_and_the_same_on_a_mesh():
     put = jax.device_put(batch, batch_sharding(mesh))
     there = jax.jit(
         lambda params, batch: weighted.sums(
-            weighted.scores(MODEL, params, batch, key=None, layout=layout), batch
+            weighted.logits(MODEL, params, batch, key=None, layout=layout), batch
         )
     )(jax.device_put(params, replicated(mesh)), put)
     here = weighted.sums(scores, batch)
@@ -294,44 +286,14 @@ def test_figures_are_over_entities_for_tags_of_entities_and_over_words_for_other
     }
 
 
-def test_labels_begin_with_o_and_balanced_weights_make_tags_count_alike():
-    examples = [sentence("a b c", "NOUN DET O"), sentence("a", "DET")]
-    assert labels_of(examples) == ("O", "DET", "NOUN")
-    weights = balanced_weights(examples, labels_of(examples))
-    assert weights == pytest.approx((4 / 3, 2 / 3, 4 / 3))
-    assert labels_of([sentence("a b", "VERB ADV")]) == ("ADV", "VERB")
-
-
-def test_the_worst_sentences_come_first_and_show_what_is_no_o():
-    examples = [
-        sentence("a b c", "B-A I-A O", "1"),
-        sentence("a b", "B-A B-A", "2"),
-        sentence("a", "O", "3"),
-    ]
+def test_the_confusion_counts_words():
+    examples = [sentence("a b c", "B-A I-A O"), sentence("a b", "B-A B-A"), sentence("a", "O")]
     predictions = [("B-A", "O", "O"), ("O", "I-A"), ("O",)]
-    first, second = worst_errors(predictions, examples, 9)
-    assert first == ("2", 2, "a b", "a/B-A b/B-A", "a/O b/I-A")
-    assert second == ("1", 1, "a b c", "a/B-A b/I-A", "a/B-A b/O")
-    assert worst_errors(predictions, examples, 1) == [first]
     assert confusion(predictions, examples, NER.labels).tolist() == [
         [2, 0, 0],
         [1, 1, 1],
         [1, 0, 0],
     ]
-
-
-def test_training_data_that_breaks_the_rules_is_refused(tmp_path):
-    path = tmp_path / "a.conll"
-    path.write_text("x B-A\ny I-A\n\nx B-A\ny O\nz I-A\n")
-    said = error_of(lambda: check_rules(read_conll(path)))
-    assert (
-        said
-        == "sentence a.conll:4, word 3 'z': found I-A after O, expected a sequence by the rules of IOB2"
-    )
-    check_rules([sentence("a b c", "I-A I-B B-B"), sentence("a b", "O I-A")])  # IOB1
-    check_rules([sentence("a b c", "NOUN X I-A")])
-    with pytest.raises(UserError, match=r"word 2 'b': found the end after B-A, expected .* IOBES"):
-        check_rules([sentence("a b", "S-A B-A")])
 
 
 @pytest.mark.parametrize(
@@ -348,7 +310,7 @@ def test_real_sentences_keep_all_their_words(shared_data, name, items, labels):
     task = Tagging("ner", labels_of(examples))
     assert (len(examples), len(task.labels), task.metric) == (items, labels, "f1")
     for length in (512, 24):
-        rows = task.rows(examples, tokenizer, length, targets=True)
+        rows = task.encode(examples, tokenizer, length, targets=True)
         assert rows.items >= len(examples)
         assert np.diff(rows.offsets).max() <= length
         outputs = np.split(rows.token_targets[LABELS], rows.offsets[1:-1])

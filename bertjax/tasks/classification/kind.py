@@ -1,0 +1,206 @@
+"""Classification of texts, and regression: GLUE's tasks, and any table of texts and labels."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from bertjax.config import FinetuneConfig
+from bertjax.data.tokenizers.tokenizer import Tokenizer
+from bertjax.errors import check
+from bertjax.tasks.class_weights import balanced_weights
+from bertjax.tasks.classification.examples import read_examples
+from bertjax.tasks.classification.glue import TASKS, GlueTask, glue_task, write_submission
+from bertjax.tasks.classification.labels import LabelType, all_classes, labels_of
+from bertjax.tasks.classification.multi_label import MultiLabel
+from bertjax.tasks.classification.predictions import TextPrediction, write_predictions
+from bertjax.tasks.classification.regression import Regression
+from bertjax.tasks.classification.single_label import SingleLabel
+from bertjax.tasks.classification.task import TextTask
+from bertjax.tasks.error_tables import Mistake
+from bertjax.tasks.examples import TextExample
+from bertjax.tasks.kind import (
+    CLASS_WEIGHTS,
+    LABEL_SMOOTHING,
+    Entry,
+    Kind,
+    PredictedSplit,
+    with_tuples,
+)
+from bertjax.tasks.task_head import TaskHead
+
+TASK_CLASSES: dict[str, type[TextTask]] = {
+    "class": SingleLabel,
+    "classes": MultiLabel,
+    "number": Regression,
+}
+"""By `finetune.label_type`, which checkpoints keep too."""
+
+
+class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
+    """One class, several classes or a number for a sentence or a pair of them."""
+
+    name = "classification"
+    task_classes = (SingleLabel, MultiLabel, Regression)
+    metrics = ("accuracy", "f1_micro", "pearson")
+    data_sets = tuple(task.name for task in TASKS)
+
+    def knows(self, name: str) -> bool:
+        """Return whether `name` is a task of GLUE, in any spelling."""
+        return glue_task(name) is not None
+
+    def canonical_name(self, name: str) -> str:
+        """Return GLUE's name in small letters: sst2 for SST-2."""
+        glue = glue_task(name)
+        return glue.name if glue else name
+
+    def validation_splits(self, entry: Entry) -> tuple[str, ...]:
+        """Return `validation`; of MNLI, unless files are given, the matched and mismatched one."""
+        glue = glue_task(entry.name)
+        if glue is None or "validation" in entry.location.files:
+            return ("validation",)
+        return glue.validation_splits
+
+    def test_splits(self, entry: Entry) -> tuple[str, ...]:
+        """Return `test`; of MNLI, unless files are given, the matched and the mismatched one."""
+        glue = glue_task(entry.name)
+        if glue is None or "test" in entry.location.files:
+            return ("test",)
+        return glue.test_splits
+
+    def possible_metrics(self, entry: Entry) -> tuple[str, ...]:
+        """Return the metrics of the GLUE task, or else those of all types of label."""
+        glue = glue_task(entry.name)
+        return glue.metrics if glue else self.metrics
+
+    def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
+        """Return the options of the loss over classes; none for a number."""
+        if _label_type(glue_task(entry.name), options) == "number":
+            return frozenset()
+        return frozenset({LABEL_SMOOTHING, CLASS_WEIGHTS})
+
+    def read_split(
+        self, entry: Entry, split: str, options: FinetuneConfig, labelled: bool
+    ) -> list[TextExample]:
+        """Return the examples of a split, as `read_examples` reads them."""
+        glue = glue_task(entry.name)
+        return read_examples(
+            entry.location,
+            split,
+            task=glue,
+            text_columns=options.text_columns,
+            label_column=options.label_column,
+            label_type=_label_type(glue, options),
+            label_separator=options.label_separator,
+            unlabelled=not labelled,
+        )
+
+    def make_task(
+        self,
+        name: str,
+        examples: Sequence[TextExample],
+        options: FinetuneConfig,
+        tokenizer: Tokenizer,
+    ) -> TextTask:
+        """Return the task with a GLUE task's labels, or else those that occur in training."""
+        glue = glue_task(name)
+        task_class = TASK_CLASSES[_label_type(glue, options)]
+        labels: tuple[str, ...] = ()
+        if glue:
+            labels = glue.labels
+        elif task_class is not Regression:
+            labels = labels_of(examples)
+        weights: tuple[float, ...] = ()
+        if options.class_weights == "balanced":
+            weights = balanced_weights(labels, all_classes(examples))
+        metrics = glue.metrics if glue else ()
+        return task_class(name, labels, metrics, options.label_smoothing, weights)
+
+    def to_dict(self, task: TextTask) -> dict[str, Any]:
+        """Return the task's fields; its class is written as `label_type`."""
+        return {
+            "name": task.name,
+            "labels": task.labels,
+            "label_type": task.label_type,
+            "metrics": task.metrics,
+            "label_smoothing": task.label_smoothing,
+            "class_weights": task.class_weights,
+        }
+
+    def from_dict(self, values: Mapping[str, Any]) -> TextTask:
+        """Return the task of `to_dict`'s values; one class where there is no `label_type`."""
+        fields = with_tuples(values)
+        label_type = fields.pop("label_type", "class")
+        check(
+            label_type in TASK_CLASSES,
+            where=f"task {fields.get('name', '')}: label_type",
+            found=label_type,
+            expected=f"one of {', '.join(TASK_CLASSES)}",
+        )
+        return TASK_CLASSES[label_type](**fields)
+
+    def majority_baseline(self, task: TextTask, examples: Sequence[TextExample]) -> float:
+        """Return the metric of the best constant class; 0 for sets of classes and for numbers."""
+        return task.majority_baseline(examples)
+
+    def mistakes(
+        self,
+        task: TextTask,
+        predictions: Sequence[TextPrediction],
+        examples: Sequence[TextExample],
+    ) -> Iterator[Mistake]:
+        """Yield the wrong predictions with their severity, as `TextTask.mistake_severity` has it."""
+        for prediction, example in zip(predictions, examples, strict=True):
+            severity = task.mistake_severity(prediction, example)
+            if severity is not None:
+                text = example.text
+                if example.pair is not None:
+                    text += f"  |  {example.pair}"
+                yield Mistake(severity, text, _shown_label(example), prediction.shown())
+
+    def error_tables(
+        self,
+        task: TextTask,
+        predictions: Sequence[TextPrediction],
+        examples: Sequence[TextExample],
+    ) -> dict[str, Any]:
+        """Return `errors`; of one class `confusion`; of probabilities `calibration`."""
+        errors = super().error_tables(task, predictions, examples)
+        return {**errors, **task.prediction_tables(predictions, examples)}
+
+    def write_predictions(
+        self,
+        folder: epath.Path,
+        predicted: PredictedSplit[TextExample, TextPrediction],
+        options: FinetuneConfig,
+    ) -> list[epath.Path]:
+        """Write a table, `TASK-SPLIT.tsv`; of GLUE's test sets the file for submission too."""
+        predictions, examples = predicted.predictions, predicted.examples
+        paths = [folder / f"{predicted.stem}.tsv"]
+        write_predictions(paths[0], predictions, examples, options.label_separator)
+        glue = glue_task(predicted.entry.name)
+        if glue and predicted.split in glue.test_splits:
+            paths.append(write_submission(folder, glue, predicted.split, predictions, examples))
+        return paths
+
+    def task_head(self, task: TextTask) -> TaskHead:
+        """Return the head on the sentence vector."""
+        return TaskHead(
+            task.name,
+            self.name,
+            task.labels,
+            "SequenceClassification",
+            label_type=task.label_type,
+            problem_type=task.problem_type,
+        )
+
+
+def _label_type(glue: GlueTask | None, options: FinetuneConfig) -> LabelType:
+    """Return the type of the labels: a GLUE task's own, whatever the options say."""
+    return glue.label_type if glue else options.label_type
+
+
+def _shown_label(example: TextExample) -> str:
+    if isinstance(example.label, tuple):
+        return ", ".join(example.label) or "none"
+    return str(example.label)

@@ -1,0 +1,93 @@
+"""Labels of texts: how they are spelled in tables, and which of them a training set has."""
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import Any, Literal
+
+from bertjax.errors import check
+from bertjax.tasks.classification.glue import GlueTask, glue_label
+from bertjax.tasks.examples import TextExample
+
+LabelType = Literal["class", "classes", "number"]
+"""One class; any number of classes at once; a number."""
+Label = str | float | tuple[str, ...] | None
+"""A class, a number or a set of classes; None where there is no label."""
+LabelParser = Callable[[Any, str], Label]
+"""The label of a table's value; the second argument names its place in error messages."""
+
+
+def label_parser(glue: GlueTask | None, label_type: LabelType, separator: str) -> LabelParser:
+    """Return the function that reads the labels of a GLUE task, or else of this type.
+
+    `separator` stands between several classes.
+    """
+    if glue is not None:
+        return partial(glue_label, glue)
+    parsers: dict[LabelType, LabelParser] = {
+        "class": _parse_class,
+        "classes": partial(_parse_classes, separator),
+        "number": _parse_number,
+    }
+    return parsers[label_type]
+
+
+def _parse_class(value: Any, where: str) -> str | None:
+    if value is None:
+        return None
+    return _class_name(value, where) or None
+
+
+def _parse_classes(separator: str, value: Any, where: str) -> tuple[str, ...] | None:
+    """Return the classes in their order, each once; () for an empty text."""
+    if value is None:
+        return None
+    parts = value if isinstance(value, list) else str(value).split(separator)
+    names = [_class_name(part, where) for part in parts]
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def _parse_number(value: Any, where: str) -> float | None:
+    if value is None or value == "":
+        return None
+    # bool is a subclass of int, but true is no number in JSON.
+    is_numeric = isinstance(value, str | int | float) and not isinstance(value, bool)
+    try:
+        number = float(value) if is_numeric else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    check(math.isfinite(number), where=where, found=f"the label {value!r}", expected="a number")
+    return number
+
+
+def _class_name(value: Any, where: str) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"  # as JSON spells them
+    check(
+        isinstance(value, str | int | float),
+        where=where,
+        found=f"a label of type {type(value).__name__}",
+        expected="text or a number",
+    )
+    return str(value).strip()
+
+
+def classes_of(example: TextExample) -> tuple[str, ...]:
+    """Return the classes of an example: one, several or none."""
+    if isinstance(example.label, tuple):
+        return example.label
+    return () if example.label is None else (str(example.label),)
+
+
+def all_classes(examples: Iterable[TextExample]) -> Iterator[str]:
+    """Yield the classes of all examples, one after another."""
+    for example in examples:
+        yield from classes_of(example)
+
+
+def labels_of(examples: Iterable[TextExample]) -> tuple[str, ...]:
+    """Return the classes that occur: sorted by number if all are whole numbers, else as text."""
+    labels = set(all_classes(examples))
+    if all(label.removeprefix("-").isdecimal() for label in labels):
+        return tuple(sorted(labels, key=lambda label: (int(label), label)))
+    return tuple(sorted(labels))

@@ -1,0 +1,135 @@
+"""Texts of which each has any number of several classes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from bertjax.tasks import metrics
+from bertjax.tasks.classification.labels import classes_of
+from bertjax.tasks.classification.predictions import THRESHOLD, LabelSetPrediction
+from bertjax.tasks.classification.task import TextTask
+from bertjax.tasks.error_tables import are_finite, calibration_table
+from bertjax.tasks.examples import TextExample
+from bertjax.tasks.metrics import Bin
+from bertjax.tasks.task import EncodedExamples
+from bertjax.types import Batch
+
+
+@dataclass(frozen=True)
+class MultiLabel(TextTask):
+    """A task that predicts a set of classes; each of the head's outputs goes through a sigmoid."""
+
+    label_type = "classes"
+    known_metrics = ("f1_micro", "f1_macro", "exact_match")
+    default_metrics = ("f1_micro", "f1_macro", "exact_match")
+    problem_type = "multi_label_classification"
+
+    def _check_labels(self) -> None:
+        self._check_label_count(len(self.labels) >= 1, "1 or more")
+
+    def sums(self, logits: Array, batch: Batch) -> dict[str, Array]:
+        """Return `loss` and `count`.
+
+        The loss of an item is the mean over classes of sigmoid cross-entropy in nats, weighted by
+        `class_weights`; with `label_smoothing` e the targets y become y(1 - e) + e/2.
+
+        `batch["labels"]` is float32 [B, C] of 0 and 1. An item of weight 0 adds exactly nothing,
+        and no gradient, whatever its labels and logits are.
+        """
+        weights = self._item_weights(batch)
+        is_real_Bx1 = (batch["item_weights"] > 0)[:, None]
+        logits = jnp.where(is_real_Bx1, logits.astype(jnp.float32), 0)
+        class_weights = self.class_weights or (1.0,) * len(self.labels)
+        class_weights_1xC = jnp.asarray(class_weights, jnp.float32)[None, :]
+        e = self.label_smoothing
+        true = jnp.where(is_real_Bx1, batch["labels"].astype(jnp.float32), 0)
+        targets = true * (1 - e) + e / 2
+        # -y log s(x) - (1 - y) log s(-x), where log s(-x) = log s(x) - x: one logarithm, no overflow
+        losses = (1 - targets) * logits - jax.nn.log_sigmoid(logits)
+        mean = jnp.sum(losses * class_weights_1xC, axis=1) / jnp.sum(class_weights_1xC)
+        return {"loss": jnp.sum(weights * mean), "count": jnp.sum(weights)}
+
+    def outputs(self, logits: Array) -> Array:
+        """Return the probability of each label, float32 [B, C]."""
+        return jax.nn.sigmoid(logits.astype(jnp.float32))
+
+    def targets(self, examples: Sequence[TextExample]) -> np.ndarray:
+        """Return 1 for each class of each example, else 0, float32 [examples, C]; errors as in
+        `TextTask`.
+        """
+        numbers = self._label_ids()
+        has_class = np.zeros((len(examples), len(self.labels)), np.float32)
+        for index, example in enumerate(examples):
+            label = self._known_label(example)
+            for name in label if isinstance(label, tuple) else (label,):
+                if name not in numbers:
+                    raise self._unknown_label(example, name)
+                has_class[index, numbers[str(name)]] = 1
+        return has_class
+
+    def predict(
+        self,
+        outputs: Sequence[np.ndarray],
+        encoded: EncodedExamples,
+        examples: Sequence[TextExample],
+    ) -> list[LabelSetPrediction]:
+        """Return the classes of each example whose probability is at least `THRESHOLD`."""
+        predictions = []
+        for output in outputs:
+            probabilities = np.asarray(output, np.float64).tolist()
+            pairs = zip(self.labels, probabilities, strict=True)
+            labels = tuple(label for label, probability in pairs if probability >= THRESHOLD)
+            predictions.append(LabelSetPrediction(labels, tuple(probabilities)))
+        return predictions
+
+    def figures(
+        self, predictions: Sequence[LabelSetPrediction], examples: Sequence[TextExample]
+    ) -> dict[str, float]:
+        """Return the task's metrics by name.
+
+        `f1_micro` and `f1_macro` are of all decisions about a class; `exact_match` is the share of
+        examples with all classes right.
+        """
+        true = self.targets(examples).astype(bool)
+        predicted = np.array([self._has_label(prediction) for prediction in predictions], bool)
+        return {name: FIGURES[name](true, predicted) for name in self.figure_names}
+
+    def _has_label(self, prediction: LabelSetPrediction) -> list[bool]:
+        return [label in prediction.labels for label in self.labels]
+
+    def calibration(
+        self, predictions: Sequence[LabelSetPrediction], examples: Sequence[TextExample]
+    ) -> list[Bin]:
+        """Return the reliability table of every class's probability."""
+        probabilities = np.array([prediction.probabilities for prediction in predictions])
+        return metrics.reliability(probabilities.ravel(), self.targets(examples).ravel())
+
+    def prediction_tables(
+        self, predictions: Sequence[Any], examples: Sequence[TextExample]
+    ) -> dict[str, Any]:
+        """Return `calibration`, if the probabilities are finite."""
+        if not are_finite(prediction.probabilities for prediction in predictions):
+            return {}
+        return {"calibration": calibration_table(self.calibration(predictions, examples))}
+
+    def mistake_severity(
+        self, prediction: LabelSetPrediction, example: TextExample
+    ) -> float | None:
+        """Return 1 less the probability of the worst decision; None if all classes are right."""
+        true = set(classes_of(example))
+        if set(prediction.labels) == true:
+            return None
+        pairs = zip(self.labels, prediction.probabilities, strict=True)
+        return max(1 - p if label in true else p for label, p in pairs)
+
+
+FIGURES = {
+    "exact_match": metrics.accuracy,
+    "f1_micro": metrics.f1_micro,
+    "f1_macro": metrics.f1_macro,
+}

@@ -1,0 +1,117 @@
+"""Predictions for texts: a class, a set of classes or a number; and a table of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from etils import epath
+
+from bertjax.storage import write_whole
+from bertjax.tasks.examples import TextExample
+
+# A class of a set is predicted from this probability on, the usual choice for sigmoid outputs.
+THRESHOLD = 0.5
+
+
+class TextPrediction(Protocol):
+    """A prediction for a text, whatever is predicted."""
+
+    columns: ClassVar[tuple[str, ...]]
+    """The names of `cells`."""
+
+    def cells(self, separator: str) -> list[str]:
+        """Return the cells of a table; `separator` stands between several classes."""
+        ...
+
+    def shown(self) -> str:
+        """Return the prediction in words."""
+        ...
+
+
+@dataclass(frozen=True)
+class ClassPrediction:
+    """One class."""
+
+    label: str
+    probabilities: tuple[float, ...] = ()
+    """Of the task's labels, in their order; their sum is 1."""
+
+    columns: ClassVar[tuple[str, ...]] = ("prediction", "probability")
+
+    def cells(self, separator: str) -> list[str]:
+        """Return the class and its probability."""
+        return [self.label, f"{max(self.probabilities):.4f}"]
+
+    def shown(self) -> str:
+        """Return the class with its probability in percent."""
+        return f"{self.label} ({max(self.probabilities):.0%})"
+
+
+@dataclass(frozen=True)
+class LabelSetPrediction:
+    """Any number of classes."""
+
+    labels: tuple[str, ...]
+    """The classes whose probability is at least `THRESHOLD`."""
+    probabilities: tuple[float, ...] = ()
+    """Of the task's labels, in their order; each in 0..1."""
+
+    columns: ClassVar[tuple[str, ...]] = ("prediction", "probability")
+
+    def cells(self, separator: str) -> list[str]:
+        """Return the classes and their probabilities."""
+        predicted = [f"{p:.4f}" for p in self.probabilities if p >= THRESHOLD]
+        return [separator.join(self.labels), separator.join(predicted)]
+
+    def shown(self) -> str:
+        """Return the classes with commas between them."""
+        return ", ".join(self.labels) or "none"
+
+
+@dataclass(frozen=True)
+class NumberPrediction:
+    """A number."""
+
+    value: float
+
+    columns: ClassVar[tuple[str, ...]] = ("prediction",)
+
+    def cells(self, separator: str) -> list[str]:
+        """Return the number with six significant digits."""
+        return [f"{self.value:.6g}"]
+
+    def shown(self) -> str:
+        """Return the number with three decimals."""
+        return f"{self.value:.3f}"
+
+
+def write_predictions(
+    path: epath.PathLike,
+    predictions: Sequence[TextPrediction],
+    examples: Sequence[TextExample],
+    label_separator: str = ",",
+) -> None:
+    """Write a TSV file with a header line.
+
+    Its columns are `id`, `sentence` or `sentence1` and `sentence2`, `prediction` and, except for
+    numbers, `probability`. Several classes and their probabilities stand between
+    `label_separator`s. Tabs and line ends within a text become spaces.
+    """
+    paired = any(example.pair is not None for example in examples)
+    texts = ("sentence1", "sentence2") if paired else ("sentence",)
+    lines = [["id", *texts, *predictions[0].columns]]
+    for prediction, example in zip(predictions, examples, strict=True):
+        cells = [example.id, example.text]
+        if paired:
+            cells.append(example.pair or "")
+        lines.append(cells + prediction.cells(label_separator))
+    content = "".join(_line(cells) for cells in lines)
+    write_whole(epath.Path(path), content.encode())
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "\t".join(_one_cell(cell) for cell in cells) + "\n"
+
+
+def _one_cell(text: str) -> str:
+    return text.replace("\t", " ").replace("\r", " ").replace("\n", " ")

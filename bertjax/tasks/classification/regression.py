@@ -1,0 +1,89 @@
+"""Texts of which each has a number."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from bertjax.errors import check
+from bertjax.tasks import metrics
+from bertjax.tasks.classification.predictions import NumberPrediction
+from bertjax.tasks.classification.task import TextTask
+from bertjax.tasks.examples import TextExample
+from bertjax.tasks.task import EncodedExamples
+from bertjax.types import Batch
+
+
+@dataclass(frozen=True)
+class Regression(TextTask):
+    """A task that predicts a number, the head's only output; it has no labels."""
+
+    label_type = "number"
+    known_metrics = ("pearson", "spearman")
+    default_metrics = ("pearson", "spearman")
+    problem_type = "regression"
+
+    def _check_labels(self) -> None:
+        self._check_label_count(not self.labels, "0")
+
+    def sums(self, logits: Array, batch: Batch) -> dict[str, Array]:
+        """Return `loss`, the squared error, and `count`.
+
+        `batch["labels"]` is float32 [B]. An item of weight 0 adds exactly nothing, and no gradient,
+        whatever its label and logits are.
+        """
+        weights = self._item_weights(batch)
+        is_real = batch["item_weights"] > 0
+        predicted = jnp.where(is_real, logits[:, 0].astype(jnp.float32), 0)
+        targets = jnp.where(is_real, batch["labels"].astype(jnp.float32), 0)
+        return {
+            "loss": jnp.sum(weights * (predicted - targets) ** 2),
+            "count": jnp.sum(weights),
+        }
+
+    def outputs(self, logits: Array) -> Array:
+        """Return the number of each item, float32 [B, 1]."""
+        return logits.astype(jnp.float32)
+
+    def targets(self, examples: Sequence[TextExample]) -> np.ndarray:
+        """Return the numbers, float32 [examples]; errors as in `TextTask`."""
+        numbers = np.zeros(len(examples), np.float32)
+        for index, example in enumerate(examples):
+            label = self._known_label(example)
+            check(
+                isinstance(label, int | float),
+                where=self._place(example),
+                found=f"the label {label!r}",
+                expected="a number",
+            )
+            numbers[index] = label
+        return numbers
+
+    def predict(
+        self,
+        outputs: Sequence[np.ndarray],
+        encoded: EncodedExamples,
+        examples: Sequence[TextExample],
+    ) -> list[NumberPrediction]:
+        """Return the number of each example."""
+        return [NumberPrediction(float(output[0])) for output in outputs]
+
+    def figures(
+        self, predictions: Sequence[NumberPrediction], examples: Sequence[TextExample]
+    ) -> dict[str, float]:
+        """Return the task's metrics by name, correlations in -1..1."""
+        true = self.targets(examples)
+        predicted = np.array([prediction.value for prediction in predictions])
+        return {name: FIGURES[name](true, predicted) for name in self.figure_names}
+
+    def mistake_severity(self, prediction: NumberPrediction, example: TextExample) -> float | None:
+        """Return the distance from the true number; None if the two are equal."""
+        assert isinstance(example.label, int | float)
+        if prediction.value == example.label:
+            return None
+        return abs(prediction.value - example.label)
+
+
+FIGURES = {"pearson": metrics.pearson, "spearman": metrics.spearman}

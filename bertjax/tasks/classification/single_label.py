@@ -1,0 +1,181 @@
+"""Texts of which each has one of several classes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from bertjax.tasks import metrics
+from bertjax.tasks.classification.predictions import ClassPrediction
+from bertjax.tasks.classification.task import TextTask
+from bertjax.tasks.error_tables import are_finite, calibration_table, confusion_table
+from bertjax.tasks.examples import TextExample
+from bertjax.tasks.metrics import Bin
+from bertjax.tasks.task import EncodedExamples
+from bertjax.types import Batch
+
+
+@dataclass(frozen=True)
+class SingleLabel(TextTask):
+    """A task that predicts one class of two or more; the head's outputs go through a softmax."""
+
+    label_type = "class"
+    known_metrics = ("accuracy", "f1", "f1_macro", "matthews_correlation")
+    default_metrics = ("accuracy",)
+    problem_type = "single_label_classification"
+
+    def _check_labels(self) -> None:
+        self._check_label_count(len(self.labels) >= 2, "2 or more")
+
+    @property
+    def figure_names(self) -> tuple[str, ...]:
+        """The names of all figures, the metric first; `accuracy` is always there."""
+        names = super().figure_names
+        return names if "accuracy" in names else (*names, "accuracy")
+
+    def count(self, batch: Batch) -> Array:
+        """Return the sum of the items' weights, each times the weight of its class."""
+        return jnp.sum(self._class_item_weights(batch))
+
+    def sums(self, logits: Array, batch: Batch) -> dict[str, Array]:
+        """Return `loss`, `count` and `accuracy`, the weight of the items got right.
+
+        The loss is softmax cross-entropy in nats. An item of class y has the loss
+        (1 - e) w_y nll_y + e/C sum_c w_c nll_c and the count w_y, with `label_smoothing` e (arXiv
+        1512.00567) and `class_weights` w: this is what PyTorch's
+        CrossEntropyLoss(weight, label_smoothing=e) takes the mean of. So the divisor is the weight
+        of the true classes, in the smoothed part too.
+
+        `batch["labels"]` is int32 [B]. An item of weight 0 adds exactly nothing, and no gradient,
+        whatever its label and logits are.
+        """
+        weights = self._class_item_weights(batch)
+        is_real_Bx1 = (batch["item_weights"] > 0)[:, None]
+        # Before the softmax: after it NaN logits of padding would give NaN gradients, as 0 * NaN.
+        logits = jnp.where(is_real_Bx1, logits.astype(jnp.float32), 0)
+        class_weights_1xC = jnp.asarray(self._class_weights(), jnp.float32)[None, :]
+        e = self.label_smoothing
+        labels = self._class_ids(batch)
+        nll = -jax.nn.log_softmax(logits)
+        true = jax.nn.one_hot(labels, len(self.labels), dtype=jnp.float32)
+        smoothed = (1 - e) * true + e / len(self.labels)
+        losses = jnp.sum(smoothed * class_weights_1xC * nll, axis=1)
+        right = (jnp.argmax(logits, axis=1) == labels).astype(jnp.float32)
+        return {
+            "loss": jnp.sum(self._item_weights(batch) * losses),
+            "count": jnp.sum(weights),
+            "accuracy": jnp.sum(weights * right),
+        }
+
+    def outputs(self, logits: Array) -> Array:
+        """Return the probabilities of the labels, float32 [B, C]."""
+        return jax.nn.softmax(logits.astype(jnp.float32))
+
+    def targets(self, examples: Sequence[TextExample]) -> np.ndarray:
+        """Return the number of each example's class, int32 [examples]; errors as in `TextTask`."""
+        numbers = self._label_ids()
+        classes = np.zeros(len(examples), np.int32)
+        for index, example in enumerate(examples):
+            label = self._known_label(example)
+            if label not in numbers:
+                raise self._unknown_label(example, label)
+            classes[index] = numbers[str(label)]
+        return classes
+
+    def predict(
+        self,
+        outputs: Sequence[np.ndarray],
+        encoded: EncodedExamples,
+        examples: Sequence[TextExample],
+    ) -> list[ClassPrediction]:
+        """Return the most probable class of each example."""
+        predictions = []
+        for output in outputs:
+            probabilities = tuple(np.asarray(output, np.float64).tolist())
+            label = self.labels[probabilities.index(max(probabilities))]
+            predictions.append(ClassPrediction(label, probabilities))
+        return predictions
+
+    def figures(
+        self, predictions: Sequence[ClassPrediction], examples: Sequence[TextExample]
+    ) -> dict[str, float]:
+        """Return the task's metrics by name, and `accuracy`; `f1` is that of the second label."""
+        true, predicted = self.targets(examples), self._predicted_ids(predictions)
+        return {name: self._figure(name, true, predicted) for name in self.figure_names}
+
+    def _figure(self, name: str, true: np.ndarray, predicted: np.ndarray) -> float:
+        if name == "matthews_correlation":
+            return metrics.matthews_correlation(true, predicted, len(self.labels))
+        if name == "f1_macro":
+            classes = np.arange(len(self.labels))[None, :]
+            return metrics.f1_macro(true[:, None] == classes, predicted[:, None] == classes)
+        if name == "f1":
+            return metrics.f1(true, predicted)
+        return metrics.accuracy(true, predicted)
+
+    def majority_baseline(self, examples: Sequence[TextExample]) -> float:
+        """Return the best value of the metric that predicting one class for all gives."""
+        values = []
+        for label in self.labels:
+            probabilities = tuple(float(name == label) for name in self.labels)
+            constant = [ClassPrediction(label, probabilities)] * len(examples)
+            values.append(self.figures(constant, examples)[self.metric])
+        return max(values)
+
+    def confusion(
+        self, predictions: Sequence[ClassPrediction], examples: Sequence[TextExample]
+    ) -> np.ndarray:
+        """Return counts of examples by true class (first axis) and predicted one, int64 [C, C]."""
+        true, predicted = self.targets(examples), self._predicted_ids(predictions)
+        return metrics.confusion_matrix(true, predicted, len(self.labels))
+
+    def calibration(
+        self, predictions: Sequence[ClassPrediction], examples: Sequence[TextExample]
+    ) -> list[Bin]:
+        """Return the reliability table of the predicted class's probability."""
+        probabilities = _probability_array(predictions, len(self.labels))
+        right = self._predicted_ids(predictions) == self.targets(examples)
+        return metrics.reliability(probabilities.max(1), right)
+
+    def prediction_tables(
+        self, predictions: Sequence[Any], examples: Sequence[TextExample]
+    ) -> dict[str, Any]:
+        """Return `confusion` and, of finite probabilities, `calibration`."""
+        tables = {"confusion": confusion_table(self.labels, self.confusion(predictions, examples))}
+        if are_finite(prediction.probabilities for prediction in predictions):
+            tables["calibration"] = calibration_table(self.calibration(predictions, examples))
+        return tables
+
+    def mistake_severity(self, prediction: ClassPrediction, example: TextExample) -> float | None:
+        """Return 1 less the probability of the true class; None if the class is right."""
+        if prediction.label == example.label:
+            return None
+        return 1 - prediction.probabilities[self.labels.index(str(example.label))]
+
+    def _class_weights(self) -> tuple[float, ...]:
+        return self.class_weights or (1.0,) * len(self.labels)
+
+    def _class_item_weights(self, batch: Batch) -> Array:
+        """Return the weight of each item times that of its class, float32 [B]."""
+        weights = self._item_weights(batch)
+        if not self.class_weights:
+            return weights
+        return weights * jnp.asarray(self.class_weights, jnp.float32)[self._class_ids(batch)]
+
+    def _class_ids(self, batch: Batch) -> Array:
+        """Return the class of each item, int [B]; 0 for the items that fill up a batch."""
+        return jnp.where(batch["item_weights"] > 0, batch["labels"], 0)
+
+    def _predicted_ids(self, predictions: Sequence[ClassPrediction]) -> np.ndarray:
+        numbers = self._label_ids()
+        return np.array([numbers[prediction.label] for prediction in predictions], np.int64)
+
+
+def _probability_array(predictions: Sequence[ClassPrediction], classes: int) -> np.ndarray:
+    """Return all predictions' probabilities, float64 [predictions, classes]."""
+    rows = [prediction.probabilities for prediction in predictions]
+    return np.array(rows).reshape(-1, classes)

@@ -1,0 +1,71 @@
+"""Sentences and pairs of sentences as rows of ids."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from bertjax.data.ragged import ranges
+from bertjax.data.tokenizers.tokenizer import Tokenizer
+from bertjax.errors import check
+from bertjax.tasks.examples import TextExample
+
+
+class EncodedTexts(NamedTuple):
+    """Rows of ids, one for each text or pair of texts."""
+
+    ids: np.ndarray
+    offsets: np.ndarray
+    second: np.ndarray
+    """The three arrays as `bertjax.tasks.task.EncodedExamples` has them."""
+    truncated: int
+    """The number of rows that were too long and were cut."""
+
+
+def encode_pairs(
+    tokenizer: Tokenizer, examples: Sequence[TextExample], max_seq_length: int
+) -> EncodedTexts:
+    """Return [CLS] a [SEP] for each text, [CLS] a [SEP] b [SEP] for each pair.
+
+    A pair that is too long loses tokens one at a time from the end of the longer text, from the
+    second if both are equally long, as `_truncate_seq_pair` of BERT's run_classifier.py does it.
+    Raises `UserError` if `max_seq_length` has no room for the special tokens.
+    """
+    is_pair = np.array([example.pair is not None for example in examples], bool)
+    a_ids, a_offsets = tokenizer.encode_batch([example.text for example in examples])
+    b_ids, b_offsets = tokenizer.encode_batch([example.pair or "" for example in examples])
+    room = max_seq_length - 2 - is_pair
+    check(
+        (room > 0).all(),
+        where="max_seq_length",
+        found=max_seq_length,
+        expected="room for the special tokens",
+    )
+    a, b = np.diff(a_offsets), np.diff(b_offsets)
+    # The loop of run_classifier.py in closed form: the longer text loses tokens until both are
+    # equally long, then they take turns, so the first keeps at least half of the room, rounded up.
+    half = np.where(is_pair, -(-room // 2), room)
+    kept_a = np.minimum(a, np.maximum(room - b, half))
+    kept_b = np.minimum(b, room - kept_a)
+    lengths = 2 + kept_a + is_pair * (kept_b + 1)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    begins, second = offsets[:-1], (kept_a + 2).astype(np.int32)
+    ids = np.full(offsets[-1], tokenizer.sep_id, np.int32)
+    ids[begins] = tokenizer.cls_id
+    _copy(a_ids, a_offsets[:-1], kept_a, ids, begins + 1)
+    _copy(b_ids, b_offsets[:-1], kept_b, ids, begins + second)
+    truncated = int(((kept_a < a) | (kept_b < b)).sum())
+    return EncodedTexts(ids, offsets, second, truncated)
+
+
+def _copy(
+    source: np.ndarray,
+    source_begins: np.ndarray,
+    lengths: np.ndarray,
+    target: np.ndarray,
+    target_begins: np.ndarray,
+) -> None:
+    """Copy stretches of `source` to `target`; the begins and lengths are int64 [stretches]."""
+    target[ranges(target_begins, target_begins + lengths)] = source[
+        ranges(source_begins, source_begins + lengths)
+    ]

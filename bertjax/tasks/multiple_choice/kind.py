@@ -1,0 +1,124 @@
+"""Multiple choice: the right one of several endings, as in SWAG."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from etils import epath
+
+from bertjax.config import FinetuneConfig
+from bertjax.data.tokenizers.tokenizer import Tokenizer
+from bertjax.errors import check
+from bertjax.storage import write_lines
+from bertjax.tasks.error_tables import Mistake, are_finite, calibration_table
+from bertjax.tasks.examples import ChoiceExample
+from bertjax.tasks.files.splits import has_split
+from bertjax.tasks.kind import LABEL_SMOOTHING, Entry, Kind, PredictedSplit
+from bertjax.tasks.metrics import reliability
+from bertjax.tasks.multiple_choice.files import (
+    CODAH,
+    SWAG_STEMS,
+    cross_validation,
+    read_choice_file,
+    read_choices,
+)
+from bertjax.tasks.multiple_choice.task import Choice, ChoicePrediction
+from bertjax.tasks.task_head import TaskHead
+
+CODAH_FILE = "full_data.tsv"
+
+
+class ChoiceKind(Kind[Choice, ChoiceExample, ChoicePrediction]):
+    """One of several endings of a text."""
+
+    name = "choice"
+    task_classes = (Choice,)
+    metrics = ("accuracy",)
+    data_sets = ("swag", "codah")
+
+    def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
+        """Return the option of the loss over endings."""
+        return frozenset({LABEL_SMOOTHING})
+
+    def read_split(
+        self, entry: Entry, split: str, options: FinetuneConfig, labelled: bool
+    ) -> list[ChoiceExample]:
+        """Return the examples of a split.
+
+        CODAH has one file, which is cut into splits by the hash of its contexts.
+        """
+        location = dataclasses.replace(entry.location, stems=SWAG_STEMS)
+        whole_file = epath.Path(location.path) / CODAH_FILE
+        has_splits = bool(location.files) or location.is_tfds or has_split(location, "train")
+        if has_splits or not whole_file.exists():
+            return read_choices(location, split)
+        parts = cross_validation(read_choice_file(whole_file, options.columns or CODAH))
+        check(split in parts, where="the split", found=split, expected=f"one of {', '.join(parts)}")
+        return parts[split]
+
+    def make_task(
+        self,
+        name: str,
+        examples: Sequence[ChoiceExample],
+        options: FinetuneConfig,
+        tokenizer: Tokenizer,
+    ) -> Choice:
+        """Return the task with as many endings as the first example has."""
+        return Choice(name, len(examples[0].endings), options.label_smoothing)
+
+    def majority_baseline(self, task: Choice, examples: Sequence[ChoiceExample]) -> float:
+        """Return the accuracy of the ending whose place is most often right."""
+        values = []
+        for choice in range(task.choices):
+            constant = ChoicePrediction(choice, task.certain(choice))
+            figures = task.figures([constant] * len(examples), examples)
+            values.append(figures[task.metric])
+        return max(values)
+
+    def mistakes(
+        self,
+        task: Choice,
+        predictions: Sequence[ChoicePrediction],
+        examples: Sequence[ChoiceExample],
+    ) -> Iterator[Mistake]:
+        """Yield the wrong endings; their severity is their probability."""
+        for prediction, example in zip(predictions, examples, strict=True):
+            if prediction.choice != example.label:
+                assert example.label is not None
+                yield Mistake(
+                    max(prediction.probabilities),
+                    example.context,
+                    example.endings[example.label],
+                    example.endings[prediction.choice],
+                )
+
+    def error_tables(
+        self,
+        task: Choice,
+        predictions: Sequence[ChoicePrediction],
+        examples: Sequence[ChoiceExample],
+    ) -> dict[str, Any]:
+        """Return `errors` and, of finite probabilities, `calibration`."""
+        tables = super().error_tables(task, predictions, examples)
+        if are_finite(prediction.probabilities for prediction in predictions):
+            probabilities = [max(prediction.probabilities) for prediction in predictions]
+            right = task.are_right(predictions, examples)
+            tables["calibration"] = calibration_table(reliability(probabilities, right))
+        return tables
+
+    def write_predictions(
+        self,
+        folder: epath.Path,
+        predicted: PredictedSplit[ChoiceExample, ChoicePrediction],
+        options: FinetuneConfig,
+    ) -> list[epath.Path]:
+        """Write `TASK-SPLIT.tsv` with the id, the predicted ending from 0 and its probability."""
+        lines = ["id\tprediction\tprobability"]
+        for prediction, example in zip(predicted.predictions, predicted.examples, strict=True):
+            probability = max(prediction.probabilities)
+            lines.append(f"{example.id}\t{prediction.choice}\t{probability:.4f}")
+        return [write_lines(folder / f"{predicted.stem}.tsv", lines)]
+
+    def task_head(self, task: Choice) -> TaskHead:
+        """Return the head on the sentence vector, with one number for each ending."""
+        return TaskHead(task.name, self.name, (), "MultipleChoice", label_type="number")

@@ -1,0 +1,126 @@
+"""Question answering: the answer is a span of a paragraph, as in SQuAD."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+from etils import epath
+
+from bertjax.config import FinetuneConfig
+from bertjax.data.tokenizers.tokenizer import Tokenizer
+from bertjax.tasks.error_tables import Mistake
+from bertjax.tasks.examples import QuestionExample
+from bertjax.tasks.files.splits import find_files
+from bertjax.tasks.kind import Entry, Kind, PredictedSplit
+from bertjax.tasks.question_answering import squad
+from bertjax.tasks.question_answering.answers import SpanPrediction
+from bertjax.tasks.question_answering.task import Spans, answer_f1, answer_texts, choose_threshold
+from bertjax.tasks.task_head import TaskHead
+
+VERSION_2 = ("squad_v2", "squad2", "squad_v2.0")
+"""Names of tasks that have questions without an answer, whatever their training set has."""
+
+
+class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
+    """A span of a paragraph for each question; of SQuAD 2.0 perhaps none."""
+
+    name = "spans"
+    task_classes = (Spans,)
+    metrics = ("best_f1", "f1")
+    data_sets = ("squad", "squad_v2", "xquad")
+    heads = ()
+    in_percent = True
+
+    def read_split(
+        self, entry: Entry, split: str, options: FinetuneConfig, labelled: bool
+    ) -> list[QuestionExample]:
+        """Return the questions of SQuAD's files or of TFDS."""
+        is_training = split == "train"
+        if entry.location.is_tfds:
+            return squad.read_tfds(entry.location.path, split, training=is_training)
+        examples = []
+        for path in find_files(entry.location, split):
+            examples += squad.read_squad(path, training=is_training)
+        return examples
+
+    def make_task(
+        self,
+        name: str,
+        examples: Sequence[QuestionExample],
+        options: FinetuneConfig,
+        tokenizer: Tokenizer,
+    ) -> Spans:
+        """Return the task, of version 2 if a training question has no answer."""
+        has_unanswerable = any(example.answers == () for example in examples)
+        return Spans(
+            name,
+            version_2=has_unanswerable or name in VERSION_2,
+            doc_stride=options.doc_stride,
+            max_query_length=options.max_query_length,
+            max_answer_length=options.max_answer_length,
+            n_best_size=options.n_best_size,
+        )
+
+    def majority_baseline(self, task: Spans, examples: Sequence[QuestionExample]) -> float:
+        """Return the share of questions without an answer; 0 for version 1."""
+        if not task.version_2:
+            return 0.0
+        return sum(not example.answers for example in examples) / len(examples)
+
+    def choose_threshold(
+        self,
+        task: Spans,
+        predictions: Sequence[SpanPrediction],
+        examples: Sequence[QuestionExample],
+    ) -> float | None:
+        """Return the best `null_threshold` for version 2, as `task.choose_threshold` finds it."""
+        return choose_threshold(predictions, examples) if task.version_2 else None
+
+    def with_threshold(self, task: Spans, threshold: float) -> Spans:
+        """Return the task with this `null_threshold`."""
+        return dataclasses.replace(task, null_threshold=threshold)
+
+    def mistakes(
+        self,
+        task: Spans,
+        predictions: Sequence[SpanPrediction],
+        examples: Sequence[QuestionExample],
+    ) -> Iterator[Mistake]:
+        """Yield the answers without any right word (F1 0 by version 2.0's rule).
+
+        Their severity is their probability.
+        """
+        right = answer_texts("the worst errors", examples)
+        for prediction, example, answers in zip(predictions, examples, right, strict=True):
+            if not answer_f1(prediction.text, answers):
+                yield Mistake(
+                    prediction.probability,
+                    f"{example.question}  ({example.context})",
+                    " | ".join(dict.fromkeys(answers)) or "no answer",
+                    prediction.text,
+                )
+
+    def write_predictions(
+        self,
+        folder: epath.Path,
+        predicted: PredictedSplit[QuestionExample, SpanPrediction],
+        options: FinetuneConfig,
+    ) -> list[epath.Path]:
+        """Write `TASK-SPLIT.json`, which SQuAD's scripts read, and two files more.
+
+        `-n_best` has the best answers of each question, `-null_odds` the odds of no answer.
+        """
+        writers = {
+            "": squad.write_predictions,
+            "-n_best": squad.write_n_best,
+            "-null_odds": squad.write_null_odds,
+        }
+        paths = []
+        for ending, write in writers.items():
+            path = folder / f"{predicted.stem}{ending}.json"
+            write(path, predicted.examples, predicted.predictions)
+            paths.append(path)
+        return paths
+
+    def task_head(self, task: Spans) -> TaskHead:
+        """Return the head on every token, with the logits of start and end."""
+        return TaskHead(task.name, self.name, ("start", "end"), "QuestionAnswering", on_tokens=True)

@@ -1,0 +1,85 @@
+"""Sequence to sequence: a text for each text, as in translation."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from bertjax.config import FinetuneConfig
+from bertjax.data.tokenizers.tokenizer import Tokenizer
+from bertjax.errors import check
+from bertjax.storage import write_lines
+from bertjax.tasks.error_tables import Mistake
+from bertjax.tasks.examples import PairExample
+from bertjax.tasks.kind import DECODER_FROM, LABEL_SMOOTHING, Entry, Kind, PredictedSplit
+from bertjax.tasks.seq2seq.decode import Search
+from bertjax.tasks.seq2seq.pairs import read_pairs
+from bertjax.tasks.seq2seq.task import Seq2Seq, make_task
+
+
+class Seq2SeqKind(Kind[Seq2Seq, PairExample, str]):
+    """A generated text for each source, by a decoder beside the encoder."""
+
+    name = "seq2seq"
+    task_classes = (Seq2Seq,)
+    metrics = ("bleu",)
+    heads = ()
+    # The decoder begins as a copy of the encoder, and its output layer as the masked-word head.
+    optional_heads = ("mlm",)
+
+    def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
+        """Return the option of the loss over the vocabulary, and that of the decoder."""
+        return frozenset({LABEL_SMOOTHING, DECODER_FROM})
+
+    def read_split(
+        self, entry: Entry, split: str, options: FinetuneConfig, labelled: bool
+    ) -> list[PairExample]:
+        """Return the pairs of a split, as `read_pairs` reads them."""
+        columns = options.text_columns or ("source", "target")
+        check(
+            len(columns) == 2,
+            where="finetune.text_columns",
+            found=columns,
+            expected="two, of the source and of the target",
+        )
+        texts = columns[0], columns[1]
+        return read_pairs(entry.location, split, targets=labelled, texts=texts)
+
+    def make_task(
+        self,
+        name: str,
+        examples: Sequence[PairExample],
+        options: FinetuneConfig,
+        tokenizer: Tokenizer,
+    ) -> Seq2Seq:
+        """Return the task for texts of this tokenizer."""
+        return make_task(
+            name,
+            tokenizer,
+            max_target_length=options.max_target_length,
+            beam_size=options.beam_size,
+            label_smoothing=options.label_smoothing,
+        )
+
+    def from_dict(self, values: Mapping[str, Any]) -> Seq2Seq:
+        """Return the task of `to_dict`'s values, which have the fields of its search too."""
+        return Seq2Seq(**{**values, "search": Search(**values["search"])})
+
+    def mistakes(
+        self, task: Seq2Seq, predictions: Sequence[str], examples: Sequence[PairExample]
+    ) -> Iterator[Mistake]:
+        """Yield the texts with other words than the target, all with the same severity."""
+        for predicted, example in zip(predictions, examples, strict=True):
+            target = example.target or ""
+            if predicted.split() != target.split():
+                yield Mistake(0.0, example.source, target, predicted)
+
+    def write_predictions(
+        self,
+        folder: epath.Path,
+        predicted: PredictedSplit[PairExample, str],
+        options: FinetuneConfig,
+    ) -> list[epath.Path]:
+        """Write `TASK-SPLIT.txt` with a text a line; line ends within a text become spaces."""
+        lines = [" ".join(text.split()) for text in predicted.predictions]
+        return [write_lines(folder / f"{predicted.stem}.txt", lines)]

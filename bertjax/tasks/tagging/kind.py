@@ -1,0 +1,182 @@
+"""Tagging: a tag for each word of a sentence."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from etils import epath
+
+from bertjax.config import FinetuneConfig
+from bertjax.data.tokenizers.tokenizer import Tokenizer
+from bertjax.errors import check
+from bertjax.storage import is_compressed, write_lines
+from bertjax.tasks.class_weights import balanced_weights
+from bertjax.tasks.error_tables import Mistake, confusion_table
+from bertjax.tasks.examples import TaggedExample
+from bertjax.tasks.files.splits import find_files, read_rows
+from bertjax.tasks.kind import CLASS_WEIGHTS, LABEL_SMOOTHING, Entry, Kind, PredictedSplit
+from bertjax.tasks.tagging.conll import Columns, read_conll, tagged_rows, write_conll
+from bertjax.tasks.tagging.labels import OUTSIDE, Tags, all_tags, check_rules, labels_of
+from bertjax.tasks.tagging.task import Tagging, confusion
+from bertjax.tasks.task_head import TaskHead
+
+
+class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
+    """A tag for each word: named entities, parts of speech."""
+
+    name = "tagging"
+    task_classes = (Tagging,)
+    metrics = ("f1", "accuracy")
+    data_sets = ("conll2003", "wnut17", "wikiann", "ner", "pos")
+    heads = ()
+
+    def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
+        """Return the options of the loss over tags."""
+        return frozenset({LABEL_SMOOTHING, CLASS_WEIGHTS})
+
+    def read_split(
+        self, entry: Entry, split: str, options: FinetuneConfig, labelled: bool
+    ) -> list[TaggedExample]:
+        """Return the sentences of CoNLL files, JSON lines or TFDS.
+
+        Training tags must follow the rules of their scheme (`check_rules`); other splits are scored
+        as they are, as conlleval does.
+        """
+        if _has_lists(entry, split):
+            table_rows = read_rows(entry.location, split)
+            examples = tagged_rows(table_rows, tag_field=options.label_column, tags=labelled)
+        else:
+            columns = conll_columns(options)
+            examples = []
+            for path in find_files(entry.location, split):
+                examples += read_conll(path, tags=labelled, columns=columns)
+        if split == "train":
+            check_rules(examples)
+        return examples
+
+    def make_task(
+        self,
+        name: str,
+        examples: Sequence[TaggedExample],
+        options: FinetuneConfig,
+        tokenizer: Tokenizer,
+    ) -> Tagging:
+        """Return the task with the tags that occur in training."""
+        labels = labels_of(examples)
+        weights: tuple[float, ...] = ()
+        if options.class_weights == "balanced":
+            weights = balanced_weights(labels, all_tags(examples))
+        return Tagging(name, labels, options.label_smoothing, weights)
+
+    def majority_baseline(self, task: Tagging, examples: Sequence[TaggedExample]) -> float:
+        """Return the metric of the most frequent tag for every word."""
+        counts = Counter(all_tags(examples))
+        most_frequent = max(counts, key=counts.__getitem__)
+        predictions = [(most_frequent,) * len(example.words) for example in examples]
+        return task.figures(predictions, examples)[task.metric]
+
+    def mistakes(
+        self, task: Tagging, predictions: Sequence[Tags], examples: Sequence[TaggedExample]
+    ) -> Iterator[Mistake]:
+        """Yield the sentences with wrong words; their severity is the number of these.
+
+        Shown are the words of which either tag is not O, as WORD/TAG.
+        """
+        for predicted, example in zip(predictions, examples, strict=True):
+            true = example.tags or ()
+            wrong = sum(tag != guess for tag, guess in zip(true, predicted, strict=True))
+            if wrong:
+                yield Mistake(
+                    wrong,
+                    " ".join(example.words),
+                    _shown_tags(example.words, true, predicted),
+                    _shown_tags(example.words, predicted, true),
+                )
+
+    def error_tables(
+        self, task: Tagging, predictions: Sequence[Tags], examples: Sequence[TaggedExample]
+    ) -> dict[str, Any]:
+        """Return `confusion` of the words' tags and `errors`."""
+        counts = confusion(predictions, examples, task.labels)
+        return {
+            "confusion": confusion_table(task.labels, counts),
+            **super().error_tables(task, predictions, examples),
+        }
+
+    def write_predictions(
+        self,
+        folder: epath.Path,
+        predicted: PredictedSplit[TaggedExample, Tags],
+        options: FinetuneConfig,
+    ) -> list[epath.Path]:
+        """Write copies of the split's CoNLL files with the predicted tags, `TASK-FILE`.
+
+        A split that was read from other files gives `TASK-SPLIT.txt` with a sentence's tags a line.
+        """
+        entry, predictions = predicted.entry, predicted.predictions
+        if entry.location.is_tfds or not predicted.examples[0].lines:
+            lines = [" ".join(tags) for tags in predictions]
+            return [write_lines(folder / f"{predicted.stem}.txt", lines)]
+        columns = conll_columns(options)
+        written: list[epath.Path] = []
+        begin = 0
+        for source in find_files(entry.location, predicted.split):
+            path = folder / f"{entry.name}-{_uncompressed_name(source)}"
+            check(
+                path not in written,
+                where=str(source),
+                found="the name of another file that is predicted",
+                expected="files of different names",
+            )
+            end = begin + len(read_conll(source, tags=False, columns=columns))
+            write_conll(path, source, predictions[begin:end], columns=columns)
+            written.append(path)
+            begin = end
+        return written
+
+    def task_head(self, task: Tagging) -> TaskHead:
+        """Return the head on every token."""
+        return TaskHead(task.name, self.name, task.labels, "TokenClassification", on_tokens=True)
+
+
+def conll_columns(options: FinetuneConfig) -> Columns | None:
+    """Return the columns that `finetune.label_column` chooses in a CoNLL file; None: the usual.
+
+    It is the number of the tags' column from 0, or its name among `finetune.columns`.
+    """
+    name = options.label_column
+    if not name:
+        return None
+    number = -1
+    if name in options.columns:
+        number = options.columns.index(name)
+    elif name.isdecimal():
+        number = int(name)
+    check(
+        number > 0,
+        where="finetune.label_column",
+        found=name,
+        expected="the number of a CoNLL file's column, from 0, the word's",
+    )
+    return Columns(tag=number)
+
+
+def _has_lists(entry: Entry, split: str) -> bool:
+    """Return whether a split holds lists of words and tags, as JSON and TFDS do."""
+    if entry.location.is_tfds:
+        return True
+    return any(".json" in path.name for path in find_files(entry.location, split))
+
+
+def _shown_tags(words: Tags, tags: Tags, others: Tags) -> str:
+    """Return WORD/TAG of the words whose tag, or whose tag among `others`, is not O."""
+    shown = []
+    for word, tag, other in zip(words, tags, others, strict=True):
+        if (tag, other) != (OUTSIDE, OUTSIDE):
+            shown.append(f"{word}/{tag}")
+    return " ".join(shown)
+
+
+def _uncompressed_name(path: epath.Path) -> str:
+    """Return a file's name without the ending of a compression: predictions are written as text."""
+    return path.name.removesuffix(path.suffix) if is_compressed(path.name) else path.name

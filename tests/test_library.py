@@ -1,0 +1,79 @@
+"""The functions of `bertjax`: listed, loaded on first use, and documented by examples that run."""
+
+import ast
+import contextlib
+import doctest
+import inspect
+import subprocess
+import sys
+import typing
+
+import pytest
+
+import bertjax
+from tests.library import write_library
+
+VERBS = (
+    "prepare", "train", "finetune", "sweep", "evaluate", "predict", "fill_mask", "zero_shot", "embed",
+    "load_model", "load_tokenizer", "import_model", "export_model",
+)  # fmt: skip
+FUNCTIONS = [name for name in bertjax.__all__ if inspect.isfunction(getattr(bertjax, name))]
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """The folder of the examples, with a run pretrained and one fine-tuned, as current folder."""
+    folder = write_library(tmp_path_factory.mktemp("library"))
+    with contextlib.chdir(folder):
+        config = bertjax.load_config("tiny.py")
+        bertjax.prepare(config)
+        bertjax.train(config, "runs/tiny")
+        bertjax.finetune(bertjax.load_config("finetune.py"), "runs/finetuned")
+        yield folder
+
+
+@pytest.mark.quick
+def test_what_the_verbs_do_and_all_configuration_classes_are_listed():
+    from bertjax import config
+
+    classes = [name for name in config.__all__ if name.endswith("Config")]
+    listed = dir(bertjax)
+    for name in (*VERBS, *classes, "UserError", "__version__", "encode", "pretraining_loss"):
+        assert name in listed
+        assert name in bertjax.__all__
+        assert getattr(bertjax, name)
+    with pytest.raises(AttributeError, match="module 'bertjax' has no attribute 'tarin'"):
+        _ = bertjax.tarin
+
+
+def test_names_load_on_first_use_and_none_brings_tensorflow():
+    code = (
+        "import sys, bertjax\n"
+        "heavy = {'jax', 'flax', 'numpy', 'orbax', 'tensorflow', 'tensorflow_datasets', 'tyro'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+        "for name in bertjax.__all__: getattr(bertjax, name)\n"
+        "assert not {'tensorflow', 'tensorflow_datasets'} & set(sys.modules)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
+def test_type_checkers_see_the_names_that_load_on_first_use():
+    tree = ast.parse(inspect.getsource(bertjax))
+    imported = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            imported |= {alias.name: node.module for alias in node.names}
+    for name, module in bertjax._MODULES.items():
+        assert imported[name] == module
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_example_of_each_public_docstring_runs(library, name):
+    function = getattr(bertjax, name)
+    assert typing.get_type_hints(function).keys() >= set(inspect.signature(function).parameters)
+    (found,) = doctest.DocTestFinder(recurse=False).find(function, name, globs={})
+    assert found.examples, name
+    report = []
+    failed, _ = doctest.DocTestRunner().run(found, out=report.append)
+    assert failed == 0, "".join(report)
