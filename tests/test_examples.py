@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,23 @@ def test_the_runner_ends_with_the_cell_that_fails(tmp_path):
     assert "bad.ipynb, cell 2" in ended.stderr
     assert "ZeroDivisionError" in ended.stderr
     assert ended.stdout == ""
+
+
+def check_pretrain(shown):
+    """The held-out loss ends well below the unigram entropy."""
+    lines = re.findall(r"step +(\d+): masked-word loss ([\d.]+), unigram entropy ([\d.]+)", shown)
+    assert [int(step) for step, _, _ in lines] == [400, 800, 1200, 1600, 2000]
+    losses = [float(loss) for _, loss, _ in lines]
+    assert losses[-1] < losses[0] - 0.5
+    assert losses[-1] < float(lines[-1][2]) - 0.5
+
+
+def check_finetune(shown):
+    """The model is better than one class for all, and its export predicts the same."""
+    accuracy = float(re.search(r"^accuracy +([\d.]+)$", shown, re.M)[1])
+    assert accuracy > 0.4
+    predicted = dict(re.findall(r"^(the program|bertjax) predicts (\w+)$", shown, re.M))
+    assert predicted["the program"] == predicted["bertjax"]
 
 
 @pytest.mark.slow

@@ -158,9 +158,9 @@ def test_every_path_in_the_documents_exists():
     known = {path.name for path in sources}
     for path in DOCUMENTS:
         for name in re.findall(r"`([\w./-]+(?:\.py|\.sh|\.md|\.yaml|/))`", path.read_text()):
-            here = name in known or any(
-                (root / name).exists() for root in (ROOT, ROOT / "bertjax")
-            )
+            if re.search("ROOM|FILE|NAME", name):
+                continue
+            here = name in known or any((root / name).exists() for root in (ROOT, ROOT / "bertjax"))
             assert here or name in MADE, f"{path.name}: {name}"
 
 
@@ -169,6 +169,8 @@ def test_the_names_that_contributing_gives_are_in_the_files_beside_them():
     lines = re.findall(r"^\| `([\w./]+(?:\.py|\.md|/))` \| (.*) \|$", text, re.M)
     assert len(lines) > 20
     for name, change in lines:
+        if "NAME" in name:
+            continue
         path = next(root / name for root in (ROOT, ROOT / "bertjax") if (root / name).exists())
         files = path.rglob("*.py") if path.is_dir() else [path]
         content = "\n".join(file.read_text() for file in files)
