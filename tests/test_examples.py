@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def test_there_are_two_notebooks_with_a_text_before_each_step():
     for path in NOTEBOOKS:
         kinds = [cell["cell_type"] for cell in cells(path)]
         assert kinds[0] == "markdown"
-        assert ("code", "code") not in set(zip(kinds, kinds[1:], strict=False)), path.name
+        assert ("code", "code") not in set(pairwise(kinds)), path.name
 
 
 def test_every_code_cell_is_stored_with_what_it_printed():
