@@ -155,6 +155,7 @@ def headings(path):
 
 def test_every_path_in_the_documents_exists():
     sources = [*(ROOT / "bertjax").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
+    sources += (ROOT / "launch").glob("*")
     known = {path.name for path in sources} | {f"{path.parent.name}/" for path in sources}
     for path in DOCUMENTS:
         for name in re.findall(r"`([\w./-]+(?:\.py|\.sh|\.md|\.yaml|/))`", path.read_text()):
