@@ -30,7 +30,7 @@ from bertjax.cli import huge_pages
 from bertjax.config import Config, DataConfig, MeshConfig, ModelConfig, OptimizerConfig, TrainConfig
 from bertjax.parallel import compile_cache
 from bertjax.parallel.mesh import make_mesh
-from bertjax.training.batch_source import Feed
+from bertjax.training.batch_source import BatchSource
 from bertjax.training.checkpoint import Checkpoints
 from bertjax.training.loop import train
 from bertjax.training.step import abstract_state, init_state
@@ -146,11 +146,11 @@ def start(folder: str, steps: str, size: str) -> None:
     }
     given["next_sentence_labels"] = given["next_sentence_labels"][:, None]
     del given["labels"]
-    feed = Feed(
+    source = BatchSource(
         train=lambda start, rows: itertools.repeat({name: x[rows] for name, x in given.items()})
     )
     compile_cache.start(environment={"XDG_CACHE_HOME": folder})
-    train(config, Path(folder) / "run", feed, progress=lambda *_: ends.append(time.time()))
+    train(config, Path(folder) / "run", source, progress=lambda *_: ends.append(time.time()))
     print(ends[0])
 
 

@@ -140,11 +140,11 @@ def untrained(run: str, made: Path) -> str:
 
         from bertjax.data.tokenizers.tokenizer import load_tokenizer
         from bertjax.model import functional
-        from bertjax.training.checkpoint import find, read_config
+        from bertjax.training.checkpoint import find_checkpoint, read_checkpoint_config
         from bertjax.training.saved_model import save_model
 
-        run_dir, folder = find(run)
-        config = read_config(folder)
+        run_dir, folder = find_checkpoint(run)
+        config = read_checkpoint_config(folder)
         params = functional.init(config.model, jax.random.key(0))
         save_model(
             str(made),

@@ -498,7 +498,7 @@ def first_params(job: Job, objective: Any) -> dict[str, Any]:
     restored = load_model(job.config.init_from).params
     wanted = {group: leaves for group, leaves in restored.items() if group in new}
     return dict(
-        objective.begin(new, {k: v for k, v in wanted.items() if k not in job.config.new_heads})
+        objective.initial_params(new, {k: v for k, v in wanted.items() if k not in job.config.new_heads})
     )
 
 

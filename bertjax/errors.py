@@ -59,3 +59,11 @@ def needs_extra(extra: str) -> Iterator[None]:
             found="no such package",
             expected=f"it to be installed: pip install 'bertjax[{extra}]'",
         ) from error
+
+
+def one_line(error: object, limit: int = 200) -> str:
+    """Return the text of `error` on one line, at most `limit` characters of it.
+
+    Libraries explain a damaged file in paragraphs; a `UserError` is a single line.
+    """
+    return " ".join(str(error).split())[:limit]

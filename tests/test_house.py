@@ -1,8 +1,11 @@
 """Rules of the house that a tool can hold."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
+
+from bertjax.tasks.registry import KINDS
 
 ROOT = Path(__file__).parents[1]
 
@@ -40,3 +43,56 @@ def test_tests_mirror_the_package():
             ("tasks/classification", "sts.py"),
         }
         assert (ROOT / "bertjax" / room / name).exists() or across, path
+
+
+def test_no_file_names_a_kind_of_task_outside_its_folder_and_the_registry():
+    registry = ROOT / "bertjax" / "tasks" / "registry.py"
+    modules = {type(kind).__module__.rpartition(".")[0] for kind in KINDS.values()}
+    folders = [ROOT / module.replace(".", "/") for module in modules]
+    classes = {type(kind).__name__ for kind in KINDS.values()}
+    classes |= {task.__name__ for kind in KINDS.values() for task in kind.task_classes}
+    named = {}
+    for path in (ROOT / "bertjax").rglob("*.py"):
+        if path == registry or any(path.is_relative_to(folder) for folder in folders):
+            continue
+        found = kinds_named(path.read_text(), modules, classes)
+        if found:
+            named[str(path.relative_to(ROOT))] = found
+    assert not named
+
+
+def kinds_named(source, modules, classes):
+    """Return what in a file names a kind: modules of its folder, its classes, its name as a string.
+
+    Docstrings, and comments, may.
+    """
+    named = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            imported = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            imported = [alias.name for alias in node.names]
+        else:
+            imported = []
+        named |= {m for m in imported for kind in modules if f"{m}.".startswith(f"{kind}.")}
+        if isinstance(node, ast.Name) and node.id in classes:
+            named.add(node.id)
+        if isinstance(node, ast.Attribute) and node.attr in classes:
+            named.add(node.attr)
+        if isinstance(node, ast.Constant) and node.value in KINDS:
+            named.add(node.value)
+    return named
+
+
+def test_the_search_for_kinds_finds_each_way_to_name_one():
+    modules, classes = {"bertjax.tasks.tagging"}, {"Tagging"}
+    for source, found in {
+        "from bertjax.tasks.tagging.task import Words": {"bertjax.tasks.tagging.task"},
+        "from bertjax.tasks import tagging": {"bertjax.tasks.tagging"},
+        "import bertjax.tasks.tagging.kind": {"bertjax.tasks.tagging.kind"},
+        "isinstance(task, Tagging)": {"Tagging"},
+        "isinstance(task, tasks.Tagging)": {"Tagging"},
+        "kind == 'tagging'": {"tagging"},
+    }.items():
+        assert found <= kinds_named(source, modules, classes)
+    assert not kinds_named("'of tagging'; from bertjax.tasks import registry", modules, classes)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from etils import epath
 
-from bertjax.training.logs.metrics_log import read_rows
+from bertjax.training.logs.metrics_log import read_entries
 
 ROOT = Path(__file__).parents[1]
 # In nats. CPython's documentation, and with it the corpus, differs a little between its versions.
@@ -44,7 +44,9 @@ def test_a_fresh_run_follows_the_documented_curve(tmp_path):
     bertjax("prepare", "tiny", *prepared)
     bertjax("train", "tiny", *prepared, "--run-dir", tmp_path / "run")
     heldout = {
-        r["step"]: r for r in read_rows(epath.Path(tmp_path) / "run") if r["split"] == "validation"
+        r["step"]: r
+        for r in read_entries(epath.Path(tmp_path) / "run")
+        if r["split"] == "validation"
     }
     for step, losses in documented().items():
         low, high = min(losses) - TOLERANCE, max(losses) + TOLERANCE

@@ -20,7 +20,7 @@ from bertjax.estimate.abstract_batch import abstract_batch
 from bertjax.estimate.cost.model_flops import model_flops
 from bertjax.parallel.mesh import make_mesh
 from bertjax.training import loop
-from bertjax.training.batch_source import Feed
+from bertjax.training.batch_source import BatchSource
 from bertjax.training.pretraining import pretraining
 from bertjax.training.step import abstract_state, init_state, lower_train_step
 
@@ -98,7 +98,7 @@ def looped(job: Job) -> Step:
         loop.train(
             config,
             tempfile.mkdtemp(),
-            Feed(train=batches),
+            BatchSource(train=batches),
             progress=lambda _, step, __: done.put(step),
         )
 

@@ -21,9 +21,9 @@ from bertjax.parallel import hosts
 from bertjax.parallel.mesh import make_mesh
 from bertjax.report.html import write_report
 from bertjax.tasks import registry
-from bertjax.tasks.registry import Entry
+from bertjax.tasks.kind import Entry
 from bertjax.training import checkpoint
-from bertjax.training.batch_source import prepared_feed
+from bertjax.training.batch_source import prepared_source
 from bertjax.training.saved_model import load_model
 from bertjax.training.step import check_batch
 
@@ -37,7 +37,7 @@ def saved_config(path: epath.PathLike) -> Config:
     >>> bertjax.saved_config("runs/tiny").train.batch_size
     8
     """
-    return checkpoint.read_config(checkpoint.find(path)[1])
+    return checkpoint.read_checkpoint_config(checkpoint.find_checkpoint(path)[1])
 
 
 def evaluate(path: epath.PathLike, config: Config | None = None) -> EvaluationResult:
@@ -72,9 +72,9 @@ def _evaluate_on_heldout(path: epath.PathLike, config: Config) -> EvaluationResu
     train = dataclasses.replace(config.train, eval_max_batches=0)
     config = dataclasses.replace(config, train=train)
     check_batch(config, mesh)
-    feed = prepared_feed(config, model.tokenizer)
-    assert feed.examine is not None  # of prepared shards
-    return EvaluationResult(model.checkpoint, feed.examine(config, mesh)(model.params))
+    source = prepared_source(config, model.tokenizer)
+    assert source.make_evaluator is not None  # of prepared shards
+    return EvaluationResult(model.checkpoint, source.make_evaluator(config, mesh)(model.params))
 
 
 def _evaluate_on_tasks(path: epath.PathLike, config: Config, *, records: bool) -> EvaluationResult:
@@ -82,7 +82,7 @@ def _evaluate_on_tasks(path: epath.PathLike, config: Config, *, records: bool) -
     splits = validation_sets(model, model.tokenizer)
     assessed, metrics = assess(model, splits, model.tokenizer)
     # The report is about the chosen checkpoint and the run's own files.
-    is_chosen = checkpoint.find(model.run_dir)[1] == model.checkpoint
+    is_chosen = checkpoint.find_checkpoint(model.run_dir)[1] == model.checkpoint
     if hosts.is_first() and records and is_chosen:
         write_evaluation(model.run_dir, int(model.checkpoint.name), assessed, metrics)
         write_report(model.run_dir)

@@ -26,6 +26,7 @@ from bertjax.interop.import_model import (
     save_external_model,
 )
 from bertjax.parallel import hosts
+from bertjax.parallel.mesh import make_mesh
 from bertjax.progress import Progress, silent
 from bertjax.report.html import write_report
 from bertjax.training import checkpoint
@@ -37,6 +38,7 @@ from bertjax.training.initial_model import (
 from bertjax.training.logs.log_file import collected_log, log_to_file
 from bertjax.training.run_tokenizer import check_tokenizer, initial_tokenizer, save_tokenizer
 from bertjax.training.saved_model import TOKENIZER
+from bertjax.training.step import check_batch
 
 log = logging.getLogger("bertjax")
 
@@ -195,7 +197,7 @@ def sweep(
         )
         best = None
         if swept.best is not None and not swept.stopped:
-            _, folder = checkpoint.find(swept.best)
+            _, folder = checkpoint.find_checkpoint(swept.best)
             best = _evaluated(swept.best, checked.tokenizer, int(folder.name))
     return SweepResult(swept.results, swept.table, best, swept.stopped)
 
@@ -218,7 +220,7 @@ def _check(config: Config, run_dir: epath.Path, overrides: Collection[str]) -> _
         check_tokenizer(config, tokenizer, run_dir)
     prepared = tuning.prepare(config, tokenizer)
     heads = start.initial.config.model.heads if start.initial else ()
-    tuning.resolve(config, prepared, heads)
+    check_batch(tuning.resolve(config, prepared, heads), make_mesh(config.mesh))
     return _Checked(config, start, tokenizer, prepared, heads)
 
 

@@ -80,9 +80,9 @@ def run(words: Sequence[str]) -> int:
 def _report(run_dir: "epath.Path") -> "epath.Path":
     """Write the run's report with the estimate in it, or a page of its own if there is no run."""
     from bertjax.report.estimate import write_estimate_page
-    from bertjax.report.html import PAGE_STYLE, write_report
+    from bertjax.report.html import write_report
     from bertjax.training import run_config
 
     if (run_dir / run_config.FILE).exists():
         return write_report(run_dir)
-    return write_estimate_page(run_dir, PAGE_STYLE)
+    return write_estimate_page(run_dir)

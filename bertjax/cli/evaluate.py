@@ -29,7 +29,7 @@ def run(words: Sequence[str]) -> int:
     quiet_libraries()
     from bertjax.parallel import compile_cache, failures, hosts
 
-    with failures.together():
+    with failures.end_together():
         compile_cache.start()
         from bertjax.api.evaluate import evaluate, saved_config
 

@@ -65,7 +65,7 @@ def run(words: Sequence[str]) -> int:
     from bertjax.parallel import compile_cache, failures
 
     # A mistake of one process ends all, so the command line is parsed within.
-    with failures.together():
+    with failures.end_together():
         configured = parse_configured("finetune", FinetuneCommand, words)
         run_dir = epath.Path(configured.command.run_dir or f"runs/{run_name(configured.subject)}")
         compile_cache.start(run_dir)

@@ -27,11 +27,10 @@ def run(words: Sequence[str]) -> int:
     quiet_libraries()
     from etils import epath
 
-    from bertjax.training import checkpoint
-    from bertjax.training import run_config as run_folder
+    from bertjax.training import checkpoint, run_config
 
     folder = epath.Path(subject)
-    if (folder / run_folder.FILE).exists() or (folder / checkpoint.FOLDER).exists():
+    if (folder / run_config.FILE).exists() or (folder / checkpoint.FOLDER).exists():
         print(describe_run(folder))
     else:
         from bertjax.data.records.summary import summarise
@@ -42,18 +41,17 @@ def run(words: Sequence[str]) -> int:
 
 def describe_run(folder: "epath.Path") -> str:
     """Describe a run in a few lines: its model, progress, newest metrics, checkpoints."""
-    from bertjax.training import checkpoint
-    from bertjax.training import run_config as run_folder
-    from bertjax.training.logs.metrics_log import read_rows
+    from bertjax.training import checkpoint, run_config
+    from bertjax.training.logs.metrics_log import read_entries
 
-    config = run_folder.read_config(folder)
+    config = run_config.read_run_config(folder)
     data = config.data
     lines = [
         f"run: {folder}",
         describe_model(config.model),
         f"data: {data.prepared_dir}, length {data.max_seq_length}, batch {config.train.batch_size}",
     ]
-    entries = read_rows(folder)
+    entries = read_entries(folder)
     for split in ("train", "validation"):
         of_split = [entry for entry in entries if entry["split"] == split]
         if of_split:

@@ -33,13 +33,13 @@ def run(words: Sequence[str]) -> int:
     quiet_libraries()
     from bertjax.parallel import compile_cache, failures, hosts
 
-    with failures.together():
+    with failures.end_together():
         compile_cache.start()
         from bertjax.api.evaluate import predict, saved_config
-        from bertjax.training.checkpoint import find
+        from bertjax.training.checkpoint import find_checkpoint
 
         command = parse("predict RUN", PredictCommand(config=saved_config(subject)), rest)
-        run_dir, checkpoint = find(subject)
+        run_dir, checkpoint = find_checkpoint(subject)
         predicted = predict(
             subject,
             command.split,

@@ -41,7 +41,7 @@ def run(words: Sequence[str]) -> int:
     from bertjax.parallel import compile_cache, failures, hosts
 
     # A mistake of one process ends all, so the command line is parsed within.
-    with failures.together():
+    with failures.end_together():
         subject, command, overrides = parse_configured("train", TrainCommand, words)
         run_dir = epath.Path(command.run_dir or f"runs/{run_name(subject)}")
         compile_cache.start(run_dir)

@@ -27,7 +27,10 @@ def load_config(name: str) -> Config:
 
     Raises `UserError` if there is neither, or if the file cannot be run or gives no `Config`.
 
-        config = load_config("base").replace(train={"batch_size": 512})
+    >>> import bertjax
+    >>> config = bertjax.load_config("base").replace(train={"batch_size": 512})
+    >>> config.model.num_hidden_layers, config.train.batch_size
+    (12, 512)
     """
     # A folder may well have the name of a preset: it is where the runs of `base` are, say.
     if os.path.exists(name) and not os.path.isdir(name):

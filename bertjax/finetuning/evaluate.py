@@ -163,7 +163,7 @@ def examiner(
     objective: TaskObjective, splits: Sequence[Split], pad_id: int, config: Config, mesh: Mesh
 ) -> Callable[[Params], dict[str, float]]:
     """What the training loop asks for held-out figures
-    (`bertjax.training.batch_source.Feed.examine`).
+    (`bertjax.training.batch_source.BatchSource.make_evaluator`).
     """
 
     return lambda params: evaluate_splits(config, objective, mesh, params, splits, pad_id)[1]

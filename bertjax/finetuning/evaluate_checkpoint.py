@@ -91,9 +91,9 @@ def evaluate_finished(
     several processes all call this and get the same; the first one writes `evaluation.json`.
     """
     # The first process has written which checkpoint is chosen; the others may not see that yet.
-    newest = str(checkpoint.find(run_dir)[1]) if hosts.is_first() else ""
+    newest = str(checkpoint.find_checkpoint(run_dir)[1]) if hosts.is_first() else ""
     chosen = epath.Path(hosts.from_first(newest))
-    config = checkpoint.read_config(chosen)
+    config = checkpoint.read_checkpoint_config(chosen)
     model = load_finetuned(chosen, config)
     splits = validation_sets(model, tokenizer)
     assessed, metrics = assess(model, splits, tokenizer)

@@ -26,8 +26,8 @@ from bertjax.tasks import registry as kinds
 from bertjax.tasks.registry import OpenedTask, kind_of
 from bertjax.tasks.task import EncodedExamples, Task
 from bertjax.training import checkpoint
-from bertjax.training.batch_source import Feed
-from bertjax.training.logs.metrics_log import read_rows
+from bertjax.training.batch_source import BatchSource
+from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.loop import Outcome, train
 
 ROWS = "training_rows_sha256"  # in `meta` and `result.json`: what a run was trained on
@@ -160,11 +160,11 @@ def objective_of(config: Config, prepared: Prepared) -> TaskObjective:
 
 def task_feed(
     config: Config, prepared: Prepared, objective: TaskObjective, tokenizer: Tokenizer
-) -> Feed:
+) -> BatchSource:
     """The batches and the held-out figures of a resolved configuration, for
     `bertjax.training.loop.train`.
     """
-    return Feed(
+    return BatchSource(
         train=lambda start, rows: batches.train_batches(
             prepared.train,
             batch_size=config.train.batch_size,
@@ -177,7 +177,7 @@ def task_feed(
             start=start,
             rows=rows,
         ),
-        examine=partial(examiner, objective, prepared.validation, tokenizer.pad_id),
+        make_evaluator=partial(examiner, objective, prepared.validation, tokenizer.pad_id),
         facts={
             "tokenizer_fingerprint": tokenizer.fingerprint,
             ROWS: prepared.digest,
@@ -190,8 +190,8 @@ def check_same_rows(run_dir: epath.Path, prepared: Prepared) -> None:
     """Raise `UserError` where a run was begun on other training rows."""
     if (run_dir / checkpoint.RESULT).exists():
         before = read_json(run_dir / checkpoint.RESULT).get(ROWS)
-    elif checkpoint.has_any(run_dir):
-        before = checkpoint.read_meta(checkpoint.find(run_dir)[1]).get(ROWS)
+    elif checkpoint.has_checkpoint(run_dir):
+        before = checkpoint.read_meta(checkpoint.find_checkpoint(run_dir)[1]).get(ROWS)
     else:
         return
     check(
@@ -214,8 +214,8 @@ def finetune(
     """Train a resolved configuration in `run_dir`, or go on, as `bertjax.training.loop.train` says."""
     check_same_rows(run_dir, prepared)
     objective = objective_of(config, prepared)
-    feed = task_feed(config, prepared, objective, tokenizer)
-    return train(config, run_dir, feed, objective, progress=progress, on_evaluation=on_evaluation)
+    source = task_feed(config, prepared, objective, tokenizer)
+    return train(config, run_dir, source, objective, progress=progress, on_evaluation=on_evaluation)
 
 
 def choose_thresholds(run_dir: epath.Path, evaluated: Assessed) -> bool:
@@ -246,7 +246,7 @@ def write_result(
     Returns what was written: `step`, `figures` on the validation set at that step.
     """
     rows = [
-        row for row in read_rows(run_dir) if row["split"] == "validation" and row["step"] <= step
+        row for row in read_entries(run_dir) if row["split"] == "validation" and row["step"] <= step
     ]
     kept = [row for row in rows if (run_dir / checkpoint.FOLDER / str(row["step"])).exists()]
     worth = lambda row: -math.inf if row["score"] is None else row["score"]  # noqa: E731

@@ -17,7 +17,7 @@ from bertjax.storage import read_json
 from bertjax.tasks import registry
 from bertjax.tasks.task import Task
 from bertjax.training import checkpoint
-from bertjax.training.saved_model import TOKENIZER, on_devices_here
+from bertjax.training.saved_model import TOKENIZER, for_inference
 
 THRESHOLDS = "null_thresholds"
 """The field of `result.json` with the decision thresholds by task; named after SQuAD's."""
@@ -45,12 +45,12 @@ def load_finetuned(path: epath.PathLike, config: Config | None = None) -> Finetu
     """Load the selected checkpoint of a fine-tuned run, or one checkpoint.
 
     `config` takes the place of the checkpoint's own configuration, which by default is used with
-    the devices of this machine (`on_devices_here`). Raises `UserError` if there is no checkpoint,
+    the devices of this machine (`for_inference`). Raises `UserError` if there is no checkpoint,
     or it was not fine-tuned.
     """
-    run_dir, folder = checkpoint.find(path)
+    run_dir, folder = checkpoint.find_checkpoint(path)
     if config is None:
-        config = on_devices_here(checkpoint.read_config(folder))
+        config = for_inference(checkpoint.read_checkpoint_config(folder))
     saved_tasks = checkpoint.read_meta(folder).get("tasks") or []
     check(
         len(saved_tasks) > 0,
@@ -66,7 +66,7 @@ def load_finetuned(path: epath.PathLike, config: Config | None = None) -> Finetu
     objective = TaskObjective(config.model, tuple(tasks))
     shapes = jax.eval_shape(lambda: objective.init(jax.random.key(0)))
     shardings = rules.tree_shardings(make_mesh(config.mesh), objective.logical_axes())
-    params = checkpoint.restore_params(folder, rules.laid_out(shapes, shardings))
+    params = checkpoint.restore_params(folder, rules.with_shardings(shapes, shardings))
     kinds = {task.name: registry.kind_of(task).name for task in tasks}
     return Finetuned(config, run_dir, folder, objective, kinds, params)
 

@@ -10,7 +10,7 @@ from jax import Array
 from bertjax.config import ModelConfig
 from bertjax.finetuning.batches import plain_batch, task_of
 from bertjax.model import functional
-from bertjax.model.functional import DONOR, TASKS, Params
+from bertjax.model.functional import DECODER_GROUPS, TASKS, Params
 from bertjax.model.layout import Layout
 from bertjax.tasks.task import Task
 from bertjax.types import Batch
@@ -38,12 +38,15 @@ class TaskObjective:
         }
         return {**functional.init(self.model, key), TASKS: heads}
 
-    def begin(self, new: Params, restored: Params) -> Params:
+    def initial_params(self, new: Params, restored: Params) -> Params:
         """Restored groups with the top layers new again; each head as its task makes it from what
         was restored.
         """
         kept = (1 if self.model.share_layers else self.model.num_hidden_layers) - self.reinit_layers
-        begun = {**new, **{group: leaves for group, leaves in restored.items() if group != DONOR}}
+        begun = {
+            **new,
+            **{group: leaves for group, leaves in restored.items() if group != DECODER_GROUPS},
+        }
         if self.reinit_layers:
             begun["encoder"] = jax.tree.map(
                 lambda old, fresh: jnp.concatenate([old[:kept], fresh[kept:]]),

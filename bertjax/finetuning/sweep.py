@@ -18,8 +18,7 @@ from bertjax.finetuning.finetune import Prepared
 from bertjax.finetuning.sweep_grid import Cell, Grid, Result
 from bertjax.progress import Progress, silent
 from bertjax.storage import read_json, write_whole
-from bertjax.training import checkpoint
-from bertjax.training import run_config as run_folder
+from bertjax.training import checkpoint, run_config
 from bertjax.training.logs.step_log import DivergedError
 
 log = logging.getLogger("bertjax")
@@ -90,7 +89,7 @@ def sweep(
         rows = _write(run_dir, results, by_seed[seed])
     # Of a smaller sweep than an earlier one the best model may be gone.
     folders = (_folder(run_dir, result.cell) for result in _best_first(results))
-    best = next((folder for folder in folders if checkpoint.has_any(folder)), None)
+    best = next((folder for folder in folders if checkpoint.has_checkpoint(folder)), None)
     return Swept(results, sweep_cells.table(rows), best, stopped)
 
 
@@ -110,7 +109,7 @@ def _run_cell(
     """What the cell gave, or gives now; None where a signal stopped it."""
     own = finetune.resolve(_cell_config(config, cell), prepared, restored_heads)
     if (folder / FAILED).exists() or (folder / checkpoint.RESULT).exists():
-        run_folder.claim(
+        run_config.write_run_config(
             folder, own
         )  # what an earlier call found counts for its configuration and data only
         finetune.check_same_rows(folder, prepared)

@@ -1,4 +1,4 @@
-"""A checkpoint of ours as a model of another program."""
+"""Export of a checkpoint to the format of another program."""
 
 import json
 import logging
@@ -7,27 +7,30 @@ from typing import Literal, get_args
 
 from etils import epath
 
-from bertjax.data.tokenizers.tokenizer import load_tokenizer
+from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from bertjax.errors import check
 from bertjax.interop.checkpoints import huggingface, tensorflow
 from bertjax.interop.checkpoints.task_head import load_with_head
+from bertjax.interop.checkpoints.tensor_mapping import without_groups
 from bertjax.interop.checkpoints.tensor_names import TASK_HEAD
 from bertjax.interop.programs.onnx import export_onnx
 from bertjax.interop.programs.saved_model import export_saved_model
-from bertjax.interop.programs.serving import new_program
+from bertjax.interop.programs.serving import ServedModel, new_program, served_model
 from bertjax.interop.programs.stablehlo import export_stablehlo
 from bertjax.storage import write_whole
-from bertjax.training.saved_model import check_new, new_folder
+from bertjax.tasks.task_head import TaskHead
+from bertjax.training.saved_model import TrainedModel, check_new, new_folder
 
-Format = Literal["huggingface", "tensorflow", "stablehlo", "saved-model", "onnx"]
-# Programs of a fixed function, for a runtime; the others are parameters for a library.
-PROGRAMS: Mapping[str, Callable[..., None]] = {
+ExportFormat = Literal["huggingface", "tensorflow", "stablehlo", "saved-model", "onnx"]
+# Programs of a fixed function, for a runtime; the other formats are parameters for a library.
+PROGRAMS: Mapping[str, Callable[[ServedModel, epath.PathLike], None]] = {
     "stablehlo": export_stablehlo,
     "saved-model": export_saved_model,
     "onnx": export_onnx,
 }
 
-TASK = "task.json"  # beside a program, what its `logits` are
+TASK = "task.json"
+"""File beside a program that describes its `logits`: task, kind, labels."""
 
 log = logging.getLogger("bertjax")
 
@@ -35,22 +38,26 @@ log = logging.getLogger("bertjax")
 def export_model(
     checkpoint: epath.PathLike,
     folder: epath.PathLike,
-    format: Format,
+    format: ExportFormat,
     *,
     task: str = "",
     outputs: Sequence[str] = (),
     max_shard_bytes: int = huggingface.MAX_SHARD_BYTES,
 ) -> epath.Path:
-    """Write a run's newest checkpoint, or one checkpoint, to the new folder `folder`, its tokenizer
-    with it.
+    """Write a run's newest checkpoint, or one checkpoint, to the new folder `folder`; returns it.
 
-    Of a fine-tuned model the head of `task` goes with it, by default of its only one: in
-    `huggingface` by the class for such a task, in a program as the output `logits`, described in
-    `task.json`; `tensorflow` has the encoder alone. `outputs` says what a program of `stablehlo`,
-    `saved-model` or `onnx` computes (`bertjax.interop.programs.serving`); empty: `logits`, or else
-    hidden states, and the sentence vector where there is one. `max_shard_bytes` is the largest file
-    of `huggingface`. Raises `UserError` where the model is none that the format can say, or
-    `folder` has files in it.
+    The tokenizer goes with it. Of a fine-tuned model so does the head of `task`, by default of its
+    only one: in `huggingface` by the class for such a task, in a program as the output `logits`,
+    described in `task.json`; `tensorflow` has the encoder alone. `outputs` names what a program of
+    `stablehlo`, `saved-model` or `onnx` computes (`bertjax.interop.programs.serving`). If empty:
+    `logits`, or else hidden states, and the sentence vector where there is one. `max_shard_bytes`
+    is the size of the largest file of `huggingface`. Raises `UserError` where the format cannot
+    express the model, or `folder` has files in it.
+
+    >>> import bertjax
+    >>> folder = bertjax.export_model("runs/tiny", "exported/tiny", "huggingface")
+    >>> sorted(path.name for path in folder.iterdir())[:2]
+    ['config.json', 'model.safetensors']
     """
     check(
         not isinstance(outputs, str),
@@ -58,7 +65,7 @@ def export_model(
         found=repr(outputs),
         expected="a list of names",
     )
-    formats = get_args(Format)
+    formats = get_args(ExportFormat)
     check(
         format in formats,
         where="format",
@@ -73,32 +80,50 @@ def export_model(
         found=", ".join(outputs),
         expected=f"none, or one of {', '.join(PROGRAMS)}",
     )
-    loaded, head = load_with_head(checkpoint, task)
-    config, params = loaded.config.model, loaded.params
-    source = loaded.run_dir / "tokenizer"
-    tokenizer = load_tokenizer(source) if source.exists() else None
+    model, head = load_with_head(checkpoint, task)
+    tokenizer_folder = model.run_dir / "tokenizer"
+    tokenizer = load_tokenizer(tokenizer_folder) if tokenizer_folder.exists() else None
     with new_folder(path):
         if format == "huggingface":
             huggingface.save(
-                path, config, params, tokenizer, head=head, max_shard_bytes=max_shard_bytes
+                path,
+                model.config.model,
+                model.params,
+                tokenizer,
+                head=head,
+                max_shard_bytes=max_shard_bytes,
             )
         elif format == "tensorflow":
-            if head is not None:
-                log.warning(
-                    "task %s: its head is left out, format tensorflow has the encoder alone",
-                    head.task,
-                )
-            tensorflow.save(
-                path,
-                config,
-                {group: params[group] for group in params if group != TASK_HEAD},
-                tokenizer,
-            )
+            _save_tensorflow(path, model, tokenizer, head)
         else:
-            if head is not None:
-                said = json.dumps(head.to_dict(), indent=2) + "\n"
-                write_whole(new_program(path, TASK) / TASK, said.encode())
-            PROGRAMS[format](config, params, path, outputs, head)
-            if tokenizer is not None:
-                tokenizer.save(path, config.max_length)
+            _save_program(path, format, model, tokenizer, head, outputs)
     return path
+
+
+def _save_tensorflow(
+    path: epath.Path, model: TrainedModel, tokenizer: Tokenizer | None, head: TaskHead | None
+) -> None:
+    if head is not None:
+        log.warning(
+            "task %s: its head is left out, format tensorflow has the encoder alone", head.task
+        )
+    params = without_groups(model.params, [TASK_HEAD])
+    tensorflow.save(path, model.config.model, params, tokenizer)
+
+
+def _save_program(
+    path: epath.Path,
+    format: str,
+    model: TrainedModel,
+    tokenizer: Tokenizer | None,
+    head: TaskHead | None,
+    outputs: Sequence[str],
+) -> None:
+    config = model.config.model
+    served = served_model(config, model.params, outputs, head)
+    if head is not None:
+        description = json.dumps(head.to_dict(), indent=2) + "\n"
+        write_whole(new_program(path, TASK) / TASK, description.encode())
+    PROGRAMS[format](served, path)
+    if tokenizer is not None:
+        tokenizer.save(path, config.max_length)

@@ -1,4 +1,4 @@
-"""A model of another program as a run, which every verb reads."""
+"""Import of another program's model as a run, which every verb reads."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from etils import epath
 from bertjax.config import Config, DataConfig, ModelConfig, TokenizerConfig
 from bertjax.data.tokenizers.huggingface import read_tokenizer_folder
 from bertjax.data.tokenizers.tokenizer import Tokenizer
-from bertjax.errors import UserError, check, mismatch
+from bertjax.errors import check, mismatch
 from bertjax.interop.checkpoints import huggingface, tensorflow
 from bertjax.interop.checkpoints.weight_files import has_weights
 from bertjax.model.functional import Params
@@ -34,6 +34,7 @@ class Imported(NamedTuple):
     """A new run with an imported model."""
 
     checkpoint: epath.Path
+    """Folder of its only checkpoint, step 0."""
     config: Config
     tokenizer: Tokenizer | None
 
@@ -91,36 +92,18 @@ def read_external_model(
     )
     path = epath.Path(source)
     folder = path if path.is_dir() else path.parent
-    original = (folder / tensorflow.CONFIG).exists()
-    if (path / huggingface.CONFIG).exists() and (has_weights(path) or not original):
-        name, (model, params) = "huggingface", huggingface.load(path, drop)
-    elif original:
-        name, (model, params) = "tensorflow", tensorflow.load(path, drop)
-    else:
-        raise _not_a_model(path)
+    format, model, params = _load(path, folder, drop)
     tokenizer = read_tokenizer_folder(folder, lowercase) if take_tokenizer else None
     if tokenizer is not None:
-        entries = f"at least the tokenizer's {tokenizer.vocab_size} entries"
         check(
             tokenizer.vocab_size <= model.vocab_size,
             where=f"{path}: vocab_size",
             found=model.vocab_size,
-            expected=entries,
+            expected=f"at least the tokenizer's {tokenizer.vocab_size} entries",
         )
-    config = Config(model=model, data=_data(model), tokenizer=_settings(tokenizer))
-    facts = {"imported": {"format": name, "source": str(path), "dropped": list(drop)}}
+    config = Config(model=model, data=_data_config(model), tokenizer=_tokenizer_config(tokenizer))
+    facts = {"imported": {"format": format, "source": str(path), "dropped": list(drop)}}
     return ExternalModel(config, params, tokenizer, facts)
-
-
-def _not_a_model(path: epath.Path) -> UserError:
-    if path.is_dir():
-        found = "neither in it"
-    elif path.exists():
-        found = "a file"
-    else:
-        found = "no such folder"
-    expected = f"a folder with {huggingface.CONFIG} or {tensorflow.CONFIG}, here and not on a hub"
-    return mismatch(where=str(path), found=found, expected=expected)
 
 
 def save_external_model(model: ExternalModel, run_dir: epath.PathLike) -> Imported:
@@ -138,7 +121,7 @@ def is_external(folder: epath.Path) -> bool:
 
 def check_imported_from(run_dir: epath.Path, source: epath.Path) -> None:
     """Raise `UserError` where the model in `run_dir` was imported from another folder."""
-    facts = checkpoint.read_meta(checkpoint.find(run_dir)[1]).get("imported", {})
+    facts = checkpoint.read_meta(checkpoint.find_checkpoint(run_dir)[1]).get("imported", {})
     check(
         facts.get("source") == str(source),
         where=str(run_dir),
@@ -147,14 +130,44 @@ def check_imported_from(run_dir: epath.Path, source: epath.Path) -> None:
     )
 
 
-def _data(model: ModelConfig) -> DataConfig:
+def _load(
+    path: epath.Path, folder: epath.Path, drop: Sequence[str]
+) -> tuple[str, ModelConfig, dict[str, Any]]:
+    """Return the format, the model and its parameters."""
+    original = (folder / tensorflow.CONFIG).exists()
+    # A folder of the original may have a config.json too, but then no weights of transformers.
+    if (path / huggingface.CONFIG).exists() and (has_weights(path) or not original):
+        return "huggingface", *huggingface.load(path, drop)
+    if original:
+        return "tensorflow", *tensorflow.load(path, drop)
+    raise mismatch(
+        where=str(path),
+        found=_what_is_there(path),
+        expected=(
+            f"a folder with {huggingface.CONFIG} or {tensorflow.CONFIG}, here and not on a hub"
+        ),
+    )
+
+
+def _what_is_there(path: epath.Path) -> str:
+    if path.is_dir():
+        return "neither in it"
+    if path.exists():
+        return "a file"
+    return "no such folder"
+
+
+def _data_config(model: ModelConfig) -> DataConfig:
+    """Return the defaults, made to fit the model's length and heads."""
     length = min(DataConfig.max_seq_length, model.max_length)
     predictions = min(DataConfig.max_predictions_per_seq, length - 1)
     data = DataConfig(max_seq_length=length, max_predictions_per_seq=predictions)
-    return data if "nsp" in model.heads else dataclasses.replace(data, sentence_objective="none")
+    if "nsp" not in model.heads:
+        data = dataclasses.replace(data, sentence_objective="none")
+    return data
 
 
-def _settings(tokenizer: Tokenizer | None) -> TokenizerConfig:
+def _tokenizer_config(tokenizer: Tokenizer | None) -> TokenizerConfig:
     if tokenizer is None:
         return TokenizerConfig()
     return TokenizerConfig(

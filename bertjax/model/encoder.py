@@ -173,7 +173,7 @@ class Encoder(nn.Module):
             unroll=min(c.scan_unroll, stack),
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
-        everywhere = jnp.array(c.attends_globally) if c.alternates else None
+        everywhere = jnp.array(c.global_layers) if c.alternates else None
         if c.share_layers and everywhere is not None:
             everywhere = everywhere[None, :]
         layers = scanned(c, self.layout, deterministic, keep_layers, name="layers")

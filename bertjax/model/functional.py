@@ -33,7 +33,7 @@ from bertjax.types import Batch
 Params = Mapping[str, Any]
 TASKS = "tasks"  # the group of parameters that tasks' heads are in
 # among restored groups those of the model that a decoder begins with, where it is another
-DONOR = "decoder"
+DECODER_GROUPS = "decoder"
 
 
 class Encoded(NamedTuple):
@@ -123,6 +123,12 @@ def init(config: ModelConfig, key: Array) -> Params:
     norms.
 
     `key` is a `jax.random.key`. All float32.
+
+    >>> import bertjax, jax
+    >>> config = bertjax.ModelConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2)
+    >>> params = bertjax.init(config, jax.random.key(0))
+    >>> sorted(params)
+    ['embeddings', 'encoder', 'mlm', 'nsp', 'pooler']
     """
     return nn.unbox(_boxed_init(config, key))
 
@@ -158,6 +164,12 @@ def encode(
     input each id is of: no input sees another. L is at most `config.max_length`. An id out of range
     is not noticed here: gathers under jit clamp or give NaN. `layout` lays the activations out on a
     mesh.
+
+    >>> import bertjax, numpy as np
+    >>> model = bertjax.load_model("runs/tiny")
+    >>> batch = {"input_ids": np.array([[2, 7, 8, 3]], np.int32)}
+    >>> bertjax.encode(model.config.model, model.params, batch).hidden_BxLxD.shape
+    (1, 4, 32)
     """
     rngs = None if key is None else {"dropout": key}
     found = {"deterministic": key is None, "keep_layers": keep_layers, "rngs": rngs}
@@ -171,6 +183,12 @@ def pool(
 
     With `positions_BxS`, of the tokens at these places instead: [B, S, D]. Raises `UserError`, as
     the other heads do, where the model has no such head.
+
+    >>> import bertjax, numpy as np
+    >>> model = bertjax.load_model("runs/tiny")
+    >>> hidden = np.zeros((1, 4, 32), np.float32)
+    >>> bertjax.pool(model.config.model, model.params, hidden).shape
+    (1, 32)
     """
     _need_head(config, "pooler")
     return _apply(config, params, "pool", hidden_BxLxD, positions_BxS)
@@ -184,7 +202,14 @@ def mlm_logits(
     *,
     layout: Layout = ANYWHERE,
 ) -> Array:
-    """Scores over the vocabulary, [B, P, V] float32, at the given positions; at all L without them."""
+    """Scores over the vocabulary, [B, P, V] float32, at the given positions; at all L without them.
+
+    >>> import bertjax, numpy as np
+    >>> model = bertjax.load_model("runs/tiny")
+    >>> hidden, positions = np.zeros((1, 4, 32), np.float32), np.array([[1, 2]])
+    >>> bertjax.mlm_logits(model.config.model, model.params, hidden, positions).shape
+    (1, 2, 120)
+    """
     _need_head(config, "mlm")
     return _apply(config, params, "mlm_logits", hidden_BxLxD, positions_BxP, layout=layout)
 
@@ -212,6 +237,12 @@ def mlm_cross_entropy(
 def nsp_logits(config: ModelConfig, params: Params, pooled: Array) -> Array:
     """Scores [B, 2] or [B, S, 2] float32 of (B follows A, B is random), as in the original BERT,
     from `pool`.
+
+    >>> import bertjax, numpy as np
+    >>> model = bertjax.load_model("runs/tiny")
+    >>> pooled = np.zeros((1, 32), np.float32)
+    >>> bertjax.nsp_logits(model.config.model, model.params, pooled).shape
+    (1, 2)
     """
     _need_head(config, "nsp")
     return _apply(config, params, "nsp_logits", pooled)

@@ -1,13 +1,14 @@
-"""Where compiled programs are kept, so that what starts again does not compile again.
+"""The folder of compiled programs, so that a program is not compiled again at each start.
 
-JAX keeps and finds them (docs.jax.dev, persistent compilation cache); here is only where, and for
-how long.
+JAX writes and looks up the entries (docs.jax.dev, persistent compilation cache). This module
+chooses the folder and limits its size.
 """
 
 import contextlib
 import logging
 import os
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import jax
 from etils import epath
@@ -15,32 +16,48 @@ from jax._src import compilation_cache  # how an entry is packed, which JAX give
 
 from bertjax.parallel import hosts
 
-OWN = "JAX_COMPILATION_CACHE_DIR"
-FOLDER = "compiled"  # in a run's folder
-KEPT_BYTES = 4 << 30
+USERS_FOLDER = "JAX_COMPILATION_CACHE_DIR"  # a variable of JAX: who sets it chooses the folder
+FOLDER = "compiled"  # in a run's folder, and in the user's cache folder
+KEPT_BYTES = 4 << 30  # of all entries together, looked at when a run starts
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("bertjax")
+
+
+class Entry(NamedTuple):
+    """A compiled program on the disk."""
+
+    written: float
+    """Time of writing, in seconds since 1970."""
+    size: int
+    """In bytes."""
+    path: epath.Path
 
 
 def start(
     run_dir: epath.Path | None = None, environment: Mapping[str, str] = os.environ
 ) -> epath.Path | None:
-    """Keep programs from now on, in the folder that is returned.
+    """Make JAX keep compiled programs from now on, and return the folder that it keeps them in.
 
-    Of one process it is `bertjax` in the user's cache folder (`XDG_CACHE_HOME`, or ~/.cache), of
-    several it is in `run_dir`, which they share: only the first process writes, and on CPUs, where
-    JAX's keys differ from process to process, only it finds. `JAX_COMPILATION_CACHE_DIR` names
-    another, and `JAX_ENABLE_COMPILATION_CACHE=false` has none; then nothing is done here, and None
-    returned. So too for several processes without `run_dir`, and where the folder cannot be made,
-    which is logged.
+    For one process that is `bertjax` in the user's cache folder (`XDG_CACHE_HOME`, or ~/.cache);
+    for several it is in `run_dir`, which they share. Of several only the first process writes; on
+    CPUs, where JAX's keys differ from process to process, only the first finds entries too.
 
-    Entries are programs that JAX runs: whoever can write them can run code as the user.
+    Does nothing and returns None where `JAX_COMPILATION_CACHE_DIR` names another folder, where
+    `JAX_ENABLE_COMPILATION_CACHE=false`, and for several processes without `run_dir`. Where the
+    folder cannot be made, a warning is logged and None returned.
+
+    Entries are programs that JAX runs: who can write them can run code as the user. So the folder
+    is readable by the user alone.
     """
-    if environment.get(OWN) or not jax.config.jax_enable_compilation_cache:  # type: ignore[attr-defined]
+    is_enabled = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
+    if environment.get(USERS_FOLDER) or not is_enabled:
         return None
-    if hosts.is_multiprocess() and run_dir is None:
+    if not hosts.is_multiprocess():
+        folder = _user_folder(environment)
+    elif run_dir is not None:
+        folder = run_dir / FOLDER
+    else:
         return None
-    folder = run_dir / FOLDER if run_dir and hosts.is_multiprocess() else _user_folder(environment)
     folder /= f"{_cores(environment)}-cores"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -55,44 +72,57 @@ def start(
 
 
 def _cores(environment: Mapping[str, str]) -> str:
-    """For how many cores XLA cuts a program for the CPU into pieces, which JAX's keys leave out."""
-    found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return environment.get("NPROC") or str(found)
+    """Return the number of cores that XLA divides a CPU program over.
+
+    JAX's keys leave it out, so programs for another number of cores would be taken for this one's.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        cores: int | None = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count()
+    return environment.get("NPROC") or str(cores)
 
 
 def _user_folder(environment: Mapping[str, str]) -> epath.Path:
-    home = environment.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return epath.Path(home) / "bertjax" / FOLDER
+    cache = environment.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return epath.Path(cache) / "bertjax" / FOLDER
 
 
-def _entries(folder: epath.Path) -> list[tuple[float, int, epath.Path]]:
-    """Time of writing, size and path of each, the oldest first; those that go away meanwhile are
-    left out.
+def _entries(folder: epath.Path) -> list[Entry]:
+    """Return the entries of `folder`, the oldest first.
+
+    Another process may be removing some: those that are gone by now are left out.
     """
-    found = []
+    entries = []
     for path in folder.glob("*-cache"):
         with contextlib.suppress(FileNotFoundError):
             stat = path.stat()
-            found.append((float(stat.mtime), stat.length, path))
-    return sorted(found, key=lambda one: one[0])
+            entries.append(Entry(float(stat.mtime), stat.length, path))
+    return sorted(entries, key=lambda entry: entry.written)
 
 
 def _drop_broken(folder: epath.Path) -> None:
-    """Remove the newest entry if it is cut short: JAX would neither use nor replace what a kill
-    left half-written.
+    """Remove the newest entry if it is incomplete.
+
+    JAX would neither use nor replace an entry that a kill left half-written. A kill can leave only
+    the newest so, and reading all would take long.
     """
-    for _, _, path in _entries(folder)[-1:]:
-        try:
-            compilation_cache.decompress_executable(path.read_bytes())
-        except Exception:  # zlib's, or that of one of two libraries for zstd
-            path.unlink(missing_ok=True)
+    entries = _entries(folder)
+    if not entries:
+        return
+    newest = entries[-1].path
+    try:
+        compilation_cache.decompress_executable(newest.read_bytes())
+    except Exception:  # zlib's error, or that of one of two libraries for zstd
+        newest.unlink(missing_ok=True)
 
 
 def _drop_oldest(folder: epath.Path) -> None:
+    """Remove the oldest entries until the others are within `KEPT_BYTES`."""
     entries = _entries(folder)
-    size = sum(length for _, length, _ in entries)
-    for _, length, path in entries:
+    size = sum(entry.size for entry in entries)
+    for entry in entries:
         if size <= KEPT_BYTES:
             return
-        path.unlink(missing_ok=True)
-        size -= length
+        entry.path.unlink(missing_ok=True)
+        size -= entry.size

@@ -1,4 +1,4 @@
-"""What the compiler is told beside the program."""
+"""Options for the XLA compiler, given with each program."""
 
 import os
 from collections.abc import Mapping
@@ -7,17 +7,17 @@ from jax.sharding import Mesh
 
 SCOPED_VMEM = "xla_tpu_scoped_vmem_limit_kib"
 
-# Of the 128 and 64 MiB that a core of these has on the chip, the compiler gives one operation 16.
-# With 32 it works matrix products of BERT's sizes in larger tiles; with 40 or more too little is
-# left to keep arrays there between operations. A v4's cores have no more than 16; to v6e the
-# compiler gives 32 by itself.
+# The compiler gives one operation 16 MiB of the on-chip memory, 128 MiB on v5e and 64 MiB on v5p.
+# With 32 it computes matrix products of BERT's sizes in larger tiles; with 40 or more too little is
+# left to keep arrays there between operations (docs/architecture.md has the figures). A v4's cores
+# have no more than 16; to v6e the compiler gives 32 by itself.
 SCOPED_VMEM_KIB = {"TPU v5 lite": 32 << 10, "TPU v5": 32 << 10}
 
 
 def compiler_options(mesh: Mesh, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """`jax.jit`'s `compiler_options` for the devices of `mesh`: names and values of XLA's flags.
+    """Return `jax.jit`'s `compiler_options` for the devices of `mesh`: XLA's flags by name.
 
-    What `LIBTPU_INIT_ARGS` sets stays as it is.
+    A limit that the user sets in `LIBTPU_INIT_ARGS` is left as it is.
     """
     size = SCOPED_VMEM_KIB.get(mesh.devices.flat[0].device_kind)
     if size is None or SCOPED_VMEM in environment.get("LIBTPU_INIT_ARGS", ""):

@@ -1,10 +1,14 @@
-"""A run of several processes fails as one: each says why, with its index, and none is left waiting.
+"""Make a run of several processes fail as one: each says why, and none is left waiting.
 
-What ends a process, and within what time the others end:
+What ends one process, and how soon the others end:
 
-- an exception on one of them: all end within seconds, with that one's exit status (2 for a user's mistake);
-- a kill, a crash, a lost host: `BERTJAX_HEARTBEAT_SECONDS` and a few more, 60 s by default, with status 1.
-  At once where the network tells, as it does to CPU collectives.
+- an exception: all end within seconds, with the exit status of the process that failed (2 for a
+  user's mistake);
+- a kill, a crash, a lost host: the others end after `BERTJAX_HEARTBEAT_SECONDS` and a few more,
+  60 s by default, with status 1. They end at once where the network reports the broken connection,
+  as it does to CPU collectives.
+
+Each message names its process: `bertjax: process 1 of 4: …`.
 """
 
 import ctypes
@@ -19,37 +23,51 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from bertjax.errors import UserError
 from bertjax.parallel import hosts
 
-LOOK_SECONDS = 1.0  # between two looks at whether another process has failed
-GATHER_SECONDS = 5.0  # within which a process that is alive has told of its failure
-LOST = re.compile(
+POLL_SECONDS = 1.0  # between two looks at whether another process has failed
+REPORT_SECONDS = 5.0  # a process that is alive reports a failure that concerns it within this time
+# Texts of the errors by which JAX, its collectives and its coordination service report a lost
+# process. They have no type of their own.
+LOST_CONTACT = re.compile(
     r"Gloo|NCCL|coordination|heartbeat|Socket closed|Connection (closed|reset)|unhealthy", re.I
 )
 
-_leaving = threading.Lock()
-_met = threading.Event()
+# Held by the thread that ends this process: the main thread (`_fail`), the watching thread
+# (`_watch`) and JAX's runtime (`_aborted`) may all try to, and one message is to be printed.
+_ending = threading.Lock()
+_connected = threading.Event()
+
+
+class Failure(NamedTuple):
+    """What a process reports of its failure."""
+
+    status: int
+    """Exit status."""
+    text: str
+    """The cause in one line."""
+    lost: bool
+    """True where it only lost contact with a process: then the cause is that other one's."""
 
 
 @contextmanager
-def together() -> Iterator[None]:
-    """Meet the job's other processes (`hosts.start`), and end with them: a failure in the block
-    ends all.
+def end_together() -> Iterator[None]:
+    """Connect to the job's other processes (`hosts.start`), and end all if one fails in the block.
 
     In a run of one process this does nothing. In others no exception leaves the block: the process
-    ends here, since what would run at a normal exit waits for processes that do not come.
+    ends here, since the exit handlers of JAX wait for processes that never come.
     """
     if hosts.job_arguments(os.environ) is None:
         yield
         return
     hosts.set_c_handler(signal.SIGABRT, ctypes.cast(_aborted, ctypes.c_void_p).value)
     hosts.start()
-    _met.set()
+    _connected.set()
     done = threading.Event()
     threading.Thread(target=_watch, args=(done,), daemon=True).start()
     try:
@@ -61,110 +79,125 @@ def together() -> Iterator[None]:
 
 
 def is_lost_contact(error: BaseException) -> bool:
-    """Whether an error says only that another process is gone: the cause is to be looked for there."""
-    return not isinstance(error, UserError) and bool(LOST.search(str(error)))
+    """Return True where an error says only that another process is gone, the real cause."""
+    return not isinstance(error, UserError) and bool(LOST_CONTACT.search(str(error)))
 
 
 def _fail(error: BaseException) -> None:
-    """Say what failed here or elsewhere, let the others know, and end this process."""
-    with _leaving:
-        lost = is_lost_contact(error)
-        status, text = _told(error)
-        if not lost:
-            _say(text if status == 2 else "".join(traceback.format_exception(error)))
-        _publish(status, text, lost)
-        if lost:
-            elsewhere = _cause_elsewhere(text)
-            if elsewhere is None:  # everybody is here: the error may be of another kind after all
-                _say("".join(traceback.format_exception(error)))
+    """Print the cause, found here or on another process, report it, and end this process."""
+    with _ending:
+        failure = _describe(error)
+        status = failure.status
+        if not failure.lost:
+            _print(failure.text if status == 2 else _traceback(error))
+        _report(failure)
+        if failure.lost:
+            elsewhere = _cause_elsewhere(failure.text)
+            if elsewhere is None:
+                # Every process answers, so the error only looks like a lost connection.
+                _print(_traceback(error))
             else:
                 status, text = elsewhere
-                _say(text)
+                _print(text)
         _end(status)
 
 
-def _told(error: BaseException) -> tuple[int, str]:
-    """The exit status that `bertjax` gives for an exception, and one line that names it."""
+def _describe(error: BaseException) -> Failure:
+    """Return the exit status that `bertjax` gives for an exception, and one line that names it."""
     text = " ".join(str(error).split())
+    lost = is_lost_contact(error)
     if isinstance(error, UserError):
-        return 2, text
+        return Failure(2, text, lost)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return 2, f"{error.filename or 'a file'}: the disk is full"
+        return Failure(2, f"{error.filename or 'a file'}: the disk is full", lost)
     if isinstance(error, KeyboardInterrupt):
-        return 130, "interrupted"
-    return 1, f"{type(error).__name__}: {text[:300]}"
+        return Failure(130, "interrupted", lost)  # 128 + SIGINT, as shells have it
+    return Failure(1, f"{type(error).__name__}: {text[:300]}", lost)
 
 
-def _publish(status: int, text: str, lost: bool) -> None:
-    told = {"status": status, "text": text, "lost": lost}
-    _store("key_value_set", f"bertjax/failed/{hosts.process_name()}", json.dumps(told))
+def _traceback(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
 
 
-def _failures() -> dict[str, dict[str, Any]] | None:
-    """What has failed, by the process's place in words; None where nobody can be asked."""
-    entries = _store("key_value_dir_get", "bertjax/failed/")
-    return (
-        None
-        if entries is None
-        else {name.rpartition("/")[2]: json.loads(text) for name, text in entries}
-    )
+def _report(failure: Failure) -> None:
+    """Tell the other processes of a failure of this one."""
+    key = f"bertjax/failed/{hosts.process_name()}"
+    _ask_store("key_value_set", key, json.dumps(failure._asdict()))
 
 
-def _store(method: str, *arguments: str) -> Any:
-    """An answer of the job's key-value store; None where process 0, which keeps it, is gone."""
+def _reported() -> dict[str, Failure] | None:
+    """Return the failures reported so far by process name; None where process 0 is gone."""
+    entries = _ask_store("key_value_dir_get", "bertjax/failed/")
+    if entries is None:
+        return None
+    return {key.rpartition("/")[2]: Failure(**json.loads(text)) for key, text in entries}
+
+
+def _ask_store(method: str, *arguments: str) -> Any:
+    """Call the job's key-value store; return None where process 0, which keeps it, is gone."""
     try:
         return getattr(hosts.client(), method)(*arguments)
-    except Exception:  # the runtime raises several types, over its versions
+    except Exception:  # which type the runtime raises depends on its version
         return None
 
 
 def _cause_elsewhere(text: str) -> tuple[int, str] | None:
-    """Exit status and line of a process that lost contact: who failed and why, or who fell silent,
-    if anyone.
+    """Return exit status and message of this process, which lost contact (`text`) with another.
+
+    The message names the process that failed, and why, or those that do not answer. None where
+    every process answers. Waits up to `REPORT_SECONDS` for their reports.
     """
     count = hosts.process_count()
-    until = time.monotonic() + GATHER_SECONDS
-    while (found := _failures()) is not None:
-        for other, told in found.items():
-            if not told["lost"]:
-                return told["status"], f"ends because {other} failed: {told['text']}"
-        if len(found) == count or time.monotonic() > until:
+    deadline = time.monotonic() + REPORT_SECONDS
+    while True:
+        failures = _reported()
+        if failures is None:
+            break
+        for name, failure in failures.items():
+            if not failure.lost:
+                return failure.status, f"ends because {name} failed: {failure.text}"
+        if len(failures) == count or time.monotonic() > deadline:
             break
         time.sleep(0.1)
-    everybody = [hosts.process_name_of(index) for index in range(count)]
-    silent = (
-        everybody[:1] if found is None else [other for other in everybody if other not in found]
-    )
+    names = [hosts.process_name_of(index) for index in range(count)]
+    silent = [name for name in names if failures is not None and name not in failures]
+    if failures is None:
+        silent = names[:1]  # process 0 keeps the store, so it is the one that is gone
     if not silent:
         return None
     return 1, f"ends because it lost {', '.join(silent)}, killed or its host gone ({text})"
 
 
 def _watch(done: threading.Event) -> None:
-    """End this process where another one has failed: the main thread may be waiting for it without
-    end.
+    """End this process where another one has failed; runs in a thread until `done`.
 
-    Where that one only lost contact, this process tells of itself too, so that who is gone shows.
+    The main thread may be waiting without end, in a collective, for the process that failed. Where
+    that one only lost contact, this process reports too, so that the missing one stands out.
     """
-    while not done.wait(LOOK_SECONDS):
-        found = _failures()
-        if found is None:
+    while not done.wait(POLL_SECONDS):
+        failures = _reported()
+        if failures is None:
             return  # the runtime ends the process, see `_aborted`
-        for told in list(found.values())[:1]:
-            with _leaving:
-                if done.is_set():
-                    return
-                _publish(told["status"], told["text"], lost=True)
-                status, text = _cause_elsewhere(told["text"]) or (
-                    1,
-                    f"ends as others do: {told['text']}",
-                )
-                _say(text)
-                _end(status)
+        if not failures:
+            continue
+        first = next(iter(failures.values()))
+        with _ending:
+            if done.is_set():
+                return
+            _report(first._replace(lost=True))
+            cause = _cause_elsewhere(first.text)
+            if cause is None:
+                cause = 1, f"ends as others do: {first.text}"
+            status, text = cause
+            _print(text)
+            _end(status)
 
 
-def _say(text: str) -> None:
-    """Write to stderr, each line with this process's index, in one piece."""
+def _print(text: str) -> None:
+    """Write to stderr, each line headed by this process's name.
+
+    One call of the system, so that the lines of processes that share a terminal do not mix.
+    """
     lines = "".join(f"bertjax: {hosts.process_name()}: {line}\n" for line in text.splitlines())
     sys.stdout.flush()
     sys.stderr.flush()
@@ -172,32 +205,33 @@ def _say(text: str) -> None:
 
 
 def _end(status: int) -> None:
-    """End without what runs at a normal exit. The first process, which keeps what is known, does it
-    last.
+    """End this process without exit handlers, which would wait for the other processes.
+
+    Process 0 keeps the store with the reports, so it ends last: when all have reported, or after
+    `REPORT_SECONDS`.
     """
-    until = time.monotonic() + GATHER_SECONDS
-    while (
-        hosts.is_first()
-        and time.monotonic() < until
-        and len(_failures() or {}) < hosts.process_count()
-    ):
+    deadline = time.monotonic() + REPORT_SECONDS
+    count = hosts.process_count()
+    while hosts.is_first() and time.monotonic() < deadline and len(_reported() or {}) < count:
         time.sleep(0.1)
     os._exit(status)
 
 
 @ctypes.CFUNCTYPE(None, ctypes.c_int)
 def _aborted(number: int) -> None:
-    """JAX's runtime ends a process whose job is broken by abort(), after lines of its own: add
-    ours, end with 1.
+    """Handle SIGABRT: print why this process ends, and end it with status 1.
+
+    JAX's runtime calls abort() where the job is broken, after lines of its own.
     """
-    _leaving.acquire(timeout=3 * GATHER_SECONDS)  # the main thread may know more, and be saying it
-    if _met.is_set():
-        _say(
+    # The main thread may know the cause, and be about to print it. With a limit, since this thread
+    # may hold the lock itself; longer than `_cause_elsewhere` and `_end` wait one after the other.
+    _ending.acquire(timeout=3 * REPORT_SECONDS)
+    if _connected.is_set():
+        _print(
             "ends because it lost another process, killed or its host gone (see JAX's lines above)"
         )
     else:
         seconds = os.environ.get("BERTJAX_START_SECONDS") or hosts.START_SECONDS
-        _say(
-            f"ends because the processes did not all meet at {hosts.coordinator_address()} within {seconds} s"
-        )
+        address = hosts.coordinator_address()
+        _print(f"ends because the processes did not all meet at {address} within {seconds} s")
     os._exit(1)

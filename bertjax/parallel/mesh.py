@@ -1,4 +1,4 @@
-"""The one mesh of named axes that everything is laid out on."""
+"""The device mesh, on whose named axes everything is sharded."""
 
 from collections.abc import Sequence
 
@@ -13,22 +13,24 @@ from bertjax.parallel.rules import MESH_AXES
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """The devices (default: all of them) as a mesh of `MESH_AXES`, `-1` resolved to what is left.
+    """Return the devices (default: all) as a mesh of `MESH_AXES`; a size of -1 takes what is left.
 
-    Raises `UserError` when the sizes do not multiply to the number of devices.
+    Raises `UserError` where the sizes do not multiply to the number of devices, or where there are
+    several slices and `replica` is no multiple of their number.
     """
     devices = jax.devices() if devices is None else devices
     sizes = {name: getattr(config, name) for name in MESH_AXES}
     fixed = 1
     for size in sizes.values():
-        fixed *= 1 if size == -1 else size
+        if size != -1:
+            fixed *= size
     asked = " x ".join(f"{name} {size}" for name, size in sizes.items())
     expected = f"axes that multiply to the number of devices ({len(devices)})"
     if -1 in sizes.values():
         check(len(devices) % fixed == 0, where="mesh", found=asked, expected=expected)
-        sizes = {
-            name: len(devices) // fixed if size == -1 else size for name, size in sizes.items()
-        }
+        for name, size in sizes.items():
+            if size == -1:
+                sizes[name] = len(devices) // fixed
     else:
         check(fixed == len(devices), where="mesh", found=asked, expected=expected)
     # Auto: Flax's linen modules do not run on the explicit axes that JAX gives by default.
@@ -36,24 +38,32 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
 
 
 def _arranged(sizes: dict[str, int], devices: Sequence[jax.Device]) -> np.ndarray:
-    """The devices in an array of these sizes, neighbours along an axis being neighbours on the
-    slice's wires.
+    """Return the devices in an array of these sizes.
 
-    Raises `UserError` where slices are several and `replica` does not count them.
+    Neighbours along an axis are neighbours on the links between a slice's chips, so collectives
+    along it do not cross the slice. Raises `UserError` where `replica` does not count the slices.
     """
     shape = tuple(sizes.values())
     slices = len({getattr(device, "slice_index", 0) for device in devices})
     if slices == 1:
-        # Without leave to split an axis of wires, most meshes of a v5p or v6e slice are refused.
+        # Without permission to split a physical axis of the slice, most meshes of v5p and v6e
+        # slices are refused.
         return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
-    expected = f"a multiple of the number of slices ({slices}): the other axes do not cross from slice to slice"
+    expected = (
+        f"a multiple of the number of slices ({slices}): "
+        "the other axes do not cross from slice to slice"
+    )
     check(
         sizes["replica"] % slices == 0,
         where="mesh.replica",
         found=sizes["replica"],
         expected=expected,
     )
-    inside, across = (shape[0] // slices, *shape[1:]), (slices, *(1,) * (len(shape) - 1))
+    # `replica` is the first of MESH_AXES. All that crosses it is the sum of the gradients, once a
+    # step, which the slower network between slices can carry; fsdp, tensor and sequence have
+    # collectives in every layer.
+    inside = (shape[0] // slices, *shape[1:])
+    across = (slices, *(1,) * (len(shape) - 1))
     return mesh_utils.create_hybrid_device_mesh(
         inside, across, devices, allow_split_physical_axes=True
     )

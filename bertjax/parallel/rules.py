@@ -1,4 +1,4 @@
-"""Which mesh axis each logical axis lies on: the one table, and what follows from it.
+"""The one table of the mesh axes that each logical axis lies on, and the shardings that follow.
 
 Shardings of parameters, optimizer state, activations and batches come from here and nowhere else.
 """
@@ -20,11 +20,13 @@ MESH_AXES = ("replica", "data", "fsdp", "tensor", "sequence")
 RULES: dict[str, tuple[str, ...]] = {
     "batch": ("replica", "data", "fsdp"),
     "length": ("sequence",),
+    # Tensor parallelism as in Megatron-LM (arXiv 1909.08053, section 3): heads and the feed-forward
+    # width are cut, so that a sublayer needs one sum over the devices, after its last product.
     "vocab": ("tensor",),
     "embed": ("fsdp",),
     "heads": ("tensor",),
     "mlp": ("tensor",),
-    # whole on every device: small, or cut along another of their axes
+    # Whole on every device: small, or cut along another of the array's axes.
     "kv": (),
     "layers": (),
     "norm": (),
@@ -32,21 +34,31 @@ RULES: dict[str, tuple[str, ...]] = {
 
 
 def sharding(mesh: Mesh, logical: PartitionSpec) -> NamedSharding:
-    """The sharding on `mesh` of an array with these logical axis names (None: not cut)."""
-    axes = [() if name is None else RULES[name] for name in logical]
-    return NamedSharding(mesh, PartitionSpec(*(axis or None for axis in axes)))
+    """Return the sharding on `mesh` of an array with these logical axis names (None: not cut)."""
+    axes: list[tuple[str, ...] | None] = []
+    for name in logical:
+        mesh_axes = () if name is None else RULES[name]
+        axes.append(mesh_axes or None)
+    return NamedSharding(mesh, PartitionSpec(*axes))
 
 
 def tree_shardings(mesh: Mesh, logical_tree: Any) -> Any:
-    """`sharding` for each PartitionSpec of logical names in a tree."""
-    is_spec = lambda x: isinstance(x, PartitionSpec)  # noqa: E731
+    """Return a tree of `sharding`, one for each PartitionSpec of logical names in a tree."""
     return jax.tree.map(lambda spec: sharding(mesh, spec), logical_tree, is_leaf=is_spec)
 
 
-def laid_out(shapes: Any, shardings: Any, dtype: DTypeLike | None = None) -> Any:
-    """A tree of `jax.ShapeDtypeStruct` with these shardings; of `dtype` where it is given."""
-    describe = lambda s, where: jax.ShapeDtypeStruct(s.shape, dtype or s.dtype, sharding=where)  # noqa: E731
-    return jax.tree.map(describe, shapes, shardings)
+def is_spec(node: Any) -> bool:
+    """Return True for a PartitionSpec, which JAX's tree functions take for a tuple of leaves."""
+    return isinstance(node, PartitionSpec)
+
+
+def with_shardings(shapes: Any, shardings: Any, dtype: DTypeLike | None = None) -> Any:
+    """Return a tree of `jax.ShapeDtypeStruct` with these shardings, of `dtype` if it is given."""
+
+    def with_sharding(leaf: Any, leaf_sharding: NamedSharding) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(leaf.shape, dtype or leaf.dtype, sharding=leaf_sharding)
+
+    return jax.tree.map(with_sharding, shapes, shardings)
 
 
 @dataclass(frozen=True)
@@ -57,12 +69,15 @@ class MeshLayout:
 
     @property
     def platform(self) -> str:
+        """The platform of the mesh's devices: `tpu`, `gpu` or `cpu`."""
         return self.mesh.devices.flat[0].platform
 
     def parts(self, name: str) -> int:
-        return math.prod(self.mesh.shape[axis] for axis in RULES[name])
+        """Return the number of parts that an axis of this logical name is cut into."""
+        return _parts(self.mesh, name)
 
     def __call__(self, x: Array, *names: str | None) -> Array:
+        """Return `x` with the sharding of these logical names, one for each of its axes."""
         return jax.lax.with_sharding_constraint(x, sharding(self.mesh, PartitionSpec(*names)))
 
     def per_device(
@@ -71,42 +86,52 @@ class MeshLayout:
         inputs: Sequence[tuple[str | None, ...]],
         output: tuple[str | None, ...],
     ) -> Callable[..., Array]:
+        """Return `function` run by each device on its part of the arguments.
+
+        `inputs` has each argument's logical names, `output` those of the result.
+        """
         specs = [sharding(self.mesh, PartitionSpec(*names)).spec for names in (*inputs, output)]
         return jax.shard_map(
             function,
             mesh=self.mesh,
             in_specs=tuple(specs[:-1]),
             out_specs=specs[-1],
+            # The check wants each result's varying axes, which Pallas's kernels do not state.
             check_vma=False,
         )
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The sharding of an array that every device holds whole."""
+    """Return the sharding of an array that every device holds whole."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """The sharding of an array whose first axis is the batch."""
+    """Return the sharding of an array whose first axis is the batch."""
     return sharding(mesh, PartitionSpec("batch"))
 
 
 def batch_parts(mesh: Mesh) -> int:
-    """The number of parts that a batch is cut into on `mesh`."""
-    return MeshLayout(mesh).parts("batch")
+    """Return the number of parts that a batch is cut into on `mesh`."""
+    return _parts(mesh, "batch")
+
+
+def _parts(mesh: Mesh, name: str) -> int:
+    return math.prod(mesh.shape[axis] for axis in RULES[name])
 
 
 def check_divides(mesh: Mesh, shapes: Any, logical_tree: Any) -> None:
-    """Raise `UserError` naming a parameter's axis that the mesh axes it lies on do not divide."""
-    is_spec = lambda x: isinstance(x, PartitionSpec)  # noqa: E731
+    """Raise `UserError` naming a parameter's axis whose size the mesh does not divide."""
     specs = jax.tree.leaves(logical_tree, is_leaf=is_spec)
     for (path, leaf), spec in zip(jax.tree_util.tree_leaves_with_path(shapes), specs, strict=True):
+        parameter = jax.tree_util.keystr(path, simple=True, separator="/")
         for size, name in zip(leaf.shape, spec, strict=True):
-            parts = math.prod(mesh.shape[axis] for axis in RULES[name]) if name else 1
-            where = f"{jax.tree_util.keystr(path, simple=True, separator='/')}, axis {name!r}"
+            if name is None:
+                continue
+            parts = _parts(mesh, name)
             check(
                 size % parts == 0,
-                where=where,
+                where=f"{parameter}, axis {name!r}",
                 found=size,
-                expected=f"a multiple of mesh {' x '.join(RULES.get(name or '', ()))} ({parts})",
+                expected=f"a multiple of mesh {' x '.join(RULES[name])} ({parts})",
             )

@@ -1,18 +1,19 @@
-"""A run's metrics as curves of bounded size and a few final figures."""
+"""A run's metrics: curves of bounded size, and the figures of its newest evaluation."""
 
 import io
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.json
 from etils import epath
 
-from bertjax.training.logs.metrics_log import FILE, read_rows
+from bertjax.training.logs.metrics_log import FILE, read_entries
 
-MAX_POINTS = 2000
+MAX_POINTS = 2000  # of a curve; the page is 1,180 pixels wide
 PRETRAINING = (
     "mlm_loss",
     "mlm_perplexity",
@@ -29,153 +30,164 @@ PRETRAINING = (
     "gradient_noise_scale",
     "skipped",
 )
-"""The columns of a pretraining run's page."""
-BLOCK = 1 << 23  # bytes read at a time
+"""The metrics on a pretraining run's page."""
+BLOCK_BYTES = 1 << 23  # read at a time
+
+
+class Point(NamedTuple):
+    """A metric's value at a step."""
+
+    step: int
+    value: float
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One metric over n steps, ascending: `steps` [n], `values` [n], NaN where the row has null or
-    nothing.
-    """
+    """One metric over n steps, ascending."""
 
     steps: np.ndarray
+    """[n]"""
     values: np.ndarray
+    """[n], NaN where the entry of the step has null or nothing."""
 
-    def known(self) -> "Curve":
-        """Without the steps that have no value."""
-        there = np.isfinite(self.values)
-        return Curve(self.steps[there], self.values[there])
+    def finite(self) -> "Curve":
+        """Return the curve without the steps that have no value."""
+        finite = np.isfinite(self.values)
+        return Curve(self.steps[finite], self.values[finite])
 
     def smoothed(self) -> "Curve":
-        """Means over a fiftieth of the curve around at most `MOST_POINTS` of its steps, the first
-        and last among them.
+        """Return means around at most `MAX_POINTS` of the steps, the first and last among them.
 
-        Centred, so that it does not lag where the loss falls fast; only at the end does the window
-        lie behind.
+        A mean is over a fiftieth of the curve, centred: so it does not lag where the loss falls
+        fast. Only at the end does its window lie behind.
         """
         size = len(self.values)
         at = np.unique(np.linspace(0, size - 1, min(size, MAX_POINTS)).astype(int))
         half = np.minimum(size // 100, at)
         low, high = at - half, np.minimum(at + half + 1, size)
-        there = np.isfinite(self.values)
-        total = np.concatenate([[0.0], np.cumsum(np.where(there, self.values, 0.0))])
-        count = np.concatenate([[0], np.cumsum(there)])
-        found = count[high] - count[low]
-        means = (total[high] - total[low]) / np.maximum(found, 1)
-        return Curve(self.steps[at], np.where(found > 0, means, np.nan))
+        # Differences of cumulative sums: a window's sum costs the same whatever its size.
+        finite = np.isfinite(self.values)
+        sums = np.concatenate([[0.0], np.cumsum(np.where(finite, self.values, 0.0))])
+        counts = np.concatenate([[0], np.cumsum(finite)])
+        count = counts[high] - counts[low]
+        means = (sums[high] - sums[low]) / np.maximum(count, 1)
+        return Curve(self.steps[at], np.where(count > 0, means, np.nan))
 
     def thinned(self) -> "Curve":
-        """At most `MOST_POINTS` points: the lowest and the highest of each stretch, so that no
-        spike is lost.
+        """Return at most `MAX_POINTS` points: the lowest and the highest of each stretch.
+
+        So no spike is lost, as it would be with every n-th point.
         """
         size = len(self.values)
         if size <= MAX_POINTS:
             return self
         kept = [0, size - 1]
+        # Two points a stretch.
         edges = np.linspace(0, size, MAX_POINTS // 2).astype(int)
         for begin, end in itertools.pairwise(edges.tolist()):
-            stretch, there = self.values[begin:end], np.isfinite(self.values[begin:end])
-            kept.append(begin + int(np.argmin(np.where(there, stretch, np.inf))))
-            kept.append(begin + int(np.argmax(np.where(there, stretch, -np.inf))))
+            stretch = self.values[begin:end]
+            finite = np.isfinite(stretch)
+            kept.append(begin + int(np.argmin(np.where(finite, stretch, np.inf))))
+            kept.append(begin + int(np.argmax(np.where(finite, stretch, -np.inf))))
         at = np.unique(kept)
         return Curve(self.steps[at], self.values[at])
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """What the report shows of `metrics.jsonl`: a column [rows] of float64 for each name read, by
-    split.
-    """
+    """The metrics read of `metrics.jsonl`, with their steps, a float64 array for each name."""
 
     train: dict[str, np.ndarray]
+    """An element for each training step."""
     heldout: dict[str, np.ndarray]
+    """An element for each held-out evaluation."""
 
     @property
     def last_step(self) -> int:
-        """The newest training step written; 0 before the first."""
-        steps = self.train["step"]
-        return int(steps[-1]) if len(steps) else 0
+        """Newest training step written; 0 before the first."""
+        return _last(self.train["step"])
 
     @property
     def last_evaluation(self) -> int:
-        """The step of the newest held-out evaluation; 0 before the first."""
-        steps = self.heldout["step"]
-        return int(steps[-1]) if len(steps) else 0
+        """Step of the newest held-out evaluation; 0 before the first."""
+        return _last(self.heldout["step"])
 
     @property
     def skipped(self) -> int:
-        """Updates skipped because the loss or gradient was not finite."""
+        """Number of updates skipped because loss or gradient was not finite."""
         return int(np.nansum(self.train["skipped"]))
 
     def training(self, name: str) -> Curve:
-        """A metric of the training steps."""
+        """Return a metric of the training steps."""
         return Curve(self.train["step"], self.train[name])
 
     def evaluations(self, name: str) -> Curve:
-        """A metric of the held-out evaluations."""
+        """Return a metric of the held-out evaluations."""
         return Curve(self.heldout["step"], self.heldout[name])
 
     def latest(self, name: str) -> float | None:
-        """A metric of the newest held-out evaluation; None when there is none, or it was not
-        finite.
+        """Return a metric of the newest held-out evaluation.
+
+        None where there is no evaluation, or the metric was not finite.
         """
         values = self.heldout[name][-1:]
         return float(values[0]) if np.isfinite(values).any() else None
 
-    def lowest(self, name: str) -> tuple[int, float] | None:
-        """Step and value of the first evaluation where a metric is lowest; None where it has no
-        value.
-        """
-        return self._at(name, np.argmin)
+    def lowest(self, name: str) -> Point | None:
+        """Return the first evaluation where a metric is lowest; None where it has no value."""
+        return self._best(name, np.argmin)
 
-    def highest(self, name: str) -> tuple[int, float] | None:
-        """The same where it is highest."""
-        return self._at(name, np.argmax)
+    def highest(self, name: str) -> Point | None:
+        """Return the first evaluation where a metric is highest; None where it has no value."""
+        return self._best(name, np.argmax)
 
-    def _at(self, name: str, choose: Callable[[np.ndarray], np.intp]) -> tuple[int, float] | None:
-        known = self.evaluations(name).known()
-        if not len(known.steps):
+    def _best(self, name: str, choose: Callable[[np.ndarray], np.intp]) -> Point | None:
+        curve = self.evaluations(name).finite()
+        if not len(curve.steps):
             return None
-        at = int(choose(known.values))
-        return int(known.steps[at]), float(known.values[at])
+        at = int(choose(curve.values))
+        return Point(int(curve.steps[at]), float(curve.values[at]))
+
+
+def _last(steps: np.ndarray) -> int:
+    return int(steps[-1]) if len(steps) else 0
 
 
 def heldout_names(run_dir: epath.Path) -> tuple[str, ...]:
-    """The names of the figures in a run's held-out rows, in the order of the rows."""
-    rows = [row for row in read_rows(run_dir) if row["split"] == "validation"]
-    return tuple(
-        dict.fromkeys(name for row in rows for name in row if name not in ("step", "split"))
-    )
+    """Return the names of a run's held-out metrics, in the order of their first entry."""
+    names: dict[str, None] = {}
+    for entry in read_entries(run_dir):
+        if entry["split"] == "validation":
+            names |= dict.fromkeys(entry)
+    return tuple(name for name in names if name not in ("step", "split"))
 
 
 def read_metrics(run_dir: epath.Path, names: Sequence[str] = PRETRAINING) -> Metrics:
-    """Read `names` of a run's rows, a block at a time: a million (300 MB) take 3 s of one core and
-    400 MB.
+    """Return the metrics `names` of a run.
 
-    A last line that is not whole yet is left out.
+    The file is read a block at a time: a million entries (300 MB) take 3 s of one core and 400 MB.
+    A last line that is not complete yet is left out.
     """
     names = ("step", *names)
     schema = pa.schema([("split", pa.string()), *((name, pa.float64()) for name in names)])
-    rows = pa.concat_tables([schema.empty_table(), *_blocks(run_dir / FILE, schema)])
-    split = rows["split"].to_numpy()
-    columns = {name: rows[name].to_numpy() for name in names}  # null becomes NaN
-    train, heldout = (
-        {name: of[split == kind] for name, of in columns.items()}
-        for kind in ("train", "validation")
+    table = pa.concat_tables([schema.empty_table(), *_blocks(run_dir / FILE, schema)])
+    split = table["split"].to_numpy()
+    columns = {name: table[name].to_numpy() for name in names}  # null becomes NaN
+    return Metrics(
+        train={name: column[split == "train"] for name, column in columns.items()},
+        heldout={name: column[split == "validation"] for name, column in columns.items()},
     )
-    return Metrics(train, heldout)
 
 
 def _blocks(path: epath.Path, schema: pa.Schema) -> Iterator[pa.Table]:
-    """The file's whole lines as tables, about `BLOCK` bytes of it each."""
+    """Yield the file's complete lines as tables, about `BLOCK_BYTES` of it each."""
     if not path.exists():
         return
     # Types are given, since a column may be null or absent throughout.
     options = pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     with path.open("rb") as file:
         rest = b""
-        while block := file.read(BLOCK):
-            whole, newline, rest = (rest + block).rpartition(b"\n")
+        while block := file.read(BLOCK_BYTES):
+            lines, newline, rest = (rest + block).rpartition(b"\n")
             if newline:
-                yield pa.json.read_json(io.BytesIO(whole), parse_options=options)
+                yield pa.json.read_json(io.BytesIO(lines), parse_options=options)

@@ -1,180 +1,228 @@
-"""The compiler's estimate of a step, as `bertjax compile` left it in `compile.json`: a section, or
-a page.
+"""The compiler's estimate of a step, from `compile.json`: a section of a page, or a page.
+
+`bertjax compile` writes that file; `docs/compile.md` says what its figures mean.
 """
 
 import html
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from etils import epath
 
 from bertjax.estimate.answer_fields import FILE, MEMORY
+from bertjax.report.figures import NOTHING, figure_box
+from bertjax.report.page import page
 from bertjax.storage import read_json, write_whole
 
 PAGE = "compile.html"
 ESTIMATE_STYLE = """
-.estimate th { text-align: left; font-weight: 600; padding: 2px 18px 2px 0; } .estimate table { width: 100%; }
+.estimate th { text-align: left; font-weight: 600; padding: 2px 18px 2px 0; }
+.estimate table { width: 100%; }
 .estimate h2 { margin-top: 18px; } .estimate td.number, .estimate th.number { text-align: right; }
 """
 
-Row = dict[str, Any]
-Column = tuple[str, Callable[[Row], str]]
-"""A heading and what stands below it; a heading that ends in a unit is of numbers."""
+Fields = Mapping[str, Any]
+"""An object of the JSON file."""
 
 
-def section(run_dir: epath.Path) -> str:
-    """The estimate of a run folder as HTML, or '' where there is none; `UserError` where the file
-    is broken.
+class Column(NamedTuple):
+    """A column of a table."""
+
+    heading: str
+    text: Callable[[Fields], str]
+    """Return what stands in the line of an object, not escaped."""
+    is_number: bool = False
+    """Aligned at the right."""
+
+
+def estimate_section(run_dir: epath.Path) -> str:
+    """Return the estimate of a run folder as HTML, or '' where there is none.
+
+    Raises `UserError` where the file is broken.
     """
     path = run_dir / FILE
-    return body(read_json(path)) if path.exists() else ""
+    return estimate_html(read_json(path)) if path.exists() else ""
 
 
-def write_estimate_page(run_dir: epath.Path, style: str) -> epath.Path:
+def write_estimate_page(run_dir: epath.Path) -> epath.Path:
     """Write `compile.html` for a folder that is no run; returns its path."""
     name = html.escape(run_dir.name)
-    page = f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{name}: bertjax compile</title><style>{style}</style></head><body>
-<h1>{name}</h1>{section(run_dir)}</body></html>"""
-    write_whole(run_dir / PAGE, page.encode())
+    body = f"<h1>{name}</h1>{estimate_section(run_dir)}"
+    write_whole(run_dir / PAGE, page(f"{name}: bertjax compile", body).encode())
     return run_dir / PAGE
 
 
-def body(answer: Row) -> str:
-    """The answer of `bertjax compile` as HTML."""
-    found = answer["estimate"]
-    inside = (
-        _estimate(found)
-        if found["fits"]
-        else f"<p>Does not fit: {html.escape(found['refusal'])}</p>"
-    )
-    extra = _largest(answer["largest"]) if answer.get("largest") else ""
+def estimate_html(answer: Fields) -> str:
+    """Return the answer of `bertjax compile` as HTML."""
+    estimate = answer["estimate"]
+    if estimate["fits"]:
+        parts = [_figures_and_tables(estimate)]
+    else:
+        parts = [f"<p>Does not fit: {html.escape(estimate['refusal'])}</p>"]
+    if answer.get("largest"):
+        parts.append(_largest_batch(answer["largest"]))
     if answer.get("search"):
-        extra += f"<h2>Layouts tried, the quickest first</h2>{_table(LAYOUTS, answer['search'])}"
-    slices = f"{found['slices']} x " if found["slices"] > 1 else ""
+        layouts = _table(LAYOUTS, answer["search"])
+        parts.append(f"<h2>Layouts tried, the quickest first</h2>{layouts}")
+    topology = html.escape(estimate["topology"])
+    if estimate["slices"] > 1:
+        topology = f"{estimate['slices']} x {topology}"
+    length, batch_size = estimate["length"], estimate["batch_size"]
+    dtype, remat = html.escape(estimate["dtype"]), html.escape(estimate["remat"])
     return f"""<div class="estimate" id="estimate"><style>{ESTIMATE_STYLE}</style>
-<h2>The TPU compiler's estimate for {slices}{html.escape(found["topology"])}</h2>
-<p class="note">Nothing here was measured. {_mesh(found)} · batch {found["batch_size"]:,} × {found["length"]} ·
-{html.escape(found["dtype"])} · remat {html.escape(found["remat"])}</p>{inside}{extra}</div>"""
+<h2>The TPU compiler's estimate for {topology}</h2>
+<p class="note">Nothing here was measured. {_mesh(estimate)} · batch {batch_size:,} × {length} ·
+{dtype} · remat {remat}</p>{"".join(parts)}</div>"""
 
 
-def _estimate(found: Row) -> str:
-    timing, memory = found["timing"], found["memory"]
-    total = sum(memory[name] for name in MEMORY)
-    figures = (
-        ("estimated-step", "a step, estimated", f"{1e3 * timing['step']:,.2f} ms", timing["step"]),
-        ("estimated-mfu", "model FLOP utilisation, estimated", f"{found['mfu']:.1%}", found["mfu"]),
-        (
-            "estimated-tokens",
-            "tokens a second",
-            f"{found['tokens_per_second']:,.0f}",
-            found["tokens_per_second"],
-        ),
-        ("estimated-memory", "of a device's memory", f"{total / memory['available']:.0%}", total),
-    )
-    shown = "".join(
-        f'<div class="figure"><b id="figure-{name}" data-value="{value}">{text}</b><span>{label}</span></div>'
-        for name, label, text, value in figures
-    )
-    memories = [{"what": label, "bytes": memory[name]} for name, label in MEMORY.items()]
-    return f"""<div class="figures">{shown}</div>
-<p class="note">{_said(found)}</p>
-<h2>Memory of a device</h2>{_table(MEMORIES, memories)}
-<h2>Costliest operations</h2>{_table(OPERATIONS, found["operations"])}
-<h2>Collectives</h2>{_table(COLLECTIVES, found["collectives"]) if found["collectives"] else "<p>none</p>"}"""
+def _figures_and_tables(estimate: Fields) -> str:
+    collectives = "<p>none</p>"
+    if estimate["collectives"]:
+        collectives = _table(COLLECTIVES, estimate["collectives"])
+    memory = [{"what": label, "bytes": estimate["memory"][name]} for name, label in MEMORY.items()]
+    return f"""<div class="figures">{_figures(estimate)}</div>
+<p class="note">{_explanation(estimate)}</p>
+<h2>Memory of a device</h2>{_table(MEMORIES, memory)}
+<h2>Costliest operations</h2>{_table(OPERATIONS, estimate["operations"])}
+<h2>Collectives</h2>{collectives}"""
 
 
-def _said(found: Row) -> str:
-    timing, flops = found["timing"], found["model_flops"]
-    model = sum(flops.values())
+def _figures(estimate: Fields) -> str:
+    step, mfu = estimate["timing"]["step"], estimate["mfu"]
+    tokens = estimate["tokens_per_second"]
+    memory, available = _memory_bytes(estimate), estimate["memory"]["available"]
+    boxes = [
+        figure_box("estimated-step", "a step, estimated", f"{1e3 * step:,.2f} ms", step),
+        figure_box("estimated-mfu", "model FLOP utilisation, estimated", f"{mfu:.1%}", mfu),
+        figure_box("estimated-tokens", "tokens a second", f"{tokens:,.0f}", tokens),
+        figure_box("estimated-memory", "of a device's memory", f"{memory / available:.0%}", memory),
+    ]
+    return "".join(boxes)
+
+
+def _explanation(estimate: Fields) -> str:
+    """Return what the step's time is made of, and what the estimate leaves out."""
+    timing = estimate["timing"]
+    model_flops = sum(estimate["model_flops"].values())
     parts = [
-        f"computation {1e3 * timing['compute']:,.2f} ms, kernels {1e3 * timing['kernels']:,.2f} ms, collectives "
-        f"{1e3 * timing['collectives']:,.2f} ms, and {1e3 * timing['overlapped']:,.2f} ms of them beside other work",
-        f"{timing['unestimated_count']} operations without cycles, {1e3 * timing['unestimated']:,.3f} ms by bytes",
-        f"model {model / 1e12:,.2f} TFLOP a step",
-        f"the program's products outside kernels {found['program_flops'] / 1e12:,.2f} TFLOP",
+        f"computation {_ms(timing['compute'])}, kernels {_ms(timing['kernels'])}, "
+        f"collectives {_ms(timing['collectives'])}, "
+        f"and {_ms(timing['overlapped'])} of them beside other work",
+        f"{timing['unestimated_count']} operations without cycles, "
+        f"{1e3 * timing['unestimated']:,.3f} ms by bytes",
+        f"model {model_flops / 1e12:,.2f} TFLOP a step",
+        f"the program's products outside kernels {estimate['program_flops'] / 1e12:,.2f} TFLOP",
     ]
     if timing["unstated_kernels"]:
         parts.append(
             f"{timing['unstated_kernels']} kernels state no cost: too little is counted for them"
         )
     if timing["unknown_loops"]:
-        parts.append(
-            f"loops of unknown length, counted as one pass: {html.escape(', '.join(timing['unknown_loops']))}"
-        )
+        loops = html.escape(", ".join(timing["unknown_loops"]))
+        parts.append(f"loops of unknown length, counted as one pass: {loops}")
     return "; ".join(parts) + "."
 
 
-def _largest(found: Row) -> str:
-    refused = f", {found['refused']:,} does not" if found["refused"] else ""
-    return f"<h2>Largest batch</h2><p>{found['batch_size']:,} rows fit{refused}.</p>"
+def _largest_batch(largest: Fields) -> str:
+    text = f"{largest['batch_size']:,} rows fit"
+    if largest["refused"]:
+        text += f", {largest['refused']:,} does not"
+    return f"<h2>Largest batch</h2><p>{text}.</p>"
 
 
-def _mesh(found: Row) -> str:
-    cut = (
-        " × ".join(f"{name} {size}" for name, size in found["mesh"].items() if size > 1)
-        or "one device"
-    )
-    return f"{found['chips']} chips, {cut}"
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:,.2f} ms"
 
 
-def _milliseconds(row: Row) -> str:
-    return f"{1e3 * row['seconds']:,.3f}"
+def _mesh(estimate: Fields) -> str:
+    axes = [f"{name} {size}" for name, size in estimate["mesh"].items() if size > 1]
+    return f"{estimate['chips']} chips, {' × '.join(axes) or 'one device'}"
 
 
-MEMORIES: tuple[Column, ...] = (
-    ("what", lambda row: row["what"]),
-    ("GiB", lambda row: f"{row['bytes'] / 2**30:,.3f}"),
+def _memory_bytes(estimate: Fields) -> int:
+    return sum(estimate["memory"][name] for name in MEMORY)
+
+
+def _milliseconds(operation: Fields) -> str:
+    return f"{1e3 * operation['seconds']:,.3f}"
+
+
+def _times(operation: Fields) -> str:
+    return f"{operation['times']:,}"
+
+
+def _axes(collective: Fields) -> str:
+    return " × ".join(collective["axes"]) or NOTHING
+
+
+def _overlaps(collective: Fields) -> str:
+    return "yes" if collective["overlapped"] else "no"
+
+
+def _step_time(layout: Fields) -> str:
+    if not layout["fits"]:
+        return "does not fit"
+    return f"{1e3 * layout['timing']['step']:,.2f}"
+
+
+def _utilisation(layout: Fields) -> str:
+    if not layout["fits"]:
+        return NOTHING
+    return f"{100 * layout['mfu']:.1f}"
+
+
+def _memory(layout: Fields) -> str:
+    if not layout["fits"]:
+        return NOTHING
+    return f"{_memory_bytes(layout) / 2**30:.2f}"
+
+
+MEMORIES = (
+    Column("what", lambda part: part["what"]),
+    Column("GiB", lambda part: f"{part['bytes'] / 2**30:,.3f}", is_number=True),
 )
-OPERATIONS: tuple[Column, ...] = (
-    ("share, %", lambda row: f"{100 * row['share']:.1f}"),
-    ("time, ms", _milliseconds),
-    ("runs", lambda row: f"{row['times']:,}"),
-    ("phase", lambda row: row["phase"]),
-    ("part of the model", lambda row: row["where"]),
-    ("operation", lambda row: row["name"]),
-    ("by", lambda row: row["basis"]),
+OPERATIONS = (
+    Column("share, %", lambda operation: f"{100 * operation['share']:.1f}", is_number=True),
+    Column("time, ms", _milliseconds, is_number=True),
+    Column("runs", _times, is_number=True),
+    Column("phase", lambda operation: operation["phase"]),
+    Column("part of the model", lambda operation: operation["where"]),
+    Column("operation", lambda operation: operation["name"]),
+    Column("by", lambda operation: operation["basis"]),
 )
-COLLECTIVES: tuple[Column, ...] = (
-    ("time, ms", _milliseconds),
-    ("runs", lambda row: f"{row['times']:,}"),
-    ("one, MB", lambda row: f"{row['bytes'] / 1e6:,.2f}"),
-    ("what", lambda row: row["kind"]),
-    ("mesh axes", lambda row: " × ".join(row["axes"]) or "–"),
-    ("phase", lambda row: row["phase"]),
-    ("part of the model", lambda row: row["where"]),
-    ("beside other work", lambda row: "yes" if row["overlapped"] else "no"),
+COLLECTIVES = (
+    Column("time, ms", _milliseconds, is_number=True),
+    Column("runs", _times, is_number=True),
+    Column("one, MB", lambda collective: f"{collective['bytes'] / 1e6:,.2f}", is_number=True),
+    Column("what", lambda collective: collective["kind"]),
+    Column("mesh axes", _axes),
+    Column("phase", lambda collective: collective["phase"]),
+    Column("part of the model", lambda collective: collective["where"]),
+    Column("beside other work", _overlaps),
 )
-LAYOUTS: tuple[Column, ...] = (
-    (
-        "step, ms",
-        lambda row: f"{1e3 * row['timing']['step']:,.2f}" if row["fits"] else "does not fit",
-    ),
-    ("utilisation, %", lambda row: f"{100 * row['mfu']:.1f}" if row["fits"] else "–"),
-    (
-        "memory, GiB",
-        lambda row: f"{sum(row['memory'][n] for n in MEMORY) / 2**30:.2f}" if row["fits"] else "–",
-    ),
-    ("mesh", _mesh),
-    ("remat", lambda row: row["remat"]),
-    ("batch", lambda row: f"{row['batch_size']:,}"),
+LAYOUTS = (
+    Column("step, ms", _step_time, is_number=True),
+    Column("utilisation, %", _utilisation, is_number=True),
+    Column("memory, GiB", _memory, is_number=True),
+    Column("mesh", _mesh),
+    Column("remat", lambda layout: layout["remat"]),
+    Column("batch", lambda layout: f"{layout['batch_size']:,}", is_number=True),
 )
-NUMBERS = ("%", "ms", "MB", "GiB", "runs", "batch")
 
 
-def _table(columns: Sequence[Column], rows: Iterable[Row]) -> str:
-    sides = [' class="number"' if heading.endswith(NUMBERS) else "" for heading, _ in columns]
-    heads = "".join(
-        f"<th{side}>{heading}</th>" for side, (heading, _) in zip(sides, columns, strict=True)
-    )
-    lines = "".join(
-        "<tr>"
-        + "".join(
-            f"<td{side}>{html.escape(show(row))}</td>"
-            for side, (_, show) in zip(sides, columns, strict=True)
-        )
-        + "</tr>"
-        for row in rows
-    )
-    return f"<table><tr>{heads}</tr>{lines}</table>"
+def _table(columns: Sequence[Column], objects: Sequence[Fields]) -> str:
+    """Return a table with a line for each object."""
+    headings = [column.heading for column in columns]
+    lines = [_line("th", columns, headings)]
+    for fields in objects:
+        texts = [column.text(fields) for column in columns]
+        lines.append(_line("td", columns, texts))
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _line(tag: str, columns: Sequence[Column], texts: Sequence[str]) -> str:
+    cells = []
+    for column, text in zip(columns, texts, strict=True):
+        side = ' class="number"' if column.is_number else ""
+        cells.append(f"<{tag}{side}>{html.escape(text)}</{tag}>")
+    return f"<tr>{''.join(cells)}</tr>"

@@ -1,6 +1,4 @@
-"""The report's plots: training as a faint line with its mean over it, held-out evaluations beside
-it.
-"""
+"""The report's plots: metrics over steps, and reliability diagrams."""
 
 import html
 import itertools
@@ -14,32 +12,34 @@ import plotly.io
 from plotly.offline import get_plotlyjs
 
 from bertjax.report.curves import Curve, Metrics
+from bertjax.report.figures import slug
 
 BLUE, ORANGE, GREY = "#3b82f6", "#f59e0b", "#808890"
-FAINT = "rgba(59,130,246,0.25)"
+FAINT = "rgba(59,130,246,0.25)"  # blue
 GRID = "rgba(128,128,128,0.2)"  # seen on white and on black
 COLOURS = (BLUE, ORANGE, "#10b981", "#ef4444", "#a855f7", "#06b6d4", "#ec4899", "#84cc16")
-MAX_MARKERS = 40
-
-Figure = tuple[str, str, float | None, str]
-"""A figure of the page's head: id, label, value, and the format that it is shown in."""
+MAX_MARKERS = 40  # evaluations that are dots too; more would run into each other
 
 
 @dataclass(frozen=True)
 class Plot:
-    """One metric's plot; `ticks` is a d3 format, empty for plotly's own."""
+    """One metric's plot over steps."""
 
     metric: str
     title: str
     unit: str = ""
     ticks: str = ""
+    """Format of the ticks, as d3 has them; empty for plotly's own."""
     smooth: bool = True
+    """Draw a mean over the training steps, which themselves are faint."""
     log: bool = False
+    """Use a logarithmic scale."""
     wide: bool = False
+    """Use the width of two plots."""
     optional: bool = False
-    """Left out where the run has none of it."""
+    """Leave it out where the run has none of the metric."""
     lines: tuple[tuple[str, str], ...] = ()
-    """(column, label) of each line where there are several; else `metric` is the only one."""
+    """(metric, label) of each line where there are several; else `metric` is the only one."""
 
 
 STEP_PLOTS = (
@@ -47,7 +47,7 @@ STEP_PLOTS = (
     Plot("learning_rate", "Learning rate", ticks="~g", smooth=False),
     Plot("tokens_per_second", "Throughput", unit="tokens a second"),
 )
-"""Of every run."""
+"""Plots of every run."""
 PRETRAINING = (
     Plot("mlm_loss", "Masked-word loss", unit="nats", wide=True),
     Plot("mlm_accuracy", "Masked-word accuracy", ticks=".0%"),
@@ -62,106 +62,112 @@ PRETRAINING = (
 
 
 def plotly_script() -> str:
-    """Plotly's JavaScript, to stand in the page once and before the plots."""
+    """Return Plotly's JavaScript, which stands in the page once, before the plots."""
     return f"<script>{get_plotlyjs()}</script>"
 
 
 def draw(metrics: Metrics, plots: Sequence[Plot]) -> str:
-    """The plots as HTML, each in a `div` with the id `plot-METRIC`."""
-    traced = [
-        (plot, _several(plot, metrics) if plot.lines else _traces(plot, metrics)) for plot in plots
-    ]
-    shown = [(plot, traces) for plot, traces in traced if traces or not plot.optional]
-    return "".join(_panel(plot, traces, metrics.last_step) for plot, traces in shown)
+    """Return the plots as HTML, each in a `div` with the id `plot-METRIC`."""
+    panels = []
+    for plot in plots:
+        traces = _line_traces(plot, metrics) if plot.lines else _metric_traces(plot, metrics)
+        if traces or not plot.optional:
+            panels.append(_panel(plot, traces, metrics.last_step))
+    return "".join(panels)
 
 
 def reliability(bins: Sequence[Mapping[str, float]], name: str) -> str:
-    """Bins' mean probability against the share that is right, a dot by how many predictions it has;
-    id `name`.
+    """Return a reliability diagram (arXiv 1706.04599) as HTML, in a `div` with the id `name`.
 
-    As in arXiv 1706.04599: what is on the dashed line is as sure as it should be.
+    `bins` have `predictions`, `confidence` (their mean probability) and `accuracy`. A bin is a dot,
+    larger with more predictions; on the dashed line a model is as sure as it should be.
     """
-    some = [one for one in bins if one["predictions"] > 0]
-    most = max((one["predictions"] for one in some), default=1)
+    confidences: list[float] = []
+    accuracies: list[float] = []
+    counts: list[int] = []
+    for entry in bins:
+        if entry["predictions"] > 0:
+            confidences.append(entry["confidence"])
+            accuracies.append(entry["accuracy"])
+            counts.append(int(entry["predictions"]))
+    # The area, not the width, goes by the number of predictions.
+    sizes = [8 + 14 * (count / max(counts)) ** 0.5 for count in counts]
     dots = go.Scatter(
-        x=[one["confidence"] for one in some],
-        y=[one["accuracy"] for one in some],
-        customdata=[int(one["predictions"]) for one in some],
+        x=confidences,
+        y=accuracies,
+        customdata=counts,
         mode="lines+markers",
         line={"color": BLUE, "width": 1.5},
-        marker={
-            "size": [8 + 14 * (one["predictions"] / most) ** 0.5 for one in some],
-            "opacity": 1,
-            "line": {"width": 0},
-        },
+        marker={"size": sizes, "opacity": 1, "line": {"width": 0}},
         hovertemplate="%{y:.1%} right of %{customdata:,} at %{x:.1%}<extra></extra>",
     )
     ideal = go.Scatter(
         x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dash"}, hoverinfo="skip"
     )
-    unit = {"range": [0, 1.04], "tickformat": ".0%", "dtick": 0.2}  # with room for the last label
-    xaxis, yaxis = unit | {"title": "predicted probability"}, unit | {"title": "share right"}
-    return _svg([ideal, dots], name, xaxis, yaxis, hovermode="closest", showlegend=False)
+    axis = {"range": [0, 1.04], "tickformat": ".0%", "dtick": 0.2}  # with room for the last label
+    xaxis = axis | {"title": "predicted probability"}
+    yaxis = axis | {"title": "share right"}
+    return _figure_html([ideal, dots], name, xaxis, yaxis, hovermode="closest", showlegend=False)
 
 
-def _several(plot: Plot, metrics: Metrics) -> list[go.Scatter]:
-    """A colour a line: training dotted, and held-out evaluations, which have their names in the
-    legend.
+def _line_traces(plot: Plot, metrics: Metrics) -> list[go.Scatter]:
+    """Return the traces of a plot of several metrics, each in its colour.
+
+    Training is dotted; the held-out evaluations have their names in the legend.
     """
     traces = []
     for (column, label), colour in zip(plot.lines, itertools.cycle(COLOURS), strict=False):
-        every, heldout = metrics.training(column), metrics.evaluations(column)
-        if len(every.known().steps):
+        training = metrics.training(column).finite()
+        if len(training.steps):
             dotted = {"color": colour, "width": 1.5, "dash": "dot"}
-            traces.append(
-                _trace(every.known().smoothed(), f"{label}, train", dotted, showlegend=False)
-            )
-        if len(heldout.known().steps):
-            traces.append(_heldout(heldout, label, colour))
+            name = f"{label}, train"
+            traces.append(_trace(training.smoothed(), name, dotted, showlegend=False))
+        heldout = metrics.evaluations(column)
+        if len(heldout.finite().steps):
+            traces.append(_heldout_trace(heldout, label, colour))
     return traces
 
 
-def _traces(plot: Plot, metrics: Metrics) -> list[go.Scatter]:
-    every, heldout = metrics.training(plot.metric), metrics.evaluations(plot.metric)
+def _metric_traces(plot: Plot, metrics: Metrics) -> list[go.Scatter]:
+    """Return the traces of a plot of one metric: training, held out, and what they compare to."""
+    training = metrics.training(plot.metric)
     if plot.metric == "tokens_per_second":
-        every = every.known()  # throughput stands on the last step of each logging interval alone
-    strong = {"color": BLUE, "width": 2}
+        # Throughput is known of the last step of each logging interval alone.
+        training = training.finite()
     traces = []
-    if len(every.known().steps):
+    if len(training.finite().steps):
+        strong = {"color": BLUE, "width": 2}
         if plot.smooth:
-            faint = {"color": FAINT, "width": 1}
-            traces.append(
-                _trace(
-                    every.thinned(),
-                    "each step",
-                    faint,
-                    hoverinfo="skip",
-                    hovertemplate=None,
-                    showlegend=False,
-                )
-            )
-            traces.append(_trace(every.smoothed(), "train", strong))
+            traces.append(_faint_trace(training.thinned()))
+            traces.append(_trace(training.smoothed(), "train", strong))
         else:
-            traces.append(_trace(every.thinned(), "train", strong))
-    if len(heldout.known().steps):
-        traces.append(_heldout(heldout, "held out", ORANGE))
+            traces.append(_trace(training.thinned(), "train", strong))
+    heldout = metrics.evaluations(plot.metric)
+    if len(heldout.finite().steps):
+        traces.append(_heldout_trace(heldout, "held out", ORANGE))
     if plot.metric == "mlm_loss":
-        traces += _entropy(metrics)
+        traces += _entropy_traces(metrics)
     return traces
 
 
-def _heldout(curve: Curve, name: str, colour: str) -> go.Scatter:
+def _faint_trace(curve: Curve) -> go.Scatter:
+    line = {"color": FAINT, "width": 1}
+    return _trace(curve, "each step", line, hoverinfo="skip", hovertemplate=None, showlegend=False)
+
+
+def _heldout_trace(curve: Curve, name: str, colour: str) -> go.Scatter:
     mode = "lines+markers" if len(curve.steps) <= MAX_MARKERS else "lines"
-    at = "%{y:.4~g} at step %{x:,}"  # the nearest evaluation, seldom the step pointed at
-    return _trace(curve, name, {"color": colour, "width": 2}, mode=mode, hovertemplate=at)
+    # The nearest evaluation is seldom at the step that the pointer is at.
+    hover = "%{y:.4~g} at step %{x:,}"
+    return _trace(curve, name, {"color": colour, "width": 2}, mode=mode, hovertemplate=hover)
 
 
-def _entropy(metrics: Metrics) -> list[go.Scatter]:
-    """The dashed line below which a model knows more than how frequent each word is."""
-    known = metrics.evaluations("unigram_entropy").known()
-    if not len(known.steps):
+def _entropy_traces(metrics: Metrics) -> list[go.Scatter]:
+    """Return a dashed line: below it a model knows more than how frequent each word is."""
+    entropy = metrics.evaluations("unigram_entropy").finite()
+    if not len(entropy.steps):
         return []
-    ends = Curve(np.array([0, metrics.last_step]), np.repeat(known.values[-1], 2))
+    ends = Curve(np.array([0, metrics.last_step]), np.repeat(entropy.values[-1], 2))
     return [_trace(ends, "unigram entropy", {"color": GREY, "dash": "dash", "width": 1.5})]
 
 
@@ -175,38 +181,34 @@ def _trace(curve: Curve, name: str, line: dict[str, Any], **options: Any) -> go.
 
 def _panel(plot: Plot, traces: list[go.Scatter], last_step: int) -> str:
     size = "plot wide" if plot.wide else "plot"
-    inside = (
-        _over_steps(plot, traces, last_step) if traces else '<p class="note">nothing logged yet</p>'
-    )
-    dotted = (
-        ' <span class="note">dotted: training</span>'
-        if any(t.line.dash == "dot" for t in traces)
-        else ""
-    )
-    return f'<div class="{size}"><h2>{html.escape(plot.title)}{dotted}</h2>{inside}</div>'
+    if traces:
+        inside = _over_steps(plot, traces, last_step)
+    else:
+        inside = '<p class="note">nothing logged yet</p>'
+    note = ""
+    if any(trace.line.dash == "dot" for trace in traces):
+        note = ' <span class="note">dotted: training</span>'
+    return f'<div class="{size}"><h2>{html.escape(plot.title)}{note}</h2>{inside}</div>'
 
 
 def _over_steps(plot: Plot, traces: list[go.Scatter], last_step: int) -> str:
-    steps = {
+    xaxis = {
+        # Ten steps at least, or the axis of a run that has just begun has fractions of steps.
         "range": [0, max(1.01 * last_step, 10)],
         "hoverformat": ",d",
         "tickformat": "~s",
         "nticks": 8,
     }
-    scale = {"type": "log", "dtick": "D2"} if plot.log else {}
-    values = scale | {"title": plot.unit or None, "tickformat": plot.ticks}
+    yaxis: dict[str, Any] = {}
+    if plot.log:
+        yaxis = {"type": "log", "dtick": "D2"}
+    yaxis |= {"title": plot.unit or None, "tickformat": plot.ticks}
+    name = f"plot-{slug(plot.metric)}"
     legend = len(traces) > 1
-    return _svg(
-        traces, f"plot-{slug(plot.metric)}", steps, values, hovermode="x unified", showlegend=legend
-    )
+    return _figure_html(traces, name, xaxis, yaxis, hovermode="x unified", showlegend=legend)
 
 
-def slug(name: str) -> str:
-    """A name as a part of an element's id."""
-    return "".join(letter if letter.isalnum() else "-" for letter in name.lower())
-
-
-def _svg(
+def _figure_html(
     traces: list[go.Scatter],
     name: str,
     xaxis: dict[str, Any],

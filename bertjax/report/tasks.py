@@ -1,20 +1,17 @@
-"""What the page of a fine-tuned run shows of its metrics: each task's figures by their own names
-and scales.
-"""
+"""Figures and plots of a fine-tuned run: each task's metrics by their own names and scales."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-
 from bertjax.config import FinetuneConfig
 from bertjax.report.curves import Metrics
-from bertjax.report.plots import STEP_PLOTS, Figure, Plot, slug
+from bertjax.report.figures import Figure, run_figures, slug
+from bertjax.report.plots import STEP_PLOTS, Plot
 from bertjax.tasks import registry as kinds
 
 STEP_COLUMNS = ("loss", "score", "learning_rate", "grad_norm", "tokens_per_second", "skipped")
-"""What is read of `metrics.jsonl` beside the tasks' own figures."""
+"""Metrics that are read of `metrics.jsonl` beside the tasks' own."""
 TITLES = {
     "f1": "F1",
     "f1_micro": "micro F1",
@@ -28,177 +25,212 @@ CORRELATIONS = ("matthews_correlation", "pearson", "spearman")
 THRESHOLD = "_thresh"  # ends the names of SQuAD 2.0's thresholds, which are log odds
 
 
-class Scale(NamedTuple):
-    """How a figure is written: a Python format, the unit said beside its name, and a d3 format for
-    axes.
-    """
+class MetricFormat(NamedTuple):
+    """The way in which a metric is written."""
 
-    form: str
+    spec: str
+    """Format specification of Python."""
     unit: str = ""
+    """Unit, written beside the metric's name."""
     ticks: str = ""
+    """Format of an axis's ticks, as d3 has them."""
 
 
-SHARE, PERCENT, NUMBER, POINTS = (
-    Scale(".1%", "", ".0%"),
-    Scale(".1f", "%"),
-    Scale(".3f"),
-    Scale(".1f"),
-)
+SHARE = MetricFormat(".1%", "", ".0%")
+PERCENT = MetricFormat(".1f", "%")
+NUMBER = MetricFormat(".3f")
+POINTS = MetricFormat(".1f")
 
 
 @dataclass(frozen=True)
 class ReportedTask:
-    """A task as the page knows it, by what its configuration says and the evaluations' names."""
+    """A task as the page knows it, from the configuration and the names of held-out metrics."""
 
     name: str
     kind: str
     metric: str
-    """The figure that the best checkpoint is chosen by."""
+    """The metric that the best checkpoint is chosen by."""
 
 
-def format_of(kind: str, figure: str) -> Scale:
-    """The scale of a kind of task's figure: spans' are in percent, BLEU is in 0..100, the others
-    are shares of 1.
+def format_of(kind: str, metric: str) -> MetricFormat:
+    """Return the format of a kind of task's metric.
+
+    Those of spans are in percent, BLEU is in 0..100, correlations in -1..1, the others are shares
+    of 1.
     """
-    if figure == "loss" or figure in CORRELATIONS or figure.endswith(THRESHOLD):
+    if metric == "loss" or metric in CORRELATIONS or metric.endswith(THRESHOLD):
         return NUMBER
-    if figure == "bleu":
+    if metric == "bleu":
         return POINTS
     return PERCENT if kinds.KINDS[kind].in_percent else SHARE
 
 
-def title(figure: str) -> str:
-    """The name of a figure in words."""
-    return TITLES.get(figure) or figure.replace("_", " ")
+def title(metric: str) -> str:
+    """Return the name of a metric in words."""
+    return TITLES.get(metric) or metric.replace("_", " ")
 
 
-def unit_of(scale: Scale) -> str:
-    """The unit, to stand behind a name."""
-    return f", {scale.unit}" if scale.unit else ""
+def unit_suffix(metric_format: MetricFormat) -> str:
+    """Return the unit, to stand behind a name."""
+    return f", {metric_format.unit}" if metric_format.unit else ""
 
 
-def reported_tasks(told: FinetuneConfig, columns: Iterable[str]) -> dict[str, ReportedTask]:
-    """The run's tasks by name; `columns` are the names of its held-out figures so far."""
-    bases = {column.partition("/")[0] for column in columns}
-    entries = [kinds.entry_of(text, told) for text in told.tasks]
-    return {entry.name: ReportedTask(entry.name, entry.kind, _metric(entry, bases)) for entry in entries}
+def reported_tasks(options: FinetuneConfig, columns: Iterable[str]) -> dict[str, ReportedTask]:
+    """Return the run's tasks by name; `columns` are the names of its held-out metrics so far."""
+    bases = set(map(_base, columns))
+    tasks: dict[str, ReportedTask] = {}
+    for text in options.tasks:
+        entry = kinds.entry_of(text, options)
+        tasks[entry.name] = ReportedTask(entry.name, entry.kind, _metric(entry, bases))
+    return tasks
 
 
 def _metric(entry: kinds.Entry, bases: set[str]) -> str:
-    found = kinds.metrics_of(entry)
-    return next((metric for metric in found if metric in bases), found[0])
+    candidates = kinds.metrics_of(entry)
+    return next((metric for metric in candidates if metric in bases), candidates[0])
 
 
 def read_columns(tasks: Mapping[str, ReportedTask], columns: Iterable[str]) -> tuple[str, ...]:
-    """What is to be read of the run's rows, whether it is there yet or not."""
-    own = [name for task in tasks.values() for name in (task.metric, f"{task.metric}/{task.name}")]
-    return tuple(dict.fromkeys([*STEP_COLUMNS, *columns, *own]))
-
-
-def figures(tasks: Mapping[str, ReportedTask], metrics: Metrics, columns: Sequence[str]) -> list[Figure]:
-    """The page's head: of each task the metric's latest and best value, other splits' latest; loss,
-    rate, skips.
-    """
-    several = len(tasks) > 1
-    found: list[Figure] = []
-    if several:
-        found += _latest_and_best(metrics, "score", "mean score", _score_scale(tasks.values()))
+    """Return the names of the metrics to read, also of those that the run has not written yet."""
+    names = [*STEP_COLUMNS, *columns]
     for task in tasks.values():
-        scale = format_of(task.kind, task.metric)
-        own = f"{task.metric}/{task.name}" if several else task.metric
-        label = f"{title(task.metric)} of {task.name}"
-        found += _latest_and_best(metrics, own, label + unit_of(scale), scale)
-        for column in columns:
-            base, _, part = column.partition("/")
-            if base == task.metric and column != own and _owner(part, tasks) == task.name:
-                split = part.removeprefix(f"{task.name}-")
-                found.append(
-                    (
-                        slug(column),
-                        f"{label}, {split}{unit_of(scale)}",
-                        metrics.latest(column),
-                        scale.form,
-                    )
-                )
-    rates = metrics.training("tokens_per_second").known().values
+        names += [task.metric, f"{task.metric}/{task.name}"]
+    return tuple(dict.fromkeys(names))
+
+
+def task_figures(
+    tasks: Mapping[str, ReportedTask], metrics: Metrics, columns: Sequence[str]
+) -> list[Figure]:
+    """Return the figures at the page's head.
+
+    Of each task these are the metric's latest and best value, and the latest of its other splits;
+    then loss, throughput and skipped updates.
+    """
+    figures: list[Figure] = []
+    if len(tasks) > 1:
+        figures += _latest_and_best(metrics, "score", "mean score", _score_format(tasks.values()))
+    for task in tasks.values():
+        figures += _figures_of_task(task, tasks, metrics, columns)
+    loss_label = "held-out loss, mean" if len(tasks) > 1 else "held-out loss"
+    figures.append(Figure("loss", loss_label, metrics.latest("loss"), ".3f"))
+    return figures + run_figures(metrics)
+
+
+def _figures_of_task(
+    task: ReportedTask,
+    tasks: Mapping[str, ReportedTask],
+    metrics: Metrics,
+    columns: Sequence[str],
+) -> list[Figure]:
+    metric_format = format_of(task.kind, task.metric)
+    unit = unit_suffix(metric_format)
+    # With several tasks a metric's name is followed by its task's.
+    own = f"{task.metric}/{task.name}" if len(tasks) > 1 else task.metric
+    label = f"{title(task.metric)} of {task.name}"
+    figures = _latest_and_best(metrics, own, label + unit, metric_format)
+    for column in columns:
+        base, _, part = column.partition("/")
+        if base == task.metric and column != own and _owner(part, tasks) == task.name:
+            split = part.removeprefix(f"{task.name}-")
+            name = f"{label}, {split}{unit}"
+            figures.append(Figure(slug(column), name, metrics.latest(column), metric_format.spec))
+    return figures
+
+
+def _latest_and_best(
+    metrics: Metrics, column: str, label: str, metric_format: MetricFormat
+) -> list[Figure]:
+    latest, latest_label = metrics.latest(column), label
+    if latest is not None:
+        latest_label = f"{label}, step {metrics.last_evaluation:,}"
+    highest = metrics.highest(column)
+    best, best_label = None, f"best {label}"
+    if highest is not None:
+        best, best_label = highest.value, f"best {label}, step {highest.step:,}"
     return [
-        *found,
-        ("loss", "held-out loss" + (", mean" if several else ""), metrics.latest("loss"), ".3f"),
-        (
-            "tokens-per-second",
-            "tokens a second, median",
-            float(np.median(rates)) if len(rates) else None,
-            ",.0f",
-        ),
-        ("skipped", "skipped updates", metrics.skipped, ",d"),
+        Figure(slug(column), latest_label, latest, metric_format.spec),
+        Figure(f"best-{slug(column)}", best_label, best, metric_format.spec),
     ]
 
 
-def plots(tasks: Mapping[str, ReportedTask], columns: Sequence[str]) -> list[Plot]:
-    """Loss, then each figure that `columns` name with a line for every task and split, then the
-    steps' own plots.
+def task_plots(tasks: Mapping[str, ReportedTask], columns: Sequence[str]) -> list[Plot]:
+    """Return loss, then each metric of `columns`, then the plots that every run has.
+
+    A metric's plot has a line for every task and split.
     """
     several = len(tasks) > 1
-    first = [
-        "loss",
-        *(["score"] if several else []),
-        *dict.fromkeys(task.metric for task in tasks.values()),
-    ]
-    bases = dict.fromkeys([*first, *(column.partition("/")[0] for column in columns)])
-    shown = [
-        base for base in bases if not base.endswith(THRESHOLD) and (several or base != "score")
-    ]
-    return [*(plot for base in shown for plot in _plots(base, tasks, columns)), *STEP_PLOTS]
+    bases = ["loss"]
+    if several:
+        bases.append("score")
+    bases += [task.metric for task in tasks.values()]
+    bases += map(_base, columns)
+    plots: list[Plot] = []
+    for base in dict.fromkeys(bases):
+        # The score of a single task is its metric.
+        if base.endswith(THRESHOLD) or (base == "score" and not several):
+            continue
+        plots += _plots_of_metric(base, tasks, columns)
+    return [*plots, *STEP_PLOTS]
 
 
-def _plots(base: str, tasks: Mapping[str, ReportedTask], columns: Sequence[str]) -> list[Plot]:
-    """A figure's plot, or several where tasks have it on different scales."""
-    whole = "mean" if len(tasks) > 1 else next(iter(tasks))
-    groups: dict[Scale, list[tuple[str, str]]] = {}
-    for column in [one for one in columns if one.partition("/")[0] == base] or [base]:
+def _plots_of_metric(
+    base: str, tasks: Mapping[str, ReportedTask], columns: Sequence[str]
+) -> list[Plot]:
+    """Return a metric's plot, or several where tasks have it on different scales."""
+    own_label = "mean" if len(tasks) > 1 else next(iter(tasks))
+    lines: dict[MetricFormat, list[tuple[str, str]]] = {}
+    for column in [name for name in columns if _base(name) == base] or [base]:
         part = column.partition("/")[2]
-        kind = tasks[_owner(part, tasks)].kind
-        scale = _score_scale(tasks.values()) if base == "score" else format_of(kind, base)
-        groups.setdefault(scale, []).append((column, part or whole))
-    return [
-        _plot(base, scale, lines, first=number == 0)
-        for number, (scale, lines) in enumerate(groups.items())
-    ]
+        if base == "score":
+            metric_format = _score_format(tasks.values())
+        else:
+            metric_format = format_of(tasks[_owner(part, tasks)].kind, base)
+        lines.setdefault(metric_format, []).append((column, part or own_label))
+    plots: list[Plot] = []
+    for metric_format, group in lines.items():
+        plots.append(_plot(base, metric_format, group, is_first=not plots))
+    return plots
 
 
-def _plot(base: str, scale: Scale, lines: list[tuple[str, str]], *, first: bool) -> Plot:
-    (column, label), alone = lines[0], len(lines) == 1
-    name = title(base)
+def _plot(
+    base: str, metric_format: MetricFormat, lines: list[tuple[str, str]], *, is_first: bool
+) -> Plot:
+    column, label = lines[0]
+    words = title(base)
+    words = words[0].upper() + words[1:]
+    if len(lines) == 1 and column == base:
+        lines = []  # a plot of the metric itself
+    elif len(lines) == 1:
+        words += f" of {label}"
     return Plot(
-        base if first else f"{base}-{label}",
-        name[0].upper() + name[1:] + (f" of {label}" if alone and column != base else ""),
-        unit=scale.unit,
-        ticks=scale.ticks,
+        base if is_first else f"{base}-{label}",
+        words,
+        unit=metric_format.unit,
+        ticks=metric_format.ticks,
         wide=base == "loss",
-        lines=() if alone and column == base else tuple(lines),
+        lines=tuple(lines),
     )
 
 
+def _base(column: str) -> str:
+    """Return the metric's name without the task or split that follows its slash."""
+    return column.partition("/")[0]
+
+
 def _owner(part: str, tasks: Mapping[str, ReportedTask]) -> str:
-    """The task whose figure has `part` behind its slash: TASK or TASK-SPLIT of several, SPLIT of
-    the only one.
+    """Return the task whose metric has `part` behind its slash.
+
+    That is TASK or TASK-SPLIT of several tasks, SPLIT of the only one. A task's name may begin with
+    another's: the longest is the owner.
     """
     owners = [name for name in tasks if part == name or part.startswith(f"{name}-")]
     return max(owners, key=len, default=next(iter(tasks)))
 
 
-def _score_scale(tasks: Iterable[ReportedTask]) -> Scale:
-    """A mean of shares is one, wherever percents were made shares first; one with correlations is a
+def _score_format(tasks: Iterable[ReportedTask]) -> MetricFormat:
+    """Return the format of the mean over the tasks' metrics.
+
+    A mean of shares is a share, percents having been made shares first; one with correlations is a
     number.
     """
     return NUMBER if any(task.metric in CORRELATIONS for task in tasks) else SHARE
-
-
-def _latest_and_best(metrics: Metrics, column: str, label: str, scale: Scale) -> list[Figure]:
-    latest, best = metrics.latest(column), metrics.highest(column)
-    at = f", step {best[0]:,}" if best else ""
-    when = f", step {metrics.last_evaluation:,}" if latest is not None else ""
-    return [
-        (slug(column), f"{label}{when}", latest, scale.form),
-        (f"best-{slug(column)}", f"best {label}{at}", best[1] if best else None, scale.form),
-    ]

@@ -13,22 +13,25 @@ from bertjax.training.logs.log_file import FORMAT
 
 @contextmanager
 def terminal_progress() -> Iterator[Progress]:
-    """A bar a stage, with rate and time left, on a terminal; nothing where stderr is none."""
+    """Yield a progress callback that draws a bar for each stage, with its rate and the time left.
+
+    It draws nothing where stderr is no terminal.
+    """
     if not sys.stderr.isatty():
         yield silent
         return
-    bar, now = None, ""
+    bar: tqdm | None = None
+    bar_stage = ""
 
     def show(stage: str, done: int, total: int) -> None:
-        nonlocal bar, now
-        if bar is None or stage != now:
+        nonlocal bar, bar_stage
+        if bar is None or stage != bar_stage:
             if bar is not None:
                 bar.close()
-            # A run that resumes starts its bar where it resumes, so that the rate is this start's.
-            bar, now = (
-                tqdm(desc=stage, total=total or None, initial=max(done - 1, 0), dynamic_ncols=True),
-                stage,
-            )
+            # A resumed run starts its bar where it resumes, so that the rate is of this start.
+            begin = max(done - 1, 0)
+            bar = tqdm(desc=stage, total=total or None, initial=begin, dynamic_ncols=True)
+            bar_stage = stage
         bar.update(done - bar.n)
 
     try:
@@ -49,12 +52,12 @@ def log_to_terminal(process_name: str = "") -> Iterator[None]:
     logger = logging.getLogger("bertjax")
     before = logger.level, logger.propagate
     quiet = bool(process_name) or sys.stderr.isatty()
-    handler = _Screen(logging.WARNING if quiet else logging.INFO)
+    handler = _AboveBar(logging.WARNING if quiet else logging.INFO)
     prefix = f"{process_name}: " if process_name else ""
     handler.setFormatter(logging.Formatter(prefix + FORMAT))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    logger.propagate = False
+    logger.propagate = False  # the root's handlers, absl's among them, would write it again
     try:
         yield
     finally:
@@ -62,8 +65,8 @@ def log_to_terminal(process_name: str = "") -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-class _Screen(logging.StreamHandler):
-    """Writes above the progress bar, not through it."""
+class _AboveBar(logging.StreamHandler):
+    """Handler that writes to stderr above the progress bar, not through it."""
 
     def __init__(self, level: int):
         super().__init__()

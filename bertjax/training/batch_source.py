@@ -1,4 +1,4 @@
-"""Where a run's batches come from: any iterator of numpy dicts, and prepared shards as one such."""
+"""The source of a run's batches: any iterator of numpy dicts, prepared shards for example."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
@@ -13,88 +13,102 @@ from jax.sharding import Mesh
 from bertjax.config import Config
 from bertjax.data import pipeline
 from bertjax.data.batch_checks import inspect_batch
-from bertjax.data.records.manifest import read_manifest
+from bertjax.data.records.manifest import Manifest, read_manifest
 from bertjax.data.tokenizers.tokenizer import Tokenizer, mask_vocabulary
 from bertjax.masking.selection import Vocabulary
-from bertjax.training.evaluate import heldout_examiner
+from bertjax.training.evaluate import Evaluator, heldout_evaluator
 from bertjax.types import Batch
 
 
+def _no_warnings(batch: Batch) -> list[str]:
+    return []
+
+
 @dataclass(frozen=True)
-class Feed:
+class BatchSource:
     """The batches of a run, their arrays named as in `bertjax.data.records.record_format`."""
 
     train: Callable[[int, np.ndarray], Iterator[Batch]]
-    """Given the step to start at and this process's rows of the global batch
-    (`hosts.process_rows`): its rows, step after step.
+    """Called with the step to start at and the indices of this process's rows in the global batch
+    (`hosts.process_rows`), returns these rows of one batch after another.
     """
-    examine: Callable[[Config, Mesh], Callable[[Any], dict[str, float]]] | None = None
-    """Given configuration and mesh, what finds the held-out figures of parameters; None where
-    nothing is held out. `score` among them, more being better, or else `mlm_loss` tells the best
-    checkpoint. Of several processes all get the same.
+    make_evaluator: Callable[[Config, Mesh], Evaluator] | None = None
+    """Returns the function from parameters to held-out metrics; None where nothing is held out.
+
+    The best checkpoint is the one with the highest `score` among these metrics, or else the lowest
+    `mlm_loss`. In a run of several processes all get the same metrics.
     """
     vocabulary: Vocabulary | None = None
-    """What the step needs to mask; None where the batches are masked."""
+    """The vocabulary for masking inside the step; None where batches come masked."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What a checkpoint's `meta` says of the data: `tokenizer_fingerprint`, `manifest_sha256`."""
-    inspect: Callable[[Batch], list[str]] = lambda batch: []
-    """What looks odd in a batch, a line each."""
+    """What a checkpoint's `meta` records of the data: `tokenizer_fingerprint`, `manifest_sha256`.
+    """
+    inspect: Callable[[Batch], list[str]] = _no_warnings
+    """Returns a line for each thing that looks wrong in a batch."""
 
 
-def prepared_feed(config: Config, tokenizer: Tokenizer) -> Feed:
-    """The feed of `config.data.prepared_dir` or `mixture`, checked against the configuration and
-    the tokenizer.
+def prepared_source(config: Config, tokenizer: Tokenizer) -> BatchSource:
+    """Return the batch source of `config.data.prepared_dir`, or of the folders of `data.mixture`.
 
-    Raises `UserError` when a folder holds no shards, or shards that do not fit.
+    Raises `UserError` where a folder holds no shards, or shards that do not fit the configuration
+    or the tokenizer.
     """
     folders = corpora(config)
-
-    def opened(split: str) -> list[pipeline.Records]:
-        places = folders.values()
-        return [
-            pipeline.open_split(config, folder, split, tokenizer.fingerprint) for folder in places
-        ]
-
-    train, heldout = opened("train"), dict(zip(folders, opened("validation"), strict=True))
+    fingerprint = tokenizer.fingerprint
+    train = [
+        pipeline.open_split(config, folder, "train", fingerprint) for folder in folders.values()
+    ]
+    heldout = {}
+    for name, folder in folders.items():
+        records = pipeline.open_split(config, folder, "validation", fingerprint)
+        heldout[name] = partial(_heldout_batches, config, records)
     manifests = [read_manifest(folder) for folder in folders.values()]
-    whole = all(manifests)
-    digests = (
-        "".join((folder / "manifest.json").read_text() for folder in folders.values())
-        if whole
-        else ""
-    )
-    first = manifests[0]
-    return Feed(
-        train=lambda start, rows: pipeline.train_batches(
-            train, config, tokenizer.starts_word, start, rows=rows
-        ),
-        examine=partial(
-            heldout_examiner,
-            {name: partial(_heldout, config, records) for name, records in heldout.items()},
-            unigram_entropy=first.validation_unigram_entropy
-            if first and len(manifests) == 1
-            else None,
+
+    def train_batches(start: int, rows: np.ndarray) -> Iterator[Batch]:
+        return pipeline.train_batches(train, config, tokenizer.starts_word, start, rows=rows)
+
+    return BatchSource(
+        train=train_batches,
+        make_evaluator=partial(
+            heldout_evaluator, heldout, unigram_entropy=_unigram_entropy(manifests)
         ),
         vocabulary=mask_vocabulary(tokenizer) if config.data.dynamic_masking else None,
         facts={
-            "tokenizer_fingerprint": tokenizer.fingerprint,
-            "manifest_sha256": hashlib.sha256(digests.encode()).hexdigest() if whole else None,
+            "tokenizer_fingerprint": fingerprint,
+            "manifest_sha256": _digest(list(folders.values())) if all(manifests) else None,
         },
         inspect=partial(inspect_batch, config=config),
     )
 
 
-def _heldout(
-    config: Config, records: pipeline.Records, rows: np.ndarray, most: int
+def _heldout_batches(
+    config: Config, records: pipeline.Records, rows: np.ndarray, max_batches: int
 ) -> Iterator[Batch]:
-    return pipeline.eval_batches(records, config, rows=rows, max_batches=most)
+    return pipeline.eval_batches(records, config, rows=rows, max_batches=max_batches)
+
+
+def _unigram_entropy(manifests: list[Manifest | None]) -> float | None:
+    """Return the entropy of the held-out tokens, known for a single corpus alone."""
+    first = manifests[0]
+    if first is None or len(manifests) > 1:
+        return None
+    return first.validation_unigram_entropy
+
+
+def _digest(folders: list[epath.Path]) -> str:
+    text = "".join((folder / "manifest.json").read_text() for folder in folders)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def corpora(config: Config) -> dict[str, epath.Path]:
-    """The prepared folders of a run by name: those of `data.mixture`, else `data.prepared_dir` as
-    `all`.
+    """Return the prepared folders of a run by name: those of `data.mixture`, each NAME=FOLDER.
+
+    Without a mixture it is `data.prepared_dir`, with the name `all`.
     """
-    entries = [entry.partition("=") for entry in config.data.mixture] or [
-        ("all", "=", config.data.prepared_dir)
-    ]
-    return {name: epath.Path(folder) for name, _, folder in entries}
+    if not config.data.mixture:
+        return {"all": epath.Path(config.data.prepared_dir)}
+    folders = {}
+    for entry in config.data.mixture:
+        name, _, folder = entry.partition("=")
+        folders[name] = epath.Path(folder)
+    return folders

@@ -1,7 +1,7 @@
 """Checkpoints of a run, by Orbax: `RUN/checkpoints/STEP/{state, meta}`.
 
-`state` is the `TrainState`; `meta` is JSON: the resolved configuration, the tokenizer's
-fingerprint, the prepared data's, and versions.
+`state` is the `TrainState`. `meta` is JSON: the resolved configuration, the fingerprints of the
+tokenizer and of the prepared data, and the versions of the packages that wrote it.
 """
 
 import errno
@@ -18,31 +18,29 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
 from bertjax.config import Config, from_dict
-from bertjax.errors import UserError, check
+from bertjax.errors import UserError, check, mismatch
 from bertjax.parallel.failures import is_lost_contact
 from bertjax.storage import read_json
 from bertjax.training.step import TrainState
 
 FOLDER = "checkpoints"
-# of a run that is finished, if it is to say which checkpoint is the one that counts
+# A finished run that is evaluated afterwards, as in fine-tuning, names its best checkpoint here.
 RESULT = "result.json"
-TENSORSTORE_STATUS = re.compile(
-    r"[A-Z_]+: "
-)  # how the text of its errors begins, of whatever type they are
+# The texts of TensorStore's errors begin with a status; their types are those of Python's errors.
+TENSORSTORE_STATUS = re.compile(r"[A-Z_]+: ")
 
 
 def _score(metrics: dict[str, float]) -> float:
-    """What the best checkpoint has most of."""
+    """Return the figure that is highest for the best checkpoint."""
     return metrics["score"] if "score" in metrics else -metrics["mlm_loss"]
 
 
 class Checkpoints:
-    """The checkpoints of one run: the latest `keep`, and the best by held-out score or masked-word
-    loss.
+    """The checkpoints of one run: the latest `keep`, and the best by `score` or masked-word loss.
 
-    Saving is asynchronous. A checkpoint gets its final name only when it is whole, so
-    one that a kill cut short is never restored. Of several processes each writes and reads
-    the parts of its devices, and all call each method alike.
+    Saving is asynchronous. A checkpoint gets its final name only when it is complete, so one that a
+    kill interrupted is never restored. In a run of several processes each writes and reads its own
+    devices' parts, and all call each method alike.
     """
 
     def __init__(self, run_dir: epath.Path, keep: int):
@@ -60,7 +58,7 @@ class Checkpoints:
             self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def latest(self) -> int | None:
-        """The step of the newest whole checkpoint."""
+        """Return the step of the newest complete checkpoint, or None."""
         return self._manager.latest_step()
 
     def save(
@@ -70,8 +68,10 @@ class Checkpoints:
         meta: dict[str, Any],
         heldout: dict[str, float] | None,
     ) -> None:
-        """Start to write a checkpoint, its held-out metrics with it if it was evaluated at this
-        step.
+        """Start to write a checkpoint.
+
+        `heldout` are the metrics of a held-out evaluation at this step; None where there was none.
+        Then the checkpoint cannot become the best.
         """
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
         metrics = None if heldout is None else {"score": _score(heldout)}
@@ -79,12 +79,13 @@ class Checkpoints:
             self._manager.save(step, args=args, metrics=metrics, force=True)
 
     def restore(self, step: int, target: TrainState) -> TrainState:
-        """The state at `step`, laid out as `target`: a tree of `ShapeDtypeStruct` with shardings.
+        """Return the state at `step`, with the shardings of `target`.
 
-        Raises `UserError` where names, shapes or types differ from the target's.
+        `target` is a tree of `jax.ShapeDtypeStruct`, as `abstract_state` returns it. Raises
+        `UserError` where names, shapes or types differ from the target's.
         """
         folder = self.folder / str(step)
-        _check_shapes(folder, target)
+        _check_tensors(folder, target)
         with _disk_errors(folder):
             restored = self._manager.restore(
                 step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))
@@ -92,25 +93,23 @@ class Checkpoints:
         return restored["state"]
 
     def wait(self) -> None:
-        """Return when what was being saved is whole; raises `UserError` if it could not be written."""
+        """Wait until all saves are complete; raise `UserError` if one could not be written."""
         with _disk_errors(self.folder):
             self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Wait, and let go of the manager's threads."""
+        """Wait until all saves are complete, and end the manager's threads."""
         self.wait()
         self._manager.close()
 
 
 def versions() -> dict[str, str]:
-    """What wrote a checkpoint, for its `meta`."""
-    return {
-        name: importlib.metadata.version(name)
-        for name in ("bertjax", "jax", "flax", "optax", "orbax-checkpoint")
-    }
+    """Return the versions of the packages that write a checkpoint, for its `meta`."""
+    packages = ("bertjax", "jax", "flax", "optax", "orbax-checkpoint")
+    return {name: importlib.metadata.version(name) for name in packages}
 
 
-def has_any(run_dir: epath.Path) -> bool:
+def has_checkpoint(run_dir: epath.Path) -> bool:
     """Whether a run has a whole checkpoint."""
     return bool(steps_of(run_dir))
 
@@ -121,17 +120,18 @@ def steps_of(run_dir: epath.Path) -> list[int]:
 
 
 def _steps(folder: epath.Path) -> list[int]:
-    """The steps of the whole checkpoints in a folder, ascending; none where it is not there."""
-    return (
-        sorted(int(p.name) for p in folder.iterdir() if p.name.isdigit()) if folder.exists() else []
-    )
+    """Return the steps of the complete checkpoints in a folder, ascending."""
+    if not folder.exists():
+        return []
+    # Orbax writes to STEP.orbax-checkpoint-tmp and renames it when all is written.
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
 
 
-def find(path: epath.PathLike) -> tuple[epath.Path, epath.Path]:
-    """(run folder, checkpoint folder) of a run (the checkpoint that `result.json` names, or its
-    newest) or of one.
+def find_checkpoint(path: epath.PathLike) -> tuple[epath.Path, epath.Path]:
+    """Return (run folder, checkpoint folder) of a run or of one of its checkpoints.
 
-    Raises `UserError` when `path` is neither.
+    A run's checkpoint is the one that `result.json` names, or else its newest. Raises `UserError`
+    where `path` is neither a run nor a checkpoint.
     """
     path = epath.Path(path).resolve()
     if (path / "state").exists():
@@ -157,12 +157,15 @@ def find(path: epath.PathLike) -> tuple[epath.Path, epath.Path]:
 
 
 def read_meta(folder: epath.Path) -> dict[str, Any]:
-    """A checkpoint's `meta`."""
+    """Return the `meta` of a checkpoint folder."""
     return read_json(folder / "meta" / "metadata")
 
 
-def read_config(folder: epath.Path) -> Config:
-    """The resolved configuration that a checkpoint's `meta` holds."""
+def read_checkpoint_config(folder: epath.Path) -> Config:
+    """Return the resolved configuration in a checkpoint folder's `meta`.
+
+    Raises `UserError` where it is missing or cannot be read.
+    """
     try:
         return from_dict(Config, read_meta(folder)["config"])
     except (OSError, ValueError, KeyError) as error:
@@ -172,20 +175,19 @@ def read_config(folder: epath.Path) -> Config:
 
 
 def restore_params(
-    folder: epath.Path, target: Any, forgotten: Sequence[str] = (), *, cast: bool = False
+    folder: epath.Path, target: Any, ignored_groups: Sequence[str] = (), *, cast: bool = False
 ) -> Any:
-    """The parameters alone of a checkpoint folder, laid out as `target` (`ShapeDtypeStruct` with
-    shardings).
+    """Return the parameters of a checkpoint folder, with the shardings of `target`.
 
-    Each device's part alone is read. With `cast` it is turned into the target's type as it is read:
-    float32 into bfloat16, say.
+    `target` is a tree of `jax.ShapeDtypeStruct`. Each process reads its devices' parts alone. With
+    `cast` the values are converted to the target's type as they are read, float32 to bfloat16 for
+    example.
 
     Raises `UserError` where names, shapes or (without `cast`) types differ from the target's, or
-    the checkpoint has tensors beyond it that are in none of the `forgotten` groups (`mlm`, say).
+    where the checkpoint has further tensors outside of `ignored_groups` (`mlm`, for example).
     """
-    _check_shapes(
-        folder, {"params": target}, tuple(f"params/{group}/" for group in forgotten), cast
-    )
+    ignored = tuple(f"params/{group}/" for group in ignored_groups)
+    _check_tensors(folder, {"params": target}, ignored, cast=cast)
     args = ocp.args.PyTreeRestore(
         item={"params": target},
         restore_args={"params": ocp.checkpoint_utils.construct_restore_args(target)},
@@ -195,9 +197,46 @@ def restore_params(
         return checkpointer.restore(folder / "state", args=args)["params"]
 
 
-def _check_shapes(
-    folder: epath.Path, target: Any, forgotten: tuple[str, ...] = (), cast: bool = False
+def _check_tensors(
+    folder: epath.Path, target: Any, ignored: tuple[str, ...] = (), *, cast: bool = False
 ) -> None:
+    """Compare the tensors of a checkpoint with those of `target`, before any is read.
+
+    Orbax's own errors do not name the tensor in a line that a user could act on. `ignored` are
+    prefixes of names that the checkpoint may have beside the target's.
+    """
+    saved = _saved_tensors(folder)
+    if isinstance(target, TrainState):
+        check(
+            any(name.startswith("opt_state") for name in saved),
+            where=str(folder),
+            found="parameters alone",
+            expected="an optimizer's state too (another --run-dir, from it by --init-from)",
+        )
+    wanted = _by_name(target)
+    for name, leaf in wanted.items():
+        where = f"{folder}: {name}"
+        if name not in saved:
+            raise mismatch(
+                where=where, found="no such tensor", expected=f"shape {list(leaf.shape)}"
+            )
+        shape, dtype = saved[name]
+        check(
+            shape == leaf.shape,
+            where=where,
+            found=f"shape {list(shape)}",
+            expected=f"shape {list(leaf.shape)}",
+        )
+        check(cast or dtype == leaf.dtype, where=where, found=dtype, expected=str(leaf.dtype))
+    groups = {name.split("/")[0] for name in wanted}
+    for name in sorted(saved):
+        if name.split("/")[0] not in groups or name in wanted or name.startswith(ignored):
+            continue
+        raise mismatch(where=str(folder), found=f"the tensor {name}", expected="none of that name")
+
+
+def _saved_tensors(folder: epath.Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    """Return shape and type of each tensor of a checkpoint by its name, `params/…/kernel`."""
     with _disk_errors(folder), ocp.StandardCheckpointer() as checkpointer:
         metadata = checkpointer.metadata(folder / "state").item_metadata
     check(
@@ -206,75 +245,38 @@ def _check_shapes(
         found="no readable list of tensors",
         expected="a whole checkpoint",
     )
-    saved = metadata.tree
-    found = {name: (leaf.shape, np.dtype(leaf.dtype)) for name, leaf in _named(saved).items()}
-    whole = any(name.startswith("opt_state") for name in found) or not isinstance(
-        target, TrainState
-    )
-    check(
-        whole,
-        where=str(folder),
-        found="parameters alone",
-        expected="an optimizer's state too (another --run-dir, from it by --init-from)",
-    )
-    for name, leaf in _named(target).items():
-        shape, dtype = found.get(name, (None, None))
-        check(
-            shape is not None,
-            where=f"{folder}: {name}",
-            found="no such tensor",
-            expected=f"shape {list(leaf.shape)}",
-        )
-        check(
-            shape == leaf.shape,
-            where=f"{folder}: {name}",
-            found=f"shape {list(shape or ())}",
-            expected=f"shape {list(leaf.shape)}",
-        )
-        check(
-            cast or dtype == leaf.dtype,
-            where=f"{folder}: {name}",
-            found=dtype,
-            expected=str(leaf.dtype),
-        )
-    prefixes = {name.split("/")[0] for name in _named(target)}
-    extra = sorted(
-        name for name in found if name.split("/")[0] in prefixes and name not in _named(target)
-    )
-    extra = [name for name in extra if not name.startswith(forgotten)]
-    check(
-        not extra,
-        where=str(folder),
-        found=f"the tensor {extra[0] if extra else ''}",
-        expected="none of that name",
-    )
+    leaves = _by_name(metadata.tree)
+    return {name: (leaf.shape, np.dtype(leaf.dtype)) for name, leaf in leaves.items()}
 
 
-def _named(tree: Any) -> dict[str, Any]:
+def _by_name(tree: Any) -> dict[str, Any]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
 @contextmanager
 def _disk_errors(folder: epath.Path) -> Iterator[None]:
-    """Turn what the file system refuses into one line; Orbax and TensorStore raise it in many
-    types.
+    """Turn what the file system refuses into a `UserError` of one line.
+
+    Orbax and TensorStore raise it in many types.
     """
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
         if is_lost_contact(error):
             raise
-        full = (
-            isinstance(error, OSError) and error.errno == errno.ENOSPC
-        ) or "No space left" in str(error)
-        if full:
+        if _is_disk_full(error):
             kept = f"whole checkpoints there: {', '.join(map(str, _steps(folder))) or 'none'}"
             raise UserError(
                 f"{folder}: the disk is full, the checkpoint was not written ({kept})"
             ) from error
         if isinstance(error, OSError) or TENSORSTORE_STATUS.match(str(error)):
-            raise UserError(
-                f"{folder}: cannot be read or written ({' '.join(str(error).split())[:300]})"
-            ) from error
+            text = " ".join(str(error).split())[:300]
+            raise UserError(f"{folder}: cannot be read or written ({text})") from error
         raise
+
+
+def _is_disk_full(error: Exception) -> bool:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return True
+    return "No space left" in str(error)

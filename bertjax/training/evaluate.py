@@ -1,4 +1,4 @@
-"""Held-out evaluation: sums over every row, divided once."""
+"""Held-out evaluation of pretraining: sums over every row, divided once."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -12,71 +12,87 @@ from bertjax.config import Config
 from bertjax.parallel.hosts import global_batch, process_rows
 from bertjax.training.pretraining_loss import Sums, means
 from bertjax.training.step import jit_eval_step
+from bertjax.types import Batch
 
-Heldout = Mapping[str, Callable[[np.ndarray, int], Iterable[dict[str, np.ndarray]]]]
-"""By corpus, given this process's rows and a number of batches (0: all): the held-out rows, the
-last batch filled up with rows of zeros.
+Evaluator = Callable[[Any], dict[str, float]]
+"""Returns held-out metrics for parameters."""
+HeldoutBatches = Mapping[str, Callable[[np.ndarray, int], Iterable[Batch]]]
+"""By corpus a function of (indices of this process's rows, number of batches; 0: all) that returns
+the held-out batches. The last one is filled up with rows of zeros.
 """
 
+# Above this exp() overflows a float64 (its limit is near 709).
+MAX_EXPONENT = 700.0
 
-def heldout_examiner(
-    heldout: Heldout, config: Config, mesh: Mesh, unigram_entropy: float | None = None
-) -> Callable[[Any], dict[str, float]]:
-    """What finds the held-out figures of parameters: `evaluate`, with the held-out tokens' entropy
-    where it is known.
 
-    That is the loss, in nats, of a model that knows frequencies only.
+def heldout_evaluator(
+    heldout: HeldoutBatches, config: Config, mesh: Mesh, unigram_entropy: float | None = None
+) -> Evaluator:
+    """Return the function from parameters to the metrics of `evaluate`.
+
+    With `unigram_entropy` it is among them: the entropy of the held-out tokens in nats, which is
+    the loss of a model that knows their frequencies only.
     """
     eval_step = jit_eval_step(config, mesh)
-    extra = {} if unigram_entropy is None else {"unigram_entropy": unigram_entropy}
-    most = config.train.eval_max_batches
-    return lambda params: (
-        evaluate(config, mesh, eval_step, params, heldout, max_batches=most) | extra
-    )
+    max_batches = config.train.eval_max_batches
+
+    def evaluator(params: Any) -> dict[str, float]:
+        metrics = evaluate(config, mesh, eval_step, params, heldout, max_batches=max_batches)
+        if unigram_entropy is not None:
+            metrics["unigram_entropy"] = unigram_entropy
+        return metrics
+
+    return evaluator
 
 
 def evaluate(
     config: Config,
     mesh: Mesh,
-    eval_step: Callable[..., Sums],
+    eval_step: Callable[[Any, Batch], Sums],
     params: Any,
-    heldout: Heldout,
+    heldout: HeldoutBatches,
     *,
     max_batches: int = 0,
 ) -> dict[str, float]:
-    """Held-out figures of each corpus's first `max_batches` batches (0: all).
+    """Return the held-out metrics over each corpus's first `max_batches` batches (0: all).
 
-    Of several processes each reads its rows, all call this alike, and all get the same figures.
-    Losses in nats, `mlm_perplexity` = exp(mlm_loss), accuracies, and `instances`. Of several
-    corpora: of all together, and each one's `mlm_loss/NAME` and `mlm_accuracy/NAME`.
+    They are losses in nats, `mlm_perplexity` = exp(mlm_loss), accuracies, and `instances`, the
+    number of rows. For several corpora: those of all together, and each one's `mlm_loss/NAME` and
+    `mlm_accuracy/NAME`. In a run of several processes each reads its rows, all call this alike, and
+    all get the same metrics.
     """
     rows = process_rows(mesh, config.train.batch_size)
     totals = {
         name: _sums(eval_step, params, batches(rows, max_batches), mesh, config.train.batch_size)
         for name, batches in heldout.items()
     }
-    total, objective = np.sum(list(totals.values()), axis=0), config.data.sentence_objective
-    found = {name: float(value) for name, value in means(Sums(*total), objective).items()}
-    found["mlm_perplexity"] = math.exp(min(found["mlm_loss"], 700.0))
-    found["instances"] = int(total[Sums._fields.index("rows")])
-    if len(totals) > 1:
-        for corpus, sums in totals.items():
-            own = means(Sums(*sums), objective)
-            found |= {f"{name}/{corpus}": float(own[name]) for name in ("mlm_loss", "mlm_accuracy")}
-    return found
+    objective = config.data.sentence_objective
+    total = Sums(*np.sum(list(totals.values()), axis=0))
+    metrics = {name: float(value) for name, value in means(total, objective).items()}
+    metrics["mlm_perplexity"] = math.exp(min(metrics["mlm_loss"], MAX_EXPONENT))
+    metrics["instances"] = int(total.rows)
+    if len(totals) == 1:
+        return metrics
+    for corpus, sums in totals.items():
+        corpus_metrics = means(Sums(*sums), objective)
+        for name in ("mlm_loss", "mlm_accuracy"):
+            metrics[f"{name}/{corpus}"] = float(corpus_metrics[name])
+    return metrics
 
 
 def _sums(
-    eval_step: Callable[..., Sums],
+    eval_step: Callable[[Any, Batch], Sums],
     params: Any,
-    batches: Iterable[dict[str, np.ndarray]],
+    batches: Iterable[Batch],
     mesh: Mesh,
     batch_size: int,
 ) -> np.ndarray:
-    """The sums of all rows of `batches`, float64, in the order of `Sums`' fields."""
+    """Return the sums of all rows of `batches`, in the order of `Sums`' fields.
+
+    In float64: a float32 no longer counts one by one from 2**24 tokens on.
+    """
     total = np.zeros(len(Sums._fields))
     for batch in batches:
-        total += np.asarray(
-            jax.device_get(eval_step(params, global_batch(mesh, batch, batch_size))), np.float64
-        )
+        sums = eval_step(params, global_batch(mesh, batch, batch_size))
+        total += np.asarray(jax.device_get(sums), np.float64)
     return total

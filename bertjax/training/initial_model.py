@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Collection
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from etils import epath
 
@@ -25,8 +25,8 @@ class InitialModel(NamedTuple):
 
 def read_initial_model(path: epath.PathLike) -> InitialModel:
     """Read the configuration of a run folder or checkpoint folder; `UserError` if it is neither."""
-    run_dir, folder = checkpoint.find(path)
-    return InitialModel(checkpoint.read_config(folder), run_dir / TOKENIZER)
+    run_dir, folder = checkpoint.find_checkpoint(path)
+    return InitialModel(checkpoint.read_checkpoint_config(folder), run_dir / TOKENIZER)
 
 
 def take_initial_model(
@@ -42,12 +42,7 @@ def take_initial_model(
     if not config.model_from_init:
         return config
     initial = initial or _named_by(config)
-    tokenizer = dataclasses.replace(initial.config.tokenizer, vocab_file=str(initial.tokenizer_dir))
-    return dataclasses.replace(
-        config,
-        model=_overridden(initial.config.model, config.model, "model", overrides),
-        tokenizer=_overridden(tokenizer, config.tokenizer, "tokenizer", overrides),
-    )
+    return dataclasses.replace(config, **_sections(config, overrides, initial))
 
 
 def take_initial_model_to_finetune(
@@ -64,9 +59,9 @@ def take_initial_model_to_finetune(
     initial = initial or _named_by(config)
     model = dataclasses.replace(initial.config.model, scan_unroll=1)
     initial = initial._replace(config=dataclasses.replace(initial.config, model=model))
-    taken = take_initial_model(config, overrides, initial=initial)
     data = _overridden(initial.config.data, config.data, "data", overrides)
-    return dataclasses.replace(taken, data=data)
+    # All sections at once: a model of few positions does not go with the defaults of `data`.
+    return dataclasses.replace(config, data=data, **_sections(config, overrides, initial))
 
 
 def _named_by(config: Config) -> InitialModel:
@@ -77,6 +72,15 @@ def _named_by(config: Config) -> InitialModel:
         expected="a folder to take the model from, as model_from_init says",
     )
     return read_initial_model(config.init_from)
+
+
+def _sections(config: Config, overrides: Collection[str], initial: InitialModel) -> dict[str, Any]:
+    """Return the sections `model` and `tokenizer` of the initial model, with the overrides."""
+    tokenizer = dataclasses.replace(initial.config.tokenizer, vocab_file=str(initial.tokenizer_dir))
+    return {
+        "model": _overridden(initial.config.model, config.model, "model", overrides),
+        "tokenizer": _overridden(tokenizer, config.tokenizer, "tokenizer", overrides),
+    }
 
 
 def _overridden(initial: Section, own: Section, name: str, overrides: Collection[str]) -> Section:

@@ -1,43 +1,42 @@
-"""The training loop, on any source of batches: mesh, state, restore, steps."""
+"""The training loop, on any source of batches: start or resume, update, evaluate, save."""
 
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, get_args
+from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from etils import epath
-from jax.sharding import Mesh
 
-from bertjax.config import Config, Head, to_dict
+from bertjax.config import Config, TrainConfig, to_dict
 from bertjax.data.batch_checks import check_ids
-from bertjax.model.functional import DONOR, TASKS
+from bertjax.model.functional import Params
 from bertjax.model.kernels import selection as kernels
 from bertjax.parallel import hosts, rules
 from bertjax.parallel.mesh import make_mesh
 from bertjax.progress import Progress, silent
-from bertjax.training import checkpoint
-from bertjax.training import run_config as run_folder
-from bertjax.training.batch_source import Feed
+from bertjax.training import run_config
+from bertjax.training.batch_source import BatchSource
+from bertjax.training.checkpoint import Checkpoints, read_meta, versions
+from bertjax.training.evaluate import Evaluator
+from bertjax.training.initial_state import initial_state
 from bertjax.training.logs.metrics_log import MetricsLog
-from bertjax.training.logs.step_log import BATCH_SIZE, Ledger, Update, spoken
+from bertjax.training.logs.step_log import BATCH_SIZE, StepLog, Update, format_metrics
 from bertjax.training.objective import Objective
-from bertjax.training.optimization.batch_schedule import BatchSize
+from bertjax.training.optimization.batch_schedule import BatchSchedule
 from bertjax.training.pretraining import check_heads, pretraining
-from bertjax.training.step import TrainState, abstract_state, check_batch, jit_init, jit_train_step
+from bertjax.training.step import TrainState, abstract_state, check_batch, jit_train_step
 from bertjax.types import Batch
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("bertjax")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: at which step, and whether a signal stopped it before its last."""
+    """The end of a run: the step it reached, and whether a signal stopped it before its last."""
 
     step: int
     stopped: bool
@@ -46,141 +45,178 @@ class Outcome:
 def train(
     config: Config,
     run_dir: epath.PathLike,
-    feed: Feed,
+    source: BatchSource,
     objective: Objective | None = None,
     *,
     progress: Progress = silent,
     on_evaluation: Callable[[], object] = lambda: None,
 ) -> Outcome:
-    """Train `config` in `run_dir`, from the newest checkpoint there if there is one.
+    """Train `config` in `run_dir`, and return how the run ended.
 
-    The objective is pretraining unless given. `on_evaluation` is called after each held-out
-    evaluation, when metrics are on the disk. SIGTERM and SIGINT end the run after the step in hand,
-    saved; of a run of several processes, where one of them is told so, all end after the same step.
+    It starts from the newest checkpoint in `run_dir` if there is one, or else as `initial_state`
+    says. The objective is pretraining unless given. `on_evaluation` is called after each held-out
+    evaluation, when its metrics are on the disk.
 
-    Of several processes all call this with the same arguments, and the first one writes what all
-    share.
+    SIGTERM and SIGINT end the run after the current step, with a checkpoint. In a run of several
+    processes all end after the same step where one of them gets the signal. All call this with the
+    same arguments, and the first one writes what all share.
 
-    The order of starting:
-    1. A checkpoint in the run folder always wins.
-    2. Else the parameters of `config.init_from`, with a new optimizer at step 0.
-    3. Else new parameters from `config.seed`.
+    Raises `UserError` where the configuration fits neither the devices nor what is in the folder,
+    and `DivergedError` where training diverges.
     """
     if objective is None:
         check_heads(config)
-        objective = pretraining(config, feed.vocabulary)
-    with _signals() as stop:
-        return _train(config, epath.Path(run_dir), feed, objective, progress, on_evaluation, stop)
+        objective = pretraining(config, source.vocabulary)
+    with _stop_signal() as stop:
+        return _train(config, epath.Path(run_dir), source, objective, progress, on_evaluation, stop)
 
 
 def _train(
     config: Config,
     run_dir: epath.Path,
-    feed: Feed,
+    source: BatchSource,
     objective: Objective,
     progress: Progress,
     on_evaluation: Callable[[], object],
     stop: threading.Event,
 ) -> Outcome:
-    # Mesh and layout
+    # Mesh and shardings
     mesh = make_mesh(config.mesh)
     check_batch(config, mesh)
-    _warn_of_kernels(config, rules.MeshLayout(mesh))
+    _warn_of_missing_kernels(config, rules.MeshLayout(mesh))
     target = abstract_state(config, mesh, objective)
     rows = hosts.process_rows(mesh, config.train.batch_size)
-    run_folder.claim(run_dir, config, feed.facts)
+    run_config.write_run_config(run_dir, config, source.facts)
 
-    # State, born sharded or restored
-    checkpoints = checkpoint.Checkpoints(run_dir, config.train.keep_checkpoints)
-    state = _start(config, mesh, objective, checkpoints, target)
+    # State, created sharded or restored
+    checkpoints = Checkpoints(run_dir, config.train.keep_checkpoints)
+    state = initial_state(config, mesh, objective, checkpoints, target)
     start = int(state.step)
     metrics = MetricsLog(run_dir, start, writes=hosts.is_first())
-    log.info(
-        "%s at step %d of %d; devices %s",
-        "resumes" if start else "starts",
-        start,
-        config.train.steps,
-        mesh.shape,
-    )
+    verb = "resumes" if start else "starts"
+    log.info("%s at step %d of %d; devices %s", verb, start, config.train.steps, mesh.shape)
 
-    # Programs
+    # Programs and records
     train_step = jit_train_step(config, mesh, objective)
-    examine = feed.examine(config, mesh) if feed.examine else None
-    meta = {"config": to_dict(config), **feed.facts, "versions": checkpoint.versions()}
-    sizes = BatchSize(config.train, _sizes_known(checkpoints, start))
-    ledger = Ledger(config, run_dir, metrics, sizes)
-
-    def hold_out(step: int) -> dict[str, float] | None:
-        if examine is None:
-            return None
-        found = examine(state.params)
-        metrics.write([{"step": step, "split": "validation", **found}])
-        log.info("step %d: held-out %s", step, spoken(found))
-        if metrics.overfitting(config.train.overfit_evaluations):
-            log.warning("step %d: overfitting: held-out loss rises while training loss falls", step)
-        on_evaluation()
-        return found
-
-    def has_stalled() -> bool:
-        patience = config.finetune.early_stopping_patience
-        return patience > 0 and hosts.from_first(str(metrics.stalled(patience))) == "True"
+    evaluator = source.make_evaluator(config, mesh) if source.make_evaluator else None
+    schedule = BatchSchedule(config.train, _saved_schedule(checkpoints, start))
+    step_log = StepLog(config, run_dir, metrics, schedule)
+    records = _Records(config, checkpoints, metrics, schedule, source.facts)
 
     # Loop
-    step, last, stalled = start, False, start > 0 and has_stalled()
-    batches = () if stalled else _checked(config, feed, rows, start, sizes)
-    for update, (taken, batch) in enumerate(batches, 1):
-        before, step = step, step + taken
-        passes = partial(_passes, before, step)
-        state, scalars = train_step(
-            state, hosts.global_batch(mesh, batch, taken * config.train.batch_size)
-        )
-        ledger.add(Update(step, taken, scalars, batch))
-        last = hosts.should_stop_after(update, stop.is_set()) or step == config.train.steps
-        evaluates = step == config.train.steps or passes(config.train.eval_every_steps)
-        saves = last or passes(config.train.save_every_steps)
-        decides = config.train.batch_size_schedule == "adaptive" and passes(
-            config.train.batch_size_steps
-        )
-        if last or evaluates or saves or decides or passes(config.train.log_every_steps):
-            ledger.flush()
-        if decides and sizes.decide():
-            log.info(
-                "step %d: gradient noise scale %.0f, batch %d",
-                step,
-                sizes.noise_scale,
-                sizes.rows(step),
-            )
+    step, is_last = start, False
+    stalled = start > 0 and records.has_stalled()
+    updates = iter(()) if stalled else _updates(config, source, rows, start, schedule)
+    for number, (batches, batch) in enumerate(updates, 1):
+        before, step = step, step + batches
+        global_size = batches * config.train.batch_size
+        state, scalars = train_step(state, hosts.global_batch(mesh, batch, global_size))
+        step_log.add(Update(step, batches, scalars, batch))
+        is_last = hosts.should_stop_after(number, stop.is_set()) or step == config.train.steps
+        due = _due(config.train, before, step, is_last)
+        if due.log:
+            step_log.flush()
+        if due.growth:
+            records.grow_batch(step)
         progress("train", step, config.train.steps)
-        found = hold_out(step) if evaluates else None
-        if saves:
-            grown = (
-                {BATCH_SIZE: sizes.state()}
-                if config.train.batch_size_schedule != "constant"
-                else {}
-            )
-            checkpoints.save(step, state, {**meta, **grown}, found)
-        if evaluates or saves:
-            ledger.restart_clock()
-        stalled = bool(evaluates) and has_stalled()
-        if last or stalled:
+        heldout = None
+        if due.evaluation and evaluator:
+            heldout = records.evaluate(step, state.params, evaluator)
+            on_evaluation()
+        if due.checkpoint:
+            records.save(step, state, heldout)
+        if due.evaluation or due.checkpoint:
+            step_log.restart_clock()
+        stalled = due.evaluation and records.has_stalled()
+        if is_last or stalled:
             break
     checkpoints.close()
     metrics.close()
     if stalled:
-        log.info(
-            "step %d: ends early, no better for %d evaluations",
-            step,
-            config.finetune.early_stopping_patience,
-        )
+        patience = config.finetune.early_stopping_patience
+        log.info("step %d: ends early, no better for %d evaluations", step, patience)
     return Outcome(step, stopped=step < config.train.steps and not stalled)
 
 
-def _warn_of_kernels(config: Config, layout: rules.MeshLayout) -> None:
-    missing = {
-        what
-        for length in config.row_lengths
-        for what in kernels.missing(config.model, length, layout)
-    }
+class _Due(NamedTuple):
+    """What is to be done after an update."""
+
+    log: bool
+    growth: bool
+    evaluation: bool
+    checkpoint: bool
+
+
+def _due(train: TrainConfig, before: int, step: int, is_last: bool) -> _Due:
+    """Return what is due after the update from step `before` to `step`."""
+
+    def passed(every: int) -> bool:
+        # An update of several batches may go past a multiple without meeting it.
+        return step // every > before // every
+
+    evaluation = step == train.steps or passed(train.eval_every_steps)
+    checkpoint = is_last or passed(train.save_every_steps)
+    growth = train.batch_size_schedule == "adaptive" and passed(train.batch_size_steps)
+    # Metrics are on the disk before what builds on them: an evaluation's comparison with the
+    # training loss, the schedule's decision, and a checkpoint, after which they are not run again.
+    needs_metrics = is_last or evaluation or checkpoint or growth
+    return _Due(needs_metrics or passed(train.log_every_steps), growth, evaluation, checkpoint)
+
+
+class _Records:
+    """What a run keeps and decides beside its updates: evaluations, checkpoints, the batch size."""
+
+    def __init__(
+        self,
+        config: Config,
+        checkpoints: Checkpoints,
+        metrics: MetricsLog,
+        schedule: BatchSchedule,
+        facts: Mapping[str, Any],
+    ):
+        self._config, self._checkpoints = config, checkpoints
+        self._metrics, self._schedule = metrics, schedule
+        self._meta = {"config": to_dict(config), **facts, "versions": versions()}
+
+    def evaluate(self, step: int, params: Params, evaluator: Evaluator) -> dict[str, float]:
+        """Evaluate, write the metrics, and return them; warn of overfitting."""
+        heldout = evaluator(params)
+        self._metrics.write([{"step": step, "split": "validation", **heldout}])
+        log.info("step %d: held-out %s", step, format_metrics(heldout))
+        if self._metrics.overfitting(self._config.train.overfit_evaluations):
+            log.warning("step %d: overfitting: held-out loss rises while training loss falls", step)
+        return heldout
+
+    def save(self, step: int, state: TrainState, heldout: dict[str, float] | None) -> None:
+        """Start to write a checkpoint."""
+        meta = self._meta
+        if self._config.train.batch_size_schedule != "constant":
+            meta = {**meta, BATCH_SIZE: self._schedule.state()}
+        self._checkpoints.save(step, state, meta, heldout)
+
+    def grow_batch(self, step: int) -> None:
+        """Double the batch if the gradient's noise allows it."""
+        if self._schedule.grow():
+            log.info(
+                "step %d: gradient noise scale %.0f, batch %d",
+                step,
+                self._schedule.noise_scale,
+                self._schedule.batch_size(step),
+            )
+
+    def has_stalled(self) -> bool:
+        """Return True where fine-tuning is to stop early; the same on every process.
+
+        Only the first process reads and writes metrics, so it decides.
+        """
+        patience = self._config.finetune.early_stopping_patience
+        return patience > 0 and hosts.agree(self._metrics.stalled(patience))
+
+
+def _warn_of_missing_kernels(config: Config, layout: rules.MeshLayout) -> None:
+    missing: set[str] = set()
+    for length in config.row_lengths:
+        missing.update(kernels.missing(config.model, length, layout))
     if missing:
         named = " nor ".join(sorted(missing))
         log.warning(
@@ -188,82 +224,50 @@ def _warn_of_kernels(config: Config, layout: rules.MeshLayout) -> None:
         )
 
 
-def _start(
-    config: Config,
-    mesh: Mesh,
-    objective: Objective,
-    checkpoints: checkpoint.Checkpoints,
-    target: TrainState,
-) -> TrainState:
-    latest = checkpoints.latest()
-    if latest is not None:
-        return checkpoints.restore(latest, target)
-    init, init_optimizer = jit_init(config, mesh, objective)
-    state = init()
-    if not config.init_from:
-        return state
-    _, folder = checkpoint.find(config.init_from)
-    log.info(
-        "parameters from %s%s",
-        folder,
-        f", new heads: {', '.join(config.new_heads)}" if config.new_heads else "",
-    )
-    kept = {
-        group: leaves
-        for group, leaves in target.params.items()
-        if group not in (*config.new_heads, TASKS)
-    }
-    forgotten = [head for head in (*get_args(Head), TASKS) if head not in kept]
-    restored = checkpoint.restore_params(folder, kept, forgotten)
-    if config.finetune.decoder_from:
-        _, donor = checkpoint.find(config.finetune.decoder_from)
-        restored[DONOR] = checkpoint.restore_params(donor, kept, forgotten)
-    params = objective.begin(state.params, restored)
-    params = jax.tree.map(
-        lambda leaf, laid: jax.device_put(leaf, laid.sharding), params, target.params
-    )
-    return TrainState(state.step, params, init_optimizer(params))
+def _saved_schedule(checkpoints: Checkpoints, start: int) -> Any:
+    """Return the state of the batch schedule in the checkpoint that the run resumes from."""
+    if not start:
+        return None
+    return read_meta(checkpoints.folder / str(start)).get(BATCH_SIZE)
 
 
-def _passes(before: int, step: int, every: int) -> bool:
-    """Whether a multiple of `every` lies after `before`, up to `step`."""
-    return step // every > before // every
-
-
-def _sizes_known(checkpoints: checkpoint.Checkpoints, start: int) -> Any:
-    return checkpoint.read_meta(checkpoints.folder / str(start)).get(BATCH_SIZE) if start else None
-
-
-def _checked(
-    config: Config, feed: Feed, rows: np.ndarray, start: int, sizes: BatchSize
+def _updates(
+    config: Config, source: BatchSource, rows: np.ndarray, start: int, schedule: BatchSchedule
 ) -> Iterator[tuple[int, Batch]]:
-    """The batches of updates up to the last step, and how many of the feed's each is made of; each
-    one's ids within the vocabulary, the first looked at closely.
+    """Yield (number of the source's batches, the batch made of them) for each update to the last.
+
+    Raises `UserError` for ids that are not in the vocabulary: inside the step they would be clamped
+    or give NaN. What looks wrong in the first batch is logged.
     """
-    batches, step = feed.train(start, rows), start
+    batches, step = source.train(start, rows), start
     while step < config.train.steps:
-        taken = sizes.times(step)
-        batch = _together([next(batches) for _ in range(taken)])
+        count = schedule.batches_at(step)
+        batch = _interleave([next(batches) for _ in range(count)])
         check_ids(batch, config.model.vocab_size)
         if step == start:
-            for warning in feed.inspect(batch):
+            for warning in source.inspect(batch):
                 log.warning("first batch: %s", warning)
-        yield taken, batch
-        step += taken
+        yield count, batch
+        step += count
 
 
-def _together(batches: list[Batch]) -> Batch:
-    """One batch, rows of each by turns: so the rows that a process holds are of it what they were
-    of each.
+def _interleave(batches: list[Batch]) -> Batch:
+    """Return one batch with the rows of each in turn.
+
+    So every device's share of it is made of the device's rows of each, and a process that has read
+    its rows of each has its rows of the whole.
     """
     if len(batches) == 1:
         return batches[0]
-    stacked = {name: np.stack([batch[name] for batch in batches], axis=1) for name in batches[0]}
-    return {name: x.reshape(-1, *x.shape[2:]) for name, x in stacked.items()}
+    joined = {}
+    for name in batches[0]:
+        stacked = np.stack([batch[name] for batch in batches], axis=1)
+        joined[name] = stacked.reshape(-1, *stacked.shape[2:])
+    return joined
 
 
 @contextmanager
-def _signals() -> Iterator[threading.Event]:
+def _stop_signal() -> Iterator[threading.Event]:
     """An event that SIGTERM or SIGINT sets; a second signal has its usual effect."""
     stop = threading.Event()
     before: dict[int, Any] = {}
@@ -273,14 +277,15 @@ def _signals() -> Iterator[threading.Event]:
         hosts.forward_signal(signal.SIGTERM)
         signal.signal(number, before[number])
 
+    # Python lets the main thread alone set handlers; elsewhere signals keep their usual effect.
     if threading.current_thread() is threading.main_thread():
-        before = {
-            number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)
-        }
+        for signal_number in (signal.SIGTERM, signal.SIGINT):
+            before[signal_number] = signal.signal(signal_number, handle)
     try:
         yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        # A host may be told to end when another's word has already ended the run.
+        # The scheduler may send SIGTERM to this host after another one's has ended the run: that
+        # must not kill this process while the others wait for it.
         hosts.leave_sigterm_to_runtime()

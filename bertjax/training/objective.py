@@ -1,8 +1,7 @@
-"""The interface of an objective: what a train step minimizes, as pure functions of parameters and a
-batch.
+"""The interface of an objective: what a train step minimizes.
 
-Pretraining is one objective (`pretraining.py`), a set of fine-tuning tasks another
-(`finetuning/objective.py`).
+Its methods are pure functions of parameters and a batch. Pretraining is one objective
+(`pretraining.py`), a set of fine-tuning tasks another (`finetuning/objective.py`).
 """
 
 from typing import Any, Protocol
@@ -15,42 +14,54 @@ from bertjax.types import Batch
 
 
 class Objective(Protocol):
-    """A frozen dataclass of plain values: where two are equal, one compiled program serves both."""
+    """A frozen dataclass of plain values.
 
-    def init(self, key: Array) -> Params:
-        """New parameters."""
+    Objectives are hashed and compared where programs are compiled: one program serves all that are
+    equal.
+    """
+
+    def __hash__(self) -> int:
+        """Return the same number for equal objectives, as frozen dataclasses do."""
         ...
 
-    def begin(self, new: Params, restored: Params) -> Params:
-        """The parameters that a run begins with: new ones, and what `init_from` had of the model's
-        groups.
+    def init(self, key: Array) -> Params:
+        """Return new random parameters, float32."""
+        ...
+
+    def initial_params(self, new: Params, restored: Params) -> Params:
+        """Return the parameters that a run begins with.
+
+        `new` are those of `init`; `restored` are the groups of the model that `init_from` had.
         """
         ...
 
     def logical_axes(self) -> Params:
-        """The tree of the parameters with a PartitionSpec of logical axis names in each leaf's
-        place.
-        """
+        """Return the tree of the parameters with a PartitionSpec of logical axes at each leaf."""
         ...
 
     def prepare(self, batch: Batch, key: Array) -> Batch:
-        """The batch as the loss wants it, such as masked."""
+        """Return the batch as `counts` and `sums` take it, masked for example."""
         ...
 
     def counts(self, batch: Batch) -> Any:
-        """The divisors of the loss for these rows."""
+        """Return the divisors of the loss for these rows: numbers of targets, float32."""
         ...
 
     def sums(self, params: Params, batch: Batch, *, key: Array | None, layout: Layout) -> Any:
-        """Float32 scalars over these rows, which add up over parts of a batch; with dropout if
-        there is a key.
+        """Return float32 scalars over these rows, which add up over the parts of a batch.
+
+        With dropout if there is a `key`.
         """
         ...
 
     def loss(self, sums: Any, counts: Any) -> Array:
-        """What is trained on; `counts` are the whole batch's where `sums` are a part's."""
+        """Return the loss to minimize, float32 [].
+
+        `counts` are the whole batch's where `sums` are those of a part: the losses of the parts
+        then add up to the batch's.
+        """
         ...
 
     def means(self, sums: Any) -> dict[str, Array]:
-        """The metrics of the rows summed, `loss` among them."""
+        """Return the metrics of the rows that were summed, `loss` among them."""
         ...

@@ -1,4 +1,4 @@
-"""Pretraining as an objective: masked words and pairs of sentences."""
+"""Pretraining as an objective: masked tokens and pairs of sentences."""
 
 from dataclasses import dataclass
 
@@ -12,24 +12,24 @@ from bertjax.masking.selection import Vocabulary
 from bertjax.model import functional
 from bertjax.model.functional import Params
 from bertjax.model.layout import Layout
-from bertjax.training import pretraining_loss as objectives
+from bertjax.training import pretraining_loss
 from bertjax.training.pretraining_loss import Sums
 from bertjax.types import Batch
 
 
 @dataclass(frozen=True)
 class Pretraining:
-    """Masked words and sentence pairs."""
+    """The objective of pretraining; its methods are described in `Objective`."""
 
     model: ModelConfig
     data: DataConfig
     vocabulary: Vocabulary | None = None
-    """What masking in the step needs; None where batches come masked."""
+    """The vocabulary for masking inside the step; None where batches come masked."""
 
     def init(self, key: Array) -> Params:
         return functional.init(self.model, key)
 
-    def begin(self, new: Params, restored: Params) -> Params:
+    def initial_params(self, new: Params, restored: Params) -> Params:
         return {**new, **restored}
 
     def logical_axes(self) -> dict[str, PartitionSpec]:
@@ -42,30 +42,31 @@ class Pretraining:
         return mask_batch(batch, self.data, self.vocabulary, key)
 
     def counts(self, batch: Batch) -> tuple[Array, Array]:
-        return objectives.counts(batch)
+        return pretraining_loss.counts(batch)
 
     def sums(self, params: Params, batch: Batch, *, key: Array | None, layout: Layout) -> Sums:
-        return objectives.pretraining_sums(self.model, params, batch, key=key, layout=layout)
+        return pretraining_loss.pretraining_sums(self.model, params, batch, key=key, layout=layout)
 
     def loss(self, sums: Sums, counts: tuple[Array, Array]) -> Array:
-        return objectives.mean_loss(sums, *counts)
+        return pretraining_loss.mean_loss(sums, *counts)
 
     def means(self, sums: Sums) -> dict[str, Array]:
-        return objectives.means(sums, self.data.sentence_objective)
+        return pretraining_loss.means(sums, self.data.sentence_objective)
 
 
 def check_heads(config: Config) -> None:
-    """Raise `UserError` where the model has no head that pretraining on `config.data` needs."""
-    needed = {"mlm"} if config.data.sentence_objective == "none" else {"mlm", "nsp"}
-    expected = f"{' and '.join(sorted(needed))} too, for data.sentence_objective {config.data.sentence_objective}"
+    """Raise `UserError` where the model lacks a head that pretraining on `config.data` needs."""
+    sentence_objective = config.data.sentence_objective
+    needed = {"mlm"} if sentence_objective == "none" else {"mlm", "nsp"}
+    names = " and ".join(sorted(needed))
     check(
         needed <= set(config.model.heads),
         where="model.heads",
         found=", ".join(config.model.heads) or "none",
-        expected=expected,
+        expected=f"{names} too, for data.sentence_objective {sentence_objective}",
     )
 
 
 def pretraining(config: Config, vocabulary: Vocabulary | None = None) -> Pretraining:
-    """What `config` pretrains on."""
+    """Return the objective of pretraining `config`; `vocabulary` as in `Pretraining`."""
     return Pretraining(config.model, config.data, vocabulary)

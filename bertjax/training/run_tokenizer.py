@@ -25,7 +25,7 @@ def initial_tokenizer(config: Config) -> Tokenizer:
     Raises `UserError` where neither is given, or the model has no tokenizer.
     """
     if config.init_from:
-        run_dir, _ = checkpoint.find(config.init_from)
+        run_dir, _ = checkpoint.find_checkpoint(config.init_from)
         return load_tokenizer(run_dir / TOKENIZER)
     check(
         config.tokenizer.vocab_file,
@@ -64,11 +64,11 @@ def _folders_that_agree(config: Config, run_dir: epath.Path) -> list[epath.Path]
     if (run_dir / TOKENIZER).exists():
         folders.append(run_dir / TOKENIZER)
     if config.finetune.decoder_from:
-        folders.append(checkpoint.find(config.finetune.decoder_from)[0] / TOKENIZER)
+        folders.append(checkpoint.find_checkpoint(config.finetune.decoder_from)[0] / TOKENIZER)
     # Fine-tuning takes the tokenizer of `init_from`; pretraining that of the data, which may be
     # another.
     if config.init_from and not config.finetune.tasks:
-        folder = checkpoint.find(config.init_from)[0] / TOKENIZER
+        folder = checkpoint.find_checkpoint(config.init_from)[0] / TOKENIZER
         if folder.exists():  # an imported model may have come without one
             folders.append(folder)
     return folders

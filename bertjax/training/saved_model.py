@@ -19,8 +19,7 @@ from bertjax.model.functional import TASKS, Params
 from bertjax.model.linear_head import init_linear, linear_axes
 from bertjax.parallel import rules
 from bertjax.parallel.mesh import make_mesh
-from bertjax.training import checkpoint
-from bertjax.training import run_config as run_folder
+from bertjax.training import checkpoint, run_config
 
 TOKENIZER = "tokenizer"  # its folder in a run's folder
 
@@ -40,7 +39,7 @@ class TrainedModel:
         return load_tokenizer(self.run_dir / TOKENIZER)
 
 
-def on_devices_here(config: Config) -> Config:
+def for_inference(config: Config) -> Config:
     """Return `config` for using a model on this machine's devices.
 
     The mesh is the default one, since there may have been more devices where the model was
@@ -61,7 +60,7 @@ def load_model(
 
     `config` takes the place of the checkpoint's own configuration; its model must have the same
     parameters. By default it is the checkpoint's own, for the devices of this machine
-    (`on_devices_here`). The parameters are cast to `dtype` (such as bfloat16) as they are read; by
+    (`for_inference`). The parameters are cast to `dtype` (such as bfloat16) as they are read; by
     default they stay as they were trained.
 
     Heads that fine-tuning added are left out, but for those in `heads`: linear heads by the name of
@@ -79,9 +78,9 @@ def load_model(
     >>> model.tokenizer.encode_with_masks("the [MASK] sees the dog.").dtype
     dtype('int32')
     """
-    run_dir, folder = checkpoint.find(path)
+    run_dir, folder = checkpoint.find_checkpoint(path)
     if config is None:
-        config = on_devices_here(checkpoint.read_config(folder))
+        config = for_inference(checkpoint.read_checkpoint_config(folder))
     shapes, axes = functional.shapes(config.model), functional.logical_axes(config.model)
     if heads:
         model, key = config.model, jax.random.key(0)
@@ -89,7 +88,7 @@ def load_model(
             lambda: {name: init_linear(model, key, outputs) for name, outputs in heads.items()}
         )
         axes[TASKS] = {name: linear_axes() for name in heads}
-    target = rules.laid_out(shapes, rules.tree_shardings(make_mesh(config.mesh), axes), dtype)
+    target = rules.with_shardings(shapes, rules.tree_shardings(make_mesh(config.mesh), axes), dtype)
     params = checkpoint.restore_params(folder, target, [TASKS], cast=dtype is not None)
     return TrainedModel(config, run_dir, folder, params)
 
@@ -106,11 +105,11 @@ def save_model(
     tokenizer: Tokenizer | None,
     facts: Mapping[str, Any],
 ) -> epath.Path:
-    """Write `params` as step 0 of a new run, which every verb reads; returns the checkpoint's
-    folder.
+    """Write `params` as step 0 of a new run, and return the checkpoint's folder.
 
-    There is no optimizer in it: training starts from it by `init_from`. `facts` go to the
-    checkpoint's `meta`. Raises `UserError` where `run_dir` has files in it.
+    Every verb reads such a run. There is no optimizer's state in it: training starts from it by
+    `init_from`. `facts` go to the checkpoint's `meta`. Raises `UserError` where `run_dir` has files
+    in it.
     """
     run_dir = epath.Path(run_dir)
     meta = {
@@ -120,7 +119,7 @@ def save_model(
         "versions": checkpoint.versions(),
     }
     with new_folder(run_dir):
-        run_folder.claim(run_dir, config)
+        run_config.write_run_config(run_dir, config)
         if tokenizer is not None:
             tokenizer.save(run_dir / "tokenizer", config.model.max_length)
         checkpoints = checkpoint.Checkpoints(run_dir, keep=1)
@@ -130,7 +129,7 @@ def save_model(
 
 
 def check_new(folder: epath.Path) -> None:
-    """Raise `UserError` where `folder` has files in it, or cannot be looked at."""
+    """Raise `UserError` where `folder` has files in it, or cannot be read."""
     with disk_errors(folder):
         new = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
     check(new, where=str(folder), found="files there", expected="a folder that is new or empty")
@@ -138,9 +137,7 @@ def check_new(folder: epath.Path) -> None:
 
 @contextmanager
 def new_folder(folder: epath.Path) -> Iterator[None]:
-    """`check_new`, and if the block fails nothing is left of `folder`, so that it may be tried
-    again.
-    """
+    """Remove `folder` if the block fails, so that it can be tried again; `check_new` before it."""
     check_new(folder)
     try:
         yield

@@ -1,8 +1,9 @@
-"""One training step, as a pure function of (state, batch) and the run's seed."""
+"""One training step, as a pure function of (state, batch) and the run's seed, and its programs."""
 
 import dataclasses
 from collections.abc import Callable
-from functools import lru_cache, partial
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -26,84 +27,87 @@ from bertjax.training.optimization.mixout import mix
 from bertjax.training.optimization.optimizer import make_optimizer
 from bertjax.training.optimization.schedules import make_schedule
 from bertjax.training.pretraining import pretraining
+from bertjax.training.pretraining_loss import Sums
 from bertjax.types import Batch
 
-# Purposes of random numbers; a key is fold_in(fold_in(key(seed), step), purpose).
+# Purposes of random numbers; a key is fold_in(fold_in(key(seed), step), purpose). So a resumed run
+# draws the same numbers as an undisturbed one, and no generator's state has to be saved.
 INIT, DROPOUT, MASKS, MIXOUT = 0, 1, 2, 3
+
+KEPT_PROGRAMS = 4  # of each kind; most processes need one
 
 
 class TrainState(NamedTuple):
-    """All that a run is: `step` (int32) counts the batches used, and so is the data position too.
+    """The whole state of a run; the trees of its shapes and of its shardings have this form too."""
 
-    Of the same shape are the trees of its shardings and of its abstract values.
-    """
-
-    step: Any
-    params: Any
-    opt_state: Any
+    step: Array
+    """int32 []: the number of batches used so far, which is the position in the data too."""
+    params: Params
+    opt_state: optax.OptState
 
 
 def random_key(seed: ArrayLike, step: Array | int, purpose: int) -> Array:
-    """The key of one purpose at one step of the run with this seed."""
+    """Return the PRNG key of one purpose at one step of the run with this seed."""
     return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), step), purpose)
 
 
 def init_state(
     config: Config, objective: Objective | None = None, seed: ArrayLike | None = None
 ) -> TrainState:
-    """A run's state before its first step; of pretraining, where no other `objective` is given.
+    """Return a run's state before its first step.
 
-    `seed` is `config.seed` unless given.
+    `objective` is pretraining unless given; `seed` is `config.seed` unless given.
     """
     seed = config.seed if seed is None else seed
     params = (objective or pretraining(config)).init(random_key(seed, 0, INIT))
-    return TrainState(
-        jnp.zeros((), jnp.int32), params, make_optimizer(config.optimizer).init(params)
-    )
+    opt_state = make_optimizer(config.optimizer).init(params)
+    return TrainState(jnp.zeros((), jnp.int32), params, opt_state)
 
 
 def abstract_state(config: Config, mesh: Mesh, objective: Objective | None = None) -> TrainState:
-    """The shape, type and sharding of every leaf of the state, as `jax.ShapeDtypeStruct`.
+    """Return the shape, type and sharding of every leaf of the state, as `jax.ShapeDtypeStruct`.
 
-    The optimizer's moments lie as their parameters do. Raises `UserError` where the mesh does not
-    divide the model.
+    The optimizer's moments are sharded as their parameters are. Raises `UserError` where the mesh
+    does not divide the model.
     """
-    goal: Any = objective or pretraining(config)
-    return _abstract_state(_unseeded(config), mesh, goal)
+    return _abstract_state(_program_config(config), mesh, objective or pretraining(config))
 
 
-@lru_cache(maxsize=4)
-def _abstract_state(config: Config, mesh: Mesh, objective: Any) -> TrainState:
+@lru_cache(maxsize=KEPT_PROGRAMS)
+def _abstract_state(config: Config, mesh: Mesh, objective: Objective) -> TrainState:
     shapes = jax.eval_shape(lambda: init_state(config, objective))
     logical = objective.logical_axes()
     rules.check_divides(mesh, shapes.params, logical)
     params = rules.tree_shardings(mesh, logical)
-    whole = rules.replicated(mesh)
+    replicated = rules.replicated(mesh)
     opt_state = optax.tree_utils.tree_map_params(
         make_optimizer(config.optimizer),
-        lambda _, layout: layout,
+        lambda _, param_sharding: param_sharding,
         shapes.opt_state,
         params,
-        transform_non_params=lambda _: whole,
+        transform_non_params=lambda _: replicated,
     )
-    return rules.laid_out(shapes, TrainState(whole, params, opt_state))
+    return TrainState(
+        step=rules.with_shardings(shapes.step, replicated),
+        params=rules.with_shardings(shapes.params, params),
+        opt_state=rules.with_shardings(shapes.opt_state, opt_state),
+    )
 
 
 def state_shardings(config: Config, mesh: Mesh, objective: Objective | None = None) -> TrainState:
-    """The sharding of every leaf of `abstract_state`."""
+    """Return the sharding of every leaf of `abstract_state`."""
     return jax.tree.map(lambda leaf: leaf.sharding, abstract_state(config, mesh, objective))
 
 
 def check_batch(config: Config, mesh: Mesh) -> None:
-    """Raise `UserError` where the batch cannot be cut over the mesh."""
+    """Raise `UserError` where the mesh does not divide the batch or its rows."""
     parts, accumulated = rules.batch_parts(mesh), config.train.gradient_accumulation_steps
-    expected = f"a multiple of the devices that share the batch ({parts}) times "
-    expected += f"train.gradient_accumulation_steps ({accumulated})"
     check(
         config.train.batch_size % (parts * accumulated) == 0,
         where="train.batch_size",
         found=config.train.batch_size,
-        expected=expected,
+        expected=f"a multiple of the devices that share the batch ({parts}) times "
+        f"train.gradient_accumulation_steps ({accumulated})",
     )
     stretches = mesh.shape["sequence"]
     expected = f"a multiple of the devices that share a row, mesh.sequence ({stretches})"
@@ -119,20 +123,22 @@ def gradients(
     key: Array | None,
     layout: Layout = ANYWHERE,
     objective: Objective | None = None,
-    used: Callable[[Params], Params] = lambda params: params,
+    transform: Callable[[Params], Params] | None = None,
 ) -> tuple[Params, Any, Array]:
-    """The gradient of the objective's loss over the whole batch, the batch's sums, and the sum of
-    the squared norms of the parts' shares in the gradient, float32 [].
+    """Return (gradient, sums, squares) of the objective's loss over the whole batch.
 
-    The batch is worked in `gradient_accumulation_steps` parts, so many for each `batch_size` rows
-    that it has; dividing by the whole batch's counts makes their gradients add up to it, however
-    unevenly the masks are spread. `used` is what the loss sees of the parameters.
+    `sums` are the batch's (`Objective.sums`); `squares`, float32 [], adds up the squared norms of
+    the parts' gradients. The batch is worked in `gradient_accumulation_steps` parts for each
+    `batch_size` rows that it has. Their losses are divided by the whole batch's counts, so their
+    gradients add up to the batch's, however unevenly the masks are spread. The loss is computed on
+    `transform(params)`, where it is given.
     """
     objective = objective or pretraining(config)
     totals = objective.counts(batch)
 
     def part_loss(params: Params, part: Batch, key: Array | None) -> tuple[Array, Any]:
-        sums = objective.sums(used(params), part, key=key, layout=layout)
+        seen = params if transform is None else transform(params)
+        sums = objective.sums(seen, part, key=key, layout=layout)
         return objective.loss(sums, totals), sums
 
     def part_gradient(params: Params, part: Batch, key: Array | None) -> tuple[Params, Any, Array]:
@@ -148,7 +154,7 @@ def gradients(
         part_key = None if key is None else jax.random.fold_in(key, index)
         return jax.tree.map(jnp.add, carry, part_gradient(params, part, part_key)), None
 
-    # Strided parts: each device cuts the rows it has. Contiguous ones would move the whole batch.
+    # Strided parts: each device splits the rows it has. Contiguous ones would move the whole batch.
     split = {
         name: x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)
         for name, x in batch.items()
@@ -169,40 +175,32 @@ def train_step(
     layout: Layout = ANYWHERE,
     seed: ArrayLike | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One update, and its metrics as float32 scalars. The step goes on by as many as `batches_in`
-    the batch.
+    """Return the state after one update, and the update's metrics as float32 scalars.
 
-    `objective` is pretraining unless given; `seed` is `config.seed`. The metrics of
-    a mixture (`corpus_ids` in the batch) have each corpus's share of the rows, `rate/NAME`.
+    `objective` is pretraining unless given; `seed` is `config.seed` unless given. The step advances
+    by `batches_in` the batch. For a mixture (`corpus_ids` in the batch) the metrics have each
+    corpus's share of the rows, `rate/NAME`.
 
     When the loss or the gradient is not finite, parameters and optimizer stay as they were,
     `skipped` is 1, and only the step advances.
     """
     objective = objective or pretraining(config)
     seed = config.seed if seed is None else seed
-    batch, metrics = _take_rates(config, batch)
+    batch, metrics = _pop_corpus_rates(config, batch)
     batch = objective.prepare(batch, random_key(seed, state.step, MASKS))
     mixout_key = random_key(seed, state.step, MIXOUT)
 
-    def used(params: Params) -> Params:
-        return mix(
-            stop_frozen(config.optimizer, params),
-            state.opt_state,
-            config.optimizer.mixout,
-            mixout_key,
-        )
+    def transform(params: Params) -> Params:
+        trainable = stop_frozen(config.optimizer, params)
+        return mix(trainable, state.opt_state, config.optimizer.mixout, mixout_key)
 
     key = random_key(seed, state.step, DROPOUT)
-    grads, sums, squares = gradients(config, state.params, batch, key, layout, objective, used)
+    grads, sums, squares = gradients(config, state.params, batch, key, layout, objective, transform)
     metrics |= objective.means(sums)
     grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(grad_norm)
-
-    rate = make_schedule(config.optimizer, config.train.steps)(state.step)
-    updates, opt_state = make_optimizer(config.optimizer).update(
-        grads, state.opt_state, state.params
-    )
-    params = jax.tree.map(lambda p, u: p + rate * u, state.params, updates)
+    rate, params, opt_state = _update(config, state, grads)
+    # Decided on the device: the host sees the metrics only some steps later.
     params, opt_state = jax.tree.map(
         lambda new, old: jnp.where(finite, new, old),
         (params, opt_state),
@@ -215,24 +213,37 @@ def train_step(
         "tokens": jnp.sum(batch["input_mask"].astype(jnp.float32)),
         "skipped": 1.0 - finite.astype(jnp.float32),
     }
+    batches = batches_in(config, batch)
     if config.train.batch_size_schedule == "adaptive":
-        metrics |= gradient_noise(config, batches_in(config, batch), grad_norm**2, squares)
-    return TrainState(state.step + batches_in(config, batch), params, opt_state), metrics
+        metrics |= gradient_noise(config, batches, grad_norm**2, squares)
+    return TrainState(state.step + batches, params, opt_state), metrics
+
+
+def _update(
+    config: Config, state: TrainState, grads: Params
+) -> tuple[ArrayLike, Params, optax.OptState]:
+    """Return the learning rate at the state's step, and parameters and optimizer after it."""
+    rate = make_schedule(config.optimizer, config.train.steps)(state.step)
+    optimizer = make_optimizer(config.optimizer)
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = jax.tree.map(lambda p, u: p + rate * u, state.params, updates)
+    return rate, params, opt_state
 
 
 def batches_in(config: Config, batch: Batch) -> int:
-    """How many times `train.batch_size` rows a batch has; 1 for a smaller one."""
-    return max(1, next(iter(batch.values())).shape[0] // config.train.batch_size)
+    """Return how many times `train.batch_size` rows a batch has; 1 for a smaller one."""
+    rows = next(iter(batch.values())).shape[0]
+    return max(1, rows // config.train.batch_size)
 
 
 def gradient_noise(
     config: Config, batches: int, square: Array, squares_of_parts: Array
 ) -> dict[str, Array]:
-    """Unbiased estimates of tr(S) and |G|^2, whose ratio is the gradient noise scale (arXiv
-    1812.06162, appendix A.1).
+    """Return unbiased estimates of tr(S) and |G|^2 (arXiv 1812.06162, appendix A.1).
 
-    `square` is the squared norm of the gradient of n parts of b rows each, `squares_of_parts` the
-    sum of those of the parts' shares in it. Either estimate of one step may be negative.
+    Their ratio is the gradient noise scale. `square` is the squared norm of the gradient of n parts
+    of b rows each, `squares_of_parts` the sum of the squared norms of the parts' shares in it.
+    Either estimate of one step may be negative.
     """
     parts = config.train.gradient_accumulation_steps * batches
     rows = config.train.batch_size * batches / parts
@@ -241,77 +252,125 @@ def gradient_noise(
     return {NOISE: noise, SIGNAL: (parts * square - of_a_part) / (parts - 1)}
 
 
-def _take_rates(config: Config, batch: Batch) -> tuple[Batch, dict[str, Array]]:
+def _pop_corpus_rates(config: Config, batch: Batch) -> tuple[Batch, dict[str, Array]]:
+    """Return the batch without `corpus_ids`, and each corpus's share of its rows."""
     if "corpus_ids" not in batch:
         return batch, {}
-    names = [entry.partition("=")[0] for entry in config.data.mixture]
     rest = {name: values for name, values in batch.items() if name != "corpus_ids"}
-    return rest, {
-        f"rate/{name}": jnp.mean(batch["corpus_ids"] == i) for i, name in enumerate(names)
-    }
+    rates = {}
+    for index, entry in enumerate(config.data.mixture):
+        name = entry.partition("=")[0]
+        rates[f"rate/{name}"] = jnp.mean(batch["corpus_ids"] == index)
+    return rest, rates
 
 
-def jit_init(config: Config, mesh: Mesh, objective: Any) -> tuple[Any, Any]:
-    """Compiled for `mesh`: `init_state`, which takes nothing, and parameters to the optimizer's
-    state before a step.
+def _program_config(config: Config) -> Config:
+    """Return `config` without what programs do not depend on, as the key of their cache.
+
+    So one program serves all seeds, wherever the parameters come from, and a sweep over seeds
+    compiles once.
     """
-    init, init_optimizer = _jit_init(_unseeded(config), mesh, objective)
-    return partial(init, np.uint32(config.seed)), init_optimizer
-
-
-@lru_cache(maxsize=4)
-def _jit_init(config: Config, mesh: Mesh, objective: Any) -> tuple[Any, Any]:
-    layouts = state_shardings(config, mesh, objective)
-    init = jax.jit(lambda seed: init_state(config, objective, seed), out_shardings=layouts)
-    return init, jax.jit(make_optimizer(config.optimizer).init, out_shardings=layouts.opt_state)
-
-
-def _unseeded(config: Config) -> Config:
-    """What programs are told apart by: one serves all seeds, from wherever they begin."""
     finetune = dataclasses.replace(config.finetune, decoder_from="")
     return dataclasses.replace(config, seed=0, init_from="", new_heads=(), finetune=finetune)
 
 
-def jit_train_step(config: Config, mesh: Mesh, objective: Objective | None = None) -> Any:
-    """`train_step` compiled for `mesh`, (state, batch) to both; the state's memory is reused for
-    the new state.
+class InitPrograms(NamedTuple):
+    """The compiled programs that make a run's first state."""
 
-    One program serves all seeds.
-    """
-    goal: Any = objective or pretraining(config)
-    return partial(_jit_train_step(_unseeded(config), mesh, goal), np.uint32(config.seed))
+    state: Callable[[], TrainState]
+    """`init_state` with the run's seed."""
+    opt_state: Callable[[Params], optax.OptState]
+    """From parameters to the optimizer's state before the first step."""
 
 
-@lru_cache(maxsize=4)
-def _jit_train_step(config: Config, mesh: Mesh, objective: Objective) -> Any:
-    layouts = state_shardings(config, mesh, objective)
+def jit_init(config: Config, mesh: Mesh, objective: Objective) -> InitPrograms:
+    """Return the programs, compiled for `mesh`, that make the first state."""
+    init, init_optimizer = _jit_init(_program_config(config), mesh, objective)
+    seed = np.uint32(config.seed)
+    return InitPrograms(lambda: init(seed), init_optimizer)
+
+
+@lru_cache(maxsize=KEPT_PROGRAMS)
+def _jit_init(
+    config: Config, mesh: Mesh, objective: Objective
+) -> tuple[jax.stages.Wrapped, jax.stages.Wrapped]:
+    shardings = state_shardings(config, mesh, objective)
+
+    def init(seed: Array) -> TrainState:
+        return init_state(config, objective, seed)
+
+    # Parameters are made sharded: made on one device first, a large model would not fit it.
+    init_optimizer = make_optimizer(config.optimizer).init
+    return (
+        jax.jit(init, out_shardings=shardings),
+        jax.jit(init_optimizer, out_shardings=shardings.opt_state),
+    )
+
+
+@dataclass(frozen=True)
+class JittedTrainStep:
+    """`train_step` compiled for a mesh, with the seed of a run."""
+
+    program: jax.stages.Wrapped
+    """(seed, state, batch) to (state, metrics); shared by runs that differ in the seed alone."""
+    seed: np.uint32
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
+        """Return the new state, in the memory of the old one, and the metrics of `train_step`."""
+        return self.program(self.seed, state, batch)
+
+    def lower(self, state: TrainState, batch: Batch) -> jax.stages.Lowered:
+        """Return the program for arrays of these shapes, ready to be compiled."""
+        return self.program.lower(self.seed, state, batch)
+
+
+def jit_train_step(
+    config: Config, mesh: Mesh, objective: Objective | None = None
+) -> JittedTrainStep:
+    """Return `train_step` compiled for `mesh`; `objective` is pretraining unless given."""
+    program = _jit_train_step(_program_config(config), mesh, objective or pretraining(config))
+    return JittedTrainStep(program, np.uint32(config.seed))
+
+
+@lru_cache(maxsize=KEPT_PROGRAMS)
+def _jit_train_step(config: Config, mesh: Mesh, objective: Objective) -> jax.stages.Wrapped:
+    shardings = state_shardings(config, mesh, objective)
+    replicated = rules.replicated(mesh)
+    layout = rules.MeshLayout(mesh)
+
+    def step(seed: Array, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
+        return train_step(config, state, batch, objective, layout, seed)
+
     return jax.jit(
-        lambda seed, state, batch: train_step(
-            config, state, batch, objective, rules.MeshLayout(mesh), seed
-        ),
+        step,
         donate_argnums=1,
-        in_shardings=(rules.replicated(mesh), layouts, rules.batch_sharding(mesh)),
-        out_shardings=(layouts, rules.replicated(mesh)),
+        in_shardings=(replicated, shardings, rules.batch_sharding(mesh)),
+        out_shardings=(shardings, replicated),
         compiler_options=compiler_options(mesh),
     )
 
 
 def lower_train_step(
-    config: Config, mesh: Mesh, objective: Objective, state: Any, batch: Any
+    config: Config, mesh: Mesh, objective: Objective, state: TrainState, batch: Batch
 ) -> jax.stages.Lowered:
-    """The train step for arrays of these shapes, ready to be compiled."""
-    step = jit_train_step(config, mesh, objective)
-    return step.func.lower(*step.args, state, batch)
+    """Return the train step for arrays of these shapes, ready to be compiled."""
+    return jit_train_step(config, mesh, objective).lower(state, batch)
 
 
-def jit_eval_step(config: Config, mesh: Mesh) -> Any:
-    """(params, batch) to the batch's `Sums` of pretraining, without dropout, compiled for `mesh`."""
+def jit_eval_step(config: Config, mesh: Mesh) -> Callable[[Params, Batch], Sums]:
+    """Return the program from (params, batch) to pretraining's `Sums`, compiled for `mesh`.
+
+    Without dropout.
+    """
     objective = pretraining(config)
-    layouts = state_shardings(config, mesh, objective)
+    shardings = state_shardings(config, mesh, objective)
+    layout = rules.MeshLayout(mesh)
+
+    def eval_step(params: Params, batch: Batch) -> Sums:
+        return objective.sums(params, batch, key=None, layout=layout)
+
     return jax.jit(
-        lambda params, batch: objective.sums(
-            params, batch, key=None, layout=rules.MeshLayout(mesh)
-        ),
-        in_shardings=(layouts.params, rules.batch_sharding(mesh)),
+        eval_step,
+        in_shardings=(shardings.params, rules.batch_sharding(mesh)),
         out_shardings=rules.replicated(mesh),
     )

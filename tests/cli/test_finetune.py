@@ -9,7 +9,8 @@ from etils import epath
 
 from bertjax.cli.main import main
 from bertjax.data.tokenizers.wordpiece import WordPiece
-from bertjax.training.logs.metrics_log import read_rows
+from bertjax.interop.export_model import export_model
+from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.saved_model import save_model
 from tests.factory import small_config
 from tests.tasks.tiny import (
@@ -118,7 +119,7 @@ def test_a_model_of_transformers_is_fine_tuned_evaluated_and_asked(
     assert read_json_strictly(run / "evaluation.json")["figures"] == pytest.approx(
         result["figures"]
     )
-    assert [row["step"] for row in read_rows(run) if row["split"] == "train"] == [1, 2, 3, 4]
+    assert [row["step"] for row in read_entries(run) if row["split"] == "train"] == [1, 2, 3, 4]
 
     # The same command again finds it finished, and says the same.
     before = (run / "metrics.jsonl").read_bytes()
@@ -192,7 +193,7 @@ def table(folder, train, dev):
 
 GOOD = ["sentence\tlabel", "the cat\ta", "no dog\tb"]
 MISTAKES = {
-    "a task that is not known": (None, "mine={}", [], "finetune.tasks: found mine={}, expected a name of GLUE's, squad"),
+    "a task that is not known": (None, "mine={}", [], "finetune.tasks: found mine={}, expected one of the names cola, sst2, "),
     "a kind that is not known": (None, "mine:parsing={}", [], "finetune.tasks: found mine:parsing={}, expected"),
     "a task without a place": (None, "rte", [], "finetune.tasks: found rte, expected NAME=PLACE"),
     "a folder that is not there": (None, "rte={}/nowhere", [], "{}/nowhere: found no such folder, expected a folder"),
@@ -294,6 +295,33 @@ def test_a_mistake_ends_with_status_2_and_one_line_that_names_it(start, tmp_path
     assert last.startswith("bertjax: " + expected.replace("{}", str(data))), errors
     assert all(" INFO " in line for line in logged), errors
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+@pytest.fixture(scope="module")
+def transformers_folder(start, tmp_path_factory):
+    """The start as a model folder of transformers."""
+    return export_model(start, tmp_path_factory.mktemp("foreign") / "model", "huggingface")
+
+
+@pytest.mark.parametrize("name", [
+    "a task that is not known", "a folder that is not there", "a label that training does not have",
+    "rows longer than the model", "a batch that the devices cannot share",
+])  # fmt: skip
+def test_a_mistake_leaves_nothing_of_a_model_that_would_have_been_imported(
+    transformers_folder, tmp_path, capsys, name
+):
+    make, task, more, expected = MISTAKES[name]
+    data = tmp_path / "data"
+    data.mkdir()
+    if make:
+        make(data)
+    words = ["--init-from", transformers_folder, "--run-dir", tmp_path / "run", *SHORT]
+    words += ["--finetune.tasks", task, *more]
+    words = [str(word).replace("{}", str(data)) for word in words]
+    status, _, errors = bertjax(capsys, "finetune", PAPER, *words)
+    assert status == 2
+    assert expected.replace("{}", str(data)) in errors
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
 
 
 def test_what_to_start_from_must_be_said_and_be_there(texts, tmp_path, capsys):

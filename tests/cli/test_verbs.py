@@ -15,7 +15,7 @@ import pytest
 from etils import epath
 
 from bertjax.training import checkpoint
-from bertjax.training.logs.metrics_log import read_rows
+from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.step import init_state
 from tests.factory import RUN_FOLDER
 
@@ -82,8 +82,8 @@ def trained(folder):
 
 
 def params_of(run):
-    run, step = checkpoint.find(run)
-    config = checkpoint.read_config(step)
+    run, step = checkpoint.find_checkpoint(run)
+    config = checkpoint.read_checkpoint_config(step)
     shapes = jax.eval_shape(lambda: init_state(config).params)
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), shapes)
@@ -101,7 +101,7 @@ def test_a_run_folder_holds_all_that_belongs_to_the_run(trained):
 
 def test_eval_gives_the_last_evaluation_of_training_again(trained):
     said = dict(line.split(": ") for line in bertjax("eval", trained).stdout.splitlines())
-    last = [row for row in read_rows(trained) if row["split"] == "validation"][-1]
+    last = [row for row in read_entries(trained) if row["split"] == "validation"][-1]
     for name in ("mlm_loss", "mlm_perplexity", "nsp_accuracy", "unigram_entropy"):
         assert float(said[name]) == pytest.approx(last[name], abs=2e-4), name
     one = dict(
@@ -198,8 +198,8 @@ def test_training_goes_on_from_a_model_with_its_configuration_and_tokenizer(
         json.loads((path / "config.json").read_text())["model"] for path in (trained, run)
     )
     assert after == before | {"hidden_dropout_prob": 0.2}
-    first = next(row for row in read_rows(run) if row["split"] == "train")
-    fresh = next(row for row in read_rows(trained) if row["split"] == "train")
+    first = next(row for row in read_entries(run) if row["split"] == "train")
+    fresh = next(row for row in read_entries(trained) if row["split"] == "train")
     assert first["mlm_loss"] < 0.8 * fresh["mlm_loss"]
     assert (
         bertjax("train", config, *options).returncode == 0
@@ -287,7 +287,7 @@ def test_sigterm_saves_says_so_and_the_same_command_goes_on_to_the_same_end(
 
 
 def steps_done(run):
-    return max((row["step"] for row in read_rows(epath.Path(run))), default=0)
+    return max((row["step"] for row in read_entries(epath.Path(run))), default=0)
 
 
 def killed(folder, trained, run, moments):
@@ -317,9 +317,12 @@ def killed(folder, trained, run, moments):
     wanted = params_of(trained)
     for each in map(epath.Path, [run, *finished]):
         assert params_of(each) == wanted
-        steps = [row["step"] for row in read_rows(each) if row["split"] == "train"]
+        steps = [row["step"] for row in read_entries(each) if row["split"] == "train"]
         assert steps == list(range(1, 41))
-        assert [row["step"] for row in read_rows(each) if row["split"] == "validation"] == [20, 40]
+        assert [row["step"] for row in read_entries(each) if row["split"] == "validation"] == [
+            20,
+            40,
+        ]
     print(
         f"{moments} kills, {1 + len(finished)} finished runs, all with the parameters {wanted[:16]}"
     )

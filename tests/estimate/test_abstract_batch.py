@@ -8,7 +8,7 @@ from bertjax.data.preparation.prepare import prepare
 from bertjax.data.tokenizers.tokenizer import load_tokenizer
 from bertjax.estimate.abstract_batch import abstract_batch, abstract_vocabulary
 from bertjax.parallel.mesh import make_mesh
-from bertjax.training.batch_source import prepared_feed
+from bertjax.training.batch_source import prepared_source
 
 TEXT = "\n".join(
     f"sentence {i} of a story about numbers {i * i} and their words ." for i in range(40)
@@ -70,10 +70,10 @@ def test_the_abstract_batch_is_a_prepared_one_without_its_numbers(tmp_path, data
     folders = tuple(f"{name}={tmp_path / 'prepared'}" for name in "ab")
     for mixture in ((), folders[:1], folders):
         asked = dataclasses.replace(config, data=dataclasses.replace(config.data, mixture=mixture))
-        feed = prepared_feed(asked, load_tokenizer(tmp_path / "prepared" / "tokenizer"))
-        real = next(feed.train(0, slice(None)))
+        source = prepared_source(asked, load_tokenizer(tmp_path / "prepared" / "tokenizer"))
+        real = next(source.train(0, slice(None)))
         abstract = abstract_batch(asked, make_mesh(asked.mesh, jax.devices()[:1]))
         assert {name: (x.shape, x.dtype) for name, x in abstract.items()} == {
             name: (x.shape, x.dtype) for name, x in real.items()
         }
-        assert (abstract_vocabulary(asked) is None) == (feed.vocabulary is None)
+        assert (abstract_vocabulary(asked) is None) == (source.vocabulary is None)

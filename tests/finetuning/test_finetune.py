@@ -15,7 +15,7 @@ from bertjax.finetuning.evaluate_checkpoint import assess, predict_split, valida
 from bertjax.finetuning.load import load_finetuned
 from bertjax.tasks import registry as kinds
 from bertjax.training import checkpoint
-from bertjax.training.logs.metrics_log import read_rows
+from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.saved_model import load_model
 from tests.tasks.tiny import (
     TOKENIZER,
@@ -54,12 +54,12 @@ def undisturbed(config, tmp_path_factory):
 
 
 def scores_of(run):
-    return {row["step"]: row["score"] for row in read_rows(run) if row["split"] == "validation"}
+    return {row["step"]: row["score"] for row in read_entries(run) if row["split"] == "validation"}
 
 
 def comparable(run):
     return [
-        {k: v for k, v in row.items() if not k.endswith("_per_second")} for row in read_rows(run)
+        {k: v for k, v in row.items() if not k.endswith("_per_second")} for row in read_entries(run)
     ]
 
 
@@ -75,7 +75,7 @@ def test_a_word_that_decides_is_learnt_in_six_epochs(undisturbed):
     scores = scores_of(run)
     assert list(scores) == list(range(8, 49, 8))
     assert max(scores.values()) > 0.95
-    train = [row for row in read_rows(run) if row["split"] == "train"]
+    train = [row for row in read_entries(run) if row["split"] == "train"]
     assert {"loss", "accuracy", "learning_rate", "grad_norm"} < set(train[0])
     assert np.mean([row["accuracy"] for row in train[-8:]]) > 0.95
 
@@ -86,7 +86,7 @@ def test_the_best_checkpoint_is_named_kept_and_loaded(undisturbed):
     best = max(scores.values())
     assert scores[result["step"]] == result["figures"]["score"] == best
     assert result["evaluations"] == 6
-    assert checkpoint.find(run) == (
+    assert checkpoint.find_checkpoint(run) == (
         run.resolve(),
         run.resolve() / "checkpoints" / str(result["step"]),
     )
@@ -96,7 +96,7 @@ def test_the_best_checkpoint_is_named_kept_and_loaded(undisturbed):
     _, figures = assess(loaded, validation_sets(loaded, TOKENIZER), TOKENIZER)
     row = next(
         row
-        for row in read_rows(run)
+        for row in read_entries(run)
         if row["split"] == "validation" and row["step"] == result["step"]
     )
     assert figures == pytest.approx({k: v for k, v in row.items() if k not in ("step", "split")})
@@ -372,7 +372,7 @@ def test_two_tasks_at_once_have_each_its_figures(start, texts, tmp_path):
     assert figures["score"] == pytest.approx((figures["accuracy/good"] + figures["f1/towns"]) / 2)
     assert figures["loss"] == pytest.approx((figures["loss/good"] + figures["loss/towns"]) / 2)
     assert min(figures["accuracy/good"], figures["f1/towns"]) > 0.95
-    rows = [row for row in read_rows(run) if row["split"] == "train"]
+    rows = [row for row in read_entries(run) if row["split"] == "train"]
     assert {"good" if "loss/good" in row else "towns" for row in rows} == {"good", "towns"}
     assert all(("loss/good" in row) != ("loss/towns" in row) for row in rows)
     loaded = load_finetuned(run)

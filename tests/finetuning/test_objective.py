@@ -10,7 +10,7 @@ import pytest
 from bertjax.config import MeshConfig
 from bertjax.finetuning.objective import TaskObjective
 from bertjax.model import functional
-from bertjax.model.functional import DONOR
+from bertjax.model.functional import DECODER_GROUPS
 from bertjax.model.layout import ANYWHERE
 from bertjax.parallel import rules
 from bertjax.parallel.hosts import global_batch
@@ -153,7 +153,7 @@ def test_a_run_begins_with_what_was_restored_but_its_new_top_layers_and_heads(pa
     restored = jax.tree.map(
         lambda leaf: leaf + 1, {name: params[name] for name in ("embeddings", "encoder", "pooler")}
     )
-    begun = dataclasses.replace(BOTH, reinit_layers=1).begin(params, restored)
+    begun = dataclasses.replace(BOTH, reinit_layers=1).initial_params(params, restored)
     assert jax.tree.structure(begun) == jax.tree.structure(params)
     same = lambda a, b: all(map(np.array_equal, jax.tree.leaves(a), jax.tree.leaves(b)))  # noqa: E731
     for name in ("embeddings", "pooler"):
@@ -163,10 +163,10 @@ def test_a_run_begins_with_what_was_restored_but_its_new_top_layers_and_heads(pa
     assert same(layer(begun, 1), layer(params, 1))
     assert not same(layer(begun, 1), layer(restored, 1))
     assert same(begun["tasks"], params["tasks"])
-    assert same(BOTH.begin(params, restored)["encoder"], restored["encoder"])
+    assert same(BOTH.initial_params(params, restored)["encoder"], restored["encoder"])
     # A pooler that is asked to be new is not among what was restored.
     assert same(
-        BOTH.begin(params, {k: v for k, v in restored.items() if k != "pooler"})["pooler"],
+        BOTH.initial_params(params, {k: v for k, v in restored.items() if k != "pooler"})["pooler"],
         params["pooler"],
     )
 
@@ -183,7 +183,7 @@ def test_no_two_parameters_share_memory_where_a_run_begins():
     objective = TaskObjective(model, (make_task("turn", TOKENIZER, max_target_length=8), TAGS))
     new = filled(jax.eval_shape(lambda: objective.init(jax.random.key(0))), 0.0)
     restored = filled(functional.shapes(model), 1.0)
-    begun = objective.begin(new, restored)
+    begun = objective.initial_params(new, restored)
     head = head_of(begun, "turn")
     table = "embeddings", "word", "embedding"
     assert np.array_equal(
@@ -215,14 +215,14 @@ def test_a_decoder_may_begin_with_another_model_than_the_encoder():
     )
     words = lambda params: params["tasks"]["pairs"]["embeddings"]["word"]["embedding"]  # noqa: E731
     new = made(jax.random.key(0))
-    own = objective.begin(new, encoder)
-    other = objective.begin(new, {**encoder, DONOR: donor})
+    own = objective.initial_params(new, encoder)
+    other = objective.initial_params(new, {**encoder, DECODER_GROUPS: donor})
     assert np.array_equal(words(own), encoder["embeddings"]["word"]["embedding"])
     assert np.array_equal(words(other), donor["embeddings"]["word"]["embedding"])
     assert np.array_equal(
         other["embeddings"]["word"]["embedding"], encoder["embeddings"]["word"]["embedding"]
     )
-    assert DONOR not in other
+    assert DECODER_GROUPS not in other
 
 
 def test_one_program_serves_runs_that_differ_in_where_they_begin():
@@ -231,6 +231,6 @@ def test_one_program_serves_runs_that_differ_in_where_they_begin():
     told = dataclasses.replace(config.finetune, decoder_from="b")
     other = dataclasses.replace(config, seed=3, finetune=told)
     assert (
-        steps.jit_train_step(config, mesh, BOTH).func
-        is steps.jit_train_step(other, mesh, BOTH).func
+        steps.jit_train_step(config, mesh, BOTH).program
+        is steps.jit_train_step(other, mesh, BOTH).program
     )

@@ -1,11 +1,15 @@
-"""Small models of every kind that exports take, and what they compute here."""
+"""Small models of every kind that can be exported, their outputs here, and programs run elsewhere."""
 
 import dataclasses
 import functools
+import resource
+from contextlib import contextmanager
 
 import jax
 import numpy as np
+import pytest
 
+from bertjax.interop.programs.serving import served_model
 from bertjax.model import functional
 from tests.factory import SMALL_MODEL
 
@@ -61,6 +65,11 @@ def all_outputs(config):
     return tuple(name for name, head in OUTPUTS.items() if head is None or head in config.heads)
 
 
+def served(config, params, outputs=None):
+    """The model as programs serve it, by default with every output that it has."""
+    return served_model(config, params, all_outputs(config) if outputs is None else outputs)
+
+
 def expected(config, params, inputs):
     """Every output that the model has."""
     return {
@@ -72,18 +81,73 @@ def expected(config, params, inputs):
 @functools.partial(jax.jit, static_argnums=0)
 def _outputs(config, params, inputs):
     hidden = functional.encode(config, params, inputs).hidden_BxLxD
-    found = {"hidden": hidden}
+    computed = {"hidden": hidden}
     if "pooler" in config.heads:
-        found["pooled"] = functional.pool(config, params, hidden)
+        computed["pooled"] = functional.pool(config, params, hidden)
     if "mlm" in config.heads:
-        found["mlm_logits"] = functional.mlm_logits(config, params, hidden)
+        computed["mlm_logits"] = functional.mlm_logits(config, params, hidden)
     if "nsp" in config.heads:
-        found["nsp_logits"] = functional.nsp_logits(config, params, found["pooled"])
-    return found
+        computed["nsp_logits"] = functional.nsp_logits(config, params, computed["pooled"])
+    return computed
 
 
-def assert_same(found, wanted, atol=1e-5):
-    assert set(found) == set(wanted)
-    for name, value in wanted.items():
-        assert np.asarray(found[name]).dtype == np.float32, name
-        np.testing.assert_allclose(np.asarray(found[name]), value, rtol=0, atol=atol, err_msg=name)
+def assert_same(outputs, expected, atol=1e-5):
+    assert set(outputs) == set(expected)
+    for name, value in expected.items():
+        output = np.asarray(outputs[name])
+        assert output.dtype == np.float32, name
+        np.testing.assert_allclose(output, value, rtol=0, atol=atol, err_msg=name)
+
+
+def load_stablehlo(folder):
+    """The program and its parameters."""
+    exported = jax.export.deserialize(bytearray((folder / "model.stablehlo").read_bytes()))
+    return exported, dict(np.load(folder / "params.npz"))
+
+
+def run_stablehlo(folder, inputs):
+    exported, params = load_stablehlo(folder)
+    return exported.call(params, *inputs.values())
+
+
+def serve_saved_model(loaded, inputs):
+    """The outputs of a SavedModel that TensorFlow has loaded."""
+    import tensorflow as tf
+
+    outputs = loaded.signatures["serving_default"](
+        **{name: tf.constant(value) for name, value in inputs.items()}
+    )
+    return {name: value.numpy() for name, value in outputs.items()}
+
+
+def run_saved_model(folder, inputs):
+    tensorflow = pytest.importorskip("tensorflow")
+    return serve_saved_model(tensorflow.saved_model.load(str(folder)), inputs)
+
+
+def onnx_session(folder):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(folder / "model.onnx"), options)
+
+
+def serve_onnx(session, inputs):
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, inputs), strict=True))
+
+
+def run_onnx(folder, inputs):
+    return serve_onnx(onnx_session(folder), inputs)
+
+
+@contextmanager
+def files_of_at_most(size):
+    """A limit on the bytes of each file that is written, as a full disk sets one."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

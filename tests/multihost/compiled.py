@@ -20,7 +20,7 @@ def main(run):
     monitoring.register_event_listener(
         lambda name, **_: hits.append(name) if name.endswith("cache_hits") else None
     )
-    with failures.together():
+    with failures.end_together():
         folder = compile_cache.start(epath.Path(run))
         mesh = jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
         layout = NamedSharding(mesh, PartitionSpec("data"))

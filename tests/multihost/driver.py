@@ -71,20 +71,20 @@ def check_rows_that_are_no_neighbours():
 
 
 def main(spec):
-    from bertjax.training.batch_source import Feed
-    from bertjax.training.evaluate import heldout_examiner
+    from bertjax.training.batch_source import BatchSource
+    from bertjax.training.evaluate import heldout_evaluator
     from bertjax.training.loop import train
 
-    with failures.together():
+    with failures.end_together():
         if spec.get("rows"):
             check_rows_that_are_no_neighbours()
             return 0
         config = small_config(**spec.get("changes", {}))
-        feed = Feed(
+        source = BatchSource(
             train=lambda start, rows: batches(spec, start, rows, config.train.batch_size),
-            examine=partial(heldout_examiner, {"all": heldout}),
+            make_evaluator=partial(heldout_evaluator, {"all": heldout}),
         )
-        outcome = train(config, spec["run"], feed)
+        outcome = train(config, spec["run"], source)
         print(f"outcome {outcome.step} {outcome.stopped} first {hosts.is_first()}")
     return 75 if outcome.stopped else 0
 

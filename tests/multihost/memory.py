@@ -27,7 +27,7 @@ def main(run, doing):
     from bertjax.training.step import abstract_state, init_state
     from tests.factory import small_config
 
-    with failures.together():
+    with failures.end_together():
         model = {
             "vocab_size": 8192,
             "hidden_size": 512,

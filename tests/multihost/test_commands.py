@@ -21,7 +21,7 @@ from bertjax.config import (
     TrainConfig,
 )
 from bertjax.data.preparation.prepare import prepare
-from bertjax.training.logs.metrics_log import read_rows
+from bertjax.training.logs.metrics_log import read_entries
 from tests.factory import RUN_FOLDER
 from tests.multihost.processes import start
 from tests.multihost.test_multihost import alike, figures, identical, last_line
@@ -69,7 +69,7 @@ def train(folder, run, count, *options, wait=True):
 def until_step(run, step, job):
     """Return when the run has written this step's metrics."""
     for _ in range(1200):
-        if any(row["step"] >= step for row in read_rows(epath.Path(run))):
+        if any(row["step"] >= step for row in read_entries(epath.Path(run))):
             return
         assert all(p.poll() is None for p in job.processes), "".join(
             job.said(i) for i in range(len(job.outputs))
@@ -85,7 +85,8 @@ def state_of(run, step):
     from bertjax.training.step import abstract_state
 
     config = dataclasses.replace(
-        checkpoint.read_config(epath.Path(run) / "checkpoints" / str(step)), mesh=MeshConfig()
+        checkpoint.read_checkpoint_config(epath.Path(run) / "checkpoints" / str(step)),
+        mesh=MeshConfig(),
     )
     target = abstract_state(config, make_mesh(MeshConfig(data=1), jax.devices()[:1]))
     return checkpoint.Checkpoints(epath.Path(run), 9).restore(step, target)

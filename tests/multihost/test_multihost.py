@@ -18,9 +18,9 @@ from etils import epath
 from bertjax.config import MeshConfig
 from bertjax.parallel.mesh import make_mesh
 from bertjax.training import checkpoint
-from bertjax.training.batch_source import Feed
-from bertjax.training.evaluate import heldout_examiner
-from bertjax.training.logs.metrics_log import read_rows
+from bertjax.training.batch_source import BatchSource
+from bertjax.training.evaluate import heldout_evaluator
+from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.loop import train
 from bertjax.training.step import abstract_state
 from tests.factory import small_config
@@ -73,7 +73,7 @@ def identical(a, b):
 
 def figures(folder, name="run"):
     """The rows of metrics.jsonl without what a clock says."""
-    rows = read_rows(epath.Path(folder) / name)
+    rows = read_entries(epath.Path(folder) / name)
     return [{k: v for k, v in row.items() if not k.endswith("_per_second")} for row in rows]
 
 
@@ -126,9 +126,11 @@ def disturbed(tmp_path_factory):
 def test_several_processes_train_what_one_process_trains(undisturbed, tmp_path):
     config = small_config(**CHANGES | {"mesh": {"data": 4, "fsdp": 2}})
     size = config.train.batch_size
-    examine = partial(heldout_examiner, {"all": heldout})
+    make_evaluator = partial(heldout_evaluator, {"all": heldout})
     train(
-        config, tmp_path / "run", Feed(lambda start, rows: batches({}, start, rows, size), examine)
+        config,
+        tmp_path / "run",
+        BatchSource(lambda start, rows: batches({}, start, rows, size), make_evaluator),
     )
     alone, together = figures(tmp_path), figures(undisturbed[0])
     assert len(together) == len(alone) == 14

@@ -10,7 +10,7 @@ def test_alone_a_failure_goes_its_way(monkeypatch):
     for name in ("JAX_COORDINATOR_ADDRESS", "BERTJAX_DISTRIBUTED", "SLURM_JOB_ID"):
         monkeypatch.delenv(name, raising=False)
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(ZeroDivisionError), failures.together():
+    with pytest.raises(ZeroDivisionError), failures.end_together():
         raise ZeroDivisionError
     assert signal.getsignal(signal.SIGTERM) == before
 

@@ -49,7 +49,7 @@ def test_smoothing_leaves_out_what_is_not_known():
 
 @pytest.mark.parametrize("block", [1, 50, 1 << 20])
 def test_rows_are_read_whole_whatever_the_block(tmp_path, monkeypatch, block):
-    monkeypatch.setattr(curves, "BLOCK", block)
+    monkeypatch.setattr(curves, "BLOCK_BYTES", block)
     rows = [
         {"step": 1, "split": "train", "mlm_loss": 5.5, "skipped": 0, "other": "x"},
         {"step": 2, "split": "train", "mlm_loss": None, "skipped": 1},
@@ -59,7 +59,7 @@ def test_rows_are_read_whole_whatever_the_block(tmp_path, monkeypatch, block):
     metrics = read_metrics(write_rows(tmp_path, rows, torn='{"step": 4, "sp'))
     assert (metrics.last_step, metrics.skipped) == (3, 2)
     np.testing.assert_array_equal(metrics.training("mlm_loss").values, [5.5, np.nan, 4.0])
-    assert metrics.training("tokens_per_second").known().steps.tolist() == [3]
+    assert metrics.training("tokens_per_second").finite().steps.tolist() == [3]
     assert (metrics.latest("mlm_loss"), metrics.latest("unigram_entropy")) == (5.0, None)
 
 

@@ -6,8 +6,8 @@ from etils import epath
 from bertjax.config import to_dict
 from bertjax.errors import UserError
 from bertjax.report import estimate
-from bertjax.report.html import PAGE_STYLE, write_report
-from bertjax.training import run_config as run_folder
+from bertjax.report.html import write_report
+from bertjax.training import run_config
 from tests.factory import small_config
 
 FOUND = {
@@ -46,7 +46,7 @@ FOUND = {
 
 
 def test_the_section_shows_what_was_found_escaped_and_labelled():
-    shown = estimate.body({"estimate": FOUND, "largest": None, "search": []})
+    shown = estimate.estimate_html({"estimate": FOUND, "largest": None, "search": []})
     assert "Nothing here was measured" in shown
     for part in ("98.90 ms", "45.7%", "22%", "14.17", "all-reduce", "&lt;dot&gt;", "7.4"):
         assert part in shown
@@ -57,7 +57,7 @@ def test_the_section_shows_what_was_found_escaped_and_labelled():
 def test_what_is_left_out_of_the_time_is_said():
     found = copy.deepcopy(FOUND)
     found["timing"] |= {"unstated_kernels": 3, "unknown_loops": ["a/while"]}
-    shown = estimate.body({"estimate": found})
+    shown = estimate.estimate_html({"estimate": found})
     assert "3 kernels state no cost" in shown
     assert "a/while" in shown
 
@@ -70,7 +70,7 @@ def test_a_step_that_does_not_fit_a_largest_batch_and_a_search():
         "timing": None,
         "mfu": None,
     }
-    shown = estimate.body(
+    shown = estimate.estimate_html(
         {
             "estimate": refused,
             "largest": {"batch_size": 96, "refused": 100},
@@ -91,19 +91,19 @@ def write(folder, answer):
 
 def test_a_runs_report_has_the_section_and_a_folder_that_is_none_a_page(tmp_path):
     write(tmp_path, {"estimate": FOUND})
-    page = estimate.write_estimate_page(epath.Path(tmp_path), PAGE_STYLE).read_text()
+    page = estimate.write_estimate_page(epath.Path(tmp_path)).read_text()
     assert 'id="estimate"' in page
-    run_folder.claim(epath.Path(tmp_path), small_config())
-    assert to_dict(run_folder.read_config(epath.Path(tmp_path)))["seed"] == 0
+    run_config.write_run_config(epath.Path(tmp_path), small_config())
+    assert to_dict(run_config.read_run_config(epath.Path(tmp_path)))["seed"] == 0
     assert 'id="estimate"' in write_report(tmp_path).read_text()
 
 
 def test_a_run_without_an_estimate_has_no_section(tmp_path):
-    run_folder.claim(epath.Path(tmp_path), small_config())
+    run_config.write_run_config(epath.Path(tmp_path), small_config())
     assert 'id="estimate"' not in write_report(tmp_path).read_text()
 
 
 def test_a_broken_file_is_named(tmp_path):
     (tmp_path / estimate.FILE).write_text("{")
     with pytest.raises(UserError, match="compile.json: cannot be read"):
-        estimate.section(epath.Path(tmp_path))
+        estimate.estimate_section(epath.Path(tmp_path))

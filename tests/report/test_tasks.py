@@ -17,7 +17,7 @@ from bertjax.tasks.classification.predictions import ClassPrediction
 from bertjax.tasks.classification.single_label import SingleLabel
 from bertjax.tasks.examples import TextExample
 from bertjax.tasks.task import EncodedExamples
-from bertjax.training import run_config as run_folder
+from bertjax.training import run_config
 from tests.factory import small_config
 from tests.report.charts import series
 
@@ -30,7 +30,7 @@ NO_ROWS = EncodedExamples(*(np.zeros(0, np.int64) for _ in range(4)))
 def run_of(folder, entries=("mnli=data/MNLI",), rows=(), steps=60):
     run = epath.Path(folder) / "run"
     told = FinetuneConfig(tasks=tuple(entries), max_seq_length=16)
-    run_folder.claim(run, small_config(finetune=told, train={"steps": steps}))
+    run_config.write_run_config(run, small_config(finetune=told, train={"steps": steps}))
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return run
 
@@ -248,7 +248,9 @@ def test_a_run_before_its_first_evaluation_has_a_page(tmp_path, entries):
     ],
 )
 def test_the_metric_is_the_one_that_chooses_the_best_checkpoint(entry, row, metric):
-    (shown,) = tasks.reported_tasks(FinetuneConfig(tasks=(entry,)), [*row, "loss", "score"]).values()
+    (shown,) = tasks.reported_tasks(
+        FinetuneConfig(tasks=(entry,)), [*row, "loss", "score"]
+    ).values()
     assert shown.metric == metric
 
 
@@ -268,7 +270,7 @@ def test_a_mean_of_shares_is_shown_as_one(tmp_path):
 
 
 def test_spans_and_bleu_are_not_multiplied_by_a_hundred():
-    show = lambda kind, name, value: format(value, tasks.format_of(kind, name).form)  # noqa: E731
+    show = lambda kind, name, value: format(value, tasks.format_of(kind, name).spec)  # noqa: E731
     assert show("spans", "f1", 81.25) == "81.2"
     assert show("seq2seq", "bleu", 20.0) == "20.0"
     assert show("seq2seq", "exact_match", 0.2) == show("tagging", "f1", 0.2) == "20.0%"

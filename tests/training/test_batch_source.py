@@ -9,8 +9,8 @@ from bertjax.config import Config, DataConfig, TokenizerConfig
 from bertjax.data.preparation.prepare import prepare
 from bertjax.data.tokenizers.tokenizer import load_tokenizer
 from bertjax.errors import UserError
-from bertjax.training.batch_source import prepared_feed
-from bertjax.training.logs.metrics_log import read_rows
+from bertjax.training.batch_source import prepared_source
+from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.loop import train
 from tests.factory import small_config
 
@@ -62,8 +62,8 @@ def prepared(tmp_path):
 
 def run(config: Config, folder):
     tokenizer = load_tokenizer(next(iter(epath.Path(folder).glob("*/tokenizer"))))
-    train(config, epath.Path(folder) / "run", prepared_feed(config, tokenizer))
-    return read_rows(epath.Path(folder) / "run")
+    train(config, epath.Path(folder) / "run", prepared_source(config, tokenizer))
+    return read_entries(epath.Path(folder) / "run")
 
 
 @pytest.mark.parametrize("data,metrics", [
@@ -111,6 +111,6 @@ def test_corpora_of_other_vocabularies_do_not_mix(prepared, tmp_path):
     mixture = (f"one={config.data.prepared_dir}", f"two={other.data.prepared_dir}")
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, mixture=mixture))
     with pytest.raises(UserError, match="two: tokenizer: found"):
-        prepared_feed(
+        prepared_source(
             config, load_tokenizer(epath.Path(mixture[0].partition("=")[2]) / "tokenizer")
         )

@@ -80,10 +80,10 @@ def test_a_state_comes_back_as_it_was_on_any_mesh(run):
 def test_parameters_alone_and_their_configuration_are_read_from_a_run_or_a_step(run):
     state, target = saved(run, [(3, 1.0), (4, 1.0)])
     for path, step in [(run, 4), (run / "checkpoints" / "3", 3)]:
-        found, folder = checkpoint.find(path)
+        found, folder = checkpoint.find_checkpoint(path)
         assert (found, folder) == (run, run / "checkpoints" / str(step))
         same(checkpoint.restore_params(folder, target.params), state.params)
-        assert checkpoint.read_config(folder) == small_config()
+        assert checkpoint.read_checkpoint_config(folder) == small_config()
 
 
 @pytest.mark.parametrize("model,message", [
@@ -132,13 +132,13 @@ def test_a_relative_path_will_do(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     state, target = saved(epath.Path("run"), [(3, 1.0)])
     same(checkpoint.Checkpoints(epath.Path("run"), 2).restore(3, target).params, state.params)
-    _, folder = checkpoint.find("run")
+    _, folder = checkpoint.find_checkpoint("run")
     same(checkpoint.restore_params(folder, target.params), state.params)
 
 
 def test_a_folder_without_checkpoints_is_named(tmp_path):
     with pytest.raises(UserError, match="found no checkpoint, expected a run folder"):
-        checkpoint.find(tmp_path)
+        checkpoint.find_checkpoint(tmp_path)
 
 
 @pytest.mark.parametrize("damage", ["truncate", "remove"])

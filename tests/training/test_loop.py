@@ -11,9 +11,9 @@ from etils import epath
 
 from bertjax.data.batch_checks import inspect_batch
 from bertjax.errors import UserError
-from bertjax.training.batch_source import Feed
-from bertjax.training.evaluate import heldout_examiner
-from bertjax.training.logs.metrics_log import read_rows
+from bertjax.training.batch_source import BatchSource
+from bertjax.training.evaluate import heldout_evaluator
+from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.loop import train
 from bertjax.training.saved_model import save_model
 from bertjax.training.step import init_state
@@ -30,7 +30,7 @@ def batch_of(step, rows=8):
     return random_batch(np.random.default_rng(1000 + step), rows)
 
 
-def feed(spoil=None, after=None):
+def batch_source(spoil=None, after=None):
     """Batches that depend on the step alone; `spoil` may change one, `after` is called when a
     step's is asked for.
     """
@@ -42,8 +42,12 @@ def feed(spoil=None, after=None):
             batch = {name: values[rows] for name, values in batch_of(step).items()}
             yield spoil(step, batch) if spoil else batch
 
-    examine = partial(heldout_examiner, {"all": lambda rows, most: [batch_of(99)]})
-    return Feed(train=batches, examine=examine, inspect=partial(inspect_batch, config=config_of()))
+    make_evaluator = partial(heldout_evaluator, {"all": lambda rows, most: [batch_of(99)]})
+    return BatchSource(
+        train=batches,
+        make_evaluator=make_evaluator,
+        inspect=partial(inspect_batch, config=config_of()),
+    )
 
 
 @pytest.fixture
@@ -64,7 +68,7 @@ def undisturbed(tmp_path_factory):
     outcome = train(
         config_of(),
         run,
-        feed(),
+        batch_source(),
         progress=lambda *a: calls.append(a),
         on_evaluation=lambda: calls.append("eval"),
     )
@@ -75,7 +79,7 @@ def undisturbed(tmp_path_factory):
 def test_a_run_leaves_its_metrics_checkpoints_and_configuration(undisturbed):
     run, outcome, calls = undisturbed
     assert (outcome.step, outcome.stopped) == (6, False)
-    rows = read_rows(run)
+    rows = read_entries(run)
     assert [row["step"] for row in rows if row["split"] == "train"] == [1, 2, 3, 4, 5, 6]
     assert [row["step"] for row in rows if row["split"] == "validation"] == [3, 6]
     assert {
@@ -102,29 +106,29 @@ def test_a_stopped_run_that_goes_on_ends_as_the_undisturbed_one(undisturbed, run
         if step == 4:
             signal.raise_signal(signal.SIGTERM)
 
-    outcome = train(config_of(), run, feed(after=stop_at_step_4))
+    outcome = train(config_of(), run, batch_source(after=stop_at_step_4))
     assert outcome.stopped
     assert outcome.step in (4, 5)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-    assert not train(config_of(), run, feed()).stopped
+    assert not train(config_of(), run, batch_source()).stopped
     assert identical(params_of(run, config_of()), params_of(undisturbed[0], config_of()))
-    wanted = [(r["step"], r["split"], r["loss"]) for r in read_rows(undisturbed[0])]
-    assert [(r["step"], r["split"], r["loss"]) for r in read_rows(run)] == wanted
+    wanted = [(r["step"], r["split"], r["loss"]) for r in read_entries(undisturbed[0])]
+    assert [(r["step"], r["split"], r["loss"]) for r in read_entries(run)] == wanted
 
 
 def test_a_finished_run_started_again_does_nothing(undisturbed):
     run, _, _ = undisturbed
     before = (run / "metrics.jsonl").read_text()
-    assert train(config_of(), run, feed()).step == 6
+    assert train(config_of(), run, batch_source()).step == 6
     assert (run / "metrics.jsonl").read_text() == before
 
 
 def test_a_run_may_start_from_the_parameters_of_another(undisturbed, run):
     source = undisturbed[0]
     config = config_of(init_from=str(source), train={"steps": 3}, optimizer={"warmup_steps": 3})
-    train(config, run, feed())
-    fresh = next(r["mlm_loss"] for r in read_rows(source) if r["split"] == "train")
-    warm = next(r["mlm_loss"] for r in read_rows(run) if r["split"] == "train")
+    train(config, run, batch_source())
+    fresh = next(r["mlm_loss"] for r in read_entries(source) if r["split"] == "train")
+    warm = next(r["mlm_loss"] for r in read_entries(run) if r["split"] == "train")
     assert warm < fresh
 
 
@@ -144,16 +148,16 @@ def test_heads_that_the_source_lacks_start_at_random_only_when_asked(undisturbed
         train(
             config_of(init_from=str(tmp_path / "encoder"), **short),
             epath.Path(tmp_path / "a"),
-            feed(),
+            batch_source(),
         )
     config = config_of(init_from=str(tmp_path / "encoder"), new_heads=("mlm", "nsp"), **short)
-    train(config, epath.Path(tmp_path / "b"), feed())
+    train(config, epath.Path(tmp_path / "b"), batch_source())
     found, fresh = params_of(tmp_path / "b", config), jax.jit(lambda: init_state(config).params)()
     for group in found:
         assert identical(found[group], (fresh if group in ("mlm", "nsp") else source)[group]), group
     # One that the source has may be begun anew, too.
     config = config_of(init_from=str(undisturbed[0]), new_heads=("mlm",), **short)
-    train(config, epath.Path(tmp_path / "c"), feed())
+    train(config, epath.Path(tmp_path / "c"), batch_source())
     assert identical(params_of(tmp_path / "c", config)["mlm"], fresh["mlm"])
 
 
@@ -163,13 +167,13 @@ def test_a_model_without_the_heads_of_its_objective_is_not_trained(tmp_path):
         UserError,
         match="model.heads: found mlm, expected mlm and nsp too, for data.sentence_objective next",
     ):
-        train(config, epath.Path(tmp_path / "run"), feed())
+        train(config, epath.Path(tmp_path / "run"), batch_source())
     assert not (tmp_path / "run").exists()
 
 
 def test_another_configuration_in_the_same_folder_is_refused(undisturbed):
     with pytest.raises(UserError, match=r"config\.json: seed: found 1, expected 0"):
-        train(config_of(seed=1), undisturbed[0], feed())
+        train(config_of(seed=1), undisturbed[0], batch_source())
 
 
 def poison(model_breaks_at):
@@ -187,8 +191,8 @@ def poison(model_breaks_at):
 
 def test_a_batch_whose_loss_is_not_finite_is_skipped_and_kept_for_study(run, caplog):
     with caplog.at_level(logging.WARNING, "bertjax"):
-        assert train(config_of(), run, feed(spoil=poison({2}))).step == 6
-    rows = [row for row in read_rows(run) if row["split"] == "train"]
+        assert train(config_of(), run, batch_source(spoil=poison({2}))).step == 6
+    rows = [row for row in read_entries(run) if row["split"] == "train"]
     assert [row["skipped"] for row in rows] == [0, 0, 1, 0, 0, 0]
     assert rows[2]["mlm_loss"] is None
     kept = np.load(run / "nonfinite" / "step-3.npz")
@@ -202,7 +206,7 @@ def test_several_in_a_row_end_the_run_with_a_clear_error(run):
     with pytest.raises(
         UserError, match="step 5: loss or gradient not finite in 3 updates in a row"
     ):
-        train(config, run, feed(spoil=poison({2, 3, 4})))
+        train(config, run, batch_source(spoil=poison({2, 3, 4})))
 
 
 def test_an_id_outside_the_vocabulary_ends_the_run_before_its_step(run):
@@ -211,7 +215,7 @@ def test_an_id_outside_the_vocabulary_ends_the_run_before_its_step(run):
         return batch
 
     with pytest.raises(UserError, match="input_ids, row 0: found id 64, expected 0 to 63"):
-        train(config_of(), run, feed(spoil=spoil))
+        train(config_of(), run, batch_source(spoil=spoil))
 
 
 def test_an_odd_first_batch_is_warned_of(run, caplog):
@@ -219,7 +223,7 @@ def test_an_odd_first_batch_is_warned_of(run, caplog):
         return {name: np.repeat(values[:1], len(values), axis=0) for name, values in batch.items()}
 
     with caplog.at_level(logging.WARNING, "bertjax"):
-        train(config_of(train={"steps": 2}), run, feed(spoil=spoil))
+        train(config_of(train={"steps": 2}), run, batch_source(spoil=spoil))
     assert "first batch: 88% of the rows are duplicates" in caplog.text
 
 
@@ -234,7 +238,10 @@ def test_overfitting_is_warned_of(run, caplog):
         },
         optimizer={"peak_learning_rate": 3e-3, "schedule": "constant"},
     )
-    same = Feed(train=lambda start, rows: itertools.repeat(batch_of(0)), examine=feed().examine)
+    same = BatchSource(
+        train=lambda start, rows: itertools.repeat(batch_of(0)),
+        make_evaluator=batch_source().make_evaluator,
+    )
     with caplog.at_level(logging.WARNING, "bertjax"):
         train(config, run, same)
     assert "overfitting: held-out loss rises while training loss falls" in caplog.text
@@ -246,5 +253,5 @@ def test_overfitting_is_warned_of(run, caplog):
 ])  # fmt: skip
 def test_a_batch_or_mesh_that_does_not_fit_the_devices_is_refused(run, changes, message):
     with pytest.raises(UserError, match=message):
-        train(config_of(**changes), run, feed())
+        train(config_of(**changes), run, batch_source())
     assert not run.exists()

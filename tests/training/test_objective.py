@@ -26,7 +26,7 @@ def params():
 
 
 def test_a_run_begins_with_what_was_restored_and_the_rest_new():
-    begun = pretraining(small_config()).begin({"encoder": 1, "mlm": 2}, {"encoder": 3})
+    begun = pretraining(small_config()).initial_params({"encoder": 1, "mlm": 2}, {"encoder": 3})
     assert begun == {"encoder": 3, "mlm": 2}
 
 

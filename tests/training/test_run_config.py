@@ -2,7 +2,7 @@ import pytest
 from etils import epath
 
 from bertjax.errors import UserError
-from bertjax.training import run_config as run_folder
+from bertjax.training import run_config
 from tests.factory import small_config
 
 
@@ -12,10 +12,10 @@ def run(tmp_path):
 
 
 def test_a_run_keeps_its_configuration(run):
-    run_folder.claim(run, small_config())
-    assert run_folder.read_config(run) == small_config()
-    run_folder.claim(run, small_config(train={"save_every_steps": 1}, mesh={"data": -1}))
-    assert run_folder.read_config(run).train.save_every_steps == 1
+    run_config.write_run_config(run, small_config())
+    assert run_config.read_run_config(run) == small_config()
+    run_config.write_run_config(run, small_config(train={"save_every_steps": 1}, mesh={"data": -1}))
+    assert run_config.read_run_config(run).train.save_every_steps == 1
 
 
 @pytest.mark.parametrize("changes,message", [
@@ -25,14 +25,16 @@ def test_a_run_keeps_its_configuration(run):
     ({"model": {"num_hidden_layers": 3}}, r"model\.num_hidden_layers: found 3, expected 2"),
 ])  # fmt: skip
 def test_a_field_that_changes_the_numbers_must_stay_as_it_was(run, changes, message):
-    run_folder.claim(run, small_config())
+    run_config.write_run_config(run, small_config())
     with pytest.raises(UserError, match=message):
-        run_folder.claim(run, small_config(**changes))
+        run_config.write_run_config(run, small_config(**changes))
 
 
 def test_steps_may_grow_where_the_schedule_does_not_look_at_them(run):
-    run_folder.claim(run, small_config(optimizer={"schedule": "constant"}))
-    run_folder.claim(run, small_config(optimizer={"schedule": "constant"}, train={"steps": 60}))
+    run_config.write_run_config(run, small_config(optimizer={"schedule": "constant"}))
+    run_config.write_run_config(
+        run, small_config(optimizer={"schedule": "constant"}, train={"steps": 60})
+    )
 
 
 @pytest.mark.parametrize(
@@ -42,4 +44,4 @@ def test_a_broken_configuration_is_named(run, text):
     run.mkdir()
     (run / "config.json").write_text(text)
     with pytest.raises(UserError, match=r"config\.json"):
-        run_folder.read_config(run)
+        run_config.read_run_config(run)

@@ -84,7 +84,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 
 
 def test_training_is_not_resumed_from_parameters_alone(tmp_path):
-    from bertjax.training.batch_source import Feed
+    from bertjax.training.batch_source import BatchSource
     from bertjax.training.loop import train
 
     config = small_config(mesh=MeshConfig())
@@ -93,7 +93,7 @@ def test_training_is_not_resumed_from_parameters_alone(tmp_path):
         UserError,
         match=r"found parameters alone, expected .* \(another --run-dir, from it by --init-from\)",
     ):
-        train(config, tmp_path, Feed(train=lambda start, rows: iter([])))
+        train(config, tmp_path, BatchSource(train=lambda start, rows: iter([])))
 
 
 def test_what_a_checkpoint_is_made_of_stands_in_its_meta(tmp_path, tokenizer):

@@ -47,7 +47,7 @@ def model_flops(config: Config) -> ModelFlops:
     tokens = rows * data.max_seq_length
     window = min(model.local_attention + 1, data.max_seq_length)
     keys = sum(
-        data.max_seq_length if everywhere else window for everywhere in model.attends_globally
+        data.max_seq_length if everywhere else window for everywhere in model.global_layers
     )
     attention = 2 * TRAINING * keys * model.hidden_size * tokens
     predicted = model.hidden_size * model.embedding_width + model.embedding_width * model.vocab_size

@@ -1,4 +1,4 @@
-"""Model folders of `transformers`: config.json and weights, in and out."""
+"""Import and export of model folders of `transformers`: config.json and weights."""
 
 import dataclasses
 import json
@@ -11,12 +11,19 @@ from bertjax.config import Head, ModelConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check, disk_errors
 from bertjax.interop.checkpoints.model_config import (
-    huggingface_architecture,
     check_mlm_activation,
+    huggingface_architecture,
     huggingface_config,
     read_huggingface_config,
 )
-from bertjax.interop.checkpoints.tensor_mapping import export_tensors, heads_in, resolve_copies, import_params, drop_tensors
+from bertjax.interop.checkpoints.tensor_mapping import (
+    drop_tensors,
+    export_tensors,
+    heads_in,
+    import_params,
+    resolve_copies,
+    without_groups,
+)
 from bertjax.interop.checkpoints.tensor_names import torch_dialect
 from bertjax.interop.checkpoints.weight_files import (
     MAX_SHARD_BYTES,
@@ -30,13 +37,13 @@ CONFIG = "config.json"
 
 
 def load(folder: epath.PathLike, drop: Sequence[str] = ()) -> tuple[ModelConfig, dict[str, Any]]:
-    """Configuration and parameters of a folder of `transformers`: BERT, RoBERTa, ELECTRA or ALBERT.
+    """Return configuration and parameters of a BERT, RoBERTa, ELECTRA or ALBERT of `transformers`.
 
     Its weights are `model.safetensors`, `pytorch_model.bin` or, of version 4, `flax_model.msgpack`,
-    whole or in shards. Tensors whose names begin with an entry of `drop` are left out. The
+    in one file or in shards. Tensors whose names begin with an entry of `drop` are left out. The
     parameters are float32 numpy arrays named as in `docs/parameters.md`; the heads are those that
-    the weights hold. Raises `UserError` naming the field or tensor that is missing, damaged, beyond
-    the model, or asks for what bertjax does not compute.
+    the weights hold. Raises `UserError` naming the field or tensor that is missing, damaged, not
+    part of the model, or asks for what bertjax does not compute.
     """
     path = epath.Path(folder)
     values, where = read_json(path / CONFIG), str(path / CONFIG)
@@ -46,6 +53,7 @@ def load(folder: epath.PathLike, drop: Sequence[str] = ()) -> tuple[ModelConfig,
     tensors = resolve_copies(drop_tensors(tensors, drop), dialect)
     config = dataclasses.replace(config, heads=heads_in(tensors, dialect))
     check_mlm_activation(architecture, config, where)
+    # bertjax's masked-word head has no matrix of its own, only the word embeddings.
     tied = values.get("tie_word_embeddings", True)
     check(
         tied is True or "mlm" not in config.heads,
@@ -65,14 +73,14 @@ def save(
     head: TaskHead | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> None:
-    """Write a folder that `AutoModel.from_pretrained` reads, and `AutoTokenizer` where there is a
-    tokenizer.
+    """Write a folder that `AutoModel.from_pretrained` reads, and `AutoTokenizer` with `tokenizer`.
 
     With a `head`, at `params["task_head"]`, it is the fine-tuned model that
     `AutoModelForSequenceClassification`, `…TokenClassification`, `…QuestionAnswering` or
     `…MultipleChoice` reads, and pretraining's heads are left out. The architecture is the one of
-    `transformers` that computes what `config` says; `UserError` where there is none. config.json is
-    written last. Weights beyond `max_shard_bytes` go to several files with an index.
+    `transformers` that computes what `config` says; `UserError` where there is none. Weights of
+    more than `max_shard_bytes` are cut into several files with an index. config.json is written
+    last, so that a folder without one is unfinished.
     """
     path = epath.Path(folder)
     check(
@@ -81,24 +89,28 @@ def save(
         found=max_shard_bytes,
         expected="a number above 0",
     )
-    if head:
-        config, params = _for_task(config, params, head)
+    if head is not None:
+        config, params = _keep_heads_for_task(config, params, head)
     architecture = huggingface_architecture(config)
-    pad = tokenizer.pad_id if tokenizer else max(config.position_offset - 1, 0)
-    values = huggingface_config(architecture, config, pad, head)
+    pad_id = tokenizer.pad_id if tokenizer else max(config.position_offset - 1, 0)
+    values = huggingface_config(architecture, config, pad_id, head)
     if tokenizer is not None:
         tokenizer.save(path, config.max_length)
     with disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
-    based = not values["architectures"][0].endswith("Model")
+    # `BertModel` and its like are the encoder alone, whose names have no prefix.
+    prefixed = not values["architectures"][0].endswith("Model")
     dialect = torch_dialect(architecture, head.transformers_class if head else "")
-    write_safetensors(path, export_tensors(params, dialect, based=based), max_shard_bytes)
+    tensors = export_tensors(params, dialect, prefixed=prefixed)
+    write_safetensors(path, tensors, max_shard_bytes)
+    # Sorted, as save_pretrained writes it: two exports can be compared line by line.
     write_whole(path / CONFIG, (json.dumps(values, indent=2, sort_keys=True) + "\n").encode())
 
 
-def _for_task(config: ModelConfig, params: Any, head: TaskHead) -> tuple[ModelConfig, Any]:
-    """The model with the heads that their class for the task has."""
+def _keep_heads_for_task(
+    config: ModelConfig, params: Any, head: TaskHead
+) -> tuple[ModelConfig, Any]:
+    """Return the model with the heads that the class of `transformers` for the task has."""
     heads: tuple[Head, ...] = () if head.on_tokens else ("pooler",)
     left_out = set(get_args(Head)) - set(heads)
-    kept = {group: leaves for group, leaves in params.items() if group not in left_out}
-    return dataclasses.replace(config, heads=heads), kept
+    return dataclasses.replace(config, heads=heads), without_groups(params, left_out)

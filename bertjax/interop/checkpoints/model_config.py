@@ -1,5 +1,6 @@
-"""config.json of `transformers` and `ModelConfig`: what of the one is what of the other, and what
-is refused.
+"""Conversion between the config.json of `transformers` and `ModelConfig`.
+
+A configuration that the other side computes differently is refused, never approximated.
 """
 
 from collections.abc import Mapping
@@ -10,7 +11,7 @@ from bertjax.errors import UserError, check
 from bertjax.interop.checkpoints.tensor_names import MODULES
 from bertjax.tasks.task_head import TaskHead
 
-# Theirs -> ours; where two of theirs mean the same, the first is written.
+# `hidden_act` of transformers to that of bertjax; of two with one meaning the first is written.
 ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
@@ -30,7 +31,7 @@ SAME_NAME_FIELDS = (
     "initializer_range",
     "layer_norm_eps",
 )
-# What they take for a field that config.json leaves out, where it is not what `ModelConfig` takes.
+# Defaults of transformers for fields that a config.json leaves out, where `ModelConfig` has others.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "bert": {},
     "roberta": {"vocab_size": 50_265},
@@ -51,19 +52,20 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "attention_probs_dropout_prob": 0.0,
     },
 }
-# Fields with which their model computes something that ours does not; any other value than these is
-# refused.
+# Values that a field may have; with any other transformers computes what bertjax does not.
 ONLY_VALUES: dict[str, tuple[Any, ...]] = {
-    "transformers_weights": (None,),
+    "transformers_weights": (None,),  # the name of another file with the weights
     "position_embedding_type": ("absolute", None),
+    # A decoder does not attend to what follows, and reads an encoder's output.
     "is_decoder": (False, None),
     "add_cross_attention": (False, None),
-    "pruned_heads": ({}, None),
-    "quantization_config": (None,),
+    "pruned_heads": ({}, None),  # attention heads that some layers lack
+    "quantization_config": (None,),  # weights of integers with scales
+    # ALBERT's groups of layers with weights of their own, and the layers of a group.
     "num_hidden_groups": (1, None),
     "inner_group_num": (1, None),
 }
-# Their classes by the heads that a class has, the one with most of a model's is its own.
+# Classes of transformers and their heads, most heads first: a model is of the first that fits.
 ARCHITECTURES: dict[str, dict[str, set[str]]] = {
     "bert": {
         "BertForPreTraining": {"mlm", "nsp"},
@@ -79,156 +81,180 @@ ARCHITECTURES: dict[str, dict[str, set[str]]] = {
         "AlbertModel": set(),
     },
 }
-# Their classes with the names of a head's outputs in config.json.
+# Classes of transformers with the names of a head's outputs in config.json.
 LABELLED_CLASSES = ("SequenceClassification", "TokenClassification")
-GELU_HEADS = ("electra", "roberta")  # whose masked-word head takes gelu whatever hidden_act says
+GELU_HEADS = ("electra", "roberta")  # their masked-word heads use gelu whatever hidden_act is
 
 
 def huggingface_architecture(config: ModelConfig) -> str:
-    """The `model_type` of `transformers` that computes what `config` says; `UserError` where none
-    does.
+    """Return the `model_type` of `transformers` that computes the same as `config`.
+
+    Raises `UserError` naming the field where none does.
     """
-    signs = {
-        "albert": config.share_layers,
-        "roberta": config.position_offset > 0,
-        "electra": config.embedding_size > 0 and not config.share_layers,
-    }
     check(
         not config.local_attention,
         where="model.local_attention",
         found=config.local_attention,
         expected="0: no BERT there has windows",
     )
-    found = [name for name, sign in signs.items() if sign]
+    # BERT itself has no sign of its own.
+    has_sign = {
+        "albert": config.share_layers,
+        "roberta": config.position_offset > 0,
+        "electra": config.embedding_size > 0 and not config.share_layers,
+    }
+    signs = [name for name, present in has_sign.items() if present]
     check(
-        len(found) <= 1,
+        len(signs) <= 1,
         where="model",
-        found=f"what makes it {' and '.join(found)} at once",
+        found=f"what makes it {' and '.join(signs)} at once",
         expected="one architecture of transformers",
     )
-    architecture = found[0] if found else "bert"
-    projects = architecture != "albert" or config.embedding_size > 0
-    check(
-        projects,
-        where="model.embedding_size",
-        found=0,
-        expected="a width: ALBERT, which shares layers, always projects its embeddings",
-    )
+    architecture = signs[0] if signs else "bert"
+    _check_embedding_size(architecture, config)
     for head in config.heads:
-        known = head in MODULES[architecture]
         check(
-            known,
+            head in MODULES[architecture],
             where="model.heads",
             found=head,
             expected=f"a head of {architecture}, which the other settings make it",
-        )
-    if architecture == "electra":
-        width = config.embedding_size
-        check(
-            width != config.hidden_size,
-            where="model.embedding_size",
-            found=width,
-            expected="another than model.hidden_size, for ELECTRA",
         )
     check_mlm_activation(architecture, config, "model")
     return architecture
 
 
+def _check_embedding_size(architecture: str, config: ModelConfig) -> None:
+    size = config.embedding_size
+    if architecture == "albert":
+        check(
+            size > 0,
+            where="model.embedding_size",
+            found=0,
+            expected="a width: ALBERT, which shares layers, always projects its embeddings",
+        )
+    if architecture == "electra":
+        # transformers leaves the projection out where the two are equal; ModelConfig has it then.
+        check(
+            size != config.hidden_size,
+            where="model.embedding_size",
+            found=size,
+            expected="another than model.hidden_size, for ELECTRA",
+        )
+
+
 def check_mlm_activation(architecture: str, config: ModelConfig, where: str) -> None:
-    """Raise `UserError` where their masked-word head computes something else than ours."""
-    good = (
-        architecture not in GELU_HEADS or "mlm" not in config.heads or config.hidden_act == "gelu"
-    )
-    check(
-        good,
-        where=f"{where}: hidden_act",
-        found=config.hidden_act,
-        expected=f"gelu, which the masked-word head of {architecture} takes",
-    )
+    """Raise `UserError` where the masked-word head of `transformers` uses another activation."""
+    if architecture in GELU_HEADS and "mlm" in config.heads:
+        check(
+            config.hidden_act == "gelu",
+            where=f"{where}: hidden_act",
+            found=config.hidden_act,
+            expected=f"gelu, which the masked-word head of {architecture} takes",
+        )
 
 
 def read_huggingface_config(values: Mapping[str, Any], where: str) -> tuple[str, ModelConfig]:
-    """The architecture and the model, its heads left open, of a config.json."""
+    """Return the `model_type` and the model of a config.json, an untrusted file.
+
+    The heads are left at their default: the weights tell them. `where` is the file's name. Raises
+    `UserError` naming the field that is unknown, out of its range, or computed otherwise here.
+    """
     architecture = values.get("model_type", "bert")
-    known = isinstance(architecture, str) and architecture in MODULES
     check(
-        known,
+        isinstance(architecture, str) and architecture in MODULES,
         where=f"{where}: model_type",
         found=repr(architecture),
         expected=f"one of {', '.join(MODULES)}",
     )
-    for name, plain in ONLY_VALUES.items():
+    for name, accepted in ONLY_VALUES.items():
         value = values.get(name)
         check(
-            value in plain,
+            value in accepted,
             where=f"{where}: {name}",
             found=repr(value),
-            expected=f"{plain[0]!r}: bertjax computes nothing else",
+            expected=f"{accepted[0]!r}: bertjax computes nothing else",
         )
-    values = DEFAULTS[architecture] | {
-        name: value for name, value in values.items() if value is not None
-    }
+    # null stands for the default, as in transformers.
+    present = {name: value for name, value in values.items() if value is not None}
+    values = DEFAULTS[architecture] | present
     activation = values.get("hidden_act", "gelu")
-    known = isinstance(activation, str) and activation in ACTIVATIONS
     check(
-        known,
+        isinstance(activation, str) and activation in ACTIVATIONS,
         where=f"{where}: hidden_act",
         found=repr(activation),
         expected=f"one of {', '.join(ACTIVATIONS)}",
     )
-    taken = {name: values[name] for name in SAME_NAME_FIELDS if name in values} | {
-        "hidden_act": ACTIVATIONS[activation]
-    }
+    fields = {name: values[name] for name in SAME_NAME_FIELDS if name in values}
+    fields["hidden_act"] = ACTIVATIONS[activation]
+    fields |= _architecture_fields(architecture, values, where)
+    try:
+        return architecture, from_dict(ModelConfig, fields, where)
+    except UserError as error:
+        # A value of another type is named with the file, one out of its range by our field alone.
+        message = str(error)
+        if not message.startswith(where):
+            message = f"{where}: {message}"
+        raise UserError(message) from error
+
+
+def _architecture_fields(
+    architecture: str, values: Mapping[str, Any], where: str
+) -> dict[str, Any]:
+    """Return the fields of `ModelConfig` that make it this architecture."""
     if architecture == "roberta":
         pad = values.get("pad_token_id", 1)
         check(
-            type(pad) is int and pad >= 0,
+            type(pad) is int and pad >= 0,  # JSON's true is an int to isinstance
             where=f"{where}: pad_token_id",
             found=repr(pad),
             expected="an id",
         )
-        taken["position_offset"] = pad + 1
+        # RoBERTa's positions begin after its padding id, whose row is not a position.
+        return {"position_offset": pad + 1}
     if architecture == "albert":
-        taken |= {"embedding_size": values["embedding_size"], "share_layers": True}
+        return {"embedding_size": values["embedding_size"], "share_layers": True}
     if architecture == "electra" and values["embedding_size"] != values["hidden_size"]:
-        taken["embedding_size"] = values["embedding_size"]
-    try:
-        return architecture, from_dict(ModelConfig, taken, where)
-    except UserError as error:  # a value out of its range is named by our field alone
-        raise UserError(
-            str(error) if str(error).startswith(where) else f"{where}: {error}"
-        ) from error
+        return {"embedding_size": values["embedding_size"]}
+    return {}
 
 
 def huggingface_config(
     architecture: str, config: ModelConfig, pad_id: int, head: TaskHead | None = None
 ) -> dict[str, Any]:
-    """The config.json of a model, fine-tuned where there is a `head`.
+    """Return the config.json of a model, fine-tuned where there is a `head`.
 
-    Raises `UserError` where `pad_id` is not that which RoBERTa's positions go by.
+    `pad_id` is the tokenizer's padding id; `UserError` where RoBERTa's positions need another.
     """
     if config.position_offset:
-        expected = f"{config.position_offset - 1}, one below model.position_offset, as RoBERTa counts positions"
+        padding = config.position_offset - 1
         check(
-            pad_id == config.position_offset - 1,
+            pad_id == padding,
             where="the tokenizer's padding id",
             found=pad_id,
-            expected=expected,
+            expected=(f"{padding}, one below model.position_offset, as RoBERTa counts positions"),
         )
-    name = next(
-        name for name, heads in ARCHITECTURES[architecture].items() if heads <= set(config.heads)
-    )
-    activation = next(theirs for theirs, ours in ACTIVATIONS.items() if ours == config.hidden_act)
     values = {name: getattr(config, name) for name in SAME_NAME_FIELDS} | {
-        "architectures": [name],
+        "architectures": [_class_of(architecture, config)],
         "dtype": "float32",
-        "hidden_act": activation,
+        "hidden_act": _foreign_activation(config),
         "model_type": architecture,
         "pad_token_id": pad_id,
     }
     if architecture in ("albert", "electra"):
         values["embedding_size"] = config.embedding_width
-    return values | (_task_values(architecture, config, head) if head else {})
+    if head is not None:
+        values |= _task_values(architecture, config, head)
+    return values
+
+
+def _class_of(architecture: str, config: ModelConfig) -> str:
+    """Return the class of `transformers` with most of the model's heads."""
+    classes = ARCHITECTURES[architecture].items()
+    return next(name for name, heads in classes if heads <= set(config.heads))
+
+
+def _foreign_activation(config: ModelConfig) -> str:
+    return next(name for name, own in ACTIVATIONS.items() if own == config.hidden_act)
 
 
 def _task_values(architecture: str, config: ModelConfig, head: TaskHead) -> dict[str, Any]:
@@ -237,12 +263,12 @@ def _task_values(architecture: str, config: ModelConfig, head: TaskHead) -> dict
         "architectures": [f"{architecture.capitalize()}For{head.transformers_class}"]
     }
     if head.transformers_class in LABELLED_CLASSES:
-        names = head.labels or ("LABEL_0",)  # which they call the output of a regression
+        names = head.labels or ("LABEL_0",)  # the name that transformers gives to one number
         values["id2label"] = {str(number): label for number, label in enumerate(names)}
         values["label2id"] = {label: number for number, label in enumerate(names)}
     if head.problem_type:
         values["problem_type"] = head.problem_type
     if architecture == "albert":
-        # Theirs has a rate for the head alone, 0.1 by default; ours takes the hidden one.
+        # It has a rate of its own for the head, 0.1 by default; bertjax takes the hidden one.
         values["classifier_dropout_prob"] = config.hidden_dropout_prob
     return values

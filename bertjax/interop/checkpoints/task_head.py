@@ -6,6 +6,7 @@ import logging
 from etils import epath
 
 from bertjax.errors import check
+from bertjax.interop.checkpoints.tensor_mapping import without_groups
 from bertjax.interop.checkpoints.tensor_names import TASK_HEAD
 from bertjax.model.functional import TASKS
 from bertjax.tasks import registry
@@ -23,7 +24,7 @@ def load_with_head(path: epath.PathLike, task: str = "") -> tuple[TrainedModel, 
     for a task that has a decoder instead. Raises `UserError` for a task that the model was not
     trained on, or if none is given and there are several.
     """
-    _, folder = checkpoint.find(path)
+    _, folder = checkpoint.find_checkpoint(path)
     tasks = {values["name"]: values for values in checkpoint.read_meta(folder).get("tasks") or ()}
     if not tasks:
         check(not task, where="task", found=task, expected="none: the model was not fine-tuned")
@@ -37,6 +38,6 @@ def load_with_head(path: epath.PathLike, task: str = "") -> tuple[TrainedModel, 
         log.warning("task %s: its decoder is left out, the encoder alone is exported", task)
         return load_model(folder), None
     model = load_model(folder, heads={task: head.outputs})
-    params = {group: leaves for group, leaves in model.params.items() if group != TASKS}
+    params = without_groups(model.params, [TASKS])
     params[TASK_HEAD] = model.params[TASKS][task]
     return dataclasses.replace(model, params=params), head

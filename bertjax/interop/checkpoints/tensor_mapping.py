@@ -1,133 +1,138 @@
-"""Parameters from and to named tensors of another format, every name and shape checked before a
-number is read.
+"""Conversion between parameters and the named tensors of another format.
+
+A checkpoint is an untrusted file: every name and every shape is checked before memory is reserved
+and a number is read.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from bertjax.config import ModelConfig
+from bertjax.config import Head, ModelConfig
 from bertjax.errors import check
 from bertjax.interop.checkpoints.tensor_names import Dialect
 from bertjax.model import functional
 
-_HEADS = {"pooler": "pooler/kernel", "mlm": "mlm/bias", "nsp": "nsp/kernel"}
-Shape = tuple[int, ...]
+# One parameter of each head; where a checkpoint has it, it has the head.
+_SIGN_OF_HEAD: dict[Head, str] = {
+    "pooler": "pooler/kernel",
+    "mlm": "mlm/bias",
+    "nsp": "nsp/kernel",
+}
+_LAYERS = "encoder/layers/"  # beginning of the paths of parameters that are stacked over layers
 
 
 class Tensors(NamedTuple):
-    """A checkpoint of another format, opened and not yet read."""
+    """The tensors of a checkpoint of another format, opened and not yet read."""
 
     where: str
     """File or folder, for errors."""
-    shapes: Mapping[str, Shape]
-    """Every tensor's shape by its name."""
+    shapes: Mapping[str, tuple[int, ...]]
+    """Shape of every tensor by its name."""
     read: Callable[[str], np.ndarray]
-    """A tensor's numbers, float32, by its name."""
+    """Return the numbers of a tensor, float32, by its name."""
 
 
-def has_base(tensors: Tensors, dialect: Dialect) -> bool:
-    """Whether the encoder's names begin with the architecture's; of an encoder saved alone they do
-    not.
+class _Part(NamedTuple):
+    """One tensor of the other format; several make a parameter that is stacked over layers."""
+
+    name: str
+    layer: int | None
+    """Index on the parameter's first axis; None where the parameter is this one tensor."""
+    shape: tuple[int, ...]
+
+
+def has_prefix(tensors: Tensors, dialect: Dialect) -> bool:
+    """Return whether the encoder's names begin with `dialect.prefix`.
+
+    Those of an encoder saved alone do not.
     """
-    return any(name.startswith(dialect.base) for name in tensors.shapes)
+    return any(name.startswith(dialect.prefix) for name in tensors.shapes)
 
 
-def heads_in(tensors: Tensors, dialect: Dialect) -> tuple[Any, ...]:
-    """The heads of which the checkpoint has a tensor at least, for `ModelConfig.heads`."""
-    based = has_base(tensors, dialect)
-    known = {head: path for head, path in _HEADS.items() if dialect.has(path)}
-    return tuple(
-        h
-        for h, path in known.items()
-        if _in_file(dialect.name(path), dialect, based) in tensors.shapes
-    )
+def heads_in(tensors: Tensors, dialect: Dialect) -> tuple[Head, ...]:
+    """Return the heads that the checkpoint has, for `ModelConfig.heads`."""
+    prefixed = has_prefix(tensors, dialect)
+    heads: list[Head] = []
+    for head, path in _SIGN_OF_HEAD.items():
+        if dialect.has(path) and _in_file(dialect.name(path), dialect, prefixed) in tensors.shapes:
+            heads.append(head)
+    return tuple(heads)
 
 
-def drop_tensors(tensors: Tensors, drop: Sequence[str]) -> Tensors:
-    """`tensors` but those whose names begin with an entry of `drop`; `UserError` for an entry that
-    none does.
+def drop_tensors(tensors: Tensors, prefixes: Sequence[str]) -> Tensors:
+    """Return `tensors` without those whose names begin with one of `prefixes`.
+
+    Raises `UserError` for a prefix that no name begins with: it is probably misspelled.
     """
-    for beginning in drop:
-        found = bool(beginning) and any(name.startswith(beginning) for name in tensors.shapes)
+    for prefix in prefixes:
         check(
-            found,
-            where=f"{tensors.where}: --drop {beginning}",
+            prefix and any(name.startswith(prefix) for name in tensors.shapes),
+            where=f"{tensors.where}: --drop {prefix}",
             found="no tensor of such a name",
             expected="the beginning of one",
         )
-    kept = {
-        name: shape for name, shape in tensors.shapes.items() if not name.startswith(tuple(drop))
-    }
+    kept = dict(tensors.shapes)
+    for name in tensors.shapes:
+        if name.startswith(tuple(prefixes)):
+            del kept[name]
     return tensors._replace(shapes=kept)
 
 
+def without_groups(params: functional.Params, groups: Collection[str]) -> dict[str, Any]:
+    """Return `params` without these groups, such as `pooler`, at the top of the tree."""
+    return {group: leaves for group, leaves in params.items() if group not in groups}
+
+
 def resolve_copies(tensors: Tensors, dialect: Dialect) -> Tensors:
-    """`tensors` where a second copy of a tensor stands in for the first, if that is not there."""
-    based = has_base(tensors, dialect)
-    first = {
-        _in_file(dialect.name(path), dialect, based): copy for copy, path in dialect.copies.items()
-    }
-    instead = {
-        name: copy
-        for name, copy in first.items()
-        if name not in tensors.shapes and copy in tensors.shapes
-    }
-    named = {copy: name for name, copy in instead.items()}
-    shapes = {named.get(name, name): shape for name, shape in tensors.shapes.items()}
-    return tensors._replace(shapes=shapes, read=lambda name: tensors.read(instead.get(name, name)))
+    """Return `tensors` with a tied copy under the original's name where the original is missing.
+
+    PyTorch saves the decoder that is tied to the word embeddings under either name, or both.
+    """
+    prefixed = has_prefix(tensors, dialect)
+    copy_of: dict[str, str] = {}
+    for copy, path in dialect.copies.items():
+        original = _in_file(dialect.name(path), dialect, prefixed)
+        if original not in tensors.shapes and copy in tensors.shapes:
+            copy_of[original] = copy
+    shapes = dict(tensors.shapes)
+    for original, copy in copy_of.items():
+        shapes[original] = shapes.pop(copy)
+
+    def read(name: str) -> np.ndarray:
+        return tensors.read(copy_of.get(name, name))
+
+    return tensors._replace(shapes=shapes, read=read)
 
 
 def import_params(config: ModelConfig, dialect: Dialect, tensors: Tensors) -> dict[str, Any]:
-    """The parameters of `config`, float32 numpy, from the checkpoint's tensors.
+    """Return the parameters of `config`, nested, float32 numpy arrays, from `tensors`.
 
-    Raises `UserError` naming the first tensor that is missing, is there beyond those of `config`,
-    has another shape, is a copy that differs from its original, or is not finite; memory is taken
-    only after every name and shape has fitted.
+    Raises `UserError` naming the first tensor that is missing, unknown to `config`, of another
+    shape, a copy that differs from its original, or not finite. Memory is reserved only after every
+    name and shape has been found right.
     """
-    based = has_base(tensors, dialect)
-    wanted = flatten_dict(functional.shapes(config), sep="/")
-    used: set[str] = set()
-    for path, leaf in wanted.items():
-        for name, _, shape in _pieces(path, leaf.shape, dialect, based):
-            check(
-                name in tensors.shapes,
-                where=f"{tensors.where}: {name}",
-                found="no such tensor",
-                expected=f"one of shape {list(shape)}",
-            )
-            found = tuple(tensors.shapes[name])
-            check(
-                found == shape,
-                where=f"{tensors.where}: {name}",
-                found=f"shape {list(found)}",
-                expected=f"shape {list(shape)}",
-            )
-            used.add(name)
-    copies = {
-        _in_file(name, dialect, based): path
-        for name, path in dialect.copies.items()
-        if path in wanted
-    }
-    for name in tensors.shapes:
-        known = name in used or name in copies or dialect.ignored(name)
-        expected = "a tensor of this model (to leave it out: --drop with the beginning of its name)"
-        check(
-            known,
-            where=f"{tensors.where}: {name}",
-            found=f"a tensor of shape {list(tensors.shapes[name])}",
-            expected=expected,
-        )
-    params = {
-        path: _read(tensors, path, leaf.shape, dialect, based) for path, leaf in wanted.items()
-    }
+    prefixed = has_prefix(tensors, dialect)
+    leaves = flatten_dict(functional.shapes(config), sep="/")
+    expected: set[str] = set()
+    for path, leaf in leaves.items():
+        for part in _parts(path, leaf.shape, dialect, prefixed):
+            _check_shape(tensors, part)
+            expected.add(part.name)
+    copies: dict[str, str] = {}
+    for name, path in dialect.copies.items():
+        if path in leaves:
+            copies[_in_file(name, dialect, prefixed)] = path
+    _check_no_others(tensors, dialect, expected | copies.keys())
+    params: dict[str, np.ndarray] = {}
+    for path, leaf in leaves.items():
+        params[path] = _read_param(tensors, path, leaf.shape, dialect, prefixed)
     for name, path in copies.items():
         if name in tensors.shapes:
-            same = np.array_equal(tensors.read(name), params[path])
             check(
-                same,
+                np.array_equal(tensors.read(name), params[path]),
                 where=f"{tensors.where}: {name}",
                 found="other numbers",
                 expected=f"a copy of {dialect.name(path)}, to which it is tied",
@@ -135,33 +140,43 @@ def import_params(config: ModelConfig, dialect: Dialect, tensors: Tensors) -> di
     return unflatten_dict(params, sep="/")
 
 
-def export_tensors(params: Any, dialect: Dialect, *, based: bool = True) -> Iterator[tuple[str, np.ndarray]]:
-    """The tensors of `params` in their names and layouts, one after another; the inverse of `take`."""
+def export_tensors(
+    params: Any, dialect: Dialect, *, prefixed: bool = True
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield (name, float32 array) of each tensor of `params`; the inverse of `import_params`.
+
+    `prefixed` is False for an encoder saved alone, whose names lack `dialect.prefix`. One tensor is
+    converted at a time, so that a large model is not in memory twice.
+    """
     for path, leaf in flatten_dict(params, sep="/").items():
         stacked = np.asarray(leaf, np.float32)
-        for name, index, shape in _pieces(path, stacked.shape, dialect, based):
-            ours = stacked if index is None else stacked[index]
-            flat = ours.reshape(shape[::-1] if dialect.is_transposed(path) else shape)
-            yield name, np.ascontiguousarray(flat.T if dialect.is_transposed(path) else flat)
+        for part in _parts(path, stacked.shape, dialect, prefixed):
+            array = stacked if part.layer is None else stacked[part.layer]
+            if dialect.is_transposed(path):
+                array = array.reshape(part.shape[::-1]).T
+            else:
+                array = array.reshape(part.shape)
+            yield part.name, np.ascontiguousarray(array)
 
 
-def _pieces(
-    path: str, shape: Shape, dialect: Dialect, based: bool
-) -> Iterator[tuple[str, int | None, Shape]]:
-    """(their name, index on our first axis or None, their shape) of each tensor that our leaf is
-    made of.
-    """
-    name = _in_file(dialect.name(path), dialect, based)
-    if path.startswith("encoder/layers/"):
+def _parts(path: str, shape: tuple[int, ...], dialect: Dialect, prefixed: bool) -> Iterator[_Part]:
+    """Yield the other format's tensors that hold the parameter at `path`."""
+    name = _in_file(dialect.name(path), dialect, prefixed)
+    if path.startswith(_LAYERS):
         for i in range(shape[0]):
-            yield name.format(i), i, _their_shape(path, shape[1:], dialect)
+            yield _Part(name.format(i), i, _foreign_shape(path, shape[1:], dialect))
     else:
-        yield name, None, _their_shape(path, shape, dialect)
+        yield _Part(name, None, _foreign_shape(path, shape, dialect))
 
 
-def _their_shape(path: str, shape: Shape, dialect: Dialect) -> Shape:
-    """Heads and their width are one axis with them, and matrices may lie the other way round."""
+def _foreign_shape(path: str, shape: tuple[int, ...], dialect: Dialect) -> tuple[int, ...]:
+    """Return the shape of one layer's parameter in the other format.
+
+    bertjax keeps attention heads and their width as two axes, the other formats as one. Kernels are
+    [in, out] here, and [out, in] where the dialect has them transposed.
+    """
     if path.endswith("/kernel"):
+        # Only the attention's output reads the heads; its input is the first two axes.
         inputs = 2 if path.endswith("attention/output/kernel") else 1
         shape = (int(np.prod(shape[:inputs])), int(np.prod(shape[inputs:])))
     elif path.endswith("/bias"):
@@ -169,20 +184,52 @@ def _their_shape(path: str, shape: Shape, dialect: Dialect) -> Shape:
     return shape[::-1] if dialect.is_transposed(path) else shape
 
 
-def _read(tensors: Tensors, path: str, shape: Shape, dialect: Dialect, based: bool) -> np.ndarray:
-    made = np.empty(shape, np.float32)
-    for name, index, _ in _pieces(path, shape, dialect, based):
-        theirs = tensors.read(name)
+def _check_shape(tensors: Tensors, part: _Part) -> None:
+    check(
+        part.name in tensors.shapes,
+        where=f"{tensors.where}: {part.name}",
+        found="no such tensor",
+        expected=f"one of shape {list(part.shape)}",
+    )
+    shape = tuple(tensors.shapes[part.name])
+    check(
+        shape == part.shape,
+        where=f"{tensors.where}: {part.name}",
+        found=f"shape {list(shape)}",
+        expected=f"shape {list(part.shape)}",
+    )
+
+
+def _check_no_others(tensors: Tensors, dialect: Dialect, expected: set[str]) -> None:
+    for name, shape in tensors.shapes.items():
         check(
-            np.isfinite(theirs).all(),
+            name in expected or dialect.ignored(name),
             where=f"{tensors.where}: {name}",
+            found=f"a tensor of shape {list(shape)}",
+            expected=(
+                "a tensor of this model (to leave it out: --drop with the beginning of its name)"
+            ),
+        )
+
+
+def _read_param(
+    tensors: Tensors, path: str, shape: tuple[int, ...], dialect: Dialect, prefixed: bool
+) -> np.ndarray:
+    param = np.empty(shape, np.float32)
+    for part in _parts(path, shape, dialect, prefixed):
+        array = tensors.read(part.name)
+        check(
+            np.isfinite(array).all(),
+            where=f"{tensors.where}: {part.name}",
             found="numbers that are not finite",
             expected="finite ones",
         )
-        target = made if index is None else made[index]
-        target[...] = (theirs.T if dialect.is_transposed(path) else theirs).reshape(target.shape)
-    return made
+        if dialect.is_transposed(path):
+            array = array.T
+        target = param if part.layer is None else param[part.layer]
+        target[...] = array.reshape(target.shape)
+    return param
 
 
-def _in_file(name: str, dialect: Dialect, based: bool) -> str:
-    return name if based else name.removeprefix(dialect.base)
+def _in_file(name: str, dialect: Dialect, prefixed: bool) -> str:
+    return name if prefixed else name.removeprefix(dialect.prefix)

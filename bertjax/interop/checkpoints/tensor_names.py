@@ -1,5 +1,7 @@
-"""What other programs call the tensors of `docs/parameters.md`: a table an architecture, a few
-rules a format.
+"""Names that other programs give to the parameters of `docs/parameters.md`.
+
+The modules are a table for each architecture, the rest of a name follows from a few rules for each
+format.
 """
 
 from collections.abc import Callable, Mapping
@@ -34,18 +36,25 @@ _EMBEDDINGS = {
 
 
 def _architecture(
-    base: str, place: str, layer: Mapping[str, str], inside: Mapping[str, str]
+    prefix: str,
+    layer_path: str,
+    layer_modules: Mapping[str, str],
+    other_modules: Mapping[str, str],
 ) -> dict[str, str]:
-    """Modules of ours and of theirs; `{}` in `place` counts layers, `base` goes before all but the
-    heads.
+    """Return the encoder's modules: bertjax's path to the name in `transformers`.
+
+    `layer_path` is where a layer's modules are, with `{}` for the layer's number; `prefix` is the
+    architecture's name, which begins every name but those of the heads.
     """
-    layers = {f"encoder/layers/{ours}": f"{place}.{theirs}" for ours, theirs in layer.items()}
-    return {
-        ours: f"{base}.{theirs}" for ours, theirs in (_EMBEDDINGS | layers | dict(inside)).items()
-    }
+    modules = dict(_EMBEDDINGS)
+    for path, name in layer_modules.items():
+        modules[f"encoder/layers/{path}"] = f"{layer_path}.{name}"
+    modules |= other_modules
+    return {path: f"{prefix}.{name}" for path, name in modules.items()}
 
 
-TASK_HEAD = "task_head"  # of the parameters that are exported, the group of a task's head
+TASK_HEAD = "task_head"
+"""Group of a fine-tuned task's head among the parameters that are exported."""
 
 MODULES: dict[str, dict[str, str]] = {
     "bert": _architecture("bert", "encoder.layer.{}", _BERT_LAYER, {"pooler": "pooler.dense"})
@@ -55,8 +64,10 @@ MODULES: dict[str, dict[str, str]] = {
         "mlm/layer_norm": "cls.predictions.transform.LayerNorm",
         "nsp": "cls.seq_relationship",
     },
+    # Trained without sentence pairs (arXiv 1907.11692): no head for them.
     "roberta": _architecture("roberta", "encoder.layer.{}", _BERT_LAYER, {"pooler": "pooler.dense"})
     | {"mlm": "lm_head", "mlm/transform": "lm_head.dense", "mlm/layer_norm": "lm_head.layer_norm"},
+    # Has no pooler; the masked-word head is its generator's (arXiv 2003.10555).
     "electra": _architecture(
         "electra", "encoder.layer.{}", _BERT_LAYER, {"embeddings/projection": "embeddings_project"}
     )
@@ -65,6 +76,7 @@ MODULES: dict[str, dict[str, str]] = {
         "mlm/transform": "generator_predictions.dense",
         "mlm/layer_norm": "generator_predictions.LayerNorm",
     },
+    # One group of one layer: the same for all (arXiv 1909.11942).
     "albert": _architecture(
         "albert",
         "encoder.albert_layer_groups.0.albert_layers.0",
@@ -75,11 +87,13 @@ MODULES: dict[str, dict[str, str]] = {
         "mlm": "predictions",
         "mlm/transform": "predictions.dense",
         "mlm/layer_norm": "predictions.LayerNorm",
+        # ALBERT is trained on the sentences' order; the head has the shape of BERT's.
         "nsp": "sop_classifier.classifier",
     },
 }
+"""By architecture: bertjax's path of a module to its name in `transformers`."""
 
-# Copies of a parameter that stands under another name too: theirs -> ours.
+# By architecture: name of a tensor that is tied to a parameter, to that parameter's path.
 _COPIES = {
     "bert": {
         "cls.predictions.decoder.weight": "embeddings/word/embedding",
@@ -99,56 +113,63 @@ _COPIES = {
 
 @dataclass(frozen=True)
 class Dialect:
-    """How one format names and lays out one architecture's tensors."""
+    """Names and layouts of one architecture's tensors in one format.
+
+    A path is bertjax's, such as `encoder/layers/mlp/up/kernel`; a name is the other format's.
+    """
 
     architecture: str
     """A key of `MODULES`."""
-    base: str
-    """What goes before the encoder's names, and is left out where a file holds the encoder alone."""
+    prefix: str
+    """Beginning of the encoder's names, which a file of the encoder alone leaves out."""
     name: Callable[[str], str]
-    """Our path to their name, `{}` in it counting layers."""
+    """Return the name of a path, with `{}` for the number of the layer."""
     transposed: frozenset[str] | None
-    """Our paths whose matrix they keep as [out, in]; None: all kernels."""
+    """Paths of the matrices that are kept as [out, in]; None: all kernels."""
     copies: Mapping[str, str] = field(default_factory=dict)
-    """Their names of second copies of a tensor, and our path of the first."""
+    """Names of tied copies of a tensor, and the path of the original."""
     ignored: Callable[[str], bool] = lambda name: False
-    """Their names that are no parameters: counters, the optimizer's moments."""
+    """Return whether a name is no parameter's: a counter's, or the optimizer's."""
 
     def has(self, path: str) -> bool:
-        """Whether the architecture has a tensor for our `path`."""
+        """Return whether the architecture has a tensor for `path`."""
         return path.rpartition("/")[0] in MODULES[self.architecture]
 
     def is_transposed(self, path: str) -> bool:
-        """Whether they keep the matrix of our `path` the other way round."""
-        return path.endswith("/kernel") if self.transposed is None else path in self.transposed
+        """Return whether the format keeps the matrix at `path` as [out, in]."""
+        if self.transposed is None:
+            return path.endswith("/kernel")
+        return path in self.transposed
 
 
-def _module(modules: Mapping[str, str], path: str) -> tuple[str, str]:
+def _split_path(modules: Mapping[str, str], path: str) -> tuple[str, str]:
+    """Return the name of the module at `path`, and the path's last component."""
     module, _, leaf = path.rpartition("/")
     return modules[module], leaf
 
 
 def torch_dialect(architecture: str, task_class: str = "") -> Dialect:
-    """The names of PyTorch checkpoints of `transformers`.
+    """Return the names in PyTorch checkpoints of `transformers`, safetensors or `.bin`.
 
     With a `task_class` such as SequenceClassification they include its head.
     """
     head = "qa_outputs" if task_class == "QuestionAnswering" else "classifier"
     modules = MODULES[architecture] | {TASK_HEAD: head}
     if (architecture, task_class) == ("roberta", "SequenceClassification"):
-        # Only this class has the pooler's layer inside the head.
+        # Only this class has a hidden layer in its head, which is bertjax's pooler.
         modules |= {"pooler": "classifier.dense", TASK_HEAD: "classifier.out_proj"}
 
     def name(path: str) -> str:
-        module, leaf = _module(modules, path)
+        module, leaf = _split_path(modules, path)
         return f"{module}.bias" if leaf == "bias" else f"{module}.weight"
 
     return Dialect(
         architecture,
-        base=f"{architecture}.",
+        prefix=f"{architecture}.",
         name=name,
         transposed=None,
         copies=_COPIES[architecture],
+        # Older versions saved these constant buffers beside the parameters.
         ignored=lambda name: name.endswith(
             ("embeddings.position_ids", "embeddings.token_type_ids")
         ),
@@ -156,30 +177,34 @@ def torch_dialect(architecture: str, task_class: str = "") -> Dialect:
 
 
 def flax_dialect(architecture: str) -> Dialect:
-    """The names of `flax_model.msgpack` of `transformers` 4, joined by `/`."""
+    """Return the names in `flax_model.msgpack` of `transformers` 4, joined by `/`.
+
+    Its modules are named as PyTorch's and its matrices lie as bertjax's.
+    """
 
     def name(path: str) -> str:
-        module, leaf = _module(MODULES[architecture], path)
+        module, leaf = _split_path(MODULES[architecture], path)
         return f"{module.replace('.', '/')}/{leaf}"
 
-    return Dialect(architecture, base=f"{architecture}/", name=name, transposed=frozenset())
+    return Dialect(architecture, prefix=f"{architecture}/", name=name, transposed=frozenset())
 
 
-_TENSORFLOW = {
+# Where the original BERT's names do not follow from the table of modules.
+_TENSORFLOW_NAMES = {
     "mlm/bias": "cls/predictions/output_bias",
     "nsp/kernel": "cls/seq_relationship/output_weights",
     "nsp/bias": "cls/seq_relationship/output_bias",
 }
-_OPTIMIZER = ("/adam_m", "/adam_v", "global_step")
+_OPTIMIZER_ENDINGS = ("/adam_m", "/adam_v", "global_step")
 
 
 def tensorflow_dialect() -> Dialect:
-    """The names of the original BERT's TensorFlow checkpoints."""
+    """Return the names in TensorFlow checkpoints of the original BERT."""
 
     def name(path: str) -> str:
-        if path in _TENSORFLOW:
-            return _TENSORFLOW[path]
-        module, leaf = _module(MODULES["bert"], path)
+        if path in _TENSORFLOW_NAMES:
+            return _TENSORFLOW_NAMES[path]
+        module, leaf = _split_path(MODULES["bert"], path)
         module = module.replace("layer.{}", "layer_{}").replace(".", "/")
         if leaf == "embedding":
             return module
@@ -189,8 +214,8 @@ def tensorflow_dialect() -> Dialect:
 
     return Dialect(
         "bert",
-        base="bert/",
+        prefix="bert/",
         name=name,
         transposed=frozenset({"nsp/kernel"}),
-        ignored=lambda name: name.endswith(_OPTIMIZER),
+        ignored=lambda name: name.endswith(_OPTIMIZER_ENDINGS),
     )

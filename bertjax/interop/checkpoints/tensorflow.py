@@ -1,12 +1,12 @@
-"""Checkpoints of the original BERT (github.com/google-research/bert): `bert_config.json`,
-`bert_model.ckpt.*`.
+"""Import and export of checkpoints of the original BERT (github.com/google-research/bert).
+
+A folder of it has `bert_config.json`, `bert_model.ckpt.*` and `vocab.txt`.
 """
 
 import dataclasses
 import json
 import math
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,34 +14,46 @@ from etils import epath
 
 from bertjax.config import ModelConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
-from bertjax.errors import UserError, check, disk_errors
-from bertjax.interop.checkpoints.model_config import SAME_NAME_FIELDS, huggingface_architecture, read_huggingface_config
-from bertjax.interop.checkpoints.tensor_mapping import Tensors, export_tensors, heads_in, import_params, drop_tensors
+from bertjax.errors import UserError, check, disk_errors, one_line
+from bertjax.interop.checkpoints.model_config import (
+    SAME_NAME_FIELDS,
+    huggingface_architecture,
+    read_huggingface_config,
+)
+from bertjax.interop.checkpoints.tensor_mapping import (
+    Tensors,
+    drop_tensors,
+    export_tensors,
+    heads_in,
+    import_params,
+)
 from bertjax.interop.checkpoints.tensor_names import tensorflow_dialect
-from bertjax.storage import is_local, read_json, write_whole
+from bertjax.interop.checkpoints.weight_files import check_local
+from bertjax.interop.tensorflow_files import tensorflow_output
+from bertjax.storage import read_json, write_whole
 
 CONFIG = "bert_config.json"
 CHECKPOINT = "bert_model.ckpt"
-LAYER_NORM_EPS = 1e-12  # of their layer norms, which no setting changes
+LAYER_NORM_EPS = 1e-12  # a constant in the original's layer norms
 FIELDS = tuple(name for name in SAME_NAME_FIELDS if name != "layer_norm_eps")
+# Field of ours, which the original's scripts ignore: they know one `gelu` only.
+ACTIVATION = "bertjax_hidden_act"
 
 
 def load(source: epath.PathLike, drop: Sequence[str] = ()) -> tuple[ModelConfig, dict[str, Any]]:
-    """Configuration and parameters of a folder of the original BERT, or of one checkpoint in it by
-    its prefix.
+    """Return configuration and parameters of a folder of the original BERT.
 
-    Moments of the optimizer and the step are left out, and so are tensors whose names begin with an
-    entry of `drop`. Their `gelu` is taken for the exact one, with which the published models were
-    trained, though the script's own has been the tanh approximation since 2019. Errors as in
-    `huggingface.load`.
+    `source` may also be the prefix of one checkpoint in it. Moments of the optimizer and the step
+    are left out, and so are tensors whose names begin with an entry of `drop`. The original's
+    `gelu` is taken for the exact one, with which the published models were trained, though its
+    script has used the tanh approximation since 2019. Errors as in `huggingface.load`.
     """
     prefix = _prefix(epath.Path(source))
     values = read_json(prefix.parent / CONFIG)
-    activation = values.pop("bertjax_hidden_act", values.get("hidden_act"))
-    values = {name: values[name] for name in FIELDS if name in values} | {"hidden_act": activation}
-    _, config = read_huggingface_config(
-        values | {"layer_norm_eps": LAYER_NORM_EPS}, str(prefix.parent / CONFIG)
-    )
+    fields = {name: values[name] for name in FIELDS if name in values}
+    fields["hidden_act"] = values.get(ACTIVATION, values.get("hidden_act"))
+    fields["layer_norm_eps"] = LAYER_NORM_EPS
+    _, config = read_huggingface_config(fields, str(prefix.parent / CONFIG))
     dialect = tensorflow_dialect()
     tensors = drop_tensors(_open(prefix, dialect.ignored), drop)
     config = dataclasses.replace(config, heads=heads_in(tensors, dialect))
@@ -64,19 +76,16 @@ def save(
         found=f"what makes it {architecture}",
         expected="plain BERT, for the original's checkpoints",
     )
-    eps = config.layer_norm_eps
     check(
-        eps == LAYER_NORM_EPS,
+        config.layer_norm_eps == LAYER_NORM_EPS,
         where="model.layer_norm_eps",
-        found=eps,
+        found=config.layer_norm_eps,
         expected=f"{LAYER_NORM_EPS}, which the original has fixed",
     )
     values: dict[str, Any] = {name: getattr(config, name) for name in FIELDS}
     values["hidden_act"] = "relu" if config.hidden_act == "relu" else "gelu"
     if config.hidden_act == "gelu_tanh":
-        values["bertjax_hidden_act"] = (
-            "gelu_new"  # read again by `load`; the original knows one gelu
-        )
+        values[ACTIVATION] = "gelu_new"
     if tokenizer is not None:
         tokenizer.save(path, config.max_length)
     with disk_errors(path):
@@ -86,93 +95,86 @@ def save(
 
 
 def _prefix(source: epath.Path) -> epath.Path:
-    """The checkpoint's path without its endings."""
+    """Return the checkpoint's path without its endings."""
     if source.name.endswith(".index"):
         source = source.parent / source.name.removesuffix(".index")
     if not source.is_dir():
-        found = (source.parent / f"{source.name}.index").exists()
         check(
-            found,
+            (source.parent / f"{source.name}.index").exists(),
             where=str(source),
             found="neither a folder nor a checkpoint's prefix",
             expected=f"{source.name}.index",
         )
         return source
     indices = sorted(file.name for file in source.iterdir() if file.name.endswith(".index"))
-    expected = "one *.index, or the path of one checkpoint without its ending"
     check(
         len(indices) == 1,
         where=str(source),
         found=", ".join(indices) or "no checkpoint",
-        expected=expected,
+        expected="one *.index, or the path of one checkpoint without its ending",
     )
     return source / indices[0].removesuffix(".index")
 
 
-def _open(prefix: epath.Path, ignored: Any) -> Tensors:
+def _open(prefix: epath.Path, ignored: Callable[[str], bool]) -> Tensors:
     import tensorflow as tf
 
-    check(
-        is_local(prefix),
-        where=str(prefix),
-        found="a checkpoint in a store",
-        expected="one on a disk of this machine",
-    )
-    held = sum(file.stat().length for file in prefix.parent.glob(f"{prefix.name}.data-*"))
+    check_local(prefix, "checkpoint")
     try:
         reader = tf.train.load_checkpoint(str(prefix))
         shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
-        kinds = reader.get_variable_to_dtype_map()
-    except Exception as error:  # of damaged files its bindings raise IndexError and what not
+        dtypes = reader.get_variable_to_dtype_map()
+    except Exception as error:  # TensorFlow's bindings raise IndexError and others of damaged files
         raise _damaged(prefix, error) from error
-    for name, shape in shapes.items():
-        if not ignored(name):
-            kind = f"the type {kinds[name].name}"
-            check(
-                kinds[name] == tf.float32, where=f"{prefix}: {name}", found=kind, expected="float32"
-            )
-            size = 4 * math.prod(shape)  # before memory is taken for it
-            check(
-                size <= held,
-                where=f"{prefix}: {name}",
-                found=f"{held} bytes for the shape {list(shape)}",
-                expected="all its numbers",
-            )
+    read_shapes = {name: shape for name, shape in shapes.items() if not ignored(name)}
+    _check_tensors(prefix, read_shapes, dtypes)
 
     def read(name: str) -> np.ndarray:
         try:
             return reader.get_tensor(name)
-        except Exception as error:  # of damaged files its bindings raise IndexError and what not
+        except Exception as error:  # see above
             raise _damaged(prefix, error) from error
 
     return Tensors(str(prefix), shapes, read)
 
 
+def _check_tensors(
+    prefix: epath.Path, shapes: Mapping[str, tuple[int, ...]], dtypes: Mapping[str, Any]
+) -> None:
+    """Raise `UserError` for a tensor that is not float32 or that claims more bytes than there are.
+
+    An index may claim any shape; TensorFlow reserves memory for it before it reads.
+    """
+    import tensorflow as tf
+
+    held = sum(file.stat().length for file in prefix.parent.glob(f"{prefix.name}.data-*"))
+    for name, shape in shapes.items():
+        check(
+            dtypes[name] == tf.float32,
+            where=f"{prefix}: {name}",
+            found=f"the type {dtypes[name].name}",
+            expected="float32",
+        )
+        check(
+            4 * math.prod(shape) <= held,
+            where=f"{prefix}: {name}",
+            found=f"{held} bytes for the shape {list(shape)}",
+            expected="all its numbers",
+        )
+
+
 def _damaged(prefix: epath.Path, error: Exception) -> UserError:
-    return UserError(
-        f"{prefix}: found no whole checkpoint of TensorFlow ({' '.join(str(error).split())[:200]})"
-    )
+    return UserError(f"{prefix}: found no whole checkpoint of TensorFlow ({one_line(error)})")
 
 
 def _write(folder: epath.Path, tensors: dict[str, np.ndarray]) -> None:
     import tensorflow as tf
 
-    with tempfile.TemporaryDirectory() as local, disk_errors(folder):
-        prefix = epath.Path(local) / CHECKPOINT
-        names, values = list(tensors), [tf.constant(array) for array in tensors.values()]
-        try:
-            tf.raw_ops.SaveV2(
-                prefix=str(prefix),
-                tensor_names=names,
-                shape_and_slices=[""] * len(names),
-                tensors=values,
-            )
-        except tf.errors.OpError as error:
-            raise UserError(
-                f"{folder}: cannot be written ({' '.join(str(error).split())[:200]})"
-            ) from error
-        # Data before the index, without which there is no checkpoint.
-        for file in sorted(
-            epath.Path(local).iterdir(), key=lambda file: file.name.endswith(".index")
-        ):
-            write_whole(folder / file.name, file.read_bytes())
+    # Data before the index, without which there is no checkpoint.
+    with tensorflow_output(folder, last=f"{CHECKPOINT}.index") as local:
+        tf.raw_ops.SaveV2(
+            prefix=str(local / CHECKPOINT),
+            tensor_names=list(tensors),
+            shape_and_slices=[""] * len(tensors),
+            tensors=[tf.constant(array) for array in tensors.values()],
+        )

@@ -1,7 +1,7 @@
-"""Models made larger: longer inputs, new words, words with vectors from elsewhere.
+"""Extension of a model: longer inputs, new words, words with vectors from elsewhere.
 
-Pure functions of (config, params, ...) that give a new (config, params); what they are given stays
-as it is.
+Pure functions of (config, params, ...) that return a new (config, params); their arguments stay as
+they are.
 """
 
 import dataclasses
@@ -18,61 +18,63 @@ from bertjax.data.tokenizers.byte_bpe import SPACE
 from bertjax.data.tokenizers.sentencepiece import WORD
 from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from bertjax.data.tokenizers.wordpiece import WordPiece
-from bertjax.errors import UserError, check
+from bertjax.errors import UserError, check, mismatch
+from bertjax.model.functional import Params
 
-Params = Mapping[str, Any]
-Positions = Literal["tile", "interpolate"]
-NewRows = Literal["mean", "pieces"]
+PositionMethod = Literal["tile", "interpolate"]
+EmbeddingMethod = Literal["mean", "pieces"]
 
-MOST_POSITIONS = 1 << 20  # attention over as many needs terabytes
-WORDS = ("embeddings", "word", "embedding")
-POSITIONS = ("embeddings", "position", "embedding")
-BIAS = ("mlm", "bias")
+MAX_POSITIONS = 1 << 20  # attention over as many needs terabytes
+WORD_TABLE = ("embeddings", "word", "embedding")
+POSITION_TABLE = ("embeddings", "position", "embedding")
+MLM_BIAS = ("mlm", "bias")
 
 
 def extend_positions(
-    config: ModelConfig, params: Params, length: int, how: Positions = "tile"
+    config: ModelConfig, params: Params, length: int, method: PositionMethod = "tile"
 ) -> tuple[ModelConfig, Params]:
-    """Positions for inputs of up to `length` ids, made of the learned ones.
+    """Return the model with positions for inputs of up to `length` ids, made of the learned ones.
 
-    `tile` repeats the learned rows in order, as Longformer does (arXiv 2004.05150, section 5):
-    inputs no longer than before give the same bits. `interpolate` stretches them, the first and the
-    last staying first and last and the others linear between two neighbours, as ViT does for finer
-    images (arXiv 2010.11929, section 3.2): every input changes. Rows below `config.position_offset`
-    are no positions and stay as they are. Raises `UserError` where `length` is not above
-    `config.max_length`.
+    `tile` repeats the learned positions in order, as Longformer does (arXiv 2004.05150, section 5):
+    inputs no longer than before give the same bits. `interpolate` stretches them: the first and the
+    last stay first and last, the others are linear between two neighbours, as ViT does for finer
+    images (arXiv 2010.11929, section 3.2); every input's outputs change. Entries of the table below
+    `config.position_offset` are no positions and stay as they are. Raises `UserError` where
+    `length` is not above `config.max_length`.
     """
+    methods = get_args(PositionMethod)
+    check(method in methods, where="positions", found=method, expected=" or ".join(methods))
     check(
-        how in get_args(Positions),
-        where="positions",
-        found=how,
-        expected=" or ".join(get_args(Positions)),
-    )
-    check(
-        length <= MOST_POSITIONS,
+        length <= MAX_POSITIONS,
         where="length",
         found=str(length)[:20],
-        expected=f"at most {MOST_POSITIONS}",
+        expected=f"at most {MAX_POSITIONS}",
     )
-    before, offset = config.max_length, config.position_offset
+    old_length, offset = config.max_length, config.position_offset
     check(
-        length > before,
+        length > old_length,
         where="length",
         found=length,
-        expected=f"more than {before}, which the model's positions allow already",
+        expected=f"more than {old_length}, which the model's positions allow already",
     )
-    table_PxE = _leaf(params, POSITIONS)
+    table_PxE = _leaf(params, POSITION_TABLE)
     learned_LxE = table_PxE[offset:]
-    if how == "tile":
-        rows = learned_LxE[np.arange(length) % before]
+    if method == "tile":
+        positions = learned_LxE[np.arange(length) % old_length]
     else:
-        # In integers, so that a place that falls on a learned row is that row to the bit.
-        below, rest = np.divmod(np.arange(length) * (before - 1), length - 1)
-        share = (rest / (length - 1)).astype(np.float32)[:, None]
-        above = np.minimum(below + 1, before - 1)
-        rows = learned_LxE[below] * (1 - share) + learned_LxE[above] * share
-    grown = dataclasses.replace(config, max_position_embeddings=offset + length)
-    return grown, _with(params, POSITIONS, np.concatenate([table_PxE[:offset], rows]))
+        positions = _interpolate(learned_LxE, length)
+    extended = dataclasses.replace(config, max_position_embeddings=offset + length)
+    table = np.concatenate([table_PxE[:offset], positions])
+    return extended, _replace_leaf(params, POSITION_TABLE, table)
+
+
+def _interpolate(learned_LxE: np.ndarray, length: int) -> np.ndarray:
+    last = len(learned_LxE) - 1
+    # In integers: a new position that falls on a learned one is then the same to the bit.
+    below, rest = np.divmod(np.arange(length) * last, length - 1)
+    share = (rest / (length - 1)).astype(np.float32)[:, None]
+    above = np.minimum(below + 1, last)
+    return learned_LxE[below] * (1 - share) + learned_LxE[above] * share
 
 
 def extend_vocabulary(
@@ -80,125 +82,134 @@ def extend_vocabulary(
     params: Params,
     tokenizer: Tokenizer,
     pieces: Sequence[Sequence[int]],
-    how: NewRows = "pieces",
+    method: EmbeddingMethod = "pieces",
     *,
     multiple: int = 1,
 ) -> tuple[ModelConfig, Params]:
-    """Rows for new entries, whose ids follow those of `tokenizer`, the one from before.
+    """Return the model with new entries, whose ids follow those of `tokenizer`, the old one.
 
-    `pieces` holds for each new entry the ids that `tokenizer` gives for it; a row, and its bias in
-    the masked-word head, is their mean (arXiv 2402.09977). With `mean` it is the mean over all
-    entries but the special ones: then a new entry's score is the mean of theirs, so that in no
-    place its probability is above one in their number (J. Hewitt, "Initializing New Word Embeddings
-    for Pretrained Language Models", 2021).
+    `pieces` holds for each new entry the ids that `tokenizer` encodes it as. With the method
+    `pieces` its embedding, and its bias in the masked-word head, are their mean (arXiv 2402.09977).
+    With `mean` they are the mean over all entries but the special ones: then a new entry's logit is
+    the mean of theirs, so that its probability is nowhere above one in their number (J. Hewitt,
+    "Initializing New Word Embeddings for Pretrained Language Models", 2021).
 
-    Rows that only fill the table up are used first; where they do not suffice the table grows, to a
-    `multiple`, and rows that fill it up again are the mean. Rows of old entries keep their bits.
-    Raises `UserError` for a table smaller than the tokenizer, and for an entry without pieces or
-    with one that is no id of `tokenizer`.
+    Unused entries at the table's end are taken first; where they do not suffice the table grows, to
+    a `multiple`, and what fills it up is the mean. Old entries keep their bits. Raises `UserError`
+    for a table smaller than the tokenizer, and for a new entry without pieces or with one that is
+    no id of `tokenizer`.
     """
-    check(
-        how in get_args(NewRows),
-        where="new rows",
-        found=how,
-        expected=" or ".join(get_args(NewRows)),
-    )
-    known = tokenizer.vocab_size
+    methods = get_args(EmbeddingMethod)
+    check(method in methods, where="new rows", found=method, expected=" or ".join(methods))
+    old_size = tokenizer.vocab_size
     check(multiple > 0, where="multiple", found=multiple, expected="a number above 0")
     check(
-        known <= config.vocab_size,
+        old_size <= config.vocab_size,
         where="model.vocab_size",
         found=config.vocab_size,
-        expected=f"at least the tokenizer's {known}",
+        expected=f"at least the tokenizer's {old_size}",
     )
     for number, ids in enumerate(pieces, 1):
-        good = len(ids) > 0 and min(ids) >= 0 and max(ids) < known
         check(
-            good,
+            len(ids) > 0 and min(ids) >= 0 and max(ids) < old_size,
             where=f"new entry {number}",
             found=f"the pieces {list(ids)}",
-            expected=f"one or more, each from 0 to {known - 1}",
+            expected=f"one or more, each from 0 to {old_size - 1}",
         )
-    used = known + len(pieces)
-    size = config.vocab_size if used <= config.vocab_size else -(-used // multiple) * multiple
-    ordinary = np.setdiff1d(np.arange(known), tokenizer.special_ids)
+    vocab_size = config.vocab_size
+    used = old_size + len(pieces)
+    if used > vocab_size:
+        vocab_size = -(-used // multiple) * multiple  # rounded up
+    ordinary = np.setdiff1d(np.arange(old_size), tokenizer.special_ids)
 
-    def grown(old: np.ndarray) -> np.ndarray:
+    def extend(old: np.ndarray) -> np.ndarray:
+        # In float64: a float32 sum of 30,000 embeddings loses digits.
         mean = old[ordinary].mean(axis=0, dtype=np.float64)
-        new = np.empty((size, *old.shape[1:]), np.float32)
+        new = np.empty((vocab_size, *old.shape[1:]), np.float32)
         new[: len(old)] = old
         new[len(old) :] = mean
-        for row, ids in enumerate(pieces, known):
-            new[row] = mean if how == "mean" else old[list(ids)].mean(axis=0, dtype=np.float64)
+        for entry, ids in enumerate(pieces, old_size):
+            if method == "mean":
+                new[entry] = mean
+            else:
+                new[entry] = old[list(ids)].mean(axis=0, dtype=np.float64)
         return new
 
-    for name in (WORDS, BIAS) if "mlm" in config.heads else (WORDS,):
-        params = _with(params, name, grown(_leaf(params, name)))
-    return dataclasses.replace(config, vocab_size=size), params
+    params = _replace_leaf(params, WORD_TABLE, extend(_leaf(params, WORD_TABLE)))
+    if "mlm" in config.heads:
+        params = _replace_leaf(params, MLM_BIAS, extend(_leaf(params, MLM_BIAS)))
+    return dataclasses.replace(config, vocab_size=vocab_size), params
 
 
 def init_word_vectors(
     config: ModelConfig, params: Params, words: Mapping[str, int], vectors: Mapping[str, np.ndarray]
 ) -> tuple[ModelConfig, Params, int]:
-    """The rows of those of `words` (ids by word) that have a vector become it; also how many these
-    are.
+    """Return the model with `vectors` as embeddings of `words`, and the number of these embeddings.
 
-    All vectors are scaled by one number, after which their standard deviation is that of the rows
-    of `words` now: `initializer_range`, less what its cut takes off, in a model not yet trained. As
-    they come, GloVe's spread much wider and drown the positions that are added to them: models that
-    start so do worse than from random rows, and gain by a narrow range (arXiv 2407.12514). Angles
-    stay. Raises `UserError` where a vector is not `config.embedding_width` wide or not finite, and
-    where there is no vector for any of `words` or all are 0.
+    `words` are ids by word; those without a vector stay as they are. All vectors are scaled by one
+    number, after which their standard deviation is that of the embeddings of `words` now:
+    `initializer_range`, less what its cut takes off, in a model not yet trained. Unscaled, GloVe's
+    spread much wider and drown the positions that are added to them: models that start so do worse
+    than from random embeddings, and gain by a narrow range (arXiv 2407.12514). Angles stay. Raises
+    `UserError` where a vector is not `config.embedding_width` wide or not finite, and where there
+    is no vector for any of `words` or all are 0.
     """
-    width = config.embedding_width
-    found = [word for word in words if word in vectors]
+    known = [word for word in words if word in vectors]
     check(
-        found, where="word vectors", found=f"none of {len(words):,} words", expected="one or more"
+        known, where="word vectors", found=f"none of {len(words):,} words", expected="one or more"
     )
-    for word in found:
+    width = config.embedding_width
+    width_field = "embedding_size" if config.embedding_size else "hidden_size"
+    for word in known:
         shape = np.shape(vectors[word])
-        wanted = f"[{width}], as model.{'embedding_size' if config.embedding_size else 'hidden_size'} says"
         check(
             shape == (width,),
             where=f"the vector of {word!r}",
             found=f"shape {list(shape)}",
-            expected=wanted,
+            expected=f"[{width}], as model.{width_field} says",
         )
-    rows = np.stack([vectors[word] for word in found]).astype(np.float64)
-    spread = rows.std()
+    vectors_KxE = np.stack([vectors[word] for word in known]).astype(np.float64)
+    deviation = vectors_KxE.std()
     check(
-        bool(np.isfinite(spread)) and spread > 0,
+        np.isfinite(deviation) and deviation > 0,
         where="word vectors",
-        found=f"a deviation of {spread}",
+        found=f"a deviation of {deviation}",
         expected="a number above 0",
     )
-    table_VxE = _leaf(params, WORDS).copy()
-    scale = table_VxE[list(words.values())].std(dtype=np.float64) / spread
-    table_VxE[[words[word] for word in found]] = rows * scale
-    return config, _with(params, WORDS, table_VxE), len(found)
+    table_VxE = _leaf(params, WORD_TABLE).copy()
+    scale = table_VxE[list(words.values())].std(dtype=np.float64) / deviation
+    table_VxE[[words[word] for word in known]] = vectors_KxE * scale
+    return config, _replace_leaf(params, WORD_TABLE, table_VxE), len(known)
 
 
 def whole_words(tokenizer: Tokenizer) -> dict[str, int]:
-    """Ids of the entries that are a word's beginning, by the word without its mark: WordPiece's
-    `cat`, SentencePiece's `▁cat`, byte-level BPE's `Ġcat` (which writes letters beyond ASCII as
-    bytes: not found).
+    """Return the ids of the entries that begin a word, by the word without its mark.
+
+    Such are WordPiece's `cat`, SentencePiece's `▁cat`, byte-level BPE's `Ġcat` (which writes
+    letters beyond ASCII as bytes: they are not in the result).
     """
-    begins = np.flatnonzero(tokenizer.starts_word)
-    words = [
-        entry.removeprefix(WORD).removeprefix(SPACE) for entry in tokenizer.pieces(begins.tolist())
-    ]
-    return {word: int(i) for word, i in zip(words, begins, strict=True) if word}
+    ids = np.flatnonzero(tokenizer.starts_word).tolist()
+    words: dict[str, int] = {}
+    for i, entry in zip(ids, tokenizer.pieces(ids), strict=True):
+        word = entry.removeprefix(WORD).removeprefix(SPACE)
+        if word:
+            words[word] = i
+    return words
 
 
-def pieces_of(tokenizer: Tokenizer, words: Sequence[str]) -> list[list[int]]:
-    """The ids of each word."""
+def encode_words(tokenizer: Tokenizer, words: Sequence[str]) -> list[list[int]]:
+    """Return the ids of each word."""
     ids, offsets = tokenizer.encode_batch(words)
     return [ids[begin:end].tolist() for begin, end in pairwise(offsets)]
 
 
 def read_new_words(path: epath.PathLike) -> list[str]:
-    """The lines of a UTF-8 file, a word each; `UserError` where it cannot be read or is empty."""
+    """Return the lines of a UTF-8 file, a word each.
+
+    Raises `UserError` where it cannot be read or has no word.
+    """
     try:
+        # Editors on Windows begin a file with a byte order mark.
         text = epath.Path(path).read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a list of words ({error})") from error
@@ -207,16 +218,15 @@ def read_new_words(path: epath.PathLike) -> list[str]:
 
 
 def extend_tokenizer(folder: epath.PathLike, words: Sequence[str], source: str) -> Tokenizer:
-    """The WordPiece tokenizer saved in `folder` with `words` as further entries, ids following the
-    old ones.
+    """Return the WordPiece tokenizer saved in `folder` with `words` as further entries.
 
-    A longest match is taken first: where a longer word begins with a new one, its pieces change
-    too. The ids of all other text stay.
+    Their ids follow the old ones. WordPiece takes the longest match first: where a longer word
+    begins with a new one, its pieces change too. The ids of all other text stay.
 
     Raises `UserError`, naming `source` and the line, for a word that is empty, has a space, is
     known already, or would never come out of text: "covid-19" is three words to BERT, and an
-    uncased tokenizer reads no capitals. One such line stops it, for a row that nothing uses costs
-    memory and says nothing.
+    uncased tokenizer reads no capitals. One such line stops it, since an embedding that nothing
+    uses costs memory without a sign.
     """
     folder = epath.Path(folder)
     old = load_tokenizer(folder)
@@ -226,7 +236,17 @@ def extend_tokenizer(folder: epath.PathLike, words: Sequence[str], source: str) 
         found=f"a tokenizer of kind {old.kind}, which takes no new entries",
         expected="wordpiece",
     )
-    lines = dict.fromkeys(old.pieces(range(old.vocab_size)), "in the vocabulary")
+    entries = old.pieces(range(old.vocab_size))
+    _check_new_words(words, entries, source)
+    content = "".join(f"{entry}\n" for entry in [*entries, *words]).encode()
+    new = WordPiece(folder, content, old.lowercase)
+    _check_whole(new, words, old.vocab_size, source)
+    return new
+
+
+def _check_new_words(words: Sequence[str], entries: Sequence[str], source: str) -> None:
+    """Raise `UserError` for a word that is empty, has a space, or is there already."""
+    known_from = dict.fromkeys(entries, "in the vocabulary")
     for number, word in enumerate(words, 1):
         where = f"{source}, line {number}"
         check(
@@ -236,35 +256,45 @@ def extend_tokenizer(folder: epath.PathLike, words: Sequence[str], source: str) 
             expected="a word without spaces",
         )
         check(
-            word not in lines,
+            word not in known_from,
             where=where,
-            found=f"{word!r}, which is {lines.get(word)} already",
+            found=f"{word!r}, which is {known_from.get(word)} already",
             expected="a new word",
         )
-        lines[word] = f"on line {number}"
-    entries = [*old.pieces(range(old.vocab_size)), *words]
-    content = "".join(f"{entry}\n" for entry in entries).encode()
-    new = WordPiece(folder, content, old.lowercase)
-    wrong = [i for i, ids in enumerate(pieces_of(new, words)) if ids != [old.vocab_size + i]]
-    if wrong:
-        word = words[wrong[0]]
-        read = " ".join(new.pieces(pieces_of(new, [word])[0]))
-        others = f" ({len(wrong)} lines like it)" if len(wrong) > 1 else ""
-        expected = "a word that BERT does not split, in lower case and without accents where the tokenizer is uncased"
-        raise UserError(
-            f"{source}, line {wrong[0] + 1}: found {word!r}, read as {read!r}{others}, expected {expected}"
-        )
-    return new
+        known_from[word] = f"on line {number}"
 
 
-def _leaf(params: Params, name: Sequence[str]) -> np.ndarray:
+def _check_whole(tokenizer: Tokenizer, words: Sequence[str], first_id: int, source: str) -> None:
+    """Raise `UserError` for the first word that `tokenizer` does not encode as its own entry.
+
+    The entries of `words` begin at `first_id`.
+    """
+    encoded = encode_words(tokenizer, words)
+    wrong = [i for i, ids in enumerate(encoded) if ids != [first_id + i]]
+    if not wrong:
+        return
+    first = wrong[0]
+    others = f" ({len(wrong)} lines like it)" if len(wrong) > 1 else ""
+    raise mismatch(
+        where=f"{source}, line {first + 1}",
+        found=f"{words[first]!r}, read as {' '.join(tokenizer.pieces(encoded[first]))!r}{others}",
+        expected=(
+            "a word that BERT does not split, in lower case and without accents where the "
+            "tokenizer is uncased"
+        ),
+    )
+
+
+def _leaf(params: Params, path: Sequence[str]) -> np.ndarray:
     tree: Any = params
-    for key in name:
+    for key in path:
         tree = tree[key]
     return np.asarray(tree)
 
 
-def _with(tree: Params, name: Sequence[str], leaf: np.ndarray) -> dict[str, Any]:
-    """`tree` with another leaf, sharing the rest with it."""
-    first, *rest = name
-    return {**tree, first: _with(tree[first], rest, leaf) if rest else jnp.asarray(leaf)}
+def _replace_leaf(tree: Params, path: Sequence[str], leaf: np.ndarray) -> dict[str, Any]:
+    """Return `tree` with another leaf at `path`, sharing the rest with it."""
+    first, *rest = path
+    if not rest:
+        return {**tree, first: jnp.asarray(leaf)}
+    return {**tree, first: _replace_leaf(tree[first], rest, leaf)}

@@ -102,7 +102,7 @@ def _with_words(
     assert tokenizer is not None  # it is loaded where words are asked for
     words = extend.read_new_words(options.new_tokens)
     extended = extend.extend_tokenizer(folder, words, options.new_tokens)
-    pieces = extend.pieces_of(tokenizer, words)
+    pieces = extend.encode_words(tokenizer, words)
     after, params = extend.extend_vocabulary(
         before,
         model.params,

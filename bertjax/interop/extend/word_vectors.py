@@ -1,8 +1,8 @@
-"""Word vectors from files: GloVe's text, word2vec's text (fastText's `.vec` too) and binary, each
-also as .gz.
+"""Word vectors from files: GloVe's text, word2vec's text (fastText's `.vec` too) and binary.
 
-A file is read once, in pieces, and of it only the wanted words are kept, so memory goes with what
-is wanted. Files are untrusted: what they say of their own size is compared, never reserved.
+Each may also be compressed, as .gz. A file is read once, a block at a time, and only the wanted
+words are kept, so that memory grows with these alone. Files are untrusted: the sizes that they
+claim are compared with what is there, and no memory is reserved for them.
 """
 
 import gzip
@@ -20,15 +20,15 @@ from etils import epath
 from bertjax.errors import UserError, check, mismatch
 from bertjax.progress import Progress, silent
 
-Format = Literal["auto", "glove", "word2vec", "word2vec-binary"]
+VectorFormat = Literal["auto", "glove", "word2vec", "word2vec-binary"]
 
-HEADER = re.compile(rb"(\d{1,15}) (\d{1,9})\s*")
-CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+HEADER = re.compile(rb"(\d{1,15}) (\d{1,9})\s*")  # a count and a width, of bounded digits
+CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")  # bytes that no text has
 GZIP = b"\x1f\x8b"
-WIDEST = 1 << 14  # numbers of a vector
-LONGEST_WORD = 1 << 12  # bytes
-LONGEST_LINE = LONGEST_WORD + 64 * WIDEST  # bytes; 64 are plenty for a number
-BLOCK = 1 << 20  # bytes; more than a binary entry has
+MAX_WIDTH = 1 << 14  # numbers of a vector
+MAX_WORD_BYTES = 1 << 12
+MAX_LINE_BYTES = MAX_WORD_BYTES + 64 * MAX_WIDTH  # 64 bytes are plenty for a number
+BLOCK_BYTES = 1 << 20  # more than a binary entry has
 REPORT_EVERY = 50_000  # entries
 
 
@@ -37,35 +37,33 @@ def read_word_vectors(
     wanted: Collection[str],
     width: int,
     *,
-    file_format: Format = "auto",
+    file_format: VectorFormat = "auto",
     lowercase: bool = False,
     progress: Progress = silent,
 ) -> dict[str, np.ndarray]:
-    """The vectors of those of `wanted` that the file has: finite float32 arrays `[width]` by word.
+    """Return the vectors of the `wanted` words that the file has: float32 `[width]` by word.
 
-    A word that stands there twice has its first vector. With `lowercase`, a word of the file that
-    is not wanted as it stands is taken in lower case, the first of such words (files go by
-    frequency) and only where the word itself is missing. `auto` tells the formats by a header and
-    by what follows it. Numbers are read, and checked, of wanted words only; of every entry it is
-    checked that it is whole.
+    A word with several entries has the vector of its first. With `lowercase`, a word of the file
+    that is not wanted as it is written is taken in lower case: the first of such words (files are
+    ordered by frequency), and only where the word itself is missing. `auto` recognizes the format
+    by the first line and by what follows it. Numbers are read, and checked to be finite, of wanted
+    words only; every entry is checked to be complete.
 
-    Raises `UserError` naming file and line or entry: no such format, another width than `width`, a
-    cut file, what is no finite number, an entry longer than can be.
+    Raises `UserError` naming file and line or entry: another format, another width than `width`, a
+    file that is cut short, what is no finite number, an entry longer than any may be.
     """
     path = epath.Path(path)
-    kind = _format(path) if file_format == "auto" else file_format
-    kept = _Kept(wanted, lowercase)
+    kind = _detect_format(path) if file_format == "auto" else file_format
+    kept = _KeptVectors(wanted, lowercase)
+    read_entries = _binary_entries if kind == "word2vec-binary" else _text_entries
     with _opened(path) as file:
-        entries = (_binary_entries if kind == "word2vec-binary" else _text_entries)(
-            path, file, kind, width, progress
-        )
-        for where, word, values in entries:
+        for where, word, values in read_entries(path, file, kind, width, progress):
             kept.offer(where, word, values, width)
     return kept.vectors
 
 
-class _Kept:
-    """The wanted vectors so far; a word as it stands goes before one in lower case."""
+class _KeptVectors:
+    """The wanted vectors so far; a word as it is written goes before one in lower case."""
 
     def __init__(self, wanted: Collection[str], lowercase: bool):
         self.wanted, self.lowercase = frozenset(wanted), lowercase
@@ -73,21 +71,27 @@ class _Kept:
         self._exact: set[str] = set()
 
     def offer(self, where: str, raw: bytes, values: bytes | memoryview, width: int) -> None:
+        """Keep the vector of the word `raw` if it is wanted and has none yet."""
+        # Published files have words that are no UTF-8; as replaced they match no wanted one.
         word = raw.decode(errors="replace")
         if word in self.wanted:
             if word not in self._exact:
                 self._exact.add(word)
                 self.vectors[word] = _numbers(where, values, width)
-        elif self.lowercase and (word := word.lower()) in self.wanted and word not in self.vectors:
-            self.vectors[word] = _numbers(where, values, width)
+            return
+        if self.lowercase:
+            word = word.lower()
+            if word in self.wanted and word not in self.vectors:
+                self.vectors[word] = _numbers(where, values, width)
 
 
 def _numbers(where: str, values: bytes | memoryview, width: int) -> np.ndarray:
-    """A vector from its text, or from its bytes in memory."""
+    """Return a vector from its text, or from its bytes in memory."""
     if isinstance(values, memoryview):
         vector = np.frombuffer(values, "<f4").astype(np.float32)
     else:
         try:
+            # What float32 cannot hold becomes infinite, and is refused below.
             with np.errstate(over="ignore"):
                 vector = np.array([float(value) for value in values.split(b" ")], np.float32)
         except ValueError as error:
@@ -105,18 +109,19 @@ def _numbers(where: str, values: bytes | memoryview, width: int) -> np.ndarray:
 def _text_entries(
     path: epath.Path, file: IO[bytes], kind: str, width: int, progress: Progress
 ) -> Iterator[tuple[str, bytes, bytes]]:
-    """(where, word, its numbers as text). A word may have spaces in it, as in glove.840B: the
-    numbers come last.
+    """Yield (where, word, its numbers as text) of each entry.
+
+    A word may have spaces in it, as in glove.840B: the numbers are the last fields of a line.
     """
-    first = _line(path, file, 1)
-    count, found, begin = 0, 0, 1
+    line, number = _line(path, file, 1), 1
+    count = 0  # not known of GloVe's files
     if kind == "word2vec":
-        count, said = _header(path, first)
-        _check_width(path, said, width)
-        first, begin = _line(path, file, 2), 2
+        count, file_width = _header(path, line)
+        _check_width(path, file_width, width)
+        line, number = _line(path, file, 2), 2
     else:
-        _check_width(path, _trailing_numbers(first), width)
-    line, number = first, begin
+        _check_width(path, _count_trailing_numbers(line), width)
+    entries = 0
     while line:
         where = f"{path}, line {number}"
         line = line.rstrip(b" \r\n")
@@ -128,18 +133,19 @@ def _text_entries(
                 found=f"a word and {spaces} numbers",
                 expected=f"{width} numbers",
             )
+            # Nearly every word has no space: the first one is then found without a copy.
             at = line.index(b" ") if spaces == width else len(line.rsplit(b" ", width)[0])
             yield where, line[:at], line[at + 1 :]
-            found += 1
-            if found % REPORT_EVERY == 0:
-                progress("reading word vectors", found, count)
+            entries += 1
+            if entries % REPORT_EVERY == 0:
+                progress("reading word vectors", entries, count)
         number += 1
         line = _line(path, file, number)
     if kind == "word2vec":
         check(
-            found == count,
+            entries == count,
             where=str(path),
-            found=f"{found:,} entries",
+            found=f"{entries:,} entries",
             expected=f"{count:,}, as the first line says",
         )
 
@@ -147,15 +153,18 @@ def _text_entries(
 def _binary_entries(
     path: epath.Path, file: IO[bytes], kind: str, width: int, progress: Progress
 ) -> Iterator[tuple[str, bytes, memoryview]]:
-    """(where, word, its numbers as bytes). Some writers end an entry with a newline, some do not."""
-    count, said = _header(path, _line(path, file, 1))
-    _check_width(path, said, width)
+    """Yield (where, word, its numbers as bytes) of each entry.
+
+    Some writers end an entry with a newline, some do not.
+    """
+    count, file_width = _header(path, _line(path, file, 1))
+    _check_width(path, file_width, width)
     buffer, at = b"", 0
     for number in range(1, count + 1):
-        if len(buffer) - at < LONGEST_WORD + 4 * width:
-            buffer, at = buffer[at:] + file.read(BLOCK), 0
+        if len(buffer) - at < MAX_WORD_BYTES + 4 * width:
+            buffer, at = buffer[at:] + file.read(BLOCK_BYTES), 0
         where = f"{path}, entry {number:,}"
-        space = buffer.find(b" ", at, at + LONGEST_WORD)
+        space = buffer.find(b" ", at, at + MAX_WORD_BYTES)
         if space < 0:
             check(
                 buffer[at:].strip(b"\n"),
@@ -165,7 +174,7 @@ def _binary_entries(
             )
             raise mismatch(
                 where=where,
-                found=f"no space in {LONGEST_WORD:,} bytes",
+                found=f"no space in {MAX_WORD_BYTES:,} bytes",
                 expected="a word, a space and its numbers",
             )
         end = space + 1 + 4 * width
@@ -179,7 +188,7 @@ def _binary_entries(
         at = end
         if number % REPORT_EVERY == 0:
             progress("reading word vectors", number, count)
-    rest = buffer[at : at + BLOCK].strip(b"\n") or file.read(1)
+    rest = buffer[at : at + BLOCK_BYTES].strip(b"\n") or file.read(1)
     check(
         not rest,
         where=str(path),
@@ -188,29 +197,30 @@ def _binary_entries(
     )
 
 
-def _format(path: epath.Path) -> Format:
-    """By the first line; and where it is a header, by whether text follows with a number in it."""
+def _detect_format(path: epath.Path) -> VectorFormat:
+    """Return the format by the first line and, where it is a header, by the entry after it."""
     with _opened(path) as file:
         first = _line(path, file, 1)
-        sample = file.read(LONGEST_WORD)
+        sample = file.read(MAX_WORD_BYTES)
     if not HEADER.fullmatch(first):
-        expected = (
-            "a word and its numbers, or a count and a width (of a file that is unpacked, or .gz)"
-        )
         check(
-            _trailing_numbers(first) > 0,
+            _count_trailing_numbers(first) > 0,
             where=f"{path}, line 1",
             found=repr(first[:40]),
-            expected=expected,
+            expected=(
+                "a word and its numbers, or a count and a width (of a file that is unpacked, or "
+                ".gz)"
+            ),
         )
         return "glove"
     fields = sample.split(b"\n")[0].split(b" ")[1:]
-    text = not CONTROL.search(sample) and any(map(_is_number, fields))
-    return "word2vec" if text else "word2vec-binary"
+    # Bytes of binary numbers may look like text, but then hardly like a number of it.
+    is_text = not CONTROL.search(sample) and any(map(_is_number, fields))
+    return "word2vec" if is_text else "word2vec-binary"
 
 
-def _trailing_numbers(line: bytes) -> int:
-    """How many numbers a line ends with, its first field, the word, not counted."""
+def _count_trailing_numbers(line: bytes) -> int:
+    """Return how many numbers a line ends with; its first field is the word, never a number."""
     fields = line.rstrip(b" \r\n").split(b" ")[1:]
     return sum(1 for _ in takewhile(_is_number, reversed(fields)))
 
@@ -224,48 +234,59 @@ def _is_number(field: bytes) -> bool:
 
 
 def _header(path: epath.Path, line: bytes) -> tuple[int, int]:
-    found = HEADER.fullmatch(line)
-    if found is None:
-        raise UserError(
-            f"{path}, line 1: found {line[:40]!r}, expected a count of words and a width"
+    """Return the count of words and the width that word2vec's first line gives."""
+    match = HEADER.fullmatch(line)
+    if match is None:
+        raise mismatch(
+            where=f"{path}, line 1",
+            found=repr(line[:40]),
+            expected="a count of words and a width",
         )
+    count, width = int(match[1]), int(match[2])
     check(
-        int(found[1]) > 0,
+        count > 0,
         where=f"{path}, line 1",
         found="a count of 0 words",
         expected="one or more",
     )
-    return int(found[1]), int(found[2])
+    return count, width
 
 
-def _check_width(path: epath.Path, found: int, width: int) -> None:
-    check(0 < width <= WIDEST, where="width", found=width, expected=f"1 to {WIDEST:,}")
+def _check_width(path: epath.Path, file_width: int, width: int) -> None:
+    check(0 < width <= MAX_WIDTH, where="width", found=width, expected=f"1 to {MAX_WIDTH:,}")
     check(
-        found == width,
+        file_width == width,
         where=f"{path}, line 1",
-        found=f"vectors of width {found}",
+        found=f"vectors of width {file_width}",
         expected=f"{width}, the width of the model's embeddings",
     )
 
 
 def _line(path: epath.Path, file: IO[bytes], number: int) -> bytes:
-    line = file.readline(LONGEST_LINE + 1)
+    """Return the next line; `UserError` naming its `number` if it is too long to be one.
+
+    It is not read further than the limit, so a file without line ends takes no memory.
+    """
+    line = file.readline(MAX_LINE_BYTES + 1)
     check(
-        len(line) <= LONGEST_LINE,
+        len(line) <= MAX_LINE_BYTES,
         where=f"{path}, line {number}",
         found="no end of the line",
-        expected=f"{LONGEST_LINE:,} bytes at most",
+        expected=f"{MAX_LINE_BYTES:,} bytes at most",
     )
     return line
 
 
 @contextmanager
 def _opened(path: epath.Path) -> Iterator[IO[bytes]]:
-    """The file's bytes, unpacked where it is gzip's; what cannot be read is one line."""
+    """Yield the file's bytes, decompressed where it is gzip's.
+
+    Raises `UserError` naming the file where it cannot be read.
+    """
     try:
         with path.open("rb") as raw:
             # A store's own file cannot read a line up to a limit.
-            file = io.BufferedReader(raw, BLOCK)
+            file = io.BufferedReader(raw, BLOCK_BYTES)
             yield gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == GZIP else file  # type: ignore[misc]
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error

@@ -1,7 +1,8 @@
-"""The one function that exported programs compute, and its inputs and outputs."""
+"""The one function that exported programs compute, with its inputs and outputs."""
 
 import dataclasses
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +13,17 @@ from jax import Array
 
 from bertjax.config import ModelConfig
 from bertjax.errors import check, disk_errors
+from bertjax.interop.checkpoints.tensor_mapping import without_groups
 from bertjax.interop.checkpoints.tensor_names import TASK_HEAD
 from bertjax.model import functional
 from bertjax.model.linear_head import linear
 from bertjax.tasks.task_head import TaskHead
 
 INPUTS = ("input_ids", "input_mask", "segment_ids")
-"""All int32 [b, l], in this order."""
-_GROUPS = {
+"""Names of the inputs, all int32 [b, l], in this order."""
+
+# By output, the group of parameters that it needs beside the encoder's.
+_GROUP_OF_OUTPUT = {
     "hidden": None,
     "pooled": "pooler",
     "mlm_logits": "mlm",
@@ -27,31 +31,57 @@ _GROUPS = {
     "logits": TASK_HEAD,
 }
 
-Serving = Callable[[functional.Params, Array, Array, Array], dict[str, Array]]
+OutputShape = tuple[str | int, ...]
+"""Axes of an output; "b" and "l" are batch and length, which are free."""
+ServingFunction = Callable[[functional.Params, Array, Array, Array], dict[str, Array]]
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A model and the outputs that an exported program of it computes; see `served_model`."""
+
+    config: ModelConfig
+    params: Mapping[str, np.ndarray]
+    """The parameters that the outputs need, by their path, such as `pooler/kernel`."""
+    outputs: Mapping[str, OutputShape]
+    """Shape of each output, float32, by its name."""
+    head: TaskHead | None
+    """The fine-tuned head behind `logits`."""
+
+
+def served_model(
+    config: ModelConfig,
+    params: functional.Params,
+    outputs: Sequence[str] = (),
+    head: TaskHead | None = None,
+) -> ServedModel:
+    """Return the part of a model that a program with `outputs` needs.
+
+    The parameters of a `head` are at `params["task_head"]`. Raises `UserError` as `choose_outputs`.
+    """
+    shapes = choose_outputs(config, outputs, head)
+    return ServedModel(config, _needed_params(params, shapes, head), shapes, head)
 
 
 def choose_outputs(
     config: ModelConfig, outputs: Sequence[str] = (), head: TaskHead | None = None
-) -> dict[str, tuple[str | int, ...]]:
-    """The shape of each output by its name, all float32, "b" and "l" standing for batch and length.
+) -> dict[str, OutputShape]:
+    """Return the shape of each output by its name.
 
     `outputs` are of `hidden` [b, l, D], `pooled` [b, D], `mlm_logits` [b, l, V] and `nsp_logits`
-    [b, 2], and of a fine-tuned model `logits` [b, C], or [b, l, C] of a head on every token; empty:
-    `logits` where there is a `head`, else `hidden`, and `pooled` where the model has a pooler.
-    Raises `UserError` for a name unknown or given twice, or one whose head the model lacks.
+    [b, 2], and of a fine-tuned model `logits` [b, C], or [b, l, C] of a head on every token. If
+    empty: `logits` where there is a `head`, else `hidden`, and `pooled` where the model has a
+    pooler. Raises `UserError` for a name unknown or given twice, or one whose head the model lacks.
     """
-    shapes: dict[str, tuple[str | int, ...]] = {
+    shapes: dict[str, OutputShape] = {
         "hidden": ("b", "l", config.hidden_size),
         "pooled": ("b", config.hidden_size),
         "mlm_logits": ("b", "l", config.vocab_size),
         "nsp_logits": ("b", 2),
     }
-    if head:
+    if head is not None:
         shapes["logits"] = ("b", "l", head.outputs) if head.on_tokens else ("b", head.outputs)
-    usual = (
-        ("logits",) if head else ("hidden", "pooled") if "pooler" in config.heads else ("hidden",)
-    )
-    names = tuple(outputs) or usual
+    names = tuple(outputs) or _default_outputs(config, head)
     check(
         len(set(names)) == len(names), where="outputs", found=", ".join(names), expected="each once"
     )
@@ -62,7 +92,7 @@ def choose_outputs(
             found=repr(name),
             expected=f"one of {', '.join(shapes)}",
         )
-        group = _GROUPS[name]
+        group = _GROUP_OF_OUTPUT[name]
         check(
             group in (None, TASK_HEAD, *config.heads),
             where=f"outputs: {name}",
@@ -72,57 +102,66 @@ def choose_outputs(
     return {name: shapes[name] for name in names}
 
 
-def serving_function(
-    config: ModelConfig, outputs: Sequence[str] = (), head: TaskHead | None = None
-) -> Serving:
-    """The pure function (params, input_ids, input_mask, segment_ids) -> outputs by name, without
-    dropout.
+def _default_outputs(config: ModelConfig, head: TaskHead | None) -> tuple[str, ...]:
+    if head is not None:
+        return ("logits",)
+    if "pooler" in config.heads:
+        return ("hidden", "pooled")
+    return ("hidden",)
 
-    The ids are int32 [b, l], as `functional.encode` takes them; `params` are nested, or flat by
-    their path. It computes in `config.dtype` and gives float32; for the outputs' names, shapes and
-    errors see `choose_outputs`.
+
+def serving_function(model: ServedModel) -> ServingFunction:
+    """Return the pure function (params, input_ids, input_mask, segment_ids) -> outputs by name.
+
+    `params` are flat, as `model.params`; the ids are int32 [b, l], as `functional.encode` takes
+    them. There is no dropout. It computes in `config.dtype` and returns float32.
     """
-    names = choose_outputs(config, outputs, head)
-    config = dataclasses.replace(config, remat="none")
+    # Rematerialization saves memory of the backward pass, which a program does not have.
+    config = dataclasses.replace(model.config, remat="none")
+    names, head = tuple(model.outputs), model.head
 
     def serve(
         params: functional.Params, input_ids: Array, input_mask: Array, segment_ids: Array
     ) -> dict[str, Array]:
-        params = unflatten_dict(params, sep="/") if any("/" in name for name in params) else params
+        params = unflatten_dict(params, sep="/")
         batch = {"input_ids": input_ids, "input_mask": input_mask, "segment_ids": segment_ids}
         hidden = functional.encode(config, params, batch).hidden_BxLxD
-        found = {"hidden": hidden}
+        computed = {"hidden": hidden}
         if needs_pooler(names, head):
-            found["pooled"] = functional.pool(config, params, hidden)
+            computed["pooled"] = functional.pool(config, params, hidden)
         if "mlm_logits" in names:
-            found["mlm_logits"] = functional.mlm_logits(config, params, hidden)
+            computed["mlm_logits"] = functional.mlm_logits(config, params, hidden)
         if "nsp_logits" in names:
-            found["nsp_logits"] = functional.nsp_logits(config, params, found["pooled"])
-        if head and "logits" in names:
-            found["logits"] = linear(
-                config, params[TASK_HEAD], hidden if head.on_tokens else found["pooled"]
-            )
-        return {name: found[name].astype(jnp.float32) for name in names}
+            computed["nsp_logits"] = functional.nsp_logits(config, params, computed["pooled"])
+        if head is not None and "logits" in names:
+            x = hidden if head.on_tokens else computed["pooled"]
+            computed["logits"] = linear(config, params[TASK_HEAD], x)
+        return {name: computed[name].astype(jnp.float32) for name in names}
 
     return serve
 
 
-def served_params(
-    params: functional.Params, outputs: Collection[str], head: TaskHead | None = None
+def _needed_params(
+    params: functional.Params, outputs: Collection[str], head: TaskHead | None
 ) -> dict[str, np.ndarray]:
-    """The parameters that `outputs` need, by their path, `/` between the names, as numpy arrays."""
-    unused = {"pooler", "mlm", "nsp", TASK_HEAD} - {_GROUPS[name] for name in outputs}
+    """Return the parameters that `outputs` need, by their path, as numpy arrays."""
+    unused = {"pooler", "mlm", "nsp", TASK_HEAD} - {_GROUP_OF_OUTPUT[name] for name in outputs}
     if needs_pooler(outputs, head):
         unused.discard("pooler")
-    leaves = flatten_dict(
-        {name: value for name, value in params.items() if name not in unused}, sep="/"
-    )
-    return {path: np.asarray(jax.device_get(leaf)) for path, leaf in leaves.items()}
+    leaves = flatten_dict(without_groups(params, unused), sep="/")
+    return {path: np.asarray(leaf) for path, leaf in jax.device_get(leaves).items()}
+
+
+def needs_pooler(outputs: Collection[str], head: TaskHead | None) -> bool:
+    """Return whether one of `outputs` is computed from the sentence vector."""
+    on_pooled = head is not None and not head.on_tokens and "logits" in outputs
+    return on_pooled or "pooled" in outputs or "nsp_logits" in outputs
 
 
 def new_program(folder: epath.PathLike, file: str) -> epath.Path:
-    """The folder, made if absent; `UserError` where it has a `file`, the one that an export writes
-    last.
+    """Return `folder`, made if absent, for a new program.
+
+    `file` is what the export writes last. Raises `UserError` where it is there already.
     """
     path = epath.Path(folder)
     with disk_errors(path):
@@ -134,9 +173,3 @@ def new_program(folder: epath.PathLike, file: str) -> epath.Path:
         expected="none: a program is not written over another",
     )
     return path
-
-
-def needs_pooler(outputs: Collection[str], head: TaskHead | None) -> bool:
-    """Whether one of `outputs` is made of the sentence vector."""
-    on_pooled = head is not None and not head.on_tokens and "logits" in outputs
-    return on_pooled or "pooled" in outputs or "nsp_logits" in outputs

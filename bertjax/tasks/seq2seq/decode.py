@@ -194,7 +194,7 @@ def _pruned(
     cache = KeysValues(*(jnp.take_along_axis(part, parents, axis=2) for part in cache))
     number_B = state.number_B + jnp.sum(kept, axis=1, dtype=jnp.int32)
     return _Beams(
-        place, opened, totals_BxR, ended, scores_BxR, number_B, decoder.laid_out(cache, layout)
+        place, opened, totals_BxR, ended, scores_BxR, number_B, decoder.with_shardings(cache, layout)
     )
 
 

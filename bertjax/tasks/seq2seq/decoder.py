@@ -177,7 +177,7 @@ def start(
     at: KeysValues = jax.lax.scan(one, None, _layers(config, head))[1]
     layers, rows, _, *heads = at.keys.shape
     empty = jnp.zeros((layers, rows, beams, length, *heads), at.keys.dtype)
-    return EncodedSource(at, (source_mask > 0)[:, None, :]), laid_out(
+    return EncodedSource(at, (source_mask > 0)[:, None, :]), with_shardings(
         KeysValues(empty, empty), layout
     )
 
@@ -203,10 +203,10 @@ def step(
 
     x_BxRxD = _embed(config, head, ids_BxR, place.reshape(1, 1), None, Whole(layout))
     x_BxRxD, cache = jax.lax.scan(apply, x_BxRxD, (_layers(config, head), cache, source.at))
-    return _scores(config, head, x_BxRxD, Whole(layout)), laid_out(cache, layout)
+    return _scores(config, head, x_BxRxD, Whole(layout)), with_shardings(cache, layout)
 
 
-def laid_out(cache: KeysValues, layout: Layout) -> KeysValues:
+def with_shardings(cache: KeysValues, layout: Layout) -> KeysValues:
     """The cache on a mesh: rows and heads cut, each device having its rows' every place."""
     return KeysValues(
         *(layout(part, "layers", "batch", None, None, "heads", None) for part in cache)

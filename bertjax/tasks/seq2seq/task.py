@@ -16,7 +16,7 @@ from bertjax.data.ragged import ranges
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import UserError, check
 from bertjax.model import functional
-from bertjax.model.functional import DONOR, Params
+from bertjax.model.functional import DECODER_GROUPS, Params
 from bertjax.model.layout import ANYWHERE, Layout
 from bertjax.tasks.examples import PairExample
 from bertjax.tasks.linear_head import head_of
@@ -106,7 +106,7 @@ class Seq2Seq:
         That is the one of `finetune.decoder_from`, or else the encoder's. Cross-attention stays
         new. Without a restored model it is all new.
         """
-        donor = restored.get(DONOR, restored)
+        donor = restored.get(DECODER_GROUPS, restored)
         if "embeddings" in donor and "encoder" in donor:
             return decoder.warm_start(config, new, donor)
         return new

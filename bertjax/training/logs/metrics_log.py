@@ -1,6 +1,4 @@
-"""What a run remembers of its steps: `metrics.jsonl`, TensorBoard events, and the watch for
-overfitting.
-"""
+"""The metrics of a run on the disk: `metrics.jsonl` and TensorBoard events; overfitting."""
 
 import itertools
 import json
@@ -20,20 +18,20 @@ if TYPE_CHECKING:
 FILE = "metrics.jsonl"
 
 
-def read_rows(run_dir: epath.Path) -> list[dict[str, Any]]:
-    """The rows of a run's `metrics.jsonl`; a last line that a kill cut short is left out."""
+def read_entries(run_dir: epath.Path) -> list[dict[str, Any]]:
+    """Return the entries of a run's `metrics.jsonl`, without a last line that a kill cut short."""
     path = run_dir / FILE
     if not path.exists():
         return []
-    lines = path.read_text().split("\n")[:-1]
+    lines = path.read_text().split("\n")[:-1]  # what follows the last line's end is not complete
     return [json.loads(line) for line in lines]
 
 
 class MetricsLog:
-    """Appends rows to `metrics.jsonl`, each step once, and copies them to TensorBoard.
+    """Appends entries to `metrics.jsonl`, each step once, and copies them to TensorBoard.
 
-    A run that resumes at `step` forgets what was written after it: those steps are run again.
-    Without `writes`, on all processes of a run but one, nothing is read or written.
+    A run that resumes at `step` drops what was written after it, since those steps run again. With
+    `writes=False`, on all processes of a run but one, nothing is read or written.
     """
 
     def __init__(self, run_dir: epath.Path, step: int, *, writes: bool = True):
@@ -42,34 +40,41 @@ class MetricsLog:
         """(held-out loss, mean training loss since the evaluation before) of each evaluation."""
         self.scores: list[float] = []
         """The `score` of each evaluation that has one."""
-        self._train_losses: list[float] = []
+        self._train_losses: list[float] = []  # since the last evaluation
         self._step, self._writes = step, writes
         if not writes:
             return
-        kept = [row for row in read_rows(run_dir) if row["step"] <= step]
-        write_whole(self._path, "".join(json.dumps(row) + "\n" for row in kept).encode())
-        for row in kept:
-            self._watch(row)
+        kept = [entry for entry in read_entries(run_dir) if entry["step"] <= step]
+        write_whole(self._path, _to_lines(kept).encode())
+        for entry in kept:
+            self._remember(entry)
 
-    def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Append rows (each with `step` and `split`) and have them on the disk when this returns."""
+    def write(self, entries: Iterable[Mapping[str, Any]]) -> None:
+        """Append entries, each with `step` and `split`; they are on the disk when this returns."""
         if not self._writes:
             return
-        rows = [{k: _finite(v) for k, v in row.items()} for row in rows]
+        entries = [_json_entry(entry) for entry in entries]
         with self._path.open("a") as file:
-            file.write("".join(json.dumps(row) + "\n" for row in rows))
+            file.write(_to_lines(entries))
             file.flush()
+            # A checkpoint of the same step is saved after this. Without the sync a crash of the
+            # machine could keep the checkpoint and lose the entries before it.
             os.fsync(file.fileno())
-        for row in rows:
-            self._watch(row)
-            for name, value in row.items():
-                if isinstance(value, float):
-                    self._board.add_scalar(f"{row['split']}/{name}", value, row["step"])
+        for entry in entries:
+            self._remember(entry)
+            self._copy_to_board(entry)
+
+    def _copy_to_board(self, entry: Mapping[str, Any]) -> None:
+        for name, value in entry.items():
+            if isinstance(value, float):
+                self._board.add_scalar(f"{entry['split']}/{name}", value, entry["step"])
 
     @cached_property
     def _board(self) -> "SummaryWriter":
-        """Made by the first row: until then its import, which brings torch along where that is
-        installed, can wait.
+        """The writer of TensorBoard events, opened by the first entry.
+
+        Its import brings torch along where that is installed, which takes long. By the first entry
+        the device has the next steps to work on.
         """
         import tensorboardX
 
@@ -78,30 +83,32 @@ class MetricsLog:
         )
 
     def overfitting(self, evaluations: int) -> bool:
-        """Whether held-out loss rose and training loss fell at each of the last `evaluations`
-        evaluations.
+        """Return True where the last `evaluations` evaluations all show overfitting.
+
+        At each, held-out loss was higher and training loss lower than at the one before.
         """
         recent = self.heldout[-evaluations - 1 :]
         pairs = list(itertools.pairwise(recent))
-        return len(pairs) == evaluations and all(b[0] > a[0] and b[1] < a[1] for a, b in pairs)
+        if len(pairs) < evaluations:
+            return False
+        return all(after[0] > before[0] and after[1] < before[1] for before, after in pairs)
 
     def stalled(self, patience: int) -> bool:
-        """Whether none of the last `patience` evaluations scored better than the best one before
-        them.
-        """
+        """Return True where none of the last `patience` scores is above the best one before."""
         before, recent = self.scores[:-patience], self.scores[-patience:]
         return bool(before) and max(recent) <= max(before)
 
     def close(self) -> None:
         """Flush and close the TensorBoard writer."""
-        if "_board" in vars(self):
+        if "_board" in vars(self):  # only if it was opened
             self._board.close()
 
-    def _watch(self, row: Mapping[str, Any]) -> None:
-        loss = row.get("mlm_loss", row.get("loss"))
-        if row.get("score") is not None:
-            self.scores.append(row["score"])
-        if row["split"] == "train":
+    def _remember(self, entry: Mapping[str, Any]) -> None:
+        """Keep of an entry what `overfitting` and `stalled` look at."""
+        loss = entry.get("mlm_loss", entry.get("loss"))
+        if entry.get("score") is not None:
+            self.scores.append(entry["score"])
+        if entry["split"] == "train":
             if loss is not None:
                 self._train_losses.append(loss)
         elif loss is not None and self._train_losses:
@@ -109,6 +116,14 @@ class MetricsLog:
             self._train_losses = []
 
 
-def _finite(value: Any) -> Any:
-    """NaN and infinity are no JSON: null stands for them."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _to_lines(entries: Iterable[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(entry) + "\n" for entry in entries)
+
+
+def _json_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an entry with null for NaN and infinity, which are no JSON."""
+    values = dict(entry)
+    for name, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            values[name] = None
+    return values

@@ -1,6 +1,4 @@
-"""What a run says of its updates: metrics held on the device until they are wanted, then written
-and looked at.
-"""
+"""The log of a run's updates, with metrics that stay on the device until they are written."""
 
 import logging
 import math
@@ -16,110 +14,137 @@ from bertjax.config import Config
 from bertjax.errors import UserError
 from bertjax.parallel import hosts
 from bertjax.training.logs.metrics_log import MetricsLog
-from bertjax.training.optimization.batch_schedule import SCALE, BatchSize
+from bertjax.training.optimization.batch_schedule import SCALE, BatchSchedule
 from bertjax.types import Batch
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("bertjax")
 
-KEPT_BAD_BATCHES = 20
+KEPT_BAD_BATCHES = 20  # a run that diverges for days is not to fill the disk with its batches
 BATCH_SIZE = "batch_size"  # in the metrics, and in a checkpoint's `meta`
 
 
 class DivergedError(UserError):
-    """Training cannot go on: loss or gradient were not finite time after time."""
+    """Training cannot go on: loss or gradient were not finite in many updates in a row."""
 
 
 class Update(NamedTuple):
-    """What is known of an update before the device has done it."""
+    """An update that was started; the device may not have finished it."""
 
     step: int
-    """The step that it ends at."""
-    taken: int
-    """Batches of the feed that it is made of."""
+    """The step after the update."""
+    batches: int
+    """The number of batches of `train.batch_size` rows that it takes."""
     scalars: dict[str, jax.Array]
     """Its metrics, on the device."""
     batch: Batch
+    """This process's rows."""
 
 
-class Ledger:
-    """Holds each step's metrics on the device until they are wanted, then writes them and looks at
-    them.
+class StepLog:
+    """Writes the metrics of updates, several at once, and keeps batches that were not finite.
+
+    To fetch a metric is to wait for the device, which then has nothing to do until the next update
+    is sent to it. So updates are held until a line of the log is due.
     """
 
-    def __init__(self, config: Config, run_dir: epath.Path, metrics: MetricsLog, sizes: BatchSize):
-        self._config, self._bad, self._metrics, self._sizes = (
-            config,
-            run_dir / "nonfinite",
-            metrics,
-            sizes,
-        )
+    def __init__(
+        self, config: Config, run_dir: epath.Path, metrics: MetricsLog, schedule: BatchSchedule
+    ):
+        self._config, self._metrics, self._schedule = config, metrics, schedule
+        self._bad = run_dir / "nonfinite"
         self._pending: list[Update] = []
         self._skipped_in_a_row = 0
-        self._clock = math.nan  # not before the first flush: the first steps compile
+        # NaN until the first flush, so that no rate counts the time to compile the first step.
+        self._clock = math.nan
 
     def add(self, update: Update) -> None:
-        """Hold what is to be written of an update."""
+        """Hold an update until the next `flush`."""
         self._pending.append(update)
 
     def restart_clock(self) -> None:
-        """Count the time of the next updates from here: what came between was no training."""
+        """Measure the time of the next updates from now on, leaving out an evaluation, say."""
         self._clock = time.perf_counter()
 
     def flush(self) -> None:
-        """Wait for what is held, write it, and keep the batches whose update was skipped.
+        """Wait for the held updates, write their metrics, and keep the batches that were skipped.
 
-        Raises `DivergedError` after `train.max_nonfinite_steps` of those in a row.
+        Raises `DivergedError` after `train.max_nonfinite_steps` skipped updates in a row.
         """
         if not self._pending:
             return
-        values = jax.device_get([update.scalars for update in self._pending])
-        rows: list[dict[str, Any]] = [
-            {"step": update.step, "split": "train", **{k: float(v) for k, v in value.items()}}
-            for update, value in zip(self._pending, values, strict=True)
+        # One transfer for all: each has its own latency.
+        scalars = jax.device_get([update.scalars for update in self._pending])
+        entries = [
+            self._entry(update, values)
+            for update, values in zip(self._pending, scalars, strict=True)
         ]
-        if self._config.train.batch_size_schedule != "constant":
-            for row, update in zip(rows, self._pending, strict=True):
-                row[BATCH_SIZE] = float(update.taken * self._config.train.batch_size)
-        self._sizes.learn(rows)
-        if math.isfinite(self._sizes.noise_scale):
-            rows[-1][SCALE] = self._sizes.noise_scale
-        seconds = time.perf_counter() - self._clock
-        if math.isfinite(seconds):
-            steps = sum(update.taken for update in self._pending)
-            per_second = {"tokens": sum(r["tokens"] for r in rows), "steps": steps}
-            per_second["sequences"] = steps * self._config.train.batch_size
-            rows[-1] |= {
-                f"{name}_per_second": amount / seconds for name, amount in per_second.items()
-            }
-        self._metrics.write(rows)
-        log.info("step %d: %s", rows[-1]["step"], spoken(rows[-1]))
-        for row, update in zip(rows, self._pending, strict=True):
-            self._look(update.step, bool(row["skipped"]), update.batch)
+        last = entries[-1]
+        self._schedule.observe(entries)
+        if math.isfinite(self._schedule.noise_scale):
+            last[SCALE] = self._schedule.noise_scale
+        last |= self._rates(sum(entry["tokens"] for entry in entries))
+        self._metrics.write(entries)
+        log.info("step %d: %s", last["step"], format_metrics(last))
+        for entry, update in zip(entries, self._pending, strict=True):
+            self._check_finite(update.step, bool(entry["skipped"]), update.batch)
         self._pending.clear()
         self.restart_clock()
 
-    def _look(self, step: int, skipped: bool, batch: Batch) -> None:
-        self._skipped_in_a_row = self._skipped_in_a_row + 1 if skipped else 0
+    def _entry(self, update: Update, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the entry of `metrics.jsonl` for an update."""
+        entry: dict[str, Any] = {"step": update.step, "split": "train"}
+        for name, value in values.items():
+            entry[name] = float(value)
+        if self._config.train.batch_size_schedule != "constant":
+            entry[BATCH_SIZE] = float(update.batches * self._config.train.batch_size)
+        return entry
+
+    def _rates(self, tokens: float) -> dict[str, float]:
+        """Return tokens, steps and sequences a second since the clock was restarted."""
+        seconds = time.perf_counter() - self._clock
+        if math.isnan(seconds):
+            return {}
+        steps = sum(update.batches for update in self._pending)
+        return {
+            "tokens_per_second": tokens / seconds,
+            "steps_per_second": steps / seconds,
+            "sequences_per_second": steps * self._config.train.batch_size / seconds,
+        }
+
+    def _check_finite(self, step: int, skipped: bool, batch: Batch) -> None:
+        """Save the batch of a skipped update; raise `DivergedError` after many in a row."""
         if not skipped:
+            self._skipped_in_a_row = 0
             return
-        self._bad.mkdir(parents=True, exist_ok=True)
-        # Each process has its rows of the batch only, and keeps those.
-        mine = f"-process-{jax.process_index()}.npz" if hosts.is_multiprocess() else ".npz"
-        path = self._bad / f"step-{step}{mine}"
-        if len(list(self._bad.glob(f"*{mine}"))) < KEPT_BAD_BATCHES:
-            with path.open("wb") as file:
-                np.savez(file, **batch)
+        self._skipped_in_a_row += 1
+        path = self._save_batch(step, batch)
         log.warning("step %d: loss or gradient not finite, update skipped, batch in %s", step, path)
         limit = self._config.train.max_nonfinite_steps
         if self._skipped_in_a_row >= limit:
             raise DivergedError(
-                f"step {step}: loss or gradient not finite in {limit} updates in a row, expected finite; "
-                f"batches in {self._bad}; try a lower optimizer.peak_learning_rate or a longer warmup"
+                f"step {step}: loss or gradient not finite in {limit} updates in a row, "
+                f"expected finite; batches in {self._bad}; "
+                "try a lower optimizer.peak_learning_rate or a longer warmup"
             )
 
+    def _save_batch(self, step: int, batch: Batch) -> epath.Path:
+        """Write a batch to `nonfinite/`, unless there are `KEPT_BAD_BATCHES` already."""
+        self._bad.mkdir(parents=True, exist_ok=True)
+        # Each process has only its own rows of the batch, and writes those.
+        suffix = ".npz"
+        if hosts.is_multiprocess():
+            suffix = f"-process-{jax.process_index()}.npz"
+        path = self._bad / f"step-{step}{suffix}"
+        if len(list(self._bad.glob(f"*{suffix}"))) < KEPT_BAD_BATCHES:
+            with path.open("wb") as file:
+                np.savez(file, **batch)
+        return path
 
-def spoken(values: Mapping[str, Any]) -> str:
-    """The figures in words, for the log."""
+
+def format_metrics(values: Mapping[str, Any]) -> str:
+    """Return the metrics of an entry as one line of the log."""
     return ", ".join(
-        f"{k} {v:.4g}" for k, v in values.items() if isinstance(v, float) and k != "step"
+        f"{name} {value:.4g}"
+        for name, value in values.items()
+        if isinstance(value, float) and name != "step"
     )

@@ -1,6 +1,4 @@
-"""How many rows the next update has: as many as ever, more by and by, or as the gradient's noise
-allows.
-"""
+"""The number of rows in each update: constant, growing by the step, or by the gradient's noise."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -8,78 +6,83 @@ from typing import Any
 
 from bertjax.config import TrainConfig
 
-# Of the averages of the gradient's noise and signal over updates.
+# Of the running averages of noise and signal: about the last 50 updates count, since the estimates
+# of one update are noisy and may even be negative.
 DECAY = 0.98
+# Names among the metrics: the two estimates of each update, and the ratio of their averages.
 NOISE, SIGNAL, SCALE = "gradient_noise", "gradient_signal", "gradient_noise_scale"
 
 
-class BatchSize:
-    """A run's batch size, in batches of `train.batch_size` rows, of which an update takes one or
-    more: its `times`.
+class BatchSchedule:
+    """How many batches of `train.batch_size` rows each update of a run takes.
 
-    Steps count batches, not updates; so data, learning rate and length of a run are the same for
-    all sizes.
+    Steps count batches, not updates. So the data, the learning rate and the length of a run are
+    the same for every schedule.
 
-    The gradient noise scale is tr(S) / |G|^2 (arXiv 1812.06162), with G the gradient over all data
-    and S the covariance of that of one row. Batches far smaller lose next to nothing by being
-    doubled, and save half of the updates; batches far larger waste rows. Both terms are averaged
-    over updates before they are divided, as its appendix A.1 says.
+    The adaptive schedule follows the gradient noise scale tr(S) / |G|^2 (arXiv 1812.06162), with G
+    the gradient over all data and S the covariance of one row's gradient. A batch far smaller than
+    the scale loses almost nothing by being doubled, and saves half of the updates; a batch far
+    larger wastes rows. Both terms are averaged over updates before they are divided, as the paper's
+    appendix A.1 asks.
     """
 
-    def __init__(self, config: TrainConfig, known: Mapping[str, Any] | None = None) -> None:
-        """`known` is what `state` gave, in the checkpoint that a run goes on from."""
+    def __init__(self, config: TrainConfig, saved: Mapping[str, Any] | None = None) -> None:
+        """Continue from `saved`, the `state` in the checkpoint that a run resumes from."""
         self._config = config
-        self._times = 1
+        self._batches = 1
         self._noise = self._signal = 0.0
-        if known:
-            self._times, self._noise, self._signal = (
-                int(known["times"]),
-                known["noise"],
-                known["signal"],
-            )
+        if saved:
+            self._batches = int(saved["times"])
+            self._noise, self._signal = saved["noise"], saved["signal"]
 
-    def times(self, step: int) -> int:
-        """Batches in the update after `step`; a power of two, and no more than are left."""
-        c = self._config
-        if c.batch_size_schedule == "ramp":
-            doublings = (c.max_batch_size // c.batch_size).bit_length() - 1
-            self._times = 2 ** min(doublings, doublings * step // c.batch_size_steps)
-        left = max(1, c.steps - step)
-        return min(self._times, 2 ** (left.bit_length() - 1))
+    def batches_at(self, step: int) -> int:
+        """Return the number of batches in the update after `step`: a power of two.
 
-    def rows(self, step: int) -> int:
-        """Rows of the update after `step`."""
-        return self.times(step) * self._config.batch_size
+        No more than the run has steps left.
+        """
+        config = self._config
+        if config.batch_size_schedule == "ramp":
+            doublings = (config.max_batch_size // config.batch_size).bit_length() - 1
+            self._batches = 2 ** min(doublings, doublings * step // config.batch_size_steps)
+        left = max(1, config.steps - step)
+        largest_power = 2 ** (left.bit_length() - 1)
+        return min(self._batches, largest_power)
 
-    def learn(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Take in the metrics of updates, in order."""
-        for row in rows:
-            noise, signal = row.get(NOISE, math.nan), row.get(SIGNAL, math.nan)
+    def batch_size(self, step: int) -> int:
+        """Return the number of rows in the update after `step`."""
+        return self.batches_at(step) * self._config.batch_size
+
+    def observe(self, entries: Iterable[Mapping[str, Any]]) -> None:
+        """Add the metrics of updates, in order, to the averages."""
+        for entry in entries:
+            noise, signal = entry.get(NOISE, math.nan), entry.get(SIGNAL, math.nan)
             if math.isfinite(noise) and math.isfinite(signal):
                 self._noise = DECAY * self._noise + (1 - DECAY) * noise
                 self._signal = DECAY * self._signal + (1 - DECAY) * signal
 
     @property
     def noise_scale(self) -> float:
-        """In rows; infinite while the gradient cannot be told from its noise, NaN where nothing was
-        measured.
+        """The gradient noise scale in rows.
+
+        Infinite while the gradient cannot be told from its noise, NaN before anything is measured.
         """
         if not self._noise:
             return math.nan
         return self._noise / self._signal if self._signal > 0 else math.inf
 
-    def decide(self) -> bool:
-        """Double the size where the noise scale is at least that; returns whether it was."""
-        c = self._config
-        twice = 2 * self._times * c.batch_size
+    def grow(self) -> bool:
+        """Double the batch if the noise scale is at least the doubled size; return True if so."""
+        config = self._config
+        doubled = 2 * self._batches * config.batch_size
         grows = (
-            c.batch_size_schedule == "adaptive"
-            and twice <= c.max_batch_size
-            and self.noise_scale >= twice
+            config.batch_size_schedule == "adaptive"
+            and doubled <= config.max_batch_size
+            and self.noise_scale >= doubled
         )
-        self._times *= 2 if grows else 1
+        if grows:
+            self._batches *= 2
         return grows
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint keeps, as JSON."""
-        return {"times": self._times, "noise": self._noise, "signal": self._signal}
+        """Return what a checkpoint keeps of the schedule, as JSON."""
+        return {"times": self._batches, "noise": self._noise, "signal": self._signal}

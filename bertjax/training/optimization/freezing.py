@@ -1,4 +1,4 @@
-"""Which parameters move, and how far: freezing, and learning rates that fall with depth."""
+"""Frozen parameters, and learning rates that fall with depth."""
 
 from typing import Any
 
@@ -9,62 +9,79 @@ import optax
 
 from bertjax.config import OptimizerConfig
 
-FROZEN_WITH = {
+FROZEN_GROUPS = {
     "none": (),
     "embeddings": ("embeddings",),
     "encoder": ("embeddings", "encoder", "pooler"),
 }
+"""The groups of parameters that each value of `optimizer.freeze` keeps as they are."""
 
 
 def step_scales(config: OptimizerConfig, params: Any) -> Any:
-    """What each parameter's steps are multiplied by: a float, or an array `[N, 1, ...]` for stacked
-    layers.
+    """Return the factor of each parameter's steps: a float, or `[N, 1, ...]` for stacked layers.
 
-    0 where it is frozen. With `layer_decay` d, layer n of 1..N has d**(N - n), the embeddings d**N,
-    and what is above the layers 1 (arXiv 2006.05987, section 5).
+    0 where a parameter is frozen. With `layer_decay` d, layer n of 1..N has d**(N - n), the
+    embeddings have d**N, and what is above the layers has 1 (arXiv 2006.05987, section 5).
     """
-    stacked = jax.tree.leaves(params["encoder"])[0].shape[0]
-    layers = config.layer_decay ** np.arange(stacked - 1, -1, -1.0)
-    layers[: config.freeze_layers] = 0
-    frozen = FROZEN_WITH[config.freeze] + (("embeddings",) if config.freeze_layers else ())
+    num_layers = jax.tree.leaves(params["encoder"])[0].shape[0]
+    layer_scales = config.layer_decay ** np.arange(num_layers - 1, -1, -1.0)
+    layer_scales[: config.freeze_layers] = 0
+    frozen = FROZEN_GROUPS[config.freeze]
+    if config.freeze_layers:
+        # Below a frozen layer nothing is to move either.
+        frozen += ("embeddings",)
 
     def scale(path: Any, leaf: Any) -> Any:
         group = path[0].key
         if group in frozen:
             return 0.0
         if group == "encoder":
-            return layers.astype(np.float32).reshape(-1, *(1,) * (len(leaf.shape) - 1))
-        return config.layer_decay**stacked if group == "embeddings" else 1.0
+            per_layer = (-1, *(1,) * (len(leaf.shape) - 1))
+            return layer_scales.astype(np.float32).reshape(per_layer)
+        if group == "embeddings":
+            return config.layer_decay**num_layers
+        return 1.0
 
     return jax.tree_util.tree_map_with_path(scale, params)
 
 
-def all_move(config: OptimizerConfig) -> bool:
-    """Whether `step_scales` are all 1."""
-    return config.layer_decay == 1 and config.freeze == "none" and config.freeze_layers == 0
+def scales_are_one(config: OptimizerConfig) -> bool:
+    """Return True where `step_scales` are all 1."""
+    return config.layer_decay == 1 and not _freezes(config)
+
+
+def _freezes(config: OptimizerConfig) -> bool:
+    return config.freeze != "none" or config.freeze_layers > 0
 
 
 def stop_frozen(config: OptimizerConfig, params: Any) -> Any:
-    """`params`, with no gradient to those that are frozen."""
-    if config.freeze == "none" and config.freeze_layers == 0:
+    """Return `params`, without gradients to the frozen ones.
+
+    So their gradients are 0 in the norm that is clipped, and where whole groups are frozen the
+    compiler leaves out their part of the backward pass.
+    """
+    if not _freezes(config):
         return params
 
     def stopped(leaf: Any, scale: Any) -> Any:
         if isinstance(scale, float):
             return leaf if scale else jax.lax.stop_gradient(leaf)
+        # A stack with some frozen layers, on its first axis.
         return jnp.where(scale > 0, leaf, jax.lax.stop_gradient(leaf))
 
     return jax.tree.map(stopped, params, step_scales(config, params))
 
 
 def scale_steps(config: OptimizerConfig) -> optax.GradientTransformation:
-    """Steps times `step_scales`."""
-    if all_move(config):
+    """Return the transformation that multiplies steps by `step_scales`."""
+    if scales_are_one(config):
         return optax.identity()
 
-    def update(steps: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
-        return jax.tree.map(
-            lambda step, scale: step * scale, steps, step_scales(config, params)
-        ), state
+    def init(params: Any) -> optax.EmptyState:
+        return optax.EmptyState()
 
-    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+    def update(steps: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        scales = step_scales(config, params)
+        return jax.tree.map(lambda step, scale: step * scale, steps, scales), state
+
+    return optax.GradientTransformation(init, update)

@@ -1,4 +1,4 @@
-"""Mixout (arXiv 1909.11299): for one step, some weights are as they were when the run began."""
+"""Mixout (arXiv 1909.11299): in each step, random weights return to their first values."""
 
 from typing import Any, NamedTuple
 
@@ -11,43 +11,63 @@ MIXED = ("encoder", "pooler")
 
 
 class FirstValues(NamedTuple):
-    """The parameters as a run began with them, kept in the optimizer's state, so that a checkpoint
-    has them.
+    """The parameters that a run began with.
+
+    They lie in the optimizer's state, so that a checkpoint has them and a resumed run mixes with
+    the same values.
     """
 
     params: Any
 
 
 def keep_first_values(mixout: float) -> optax.GradientTransformation:
-    """Changes no step; its state holds the first parameters, if there is mixout."""
+    """Return a transformation that changes no step, and keeps the first parameters in its state.
+
+    Without mixout nothing is kept.
+    """
     if not mixout:
         return optax.identity()
-    # Copies: the state is donated, and no buffer may be given away twice.
-    init = lambda params: FirstValues(jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), params))  # noqa: E731
-    return optax.GradientTransformation(init, lambda steps, state, params=None: (steps, state))
+
+    def init(params: Any) -> FirstValues:
+        # Copies: the train step donates the state, and no buffer may be donated twice.
+        return FirstValues(jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), params))
+
+    def update(steps: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        return steps, state
+
+    return optax.GradientTransformation(init, update)
 
 
 def mix(params: Any, opt_state: Any, mixout: float, key: Array) -> Any:
-    """`params` with each kernel's weight w replaced by its first value u with probability p, then
-    (x - p u) / (1 - p).
+    """Return `params` after mixout with probability p = `mixout`.
 
-    As equation 5 of the paper: the expectation is w. Of the encoder and the pooler; heads have no
-    first value worth going back to. `opt_state` holds what `keep_first_values` kept. The draws do
-    not depend on the mesh.
+    Each kernel's weight w is replaced by its first value u with probability p, and the result x
+    becomes (x - p u) / (1 - p), whose expectation is w (equation 5 of the paper). Only kernels, as
+    in the authors' implementation, and only of the encoder and the pooler: a new head has no first
+    value worth going back to. `opt_state` holds what `keep_first_values` kept. The draws do not
+    depend on the mesh.
     """
     if not mixout:
         return params
-    is_first = lambda leaf: isinstance(leaf, FirstValues)  # noqa: E731
-    (first,) = (leaf for leaf in jax.tree.leaves(opt_state, is_leaf=is_first) if is_first(leaf))
+    first_values = _first_values(opt_state)
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     numbers = {jax.tree_util.keystr(path): number for number, path in enumerate(paths)}
 
     def mixed(path: Any, w: Array, u: Array) -> Array:
         if path[0].key not in MIXED or path[-1].key != "kernel":
             return w
-        back = jax.random.bernoulli(
-            jax.random.fold_in(key, numbers[jax.tree_util.keystr(path)]), mixout, w.shape
-        )
-        return (jnp.where(back, u, w) - mixout * u) / (1 - mixout)
+        leaf_key = jax.random.fold_in(key, numbers[jax.tree_util.keystr(path)])
+        is_replaced = jax.random.bernoulli(leaf_key, mixout, w.shape)
+        return (jnp.where(is_replaced, u, w) - mixout * u) / (1 - mixout)
 
-    return jax.tree_util.tree_map_with_path(mixed, params, first.params)
+    return jax.tree_util.tree_map_with_path(mixed, params, first_values)
+
+
+def _first_values(opt_state: Any) -> Any:
+    """Return the parameters of the one `FirstValues` in the optimizer's nested state."""
+
+    def is_first_values(node: Any) -> bool:
+        return isinstance(node, FirstValues)
+
+    nodes = jax.tree.leaves(opt_state, is_leaf=is_first_values)
+    return next(node.params for node in nodes if is_first_values(node))

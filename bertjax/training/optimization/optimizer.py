@@ -1,4 +1,4 @@
-"""AdamW as BERT uses it, the original BERT's own, and LAMB."""
+"""AdamW as commonly used with BERT, the original BERT's own variant, and LAMB."""
 
 from typing import Any
 
@@ -11,48 +11,58 @@ from bertjax.config import OptimizerConfig
 from bertjax.training.optimization.freezing import scale_steps
 from bertjax.training.optimization.mixout import keep_first_values
 
+# Names of biases, and of the scale of layer norms. The original BERT excludes them from weight
+# decay, and LAMB's authors from the trust ratio too.
 NOT_DECAYED = ("bias", "scale")
-STACKED = "layers"  # below it a parameter's first axis counts layers
+STACKED = "layers"  # below this group a parameter's first axis counts layers
 
 
 def decay_mask(params: Any) -> Any:
-    """True for each parameter that weight decay falls on: all but biases and layer norms.
+    """Return True for each parameter that weight decay applies to: all but biases and layer norms.
 
-    By name, not by rank: stacked over layers, a bias is a matrix too.
+    By name and not by rank: stacked over layers, a bias is a matrix too.
     """
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in NOT_DECAYED, params)
 
 
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-    """Clipping and `config.algorithm` at learning rate 1: gradients to steps yet to be scaled.
+    """Return gradient clipping and `config.algorithm` at learning rate 1.
 
-    The step multiplies by the learning rate itself, so that the rate is a function of the
+    The train step multiplies by the learning rate itself, so that the rate is a function of the
     step alone, also after an update was skipped.
     """
-    moments = {
-        "adamw": optax.scale_by_adam(config.b1, config.b2, config.eps),
-        "lamb": optax.scale_by_adam(config.b1, config.b2, config.eps),
-        "bert": scale_by_uncorrected_adam(config.b1, config.b2, config.eps),
-    }
+    # Clipping comes before the moments, as in the original BERT; decay after them, decoupled from
+    # the gradient as in AdamW (arXiv 1711.05101); LAMB's ratio covers the decay too (its algorithm
+    # 2). The scales of layers multiply decay and all, so a frozen parameter does not decay either.
+    clip = optax.identity()
+    if config.max_grad_norm:
+        clip = optax.clip_by_global_norm(config.max_grad_norm)
+    trust_ratio = optax.identity()
+    if config.algorithm == "lamb":
+        trust_ratio = scale_by_layer_trust_ratio()
     return optax.chain(
-        optax.clip_by_global_norm(config.max_grad_norm)
-        if config.max_grad_norm
-        else optax.identity(),
-        moments[config.algorithm],
+        clip,
+        _moments(config),
         optax.add_decayed_weights(config.weight_decay, decay_mask),
-        scale_by_layer_trust_ratio() if config.algorithm == "lamb" else optax.identity(),
+        trust_ratio,
         scale_steps(config),
         optax.scale(-1.0),
         keep_first_values(config.mixout),
     )
 
 
-def scale_by_uncorrected_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
-    """Adam's moments without their bias correction: m / (sqrt(v) + eps).
+def _moments(config: OptimizerConfig) -> optax.GradientTransformation:
+    if config.algorithm == "bert":
+        return scale_by_uncorrected_adam(config.b1, config.b2, config.eps)
+    return optax.scale_by_adam(config.b1, config.b2, config.eps)
 
-    As the optimizer of the original BERT, which leaves the correction out
-    (github.com/google-research/bert, optimization.py): the first steps are up to (1 - b1) / sqrt(1
-    - b2) times Adam's.
+
+def scale_by_uncorrected_adam(b1: float, b2: float, eps: float) -> optax.GradientTransformation:
+    """Return Adam's moments without their bias correction: m / (sqrt(v) + eps).
+
+    This is the optimizer of the original BERT, which leaves the correction out
+    (github.com/google-research/bert, optimization.py). Its first steps are up to
+    (1 - b1) / sqrt(1 - b2) times Adam's.
     """
 
     def init(params: Any) -> optax.ScaleByAdamState:
@@ -69,22 +79,28 @@ def scale_by_uncorrected_adam(b1: float, b2: float, eps: float) -> optax.Gradien
 
 
 def scale_by_layer_trust_ratio() -> optax.GradientTransformation:
-    """LAMB's ratio (arXiv 1904.00962, algorithm 2): each layer's steps times |parameter| / |step|.
+    """Return LAMB's ratio (arXiv 1904.00962, algorithm 2): steps times |parameter| / |step|.
 
-    Of stacked parameters each layer has its own ratio. It is 1 where either norm is 0, and for
-    biases and layer norms, as in the authors' implementation.
+    Each layer of a stack has its own ratio. It is 1 where either norm is 0, and for biases and
+    layer norms, as in the authors' implementation.
     """
+
+    def init(params: Any) -> optax.EmptyState:
+        return optax.EmptyState()
 
     def scaled(path: Any, step: Array, param: Array) -> Array:
         if path[-1].key in NOT_DECAYED:
             return step
-        first = 1 if any(key.key == STACKED for key in path) else 0
-        axes = tuple(range(first, step.ndim))
-        norm, step_norm = (jnp.sqrt(jnp.sum(x**2, axes, keepdims=True)) for x in (param, step))
-        whole = (norm > 0) & (step_norm > 0)
-        return step * jnp.where(whole, norm / jnp.where(whole, step_norm, 1.0), 1.0)
+        is_stacked = any(key.key == STACKED for key in path)
+        axes = tuple(range(1 if is_stacked else 0, step.ndim))
+        norm = jnp.sqrt(jnp.sum(param**2, axes, keepdims=True))
+        step_norm = jnp.sqrt(jnp.sum(step**2, axes, keepdims=True))
+        has_ratio = (norm > 0) & (step_norm > 0)
+        # The divisor is replaced too, so that the branch that is not taken has no 0 / 0.
+        ratio = norm / jnp.where(has_ratio, step_norm, 1.0)
+        return step * jnp.where(has_ratio, ratio, 1.0)
 
     def update(steps: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         return jax.tree_util.tree_map_with_path(scaled, steps, params), state
 
-    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+    return optax.GradientTransformation(init, update)

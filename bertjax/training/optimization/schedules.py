@@ -2,33 +2,51 @@
 
 import jax.numpy as jnp
 import optax
+from jax import Array
 
 from bertjax.config import OptimizerConfig
 
 
 def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    """The learning rate of update `step` (0-based) of `steps`.
+    """Return the function from a step (0-based, of `steps`) to its learning rate.
 
-    Linear warmup gives update `s` the rate `peak * s / warmup_steps`, so the first update's is 0,
-    as in the original BERT; what follows is the shape named by `config.schedule`.
+    Linear warmup gives step s the rate `peak * s / warmup_steps`, so the first update's is 0, as in
+    the original BERT (github.com/google-research/bert, optimization.py). What follows is the shape
+    that `config.schedule` names.
     """
-    c, warmup = config, config.warmup_steps
-    rest = max(steps - warmup, 1)
-    peak, end = c.peak_learning_rate, c.end_learning_rate
-    after: dict[str, optax.Schedule] = {
-        "linear": optax.linear_schedule(peak, end, rest),
-        "cosine": optax.cosine_decay_schedule(peak, rest, alpha=end / peak),
-        "constant": optax.constant_schedule(peak),
-        "inverse_sqrt": lambda step: (
-            peak * jnp.sqrt(max(warmup, 1) / jnp.maximum(step + warmup, max(warmup, 1)))
-        ),
-        "step": lambda step: peak * c.decay_factor ** ((step + warmup) // max(c.decay_steps, 1)),
-        "multistep": lambda step: (
-            peak * c.decay_factor ** jnp.sum(step + warmup >= jnp.asarray(c.milestones, jnp.int32))
-        ),
-    }
+    decay = _decay(config, steps)
+    warmup = config.warmup_steps
     if warmup == 0:
-        return after[c.schedule]
-    return optax.join_schedules(
-        [optax.linear_schedule(0.0, peak, warmup), after[c.schedule]], [warmup]
-    )
+        return decay
+    rise = optax.linear_schedule(0.0, config.peak_learning_rate, warmup)
+    return optax.join_schedules([rise, decay], [warmup])
+
+
+def _decay(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    """Return the schedule after the warmup, a function of the steps since its end."""
+    peak, warmup = config.peak_learning_rate, config.warmup_steps
+    rest = max(steps - warmup, 1)
+    if config.schedule == "linear":
+        return optax.linear_schedule(peak, config.end_learning_rate, rest)
+    if config.schedule == "cosine":
+        return optax.cosine_decay_schedule(peak, rest, alpha=config.end_learning_rate / peak)
+    if config.schedule == "constant":
+        return optax.constant_schedule(peak)
+
+    # The other three count steps from the run's start: `join_schedules` counts from the warmup's
+    # end, so the warmup is added again.
+    def inverse_sqrt(step: Array) -> Array:
+        # The shape of the Transformer's paper (arXiv 1706.03762, section 5.3), equal to the peak
+        # where the warmup ends.
+        start = max(warmup, 1)
+        return peak * jnp.sqrt(start / jnp.maximum(step + warmup, start))
+
+    def stepwise(step: Array) -> Array:
+        return peak * config.decay_factor ** ((step + warmup) // max(config.decay_steps, 1))
+
+    def at_milestones(step: Array) -> Array:
+        milestones = jnp.asarray(config.milestones, jnp.int32)
+        return peak * config.decay_factor ** jnp.sum(step + warmup >= milestones)
+
+    schedules = {"inverse_sqrt": inverse_sqrt, "step": stepwise, "multistep": at_milestones}
+    return schedules[config.schedule]

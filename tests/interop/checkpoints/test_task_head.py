@@ -25,6 +25,7 @@ from bertjax.tasks.seq2seq.task import make_task
 from bertjax.tasks.tagging.task import Tagging
 from bertjax.training.saved_model import save_model
 from tests.factory import SMALL_MODEL, small_config
+from tests.interop.exported_programs import run_onnx, run_saved_model, run_stablehlo
 from tests.tasks.tiny import MODEL, TOKENIZER
 
 TASKS = {
@@ -130,24 +131,6 @@ def test_transformers_gives_the_scores_that_the_task_has_here(tmp_path, architec
     assert (
         transformers.AutoModel.from_pretrained(tmp_path / "out").config.model_type == architecture
     )
-
-
-def run_stablehlo(folder, batch):
-    exported = jax.export.deserialize(bytearray((folder / "model.stablehlo").read_bytes()))
-    return exported.call(dict(np.load(folder / "params.npz")), *batch.values())
-
-
-def run_saved_model(folder, batch):
-    import tensorflow as tf
-
-    served = tf.saved_model.load(str(folder)).signatures["serving_default"]
-    return served(**{name: tf.constant(value) for name, value in batch.items()})
-
-
-def run_onnx(folder, batch):
-    session = pytest.importorskip("onnxruntime").InferenceSession(str(folder / "model.onnx"))
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, batch), strict=True))
 
 
 RUNTIMES = {"stablehlo": run_stablehlo, "saved-model": run_saved_model, "onnx": run_onnx}

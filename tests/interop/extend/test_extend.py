@@ -69,9 +69,9 @@ def test_inputs_no_longer_than_before_give_the_same_bits_after_tiling(offset, le
     grown, params = growing.extend_positions(config, PARAMS, length, "tile")
     assert (grown.max_length, grown.max_position_embeddings) == (length, length + offset)
     assert positions(params).shape == (length + offset, MODEL.hidden_size)
-    for one in (config.max_length, 5):
+    for size in (config.max_length, 5):
         for before, after in zip(
-            outputs(config, PARAMS, batch(one)), outputs(grown, params, batch(one)), strict=True
+            outputs(config, PARAMS, batch(size)), outputs(grown, params, batch(size)), strict=True
         ):
             np.testing.assert_array_equal(before, after)
 
@@ -292,7 +292,7 @@ def test_a_new_word_is_one_id_or_is_refused(tmp_path_factory, added, lowercase):
     except UserError as error:
         assert str(error).startswith("new.txt, line ")  # noqa: PT017
         return
-    assert growing.pieces_of(new, added) == [[old.vocab_size + i] for i in range(len(added))]
+    assert growing.encode_words(new, added) == [[old.vocab_size + i] for i in range(len(added))]
     assert new.pieces(range(new.vocab_size)) == [*ENTRIES, *added]
 
 
@@ -302,7 +302,7 @@ def test_a_saved_vocabulary_without_a_last_newline_or_with_carriage_returns_is_e
         (tmp_path / "vocab.txt").write_bytes(content.encode())
         new = growing.extend_tokenizer(tmp_path, ["dog"], "new.txt")
         assert new.pieces([13]) == ["dog"]
-        assert growing.pieces_of(new, ["cat dog"]) == [[11, 13]]
+        assert growing.encode_words(new, ["cat dog"]) == [[11, 13]]
 
 
 @pytest.mark.parametrize("added,message", [

@@ -142,7 +142,7 @@ def test_memory_goes_with_what_is_wanted(tmp_path, kind):
     seen = []
     tracemalloc.start()
     found = read_word_vectors(
-        path, ["w0", "w4999"], width, progress=lambda *said: seen.append(said)
+        path, ["w0", "w4999"], width, progress=lambda *call: seen.append(call)
     )
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -158,7 +158,7 @@ def test_progress_counts_the_entries(tmp_path, monkeypatch):
             write(tmp_path, content_of(kind, TABLE)),
             [],
             3,
-            progress=lambda *said, seen=seen: seen.append(said),
+            progress=lambda *call, seen=seen: seen.append(call),
         )
         assert seen == [("reading word vectors", done, total) for done in (2, 4)]
 
@@ -189,7 +189,7 @@ def text(content, **changes):
     (text(content_of("word2vec-binary", TABLE, count=3)), r"vectors.txt: found bytes after entry 3, expected the end"),
     (text(content_of("word2vec-binary", [("cat", [1, np.inf, 3])])), r"entry 1: found \[inf\] as a float32, expected finite"),
     (text(b"2 3\n" + b"\x00" * 10_000), r"entry 1: found no space in 4,096 bytes, expected a word, a space"),
-    (text(b"x" * (word_vectors.LONGEST_LINE + 1)), r"line 1: found no end of the line, expected 1,052,672 bytes at most"),
+    (text(b"x" * (word_vectors.MAX_LINE_BYTES + 1)), r"line 1: found no end of the line, expected 1,052,672 bytes at most"),
     (text(gzip.compress(b"the 1 2 3\n" * 99)[:-12]), r"vectors.txt: cannot be read as word vectors"),
     (text(b"\x1f\x8b not gzip"), r"vectors.txt: cannot be read as word vectors"),
     (text(gzip.compress(b"the 1 2 3\n") + b"rest"), r"vectors.txt: cannot be read as word vectors"),
@@ -199,9 +199,9 @@ def test_damage_is_one_line_naming_the_place(tmp_path, case, message):
     if message is None:
         assert read_word_vectors(path, ["cat"], 3, **case).keys() == {"cat"}
         return
-    with pytest.raises(UserError, match=message) as said:
+    with pytest.raises(UserError, match=message) as error:
         read_word_vectors(path, ["cat"], 3, **case)
-    assert str(path) in str(said.value)
+    assert str(path) in str(error.value)
 
 
 def test_a_width_beyond_reason_takes_no_memory(tmp_path):

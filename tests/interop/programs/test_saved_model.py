@@ -1,5 +1,4 @@
 import os
-import resource
 from pathlib import Path
 
 import pytest
@@ -12,18 +11,14 @@ from tests.interop.exported_programs import (
     all_outputs,
     assert_same,
     expected,
+    files_of_at_most,
     random_inputs,
     random_params,
+    serve_saved_model,
+    served,
 )
 
 tf = pytest.importorskip("tensorflow")
-
-
-def serve(loaded, inputs):
-    found = loaded.signatures["serving_default"](
-        **{name: tf.constant(value) for name, value in inputs.items()}
-    )
-    return {name: value.numpy() for name, value in found.items()}
 
 
 QUICK = ("bert", "albert")
@@ -36,7 +31,7 @@ QUICK = ("bert", "albert")
 def program(request, tmp_path_factory):
     config, params = MODELS[request.param], random_params(MODELS[request.param])
     folder = tmp_path_factory.mktemp(request.param)
-    export_saved_model(config, params, folder, all_outputs(config))
+    export_saved_model(served(config, params), folder)
     return config, params, folder, tf.saved_model.load(str(folder))
 
 
@@ -44,14 +39,14 @@ def test_tensorflow_computes_the_same_for_any_batch_and_length(program):
     config, params, _, loaded = program
     for seed, shape in enumerate(SHAPES):
         inputs = random_inputs(config, *shape, seed)
-        assert_same(serve(loaded, inputs), expected(config, params, inputs))
+        assert_same(serve_saved_model(loaded, inputs), expected(config, params, inputs))
 
 
 def test_rows_longer_than_the_positions_are_refused(program):
     config, _, _, loaded = program
-    serve(loaded, random_inputs(config, 2, config.max_length))
+    serve_saved_model(loaded, random_inputs(config, 2, config.max_length))
     with pytest.raises(tf.errors.InvalidArgumentError, match=f"l <= {config.max_length}"):
-        serve(loaded, random_inputs(config, 2, config.max_length + 1))
+        serve_saved_model(loaded, random_inputs(config, 2, config.max_length + 1))
 
 
 def test_the_signature_has_free_axes_and_named_tensors(program):
@@ -76,15 +71,10 @@ def test_the_signature_has_free_axes_and_named_tensors(program):
 
 
 def test_a_disk_that_refuses_leaves_no_program(tmp_path):
-    params = random_params(MODELS["bert"])
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
-    try:
-        with pytest.raises(UserError, match="cannot be written"):
-            export_saved_model(MODELS["bert"], params, tmp_path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    model = served(MODELS["bert"], random_params(MODELS["bert"]), ["hidden", "pooled"])
+    with files_of_at_most(10_000), pytest.raises(UserError, match="cannot be written"):
+        export_saved_model(model, tmp_path)
     assert list(tmp_path.iterdir()) == []
-    export_saved_model(MODELS["bert"], params, tmp_path)
+    export_saved_model(model, tmp_path)
     with pytest.raises(UserError, match="saved_model.pb: found a file"):
-        export_saved_model(MODELS["bert"], params, tmp_path)
+        export_saved_model(model, tmp_path)

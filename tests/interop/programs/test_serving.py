@@ -1,21 +1,22 @@
 import flax
 import jax
 import pytest
+from flax.traverse_util import flatten_dict
 
 from bertjax.errors import UserError
 from bertjax.interop.programs.serving import (
     choose_outputs,
     new_program,
-    served_params,
+    served_model,
     serving_function,
 )
 from tests.interop.exported_programs import (
     MODELS,
-    all_outputs,
     assert_same,
     expected,
     random_inputs,
     random_params,
+    served,
 )
 
 
@@ -23,17 +24,16 @@ from tests.interop.exported_programs import (
 def test_it_computes_what_the_model_does(name):
     config, params = MODELS[name], random_params(MODELS[name])
     inputs = random_inputs(config, 5, 14)
-    serve = jax.jit(serving_function(config, all_outputs(config)))
-    assert_same(serve(params, **inputs), expected(config, params, inputs))
+    model = served(config, params)
+    outputs = jax.jit(serving_function(model))(model.params, **inputs)
+    assert_same(outputs, expected(config, params, inputs))
 
 
-def test_parameters_are_taken_flat_too():
+def test_parameters_are_by_their_path():
     config, params = MODELS["headless"], random_params(MODELS["headless"])
-    inputs = random_inputs(config, 5, 14)
-    serve = jax.jit(serving_function(config))
-    assert_same(
-        serve(served_params(params, ["hidden"]), **inputs), expected(config, params, inputs)
-    )
+    model = served_model(config, params)
+    assert model.params.keys() == flatten_dict(params, sep="/").keys()
+    assert tuple(model.outputs) == ("hidden",)
 
 
 def test_the_outputs_are_hidden_states_and_the_sentence_vector_where_there_is_one():
@@ -64,7 +64,7 @@ def test_the_outputs_are_hidden_states_and_the_sentence_vector_where_there_is_on
 )
 def test_outputs_that_the_model_has_not_are_refused(name, outputs, message):
     with pytest.raises(UserError, match=message):
-        serving_function(MODELS[name], outputs)
+        served_model(MODELS[name], random_params(MODELS[name]), outputs)
 
 
 @pytest.mark.parametrize(
@@ -78,19 +78,18 @@ def test_outputs_that_the_model_has_not_are_refused(name, outputs, message):
 )
 def test_parameters_that_no_output_needs_are_left_out(outputs, groups):
     config, params = MODELS["bert"], random_params(MODELS["bert"])
-    served = served_params(params, outputs)
-    assert {path.split("/")[0] for path in served} == {"embeddings", "encoder"} | groups
-    assert len(served) == len(
+    model = served_model(config, params, outputs)
+    assert {path.split("/")[0] for path in model.params} == {"embeddings", "encoder"} | groups
+    assert len(model.params) == len(
         jax.tree.leaves({name: params[name] for name in {"embeddings", "encoder"} | groups})
     )
     inputs = random_inputs(config, 2, 5)
-    jax.eval_shape(
-        serving_function(config, outputs), served, **inputs
-    )  # flax names what is missing
-    for path in served:
-        rest = {name: leaf for name, leaf in served.items() if name != path}
-        with pytest.raises(flax.errors.FlaxError):
-            jax.eval_shape(serving_function(config, outputs), rest, **inputs)
+    serve = serving_function(model)
+    jax.eval_shape(serve, model.params, **inputs)
+    for path in model.params:
+        rest = {name: leaf for name, leaf in model.params.items() if name != path}
+        with pytest.raises(flax.errors.FlaxError):  # flax names what is missing
+            jax.eval_shape(serve, rest, **inputs)
 
 
 def test_a_program_is_not_written_over_another(tmp_path):

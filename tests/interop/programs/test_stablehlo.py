@@ -1,7 +1,6 @@
 import dataclasses
 import json
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -17,11 +16,13 @@ from bertjax.interop.programs.stablehlo import export_stablehlo
 from tests.interop.exported_programs import (
     MODELS,
     SHAPES,
-    all_outputs,
     assert_same,
     expected,
+    files_of_at_most,
+    load_stablehlo,
     random_inputs,
     random_params,
+    served,
 )
 
 LOADER = """
@@ -41,14 +42,9 @@ assert not {"bertjax", "flax", "tensorflow"} & set(sys.modules)
 """
 
 
-def load(folder):
-    exported = jax.export.deserialize(bytearray((folder / "model.stablehlo").read_bytes()))
-    return exported, dict(np.load(folder / "params.npz"))
-
-
 def test_jax_alone_runs_it_for_any_batch_and_length(tmp_path):
     config, params = MODELS["bert"], random_params(MODELS["bert"])
-    export_stablehlo(config, params, tmp_path, all_outputs(config))
+    export_stablehlo(served(config, params), tmp_path)
     batches = [
         random_inputs(config, *shape, seed=i) for i, shape in enumerate([(1, 1), (2, 9), (3, 16)])
     ]
@@ -66,14 +62,14 @@ def test_jax_alone_runs_it_for_any_batch_and_length(tmp_path):
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory):
     """Every kind of model, exported and loaded."""
-    found = {}
+    loaded = {}
     for name, config in MODELS.items():
         folder = tmp_path_factory.mktemp(name)
         params = random_params(config)
-        export_stablehlo(config, params, folder, all_outputs(config))
-        exported, loaded = load(folder)
-        found[name] = (config, params, folder, jax.jit(exported.call), loaded)
-    return found
+        export_stablehlo(served(config, params), folder)
+        exported, flat = load_stablehlo(folder)
+        loaded[name] = (config, params, folder, jax.jit(exported.call), flat)
+    return loaded
 
 
 @given(st.sampled_from(sorted(MODELS)), st.sampled_from(SHAPES), st.integers(0, 99))
@@ -94,7 +90,7 @@ def test_rows_longer_than_the_positions_are_refused(programs, name):
 def test_the_signature_says_what_goes_in_and_comes_out(programs):
     _, _, folder, _, loaded = programs["bert"]
     signature = json.loads((folder / "signature.json").read_text())
-    exported, _ = load(folder)
+    exported, _ = load_stablehlo(folder)
     assert [entry["name"] for entry in signature["inputs"]] == [
         "input_ids",
         "input_mask",
@@ -127,23 +123,21 @@ def test_the_program_holds_no_weights_and_no_path_of_this_machine(programs):
 def test_a_bfloat16_model_computes_in_bfloat16_and_gives_float32(tmp_path):
     config = dataclasses.replace(MODELS["bert"], dtype="bfloat16")
     params = random_params(config)
-    export_stablehlo(config, params, tmp_path)
-    exported, loaded = load(tmp_path)
+    export_stablehlo(served(config, params, ["hidden", "pooled"]), tmp_path)
+    exported, loaded = load_stablehlo(tmp_path)
     inputs = random_inputs(config, 2, 8)
-    found = exported.call(loaded, *inputs.values())
-    wanted = expected(config, params, inputs)
-    assert_same(found, {name: wanted[name] for name in found}, atol=0.05)
-    hidden = np.asarray(found["hidden"])
+    outputs = exported.call(loaded, *inputs.values())
+    here = expected(config, params, inputs)
+    assert_same(outputs, {name: here[name] for name in ("hidden", "pooled")}, atol=0.05)
+    hidden = np.asarray(outputs["hidden"])
     assert (hidden == hidden.astype("bfloat16")).all()
 
 
 def test_a_disk_that_refuses_leaves_no_program(tmp_path):
-    params = random_params(MODELS["bert"])
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
-    try:
-        with pytest.raises(UserError, match="params.npz: cannot be written"):
-            export_stablehlo(MODELS["bert"], params, tmp_path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    model = served(MODELS["bert"], random_params(MODELS["bert"]), ["hidden", "pooled"])
+    with (
+        files_of_at_most(10_000),
+        pytest.raises(UserError, match="params.npz: cannot be written"),
+    ):
+        export_stablehlo(model, tmp_path)
     assert list(tmp_path.iterdir()) == []

@@ -3,7 +3,7 @@ import json
 import pytest
 from etils import epath
 
-from bertjax.training.logs.metrics_log import MetricsLog, read_rows
+from bertjax.training.logs.metrics_log import MetricsLog, read_entries
 
 
 def train_row(step, loss=1.0):
@@ -28,7 +28,7 @@ def test_each_step_stands_once_after_a_restart_from_an_earlier_one(run):
     again = MetricsLog(run, 4)
     again.write([train_row(step, 2.0) for step in range(5, 10)])
     again.close()
-    assert [(row["step"], row["mlm_loss"]) for row in read_rows(run)] == [
+    assert [(row["step"], row["mlm_loss"]) for row in read_entries(run)] == [
         (i, 1.0 if i < 5 else 2.0) for i in range(1, 10)
     ]
 

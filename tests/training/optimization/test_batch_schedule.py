@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from bertjax.config import Config, FinetuneConfig, TrainConfig
 from bertjax.errors import UserError
 from bertjax.training import step as steps
-from bertjax.training.batch_source import Feed
-from bertjax.training.logs.metrics_log import read_rows
+from bertjax.training.batch_source import BatchSource
+from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.loop import train
-from bertjax.training.optimization.batch_schedule import NOISE, SIGNAL, BatchSize
+from bertjax.training.optimization.batch_schedule import NOISE, SIGNAL, BatchSchedule
 from tests.factory import random_batch, small_config
 from tests.training.runs import params_of
 
@@ -29,11 +29,11 @@ ADAPTIVE = TrainConfig(
 )
 
 
-def taken(sizes, steps):
+def taken(schedule, steps):
     """What each update takes, from the first step to the last."""
     found, step = [], 0
     while step < steps:
-        found.append(sizes.times(step))
+        found.append(schedule.batches_at(step))
         step += found[-1]
     return found
 
@@ -52,7 +52,7 @@ def test_a_ramp_doubles_by_and_by_and_takes_every_batch_once(steps, doublings, w
         max_batch_size=batch_size * 2**doublings,
         batch_size_steps=within,
     )
-    found = taken(BatchSize(config), steps)
+    found = taken(BatchSchedule(config), steps)
     assert sum(found) == steps
     assert set(found) <= {2**n for n in range(doublings + 1)}
     # From the step that is named it is the largest, as long as so many batches are left.
@@ -66,7 +66,7 @@ def test_a_ramp_doubles_by_and_by_and_takes_every_batch_once(steps, doublings, w
 
 
 def test_a_batch_that_is_constant_stays_one():
-    assert taken(BatchSize(TrainConfig(steps=7)), 7) == [1] * 7
+    assert taken(BatchSchedule(TrainConfig(steps=7)), 7) == [1] * 7
 
 
 def measured(noise, signal):
@@ -74,25 +74,25 @@ def measured(noise, signal):
 
 
 def test_the_batch_doubles_where_the_noise_scale_says_so_and_never_shrinks():
-    sizes = BatchSize(ADAPTIVE)
-    assert not sizes.decide()  # nothing is known
-    sizes.learn([measured(70.0, 10.0)])
-    assert not sizes.decide()  # 7 rows, and twice the batch are 8
-    sizes.learn([measured(100.0, 1.0)] * 200)
-    assert sizes.noise_scale == pytest.approx(100, rel=0.3)
-    assert [sizes.decide() for _ in range(4)] == [True, True, True, False]  # 32 is the largest
-    assert sizes.rows(0) == 32
-    sizes.learn([measured(1.0, 10.0)] * 2000)
-    assert not sizes.decide()
-    assert sizes.rows(0) == 32
+    schedule = BatchSchedule(ADAPTIVE)
+    assert not schedule.grow()  # nothing is known
+    schedule.observe([measured(70.0, 10.0)])
+    assert not schedule.grow()  # 7 rows, and twice the batch are 8
+    schedule.observe([measured(100.0, 1.0)] * 200)
+    assert schedule.noise_scale == pytest.approx(100, rel=0.3)
+    assert [schedule.grow() for _ in range(4)] == [True, True, True, False]  # 32 is the largest
+    assert schedule.batch_size(0) == 32
+    schedule.observe([measured(1.0, 10.0)] * 2000)
+    assert not schedule.grow()
+    assert schedule.batch_size(0) == 32
 
 
 def test_an_update_that_was_skipped_tells_nothing_of_the_noise():
-    sizes = BatchSize(ADAPTIVE)
-    sizes.learn([measured(70.0, 10.0)])
-    before = sizes.state()
-    sizes.learn([measured(float("nan"), 1.0), measured(1.0, float("inf")), {"loss": 1.0}])
-    assert sizes.state() == before
+    schedule = BatchSchedule(ADAPTIVE)
+    schedule.observe([measured(70.0, 10.0)])
+    before = schedule.state()
+    schedule.observe([measured(float("nan"), 1.0), measured(1.0, float("inf")), {"loss": 1.0}])
+    assert schedule.state() == before
 
 
 @given(
@@ -100,13 +100,13 @@ def test_an_update_that_was_skipped_tells_nothing_of_the_noise():
     cut=st.integers(0, 30),
 )
 def test_a_run_that_goes_on_from_a_checkpoint_decides_as_if_it_had_not_stopped(rows, cut):
-    whole, part = BatchSize(ADAPTIVE), BatchSize(ADAPTIVE)
+    whole, part = BatchSchedule(ADAPTIVE), BatchSchedule(ADAPTIVE)
     for number, found in enumerate(rows):
         if number == cut:
-            part = BatchSize(ADAPTIVE, json.loads(json.dumps(part.state())))
-        for sizes in (whole, part):
-            sizes.learn([measured(*found)])
-            sizes.decide()
+            part = BatchSchedule(ADAPTIVE, json.loads(json.dumps(part.state())))
+        for schedule in (whole, part):
+            schedule.observe([measured(*found)])
+            schedule.grow()
     assert part.state() == whole.state()
 
 
@@ -141,7 +141,7 @@ def config_of(schedule, **train_changes):
     return small_config(train=sizes | train_changes, mesh={"data": 4, "tensor": 2})
 
 
-def feed(stop=None):
+def batch_source(stop=None):
     def batches(start, rows):
         for step in itertools.count(start):
             if stop:
@@ -149,7 +149,7 @@ def feed(stop=None):
             batch = random_batch(np.random.default_rng(1000 + step), 8)
             yield {name: values[rows] for name, values in batch.items()}
 
-    return Feed(train=batches)
+    return BatchSource(train=batches)
 
 
 @pytest.mark.parametrize("schedule", ["ramp", "adaptive"])
@@ -162,10 +162,10 @@ def test_a_stopped_run_with_a_growing_batch_ends_as_the_undisturbed_one(
         epath.Path(tmp_path) / "two",
     )
     monkeypatch.setattr(
-        BatchSize, "noise_scale", property(lambda self: 1e9 if self.state()["noise"] else 0.0)
+        BatchSchedule, "noise_scale", property(lambda self: 1e9 if self.state()["noise"] else 0.0)
     )
-    assert train(config, undisturbed, feed()).step == 23
-    rows = [row for row in read_rows(undisturbed) if row["split"] == "train"]
+    assert train(config, undisturbed, batch_source()).step == 23
+    rows = [row for row in read_entries(undisturbed) if row["split"] == "train"]
     grown = [row["batch_size"] for row in rows]
     assert grown[0] == 8
     assert max(grown) == 32
@@ -175,9 +175,9 @@ def test_a_stopped_run_with_a_growing_batch_ends_as_the_undisturbed_one(
         if step == 14:
             signal.raise_signal(signal.SIGTERM)
 
-    assert train(config, stopped, feed(stop)).stopped
-    assert train(config, stopped, feed()).step == 23
-    again = [row for row in read_rows(stopped) if row["split"] == "train"]
+    assert train(config, stopped, batch_source(stop)).stopped
+    assert train(config, stopped, batch_source()).step == 23
+    again = [row for row in read_entries(stopped) if row["split"] == "train"]
     assert [(row["step"], row["loss"], row["batch_size"]) for row in again] == [
         (row["step"], row["loss"], row["batch_size"]) for row in rows
     ]

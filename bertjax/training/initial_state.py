@@ -1,0 +1,66 @@
+"""The state that a run starts with: a checkpoint's, or new with another run's parameters."""
+
+import logging
+from typing import Any, get_args
+
+import jax
+from jax.sharding import Mesh
+
+from bertjax.config import Config, Head
+from bertjax.model.functional import DECODER_GROUPS, TASKS
+from bertjax.training import checkpoint
+from bertjax.training.objective import Objective
+from bertjax.training.step import TrainState, jit_init
+
+log = logging.getLogger("bertjax")
+
+
+def initial_state(
+    config: Config,
+    mesh: Mesh,
+    objective: Objective,
+    checkpoints: checkpoint.Checkpoints,
+    target: TrainState,
+) -> TrainState:
+    """Return the state that a run starts with, sharded as `target` (`abstract_state`).
+
+    1. A checkpoint of the run always wins: the newest.
+    2. Else the parameters of `config.init_from`, with a new optimizer at step 0.
+    3. Else new parameters from `config.seed`.
+
+    Raises `UserError` where what is restored does not fit the configuration.
+    """
+    latest = checkpoints.latest()
+    if latest is not None:
+        return checkpoints.restore(latest, target)
+    programs = jit_init(config, mesh, objective)
+    state = programs.state()
+    if not config.init_from:
+        return state
+    restored = _restored_groups(config, target)
+    params = objective.initial_params(state.params, restored)
+    params = jax.tree.map(
+        lambda leaf, wanted: jax.device_put(leaf, wanted.sharding), params, target.params
+    )
+    return TrainState(state.step, params, programs.opt_state(params))
+
+
+def _restored_groups(config: Config, target: TrainState) -> dict[str, Any]:
+    """Return the groups of parameters that `config.init_from` gives, by name.
+
+    Those of `finetune.decoder_from`, where it is set, are in the group `DECODER_GROUPS`.
+    """
+    _, folder = checkpoint.find_checkpoint(config.init_from)
+    new_heads = f", new heads: {', '.join(config.new_heads)}" if config.new_heads else ""
+    log.info("parameters from %s%s", folder, new_heads)
+    # Tasks' heads belong to their tasks, so a fine-tuned model's are not taken over.
+    not_restored = (*config.new_heads, TASKS)
+    wanted = {group: leaves for group, leaves in target.params.items() if group not in not_restored}
+    # Groups that the checkpoint may have and this model does not take. Any other is an error, so
+    # that no parameter is lost in silence.
+    ignored = [group for group in (*get_args(Head), TASKS) if group not in wanted]
+    restored = checkpoint.restore_params(folder, wanted, ignored)
+    if config.finetune.decoder_from:
+        _, decoder_folder = checkpoint.find_checkpoint(config.finetune.decoder_from)
+        restored[DECODER_GROUPS] = checkpoint.restore_params(decoder_folder, wanted, ignored)
+    return restored
