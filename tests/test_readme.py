@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -163,6 +164,21 @@ def test_every_path_in_the_documents_exists():
                 continue
             here = name in known or any((root / name).exists() for root in (ROOT, ROOT / "bertjax"))
             assert here or name in MADE, f"{path.name}: {name}"
+
+
+def test_the_table_of_floors_is_the_one_that_is_checked():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (layers,) = [c["layers"] for c in contracts["contracts"] if c["type"] == "layers"]
+    checked = {}
+    for floor, rooms in enumerate(reversed(layers), 1):
+        for room in rooms.split(" | "):
+            checked[room.removeprefix("bertjax.")] = floor
+    described = {}
+    table = (ROOT / "docs" / "architecture.md").read_text()
+    for floor, rooms in re.findall(r"^\| (\d+) \| (.*?) \|", table, re.M):
+        for room in re.findall(r"`(\w+)(?:/|\.py)`", rooms):
+            described[room] = int(floor)
+    assert described == checked
 
 
 def test_the_names_that_contributing_gives_are_in_the_files_beside_them():
