@@ -1,17 +1,16 @@
-"""What checkpoints cost: how long a save holds up the step, how long it and a restore take, and a
-restart.
+"""Cost of checkpoints: time that a save stops training, times of a save, a restore and a restart.
 
-    python benchmarks/checkpoint.py [--sizes mini small base] [--folder FOLDER] [--json checkpoint.json]
+    python benchmarks/checkpoint.py [--sizes mini small base] [--folder FOLDER] [--json FILE]
 
-A state is parameters and both moments of AdamW, float32. Saves and restores are to and from FOLDER,
-and what was just written is read from memory where the system kept it. A start is a process of its
-own, from launch until its first step (batch 8, length 128) is under way: the first one of a run
-with no compiled programs at hand, then a restart from its checkpoint. Medians of `--rounds`.
+A state is the parameters and both moments of AdamW, in float32. Saves go to FOLDER, and restores
+come from it; what was just written is read from memory if the system kept it there. A start is a
+process of its own, from its launch until its first step (batch size 8, length 128) is under way:
+first the start of a new run, without compiled programs, then its restart from a checkpoint. Figures
+are medians of `--rounds`.
 """
 
 import argparse
 import itertools
-import json
 import platform
 import statistics
 import subprocess
@@ -24,6 +23,7 @@ from typing import Any
 import jax
 import numpy as np
 from etils import epath
+from reporting import argument_parser, print_header, print_line, write_json
 from step import SIZES, full_batch
 
 from bertjax.cli import huge_pages
@@ -35,6 +35,7 @@ from bertjax.training.checkpoint import Checkpoints
 from bertjax.training.loop import train
 from bertjax.training.step import abstract_state, init_state
 
+BATCH_SIZE, LENGTH, PREDICTIONS = 8, 128, 20
 COLUMNS = (
     "size",
     "state, MiB",
@@ -48,38 +49,48 @@ COLUMNS = (
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    options.add_argument("--sizes", nargs="+", default=["mini", "small", "base"], choices=SIZES)
-    options.add_argument("--rounds", type=int, default=3)
-    options.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
-    options.add_argument("--json", type=Path, default=Path("runs/checkpoint.json"))
-    options.add_argument("--start", nargs=2, help=argparse.SUPPRESS)
-    asked = options.parse_args()
-    if asked.start:
-        start(*asked.start, asked.sizes[0])
+    parser = argument_parser(__doc__)
+    parser.add_argument("--sizes", nargs="+", default=["mini", "small", "base"], choices=SIZES)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
+    parser.add_argument("--json", type=Path, default=Path("runs/checkpoint.json"))
+    parser.add_argument("--start", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.start:
+        start(*arguments.start, arguments.sizes[0])
         return
     print(f"{platform.machine()}, {platform.python_version()}, jax {jax.__version__}\n")
-    print(f"| {' | '.join(COLUMNS)} |\n{'| --- ' * len(COLUMNS)}|", flush=True)
-    rows = []
-    for size in asked.sizes:
-        with tempfile.TemporaryDirectory(dir=asked.folder) as folder:
-            row = {"size": size, **saves(config_of(size), epath.Path(folder), asked.rounds)}
-        starts = [started(size, asked.folder) for _ in range(asked.rounds)]
-        row |= {
-            name: statistics.median(one[i] for one in starts)
-            for i, name in enumerate(("first_s", "restart_s"))
-        }
-        rows.append(row)
-        print(
-            f"| {size} | {row['bytes'] / 2**20:,.0f} | {1000 * row['blocks_s']:.0f} | {row['save_s']:.2f} | "
-            f"{row['restore_s']:.2f} | {row['first_s']:.1f} | {row['restart_s']:.1f} | "
-            f"{row['restart_s'] / row['first_s']:.2f} |",
-            flush=True,
+    print_header(COLUMNS)
+    entries = []
+    for size in arguments.sizes:
+        entry = measured(size, arguments.folder, arguments.rounds)
+        entries.append(entry)
+        print_entry(entry)
+    write_json(arguments.json, entries)
+
+
+def measured(size: str, folder: Path, rounds: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(dir=folder) as checkpoints:
+        entry = {"size": size, **saves(config_of(size), epath.Path(checkpoints), rounds)}
+    starts = [started(size, folder) for _ in range(rounds)]
+    entry["first_s"] = statistics.median(first for first, _ in starts)
+    entry["restart_s"] = statistics.median(restart for _, restart in starts)
+    return entry
+
+
+def print_entry(entry: dict[str, Any]) -> None:
+    print_line(
+        (
+            entry["size"],
+            f"{entry['bytes'] / 2**20:,.0f}",
+            f"{1000 * entry['blocks_s']:.0f}",
+            f"{entry['save_s']:.2f}",
+            f"{entry['restore_s']:.2f}",
+            f"{entry['first_s']:.1f}",
+            f"{entry['restart_s']:.1f}",
+            f"{entry['restart_s'] / entry['first_s']:.2f}",
         )
-    asked.json.parent.mkdir(parents=True, exist_ok=True)
-    asked.json.write_text(json.dumps(rows, indent=1) + "\n")
+    )
 
 
 def config_of(size: str, steps: int = 2) -> Config:
@@ -93,19 +104,20 @@ def config_of(size: str, steps: int = 2) -> Config:
             dropout_bits="hash",
             scan_unroll=layers,
         ),
-        data=DataConfig(max_seq_length=128, max_predictions_per_seq=20),
+        data=DataConfig(max_seq_length=LENGTH, max_predictions_per_seq=PREDICTIONS),
         optimizer=OptimizerConfig(schedule="constant", warmup_steps=0),
-        train=TrainConfig(steps=steps, batch_size=8, save_every_steps=1_000_000),
+        # Only the last step saves.
+        train=TrainConfig(steps=steps, batch_size=BATCH_SIZE, save_every_steps=1_000_000),
         mesh=MeshConfig(data=1),
     )
 
 
 def saves(config: Config, folder: epath.Path, rounds: int) -> dict[str, Any]:
-    """Save and restore a state `rounds` times."""
+    """Return the size of a state, and median seconds of its saves and restores."""
     state = jax.block_until_ready(jax.jit(lambda: init_state(config))())
     target = abstract_state(config, make_mesh(config.mesh, jax.devices()[:1]))
     checkpoints = Checkpoints(folder, keep=1)
-    found: dict[str, list[float]] = {"blocks_s": [], "save_s": [], "restore_s": []}
+    seconds: dict[str, list[float]] = {"blocks_s": [], "save_s": [], "restore_s": []}
     for step in range(1, rounds + 2):
         begin = time.perf_counter()
         checkpoints.save(step, state, {}, None)
@@ -113,45 +125,49 @@ def saves(config: Config, folder: epath.Path, rounds: int) -> dict[str, Any]:
         checkpoints.wait()
         saved = time.perf_counter()
         jax.block_until_ready(checkpoints.restore(step, target))
+        restored = time.perf_counter()
         if step > 1:  # the first one also loads what it needs
-            for name, seconds in zip(
-                found, (blocked - begin, saved - begin, time.perf_counter() - saved), strict=True
-            ):
-                found[name].append(seconds)
+            seconds["blocks_s"].append(blocked - begin)
+            seconds["save_s"].append(saved - begin)
+            seconds["restore_s"].append(restored - saved)
     checkpoints.close()
-    medians = {name: statistics.median(seconds) for name, seconds in found.items()}
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
     return {"bytes": sum(leaf.nbytes for leaf in jax.tree.leaves(state)), **medians}
 
 
 def started(size: str, folder: Path) -> tuple[float, float]:
-    """Seconds until a run's first step is under way, at its first start and at its restart."""
-    with tempfile.TemporaryDirectory(dir=folder) as name:
+    """Return the seconds until a run's first step is under way, at its start and at its restart."""
+    with tempfile.TemporaryDirectory(dir=folder) as run_folder:
+        return launched(size, run_folder, steps=2), launched(size, run_folder, steps=4)
 
-        def launch(steps: int) -> float:
-            command = [sys.executable, __file__, "--sizes", size, "--start", name, str(steps)]
-            begin = time.time()
-            done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
-            return float(done.stdout.split()[-1]) - begin
 
-        return launch(2), launch(4)
+def launched(size: str, run_folder: str, steps: int) -> float:
+    command = [sys.executable, __file__, "--sizes", size, "--start", run_folder, str(steps)]
+    # Time of day, since the other clocks of two processes do not compare.
+    begin = time.time()
+    run = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
+    return float(run.stdout.split()[-1]) - begin
 
 
 def start(folder: str, steps: str, size: str) -> None:
     """Train to `steps`, and print the time of day when the first step was under way."""
-    ends: list[float] = []
-    config = config_of(size, int(steps))
-    given = {
-        name: x.astype(x.dtype if x.dtype == np.float32 else np.int32)
-        for name, x in full_batch(8, 128, 20).items()
-    }
-    given["next_sentence_labels"] = given["next_sentence_labels"][:, None]
-    del given["labels"]
-    source = BatchSource(
-        train=lambda start, rows: itertools.repeat({name: x[rows] for name, x in given.items()})
-    )
+    times: list[float] = []
+    batch = {}
+    for name, values in full_batch(BATCH_SIZE, LENGTH, PREDICTIONS).items():
+        if name != "labels":
+            batch[name] = values if values.dtype == np.float32 else values.astype(np.int32)
+    batch["next_sentence_labels"] = batch["next_sentence_labels"][:, None]
+
+    def batches(start_step: int, rows: np.ndarray) -> Any:
+        return itertools.repeat({name: values[rows] for name, values in batch.items()})
+
+    def note_time(stage: str, done: int, total: int) -> None:
+        times.append(time.time())
+
     compile_cache.start(environment={"XDG_CACHE_HOME": folder})
-    train(config, Path(folder) / "run", source, progress=lambda *_: ends.append(time.time()))
-    print(ends[0])
+    config = config_of(size, int(steps))
+    train(config, Path(folder) / "run", BatchSource(train=batches), progress=note_time)
+    print(times[0])
 
 
 if __name__ == "__main__":

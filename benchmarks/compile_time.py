@@ -1,19 +1,19 @@
-"""How long XLA compiles a train step whose layers are a loop, and the same one with its layers
-written out.
+"""Compile time of a train step with its layers as a loop, and with its layers written out.
 
-    python benchmarks/compile_time.py configs/fast/large.py --topology v5e:2x2
-    python benchmarks/compile_time.py configs/large.py
+    python benchmarks/compile_time.py fast/large --topology v5e:2x2
+    python benchmarks/compile_time.py large
 
-For one chip of a slice that need not be here, or for this machine's first device; batch 8; one
-after the other, in one run. Prints the ratio.
+Compiles for one chip of a slice, which need not be there, or for this machine's first device, with
+batch size 8, one program after the other in one process. Prints the ratio of the two times.
 """
 
-import argparse
-import dataclasses
 import time
+
+from reporting import argument_parser
 
 from bertjax.estimate.hardware.slices import open_slice, prepare_environment
 
+# Before JAX is imported, which reads the environment then.
 prepare_environment()
 
 import jax  # noqa: E402
@@ -25,8 +25,8 @@ from bertjax.training.pretraining import pretraining  # noqa: E402
 from bertjax.training.step import abstract_state, lower_train_step  # noqa: E402
 
 
-def seconds(config: Config, device: jax.Device) -> float:
-    """From the traced step to the program."""
+def compile_seconds(config: Config, device: jax.Device) -> float:
+    """Return the seconds from the traced step to the compiled program."""
     mesh = make_mesh(config.mesh, [device])
     objective = pretraining(config, abstract_vocabulary(config))
     state, batch = abstract_state(config, mesh), abstract_batch(config, mesh)
@@ -37,23 +37,18 @@ def seconds(config: Config, device: jax.Device) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("config", nargs="?", default="configs/large.py")
+    parser = argument_parser(__doc__)
+    parser.add_argument("config", nargs="?", default="large")
     parser.add_argument("--topology", default="")
-    asked = parser.parse_args()
-    device = (open_slice(asked.topology).devices if asked.topology else jax.devices())[0]
-    config = load_config(asked.config)
-    config = dataclasses.replace(
-        config, mesh=MeshConfig(), train=dataclasses.replace(config.train, batch_size=8)
-    )
-    found = {}
-    for name, unroll in (("a loop", 1), ("written out", config.model.num_hidden_layers)):
-        model = dataclasses.replace(config.model, scan_unroll=unroll)
-        found[name] = seconds(dataclasses.replace(config, model=model), device)
-        print(f"{config.model.num_hidden_layers} layers, {name}: {found[name]:.1f} s", flush=True)
-    print(f"a loop takes {found['a loop'] / found['written out']:.0%} of the time")
+    arguments = parser.parse_args()
+    devices = open_slice(arguments.topology).devices if arguments.topology else jax.devices()
+    config = load_config(arguments.config).replace(mesh=MeshConfig(), train={"batch_size": 8})
+    layers = config.model.num_hidden_layers
+    seconds = {}
+    for name, unroll in (("a loop", 1), ("written out", layers)):
+        seconds[name] = compile_seconds(config.replace(model={"scan_unroll": unroll}), devices[0])
+        print(f"{layers} layers, {name}: {seconds[name]:.1f} s", flush=True)
+    print(f"a loop takes {seconds['a loop'] / seconds['written out']:.0%} of the time")
 
 
 if __name__ == "__main__":

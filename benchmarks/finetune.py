@@ -1,14 +1,14 @@
-"""What a model gets on real tasks after fine-tuning, over seeds; and what the same model gets
-untrained.
+"""Results of a model on real tasks after fine-tuning, over seeds, and of the same model untrained.
 
-    python benchmarks/finetune.py MODEL --data DATA [--tasks rte mrpc ...] [--seeds 0 1 2] [--untrained]
+    python benchmarks/finetune.py MODEL --data DATA [--tasks rte mrpc ...] [--seeds 0 1 2] \\
+        [--untrained]
 
-MODEL is a run, or a model folder of transformers. DATA has a folder for each task, as `TASKS` below
-names its files; those that are not there are left out, and said. Of each training set
+MODEL is a run, or a model folder of transformers. DATA has a folder for each task, with the files
+that `TASKS` below names; tasks without a folder are left out, with a message. Of each training set
 `--max-train-examples` are drawn by the seed. With `--untrained` every task is also learnt by a
-model of the same shape from random parameters. Figures are those of the last epoch on the whole
-validation set, not of the best one. A failed run is one that is no better than saying the same of
-everything. Finished runs are not run again: `--run-dir` keeps them.
+model of the same shape with random parameters. Figures are those of the last epoch, not of the best
+one, on the whole validation set. A run has failed if it is no better than the majority-class
+baseline. Finished runs are kept in `--run-dir` and not run again.
 """
 
 import argparse
@@ -21,11 +21,11 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).parents[1]
+from reporting import argument_parser, print_header, print_line, write_json
 
 
 class Task(NamedTuple):
-    """How a task's data lie in DATA, and what is not the default for it."""
+    """A task: its name and kind, its folder in DATA, and options other than the defaults."""
 
     entry: str
     folder: str
@@ -63,159 +63,136 @@ TASKS = {
     "thucnews": Task(
         "thucnews:classification",
         "thucnews_zh",
-        "--finetune.columns sentence label --finetune.train-files dev.txt --finetune.validation-files test.txt",
+        "--finetune.columns sentence label --finetune.train-files dev.txt"
+        " --finetune.validation-files test.txt",
     ),
 }
 
 
+CHINESE = ("thucnews",)  # only by name: for a model with a Chinese vocabulary
+
+
 def main() -> None:
-    options = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    options.add_argument("model")
-    options.add_argument("--data", type=Path, required=True)
-    options.add_argument(
-        "--tasks", nargs="+", default=[name for name in TASKS if name != "thucnews"], choices=TASKS
-    )
-    options.add_argument("--seeds", nargs="+", default=["0", "1", "2"])
-    options.add_argument("--max-train-examples", type=int, default=0)
-    options.add_argument("--config", default=str(ROOT / "configs" / "finetune" / "paper.py"))
-    options.add_argument(
-        "--options", default="", help="more options of `bertjax finetune`, as one word"
-    )
-    options.add_argument("--untrained", action="store_true")
-    options.add_argument("--run-dir", type=Path, default=Path("runs/finetune-benchmark"))
-    asked = options.parse_args()
-    models = {"pretrained": taken(asked.model, asked.run_dir)}
-    if asked.untrained:
-        models["untrained"] = untrained(models["pretrained"], asked.run_dir / "untrained")
-    print(
-        f"{platform.machine()}, {platform.python_version()}; seeds {', '.join(asked.seeds)}",
-        flush=True,
-    )
-    print(
-        "| task | metric | training, validation examples | "
-        + "".join(f"{name} | " for name in models)
-        + "s |"
-    )
-    print("| --- | --- | --- | " + "--- | " * (len(models) + 1), flush=True)
-    rows = []
-    for name in asked.tasks:
-        task, begin = TASKS[name], time.perf_counter()
-        if not (asked.data / task.folder).is_dir():
-            print(f"{name}: left out, {asked.data / task.folder} is not there", file=sys.stderr)
+    arguments = parsed_arguments()
+    arguments.run_dir.mkdir(parents=True, exist_ok=True)
+    models = {"pretrained": imported(arguments.model, arguments.run_dir)}
+    if arguments.untrained:
+        models["untrained"] = untrained(models["pretrained"], arguments.run_dir / "untrained")
+    seeds = ", ".join(arguments.seeds)
+    print(f"{platform.machine()}, {platform.python_version()}; seeds {seeds}", flush=True)
+    print_header(["task", "metric", "training, validation examples", *models, "s"])
+    entries = []
+    for name in arguments.tasks:
+        folder = arguments.data / TASKS[name].folder
+        if not folder.is_dir():
+            print(f"{name}: left out, {folder} is not there", file=sys.stderr)
             continue
-        found = {
-            label: fine_tuned(asked, task, model, asked.run_dir / label / name)
-            for label, model in models.items()
-        }
-        rows.append({"task": name, "seconds": time.perf_counter() - begin, **found})
-        about = next(iter(found.values()))
-        shown = "".join(f"{in_words(one)} | " for one in found.values())
-        counts = f"{about['training']:,}, {about['validation']:,}"
-        print(
-            f"| {name} | {about['metric']} | {counts} | {shown}{rows[-1]['seconds']:.0f} |",
-            flush=True,
-        )
-    (asked.run_dir / "table.json").write_text(json.dumps(rows, indent=1) + "\n")
+        begin = time.perf_counter()
+        sweeps = {}
+        for label, model in models.items():
+            run_dir = arguments.run_dir / label / name
+            sweeps[label] = fine_tuned(arguments, TASKS[name], model, run_dir)
+        seconds = time.perf_counter() - begin
+        entries.append({"task": name, "seconds": seconds, **sweeps})
+        print_entry(name, sweeps, seconds)
+    write_json(arguments.run_dir / "table.json", entries)
 
 
-def taken(model: str, run_dir: Path) -> str:
-    """The run to start from; a model of another program is imported once."""
+def parsed_arguments() -> argparse.Namespace:
+    parser = argument_parser(__doc__)
+    parser.add_argument("model")
+    parser.add_argument("--data", type=Path, required=True)
+    default_tasks = [name for name in TASKS if name not in CHINESE]
+    parser.add_argument("--tasks", nargs="+", default=default_tasks, choices=TASKS)
+    parser.add_argument("--seeds", nargs="+", default=["0", "1", "2"])
+    parser.add_argument("--max-train-examples", type=int, default=0)
+    parser.add_argument("--config", default="paper")
+    parser.add_argument("--options", default="", help="options of `bertjax finetune`, as one word")
+    parser.add_argument("--untrained", action="store_true")
+    parser.add_argument("--run-dir", type=Path, default=Path("runs/finetune-benchmark"))
+    return parser.parse_args()
+
+
+def print_entry(name: str, sweeps: dict[str, dict[str, Any]], seconds: float) -> None:
+    sweep = next(iter(sweeps.values()))
+    counts = f"{sweep['training']:,}, {sweep['validation']:,}"
+    figures = [described(own) for own in sweeps.values()]
+    print_line([name, sweep["metric"], counts, *figures, f"{seconds:.0f}"])
+
+
+def imported(model: str, run_dir: Path) -> str:
+    """Return the run to start from; a model of another program is imported once."""
     if (Path(model) / "checkpoints").exists():
         return model
-    made = run_dir / "imported"
-    if not made.exists():
-        subprocess.run(
-            [sys.executable, "-m", "bertjax.cli.main", "import", model, "--to", str(made)],
-            check=True,
-        )
-    return str(made)
+    folder = run_dir / "imported"
+    if not folder.exists():
+        command = [sys.executable, "-m", "bertjax.cli.main", "import", model, "--to", str(folder)]
+        subprocess.run(command, check=True)
+    return str(folder)
 
 
-def untrained(run: str, made: Path) -> str:
-    """A run of the same shape and tokenizer with random parameters."""
-    if not made.exists():
-        import jax
+def untrained(run: str, folder: Path) -> str:
+    """Return a run, made in `folder`, of the same shape and tokenizer with random parameters."""
+    if folder.exists():
+        return str(folder)
+    import jax
 
-        from bertjax.data.tokenizers.tokenizer import load_tokenizer
-        from bertjax.model import functional
-        from bertjax.training.checkpoint import find_checkpoint, read_checkpoint_config
-        from bertjax.training.saved_model import save_model
+    from bertjax.data.tokenizers.tokenizer import load_tokenizer
+    from bertjax.model import functional
+    from bertjax.training.checkpoint import find_checkpoint, read_checkpoint_config
+    from bertjax.training.saved_model import save_model
 
-        run_dir, folder = find_checkpoint(run)
-        config = read_checkpoint_config(folder)
-        params = functional.init(config.model, jax.random.key(0))
-        save_model(
-            str(made),
-            dataclasses.replace(config, init_from=""),
-            params,
-            load_tokenizer(run_dir / "tokenizer"),
-            {},
-        )
-    return str(made)
+    run_dir, checkpoint = find_checkpoint(run)
+    config = dataclasses.replace(read_checkpoint_config(checkpoint), init_from="")
+    params = functional.init(config.model, jax.random.key(0))
+    save_model(str(folder), config, params, load_tokenizer(run_dir / "tokenizer"), {})
+    return str(folder)
 
 
-def fine_tuned(asked: argparse.Namespace, task: Task, model: str, run_dir: Path) -> dict[str, Any]:
-    """What `sweep.json` says, and how many examples there were."""
-    data = asked.data / task.folder
-    own = task.options
+def fine_tuned(
+    arguments: argparse.Namespace, task: Task, model: str, run_dir: Path
+) -> dict[str, Any]:
+    """Return what the `sweep.json` of all seeds has, after running what is not finished."""
+    data = arguments.data / task.folder
     if task.folder == "xquad":
-        data = split_questions(data / "xquad.en.json", asked.run_dir / "xquad")
-    command = [
-        *(sys.executable, "-m", "bertjax.cli.main", "finetune", asked.config),
-        *(
-            "--init-from",
-            model,
-            "--run-dir",
-            str(run_dir),
-            "--finetune.tasks",
-            f"{task.entry}={data}",
-        ),
-        *(
-            "--finetune.max-train-examples",
-            str(asked.max_train_examples),
-            "--finetune.restore-best",
-            "False",
-        ),
-        *(
-            "--finetune.evaluations-per-epoch",
-            "0.001",
-            "--seeds",
-            *asked.seeds,
-            *own.split(),
-            *asked.options.split(),
-        ),
-    ]
-    with (run_dir.parent.parent / "output.txt").open("a") as output:
+        data = split_questions(data / "xquad.en.json", arguments.run_dir / "xquad")
+    command = [sys.executable, "-m", "bertjax.cli.main", "finetune", arguments.config]
+    command += ["--init-from", model, "--run-dir", str(run_dir)]
+    command += ["--finetune.tasks", f"{task.entry}={data}"]
+    command += ["--finetune.max-train-examples", str(arguments.max_train_examples)]
+    command += ["--finetune.restore-best", "False"]
+    # Only the last step is evaluated.
+    command += ["--finetune.evaluations-per-epoch", "0.001"]
+    command += ["--seeds", *arguments.seeds, *task.options.split(), *arguments.options.split()]
+    with (arguments.run_dir / "output.txt").open("a") as output:
         subprocess.run(command, check=True, stdout=output, stderr=output)
-    found = json.loads((run_dir / "sweep.json").read_text())
-    return found
+    return json.loads((run_dir / "sweep.json").read_text())
 
 
-def split_questions(whole: Path, folder: Path) -> Path:
-    """Four fifths of the paragraphs to train on, the others to validate, by their order."""
+def split_questions(file: Path, folder: Path) -> Path:
+    """Write every fifth paragraph as the validation set, the others as the training set."""
     folder.mkdir(parents=True, exist_ok=True)
-    articles = json.loads(whole.read_text())["data"]
+    articles = json.loads(file.read_text())["data"]
     parts: dict[str, list[Any]] = {"train": [], "dev": []}
     for article in articles:
         for number, paragraph in enumerate(article["paragraphs"]):
-            parts["dev" if number % 5 == 4 else "train"].append(
-                {"title": article.get("title", ""), "paragraphs": [paragraph]}
-            )
+            split = "dev" if number % 5 == 4 else "train"
+            parts[split].append({"title": article.get("title", ""), "paragraphs": [paragraph]})
     for name, data in parts.items():
         (folder / f"{name}.json").write_text(json.dumps({"version": "1.1", "data": data}))
     return folder
 
 
-def in_words(found: dict[str, Any]) -> str:
-    """Mean and deviation in percent, and failed runs where there are any."""
-    (row,) = found["settings"]
-    if row["mean"] is None:
-        return f"{row['failed']} of {row['runs']} failed"
-    deviation = f" ± {100 * row['deviation']:.1f}" if row["deviation"] is not None else ""
-    failed = f" ({row['failed']} of {row['runs']} failed)" if row["failed"] else ""
-    return f"{100 * row['mean']:.1f}{deviation}{failed}"
+def described(sweep: dict[str, Any]) -> str:
+    """Return mean and deviation in percent, and the number of failed runs if there are any."""
+    (setting,) = sweep["settings"]
+    failed = f"{setting['failed']} of {setting['runs']} failed"
+    if setting["mean"] is None:
+        return failed
+    text = f"{100 * setting['mean']:.1f}"
+    if setting["deviation"] is not None:
+        text += f" ± {100 * setting['deviation']:.1f}"
+    return f"{text} ({failed})" if setting["failed"] else text
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The exception for mistakes of the user, and the form of its message."""
 
 import difflib
+import importlib.util
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -36,6 +37,7 @@ def disk_errors(path: object) -> Iterator[None]:
     """Turn an `OSError` of the block, such as a full disk, into a `UserError` naming `path`."""
     try:
         yield
+    # strerror is None for errors of libraries, which have a text alone.
     except OSError as error:
         raise UserError(
             f"{path}: cannot be written ({error.strerror or error}); what was whole is kept"
@@ -54,11 +56,21 @@ def needs_extra(extra: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise mismatch(
-            where=str(error.name),
-            found="no such package",
-            expected=f"it to be installed: pip install 'bertjax[{extra}]'",
-        ) from error
+        raise _missing(str(error.name), extra) from error
+
+
+def require_package(name: str, *, extra: str) -> None:
+    """Raise the `UserError` of `needs_extra` unless the package is installed; do not import it."""
+    if importlib.util.find_spec(name) is None:
+        raise _missing(name, extra)
+
+
+def _missing(package: str, extra: str) -> UserError:
+    return mismatch(
+        where=package,
+        found="no such package",
+        expected=f"it to be installed: pip install 'bertjax[{extra}]'",
+    )
 
 
 def one_line(error: object, limit: int = 200) -> str:

@@ -15,9 +15,9 @@ from etils import epath
 
 from bertjax.errors import UserError, check, disk_errors
 
-# Set before epath opens its first path. For gs:// and s3:// it would use TensorFlow, which takes
-# seconds to import and cannot read s3://, but for this variable. It uses fsspec then, whose cache of
-# listings would hide files that other processes write.
+# Set before epath opens its first path. By default it takes TensorFlow for gs:// and s3://, which
+# takes seconds to import and cannot read s3://; without it, fsspec, whose cache of listings would
+# hide files that other processes write.
 os.environ.setdefault("EPATH_USE_TF", "false")
 for _store in ("S3", "GS"):
     os.environ.setdefault(f"FSSPEC_{_store}_USE_LISTINGS_CACHE", "false")

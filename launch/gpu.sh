@@ -5,8 +5,8 @@
 #SBATCH --signal=TERM@120
 # Pretrains on NVIDIA GPUs: on all of this machine, or on those of a Slurm job.
 #
-#   bash launch/gpu.sh configs/base.py [--run-dir DIR] [--dotted.field VALUE ...]
-#   sbatch --nodes 2 --ntasks-per-node 8 --gpus-per-node 8 launch/gpu.sh configs/base.py [...]
+#   bash launch/gpu.sh base [--run-dir DIR] [--dotted.field VALUE ...]
+#   sbatch --nodes 2 --ntasks-per-node 8 --gpus-per-node 8 launch/gpu.sh base [...]
 #
 # On one machine one process has all GPUs. Under Slurm each task has one: jax.distributed reads Slurm's variables,
 # gives a task the GPU of its number on the node, and makes the coordinator's port of the job's number.
@@ -75,7 +75,7 @@ queue_again() {
 
 main() {
     [ -f launch/env.sh ] || mistake "$PWD: no checkout of bertjax; submit from its folder"
-    [ $# -gt 0 ] || mistake "no configuration given: expected configs/NAME.py [--dotted.field VALUE ...]"
+    [ $# -gt 0 ] || mistake "no configuration given: expected CONFIG [--dotted.field VALUE ...]"
     slurm=no child='' stopping=no
     if [ -n "${SLURM_JOB_ID:-}" ]; then
         slurm=yes

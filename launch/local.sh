@@ -3,7 +3,7 @@
 #
 #   bash launch/local.sh [--dotted.field VALUE ...]
 #
-# What is given is handed to `bertjax train configs/tiny.py`. Started again, it goes on where it stopped.
+# What is given is handed to `bertjax train tiny`. Started again, it goes on where it stopped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . launch/env.sh
@@ -12,8 +12,8 @@ bertjax_environment requirements.txt
 run=${BERTJAX_RUN:-runs/tiny}
 export JAX_PLATFORMS=${JAX_PLATFORMS:-cpu}
 
-bertjax prepare configs/tiny.py
-bertjax train configs/tiny.py --run-dir "$run" "$@"
+bertjax prepare tiny
+bertjax train tiny --run-dir "$run" "$@"
 bertjax evaluate "$run"
 bertjax fill-mask "$run" \
     "Return True [MASK] the object is a string." \

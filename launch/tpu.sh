@@ -3,7 +3,7 @@
 # preempted, and deletes it at the end, also when interrupted.
 #
 #   launch/tpu.sh --name NAME --zone ZONE --accelerator TYPE --run-dir gs://BUCKET/RUN [OPTION ...] \
-#       -- configs/NAME.py [--dotted.field VALUE ...]
+#       -- CONFIG [--dotted.field VALUE ...]
 #
 #   --name NAME                  of the queued resource and its nodes
 #   --zone ZONE                  such as us-west4-a; the project is gcloud's own
@@ -16,6 +16,7 @@
 #   --max-restarts N             after crashes and lost hosts (default 3); preemptions do not count
 #   --keep                       leave the slice at the end; one of that name that is there is used
 #   --dry-run                    print the commands, run none
+#   CONFIG                       a preset such as fast/base, or a file of the commit by its path
 #
 # Exit status: 0 done; 2 a mistake, here or in the configuration; 75 no capacity, try again later; 130 or 143
 # interrupted (the same command continues); 1 anything else.

@@ -29,7 +29,7 @@ read_options() {
         esac
         shift
     done
-    [ $# -ge 2 ] || mistake "no configuration given: expected ... -- configs/NAME.py [--dotted.field VALUE ...]"
+    [ $# -ge 2 ] || mistake "no configuration given: expected ... -- CONFIG [--dotted.field VALUE ...]"
     shift
     words=("$@")
 }
@@ -95,7 +95,8 @@ check_code() {
         mistake "uncommitted changes would not be on the workers: commit them, or say --commit HEAD"
     fi
     sha=$(git rev-parse --verify --quiet "${commit:-HEAD}^{commit}") || mistake "--commit: no commit '$commit'"
-    git cat-file -e "$sha:${words[0]}" 2>/dev/null ||
+    # A path, or the name of a preset.
+    git cat-file -e "$sha:${words[0]}" 2>/dev/null || git cat-file -e "$sha:configs/${words[0]}.py" 2>/dev/null ||
         mistake "${words[0]}: no such configuration in commit ${sha:0:12}"
     for word in "${words[@]}"; do
         case $word in --run-dir | --run-dir=*) mistake "--run-dir goes before the --" ;; esac

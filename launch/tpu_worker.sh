@@ -21,7 +21,7 @@ make_environment() {
     # The images bring Python 3.10; uv brings its own.
     command -v uv >/dev/null || curl -LsSf https://astral.sh/uv/install.sh | sh
     [ -x venv/bin/python ] || uv venv --python 3.12 venv
-    uv pip install --python venv/bin/python -e './code[gs]' 'jax[tpu]'
+    uv pip install --python venv/bin/python -e './code[data,gs]' 'jax[tpu]'
 }
 
 install() {

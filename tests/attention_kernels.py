@@ -54,9 +54,9 @@ def differences(platform, config, arrays, segments, key, layout=ANYWHERE, window
     def plain(q, k, v):
         return scored(config, q, k, v, segments, window=window, key=key)
 
-    found = jax.jit(lambda arrays: output_and_gradients(fast, arrays))(arrays)
+    actual = jax.jit(lambda arrays: output_and_gradients(fast, arrays))(arrays)
     expected = output_and_gradients(plain, [x.astype(jnp.float32) for x in arrays])
     return max(
         float(jnp.abs(a.astype(jnp.float32) - b).max() / jnp.abs(b).max())
-        for a, b in zip(found, expected, strict=True)
+        for a, b in zip(actual, expected, strict=True)
     )

@@ -1,6 +1,8 @@
+import sys
+
 import pytest
 
-from bertjax.errors import UserError, nearest, needs_extra
+from bertjax.errors import UserError, nearest, needs_extra, require_package
 
 
 def test_the_nearest_name_is_named_where_one_is_near():
@@ -20,3 +22,12 @@ def test_a_missing_package_is_a_line_that_says_what_to_install():
 def test_other_errors_of_an_import_stay():
     with pytest.raises(ZeroDivisionError), needs_extra("data"):
         1 / 0  # noqa: B018
+
+
+def test_a_required_package_is_looked_for_without_importing_it(monkeypatch):
+    require_package("json", extra="data")
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(
+        UserError, match="^tensorflow: found no such package, expected it to be ins"
+    ):
+        require_package("tensorflow", extra="data")

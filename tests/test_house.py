@@ -19,13 +19,17 @@ def test_import_floors_hold_without_a_circle():
 
 def test_no_file_is_over_500_lines():
     long = {
-        p: n for p in ROOT.rglob("bertjax/**/*.py") if (n := len(p.read_text().splitlines())) > 500
+        p: n
+        for p in (ROOT / "bertjax").rglob("*.py")
+        if (n := len(p.read_text().splitlines())) > 500
     }
     assert not long
 
 
 def test_no_folder_but_the_verbs_holds_more_than_15_files():
-    folders = {path.parent for path in ROOT.rglob("bertjax/**/*.py")} - {ROOT / "bertjax" / "cli"}
+    folders = {path.parent for path in (ROOT / "bertjax").rglob("*.py")} - {
+        ROOT / "bertjax" / "cli"
+    }
     counts = {folder: len({*folder.glob("*.py")} - {folder / "__init__.py"}) for folder in folders}
     assert not {folder: count for folder, count in counts.items() if count > 15}
 

@@ -1,6 +1,4 @@
-"""The training step of bertjax, for `benchmarks/step.py`, bare or in its loop; and the rate of
-matrix products.
-"""
+"""Training step of bertjax, bare or in its loop, and matrix products, for `benchmarks/step.py`."""
 
 import dataclasses
 import itertools
@@ -24,7 +22,7 @@ from bertjax.training.batch_source import BatchSource
 from bertjax.training.pretraining import pretraining
 from bertjax.training.step import abstract_state, init_state, lower_train_step
 
-LOGGED = 10  # steps
+LOG_EVERY_STEPS = 10
 
 
 def config_of(job: Job) -> Config:
@@ -72,14 +70,17 @@ def training(job: Job) -> Step:
 
 
 def looped(job: Job) -> Step:
-    """`bertjax.training.loop.train` on the same batch, given as numpy arrays, with its log, metrics
-    and checks.
+    """Return the step within `bertjax.training.loop.train`, with its log, metrics and checks.
 
-    It waits for the device every `LOGGED` steps only, so it takes that many at a time.
+    The batch is the same, as NumPy arrays. The loop waits for the device every `LOG_EVERY_STEPS`
+    steps only, so it takes that many at a time.
     """
     config = config_of(job)
     train = dataclasses.replace(
-        config.train, log_every_steps=LOGGED, save_every_steps=10**9, eval_every_steps=10**9
+        config.train,
+        log_every_steps=LOG_EVERY_STEPS,
+        save_every_steps=10**9,
+        eval_every_steps=10**9,
     )
     config = dataclasses.replace(config, train=train, mesh=MeshConfig(data=1))
     names = abstract_batch(config, make_mesh(config.mesh, jax.devices()[:1]))
@@ -87,12 +88,13 @@ def looped(job: Job) -> Step:
     batch = {
         name: given[name].astype(leaf.dtype).reshape(leaf.shape) for name, leaf in names.items()
     }
-    wanted: queue.Queue[int] = queue.Queue()
+    requested: queue.Queue[int] = queue.Queue()
     done: queue.Queue[int] = queue.Queue()
 
     def batches(start: int, rows: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+        of_process = {name: values[rows] for name, values in batch.items()}
         while True:
-            yield from itertools.repeat({name: x[rows] for name, x in batch.items()}, wanted.get())
+            yield from itertools.repeat(of_process, requested.get())
 
     def work() -> None:
         loop.train(
@@ -105,8 +107,8 @@ def looped(job: Job) -> Step:
     threading.Thread(target=work, daemon=True).start()
 
     def run(count: int) -> float:
-        count = max(count // LOGGED, 1) * LOGGED
-        wanted.put(count)
+        count = max(count // LOG_EVERY_STEPS, 1) * LOG_EVERY_STEPS
+        requested.put(count)
         for _ in range(count):
             done.get()
         return float("nan")
@@ -115,7 +117,7 @@ def looped(job: Job) -> Step:
 
 
 def products(job: Job) -> Step:
-    """One product of square matrices a step, each from the last one's result."""
+    """Return a step that is one product of square matrices, with the last one's result."""
     size = 2048 if jax.default_backend() == "cpu" else 8192
     x = jax.random.normal(jax.random.key(0), (size, size), job["dtype"]) / np.sqrt(size).astype(
         job["dtype"]
@@ -132,8 +134,8 @@ def products(job: Job) -> Step:
 
 
 def peak_bytes() -> int | None:
-    found = jax.devices()[0].memory_stats()
-    return None if found is None else found.get("peak_bytes_in_use")
+    stats = jax.devices()[0].memory_stats()
+    return None if stats is None else stats.get("peak_bytes_in_use")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The training step of the last Flax BERT of `transformers` (4.57), for `benchmarks/step.py`."""
+"""Training step of the last Flax BERT of `transformers` (4.57), for `benchmarks/step.py`."""
 
 import jax
 import jax.numpy as jnp
@@ -66,8 +66,8 @@ def make(job: Job) -> Step:
         return float(loss)
 
     def peak() -> int | None:
-        found = jax.devices()[0].memory_stats()
-        return None if found is None else found.get("peak_bytes_in_use")
+        stats = jax.devices()[0].memory_stats()
+        return None if stats is None else stats.get("peak_bytes_in_use")
 
     return Step(
         run, peak, {"with": f"jax {jax.__version__}, transformers {transformers.__version__}"}

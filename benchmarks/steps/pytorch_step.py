@@ -1,6 +1,4 @@
-"""The training step of `transformers` in PyTorch, for `benchmarks/step.py`: eager or compiled,
-SDPA, AdamW fused.
-"""
+"""Training step of `transformers` in PyTorch, for `benchmarks/step.py`: SDPA and fused AdamW."""
 
 from contextlib import nullcontext
 

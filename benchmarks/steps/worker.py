@@ -1,7 +1,8 @@
-"""What the implementations of a training step have in common: told a job, each makes its step, and
-times it when asked.
+"""Protocol of the implementations of a training step with `benchmarks/step.py`.
 
-Needs no package, since each runs in an environment of its own.
+An implementation is a process that gets a job in its command line, makes its step, and times it
+when asked on its standard input. This file needs no package, since each process runs in an
+environment of its own.
 """
 
 import json
@@ -15,41 +16,37 @@ Job = dict[str, Any]
 
 
 class Step(NamedTuple):
-    """A training step that is ready."""
+    """A training step that is ready to run."""
 
     run: Callable[[int], float]
-    """Takes so many steps, waits for them, and gives the last one's loss."""
+    """Runs a number of steps, waits for them, and returns the last one's loss."""
     peak_bytes: Callable[[], int | None]
-    """The most device memory so far; None where the process's own is what counts."""
+    """Returns the peak of device memory; None where the memory of the process is what counts."""
     about: dict[str, Any]
+    """Versions, and what else is to be written beside the times."""
 
 
 def serve(make: Callable[[Job], Step]) -> None:
-    """Make the step of the job in the command line; then for each number on stdin say the seconds
-    of a step.
+    """Make the step of the job in the command line, and time it for each number on stdin.
 
-    The first line has the seconds until a first step was done, the last one, after stdin has ended,
-    the peak memory.
+    Each answer is a line of JSON. The first has the seconds until a first step was done, the others
+    the seconds of one step, and the last one, after the end of stdin, the peak memory.
     """
     job = json.loads(sys.argv[1])
     begin = time.perf_counter()
     step = make(job)
     loss = step.run(1)
-    say({"first_s": time.perf_counter() - begin, "loss": loss, **step.about})
+    answer({"first_s": time.perf_counter() - begin, "loss": loss, **step.about})
     for line in sys.stdin:
         count = int(line)
         begin = time.perf_counter()
         loss = step.run(count)
-        say({"step_s": (time.perf_counter() - begin) / count, "loss": loss})
-    peak = step.peak_bytes()
-    say(
-        {
-            "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            if peak is None
-            else peak
-        }
-    )
+        answer({"step_s": (time.perf_counter() - begin) / count, "loss": loss})
+    peak_bytes = step.peak_bytes()
+    if peak_bytes is None:
+        peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # kB on Linux
+    answer({"peak_bytes": peak_bytes})
 
 
-def say(content: dict[str, Any]) -> None:
+def answer(content: dict[str, Any]) -> None:
     print(json.dumps(content), flush=True)

@@ -29,7 +29,7 @@ from bertjax.training.step import check_batch
 
 
 def saved_config(path: epath.PathLike) -> Config:
-    """Return the configuration of a run's newest or chosen checkpoint, or of one checkpoint.
+    """Return the configuration of a run's newest or selected checkpoint, or of one checkpoint.
 
     Raises `UserError` where `path` is neither a run folder nor a checkpoint folder.
 
@@ -41,13 +41,13 @@ def saved_config(path: epath.PathLike) -> Config:
 
 
 def evaluate(path: epath.PathLike, config: Config | None = None) -> EvaluationResult:
-    """Compute the held-out metrics of a run's newest or chosen checkpoint, or of one checkpoint.
+    """Compute the held-out metrics of a run's newest or selected checkpoint, or of one checkpoint.
 
     A pretrained model is evaluated on all held-out records of its prepared data; a fine-tuned one
     on the validation sets of its tasks. `config` takes the place of the checkpoint's own
     configuration (`saved_config`), to evaluate on other data or other devices.
 
-    Without a `config`, the result for a fine-tuned run's chosen checkpoint is also written to
+    Without a `config`, the result for a fine-tuned run's selected checkpoint is also written to
     `evaluation.json` and `report.html` in its folder. Of several processes all call this alike.
 
     Raises `UserError` where there is no checkpoint, or the data do not fit the model.
@@ -81,9 +81,9 @@ def _evaluate_on_tasks(path: epath.PathLike, config: Config, *, records: bool) -
     model = load_finetuned(path, config)
     splits = validation_sets(model, model.tokenizer)
     assessed, metrics = assess(model, splits, model.tokenizer)
-    # The report is about the chosen checkpoint and the run's own files.
-    is_chosen = checkpoint.find_checkpoint(model.run_dir)[1] == model.checkpoint
-    if hosts.is_first() and records and is_chosen:
+    # The report is about the selected checkpoint and the run's own files.
+    is_selected = checkpoint.find_checkpoint(model.run_dir)[1] == model.checkpoint
+    if hosts.is_first() and records and is_selected:
         write_evaluation(model.run_dir, int(model.checkpoint.name), assessed, metrics)
         write_report(model.run_dir)
     return EvaluationResult(model.checkpoint, metrics)
@@ -96,7 +96,7 @@ def predict(
     output_dir: epath.PathLike | None = None,
     config: Config | None = None,
 ) -> list[SplitPredictions]:
-    """Predict a split of each task of a fine-tuned run's chosen checkpoint, or of one checkpoint.
+    """Predict a split of each task of a fine-tuned run's selected checkpoint, or of one checkpoint.
 
     `split` is test, validation or train, or a part of one (of MNLI, test stands for test_matched
     and test_mismatched). The examples need no labels. `config` takes the place of the checkpoint's

@@ -17,7 +17,7 @@ from bertjax.finetuning import finetune as tuning
 from bertjax.finetuning import sweep as sweeping
 from bertjax.finetuning.evaluate_checkpoint import evaluate_finished
 from bertjax.finetuning.finetune import Prepared
-from bertjax.finetuning.sweep_grid import Grid, Result
+from bertjax.finetuning.sweep_grid import Grid, Result, cells
 from bertjax.interop.import_model import (
     ExternalModel,
     check_imported_from,
@@ -56,7 +56,7 @@ class SweepResult:
     best: RunResult | None
     """The run with the best score; None where no model is left, or the sweep was stopped."""
     stopped: bool
-    """Whether SIGTERM or SIGINT ended the sweep early; the same call continues it."""
+    """True if SIGTERM or SIGINT ended the sweep early; the same call continues it."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +74,17 @@ class _Start:
 
 @dataclass(frozen=True)
 class _Checked:
-    """All that a fine-tuning needs, checked before anything is written."""
+    """All that a fine-tuning needs beside the start, checked before anything is written."""
 
     config: Config
-    start: _Start
     tokenizer: Tokenizer
     prepared: Prepared
     heads: tuple[Head, ...]
     """Heads of the model to start from."""
+
+
+def _ignore(line: str) -> None:
+    pass
 
 
 def finetune(
@@ -119,8 +122,9 @@ def finetune(
             write_report(run_dir)
 
     with collected_log() as earlier:
-        checked = _check(config, run_dir, overrides)
-    _write_start(checked, run_dir)
+        checked, external = _check(config, run_dir, overrides)
+    _write_start(checked, external, run_dir)
+    del external  # the parameters are on the disk, and training needs the memory
     resolved = tuning.resolve(checked.config, checked.prepared, checked.heads)
     with log_to_file(run_dir, earlier) if first else nullcontext():
         outcome = tuning.finetune(
@@ -154,7 +158,7 @@ def sweep(
     keep_all: bool = False,
     overrides: Collection[str] = (),
     progress: Progress = silent,
-    on_run: Callable[[str], object] = lambda line: None,
+    on_run: Callable[[str], object] = _ignore,
 ) -> SweepResult:
     """Fine-tune in every cell of a grid of settings and seeds, each in a folder of its own.
 
@@ -178,14 +182,15 @@ def sweep(
         found="several processes",
         expected="one process",
     )
-    # The training examples that are drawn depend on the seed: those of the first cell are read now.
-    first_seed = dataclasses.replace(config, seed=grid.seeds[0])
+    # Settings and data are checked as the first cell has them; the others differ in numbers only.
+    first_cell = sweeping.cell_config(config, cells(grid)[0])
     with collected_log() as earlier:
-        checked = _check(first_seed, run_dir, overrides)
-    _write_start(checked, run_dir)
+        checked, external = _check(first_cell, run_dir, overrides)
+    _write_start(checked, external, run_dir)
+    del external  # the parameters are on the disk, and training needs the memory
     with log_to_file(run_dir, earlier):
         swept = sweeping.sweep(
-            dataclasses.replace(checked.config, seed=config.seed),
+            checked.config,
             grid,
             run_dir,
             checked.tokenizer,
@@ -193,7 +198,7 @@ def sweep(
             prepared=checked.prepared,
             keep_all=keep_all,
             progress=progress,
-            tell=on_run,
+            on_run=on_run,
         )
         best = None
         if swept.best is not None and not swept.stopped:
@@ -202,8 +207,13 @@ def sweep(
     return SweepResult(swept.results, swept.table, best, swept.stopped)
 
 
-def _check(config: Config, run_dir: epath.Path, overrides: Collection[str]) -> _Checked:
-    """Read and check the model to start from and the tasks; write nothing."""
+def _check(
+    config: Config, run_dir: epath.Path, overrides: Collection[str]
+) -> tuple[_Checked, ExternalModel | None]:
+    """Read and check the model to start from and the tasks; write nothing.
+
+    Returns what training needs, and a model of another program that is still to be imported.
+    """
     check(
         config.finetune.tasks,
         where="finetune.tasks",
@@ -221,7 +231,7 @@ def _check(config: Config, run_dir: epath.Path, overrides: Collection[str]) -> _
     prepared = tuning.prepare(config, tokenizer)
     heads = start.initial.config.model.heads if start.initial else ()
     check_batch(tuning.resolve(config, prepared, heads), make_mesh(config.mesh))
-    return _Checked(config, start, tokenizer, prepared, heads)
+    return _Checked(config, tokenizer, prepared, heads), start.external
 
 
 def _read_start(init_from: str, run_dir: epath.Path) -> _Start:
@@ -250,21 +260,21 @@ def _read_start(init_from: str, run_dir: epath.Path) -> _Start:
     return _Start(str(folder), initial, external, external.tokenizer)
 
 
-def _write_start(checked: _Checked, run_dir: epath.Path) -> None:
+def _write_start(checked: _Checked, external: ExternalModel | None, run_dir: epath.Path) -> None:
     """Import the model to start from, if it is another program's, and save the run's tokenizer."""
-    if checked.start.external is not None:
+    if external is not None:
         # Under another name until it is whole: a kill must not leave half a model at that name.
         unfinished = run_dir / f"{IMPORTED}.part"
         if unfinished.exists():
             unfinished.rmtree()
-        save_external_model(checked.start.external, unfinished)
+        save_external_model(external, unfinished)
         unfinished.rename(run_dir / IMPORTED)
     if hosts.is_first():
         save_tokenizer(checked.config, checked.tokenizer, run_dir)
 
 
 def _evaluated(run_dir: epath.Path, tokenizer: Tokenizer, step: int) -> RunResult:
-    """Evaluate the chosen checkpoint of a finished run, and write its report."""
+    """Evaluate the selected checkpoint of a finished run, and write its report."""
     folder, metrics = evaluate_finished(run_dir, tokenizer)
     if hosts.is_first():
         write_report(run_dir)

@@ -14,18 +14,18 @@ class RunResult:
     step: int
     """Updates done."""
     stopped: bool
-    """Whether SIGTERM or SIGINT ended the run early; the same call continues it."""
+    """True if SIGTERM or SIGINT ended the run early; the same call continues it."""
     checkpoint: epath.Path
-    """Folder of the checkpoint at `step`; of a finished fine-tuning, of the one that was chosen."""
+    """Folder of the checkpoint at `step`; of a finished fine-tuning, of the selected one."""
     metrics: dict[str, float]
-    """Newest held-out metrics; of fine-tuning, those of the chosen checkpoint. Losses in nats."""
+    """Newest held-out metrics; of fine-tuning, those of the selected checkpoint. Losses in nats."""
     report: epath.Path
     """The page `report.html`."""
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Metrics of one checkpoint."""
+    """Metrics of a checkpoint."""
 
     checkpoint: epath.Path
     metrics: dict[str, float]

@@ -72,7 +72,7 @@ def parse(verb: str, default: Command, words: Sequence[str]) -> Command:
                 config=(tyro.conf.FlagConversionOff,),
             )
     except SystemExit as stop:
-        if stop.code in (0, None):
+        if stop.code in (0, None):  # of --help
             raise
         raise UserError(_first_sentence(complaint.getvalue())) from None
     if unknown:
@@ -96,7 +96,7 @@ def parse_subject(
 
 
 def parse_configured(verb: str, command: Callable[..., Any], words: Sequence[str]) -> Configured:
-    """Parse a command line that begins with a configuration; `command(config=...)` has its fields."""
+    """Parse a command line that begins with a configuration; the class `command` has its fields."""
     subject, rest = split_subject(words)
     if not wants_help(rest):
         need(subject, verb, "a configuration file")

@@ -23,7 +23,9 @@ _bertjax() {{
   local word="${{COMP_WORDS[COMP_CWORD]}}"
   if [[ "$word" != -* && $COMP_CWORD == 2 ]]; then
     case "${{COMP_WORDS[1]}}" in
-      {configured}) COMPREPLY=($(compgen -W "{presets}" -- "$word") $(compgen -f -- "$word")); return ;;
+      {configured})
+        COMPREPLY=($(compgen -W "{presets}" -- "$word") $(compgen -f -- "$word"))
+        return ;;
       completion) COMPREPLY=($(compgen -W "{shells}" -- "$word")); return ;;
     esac
   fi

@@ -50,7 +50,7 @@ class FinetuneCommand:
 
     @property
     def is_sweep(self) -> bool:
-        """Whether more than one run is asked for."""
+        """True if the options ask for several runs."""
         lists = (self.seeds, self.batch_sizes, self.learning_rates, self.epochs)
         return self.grid != "none" or any(lists)
 

@@ -27,7 +27,7 @@ class GrowCommand:
     new_rows: Literal["mean", "pieces"] = "pieces"
     """Their embeddings: the mean of all entries, or of the pieces that the word was before."""
     vocab_multiple: int = 1
-    """Where the table of embeddings grows, its rows are a multiple of this; 128 suits a TPU."""
+    """Divisor of the rows of the table of embeddings, if it grows; 128 suits a TPU."""
     word_vectors: str = ""
     """A file of GloVe or word2vec vectors, as wide as the model's embeddings; its words' embeddings
     become these.

@@ -18,7 +18,7 @@ class ImportCommand:
     drop: tuple[str, ...] = ()
     """Beginnings of the names of tensors to leave out, such as `classifier`."""
     lowercase: Literal["auto", "yes", "no"] = "auto"
-    """Whether a vocab.txt is of lower-cased text; auto: as a file beside it says, else yes."""
+    """Read a vocab.txt as one of lower-cased text; auto: as a file beside it says, else yes."""
     take_tokenizer: bool = True
     """Import the tokenizer too."""
 

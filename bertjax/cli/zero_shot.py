@@ -26,7 +26,7 @@ class ZeroShotCommand:
     labels: tuple[str, ...] = ()
     """Two or more labels, of one or several words each."""
     template: str = "{} This text is about [MASK]."
-    """Where the text goes, {}, and where the label goes, [MASK]."""
+    """Sentence with {} in the place of the text and [MASK] in the place of the label."""
     method: Literal["mask", "next-sentence"] = "mask"
     """mask: how likely the label is where the template has [MASK], by the masked-word head.
     next-sentence: how likely the template with the label follows the text (goes before it, where

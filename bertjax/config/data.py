@@ -24,13 +24,11 @@ class TokenizerConfig:
 
     kind: TokenizerKind = "wordpiece"
     """Algorithm: BERT's WordPiece, a SentencePiece model, or byte-level BPE.
-
     wordpiece: as BERT. unigram, bpe: a SentencePiece model. byte_bpe: byte-level BPE as RoBERTa's,
     which keeps the case: set lowercase to False with it.
     """
     vocab_file: str = ""
     """Path of an existing vocabulary; empty: train one on the corpus.
-
     A vocab.txt (wordpiece), a SentencePiece .model (unigram, bpe), or a vocab.json with merges.txt
     beside it (byte_bpe).
     """
@@ -57,12 +55,10 @@ class DataConfig:
 
     corpus: tuple[str, ...] = ("python-docs",)
     """Text sources: files, folders, glob patterns, `tfds:NAME[/CONFIG]`, or `python-docs`.
-
     `python-docs` is the documentation that every installation of CPython has: no download.
     """
     format: Literal["auto", "bert", "file", "line", "jsonl", "parquet"] = "auto"
-    """How files are divided into documents.
-
+    """Format of files, which says what a document is.
     bert: one sentence a line, a blank line between documents. file: one document a file. line: one
     document a line. jsonl, parquet: one document an object or table row. auto: jsonl or parquet by
     the file's ending, otherwise bert.
@@ -73,7 +69,6 @@ class DataConfig:
     """For bytes that are not UTF-8: stop with an error (strict), or insert U+FFFD (replace)."""
     prepared_dir: str = "prepared"
     """Folder of prepared shards: written by `prepare`, read by `train` and `evaluate`.
-
     It may also hold TFRecord files of another BERT data script, with a `tokenizer/` folder beside
     them.
     """
@@ -85,17 +80,16 @@ class DataConfig:
     """Maximum number of masked positions in a row."""
     mlm_probability: float = 0.15
     """Fraction of a row's tokens that are to be predicted: above 0, at most 1."""
+    # As the original script: fine-tuning meets inputs of all lengths.
     short_seq_probability: float = 0.1
     """Fraction of inputs whose target length is a random shorter one (0 to 1)."""
     masking: Literal["token", "whole_word", "ngram", "span"] = "whole_word"
-    """What is masked together.
-
+    """Unit of masking: tokens that are masked together.
     token: single tokens. whole_word: all tokens of a word. ngram: one to three words (arXiv
     1909.11942). span: spans of words of geometric length (arXiv 1907.10529).
     """
     dynamic_masking: bool = False
     """Choose new masks at every step, inside the compiled train step.
-
     `prepare` then writes training shards without masks. Shards that have masks can be trained on
     in this way, too.
     """
@@ -103,7 +97,6 @@ class DataConfig:
     """Chinese word boundaries, for masking: every token is a word (none), or jieba's words."""
     sentence_objective: Literal["next_sentence", "sentence_order", "none"] = "next_sentence"
     """Objective beside masked words, about sentence pairs A, B.
-
     next_sentence: does B follow A, or come from elsewhere? sentence_order: are A and B in order, or
     swapped (arXiv 1909.11942)? none: no pairs; rows are filled with sentences (arXiv 1907.11692).
     """
@@ -111,21 +104,18 @@ class DataConfig:
     """With sentence_objective none: a row continues into the next document, [SEP] between."""
     max_sequences_per_row: int = 1
     """Packing: maximum number of inputs that share a row (1 to 127); 1: no packing.
-
     Inputs of a row do not attend to each other (arXiv 2107.02027).
     """
     dupe_factor: int = 5
-    """How many times each document is made into inputs, each time with other pairs and masks."""
+    """Number of times that each document is made into inputs, always with other pairs and masks."""
     min_document_characters: int = 0
     """Documents with fewer characters are dropped."""
     near_duplicate_threshold: float = 0.0
     """Jaccard similarity (0 to 1) of 5-grams of tokens from which documents are near-duplicates.
-
     Of such documents one is kept; the similarity is estimated. 0: all are kept.
     """
     num_shards: int = 0
     """Number of training shards; 0: one for each 64 MB of text, at least 8.
-
     Each shard is written by one worker.
     """
     workers: int = 0
@@ -134,7 +124,6 @@ class DataConfig:
     """Several prepared folders to train on, as NAME=FOLDER each, instead of prepared_dir."""
     mixture_weights: tuple[float, ...] = ()
     """Relative weight of each folder in every batch, in any unit.
-
     Empty: the folder's number of rows to the power mixture_exponent.
     """
     mixture_exponent: float = 0.7

@@ -16,7 +16,6 @@ class FinetuneConfig:
 
     tasks: tuple[str, ...] = ()
     """Tasks, as NAME=PLACE or NAME:KIND=PLACE each.
-
     NAME alone is a known data set, such as GLUE's (rte=data/RTE). KIND is a kind of task:
     classification, tagging, spans, choice or seq2seq. PLACE is a folder, `tfds:NAME[/CONFIG]`, or
     `python-docs`: tell which package of the standard library a docstring is from, a task that
@@ -32,14 +31,12 @@ class FinetuneConfig:
     """Column names of tables that have no header line."""
     text_columns: tuple[str, ...] = ()
     """Columns of the text, or of a pair's two texts.
-
     Empty: sentence, or sentence1 and sentence2.
     """
     label_column: str = ""
     """Column of the label; empty: label."""
     label_type: Literal["class", "classes", "number"] = "class"
-    """What a label is: one class, any number of classes at once, or a number (regression).
-
+    """Type of the labels: one class, any number of classes at once, or a number (regression).
     Classes of one example are separated by label_separator.
     """
     label_separator: str = ","
@@ -48,9 +45,9 @@ class FinetuneConfig:
     """Maximum number of training examples, drawn by seed; 0: all."""
     max_seq_length: int = 128
     """Maximum sequence length in tokens, special tokens included; at least 8.
-
     Longer texts are truncated, or divided into several rows.
     """
+    # The defaults of the next four are those of the original BERT's run_squad.py.
     doc_stride: int = 128
     """Spans: distance in tokens between the starts of two windows of a long paragraph."""
     max_query_length: int = 64
@@ -63,20 +60,19 @@ class FinetuneConfig:
     """Sequence to sequence: maximum length of a target in tokens, special tokens included."""
     decoder_from: str = ""
     """Sequence to sequence: run or checkpoint folder that the decoder starts from.
-
     Its model must have the encoder's shape and vocabulary. Empty: init_from.
     """
     beam_size: int = 4
     """Sequence to sequence: number of beams of the search; 1: greedy decoding."""
+    # Closer together where most sentences are: padding to the next one costs little, a compile
+    # each costs seconds.
     length_buckets: tuple[int, ...] = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
     """Lengths that batches are padded to, ascending; empty: max_seq_length alone.
-
     A batch has the least length that its longest row fits. A step is compiled for each length that
     occurs.
     """
     task_exponent: float = 0.5
     """Several tasks: exponent from 0 (all alike) to 1 (in proportion to size).
-
     Each is drawn with a probability proportional to its number of training rows to this power.
     """
     epochs: float = 3.0
@@ -85,17 +81,14 @@ class FinetuneConfig:
     """Fraction of the steps in which the learning rate rises (0 to 1)."""
     evaluations_per_epoch: float = 1.0
     """Number of evaluations of the validation set in an epoch, each with a checkpoint.
-
     The last step is always evaluated.
     """
     label_smoothing: float = 0.0
     """Label smoothing: share of the probability spread over all classes (arXiv 1512.00567).
-
     0 to below 1; 0: none.
     """
     class_weights: Literal["none", "balanced"] = "none"
     """Weights of the classes in the loss.
-
     balanced: in inverse proportion to the class's number of training examples.
     """
     reinit_layers: int = 0

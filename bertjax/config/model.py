@@ -20,7 +20,6 @@ class ModelConfig:
 
     vocab_size: int = 30_522
     """Number of word embeddings; at least the tokenizer's number of tokens.
-
     A multiple of 128 suits a TPU: 30,592 for BERT's 30,522 tokens.
     """
     hidden_size: int = 768
@@ -33,7 +32,6 @@ class ModelConfig:
     """Width F of the feed-forward sublayer; 4 D in BERT."""
     hidden_act: Literal["gelu", "gelu_tanh", "relu"] = "gelu"
     """Activation of the feed-forward sublayer (arXiv 1606.08415).
-
     gelu: the exact one, by erf. gelu_tanh: its tanh approximation, which the original code of BERT
     uses.
     """
@@ -53,19 +51,17 @@ class ModelConfig:
     """Use one layer's parameters for all layers (arXiv 1909.11942)."""
     heads: tuple[Head, ...] = ("pooler", "mlm", "nsp")
     """Pretraining heads that the model has: pooler, mlm (masked words), nsp (sentence pairs).
-
     pooler is the sentence vector, which nsp needs.
     """
     initializer_range: float = 0.02
     """Standard deviation of the normal distribution that parameters are initialized with.
-
     It is truncated at two deviations, and is for kernels and embeddings; biases start at 0.
     """
+    # As the original code; PyTorch's own default of 1e-5 changes the output of a trained model.
     layer_norm_eps: float = 1e-12
     """Number added to the variance in layer norms."""
     local_attention: int = 0
     """Window width in tokens of layers with local attention (arXiv 2412.13663); even; 0: none.
-
     A token attends to others up to half of it away on each side, so that the cost of a row is
     linear in its length.
     """
@@ -75,19 +71,16 @@ class ModelConfig:
     """Type of matrix products; parameters, layer norms, softmax and loss are always float32."""
     scan_unroll: int = 1
     """Number of layers in one iteration of the loop over layers.
-
     1 compiles fastest; num_hidden_layers (no loop) runs fastest on CPU and TPU.
     """
     remat: Remat = "none"
     """Rematerialization: what the backward pass computes again, to save memory.
-
     none: nothing. dots: all but the results of matrix products with parameters. heads: queries,
     keys and values too, which on a TPU take less time to compute than to fetch. full: everything;
     least memory, about a third more computation.
     """
     kernels: Literal["xla", "pallas"] = "xla"
     """Code of attention, dropout and layer norm: XLA's (xla), or our own kernels (pallas).
-
     The kernels keep attention logits and their dropout out of main memory. On TPU: rows of 128,
     256, 384 or 512 tokens, head widths that divide 128; another kernel does dropout, residual and
     layer norm, for hidden sizes that are multiples of 128. On GPU: rows of a multiple of 64 tokens,
@@ -96,7 +89,6 @@ class ModelConfig:
     """
     dropout_bits: Literal["threefry", "hash", "rbg"] = "threefry"
     """Source of dropout's random bits.
-
     threefry: JAX's default generator. hash: a few integer operations on each element's position;
     faster, and the only one for dropout in our kernels; not a proven generator. Both give the same
     masks on any mesh. rbg: the device's own generator; its masks depend on mesh and device.

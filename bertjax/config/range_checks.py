@@ -1,12 +1,11 @@
 """Range checks that several sections of the configuration share."""
 
 import math
-from typing import Any
 
 from bertjax.errors import check
 
 
-def positive(section: str, config: Any, *names: str) -> None:
+def positive(section: str, config: object, *names: str) -> None:
     """Raise `UserError` for the first of these fields that is not a finite number above 0."""
     for name in names:
         value = getattr(config, name)
@@ -19,14 +18,14 @@ def positive(section: str, config: Any, *names: str) -> None:
         )
 
 
-def not_negative(section: str, config: Any, *names: str, expected: str = "0 or more") -> None:
+def not_negative(section: str, config: object, *names: str, expected: str = "0 or more") -> None:
     """Raise `UserError` for the first of these fields that is below 0."""
     for name in names:
         value = getattr(config, name)
         check(value >= 0, where=f"{section}.{name}", found=value, expected=expected)
 
 
-def fraction(section: str, config: Any, *names: str) -> None:
+def fraction(section: str, config: object, *names: str) -> None:
     """Raise `UserError` for the first of these fields that is not a number from 0 to 1."""
     for name in names:
         value = getattr(config, name)
@@ -35,7 +34,7 @@ def fraction(section: str, config: Any, *names: str) -> None:
         )
 
 
-def fraction_below_one(section: str, config: Any, *names: str) -> None:
+def fraction_below_one(section: str, config: object, *names: str) -> None:
     """Raise `UserError` for the first of these fields that is not a number from 0 to below 1."""
     for name in names:
         value = getattr(config, name)

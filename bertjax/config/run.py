@@ -18,17 +18,14 @@ class Config:
     """Seed of everything random: parameters, data order, masks, dropout; 0 to 2**32 - 1."""
     init_from: str = ""
     """Run or checkpoint folder whose parameters this run starts from; empty: random parameters.
-
     Step and optimizer start anew.
     """
     model_from_init: bool = False
     """Take the model's configuration and its tokenizer from init_from as well.
-
     The sections `model` and `tokenizer` of the configuration file are then not used.
     """
     new_heads: tuple[Head, ...] = ()
     """Heads of `model` that start with random parameters.
-
     Necessary where init_from has no such head; where it has one, that one is not used.
     """
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
@@ -54,7 +51,9 @@ class Config:
         A section takes a mapping of the fields that change, or a whole section; other fields take
         their value:
 
-            base.replace(seed=1, model={"hidden_size": 1024, "num_hidden_layers": 24})
+            >>> config = Config().replace(seed=1, train={"batch_size": 512})
+            >>> config.seed, config.train.batch_size, config.train.steps
+            (1, 512, 1000000)
 
         Raises `UserError`, naming field and nearest valid name, for a field that does not exist, a
         value of another type or one that is out of range.

@@ -14,7 +14,6 @@ class OptimizerConfig:
 
     algorithm: Literal["adamw", "lamb", "bert"] = "adamw"
     """Optimizer algorithm.
-
     adamw: AdamW (arXiv 1711.05101). lamb: LAMB (arXiv 1904.00962), for large batches. bert: the
     original BERT's, AdamW without bias correction.
     """
@@ -24,7 +23,6 @@ class OptimizerConfig:
         "linear"
     )
     """Shape of the learning rate after the warmup.
-
     linear, cosine: falls to end_learning_rate at train.steps. constant: stays. inverse_sqrt: peak *
     sqrt(warmup_steps / step). step: multiplied by decay_factor every decay_steps. multistep:
     multiplied by decay_factor at each of milestones.
@@ -43,6 +41,7 @@ class OptimizerConfig:
     """Decay rate of the first moment (0 to 1)."""
     b2: float = 0.999
     """Decay rate of the second moment (0 to 1)."""
+    # As the original BERT; optax and PyTorch have 1e-8.
     eps: float = 1e-6
     """Number added to the square root of the second moment."""
     weight_decay: float = 0.01
@@ -51,20 +50,17 @@ class OptimizerConfig:
     """Global norm that gradients are clipped to; 0: no clipping."""
     layer_decay: float = 1.0
     """Layer-wise learning-rate decay: above 0, at most 1; 1: no decay (arXiv 2006.05987).
-
     Each layer's learning rate is this times that of the layer above it; the embeddings count as
     the lowest layer.
     """
     freeze: Literal["none", "embeddings", "encoder"] = "none"
     """Frozen parameters: none, the embeddings, or all of the encoder.
-
     encoder: the embeddings, the layers and the pooler.
     """
     freeze_layers: int = 0
     """Number of the lowest layers that are frozen, together with the embeddings; 0: none."""
     mixout: float = 0.0
     """Mixout probability: 0 to below 1 (arXiv 1909.11299).
-
     With this probability a weight of the encoder has, for one step, the value that it had when the
     run began.
     """
@@ -104,14 +100,12 @@ class TrainConfig:
 
     steps: int = 1_000_000
     """Length of the run in batches of batch_size rows.
-
     Each is one update of the parameters, unless batch_size_schedule joins several to one.
     """
     batch_size: int = 256
     """Global batch size: rows over all devices and accumulation steps."""
     batch_size_schedule: Literal["constant", "ramp", "adaptive"] = "constant"
-    """How the batch of an update grows, by doubling, up to max_batch_size.
-
+    """Growth of the batch of an update, by doubling, up to max_batch_size.
     constant: not at all. ramp: by the step. adaptive: when the gradient noise scale, measured over
     the parts of gradient accumulation, has reached twice the batch size (arXiv 1812.06162).
     """
@@ -119,12 +113,10 @@ class TrainConfig:
     """Schedules ramp and adaptive: size of the largest batch, batch_size times a power of two."""
     batch_size_steps: int = 1_000
     """Schedule ramp: the step from which the batch has its largest size.
-
     Schedule adaptive: the number of steps after which the noise scale is looked at again.
     """
     gradient_accumulation_steps: int = 1
     """Number of parts of a batch that are computed one after another, to save memory.
-
     It divides batch_size. The gradient is that of the whole batch.
     """
     log_every_steps: int = 100
@@ -135,14 +127,12 @@ class TrainConfig:
     """Maximum number of batches of a held-out evaluation during training; 0: all."""
     save_every_steps: int = 5_000
     """Number of steps between two checkpoints.
-
     A checkpoint can become the best one only at a step that is evaluated too.
     """
     keep_checkpoints: int = 3
     """Number of latest checkpoints that are kept, beside the one with the best held-out loss."""
     max_nonfinite_steps: int = 5
     """Number of updates in a row with a loss or gradient that is not finite that ends the run.
-
     Until then such an update is skipped.
     """
     overfit_evaluations: int = 3

@@ -18,7 +18,7 @@ from bertjax.data.records import record_format as shards
 from bertjax.data.records.manifest import WORK, Manifest, read_manifest
 from bertjax.data.records.reader import ForeignRecords, OurShards, foreign_paths
 from bertjax.data.records.record_format import Schema
-from bertjax.errors import check
+from bertjax.errors import check, require_package
 from bertjax.masking.static import unmask
 from bertjax.types import Batch
 
@@ -250,6 +250,14 @@ def _tensorflow() -> "Future[Any]":
 
 
 def _stream(
+    config: Config, read: Callable[[int], Batch], names: list[str], start: int, stop: int
+) -> Stream:
+    # A thread imports it, after the first batch: better refused here than at the second step.
+    require_package("tensorflow", extra="data")
+    return _batches(config, read, names, start, stop)
+
+
+def _batches(
     config: Config, read: Callable[[int], Batch], names: list[str], start: int, stop: int
 ) -> Stream:
     """`read(start)`, `read(start + 1)`, …: by tf.data as soon as TensorFlow is there, till then one

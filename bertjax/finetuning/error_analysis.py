@@ -1,6 +1,4 @@
-"""The file `evaluation.json`: figures, confusion, calibration and the worst errors of a
-checkpoint.
-"""
+"""The file `evaluation.json`: figures, confusion, calibration and worst errors of a checkpoint."""
 
 import json
 import math

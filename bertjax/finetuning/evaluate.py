@@ -1,21 +1,22 @@
-"""Predictions and figures of tasks: every item once, also on several devices and hosts."""
+"""Predictions and figures of tasks: each item once, on any number of devices and processes."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from bertjax.config import Config
-from bertjax.finetuning.batches import eval_batches, item_lengths
+from bertjax.finetuning.batches import BatchShape, eval_batches, item_lengths
 from bertjax.finetuning.objective import TaskObjective
 from bertjax.model.functional import Params
 from bertjax.parallel import rules
-from bertjax.parallel.hosts import global_batch, process_rows
+from bertjax.parallel.hosts import global_batch, process_row_indices
 from bertjax.tasks.task import EncodedExamples, Task
+from bertjax.types import Batch
 
 
 @dataclass(frozen=True)
@@ -25,23 +26,33 @@ class Split:
     task: str
     """The task's name."""
     name: str
-    """What its figures are told apart by: empty for the task's own validation set, `mismatched` for
-    MNLI's other.
+    """The part of its figures' names: empty for the task's own validation set, `mismatched` for
+    the other one of MNLI.
     """
     examples: Sequence[Any]
-    rows: EncodedExamples
+    encoded: EncodedExamples
+    """The examples as rows of ids."""
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What came of a split."""
+    """The evaluation of a split."""
 
     predictions: list[Any]
+    """One for each example."""
     figures: dict[str, float]
-    """With `loss`, in nats; empty where the examples have no labels."""
+    """By name, with `loss` in nats; empty where the examples have no labels."""
 
 
-Assessed = list[tuple[Task, Split, Evaluated]]
+class AssessedSplit(NamedTuple):
+    """A split with its task and its evaluation."""
+
+    task: Task
+    split: Split
+    evaluated: Evaluated
+
+
+Assessed = Sequence[AssessedSplit]
 
 
 def evaluate_split(
@@ -54,30 +65,28 @@ def evaluate_split(
     *,
     labelled: bool,
 ) -> Evaluated:
-    """Predict a split, and score it where it is `labelled`; of several processes all call this and
-    get the same.
+    """Predict a split, and compute its figures if it is `labelled`.
+
+    Of several processes all call this and get the same.
     """
-    task = objective.by_name[split.task]
-    size = config.train.batch_size
+    task, encoded = objective.by_name[split.task], split.encoded
+    batch_size = config.train.batch_size
+    shape = BatchShape(batch_size, config.row_lengths, config.finetune.max_seq_length, pad_id)
     step = _eval_step(objective, mesh, task.name, labelled)
-    found: list[Any] = [None] * split.rows.items
-    lengths = item_lengths(split.rows, config.finetune.max_seq_length)
+    outputs: list[Any] = [None] * encoded.items
+    lengths = item_lengths(encoded, shape.max_seq_length)
     totals: dict[str, float] = {}
-    for items, batch in eval_batches(
-        split.rows,
-        batch_size=size,
-        length_buckets=config.row_lengths,
-        max_seq_length=config.finetune.max_seq_length,
-        pad_id=pad_id,
-        rows_of_process=process_rows(mesh, size),
-    ):
-        sums, outputs = jax.device_get(step(params, global_batch(mesh, batch, size)))
+    row_indices = process_row_indices(mesh, batch_size)
+    for items, batch in eval_batches(encoded, shape, row_indices=row_indices):
+        arrays = global_batch(mesh, batch, batch_size)
+        sums, batch_outputs = jax.device_get(step(params, arrays))
+        # In float64: a float32 sum over thousands of batches would lose the last digits of the loss.
         for name, value in sums.items():
             totals[name] = totals.get(name, 0.0) + float(value)
-        for item, output in zip(items, outputs, strict=True):
+        for item, output in zip(items, batch_outputs, strict=True):
             if item >= 0:
-                found[item] = output[: lengths[item]] if task.per_token else output
-    predictions = task.predict(found, split.rows, split.examples)
+                outputs[item] = output[: lengths[item]] if task.per_token else output
+    predictions = task.predict(outputs, encoded, split.examples)
     if not labelled:
         return Evaluated(predictions, {})
     figures = dict(task.figures(predictions, split.examples))
@@ -86,27 +95,27 @@ def evaluate_split(
     return Evaluated(predictions, figures)
 
 
-@lru_cache(maxsize=32)  # more than GLUE has tasks
+@lru_cache(maxsize=32)  # above twice the tasks of GLUE: with labels and without
 def _eval_step(
     objective: TaskObjective, mesh: Mesh, name: str, labelled: bool
-) -> Callable[[Params, Any], Any]:
-    """(params, batch) to (sums, what prediction needs), which every process gets whole."""
+) -> Callable[[Params, Batch], Any]:
+    """Compile (params, batch) to (sums, outputs), both of which every process gets in full."""
     task, layout = objective.by_name[name], rules.MeshLayout(mesh)
 
-    def step(params: Params, batch: Any) -> tuple[dict[str, Any], Any]:
+    def step(params: Params, batch: Batch) -> tuple[dict[str, Any], Any]:
         batch = objective.prepare(batch)
         if task.generates and not labelled:
             return {}, task.generate(objective.model, params, batch, layout=layout)
-        scores = task.logits(objective.model, params, batch, key=None, layout=layout)
-        sums = task.sums(scores, batch) if labelled else {}
+        logits = task.logits(objective.model, params, batch, key=None, layout=layout)
+        sums = task.sums(logits, batch) if labelled else {}
         if task.generates:
             return sums, task.generate(objective.model, params, batch, layout=layout)
-        return sums, task.outputs(scores)
+        return sums, task.outputs(logits)
 
-    layouts = rules.tree_shardings(mesh, objective.logical_axes())
+    shardings = rules.tree_shardings(mesh, objective.logical_axes())
     return jax.jit(
         step,
-        in_shardings=(layouts, rules.batch_sharding(mesh)),
+        in_shardings=(shardings, rules.batch_sharding(mesh)),
         out_shardings=rules.replicated(mesh),
     )
 
@@ -119,51 +128,58 @@ def evaluate_splits(
     splits: Sequence[Split],
     pad_id: int,
 ) -> tuple[Assessed, dict[str, float]]:
-    """Labelled splits, what came of each, and all figures by name; of several processes all get the
-    same.
+    """Evaluate labelled splits: each with its evaluation, and all figures by name.
+
+    Of several processes all call this and get the same.
     """
-    found = [
-        (
-            objective.by_name[split.task],
-            split,
-            evaluate_split(config, objective, mesh, params, split, pad_id, labelled=True),
-        )
-        for split in splits
-    ]
-    figures = {(split.task, split.name): evaluated.figures for _, split, evaluated in found}
-    return found, named_figures(figures, objective.tasks)
+    assessed = []
+    by_split = {}
+    for split in splits:
+        evaluated = evaluate_split(config, objective, mesh, params, split, pad_id, labelled=True)
+        assessed.append(AssessedSplit(objective.by_name[split.task], split, evaluated))
+        by_split[split.task, split.name] = evaluated.figures
+    return assessed, named_figures(by_split, objective.tasks)
 
 
 def named_figures(
-    evaluated: Mapping[tuple[str, str], dict[str, float]], tasks: Sequence[Task]
+    by_split: Mapping[tuple[str, str], dict[str, float]], tasks: Sequence[Task]
 ) -> dict[str, float]:
-    """All splits' figures by one name each, and `score`: the mean over tasks of their own metric,
-    in 0..1.
+    """Return the figures of all splits, each with a name of its own, and `score`.
 
-    `METRIC`; of another split than the task's own `METRIC/SPLIT`; where there are several tasks
-    `METRIC/TASK` and `METRIC/TASK-SPLIT`, with `loss` their mean.
+    `by_split` has the figures of each split by (task, split). Their names become `METRIC`, of
+    another split than the task's own `METRIC/SPLIT`; where there are several tasks `METRIC/TASK`
+    and `METRIC/TASK-SPLIT`, with `loss` the mean of theirs. `score` is the mean over tasks of their
+    own metric, from 0 to 1.
     """
-    several = len(tasks) > 1
-    found: dict[str, float] = {}
-    for (task, split), figures in evaluated.items():
-        suffix = "-".join(part for part in (task if several else "", split) if part)
-        found |= {f"{name}/{suffix}" if suffix else name: value for name, value in figures.items()}
-    own = [evaluated[task.name, ""] for task in tasks]
-    shares = [
-        figures[task.metric] / (100 if task.percent else 1)
-        for task, figures in zip(tasks, own, strict=True)
-    ]
-    found["score"] = float(np.mean(shares))
-    if several and all("loss" in figures for figures in own):
-        found["loss"] = float(np.mean([figures["loss"] for figures in own]))
-    return found
+    is_multitask = len(tasks) > 1
+    named: dict[str, float] = {}
+    for (task, split), figures in by_split.items():
+        parts = [task, split] if is_multitask else [split]
+        suffix = "-".join(part for part in parts if part)
+        for name, value in figures.items():
+            named[f"{name}/{suffix}" if suffix else name] = value
+    scores, losses = [], []
+    for each in tasks:
+        own = by_split[each.name, ""]
+        scores.append(own[each.metric] / (100 if each.percent else 1))
+        if "loss" in own:
+            losses.append(own["loss"])
+    named["score"] = float(np.mean(scores))
+    if is_multitask and len(losses) == len(tasks):
+        named["loss"] = float(np.mean(losses))
+    return named
 
 
-def examiner(
+def task_evaluator(
     objective: TaskObjective, splits: Sequence[Split], pad_id: int, config: Config, mesh: Mesh
 ) -> Callable[[Params], dict[str, float]]:
-    """What the training loop asks for held-out figures
-    (`bertjax.training.batch_source.BatchSource.make_evaluator`).
+    """Return the function from parameters to held-out figures that the training loop calls.
+
+    See `bertjax.training.batch_source.BatchSource.make_evaluator`.
     """
 
-    return lambda params: evaluate_splits(config, objective, mesh, params, splits, pad_id)[1]
+    def evaluate(params: Params) -> dict[str, float]:
+        _, figures = evaluate_splits(config, objective, mesh, params, splits, pad_id)
+        return figures
+
+    return evaluate

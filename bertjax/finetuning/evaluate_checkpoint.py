@@ -1,4 +1,4 @@
-"""A fine-tuned model on splits of its tasks: predictions, and their figures by name."""
+"""Evaluation of a fine-tuned checkpoint on splits of its tasks, and predictions of it."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,19 +13,23 @@ from bertjax.finetuning.finetune import choose_thresholds, validation_split
 from bertjax.finetuning.load import Finetuned, load_finetuned
 from bertjax.parallel import hosts
 from bertjax.parallel.mesh import make_mesh
-from bertjax.tasks import registry as kinds
+from bertjax.tasks import registry
+from bertjax.tasks.kind import Entry
 from bertjax.training import checkpoint
 from bertjax.training.step import check_batch
 
 
-def entries_of(model: Finetuned) -> list[kinds.Entry]:
-    """The model's tasks and where their data are; `UserError` for one that it was not trained on."""
-    entries = [kinds.entry_of(text, model.config.finetune) for text in model.config.finetune.tasks]
+def entries_of(model: Finetuned) -> list[Entry]:
+    """Return the model's tasks with the locations of their data, as the configuration has them.
+
+    Raises `UserError` for a task that the model was not trained on.
+    """
+    options = model.config.finetune
+    entries = [registry.entry_of(text, options) for text in options.tasks]
+    known = ", ".join(f"{name}:{kind}" for name, kind in model.kinds.items())
     for entry in entries:
-        trained = model.kinds.get(entry.name)
-        known = ", ".join(f"{name}:{kind}" for name, kind in model.kinds.items())
         check(
-            trained == entry.kind,
+            model.kinds.get(entry.name) == entry.kind,
             where="finetune.tasks",
             found=f"{entry.name}:{entry.kind}",
             expected=f"a task of this model: {known}",
@@ -34,28 +38,25 @@ def entries_of(model: Finetuned) -> list[kinds.Entry]:
 
 
 def validation_sets(model: Finetuned, tokenizer: Tokenizer) -> list[Split]:
-    """The validation sets of the tasks, each one's own first; `UserError` where a file is not as it
-    should be.
+    """Read the validation sets of the tasks, each task's own first.
+
+    Raises `UserError` where a file is not as it should be.
     """
-    told = model.config.finetune
-    return [
-        validation_split(
-            model.config,
-            model.objective.by_name[entry.name],
-            name,
-            kinds.read_split(entry, name, told, True),
-            tokenizer,
-        )
-        for entry in entries_of(model)
-        for name in kinds.validation_splits(entry)
-    ]
+    splits = []
+    for entry in entries_of(model):
+        task = model.objective.by_name[entry.name]
+        for name in registry.validation_splits(entry):
+            examples = registry.read_split(entry, name, model.config.finetune, True)
+            splits.append(validation_split(model.config, task, name, examples, tokenizer))
+    return splits
 
 
 def assess(
     model: Finetuned, splits: Sequence[Split], tokenizer: Tokenizer
 ) -> tuple[Assessed, dict[str, float]]:
-    """Predictions and figures of each split, and all figures by name; of several processes all get
-    the same.
+    """Evaluate splits: each with its predictions and figures, and all figures by name.
+
+    Of several processes all call this and get the same.
     """
     mesh = make_mesh(model.config.mesh)
     check_batch(model.config, mesh)
@@ -65,41 +66,43 @@ def assess(
 
 
 def predict_split(
-    model: Finetuned, entry: kinds.Entry, split: str, tokenizer: Tokenizer
+    model: Finetuned, entry: Entry, name: str, tokenizer: Tokenizer
 ) -> tuple[list[Any], list[Any]]:
-    """(examples, predictions) of a split, whose labels need not be known; of several processes all
-    get the same.
+    """Read and predict a split of a task, which needs no labels: its examples and predictions.
+
+    Of several processes all call this and get the same.
     """
     config, task = model.config, model.objective.by_name[entry.name]
-    examples = kinds.read_split(entry, split, config.finetune, False)
-    rows = task.encode(examples, tokenizer, config.finetune.max_seq_length, targets=False)
-    asked = Split(entry.name, "", examples, rows)
+    examples = registry.read_split(entry, name, config.finetune, False)
+    encoded = task.encode(examples, tokenizer, config.finetune.max_seq_length, targets=False)
+    split = Split(entry.name, "", examples, encoded)
     mesh = make_mesh(config.mesh)
     check_batch(config, mesh)
-    found = evaluate_split(
-        config, model.objective, mesh, model.params, asked, tokenizer.pad_id, labelled=False
+    evaluated = evaluate_split(
+        config, model.objective, mesh, model.params, split, tokenizer.pad_id, labelled=False
     )
-    return examples, found.predictions
+    return examples, evaluated.predictions
 
 
 def evaluate_finished(
     run_dir: epath.Path, tokenizer: Tokenizer
 ) -> tuple[epath.Path, dict[str, float]]:
-    """Evaluate the chosen checkpoint of a finished run: its folder, and all metrics by name.
+    """Evaluate the selected checkpoint of a finished run: its folder, and all figures by name.
 
     Decision thresholds are chosen first where a task has one, and added to `result.json`. Of
     several processes all call this and get the same; the first one writes `evaluation.json`.
     """
-    # The first process has written which checkpoint is chosen; the others may not see that yet.
-    newest = str(checkpoint.find_checkpoint(run_dir)[1]) if hosts.is_first() else ""
-    chosen = epath.Path(hosts.from_first(newest))
-    config = checkpoint.read_checkpoint_config(chosen)
-    model = load_finetuned(chosen, config)
+    # The first process has written which checkpoint is selected; the others may not see that yet.
+    own = str(checkpoint.find_checkpoint(run_dir)[1]) if hosts.is_first() else ""
+    selected = epath.Path(hosts.from_first(own))
+    config = checkpoint.read_checkpoint_config(selected)
+    model = load_finetuned(selected, config)
     splits = validation_sets(model, tokenizer)
-    assessed, metrics = assess(model, splits, tokenizer)
+    assessed, figures = assess(model, splits, tokenizer)
     if hosts.agree(hosts.is_first() and choose_thresholds(run_dir, assessed)):
-        model = load_finetuned(chosen, config)
-        assessed, metrics = assess(model, splits, tokenizer)
+        # The tasks are read again, now with their thresholds.
+        model = load_finetuned(selected, config)
+        assessed, figures = assess(model, splits, tokenizer)
     if hosts.is_first():
-        write_evaluation(run_dir, int(chosen.name), assessed, metrics)
-    return chosen, metrics
+        write_evaluation(run_dir, int(selected.name), assessed, figures)
+    return selected, figures

@@ -1,10 +1,9 @@
-"""Fine-tuning: tasks opened, steps counted, batches and figures given to the one training loop."""
+"""Fine-tuning: open the tasks, count the steps, and give the training loop batches and figures."""
 
-import dataclasses
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from statistics import fmean
@@ -17,185 +16,193 @@ from bertjax.config import Config, Head, OptimizerConfig, TrainConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.finetuning import batches
-from bertjax.finetuning.evaluate import Assessed, Split, examiner
+from bertjax.finetuning.batches import BatchShape
+from bertjax.finetuning.evaluate import Assessed, Split, task_evaluator
 from bertjax.finetuning.load import THRESHOLDS
 from bertjax.finetuning.objective import TaskObjective
 from bertjax.progress import Progress, silent
 from bertjax.storage import read_json, write_whole
-from bertjax.tasks import registry as kinds
+from bertjax.tasks import registry
 from bertjax.tasks.registry import OpenedTask, kind_of
 from bertjax.tasks.task import EncodedExamples, Task
 from bertjax.training import checkpoint
 from bertjax.training.batch_source import BatchSource
 from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.loop import Outcome, train
+from bertjax.types import Batch
 
-ROWS = "training_rows_sha256"  # in `meta` and `result.json`: what a run was trained on
+DIGEST = "training_rows_sha256"
+"""The field of a checkpoint's `meta` and of `result.json` with the digest of the training rows."""
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Tasks ready to be trained."""
+    """Tasks with their data, ready to be trained."""
 
     opened: tuple[OpenedTask, ...]
     train: Mapping[str, EncodedExamples]
-    """Training rows by task."""
+    """Encoded training examples by task."""
     validation: tuple[Split, ...]
 
     @cached_property
     def digest(self) -> str:
-        """A hash of all training rows, with their targets."""
+        """SHA-256 of all training rows with their targets, hexadecimal."""
         digest = hashlib.sha256()
-        for name, rows in sorted(self.train.items()):
+        for name, encoded in sorted(self.train.items()):
             digest.update(name.encode())
-            for values in (
-                rows.ids,
-                rows.offsets,
-                *rows.targets.values(),
-                *rows.token_targets.values(),
-            ):
-                digest.update(np.ascontiguousarray(values).tobytes())
+            arrays = [encoded.ids, encoded.offsets]
+            arrays += [*encoded.targets.values(), *encoded.token_targets.values()]
+            for array in arrays:
+                digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
     @cached_property
     def baseline(self) -> float:
-        """The score of the majority-class baseline: the mean over tasks of their metric, in 0..1."""
+        """Score of the majority-class baseline: the mean over tasks of their metric, 0 to 1."""
         own = {split.task: split.examples for split in self.validation if not split.name}
-        return fmean(
-            kind_of(one.task).majority_baseline(one.task, own[one.task.name]) for one in self.opened
-        )
+        scores = []
+        for opened in self.opened:
+            task = opened.task
+            scores.append(kind_of(task).majority_baseline(task, own[task.name]))
+        return fmean(scores)
 
 
 def prepare(config: Config, tokenizer: Tokenizer) -> Prepared:
-    """Read the training and validation sets of all tasks and make rows of them.
+    """Read and encode the training and validation sets of all tasks.
 
     Raises `UserError` where a file, a line or a label is not as it should be.
     """
-    opened = kinds.open_tasks(config, tokenizer)
+    opened_tasks = registry.open_tasks(config, tokenizer)
     length = config.finetune.max_seq_length
-    train = {
-        one.task.name: one.task.encode(one.splits["train"], tokenizer, length, targets=True)
-        for one in opened
-    }
-    validation = [
-        validation_split(config, one.task, name, one.splits[name], tokenizer)
-        for one in opened
-        for name in one.splits
-        if name != "train"
-    ]
-    return Prepared(opened, train, tuple(validation))
+    encoded = {}
+    validation = []
+    for opened in opened_tasks:
+        task = opened.task
+        encoded[task.name] = task.encode(opened.splits["train"], tokenizer, length, targets=True)
+    for opened in opened_tasks:
+        for name, examples in opened.splits.items():
+            if name != "train":
+                split = validation_split(config, opened.task, name, examples, tokenizer)
+                validation.append(split)
+    return Prepared(opened_tasks, encoded, tuple(validation))
 
 
 def validation_split(
     config: Config, task: Task, name: str, examples: Sequence[Any], tokenizer: Tokenizer
 ) -> Split:
-    """Labelled examples of the split `name`; `validation_matched` is the task's own as `validation`
-    is.
+    """Encode the labelled examples of the split `name`.
+
+    The task's own split, `validation` or MNLI's `validation_matched`, has an empty name in the
+    names of figures; `validation_mismatched` is `mismatched`.
     """
     part = name.partition("_")[2]
-    rows = task.encode(examples, tokenizer, config.finetune.max_seq_length, targets=True)
-    return Split(task.name, "" if part == "matched" else part, examples, rows)
+    encoded = task.encode(examples, tokenizer, config.finetune.max_seq_length, targets=True)
+    return Split(task.name, "" if part == "matched" else part, examples, encoded)
 
 
 def resolve(config: Config, prepared: Prepared, restored_heads: Sequence[Head]) -> Config:
-    """`config` with what follows from the data: steps, warmup, evaluations; and the heads that the
-    tasks need.
+    """Return `config` with what follows from the data: steps, warmup, evaluations, the heads.
 
-    `restored_heads` are those of the model that the run begins with.
+    `restored_heads` are those of the model that the run begins with. Raises `UserError` for a
+    setting that the data decide.
     """
-    told = config.finetune
+    options = config.finetune
     _check_unset(config)
-    size = config.train.batch_size
-    per_epoch = sum(batches.steps_per_epoch(rows, size) for rows in prepared.train.values())
-    steps = max(1, math.ceil(told.epochs * per_epoch))
-    every = min(steps, max(1, round(per_epoch / told.evaluations_per_epoch)))
-    heads = kinds.heads_needed(prepared.opened, restored_heads)
-    new = tuple(
-        head
-        for head in heads
-        if head not in restored_heads or (head == "pooler" and told.reinit_pooler)
+    steps_per_epoch = sum(
+        batches.steps_per_epoch(encoded, config.train.batch_size)
+        for encoded in prepared.train.values()
     )
-    return dataclasses.replace(
-        config,
-        model=dataclasses.replace(config.model, heads=heads),
-        new_heads=new if config.init_from else (),
-        optimizer=dataclasses.replace(
-            config.optimizer, warmup_steps=round(told.warmup_fraction * steps)
-        ),
-        train=dataclasses.replace(
-            config.train,
-            steps=steps,
-            eval_every_steps=every,
-            save_every_steps=every,
-            log_every_steps=min(config.train.log_every_steps, every),
-        ),
+    steps = max(1, math.ceil(options.epochs * steps_per_epoch))
+    # Not after the last step: a run without an evaluation has no checkpoint to select.
+    every = min(steps, max(1, round(steps_per_epoch / options.evaluations_per_epoch)))
+    heads = registry.heads_needed(prepared.opened, restored_heads)
+    new_heads = []
+    for head in heads:
+        if head not in restored_heads or (head == "pooler" and options.reinit_pooler):
+            new_heads.append(head)
+    return config.replace(
+        model={"heads": heads},
+        new_heads=tuple(new_heads) if config.init_from else (),
+        optimizer={"warmup_steps": round(options.warmup_fraction * steps)},
+        train={
+            "steps": steps,
+            "eval_every_steps": every,
+            "save_every_steps": every,
+            "log_every_steps": min(config.train.log_every_steps, every),
+        },
     )
 
 
 def _check_unset(config: Config) -> None:
     """Raise `UserError` for a setting that would be replaced by what follows from the data."""
     for name in ("steps", "eval_every_steps", "save_every_steps"):
-        found, default = getattr(config.train, name), getattr(TrainConfig, name)
+        value = getattr(config.train, name)
         check(
-            found == default,
+            value == getattr(TrainConfig, name),
             where=f"train.{name}",
-            found=found,
+            found=value,
             expected="finetune.epochs, which sets it",
         )
-    found = config.optimizer.warmup_steps
+    warmup_steps = config.optimizer.warmup_steps
     check(
-        found in (0, OptimizerConfig.warmup_steps),
+        warmup_steps in (0, OptimizerConfig.warmup_steps),
         where="optimizer.warmup_steps",
-        found=found,
+        found=warmup_steps,
         expected="finetune.warmup_fraction",
     )
 
 
 def objective_of(config: Config, prepared: Prepared) -> TaskObjective:
-    """What a resolved configuration trains."""
-    return TaskObjective(
-        config.model, tuple(one.task for one in prepared.opened), config.finetune.reinit_layers
-    )
+    """Return the objective of a resolved configuration."""
+    tasks = tuple(opened.task for opened in prepared.opened)
+    return TaskObjective(config.model, tasks, config.finetune.reinit_layers)
 
 
-def task_feed(
+def task_source(
     config: Config, prepared: Prepared, objective: TaskObjective, tokenizer: Tokenizer
 ) -> BatchSource:
-    """The batches and the held-out figures of a resolved configuration, for
-    `bertjax.training.loop.train`.
-    """
-    return BatchSource(
-        train=lambda start, rows: batches.train_batches(
+    """Return the batches and the evaluator of a resolved configuration, for the training loop."""
+    options = config.finetune
+    shape = BatchShape(
+        config.train.batch_size,
+        options.length_buckets,
+        options.max_seq_length,
+        tokenizer.pad_id,
+    )
+
+    def train_batches(start: int, row_indices: np.ndarray) -> Iterator[Batch]:
+        return batches.train_batches(
             prepared.train,
-            batch_size=config.train.batch_size,
-            steps_total=config.train.steps,
+            shape,
+            steps=config.train.steps,
             seed=config.seed,
-            length_buckets=config.finetune.length_buckets,
-            max_seq_length=config.finetune.max_seq_length,
-            task_exponent=config.finetune.task_exponent,
-            pad_id=tokenizer.pad_id,
+            task_exponent=options.task_exponent,
             start=start,
-            rows=rows,
-        ),
-        make_evaluator=partial(examiner, objective, prepared.validation, tokenizer.pad_id),
+            row_indices=row_indices,
+        )
+
+    return BatchSource(
+        train=train_batches,
+        make_evaluator=partial(task_evaluator, objective, prepared.validation, tokenizer.pad_id),
         facts={
             "tokenizer_fingerprint": tokenizer.fingerprint,
-            ROWS: prepared.digest,
-            "tasks": [kinds.to_plain(one.task) for one in prepared.opened],
+            DIGEST: prepared.digest,
+            "tasks": [registry.to_plain(opened.task) for opened in prepared.opened],
         },
     )
 
 
-def check_same_rows(run_dir: epath.Path, prepared: Prepared) -> None:
-    """Raise `UserError` where a run was begun on other training rows."""
+def check_same_examples(run_dir: epath.Path, prepared: Prepared) -> None:
+    """Raise `UserError` where a run was started on other training examples."""
     if (run_dir / checkpoint.RESULT).exists():
-        before = read_json(run_dir / checkpoint.RESULT).get(ROWS)
+        facts = read_json(run_dir / checkpoint.RESULT)
     elif checkpoint.has_checkpoint(run_dir):
-        before = checkpoint.read_meta(checkpoint.find_checkpoint(run_dir)[1]).get(ROWS)
+        _, folder = checkpoint.find_checkpoint(run_dir)
+        facts = checkpoint.read_meta(folder)
     else:
         return
     check(
-        before == prepared.digest,
+        facts.get(DIGEST) == prepared.digest,
         where=str(run_dir),
         found="other training examples",
         expected="those it began with, or another --run-dir",
@@ -211,24 +218,27 @@ def finetune(
     progress: Progress = silent,
     on_evaluation: Callable[[], object] = lambda: None,
 ) -> Outcome:
-    """Train a resolved configuration in `run_dir`, or go on, as `bertjax.training.loop.train` says."""
-    check_same_rows(run_dir, prepared)
+    """Train a resolved configuration in `run_dir`, or continue, by `bertjax.training.loop.train`.
+
+    Raises `UserError` where the run was started on other training examples, and as the loop does.
+    """
+    check_same_examples(run_dir, prepared)
     objective = objective_of(config, prepared)
-    source = task_feed(config, prepared, objective, tokenizer)
+    source = task_source(config, prepared, objective, tokenizer)
     return train(config, run_dir, source, objective, progress=progress, on_evaluation=on_evaluation)
 
 
-def choose_thresholds(run_dir: epath.Path, evaluated: Assessed) -> bool:
+def choose_thresholds(run_dir: epath.Path, assessed: Assessed) -> bool:
     """Add to `result.json` the decision threshold of each task that has one.
 
     It is chosen on the task's own validation set. Returns whether there is any: the figures change
     with it.
     """
     chosen: dict[str, float] = {}
-    for task, split, result in evaluated:
+    for task, split, evaluated in assessed:
         if split.name:
             continue
-        threshold = kind_of(task).choose_threshold(task, result.predictions, split.examples)
+        threshold = kind_of(task).choose_threshold(task, evaluated.predictions, split.examples)
         if threshold is not None:
             chosen[task.name] = threshold
     if chosen:
@@ -240,26 +250,34 @@ def choose_thresholds(run_dir: epath.Path, evaluated: Assessed) -> bool:
 def write_result(
     config: Config, run_dir: epath.Path, step: int, prepared: Prepared
 ) -> dict[str, Any]:
-    """Name the checkpoint that counts in `result.json`: the one with the best score, or that of the
-    last `step`.
+    """Select a checkpoint, and name it in `result.json`; return what was written.
 
-    Returns what was written: `step`, `figures` on the validation set at that step.
+    It is the one with the best score, or with `finetune.restore_best` False that of the last
+    `step`. `result.json` has `step`, `figures` on the validation sets at that step, and the number
+    of `evaluations`.
     """
-    rows = [
-        row for row in read_entries(run_dir) if row["split"] == "validation" and row["step"] <= step
-    ]
-    kept = [row for row in rows if (run_dir / checkpoint.FOLDER / str(row["step"])).exists()]
-    worth = lambda row: -math.inf if row["score"] is None else row["score"]  # noqa: E731
-    best = max(kept, key=worth) if config.finetune.restore_best else kept[-1]
-    figures = {name: value for name, value in best.items() if name not in ("step", "split")}
+    evaluations = []
+    for entry in read_entries(run_dir):
+        if entry["split"] == "validation" and entry["step"] <= step:
+            evaluations.append(entry)
+    folder = run_dir / checkpoint.FOLDER
+    kept = [entry for entry in evaluations if (folder / str(entry["step"])).exists()]
+    selected = max(kept, key=_score_of) if config.finetune.restore_best else kept[-1]
+    figures = {name: value for name, value in selected.items() if name not in ("step", "split")}
     result = {
-        "step": best["step"],
+        "step": selected["step"],
         "figures": figures,
-        "evaluations": len(rows),
-        ROWS: prepared.digest,
+        "evaluations": len(evaluations),
+        DIGEST: prepared.digest,
     }
     _write_result(run_dir, result)
     return result
+
+
+def _score_of(entry: Mapping[str, Any]) -> float:
+    """Return the score of an evaluation; one that was not finite is null in `metrics.jsonl`."""
+    score = entry["score"]
+    return -math.inf if score is None else score
 
 
 def _write_result(run_dir: epath.Path, result: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What fine-tuning trains: an encoder with a head for each task, a batch being of one of them."""
+"""The objective of fine-tuning: an encoder with a head for each task; each batch is of one task."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,81 +15,95 @@ from bertjax.model.layout import Layout
 from bertjax.tasks.task import Task
 from bertjax.types import Batch
 
+RATES = {"correct": "accuracy"}  # names of sums that get another one when divided by the count
+
 
 @dataclass(frozen=True)
 class TaskObjective:
-    """An `Objective` (bertjax.training.objective) of tasks; of several each one's metrics have its
-    name.
+    """An `Objective` (`bertjax.training.objective`) of one or more tasks.
+
+    Of several tasks the metrics of each have its name after them: `accuracy/rte`.
     """
 
     model: ModelConfig
     tasks: tuple[Task, ...]
     reinit_layers: int = 0
-    """Layers at the top that do not come from `init_from`."""
+    """Layers at the top that stay new, and do not come from `init_from` (arXiv 2006.05987)."""
 
     @cached_property
     def by_name(self) -> dict[str, Task]:
+        """The tasks by their names."""
         return {task.name: task for task in self.tasks}
 
     def init(self, key: Array) -> Params:
-        heads = {
-            task.name: task.init_head(self.model, jax.random.fold_in(key, number + 1))
-            for number, task in enumerate(self.tasks)
-        }
+        """Return new parameters: those of the model, and the tasks' heads by name at `tasks`."""
+        # The model takes the key itself, so that it is what pretraining begins with.
+        heads = {}
+        for number, task in enumerate(self.tasks, 1):
+            heads[task.name] = task.init_head(self.model, jax.random.fold_in(key, number))
         return {**functional.init(self.model, key), TASKS: heads}
 
     def initial_params(self, new: Params, restored: Params) -> Params:
-        """Restored groups with the top layers new again; each head as its task makes it from what
-        was restored.
+        """Return the parameters that a run begins with, from new and restored ones.
+
+        Restored groups go before new ones, but the top `reinit_layers` layers stay new. Each task
+        makes its head of the new one and of what was restored.
         """
-        kept = (1 if self.model.share_layers else self.model.num_hidden_layers) - self.reinit_layers
-        begun = {
-            **new,
-            **{group: leaves for group, leaves in restored.items() if group != DECODER_GROUPS},
-        }
+        params = {**new}
+        for group, leaves in restored.items():
+            if group != DECODER_GROUPS:
+                params[group] = leaves
         if self.reinit_layers:
-            begun["encoder"] = jax.tree.map(
+            stack = 1 if self.model.share_layers else self.model.num_hidden_layers
+            kept = stack - self.reinit_layers
+            params["encoder"] = jax.tree.map(
                 lambda old, fresh: jnp.concatenate([old[:kept], fresh[kept:]]),
                 restored["encoder"],
                 new["encoder"],
             )
-        heads = {
+        params[TASKS] = {
             task.name: task.begin(self.model, new[TASKS][task.name], restored)
             for task in self.tasks
         }
-        return {**begun, TASKS: heads}
+        return params
 
     def logical_axes(self) -> Params:
+        """Return the tree of `init` with a PartitionSpec of logical axis names for each leaf."""
         heads = {task.name: task.head_axes(self.model) for task in self.tasks}
         return {**functional.logical_axes(self.model), TASKS: heads}
 
     def prepare(self, batch: Batch, key: Array | None = None) -> Batch:
-        """All of token type 0 where the model knows no other, as RoBERTa."""
+        """Return the batch with token types of 0 alone if the model has one, as RoBERTa does."""
         if self.model.type_vocab_size > 1:
             return batch
         return {**batch, "segment_ids": jnp.zeros_like(batch["segment_ids"])}
 
     def counts(self, batch: Batch) -> Array:
+        """Return the divisor of the batch's loss, a float32 scalar."""
         return self.by_name[task_of(batch)].count(plain_batch(batch))
 
     def sums(
         self, params: Params, batch: Batch, *, key: Array | None, layout: Layout
     ) -> dict[str, dict[str, Array]]:
-        task, batch = self.by_name[task_of(batch)], plain_batch(batch)
-        scores = task.logits(self.model, params, batch, key=key, layout=layout)
-        return {task.name: task.sums(scores, batch)}
+        """Return the sums of the batch's task, by its name; with dropout if there is a key."""
+        task, plain = self.by_name[task_of(batch)], plain_batch(batch)
+        logits = task.logits(self.model, params, plain, key=key, layout=layout)
+        return {task.name: task.sums(logits, plain)}
 
     def loss(self, sums: dict[str, dict[str, Array]], counts: Array) -> Array:
+        """Return the mean loss in nats; `counts` may be those of a larger batch than the sums."""
         (own,) = sums.values()
         return own["loss"] / jnp.where(counts > 0, counts, 1)
 
     def means(self, sums: dict[str, dict[str, Array]]) -> dict[str, Array]:
+        """Return the metrics of the sums; of several tasks with the task's name, and `loss`."""
         ((name, own),) = sums.items()
         count = jnp.where(own["count"] > 0, own["count"], 1)
-        means = {RATES.get(key, key): value / count for key, value in own.items() if key != "count"}
+        means = {}
+        for key, value in own.items():
+            if key != "count":
+                means[RATES.get(key, key)] = value / count
         if len(self.tasks) == 1:
             return means
-        return {"loss": means["loss"], **{f"{key}/{name}": value for key, value in means.items()}}
-
-
-RATES = {"correct": "accuracy"}  # what a sum is called when it is divided by the count
+        named = {f"{key}/{name}": value for key, value in means.items()}
+        return {"loss": means["loss"], **named}

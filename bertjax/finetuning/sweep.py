@@ -1,10 +1,9 @@
-"""Sweeps: a run for each setting and seed, finished ones not run again, and a table of what they
-gave.
-"""
+"""Sweeps: a run for each setting and seed, those that are finished not run again, and a table."""
 
 import dataclasses
 import json
 import logging
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -12,10 +11,9 @@ from etils import epath
 
 from bertjax.config import Config, Head
 from bertjax.data.tokenizers.tokenizer import Tokenizer
-from bertjax.finetuning import finetune
-from bertjax.finetuning import sweep_grid as sweep_cells
+from bertjax.finetuning import finetune, sweep_grid
 from bertjax.finetuning.finetune import Prepared
-from bertjax.finetuning.sweep_grid import Cell, Grid, Result
+from bertjax.finetuning.sweep_grid import Cell, Grid, Result, SettingSummary
 from bertjax.progress import Progress, silent
 from bertjax.storage import read_json, write_whole
 from bertjax.training import checkpoint, run_config
@@ -27,14 +25,18 @@ CELLS, FAILED, FILE = "cells", "failed.json", "sweep.json"
 
 
 class Swept(NamedTuple):
-    """What came of a sweep."""
+    """The results of a sweep."""
 
     results: list[Result]
     table: str
     best: epath.Path | None
-    """The run of the best score."""
+    """The run with the best score; None where no model is left."""
     stopped: bool
-    """Whether a signal ended it before its last cell; the same call goes on."""
+    """True if a signal ended it before its last cell; the same call continues it."""
+
+
+def _ignore(line: str) -> None:
+    pass
 
 
 def sweep(
@@ -47,50 +49,42 @@ def sweep(
     prepared: Prepared | None = None,
     keep_all: bool = False,
     progress: Progress = silent,
-    tell: Callable[[str], object] = lambda line: None,
+    on_run: Callable[[str], object] = _ignore,
 ) -> Swept:
-    """Fine-tune `config` in every cell of the grid, each in its folder under `run_dir/cells`;
-    writes `sweep.json`.
+    """Fine-tune `config` in every cell of the grid, each in its folder under `run_dir/cells`.
 
-    Of the models only the best is kept, unless `keep_all`. A cell in which training fails, as by a
-    loss that is not finite, is a failed run, and the sweep goes on.
+    `restored_heads` are those of the model to start from. `prepared` are the tasks' data for the
+    first cell's seed, where they have been read already. `sweep.json` has the results so far.
+    `on_run` is called with a line after each run. Of the models only the best is kept, unless
+    `keep_all`. A cell in which training fails, with a loss that is not finite for example, is a
+    failed run, and the sweep goes on.
     """
-    cells = sweep_cells.cells(grid)
+    cells = sweep_grid.cells(grid)
     by_seed: dict[int, Prepared] = {}
     if prepared is not None:
         by_seed[cells[0].seed] = prepared
     results: list[Result] = []
-    rows: list[sweep_cells.Row] = []
+    summaries: list[SettingSummary] = []
     stopped = False
-
-    for number, cell in enumerate(cells):
-        # The training examples that are drawn differ by seed.
+    for number, cell in enumerate(cells, 1):
+        # The training examples that are drawn depend on the seed.
         seed = cell.seed if config.finetune.max_train_examples else cells[0].seed
         if seed not in by_seed:
             # One at a time: the training rows of all seeds may not fit into memory.
-            by_seed = {seed: finetune.prepare(dataclasses.replace(config, seed=seed), tokenizer)}
-        result = _run_cell(
-            config,
-            cell,
-            _folder(run_dir, cell),
-            by_seed[seed],
-            tokenizer,
-            restored_heads,
-            progress,
-        )
+            by_seed = {seed: finetune.prepare(config.replace(seed=seed), tokenizer)}
+        folder = _folder(run_dir, cell)
+        result = _run_cell(config, cell, folder, by_seed[seed], tokenizer, restored_heads, progress)
         if result is None:
             stopped = True
             break
         results.append(result)
-        said = "failed" if result.metric is None else f"{result.metric:.4f}"
-        tell(f"{number + 1} of {len(cells)}: {cell.folder}: {said}")
+        outcome = "failed" if result.metric is None else f"{result.metric:.4f}"
+        on_run(f"{number} of {len(cells)}: {cell.folder}: {outcome}")
         if not keep_all:
             _keep_best(run_dir, results)
-        rows = _write(run_dir, results, by_seed[seed])
-    # Of a smaller sweep than an earlier one the best model may be gone.
-    folders = (_folder(run_dir, result.cell) for result in _best_first(results))
-    best = next((folder for folder in folders if checkpoint.has_checkpoint(folder)), None)
-    return Swept(results, sweep_cells.table(rows), best, stopped)
+        summaries = _write(run_dir, results, by_seed[seed])
+    best = _best_run(run_dir, results)
+    return Swept(results, sweep_grid.table(summaries), best, stopped)
 
 
 def _folder(run_dir: epath.Path, cell: Cell) -> epath.Path:
@@ -106,47 +100,66 @@ def _run_cell(
     restored_heads: tuple[Head, ...],
     progress: Progress,
 ) -> Result | None:
-    """What the cell gave, or gives now; None where a signal stopped it."""
-    own = finetune.resolve(_cell_config(config, cell), prepared, restored_heads)
-    if (folder / FAILED).exists() or (folder / checkpoint.RESULT).exists():
-        run_config.write_run_config(
-            folder, own
-        )  # what an earlier call found counts for its configuration and data only
-        finetune.check_same_rows(folder, prepared)
-    if (folder / FAILED).exists():
+    """Run a cell, or read its earlier result; None where a signal stopped it."""
+    resolved = finetune.resolve(cell_config(config, cell), prepared, restored_heads)
+    failed, finished = (folder / FAILED).exists(), (folder / checkpoint.RESULT).exists()
+    if failed or finished:
+        # An earlier result holds for its own configuration and data only.
+        run_config.write_run_config(folder, resolved)
+        finetune.check_same_examples(folder, prepared)
+    if failed:
         return Result(cell, None)
-    if not (folder / checkpoint.RESULT).exists():
+    if not finished:
         try:
-            outcome = finetune.finetune(own, folder, prepared, tokenizer, progress=progress)
+            outcome = finetune.finetune(resolved, folder, prepared, tokenizer, progress=progress)
         except DivergedError as error:
             log.warning("%s: failed: %s", cell.folder, error)
             write_whole(folder / FAILED, (json.dumps({"error": str(error)}) + "\n").encode())
             return Result(cell, None)
         if outcome.stopped:
             return None
-        tokenizer.save(folder / "tokenizer", own.model.max_length)
-        finetune.write_result(own, folder, outcome.step, prepared)
+        tokenizer.save(folder / "tokenizer", resolved.model.max_length)
+        finetune.write_result(resolved, folder, outcome.step, prepared)
     return Result(cell, read_json(folder / checkpoint.RESULT)["figures"]["score"])
 
 
-def _cell_config(config: Config, cell: Cell) -> Config:
+def cell_config(config: Config, cell: Cell) -> Config:
+    """Return `config` with the setting and the seed of a cell."""
     setting = cell.setting
-    return dataclasses.replace(
-        config,
+    return config.replace(
         seed=cell.seed,
-        optimizer=dataclasses.replace(
-            config.optimizer, peak_learning_rate=setting.peak_learning_rate
-        ),
-        train=dataclasses.replace(config.train, batch_size=setting.batch_size),
+        optimizer={"peak_learning_rate": setting.peak_learning_rate},
+        train={"batch_size": setting.batch_size},
+        # An instance, since a mapping would make 2.0 of the grid's 2, and another `config.json`.
         finetune=dataclasses.replace(config.finetune, epochs=setting.epochs),
     )
 
 
 def _best_first(results: list[Result]) -> list[Result]:
-    return sorted((r for r in results if r.metric is not None), key=lambda r: -(r.metric or 0.0))
+    """Return the results that have a metric, the best first; equal ones keep their order."""
+    finished = [result for result in results if result.metric is not None]
+    return sorted(finished, key=_sort_key)
+
+
+def _sort_key(result: Result) -> float:
+    """Return a number that is less for a better metric."""
+    return math.inf if result.metric is None else -result.metric
+
+
+def _best_run(run_dir: epath.Path, results: list[Result]) -> epath.Path | None:
+    """Return the folder of the best run that has a model.
+
+    A sweep that is smaller than an earlier one in the same folder may find the best model gone.
+    """
+    for result in _best_first(results):
+        folder = _folder(run_dir, result.cell)
+        if checkpoint.has_checkpoint(folder):
+            return folder
+    return None
 
 
 def _keep_best(run_dir: epath.Path, results: list[Result]) -> None:
+    """Remove the checkpoints of all runs but the best."""
     best = _best_first(results)[:1]
     for result in results:
         folder = _folder(run_dir, result.cell) / checkpoint.FOLDER
@@ -154,20 +167,22 @@ def _keep_best(run_dir: epath.Path, results: list[Result]) -> None:
             folder.rmtree()
 
 
-def _write(run_dir: epath.Path, results: list[Result], prepared: Prepared) -> list[sweep_cells.Row]:
-    """Write `sweep.json` of the cells so far; returns the table's rows."""
+def _write(run_dir: epath.Path, results: list[Result], prepared: Prepared) -> list[SettingSummary]:
+    """Write `sweep.json` of the cells so far; return the summaries of the settings."""
     opened = prepared.opened
-    rows = sweep_cells.summary(results, baseline=prepared.baseline)
+    summaries = sweep_grid.summarize(results, baseline=prepared.baseline)
+    cells = []
+    for result in results:
+        setting = dataclasses.asdict(result.cell.setting)
+        cells.append({**setting, "seed": result.cell.seed, "metric": result.metric})
+    own_validation = [split for split in prepared.validation if not split.name]
     content = {
         "metric": opened[0].task.metric if len(opened) == 1 else "score",
-        "training": sum(len(one.splits["train"]) for one in opened),
-        "validation": sum(len(split.examples) for split in prepared.validation if not split.name),
+        "training": sum(len(task.splits["train"]) for task in opened),
+        "validation": sum(len(split.examples) for split in own_validation),
         "baseline": prepared.baseline,
-        "cells": [
-            {**dataclasses.asdict(r.cell.setting), "seed": r.cell.seed, "metric": r.metric}
-            for r in results
-        ],
-        "settings": [dataclasses.asdict(row) for row in rows],
+        "cells": cells,
+        "settings": [dataclasses.asdict(summary) for summary in summaries],
     }
     write_whole(run_dir / FILE, (json.dumps(content, indent=1) + "\n").encode())
-    return rows
+    return summaries

@@ -1,4 +1,4 @@
-"""A sweep's cells, and the table of what they gave: the settings tried, each with several seeds."""
+"""The cells of a sweep, and the table of their results: settings, each with several seeds."""
 
 import itertools
 import math
@@ -8,10 +8,22 @@ from dataclasses import dataclass, fields, replace
 
 from bertjax.errors import check
 
+HEADER = (
+    "batch size",
+    "learning rate",
+    "epochs",
+    "mean",
+    "deviation",
+    "best",
+    "runs",
+    "failed",
+    "",
+)
+
 
 @dataclass(frozen=True)
 class Setting:
-    """What a sweep chooses between."""
+    """The values that a sweep chooses between."""
 
     batch_size: int
     peak_learning_rate: float
@@ -27,18 +39,19 @@ class Cell:
 
     @property
     def folder(self) -> str:
-        """The name of its run's folder, such as
-        `batch_size-16,peak_learning_rate-5e-05,epochs-3,seed-0`.
+        """The name of the run's folder.
+
+        It is such as `batch_size-16,peak_learning_rate-5e-05,epochs-3,seed-0`.
         """
-        values = [(field.name, getattr(self.setting, field.name)) for field in fields(self.setting)]
-        return ",".join(
-            f"{name}-{_shortest(value)}" for name, value in [*values, ("seed", self.seed)]
-        )
+        parts = []
+        for field in fields(self.setting):
+            parts.append(f"{field.name}-{_shortest(getattr(self.setting, field.name))}")
+        return ",".join([*parts, f"seed-{self.seed}"])
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Every combination of these is a cell of the sweep."""
+    """The values of a sweep; every combination of them is a cell."""
 
     batch_sizes: tuple[int, ...]
     learning_rates: tuple[float, ...]
@@ -47,17 +60,25 @@ class Grid:
     seeds: tuple[int, ...] = (0,)
 
     def __post_init__(self) -> None:
-        for name in (field.name for field in fields(self)):
-            values = getattr(self, name)
-            each = all(
-                (value >= 0 if name == "seeds" else value > 0) and math.isfinite(value)
-                for value in values
-            )
-            good = bool(values) and each and len(set(values)) == len(values)
-            expected = (
-                f"one or more numbers {'from 0' if name == 'seeds' else 'above 0'}, each once"
-            )
-            check(good, where=f"grid.{name}", found=values, expected=expected)
+        _check_values("batch_sizes", self.batch_sizes)
+        _check_values("learning_rates", self.learning_rates)
+        _check_values("epochs", self.epochs)
+        _check_values("seeds", self.seeds, may_be_zero=True)
+
+
+def _check_values(name: str, values: Sequence[float], *, may_be_zero: bool = False) -> None:
+    """Raise `UserError` unless there are values, finite and not negative, each once."""
+    good = len(values) > 0 and len(set(values)) == len(values)
+    for value in values:
+        is_allowed = value >= 0 if may_be_zero else value > 0
+        good = good and is_allowed and math.isfinite(value)
+    range_ = "from 0" if may_be_zero else "above 0"
+    check(
+        good,
+        where=f"grid.{name}",
+        found=values,
+        expected=f"one or more numbers {range_}, each once",
+    )
 
 
 PAPER_GRID = Grid(batch_sizes=(16, 32), learning_rates=(5e-5, 3e-5, 2e-5), epochs=(2, 3, 4))
@@ -66,16 +87,16 @@ PAPER_GRID = Grid(batch_sizes=(16, 32), learning_rates=(5e-5, 3e-5, 2e-5), epoch
 
 @dataclass(frozen=True)
 class Result:
-    """What a cell gave."""
+    """The result of a cell."""
 
     cell: Cell
     metric: float | None
-    """The task's metric at the run's end; more is better. None: training ended with an error."""
+    """Score of the selected checkpoint; higher is better. None: training ended with an error."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """A setting's results over its seeds; figures are None where there are too few runs for them."""
+class SettingSummary:
+    """Statistics of a setting over its seeds; None where there are too few runs for one."""
 
     setting: Setting
     mean: float | None
@@ -83,89 +104,87 @@ class Row:
     """Sample standard deviation, of two runs or more."""
     best: float | None
     runs: int
-    """Cells that ended, those with an error too."""
+    """Cells that ended, those with an error included."""
     failed: int
-    """Of them, those no better than the baseline."""
+    """Cells among them that are no better than the baseline."""
     chosen: bool = False
-    """Has the best mean; the first one that has."""
+    """True for the first setting with the best mean."""
 
 
 def cells(grid: Grid) -> list[Cell]:
-    """All runs of a sweep, in the order to run them in: every setting with the first seed, then
-    with the next.
-    """
-    settings = list(
-        itertools.starmap(
-            Setting, itertools.product(grid.batch_sizes, grid.learning_rates, grid.epochs)
-        )
-    )
+    """Return all runs of a sweep in order: all settings with the first seed, then with the next."""
+    values = itertools.product(grid.batch_sizes, grid.learning_rates, grid.epochs)
+    settings = list(itertools.starmap(Setting, values))
     return [Cell(setting, seed) for seed in grid.seeds for setting in settings]
 
 
-def summary(results: Iterable[Result], *, baseline: float) -> list[Row]:
-    """A row for each setting, in the order of the first results of each.
+def summarize(results: Iterable[Result], *, baseline: float) -> list[SettingSummary]:
+    """Return a summary for each setting, in the order of the first results of each.
 
     A run failed where it ended with an error, its metric is not finite, or its metric is at most
-    `baseline`, that of the majority class or of a constant (section 3 of arXiv 2006.04884; the
+    `baseline`, the score of the majority-class baseline (section 3 of arXiv 2006.04884; the
     degenerate runs of arXiv 2006.05987). Failed runs that have a finite metric count in the mean,
     the deviation and the best; the others cannot.
     """
     metrics: dict[Setting, list[float | None]] = {}
     for result in results:
         metrics.setdefault(result.cell.setting, []).append(result.metric)
-    rows = [_row(setting, found, baseline) for setting, found in metrics.items()]
-    best = max(rows, key=lambda row: -math.inf if row.mean is None else row.mean, default=None)
-    return [replace(row, chosen=row is best and row.mean is not None) for row in rows]
+    summaries = [_summary(setting, own, baseline) for setting, own in metrics.items()]
+    best = max(summaries, key=_mean_or_least, default=None)
+    marked = []
+    for summary in summaries:
+        is_chosen = summary is best and summary.mean is not None
+        marked.append(replace(summary, chosen=is_chosen))
+    return marked
 
 
-def _row(setting: Setting, metrics: Sequence[float | None], baseline: float) -> Row:
-    found = [metric for metric in metrics if metric is not None and math.isfinite(metric)]
-    return Row(
+def _mean_or_least(summary: SettingSummary) -> float:
+    return -math.inf if summary.mean is None else summary.mean
+
+
+def _summary(setting: Setting, metrics: Sequence[float | None], baseline: float) -> SettingSummary:
+    finite = [metric for metric in metrics if metric is not None and math.isfinite(metric)]
+    above = sum(metric > baseline for metric in finite)
+    return SettingSummary(
         setting,
-        mean=statistics.fmean(found) if found else None,
-        deviation=statistics.stdev(found) if len(found) > 1 else None,
-        best=max(found, default=None),
+        mean=statistics.fmean(finite) if finite else None,
+        deviation=statistics.stdev(finite) if len(finite) > 1 else None,
+        best=max(finite, default=None),
         runs=len(metrics),
-        failed=len(metrics) - sum(metric > baseline for metric in found),
+        failed=len(metrics) - above,
     )
 
 
-def table(rows: Sequence[Row]) -> str:
-    """The rows for a terminal, aligned, figures in percent; `*` marks the best mean."""
-    head = [
-        "batch size",
-        "learning rate",
-        "epochs",
-        "mean",
-        "deviation",
-        "best",
-        "runs",
-        "failed",
-        "",
-    ]
-    lines = [head, *([*_words(row), "*" if row.chosen else ""] for row in rows)]
+def table(summaries: Sequence[SettingSummary]) -> str:
+    """Return the summaries for a terminal, aligned, figures in percent; `*` marks the best mean."""
+    lines = [HEADER, *(_table_line(summary) for summary in summaries)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    aligned = (
-        "  ".join(word.rjust(width) for word, width in zip(line, widths, strict=True))
-        for line in lines
+    aligned = []
+    for line in lines:
+        words = [word.rjust(width) for word, width in zip(line, widths, strict=True)]
+        aligned.append("  ".join(words).rstrip())
+    return "\n".join(aligned)
+
+
+def _table_line(summary: SettingSummary) -> tuple[str, ...]:
+    setting = summary.setting
+    return (
+        _shortest(setting.batch_size),
+        _shortest(setting.peak_learning_rate),
+        _shortest(setting.epochs),
+        _percent(summary.mean),
+        _percent(summary.deviation),
+        _percent(summary.best),
+        str(summary.runs),
+        str(summary.failed),
+        "*" if summary.chosen else "",
     )
-    return "\n".join(line.rstrip() for line in aligned)
 
 
-def _words(row: Row) -> list[str]:
-    setting, figures = row.setting, (row.mean, row.deviation, row.best)
-    tried = [
-        _shortest(value)
-        for value in (setting.batch_size, setting.peak_learning_rate, setting.epochs)
-    ]
-    return [
-        *tried,
-        *("-" if x is None else f"{x:.1%}" for x in figures),
-        str(row.runs),
-        str(row.failed),
-    ]
+def _percent(figure: float | None) -> str:
+    return "-" if figure is None else f"{figure:.1%}"
 
 
 def _shortest(value: float) -> str:
-    """The number in the fewest digits that tell it from any other: 3 of 3.0, 5e-05 of 5e-5."""
+    """Return a number in the fewest digits that tell it from any other: 3 for 3.0, 5e-05."""
     return repr(value).removesuffix(".0")

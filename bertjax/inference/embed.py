@@ -64,7 +64,7 @@ class EmbedOptions:
 
     @property
     def keeps_tokens(self) -> bool:
-        """Whether there is a vector for each token, not one for each text."""
+        """True if there is a vector for each token, not one for each text."""
         return self.pooling == "tokens"
 
     def width(self, model: ModelConfig) -> int:
@@ -142,7 +142,7 @@ def embed(
     batch_size: int = 64,
     max_seq_length: int | None = None,
 ) -> np.ndarray | list[np.ndarray]:
-    """Return a vector for each text, float32 [texts, W]; with `tokens` a list of [tokens, W] arrays.
+    """Return a vector for each text, float32 [texts, W]; with `tokens` a list of [tokens, W].
 
     `model` is a model that `load_model` returned, or a run or checkpoint folder. The options are
     those of `EmbedOptions`; W is the hidden size, or four times it for `concat_last_four`. Texts
@@ -204,9 +204,8 @@ def embed_windows(
     params = jax.device_put(model.params, replicated(mesh))
     width = options.width(config)
     done = 0
-    for encoded in _windows(
-        tokenizer, texts, WINDOW * batch_size, longest, width if options.keeps_tokens else 0
-    ):
+    token_values = width if options.keeps_tokens else 0
+    for encoded in _windows(tokenizer, texts, WINDOW * batch_size, longest, token_values):
         lengths = np.diff(encoded.offsets)
         order = np.argsort(-lengths, kind="stable")
         count = len(encoded.ids) if options.keeps_tokens else len(lengths)
@@ -218,9 +217,11 @@ def embed_windows(
             arrays = global_batch(mesh, batch, batch_size)
             outputs = _features(config, params, arrays, options.layers, options.pooling)
             running.append((chosen, outputs))
-            # JAX computes a batch while the one before it is copied to the host.
+            # JAX computes a batch while the one before it is copied to the host, so one is left
+            # running until the window's end.
             is_last = begin + batch_size >= len(order)
-            while len(running) > (0 if is_last else 1):
+            left_running = 0 if is_last else 1
+            while len(running) > left_running:
                 chosen, outputs = running.popleft()
                 _store(vectors, np.asarray(outputs), encoded.offsets, chosen, options.pooling)
                 done += len(chosen)

@@ -27,9 +27,9 @@ class Prompt:
     after: np.ndarray
     """int32 ids after the text, [SEP] last."""
     first: int
-    """How many ids of `before` and `after` are of token type 0."""
+    """Number of ids of `before` and `after` with token type 0."""
     text_first: bool = True
-    """Whether the text is of token type 0."""
+    """True if the text has token type 0, else 1."""
 
 
 def make_prompts(

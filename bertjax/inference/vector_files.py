@@ -48,8 +48,11 @@ def _decoded(where: str, file: Iterable[bytes]) -> Iterator[str]:
         try:
             text = line.decode(encoding)
         except UnicodeDecodeError as error:
-            found = f"the byte 0x{error.object[error.start]:02x}, which is not UTF-8"
-            raise UserError(f"{where}, line {number}: found {found}, expected UTF-8") from error
+            byte = error.object[error.start]
+            raise UserError(
+                f"{where}, line {number}: found the byte 0x{byte:02x}, which is not UTF-8,"
+                " expected UTF-8"
+            ) from error
         yield text.removesuffix("\n").removesuffix("\r")
 
 

@@ -73,7 +73,7 @@ def export_model(
         expected=f"one of {', '.join(formats)}",
     )
     path = epath.Path(folder)
-    check_new(path)
+    check_new(path)  # before the model is loaded, which may take minutes
     check(
         not outputs or format in PROGRAMS,
         where="outputs",

@@ -95,6 +95,7 @@ def read_external_model(
     format, model, params = _load(path, folder, drop)
     tokenizer = read_tokenizer_folder(folder, lowercase) if take_tokenizer else None
     if tokenizer is not None:
+        # A table may be larger than its tokenizer, filled up to a multiple; never smaller.
         check(
             tokenizer.vocab_size <= model.vocab_size,
             where=f"{path}: vocab_size",

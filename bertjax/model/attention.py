@@ -1,8 +1,14 @@
-"""Attention as one pure function, and the layer that feeds it."""
+"""Attention as one pure function, and the layer that feeds it.
+
+Global attention is to all keys of the row, local attention to keys within a window. Either is
+computed in one of three ways, by length and device: by a kernel, by the whole matrix of scores, or
+part by part where that matrix is too large to keep (`long_attention.py`).
+"""
 
 import math
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +28,10 @@ KEYS: Names = ("batch", None, "heads", None)  # each device needs all keys of it
 
 
 class Segments(NamedTuple):
-    """Which key each query sees: those with its own number. Both [B, L] int32."""
+    """The inputs that queries and keys belong to: a query sees the keys of its own number.
+
+    Both [B, L] int32.
+    """
 
     queries_BxL: Array
     keys_BxL: Array
@@ -36,29 +45,30 @@ def attention(
     segments: Segments,
     *,
     key: Array | None = None,
-    everywhere: Array | bool = True,
+    is_global: Array | bool = True,
     layout: Layout = ANYWHERE,
 ) -> Array:
-    """Scaled dot-product attention over all heads (arXiv 1706.03762, section 3.2.1), `[B, L, H,
-    K]`, the type of `v`.
+    """Scaled dot-product attention over all heads (arXiv 1706.03762, section 3.2.1).
 
-    A query that may look nowhere gets a mean of values, so that padding stays finite. Softmax is in
-    float32. `config.attention_probs_dropout_prob` falls on the probabilities, where a key is given.
-    Unless `everywhere`, a bool [], keys are seen up to `config.local_attention` / 2 places away.
+    Returns [B, L, H, K] in the type of `v`. Softmax is in float32. Dropout of
+    `config.attention_probs_dropout_prob` is applied to the probabilities where a key is given.
+    Without `is_global`, a bool or bool [], each query sees only keys at most
+    `config.local_attention` / 2 positions away. A query that sees no key gets a mean of values, so
+    that padding stays finite.
     """
     arrays = (q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, segments)
-    whole = partial(_whole, config, key=key, layout=layout)
-    near = partial(_near, config, key=key, layout=layout)
-    if isinstance(everywhere, bool):
-        return (whole if everywhere else near)(*arrays)
-    # Kept for the backward pass would be what both have, of every layer.
-    keeps_little = _in_chunks(config, q_BxLxHxK.shape[1], layout)
-    return jax.lax.cond(
-        everywhere, whole if keeps_little else jax.checkpoint(whole), jax.checkpoint(near), *arrays
-    )
+    to_all: Callable[..., Array] = partial(_global_attention, config, key=key, layout=layout)
+    to_window = partial(_local_attention, config, key=key, layout=layout)
+    if isinstance(is_global, bool):
+        return to_all(*arrays) if is_global else to_window(*arrays)
+    # Layers that alternate are one scan, with a condition in its body. What a branch keeps for the
+    # backward pass would be kept of both branches, for every layer; so the branches are recomputed.
+    if not _is_chunked(config, q_BxLxHxK.shape[1], layout):
+        to_all = jax.checkpoint(to_all)
+    return jax.lax.cond(is_global, to_all, jax.checkpoint(to_window), *arrays)
 
 
-def _whole(
+def _global_attention(
     config: ModelConfig,
     q: Array,
     k: Array,
@@ -68,28 +78,29 @@ def _whole(
     key: Array | None,
     layout: Layout,
 ) -> Array:
-    """Attention to all keys, as suits the length and the device."""
+    """Attention to all keys of the row, in the way that suits the length and the device."""
     if kernels.attention(config, q.shape[1], layout):
         return fused(config, q, k, v, segments, key=key, layout=layout, platform=layout.platform)
-    if not _in_chunks(config, q.shape[1], layout):
+    if not _is_chunked(config, q.shape[1], layout):
         return scored(config, q, k, v, segments, key=key, layout=layout)
 
-    def some(q: Array, queries: Array, key: Array | None) -> Array:
+    def chunk(q: Array, queries: Array, key: Array | None) -> Array:
         return scored(config, q, k, v, Segments(queries, segments.keys_BxL), key=key, layout=layout)
 
-    # Without it a step of BERT base with one row of 8,192 ids does not fit a v5e; with it
-    # activations are 4.7 GB.
-    return jax.checkpoint(partial(long_attention.chunked, some))(q, segments.queries_BxL, key)
+    # Recomputed in the backward pass: kept, the chunks' results do not let a step of BERT base with
+    # one row of 8,192 ids fit a v5e. Recomputed, its activations are 4.7 GB.
+    attend = jax.checkpoint(partial(long_attention.chunked_attention, chunk))
+    return attend(q, segments.queries_BxL, key)
 
 
-def _in_chunks(config: ModelConfig, length: Any, layout: Layout) -> bool:
-    """Whether whole rows of this length are worked some queries at a time."""
-    if _is_free(length) or length < long_attention.CHUNKED_FROM:
+def _is_chunked(config: ModelConfig, length: int, layout: Layout) -> bool:
+    """Return True where global attention in rows of this length goes by chunks of queries."""
+    if _is_symbolic(length) or length < long_attention.CHUNKED_FROM:
         return False
     return not kernels.attention(config, length, layout)
 
 
-def _near(
+def _local_attention(
     config: ModelConfig,
     q: Array,
     k: Array,
@@ -99,9 +110,9 @@ def _near(
     key: Array | None,
     layout: Layout,
 ) -> Array:
-    """Attention to near keys: by whole matrices of scores where blocks would be no smaller."""
-    window = config.local_attention
-    if kernels.local_attention(config, q.shape[1], layout):
+    """Attention to the keys of a window, in the way that suits the length and the device."""
+    length, window = q.shape[1], config.local_attention
+    if kernels.local_attention(config, length, layout):
         return fused(
             config,
             q,
@@ -113,13 +124,14 @@ def _near(
             layout=layout,
             platform=layout.platform,
         )
-    if _is_free(q.shape[1]) or q.shape[1] <= 3 * window // 2:
+    # Blocks hold 3 x window / 2 keys for each query: in shorter rows the whole matrix is smaller.
+    if _is_symbolic(length) or length <= 3 * window // 2:
         return scored(config, q, k, v, segments, window=window, key=key, layout=layout)
-    return long_attention.local(config, q, k, v, *segments, key=key, layout=layout)
+    return long_attention.local_attention(config, q, k, v, *segments, key=key, layout=layout)
 
 
-def _is_free(length: Any) -> bool:
-    """Whether a row's length is left open, in a program that is exported."""
+def _is_symbolic(length: object) -> bool:
+    """Return True where a row's length is left open, in a program that is exported."""
     return not isinstance(length, int)
 
 
@@ -134,19 +146,24 @@ def scored(
     key: Array | None = None,
     layout: Layout = ANYWHERE,
 ) -> Array:
-    """`attention` by whole matrices of scores, [B, H, L, M]; with a `window`, to keys up to half of
-    it away.
+    """`attention` by the whole matrix of scores, [B, H, L, M].
+
+    With a `window`, to keys at most half of it away.
     """
+    # The queries are scaled and not the scores, of which there are more.
     scale = 1.0 / math.sqrt(q_BxLxHxK.shape[-1])
-    logits = jnp.einsum(
+    scores = jnp.einsum(
         "blhk,bmhk->bhlm", q_BxLxHxK * scale, k_BxMxHxK, preferred_element_type=jnp.float32
     )
     seen = segments.queries_BxL[:, None, :, None] == segments.keys_BxL[:, None, None, :]
     if window:
-        queries, keys = (jnp.arange(x.shape[1]) for x in (q_BxLxHxK, k_BxMxHxK))
-        seen &= (jnp.abs(queries[:, None] - keys[None, :]) <= window // 2)[None, None, :, :]
-    logits = jnp.where(seen, logits, jnp.finfo(jnp.float32).min)
-    probabilities = jax.nn.softmax(logits, axis=-1).astype(v_BxMxHxK.dtype)
+        queries = jnp.arange(q_BxLxHxK.shape[1])
+        keys = jnp.arange(k_BxMxHxK.shape[1])
+        is_near = jnp.abs(queries[:, None] - keys[None, :]) <= window // 2
+        seen &= is_near[None, None, :, :]
+    # The least number and not -inf: a row of -inf alone would give NaN (0 / 0).
+    scores = jnp.where(seen, scores, jnp.finfo(jnp.float32).min)
+    probabilities = jax.nn.softmax(scores, axis=-1).astype(v_BxMxHxK.dtype)
     rate, names = config.attention_probs_dropout_prob, ("batch", "heads", "length", None)
     probabilities = dropout(config, probabilities, rate, key, layout, names)
     return jnp.einsum("bhlm,bmhk->blhk", probabilities, v_BxMxHxK)
@@ -165,10 +182,10 @@ def fused(
     platform: str,
     interpret: bool = False,
 ) -> Array:
-    """`attention` by the kernels for `platform`, tpu or gpu; `interpret` runs them, slowly, where
-    there is none.
+    """`attention` by the kernels for `platform`, tpu or gpu.
 
-    With a `window`, which only those for gpu have, to keys up to half of it away.
+    With a `window`, which only those for gpu have, to keys at most half of it away. `interpret`
+    runs the kernels by Pallas's interpreter, slowly, where there is no such device.
     """
     batch, _, num_heads, width = q.shape
     rate = 0.0 if key is None else config.attention_probs_dropout_prob
@@ -176,23 +193,23 @@ def fused(
     def local(
         q: Array, k: Array, v: Array, queries: Array, keys: Array, words: Array, *firsts: Array
     ) -> Array:
-        seed = jnp.concatenate(
-            [words, *(numbers[:1] for numbers in firsts), jnp.full(1, num_heads, jnp.int32)]
-        )
+        """Attention on one device, for its rows and heads; `firsts` are their numbers."""
+        first_numbers = (numbers[:1] for numbers in firsts)
+        seed = jnp.concatenate([words, *first_numbers, jnp.full(1, num_heads, jnp.int32)])
         if platform == "gpu":
-            how = gpu_attention.Static(rate, window, interpret)
-            return gpu_attention.gpu_attention(how, q, k, v, (queries, keys), seed)
+            gpu_static = gpu_attention.Static(rate, window, interpret)
+            return gpu_attention.gpu_attention(gpu_static, q, k, v, (queries, keys), seed)
+        tpu_static = tpu_attention.Static(width, rate, interpret)
         flat = (x.reshape(*x.shape[:2], -1) for x in (q, k, v))
-        return tpu_attention.tpu_attention(
-            (width, rate, interpret), *flat, (queries, keys), seed
-        ).reshape(q.shape)
+        mixed = tpu_attention.tpu_attention(tpu_static, *flat, (queries, keys), seed)
+        return mixed.reshape(q.shape)
 
-    rows: Names = ("batch", None)
-    inputs: list[Names] = [KEYS, KEYS, KEYS, rows, rows, (None,), ("batch",), ("heads",)]
-    numbers = jnp.arange(batch, dtype=jnp.int32), jnp.arange(num_heads, dtype=jnp.int32)
-    return layout.per_device(local, inputs, KEYS)(
-        q, k, v, *segments, random_bits.words(key), *numbers
-    )
+    per_row: Names = ("batch", None)
+    inputs: list[Names] = [KEYS, KEYS, KEYS, per_row, per_row, (None,), ("batch",), ("heads",)]
+    row_numbers = jnp.arange(batch, dtype=jnp.int32)
+    head_numbers = jnp.arange(num_heads, dtype=jnp.int32)
+    run = layout.per_device(local, inputs, KEYS)
+    return run(q, k, v, *segments, random_bits.seed_words(key), row_numbers, head_numbers)
 
 
 class SelfAttention(nn.Module):
@@ -203,25 +220,20 @@ class SelfAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BxLxD: Array, segments: Segments, everywhere: Array | bool, *, deterministic: bool
+        self, x_BxLxD: Array, segments: Segments, is_global: Array | bool, *, deterministic: bool
     ) -> Array:
         c, layout = self.config, self.layout
-        width, heads = (
-            (c.hidden_size,),
-            (c.num_attention_heads, c.hidden_size // c.num_attention_heads),
-        )
-
+        width = (c.hidden_size,)
+        heads = (c.num_attention_heads, c.hidden_size // c.num_attention_heads)
         feeds_kernel = kernels.on_tpu(c, layout)
 
         def project(name: str, names: Names) -> Array:
-            projected = checkpoint_name(
-                Linear(c, width, heads, ("embed", "heads", "kv"), feeds_kernel, name=name)(x_BxLxD),
-                HEADS,
-            )
+            linear = Linear(c, width, heads, ("embed", "heads", "kv"), feeds_kernel, name=name)
+            projected = checkpoint_name(linear(x_BxLxD), HEADS)
             return layout(projected.reshape(*x_BxLxD.shape[:2], *heads), *names)
 
         q, k, v = project("query", QUERIES), project("key", KEYS), project("value", KEYS)
         key = None if deterministic else self.make_rng("dropout")
-        mixed = attention(c, q, k, v, segments, key=key, everywhere=everywhere, layout=layout)
+        mixed = attention(c, q, k, v, segments, key=key, is_global=is_global, layout=layout)
         mixed = checkpoint_name(mixed.reshape(x_BxLxD.shape), ATTENDED)
         return Linear(c, heads, width, ("heads", "kv", "embed"), feeds_kernel, name="output")(mixed)

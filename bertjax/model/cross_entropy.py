@@ -1,7 +1,7 @@
-"""Softmax cross-entropy, of scores and of the products that scores are.
+"""Softmax cross-entropy, of logits or of the factors whose product they are.
 
-Sums over entries, each with a weight; an entry of weight 0 adds nothing, whatever its label.
-Softmax is in float32.
+All functions return sums over entries, each with a weight; an entry of weight 0 adds nothing,
+whatever its label. Softmax is in float32.
 """
 
 from collections.abc import Callable
@@ -12,46 +12,42 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-MOST_ROWS, FEWEST_ROWS = (
-    1024,
-    256,
-)  # whose scores are in memory at once; fewer make for slow matrix products
+# Entries whose logits are in memory at once. Fewer than 256 make for slow matrix products.
+MAX_ROWS, MIN_ROWS = 1024, 256
 
 
 class CrossEntropy(NamedTuple):
-    """Float32 scalars: what entries add up to."""
+    """Sums over entries, float32 []."""
 
     loss: Array
-    """Negative log-likelihoods in nats, times the weights."""
+    """Sum of the negative log-likelihoods in nats, times the weights."""
     correct: Array
-    """The weight of the entries where no class's score is above the label's."""
+    """Sum of the weights of entries where no class's logit is above the label's."""
     weight: Array
-    """The weight of all."""
+    """Sum of the weights."""
 
 
 def weighted_cross_entropy(logits: Array, labels: Array, weights: Array) -> CrossEntropy:
-    """Of scores `logits` [..., C] under `labels` [...] int in 0..C-1 and `weights` [...]."""
+    """Return the sums for `logits` [..., C] under `labels` [...] in 0..C-1 and `weights` [...]."""
     logits, weights = logits.astype(jnp.float32), weights.astype(jnp.float32)
-    # Not gathered: a gather's gradient is scattered, in passes of its own over all scores.
+    # Not a gather, whose gradient is a scatter: passes of its own over all logits.
     picked = jnp.sum(jnp.where(_is_label(logits, labels), logits, 0), axis=-1)
     losses, best, _ = _compared(logits, picked)
     return CrossEntropy(_sum(losses, weights), _sum(best, weights), jnp.sum(weights))
 
 
 def _compared(logits: Array, picked: Array) -> tuple[Array, Array, Array]:
-    """The loss of each entry whose label's score is `picked`, 1 where that is the best score, and
-    the softmax.
+    """Return (loss, is best, softmax) of each entry, where `picked` is its label's logit.
 
-    Not by argmax, which compilers for CPUs work an element at a time.
+    The second is 1 where no logit is higher. It is not found by argmax, which compilers for CPUs
+    compute an element at a time.
     """
     highest = jax.lax.stop_gradient(jnp.max(logits, axis=-1))
     exponentials = jnp.exp(logits - highest[..., None])
     total = jnp.sum(exponentials, axis=-1)
-    return (
-        jnp.log(total) + highest - picked,
-        (picked >= highest).astype(jnp.float32),
-        exponentials / total[..., None],
-    )
+    loss = jnp.log(total) + highest - picked
+    is_best = (picked >= highest).astype(jnp.float32)
+    return loss, is_best, exponentials / total[..., None]
 
 
 def _is_label(logits: Array, labels: Array) -> Array:
@@ -59,25 +55,28 @@ def _is_label(logits: Array, labels: Array) -> Array:
 
 
 def _sum(values: Array, weights: Array) -> Array:
+    # Chosen before the product: the loss of an entry without weight may be infinite.
     return jnp.sum(jnp.where(weights > 0, values, 0) * weights)
 
 
 def product_cross_entropy(
     x_NxE: Array, table_VxE: Array, bias_V: Array, labels_N: Array, weights_N: Array
 ) -> CrossEntropy:
-    """`weighted_cross_entropy` of the scores `x` times `table` plus `bias`, which are never in
-    memory whole.
+    """Return `weighted_cross_entropy` of the logits `x` times `table` plus `bias`.
 
-    Where a gradient is wanted it is worked out along with the loss, for `MOST_ROWS` rows at a time,
-    while their scores are at hand. Products are in the type of `x`; `table` and `bias` are float32,
-    and so are their gradients. Weights have no gradient, and there is no second derivative.
+    `labels` are int in 0..V-1. The logits are never in memory whole. Where a gradient is wanted, it
+    is computed along with the loss, for at most `MAX_ROWS` entries at a time, while their logits
+    are at hand. Products are in the type of `x`; `table` and `bias` are float32, and so are their
+    gradients. Weights have no gradient, and there is no second derivative.
     """
     weights = weights_N.astype(jnp.float32)
     loss, correct = _product(x_NxE, table_VxE, bias_V, labels_N, weights)
     return CrossEntropy(loss, correct, jnp.sum(weights))
 
 
-class _Rows(NamedTuple):
+class _Entries(NamedTuple):
+    """The entries of a product: [N, E], [N] and [N]."""
+
     x: Array
     labels: Array
     weights: Array
@@ -87,14 +86,14 @@ class _Rows(NamedTuple):
 def _product(
     x: Array, table: Array, bias: Array, labels: Array, weights: Array
 ) -> tuple[Array, Array]:
-    (loss, correct), _ = _over_parts(partial(_value, table, bias), _Rows(x, labels, weights))
+    (loss, correct), _ = _over_parts(partial(_value, table, bias), _Entries(x, labels, weights))
     return loss, correct
 
 
 def _forward(
     x: Array, table: Array, bias: Array, labels: Array, weights: Array
 ) -> tuple[tuple[Array, Array], Any]:
-    sums, d_x = _over_parts(partial(_value_and_gradient, table, bias), _Rows(x, labels, weights))
+    sums, d_x = _over_parts(partial(_value_and_gradient, table, bias), _Entries(x, labels, weights))
     loss, correct, d_table, d_bias = sums
     return (loss, correct), (d_x, d_table, d_bias)
 
@@ -108,47 +107,61 @@ def _backward(kept: tuple[Array, Array, Array], cotangents: tuple[Array, Array])
 _product.defvjp(_forward, _backward)
 
 
-def _over_parts(work: Callable[[_Rows], tuple[Any, Any]], rows: _Rows) -> tuple[Any, Any]:
-    """`work` of some rows at a time: its first result summed, its second one row by row."""
-    count = rows.x.shape[0]
-    size = next(
-        (n for n in range(min(MOST_ROWS, count), FEWEST_ROWS - 1, -1) if count % n == 0), count
-    )
+def _over_parts(work: Callable[[_Entries], tuple[Any, Any]], entries: _Entries) -> tuple[Any, Any]:
+    """Call `work` for some entries at a time; return its first result summed, its second joined."""
+    count = entries.x.shape[0]
+    size = _part_size(count)
     if size == count:
-        return work(rows)
-    parts = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), rows)
+        return work(entries)
+    parts = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), entries)
 
-    def add(sums: Any, part: _Rows) -> tuple[Any, Any]:
-        more, each = work(part)
-        return jax.tree.map(jnp.add, sums, more), each
+    def add(sums: Any, part: _Entries) -> tuple[Any, Any]:
+        part_sums, each = work(part)
+        return jax.tree.map(jnp.add, sums, part_sums), each
 
-    zeros = jax.tree.map(
-        jnp.zeros_like, jax.eval_shape(work, jax.tree.map(lambda x: x[0], parts))[0]
-    )
+    first_part = jax.tree.map(lambda x: x[0], parts)
+    sum_shapes, _ = jax.eval_shape(work, first_part)
+    zeros = jax.tree.map(jnp.zeros_like, sum_shapes)
     sums, each = jax.lax.scan(add, zeros, parts)
     return sums, jax.tree.map(lambda x: x.reshape(count, *x.shape[2:]), each)
 
 
-def _measured(table: Array, bias: Array, rows: _Rows) -> tuple[Array, Array, Array]:
-    products = jnp.einsum(
-        "ne,ve->nv", rows.x, table.astype(rows.x.dtype), preferred_element_type=jnp.float32
-    )
-    scores = products + bias[None, :]
-    return _compared(scores, jnp.take_along_axis(scores, rows.labels[:, None], axis=1)[:, 0])
+def _part_size(count: int) -> int:
+    """Return the largest divisor of `count` from `MIN_ROWS` to `MAX_ROWS`, or else `count`."""
+    for size in range(min(MAX_ROWS, count), MIN_ROWS - 1, -1):
+        if count % size == 0:
+            return size
+    return count
 
 
-def _value(table: Array, bias: Array, rows: _Rows) -> tuple[tuple[Array, Array], None]:
-    losses, best, _ = _measured(table, bias, rows)
-    return (_sum(losses, rows.weights), _sum(best, rows.weights)), None
+def _compared_products(table: Array, bias: Array, entries: _Entries) -> tuple[Array, Array, Array]:
+    """Return `_compared` of the entries' logits."""
+    x = entries.x
+    products = jnp.einsum("ne,ve->nv", x, table.astype(x.dtype), preferred_element_type=jnp.float32)
+    logits = products + bias[None, :]
+    # A gather does here: no derivative is taken through it.
+    picked = jnp.take_along_axis(logits, entries.labels[:, None], axis=1)[:, 0]
+    return _compared(logits, picked)
 
 
-def _value_and_gradient(table: Array, bias: Array, rows: _Rows) -> tuple[tuple[Array, ...], Array]:
-    losses, best, shares = _measured(table, bias, rows)
-    # softmax less 1 at the label
-    slopes = (shares - _is_label(shares, rows.labels)) * rows.weights[:, None]
-    d_scores = slopes.astype(rows.x.dtype)
-    d_x = jnp.einsum("nv,ve->ne", d_scores, table.astype(rows.x.dtype))
-    d_table = jnp.einsum("nv,ne->ve", d_scores, rows.x, preferred_element_type=jnp.float32)
-    # A product: compilers for CPUs are slow to sum over rows.
-    d_bias = jnp.dot(jnp.ones((1, slopes.shape[0])), slopes, precision=jax.lax.Precision.HIGHEST)[0]
-    return (_sum(losses, rows.weights), _sum(best, rows.weights), d_table, d_bias), d_x
+def _value(table: Array, bias: Array, entries: _Entries) -> tuple[tuple[Array, Array], None]:
+    losses, best, _ = _compared_products(table, bias, entries)
+    return (_sum(losses, entries.weights), _sum(best, entries.weights)), None
+
+
+def _value_and_gradient(
+    table: Array, bias: Array, entries: _Entries
+) -> tuple[tuple[Array, ...], Array]:
+    """Return ((loss, correct, gradient of table, gradient of bias), gradient of x)."""
+    x, labels, weights = entries
+    losses, best, probabilities = _compared_products(table, bias, entries)
+    # The derivative of the loss by the logits: softmax minus 1 at the label.
+    slopes = (probabilities - _is_label(probabilities, labels)) * weights[:, None]
+    d_logits = slopes.astype(x.dtype)
+    d_x = jnp.einsum("nv,ve->ne", d_logits, table.astype(x.dtype))
+    d_table = jnp.einsum("nv,ne->ve", d_logits, x, preferred_element_type=jnp.float32)
+    # A product: compilers for CPUs are slow to sum over rows. In the highest precision, since GPUs
+    # would else round its float32 factors (TF32).
+    ones = jnp.ones((1, slopes.shape[0]))
+    d_bias = jnp.dot(ones, slopes, precision=jax.lax.Precision.HIGHEST)[0]
+    return (_sum(losses, weights), _sum(best, weights), d_table, d_bias), d_x

@@ -1,4 +1,7 @@
-"""BERT's encoder: embeddings, then post-layer-norm layers under one scan."""
+"""BERT's encoder: embeddings, then a stack of post-norm layers under one scan.
+
+The scan compiles one layer for all of them. Their parameters are stacked on a first axis.
+"""
 
 from functools import partial
 
@@ -19,13 +22,14 @@ from bertjax.model.layers import (
     STATISTICS,
     LayerNorm,
     Linear,
-    ResidualNorm,
     dropout,
     truncated_normal,
 )
-from bertjax.model.layout import ROWS, Layout
+from bertjax.model.layout import HIDDEN, Layout
+from bertjax.model.residual_norm import ResidualNorm
 
-# What of a layer is kept for the backward pass.
+# What of a layer is kept for the backward pass, by `model.remat`, beside its input; the rest is
+# computed again. The names are described where they are defined.
 POLICIES = {
     "dots": jax.checkpoint_policies.save_only_these_names(HEADS, PROJECTED, ATTENDED, STATISTICS),
     "heads": jax.checkpoint_policies.save_only_these_names(PROJECTED, ATTENDED, STATISTICS),
@@ -34,8 +38,10 @@ POLICIES = {
 
 
 class Embeddings(nn.Module):
-    """Word, position and token-type embeddings, summed, normalised, and projected where they are
-    not as wide as the model; `[B, L]` ids to `[B, L, D]`.
+    """Sum of word, position and token-type embeddings, normalized; `[B, L]` ids to `[B, L, D]`.
+
+    Where `embedding_size` is set they are narrower than the model, and projected to its width
+    (ALBERT, arXiv 1909.11942, section 3.1).
     """
 
     config: ModelConfig
@@ -46,13 +52,11 @@ class Embeddings(nn.Module):
         table = partial(
             nn.Embed, features=c.embedding_width, dtype=jnp.float32, param_dtype=jnp.float32
         )
-        self.word = table(c.vocab_size, embedding_init=truncated_normal(c, "vocab", "embed"))
-        self.position = table(
-            c.max_position_embeddings, embedding_init=truncated_normal(c, None, "embed")
-        )
-        self.token_type = table(
-            c.type_vocab_size, embedding_init=truncated_normal(c, None, "embed")
-        )
+        init_words = truncated_normal(c, "vocab", "embed")
+        init_others = truncated_normal(c, None, "embed")
+        self.word = table(c.vocab_size, embedding_init=init_words)
+        self.position = table(c.max_position_embeddings, embedding_init=init_others)
+        self.token_type = table(c.type_vocab_size, embedding_init=init_others)
         self.layer_norm = LayerNorm(c)
         if c.embedding_size:
             self.projection = Linear(c, (c.embedding_size,), (c.hidden_size,), (None, "embed"))
@@ -61,17 +65,20 @@ class Embeddings(nn.Module):
         self, input_ids: Array, segment_ids: Array, position_ids: Array, *, deterministic: bool
     ) -> Array:
         c, layout = self.config, self.layout
-        # Gathered before the rows are taken: else the compiler fetches the whole batch instead.
+        # The table is gathered from the devices before its vectors are looked up: else the compiler
+        # moves the whole batch instead.
         words = jnp.take(layout(self.word.embedding, "vocab", None), input_ids, axis=0)
         positions = self.position(position_ids + c.position_offset)
-        summed = layout(words + positions + self.token_type(segment_ids), *ROWS)
+        summed = layout(words + positions + self.token_type(segment_ids), *HIDDEN)
         key = None if deterministic else self.make_rng("dropout")
-        embedded = dropout(c, self.layer_norm(summed), c.hidden_dropout_prob, key, layout, ROWS)
-        return layout(self.projection(embedded), *ROWS) if c.embedding_size else embedded
+        embedded = dropout(c, self.layer_norm(summed), c.hidden_dropout_prob, key, layout, HIDDEN)
+        if not c.embedding_size:
+            return embedded
+        return layout(self.projection(embedded), *HIDDEN)
 
 
 class Mlp(nn.Module):
-    """The feed-forward sublayer, `[B, L, D]` to `[B, L, D]` by way of F."""
+    """Feed-forward sublayer, `[B, L, D]` to `[B, L, F]` and back to `[B, L, D]`."""
 
     config: ModelConfig
     layout: Layout
@@ -79,20 +86,19 @@ class Mlp(nn.Module):
     @nn.compact
     def __call__(self, x_BxLxD: Array) -> Array:
         c = self.config
-        up_BxLxF = Linear(c, (c.hidden_size,), (c.intermediate_size,), ("embed", "mlp"), name="up")(
-            x_BxLxD
-        )
-        up_BxLxF = checkpoint_name(self.layout(up_BxLxF, "batch", "length", "mlp"), PROJECTED)
+        width, inner = (c.hidden_size,), (c.intermediate_size,)
         feeds_kernel = kernels.on_tpu(c, self.layout)
-        down = Linear(
-            c, (c.intermediate_size,), (c.hidden_size,), ("mlp", "embed"), feeds_kernel, name="down"
-        )
+        up = Linear(c, width, inner, ("embed", "mlp"), name="up")
+        down = Linear(c, inner, width, ("mlp", "embed"), feeds_kernel, name="down")
+        up_BxLxF = self.layout(up(x_BxLxD), "batch", "length", "mlp")
+        up_BxLxF = checkpoint_name(up_BxLxF, PROJECTED)
         return down(ACTIVATIONS[c.hidden_act](up_BxLxF))
 
 
 class Layer(nn.Module):
-    """One layer: attention and feed-forward, each followed by dropout, the residual and a layer
-    norm.
+    """One layer: attention and feed-forward, each followed by dropout, residual and layer norm.
+
+    Returns the hidden states, and them again where outputs are kept (`keep_output`), else None.
     """
 
     config: ModelConfig
@@ -102,26 +108,28 @@ class Layer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x_BxLxD: Array, segments: Segments, everywhere: Array | None
+        self, x_BxLxD: Array, segments: Segments, is_global: Array | None
     ) -> tuple[Array, Array | None]:
+        """Run the layer with global or local attention; `is_global` None: as all layers have it."""
         c, layout = self.config, self.layout
-        seen = c.is_global(0) if everywhere is None else everywhere
+        attends_globally = c.is_global(0) if is_global is None else is_global
 
         def add_and_norm(x: Array, sublayer: Array, name: str) -> Array:
             key = None if self.deterministic else self.make_rng("dropout")
-            return layout(ResidualNorm(c, layout, name=name)(x, sublayer, key), *ROWS)
+            return layout(ResidualNorm(c, layout, name=name)(x, sublayer, key), *HIDDEN)
 
         attended = SelfAttention(c, layout, name="attention")(
-            x_BxLxD, segments, seen, deterministic=self.deterministic
+            x_BxLxD, segments, attends_globally, deterministic=self.deterministic
         )
         x_BxLxD = add_and_norm(x_BxLxD, attended, "attention_layer_norm")
         x_BxLxD = add_and_norm(x_BxLxD, Mlp(c, layout, name="mlp")(x_BxLxD), "mlp_layer_norm")
         return x_BxLxD, x_BxLxD if self.keep_output else None
 
 
-class Repeated(nn.Module):
-    """The one layer of a model that shares it, applied N times; its parameters are named as a
-    layer's.
+class SharedLayer(nn.Module):
+    """One layer applied N times, with the same parameters (ALBERT, arXiv 1909.11942, section 3.1).
+
+    Its parameters are named as those of `Layer`.
     """
 
     config: ModelConfig
@@ -136,23 +144,24 @@ class Repeated(nn.Module):
         nn.share_scope(self, self.layer)
 
     def __call__(
-        self, x_BxLxD: Array, segments: Segments, everywhere: Array | None
+        self, x_BxLxD: Array, segments: Segments, is_global: Array | None
     ) -> tuple[Array, Array | None]:
         c = self.config
         repeated = nn.scan(
-            lambda layer, x_BxLxD, segments, everywhere: layer(x_BxLxD, segments, everywhere),
+            lambda layer, x_BxLxD, segments, is_global: layer(x_BxLxD, segments, is_global),
             variable_broadcast="params",
             split_rngs={"params": False, "dropout": True},
             in_axes=(nn.broadcast, 0),
             length=c.num_hidden_layers,
             unroll=min(c.scan_unroll, c.num_hidden_layers),
         )
-        return repeated(self.layer, x_BxLxD, segments, everywhere)
+        return repeated(self.layer, x_BxLxD, segments, is_global)
 
 
 class Encoder(nn.Module):
-    """The N layers, their parameters stacked on a first axis, whose size is 1 where they are
-    shared.
+    """The N layers, with their parameters stacked on a first axis.
+
+    Its size is N, or 1 where the layers share their parameters.
     """
 
     config: ModelConfig
@@ -165,7 +174,7 @@ class Encoder(nn.Module):
         c = self.config
         stack = 1 if c.share_layers else c.num_hidden_layers
         scanned = nn.scan(
-            Repeated if c.share_layers else _layer(c),
+            SharedLayer if c.share_layers else _layer(c),
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=(nn.broadcast, 0),
@@ -173,15 +182,20 @@ class Encoder(nn.Module):
             unroll=min(c.scan_unroll, stack),
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
-        everywhere = jnp.array(c.global_layers) if c.alternates else None
-        if c.share_layers and everywhere is not None:
-            everywhere = everywhere[None, :]
+        # None where all layers attend alike: then the layer's program has no condition in it.
+        is_global = jnp.array(c.global_layers) if c.alternates else None
+        if c.share_layers and is_global is not None:
+            is_global = is_global[None, :]  # for the inner scan of `SharedLayer`
         layers = scanned(c, self.layout, deterministic, keep_layers, name="layers")
-        x_BxLxD, kept = layers(x_BxLxD, segments, everywhere)
-        return x_BxLxD, kept[0] if c.share_layers and keep_layers else kept
+        x_BxLxD, kept = layers(x_BxLxD, segments, is_global)
+        if c.share_layers and keep_layers:
+            kept = kept[0]
+        return x_BxLxD, kept
 
 
 def _layer(config: ModelConfig) -> type[nn.Module]:
+    """Return `Layer`, or one that is computed again in the backward pass, as `remat` says."""
     if config.remat == "none":
         return Layer
+    # Under a scan the compiler cannot merge the two computations, so it need not be prevented.
     return nn.remat(Layer, prevent_cse=False, policy=POLICIES[config.remat])

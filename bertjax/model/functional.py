@@ -1,13 +1,14 @@
 """The model as pure functions of (config, params, arrays): what other JAX code imports.
 
-No function keeps state; all work under `jit` (the configuration is hashable: mark it
-static), `grad` and `vmap`. Legend of the axes, here and in the package:
+No function keeps state; all work under `jit` (the configuration is hashable: mark it static),
+`grad` and `vmap`. Letters of the axes, here and in the package:
 
-    B batch   L length of a row   D model width   E width of the embeddings   H heads   K width of a head
-    F feed-forward width   V vocabulary   P predicted positions   N layers   S inputs in a packed row
+    B batch                 L length of a row        P predicted positions
+    D hidden size           E width of the embeddings
+    F feed-forward size     H heads                  K width of a head
+    N layers                V vocabulary             S inputs in a packed row
 
-`params` is a plain nested dict of float32 arrays; `docs/parameters.md` lists its names
-and shapes.
+`params` is a plain nested dict of float32 arrays; `docs/parameters.md` lists its names and shapes.
 """
 
 from collections.abc import Mapping
@@ -25,26 +26,28 @@ from bertjax.errors import check
 from bertjax.model.attention import Segments
 from bertjax.model.cross_entropy import CrossEntropy
 from bertjax.model.encoder import Embeddings, Encoder
-from bertjax.model.heads import MlmHead
 from bertjax.model.layers import Linear
 from bertjax.model.layout import ANYWHERE, Layout
+from bertjax.model.mlm_head import MlmHead
 from bertjax.types import Batch
 
 Params = Mapping[str, Any]
-TASKS = "tasks"  # the group of parameters that tasks' heads are in
-# among restored groups those of the model that a decoder begins with, where it is another
+"""A nested dict of arrays."""
+TASKS = "tasks"  # the group of parameters that fine-tuning tasks' heads are in
+# Under this name stand the groups of another model that a decoder is to start from
+# (`finetune.decoder_from`), among the groups of parameters restored at the start of a run.
 DECODER_GROUPS = "decoder"
 
 
 class Encoded(NamedTuple):
-    """What `encode` gives."""
+    """The result of `encode`."""
 
     hidden_BxLxD: Array
     """The last layer's output, in `config.dtype`."""
     layers_NxBxLxD: Array | None
-    """Every layer's output, first layer first, where asked for; the last equals `hidden_BxLxD`."""
+    """Every layer's output, from the first layer on, if asked for; the last is `hidden_BxLxD`."""
     embedded_BxLxD: Array
-    """What the first layer reads: the embeddings after their layer norm and dropout."""
+    """The first layer's input: the embeddings after their layer norm and dropout."""
 
 
 class _Bert(nn.Module):
@@ -64,16 +67,16 @@ class _Bert(nn.Module):
 
     def encode(self, batch: Batch, *, deterministic: bool, keep_layers: bool) -> Encoded:
         ids = jnp.asarray(batch["input_ids"])
-        positions = (
-            batch["position_ids"] if "position_ids" in batch else jnp.arange(ids.shape[-1])[None, :]
-        )
-        segments = batch["segment_ids"] if "segment_ids" in batch else jnp.zeros_like(ids)
-        seen = batch["input_mask"] if "input_mask" in batch else jnp.ones_like(ids)
-        embedded = self.embeddings(ids, segments, positions, deterministic=deterministic)
+        if "position_ids" in batch:
+            positions = batch["position_ids"]
+        else:
+            positions = jnp.arange(ids.shape[-1])[None, :]
+        token_types = batch["segment_ids"] if "segment_ids" in batch else jnp.zeros_like(ids)
+        mask = batch["input_mask"] if "input_mask" in batch else jnp.ones_like(ids)
+        embedded = self.embeddings(ids, token_types, positions, deterministic=deterministic)
         packs = jnp.asarray(batch["pack_ids"]) if "pack_ids" in batch else jnp.ones_like(ids)
-        segments = Segments(
-            packs, jnp.where(jnp.asarray(seen) > 0, packs, -1)
-        )  # no query is of segment -1
+        # Keys of padding are of segment -1, which no query is of.
+        segments = Segments(packs, jnp.where(jnp.asarray(mask) > 0, packs, -1))
         hidden, layers = self.encoder(
             embedded, segments, deterministic=deterministic, keep_layers=keep_layers
         )
@@ -98,6 +101,7 @@ class _Bert(nn.Module):
         return self.nsp(pooled).astype(jnp.float32)
 
     def all(self, batch: Batch) -> None:
+        """Use every part of the model, so that `init` makes its parameters."""
         heads = self.config.heads
         hidden = self.encode(batch, deterministic=True, keep_layers=False).hidden_BxLxD
         if "mlm" in heads:
@@ -109,20 +113,22 @@ class _Bert(nn.Module):
 
 
 def _at(hidden_BxLxD: Array, positions_BxP: Array) -> Array:
-    # Not a flattened gather: that one makes every device fetch the whole batch.
+    """Return the hidden states at the positions, [B, P, D]."""
+    # Not a gather from the flattened batch: every device would fetch the whole of it.
     return jnp.take_along_axis(hidden_BxLxD, jnp.asarray(positions_BxP)[:, :, None], axis=1)
 
 
 def _boxed_init(config: ModelConfig, key: Array) -> Any:
-    row = jnp.zeros((1, 8), jnp.int32)
+    """Return new parameters, each in a box with the logical names of its axes."""
+    row = jnp.zeros((1, 8), jnp.int32)  # any shape does: no parameter's shape depends on it
     return _Bert(config).init(key, {"input_ids": row}, method="all")["params"]
 
 
 def init(config: ModelConfig, key: Array) -> Params:
-    """New parameters: truncated normal of `config.initializer_range`, zero biases, unit layer
-    norms.
+    """Return new parameters, float32.
 
-    `key` is a `jax.random.key`. All float32.
+    Kernels and embeddings are truncated normal of `config.initializer_range`, biases 0, scales of
+    layer norms 1. `key` is a `jax.random.key`.
 
     >>> import bertjax, jax
     >>> config = bertjax.ModelConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2)
@@ -134,17 +140,20 @@ def init(config: ModelConfig, key: Array) -> Params:
 
 
 def shapes(config: ModelConfig) -> Any:
-    """The tree of `params` with a `jax.ShapeDtypeStruct` in each leaf's place."""
+    """Return the tree of `params` with a `jax.ShapeDtypeStruct` at each leaf."""
     return jax.eval_shape(lambda: init(config, jax.random.key(0)))
 
 
 def logical_axes(config: ModelConfig) -> Any:
-    """The tree of `params` with a PartitionSpec of logical axis names in each leaf's place."""
+    """Return the tree of `params` with a PartitionSpec of logical axis names at each leaf."""
     boxed = jax.eval_shape(lambda: _boxed_init(config, jax.random.key(0)))
+
+    def is_spec(node: Any) -> bool:
+        return isinstance(node, PartitionSpec)
+
+    # Flax returns a subclass's specs; plain ones compare and print as others do.
     specs = nn.get_partition_spec(boxed)
-    return jax.tree.map(
-        lambda spec: PartitionSpec(*spec), specs, is_leaf=lambda x: isinstance(x, PartitionSpec)
-    )
+    return jax.tree.map(lambda spec: PartitionSpec(*spec), specs, is_leaf=is_spec)
 
 
 def encode(
@@ -156,14 +165,14 @@ def encode(
     keep_layers: bool = False,
     layout: Layout = ANYWHERE,
 ) -> Encoded:
-    """Hidden states of each row; with dropout if a `key` is given, else deterministic.
+    """Return the hidden states of each row; with dropout if a `key` is given.
 
-    `batch` holds `input_ids` [B, L] int32 in 0..V-1 and, where wanted, `input_mask` [B, L] (1 real,
-    0 padding; default all 1), `segment_ids` [B, L] (token types; default 0) and `position_ids` [B
-    or 1, L] (default 0..L-1). In packed rows `pack_ids` [B, L] (1, 2, …; 0 padding) says which
-    input each id is of: no input sees another. L is at most `config.max_length`. An id out of range
-    is not noticed here: gathers under jit clamp or give NaN. `layout` lays the activations out on a
-    mesh.
+    `batch` holds `input_ids` [B, L] int32 in 0..V-1 and, if wanted, `input_mask` [B, L] (1 real, 0
+    padding; default all 1), `segment_ids` [B, L] (token types; default 0) and `position_ids` [B or
+    1, L] (default 0..L-1). For packed rows `pack_ids` [B, L] (1, 2, …; 0 padding) says which input
+    each id belongs to: no input sees another. L is at most `config.max_length`. An id out of range
+    raises no error here: gathers under jit clamp or give NaN. `layout` lays the activations out on
+    a mesh.
 
     >>> import bertjax, numpy as np
     >>> model = bertjax.load_model("runs/tiny")
@@ -171,18 +180,25 @@ def encode(
     >>> bertjax.encode(model.config.model, model.params, batch).hidden_BxLxD.shape
     (1, 4, 32)
     """
-    rngs = None if key is None else {"dropout": key}
-    found = {"deterministic": key is None, "keep_layers": keep_layers, "rngs": rngs}
-    return _apply(config, params, "encode", batch, layout=layout, **found)
+    return _apply(
+        config,
+        params,
+        "encode",
+        batch,
+        layout=layout,
+        deterministic=key is None,
+        keep_layers=keep_layers,
+        rngs=None if key is None else {"dropout": key},
+    )
 
 
 def pool(
     config: ModelConfig, params: Params, hidden_BxLxD: Array, positions_BxS: ArrayLike | None = None
 ) -> Array:
-    """The sentence vector [B, D]: tanh of a linear layer on the first token's hidden state.
+    """Return the sentence vector [B, D]: tanh of a linear layer on the first token's hidden state.
 
-    With `positions_BxS`, of the tokens at these places instead: [B, S, D]. Raises `UserError`, as
-    the other heads do, where the model has no such head.
+    With `positions_BxS` the tokens at these positions are taken instead: [B, S, D]. Raises
+    `UserError`, as the other heads do, where the model has no such head.
 
     >>> import bertjax, numpy as np
     >>> model = bertjax.load_model("runs/tiny")
@@ -202,7 +218,9 @@ def mlm_logits(
     *,
     layout: Layout = ANYWHERE,
 ) -> Array:
-    """Scores over the vocabulary, [B, P, V] float32, at the given positions; at all L without them.
+    """Return logits over the vocabulary, [B, P, V] float32, at the given positions.
+
+    Without positions at all L. Raises `UserError` where the model has no such head.
 
     >>> import bertjax, numpy as np
     >>> model = bertjax.load_model("runs/tiny")
@@ -224,19 +242,28 @@ def mlm_cross_entropy(
     *,
     layout: Layout = ANYWHERE,
 ) -> CrossEntropy:
-    """Sums of the cross-entropy of `mlm_logits` under `labels` in 0..V-1, each entry with its
-    weight, in nats.
+    """Return sums of the cross-entropy of `mlm_logits` in nats, each entry with its weight.
 
-    Where `layout` is that of one CPU or GPU, scores are not kept: see `product_cross_entropy`.
+    `labels_BxP` are in 0..V-1. Where `layout` is that of one CPU or GPU, the logits are not kept:
+    see `product_cross_entropy`. Raises `UserError` where the model has no such head.
     """
     _need_head(config, "mlm")
-    found = (hidden_BxLxD, positions_BxP, labels_BxP, weights_BxP)
-    return _apply(config, params, "mlm_cross_entropy", *map(jnp.asarray, found), layout=layout)
+    return _apply(
+        config,
+        params,
+        "mlm_cross_entropy",
+        jnp.asarray(hidden_BxLxD),
+        jnp.asarray(positions_BxP),
+        jnp.asarray(labels_BxP),
+        jnp.asarray(weights_BxP),
+        layout=layout,
+    )
 
 
 def nsp_logits(config: ModelConfig, params: Params, pooled: Array) -> Array:
-    """Scores [B, 2] or [B, S, 2] float32 of (B follows A, B is random), as in the original BERT,
-    from `pool`.
+    """Return logits [B, 2] or [B, S, 2] float32 of (B follows A, B is random), as BERT has them.
+
+    `pooled` is the result of `pool`. Raises `UserError` where the model has no such head.
 
     >>> import bertjax, numpy as np
     >>> model = bertjax.load_model("runs/tiny")

@@ -1,4 +1,4 @@
-"""A linear layer from the encoder's vectors to scores: the head that fine-tuning puts on it."""
+"""The linear layer from the encoder's vectors to logits, which fine-tuning adds as a head."""
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,9 @@ from bertjax.model.functional import Params
 
 
 def init_linear(config: ModelConfig, key: Array, outputs: int) -> Params:
-    """A linear layer `[D, outputs]`: truncated normal of `config.initializer_range`, zero biases;
-    float32.
+    """Return new parameters of a linear layer from D to `outputs`, float32.
+
+    The kernel `[D, outputs]` is truncated normal of `config.initializer_range`, the bias 0.
     """
     init = jax.nn.initializers.truncated_normal(config.initializer_range)
     shape = (config.hidden_size, outputs)
@@ -19,12 +20,15 @@ def init_linear(config: ModelConfig, key: Array, outputs: int) -> Params:
 
 
 def linear_axes() -> Params:
-    """The logical axes of `init_linear`."""
+    """Return the logical axes of the parameters of `init_linear`."""
     return {"kernel": PartitionSpec("embed", None), "bias": PartitionSpec(None)}
 
 
 def linear(config: ModelConfig, head: Params, x: Array) -> Array:
-    """`[..., D]` to `[..., outputs]` float32; the product in `config.dtype`."""
+    """Return logits `[..., outputs]`, float32, of vectors `[..., D]`.
+
+    The product is in `config.dtype`, its sums and the bias in float32.
+    """
     product = jnp.dot(
         x.astype(config.dtype),
         head["kernel"].astype(config.dtype),

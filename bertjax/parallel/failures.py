@@ -45,7 +45,7 @@ _connected = threading.Event()
 
 
 class Failure(NamedTuple):
-    """What a process reports of its failure."""
+    """A process's report of its failure."""
 
     status: int
     """Exit status."""

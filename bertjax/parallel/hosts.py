@@ -224,15 +224,15 @@ def should_stop_after(step: int, signalled: bool) -> bool:
 
 
 def global_batch(
-    mesh: Mesh, rows: Mapping[str, np.ndarray], batch_size: int
+    mesh: Mesh, local_batch: Mapping[str, np.ndarray], batch_size: int
 ) -> dict[str, jax.Array]:
     """Return this process's rows of a batch as global arrays, sharded over the mesh's batch axes.
 
-    `rows` are those of `process_rows`, in that order, [this process's rows, ...] each;
-    `batch_size` is the size of the global batch. The arrays are [batch_size, ...].
+    `local_batch` has the rows of `process_row_indices`, in that order; `batch_size` is the size of
+    the global batch. The arrays are [batch_size, ...].
     """
     batch = {}
-    for name, values in rows.items():
+    for name, values in local_batch.items():
         # Without global_shape JAX infers one, and infers it wrongly where several processes hold
         # the same rows.
         global_shape = (batch_size, *values.shape[1:])
@@ -242,7 +242,7 @@ def global_batch(
     return batch
 
 
-def process_rows(mesh: Mesh, batch_size: int, process: int | None = None) -> np.ndarray:
+def process_row_indices(mesh: Mesh, batch_size: int, process: int | None = None) -> np.ndarray:
     """Return the indices of the global batch's rows that a process's devices hold.
 
     int64, ascending; by default of this process. `batch_size` is a multiple of the parts that the

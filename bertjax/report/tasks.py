@@ -8,7 +8,7 @@ from bertjax.config import FinetuneConfig
 from bertjax.report.curves import Metrics
 from bertjax.report.figures import Figure, run_figures, slug
 from bertjax.report.plots import STEP_PLOTS, Plot
-from bertjax.tasks import registry as kinds
+from bertjax.tasks import registry
 
 STEP_COLUMNS = ("loss", "score", "learning_rate", "grad_norm", "tokens_per_second", "skipped")
 """Metrics that are read of `metrics.jsonl` beside the tasks' own."""
@@ -62,7 +62,7 @@ def format_of(kind: str, metric: str) -> MetricFormat:
         return NUMBER
     if metric == "bleu":
         return POINTS
-    return PERCENT if kinds.KINDS[kind].in_percent else SHARE
+    return PERCENT if registry.KINDS[kind].in_percent else SHARE
 
 
 def title(metric: str) -> str:
@@ -80,13 +80,13 @@ def reported_tasks(options: FinetuneConfig, columns: Iterable[str]) -> dict[str,
     bases = set(map(_base, columns))
     tasks: dict[str, ReportedTask] = {}
     for text in options.tasks:
-        entry = kinds.entry_of(text, options)
+        entry = registry.entry_of(text, options)
         tasks[entry.name] = ReportedTask(entry.name, entry.kind, _metric(entry, bases))
     return tasks
 
 
-def _metric(entry: kinds.Entry, bases: set[str]) -> str:
-    candidates = kinds.metrics_of(entry)
+def _metric(entry: registry.Entry, bases: set[str]) -> str:
+    candidates = registry.metrics_of(entry)
     return next((metric for metric in candidates if metric in bases), candidates[0])
 
 

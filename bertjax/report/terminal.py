@@ -66,7 +66,7 @@ def log_to_terminal(process_name: str = "") -> Iterator[None]:
 
 
 class _AboveBar(logging.StreamHandler):
-    """Handler that writes to stderr above the progress bar, not through it."""
+    """Handler that writes to stderr above the progress bar, not into its line."""
 
     def __init__(self, level: int):
         super().__init__()

@@ -1,6 +1,4 @@
-"""Tables of what a model gets wrong, as `evaluation.json` has them: worst errors, confusion,
-calibration.
-"""
+"""Tables of a model's mistakes for `evaluation.json`: worst errors, confusion, calibration."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -22,9 +20,9 @@ class Mistake(NamedTuple):
     """A wrong prediction, in words."""
 
     severity: float
-    """How bad it is; mistakes are shown from the highest value down."""
+    """A measure of how bad it is; mistakes are shown from the highest value down."""
     text: str
-    """What was to be judged."""
+    """The input, in words."""
     expected: str
     predicted: str
 
@@ -62,6 +60,7 @@ def confusion_table(labels: Sequence[str], counts: np.ndarray) -> dict[str, Any]
 
 def are_finite(probabilities: Iterable[Iterable[float]]) -> bool:
     """Return whether all predicted probabilities are finite; those of a diverged model are not."""
+    # JSON has no NaN, and a histogram has no bin for it.
     return all(math.isfinite(value) for values in probabilities for value in values)
 
 

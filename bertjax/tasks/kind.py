@@ -66,7 +66,7 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
     task_classes: ClassVar[tuple[type[Task], ...]]
     """The classes of its tasks."""
     metrics: ClassVar[tuple[str, ...]]
-    """What `Task.metric` may be; reports show the first of them that a run has."""
+    """Names that `Task.metric` may have; reports show the first of them that a run has."""
     data_sets: ClassVar[tuple[str, ...]] = ()
     """Names of tasks that are known to be of this kind."""
     heads: ClassVar[tuple[Head, ...]] = ("pooler",)
@@ -74,7 +74,7 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
     optional_heads: ClassVar[tuple[Head, ...]] = ()
     """Heads that it takes over from a pretrained model that has them."""
     in_percent: ClassVar[bool] = False
-    """Whether all its figures are in 0..100, except losses and thresholds."""
+    """True if all its figures are in 0..100, except losses and thresholds."""
 
     @abstractmethod
     def read_split(
@@ -131,7 +131,7 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
         return self.metrics
 
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
-        """Return those of `label_smoothing`, `class_weights`, `decoder_from` that have an effect."""
+        """Return which of `label_smoothing`, `class_weights`, `decoder_from` have an effect."""
         return frozenset()
 
     def check_options(self, entry: Entry, options: FinetuneConfig) -> None:

@@ -1,4 +1,4 @@
-"""Figures of predictions against what is true, in numpy; where a figure has no value (0/0) it is 0."""
+"""Metrics of predictions against true labels, in NumPy; a metric without a value (0/0) is 0."""
 
 from typing import NamedTuple
 
@@ -8,62 +8,72 @@ from scipy import stats
 
 
 def accuracy(true: ArrayLike, predicted: ArrayLike) -> float:
-    """The share of rows that are right: of `[N]` classes, or of `[N, C]` sets of classes with all
-    of them right.
+    """Return the share of right predictions, in 0..1.
+
+    The arrays are `[N]` classes, or `[N, C]` sets of classes, which are right if all classes are.
     """
     right = np.asarray(true) == np.asarray(predicted)
     return _mean(right if right.ndim == 1 else right.all(1))
 
 
 def confusion_matrix(true: ArrayLike, predicted: ArrayLike, classes: int) -> np.ndarray:
-    """int64 `[C, C]`: how many rows of class i (the row) were taken for class j (the column); ids
-    are 0..C-1.
+    """Return int64 `[C, C]`: how many examples of class i were predicted as class j.
+
+    The arrays are `[N]` class ids in 0..C-1, and C is `classes`.
     """
     pairs = np.asarray(true, np.int64) * classes + np.asarray(predicted, np.int64)
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
 def f1(true: ArrayLike, predicted: ArrayLike, positive: int = 1) -> float:
-    """F1 of one class: the harmonic mean of its precision and recall, in 0..1."""
-    return float(_f1(*_hits(np.asarray(true) == positive, np.asarray(predicted) == positive)))
+    """Return the F1 of one class, the harmonic mean of its precision and recall, in 0..1."""
+    return float(_f1(_decisions(np.asarray(true) == positive, np.asarray(predicted) == positive)))
 
 
 def f1_macro(true: ArrayLike, predicted: ArrayLike) -> float:
-    """The mean over classes of each one's F1; `[N, C]` bool. A class that neither holds has 0."""
-    return _mean(_f1(*_hits(np.asarray(true, bool), np.asarray(predicted, bool))))
+    """Return the mean of the classes' F1; the arrays are bool `[N, C]`.
+
+    A class that occurs in neither has F1 0.
+    """
+    return _mean(_f1(_decisions(np.asarray(true, bool), np.asarray(predicted, bool))))
 
 
 def f1_micro(true: ArrayLike, predicted: ArrayLike) -> float:
-    """F1 of all classes' decisions taken together; `[N, C]` bool."""
-    hits, wrong, missed = _hits(np.asarray(true, bool), np.asarray(predicted, bool))
-    return float(_f1(hits.sum(), wrong.sum(), missed.sum()))
+    """Return the F1 of the decisions about all classes together; the arrays are bool `[N, C]`."""
+    by_class = _decisions(np.asarray(true, bool), np.asarray(predicted, bool))
+    total = _Decisions(by_class.hits.sum(), by_class.wrong.sum(), by_class.missed.sum())
+    return float(_f1(total))
 
 
 def matthews_correlation(true: ArrayLike, predicted: ArrayLike, classes: int = 2) -> float:
-    """Matthews' correlation in -1..1 of class ids (doi 10.1016/0005-2795(75)90109-9).
+    """Return Matthews' correlation of class ids, in -1..1 (doi 10.1016/0005-2795(75)90109-9).
 
     For more than two classes it is Gorodkin's R_K (doi 10.1016/j.compbiolchem.2004.09.006), as in
     scikit-learn.
     """
     matrix = confusion_matrix(true, predicted, classes).astype(float)
-    rows, columns, total = matrix.sum(1), matrix.sum(0), matrix.sum()
-    spread = (total**2 - rows @ rows) * (total**2 - columns @ columns)
-    return (
-        float((total * np.trace(matrix) - rows @ columns) / np.sqrt(spread)) if spread > 0 else 0.0
-    )
+    in_true, in_predicted, total = matrix.sum(1), matrix.sum(0), matrix.sum()
+    spread = (total**2 - in_true @ in_true) * (total**2 - in_predicted @ in_predicted)
+    if spread > 0:
+        return float((total * np.trace(matrix) - in_true @ in_predicted) / np.sqrt(spread))
+    return 0.0
 
 
 def pearson(true: ArrayLike, predicted: ArrayLike) -> float:
-    """The linear correlation of `[N]` numbers, in -1..1."""
+    """Return the linear correlation of `[N]` numbers, in -1..1."""
     x, y = np.asarray(true, np.float64), np.asarray(predicted, np.float64)
     if len(x) < 2 or (x == x[0]).all() or (y == y[0]).all():
         return 0.0
-    x, y = (z - z.mean() for z in (x, y))
+    x, y = x - x.mean(), y - y.mean()
+    # Each is divided by its own norm: the product of large norms could overflow.
     return float(np.clip(x / np.linalg.norm(x) @ (y / np.linalg.norm(y)), -1, 1))
 
 
 def spearman(true: ArrayLike, predicted: ArrayLike) -> float:
-    """The correlation of the ranks of `[N]` numbers, in -1..1; equal numbers share their mean rank."""
+    """Return the correlation of the ranks of `[N]` numbers, in -1..1.
+
+    Equal numbers share their mean rank.
+    """
     return pearson(stats.rankdata(true), stats.rankdata(predicted))
 
 
@@ -73,57 +83,62 @@ class Bin(NamedTuple):
     low: float
     high: float
     predictions: int
-    """How many they are."""
+    """Their number."""
     confidence: float
-    """The mean probability that they gave; 0 where there are none."""
+    """Their mean probability; 0 if there are none."""
     accuracy: float
-    """The share of them that are right; 0 where there are none."""
+    """The share of them that is right; 0 if there are none."""
 
 
 def reliability(probabilities: ArrayLike, correct: ArrayLike, bins: int = 10) -> list[Bin]:
-    """The reliability table of predictions: `[N]` probabilities of what was predicted, and whether
-    it was right.
+    """Return the reliability table of predictions, with bins of equal width (arXiv 1706.04599).
 
-    Bins of equal width, as in arXiv 1706.04599.
+    `probabilities` `[N]` are those of what was predicted; `correct` `[N]` says what was right.
     """
     probabilities, correct = np.asarray(probabilities, np.float64), np.asarray(correct, np.float64)
     edges = np.linspace(0, 1, bins + 1)
+    # "left": a probability equal to an edge belongs to the bin below it.
     of_bin = np.clip(np.searchsorted(edges, probabilities, side="left") - 1, 0, bins - 1)
     counts = np.bincount(of_bin, minlength=bins)
-    given, right = (
-        np.bincount(of_bin, weights=x, minlength=bins) for x in (probabilities, correct)
-    )
-    some = np.maximum(counts, 1)
-    return [
-        Bin(
-            float(edges[i]),
-            float(edges[i + 1]),
-            int(counts[i]),
-            float(given[i] / some[i]),
-            float(right[i] / some[i]),
-        )
-        for i in range(bins)
-    ]
+    divisors = np.maximum(counts, 1)
+    confidence = np.bincount(of_bin, weights=probabilities, minlength=bins) / divisors
+    right = np.bincount(of_bin, weights=correct, minlength=bins) / divisors
+    columns = (edges[:-1], edges[1:], counts, confidence, right)
+    return [Bin(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
 
 
 def expected_calibration_error(table: list[Bin]) -> float:
-    """The mean over predictions of their bin's distance between probability and accuracy (arXiv
-    1706.04599, eq. 3).
+    """Return the mean distance of probability and accuracy (arXiv 1706.04599, equation 3).
+
+    The mean is over predictions; both are those of the prediction's bin.
     """
-    total = sum(row.predictions for row in table)
-    return sum(row.predictions * abs(row.confidence - row.accuracy) for row in table) / max(
-        total, 1
-    )
+    total = sum(each.predictions for each in table)
+    distances = sum(each.predictions * abs(each.confidence - each.accuracy) for each in table)
+    return distances / max(total, 1)
 
 
 def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else 0.0
 
 
-def _hits(true: np.ndarray, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(right, wrongly there, wrongly not there) of each class."""
-    return (true & predicted).sum(0), (~true & predicted).sum(0), (true & ~predicted).sum(0)
+class _Decisions(NamedTuple):
+    """Counts of decisions, of one class each or of all together."""
+
+    hits: np.ndarray
+    """Rightly predicted."""
+    wrong: np.ndarray
+    """Predicted, but not true."""
+    missed: np.ndarray
+    """True, but not predicted."""
 
 
-def _f1(hits: np.ndarray, wrong: np.ndarray, missed: np.ndarray) -> np.ndarray:
+def _decisions(true: np.ndarray, predicted: np.ndarray) -> _Decisions:
+    """Return the counts over the first axis of two bool arrays."""
+    return _Decisions(
+        (true & predicted).sum(0), (~true & predicted).sum(0), (true & ~predicted).sum(0)
+    )
+
+
+def _f1(decisions: _Decisions) -> np.ndarray:
+    hits, wrong, missed = decisions
     return 2 * hits / np.maximum(2 * hits + wrong + missed, 1)

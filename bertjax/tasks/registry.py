@@ -164,8 +164,8 @@ def metrics_of(entry: Entry) -> tuple[str, ...]:
 def heads_needed(opened: Sequence[OpenedTask], available: Sequence[Head]) -> tuple[Head, ...]:
     """Return the model's heads for these tasks; `available` are those of the pretrained model."""
     needed: set[Head] = set()
-    for one in opened:
-        kind = KINDS[one.entry.kind]
+    for opened_task in opened:
+        kind = KINDS[opened_task.entry.kind]
         needed.update(kind.heads)
         needed.update(head for head in kind.optional_heads if head in available)
     return tuple(head for head in HEADS if head in needed)

@@ -1,5 +1,4 @@
-"""The interface of a fine-tuning task: from examples to batches, from logits to predictions and
-figures.
+"""The interface of a fine-tuning task: examples in, batches, logits, predictions and figures out.
 
 Each kind of task is a folder beside this file, with frozen dataclasses that implement `Task`.
 """
@@ -33,9 +32,7 @@ class EncodedExamples:
     offsets: np.ndarray
     """int64 [rows + 1], where each row begins in `ids`."""
     second: np.ndarray
-    """int32 [rows], the position in its row where segment 1 begins; the row's length if none
-    does.
-    """
+    """int32 [rows], the position in its row where segment 1 begins, or the row's length."""
     example: np.ndarray
     """int64 [items], the index of the example that each item comes from; ascending."""
     targets: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -67,12 +64,12 @@ class TaskModel(Protocol):
 
     @property
     def per_token(self) -> bool:
-        """Whether `outputs` has a value for each token of an item, else one for each item."""
+        """True if `outputs` has a value for each token of an item, else one for each item."""
         ...
 
     @property
     def generates(self) -> bool:
-        """Whether predictions come from `generate`, not from `outputs`."""
+        """True if predictions come from `generate`, not from `outputs`."""
         ...
 
     def init_head(self, config: ModelConfig, key: Array) -> Params:
@@ -80,8 +77,10 @@ class TaskModel(Protocol):
         ...
 
     def begin(self, config: ModelConfig, new: Params, restored: Params) -> Params:
-        """Return the head that a run begins with, of `new` and of `restored`, the parameters of
-        another model.
+        """Return the head that a run begins with.
+
+        `new` is a head that `init_head` made, `restored` are the parameters of the model that the
+        run starts from.
         """
         ...
 
@@ -140,7 +139,7 @@ class Task(TaskModel, Protocol):
 
     @property
     def percent(self) -> bool:
-        """Whether the metric is in 0..100, else in 0..1."""
+        """True if the metric is in 0..100, else it is in 0..1."""
         ...
 
     def encode(

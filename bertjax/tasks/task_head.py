@@ -19,7 +19,7 @@ class TaskHead:
     label_type: str = "class"
     """class (softmax over the outputs), classes (a sigmoid each) or number."""
     on_tokens: bool = False
-    """Whether it is applied to every token's hidden state, else to the sentence vector."""
+    """True if it is applied to every token's hidden state, else to the sentence vector."""
     problem_type: str = ""
     """The `problem_type` of `transformers`' config.json; empty: none is written."""
 

@@ -29,8 +29,9 @@ class BatchSource:
     """The batches of a run, their arrays named as in `bertjax.data.records.record_format`."""
 
     train: Callable[[int, np.ndarray], Iterator[Batch]]
-    """Called with the step to start at and the indices of this process's rows in the global batch
-    (`hosts.process_rows`), returns these rows of one batch after another.
+    """Returns the rows of one global batch after another that belong to this process.
+
+    Called with the step to start at, and the indices of the rows (`hosts.process_row_indices`).
     """
     make_evaluator: Callable[[Config, Mesh], Evaluator] | None = None
     """Returns the function from parameters to held-out metrics; None where nothing is held out.
@@ -41,8 +42,7 @@ class BatchSource:
     vocabulary: Vocabulary | None = None
     """The vocabulary for masking inside the step; None where batches come masked."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """What a checkpoint's `meta` records of the data: `tokenizer_fingerprint`, `manifest_sha256`.
-    """
+    """Facts about the data for `meta`: `tokenizer_fingerprint` and `manifest_sha256`."""
     inspect: Callable[[Batch], list[str]] = _no_warnings
     """Returns a line for each thing that looks wrong in a batch."""
 
@@ -64,8 +64,8 @@ def prepared_source(config: Config, tokenizer: Tokenizer) -> BatchSource:
         heldout[name] = partial(_heldout_batches, config, records)
     manifests = [read_manifest(folder) for folder in folders.values()]
 
-    def train_batches(start: int, rows: np.ndarray) -> Iterator[Batch]:
-        return pipeline.train_batches(train, config, tokenizer.starts_word, start, rows=rows)
+    def train_batches(start: int, row_indices: np.ndarray) -> Iterator[Batch]:
+        return pipeline.train_batches(train, config, tokenizer.starts_word, start, rows=row_indices)
 
     return BatchSource(
         train=train_batches,
@@ -82,9 +82,9 @@ def prepared_source(config: Config, tokenizer: Tokenizer) -> BatchSource:
 
 
 def _heldout_batches(
-    config: Config, records: pipeline.Records, rows: np.ndarray, max_batches: int
+    config: Config, records: pipeline.Records, row_indices: np.ndarray, max_batches: int
 ) -> Iterator[Batch]:
-    return pipeline.eval_batches(records, config, rows=rows, max_batches=max_batches)
+    return pipeline.eval_batches(records, config, rows=row_indices, max_batches=max_batches)
 
 
 def _unigram_entropy(manifests: list[Manifest | None]) -> float | None:

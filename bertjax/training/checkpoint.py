@@ -213,8 +213,8 @@ def _check_tensors(
             found="parameters alone",
             expected="an optimizer's state too (another --run-dir, from it by --init-from)",
         )
-    wanted = _by_name(target)
-    for name, leaf in wanted.items():
+    expected = _by_name(target)
+    for name, leaf in expected.items():
         where = f"{folder}: {name}"
         if name not in saved:
             raise mismatch(
@@ -228,9 +228,9 @@ def _check_tensors(
             expected=f"shape {list(leaf.shape)}",
         )
         check(cast or dtype == leaf.dtype, where=where, found=dtype, expected=str(leaf.dtype))
-    groups = {name.split("/")[0] for name in wanted}
+    groups = {name.split("/")[0] for name in expected}
     for name in sorted(saved):
-        if name.split("/")[0] not in groups or name in wanted or name.startswith(ignored):
+        if name.split("/")[0] not in groups or name in expected or name.startswith(ignored):
             continue
         raise mismatch(where=str(folder), found=f"the tensor {name}", expected="none of that name")
 

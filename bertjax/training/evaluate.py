@@ -9,7 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from bertjax.config import Config
-from bertjax.parallel.hosts import global_batch, process_rows
+from bertjax.parallel.hosts import global_batch, process_row_indices
 from bertjax.training.pretraining_loss import Sums, means
 from bertjax.training.step import jit_eval_step
 from bertjax.types import Batch
@@ -17,8 +17,10 @@ from bertjax.types import Batch
 Evaluator = Callable[[Any], dict[str, float]]
 """Returns held-out metrics for parameters."""
 HeldoutBatches = Mapping[str, Callable[[np.ndarray, int], Iterable[Batch]]]
-"""By corpus a function of (indices of this process's rows, number of batches; 0: all) that returns
-the held-out batches. The last one is filled up with rows of zeros.
+"""For each corpus, by name, a function that returns its held-out batches.
+
+Called with the indices of this process's rows and the number of batches (0: all). The last batch is
+filled up with rows of zeros.
 """
 
 # Above this exp() overflows a float64 (its limit is near 709).
@@ -61,9 +63,11 @@ def evaluate(
     `mlm_accuracy/NAME`. In a run of several processes each reads its rows, all call this alike, and
     all get the same metrics.
     """
-    rows = process_rows(mesh, config.train.batch_size)
+    row_indices = process_row_indices(mesh, config.train.batch_size)
     totals = {
-        name: _sums(eval_step, params, batches(rows, max_batches), mesh, config.train.batch_size)
+        name: _sums(
+            eval_step, params, batches(row_indices, max_batches), mesh, config.train.batch_size
+        )
         for name, batches in heldout.items()
     }
     objective = config.data.sentence_objective

@@ -40,7 +40,7 @@ def initial_state(
     restored = _restored_groups(config, target)
     params = objective.initial_params(state.params, restored)
     params = jax.tree.map(
-        lambda leaf, wanted: jax.device_put(leaf, wanted.sharding), params, target.params
+        lambda leaf, abstract: jax.device_put(leaf, abstract.sharding), params, target.params
     )
     return TrainState(state.step, params, programs.opt_state(params))
 
@@ -55,12 +55,12 @@ def _restored_groups(config: Config, target: TrainState) -> dict[str, Any]:
     log.info("parameters from %s%s", folder, new_heads)
     # Tasks' heads belong to their tasks, so a fine-tuned model's are not taken over.
     not_restored = (*config.new_heads, TASKS)
-    wanted = {group: leaves for group, leaves in target.params.items() if group not in not_restored}
+    groups = {group: leaves for group, leaves in target.params.items() if group not in not_restored}
     # Groups that the checkpoint may have and this model does not take. Any other is an error, so
     # that no parameter is lost in silence.
-    ignored = [group for group in (*get_args(Head), TASKS) if group not in wanted]
-    restored = checkpoint.restore_params(folder, wanted, ignored)
+    ignored = [group for group in (*get_args(Head), TASKS) if group not in groups]
+    restored = checkpoint.restore_params(folder, groups, ignored)
     if config.finetune.decoder_from:
         _, decoder_folder = checkpoint.find_checkpoint(config.finetune.decoder_from)
-        restored[DECODER_GROUPS] = checkpoint.restore_params(decoder_folder, wanted, ignored)
+        restored[DECODER_GROUPS] = checkpoint.restore_params(decoder_folder, groups, ignored)
     return restored

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
+from jax.sharding import Mesh
 
 from bertjax.config import Config, TrainConfig, to_dict
 from bertjax.data.batch_checks import check_ids
@@ -85,7 +86,7 @@ def _train(
     check_batch(config, mesh)
     _warn_of_missing_kernels(config, rules.MeshLayout(mesh))
     target = abstract_state(config, mesh, objective)
-    rows = hosts.process_rows(mesh, config.train.batch_size)
+    row_indices = hosts.process_row_indices(mesh, config.train.batch_size)
     run_config.write_run_config(run_dir, config, source.facts)
 
     # State, created sharded or restored
@@ -93,8 +94,7 @@ def _train(
     state = initial_state(config, mesh, objective, checkpoints, target)
     start = int(state.step)
     metrics = MetricsLog(run_dir, start, writes=hosts.is_first())
-    verb = "resumes" if start else "starts"
-    log.info("%s at step %d of %d; devices %s", verb, start, config.train.steps, mesh.shape)
+    _log_start(config, start, mesh)
 
     # Programs and records
     train_step = jit_train_step(config, mesh, objective)
@@ -106,7 +106,7 @@ def _train(
     # Loop
     step, is_last = start, False
     stalled = start > 0 and records.has_stalled()
-    updates = iter(()) if stalled else _updates(config, source, rows, start, schedule)
+    updates = iter(()) if stalled else _updates(config, source, row_indices, start, schedule)
     for number, (batches, batch) in enumerate(updates, 1):
         before, step = step, step + batches
         global_size = batches * config.train.batch_size
@@ -133,13 +133,12 @@ def _train(
     checkpoints.close()
     metrics.close()
     if stalled:
-        patience = config.finetune.early_stopping_patience
-        log.info("step %d: ends early, no better for %d evaluations", step, patience)
+        records.log_early_stop(step)
     return Outcome(step, stopped=step < config.train.steps and not stalled)
 
 
 class _Due(NamedTuple):
-    """What is to be done after an update."""
+    """The work that is due after an update."""
 
     log: bool
     growth: bool
@@ -164,7 +163,7 @@ def _due(train: TrainConfig, before: int, step: int, is_last: bool) -> _Due:
 
 
 class _Records:
-    """What a run keeps and decides beside its updates: evaluations, checkpoints, the batch size."""
+    """The evaluations, checkpoints and decisions of a run, beside its updates."""
 
     def __init__(
         self,
@@ -212,6 +211,11 @@ class _Records:
         patience = self._config.finetune.early_stopping_patience
         return patience > 0 and hosts.agree(self._metrics.stalled(patience))
 
+    def log_early_stop(self, step: int) -> None:
+        """Say in the log why the run ends before its last step."""
+        patience = self._config.finetune.early_stopping_patience
+        log.info("step %d: ends early, no better for %d evaluations", step, patience)
+
 
 def _warn_of_missing_kernels(config: Config, layout: rules.MeshLayout) -> None:
     missing: set[str] = set()
@@ -224,6 +228,11 @@ def _warn_of_missing_kernels(config: Config, layout: rules.MeshLayout) -> None:
         )
 
 
+def _log_start(config: Config, start: int, mesh: Mesh) -> None:
+    verb = "resumes" if start else "starts"
+    log.info("%s at step %d of %d; devices %s", verb, start, config.train.steps, mesh.shape)
+
+
 def _saved_schedule(checkpoints: Checkpoints, start: int) -> Any:
     """Return the state of the batch schedule in the checkpoint that the run resumes from."""
     if not start:
@@ -232,14 +241,18 @@ def _saved_schedule(checkpoints: Checkpoints, start: int) -> Any:
 
 
 def _updates(
-    config: Config, source: BatchSource, rows: np.ndarray, start: int, schedule: BatchSchedule
+    config: Config,
+    source: BatchSource,
+    row_indices: np.ndarray,
+    start: int,
+    schedule: BatchSchedule,
 ) -> Iterator[tuple[int, Batch]]:
     """Yield (number of the source's batches, the batch made of them) for each update to the last.
 
     Raises `UserError` for ids that are not in the vocabulary: inside the step they would be clamped
     or give NaN. What looks wrong in the first batch is logged.
     """
-    batches, step = source.train(start, rows), start
+    batches, step = source.train(start, row_indices), start
     while step < config.train.steps:
         count = schedule.batches_at(step)
         batch = _interleave([next(batches) for _ in range(count)])

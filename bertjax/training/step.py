@@ -232,8 +232,8 @@ def _update(
 
 def batches_in(config: Config, batch: Batch) -> int:
     """Return how many times `train.batch_size` rows a batch has; 1 for a smaller one."""
-    rows = next(iter(batch.values())).shape[0]
-    return max(1, rows // config.train.batch_size)
+    batch_size = next(iter(batch.values())).shape[0]
+    return max(1, batch_size // config.train.batch_size)
 
 
 def gradient_noise(
@@ -246,9 +246,9 @@ def gradient_noise(
     Either estimate of one step may be negative.
     """
     parts = config.train.gradient_accumulation_steps * batches
-    rows = config.train.batch_size * batches / parts
+    part_size = config.train.batch_size * batches / parts
     of_a_part = parts * squares_of_parts  # the mean over the parts, each as if it were the batch
-    noise = rows * parts / (parts - 1) * (of_a_part - square)
+    noise = part_size * parts / (parts - 1) * (of_a_part - square)
     return {NOISE: noise, SIGNAL: (parts * square - of_a_part) / (parts - 1)}
 
 

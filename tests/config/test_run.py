@@ -1,4 +1,5 @@
 import dataclasses
+import doctest
 
 import pytest
 
@@ -10,6 +11,7 @@ from bertjax.config import (  # fmt: skip
     ModelConfig,
     OptimizerConfig,
     TrainConfig,
+    run,
 )
 from bertjax.errors import UserError
 
@@ -27,6 +29,11 @@ def test_replace_changes_fields_of_sections_and_keeps_the_others():
     data = DataConfig(corpus=("text",), validation_fraction=0.0)
     assert changed == dataclasses.replace(base, init_from="runs/base", model=model, data=data)
     assert base.model.num_hidden_layers == 12
+
+
+def test_the_example_of_replace_runs():
+    results = doctest.testmod(run)
+    assert (results.failed, results.attempted) == (0, 2)
 
 
 def test_replace_takes_a_whole_section():

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bertjax.config import MeshConfig
 from bertjax.errors import UserError
 from bertjax.finetuning import batches
-from bertjax.parallel.hosts import process_rows
+from bertjax.parallel.hosts import process_row_indices
 from bertjax.parallel.mesh import make_mesh
 from bertjax.tasks.task import EncodedExamples
 
@@ -46,26 +46,20 @@ def stream(
 ):
     return batches.train_batches(
         rows_by_task,
-        batch_size=batch_size,
-        steps_total=steps,
+        batches.BatchShape(batch_size, buckets, LONGEST, PAD),
+        steps=steps,
         seed=seed,
-        length_buckets=buckets,
-        max_seq_length=LONGEST,
         task_exponent=exponent,
-        pad_id=PAD,
         start=start,
-        rows=np.arange(batch_size) if rows is None else rows,
+        row_indices=np.arange(batch_size) if rows is None else rows,
     )
 
 
 def evaluation(rows, batch_size=4, wanted=None, task=""):
     return batches.eval_batches(
         rows,
-        batch_size=batch_size,
-        length_buckets=BUCKETS,
-        max_seq_length=LONGEST,
-        pad_id=PAD,
-        rows_of_process=np.arange(batch_size) if wanted is None else wanted,
+        batches.BatchShape(batch_size, BUCKETS, LONGEST, PAD),
+        row_indices=np.arange(batch_size) if wanted is None else wanted,
         task=task,
     )
 
@@ -196,7 +190,7 @@ def test_the_processes_parts_make_up_the_global_batch(items, seed, data):
 
 def test_the_rows_of_a_mesh_are_those_of_the_whole_batch():
     mesh = make_mesh(MeshConfig(), jax.devices())
-    rows = process_rows(mesh, 16)
+    rows = process_row_indices(mesh, 16)
     assert_same(
         next(stream({"rte": make_rows(50)}, batch_size=16)),
         next(stream({"rte": make_rows(50)}, rows=rows, batch_size=16)),
@@ -227,14 +221,17 @@ def test_no_batch_is_longer_than_the_longest_length_whatever_the_buckets():
 @given(st.integers(1, 900), st.integers(1, 16), st.integers(0, 99))
 def test_padding_is_no_more_than_with_the_same_epoch_in_its_own_order(items, batch_size, seed):
     lengths = batches.item_lengths(make_rows(items, seed), LONGEST)
+    shape = batches.BatchShape(batch_size, BUCKETS, LONGEST, PAD)
 
     def padded(epoch):
-        return sum(batches.padded_length(lengths, some, BUCKETS, LONGEST) for some in epoch)
+        return sum(batches.padded_length(lengths, some, shape) for some in epoch)
 
     steps = -(-items // batch_size)
-    order = batches.permute(np.arange(items), items, (5, batches._word("rte"), 0, batches._ITEMS))
+    order = batches.permute(
+        np.arange(items), items, (5, batches._word_of("rte"), 0, batches._ITEMS)
+    )
     plain = [
-        batches.filled(some, batch_size)
+        batches.fill_up(some, batch_size)
         for some in np.split(order, range(batch_size, items, batch_size))
     ]
     made = list(itertools.islice(batches.epoch_items(lengths, batch_size, 0, 5, "rte"), steps))
@@ -265,7 +262,7 @@ def test_lengths_come_in_no_order():
 def test_no_more_than_64_batches_are_sorted_together():
     """So that opening at a step costs no more for a large task."""
     lengths = batches.item_lengths(make_rows(1280), LONGEST)
-    order = batches.permute(np.arange(1280), 1280, (5, batches._word("rte"), 0, batches._ITEMS))
+    order = batches.permute(np.arange(1280), 1280, (5, batches._word_of("rte"), 0, batches._ITEMS))
     made = np.array(list(itertools.islice(batches.epoch_items(lengths, 1, 0, 5, "rte"), 1280)))
     np.testing.assert_array_equal(np.sort(made.reshape(-1, 64)), np.sort(order.reshape(-1, 64)))
 
@@ -300,10 +297,10 @@ def test_the_short_batch_is_a_sample_of_all_lengths():
     st.integers(0, 999),
 )
 def test_tasks_are_drawn_in_proportion_to_a_power_of_their_size(sizes, exponent, seed):
-    drawn = batches.task_draws(sizes, exponent, 4000, seed)
+    drawn = batches.draw_tasks(sizes, exponent, 4000, seed)
     shares = np.array(sizes) ** exponent / (np.array(sizes) ** exponent).sum()
     assert np.abs(np.bincount(drawn, minlength=len(sizes)) / 4000 - shares).max() < 0.05
-    np.testing.assert_array_equal(batches.task_draws(sizes, exponent, 100, seed), drawn[:100])
+    np.testing.assert_array_equal(batches.draw_tasks(sizes, exponent, 100, seed), drawn[:100])
 
 
 def test_each_of_several_tasks_goes_through_its_own_epochs():
@@ -430,15 +427,12 @@ def test_batches_are_made_at_a_good_pace():
     )
     made = batches.train_batches(
         {"rte": rows},
-        batch_size=32,
-        steps_total=625,
+        batches.BatchShape(32, length_buckets=(48,), max_seq_length=64, pad_id=0),
+        steps=625,
         seed=0,
-        length_buckets=(48,),
-        max_seq_length=64,
         task_exponent=0.5,
-        pad_id=0,
         start=0,
-        rows=np.arange(32),
+        row_indices=np.arange(32),
     )
     begin = time.perf_counter()
     assert sum(len(batch["input_ids"]) for batch in made) == 20_000

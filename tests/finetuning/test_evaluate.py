@@ -92,7 +92,7 @@ def test_text_is_predicted_as_a_plain_forward_says_each_example_in_its_place(
     pooler, head = params["pooler"], params["tasks"]["text"]
     wanted = []
     for number in range(13):
-        first = hidden_in_numpy(MODEL, params, *row_of(texts.rows, number))[0]
+        first = hidden_in_numpy(MODEL, params, *row_of(texts.encoded, number))[0]
         wanted.append(softmax(linear(head, np.tanh(linear(pooler, first)))))
     wanted = np.array(wanted)
     assert (
@@ -112,7 +112,7 @@ def test_text_is_predicted_as_a_plain_forward_says_each_example_in_its_place(
 
 def test_tags_are_those_of_a_plain_forward_of_the_words_own_pieces(params, tagged):
     found = evaluated(params, tagged)
-    rows, tags, losses = tagged.rows, [], []
+    rows, tags, losses = tagged.encoded, [], []
     assert rows.items > len(tagged.examples)
     gold = iter([TAGS.labels.index(tag) for example in tagged.examples for tag in example.tags])
     for number in range(rows.items):
@@ -186,7 +186,7 @@ def test_without_labels_the_predictions_are_the_same_and_there_are_no_figures(pa
     rows = TEXT.encode(
         [dataclasses.replace(e, label=None) for e in texts.examples], TOKENIZER, 16, targets=False
     )
-    found = evaluated(params, dataclasses.replace(texts, rows=rows), labelled=False)
+    found = evaluated(params, dataclasses.replace(texts, encoded=rows), labelled=False)
     assert found.figures == {}
     labels = [prediction.label for prediction in evaluated(params, texts).predictions]
     assert [prediction.label for prediction in found.predictions] == labels

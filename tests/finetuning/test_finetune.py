@@ -315,8 +315,8 @@ def test_a_run_goes_on_with_the_training_examples_that_it_began_with_only(
     with pytest.raises(
         UserError, match="found other training examples, expected those it began with"
     ):
-        finetune.check_same_rows(undisturbed[0], prepared)
-    finetune.check_same_rows(undisturbed[0], finetune.prepare(config, TOKENIZER))
+        finetune.check_same_examples(undisturbed[0], prepared)
+    finetune.check_same_examples(undisturbed[0], finetune.prepare(config, TOKENIZER))
 
 
 def test_the_first_validation_split_of_mnli_is_its_own_and_the_other_is_named(tmp_path):

@@ -66,7 +66,7 @@ def stopped(config, tmp_path_factory):
             signal.raise_signal(signal.SIGTERM)
 
     run = epath.Path(tmp_path_factory.mktemp("swept")) / "run"
-    found = sweep(config, GRID, run, TOKENIZER, ("pooler",), progress=stop, tell=said.append)
+    found = sweep(config, GRID, run, TOKENIZER, ("pooler",), progress=stop, on_run=said.append)
     return run, found, said, content_of(run / "cells"), read_json_strictly(run / "sweep.json")
 
 

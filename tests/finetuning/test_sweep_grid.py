@@ -14,7 +14,7 @@ from bertjax.finetuning.sweep_grid import (
     Result,
     Setting,
     cells,
-    summary,
+    summarize,
     table,
 )
 
@@ -98,7 +98,7 @@ def test_a_grid_of_no_sense_is_refused(change, message):
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=9))
 def test_figures_of_a_setting_are_those_of_its_seeds(metrics):
-    (row,) = summary(results(FIRST, *metrics), baseline=0.5)
+    (row,) = summarize(results(FIRST, *metrics), baseline=0.5)
     assert row.mean == pytest.approx(sum(metrics) / len(metrics))
     assert row.best == max(metrics)
     assert (row.runs, row.chosen) == (len(metrics), True)
@@ -111,9 +111,9 @@ def test_figures_of_a_setting_are_those_of_its_seeds(metrics):
 
 
 def test_a_run_that_ended_with_an_error_or_no_number_failed_and_has_no_figure():
-    (row,) = summary(results(FIRST, 0.9, None, math.nan, 0.7, 0.6), baseline=0.6)
+    (row,) = summarize(results(FIRST, 0.9, None, math.nan, 0.7, 0.6), baseline=0.6)
     assert (row.runs, row.failed, row.mean, row.best) == (5, 3, pytest.approx(2.2 / 3), 0.9)
-    (row,) = summary(results(FIRST, None), baseline=0.6)
+    (row,) = summarize(results(FIRST, None), baseline=0.6)
     assert (row.runs, row.failed, row.mean, row.deviation, row.best, row.chosen) == (
         1,
         1,
@@ -125,7 +125,7 @@ def test_a_run_that_ended_with_an_error_or_no_number_failed_and_has_no_figure():
 
 
 def test_the_best_mean_is_marked_and_not_the_best_run():
-    rows = summary(
+    rows = summarize(
         [*results(FIRST, None), *results(SECOND, 0.99, 0.1), *results(THIRD, 0.7, 0.7)],
         baseline=0.0,
     )
@@ -144,11 +144,11 @@ def test_of_like_means_the_first_is_marked_also_at_and_below_zero(metric):
         *results(SECOND, metric),
         *results(THIRD, metric),
     ]
-    assert [row.chosen for row in summary(found, baseline=0.0)] == [False, False, True, False]
+    assert [row.chosen for row in summarize(found, baseline=0.0)] == [False, False, True, False]
 
 
 def test_no_results_are_no_rows():
-    assert summary([], baseline=0.0) == []
+    assert summarize([], baseline=0.0) == []
     assert len(table([]).splitlines()) == 1
 
 
@@ -158,7 +158,7 @@ def test_the_table_is_aligned_and_in_percent():
         *results(Setting(128, 1e-4, 2.5), 1.0),
         *results(THIRD, None),
     ]
-    assert table(summary(found, baseline=0.5)).splitlines() == [
+    assert table(summarize(found, baseline=0.5)).splitlines() == [
         "batch size  learning rate  epochs    mean  deviation    best  runs  failed",
         "        16          5e-05       3   69.2%      27.2%   88.4%     2       1",
         "       128         0.0001     2.5  100.0%          -  100.0%     1       0  *",

@@ -6,8 +6,9 @@ import pytest
 
 @pytest.fixture(scope="session")
 def transformers_4(tmp_path_factory):
-    """A folder for PYTHONPATH with the last `transformers` that has Flax models and reads
-    TensorFlow's checkpoints.
+    """A folder for PYTHONPATH with the last `transformers` 4.
+
+    It has Flax models and reads TensorFlow's checkpoints, which version 5 does not.
     """
     folder = tmp_path_factory.mktemp("transformers4")
     packages = ["transformers==4.57.6", "huggingface-hub<1", "tokenizers<0.23"]

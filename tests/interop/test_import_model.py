@@ -2,7 +2,6 @@ import dataclasses
 import json
 
 import jax
-import numpy as np
 import pytest
 
 import bertjax
@@ -11,6 +10,7 @@ from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import UserError
 from bertjax.training.saved_model import save_model
 from tests.factory import SMALL_MODEL, small_config
+from tests.interop.trees import same
 
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "Cat", "##s", "."]
 
@@ -22,12 +22,6 @@ def run(request, tmp_path_factory):
     config = small_config()
     save_model(folder, config, bertjax.init(config.model, jax.random.key(0)), tokenizer, {})
     return folder
-
-
-def same(a, b):
-    return jax.tree.structure(a) == jax.tree.structure(b) and all(
-        map(np.array_equal, jax.tree.leaves(a), jax.tree.leaves(b))
-    )
 
 
 @pytest.mark.parametrize("format", ["huggingface", "tensorflow"])

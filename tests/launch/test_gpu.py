@@ -193,5 +193,5 @@ def test_without_a_configuration_it_says_what_it_expects(tmp_path):
     assert run.returncode == 2
     assert (
         run.stderr
-        == "gpu.sh: no configuration given: expected configs/NAME.py [--dotted.field VALUE ...]\n"
+        == "gpu.sh: no configuration given: expected CONFIG [--dotted.field VALUE ...]\n"
     )

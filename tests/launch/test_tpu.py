@@ -128,7 +128,7 @@ def check_workers(cloud):
     for worker in ("0", "1"):
         assert [words for me, *words in uv if me == worker] == [
             ["venv", "--python", "3.12", "venv"],
-            ["pip", "install", "--python", "venv/bin/python", "-e", "./code[gs]", "jax[tpu]"],
+            ["pip", "install", "--python", "venv/bin/python", "-e", "./code[data,gs]", "jax[tpu]"],
         ]
 
 
@@ -580,6 +580,15 @@ def test_a_mistake_is_one_line_and_nothing_is_asked_for(checkout, cloud, options
     assert run.returncode == 2
     assert expected in one_line(run)
     assert cloud.calls() == []
+
+
+def test_a_configuration_may_be_a_preset_of_the_commit_by_its_name(checkout, cloud):
+    cloud = cloud()
+    run = launch(checkout, cloud, "--dry-run", words=("large", *WORDS[1:]))
+    assert run.returncode == 0
+    assert r"train\ large\ " in run.stdout
+    run = launch(checkout, cloud, "--dry-run", words=("larg", *WORDS[1:]))
+    assert "larg: no such configuration in commit" in one_line(run)
 
 
 def test_without_gcloud_it_says_what_to_install(checkout, tmp_path):

@@ -40,8 +40,8 @@ def test_agrees_with_attention_worked_by_hand(seed, batch, length, heads, width)
     q, k, v = rng.normal(size=(3, batch, length, heads, width)).astype(np.float32)
     mask = rng.random((batch, length)) < 0.7
     mask[:, 0] = True
-    found = attention(SMALL_MODEL, q, k, v, seen_by_all(mask))
-    assert np.allclose(found, by_hand(q, k, v, mask), atol=1e-5)
+    actual = attention(SMALL_MODEL, q, k, v, seen_by_all(mask))
+    assert np.allclose(actual, by_hand(q, k, v, mask), atol=1e-5)
 
 
 def test_a_hidden_key_has_no_influence():

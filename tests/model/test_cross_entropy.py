@@ -54,16 +54,16 @@ def drawn(seed, rows, width, classes, dtype=jnp.float32):
     return (jnp.asarray(x, dtype), table, bias), (rng.integers(0, classes, rows), weights)
 
 
-def compared(inputs, told):
+def compared(inputs, targets):
     """The two ways' values, and the gradients of twice the loss."""
 
     def of(way):
         def loss(*inputs):
-            found = way(*inputs, *told)
-            return 2 * found.loss, found
+            actual = way(*inputs, *targets)
+            return 2 * actual.loss, actual
 
-        (_, found), gradient = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(*inputs)
-        return found, way(*inputs, *told), gradient
+        (_, actual), gradient = jax.value_and_grad(loss, (0, 1, 2), has_aux=True)(*inputs)
+        return actual, way(*inputs, *targets), gradient
 
     return jax.tree.leaves(of(product_cross_entropy)), jax.tree.leaves(of(by_scores))
 
@@ -81,31 +81,33 @@ def compared(inputs, told):
 def test_of_products_it_is_that_of_their_scores_and_so_are_the_gradients(
     largest, seed, rows, width, classes
 ):
-    found, expected = compared(*drawn(seed, rows, width, classes))
+    actual, expected = compared(*drawn(seed, rows, width, classes))
     difference = max(
         float(np.linalg.norm(a - b) / max(1, np.linalg.norm(b)))
-        for a, b in zip(found, expected, strict=True)
+        for a, b in zip(actual, expected, strict=True)
     )
     largest("cross-entropy of products, with gradients", difference, 2e-6)
 
 
 def test_of_products_in_bfloat16_the_gradients_differ_by_its_rounding_only(largest):
-    found, expected = compared(*drawn(0, 64, 16, 100, jnp.bfloat16))
+    actual, expected = compared(*drawn(0, 64, 16, 100, jnp.bfloat16))
     difference = max(
         float(
             np.linalg.norm((a - b).astype(np.float32))
             / max(1, np.linalg.norm(b.astype(np.float32)))
         )
-        for a, b in zip(found, expected, strict=True)
+        for a, b in zip(actual, expected, strict=True)
     )
     largest("cross-entropy of products, bfloat16", difference, 1e-2)
 
 
 def test_of_products_no_more_scores_than_of_some_rows_are_in_memory():
-    rows, classes = 4 * cross_entropy.MOST_ROWS, 1000
-    (x, table, bias), told = drawn(0, rows, 8, classes)
+    rows, classes = 4 * cross_entropy.MAX_ROWS, 1000
+    (x, table, bias), targets = drawn(0, rows, 8, classes)
     memory = {}
     for way in (product_cross_entropy, by_scores):
-        gradient = jax.jit(jax.grad(lambda *inputs, way=way: way(*inputs, *told).loss, (0, 1, 2)))
+        gradient = jax.jit(
+            jax.grad(lambda *inputs, way=way: way(*inputs, *targets).loss, (0, 1, 2))
+        )
         memory[way] = gradient.lower(x, table, bias).compile().memory_analysis().temp_size_in_bytes
     assert memory[product_cross_entropy] < memory[by_scores] / 2

@@ -17,9 +17,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "parameters.md"
 
 
 def documented():
-    """Names, shapes in letters and logical axes. Checkpoints outlive code: a change there breaks
-    them.
-    """
+    """Names, shapes in letters and logical axes, on which checkpoints depend."""
     rows = re.findall(r"^\| `(.*)` \| (.*) \| (.*) \|$", DOCUMENT.read_text(), re.M)
     return {
         n: (shape.split(", "), tuple(None if a == "–" else a for a in axes.split(", ")))
@@ -49,8 +47,8 @@ def batch():
 
 
 def test_parameters_have_the_documented_names_shapes_and_logical_axes(params):
-    found = {name: leaf.shape for name, leaf in named(params).items()}
-    assert found == {
+    shapes = {name: leaf.shape for name, leaf in named(params).items()}
+    assert shapes == {
         name: tuple(SIZES[letter] for letter in shape) for name, (shape, _) in documented().items()
     }
     axes = named(
@@ -88,12 +86,12 @@ def test_every_layer_is_returned_and_the_last_is_the_result(params, batch):
     encoded = bertjax.encode(MODEL, params, batch, keep_layers=True)
     assert encoded.layers_NxBxLxD.shape == (2, 4, 16, 24)
     assert np.array_equal(encoded.layers_NxBxLxD[-1], encoded.hidden_BxLxD)
-    one = dataclasses.replace(MODEL, num_hidden_layers=1)
+    one_layer = dataclasses.replace(MODEL, num_hidden_layers=1)
     first = dict(
         params, encoder={"layers": jax.tree.map(lambda x: x[:1], params["encoder"]["layers"])}
     )
     assert np.allclose(
-        bertjax.encode(one, first, batch).hidden_BxLxD, encoded.layers_NxBxLxD[0], atol=1e-6
+        bertjax.encode(one_layer, first, batch).hidden_BxLxD, encoded.layers_NxBxLxD[0], atol=1e-6
     )
     assert bertjax.encode(MODEL, params, batch).layers_NxBxLxD is None
 

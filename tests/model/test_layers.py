@@ -55,10 +55,10 @@ def test_gelus_and_their_slopes_in_either_direction_are_exact_to_their_types_rou
     given = jnp.asarray(np.concatenate([np.linspace(-12, 12, 2001), [-1e30, 1e30, 0.0]]), dtype)
     values, slopes = zip(*(exact(float(x)) for x in given), strict=True)
     function = ACTIVATIONS[name]
-    found = function(given)
+    actual = function(given)
     backward = jax.grad(lambda x: function(x).astype(jnp.float32).sum())(given)
     forward = jax.jvp(function, (given,), (jnp.ones_like(given),))[1]
-    for array, expected in ((found, values), (backward, slopes), (forward, slopes)):
+    for array, expected in ((actual, values), (backward, slopes), (forward, slopes)):
         assert array.dtype == dtype
         assert np.allclose(array.astype(jnp.float32), expected, rtol=unit, atol=absolute)
 

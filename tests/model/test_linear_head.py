@@ -33,6 +33,8 @@ def test_scores_are_the_product_and_the_bias_in_float32(shape, dtype, bound):
         "bias": rng.standard_normal(5, np.float32),
     }
     x = rng.standard_normal(shape, np.float32)
-    found = linear_head.linear(config, head, jnp.asarray(x))
-    assert found.dtype == jnp.float32
-    np.testing.assert_allclose(found, x @ head["kernel"] + head["bias"], atol=bound * 8, rtol=bound)
+    actual = linear_head.linear(config, head, jnp.asarray(x))
+    assert actual.dtype == jnp.float32
+    np.testing.assert_allclose(
+        actual, x @ head["kernel"] + head["bias"], atol=bound * 8, rtol=bound
+    )

@@ -72,16 +72,16 @@ def test_blocks_of_a_window_agree_with_a_whole_matrix_of_scores_with_their_gradi
         ).sum(), mixed
 
     def blocks(q, k, v):
-        return long_attention.local(config, q, k, v, *segments, key=None, layout=ANYWHERE)
+        return long_attention.local_attention(config, q, k, v, *segments, key=None, layout=ANYWHERE)
 
     def matrix(q, k, v):
         return scored(config, q, k, v, segments, window=2 * reach)
 
-    found, expected = (
+    actual, expected = (
         jax.jit(jax.value_and_grad(partial(value, attend), (0, 1, 2), has_aux=True))(q, k, v)
         for attend in (blocks, matrix)
     )
-    for mine, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+    for mine, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert np.allclose(mine, theirs, atol=2e-5)
 
 
@@ -141,10 +141,10 @@ def test_layers_that_alternate_agree_with_whole_matrices_of_scores(remat, unroll
 
     # As users have them: without these emitters gradients that are 0 by rights are further from it.
     compiled = partial(jax.jit, compiler_options=WITH_FUSION_EMITTERS)
-    found = compiled(jax.value_and_grad(loss))(params)
-    monkeypatch.setattr(attention, "_near", partial(scored, window=6))
-    wanted = compiled(jax.value_and_grad(loss))(params)
-    for mine, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+    actual = compiled(jax.value_and_grad(loss))(params)
+    monkeypatch.setattr(attention, "_local_attention", partial(scored, window=6))
+    expected = compiled(jax.value_and_grad(loss))(params)
+    for mine, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
         assert np.allclose(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
@@ -170,7 +170,7 @@ def test_dropout_falls_on_as_many_probabilities_as_it_says(bits):
     ones = jnp.ones((4, 64, 2, 4), jnp.float32)
     segments = Segments(jnp.ones((4, 64), jnp.int32), jnp.ones((4, 64), jnp.int32))
     mixed = attention.attention(
-        config, ones, ones, ones, segments, key=jax.random.key(3), everywhere=False
+        config, ones, ones, ones, segments, key=jax.random.key(3), is_global=False
     )
     kept = np.asarray(mixed) * 0.75  # of up to nine equal probabilities
     assert abs(kept.mean() - 0.75) < 0.02

@@ -20,8 +20,9 @@ from tests.reference import params_of, reference_batch, reference_model, tensors
 
 @st.composite
 def cases(draw):
-    """A model of any small shape, its seed, and a batch with rows of every filling, both segments,
-    and a full row.
+    """A small model of any shape, its seed, and a batch.
+
+    The batch has rows of every length, both segments, and a full row.
     """
     heads = draw(st.integers(1, 4))
     length = draw(st.integers(6, 24))
@@ -124,13 +125,13 @@ def test_the_pretraining_loss_and_every_gradient_are_the_references(largest, cas
     )
 
     theirs = {name: p.grad.numpy() for name, p in model.named_parameters() if p.grad is not None}
-    found = tensors_of(gradients)
-    assert found.keys() == theirs.keys()
+    actual = tensors_of(gradients)
+    assert actual.keys() == theirs.keys()
     for name, gradient in theirs.items():
         # A key's bias moves all of a query's scores alike: its gradient is 0, and what is there is
         # rounding.
         scale = np.abs(theirs[name.replace("key.bias", "value.bias")]).max()
-        error = np.abs(found[name] - gradient).max()
+        error = np.abs(actual[name] - gradient).max()
         if scale > 0:
             largest("gradients, relative to the tensor's largest", float(error / scale), 1e-4)
         else:
@@ -161,8 +162,9 @@ def test_a_masked_lm_model_alone_gives_the_references_scores(largest):
 
 
 def test_bfloat16_is_this_near_to_float32(largest):
-    """BERT-small's shape: bfloat16 has 8 bits, 0.4 %, and the residual stream is rounded to it 2 N
-    times.
+    """BERT-small's shape.
+
+    bfloat16 has 8 bits, 0.4 %, and the residual stream is rounded to it 2 N times.
     """
     config = ModelConfig(
         vocab_size=2000, hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=1024,

@@ -14,7 +14,7 @@ SHAPE, NAMES = (8, 32, 64), ("batch", "length", None)
 
 
 def kept(seed, shape=SHAPE, row_axes=1, rate=0.5):
-    return np.asarray(random_bits.keep(jax.random.key(seed), shape, row_axes, rate))
+    return np.asarray(random_bits.keep_mask(jax.random.key(seed), shape, row_axes, rate))
 
 
 def assert_independent(a, b):
@@ -62,7 +62,7 @@ def test_a_mesh_does_not_change_the_masks(draw):
 
     def mask(key):
         if draw == "keep":
-            return layout(random_bits.keep(key, SHAPE, 1, 0.5), *NAMES)
+            return layout(random_bits.keep_mask(key, SHAPE, 1, 0.5), *NAMES)
         return layout(random_bits.threefry(key, SHAPE, layout, NAMES), *NAMES)
 
     key = jax.random.key(4)

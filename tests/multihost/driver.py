@@ -60,7 +60,7 @@ def check_rows_that_are_no_neighbours():
 
     devices = sorted(jax.devices(), key=lambda device: (device.id % 2, device.process_index))
     mesh = make_mesh(small_config(mesh={"data": -1}).mesh, devices)
-    mine = hosts.process_rows(mesh, 16)
+    mine = hosts.process_row_indices(mesh, 16)
     assert len(mine) == 16 // jax.process_count()
     assert np.any(np.diff(mine) > 1), mine
     whole = np.arange(48).reshape(16, 3)

@@ -53,16 +53,16 @@ def test_a_second_process_finds_what_the_first_compiled_and_mends_what_a_kill_cu
     assert folder == str(tmp_path / "bertjax" / "compiled" / "3-cores")
     assert hits == 0
     assert os.stat(folder).st_mode & 0o077 == 0
-    again, found = run_program(tmp_path, NPROC="3")
+    again, hits = run_program(tmp_path, NPROC="3")
     assert again == folder
-    assert found > 0
+    assert hits > 0
     assert run_program(tmp_path, NPROC="2")[1] == 0  # cut for other cores
 
     newest = max(epath.Path(folder).glob("*-cache"), key=lambda path: path.stat().mtime)
     whole = newest.read_bytes()
     newest.write_bytes(whole[: len(whole) // 2])
-    assert run_program(tmp_path, NPROC="3")[1] == found - 1
-    assert run_program(tmp_path, NPROC="3")[1] == found
+    assert run_program(tmp_path, NPROC="3")[1] == hits - 1
+    assert run_program(tmp_path, NPROC="3")[1] == hits
 
 
 def test_of_several_processes_the_first_keeps_what_it_compiles_in_their_runs_folder_and_finds_it(
@@ -74,10 +74,10 @@ def test_of_several_processes_the_first_keeps_what_it_compiles_in_their_runs_fol
     def found_by_the_first(name):
         always = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
         job = start(tmp_path / name, ["tests.multihost.compiled", tmp_path / "run"], 2, **always)
-        assert job.wait() == [0, 0], job.said(0) + job.said(1)
-        said = [job.said(index).splitlines()[-1].split() for index in range(2)]
-        assert {(where, total) for where, _, total in said} == {(str(folder), "28.0")}
-        return int(said[0][1])
+        assert job.wait() == [0, 0], job.said(0) + job.last_lines(1)
+        last_lines = [job.said(index).splitlines()[-1].split() for index in range(2)]
+        assert {(where, total) for where, _, total in last_lines} == {(str(folder), "28.0")}
+        return int(last_lines[0][1])
 
     assert found_by_the_first("start") == 0
     assert found_by_the_first("restart") == len(list(folder.glob("*-cache"))) > 0

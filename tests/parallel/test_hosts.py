@@ -7,7 +7,7 @@ import pytest
 from bertjax.config import MeshConfig
 from bertjax.errors import UserError
 from bertjax.parallel import hosts
-from bertjax.parallel.hosts import global_batch, job_arguments, process_rows
+from bertjax.parallel.hosts import global_batch, job_arguments, process_row_indices
 from bertjax.parallel.mesh import make_mesh
 from bertjax.parallel.rules import batch_sharding
 
@@ -28,7 +28,7 @@ TIMES = {"initialization_timeout": 300, "heartbeat_timeout_seconds": 45}
 
 def test_one_process_holds_every_row_and_each_device_its_part():
     mesh = make_mesh(MeshConfig(data=4, fsdp=2))
-    assert np.array_equal(process_rows(mesh, 16), np.arange(16))
+    assert np.array_equal(process_row_indices(mesh, 16), np.arange(16))
     rows = np.arange(48).reshape(16, 3)
     made = global_batch(mesh, {"x": rows}, 16)["x"]
     assert np.array_equal(made, rows)
@@ -100,12 +100,13 @@ def slice_devices():
 def test_on_every_slice_each_process_reads_the_rows_of_its_chips_and_no_others(
     slice_devices, name, axes
 ):
-    """The hosts and chips are those of real slices; what JAX does with such rows, tests/multihost
-    shows.
+    """The hosts and chips are those of real slices.
+
+    tests/multihost shows what JAX does with such rows.
     """
     devices = slice_devices(name)
     mesh, size = make_mesh(MeshConfig(**axes), devices), 512
-    read = {p: process_rows(mesh, size, p) for p in {d.process_index for d in devices}}
+    read = {p: process_row_indices(mesh, size, p) for p in {d.process_index for d in devices}}
     held = {p: set() for p in read}
     for device, index in batch_sharding(mesh).devices_indices_map((size,)).items():
         held[device.process_index] |= set(range(size)[index[0]])
@@ -118,4 +119,4 @@ def test_on_every_slice_each_process_reads_the_rows_of_its_chips_and_no_others(
 
 def test_a_hosts_rows_are_not_always_neighbours(slice_devices):
     mesh = make_mesh(MeshConfig(data=256), slice_devices("v5e:16x16"))
-    assert any(np.any(np.diff(process_rows(mesh, 256, p)) > 1) for p in range(64))
+    assert any(np.any(np.diff(process_row_indices(mesh, 256, p)) > 1) for p in range(64))

@@ -29,8 +29,8 @@ NO_ROWS = EncodedExamples(*(np.zeros(0, np.int64) for _ in range(4)))
 
 def run_of(folder, entries=("mnli=data/MNLI",), rows=(), steps=60):
     run = epath.Path(folder) / "run"
-    told = FinetuneConfig(tasks=tuple(entries), max_seq_length=16)
-    run_config.write_run_config(run, small_config(finetune=told, train={"steps": steps}))
+    options = FinetuneConfig(tasks=tuple(entries), max_seq_length=16)
+    run_config.write_run_config(run, small_config(finetune=options, train={"steps": steps}))
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return run
 
@@ -60,9 +60,9 @@ def evaluate(run, name="mnli", part="", extra=()):
         ClassPrediction(LABELS[j], tuple(0.9 if k == j else 0.05 for k in range(3)))
         for _, j in pairs
     ]
-    found = Evaluated(predictions, task.figures(predictions, examples) | dict(extra))
+    evaluated = Evaluated(predictions, task.figures(predictions, examples) | dict(extra))
     return write_evaluation(
-        run, 40, [(task, Split(name, part, examples, NO_ROWS), found)], dict(found.figures)
+        run, 40, [(task, Split(name, part, examples, NO_ROWS), evaluated)], dict(evaluated.figures)
     )
 
 
@@ -92,7 +92,7 @@ def test_the_head_shows_the_metrics_of_the_task(browser, page):
         "best accuracy of mnli, step 40",
         "accuracy of mnli, mismatched",
     )
-    assert [said for said in ("62.5%", "75.0%", *labels) if said not in head] == []
+    assert [text for text in ("62.5%", "75.0%", *labels) if text not in head] == []
     assert "MLM" not in head
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
 
@@ -185,10 +185,10 @@ def test_nothing_overflows_in_either_scheme(browser, page, scheme, ink, width):
 
 
 def head_of(page):
-    found = re.findall(
+    figures = re.findall(
         r'<b id="figure-([^"]+)"(?: data-value="([^"]+)")?>([^<]*)</b><span>([^<]*)</span>', page
     )
-    return {name: (shown, label) for name, _, shown, label in found}
+    return {name: (shown, label) for name, _, shown, label in figures}
 
 
 def test_several_tasks_have_a_score_and_each_its_own_figures_and_scale(tmp_path):
@@ -279,7 +279,7 @@ def test_spans_and_bleu_are_not_multiplied_by_a_hundred():
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda content: content.pop("splits"), "found no field splits"),
         (lambda content: content.update(step="x"), "step: found 'x'"),
@@ -293,13 +293,13 @@ def test_spans_and_bleu_are_not_multiplied_by_a_hundred():
         (lambda content: content["splits"][0]["errors"][1].update(text=None), r"errors\[1\]: text: found None"),
     ],
 )  # fmt: skip
-def test_a_broken_or_older_evaluation_is_named(tmp_path, change, said):
+def test_a_broken_or_older_evaluation_is_named(tmp_path, change, message):
     run = run_of(tmp_path)
     path = evaluate(run)
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=rf"evaluation\.json.*{said}"):
+    with pytest.raises(UserError, match=rf"evaluation\.json.*{message}"):
         write_report(run)
 
 

@@ -16,10 +16,10 @@ def test_on_a_terminal_a_bar_shows_rate_and_what_is_left(capsys, monkeypatch):
     with terminal_progress() as progress:
         for done in range(1, 5):
             progress("train", done, 4)
-    said = capsys.readouterr().err
-    assert "train" in said
-    assert "4/4" in said
-    assert "it/s" in said or "s/it" in said
+    output = capsys.readouterr().err
+    assert "train" in output
+    assert "4/4" in output
+    assert "it/s" in output or "s/it" in output
 
 
 def test_each_stage_has_its_bar_also_one_that_comes_again(capsys, monkeypatch):
@@ -34,8 +34,8 @@ def test_each_stage_has_its_bar_also_one_that_comes_again(capsys, monkeypatch):
             ("read", 2, 2),
         ):
             progress(stage, done, total)
-    said = capsys.readouterr().err
-    assert [mark for mark in ("3/3", "train tokenizer: 0it", "2/2") if mark not in said] == []
+    output = capsys.readouterr().err
+    assert [mark for mark in ("3/3", "train tokenizer: 0it", "2/2") if mark not in output] == []
 
 
 def test_log_lines_go_to_stderr_and_to_no_other_handler(capsys, caplog):
@@ -55,7 +55,7 @@ def test_of_a_process_that_is_not_the_first_only_warnings_are_heard_with_its_nam
     with log_to_terminal("process 1 of 4"):
         logger.info("a step")
         logger.warning("an odd batch")
-    said = capsys.readouterr().err
-    assert "a step" not in said
-    assert said.startswith("process 1 of 4: ")
-    assert "an odd batch" in said
+    output = capsys.readouterr().err
+    assert "a step" not in output
+    assert output.startswith("process 1 of 4: ")
+    assert "an odd batch" in output

@@ -30,9 +30,9 @@ def test_rows_are_those_of_a_plain_loop(texts, longest):
     for i, (text, pair) in enumerate(texts):
         a, b = (TOKENIZER.encode_batch([t or ""])[0].tolist() for t in (text, pair))
         left_a, left_b = pair_cut_by_bert(a, b, longest - 2 - (pair is not None))
-        wanted = [TOKENIZER.cls_id, *left_a, TOKENIZER.sep_id]
-        assert second[i] == len(wanted)
-        wanted += [*left_b, TOKENIZER.sep_id] if pair is not None else []
-        assert ids[offsets[i] : offsets[i + 1]].tolist() == wanted
+        expected = [TOKENIZER.cls_id, *left_a, TOKENIZER.sep_id]
+        assert second[i] == len(expected)
+        expected += [*left_b, TOKENIZER.sep_id] if pair is not None else []
+        assert ids[offsets[i] : offsets[i + 1]].tolist() == expected
         were_cut += (left_a, left_b) != (a, b)
     assert cut == were_cut

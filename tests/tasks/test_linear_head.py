@@ -14,7 +14,7 @@ def test_dropout_is_off_without_a_key_and_keeps_the_mean_with_one():
     x = jnp.ones((64, 64))
     assert heads.dropped(config, x, None) is x
     assert heads.dropped(SMALL_MODEL, x, jax.random.key(0)) is x
-    found = np.asarray(heads.dropped(config, x, jax.random.key(0)))
-    assert np.unique(found).tolist() == pytest.approx([0, 4 / 3])
-    assert (found == 0).mean() == pytest.approx(0.25, abs=0.03)
-    assert not np.array_equal(found, heads.dropped(config, x, jax.random.key(1)))
+    result = np.asarray(heads.dropped(config, x, jax.random.key(0)))
+    assert np.unique(result).tolist() == pytest.approx([0, 4 / 3])
+    assert (result == 0).mean() == pytest.approx(0.25, abs=0.03)
+    assert not np.array_equal(result, heads.dropped(config, x, jax.random.key(1)))

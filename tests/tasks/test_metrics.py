@@ -48,9 +48,9 @@ def test_figures_of_classes_are_scikit_learns(reference, drawn):
     # scikit-learn's has a warning of its own where there is one class only.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        wanted = reference.matthews_corrcoef(true, predicted)
+        expected = reference.matthews_corrcoef(true, predicted)
     assert metrics.matthews_correlation(true, predicted, classes) == pytest.approx(
-        wanted, abs=1e-12
+        expected, abs=1e-12
     )
 
 
@@ -64,8 +64,8 @@ def test_figures_of_several_classes_at_once_are_scikit_learns(reference, rows):
     true, predicted = both[:, : both.shape[1] // 2], both[:, both.shape[1] // 2 :]
     for average in ("micro", "macro"):
         if true.shape[1] > 1:  # of one column scikit-learn makes two classes
-            wanted = reference.f1_score(true, predicted, average=average, zero_division=0)
-            assert getattr(metrics, f"f1_{average}")(true, predicted) == pytest.approx(wanted)
+            expected = reference.f1_score(true, predicted, average=average, zero_division=0)
+            assert getattr(metrics, f"f1_{average}")(true, predicted) == pytest.approx(expected)
     assert metrics.accuracy(true, predicted) == pytest.approx(np.mean((true == predicted).all(1)))
 
 

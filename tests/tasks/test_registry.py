@@ -29,7 +29,7 @@ from bertjax.tasks.seq2seq.task import make_task
 from bertjax.tasks.tagging.task import Tagging
 from tests.tasks.tiny import TOKENIZER, config_of, has_good, write_splits, write_table, write_tagged
 
-TOLD = FinetuneConfig()
+OPTIONS = FinetuneConfig()
 TASKS = {
     "classification": SingleLabel("t", ("a", "b"), ("f1", "accuracy"), 0.1, (0.5, 2.0)),
     "classification of several": MultiLabel("t", ("a",)),
@@ -58,7 +58,7 @@ TASKS = {
 ])  # fmt: skip
 def test_a_task_is_known_by_its_name_or_its_kind(text, name, kind, place):
     FinetuneConfig(tasks=(text,))
-    assert entry_of(text, TOLD) == Entry(name, kind, DataLocation(place))
+    assert entry_of(text, OPTIONS) == Entry(name, kind, DataLocation(place))
 
 
 @pytest.mark.parametrize("tasks,expected", [
@@ -77,7 +77,7 @@ def test_a_task_is_known_by_its_name_or_its_kind(text, name, kind, place):
 ])  # fmt: skip
 def test_a_task_that_is_not_known_is_refused_in_one_line(tasks, expected):
     def read():
-        return [entry_of(text, TOLD) for text in FinetuneConfig(tasks=tasks).tasks]
+        return [entry_of(text, OPTIONS) for text in FinetuneConfig(tasks=tasks).tasks]
 
     with pytest.raises(UserError) as raised:
         read()
@@ -95,16 +95,16 @@ def test_two_spellings_of_one_task_are_refused(tmp_path):
 
 
 def test_files_and_columns_that_are_told_are_the_sources():
-    told = FinetuneConfig(
+    options = FinetuneConfig(
         train_files=("a.tsv", "b.tsv"), test_files=("c.tsv",), columns=("text", "label")
     )
-    source = entry_of("mine:classification=x", told).location
+    source = entry_of("mine:classification=x", options).location
     assert source.files == {"train": ("a.tsv", "b.tsv"), "test": ("c.tsv",)}
     assert source.columns == ("text", "label")
 
 
 def test_the_splits_of_mnli_are_two_unless_files_are_named():
-    mnli, rte = entry_of("mnli=x", TOLD), entry_of("rte=x", TOLD)
+    mnli, rte = entry_of("mnli=x", OPTIONS), entry_of("rte=x", OPTIONS)
     assert kinds.validation_splits(mnli) == ("validation_matched", "validation_mismatched")
     assert kinds.test_splits(mnli) == ("test_matched", "test_mismatched")
     assert (kinds.validation_splits(rte), kinds.test_splits(rte)) == (("validation",), ("test",))
@@ -113,7 +113,7 @@ def test_the_splits_of_mnli_are_two_unless_files_are_named():
         ("validation",),
         ("test",),
     )
-    assert kinds.test_splits(entry_of("mnli:tagging=x", TOLD)) == ("test",)
+    assert kinds.test_splits(entry_of("mnli:tagging=x", OPTIONS)) == ("test",)
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -181,7 +181,7 @@ def test_a_kind_that_a_checkpoint_names_and_we_have_not_is_refused():
         from_plain({}, "there/meta")
 
 
-@pytest.mark.parametrize("of,found,needed", [
+@pytest.mark.parametrize("of,result,needed", [
     (["classification"], ("pooler", "mlm", "nsp"), ("pooler",)),
     (["classification"], (), ("pooler",)),
     (["choice"], (), ("pooler",)),
@@ -192,16 +192,16 @@ def test_a_kind_that_a_checkpoint_names_and_we_have_not_is_refused():
     (["tagging", "choice"], ("mlm",), ("pooler",)),
     (["seq2seq", "classification"], ("mlm", "nsp"), ("pooler", "mlm")),
 ])  # fmt: skip
-def test_heads_of_the_model_are_those_that_a_task_uses(of, found, needed):
+def test_heads_of_the_model_are_those_that_a_task_uses(of, result, needed):
     opened = [OpenedTask(Entry("t", kind, DataLocation("x")), TASKS[kind], {}) for kind in of]
-    assert heads_needed(opened, found) == needed
+    assert heads_needed(opened, result) == needed
 
 
 # Each kind opened from its files.
 
 
-def opened(folder, kind, **told):
-    (one,) = kinds.open_tasks(config_of(f"own:{kind}={folder}", finetune=told), TOKENIZER)
+def opened(folder, kind, **options):
+    (one,) = kinds.open_tasks(config_of(f"own:{kind}={folder}", finetune=options), TOKENIZER)
     return one
 
 
@@ -258,8 +258,8 @@ def test_questions_without_an_answer_make_the_task_version_2(tmp_path):
         for split in ("train", "dev"):
             epath.Path(tmp_path / name).mkdir(parents=True, exist_ok=True)
             (tmp_path / name / f"{split}.json").write_text(json.dumps(content))
-    told = {"doc_stride": 7, "max_query_length": 6, "max_answer_length": 5, "n_best_size": 4}
-    assert opened(tmp_path / "squad", "spans", **told).task == Spans("own", False, 7, 6, 5, 4)
+    options = {"doc_stride": 7, "max_query_length": 6, "max_answer_length": 5, "n_best_size": 4}
+    assert opened(tmp_path / "squad", "spans", **options).task == Spans("own", False, 7, 6, 5, 4)
     assert opened(tmp_path / "v2", "spans").task.version_2
 
 

@@ -21,11 +21,11 @@ MEMBERS = {
 @pytest.mark.parametrize("name", KINDS)
 def test_each_kind_has_all_that_a_task_has_with_the_same_arguments(name):
     task = TASKS[name]
-    for member, wanted in MEMBERS.items():
+    for member, expected in MEMBERS.items():
         assert hasattr(task, member), member
-        if callable(wanted):
-            found = list(inspect.signature(getattr(task, member)).parameters)
-            assert found == list(inspect.signature(wanted).parameters)[1:], member
+        if callable(expected):
+            result = list(inspect.signature(getattr(task, member)).parameters)
+            assert result == list(inspect.signature(expected).parameters)[1:], member
     assert isinstance(task.metric, str)
     assert (task.percent, task.per_token, task.generates) == {
         "classification": (False, False, False),

@@ -37,29 +37,27 @@ SECTIONS = {
     "mesh": {"data": -1},
 }
 MODEL = dataclasses.replace(SMALL_MODEL, **SECTIONS["model"])
-TOLD = {"max_seq_length": 16, "length_buckets": (), "epochs": 6.0}
+OPTIONS = {"max_seq_length": 16, "length_buckets": (), "epochs": 6.0}
 
 
 def config_of(*tasks, **changes):
-    """Fine-tuning on all eight devices, with `changes` by section as in `small_config`; one length
-    of rows.
-    """
-    told = FinetuneConfig(tasks=tasks, **TOLD | changes.pop("finetune", {}))
+    """Fine-tuning on all eight devices with one length of rows; `changes` as in `small_config`."""
+    options = FinetuneConfig(tasks=tasks, **OPTIONS | changes.pop("finetune", {}))
     plain = {name: value for name, value in changes.items() if not isinstance(value, dict)}
     sections = {
         name: SECTIONS.get(name, {}) | changes.get(name, {})
         for name in {*SECTIONS, *changes} - {*plain}
     }
-    return small_config(**sections, finetune=told, **plain)
+    return small_config(**sections, finetune=options, **plain)
 
 
 def sentences(count, seed=0):
     """Sentences of 2 to 9 words, all of them different."""
     rng = random.Random(seed)
-    found = {}
-    while len(found) < count:
-        found[" ".join(rng.choice(WORDS) for _ in range(rng.randint(2, 9)))] = None
-    return list(found)
+    unique = {}
+    while len(unique) < count:
+        unique[" ".join(rng.choice(WORDS) for _ in range(rng.randint(2, 9)))] = None
+    return list(unique)
 
 
 def write_table(path, rows, header=("sentence", "label")):
@@ -101,9 +99,7 @@ def save_start(folder, **changes):
 
 
 def fit(config, run, **options):
-    """(the resolved configuration, how it ended) of `finetune.finetune`, with `result.json` where
-    it is finished.
-    """
+    """Fine-tune and write `result.json`; return the resolved configuration and the outcome."""
     prepared = finetune.prepare(config, TOKENIZER)
     config = finetune.resolve(config, prepared, ("pooler",) if config.init_from else ())
     outcome = finetune.finetune(config, epath.Path(run), prepared, TOKENIZER, **options)
@@ -133,9 +129,9 @@ def hidden_in_numpy(config, params, ids, second):
         )
 
     e = p["embeddings"]
-    places = np.arange(len(ids))
-    x = e["word"]["embedding"][ids] + e["position"]["embedding"][places]
-    x = norm(x + e["token_type"]["embedding"][(places >= second).astype(int)], e["layer_norm"])
+    positions = np.arange(len(ids))
+    x = e["word"]["embedding"][ids] + e["position"]["embedding"][positions]
+    x = norm(x + e["token_type"]["embedding"][(positions >= second).astype(int)], e["layer_norm"])
     for n in range(config.num_hidden_layers):
         layer = jax.tree.map(lambda leaf, n=n: leaf[n], p["encoder"]["layers"])
         a = layer["attention"]

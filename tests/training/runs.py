@@ -1,4 +1,4 @@
-"""What a run left."""
+"""Parameters that a run left, read back for the tests."""
 
 import jax
 

@@ -26,9 +26,7 @@ def corpus(folder, name, seed):
 
 @pytest.fixture
 def prepared(tmp_path):
-    """`prepared(name, **data)`: a folder prepared so, of a corpus of that name, and its
-    configuration.
-    """
+    """`prepared(name, **data)`: the configuration of a folder, prepared from a corpus of that name."""
     vocabulary = tmp_path / "vocab.txt"
     vocabulary.write_text(
         "\n".join(

@@ -16,7 +16,7 @@ from bertjax.training.step import init_state, state_shardings
 from tests.factory import small_config
 
 
-def born(config):
+def fresh_state(config):
     count = config.mesh.data * config.mesh.fsdp
     mesh = make_mesh(config.mesh, jax.devices()[:count])
     layouts = state_shardings(config, mesh)
@@ -35,7 +35,7 @@ def run(tmp_path):
 def saved(run, rows, keep=2, config=None):
     """Checkpoints at the steps of `rows`, with their held-out losses."""
     config = config or small_config()
-    state, target = born(config)
+    state, target = fresh_state(config)
     checkpoints = checkpoint.Checkpoints(run, keep)
     meta = {"config": to_dict(config)}
     for step, loss in rows:
@@ -68,20 +68,20 @@ def test_the_last_ones_and_the_best_are_kept_also_over_a_restart(run):
 def test_a_state_comes_back_as_it_was_on_any_mesh(run):
     state, _ = saved(run, [(3, 1.0)])
     for mesh in (MeshConfig(data=1), MeshConfig(data=2, fsdp=4)):
-        _, target = born(small_config(mesh=mesh))
+        _, target = fresh_state(small_config(mesh=mesh))
         restored = checkpoint.Checkpoints(run, 2).restore(3, target)
         same(restored.params, state.params)
         same(restored.opt_state, state.opt_state)
         assert int(restored.step) == 3
-        for leaf, wanted in zip(jax.tree.leaves(restored), jax.tree.leaves(target), strict=True):
-            assert leaf.sharding == wanted.sharding
+        for leaf, expected in zip(jax.tree.leaves(restored), jax.tree.leaves(target), strict=True):
+            assert leaf.sharding == expected.sharding
 
 
 def test_parameters_alone_and_their_configuration_are_read_from_a_run_or_a_step(run):
     state, target = saved(run, [(3, 1.0), (4, 1.0)])
     for path, step in [(run, 4), (run / "checkpoints" / "3", 3)]:
-        found, folder = checkpoint.find_checkpoint(path)
-        assert (found, folder) == (run, run / "checkpoints" / str(step))
+        run_dir, folder = checkpoint.find_checkpoint(path)
+        assert (run_dir, folder) == (run, run / "checkpoints" / str(step))
         same(checkpoint.restore_params(folder, target.params), state.params)
         assert checkpoint.read_checkpoint_config(folder) == small_config()
 
@@ -92,7 +92,7 @@ def test_parameters_alone_and_their_configuration_are_read_from_a_run_or_a_step(
 ])  # fmt: skip
 def test_a_checkpoint_of_another_shape_is_refused_naming_the_tensor(run, model, message):
     saved(run, [(3, 1.0)])
-    _, target = born(small_config(model=model))
+    _, target = fresh_state(small_config(model=model))
     with pytest.raises(UserError, match=message):
         checkpoint.Checkpoints(run, 2).restore(3, target)
     with pytest.raises(UserError, match=message):
@@ -122,10 +122,10 @@ def test_parameters_are_cast_as_they_are_read_where_asked(run):
     low = jax.tree.map(
         lambda x: jax.ShapeDtypeStruct(x.shape, jnp.bfloat16, sharding=x.sharding), target.params
     )
-    found = checkpoint.restore_params(run / "checkpoints" / "3", low, cast=True)
-    same(found, jax.tree.map(lambda x: x.astype(jnp.bfloat16), state.params))
-    for leaf, wanted in zip(jax.tree.leaves(found), jax.tree.leaves(low), strict=True):
-        assert (leaf.dtype, leaf.sharding) == (jnp.bfloat16, wanted.sharding)
+    restored = checkpoint.restore_params(run / "checkpoints" / "3", low, cast=True)
+    same(restored, jax.tree.map(lambda x: x.astype(jnp.bfloat16), state.params))
+    for leaf, expected in zip(jax.tree.leaves(restored), jax.tree.leaves(low), strict=True):
+        assert (leaf.dtype, leaf.sharding) == (jnp.bfloat16, expected.sharding)
 
 
 def test_a_relative_path_will_do(tmp_path, monkeypatch):
@@ -165,7 +165,7 @@ def test_a_full_disk_is_told_and_whole_checkpoints_stay_usable(tmp_path):
         run = epath.Path(disk) / "run"
         with pytest.raises(UserError, match=r"the disk is full, .*whole checkpoints there: 1"):
             saved(run, [(step, 1.0) for step in range(1, 9)], keep=9, config=config)
-        state, target = born(config)
+        state, target = fresh_state(config)
         again = checkpoint.Checkpoints(run, 9)
         same(again.restore(1, target).params, state.params)
         assert again.latest() < 8

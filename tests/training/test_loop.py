@@ -31,8 +31,9 @@ def batch_of(step, rows=8):
 
 
 def batch_source(spoil=None, after=None):
-    """Batches that depend on the step alone; `spoil` may change one, `after` is called when a
-    step's is asked for.
+    """Batches that depend on the step alone.
+
+    `spoil` may change one; `after` is called when a step's batch is asked for.
     """
 
     def batches(start, rows):
@@ -112,8 +113,8 @@ def test_a_stopped_run_that_goes_on_ends_as_the_undisturbed_one(undisturbed, run
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert not train(config_of(), run, batch_source()).stopped
     assert identical(params_of(run, config_of()), params_of(undisturbed[0], config_of()))
-    wanted = [(r["step"], r["split"], r["loss"]) for r in read_entries(undisturbed[0])]
-    assert [(r["step"], r["split"], r["loss"]) for r in read_entries(run)] == wanted
+    expected = [(r["step"], r["split"], r["loss"]) for r in read_entries(undisturbed[0])]
+    assert [(r["step"], r["split"], r["loss"]) for r in read_entries(run)] == expected
 
 
 def test_a_finished_run_started_again_does_nothing(undisturbed):
@@ -152,9 +153,11 @@ def test_heads_that_the_source_lacks_start_at_random_only_when_asked(undisturbed
         )
     config = config_of(init_from=str(tmp_path / "encoder"), new_heads=("mlm", "nsp"), **short)
     train(config, epath.Path(tmp_path / "b"), batch_source())
-    found, fresh = params_of(tmp_path / "b", config), jax.jit(lambda: init_state(config).params)()
-    for group in found:
-        assert identical(found[group], (fresh if group in ("mlm", "nsp") else source)[group]), group
+    trained, fresh = params_of(tmp_path / "b", config), jax.jit(lambda: init_state(config).params)()
+    for group in trained:
+        assert identical(trained[group], (fresh if group in ("mlm", "nsp") else source)[group]), (
+            group
+        )
     # One that the source has may be begun anew, too.
     config = config_of(init_from=str(undisturbed[0]), new_heads=("mlm",), **short)
     train(config, epath.Path(tmp_path / "c"), batch_source())
@@ -177,9 +180,7 @@ def test_another_configuration_in_the_same_folder_is_refused(undisturbed):
 
 
 def poison(model_breaks_at):
-    """Ids that make no sense are caught; what makes a loss infinite is a label weight that is not a
-    number.
-    """
+    """Ids out of range are caught before; here a label weight is NaN, so the loss is not finite."""
 
     def spoil(step, batch):
         if step in model_breaks_at:

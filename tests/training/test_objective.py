@@ -31,28 +31,28 @@ def test_a_run_begins_with_what_was_restored_and_the_rest_new():
 
 
 def test_parameters_and_axes_are_the_models(params):
-    goal = pretraining(small_config())
+    objective = pretraining(small_config())
     assert jax.tree.structure(
-        jax.eval_shape(lambda: goal.init(jax.random.key(0)))
+        jax.eval_shape(lambda: objective.init(jax.random.key(0)))
     ) == jax.tree.structure(params)
     leaf = lambda one: not isinstance(one, dict)  # noqa: E731
-    assert jax.tree.structure(goal.logical_axes(), is_leaf=leaf) == jax.tree.structure(params)
+    assert jax.tree.structure(objective.logical_axes(), is_leaf=leaf) == jax.tree.structure(params)
 
 
 def test_parts_of_a_batch_add_up_to_its_loss(params):
-    goal, batch = pretraining(small_config()), random_batch(np.random.default_rng(1), 8)
-    sums = jax.jit(lambda p, b: goal.sums(p, b, key=None, layout=ANYWHERE))
-    counts = goal.counts(batch)
+    objective, batch = pretraining(small_config()), random_batch(np.random.default_rng(1), 8)
+    sums = jax.jit(lambda p, b: objective.sums(p, b, key=None, layout=ANYWHERE))
+    counts = objective.counts(batch)
     whole = sums(params, batch)
     parts = [
         sums(params, {name: values[half] for name, values in batch.items()})
         for half in (slice(4), slice(4, 8))
     ]
-    assert float(goal.loss(whole, counts)) == pytest.approx(
-        sum(float(goal.loss(p, counts)) for p in parts), rel=1e-5
+    assert float(objective.loss(whole, counts)) == pytest.approx(
+        sum(float(objective.loss(p, counts)) for p in parts), rel=1e-5
     )
-    means = goal.means(whole)
-    assert float(means["loss"]) == pytest.approx(float(goal.loss(whole, counts)), rel=1e-6)
+    means = objective.means(whole)
+    assert float(means["loss"]) == pytest.approx(float(objective.loss(whole, counts)), rel=1e-6)
     assert float(means["loss"]) == pytest.approx(
         float(means["mlm_loss"] + means["nsp_loss"]), rel=1e-6
     )
@@ -64,8 +64,10 @@ def test_a_masked_batch_stays_as_it_is_and_another_is_masked_by_the_key():
     masked = random_batch(np.random.default_rng(1), 4)
     assert pretraining(config).prepare(masked, jax.random.key(0)) is masked
     plain = {name: jnp.asarray(masked[name]) for name in ("input_ids", "input_mask", "segment_ids")}
-    goal = pretraining(config, Vocabulary(4, (0, 1, 2, 3, 4), 64))
-    dynamic = dataclasses.replace(goal, data=dataclasses.replace(config.data, dynamic_masking=True))
+    objective = pretraining(config, Vocabulary(4, (0, 1, 2, 3, 4), 64))
+    dynamic = dataclasses.replace(
+        objective, data=dataclasses.replace(config.data, dynamic_masking=True)
+    )
     first, again, other = (dynamic.prepare(plain, jax.random.key(n)) for n in (0, 0, 1))
     assert {"masked_lm_ids", "masked_lm_positions", "masked_lm_weights"} <= set(first)
     assert np.array_equal(first["input_ids"], again["input_ids"])

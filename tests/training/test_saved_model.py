@@ -43,9 +43,9 @@ def test_a_model_is_loaded_in_another_type_where_asked(tmp_path):
     params = bertjax.init(config.model, jax.random.key(0))
     save_model(tmp_path, config, params, None, {})
     loaded = load_model(tmp_path, dtype=jnp.bfloat16).params
-    for leaf, wanted in zip(jax.tree.leaves(loaded), jax.tree.leaves(params), strict=True):
+    for leaf, expected in zip(jax.tree.leaves(loaded), jax.tree.leaves(params), strict=True):
         assert leaf.dtype == jnp.bfloat16
-        assert np.array_equal(leaf, wanted.astype(jnp.bfloat16))
+        assert np.array_equal(leaf, expected.astype(jnp.bfloat16))
 
 
 def test_a_model_trained_on_more_devices_than_there_are_with_its_layers_written_out_is_loaded(

@@ -78,25 +78,25 @@ def sums_and_gradients(config, batch):
     layouts = steps.state_shardings(config, mesh)
     params = jax.jit(lambda: steps.init_state(config).params, out_shardings=layouts.params)()
     key = steps.random_key(config.seed, 0, steps.DROPOUT)
-    found = jax.jit(
+    gradient_and_sums = jax.jit(
         lambda params, batch: steps.gradients(config, params, batch, key, rules.MeshLayout(mesh))[
             :2
         ],
         out_shardings=(layouts.params, None),
     )(params, global_batch(mesh, batch, len(batch["input_ids"])))
-    return jax.device_get(found)
+    return jax.device_get(gradient_and_sums)
 
 
 @pytest.fixture(scope="module")
 def on_one_device(batch):
-    found = {}
+    by_bits = {}
 
     def get(bits):
-        if bits not in found:
-            found[bits] = sums_and_gradients(
+        if bits not in by_bits:
+            by_bits[bits] = sums_and_gradients(
                 small_config(model=MODEL | {"dropout_bits": bits}), batch
             )
-        return found[bits]
+        return by_bits[bits]
 
     return get
 
@@ -157,9 +157,9 @@ def test_data_parallel_step_moves_nothing_but_sums(parts):
     config = small_config(
         mesh=MeshConfig(data=8), train={"batch_size": 16, "gradient_accumulation_steps": parts}
     )
-    found = collectives(config, make_mesh(MeshConfig(data=8)))
-    assert found["all-reduce"] > 0
-    assert {kind: n for kind, n in found.items() if kind != "all-reduce"} == dict.fromkeys(
+    counts = collectives(config, make_mesh(MeshConfig(data=8)))
+    assert counts["all-reduce"] > 0
+    assert {kind: n for kind, n in counts.items() if kind != "all-reduce"} == dict.fromkeys(
         ("all-gather", "reduce-scatter", "collective-permute", "all-to-all"), 0
     )
 

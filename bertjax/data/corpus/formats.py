@@ -8,7 +8,7 @@ from etils import epath
 
 from bertjax.config import DataConfig
 from bertjax.data.corpus import python_docs
-from bertjax.errors import UserError, check, mismatch
+from bertjax.errors import UserError, check, mismatch, needs_extra
 from bertjax.storage import opened
 
 LONGEST = (
@@ -256,7 +256,8 @@ def _read_parquet(name: str, config: DataConfig, stretch: Stretch) -> Iterator[s
 
 
 def tfds_builder(name: str) -> Any:
-    import tensorflow_datasets as tfds
+    with needs_extra("data"):
+        import tensorflow_datasets as tfds
 
     try:
         builder = tfds.builder(name.removeprefix("tfds:"))
@@ -290,8 +291,9 @@ def _tfds_spec(builder: Any, stretch: Stretch) -> str:
 
 
 def _read_tfds(name: str, config: DataConfig, stretch: Stretch) -> Iterator[str]:
-    import tensorflow as tf
-    import tensorflow_datasets as tfds
+    with needs_extra("data"):
+        import tensorflow as tf
+        import tensorflow_datasets as tfds
 
     builder = tfds_builder(name)
     # Without autocache, which holds any data set below 250 MB in memory.

@@ -34,7 +34,7 @@ from bertjax.data.tokenizers.tokenizer import (
     open_vocabulary,
     train_tokenizer,
 )
-from bertjax.errors import check, disk_errors
+from bertjax.errors import check, disk_errors, require_package
 from bertjax.progress import Progress, silent
 from bertjax.storage import write_whole
 
@@ -75,6 +75,8 @@ def prepare(
         if (folder / WORK).exists():
             (folder / WORK).rmtree()  # left by a kill after the last step
         return finished
+    # For the folder's metadata, written last: better refused now than after hours.
+    require_package("tensorflow_datasets", extra="data")
     _claim(folder, intent)
     pieces = cut(sources)
     plan = plan_places(config, sum(piece.size for piece in pieces))

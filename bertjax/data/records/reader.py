@@ -10,7 +10,7 @@ from etils import epath
 from bertjax.data.records import record_format as shards
 from bertjax.data.records.manifest import Manifest
 from bertjax.data.records.record_format import FOOTER_BYTES, HEADER_BYTES, Schema
-from bertjax.errors import UserError, check, mismatch
+from bertjax.errors import UserError, check, mismatch, needs_extra
 from bertjax.types import Batch
 
 log = logging.getLogger(__name__)
@@ -119,7 +119,8 @@ class ForeignRecords:
         return f"{self._paths[shard]}: record {row - self._starts[shard]}"
 
     def _parse(self, examples: list[bytes], rows: np.ndarray) -> Batch:
-        import tensorflow as tf
+        with needs_extra("data"):
+            import tensorflow as tf
 
         wanted = {
             name: tf.io.FixedLenFeature([length], tf.float32 if name in shards.FLOATS else tf.int64)

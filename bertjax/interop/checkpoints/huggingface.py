@@ -30,6 +30,7 @@ from bertjax.interop.checkpoints.weight_files import (
     open_weights,
     write_safetensors,
 )
+from bertjax.model.functional import Params
 from bertjax.storage import read_json, write_whole
 from bertjax.tasks.task_head import TaskHead
 
@@ -51,6 +52,7 @@ def load(folder: epath.PathLike, drop: Sequence[str] = ()) -> tuple[ModelConfig,
     tensors, dialect_of = open_weights(path)
     dialect = dialect_of(architecture)
     tensors = resolve_copies(drop_tensors(tensors, drop), dialect)
+    # config.json only names a class; the weights tell which heads are there.
     config = dataclasses.replace(config, heads=heads_in(tensors, dialect))
     check_mlm_activation(architecture, config, where)
     # bertjax's masked-word head has no matrix of its own, only the word embeddings.
@@ -67,7 +69,7 @@ def load(folder: epath.PathLike, drop: Sequence[str] = ()) -> tuple[ModelConfig,
 def save(
     folder: epath.PathLike,
     config: ModelConfig,
-    params: Any,
+    params: Params,
     tokenizer: Tokenizer | None = None,
     *,
     head: TaskHead | None = None,
@@ -108,8 +110,8 @@ def save(
 
 
 def _keep_heads_for_task(
-    config: ModelConfig, params: Any, head: TaskHead
-) -> tuple[ModelConfig, Any]:
+    config: ModelConfig, params: Params, head: TaskHead
+) -> tuple[ModelConfig, Params]:
     """Return the model with the heads that the class of `transformers` for the task has."""
     heads: tuple[Head, ...] = () if head.on_tokens else ("pooler",)
     left_out = set(get_args(Head)) - set(heads)

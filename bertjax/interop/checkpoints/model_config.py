@@ -3,7 +3,7 @@
 A configuration that the other side computes differently is refused, never approximated.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from bertjax.config import ModelConfig, from_dict
@@ -18,6 +18,7 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
 }
+# Fields that config.json and `ModelConfig` call the same.
 SAME_NAME_FIELDS = (
     "vocab_size",
     "hidden_size",
@@ -31,7 +32,8 @@ SAME_NAME_FIELDS = (
     "initializer_range",
     "layer_norm_eps",
 )
-# Defaults of transformers for fields that a config.json leaves out, where `ModelConfig` has others.
+# Defaults of transformers for fields that a config.json leaves out, where `ModelConfig` has others:
+# a config.json may hold no more than what differs from them.
 DEFAULTS: dict[str, dict[str, Any]] = {
     "bert": {},
     "roberta": {"vocab_size": 50_265},
@@ -97,20 +99,20 @@ def huggingface_architecture(config: ModelConfig) -> str:
         found=config.local_attention,
         expected="0: no BERT there has windows",
     )
-    # BERT itself has no sign of its own.
-    has_sign = {
-        "albert": config.share_layers,
-        "roberta": config.position_offset > 0,
-        "electra": config.embedding_size > 0 and not config.share_layers,
-    }
-    signs = [name for name, present in has_sign.items() if present]
+    heirs = []
+    if config.share_layers:
+        heirs.append("albert")
+    if config.position_offset > 0:
+        heirs.append("roberta")
+    if config.embedding_size > 0 and not config.share_layers:
+        heirs.append("electra")
     check(
-        len(signs) <= 1,
+        len(heirs) <= 1,
         where="model",
-        found=f"what makes it {' and '.join(signs)} at once",
+        found=f"what makes it {' and '.join(heirs)} at once",
         expected="one architecture of transformers",
     )
-    architecture = signs[0] if signs else "bert"
+    architecture = heirs[0] if heirs else "bert"
     _check_embedding_size(architecture, config)
     for head in config.heads:
         check(
@@ -160,12 +162,7 @@ def read_huggingface_config(values: Mapping[str, Any], where: str) -> tuple[str,
     `UserError` naming the field that is unknown, out of its range, or computed otherwise here.
     """
     architecture = values.get("model_type", "bert")
-    check(
-        isinstance(architecture, str) and architecture in MODULES,
-        where=f"{where}: model_type",
-        found=repr(architecture),
-        expected=f"one of {', '.join(MODULES)}",
-    )
+    _check_one_of(architecture, MODULES, f"{where}: model_type")
     for name, accepted in ONLY_VALUES.items():
         value = values.get(name)
         check(
@@ -178,12 +175,7 @@ def read_huggingface_config(values: Mapping[str, Any], where: str) -> tuple[str,
     present = {name: value for name, value in values.items() if value is not None}
     values = DEFAULTS[architecture] | present
     activation = values.get("hidden_act", "gelu")
-    check(
-        isinstance(activation, str) and activation in ACTIVATIONS,
-        where=f"{where}: hidden_act",
-        found=repr(activation),
-        expected=f"one of {', '.join(ACTIVATIONS)}",
-    )
+    _check_one_of(activation, ACTIVATIONS, f"{where}: hidden_act")
     fields = {name: values[name] for name in SAME_NAME_FIELDS if name in values}
     fields["hidden_act"] = ACTIVATIONS[activation]
     fields |= _architecture_fields(architecture, values, where)
@@ -195,6 +187,15 @@ def read_huggingface_config(values: Mapping[str, Any], where: str) -> tuple[str,
         if not message.startswith(where):
             message = f"{where}: {message}"
         raise UserError(message) from error
+
+
+def _check_one_of(value: object, names: Collection[str], where: str) -> None:
+    check(
+        isinstance(value, str) and value in names,  # a list of an untrusted file has no hash
+        where=where,
+        found=repr(value),
+        expected=f"one of {', '.join(names)}",
+    )
 
 
 def _architecture_fields(
@@ -235,7 +236,7 @@ def huggingface_config(
         )
     values = {name: getattr(config, name) for name in SAME_NAME_FIELDS} | {
         "architectures": [_class_of(architecture, config)],
-        "dtype": "float32",
+        "dtype": "float32",  # of the weights, whatever the model computes in
         "hidden_act": _foreign_activation(config),
         "model_type": architecture,
         "pad_token_id": pad_id,

@@ -129,6 +129,7 @@ def import_params(config: ModelConfig, dialect: Dialect, tensors: Tensors) -> di
     params: dict[str, np.ndarray] = {}
     for path, leaf in leaves.items():
         params[path] = _read_param(tensors, path, leaf.shape, dialect, prefixed)
+    # A copy with other numbers is a decoder that is not tied: without it the head computes others.
     for name, path in copies.items():
         if name in tensors.shapes:
             check(
@@ -141,7 +142,7 @@ def import_params(config: ModelConfig, dialect: Dialect, tensors: Tensors) -> di
 
 
 def export_tensors(
-    params: Any, dialect: Dialect, *, prefixed: bool = True
+    params: functional.Params, dialect: Dialect, *, prefixed: bool = True
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yield (name, float32 array) of each tensor of `params`; the inverse of `import_params`.
 
@@ -226,6 +227,7 @@ def _read_param(
         )
         if dialect.is_transposed(path):
             array = array.T
+        # Into one array of all layers, so that no layer is in memory twice but this one.
         target = param if part.layer is None else param[part.layer]
         target[...] = array.reshape(target.shape)
     return param

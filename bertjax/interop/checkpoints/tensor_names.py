@@ -87,7 +87,7 @@ MODULES: dict[str, dict[str, str]] = {
         "mlm": "predictions",
         "mlm/transform": "predictions.dense",
         "mlm/layer_norm": "predictions.LayerNorm",
-        # ALBERT is trained on the sentences' order; the head has the shape of BERT's.
+        # It tells the order of two sentences; its shape is that of BERT's head.
         "nsp": "sop_classifier.classifier",
     },
 }
@@ -195,6 +195,7 @@ _TENSORFLOW_NAMES = {
     "nsp/kernel": "cls/seq_relationship/output_weights",
     "nsp/bias": "cls/seq_relationship/output_bias",
 }
+# Adam's two moments of each parameter, and the number of steps.
 _OPTIMIZER_ENDINGS = ("/adam_m", "/adam_v", "global_step")
 
 
@@ -209,13 +210,14 @@ def tensorflow_dialect() -> Dialect:
         if leaf == "embedding":
             return module
         if module.endswith("LayerNorm"):
-            leaf = {"scale": "gamma", "bias": "beta"}[leaf]
+            leaf = {"scale": "gamma", "bias": "beta"}[leaf]  # TensorFlow's names
         return f"{module}/{leaf}"
 
     return Dialect(
         "bert",
         prefix="bert/",
         name=name,
+        # The original's script multiplies by the transpose of this one.
         transposed=frozenset({"nsp/kernel"}),
         ignored=lambda name: name.endswith(_OPTIMIZER_ENDINGS),
     )

@@ -14,7 +14,7 @@ from etils import epath
 
 from bertjax.config import ModelConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
-from bertjax.errors import UserError, check, disk_errors, one_line
+from bertjax.errors import UserError, check, disk_errors, needs_extra, one_line
 from bertjax.interop.checkpoints.model_config import (
     SAME_NAME_FIELDS,
     huggingface_architecture,
@@ -30,6 +30,7 @@ from bertjax.interop.checkpoints.tensor_mapping import (
 from bertjax.interop.checkpoints.tensor_names import tensorflow_dialect
 from bertjax.interop.checkpoints.weight_files import check_local
 from bertjax.interop.tensorflow_files import tensorflow_output
+from bertjax.model.functional import Params
 from bertjax.storage import read_json, write_whole
 
 CONFIG = "bert_config.json"
@@ -61,7 +62,7 @@ def load(source: epath.PathLike, drop: Sequence[str] = ()) -> tuple[ModelConfig,
 
 
 def save(
-    folder: epath.PathLike, config: ModelConfig, params: Any, tokenizer: Tokenizer | None = None
+    folder: epath.PathLike, config: ModelConfig, params: Params, tokenizer: Tokenizer | None = None
 ) -> None:
     """Write `bert_config.json`, `bert_model.ckpt.*` and the vocabulary for the original scripts.
 
@@ -117,7 +118,8 @@ def _prefix(source: epath.Path) -> epath.Path:
 
 
 def _open(prefix: epath.Path, ignored: Callable[[str], bool]) -> Tensors:
-    import tensorflow as tf
+    with needs_extra("data"):
+        import tensorflow as tf
 
     check_local(prefix, "checkpoint")
     try:
@@ -168,7 +170,8 @@ def _damaged(prefix: epath.Path, error: Exception) -> UserError:
 
 
 def _write(folder: epath.Path, tensors: dict[str, np.ndarray]) -> None:
-    import tensorflow as tf
+    with needs_extra("data"):
+        import tensorflow as tf
 
     # Data before the index, without which there is no checkpoint.
     with tensorflow_output(folder, last=f"{CHECKPOINT}.index") as local:

@@ -211,6 +211,7 @@ def _open_torch(path: epath.Path) -> Tensors:
             found=f"the type {tensor.dtype}",
             expected="floating point",
         )
+        # Detached: a saved `nn.Parameter` asks for gradients, and numpy refuses such.
         return tensor.detach().to(torch.float32).numpy()
 
     shapes = {new: tuple(tensors[old].shape) for new, old in names.items()}

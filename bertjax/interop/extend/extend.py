@@ -86,7 +86,7 @@ def extend_vocabulary(
     *,
     multiple: int = 1,
 ) -> tuple[ModelConfig, Params]:
-    """Return the model with new entries, whose ids follow those of `tokenizer`, the old one.
+    """Return the model with new entries, whose ids follow those of the old `tokenizer`.
 
     `pieces` holds for each new entry the ids that `tokenizer` encodes it as. With the method
     `pieces` its embedding, and its bias in the masked-word head, are their mean (arXiv 2402.09977).

@@ -161,6 +161,7 @@ def _binary_entries(
     _check_width(path, file_width, width)
     buffer, at = b"", 0
     for number in range(1, count + 1):
+        # The buffer has room for the longest entry, so that each is read in one piece.
         if len(buffer) - at < MAX_WORD_BYTES + 4 * width:
             buffer, at = buffer[at:] + file.read(BLOCK_BYTES), 0
         where = f"{path}, entry {number:,}"

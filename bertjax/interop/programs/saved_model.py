@@ -8,6 +8,7 @@ read: TensorFlow 2.21 has StableHLO 1.13, jax 0.12 writes 1.18.
 import jax
 from etils import epath
 
+from bertjax.errors import needs_extra
 from bertjax.interop.programs.serving import INPUTS, OutputShape, ServedModel, new_program
 from bertjax.interop.programs.stablehlo import export_program
 from bertjax.interop.tensorflow_files import tensorflow_output
@@ -23,9 +24,10 @@ def export_saved_model(model: ServedModel, folder: epath.PathLike) -> None:
     XLA program, compiled once for each shape, for CPU, CUDA and TPU; the parameters are variables.
     Raises `UserError` where `folder` has a SavedModel in it, and where the disk is full.
     """
+    with needs_extra("data"):
+        import tensorflow as tf
+        from tensorflow.compiler.tf2xla.python.xla import call_module  # not in tf.raw_ops
     path = new_program(folder, PROGRAM)
-    import tensorflow as tf
-    from tensorflow.compiler.tf2xla.python.xla import call_module  # not in tf.raw_ops
 
     exported = export_program(model)
     module = tf.Module()

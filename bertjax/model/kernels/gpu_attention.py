@@ -1,10 +1,12 @@
 """Attention as GPU kernels, forward and backward, with dropout of the probabilities inside.
 
-The algorithm is FlashAttention 2's (arXiv 2307.08691): a program has a block of queries and goes
+The algorithm is FlashAttention-2's (arXiv 2307.08691): a program has a block of queries and goes
 over the keys with a running softmax. Backward, one kernel has a block of queries and goes over the
-keys, for dq, and one a block of keys and goes over the queries, for dk and dv; so no two programs
-add to the same place and sums are always the same. Scores, softmax and dropout are float32, the
-scores in powers of two; products take the inputs' type and add up in float32.
+keys, for dq; another has a block of keys and goes over the queries, for dk and dv. So no two
+programs add to the same memory, and repeated runs give the same sums.
+
+Scores, softmax and dropout are float32. Softmax is in powers of two, for which GPUs have an
+instruction. Products take the inputs' type and add up in float32.
 """
 
 import math
@@ -18,23 +20,70 @@ from jax import Array
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from bertjax.model.random_bits import drop, kept_scores
+from bertjax.model.random_bits import drop, score_mask
 
-BLOCK = 64
-HEAD_WIDTHS = (16, 32, 64, 128)
-LEAST = float(jnp.finfo(jnp.float32).min)
+BLOCK = 64  # queries, and keys, at a time
+HEAD_WIDTHS = (16, 32, 64, 128)  # Triton's blocks are powers of two, its products from 16 on
+# The score of a key that is not seen. Not -inf: a query that sees no key would give NaN.
+MASKED = float(jnp.finfo(jnp.float32).min)
 
 
 class Static(NamedTuple):
-    """What a program is compiled for; `window`: keys are seen up to half of it away, 0: all."""
+    """Constants that a kernel is compiled for."""
 
     rate: float
+    """Dropout's."""
     window: int
+    """Keys are seen at most half of it away; 0: all."""
     interpret: bool
+    """True: run by Pallas's interpreter, where there is no GPU."""
+
+
+class _Residuals(NamedTuple):
+    """Arrays kept for the backward pass, which computes the scores again."""
+
+    q: Array
+    k: Array
+    v: Array
+    segments: tuple[Array, Array]
+    seed: Array
+    output: Array
+    largest: Array
+    """The largest score of each query, [B, H, L] float32."""
+    total: Array
+    """The sum of its raised scores, [B, H, L] float32."""
+
+
+class _Queries(NamedTuple):
+    """A block of queries in the backward pass: two arrays [BLOCK, K], the others [BLOCK]."""
+
+    q: Array
+    gradient: Array
+    segments: Array
+    largest: Array
+    """The largest score of each query."""
+    share: Array
+    """1 / the sum of its raised scores."""
+    mean: Array
+    """Its probabilities' mean gradient."""
+
+
+class _Keys(NamedTuple):
+    """A block of keys: two arrays [BLOCK, K], and segments [BLOCK]."""
+
+    k: Array
+    v: Array
+    segments: Array
+
+
+_Positions = tuple[Array, Array]
+"""The positions of a block's queries [BLOCK, 1] and keys [1, BLOCK] in their row."""
+_KeepOf = Callable[[_Positions], Array | None]
+"""Returns the mask of the probabilities that dropout keeps."""
 
 
 def fits(length: int, head_width: int) -> bool:
-    """Whether the kernels take rows of this length, and heads of this width."""
+    """Return True where the kernels take rows of this length, and heads of this width."""
     return length % BLOCK == 0 and head_width in HEAD_WIDTHS
 
 
@@ -42,26 +91,27 @@ def fits(length: int, head_width: int) -> bool:
 def gpu_attention(
     static: Static, q: Array, k: Array, v: Array, segments: tuple[Array, Array], seed: Array
 ) -> Array:
-    """Attention of q, k, v [B, L, H, K]; see `attention.attention`.
+    """Return the attention of q, k, v [B, L, H, K]; see `attention.attention`.
 
     `segments` are the queries' and the keys', [B, L] int32: a query sees the keys of its own
-    number. `seed` is as `random_bits.kept_scores` has it.
+    number. `seed` is that of `random_bits.score_mask`.
     """
     return _forward(static, q, k, v, segments, seed)[0]
 
 
 def _forward(
-    static: Static, q: Array, k: Array, v: Array, segments: Any, seed: Array
-) -> tuple[Array, Any]:
+    static: Static, q: Array, k: Array, v: Array, segments: tuple[Array, Array], seed: Array
+) -> tuple[Array, _Residuals]:
     output, largest, total = _call(
         _forward_body, static, seed, segments, [q], [k, v], [], like=[q], statistics_out=2
     )
-    return output, (q, k, v, segments, seed, output, largest, total)
+    return output, _Residuals(q, k, v, segments, seed, output, largest, total)
 
 
-def _backward(static: Static, residuals: Any, gradient: Array) -> Any:
+def _backward(static: Static, residuals: _Residuals, gradient: Array) -> Any:
     q, k, v, segments, seed, output, largest, total = residuals
-    # What a query's d_probabilities are on average, dropout included: its output by its gradient.
+    # The mean gradient of a query's probabilities, weighted by them, with dropout: its output times
+    # the output's gradient (D in FlashAttention-2's algorithm 2).
     mean = jnp.einsum("blhk,blhk->bhl", output, gradient, preferred_element_type=jnp.float32)
     statistics = [largest, 1 / total, mean]
     queries = [q, gradient]
@@ -88,18 +138,29 @@ def _call(
     statistics_out: int = 0,
     by_keys: bool = False,
 ) -> Any:
-    """Run `body` for each row, head and block of queries, or of keys: it gets the other side whole."""
+    """Run `body` for each row, head and block of queries, or of keys where `by_keys`.
+
+    It gets the other side whole, and goes over its blocks. The outputs have the shapes of `like`,
+    and after them come `statistics_out` arrays [B, H, L] float32.
+    """
     batch, length, heads, width = queries[0].shape
 
     def specs(
         blocked: bool, wide: int, narrow: int
     ) -> tuple[list[pl.BlockSpec], list[pl.BlockSpec], pl.BlockSpec]:
-        size, at = (BLOCK, lambda i: i) if blocked else (length, lambda i: 0)
-        return (
-            [pl.BlockSpec((None, size, None, width), lambda i, b, h: (b, at(i), h, 0))] * wide,
-            [pl.BlockSpec((None, None, size), lambda i, b, h: (b, h, at(i)))] * narrow,
-            pl.BlockSpec((None, size), lambda i, b, h: (b, at(i))),
-        )
+        """Return the parts of arrays [B, L, H, K] (`wide` of them), [B, H, L] and [B, L].
+
+        The grid's axes are (block, row, head).
+        """
+        size = BLOCK if blocked else length
+
+        def part(block: Any) -> Any:
+            return block if blocked else 0
+
+        vectors = pl.BlockSpec((None, size, None, width), lambda i, b, h: (b, part(i), h, 0))
+        numbers = pl.BlockSpec((None, None, size), lambda i, b, h: (b, h, part(i)))
+        segments = pl.BlockSpec((None, size), lambda i, b, h: (b, part(i)))
+        return [vectors] * wide, [numbers] * narrow, segments
 
     of_queries, of_statistics, query_segments = specs(not by_keys, len(queries), len(statistics))
     of_keys, _, key_segments = specs(by_keys, len(keys), 0)
@@ -128,69 +189,70 @@ def _call(
 def _forward_body(  # type: ignore[no-untyped-def]
     seed, query_segments, key_segments, q, k, v, out, largest, total, *, static
 ):
-    queries, (own, stays) = q[...], _program(seed, k.shape[0], static)
+    queries = q[...]
+    own, keep_of = _program(seed, k.shape[0], static)
 
     def add(block, sums):  # type: ignore[no-untyped-def]
-        output, top, whole = sums
+        output, top, total_raised = sums
         keys = pl.ds(block * BLOCK, BLOCK)
-        place = _place(own, block)
+        positions = _positions(own, block)
         scores, _ = _scores(
-            queries, k[keys, :], query_segments[...], key_segments[keys], place, static
+            queries, k[keys, :], query_segments[...], key_segments[keys], positions, static
         )
+        # The running softmax: sums so far are scaled to the new largest score.
         new_top = jnp.maximum(top, jnp.max(scores, axis=1))
         raised, fade = jnp.exp2(scores - new_top[:, None]), jnp.exp2(top - new_top)
-        dropped = drop(raised, stays(place), 1 / (1 - static.rate)).astype(v.dtype)
+        dropped = drop(raised, keep_of(positions), 1 / (1 - static.rate)).astype(v.dtype)
         output = output * fade[:, None] + triton.dot(dropped, v[keys, :])
-        return output, new_top, whole * fade + jnp.sum(raised, axis=1)
+        return output, new_top, total_raised * fade + jnp.sum(raised, axis=1)
 
     start = (
         jnp.zeros(q.shape, jnp.float32),
-        jnp.full(BLOCK, LEAST, jnp.float32),
+        jnp.full(BLOCK, MASKED, jnp.float32),
         jnp.zeros(BLOCK, jnp.float32),
     )
-    output, top, whole = jax.lax.fori_loop(*_blocks(own, k.shape[0], static), add, start)
-    out[...] = (output / whole[:, None]).astype(out.dtype)
-    largest[...], total[...] = top, whole
+    output, top, total_raised = jax.lax.fori_loop(*_blocks(own, k.shape[0], static), add, start)
+    out[...] = (output / total_raised[:, None]).astype(out.dtype)
+    largest[...], total[...] = top, total_raised
 
 
 def _dq_body(  # type: ignore[no-untyped-def]
     seed, query_segments, key_segments, q, gradient, k, v, largest, share, mean, dq, *, static
 ):
-    here = (q[...], gradient[...], query_segments[...], largest[...], share[...], mean[...])
-    own, stays = _program(seed, k.shape[0], static)
+    here = _Queries(q[...], gradient[...], query_segments[...], largest[...], share[...], mean[...])
+    own, keep_of = _program(seed, k.shape[0], static)
 
     def add(block, summed):  # type: ignore[no-untyped-def]
         keys = pl.ds(block * BLOCK, BLOCK)
-        there = (k[keys, :], v[keys, :], key_segments[keys])
-        d_scores, _ = _d_scores(here, there, _place(own, block), stays, static)
-        return summed + triton.dot(d_scores, there[0])
+        there = _Keys(k[keys, :], v[keys, :], key_segments[keys])
+        d_scores, _ = _d_scores(here, there, _positions(own, block), keep_of, static)
+        return summed + triton.dot(d_scores, there.k)
 
-    summed = jax.lax.fori_loop(
-        *_blocks(own, k.shape[0], static), add, jnp.zeros(q.shape, jnp.float32)
-    )
+    first, end = _blocks(own, k.shape[0], static)
+    summed = jax.lax.fori_loop(first, end, add, jnp.zeros(q.shape, jnp.float32))
     dq[...] = (summed * q.shape[1] ** -0.5).astype(dq.dtype)
 
 
 def _dk_dv_body(  # type: ignore[no-untyped-def]
     seed, query_segments, key_segments, q, gradient, k, v, largest, share, mean, dk, dv, *, static
 ):
-    there = (k[...], v[...], key_segments[...])
-    own, stays = _program(seed, q.shape[0], static)
+    there = _Keys(k[...], v[...], key_segments[...])
+    own, keep_of = _program(seed, q.shape[0], static)
 
     def add(block, sums):  # type: ignore[no-untyped-def]
-        rows = pl.ds(block * BLOCK, BLOCK)
-        here = (
-            q[rows, :],
-            gradient[rows, :],
-            query_segments[rows],
-            largest[rows],
-            share[rows],
-            mean[rows],
+        queries = pl.ds(block * BLOCK, BLOCK)
+        here = _Queries(
+            q[queries, :],
+            gradient[queries, :],
+            query_segments[queries],
+            largest[queries],
+            share[queries],
+            mean[queries],
         )
-        d_scores, dropped = _d_scores(here, there, _place(block, own), stays, static)
+        d_scores, dropped = _d_scores(here, there, _positions(block, own), keep_of, static)
         parts = (
-            triton.dot(d_scores, here[0], trans_a=True),
-            triton.dot(dropped, here[1], trans_a=True),
+            triton.dot(d_scores, here.q, trans_a=True),
+            triton.dot(dropped, here.gradient, trans_a=True),
         )
         return sums[0] + parts[0], sums[1] + parts[1]
 
@@ -200,44 +262,37 @@ def _dk_dv_body(  # type: ignore[no-untyped-def]
     dv[...] = sums[1].astype(dv.dtype)
 
 
-def _d_scores(here: Any, there: Any, place: Any, stays: Any, static: Static) -> tuple[Array, Array]:
-    """Of a block of queries by a block of keys: the scores' gradient, and the probabilities after
-    dropout.
-    """
-    q, gradient, query_segments, largest, share, mean = here
-    k, v, key_segments = there
-    scores, seen = _scores(q, k, query_segments, key_segments, place, static)
-    probabilities = jnp.exp2(scores - largest[:, None]) * share[:, None]
-    keep, scale = stays(place), 1 / (1 - static.rate)
-    d_probabilities = drop(triton.dot(gradient, v, trans_b=True), keep, scale)
-    d_scores = jnp.where(seen, probabilities * (d_probabilities - mean[:, None]), 0.0)
-    return d_scores.astype(q.dtype), drop(probabilities, keep, scale).astype(q.dtype)
+def _d_scores(
+    here: _Queries, there: _Keys, positions: _Positions, keep_of: _KeepOf, static: Static
+) -> tuple[Array, Array]:
+    """Return the gradient of a block's scores, and its probabilities after dropout."""
+    scores, seen = _scores(here.q, there.k, here.segments, there.segments, positions, static)
+    probabilities = jnp.exp2(scores - here.largest[:, None]) * here.share[:, None]
+    keep, scale = keep_of(positions), 1 / (1 - static.rate)
+    d_probabilities = drop(triton.dot(here.gradient, there.v, trans_b=True), keep, scale)
+    d_scores = jnp.where(seen, probabilities * (d_probabilities - here.mean[:, None]), 0.0)
+    return d_scores.astype(here.q.dtype), drop(probabilities, keep, scale).astype(here.q.dtype)
 
 
-def _program(
-    seed: Any, length: int, static: Static
-) -> tuple[Array, Callable[[tuple[Array, Array]], Array | None]]:
-    """The number of this program's block, and which probabilities of a block stay."""
+def _program(seed: Any, length: int, static: Static) -> tuple[Array, _KeepOf]:
+    """Return the number of this program's own block, and the dropout mask of a block."""
     own, row, head = (pl.program_id(axis) for axis in range(3))
 
-    def stays(place: tuple[Array, Array]) -> Array | None:
-        return kept_scores(seed, row, head, *place, length, static.rate)
+    def keep_of(positions: _Positions) -> Array | None:
+        return score_mask(seed, row, head, *positions, length, static.rate)
 
-    return own, stays
+    return own, keep_of
 
 
 def _blocks(own: Array, length: int, static: Static) -> tuple[Any, Any]:
-    """From which block of the other side to which one, not included, a program's `own` has to do
-    with.
-    """
+    """Return the range (first, end) of the other side's blocks that the block `own` meets."""
     if not static.window:
         return 0, length // BLOCK
     reach = -(-static.window // 2 // BLOCK)
     return jnp.maximum(own - reach, 0), jnp.minimum(own + reach + 1, length // BLOCK)
 
 
-def _place(query_block: Any, key_block: Any) -> tuple[Array, Array]:
-    """The numbers of a block's queries [BLOCK, 1] and keys [1, BLOCK] in their row."""
+def _positions(query_block: Any, key_block: Any) -> _Positions:
     count = jnp.arange(BLOCK, dtype=jnp.int32)
     return (query_block * BLOCK + count)[:, None], (key_block * BLOCK + count)[None, :]
 
@@ -247,12 +302,13 @@ def _scores(
     k: Array,
     query_segments: Array,
     key_segments: Array,
-    place: tuple[Array, Array],
+    positions: _Positions,
     static: Static,
 ) -> tuple[Array, Array]:
-    """Scores of a block by the logarithm to base 2, and which of them are seen."""
+    """Return a block's scores, as powers of two, and True where they are seen."""
     seen = query_segments[:, None] == key_segments[None, :]
     if static.window:
-        seen &= jnp.abs(place[0] - place[1]) <= static.window // 2
+        seen &= jnp.abs(positions[0] - positions[1]) <= static.window // 2
+    # exp(x) = 2 ** (x log2(e))
     scores = triton.dot(q, k, trans_b=True) * (q.shape[1] ** -0.5 * math.log2(math.e))
-    return jnp.where(seen, scores, LEAST), seen
+    return jnp.where(seen, scores, MASKED), seen

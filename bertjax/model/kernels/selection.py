@@ -1,4 +1,4 @@
-"""Where our kernels are used."""
+"""The choice between kernels and plain XLA, by configuration, device and shape."""
 
 from bertjax.config import ModelConfig
 from bertjax.model.kernels import fused_norm, gpu_attention, tpu_attention
@@ -6,36 +6,41 @@ from bertjax.model.layout import Layout
 
 
 def on_tpu(config: ModelConfig, layout: Layout) -> bool:
-    """Whether kernels are asked for, and those for TPU can run."""
+    """Return True where kernels are asked for and the device is a TPU."""
     return config.kernels == "pallas" and layout.platform == "tpu"
 
 
 def attention(config: ModelConfig, length: int, layout: Layout) -> bool:
-    """Whether attention over whole rows of this length is a kernel's."""
-    heads, width = config.num_attention_heads, config.hidden_size // config.num_attention_heads
-    if on_tpu(config, layout):
-        return tpu_attention.fits(length, heads // layout.parts("heads"), width)
-    return local_attention(config, length, layout)
+    """Return True where a kernel computes global attention in rows of this length."""
+    if not on_tpu(config, layout):
+        return local_attention(config, length, layout)
+    local_heads = config.num_attention_heads // layout.parts("heads")
+    return tpu_attention.fits(length, local_heads, _head_width(config))
 
 
 def local_attention(config: ModelConfig, length: int, layout: Layout) -> bool:
-    """Whether attention to near keys, in rows of this length, is a kernel's."""
-    width = config.hidden_size // config.num_attention_heads
-    return (
-        config.kernels == "pallas"
-        and layout.platform == "gpu"
-        and gpu_attention.fits(length, width)
-    )
+    """Return True where a kernel computes local attention in rows of this length: on GPUs alone."""
+    if config.kernels != "pallas" or layout.platform != "gpu":
+        return False
+    return gpu_attention.fits(length, _head_width(config))
+
+
+def _head_width(config: ModelConfig) -> int:
+    return config.hidden_size // config.num_attention_heads
 
 
 def norm(config: ModelConfig, length: int, layout: Layout) -> bool:
-    """Whether dropout, residual and norm of rows of this length are the kernel's."""
+    """Return True where a kernel computes dropout, residual and norm of rows of this length."""
     return on_tpu(config, layout) and fused_norm.fits(length, config.hidden_size)
 
 
 def missing(config: ModelConfig, length: int, layout: Layout) -> list[str]:
-    """What is asked of kernels and will be computed without, in words."""
+    """Return what `config` asks kernels for and XLA computes here: `attention`, `norms`."""
     if config.kernels != "pallas":
         return []
-    found = {"attention": attention(config, length, layout), "norms": norm(config, length, layout)}
-    return [what for what, kernel in found.items() if not kernel]
+    names = []
+    if not attention(config, length, layout):
+        names.append("attention")
+    if not norm(config, length, layout):
+        names.append("norms")
+    return names

@@ -1,16 +1,16 @@
-"""Attention of whole rows as one TPU kernel, forward and backward, with dropout of the
-probabilities inside.
+"""Attention to whole rows as one TPU kernel, forward and backward, with dropout inside.
 
-BERT's rows are short: all scores of a row and head fit a core's memory, so there is no running
-softmax, and nothing but queries, keys, values and their gradients goes through main memory. A block
-is some rows by 128 lanes, which hold 128 / K heads side by side; each head's share of a product is
-cut out by zeroing the other heads' lanes, which costs the matrix unit nothing, a head's 64 lanes
-filling half of it. Scores, softmax and dropout are float32; products take the inputs' type and add
-up in float32.
+BERT's rows are short: all scores of a row and head fit a core's memory. So there is no running
+softmax, and only queries, keys, values and their gradients go through main memory.
+
+A block is some rows by 128 lanes, which hold 128 / K heads side by side. Each head's share of a
+product is cut out by zeroing the other heads' lanes. That costs the matrix unit nothing, since a
+head's 64 lanes would fill half of it anyway. Scores, softmax and dropout are float32; products take
+the inputs' type and add up in float32.
 """
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,24 +18,44 @@ from jax import Array
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from bertjax.model.random_bits import drop, kept_scores
+from bertjax.model.random_bits import drop, score_mask
 
-LANES = 128
-TOKENS = 1024  # rows of a block times their length
-LONGEST = 512
-LEAST = float(jnp.finfo(jnp.float32).min)
-# What an element of the scores costs on the vector unit, in the operations of the matrix unit that
-# fit the same time (32 for each of its own): said to the compiler, so that its estimates count
-# softmax and dropout.
+LANES = 128  # of a vector register: the last axis of a block is a multiple of it
+MAX_TOKENS = 1024  # rows of a block times their length
+MAX_LENGTH = 512  # longer rows' scores do not fit a core's memory
+# The score of a key that is not seen. Not -inf: a query that sees no key would give NaN.
+MASKED = float(jnp.finfo(jnp.float32).min)
+# Operations of a score on the vector unit. The compiler's estimates count operations of the matrix
+# unit, of which 32 take the time of one of these: so they count softmax and dropout too.
 VECTOR_OPERATIONS = {"forward": 6, "backward": 12, "dropout": 20}
 MATRIX_PER_VECTOR = 32
 
 
+class Static(NamedTuple):
+    """Constants that a kernel is compiled for."""
+
+    head_width: int
+    rate: float
+    """Dropout's."""
+    interpret: bool
+    """True: run by Pallas's interpreter, where there is no TPU."""
+
+
+class _Residuals(NamedTuple):
+    """Arrays kept for the backward pass, which computes the scores again."""
+
+    q: Array
+    k: Array
+    v: Array
+    segments: tuple[Array, Array]
+    seed: Array
+
+
 def fits(length: int, num_heads: int, head_width: int) -> bool:
-    """Whether the kernel takes rows of this length, and one device's heads."""
+    """Return True where the kernel takes rows of this length, and this many heads of a device."""
     return (
         length % LANES == 0
-        and length <= LONGEST
+        and length <= MAX_LENGTH
         and LANES % head_width == 0
         and num_heads * head_width % LANES == 0
     )
@@ -43,29 +63,29 @@ def fits(length: int, num_heads: int, head_width: int) -> bool:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def tpu_attention(
-    static: "tuple[int, float, bool]",
+    static: Static,
     q: Array,
     k: Array,
     v: Array,
     segments: tuple[Array, Array],
     seed: Array,
 ) -> Array:
-    """Attention of q, k, v [B, L, H * K]; see `attention.attention`.
+    """Return the attention of q, k, v [B, L, H * K]; see `attention.attention`.
 
-    `static` is (K, dropout_rate, interpret); `segments` are the queries' and the keys', [B, L]
-    int32: a query sees the keys of its own number. `seed` is as `random_bits.kept_scores` has it.
+    `segments` are the queries' and the keys', [B, L] int32: a query sees the keys of its own
+    number. `seed` is that of `random_bits.score_mask`.
     """
     return _forward(static, q, k, v, segments, seed)[0]
 
 
 def _forward(
-    static: Any, q: Array, k: Array, v: Array, segments: Any, seed: Array
-) -> tuple[Array, Any]:
+    static: Static, q: Array, k: Array, v: Array, segments: tuple[Array, Array], seed: Array
+) -> tuple[Array, _Residuals]:
     output = _call("forward", static, (q, k, v), segments, seed, 1)[0]
-    return output, (q, k, v, segments, seed)
+    return output, _Residuals(q, k, v, segments, seed)
 
 
-def _backward(static: Any, residuals: Any, gradient: Array) -> Any:
+def _backward(static: Static, residuals: _Residuals, gradient: Array) -> Any:
     q, k, v, segments, seed = residuals
     dq, dk, dv = _call("backward", static, (q, k, v, gradient), segments, seed, 3)
     return dq, dk, dv, (None, None), None
@@ -75,23 +95,30 @@ tpu_attention.defvjp(_forward, _backward)
 
 
 def _call(
-    direction: str, static: Any, arrays: Any, segments: Any, seed: Array, outputs: int
+    direction: str, static: Static, arrays: Any, segments: Any, seed: Array, outputs: int
 ) -> Any:
+    """Run a kernel over blocks of rows and heads; `arrays` are [B, L, H * K]."""
     head_width, rate, interpret = static
     q = arrays[0]
     batch, length, width = q.shape
-    rows = next(n for n in range(min(batch, max(1, TOKENS // length)), 0, -1) if batch % n == 0)
+    max_rows = min(batch, max(1, MAX_TOKENS // length))
+    rows = next(n for n in range(max_rows, 0, -1) if batch % n == 0)
     block = pl.BlockSpec((rows, length, LANES), lambda b, g: (b, 0, g))
     segment = pl.BlockSpec((rows, 1, length), lambda b, g: (b, 0, 0))
-    products = {"forward": 2, "backward": 5}[direction]
-    vector = VECTOR_OPERATIONS[direction] + (VECTOR_OPERATIONS["dropout"] if rate else 0)
+    body: Any = _forward_body
+    products = 2  # scores and output
+    if direction == "backward":
+        body = _backward_body
+        products = 5  # scores again, and the gradients of probabilities, q, k and v
+    operations = VECTOR_OPERATIONS[direction]
+    if rate:
+        operations += VECTOR_OPERATIONS["dropout"]
     scores = batch * (width // head_width) * length * length
     cost = pl.CostEstimate(
-        flops=scores * (products * 2 * LANES + vector * MATRIX_PER_VECTOR),
+        flops=scores * (products * 2 * LANES + operations * MATRIX_PER_VECTOR),
         transcendentals=scores,
         bytes_accessed=(len(arrays) + outputs) * q.size * q.dtype.itemsize,
     )
-    body: Any = {"forward": _forward_body, "backward": _backward_body}[direction]
     return pl.pallas_call(
         partial(body, rate=rate, head_width=head_width),
         grid=(batch // rows, width // LANES),
@@ -115,9 +142,11 @@ def _forward_body(seed, query_segments, key_segments, q, k, v, out, *, rate, hea
         output = jnp.zeros(q.shape[1:], jnp.float32)
         for head, lanes in _heads(q.shape, head_width):
             raised, total = _raised(jnp.where(lanes, q[row], 0), k[row], seen, head_width)
-            stays = _kept(seed, first[0] + row, first[1] + head, raised.shape, rate)
-            dropped = drop(raised, stays, 1 / (1 - rate))
-            output += _product(dropped.astype(v.dtype), jnp.where(lanes, v[row], 0), 1, 0) / total
+            keep = _keep(seed, first[0] + row, first[1] + head, raised.shape, rate)
+            dropped = drop(raised, keep, 1 / (1 - rate)).astype(v.dtype)
+            values = jnp.where(lanes, v[row], 0)
+            # Divided here: the sums are [L, 1], and the product has fewer columns than the scores.
+            output += _product(dropped, values, 1, 0) / total
         out[row] = output.astype(out.dtype)
         return _
 
@@ -136,21 +165,21 @@ def _backward_body(  # type: ignore[no-untyped-def]
             q_h, k_h, g_h = (jnp.where(lanes, x[row], 0) for x in (q, k, gradient))
             raised, total = _raised(q_h, k[row], seen, head_width)
             probabilities = raised * (1 / total)
-            stays = _kept(seed, first[0] + row, first[1] + head, raised.shape, rate)
-            d_probabilities = drop(_product(g_h, v[row], 1, 1), stays, 1 / (1 - rate))
+            keep = _keep(seed, first[0] + row, first[1] + head, raised.shape, rate)
+            d_probabilities = drop(_product(g_h, v[row], 1, 1), keep, 1 / (1 - rate))
             mean = jnp.sum(probabilities * d_probabilities, axis=1, keepdims=True)
             d_scores = jnp.where(seen, probabilities * (d_probabilities - mean), 0).astype(q.dtype)
-            dropped = drop(probabilities, stays, 1 / (1 - rate)).astype(q.dtype)
+            dropped = drop(probabilities, keep, 1 / (1 - rate)).astype(q.dtype)
             parts = (
                 _product(d_scores, k_h, 1, 0),
                 _product(d_scores, q_h, 0, 0),
                 _product(dropped, g_h, 0, 0),
             )
             sums = [a + b for a, b in zip(sums, parts, strict=True)]
+        # The scores were scaled, so the gradients of what they are made of are too.
         scale = head_width**-0.5
-        for ref, summed in zip(
-            (dq, dk, dv), (sums[0] * scale, sums[1] * scale, sums[2]), strict=True
-        ):
+        scaled = (sums[0] * scale, sums[1] * scale, sums[2])
+        for ref, summed in zip((dq, dk, dv), scaled, strict=True):
             ref[row] = summed.astype(ref.dtype)
         return _
 
@@ -158,42 +187,47 @@ def _backward_body(  # type: ignore[no-untyped-def]
 
 
 def _heads(block: tuple[int, ...], head_width: int) -> list[tuple[int, Array]]:
-    """Each head of a block with the mask [1, 128] of its lanes."""
+    """Return (number in the block, mask [1, 128] of its lanes) of each head of a block."""
     lane = jax.lax.broadcasted_iota(jnp.int32, (1, LANES), 1)
-    return [
-        (h, (lane >= h * head_width) & (lane < (h + 1) * head_width))
-        for h in range(LANES // head_width)
-    ]
+    heads = []
+    for head in range(LANES // head_width):
+        lanes = (lane >= head * head_width) & (lane < (head + 1) * head_width)
+        heads.append((head, lanes))
+    return heads
 
 
 def _product(a: Array, b: Array, a_axis: int, b_axis: int) -> Array:
-    """Matrix product over the named axes, in float32."""
+    """Return the matrix product over the given axes, in float32."""
     return jax.lax.dot_general(
         a, b, (((a_axis,), (b_axis,)), ((), ())), preferred_element_type=jnp.float32
     )
 
 
 def _seen(query_segments_1xL: Array, key_segments_1xL: Array) -> Array:
-    """[L, L]: which key each query sees. Queries stand in lanes and are turned over into sublanes."""
+    """Return [L, L], True where a query sees a key.
+
+    Segments lie along lanes; the queries' are transposed to lie along sublanes.
+    """
     length = query_segments_1xL.shape[1]
     queries = jnp.broadcast_to(query_segments_1xL, (LANES, length)).T[:, :1]
     return queries == key_segments_1xL
 
 
 def _raised(q_LxK: Array, k_LxK: Array, seen_LxL: Array, head_width: int) -> tuple[Array, Array]:
-    """exp(score - the largest of its query) [L, L], and their sums [L, 1]: a softmax yet to be
-    divided.
+    """Return exp(score - the query's largest score) [L, L], and its sums over keys [L, 1].
+
+    Their quotient is the softmax.
     """
-    scores = jnp.where(seen_LxL, _product(q_LxK * head_width**-0.5, k_LxK, 1, 1), LEAST)
+    scores = jnp.where(seen_LxL, _product(q_LxK * head_width**-0.5, k_LxK, 1, 1), MASKED)
     raised = jnp.exp(scores - jnp.max(scores, axis=1, keepdims=True))
     return raised, jnp.sum(raised, axis=1, keepdims=True)
 
 
 def _first(rows: int, head_width: int) -> tuple[Array, Array]:
-    """The numbers of this block's first row and head among the device's."""
+    """Return the numbers of this block's first row and head among the device's."""
     return pl.program_id(0) * rows, pl.program_id(1) * (LANES // head_width)
 
 
-def _kept(seed, row, head, shape, rate):  # type: ignore[no-untyped-def]
+def _keep(seed, row, head, shape, rate):  # type: ignore[no-untyped-def]
     query, key = (jax.lax.broadcasted_iota(jnp.int32, shape, axis) for axis in (0, 1))
-    return kept_scores(seed, row, head, query, key, shape[1], rate)
+    return score_mask(seed, row, head, query, key, shape[1], rate)

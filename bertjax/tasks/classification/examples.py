@@ -17,6 +17,7 @@ from bertjax.tasks.files.tables import TableRow, listed
 
 TEXT_COLUMNS = (("sentence1", "sentence2"), ("sentence",), ("text",))
 """Columns of the texts where none are given, the first that a table has."""
+# GLUE's own files have index or id, TFDS has idx.
 ID_COLUMNS = ("index", "idx", "id", "guid")
 
 log = logging.getLogger("bertjax")
@@ -120,7 +121,8 @@ def _text_columns(row: TableRow, task: GlueTask | None, given: Sequence[str]) ->
     expected = "; or ".join(" and ".join(option) for option in options)
     raise UserError(
         f"{row.where}: found the columns {listed(row.values)}, expected {expected}"
-        " (or finetune.text_columns to name them, and finetune.columns where the file has no header)"
+        " (or finetune.text_columns to name them,"
+        " and finetune.columns where the file has no header)"
     )
 
 
@@ -174,7 +176,7 @@ class _LabelColumn:
     """Empty: there are none."""
     parse: LabelParser
     required: bool
-    """Whether each table row must have the column."""
+    """True if each table row must have the column."""
     _parsed: dict[str, Label] = field(default_factory=dict)
     """The label of each text seen: a set of 400,000 examples has few, and shares their objects."""
 

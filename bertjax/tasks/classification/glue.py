@@ -1,6 +1,4 @@
-"""The tasks of GLUE (arXiv 1804.07461): how their files look, what they predict, and how they are
-handed in.
-"""
+"""The tasks of GLUE (arXiv 1804.07461): their files, their labels, and files for submission."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,35 +19,33 @@ RTE_LABELS = ("entailment", "not_entailment")
 MNLI_LABELS = ("entailment", "neutral", "contradiction")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GlueTask:
     """One task of GLUE; columns are those of its own TSV files."""
 
     name: str
-    """As the literature writes it, in small letters; also its name in TFDS, `glue/NAME`."""
+    """The name as the literature writes it, in small letters; TFDS has it as `glue/NAME`."""
     texts: tuple[str, ...]
     """Columns of the text, or of the two."""
     submission: tuple[str, ...]
-    """Names of the files to hand in, one for each of `test_splits`."""
+    """Names of the files for submission, one for each of `test_splits`."""
     labels: tuple[str, ...] = ()
-    """In the order of their numbers in the files and in TFDS; empty where a number is predicted."""
+    """Classes in the order of their numbers in the files and in TFDS; empty: it is a number."""
     label_column: str = "label"
     metrics: tuple[str, ...] = ("accuracy",)
-    """The first chooses the best checkpoint."""
+    """Names of its metrics; the first selects the best checkpoint."""
     numbered: bool = True
-    """Whether its files, and those to hand in, have classes by their numbers, not their names."""
+    """True if its files, and those for submission, have classes by their numbers, else by name."""
     tfds_texts: tuple[str, ...] = ()
-    """Fields of the text in TFDS, where they are called otherwise; the label's is `label`."""
+    """Fields of the text in TFDS, if they have other names; the label's is `label`."""
     columns: tuple[str, ...] = ()
-    """The columns of its files that have no header line."""
+    """Columns of its files that have no header line."""
     stems: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
     """Other names of its files, by split."""
     validation_splits: tuple[str, ...] = ("validation",)
     test_splits: tuple[str, ...] = ("test",)
     broken_lines: bool = False
-    """Whether its training set is known to have lines with too few columns, which everyone leaves
-    out.
-    """
+    """True if its training set is known to have lines with too few columns, which are left out."""
 
     @property
     def label_type(self) -> Literal["class", "number"]:
@@ -58,50 +54,79 @@ class GlueTask:
 
 
 PAIR = ("sentence1", "sentence2")
+# The metrics are those of the paper's table 1, with accuracy beside CoLA's.
 TASKS = (
     GlueTask(
-        "cola",
-        ("sentence",),
-        ("CoLA.tsv",),
-        ("unacceptable", "acceptable"),
+        name="cola",
+        texts=("sentence",),
+        submission=("CoLA.tsv",),
+        labels=("unacceptable", "acceptable"),
         metrics=("matthews_correlation", "accuracy"),
         columns=("source", "label", "star", "sentence"),
     ),
-    GlueTask("sst2", ("sentence",), ("SST-2.tsv",), ("negative", "positive")),
     GlueTask(
-        "mrpc",
-        ("#1 String", "#2 String"),
-        ("MRPC.tsv",),
-        ("not_equivalent", "equivalent"),
-        "Quality",
-        ("accuracy", "f1"),
+        name="sst2",
+        texts=("sentence",),
+        submission=("SST-2.tsv",),
+        labels=("negative", "positive"),
+    ),
+    GlueTask(
+        name="mrpc",
+        texts=("#1 String", "#2 String"),
+        submission=("MRPC.tsv",),
+        labels=("not_equivalent", "equivalent"),
+        label_column="Quality",
+        metrics=("accuracy", "f1"),
         tfds_texts=PAIR,
         stems={"train": ("msr_paraphrase_train",), "test": ("msr_paraphrase_test",)},
     ),
-    GlueTask("stsb", PAIR, ("STS-B.tsv",), (), "score", ("pearson", "spearman")),
     GlueTask(
-        "qqp",
-        ("question1", "question2"),
-        ("QQP.tsv",),
-        ("not_duplicate", "duplicate"),
-        "is_duplicate",
-        ("accuracy", "f1"),
+        name="stsb",
+        texts=PAIR,
+        submission=("STS-B.tsv",),
+        label_column="score",
+        metrics=("pearson", "spearman"),
+    ),
+    GlueTask(
+        name="qqp",
+        texts=("question1", "question2"),
+        submission=("QQP.tsv",),
+        labels=("not_duplicate", "duplicate"),
+        label_column="is_duplicate",
+        metrics=("accuracy", "f1"),
         broken_lines=True,
     ),
     GlueTask(
-        "mnli",
-        PAIR,
-        ("MNLI-m.tsv", "MNLI-mm.tsv"),
-        MNLI_LABELS,
-        "gold_label",
+        name="mnli",
+        texts=PAIR,
+        submission=("MNLI-m.tsv", "MNLI-mm.tsv"),
+        labels=MNLI_LABELS,
+        label_column="gold_label",
         numbered=False,
         tfds_texts=("premise", "hypothesis"),
         validation_splits=("validation_matched", "validation_mismatched"),
         test_splits=("test_matched", "test_mismatched"),
     ),
-    GlueTask("qnli", ("question", "sentence"), ("QNLI.tsv",), RTE_LABELS, numbered=False),
-    GlueTask("rte", PAIR, ("RTE.tsv",), RTE_LABELS, numbered=False),
-    GlueTask("wnli", PAIR, ("WNLI.tsv",), RTE_LABELS[::-1]),
+    GlueTask(
+        name="qnli",
+        texts=("question", "sentence"),
+        submission=("QNLI.tsv",),
+        labels=RTE_LABELS,
+        numbered=False,
+    ),
+    GlueTask(
+        name="rte",
+        texts=PAIR,
+        submission=("RTE.tsv",),
+        labels=RTE_LABELS,
+        numbered=False,
+    ),
+    GlueTask(
+        name="wnli",
+        texts=PAIR,
+        submission=("WNLI.tsv",),
+        labels=RTE_LABELS[::-1],  # in WNLI 0 means that it does not follow, in RTE that it does
+    ),
 )
 _BY_NAME = {task.name: task for task in TASKS}
 

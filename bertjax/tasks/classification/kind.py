@@ -42,7 +42,7 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
 
     name = "classification"
     task_classes = (SingleLabel, MultiLabel, Regression)
-    metrics = ("accuracy", "f1_micro", "pearson")
+    metrics = ("accuracy", "f1_micro", "pearson")  # of one class, several classes, a number
     data_sets = tuple(task.name for task in TASKS)
 
     def knows(self, name: str) -> bool:
@@ -107,6 +107,8 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
         task_class = TASK_CLASSES[_label_type(glue, options)]
         labels: tuple[str, ...] = ()
         if glue:
+            # All of them: a part of the training set may lack one, and their numbers must be those
+            # of its files.
             labels = glue.labels
         elif task_class is not Regression:
             labels = labels_of(examples)
@@ -149,7 +151,7 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
         predictions: Sequence[TextPrediction],
         examples: Sequence[TextExample],
     ) -> Iterator[Mistake]:
-        """Yield the wrong predictions with their severity, as `TextTask.mistake_severity` has it."""
+        """Yield the wrong predictions; `TextTask.mistake_severity` gives their severity."""
         for prediction, example in zip(predictions, examples, strict=True):
             severity = task.mistake_severity(prediction, example)
             if severity is not None:

@@ -49,7 +49,7 @@ class MultiLabel(TextTask):
         e = self.label_smoothing
         true = jnp.where(is_real_Bx1, batch["labels"].astype(jnp.float32), 0)
         targets = true * (1 - e) + e / 2
-        # -y log s(x) - (1 - y) log s(-x), where log s(-x) = log s(x) - x: one logarithm, no overflow
+        # -y log s(x) - (1 - y) log s(-x), and log s(-x) = log s(x) - x: one logarithm, no overflow
         losses = (1 - targets) * logits - jax.nn.log_sigmoid(logits)
         mean = jnp.sum(losses * class_weights_1xC, axis=1) / jnp.sum(class_weights_1xC)
         return {"loss": jnp.sum(weights * mean), "count": jnp.sum(weights)}
@@ -59,8 +59,9 @@ class MultiLabel(TextTask):
         return jax.nn.sigmoid(logits.astype(jnp.float32))
 
     def targets(self, examples: Sequence[TextExample]) -> np.ndarray:
-        """Return 1 for each class of each example, else 0, float32 [examples, C]; errors as in
-        `TextTask`.
+        """Return 1 for each class of each example, else 0, float32 [examples, C].
+
+        Errors are those of `TextTask`.
         """
         numbers = self._label_ids()
         has_class = np.zeros((len(examples), len(self.labels)), np.float32)

@@ -34,7 +34,7 @@ class ClassPrediction:
 
     label: str
     probabilities: tuple[float, ...] = ()
-    """Of the task's labels, in their order; their sum is 1."""
+    """The probability of each of the task's labels, in their order; their sum is 1."""
 
     columns: ClassVar[tuple[str, ...]] = ("prediction", "probability")
 
@@ -54,7 +54,7 @@ class LabelSetPrediction:
     labels: tuple[str, ...]
     """The classes whose probability is at least `THRESHOLD`."""
     probabilities: tuple[float, ...] = ()
-    """Of the task's labels, in their order; each in 0..1."""
+    """The probability of each of the task's labels, in their order, in 0..1."""
 
     columns: ClassVar[tuple[str, ...]] = ("prediction", "probability")
 

@@ -1,6 +1,6 @@
-"""Tasks on a sentence or a pair: one linear layer on the sentence vector (section 4.1 of arXiv
-1810.04805).
+"""Tasks on a sentence or a pair: one linear layer on the sentence vector.
 
+They are those of section 4.1 of arXiv 1810.04805.
 What is predicted decides the class: `SingleLabel`, `MultiLabel` or `Regression`, each in a file
 beside this one. They share `TextTask`.
 """
@@ -70,6 +70,7 @@ class TextTask(LinearHeadTask, ABC):
             expected="each once",
         )
         for metric in self.metrics:
+            # F1 is that of the second class, the positive one; of three classes none is.
             check(
                 metric in self.known_metrics and (metric != "f1" or count == 2),
                 where=f"{where}: metrics",

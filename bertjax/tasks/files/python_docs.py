@@ -1,4 +1,4 @@
-"""A task that needs no download: which package of the standard library is a docstring from?"""
+"""A data set that needs no download: from which package of the standard library is a docstring?"""
 
 import hashlib
 from collections.abc import Iterator
@@ -17,32 +17,37 @@ PACKAGES = (
     "unittest",
     "xml",
 )
-CHARACTERS = 400  # of a docstring that are kept
+MAX_CHARACTERS = 400
+"""Characters of a docstring that are kept."""
 
 
 def rows(split: str) -> Iterator[TableRow]:
-    """`text`, a docstring's first paragraph, and `label`, one of `PACKAGES`; each text once.
+    """Yield table rows with `text`, a docstring's first paragraph, and `label`, its package.
 
-    The split is by a hash of the text: of 10 parts `validation` and `test` have one each, `train`
-    the others.
+    The label is one of `PACKAGES`; each text is there once. The split follows from a hash of the
+    text: of 10 parts `validation` and `test` have one each, `train` has the others.
     """
-    for row in _rows():
-        part = hashlib.blake2b(row.values["text"].encode(), digest_size=8).digest()[0] % 10
-        if {0: "validation", 1: "test"}.get(part, "train") == split:
+    for row in _all_rows():
+        if _split_of(row.values["text"]) == split:
             yield row
 
 
-@lru_cache(maxsize=1)
-def _rows() -> tuple[TableRow, ...]:
-    found: dict[str, TableRow] = {}
+def _split_of(text: str) -> str:
+    # By content, so that no text moves between splits from one Python version to the next.
+    part = hashlib.blake2b(text.encode(), digest_size=8).digest()[0] % 10
+    return {0: "validation", 1: "test"}.get(part, "train")
+
+
+@lru_cache(maxsize=1)  # parsing the standard library takes seconds, and each split needs it
+def _all_rows() -> tuple[TableRow, ...]:
+    by_text: dict[str, TableRow] = {}
     for parts, docstrings in modules():
-        for number, docstring in enumerate(docstrings if parts[0] in PACKAGES else ()):
-            text = " ".join(docstring.partition("\n\n")[0].split())[:CHARACTERS]
-            if text:
-                found.setdefault(
-                    text,
-                    TableRow(
-                        "/".join(parts), number, {"text": text, "label": parts[0]}, "docstring"
-                    ),
-                )
-    return tuple(found.values())
+        if parts[0] not in PACKAGES:
+            continue
+        for number, docstring in enumerate(docstrings):
+            paragraph = docstring.partition("\n\n")[0]
+            text = " ".join(paragraph.split())[:MAX_CHARACTERS]
+            if text and text not in by_text:
+                values = {"text": text, "label": parts[0]}
+                by_text[text] = TableRow("/".join(parts), number, values, "docstring")
+    return tuple(by_text.values())

@@ -1,6 +1,4 @@
-"""Tables of text, a row at a time, each with the line that it stands in: TSV, CSV, JSON lines,
-RTE's XML.
-"""
+"""Tables of text, row by row, each with its line in the file: TSV, CSV, JSON lines, RTE's XML."""
 
 import csv
 import json
@@ -26,9 +24,12 @@ ENTAILMENT = {
     "UNKNOWN": "not_entailment",
     "CONTRADICTION": "not_entailment",
 }
-"""What the RTE challenges call a pair (`value` in the first, `entailment` since), in GLUE's two
-labels.
+"""GLUE's two labels by those of the RTE challenges.
+
+These have them as the attribute `value` (the first challenge) or `entailment` (the later ones).
 """
+# JSON can spell half of a surrogate pair (U+D800 to U+DFFF), which no UTF-8 file can hold.
+FIRST_SURROGATE, LAST_SURROGATE = 0xD800, 0xDFFF
 
 
 class TableRow(NamedTuple):
@@ -36,25 +37,29 @@ class TableRow(NamedTuple):
 
     file: str
     number: int
-    """From 1, the line that the row begins in; of a data set of TFDS its example, from 0."""
+    """The line where the row begins, from 1; of a TFDS data set the example, from 0."""
     values: Mapping[str, Any]
-    """By column: text, in tables of text; JSON's values; None where a label is not known."""
+    """By column: text, in tables of text; JSON's values; None for a label that is not known."""
     unit: str = "line"
+    """The unit that `number` counts."""
 
     @property
     def where(self) -> str:
+        """The place of the row, for error messages."""
         return f"{self.file}, {self.unit} {self.number}"
 
     def value(self, column: str) -> Any:
-        """The value of a column; `UserError` that names those that there are."""
+        """Return the value of a column; `UserError` with the columns there are if it is missing."""
         if column not in self.values:
             raise UserError(
-                f"{self.where}: found the columns {listed(self.values)}, expected {column!r} among them"
+                f"{self.where}: found the columns {listed(self.values)},"
+                f" expected {column!r} among them"
             )
         return self.values[column]
 
 
 def listed(names: Iterable[object]) -> str:
+    """Return names with commas between them in one line; `none` if there are none."""
     return one_line(", ".join(map(str, names))) or "none"
 
 
@@ -64,27 +69,26 @@ def read_table(
     header_has: Sequence[str] = (),
     ragged: Counter[str] | None = None,
 ) -> Iterator[TableRow]:
-    """The rows of a file by its ending, which may be followed by .gz, .bz2 or .xz; empty lines are
-    left out.
+    """Yield the rows of a file, whose name's ending tells the format; empty lines are left out.
 
     - `.tsv`, `.txt`: columns between tabs, a row a line; quotes are text, as in GLUE's files.
     - `.csv`: RFC 4180's quoting, by the csv module; a quoted value may hold commas and line ends.
     - `.jsonl`, `.ndjson`, `.json`: a JSON object a line, its fields the columns.
-    - `.xml`: pairs of the RTE challenges, as columns `id`, `sentence1`, `sentence2`, `task` and `label`
-      (`entailment`, `not_entailment`; None where the pair has none).
+    - `.xml`: pairs of the RTE challenges, as columns `id`, `sentence1`, `sentence2`, `task` and
+      `label` (`entailment`, `not_entailment`; None if the pair has none).
 
-    All are UTF-8, and a byte order mark is skipped. The first line of TSV and CSV names the
-    columns, unless `columns` are given; where these are, a first line with all of `header_has` (one
-    or more) among its cells is a header nevertheless. Where `ragged` is given, rows with a wrong
-    number of columns are left out and counted there by file.
+    Another ending, .gz, .bz2 or .xz, may follow. All are UTF-8, and a byte order mark is skipped.
+    The first line of TSV and CSV names the columns, unless `columns` are given; if they are, a
+    first line with all of `header_has` (one or more) among its cells is a header nevertheless. If
+    `ragged` is given, rows with a wrong number of columns are left out and counted there by file.
 
     Raises `UserError` with file and line for another number of columns, bad UTF-8, CSV, JSON or
     XML, and for a file that is missing or has another ending.
     """
     name = str(path)
-    plain = (
-        epath.Path(path).with_suffix("") if epath.Path(path).suffix in OPENERS else epath.Path(path)
-    )
+    plain = epath.Path(path)
+    if plain.suffix in OPENERS:
+        plain = plain.with_suffix("")
     ending = plain.suffix.lower()
     check(
         ending in SPLITTERS or ending in READERS,
@@ -95,27 +99,33 @@ def read_table(
     if ending in READERS:
         yield from READERS[ending](name)
     else:
-        yield from _named(name, SPLITTERS[ending](name), columns, header_has, ragged)
+        yield from _with_columns(name, SPLITTERS[ending](name), columns, header_has, ragged)
 
 
 def _lines(name: str) -> Iterator[tuple[int, str]]:
-    """Every line with its end, from 1. Only a line feed ends one: MNLI's sentences hold others that
-    Unicode knows.
+    """Yield every line with its end and its number from 1.
+
+    Only a line feed ends one: MNLI's sentences hold other line ends of Unicode.
     """
     with opened(name) as file:
         for number, raw in enumerate(file, 1):
+            if number == 1:
+                raw = raw.removeprefix(BYTE_ORDER_MARK)
             try:
-                yield number, (raw.removeprefix(BYTE_ORDER_MARK) if number == 1 else raw).decode()
+                yield number, raw.decode()
             except UnicodeDecodeError as error:
                 byte = error.object[error.start]
-                found = f"{name}, line {number}: found the byte 0x{byte:02x}, which is not UTF-8, expected UTF-8"
-                raise UserError(found) from error
+                raise UserError(
+                    f"{name}, line {number}: found the byte 0x{byte:02x}, which is not UTF-8,"
+                    " expected UTF-8"
+                ) from error
 
 
 def _split_tsv(name: str) -> Iterator[tuple[int, list[str]]]:
     for number, line in _lines(name):
-        if line := line.removesuffix("\n").removesuffix("\r"):
-            yield number, line.split("\t")
+        content = line.removesuffix("\n").removesuffix("\r")
+        if content:
+            yield number, content.split("\t")
 
 
 def _split_csv(name: str) -> Iterator[tuple[int, list[str]]]:
@@ -125,6 +135,7 @@ def _split_csv(name: str) -> Iterator[tuple[int, list[str]]]:
         for cells in reader:
             if cells:
                 yield begin, cells
+            # A quoted value may have held line ends, so the number of rows does not tell the line.
             begin = reader.line_num + 1
     except csv.Error as error:
         raise UserError(
@@ -132,20 +143,23 @@ def _split_csv(name: str) -> Iterator[tuple[int, list[str]]]:
         ) from error
 
 
-def _named(
+def _with_columns(
     name: str,
     lines: Iterator[tuple[int, list[str]]],
     columns: Sequence[str],
     header_has: Sequence[str],
     ragged: Counter[str] | None,
 ) -> Iterator[TableRow]:
+    """Yield lines of cells as rows with names of columns, as `read_table` says."""
     first = next(lines, None)
     if first is None:
         return
-    if columns and not (header_has and set(header_has) <= set(first[1])):
+    first_cells = first[1]
+    is_header = bool(header_has) and set(header_has) <= set(first_cells)
+    if columns and not is_header:
         lines = chain([first], lines)
     else:
-        columns = first[1]
+        columns = first_cells
     check(
         len(set(columns)) == len(columns),
         where=name,
@@ -158,9 +172,10 @@ def _named(
         elif ragged is not None:
             ragged[name] += 1
         else:
-            wanted = f"{len(columns)} ({listed(columns)})"
             raise mismatch(
-                where=f"{name}, line {number}", found=f"{len(cells)} columns", expected=wanted
+                where=f"{name}, line {number}",
+                found=f"{len(cells)} columns",
+                expected=f"{len(columns)} ({listed(columns)})",
             )
 
 
@@ -181,79 +196,94 @@ def _read_json(name: str) -> Iterator[TableRow]:
             found=f"JSON of type {type(values).__name__}",
             expected="one object a line",
         )
-        # What JSON spells as half a surrogate pair no file can hold.
+        # The search for the escape is quick, and nearly no line has one.
         if "\\ud" in line or "\\uD" in line:
-            whole = all(
-                not 0xD800 <= ord(letter) <= 0xDFFF
-                for letter in json.dumps(values, ensure_ascii=False)
+            check(
+                not _has_surrogate(values),
+                where=where,
+                found="half a surrogate pair",
+                expected="whole text",
             )
-            check(whole, where=where, found="half a surrogate pair", expected="whole text")
         yield TableRow(name, number, values)
 
 
+def _has_surrogate(values: dict[str, Any]) -> bool:
+    """Return whether a text within `values` has half of a surrogate pair; json joins whole ones."""
+    text = json.dumps(values, ensure_ascii=False)
+    return any(FIRST_SURROGATE <= ord(letter) <= LAST_SURROGATE for letter in text)
+
+
 def _read_rte(name: str) -> Iterator[TableRow]:
-    rows: list[TableRow] = []
-    values: dict[str, Any] = {}
-    text: list[str] = []
-    line = 0
+    with opened(name) as file:
+        content = file.read()
+    yield from _RteParser(name).parse(content)
 
-    def begin(tag: str, attributes: dict[str, str]) -> None:
-        nonlocal line
-        text.clear()
-        if tag == "pair":
-            values.clear()
-            line = parser.CurrentLineNumber
-            said = attributes.get("entailment", attributes.get("value"))
-            known = said is None or said.upper() in ENTAILMENT
-            check(
-                known,
-                where=f"{name}, line {line}",
-                found=f"the label {said!r}",
-                expected=f"one of {listed(ENTAILMENT)}",
-            )
-            label = None if said is None else ENTAILMENT[said.upper()]
-            values.update(
-                id=attributes.get("id", str(len(rows))),
-                label=label,
-                task=attributes.get("task", ""),
-            )
 
-    def end(tag: str) -> None:
+class _RteParser:
+    """A parser of the RTE challenges' XML: a `<pair>` has a text `<t>` and a hypothesis `<h>`."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._rows: list[TableRow] = []
+        self._pair: dict[str, Any] = {}
+        self._line = 0
+        self._text: list[str] = []
+        self._parser = expat.ParserCreate()
+        self._parser.StartElementHandler = self._begin
+        self._parser.EndElementHandler = self._end
+        self._parser.CharacterDataHandler = self._text.append
+
+    def parse(self, content: bytes) -> list[TableRow]:
+        """Return the pairs of a whole file, each with the line where it begins."""
+        try:
+            self._parser.Parse(content, True)
+        except expat.ExpatError as error:
+            reason = expat.ErrorString(error.code)
+            raise UserError(
+                f"{self._name}, line {error.lineno}: found broken XML ({reason}),"
+                " expected RTE's pairs"
+            ) from error
+        return self._rows
+
+    def _begin(self, tag: str, attributes: dict[str, str]) -> None:
+        self._text.clear()
+        if tag != "pair":
+            return
+        self._line = self._parser.CurrentLineNumber
+        value = attributes.get("entailment", attributes.get("value"))
+        check(
+            value is None or value.upper() in ENTAILMENT,
+            where=f"{self._name}, line {self._line}",
+            found=f"the label {value!r}",
+            expected=f"one of {listed(ENTAILMENT)}",
+        )
+        self._pair = {
+            "id": attributes.get("id", str(len(self._rows))),
+            "label": None if value is None else ENTAILMENT[value.upper()],
+            "task": attributes.get("task", ""),
+        }
+
+    def _end(self, tag: str) -> None:
         if tag in ("t", "h"):
-            values["sentence1" if tag == "t" else "sentence2"] = " ".join("".join(text).split())
+            column = "sentence1" if tag == "t" else "sentence2"
+            self._pair[column] = " ".join("".join(self._text).split())
         elif tag == "pair":
-            both = "sentence1" in values and "sentence2" in values
             check(
-                both,
-                where=f"{name}, line {line}",
+                "sentence1" in self._pair and "sentence2" in self._pair,
+                where=f"{self._name}, line {self._line}",
                 found="a pair without <t> or <h>",
                 expected="both",
             )
-            rows.append(TableRow(name, line, dict(values)))
-
-    parser = expat.ParserCreate()
-    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = (
-        begin,
-        end,
-        text.append,
-    )
-    with opened(name) as file:
-        content = file.read()
-    try:
-        parser.Parse(content, True)
-    except expat.ExpatError as error:
-        reason = expat.ErrorString(error.code)
-        raise UserError(
-            f"{name}, line {error.lineno}: found broken XML ({reason}), expected RTE's pairs"
-        ) from error
-    yield from rows
+            self._rows.append(TableRow(self._name, self._line, dict(self._pair)))
 
 
 SPLITTERS = {".tsv": _split_tsv, ".txt": _split_tsv, ".csv": _split_csv}
+"""By ending, the formats that are lines of cells."""
 READERS: dict[str, Callable[[str], Iterator[TableRow]]] = {
     ".jsonl": _read_json,
     ".ndjson": _read_json,
     ".json": _read_json,
     ".xml": _read_rte,
 }
+"""By ending, the formats that name the columns of each row."""
 ENDINGS = (*SPLITTERS, *READERS)

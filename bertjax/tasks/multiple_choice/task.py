@@ -1,5 +1,6 @@
-"""Multiple choice: each ending is read after the context and gets one logit (section 4.4 of arXiv
-1810.04805).
+"""Multiple choice: each ending follows the context in a row of its own and gets one logit.
+
+This is section 4.4 of arXiv 1810.04805.
 """
 
 import logging
@@ -101,12 +102,12 @@ class Choice(LinearHeadTask):
         *,
         targets: bool,
     ) -> EncodedExamples:
-        """Return C rows an example: [CLS] context [SEP] start ending [SEP], segment 1 from the
-        start on.
+        """Return C rows an example: [CLS] context [SEP] start ending [SEP].
 
-        Rows that are too long are cut as `bertjax.tasks.encode_pairs` cuts pairs; the log says how
-        many. The target `labels` is int32 [items]. Raises `UserError` naming the example that has
-        not C endings, or no label in 0..C-1 though `targets`.
+        Segment 1 begins with the start. Rows that are too long are cut as
+        `bertjax.tasks.encode_pairs` cuts pairs; the log says how many. The target `labels` is int32
+        [items]. Raises `UserError` naming the example that has not C endings, or no label in 0..C-1
+        though `targets`.
         """
         pairs = []
         for example in examples:
@@ -160,6 +161,7 @@ class Choice(LinearHeadTask):
         """Return the most probable ending of each example, by the softmax of its logits [C]."""
         predictions = []
         for logits in outputs:
+            # Less the largest: exp of a logit over 88 overflows float32.
             exponentials = np.exp(np.asarray(logits, np.float32) - np.max(logits))
             probabilities = exponentials / exponentials.sum()
             predictions.append(ChoicePrediction(int(np.argmax(logits)), probabilities))

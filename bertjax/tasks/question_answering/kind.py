@@ -27,8 +27,8 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
     task_classes = (Spans,)
     metrics = ("best_f1", "f1")
     data_sets = ("squad", "squad_v2", "xquad")
-    heads = ()
-    in_percent = True
+    heads = ()  # no pooler: each token's hidden state is a start or an end
+    in_percent = True  # as SQuAD's scripts print them
 
     def read_split(
         self, entry: Entry, split: str, options: FinetuneConfig, labelled: bool

@@ -1,17 +1,18 @@
-"""SQuAD's files, version 1.1 (arXiv 1606.05250) and 2.0 (arXiv 1806.03822): questions in,
-predictions out.
+"""SQuAD's files: questions are read, predictions written.
+
+They are those of version 1.1 (arXiv 1606.05250) and 2.0 (arXiv 1806.03822).
 """
 
 import json
 import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from etils import epath
 
 from bertjax.data.corpus.formats import one_line, tfds_builder
-from bertjax.errors import UserError, check
+from bertjax.errors import UserError, check, needs_extra
 from bertjax.storage import read_json, write_whole
 from bertjax.tasks.examples import QuestionExample
 from bertjax.tasks.question_answering.answers import SpanPrediction
@@ -19,33 +20,48 @@ from bertjax.tasks.question_answering.answers import SpanPrediction
 log = logging.getLogger("bertjax")
 
 
+class LocatedQuestion(NamedTuple):
+    """A question and its place in a file."""
+
+    where: str
+    """For error messages: FILE: data[3].paragraphs[0].qas[2]."""
+    example: QuestionExample
+
+
+class _LocatedObject(NamedTuple):
+    """A JSON object and its place in a file."""
+
+    where: str
+    values: Mapping[str, Any]
+
+
 def read_squad(path: epath.PathLike, *, training: bool) -> list[QuestionExample]:
-    """The questions of a SQuAD file, in its order: `data[].paragraphs[]` with `context` and
-    `qas[]`.
+    """Return the questions of a SQuAD file, in its order.
 
-    A question that `is_impossible` has no answers, whatever its `plausible_answers`; one without
-    the field `answers` has None, where it is not `training`. In training each answer must stand in
-    the paragraph where it says: one that differs in white space alone is found, others are left
-    out, and questions that are left with none too; the log says how many. Else answers are as the
-    file has them, for scores are of their texts.
+    They are in `data[].paragraphs[]`, which have `context` and `qas[]`. A question that
+    `is_impossible` has no answers, whatever its `plausible_answers`; one without the field
+    `answers` has None, except in `training`, where it is an error. In training each answer must
+    stand in the paragraph where it says: one that differs in white space alone is found, others are
+    left out, and so are questions that are left with none; the log says how many. Otherwise answers
+    are as the file has them, as only their texts are compared.
 
-    Raises `UserError` naming the file and the place in it (data[3].paragraphs[0].qas[2]) where it
-    is no such file.
+    Raises `UserError` naming the file and the place in it (data[3].paragraphs[0].qas[2]) if it has
+    another form.
     """
     path = epath.Path(path)
     return _usable(_file_questions(path), str(path), training)
 
 
 def read_tfds(name: str, split: str, *, training: bool) -> list[QuestionExample]:
-    """The questions of a split of `tfds:squad`, `tfds:squad/v2.0` and others with these fields; as
-    `read_squad`.
+    """Return the questions of a split of TFDS, `tfds:squad` and the like, as `read_squad` does.
 
-    The fields are id, question, context and answers {text, answer_start}, and is_impossible where
-    there is such. Raises `UserError` where the set cannot be loaded, has no such split, or has
+    The fields are id, question, context, answers {text, answer_start} and perhaps is_impossible, as
+    in `tfds:squad/v2.0`. Raises `UserError` if the set cannot be loaded, has no such split, or has
     other fields.
     """
-    import tensorflow as tf
-    import tensorflow_datasets as tfds
+    with needs_extra("data"):
+        import tensorflow as tf
+        import tensorflow_datasets as tfds
 
     builder = tfds_builder(name)
     splits = list(builder.info.splits)
@@ -55,64 +71,66 @@ def read_tfds(name: str, split: str, *, training: bool) -> list[QuestionExample]
         found=f"the splits {', '.join(splits)}",
         expected=f"a split {split}",
     )
+    where = f"{name}, {split}"
     try:
         records = list(tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False)))
     except tf.errors.OpError as error:
-        raise UserError(
-            f"{name}, {split}: is truncated or damaged ({one_line(error.message)})"
-        ) from error
-    return _usable(tfds_questions(records, f"{name}, {split}"), f"{name}, {split}", training)
+        raise UserError(f"{where}: is truncated or damaged ({one_line(error.message)})") from error
+    return _usable(tfds_questions(records, where), where, training)
 
 
-def tfds_questions(
-    records: Iterable[Mapping[str, Any]], name: str
-) -> Iterator[tuple[str, QuestionExample]]:
-    """(where it is, the question) of each record of TFDS, which has text as bytes and lists of
-    records as arrays.
-    """
+def tfds_questions(records: Iterable[Mapping[str, Any]], name: str) -> Iterator[LocatedQuestion]:
+    """Yield the question of each record of TFDS, which has text as bytes and lists as arrays."""
     for number, record in enumerate(records):
         where = f"{name}, example {number}"
         fields: dict[str, Any] = {key: _text(value) for key, value in record.items()}
         answers = fields.get("answers")
         if isinstance(answers, Mapping) and {"text", "answer_start"} <= set(answers):
-            texts, starts = answers["text"], answers["answer_start"]
-            pairs = zip(texts, starts, strict=True)
-            fields["answers"] = [
-                {"text": _text(text), "answer_start": int(start)} for text, start in pairs
-            ]
+            fields["answers"] = _answer_objects(answers["text"], answers["answer_start"])
         if "is_impossible" in fields:
             fields["is_impossible"] = bool(fields["is_impossible"])
-        yield where, _question(fields, _field(fields, "context", str, where), where)
+        context = _field(fields, "context", str, where)
+        yield LocatedQuestion(where, _question(fields, context, where))
+
+
+def _answer_objects(texts: Iterable[Any], starts: Iterable[Any]) -> list[dict[str, Any]]:
+    """Return answers as SQuAD's files have them, from TFDS's two arrays."""
+    pairs = zip(texts, starts, strict=True)
+    return [{"text": _text(text), "answer_start": int(start)} for text, start in pairs]
 
 
 def _text(value: Any) -> Any:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
-def _file_questions(path: epath.Path) -> Iterator[tuple[str, QuestionExample]]:
-    for article, in_article in _list(read_json(path), "data", f"{path}:"):
-        for paragraph, in_paragraph in _list(article, "paragraphs", in_article):
-            context = _field(paragraph, "context", str, in_paragraph)
-            for question, where in _list(paragraph, "qas", in_paragraph):
-                yield where, _question(question, context, where)
+def _file_questions(path: epath.Path) -> Iterator[LocatedQuestion]:
+    for article in _objects(read_json(path), "data", f"{path}:"):
+        for paragraph in _objects(article.values, "paragraphs", article.where):
+            context = _field(paragraph.values, "context", str, paragraph.where)
+            for question in _objects(paragraph.values, "qas", paragraph.where):
+                example = _question(question.values, context, question.where)
+                yield LocatedQuestion(question.where, example)
 
 
-def _list(
-    values: Mapping[str, Any], key: str, where: str
-) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """(the object, where it is) of each in the list at `key`."""
+def _objects(values: Mapping[str, Any], key: str, where: str) -> Iterator[_LocatedObject]:
+    """Yield the objects in the list at `key`."""
     for number, value in enumerate(_field(values, key, list, where)):
-        place = f"{_place(where, key)}[{number}]"
-        check(isinstance(value, dict), where=place, found=_kind(value), expected="an object")
-        yield value, place
+        value_where = f"{_field_where(where, key)}[{number}]"
+        check(
+            isinstance(value, dict),
+            where=value_where,
+            found=_type_name(value),
+            expected="an object",
+        )
+        yield _LocatedObject(value_where, value)
 
 
-def _place(where: str, key: str) -> str:
-    """The name of a field of what is at `where`; the whole file is at "FILE:"."""
+def _field_where(where: str, key: str) -> str:
+    """Return the place of a field of the object at `where`; the whole file is at "FILE:"."""
     return where + (" " if where.endswith(":") else ".") + key
 
 
-_NAMES = {
+_TYPE_NAMES = {
     str: "text",
     list: "a list",
     int: "a whole number",
@@ -121,38 +139,46 @@ _NAMES = {
 }
 
 
-def _kind(value: Any) -> str:
-    return "null" if value is None else _NAMES.get(type(value), f"a {type(value).__name__}")
+def _type_name(value: Any) -> str:
+    return "null" if value is None else _TYPE_NAMES.get(type(value), f"a {type(value).__name__}")
+
+
+# Half of a surrogate pair, which JSON can spell and no UTF-8 file can hold.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _field(values: Mapping[str, Any], key: str, kind: type, where: str) -> Any:
-    """The value of a field that must be there, and of this very type; text must be Unicode that can
-    be written.
+    """Return the value of a field that must be there, and of exactly this type.
+
+    Text must be Unicode that can be written.
     """
     check(
         key in values,
         where=where.removesuffix(":"),
         found=f"no {key}",
-        expected=f"{key}, {_NAMES[kind]}",
+        expected=f"{key}, {_TYPE_NAMES[kind]}",
     )
     value = values[key]
-    check(type(value) is kind, where=_place(where, key), found=_kind(value), expected=_NAMES[kind])
+    value_where = _field_where(where, key)
+    # Not isinstance: true is no number, though bool is a subclass of int.
+    check(
+        type(value) is kind, where=value_where, found=_type_name(value), expected=_TYPE_NAMES[kind]
+    )
     if kind is str:
         check(
             not _SURROGATE.search(value),
-            where=_place(where, key),
+            where=value_where,
             found="half of a surrogate pair",
             expected="Unicode text",
         )
     return value
 
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
 def _question(values: Mapping[str, Any], context: str, where: str) -> QuestionExample:
-    number = type(values.get("id")) is int  # as GermanQuAD has it
-    identifier = str(values["id"]) if number else _field(values, "id", str, where)
+    if type(values.get("id")) is int:  # as GermanQuAD has it
+        identifier = str(values["id"])
+    else:
+        identifier = _field(values, "id", str, where)
     question = _field(values, "question", str, where)
     check(
         not context.isspace() and context != "",
@@ -160,75 +186,97 @@ def _question(values: Mapping[str, Any], context: str, where: str) -> QuestionEx
         found="a context without text",
         expected="text",
     )
-    impossible = (
-        _field(values, "is_impossible", bool, where) if "is_impossible" in values else False
+    return QuestionExample(identifier, question, context, _answers(values, where))
+
+
+def _answers(values: Mapping[str, Any], where: str) -> tuple[tuple[str, int], ...] | None:
+    """Return the answers of a question; None if it has no such field."""
+    is_impossible = False
+    if "is_impossible" in values:
+        is_impossible = _field(values, "is_impossible", bool, where)
+    if values.get("answers") is None and not is_impossible:
+        return None
+    answers = []
+    if "answers" in values or not is_impossible:
+        for answer in _objects(values, "answers", where):
+            text = _field(answer.values, "text", str, answer.where)
+            answers.append((text, _field(answer.values, "answer_start", int, answer.where)))
+    check(
+        not (answers and is_impossible),
+        where=where,
+        found="answers, and is_impossible true",
+        expected="the one or the other",
     )
-    answers = None
-    if values.get("answers") is not None or impossible:
-        given = _list(values, "answers", where) if not impossible or "answers" in values else ()
-        found = [
-            (_field(a, "text", str, at), _field(a, "answer_start", int, at)) for a, at in given
-        ]
-        check(
-            not (found and impossible),
-            where=where,
-            found="answers, and is_impossible true",
-            expected="the one or the other",
-        )
-        answers = tuple(found)
-    return QuestionExample(identifier, question, context, answers)
+    return tuple(answers)
 
 
 def _usable(
-    questions: Iterable[tuple[str, QuestionExample]], name: str, training: bool
+    questions: Iterable[LocatedQuestion], name: str, training: bool
 ) -> list[QuestionExample]:
-    """The questions, each id once; in training those that can be learnt from."""
-    kept: list[QuestionExample] = []
-    seen: dict[str, str] = {}
-    wrong: list[str] = []
-    skipped = 0
+    """Return the questions, each id once; in training those that can be learned from."""
+    usable: list[QuestionExample] = []
+    place_of_id: dict[str, str] = {}
+    misplaced: list[str] = []  # the question's id for each answer
+    left_out = 0
     for where, example in questions:
-        before = seen.setdefault(example.id, where)
+        before = place_of_id.setdefault(example.id, where)
         check(
             before == where,
             where=where,
             found=f"the id {example.id} again, after {before}",
             expected="it once",
         )
-        if training:
-            check(
-                example.answers is not None,
-                where=where,
-                found="no answers",
-                expected="answers, to train on",
-            )
-            located = tuple(
-                filter(None, (locate(example.context, *answer) for answer in example.answers or ()))
-            )
-            wrong += [example.id] * (len(example.answers or ()) - len(located))
-            if example.answers and not located:
-                skipped += 1
-                continue
-            example = QuestionExample(example.id, example.question, example.context, located)
-        kept.append(example)
-    if wrong:
-        message = "%s: answers that are not where they say: %d, of the question %s first; questions left out: %d of %d"
-        log.warning(message, name, len(wrong), wrong[0], skipped, len(seen))
-    check(seen, where=name, found="no question", expected="one or more")
+        if not training:
+            usable.append(example)
+            continue
+        check(
+            example.answers is not None,
+            where=where,
+            found="no answers",
+            expected="answers, to train on",
+        )
+        answers = example.answers or ()
+        located = _located(example.context, answers)
+        misplaced += [example.id] * (len(answers) - len(located))
+        if answers and not located:
+            left_out += 1
+        else:
+            usable.append(QuestionExample(example.id, example.question, example.context, located))
+    total = len(place_of_id)
+    if misplaced:
+        log.warning(
+            "%s: answers that are not where they say: %d, of the question %s first;"
+            " questions left out: %d of %d",
+            name,
+            len(misplaced),
+            misplaced[0],
+            left_out,
+            total,
+        )
+    check(total > 0, where=name, found="no question", expected="one or more")
     check(
-        kept,
+        usable,
         where=name,
-        found=f"no answer of {len(seen)} questions where it says",
+        found=f"no answer of {total} questions where it says",
         expected="answers to train on",
     )
-    return kept
+    return usable
+
+
+def _located(context: str, answers: Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
+    """Return those answers that are where they say, as `locate` finds them."""
+    located = []
+    for text, start in answers:
+        answer = locate(context, text, start)
+        if answer is not None:
+            located.append(answer)
+    return tuple(located)
 
 
 def locate(context: str, text: str, start: int) -> tuple[str, int] | None:
-    """The answer as it stands in `context`, (text, begin), where but white space differs from
-    `text` at `start`.
+    """Return the answer as it stands in `context`, (text, begin); None if it is not at `start`.
 
-    None where something else stands there. `start` may be before white space that the answer
+    It may differ from `text` in white space. `start` may be before white space that the answer
     follows, and in the white space before it.
     """
     words = text.split()
@@ -236,44 +284,39 @@ def locate(context: str, text: str, start: int) -> tuple[str, int] | None:
         return None
     if context.startswith(text, start) and text == text.strip():
         return text, start
-    found = re.compile(r"\s*(" + r"\s+".join(map(re.escape, words)) + ")").match(context, start)
-    return (found[1], found.start(1)) if found else None
+    pattern = r"\s*(" + r"\s+".join(re.escape(word) for word in words) + ")"
+    match = re.compile(pattern).match(context, start)
+    return (match[1], match.start(1)) if match else None
 
 
 def write_predictions(
     path: epath.PathLike, examples: Sequence[QuestionExample], predictions: Sequence[SpanPrediction]
 ) -> None:
-    """`{id: text}`, which SQuAD's official scripts read; an empty text says that there is no
-    answer.
-    """
-    _write(path, {example.id: p.text for example, p in zip(examples, predictions, strict=True)})
+    """Write `{id: text}`, which SQuAD's official scripts read; an empty text is no answer."""
+    pairs = zip(examples, predictions, strict=True)
+    _write(path, {example.id: prediction.text for example, prediction in pairs})
 
 
 def write_n_best(
     path: epath.PathLike, examples: Sequence[QuestionExample], predictions: Sequence[SpanPrediction]
 ) -> None:
-    """`{id: [{text, probability, start_logit, end_logit}, ...]}`, the best first."""
-    fields = ("text", "probability", "start_logit", "end_logit")
-    _write(
-        path,
-        {
-            example.id: [dict(zip(fields, answer, strict=True)) for answer in p.n_best]
-            for example, p in zip(examples, predictions, strict=True)
-        },
-    )
+    """Write `{id: [{text, probability, start_logit, end_logit}, ...]}`, the best first."""
+    answers = {}
+    for example, prediction in zip(examples, predictions, strict=True):
+        answers[example.id] = [answer._asdict() for answer in prediction.n_best]
+    _write(path, answers)
 
 
 def write_null_odds(
     path: epath.PathLike, examples: Sequence[QuestionExample], predictions: Sequence[SpanPrediction]
 ) -> None:
-    """`{id: null_odds}`, which the script of 2.0 takes as `--na-prob-file`.
+    """Write `{id: null_odds}`, which the script of 2.0 takes as `--na-prob-file`.
 
     Its `--na-prob-thresh` must then be the null threshold too, or large: 1, the default, is for
     probabilities.
     """
-    _write(
-        path, {example.id: p.null_odds for example, p in zip(examples, predictions, strict=True)}
-    )
+    pairs = zip(examples, predictions, strict=True)
+    _write(path, {example.id: prediction.null_odds for example, prediction in pairs})
 
 
 def _write(path: epath.PathLike, values: Mapping[str, Any]) -> None:

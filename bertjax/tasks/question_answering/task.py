@@ -32,11 +32,9 @@ class Spans(LinearHeadTask):
 
     name: str
     version_2: bool = False
-    """Whether questions may have no answer (SQuAD 2.0)."""
+    """True if questions may have no answer (SQuAD 2.0)."""
     doc_stride: int = 128
-    """Pieces from the beginning of one window of a paragraph to that of the next; no more than a
-    window has.
-    """
+    """Pieces from the beginning of one window to that of the next; at most the window's own."""
     max_query_length: int = 64
     """Pieces of a question that are kept."""
     max_answer_length: int = 30

@@ -1,4 +1,5 @@
-"""Sequence to sequence from two BERT checkpoints, as BERT2BERT of arXiv 1907.12461: the encoder
-that is fine-tuned, and a decoder that begins as another BERT (or the same), with new
-cross-attention between them.
+"""Sequence to sequence from two BERT checkpoints, BERT2BERT of arXiv 1907.12461.
+
+The encoder is fine-tuned. The decoder begins as another BERT, or as the same one, with new
+cross-attention.
 """

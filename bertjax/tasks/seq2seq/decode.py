@@ -1,7 +1,6 @@
-"""The likeliest target of each source, by greedy or beam search, under `jit`: every shape is known
-beforehand.
+"""Search for the most probable target of each source, greedily or by beam search.
 
-Axes are those of `layers.py`; V' counts the candidates of all beams of a row.
+It runs under `jit`, so all shapes are fixed by the longest target. Axes are those of `layers.py`.
 """
 
 from dataclasses import dataclass
@@ -21,29 +20,29 @@ from bertjax.tasks.seq2seq.layers import KeysValues
 
 @dataclass(frozen=True)
 class Search:
-    """How targets are searched for."""
+    """Settings of the search for targets."""
 
     cls_id: int
-    """Begins a target; never within one."""
+    """The id that begins a target; never within one."""
     sep_id: int
-    """Ends a target."""
+    """The id that ends a target."""
     pad_id: int
-    """Fills the row after it; never within one."""
+    """The id of the padding after it; never within one."""
     vocab_size: int
-    """Ids from here on are no tokens, where the model's vocabulary is rounded up."""
+    """The tokenizer's; ids from here on only round up the model's vocabulary."""
     max_target_length: int
-    """T: ids of the longest target, `cls_id` and `sep_id` included."""
+    """T, the ids of the longest target, `cls_id` and `sep_id` included."""
     beam_size: int = 4
-    """R; 1 is greedy search."""
+    """R, the targets that are kept open; 1 is greedy search."""
     length_penalty: float = 0.6
-    """Alpha of `score`; 0 ranks targets by their probability, higher values make them longer."""
+    """Alpha of `score`: 0 ranks targets by their probability, higher values prefer longer ones."""
 
 
 def score(total: Array, length: Array | int, alpha: float) -> Array:
-    """What ended targets are ranked by: log P / ((5 + |Y|) / 6) ** alpha (arXiv 1609.08144,
-    equation 14, no coverage).
+    """Return what ended targets are ranked by, log P / ((5 + |Y|) / 6) ** alpha.
 
-    `total` is log P in nats, `length` |Y| the ids after the first, `sep_id` included.
+    This is equation 14 of arXiv 1609.08144 without its coverage penalty. `total` is log P in nats,
+    `length` |Y|, the number of ids after the first, `sep_id` included.
     """
     return total / ((5.0 + length) / 6.0) ** alpha
 
@@ -57,14 +56,24 @@ def generate(
     *,
     layout: Layout = ANYWHERE,
 ) -> Array:
-    """[B, T] int32: `cls_id`, the target, `sep_id`, `pad_id`s; without `sep_id` where it did not
-    end within T ids.
+    """Return int32 [B, T]: `cls_id`, the target, `sep_id`, `pad_id`s.
 
-    `memory` is the encoder's output, `source_mask` [B, L] 1 at its real ids. Greedy for one beam,
-    which is what `beam_search` of one beam finds too.
+    There is no `sep_id` if the target did not end within T ids. `memory` is the encoder's output,
+    `source_mask` [B, L] is 1 at its real ids. The search is greedy for one beam, which gives the
+    same as `beam_search` of one beam.
     """
-    find = greedy if search.beam_size == 1 else beam_search
-    return find(config, head, memory_BxLxD, source_mask, search, layout=layout)
+    search_targets = greedy if search.beam_size == 1 else beam_search
+    return search_targets(config, head, memory_BxLxD, source_mask, search, layout=layout)
+
+
+class _Greedy(NamedTuple):
+    """The state of a greedy search."""
+
+    position: Array
+    """The position of the last id, int32 scalar."""
+    ids_BxT: Array
+    ended_B: Array
+    cache: KeysValues
 
 
 def greedy(
@@ -76,53 +85,52 @@ def greedy(
     *,
     layout: Layout = ANYWHERE,
 ) -> Array:
-    """`generate` where each id is the likeliest after those before it; of equals, the lowest."""
+    """Return `generate`'s targets of which each id is the most probable after those before it.
+
+    Of equally probable ids it is the lowest.
+    """
     rows, length = source_mask.shape[0], search.max_target_length
     source, cache = decoder.start(
         config, head, memory_BxLxD, source_mask, beams=1, length=length, layout=layout
     )
     ids_BxT = jnp.full((rows, length), search.pad_id, jnp.int32).at[:, 0].set(search.cls_id)
 
-    def unfinished(state: tuple[Array, Array, Array, KeysValues]) -> Array:
-        place, _, ended_B, _ = state
-        return (place < length - 1) & ~jnp.all(ended_B)
+    def unfinished(state: _Greedy) -> Array:
+        return (state.position < length - 1) & ~jnp.all(state.ended_B)
 
-    def advance(
-        state: tuple[Array, Array, Array, KeysValues],
-    ) -> tuple[Array, Array, Array, KeysValues]:
-        place, ids_BxT, ended_B, cache = state
-        last_Bx1 = jax.lax.dynamic_slice_in_dim(ids_BxT, place, 1, axis=1)
-        found, cache = _log_probabilities(
-            config, head, search, source, cache, last_Bx1, place, layout
+    def advance(state: _Greedy) -> _Greedy:
+        last_Bx1 = jax.lax.dynamic_slice_in_dim(state.ids_BxT, state.position, 1, axis=1)
+        log_probs_Bx1xV, cache = _log_probabilities(
+            config, head, search, source, state.cache, last_Bx1, state.position, layout
         )
-        next_B = jnp.where(
-            ended_B, search.pad_id, jnp.argmax(found[:, 0], axis=-1).astype(jnp.int32)
-        )
-        return (
-            place + 1,
-            _put(ids_BxT, next_B, place + 1),
-            ended_B | (next_B == search.sep_id),
+        best_B = jnp.argmax(log_probs_Bx1xV[:, 0], axis=-1).astype(jnp.int32)
+        next_B = jnp.where(state.ended_B, search.pad_id, best_B)
+        return _Greedy(
+            state.position + 1,
+            _put(state.ids_BxT, next_B, state.position + 1),
+            state.ended_B | (next_B == search.sep_id),
             cache,
         )
 
-    return jax.lax.while_loop(
-        unfinished, advance, (jnp.int32(0), ids_BxT, jnp.zeros(rows, bool), cache)
-    )[1]
+    first = _Greedy(jnp.int32(0), ids_BxT, jnp.zeros(rows, bool), cache)
+    return jax.lax.while_loop(unfinished, advance, first).ids_BxT
 
 
 class _Beams(NamedTuple):
-    place: Array
-    """Of the last id of the open targets, int32 scalar."""
+    """The state of a beam search."""
+
+    position: Array
+    """The position of the last id of the open targets, int32 scalar."""
     open_BxRxT: Array
-    """Targets that have not ended, the likeliest first."""
+    """The targets that have not ended, the most probable first."""
     totals_BxR: Array
     """Their log P; -inf where there is none."""
     ended_BxRxT: Array
-    """Targets that have ended, the best first."""
+    """The targets that have ended, the best first."""
     scores_BxR: Array
     """Their scores; -inf where there is none."""
     number_B: Array
-    """Targets that have ended."""
+    """The number of targets that have ended."""
     cache: KeysValues
 
 
@@ -135,12 +143,12 @@ def beam_search(
     *,
     layout: Layout = ANYWHERE,
 ) -> Array:
-    """`generate` by beam search.
+    """Return `generate`'s targets by beam search.
 
-    At each place all open targets of a row go on with every id. Of the likeliest R of these
-    candidates, those that end are kept with their `score`; the likeliest R that do not end stay
-    open. A row is done when R targets have ended, or after T ids. Its answer is the ended target of
-    the best score; the likeliest open one only where none has ended.
+    At each position all open targets of a row are continued with every id. Of the most probable R
+    of these candidates, those that end are kept with their `score`; the most probable R that do not
+    end stay open. A row is done when R targets have ended, or after T ids. Its target is the ended
+    one with the best score; the most probable open one only if none has ended.
     """
     rows, beams, length = source_mask.shape[0], search.beam_size, search.max_target_length
     source, cache = decoder.start(
@@ -148,20 +156,22 @@ def beam_search(
     )
     blank = jnp.full((rows, beams, length), search.pad_id, jnp.int32).at[:, :, 0].set(search.cls_id)
     none = jnp.full((rows, beams), -jnp.inf)
-    first = _Beams(
-        jnp.int32(0), blank, none.at[:, 0].set(0.0), blank, none, jnp.zeros(rows, jnp.int32), cache
-    )
+    # One beam to begin with: R equal ones would give each candidate R times.
+    one_beam = none.at[:, 0].set(0.0)
+    first = _Beams(jnp.int32(0), blank, one_beam, blank, none, jnp.zeros(rows, jnp.int32), cache)
 
     def unfinished(state: _Beams) -> Array:
-        return (state.place < length - 1) & ~jnp.all(state.number_B >= beams)
+        return (state.position < length - 1) & ~jnp.all(state.number_B >= beams)
 
     def advance(state: _Beams) -> _Beams:
         last_BxR = jax.lax.dynamic_index_in_dim(
-            state.open_BxRxT, state.place, axis=2, keepdims=False
+            state.open_BxRxT, state.position, axis=2, keepdims=False
         )
-        arguments = (source, state.cache, last_BxR, state.place)
-        found, cache = _log_probabilities(config, head, search, *arguments, layout)
-        return _pruned(search, state, state.totals_BxR[:, :, None] + found, cache, layout)
+        log_probs_BxRxV, cache = _log_probabilities(
+            config, head, search, source, state.cache, last_BxR, state.position, layout
+        )
+        totals_BxRxV = state.totals_BxR[:, :, None] + log_probs_BxRxV
+        return _pruned(search, state, totals_BxRxV, cache, layout)
 
     state = jax.lax.while_loop(unfinished, advance, first)
     any_ended_Bx1 = (state.scores_BxR[:, 0] > -jnp.inf)[:, None]
@@ -171,31 +181,31 @@ def beam_search(
 def _pruned(
     search: Search, state: _Beams, totals_BxRxV: Array, cache: KeysValues, layout: Layout
 ) -> _Beams:
-    """The beams one place further, of the candidates with these log P."""
-    (rows, beams, vocabulary), place = totals_BxRxV.shape, state.place + 1
+    """Return the beams one position further, from the candidates with these log P."""
+    rows, beams, vocabulary = totals_BxRxV.shape
+    position = state.position + 1
     # Twice R: at most one candidate of each beam ends, so R that do not are among them.
     totals, flat = jax.lax.top_k(totals_BxRxV.reshape(rows, beams * vocabulary), 2 * beams)
     parents, ids = flat // vocabulary, (flat % vocabulary).astype(jnp.int32)
-    targets = _put(jnp.take_along_axis(state.open_BxRxT, parents[:, :, None], axis=1), ids, place)
+    continued = jnp.take_along_axis(state.open_BxRxT, parents[:, :, None], axis=1)
+    targets = _put(continued, ids, position)
 
     ends = ids == search.sep_id
     in_beam = jnp.arange(2 * beams)[None, :] < beams
     running = (state.number_B < beams)[:, None]
     kept = ends & in_beam & running & (totals > -jnp.inf)
-    scores = jnp.where(kept, score(totals, place, search.length_penalty), -jnp.inf)
+    scores = jnp.where(kept, score(totals, position, search.length_penalty), -jnp.inf)
     scores_BxR, best = jax.lax.top_k(jnp.concatenate([state.scores_BxR, scores], axis=1), beams)
-    ended = jnp.take_along_axis(
-        jnp.concatenate([state.ended_BxRxT, targets], axis=1), best[:, :, None], axis=1
-    )
+    old_and_new = jnp.concatenate([state.ended_BxRxT, targets], axis=1)
+    ended = jnp.take_along_axis(old_and_new, best[:, :, None], axis=1)
 
-    totals_BxR, likeliest = jax.lax.top_k(jnp.where(ends, -jnp.inf, totals), beams)
-    opened = jnp.take_along_axis(targets, likeliest[:, :, None], axis=1)
-    parents = jnp.take_along_axis(parents, likeliest, axis=1)[None, :, :, None, None, None]
+    totals_BxR, most_probable = jax.lax.top_k(jnp.where(ends, -jnp.inf, totals), beams)
+    opened = jnp.take_along_axis(targets, most_probable[:, :, None], axis=1)
+    parents = jnp.take_along_axis(parents, most_probable, axis=1)[None, :, :, None, None, None]
     cache = KeysValues(*(jnp.take_along_axis(part, parents, axis=2) for part in cache))
     number_B = state.number_B + jnp.sum(kept, axis=1, dtype=jnp.int32)
-    return _Beams(
-        place, opened, totals_BxR, ended, scores_BxR, number_B, decoder.with_shardings(cache, layout)
-    )
+    cache = decoder.laid_out(cache, layout)
+    return _Beams(position, opened, totals_BxR, ended, scores_BxR, number_B, cache)
 
 
 def _log_probabilities(
@@ -205,18 +215,19 @@ def _log_probabilities(
     source: EncodedSource,
     cache: KeysValues,
     ids_BxR: Array,
-    place: Array,
+    position: Array,
     layout: Layout,
 ) -> tuple[Array, KeysValues]:
-    """(log P [B, R, V] of the next id, -inf where none may follow; the cache)."""
-    scores, cache = decoder.step(config, head, source, cache, ids_BxR, place, layout=layout)
-    id_V = jnp.arange(scores.shape[-1])
+    """Return log P of the next id [B, R, V], -inf for ids that may not follow; and the cache."""
+    logits, cache = decoder.step(config, head, source, cache, ids_BxR, position, layout=layout)
+    id_V = jnp.arange(logits.shape[-1])
     banned_V = (id_V == search.cls_id) | (id_V == search.pad_id) | (id_V >= search.vocab_size)
-    return jnp.where(banned_V[None, None, :], -jnp.inf, jax.nn.log_softmax(scores, axis=-1)), cache
+    log_probs_BxRxV = jax.nn.log_softmax(logits, axis=-1)
+    return jnp.where(banned_V[None, None, :], -jnp.inf, log_probs_BxRxV), cache
 
 
-def _put(targets: Array, ids: Array, place: Array) -> Array:
-    """`targets` [..., T] with `ids` [...] at `place`."""
+def _put(targets: Array, ids: Array, position: Array) -> Array:
+    """Return `targets` [..., T] with `ids` [...] at `position`."""
     return jax.lax.dynamic_update_slice_in_dim(
-        targets, ids[..., None], place, axis=targets.ndim - 1
+        targets, ids[..., None], position, axis=targets.ndim - 1
     )

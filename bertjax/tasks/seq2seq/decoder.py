@@ -1,9 +1,8 @@
-"""A BERT decoder as pure functions of its parameters: BERT with a causal mask, and attention on a
-source.
+"""A BERT decoder as pure functions: BERT with a causal mask, and cross-attention on a source.
 
-The tree is `embeddings`, `layers` (stacked on a first axis: the encoder's names, `cross_attention`
-and `cross_attention_layer_norm`) and `mlm`, whose scores go through the decoder's own word
-embedding. Axes are those of `layers.py` and `bertjax.model.functional`.
+The parameters are `embeddings`, `layers` (stacked on a first axis, with the encoder's names,
+`cross_attention` and `cross_attention_layer_norm`) and `mlm`, whose logits go through the decoder's
+own word embedding. Axes are those of `layers.py` and `bertjax.model.functional`.
 """
 
 from typing import Any, NamedTuple
@@ -20,21 +19,21 @@ from bertjax.config import ModelConfig
 from bertjax.errors import check
 from bertjax.model.encoder import POLICIES, Embeddings
 from bertjax.model.functional import Params
-from bertjax.model.heads import MlmHead
 from bertjax.model.layout import ANYWHERE, Layout
-from bertjax.tasks.seq2seq.layers import DecoderLayer, KeysValues, Whole
+from bertjax.model.mlm_head import MlmHead
+from bertjax.tasks.seq2seq.layers import DecoderLayer, KeysValues, UncutRows
 
 SHARED = ("attention", "attention_layer_norm", "mlp", "mlp_layer_norm")
-"""What a layer has of the encoder's."""
+"""The parts that a layer has in common with the encoder's."""
 
 
 class EncodedSource(NamedTuple):
-    """A source as all steps of decoding see it."""
+    """A source as all steps of decoding use it."""
 
-    at: KeysValues
-    """[N, B, L, H, K] each."""
+    keys_values: KeysValues
+    """All layers' cross-attention on the source, [N, B, L, H, K] each."""
     seen_Bx1xL: Array
-    """Which ids are no padding, bool."""
+    """True for ids that are not padding, bool."""
 
 
 def _boxed_init(config: ModelConfig, key: Array) -> Any:
@@ -43,62 +42,56 @@ def _boxed_init(config: ModelConfig, key: Array) -> Any:
     keys = jax.random.split(key, 3)
 
     def layer(key: Array) -> Any:
-        return DecoderLayer(config, ANYWHERE).init(key, x, x, (seen, seen), deterministic=True)[
-            "params"
-        ]
+        module = DecoderLayer(config, ANYWHERE)
+        return module.init(key, x, x, (seen, seen), deterministic=True)["params"]
 
+    embeddings = Embeddings(config, ANYWHERE).init(keys[0], ids, ids, ids, deterministic=True)
     stack = 1 if config.share_layers else config.num_hidden_layers
     return {
-        "embeddings": Embeddings(config, ANYWHERE).init(keys[0], ids, ids, ids, deterministic=True)[
-            "params"
-        ],
+        "embeddings": embeddings["params"],
         "layers": jax.vmap(layer)(jax.random.split(keys[1], stack)),
         "mlm": MlmHead(config, ANYWHERE).init(keys[2], x, table)["params"],
     }
 
 
 def init(config: ModelConfig, key: Array) -> Params:
-    """A new decoder of the encoder's sizes, drawn as `functional.init` draws; all float32."""
+    """Return a new decoder with the encoder's sizes, drawn as `functional.init` draws; float32."""
     return nn.unbox(_boxed_init(config, key))
 
 
 def logical_axes(config: ModelConfig) -> Params:
-    """The tree of `init` with a PartitionSpec of logical axis names in each leaf's place."""
+    """Return the tree of `init` with a PartitionSpec of logical axis names for each leaf."""
     specs = nn.get_partition_spec(jax.eval_shape(lambda: _boxed_init(config, jax.random.key(0))))
+    # `jax.vmap` of `init` added the axis of the layers without a name.
+    return {**specs, "layers": jax.tree.map(_of_layers, specs["layers"], is_leaf=_is_spec)}
 
-    def tree(part: Any, *first: str) -> Any:
-        return jax.tree.map(
-            lambda s: PartitionSpec(*first, *s),
-            part,
-            is_leaf=lambda s: isinstance(s, PartitionSpec),
-        )
 
-    return {
-        name: tree(part, "layers") if name == "layers" else tree(part)
-        for name, part in specs.items()
-    }
+def _is_spec(node: Any) -> bool:
+    return isinstance(node, PartitionSpec)
+
+
+def _of_layers(spec: PartitionSpec) -> PartitionSpec:
+    return PartitionSpec("layers", *spec)
 
 
 def warm_start(config: ModelConfig, new_head: Params, donor_params: Params) -> Params:
-    """The decoder `new_head` with all that a donor BERT's `params` have of it; cross-attention
-    stays new.
+    """Return the decoder `new_head` with the layers of a donor BERT; cross-attention stays new.
 
-    The donor's sizes must be those of `config`. Its masked-word head is taken where it has one.
-    Nothing is shared with the donor, which may be the encoder: a step that gives its state's memory
-    back cannot give one array back twice. Raises `UserError` naming the first tensor whose shape
-    differs.
+    The donor's sizes must be those of `config`. Its masked-word head is taken if it has one. Its
+    tensors are copied. Raises `UserError` naming the first tensor whose shape differs.
     """
     stack = donor_params["encoder"]["layers"]
-    warm: dict[str, Any] = {
+    donated: dict[str, Any] = {
         "embeddings": donor_params["embeddings"],
         "layers": {name: stack[name] for name in SHARED},
     }
-    warm |= {"mlm": donor_params["mlm"]} if "mlm" in donor_params else {}
-    new, old = flatten_dict(new_head, sep="/"), flatten_dict(warm, sep="/")
+    if "mlm" in donor_params:
+        donated["mlm"] = donor_params["mlm"]
+    new, old = flatten_dict(new_head, sep="/"), flatten_dict(donated, sep="/")
     for name in new:
-        cold = "cross_attention" in name or (name.startswith("mlm/") and "mlm" not in warm)
+        stays_new = "cross_attention" in name or (name.startswith("mlm/") and "mlm" not in donated)
         check(
-            cold or name in old,
+            stays_new or name in old,
             where=name,
             found="no such tensor in the checkpoint",
             expected=f"one of shape {new[name].shape}",
@@ -110,16 +103,16 @@ def warm_start(config: ModelConfig, new_head: Params, donor_params: Params) -> P
             found="this tensor in the checkpoint",
             expected="none, by model",
         )
-        found, expected = np.shape(tensor), new[name].shape
+        shape, expected = np.shape(tensor), new[name].shape
         check(
-            found == expected,
+            shape == expected,
             where=name,
-            found=f"shape {found} in the checkpoint",
+            found=f"shape {shape} in the checkpoint",
             expected=f"the decoder's {expected}",
         )
-    return unflatten_dict(
-        new | {name: jnp.array(tensor, jnp.float32) for name, tensor in old.items()}, sep="/"
-    )
+    # Copies: the donor may be the encoder, and a train step cannot donate one buffer twice.
+    copies = {name: jnp.array(tensor, jnp.float32) for name, tensor in old.items()}
+    return unflatten_dict(new | copies, sep="/")
 
 
 def logits(
@@ -132,31 +125,44 @@ def logits(
     key: Array | None = None,
     layout: Layout = ANYWHERE,
 ) -> Array:
-    """Scores [B, T, V] float32 of the id after each place of `target_ids` [B, T] int32; with
-    dropout if there is a key.
+    """Return the logits of the id after each of `target_ids` (int32 [B, T]), float32 [B, T, V].
 
-    `memory` is the encoder's output and `source_mask` [B, L] 1 at its real ids. No score depends on
-    a later id, so padding at a target's end needs no mask. T is at most `config.max_length`.
+    With a `key` there is dropout. `memory` is the encoder's output and `source_mask` [B, L] is 1 at
+    its real ids. No logit depends on a later id, so padding at a target's end needs no mask. T is
+    at most `config.max_length`.
     """
     length, layer = target_ids.shape[1], DecoderLayer(config, layout)
     keys = None if key is None else jax.random.split(key, config.num_hidden_layers + 1)
-    seen = jnp.tril(jnp.ones((length, length), bool))[None], (source_mask > 0)[:, None, :]
-    place_1xT = jnp.arange(length)[None, :]
+    causal_1xTxT = jnp.tril(jnp.ones((length, length), bool))[None]
+    seen = causal_1xTxT, (source_mask > 0)[:, None, :]
+    position_1xT = jnp.arange(length)[None, :]
 
     def apply(x_BxTxD: Array, scanned: tuple[Any, Array | None]) -> tuple[Array, None]:
-        params, own = scanned
-        return _apply(
-            layer, params, x_BxTxD, memory_BxLxD, seen, deterministic=key is None, key=own
-        ), None
+        params, layer_key = scanned
+        x_BxTxD = _apply(
+            layer,
+            params,
+            x_BxTxD,
+            memory_BxLxD,
+            seen,
+            deterministic=layer_key is None,
+            key=layer_key,
+        )
+        return x_BxTxD, None
 
     if config.remat != "none":
+        # Within a scan XLA cannot merge the two computations, which `prevent_cse` would guard.
         apply = jax.checkpoint(apply, prevent_cse=False, policy=POLICIES[config.remat])
-    x_BxTxD = _embed(config, head, target_ids, place_1xT, None if keys is None else keys[0], layout)
-    scanned = (_layers(config, head), None if keys is None else keys[1:])
+    embedding_key = None if keys is None else keys[0]
+    layer_keys = None if keys is None else keys[1:]
+    x_BxTxD = _embed(config, head, target_ids, position_1xT, embedding_key, layout)
     x_BxTxD, _ = jax.lax.scan(
-        apply, x_BxTxD, scanned, unroll=min(config.scan_unroll, config.num_hidden_layers)
+        apply,
+        x_BxTxD,
+        (_layers(config, head), layer_keys),
+        unroll=min(config.scan_unroll, config.num_hidden_layers),
     )
-    return _scores(config, head, x_BxTxD, layout)
+    return _vocabulary_logits(config, head, x_BxTxD, layout)
 
 
 def start(
@@ -169,17 +175,20 @@ def start(
     length: int,
     layout: Layout = ANYWHERE,
 ) -> tuple[EncodedSource, KeysValues]:
-    """What `step` needs: the source, and an empty cache [N, B, R, T, H, K] for targets of `length`
-    ids.
+    """Return what `step` needs: the source, and an empty cache for targets of `length` ids.
+
+    The cache is [N, B, R, T, H, K].
     """
-    layer = DecoderLayer(config, Whole(layout))
-    one = lambda _, params: (None, _apply(layer, params, memory_BxLxD, method="source"))  # noqa: E731
-    at: KeysValues = jax.lax.scan(one, None, _layers(config, head))[1]
-    layers, rows, _, *heads = at.keys.shape
-    empty = jnp.zeros((layers, rows, beams, length, *heads), at.keys.dtype)
-    return EncodedSource(at, (source_mask > 0)[:, None, :]), with_shardings(
-        KeysValues(empty, empty), layout
-    )
+    layer = DecoderLayer(config, UncutRows(layout))
+
+    def apply(_: None, params: Params) -> tuple[None, KeysValues]:
+        return None, _apply(layer, params, memory_BxLxD, method="source")
+
+    keys_values: KeysValues = jax.lax.scan(apply, None, _layers(config, head))[1]
+    layers, rows, _, *heads = keys_values.keys.shape
+    empty = jnp.zeros((layers, rows, beams, length, *heads), keys_values.keys.dtype)
+    source = EncodedSource(keys_values, (source_mask > 0)[:, None, :])
+    return source, laid_out(KeysValues(empty, empty), layout)
 
 
 def step(
@@ -188,37 +197,39 @@ def step(
     source: EncodedSource,
     cache: KeysValues,
     ids_BxR: Array,
-    place: Array,
+    position: Array,
     *,
     layout: Layout = ANYWHERE,
 ) -> tuple[Array, KeysValues]:
-    """(scores [B, R, V] float32 of the next id, the cache with this place): `logits` at `place`
-    alone, int32 scalar.
+    """Return the logits of the next id, float32 [B, R, V], and the cache with this position.
+
+    They are `logits` at `position` alone, an int32 scalar.
     """
-    layer = DecoderLayer(config, Whole(layout))
+    layer = DecoderLayer(config, UncutRows(layout))
 
     def apply(x_BxRxD: Array, scanned: Any) -> tuple[Array, KeysValues]:
-        params, before, at = scanned
-        return _apply(layer, params, x_BxRxD, before, at, source.seen_Bx1xL, place, method="step")
+        params, before, keys_values = scanned
+        seen = source.seen_Bx1xL
+        return _apply(layer, params, x_BxRxD, before, keys_values, seen, position, method="step")
 
-    x_BxRxD = _embed(config, head, ids_BxR, place.reshape(1, 1), None, Whole(layout))
-    x_BxRxD, cache = jax.lax.scan(apply, x_BxRxD, (_layers(config, head), cache, source.at))
-    return _scores(config, head, x_BxRxD, Whole(layout)), with_shardings(cache, layout)
+    x_BxRxD = _embed(config, head, ids_BxR, position.reshape(1, 1), None, UncutRows(layout))
+    scanned = (_layers(config, head), cache, source.keys_values)
+    x_BxRxD, cache = jax.lax.scan(apply, x_BxRxD, scanned)
+    logits_BxRxV = _vocabulary_logits(config, head, x_BxRxD, UncutRows(layout))
+    return logits_BxRxV, laid_out(cache, layout)
 
 
-def with_shardings(cache: KeysValues, layout: Layout) -> KeysValues:
-    """The cache on a mesh: rows and heads cut, each device having its rows' every place."""
-    return KeysValues(
-        *(layout(part, "layers", "batch", None, None, "heads", None) for part in cache)
-    )
+def laid_out(cache: KeysValues, layout: Layout) -> KeysValues:
+    """Return the cache sharded over rows and heads; each device has all positions of its rows."""
+    names = ("layers", "batch", None, None, "heads", None)
+    return KeysValues(layout(cache.keys, *names), layout(cache.values, *names))
 
 
 def _apply(
-    module: nn.Module, params: Params, *args: Any, key: Array | None = None, **found: Any
+    module: nn.Module, params: Params, *args: Any, key: Array | None = None, **options: Any
 ) -> Any:
-    return module.apply(
-        {"params": params}, *args, rngs=None if key is None else {"dropout": key}, **found
-    )
+    rngs = None if key is None else {"dropout": key}
+    return module.apply({"params": params}, *args, rngs=rngs, **options)
 
 
 def _embed(
@@ -229,17 +240,23 @@ def _embed(
     key: Array | None,
     layout: Layout,
 ) -> Array:
-    args = (ids, jnp.zeros_like(ids), positions)
+    module, segment_ids = Embeddings(config, layout), jnp.zeros_like(ids)
     return _apply(
-        Embeddings(config, layout), head["embeddings"], *args, deterministic=key is None, key=key
+        module,
+        head["embeddings"],
+        ids,
+        segment_ids,
+        positions,
+        deterministic=key is None,
+        key=key,
     )
 
 
 def _layers(config: ModelConfig, head: Params) -> Any:
-    """The layers' parameters with a first axis of N, also where the layers share them."""
+    """Return the layers' parameters with a first axis of N, also if all layers share them."""
     number = config.num_hidden_layers
     return jax.tree.map(lambda p: jnp.broadcast_to(p, (number, *p.shape[1:])), head["layers"])
 
 
-def _scores(config: ModelConfig, head: Params, x: Array, layout: Layout) -> Array:
+def _vocabulary_logits(config: ModelConfig, head: Params, x: Array, layout: Layout) -> Array:
     return _apply(MlmHead(config, layout), head["mlm"], x, head["embeddings"]["word"]["embedding"])

@@ -23,7 +23,7 @@ class Seq2SeqKind(Kind[Seq2Seq, PairExample, str]):
     name = "seq2seq"
     task_classes = (Seq2Seq,)
     metrics = ("bleu",)
-    heads = ()
+    heads = ()  # no pooler: the decoder attends to all hidden states
     # The decoder begins as a copy of the encoder, and its output layer as the masked-word head.
     optional_heads = ("mlm",)
 

@@ -1,7 +1,7 @@
 """The decoder's layer: BERT's, with attention on the encoder's output between its two sublayers.
 
-Axes beside those of `bertjax.model.functional`: T length of a target, M places attended to, R beams
-of a row.
+Axes beside those of `bertjax.model.functional`: T length of a target, M positions attended to, R
+beams of a row.
 """
 
 import math
@@ -19,12 +19,13 @@ from jax.ad_checkpoint import checkpoint_name
 from bertjax.config import ModelConfig
 from bertjax.model.attention import KEYS, QUERIES
 from bertjax.model.encoder import Mlp
-from bertjax.model.layers import ATTENDED, HEADS, Linear, ResidualNorm, dropout
-from bertjax.model.layout import ROWS, Layout, Names
+from bertjax.model.layers import ATTENDED, HEADS, Linear, dropout
+from bertjax.model.layout import HIDDEN, Layout, Names
+from bertjax.model.residual_norm import ResidualNorm
 
 
 class KeysValues(NamedTuple):
-    """What one attention looks at."""
+    """The keys and values that an attention attends to."""
 
     keys: Array
     """[..., M, H, K]."""
@@ -33,8 +34,9 @@ class KeysValues(NamedTuple):
 
 
 class Attention(nn.Module):
-    """Multi-head attention (arXiv 1706.03762, section 3.2) on keys and values made beforehand, of
-    any place.
+    """Multi-head attention (arXiv 1706.03762, section 3.2) on keys and values that are given.
+
+    So it serves as self-attention with a cache and as cross-attention.
     """
 
     config: ModelConfig
@@ -42,40 +44,39 @@ class Attention(nn.Module):
 
     def setup(self) -> None:
         c = self.config
-        width, heads = (
-            (c.hidden_size,),
-            (c.num_attention_heads, c.hidden_size // c.num_attention_heads),
-        )
+        width = (c.hidden_size,)
+        heads = (c.num_attention_heads, c.hidden_size // c.num_attention_heads)
         project = partial(Linear, c, width, heads, ("embed", "heads", "kv"))
         self.query, self.key, self.value = project(), project(), project()
         self.output = Linear(c, heads, width, ("heads", "kv", "embed"))
 
     def keys_values(self, x_BxMxD: Array) -> KeysValues:
-        """Keys and values [B, M, H, K] of what is attended to."""
-        return KeysValues(
-            *(self.layout(self._heads(part(x_BxMxD)), *KEYS) for part in (self.key, self.value))
-        )
+        """Return the keys and values of what is attended to, [B, M, H, K] each."""
+        keys = self.layout(self._heads(self.key(x_BxMxD)), *KEYS)
+        values = self.layout(self._heads(self.value(x_BxMxD)), *KEYS)
+        return KeysValues(keys, values)
 
     def __call__(
-        self, x_BxTxD: Array, at: KeysValues, seen_BxTxM: Array, *, deterministic: bool
+        self, x_BxTxD: Array, memory: KeysValues, seen_BxTxM: Array, *, deterministic: bool
     ) -> Array:
-        """`[B, T, D]`: each place of `x` mixes the values that `seen` (bool; its axes may be 1)
-        shows it.
+        """Return [B, T, D]: for each position of `x` a mean of the values that it attends to.
 
-        A place that sees nothing gets the mean of the values. The softmax is in float32.
+        The mask `seen` is bool, true where it may attend; its axes may be 1. A position that may
+        attend to nothing gets the mean of all values. The softmax is in float32.
         """
         c, layout = self.config, self.layout
         q_BxTxHxK = layout(self._heads(self.query(x_BxTxD)), *QUERIES)
         scale = 1.0 / math.sqrt(q_BxTxHxK.shape[-1])
         logits = jnp.einsum(
-            "bthk,bmhk->bhtm", q_BxTxHxK * scale, at.keys, preferred_element_type=jnp.float32
+            "bthk,bmhk->bhtm", q_BxTxHxK * scale, memory.keys, preferred_element_type=jnp.float32
         )
         logits = jnp.where(seen_BxTxM[:, None], logits, jnp.finfo(jnp.float32).min)
-        probabilities = jax.nn.softmax(logits, axis=-1).astype(at.values.dtype)
+        probabilities = jax.nn.softmax(logits, axis=-1).astype(memory.values.dtype)
         key = None if deterministic else self.make_rng("dropout")
-        rate, names = c.attention_probs_dropout_prob, ("batch", "heads", "length", None)
+        names = ("batch", "heads", "length", None)
+        rate = c.attention_probs_dropout_prob
         probabilities = dropout(c, probabilities, rate, key, layout, names)
-        mixed = jnp.einsum("bhtm,bmhk->bthk", probabilities, at.values)
+        mixed = jnp.einsum("bhtm,bmhk->bthk", probabilities, memory.values)
         return self.output(checkpoint_name(mixed.reshape(x_BxTxD.shape), ATTENDED))
 
     def _heads(self, flat: Array) -> Array:
@@ -87,8 +88,9 @@ class Attention(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """Self-attention, attention on the source, feed-forward, each followed by dropout, the
-    residual, a layer norm.
+    """Self-attention, cross-attention on the source, and feed-forward.
+
+    Each is followed by dropout, the residual and a layer norm, as in BERT.
     """
 
     config: ModelConfig
@@ -96,11 +98,9 @@ class DecoderLayer(nn.Module):
 
     def setup(self) -> None:
         c, layout = self.config, self.layout
-        self.attention, self.cross_attention, self.mlp = (
-            Attention(c, layout),
-            Attention(c, layout),
-            Mlp(c, layout),
-        )
+        self.attention = Attention(c, layout)
+        self.cross_attention = Attention(c, layout)
+        self.mlp = Mlp(c, layout)
         self.attention_layer_norm = ResidualNorm(c, layout)
         self.cross_attention_layer_norm = ResidualNorm(c, layout)
         self.mlp_layer_norm = ResidualNorm(c, layout)
@@ -108,15 +108,16 @@ class DecoderLayer(nn.Module):
     def __call__(
         self, x_BxTxD: Array, memory_BxLxD: Array, seen: tuple[Array, Array], *, deterministic: bool
     ) -> Array:
-        """`[B, T, D]` of whole targets; `seen` is for `x` (bool [1, T, T]) and for the memory (bool
-        [B, 1, L]).
+        """Return [B, T, D] for whole targets.
+
+        `seen` holds two bool masks: [1, T, T] for `x` and [B, 1, L] for the memory.
         """
         own, source = self.attention.keys_values(x_BxTxD), self.source(memory_BxLxD)
         attended = self.attention(x_BxTxD, own, seen[0], deterministic=deterministic)
-        return self._above(x_BxTxD, attended, source, seen[1], deterministic)
+        return self._after_attention(x_BxTxD, attended, source, seen[1], deterministic)
 
     def source(self, memory_BxLxD: Array) -> KeysValues:
-        """What cross-attention looks at, [B, L, H, K]: the same at every place of the target."""
+        """Return what cross-attention attends to, [B, L, H, K], for all positions of the target."""
         return self.cross_attention.keys_values(memory_BxLxD)
 
     def step(
@@ -125,24 +126,29 @@ class DecoderLayer(nn.Module):
         before: KeysValues,
         source: KeysValues,
         seen_Bx1xL: Array,
-        place: Array,
+        position: Array,
     ) -> tuple[Array, KeysValues]:
-        """One place of each beam; `before` [B, R, T, H, K] holds the places before it, and is given
-        back with it.
+        """Return one position of each beam, [B, R, D], and the cache with it.
+
+        `before` [B, R, T, H, K] is the cache, which holds the positions before it.
         """
-        (rows, beams, width), length = x_BxRxD.shape, before.keys.shape[2]
+        rows, beams, width = x_BxRxD.shape
+        length = before.keys.shape[2]
         new = self.attention.keys_values(x_BxRxD)
-        before = KeysValues(*map(partial(_put, place=place), before, new))
-        flat = KeysValues(*(part.reshape(rows * beams, *part.shape[2:]) for part in before))
-        seen_1x1xT = (jnp.arange(length) <= place)[None, None, :]
+        cache = KeysValues(
+            _put(before.keys, new.keys, position), _put(before.values, new.values, position)
+        )
+        # Each beam attends to its own past only, so the beams are rows here.
+        flat = KeysValues(*(part.reshape(rows * beams, *part.shape[2:]) for part in cache))
+        seen_1x1xT = (jnp.arange(length) <= position)[None, None, :]
         attended = self.attention(
             x_BxRxD.reshape(rows * beams, 1, width), flat, seen_1x1xT, deterministic=True
         )
-        return self._above(
-            x_BxRxD, attended.reshape(x_BxRxD.shape), source, seen_Bx1xL, True
-        ), before
+        attended = attended.reshape(x_BxRxD.shape)
+        # All beams of a row share its source: for cross-attention they are positions of the row.
+        return self._after_attention(x_BxRxD, attended, source, seen_Bx1xL, True), cache
 
-    def _above(
+    def _after_attention(
         self,
         x_BxTxD: Array,
         attended: Array,
@@ -150,12 +156,11 @@ class DecoderLayer(nn.Module):
         seen_Bx1xL: Array,
         deterministic: bool,
     ) -> Array:
-        """The layer from its first residual on."""
+        """Return the output of the layer; `attended` is that of self-attention."""
 
         def add_and_norm(norm: ResidualNorm, x: Array, sublayer: Array) -> Array:
-            return self.layout(
-                norm(x, sublayer, None if deterministic else self.make_rng("dropout")), *ROWS
-            )
+            key = None if deterministic else self.make_rng("dropout")
+            return self.layout(norm(x, sublayer, key), *HIDDEN)
 
         x_BxTxD = add_and_norm(self.attention_layer_norm, x_BxTxD, attended)
         crossed = self.cross_attention(x_BxTxD, source, seen_Bx1xL, deterministic=deterministic)
@@ -163,33 +168,38 @@ class DecoderLayer(nn.Module):
         return add_and_norm(self.mlp_layer_norm, x_BxTxD, self.mlp(x_BxTxD))
 
 
-def _put(before_BxRxTxHxK: Array, new_BxRxHxK: Array, place: Array) -> Array:
+def _put(cache_BxRxTxHxK: Array, new_BxRxHxK: Array, position: Array) -> Array:
     return jax.lax.dynamic_update_slice_in_dim(
-        before_BxRxTxHxK, new_BxRxHxK[:, :, None], place, axis=2
+        cache_BxRxTxHxK, new_BxRxHxK[:, :, None], position, axis=2
     )
 
 
 @dataclass(frozen=True)
-class Whole:
-    """A layout that cuts no row: where a step has one place of each, `sequence` devices have
-    nothing to share.
+class UncutRows:
+    """A layout that does not shard the length of rows.
+
+    A decoding step has one position of each row: devices along `sequence` have nothing to share.
     """
 
     layout: Layout
 
     @property
     def platform(self) -> str:
+        """The platform of the layout."""
         return self.layout.platform
 
     def parts(self, name: str) -> int:
+        """Return the number of parts that an axis is cut into; 1 for the length."""
         return 1 if name == "length" else self.layout.parts(name)
 
     def __call__(self, x: Array, *names: str | None) -> Array:
+        """Return `x` laid out by the names of its axes, the length uncut."""
         return self.layout(x, *_uncut(names))
 
     def per_device(
         self, function: Callable[..., Array], inputs: Sequence[Names], output: Names
     ) -> Callable[..., Array]:
+        """Return `function` applied on each device to its part, the length uncut."""
         return self.layout.per_device(function, [_uncut(names) for names in inputs], _uncut(output))
 
 

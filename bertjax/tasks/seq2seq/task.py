@@ -1,6 +1,4 @@
-"""Sequence to sequence as a task: encoded pairs, the loss of a target given its source, generated
-texts and their BLEU.
-"""
+"""Sequence to sequence as a task: encoded pairs, the loss of targets, generated texts, BLEU."""
 
 import logging
 from collections.abc import Sequence
@@ -52,7 +50,7 @@ class Seq2Seq:
     label_smoothing: float = 0.0
     """Share of the probability that the loss spreads over the vocabulary (arXiv 1512.00567)."""
     lowercase: bool = False
-    """Whether BLEU ignores case, for a tokenizer that cannot produce it."""
+    """True if BLEU ignores case, for a tokenizer that cannot produce it."""
 
     metric = "bleu"
     per_token = False
@@ -67,6 +65,7 @@ class Seq2Seq:
             found=self.label_smoothing,
             expected="0 to below 1",
         )
+        # Room for [CLS], one id and [SEP].
         check(
             search.max_target_length >= 3,
             where=f"{where}: max_target_length",
@@ -149,6 +148,7 @@ class Seq2Seq:
         true_logits = jnp.take_along_axis(logits, labels_BxT[:, :, None], axis=-1)[:, :, 0]
         targets = (1 - e) * true_logits
         if e:
+            # The mean over the vocabulary of the logits: no [B, T, V] array of smoothed targets.
             targets += e * jnp.mean(logits, axis=-1)
         losses = jax.nn.logsumexp(logits, axis=-1) - targets
         correct = (jnp.argmax(logits, axis=-1) == labels_BxT) * weights_BxT
@@ -253,7 +253,8 @@ class Seq2Seq:
     def _inner(self, ids: np.ndarray) -> np.ndarray:
         """Return the ids between `cls_id` and what ends them."""
         ends = np.flatnonzero(np.isin(ids, [self.search.sep_id, self.search.pad_id]))
-        return ids[1 : ends[0] if len(ends) else len(ids)]
+        end = ends[0] if len(ends) else len(ids)
+        return ids[1:end]
 
 
 def make_task(

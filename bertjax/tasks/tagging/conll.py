@@ -1,4 +1,4 @@
-"""CoNLL files: a word a line, its tag in a column; and sentences of other sources, as lists."""
+"""CoNLL files: a word a line with its tag in a column; and sentences of other sources, as lists."""
 
 import logging
 import re
@@ -13,36 +13,54 @@ from bertjax.storage import opened, write_whole
 from bertjax.tasks.examples import TaggedExample
 from bertjax.tasks.files.tables import TableRow
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("bertjax")
 
 DOCUMENT = "-DOCSTART-"
+"""The first column of the line that begins a document."""
 TOKEN_FIELDS = ("tokens", "words")
 TAG_FIELDS = ("ner", "ner_tags", "tags")
-# Of WikiANN, whose files say en:Paris; every word has it.
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z]+)*:|simple:")
+"""A language before a word: WikiANN's files have en:Paris, with it before every word."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Where a file has what; columns count from 0, or from the end as -1."""
+    """The columns of a file, counted from 0, or from the end as -1."""
 
     word: int = 0
     tag: int = -1
     comments: bool = False
-    """Whether a line that begins with # is a comment; in most files it is a word."""
+    """True if a line that begins with # is a comment; in most files it is a word."""
     numbered: bool = False
-    """Whether the first column numbers the words; lines with more than a number there are none."""
+    """True if the first column numbers the words; a line with anything else there is no word."""
+
+    def minimum(self, tags: bool) -> int:
+        """Return how many columns a line must have, with or without its tag."""
+        needed = [_needed(self.word)]
+        if tags:
+            needed.append(_needed(self.tag))
+            if self.word >= 0 > self.tag:
+                # Counted from both ends: in fewer columns the tag would be the word, or before it.
+                needed.append(self.word + 2)
+        return max(needed)
+
+
+def _needed(column: int) -> int:
+    return column + 1 if column >= 0 else -column
 
 
 CONLL_U = Columns(word=1, tag=3, comments=True, numbered=True)
-"""FORM and UPOS; ranges (3-4) and empty nodes (5.1) are no words.
-https://universaldependencies.org/format.html
+"""The columns FORM and UPOS of https://universaldependencies.org/format.html.
+
+Lines of ranges (3-4) and of empty nodes (5.1) are no words.
 """
 
 
 def columns_of(path: epath.PathLike) -> Columns:
-    """The columns of CoNLL-U for a name ending in .conllu, with or without a compressed file's
-    ending; else the word in the first and the tag in the last column.
+    """Return the columns of a file by its name.
+
+    They are CoNLL-U's for a name that ends in .conllu, or in .conllu and the ending of a
+    compression; else the word is in the first column and the tag in the last.
     """
     return CONLL_U if ".conllu" in epath.Path(path).suffixes else Columns()
 
@@ -50,36 +68,43 @@ def columns_of(path: epath.PathLike) -> Columns:
 def read_conll(
     path: epath.PathLike, *, tags: bool = True, columns: Columns | None = None
 ) -> list[TaggedExample]:
-    """The sentences of a file; the id of each is FILE:LINE of its first word.
+    """Return the sentences of a file; the id of each is FILE:LINE of its first word.
 
-    Columns are separated by tabs, in a line without any by blanks. Sentences end at lines of
-    nothing but white space and byte order marks, and at -DOCSTART- lines. `en:` and the like is
-    taken off the words where all of the file have it, as in WikiANN. Without `tags` one column is
-    enough, and what stands in the tag's is not looked at.
+    Columns are separated by tabs, in a line without any by spaces. Sentences end at lines of
+    nothing but white space and byte order marks, and at -DOCSTART- lines. A language such as `en:`
+    is taken off the words if all of the file have it, as in WikiANN. Without `tags` one column is
+    enough, and the tag's is not looked at.
 
     Raises `UserError` with the line's number for a line that is not UTF-8, has another number of
-    columns than the first word's line, or an empty word or tag; and where the file has no sentence.
+    columns than the first word's line, or an empty word or tag; and if the file has no sentence.
     """
     path = epath.Path(path)
-    columns = columns or columns_of(path)
-    sentences: list[list[_Line]] = [[]]
+    sentences = _sentences(path, columns or columns_of(path), tags)
+    check(sentences, where=str(path), found="no sentence", expected="one or more")
+    prefix = _language(path, sentences)
+    examples = []
+    for sentence in sentences:
+        identifier = f"{path.name}:{sentence[0].number}"
+        words = tuple(line.word.removeprefix(prefix) for line in sentence)
+        own_tags = tuple(line.tag for line in sentence) if tags else None
+        lines = tuple(line.text for line in sentence)
+        examples.append(TaggedExample(identifier, words, own_tags, lines))
+    return examples
+
+
+def _sentences(path: epath.Path, columns: Columns, tags: bool) -> list[list["_Line"]]:
+    """Return the lines of words of each sentence that has any."""
+    sentences: list[list[_Line]] = []
+    words: list[_Line] = []
     for line in _lines(path, columns, tags=tags):
         if line.word:
-            sentences[-1].append(line)
-        elif line.ends:
-            sentences.append([])
-    sentences = [sentence for sentence in sentences if sentence]
-    check(sentences, where=str(path), found="no sentence", expected="one or more")
-    cut = _language(path, sentences)
-    return [
-        TaggedExample(
-            id=f"{path.name}:{sentence[0].number}",
-            words=tuple(line.word[cut:] for line in sentence),
-            tags=tuple(line.tag for line in sentence) if tags else None,
-            lines=tuple(line.text for line in sentence),
-        )
-        for sentence in sentences
-    ]
+            words.append(line)
+        elif line.ends_sentence and words:
+            sentences.append(words)
+            words = []
+    if words:
+        sentences.append(words)
+    return sentences
 
 
 def write_conll(
@@ -90,132 +115,145 @@ def write_conll(
     columns: Columns | None = None,
     keep_tags: bool = False,
 ) -> None:
-    """Write the lines of the CoNLL file `source`, byte for byte, but for the tags: `predictions` of
-    its sentences.
+    """Write the lines of the CoNLL file `source`, byte for byte, with the predicted tags.
 
-    Each stands in its column in place of what the file has there; in a file of one column, and with
-    `keep_tags`, in a further one at the end (conlleval's input). `path` is whole or not there.
-    Raises `UserError` as `read_conll`, where the disk refuses, and where the words are not as many
-    as the predictions.
+    `predictions` are of its sentences. Each tag stands in its column in place of the file's own; in
+    a file of one column, and with `keep_tags`, in a further one at the end (conlleval's input).
+    `path` is written as a whole or not at all. Raises `UserError` as `read_conll` does, if writing
+    fails, and if the words are not as many as the predictions.
     """
     source = epath.Path(source)
     columns = columns or columns_of(source)
-    given = [tag for sentence in predictions for tag in sentence]
     lines = list(_lines(source, columns, tags=False))
+    tags = [tag for sentence in predictions for tag in sentence]
     words = sum(bool(line.word) for line in lines)
     check(
-        words == len(given),
+        words == len(tags),
         where=str(source),
         found=f"{words} words",
-        expected=f"{len(given)}, as many as there are predictions",
+        expected=f"{len(tags)}, as many as there are predictions",
     )
-    left = iter(given)
-    made = [
-        _tagged(line, columns, next(left), keep_tags) if line.word else line.text + line.end
-        for line in lines
-    ]
-    write_whole(epath.Path(path), "".join(made).encode())
+    remaining = iter(tags)
+    written = []
+    for line in lines:
+        if line.word:
+            written.append(_with_tag(line, columns, next(remaining), keep_tags))
+        else:
+            written.append(line.text + line.end)
+    write_whole(epath.Path(path), "".join(written).encode())
 
 
 def tagged_rows(
-    rows: Iterable[TableRow], *, tag_field: str = "", tags: bool = True
+    table_rows: Iterable[TableRow], *, tag_field: str = "", tags: bool = True
 ) -> list[TaggedExample]:
-    """The sentences of rows that hold lists, as those of TFDS and of JSON lines do.
+    """Return the sentences of table rows that hold lists, as those of TFDS and of JSON lines do.
 
-    Words are from `tokens` or `words`, tags from `tag_field` (default: the first of `ner`,
-    `ner_tags`, `tags` that there is). The id is FILE:NUMBER. Raises `UserError` naming the row
-    where these are no lists of strings.
+    Words are in `tokens` or `words`, tags in `tag_field` (default: the first of `ner`, `ner_tags`,
+    `tags` that there is). The id is FILE:NUMBER. Raises `UserError` naming the row if these are not
+    lists of strings, or not of one length.
     """
-    found = []
-    for row in rows:
+    examples = []
+    for row in table_rows:
         words = _strings(row, _field(row, TOKEN_FIELDS))
-        own = _strings(row, tag_field or _field(row, TAG_FIELDS)) if tags else None
-        if own is not None:
+        own_tags = None
+        if tags:
+            own_tags = _strings(row, tag_field or _field(row, TAG_FIELDS))
             check(
-                len(own) == len(words),
+                len(own_tags) == len(words),
                 where=row.where,
-                found=f"{len(own)} tags",
+                found=f"{len(own_tags)} tags",
                 expected=f"{len(words)}, as many as there are words",
             )
-        found.append(TaggedExample(f"{epath.Path(row.file).name}:{row.number}", words, own))
-    return found
+        identifier = f"{epath.Path(row.file).name}:{row.number}"
+        examples.append(TaggedExample(identifier, words, own_tags))
+    return examples
 
 
 def _field(row: TableRow, names: Sequence[str]) -> str:
+    """Return the first of `names` that the row has; the first of all if it has none."""
     return next((name for name in names if name in row.values), names[0])
 
 
 def _strings(row: TableRow, name: str) -> tuple[str, ...]:
     values = row.value(name)
-    good = isinstance(values, list) and all(isinstance(value, str) for value in values)
-    check(good, where=f"{row.where}, {name}", found=repr(values)[:80], expected="a list of strings")
+    check(
+        isinstance(values, list) and all(isinstance(value, str) for value in values),
+        where=f"{row.where}, {name}",
+        found=repr(values)[:80],
+        expected="a list of strings",
+    )
     return tuple(values)
 
 
 class _Line(NamedTuple):
+    """One line of a file."""
+
     number: int
     text: str
     end: str
-    """What ends it: a line feed, with or without a carriage return, or nothing."""
+    """The line end: a line feed, with or without a carriage return, or nothing."""
     word: str = ""
-    """Empty where there is none."""
+    """Empty for a line without a word."""
     tag: str = ""
-    ends: bool = False
-    """Whether a sentence ends here."""
+    ends_sentence: bool = False
 
 
 def _lines(path: epath.Path, columns: Columns, *, tags: bool) -> Iterator[_Line]:
-    first: tuple[int, int] | None = None  # columns, and the line that has them
+    """Yield all lines of a file; errors as in `read_conll`."""
+    expected: tuple[int, int] | None = None  # the number of columns, and the line that has them
     for number, text, end in _decoded(path):
         bare = text.removeprefix("\ufeff") if number == 1 else text
         content = bare.strip().strip("\ufeff")
         if not content or content.split(None, 1)[0] == DOCUMENT:
-            yield _Line(number, text, end, ends=True)
+            yield _Line(number, text, end, ends_sentence=True)
             continue
         fields = _split(bare)[0::2]
-        if (columns.comments and bare.startswith("#")) or (
-            columns.numbered and not fields[0].isdigit()
-        ):
+        is_comment = columns.comments and bare.startswith("#")
+        if is_comment or (columns.numbered and not fields[0].isdigit()):
             yield _Line(number, text, end)
             continue
         where = f"{path}, line {number}"
-        if first is None:
-            first = len(fields), number
-            least = _least(columns, tags)
+        if expected is None:
+            expected = len(fields), number
+            minimum = columns.minimum(tags)
             check(
-                len(fields) >= least,
+                len(fields) >= minimum,
                 where=where,
                 found=_counted(fields),
-                expected=f"{least} or more, the word's and the tag's",
+                expected=f"{minimum} or more, the word's and the tag's",
             )
         check(
-            len(fields) == first[0],
+            len(fields) == expected[0],
             where=where,
             found=_counted(fields),
-            expected=f"{first[0]} as in line {first[1]}",
+            expected=f"{expected[0]} as in line {expected[1]}",
         )
-        word, tag = fields[columns.word], fields[columns.tag] if tags else ""
+        word = fields[columns.word]
         check(word, where=where, found="an empty word", expected="a word")
-        check(
-            bool(tag) or not tags, where=where, found=f"no tag of the word {word!r}", expected="one"
-        )
+        tag = ""
+        if tags:
+            tag = fields[columns.tag]
+            check(tag, where=where, found=f"no tag of the word {word!r}", expected="one")
         yield _Line(number, text, end, word, tag)
 
 
 def _decoded(path: epath.Path) -> Iterator[tuple[int, str, str]]:
-    """(number, text, end) of each line; the text of the first has its byte order mark."""
+    """Yield (number, text, end) of each line; the text of the first keeps its byte order mark."""
     with opened(str(path)) as file:
         for number, line in enumerate(file, 1):
             text = line.rstrip(b"\n").removesuffix(b"\r")
             try:
                 yield number, text.decode(), line[len(text) :].decode()
             except UnicodeDecodeError as error:
-                found = f"the byte 0x{error.object[error.start]:02x}, which is not UTF-8"
-                raise UserError(f"{path}, line {number}: found {found}, expected UTF-8") from error
+                byte = error.object[error.start]
+                raise UserError(
+                    f"{path}, line {number}: found the byte 0x{byte:02x}, which is not UTF-8,"
+                    " expected UTF-8"
+                ) from error
 
 
 def _split(text: str) -> list[str]:
-    """Columns and what separates them, in turn."""
+    """Return the columns and their separators, in turn."""
     return re.split(r"(\t)", text) if "\t" in text else re.split(r"( +)", text.strip(" "))
 
 
@@ -223,35 +261,28 @@ def _counted(fields: Sequence[str]) -> str:
     return f"{len(fields)} column{'s' if len(fields) > 1 else ''}"
 
 
-def _least(columns: Columns, tags: bool) -> int:
-    """Columns that a line must have."""
-    places = [columns.word, columns.tag] if tags else [columns.word]
-    both = tags and columns.word >= 0 > columns.tag
-    return max(
-        [place + 1 if place >= 0 else -place for place in places]
-        + [columns.word + 2 if both else 1]
-    )
-
-
-def _tagged(line: _Line, columns: Columns, tag: str, keep_tags: bool) -> str:
-    """The line with another tag."""
+def _with_tag(line: _Line, columns: Columns, tag: str, keep_tags: bool) -> str:
+    """Return a line with its tag replaced, or added as a further column."""
     parts = _split(line.text)
-    begin, _, rest = line.text.partition("".join(parts))
+    # The spaces around the columns, which `_split` takes off.
+    before, _, after = line.text.partition("".join(parts))
     fields = (len(parts) + 1) // 2
-    if keep_tags or fields < _least(columns, tags=True):
+    if keep_tags or fields < columns.minimum(tags=True):
         separator = parts[1] if fields > 1 else "\t"
         parts += [separator, tag]
     else:
         parts[2 * (columns.tag % fields)] = tag
-    return begin + "".join(parts) + rest + line.end
+    return before + "".join(parts) + after + line.end
 
 
-def _language(path: epath.Path, sentences: Sequence[Sequence[_Line]]) -> int:
-    """Characters of the language that every word begins with: 0 where one does not."""
-    found = LANGUAGE.match(sentences[0][0].word)
-    if not found or not all(
-        line.word.startswith(found[0]) for sentence in sentences for line in sentence
-    ):
-        return 0
-    log.info("%s: every word begins with %s, which is taken off", path, found[0])
-    return len(found[0])
+def _language(path: epath.Path, sentences: Sequence[Sequence[_Line]]) -> str:
+    """Return the language that every word begins with, as `en:`; empty if one does not."""
+    match = LANGUAGE.match(sentences[0][0].word)
+    if match is None:
+        return ""
+    prefix = match[0]
+    for sentence in sentences:
+        if not all(line.word.startswith(prefix) for line in sentence):
+            return ""
+    log.info("%s: every word begins with %s, which is taken off", path, prefix)
+    return prefix

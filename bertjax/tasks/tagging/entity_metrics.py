@@ -1,15 +1,15 @@
-"""Entities of tag sequences, and precision, recall and F1 over them as conlleval and seqeval count."""
+"""Entities of tag sequences: precision, recall and F1 over them as conlleval and seqeval count."""
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 Scheme = Literal["IOB1", "IOB2", "IOBES"]
 
 TAG = re.compile(r"O|[BIESLUMW](-.*)?", re.DOTALL)
-# What other schemes call the last, the only and the inner word of an entity: BILOU, BMES, BMEWO.
-SAME = str.maketrans("LUMW", "ESIS")
+# The names of the last, the only and the inner word of an entity in BILOU, BMES and BMEWO.
+SYNONYMS = str.maketrans("LUMW", "ESIS")
 
 
 class Entity(NamedTuple):
@@ -22,8 +22,9 @@ class Entity(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Counts of entities, and the figures that they give, in 0..1; 0 where there is nothing to
-    divide by.
+    """Counts of entities, and the metrics that they give, in 0..1.
+
+    A metric is 0 where there is nothing to divide by.
     """
 
     correct: int = 0
@@ -33,20 +34,23 @@ class Scores(NamedTuple):
 
     @property
     def precision(self) -> float:
+        """The share of the predicted entities that are correct."""
         return self.correct / self.predicted if self.predicted else 0.0
 
     @property
     def recall(self) -> float:
+        """The share of the gold entities that were found."""
         return self.correct / self.gold if self.gold else 0.0
 
     @property
     def f1(self) -> float:
+        """The harmonic mean of precision and recall."""
         precision, recall = self.precision, self.recall
         return 2 * precision * recall / (precision + recall) if self.correct else 0.0
 
 
 class Break(NamedTuple):
-    """Where a sequence of tags breaks the rules of its scheme."""
+    """A place where a sequence of tags breaks the rules of its scheme."""
 
     word: int
     """From 0."""
@@ -56,39 +60,56 @@ class Break(NamedTuple):
     """The tag that must not follow it, or `the end`."""
 
 
+class _Parts(NamedTuple):
+    """The two parts of a tag."""
+
+    prefix: str
+    """O, outside of entities; B, I, E, S: the first, an inner, the last, the only word of one."""
+    type: str
+    """`_`, as in seqeval, for a bare B."""
+
+
+OUTSIDE = _Parts("O", "")
+
+
 def is_entity_tags(tags: Iterable[str]) -> bool:
-    """Whether all of these are tags of entities: O, and B-TYPE and the like, or B alone."""
+    """Return whether all of these are tags of entities: O, and B-TYPE and the like, or B alone."""
     return all(TAG.fullmatch(tag) for tag in tags)
 
 
 def entities(tags: Sequence[str]) -> list[Entity]:
-    """The entities of a sentence's tags, of any scheme, in order, as in conlleval and in seqeval's
-    default mode.
+    """Return the entities of a sentence's tags, of any scheme, in their order.
 
-    An entity begins at B and S, at I and E where none of the same type is open, and ends before the
-    next begins, at E and S, and before O.
-    https://www.clips.uantwerpen.be/conll2000/chunking/conlleval.txt
+    They are those of conlleval and of seqeval's default mode: an entity begins at B and S, and at I
+    and E if none of the same type is open. It ends before the next begins, at E and S, and before
+    O. https://www.clips.uantwerpen.be/conll2000/chunking/conlleval.txt
     """
-    found: list[Entity] = []
-    first, before, before_type = -1, "O", ""  # no entity is open: -1
-    for word, (place, type_) in enumerate([*map(_parts, tags), ("O", "")]):
-        begins = place in "BS" or (place in "IE" and (before in "OES" or type_ != before_type))
-        if first >= 0 and (begins or place == "O"):
-            found.append(Entity(before_type, first, word - 1))
+    ended: list[Entity] = []
+    first, before = -1, OUTSIDE  # no entity is open: -1
+    for word, parts in enumerate(_with_end(tags)):
+        begins = _begins_entity(parts, before)
+        if first >= 0 and (begins or parts.prefix == "O"):
+            ended.append(Entity(before.type, first, word - 1))
             first = -1
         if begins:
             first = word
-        before, before_type = place, type_
-    return found
+        before = parts
+    return ended
+
+
+def _begins_entity(parts: _Parts, before: _Parts) -> bool:
+    if parts.prefix in "BS":
+        return True
+    return parts.prefix in "IE" and (before.prefix in "OES" or parts.type != before.type)
 
 
 def entity_scores(
     gold: Iterable[Sequence[str]], predicted: Iterable[Sequence[str]]
 ) -> tuple[Scores, dict[str, Scores]]:
-    """(over all types: "micro", by type) of the tags of sentences; types in alphabetical order.
+    """Return the scores of the tags of sentences, over all types ("micro") and by type.
 
-    The figures are those of seqeval's default mode and of conlleval, which gives them in percent.
-    Raises `ValueError` where the numbers of sentences differ.
+    Types are in alphabetical order. The metrics are those of seqeval's default mode and of
+    conlleval, which gives them in percent. Raises `ValueError` if the numbers of sentences differ.
     """
     correct, guessed, true = Counter[str](), Counter[str](), Counter[str]()
     for gold_tags, predicted_tags in zip(gold, predicted, strict=True):
@@ -103,50 +124,59 @@ def entity_scores(
 
 
 def scheme_of(sequences: Iterable[Sequence[str]]) -> Scheme | None:
-    """How tags mark entities, judged by most of them; None where not all are tags of entities.
+    """Return the scheme of most of the tags; None if not all are tags of entities.
 
-    IOBES where the last or the only word of an entity has its own mark (also called E and S, or L
-    and U). Else IOB1 where more entities that follow none of their type begin with I than with B;
-    else IOB2. IOB1 has B only between two entities of one type (arXiv cs/9907006).
+    It is IOBES if the last or the only word of an entity has its own prefix (also called E and S,
+    or L and U). Otherwise it is IOB1 if more entities that follow none of their type begin with I
+    than with B; else IOB2. IOB1 has B only between two entities of one type (arXiv cs/9907006).
     """
-    starts = Counter[str]()
+    beginnings = Counter[str]()
     for tags in sequences:
         if not is_entity_tags(tags):
             return None
-        before = ("O", "")
-        for place, type_ in map(_parts, tags):
-            if place in "ES":
-                starts["ES"] += 1
-            elif place != "O" and (before[0] == "O" or type_ != before[1]):
-                starts[place] += 1
-            before = (place, type_)
-    if starts["ES"]:
+        before = OUTSIDE
+        for parts in map(_parts, tags):
+            if parts.prefix in "ES":
+                beginnings["ES"] += 1
+            elif parts.prefix != "O" and (before.prefix == "O" or parts.type != before.type):
+                beginnings[parts.prefix] += 1
+            before = parts
+    if beginnings["ES"]:
         return "IOBES"
-    return "IOB1" if starts["I"] > starts["B"] else "IOB2"
+    return "IOB1" if beginnings["I"] > beginnings["B"] else "IOB2"
 
 
 def broken(tags: Sequence[str], scheme: Scheme = "IOB2") -> Break | None:
-    """The first place where the tags of a sentence break the rules of their scheme.
+    """Return the first place where the tags of a sentence break the rules of their scheme.
 
-    IOB2: I follows B or I of its type. IOBES: I and E do, and after B and I the entity goes on.
-    IOB1 takes any.
+    In IOB2, I follows B or I of its type. In IOBES, I and E do, and after B and I the entity goes
+    on. IOB1 allows everything.
     """
     if scheme == "IOB1":
         return None
-    before, before_type = "O", ""
-    for word, (place, type_) in enumerate([*map(_parts, tags), ("O", "")]):
-        is_open = before in "BI"
-        goes_on = place in "IE"
-        fits = is_open and type_ == before_type if goes_on else scheme == "IOB2" or not is_open
-        if not fits:
-            shown = [*tags, "the end"]
-            return Break(
-                min(word, len(tags) - 1), shown[word - 1] if word else "the beginning", shown[word]
-            )
-        before, before_type = place, type_
+    before = OUTSIDE
+    for word, parts in enumerate(_with_end(tags)):
+        if not _may_follow(parts, before, scheme):
+            previous = tags[word - 1] if word else "the beginning"
+            tag = tags[word] if word < len(tags) else "the end"
+            return Break(min(word, len(tags) - 1), previous, tag)
+        before = parts
     return None
 
 
-def _parts(tag: str) -> tuple[str, str]:
-    """(O, B, I, E or S; the type, or `_` as seqeval calls that of a bare B)."""
-    return tag[0].translate(SAME), tag[1:].split("-", 1)[-1] or "_"
+def _may_follow(parts: _Parts, before: _Parts, scheme: Scheme) -> bool:
+    is_open = before.prefix in "BI"
+    if parts.prefix in "IE":
+        return is_open and parts.type == before.type
+    # An entity of IOBES has to be closed by E; those of IOB2 end anywhere.
+    return scheme == "IOB2" or not is_open
+
+
+def _with_end(tags: Iterable[str]) -> Iterator[_Parts]:
+    """Yield the parts of each tag, and O after the last, which ends an open entity."""
+    yield from map(_parts, tags)
+    yield OUTSIDE
+
+
+def _parts(tag: str) -> _Parts:
+    return _Parts(tag[0].translate(SYNONYMS), tag[1:].split("-", 1)[-1] or "_")

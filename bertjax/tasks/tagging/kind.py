@@ -28,7 +28,7 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
     task_classes = (Tagging,)
     metrics = ("f1", "accuracy")
     data_sets = ("conll2003", "wnut17", "wikiann", "ner", "pos")
-    heads = ()
+    heads = ()  # no pooler: each token's hidden state is tagged
 
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
         """Return the options of the loss over tags."""

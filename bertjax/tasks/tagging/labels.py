@@ -1,4 +1,4 @@
-"""Tags of training sentences: which there are, and whether they follow the rules of their scheme."""
+"""Tags of training sentences: their labels, and a check of the rules of their scheme."""
 
 from collections.abc import Iterable, Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""Tagging: a tag for each word of a sentence, on its first piece (section 5.3 of arXiv 1810.04805)."""
+"""Tagging: a tag for each word, on its first piece (section 5.3 of arXiv 1810.04805)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -132,6 +132,7 @@ class Tagging(LinearHeadTask):
         offsets = cut.piece_offsets[cut.first_words] + SPECIAL * rows
         ids = np.full(offsets[-1], tokenizer.sep_id, np.int32)
         ids[offsets[:-1]] = tokenizer.cls_id
+        # Words that the tokenizer drops, as control characters, need a position for their tag.
         ids[first_pieces] = tokenizer.unk_id
         known = np.flatnonzero(counts)
         kept = sizes[known]
@@ -251,6 +252,7 @@ def _cut(sizes: np.ndarray, examples: Sequence[TaggedExample], room: int) -> _Cu
     sentence_begins = np.cumsum([0, *lengths]).tolist()
     first_words, example_of_row = [], []
     for index, (begin, end) in enumerate(pairwise(sentence_begins)):
+        # A word has at most `room` pieces, so each row takes one word or more.
         while offsets[end] - offsets[begin] > room:
             first_words.append(begin)
             example_of_row.append(index)

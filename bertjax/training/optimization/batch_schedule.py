@@ -14,7 +14,7 @@ NOISE, SIGNAL, SCALE = "gradient_noise", "gradient_signal", "gradient_noise_scal
 
 
 class BatchSchedule:
-    """How many batches of `train.batch_size` rows each update of a run takes.
+    """The number of batches of `train.batch_size` rows that each update of a run takes.
 
     Steps count batches, not updates. So the data, the learning rate and the length of a run are
     the same for every schedule.

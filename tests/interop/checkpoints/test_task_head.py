@@ -1,6 +1,4 @@
-"""Fine-tuned models in other programs: the head of a task goes with them, and gives the scores that
-it gives here.
-"""
+"""Fine-tuned models in other programs: a task's head goes with them and gives the same logits."""
 
 import dataclasses
 import json
@@ -75,8 +73,8 @@ def drawn_batch(pad_id, *shape):
     return {"input_ids": ids, "input_mask": mask, "segment_ids": np.zeros(shape, np.int32)}
 
 
-def scored(run, batch):
-    """The scores of a run's only task, as evaluation has them."""
+def task_logits(run, batch):
+    """The logits of a run's only task, as evaluation has them."""
     model = load_finetuned(run)
     (task,) = model.objective.tasks
     return np.asarray(
@@ -105,29 +103,35 @@ def test_transformers_gives_the_scores_that_the_task_has_here(tmp_path, architec
     bertjax.export_model(run, tmp_path / "out", "huggingface")
 
     loader = getattr(transformers, CLASSES[kind])
-    theirs, report = loader.from_pretrained(tmp_path / "out", output_loading_info=True)
+    reference, report = loader.from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not any(report.values()), report
     batch = drawn_batch(
         max(model.position_offset - 1, 0), *((3, 4, 11) if kind == "choice" else (3, 11))
     )
     ids, mask = torch.tensor(batch["input_ids"]), torch.tensor(batch["input_mask"])
     with torch.no_grad():
-        found = theirs.eval()(input_ids=ids, attention_mask=mask)
-    found = (
-        torch.stack([found.start_logits, found.end_logits], -1) if kind == "spans" else found.logits
+        outputs = reference.eval()(input_ids=ids, attention_mask=mask)
+    outputs = (
+        torch.stack([outputs.start_logits, outputs.end_logits], -1)
+        if kind == "spans"
+        else outputs.logits
     )
     real = batch["input_mask"][:, :, None] if kind in ("tagging", "spans") else 1
-    np.testing.assert_allclose(found.numpy() * real, scored(run, batch) * real, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(
+        outputs.numpy() * real, task_logits(run, batch) * real, rtol=0, atol=1e-5
+    )
 
     if kind in ("classification", "tagging"):
-        assert theirs.config.id2label == dict(enumerate(task.labels or ["LABEL_0"]))
-        assert theirs.config.label2id == {label: i for i, label in theirs.config.id2label.items()}
+        assert reference.config.id2label == dict(enumerate(task.labels or ["LABEL_0"]))
+        assert reference.config.label2id == {
+            label: i for i, label in reference.config.id2label.items()
+        }
     problems = {
         "class": "single_label_classification",
         "classes": "multi_label_classification",
         "number": "regression",
     }
-    assert theirs.config.problem_type == problems.get(name)
+    assert reference.config.problem_type == problems.get(name)
     assert (
         transformers.AutoModel.from_pretrained(tmp_path / "out").config.model_type == architecture
     )
@@ -144,12 +148,14 @@ def test_a_program_gives_the_tasks_scores_and_says_what_they_are_of(tmp_path, fo
     run = save_run(tmp_path / "run", SMALL_MODEL, TASKS[name])
     bertjax.export_model(run, tmp_path / "out", format)
     batch = drawn_batch(0, 3, 11)
-    found = RUNTIMES[format](tmp_path / "out", batch)
-    assert set(found) == {"logits"}
-    np.testing.assert_allclose(np.asarray(found["logits"]), scored(run, batch), rtol=0, atol=1e-5)
+    outputs = RUNTIMES[format](tmp_path / "out", batch)
+    assert set(outputs) == {"logits"}
+    np.testing.assert_allclose(
+        np.asarray(outputs["logits"]), task_logits(run, batch), rtol=0, atol=1e-5
+    )
     kind, task = TASKS[name]
-    said = json.loads((tmp_path / "out" / "task.json").read_text())
-    assert said == {
+    description = json.loads((tmp_path / "out" / "task.json").read_text())
+    assert description == {
         "task": task.name,
         "kind": kind,
         "labels": list(task.labels),
@@ -161,11 +167,11 @@ def test_other_outputs_are_there_beside_those_of_the_head(tmp_path):
     run = save_run(tmp_path / "run", SMALL_MODEL, TASKS["class"])
     bertjax.export_model(run, tmp_path / "out", "stablehlo", outputs=["hidden", "logits"])
     batch = drawn_batch(0, 3, 11)
-    found = run_stablehlo(tmp_path / "out", batch)
+    outputs = run_stablehlo(tmp_path / "out", batch)
     model = bertjax.load_model(run)
     hidden = bertjax.encode(model.config.model, model.params, batch).hidden_BxLxD
-    np.testing.assert_allclose(found["hidden"], hidden, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(found["logits"], scored(run, batch), rtol=0, atol=1e-5)
+    np.testing.assert_allclose(outputs["hidden"], hidden, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(outputs["logits"], task_logits(run, batch), rtol=0, atol=1e-5)
 
 
 def test_of_several_tasks_one_is_named(tmp_path):

@@ -13,7 +13,8 @@ import bertjax
 from bertjax.errors import UserError
 from bertjax.interop.checkpoints import tensorflow
 from tests.factory import SMALL_MODEL
-from tests.interop.checkpoints.test_weight_files import damage, damages
+from tests.interop.damage import damage, damages
+from tests.interop.trees import same
 
 MODEL = dataclasses.replace(SMALL_MODEL, num_hidden_layers=3)
 
@@ -23,12 +24,6 @@ def random_params(config):
     return jax.tree.map(
         lambda x: rng.normal(size=x.shape).astype(np.float32),
         bertjax.init(config, jax.random.key(0)),
-    )
-
-
-def same(a, b):
-    return jax.tree.structure(a) == jax.tree.structure(b) and all(
-        np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     )
 
 
@@ -46,8 +41,8 @@ def test_a_model_comes_back_bit_for_bit(tmp_path, changes):
     config = dataclasses.replace(MODEL, **changes)
     params = random_params(config)
     tensorflow.save(tmp_path, config, params)
-    found, again = tensorflow.load(tmp_path)
-    assert found == config
+    read_config, again = tensorflow.load(tmp_path)
+    assert read_config == config
     assert same(params, again)
     assert same(tensorflow.load(tmp_path / "bert_model.ckpt")[1], params)  # by its prefix, too
 
@@ -192,15 +187,13 @@ def test_the_reader_of_original_checkpoints_in_transformers_4_gives_the_same_out
     tensorflow.save(tmp_path, MODEL, params)
     environment = os.environ | {"PYTHONPATH": str(transformers_4)}
     subprocess.run([sys.executable, "-c", READ, str(tmp_path)], env=environment, check=True)
-    found = np.load(tmp_path / "expected.npz")
-    hidden = bertjax.encode(MODEL, params, {"input_ids": found["ids"]}).hidden_BxLxD
-    nsp = bertjax.nsp_logits(MODEL, params, bertjax.pool(MODEL, params, hidden))
-    for ours, name in zip(
-        [hidden, bertjax.mlm_logits(MODEL, params, hidden), nsp], ("0", "1", "2"), strict=False
-    ):
-        kind = {"0": "hidden states", "1": "word scores", "2": "sentence scores"}[name]
-        largest(
-            f"TensorFlow checkpoint, exported: {kind}",
-            float(np.abs(ours - found[f"arr_{name}"]).max()),
-            1e-5,
-        )
+    reference = np.load(tmp_path / "expected.npz")
+    hidden = bertjax.encode(MODEL, params, {"input_ids": reference["ids"]}).hidden_BxLxD
+    outputs = {
+        "hidden states": hidden,
+        "word scores": bertjax.mlm_logits(MODEL, params, hidden),
+        "sentence scores": bertjax.nsp_logits(MODEL, params, bertjax.pool(MODEL, params, hidden)),
+    }
+    for number, (kind, output) in enumerate(outputs.items()):
+        difference = float(np.abs(output - reference[f"arr_{number}"]).max())
+        largest(f"TensorFlow checkpoint, exported: {kind}", difference, 1e-5)

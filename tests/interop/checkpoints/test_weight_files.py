@@ -1,6 +1,4 @@
-"""Weights are files of strangers: whatever is done to them ends in an error that names the file, or
-in numbers.
-"""
+"""Weights are untrusted files: whatever they hold ends in an error that names the file, or in numbers."""
 
 import json
 import os
@@ -15,6 +13,7 @@ from hypothesis import strategies as st
 
 from bertjax.errors import UserError
 from bertjax.interop.checkpoints.weight_files import open_weights, write_safetensors
+from tests.interop.damage import damage, damages
 
 TENSORS = {
     "a.weight": np.arange(12, dtype=np.float32).reshape(3, 4),
@@ -107,7 +106,7 @@ def test_a_damaged_index_is_named(folder, damage):
 
 
 class Program:
-    """What a pickle of a stranger may be."""
+    """A program that an untrusted pickle may be."""
 
     def __reduce__(self):
         return (os.mkdir, ("hacked",))
@@ -181,29 +180,6 @@ def whole_files(tmp_path_factory):
     return originals(tmp_path_factory)
 
 
-@st.composite
-def damages(draw):
-    """What to do to a file: (kind, place as a share of its length, bytes)."""
-    kind = draw(st.sampled_from(["flip", "cut", "insert", "overwrite", "length"]))
-    return kind, draw(st.floats(0, 1)), draw(st.binary(min_size=1, max_size=9))
-
-
-def damage(content, kind, place, data):
-    at = int(place * len(content))
-    if kind == "cut":
-        return content[:at]
-    if kind == "insert":
-        return content[:at] + data + content[at:]
-    if (
-        kind == "length"
-    ):  # the header's own: 8 bytes of safetensors, and whatever else begins a file
-        return (data * 8)[:8] + content[8:]
-    if kind == "flip":
-        at = min(at, len(content) - 1)
-        return content[:at] + bytes([content[at] ^ (data[0] or 1)]) + content[at + 1 :]
-    return content[:at] + data + content[at + len(data) :]
-
-
 NAMES = [
     "model.safetensors",
     "model.safetensors.index.json",
@@ -228,9 +204,9 @@ def test_any_damage_ends_in_one_line_or_in_numbers(whole_files, tmp_path_factory
         (folder / "model.safetensors.index.json").unlink()
     (folder / name.removesuffix(" (old)")).write_bytes(damage(whole_files[name], *damage_))
     try:
-        found = read_all(folder)
+        tensors = read_all(folder)
     except UserError as error:
         assert "\n" not in str(error)  # noqa: PT017
         assert str(folder) in str(error)  # noqa: PT017
     else:
-        assert all(array.dtype == np.float32 for array in found.values())
+        assert all(array.dtype == np.float32 for array in tensors.values())

@@ -12,7 +12,7 @@ from bertjax.data.tokenizers.tokenizer import load_tokenizer, train_tokenizer
 from bertjax.data.tokenizers.vocabulary import SPECIAL_TOKENS
 from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import UserError
-from bertjax.interop.extend import extend as growing
+from bertjax.interop.extend import extend
 from bertjax.model import functional
 from tests.factory import SMALL_MODEL, random_batch
 
@@ -21,7 +21,7 @@ MODEL = dataclasses.replace(SMALL_MODEL, vocab_size=len(ENTRIES))
 PARAMS = jax.device_get(functional.init(MODEL, jax.random.key(0)))
 PARAMS["mlm"]["bias"] = np.linspace(
     -1, 1, len(ENTRIES), dtype=np.float32
-)  # zeros could not be told apart
+)  # zeros would hide a mistake in their order
 
 
 def wordpiece(entries=ENTRIES, lowercase=True):
@@ -66,7 +66,7 @@ def with_positions(table, offset=0):
 @pytest.mark.parametrize("length", [17, 32, 1000])
 def test_inputs_no_longer_than_before_give_the_same_bits_after_tiling(offset, length):
     config = dataclasses.replace(MODEL, position_offset=offset)
-    grown, params = growing.extend_positions(config, PARAMS, length, "tile")
+    grown, params = extend.extend_positions(config, PARAMS, length, "tile")
     assert (grown.max_length, grown.max_position_embeddings) == (length, length + offset)
     assert positions(params).shape == (length + offset, MODEL.hidden_size)
     for size in (config.max_length, 5):
@@ -80,7 +80,7 @@ def test_inputs_no_longer_than_before_give_the_same_bits_after_tiling(offset, le
 def test_a_model_of_length_128_grows(how, length):
     config = dataclasses.replace(MODEL, max_position_embeddings=128)
     params = functional.init(config, jax.random.key(0))
-    grown, new = growing.extend_positions(config, params, length, how)
+    grown, new = extend.extend_positions(config, params, length, how)
     assert np.isfinite(outputs(grown, new, batch(length))[0]).all()
     assert jax.tree.map(np.shape, new) == jax.tree.map(lambda s: s.shape, functional.shapes(grown))
 
@@ -93,7 +93,7 @@ def test_a_model_of_length_128_grows(how, length):
 @pytest.mark.parametrize("below", [[], [[7, 7], [9, 9]]])
 def test_new_positions_as_worked_by_hand(how, length, expected, below):
     config, params = with_positions([*below, [0, 8], [3, 2]], offset=len(below))
-    grown, new = growing.extend_positions(config, params, length, how)
+    grown, new = extend.extend_positions(config, params, length, how)
     np.testing.assert_allclose(positions(new), [*below, *expected], rtol=1e-6)
     assert grown.max_length == length
 
@@ -105,7 +105,7 @@ def test_interpolated_positions_keep_the_ends_the_order_and_each_learned_row_tha
     table = np.random.default_rng(before).normal(size=(offset + before, 2)).astype(np.float32)
     table[offset:, 0] = np.arange(before)  # the index itself: what is mapped where can be read off
     config, params = with_positions(table, offset)
-    _, new = growing.extend_positions(config, params, before + more, "interpolate")
+    _, new = extend.extend_positions(config, params, before + more, "interpolate")
     rows = positions(new)
     np.testing.assert_array_equal(rows[:offset], table[:offset])
     np.testing.assert_array_equal(rows[offset], table[offset])
@@ -123,14 +123,14 @@ def test_interpolated_positions_keep_the_ends_the_order_and_each_learned_row_tha
 @pytest.mark.parametrize("length", [-1, 1, 15, 16])
 def test_positions_are_never_cut(length):
     with pytest.raises(UserError, match=rf"length: found {length}, expected more than 16"):
-        growing.extend_positions(MODEL, PARAMS, length)
+        extend.extend_positions(MODEL, PARAMS, length)
 
 
 def test_what_was_given_stays_as_it_was():
     before = jax.tree.map(np.copy, PARAMS)
-    growing.extend_positions(MODEL, PARAMS, 40)
-    growing.extend_vocabulary(MODEL, PARAMS, wordpiece(), [[5, 6]])
-    growing.init_word_vectors(
+    extend.extend_positions(MODEL, PARAMS, 40)
+    extend.extend_vocabulary(MODEL, PARAMS, wordpiece(), [[5, 6]])
+    extend.init_word_vectors(
         MODEL, PARAMS, {"a": 5}, {"a": np.ones(16, np.float32) * np.arange(16)}
     )
     jax.tree.map(np.testing.assert_array_equal, before, PARAMS)
@@ -145,7 +145,7 @@ def test_old_entries_keep_their_bits_and_new_rows_are_as_worked_by_hand(how, pad
     params = jax.device_get(functional.init(config, jax.random.key(1)))
     params["mlm"]["bias"] = np.linspace(-1, 1, known + padding, dtype=np.float32)
     pieces = [[5, 9], [7, 7, 12], [11]]
-    grown, new = growing.extend_vocabulary(
+    grown, new = extend.extend_vocabulary(
         config, params, wordpiece(), pieces, how, multiple=multiple
     )
     assert grown.vocab_size == (
@@ -177,7 +177,7 @@ pieces_of_three = st.lists(
 
 @given(pieces_of_three, st.sampled_from(["mean", "pieces"]))
 def test_outputs_of_old_entries_keep_their_bits(pieces, how):
-    grown, new = growing.extend_vocabulary(MODEL, PARAMS, wordpiece(), pieces, how)
+    grown, new = extend.extend_vocabulary(MODEL, PARAMS, wordpiece(), pieces, how)
     hidden, logits = outputs(MODEL, PARAMS, batch())
     hidden_now, logits_now = outputs(grown, new, batch())
     np.testing.assert_array_equal(hidden, hidden_now)
@@ -185,7 +185,7 @@ def test_outputs_of_old_entries_keep_their_bits(pieces, how):
 
 
 def test_an_entry_from_the_mean_is_nowhere_likelier_than_an_old_one_on_average():
-    grown, new = growing.extend_vocabulary(MODEL, PARAMS, wordpiece(), [[5]], "mean")
+    grown, new = extend.extend_vocabulary(MODEL, PARAMS, wordpiece(), [[5]], "mean")
     logits = outputs(grown, new, batch())[1]
     np.testing.assert_allclose(logits[..., -1], logits[..., 5:-1].mean(axis=-1), atol=1e-5)
     assert (np.asarray(jax.nn.softmax(logits, axis=-1))[..., -1] <= 1 / (len(ENTRIES) - 5)).all()
@@ -194,7 +194,7 @@ def test_an_entry_from_the_mean_is_nowhere_likelier_than_an_old_one_on_average()
 def test_a_model_without_the_masked_word_head_has_no_bias_to_extend():
     config = dataclasses.replace(MODEL, heads=("pooler",), embedding_size=8)
     params = functional.init(config, jax.random.key(0))
-    grown, new = growing.extend_vocabulary(config, params, wordpiece(), [[5]])
+    grown, new = extend.extend_vocabulary(config, params, wordpiece(), [[5]])
     assert jax.tree.map(np.shape, new) == jax.tree.map(lambda s: s.shape, functional.shapes(grown))
     assert words(new).shape == (len(ENTRIES) + 1, 8)
 
@@ -205,32 +205,32 @@ def test_impossible_pieces_are_named(pieces):
         UserError,
         match=rf"new entry {len(pieces)}: found the pieces .*, expected one or more, each from 0 to 12",
     ):
-        growing.extend_vocabulary(MODEL, PARAMS, wordpiece(), pieces)
+        extend.extend_vocabulary(MODEL, PARAMS, wordpiece(), pieces)
 
 
 def test_a_way_that_does_not_exist_is_refused():
     with pytest.raises(UserError, match="positions: found stretch, expected tile or interpolate"):
-        growing.extend_positions(MODEL, PARAMS, 40, "stretch")
+        extend.extend_positions(MODEL, PARAMS, 40, "stretch")
     with pytest.raises(UserError, match="new rows: found zero, expected mean or pieces"):
-        growing.extend_vocabulary(MODEL, PARAMS, wordpiece(), [[5]], "zero")
+        extend.extend_vocabulary(MODEL, PARAMS, wordpiece(), [[5]], "zero")
     small = dataclasses.replace(MODEL, vocab_size=9)
     with pytest.raises(
         UserError, match=r"model.vocab_size: found 9, expected at least the tokenizer's 13"
     ):
-        growing.extend_vocabulary(small, PARAMS, wordpiece(), [[5]])
+        extend.extend_vocabulary(small, PARAMS, wordpiece(), [[5]])
 
 
 def test_vectors_become_rows_all_scaled_by_one_number():
     rng = np.random.default_rng(0)
-    known = growing.whole_words(wordpiece())
+    known = extend.whole_words(wordpiece())
     assert known == {"a": 5, "b": 6, "c": 7, "cat": 11}
     vectors = {
         "a": rng.normal(size=16) * 5,
         "cat": rng.normal(size=16) * 9,
         "dog": rng.normal(size=16),
     }
-    config, new, found = growing.init_word_vectors(MODEL, PARAMS, known, vectors)
-    assert (config, found) == (MODEL, 2)
+    config, new, count = extend.init_word_vectors(MODEL, PARAMS, known, vectors)
+    assert (config, count) == (MODEL, 2)
     now, before = words(new), words(PARAMS)
     others = [i for i in range(len(ENTRIES)) if i not in (5, 11)]
     np.testing.assert_array_equal(now[others], before[others])
@@ -248,14 +248,14 @@ def test_vectors_become_rows_all_scaled_by_one_number():
 ])  # fmt: skip
 def test_vectors_that_do_not_fit_are_one_line(vectors, message):
     with pytest.raises(UserError, match=message):
-        growing.init_word_vectors(MODEL, PARAMS, growing.whole_words(wordpiece()), vectors)
+        extend.init_word_vectors(MODEL, PARAMS, extend.whole_words(wordpiece()), vectors)
 
 
 def test_whole_words_of_sentencepiece_lose_their_mark():
     tokenizer = train_tokenizer(
         TokenizerConfig(kind="unigram", vocab_size=60), ["the cat sees the other cat"] * 50
     )
-    known = growing.whole_words(tokenizer)
+    known = extend.whole_words(tokenizer)
     assert "" not in known
     assert "cat" in known
     for word, i in known.items():
@@ -268,7 +268,7 @@ NEW = ["bat", "acc"]
 @given(st.lists(st.text("abc ,.A", max_size=12), max_size=5))
 def test_text_without_new_words_keeps_its_ids(tmp_path_factory, texts):
     old = wordpiece()
-    new = growing.extend_tokenizer(folder_of(tmp_path_factory.mktemp("t")), NEW, "new.txt")
+    new = extend.extend_tokenizer(folder_of(tmp_path_factory.mktemp("t")), NEW, "new.txt")
     assert new.vocab_size == old.vocab_size + 2
     for text in texts:
         was, now = (t.encode_batch([text])[0].tolist() for t in (old, new))
@@ -288,11 +288,11 @@ def test_a_new_word_is_one_id_or_is_refused(tmp_path_factory, added, lowercase):
     folder = folder_of(tmp_path_factory.mktemp("t"), lowercase=lowercase)
     old = load_tokenizer(folder)
     try:
-        new = growing.extend_tokenizer(folder, added, "new.txt")
+        new = extend.extend_tokenizer(folder, added, "new.txt")
     except UserError as error:
         assert str(error).startswith("new.txt, line ")  # noqa: PT017
         return
-    assert growing.encode_words(new, added) == [[old.vocab_size + i] for i in range(len(added))]
+    assert extend.encode_words(new, added) == [[old.vocab_size + i] for i in range(len(added))]
     assert new.pieces(range(new.vocab_size)) == [*ENTRIES, *added]
 
 
@@ -300,9 +300,9 @@ def test_a_saved_vocabulary_without_a_last_newline_or_with_carriage_returns_is_e
     folder_of(tmp_path)
     for content in ("\n".join(ENTRIES), "\r\n".join(ENTRIES) + "\r\n"):
         (tmp_path / "vocab.txt").write_bytes(content.encode())
-        new = growing.extend_tokenizer(tmp_path, ["dog"], "new.txt")
+        new = extend.extend_tokenizer(tmp_path, ["dog"], "new.txt")
         assert new.pieces([13]) == ["dog"]
-        assert growing.encode_words(new, ["cat dog"]) == [[11, 13]]
+        assert extend.encode_words(new, ["cat dog"]) == [[11, 13]]
 
 
 @pytest.mark.parametrize("added,message", [
@@ -316,7 +316,7 @@ def test_a_saved_vocabulary_without_a_last_newline_or_with_carriage_returns_is_e
 ])  # fmt: skip
 def test_entries_that_cannot_be_added_are_named_with_their_line(tmp_path, added, message):
     with pytest.raises(UserError, match=message):
-        growing.extend_tokenizer(folder_of(tmp_path), added, "new.txt")
+        extend.extend_tokenizer(folder_of(tmp_path), added, "new.txt")
 
 
 def test_only_wordpiece_is_extended(tmp_path):
@@ -327,7 +327,7 @@ def test_only_wordpiece_is_extended(tmp_path):
         UserError,
         match="found a tokenizer of kind bpe, which takes no new entries, expected wordpiece",
     ):
-        growing.extend_tokenizer(tmp_path, ["dog"], "new.txt")
+        extend.extend_tokenizer(tmp_path, ["dog"], "new.txt")
 
 
 @pytest.mark.parametrize("content,expected", [
@@ -335,7 +335,7 @@ def test_only_wordpiece_is_extended(tmp_path):
 ])  # fmt: skip
 def test_new_words_are_read_a_line_each(tmp_path, content, expected):
     (tmp_path / "new.txt").write_bytes(content)
-    assert growing.read_new_words(tmp_path / "new.txt") == expected
+    assert extend.read_new_words(tmp_path / "new.txt") == expected
 
 
 @pytest.mark.parametrize("content,message", [
@@ -346,4 +346,4 @@ def test_a_broken_list_of_new_words_is_one_line(tmp_path, content, message):
     if content is not None:
         (tmp_path / "new.txt").write_bytes(content)
     with pytest.raises(UserError, match=rf"new\.txt: {message}"):
-        growing.read_new_words(tmp_path / "new.txt")
+        extend.read_new_words(tmp_path / "new.txt")

@@ -56,13 +56,13 @@ def test_each_format_gives_back_the_wanted_vectors_to_the_bit(
 ):
     content = content_of(kind, table, newline=newline, trailing_space=space)
     path = write(tmp_path_factory.mktemp("v"), content, packed)
-    wanted = set(data.draw(st.lists(st.sampled_from([w for w, _ in table])))) | {"not there"}
-    found = read_word_vectors(path, wanted, len(table[0][1]), file_format=kind)
-    expected = {w: np.array(v, np.float32) for w, v in table if w in wanted}
-    assert found.keys() == expected.keys()
-    for word in found:
-        assert found[word].dtype == np.float32
-        np.testing.assert_array_equal(found[word], expected[word])
+    requested = set(data.draw(st.lists(st.sampled_from([w for w, _ in table])))) | {"not there"}
+    vectors = read_word_vectors(path, requested, len(table[0][1]), file_format=kind)
+    expected = {w: np.array(v, np.float32) for w, v in table if w in requested}
+    assert vectors.keys() == expected.keys()
+    for word in vectors:
+        assert vectors[word].dtype == np.float32
+        np.testing.assert_array_equal(vectors[word], expected[word])
 
 
 TABLE = [
@@ -77,9 +77,9 @@ TABLE = [
 @pytest.mark.parametrize("packed", [False, True])
 def test_the_format_is_told_by_the_content(tmp_path, kind, packed):
     path = write(tmp_path, content_of(kind, TABLE), packed)
-    found = read_word_vectors(path, ["cat", "été"], 3)
-    assert found.keys() == {"cat", "été"}
-    np.testing.assert_array_equal(found["cat"], np.float32([1e-3, 2.0, -7.5]))
+    vectors = read_word_vectors(path, ["cat", "été"], 3)
+    assert vectors.keys() == {"cat", "été"}
+    np.testing.assert_array_equal(vectors["cat"], np.float32([1e-3, 2.0, -7.5]))
 
 
 def test_a_wide_binary_file_is_told_from_text(tmp_path):
@@ -87,14 +87,14 @@ def test_a_wide_binary_file_is_told_from_text(tmp_path):
     for width in (2, 50, 300, 2000):
         table = [(f"w{i}", rng.normal(size=width)) for i in range(5)]
         for kind in KINDS:
-            found = read_word_vectors(write(tmp_path, content_of(kind, table)), ["w3"], width)
-            np.testing.assert_array_equal(found["w3"], table[3][1].astype(np.float32))
+            vectors = read_word_vectors(write(tmp_path, content_of(kind, table)), ["w3"], width)
+            np.testing.assert_array_equal(vectors["w3"], table[3][1].astype(np.float32))
 
 
 @pytest.mark.parametrize("numbers", [b"AAAABBBB", b"\x00\x00\x01? 1 ?"])
 def test_binary_numbers_that_look_like_text_are_not_taken_for_it(tmp_path, numbers):
-    found = read_word_vectors(write(tmp_path, b"1 2\ncat " + numbers + b"\n"), ["cat"], 2)
-    assert found["cat"].tobytes() == numbers
+    vectors = read_word_vectors(write(tmp_path, b"1 2\ncat " + numbers + b"\n"), ["cat"], 2)
+    assert vectors["cat"].tobytes() == numbers
 
 
 def test_words_with_spaces_in_them_take_the_last_numbers(tmp_path):
@@ -107,8 +107,8 @@ def test_words_with_spaces_in_them_take_the_last_numbers(tmp_path):
         "at 5 6 7 8",
     ]
     path = write(tmp_path, "".join(line + "\n" for line in lines).encode())
-    found = read_word_vectors(path, ["at", "1", ". . .", "at name@domain.com", "at 5"], 3)
-    assert {word: vector.tolist() for word, vector in found.items()} == {
+    vectors = read_word_vectors(path, ["at", "1", ". . .", "at name@domain.com", "at 5"], 3)
+    assert {word: vector.tolist() for word, vector in vectors.items()} == {
         "at": [4, 5, 6], "1": [2, 3, 4], ". . .": [1, 2, 3], "at name@domain.com": [7, 8, 9], "at 5": [6, 7, 8],
     }  # fmt: skip
 
@@ -126,8 +126,8 @@ def test_the_first_of_equal_words_counts_and_a_word_as_it_stands_goes_before_its
         ("PEAR", [6, 6]),
     ]
     path = write(tmp_path, content_of(kind, table))
-    found = read_word_vectors(path, ["apple", "pear"], 2, lowercase=True)
-    assert {word: vector.tolist() for word, vector in found.items()} == {
+    vectors = read_word_vectors(path, ["apple", "pear"], 2, lowercase=True)
+    assert {word: vector.tolist() for word, vector in vectors.items()} == {
         "apple": [3, 3],
         "pear": [5, 5],
     }
@@ -141,12 +141,12 @@ def test_memory_goes_with_what_is_wanted(tmp_path, kind):
     path = write(tmp_path, content_of(kind, [(f"w{i}", row) for i, row in enumerate(rows)]))
     seen = []
     tracemalloc.start()
-    found = read_word_vectors(
+    vectors = read_word_vectors(
         path, ["w0", "w4999"], width, progress=lambda *call: seen.append(call)
     )
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    np.testing.assert_array_equal(found["w4999"], rows[4999])
+    np.testing.assert_array_equal(vectors["w4999"], rows[4999])
     assert peak < 5_000_000
 
 
@@ -229,10 +229,10 @@ edits = st.lists(
 
 def damaged(content, edits):
     content = bytearray(content)
-    for kind, place, some in edits:
-        at = place % max(len(content), 1)
+    for kind, position, some in edits:
+        at = position % max(len(content), 1)
         if kind == "flip" and content:
-            content[at] ^= 1 << place % 8
+            content[at] ^= 1 << position % 8
         elif kind == "cut":
             del content[at:]
         elif kind == "put":
@@ -263,12 +263,12 @@ def test_any_damage_gives_an_error_of_one_line_or_finite_vectors(
     path = tmp_path_factory.getbasetemp() / "damaged"
     path.write_bytes(content)
     try:
-        found = read_word_vectors(
+        vectors = read_word_vectors(
             path, ["the", "cat", "dog", "été"], 3, file_format=asked, lowercase=True
         )
     except UserError as error:
         assert str(path) in str(error)  # noqa: PT017
         return
-    for vector in found.values():
+    for vector in vectors.values():
         assert (vector.shape, vector.dtype) == ((3,), np.float32)
         assert np.isfinite(vector).all()

@@ -114,9 +114,7 @@ def test_without_the_package_it_says_what_to_install(tmp_path, monkeypatch):
 
 
 def test_a_large_mean_costs_the_layer_norm_few_digits(tmp_path):
-    """Runtimes may take the variance in one pass, which loses digits where the mean is large beside
-    the deviation.
-    """
+    """A variance in one pass, as of some runtimes, loses digits where the mean is large."""
     config, params = MODELS["bert"], random_params(MODELS["bert"])
     params["embeddings"]["token_type"]["embedding"] = (
         params["embeddings"]["token_type"]["embedding"] + 30.0

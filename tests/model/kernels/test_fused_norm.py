@@ -1,6 +1,4 @@
-"""The kernel of dropout, residual and norm, run by Pallas's interpreter and compiled for TPU,
-against plain XLA.
-"""
+"""Dropout, residual and norm as a kernel, interpreted and compiled for TPU, against plain XLA."""
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +9,8 @@ from hypothesis import strategies as st
 
 from bertjax.config import MeshConfig, ModelConfig
 from bertjax.model.kernels.fused_norm import fits
-from bertjax.model.layers import ResidualNorm, residual_norm_kernel
 from bertjax.model.layout import ANYWHERE
+from bertjax.model.residual_norm import ResidualNorm, residual_norm_kernel
 from bertjax.parallel.mesh import make_mesh
 from bertjax.parallel.rules import MeshLayout
 from tests.tpu import compile_for_tpu
@@ -38,8 +36,9 @@ def drawn(seed, batch, length, width, dtype=jnp.float32):
 
 
 def compare(config, inputs, gradient, key, layout=ANYWHERE):
-    """The largest difference from the plain norm, relative to the largest entry, of output and
-    gradients.
+    """Return the largest difference from the plain norm, of output and gradients.
+
+    Relative to the largest entry.
     """
 
     def fast(*inputs):

@@ -1,6 +1,4 @@
-"""The attention kernels for GPU, run by Pallas's interpreter and lowered for CUDA, against whole
-matrices of scores.
-"""
+"""Attention kernels for GPU, interpreted and lowered for CUDA, against matrices of scores."""
 
 import dataclasses
 
@@ -63,9 +61,9 @@ def test_rows_and_heads_that_they_have_no_room_for_are_known():
 
 
 @pytest.mark.parametrize(
-    ("length", "everywhere"), [(128, True), (512, True), (8192, True), (8192, False)]
+    ("length", "is_global"), [(128, True), (512, True), (8192, True), (8192, False)]
 )
-def test_on_a_gpu_attention_is_three_kernels_and_no_matrix_of_scores(length, everywhere):
+def test_on_a_gpu_attention_is_three_kernels_and_no_matrix_of_scores(length, is_global):
     config = dataclasses.replace(model(0.1), local_attention=128)
     heads = jax.ShapeDtypeStruct((2, length, 3, 64), jnp.bfloat16)
     segment = jax.ShapeDtypeStruct((2, length), jnp.int32)
@@ -80,7 +78,7 @@ def test_on_a_gpu_attention_is_three_kernels_and_no_matrix_of_scores(length, eve
                 v,
                 Segments(queries, keys),
                 key=key,
-                everywhere=everywhere,
+                is_global=is_global,
                 layout=layout,
             )
 

@@ -1,6 +1,4 @@
-"""The attention kernel, run by Pallas's interpreter and compiled for TPU, against `attention` in
-plain XLA.
-"""
+"""The attention kernel, interpreted and compiled for TPU, against plain XLA."""
 
 import jax
 import jax.numpy as jnp

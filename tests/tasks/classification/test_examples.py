@@ -31,7 +31,7 @@ def error_of(*arguments, **options):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("name,rows,found", [
+@pytest.mark.parametrize("name,rows,result", [
     ("cola", [("gj04", "0", "*", "bad")], ("0", "bad", None, "unacceptable")),
     ("sst2", [("sentence", "label"), ("good", "1")], ("0", "good", None, "positive")),
     ("mrpc", [("Quality", "#1 ID", "#2 ID", "#1 String", "#2 String"), ("1", "7", "8", "a", "b")],
@@ -46,14 +46,16 @@ def error_of(*arguments, **options):
     ("rte", [("index", "sentence1", "sentence2", "label"), ("4", "a", "b", "entailment")], ("4", "a", "b", "entailment")),
     ("wnli", [("index", "sentence1", "sentence2", "label"), ("4", "a", "b", "1")], ("4", "a", "b", "entailment")),
 ])  # fmt: skip
-def test_glues_own_files_are_read(tmp_path, name, rows, found):
-    assert read(tmp_path, "train.tsv", *rows, task=glue_task(name)) == [found]
+def test_glues_own_files_are_read(tmp_path, name, rows, result):
+    assert read(tmp_path, "train.tsv", *rows, task=glue_task(name)) == [result]
 
 
 def test_colas_test_set_has_a_header_and_no_labels(tmp_path):
     rows = [("index", "sentence"), ("0", "one"), ("1", "two")]
-    found = read(tmp_path, "test.tsv", *rows, split="test", task=glue_task("cola"), unlabelled=True)
-    assert found == [("0", "one", None, None), ("1", "two", None, None)]
+    result = read(
+        tmp_path, "test.tsv", *rows, split="test", task=glue_task("cola"), unlabelled=True
+    )
+    assert result == [("0", "one", None, None), ("1", "two", None, None)]
     message = error_of(DataLocation(str(tmp_path)), "test", task=glue_task("cola"))
     assert (
         "test.tsv, line 2: found the columns index, sentence, expected label (or finetune.label_column"
@@ -65,19 +67,19 @@ def test_fields_of_tfds_in_json_are_a_tasks_too(tmp_path):
     (tmp_path / "train.jsonl").write_text(
         '{"premise": "a", "hypothesis": "b", "label": 2, "idx": 6}\n'
     )
-    (found,) = read_examples(DataLocation(str(tmp_path)), "train", task=glue_task("mnli"))
-    assert found == TextExample("6", "a", "b", "contradiction")
+    (result,) = read_examples(DataLocation(str(tmp_path)), "train", task=glue_task("mnli"))
+    assert result == TextExample("6", "a", "b", "contradiction")
 
 
 def test_mnlis_dashes_are_left_out_and_counted(tmp_path, caplog):
     rows = [("sentence1", "sentence2", "gold_label"), ("a", "b", "-"), ("c", "d", "neutral")]
     with caplog.at_level(logging.INFO, "bertjax"):
-        found = read(
+        result = read(
             tmp_path, "dev_matched.tsv", *rows, split="validation_matched", task=glue_task("mnli")
         )
-    assert found == [("1", "c", "d", "neutral")]
-    said = f"{tmp_path}, split validation_matched: examples without a label, which were left out: 1 of 2"
-    assert caplog.messages == [said]
+    assert result == [("1", "c", "d", "neutral")]
+    message = f"{tmp_path}, split validation_matched: examples without a label, which were left out: 1 of 2"
+    assert caplog.messages == [message]
     kept = read_examples(
         DataLocation(str(tmp_path)), "validation_matched", task=glue_task("mnli"), unlabelled=True
     )
@@ -131,8 +133,8 @@ def test_labels_of_json_are_text(tmp_path):
         "x",
     ]
     (tmp_path / "train.jsonl").write_text('{"text": "a", "label": ["y", 2]}\n')
-    (found,) = read_examples(DataLocation(str(tmp_path)), "train", label_type="classes")
-    assert found.label == ("y", "2")
+    (result,) = read_examples(DataLocation(str(tmp_path)), "train", label_type="classes")
+    assert result.label == ("y", "2")
 
 
 @pytest.mark.parametrize("row,options,message", [
@@ -164,14 +166,14 @@ def test_real_files_are_read_whole(shared_data, name, columns, files, counts):
     source = DataLocation(str(shared_data / "tasks" / name), files, columns)
     task = glue_task("stsb" if name == "sts" else name)
     for split, count in zip(("train", "validation", "test"), counts, strict=False):
-        found = read_examples(source, split, task=task)
-        assert len(found) == count
-        assert len({e.id for e in found}) == count
-        assert all(e.text and (e.pair is None) == (name in ("cola", "sst2")) for e in found)
+        result = read_examples(source, split, task=task)
+        assert len(result) == count
+        assert len({e.id for e in result}) == count
+        assert all(e.text and (e.pair is None) == (name in ("cola", "sst2")) for e in result)
 
 
 def test_real_chinese_titles_are_read_with_ten_classes(shared_data):
     source = DataLocation(str(shared_data / "tasks" / "thucnews_zh"), columns=("text", "label"))
-    found = read_examples(source, "validation")
-    assert len(found) == 10_000
-    assert labels_of(found) == tuple(map(str, range(10)))
+    result = read_examples(source, "validation")
+    assert len(result) == 10_000
+    assert labels_of(result) == tuple(map(str, range(10)))

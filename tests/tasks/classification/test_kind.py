@@ -31,21 +31,21 @@ def test_a_class_is_the_worse_the_less_probable_the_true_one_is():
     predictions = [
         ClassPrediction("a" if p >= 0.5 else "b", (p, 1 - p)) for p in (0.4, 0.1, 0.7, 0.9)
     ]
-    found = mistakes(task, predictions, examples)
-    assert [text for text, _ in found] == ["text 0", "text 1", "text 2"]
-    assert [severity for _, severity in found] == pytest.approx([0.6, 0.9, 0.7])
+    result = mistakes(task, predictions, examples)
+    assert [text for text, _ in result] == ["text 0", "text 1", "text 2"]
+    assert [severity for _, severity in result] == pytest.approx([0.6, 0.9, 0.7])
 
 
 def test_mistakes_of_numbers_and_of_several_classes():
     predictions = [NumberPrediction(value) for value in (1.0, 3.0, 2.0)]
-    found = mistakes(Regression("t"), predictions, examples_of(1.5, 1.0, 2.0))
-    assert found == [("text 0", 0.5), ("text 1", 2.0)]
+    result = mistakes(Regression("t"), predictions, examples_of(1.5, 1.0, 2.0))
+    assert result == [("text 0", 0.5), ("text 1", 2.0)]
     predictions = [
         LabelSetPrediction(("a",), (0.8, 0.3)),
         LabelSetPrediction((), (0.1, 0.4)),
         LabelSetPrediction(("b",), (0, 0.6)),
     ]
-    found = mistakes(
+    result = mistakes(
         MultiLabel("t", ("a", "b")), predictions, examples_of(("a", "b"), ("a",), ("b",))
     )
-    assert found == [("text 0", pytest.approx(0.7)), ("text 1", pytest.approx(0.9))]
+    assert result == [("text 0", pytest.approx(0.7)), ("text 1", pytest.approx(0.9))]

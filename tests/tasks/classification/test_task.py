@@ -130,9 +130,9 @@ def sums_and_gradient(task, scores, batch):
 
 
 def mean_loss(task, scores, batch):
-    found, count, _ = sums_and_gradient(task, scores, batch)
-    np.testing.assert_allclose(found["count"], count, rtol=1e-6)
-    return found["loss"] / found["count"]
+    result, count, _ = sums_and_gradient(task, scores, batch)
+    np.testing.assert_allclose(result["count"], count, rtol=1e-6)
+    return result["loss"] / result["count"]
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
@@ -146,10 +146,10 @@ def test_cross_entropy_and_its_gradient_are_pytorchs(smoothing, weights):
     module = torch.nn.CrossEntropyLoss(
         torch.tensor(weights) if weights else None, label_smoothing=smoothing
     )
-    wanted = module(given, torch.tensor(labels))
-    wanted.backward()
+    expected = module(given, torch.tensor(labels))
+    expected.backward()
     sums, count, gradient = sums_and_gradient(task, scores, batch_of(labels))
-    np.testing.assert_allclose(sums["loss"] / count, wanted.item(), rtol=1e-5)
+    np.testing.assert_allclose(sums["loss"] / count, expected.item(), rtol=1e-5)
     np.testing.assert_allclose(gradient / count, given.grad.numpy(), atol=1e-6)
 
 
@@ -163,8 +163,10 @@ def test_sigmoid_cross_entropy_is_pytorchs(smoothing):
         rng.integers(0, 2, (7, 3)).astype(np.float32),
     )
     targets = torch.tensor(labels * (1 - smoothing) + smoothing / 2)
-    wanted = torch.nn.functional.binary_cross_entropy_with_logits(torch.tensor(scores), targets)
-    np.testing.assert_allclose(mean_loss(task, scores, batch_of(labels)), wanted.item(), rtol=1e-5)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(torch.tensor(scores), targets)
+    np.testing.assert_allclose(
+        mean_loss(task, scores, batch_of(labels)), expected.item(), rtol=1e-5
+    )
 
 
 def test_class_weights_of_several_classes_weigh_their_mean():
@@ -172,22 +174,22 @@ def test_class_weights_of_several_classes_weigh_their_mean():
     scores = jnp.asarray([[0.3, -1.0, 2.0]])
     p = 1 / (1 + np.exp(-np.asarray(scores[0], np.float64)))
     each = [-np.log(p[0]), -np.log(1 - p[1]), -np.log(p[2])]
-    found = mean_loss(task, scores, batch_of([[1.0, 0.0, 1.0]]))
-    np.testing.assert_allclose(found, (each[0] + 2 * each[1] + 5 * each[2]) / 8, rtol=1e-6)
+    result = mean_loss(task, scores, batch_of([[1.0, 0.0, 1.0]]))
+    np.testing.assert_allclose(result, (each[0] + 2 * each[1] + 5 * each[2]) / 8, rtol=1e-6)
 
 
 def test_a_number_has_the_squared_error():
-    found, _, _ = sums_and_gradient(
+    result, _, _ = sums_and_gradient(
         NUMBER, np.array([[1.0], [3.0]], np.float32), batch_of([0.5, 5.0])
     )
-    assert float(found["loss"]) == 0.25 + 4
-    assert float(found["count"]) == 2
+    assert float(result["loss"]) == 0.25 + 4
+    assert float(result["count"]) == 2
 
 
 def test_accuracy_is_divided_by_the_count():
     task = dataclasses.replace(CLASS, class_weights=(1.0, 2.0, 4.0))
-    found, _, _ = sums_and_gradient(task, np.eye(3, dtype=np.float32), batch_of([0, 2, 2]))
-    assert (float(found["accuracy"]), float(found["count"])) == (5, 9)
+    result, _, _ = sums_and_gradient(task, np.eye(3, dtype=np.float32), batch_of([0, 2, 2]))
+    assert (float(result["accuracy"]), float(result["count"])) == (5, 9)
 
 
 @pytest.mark.parametrize("task,labels,rubbish", [
@@ -200,11 +202,11 @@ def test_items_of_weight_0_add_exactly_nothing_and_no_gradient(task, labels, rub
     scores = np.linspace(-2, 2, 2 * outputs).reshape(2, outputs).astype(np.float32)
     filled = np.concatenate([scores, [[np.nan] * outputs, [np.inf] * outputs]]).astype(np.float32)
     alone, padded = batch_of(labels), batch_of(labels + rubbish, [1, 1, 0, 0])
-    found, count, gradient = sums_and_gradient(task, filled, padded)
-    wanted, count_alone, gradient_alone = sums_and_gradient(task, scores, alone)
-    for name in wanted:
-        assert np.asarray(found[name]) == np.asarray(wanted[name]), name
-        assert found[name].dtype == jnp.float32
+    result, count, gradient = sums_and_gradient(task, filled, padded)
+    expected, count_alone, gradient_alone = sums_and_gradient(task, scores, alone)
+    for name in expected:
+        assert np.asarray(result[name]) == np.asarray(expected[name]), name
+        assert result[name].dtype == jnp.float32
     assert np.asarray(count) == np.asarray(count_alone)
     np.testing.assert_array_equal(gradient[:2], gradient_alone)
     np.testing.assert_array_equal(gradient[2:], 0)
@@ -224,11 +226,11 @@ def test_sums_are_alike_on_eight_devices(task, largest):
     assert batch_parts(mesh) == 8
     spread = jax.device_put((scores, batch), NamedSharding(mesh, PartitionSpec("data")))
     sums = jax.jit(task.sums)
-    found, wanted = sums(*spread), sums(scores, batch)
-    for name in wanted:
+    result, expected = sums(*spread), sums(scores, batch)
+    for name in expected:
         largest(
             "a task's sums on eight devices",
-            abs(np.asarray(found[name]) - np.asarray(wanted[name])),
+            abs(np.asarray(result[name]) - np.asarray(expected[name])),
             1e-5,
         )
 
@@ -279,14 +281,17 @@ def test_outputs_become_predictions():
 
 def test_figures_are_the_named_ones_and_accuracy():
     two = SingleLabel("t", ("no", "yes"), metrics=("matthews_correlation", "f1"))
-    true, said = ("yes", "yes", "yes", "no"), ("yes", "yes", "no", "no")
-    figures = two.figures(predictions_of(*said), examples_of(*true))
+    true, predicted = ("yes", "yes", "yes", "no"), ("yes", "yes", "no", "no")
+    figures = two.figures(predictions_of(*predicted), examples_of(*true))
     assert list(figures) == ["matthews_correlation", "f1", "accuracy"]
     assert two.metric == "matthews_correlation"
     assert figures["accuracy"] == 0.75
     assert figures["f1"] == pytest.approx(0.8)
     assert figures["matthews_correlation"] == pytest.approx(1 / np.sqrt(3))
-    assert two.confusion(predictions_of(*said), examples_of(*true)).tolist() == [[1, 0], [1, 2]]
+    assert two.confusion(predictions_of(*predicted), examples_of(*true)).tolist() == [
+        [1, 0],
+        [1, 2],
+    ]
     three = SingleLabel("t", LABELS, metrics=("f1_macro",))
     assert three.figures(predictions_of("a", "b"), examples_of("a", "a"))[
         "f1_macro"
@@ -303,8 +308,8 @@ def test_figures_of_several_classes_and_of_numbers():
         "exact_match": pytest.approx(2 / 3),
     }
     assert CLASSES.metric == "f1_micro"
-    said = [NumberPrediction(value) for value in (1.0, 2.0, 4.0)]
-    figures = NUMBER.figures(said, examples_of(1.0, 2.0, 3.0))
+    predictions = [NumberPrediction(value) for value in (1.0, 2.0, 4.0)]
+    figures = NUMBER.figures(predictions, examples_of(1.0, 2.0, 3.0))
     assert figures == {"pearson": pytest.approx(0.98198051), "spearman": pytest.approx(1)}
     assert NUMBER.metric == "pearson"
 

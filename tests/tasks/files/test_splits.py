@@ -64,8 +64,8 @@ def test_named_files_are_joined_in_their_order(folder):
 def test_what_is_missing_is_said_with_what_there_is(folder):
     there = "dev_matched.tsv, notes, train.tsv, trainer.txt, validation_mismatched.jsonl.gz"
     message = error_of(find_files, DataLocation(str(folder)), "test")
-    wanted = "expected test.* (or finetune.test_files to name it)"
-    assert message == f"{folder}, split test: found {there}, {wanted}"
+    expected = "expected test.* (or finetune.test_files to name it)"
+    assert message == f"{folder}, split test: found {there}, {expected}"
     named = DataLocation(str(folder), {"validation": ("trainer.txt", "rte9.xml")})
     assert (
         error_of(find_files, named, "validation")

@@ -132,9 +132,9 @@ def test_pairs_of_every_challenge_have_glues_labels(tmp_path, attribute, label):
 ])  # fmt: skip
 def test_bad_tables_are_named_with_their_line(tmp_path, name, content, message):
     path = write(tmp_path / name, content)
-    found = error_of(path)
-    assert found.startswith(str(path))
-    assert message in found
+    result = error_of(path)
+    assert result.startswith(str(path))
+    assert message in result
 
 
 def test_a_missing_file_and_a_missing_column_say_what_there_is(tmp_path):

@@ -32,16 +32,16 @@ def written(folder, name, lines):
 
 
 def test_swag_gives_the_first_sentence_and_endings_after_the_start_of_the_second(tmp_path):
-    found = read_choice_file(written(tmp_path, "train.csv", SWAG))
-    assert found == [
+    result = read_choice_file(written(tmp_path, "train.csv", SWAG))
+    assert result == [
         ChoiceExample(
             "7", "He sits.", ('purrs, then "sings".', "barks.", "flies.", "drives."), "The cat", 2
         ),
         ChoiceExample("8", "We cook.", ("eats.", "runs.", "reads.", "sleeps."), "Someone", 0),
     ]
     unlabelled = [SWAG_TEST, *(line.rsplit(",", 1)[0] for line in SWAG[1:])]
-    found = read_choice_file(written(tmp_path, "test.csv", unlabelled))
-    assert [(example.id, example.label) for example in found] == [("7", None), ("8", None)]
+    result = read_choice_file(written(tmp_path, "test.csv", unlabelled))
+    assert [(example.id, example.label) for example in result] == [("7", None), ("8", None)]
 
 
 def test_a_folder_is_read_split_by_split(tmp_path):
@@ -53,21 +53,21 @@ def test_a_folder_is_read_split_by_split(tmp_path):
 
 
 def test_codah_as_it_is_published_is_read_whole(shared_data):
-    found = read_choice_file(shared_data / "tasks" / "codah" / "full_data.tsv", CODAH)
-    assert len(found) == 2776
-    assert found[4] == ChoiceExample(
+    result = read_choice_file(shared_data / "tasks" / "codah" / "full_data.tsv", CODAH)
+    assert len(result) == 2776
+    assert result[4] == ChoiceExample(
         "4",
         "I am feeling hungry. I think I will",
         ("call my mother.", "have some ravioli.", "fly out the window.", "go on a run outside."),
         label=1,
     )
-    assert [sum(example.label == label for example in found) for label in range(4)] == [
+    assert [sum(example.label == label for example in result) for label in range(4)] == [
         689,
         684,
         697,
         706,
     ]
-    sizes = {name: len(split) for name, split in cross_validation(found).items()}
+    sizes = {name: len(split) for name, split in cross_validation(result).items()}
     assert sizes == {"train": 1690, "validation": 535, "test": 551}
 
 

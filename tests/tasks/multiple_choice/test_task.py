@@ -70,15 +70,15 @@ def test_scores_and_loss_are_those_of_transformers(largest):
     }
     theirs = {there: torch.tensor(batch[here], dtype=torch.long) for here, there in names.items()}
     with torch.no_grad():
-        wanted = model(**theirs, labels=torch.tensor(batch["labels"], dtype=torch.long))
+        expected = model(**theirs, labels=torch.tensor(batch["labels"], dtype=torch.long))
     scores = jax.jit(lambda params: TASK.logits(MODEL, params, batch, key=None, layout=ANYWHERE))(
         ours
     )
-    largest("multiple choice: scores", np.abs(scores - wanted.logits.numpy()).max(), 2e-6)
+    largest("multiple choice: scores", np.abs(scores - expected.logits.numpy()).max(), 2e-6)
     sums = TASK.sums(scores, batch)
     assert float(sums["count"]) == float(TASK.count(batch)) == 5
-    largest("multiple choice: loss", abs(float(sums["loss"]) / 5 - float(wanted.loss)), 2e-6)
-    accuracy = (wanted.logits.argmax(1).numpy() == batch["labels"]).sum()
+    largest("multiple choice: loss", abs(float(sums["loss"]) / 5 - float(expected.loss)), 2e-6)
+    accuracy = (expected.logits.argmax(1).numpy() == batch["labels"]).sum()
     assert float(sums["accuracy"]) == accuracy
 
 
@@ -89,12 +89,12 @@ def test_the_loss_is_its_definition_and_items_of_weight_0_add_nothing(items, cho
     scores = rng.normal(0, 3, (items, choices)).astype(np.float32)
     labels = rng.integers(0, choices, items).astype(np.int32)
     log_probs = scores - np.log(np.exp(scores.astype(np.float64)).sum(1, keepdims=True))
-    wanted = np.full((items, choices), smoothing / choices)
-    wanted[np.arange(items), labels] += 1 - smoothing
+    expected = np.full((items, choices), smoothing / choices)
+    expected[np.arange(items), labels] += 1 - smoothing
     batch = {"labels": labels, "item_weights": np.ones(items, np.float32)}
     summed = jax.jit(task.sums)
     sums = summed(scores, batch)
-    np.testing.assert_allclose(sums["loss"], -(wanted * log_probs).sum(), rtol=1e-5)
+    np.testing.assert_allclose(sums["loss"], -(expected * log_probs).sum(), rtol=1e-5)
     assert float(sums["accuracy"]) == (scores.argmax(1) == labels).sum()
 
     # Padding: whatever its label and scores are.
@@ -174,12 +174,12 @@ EXAMPLES = st.lists(
 @given(EXAMPLES, st.integers(8, 20))
 def test_rows_are_each_ending_after_the_context_cut_from_the_longer(examples, longest):
     rows = TASK.encode(examples, TOKENIZER, longest, targets=True)
-    wanted = [row for example in examples for row in plain_rows(example, longest)]
+    expected = [row for example in examples for row in plain_rows(example, longest)]
     assert (rows.choices, rows.items) == (3, len(examples))
-    found = [
+    result = [
         rows.ids[a:b].tolist() for a, b in zip(rows.offsets[:-1], rows.offsets[1:], strict=True)
     ]
-    assert list(zip(found, rows.second.tolist(), strict=True)) == wanted
+    assert list(zip(result, rows.second.tolist(), strict=True)) == expected
     assert rows.example.tolist() == list(range(len(examples)))
     assert rows.targets["labels"].tolist() == [example.label for example in examples]
     assert (rows.ids.dtype, rows.offsets.dtype, rows.second.dtype, rows.targets["labels"].dtype) == (
@@ -194,10 +194,10 @@ def test_predictions_are_the_likeliest_endings_and_accuracy_their_share():
         for i, label in enumerate((2, 0))
     ]
     rows = TASK.encode(examples, TOKENIZER, 16, targets=True)
-    found = TASK.predict([np.array([0, 100, 200.0]), np.log([0.2, 0.3, 0.5])], rows, examples)
-    assert [prediction.choice for prediction in found] == [2, 2]
-    np.testing.assert_allclose(found[1].probabilities, [0.2, 0.3, 0.5], rtol=1e-6)
-    assert TASK.figures(found, examples) == {"accuracy": 0.5}
+    result = TASK.predict([np.array([0, 100, 200.0]), np.log([0.2, 0.3, 0.5])], rows, examples)
+    assert [prediction.choice for prediction in result] == [2, 2]
+    np.testing.assert_allclose(result[1].probabilities, [0.2, 0.3, 0.5], rtol=1e-6)
+    assert TASK.figures(result, examples) == {"accuracy": 0.5}
     assert TASK.metric in TASK.figures([ChoicePrediction(0, np.ones(3))] * 2, examples)
 
 

@@ -80,10 +80,10 @@ def test_a_piece_counts_in_the_window_where_it_has_most_context(
         pieces = len(example.context.split())
         spans = windows(pieces, max_seq_length - 3 - number % 2, doc_stride)
         for window, (begin, length) in enumerate(spans):
-            wanted = [
+            expected = [
                 context_owner(spans, piece) == window for piece in range(begin, begin + length)
             ]
-            assert counted[at : at + length].tolist() == wanted
+            assert counted[at : at + length].tolist() == expected
             at += length
     assert at == len(counted)
 
@@ -109,7 +109,7 @@ def test_answers_are_the_best_of_all_pairs_when_all_are_kept(
     examples, rows = make_rows(contexts, max_seq_length, doc_stride)
     rng = np.random.default_rng(seed)
     outputs = [rng.standard_normal((size, 2)).astype(np.float32) for size in np.diff(rows.offsets)]
-    found = predictions(
+    result = predictions(
         outputs,
         rows,
         examples,
@@ -118,7 +118,7 @@ def test_answers_are_the_best_of_all_pairs_when_all_are_kept(
         n_best_size=400,
         null_threshold=0.5,
     )
-    for number, (example, prediction) in enumerate(zip(examples, found, strict=True)):
+    for number, (example, prediction) in enumerate(zip(examples, result, strict=True)):
         mine = np.flatnonzero(rows.example == number)
         best = {}
         for score, text in every_answer(example, rows, outputs, mine, longest):
@@ -164,7 +164,7 @@ def test_only_the_n_best_starts_and_ends_are_paired_and_the_question_is_no_answe
 
 def test_a_paragraph_without_pieces_has_no_answer():
     (example,), rows = make_rows([["\u200b"]], 8, 8)
-    (found,) = predictions(
+    (result,) = predictions(
         [np.zeros((3, 2), np.float32)],
         rows,
         [example],
@@ -173,7 +173,7 @@ def test_a_paragraph_without_pieces_has_no_answer():
         n_best_size=2,
         null_threshold=0.0,
     )
-    assert (found.text, found.best_text, found.null_odds, len(found.n_best)) == (
+    assert (result.text, result.best_text, result.null_odds, len(result.n_best)) == (
         "",
         "",
         NO_ANSWER_ODDS,
@@ -187,7 +187,7 @@ def test_scores_of_a_model_that_diverged_are_decoded_without_a_crash(value):
     outputs = [np.full((size, 2), value, np.float32) for size in np.diff(rows.offsets)]
     for version_2 in (False, True):
         with np.errstate(invalid="ignore", over="ignore"):
-            found = predictions(
+            result = predictions(
                 outputs,
                 rows,
                 examples,
@@ -196,4 +196,4 @@ def test_scores_of_a_model_that_diverged_are_decoded_without_a_crash(value):
                 n_best_size=2,
                 null_threshold=0.0,
             )
-        assert len(found) == 2
+        assert len(result) == 2

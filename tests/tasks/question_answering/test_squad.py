@@ -73,8 +73,8 @@ def test_answers_that_are_not_where_they_say_are_left_out_and_counted(tmp_path, 
         question(4),
     )
     with caplog.at_level(logging.WARNING, "bertjax"):
-        found = {example.id: example.answers for example in read_squad(path, training=True)}
-    assert found == {"q0": (("1895", 27),), "q2": (("John", 15),), "q4": ()}
+        result = {example.id: example.answers for example in read_squad(path, training=True)}
+    assert result == {"q0": (("1895", 27),), "q2": (("John", 15),), "q4": ()}
     assert caplog.messages == [
         f"{path}: answers that are not where they say: 3, of the question q1 first; questions left out: 2 of 5"
     ]
@@ -83,7 +83,7 @@ def test_answers_that_are_not_where_they_say_are_left_out_and_counted(tmp_path, 
     assert not caplog.messages
 
 
-@pytest.mark.parametrize("text,start,found", [
+@pytest.mark.parametrize("text,start,result", [
     ("John", 4, ("John", 4)),
     (" John ", 4, ("John", 4)),
     ("John", 3, ("John", 4)),
@@ -97,8 +97,8 @@ def test_answers_that_are_not_where_they_say_are_left_out_and_counted(tmp_path, 
     (" ", 3, None),
     ("", 3, None),
 ])  # fmt: skip
-def test_an_answer_may_differ_in_white_space_alone(text, start, found):
-    assert locate("Ab \tJohn\n Smith", text, start) == found
+def test_an_answer_may_differ_in_white_space_alone(text, start, result):
+    assert locate("Ab \tJohn\n Smith", text, start) == result
 
 
 @pytest.mark.parametrize("change,message", [
@@ -220,8 +220,8 @@ def test_a_tfds_set_is_read_by_its_name(tmp_path):
         [sys.executable, "-c", TFDS_SCRIPT], capture_output=True, encoding="utf-8", env=environment
     )
     assert done.returncode == 0, done.stderr
-    found, error = done.stdout.splitlines()[-2:]
-    assert found == "[('q0', (('bär', 4),)), ('q2', (('bär', 4),))]"
+    result, error = done.stdout.splitlines()[-2:]
+    assert result == "[('q0', (('bär', 4),)), ('q2', (('bär', 4),))]"
     assert error == "tfds:tiny_squad: found the splits train, expected a split dev"
 
 

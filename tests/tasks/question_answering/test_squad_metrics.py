@@ -143,10 +143,12 @@ def test_version_2_agrees_with_transformers_to_the_last_digit(questions):
             self.qas_id, self.answers = number, [{"text": text} for text in answers[number]]
 
     examples = [Example(number) for number in range(len(answers))]
-    found = theirs.squad_evaluate(examples, dict(enumerate(predicted)), dict(enumerate(odds)), 1e30)
-    found = {
+    result = theirs.squad_evaluate(
+        examples, dict(enumerate(predicted)), dict(enumerate(odds)), 1e30
+    )
+    result = {
         "exact_match" if key == "exact" else key: value
-        for key, value in found.items()
+        for key, value in result.items()
         if "total" not in key
     }
-    assert figures_2(predicted, answers, odds) == found
+    assert figures_2(predicted, answers, odds) == result

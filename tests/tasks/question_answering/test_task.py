@@ -175,10 +175,10 @@ def test_there_is_no_dropout_before_the_head():
         hidden = functional.encode(config, params, batch, key=key, layout=ANYWHERE).hidden_BxLxD
         return TASK.logits(config, params, batch, key=key, layout=ANYWHERE), hidden
 
-    found, hidden = both(params, batch, key)
+    result, hidden = both(params, batch, key)
     head = params["tasks"]["squad"]
     np.testing.assert_allclose(
-        found, hidden @ head["kernel"] + head["bias"].reshape(1, 1, 2), atol=1e-5
+        result, hidden @ head["kernel"] + head["bias"].reshape(1, 1, 2), atol=1e-5
     )
 
 
@@ -225,15 +225,15 @@ def test_the_right_start_and_end_give_the_right_text_of_every_answer_of_xquad(
     task = replace(TASK, max_answer_length=400)
     rows = task.encode(examples, tokenizers[lowercase], 384, targets=True)
     assert rows.items > 1190
-    found = task.predict(gold_outputs(rows), rows, examples)
+    result = task.predict(gold_outputs(rows), rows, examples)
     other = [
         (p.text, e.answers[0][0])
-        for p, e in zip(found, examples, strict=True)
+        for p, e in zip(result, examples, strict=True)
         if p.text != e.answers[0][0]
     ]
     assert len(other) == WITHIN_A_PIECE[language, lowercase]
     assert all(right in text for text, right in other)
-    assert task.figures(found, examples)["exact_match"] == pytest.approx(
+    assert task.figures(result, examples)["exact_match"] == pytest.approx(
         100 * (1190 - len(other)) / 1190
     )
 
@@ -250,10 +250,10 @@ def asked(number, *answers):
 
 def test_figures_are_in_percent_and_of_version_2_apart_for_questions_without_an_answer():
     examples = [asked(0, "a b"), asked(1, "c", "x y")]
-    found = [answered("b"), answered("y x")]
-    assert TASK.figures(found, examples) == {"exact_match": 50.0, "f1": 100.0}  # "a" is an article
+    result = [answered("b"), answered("y x")]
+    assert TASK.figures(result, examples) == {"exact_match": 50.0, "f1": 100.0}  # "a" is an article
     figures = replace(TASK, version_2=True).figures(
-        [*found, answered("", 3.0)], [*examples, asked(2)]
+        [*result, answered("", 3.0)], [*examples, asked(2)]
     )
     assert figures["HasAns_f1"] == figures["NoAns_f1"] == figures["NoAns_exact"] == 100
     assert figures["exact_match"] == pytest.approx(200 / 3)
@@ -269,14 +269,14 @@ def test_figures_are_in_percent_and_of_version_2_apart_for_questions_without_an_
 
 def test_the_threshold_is_searched_over_what_would_be_answered_without_one():
     examples = [asked(0, "dog"), asked(1, "cat"), asked(2), asked(3, "ran")]
-    found = [
+    result = [
         answered("dog", -2.0),
         answered("", 0.5, best="cat"),
         answered("", 1.0, best="x"),
         answered("y", 2.0),
     ]
-    assert choose_threshold(found, examples) == 0.5
-    found = [answered("x", -2.0), answered("x", -3.0)]
-    below = choose_threshold(found, [asked(0), asked(1, "dog")])
+    assert choose_threshold(result, examples) == 0.5
+    result = [answered("x", -2.0), answered("x", -3.0)]
+    below = choose_threshold(result, [asked(0), asked(1, "dog")])
     assert below < -3.0  # nothing is answered
     assert below == pytest.approx(-3.0)

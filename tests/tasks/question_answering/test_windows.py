@@ -29,10 +29,10 @@ TOKENIZERS = [
 
 def cut(text, tokenizer=WORDPIECE):
     """Each piece of a text with the characters that it stands for."""
-    found = tokenized([text], tokenizer)
-    spans = zip(found.begins.tolist(), found.ends.tolist(), strict=True)
+    result = tokenized([text], tokenizer)
+    spans = zip(result.begins.tolist(), result.ends.tolist(), strict=True)
     return list(
-        zip(tokenizer.pieces(found.ids), [text[begin:end] for begin, end in spans], strict=True)
+        zip(tokenizer.pieces(result.ids), [text[begin:end] for begin, end in spans], strict=True)
     )
 
 
@@ -47,19 +47,21 @@ def cut(text, tokenizer=WORDPIECE):
 ])  # fmt: skip
 def test_the_pieces_of_words_cover_the_words_without_the_space_about_them(text, words):
     joined, at = [], 0
-    for piece, said in cut(text):
+    for piece, characters in cut(text):
         if piece.startswith("##"):
-            at = text.index(said, at) + len(said)
+            at = text.index(characters, at) + len(characters)
             joined[-1] = text[text.index(joined[-1]) : at]
         else:
-            joined.append(said)
-            at = text.index(said, at) + len(said)
+            joined.append(characters)
+            at = text.index(characters, at) + len(characters)
     assert joined == words
 
 
 def test_pieces_of_one_character_have_it_whole():
-    assert [said for _, said in cut("a 龘", TOKENIZERS[2])][-3:] == ["龘"] * 3  # a byte each
-    assert [said for _, said in cut("ab ½", TOKENIZERS[1])][-1] == "½"
+    assert [characters for _, characters in cut("a 龘", TOKENIZERS[2])][-3:] == [
+        "龘"
+    ] * 3  # a byte each
+    assert [characters for _, characters in cut("ab ½", TOKENIZERS[1])][-1] == "½"
 
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=lambda tokenizer: tokenizer.kind)
@@ -69,10 +71,10 @@ def test_pieces_of_one_character_have_it_whole():
     )
 )
 def test_pieces_ascend_and_cover_every_visible_character(tokenizer, texts):
-    found = tokenized(texts, tokenizer)
+    result = tokenized(texts, tokenizer)
     for number, text in enumerate(texts):
-        mine = slice(found.offsets[number], found.offsets[number + 1])
-        begins, ends = found.begins[mine], found.ends[mine]
+        mine = slice(result.offsets[number], result.offsets[number + 1])
+        begins, ends = result.begins[mine], result.ends[mine]
         assert (begins <= ends).all()
         assert (np.diff(begins) >= 0).all()
         assert (np.diff(ends) >= 0).all()
@@ -88,12 +90,12 @@ def test_pieces_ascend_and_cover_every_visible_character(tokenizer, texts):
 
 def windows(pieces, room, stride):
     """The windows of a paragraph, (begin, length), written out as `run_squad.py` goes along."""
-    found, begin = [], 0
+    result, begin = [], 0
     while True:
         length = min(pieces - begin, room)
-        found.append((begin, length))
+        result.append((begin, length))
         if begin + length == pieces:
-            return found
+            return result
         begin += min(length, stride)
 
 
@@ -128,14 +130,14 @@ def test_rows_are_the_windows_of_the_original_and_point_at_the_answer(
         ids = WORDPIECE.encode_batch([example.context])[0].tolist()
         place = WORDPIECE.encode_begins([example.context])[0]
         for begin, length in windows(len(ids), max_seq_length - len(asked) - 3, doc_stride):
-            wanted = [
+            expected = [
                 WORDPIECE.cls_id,
                 *asked,
                 WORDPIECE.sep_id,
                 *ids[begin : begin + length],
                 WORDPIECE.sep_id,
             ]
-            assert rows.ids[rows.offsets[row] : rows.offsets[row + 1]].tolist() == wanted
+            assert rows.ids[rows.offsets[row] : rows.offsets[row + 1]].tolist() == expected
             assert rows.example[row] == number
             assert rows.second[row] == len(asked) + 2
             start, end = (int(rows.targets[f"{name}_positions"][row]) for name in ("start", "end"))

@@ -75,10 +75,10 @@ def filled(ids, length):
 def test_beam_search_finds_what_a_plain_one_does(seed):
     search = search_of(TINY, length=6, beam_size=3)
     head, memory, mask = encoded(TINY, seed)
-    found = np.asarray(beam_search(TINY, head, memory, mask, search))
+    result = np.asarray(beam_search(TINY, head, memory, mask, search))
     for row in range(4):
         following = functools.partial(log_probabilities, TINY, head, memory, mask, row, search)
-        assert found[row].tolist() == filled(plain_beam_search(search, following), 6)
+        assert result[row].tolist() == filled(plain_beam_search(search, following), 6)
 
 
 @pytest.mark.slow
@@ -87,7 +87,7 @@ def test_beam_search_finds_what_a_plain_one_does(seed):
 def test_a_beam_as_wide_as_the_search_finds_the_best_of_all_targets(seed):
     search = search_of(TINY, length=4, beam_size=80, alpha=1.0)  # 16 open targets, 5 ids each
     head, memory, mask = encoded(TINY, seed)
-    found = np.asarray(beam_search(TINY, head, memory, mask, search))
+    result = np.asarray(beam_search(TINY, head, memory, mask, search))
     for row in range(4):
         best = {}
         totals = {(CLS,): 0.0}
@@ -103,15 +103,15 @@ def test_a_beam_as_wide_as_the_search_finds_the_best_of_all_targets(seed):
             }
             totals = {ids: total for ids, total in every.items() if ids[-1] != SEP}
         assert len(best) == 1 + 4 + 16
-        assert found[row].tolist() == filled(max(best, key=best.get), 4)
+        assert result[row].tolist() == filled(max(best, key=best.get), 4)
 
 
 @given(SEEDS)
 def test_one_beam_is_greedy_search_exactly(seed):
     arguments = (TINY, *encoded(TINY, seed), search_of(TINY, length=6))
-    found = np.asarray(greedy(*arguments))
-    np.testing.assert_array_equal(beam_search(*arguments), found)
-    for row in found:
+    result = np.asarray(greedy(*arguments))
+    np.testing.assert_array_equal(beam_search(*arguments), result)
+    for row in result:
         ends = np.flatnonzero(row == SEP)
         assert (row[ends[0] + 1 :] == PAD).all() if len(ends) else (row != PAD).all()
         assert row[0] == CLS
@@ -123,11 +123,11 @@ def test_what_does_not_end_is_cut_and_loses_to_what_ends():
     bias = jnp.zeros(8)
     never = {**head, "mlm": {**head["mlm"], "bias": bias.at[SEP].set(-60.0).at[4].set(90.0)}}
     for beams in (1, 3):
-        found = targets_of(TINY, never, memory, mask, search_of(TINY, length=6, beam_size=beams))
-        assert np.asarray(found).tolist() == [[CLS, 4, 4, 4, 4, 4]] * 4
+        result = targets_of(TINY, never, memory, mask, search_of(TINY, length=6, beam_size=beams))
+        assert np.asarray(result).tolist() == [[CLS, 4, 4, 4, 4, 4]] * 4
     always = {**head, "mlm": {**head["mlm"], "bias": bias.at[SEP].set(90.0)}}
-    found = targets_of(TINY, always, memory, mask, search_of(TINY, length=6, beam_size=3))
-    assert np.asarray(found).tolist() == [[CLS, SEP, PAD, PAD, PAD, PAD]] * 4
+    result = targets_of(TINY, always, memory, mask, search_of(TINY, length=6, beam_size=3))
+    assert np.asarray(result).tolist() == [[CLS, SEP, PAD, PAD, PAD, PAD]] * 4
 
 
 def test_the_score_is_that_of_gnmt():

@@ -70,7 +70,7 @@ def ours(config, model, gradients=False):
     }
 
     def taken(config, prefix, base=""):
-        found = {
+        result = {
             base + name.removeprefix(prefix): x
             for name, x in of.items()
             if name.startswith(prefix) and "crossattention" not in name
@@ -79,7 +79,7 @@ def ours(config, model, gradients=False):
             config,
             torch_dialect("bert"),
             Tensors(
-                "the reference", {name: x.shape for name, x in found.items()}, found.__getitem__
+                "the reference", {name: x.shape for name, x in result.items()}, result.__getitem__
             ),
         )
 
@@ -160,9 +160,9 @@ def test_scores_loss_gradients_and_greedy_targets_are_those_of_transformers(chan
     assert (float(sums["correct"]), float(sums["count"])) == (best, (labels >= 0).sum().item())
     wanted = ours(config, model, gradients=True)
     assert jax.tree.structure(wanted) == jax.tree.structure(gradient)
-    for found, expected in zip(jax.tree.leaves(gradient), jax.tree.leaves(wanted), strict=True):
+    for result, expected in zip(jax.tree.leaves(gradient), jax.tree.leaves(wanted), strict=True):
         bound = 1e-3 * max(1.0, float(jnp.abs(expected).max()))
-        largest("seq2seq gradients, and PyTorch's", jnp.abs(found - expected).max(), bound)
+        largest("seq2seq gradients, and PyTorch's", jnp.abs(result - expected).max(), bound)
 
     options = {
         "do_sample": False,
@@ -207,13 +207,13 @@ def test_steps_with_the_cache_give_the_scores_of_whole_targets():
         config, head, memory, mask
     )
     step = jax.jit(decoder.step, static_argnums=0)
-    found = []
+    result = []
     for place in range(5):
         scores, cache = step(config, head, source, cache, targets[:, :, place], jnp.int32(place))
-        found.append(scores)
+        result.append(scores)
     for beam in range(3):
         whole = teacher(config, head, memory, mask, targets[:, beam])
-        np.testing.assert_allclose(np.stack(found, 2)[:, beam], whole, atol=3e-5)
+        np.testing.assert_allclose(np.stack(result, 2)[:, beam], whole, atol=3e-5)
 
 
 @pytest.mark.slow

@@ -22,10 +22,10 @@ from bertjax.tasks.seq2seq.pairs import read_pairs
 )
 def test_pairs_are_read_from_tables_and_json(tmp_path, name, content):
     (tmp_path / name).write_text(content)
-    found = read_pairs(DataLocation(str(tmp_path)), "train", targets=True)
-    assert [(pair.source, pair.target) for pair in found] == [("a b", "c "), ("d", "")]
+    result = read_pairs(DataLocation(str(tmp_path)), "train", targets=True)
+    assert [(pair.source, pair.target) for pair in result] == [("a b", "c "), ("d", "")]
     if "id" in content.split("\n")[0]:
-        assert [pair.id for pair in found] == ["1", "2"]
+        assert [pair.id for pair in result] == ["1", "2"]
 
 
 def test_pairs_are_read_from_parallel_files_line_by_line(tmp_path):

@@ -67,8 +67,8 @@ def test_loss_gradients_and_targets_are_the_same_on_a_mesh():
             MODEL, params, batch, layout=layout
         )
 
-    ((found, found_sums), found_gradient), texts = on_mesh(split, put)
-    np.testing.assert_allclose(found, loss, rtol=1e-5)
+    ((result, found_sums), found_gradient), texts = on_mesh(split, put)
+    np.testing.assert_allclose(result, loss, rtol=1e-5)
     assert (
         float(found_sums["count"])
         == float(sums["count"])
@@ -135,17 +135,17 @@ def test_items_that_fill_up_a_batch_add_exactly_nothing():
 def test_bleu_is_sacrebleus_of_the_corpus(tokenizer):
     sacrebleu = pytest.importorskip("sacrebleu")
     task = make_task("reverse", tokenizer)
-    wanted = ["the cat sat on the mat today .", "a dog barks loudly at night ."]
-    found = ["the cat sat on a mat today .", "A dog barks loudly at night ."]
-    examples = [PairExample(str(i), "", text) for i, text in enumerate(wanted)]
-    assert task.figures(wanted, examples) == {"bleu": pytest.approx(100.0), "exact_match": 1.0}
-    figures = task.figures(found, examples)
+    expected = ["the cat sat on the mat today .", "a dog barks loudly at night ."]
+    result = ["the cat sat on a mat today .", "A dog barks loudly at night ."]
+    examples = [PairExample(str(i), "", text) for i, text in enumerate(expected)]
+    assert task.figures(expected, examples) == {"bleu": pytest.approx(100.0), "exact_match": 1.0}
+    figures = task.figures(result, examples)
     assert figures == {
-        "bleu": sacrebleu.corpus_bleu(found, [wanted], lowercase=True).score,
+        "bleu": sacrebleu.corpus_bleu(result, [expected], lowercase=True).score,
         "exact_match": 0.5,
     }
-    cased = dataclasses.replace(task, lowercase=False).figures(found, examples)
-    assert cased == {"bleu": sacrebleu.corpus_bleu(found, [wanted]).score, "exact_match": 0.0}
+    cased = dataclasses.replace(task, lowercase=False).figures(result, examples)
+    assert cased == {"bleu": sacrebleu.corpus_bleu(result, [expected]).score, "exact_match": 0.0}
     assert 0 < cased["bleu"] < figures["bleu"] < 100
     assert task.metric in figures
 

@@ -193,8 +193,8 @@ def test_predictions_stand_in_the_files_own_format(write, tmp_path):
 
 def test_predictions_of_other_sentences_are_refused_and_nothing_is_written(write, tmp_path):
     source = write(CONLL_2003)
-    said = error_of(lambda: write_conll(tmp_path / "out", source, [("O", "O", "O"), ("O",)]))
-    assert said == f"{source}: found 5 words, expected 4, as many as there are predictions"
+    message = error_of(lambda: write_conll(tmp_path / "out", source, [("O", "O", "O"), ("O",)]))
+    assert message == f"{source}: found 5 words, expected 4, as many as there are predictions"
     assert [path.name for path in tmp_path.iterdir()] == ["a.conll"]
 
 
@@ -294,8 +294,8 @@ def test_rows_hold_words_and_tags_as_lists():
         of({"tokens": ["a"], "tags": [1]})
         == "a.jsonl, line 7, tags: found [1], expected a list of strings"
     )
-    said = of({"tokens": ["a"], "tags": ["O", "O"]})
-    assert said == "a.jsonl, line 7: found 2 tags, expected 1, as many as there are words"
+    message = of({"tokens": ["a"], "tags": ["O", "O"]})
+    assert message == "a.jsonl, line 7: found 2 tags, expected 1, as many as there are words"
 
 
 @pytest.mark.slow  # seconds to import TensorFlow

@@ -221,14 +221,14 @@ def test_real_data_scores_as_the_scorer_of_wnut17_does(shared_data, tmp_path):
     (tmp_path / "both").write_text("\n".join(lines), "utf-8")
     # It is written for Python 2, where `reduce` needs no import.
     command = [sys.executable, "-c", WNUT, folder / "wnuteval.py", tmp_path / "both"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.partition(
+    report = subprocess.run(command, capture_output=True, text=True, check=True).stdout.partition(
         "### SURFACE"
     )[0]
     scores, by_type = entity_scores([example.tags for example in examples], predicted)
     words = sum(len(tags) for tags in predicted)
-    assert f"processed {words} tokens with {scores.gold} phrases; " in said
-    assert f"found: {scores.predicted} phrases; correct: {scores.correct}." in said
-    percent = re.findall(r"precision: +([\d.]+)%; \s*recall: +([\d.]+)%; \s*FB1: +([\d.]+)", said)
+    assert f"processed {words} tokens with {scores.gold} phrases; " in report
+    assert f"found: {scores.predicted} phrases; correct: {scores.correct}." in report
+    percent = re.findall(r"precision: +([\d.]+)%; \s*recall: +([\d.]+)%; \s*FB1: +([\d.]+)", report)
     mine = [scores, *by_type.values()]
     assert percent == [
         tuple(f"{100 * x:.2f}" for x in (score.precision, score.recall, score.f1)) for score in mine

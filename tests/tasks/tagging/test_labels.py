@@ -18,9 +18,9 @@ def test_labels_begin_with_o_and_balanced_weights_make_tags_count_alike():
 def test_training_data_that_breaks_the_rules_is_refused(tmp_path):
     path = tmp_path / "a.conll"
     path.write_text("x B-A\ny I-A\n\nx B-A\ny O\nz I-A\n")
-    said = error_of(lambda: check_rules(read_conll(path)))
+    message = error_of(lambda: check_rules(read_conll(path)))
     assert (
-        said
+        message
         == "sentence a.conll:4, word 3 'z': found I-A after O, expected a sequence by the rules of IOB2"
     )
     check_rules([sentence("a b c", "I-A I-B B-B"), sentence("a b", "O I-A")])  # IOB1

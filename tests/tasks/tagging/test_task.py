@@ -204,7 +204,7 @@ def test_the_loss_is_that_of_pytorch(smoothing, weights, largest):
     function = torch.nn.CrossEntropyLoss(
         torch.tensor(weights) if weights else None, ignore_index=-1, label_smoothing=smoothing
     )
-    wanted = function(
+    expected = function(
         torch.tensor(scores).reshape(-1, 3),
         torch.tensor(batch[LABELS], dtype=torch.long).reshape(-1),
     )
@@ -215,7 +215,7 @@ def test_the_loss_is_that_of_pytorch(smoothing, weights, largest):
         == float(task.count(batch))
         == sum((weights or (1, 1, 1))[label] for label in real)
     )
-    largest("tagging: loss", abs(float(sums["loss"] / sums["count"]) - float(wanted)), 1e-6)
+    largest("tagging: loss", abs(float(sums["loss"] / sums["count"]) - float(expected)), 1e-6)
     right = (scores.argmax(-1) == batch[LABELS])[batch[LABELS] >= 0]
     assert float(sums["accuracy"]) == sum((weights or (1, 1, 1))[label] for label in real[right])
 

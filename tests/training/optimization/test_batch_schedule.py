@@ -30,12 +30,12 @@ ADAPTIVE = TrainConfig(
 
 
 def taken(schedule, steps):
-    """What each update takes, from the first step to the last."""
-    found, step = [], 0
+    """Return the batches of each update, from the first step to the last."""
+    taken_batches, step = [], 0
     while step < steps:
-        found.append(schedule.batches_at(step))
-        step += found[-1]
-    return found
+        taken_batches.append(schedule.batches_at(step))
+        step += taken_batches[-1]
+    return taken_batches
 
 
 @given(
@@ -52,14 +52,14 @@ def test_a_ramp_doubles_by_and_by_and_takes_every_batch_once(steps, doublings, w
         max_batch_size=batch_size * 2**doublings,
         batch_size_steps=within,
     )
-    found = taken(BatchSchedule(config), steps)
-    assert sum(found) == steps
-    assert set(found) <= {2**n for n in range(doublings + 1)}
+    taken_batches = taken(BatchSchedule(config), steps)
+    assert sum(taken_batches) == steps
+    assert set(taken_batches) <= {2**n for n in range(doublings + 1)}
     # From the step that is named it is the largest, as long as so many batches are left.
-    beginnings = np.cumsum([0, *found[:-1]])
+    beginnings = np.cumsum([0, *taken_batches[:-1]])
     late = [
         n
-        for n, begin in zip(found, beginnings, strict=True)
+        for n, begin in zip(taken_batches, beginnings, strict=True)
         if within <= begin <= steps - 2**doublings
     ]
     assert set(late) <= {2**doublings}
@@ -101,19 +101,17 @@ def test_an_update_that_was_skipped_tells_nothing_of_the_noise():
 )
 def test_a_run_that_goes_on_from_a_checkpoint_decides_as_if_it_had_not_stopped(rows, cut):
     whole, part = BatchSchedule(ADAPTIVE), BatchSchedule(ADAPTIVE)
-    for number, found in enumerate(rows):
+    for number, measurement in enumerate(rows):
         if number == cut:
             part = BatchSchedule(ADAPTIVE, json.loads(json.dumps(part.state())))
         for schedule in (whole, part):
-            schedule.observe([measured(*found)])
+            schedule.observe([measured(*measurement)])
             schedule.grow()
     assert part.state() == whole.state()
 
 
 def test_the_estimates_are_those_of_the_gradients_distribution():
-    """Parts' gradients drawn with a known mean and covariance: the means of many estimates are
-    theirs.
-    """
+    """The means of many estimates are those of the distribution that gradients are drawn from."""
     rng = np.random.default_rng(0)
     gradient, deviation = rng.normal(size=50), 3.0
     config = small_config(train=dataclasses.asdict(ADAPTIVE) | {"steps": 10})
@@ -123,9 +121,9 @@ def test_the_estimates_are_those_of_the_gradients_distribution():
         of_parts = gradient + deviation / np.sqrt(rows) * rng.normal(size=(draws, parts, 50))
         squares = (of_parts.mean(axis=1) ** 2).sum(-1)
         shares = ((of_parts / parts) ** 2).sum((-1, -2))
-        found = steps.gradient_noise(config, batches, squares, shares)
-        assert np.mean(found[NOISE]) == pytest.approx(50 * deviation**2, rel=0.02)
-        assert np.mean(found[SIGNAL]) == pytest.approx((gradient**2).sum(), rel=0.05)
+        estimates = steps.gradient_noise(config, batches, squares, shares)
+        assert np.mean(estimates[NOISE]) == pytest.approx(50 * deviation**2, rel=0.02)
+        assert np.mean(estimates[SIGNAL]) == pytest.approx((gradient**2).sum(), rel=0.05)
 
 
 def config_of(schedule, **train_changes):

@@ -14,7 +14,7 @@ CONSTANT = {"schedule": "constant", "warmup_steps": 0, "max_grad_norm": 0.0}
 
 
 def moved(**optimizer):
-    """How far each group moved in a step of SGD-like size: {group: largest change}, layers apart."""
+    """Return the largest change of each group in a step of SGD-like size, layers apart."""
     config = small_config(optimizer=CONSTANT | {"peak_learning_rate": 1e-3} | optimizer)
     state = jax.jit(lambda: steps.init_state(config))()
     new, metrics = jax.jit(lambda s, b: steps.train_step(config, s, b))(

@@ -9,9 +9,7 @@ from tests.factory import random_batch, small_config
 
 
 def trees():
-    """(first values, parameters): kernels that are far from their first values, and what is left
-    alone.
-    """
+    """Return (first values, parameters), each parameter 1 away from its first value."""
     shape = (64, 64)
     first = {
         "encoder": {"kernel": jnp.zeros(shape), "bias": jnp.zeros(8)},

@@ -1,0 +1,65 @@
+"""The layer norm after a sublayer: of its input plus its output with dropout.
+
+BERT normalizes after the residual (post-norm, arXiv 1706.03762, section 3.1).
+"""
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jax.ad_checkpoint import checkpoint_name
+
+from bertjax.config import ModelConfig
+from bertjax.model import random_bits
+from bertjax.model.kernels import fused_norm
+from bertjax.model.kernels import selection as kernels
+from bertjax.model.layers import PROJECTED, dropout, layer_norm, scale_and_bias
+from bertjax.model.layout import HIDDEN, Layout, Names
+
+
+class ResidualNorm(nn.Module):
+    """The layer norm of `x + dropout(added)`, all [B, L, D]; deterministic without a key."""
+
+    config: ModelConfig
+    layout: Layout
+
+    @nn.compact
+    def __call__(self, x: Array, added: Array, key: Array | None) -> Array:
+        c, layout = self.config, self.layout
+        scale, bias = scale_and_bias(self, x.shape[-1])
+        if kernels.norm(c, x.shape[1], layout):
+            added = checkpoint_name(added, PROJECTED)
+            return residual_norm_kernel(c, layout, x, added, scale, bias, key)
+        dropped = dropout(c, added, c.hidden_dropout_prob, key, layout, HIDDEN)
+        dropped = checkpoint_name(dropped, PROJECTED)
+        summed = x.astype(jnp.float32) + dropped.astype(jnp.float32)
+        return layer_norm(c, summed, scale, bias)
+
+
+def residual_norm_kernel(
+    config: ModelConfig,
+    layout: Layout,
+    x: Array,
+    added: Array,
+    scale: Array,
+    bias: Array,
+    key: Array | None,
+    interpret: bool = False,
+) -> Array:
+    """`ResidualNorm` by the TPU kernel.
+
+    `interpret` runs it by Pallas's interpreter, slowly, where there is no TPU.
+    """
+    rate = 0.0 if key is None else config.hidden_dropout_prob
+    static = fused_norm.Static(config.layer_norm_eps, rate, interpret)
+
+    def local(
+        x: Array, added: Array, scale: Array, bias: Array, words: Array, row_numbers: Array
+    ) -> Array:
+        seed = jnp.concatenate([words, row_numbers[:1]])
+        return fused_norm.fused_norm(static, x, added, scale[None, :], bias[None, :], seed)
+
+    # A kernel has whole rows: the length is not cut over devices.
+    names: Names = ("batch", None, None)
+    run = layout.per_device(local, [names, names, (None,), (None,), (None,), ("batch",)], names)
+    row_numbers = jnp.arange(x.shape[0], dtype=jnp.int32)
+    return run(x, added, scale, bias, random_bits.seed_words(key), row_numbers)

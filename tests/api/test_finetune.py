@@ -1,0 +1,59 @@
+"""`finetune` and `sweep` as a program calls them."""
+
+import contextlib
+import json
+
+import pytest
+
+import bertjax
+from bertjax.errors import UserError
+from tests.library import write_library
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """A folder with a pretrained run in it, and the run as a model folder of transformers."""
+    folder = write_library(tmp_path_factory.mktemp("library"))
+    with contextlib.chdir(folder):
+        bertjax.prepare(bertjax.load_config("tiny.py"))
+        bertjax.train(bertjax.load_config("tiny.py"), "runs/tiny")
+        bertjax.export_model("runs/tiny", "foreign", "huggingface")
+        yield folder
+
+
+def test_a_model_of_transformers_is_imported_into_the_run_and_nothing_is_printed(library, capsys):
+    config = bertjax.load_config("finetune.py").replace(init_from="foreign")
+    result = bertjax.finetune(config, "runs/imported")
+    assert capsys.readouterr().out == ""
+    run = library / "runs" / "imported"
+    assert json.loads((run / "config.json").read_text())["init_from"] == "runs/imported/init"
+    assert result.metrics == json.loads((run / "evaluation.json").read_text())["figures"]
+    assert (result.stopped, result.report.exists()) == (False, True)
+    # Again it finds the imported model and the finished run.
+    assert bertjax.finetune(config, "runs/imported") == result
+
+
+def test_a_mistake_leaves_no_run_behind(library):
+    config = bertjax.load_config("finetune.py").replace(init_from="foreign")
+    mistakes = {
+        "finetune.tasks: found none, expected": {"tasks": ()},
+        "finetune.tasks: found good:nothing=": {"tasks": ("good:nothing=tasks/good",)},
+        "tasks/nowhere: found no such folder": {"tasks": ("good:classification=tasks/nowhere",)},
+    }
+    for message, change in mistakes.items():
+        with pytest.raises(UserError, match=message):
+            bertjax.finetune(config.replace(finetune=change), "runs/mistake")
+    with pytest.raises(UserError, match="train.steps: found 7, expected finetune.epochs"):
+        bertjax.finetune(config.replace(train={"steps": 7}), "runs/mistake")
+    assert not (library / "runs" / "mistake").exists()
+
+
+def test_a_sweep_returns_its_cells_and_evaluates_the_best(library):
+    grid = bertjax.Grid(batch_sizes=(8,), learning_rates=(1e-3, 2e-3), epochs=(1.0,))
+    lines = []
+    config = bertjax.load_config("finetune.py")
+    result = bertjax.sweep(config, "runs/sweep", grid, on_run=lines.append)
+    assert [line.partition(":")[0] for line in lines] == ["1 of 2", "2 of 2"]
+    scores = [cell.metric for cell in result.cells]
+    assert result.best.metrics["score"] == pytest.approx(max(scores))
+    assert len(result.table.splitlines()) == 3

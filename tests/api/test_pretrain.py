@@ -1,0 +1,50 @@
+"""`prepare` and `train` as a program calls them."""
+
+import contextlib
+import json
+
+import pytest
+
+import bertjax
+from bertjax.errors import UserError
+from tests.factory import RUN_FOLDER
+from tests.library import write_library
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory):
+    """A folder with a prepared corpus and a trained run in it, as current folder."""
+    folder = write_library(tmp_path_factory.mktemp("library"))
+    with contextlib.chdir(folder):
+        bertjax.prepare(bertjax.load_config("tiny.py"))
+        bertjax.train(bertjax.load_config("tiny.py"), "runs/tiny")
+        yield folder
+
+
+def test_a_run_has_all_its_files_and_nothing_is_printed(library, capsys):
+    result = bertjax.train(bertjax.load_config("tiny.py"), "runs/again")
+    assert capsys.readouterr().out == ""
+    assert {path.name for path in result.run_dir.iterdir()} == RUN_FOLDER
+    assert (result.step, result.stopped) == (2, False)
+    assert result.checkpoint.name == "2"
+    assert result.metrics["mlm_loss"] == bertjax.evaluate("runs/again").metrics["mlm_loss"]
+
+
+def test_a_run_that_starts_from_a_model_takes_it_but_for_the_overrides(library):
+    config = bertjax.load_config("tiny.py").replace(
+        model_from_init=True,
+        init_from="runs/tiny",
+        model={"hidden_size": 64, "hidden_dropout_prob": 0.25},
+    )
+    bertjax.train(config, "runs/from", overrides=["model.hidden_dropout_prob"])
+    model = json.loads((library / "runs" / "from" / "config.json").read_text())["model"]
+    assert (model["hidden_size"], model["hidden_dropout_prob"]) == (32, 0.25)
+
+
+def test_a_mistake_leaves_no_run_behind(library):
+    config = bertjax.load_config("tiny.py")
+    with pytest.raises(UserError, match="model.vocab_size: found 20, expected at least the"):
+        bertjax.train(config.replace(model={"vocab_size": 20}), "runs/mistake")
+    with pytest.raises(UserError, match="max_seq_length: found 32 in the shards, expected 16"):
+        bertjax.train(config.replace(data={"max_seq_length": 16}), "runs/mistake")
+    assert not (library / "runs" / "mistake").exists()
