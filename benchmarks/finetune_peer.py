@@ -526,7 +526,9 @@ def named_tensors(job: Job, params: Any) -> dict[str, np.ndarray]:
     """Return copies of the parameters under PyTorch's names."""
     head = params[TASKS][job.task.name]
     encoder = {group: leaves for group, leaves in params.items() if group != TASKS}
-    tensors = {name: np.array(values) for name, values in export_tensors(encoder, torch_dialect("bert"))}
+    tensors = {
+        name: np.array(values) for name, values in export_tensors(encoder, torch_dialect("bert"))
+    }
     tensors["classifier.weight"] = np.array(head["kernel"]).T
     tensors["classifier.bias"] = np.array(head["bias"])
     return tensors

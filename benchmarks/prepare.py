@@ -220,7 +220,7 @@ def time_stages() -> dict[str, float]:
     They do not call one another, so that no time counts twice.
     """
     from bertjax.data.corpus import formats, work_units
-    from bertjax.data.preparation import build_shard, packing, sequence_layout, tokenize_corpus
+    from bertjax.data.preparation import build_shard, packing, tokenize_corpus
     from bertjax.data.records import record_format
     from bertjax.data.tokenizers.wordpiece import WordPiece
     from bertjax.masking import static as static_masks
@@ -244,9 +244,9 @@ def time_stages() -> dict[str, float]:
     clock(work_units, "_by_line", "split into sentences")
     clock(WordPiece, "encode_batch", "tokenize")
     clock(tokenize_corpus, "_write_part", "write ids by range")
-    clock(build_shard, "_take_range", "gather a range, drop duplicates")
+    clock(build_shard, "_gather_range", "gather a range, drop duplicates")
     clock(build_shard, "make_sequences", "choose pairs of segments")
-    clock(sequence_layout, "layout", "lay out rows")
+    clock(build_shard, "lay_out_rows", "lay out rows")
     clock(static_masks, "mask_rows", "mask")
     clock(packing, "pack", "pack")
     clock(record_format, "encode", "encode records, with checksums")

@@ -44,6 +44,14 @@ def disk_errors(path: object) -> Iterator[None]:
         ) from error
 
 
+def one_line(error: object, limit: int = 200) -> str:
+    """Return the text of `error` on one line, at most `limit` characters of it.
+
+    Libraries explain a damaged file in paragraphs; a `UserError` is a single line.
+    """
+    return " ".join(str(error).split())[:limit]
+
+
 @contextmanager
 def needs_extra(extra: str) -> Iterator[None]:
     """Turn a package that the block fails to import into a `UserError`.
@@ -71,11 +79,3 @@ def _missing(package: str, extra: str) -> UserError:
         found="no such package",
         expected=f"it to be installed: pip install 'bertjax[{extra}]'",
     )
-
-
-def one_line(error: object, limit: int = 200) -> str:
-    """Return the text of `error` on one line, at most `limit` characters of it.
-
-    Libraries explain a damaged file in paragraphs; a `UserError` is a single line.
-    """
-    return " ".join(str(error).split())[:limit]

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 
 from bertjax.config import Config, DataConfig, TokenizerConfig, to_dict
 from bertjax.data.corpus.sources import find_sources
-from bertjax.data.corpus.work_units import cut, read_documents
+from bertjax.data.corpus.work_units import make_work_units, read_documents
 from bertjax.data.preparation.prepare import prepare
 from bertjax.data.records.manifest import read_manifest
-from bertjax.data.records.reader import OurShards
-from bertjax.data.records.summary import summarise
+from bertjax.data.records.reader import PreparedRecords
+from bertjax.data.records.summary import summarize
 from bertjax.errors import UserError
 from bertjax.storage import is_local, local_copy, read_span, version_of, write_whole, written_whole
 
@@ -234,10 +234,10 @@ def test_small_pieces_of_a_file_in_a_bucket_hold_the_same_documents(bucket, tmp_
     read = []
     for folder in (epath.Path(tmp_path / "corpus"), bucket / "corpus"):
         data = config_of(write_corpus(folder)).data
-        pieces = cut(find_sources(data), 1000)
-        assert len(pieces) > 20
+        work_units = make_work_units(find_sources(data), 1000)
+        assert len(work_units) > 20
         read.append(
-            [document for piece in pieces for document in read_documents(piece, data, Counter())]
+            [document for work_unit in work_units for document in read_documents(work_unit, data, Counter())]
         )
     assert len(read[0]) == 80
     assert read[0] == read[1]
@@ -309,8 +309,8 @@ def test_records_are_read_from_a_bucket_through_local_copies(bucket, tmp_path, e
     local = read_manifest(epath.Path(tmp_path / "local"))
     for split in ("train", "validation"):
         remote, here = (
-            OurShards(bucket / "out", manifest, split),
-            OurShards(epath.Path(tmp_path / "local"), local, split),
+            PreparedRecords(bucket / "out", manifest, split),
+            PreparedRecords(epath.Path(tmp_path / "local"), local, split),
         )
         rows = np.random.default_rng(0).permutation(len(here))
         for name, values in here.read(rows).items():
@@ -319,15 +319,15 @@ def test_records_are_read_from_a_bucket_through_local_copies(bucket, tmp_path, e
         shard.sha256 for shard in manifest.shards
     }
     times = {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").iterdir()}
-    OurShards(bucket / "out", manifest, "train").read(np.arange(3))
+    PreparedRecords(bucket / "out", manifest, "train").read(np.arange(3))
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").iterdir()} == times
 
 
 def test_the_summary_of_a_bucket_is_that_of_a_folder_and_finds_damage(bucket, tmp_path, expected):
     prepare(config_of(write_corpus(bucket / "corpus")), bucket / "out")
-    said = summarise(bucket / "out")
+    said = summarize(bucket / "out")
     assert "checksums good" in said
-    assert said.splitlines()[1:] == summarise(tmp_path / "local").splitlines()[1:]
+    assert said.splitlines()[1:] == summarize(tmp_path / "local").splitlines()[1:]
     path = bucket / "out" / "train-00001-of-00002.tfrecord"
     content = bytearray(path.read_bytes())
     content[77] ^= 1
@@ -335,4 +335,4 @@ def test_the_summary_of_a_bucket_is_that_of_a_folder_and_finds_damage(bucket, tm
     with pytest.raises(
         UserError, match=r"train-00001-of-00002\.tfrecord: found other bytes than were written"
     ):
-        summarise(bucket / "out")
+        summarize(bucket / "out")

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from bertjax.config import Config, load_config
 from bertjax.errors import UserError, nearest
+from bertjax.progress import Progress, silent
 
 Command = TypeVar("Command")
 
@@ -69,6 +70,7 @@ def parse(verb: str, default: Command, words: Sequence[str]) -> Command:
                 args=_with_values(words, default),
                 prog=f"bertjax {verb}",
                 return_unknown_args=True,
+                # Booleans take True or False; tyro's own way is --field and --no-field.
                 config=(tyro.conf.FlagConversionOff,),
             )
     except SystemExit as stop:
@@ -117,6 +119,7 @@ def _fields_set(words: Iterable[str]) -> frozenset[str]:
 
 def _with_values(words: Sequence[str], default: Any) -> list[str]:
     """Return the words with `True` after each boolean field that stands without a value."""
+    # Without tyro's flags an option needs a value (see `parse`).
     booleans = {f"--{name}" for name, value in _options(default) if isinstance(value, bool)}
     completed = []
     for word, following in itertools.pairwise([*words, "--"]):
@@ -157,13 +160,12 @@ def quiet_libraries() -> None:
 
 
 @contextlib.contextmanager
-def run_terminal() -> Iterator[Any]:
+def run_terminal() -> Iterator[Progress]:
     """Show the log and the progress of a run on the terminal; yield the progress callback.
 
     Of several processes the first one shows them, the others their warnings.
     """
     from bertjax.parallel import hosts
-    from bertjax.progress import silent
     from bertjax.report.terminal import log_to_terminal, terminal_progress
 
     if not hosts.is_first():

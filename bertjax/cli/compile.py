@@ -68,7 +68,7 @@ def run(words: Sequence[str]) -> int:
         open_slice(command.topology, command.slices),
         largest_batch=command.largest_batch,
         search_limit=command.search_limit if command.search else 0,
-        tell=show,
+        on_estimate=show,
     )
     print(describe_answer(answered))
     run_dir = epath.Path(command.run_dir or f"runs/{run_name(subject)}")

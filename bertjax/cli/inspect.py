@@ -33,9 +33,9 @@ def run(words: Sequence[str]) -> int:
     if (folder / run_config.FILE).exists() or (folder / checkpoint.FOLDER).exists():
         print(describe_run(folder))
     else:
-        from bertjax.data.records.summary import summarise
+        from bertjax.data.records.summary import summarize
 
-        print(summarise(folder, examples=command.examples))
+        print(summarize(folder, examples=command.examples))
     return 0
 
 

@@ -77,6 +77,7 @@ def verb_module(verb: str) -> ModuleType:
         raise UserError(
             f"{verb}: no such verb, expected one of {', '.join(VERBS)}{nearest(verb, VERBS)}"
         )
+    # Imported here: with all verbs' modules `bertjax --help` would take longer.
     name = MODULES.get(verb, verb.replace("-", "_"))
     return importlib.import_module(f"bertjax.cli.{name}")
 

@@ -121,7 +121,7 @@ class ModelConfig:
         return self.max_position_embeddings - self.position_offset
 
     @property
-    def global_layers(self) -> tuple[bool, ...]:
+    def attends_globally(self) -> tuple[bool, ...]:
         """For each of the N layers, true if it has global attention."""
         return tuple(self.is_global(layer) for layer in range(self.num_hidden_layers))
 

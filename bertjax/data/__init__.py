@@ -1,0 +1,1 @@
+"""Text to batches: corpora, tokenizers, preparation, records, and the input pipeline."""

@@ -1,97 +1,110 @@
-"""Which rows a batch holds: a pure function of (seed, step)."""
+"""The records that a batch holds: a pure function of (seed, step).
+
+A record number is the position of a record in its split, 0 to `size` - 1. Because the numbers of
+any step are computed without those of the steps before, a run resumes at any step at once.
+"""
 
 from collections.abc import Sequence
 
 import numpy as np
 
+# Luby and Rackoff (1988): four rounds make a Feistel network a strong pseudo-random permutation.
 ROUNDS = 4
-BLOCK = 1 << 16  # rows of a mixture within which the shares are exact
-_MIXTURE = 1  # keeps the keys of mixtures apart from those of plain orders
+BLOCK = 1 << 16
+"""Rows of a mixture within which the shares of its corpora are exact."""
+_MIXTURE = 1  # keeps the keys of mixtures apart from those of orders of one corpus
 
 
-def batch_rows(size: int, batch_size: int, step: int, seed: int) -> np.ndarray:
-    """The rows, int64 `[batch_size]` in 0..size-1, of the batch of `step` (0-based).
+def batch_record_numbers(size: int, batch_size: int, step: int, seed: int) -> np.ndarray:
+    """Return the record numbers, int64 `[batch_size]` in 0..`size`-1, of the batch of a step.
 
-    Epochs follow on one another without a break, each in its own order; a batch may hold the
-    end of one and the start of the next.
+    `step` is 0-based. Epochs follow on one another without a break, each in its own order; a batch
+    may hold the end of one and the start of the next.
     """
     positions = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
-    epochs, places = positions // size, positions % size
-    rows = np.empty_like(positions)
+    epochs, offsets = positions // size, positions % size
+    record_numbers = np.empty_like(positions)
     for epoch in np.unique(epochs):
         here = epochs == epoch
-        rows[here] = permute(places[here], size, (seed, int(epoch)))
-    return rows
+        record_numbers[here] = permute(offsets[here], size, (seed, int(epoch)))
+    return record_numbers
 
 
-def mixture_rows(
+def mixture_record_numbers(
     sizes: Sequence[int], quotas: np.ndarray, batch_size: int, step: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(corpus, row in it), int64 `[batch_size]` each, of the batch of `step` (0-based) of a
-    mixture.
+    """Return (corpus, record number in it), int64 `[batch_size]` each, of a mixture's batch.
 
-    Of every `BLOCK` rows, corpus `c` gives `quotas[c]` (they sum to `BLOCK`), the order within a
-    block keyed by the seed; each corpus goes through its rows as in `batch_rows`, at its own pace.
+    `step` is 0-based. Of every `BLOCK` rows, corpus `c` gives `quotas[c]` (they sum to `BLOCK`), in
+    an order within the block that is keyed by the seed. Each corpus goes through its records as in
+    `batch_record_numbers`, at its own pace.
     """
     positions = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
-    blocks, places = positions // BLOCK, positions % BLOCK
-    slots = np.empty_like(places)
+    blocks, offsets = positions // BLOCK, positions % BLOCK
+    slots = np.empty_like(offsets)
     for block in np.unique(blocks):
         here = blocks == block
-        slots[here] = permute(places[here], BLOCK, (seed, int(block), _MIXTURE))
+        slots[here] = permute(offsets[here], BLOCK, (seed, int(block), _MIXTURE))
+    # Corpus `c` owns the slots from `ends[c] - quotas[c]` to `ends[c] - 1` of each block.
     ends = np.cumsum(quotas)
     corpora = np.searchsorted(ends, slots, side="right")
+    # The number of rows that the corpus gave before this one, over all blocks and epochs.
     drawn = blocks * quotas[corpora] + slots - (ends - quotas)[corpora]
-    rows = np.empty_like(drawn)
+    record_numbers = np.empty_like(drawn)
     for corpus in np.unique(corpora):
         size = sizes[corpus]
         for epoch in np.unique(drawn[corpora == corpus] // size):
             here = (corpora == corpus) & (drawn // size == epoch)
-            rows[here] = permute(
-                drawn[here] % size, size, (seed, int(epoch), int(corpus), _MIXTURE)
-            )
-    return corpora, rows
+            key = (seed, int(epoch), int(corpus), _MIXTURE)
+            record_numbers[here] = permute(drawn[here] % size, size, key)
+    return corpora, record_numbers
 
 
 def quotas_of(weights: Sequence[float]) -> np.ndarray:
-    """Whole numbers in proportion to the weights, each 1 or more, that sum to `BLOCK`; int64."""
+    """Return whole numbers in proportion to the weights, each 1 or more, of sum `BLOCK`; int64.
+
+    The remainder is given out by the largest fractions (the method of Hamilton).
+    """
     shares = np.array(weights, np.float64)
+    # One slot each is set aside, so that no corpus of a small weight gets none.
     exact = shares / shares.sum() * (BLOCK - len(shares)) + 1
     quotas = np.floor(exact).astype(np.int64)
-    most_short = np.argsort(quotas - exact, kind="stable")
-    quotas[most_short[: BLOCK - quotas.sum()]] += 1
+    largest_fraction_first = np.argsort(quotas - exact, kind="stable")
+    quotas[largest_fraction_first[: BLOCK - quotas.sum()]] += 1
     return quotas
 
 
 def permute(indices: np.ndarray, size: int, key: tuple[int, ...]) -> np.ndarray:
-    """Where a keyed bijection of 0..size-1 sends `indices`; int64, the cost not depending on
-    `size`.
+    """Return the images of `indices` under a keyed permutation of 0..`size`-1; int64.
 
     A Feistel network (Luby and Rackoff, 1988) on the smallest even number of bits that holds
-    `size`; what falls outside is sent on until it falls inside (cycle walking: Black and
-    Rogaway, 2002), less than four times on average. `size` is 1 to 2**40.
+    `size`. A result outside the range is permuted again until it is inside (cycle walking: Black
+    and Rogaway, 2002), less than four times on average. `size` is 1 to 2**40; time and memory
+    depend on the number of indices only.
     """
-    half = max(1, (int(size - 1).bit_length() + 1) // 2)
+    half_bits = max(1, (int(size - 1).bit_length() + 1) // 2)
     round_keys = np.random.SeedSequence(key).generate_state(ROUNDS, np.uint64)
-    found = np.array(indices, np.uint64)  # a copy: it is written to
-    outside = np.ones(found.shape, bool)
+    images = np.array(indices, np.uint64)  # a copy: it is written to
+    outside = np.ones(images.shape, bool)
     while outside.any():
-        found[outside] = _feistel(found[outside], np.uint64(half), round_keys)
-        outside = found >= np.uint64(size)
-    return found.astype(np.int64)
+        images[outside] = _feistel(images[outside], np.uint64(half_bits), round_keys)
+        outside = images >= np.uint64(size)
+    return images.astype(np.int64)
 
 
-def _feistel(values: np.ndarray, half: np.uint64, round_keys: np.ndarray) -> np.ndarray:
-    low = (np.uint64(1) << half) - np.uint64(1)
-    left, right = values >> half, values & low
+def _feistel(values: np.ndarray, half_bits: np.uint64, round_keys: np.ndarray) -> np.ndarray:
+    """Apply a balanced Feistel network of `2 * half_bits` bits; uint64 in and out."""
+    low_mask = (np.uint64(1) << half_bits) - np.uint64(1)
+    left, right = values >> half_bits, values & low_mask
     for key in round_keys:
-        left, right = right, left ^ (_mix(right ^ key) & low)
-    return left << half | right
+        left, right = right, left ^ (_mix(right ^ key) & low_mask)
+    return left << half_bits | right
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood, 2014): each bit in moves half of the bits
-    out.
+    """Apply the finalizer of SplitMix64 (Steele, Lea and Flood, 2014) to uint64 values.
+
+    A change of one bit of the input changes each bit of the output with a probability near 1/2.
     """
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

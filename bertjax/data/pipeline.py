@@ -1,5 +1,6 @@
-"""Batches from prepared shards, by tf.data, but for a run's first: the only way from disk to the
-training step.
+"""Batches from prepared shards: the only way from disk to the train step.
+
+The first batches are read directly; once TensorFlow is imported, tf.data reads ahead.
 """
 
 import atexit
@@ -13,35 +14,30 @@ import numpy as np
 from etils import epath
 
 from bertjax.config import Config
-from bertjax.data.order import batch_rows, mixture_rows, quotas_of
-from bertjax.data.records import record_format as shards
+from bertjax.data.order import batch_record_numbers, mixture_record_numbers, quotas_of
+from bertjax.data.records import record_format
 from bertjax.data.records.manifest import WORK, Manifest, read_manifest
-from bertjax.data.records.reader import ForeignRecords, OurShards, foreign_paths
+from bertjax.data.records.reader import ForeignRecords, PreparedRecords, foreign_paths
 from bertjax.data.records.record_format import Schema
 from bertjax.errors import check, require_package
 from bertjax.masking.static import unmask
-from bertjax.types import Batch
+from bertjax.types import Batch, RowIndices
 
-Records = OurShards | ForeignRecords
+Records = PreparedRecords | ForeignRecords
+BatchReader = Callable[[int], Batch]
+"""Reads the batch of a number: a step in training, a position in the split in evaluation."""
 Stream = Generator[Batch, None, None]
-Rows = slice | np.ndarray  # of a global batch: the numbers of those wanted
 
-_streams: "weakref.WeakSet[Stream]" = weakref.WeakSet()
-
-
-@atexit.register
-def _close_streams() -> None:
-    """A stream still open when the interpreter ends waits for reads that Python runs no more: a
-    hang or an abort.
-    """
-    for stream in list(_streams):
-        stream.close()
+ALL_ROWS = slice(None)
+NO_END = 2**62  # `tf.data.Dataset.range` needs an end, an int64
+PARALLEL_READS = 2
+"""Batches that tf.data reads at once."""
 
 
 def open_split(
     config: Config, folder: epath.PathLike, split: str, tokenizer_fingerprint: str
 ) -> Records:
-    """The records of `train` or `validation` in a prepared folder.
+    """Open the records of a split, `train` or `validation`, of a prepared folder.
 
     Raises `UserError` when the folder has none, or what it has was made with another length,
     another number of predictions or another tokenizer, or has an id outside the model's vocabulary.
@@ -54,42 +50,44 @@ def open_split(
         expected="prepared shards (bertjax prepare)",
     )
     manifest = read_manifest(folder)
+    records: Records
     if manifest is not None:
         _check_fits(folder, manifest, split, config, tokenizer_fingerprint)
-        records: Records = OurShards(folder, manifest, split, skip_damaged=config.data.skip_damaged)
+        skip_damaged = config.data.skip_damaged
+        records = PreparedRecords(folder, manifest, split, skip_damaged=skip_damaged)
     else:
-        started = (folder / WORK).exists()
         check(
-            not started,
+            not (folder / WORK).exists(),
             where=str(folder),
             found="an unfinished preparation",
             expected="a finished one: run bertjax prepare again",
         )
-        records = ForeignRecords(
-            foreign_paths(folder, split), shards.schema_of(config.data, "validation")
-        )
+        # Other data scripts mask while they write, their training records too.
+        schema = record_format.schema_of(config.data, "validation")
+        records = ForeignRecords(foreign_paths(folder, split), schema)
     check(
         len(records) > 0,
         where=f"{folder}, split {split}",
         found="no records",
         expected="one or more",
     )
-    bound = config.model.vocab_size
+    vocab_size = config.model.vocab_size
     check(
-        records.max_id < bound,
+        records.max_id < vocab_size,
         where=str(folder),
         found=f"the id {records.max_id}",
-        expected=f"ids below model.vocab_size ({bound})",
+        expected=f"ids below model.vocab_size ({vocab_size})",
     )
     return records
 
 
-def shares(config: Config, sizes: Sequence[int]) -> np.ndarray:
-    """The quotas of a mixture of corpora with so many rows: by `mixture_weights`, else by size and
-    exponent.
+def mixture_quotas(config: Config, sizes: Sequence[int]) -> np.ndarray:
+    """Return the quotas of a mixture of corpora of these numbers of records; int64, sum `BLOCK`.
+
+    They follow `data.mixture_weights`, or where there are none `size ** data.mixture_exponent`.
     """
-    given = config.data.mixture_weights
-    return quotas_of(given or [size**config.data.mixture_exponent for size in sizes])
+    weights = config.data.mixture_weights or [size**config.data.mixture_exponent for size in sizes]
+    return quotas_of(weights)
 
 
 def train_batches(
@@ -98,127 +96,127 @@ def train_batches(
     starts_word: np.ndarray,
     start_step: int,
     *,
-    rows: Rows = slice(None),
+    row_indices: RowIndices = ALL_ROWS,
 ) -> Iterator[Batch]:
-    """This host's `rows` of every global batch from `start_step` (0-based) on, without end.
+    """Yield this process's rows of every global batch from `start_step` (0-based) on, without end.
 
     Of several corpora the batches are mixed, and `corpus_ids` [B, 1] says where each row is from.
     With `dynamic_masking` the rows are not masked, and where whole words matter `word_starts`
     [B, L] says where one begins, by `starts_word` bool [vocab_size] if the records do not.
     """
-    size, sizes = config.train.batch_size, [len(records) for records in corpora]
-    quotas = shares(config, sizes)
+    batch_size, seed = config.train.batch_size, config.seed
+    sizes = [len(records) for records in corpora]
+    quotas = mixture_quotas(config, sizes)
 
     def read(step: int) -> Batch:
         if len(corpora) == 1:
-            batch = corpora[0].read(batch_rows(sizes[0], size, step, config.seed)[rows])
+            record_numbers = batch_record_numbers(sizes[0], batch_size, step, seed)
+            batch = corpora[0].read(record_numbers[row_indices])
         else:
-            batch = _read_mixed(
-                corpora, *(x[rows] for x in mixture_rows(sizes, quotas, size, step, config.seed))
-            )
-        return _for_the_step(batch, config, starts_word)
+            which, record_numbers = mixture_record_numbers(sizes, quotas, batch_size, step, seed)
+            batch = _read_mixed(corpora, which[row_indices], record_numbers[row_indices])
+        return _adapt_to_step(batch, config, starts_word)
 
-    names = _for_the_step(_no_rows(corpora[0].schema, len(corpora) > 1), config, starts_word)
-    return _closed_at_exit(_stream(config, read, list(names), start_step, 2**62))
+    # tf.data must know the features before the first batch is read.
+    empty = _empty_batch(corpora[0].schema, mixed=len(corpora) > 1)
+    names = list(_adapt_to_step(empty, config, starts_word))
+    return _closed_at_exit(_stream(config, read, names, start_step, NO_END))
 
 
 def eval_batches(
-    records: Records, config: Config, *, rows: Rows = slice(None), max_batches: int = 0
+    records: Records, config: Config, *, row_indices: RowIndices = ALL_ROWS, max_batches: int = 0
 ) -> Iterator[Batch]:
-    """This host's `rows` of batches that hold every record once, in order; the first `max_batches`
-    if not 0.
+    """Yield this process's rows of batches that hold every record once, in order.
 
-    Rows of zeros fill up the last.
+    `max_batches` limits their number if it is not 0. The last batch is filled up with rows of
+    zeros.
     """
-    size = config.train.batch_size
-    batches = -(-len(records) // size)
+    batch_size = config.train.batch_size
+    batch_count = -(-len(records) // batch_size)
+    if max_batches:
+        batch_count = min(batch_count, max_batches)
 
     def read(number: int) -> Batch:
-        wanted = np.arange(number * size, (number + 1) * size)[rows]
-        found = records.read(wanted[wanted < len(records)])
-        missing = len(wanted) - len(found["input_ids"])
-        return {
-            name: np.pad(x, [(0, missing)] + [(0, 0)] * (x.ndim - 1)) for name, x in found.items()
-        }
+        first = number * batch_size
+        record_numbers = np.arange(first, first + batch_size)[row_indices]
+        batch = records.read(record_numbers[record_numbers < len(records)])
+        missing = len(record_numbers) - len(batch["input_ids"])
+        return {name: np.pad(values, [(0, missing), (0, 0)]) for name, values in batch.items()}
 
+    # Held-out rows keep their masks, so the evaluation does not ask where words begin.
     names = [name for name in records.schema.lengths if name != "word_starts"]
-    return _closed_at_exit(_stream(config, read, names, 0, min(batches, max_batches or batches)))
+    return _closed_at_exit(_stream(config, read, names, 0, batch_count))
 
 
-def _read_mixed(corpora: Sequence[Records], which: np.ndarray, rows: np.ndarray) -> Batch:
-    parts = [(np.flatnonzero(which == number), records) for number, records in enumerate(corpora)]
-    read = [(here, records.read(rows[here])) for here, records in parts]
-    batch = {"corpus_ids": which[:, None].astype(np.int32)}
-    for name in read[0][1]:
-        batch[name] = np.empty((len(rows), *read[0][1][name].shape[1:]), read[0][1][name].dtype)
-        for here, part in read:
-            batch[name][here] = part[name]
+def _read_mixed(corpora: Sequence[Records], which: np.ndarray, record_numbers: np.ndarray) -> Batch:
+    """Read row `i` as record `record_numbers[i]` of `corpora[which[i]]`, and add `corpus_ids`."""
+    batch: Batch = {"corpus_ids": which[:, None].astype(np.int32)}
+    for corpus, records in enumerate(corpora):
+        here = np.flatnonzero(which == corpus)
+        part = records.read(record_numbers[here])
+        for name, values in part.items():
+            if name not in batch:
+                batch[name] = np.empty((len(which), *values.shape[1:]), values.dtype)
+            batch[name][here] = values
     return batch
 
 
-def _for_the_step(batch: Batch, config: Config, starts_word: np.ndarray) -> Batch:
-    """Without what the training step has no use for, with what it wants."""
-    given = batch.pop("word_starts", None)
+def _adapt_to_step(batch: Batch, config: Config, starts_word: np.ndarray) -> Batch:
+    """Drop the features that the train step has no use for, and add those that it needs."""
+    word_starts = batch.pop("word_starts", None)
     if not config.data.dynamic_masking:
         return batch
-    if "masked_lm_ids" in batch:
+    if "masked_lm_ids" in batch:  # shards with static masks can be trained on with dynamic ones
         batch = unmask(batch)
     if config.data.masking != "token":
-        starts = starts_word[batch["input_ids"]] if given is None else given
-        batch["word_starts"] = starts.astype(np.int32)
+        if word_starts is None:
+            word_starts = starts_word[batch["input_ids"]]
+        batch["word_starts"] = word_starts.astype(np.int32)
     return batch
 
 
-def _no_rows(schema: Schema, mixed: bool) -> Batch:
-    batch = {
-        name: np.zeros((0, length), shards.kind_of(name)) for name, length in schema.lengths.items()
-    }
-    return batch | {"corpus_ids": np.zeros((0, 1), np.int32)} if mixed else batch
+def _empty_batch(schema: Schema, *, mixed: bool) -> Batch:
+    """Make a batch of no rows, with the features that records of `schema` have."""
+    batch: Batch = {}
+    for name, length in schema.lengths.items():
+        batch[name] = np.zeros((0, length), record_format.feature_dtype(name))
+    if mixed:
+        batch["corpus_ids"] = np.zeros((0, 1), np.int32)
+    return batch
 
 
 def _check_fits(
     folder: epath.Path, manifest: Manifest, split: str, config: Config, fingerprint: str
 ) -> None:
-    schema, wanted = manifest.schemas[split], shards.schema_of(config.data, "validation")
-    masked = schema.max_predictions_per_seq > 0
-    expected = "masked ones, or data.dynamic_masking True"
+    """Raise `UserError` unless the shards were made with the settings of this run."""
+    in_shards = manifest.schemas[split]
     check(
-        masked or config.data.dynamic_masking,
+        in_shards.max_predictions_per_seq > 0 or config.data.dynamic_masking,
         where=f"{folder}, split {split}",
         found="rows that are not masked",
-        expected=expected,
+        expected="masked ones, or data.dynamic_masking True",
     )
-    static = (
-        not config.data.dynamic_masking
-    )  # else held-out rows keep the masks that they were given
-    settings = manifest.settings["data"]
-    for name in (
-        "sentence_objective",
-        "cross_documents",
-        *(("masking", "mlm_probability") if static else ()),
-    ):
-        found, expected = settings[name], getattr(config.data, name)
-        check(
-            found == expected,
-            where=f"{folder}: {name}",
-            found=f"{found} in the shards",
-            expected=f"{expected} as data.{name} says",
-        )
-    names = {
+    # With dynamic masking the training rows are masked anew, and the held-out rows may keep other
+    # masks: settings of static masks need not agree.
+    static = not config.data.dynamic_masking
+
+    settings = ["sentence_objective", "cross_documents"]
+    if static:
+        settings += ["masking", "mlm_probability"]
+    for name in settings:
+        _check_same(folder, name, name, manifest.settings["data"][name], getattr(config.data, name))
+
+    fields = {
         "max_seq_length": "max_seq_length",
         "sentences": "max_sequences_per_row",
         "packed": "max_sequences_per_row",
     }
     if static:
-        names["max_predictions_per_seq"] = "max_predictions_per_seq"
-    for name, option in names.items():
-        found, expected = getattr(schema, name), getattr(wanted, name)
-        check(
-            found == expected,
-            where=f"{folder}: {name}",
-            found=f"{found} in the shards",
-            expected=f"{expected} as data.{option} says",
-        )
+        fields["max_predictions_per_seq"] = "max_predictions_per_seq"
+    in_run = record_format.schema_of(config.data, "validation")
+    for name, option in fields.items():
+        _check_same(folder, name, option, getattr(in_shards, name), getattr(in_run, name))
+
     made_with = manifest.tokenizer_fingerprint
     check(
         made_with == fingerprint,
@@ -228,16 +226,43 @@ def _check_fits(
     )
 
 
+def _check_same(
+    folder: epath.Path, name: str, option: str, in_shards: object, in_run: object
+) -> None:
+    """Raise `UserError` unless the shards and the run agree in a setting, `data.option`."""
+    check(
+        in_shards == in_run,
+        where=f"{folder}: {name}",
+        found=f"{in_shards} in the shards",
+        expected=f"{in_run} as data.{option} says",
+    )
+
+
 def _closed_at_exit(stream: Stream) -> Stream:
-    _streams.add(stream)
+    """Return the stream, to be closed when the interpreter ends if it is still open then.
+
+    TensorFlow would wait for reads that Python no longer runs: the process would hang or abort.
+    """
+    _open_streams().add(stream)
     return stream
 
 
 @lru_cache(maxsize=1)
+def _open_streams() -> "weakref.WeakSet[Stream]":
+    """The streams of this process that are still in use, closed by a handler at its exit."""
+    streams: weakref.WeakSet[Stream] = weakref.WeakSet()
+
+    def close_all() -> None:
+        for stream in list(streams):
+            stream.close()
+
+    atexit.register(close_all)
+    return streams
+
+
+@lru_cache(maxsize=1)
 def _tensorflow() -> "Future[Any]":
-    """TensorFlow, once a thread has imported it: that takes seconds, in which steps are compiled
-    and taken.
-    """
+    """Import TensorFlow on a thread: that takes seconds, in which the first steps are taken."""
 
     def load() -> Any:
         import tensorflow as tf
@@ -250,40 +275,37 @@ def _tensorflow() -> "Future[Any]":
 
 
 def _stream(
-    config: Config, read: Callable[[int], Batch], names: list[str], start: int, stop: int
+    config: Config, read: BatchReader, names: Sequence[str], start: int, stop: int
 ) -> Stream:
+    """Return `_batches`; `UserError` where TensorFlow is not installed."""
     # A thread imports it, after the first batch: better refused here than at the second step.
     require_package("tensorflow", extra="data")
     return _batches(config, read, names, start, stop)
 
 
 def _batches(
-    config: Config, read: Callable[[int], Batch], names: list[str], start: int, stop: int
+    config: Config, read: BatchReader, names: Sequence[str], start: int, stop: int
 ) -> Stream:
-    """`read(start)`, `read(start + 1)`, …: by tf.data as soon as TensorFlow is there, till then one
-    at a time.
+    """Yield `read(start)` to `read(stop - 1)`, by tf.data as soon as TensorFlow is imported.
+
+    Until then they are read one at a time, when they are asked for.
     """
-    while start < stop:
-        yield read(start)
-        start += 1
-        if (
-            tensorflow := _tensorflow()
-        ).done():  # asked for after the first: so that a run's first step need not wait
-            break
-    if start < stop:
-        yield from _read_ahead(tensorflow.result(), config, read, names, start, stop)
+    for number in range(start, stop):
+        yield read(number)
+        # The import begins after the first batch, so that a run's first step does not wait for it.
+        tensorflow = _tensorflow()
+        if tensorflow.done() and number + 1 < stop:
+            yield from _read_ahead(tensorflow.result(), config, read, names, number + 1, stop)
+            return
 
 
 def _read_ahead(
-    tf: Any, config: Config, read: Callable[[int], Batch], names: list[str], start: int, stop: int
+    tf: Any, config: Config, read: BatchReader, names: Sequence[str], start: int, stop: int
 ) -> Stream:
-    """`read(start)`, `read(start + 1)`, … by tf.data: in order, several at once, ahead of their
-    use.
-    """
-    failed = (
-        tf.errors.OpError
-    )  # held here: at interpreter exit the module is gone before the generator
-    kinds = [tf.float32 if name in shards.FLOATS else tf.int32 for name in names]
+    """Yield `read(start)` to `read(stop - 1)` by tf.data: in order, several at once, read ahead."""
+    # Bound here: at the interpreter's exit the module is gone before the generator.
+    op_error = tf.errors.OpError
+    dtypes = [tf.float32 if name in record_format.FLOATS else tf.int32 for name in names]
     failures: list[BaseException] = []
 
     def call(number: np.ndarray) -> list[np.ndarray]:
@@ -296,15 +318,17 @@ def _read_ahead(
 
     options = tf.data.Options()
     options.deterministic = True
-    options.threading.private_threadpool_size = 2
+    options.threading.private_threadpool_size = PARALLEL_READS
     dataset = tf.data.Dataset.range(start, stop).map(
-        lambda number: tf.numpy_function(call, [number], kinds),
-        num_parallel_calls=2,
+        lambda number: tf.numpy_function(call, [number], dtypes),
+        num_parallel_calls=PARALLEL_READS,
         deterministic=True,
     )
     dataset = dataset.prefetch(config.train.prefetch_batches).with_options(options)
     try:
         for values in dataset.as_numpy_iterator():
             yield dict(zip(names, values, strict=True))
-    except failed:
-        raise failures[0] if failures else RuntimeError("the input pipeline failed") from None
+    except op_error:
+        if failures:
+            raise failures[0] from None
+        raise RuntimeError("the input pipeline failed") from None

@@ -4,7 +4,11 @@ import numpy as np
 
 
 def ranges(begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """`begins[0]..ends[0]-1, begins[1]..ends[1]-1, …` as one index."""
+    """Return `begins[0]..ends[0]-1, begins[1]..ends[1]-1, …` as one index.
+
+    `begins` and `ends` are integers `[n]`; the result is int64 `[sum(ends - begins)]`. It gathers
+    many slices of an array at once, where a loop over the slices would be slow.
+    """
     lengths = ends - begins
     starts = np.cumsum(lengths) - lengths
     return np.arange(lengths.sum()) + np.repeat(begins - starts, lengths)

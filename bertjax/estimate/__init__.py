@@ -1,0 +1,1 @@
+"""Cost of a train step on a TPU slice, estimated by the TPU compiler without a TPU."""

@@ -1,38 +1,40 @@
-"""The batch of a configuration, without its numbers."""
+"""Abstract batches: the arrays of a configuration's batch by shape, dtype and sharding."""
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from bertjax.config import Config
-from bertjax.data.records import record_format as shards
+from bertjax.data.records import record_format
 from bertjax.masking.selection import Vocabulary
 from bertjax.parallel import rules
 
 
 def abstract_batch(config: Config, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
-    """The arrays that `bertjax.data.pipeline` gives a step of `config`, from shards prepared for
-    it.
+    """Return the arrays that a step of `config` gets from shards prepared for it.
+
+    They are those of `bertjax.data.pipeline.train_batches`, `[B, length]` each.
     """
-    lengths = dict(shards.schema_of(config.data, "train").lengths)
+    lengths = dict(record_format.schema_of(config.data, "train").lengths)
+    # As in the pipeline, the step gets the beginnings of words only where it masks whole words.
     lengths.pop("word_starts", None)
     if config.data.dynamic_masking and config.data.masking != "token":
         lengths["word_starts"] = config.data.max_seq_length
     if len(config.data.mixture) > 1:
         lengths["corpus_ids"] = 1
-    layout, rows = rules.batch_sharding(mesh), config.train.batch_size
-    return {
-        name: jax.ShapeDtypeStruct((rows, length), np.dtype(shards.kind_of(name)), sharding=layout)
-        for name, length in lengths.items()
-    }
+    sharding, batch_size = rules.batch_sharding(mesh), config.train.batch_size
+    arrays = {}
+    for name, length in lengths.items():
+        dtype = np.dtype(record_format.feature_dtype(name))
+        arrays[name] = jax.ShapeDtypeStruct((batch_size, length), dtype, sharding=sharding)
+    return arrays
 
 
 def abstract_vocabulary(config: Config) -> Vocabulary | None:
-    """What the step must know to mask, where it masks; which ids are special makes no difference to
-    its cost.
+    """Return a vocabulary for a step that masks; None where the batches are masked already.
+
+    The ids of its special tokens are arbitrary: they make no difference to the step's cost.
     """
-    return (
-        Vocabulary(4, (0, 1, 2, 3, 4), config.tokenizer.vocab_size)
-        if config.data.dynamic_masking
-        else None
-    )
+    if not config.data.dynamic_masking:
+        return None
+    return Vocabulary(4, (0, 1, 2, 3, 4), config.tokenizer.vocab_size)

@@ -1,4 +1,4 @@
-"""What an answer of `bertjax compile` is made of, for those who only read it."""
+"""File name and memory fields of an answer of `bertjax compile`, for those who only read it."""
 
 FILE = "compile.json"
 MEMORY = {
@@ -9,4 +9,4 @@ MEMORY = {
     "code": "program",
     "padding": "padding and outputs",
 }
-"""The parts of `memory.Memory`, by their fields, in words."""
+"""Labels of the parts of `memory.Memory`, by their fields."""

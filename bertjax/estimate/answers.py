@@ -1,6 +1,4 @@
-"""What `bertjax compile` answers: the estimate of a configuration, its largest batch, other ways to
-lay it out.
-"""
+"""Answers of `bertjax compile`: an estimate, the largest batch that fits, other layouts."""
 
 import dataclasses
 import itertools
@@ -16,13 +14,20 @@ from bertjax.errors import disk_errors
 from bertjax.estimate.answer_fields import FILE
 from bertjax.estimate.estimate import Estimate, estimate
 from bertjax.estimate.hardware.slices import Slice
-from bertjax.estimate.search import batch_unit, boundary, candidates, with_batch
+from bertjax.estimate.search import batch_unit, candidates, find_boundary, with_batch
 from bertjax.storage import write_whole
 
-MOST_ROWS = 2**14  # a device's, beyond which a larger batch is of no use to BERT
+MAX_UNITS = 2**14
+"""Largest batch that is looked for, in units of `batch_unit`: a row a device and accumulation.
 
-Tell = Callable[[str, Estimate], None]
-"""Called with what was tried and what came of it."""
+A larger batch is of no use to BERT.
+"""
+NOTE = "The TPU compiler's estimates; nothing here was measured."
+GUESS_MARGIN = 0.9
+"""Part of the free memory that the first guess at the largest batch fills."""
+
+EstimateCallback = Callable[[str, Estimate], None]
+"""Called as `on_estimate(purpose, estimate)` after each compile."""
 
 
 @dataclass(frozen=True)
@@ -30,21 +35,25 @@ class LargestBatch:
     """The largest batch that fits, found by bisection."""
 
     batch_size: int
-    """Rows over all devices; 0 where not one a device fits."""
+    """Rows over all devices; 0 where not even one unit of `batch_unit` fits."""
     refused: int | None
-    """The smallest batch that the compiler refused."""
+    """The smallest batch that the compiler refused, None where it refused none."""
     estimate: Estimate | None
-    """Of the largest."""
+    """The estimate of the largest; None where nothing fits."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """All that was asked."""
+    """All that was asked of `bertjax compile`; `compile.json` has these fields."""
 
     estimate: Estimate
     largest: LargestBatch | None = None
     search: tuple[Estimate, ...] = ()
-    """What was tried, the quickest that fits first."""
+    """The layouts that were tried, the quickest that fits first."""
+
+
+def ignore_estimate(purpose: str, estimate: Estimate) -> None:
+    """Do nothing: the default `EstimateCallback`."""
 
 
 def answer(
@@ -53,75 +62,91 @@ def answer(
     *,
     largest_batch: bool = False,
     search_limit: int = 0,
-    tell: Tell = lambda *_: None,
+    on_estimate: EstimateCallback = ignore_estimate,
 ) -> Answer:
-    """Estimate `config`; look for the largest batch and, in `search_limit` compiles, for a quicker
-    layout.
+    """Estimate a step of `config`; with `largest_batch` and `search_limit` look for better ones.
+
+    `search_limit` is the number of compiles for other layouts at the same batch. Raises `UserError`
+    where the mesh or the batch of `config` does not fit the devices.
     """
     first = estimate(config, slice_)
-    tell("as configured", first)
-    largest = find_largest(config, slice_, first, tell) if largest_batch else None
-    search = find_layouts(config, slice_, first, search_limit, tell) if search_limit else ()
-    return Answer(first, largest, search)
+    on_estimate("as configured", first)
+    largest = None
+    if largest_batch:
+        largest = find_largest(config, slice_, first, on_estimate)
+    layouts: tuple[Estimate, ...] = ()
+    if search_limit:
+        layouts = find_layouts(config, slice_, first, search_limit, on_estimate)
+    return Answer(first, largest, layouts)
 
 
-def find_largest(config: Config, slice_: Slice, first: Estimate, tell: Tell) -> LargestBatch:
-    """The largest batch that fits on this mesh; `first` is the estimate of `config` itself."""
+def find_largest(
+    config: Config, slice_: Slice, first: Estimate, on_estimate: EstimateCallback
+) -> LargestBatch:
+    """Find the largest batch that fits on this mesh; `first` is the estimate of `config` itself."""
     unit = batch_unit(config, slice_)
-    known = {first.batch_size // unit: first}
+    estimates = {first.batch_size // unit: first}
 
-    def fits(count: int) -> bool:
-        if count not in known:
-            known[count] = estimate(with_batch(config, count * unit), slice_)
-            tell("largest batch", known[count])
-        return known[count].fits
+    def fits(units: int) -> bool:
+        if units not in estimates:
+            estimates[units] = estimate(with_batch(config, units * unit), slice_)
+            on_estimate("largest batch", estimates[units])
+        return estimates[units].fits
 
-    found = boundary(fits, _guess(first, unit), MOST_ROWS)
-    refused = None if found.refused is None else found.refused * unit
-    return LargestBatch(found.fits * unit, refused, known.get(found.fits))
+    bounds = find_boundary(fits, _guess_units(first, unit), MAX_UNITS)
+    refused = None if bounds.refused is None else bounds.refused * unit
+    return LargestBatch(bounds.fits * unit, refused, estimates.get(bounds.fits))
 
 
-def _guess(first: Estimate, unit: int) -> int:
-    """Units of rows that may just fit, by what the activations of `first` took."""
-    count = first.batch_size // unit
+def _guess_units(first: Estimate, unit: int) -> int:
+    """Guess how many units of rows just fit: activations grow in proportion to the rows."""
+    units = first.batch_size // unit
     if first.memory is None:
-        return max(count // 2, 1)
+        return max(units // 2, 1)
     free = first.memory.available - first.memory.total
-    return max(count + int(0.9 * free * count / max(first.memory.activations, 1)), 1)
+    more = int(GUESS_MARGIN * free * units / max(first.memory.activations, 1))
+    return max(units + more, 1)
 
 
 def find_layouts(
-    config: Config, slice_: Slice, first: Estimate, limit: int, tell: Tell
+    config: Config, slice_: Slice, first: Estimate, limit: int, on_estimate: EstimateCallback
 ) -> tuple[Estimate, ...]:
-    """The first `limit` candidates at the batch of `config` and itself, the quickest that fits
-    first.
+    """Estimate the first `limit` candidates at the batch of `config`, the quickest that fits first.
+
+    `first`, the estimate of `config` itself, is among them.
     """
     tried = [first]
     for candidate in itertools.islice(candidates(config, slice_), limit):
-        if (dataclasses.asdict(candidate.mesh), candidate.model.remat) == (first.mesh, first.remat):
+        mesh, remat = dataclasses.asdict(candidate.mesh), candidate.model.remat
+        if (mesh, remat) == (first.mesh, first.remat):
             continue
         tried.append(estimate(candidate, slice_))
-        tell("search", tried[-1])
-    return tuple(
-        sorted(tried, key=lambda found: found.timing.step if found.timing else float("inf"))
-    )
+        on_estimate("search", tried[-1])
+    return tuple(sorted(tried, key=_step_seconds))
 
 
-def to_json(found: Any) -> Any:
-    """An answer or a part of it as plain values."""
-    if dataclasses.is_dataclass(found):
-        names = (f.name for f in dataclasses.fields(found) if f.name != "schedule")
-        return {name: to_json(getattr(found, name)) for name in names}
-    if isinstance(found, dict):
-        return {name: to_json(value) for name, value in found.items()}
-    return [to_json(value) for value in found] if isinstance(found, list | tuple) else found
+def _step_seconds(estimate: Estimate) -> float:
+    return estimate.timing.step if estimate.timing else float("inf")
 
 
-def write_answer(run_dir: epath.Path, found: Answer) -> epath.Path:
-    """Write `compile.json` into a run folder, which may be new; returns its path."""
+def to_json(value: Any) -> Any:
+    """Return an answer, or a part of it, as plain values; schedules are left out."""
+    if dataclasses.is_dataclass(value):
+        # An instruction's text and cost for each of thousands: for tests and tools, not for people.
+        names = [field.name for field in dataclasses.fields(value) if field.name != "schedule"]
+        return {name: to_json(getattr(value, name)) for name in names}
+    if isinstance(value, dict):
+        return {name: to_json(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    return value
+
+
+def write_answer(run_dir: epath.Path, answer: Answer) -> epath.Path:
+    """Write `compile.json` into a run folder, which may be new; return its path."""
     with disk_errors(run_dir):
         run_dir.mkdir(parents=True, exist_ok=True)
     path = run_dir / FILE
-    note = "The TPU compiler's estimates; nothing here was measured."
-    write_whole(path, (json.dumps({"note": note} | to_json(found), indent=2) + "\n").encode())
+    content = {"note": NOTE} | to_json(answer)
+    write_whole(path, (json.dumps(content, indent=2) + "\n").encode())
     return path

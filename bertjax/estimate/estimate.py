@@ -1,19 +1,25 @@
-"""What a training step would cost on a slice, by the TPU compiler: nothing here was measured."""
+"""Cost of a train step on a slice, estimated by the TPU compiler: nothing here was measured."""
 
 import re
 import time
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
-import jax
 from jax.errors import JaxRuntimeError
+from jax.sharding import Mesh
+from jax.stages import Compiled, Lowered
 
 from bertjax.config import Config
 from bertjax.estimate.abstract_batch import abstract_batch, abstract_vocabulary
-from bertjax.estimate.cost.collectives import Layout
+from bertjax.estimate.cost.collectives import DevicePlacement
 from bertjax.estimate.cost.memory import Memory, memory_of
 from bertjax.estimate.cost.model_flops import ModelFlops, model_flops
-from bertjax.estimate.cost.operations import Collective, Operation, collectives_of, costliest
+from bertjax.estimate.cost.operations import (
+    Collective,
+    Operation,
+    collectives_of,
+    most_expensive,
+)
 from bertjax.estimate.cost.program_flops import program_flops
 from bertjax.estimate.cost.schedule import Schedule, schedule
 from bertjax.estimate.hardware.slices import Slice
@@ -22,17 +28,18 @@ from bertjax.parallel.mesh import make_mesh
 from bertjax.training.pretraining import pretraining
 from bertjax.training.step import abstract_state, check_batch, lower_train_step
 
-TOP = 10
+TOP_OPERATIONS = 10
+"""Operations that an estimate lists."""
 
 
 @dataclass(frozen=True)
-class Timing:
-    """The compiler's estimate of a step, in seconds, and what it is made of."""
+class StepTime:
+    """The compiler's estimate of a step and its parts, in seconds."""
 
     step: float
-    """The whole: what follows, but `overlapped`."""
+    """The whole step: the sum of the following, without `overlapped`."""
     compute: float
-    """By the compiler's cycles."""
+    """Instructions, by the compiler's cycles."""
     kernels: float
     """Custom kernels, at the chip's peak or its memory's bandwidth for the cost that they state."""
     collectives: float
@@ -42,15 +49,16 @@ class Timing:
     overlapped: float
     """Collectives that run beside other work: not in `step`."""
     unestimated_count: int
+    """The number of instructions without cycles."""
     unstated_kernels: int
     """Custom kernels that state no cost; of those only the bytes that go in and out are counted."""
     unknown_loops: tuple[str, ...]
-    """Loops of which the program does not say how often they run; counted as once."""
+    """Loops whose number of iterations the program does not say; counted as one iteration."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """One compiled step."""
+    """The estimate of one compiled step; `compile.json` has its fields but `schedule`."""
 
     topology: str
     slices: int
@@ -58,21 +66,24 @@ class Estimate:
     chips: int
     mesh: dict[str, int]
     batch_size: int
+    """Rows of the global batch."""
     length: int
     remat: str
     dtype: str
     fits: bool
+    """False where the step needs more memory than a chip has; then there are no figures below."""
     refusal: str
-    """The compiler's words where it does not fit."""
+    """The compiler's message where the step does not fit, else ''."""
     model_flops: ModelFlops
     compile_seconds: float
     memory: Memory | None = None
-    timing: Timing | None = None
+    timing: StepTime | None = None
     mfu: float | None = None
-    """Model FLOPs over what the chips could do at their peak in the estimated time."""
+    """Model FLOP utilization: model FLOPs over those of the chips' peak in the estimated time."""
     program_flops: float | None = None
-    """FLOPs of the program's matrix products outside kernels, on all devices, what is computed
-    again included.
+    """FLOPs of the program's matrix products outside kernels, on all devices.
+
+    Products that are computed again for the backward pass are included.
     """
     tokens_per_second: float | None = None
     operations: tuple[Operation, ...] = ()
@@ -80,83 +91,102 @@ class Estimate:
     schedule: Schedule | None = field(default=None, repr=False, compare=False)
 
 
+class _Compilation(NamedTuple):
+    """The result of the compiler: a program, or the reason why it does not fit."""
+
+    program: Compiled | None
+    refusal: str
+
+
 def estimate(config: Config, slice_: Slice) -> Estimate:
-    """Compile the train step of `config` for a slice and read what it would cost.
+    """Compile the train step of `config` for a slice and read its cost.
 
     Raises `UserError` where the mesh or the batch does not fit the devices. A step that does not
     fit into memory is an answer: `fits` is False then, and there are no timings.
     """
     mesh = make_mesh(config.mesh, slice_.devices)
     check_batch(config, mesh)
+    # No array is made: the state and the batch are shapes, so the largest model takes no memory.
     begin = time.perf_counter()
     state, batch = abstract_state(config, mesh), abstract_batch(config, mesh)
     objective = pretraining(config, abstract_vocabulary(config))
     lowered = lower_train_step(config, mesh, objective, state, batch)
-    compiled, refusal = _compile(lowered)
-    about: dict[str, Any] = {
-        "topology": slice_.topology,
-        "slices": slice_.slices,
-        "chip": slice_.chip.name,
-        "chips": len(slice_.devices),
-        "mesh": dict(mesh.shape),
-        "batch_size": config.train.batch_size,
-        "length": config.data.max_seq_length,
-        "remat": str(config.model.remat),
-        "dtype": config.model.dtype,
-        "fits": compiled is not None,
-        "refusal": refusal,
-        "model_flops": model_flops(config),
-        "compile_seconds": time.perf_counter() - begin,
-    }
-    if compiled is None:
-        return Estimate(**about)
-    chip = slice_.chip
-    module = parse(compiled.as_text())
-    layout = Layout(
-        mesh.shape, tuple(getattr(device, "slice_index", 0) or 0 for device in mesh.devices.flat)
+    program, refusal = _compile(lowered)
+    result = Estimate(
+        topology=slice_.topology,
+        slices=slice_.slices,
+        chip=slice_.chip.name,
+        chips=len(slice_.devices),
+        mesh=dict(mesh.shape),
+        batch_size=config.train.batch_size,
+        length=config.data.max_seq_length,
+        remat=str(config.model.remat),
+        dtype=config.model.dtype,
+        fits=program is not None,
+        refusal=refusal,
+        model_flops=model_flops(config),
+        compile_seconds=time.perf_counter() - begin,
     )
-    found = schedule(module, layout, chip)
-    step = found.seconds
-    return Estimate(
-        **about,
-        memory=memory_of(state, batch, compiled, chip.hbm_bytes),
-        timing=timing_of(found),
-        mfu=about["model_flops"].total / (step * chip.peak_flops * about["chips"]),
-        program_flops=program_flops(module, found) * len(slice_.devices),
-        tokens_per_second=config.train.batch_size * config.data.max_seq_length / step,
-        operations=costliest(found, TOP),
-        collectives=collectives_of(found),
-        schedule=found,
+    if program is None:
+        return result
+    memory = memory_of(state, batch, program, slice_.chip.hbm_bytes)
+    return _with_costs(replace(result, memory=memory), program, mesh, slice_)
+
+
+def _with_costs(result: Estimate, program: Compiled, mesh: Mesh, slice_: Slice) -> Estimate:
+    """Add the figures of a compiled step: its time, FLOPs, operations and collectives."""
+    chip, chips = slice_.chip, len(slice_.devices)
+    text = program.as_text()
+    assert text is not None  # JAX's type; the TPU compiler always has one
+    module = parse(text)
+    step_schedule = schedule(module, _placement(mesh), chip)
+    seconds = step_schedule.seconds
+    return replace(
+        result,
+        timing=timing_of(step_schedule),
+        mfu=result.model_flops.total / (seconds * chip.peak_flops * chips),
+        # The text is one device's program; all run the same.
+        program_flops=program_flops(module, step_schedule) * chips,
+        tokens_per_second=result.batch_size * result.length / seconds,
+        operations=most_expensive(step_schedule, TOP_OPERATIONS),
+        collectives=collectives_of(step_schedule),
+        schedule=step_schedule,
     )
 
 
-def _compile(lowered: jax.stages.Lowered) -> tuple[Any, str]:
-    """The compiled step and '', or None and why it does not fit."""
+def _placement(mesh: Mesh) -> DevicePlacement:
+    """Return the slice of each device of a mesh; a single slice's devices have no number."""
+    slices = [getattr(device, "slice_index", None) or 0 for device in mesh.devices.flat]
+    return DevicePlacement(mesh.shape, tuple(slices))
+
+
+def _compile(lowered: Lowered) -> _Compilation:
     try:
-        return lowered.compile(), ""
+        return _Compilation(lowered.compile(), "")
     except JaxRuntimeError as error:
         reason = " ".join(str(error).split())
         if not reason.startswith("RESOURCE_EXHAUSTED"):
             raise
         # Newer compilers number their errors: RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out
         # of memory …
-        return None, re.sub(r"^RESOURCE_EXHAUSTED: (E\d+: \w+: )?", "", reason)
+        return _Compilation(None, re.sub(r"^RESOURCE_EXHAUSTED: (E\d+: \w+: )?", "", reason))
 
 
-def timing_of(found: Schedule) -> Timing:
-    """A schedule's seconds by what they are from."""
+def timing_of(step_schedule: Schedule) -> StepTime:
+    """Divide a schedule's seconds by what they are estimated from."""
+    costs = step_schedule.costs
 
     def seconds(*bases: str) -> float:
-        return sum(cost.seconds * cost.times for cost in found.costs if cost.basis in bases)
+        return sum(cost.seconds * cost.times for cost in costs if cost.basis in bases)
 
-    return Timing(
-        step=found.seconds,
+    return StepTime(
+        step=step_schedule.seconds,
         compute=seconds("cycles"),
         kernels=seconds("kernel", "kernel bytes"),
         collectives=seconds("collective"),
         unestimated=seconds("bytes"),
         overlapped=seconds("overlapped"),
-        unestimated_count=sum(cost.basis == "bytes" for cost in found.costs),
-        unstated_kernels=sum(cost.basis == "kernel bytes" for cost in found.costs),
-        unknown_loops=found.unknown_loops,
+        unestimated_count=sum(cost.basis == "bytes" for cost in costs),
+        unstated_kernels=sum(cost.basis == "kernel bytes" for cost in costs),
+        unknown_loops=step_schedule.unknown_loops,
     )

@@ -1,4 +1,4 @@
-"""The largest batch that fits, and the mesh and remat policy that take least time."""
+"""Search for the largest batch that fits, and for the mesh and remat policy of the least time."""
 
 import dataclasses
 import itertools
@@ -16,14 +16,17 @@ from bertjax.parallel import rules
 from bertjax.parallel.mesh import make_mesh
 from bertjax.training.step import check_batch
 
-FINENESS = 16  # the largest batch is found to within this part of it
-SHORTEST = 128  # ids of a row that a device keeps at least where rows are cut
-WIDEST = 8  # devices that share a matrix product or a row at most: a host's
+PRECISION = 16
+"""The largest batch is found to within one part in so many."""
+MIN_LOCAL_LENGTH = 128
+"""Positions of a sequence that a device keeps at least where sequences are sharded."""
+MAX_SHARED = 8
+"""Devices that share a matrix product or a sequence at most: those of one host."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a bisection found."""
+    """The result of a bisection."""
 
     fits: int
     """The largest that fitted, 0 where none did."""
@@ -31,29 +34,32 @@ class Bounds:
     """The smallest that did not, None where all that were tried did."""
 
 
-def boundary(
-    fits: Callable[[int], bool], start: int, most: int, fineness: int = FINENESS
+def find_boundary(
+    fits: Callable[[int], bool], start: int, largest: int, precision: int = PRECISION
 ) -> Bounds:
-    """Where `fits` turns from true to false among 1..`most`, `fits` being asked as seldom as can
-    be.
+    """Find where `fits` turns from true to false among 1..`largest`, with few calls of it.
 
-    Doubles or halves from `start`, then bisects until the two ends are no more than a `fineness`th
-    apart (0: next to each other).
+    Doubles or halves from `start` until both sides are known, then bisects until they are no more
+    than one part in `precision` apart (0: until they are neighbors). Each call is a compile.
     """
+    # The largest known to fit and the smallest known not to.
     low, high = 0, None
-    tried = min(max(start, 1), most)
+    tried = min(max(start, 1), largest)
     while True:
         if fits(tried):
             low = tried
-            if tried == most or high is not None:
+            if tried == largest or high is not None:
                 break
-            tried = min(2 * tried, most)
+            tried = min(2 * tried, largest)
         else:
             high = tried
             if tried == 1 or low:
                 break
             tried //= 2
-    while high is not None and high - low > max(1, low // fineness if fineness else 1):
+    while high is not None:
+        close_enough = max(1, low // precision) if precision else 1
+        if high - low <= close_enough:
+            break
         middle = (low + high) // 2
         if fits(middle):
             low = middle
@@ -63,66 +69,71 @@ def boundary(
 
 
 def batch_unit(config: Config, slice_: Slice) -> int:
-    """The rows that every batch must be a multiple of on this mesh."""
-    return (
-        rules.batch_parts(make_mesh(config.mesh, slice_.devices))
-        * config.train.gradient_accumulation_steps
-    )
+    """Return the number of rows that every batch must be a multiple of on this mesh."""
+    parts = rules.batch_parts(make_mesh(config.mesh, slice_.devices))
+    return parts * config.train.gradient_accumulation_steps
 
 
 def with_batch(config: Config, batch_size: int) -> Config:
-    """The configuration with another batch."""
-    return dataclasses.replace(
-        config, train=dataclasses.replace(config.train, batch_size=batch_size)
-    )
+    """Return the configuration with another global batch size."""
+    train = dataclasses.replace(config.train, batch_size=batch_size)
+    return dataclasses.replace(config, train=train)
 
 
 def candidates(config: Config, slice_: Slice) -> Iterator[Config]:
-    """The configuration on every sensible mesh with every remat policy, the plainest first.
+    """Yield the configuration on every sensible mesh with every remat policy, the plainest first.
 
     Slices share the batch only. Of a slice's devices at most a host's share a matrix product or a
-    row. Meshes that do not divide the model or the batch are left out.
+    sequence. Meshes that do not divide the model or the batch are left out.
     """
     meshes = [mesh for mesh in _meshes(slice_) if _divides(config, slice_, mesh)]
     policies = get_args(Remat)
+    # Both are in order of plainness, so the sum of the two ranks goes through both evenly.
     ranked = sorted(
         itertools.product(range(len(meshes)), range(len(policies))),
-        key=lambda pair: (sum(pair), pair),
+        key=lambda ranks: (sum(ranks), ranks),
     )
-    for mesh, policy in ranked:
-        model = dataclasses.replace(config.model, remat=policies[policy])
-        yield dataclasses.replace(config, mesh=meshes[mesh], model=model)
+    for mesh_rank, policy_rank in ranked:
+        model = dataclasses.replace(config.model, remat=policies[policy_rank])
+        yield dataclasses.replace(config, mesh=meshes[mesh_rank], model=model)
 
 
 def _meshes(slice_: Slice) -> list[MeshConfig]:
-    """Powers of two for all axes but `data`, which takes what is left; fewest ways of cutting
-    first.
+    """List meshes with powers of two for all axes but `data`, which takes what is left.
+
+    Those that shard in the fewest ways come first.
     """
     devices = len(slice_.devices) // slice_.slices
     powers = [2**n for n in range(int(math.log2(devices)) + 1)]
-    shared = [size for size in powers if size <= WIDEST]
-    found = []
+    shared = [size for size in powers if size <= MAX_SHARED]
+    meshes = []
     for fsdp, tensor, sequence in itertools.product(powers, shared, shared):
         data, left = divmod(devices, fsdp * tensor * sequence)
-        if data and not left:
-            found.append(
-                MeshConfig(
-                    replica=slice_.slices, data=data, fsdp=fsdp, tensor=tensor, sequence=sequence
-                )
-            )
-    return sorted(found, key=_cuts)
+        if not data or left:
+            continue
+        mesh = MeshConfig(
+            replica=slice_.slices, data=data, fsdp=fsdp, tensor=tensor, sequence=sequence
+        )
+        meshes.append(mesh)
+    return sorted(meshes, key=_complexity)
 
 
-def _cuts(mesh: MeshConfig) -> tuple[int, bool, bool, int]:
-    return mesh.tensor * mesh.sequence, mesh.fsdp > 1, mesh.data > 1 and mesh.fsdp > 1, mesh.fsdp
+def _complexity(mesh: MeshConfig) -> tuple[int, bool, bool, int]:
+    """Rank a mesh: by devices a product or sequence is shared by, then by sharded parameters."""
+    both = mesh.data > 1 and mesh.fsdp > 1
+    return mesh.tensor * mesh.sequence, mesh.fsdp > 1, both, mesh.fsdp
 
 
 def _divides(config: Config, slice_: Slice, mesh: MeshConfig) -> bool:
+    """Tell whether the mesh divides the model, the sequences and the batch."""
     length = config.data.max_seq_length
-    if mesh.sequence > 1 and (length % mesh.sequence or length // mesh.sequence < SHORTEST):
-        return False
+    if mesh.sequence > 1:
+        local_length, left = divmod(length, mesh.sequence)
+        if left or local_length < MIN_LOCAL_LENGTH:
+            return False
     try:
-        dataclasses.replace(config, mesh=mesh)  # our kernels take no rows that are cut
+        # The configuration's own check refuses sharded sequences for the Pallas kernels.
+        dataclasses.replace(config, mesh=mesh)
         devices = make_mesh(mesh, slice_.devices)
         rules.check_divides(devices, *_parameters(config.model))
         check_batch(config, devices)
@@ -133,4 +144,5 @@ def _divides(config: Config, slice_: Slice, mesh: MeshConfig) -> bool:
 
 @lru_cache(maxsize=1)
 def _parameters(model: ModelConfig) -> tuple[Any, Any]:
+    """Return the shapes and the logical axes of a model's parameters."""
     return functional.shapes(model), functional.logical_axes(model)

@@ -1,4 +1,4 @@
-"""An estimate in lines for the terminal."""
+"""Estimates as lines of text for the terminal."""
 
 from collections.abc import Sequence
 
@@ -6,131 +6,158 @@ from bertjax.estimate.answer_fields import MEMORY
 from bertjax.estimate.answers import Answer, LargestBatch
 from bertjax.estimate.cost.memory import Memory
 from bertjax.estimate.cost.operations import Collective, Operation
-from bertjax.estimate.estimate import Estimate, Timing
+from bertjax.estimate.estimate import Estimate, StepTime
 
-MOST = 12  # collectives to print
+MAX_COLLECTIVES = 12
+"""Collectives that are listed; of the others the sum is given."""
 LABEL = "the TPU compiler's estimate, nothing of it measured"
 
 
-def describe(found: Estimate) -> str:
-    """All of an estimate, in lines."""
-    lines = [heading(found), LABEL, ""]
-    if not found.fits:
-        return "\n".join([*lines, f"does not fit: {found.refusal}"])
-    assert found.memory is not None
-    assert found.timing is not None
-    lines += [*_memory(found.memory), "", *_time(found, found.timing), ""]
-    lines += [*_operations(found.operations), "", *_collectives(found.collectives)]
+def describe(estimate: Estimate) -> str:
+    """Return all of an estimate, as lines."""
+    lines = [heading(estimate), LABEL, ""]
+    if not estimate.fits:
+        return "\n".join([*lines, f"does not fit: {estimate.refusal}"])
+    assert estimate.memory is not None
+    assert estimate.timing is not None
+    lines += [*_memory(estimate.memory), ""]
+    lines += [*_time(estimate, estimate.timing), ""]
+    lines += [*_operations(estimate.operations), ""]
+    lines += _collectives(estimate.collectives)
     return "\n".join(lines).rstrip()
 
 
-def describe_answer(found: Answer) -> str:
-    """The estimate, and the largest batch and the search where they were asked for."""
-    parts = [describe(found.estimate)]
-    if found.largest:
-        parts.append(_largest(found.largest))
-    if found.search:
-        parts.append("\n".join(["layouts tried, the quickest first:", *map(brief, found.search)]))
+def describe_answer(answer: Answer) -> str:
+    """Return the estimate, and the largest batch and the search where they were asked for."""
+    parts = [describe(answer.estimate)]
+    if answer.largest:
+        parts.append(_largest(answer.largest))
+    if answer.search:
+        parts.append("\n".join(["layouts tried, the quickest first:", *map(brief, answer.search)]))
     return "\n\n".join(parts)
 
 
-def brief(found: Estimate) -> str:
-    """An estimate in one line."""
-    what = f"{_mesh(found, ' ')}, remat {found.remat}, batch {found.batch_size:,}"
-    if not (found.fits and found.timing and found.memory):
-        return f"  {what}: does not fit"
+def brief(estimate: Estimate) -> str:
+    """Return an estimate in one line."""
+    layout = f"{_mesh(estimate, ' ')}, remat {estimate.remat}, batch {estimate.batch_size:,}"
+    if not (estimate.fits and estimate.timing and estimate.memory):
+        return f"  {layout}: does not fit"
     return (
-        f"  {what}: {milliseconds(found.timing.step)}, utilisation {found.mfu:.1%}, "
-        f"{gigabytes(found.memory.total)} of {gigabytes(found.memory.available)}"
+        f"  {layout}: {milliseconds(estimate.timing.step)}, utilization {estimate.mfu:.1%}, "
+        f"{gibibytes(estimate.memory.total)} of {gibibytes(estimate.memory.available)}"
     )
 
 
-def _largest(found: LargestBatch) -> str:
-    refused = f", {found.refused:,} does not" if found.refused else " (no larger one was tried)"
-    best = f":\n{brief(found.estimate)}" if found.estimate and found.estimate.fits else ""
-    return f"largest batch: {found.batch_size:,} fits{refused}{best}"
+def _largest(largest: LargestBatch) -> str:
+    text = f"largest batch: {largest.batch_size:,} fits"
+    if largest.refused:
+        text += f", {largest.refused:,} does not"
+    else:
+        text += " (no larger one was tried)"
+    if largest.estimate and largest.estimate.fits:
+        text += f":\n{brief(largest.estimate)}"
+    return text
 
 
-def heading(found: Estimate) -> str:
-    """What was compiled, in a line."""
-    slices = f"{found.slices} x " if found.slices > 1 else ""
+def heading(estimate: Estimate) -> str:
+    """Return the compiled slice, mesh and batch in one line."""
+    slices = f"{estimate.slices} x " if estimate.slices > 1 else ""
     return (
-        f"{slices}{found.topology}: {found.chips} chips, {_mesh(found, ' x ')}; "
-        f"batch {found.batch_size:,} x {found.length}, {found.dtype}, remat {found.remat}; "
-        f"compiled in {found.compile_seconds:.0f} s"
+        f"{slices}{estimate.topology}: {estimate.chips} chips, {_mesh(estimate, ' x ')}; "
+        f"batch {estimate.batch_size:,} x {estimate.length}, {estimate.dtype}, "
+        f"remat {estimate.remat}; compiled in {estimate.compile_seconds:.0f} s"
     )
 
 
-def _mesh(found: Estimate, between: str) -> str:
-    return (
-        between.join(f"{name} {size}" for name, size in found.mesh.items() if size > 1)
-        or "one device"
-    )
+def _mesh(estimate: Estimate, separator: str) -> str:
+    axes = [f"{name} {size}" for name, size in estimate.mesh.items() if size > 1]
+    return separator.join(axes) or "one device"
 
 
-def gigabytes(count: float) -> str:
-    """Bytes as GiB."""
-    return f"{count / 2**30:.2f} GiB"
+def gibibytes(byte_count: float) -> str:
+    """Return a number of bytes as GiB."""
+    return f"{byte_count / 2**30:.2f} GiB"
 
 
 def milliseconds(seconds: float) -> str:
-    """Seconds as ms, three digits or more."""
-    return f"{1e3 * seconds:,.{0 if seconds >= 0.1 else 1 if seconds >= 0.01 else 3}f} ms"
+    """Return seconds as ms, with three digits or more."""
+    if seconds >= 0.1:
+        decimals = 0
+    elif seconds >= 0.01:
+        decimals = 1
+    else:
+        decimals = 3
+    return f"{1e3 * seconds:,.{decimals}f} ms"
 
 
 def _memory(memory: Memory) -> list[str]:
     share = memory.total / memory.available
-    total = f"memory of a device: {gigabytes(memory.total)} of {gigabytes(memory.available)} ({share:.0%})"
-    return [
-        total,
-        *(f"  {name:<29}{gigabytes(getattr(memory, part)):>10}" for part, name in MEMORY.items()),
-    ]
-
-
-def _time(found: Estimate, timing: Timing) -> list[str]:
-    flops = found.model_flops
-    extra = found.program_flops / flops.total - 1 if found.program_flops else 0.0
     lines = [
-        f"step: {milliseconds(timing.step)}, {found.tokens_per_second:,.0f} tokens/s, "
-        f"model FLOP utilisation {found.mfu:.1%}",
-        f"  computation {milliseconds(timing.compute)}, kernels {milliseconds(timing.kernels)}, collectives "
-        f"{milliseconds(timing.collectives)} (and {milliseconds(timing.overlapped)} beside other work), "
+        f"memory of a device: {gibibytes(memory.total)} of {gibibytes(memory.available)} "
+        f"({share:.0%})"
+    ]
+    for field, label in MEMORY.items():
+        lines.append(f"  {label:<29}{gibibytes(getattr(memory, field)):>10}")
+    return lines
+
+
+def _time(estimate: Estimate, timing: StepTime) -> list[str]:
+    flops = estimate.model_flops
+    products, extra = 0.0, 0.0
+    if estimate.program_flops:
+        products = estimate.program_flops
+        extra = products / flops.total - 1
+    lines = [
+        f"step: {milliseconds(timing.step)}, {estimate.tokens_per_second:,.0f} tokens/s, "
+        f"model FLOP utilization {estimate.mfu:.1%}",
+        f"  computation {milliseconds(timing.compute)}, kernels {milliseconds(timing.kernels)}, "
+        f"collectives {milliseconds(timing.collectives)} "
+        f"(and {milliseconds(timing.overlapped)} beside other work), "
         f"{timing.unestimated_count} operations without cycles {milliseconds(timing.unestimated)}",
-        f"  model {flops.total / 1e12:,.2f} TFLOP a step (layers {flops.layers / 1e12:,.2f}, attention "
-        f"{flops.attention / 1e12:,.2f}, heads {flops.heads / 1e12:,.2f}); the program's products outside kernels "
-        f"{found.program_flops / 1e12 if found.program_flops else 0:,.2f} ({extra:+.0%})",
+        f"  model {_teraflop(flops.total)} TFLOP a step (layers {_teraflop(flops.layers)}, "
+        f"attention {_teraflop(flops.attention)}, heads {_teraflop(flops.heads)}); "
+        f"the program's products outside kernels {_teraflop(products)} ({extra:+.0%})",
     ]
     if timing.unstated_kernels:
         lines.append(
             f"  {timing.unstated_kernels} kernels state no cost: too little is counted for them"
         )
     if timing.unknown_loops:
-        lines.append(
-            f"  loops of unknown length, counted as one pass: {', '.join(timing.unknown_loops)}"
-        )
+        loops = ", ".join(timing.unknown_loops)
+        lines.append(f"  loops of unknown length, counted as one pass: {loops}")
     return lines
 
 
+def _teraflop(flops: float) -> str:
+    return f"{flops / 1e12:,.2f}"
+
+
 def _operations(operations: Sequence[Operation]) -> list[str]:
-    rows = [
-        f"  {row.share:>6.1%} {milliseconds(row.seconds):>10} {row.times:>4} x  {row.phase:<8} {row.where or '-'}"
-        f"  [{row.name}{'' if row.basis == 'cycles' else ', by ' + row.basis}]"
-        for row in operations
-    ]
-    return ["costliest operations (share of the step, time, runs):", *rows]
+    lines = ["most expensive operations (share of the step, time, runs):"]
+    for operation in operations:
+        basis = "" if operation.basis == "cycles" else f", by {operation.basis}"
+        lines.append(
+            f"  {operation.share:>6.1%} {milliseconds(operation.seconds):>10} "
+            f"{operation.times:>4} x  {operation.phase:<8} {operation.where or '-'}"
+            f"  [{operation.name}{basis}]"
+        )
+    return lines
 
 
 def _collectives(collectives: Sequence[Collective]) -> list[str]:
     if not collectives:
         return ["collectives: none"]
-    shown, rest = collectives[:MOST], collectives[MOST:]
-    rows = [
-        f"  {milliseconds(row.seconds):>10} {row.times:>4} x {row.bytes / 1e6:>9,.2f} MB  {row.kind} over "
-        f"{' x '.join(row.axes) or '-'}  {row.phase} {row.where}{'  (beside other work)' if row.overlapped else ''}"
-        for row in shown
-    ]
-    if rest:
-        rows.append(
-            f"  {milliseconds(sum(row.seconds for row in rest)):>10} in {len(rest)} smaller ones"
+    lines = ["collectives (time by the links' bandwidth, runs, bytes of one):"]
+    for collective in collectives[:MAX_COLLECTIVES]:
+        axes = " x ".join(collective.axes) or "-"
+        overlapped = "  (beside other work)" if collective.overlapped else ""
+        lines.append(
+            f"  {milliseconds(collective.seconds):>10} {collective.times:>4} x "
+            f"{collective.bytes / 1e6:>9,.2f} MB  {collective.kind} over "
+            f"{axes}  {collective.phase} {collective.where}{overlapped}"
         )
-    return ["collectives (time by the links' bandwidth, runs, bytes of one):", *rows]
+    rest = collectives[MAX_COLLECTIVES:]
+    if rest:
+        seconds = sum(collective.seconds for collective in rest)
+        lines.append(f"  {milliseconds(seconds):>10} in {len(rest)} smaller ones")
+    return lines

@@ -80,7 +80,7 @@ def evaluate_split(
     for items, batch in eval_batches(encoded, shape, row_indices=row_indices):
         arrays = global_batch(mesh, batch, batch_size)
         sums, batch_outputs = jax.device_get(step(params, arrays))
-        # In float64: a float32 sum over thousands of batches would lose the last digits of the loss.
+        # In float64: a float32 sum over thousands of batches would lose digits of the loss.
         for name, value in sums.items():
             totals[name] = totals.get(name, 0.0) + float(value)
         for item, output in zip(items, batch_outputs, strict=True):

@@ -80,6 +80,7 @@ def _thresholds(run_dir: epath.Path, folder: epath.Path) -> dict[str, float] | N
     if not path.exists():
         return None
     result = read_json(path)
+    # Compared as text: the folder of a checkpoint is named after its step.
     if str(result.get("step")) != folder.name:
         return {}
     return result.get(THRESHOLDS, {})

@@ -92,7 +92,8 @@ class TaskObjective:
 
     def loss(self, sums: dict[str, dict[str, Array]], counts: Array) -> Array:
         """Return the mean loss in nats; `counts` may be those of a larger batch than the sums."""
-        (own,) = sums.values()
+        (own,) = sums.values()  # a batch is of one task
+        # A batch of padding alone has loss 0, not 0 / 0.
         return own["loss"] / jnp.where(counts > 0, counts, 1)
 
     def means(self, sums: dict[str, dict[str, Array]]) -> dict[str, Array]:

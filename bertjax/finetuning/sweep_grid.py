@@ -113,6 +113,7 @@ class SettingSummary:
 
 def cells(grid: Grid) -> list[Cell]:
     """Return all runs of a sweep in order: all settings with the first seed, then with the next."""
+    # By seed first: a sweep that is stopped early has then compared more settings.
     values = itertools.product(grid.batch_sizes, grid.learning_rates, grid.epochs)
     settings = list(itertools.starmap(Setting, values))
     return [Cell(setting, seed) for seed in grid.seeds for setting in settings]

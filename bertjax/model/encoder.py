@@ -49,6 +49,7 @@ class Embeddings(nn.Module):
 
     def setup(self) -> None:
         c = self.config
+        # In float32: the sum of the three is normalized, and only then rounded to `config.dtype`.
         table = partial(
             nn.Embed, features=c.embedding_width, dtype=jnp.float32, param_dtype=jnp.float32
         )
@@ -112,14 +113,14 @@ class Layer(nn.Module):
     ) -> tuple[Array, Array | None]:
         """Run the layer with global or local attention; `is_global` None: as all layers have it."""
         c, layout = self.config, self.layout
-        attends_globally = c.is_global(0) if is_global is None else is_global
+        attention_is_global = c.is_global(0) if is_global is None else is_global
 
         def add_and_norm(x: Array, sublayer: Array, name: str) -> Array:
             key = None if self.deterministic else self.make_rng("dropout")
             return layout(ResidualNorm(c, layout, name=name)(x, sublayer, key), *HIDDEN)
 
         attended = SelfAttention(c, layout, name="attention")(
-            x_BxLxD, segments, attends_globally, deterministic=self.deterministic
+            x_BxLxD, segments, attention_is_global, deterministic=self.deterministic
         )
         x_BxLxD = add_and_norm(x_BxLxD, attended, "attention_layer_norm")
         x_BxLxD = add_and_norm(x_BxLxD, Mlp(c, layout, name="mlp")(x_BxLxD), "mlp_layer_norm")
@@ -183,7 +184,7 @@ class Encoder(nn.Module):
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
         # None where all layers attend alike: then the layer's program has no condition in it.
-        is_global = jnp.array(c.global_layers) if c.alternates else None
+        is_global = jnp.array(c.attends_globally) if c.alternates else None
         if c.share_layers and is_global is not None:
             is_global = is_global[None, :]  # for the inner scan of `SharedLayer`
         layers = scanned(c, self.layout, deterministic, keep_layers, name="layers")

@@ -9,6 +9,8 @@ No function keeps state; all work under `jit` (the configuration is hashable: ma
     N layers                V vocabulary             S inputs in a packed row
 
 `params` is a plain nested dict of float32 arrays; `docs/parameters.md` lists its names and shapes.
+Arrays that meet are given equal ranks by hand, `bias[None, :]`: the tests forbid JAX to do it by
+itself, which would hide mistaken axes.
 """
 
 from collections.abc import Mapping

@@ -63,7 +63,7 @@ class Curve:
         """
         size = len(self.values)
         at = np.unique(np.linspace(0, size - 1, min(size, MAX_POINTS)).astype(int))
-        half = np.minimum(size // 100, at)
+        half = np.minimum(size // 100, at)  # shorter at the beginning, so that it stays centred
         low, high = at - half, np.minimum(at + half + 1, size)
         # Differences of cumulative sums: a window's sum costs the same whatever its size.
         finite = np.isfinite(self.values)
@@ -188,6 +188,7 @@ def _blocks(path: epath.Path, schema: pa.Schema) -> Iterator[pa.Table]:
     with path.open("rb") as file:
         rest = b""
         while block := file.read(BLOCK_BYTES):
+            # A block may end inside a line, and a run may be writing the last one.
             lines, newline, rest = (rest + block).rpartition(b"\n")
             if newline:
                 yield pa.json.read_json(io.BytesIO(lines), parse_options=options)

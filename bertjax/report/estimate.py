@@ -177,6 +177,7 @@ def _memory(layout: Fields) -> str:
     return f"{_memory_bytes(layout) / 2**30:.2f}"
 
 
+# Headings end with the unit of their numbers.
 MEMORIES = (
     Column("what", lambda part: part["what"]),
     Column("GiB", lambda part: f"{part['bytes'] / 2**30:,.3f}", is_number=True),

@@ -183,6 +183,7 @@ def _errors(errors: Sequence[Any], where: str) -> str:
     lines = []
     for number, error in enumerate(errors):
         cells = []
+        # dir="auto": the text of a task may run from right to left.
         for name in names:
             text = _folded(_field(error, name, str, f"{where}[{number}]"))
             cells.append(f'<td class="{name}" data-what="{name}" dir="auto">{text}</td>')

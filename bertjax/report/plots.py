@@ -218,6 +218,7 @@ def _figure_html(
     showlegend: bool,
 ) -> str:
     figure = go.Figure(traces)
+    # Transparent and grey: the page has a light and a dark scheme.
     axis = {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": GRID, "automargin": True}
     figure.update_layout(
         height=300,
@@ -234,7 +235,7 @@ def _figure_html(
     return plotly.io.to_html(
         figure,
         full_html=False,
-        include_plotlyjs=False,
+        include_plotlyjs=False,  # 4.9 MB, once in the page's head
         div_id=name,
         config={"displayModeBar": False, "responsive": True},
     )

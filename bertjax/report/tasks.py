@@ -158,16 +158,15 @@ def task_plots(tasks: Mapping[str, ReportedTask], columns: Sequence[str]) -> lis
 
     A metric's plot has a line for every task and split.
     """
-    several = len(tasks) > 1
+    has_score = len(tasks) > 1  # that of a single task is its metric
     bases = ["loss"]
-    if several:
+    if has_score:
         bases.append("score")
     bases += [task.metric for task in tasks.values()]
     bases += map(_base, columns)
     plots: list[Plot] = []
     for base in dict.fromkeys(bases):
-        # The score of a single task is its metric.
-        if base.endswith(THRESHOLD) or (base == "score" and not several):
+        if base.endswith(THRESHOLD) or (base == "score" and not has_score):
             continue
         plots += _plots_of_metric(base, tasks, columns)
     return [*plots, *STEP_PLOTS]

@@ -31,6 +31,7 @@ def encode_pairs(
     second if both are equally long, as `_truncate_seq_pair` of BERT's run_classifier.py does it.
     Raises `UserError` if `max_seq_length` has no room for the special tokens.
     """
+    # One [SEP] between the texts, also for RoBERTa, whose own code writes two.
     is_pair = np.array([example.pair is not None for example in examples], bool)
     a_ids, a_offsets = tokenizer.encode_batch([example.text for example in examples])
     b_ids, b_offsets = tokenizer.encode_batch([example.pair or "" for example in examples])

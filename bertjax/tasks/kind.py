@@ -167,7 +167,7 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
     def majority_baseline(self, task: TaskT, examples: Sequence[ExampleT]) -> float:
         """Return the task's metric, in 0..1, of the best constant prediction; 0 if there is none.
 
-        A run that scores no better has failed.
+        A run that scores no better counts as failed, as in arXiv 2006.04884.
         """
         return 0.0
 
@@ -198,6 +198,8 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
 
 def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return `values` with tuples in place of lists, which is what JSON makes of tuples."""
-    return {
-        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
-    }
+    return {name: _with_tuple(value) for name, value in values.items()}
+
+
+def _with_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

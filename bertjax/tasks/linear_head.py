@@ -37,6 +37,7 @@ def pooled_logits(
     """
     hidden = functional.encode(config, params, batch, key=key, layout=layout).hidden_BxLxD
     pooled = functional.pool(config, params, hidden)
+    # Dropout after the pooler, as in run_classifier.py of the original BERT.
     return linear(config, head, dropped(config, pooled, key))
 
 

@@ -103,8 +103,18 @@ def reliability(probabilities: ArrayLike, correct: ArrayLike, bins: int = 10) ->
     divisors = np.maximum(counts, 1)
     confidence = np.bincount(of_bin, weights=probabilities, minlength=bins) / divisors
     right = np.bincount(of_bin, weights=correct, minlength=bins) / divisors
-    columns = (edges[:-1], edges[1:], counts, confidence, right)
-    return [Bin(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
+    table = []
+    for i in range(bins):
+        table.append(
+            Bin(
+                float(edges[i]),
+                float(edges[i + 1]),
+                int(counts[i]),
+                float(confidence[i]),
+                float(right[i]),
+            )
+        )
+    return table
 
 
 def expected_calibration_error(table: list[Bin]) -> float:

@@ -65,7 +65,9 @@ def prepared_source(config: Config, tokenizer: Tokenizer) -> BatchSource:
     manifests = [read_manifest(folder) for folder in folders.values()]
 
     def train_batches(start: int, row_indices: np.ndarray) -> Iterator[Batch]:
-        return pipeline.train_batches(train, config, tokenizer.starts_word, start, rows=row_indices)
+        return pipeline.train_batches(
+            train, config, tokenizer.starts_word, start, row_indices=row_indices
+        )
 
     return BatchSource(
         train=train_batches,
@@ -84,7 +86,7 @@ def prepared_source(config: Config, tokenizer: Tokenizer) -> BatchSource:
 def _heldout_batches(
     config: Config, records: pipeline.Records, row_indices: np.ndarray, max_batches: int
 ) -> Iterator[Batch]:
-    return pipeline.eval_batches(records, config, rows=row_indices, max_batches=max_batches)
+    return pipeline.eval_batches(records, config, row_indices=row_indices, max_batches=max_batches)
 
 
 def _unigram_entropy(manifests: list[Manifest | None]) -> float | None:

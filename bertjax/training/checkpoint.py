@@ -52,7 +52,7 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             best_fn=_score,
             preservation_policy=policies.AnyPreservationPolicy([keep_latest, keep_best]),
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=True,  # what a kill left of an interrupted save
         )
         with _disk_errors(self.folder):
             self._manager = ocp.CheckpointManager(self.folder, options=options)
@@ -76,6 +76,7 @@ class Checkpoints:
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
         metrics = None if heldout is None else {"score": _score(heldout)}
         with _disk_errors(self.folder):
+            # Forced: the loop decides when to save, at the last step too, and not Orbax's interval.
             self._manager.save(step, args=args, metrics=metrics, force=True)
 
     def restore(self, step: int, target: TrainState) -> TrainState:
@@ -146,6 +147,7 @@ def find_checkpoint(path: epath.PathLike) -> tuple[epath.Path, epath.Path]:
             expected="one that is",
         )
         return path, best
+    # While a run trains there is no result.json yet: then the newest counts.
     steps = _steps(path / FOLDER)
     check(
         steps,
@@ -191,7 +193,7 @@ def restore_params(
     args = ocp.args.PyTreeRestore(
         item={"params": target},
         restore_args={"params": ocp.checkpoint_utils.construct_restore_args(target)},
-        partial_restore=True,
+        partial_restore=True,  # the optimizer's state, if there is one, is left out
     )
     with _disk_errors(folder), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         return checkpointer.restore(folder / "state", args=args)["params"]

@@ -2,19 +2,19 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from bertjax.config import Config
+from bertjax.model.functional import Params
 from bertjax.parallel.hosts import global_batch, process_row_indices
 from bertjax.training.pretraining_loss import Sums, means
 from bertjax.training.step import jit_eval_step
 from bertjax.types import Batch
 
-Evaluator = Callable[[Any], dict[str, float]]
+Evaluator = Callable[[Params], dict[str, float]]
 """Returns held-out metrics for parameters."""
 HeldoutBatches = Mapping[str, Callable[[np.ndarray, int], Iterable[Batch]]]
 """For each corpus, by name, a function that returns its held-out batches.
@@ -38,7 +38,7 @@ def heldout_evaluator(
     eval_step = jit_eval_step(config, mesh)
     max_batches = config.train.eval_max_batches
 
-    def evaluator(params: Any) -> dict[str, float]:
+    def evaluator(params: Params) -> dict[str, float]:
         metrics = evaluate(config, mesh, eval_step, params, heldout, max_batches=max_batches)
         if unigram_entropy is not None:
             metrics["unigram_entropy"] = unigram_entropy
@@ -50,8 +50,8 @@ def heldout_evaluator(
 def evaluate(
     config: Config,
     mesh: Mesh,
-    eval_step: Callable[[Any, Batch], Sums],
-    params: Any,
+    eval_step: Callable[[Params, Batch], Sums],
+    params: Params,
     heldout: HeldoutBatches,
     *,
     max_batches: int = 0,
@@ -85,8 +85,8 @@ def evaluate(
 
 
 def _sums(
-    eval_step: Callable[[Any, Batch], Sums],
-    params: Any,
+    eval_step: Callable[[Params, Batch], Sums],
+    params: Params,
     batches: Iterable[Batch],
     mesh: Mesh,
     batch_size: int,

@@ -112,6 +112,7 @@ def _train(
         global_size = batches * config.train.batch_size
         state, scalars = train_step(state, hosts.global_batch(mesh, batch, global_size))
         step_log.add(Update(step, batches, scalars, batch))
+        # Asked first, and in every update: processes number their questions to agree on a step.
         is_last = hosts.should_stop_after(number, stop.is_set()) or step == config.train.steps
         due = _due(config.train, before, step, is_last)
         if due.log:
@@ -126,7 +127,7 @@ def _train(
         if due.checkpoint:
             records.save(step, state, heldout)
         if due.evaluation or due.checkpoint:
-            step_log.restart_clock()
+            step_log.restart_clock()  # their time is no training
         stalled = due.evaluation and records.has_stalled()
         if is_last or stalled:
             break
@@ -252,6 +253,7 @@ def _updates(
     Raises `UserError` for ids that are not in the vocabulary: inside the step they would be clamped
     or give NaN. What looks wrong in the first batch is logged.
     """
+    # The source starts at the batch of this step: nothing before it is read again.
     batches, step = source.train(start, row_indices), start
     while step < config.train.steps:
         count = schedule.batches_at(step)

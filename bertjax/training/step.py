@@ -112,6 +112,7 @@ def check_batch(config: Config, mesh: Mesh) -> None:
     stretches = mesh.shape["sequence"]
     expected = f"a multiple of the devices that share a row, mesh.sequence ({stretches})"
     name = "finetune.length_buckets" if config.finetune.tasks else "data.max_seq_length"
+    # A shard of a row may not be longer than another: each device runs the same program.
     for length in config.row_lengths:
         check(length % stretches == 0, where=name, found=length, expected=expected)
 
@@ -143,6 +144,7 @@ def gradients(
 
     def part_gradient(params: Params, part: Batch, key: Array | None) -> tuple[Params, Any, Array]:
         gradient, sums = jax.grad(part_loss, has_aux=True)(params, part, key)
+        # Only the adaptive batch schedule uses the norm; else the compiler leaves it out.
         return gradient, sums, optax.tree.norm(gradient, squared=True)
 
     parts = config.train.gradient_accumulation_steps * batches_in(config, batch)
@@ -151,6 +153,7 @@ def gradients(
 
     def add_part(carry: Any, numbered: tuple[Array, Batch]) -> tuple[Any, None]:
         index, part = numbered
+        # Each part its own key: with one for all, rows of equal index would share dropout's masks.
         part_key = None if key is None else jax.random.fold_in(key, index)
         return jax.tree.map(jnp.add, carry, part_gradient(params, part, part_key)), None
 
@@ -223,6 +226,8 @@ def _update(
     config: Config, state: TrainState, grads: Params
 ) -> tuple[ArrayLike, Params, optax.OptState]:
     """Return the learning rate at the state's step, and parameters and optimizer after it."""
+    # By the run's step and not by a counter in the optimizer, which a skipped update would not
+    # advance.
     rate = make_schedule(config.optimizer, config.train.steps)(state.step)
     optimizer = make_optimizer(config.optimizer)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -343,6 +348,7 @@ def _jit_train_step(config: Config, mesh: Mesh, objective: Objective) -> jax.sta
 
     return jax.jit(
         step,
+        # The new state takes the old one's memory: else parameters and moments are held twice.
         donate_argnums=1,
         in_shardings=(replicated, shardings, rules.batch_sharding(mesh)),
         out_shardings=(shardings, replicated),

@@ -74,8 +74,8 @@ def test_it_prints_and_writes_the_estimate(capsys, config_file):
     for part in (
         "the TPU compiler's estimate",
         "memory of a device",
-        "model FLOP utilisation",
-        "costliest",
+        "model FLOP utilization",
+        "most expensive operations",
         "all-reduce",
     ):
         assert part in said

@@ -9,4 +9,4 @@ def test_layers_alternate_where_some_attend_globally_and_some_locally(layers, wi
     model = ModelConfig(
         num_hidden_layers=layers, local_attention=window, global_attn_every_n_layers=every
     )
-    assert model.alternates == (len(set(model.global_layers)) > 1)
+    assert model.alternates == (len(set(model.attends_globally)) > 1)

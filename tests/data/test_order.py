@@ -3,7 +3,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertjax.data.order import BLOCK, batch_rows, mixture_rows, permute, quotas_of
+from bertjax.data.order import (
+    BLOCK,
+    batch_record_numbers,
+    mixture_record_numbers,
+    permute,
+    quotas_of,
+)
 
 
 @given(size=st.integers(1, 3000), key=st.integers(0, 2**32))
@@ -13,22 +19,23 @@ def test_every_row_comes_once(size, key):
 
 @given(size=st.integers(1, 2**40), seed=st.integers(0, 2**31))
 def test_large_sizes_stay_in_range_without_repeats(size, seed):
-    asked = np.unique(np.random.default_rng(seed).integers(0, size, 100))
-    found = permute(asked, size, (seed, 0))
-    assert found.min() >= 0
-    assert found.max() < size
-    assert len(np.unique(found)) == len(asked)
+    indices = np.unique(np.random.default_rng(seed).integers(0, size, 100))
+    images = permute(indices, size, (seed, 0))
+    assert images.min() >= 0
+    assert images.max() < size
+    assert len(np.unique(images)) == len(indices)
 
 
 def test_the_indices_that_were_asked_for_are_left_as_they_were():
-    asked = np.arange(10, dtype=np.uint64)
-    permute(asked, 10, (1,))
-    assert np.array_equal(asked, np.arange(10))
+    indices = np.arange(10, dtype=np.uint64)
+    permute(indices, 10, (1,))
+    assert np.array_equal(indices, np.arange(10))
 
 
-def test_neighbours_are_spread_evenly():
-    """Differences of neighbours, binned, against the triangular law of independent draws:
-    chi-square of 9 bins.
+def test_neighbors_are_spread_evenly():
+    """Differences of neighbors follow the triangular law of independent draws.
+
+    The statistic is chi-square over bins, of 9 degrees of freedom.
     """
     size = 100_000
     order = permute(np.arange(size), size, (1, 2)) / size
@@ -44,7 +51,9 @@ def test_neighbours_are_spread_evenly():
 @pytest.mark.parametrize("size,batch_size", [(10, 4), (7, 7), (5, 13), (100, 1)])
 def test_batches_walk_through_epochs_that_each_hold_every_row(size, batch_size):
     steps = 3 * size
-    walked = np.concatenate([batch_rows(size, batch_size, step, 5) for step in range(steps)])
+    walked = np.concatenate(
+        [batch_record_numbers(size, batch_size, step, 5) for step in range(steps)]
+    )
     epochs = walked[: len(walked) // size * size].reshape(-1, size)
     assert (np.sort(epochs, axis=1) == np.arange(size)).all()
     if size > 6:
@@ -52,8 +61,12 @@ def test_batches_walk_through_epochs_that_each_hold_every_row(size, batch_size):
 
 
 def test_order_depends_on_the_seed_and_nothing_else():
-    assert np.array_equal(batch_rows(1000, 8, 77, 1), batch_rows(1000, 8, 77, 1))
-    assert not np.array_equal(batch_rows(1000, 8, 77, 1), batch_rows(1000, 8, 77, 2))
+    assert np.array_equal(
+        batch_record_numbers(1000, 8, 77, 1), batch_record_numbers(1000, 8, 77, 1)
+    )
+    assert not np.array_equal(
+        batch_record_numbers(1000, 8, 77, 1), batch_record_numbers(1000, 8, 77, 2)
+    )
 
 
 weights = st.lists(st.floats(0.01, 100), min_size=1, max_size=6)
@@ -79,7 +92,7 @@ def test_a_mixture_has_exact_shares_and_goes_through_each_corpus_evenly(sizes, s
         data.draw(st.lists(st.floats(0.1, 1), min_size=len(sizes), max_size=len(sizes)))
     )
     batch = BLOCK // 4
-    drawn = [mixture_rows(sizes, quotas, batch, step, seed) for step in range(4)]
+    drawn = [mixture_record_numbers(sizes, quotas, batch, step, seed) for step in range(4)]
     corpora, rows = (np.concatenate(column) for column in zip(*drawn, strict=True))
     assert np.array_equal(np.bincount(corpora, minlength=len(sizes)), quotas)
     for corpus, size in enumerate(sizes):
@@ -92,11 +105,13 @@ def test_a_mixtures_batches_do_not_depend_on_their_size_or_start():
     sizes, quotas = [1000, 77], quotas_of([3, 1])
     whole = [
         np.concatenate(x)
-        for x in zip(*(mixture_rows(sizes, quotas, 8, s, 5) for s in range(64)), strict=True)
+        for x in zip(
+            *(mixture_record_numbers(sizes, quotas, 8, s, 5) for s in range(64)), strict=True
+        )
     ]
-    large = mixture_rows(sizes, quotas, 512, 0, 5)
+    large = mixture_record_numbers(sizes, quotas, 512, 0, 5)
     assert all(np.array_equal(a, b) for a, b in zip(whole, large, strict=True))
     assert np.bincount(whole[0])[1] / 512 == pytest.approx(0.25, abs=0.08)
-    far = mixture_rows(sizes, quotas, 8, 10**9, 5)
+    far = mixture_record_numbers(sizes, quotas, 8, 10**9, 5)
     assert far[1].min() >= 0
     assert (far[1] < np.array(sizes)[far[0]]).all()

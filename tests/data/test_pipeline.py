@@ -56,7 +56,7 @@ def test_the_hosts_rows_make_up_the_global_batch(config, hosts):
     parts = [
         take(
             pipeline.train_batches(
-                [records], config, STARTS, 3, rows=slice(host * size, (host + 1) * size)
+                [records], config, STARTS, 3, row_indices=slice(host * size, (host + 1) * size)
             ),
             3,
         )
@@ -75,8 +75,8 @@ def test_evaluation_covers_each_record_once_and_fills_up_with_empty_rows(config)
     assert len(batches) == 4
     together = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     assert together["input_mask"].any(axis=1).tolist() == [True] * 14 + [False] * 2
-    every = records.read(np.arange(14))
-    for name, values in every.items():
+    records_read = records.read(np.arange(14))
+    for name, values in records_read.items():
         assert np.array_equal(together[name][:14], values)
         assert not together[name][14:].any()
     assert len(list(pipeline.eval_batches(records, config, max_batches=2))) == 2
@@ -85,7 +85,8 @@ def test_evaluation_covers_each_record_once_and_fills_up_with_empty_rows(config)
 def test_hosts_evaluate_disjoint_rows_that_are_all_rows(config):
     records = pipeline.open_split(config, config.data.prepared_dir, "train", FINGERPRINT)
     parts = [
-        list(pipeline.eval_batches(records, config, rows=slice(2 * h, 2 * h + 2))) for h in range(2)
+        list(pipeline.eval_batches(records, config, row_indices=slice(2 * h, 2 * h + 2)))
+        for h in range(2)
     ]
     assert sum(batch["input_mask"].any(axis=1).sum() for part in parts for batch in part) == 14
 
@@ -108,14 +109,15 @@ def test_a_host_without_rows_in_the_last_batch_evaluates_empty_ones(tmp_path):
     foreign(tmp_path / "valid.tfrecord", random_batch(np.random.default_rng(1), 5))
     config = small_config(data={"prepared_dir": str(tmp_path)}, train={"batch_size": 4})
     records = pipeline.open_split(config, config.data.prepared_dir, "validation", "any")
-    last = list(pipeline.eval_batches(records, config, rows=slice(2, 4)))[-1]
+    last = list(pipeline.eval_batches(records, config, row_indices=slice(2, 4)))[-1]
     assert last["input_ids"].shape == (2, 16)
     assert not any(values.any() for values in last.values())
 
 
 def test_a_process_that_leaves_amid_its_batches_ends_by_itself(config):
-    """Without closing the stream it hangs or aborts, since TensorFlow waits for a read that Python
-    no longer runs.
+    """A stream that is not closed would let the process hang or abort.
+
+    TensorFlow would wait for a read that Python no longer runs.
     """
     program = (
         "import sys; from bertjax.data import pipeline; from tests.factory import small_config; "
@@ -251,7 +253,7 @@ def test_rows_to_be_masked_in_the_step_come_as_they_were_with_the_beginnings_of_
 
 @pytest.fixture
 def two_folders(tmp_path):
-    """Prepared folders `one` of 14 rows and `two` of 6."""
+    """Make prepared folders `one` of 14 records and `two` of 6."""
     for name, sizes in (("one", (14,)), ("two", (6,))):
         (tmp_path / name).mkdir()
         written(epath.Path(tmp_path) / name, sizes)
@@ -278,7 +280,7 @@ def test_a_mixture_has_its_shares_and_says_where_each_row_is_from(two_folders, t
     parts = [
         take(
             pipeline.train_batches(
-                corpora, two_folders, STARTS, 7, rows=slice(32 * h, 32 * h + 32)
+                corpora, two_folders, STARTS, 7, row_indices=slice(32 * h, 32 * h + 32)
             ),
             2,
         )
@@ -296,7 +298,7 @@ def test_without_weights_a_mixture_goes_by_size_to_an_exponent(two_folders):
         config = small_config(
             data={"mixture": two_folders.data.mixture, "mixture_exponent": exponent}
         )
-        quotas = pipeline.shares(config, [14, 6])
+        quotas = pipeline.mixture_quotas(config, [14, 6])
         return quotas[0] / quotas.sum()
 
     assert share(1.0) == pytest.approx(0.7, abs=1e-3)

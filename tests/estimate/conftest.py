@@ -5,26 +5,26 @@ import math
 import numpy as np
 import pytest
 
-from bertjax.estimate.cost.collectives import Layout
+from bertjax.estimate.cost.collectives import DevicePlacement
 from bertjax.estimate.program.hlo import parse
 
 CHIP = "v5e"
 
 
 class Compiled:
-    """A function compiled for a slice: its text parsed, and where its devices are."""
+    """A function compiled for a slice: its parsed text, and the placement of its devices."""
 
     def __init__(self, executable, arguments, mesh):
         self.executable, self.arguments = executable, arguments
         self.text = executable.as_text()
         self.module = parse(self.text)
-        self.layout = Layout(mesh.shape, (0,) * math.prod(mesh.shape.values()))
+        self.placement = DevicePlacement(mesh.shape, (0,) * math.prod(mesh.shape.values()))
 
     def schedule(self):
         from bertjax.estimate.cost.schedule import schedule
         from bertjax.estimate.hardware.chips import CHIPS
 
-        return schedule(self.module, self.layout, CHIPS[CHIP])
+        return schedule(self.module, self.placement, CHIPS[CHIP])
 
 
 @pytest.fixture(scope="session")
@@ -37,10 +37,9 @@ def slice_2x2():
 
 @pytest.fixture(scope="session")
 def compile_for(slice_2x2):
-    """`compile_for(make, specs, axes)`: `make(mesh)` compiled for a mesh of `axes` on four v5e
-    chips.
+    """Return `compile_for(make, specs, axes)`: `make(mesh)` compiled for four v5e chips.
 
-    `specs` are (shape, dtype, axes that the array is cut over, its first axes first).
+    `axes` are those of the mesh; `specs` are (shape, dtype, the mesh axis of each dimension).
     """
     import jax
     from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec

@@ -69,11 +69,11 @@ def test_the_abstract_batch_is_a_prepared_one_without_its_numbers(tmp_path, data
     prepare(config, tmp_path / "prepared")
     folders = tuple(f"{name}={tmp_path / 'prepared'}" for name in "ab")
     for mixture in ((), folders[:1], folders):
-        asked = dataclasses.replace(config, data=dataclasses.replace(config.data, mixture=mixture))
-        source = prepared_source(asked, load_tokenizer(tmp_path / "prepared" / "tokenizer"))
+        mixed = dataclasses.replace(config, data=dataclasses.replace(config.data, mixture=mixture))
+        source = prepared_source(mixed, load_tokenizer(tmp_path / "prepared" / "tokenizer"))
         real = next(source.train(0, slice(None)))
-        abstract = abstract_batch(asked, make_mesh(asked.mesh, jax.devices()[:1]))
+        abstract = abstract_batch(mixed, make_mesh(mixed.mesh, jax.devices()[:1]))
         assert {name: (x.shape, x.dtype) for name, x in abstract.items()} == {
             name: (x.shape, x.dtype) for name, x in real.items()
         }
-        assert (abstract_vocabulary(asked) is None) == (source.vocabulary is None)
+        assert (abstract_vocabulary(mixed) is None) == (source.vocabulary is None)

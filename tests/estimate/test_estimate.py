@@ -28,36 +28,36 @@ def on_four_chips(**changes):
 
 
 @pytest.fixture(scope="module")
-def found(slice_2x2):
+def compiled(slice_2x2):
     return estimate(on_four_chips(), slice_2x2)
 
 
-def test_a_step_that_fits_has_a_time_and_a_utilisation(found):
-    assert found.fits
-    assert found.timing.step > 0
-    flops = found.model_flops.total / (found.timing.step * found.chips * 197e12)
-    assert found.mfu == pytest.approx(flops)
-    assert 0 < found.mfu < 1
-    assert found.tokens_per_second == pytest.approx(16 * 16 / found.timing.step)
-    assert found.mesh == {"replica": 1, "data": 2, "fsdp": 2, "tensor": 1, "sequence": 1}
-    assert found.timing.unknown_loops == ()
+def test_a_step_that_fits_has_a_time_and_a_utilization(compiled):
+    assert compiled.fits
+    assert compiled.timing.step > 0
+    flops = compiled.model_flops.total / (compiled.timing.step * compiled.chips * 197e12)
+    assert compiled.mfu == pytest.approx(flops)
+    assert 0 < compiled.mfu < 1
+    assert compiled.tokens_per_second == pytest.approx(16 * 16 / compiled.timing.step)
+    assert compiled.mesh == {"replica": 1, "data": 2, "fsdp": 2, "tensor": 1, "sequence": 1}
+    assert compiled.timing.unknown_loops == ()
 
 
-def test_the_parts_of_the_time_add_up(found):
-    timing = found.timing
+def test_the_parts_of_the_time_add_up(compiled):
+    timing = compiled.timing
     parts = timing.compute + timing.kernels + timing.collectives + timing.unestimated
     assert timing.step == pytest.approx(parts)
     assert timing.collectives == pytest.approx(
-        sum(c.seconds for c in found.collectives if not c.overlapped)
+        sum(c.seconds for c in compiled.collectives if not c.overlapped)
     )
 
 
-def test_the_layers_run_as_often_as_there_are_layers(found):
-    assert {cost.times for cost in found.schedule.costs} == {1, 3}
+def test_the_layers_run_as_often_as_there_are_layers(compiled):
+    assert {cost.times for cost in compiled.schedule.costs} == {1, 3}
 
 
-def test_the_memory_adds_up(found):
-    memory = found.memory
+def test_the_memory_adds_up(compiled):
+    memory = compiled.memory
     parameters = sum(
         math.prod(x.shape) * 4 for x in jax.tree.leaves(functional.shapes(on_four_chips().model))
     )
@@ -80,41 +80,41 @@ def test_the_memory_adds_up(found):
     assert all(part >= 0 for part in named)
 
 
-def test_gradients_are_summed_and_cut_parameters_gathered(found):
+def test_gradients_are_summed_and_cut_parameters_gathered(compiled):
     axes = {
-        kind: {c.axes for c in found.collectives if c.kind == kind}
+        kind: {c.axes for c in compiled.collectives if c.kind == kind}
         for kind in ("all-gather", "all-reduce")
     }
     assert axes["all-gather"] == {("fsdp",)}
     assert ("data", "fsdp") in axes["all-reduce"]
-    summed = sum(c.bytes * c.times for c in found.collectives if "data" in c.axes)
-    assert summed >= found.memory.parameters / 2  # bfloat16 at least
+    summed = sum(c.bytes * c.times for c in compiled.collectives if "data" in c.axes)
+    assert summed >= compiled.memory.parameters / 2  # bfloat16 at least
 
 
-def test_the_costliest_operations_come_first_and_are_no_more_than_all(found):
-    shares = [operation.share for operation in found.operations]
+def test_the_most_expensive_operations_come_first_and_are_no_more_than_all(compiled):
+    shares = [operation.share for operation in compiled.operations]
     assert len(shares) == 10
     assert shares == sorted(shares, reverse=True)
     assert 0 < sum(shares) <= 1
-    assert found.operations[0].seconds == pytest.approx(
-        found.operations[0].share * found.timing.step
+    assert compiled.operations[0].seconds == pytest.approx(
+        compiled.operations[0].share * compiled.timing.step
     )
 
 
-def test_the_program_does_the_products_of_the_model(found):
+def test_the_program_does_the_products_of_the_model(compiled):
     # No product of this model is computed twice, none is left out.
-    assert found.program_flops == pytest.approx(found.model_flops.total, rel=0.02)
+    assert compiled.program_flops == pytest.approx(compiled.model_flops.total, rel=0.02)
 
 
-def test_an_answer_is_written_whole_and_printed_with_its_label(found, tmp_path):
-    path = write_answer(epath.Path(tmp_path / "new"), Answer(found))
+def test_an_answer_is_written_whole_and_printed_with_its_label(compiled, tmp_path):
+    path = write_answer(epath.Path(tmp_path / "new"), Answer(compiled))
     written = json.loads(path.read_text())
-    assert written["estimate"]["mfu"] == found.mfu
-    assert written["estimate"]["memory"]["parameters"] == found.memory.parameters
-    assert written["estimate"] == json.loads(json.dumps(to_json(found)))
+    assert written["estimate"]["mfu"] == compiled.mfu
+    assert written["estimate"]["memory"]["parameters"] == compiled.memory.parameters
+    assert written["estimate"] == json.loads(json.dumps(to_json(compiled)))
     assert "schedule" not in written["estimate"]
     assert "estimate" in written["note"]
-    assert "nothing of it measured" in describe(found)
+    assert "nothing of it measured" in describe(compiled)
 
 
 def test_a_step_that_is_too_large_says_that_it_does_not_fit(slice_2x2):
@@ -142,21 +142,27 @@ def test_a_search_ranks_what_fits_by_time_and_a_bisection_ends_at_the_memory(sli
         data={"max_seq_length": 512, "max_predictions_per_seq": 80},
         train={"batch_size": 1024},
     )
-    told = []
-    found = answer(
-        config, slice_2x2, largest_batch=True, search_limit=3, tell=lambda *what: told.append(what)
+    purposes = []
+    result = answer(
+        config,
+        slice_2x2,
+        largest_batch=True,
+        search_limit=3,
+        on_estimate=lambda purpose, _: purposes.append(purpose),
     )
-    times = [tried.timing.step for tried in found.search if tried.fits]
+    times = [purposes.timing.step for purposes in result.search if purposes.fits]
     assert times == sorted(times)
-    assert len({(tuple(t.mesh.items()), t.remat) for t in found.search}) == len(found.search)
-    assert len(found.search) in (3, 4)  # three, and what was configured where it is none of them
-    assert found.largest.estimate.fits
+    assert len({(tuple(t.mesh.items()), t.remat) for t in result.search}) == len(result.search)
+    assert len(result.search) in (3, 4)  # three, and what was configured where it is none of them
+    assert result.largest.estimate.fits
     assert (
-        found.largest.batch_size < found.largest.refused <= found.largest.batch_size * 17 // 16 + 4
+        result.largest.batch_size
+        < result.largest.refused
+        <= result.largest.batch_size * 17 // 16 + 4
     )
-    assert not estimate(with_batch(config, found.largest.refused), slice_2x2).fits
-    assert len(told) >= 4
-    assert "largest batch" in describe_answer(found)
+    assert not estimate(with_batch(config, result.largest.refused), slice_2x2).fits
+    assert len(purposes) >= 4
+    assert "largest batch" in describe_answer(result)
 
 
 def test_a_mesh_that_does_not_fit_is_the_users_mistake(slice_2x2):

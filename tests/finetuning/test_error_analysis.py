@@ -115,37 +115,37 @@ CASES = {
 }  # fmt: skip
 
 
-def write(tmp_path, found, figures):
-    return read_json_strictly(write_evaluation(epath.Path(tmp_path), 12, found, figures))
+def write(tmp_path, result, figures):
+    return read_json_strictly(write_evaluation(epath.Path(tmp_path), 12, result, figures))
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_kind_is_described_in_valid_json(tmp_path, name):
-    task, predictions, examples, wanted = CASES[name]
+    task, predictions, examples, expected = CASES[name]
     split = Split(task.name, "other", examples, None)
     content = write(
         tmp_path, [(task, split, Evaluated(predictions, {task.metric: 0.5}))], {"score": 0.5}
     )
     assert (content["step"], content["figures"]) == (12, {"score": 0.5})
-    (found,) = content["splits"]
+    (result,) = content["splits"]
     about = {"task": task.name, "split": "other", "metric": task.metric, "examples": len(examples)}
-    assert {key: found[key] for key in about} == about
-    assert found["figures"] == {task.metric: 0.5}
-    for key, value in wanted.items():
-        assert found[key] == value
+    assert {key: result[key] for key in about} == about
+    assert result["figures"] == {task.metric: 0.5}
+    for key, value in expected.items():
+        assert result[key] == value
     calibrated = {"calibration"} if name in ("text", "classes", "choice") else set()
-    assert set(found) == {*about, "figures", *wanted, *calibrated}
+    assert set(result) == {*about, "figures", *expected, *calibrated}
 
 
 def test_calibration_is_of_what_was_predicted(tmp_path):
     task, predictions, examples, _ = CASES["text"]
-    found = kind_of(task).error_tables(task, predictions, examples)["calibration"]
-    assert len(found["bins"]) == 10
-    assert [each["predictions"] for each in found["bins"]] == [0, 0, 0, 0, 0, 1, 0, 1, 1, 0]
-    assert found["bins"][5] == pytest.approx(
+    result = kind_of(task).error_tables(task, predictions, examples)["calibration"]
+    assert len(result["bins"]) == 10
+    assert [each["predictions"] for each in result["bins"]] == [0, 0, 0, 0, 0, 1, 0, 1, 1, 0]
+    assert result["bins"][5] == pytest.approx(
         {"low": 0.5, "high": 0.6, "predictions": 1, "confidence": 0.6, "accuracy": 0.0}
     )
-    assert found["expected_calibration_error"] == pytest.approx((0.6 + 0.2 + 0.1) / 3)
+    assert result["expected_calibration_error"] == pytest.approx((0.6 + 0.2 + 0.1) / 3)
 
 
 def test_figures_that_are_no_numbers_leave_the_file_valid_json(tmp_path):
@@ -170,12 +170,12 @@ def test_of_many_labels_the_commonest_are_shown_and_of_many_errors_the_worst():
         for _ in range(n)
     ]
     wrong = ClassPrediction(labels[0], (1.0,) + (0.0,) * (len(labels) - 1))
-    found = kind_of(task).error_tables(task, [wrong] * len(examples), examples)
-    assert len(found["confusion"]["labels"]) == MAX_LABELS
-    assert found["confusion"]["labels"] == sorted(found["confusion"]["labels"])
-    left = set(labels) - set(found["confusion"]["labels"])
+    result = kind_of(task).error_tables(task, [wrong] * len(examples), examples)
+    assert len(result["confusion"]["labels"]) == MAX_LABELS
+    assert result["confusion"]["labels"] == sorted(result["confusion"]["labels"])
+    left = set(labels) - set(result["confusion"]["labels"])
     shown = min(n for label, n in zip(labels, counts, strict=True) if label not in left)
     assert max(n for label, n in zip(labels, counts, strict=True) if label in left) <= shown
-    assert all(len(row) == MAX_LABELS for row in found["confusion"]["counts"])
-    assert len(found["errors"]) == MAX_ERRORS
-    assert len(found["errors"][0]["text"]) == 1000
+    assert all(len(row) == MAX_LABELS for row in result["confusion"]["counts"])
+    assert len(result["errors"]) == MAX_ERRORS
+    assert len(result["errors"][0]["text"]) == 1000

@@ -28,11 +28,11 @@ from bertjax.tasks.registry import entry_of, read_split
 from bertjax.tasks.tagging.conll import read_conll
 
 
-def written(tmp_path, task, predictions, examples, split="test", **told):
+def written(tmp_path, task, predictions, examples, split="test", **options):
     """{name: text} of the files made."""
-    told = FinetuneConfig(**told)
+    options = FinetuneConfig(**options)
     folder = epath.Path(tmp_path) / "new" / "out"
-    made = write_predictions(folder, entry_of(task, told), split, predictions, examples, told)
+    made = write_predictions(folder, entry_of(task, options), split, predictions, examples, options)
     assert {path.name for path in folder.iterdir()} == {path.name for path in made}
     return {path.name: path.read_text() for path in made}
 
@@ -58,15 +58,15 @@ def test_each_of_mnlis_test_sets_has_its_own_file(tmp_path):
         "mnli-test_matched.tsv",
         "MNLI-m.tsv",
     }
-    found = written(tmp_path / "b", "mnli=x", predictions, PAIRS, "test_mismatched")
-    assert found["MNLI-mm.tsv"] == "index\tprediction\n0\tneutral\n7\tneutral\n"
+    result = written(tmp_path / "b", "mnli=x", predictions, PAIRS, "test_mismatched")
+    assert result["MNLI-mm.tsv"] == "index\tprediction\n0\tneutral\n7\tneutral\n"
 
 
 def test_numbers_are_written_within_glues_range_and_plainly(tmp_path):
     predictions = [NumberPrediction(5.25), NumberPrediction(2.5)]
-    found = written(tmp_path, "sts-b=x", predictions, PAIRS)
-    assert found["STS-B.tsv"] == "index\tprediction\n0\t5.000\n7\t2.500\n"
-    assert found["stsb-test.tsv"].splitlines()[1] == "0\ta cat\tno dog\t5.25"
+    result = written(tmp_path, "sts-b=x", predictions, PAIRS)
+    assert result["STS-B.tsv"] == "index\tprediction\n0\t5.000\n7\t2.500\n"
+    assert result["stsb-test.tsv"].splitlines()[1] == "0\ta cat\tno dog\t5.25"
 
 
 @pytest.mark.parametrize("task,split", [("rte=x", "validation"), ("own:classification=x", "test")])
@@ -90,18 +90,20 @@ def test_several_classes_stand_between_the_separators_of_the_data(tmp_path):
     )
 
 
-def tagged(folder, told=None, task="own:tagging"):
+def tagged(folder, options=None, task="own:tagging"):
     """(entry's words, examples) of the files of a folder."""
-    told = told or FinetuneConfig()
-    return f"{task}={folder}", read_split(entry_of(f"{task}={folder}", told), "test", told, False)
+    options = options or FinetuneConfig()
+    return f"{task}={folder}", read_split(
+        entry_of(f"{task}={folder}", options), "test", options, False
+    )
 
 
 def test_tags_are_written_into_the_files_own_lines(tmp_path):
     text = "-DOCSTART- -X- O\n\nRome NNP B-LOC\r\nis VB O\n\n\n. . O"
     (tmp_path / "test.txt").write_bytes(text.encode())
     task, examples = tagged(tmp_path)
-    found = written(tmp_path, task, [("O", "B-LOC"), ("B-LOC",)], examples)
-    assert set(found) == {"own-test.txt"}
+    result = written(tmp_path, task, [("O", "B-LOC"), ("B-LOC",)], examples)
+    assert set(result) == {"own-test.txt"}
     made = (tmp_path / "new" / "out" / "own-test.txt").read_bytes().decode()
     assert made == "-DOCSTART- -X- O\n\nRome NNP O\r\nis VB B-LOC\n\n\n. . B-LOC"
     assert [one.tags for one in read_conll(tmp_path / "new" / "out" / "own-test.txt")] == [
@@ -114,11 +116,11 @@ def test_a_split_of_several_files_gives_each_its_own_tags(tmp_path):
     (tmp_path / "a.txt").write_text("the\tO\ncat\tO\n\nno\tO\n")
     (tmp_path / "aa.conllu").write_text("# x\n1\trome\t_\tNOUN\t_\t_\t_\t_\t_\t_\n\n")
     (tmp_path / "b.txt").write_text("one\n\ndog\n")
-    told = FinetuneConfig(test_files=("a.txt", "aa.conllu", "b.txt"))
-    task, examples = tagged(tmp_path, told)
+    options = FinetuneConfig(test_files=("a.txt", "aa.conllu", "b.txt"))
+    task, examples = tagged(tmp_path, options)
     predictions = [("A", "B"), ("C",), ("D",), ("E",), ("F",)]
-    found = written(tmp_path, task, predictions, examples, test_files=told.test_files)
-    assert found == {
+    result = written(tmp_path, task, predictions, examples, test_files=options.test_files)
+    assert result == {
         "own-a.txt": "the\tA\ncat\tB\n\nno\tC\n",
         "own-aa.conllu": "# x\n1\trome\t_\tD\t_\t_\t_\t_\t_\t_\n\n",
         "own-b.txt": "one\tE\n\ndog\tF\n",
@@ -129,12 +131,12 @@ def test_files_of_one_name_in_several_folders_are_refused(tmp_path):
     for name, words in (("x", "the\tO\ncat\tO\n"), ("y", "dog\tO\n")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "test.txt").write_text(words)
-    told = FinetuneConfig(test_files=("x/test.txt", "y/test.txt"))
-    task, examples = tagged(tmp_path, told)
+    options = FinetuneConfig(test_files=("x/test.txt", "y/test.txt"))
+    task, examples = tagged(tmp_path, options)
     with pytest.raises(
         UserError, match="y/test.txt: found the name of another file that is predicted"
     ):
-        written(tmp_path, task, [("A", "B"), ("C",)], examples, test_files=told.test_files)
+        written(tmp_path, task, [("A", "B"), ("C",)], examples, test_files=options.test_files)
 
 
 def test_tags_of_a_compressed_file_are_written_as_text_under_its_name_without_that_ending(tmp_path):
@@ -145,9 +147,9 @@ def test_tags_of_a_compressed_file_are_written_as_text_under_its_name_without_th
 
 def test_the_tag_may_stand_in_any_column(tmp_path):
     (tmp_path / "test.txt").write_text("the DT O\nrome NNP B-LOC\n")
-    told = FinetuneConfig(label_column="1")
-    task, examples = tagged(tmp_path, told)
-    assert [one.tags for one in read_split(entry_of(task, told), "test", told, True)] == [
+    options = FinetuneConfig(label_column="1")
+    task, examples = tagged(tmp_path, options)
+    assert [one.tags for one in read_split(entry_of(task, options), "test", options, True)] == [
         ("DT", "NNP")
     ]
     assert written(tmp_path, task, [("X", "Y")], examples, label_column="1") == {
@@ -159,11 +161,11 @@ def test_a_file_is_not_written_over_itself(tmp_path):
     folder = tmp_path / "new" / "out"
     folder.mkdir(parents=True)
     (folder / "own-test.txt").write_text("the\tO\n")
-    told = FinetuneConfig(test_files=("own-test.txt",))
-    entry = entry_of(f"own:tagging={folder}", told)
-    examples = read_split(entry, "test", told, False)
+    options = FinetuneConfig(test_files=("own-test.txt",))
+    entry = entry_of(f"own:tagging={folder}", options)
+    examples = read_split(entry, "test", options, False)
     (folder / "test.txt").write_text("the\tO\n")
-    write_predictions(epath.Path(folder), entry, "test", [("X",)], examples, told)
+    write_predictions(epath.Path(folder), entry, "test", [("X",)], examples, options)
     assert (folder / "own-test.txt").read_text() == "the\tO\n"
     assert (folder / "own-own-test.txt").read_text() == "the\tX\n"
 
@@ -182,16 +184,16 @@ def test_answers_are_what_squads_scripts_read(tmp_path):
         SpanPrediction("", 0.9, 4.0, (SpanAnswer("", 0.9, 1.0, 1.0),)),
     ]
     examples = [QuestionExample("a", "where?", "in Zürich"), QuestionExample("b", "who?", "no one")]
-    found = {
+    result = {
         name: json.loads(text)
         for name, text in written(tmp_path, "squad_v2=x", predictions, examples).items()
     }
-    assert found["squad_v2-test.json"] == {"a": "Zürich", "b": ""}
-    assert found["squad_v2-test-null_odds.json"] == {"a": -3.0, "b": 4.0}
-    assert found["squad_v2-test-n_best.json"]["a"][0] == {
+    assert result["squad_v2-test.json"] == {"a": "Zürich", "b": ""}
+    assert result["squad_v2-test-null_odds.json"] == {"a": -3.0, "b": 4.0}
+    assert result["squad_v2-test-n_best.json"]["a"][0] == {
         "text": "Zürich", "probability": 0.75, "start_logit": 2.0, "end_logit": 1.5,
     }  # fmt: skip
-    assert len(found) == 3
+    assert len(result) == 3
 
 
 def test_choices_are_numbers_of_endings(tmp_path):
@@ -210,8 +212,8 @@ def test_choices_are_numbers_of_endings(tmp_path):
 
 def test_texts_are_a_line_each_whatever_is_in_them(tmp_path):
     examples = [PairExample("1", "a"), PairExample("2", "b"), PairExample("3", "c")]
-    found = written(tmp_path, "own:seq2seq=x", ["the  cat\nsees", "", "one"], examples)
-    assert found == {"own-test.txt": "the cat sees\n\none\n"}
+    result = written(tmp_path, "own:seq2seq=x", ["the  cat\nsees", "", "one"], examples)
+    assert result == {"own-test.txt": "the cat sees\n\none\n"}
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):

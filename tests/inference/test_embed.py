@@ -232,13 +232,14 @@ def test_options_out_of_range_are_named(model, params, tokenizer, options, messa
 
 
 def test_a_model_of_too_few_layers_or_words_is_refused(model, params, tokenizer):
+    few = model_in_memory(model.run_dir, SMALL_MODEL, params, tokenizer)
     with pytest.raises(
         UserError, match="layers concat_last_four: found a model of 2, expected 4 or more"
     ):
-        few = model_in_memory(model.run_dir, SMALL_MODEL, params, tokenizer)
         features.embed(few, ["cat"], layers="concat_last_four")
+    config = dataclasses.replace(MODEL, vocab_size=12)
+    small = model_in_memory(model.run_dir, config, params, tokenizer)
     with pytest.raises(
         UserError, match="tokenizer: found 13 entries, expected at most model.vocab_size 12"
     ):
-        config = dataclasses.replace(MODEL, vocab_size=12)
-        features.embed(model_in_memory(model.run_dir, config, params, tokenizer), ["cat"])
+        features.embed(small, ["cat"])

@@ -14,8 +14,10 @@ def curve_of(values):
     return Curve(np.arange(1.0, len(values) + 1), np.asarray(values, float))
 
 
-def write_rows(folder, rows, torn=""):
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + torn)
+def write_entries(folder, entries, torn=""):
+    (folder / "metrics.jsonl").write_text(
+        "".join(json.dumps(entry) + "\n" for entry in entries) + torn
+    )
     return epath.Path(folder)
 
 
@@ -48,15 +50,15 @@ def test_smoothing_leaves_out_what_is_not_known():
 
 
 @pytest.mark.parametrize("block", [1, 50, 1 << 20])
-def test_rows_are_read_whole_whatever_the_block(tmp_path, monkeypatch, block):
+def test_entries_are_read_whole_whatever_the_block(tmp_path, monkeypatch, block):
     monkeypatch.setattr(curves, "BLOCK_BYTES", block)
-    rows = [
+    entries = [
         {"step": 1, "split": "train", "mlm_loss": 5.5, "skipped": 0, "other": "x"},
         {"step": 2, "split": "train", "mlm_loss": None, "skipped": 1},
         {"step": 2, "split": "validation", "mlm_loss": 5.0, "unigram_entropy": None},
         {"step": 3, "split": "train", "mlm_loss": 4, "skipped": 1.0, "tokens_per_second": 10.0},
     ]
-    metrics = read_metrics(write_rows(tmp_path, rows, torn='{"step": 4, "sp'))
+    metrics = read_metrics(write_entries(tmp_path, entries, torn='{"step": 4, "sp'))
     assert (metrics.last_step, metrics.skipped) == (3, 2)
     np.testing.assert_array_equal(metrics.training("mlm_loss").values, [5.5, np.nan, 4.0])
     assert metrics.training("tokens_per_second").finite().steps.tolist() == [3]
@@ -65,11 +67,11 @@ def test_rows_are_read_whole_whatever_the_block(tmp_path, monkeypatch, block):
 
 def test_the_best_evaluation_is_the_lowest_known_loss(tmp_path):
     losses = [3.0, None, 2.5, 2.75]
-    rows = [
+    entries = [
         {"step": 10 * n, "split": "validation", "mlm_loss": loss}
         for n, loss in enumerate(losses, 1)
     ]
-    assert read_metrics(write_rows(tmp_path, rows)).lowest("mlm_loss") == (30, 2.5)
-    assert read_metrics(write_rows(tmp_path, rows)).highest("mlm_loss") == (10, 3.0)
-    assert read_metrics(write_rows(tmp_path, rows[1:2])).lowest("mlm_loss") is None
+    assert read_metrics(write_entries(tmp_path, entries)).lowest("mlm_loss") == (30, 2.5)
+    assert read_metrics(write_entries(tmp_path, entries)).highest("mlm_loss") == (10, 3.0)
+    assert read_metrics(write_entries(tmp_path, entries[1:2])).lowest("mlm_loss") is None
     assert read_metrics(epath.Path(tmp_path / "nothing")).last_step == 0

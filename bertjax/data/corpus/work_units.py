@@ -26,7 +26,7 @@ COMPRESSED = 4  # text bytes a compressed byte, about
 
 
 @dataclass(frozen=True)
-class Part:
+class SourcePart:
     """A stretch of a source."""
 
     source: Source
@@ -37,10 +37,10 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Piece:
+class WorkUnit:
     """What one task tokenises: stretches of files, of like size in all."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[SourcePart, ...]
     size: int
     """Estimated bytes of text."""
 
@@ -51,7 +51,7 @@ class Piece:
         return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
-def cut(sources: Sequence[Source], piece_bytes: int = 0) -> list[Piece]:
+def make_work_units(sources: Sequence[Source], piece_bytes: int = 0) -> list[WorkUnit]:
     """The sources as pieces, in order: large files cut at the ends of documents, small ones
     together.
 
@@ -60,40 +60,42 @@ def cut(sources: Sequence[Source], piece_bytes: int = 0) -> list[Piece]:
     piece_bytes = piece_bytes or min(
         LARGEST, max(SMALLEST, sum(source.size for source in sources) // PIECES)
     )
-    pieces: list[Piece] = []
-    pending: list[Part] = []
+    work_units: list[WorkUnit] = []
+    pending: list[SourcePart] = []
     size = 0
     for part, length in (sized for source in sources for sized in _parts(source, piece_bytes)):
         if pending and size + length > piece_bytes:
-            pieces.append(Piece(tuple(pending), size))
+            work_units.append(WorkUnit(tuple(pending), size))
             pending, size = [], 0
         pending.append(part)
         size += length
-    return [*pieces, Piece(tuple(pending), size)] if pending else pieces
+    return [*work_units, WorkUnit(tuple(pending), size)] if pending else work_units
 
 
-def _parts(source: Source, piece_bytes: int) -> Iterator[tuple[Part, int]]:
+def _parts(source: Source, piece_bytes: int) -> Iterator[tuple[SourcePart, int]]:
     """The source's stretches, each with its estimated bytes of text."""
     if storage.is_compressed(source.name):
-        yield Part(source), source.size * COMPRESSED
+        yield SourcePart(source), source.size * COMPRESSED
     elif source.format in BOUNDARIES and source.size > piece_bytes:
         bounds = BOUNDARIES[source.format](source.name, source.size, piece_bytes)
         for (begin, size), (end, _) in zip(bounds, [*bounds[1:], (-1, 0)], strict=True):
-            yield Part(source, begin, end), size
+            yield SourcePart(source, begin, end), size
     else:
-        yield Part(source), source.size or UNKNOWN_SIZE
+        yield SourcePart(source), source.size or UNKNOWN_SIZE
 
 
-def read_documents(piece: Piece, config: DataConfig, counts: Counter[str]) -> Iterator[list[str]]:
+def read_documents(
+    work_unit: WorkUnit, config: DataConfig, counts: Counter[str]
+) -> Iterator[list[str]]:
     """The documents of a piece as sentences; empty ones are left out. As `read_texts` else."""
-    for text, split in read_texts(piece, config, counts):
+    for text, split in read_texts(work_unit, config, counts):
         document = split(text)
         if document:
             yield document
 
 
 def read_texts(
-    piece: Piece, config: DataConfig, counts: Counter[str]
+    work_unit: WorkUnit, config: DataConfig, counts: Counter[str]
 ) -> Iterator[tuple[str, Callable[[str], list[str]]]]:
     """The texts of a piece, cleaned, each with what splits it into sentences. Adds to `counts`.
 
@@ -102,7 +104,7 @@ def read_texts(
     read: a file that is empty, not UTF-8, damaged, or with a broken JSON line or without the
     field `config.text_field`.
     """
-    for part in piece.parts:
+    for part in work_unit.parts:
         source = part.source
         split = _by_line if source.format == "bert" else split_sentences
         some = False

@@ -1,0 +1,1 @@
+"""Preparation: a corpus becomes shards of records in a prepared folder."""

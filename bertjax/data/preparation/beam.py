@@ -1,26 +1,23 @@
-"""Preparation's tasks on Apache Beam: on its local runner, or on Dataflow, Flink or Spark by its
-own options.
-"""
+"""Preparation on Apache Beam: its local runner, or Dataflow, Flink or Spark by its own options."""
 
 import contextlib
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from bertjax.data.preparation.runners import Run, Task
+from bertjax.data.preparation.runners import RunStage, WorkItem
 from bertjax.errors import UserError
 from bertjax.progress import Progress
 
-_SAID = re.compile(r"UserError: (.*) \[while running '")
+_USER_ERROR = re.compile(r"UserError: (.*) \[while running '")
 
 
 @contextlib.contextmanager
-def beam_runner(options: Sequence[str] = ()) -> Iterator[Run]:
-    """Runs each stage as a pipeline, by Beam's command-line options.
+def beam_runner(options: Sequence[str] = ()) -> Iterator[RunStage]:
+    """Give a function that runs each stage as a pipeline, by Beam's command-line options.
 
-    The tasks leave what they make in the output folder, which all workers must reach by the same
-    name: that, and what is done being kept, is as in a preparation on one machine, and so are the
-    bytes.
+    The work leaves its results in the output folder, which all workers must reach by the same
+    path. As on one machine, what is done is kept, and the bytes are the same. Raises `UserError`
+    where Beam is not installed.
     """
     try:
         import apache_beam as beam
@@ -30,29 +27,31 @@ def beam_runner(options: Sequence[str] = ()) -> Iterator[Run]:
             "--runner beam: found no apache-beam, expected it: pip install -r requirements-beam.txt"
         ) from error
 
-    def run(stage: str, tasks: list[Task], progress: Progress) -> None:
-        progress(stage, 0, len(tasks))
-        settings = PipelineOptions(list(options), save_main_session=False)
+    def run(stage: str, items: Sequence[WorkItem], progress: Progress) -> None:
+        progress(stage, 0, len(items))
+        pipeline_options = PipelineOptions(list(options), save_main_session=False)
         try:
-            with beam.Pipeline(options=settings) as pipeline:
-                # The reshuffle keeps a runner from fusing all tasks into one.
+            with beam.Pipeline(options=pipeline_options) as pipeline:
+                # The number makes each element different; the reshuffle keeps a runner from fusing
+                # all of them into one piece of work.
                 _ = (
                     pipeline
-                    | beam.Create(list(enumerate(tasks)))
+                    | beam.Create(list(enumerate(items)))
                     | beam.Reshuffle()
-                    | f"{stage}" >> beam.Map(_call)
+                    | stage >> beam.Map(_run_item)
                 )
         except Exception as error:
             # From another process Beam brings no more than the text of a RuntimeError: a traceback.
-            if said := _SAID.search(f"{type(error).__name__}: {error}"):
-                raise UserError(said[1]) from error
+            message = _USER_ERROR.search(f"{type(error).__name__}: {error}")
+            if message:
+                raise UserError(message[1]) from error
             raise
-        progress(stage, len(tasks), len(tasks))
+        progress(stage, len(items), len(items))
 
     yield run
 
 
-def _call(numbered: tuple[int, Any]) -> int:
-    number, (task, *arguments) = numbered
-    task(*arguments)
+def _run_item(numbered: tuple[int, WorkItem]) -> int:
+    number, item = numbered
+    item.run()
     return number

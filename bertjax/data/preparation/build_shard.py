@@ -1,7 +1,7 @@
-"""A shard from its documents: unique, made into inputs, packed, laid out in rows, masked, written."""
+"""Shards from their documents: made unique, made into inputs, packed, laid out, masked, written."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 
@@ -11,13 +11,13 @@ from etils import epath
 from bertjax.config import Config
 from bertjax.data.preparation import documents as docs
 from bertjax.data.preparation import near_duplicates, packing
-from bertjax.data.preparation import sequence_layout as rows
 from bertjax.data.preparation.documents import CONTINUES, Documents
 from bertjax.data.preparation.instances import Sequences, joined, make_sequences
 from bertjax.data.preparation.packing import Placement
+from bertjax.data.preparation.sequence_layout import lay_out_rows
 from bertjax.data.preparation.shard_assignment import Shard
 from bertjax.data.preparation.tokenize_corpus import load, parts_of, read_range
-from bertjax.data.records import record_format as shards
+from bertjax.data.records import record_format
 from bertjax.data.records.manifest import WORK
 from bertjax.data.records.record_format import ShardInfo
 from bertjax.data.tokenizers.tokenizer import Tokenizer, mask_vocabulary
@@ -26,123 +26,177 @@ from bertjax.storage import write_whole
 from bertjax.types import Batch
 
 CHUNK_ROWS = 4096
+"""Rows that are laid out, masked and written at once."""
 
 
 @dataclass
-class Written:
-    """A shard, and what was counted on the way to it."""
+class DocumentCounts:
+    """Counts of the documents that a shard was made from."""
 
-    info: ShardInfo
     documents: int = 0
+    """Those that are left after duplicates were removed."""
     duplicates: int = 0
     near_duplicates: int = 0
     sentences: int = 0
     tokens: int = 0
     token_counts: list[int] | None = None
-    """How often each id occurs in the documents; of held-out shards only."""
+    """Occurrences of each id in the documents, of held-out shards only: for their entropy."""
+
+    def add(self, documents: Documents) -> None:
+        """Count the documents of a range."""
+        self.documents += len(documents)
+        self.sentences += len(documents.sentences) - 1
+        self.tokens += len(documents.tokens)
+        if self.token_counts is not None:
+            ids = documents.tokens & (CONTINUES - 1)
+            counts = np.bincount(ids, minlength=len(self.token_counts))
+            self.token_counts = (np.array(self.token_counts) + counts).tolist()
 
 
-def note_of(folder: str, shard: Shard) -> epath.Path:
-    """Where `build` leaves its `Written`, as JSON."""
+@dataclass(frozen=True)
+class ShardReport:
+    """A shard that is written, and the counts of its documents."""
+
+    info: ShardInfo
+    counts: DocumentCounts
+
+
+def report_path(folder: str, shard: Shard) -> epath.Path:
+    """Return the path of the JSON in which `build` leaves its `ShardReport`."""
     return epath.Path(folder) / WORK / f"{shard.file}.json"
 
 
-def read_written(folder: str, shard: Shard) -> Written:
-    """What `build` wrote of a shard."""
-    values = json.loads(note_of(folder, shard).read_text())
-    return Written(**values | {"info": ShardInfo(**values["info"])})
+def read_report(folder: str, shard: Shard) -> ShardReport:
+    """Read the report that `build` wrote of a shard."""
+    values = json.loads(report_path(folder, shard).read_text())
+    info = ShardInfo(**values.pop("info"))
+    return ShardReport(info, DocumentCounts(**values))
 
 
-def build(config: Config, folder: str, pieces: list[str], shard: Shard) -> None:
-    """Write the shard and then the note of it, if that is not done."""
-    target, note = epath.Path(folder) / shard.file, note_of(folder, shard)
-    if note.exists() and target.exists():
+def build(config: Config, folder: str, work_units: Sequence[str], shard: Shard) -> None:
+    """Write the shard and then the report of it, if that is not done.
+
+    `work_units` are the names of the tokenized ones. Raises `UserError` when the disk refuses.
+    """
+    target, report = epath.Path(folder) / shard.file, report_path(folder, shard)
+    # A kill between the two writes leaves a shard without its report: it is made again.
+    if report.exists() and target.exists():
         return
-    work, tokenizer = epath.Path(folder) / WORK, load(folder)
-    parts = parts_of(work, pieces)
-    near = near_duplicates.read_dropped(work) if config.data.near_duplicate_threshold else None
-    nothing = ShardInfo(shard.file, shard.split, 0, 0, "", 0)
-    written = Written(
-        nothing, token_counts=[0] * tokenizer.vocab_size if shard.split == "validation" else None
-    )
-
-    def blocks() -> Iterator[Batch]:
-        for number in range(shard.first, shard.first + shard.ranges):
-            documents = _take_range(parts, number, near, written)
-            yield from make_rows(config, documents, tokenizer, shard.split, (config.seed, number))
-
-    schema = shards.schema_of(config.data, shard.split)
-    written.info = shards.write_shard(target, shard.split, schema, blocks())
-    write_whole(note, json.dumps(asdict(written)).encode())
+    tokenizer = load(folder)
+    counts = DocumentCounts()
+    if shard.split == "validation":
+        counts.token_counts = [0] * tokenizer.vocab_size
+    schema = record_format.schema_of(config.data, shard.split)
+    # The rows are made while they are written, so the counts are complete only after that.
+    batches = _rows_of_shard(config, folder, work_units, shard, tokenizer, counts)
+    info = record_format.write_shard(target, shard.split, schema, batches)
+    write_whole(report, json.dumps({"info": asdict(info)} | asdict(counts)).encode())
 
 
 def make_rows(
     config: Config, documents: Documents, tokenizer: Tokenizer, split: str, key: tuple[int, int]
 ) -> Iterator[Batch]:
-    """The rows of all `dupe_factor` passes over the documents, shuffled, `CHUNK_ROWS` at a time."""
+    """Yield the rows of all `dupe_factor` passes over the documents, `CHUNK_ROWS` at a time.
 
-    def generator(purpose: int) -> np.random.Generator:
-        return np.random.Generator(np.random.Philox(np.random.SeedSequence((*key, purpose))))
-
+    They are shuffled over all passes. `key` alone seeds what is random: (seed, number of the
+    range).
+    """
     if not len(documents):
         return
     if config.data.cross_documents:
         documents = joined(documents, tokenizer.sep_id)
-    passes = range(1, config.data.dupe_factor + 1)
-    made = [make_sequences(documents, config.data, generator(number)) for number in passes]
-    sequences = Sequences(*(np.concatenate(column) for column in zip(*made, strict=True)))
-    del made
-    rng = generator(0)
-    place = _shuffled(_placed(config, sequences), rng)
-    schema, vocabulary = shards.schema_of(config.data, split), mask_vocabulary(tokenizer)
-    order = np.argsort(place.row, kind="stable")
-    bounds = np.searchsorted(
-        place.row[order], np.arange(0, place.row.max(initial=-1) + 1 + CHUNK_ROWS, CHUNK_ROWS)
-    )
-    for first, (a, b) in enumerate(pairwise(bounds)):
-        here = order[a:b]
-        chunk = Placement(
-            place.row[here] - first * CHUNK_ROWS, place.offset[here], place.number[here]
-        )
-        batch = rows.layout(
-            Sequences(*(x[here] for x in sequences)), chunk, documents.tokens, tokenizer, schema
-        )
+    # All passes at once: so packing has more inputs to choose from, and the shuffle spreads them.
+    sequences = _make_all_passes(config, documents, key)
+    rng = _generator(key, 0)
+    placement = _shuffled(_place(config, sequences), rng)
+    schema = record_format.schema_of(config.data, split)
+    vocabulary = mask_vocabulary(tokenizer)
+    for chunk_sequences, chunk_placement in _chunks(sequences, placement):
+        batch = lay_out_rows(chunk_sequences, chunk_placement, documents.tokens, tokenizer, schema)
         if schema.max_predictions_per_seq:
             batch = static_masks.mask_rows(batch, config.data, vocabulary, rng)
         yield batch
 
 
-def _placed(config: Config, sequences: Sequences) -> Placement:
-    most = config.data.max_sequences_per_row
-    if most == 1:
-        return packing.alone(len(sequences.label))
-    return packing.pack(sequences.lengths, config.data.max_seq_length, most)
+def _rows_of_shard(
+    config: Config,
+    folder: str,
+    work_units: Sequence[str],
+    shard: Shard,
+    tokenizer: Tokenizer,
+    counts: DocumentCounts,
+) -> Iterator[Batch]:
+    """Yield the rows of a shard, one range after another; adds its documents to `counts`."""
+    work = epath.Path(folder) / WORK
+    parts = parts_of(work, work_units)
+    dropped = None
+    if config.data.near_duplicate_threshold:
+        dropped = near_duplicates.read_dropped(work)
+    for number in range(shard.first, shard.first + shard.ranges):
+        documents = _gather_range(parts, number, dropped, counts)
+        yield from make_rows(config, documents, tokenizer, shard.split, (config.seed, number))
 
 
-def _shuffled(place: Placement, rng: np.random.Generator) -> Placement:
-    order = rng.permutation(int(place.row.max(initial=-1)) + 1)
-    return place._replace(row=order[place.row])
-
-
-def _take_range(
-    parts: list[epath.Path], number: int, near: np.ndarray | None, written: Written
+def _gather_range(
+    parts: Sequence[epath.Path], number: int, dropped: np.ndarray | None, counts: DocumentCounts
 ) -> Documents:
-    """The documents of a range, each content once, sorted by digest: the same whatever the order of
-    the sources.
+    """Gather the documents of a range, each content once; adds them to `counts`.
 
-    Those whose digests are in `near` are left out.
+    Those whose digests are in `dropped` are left out. They are sorted by digest: so they are the
+    same whatever the order of the sources.
     """
     gathered = read_range(parts, number)
-    keys = np.ascontiguousarray(gathered.digests).view(f"V{docs.DIGEST_BYTES}").ravel()
-    unique, first = np.unique(keys, return_index=True)
-    kept = first if near is None else first[~np.isin(unique, near)]
+    digests = np.ascontiguousarray(gathered.digests).view(f"V{docs.DIGEST_BYTES}").ravel()
+    # Copies are equal in content, so any of them may stay.
+    unique, first = np.unique(digests, return_index=True)
+    kept = first
+    if dropped is not None:
+        kept = first[~np.isin(unique, dropped)]
     documents = docs.take(gathered, kept)
-    written.documents += len(documents)
-    written.duplicates += len(gathered) - len(first)
-    written.near_duplicates += len(first) - len(kept)
-    written.sentences += len(documents.sentences) - 1
-    written.tokens += len(documents.tokens)
-    if written.token_counts is not None:
-        found = np.bincount(documents.tokens & (CONTINUES - 1), minlength=len(written.token_counts))
-        written.token_counts = (np.array(written.token_counts) + found).tolist()
+    counts.duplicates += len(gathered) - len(first)
+    counts.near_duplicates += len(first) - len(kept)
+    counts.add(documents)
     return documents
+
+
+def _make_all_passes(config: Config, documents: Documents, key: tuple[int, int]) -> Sequences:
+    """Make the inputs of `dupe_factor` passes, each with other random numbers."""
+    passes = []
+    for number in range(1, config.data.dupe_factor + 1):
+        passes.append(make_sequences(documents, config.data, _generator(key, number)))
+    columns = zip(*passes, strict=True)
+    return Sequences(*(np.concatenate(column) for column in columns))
+
+
+def _generator(key: tuple[int, int], purpose: int) -> np.random.Generator:
+    """Make a random generator: purpose 0 is for shuffling and masks, `n` for pass `n`."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence((*key, purpose))))
+
+
+def _place(config: Config, sequences: Sequences) -> Placement:
+    max_inputs = config.data.max_sequences_per_row
+    if max_inputs == 1:
+        return packing.alone(len(sequences.label))
+    return packing.pack(sequences.lengths, config.data.max_seq_length, max_inputs)
+
+
+def _shuffled(placement: Placement, rng: np.random.Generator) -> Placement:
+    """Give the rows other numbers, at random: a packed row has neighbors of like lengths."""
+    order = rng.permutation(int(placement.row.max(initial=-1)) + 1)
+    return placement._replace(row=order[placement.row])
+
+
+def _chunks(sequences: Sequences, placement: Placement) -> Iterator[tuple[Sequences, Placement]]:
+    """Yield the inputs of `CHUNK_ROWS` rows at a time, with row numbers from 0."""
+    order = np.argsort(placement.row, kind="stable")
+    row_count = int(placement.row.max(initial=-1)) + 1
+    first_rows = np.arange(0, row_count + CHUNK_ROWS, CHUNK_ROWS)
+    bounds = np.searchsorted(placement.row[order], first_rows)
+    for first_row, (begin, end) in zip(first_rows, pairwise(bounds), strict=False):
+        here = order[begin:end]
+        yield (
+            Sequences(*(field[here] for field in sequences)),
+            Placement(
+                placement.row[here] - first_row, placement.offset[here], placement.number[here]
+            ),
+        )

@@ -1,8 +1,9 @@
-"""Where Chinese words begin, by the package jieba."""
+"""Beginnings of Chinese words, found by the package jieba."""
 
 import logging
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,28 +17,34 @@ _IDEOGRAPH = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U00
 def mark_words(
     sentences: Sequence[str], tokens: np.ndarray, offsets: np.ndarray, tokenizer: Tokenizer
 ) -> np.ndarray:
-    """`tokens` with `CONTINUES` added to those that begin at an ideograph inside of a word."""
+    """Add `CONTINUES` to the tokens that begin at an ideograph inside a word; int32 `[T]`.
+
+    Sentence `s` has the tokens `tokens[offsets[s]:offsets[s + 1]]`. The tokenizers take each
+    ideograph for a word of its own. Raises `UserError` where jieba is not installed.
+    """
     jieba = _jieba()
     marked = tokens.copy()
-    chinese = [number for number, sentence in enumerate(sentences) if _IDEOGRAPH.search(sentence)]
-    for number, begins in zip(
-        chinese, tokenizer.encode_begins([sentences[i] for i in chinese]), strict=True
-    ):
+    # jieba is slow, so sentences without an ideograph are left out.
+    chinese = [number for number, text in enumerate(sentences) if _IDEOGRAPH.search(text)]
+    token_begins = tokenizer.encode_begins([sentences[number] for number in chinese])
+    for number, begins in zip(chinese, token_begins, strict=True):
         sentence = sentences[number]
-        starts = {begin for _, begin, _ in jieba.tokenize(sentence)}
-        inside = [at not in starts and bool(_IDEOGRAPH.match(sentence, at)) for at in begins]
-        marked[offsets[number] : offsets[number + 1]] += np.array(inside, np.int32) * np.int32(
-            CONTINUES
-        )
+        word_begins = {begin for _, begin, _ in jieba.tokenize(sentence)}
+        inside = [
+            begin not in word_begins and bool(_IDEOGRAPH.match(sentence, begin)) for begin in begins
+        ]
+        marks = np.array(inside, np.int32) * np.int32(CONTINUES)
+        marked[offsets[number] : offsets[number + 1]] += marks
     return marked
 
 
-def _jieba():  # type: ignore[no-untyped-def]
+def _jieba() -> Any:
     try:
         import jieba
     except ImportError as error:
         raise UserError(
-            "data.word_segmenter: found no package jieba, expected it: pip install jieba (or none here)"
+            "data.word_segmenter: found no package jieba, expected it: "
+            "pip install jieba (or none here)"
         ) from error
     jieba.setLogLevel(logging.WARNING)
     return jieba

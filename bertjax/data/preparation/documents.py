@@ -1,4 +1,4 @@
-"""Tokenised documents as flat arrays, in memory and on the disk."""
+"""Tokenized documents as flat arrays, in memory and on the disk."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,21 +10,24 @@ from bertjax.data.ragged import ranges
 
 DIGEST_BYTES = 16
 CONTINUES = 1 << 30
+"""Bit of a token that continues a word: below int32's sign, far above any id of a vocabulary."""
 
 
 class Documents(NamedTuple):
-    """Documents one after another; sentence `s` is `tokens[sentences[s]:sentences[s + 1]]`, and so
-    on.
+    """Documents one after another.
+
+    Sentence `s` is `tokens[sentences[s]:sentences[s + 1]]`; document `d` is the sentences
+    `documents[d]` to `documents[d + 1] - 1`.
     """
 
     tokens: np.ndarray
-    """int32 `[T]`; `CONTINUES` is added where a token continues a word though its piece could begin
-    one.
+    """int32 `[T]`; the bit `CONTINUES` is set where a token continues a word though its piece could
+    begin one.
     """
     sentences: np.ndarray
-    """Where each sentence begins in `tokens`, int64 `[S + 1]`; none is empty."""
+    """Offset of each sentence in `tokens`, and the end; int64 `[S + 1]`; none is empty."""
     documents: np.ndarray
-    """Where each document begins in `sentences`, int64 `[D + 1]`; none is empty."""
+    """Offset of each document in `sentences`, and the end; int64 `[D + 1]`; none is empty."""
     digests: np.ndarray
     """`digest` of each document's text, uint8 `[D, 16]`."""
 
@@ -33,59 +36,63 @@ class Documents(NamedTuple):
 
 
 def digest(sentences: Sequence[str]) -> bytes:
-    """Identifies a document by its content: what its split, its shard and its place there come
-    from.
+    """Return 16 bytes that identify a document by its content.
+
+    Its split, its shard and its position there follow from them.
     """
-    return hashlib.blake2b(
-        "\n".join(sentences).encode(errors="surrogatepass"), digest_size=DIGEST_BYTES
-    ).digest()
+    # Text may hold lone surrogates, which plain UTF-8 refuses.
+    text = "\n".join(sentences).encode(errors="surrogatepass")
+    return hashlib.blake2b(text, digest_size=DIGEST_BYTES).digest()
+
+
+def offsets_of(lengths: np.ndarray) -> np.ndarray:
+    """Return the offsets of consecutive spans of these lengths, and the end; int64 `[n + 1]`."""
+    return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
 
 
 def join(parts: Sequence[Documents]) -> Documents:
-    """The documents of all parts, in order."""
+    """Return the documents of all parts, in order."""
     if not parts:
         none = np.zeros(1, np.int64)
         return Documents(np.zeros(0, np.int32), none, none, np.zeros((0, DIGEST_BYTES), np.uint8))
-    token_shifts = np.cumsum([0, *(len(part.tokens) for part in parts)])
-    sentence_shifts = np.cumsum([0, *(len(part.sentences) - 1 for part in parts)])
-    sentences = [
-        part.sentences[:-1] + shift for part, shift in zip(parts, token_shifts, strict=False)
-    ]
-    documents = [
-        part.documents[:-1] + shift for part, shift in zip(parts, sentence_shifts, strict=False)
-    ]
+    sentences, documents = [], []
+    token_count = sentence_count = 0
+    for part in parts:
+        sentences.append(part.sentences[:-1] + token_count)
+        documents.append(part.documents[:-1] + sentence_count)
+        token_count += len(part.tokens)
+        sentence_count += len(part.sentences) - 1
     return Documents(
         np.concatenate([part.tokens for part in parts]),
-        np.concatenate([*sentences, token_shifts[-1:]]),
-        np.concatenate([*documents, sentence_shifts[-1:]]),
+        np.concatenate([*sentences, [token_count]]),
+        np.concatenate([*documents, [sentence_count]]),
         np.concatenate([part.digests for part in parts]),
     )
 
 
 def take(source: Documents, order: np.ndarray) -> Documents:
-    """The documents of these numbers, in this order."""
-    sentence_index = ranges(source.documents[order], source.documents[order + 1])
+    """Return the documents of these numbers, in this order."""
+    first, last = source.documents[order], source.documents[order + 1]
+    sentence_index = ranges(first, last)
     begins, ends = source.sentences[sentence_index], source.sentences[sentence_index + 1]
-    lengths = source.documents[order + 1] - source.documents[order]
     return Documents(
         source.tokens[ranges(begins, ends)],
-        np.concatenate([[0], np.cumsum(ends - begins)]).astype(np.int64),
-        np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        offsets_of(ends - begins),
+        offsets_of(last - first),
         source.digests[order],
     )
 
 
 def pack(documents: Documents) -> bytes:
-    """The documents as bytes: three counts, then lengths, digests and ids."""
-    counts = np.array(
-        [len(documents), len(documents.sentences) - 1, len(documents.tokens)], np.int64
-    )
-    lengths = [
-        np.diff(offsets).astype(np.int32) for offsets in (documents.documents, documents.sentences)
-    ]
+    """Return the documents as bytes: three counts, then lengths, digests and ids.
+
+    Lengths take half the bytes of offsets, which need 64 bits.
+    """
+    counts = [len(documents), len(documents.sentences) - 1, len(documents.tokens)]
     arrays: list[np.ndarray] = [
-        counts,
-        *lengths,
+        np.array(counts, np.int64),
+        np.diff(documents.documents).astype(np.int32),
+        np.diff(documents.sentences).astype(np.int32),
         documents.digests,
         documents.tokens.astype(np.int32),
     ]
@@ -93,17 +100,24 @@ def pack(documents: Documents) -> bytes:
 
 
 def unpack(content: bytes) -> Documents:
-    """The inverse of `pack`."""
-    count, sentences, tokens = np.frombuffer(content, np.int64, 3).tolist()
-    at = 24
-    arrays = []
-    for kind, size in (
-        (np.int32, count),
-        (np.int32, sentences),
-        (np.uint8, count * DIGEST_BYTES),
-        (np.int32, tokens),
-    ):
-        arrays.append(np.frombuffer(content, kind, size, at))
-        at += arrays[-1].nbytes
-    begins = [np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]) for lengths in arrays[:2]]
-    return Documents(arrays[3], begins[1], begins[0], arrays[2].reshape(-1, DIGEST_BYTES))
+    """Return the documents of `pack`'s bytes."""
+    counts = np.frombuffer(content, np.int64, 3)
+    position = counts.nbytes
+    document_count, sentence_count, token_count = counts.tolist()
+
+    def read(dtype: type[np.generic], count: int) -> np.ndarray:
+        nonlocal position
+        array = np.frombuffer(content, dtype, count, position)
+        position += array.nbytes
+        return array
+
+    document_lengths = read(np.int32, document_count)
+    sentence_lengths = read(np.int32, sentence_count)
+    digests = read(np.uint8, document_count * DIGEST_BYTES)
+    tokens = read(np.int32, token_count)
+    return Documents(
+        tokens,
+        offsets_of(sentence_lengths),
+        offsets_of(document_lengths),
+        digests.reshape(-1, DIGEST_BYTES),
+    )

@@ -1,29 +1,45 @@
-"""Near-duplicate documents by MinHash: sketches by the package rensa, candidates by sorting their
-bands.
+"""Near-duplicate documents by MinHash: sketches by the package rensa, candidates by their bands.
 
-A document's sketch is `PERMUTATIONS` minima over the hashes of its 5-grams of tokens; the share of
+A document's sketch is `PERMUTATIONS` minima over the hashes of its 5-grams of tokens. The share of
 equal minima of two documents estimates their Jaccard similarity, with a standard error of
 0.04 or less (Broder, 1997).
 """
 
 import os
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
 
-from bertjax.data.preparation.documents import DIGEST_BYTES, Documents
+from bertjax.data.preparation.documents import DIGEST_BYTES, Documents, offsets_of
 from bertjax.data.ragged import ranges
 from bertjax.data.records.manifest import WORK
 from bertjax.errors import UserError
 from bertjax.storage import is_local, written_whole
 
+# The estimate's standard error is at most 0.5 / sqrt(128) = 0.044.
 PERMUTATIONS = 128
 SHINGLE = 5
+"""Tokens of an n-gram."""
 DROPPED = "near_duplicates"
+"""File below `.work` with the digests of the documents to drop."""
+# A pair at the threshold is to share a band with this probability.
+MIN_RECALL = 0.99
+BAND_SIZES = (32, 16, 8, 4, 2)
 _SEED = 0
-_PAIRS = 1 << 14
+_PAIRS_AT_ONCE = 1 << 14  # two sketches of 512 bytes a pair: 16 MB
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio (Knuth's multiplicative hashing)
+_DIGEST_DTYPE = f"V{DIGEST_BYTES}"
+
+
+class Signatures(NamedTuple):
+    """The digests and sketches of some documents."""
+
+    digests: np.ndarray
+    """`V16 [D]`."""
+    sketches: np.ndarray
+    """uint32 `[PERMUTATIONS, D]`."""
 
 
 def write_signatures(path: epath.Path, documents: Documents) -> None:
@@ -34,15 +50,16 @@ def write_signatures(path: epath.Path, documents: Documents) -> None:
     matrix = np.array(sketches.to_rows(), np.uint32).reshape(-1, PERMUTATIONS)
     with written_whole(path) as file:
         file.write(documents.digests.tobytes())
+        # One permutation after another: a band is then a contiguous part of the file.
         file.write(np.ascontiguousarray(matrix.T).tobytes())
 
 
-def find(folder: str, names: list[str], threshold: float) -> None:
-    """Write the digests of the documents to drop, from the sketches of all pieces.
+def find_near_duplicates(folder: str, work_units: Sequence[str], threshold: float) -> None:
+    """Write the digests of the documents to drop, from the sketches of all work units.
 
-    Documents that share a band of their sketches and whose estimated similarity is
-    `threshold` or more are joined, and of what is joined the smallest digest stays. Memory is
-    about 80 bytes a document.
+    Documents that share a band of their sketches and whose estimated similarity is `threshold`
+    (0 to 1) or more are linked. Of each connected group the smallest digest stays. Memory is about
+    80 bytes a document. Does nothing where the file exists.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -51,104 +68,124 @@ def find(folder: str, names: list[str], threshold: float) -> None:
     target = work / DROPPED
     if target.exists():
         return
-    parts = [
-        part for name in names for part in sorted((work / name).glob("signatures-*"), key=os.fspath)
-    ]
-    opened = [_open(part) for part in parts]
-    digests = np.concatenate([np.zeros(0, f"V{DIGEST_BYTES}"), *(own for own, _ in opened)])
+    signatures = _open_all(work, work_units)
+    digests = np.concatenate([np.zeros(0, _DIGEST_DTYPE), *(part.digests for part in signatures)])
     order = np.argsort(digests)  # exact duplicates stand side by side, the smallest digest first
-    linked = [
-        pair
-        for pair in _linked([sketches for _, sketches in opened], order, threshold)
-        if len(pair[0])
-    ]
-    a = np.concatenate([np.zeros(0, np.int64), *(pair[0] for pair in linked)])
-    b = np.concatenate([np.zeros(0, np.int64), *(pair[1] for pair in linked)])
+    digests = digests[order]
+    a, b = _concatenated(_linked([part.sketches for part in signatures], order, threshold))
     graph = coo_array((np.ones(len(a), np.int8), (a, b)), (len(order), len(order)))
     _, component = connected_components(graph, directed=False)
+    # The documents are sorted by digest, so the first of a group has the smallest.
     _, first = np.unique(component, return_index=True)
     kept = np.zeros(len(order), bool)
     kept[first] = True
-    found = digests[order]
-    dropped = np.setdiff1d(found[~kept], found[kept])  # not the other copies of what is kept
+    # Exact copies of a document have one digest. Where one of them is kept, it must not be dropped:
+    # they are made unique later.
+    dropped = np.setdiff1d(digests[~kept], digests[kept])
     with written_whole(target) as file:
         file.write(dropped.tobytes())
 
 
 def read_dropped(work: epath.Path) -> np.ndarray:
-    """What `find` wrote, sorted; `V16 [n]`."""
-    return np.frombuffer((work / DROPPED).read_bytes(), f"V{DIGEST_BYTES}")
+    """Read the digests that `find_near_duplicates` wrote, sorted; `V16 [n]`."""
+    return np.frombuffer((work / DROPPED).read_bytes(), _DIGEST_DTYPE)
+
+
+def _open_all(work: epath.Path, work_units: Sequence[str]) -> list[Signatures]:
+    signatures = []
+    for name in work_units:
+        for path in sorted((work / name).glob("signatures-*"), key=os.fspath):
+            signatures.append(_open(path))
+    return signatures
+
+
+def _concatenated(
+    pairs: Iterator[tuple[np.ndarray, np.ndarray]],
+) -> tuple[np.ndarray, np.ndarray]:
+    """Join blocks of pairs into two arrays, int64 `[n]` each."""
+    first, second = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for a, b in pairs:
+        if len(a):
+            first.append(a)
+            second.append(b)
+    return np.concatenate(first), np.concatenate(second)
 
 
 def _linked(
     sketches: list[np.ndarray], order: np.ndarray, threshold: float
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs of similar documents, by their places in `order`."""
+    """Yield pairs of similar documents, by their positions in `order`; int64 `[n]` each.
+
+    Documents with equal hashes of a band stand side by side once they are sorted by it, and only
+    neighbors are compared: that links a group of like documents by a chain.
+    """
     starts = np.cumsum([0, *(part.shape[1] for part in sketches)])
-    rows = _rows_a_band(threshold)
-    for begin in range(0, PERMUTATIONS, rows):
+    band_size = _band_size(threshold)
+    for band in range(0, PERMUTATIONS, band_size):
         key = np.zeros(len(order), np.uint64)
-        for row in range(begin, begin + rows):
-            minima = np.concatenate([np.zeros(0, np.uint32), *(part[row] for part in sketches)])
-            key = (key ^ minima[order]) * np.uint64(0x9E3779B97F4A7C15)
-        sorted_places = np.argsort(key, kind="stable")
-        same = key[sorted_places][1:] == key[sorted_places][:-1]
-        a, b = sorted_places[:-1][same], sorted_places[1:][same]
-        for at in range(0, len(a), _PAIRS):
-            x, y = a[at : at + _PAIRS], b[at : at + _PAIRS]
+        for permutation in range(band, band + band_size):
+            parts = [np.zeros(0, np.uint32), *(part[permutation] for part in sketches)]
+            key = (key ^ np.concatenate(parts)[order]) * _MULTIPLIER
+        by_key = np.argsort(key, kind="stable")
+        same = key[by_key][1:] == key[by_key][:-1]
+        a, b = by_key[:-1][same], by_key[1:][same]
+        for begin in range(0, len(a), _PAIRS_AT_ONCE):
+            x, y = a[begin : begin + _PAIRS_AT_ONCE], b[begin : begin + _PAIRS_AT_ONCE]
             equal = _columns(sketches, starts, order[x]) == _columns(sketches, starts, order[y])
             similar = equal.mean(axis=0) >= threshold
             yield x[similar], y[similar]
 
 
-def _columns(sketches: list[np.ndarray], starts: np.ndarray, which: np.ndarray) -> np.ndarray:
-    found = np.empty((PERMUTATIONS, len(which)), np.uint32)
-    part = np.searchsorted(starts, which, side="right") - 1
-    for number in np.unique(part):
-        here = part == number
-        found[:, here] = sketches[number][:, which[here] - starts[number]]
-    return found
+def _columns(sketches: list[np.ndarray], starts: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """Gather the sketches of documents of these numbers; uint32 `[PERMUTATIONS, n]`."""
+    columns = np.empty((PERMUTATIONS, len(numbers)), np.uint32)
+    parts = np.searchsorted(starts, numbers, side="right") - 1
+    for part in np.unique(parts):
+        here = parts == part
+        columns[:, here] = sketches[part][:, numbers[here] - starts[part]]
+    return columns
 
 
-def _rows_a_band(threshold: float) -> int:
-    """The most rows with which a pair at the threshold still shares one of the bands in 99 cases of
-    100.
+def _band_size(threshold: float) -> int:
+    """Return the largest band size at which a pair at the threshold is found in 99 % of cases.
+
+    A pair of similarity s agrees in a band of r minima with probability s^r, and in one or more of
+    128 / r bands with 1 - (1 - s^r)^(128 / r) (Leskovec et al., Mining of Massive Datasets, 3.4).
     """
-    sizes = [
-        rows
-        for rows in (32, 16, 8, 4, 2)
-        if 1 - (1 - threshold**rows) ** (PERMUTATIONS // rows) >= 0.99
-    ]
-    return sizes[0] if sizes else 1
+    for size in BAND_SIZES:
+        if 1 - (1 - threshold**size) ** (PERMUTATIONS // size) >= MIN_RECALL:
+            return size
+    return 1
 
 
-def _open(path: epath.Path) -> tuple[np.ndarray, np.ndarray]:
-    mapped = (
-        is_local(path) and path.stat().length > 0
-    )  # a piece may hold no document, and nothing cannot be mapped
-    content = (
-        np.memmap(path, np.uint8, "r") if mapped else np.frombuffer(path.read_bytes(), np.uint8)
-    )
+def _open(path: epath.Path) -> Signatures:
+    """Open what `write_signatures` wrote; a local file is mapped and not read."""
+    # A work unit may hold no document, and an empty file cannot be mapped.
+    if is_local(path) and path.stat().length > 0:
+        content: np.ndarray = np.memmap(path, np.uint8, "r")
+    else:
+        content = np.frombuffer(path.read_bytes(), np.uint8)
     count = len(content) // (DIGEST_BYTES + 4 * PERMUTATIONS)
-    digests = np.array(content[: count * DIGEST_BYTES]).view(f"V{DIGEST_BYTES}")
-    return digests, content[count * DIGEST_BYTES :].view(np.uint32).reshape(PERMUTATIONS, count)
+    digests = np.array(content[: count * DIGEST_BYTES]).view(_DIGEST_DTYPE)
+    sketches = content[count * DIGEST_BYTES :].view(np.uint32).reshape(PERMUTATIONS, count)
+    return Signatures(digests, sketches)
 
 
 def _shingles(documents: Documents) -> tuple[np.ndarray, np.ndarray]:
-    """The 5-grams' hashes of all documents, uint64, and where each document's begin."""
+    """Return the hashes of all documents' 5-grams, uint64, and where each document's begin."""
     bounds = documents.sentences[documents.documents]
     begins, lengths = bounds[:-1], np.diff(bounds)
     padded = np.concatenate([documents.tokens, np.zeros(SHINGLE, np.int32)]).astype(np.uint64)
     grams = np.zeros(len(documents.tokens), np.uint64)
     for shift in range(SHINGLE):
-        grams = (grams ^ padded[shift : shift + len(grams)]) * np.uint64(0x9E3779B97F4A7C15)
+        grams = (grams ^ padded[shift : shift + len(grams)]) * _MULTIPLIER
         grams ^= grams >> np.uint64(29)
-    # What is shorter than a 5-gram is like its exact copies only.
+    # A document shorter than a 5-gram has its digest for its only hash: it is similar to its exact
+    # copies alone.
     short = lengths < SHINGLE
     grams[begins[short]] = np.ascontiguousarray(documents.digests[short]).view(np.uint64)[:, 0]
     counts = np.where(short, 1, lengths - SHINGLE + 1)
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.uint64)
-    return grams[ranges(begins, begins + counts)], offsets
+    return grams[ranges(begins, begins + counts)], offsets_of(counts).astype(np.uint64)
 
 
 def _rensa() -> Any:
@@ -156,6 +193,7 @@ def _rensa() -> Any:
         import rensa
     except ImportError as error:
         raise UserError(
-            "data.near_duplicate_threshold: found no package rensa, expected it: pip install rensa (or 0 here)"
+            "data.near_duplicate_threshold: found no package rensa, expected it: "
+            "pip install rensa (or 0 here)"
         ) from error
     return rensa

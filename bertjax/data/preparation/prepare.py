@@ -1,14 +1,15 @@
-"""From a corpus to a prepared folder: train a vocabulary, tokenise each piece, gather by content,
-write shards.
+"""Preparation of a corpus: a vocabulary is trained, work units tokenized, shards written.
 
-Which shard a document goes to follows from its content, so the output does not depend on the
-order of the files or the number of workers. What is done is kept: started again after a kill,
-only what is missing is made.
+The shard of a document follows from its content, so the output does not depend on the order of the
+files or the number of workers. What is done is kept: started again after a kill, only what is
+missing is made.
 """
 
 import json
 import os
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,13 @@ from etils import epath
 from bertjax.config import Config, to_dict
 from bertjax.data.corpus import cleaning
 from bertjax.data.corpus import sources as corpus
-from bertjax.data.corpus.work_units import Piece, cut
-from bertjax.data.preparation import build_shard as build
-from bertjax.data.preparation import near_duplicates
-from bertjax.data.preparation import vocabulary_sample as sample
-from bertjax.data.preparation.build_shard import Written
-from bertjax.data.preparation.runners import Run, Runner, local_runner
-from bertjax.data.preparation.shard_assignment import Plan, plan_places
-from bertjax.data.preparation.tokenize_corpus import DONE, TOKENIZER, tokenise
-from bertjax.data.records import tfds_metadata as tfds_folder
+from bertjax.data.corpus.work_units import WorkUnit, make_work_units
+from bertjax.data.preparation import build_shard, near_duplicates, vocabulary_sample
+from bertjax.data.preparation.build_shard import ShardReport
+from bertjax.data.preparation.runners import Runner, RunStage, WorkItem, local_runner
+from bertjax.data.preparation.shard_assignment import Plan, plan_shards
+from bertjax.data.preparation.tokenize_corpus import DONE, TOKENIZER, tokenize_unit
+from bertjax.data.records import tfds_metadata
 from bertjax.data.records.manifest import WORK, Manifest, read_manifest, write_manifest
 from bertjax.data.records.record_format import schema_of
 from bertjax.data.tokenizers.tokenizer import (
@@ -38,7 +37,7 @@ from bertjax.errors import check, disk_errors, require_package
 from bertjax.progress import Progress, silent
 from bertjax.storage import write_whole
 
-NOT_IN_THE_OUTPUT = (
+FIELDS_WITHOUT_EFFECT = (
     "workers",
     "prepared_dir",
     "mixture",
@@ -46,6 +45,34 @@ NOT_IN_THE_OUTPUT = (
     "mixture_exponent",
     "skip_damaged",
 )
+"""Fields of `DataConfig` that the shards' bytes do not depend on."""
+SPLITS = ("train", "validation")
+
+
+@dataclass(frozen=True)
+class _Preparation:
+    """A preparation under way."""
+
+    config: Config
+    folder: epath.Path
+    work_units: Sequence[WorkUnit]
+    plan: Plan
+    run: RunStage
+    progress: Progress
+
+    @property
+    def folder_path(self) -> str:
+        """The folder as work items get it, which are pickled."""
+        return os.fspath(self.folder)
+
+    @property
+    def unit_names(self) -> list[str]:
+        """The names of the work units, which are those of their folders."""
+        return [work_unit.name for work_unit in self.work_units]
+
+    def run_stage(self, stage: str, items: Sequence[WorkItem]) -> None:
+        """Run the items, and return when all are done."""
+        self.run(stage, items, self.progress)
 
 
 def prepare(
@@ -55,194 +82,227 @@ def prepare(
     progress: Progress = silent,
     runner: Runner | None = None,
 ) -> Manifest:
-    """Make the shards of `config.data` and `config.tokenizer` in `output_dir`, or what is missing
-    of them.
+    """Make the shards of `config.data` and `config.tokenizer` in `output_dir`, or those missing.
 
-    `runner` says where the tasks run; by default in `config.data.workers` processes here. Raises
-    `UserError` for a corpus that cannot be read, a folder that holds another preparation, or a
-    disk that refuses.
+    `runner` runs the work; by default `config.data.workers` processes of this machine do. A folder
+    that is finished is left as it is. Raises `UserError` for a corpus that cannot be read, a folder
+    that holds another preparation, or a disk that refuses.
     """
     folder = epath.Path(output_dir)
     sources = corpus.find_sources(config.data)
-    intent = {
+    inputs = {
         "settings": _settings(config),
         "sources": {source.name: corpus.fingerprint(source) for source in sources},
     }
     finished = read_manifest(folder)
     if finished is not None:
-        _same_plan(folder, {"settings": finished.settings, "sources": finished.sources}, intent)
-        _same_vocabulary(config, folder, finished.tokenizer_fingerprint)
-        if (folder / WORK).exists():
-            (folder / WORK).rmtree()  # left by a kill after the last step
+        made_from = {"settings": finished.settings, "sources": finished.sources}
+        _check_same_inputs(folder, made_from, inputs)
+        _check_same_vocabulary(config, folder, finished.tokenizer_fingerprint)
+        _remove(folder / WORK)  # left by a kill after the last step
         return finished
     # For the folder's metadata, written last: better refused now than after hours.
     require_package("tensorflow_datasets", extra="data")
-    _claim(folder, intent)
-    pieces = cut(sources)
-    plan = plan_places(config, sum(piece.size for piece in pieces))
+    _claim(folder, inputs)
+    work_units = make_work_units(sources)
+    plan = plan_shards(config, _text_bytes(work_units))
 
     with runner or local_runner(config.data.workers or os.cpu_count() or 1) as run:
-        tokenizer = _tokenizer(config, folder, pieces, plan, run, progress)
-        _make_shards(config, folder, pieces, plan, run, progress)
+        preparation = _Preparation(config, folder, work_units, plan, run, progress)
+        tokenizer = _make_tokenizer(preparation)
+        _make_shards(preparation)
 
-    manifest = _manifest(config, folder, tokenizer, intent, pieces, plan)
+    manifest = _make_manifest(preparation, tokenizer, inputs)
     progress("describe", 0, 0)
-    tfds_folder.write(folder, manifest)
+    tfds_metadata.write(folder, manifest)
+    # Last but for the clean-up: a folder with a manifest is finished.
     write_manifest(folder, manifest)
-    (folder / WORK).rmtree()
+    _remove(folder / WORK)
     return manifest
 
 
-def _make_shards(
-    config: Config,
-    folder: epath.Path,
-    pieces: list[Piece],
-    plan: Plan,
-    run: Run,
-    progress: Progress,
-) -> None:
-    place, names = os.fspath(folder), [piece.name for piece in pieces]
-    run("tokenise", [(tokenise, config, place, plan, piece) for piece in pieces], progress)
-    if threshold := config.data.near_duplicate_threshold:
-        run("near duplicates", [(near_duplicates.find, place, names, threshold)], progress)
-    run("write", [(build.build, config, place, names, shard) for shard in plan.shards()], progress)
+def _make_tokenizer(preparation: _Preparation) -> Tokenizer:
+    """Load the folder's tokenizer; where there is none, open the user's or train one."""
+    config, folder = preparation.config, preparation.folder
+    saved = folder / TOKENIZER
+    if (saved / "tokenizer_config.json").exists():
+        tokenizer = load_tokenizer(saved)
+        _check_same_vocabulary(config, folder, tokenizer.fingerprint)
+        return tokenizer
+    if config.tokenizer.vocab_file:
+        tokenizer = open_vocabulary(config.tokenizer)
+    else:
+        tokenizer = _train_tokenizer(preparation)
+    tokenizer.save(saved)
+    _remove(folder / WORK / vocabulary_sample.FOLDER)
+    return tokenizer
+
+
+def _train_tokenizer(preparation: _Preparation) -> Tokenizer:
+    """Train a tokenizer on a sample of the corpus."""
+    config, plan, folder = preparation.config, preparation.plan, preparation.folder_path
+    corpus_bytes = _text_bytes(preparation.work_units)
+    items = []
+    for work_unit in preparation.work_units:
+        arguments = (config, folder, plan, work_unit, corpus_bytes)
+        items.append(WorkItem(vocabulary_sample.take, arguments))
+    preparation.run_stage("sample", items)
+    preparation.progress("train tokenizer", 0, 0)
+    sentences = vocabulary_sample.read(
+        preparation.folder, preparation.unit_names, config.tokenizer.train_characters
+    )
+    return train_tokenizer(config.tokenizer, sentences)
+
+
+def _make_shards(preparation: _Preparation) -> None:
+    """Tokenize the work units, find near duplicates if asked for, and write the shards."""
+    config, plan, folder = preparation.config, preparation.plan, preparation.folder_path
+    names = preparation.unit_names
+    items = [
+        WorkItem(tokenize_unit, (config, folder, plan, work_unit))
+        for work_unit in preparation.work_units
+    ]
+    preparation.run_stage("tokenize", items)
+    threshold = config.data.near_duplicate_threshold
+    if threshold:
+        item = WorkItem(near_duplicates.find_near_duplicates, (folder, names, threshold))
+        preparation.run_stage("near duplicates", [item])
+    items = [WorkItem(build_shard.build, (config, folder, names, shard)) for shard in plan.shards()]
+    preparation.run_stage("write", items)
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """The fields that the output depends on."""
+    """Return the fields of the configuration that the output depends on."""
     data = to_dict(config.data)
     data["corpus"] = sorted(data["corpus"])
-    for name in NOT_IN_THE_OUTPUT:
+    for name in FIELDS_WITHOUT_EFFECT:
         del data[name]
     return {"seed": config.seed, "tokenizer": to_dict(config.tokenizer), "data": data}
 
 
-def _claim(folder: epath.Path, plan: dict[str, Any]) -> None:
-    """Take the folder for this plan: what an earlier start with the same plan left there is kept."""
+def _claim(folder: epath.Path, inputs: dict[str, Any]) -> None:
+    """Take the folder for a preparation of these inputs.
+
+    What an earlier start with the same inputs left there is kept. Raises `UserError` for a folder
+    with other files.
+    """
     path = folder / WORK / "plan.json"
     with disk_errors(path):
         if path.exists():
-            _same_plan(folder, json.loads(path.read_text()), plan)
+            _check_same_inputs(folder, json.loads(path.read_text()), inputs)
             return
-        # A kill between the two steps below leaves an empty .work: it is ours.
-        strange = folder.exists() and any(p.name != WORK for p in folder.iterdir())
+        # A kill between the two steps below leaves an empty .work, which is no other file.
+        has_other_files = folder.exists() and any(p.name != WORK for p in folder.iterdir())
         check(
-            not strange,
+            not has_other_files,
             where=str(folder),
             found="files that no preparation made",
             expected="an empty or new folder",
         )
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(plan, indent=2).encode())
+    write_whole(path, json.dumps(inputs, indent=2).encode())
 
 
-def _same_plan(
-    folder: epath.Path, found: dict[str, Any], expected: dict[str, Any], where: str = ""
+def _check_same_inputs(
+    folder: epath.Path, before: dict[str, Any], now: dict[str, Any], prefix: str = ""
 ) -> None:
-    for name in {**found, **expected}:
-        a, b = found.get(name), expected.get(name)
-        if isinstance(a, dict) and isinstance(b, dict):
-            _same_plan(folder, a, b, f"{where}{name}.")
-        elif where == "sources.":
+    """Raise `UserError` unless all settings and sources are as before.
+
+    `prefix` is the path of these values in the inputs, such as `settings.data.`.
+    """
+    for name in {**before, **now}:
+        value, new_value = before.get(name), now.get(name)
+        if isinstance(value, dict) and isinstance(new_value, dict):
+            _check_same_inputs(folder, value, new_value, f"{prefix}{name}.")
+        elif prefix == "sources.":
             check(
-                a == b,
+                value == new_value,
                 where=f"{folder}, made from {name}",
                 found="a source added, removed or changed since",
                 expected="the same sources, or another folder",
             )
         else:
-            label = f"{folder}, made with {where.removeprefix('settings.')}{name} {a}"
+            field = f"{prefix.removeprefix('settings.')}{name}"
             check(
-                a == b,
-                where=label,
-                found=f"{b} now",
+                value == new_value,
+                where=f"{folder}, made with {field} {value}",
+                found=f"{new_value} now",
                 expected="the same settings, or another folder",
             )
 
 
-def _same_vocabulary(config: Config, folder: epath.Path, fingerprint: str) -> None:
-    if file := config.tokenizer.vocab_file:
-        same = open_vocabulary(config.tokenizer).fingerprint == fingerprint
-        check(
-            same,
-            where=f"{folder}, made with {file}",
-            found="other entries in it now",
-            expected="the same entries, or another folder",
-        )
-
-
-def _tokenizer(
-    config: Config,
-    folder: epath.Path,
-    pieces: list[Piece],
-    plan: Plan,
-    run: Run,
-    progress: Progress,
-) -> Tokenizer:
-    """The folder's tokenizer: saved there already, opened, or trained on a sample of the corpus."""
-    saved = folder / TOKENIZER
-    if (saved / "tokenizer_config.json").exists():
-        tokenizer = load_tokenizer(saved)
-        _same_vocabulary(config, folder, tokenizer.fingerprint)
-        return tokenizer
-    if config.tokenizer.vocab_file:
-        tokenizer = open_vocabulary(config.tokenizer)
-    else:
-        whole = sum(piece.size for piece in pieces)
-        tasks = [(sample.take, config, os.fspath(folder), plan, piece, whole) for piece in pieces]
-        run("sample", tasks, progress)
-        progress("train tokenizer", 0, 0)
-        sentences = sample.read(
-            folder, [piece.name for piece in pieces], config.tokenizer.train_characters
-        )
-        tokenizer = train_tokenizer(config.tokenizer, sentences)
-    tokenizer.save(saved)
-    if (folder / WORK / sample.FOLDER).exists():
-        (folder / WORK / sample.FOLDER).rmtree()
-    return tokenizer
-
-
-def _manifest(
-    config: Config,
-    folder: epath.Path,
-    tokenizer: Tokenizer,
-    intent: dict[str, Any],
-    pieces: list[Piece],
-    plan: Plan,
-) -> Manifest:
-    written = [build.read_written(os.fspath(folder), shard) for shard in plan.shards()]
-    for split in ("train", "validation"):
-        of_split = [w.info.records for w in written if w.info.split == split]
-        where = f"split {split}, of {sum(w.documents for w in written)} documents"
-        expected = f"one or more (data.validation_fraction is {config.data.validation_fraction})"
-        check(
-            sum(of_split) > 0 or not of_split, where=where, found="no instance", expected=expected
-        )
-    frequencies = np.sum([w.token_counts for w in written if w.token_counts] or [[1]], axis=0)
-    p = frequencies[frequencies > 0] / frequencies.sum()
-    return Manifest(
-        schemas={split: schema_of(config.data, split) for split in ("train", "validation")},
-        tokenizer_fingerprint=tokenizer.fingerprint,
-        vocab_size=tokenizer.vocab_size,
-        settings=intent["settings"],
-        sources=intent["sources"],
-        shards=tuple(w.info for w in written),
-        validation_unigram_entropy=float(-(p * np.log(p)).sum()),
-        counts=_counts(folder, pieces, written),
+def _check_same_vocabulary(config: Config, folder: epath.Path, fingerprint: str) -> None:
+    """Raise `UserError` when the user's vocabulary file has changed since."""
+    file = config.tokenizer.vocab_file
+    if not file:
+        return
+    check(
+        open_vocabulary(config.tokenizer).fingerprint == fingerprint,
+        where=f"{folder}, made with {file}",
+        found="other entries in it now",
+        expected="the same entries, or another folder",
     )
 
 
-def _counts(folder: epath.Path, pieces: list[Piece], written: list[Written]) -> dict[str, int]:
-    """What came in, what each step of cleaning dropped or changed, and what each split holds."""
-    found: Counter[str] = Counter()
-    for piece in pieces:
-        found.update(json.loads((folder / WORK / piece.name / DONE).read_text()))
-    counts = {name: found[name] for name in (*cleaning.COUNTED, "characters")}
-    counts["duplicate_documents"] = sum(w.duplicates for w in written)
-    counts["near_duplicate_documents"] = sum(w.near_duplicates for w in written)
-    for split in ("train", "validation"):
-        for name in ("documents", "sentences", "tokens"):
-            counts[f"{split}_{name}"] = sum(
-                getattr(w, name) for w in written if w.info.split == split
-            )
+def _make_manifest(
+    preparation: _Preparation, tokenizer: Tokenizer, inputs: dict[str, Any]
+) -> Manifest:
+    """Describe the finished folder; `UserError` for a split that has shards but no record."""
+    data, plan = preparation.config.data, preparation.plan
+    reports = [build_shard.read_report(preparation.folder_path, shard) for shard in plan.shards()]
+    document_count = sum(report.counts.documents for report in reports)
+    for split in SPLITS:
+        records = [report.info.records for report in reports if report.info.split == split]
+        check(
+            sum(records) > 0 or not records,
+            where=f"split {split}, of {document_count} documents",
+            found="no instance",
+            expected=f"one or more (data.validation_fraction is {data.validation_fraction})",
+        )
+    return Manifest(
+        schemas={split: schema_of(data, split) for split in SPLITS},
+        tokenizer_fingerprint=tokenizer.fingerprint,
+        vocab_size=tokenizer.vocab_size,
+        settings=inputs["settings"],
+        sources=inputs["sources"],
+        shards=tuple(report.info for report in reports),
+        validation_unigram_entropy=_unigram_entropy(reports),
+        counts=_count_documents(preparation, reports),
+    )
+
+
+def _unigram_entropy(reports: Sequence[ShardReport]) -> float:
+    """Return the entropy of the held-out documents' tokens, in nats; 0 where there are none."""
+    counts = [report.counts.token_counts for report in reports if report.counts.token_counts]
+    if not counts:
+        counts = [[1]]  # one token that is certain
+    frequencies = np.sum(counts, axis=0)
+    p = frequencies[frequencies > 0] / frequencies.sum()
+    return float(-(p * np.log(p)).sum())
+
+
+def _count_documents(preparation: _Preparation, reports: Sequence[ShardReport]) -> dict[str, int]:
+    """Count what was read, what cleaning dropped or changed, and what is in each split."""
+    read: Counter[str] = Counter()
+    for name in preparation.unit_names:
+        done = preparation.folder / WORK / name / DONE
+        read.update(json.loads(done.read_text()))
+    counts = {name: read[name] for name in (*cleaning.COUNTED, "characters")}
+    counts["duplicate_documents"] = sum(report.counts.duplicates for report in reports)
+    counts["near_duplicate_documents"] = sum(report.counts.near_duplicates for report in reports)
+    for split in SPLITS:
+        in_split = [report.counts for report in reports if report.info.split == split]
+        counts[f"{split}_documents"] = sum(shard.documents for shard in in_split)
+        counts[f"{split}_sentences"] = sum(shard.sentences for shard in in_split)
+        counts[f"{split}_tokens"] = sum(shard.tokens for shard in in_split)
     return counts
+
+
+def _text_bytes(work_units: Sequence[WorkUnit]) -> int:
+    """Return the estimated bytes of text of the corpus."""
+    return sum(work_unit.size for work_unit in work_units)
+
+
+def _remove(folder: epath.Path) -> None:
+    if folder.exists():
+        folder.rmtree()

@@ -1,65 +1,86 @@
-"""Running preparation's tasks in several processes, or in this one. Results are left on the disk,
-not returned.
+"""Running preparation's work in several processes, or in this one.
+
+Results are left on the disk, not returned.
 """
 
 import contextlib
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple
 
 from bertjax.errors import UserError
 from bertjax.progress import Progress
 
-Task = tuple[Any, ...]  # a function and its arguments
-Run = Callable[[str, list[Task], Progress], None]
-"""`run(stage, tasks, progress)` runs the tasks, in any order, and returns when all are done."""
-Runner = AbstractContextManager[Run]
+
+class WorkItem(NamedTuple):
+    """A call that any worker can make: the function and its arguments are picklable."""
+
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+
+    def run(self) -> None:
+        """Call the function; its result is dropped."""
+        self.function(*self.arguments)
+
+
+RunStage = Callable[[str, Sequence[WorkItem], Progress], None]
+"""`run(stage, items, progress)` runs the items, in any order, and returns when all are done."""
+Runner = AbstractContextManager[RunStage]
 
 
 @contextlib.contextmanager
-def local_runner(workers: int) -> Iterator[Run]:
-    """Runs tasks in `workers` processes, in this one if that is 1."""
+def local_runner(workers: int) -> Iterator[RunStage]:
+    """Give a function that runs stages in `workers` processes, in this one if that is 1."""
     if workers == 1:
-        yield _here
+        yield _run_here
         return
     # Spawn, not fork: the tokenizers' threads and TensorFlow's do not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_end_with_parent) as pool:
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
 
-        def spread(stage: str, tasks: list[Task], progress: Progress) -> None:
-            futures: list[Future[Any]] = [
-                pool.submit(task, *arguments) for task, *arguments in tasks
-            ]
-            progress(stage, 0, len(tasks))
-            try:
-                for done, future in enumerate(as_completed(futures), 1):
-                    future.result()
-                    progress(stage, done, len(tasks))
-            except BrokenProcessPool as error:
-                raise UserError(
-                    f"prepare: a worker was killed while it had to {stage}, memory may be short"
-                ) from error
-            except BaseException:
-                pool.shutdown(wait=True, cancel_futures=True)
-                raise
+        def run(stage: str, items: Sequence[WorkItem], progress: Progress) -> None:
+            _run_in_pool(pool, stage, items, progress)
 
-        yield spread
+        yield run
 
 
-def _here(stage: str, tasks: list[Task], progress: Progress) -> None:
-    for done, (task, *arguments) in enumerate(tasks):
-        progress(stage, done, len(tasks))
-        task(*arguments)
-    progress(stage, len(tasks), len(tasks))
+def _run_in_pool(
+    pool: ProcessPoolExecutor, stage: str, items: Sequence[WorkItem], progress: Progress
+) -> None:
+    futures: list[Future[Any]] = [pool.submit(item.run) for item in items]
+    progress(stage, 0, len(items))
+    try:
+        for done, future in enumerate(as_completed(futures), 1):
+            future.result()
+            progress(stage, done, len(items))
+    except BrokenProcessPool as error:
+        raise UserError(
+            f"prepare: a worker was killed while it had to {stage}, memory may be short"
+        ) from error
+    except BaseException:
+        # Items that began run to their end, so that no worker writes after the error is reported.
+        pool.shutdown(wait=True, cancel_futures=True)
+        raise
 
 
-def _end_with_parent() -> None:
-    """Let no worker outlive a parent that was killed; and one tokenizer thread each."""
+def _run_here(stage: str, items: Sequence[WorkItem], progress: Progress) -> None:
+    for done, item in enumerate(items):
+        progress(stage, done, len(items))
+        item.run()
+    progress(stage, len(items), len(items))
+
+
+def _start_worker() -> None:
+    """Prepare a worker process: one tokenizer thread, and no life after its parent's.
+
+    A parent that is killed by SIGKILL cannot end its workers, so they watch it.
+    """
+    # There is a process for each core already.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     parent = multiprocessing.parent_process()
     assert parent is not None

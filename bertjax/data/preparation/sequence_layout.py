@@ -1,4 +1,4 @@
-"""Rows of ids from inputs and their places: one input a row, or several."""
+"""Rows of ids from inputs and their placement: one input a row, or several."""
 
 import numpy as np
 
@@ -11,68 +11,79 @@ from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.types import Batch
 
 
-def layout(
-    sequences: Sequences, place: Placement, tokens: np.ndarray, tokenizer: Tokenizer, schema: Schema
+def lay_out_rows(
+    sequences: Sequences,
+    placement: Placement,
+    tokens: np.ndarray,
+    tokenizer: Tokenizer,
+    schema: Schema,
 ) -> Batch:
-    """The features of `schema` but the masks, for the rows 0, 1, … of `place`.
+    """Make the features of `schema`, without the masks, for the rows 0, 1, … of `placement`.
 
-    `[CLS] A [SEP] B [SEP]`, or `[CLS] A [SEP]` where there is no B, each input at its offset;
-    the rest is padding. `word_starts` is there always, as bool: where a word begins.
+    Each input is `[CLS] A [SEP] B [SEP]`, or `[CLS] A [SEP]` where there is no B, at its offset;
+    the rest of a row is padding. `sequences` are spans of `tokens`, int32 `[T]`. The features are
+    int32 `[rows, length]`, and float32 if they are weights. `word_starts`, bool, is always there:
+    masking needs it, whether the record keeps it or not.
     """
-    rows, length = int(place.row.max(initial=-1)) + 1, schema.max_seq_length
-    begin = place.row * length + place.offset
+    row_count, length = _row_count(placement), schema.max_seq_length
+    # All rows are one flat array, so that the spans of all inputs are copied at once.
+    size = row_count * length
+    begin = placement.row * length + placement.offset
     a_end = begin + 1 + sequences.a_length
     end = begin + sequences.lengths
-    ids = np.full(rows * length, tokenizer.pad_id, np.int32)
+
+    ids = np.full(size, tokenizer.pad_id, np.int32)
     ids[begin] = tokenizer.cls_id
     ids[a_end] = tokenizer.sep_id
-    ids[end - 1] = tokenizer.sep_id
-    ids[ranges(begin + 1, a_end)] = tokens[
-        ranges(sequences.a_begin, sequences.a_begin + sequences.a_length)
-    ]
+    ids[end - 1] = tokenizer.sep_id  # the same position where there is no B
+    a_source = sequences.a_begin
+    ids[ranges(begin + 1, a_end)] = tokens[ranges(a_source, a_source + sequences.a_length)]
     pair = sequences.b_length > 0
-    b_begin, b_source = a_end[pair] + 1, sequences.b_begin[pair]
-    ids[ranges(b_begin, end[pair] - 1)] = tokens[
-        ranges(b_source, b_source + sequences.b_length[pair])
-    ]
+    b_begin, b_end = a_end[pair] + 1, end[pair] - 1
+    b_source = sequences.b_begin[pair]
+    ids[ranges(b_begin, b_end)] = tokens[ranges(b_source, b_source + sequences.b_length[pair])]
     continues = ids >= CONTINUES
     ids &= CONTINUES - 1
+
     used = ranges(begin, end)
-    mask, segments = np.zeros((2, rows * length), np.int32)
-    mask[used] = 1
-    segments[ranges(b_begin, end[pair])] = 1
+    input_mask, segment_ids = np.zeros((2, size), np.int32)
+    input_mask[used] = 1
+    segment_ids[ranges(b_begin, end[pair])] = 1
     flat = {
         "input_ids": ids,
-        "input_mask": mask,
-        "segment_ids": segments,
+        "input_mask": input_mask,
+        "segment_ids": segment_ids,
         "word_starts": tokenizer.starts_word[ids] & ~continues,
     }
     if schema.packed:
-        packs, positions = np.zeros((2, rows * length), np.int32)
-        packs[used] = np.repeat(place.number, end - begin)
-        positions[used] = used - np.repeat(begin, end - begin)
-        flat |= {"pack_ids": packs, "position_ids": positions}
-    batch = {name: values.reshape(rows, length) for name, values in flat.items()}
-    return batch | _sentences(sequences, place, rows, schema)
+        pack_ids, position_ids = np.zeros((2, size), np.int32)
+        pack_ids[used] = np.repeat(placement.number, end - begin)
+        position_ids[used] = used - np.repeat(begin, end - begin)
+        flat |= {"pack_ids": pack_ids, "position_ids": position_ids}
+    batch = {name: values.reshape(row_count, length) for name, values in flat.items()}
+    return batch | _sentence_features(sequences, placement, schema)
 
 
-def _sentences(sequences: Sequences, place: Placement, rows: int, schema: Schema) -> Batch:
-    """Labels, and in packed rows the places of the `[CLS]` that they belong to; `[rows,
-    sentences]`.
+def _sentence_features(sequences: Sequences, placement: Placement, schema: Schema) -> Batch:
+    """Make the sentence labels, `[rows, sentences]`.
+
+    In packed rows also the position of the `[CLS]` that each belongs to, and its weight: 0 where a
+    row has fewer inputs than it may have.
     """
     if not schema.sentences:
         return {}
-    shape = (rows, schema.sentences)
-    slot = (place.row, place.number - 1)
-    labels, positions, weights = (
-        np.zeros(shape, np.int32),
-        np.zeros(shape, np.int32),
-        np.zeros(shape, np.float32),
-    )
-    labels[slot], positions[slot], weights[slot] = sequences.label, place.offset, 1
-    labels_only = {"next_sentence_labels": labels}
-    return (
-        labels_only | {"cls_positions": positions, "cls_weights": weights}
-        if schema.packed
-        else labels_only
-    )
+    shape = (_row_count(placement), schema.sentences)
+    slots = (placement.row, placement.number - 1)
+    labels = np.zeros(shape, np.int32)
+    labels[slots] = sequences.label
+    features: Batch = {"next_sentence_labels": labels}
+    if schema.packed:
+        positions, weights = np.zeros(shape, np.int32), np.zeros(shape, np.float32)
+        positions[slots] = placement.offset
+        weights[slots] = 1
+        features |= {"cls_positions": positions, "cls_weights": weights}
+    return features
+
+
+def _row_count(placement: Placement) -> int:
+    return int(placement.row.max(initial=-1)) + 1

@@ -1,4 +1,8 @@
-"""Where a document goes: its split and shard, by its content alone."""
+"""Assignment of documents to splits and shards, by their content alone.
+
+A document's digest decides, so neither the order of the files nor the rest of the corpus matters:
+a document stays in its split when the corpus grows.
+"""
 
 from dataclasses import dataclass
 
@@ -6,16 +10,20 @@ import numpy as np
 
 from bertjax.config import Config
 
-RANGE_BYTES, SHARD_BYTES, FEWEST_SHARDS = 24 << 20, 64 << 20, 8
+# A range is what a worker holds in memory at a time.
+RANGE_BYTES = 24 << 20
+SHARD_BYTES = 64 << 20
+MIN_SHARDS = 8
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard to be written, from the documents of `ranges` ranges beginning with number `first`."""
+    """A shard to be written, from the documents of the ranges `first` to `first + ranges - 1`."""
 
     split: str
     number: int
     of: int
+    """The number of shards of the split."""
     first: int
     ranges: int
 
@@ -27,8 +35,9 @@ class Shard:
 
 @dataclass(frozen=True)
 class Plan:
-    """How the digests of documents are cut into ranges, each of them a unit of memory, and those
-    into shards.
+    """Division of the documents' digests into ranges, and of the ranges into shards.
+
+    A range is a unit of memory: its documents are read and made into rows together.
     """
 
     validation_fraction: float
@@ -38,44 +47,49 @@ class Plan:
 
     @property
     def ranges(self) -> int:
-        """All ranges: those of the training shards, then those of the held-out ones."""
+        """The number of ranges: those of the training shards, then those of the held-out ones."""
         return (self.train_shards + self.validation_shards) * self.ranges_per_shard
 
     def shards(self) -> list[Shard]:
-        """All shards, training ones first."""
-        sizes = (
-            ("train", self.train_shards, 0),
-            ("validation", self.validation_shards, self.train_shards),
-        )
-        each = self.ranges_per_shard
-        return [
-            Shard(split, n, size, (n + before) * each, each)
-            for split, size, before in sizes
-            for n in range(size)
-        ]
+        """List all shards, training ones first."""
+        shards = []
+        first = 0
+        for split, count in (("train", self.train_shards), ("validation", self.validation_shards)):
+            for number in range(count):
+                shards.append(Shard(split, number, count, first, self.ranges_per_shard))
+                first += self.ranges_per_shard
+        return shards
 
-    def place(self, digests: np.ndarray) -> np.ndarray:
-        """The range of each document, from its digest, uint8 `[D, 16]`; int64 `[D]`."""
-        words = np.ascontiguousarray(digests).view("<u8").reshape(-1, 2)
-        train, heldout = (
-            n * self.ranges_per_shard for n in (self.train_shards, self.validation_shards)
-        )
-        high = words[:, 1] >> np.uint64(32)
-        return np.where(
-            self.held_out(digests),
-            train + (high * np.uint64(heldout) >> np.uint64(32)).astype(np.int64),
-            (high * np.uint64(train) >> np.uint64(32)).astype(np.int64),
-        )
+    def ranges_of(self, digests: np.ndarray) -> np.ndarray:
+        """Return the range of each document, int64 `[D]`, from its digest, uint8 `[D, 16]`."""
+        train_ranges = self.train_shards * self.ranges_per_shard
+        heldout_ranges = self.validation_shards * self.ranges_per_shard
+        # 32 bits of the digest, times the number of ranges, over 2^32: a range without a division.
+        # Other bits than those of `held_out`, so that the split and the range are independent.
+        high = _words(digests)[:, 1] >> np.uint64(32)
+        train = (high * np.uint64(train_ranges) >> np.uint64(32)).astype(np.int64)
+        heldout = (high * np.uint64(heldout_ranges) >> np.uint64(32)).astype(np.int64)
+        return np.where(self.held_out(digests), train_ranges + heldout, train)
 
     def held_out(self, digests: np.ndarray) -> np.ndarray:
-        """Whether each document is held out; bool `[D]`."""
-        words = np.ascontiguousarray(digests).view("<u8").reshape(-1, 2)
-        return words[:, 0] < np.uint64(min(int(self.validation_fraction * 2.0**64), 2**64 - 1))
+        """Tell which documents are held out; bool `[D]`.
+
+        A larger fraction holds out all that a smaller one does.
+        """
+        # A fraction of 1 would be 2^64, which no uint64 holds.
+        threshold = min(int(self.validation_fraction * 2.0**64), 2**64 - 1)
+        return _words(digests)[:, 0] < np.uint64(threshold)
 
 
-def plan_places(config: Config, text_bytes: int) -> Plan:
-    """The plan for a corpus of about so many bytes: a range holds about `RANGE_BYTES` of text."""
-    share = config.data.validation_fraction
-    shards = config.data.num_shards or max(FEWEST_SHARDS, -(-text_bytes // SHARD_BYTES))
-    heldout = max(1, round(shards * share)) if share else 0
-    return Plan(share, shards, heldout, max(1, -(-text_bytes // (RANGE_BYTES * shards))))
+def plan_shards(config: Config, text_bytes: int) -> Plan:
+    """Plan the shards of a corpus of about `text_bytes`; a range is about `RANGE_BYTES` of it."""
+    fraction = config.data.validation_fraction
+    shards = config.data.num_shards or max(MIN_SHARDS, -(-text_bytes // SHARD_BYTES))
+    heldout = max(1, round(shards * fraction)) if fraction else 0
+    ranges_per_shard = max(1, -(-text_bytes // (RANGE_BYTES * shards)))
+    return Plan(fraction, shards, heldout, ranges_per_shard)
+
+
+def _words(digests: np.ndarray) -> np.ndarray:
+    """Return digests, uint8 `[D, 16]`, as two little-endian words each, uint64 `[D, 2]`."""
+    return np.ascontiguousarray(digests).view("<u8").reshape(-1, 2)

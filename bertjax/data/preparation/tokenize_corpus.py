@@ -1,9 +1,13 @@
-"""A piece of the corpus as ids on the disk, cut by the ranges that its documents fall in."""
+"""Tokenized work units on the disk, with their documents grouped by the ranges they fall in.
+
+A part is a file: int64 offsets of the ranges' blocks and of the end, then the blocks. So a range is
+gathered by reading one block of each part.
+"""
 
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
 
@@ -11,7 +15,7 @@ import numpy as np
 from etils import epath
 
 from bertjax.config import Config
-from bertjax.data.corpus.work_units import Piece, read_documents
+from bertjax.data.corpus.work_units import WorkUnit, read_documents
 from bertjax.data.preparation import documents as docs
 from bertjax.data.preparation import near_duplicates
 from bertjax.data.preparation.chinese_words import mark_words
@@ -24,16 +28,20 @@ from bertjax.storage import read_span, write_whole, written_whole
 
 TOKENIZER = "tokenizer"
 DONE = "done.json"
+"""File of a tokenized work unit, written last: the counts of what was read and cleaned."""
 BATCH_CHARACTERS = 1 << 18
+"""Characters that are tokenized at once."""
 PART_TOKENS = 8_000_000  # a part's memory: 32 MB of tokens, and as much again while it is sorted
+_OFFSET_BYTES = 8
 
 
-def tokenise(config: Config, folder: str, plan: Plan, piece: Piece) -> None:
-    """Write `.work/NAME/` with the piece's documents as ids, if that is not done.
+def tokenize_unit(config: Config, folder: str, plan: Plan, work_unit: WorkUnit) -> None:
+    """Write `.work/NAME/` with the documents of a work unit as ids, if that is not done.
 
-    It holds parts, each a file of blocks by range, and last `done.json` with what was counted.
+    It holds parts, each a file of blocks by range, and last `done.json` with the counts. Raises
+    `UserError` for text that cannot be read or a disk that refuses; nothing is left then.
     """
-    out = epath.Path(folder) / WORK / piece.name
+    out = epath.Path(folder) / WORK / work_unit.name
     if (out / DONE).exists():
         return
     if out.exists():
@@ -42,7 +50,8 @@ def tokenise(config: Config, folder: str, plan: Plan, piece: Piece) -> None:
     try:
         with disk_errors(out):
             out.mkdir(parents=True, exist_ok=True)
-        for number, documents in enumerate(_parts(_encoded(piece, config, load(folder), counts))):
+        batches = _tokenized(work_unit, config, load(folder), counts)
+        for number, documents in enumerate(_parts(batches)):
             _write_part(out / f"part-{number:05d}", documents, plan)
             if config.data.near_duplicate_threshold:
                 near_duplicates.write_signatures(out / f"signatures-{number:05d}", documents)
@@ -53,34 +62,41 @@ def tokenise(config: Config, folder: str, plan: Plan, piece: Piece) -> None:
         raise
 
 
-def parts_of(work: epath.Path, pieces: list[str]) -> list[epath.Path]:
-    """The parts of all pieces."""
-    return [part for name in pieces for part in sorted((work / name).glob("part-*"), key=os.fspath)]
+def parts_of(work: epath.Path, work_units: Sequence[str]) -> list[epath.Path]:
+    """List the parts of all work units, by their names, in order."""
+    parts: list[epath.Path] = []
+    for name in work_units:
+        # A folder's files come in any order; by their paths they are in that of their numbers.
+        parts += sorted((work / name).glob("part-*"), key=os.fspath)
+    return parts
 
 
-def read_range(parts: list[epath.Path], number: int) -> Documents:
-    """All documents of a range, from every part."""
-    found = []
+def read_range(parts: Sequence[epath.Path], number: int) -> Documents:
+    """Read all documents of a range, from every part."""
+    blocks = []
     for part in parts:
-        begin, end = np.frombuffer(read_span(part, 8 * number, 8 * number + 16), np.int64).tolist()
+        position = _OFFSET_BYTES * number
+        offsets = np.frombuffer(read_span(part, position, position + 2 * _OFFSET_BYTES), np.int64)
+        begin, end = offsets.tolist()
         if begin < end:
-            found.append(docs.unpack(read_span(part, begin, end)))
-    return docs.join(found)
+            blocks.append(docs.unpack(read_span(part, begin, end)))
+    return docs.join(blocks)
 
 
 @lru_cache(maxsize=1)
 def load(folder: str) -> Tokenizer:
-    """The tokenizer of a preparation, loaded once a process."""
+    """Load the tokenizer of a preparation, once a process."""
     return load_tokenizer(epath.Path(folder) / TOKENIZER)
 
 
-def _parts(blocks: Iterator[Documents]) -> Iterator[Documents]:
-    """The blocks joined to about `PART_TOKENS` each."""
+def _parts(batches: Iterator[Documents]) -> Iterator[Documents]:
+    """Join batches of documents to parts of about `PART_TOKENS` tokens."""
     pending: list[Documents] = []
     size = 0
-    for block in blocks:
-        pending.append(block)
-        size += len(block.tokens) + 4 * len(block)
+    for batch in batches:
+        pending.append(batch)
+        # A document's digest takes as much memory as 4 tokens.
+        size += len(batch.tokens) + 4 * len(batch)
         if size >= PART_TOKENS:
             yield docs.join(pending)
             pending, size = [], 0
@@ -89,53 +105,57 @@ def _parts(blocks: Iterator[Documents]) -> Iterator[Documents]:
 
 
 def _write_part(path: epath.Path, documents: Documents, plan: Plan) -> None:
-    """Where each range's block begins, int64, and where the last ends; then the blocks."""
-    place = plan.place(documents.digests)
-    order = np.argsort(place, kind="stable")
-    bounds = np.searchsorted(place[order], np.arange(plan.ranges + 1))
-    blocks = [
-        docs.pack(docs.take(documents, order[a:b])) if a < b else b"" for a, b in pairwise(bounds)
-    ]
-    starts = np.cumsum([8 * (plan.ranges + 1), *map(len, blocks)]).astype(np.int64)
+    """Write the offsets of the ranges' blocks, and of the end, int64; then the blocks."""
+    range_numbers = plan.ranges_of(documents.digests)
+    order = np.argsort(range_numbers, kind="stable")
+    bounds = np.searchsorted(range_numbers[order], np.arange(plan.ranges + 1))
+    blocks = []
+    for begin, end in pairwise(bounds):
+        # An empty block instead of one of no documents: most ranges of a small part are empty.
+        empty = begin == end
+        blocks.append(b"" if empty else docs.pack(docs.take(documents, order[begin:end])))
+    first_block = _OFFSET_BYTES * (plan.ranges + 1)
+    offsets = np.cumsum([first_block, *map(len, blocks)]).astype(np.int64)
     with written_whole(path) as file:
-        file.write(starts.tobytes())
+        file.write(offsets.tobytes())
         for block in blocks:
             file.write(block)
 
 
-def _encoded(
-    piece: Piece, config: Config, tokenizer: Tokenizer, counts: Counter[str]
+def _tokenized(
+    work_unit: WorkUnit, config: Config, tokenizer: Tokenizer, counts: Counter[str]
 ) -> Iterator[Documents]:
-    """The piece's documents as ids, about `BATCH_CHARACTERS` at a time."""
+    """Yield the documents of a work unit as ids, about `BATCH_CHARACTERS` at a time."""
     texts: list[list[str]] = []
     characters = 0
-    for document in read_documents(piece, config.data, counts):
+    for document in read_documents(work_unit, config.data, counts):
         texts.append(document)
         characters += sum(map(len, document))
         if characters >= BATCH_CHARACTERS:
             counts["characters"] += characters
-            yield _encode(texts, config, tokenizer)
+            yield _tokenize(texts, config, tokenizer)
             texts, characters = [], 0
     counts["characters"] += characters
     if texts:
-        yield _encode(texts, config, tokenizer)
+        yield _tokenize(texts, config, tokenizer)
 
 
-def _encode(texts: list[list[str]], config: Config, tokenizer: Tokenizer) -> Documents:
+def _tokenize(texts: list[list[str]], config: Config, tokenizer: Tokenizer) -> Documents:
+    """Tokenize documents, each a list of sentences."""
     sentences = [sentence for text in texts for sentence in text]
     tokens, offsets = tokenizer.encode_batch(sentences)
     if config.data.word_segmenter == "jieba":
         tokens = mark_words(sentences, tokens, offsets, tokenizer)
     # A sentence may come to no token (control characters only), and with it a document.
-    real = np.diff(offsets) > 0
-    owner = np.repeat(np.arange(len(texts)), [len(text) for text in texts])[real]
-    sizes = np.bincount(owner, minlength=len(texts))
-    digests = np.frombuffer(b"".join(map(docs.digest, texts)), np.uint8).reshape(
-        -1, docs.DIGEST_BYTES
-    )
+    lengths = np.diff(offsets)
+    not_empty = lengths > 0
+    sentence_counts = [len(text) for text in texts]
+    document_numbers = np.repeat(np.arange(len(texts)), sentence_counts)[not_empty]
+    sizes = np.bincount(document_numbers, minlength=len(texts))
+    digests = np.frombuffer(b"".join(map(docs.digest, texts)), np.uint8)
     return Documents(
         tokens,
-        np.concatenate([[0], np.cumsum(np.diff(offsets)[real])]).astype(np.int64),
-        np.concatenate([[0], np.cumsum(sizes[sizes > 0])]).astype(np.int64),
-        digests[sizes > 0],
+        docs.offsets_of(lengths[not_empty]),
+        docs.offsets_of(sizes[sizes > 0]),
+        digests.reshape(-1, docs.DIGEST_BYTES)[sizes > 0],
     )

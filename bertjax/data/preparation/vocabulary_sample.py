@@ -1,71 +1,77 @@
-"""The sentences that a vocabulary is trained on: a sample of the training documents, by their
-content.
-"""
+"""Sentences to train a vocabulary on: a sample of the training documents, by their content."""
 
 import json
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from etils import epath
 
 from bertjax.config import Config
-from bertjax.data.corpus.work_units import Piece, read_texts
+from bertjax.data.corpus.work_units import WorkUnit, read_texts
 from bertjax.data.preparation.documents import DIGEST_BYTES, digest
 from bertjax.data.preparation.shard_assignment import Plan
 from bertjax.data.records.manifest import WORK
 from bertjax.errors import disk_errors
 from bertjax.storage import write_whole
 
-SPARE = 1.2  # of what is wanted, since sizes are estimates
+# The sample is larger than asked for by this factor, since the sizes of work units are estimates.
+OVERSAMPLING = 1.2
 FOLDER = "sample"
 
 
-def take(config: Config, folder: str, plan: Plan, piece: Piece, whole: int) -> None:
-    """Write the piece's share of the sample, if that is not done: documents chosen by their
-    content.
+def take(config: Config, folder: str, plan: Plan, work_unit: WorkUnit, corpus_bytes: int) -> None:
+    """Write a work unit's part of the sample, if that is not done.
 
-    `whole` is the size of all pieces. Held-out documents are left out.
+    `corpus_bytes` is the estimated text of all work units. Documents are chosen by their content;
+    held-out documents are left out.
     """
-    target = epath.Path(folder) / WORK / FOLDER / f"{piece.name}.jsonl"
+    target = epath.Path(folder) / WORK / FOLDER / f"{work_unit.name}.jsonl"
     if target.exists():
         return
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-    share = min(1.0, SPARE * config.tokenizer.train_characters / max(whole, 1))
-    lines = list(_lines(config, plan, piece, share))
-    write_whole(target, "".join(lines).encode(errors="surrogatepass"))
+    share = min(1.0, OVERSAMPLING * config.tokenizer.train_characters / max(corpus_bytes, 1))
+    lines = "".join(_lines(config, plan, work_unit, share))
+    write_whole(target, lines.encode(errors="surrogatepass"))
 
 
-def read(folder: epath.Path, names: list[str], characters: int) -> list[str]:
-    """The sentences of all pieces' samples, each document once, by digest; about `characters` at
-    most.
+def read(folder: epath.Path, work_units: Sequence[str], characters: int) -> list[str]:
+    """Read the sentences of all work units' samples, about `characters` of them at most.
+
+    Each document comes once, in the order of the digests: so the result depends neither on the
+    order of the files nor on the work units.
     """
     documents: dict[str, list[str]] = {}
-    for name in names:
-        text = (
-            (folder / WORK / FOLDER / f"{name}.jsonl").read_bytes().decode(errors="surrogatepass")
-        )
-        documents |= dict(json.loads(line) for line in text.splitlines())
-    sentences: list[str] = []
+    for name in work_units:
+        content = (folder / WORK / FOLDER / f"{name}.jsonl").read_bytes()
+        for line in content.decode(errors="surrogatepass").splitlines():
+            key, sentences = json.loads(line)
+            documents[key] = sentences
+    sample: list[str] = []
     total = 0
     for key in sorted(documents):
         if total >= characters:
             break
-        sentences += documents[key]
+        sample += documents[key]
         total += sum(map(len, documents[key]))
-    return sentences
+    return sample
 
 
-def _lines(config: Config, plan: Plan, piece: Piece, share: float) -> Iterator[str]:
-    """`[digest, sentences]` of each document in the sample, as a line of JSON."""
-    for text, split in read_texts(piece, config.data, Counter()):
-        # By the text's checksum: to split a text that is not wanted would take longer than all else
-        # here.
+def _lines(config: Config, plan: Plan, work_unit: WorkUnit, share: float) -> Iterator[str]:
+    """Yield `[digest, sentences]` of each document in the sample, as a line of JSON."""
+    for text, split in read_texts(work_unit, config.data, Counter()):
+        # Chosen by the text's checksum and not by its digest, which needs the sentences: to split
+        # the texts that are left out would take longer than all else here.
         if zlib.crc32(text.encode(errors="surrogatepass")) > share * 2**32:
             continue
-        document = split(text)
-        key = digest(document)
-        if document and not plan.held_out(np.frombuffer(key, np.uint8).reshape(1, DIGEST_BYTES))[0]:
-            yield json.dumps([key.hex(), document]) + "\n"
+        sentences = split(text)
+        key = digest(sentences)
+        if not sentences or _is_held_out(plan, key):
+            continue
+        yield json.dumps([key.hex(), sentences]) + "\n"
+
+
+def _is_held_out(plan: Plan, key: bytes) -> bool:
+    return bool(plan.held_out(np.frombuffer(key, np.uint8).reshape(1, DIGEST_BYTES))[0])

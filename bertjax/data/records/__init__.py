@@ -1,0 +1,1 @@
+"""Records: their bytes, the shards and the manifest that hold them, and reading them."""

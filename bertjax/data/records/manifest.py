@@ -1,4 +1,4 @@
-"""`manifest.json`: what a prepared folder holds, and what it was made with."""
+"""`manifest.json`: the contents of a prepared folder, and the settings it was made with."""
 
 import dataclasses
 import json
@@ -12,16 +12,17 @@ from bertjax.errors import UserError, check
 from bertjax.storage import write_whole
 
 FILE = "manifest.json"
-WORK = ".work"  # below a folder that has no manifest yet: what its preparation has done so far
+WORK = ".work"
+"""Subfolder of a folder that has no manifest yet: what its preparation has done so far."""
 VERSION = 2
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A prepared folder; written last, so that a folder with a manifest is whole."""
+    """A prepared folder; written last, so that a folder with a manifest is complete."""
 
     schemas: dict[str, Schema]
-    """What a record of each split holds."""
+    """The features of a record of each split."""
     tokenizer_fingerprint: str
     vocab_size: int
     settings: dict[str, Any]
@@ -32,10 +33,10 @@ class Manifest:
     validation_unigram_entropy: float
     """Entropy of the held-out documents' tokens, in nats."""
     counts: dict[str, int]
-    """Documents, sentences and tokens by split, and what each step of cleaning dropped or changed."""
+    """Documents, sentences and tokens of each split, and how many each step of cleaning changed."""
 
     def split(self, name: str) -> tuple[ShardInfo, ...]:
-        """The shards of `train` or `validation`."""
+        """Return the shards of a split, `train` or `validation`."""
         return tuple(shard for shard in self.shards if shard.split == name)
 
 
@@ -46,8 +47,9 @@ def write_manifest(folder: epath.Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: epath.Path) -> Manifest | None:
-    """The folder's manifest, None where it has none; `UserError` when it is broken or of another
-    version.
+    """Read the folder's manifest; None where it has none.
+
+    Raises `UserError` when the file is broken or of another version.
     """
     path = folder / FILE
     if not path.exists():
@@ -63,6 +65,7 @@ def read_manifest(folder: epath.Path) -> Manifest | None:
         values["schemas"] = {split: Schema(**schema) for split, schema in values["schemas"].items()}
         values["shards"] = tuple(ShardInfo(**shard) for shard in values["shards"])
         return Manifest(**values)
+    # Whatever stands in the file instead of the expected objects, one of these comes of it.
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path}: cannot be read as a manifest ({type(error).__name__}: {error})"

@@ -1,13 +1,12 @@
-"""Reading records by their number, from our shards or from other scripts' TFRecord files."""
+"""Reading records by their number, from prepared shards or from other scripts' TFRecord files."""
 
 import logging
 from collections.abc import Sequence
 
-import google_crc32c
 import numpy as np
 from etils import epath
 
-from bertjax.data.records import record_format as shards
+from bertjax.data.records import record_format
 from bertjax.data.records.manifest import Manifest
 from bertjax.data.records.record_format import FOOTER_BYTES, HEADER_BYTES, Schema
 from bertjax.errors import UserError, check, mismatch, needs_extra
@@ -16,11 +15,15 @@ from bertjax.types import Batch
 log = logging.getLogger(__name__)
 
 HELDOUT_NAMES = ("valid", "eval", "dev", "test")
+"""Parts of a foreign file's name that say that its records are held out."""
+SCAN_RECORDS = 4096
+"""Foreign records that are parsed at once while all are looked at."""
 
 
-class OurShards:
-    """The shards of one split of a prepared folder. Records are numbered across them in the
-    manifest's order.
+class PreparedRecords:
+    """The records of one split of a prepared folder.
+
+    They are numbered across its shards, in the manifest's order.
     """
 
     def __init__(
@@ -32,176 +35,215 @@ class OurShards:
         `skipped`; without it reading it is a `UserError`.
         """
         self.schema = manifest.schemas[split]
-        self._infos, self._skip = manifest.split(split), skip_damaged
-        self._paths = [folder / info.name for info in self._infos]
-        opened = zip(self._paths, self._infos, strict=True)
-        self._files = [shards.map_records(path, self.schema, info) for path, info in opened]
-        self._starts = np.cumsum([0] + [info.records for info in self._infos])
-        self.max_id = max((info.max_id for info in self._infos), default=0)
+        self._skip_damaged = skip_damaged
+        infos = manifest.split(split)
+        self._paths = [folder / info.name for info in infos]
+        self._files = [
+            record_format.map_records(path, self.schema, info)
+            for path, info in zip(self._paths, infos, strict=True)
+        ]
+        self._starts = np.cumsum([0] + [info.records for info in infos])
+        self.max_id = max((info.max_id for info in infos), default=0)
         """The largest id in any record."""
         self.skipped: set[int] = set()
-        """The damaged records read as zeros so far."""
+        """Numbers of the damaged records that were read as zeros so far."""
 
     def __len__(self) -> int:
         return int(self._starts[-1])
 
-    def read(self, rows: np.ndarray) -> Batch:
-        """The records of these numbers, in this order; `UserError` naming the file of a damaged
-        one.
+    def read(self, record_numbers: np.ndarray) -> Batch:
+        """Read the records of these numbers, int `[n]`, in this order.
+
+        Raises `UserError` naming the file of a damaged record.
         """
-        which = np.searchsorted(self._starts, rows, side="right") - 1
-        raw = np.empty((len(rows), self.schema.record_bytes), np.uint8)
-        for shard in np.unique(which):
-            here = which == shard
-            raw[here] = self._files[shard][rows[here] - self._starts[shard]]
-        bad = np.flatnonzero(shards.damaged(raw))
-        for row in bad:
-            said = f"{self._paths[which[row]]}: record {rows[row] - self._starts[which[row]]} is damaged"
-            if not self._skip:
-                raise UserError(f"{said}: its checksum does not match its bytes")
-            if rows[row] not in self.skipped:
-                self.skipped.add(int(rows[row]))
-                log.warning("%s and skipped; %d so far", said, len(self.skipped))
-        batch = shards.decode(self.schema, raw)
+        # Empty shards begin where the next one does: "right" passes over them.
+        shards = np.searchsorted(self._starts, record_numbers, side="right") - 1
+        raw = np.empty((len(record_numbers), self.schema.record_bytes), np.uint8)
+        for shard in np.unique(shards):
+            here = shards == shard
+            raw[here] = self._files[shard][record_numbers[here] - self._starts[shard]]
+        damaged_rows = np.flatnonzero(record_format.damaged(raw))
+        for row in damaged_rows:
+            self._note_damage(int(record_numbers[row]), int(shards[row]))
+        batch = record_format.decode(self.schema, raw)
+        # A row of zeros is all padding with weights of 0: it adds nothing to the loss.
         for values in batch.values():
-            values[bad] = 0
+            values[damaged_rows] = 0
         return batch
+
+    def _note_damage(self, record_number: int, shard: int) -> None:
+        """Raise `UserError` for a damaged record; with `skip_damaged` count it once and log it."""
+        number_in_shard = record_number - self._starts[shard]
+        fault = f"{self._paths[shard]}: record {number_in_shard} is damaged"
+        if not self._skip_damaged:
+            raise UserError(f"{fault}: its checksum does not match its bytes")
+        if record_number not in self.skipped:
+            self.skipped.add(record_number)
+            log.warning("%s and skipped; %d so far", fault, len(self.skipped))
 
 
 class ForeignRecords:
-    """TFRecord files with the original BERT features, written by anyone."""
+    """Records with the features of the original BERT, in TFRecord files of any script."""
 
     def __init__(self, paths: Sequence[epath.Path], schema: Schema):
-        """Find where each record lies and look at every id once.
+        """Find the bytes of each record, and look at every id once.
 
         Raises `UserError` for a file that is truncated or no TFRecord file, or whose records are
         damaged, have other lengths than `schema`, or values outside a feature's range.
         """
         self._paths, self.schema = list(paths), schema
-        self._files = [
-            np.memmap(path, np.uint8, "r") if path.stat().length else np.zeros(0, np.uint8)
-            for path in paths
-        ]
+        self._files = [_map_file(path) for path in paths]
         spans = [record_spans(path, file) for path, file in zip(paths, self._files, strict=True)]
         self._spans = np.concatenate([np.zeros((0, 2), np.int64), *spans])
         self._starts = np.cumsum([0] + [len(span) for span in spans])
+        # No manifest tells the largest id here; and a fault is found before the first step.
         self.max_id = 0
-        for begin in range(0, len(self), 4096):
-            batch = self.read(np.arange(begin, min(begin + 4096, len(self))))
-            self.max_id = max(
-                self.max_id, int(batch["input_ids"].max()), int(batch["masked_lm_ids"].max())
-            )
+        for begin in range(0, len(self), SCAN_RECORDS):
+            batch = self.read(np.arange(begin, min(begin + SCAN_RECORDS, len(self))))
+            for name in ("input_ids", "masked_lm_ids"):
+                self.max_id = max(self.max_id, int(batch[name].max()))
 
     def __len__(self) -> int:
         return len(self._spans)
 
-    def read(self, rows: np.ndarray) -> Batch:
-        """The records of these numbers, in this order, as `OurShards.read` gives them."""
+    def read(self, record_numbers: np.ndarray) -> Batch:
+        """Read the records of these numbers, in this order, as `PreparedRecords.read` does."""
         examples = []
-        for row in rows:
-            file, (begin, end) = self._files[self._shard(row)], self._spans[row]
+        for number in record_numbers:
+            file, (begin, end) = self._files[self._shard(number)], self._spans[number]
             data = file[begin:end].tobytes()
             stored = int.from_bytes(file[end : end + FOOTER_BYTES].tobytes(), "little")
-            if shards.masked_crc(np.array([google_crc32c.value(data)], np.uint32))[0] != stored:
+            if record_format.tfrecord_crc(data) != stored:
                 raise UserError(
-                    f"{self._place(row)} is damaged: its checksum does not match its bytes"
+                    f"{self._where(number)} is damaged: its checksum does not match its bytes"
                 )
             examples.append(data)
-        parsed = self._parse(examples, rows)
-        self._check_ranges(parsed, rows)
-        return {name: values.astype(shards.kind_of(name)) for name, values in parsed.items()}
+        parsed = self._parse(examples, record_numbers)
+        self._check_ranges(parsed, record_numbers)
+        return {
+            name: values.astype(record_format.feature_dtype(name))
+            for name, values in parsed.items()
+        }
 
-    def _shard(self, row: int) -> int:
-        return int(np.searchsorted(self._starts, row, side="right")) - 1
+    def _shard(self, record_number: int) -> int:
+        return int(np.searchsorted(self._starts, record_number, side="right")) - 1
 
-    def _place(self, row: int) -> str:
-        shard = self._shard(row)
-        return f"{self._paths[shard]}: record {row - self._starts[shard]}"
+    def _where(self, record_number: int) -> str:
+        """Name a record for a message: its file, and its number in that file."""
+        shard = self._shard(record_number)
+        return f"{self._paths[shard]}: record {record_number - self._starts[shard]}"
 
-    def _parse(self, examples: list[bytes], rows: np.ndarray) -> Batch:
+    def _parse(self, examples: list[bytes], record_numbers: np.ndarray) -> Batch:
+        """Parse serialized `tf.train.Example`s; int64 and float32 arrays, `[n, length]` each."""
         with needs_extra("data"):
             import tensorflow as tf
 
-        wanted = {
-            name: tf.io.FixedLenFeature([length], tf.float32 if name in shards.FLOATS else tf.int64)
-            for name, length in self.schema.lengths.items()
-        }
+        features = {}
+        for name, length in self.schema.lengths.items():
+            dtype = tf.float32 if name in record_format.FLOATS else tf.int64
+            features[name] = tf.io.FixedLenFeature([length], dtype)
         try:
-            parsed = tf.io.parse_example(tf.constant(examples, tf.string), wanted)
-        except (
-            tf.errors.InvalidArgumentError,
-            UnicodeDecodeError,
-        ):  # the latter where its text quotes raw bytes
-            self._explain(examples, rows)
+            parsed = tf.io.parse_example(tf.constant(examples, tf.string), features)
+        # TensorFlow's message may quote raw bytes that are not UTF-8.
+        except (tf.errors.InvalidArgumentError, UnicodeDecodeError):
+            # It does not name the record either, so they are looked at one by one.
+            self._check_examples(examples, record_numbers)
             raise
         return {name: value.numpy() for name, value in parsed.items()}
 
-    def _check_ranges(self, batch: Batch, rows: np.ndarray) -> None:
-        """A value outside would wrap in int32, or be gathered from elsewhere, in silence; ids: see
-        `max_id`.
+    def _check_ranges(self, batch: Batch, record_numbers: np.ndarray) -> None:
+        """Raise `UserError` for a value outside its feature's range.
+
+        It would silently wrap in int32, or gather from another position. The ids' upper bound is
+        the vocabulary's size: see `max_id`.
         """
         limits = {
             "input_mask": 2,
             "masked_lm_positions": self.schema.max_seq_length,
             "next_sentence_labels": 2,
         }
-        for name in self.schema.lengths.keys() - set(shards.FLOATS):
+        for name in self.schema.lengths:
+            if name in record_format.FLOATS:
+                continue
             values, limit = batch[name], limits.get(name, 2**31)
             outside = np.argwhere((values < 0) | (values >= limit))
-            for row, column in outside[:1]:
-                where = f"{self._place(rows[row])}: {name}"
+            if len(outside):
+                row, column = outside[0]
+                where = f"{self._where(record_numbers[row])}: {name}"
                 raise mismatch(where=where, found=values[row, column], expected=f"0 to {limit - 1}")
 
-    def _explain(self, examples: list[bytes], rows: np.ndarray) -> None:
-        """Say which record of which file does not fit, and how."""
+    def _check_examples(self, examples: list[bytes], record_numbers: np.ndarray) -> None:
+        """Raise the `UserError` that names the first record that does not fit, and its fault."""
+        for number, example in zip(record_numbers, examples, strict=True):
+            self._check_example(example, self._where(number))
+
+    def _check_example(self, example: bytes, where: str) -> None:
         import tensorflow as tf
         from google.protobuf.message import DecodeError
 
-        for row, example in zip(rows, examples, strict=True):
-            try:
-                found = tf.train.Example.FromString(example).features.feature
-            except DecodeError:
-                raise UserError(
-                    f"{self._place(row)}: found other bytes, expected a tf.train.Example"
-                ) from None
-            for name, length in self.schema.lengths.items():
-                kind = found[name].WhichOneof("kind") if name in found else None
-                values = len(getattr(found[name], kind).value) if kind else 0
-                where = f"{self._place(row)}: {name}"
-                check(values == length, where=where, found=f"{values} values", expected=f"{length}, as data.max_seq_length and "
-                      "data.max_predictions_per_seq say")  # fmt: skip
-                expected = "float_list" if name in shards.FLOATS else "int64_list"
-                check(kind == expected, where=where, found=f"a {kind}", expected=f"a {expected}")
+        try:
+            features = tf.train.Example.FromString(example).features.feature
+        except DecodeError:
+            raise UserError(f"{where}: found other bytes, expected a tf.train.Example") from None
+        for name, length in self.schema.lengths.items():
+            # `features[name]` would add a feature to the map.
+            kind, count = None, 0
+            if name in features:
+                kind = features[name].WhichOneof("kind")
+            if kind:
+                count = len(getattr(features[name], kind).value)
+            check(
+                count == length,
+                where=f"{where}: {name}",
+                found=f"{count} values",
+                expected=f"{length}, as data.max_seq_length and data.max_predictions_per_seq say",
+            )
+            expected = "float_list" if name in record_format.FLOATS else "int64_list"
+            check(
+                kind == expected,
+                where=f"{where}: {name}",
+                found=f"a {kind}",
+                expected=f"a {expected}",
+            )
 
 
 def foreign_paths(folder: epath.Path, split: str) -> list[epath.Path]:
-    """The TFRecord files of a folder that belong to `split`: held out are those whose name says so."""
-    paths = sorted(
-        path for path in folder.iterdir() if ".tfrecord" in path.name or ".tf_record" in path.name
-    )
-    heldout = [path for path in paths if any(word in path.name for word in HELDOUT_NAMES)]
-    return heldout if split == "validation" else [path for path in paths if path not in heldout]
+    """List the TFRecord files of a folder that belong to `split`, `train` or `validation`.
+
+    Held out are those whose name has one of `HELDOUT_NAMES` in it.
+    """
+    heldout, others = [], []
+    for path in sorted(folder.iterdir()):
+        if ".tfrecord" not in path.name and ".tf_record" not in path.name:
+            continue
+        if any(part in path.name for part in HELDOUT_NAMES):
+            heldout.append(path)
+        else:
+            others.append(path)
+    return heldout if split == "validation" else others
 
 
 def record_spans(path: epath.Path, file: np.ndarray) -> np.ndarray:
-    """(begin, end) of each record's data in a TFRecord file's bytes, int64 `[n, 2]`.
+    """Return (begin, end) of each record's data in a TFRecord file's bytes, int64 `[n, 2]`.
 
     Raises `UserError` where the framing breaks off or its checksum is wrong.
     """
+    # Records of other scripts differ in length: each one's header says where the next begins.
     spans: list[tuple[int, int]] = []
-    at, size = 0, len(file)
-    while at < size:
-        header = file[at : at + HEADER_BYTES].tobytes()
-        length, stored = int.from_bytes(header[:8], "little"), int.from_bytes(header[8:], "little")
-        crc = shards.masked_crc(np.array([google_crc32c.value(header[:8])], np.uint32))[0]
+    position, size = 0, len(file)
+    while position < size:
+        header = file[position : position + HEADER_BYTES].tobytes()
+        length = int.from_bytes(header[:8], "little")
+        stored = int.from_bytes(header[8:], "little")
         where = f"{path}: record {len(spans)}"
         check(
-            len(header) == HEADER_BYTES and crc == stored,
+            len(header) == HEADER_BYTES and record_format.tfrecord_crc(header[:8]) == stored,
             where=where,
-            found=f"a broken header at byte {at}",
+            found=f"a broken header at byte {position}",
             expected="a TFRecord header",
         )
-        begin, end = at + HEADER_BYTES, at + HEADER_BYTES + length
+        begin = position + HEADER_BYTES
+        end = begin + length
         check(
             end + FOOTER_BYTES <= size,
             where=where,
@@ -209,5 +251,12 @@ def record_spans(path: epath.Path, file: np.ndarray) -> np.ndarray:
             expected=f"{length} bytes of data",
         )
         spans.append((begin, end))
-        at = end + FOOTER_BYTES
+        position = end + FOOTER_BYTES
     return np.array(spans, np.int64).reshape(-1, 2)
+
+
+def _map_file(path: epath.Path) -> np.ndarray:
+    """Map a file's bytes, uint8; an empty file cannot be mapped."""
+    if path.stat().length == 0:
+        return np.zeros(0, np.uint8)
+    return np.memmap(path, np.uint8, "r")

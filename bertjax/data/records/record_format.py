@@ -1,10 +1,10 @@
-"""The record: its features, its bytes, and files of it.
+"""Records of pretraining sequences: their features, their bytes, and the files that hold them.
 
-A shard is an ordinary TFRecord file of `tf.train.Example` under the feature names of the
-original BERT data script, so either side's files serve the other. What is ours is that every
-record of a schema has the same length: integers are written as varints of a fixed width (a
-varint may carry leading zeros), so that a batch is encoded and decoded by whole columns, and
-record `i` lies at `i * record_bytes`.
+A shard is an ordinary TFRecord file of `tf.train.Example`s, under the feature names of the
+original BERT data script, so that each side can read the other's files. In addition every record
+of a schema has the same length here: integers are written as varints of a fixed width (a varint
+may be padded with groups of zero bits). So a batch is encoded and decoded by whole columns, and
+record `i` begins at byte `i * record_bytes`.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from bertjax.errors import check
 from bertjax.storage import local_copy, written_whole
 from bertjax.types import Batch
 
-# Widths in bytes of a feature's varints: 7 bits a byte. Weights are IEEE floats.
+# Bytes of a feature's varints, 7 bits each: ids up to 2^21 - 1, positions up to 2^14 - 1.
 INT_WIDTHS = {
     "input_ids": 3,
     "input_mask": 1,
@@ -35,152 +35,178 @@ INT_WIDTHS = {
     "cls_positions": 2,
 }
 FLOATS = ("masked_lm_weights", "cls_weights")
-HEADER_BYTES, FOOTER_BYTES = 12, 4  # TFRecord's framing: length and its CRC; the CRC of the data
+"""Features that are IEEE floats of 4 bytes; all others are integers."""
+FLOAT_WIDTH = 4
+# TFRecord's framing of a record: uint64 length, uint32 CRC of it, the data, uint32 CRC of the data.
+HEADER_BYTES, FOOTER_BYTES = 12, 4
+
+# Field numbers of tf.train.Example, Features, Feature and the lists, and protobuf's wire format.
+_FLOAT_LIST, _INT64_LIST = 2, 3
+_LENGTH_DELIMITED = 2
+# A varint has 7 bits a byte; the high bit says that more bytes follow.
+_MORE, _PAYLOAD = 0x80, 0x7F
 
 
 @dataclass(frozen=True)
 class Schema:
-    """Which features a record has, and how long they are."""
+    """The features of a record, and their lengths."""
 
     max_seq_length: int
     """Ids in a row, L."""
     max_predictions_per_seq: int
-    """Predictions in a row, P; 0: the rows are not masked."""
+    """Predictions in a row, P; 0 if the rows are not masked."""
     sentences: int = 1
-    """Sentence labels in a row, S; 0: there is no sentence objective."""
+    """Sentence labels in a row, S; 0 if there is no sentence objective."""
     packed: bool = False
-    """Whether several inputs may share a row: then each id has its input's number and its place in
-    it.
+    """True if several inputs may share a row; each id then has its input's number and its position
+    in it (`pack_ids`, `position_ids`).
     """
     word_starts: bool = False
-    """Whether each id says if a word begins with it; else its piece of the vocabulary does."""
+    """True if the record says where words begin; else an id's piece of the vocabulary says it."""
 
     @property
     def lengths(self) -> dict[str, int]:
-        """The number of values of each feature, in the order of their bytes."""
-        length, predictions, sentences = (
+        """The number of values of each feature, in the order of their bytes.
+
+        Readers depend on the order: shards of earlier versions are read by it.
+        """
+        ids, predictions, sentences = (
             self.max_seq_length,
             self.max_predictions_per_seq,
             self.sentences,
         )
-        found = dict.fromkeys(("input_ids", "input_mask", "segment_ids"), length)
+        lengths = {"input_ids": ids, "input_mask": ids, "segment_ids": ids}
         if predictions:
-            found |= dict.fromkeys(("masked_lm_positions", "masked_lm_ids"), predictions)
+            lengths["masked_lm_positions"] = predictions
+            lengths["masked_lm_ids"] = predictions
         if sentences:
-            found["next_sentence_labels"] = sentences
+            lengths["next_sentence_labels"] = sentences
         if self.word_starts:
-            found["word_starts"] = length
+            lengths["word_starts"] = ids
         if self.packed:
-            found |= {"pack_ids": length, "position_ids": length}
-            found |= {"cls_positions": sentences} if sentences else {}
+            lengths["pack_ids"] = ids
+            lengths["position_ids"] = ids
+            if sentences:
+                lengths["cls_positions"] = sentences
         if predictions:
-            found["masked_lm_weights"] = predictions
+            lengths["masked_lm_weights"] = predictions
         if self.packed and sentences:
-            found["cls_weights"] = sentences
-        return found
+            lengths["cls_weights"] = sentences
+        return lengths
 
     @property
     def record_bytes(self) -> int:
-        """The size of a record in a file, framing included."""
+        """The size of a record in a file, in bytes, framing included."""
         return len(_template(self)[0])
 
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """What the manifest says of one file."""
+    """The manifest's entry of one shard."""
 
     name: str
     split: str
     records: int
+    """The number of records in the file."""
     bytes: int
     sha256: str
     max_id: int
+    """The largest id in any record; 0 where there is none."""
 
 
-def kind_of(feature: str) -> type[np.generic]:
-    """The type of a feature's values in a batch."""
+def feature_dtype(feature: str) -> type[np.generic]:
+    """Return the type of a feature's values in a batch: float32 or int32."""
     return np.float32 if feature in FLOATS else np.int32
 
 
 def schema_of(config: DataConfig, split: str) -> Schema:
-    """The schema that `prepare` gives the shards of `train` or `validation`."""
-    packed = config.max_sequences_per_row > 1
+    """Return the schema that `prepare` gives the shards of `train` or `validation`."""
+    masked_later = config.dynamic_masking and split == "train"
+    has_sentences = config.sentence_objective != "none"
     return Schema(
         config.max_seq_length,
-        0 if config.dynamic_masking and split == "train" else config.max_predictions_per_seq,
-        sentences=config.max_sequences_per_row if config.sentence_objective != "none" else 0,
-        packed=packed,
+        0 if masked_later else config.max_predictions_per_seq,
+        sentences=config.max_sequences_per_row if has_sentences else 0,
+        packed=config.max_sequences_per_row > 1,
         word_starts=config.word_segmenter != "none",
     )
 
 
 def encode(schema: Schema, batch: Mapping[str, np.ndarray]) -> np.ndarray:
-    """A batch `{feature: [n, length]}` as records, uint8 `[n, record_bytes]`, framing included.
+    """Return a batch `{feature: [n, length]}` as records, uint8 `[n, record_bytes]`.
 
-    Raises `ValueError` when a value does not fit its width.
+    The records are framed. Raises `ValueError` when a value does not fit its width.
     """
     template, columns = _template(schema)
-    rows = len(batch["input_ids"])
-    out = np.tile(template, (rows, 1))
+    count = len(batch["input_ids"])
+    records = np.tile(template, (count, 1))
     for name, length in schema.lengths.items():
         begin = columns[name]
         if name in FLOATS:
-            weights = np.ascontiguousarray(batch[name], "<f4").reshape(rows, length)
-            out[:, begin : begin + 4 * length] = weights.view(np.uint8)
+            floats = np.ascontiguousarray(batch[name], "<f4").reshape(count, length)
+            records[:, begin : begin + FLOAT_WIDTH * length] = floats.view(np.uint8)
             continue
         width = INT_WIDTHS[name]
-        values = np.asarray(batch[name], np.int32).reshape(rows, length)
-        if values.size and (values.min() < 0 or values.max() >= 1 << (7 * width)):
+        values = np.asarray(batch[name], np.int32).reshape(count, length)
+        limit = 1 << (7 * width)
+        if values.size and (values.min() < 0 or values.max() >= limit):
             raise ValueError(
-                f"{name}: found {values.min()} to {values.max()}, expected 0 to {(1 << (7 * width)) - 1}"
+                f"{name}: found {values.min()} to {values.max()}, expected 0 to {limit - 1}"
             )
+        end = begin + width * length
         for i in range(width):
-            more = 0x80 if i < width - 1 else 0
-            out[:, begin + i : begin + width * values.shape[1] : width] = (
-                values >> (7 * i)
-            ) & 0x7F | more
-    out[:, -FOOTER_BYTES:] = data_crcs(out)[:, None].view(np.uint8)
-    return out
+            more = _MORE if i < width - 1 else 0
+            records[:, begin + i : end : width] = (values >> (7 * i)) & _PAYLOAD | more
+    records[:, -FOOTER_BYTES:] = data_crcs(records)[:, None].view(np.uint8)
+    return records
 
 
 def decode(schema: Schema, records: np.ndarray) -> Batch:
-    """The inverse of `encode`: int32 and float32 arrays, `[n, length]` a feature."""
+    """Return the batch of records, the inverse of `encode`: int32 and float32 `[n, length]`."""
     _, columns = _template(schema)
     batch: Batch = {}
     for name, length in schema.lengths.items():
         begin = columns[name]
         if name in FLOATS:
-            raw = np.ascontiguousarray(records[:, begin : begin + 4 * length])
+            raw = np.ascontiguousarray(records[:, begin : begin + FLOAT_WIDTH * length])
             batch[name] = raw.view("<f4").astype(np.float32, copy=False)
             continue
         width = INT_WIDTHS[name]
         end = begin + width * length
-        values = (records[:, begin:end:width] & 0x7F).astype(np.int32)
+        values = (records[:, begin:end:width] & _PAYLOAD).astype(np.int32)
         for i in range(1, width):
-            values |= (records[:, begin + i : end : width] & 0x7F).astype(np.int32) << (7 * i)
+            group = (records[:, begin + i : end : width] & _PAYLOAD).astype(np.int32)
+            values |= group << (7 * i)
         batch[name] = values
     return batch
 
 
 def damaged(records: np.ndarray) -> np.ndarray:
-    """Which of the records, uint8 `[n, record_bytes]`, do not have the checksum that they carry;
-    bool `[n]`.
-    """
+    """Tell which records, uint8 `[n, record_bytes]`, have a wrong checksum; bool `[n]`."""
     stored = np.ascontiguousarray(records[:, -FOOTER_BYTES:]).view("<u4")[:, 0]
     return stored != data_crcs(records)
 
 
 def data_crcs(records: np.ndarray) -> np.ndarray:
-    """TFRecord's masked CRC-32C of each framed record's data, uint32 `[n]`."""
+    """Return TFRecord's masked CRC-32C of each framed record's data, uint32 `[n]`."""
     crc = google_crc32c.value
-    body = [
-        crc(row[HEADER_BYTES:-FOOTER_BYTES]) for row in map(bytes, np.ascontiguousarray(records))
+    crcs = [
+        crc(record[HEADER_BYTES:-FOOTER_BYTES])
+        for record in map(bytes, np.ascontiguousarray(records))
     ]
-    return masked_crc(np.array(body, np.uint32))
+    return masked_crc(np.array(crcs, np.uint32))
+
+
+def tfrecord_crc(data: bytes) -> np.uint32:
+    """Return TFRecord's masked CRC-32C of one piece of data."""
+    return masked_crc(np.array([google_crc32c.value(data)], np.uint32))[0]
 
 
 def masked_crc(crc: np.ndarray) -> np.ndarray:
-    """A CRC as TFRecord stores it: rotated by 15 bits, plus a constant."""
+    """Return CRCs, uint32, as TFRecord stores them: rotated by 15 bits, plus a constant.
+
+    They are masked because a CRC of data that itself holds CRCs is weak (LevelDB, `crc32c.h`).
+    """
     return ((crc >> np.uint32(15)) | (crc << np.uint32(17))) + np.uint32(0xA282EAD8)
 
 
@@ -197,27 +223,21 @@ def write_shard(
             block = encode(schema, batch).data
             file.write(block)
             digest.update(block)
-            size, records = size + block.nbytes, records + len(batch["input_ids"])
-            ids = (
-                int(batch[name].max(initial=0))
-                for name in ("input_ids", "masked_lm_ids")
-                if name in batch
-            )
-            max_id = max(max_id, *ids)
+            size += block.nbytes
+            records += len(batch["input_ids"])
+            # Where rows are masked, the original of a masked id is in `masked_lm_ids` only.
+            for name in ("input_ids", "masked_lm_ids"):
+                if name in batch:
+                    max_id = max(max_id, int(batch[name].max(initial=0)))
     return ShardInfo(path.name, split, records, size, digest.hexdigest(), max_id)
 
 
 def map_records(path: epath.Path, schema: Schema, info: ShardInfo) -> np.ndarray:
-    """A shard of ours as a read-only array uint8 `[records, record_bytes]`, without reading it.
+    """Map a prepared shard as a read-only array uint8 `[records, record_bytes]`; nothing is read.
 
     Raises `UserError` when the file is missing, or of another size than the manifest says.
     """
-    check(
-        path.exists(),
-        where=str(path),
-        found="no file",
-        expected=f"the shard of {info.records} records that the manifest names",
-    )
+    check_exists(path, info)
     size = path.stat().length
     check(
         size == info.bytes == info.records * schema.record_bytes,
@@ -225,38 +245,52 @@ def map_records(path: epath.Path, schema: Schema, info: ShardInfo) -> np.ndarray
         found=f"{size} bytes",
         expected=f"{info.bytes} bytes",
     )
-    if not info.records:
-        return np.zeros((0, schema.record_bytes), np.uint8)
-    return np.memmap(
-        local_copy(path, info.sha256), np.uint8, "r", shape=(info.records, schema.record_bytes)
+    shape = (info.records, schema.record_bytes)
+    if not info.records:  # an empty file cannot be mapped
+        return np.zeros(shape, np.uint8)
+    return np.memmap(local_copy(path, info.sha256), np.uint8, "r", shape=shape)
+
+
+def check_exists(path: epath.Path, info: ShardInfo) -> None:
+    """Raise `UserError` when a shard that the manifest names is missing."""
+    check(
+        path.exists(),
+        where=str(path),
+        found="no file",
+        expected=f"the shard of {info.records} records that the manifest names",
     )
 
 
 @lru_cache
 def _template(schema: Schema) -> tuple[np.ndarray, dict[str, int]]:
-    """A record's bytes with all values 0, and where each feature's values begin."""
-    entries, places, size = [], {}, 0
+    """Return a record's bytes with all values 0, and the column of each feature's first value."""
+    entries, columns, size = [], {}, 0
     for name, length in schema.lengths.items():
-        width = 4 if name in FLOATS else INT_WIDTHS[name]
-        zero = bytes(4) if name in FLOATS else bytes([0x80] * (width - 1) + [0])
-        kind = 2 if name in FLOATS else 3  # Feature's float_list or int64_list
-        values = _field(1, zero * length)
-        entry = _field(1, _field(1, name.encode()) + _field(2, _field(kind, values)))
-        places[name] = size + len(entry) - width * length
+        if name in FLOATS:
+            kind, width = _FLOAT_LIST, FLOAT_WIDTH
+            zero = bytes(width)
+        else:
+            kind, width = _INT64_LIST, INT_WIDTHS[name]
+            zero = bytes([_MORE] * (width - 1) + [0])
+        # An entry of the map Features.feature: field 1 is its key, field 2 its value, a Feature.
+        feature = _field(kind, _field(1, zero * length))
+        entry = _field(1, _field(1, name.encode()) + _field(2, feature))
         entries.append(entry)
         size += len(entry)
+        # The values are the last bytes of their entry, whatever the lengths of the fields around.
+        columns[name] = size - width * length
     data = _field(1, b"".join(entries))
     start = HEADER_BYTES + len(data) - size
     header = len(data).to_bytes(8, "little")
-    header_crc = masked_crc(np.array([google_crc32c.value(header)], np.uint32)).tobytes()
-    record = header + header_crc + data + bytes(FOOTER_BYTES)
-    return np.frombuffer(record, np.uint8), {name: start + place for name, place in places.items()}
+    record = header + tfrecord_crc(header).tobytes() + data + bytes(FOOTER_BYTES)
+    columns = {name: start + column for name, column in columns.items()}
+    return np.frombuffer(record, np.uint8), columns
 
 
 def _field(number: int, payload: bytes) -> bytes:
-    """A length-delimited protobuf field."""
-    size, length = bytearray(), len(payload)
-    while length >= 0x80:
-        size.append(length & 0x7F | 0x80)
-        length >>= 7
-    return bytes([number << 3 | 2, *size, length]) + payload
+    """Encode a length-delimited protobuf field: its tag, its length as a varint, its payload."""
+    varint, rest = bytearray(), len(payload)
+    while rest > _PAYLOAD:
+        varint.append(rest & _PAYLOAD | _MORE)
+        rest >>= 7
+    return bytes([number << 3 | _LENGTH_DELIMITED, *varint, rest]) + payload

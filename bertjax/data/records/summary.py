@@ -1,4 +1,4 @@
-"""A prepared folder, verified and described."""
+"""Verification and description of a prepared folder, as `bertjax inspect` prints them."""
 
 import hashlib
 import itertools
@@ -6,25 +6,27 @@ import itertools
 import numpy as np
 from etils import epath
 
-from bertjax.data.records import record_format as shards
+from bertjax.data.records import record_format
 from bertjax.data.records.manifest import Manifest, read_manifest
-from bertjax.data.records.reader import OurShards
+from bertjax.data.records.reader import PreparedRecords
 from bertjax.data.records.record_format import Schema, ShardInfo
 from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from bertjax.errors import UserError, check
 from bertjax.masking.static import unmask
 from bertjax.types import Batch
 
-BLOCK = 8192
-BARS, BAR_WIDTH, TOP = 10, 40, 10
+BLOCK_RECORDS = 8192
+"""Records that are decoded at once."""
+READ_BYTES = 1 << 20
+HISTOGRAM_BARS, BAR_WIDTH = 10, 40
+TOP_TOKENS = 10
 
 
-def summarise(folder: epath.PathLike, *, examples: int = 3) -> str:
-    """Statistics of each split, and `examples` instances as text, after every shard's checksum was
-    verified.
+def summarize(folder: epath.PathLike, *, examples: int = 3) -> str:
+    """Describe each split in figures, and `examples` of its rows as text, one string of lines.
 
-    Raises `UserError` for a folder that `bertjax prepare` did not finish, and naming a shard
-    that is missing or damaged.
+    Every shard's checksum is verified first. Raises `UserError` for a folder that `bertjax prepare`
+    did not finish, and naming a shard that is missing or damaged.
     """
     path = epath.Path(folder)
     manifest = read_manifest(path)
@@ -33,32 +35,29 @@ def summarise(folder: epath.PathLike, *, examples: int = 3) -> str:
             f"{path}: found no manifest.json, expected a folder that bertjax prepare finished"
         )
     tokenizer = load_tokenizer(path / "tokenizer")
-    counted = ", ".join(
+    counts = ", ".join(
         f"{name.replace('_', ' ')} {count:,}" for name, count in manifest.counts.items()
     )
-    lines = [f"prepared: {path}", f"vocabulary: {manifest.vocab_size:,}", f"counts: {counted}"]
+    lines = [f"prepared: {path}", f"vocabulary: {manifest.vocab_size:,}", f"counts: {counts}"]
     for split in ("train", "validation"):
         if manifest.split(split):
             lines += ["", *_describe_split(path, manifest, split, tokenizer)]
+    # Held-out rows where there are any: they are masked even if the training rows are not.
     split = "validation" if manifest.split("validation") else "train"
     lines += ["", f"first rows of {split}:"]
-    records = OurShards(path, manifest, split)
+    records = PreparedRecords(path, manifest, split)
     batch = records.read(np.arange(min(examples, len(records))))
-    lines += [_as_text(batch, row, tokenizer) for row in range(len(batch["input_ids"]))]
+    for row in range(len(batch["input_ids"])):
+        lines += _describe_row(batch, row, tokenizer)
     return "\n".join(lines)
 
 
 def verify(path: epath.Path, info: ShardInfo) -> None:
-    """Raise `UserError` unless the shard is there with the manifest's checksum."""
-    check(
-        path.exists(),
-        where=str(path),
-        found="no file",
-        expected=f"the shard of {info.records} records that the manifest names",
-    )
+    """Raise `UserError` unless the shard exists and has the manifest's checksum."""
+    record_format.check_exists(path, info)
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
+        while block := file.read(READ_BYTES):
             digest.update(block)
     check(
         digest.hexdigest() == info.sha256,
@@ -69,62 +68,80 @@ def verify(path: epath.Path, info: ShardInfo) -> None:
 
 
 class _Totals:
-    """What is counted over the records of a split."""
+    """Counts over the records of a split."""
 
     def __init__(self, schema: Schema, tokenizer: Tokenizer):
         self._tokenizer = tokenizer
         self.lengths = np.zeros(schema.max_seq_length + 1, np.int64)
+        """Rows by their number of ids."""
         self.ids = np.zeros(tokenizer.vocab_size, np.int64)
-        self.sequences = self.predicted = self.masked = self.kept = self.random_next = 0
+        """Occurrences of each id, before masking."""
+        self.sequences = 0
+        self.predicted = self.masked = self.kept = 0
+        self.positive_labels = 0
 
     def add(self, batch: Batch) -> None:
         """Count a block of records."""
         self.lengths += np.bincount(batch["input_mask"].sum(axis=1), minlength=len(self.lengths))
         if "pack_ids" in batch:
+            # Inputs are numbered 1, 2, … in their row.
             self.sequences += int(batch["pack_ids"].max(axis=1, initial=0).sum())
         else:
             self.sequences += len(batch["input_ids"])
         if "next_sentence_labels" in batch:
-            self.random_next += int(batch["next_sentence_labels"].sum())
+            self.positive_labels += int(batch["next_sentence_labels"].sum())
         if "masked_lm_weights" in batch:
-            weights = batch["masked_lm_weights"] > 0
-            shown = np.take_along_axis(batch["input_ids"], batch["masked_lm_positions"], 1)[weights]
-            self.predicted += int(weights.sum())
+            used = batch["masked_lm_weights"] > 0
+            shown = np.take_along_axis(batch["input_ids"], batch["masked_lm_positions"], 1)[used]
+            self.predicted += int(used.sum())
             self.masked += int((shown == self._tokenizer.mask_id).sum())
-            self.kept += int((shown == batch["masked_lm_ids"][weights]).sum())
+            self.kept += int((shown == batch["masked_lm_ids"][used]).sum())
             batch = unmask(batch)
-        self.ids += np.bincount(
-            batch["input_ids"][batch["input_mask"] > 0], minlength=len(self.ids)
-        )
+        ids = batch["input_ids"][batch["input_mask"] > 0]
+        self.ids += np.bincount(ids, minlength=len(self.ids))
 
     def describe(self, schema: Schema, objective: str) -> list[str]:
-        """The figures, a line each."""
-        rows, real = int(self.lengths.sum()), max(int(self.ids.sum()), 1)
-        ordinary = np.delete(self.ids, self._tokenizer.special_ids).sum()
-        lines = [f"  padding {1 - real / max(rows * schema.max_seq_length, 1):.1%}, "
-                 f"unknown {self.ids[self._tokenizer.unk_id] / real:.2%}"]  # fmt: skip
+        """List the figures, a line each; without records they are 0, not a division by 0."""
+        return [
+            self._describe_rows(schema, objective),
+            self._describe_masks(schema),
+            self._describe_top_tokens(),
+        ]
+
+    def _describe_rows(self, schema: Schema, objective: str) -> str:
+        row_count, token_count = int(self.lengths.sum()), self._token_count()
+        padding = 1 - token_count / max(row_count * schema.max_seq_length, 1)
+        unknown = self.ids[self._tokenizer.unk_id] / token_count
+        line = f"  padding {padding:.1%}, unknown {unknown:.2%}"
         if schema.packed:
-            lines[0] += f", {self.sequences / max(rows, 1):.2f} inputs a row"
+            line += f", {self.sequences / max(row_count, 1):.2f} inputs a row"
         if schema.sentences:
             label = "random next" if objective == "next_sentence" else "swapped"
-            lines[0] += f", {label} {self.random_next / max(self.sequences, 1):.1%}"
-        if schema.max_predictions_per_seq:
-            predicted = max(self.predicted, 1)
-            other = 1 - (self.masked + self.kept) / predicted
-            lines.append(
-                f"  predicted {self.predicted / max(ordinary, 1):.1%} of the tokens: [MASK] "
-                f"{self.masked / predicted:.1%}, kept {self.kept / predicted:.1%}, random {other:.1%}"
-            )
-        else:
-            lines.append("  not masked: to be masked in the training step (data.dynamic_masking)")
+            line += f", {label} {self.positive_labels / max(self.sequences, 1):.1%}"
+        return line
+
+    def _describe_masks(self, schema: Schema) -> str:
+        if not schema.max_predictions_per_seq:
+            return "  not masked: to be masked in the training step (data.dynamic_masking)"
+        predicted = max(self.predicted, 1)
+        ordinary = int(np.delete(self.ids, self._tokenizer.special_ids).sum())
+        random = 1 - (self.masked + self.kept) / predicted
+        return (
+            f"  predicted {self.predicted / max(ordinary, 1):.1%} of the tokens: [MASK] "
+            f"{self.masked / predicted:.1%}, kept {self.kept / predicted:.1%}, random {random:.1%}"
+        )
+
+    def _describe_top_tokens(self) -> str:
         counts = self.ids.copy()
         counts[self._tokenizer.special_ids] = 0
-        top = np.argsort(-counts, kind="stable")[:TOP]
-        named = zip(self._tokenizer.pieces(top.tolist()), counts[top], strict=True)
-        lines.append(
-            "  top tokens: " + ", ".join(f"{piece} {count / real:.2%}" for piece, count in named)
-        )
-        return lines
+        top = np.argsort(-counts, kind="stable")[:TOP_TOKENS]
+        pieces = self._tokenizer.pieces(top.tolist())
+        shares = counts[top] / self._token_count()
+        tokens = [f"{piece} {share:.2%}" for piece, share in zip(pieces, shares, strict=True)]
+        return "  top tokens: " + ", ".join(tokens)
+
+    def _token_count(self) -> int:
+        return max(int(self.ids.sum()), 1)
 
 
 def _describe_split(
@@ -134,37 +151,44 @@ def _describe_split(
     totals = _Totals(schema, tokenizer)
     for info in manifest.split(split):
         verify(folder / info.name, info)
-        raw = shards.map_records(folder / info.name, schema, info)
-        for begin in range(0, info.records, BLOCK):
-            totals.add(shards.decode(schema, np.asarray(raw[begin : begin + BLOCK])))
-    rows = int(totals.lengths.sum())
+        raw = record_format.map_records(folder / info.name, schema, info)
+        for begin in range(0, info.records, BLOCK_RECORDS):
+            block = np.asarray(raw[begin : begin + BLOCK_RECORDS])
+            totals.add(record_format.decode(schema, block))
+    row_count = int(totals.lengths.sum())
     return [
-        f"{split}: {rows:,} rows in {len(manifest.split(split))} shards, checksums good",
+        f"{split}: {row_count:,} rows in {len(manifest.split(split))} shards, checksums good",
         *totals.describe(schema, manifest.settings["data"]["sentence_objective"]),
         "  ids in a row:",
         *_histogram(totals.lengths),
     ]
 
 
-def _histogram(lengths: np.ndarray) -> list[str]:
-    edges = np.linspace(0, len(lengths), BARS + 1).astype(int)
-    sizes = [int(lengths[a:b].sum()) for a, b in itertools.pairwise(edges)]
-    most = max(*sizes, 1)
-    return [
-        f"  {a:>5}-{b - 1:<5} {'█' * round(BAR_WIDTH * size / most):<{BAR_WIDTH}} {size:,}"
-        for a, b, size in zip(edges, edges[1:], sizes, strict=False)
-    ]
+def _histogram(counts: np.ndarray) -> list[str]:
+    """Draw the numbers of rows by length, int `[longest + 1]`, as bars of text."""
+    edges = np.linspace(0, len(counts), HISTOGRAM_BARS + 1).astype(int).tolist()
+    bins = list(itertools.pairwise(edges))
+    sizes = [int(counts[begin:end].sum()) for begin, end in bins]
+    largest = max(*sizes, 1)
+    lines = []
+    for (begin, end), size in zip(bins, sizes, strict=True):
+        bar = "█" * round(BAR_WIDTH * size / largest)
+        lines.append(f"  {begin:>5}-{end - 1:<5} {bar:<{BAR_WIDTH}} {size:,}")
+    return lines
 
 
-def _as_text(batch: Batch, row: int, tokenizer: Tokenizer) -> str:
-    real = int(batch["input_mask"][row].sum())
-    said = tokenizer.decode(batch["input_ids"][row, :real].tolist())
+def _describe_row(batch: Batch, row: int, tokenizer: Tokenizer) -> list[str]:
+    """Show a row as text: its sentence labels and ids, and below them its masked words."""
+    length = int(batch["input_mask"][row].sum())
+    text = tokenizer.decode(batch["input_ids"][row, :length].tolist())
     if "next_sentence_labels" in batch:
-        weights = batch.get("cls_weights", np.ones_like(batch["next_sentence_labels"]))
-        labels = batch["next_sentence_labels"][row][weights[row] > 0]
-        said = f"(label {' '.join(map(str, labels))}) {said}"
-    if "masked_lm_weights" not in batch:
-        return f"  {said}"
-    used = batch["masked_lm_weights"][row] > 0
-    answers = " ".join(tokenizer.pieces(batch["masked_lm_ids"][row][used].tolist()))
-    return f"  {said}\n    predict: {answers}"
+        row_labels = batch["next_sentence_labels"][row]
+        if "cls_weights" in batch:  # a packed row may have fewer inputs than labels
+            row_labels = row_labels[batch["cls_weights"][row] > 0]
+        text = f"(label {' '.join(map(str, row_labels))}) {text}"
+    lines = [f"  {text}"]
+    if "masked_lm_weights" in batch:
+        used = batch["masked_lm_weights"][row] > 0
+        answers = tokenizer.pieces(batch["masked_lm_ids"][row][used].tolist())
+        lines.append(f"    predict: {' '.join(answers)}")
+    return lines

@@ -1,4 +1,4 @@
-"""The metadata that make a prepared folder a TensorFlow Datasets folder too."""
+"""Metadata that make a prepared folder a TensorFlow Datasets folder too."""
 
 from typing import Any
 
@@ -9,31 +9,34 @@ from bertjax.data.records.record_format import FLOATS, Schema
 
 
 def write(folder: epath.Path, manifest: Manifest) -> None:
-    """Write `dataset_info.json` and `features.json`, with which `tfds.builder_from_directory` reads
-    the folder.
+    """Write `dataset_info.json` and `features.json`.
 
-    A folder has one list of features there: that of the training rows. Where they are not masked,
-    the masks of the held-out ones are not told of.
+    With them `tfds.builder_from_directory` reads the folder. It knows one list of features a
+    folder, not one a split: here that of the training records. Where these are not masked, the
+    masks of the held-out records are left out of the list.
     """
     import tensorflow_datasets as tfds
 
     template = tfds.core.ShardedFileTemplate(
         template="{SPLIT}-{SHARD_X_OF_Y}.{FILEFORMAT}", data_dir=folder, filetype_suffix="tfrecord"
     )
-    infos = [
-        tfds.core.SplitInfo(
-            name=split,
-            shard_lengths=[shard.records for shard in manifest.split(split)],
-            num_bytes=sum(shard.bytes for shard in manifest.split(split)),
-            filename_template=template.replace(split=split),
+    split_infos = []
+    for split in manifest.schemas:
+        shards = manifest.split(split)
+        if not shards:
+            continue
+        split_infos.append(
+            tfds.core.SplitInfo(
+                name=split,
+                shard_lengths=[shard.records for shard in shards],
+                num_bytes=sum(shard.bytes for shard in shards),
+                filename_template=template.replace(split=split),
+            )
         )
-        for split in manifest.schemas
-        if manifest.split(split)
-    ]
     tfds.folder_dataset.write_metadata(
         data_dir=folder,
         features=tfds.features.FeaturesDict(_features(manifest.schemas["train"])),
-        split_infos=infos,
+        split_infos=split_infos,
         filename_template=template,
         description="Pretraining rows, by bertjax prepare",
         check_data=False,
@@ -41,11 +44,13 @@ def write(folder: epath.Path, manifest: Manifest) -> None:
 
 
 def _features(schema: Schema) -> dict[str, Any]:
+    """Describe the features of a record by TFDS's types."""
     import numpy as np
     import tensorflow_datasets as tfds
 
-    kinds = {name: np.float32 if name in FLOATS else np.int64 for name in schema.lengths}
-    return {
-        name: tfds.features.Tensor(shape=(schema.lengths[name],), dtype=kind)
-        for name, kind in kinds.items()
-    }
+    features = {}
+    for name, length in schema.lengths.items():
+        # `tf.train.Example` holds integers as int64 only, however narrow ours are on the disk.
+        dtype = np.float32 if name in FLOATS else np.int64
+        features[name] = tfds.features.Tensor(shape=(length,), dtype=dtype)
+    return features

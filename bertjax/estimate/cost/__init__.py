@@ -1,0 +1,1 @@
+"""Costs of a compiled program: time, memory, FLOPs and collectives."""

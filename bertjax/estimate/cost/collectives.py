@@ -1,14 +1,15 @@
-"""What a collective moves, along which mesh axes, and how long its links need for it."""
+"""Bytes that a collective moves, the mesh axes it joins, and the time its links need."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from bertjax.estimate.hardware.chips import Chip
-from bertjax.estimate.program.device_groups import axes_of, parse_groups
-from bertjax.estimate.program.hlo import Instruction, Module
+from bertjax.estimate.program.device_groups import PART, axes_of, parse_groups
+from bertjax.estimate.program.hlo import Instruction, Module, first_group
 
 KINDS = (
     "all-reduce",
@@ -22,27 +23,34 @@ KINDS = (
 
 
 @dataclass(frozen=True)
-class Layout:
-    """Where the devices of a program are."""
+class DevicePlacement:
+    """The positions of a program's devices in its mesh and slices."""
 
     mesh: Mapping[str, int]
     """Sizes of the mesh's axes, in order."""
     slices: tuple[int, ...]
     """The slice of each device, in the mesh's order."""
 
-    def places(self, numbers: np.ndarray) -> np.ndarray:
-        """Places in the mesh of devices as a program numbers them: a program for several slices,
-        within one.
+    def mesh_positions(self, numbers: np.ndarray) -> np.ndarray:
+        """Return the positions in the mesh of devices as a program numbers them.
+
+        A program for several slices numbers the devices within one.
         """
         first = np.flatnonzero(np.array(self.slices) == self.slices[0])
         return first[numbers] if numbers.max(initial=0) < len(first) else numbers
 
-    def across(self) -> np.ndarray:
-        """Devices that have the same number in each slice, by their places in the mesh: int
-        `[numbers, slices]`.
+    def across_slices(self) -> np.ndarray:
+        """Return the groups of devices that have the same number in each slice.
+
+        They are positions in the mesh, int `[numbers, slices]`.
         """
         slices = np.array(self.slices)
         return np.stack([np.flatnonzero(slices == number) for number in np.unique(slices)], axis=1)
+
+    def crosses_slices(self, groups: np.ndarray) -> bool:
+        """Tell whether a group, a row of positions in the mesh, has devices of several slices."""
+        slices = np.array(self.slices)[groups]
+        return bool((slices != slices[:, :1]).any())
 
 
 @dataclass(frozen=True)
@@ -51,99 +59,113 @@ class Transfer:
 
     kind: str
     bytes: int
-    """Of the whole array, on each device: an all-gather's result, otherwise what goes in."""
+    """Bytes of the array on each device: an all-gather's result, otherwise the input."""
     axes: tuple[str, ...]
     """Mesh axes that are joined; a permutation's are those along which it moves."""
     seconds: float
-    """At the links' full bandwidth: a lower bound, without the latency of the hops."""
+    """Time at the links' full bandwidth: a lower bound, without the latency of the hops."""
     overlapped: bool
-    """Whether other work is scheduled meanwhile, as far as the program says."""
+    """True if other work is scheduled meanwhile, as far as the program says."""
 
 
-def collective_in(module: Module, instruction: Instruction) -> tuple[Instruction, str, bool] | None:
-    """The collective that an instruction starts or does: (what has its groups, kind, overlapped);
-    None: no such.
+class FoundCollective(NamedTuple):
+    """A collective that an instruction starts or does."""
+
+    instruction: Instruction
+    """The one with the groups: the instruction itself, or one inside its fusion."""
+    kind: str
+    overlapped: bool
+
+
+def find_collective(module: Module, instruction: Instruction) -> FoundCollective | None:
+    """Find the collective that an instruction starts or does; None where there is none.
 
     A collective that the compiler overlaps stands in the text several times: in a fusion that
     starts it, in those that go on meanwhile, and in one that ends it. Only the first counts.
     """
     opcode = instruction.opcode
-    if opcode.removesuffix("-start") in KINDS:
-        return instruction, opcode.removesuffix("-start"), opcode.endswith("-start")
+    kind = opcode.removesuffix("-start")
+    if kind in KINDS:
+        return FoundCollective(instruction, kind, opcode.endswith("-start"))
     if opcode not in ("fusion", "async-start"):
         return None
-    inner = [
-        i
-        for name in instruction.called("calls")
-        for i in module.computations[name].instructions.values()
-    ]
-    found = next((i for i in inner if i.opcode in KINDS), None)
-    if found is None:
+    inner = module.called_instructions(instruction)
+    collective = next((i for i in inner if i.opcode in KINDS), None)
+    if collective is None:
         return None
-    if opcode == "async-start":
-        return found, found.opcode, True
-    if any(i.target == "AsyncCollectiveStart" for i in inner):
-        return found, found.opcode, True
+    starts = any(i.target == "AsyncCollectiveStart" for i in inner)
+    if starts or opcode == "async-start":
+        return FoundCollective(collective, collective.opcode, True)
     algorithm = instruction.config.get("collective_algorithm_config")
-    if algorithm and "async_collective_fusion_config" not in found.config:
+    if algorithm and "async_collective_fusion_config" not in collective.config:
+        # An all-reduce of which each device keeps a part sends no more than a reduce-scatter does.
         scatters = "AllReduceScatter" in algorithm.get("emitter", "")
-        return found, "reduce-scatter" if scatters else found.opcode, False
+        return FoundCollective(
+            collective, "reduce-scatter" if scatters else collective.opcode, False
+        )
     return None
 
 
-def transfer(
-    module: Module, instruction: Instruction, layout: Layout, chip: Chip
+def transfer_of(
+    module: Module, instruction: Instruction, placement: DevicePlacement, chip: Chip
 ) -> Transfer | None:
-    """What the instruction moves, if it starts or does a collective."""
+    """Return the transfer of an instruction that starts or does a collective, else None."""
     if instruction.opcode == "send":
-        return _between_slices(instruction, layout, chip)
-    found = collective_in(module, instruction)
-    if found is None:
+        return _transfer_between_slices(instruction, placement, chip)
+    collective = find_collective(module, instruction)
+    if collective is None:
         return None
-    inner, kind, overlapped = found
-    if kind == "collective-permute":
-        pairs = re.search(r"source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}", inner.attributes)
-        groups = np.array(
-            re.findall(r"\{(\d+),(\d+)\}", pairs.group(1) if pairs else ""), int
-        ).reshape(-1, 2)
+    kind = collective.kind
+    is_permutation = kind == "collective-permute"
+    if is_permutation:
+        groups = _source_target_pairs(collective.instruction.attributes)
     else:
-        groups = parse_groups(inner.attributes, len(layout.across()))
-    groups = layout.places(groups)
-    size = _result_bytes(inner, kind)
-    if inner.opcode.startswith("reduce-scatter"):
-        size *= groups.shape[1]
-    axes = axes_of(groups, layout.mesh) if len(groups) else ()
-    if kind == "collective-permute":
-        axes = tuple(axis for axis in axes if axis != "part")
-    crosses = any(len({layout.slices[device] for device in group}) > 1 for group in groups)
-    links = 1 if kind == "collective-permute" else _links(instruction)
-    bandwidth = (
-        chip.dcn_bandwidth if crosses else min(chip.link_bandwidth * links, chip.ici_bandwidth)
-    )
-    return Transfer(kind, size, axes, _moved(kind, size, groups.shape[1]) / bandwidth, overlapped)
+        devices_per_slice = len(placement.across_slices())
+        groups = parse_groups(collective.instruction.attributes, devices_per_slice)
+    groups = placement.mesh_positions(groups)
+    size = _result_bytes(collective.instruction, kind)
+    if collective.instruction.opcode.startswith("reduce-scatter"):
+        size *= groups.shape[1]  # the result is one device's part of the input
+    axes = axes_of(groups, placement.mesh) if len(groups) else ()
+    if is_permutation:
+        # Pairs of devices are a part of any longer axis, which says nothing about the permutation.
+        axes = tuple(axis for axis in axes if axis != PART)
+    if placement.crosses_slices(groups):
+        bandwidth = chip.dcn_bandwidth
+    else:
+        links = 1 if is_permutation else _links(instruction)
+        bandwidth = min(chip.link_bandwidth * links, chip.ici_bandwidth)
+    seconds = _bytes_sent(kind, size, groups.shape[1]) / bandwidth
+    return Transfer(kind, size, axes, seconds, collective.overlapped)
 
 
-def _between_slices(send: Instruction, layout: Layout, chip: Chip) -> Transfer | None:
-    """What goes over the data centre's network: the host sends it, after the slice has done its own
-    part.
+def _transfer_between_slices(
+    send: Instruction, placement: DevicePlacement, chip: Chip
+) -> Transfer | None:
+    """Return what goes over the data center's network.
+
+    The slices' hosts send it, after each slice has done its own part of the collective.
     """
-    found = re.search(r'_xla_megascale_transfer_type="(\w+)"', send.attributes)
-    if found is None:
+    transfer_type = first_group(r'_xla_megascale_transfer_type="(\w+)"', send.attributes)
+    if transfer_type is None:
         return None
-    kind, groups = found.group(1).lower().replace("_", "-"), layout.across()
+    kind = transfer_type.lower().replace("_", "-")
+    groups = placement.across_slices()
     size = send.shapes[0].bytes
-    return Transfer(
-        kind,
-        size,
-        axes_of(groups, layout.mesh),
-        _moved(kind, size, groups.shape[1]) / chip.dcn_bandwidth,
-        False,
-    )
+    seconds = _bytes_sent(kind, size, groups.shape[1]) / chip.dcn_bandwidth
+    return Transfer(kind, size, axes_of(groups, placement.mesh), seconds, overlapped=False)
+
+
+def _source_target_pairs(attributes: str) -> np.ndarray:
+    """Read the pairs of devices of a permutation, int `[n, 2]`."""
+    text = first_group(r"source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}", attributes) or ""
+    return np.array(re.findall(r"\{(\d+),(\d+)\}", text), int).reshape(-1, 2)
 
 
 def _result_bytes(instruction: Instruction, kind: str) -> int:
-    """Bytes of what comes out; the start of a gather or permutation gives what goes in, then this,
-    then its state.
+    """Return the bytes of a collective's result.
+
+    The start of a gather or permutation gives its inputs, then the results, then its state.
     """
     shapes, inputs = instruction.shapes, len(instruction.operands)
     if instruction.opcode.endswith("-start") and kind != "all-reduce":
@@ -151,18 +173,22 @@ def _result_bytes(instruction: Instruction, kind: str) -> int:
     return sum(shape.bytes for shape in shapes)
 
 
-def _moved(kind: str, size: int, members: int) -> float:
-    """Bytes that each device sends, by the algorithms that send least (rings)."""
+def _bytes_sent(kind: str, size: int, members: int) -> float:
+    """Return the bytes that each device sends, by the algorithms that send least (rings).
+
+    In a ring of n devices each passes on n - 1 of n parts; an all-reduce is a reduce-scatter and an
+    all-gather.
+    """
     if kind in ("collective-permute", "collective-broadcast"):
         return size
-    share = (members - 1) / max(members, 1)
-    return size * share * (2 if kind == "all-reduce" else 1)
+    rounds = 2 if kind == "all-reduce" else 1
+    return size * ((members - 1) / max(members, 1)) * rounds
 
 
 def _links(instruction: Instruction) -> int:
-    """How many links of a chip the compiler's algorithm uses at once; a ring, both ways, where it
-    does not say.
+    """Return the number of a chip's links that the compiler's algorithm uses at once.
+
+    Where it does not say, 2: a ring, both ways.
     """
     notes = instruction.config.get("collective_algorithm_config", {}).get("debug", "")
-    found = re.search(r"colors:(\d+)", notes)
-    return int(found.group(1)) if found else 2
+    return int(first_group(r"colors:(\d+)", notes) or 2)

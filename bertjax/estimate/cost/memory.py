@@ -1,12 +1,15 @@
-"""Where a device's memory goes."""
+"""Memory of a device by what takes it."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+from jax.stages import Compiled
 
 from bertjax.estimate.answer_fields import MEMORY
+from bertjax.training.step import TrainState
 
 
 @dataclass(frozen=True)
@@ -17,45 +20,48 @@ class Memory:
     optimizer: int
     batch: int
     activations: int
-    """What the step needs for a while: activations kept for the backward pass, gradients, buffers."""
+    """Temporary memory of the step: activations kept for the backward pass, gradients, buffers."""
     code: int
     """The program itself."""
     padding: int
-    """What tiled layouts add to parameters, optimizer and batch, and outputs that do not reuse an
-    input.
+    """Padding of tiled layouts of parameters, optimizer and batch, and outputs that do not reuse an
+    input's memory.
     """
     available: int
-    """The chip's memory a device."""
+    """The memory that a program may use on a chip."""
 
     @property
     def total(self) -> int:
+        """Bytes that the step takes."""
         return sum(getattr(self, part) for part in MEMORY)
 
 
 def bytes_of(tree: Any) -> int:
-    """Bytes on one device of arrays described with their shardings."""
-    return sum(
-        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
-        for leaf in jax.tree.leaves(tree)
-    )
+    """Return the bytes on one device of arrays that are described with their shardings."""
+    total = 0
+    for leaf in jax.tree.leaves(tree):
+        total += math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+    return total
 
 
-def memory_of(state: Any, batch: Any, compiled: Any, available: int) -> Memory:
-    """The memory of a compiled step on this abstract state and batch."""
-    found = compiled.memory_analysis()
-    parameters, optimizer, rows = (
-        bytes_of(state.params),
-        bytes_of((state.step, state.opt_state)),
-        bytes_of(batch),
-    )
-    kept = found.output_size_in_bytes - found.alias_size_in_bytes
-    padding = found.argument_size_in_bytes - parameters - optimizer - rows + kept
+def memory_of(
+    state: TrainState, batch: Mapping[str, Any], program: Compiled, available: int
+) -> Memory:
+    """Return the memory of a compiled step on this abstract state and batch, by the compiler."""
+    analysis: Any = program.memory_analysis()
+    parameters = bytes_of(state.params)
+    optimizer = bytes_of((state.step, state.opt_state))
+    batch_bytes = bytes_of(batch)
+    # The compiler gives the arguments' bytes with the padding of their layouts.
+    padded = analysis.argument_size_in_bytes - parameters - optimizer - batch_bytes
+    # Donated arguments are overwritten by outputs; the other outputs need memory of their own.
+    new_outputs = analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     return Memory(
-        parameters,
-        optimizer,
-        rows,
-        found.temp_size_in_bytes,
-        found.generated_code_size_in_bytes,
-        padding,
-        available,
+        parameters=parameters,
+        optimizer=optimizer,
+        batch=batch_bytes,
+        activations=analysis.temp_size_in_bytes,
+        code=analysis.generated_code_size_in_bytes,
+        padding=padded + new_outputs,
+        available=available,
     )

@@ -1,33 +1,38 @@
-"""The FLOPs that a training step of the model needs, whoever computes it and however."""
+"""FLOPs that a train step of the model needs, however it is computed."""
 
 from dataclasses import dataclass
 
 from bertjax.config import Config, ModelConfig
 
-# A multiply and an add for each weight and token forward, and twice that backward: once for the
-# gradient of what came in, once for that of the weight.
-FORWARD, TRAINING = 2, 6
+# FLOPs of a train step for each weight and token. Forward 2, a multiply and an add; backward twice
+# that: once for the gradient of the input, once for that of the weight.
+TRAIN_FLOPS = 6
 
 
 @dataclass(frozen=True)
 class ModelFlops:
-    """FLOPs of one step over the whole batch; what is computed again to save memory does not count."""
+    """FLOPs of one step over the global batch.
+
+    Values that are computed again in the backward pass, to save memory, do not count.
+    """
 
     layers: int
     """Products with the layers' kernels."""
     attention: int
-    """Products of queries with keys, and of probabilities with values, over whole rows or windows."""
+    """Products of queries with keys, and of probabilities with values."""
     heads: int
-    """The masked-word head at the places predicted, the pooler and the sentence head."""
+    """The masked-word head at the predicted positions, the pooler and the sentence head."""
 
     @property
     def total(self) -> int:
+        """The FLOPs of a step."""
         return self.layers + self.attention + self.heads
 
 
 def layer_weights(model: ModelConfig) -> int:
-    """Entries of the kernels that each token is multiplied with, all layers: 4 D^2 + 2 D F a layer,
-    and the projection of narrower embeddings.
+    """Count the entries of all kernels that each token is multiplied with, without the heads.
+
+    A layer has 4 D^2 + 2 D F; a projection of narrower embeddings is added.
     """
     width, feed_forward = model.hidden_size, model.intermediate_size
     projection = model.embedding_size * width
@@ -35,23 +40,26 @@ def layer_weights(model: ModelConfig) -> int:
 
 
 def model_flops(config: Config) -> ModelFlops:
-    """FLOPs of a step of `config`, by the count of arXiv 2001.08361 (section 2.1), with attention's
-    own products added and the heads where they are used.
+    """Count the FLOPs of a step of `config` as in arXiv 2001.08361, section 2.1.
 
-    6 x kernel entries x tokens; attention 12 D a token, layer and key seen (4 D forward), which are
-    L keys or a window's; the heads 6 x (D E + E V) a predicted place and 6 x (D^2 + 2 D) a sentence
+    Attention's own products are added, and the heads where they are used: 6 x kernel entries x
+    tokens; attention 12 D a token, layer and visible key (4 D forward), of which there are L or
+    those of a window; the heads 6 x (D E + E V) a predicted position and 6 x (D^2 + 2 D) a sentence
     label. Embedding look-ups, norms, softmax and the optimizer are not counted; padding is, as any
     other token.
     """
-    model, data, rows = config.model, config.data, config.train.batch_size
-    tokens = rows * data.max_seq_length
-    window = min(model.local_attention + 1, data.max_seq_length)
-    keys = sum(
-        data.max_seq_length if everywhere else window for everywhere in model.global_layers
-    )
-    attention = 2 * TRAINING * keys * model.hidden_size * tokens
-    predicted = model.hidden_size * model.embedding_width + model.embedding_width * model.vocab_size
-    heads = predicted * rows * data.max_predictions_per_seq
+    model, data, batch_size = config.model, config.data, config.train.batch_size
+    length, width = data.max_seq_length, model.hidden_size
+    tokens = batch_size * length
+    window = min(model.local_attention + 1, length)
+    visible_keys = 0
+    for is_global in model.attends_globally:
+        visible_keys += length if is_global else window
+    # Two products, each of D multiplications a pair of query and key.
+    attention = 2 * TRAIN_FLOPS * visible_keys * width * tokens
+    mlm_weights = width * model.embedding_width + model.embedding_width * model.vocab_size
+    heads = mlm_weights * batch_size * data.max_predictions_per_seq
     if data.sentence_objective != "none":
-        heads += (model.hidden_size**2 + 2 * model.hidden_size) * rows * data.max_sequences_per_row
-    return ModelFlops(TRAINING * layer_weights(model) * tokens, attention, TRAINING * heads)
+        sentence_weights = width**2 + 2 * width
+        heads += sentence_weights * batch_size * data.max_sequences_per_row
+    return ModelFlops(TRAIN_FLOPS * layer_weights(model) * tokens, attention, TRAIN_FLOPS * heads)

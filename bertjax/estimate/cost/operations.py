@@ -1,7 +1,8 @@
-"""A schedule as a person reads it: the costliest operations, and the collectives."""
+"""Readable lists of a schedule: the most expensive operations, and the collectives."""
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bertjax.estimate.cost.schedule import Schedule
 
@@ -16,11 +17,13 @@ class Operation:
     phase: str
     """forward, again (computed again for the backward pass), backward, or update."""
     times: int
+    """The number of its runs in a step."""
     seconds: float
-    """Of all its runs in a step."""
+    """The time of all its runs in a step."""
     share: float
-    """Of the step's time."""
+    """Its part of the step's time, 0 to 1."""
     basis: str
+    """The source of its time, as in `schedule.Cost.basis`."""
 
 
 @dataclass(frozen=True)
@@ -31,51 +34,71 @@ class Collective:
     axes: tuple[str, ...]
     """Mesh axes that it joins."""
     bytes: int
-    """Of one run, on each device."""
+    """Bytes of one run, on each device."""
     times: int
+    """The number of its runs in a step."""
     seconds: float
-    """Of all its runs in a step."""
+    """The time of all its runs in a step."""
     overlapped: bool
+    """True if it runs beside other work."""
     where: str
     phase: str
 
 
-def costliest(schedule: Schedule, most: int) -> tuple[Operation, ...]:
-    """The `most` operations that take the largest share of a step."""
+class Origin(NamedTuple):
+    """The part of the model and the phase of the step that an operation is from."""
+
+    where: str
+    phase: str
+
+
+def most_expensive(schedule: Schedule, limit: int) -> tuple[Operation, ...]:
+    """Return up to `limit` operations, those that take the largest share of a step first."""
     step = schedule.seconds
-    ranked = sorted(schedule.costs, key=lambda cost: -cost.total)[:most]
-    return tuple(
-        Operation(
-            cost.instruction.name,
-            *where_and_phase(cost.op_name),
-            cost.times,
-            cost.total,
-            cost.total / step,
-            cost.basis,
+    operations = []
+    for cost in sorted(schedule.costs, key=lambda cost: -cost.total)[:limit]:
+        if cost.total <= 0:
+            break
+        where, phase = where_and_phase(cost.op_name)
+        operations.append(
+            Operation(
+                name=cost.instruction.name,
+                where=where,
+                phase=phase,
+                times=cost.times,
+                seconds=cost.total,
+                share=cost.total / step,
+                basis=cost.basis,
+            )
         )
-        for cost in ranked
-        if cost.total > 0
-    )
+    return tuple(operations)
 
 
 def collectives_of(schedule: Schedule) -> tuple[Collective, ...]:
-    """Every collective, the longest first."""
-    found = [
-        Collective(
-            cost.moved.kind,
-            cost.moved.axes,
-            cost.moved.bytes,
-            cost.times,
-            cost.moved.seconds * cost.times,
-            cost.moved.overlapped,
-            *where_and_phase(cost.op_name),
+    """Return every collective, the longest first."""
+    collectives = []
+    for cost in schedule.costs:
+        if cost.transfer is None:
+            continue
+        where, phase = where_and_phase(cost.op_name)
+        collectives.append(
+            Collective(
+                kind=cost.transfer.kind,
+                axes=cost.transfer.axes,
+                bytes=cost.transfer.bytes,
+                times=cost.times,
+                seconds=cost.transfer.seconds * cost.times,
+                overlapped=cost.transfer.overlapped,
+                where=where,
+                phase=phase,
+            )
         )
-        for cost in schedule.costs
-        if cost.moved is not None
-    ]
-    return tuple(sorted(found, key=lambda collective: -collective.seconds))
+    return tuple(sorted(collectives, key=lambda collective: -collective.seconds))
 
 
+# Signs of a phase in JAX's names. The first one that is found counts: what is computed again stands
+# inside a `transpose`, and a transpose is of a `jvp`.
+_PHASES = {"rematted_computation": "again", "transpose(": "backward", "jvp(": "forward"}
 _CALLED = {"closed_call", "eval_jaxpr"}  # as JAX 0.10 and 0.12 name the same
 _STRUCTURE = {
     "while",
@@ -87,29 +110,41 @@ _STRUCTURE = {
     "custom_vjp_call",
     *_CALLED,
 }
+"""Parts of JAX's names that stand for control flow and not for a module."""
+# A method of the model and the module that it calls: the two say the same.
+_REDUNDANT = (
+    ["encode", "encoder"],
+    ["encode", "embeddings"],
+    ["mlm_logits", "mlm"],
+    ["mlm_cross_entropy", "mlm"],
+)
 
 
-def where_and_phase(op_name: str) -> tuple[str, str]:
-    """From JAX's name of an operation, such as
-    `jit(step)/transpose(jvp(f))/encoder/while/body/mlp/dot_general`, the part of the model,
-    `encoder/mlp dot_general`, and the phase, `backward`.
+def where_and_phase(op_name: str) -> Origin:
+    """Read the part of the model and the phase from JAX's name of an operation.
+
+    `jit(step)/transpose(jvp(f))/encoder/while/body/mlp/dot_general` is of the part
+    `encoder/mlp dot_general` and of the phase `backward`. Both are '' for an empty name.
     """
     if not op_name:
-        return "", ""
-    signs = {"rematted_computation": "again", "transpose(": "backward", "jvp(": "forward"}
-    phase = next((phase for sign, phase in signs.items() if sign in op_name), "update")
+        return Origin("", "")
+    phase = "update"
+    for sign, name in _PHASES.items():
+        if sign in op_name:
+            phase = name
+            break
     names = []
     for name in op_name.split("/"):
         method = re.search(r"\(_Bert\.(\w+)\)", name)
         if method:
             names.append(method.group(1))
-        elif name and not re.match(r"\w+\(.*\)$", name) and name not in _STRUCTURE:
+            continue
+        is_transformation = re.match(r"\w+\(.*\)$", name)
+        if name and not is_transformation and name not in _STRUCTURE:
             names.append(name)
-    if names[:2] in (
-        ["encode", "encoder"],
-        ["encode", "embeddings"],
-        ["mlm_logits", "mlm"],
-        ["mlm_cross_entropy", "mlm"],
-    ):
+    if names[:2] in _REDUNDANT:
         del names[0]
-    return ("/".join(names[:-1]) + " " + names[-1]).strip() if names else "", phase
+    if not names:
+        return Origin("", phase)
+    *modules, operation = names
+    return Origin(f"{'/'.join(modules)} {operation}".strip(), phase)

@@ -1,28 +1,32 @@
-"""The FLOPs of a compiled program's matrix products."""
+"""FLOPs of a compiled program's matrix products."""
 
-import math
 import re
+from typing import NamedTuple
 
 from bertjax.estimate.cost.schedule import Schedule
-from bertjax.estimate.program.hlo import Computation, Instruction, Module
+from bertjax.estimate.program.hlo import Computation, Instruction, Module, first_group
 
 
 def program_flops(module: Module, schedule: Schedule) -> float:
-    """FLOPs of the matrix products that a device does in a step; not those in custom kernels, which
-    are not shown.
+    """Count the FLOPs of the matrix products that a device does in a step.
+
+    Those in custom kernels do not count: the text does not show them.
     """
-    return sum((cost.times * _inside(module, cost.instruction) for cost in schedule.costs), 0.0)
+    total = 0.0
+    for cost in schedule.costs:
+        total += cost.times * _flops_inside(module, cost.instruction)
+    return total
 
 
-def _inside(module: Module, instruction: Instruction) -> float:
-    """Of an instruction, or of the computation that a fusion stands for."""
+def _flops_inside(module: Module, instruction: Instruction) -> float:
+    """Count the products of the computation that a fusion stands for."""
     if instruction.opcode != "fusion":
         return 0.0
     return computation_flops(module, module.computations[instruction.called("calls")[0]])
 
 
 def computation_flops(module: Module, computation: Computation) -> float:
-    """FLOPs of the products in a computation and in the fusions that it calls."""
+    """Count the FLOPs of the products in a computation and in the fusions that it calls."""
     total = 0.0
     for instruction in computation.instructions.values():
         if instruction.opcode == "convolution":
@@ -30,26 +34,25 @@ def computation_flops(module: Module, computation: Computation) -> float:
         elif instruction.opcode == "dot":
             total += _dot_flops(computation, instruction)
         else:
-            total += _inside(module, instruction)
+            total += _flops_inside(module, instruction)
     return total
 
 
 def _dot_flops(computation: Computation, dot: Instruction) -> float:
     left = computation.instructions[dot.operands[0]].shapes[0]
-    found = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", dot.attributes)
-    contracted = (
-        math.prod(left.dims[int(n)] for n in found.group(1).split(",") if n) if found else 1
-    )
+    axes = first_group(r"lhs_contracting_dims=\{([\d,]*)\}", dot.attributes) or ""
+    contracted = 1
+    for axis in re.findall(r"\d+", axes):
+        contracted *= left.dims[int(axis)]
     return 2.0 * dot.shapes[0].size * contracted
 
 
 def convolution_flops(computation: Computation, convolution: Instruction) -> float:
-    """2 x outputs x multiplications each; the TPU compiler writes every matrix product as a
-    convolution.
+    """Count 2 FLOPs for each multiplication: the TPU compiler writes each product as a convolution.
 
-    A place of the window counts only where it lies on an entry of the input, neither on padding nor
-    in the gaps of a dilation: so batched products, which it writes as convolutions that are mostly
-    padding, count as products.
+    A position of the window counts only where it lies on an entry of the input, neither on padding
+    nor in the gaps of a dilation. So batched products, which are written as convolutions that are
+    mostly padding, count as products.
     """
     left, right = (
         computation.instructions[name].shapes[0].dims for name in convolution.operands[:2]
@@ -58,52 +61,70 @@ def convolution_flops(computation: Computation, convolution: Instruction) -> flo
     labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", convolution.attributes)
     if labels is None:
         return 0.0
+    # Letters of the dimensions: b batch, f feature of input or output; i and o those of the kernel;
+    # digits are the spatial axes.
     inputs, kernel, result = labels.groups()
-    window = _window(convolution.attributes)
-    places = 1
-    for axis in (c for c in result if c.isdigit()):
-        steps = {name: values[int(axis)] for name, values in window.items()}
-        places *= _valid(
-            left[inputs.index(axis)], right[kernel.index(axis)], out[result.index(axis)], steps
+    windows = _window_axes(convolution.attributes)
+    positions = 1
+    for axis in filter(str.isdigit, result):
+        positions *= _valid_positions(
+            left[inputs.index(axis)],
+            right[kernel.index(axis)],
+            out[result.index(axis)],
+            windows[int(axis)],
         )
     groups = int(convolution.attribute("batch_group_count") or 1)
-    return (
-        2.0
-        * places
-        * left[inputs.index("b")]
-        // groups
-        * out[result.index("f")]
-        * right[kernel.index("i")]
-    )
+    batches = 2.0 * positions * left[inputs.index("b")] // groups
+    return batches * out[result.index("f")] * right[kernel.index("i")]
 
 
-def _window(attributes: str) -> dict[str, list[int]]:
-    """For each spatial axis: stride, low padding, and the dilations of input and kernel."""
-    text = re.search(r"window=\{([^}]*)\}", attributes)
-    given = dict(part.split("=") for part in text.group(1).split()) if text else {}
-    axes = len(given.get("size", "").split("x")) if given.get("size") else 0
+class _WindowAxis(NamedTuple):
+    """The window of a convolution along one spatial axis."""
+
+    stride: int
+    low_padding: int
+    input_dilation: int
+    kernel_dilation: int
+
+
+def _window_axes(attributes: str) -> list[_WindowAxis]:
+    """Read the window of a convolution; what the text leaves out has no effect."""
+    window = first_group(r"window=\{([^}]*)\}", attributes) or ""
+    fields = dict(field.split("=") for field in window.split())
+    if not fields.get("size"):
+        return []
+    axes = len(fields["size"].split("x"))
 
     def numbers(name: str, default: int) -> list[int]:
-        return [int(n) for n in given[name].split("x")] if name in given else [default] * axes
+        if name not in fields:
+            return [default] * axes
+        # Padding is `low_high` on each axis.
+        return [int(value.split("_")[0]) for value in fields[name].split("x")]
 
-    pads = (
-        [int(pad.split("_")[0]) for pad in given["pad"].split("x")]
-        if "pad" in given
-        else [0] * axes
-    )
-    return {
-        "stride": numbers("stride", 1),
-        "pad": pads,
-        "left": numbers("lhs_dilate", 1),
-        "right": numbers("rhs_dilate", 1),
-    }
+    return [
+        _WindowAxis(*values)
+        for values in zip(
+            numbers("stride", 1),
+            numbers("pad", 0),
+            numbers("lhs_dilate", 1),
+            numbers("rhs_dilate", 1),
+            strict=True,
+        )
+    ]
 
 
-def _valid(left: int, right: int, out: int, steps: dict[str, int]) -> int:
-    """Pairs of an output place and a window place that meet an entry of the input, along one axis."""
+def _valid_positions(left: int, right: int, out: int, window: _WindowAxis) -> int:
+    """Count pairs of an output and a window position that meet an entry of the input, on one axis.
+
+    `left`, `right` and `out` are the sizes of input, kernel and output.
+    """
+    # Input positions between a dilated input's entries hold zeros: gaps.
     count = 0
-    for window in range(right):
-        for place in range(out):
-            at = place * steps["stride"] - steps["pad"] + window * steps["right"]
-            count += at % steps["left"] == 0 and 0 <= at // steps["left"] < left
+    for kernel_position in range(right):
+        for output_position in range(out):
+            position = output_position * window.stride - window.low_padding
+            position += kernel_position * window.kernel_dilation
+            entry, gap = divmod(position, window.input_dilation)
+            if gap == 0 and 0 <= entry < left:
+                count += 1
     return count

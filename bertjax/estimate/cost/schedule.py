@@ -1,36 +1,44 @@
-"""What each instruction of a compiled program costs in time, and how often it runs."""
+"""Time of each instruction of a compiled program, and how often it runs."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from bertjax.estimate.cost.collectives import Layout, Transfer, transfer
+from bertjax.estimate.cost.collectives import DevicePlacement, Transfer, transfer_of
 from bertjax.estimate.hardware.chips import Chip
 from bertjax.estimate.program.hlo import Computation, Instruction, Module
 from bertjax.estimate.program.loops import Caller, trip_count
 
-# Instructions that take no time of their own: names for what is there, and asynchronous copies,
-# which the compiler schedules to be done when they are needed.
-FREE = {
-    *(
-        "parameter",
-        "constant",
-        "tuple",
-        "get-tuple-element",
-        "bitcast",
-        "after-all",
-        "partition-id",
-        "replica-id",
-    ),
-    *("opt-barrier", "domain", "add-dependency", "rng-get-and-update-state", "get-dimension-size"),
-    *(
-        "copy-start",
-        "copy-done",
-        "slice-start",
-        "slice-done",
-        "dynamic-slice-start",
-        "dynamic-slice-done",
-    ),
-    *("async-update", "async-done", "send", "send-done", "recv", "recv-done"),
+# Instructions that take no time of their own.
+_NO_WORK = {
+    "parameter",
+    "constant",
+    "tuple",
+    "get-tuple-element",
+    "bitcast",
+    "after-all",
+    "partition-id",
+    "replica-id",
+    "opt-barrier",
+    "domain",
+    "add-dependency",
+    "rng-get-and-update-state",
+    "get-dimension-size",
 }
+# The compiler schedules asynchronous copies so that they are done when they are needed.
+_ASYNCHRONOUS = {
+    "copy-start",
+    "copy-done",
+    "slice-start",
+    "slice-done",
+    "dynamic-slice-start",
+    "dynamic-slice-done",
+    "async-update",
+    "async-done",
+    "send",
+    "send-done",
+    "recv",
+    "recv-done",
+}
+FREE = _NO_WORK | _ASYNCHRONOUS
 FREE_CALLS = {
     "ConcatBitcast",
     "AllocateBuffer",
@@ -38,26 +46,31 @@ FREE_CALLS = {
     "AsyncCollectiveDone",
     "Sharding",
 }
+"""Targets of custom calls that take no time."""
 KERNEL = "tpu_custom_call"
+"""Target of the custom calls that are Pallas kernels."""
+_BRANCHES = ("branch_computations", "true_computation", "false_computation")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One instruction's part of a step, on one device."""
+    """The part of one instruction in a step, on one device."""
 
     instruction: Instruction
     times: int
-    """How often it runs in a step."""
+    """The number of its runs in a step."""
     seconds: float
-    """Of one run."""
+    """The time of one run."""
     basis: str
-    """What `seconds` is from: the compiler's `cycles`; a `kernel`'s stated cost, or its bytes where
-    it states none (`kernel bytes`); the bytes of a `collective`; of one that is `overlapped`,
-    which the step does not wait for; or, where there is no estimate, the `bytes` of its result.
+    """The source of `seconds`: the compiler's `cycles`; a kernel's stated cost (`kernel`), or its
+    bytes where it states none (`kernel bytes`); the bytes of a `collective`; those of one that is
+    `overlapped`, which the step does not wait for; or, without any estimate, the `bytes` of the
+    instruction's result.
     """
     op_name: str = ""
-    """Where in the traced program it comes from, or ''."""
-    moved: Transfer | None = None
+    """JAX's name of the traced operation that it is from, or ''."""
+    transfer: Transfer | None = None
+    """The bytes that it moves, of a collective."""
 
     @property
     def total(self) -> float:
@@ -67,11 +80,11 @@ class Cost:
 
 @dataclass(frozen=True)
 class Schedule:
-    """The program's instructions with their costs, loops multiplied."""
+    """The instructions of a program with their costs, over all iterations of loops."""
 
     costs: tuple[Cost, ...]
     unknown_loops: tuple[str, ...]
-    """Loops whose number of passes the text does not say; they are counted as one pass."""
+    """Loops whose number of iterations the text does not say; they are counted as one iteration."""
 
     @property
     def seconds(self) -> float:
@@ -79,106 +92,124 @@ class Schedule:
         return sum(cost.total for cost in self.costs)
 
 
-def schedule(module: Module, layout: Layout, chip: Chip) -> Schedule:
-    """Go through the program as it runs. Of a conditional's branches the dearest counts."""
-    unknown: list[str] = []
-    costs = _walk(module, module.entry, layout, chip, 1, None, unknown)
-    return Schedule(tuple(costs), tuple(unknown))
+def schedule(module: Module, placement: DevicePlacement, chip: Chip) -> Schedule:
+    """Follow the program as it runs. Of a conditional's branches the most expensive counts."""
+    walk = _Walk(module, placement, chip)
+    costs = walk.costs_of(module.entry, times=1, caller=None)
+    return Schedule(tuple(costs), tuple(walk.unknown_loops))
 
 
-def _walk(
-    module: Module,
-    computation: Computation,
-    layout: Layout,
-    chip: Chip,
-    times: int,
-    caller: Caller | None,
-    unknown: list[str],
-) -> list[Cost]:
-    costs: list[Cost] = []
+@dataclass
+class _Walk:
+    """A pass over the computations of a module, in the order in which they run."""
 
-    def inside(name: str, passes: int, caller: Caller | None) -> list[Cost]:
-        return _walk(
-            module, module.computations[name], layout, chip, times * passes, caller, unknown
-        )
+    module: Module
+    placement: DevicePlacement
+    chip: Chip
+    unknown_loops: list[str] = field(default_factory=list)
 
-    for instruction in computation.instructions.values():
-        if instruction.opcode == "while":
-            passes = trip_count(module, computation, instruction, caller)
-            if passes is None:
-                unknown.append(instruction.op_name or instruction.name)
-            within = Caller(computation, instruction, caller)
-            costs += inside(instruction.called("body")[0], 1 if passes is None else passes, within)
-        elif instruction.opcode == "call":
-            costs += inside(instruction.called("to_apply")[0], 1, None)
-        elif instruction.opcode == "conditional":
-            kinds = ("branch_computations", "true_computation", "false_computation")
-            branches = [
-                inside(name, 1, None) for kind in kinds for name in instruction.called(kind)
-            ]
-            costs += max(branches, key=lambda found: sum(cost.total for cost in found), default=[])
-        else:
-            cost = _cost(module, instruction, layout, chip, times)
-            if cost is not None:
-                costs.append(cost)
-    return costs
+    def costs_of(self, computation: Computation, times: int, caller: Caller | None) -> list[Cost]:
+        """List the costs of a computation that runs `times` times in a step.
+
+        `caller` is the loop that it is the body of.
+        """
+        costs: list[Cost] = []
+        for instruction in computation.instructions.values():
+            match instruction.opcode:
+                case "while":
+                    costs += self._loop_costs(computation, instruction, times, caller)
+                case "call":
+                    called = self.module.computations[instruction.called("to_apply")[0]]
+                    costs += self.costs_of(called, times, None)
+                case "conditional":
+                    costs += self._branch_costs(instruction, times)
+                case _:
+                    cost = _cost(self.module, instruction, self.placement, self.chip, times)
+                    if cost is not None:
+                        costs.append(cost)
+        return costs
+
+    def _loop_costs(
+        self, computation: Computation, loop: Instruction, times: int, caller: Caller | None
+    ) -> list[Cost]:
+        iterations = trip_count(self.module, computation, loop, caller)
+        if iterations is None:
+            self.unknown_loops.append(loop.op_name or loop.name)
+            iterations = 1
+        body = self.module.computations[loop.called("body")[0]]
+        return self.costs_of(body, times * iterations, Caller(computation, loop, caller))
+
+    def _branch_costs(self, conditional: Instruction, times: int) -> list[Cost]:
+        """List the costs of the most expensive branch: which one runs is not known."""
+        branches = []
+        for kind in _BRANCHES:
+            for name in conditional.called(kind):
+                branches.append(self.costs_of(self.module.computations[name], times, None))
+        return max(branches, key=_total_seconds, default=[])
+
+
+def _total_seconds(costs: list[Cost]) -> float:
+    return sum(cost.total for cost in costs)
 
 
 def _cost(
-    module: Module, instruction: Instruction, layout: Layout, chip: Chip, times: int
+    module: Module, instruction: Instruction, placement: DevicePlacement, chip: Chip, times: int
 ) -> Cost | None:
-    """The cost of an instruction that calls nothing; None where it takes no time."""
-    origin = _origin(module, instruction)
-    moved = transfer(module, instruction, layout, chip)
-    if moved is not None:
-        basis = "overlapped" if moved.overlapped else "collective"
-        return Cost(instruction, times, moved.seconds, basis, origin, moved)
+    """Return the cost of an instruction that calls nothing; None where it takes no time."""
+    op_name = _op_name(module, instruction)
+    transfer = transfer_of(module, instruction, placement, chip)
+    if transfer is not None:
+        basis = "overlapped" if transfer.overlapped else "collective"
+        return Cost(instruction, times, transfer.seconds, basis, op_name, transfer)
     if instruction.cycles is not None:
-        return Cost(instruction, times, instruction.cycles / chip.clock, "cycles", origin)
+        return Cost(instruction, times, instruction.cycles / chip.clock, "cycles", op_name)
     if instruction.target == KERNEL:
-        seconds, basis = _kernel(instruction, chip)
-        return Cost(instruction, times, seconds, basis, origin)
-    scalar = all(shape.size <= 1 for shape in instruction.shapes)
-    if (
-        instruction.opcode in FREE
-        or instruction.target in FREE_CALLS
-        or scalar
-        or _ends_collective(module, instruction)
-    ):
+        seconds, basis = _kernel_seconds(instruction, chip)
+        return Cost(instruction, times, seconds, basis, op_name)
+    if _is_free(module, instruction):
         return None
     # Written and, about as much, read: most of these are sorts and gathers.
-    return Cost(instruction, times, 2 * instruction.bytes / chip.hbm_bandwidth, "bytes", origin)
+    seconds = 2 * instruction.bytes / chip.hbm_bandwidth
+    return Cost(instruction, times, seconds, "bytes", op_name)
 
 
-def _origin(module: Module, instruction: Instruction) -> str:
-    """The traced operation that an instruction is from; of a fusion without a name, its last that
-    has one.
+def _is_free(module: Module, instruction: Instruction) -> bool:
+    if instruction.opcode in FREE or instruction.target in FREE_CALLS:
+        return True
+    if all(shape.size <= 1 for shape in instruction.shapes):
+        return True  # scalars
+    return _ends_collective(module, instruction)
+
+
+def _op_name(module: Module, instruction: Instruction) -> str:
+    """Return JAX's name of the operation that an instruction is from, or ''.
+
+    A fusion without a name has that of the last instruction inside that has one: its result.
     """
     if instruction.op_name:
         return instruction.op_name
-    inside = (
-        i
-        for name in instruction.called("calls")
-        for i in module.computations[name].instructions.values()
-    )
-    return next((name for i in reversed(list(inside)) if (name := _origin(module, i))), "")
+    for inner in reversed(module.called_instructions(instruction)):
+        name = _op_name(module, inner)
+        if name:
+            return name
+    return ""
 
 
-def _kernel(instruction: Instruction, chip: Chip) -> tuple[float, str]:
-    """A custom kernel at the chip's peak or its memory's bandwidth, whichever takes longer."""
+def _kernel_seconds(instruction: Instruction, chip: Chip) -> tuple[float, str]:
+    """Return a custom kernel's seconds and their basis.
+
+    They are at the chip's peak or its memory's bandwidth, whichever takes longer.
+    """
     stated = instruction.config.get("custom_call_config", {}).get("cost_estimate")
-    if stated:
-        flops, moved = int(stated.get("flops", 0)), int(stated.get("bytes_accessed", 0))
-        return max(flops / chip.peak_flops, moved / chip.hbm_bandwidth), "kernel"
-    return instruction.bytes / chip.hbm_bandwidth, "kernel bytes"
+    if not stated:
+        return instruction.bytes / chip.hbm_bandwidth, "kernel bytes"
+    flops, bytes_accessed = int(stated.get("flops", 0)), int(stated.get("bytes_accessed", 0))
+    return max(flops / chip.peak_flops, bytes_accessed / chip.hbm_bandwidth), "kernel"
 
 
 def _ends_collective(module: Module, instruction: Instruction) -> bool:
-    inner = [
-        i
-        for name in instruction.called("calls")
-        for i in module.computations[name].instructions.values()
-    ]
-    return instruction.opcode.endswith("-done") or any(
-        i.target == "AsyncCollectiveDone" for i in inner
-    )
+    """Tell whether the instruction ends an asynchronous one, whose time counts at its start."""
+    if instruction.opcode.endswith("-done"):
+        return True
+    inner = module.called_instructions(instruction)
+    return any(i.target == "AsyncCollectiveDone" for i in inner)

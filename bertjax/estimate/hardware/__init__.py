@@ -1,0 +1,1 @@
+"""TPU chips and slices that a step can be compiled for."""

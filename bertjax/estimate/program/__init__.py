@@ -1,0 +1,1 @@
+"""Compiled programs, read from the text that the TPU compiler prints."""

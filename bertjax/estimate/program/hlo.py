@@ -1,6 +1,4 @@
-"""The compiled program as the TPU compiler prints it: computations of instructions, in the order
-they run.
-"""
+"""Compiled programs as the TPU compiler prints them: computations of instructions, in order."""
 
 import json
 import math
@@ -9,16 +7,21 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-BITS = {
-    "pred": 8,
-    "token": 0,
-    "bf16": 16,
-}  # others end in their number of bits, as s32 and f8e4m3fn begin with it
+# Other dtypes have their number of bits after the first letters, as s32 and f8e4m3fn do.
+BITS = {"pred": 8, "token": 0, "bf16": 16}
 _ARRAY = re.compile(r"\b([a-z]+[0-9]*[a-z0-9]*)\[([0-9,]*)\]")
 _NAME = re.compile(r"%([\w.\-]+)")
 _CALLED = re.compile(
-    r"(calls|body|condition|to_apply|branch_computations|true_computation|false_computation)=\{?((?:%[\w.\-]+(?:, )?)+)"
+    r"(calls|body|condition|to_apply|branch_computations|true_computation|false_computation)"
+    r"=\{?((?:%[\w.\-]+(?:, )?)+)"
 )
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+
+
+def first_group(pattern: str, text: str) -> str | None:
+    """Return the first group of a pattern's first match in a text; None where nothing matches."""
+    match = re.search(pattern, text)
+    return match.group(1) if match else None
 
 
 class Shape(NamedTuple):
@@ -29,81 +32,82 @@ class Shape(NamedTuple):
 
     @property
     def size(self) -> int:
+        """The number of elements."""
         return math.prod(self.dims)
 
     @property
     def bytes(self) -> int:
-        """Its size without the padding of the layout."""
+        """The number of bytes, without the padding of the tiled layout."""
         bits = BITS.get(self.dtype)
         if bits is None:
-            found = re.search(r"\d+", self.dtype)
-            bits = int(found.group()) if found else 0
+            bits = int(first_group(r"(\d+)", self.dtype) or 0)
         return -(-self.size * bits // 8)
 
 
 @dataclass(frozen=True)
 class Instruction:
-    """`name = shapes opcode(operands), attributes`."""
+    """An instruction, which the text writes `name = shapes opcode(operands), attributes`."""
 
     name: str
     opcode: str
     shapes: tuple[Shape, ...]
     operands: tuple[str, ...]
     literal: str
-    """What stands between the parentheses."""
+    """The text between the parentheses: the operands, a constant's value, a parameter's number."""
     attributes: str
 
     @property
     def bytes(self) -> int:
+        """Bytes of the result."""
         return sum(shape.bytes for shape in self.shapes)
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The backend's notes on it; empty where there are none."""
-        _, found, rest = self.attributes.partition("backend_config=")
-        if not found or not rest.startswith("{"):
+        """The backend's configuration of it; empty where there is none."""
+        _, _, rest = self.attributes.partition("backend_config=")
+        if not rest.startswith("{"):
             return {}
+        # Other attributes may follow, which `json.loads` would refuse.
         return json.JSONDecoder().raw_decode(rest)[0]
 
     @property
     def cycles(self) -> int | None:
-        """The compiler's estimate; None where it gives none."""
-        given = self.config.get("window_config", {}).get("estimated_cycles")
-        return None if given is None else int(given)
+        """The compiler's estimate of its time; None where it gives none."""
+        cycles = self.config.get("window_config", {}).get("estimated_cycles")
+        return None if cycles is None else int(cycles)
 
     @property
     def op_name(self) -> str:
-        """Where in the traced program it comes from, or ''."""
-        found = re.search(r'op_name="((?:[^"\\]|\\.)*)"', self.attributes)
-        return found.group(1) if found else ""
+        """JAX's name of the traced operation that it is from, or ''."""
+        return first_group(r'op_name="((?:[^"\\]|\\.)*)"', self.attributes) or ""
 
     @property
     def target(self) -> str:
-        """Of a custom call, what is called."""
-        found = re.search(r'custom_call_target="([^"]*)"', self.attributes)
-        return found.group(1) if found else ""
+        """The name of the function that a custom call calls; '' for other instructions."""
+        return first_group(r'custom_call_target="([^"]*)"', self.attributes) or ""
 
     def called(self, kind: str) -> tuple[str, ...]:
-        """Names of the computations that it calls as `kind` (calls, body, condition,
-        branch_computations, …).
+        """Return the names of the computations that it calls as `kind`.
+
+        A kind is an attribute's name: calls, body, condition, branch_computations, …
         """
-        notes = re.sub(r'"(?:[^"\\]|\\.)*"', '""', self.attributes.partition("backend_config=")[0])
-        return tuple(
-            name
-            for key, names in _CALLED.findall(notes)
-            if key == kind
-            for name in _NAME.findall(names)
-        )
+        # Strings and the backend's configuration may hold text that looks like a call.
+        attributes, _, _ = self.attributes.partition("backend_config=")
+        attributes = _STRING.sub('""', attributes)
+        called: list[str] = []
+        for key, names in _CALLED.findall(attributes):
+            if key == kind:
+                called += _NAME.findall(names)
+        return tuple(called)
 
     def attribute(self, name: str) -> str | None:
-        """The value of a simple attribute, such as `index` or `direction`."""
-        found = re.search(rf"\b{name}=([^,\s]+)", self.attributes)
-        return found.group(1) if found else None
+        """Return the value of a simple attribute such as `index` or `direction`, else None."""
+        return first_group(rf"\b{name}=([^,\s]+)", self.attributes)
 
 
 @dataclass(frozen=True)
 class Computation:
-    """Instructions by name, in the order they run."""
+    """A computation: its instructions by name, in the order they run."""
 
     name: str
     instructions: dict[str, Instruction]
@@ -111,9 +115,9 @@ class Computation:
 
     @cached_property
     def parameters(self) -> tuple[Instruction, ...]:
-        """In the order of their numbers."""
-        found = [i for i in self.instructions.values() if i.opcode == "parameter"]
-        return tuple(sorted(found, key=lambda i: int(i.literal)))
+        """The parameters, in the order of their numbers."""
+        parameters = [i for i in self.instructions.values() if i.opcode == "parameter"]
+        return tuple(sorted(parameters, key=lambda parameter: int(parameter.literal)))
 
 
 @dataclass(frozen=True)
@@ -122,13 +126,22 @@ class Module:
 
     computations: dict[str, Computation]
     entry: Computation
+    """The computation that runs first."""
+
+    def called_instructions(self, instruction: Instruction) -> list[Instruction]:
+        """List the instructions of the computations that a fusion or asynchronous call calls."""
+        called: list[Instruction] = []
+        for name in instruction.called("calls"):
+            called += self.computations[name].instructions.values()
+        return called
 
 
 def parse(text: str) -> Module:
-    """The program that `compiled.as_text()` printed."""
+    """Read the program that `compiled.as_text()` printed; `ValueError` where it has no entry."""
     computations: dict[str, Computation] = {}
     entry = None
-    name, lines = "", []  # type: str, list[str]
+    name = ""
+    lines: list[str] = []
     for line in text.splitlines():
         if not name:
             header = re.match(r"(ENTRY )?%?([\w.\-]+) .*\{$", line)
@@ -142,38 +155,54 @@ def parse(text: str) -> Module:
         elif re.match(r"  (ROOT )?%[\w.\-]+ = ", line):
             lines.append(line)
         elif lines:
-            lines[-1] += line  # an attribute that holds line breaks
+            lines[-1] += line  # an attribute's value may hold line breaks
     if entry is None:
         raise ValueError("no ENTRY computation in the compiled program's text")
     return Module(computations, computations[entry])
 
 
 def _computation(name: str, lines: list[str]) -> Computation:
-    instructions = [_instruction(line) for line in lines]
-    root = next(i for line, i in zip(lines, instructions, strict=True) if line.startswith("  ROOT"))
-    return Computation(name, {i.name: i for i in instructions}, root)
+    instructions = {}
+    root = None
+    for line in lines:
+        instruction = _instruction(line)
+        instructions[instruction.name] = instruction
+        if line.startswith("  ROOT"):
+            root = instruction
+    if root is None:
+        raise ValueError(f"no ROOT in the computation {name}")
+    return Computation(name, instructions, root)
 
 
 def _instruction(line: str) -> Instruction:
     left, _, right = line.partition(" = ")
-    right = re.sub(r"/\*index=\d+\*/", "", right)
-    end = _closing(right, 0) if right.startswith("(") else right.index(" ")
-    shapes = tuple(
-        Shape(dtype, tuple(int(n) for n in dims.split(",") if n))
-        for dtype, dims in _ARRAY.findall(right[:end])
+    right = re.sub(r"/\*index=\d+\*/", "", right)  # the compiler counts the elements of long tuples
+    shapes_end = _closing(right) if right.startswith("(") else right.index(" ")
+    shapes = tuple(_shape(dtype, dims) for dtype, dims in _ARRAY.findall(right[:shapes_end]))
+    call = right[shapes_end:].lstrip()
+    opcode, _, _ = call.partition("(")
+    arguments = call[len(opcode) :]
+    arguments_end = _closing(arguments)
+    literal = arguments[1 : arguments_end - 1]
+    return Instruction(
+        name=left.split("%")[-1],
+        opcode=opcode,
+        shapes=shapes,
+        operands=tuple(_NAME.findall(literal)),
+        literal=literal,
+        attributes=arguments[arguments_end:],
     )
-    opcode, _, rest = right[end:].lstrip().partition("(")
-    inside = _closing(f"({rest}", 0) - 1
-    literal = rest[: inside - 1]
-    operands = tuple(_NAME.findall(literal))
-    return Instruction(left.split("%")[-1], opcode, shapes, operands, literal, rest[inside:])
 
 
-def _closing(text: str, start: int) -> int:
-    """The place after the parenthesis that closes the one at `start`."""
+def _shape(dtype: str, dims: str) -> Shape:
+    return Shape(dtype, tuple(map(int, re.findall(r"\d+", dims))))
+
+
+def _closing(text: str) -> int:
+    """Return the position after the parenthesis that closes the one at the beginning."""
     depth = 0
-    for found in re.finditer(r"[()]", text[start:]):
-        depth += 1 if found.group() == "(" else -1
+    for parenthesis in re.finditer(r"[()]", text):
+        depth += 1 if parenthesis.group() == "(" else -1
         if depth == 0:
-            return start + found.end()
+            return parenthesis.end()
     raise ValueError(f"unbalanced parentheses in {text[:100]}")

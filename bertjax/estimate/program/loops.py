@@ -1,5 +1,6 @@
-"""How often a loop of a compiled program runs: the compiler does not print it, its condition says
-it.
+"""Iterations of a compiled program's loops, read from their conditions.
+
+The compiler does not always print how often a loop runs.
 """
 
 from typing import NamedTuple
@@ -7,23 +8,24 @@ from typing import NamedTuple
 from bertjax.estimate.program.hlo import Computation, Instruction, Module
 
 SAME_VALUE = ("copy", "bitcast", "convert", "reshape", "copy-done", "copy-start")
+"""Opcodes whose result has the value of their operand."""
 
 
 class Caller(NamedTuple):
-    """The loop that a computation is the body of, and where that loop stands."""
+    """The loop that a computation is the body of, and the computation with that loop in it."""
 
     computation: Computation
     loop: Instruction
     outer: "Caller | None"
+    """The loop around it, if that computation is the body of another one."""
 
 
 def trip_count(
     module: Module, computation: Computation, loop: Instruction, outer: Caller | None
 ) -> int | None:
-    """How often the body of `loop`, a while of `computation`, runs; None where the text does not
-    say.
+    """Return how often the body of `loop`, a while of `computation`, runs; None if unknown.
 
-    Understood are loops over a counter, as `lax.scan` and `fori_loop` make them: the condition
+    Loops over a counter are understood, as `lax.scan` and `fori_loop` make them: the condition
     compares an element of the carried tuple with a constant, and the body adds a constant to it.
     """
     known = loop.config.get("known_trip_count")
@@ -43,36 +45,44 @@ def trip_count(
     step = _step(module, body, index, inside)
     if start is None or not step:
         return None
-    distance = bound - start
-    match test.attribute("direction"):
+    return _count(bound - start, step, test.attribute("direction"))
+
+
+def _count(distance: int, step: int, direction: str | None) -> int | None:
+    """Return the iterations of a counter that goes by `step` to a bound at this distance."""
+    # `-(-a // b)` is a / b rounded up, whatever the signs: a counter may also go down.
+    match direction:
         case "LT" | "GT":
             return max(0, -(-distance // step))
         case "LE" | "GE":
             return max(0, distance // step + 1)
         case "NE":
-            return distance // step if distance % step == 0 and distance // step >= 0 else None
+            # A counter that steps over the bound never equals it.
+            count, left = divmod(distance, step)
+            return count if left == 0 and count >= 0 else None
     return None
 
 
 def _through(computation: Computation, name: str) -> Instruction:
-    found = computation.instructions[name]
-    while found.opcode in SAME_VALUE:
-        found = computation.instructions[found.operands[0]]
-    return found
+    """Return the instruction that `name` has its value from, through copies."""
+    instruction = computation.instructions[name]
+    while instruction.opcode in SAME_VALUE:
+        instruction = computation.instructions[instruction.operands[0]]
+    return instruction
 
 
 def _element(computation: Computation, name: str) -> int | None:
-    """Which element of the carried tuple `name` is, if it is one."""
-    found = _through(computation, name)
-    if found.opcode != "get-tuple-element":
+    """Return the index of `name` in the carried tuple, None where it is no element of it."""
+    element = _through(computation, name)
+    if element.opcode != "get-tuple-element":
         return None
-    if _through(computation, found.operands[0]).opcode != "parameter":
+    if _through(computation, element.operands[0]).opcode != "parameter":
         return None
-    return int(found.attribute("index") or 0)
+    return int(element.attribute("index") or 0)
 
 
 def _step(module: Module, body: Computation, index: int, inside: Caller) -> int | None:
-    """What the body adds to the element."""
+    """Return the constant that the body adds to an element; None where it does otherwise."""
     if body.root.opcode != "tuple":
         return None
     added = _through(body, body.root.operands[index])
@@ -85,7 +95,7 @@ def _step(module: Module, body: Computation, index: int, inside: Caller) -> int 
 
 
 def _initial(module: Module, index: int, caller: Caller) -> int | None:
-    """The element's value before the first pass."""
+    """Return an element's value before the first iteration; None where it is not constant."""
     carried = _through(caller.computation, caller.loop.operands[0])
     if carried.opcode != "tuple":
         return None
@@ -95,15 +105,18 @@ def _initial(module: Module, index: int, caller: Caller) -> int | None:
 def _constant(
     module: Module, computation: Computation, name: str, caller: Caller | None
 ) -> int | None:
-    """The integer that `name` always is; elements that a loop does not change have their value
-    before it.
+    """Return the integer that `name` always is, else None.
+
+    Elements that a loop does not change have their value before it.
     """
-    found = _through(computation, name)
-    if found.opcode == "constant":
-        return int(found.literal) if found.literal.lstrip("-").isdigit() else None
+    instruction = _through(computation, name)
+    if instruction.opcode == "constant":
+        is_integer = instruction.literal.lstrip("-").isdigit()
+        return int(instruction.literal) if is_integer else None
     index = _element(computation, name)
     if index is None or caller is None:
         return None
     body = module.computations[caller.loop.called("body")[0]]
-    kept = body.root.opcode == "tuple" and _element(body, body.root.operands[index]) == index
-    return _initial(module, index, caller) if kept else None
+    if body.root.opcode != "tuple" or _element(body, body.root.operands[index]) != index:
+        return None
+    return _initial(module, index, caller)

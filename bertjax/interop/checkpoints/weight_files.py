@@ -14,7 +14,7 @@ from etils import epath
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from bertjax.errors import UserError, check, one_line
+from bertjax.errors import UserError, check, needs_extra, one_line
 from bertjax.interop.checkpoints.tensor_mapping import Tensors
 from bertjax.interop.checkpoints.tensor_names import Dialect, flax_dialect, torch_dialect
 from bertjax.storage import is_local, is_plain_name, read_json, write_whole
@@ -177,12 +177,8 @@ def _open_safetensors(path: epath.Path) -> Tensors:
 
 
 def _open_torch(path: epath.Path) -> Tensors:
-    try:
+    with needs_extra("torch"):
         import torch
-    except ImportError as error:
-        raise UserError(
-            f"{path}: needs the package torch, which is not installed (bertjax[torch])"
-        ) from error
     check_local(path, "file")
     try:
         # Never plain unpickling: a pickle is a program. Zipped ones are mapped, older ones read.

@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from itertools import takewhile
-from typing import IO, Literal
+from typing import IO, Literal, cast
 
 import numpy as np
 from etils import epath
@@ -288,7 +288,10 @@ def _opened(path: epath.Path) -> Iterator[IO[bytes]]:
         with path.open("rb") as raw:
             # A store's own file cannot read a line up to a limit.
             file = io.BufferedReader(raw, BLOCK_BYTES)
-            yield gzip.GzipFile(fileobj=file) if file.peek(2)[:2] == GZIP else file  # type: ignore[misc]
+            if file.peek(2)[:2] == GZIP:
+                yield cast(IO[bytes], gzip.GzipFile(fileobj=file))
+            else:
+                yield file
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: cannot be read as word vectors ({reason})") from error

@@ -13,7 +13,7 @@ import numpy as np
 from etils import epath
 
 from bertjax.config import ModelConfig
-from bertjax.errors import UserError, check
+from bertjax.errors import check, needs_extra
 from bertjax.interop.checkpoints.tensor_names import TASK_HEAD
 from bertjax.interop.programs.serving import INPUTS, ServedModel, needs_pooler, new_program
 from bertjax.storage import write_whole, written_whole
@@ -81,12 +81,8 @@ def export_onnx(
         found=config.local_attention,
         expected="0, for format onnx",
     )
-    try:
+    with needs_extra("onnx"):
         from onnx import TensorProto, helper
-    except ImportError as error:
-        raise UserError(
-            f"{folder}: needs the package onnx, which is not installed (bertjax[onnx])"
-        ) from error
     path = new_program(folder, PROGRAM)
     graph = _Graph(config, _weights_by_layer(config, model.params))
     _add_outputs(graph, _encoder(graph), model)

@@ -28,7 +28,6 @@ def export_saved_model(model: ServedModel, folder: epath.PathLike) -> None:
         import tensorflow as tf
         from tensorflow.compiler.tf2xla.python.xla import call_module  # not in tf.raw_ops
     path = new_program(folder, PROGRAM)
-
     exported = export_program(model)
     module = tf.Module()
     module.params = {name: tf.Variable(array, name=name) for name, array in model.params.items()}

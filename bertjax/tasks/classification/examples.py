@@ -118,7 +118,7 @@ def _text_columns(row: TableRow, task: GlueTask | None, given: Sequence[str]) ->
     for option in options:
         if all(column in row.values for column in option):
             return option
-    expected = "; or ".join(" and ".join(option) for option in options)
+    expected = "; or ".join(map(" and ".join, options))
     raise UserError(
         f"{row.where}: found the columns {listed(row.values)}, expected {expected}"
         " (or finetune.text_columns to name them,"

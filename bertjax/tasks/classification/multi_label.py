@@ -66,11 +66,11 @@ class MultiLabel(TextTask):
         numbers = self._label_ids()
         has_class = np.zeros((len(examples), len(self.labels)), np.float32)
         for index, example in enumerate(examples):
-            label = self._known_label(example)
-            for name in label if isinstance(label, tuple) else (label,):
+            self._known_label(example)
+            for name in classes_of(example):
                 if name not in numbers:
                     raise self._unknown_label(example, name)
-                has_class[index, numbers[str(name)]] = 1
+                has_class[index, numbers[name]] = 1
         return has_class
 
     def predict(
@@ -125,8 +125,10 @@ class MultiLabel(TextTask):
         true = set(classes_of(example))
         if set(prediction.labels) == true:
             return None
-        pairs = zip(self.labels, prediction.probabilities, strict=True)
-        return max(1 - p if label in true else p for label, p in pairs)
+        errors = []
+        for label, probability in zip(self.labels, prediction.probabilities, strict=True):
+            errors.append(1 - probability if label in true else probability)
+        return max(errors)
 
 
 FIGURES = {

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -14,7 +15,7 @@ from bertjax.data.corpus.formats import one_line
 from bertjax.errors import UserError, check, mismatch
 from bertjax.storage import OPENERS, opened
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BYTE_ORDER_MARK = "\ufeff"
 ENTAILMENT = {
     "TRUE": "entailment",
     "YES": "entailment",
@@ -28,8 +29,8 @@ ENTAILMENT = {
 
 These have them as the attribute `value` (the first challenge) or `entailment` (the later ones).
 """
-# JSON can spell half of a surrogate pair (U+D800 to U+DFFF), which no UTF-8 file can hold.
-FIRST_SURROGATE, LAST_SURROGATE = 0xD800, 0xDFFF
+# Half of a surrogate pair, which JSON can spell and no UTF-8 file can hold.
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class TableRow(NamedTuple):
@@ -102,40 +103,58 @@ def read_table(
         yield from _with_columns(name, SPLITTERS[ending](name), columns, header_has, ragged)
 
 
-def _lines(name: str) -> Iterator[tuple[int, str]]:
-    """Yield every line with its end and its number from 1.
+class Line(NamedTuple):
+    """One line of a file."""
 
-    Only a line feed ends one: MNLI's sentences hold other line ends of Unicode.
+    number: int
+    """From 1."""
+    text: str
+    end: str
+    """The line end: a line feed, with or without a carriage return, or nothing."""
+
+
+def decoded_lines(path: epath.PathLike) -> Iterator[Line]:
+    """Yield the lines of a UTF-8 file, which may be compressed; `UserError` for other bytes.
+
+    Only a line feed ends a line: MNLI's sentences hold other line ends of Unicode. The first line
+    keeps its byte order mark, `BYTE_ORDER_MARK`.
     """
-    with opened(name) as file:
+    with opened(str(path)) as file:
         for number, raw in enumerate(file, 1):
-            if number == 1:
-                raw = raw.removeprefix(BYTE_ORDER_MARK)
+            content = raw.removesuffix(b"\n").removesuffix(b"\r")
             try:
-                yield number, raw.decode()
+                yield Line(number, content.decode(), raw[len(content) :].decode())
             except UnicodeDecodeError as error:
                 byte = error.object[error.start]
                 raise UserError(
-                    f"{name}, line {number}: found the byte 0x{byte:02x}, which is not UTF-8,"
+                    f"{path}, line {number}: found the byte 0x{byte:02x}, which is not UTF-8,"
                     " expected UTF-8"
                 ) from error
 
 
+def unmarked_lines(path: epath.PathLike) -> Iterator[Line]:
+    """Yield the lines as `decoded_lines` does, the first without a byte order mark."""
+    for line in decoded_lines(path):
+        if line.number == 1:
+            line = line._replace(text=line.text.removeprefix(BYTE_ORDER_MARK))
+        yield line
+
+
 def _split_tsv(name: str) -> Iterator[tuple[int, list[str]]]:
-    for number, line in _lines(name):
-        content = line.removesuffix("\n").removesuffix("\r")
-        if content:
-            yield number, content.split("\t")
+    for line in unmarked_lines(name):
+        if line.text:
+            yield line.number, line.text.split("\t")
 
 
 def _split_csv(name: str) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader((line for _, line in _lines(name)), strict=True)
+    # With their ends, which quoted values may hold.
+    reader = csv.reader((line.text + line.end for line in unmarked_lines(name)), strict=True)
     begin = 1
     try:
         for cells in reader:
             if cells:
                 yield begin, cells
-            # A quoted value may have held line ends, so the number of rows does not tell the line.
+            # A row may have taken several lines, so the number of rows does not tell the line.
             begin = reader.line_num + 1
     except csv.Error as error:
         raise UserError(
@@ -180,12 +199,12 @@ def _with_columns(
 
 
 def _read_json(name: str) -> Iterator[TableRow]:
-    for number, line in _lines(name):
-        if line.isspace():
+    for number, text, _ in unmarked_lines(name):
+        if not text.strip():
             continue
         where = f"{name}, line {number}"
         try:
-            values = json.loads(line)
+            values = json.loads(text)
         except (ValueError, RecursionError) as error:
             raise UserError(
                 f"{where}: found broken JSON ({error}), expected one object a line"
@@ -197,20 +216,14 @@ def _read_json(name: str) -> Iterator[TableRow]:
             expected="one object a line",
         )
         # The search for the escape is quick, and nearly no line has one.
-        if "\\ud" in line or "\\uD" in line:
+        if "\\ud" in text or "\\uD" in text:
             check(
-                not _has_surrogate(values),
+                not SURROGATE.search(json.dumps(values, ensure_ascii=False)),
                 where=where,
                 found="half a surrogate pair",
                 expected="whole text",
             )
         yield TableRow(name, number, values)
-
-
-def _has_surrogate(values: dict[str, Any]) -> bool:
-    """Return whether a text within `values` has half of a surrogate pair; json joins whole ones."""
-    text = json.dumps(values, ensure_ascii=False)
-    return any(FIRST_SURROGATE <= ord(letter) <= LAST_SURROGATE for letter in text)
 
 
 def _read_rte(name: str) -> Iterator[TableRow]:

@@ -15,6 +15,7 @@ from bertjax.data.corpus.formats import one_line, tfds_builder
 from bertjax.errors import UserError, check, needs_extra
 from bertjax.storage import read_json, write_whole
 from bertjax.tasks.examples import QuestionExample
+from bertjax.tasks.files.tables import SURROGATE
 from bertjax.tasks.question_answering.answers import SpanPrediction
 
 log = logging.getLogger("bertjax")
@@ -143,10 +144,6 @@ def _type_name(value: Any) -> str:
     return "null" if value is None else _TYPE_NAMES.get(type(value), f"a {type(value).__name__}")
 
 
-# Half of a surrogate pair, which JSON can spell and no UTF-8 file can hold.
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
 def _field(values: Mapping[str, Any], key: str, kind: type, where: str) -> Any:
     """Return the value of a field that must be there, and of exactly this type.
 
@@ -166,7 +163,7 @@ def _field(values: Mapping[str, Any], key: str, kind: type, where: str) -> Any:
     )
     if kind is str:
         check(
-            not _SURROGATE.search(value),
+            not SURROGATE.search(value),
             where=value_where,
             found="half of a surrogate pair",
             expected="Unicode text",

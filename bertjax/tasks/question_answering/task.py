@@ -203,6 +203,7 @@ def choose_threshold(
     odds = [prediction.null_odds for prediction in predictions]
     scores = [answer_f1(text, answers) for text, answers in zip(texts, right, strict=True)]
     best, threshold = squad_metrics.best_threshold(scores, texts, right, odds)
+    # Answering nothing gives F1 1 for each question without an answer, 0 for the others.
     unanswerable = sum(not answers for answers in right)
     if best > 100.0 * unanswerable / len(right):
         return threshold

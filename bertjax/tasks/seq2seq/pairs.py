@@ -1,15 +1,13 @@
 """Pairs of a source text and its target, from tables or from two parallel files."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 from etils import epath
 
-from bertjax.errors import UserError, check
-from bertjax.storage import opened
+from bertjax.errors import check
 from bertjax.tasks.examples import PairExample
 from bertjax.tasks.files.splits import STEMS, DataLocation, read_rows
-from bertjax.tasks.files.tables import BYTE_ORDER_MARK, TableRow
+from bertjax.tasks.files.tables import TableRow, unmarked_lines
 
 SOURCE_ENDING, TARGET_ENDING = ".src", ".tgt"
 """Endings of two parallel files, each with a text a line."""
@@ -70,8 +68,9 @@ def _parallel_files(location: DataLocation, split: str) -> list[epath.Path]:
     folder = epath.Path(location.path)
     names = location.files.get(split, ())
     if names:
-        are_parallel = names[0].endswith(SOURCE_ENDING)
-        return [folder / name for name in names] if are_parallel else []
+        if not names[0].endswith(SOURCE_ENDING):
+            return []
+        return [folder / name for name in names]
     for stem in STEMS.get(split, (split,)):
         source, target = folder / f"{stem}{SOURCE_ENDING}", folder / f"{stem}{TARGET_ENDING}"
         if source.exists():
@@ -87,11 +86,11 @@ def _read_parallel(paths: list[epath.Path], targets: bool) -> list[PairExample]:
         found="1 file" if count == 1 else f"{count} files",
         expected="a file of sources (.src), and one of targets (.tgt)",
     )
-    sources = list(_lines(str(paths[0])))
+    sources = [line.text for line in unmarked_lines(paths[0])]
     check(sources, where=str(paths[0]), found="no line", expected="one or more")
     if count == 1:
         return [PairExample(str(line), source) for line, source in enumerate(sources, 1)]
-    target_lines = list(_lines(str(paths[1])))
+    target_lines = [line.text for line in unmarked_lines(paths[1])]
     check(
         len(target_lines) == len(sources),
         where=str(paths[1]),
@@ -102,22 +101,3 @@ def _read_parallel(paths: list[epath.Path], targets: bool) -> list[PairExample]:
     return [
         PairExample(str(line), source, target) for line, (source, target) in enumerate(pairs, 1)
     ]
-
-
-def _lines(name: str) -> Iterator[str]:
-    """Yield the texts, empty ones too.
-
-    Only a line feed ends one: texts may hold other line ends of Unicode.
-    """
-    with opened(name) as file:
-        for number, raw in enumerate(file, 1):
-            if number == 1:
-                raw = raw.removeprefix(BYTE_ORDER_MARK)
-            try:
-                yield raw.removesuffix(b"\n").removesuffix(b"\r").decode()
-            except UnicodeDecodeError as error:
-                byte = error.object[error.start]
-                raise UserError(
-                    f"{name}, line {number}: found the byte 0x{byte:02x}, which is not UTF-8,"
-                    " expected UTF-8"
-                ) from error

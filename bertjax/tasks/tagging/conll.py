@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from etils import epath
 
-from bertjax.errors import UserError, check
-from bertjax.storage import opened, write_whole
+from bertjax.errors import check
+from bertjax.storage import write_whole
 from bertjax.tasks.examples import TaggedExample
-from bertjax.tasks.files.tables import TableRow
+from bertjax.tasks.files.tables import BYTE_ORDER_MARK, TableRow, decoded_lines
 
 log = logging.getLogger("bertjax")
 
@@ -86,7 +86,9 @@ def read_conll(
     for sentence in sentences:
         identifier = f"{path.name}:{sentence[0].number}"
         words = tuple(line.word.removeprefix(prefix) for line in sentence)
-        own_tags = tuple(line.tag for line in sentence) if tags else None
+        own_tags = None
+        if tags:
+            own_tags = tuple(line.tag for line in sentence)
         lines = tuple(line.text for line in sentence)
         examples.append(TaggedExample(identifier, words, own_tags, lines))
     return examples
@@ -201,9 +203,9 @@ class _Line(NamedTuple):
 def _lines(path: epath.Path, columns: Columns, *, tags: bool) -> Iterator[_Line]:
     """Yield all lines of a file; errors as in `read_conll`."""
     expected: tuple[int, int] | None = None  # the number of columns, and the line that has them
-    for number, text, end in _decoded(path):
-        bare = text.removeprefix("\ufeff") if number == 1 else text
-        content = bare.strip().strip("\ufeff")
+    for number, text, end in decoded_lines(path):
+        bare = text.removeprefix(BYTE_ORDER_MARK) if number == 1 else text
+        content = bare.strip().strip(BYTE_ORDER_MARK)
         if not content or content.split(None, 1)[0] == DOCUMENT:
             yield _Line(number, text, end, ends_sentence=True)
             continue
@@ -235,21 +237,6 @@ def _lines(path: epath.Path, columns: Columns, *, tags: bool) -> Iterator[_Line]
             tag = fields[columns.tag]
             check(tag, where=where, found=f"no tag of the word {word!r}", expected="one")
         yield _Line(number, text, end, word, tag)
-
-
-def _decoded(path: epath.Path) -> Iterator[tuple[int, str, str]]:
-    """Yield (number, text, end) of each line; the text of the first keeps its byte order mark."""
-    with opened(str(path)) as file:
-        for number, line in enumerate(file, 1):
-            text = line.rstrip(b"\n").removesuffix(b"\r")
-            try:
-                yield number, text.decode(), line[len(text) :].decode()
-            except UnicodeDecodeError as error:
-                byte = error.object[error.start]
-                raise UserError(
-                    f"{path}, line {number}: found the byte 0x{byte:02x}, which is not UTF-8,"
-                    " expected UTF-8"
-                ) from error
 
 
 def _split(text: str) -> list[str]:

@@ -78,6 +78,7 @@ class MetricsLog:
         """
         import tensorboardX
 
+        # A resumed run writes steps again that were written before: TensorBoard hides the old ones.
         return tensorboardX.SummaryWriter(
             str(self._path.parent / "tensorboard"), purge_step=self._step + 1
         )

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 
 from bertjax.config import OptimizerConfig
+from bertjax.model.functional import Params
 
 FROZEN_GROUPS = {
     "none": (),
@@ -17,7 +18,7 @@ FROZEN_GROUPS = {
 """The groups of parameters that each value of `optimizer.freeze` keeps as they are."""
 
 
-def step_scales(config: OptimizerConfig, params: Any) -> Any:
+def step_scales(config: OptimizerConfig, params: Params) -> Params:
     """Return the factor of each parameter's steps: a float, or `[N, 1, ...]` for stacked layers.
 
     0 where a parameter is frozen. With `layer_decay` d, layer n of 1..N has d**(N - n), the
@@ -54,7 +55,7 @@ def _freezes(config: OptimizerConfig) -> bool:
     return config.freeze != "none" or config.freeze_layers > 0
 
 
-def stop_frozen(config: OptimizerConfig, params: Any) -> Any:
+def stop_frozen(config: OptimizerConfig, params: Params) -> Params:
     """Return `params`, without gradients to the frozen ones.
 
     So their gradients are 0 in the norm that is clipped, and where whole groups are frozen the

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from bertjax.model.functional import Params
+
 MIXED = ("encoder", "pooler")
 
 
@@ -17,7 +19,7 @@ class FirstValues(NamedTuple):
     the same values.
     """
 
-    params: Any
+    params: Params
 
 
 def keep_first_values(mixout: float) -> optax.GradientTransformation:
@@ -38,7 +40,7 @@ def keep_first_values(mixout: float) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-def mix(params: Any, opt_state: Any, mixout: float, key: Array) -> Any:
+def mix(params: Params, opt_state: optax.OptState, mixout: float, key: Array) -> Params:
     """Return `params` after mixout with probability p = `mixout`.
 
     Each kernel's weight w is replaced by its first value u with probability p, and the result x
@@ -63,7 +65,7 @@ def mix(params: Any, opt_state: Any, mixout: float, key: Array) -> Any:
     return jax.tree_util.tree_map_with_path(mixed, params, first_values)
 
 
-def _first_values(opt_state: Any) -> Any:
+def _first_values(opt_state: optax.OptState) -> Params:
     """Return the parameters of the one `FirstValues` in the optimizer's nested state."""
 
     def is_first_values(node: Any) -> bool:

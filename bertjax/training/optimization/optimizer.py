@@ -8,6 +8,7 @@ import optax
 from jax import Array
 
 from bertjax.config import OptimizerConfig
+from bertjax.model.functional import Params
 from bertjax.training.optimization.freezing import scale_steps
 from bertjax.training.optimization.mixout import keep_first_values
 
@@ -17,7 +18,7 @@ NOT_DECAYED = ("bias", "scale")
 STACKED = "layers"  # below this group a parameter's first axis counts layers
 
 
-def decay_mask(params: Any) -> Any:
+def decay_mask(params: Params) -> Params:
     """Return True for each parameter that weight decay applies to: all but biases and layer norms.
 
     By name and not by rank: stacked over layers, a bias is a matrix too.

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from bertjax.config import DataConfig
 from bertjax.data.corpus.sources import Source
-from bertjax.data.corpus.work_units import Part, Piece, read_documents
+from bertjax.data.corpus.work_units import SourcePart, WorkUnit, read_documents
 from bertjax.errors import UserError
 from tests.data.corpus.test_sources import documents
 
@@ -253,13 +253,13 @@ def test_memory_is_bounded_by_a_document_not_by_the_file(tmp_path, name):
         path.write_bytes(lzma.compress("\n\n".join(texts).encode(), preset=0))
     del texts
     source = Source(str(path), {"a.txt.xz": "bert", "a.jsonl.gz": "jsonl"}.get(name, "parquet"))
-    piece = Piece((Part(source),), 0)
-    next(read_documents(piece, DataConfig(), Counter()))  # imports
+    work_unit = WorkUnit((SourcePart(source),), 0)
+    next(read_documents(work_unit, DataConfig(), Counter()))  # imports
     tracemalloc.start()
     arrow = pa.total_allocated_bytes()
     try:
         count = most_arrow = 0
-        for _ in read_documents(piece, DataConfig(), Counter()):
+        for _ in read_documents(work_unit, DataConfig(), Counter()):
             count += 1
             most_arrow = max(most_arrow, pa.total_allocated_bytes() - arrow)
         most = tracemalloc.get_traced_memory()[1]

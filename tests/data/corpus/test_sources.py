@@ -5,14 +5,18 @@ import pytest
 
 from bertjax.config import DataConfig
 from bertjax.data.corpus.sources import Source, find_sources, fingerprint
-from bertjax.data.corpus.work_units import cut, read_documents
+from bertjax.data.corpus.work_units import make_work_units, read_documents
 from bertjax.errors import UserError
 
 
 def documents(*corpus, **options):
     config = DataConfig(corpus=tuple(map(str, corpus)), **options)
-    pieces = cut(find_sources(config))
-    return [document for piece in pieces for document in read_documents(piece, config, Counter())]
+    work_units = make_work_units(find_sources(config))
+    return [
+        document
+        for work_unit in work_units
+        for document in read_documents(work_unit, config, Counter())
+    ]
 
 
 def test_folders_globs_and_repeats_name_each_file_once(tmp_path):
@@ -82,10 +86,10 @@ def test_a_name_that_the_system_refuses_is_one_line():
 def test_a_file_that_is_gone_when_its_turn_comes_is_named(tmp_path):
     (tmp_path / "a.txt").write_text("Text.\n")
     config = DataConfig(corpus=(str(tmp_path),))
-    (piece,) = cut(find_sources(config))
+    (work_unit,) = make_work_units(find_sources(config))
     (tmp_path / "a.txt").unlink()
     with pytest.raises(UserError, match=r"a\.txt: cannot be read \(No such file or directory\)"):
-        list(read_documents(piece, config, Counter()))
+        list(read_documents(work_unit, config, Counter()))
 
 
 @pytest.mark.quick

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from bertjax.config import DataConfig
 from bertjax.data.corpus import formats
 from bertjax.data.corpus.sources import Source, find_sources
-from bertjax.data.corpus.work_units import cut, read_documents
+from bertjax.data.corpus.work_units import make_work_units, read_documents
 from bertjax.errors import UserError
 
 words = st.lists(st.sampled_from(["a", "bc", "é", "句。", "x" * 30]), min_size=1, max_size=6).map(
@@ -21,9 +21,11 @@ corpora = st.lists(st.lists(words, min_size=1, max_size=4), min_size=1, max_size
 
 def read(folder, piece_bytes, **options):
     config = DataConfig(corpus=(str(folder),), **options)
-    pieces = cut(find_sources(config), piece_bytes)
-    return pieces, [
-        document for piece in pieces for document in read_documents(piece, config, Counter())
+    work_units = make_work_units(find_sources(config), piece_bytes)
+    return work_units, [
+        document
+        for work_unit in work_units
+        for document in read_documents(work_unit, config, Counter())
     ]
 
 
@@ -48,34 +50,36 @@ def test_pieces_of_any_size_hold_each_document_once_in_order(
     folder = tmp_path_factory.mktemp("pieces")
     write(folder / "a.txt", documents, format)
     (whole,), expected = read(folder, 10**9, format=format)
-    pieces, found = read(folder, size, format=format)
+    work_units, found = read(folder, size, format=format)
     assert found == expected
     assert len(found) == len(documents)
-    assert len({piece.name for piece in [whole, *pieces]}) == len(pieces) + (whole not in pieces)
+    assert len({work_unit.name for work_unit in [whole, *work_units]}) == len(work_units) + (
+        whole not in work_units
+    )
 
 
 def test_a_large_file_is_cut_near_the_size_asked_for(tmp_path):
     write(tmp_path / "a.txt", [[f"Sentence {i} of a document."] * 3 for i in range(2000)], "bert")
     total = (tmp_path / "a.txt").stat().st_size
-    pieces, _ = read(tmp_path, total // 20)
-    assert 18 <= len(pieces) <= 21
-    assert sum(piece.size for piece in pieces) == total
-    assert max(piece.size for piece in pieces) < 1.2 * total / 20
+    work_units, _ = read(tmp_path, total // 20)
+    assert 18 <= len(work_units) <= 21
+    assert sum(work_unit.size for work_unit in work_units) == total
+    assert max(work_unit.size for work_unit in work_units) < 1.2 * total / 20
 
 
 def test_small_files_are_tokenised_together(tmp_path):
     for number in range(100):
         write(tmp_path / f"{number:03}.txt", [[f"In file {number}."]], "bert")
-    pieces, found = read(tmp_path, 200)
+    work_units, found = read(tmp_path, 200)
     assert [document[0] for document in found] == [f"In file {number}." for number in range(100)]
-    assert 5 <= len(pieces) <= 12
+    assert 5 <= len(work_units) <= 12
 
 
 def test_parquet_is_cut_between_row_groups(tmp_path):
     texts = [f"Row {i}." for i in range(100)]
     pq.write_table(pa.table({"text": texts}), tmp_path / "a.parquet", row_group_size=10)
-    pieces, found = read(tmp_path, 400)
-    assert len(pieces) > 2
+    work_units, found = read(tmp_path, 400)
+    assert len(work_units) > 2
     assert [document[0] for document in found] == texts
 
 
@@ -83,8 +87,8 @@ def test_compressed_files_are_read_whole_by_one_task(tmp_path):
     import gzip
 
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"One line.\n\nAnother.\n" * 1000))
-    pieces, found = read(tmp_path, 100)
-    assert len(pieces) == 1
+    work_units, found = read(tmp_path, 100)
+    assert len(work_units) == 1
     assert len(found) == 1001
 
 
@@ -128,8 +132,8 @@ def test_cleaning_is_counted_over_the_pieces(tmp_path):
     )
     config = DataConfig(corpus=(str(tmp_path),), min_document_characters=8)
     counts = Counter()
-    (piece,) = cut(find_sources(config))
-    assert list(read_documents(piece, config, counts)) == [
+    (work_unit,) = make_work_units(find_sources(config))
+    assert list(read_documents(work_unit, config, counts)) == [
         ["Café olé."],
         ["Long enough to be kept."],
     ]
@@ -140,4 +144,4 @@ def test_cleaning_is_counted_over_the_pieces(tmp_path):
 
 def test_a_source_keeps_its_bounds_when_others_come_beside_it():
     sources = [Source(name, "tfds") for name in ("tfds:a", "tfds:b")]
-    assert cut(sources)[0].parts[0] == cut(sources[:1])[0].parts[0]
+    assert make_work_units(sources)[0].parts[0] == make_work_units(sources[:1])[0].parts[0]

@@ -12,6 +12,7 @@ from etils import epath
 from bertjax.config import TokenizerConfig
 from bertjax.data.preparation.beam import beam_runner
 from bertjax.data.preparation.prepare import prepare
+from bertjax.data.preparation.runners import WorkItem
 from bertjax.data.records.manifest import read_manifest
 from bertjax.errors import UserError
 from bertjax.progress import silent
@@ -56,27 +57,26 @@ def files_of(folder):
 @pytest.mark.parametrize("options", [HERE, PROCESSES], ids=["one process", "two processes"])
 def test_beams_workers_give_the_same_bytes_as_a_local_preparation(corpus, tmp_path, options):
     prepare(config_of(corpus), tmp_path / "local")
-    found = files_of(tmp_path / "local")
-    assert len([name for name in found if name.endswith(".tfrecord")]) == 4
-    del found["manifest.json"]  # it names the vocabulary's file
+    local = files_of(tmp_path / "local")
+    assert len([name for name in local if name.endswith(".tfrecord")]) == 4
+    del local["manifest.json"]  # it names the vocabulary's file
     vocabulary = "" if options is HERE else str(tmp_path / "local" / "tokenizer" / "vocab.txt")
     prepare(config_of(corpus, vocabulary), tmp_path / "beam", runner=beam_runner(options))
-    made = files_of(tmp_path / "beam")
-    assert made.pop("manifest.json")
-    assert made == found
+    by_beam = files_of(tmp_path / "beam")
+    assert by_beam.pop("manifest.json")
+    assert by_beam == local
 
 
 def test_the_tasks_run_outside_of_this_process(tmp_path):
-    # A task of the standard library's, which every worker can import.
-    tasks = [
-        (subprocess.check_call, ["sh", "-c", f"echo $PPID > {tmp_path}/{n}"]) for n in range(4)
-    ]
-    heard = []
+    # A function of the standard library, which every worker can import.
+    commands = [["sh", "-c", f"echo $PPID > {tmp_path}/{n}"] for n in range(4)]
+    items = [WorkItem(subprocess.check_call, (command,)) for command in commands]
+    calls = []
     with beam_runner(PROCESSES) as run:
-        run("some", tasks, lambda *said: heard.append(said))
+        run("some", items, lambda *progress: calls.append(progress))
     processes = {int((tmp_path / str(n)).read_text()) for n in range(4)}
     assert os.getpid() not in processes
-    assert heard == [("some", 0, 4), ("some", 4, 4)]
+    assert calls == [("some", 0, 4), ("some", 4, 4)]
 
 
 @pytest.mark.parametrize("options", [HERE, PROCESSES], ids=["one process", "two processes"])
@@ -92,7 +92,7 @@ def test_a_bad_file_is_named_from_a_worker_of_beams(corpus, tmp_path, options):
 
 def test_a_fault_that_is_no_users_stays_what_beam_makes_of_it(tmp_path):
     with beam_runner(HERE) as run, pytest.raises(Exception, match="No such file") as raised:
-        run("some", [(os.stat, str(tmp_path / "missing"))], silent)
+        run("some", [WorkItem(os.stat, (str(tmp_path / "missing"),))], silent)
     assert not isinstance(raised.value, UserError)
 
 

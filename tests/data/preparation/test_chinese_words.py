@@ -12,7 +12,7 @@ from bertjax.config import Config, DataConfig, TokenizerConfig
 from bertjax.data.preparation.chinese_words import mark_words
 from bertjax.data.preparation.documents import CONTINUES
 from bertjax.data.preparation.prepare import prepare
-from bertjax.data.records.reader import OurShards
+from bertjax.data.records.reader import PreparedRecords
 from bertjax.data.tokenizers.tokenizer import load_tokenizer, open_vocabulary, train_tokenizer
 from bertjax.masking.static import unmask
 
@@ -26,8 +26,8 @@ CHINESE = "[\u4e00-\u9fff]"
 def real_sentences(shared_data):
     """Distinct sentences of a Chinese textbook, of ideographs and their punctuation only."""
     with lzma.open(shared_data / "text" / "zh" / "d2l_zh.txt.xz", "rt") as file:
-        found = re.findall(f"(?<![^。\n])(?:{CHINESE}+，)*{CHINESE}+。", file.read())
-    return [sentence for sentence in dict.fromkeys(found) if 10 <= len(sentence) <= 40]
+        matches = re.findall(f"(?<![^。\n])(?:{CHINESE}+，)*{CHINESE}+。", file.read())
+    return [sentence for sentence in dict.fromkeys(matches) if 10 <= len(sentence) <= 40]
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -41,7 +41,7 @@ def tokenizer(request, real_sentences):
 
 
 def marks_of(tokenizer, sentences):
-    """Of each sentence, which tokens carry CONTINUES; the ids must be as they were."""
+    """Return which tokens of each sentence carry CONTINUES; the ids must be unchanged."""
     tokens, offsets = tokenizer.encode_batch(sentences)
     before = tokens.copy()
     marked = mark_words(sentences, tokens, offsets, tokenizer)
@@ -70,31 +70,32 @@ def test_tokens_inside_of_a_chinese_word_continue_it_and_all_others_begin_one(
         "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "deep", "learning", *characters])
     )
     wordpiece = open_vocabulary(TokenizerConfig(vocab_file=str(vocabulary)))
-    (found,) = marks_of(wordpiece, [sentence])
-    assert "".join("01"[int(mark)] for mark in found) == continues
+    (marks,) = marks_of(wordpiece, [sentence])
+    assert "".join("01"[int(mark)] for mark in marks) == continues
 
 
 def test_latin_text_is_left_as_it_was_also_beside_chinese(tokenizer):
     sentences = ["unbelievably naïve", "深度 unbelievably", "", "deep", "unbelievably 学习"]
-    found = marks_of(tokenizer, sentences)
-    assert not any(found[number].any() for number in (0, 2, 3))
+    marks = marks_of(tokenizer, sentences)
+    assert not any(marks[number].any() for number in (0, 2, 3))
     for number in (1, 4):
         tokens, _ = tokenizer.encode_batch([sentences[number]])
         pieces = tokenizer.pieces(tokens.tolist())
         latin = [
             mark
-            for piece, mark in zip(pieces, found[number], strict=True)
+            for piece, mark in zip(pieces, marks[number], strict=True)
             if re.search("[a-z]", piece)
         ]
         assert len(latin) > 1
         assert not any(latin)
     (alone,) = marks_of(tokenizer, ["深度"])
-    assert found[1].sum() == alone.sum()
+    assert marks[1].sum() == alone.sum()
 
 
 def spans_of(tokenizer, sentence):
-    """Where each token stands in a sentence, by the lengths of their pieces; nothing when one is
-    unknown.
+    """Return the span of each token in a sentence, by the lengths of their pieces.
+
+    None if a token is unknown.
     """
     tokens, _ = tokenizer.encode_batch([sentence])
     if tokenizer.unk_id in tokens:
@@ -122,8 +123,9 @@ def test_on_real_text_a_token_continues_a_word_just_when_it_begins_after_the_wor
 
 
 def split_words(tmp_path, sentences, kind, word_segmenter):
-    """Prepares a sentence a document; of the words of two tokens or more, how many are masked, and
-    in part only.
+    """Prepare each sentence as a document, and count its words of two tokens or more.
+
+    Returns how many are masked, and how many of these in part only.
     """
     corpus, out = tmp_path / "corpus.txt", tmp_path / word_segmenter
     corpus.write_text("\n\n".join(sentences) + "\n")
@@ -138,7 +140,7 @@ def split_words(tmp_path, sentences, kind, word_segmenter):
     named = {
         tuple(tokenizer.encode_batch([sentence])[0].tolist()): sentence for sentence in sentences
     }
-    records = OurShards(epath.Path(out), manifest, "train")
+    records = PreparedRecords(epath.Path(out), manifest, "train")
     batch = records.read(np.arange(len(records)))
     whole = unmask(batch)["input_ids"]
     masked = partly = 0

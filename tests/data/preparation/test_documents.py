@@ -7,7 +7,7 @@ from tests.data.preparation.test_instances import document_lists, documents_of
 
 
 def texts(documents):
-    """Documents as nested lists of ids."""
+    """Return documents as nested lists of ids."""
     bounds = documents.sentences
     return [
         [documents.tokens[bounds[s] : bounds[s + 1]].tolist() for s in range(begin, end)]

@@ -9,8 +9,9 @@ from bertjax.data.preparation.instances import joined, make_sequences
 
 
 def documents_of(lengths):
-    """Documents given as lists of sentence lengths; token `t` has the id `10 + t`, so that an id is
-    a place.
+    """Make documents of lists of sentence lengths.
+
+    Token `t` has the id `10 + t`, so that an id tells its position.
     """
     flat = [length for document in lengths for length in document]
     tokens = np.arange(10, 10 + sum(flat), dtype=np.int32)
@@ -26,9 +27,9 @@ def drawn_documents(seed, count=200, longest=40):
     )
 
 
-def owner(documents, places):
-    """The document that each token place belongs to."""
-    sentence = np.searchsorted(documents.sentences, places, side="right") - 1
+def owner(documents, positions):
+    """Return the document of the token at each position."""
+    sentence = np.searchsorted(documents.sentences, positions, side="right") - 1
     return np.searchsorted(documents.documents, sentence, side="right") - 1
 
 
@@ -76,7 +77,7 @@ short_documents = st.lists(
 
 @given(lengths=short_documents, seed=st.integers(0, 2**31))
 def test_what_a_random_next_displaces_comes_back(lengths, seed):
-    """Where nothing is long enough to be cut, every token of the corpus is in an A or a true B."""
+    """Every token of the corpus is in an A or a true B if nothing is long enough to be cut."""
     documents = documents_of(lengths)
     options = config(max_seq_length=512, short_seq_probability=0.0)
     seen = np.zeros(len(documents.tokens), bool)
@@ -107,13 +108,13 @@ def test_a_chunk_of_one_sentence_always_gets_a_random_next():
 
 def test_every_other_document_is_as_likely_to_give_a_random_next():
     documents = documents_of([[8] * 500] * 20)  # of one length, so that each is asked equally often
-    found = np.zeros((20, 20))
+    pair_counts = np.zeros((20, 20))
     for seed in range(5):
         spans = make_sequences(documents, config(), np.random.default_rng(seed))
         pairs = owner(documents, spans.a_begin), owner(documents, spans.b_begin)
-        np.add.at(found, tuple(p[(spans.label > 0)] for p in pairs), 1)
-    assert not found.diagonal().any()
-    others = found[~np.eye(20, dtype=bool)]
+        np.add.at(pair_counts, tuple(p[(spans.label > 0)] for p in pairs), 1)
+    assert not pair_counts.diagonal().any()
+    others = pair_counts[~np.eye(20, dtype=bool)]
     expected = others.mean()
     assert expected > 5
     assert abs(((others - expected) ** 2 / expected).sum() - len(others)) < 5 * np.sqrt(
@@ -165,7 +166,7 @@ def test_a_lone_document_gives_true_pairs_only_and_a_lone_sentence_nothing():
 
 
 def every_token_once(documents, spans):
-    """How often each token of the documents is in an A or a B."""
+    """Count how often each token of the documents is in an A or a B."""
     seen = np.zeros(len(documents.tokens), int)
     for a, n, b, m, _ in zip(*spans, strict=True):
         seen[a : a + n] += 1
@@ -184,7 +185,7 @@ def test_a_sentence_longer_than_a_row_counts_as_several_of_like_length():
 
 
 @given(lengths=document_lists, seed=st.integers(0, 2**31), short=st.sampled_from([0.0, 0.5]))
-def test_sentence_order_has_neighbours_of_one_document_in_either_order(lengths, seed, short):
+def test_sentence_order_has_neighbors_of_one_document_in_either_order(lengths, seed, short):
     documents = documents_of(lengths)
     options = config(sentence_objective="sentence_order", short_seq_probability=short)
     spans = make_sequences(documents, options, np.random.default_rng(seed))

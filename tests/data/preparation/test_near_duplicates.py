@@ -13,7 +13,7 @@ from bertjax.data.preparation.documents import Documents
 from bertjax.data.preparation.near_duplicates import (
     PERMUTATIONS,
     SHINGLE,
-    find,
+    find_near_duplicates,
     read_dropped,
     write_signatures,
 )
@@ -27,23 +27,24 @@ WORDS = [f"w{n}" for n in range(2000)]
 def documents_of(tokens):
     ends = np.cumsum([0, *map(len, tokens)])
     tokens = [np.asarray(own, np.int32) for own in tokens]
-    found = [hashlib.sha256(own.tobytes()).digest()[:16] for own in tokens]
-    digests = np.frombuffer(b"".join(found), np.uint8).reshape(-1, 16)
+    hashes = [hashlib.sha256(own.tobytes()).digest()[:16] for own in tokens]
+    digests = np.frombuffer(b"".join(hashes), np.uint8).reshape(-1, 16)
     return Documents(
         np.concatenate([np.zeros(0, np.int32), *tokens]), ends, np.arange(len(tokens) + 1), digests
     )
 
 
 def changed(tokens, count, seed):
-    """`tokens` with so many of them new, each in 5-grams of its own: of S, 5 * count are others
-    then.
+    """Replace `count` tokens, no two of them in one 5-gram.
+
+    Of the S 5-grams of the text 5 * count differ then.
     """
     rng = np.random.default_rng(seed)
     tokens = np.array(tokens)
-    places = rng.choice(
+    positions = rng.choice(
         np.arange(SHINGLE, len(tokens) - SHINGLE, SHINGLE + 1), count, replace=False
     )
-    tokens[places] = rng.integers(10**6, 10**9, count)
+    tokens[positions] = rng.integers(10**6, 10**9, count)
     return tokens
 
 
@@ -52,12 +53,15 @@ def grams(tokens):
 
 
 def dropped_of(folder, parts, threshold):
-    """The documents dropped, of parts that each hold documents' tokens, as pieces of a preparation."""
+    """Return the digests of the documents dropped from these parts.
+
+    Each part is the documents' tokens of one work unit.
+    """
     for number, part in enumerate(parts):
-        piece = epath.Path(folder) / ".work" / f"piece{number}"
-        piece.mkdir(parents=True)
-        write_signatures(piece / "signatures-00000", documents_of(part))
-    find(str(folder), [f"piece{number}" for number in range(len(parts))], threshold)
+        unit = epath.Path(folder) / ".work" / f"unit{number}"
+        unit.mkdir(parents=True)
+        write_signatures(unit / "signatures-00000", documents_of(part))
+    find_near_duplicates(str(folder), [f"unit{number}" for number in range(len(parts))], threshold)
     return {digest.tobytes() for digest in read_dropped(epath.Path(folder) / ".work")}
 
 
@@ -94,15 +98,15 @@ def test_of_each_family_one_stays_however_its_copies_are_spread(
     tmp_path_factory, families, seed, rng
 ):
     drawn = np.random.default_rng(seed)
-    every, expected = [], set()
+    all_tokens, expected = [], set()
     for members, copies in families:
         tokens = drawn.integers(5, 30000, 404)
         own = [tokens, *(changed(tokens, 1, n) for n in range(1, members))]
-        every += own * copies  # copies of one document are no near duplicates of it
+        all_tokens += own * copies  # copies of one document are no near duplicates of it
         expected |= set(digests_of(own)) - {min(digests_of(own))}
-    rng.shuffle(every)
-    cut = rng.randint(0, len(every))
-    parts = [part for part in (every[:cut], every[cut:]) if part]
+    rng.shuffle(all_tokens)
+    cut = rng.randint(0, len(all_tokens))
+    parts = [part for part in (all_tokens[:cut], all_tokens[cut:]) if part]
     assert dropped_of(tmp_path_factory.mktemp("near"), parts, 0.8) == expected
 
 
@@ -111,7 +115,7 @@ def test_short_documents_are_like_their_exact_copies_only(tmp_path):
     assert dropped_of(tmp_path, [[*short, range(40), [8]]], 0.5) == set()
 
 
-def test_a_piece_without_documents_is_no_hindrance(tmp_path):
+def test_a_work_unit_without_documents_is_no_hindrance(tmp_path):
     tokens = np.arange(404)
     pair = [tokens, changed(tokens, 2, 0)]
     assert dropped_of(tmp_path / "some", [[], pair, []], 0.8) == {max(digests_of(pair))}
@@ -121,7 +125,7 @@ def test_a_piece_without_documents_is_no_hindrance(tmp_path):
 def test_a_finished_search_is_not_done_again(tmp_path):
     (tmp_path / ".work").mkdir()
     (tmp_path / ".work" / "near_duplicates").write_bytes(b"x" * 16)
-    find(str(tmp_path), ["no such piece"], 0.8)
+    find_near_duplicates(str(tmp_path), ["no such unit"], 0.8)
     assert (tmp_path / ".work" / "near_duplicates").read_bytes() == b"x" * 16
 
 
@@ -131,24 +135,24 @@ def test_the_shingles_are_each_documents_own_5_grams(texts):
     assert offsets[-1] == len(hashes)
     of_hash = {}
     for number, own in enumerate(texts):
-        found = hashes[int(offsets[number]) : int(offsets[number + 1])].tolist()
+        own_hashes = hashes[int(offsets[number]) : int(offsets[number + 1])].tolist()
         expected = [tuple(own[i : i + SHINGLE]) for i in range(len(own) - SHINGLE + 1)] or [
             ("short", *own)
         ]
-        assert len(found) == len(expected)
-        for hash_, gram in zip(found, expected, strict=True):
+        assert len(own_hashes) == len(expected)
+        for hash_, gram in zip(own_hashes, expected, strict=True):
             assert of_hash.setdefault(hash_, gram) == gram
     assert len(set(of_hash.values())) == len(of_hash)
 
 
 @given(st.floats(0.05, 1.0))
 def test_a_pair_at_the_threshold_shares_a_band_in_99_cases_of_100(threshold):
-    rows = near_duplicates._rows_a_band(threshold)
-    assert PERMUTATIONS % rows == 0
-    found = 1 - (1 - threshold**rows) ** (PERMUTATIONS // rows)
-    assert found >= 0.99 or rows == 1
-    wider = 1 - (1 - threshold ** (2 * rows)) ** (PERMUTATIONS // (2 * rows))
-    assert wider < 0.99 or rows == 32
+    size = near_duplicates._band_size(threshold)
+    assert PERMUTATIONS % size == 0
+    recall = 1 - (1 - threshold**size) ** (PERMUTATIONS // size)
+    assert recall >= 0.99 or size == 1
+    recall_of_larger = 1 - (1 - threshold ** (2 * size)) ** (PERMUTATIONS // (2 * size))
+    assert recall_of_larger < 0.99 or size == 32
 
 
 def texts_of(tmp_path, folder, documents):

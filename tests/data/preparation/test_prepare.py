@@ -15,8 +15,8 @@ from etils import epath
 
 from bertjax.config import Config, DataConfig, TokenizerConfig, to_dict
 from bertjax.data.preparation.prepare import prepare
-from bertjax.data.records.reader import OurShards
-from bertjax.data.records.summary import summarise
+from bertjax.data.records.reader import PreparedRecords
+from bertjax.data.records.summary import summarize
 from bertjax.data.tokenizers.tokenizer import load_tokenizer
 from bertjax.errors import UserError
 from bertjax.masking.static import unmask
@@ -24,7 +24,7 @@ from bertjax.masking.static import unmask
 
 @pytest.fixture
 def corpus(tmp_path):
-    """Four files of documents; one document stands in two of them."""
+    """Write four files of documents, with one document in all of them."""
     rng = random.Random(0)
     words = [f"word{i}" for i in range(300)]
     folder = tmp_path / "corpus"
@@ -59,7 +59,7 @@ def digests(folder):
 
 
 def rows_of(folder, manifest, split):
-    records = OurShards(epath.Path(folder), manifest, split)
+    records = PreparedRecords(epath.Path(folder), manifest, split)
     return records.read(np.arange(len(records)))
 
 
@@ -73,10 +73,10 @@ def test_the_bytes_do_not_depend_on_workers_or_the_order_of_files(corpus, tmp_pa
         shutil.copy(corpus / f"{name}.txt", corpus / f"{ord('z') - ord(name)}.text")
         (corpus / f"{name}.txt").unlink()
     prepare(config_of(corpus), tmp_path / "four")
-    found = digests(tmp_path / "one")
-    assert len([name for name in found if name.endswith(".tfrecord")]) == 4
+    first = digests(tmp_path / "one")
+    assert len([name for name in first if name.endswith(".tfrecord")]) == 4
     assert (
-        found
+        first
         == digests(tmp_path / "two")
         == digests(tmp_path / "three")
         == digests(tmp_path / "four")
@@ -117,9 +117,9 @@ def test_real_text_has_the_papers_rates_and_the_same_bytes_from_two_workers(shar
     tolerance = 4 * np.sqrt(0.25 / n)
     assert (shown == tokenizer.mask_id).mean() == pytest.approx(0.8, abs=tolerance)
     assert (shown == labels).mean() == pytest.approx(0.1, abs=tolerance)
-    strangers = shown[(shown != tokenizer.mask_id) & (shown != labels)]
-    assert not np.isin(strangers, tokenizer.special_ids).any()
-    assert len(np.unique(strangers)) > 0.98 * (tokenizer.vocab_size - 5)
+    random_ids = shown[(shown != tokenizer.mask_id) & (shown != labels)]
+    assert not np.isin(random_ids, tokenizer.special_ids).any()
+    assert len(np.unique(random_ids)) > 0.98 * (tokenizer.vocab_size - 5)
     # Half, and every chunk of one sentence: some here, where a line is a whole paragraph.
     assert 0.5 < batch["next_sentence_labels"].mean() < 0.65
 
@@ -129,7 +129,7 @@ def test_real_text_has_the_papers_rates_and_the_same_bytes_from_two_workers(shar
 
 
 def named_documents(tmp_path, name, numbers):
-    """Prepares documents that each repeat a word of their own; gives the documents of each split."""
+    """Prepare documents that each repeat a word of their own; return those of each split."""
     vocabulary = tmp_path / "vocab.txt"
     words = [f"doc{n}" for n in range(400)]
     vocabulary.write_text(
@@ -144,7 +144,9 @@ def named_documents(tmp_path, name, numbers):
         np.unique(unmask(rows_of(tmp_path / name, manifest, split))["input_ids"])
         for split in ("train", "validation")
     ]
-    return [set((found[(found >= 5) & (found < 405)] - 5).tolist()) for found in ids]
+    return [
+        set((split_ids[(split_ids >= 5) & (split_ids < 405)] - 5).tolist()) for split_ids in ids
+    ]
 
 
 def test_splits_are_disjoint_and_cover_the_corpus_and_stay_when_it_grows(tmp_path):
@@ -277,7 +279,7 @@ def test_a_bad_file_is_named_from_a_worker_process(corpus, tmp_path):
 
 
 def start(config, out):
-    """`prepare` in a process of its own, by the configuration's JSON."""
+    """Start `prepare` in a process of its own, with the configuration as JSON."""
     code = (
         "import json, sys; from bertjax.config import Config, from_dict; from bertjax.data.preparation.prepare import prepare\n"
         "if __name__ == '__main__': prepare(from_dict(Config, json.loads(sys.argv[1])), sys.argv[2])"
@@ -338,13 +340,13 @@ def test_a_killed_parent_takes_its_workers_along(corpus, tmp_path):
 
 
 def group_members(group):
-    """Living processes of a process group."""
-    found = subprocess.run(
+    """List the living processes of a process group."""
+    listing = subprocess.run(
         ["ps", "-e", "-o", "pgid=,stat="], capture_output=True, text=True, check=True
     ).stdout
     return [
         line
-        for line in found.splitlines()
+        for line in listing.splitlines()
         if line.split()[0] == str(group) and line.split()[1][0] != "Z"
     ]
 
@@ -356,7 +358,7 @@ def test_killed_at_twenty_moments_with_two_workers_it_gives_the_same_bytes(corpu
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """Mounts `tmp_path/disk` with so many bytes, and gives it more."""
+    """Return a function that mounts `tmp_path/disk` with a number of bytes, or resizes it."""
     disk = tmp_path / "disk"
     disk.mkdir()
 
@@ -395,8 +397,8 @@ def test_a_full_disk_keeps_whole_shards_and_finishes_when_there_is_room(
     assert bool(whole) == (share > 0.5)
     assert all(p.stat().st_size == sizes[p.name] for p in whole)
     assert not [p for p in (disk / "out").rglob("*.unfinished") if p.parent.name != "tokenizer"]
-    tokenised = [p for p in (disk / "out" / ".work").iterdir() if p.is_dir() and p.name != "sample"]
-    assert all((p / "done.json").exists() for p in tokenised)
+    tokenized = [p for p in (disk / "out" / ".work").iterdir() if p.is_dir() and p.name != "sample"]
+    assert all((p / "done.json").exists() for p in tokenized)
     times = {p: p.stat().st_mtime_ns for p in whole}
     small_disk(sum(sizes.values()) * 10, "remount,")
     prepare(config, disk / "out")
@@ -404,10 +406,10 @@ def test_a_full_disk_keeps_whole_shards_and_finishes_when_there_is_room(
     assert {p: p.stat().st_mtime_ns for p in whole} == times
 
 
-def test_the_summary_tells_the_rates_and_finds_damage(corpus, tmp_path):
+def test_the_summary_gives_the_rates_and_finds_damage(corpus, tmp_path):
     out = tmp_path / "out"
     prepare(config_of(corpus, dupe_factor=10), out)
-    said = summarise(out)
+    summary = summarize(out)
     for phrase in (
         "train: ",
         "checksums good",
@@ -417,7 +419,7 @@ def test_the_summary_tells_the_rates_and_finds_damage(corpus, tmp_path):
         "ids in a row:",
         "top tokens: ",
     ):
-        assert phrase in said
+        assert phrase in summary
     path = out / "train-00001-of-00003.tfrecord"
     content = bytearray(path.read_bytes())
     content[77] ^= 1
@@ -425,6 +427,6 @@ def test_the_summary_tells_the_rates_and_finds_damage(corpus, tmp_path):
     with pytest.raises(
         UserError, match=r"train-00001-of-00003\.tfrecord: found other bytes than were written"
     ):
-        summarise(out)
+        summarize(out)
     with pytest.raises(UserError, match=r"found no manifest\.json"):
-        summarise(tmp_path)
+        summarize(tmp_path)

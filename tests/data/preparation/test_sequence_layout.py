@@ -7,7 +7,7 @@ from bertjax.config import TokenizerConfig
 from bertjax.data.preparation.documents import CONTINUES
 from bertjax.data.preparation.instances import Sequences
 from bertjax.data.preparation.packing import alone, pack
-from bertjax.data.preparation.sequence_layout import layout
+from bertjax.data.preparation.sequence_layout import lay_out_rows
 from bertjax.data.records.record_format import Schema
 from bertjax.data.tokenizers.tokenizer import open_vocabulary
 
@@ -31,8 +31,9 @@ def schema(packed, sentences):
 
 @st.composite
 def inputs(draw):
-    """A text and inputs of it: their ids, some of which continue a word though their piece begins
-    one.
+    """Draw a text and inputs of it.
+
+    Some of its ids continue a word though their piece could begin one.
     """
     ids = st.integers(0, len(ENTRIES) - 1) | st.integers(CONTINUES, CONTINUES + len(ENTRIES) - 1)
     tokens = np.array(draw(st.lists(ids, min_size=LENGTH, max_size=80)), np.int32)
@@ -45,10 +46,10 @@ def inputs(draw):
     return tokens, Sequences(*np.array(spans, np.int64).T)
 
 
-def plainly(tokens, sequences, place, schema):
-    """The features of each row, an input and a token after another."""
-    found = []
-    for row in range(max(place.row) + 1):
+def features_one_by_one(tokens, sequences, placement, schema):
+    """Return the features of each row, made one input and one token after another."""
+    rows = []
+    for row in range(max(placement.row) + 1):
         blank = {"input_ids": PAD, "input_mask": 0, "segment_ids": 0, "word_starts": False}
         blank |= {"pack_ids": 0, "position_ids": 0} if schema.packed else {}
         values = {name: [value] * LENGTH for name, value in blank.items()}
@@ -59,7 +60,7 @@ def plainly(tokens, sequences, place, schema):
                 "cls_positions": [0] * schema.sentences,
                 "cls_weights": [0.0] * schema.sentences,
             }
-        for i in np.flatnonzero(place.row == row):
+        for i in np.flatnonzero(placement.row == row):
             a_begin, a, b_begin, b, label = (int(field[i]) for field in sequences)
             text = [CLS, *tokens[a_begin : a_begin + a].tolist(), SEP]
             segments = [0] * len(text)
@@ -69,24 +70,24 @@ def plainly(tokens, sequences, place, schema):
             for position, (token, segment) in enumerate(zip(text, segments, strict=True)):
                 continues, token = token >= CONTINUES, token % CONTINUES
                 entry = ENTRIES[token]
-                column = place.offset[i] + position
+                column = placement.offset[i] + position
                 values["input_ids"][column] = token
                 values["input_mask"][column] = 1
                 values["segment_ids"][column] = segment
                 values["word_starts"][column] = entry[0] not in "[#" and not continues
                 if schema.packed:
-                    values["pack_ids"][column] = int(place.number[i])
+                    values["pack_ids"][column] = int(placement.number[i])
                     values["position_ids"][column] = position
             if schema.sentences:
-                slot = place.number[i] - 1
+                slot = placement.number[i] - 1
                 values["next_sentence_labels"][slot] = label
                 if schema.packed:
                     values["cls_positions"][slot], values["cls_weights"][slot] = (
-                        int(place.offset[i]),
+                        int(placement.offset[i]),
                         1.0,
                     )
-        found.append(values)
-    return {name: [values[name] for values in found] for name in found[0]}
+        rows.append(values)
+    return {name: [values[name] for values in rows] for name in rows[0]}
 
 
 @pytest.mark.parametrize("sentences", [True, False])
@@ -95,11 +96,11 @@ def plainly(tokens, sequences, place, schema):
 def test_rows_are_their_inputs_token_by_token(tokenizer, packed, sentences, drawn):
     tokens, sequences = drawn
     lengths = sequences.lengths
-    place = pack(lengths, LENGTH, SENTENCES) if packed else alone(len(lengths))
-    kind = schema(packed, sentences)
-    batch = layout(sequences, place, tokens, tokenizer, kind)
-    expected = plainly(tokens, sequences, place, kind)
-    assert batch.keys() == expected.keys() == kind.lengths.keys() | {"word_starts"}
+    placement = pack(lengths, LENGTH, SENTENCES) if packed else alone(len(lengths))
+    row_schema = schema(packed, sentences)
+    batch = lay_out_rows(sequences, placement, tokens, tokenizer, row_schema)
+    expected = features_one_by_one(tokens, sequences, placement, row_schema)
+    assert batch.keys() == expected.keys() == row_schema.lengths.keys() | {"word_starts"}
     for name, values in expected.items():
         assert batch[name].tolist() == values, name
         kinds = {"word_starts": np.bool_, "cls_weights": np.float32}
@@ -109,11 +110,11 @@ def test_rows_are_their_inputs_token_by_token(tokenizer, packed, sentences, draw
 def test_a_pair_and_a_lone_input_in_one_row(tokenizer):
     tokens = np.array([0, 2, 4, 8 + CONTINUES], np.int32)  # a ##b c, and e as a part of a word
     sequences = Sequences(*np.array([[0, 2, 2, 2, 1], [2, 1, 0, 0, 0]]).T)
-    batch = layout(
+    batch = lay_out_rows(
         sequences, pack(sequences.lengths, LENGTH, SENTENCES), tokens, tokenizer, schema(True, True)
     )
-    found = {name: values[0, :12].tolist() for name, values in batch.items()}
-    assert found == {
+    features = {name: values[0, :12].tolist() for name, values in batch.items()}
+    assert features == {
         "input_ids": [CLS, 0, 2, SEP, 4, 8, SEP, CLS, 4, SEP, PAD, PAD],
         "input_mask": [1] * 10 + [0, 0],
         "segment_ids": [0, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0, 0],
@@ -130,6 +131,8 @@ def test_a_pair_and_a_lone_input_in_one_row(tokenizer):
 def test_no_inputs_are_no_rows(tokenizer, packed):
     none = np.zeros(0, np.int64)
     sequences = Sequences(none, none, none, none, none)
-    place = pack(sequences.lengths, LENGTH, SENTENCES) if packed else alone(0)
-    batch = layout(sequences, place, np.zeros(0, np.int32), tokenizer, schema(packed, True))
+    placement = pack(sequences.lengths, LENGTH, SENTENCES) if packed else alone(0)
+    batch = lay_out_rows(
+        sequences, placement, np.zeros(0, np.int32), tokenizer, schema(packed, True)
+    )
     assert {name: values.shape for name, values in batch.items() if values.shape[0]} == {}

@@ -4,18 +4,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertjax.config import Config, DataConfig
-from bertjax.data.preparation.shard_assignment import RANGE_BYTES, plan_places
+from bertjax.data.preparation.shard_assignment import RANGE_BYTES, plan_shards
 
 
 def plan(text_bytes=0, **data):
-    return plan_places(Config(data=DataConfig(**data)), text_bytes)
+    return plan_shards(Config(data=DataConfig(**data)), text_bytes)
 
 
 def splits_of(digests, **data):
-    """Whether each document is held out, by the range that it falls in."""
-    made = plan(**data)
-    split = [shard.split == "validation" for shard in made.shards() for _ in range(shard.ranges)]
-    return np.array(split)[made.place(digests)]
+    """Return which documents are held out, by the range that each falls in."""
+    shard_plan = plan(**data)
+    split = [
+        shard.split == "validation" for shard in shard_plan.shards() for _ in range(shard.ranges)
+    ]
+    return np.array(split)[shard_plan.ranges_of(digests)]
 
 
 def digests(seed, count):
@@ -31,20 +33,20 @@ def digests(seed, count):
 def test_the_split_is_the_digests_alone_whatever_the_shards_the_ranges_or_the_company(
     seed, fraction, sizes, text_bytes
 ):
-    found = digests(seed, 200)
-    held = []
+    all_digests = digests(seed, 200)
+    held_out = []
     for size, amount in zip(sizes, (0, text_bytes), strict=True):
-        made = plan(amount, validation_fraction=fraction, num_shards=size)
-        place = made.place(found)
-        assert place.min() >= 0
-        assert place.max() < made.ranges
-        assert np.array_equal(made.place(found[50:90]), place[50:90])
-        held.append(
-            splits_of(found, text_bytes=amount, validation_fraction=fraction, num_shards=size)
+        shard_plan = plan(amount, validation_fraction=fraction, num_shards=size)
+        range_numbers = shard_plan.ranges_of(all_digests)
+        assert range_numbers.min() >= 0
+        assert range_numbers.max() < shard_plan.ranges
+        assert np.array_equal(shard_plan.ranges_of(all_digests[50:90]), range_numbers[50:90])
+        held_out.append(
+            splits_of(all_digests, text_bytes=amount, validation_fraction=fraction, num_shards=size)
         )
-        assert np.array_equal(held[-1], made.held_out(found))
-    assert np.array_equal(held[0], held[1])
-    assert held[0].mean() == pytest.approx(fraction, abs=0.18)
+        assert np.array_equal(held_out[-1], shard_plan.held_out(all_digests))
+    assert np.array_equal(held_out[0], held_out[1])
+    assert held_out[0].mean() == pytest.approx(fraction, abs=0.18)
 
 
 @given(
@@ -53,30 +55,30 @@ def test_the_split_is_the_digests_alone_whatever_the_shards_the_ranges_or_the_co
     fraction=st.sampled_from([0.0, 0.02, 0.3]),
 )
 def test_shards_own_all_ranges_once_and_a_range_is_bounded(shards, text_bytes, fraction):
-    made = plan(text_bytes, num_shards=shards, validation_fraction=fraction)
+    shard_plan = plan(text_bytes, num_shards=shards, validation_fraction=fraction)
     owned = [
         number
-        for shard in made.shards()
+        for shard in shard_plan.shards()
         for number in range(shard.first, shard.first + shard.ranges)
     ]
-    assert owned == list(range(made.ranges))
-    assert text_bytes / (shards * made.ranges_per_shard) <= RANGE_BYTES
+    assert owned == list(range(shard_plan.ranges))
+    assert text_bytes / (shards * shard_plan.ranges_per_shard) <= RANGE_BYTES
 
 
 def test_documents_spread_evenly_over_the_shards_and_the_held_out_share_is_kept():
-    made = plan(RANGE_BYTES * 40, validation_fraction=0.1, num_shards=20)
-    assert made.ranges_per_shard == 2
-    counts = np.bincount(made.place(digests(0, 200_000)) // 2, minlength=22)
-    assert [shard.split for shard in made.shards()] == ["train"] * 20 + ["validation"] * 2
+    shard_plan = plan(RANGE_BYTES * 40, validation_fraction=0.1, num_shards=20)
+    assert shard_plan.ranges_per_shard == 2
+    counts = np.bincount(shard_plan.ranges_of(digests(0, 200_000)) // 2, minlength=22)
+    assert [shard.split for shard in shard_plan.shards()] == ["train"] * 20 + ["validation"] * 2
     assert counts[20:].sum() / 200_000 == pytest.approx(0.1, abs=4 * np.sqrt(0.09 / 200_000))
     assert np.allclose(counts[:20], 9_000, rtol=0.06)
     assert np.allclose(counts[20:], 10_000, rtol=0.06)
 
 
 def test_a_larger_held_out_share_keeps_what_a_smaller_one_held_out():
-    found = digests(1, 10_000)
+    all_digests = digests(1, 10_000)
     small, large = (
-        splits_of(found, validation_fraction=share, num_shards=4) for share in (0.02, 0.2)
+        splits_of(all_digests, validation_fraction=share, num_shards=4) for share in (0.02, 0.2)
     )
     assert not (small & ~large).any()
     assert small.sum() < large.sum()

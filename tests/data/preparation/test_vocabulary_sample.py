@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from bertjax.config import Config, DataConfig, TokenizerConfig
 from bertjax.data.corpus.sources import find_sources
-from bertjax.data.corpus.work_units import cut, read_documents
+from bertjax.data.corpus.work_units import make_work_units, read_documents
 from bertjax.data.preparation import vocabulary_sample as sample
 from bertjax.data.preparation.documents import digest
-from bertjax.data.preparation.shard_assignment import plan_places
+from bertjax.data.preparation.shard_assignment import plan_shards
 
 
 @pytest.fixture
@@ -41,22 +41,26 @@ def config_of(corpus, characters=10**6, **data):
 
 
 def taken(tmp_path, config, piece_bytes=10_000):
-    """What `take` and `read` give, and which of the documents are held out."""
+    """Return the sample that `take` and `read` give, the held-out documents, and all documents."""
     out = tmp_path / "out"
-    pieces = cut(find_sources(config.data), piece_bytes)
-    whole = sum(piece.size for piece in pieces)
-    plan = plan_places(config, whole)
-    for piece in pieces:
-        sample.take(config, str(out), plan, piece, whole)
+    work_units = make_work_units(find_sources(config.data), piece_bytes)
+    whole = sum(work_unit.size for work_unit in work_units)
+    plan = plan_shards(config, whole)
+    for work_unit in work_units:
+        sample.take(config, str(out), plan, work_unit, whole)
     read = [
-        document for piece in pieces for document in read_documents(piece, config.data, Counter())
+        document
+        for work_unit in work_units
+        for document in read_documents(work_unit, config.data, Counter())
     ]
     digests = np.frombuffer(b"".join(map(digest, read)), np.uint8).reshape(-1, 16)
     held_out = [
         document for document, held in zip(read, plan.held_out(digests), strict=True) if held
     ]
     return (
-        sample.read(epath.Path(out), [p.name for p in pieces], config.tokenizer.train_characters),
+        sample.read(
+            epath.Path(out), [p.name for p in work_units], config.tokenizer.train_characters
+        ),
         held_out,
         read,
     )
@@ -65,20 +69,20 @@ def taken(tmp_path, config, piece_bytes=10_000):
 def test_the_sample_does_not_depend_on_the_order_of_documents_the_files_or_the_pieces(
     tmp_path, documents
 ):
-    found = []
+    samples = []
     for number, (files, piece_bytes) in enumerate([(1, 10**9), (3, 10_000), (7, 50_000)]):
         random.Random(number).shuffle(documents)
         folder = tmp_path / str(number)
         corpus = write(folder, documents, files)
-        found.append(taken(folder, config_of(corpus, 30_000), piece_bytes)[0])
-    assert len(found[0]) > 100
-    assert found[0] == found[1] == found[2]
+        samples.append(taken(folder, config_of(corpus, 30_000), piece_bytes)[0])
+    assert len(samples[0]) > 100
+    assert samples[0] == samples[1] == samples[2]
 
 
 def test_held_out_documents_are_left_out_and_no_others_while_there_is_room(tmp_path, documents):
-    found, held_out, _ = taken(tmp_path, config_of(write(tmp_path / "corpus", documents, 2)))
+    sentences, held_out, _ = taken(tmp_path, config_of(write(tmp_path / "corpus", documents, 2)))
     assert 30 < len(held_out) < 100
-    assert sorted(found) == sorted(
+    assert sorted(sentences) == sorted(
         s for document in documents if document not in held_out for s in document
     )
 
@@ -86,9 +90,11 @@ def test_held_out_documents_are_left_out_and_no_others_while_there_is_room(tmp_p
 @pytest.mark.parametrize("characters", [5_000, 20_000, 80_000])
 def test_about_so_many_characters_are_taken(tmp_path, documents, characters):
     assert sum(len(s) for document in documents for s in document) > 1.5 * characters
-    found, _, _ = taken(tmp_path, config_of(write(tmp_path / "corpus", documents, 2), characters))
+    sentences, _, _ = taken(
+        tmp_path, config_of(write(tmp_path / "corpus", documents, 2), characters)
+    )
     longest = max(sum(map(len, document)) for document in documents)
-    assert 0.8 * characters <= sum(map(len, found)) < characters + longest
+    assert 0.8 * characters <= sum(map(len, sentences)) < characters + longest
     written = sum(
         path.stat().st_size for path in (tmp_path / "out" / ".work" / sample.FOLDER).iterdir()
     )
@@ -98,8 +104,8 @@ def test_about_so_many_characters_are_taken(tmp_path, documents, characters):
 def test_a_document_in_several_files_counts_once(tmp_path, documents):
     corpus = write(tmp_path / "corpus", documents[:20], 1)
     (corpus / "copy.txt").write_bytes((corpus / "0.txt").read_bytes())
-    found, _, _ = taken(tmp_path, config_of(corpus, validation_fraction=0.0))
-    assert sorted(found) == sorted(s for document in documents[:20] for s in document)
+    sentences, _, _ = taken(tmp_path, config_of(corpus, validation_fraction=0.0))
+    assert sorted(sentences) == sorted(s for document in documents[:20] for s in document)
 
 
 def test_what_is_taken_already_is_kept(tmp_path, documents):
@@ -120,6 +126,6 @@ def test_the_sentences_come_back_as_they_were(tmp_path_factory, texts):
     folder = tmp_path_factory.mktemp("sample")
     texts = [*texts, "one\u2028line \x85", "\u4e2d\u6587"]
     (folder / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    found, _, read = taken(folder, config_of(folder / "a.jsonl", validation_fraction=0.0))
+    sentences, _, read = taken(folder, config_of(folder / "a.jsonl", validation_fraction=0.0))
     once = {digest(document): document for document in read}
-    assert found == [sentence for key in sorted(once) for sentence in once[key]]
+    assert sentences == [sentence for key in sorted(once) for sentence in once[key]]

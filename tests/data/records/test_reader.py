@@ -7,9 +7,9 @@ from etils import epath
 from hypothesis import given, settings
 
 from bertjax.config import DataConfig, to_dict
-from bertjax.data.records import record_format as shards
+from bertjax.data.records import record_format
 from bertjax.data.records.manifest import Manifest, read_manifest, write_manifest
-from bertjax.data.records.reader import ForeignRecords, OurShards, foreign_paths
+from bertjax.data.records.reader import ForeignRecords, PreparedRecords, foreign_paths
 from bertjax.data.records.record_format import Schema
 from bertjax.errors import UserError
 from tests.data.records.test_record_format import drawn, file_size_limit, shapes
@@ -26,13 +26,13 @@ def manifest_of(infos, **changes):
 
 
 def written(folder, sizes=(5, 0, 9)):
-    """A folder of our shards; the batch of all their records."""
+    """Write prepared shards into a folder; return the batch of all their records."""
     batch = random_batch(np.random.default_rng(0), sum(sizes))
     infos, begin = [], 0
     for number, size in enumerate(sizes):
         part = {name: values[begin : begin + size] for name, values in batch.items()}
         infos.append(
-            shards.write_shard(folder / f"train-{number}.tfrecord", "train", SCHEMA, [part])
+            record_format.write_shard(folder / f"train-{number}.tfrecord", "train", SCHEMA, [part])
         )
         begin += size
     write_manifest(folder, manifest_of(infos))
@@ -46,13 +46,13 @@ def folder(tmp_path):
 
 def test_rows_come_in_the_order_asked_for_across_shards(folder):
     batch = written(folder)
-    records = OurShards(folder, read_manifest(folder), "train")
-    rows = np.array([13, 0, 4, 5, 0, 12])
-    found = records.read(rows)
+    records = PreparedRecords(folder, read_manifest(folder), "train")
+    record_numbers = np.array([13, 0, 4, 5, 0, 12])
+    read = records.read(record_numbers)
     assert len(records) == 14
     assert records.max_id == max(batch["input_ids"].max(), batch["masked_lm_ids"].max())
     for name in batch:
-        assert np.array_equal(found[name], batch[name][rows]), name
+        assert np.array_equal(read[name], batch[name][record_numbers]), name
 
 
 def test_a_damaged_record_is_named(folder):
@@ -61,7 +61,7 @@ def test_a_damaged_record_is_named(folder):
     content = bytearray(path.read_bytes())
     content[3 * SCHEMA.record_bytes + 100] ^= 4
     path.write_bytes(content)
-    records = OurShards(folder, read_manifest(folder), "train")
+    records = PreparedRecords(folder, read_manifest(folder), "train")
     records.read(np.arange(8))
     with pytest.raises(UserError, match=r"train-2\.tfrecord: record 3 is damaged"):
         records.read(np.arange(14))
@@ -75,7 +75,7 @@ def test_a_truncated_or_missing_shard_is_named_at_opening(folder, damage, messag
     written(folder)
     damage(folder / "train-0.tfrecord")
     with pytest.raises(UserError, match=message):
-        OurShards(folder, read_manifest(folder), "train")
+        PreparedRecords(folder, read_manifest(folder), "train")
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,8 @@ def test_a_refused_write_leaves_the_manifest_that_was_there(folder):
     assert read_manifest(folder).vocab_size == 7
 
 
-def foreign(path, batch, drop=(), floats=shards.FLOATS):
-    """Records written one by one as the usual BERT data scripts do, with TensorFlow."""
+def foreign(path, batch, drop=(), floats=record_format.FLOATS):
+    """Write records one by one with TensorFlow, as the usual BERT data scripts do."""
     import tensorflow as tf
 
     with tf.io.TFRecordWriter(str(path)) as writer:
@@ -125,12 +125,12 @@ def test_records_of_other_scripts_read_as_ours_do(folder):
     foreign(folder / "eval_examples.tfrecord", {k: v[:2] for k, v in batch.items()})
     assert [p.name for p in foreign_paths(folder, "validation")] == ["eval_examples.tfrecord"]
     records = ForeignRecords(foreign_paths(folder, "train"), SCHEMA)
-    rows = np.array([8, 3, 3, 0])
-    found = records.read(rows)
+    record_numbers = np.array([8, 3, 3, 0])
+    read = records.read(record_numbers)
     assert len(records) == 9
     for name in batch:
-        assert np.array_equal(found[name], batch[name][rows]), name
-        assert found[name].dtype == batch[name].dtype
+        assert np.array_equal(read[name], batch[name][record_numbers]), name
+        assert read[name].dtype == batch[name].dtype
 
 
 @settings(max_examples=40)
@@ -140,11 +140,11 @@ def test_records_of_other_scripts_have_the_same_values_whatever_their_shape(shap
     with tempfile.TemporaryDirectory() as name:
         foreign(Path(name) / "a.tfrecord", batch)
         records = ForeignRecords([epath.Path(name) / "a.tfrecord"], schema)
-        found = records.read(np.arange(len(records)))
+        read = records.read(np.arange(len(records)))
     assert records.max_id == max(batch["input_ids"].max(), batch["masked_lm_ids"].max())
-    assert set(found) == set(batch)
+    assert set(read) == set(batch)
     for feature, values in batch.items():
-        assert np.array_equal(found[feature], values), feature
+        assert np.array_equal(read[feature], values), feature
 
 
 @pytest.mark.parametrize("feature,value,bound", [
@@ -164,7 +164,7 @@ def test_a_value_outside_its_range_is_named_with_its_record(folder, feature, val
 
 @pytest.mark.parametrize("floats,message", [
     ((), "masked_lm_weights: found a int64_list, expected a float_list"),
-    ((*shards.FLOATS, "input_mask"), "input_mask: found a float_list, expected a int64_list"),
+    ((*record_format.FLOATS, "input_mask"), "input_mask: found a float_list, expected a int64_list"),
 ])  # fmt: skip
 def test_a_feature_of_the_other_kind_of_number_is_refused(folder, floats, message):
     foreign(folder / "a.tfrecord", random_batch(np.random.default_rng(1), 3), floats=floats)

@@ -6,7 +6,7 @@ from etils import epath
 
 from bertjax.config import Config, DataConfig, TokenizerConfig
 from bertjax.data.preparation.prepare import prepare
-from bertjax.data.records.reader import OurShards
+from bertjax.data.records.reader import PreparedRecords
 
 SPLITS = ("train", "validation")
 # What each changes is which features a row has, and whether both splits have the same.
@@ -47,7 +47,7 @@ def test_tensorflow_datasets_reads_the_values_that_we_read(prepared):
         read = builder.as_dataset(
             split=split, read_config=tfds.ReadConfig(interleave_cycle_length=1), batch_size=-1
         )
-        ours = OurShards(folder, manifest, split)
+        ours = PreparedRecords(folder, manifest, split)
         expected = ours.read(np.arange(len(ours)))
         assert read.keys() == manifest.schemas["train"].lengths.keys() <= expected.keys()
         for name, values in read.items():
@@ -60,10 +60,10 @@ def test_the_shards_lengths_and_the_features_are_the_manifests(prepared):
     folder, manifest = prepared
     info = tfds.builder_from_directory(folder).info
     for split in SPLITS:
-        found, shards = info.splits[split], manifest.split(split)
-        assert found.shard_lengths == [shard.records for shard in shards]
-        assert found.num_bytes == sum(shard.bytes for shard in shards)
-        assert [epath.Path(path).name for path in found.filepaths] == [
+        split_info, shards = info.splits[split], manifest.split(split)
+        assert split_info.shard_lengths == [shard.records for shard in shards]
+        assert split_info.num_bytes == sum(shard.bytes for shard in shards)
+        assert [epath.Path(path).name for path in split_info.filepaths] == [
             shard.name for shard in shards
         ]
     assert {name: feature.shape for name, feature in info.features.items()} == {

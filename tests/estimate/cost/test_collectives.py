@@ -7,7 +7,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from bertjax.estimate.cost.collectives import Layout, transfer
+from bertjax.estimate.cost.collectives import DevicePlacement, transfer_of
 from bertjax.estimate.hardware.chips import CHIPS
 from bertjax.estimate.program.hlo import parse
 
@@ -71,11 +71,11 @@ def test_a_collective_is_named_with_its_axes_and_bytes(compile_for, name):
     compiled = compile_for(
         joining(function), [((ROWS, COLUMNS), jnp.float32, ("data", "tensor"))], AXES
     )
-    (found,) = [cost.moved for cost in compiled.schedule().costs if cost.moved]
-    assert (found.kind, found.axes, found.bytes) == (kind, axes, size)
+    (transfer,) = [cost.transfer for cost in compiled.schedule().costs if cost.transfer]
+    assert (transfer.kind, transfer.axes, transfer.bytes) == (kind, axes, size)
     # At least what one device must send, by as many links as it has; at most all of it twice, by
     # one link.
-    assert size / 4 / CHIPS["v5e"].ici_bandwidth < found.seconds <= 2 * size / LINK
+    assert size / 4 / CHIPS["v5e"].ici_bandwidth < transfer.seconds <= 2 * size / LINK
 
 
 def test_a_collective_in_a_scan_runs_as_often_as_the_scan(compile_for):
@@ -91,9 +91,9 @@ def test_a_collective_in_a_scan_runs_as_often_as_the_scan(compile_for):
     schedule = compile_for(
         make, [((ROWS, COLUMNS), jnp.float32, ("data", "tensor"))], AXES
     ).schedule()
-    (cost,) = [cost for cost in schedule.costs if cost.moved]
+    (cost,) = [cost for cost in schedule.costs if cost.transfer]
     assert cost.times == 6
-    assert cost.total == 6 * cost.moved.seconds
+    assert cost.total == 6 * cost.transfer.seconds
 
 
 def test_sharded_parameters_are_gathered_beside_other_work_and_counted_once(compile_for):
@@ -117,15 +117,17 @@ def test_sharded_parameters_are_gathered_beside_other_work_and_counted_once(comp
         {"data": 4},
     )
     moved = [
-        cost for cost in compiled.schedule().costs if cost.moved and cost.moved.kind == "all-gather"
+        cost
+        for cost in compiled.schedule().costs
+        if cost.transfer and cost.transfer.kind == "all-gather"
     ]
     size = width * width * 2
-    assert {(cost.moved.axes, cost.moved.bytes) for cost in moved} == {(("data",), size)}
+    assert {(cost.transfer.axes, cost.transfer.bytes) for cost in moved} == {(("data",), size)}
     # One a layer forward and one a layer backward, but for those that are done ahead outside the
     # loops.
     assert 2 * layers - 2 <= sum(cost.times for cost in moved) <= 2 * layers + 2
-    assert any(cost.moved.overlapped for cost in moved)
-    assert all(cost.total == 0 for cost in moved if cost.moved.overlapped)
+    assert any(cost.transfer.overlapped for cost in moved)
+    assert all(cost.total == 0 for cost in moved if cost.transfer.overlapped)
 
 
 def test_slices_are_joined_over_the_slow_network(slice_2x2):
@@ -146,29 +148,31 @@ def test_slices_are_joined_over_the_slow_network(slice_2x2):
         jax.grad(lambda w, x: jnp.mean(jnp.tanh(x @ w) ** 2)), out_shardings=weight.sharding
     )
     module = parse(gradient.lower(weight, rows).compile().as_text())
-    layout = Layout(axes, tuple(device.slice_index for device in devices.flat))
-    moved = [cost.moved for cost in schedule(module, layout, two.chip).costs if cost.moved]
-    (slow,) = [found for found in moved if found.axes == ("replica",)]
+    placement = DevicePlacement(axes, tuple(device.slice_index for device in devices.flat))
+    moved = [cost.transfer for cost in schedule(module, placement, two.chip).costs if cost.transfer]
+    (slow,) = [transfer for transfer in moved if transfer.axes == ("replica",)]
     assert slow.kind == "all-reduce"
     # Of the gradient that two devices of a slice share, each sends the half of its half that it has
     # summed.
     assert slow.bytes == pytest.approx(2048 * 2048 * 4 / 4, rel=0.1)
     assert slow.seconds == pytest.approx(slow.bytes / two.chip.dcn_bandwidth)
-    assert {axis for found in moved for axis in found.axes} == {"replica", "data", "fsdp"}
+    assert {axis for transfer in moved for axis in transfer.axes} == {"replica", "data", "fsdp"}
 
 
-def one(line, layout):
+def transfer_in(line, placement):
     text = f"HloModule m\n\nENTRY %main (x: f32[8]) -> f32[8] {{\n  %x = f32[8]{{0}} parameter(0)\n  ROOT {line}\n}}\n"
     module = parse(text)
-    return transfer(module, module.entry.root, layout, CHIPS["v5e"])
+    return transfer_of(module, module.entry.root, placement, CHIPS["v5e"])
 
 
 def test_devices_are_numbered_within_a_slice_and_hosts_send_between_slices():
     # `replica` is not the first axis here, and slices have two devices each.
-    layout = Layout({"data": 2, "replica": 2}, (0, 1, 0, 1))
+    placement = DevicePlacement({"data": 2, "replica": 2}, (0, 1, 0, 1))
     sent = 'send(%x), frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}'
-    across = one(f"%r = (f32[1000]{{0}}, u32[], token[]) {sent}", layout)
-    within = one("%r = f32[1000]{0} all-reduce(%x), replica_groups={{0,1}}, to_apply=%add", layout)
+    across = transfer_in(f"%r = (f32[1000]{{0}}, u32[], token[]) {sent}", placement)
+    within = transfer_in(
+        "%r = f32[1000]{0} all-reduce(%x), replica_groups={{0,1}}, to_apply=%add", placement
+    )
     assert across.axes == ("replica",)
     assert within.axes == ("data",)
     assert across.seconds == pytest.approx(4000 / CHIPS["v5e"].dcn_bandwidth)
@@ -176,21 +180,25 @@ def test_devices_are_numbered_within_a_slice_and_hosts_send_between_slices():
 
 
 def test_what_rings_send():
-    layout = Layout({"data": 4}, (0,) * 4)
+    placement = DevicePlacement({"data": 4}, (0,) * 4)
     groups = "replica_groups={{0,1,2,3}}"
-    gathered = one(f"%r = f32[4000]{{0}} all-gather(%x), {groups}, dimensions={{0}}", layout)
+    gathered = transfer_in(
+        f"%r = f32[4000]{{0}} all-gather(%x), {groups}, dimensions={{0}}", placement
+    )
     assert (gathered.bytes, gathered.seconds) == (16000, pytest.approx(0.75 * 16000 / (2 * LINK)))
-    scattered = one(f"%r = f32[1000]{{0}} reduce-scatter(%x), {groups}, dimensions={{0}}", layout)
+    scattered = transfer_in(
+        f"%r = f32[1000]{{0}} reduce-scatter(%x), {groups}, dimensions={{0}}", placement
+    )
     assert (scattered.bytes, scattered.seconds) == (16000, pytest.approx(0.75 * 16000 / (2 * LINK)))
-    reduced = one(f"%r = f32[4000]{{0}} all-reduce(%x), {groups}", layout)
+    reduced = transfer_in(f"%r = f32[4000]{{0}} all-reduce(%x), {groups}", placement)
     assert reduced.seconds == pytest.approx(1.5 * 16000 / (2 * LINK))
-    started = one(
+    started = transfer_in(
         f"%r = (f32[1000]{{0}}, f32[4000]{{0}}) all-gather-start(%x), {groups}, dimensions={{0}}",
-        layout,
+        placement,
     )
     assert started.overlapped
     assert started.bytes == 16000
-    assert one("%r = f32[1000]{0} negate(%x)", layout) is None
+    assert transfer_in("%r = f32[1000]{0} negate(%x)", placement) is None
 
 
 SCATTERED_TOGETHER = """HloModule m
@@ -220,6 +228,8 @@ def test_a_sum_of_which_each_device_takes_its_part_is_a_reduce_scatter(emitter):
         {"collective_algorithm_config": {"emitter": emitter, "debug": "StrategyRing{colors:1 }"}}
     )
     module = parse(SCATTERED_TOGETHER.replace("CONFIG", config))
-    found = transfer(module, module.entry.root, Layout({"data": 4}, (0,) * 4), CHIPS["v5e"])
-    assert (found.kind, found.bytes) == ("reduce-scatter", 4800 * 4)
-    assert found.seconds == pytest.approx(0.75 * 4800 * 4 / LINK)
+    transfer = transfer_of(
+        module, module.entry.root, DevicePlacement({"data": 4}, (0,) * 4), CHIPS["v5e"]
+    )
+    assert (transfer.kind, transfer.bytes) == ("reduce-scatter", 4800 * 4)
+    assert transfer.seconds == pytest.approx(0.75 * 4800 * 4 / LINK)

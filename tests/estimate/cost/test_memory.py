@@ -25,19 +25,21 @@ def test_the_account_of_a_compiled_step_is_the_compilers_and_complete(compile_fo
     compiled = compile_for(make, arrays, {"data": 4})
     counted, w, moment, x = compiled.arguments
     state = TrainState(counted, {"w": w}, {"m": moment})
-    found = memory_of(state, {"x": x}, compiled.executable, 2**30)
-    assert found.parameters == WIDTH * WIDTH * 4 // 4 == bytes_of({"w": w})
-    assert found.optimizer == found.parameters + 4
-    assert found.batch == ROWS * WIDTH * 4 // 4
-    assert found.activations >= ROWS * WIDTH * 4 // 4
-    said = compiled.executable.memory_analysis()
+    memory = memory_of(state, {"x": x}, compiled.executable, 2**30)
+    assert memory.parameters == WIDTH * WIDTH * 4 // 4 == bytes_of({"w": w})
+    assert memory.optimizer == memory.parameters + 4
+    assert memory.batch == ROWS * WIDTH * 4 // 4
+    assert memory.activations >= ROWS * WIDTH * 4 // 4
+    analysis = compiled.executable.memory_analysis()
     expected = (
-        said.argument_size_in_bytes + said.temp_size_in_bytes + said.generated_code_size_in_bytes
+        analysis.argument_size_in_bytes
+        + analysis.temp_size_in_bytes
+        + analysis.generated_code_size_in_bytes
     )
-    assert found.total == expected + said.output_size_in_bytes - said.alias_size_in_bytes
+    assert memory.total == expected + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     # Nothing was donated here, so that both results stand beside what they replace.
-    assert found.padding >= 2 * found.parameters
-    assert found.available == 2**30
+    assert memory.padding >= 2 * memory.parameters
+    assert memory.available == 2**30
 
 
 def test_bytes_of_a_cut_array_are_those_of_a_part(compile_for):

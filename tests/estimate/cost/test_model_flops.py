@@ -61,12 +61,12 @@ def test_bert_base_as_it_is_known():
         model=ModelConfig(), data={"max_seq_length": 128, "max_predictions_per_seq": 20}
     )
     assert layer_weights(config.model) == 12 * (4 * 768**2 + 2 * 768 * 3072) == 84_934_656
-    found = model_flops(config)
+    flops = model_flops(config)
     tokens = 8 * 128
-    assert found.layers == 6 * 84_934_656 * tokens
-    assert found.attention == 12 * 12 * 128 * 768 * tokens
-    assert found.heads == 6 * 8 * (20 * (768**2 + 768 * 30522) + 768**2 + 2 * 768)
-    assert found.total == found.layers + found.attention + found.heads
+    assert flops.layers == 6 * 84_934_656 * tokens
+    assert flops.attention == 12 * 12 * 128 * 768 * tokens
+    assert flops.heads == 6 * 8 * (20 * (768**2 + 768 * 30522) + 768**2 + 2 * 768)
+    assert flops.total == flops.layers + flops.attention + flops.heads
 
 
 def test_what_is_computed_again_and_how_the_batch_is_worked_make_no_difference():

@@ -1,6 +1,6 @@
 import pytest
 
-from bertjax.estimate.cost.operations import collectives_of, costliest, where_and_phase
+from bertjax.estimate.cost.operations import collectives_of, most_expensive, where_and_phase
 
 NAMES = {
     "jit(<lambda>)/jvp(_Bert.encode)/encoder/while/body/closed_call/layers/mlp/up/dot_general": (
@@ -45,11 +45,11 @@ def test_the_list_of_operations_is_cut_and_that_of_collectives_is_not(compile_fo
 
     specs = [((8192, 1024), jnp.bfloat16, ("data",)), ((3, 1024, 1024), jnp.bfloat16, ())]
     schedule = compile_for(make, specs, {"data": 4}).schedule()
-    every = costliest(schedule, 1000)
-    assert len(every) == sum(cost.total > 0 for cost in schedule.costs) > 2
-    assert every[0].seconds == max(cost.total for cost in schedule.costs)
-    assert costliest(schedule, 2) == every[:2]
-    (product,) = [operation for operation in every if operation.where == "dot_general"]
+    operations = most_expensive(schedule, 1000)
+    assert len(operations) == sum(cost.total > 0 for cost in schedule.costs) > 2
+    assert operations[0].seconds == max(cost.total for cost in schedule.costs)
+    assert most_expensive(schedule, 2) == operations[:2]
+    (product,) = [operation for operation in operations if operation.where == "dot_general"]
     assert (product.times, product.basis) == (3, "cycles")
     (summed,) = collectives_of(schedule)
     assert (summed.kind, summed.axes, summed.bytes, summed.times) == ("all-reduce", ("data",), 4, 1)

@@ -4,7 +4,7 @@ import pytest
 from jax.experimental import pallas as pl
 from jax.sharding import PartitionSpec as P
 
-from bertjax.estimate.cost.collectives import Layout
+from bertjax.estimate.cost.collectives import DevicePlacement
 from bertjax.estimate.cost.program_flops import program_flops
 from bertjax.estimate.cost.schedule import schedule
 from bertjax.estimate.hardware.chips import CHIPS
@@ -40,10 +40,10 @@ def test_a_kernel_costs_what_it_states(compile_for, flops, moved, seconds):
     compiled = compile_for(
         kernel(pl.CostEstimate(flops=flops, bytes_accessed=moved, transcendentals=0)), ROWS, ALL
     )
-    found = compiled.schedule()
-    (cost,) = [cost for cost in found.costs if cost.basis == "kernel"]
+    step = compiled.schedule()
+    (cost,) = [cost for cost in step.costs if cost.basis == "kernel"]
     assert cost.total == pytest.approx(seconds)
-    assert program_flops(compiled.module, found) == 0  # what a kernel does is not shown
+    assert program_flops(compiled.module, step) == 0  # what a kernel does is not shown
 
 
 def test_a_kernel_that_states_nothing_is_counted_by_what_comes_out_and_marked(compile_for):
@@ -57,28 +57,28 @@ def test_a_kernel_that_states_nothing_is_counted_by_what_comes_out_and_marked(co
 def test_a_step_is_the_sum_of_its_cycles_over_the_clock(compile_for):
     compiled = compile_for(lambda mesh: lambda x: jnp.tanh(x) @ x.T[:, :512], ROWS, ALL)
     cycles = sum(i.cycles or 0 for i in compiled.module.entry.instructions.values())
-    found = compiled.schedule()
-    by_cycles = sum(cost.total for cost in found.costs if cost.basis == "cycles")
+    step = compiled.schedule()
+    by_cycles = sum(cost.total for cost in step.costs if cost.basis == "cycles")
     assert by_cycles == pytest.approx(cycles / 1.503e9, rel=1e-3)
-    assert found.seconds == pytest.approx(sum(cost.total for cost in found.costs))
+    assert step.seconds == pytest.approx(sum(cost.total for cost in step.costs))
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_of_a_conditional_the_dearest_branch_counts(compile_for, order):
-    def dear(x):
+def test_of_a_conditional_the_most_expensive_branch_counts(compile_for, order):
+    def expensive(x):
         return jnp.tanh(x @ x.T @ x)
 
     def either(mesh):
-        branches = (dear, lambda x: x + 1)[::order]
+        branches = (expensive, lambda x: x + 1)[::order]
         return lambda x: jax.lax.cond(jnp.sum(x) > 0, *branches, x)
 
     both, alone = (
         compile_for(make, [((1024, 512), jnp.bfloat16, ())], ALL).schedule()
-        for make in (either, lambda mesh: dear)
+        for make in (either, lambda mesh: expensive)
     )
 
-    def products(found):
-        return sum(cost.total for cost in found.costs if "dot_general" in cost.instruction.op_name)
+    def products(branch):
+        return sum(cost.total for cost in branch.costs if "dot_general" in cost.instruction.op_name)
 
     assert products(alone) > 0
     assert products(both) == pytest.approx(products(alone), rel=0.05)
@@ -96,6 +96,6 @@ ENTRY %main (x: f32[1024]) -> f32[1024] {
   ROOT %sorted = f32[1024]{0} sort(%made), dimensions={0}
 }
 """
-    (cost,) = schedule(parse(text), Layout(ALL, (0,) * 4), V5E).costs
+    (cost,) = schedule(parse(text), DevicePlacement(ALL, (0,) * 4), V5E).costs
     assert (cost.instruction.name, cost.basis) == ("sorted", "bytes")
     assert cost.total == pytest.approx(2 * 4096 / V5E.hbm_bandwidth)

@@ -15,19 +15,20 @@ SMALLEST = {"v4": "v4:2x2x1", "v5e": "v5e:2x2", "v5p": "v5p:2x2x1", "v6e": "v6e:
 
 @pytest.fixture(scope="module", params=sorted(CHIPS))
 def chip(request):
-    """A chip, and a function compiled for it on arrays of these shapes and one type, whole on every
-    device.
+    """A slice of a chip, and `compiled(function, dtype, *shapes)`, which compiles a function for it.
+
+    The arrays are replicated on all devices.
     """
     pytest.importorskip("libtpu", reason="the TPU compiler is not installed (jax[tpu])")
     from bertjax.estimate.hardware.slices import open_slice
 
     slice_ = open_slice(SMALLEST[request.param])
-    whole = NamedSharding(Mesh(np.array(slice_.devices), ("data",)), PartitionSpec())
+    replicated = NamedSharding(Mesh(np.array(slice_.devices), ("data",)), PartitionSpec())
 
     def compiled(function, dtype, *shapes):
         return (
             jax.jit(function)
-            .lower(*(jax.ShapeDtypeStruct(s, dtype, sharding=whole) for s in shapes))
+            .lower(*(jax.ShapeDtypeStruct(s, dtype, sharding=replicated) for s in shapes))
             .compile()
         )
 
@@ -42,14 +43,14 @@ def test_a_chip_is_one_device(chip):
     assert len(chip[0].devices) == 4
 
 
-def test_the_clock_fits_what_the_compiler_reckons_for_a_large_product(chip):
+def test_the_clock_fits_what_the_compiler_estimates_for_a_large_product(chip):
     slice_, compiled = chip
     done = cycles(compiled(lambda a, b: a @ b, jnp.bfloat16, (4096, 4096), (4096, 4096)))
     reached = 2 * 4096**3 * slice_.chip.clock / done
     assert 0.65 < reached / slice_.chip.peak_flops < 1
 
 
-def test_the_clock_fits_what_the_compiler_reckons_for_a_copy(chip):
+def test_the_clock_fits_what_the_compiler_estimates_for_a_copy(chip):
     slice_, compiled = chip
     done = cycles(compiled(lambda a: a * 2, jnp.float32, (2**15, 2**14)))
     moved = 2 * 2**31 * slice_.chip.clock / done

@@ -15,7 +15,7 @@ def as_sets(groups):
 
 
 def joined(shape, axes):
-    """The groups that joining these axes makes, place by place."""
+    """Return the groups that result from joining these axes, built device by device."""
     groups = {}
     for number, place in enumerate(np.ndindex(*shape)):
         groups.setdefault(tuple(x for axis, x in enumerate(place) if axis not in axes), set()).add(

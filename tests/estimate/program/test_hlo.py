@@ -73,7 +73,7 @@ def test_every_cycle_and_every_instruction_of_a_compiled_program_is_read(compile
 
 
 def test_computations_of_a_sparse_core_end_where_they_end():
-    """Their closing line says where they run, on v5p and v6e."""
+    """On v5p and v6e the closing line of a computation says where it runs."""
     text = """HloModule m
 
 %other (p: f32[2]) -> f32[2] {

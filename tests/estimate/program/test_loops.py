@@ -112,9 +112,9 @@ def test_loops_in_loops_multiply(compile_for):
 
         return lambda x, w: jax.lax.scan(lambda x, _: (inner(x, w) * 2, None), x, None, length=3)[0]
 
-    found = compile_for(make, SQUARE, ALL).schedule()
-    assert max(cost.times for cost in found.costs) == 15
-    assert found.unknown_loops == ()
+    schedule = compile_for(make, SQUARE, ALL).schedule()
+    assert max(cost.times for cost in schedule.costs) == 15
+    assert schedule.unknown_loops == ()
 
 
 def test_a_loop_that_runs_until_it_converges_is_counted_once_and_named(compile_for):
@@ -126,7 +126,7 @@ def test_a_loop_that_runs_until_it_converges_is_counted_once_and_named(compile_f
 
         return run
 
-    found = compile_for(make, SQUARE, ALL).schedule()
-    assert len(found.unknown_loops) == 1
-    assert "while" in found.unknown_loops[0]
-    assert {cost.times for cost in found.costs} == {1}
+    schedule = compile_for(make, SQUARE, ALL).schedule()
+    assert len(schedule.unknown_loops) == 1
+    assert "while" in schedule.unknown_loops[0]
+    assert {cost.times for cost in schedule.costs} == {1}
