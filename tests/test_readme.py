@@ -1,21 +1,45 @@
-"""The README says what is so: its commands run, its links lead somewhere."""
+"""The README and the documents against the project: commands, programs, paths and names in them."""
 
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SHORT = "--train.steps 20 --optimizer.warmup-steps 5 --train.eval-every-steps 20 --train.eval-max-batches 2"
+# Folders that documents name and a run makes: of prepared folders, runs, exports, and at home.
+MADE = {
+    ".work/",
+    "cells/",
+    "checkpoints/",
+    "compiled/",
+    "prepared/",
+    "runs/",
+    "tensorboard/",
+    "tokenizer/",
+}
 
 
-def blocks(kind):
-    return re.findall(rf"^```{kind}\n(.*?)^```$", README, re.M | re.S)
+def blocks():
+    """(language, content) of the fenced blocks of the README, in order."""
+    return re.findall(r"^```(\w*)\n(.*?)^```$", README, re.M | re.S)
+
+
+def commands(content):
+    """The commands of a block: its lines, those joined that end in a backslash."""
+    return [line for line in content.replace("\\\n", " ").splitlines() if line]
+
+
+def transcripts():
+    """(command, expected output) of the indented blocks that begin with a prompt."""
+    return re.findall(r"^    \$ (.*)\n((?:    .*\n)+)", README, re.M)
 
 
 @pytest.fixture(scope="module")
@@ -50,30 +74,124 @@ def shell(command, folder):
     )
 
 
+def run_command(command, folder):
+    if command == "bash launch/test.sh":
+        return  # this is it
+    if command.startswith("pip install"):
+        # Into a folder of its own: the environment of the tests stays as it is.
+        command += " --no-deps --no-build-isolation --upgrade --target build/installed"
+    if "launch/local.sh" in command or "bertjax train" in command:
+        command += " " + SHORT
+    run = shell(command, folder)
+    assert run.returncode == 0, f"{command}\n{run.stderr[-2000:]}"
+    assert "does not provide the extra" not in run.stderr, f"{command}\n{run.stderr}"
+
+
 @pytest.mark.slow
-def test_every_command_runs_in_a_fresh_clone(clone):
-    """With fewer steps."""
-    commands = [
-        line for block in blocks("bash") for line in block.replace("\\\n", " ").splitlines() if line
+def test_every_command_and_program_runs_in_a_fresh_clone(clone):
+    """In the order of the README, with fewer steps."""
+    assert {language for language, _ in blocks()} == {"bash", "python"}
+    for number, (language, content) in enumerate(blocks()):
+        if language == "python":
+            (clone / f"block_{number}.py").write_text(content)
+            run_command(f"{sys.executable} block_{number}.py", clone)
+            continue
+        for command in commands(content):
+            run_command(command, clone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("command", "expected"), transcripts())
+def test_every_transcript_is_what_the_command_says(clone, command, expected):
+    run = shell(f"{command} 2>&1", clone)
+    assert run.stdout.split() == expected.split()
+    assert run.returncode == 2
+
+
+def test_sixty_seconds_are_the_two_commands_of_the_project():
+    section = README.partition("## Sixty seconds")[2].partition("\n## ")[0]
+    (block,) = re.findall(r"^```bash\n(.*?)^```$", section, re.M | re.S)
+    assert commands(block) == ["bash launch/local.sh", "bash launch/test.sh"]
+
+
+def test_every_verb_is_in_the_table_and_in_a_command():
+    from bertjax.cli.main import VERBS
+
+    table = re.findall(r"^\| `([a-z-]+)` \|", README, re.M)
+    assert sorted(table) == sorted(VERBS)
+    bash = "\n".join(block for language, block in blocks() if language == "bash")
+    assert [verb for verb in VERBS if f"bertjax {verb} " not in bash] == []
+
+
+def test_the_readme_is_short_and_its_sections_are_in_order():
+    assert len(README.split()) < 1200
+    assert re.findall(r"^## (.*)$", README, re.M) == [
+        "Install",
+        "Sixty seconds",
+        "From Python",
+        "A TPU slice",
+        "Verbs",
+        "Results",
+        "More",
+        "Citing and licence",
     ]
-    assert commands[:2] == ["bash launch/local.sh", "bash launch/test.sh"]
-    for command in commands:
-        if command.startswith("bash launch/test.sh"):
-            continue  # this is it
-        if "launch/local.sh" in command or "bertjax train" in command:
-            command += " " + SHORT
-        run = shell(command, clone)
-        assert run.returncode == 0, f"{command}\n{run.stderr[-2000:]}"
 
 
-@pytest.mark.slow
-def test_the_python_example_runs(clone):
-    (source,) = blocks("python")
-    run = shell(f"{sys.executable} -c '{source}'", clone)
-    assert run.returncode == 0, run.stderr[-2000:]
+def test_links_lead_to_files_and_headings_of_the_project():
+    for path in DOCUMENTS:
+        for link, _, heading in re.findall(
+            r"\]\((?!https?:)([^)#]*)(#([^)]*))?\)", path.read_text()
+        ):
+            target = path.parent / link if link else path
+            assert target.exists(), f"{path.name}: {link}"
+            if heading:
+                assert heading in headings(target), f"{path.name}: {link}#{heading}"
 
 
-def test_links_lead_to_files_of_the_project():
-    for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
-        for link in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
-            assert (path.parent / link).exists(), f"{path.name}: {link}"
+def headings(path):
+    """The anchors of a document's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*)$", path.read_text(), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def test_every_path_in_the_documents_exists():
+    sources = [*(ROOT / "bertjax").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
+    sources += (ROOT / "launch").glob("*")
+    known = {path.name for path in sources} | {f"{path.parent.name}/" for path in sources}
+    for path in DOCUMENTS:
+        for name in re.findall(r"`([\w./-]+(?:\.py|\.sh|\.md|\.yaml|/))`", path.read_text()):
+            if re.search("ROOM|FILE|NAME", name):
+                continue
+            here = name in known or any((root / name).exists() for root in (ROOT, ROOT / "bertjax"))
+            assert here or name in MADE, f"{path.name}: {name}"
+
+
+def test_the_table_of_floors_is_the_one_that_is_checked():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (layers,) = [c["layers"] for c in contracts["contracts"] if c["type"] == "layers"]
+    checked = {}
+    for floor, rooms in enumerate(reversed(layers), 1):
+        for room in rooms.split(" | "):
+            checked[room.removeprefix("bertjax.")] = floor
+    described = {}
+    table = (ROOT / "docs" / "architecture.md").read_text()
+    for floor, rooms in re.findall(r"^\| (\d+) \| (.*?) \|", table, re.M):
+        for room in re.findall(r"`(\w+)(?:/|\.py)`", rooms):
+            described[room] = int(floor)
+    assert described == checked
+
+
+def test_the_names_that_contributing_gives_are_in_the_files_beside_them():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    lines = re.findall(r"^\| `([\w./]+(?:\.py|\.md|/))` \| (.*) \|$", text, re.M)
+    assert len(lines) > 20
+    for name, change in lines:
+        if "NAME" in name:
+            continue
+        path = next(root / name for root in (ROOT, ROOT / "bertjax") if (root / name).exists())
+        files = path.rglob("*.py") if path.is_dir() else [path]
+        content = "\n".join(file.read_text() for file in files)
+        for mentioned in re.findall(r"`(?:\w+\.)*(\w+)`", change):
+            if (path / f"{mentioned}.py").exists():
+                continue
+            assert re.search(rf"\b{mentioned}\b", content), f"{name}: {mentioned}"

@@ -1,4 +1,4 @@
-"""docs/reference_curve.md against a fresh run."""
+"""The losses in `docs/reference_curve.md` against those of a fresh run."""
 
 import os
 import re
@@ -12,19 +12,18 @@ from etils import epath
 from bertjax.training.logs.metrics_log import read_entries
 
 ROOT = Path(__file__).parents[1]
-TOLERANCE = (
-    0.25  # nats; CPython's documentation, and with it the corpus, differs a little between versions
-)
+# In nats. CPython's documentation, and with it the corpus, differs a little between its versions.
+TOLERANCE = 0.25
 
 
 def documented():
-    """Held-out masked-word loss of three seeds, by step."""
-    rows = re.findall(
+    """Return the held-out masked-word losses of three seeds, by step."""
+    lines = re.findall(
         r"^\| ([\d,]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$",
         (ROOT / "docs/reference_curve.md").read_text(),
         re.M,
     )
-    return {int(step.replace(",", "")): [float(x) for x in losses] for step, *losses in rows}
+    return {int(step.replace(",", "")): [float(x) for x in losses] for step, *losses in lines}
 
 
 def test_the_documented_curve_falls_well_below_the_unigram_entropy():
@@ -37,13 +36,13 @@ def test_the_documented_curve_falls_well_below_the_unigram_entropy():
 def test_a_fresh_run_follows_the_documented_curve(tmp_path):
     env = {k: v for k, v in os.environ.items() if k not in ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")}
 
-    def bertjax(*words):
-        command = [sys.executable, "-m", "bertjax.cli.main", *map(str, words)]
+    def bertjax(*arguments):
+        command = [sys.executable, "-m", "bertjax.cli.main", *map(str, arguments)]
         subprocess.run(command, cwd=ROOT, env=env, check=True, capture_output=True)
 
     prepared = ["--data.prepared-dir", tmp_path / "prepared"]
-    bertjax("prepare", "configs/tiny.py", *prepared)
-    bertjax("train", "configs/tiny.py", *prepared, "--run-dir", tmp_path / "run")
+    bertjax("prepare", "tiny", *prepared)
+    bertjax("train", "tiny", *prepared, "--run-dir", tmp_path / "run")
     heldout = {
         r["step"]: r
         for r in read_entries(epath.Path(tmp_path) / "run")
