@@ -44,8 +44,8 @@ def disk_errors(path: object) -> Iterator[None]:
         ) from error
 
 
-def one_line(error: object, limit: int = 200) -> str:
-    """Return the text of `error` on one line, at most `limit` characters of it.
+def one_line(error: object, limit: int | None = 300) -> str:
+    """Return the text of `error` on one line, at most `limit` characters of it (None: all).
 
     Libraries explain a damaged file in paragraphs; a `UserError` is a single line.
     """

@@ -13,7 +13,7 @@ from typing import IO, Any
 
 from etils import epath
 
-from bertjax.errors import UserError, check, disk_errors
+from bertjax.errors import UserError, check, disk_errors, one_line
 
 # Set before epath opens its first path. By default it takes TensorFlow for gs:// and s3://, which
 # takes seconds to import and cannot read s3://; without it, fsspec, whose cache of listings would
@@ -82,7 +82,7 @@ def read_json(path: epath.Path) -> dict[str, Any]:
         values = json.loads(path.read_bytes())
     # A file that nests thousands of lists exhausts the parser's recursion.
     except (OSError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)
         raise UserError(
             f"{path}: cannot be read as JSON ({type(error).__name__}: {reason})"
         ) from error

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 from jax.stages import Compiled, Lowered
 
 from bertjax.config import Config
+from bertjax.errors import one_line
 from bertjax.estimate.abstract_batch import abstract_batch, abstract_vocabulary
 from bertjax.estimate.cost.collectives import DevicePlacement
 from bertjax.estimate.cost.memory import Memory, memory_of
@@ -164,7 +165,7 @@ def _compile(lowered: Lowered) -> _Compilation:
     try:
         return _Compilation(lowered.compile(), "")
     except JaxRuntimeError as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error, limit=None)
         if not reason.startswith("RESOURCE_EXHAUSTED"):
             raise
         # Newer compilers number their errors: RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out

@@ -27,7 +27,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from bertjax.errors import UserError
+from bertjax.errors import UserError, one_line
 from bertjax.parallel import hosts
 
 POLL_SECONDS = 1.0  # between two looks at whether another process has failed
@@ -104,7 +104,7 @@ def _fail(error: BaseException) -> None:
 
 def _describe(error: BaseException) -> Failure:
     """Return the exit status that `bertjax` gives for an exception, and one line that names it."""
-    text = " ".join(str(error).split())
+    text = one_line(error, limit=None)
     lost = is_lost_contact(error)
     if isinstance(error, UserError):
         return Failure(2, text, lost)

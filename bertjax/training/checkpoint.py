@@ -18,7 +18,7 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
 from bertjax.config import Config, from_dict
-from bertjax.errors import UserError, check, mismatch
+from bertjax.errors import UserError, check, mismatch, one_line
 from bertjax.parallel.failures import is_lost_contact
 from bertjax.storage import read_json
 from bertjax.training.step import TrainState
@@ -273,7 +273,7 @@ def _disk_errors(folder: epath.Path) -> Iterator[None]:
                 f"{folder}: the disk is full, the checkpoint was not written ({kept})"
             ) from error
         if isinstance(error, OSError) or TENSORSTORE_STATUS.match(str(error)):
-            text = " ".join(str(error).split())[:300]
+            text = one_line(error)
             raise UserError(f"{folder}: cannot be read or written ({text})") from error
         raise
 

@@ -7,8 +7,8 @@ from typing import IO, NamedTuple
 from etils import epath
 
 from bertjax.data.corpus import formats
-from bertjax.data.corpus.formats import NEWLINE, one_line, tfds_builder
-from bertjax.errors import UserError
+from bertjax.data.corpus.formats import NEWLINE, tfds_builder
+from bertjax.errors import UserError, one_line
 from bertjax.storage import opened
 
 _EMPTY_LINE = re.compile(rb"\n[ \t\r]*\n")

@@ -8,7 +8,7 @@ from etils import epath
 
 from bertjax.config import DataConfig
 from bertjax.data.corpus import python_docs
-from bertjax.errors import UserError, check, mismatch, needs_extra
+from bertjax.errors import UserError, check, mismatch, needs_extra, one_line
 from bertjax.storage import opened
 
 # A longer document is read as several, so that memory is bounded.
@@ -143,11 +143,6 @@ def _part_end(text: str, begin: int) -> int:
         if position >= 0:
             return position + 1
     return limit
-
-
-def one_line(text: object, max_length: int = 300) -> str:
-    """`text` on one line, white space folded, of at most `max_length` characters."""
-    return " ".join(str(text).split())[:max_length]
 
 
 def _check_field(

@@ -27,7 +27,7 @@ from bertjax.data.tokenizers.vocabulary import (
     special_tokens_in,
     token_begins,
 )
-from bertjax.errors import UserError, check
+from bertjax.errors import UserError, check, one_line
 
 FILE = "spiece.model"
 # A piece that begins a word: one after a space, or any piece in the scripts of East and South-East
@@ -118,7 +118,7 @@ class SentencePiece:
                 minloglevel=2,
             )
         except (RuntimeError, OSError) as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error, limit=None)
             raise UserError(
                 f"tokenizer: found too little text for {config.vocab_size} pieces ({reason})"
             ) from error
@@ -244,5 +244,5 @@ def _open_model(path: object, content: bytes) -> spm.SentencePieceProcessor:
     try:
         return spm.SentencePieceProcessor(model_proto=content)
     except (RuntimeError, OSError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error, limit=None)
         raise UserError(f"{path}: found no SentencePiece model ({reason})") from error

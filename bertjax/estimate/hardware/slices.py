@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bertjax.errors import UserError, check
+from bertjax.errors import UserError, check, one_line
 from bertjax.estimate.hardware.chips import Chip, chip_of
 
 EXAMPLES = "v4:2x2x2, v5e:2x4, v5e:16x16, v5p:4x4x4, v6e:4x4"
@@ -82,7 +82,7 @@ def open_slice(topology: str, slices: int = 1) -> Slice:
             platform="tpu", topology_name=topology, **options
         )
     except JaxRuntimeError as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error, limit=None)
         raise UserError(
             f"--topology: found {topology} ({reason}), expected a slice such as {EXAMPLES}"
         ) from error

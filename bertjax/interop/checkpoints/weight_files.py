@@ -157,7 +157,7 @@ def _open_safetensors(path: epath.Path) -> Tensors:
                 dtypes[name] = part.get_dtype()
     except (SafetensorError, OSError) as error:
         # The library's own sentences, however long: they say at which byte.
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise UserError(f"{path}: found no whole safetensors file ({reason})") from error
     names = _current_names(path, shapes)
 

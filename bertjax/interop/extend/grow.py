@@ -2,14 +2,15 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from etils import epath
 
 from bertjax.config import Config
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.interop.extend import extend
-from bertjax.interop.extend.word_vectors import read_word_vectors
+from bertjax.interop.extend.extend import EmbeddingMethod, PositionMethod
+from bertjax.interop.extend.word_vectors import VectorFormat, read_word_vectors
 from bertjax.model.functional import Params
 from bertjax.progress import Progress, silent
 from bertjax.training.saved_model import TOKENIZER, check_new, load_model, save_model
@@ -21,17 +22,17 @@ class GrowOptions:
 
     max_seq_length: int = 0
     """Ids in the longest input from now on; 0: as before."""
-    positions: Literal["tile", "interpolate"] = "tile"
+    positions: PositionMethod = "tile"
     """Vectors of the new positions: the learned ones repeated, or stretched."""
     new_tokens: str = ""
     """A file of new vocabulary entries, a whole word a line."""
-    new_rows: Literal["mean", "pieces"] = "pieces"
+    new_rows: EmbeddingMethod = "pieces"
     """Their embeddings: the mean of all entries, or of the pieces that the word was before."""
     vocab_multiple: int = 1
     """The number of embeddings, where it grows, is a multiple of this."""
     word_vectors: str = ""
     """A file of GloVe or word2vec vectors, as wide as the model's embeddings."""
-    word_vectors_format: Literal["auto", "glove", "word2vec", "word2vec-binary"] = "auto"
+    word_vectors_format: VectorFormat = "auto"
     """Format of that file."""
 
 

@@ -11,8 +11,7 @@ from xml.parsers import expat
 
 from etils import epath
 
-from bertjax.data.corpus.formats import one_line
-from bertjax.errors import UserError, check, mismatch
+from bertjax.errors import UserError, check, mismatch, one_line
 from bertjax.storage import OPENERS, opened
 
 BYTE_ORDER_MARK = "\ufeff"
