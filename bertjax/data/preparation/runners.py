@@ -87,6 +87,8 @@ def _start_worker() -> None:
 
     def watch() -> None:
         parent.join()
+        # Not `sys.exit`, which in a thread ends that thread only.
         os._exit(1)
 
+    # A daemon, so that a worker whose work is done does not wait for it.
     threading.Thread(target=watch, daemon=True).start()

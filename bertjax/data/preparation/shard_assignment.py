@@ -92,4 +92,5 @@ def plan_shards(config: Config, text_bytes: int) -> Plan:
 
 def _words(digests: np.ndarray) -> np.ndarray:
     """Return digests, uint8 `[D, 16]`, as two little-endian words each, uint64 `[D, 2]`."""
+    # Little-endian on every machine, so that each document has the same split and range there.
     return np.ascontiguousarray(digests).view("<u8").reshape(-1, 2)
