@@ -107,6 +107,7 @@ def _save_tensorflow(
         log.warning(
             "task %s: its head is left out, format tensorflow has the encoder alone", head.task
         )
+    # `tensorflow_dialect` has no name for a task's head.
     params = without_groups(model.params, [TASK_HEAD])
     tensorflow.save(path, model.config.model, params, tokenizer)
 

@@ -77,6 +77,7 @@ def _wordpiece(
     """The tokenizer of a `vocab.txt` with these bytes; `file` is its name for errors."""
     _check_class(path, settings, WORDPIECE_CLASSES)
     where = path / (SETTINGS_FILE if settings else ENGINE_FILE)
+    # Without basic tokenization BertTokenizer divides words at white space only.
     basic, never_split = settings.get("do_basic_tokenize", True), settings.get("never_split")
     check(basic is True, where=f"{where}: do_basic_tokenize", found=basic, expected="true")
     check(not never_split, where=f"{where}: never_split", found=never_split, expected="none")
@@ -84,6 +85,7 @@ def _wordpiece(
     uncased = _uncased(path, settings, normalizer, lowercase, where)
     accents = settings.get("strip_accents", normalizer.get("strip_accents"))
     check(
+        # null follows `do_lower_case`, and so does BERT's normalizer here.
         accents in (None, uncased),
         where=f"{where}: strip_accents",
         found=accents,
@@ -124,6 +126,7 @@ def _sentencepiece(path: epath.Path, settings: Json, lowercase: bool | None) -> 
         found=made_for,
         expected="AlbertTokenizer, for a SentencePiece model",
     )
+    # The cleaning here always removes accents, as ALBERT's tokenizer does by default.
     keep_accents = settings.get("keep_accents", False)
     check(
         keep_accents is False,
@@ -135,6 +138,7 @@ def _sentencepiece(path: epath.Path, settings: Json, lowercase: bool | None) -> 
     check_bool(f"{settings_file}: do_lower_case", uncased)
     content = read_vocabulary(file)
     tokenizer = SentencePiece(file, content, "unigram", bool(uncased), "albert")
+    # After `SentencePiece` has opened the file: `read_model` relies on a sound one.
     algorithm = read_model(content).algorithm
     check(
         algorithm == UNIGRAM,
@@ -156,6 +160,7 @@ def _byte_bpe(path: epath.Path, settings: Json, engine: Json) -> ByteBPE:
         found=repr(kind),
         expected="'ByteLevel'",
     )
+    # False where nobody says, as in RobertaTokenizer.
     prefix = settings.get("add_prefix_space", pre_tokenizer.get("add_prefix_space", False))
     check_bool(f"{path / SETTINGS_FILE}: add_prefix_space", prefix)
     tokenizer = open_byte_bpe(path / byte_bpe.FILE, False, path / byte_bpe.MERGES_FILE, prefix)
@@ -263,6 +268,7 @@ def _check_added(path: epath.Path, settings: Json, engine: Json, tokenizer: Toke
     """
     entries = tokenizer.pieces(range(tokenizer.vocab_size))
     for token, i in _added_tokens(path, settings, engine):
+        # `isinstance` would take JSON's true for the id 1.
         known = type(i) is int and 0 <= i < len(entries) and entries[i] == token
         found = f"the token {token!r} of id {str(i)[:20]} added to a vocabulary of {len(entries)}"
         check(known, where=str(path), found=found, expected="none added")

@@ -107,6 +107,7 @@ def engine_json(
     added = []
     for token in special:
         lstrip = mask_takes_space and token == mask
+        # Found in the text as it is written: a lower-cased one has no [MASK] in it.
         added.append(AddedToken(token, normalized=False, lstrip=lstrip, special=True))
     complete.add_special_tokens(added)
     complete.post_processor = post_processor

@@ -161,6 +161,7 @@ def read_huggingface_config(values: Mapping[str, Any], where: str) -> tuple[str,
     The heads are left at their default: the weights tell them. `where` is the file's name. Raises
     `UserError` naming the field that is unknown, out of its range, or computed otherwise here.
     """
+    # The original's bert_config.json has no such field, and this function reads it too.
     architecture = values.get("model_type", "bert")
     _check_one_of(architecture, MODULES, f"{where}: model_type")
     for name, accepted in ONLY_VALUES.items():

@@ -99,6 +99,7 @@ def resolve_copies(tensors: Tensors, dialect: Dialect) -> Tensors:
             copy_of[original] = copy
     shapes = dict(tensors.shapes)
     for original, copy in copy_of.items():
+        # Renamed and not added: `import_params` would read and compare the same numbers twice.
         shapes[original] = shapes.pop(copy)
 
     def read(name: str) -> np.ndarray:
@@ -154,6 +155,7 @@ def export_tensors(
         for part in _parts(path, stacked.shape, dialect, prefixed):
             array = stacked if part.layer is None else stacked[part.layer]
             if dialect.is_transposed(path):
+                # Heads and widths are joined before the transpose: `part.shape` is [out, in].
                 array = array.reshape(part.shape[::-1]).T
             else:
                 array = array.reshape(part.shape)

@@ -19,6 +19,7 @@ from bertjax.interop.checkpoints.tensor_mapping import Tensors
 from bertjax.interop.checkpoints.tensor_names import Dialect, flax_dialect, torch_dialect
 from bertjax.storage import is_local, is_plain_name, read_json, write_whole
 
+# Format: https://github.com/huggingface/safetensors#format.
 SAFETENSORS = "model.safetensors"
 MAX_SHARD_BYTES = 5_000_000_000  # the default of save_pretrained in transformers 4
 INDEX = ".index.json"
@@ -129,6 +130,7 @@ def _open_shards(index: epath.Path, open_file: Callable[[epath.Path], Tensors]) 
             found="no such tensor",
             expected=f"it, as {index.name} says",
         )
+    # Otherwise a tensor that the index does not name would be left out without a sign.
     for file, shard in shards.items():
         for name in shard.shapes:
             check(

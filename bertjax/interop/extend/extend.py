@@ -136,6 +136,7 @@ def extend_vocabulary(
         return new
 
     params = _replace_leaf(params, WORD_TABLE, extend(_leaf(params, WORD_TABLE)))
+    # The head's only parameter of the vocabulary's size: its matrix is the table of embeddings.
     if "mlm" in config.heads:
         params = _replace_leaf(params, MLM_BIAS, extend(_leaf(params, MLM_BIAS)))
     return dataclasses.replace(config, vocab_size=vocab_size), params
@@ -176,6 +177,7 @@ def init_word_vectors(
         found=f"a deviation of {deviation}",
         expected="a number above 0",
     )
+    # A copy: numpy's view of a JAX array is read-only, and `params` must stay as they are.
     table_VxE = _leaf(params, WORD_TABLE).copy()
     scale = table_VxE[list(words.values())].std(dtype=np.float64) / deviation
     table_VxE[[words[word] for word in known]] = vectors_KxE * scale

@@ -38,6 +38,7 @@ SIGNATURE = "signature.json"
 PLATFORMS = ("cpu", "cuda", "tpu")
 # jax writes the version of four weeks ago, which neither an older jax nor TensorFlow's latest
 # release reads.
+# What later versions promise to read: https://openxla.org/stablehlo/compatibility.
 STABLEHLO_VERSION = "1.0.0"
 
 
