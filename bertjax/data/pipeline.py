@@ -326,6 +326,7 @@ def _read_ahead(
         return [batch[name] for name in names]
 
     options = tf.data.Options()
+    # Step n must get batch n, however long each read takes.
     options.deterministic = True
     options.threading.private_threadpool_size = PARALLEL_READS
     dataset = tf.data.Dataset.range(start, stop).map(

@@ -81,6 +81,7 @@ def export_model(
         expected=f"none, or one of {', '.join(PROGRAMS)}",
     )
     model, head = load_with_head(checkpoint, task)
+    # A model may have been imported without a tokenizer.
     tokenizer_folder = model.run_dir / "tokenizer"
     tokenizer = load_tokenizer(tokenizer_folder) if tokenizer_folder.exists() else None
     with new_folder(path):
@@ -127,4 +128,5 @@ def _save_program(
         write_whole(new_program(path, TASK) / TASK, description.encode())
     PROGRAMS[format](served, path)
     if tokenizer is not None:
+        # With the length at which `transformers` truncates: a longer row is an error in a program.
         tokenizer.save(path, config.max_length)

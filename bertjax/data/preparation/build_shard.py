@@ -25,6 +25,7 @@ from bertjax.masking import static as static_masks
 from bertjax.storage import write_whole
 from bertjax.types import Batch
 
+# Another number would give other masks, which are drawn chunk by chunk.
 CHUNK_ROWS = 4096
 """Rows that are laid out, masked and written at once."""
 

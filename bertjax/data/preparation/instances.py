@@ -13,6 +13,7 @@ from bertjax.data.preparation.documents import Documents, offsets_of
 SPECIALS = 3  # [CLS] A [SEP] B [SEP]
 MIN_TARGET_LENGTH = 2
 """Tokens of the shortest target length, as in the original BERT script."""
+# Another number would cut inputs elsewhere: `_truncated` draws what comes after the last block.
 RANDOM_BLOCK = 8192
 """Random numbers drawn at once: a call of the generator is far slower than an item of a list."""
 

@@ -58,6 +58,7 @@ def _run_in_pool(
         for done, future in enumerate(as_completed(futures), 1):
             future.result()
             progress(stage, done, len(items))
+    # The kernel kills processes when memory is short; the pool can tell only that one is gone.
     except BrokenProcessPool as error:
         raise UserError(
             f"prepare: a worker was killed while it had to {stage}, memory may be short"

@@ -89,4 +89,5 @@ def _sentence_features(sequences: Sequences, placement: Placement, schema: Schem
 
 
 def _row_count(placement: Placement) -> int:
+    # Without inputs there is no largest row, and the count must be 0.
     return int(placement.row.max(initial=-1)) + 1

@@ -11,6 +11,7 @@ import numpy as np
 from bertjax.config import Config
 
 # A range is what a worker holds in memory at a time.
+# Other sizes give other shards, for documents pair up and pack within a range.
 RANGE_BYTES = 24 << 20
 SHARD_BYTES = 64 << 20
 MIN_SHARDS = 8

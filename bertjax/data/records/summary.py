@@ -137,6 +137,7 @@ class _Totals:
     def _describe_top_tokens(self) -> str:
         counts = self.ids.copy()
         counts[self._tokenizer.special_ids] = 0
+        # Stable: of equally frequent ids the smaller one comes first.
         top = np.argsort(-counts, kind="stable")[:TOP_TOKENS]
         pieces = self._tokenizer.pieces(top.tolist())
         shares = counts[top] / self._token_count()

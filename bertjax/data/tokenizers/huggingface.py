@@ -121,6 +121,7 @@ def _sentencepiece(path: epath.Path, settings: Json, lowercase: bool | None) -> 
     file, settings_file = path / sentencepiece.FILE, path / SETTINGS_FILE
     made_for = settings.get("tokenizer_class") or "AlbertTokenizer"
     check(
+        # T5 and XLNet have a spiece.model too, and clean text in other ways.
         str(made_for).startswith("Albert"),
         where=f"{settings_file}: tokenizer_class",
         found=made_for,

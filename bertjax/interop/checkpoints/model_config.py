@@ -85,6 +85,7 @@ ARCHITECTURES: dict[str, dict[str, set[str]]] = {
 }
 # Classes of transformers with the names of a head's outputs in config.json.
 LABELLED_CLASSES = ("SequenceClassification", "TokenClassification")
+# See `RobertaLMHead` and `ElectraGeneratorPredictions` in transformers.
 GELU_HEADS = ("electra", "roberta")  # their masked-word heads use gelu whatever hidden_act is
 
 
@@ -212,6 +213,7 @@ def _architecture_fields(
             expected="an id",
         )
         # RoBERTa's positions begin after its padding id, whose row is not a position.
+        # See `create_position_ids_from_input_ids` in transformers.
         return {"position_offset": pad + 1}
     if architecture == "albert":
         return {"embedding_size": values["embedding_size"], "share_layers": True}

@@ -206,6 +206,7 @@ def _check_shape(tensors: Tensors, part: _Part) -> None:
 def _check_no_others(tensors: Tensors, dialect: Dialect, expected: set[str]) -> None:
     for name, shape in tensors.shapes.items():
         check(
+            # What is not used here is used there: the outputs would be others.
             name in expected or dialect.ignored(name),
             where=f"{tensors.where}: {name}",
             found=f"a tensor of shape {list(shape)}",
@@ -222,6 +223,7 @@ def _read_param(
     for part in _parts(path, shape, dialect, prefixed):
         array = tensors.read(part.name)
         check(
+            # NaN would show only in the model's outputs, where nothing names the tensor.
             np.isfinite(array).all(),
             where=f"{tensors.where}: {part.name}",
             found="numbers that are not finite",

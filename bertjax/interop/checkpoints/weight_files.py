@@ -220,6 +220,7 @@ def _check_torch_tensor(tensor: object, where: str) -> None:
     """Raise `UserError` for what is no dense tensor with all its numbers in the file."""
     import torch
 
+    # A sparse tensor has no such array, and one of the device `meta` no numbers at all.
     dense = (
         isinstance(tensor, torch.Tensor)
         and tensor.layout == torch.strided

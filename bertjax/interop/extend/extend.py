@@ -252,6 +252,7 @@ def _check_new_words(words: Sequence[str], entries: Sequence[str], source: str) 
     for number, word in enumerate(words, 1):
         where = f"{source}, line {number}"
         check(
+            # BERT divides text at white space first, so an entry with some would never come out.
             word != "" and not any(c.isspace() for c in word),
             where=where,
             found=repr(word),

@@ -70,6 +70,7 @@ def grow_model(
     check_new(epath.Path(run_dir))
     source = load_model(path)
     folder = source.run_dir / TOKENIZER
+    # A run without a tokenizer can still grow in length; asking for its tokenizer is an error.
     needs_tokenizer = bool(options.new_tokens or options.word_vectors)
     tokenizer = source.tokenizer if folder.exists() or needs_tokenizer else None
     model = _Model(source.config, source.params, tokenizer)

@@ -263,6 +263,7 @@ def _tensor(name: str, array: np.ndarray, file: IO[bytes] | None) -> Any:
 
     if file is None or array.nbytes <= MAX_INLINE_BYTES:
         return numpy_helper.from_array(array, name)
+    # Only weights are as large, and all of them are float32.
     tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=array.shape)
     # See https://github.com/onnx/onnx/blob/main/docs/ExternalData.md.
     tensor.data_location = TensorProto.EXTERNAL
