@@ -207,6 +207,7 @@ def _check_fits(
     # masks: settings of static masks need not agree.
     static = not config.data.dynamic_masking
 
+    # No record tells these, unlike the lengths below.
     settings = ["sentence_objective", "cross_documents"]
     if static:
         settings += ["masking", "mlm_probability"]
@@ -227,6 +228,7 @@ def _check_fits(
 
     made_with = manifest.tokenizer_fingerprint
     check(
+        # Ids of another vocabulary would be trained on without an error.
         made_with == fingerprint,
         where=f"{folder}: tokenizer",
         found=made_with[:12],

@@ -60,6 +60,7 @@ def export_model(
     ['config.json', 'model.safetensors']
     """
     check(
+        # A string is a sequence too: each of its letters would be taken for a name.
         not isinstance(outputs, str),
         where="outputs",
         found=repr(outputs),

@@ -92,6 +92,7 @@ def read_external_model(
         expected="a list of beginnings of names",
     )
     path = epath.Path(source)
+    # The prefix of a checkpoint is no file: its folder has the rest.
     folder = path if path.is_dir() else path.parent
     format, model, params = _load(path, folder, drop)
     tokenizer = read_tokenizer_folder(folder, lowercase) if take_tokenizer else None

@@ -48,7 +48,7 @@ def _lines(
         if extent.begin:
             file.seek(extent.begin)
         while True:
-            # With 0 bytes left it reads nothing, which is the end.
+            # With no bytes left to read it returns nothing, which counts as the end.
             block = file.read(BLOCK_BYTES if left < 0 else min(BLOCK_BYTES, left))
             if left > 0:
                 left -= len(block)
@@ -84,7 +84,7 @@ def _block_end(data: bytes, whole: bool) -> int:
     two characters.
     """
     end = data.rfind(NEWLINE) + 1
-    # Of fewer bytes than a block the line's end may be next: they wait for more.
+    # With less than a block, the line's end may come next: the bytes wait for more.
     if end or whole or len(data) < BLOCK_BYTES:
         return end
     end = data.rfind(b" ") + 1

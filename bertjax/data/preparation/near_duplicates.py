@@ -32,6 +32,7 @@ BAND_SIZES = (32, 16, 8, 4, 2)
 _SEED = 0
 _PAIRS_AT_ONCE = 1 << 14  # two sketches of 512 bytes a pair: 16 MB
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio (Knuth's multiplicative hashing)
+# One item a digest: numpy sorts and compares such items by all their bytes.
 _DIGEST_DTYPE = f"V{DIGEST_BYTES}"
 
 

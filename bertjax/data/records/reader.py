@@ -142,6 +142,7 @@ class ForeignRecords:
         features = {}
         for name, length in self.schema.lengths.items():
             dtype = tf.float32 if name in record_format.FLOATS else tf.int64
+            # Of a fixed length: TensorFlow itself then refuses a record of another one.
             features[name] = tf.io.FixedLenFeature([length], dtype)
         try:
             parsed = tf.io.parse_example(tf.constant(examples, tf.string), features)

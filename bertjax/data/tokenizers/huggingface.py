@@ -29,6 +29,7 @@ Json = Mapping[str, Any]
 """An object of a JSON file of the folder; values may be of any type."""
 # Classes of `transformers` that split text as ours of each kind do; "Fast" may follow. The general
 # ones read tokenizer.json, with which the vocabulary is compared.
+# `PreTrainedTokenizerFast` is an alias of `TokenizersBackend` since transformers 5.
 GENERAL_CLASSES = ("PreTrainedTokenizer", "TokenizersBackend")
 WORDPIECE_CLASSES = ("BertTokenizer", "ElectraTokenizer", "DistilBertTokenizer", *GENERAL_CLASSES)
 BYTE_BPE_CLASSES = ("RobertaTokenizer", "GPT2Tokenizer", *GENERAL_CLASSES)
@@ -48,6 +49,7 @@ def read_tokenizer_folder(
     """
     path = epath.Path(folder)
     settings = _read_if_there(path / SETTINGS_FILE)
+    # Only bertjax writes this field.
     if "kind" in settings:
         return load_tokenizer(path)
     engine = _read_if_there(path / ENGINE_FILE)
@@ -191,6 +193,7 @@ def _from_engine(
     )
     entries = byte_bpe.by_id(file, ids)
     if kind == "WordPiece":
+        # As a vocab.txt, so that the fingerprint is that of the same entries in such a file.
         content = "".join(f"{entry}\n" for entry in entries).encode()
         return _wordpiece(path, settings, engine, lowercase, content, file)
     return _byte_bpe_of_engine(path, settings, engine, ids)

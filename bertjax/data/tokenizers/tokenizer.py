@@ -108,6 +108,7 @@ def open_vocabulary(config: TokenizerConfig) -> Tokenizer:
     file is missing or broken or lacks a special token.
     """
     path = epath.Path(config.vocab_file)
+    # A saved folder says itself how its text is read; `config` is for files that do not.
     if (path / SETTINGS_FILE).exists():
         return load_tokenizer(path)
     if config.kind == "byte_bpe":

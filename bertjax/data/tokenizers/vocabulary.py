@@ -71,6 +71,7 @@ def save_files(
         model_max_length: number of ids to which `transformers` truncates text when it is asked to.
     """
     path = epath.Path(folder)
+    # pad_token and so on: the names under which `transformers` looks for them.
     role_settings = {f"{role}_token": token for role, token in zip(ROLES, special, strict=True)}
     all_settings = {
         "kind": kind,

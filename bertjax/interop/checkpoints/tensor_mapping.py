@@ -69,6 +69,7 @@ def drop_tensors(tensors: Tensors, prefixes: Sequence[str]) -> Tensors:
     """
     for prefix in prefixes:
         check(
+            # Every name begins with an empty prefix: nothing would be left.
             prefix and any(name.startswith(prefix) for name in tensors.shapes),
             where=f"{tensors.where}: --drop {prefix}",
             found="no tensor of such a name",

@@ -111,6 +111,7 @@ def _open_shards(index: epath.Path, open_file: Callable[[epath.Path], Tensors]) 
     shards: dict[str, Tensors] = {}
     for name, file in file_of.items():
         check(
+            # A path could make us read other files of this machine.
             is_plain_name(file),
             where=f"{index}: {name}",
             found=repr(file),

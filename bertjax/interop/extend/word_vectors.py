@@ -146,6 +146,7 @@ def _text_entries(
         line = _line(path, file, number)
     if kind == "word2vec":
         check(
+            # A file that is cut off between two lines looks whole otherwise.
             entries == count,
             where=str(path),
             found=f"{entries:,} entries",
@@ -194,6 +195,7 @@ def _binary_entries(
             progress("reading word vectors", number, count)
     rest = buffer[at : at + BLOCK_BYTES].strip(b"\n") or file.read(1)
     check(
+        # With bytes left over the count or the width is wrong, and the vectors may be too.
         not rest,
         where=str(path),
         found=f"bytes after entry {count:,}",

@@ -104,6 +104,7 @@ def export_onnx(
         ir_version=IR_VERSION,
         producer_name="bertjax",
     )
+    # A runtime cannot tell the limit of free axes by itself.
     helper.set_model_props(program, {"max_length": str(config.max_length)})
     write_whole(path / PROGRAM, program.SerializeToString())
 
