@@ -260,6 +260,7 @@ def _without_surrogates(
 
 
 def _read_parquet(name: str, config: DataConfig, extent: Extent) -> Iterator[str]:
+    # Imported late, in each function: most corpora are not Parquet.
     import pyarrow as pa
     import pyarrow.parquet as pq
 

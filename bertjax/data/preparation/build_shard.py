@@ -136,6 +136,7 @@ def _rows_of_shard(
     # Read once a shard and not once a range: it is of the whole corpus.
     if config.data.near_duplicate_threshold:
         dropped = near_duplicates.read_dropped(work)
+    # One range after another is in memory, not the shard.
     for number in range(shard.first, shard.first + shard.ranges):
         documents = _gather_range(parts, number, dropped, counts)
         yield from make_rows(config, documents, tokenizer, shard.split, (config.seed, number))

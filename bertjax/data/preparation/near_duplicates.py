@@ -64,6 +64,7 @@ def find_near_duplicates(folder: str, work_units: Sequence[str], threshold: floa
     (0 to 1) or more are linked. Of each connected group the smallest digest stays. Memory is about
     80 bytes a document. Does nothing where the file exists.
     """
+    # Imported late: every worker imports this module, and only one item needs it.
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -42,6 +42,7 @@ def tokenize_unit(config: Config, folder: str, plan: Plan, work_unit: WorkUnit) 
     `UserError` for text that cannot be read or a disk that refuses; nothing is left then.
     """
     out = epath.Path(folder) / WORK / work_unit.name
+    # That is why a pool of processes, Beam and a restart after a kill are the same thing.
     if (out / DONE).exists():
         return
     # Without its last file it is what a kill left, and parts may be missing.
