@@ -27,6 +27,7 @@ CHUNK_BYTES = 1 << 24
 
 
 def _open_gzip(file: IO[bytes]) -> IO[bytes]:
+    # By name: the first parameter of `GzipFile` is a path, unlike those of the other two.
     return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]
 
 
@@ -45,17 +46,21 @@ def written_whole(path: epath.Path) -> Iterator[IO[bytes]]:
     Nothing is left of it if the block fails. Raises `UserError`, naming `path`, if it cannot be
     written.
     """
+    # In the same folder, since a rename is atomic only within one file system.
     unfinished = path.parent / f"{path.name}.unfinished"
     with disk_errors(path):
         try:
             with unfinished.open("wb") as file:
                 yield file
+                # A file of a store has no descriptor to sync; it appears when its upload is
+                # complete.
                 if is_local(path):
                     # Before the rename: after a power failure the name may be there and the
                     # content not.
                     file.flush()
                     os.fsync(file.fileno())
             unfinished.replace(path)
+        # Ctrl-C must leave nothing either, and KeyboardInterrupt is no Exception.
         except BaseException:
             unfinished.unlink(missing_ok=True)
             raise
@@ -114,6 +119,7 @@ def opened(name: str) -> Iterator[IO[bytes]]:
         with path.open("rb") as raw:
             wrap = OPENERS.get(path.suffix)
             yield wrap(raw) if wrap else raw
+    # gzip raises EOFError where a file is cut off; LZMAError and zlib.error are no OSErrors.
     except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
         # Errors of a decompressor are OSErrors without a number; those of the system have one.
         if path.suffix in OPENERS and getattr(error, "errno", None) is None:
@@ -163,6 +169,7 @@ def version_of(path: epath.Path) -> str:
 
         system, name = fsspec.core.url_to_fs(os.fspath(path))
         return system.ukey(name)
+    # Not a digest of the content, for which the whole file would have to be read.
     stat = path.stat()
     return f"{stat.length} {stat.mtime}"
 
@@ -173,10 +180,12 @@ def local_copy(path: epath.Path, digest: str) -> epath.Path:
     Copies are kept in `~/.cache/bertjax` (or the folder that the environment variable
     `BERTJAX_CACHE` names) under `digest`, the digest of the content.
     """
+    # Records are mapped into memory, which only a file on a local disk can be.
     if is_local(path):
         return path
     folder = epath.Path(os.environ.get("BERTJAX_CACHE") or "~/.cache/bertjax").expanduser()
     copy = folder / digest
+    # A copy is never out of date: its name is the digest of its content.
     if not copy.exists():
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)

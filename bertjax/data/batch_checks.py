@@ -20,9 +20,11 @@ def check_ids(batch: Mapping[str, np.ndarray], vocab_size: int) -> None:
 
     Under jit such an id raises no error: its embedding silently becomes NaN or another id's.
     """
+    # Rows for dynamic masks have no `masked_lm_ids`.
     no_ids = np.zeros((0, 0), np.int32)
     for name in ("input_ids", "masked_lm_ids"):
         ids = batch.get(name, no_ids)
+        # `initial`, because numpy has no minimum of an empty array.
         if ids.min(initial=0) < 0 or ids.max(initial=0) >= vocab_size:
             row, column = np.argwhere((ids < 0) | (ids >= vocab_size))[0]
             raise UserError(
@@ -39,6 +41,8 @@ def inspect_batch(batch: Mapping[str, np.ndarray], config: Config) -> list[str]:
     warnings = []
     if "masked_lm_weights" in batch:
         expected = config.data.mlm_probability
+        # Special tokens count here and are never predicted, so a fair rate is a little below
+        # `expected`; the tolerance allows for it.
         tokens = batch["input_mask"].sum()
         rate = batch["masked_lm_weights"].sum() / max(tokens, 1)
         lowest, highest = (1 - MASK_RATE_TOLERANCE) * expected, (1 + MASK_RATE_TOLERANCE) * expected
@@ -49,6 +53,7 @@ def inspect_batch(batch: Mapping[str, np.ndarray], config: Config) -> list[str]:
             )
     labels = batch.get("next_sentence_labels", np.zeros((0, 1), np.int32))
     if "cls_weights" in batch:
+        # Slots of a packed row without an input have the label 0, which is no answer.
         labels = labels[batch["cls_weights"] > 0]
     if labels.size >= MIN_LABELS and not MIN_LABEL_SHARE <= labels.mean() <= MAX_LABEL_SHARE:
         share = max(labels.mean(), 1 - labels.mean())

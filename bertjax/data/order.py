@@ -10,8 +10,10 @@ import numpy as np
 
 # Luby and Rackoff (1988): four rounds make a Feistel network a strong pseudo-random permutation.
 ROUNDS = 4
+# A power of 4: the Feistel network then covers just the block, and no result falls outside.
 BLOCK = 1 << 16
 """Rows of a mixture within which the shares of its corpora are exact."""
+# Not 0: SeedSequence gives the same numbers whether or not a key has zeros at its end.
 _MIXTURE = 1  # keeps the keys of mixtures apart from those of orders of one corpus
 
 
@@ -24,6 +26,7 @@ def batch_record_numbers(size: int, batch_size: int, step: int, seed: int) -> np
     positions = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
     epochs, offsets = positions // size, positions % size
     record_numbers = np.empty_like(positions)
+    # More than two epochs meet in a batch that is larger than the split.
     for epoch in np.unique(epochs):
         here = epochs == epoch
         record_numbers[here] = permute(offsets[here], size, (seed, int(epoch)))
@@ -47,6 +50,7 @@ def mixture_record_numbers(
         slots[here] = permute(offsets[here], BLOCK, (seed, int(block), _MIXTURE))
     # Corpus `c` owns the slots from `ends[c] - quotas[c]` to `ends[c] - 1` of each block.
     ends = np.cumsum(quotas)
+    # "right": the slot `ends[c]` is the first one of the next corpus.
     corpora = np.searchsorted(ends, slots, side="right")
     # The number of rows that the corpus gave before this one, over all blocks and epochs.
     drawn = blocks * quotas[corpora] + slots - (ends - quotas)[corpora]
@@ -69,6 +73,7 @@ def quotas_of(weights: Sequence[float]) -> np.ndarray:
     # One slot each is set aside, so that no corpus of a small weight gets none.
     exact = shares / shares.sum() * (BLOCK - len(shares)) + 1
     quotas = np.floor(exact).astype(np.int64)
+    # Stable, so that of equal fractions the first corpus is served first on every machine.
     largest_fraction_first = np.argsort(quotas - exact, kind="stable")
     quotas[largest_fraction_first[: BLOCK - quotas.sum()]] += 1
     return quotas
@@ -86,6 +91,7 @@ def permute(indices: np.ndarray, size: int, key: tuple[int, ...]) -> np.ndarray:
     round_keys = np.random.SeedSequence(key).generate_state(ROUNDS, np.uint64)
     images = np.array(indices, np.uint64)  # a copy: it is written to
     outside = np.ones(images.shape, bool)
+    # It ends: repeated often enough, a permutation leads each index back to itself.
     while outside.any():
         images[outside] = _feistel(images[outside], np.uint64(half_bits), round_keys)
         outside = images >= np.uint64(size)
@@ -106,6 +112,7 @@ def _mix(x: np.ndarray) -> np.ndarray:
 
     A change of one bit of the input changes each bit of the output with a probability near 1/2.
     """
+    # Arrays of uint64 multiply modulo 2^64, as the finalizer asks, and numpy does not warn.
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))

@@ -57,6 +57,7 @@ def open_split(
         records = PreparedRecords(folder, manifest, split, skip_damaged=skip_damaged)
     else:
         check(
+            # Otherwise its shards so far would pass for files of another script.
             not (folder / WORK).exists(),
             where=str(folder),
             found="an unfinished preparation",
@@ -71,6 +72,7 @@ def open_split(
         found="no records",
         expected="one or more",
     )
+    # A step does not notice such an id: a gather under jit raises no error.
     vocab_size = config.model.vocab_size
     check(
         records.max_id < vocab_size,
@@ -86,6 +88,7 @@ def mixture_quotas(config: Config, sizes: Sequence[int]) -> np.ndarray:
 
     They follow `data.mixture_weights`, or where there are none `size ** data.mixture_exponent`.
     """
+    # An exponent below 1 gives small corpora more than their share of the rows.
     weights = config.data.mixture_weights or [size**config.data.mixture_exponent for size in sizes]
     return quotas_of(weights)
 
@@ -108,6 +111,8 @@ def train_batches(
     sizes = [len(records) for records in corpora]
     quotas = mixture_quotas(config, sizes)
 
+    # The numbers are those of the global batch: every process draws the same and takes its own
+    # rows.
     def read(step: int) -> Batch:
         if len(corpora) == 1:
             record_numbers = batch_record_numbers(sizes[0], batch_size, step, seed)
@@ -140,6 +145,7 @@ def eval_batches(
         first = number * batch_size
         record_numbers = np.arange(first, first + batch_size)[row_indices]
         batch = records.read(record_numbers[record_numbers < len(records)])
+        # Filled up, so that all batches have one shape and the program is compiled once.
         missing = len(record_numbers) - len(batch["input_ids"])
         return {name: np.pad(values, [(0, missing), (0, 0)]) for name, values in batch.items()}
 
@@ -171,6 +177,7 @@ def _adapt_to_step(batch: Batch, config: Config, starts_word: np.ndarray) -> Bat
     if config.data.masking != "token":
         if word_starts is None:
             word_starts = starts_word[batch["input_ids"]]
+        # As all features but weights, which `_read_ahead` declares to tf.data.
         batch["word_starts"] = word_starts.astype(np.int32)
     return batch
 
@@ -200,6 +207,7 @@ def _check_fits(
     # masks: settings of static masks need not agree.
     static = not config.data.dynamic_masking
 
+    # No record tells these, unlike the lengths below.
     settings = ["sentence_objective", "cross_documents"]
     if static:
         settings += ["masking", "mlm_probability"]
@@ -213,12 +221,14 @@ def _check_fits(
     }
     if static:
         fields["max_predictions_per_seq"] = "max_predictions_per_seq"
+    # Of the held-out split: its schema has the predictions whether masks are static or not.
     in_run = record_format.schema_of(config.data, "validation")
     for name, option in fields.items():
         _check_same(folder, name, option, getattr(in_shards, name), getattr(in_run, name))
 
     made_with = manifest.tokenizer_fingerprint
     check(
+        # Ids of another vocabulary would be trained on without an error.
         made_with == fingerprint,
         where=f"{folder}: tokenizer",
         found=made_with[:12],
@@ -250,6 +260,7 @@ def _closed_at_exit(stream: Stream) -> Stream:
 @lru_cache(maxsize=1)
 def _open_streams() -> "weakref.WeakSet[Stream]":
     """The streams of this process that are still in use, closed by a handler at its exit."""
+    # Weak, so that a stream which nothing reads any more is not kept until the exit.
     streams: weakref.WeakSet[Stream] = weakref.WeakSet()
 
     def close_all() -> None:
@@ -317,6 +328,7 @@ def _read_ahead(
         return [batch[name] for name in names]
 
     options = tf.data.Options()
+    # Step n must get batch n, however long each read takes.
     options.deterministic = True
     options.threading.private_threadpool_size = PARALLEL_READS
     dataset = tf.data.Dataset.range(start, stop).map(
@@ -330,5 +342,7 @@ def _read_ahead(
             yield dict(zip(names, values, strict=True))
     except op_error:
         if failures:
+            # The error as it was raised: a `UserError` is printed in one line, without
+            # TensorFlow's.
             raise failures[0] from None
         raise RuntimeError("the input pipeline failed") from None

@@ -11,4 +11,6 @@ def ranges(begins: np.ndarray, ends: np.ndarray) -> np.ndarray:
     """
     lengths = ends - begins
     starts = np.cumsum(lengths) - lengths
+    # Element k of the result belongs to the slice that starts at `starts[i]` in it. It is
+    # `begins[i]` plus the distance from there, k - starts[i].
     return np.arange(lengths.sum()) + np.repeat(begins - starts, lengths)

@@ -60,6 +60,7 @@ def export_model(
     ['config.json', 'model.safetensors']
     """
     check(
+        # A string is a sequence too: each of its letters would be taken for a name.
         not isinstance(outputs, str),
         where="outputs",
         found=repr(outputs),
@@ -81,6 +82,7 @@ def export_model(
         expected=f"none, or one of {', '.join(PROGRAMS)}",
     )
     model, head = load_with_head(checkpoint, task)
+    # A model may have been imported without a tokenizer.
     tokenizer_folder = model.run_dir / "tokenizer"
     tokenizer = load_tokenizer(tokenizer_folder) if tokenizer_folder.exists() else None
     with new_folder(path):
@@ -107,6 +109,7 @@ def _save_tensorflow(
         log.warning(
             "task %s: its head is left out, format tensorflow has the encoder alone", head.task
         )
+    # `tensorflow_dialect` has no name for a task's head.
     params = without_groups(model.params, [TASK_HEAD])
     tensorflow.save(path, model.config.model, params, tokenizer)
 
@@ -126,4 +129,5 @@ def _save_program(
         write_whole(new_program(path, TASK) / TASK, description.encode())
     PROGRAMS[format](served, path)
     if tokenizer is not None:
+        # With the length at which `transformers` truncates: a longer row is an error in a program.
         tokenizer.save(path, config.max_length)

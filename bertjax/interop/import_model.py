@@ -59,6 +59,7 @@ def import_model(
     >>> imported.config.model.hidden_size, imported.tokenizer.kind
     (32, 'wordpiece')
     """
+    # First: reading a large model takes minutes.
     check_new(epath.Path(run_dir))
     model = read_external_model(
         source, drop=drop, lowercase=lowercase, take_tokenizer=take_tokenizer
@@ -91,6 +92,7 @@ def read_external_model(
         expected="a list of beginnings of names",
     )
     path = epath.Path(source)
+    # The prefix of a checkpoint is no file: its folder has the rest.
     folder = path if path.is_dir() else path.parent
     format, model, params = _load(path, folder, drop)
     tokenizer = read_tokenizer_folder(folder, lowercase) if take_tokenizer else None
@@ -161,9 +163,11 @@ def _what_is_there(path: epath.Path) -> str:
 def _data_config(model: ModelConfig) -> DataConfig:
     """Return the defaults, made to fit the model's length and heads."""
     length = min(DataConfig.max_seq_length, model.max_length)
+    # `DataConfig` asks for fewer predictions than positions.
     predictions = min(DataConfig.max_predictions_per_seq, length - 1)
     data = DataConfig(max_seq_length=length, max_predictions_per_seq=predictions)
     if "nsp" not in model.heads:
+        # Without the head there is nothing that a sentence label could train.
         data = dataclasses.replace(data, sentence_objective="none")
     return data
 

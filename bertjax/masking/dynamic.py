@@ -34,6 +34,8 @@ def mask_batch(batch: Batch, config: DataConfig, vocabulary: Vocabulary, key: Ar
 
 def _word_starts(batch: Batch, shape: tuple[int, ...]) -> Array:
     if "word_starts" not in batch:
+        # Where single tokens are masked, the pipeline leaves the words out and nothing asks for
+        # them.
         return jnp.ones(shape, bool)
     return batch["word_starts"] > 0
 
@@ -45,6 +47,8 @@ def greedy(sizes: Array, order: Array, budget: Array) -> Array:
     Two or three passes suffice in practice; a loop over single units would be one step of the
     device for each of up to L units.
     """
+    # What is left only shrinks, so a unit that does not fit now never will. That is why the passes
+    # take the same units as a loop over single ones.
     lengths = jnp.take_along_axis(sizes, order, 1)
 
     def remaining(taken: Array) -> tuple[Array, Array]:
@@ -61,6 +65,7 @@ def greedy(sizes: Array, order: Array, budget: Array) -> Array:
 
     nothing = jnp.zeros(lengths.shape, bool)
     taken = jax.lax.while_loop(unfinished, take, nothing)
+    # `order` is a permutation, so this brings each unit back to its column.
     return put(nothing, order, taken)
 
 
@@ -86,7 +91,9 @@ def _uniform(key: Array) -> Uniform:
 
     def draw(shape: tuple[int, ...]) -> Array:
         nonlocal calls
+        # Counted while the step is traced: in the program each call has a number of its own.
         calls += 1
+        # Not `split`, which would have to know the number of calls before the first.
         return jax.random.uniform(jax.random.fold_in(key, calls), shape)
 
     return draw

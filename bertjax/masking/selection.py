@@ -95,7 +95,10 @@ def mask_tokens(
     """
     xp = library.xp
     maskable = (input_mask > 0) & ~is_special(input_ids, vocabulary)
+    # The original counts [CLS] and [SEP] too (`create_masked_lm_predictions` in
+    # create_pretraining_data.py); the bounds are the same there.
     available = maskable.sum(axis=1, keepdims=True)
+    # The outer minimum: a row without ordinary tokens has nothing to predict, not one token.
     budget = xp.minimum(
         xp.clip(xp.rint(mlm_probability * available), 1, max_predictions), available
     ).astype(xp.int32)
@@ -115,6 +118,7 @@ def mask_tokens(
     used = positions < length
     positions = xp.where(used, positions, 0)
     original_ids = xp.take_along_axis(input_ids, positions, 1)
+    # Drawn for the P slots and not for the whole row: only they are replaced.
     draws = uniform(positions.shape)
     if masking == "span":
         draws = _share_within_units(xp, draws, xp.take_along_axis(unit_numbers, positions, 1))
@@ -176,6 +180,7 @@ def unit_starts(
         xp.cumsum(lengths, axis=1) - lengths[:, :1] + remaining, maskable.shape[1] - 1
     )
     begins_unit = library.put(xp.zeros_like(maskable), ends, xp.ones_like(maskable))
+    # Column 0 is an edge and so begins a word: no number is negative.
     word_numbers = xp.cumsum(first_of_word, axis=1) - 1
     return edges | (first_of_word & xp.take_along_axis(begins_unit, word_numbers, 1))
 
@@ -200,11 +205,14 @@ def _choose_units(
     xp = library.xp
     length = starts.shape[1]
     column = xp.arange(length, dtype=xp.int32)[None, :]
+    # int32 in both libraries: numpy would choose int64 by itself.
     unit_numbers = (xp.cumsum(starts, axis=1, dtype=xp.int32) - 1).astype(xp.int32)
     # By unit number: its first column, then the column after its last; `length` past the last unit.
     first = xp.sort(xp.where(starts, column, length), axis=1)
     after = xp.concatenate([first[:, 1:], xp.full_like(first[:, :1], length)], axis=1)
+    # Past the last unit `first` is `length`, an index that numpy refuses.
     real = xp.take_along_axis(maskable, xp.minimum(first, length - 1), 1) & (first < length)
+    # A unit that does not fit is passed over, as in the original (`create_masked_lm_predictions`).
     taken = library.greedy(
         xp.where(real, after - first, 0), _random_order(xp, real, uniform), budget
     )
@@ -228,6 +236,7 @@ def _replaced(
     xp: Any, original_ids: AnyArray, draws: AnyArray, vocabulary: Vocabulary, uniform: Uniform
 ) -> AnyArray:
     """Return [MASK], a random ordinary id or the original id for each of the uniform `draws`."""
+    # The original draws from the whole vocabulary, special tokens included.
     random_ids = _ordinary_ids(xp, uniform(original_ids.shape), vocabulary)
     return xp.where(
         draws < MASK_SHARE,

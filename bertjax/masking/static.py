@@ -31,6 +31,7 @@ def mask_rows(
 def unmask(batch: Batch) -> Batch:
     """Return the rows as they were before masking, without the masked-word features."""
     kept = {name: values for name, values in batch.items() if not name.startswith("masked_lm")}
+    # Unused slots name position 0 and the id 0, which must not be written.
     used = batch["masked_lm_weights"] > 0
     ids = batch["input_ids"].copy()
     row = np.broadcast_to(np.arange(len(ids))[:, None], used.shape)
@@ -45,6 +46,7 @@ def greedy(sizes: np.ndarray, order: np.ndarray, budget: np.ndarray) -> np.ndarr
     so this is faster in NumPy than the passes over whole rows of `dynamic.greedy`.
     """
     taken = np.zeros(sizes.shape, bool)
+    # A copy, since it is counted down.
     left = budget[:, 0].copy()
     row = np.arange(len(sizes))
     # Contiguous columns: each step reads one of them for all rows.
@@ -59,6 +61,7 @@ def greedy(sizes: np.ndarray, order: np.ndarray, budget: np.ndarray) -> np.ndarr
 
 
 def _put(array: np.ndarray, columns: np.ndarray, values: np.ndarray) -> np.ndarray:
+    # As JAX's `put`, which cannot write to the array that it is given.
     array = array.copy()
     np.put_along_axis(array, columns, values, 1)
     return array
@@ -69,6 +72,7 @@ NUMPY = ArrayLibrary(np, _put, greedy)
 
 def _uniform(rng: np.random.Generator) -> Uniform:
     def draw(shape: tuple[int, ...]) -> np.ndarray:
+        # float32, as `Uniform` says: what follows then rounds as it does in JAX.
         return rng.random(shape, np.float32)
 
     return draw

@@ -11,6 +11,7 @@ from bertjax.data.corpus.formats import NEWLINE, tfds_builder
 from bertjax.errors import UserError, one_line
 from bertjax.storage import opened
 
+# White space may stand in it: the reader strips a line before it asks whether it is blank.
 _EMPTY_LINE = re.compile(rb"\n[ \t\r]*\n")
 
 
@@ -31,11 +32,14 @@ def _row_groups(name: str, size: int, step: int) -> list[Boundary]:
         with epath.Path(name).open("rb") as raw:
             metadata = pq.ParquetFile(raw).metadata
             groups = range(metadata.num_row_groups)
+            # `total_byte_size` is the uncompressed size of all columns (parquet.thrift,
+            # `RowGroup`).
             group_bytes = [metadata.row_group(i).total_byte_size for i in groups]
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{name}: cannot be read as Parquet ({one_line(error)})") from error
     boundaries: list[Boundary] = []
     begin = part_bytes = 0
+    # pyarrow reads row groups by number, and nothing smaller.
     for group in groups:
         if part_bytes and part_bytes + group_bytes[group] > step:
             boundaries.append(Boundary(begin, part_bytes))
@@ -54,6 +58,7 @@ def _paragraphs(name: str, size: int, step: int) -> list[Boundary]:
 
 def _line_starts(name: str, size: int, step: int, blank: bool) -> list[Boundary]:
     boundaries: list[Boundary] = []
+    # The file is read near the cuts only, so that a large one is divided at once.
     begin, position = 0, step
     with opened(name) as file:
         while position < size:
@@ -82,6 +87,7 @@ def _next_start(file: IO[bytes], position: int, size: int, blank: bool) -> int:
         if line_start == size and NEWLINE in block:
             line_start = position + block.index(NEWLINE) + 1
         position += len(block)
+        # The reader divides a longer document anyway, so beyond that any line's start will do.
         near = position - line_start <= formats.MAX_DOCUMENT_CHARACTERS
         if line_start < size and not (blank and near):
             return line_start

@@ -14,6 +14,8 @@ from bertjax.storage import opened
 # A longer document is read as several, so that memory is bounded.
 MAX_DOCUMENT_CHARACTERS = 1 << 20
 BLOCK_BYTES = 1 << 20
+# Bytes may be searched for it, and for a space: in UTF-8 no other character has a byte of ASCII in
+# it (RFC 3629, section 1).
 NEWLINE = b"\n"
 
 
@@ -36,6 +38,8 @@ def _lines(
     A line longer than a block comes in parts, with `ends` False on all but the last; with `whole`
     never. Numbers count from the extent's beginning; `_line_name` makes them the file's.
     """
+    # Bytes are read and not text, since an extent is in bytes, and a bad byte must be named by its
+    # line.
     number = 1
     # Bytes left to read; negative: to the end, and it stays so.
     left = extent.end - extent.begin if extent.end >= 0 else -1
@@ -44,6 +48,7 @@ def _lines(
         if extent.begin:
             file.seek(extent.begin)
         while True:
+            # With no bytes left to read it returns nothing, which counts as the end.
             block = file.read(BLOCK_BYTES if left < 0 else min(BLOCK_BYTES, left))
             if left > 0:
                 left -= len(block)
@@ -59,6 +64,8 @@ def _lines(
             text = _decode(memoryview(data)[:end], config, name, extent, number)
             # A line may be half a gigabyte: no copy is kept longer than needed.
             del data, block
+            # Not `splitlines`, which splits at U+2028 too: a JSON string may hold that as it is
+            # (RFC 8259, section 7).
             *lines, rest = text.split("\n")
             del text
             for line in lines:
@@ -77,6 +84,7 @@ def _block_end(data: bytes, whole: bool) -> int:
     two characters.
     """
     end = data.rfind(NEWLINE) + 1
+    # With less than a block, the line's end may come next: the bytes wait for more.
     if end or whole or len(data) < BLOCK_BYTES:
         return end
     end = data.rfind(b" ") + 1
@@ -161,8 +169,10 @@ def _read_bert(name: str, config: DataConfig, extent: Extent) -> Iterator[str]:
     document: list[str] = []
     size = 0
     for _, line, ends in _lines(name, config, extent):
+        # A part of a long line may be white space alone without being a blank line.
         blank = ends and not line.strip()
         if document and (blank or size > MAX_DOCUMENT_CHARACTERS):
+            # Lines stay lines: in this format each is a sentence.
             yield "\n".join(document)
             document, size = [], 0
         if not blank:
@@ -189,6 +199,7 @@ def _read_line(name: str, config: DataConfig, extent: Extent) -> Iterator[str]:
 
 
 def _read_jsonl(name: str, config: DataConfig, extent: Extent) -> Iterator[str]:
+    # A part of an object is no JSON, so a line comes whole however long it is.
     for number, line, _ in _lines(name, config, extent, whole=True):
         if line and not line.isspace():
             yield from _split_long(_json_text(line, name, config, extent, number))
@@ -197,12 +208,14 @@ def _read_jsonl(name: str, config: DataConfig, extent: Extent) -> Iterator[str]:
 def _json_text(line: str, name: str, config: DataConfig, extent: Extent, number: int) -> str:
     try:
         value = json.loads(line)
+    # Thousands of nested lists exhaust the parser's recursion.
     except (ValueError, RecursionError) as error:
         where = _line_name(name, extent, number)
         raise UserError(
             f"{where}: found broken JSON ({error}), expected one object a line"
         ) from error
     text = value.get(config.text_field) if isinstance(value, dict) else None
+    # What is wrong is worked out only here, so that a line without a fault costs no more.
     if not isinstance(text, str):
         where = _line_name(name, extent, number)
         check(
@@ -242,11 +255,13 @@ def _without_surrogates(
 
 
 def _read_parquet(name: str, config: DataConfig, extent: Extent) -> Iterator[str]:
+    # Imported late, in each function: most corpora are not Parquet.
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     field = config.text_field
     try:
+        # By epath, as every file: pyarrow itself reaches stores in another way.
         with epath.Path(name).open("rb") as raw:
             # So pages stream (2 MB); by default a row group's whole column is held (57 MB of 57).
             file = pq.ParquetFile(raw, buffer_size=1 << 20, pre_buffer=False)
@@ -347,9 +362,11 @@ def _read_tfds(name: str, config: DataConfig, extent: Extent) -> Iterator[str]:
         )
         for example in tfds.as_numpy(dataset):
             where = f"{name}, example {number}"
+            # A data set of a single feature may give examples that are no dict.
             _check_field(example if isinstance(example, dict) else (), config, where)
             value = example[config.text_field]
             check(
+                # TensorFlow's strings are bytes of any encoding.
                 isinstance(value, bytes),
                 where=f"{where}, {config.text_field}",
                 found=f"a value of type {type(value).__name__}",

@@ -48,6 +48,7 @@ def _docstrings(path: Path) -> list[str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes such as "\d" in old modules
+            # As bytes, so that the parser obeys the coding line of old modules (PEP 263).
             tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
         return []  # templates, and samples of code that is wrong on purpose

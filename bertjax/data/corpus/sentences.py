@@ -42,4 +42,5 @@ def _ends(line: str, begin: int, end: int) -> bool:
     after = line[end + 1 : end + 2]
     # The last 14 characters hold every abbreviation with the character before it, and a search from
     # the sentence's beginning would take quadratic time in a line of many stops.
+    # Sentences hardly ever begin in lower case: the stop is that of an abbreviation not listed.
     return not after.islower() and not _NO_END.search(line, max(begin - 1, end - 14, 0), end)

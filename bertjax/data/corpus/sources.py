@@ -33,6 +33,7 @@ def find_sources(config: DataConfig) -> list[Source]:
     Folders, also those that a glob matches, give the files in them and below, without hidden ones.
     Raises `UserError` for a name that matches no file or cannot be looked into.
     """
+    # By name, for two patterns may match the same file.
     sources: dict[str, Source] = {}
     for name in config.corpus:
         if name == "python-docs":
@@ -42,6 +43,7 @@ def find_sources(config: DataConfig) -> list[Source]:
         else:
             for source in _file_sources(config, name):
                 sources[source.name] = source
+    # Sorted, so that the work units are the same in whatever order the corpus is named.
     return [sources[name] for name in sorted(sources)]
 
 
@@ -53,6 +55,7 @@ def fingerprint(source: Source) -> str:
     """
     facts = source.name
     if source.format == "python-docs":
+        # Each CPython brings other documentation, and a preparation may go on under another one.
         facts += f" {sys.version}"
     elif source.format != "tfds":
         facts += f" {version_of(epath.Path(source.name))}"
@@ -70,6 +73,7 @@ def _file_sources(config: DataConfig, name: str) -> list[Source]:
             expected="a file, a folder, a glob, tfds:NAME or python-docs",
         )
         return [Source(str(path), _format(config, path), path.stat().length) for path in files]
+    # Such as a name that is too long, or a folder that may not be read.
     except OSError as error:
         raise UserError(
             f"data.corpus {name}: cannot be looked into ({error.strerror or error})"
@@ -80,9 +84,11 @@ def _files(name: str) -> list[epath.Path]:
     path = epath.Path(name)
     if path.is_dir():
         return _files_below(path)
+    # Before it is taken for a pattern: a file's own name may hold `[` or `*`.
     if path.exists():
         return [path]
     files: list[epath.Path] = []
+    # `glob` returns the file system's order.
     for match in sorted(_glob(name)):
         files += _files(match)
     return files
@@ -105,6 +111,7 @@ def _files_below(folder: epath.Path) -> list[epath.Path]:
 def _glob(pattern: str) -> list[str]:
     scheme, remote, rest = pattern.partition("://")
     if not remote:
+        # Not pathlib's, which refuses patterns that begin at the root.
         return glob.glob(pattern, recursive=True)
     bucket, _, below = rest.partition("/")
     if not glob.has_magic(below):

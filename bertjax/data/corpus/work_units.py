@@ -57,6 +57,7 @@ class WorkUnit:
     @property
     def name(self) -> str:
         """The name of the unit's folder: 16 hexadecimal digits that follow from its parts."""
+        # From the parts, so that a preparation started again finds the folders of its units.
         lines = [f"{p.source.name} {p.source.format} {p.begin} {p.end}" for p in self.parts]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
@@ -126,11 +127,14 @@ def read_texts(
     """
     for part in work_unit.parts:
         source = part.source
+        # This format has a sentence a line already.
         split = _by_line if source.format == "bert" else split_sentences
         has_text = False
         for text in formats.READERS[source.format](source.name, config, part.extent):
             if text and not text.isspace():
                 has_text = True
+                # Not split yet: the sample for a vocabulary leaves most texts out, and splitting is
+                # slow.
                 yield clean(text, config, counts), split
         # A part in the middle may hold nothing but white space; a whole file must not.
         check(

@@ -8,6 +8,7 @@ from bertjax.data.preparation.runners import RunStage, WorkItem
 from bertjax.errors import UserError
 from bertjax.progress import Progress
 
+# Beam adds the step to the message of an error that a worker raised.
 _USER_ERROR = re.compile(r"UserError: (.*) \[while running '")
 
 
@@ -29,6 +30,7 @@ def beam_runner(options: Sequence[str] = ()) -> Iterator[RunStage]:
 
     def run(stage: str, items: Sequence[WorkItem], progress: Progress) -> None:
         progress(stage, 0, len(items))
+        # The work is in bertjax's own modules, so workers need nothing of the caller's `__main__`.
         pipeline_options = PipelineOptions(list(options), save_main_session=False)
         try:
             with beam.Pipeline(options=pipeline_options) as pipeline:

@@ -25,6 +25,7 @@ from bertjax.masking import static as static_masks
 from bertjax.storage import write_whole
 from bertjax.types import Batch
 
+# Another number would give other masks, which are drawn chunk by chunk.
 CHUNK_ROWS = 4096
 """Rows that are laid out, masked and written at once."""
 
@@ -48,8 +49,10 @@ class DocumentCounts:
         self.sentences += len(documents.sentences) - 1
         self.tokens += len(documents.tokens)
         if self.token_counts is not None:
+            # Without the bit, which is no part of the id.
             ids = documents.tokens & (CONTINUES - 1)
             counts = np.bincount(ids, minlength=len(self.token_counts))
+            # A list, for the report is JSON.
             self.token_counts = (np.array(self.token_counts) + counts).tolist()
 
 
@@ -130,8 +133,10 @@ def _rows_of_shard(
     work = epath.Path(folder) / WORK
     parts = parts_of(work, work_units)
     dropped = None
+    # Read once a shard and not once a range: it is of the whole corpus.
     if config.data.near_duplicate_threshold:
         dropped = near_duplicates.read_dropped(work)
+    # One range after another is in memory, not the shard.
     for number in range(shard.first, shard.first + shard.ranges):
         documents = _gather_range(parts, number, dropped, counts)
         yield from make_rows(config, documents, tokenizer, shard.split, (config.seed, number))
@@ -146,6 +151,7 @@ def _gather_range(
     same whatever the order of the sources.
     """
     gathered = read_range(parts, number)
+    # Each digest as one item: `unique` would otherwise compare single bytes.
     digests = np.ascontiguousarray(gathered.digests).view(f"V{docs.DIGEST_BYTES}").ravel()
     # Copies are equal in content, so any of them may stay.
     unique, first = np.unique(digests, return_index=True)
@@ -192,6 +198,7 @@ def _chunks(sequences: Sequences, placement: Placement) -> Iterator[tuple[Sequen
     row_count = int(placement.row.max(initial=-1)) + 1
     first_rows = np.arange(0, row_count + CHUNK_ROWS, CHUNK_ROWS)
     bounds = np.searchsorted(placement.row[order], first_rows)
+    # Not strict: the last of `first_rows` is the end of the last chunk.
     for first_row, (begin, end) in zip(first_rows, pairwise(bounds), strict=False):
         here = order[begin:end]
         yield (

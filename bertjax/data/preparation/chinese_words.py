@@ -11,6 +11,8 @@ from bertjax.data.preparation.documents import CONTINUES
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import UserError
 
+# About the blocks of `_is_chinese_char` in the original's tokenization.py; from U+20000 on they are
+# one range here.
 _IDEOGRAPH = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]")
 
 
@@ -30,6 +32,7 @@ def mark_words(
     for number, begins in zip(chinese, token_begins, strict=True):
         sentence = sentences[number]
         word_begins = {begin for _, begin, _ in jieba.tokenize(sentence)}
+        # Only ideographs: jieba divides Latin text too, in which the tokenizer knows the words.
         inside = [
             begin not in word_begins and bool(_IDEOGRAPH.match(sentence, begin)) for begin in begins
         ]
@@ -46,5 +49,6 @@ def _jieba() -> Any:
             "data.word_segmenter: found no package jieba, expected it: "
             "pip install jieba (or none here)"
         ) from error
+    # It reports on stderr how it loads its dictionary.
     jieba.setLogLevel(logging.WARNING)
     return jieba

@@ -8,6 +8,7 @@ import numpy as np
 
 from bertjax.data.ragged import ranges
 
+# Among a billion documents, two have the same 128 bits with a probability of about 1e-21.
 DIGEST_BYTES = 16
 CONTINUES = 1 << 30
 """Bit of a token that continues a word: below int32's sign, far above any id of a vocabulary."""
@@ -41,6 +42,7 @@ def digest(sentences: Sequence[str]) -> bytes:
     Its split, its shard and its position there follow from them.
     """
     # Text may hold lone surrogates, which plain UTF-8 refuses.
+    # Joined by what no sentence holds, so that other sentences are another text.
     text = "\n".join(sentences).encode(errors="surrogatepass")
     return hashlib.blake2b(text, digest_size=DIGEST_BYTES).digest()
 

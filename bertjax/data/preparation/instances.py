@@ -13,6 +13,7 @@ from bertjax.data.preparation.documents import Documents, offsets_of
 SPECIALS = 3  # [CLS] A [SEP] B [SEP]
 MIN_TARGET_LENGTH = 2
 """Tokens of the shortest target length, as in the original BERT script."""
+# Another number would cut inputs elsewhere: `_truncated` draws what comes after the last block.
 RANDOM_BLOCK = 8192
 """Random numbers drawn at once: a call of the generator is far slower than an item of a list."""
 
@@ -80,6 +81,7 @@ def joined(documents: Documents, sep_id: int) -> Documents:
     added[last_ends] = 1
     bounds = np.array([0, len(documents.sentences) - 1])
     sentences = documents.sentences + np.cumsum(added)
+    # Nothing asks for the digest of the joined text; one stands there for the one document.
     return Documents(tokens, sentences, bounds, documents.digests[:1])
 
 
@@ -101,6 +103,7 @@ def _split_long_sentences(documents: Documents, config: DataConfig) -> Documents
     # For each part: its number within its sentence, and that sentence's begin, length and parts.
     number = np.arange(parts.sum()) - np.repeat(first_part[:-1], parts)
     begin, length = np.repeat(documents.sentences[:-1], parts), np.repeat(lengths, parts)
+    # In integers: the parts differ by one token at most, and none is a short rest.
     part_begins = begin + length * number // np.repeat(parts, parts)
     sentences = np.concatenate([part_begins, documents.sentences[-1:]])
     return Documents(
@@ -118,20 +121,27 @@ def _next_sentence(
     for document, (begin, end) in enumerate(pairwise(bounds)):
         first = begin
         while first < end:
+            # The original draws the target once a document (`create_instances_from_document` in
+            # create_pretraining_data.py); here each input has its own.
             target = _target_length(config, max_length, uniform)
             start = begins[first]
             # The sentence before which those from `first` come to `target` tokens.
             after = bisect_left(begins, start + target, first + 1, end)
+            # A and B each keep a sentence where there are two, as by the original's `a_end`.
             split = first + 1 + int(next(uniform) * (after - first - 1))
             a_length = begins[split] - start
             if (after - first == 1 or next(uniform) < 0.5) and others:
                 # One of the other documents, with equal chances.
+                # The original tries ten times to draw another one, and may then keep the document
+                # itself.
                 other = int(next(uniform) * others)
                 if other >= document:
                     other += 1
                 low, high = bounds[other], bounds[other + 1]
                 b_first = low + int(next(uniform) * (high - low))
                 b_start = begins[b_first]
+                # One sentence at least, as in the original, even where A alone has reached the
+                # target.
                 b_target = max(1, target - a_length)
                 b_after = bisect_left(begins, b_start + b_target, b_first + 1, high)
                 # The sentences from `split` on were displaced: they begin the next input.
@@ -175,6 +185,7 @@ def _full_sentences(
     for first, end in pairwise(bounds):
         while first < end:
             # The last sentence bound at which the input is not longer than `max_length`.
+            # `first + 2`: one sentence is taken in any case, for none is longer than a row by now.
             after = bisect_left(begins, begins[first] + max_length + 1, first + 2, end + 1) - 1
             yield begins[first], begins[after] - begins[first], 0, 0, 0
             first = after
@@ -205,8 +216,11 @@ def _truncated(sequences: Sequences, max_length: int, rng: np.random.Generator) 
     of each side is certain, so all cuts are made at once: those on the front are binomial.
     """
     a, b = sequences.a_length, sequences.b_length
+    # An input without B fits by how it was made. It may have one token more, for it has one [SEP]
+    # less.
     fits = (a + b <= max_length) | (b == 0)
     # Cutting the longer side goes on until the lengths differ by no more than 1, or both fit.
+    # On a tie the original's `truncate_seq_pair` cuts B, so A keeps the larger half.
     a_kept = np.where(fits, a, np.minimum(a, np.maximum(max_length - b, (max_length + 1) // 2)))
     b_kept = np.where(fits, b, max_length - a_kept)
     return Sequences(

@@ -26,10 +26,13 @@ DROPPED = "near_duplicates"
 """File below `.work` with the digests of the documents to drop."""
 # A pair at the threshold is to share a band with this probability.
 MIN_RECALL = 0.99
+# Divisors of `PERMUTATIONS`, so that the bands fill a sketch.
 BAND_SIZES = (32, 16, 8, 4, 2)
+# Always the same: only sketches of the same permutations can be compared.
 _SEED = 0
 _PAIRS_AT_ONCE = 1 << 14  # two sketches of 512 bytes a pair: 16 MB
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio (Knuth's multiplicative hashing)
+# One item a digest: numpy sorts and compares such items by all their bytes.
 _DIGEST_DTYPE = f"V{DIGEST_BYTES}"
 
 
@@ -61,6 +64,7 @@ def find_near_duplicates(folder: str, work_units: Sequence[str], threshold: floa
     (0 to 1) or more are linked. Of each connected group the smallest digest stays. Memory is about
     80 bytes a document. Does nothing where the file exists.
     """
+    # Imported late: every worker imports this module, and only one item needs it.
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -103,6 +107,7 @@ def _concatenated(
     pairs: Iterator[tuple[np.ndarray, np.ndarray]],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Join blocks of pairs into two arrays, int64 `[n]` each."""
+    # Empty arrays first, because numpy concatenates no empty list.
     first, second = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for a, b in pairs:
         if len(a):
@@ -126,7 +131,9 @@ def _linked(
         for permutation in range(band, band + band_size):
             parts = [np.zeros(0, np.uint32), *(part[permutation] for part in sketches)]
             key = (key ^ np.concatenate(parts)[order]) * _MULTIPLIER
+        # Stable: documents with equal keys stay in the order of their digests.
         by_key = np.argsort(key, kind="stable")
+        # Different bands may have the same key: the sketches themselves are compared below.
         same = key[by_key][1:] == key[by_key][:-1]
         a, b = by_key[:-1][same], by_key[1:][same]
         for begin in range(0, len(a), _PAIRS_AT_ONCE):
@@ -175,10 +182,13 @@ def _shingles(documents: Documents) -> tuple[np.ndarray, np.ndarray]:
     """Return the hashes of all documents' 5-grams, uint64, and where each document's begin."""
     bounds = documents.sentences[documents.documents]
     begins, lengths = bounds[:-1], np.diff(bounds)
+    # 5-grams beyond a document's end are hashed too, in one pass over all tokens; `counts` leaves
+    # them out.
     padded = np.concatenate([documents.tokens, np.zeros(SHINGLE, np.int32)]).astype(np.uint64)
     grams = np.zeros(len(documents.tokens), np.uint64)
     for shift in range(SHINGLE):
         grams = (grams ^ padded[shift : shift + len(grams)]) * _MULTIPLIER
+        # A product carries bits upward only; this brings the high ones down again.
         grams ^= grams >> np.uint64(29)
     # A document shorter than a 5-gram has its digest for its only hash: it is similar to its exact
     # copies alone.

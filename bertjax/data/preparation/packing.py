@@ -100,6 +100,7 @@ def _row_patterns(histogram: np.ndarray, max_length: int, max_inputs: int) -> li
     pool = _RowPool(max_length, max_inputs)
     for length in range(max_length, 0, -1):
         left = int(histogram[length])
+        # From the smallest room on: so each input goes into the fullest row that takes it.
         room = length
         while left and room <= max_length:
             pattern = pool.take(room, left)

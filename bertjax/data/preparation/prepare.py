@@ -107,6 +107,7 @@ def prepare(
     work_units = make_work_units(sources)
     plan = plan_shards(config, _text_bytes(work_units))
 
+    # `cpu_count` is None where the system does not tell it.
     with runner or local_runner(config.data.workers or os.cpu_count() or 1) as run:
         preparation = _Preparation(config, folder, work_units, plan, run, progress)
         tokenizer = _make_tokenizer(preparation)
@@ -125,6 +126,7 @@ def _make_tokenizer(preparation: _Preparation) -> Tokenizer:
     """Load the folder's tokenizer; where there is none, open the user's or train one."""
     config, folder = preparation.config, preparation.folder
     saved = folder / TOKENIZER
+    # It is written last, so the folder is complete.
     if (saved / "tokenizer_config.json").exists():
         tokenizer = load_tokenizer(saved)
         _check_same_vocabulary(config, folder, tokenizer.fingerprint)
@@ -134,6 +136,7 @@ def _make_tokenizer(preparation: _Preparation) -> Tokenizer:
     else:
         tokenizer = _train_tokenizer(preparation)
     tokenizer.save(saved)
+    # Only now: a kill during the training must not cost the sample.
     _remove(folder / WORK / vocabulary_sample.FOLDER)
     return tokenizer
 
@@ -163,6 +166,7 @@ def _make_shards(preparation: _Preparation) -> None:
         for work_unit in preparation.work_units
     ]
     preparation.run_stage("tokenize", items)
+    # Between the two: it needs the sketches of all units, and the shards leave out what it finds.
     threshold = config.data.near_duplicate_threshold
     if threshold:
         item = WorkItem(near_duplicates.find_near_duplicates, (folder, names, threshold))
@@ -174,6 +178,7 @@ def _make_shards(preparation: _Preparation) -> None:
 def _settings(config: Config) -> dict[str, Any]:
     """Return the fields of the configuration that the output depends on."""
     data = to_dict(config.data)
+    # The order of the names has no effect on the output.
     data["corpus"] = sorted(data["corpus"])
     for name in FIELDS_WITHOUT_EFFECT:
         del data[name]
@@ -233,6 +238,7 @@ def _check_same_inputs(
 
 def _check_same_vocabulary(config: Config, folder: epath.Path, fingerprint: str) -> None:
     """Raise `UserError` when the user's vocabulary file has changed since."""
+    # The settings that were compared before hold the file's name only.
     file = config.tokenizer.vocab_file
     if not file:
         return
@@ -254,6 +260,7 @@ def _make_manifest(
     for split in SPLITS:
         records = [report.info.records for report in reports if report.info.split == split]
         check(
+            # A split without shards is as asked for: nothing is held out at a fraction of 0.
             sum(records) > 0 or not records,
             where=f"split {split}, of {document_count} documents",
             found="no instance",
@@ -277,6 +284,7 @@ def _unigram_entropy(reports: Sequence[ShardReport]) -> float:
     if not counts:
         counts = [[1]]  # one token that is certain
     frequencies = np.sum(counts, axis=0)
+    # Without those that do not occur: 0 log 0 counts as 0, and numpy makes it NaN.
     p = frequencies[frequencies > 0] / frequencies.sum()
     return float(-(p * np.log(p)).sum())
 

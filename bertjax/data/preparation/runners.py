@@ -58,6 +58,7 @@ def _run_in_pool(
         for done, future in enumerate(as_completed(futures), 1):
             future.result()
             progress(stage, done, len(items))
+    # The kernel kills processes when memory is short; the pool can tell only that one is gone.
     except BrokenProcessPool as error:
         raise UserError(
             f"prepare: a worker was killed while it had to {stage}, memory may be short"
@@ -87,6 +88,8 @@ def _start_worker() -> None:
 
     def watch() -> None:
         parent.join()
+        # Not `sys.exit`, which in a thread ends that thread only.
         os._exit(1)
 
+    # A daemon, so that a worker whose work is done does not wait for it.
     threading.Thread(target=watch, daemon=True).start()

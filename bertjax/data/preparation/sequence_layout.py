@@ -43,11 +43,13 @@ def lay_out_rows(
     b_source = sequences.b_begin[pair]
     ids[ranges(b_begin, b_end)] = tokens[ranges(b_source, b_source + sequences.b_length[pair])]
     continues = ids >= CONTINUES
+    # Before the ids are an index of `starts_word` below.
     ids &= CONTINUES - 1
 
     used = ranges(begin, end)
     input_mask, segment_ids = np.zeros((2, size), np.int32)
     input_mask[used] = 1
+    # As in the original: each [SEP] belongs to the segment before it, and padding to 0.
     segment_ids[ranges(b_begin, end[pair])] = 1
     flat = {
         "input_ids": ids,
@@ -73,6 +75,7 @@ def _sentence_features(sequences: Sequences, placement: Placement, schema: Schem
     if not schema.sentences:
         return {}
     shape = (_row_count(placement), schema.sentences)
+    # An input's number counts from 1, for in `pack_ids` 0 is padding.
     slots = (placement.row, placement.number - 1)
     labels = np.zeros(shape, np.int32)
     labels[slots] = sequences.label
@@ -86,4 +89,5 @@ def _sentence_features(sequences: Sequences, placement: Placement, schema: Schem
 
 
 def _row_count(placement: Placement) -> int:
+    # Without inputs there is no largest row, and the count must be 0.
     return int(placement.row.max(initial=-1)) + 1

@@ -11,6 +11,7 @@ import numpy as np
 from bertjax.config import Config
 
 # A range is what a worker holds in memory at a time.
+# Other sizes give other shards, for documents pair up and pack within a range.
 RANGE_BYTES = 24 << 20
 SHARD_BYTES = 64 << 20
 MIN_SHARDS = 8
@@ -92,4 +93,5 @@ def plan_shards(config: Config, text_bytes: int) -> Plan:
 
 def _words(digests: np.ndarray) -> np.ndarray:
     """Return digests, uint8 `[D, 16]`, as two little-endian words each, uint64 `[D, 2]`."""
+    # Little-endian on every machine, so that each document has the same split and range there.
     return np.ascontiguousarray(digests).view("<u8").reshape(-1, 2)

@@ -42,8 +42,10 @@ def tokenize_unit(config: Config, folder: str, plan: Plan, work_unit: WorkUnit) 
     `UserError` for text that cannot be read or a disk that refuses; nothing is left then.
     """
     out = epath.Path(folder) / WORK / work_unit.name
+    # That is why a pool of processes, Beam and a restart after a kill are the same thing.
     if (out / DONE).exists():
         return
+    # Without its last file it is what a kill left, and parts may be missing.
     if out.exists():
         out.rmtree()
     counts: Counter[str] = Counter()
@@ -152,6 +154,7 @@ def _tokenize(texts: list[list[str]], config: Config, tokenizer: Tokenizer) -> D
     sentence_counts = [len(text) for text in texts]
     document_numbers = np.repeat(np.arange(len(texts)), sentence_counts)[not_empty]
     sizes = np.bincount(document_numbers, minlength=len(texts))
+    # Of the text and not of the ids: under another vocabulary a document stays in its split.
     digests = np.frombuffer(b"".join(map(docs.digest, texts)), np.uint8)
     return Documents(
         tokens,

@@ -46,11 +46,13 @@ def read(folder: epath.Path, work_units: Sequence[str], characters: int) -> list
     documents: dict[str, list[str]] = {}
     for name in work_units:
         content = (folder / WORK / FOLDER / f"{name}.jsonl").read_bytes()
+        # `json.dumps` writes ASCII, so a line holds no other character that ends one.
         for line in content.decode(errors="surrogatepass").splitlines():
             key, sentences = json.loads(line)
             documents[key] = sentences
     sample: list[str] = []
     total = 0
+    # Digests are like random numbers, so the first ones are a fair sample.
     for key in sorted(documents):
         if total >= characters:
             break

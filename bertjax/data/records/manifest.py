@@ -14,6 +14,7 @@ from bertjax.storage import write_whole
 FILE = "manifest.json"
 WORK = ".work"
 """Subfolder of a folder that has no manifest yet: what its preparation has done so far."""
+# Version 1 had one schema for both splits; training rows for dynamic masks need another.
 VERSION = 2
 
 

@@ -112,6 +112,7 @@ class ForeignRecords:
         for number in record_numbers:
             file, (begin, end) = self._files[self._shard(number)], self._spans[number]
             data = file[begin:end].tobytes()
+            # Checked at each read, since the file may be damaged after the run began.
             stored = int.from_bytes(file[end : end + FOOTER_BYTES].tobytes(), "little")
             if record_format.tfrecord_crc(data) != stored:
                 raise UserError(
@@ -141,6 +142,7 @@ class ForeignRecords:
         features = {}
         for name, length in self.schema.lengths.items():
             dtype = tf.float32 if name in record_format.FLOATS else tf.int64
+            # Of a fixed length: TensorFlow itself then refuses a record of another one.
             features[name] = tf.io.FixedLenFeature([length], dtype)
         try:
             parsed = tf.io.parse_example(tf.constant(examples, tf.string), features)
@@ -157,6 +159,7 @@ class ForeignRecords:
         It would silently wrap in int32, or gather from another position. The ids' upper bound is
         the vocabulary's size: see `max_id`.
         """
+        # Of the other integers the limit is int32's, the type in a batch.
         limits = {
             "input_mask": 2,
             "masked_lm_positions": self.schema.max_seq_length,
@@ -213,7 +216,9 @@ def foreign_paths(folder: epath.Path, split: str) -> list[epath.Path]:
     Held out are those whose name has one of `HELDOUT_NAMES` in it.
     """
     heldout, others = [], []
+    # Sorted: a record's number must mean the same at each start and on each host.
     for path in sorted(folder.iterdir()):
+        # The original's scripts write both endings; a shard's number may follow them.
         if ".tfrecord" not in path.name and ".tf_record" not in path.name:
             continue
         if any(part in path.name for part in HELDOUT_NAMES):
@@ -237,6 +242,8 @@ def record_spans(path: epath.Path, file: np.ndarray) -> np.ndarray:
         stored = int.from_bytes(header[8:], "little")
         where = f"{path}: record {len(spans)}"
         check(
+            # The length has a checksum of its own: a wrong one would lead to another place in the
+            # file.
             len(header) == HEADER_BYTES and record_format.tfrecord_crc(header[:8]) == stored,
             where=where,
             found=f"a broken header at byte {position}",

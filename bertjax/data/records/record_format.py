@@ -38,9 +38,11 @@ FLOATS = ("masked_lm_weights", "cls_weights")
 """Features that are IEEE floats of 4 bytes; all others are integers."""
 FLOAT_WIDTH = 4
 # TFRecord's framing of a record: uint64 length, uint32 CRC of it, the data, uint32 CRC of the data.
+# See https://www.tensorflow.org/tutorials/load_data/tfrecord.
 HEADER_BYTES, FOOTER_BYTES = 12, 4
 
 # Field numbers of tf.train.Example, Features, Feature and the lists, and protobuf's wire format.
+# See tensorflow/core/example/feature.proto and https://protobuf.dev/programming-guides/encoding/.
 _FLOAT_LIST, _INT64_LIST = 2, 3
 _LENGTH_DELIMITED = 2
 # A varint has 7 bits a byte; the high bit says that more bytes follow.
@@ -149,6 +151,8 @@ def encode(schema: Schema, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         width = INT_WIDTHS[name]
         values = np.asarray(batch[name], np.int32).reshape(count, length)
         limit = 1 << (7 * width)
+        # A larger value would lose its high bits without a sign, and a negative varint has ten
+        # bytes.
         if values.size and (values.min() < 0 or values.max() >= limit):
             raise ValueError(
                 f"{name}: found {values.min()} to {values.max()}, expected 0 to {limit - 1}"
@@ -240,6 +244,8 @@ def map_records(path: epath.Path, schema: Schema, info: ShardInfo) -> np.ndarray
     check_exists(path, info)
     size = path.stat().length
     check(
+        # The size alone: the file's digest would have to read it all, and each record has a
+        # checksum.
         size == info.bytes == info.records * schema.record_bytes,
         where=str(path),
         found=f"{size} bytes",
@@ -271,8 +277,11 @@ def _template(schema: Schema) -> tuple[np.ndarray, dict[str, int]]:
             zero = bytes(width)
         else:
             kind, width = _INT64_LIST, INT_WIDTHS[name]
+            # Groups of zero bits with more to follow: so a small value has as many bytes as a large
+            # one.
             zero = bytes([_MORE] * (width - 1) + [0])
         # An entry of the map Features.feature: field 1 is its key, field 2 its value, a Feature.
+        # Packed, as feature.proto says: one field has all values.
         feature = _field(kind, _field(1, zero * length))
         entry = _field(1, _field(1, name.encode()) + _field(2, feature))
         entries.append(entry)

@@ -95,7 +95,9 @@ class _Totals:
             shown = np.take_along_axis(batch["input_ids"], batch["masked_lm_positions"], 1)[used]
             self.predicted += int(used.sum())
             self.masked += int((shown == self._tokenizer.mask_id).sum())
+            # A random token that happens to be the original one counts as kept.
             self.kept += int((shown == batch["masked_lm_ids"][used]).sum())
+            # The counts of ids are of the text, in which no [MASK] occurs.
             batch = unmask(batch)
         ids = batch["input_ids"][batch["input_mask"] > 0]
         self.ids += np.bincount(ids, minlength=len(self.ids))
@@ -124,6 +126,7 @@ class _Totals:
         if not schema.max_predictions_per_seq:
             return "  not masked: to be masked in the training step (data.dynamic_masking)"
         predicted = max(self.predicted, 1)
+        # `data.mlm_probability` is a share of the ordinary tokens, so special ones do not count.
         ordinary = int(np.delete(self.ids, self._tokenizer.special_ids).sum())
         random = 1 - (self.masked + self.kept) / predicted
         return (
@@ -134,6 +137,7 @@ class _Totals:
     def _describe_top_tokens(self) -> str:
         counts = self.ids.copy()
         counts[self._tokenizer.special_ids] = 0
+        # Stable: of equally frequent ids the smaller one comes first.
         top = np.argsort(-counts, kind="stable")[:TOP_TOKENS]
         pieces = self._tokenizer.pieces(top.tolist())
         shares = counts[top] / self._token_count()

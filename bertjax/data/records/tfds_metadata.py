@@ -17,6 +17,8 @@ def write(folder: epath.Path, manifest: Manifest) -> None:
     """
     import tensorflow_datasets as tfds
 
+    # See https://www.tensorflow.org/datasets/external_tfrecord. TFDS's own names of files are
+    # others: the data set's name first, the shard behind the ending.
     template = tfds.core.ShardedFileTemplate(
         template="{SPLIT}-{SHARD_X_OF_Y}.{FILEFORMAT}", data_dir=folder, filetype_suffix="tfrecord"
     )

@@ -62,6 +62,7 @@ class ByteBPE:
         self._files = _canonical_files(entries, self._merges)
         content = b"".join(self._files.values())
         if add_prefix_space:
+            # It changes the ids of a text's first word, so the fingerprint must tell it.
             content += b" prefix"
         self.fingerprint = fingerprint(self.kind, False, content)
         try:
@@ -81,6 +82,7 @@ class ByteBPE:
     def train(cls, config: TokenizerConfig, texts: Iterable[str]) -> "ByteBPE":
         """Train a vocabulary of the special tokens, the 256 bytes, and the most frequent merges."""
         _check_cased("tokenizer.lowercase", config.lowercase)
+        # Without all 256 bytes some text would have no pieces.
         smallest = len(_TRAINED_TOKENS) + 256
         check(
             config.vocab_size > smallest,
@@ -177,6 +179,7 @@ def by_id(path: object, ids: Mapping[str, int]) -> list[str]:
         found=f"{len(ids)} entries with ids that are not 0 to {len(ids) - 1}, each once",
         expected="ids without gaps",
     )
+    # An entry's place in this list is its id, which is why there must be no gap.
     return sorted(ids, key=ids.__getitem__)
 
 
@@ -202,6 +205,7 @@ def read_merges(path: object, content: bytes) -> list[tuple[str, str]]:
         ) from error
     merges = []
     for number, line in enumerate(lines, 1):
+        # GPT-2's file begins with `#version: 0.2`; further down such a line may be a pair.
         is_header = number == 1 and line.startswith("#version")
         if is_header or not line.strip():
             continue
@@ -240,5 +244,6 @@ def _canonical_files(entries: Sequence[str], merges: Sequence[tuple[str, str]]) 
     lines = "".join(f"{a} {b}\n" for a, b in merges)
     return {
         FILE: json.dumps(ids, ensure_ascii=False).encode(),
+        # The header that `transformers` writes too.
         MERGES_FILE: f"#version: 0.2\n{lines}".encode(),
     }

@@ -29,6 +29,7 @@ Json = Mapping[str, Any]
 """An object of a JSON file of the folder; values may be of any type."""
 # Classes of `transformers` that split text as ours of each kind do; "Fast" may follow. The general
 # ones read tokenizer.json, with which the vocabulary is compared.
+# `PreTrainedTokenizerFast` is an alias of `TokenizersBackend` since transformers 5.
 GENERAL_CLASSES = ("PreTrainedTokenizer", "TokenizersBackend")
 WORDPIECE_CLASSES = ("BertTokenizer", "ElectraTokenizer", "DistilBertTokenizer", *GENERAL_CLASSES)
 BYTE_BPE_CLASSES = ("RobertaTokenizer", "GPT2Tokenizer", *GENERAL_CLASSES)
@@ -48,6 +49,7 @@ def read_tokenizer_folder(
     """
     path = epath.Path(folder)
     settings = _read_if_there(path / SETTINGS_FILE)
+    # Only bertjax writes this field.
     if "kind" in settings:
         return load_tokenizer(path)
     engine = _read_if_there(path / ENGINE_FILE)
@@ -77,6 +79,7 @@ def _wordpiece(
     """The tokenizer of a `vocab.txt` with these bytes; `file` is its name for errors."""
     _check_class(path, settings, WORDPIECE_CLASSES)
     where = path / (SETTINGS_FILE if settings else ENGINE_FILE)
+    # Without basic tokenization BertTokenizer divides words at white space only.
     basic, never_split = settings.get("do_basic_tokenize", True), settings.get("never_split")
     check(basic is True, where=f"{where}: do_basic_tokenize", found=basic, expected="true")
     check(not never_split, where=f"{where}: never_split", found=never_split, expected="none")
@@ -84,6 +87,7 @@ def _wordpiece(
     uncased = _uncased(path, settings, normalizer, lowercase, where)
     accents = settings.get("strip_accents", normalizer.get("strip_accents"))
     check(
+        # null follows `do_lower_case`, and so does BERT's normalizer here.
         accents in (None, uncased),
         where=f"{where}: strip_accents",
         found=accents,
@@ -119,11 +123,13 @@ def _sentencepiece(path: epath.Path, settings: Json, lowercase: bool | None) -> 
     file, settings_file = path / sentencepiece.FILE, path / SETTINGS_FILE
     made_for = settings.get("tokenizer_class") or "AlbertTokenizer"
     check(
+        # T5 and XLNet have a spiece.model too, and clean text in other ways.
         str(made_for).startswith("Albert"),
         where=f"{settings_file}: tokenizer_class",
         found=made_for,
         expected="AlbertTokenizer, for a SentencePiece model",
     )
+    # The cleaning here always removes accents, as ALBERT's tokenizer does by default.
     keep_accents = settings.get("keep_accents", False)
     check(
         keep_accents is False,
@@ -135,6 +141,7 @@ def _sentencepiece(path: epath.Path, settings: Json, lowercase: bool | None) -> 
     check_bool(f"{settings_file}: do_lower_case", uncased)
     content = read_vocabulary(file)
     tokenizer = SentencePiece(file, content, "unigram", bool(uncased), "albert")
+    # After `SentencePiece` has opened the file: `read_model` relies on a sound one.
     algorithm = read_model(content).algorithm
     check(
         algorithm == UNIGRAM,
@@ -156,6 +163,7 @@ def _byte_bpe(path: epath.Path, settings: Json, engine: Json) -> ByteBPE:
         found=repr(kind),
         expected="'ByteLevel'",
     )
+    # False where nobody says, as in RobertaTokenizer.
     prefix = settings.get("add_prefix_space", pre_tokenizer.get("add_prefix_space", False))
     check_bool(f"{path / SETTINGS_FILE}: add_prefix_space", prefix)
     tokenizer = open_byte_bpe(path / byte_bpe.FILE, False, path / byte_bpe.MERGES_FILE, prefix)
@@ -185,6 +193,7 @@ def _from_engine(
     )
     entries = byte_bpe.by_id(file, ids)
     if kind == "WordPiece":
+        # As a vocab.txt, so that the fingerprint is that of the same entries in such a file.
         content = "".join(f"{entry}\n" for entry in entries).encode()
         return _wordpiece(path, settings, engine, lowercase, content, file)
     return _byte_bpe_of_engine(path, settings, engine, ids)
@@ -263,6 +272,7 @@ def _check_added(path: epath.Path, settings: Json, engine: Json, tokenizer: Toke
     """
     entries = tokenizer.pieces(range(tokenizer.vocab_size))
     for token, i in _added_tokens(path, settings, engine):
+        # `isinstance` would take JSON's true for the id 1.
         known = type(i) is int and 0 <= i < len(entries) and entries[i] == token
         found = f"the token {token!r} of id {str(i)[:20]} added to a vocabulary of {len(entries)}"
         check(known, where=str(path), found=found, expected="none added")

@@ -80,6 +80,7 @@ class SentencePiece:
         all_ids = range(self.vocab_size)
         entries = model.id_to_piece(list(all_ids))
         self._model = model
+        # The file keeps its scores; only the model that encodes gets the changed ones.
         if cleaning:
             self._model = _open_model(path, sentencepiece_model.with_scores(content, _albert_score))
         ids = {entry: i for i, entry in enumerate(entries)}
@@ -103,6 +104,8 @@ class SentencePiece:
                 model_writer=model,
                 vocab_size=config.vocab_size,
                 model_type=config.kind,
+                # With the control symbols after them, the special tokens have the ids 0 to 4, as in
+                # WordPiece.
                 pad_id=0,
                 unk_id=1,
                 bos_id=-1,  # no such pieces: BERT has [CLS] and [SEP]
@@ -148,6 +151,7 @@ class SentencePiece:
 
     def encode_with_masks(self, text: str) -> np.ndarray:
         cleaned = self._clean(text.replace(MASK, STAND_IN)).text
+        # As text: a piece with the stand-in in it is unknown, and its id would not tell that.
         pieces = self._model.encode(cleaned, out_type=str)
         ids: list[int] = []
         for piece, following in zip(pieces, [*pieces[1:], ""], strict=False):

@@ -14,6 +14,7 @@ WORD = "▁"  # stands for the space before a word
 UNIGRAM, BPE = 1, 2
 # Field numbers of sentencepiece_model.proto. The package's own reader of it needs a newer protobuf
 # than other requirements here allow, and the format is a few lines.
+# See github.com/google/sentencepiece, src/sentencepiece_model.proto.
 _PIECES, _TRAINER, _NORMALIZER = 1, 2, 3
 _NAME, _SCORE, _TYPE = 1, 2, 3
 _ALGORITHM, _UNK_ID = 3, 40
@@ -21,6 +22,7 @@ _RULE_NAME, _CHARSMAP, _DUMMY_PREFIX, _EXTRA_WHITESPACES = 1, 2, 3, 4
 # Types of entries. The others: 2 unknown, 3 control.
 _NORMAL, _USER_DEFINED, _UNUSED, _BYTE = 1, 4, 5, 6
 # Wire types of protobuf: how a field's value is encoded.
+# See https://protobuf.dev/programming-guides/encoding/.
 _VARINT, _FIXED64, _BYTES, _FLOAT = 0, 1, 2, 5
 
 
@@ -117,6 +119,7 @@ def engine_of(model: Model, before: Sequence[normalizers.Normalizer] = ()) -> En
         merges = _merges(model.pieces, ids)
         unk = model.pieces[model.unk_id].name
         engine = Engine(
+            # Fused: SentencePiece makes one unknown piece of a run of unknown characters.
             models.BPE(ids, merges, unk_token=unk, fuse_unk=True, byte_fallback=has_bytes)
         )
     engine.normalizer = normalizers.Sequence([*before, *_normalizers(model)])
@@ -130,6 +133,7 @@ def _normalizers(model: Model) -> list[normalizers.Normalizer]:
     steps: list[normalizers.Normalizer] = []
     if model.charsmap:
         if "nfkc" in model.rule_name:
+            # See `engine_of`: the next step would lose marks that are not composed yet.
             steps.append(normalizers.NFC())
         steps.append(normalizers.Precompiled(model.charsmap))
     if model.remove_extra_whitespaces:

@@ -108,9 +108,11 @@ def open_vocabulary(config: TokenizerConfig) -> Tokenizer:
     file is missing or broken or lacks a special token.
     """
     path = epath.Path(config.vocab_file)
+    # A saved folder says itself how its text is read; `config` is for files that do not.
     if (path / SETTINGS_FILE).exists():
         return load_tokenizer(path)
     if config.kind == "byte_bpe":
+        # `transformers` saves the two files side by side under these names.
         return open_byte_bpe(path, config.lowercase, path.parent / MERGES_FILE)
     return _open_file(config.kind, config.lowercase, path, text_cleaning="")
 
@@ -123,6 +125,7 @@ def load_tokenizer(folder: epath.PathLike) -> Tokenizer:
     for key in ("kind", "do_lower_case", "vocab_file"):
         if key not in settings:
             raise mismatch(where=str(path), found=f"no tokenizer: no {key}", expected="a saved one")
+    # The folder may be from elsewhere, so nothing in it is taken unchecked.
     kinds, kind = get_args(TokenizerKind), settings["kind"]
     check(
         kind in kinds,

@@ -71,6 +71,7 @@ def save_files(
         model_max_length: number of ids to which `transformers` truncates text when it is asked to.
     """
     path = epath.Path(folder)
+    # pad_token and so on: the names under which `transformers` looks for them.
     role_settings = {f"{role}_token": token for role, token in zip(ROLES, special, strict=True)}
     all_settings = {
         "kind": kind,
@@ -107,6 +108,7 @@ def engine_json(
     added = []
     for token in special:
         lstrip = mask_takes_space and token == mask
+        # Found in the text as it is written: a lower-cased one has no [MASK] in it.
         added.append(AddedToken(token, normalized=False, lstrip=lstrip, special=True))
     complete.add_special_tokens(added)
     complete.post_processor = post_processor

@@ -29,6 +29,7 @@ from bertjax.errors import check, mismatch
 FILE = "vocab.txt"
 CONTINUES = "##"  # before a piece that continues a word
 CACHED_CHUNKS = 400_000  # strings between spaces whose ids are kept: about 60 MB
+# The original's `WordpieceTokenizer` takes 200.
 MAX_WORD_CHARACTERS = 100  # longer words become [UNK], as in transformers
 
 
@@ -76,6 +77,7 @@ class WordPiece:
             vocab_size=config.vocab_size,
             special_tokens=[*SPECIAL_TOKENS, *(CONTINUES + c for c in continuing)],
             initial_alphabet=alphabet,
+            # No others: without a limit the trainer adds every character of the text.
             limit_alphabet=len(alphabet),
             min_frequency=2,  # a pair that occurs once says nothing about the language
             show_progress=False,
@@ -124,6 +126,8 @@ class WordPiece:
         self._ids = np.concatenate([self._ids, ids])
 
     def encode_with_masks(self, text: str) -> np.ndarray:
+        # Text around a mask is encoded by itself: the engine knows no mask, so that text cannot
+        # spell it.
         first, *others = [self.encode_batch([part])[0] for part in text.split(MASK)]
         joined = [first]
         for part in others:
@@ -180,6 +184,7 @@ def _engine(model: models.WordPiece, lowercase: bool) -> Engine:
 def _entries(path: object, content: bytes) -> list[str]:
     """The lines of a vocabulary; blank and repeated ones would shift or hide ids."""
     try:
+        # As `load_vocab` of transformers; `splitlines` would also divide at characters like U+2028.
         lines = content.decode().removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
         raise mismatch(

@@ -51,6 +51,7 @@ def load(folder: epath.PathLike, drop: Sequence[str] = ()) -> tuple[ModelConfig,
     architecture, config = read_huggingface_config(values, where)
     tensors, dialect_of = open_weights(path)
     dialect = dialect_of(architecture)
+    # Dropped first, since `drop` has the names that stand in the file.
     tensors = resolve_copies(drop_tensors(tensors, drop), dialect)
     # config.json only names a class; the weights tell which heads are there.
     config = dataclasses.replace(config, heads=heads_in(tensors, dialect))
@@ -94,6 +95,7 @@ def save(
     if head is not None:
         config, params = _keep_heads_for_task(config, params, head)
     architecture = huggingface_architecture(config)
+    # Without a tokenizer the positions tell RoBERTa's padding id; that of the others is 0.
     pad_id = tokenizer.pad_id if tokenizer else max(config.position_offset - 1, 0)
     values = huggingface_config(architecture, config, pad_id, head)
     if tokenizer is not None:

@@ -85,6 +85,7 @@ ARCHITECTURES: dict[str, dict[str, set[str]]] = {
 }
 # Classes of transformers with the names of a head's outputs in config.json.
 LABELLED_CLASSES = ("SequenceClassification", "TokenClassification")
+# See `RobertaLMHead` and `ElectraGeneratorPredictions` in transformers.
 GELU_HEADS = ("electra", "roberta")  # their masked-word heads use gelu whatever hidden_act is
 
 
@@ -161,6 +162,7 @@ def read_huggingface_config(values: Mapping[str, Any], where: str) -> tuple[str,
     The heads are left at their default: the weights tell them. `where` is the file's name. Raises
     `UserError` naming the field that is unknown, out of its range, or computed otherwise here.
     """
+    # The original's bert_config.json has no such field, and this function reads it too.
     architecture = values.get("model_type", "bert")
     _check_one_of(architecture, MODULES, f"{where}: model_type")
     for name, accepted in ONLY_VALUES.items():
@@ -211,6 +213,7 @@ def _architecture_fields(
             expected="an id",
         )
         # RoBERTa's positions begin after its padding id, whose row is not a position.
+        # See `create_position_ids_from_input_ids` in transformers.
         return {"position_offset": pad + 1}
     if architecture == "albert":
         return {"embedding_size": values["embedding_size"], "share_layers": True}

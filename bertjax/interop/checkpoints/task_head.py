@@ -39,5 +39,6 @@ def load_with_head(path: epath.PathLike, task: str = "") -> tuple[TrainedModel, 
         return load_model(folder), None
     model = load_model(folder, heads={task: head.outputs})
     params = without_groups(model.params, [TASKS])
+    # Under one name whatever the task's, so that formats need not know it.
     params[TASK_HEAD] = model.params[TASKS][task]
     return dataclasses.replace(model, params=params), head

@@ -69,6 +69,7 @@ def drop_tensors(tensors: Tensors, prefixes: Sequence[str]) -> Tensors:
     """
     for prefix in prefixes:
         check(
+            # Every name begins with an empty prefix: nothing would be left.
             prefix and any(name.startswith(prefix) for name in tensors.shapes),
             where=f"{tensors.where}: --drop {prefix}",
             found="no tensor of such a name",
@@ -99,6 +100,7 @@ def resolve_copies(tensors: Tensors, dialect: Dialect) -> Tensors:
             copy_of[original] = copy
     shapes = dict(tensors.shapes)
     for original, copy in copy_of.items():
+        # Renamed and not added: `import_params` would read and compare the same numbers twice.
         shapes[original] = shapes.pop(copy)
 
     def read(name: str) -> np.ndarray:
@@ -154,6 +156,7 @@ def export_tensors(
         for part in _parts(path, stacked.shape, dialect, prefixed):
             array = stacked if part.layer is None else stacked[part.layer]
             if dialect.is_transposed(path):
+                # Heads and widths are joined before the transpose: `part.shape` is [out, in].
                 array = array.reshape(part.shape[::-1]).T
             else:
                 array = array.reshape(part.shape)
@@ -204,6 +207,7 @@ def _check_shape(tensors: Tensors, part: _Part) -> None:
 def _check_no_others(tensors: Tensors, dialect: Dialect, expected: set[str]) -> None:
     for name, shape in tensors.shapes.items():
         check(
+            # What is not used here is used there: the outputs would be others.
             name in expected or dialect.ignored(name),
             where=f"{tensors.where}: {name}",
             found=f"a tensor of shape {list(shape)}",
@@ -220,6 +224,7 @@ def _read_param(
     for part in _parts(path, shape, dialect, prefixed):
         array = tensors.read(part.name)
         check(
+            # NaN would show only in the model's outputs, where nothing names the tensor.
             np.isfinite(array).all(),
             where=f"{tensors.where}: {part.name}",
             found="numbers that are not finite",

@@ -94,6 +94,7 @@ MODULES: dict[str, dict[str, str]] = {
 """By architecture: bertjax's path of a module to its name in `transformers`."""
 
 # By architecture: name of a tensor that is tied to a parameter, to that parameter's path.
+# The same pairs as `_tied_weights_keys` of the classes in transformers.
 _COPIES = {
     "bert": {
         "cls.predictions.decoder.weight": "embeddings/word/embedding",
@@ -103,6 +104,7 @@ _COPIES = {
         "lm_head.decoder.weight": "embeddings/word/embedding",
         "lm_head.decoder.bias": "mlm/bias",
     },
+    # This head is the decoder itself, so its bias is the parameter and no copy.
     "electra": {"generator_lm_head.weight": "embeddings/word/embedding"},
     "albert": {
         "predictions.decoder.weight": "embeddings/word/embedding",
@@ -161,6 +163,7 @@ def torch_dialect(architecture: str, task_class: str = "") -> Dialect:
 
     def name(path: str) -> str:
         module, leaf = _split_path(modules, path)
+        # PyTorch calls kernels, scales and tables of embeddings alike.
         return f"{module}.bias" if leaf == "bias" else f"{module}.weight"
 
     return Dialect(
@@ -196,6 +199,7 @@ _TENSORFLOW_NAMES = {
     "nsp/bias": "cls/seq_relationship/output_bias",
 }
 # Adam's two moments of each parameter, and the number of steps.
+# The names are those of `AdamWeightDecayOptimizer` in the original's optimization.py.
 _OPTIMIZER_ENDINGS = ("/adam_m", "/adam_v", "global_step")
 
 
@@ -207,6 +211,7 @@ def tensorflow_dialect() -> Dialect:
             return _TENSORFLOW_NAMES[path]
         module, leaf = _split_path(MODULES["bert"], path)
         module = module.replace("layer.{}", "layer_{}").replace(".", "/")
+        # The original's tables are variables of the embeddings' scope, without one of their own.
         if leaf == "embedding":
             return module
         if module.endswith("LayerNorm"):

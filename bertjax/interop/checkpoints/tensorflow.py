@@ -35,7 +35,9 @@ from bertjax.storage import read_json, write_whole
 
 CONFIG = "bert_config.json"
 CHECKPOINT = "bert_model.ckpt"
+# It calls tf.contrib.layers.layer_norm and leaves its `variance_epsilon` as it is.
 LAYER_NORM_EPS = 1e-12  # a constant in the original's layer norms
+# The original's `BertConfig` has no field for it.
 FIELDS = tuple(name for name in SAME_NAME_FIELDS if name != "layer_norm_eps")
 # Field of ours, which the original's scripts ignore: they know one `gelu` only.
 ACTIVATION = "bertjax_hidden_act"
@@ -175,6 +177,8 @@ def _write(folder: epath.Path, tensors: dict[str, np.ndarray]) -> None:
 
     # Data before the index, without which there is no checkpoint.
     with tensorflow_output(folder, last=f"{CHECKPOINT}.index") as local:
+        # By the operator that `tf.train.Saver` uses: `tf.train.Checkpoint` would give the tensors
+        # names of its own.
         tf.raw_ops.SaveV2(
             prefix=str(local / CHECKPOINT),
             tensor_names=list(tensors),

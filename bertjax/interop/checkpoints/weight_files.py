@@ -19,6 +19,7 @@ from bertjax.interop.checkpoints.tensor_mapping import Tensors
 from bertjax.interop.checkpoints.tensor_names import Dialect, flax_dialect, torch_dialect
 from bertjax.storage import is_local, is_plain_name, read_json, write_whole
 
+# Format: https://github.com/huggingface/safetensors#format.
 SAFETENSORS = "model.safetensors"
 MAX_SHARD_BYTES = 5_000_000_000  # the default of save_pretrained in transformers 4
 INDEX = ".index.json"
@@ -110,6 +111,7 @@ def _open_shards(index: epath.Path, open_file: Callable[[epath.Path], Tensors]) 
     shards: dict[str, Tensors] = {}
     for name, file in file_of.items():
         check(
+            # A path could make us read other files of this machine.
             is_plain_name(file),
             where=f"{index}: {name}",
             found=repr(file),
@@ -129,6 +131,7 @@ def _open_shards(index: epath.Path, open_file: Callable[[epath.Path], Tensors]) 
             found="no such tensor",
             expected=f"it, as {index.name} says",
         )
+    # Otherwise a tensor that the index does not name would be left out without a sign.
     for file, shard in shards.items():
         for name in shard.shapes:
             check(
@@ -218,6 +221,7 @@ def _check_torch_tensor(tensor: object, where: str) -> None:
     """Raise `UserError` for what is no dense tensor with all its numbers in the file."""
     import torch
 
+    # A sparse tensor has no such array, and one of the device `meta` no numbers at all.
     dense = (
         isinstance(tensor, torch.Tensor)
         and tensor.layout == torch.strided

@@ -136,6 +136,7 @@ def extend_vocabulary(
         return new
 
     params = _replace_leaf(params, WORD_TABLE, extend(_leaf(params, WORD_TABLE)))
+    # The head's only parameter of the vocabulary's size: its matrix is the table of embeddings.
     if "mlm" in config.heads:
         params = _replace_leaf(params, MLM_BIAS, extend(_leaf(params, MLM_BIAS)))
     return dataclasses.replace(config, vocab_size=vocab_size), params
@@ -176,6 +177,7 @@ def init_word_vectors(
         found=f"a deviation of {deviation}",
         expected="a number above 0",
     )
+    # A copy: numpy's view of a JAX array is read-only, and `params` must stay as they are.
     table_VxE = _leaf(params, WORD_TABLE).copy()
     scale = table_VxE[list(words.values())].std(dtype=np.float64) / deviation
     table_VxE[[words[word] for word in known]] = vectors_KxE * scale
@@ -250,6 +252,7 @@ def _check_new_words(words: Sequence[str], entries: Sequence[str], source: str) 
     for number, word in enumerate(words, 1):
         where = f"{source}, line {number}"
         check(
+            # BERT divides text at white space first, so an entry with some would never come out.
             word != "" and not any(c.isspace() for c in word),
             where=where,
             found=repr(word),

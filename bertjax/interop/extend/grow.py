@@ -71,6 +71,7 @@ def grow_model(
     check_new(epath.Path(run_dir))
     source = load_model(path)
     folder = source.run_dir / TOKENIZER
+    # A run without a tokenizer can still grow in length; asking for its tokenizer is an error.
     needs_tokenizer = bool(options.new_tokens or options.word_vectors)
     tokenizer = source.tokenizer if folder.exists() or needs_tokenizer else None
     model = _Model(source.config, source.params, tokenizer)
@@ -79,6 +80,7 @@ def grow_model(
         model = _with_positions(model, options, changes)
     if options.new_tokens:
         model = _with_words(model, folder, options, changes)
+    # After the vocabulary: the file may have vectors of the new words too.
     if options.word_vectors:
         model = _with_vectors(model, options, changes, progress)
     facts = {"grown_from": str(source.checkpoint), "grown": changes}
@@ -103,6 +105,7 @@ def _with_words(
     assert tokenizer is not None  # it is loaded where words are asked for
     words = extend.read_new_words(options.new_tokens)
     extended = extend.extend_tokenizer(folder, words, options.new_tokens)
+    # By the old tokenizer: the new one encodes each word as one id.
     pieces = extend.encode_words(tokenizer, words)
     after, params = extend.extend_vocabulary(
         before,

@@ -24,6 +24,7 @@ VectorFormat = Literal["auto", "glove", "word2vec", "word2vec-binary"]
 
 HEADER = re.compile(rb"(\d{1,15}) (\d{1,9})\s*")  # a count and a width, of bounded digits
 CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")  # bytes that no text has
+# RFC 1952, section 2.3.1. Files are told by it and not by their names.
 GZIP = b"\x1f\x8b"
 MAX_WIDTH = 1 << 14  # numbers of a vector
 MAX_WORD_BYTES = 1 << 12
@@ -88,6 +89,7 @@ class _KeptVectors:
 def _numbers(where: str, values: bytes | memoryview, width: int) -> np.ndarray:
     """Return a vector from its text, or from its bytes in memory."""
     if isinstance(values, memoryview):
+        # `astype` copies: a view would keep the whole block in memory.
         vector = np.frombuffer(values, "<f4").astype(np.float32)
     else:
         try:
@@ -124,6 +126,7 @@ def _text_entries(
     entries = 0
     while line:
         where = f"{path}, line {number}"
+        # word2vec.c writes a space after each number, the last one too.
         line = line.rstrip(b" \r\n")
         if line:
             spaces = line.count(b" ")
@@ -143,6 +146,7 @@ def _text_entries(
         line = _line(path, file, number)
     if kind == "word2vec":
         check(
+            # A file that is cut off between two lines looks whole otherwise.
             entries == count,
             where=str(path),
             found=f"{entries:,} entries",
@@ -191,6 +195,7 @@ def _binary_entries(
             progress("reading word vectors", number, count)
     rest = buffer[at : at + BLOCK_BYTES].strip(b"\n") or file.read(1)
     check(
+        # With bytes left over the count or the width is wrong, and the vectors may be too.
         not rest,
         where=str(path),
         found=f"bytes after entry {count:,}",

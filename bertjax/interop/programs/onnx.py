@@ -20,6 +20,7 @@ from bertjax.storage import write_whole, written_whole
 
 PROGRAM = "model.onnx"
 WEIGHTS = "model.onnx.data"
+# Versions: https://github.com/onnx/onnx/blob/main/docs/Versioning.md.
 OPSET = 20  # the first with Gelu
 IR_VERSION = 9  # that of the same release, so that runtimes of its time read the file
 MAX_FILE_BYTES = 1_900_000_000  # a protobuf ends at 2 GiB, and the nodes need some of it
@@ -48,6 +49,7 @@ class _Graph:
     """Weights and constants that nodes do read."""
 
     def weight(self, path: str) -> str:
+        # By path, so that layers which share their weights store them once.
         self.used[path] = self.weights[path]
         return path
 
@@ -102,6 +104,7 @@ def export_onnx(
         ir_version=IR_VERSION,
         producer_name="bertjax",
     )
+    # A runtime cannot tell the limit of free axes by itself.
     helper.set_model_props(program, {"max_length": str(config.max_length)})
     write_whole(path / PROGRAM, program.SerializeToString())
 
@@ -159,10 +162,12 @@ def _embeddings(graph: _Graph) -> str:
     config, name = graph.config, "embeddings"
     # Positions count from the row's beginning: rows are padded at their end.
     length = graph.op("Shape", f"{name}/length", "input_ids", start=1, end=2)
+    # `Range` takes scalars only.
     length = graph.op("Squeeze", f"{name}/length/scalar", length)
     first = graph.constant(f"{name}/position/first", config.position_offset, np.int64)
     end = graph.op("Add", f"{name}/position/end", length, first)
     step = graph.constant(f"{name}/position/step", 1, np.int64)
+    # Of a row that is too long the last positions are beyond the table, which `Gather` refuses.
     positions = graph.op("Range", f"{name}/position/rows", first, end, step)
     words = _lookup(graph, f"{name}/word", "input_ids")
     token_types = _lookup(graph, f"{name}/token_type", "segment_ids")
@@ -192,6 +197,7 @@ def _attention(graph: _Graph, name: str, weights: str, x: str, mask: str) -> str
         heads = graph.op("Reshape", f"{name}/{part}/heads", flat, split)
         parts[part] = graph.op("Transpose", f"{name}/{part}/transposed", heads, perm=axes)
     scale = graph.constant("attention/scale", 1 / math.sqrt(width))
+    # As in `model.attention`: there are fewer queries than scores to scale.
     query = graph.op("Mul", f"{name}/scaled", parts["query"], scale)
     logits = graph.op("MatMul", f"{name}/logits", query, parts["key"])
     # Not minus infinity: a row of padding alone would have nothing but NaN.
@@ -225,6 +231,7 @@ def _add_outputs(graph: _Graph, hidden: str, model: ServedModel) -> None:
         x = _activation(graph, "mlm/transform", x)
         x = _layer_norm(graph, "mlm/layer_norm", "mlm/layer_norm", x)
         table = graph.weight("embeddings/word/embedding")
+        # In the graph and not as a weight, since the embeddings are stored once for both uses.
         table = graph.op("Transpose", "mlm/word_embedding", table, perm=(1, 0))
         product = graph.op("MatMul", "mlm/matmul", x, table)
         graph.op("Add", "mlm_logits", product, graph.weight("mlm/bias"))
@@ -257,7 +264,9 @@ def _tensor(name: str, array: np.ndarray, file: IO[bytes] | None) -> Any:
 
     if file is None or array.nbytes <= MAX_INLINE_BYTES:
         return numpy_helper.from_array(array, name)
+    # Only weights are as large, and all of them are float32.
     tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=array.shape)
+    # See https://github.com/onnx/onnx/blob/main/docs/ExternalData.md.
     tensor.data_location = TensorProto.EXTERNAL
     for key, value in {"location": WEIGHTS, "offset": file.tell(), "length": array.nbytes}.items():
         tensor.external_data.add(key=key, value=str(value))

@@ -30,6 +30,7 @@ def export_saved_model(model: ServedModel, folder: epath.PathLike) -> None:
     path = new_program(folder, PROGRAM)
     exported = export_program(model)
     module = tf.Module()
+    # As attributes of a module, for TensorFlow saves only variables that it can reach from it.
     module.params = {name: tf.Variable(array, name=name) for name, array in model.params.items()}
     names = sorted(model.outputs)  # jax returns a dict in the order of its sorted keys
     shapes = [_static_shape(model.outputs[name]) for name in names]
@@ -41,6 +42,7 @@ def export_saved_model(model: ServedModel, folder: epath.PathLike) -> None:
     def serve(
         input_ids: tf.Tensor, input_mask: tf.Tensor, segment_ids: tf.Tensor
     ) -> dict[str, tf.Tensor]:
+        # A plain dict again: TensorFlow wraps a module's dicts in a type that JAX takes for a leaf.
         arguments = jax.tree.leaves((dict(module.params), input_ids, input_mask, segment_ids))
         results = call_module(
             # jax leaves out arguments that the program does not read.
@@ -49,6 +51,7 @@ def export_saved_model(model: ServedModel, folder: epath.PathLike) -> None:
             module=exported.mlir_module_serialized,
             Tout=[tf.float32] * len(names),
             Sout=shapes,
+            # `XlaCallModule` spells them CPU, CUDA and TPU.
             platforms=[platform.upper() for platform in exported.platforms],
         )
         return dict(zip(names, results, strict=True))

@@ -27,6 +27,7 @@ _GROUP_OF_OUTPUT = {
     "hidden": None,
     "pooled": "pooler",
     "mlm_logits": "mlm",
+    # It needs the pooler as well: see `needs_pooler`.
     "nsp_logits": "nsp",
     "logits": TASK_HEAD,
 }

@@ -38,6 +38,7 @@ SIGNATURE = "signature.json"
 PLATFORMS = ("cpu", "cuda", "tpu")
 # jax writes the version of four weeks ago, which neither an older jax nor TensorFlow's latest
 # release reads.
+# What later versions promise to read: https://openxla.org/stablehlo/compatibility.
 STABLEHLO_VERSION = "1.0.0"
 
 
@@ -101,6 +102,7 @@ def _old_stablehlo(text: str) -> bytes:
     It has no composite operators, which they do not take with free shapes.
     """
     stablehlo.register_stablehlo_passes()
+    # jax's own context: it knows the dialects that occur in the text.
     with mlir.make_ir_context():
         module = ir.Module.parse(text)
         passes = "builtin.module(func.func(stablehlo-legalize-composite-to-call))"
