@@ -223,8 +223,8 @@ def _random_order(xp: Any, real: AnyArray, uniform: Uniform) -> AnyArray:
     """Return each row's columns in a random order, `real` ones before the rest; int32 [B, L]."""
     length = real.shape[1]
     # Each sort key holds a random number in its high bits and the column in its low bits: sorting
-    # numbers is faster than sorting indices by them. A float32 in [0, 1) has at most 24 random bits, and
-    # bit 31 marks columns that are not real, so the key fits 32 bits.
+    # numbers is faster than sorting indices by them. A float32 in [0, 1) has at most 24 random
+    # bits, and bit 31 marks columns that are not real, so the key fits 32 bits.
     bits = max(length - 1, 1).bit_length()
     priorities = xp.floor(uniform(real.shape) * 2 ** min(24, 31 - bits)).astype(xp.uint32)
     priorities = xp.where(real, priorities, 2 ** (31 - bits)).astype(xp.uint32)
