@@ -72,6 +72,8 @@ class Embeddings(nn.Module):
         positions = self.position(position_ids + c.position_offset)
         summed = layout(words + positions + self.token_type(segment_ids), *HIDDEN)
         key = None if deterministic else self.make_rng("dropout")
+        # Norm, then dropout, then the projection: the first two are the original BERT's order
+        # (modeling.py, layer_norm_and_dropout), the last is ALBERT's.
         embedded = dropout(c, self.layer_norm(summed), c.hidden_dropout_prob, key, layout, HIDDEN)
         if not c.embedding_size:
             return embedded
@@ -124,6 +126,7 @@ class Layer(nn.Module):
         )
         x_BxLxD = add_and_norm(x_BxLxD, attended, "attention_layer_norm")
         x_BxLxD = add_and_norm(x_BxLxD, Mlp(c, layout, name="mlp")(x_BxLxD), "mlp_layer_norm")
+        # None, so that the scan does not stack N outputs that nobody reads.
         return x_BxLxD, x_BxLxD if self.keep_output else None
 
 
@@ -148,6 +151,7 @@ class SharedLayer(nn.Module):
         self, x_BxLxD: Array, segments: Segments, is_global: Array | None
     ) -> tuple[Array, Array | None]:
         c = self.config
+        # One set of parameters, but each use has a dropout key of its own, as separate layers have.
         repeated = nn.scan(
             lambda layer, x_BxLxD, segments, is_global: layer(x_BxLxD, segments, is_global),
             variable_broadcast="params",

@@ -113,6 +113,7 @@ def _call(direction: str, static: Static, arrays: Any, vectors: Any, seed: Array
         compiler_params=pltpu.CompilerParams(dimension_semantics=("arbitrary", "arbitrary")),
         cost_estimate=pl.CostEstimate(
             flops=x.size * operations * MATRIX_PER_VECTOR,
+            # One reciprocal root a token.
             transcendentals=batch * length,
             bytes_accessed=(len(arrays) + arrays_out) * x.size * x.dtype.itemsize,
         ),
@@ -145,6 +146,7 @@ def _backward_body(  # type: ignore[no-untyped-def]
 
     @pl.when((pl.program_id(0) == 0) & (pl.program_id(1) == 0))
     def _zero():  # type: ignore[no-untyped-def]
+        # An output's memory is not zero at first, and these two add up over all blocks.
         d_scale[:], d_bias[:] = jnp.zeros_like(d_scale), jnp.zeros_like(d_bias)
 
     def one_row(row, _):  # type: ignore[no-untyped-def]
@@ -156,6 +158,7 @@ def _backward_body(  # type: ignore[no-untyped-def]
         inner = outer * scale[:]
         along = jnp.mean(inner * normal, axis=1, keepdims=True)
         mean = jnp.mean(inner, axis=1, keepdims=True)
+        # The formula of `layers._normalize_jvp`: that linear map is its own transpose.
         d_sum = (rsqrt * (inner - mean - normal * along)).astype(d_x.dtype)
         d_x[row] = d_sum
         d_added[row] = drop(d_sum, keep, 1 / (1 - rate))

@@ -103,6 +103,8 @@ def _call(
     batch, length, width = q.shape
     max_rows = min(batch, max(1, MAX_TOKENS // length))
     rows = next(n for n in range(max_rows, 0, -1) if batch % n == 0)
+    # A TPU's blocks have last axes of a multiple of 8 by a multiple of 128, or whole ones
+    # (docs.jax.dev, Pallas TPU). So segments get an axis of 1, which is whole.
     block = pl.BlockSpec((rows, length, LANES), lambda b, g: (b, 0, g))
     segment = pl.BlockSpec((rows, 1, length), lambda b, g: (b, 0, 0))
     body: Any = _forward_body
@@ -164,6 +166,7 @@ def _backward_body(  # type: ignore[no-untyped-def]
         for head, lanes in _heads(q.shape, head_width):
             q_h, k_h, g_h = (jnp.where(lanes, x[row], 0) for x in (q, k, gradient))
             raised, total = _raised(q_h, k[row], seen, head_width)
+            # One division a query and not one a score.
             probabilities = raised * (1 / total)
             keep = _keep(seed, first[0] + row, first[1] + head, raised.shape, rate)
             d_probabilities = drop(_product(g_h, v[row], 1, 1), keep, 1 / (1 - rate))
