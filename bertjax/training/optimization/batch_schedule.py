@@ -45,6 +45,7 @@ class BatchSchedule:
             doublings = (config.max_batch_size // config.batch_size).bit_length() - 1
             self._batches = 2 ** min(doublings, doublings * step // config.batch_size_steps)
         left = max(1, config.steps - step)
+        # A power of two here too: each size is a program of its own, so there are few.
         largest_power = 2 ** (left.bit_length() - 1)
         return min(self._batches, largest_power)
 
@@ -68,6 +69,7 @@ class BatchSchedule:
         """
         if not self._noise:
             return math.nan
+        # Both averages start at 0 and lack the same factor, which their ratio does not have.
         return self._noise / self._signal if self._signal > 0 else math.inf
 
     def grow(self) -> bool:
