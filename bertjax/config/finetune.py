@@ -75,6 +75,7 @@ class FinetuneConfig:
     """Several tasks: exponent from 0 (all alike) to 1 (in proportion to size).
     Each is drawn with a probability proportional to its number of training rows to this power.
     """
+    # This and the fraction of the warmup are the defaults of the original's run_classifier.py.
     epochs: float = 3.0
     """Number of passes over the training rows (of all tasks together)."""
     warmup_fraction: float = 0.1

@@ -35,12 +35,14 @@ class ModelConfig:
     gelu: the exact one, by erf. gelu_tanh: its tanh approximation, which the original code of BERT
     uses.
     """
+    # As BERT's paper (arXiv 1810.04805, appendix A.2): 0.1 on all layers.
     hidden_dropout_prob: float = 0.1
     """Dropout rate after the embeddings and after each sublayer: 0 to below 1."""
     attention_probs_dropout_prob: float = 0.1
     """Dropout rate of the attention probabilities: 0 to below 1."""
     max_position_embeddings: int = 512
     """Number of learned position embeddings; at least data.max_seq_length + position_offset."""
+    # RoBERTa's tokens begin after the position of padding, padding_idx = 1.
     position_offset: int = 0
     """Position embedding of a row's first token; 0 for BERT, 2 for RoBERTa."""
     type_vocab_size: int = 2
@@ -53,6 +55,7 @@ class ModelConfig:
     """Pretraining heads that the model has: pooler, mlm (masked words), nsp (sentence pairs).
     pooler is the sentence vector, which nsp needs.
     """
+    # As the original code (modeling.py, BertConfig).
     initializer_range: float = 0.02
     """Standard deviation of the normal distribution that parameters are initialized with.
     It is truncated at two deviations, and is for kernels and embeddings; biases start at 0.

@@ -31,6 +31,7 @@ MAX_SECONDS = 24 * 3600  # of any wait: the runtime wants a limit, and none is m
 # Python's `signal` can neither read nor set a handler that C code installed, and the handler by
 # which JAX's runtime notes a preemption is one. So the C library's `signal` is called directly.
 _libc = ctypes.CDLL(None)
+# Without types ctypes would cut the addresses to C's int.
 _libc.signal.restype, _libc.signal.argtypes = ctypes.c_void_p, (ctypes.c_int, ctypes.c_void_p)
 # Numbers the messages of `from_first`: every process makes the same calls in the same order, so
 # equal numbers are the same message.
@@ -252,6 +253,7 @@ def process_row_indices(mesh: Mesh, batch_size: int, process: int | None = None)
     """
     process = jax.process_index() if process is None else process
     slices = batch_sharding(mesh).devices_indices_map((batch_size,))
+    # A set: devices along tensor and sequence hold the same rows.
     parts = set()
     for device, (rows,) in slices.items():
         if device.process_index == process:  # type: ignore[attr-defined]

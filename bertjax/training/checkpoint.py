@@ -277,6 +277,7 @@ def _disk_errors(folder: epath.Path) -> Iterator[None]:
                 f"{folder}: the disk is full, the checkpoint was not written ({kept})"
             ) from error
         if isinstance(error, OSError) or TENSORSTORE_STATUS.match(str(error)):
+            # TensorStore's texts have many lines; the message is to be one.
             text = " ".join(str(error).split())[:300]
             raise UserError(f"{folder}: cannot be read or written ({text})") from error
         raise
