@@ -48,6 +48,7 @@ def run(words: Sequence[str]) -> int:
     """Run the verb; return the exit status."""
     from bertjax.estimate.hardware.slices import open_slice, prepare_environment
 
+    # Before the first import of JAX, which reads the environment.
     prepare_environment()
     subject, command, overrides = parse_configured("compile", CompileCommand, words)
     quiet_libraries()

@@ -64,6 +64,7 @@ def run(words: Sequence[str]) -> int:
     model = load_model(subject)
     texts: Iterable[str] = iter(command.texts or read_lines(command.text_file))
     count = truncated = 0
+    # A window at a time, since a file or standard input may be of any length.
     while window := list(islice(texts, WINDOW * command.batch_size)):
         scored = zero_shot(
             model,

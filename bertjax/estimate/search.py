@@ -142,6 +142,7 @@ def _divides(config: Config, slice_: Slice, mesh: MeshConfig) -> bool:
     return True
 
 
+# All meshes of a search have the same model, which is traced once.
 @lru_cache(maxsize=1)
 def _parameters(model: ModelConfig) -> tuple[Any, Any]:
     """Return the shapes and the logical axes of a model's parameters."""

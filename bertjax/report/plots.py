@@ -116,6 +116,7 @@ def _line_traces(plot: Plot, metrics: Metrics) -> list[go.Scatter]:
     Training is dotted; the held-out evaluations have their names in the legend.
     """
     traces = []
+    # Not strict: the colors begin anew, without end.
     for (column, label), colour in zip(plot.lines, itertools.cycle(COLOURS), strict=False):
         training = metrics.training(column).finite()
         if len(training.steps):
@@ -201,6 +202,7 @@ def _over_steps(plot: Plot, traces: list[go.Scatter], last_step: int) -> str:
     }
     yaxis: dict[str, Any] = {}
     if plot.log:
+        # D2: ticks at 2 and 5 beside the powers of ten, for norms that stay within one power.
         yaxis = {"type": "log", "dtick": "D2"}
     yaxis |= {"title": plot.unit or None, "tickformat": plot.ticks}
     name = f"plot-{slug(plot.metric)}"

@@ -179,6 +179,8 @@ def _bytes_sent(kind: str, size: int, members: int) -> float:
     In a ring of n devices each passes on n - 1 of n parts; an all-reduce is a reduce-scatter and an
     all-gather.
     """
+    # The least that any all-reduce sends: Patarasuk and Yuan, "Bandwidth optimal all-reduce
+    # algorithms for clusters of workstations" (2009).
     if kind in ("collective-permute", "collective-broadcast"):
         return size
     rounds = 2 if kind == "all-reduce" else 1

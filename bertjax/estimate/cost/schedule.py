@@ -204,6 +204,7 @@ def _kernel_seconds(instruction: Instruction, chip: Chip) -> tuple[float, str]:
     if not stated:
         return instruction.bytes / chip.hbm_bandwidth, "kernel bytes"
     flops, bytes_accessed = int(stated.get("flops", 0)), int(stated.get("bytes_accessed", 0))
+    # Pallas copies blocks while it computes others, so the longer of the two counts.
     return max(flops / chip.peak_flops, bytes_accessed / chip.hbm_bandwidth), "kernel"
 
 
