@@ -152,6 +152,7 @@ def quiet_libraries() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # TensorFlow only copies data here, which oneDNN does not speed up; it prints a banner.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    # Orbax logs by absl.
     import absl.logging
 
     # Orbax logs each task that failed beside the one whose error is reported.

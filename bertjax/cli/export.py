@@ -38,6 +38,7 @@ def run(words: Sequence[str]) -> int:
     )
     need(command.to, "export", "--to with the new folder")
     quiet_libraries()
+    # Imported after the checks: so a mistake is told without waiting for JAX.
     from bertjax.interop.export_model import export_model
 
     folder = export_model(

@@ -55,6 +55,7 @@ def run(words: Sequence[str]) -> int:
     )
     _check(command)
     quiet_libraries()
+    # Imported after the checks: so a mistake is told without waiting for JAX.
     from bertjax.inference.vector_files import read_lines
     from bertjax.inference.zero_shot import zero_shot
     from bertjax.parallel import compile_cache

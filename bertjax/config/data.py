@@ -80,6 +80,7 @@ class DataConfig:
     # As the original create_pretraining_data.py; 15 % of 128 tokens are 19.2.
     max_predictions_per_seq: int = 20
     """Maximum number of masked positions in a row."""
+    # As BERT's paper (arXiv 1810.04805, section 3.1, task #1).
     mlm_probability: float = 0.15
     """Fraction of a row's tokens that are to be predicted: above 0, at most 1."""
     # As the original script: fine-tuning meets inputs of all lengths.
@@ -193,6 +194,7 @@ def _check_mixture(data: DataConfig) -> None:
     for entry in data.mixture:
         name, _, folder = entry.partition("=")
         check(
+            # The name becomes a part of metrics' names, such as rate/NAME.
             name.isidentifier() and bool(folder),
             where="data.mixture",
             found=entry,

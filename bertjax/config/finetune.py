@@ -147,6 +147,7 @@ def _check_tasks(finetune: FinetuneConfig) -> None:
     for entry in finetune.tasks:
         name_and_kind, _, location = entry.partition("=")
         name, colon, kind = name_and_kind.partition(":")
+        # The name stands in the names of arrays, metrics and files, so it has no slash or space.
         is_word = name.replace("-", "_").isidentifier()
         has_kind_after_colon = bool(kind) == bool(colon)
         check(

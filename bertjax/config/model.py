@@ -68,6 +68,7 @@ class ModelConfig:
     A token attends to others up to half of it away on each side, so that the cost of a row is
     linear in its length.
     """
+    # As ModernBERT (arXiv 2412.13663): every third layer is global, the first among them.
     global_attn_every_n_layers: int = 3
     """With local_attention: every n-th layer, from the first, has global attention; 0: none has."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -153,6 +154,7 @@ def _check_integers(model: ModelConfig) -> None:
         check(
             not isinstance(value, int) or value < 2**31,
             where=f"model.{field.name}",
+            # An integer of Python may have any number of digits.
             found=str(value)[:20],
             expected="less than 2**31",
         )
@@ -179,6 +181,7 @@ def _check_positions(model: ModelConfig) -> None:
 
 def _check_heads(model: ModelConfig) -> None:
     unique = len(set(model.heads)) == len(model.heads)
+    # The original's sentence head reads the pooled vector (run_pretraining.py).
     complete = "nsp" not in model.heads or "pooler" in model.heads
     check(
         unique and complete,
@@ -197,4 +200,5 @@ def _check_dropout(model: ModelConfig) -> None:
         found=model.dropout_bits,
         expected="hash, for dropout inside model.kernels pallas",
     )
+    # At 1 nothing would stay, and what stays is scaled by 1 / (1 - rate).
     fraction_below_one("model", model, "hidden_dropout_prob", "attention_probs_dropout_prob")

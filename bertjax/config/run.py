@@ -154,6 +154,7 @@ def _check_steps(config: Config) -> None:
 
 def _check_mesh(config: Config) -> None:
     check(
+        # The kernels take whole rows.
         config.mesh.sequence == 1 or config.model.kernels == "xla",
         where="mesh.sequence",
         found=config.mesh.sequence,

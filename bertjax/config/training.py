@@ -80,6 +80,7 @@ class OptimizerConfig:
             found=self.layer_decay,
             expected="above 0, to 1",
         )
+        # At 1 the mean of a weight could not be kept: mixout divides by 1 - p.
         fraction_below_one("optimizer", self, "mixout")
         not_negative("optimizer", self, "freeze_layers")
         self._check_schedule()

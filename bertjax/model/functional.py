@@ -101,6 +101,7 @@ class _Bert(nn.Module):
         return self.mlm.cross_entropy(hidden, table, labels_BxP, weights_BxP)
 
     def nsp_logits(self, pooled: Array) -> Array:
+        # Float32 for the softmax, whatever the type of the product.
         return self.nsp(pooled).astype(jnp.float32)
 
     def all(self, batch: Batch) -> None:

@@ -83,6 +83,7 @@ def pretraining_sums(
         if "cls_positions" in batch:
             positions = batch["cls_positions"]
         else:
+            # Without packing a row has one [CLS], its first token.
             positions = jnp.zeros((hidden.shape[0], 1), jnp.int32)
         pooled = functional.pool(config, params, hidden, positions)
         logits = functional.nsp_logits(config, params, pooled)

@@ -88,6 +88,7 @@ def _call(direction: str, static: Static, arrays: Any, vectors: Any, seed: Array
     x = arrays[0]
     batch, length, width = x.shape
     max_tokens = min(MAX_TOKENS, MAX_ELEMENTS // width)
+    # Blocks divide the array: padding would be added to the gradients of scale and bias.
     tokens = _largest_divisor(length, min(length, max_tokens // LANES * LANES), LANES)
     rows = _largest_divisor(batch, min(batch, max_tokens // tokens), 1)
     block = pl.BlockSpec((rows, tokens, width), lambda b, t: (b, t, 0))

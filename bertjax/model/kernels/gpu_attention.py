@@ -205,6 +205,7 @@ def _forward_body(  # type: ignore[no-untyped-def]
         raised, fade = jnp.exp2(scores - new_top[:, None]), jnp.exp2(top - new_top)
         dropped = drop(raised, keep_of(positions), 1 / (1 - static.rate)).astype(v.dtype)
         output = output * fade[:, None] + triton.dot(dropped, v[keys, :])
+        # The sum is taken before dropout, which falls on the probabilities.
         return output, new_top, total_raised * fade + jnp.sum(raised, axis=1)
 
     start = (

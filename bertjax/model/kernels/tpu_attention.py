@@ -143,6 +143,7 @@ def _forward_body(seed, query_segments, key_segments, q, k, v, out, *, rate, hea
         seen = _seen(query_segments[row], key_segments[row])
         output = jnp.zeros(q.shape[1:], jnp.float32)
         for head, lanes in _heads(q.shape, head_width):
+            # The sum is taken before dropout, which falls on the probabilities.
             raised, total = _raised(jnp.where(lanes, q[row], 0), k[row], seen, head_width)
             keep = _keep(seed, first[0] + row, first[1] + head, raised.shape, rate)
             dropped = drop(raised, keep, 1 / (1 - rate)).astype(v.dtype)
@@ -171,6 +172,8 @@ def _backward_body(  # type: ignore[no-untyped-def]
             keep = _keep(seed, first[0] + row, first[1] + head, raised.shape, rate)
             d_probabilities = drop(_product(g_h, v[row], 1, 1), keep, 1 / (1 - rate))
             mean = jnp.sum(probabilities * d_probabilities, axis=1, keepdims=True)
+            # A masked score is a constant, also where a query sees no key and probabilities are
+            # above 0.
             d_scores = jnp.where(seen, probabilities * (d_probabilities - mean), 0).astype(q.dtype)
             dropped = drop(probabilities, keep, 1 / (1 - rate)).astype(q.dtype)
             parts = (

@@ -137,6 +137,7 @@ class StepLog:
         if hosts.is_multiprocess():
             suffix = f"-process-{jax.process_index()}.npz"
         path = self._bad / f"step-{step}{suffix}"
+        # Counted on the disk, so that restarts of the run count on.
         if len(list(self._bad.glob(f"*{suffix}"))) < KEPT_BAD_BATCHES:
             with path.open("wb") as file:
                 np.savez(file, **batch)
