@@ -258,6 +258,7 @@ def _read_start(init_from: str, run_dir: epath.Path) -> _Start:
         raise UserError(
             f"{source}: found no vocabulary, expected vocab.txt or another tokenizer's files"
         )
+    # The place where the tokenizer will be: nothing is written before all is checked.
     initial = InitialModel(external.config, folder.resolve() / TOKENIZER)
     return _Start(str(folder), initial, external, external.tokenizer)
 

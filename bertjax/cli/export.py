@@ -56,6 +56,7 @@ def run(words: Sequence[str]) -> int:
 
 def _files(folder: "epath.Path") -> "Iterator[epath.Path]":
     """Yield the files below a folder, sorted within each folder."""
+    # A folder is listed in any order.
     for path in sorted(folder.iterdir()):
         if path.is_dir():
             yield from _files(path)

@@ -84,6 +84,7 @@ def run(words: Sequence[str]) -> int:
         count += len(window)
         truncated += scored.truncated
     if truncated:
+        # On stderr: stdout has the answers alone, which a program may read.
         print(f"truncated texts: {truncated:,} of {count:,}", file=sys.stderr)
     return 0
 

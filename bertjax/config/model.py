@@ -73,6 +73,7 @@ class ModelConfig:
     """With local_attention: every n-th layer, from the first, has global attention; 0: none has."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of matrix products; parameters, layer norms, softmax and loss are always float32."""
+    # A loop: to write the layers out takes several times as long to compile (docs/benchmarks.md).
     scan_unroll: int = 1
     """Number of layers in one iteration of the loop over layers.
     1 compiles fastest; num_hidden_layers (no loop) runs fastest on CPU and TPU.

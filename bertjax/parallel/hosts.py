@@ -25,6 +25,8 @@ EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 """Variables that describe a job by hand: all three are set, or none."""
 SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
 """Variables by which JAX recognizes a Slurm job; it needs all of them."""
+# Text, as the environment has them. The first is JAX's own limit; with the second the others end
+# within 60 s of a loss (`failures.py`).
 START_SECONDS, HEARTBEAT_SECONDS = "300", "45"
 MAX_SECONDS = 24 * 3600  # of any wait: the runtime wants a limit, and none is meant
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 # Other dtypes have their number of bits after the first letters, as s32 and f8e4m3fn do.
 # A pred takes a byte for its one bit, and a token has no data.
 BITS = {"pred": 8, "token": 0, "bf16": 16}
+# Shapes without their layouts, which follow in braces: bf16[8,128]{1,0:T(8,128)}.
 _ARRAY = re.compile(r"\b([a-z]+[0-9]*[a-z0-9]*)\[([0-9,]*)\]")
 _NAME = re.compile(r"%([\w.\-]+)")
 _CALLED = re.compile(
