@@ -16,6 +16,7 @@ from bertjax.parallel import rules
 from bertjax.parallel.mesh import make_mesh
 from bertjax.training.step import check_batch
 
+# Coarse, since each try is a compile: so there are a dozen at most.
 PRECISION = 16
 """The largest batch is found to within one part in so many."""
 MIN_LOCAL_LENGTH = 128

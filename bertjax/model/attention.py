@@ -235,6 +235,7 @@ class SelfAttention(nn.Module):
         c, layout = self.config, self.layout
         width = (c.hidden_size,)
         heads = (c.num_attention_heads, c.hidden_size // c.num_attention_heads)
+        # Queries, keys and values go into attention's kernel, the output into the norm's.
         feeds_kernel = kernels.on_tpu(c, layout)
 
         def project(name: str, names: Names) -> Array:

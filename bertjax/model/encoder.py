@@ -54,6 +54,7 @@ class Embeddings(nn.Module):
             nn.Embed, features=c.embedding_width, dtype=jnp.float32, param_dtype=jnp.float32
         )
         init_words = truncated_normal(c, "vocab", "embed")
+        # These two have few rows, so they are cut along their width alone.
         init_others = truncated_normal(c, None, "embed")
         self.word = table(c.vocab_size, embedding_init=init_words)
         self.position = table(c.max_position_embeddings, embedding_init=init_others)
@@ -92,6 +93,7 @@ class Mlp(nn.Module):
         width, inner = (c.hidden_size,), (c.intermediate_size,)
         feeds_kernel = kernels.on_tpu(c, self.layout)
         up = Linear(c, width, inner, ("embed", "mlp"), name="up")
+        # The norm's kernel takes this result; that of `up` goes into the activation, which is none.
         down = Linear(c, inner, width, ("mlp", "embed"), feeds_kernel, name="down")
         up_BxLxF = self.layout(up(x_BxLxD), "batch", "length", "mlp")
         up_BxLxF = checkpoint_name(up_BxLxF, PROJECTED)

@@ -23,7 +23,7 @@ def init_linear(config: ModelConfig, key: Array, outputs: int) -> Params:
 
 def linear_axes() -> Params:
     """Return the logical axes of the parameters of `init_linear`."""
-    # The outputs are not cut: a number of classes need not be a multiple of any devices.
+    # The outputs are not cut: the number of classes need not be a multiple of the devices.
     return {"kernel": PartitionSpec("embed", None), "bias": PartitionSpec(None)}
 
 

@@ -49,6 +49,8 @@ FREE_CALLS = {
 """Targets of custom calls that take no time."""
 KERNEL = "tpu_custom_call"
 """Target of the custom calls that are Pallas kernels."""
+# A choice by index names its branches in one attribute, a choice by a bool in two (openxla.org,
+# operation semantics, Conditional).
 _BRANCHES = ("branch_computations", "true_computation", "false_computation")
 
 

@@ -74,6 +74,7 @@ def _forward(
 
 def _backward(static: Static, residuals: _Residuals, gradient: Array) -> Any:
     x, added, scale, seed = residuals
+    # None for the seed, whose integers have no gradient.
     return *_call("backward", static, (x, added, gradient), (scale,), seed), None
 
 

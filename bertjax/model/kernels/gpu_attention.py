@@ -120,6 +120,7 @@ def _backward(static: Static, residuals: _Residuals, gradient: Array) -> Any:
     dk, dv = _call(
         _dk_dv_body, static, seed, segments, queries, [k, v], statistics, like=[k, v], by_keys=True
     )
+    # Segments and seed are integers, which have no gradient.
     return dq, dk, dv, (None, None), None
 
 

@@ -88,6 +88,7 @@ def _forward(
 def _backward(static: Static, residuals: _Residuals, gradient: Array) -> Any:
     q, k, v, segments, seed = residuals
     dq, dk, dv = _call("backward", static, (q, k, v, gradient), segments, seed, 3)
+    # Segments and seed are integers, which have no gradient.
     return dq, dk, dv, (None, None), None
 
 
@@ -127,6 +128,7 @@ def _call(
         in_specs=[pl.BlockSpec(memory_space=pltpu.SMEM), segment, segment] + [block] * len(arrays),
         out_specs=[block] * outputs,
         out_shape=[jax.ShapeDtypeStruct(q.shape, q.dtype)] * outputs,
+        # Parallel: no block needs another one, so the two cores of a v4 or v5p may share them.
         compiler_params=pltpu.CompilerParams(
             dimension_semantics=("parallel", "parallel"), vmem_limit_bytes=16 * 2**20
         ),
