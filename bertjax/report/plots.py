@@ -197,6 +197,7 @@ def _over_steps(plot: Plot, traces: list[go.Scatter], last_step: int) -> str:
         # Ten steps at least, or the axis of a run that has just begun has fractions of steps.
         "range": [0, max(1.01 * last_step, 10)],
         "hoverformat": ",d",
+        # d3-format: SI prefixes without trailing zeros, such as 20k.
         "tickformat": "~s",
         "nticks": 8,
     }

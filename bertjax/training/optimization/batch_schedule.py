@@ -57,6 +57,8 @@ class BatchSchedule:
         """Add the metrics of updates, in order, to the averages."""
         for entry in entries:
             noise, signal = entry.get(NOISE, math.nan), entry.get(SIGNAL, math.nan)
+            # A skipped update has no finite estimates, and one NaN would stay in the averages for
+            # good.
             if math.isfinite(noise) and math.isfinite(signal):
                 self._noise = DECAY * self._noise + (1 - DECAY) * noise
                 self._signal = DECAY * self._signal + (1 - DECAY) * signal
