@@ -71,7 +71,7 @@ class BatchSchedule:
         """
         if not self._noise:
             return math.nan
-        # Both averages start at 0 and lack the same factor, which their ratio does not have.
+        # Averages that start at 0 are too small at first, both by the same factor: it cancels here.
         return self._noise / self._signal if self._signal > 0 else math.inf
 
     def grow(self) -> bool:
