@@ -121,6 +121,7 @@ def finetune(
         if first:
             write_report(run_dir)
 
+    # Nothing is written before all is checked, so there is no log file yet.
     with collected_log() as earlier:
         checked, external = _check(config, run_dir, overrides)
     _write_start(checked, external, run_dir)
@@ -248,6 +249,7 @@ def _read_start(init_from: str, run_dir: epath.Path) -> _Start:
         expected="a run, for several processes (`bertjax import` makes one)",
     )
     folder = run_dir / IMPORTED
+    # An earlier start of this run has imported it.
     if (folder / checkpoint.FOLDER).exists():
         check_imported_from(folder, source)
         return _Start(str(folder), read_initial_model(folder))
@@ -256,6 +258,7 @@ def _read_start(init_from: str, run_dir: epath.Path) -> _Start:
         raise UserError(
             f"{source}: found no vocabulary, expected vocab.txt or another tokenizer's files"
         )
+    # The place where the tokenizer will be: nothing is written before all is checked.
     initial = InitialModel(external.config, folder.resolve() / TOKENIZER)
     return _Start(str(folder), initial, external, external.tokenizer)
 

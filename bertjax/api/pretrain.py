@@ -99,6 +99,7 @@ def train(
         if first:
             write_report(run_dir)
 
+    # After the source is open: nothing is written before all is checked.
     if first:
         save_tokenizer(config, tokenizer, run_dir)
     with log_to_file(run_dir) if first else nullcontext():

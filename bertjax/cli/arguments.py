@@ -122,6 +122,7 @@ def _with_values(words: Sequence[str], default: Any) -> list[str]:
     # Without tyro's flags an option needs a value (see `parse`).
     booleans = {f"--{name}" for name, value in _options(default) if isinstance(value, bool)}
     completed = []
+    # The last word has none after it: the added `--` takes that place.
     for word, following in itertools.pairwise([*words, "--"]):
         completed.append(word)
         if word.replace("_", "-") in booleans and following.startswith("--"):
@@ -147,15 +148,18 @@ def quiet_libraries() -> None:
     """Keep the start-up messages of TensorFlow and Orbax off the terminal; errors still show."""
     import os
 
+    # Defaults only: a user who wants these messages sets the variables.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # TensorFlow only copies data here, which oneDNN does not speed up; it prints a banner.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    # Orbax logs by absl.
     import absl.logging
 
     # Orbax logs each task that failed beside the one whose error is reported.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     absl.logging.set_verbosity(absl.logging.FATAL)
     absl.logging.set_stderrthreshold("fatal")
+    # Where stdout is no terminal Python keeps lines back until a block is full.
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
 
 

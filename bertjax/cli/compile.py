@@ -48,6 +48,7 @@ def run(words: Sequence[str]) -> int:
     """Run the verb; return the exit status."""
     from bertjax.estimate.hardware.slices import open_slice, prepare_environment
 
+    # Before the first import of JAX, which reads the environment.
     prepare_environment()
     subject, command, overrides = parse_configured("compile", CompileCommand, words)
     quiet_libraries()
@@ -58,6 +59,7 @@ def run(words: Sequence[str]) -> int:
     from bertjax.estimate.text import brief, describe_answer
     from bertjax.training.initial_model import take_initial_model
 
+    # On stderr: stdout has the answer alone.
     def show(what: str, estimate: Estimate) -> None:
         seconds = f"compiled in {estimate.compile_seconds:.0f} s"
         print(f"{what}: {brief(estimate).strip()} ({seconds})", file=sys.stderr)

@@ -92,6 +92,7 @@ def _options_script(shell: str) -> str:
                 _commands(),
                 args=["--tyro-print-completion", shell],
                 prog="bertjax",
+                # As `arguments.parse` reads the options.
                 config=(tyro.conf.FlagConversionOff,),
             )
     except SystemExit as stop:

@@ -64,6 +64,7 @@ def run(words: Sequence[str]) -> int:
         expected="a number above 0",
     )
     quiet_libraries()
+    # Imported after the checks: so a mistake is told without waiting for JAX.
     from bertjax.inference.embed import EmbedOptions, embed_windows
     from bertjax.inference.lengths import longest_row
     from bertjax.inference.vector_files import (

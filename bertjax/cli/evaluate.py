@@ -25,6 +25,7 @@ def run(words: Sequence[str]) -> int:
     if not wants_help(rest):
         need(subject, "evaluate", "a run or checkpoint folder")
     if not subject:
+        # Only with `--help`: it prints and ends the process.
         parse("evaluate RUN", EvaluateCommand(), rest)
     quiet_libraries()
     from bertjax.parallel import compile_cache, failures, hosts
@@ -33,7 +34,9 @@ def run(words: Sequence[str]) -> int:
         compile_cache.start()
         from bertjax.api.evaluate import evaluate, saved_config
 
+        # The defaults of the options are the checkpoint's own settings, so that is read first.
         command = parse("evaluate RUN", EvaluateCommand(saved_config(subject)), rest)
+        # Without options it is the run's own evaluation, which is written into its folder too.
         result = evaluate(subject, command.config if rest else None)
         if hosts.is_first():
             print(f"checkpoint: {result.checkpoint}")

@@ -38,6 +38,7 @@ def run(words: Sequence[str]) -> int:
     )
     need(command.to, "export", "--to with the new folder")
     quiet_libraries()
+    # Imported after the checks: so a mistake is told without waiting for JAX.
     from bertjax.interop.export_model import export_model
 
     folder = export_model(
@@ -55,6 +56,7 @@ def run(words: Sequence[str]) -> int:
 
 def _files(folder: "epath.Path") -> "Iterator[epath.Path]":
     """Yield the files below a folder, sorted within each folder."""
+    # A folder is listed in any order.
     for path in sorted(folder.iterdir()):
         if path.is_dir():
             yield from _files(path)

@@ -33,6 +33,7 @@ def run(words: Sequence[str]) -> int:
     )
     check(command.top_k > 0, where="--top-k", found=command.top_k, expected="a number above 0")
     quiet_libraries()
+    # Imported after the checks: so a mistake is told without waiting for JAX.
     from bertjax.inference.fill_mask import fill_mask
     from bertjax.parallel import compile_cache
     from bertjax.training.saved_model import load_model

@@ -57,6 +57,7 @@ class FinetuneCommand:
 
 def run(words: Sequence[str]) -> int:
     """Run the verb; return the exit status."""
+    # Help needs no other process, so it is printed before they are connected.
     if wants_help(words):
         parse_configured("finetune", FinetuneCommand, words)
     quiet_libraries()

@@ -53,6 +53,7 @@ def run(words: Sequence[str]) -> int:
         expected="a number above 0",
     )
     quiet_libraries()
+    # Imported after the checks: so a mistake is told without waiting for JAX.
     from bertjax.interop.extend.grow import GrowOptions, grow_model
     from bertjax.report.terminal import terminal_progress
 

@@ -24,8 +24,11 @@ def restart_with_huge_pages() -> None:
     before = os.environ.get(VARIABLE, "")
     if TUNABLE in before or not _can_be_requested():
         return
+    # 1: huge pages by madvise; 2 would take reserved ones (glibc manual, Memory Allocation
+    # Tunables).
     tunables = f"{before}:{TUNABLE}=1" if before else f"{TUNABLE}=1"
     environment = {**os.environ, VARIABLE: tunables}
+    # In place, so that the process keeps its number; `orig_argv` has the interpreter's options too.
     os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
 
 

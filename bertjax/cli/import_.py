@@ -28,6 +28,7 @@ def run(words: Sequence[str]) -> int:
     subject, command = parse_subject("import", ImportCommand(), words, "a model folder", "SOURCE")
     need(command.to, "import", "--to with the new run's folder")
     quiet_libraries()
+    # Imported after the checks: so a mistake is told without waiting for JAX.
     from bertjax.cli.inspect import describe_model
     from bertjax.interop.import_model import import_model
 

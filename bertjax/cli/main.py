@@ -57,6 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return verb_module(words[0]).run(words[1:])
     except UserError as error:
+        # A cause that is quoted in the message may have several lines.
         print(f"bertjax: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except BrokenPipeError:

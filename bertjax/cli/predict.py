@@ -29,6 +29,7 @@ def run(words: Sequence[str]) -> int:
     if not wants_help(rest):
         need(subject, "predict", "a fine-tuned run or checkpoint folder")
     if not subject:
+        # Only with `--help`: it prints and ends the process.
         parse("predict RUN", PredictCommand(), rest)
     quiet_libraries()
     from bertjax.parallel import compile_cache, failures, hosts
@@ -38,6 +39,7 @@ def run(words: Sequence[str]) -> int:
         from bertjax.api.evaluate import predict, saved_config
         from bertjax.training.checkpoint import find_checkpoint
 
+        # The defaults of the options are the checkpoint's own settings, so that is read first.
         command = parse("predict RUN", PredictCommand(config=saved_config(subject)), rest)
         run_dir, checkpoint = find_checkpoint(subject)
         predicted = predict(

@@ -33,6 +33,7 @@ class TrainCommand:
 
 def run(words: Sequence[str]) -> int:
     """Run the verb; return the exit status."""
+    # Help needs no other process, so it is printed before they are connected.
     if wants_help(words):
         parse_configured("train", TrainCommand, words)
     quiet_libraries()

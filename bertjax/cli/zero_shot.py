@@ -55,6 +55,7 @@ def run(words: Sequence[str]) -> int:
     )
     _check(command)
     quiet_libraries()
+    # Imported after the checks: so a mistake is told without waiting for JAX.
     from bertjax.inference.vector_files import read_lines
     from bertjax.inference.zero_shot import zero_shot
     from bertjax.parallel import compile_cache
@@ -64,6 +65,7 @@ def run(words: Sequence[str]) -> int:
     model = load_model(subject)
     texts: Iterable[str] = iter(command.texts or read_lines(command.text_file))
     count = truncated = 0
+    # A window at a time, since a file or standard input may be of any length.
     while window := list(islice(texts, WINDOW * command.batch_size)):
         scored = zero_shot(
             model,
@@ -82,6 +84,7 @@ def run(words: Sequence[str]) -> int:
         count += len(window)
         truncated += scored.truncated
     if truncated:
+        # On stderr: stdout has the answers alone, which a program may read.
         print(f"truncated texts: {truncated:,} of {count:,}", file=sys.stderr)
     return 0
 

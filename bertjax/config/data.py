@@ -32,6 +32,7 @@ class TokenizerConfig:
     A vocab.txt (wordpiece), a SentencePiece .model (unigram, bpe), or a vocab.json with merges.txt
     beside it (byte_bpe).
     """
+    # The size of the vocabulary that was published with BERT (uncased).
     vocab_size: int = 30_522
     """Number of tokens to train, special tokens included: above 5; a small corpus gives fewer."""
     lowercase: bool = True
@@ -76,8 +77,10 @@ class DataConfig:
     """Fraction of the documents that are held out (0 to 1), chosen by a hash of their content."""
     max_seq_length: int = 128
     """Sequence length L in tokens, special tokens and padding included; at least 8."""
+    # As the original create_pretraining_data.py; 15 % of 128 tokens are 19.2.
     max_predictions_per_seq: int = 20
     """Maximum number of masked positions in a row."""
+    # As BERT's paper (arXiv 1810.04805, section 3.1, task #1).
     mlm_probability: float = 0.15
     """Fraction of a row's tokens that are to be predicted: above 0, at most 1."""
     # As the original script: fine-tuning meets inputs of all lengths.
@@ -106,6 +109,7 @@ class DataConfig:
     """Packing: maximum number of inputs that share a row (1 to 127); 1: no packing.
     Inputs of a row do not attend to each other (arXiv 2107.02027).
     """
+    # As in the original's README; the script itself has 10.
     dupe_factor: int = 5
     """Number of times that each document is made into inputs, always with other pairs and masks."""
     min_document_characters: int = 0
@@ -126,6 +130,7 @@ class DataConfig:
     """Relative weight of each folder in every batch, in any unit.
     Empty: the folder's number of rows to the power mixture_exponent.
     """
+    # multilingual.md of github.com/google-research/bert has this exponent and why.
     mixture_exponent: float = 0.7
     """Exponent from 0 (all folders alike) to 1 (in proportion to size); 0.7: multilingual BERT."""
     skip_damaged: bool = False
@@ -133,6 +138,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check(len(self.corpus) > 0, where="data.corpus", found="no source", expected="at least one")
+        # The ranges come first: `_check_lengths` calculates with these numbers.
         fraction("data", self, "validation_fraction", "mlm_probability", "short_seq_probability")
         fraction("data", self, "near_duplicate_threshold", "mixture_exponent")
         positive("data", self, "mlm_probability", "max_predictions_per_seq", "dupe_factor")
@@ -188,6 +194,7 @@ def _check_mixture(data: DataConfig) -> None:
     for entry in data.mixture:
         name, _, folder = entry.partition("=")
         check(
+            # The name becomes a part of metrics' names, such as rate/NAME.
             name.isidentifier() and bool(folder),
             where="data.mixture",
             found=entry,

@@ -75,6 +75,7 @@ class FinetuneConfig:
     """Several tasks: exponent from 0 (all alike) to 1 (in proportion to size).
     Each is drawn with a probability proportional to its number of training rows to this power.
     """
+    # This and the fraction of the warmup are the defaults of the original's run_classifier.py.
     epochs: float = 3.0
     """Number of passes over the training rows (of all tasks together)."""
     warmup_fraction: float = 0.1
@@ -146,6 +147,7 @@ def _check_tasks(finetune: FinetuneConfig) -> None:
     for entry in finetune.tasks:
         name_and_kind, _, location = entry.partition("=")
         name, colon, kind = name_and_kind.partition(":")
+        # The name stands in the names of arrays, metrics and files, so it has no slash or space.
         is_word = name.replace("-", "_").isidentifier()
         has_kind_after_colon = bool(kind) == bool(colon)
         check(

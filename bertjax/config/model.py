@@ -35,12 +35,14 @@ class ModelConfig:
     gelu: the exact one, by erf. gelu_tanh: its tanh approximation, which the original code of BERT
     uses.
     """
+    # As BERT's paper (arXiv 1810.04805, appendix A.2): 0.1 on all layers.
     hidden_dropout_prob: float = 0.1
     """Dropout rate after the embeddings and after each sublayer: 0 to below 1."""
     attention_probs_dropout_prob: float = 0.1
     """Dropout rate of the attention probabilities: 0 to below 1."""
     max_position_embeddings: int = 512
     """Number of learned position embeddings; at least data.max_seq_length + position_offset."""
+    # RoBERTa's tokens begin after the position of padding, padding_idx = 1.
     position_offset: int = 0
     """Position embedding of a row's first token; 0 for BERT, 2 for RoBERTa."""
     type_vocab_size: int = 2
@@ -53,6 +55,7 @@ class ModelConfig:
     """Pretraining heads that the model has: pooler, mlm (masked words), nsp (sentence pairs).
     pooler is the sentence vector, which nsp needs.
     """
+    # As the original code (modeling.py, BertConfig).
     initializer_range: float = 0.02
     """Standard deviation of the normal distribution that parameters are initialized with.
     It is truncated at two deviations, and is for kernels and embeddings; biases start at 0.
@@ -65,10 +68,12 @@ class ModelConfig:
     A token attends to others up to half of it away on each side, so that the cost of a row is
     linear in its length.
     """
+    # As ModernBERT (arXiv 2412.13663): every third layer is global, the first among them.
     global_attn_every_n_layers: int = 3
     """With local_attention: every n-th layer, from the first, has global attention; 0: none has."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of matrix products; parameters, layer norms, softmax and loss are always float32."""
+    # A loop: to write the layers out takes several times as long to compile (docs/benchmarks.md).
     scan_unroll: int = 1
     """Number of layers in one iteration of the loop over layers.
     1 compiles fastest; num_hidden_layers (no loop) runs fastest on CPU and TPU.
@@ -150,6 +155,7 @@ def _check_integers(model: ModelConfig) -> None:
         check(
             not isinstance(value, int) or value < 2**31,
             where=f"model.{field.name}",
+            # An integer of Python may have any number of digits.
             found=str(value)[:20],
             expected="less than 2**31",
         )
@@ -176,6 +182,7 @@ def _check_positions(model: ModelConfig) -> None:
 
 def _check_heads(model: ModelConfig) -> None:
     unique = len(set(model.heads)) == len(model.heads)
+    # The original's sentence head reads the pooled vector (run_pretraining.py).
     complete = "nsp" not in model.heads or "pooler" in model.heads
     check(
         unique and complete,
@@ -194,4 +201,5 @@ def _check_dropout(model: ModelConfig) -> None:
         found=model.dropout_bits,
         expected="hash, for dropout inside model.kernels pallas",
     )
+    # At 1 nothing would stay, and what stays is scaled by 1 / (1 - rate).
     fraction_below_one("model", model, "hidden_dropout_prob", "attention_probs_dropout_prob")

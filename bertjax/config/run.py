@@ -37,6 +37,7 @@ class Config:
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
 
     def __post_init__(self) -> None:
+        # Compiled programs take the seed as a uint32.
         check(0 <= self.seed < 2**32, where="seed", found=self.seed, expected="0 to 2**32 - 1")
         _check_heads(self)
         _check_lengths(self)
@@ -120,6 +121,7 @@ def _check_finetuning(config: Config) -> None:
 
 def _check_layers(config: Config) -> None:
     """Check what counts layers, and that no layer is both random and frozen."""
+    # Layers that share their parameters can only be frozen or made anew as one.
     stack = 1 if config.model.share_layers else config.model.num_hidden_layers
     counts = {
         "finetune.reinit_layers": config.finetune.reinit_layers,
@@ -152,6 +154,7 @@ def _check_steps(config: Config) -> None:
 
 def _check_mesh(config: Config) -> None:
     check(
+        # The kernels take whole rows.
         config.mesh.sequence == 1 or config.model.kernels == "xla",
         where="mesh.sequence",
         found=config.mesh.sequence,

@@ -18,6 +18,7 @@ def to_dict(config: Any) -> dict[str, Any]:
         value = getattr(config, field.name)
         if dataclasses.is_dataclass(value):
             value = to_dict(value)
+        # A list, as JSON has it: so the values equal those that are read from a file.
         elif isinstance(value, tuple):
             value = list(value)
         values[field.name] = value

@@ -17,6 +17,8 @@ class OptimizerConfig:
     adamw: AdamW (arXiv 1711.05101). lamb: LAMB (arXiv 1904.00962), for large batches. bert: the
     original BERT's, AdamW without bias correction.
     """
+    # Rate, warmup, decay rates and weight decay are those of BERT's paper (arXiv 1810.04805,
+    # appendix A.2).
     peak_learning_rate: float = 1e-4
     """Learning rate at the end of the warmup."""
     schedule: Literal["linear", "cosine", "constant", "inverse_sqrt", "step", "multistep"] = (
@@ -46,6 +48,7 @@ class OptimizerConfig:
     """Number added to the square root of the second moment."""
     weight_decay: float = 0.01
     """Decoupled weight decay; biases and layer norms have none."""
+    # As the original BERT (optimization.py, create_optimizer).
     max_grad_norm: float = 1.0
     """Global norm that gradients are clipped to; 0: no clipping."""
     layer_decay: float = 1.0
@@ -77,6 +80,7 @@ class OptimizerConfig:
             found=self.layer_decay,
             expected="above 0, to 1",
         )
+        # At 1 the mean of a weight could not be kept: mixout divides by 1 - p.
         fraction_below_one("optimizer", self, "mixout")
         not_negative("optimizer", self, "freeze_layers")
         self._check_schedule()
@@ -98,6 +102,7 @@ class OptimizerConfig:
 class TrainConfig:
     """The training loop: its length, its batches, and how often it evaluates and saves."""
 
+    # Length and batch size are those of BERT's paper (arXiv 1810.04805, appendix A.2).
     steps: int = 1_000_000
     """Length of the run in batches of batch_size rows.
     Each is one update of the parameters, unless batch_size_schedule joins several to one.

@@ -85,6 +85,7 @@ def find_largest(
 ) -> LargestBatch:
     """Find the largest batch that fits on this mesh; `first` is the estimate of `config` itself."""
     unit = batch_unit(config, slice_)
+    # Kept by size: a compile takes up to minutes, so none is done twice.
     estimates = {first.batch_size // unit: first}
 
     def fits(units: int) -> bool:
@@ -102,6 +103,7 @@ def _guess_units(first: Estimate, unit: int) -> int:
     """Guess how many units of rows just fit: activations grow in proportion to the rows."""
     units = first.batch_size // unit
     if first.memory is None:
+        # The compiler refused it, and then says no memory to calculate with.
         return max(units // 2, 1)
     free = first.memory.available - first.memory.total
     more = int(GUESS_MARGIN * free * units / max(first.memory.activations, 1))
@@ -118,6 +120,7 @@ def find_layouts(
     tried = [first]
     for candidate in itertools.islice(candidates(config, slice_), limit):
         mesh, remat = dataclasses.asdict(candidate.mesh), candidate.model.remat
+        # Compiled already.
         if (mesh, remat) == (first.mesh, first.remat):
             continue
         tried.append(estimate(candidate, slice_))
@@ -126,6 +129,7 @@ def find_layouts(
 
 
 def _step_seconds(estimate: Estimate) -> float:
+    # Layouts that do not fit come last.
     return estimate.timing.step if estimate.timing else float("inf")
 
 

@@ -166,6 +166,7 @@ def _compile(lowered: Lowered) -> _Compilation:
         return _Compilation(lowered.compile(), "")
     except JaxRuntimeError as error:
         reason = one_line(error, limit=None)
+        # Any other error is no answer to whether the step fits.
         if not reason.startswith("RESOURCE_EXHAUSTED"):
             raise
         # Newer compilers number their errors: RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out

@@ -16,6 +16,7 @@ from bertjax.parallel import rules
 from bertjax.parallel.mesh import make_mesh
 from bertjax.training.step import check_batch
 
+# Coarse, since each try is a compile: so there are a dozen at most.
 PRECISION = 16
 """The largest batch is found to within one part in so many."""
 MIN_LOCAL_LENGTH = 128
@@ -142,6 +143,7 @@ def _divides(config: Config, slice_: Slice, mesh: MeshConfig) -> bool:
     return True
 
 
+# All meshes of a search have the same model, which is traced once.
 @lru_cache(maxsize=1)
 def _parameters(model: ModelConfig) -> tuple[Any, Any]:
     """Return the shapes and the logical axes of a model's parameters."""

@@ -18,6 +18,7 @@ def describe(estimate: Estimate) -> str:
     lines = [heading(estimate), LABEL, ""]
     if not estimate.fits:
         return "\n".join([*lines, f"does not fit: {estimate.refusal}"])
+    # For the type checker: what fits has both.
     assert estimate.memory is not None
     assert estimate.timing is not None
     lines += [*_memory(estimate.memory), ""]

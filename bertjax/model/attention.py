@@ -152,6 +152,8 @@ def scored(
     """
     # The queries are scaled and not the scores, of which there are more.
     scale = 1.0 / math.sqrt(q_BxLxHxK.shape[-1])
+    # Scores are summed in float32, so that the softmax does not see bfloat16's rounding of large
+    # sums.
     scores = jnp.einsum(
         "blhk,bmhk->bhlm", q_BxLxHxK * scale, k_BxMxHxK, preferred_element_type=jnp.float32
     )
@@ -159,11 +161,14 @@ def scored(
     if window:
         queries = jnp.arange(q_BxLxHxK.shape[1])
         keys = jnp.arange(k_BxMxHxK.shape[1])
+        # Both ends belong to the window, as in ModernBERT's (arXiv 2412.13663).
         is_near = jnp.abs(queries[:, None] - keys[None, :]) <= window // 2
         seen &= is_near[None, None, :, :]
     # The least number and not -inf: a row of -inf alone would give NaN (0 / 0).
     scores = jnp.where(seen, scores, jnp.finfo(jnp.float32).min)
     probabilities = jax.nn.softmax(scores, axis=-1).astype(v_BxMxHxK.dtype)
+    # Dropout comes after the softmax and nothing is normalized again, as in the original BERT
+    # (github.com/google-research/bert, modeling.py, attention_layer).
     rate, names = config.attention_probs_dropout_prob, ("batch", "heads", "length", None)
     probabilities = dropout(config, probabilities, rate, key, layout, names)
     return jnp.einsum("bhlm,bmhk->blhk", probabilities, v_BxMxHxK)
@@ -195,17 +200,22 @@ def fused(
     ) -> Array:
         """Attention on one device, for its rows and heads; `firsts` are their numbers."""
         first_numbers = (numbers[:1] for numbers in firsts)
+        # The kernel sees a part of the rows and heads. With the numbers of the first ones it draws
+        # the bits of the whole array, so that a mesh does not change the masks.
         seed = jnp.concatenate([words, *first_numbers, jnp.full(1, num_heads, jnp.int32)])
         if platform == "gpu":
             gpu_static = gpu_attention.Static(rate, window, interpret)
             return gpu_attention.gpu_attention(gpu_static, q, k, v, (queries, keys), seed)
         tpu_static = tpu_attention.Static(width, rate, interpret)
+        # The TPU kernel's blocks are 128 lanes wide, which may be several heads side by side.
         flat = (x.reshape(*x.shape[:2], -1) for x in (q, k, v))
         mixed = tpu_attention.tpu_attention(tpu_static, *flat, (queries, keys), seed)
         return mixed.reshape(q.shape)
 
     per_row: Names = ("batch", None)
     inputs: list[Names] = [KEYS, KEYS, KEYS, per_row, per_row, (None,), ("batch",), ("heads",)]
+    # Arrays of numbers and not the device's index: they are cut as the rows and heads are, on any
+    # mesh.
     row_numbers = jnp.arange(batch, dtype=jnp.int32)
     head_numbers = jnp.arange(num_heads, dtype=jnp.int32)
     run = layout.per_device(local, inputs, KEYS)
@@ -225,6 +235,7 @@ class SelfAttention(nn.Module):
         c, layout = self.config, self.layout
         width = (c.hidden_size,)
         heads = (c.num_attention_heads, c.hidden_size // c.num_attention_heads)
+        # Queries, keys and values go into attention's kernel, the output into the norm's.
         feeds_kernel = kernels.on_tpu(c, layout)
 
         def project(name: str, names: Names) -> Array:

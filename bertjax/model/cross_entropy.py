@@ -42,6 +42,7 @@ def _compared(logits: Array, picked: Array) -> tuple[Array, Array, Array]:
     The second is 1 where no logit is higher. It is not found by argmax, which compilers for CPUs
     compute an element at a time.
     """
+    # The maximum cancels out of the loss, so it has no gradient to follow.
     highest = jax.lax.stop_gradient(jnp.max(logits, axis=-1))
     exponentials = jnp.exp(logits - highest[..., None])
     total = jnp.sum(exponentials, axis=-1)
@@ -86,6 +87,7 @@ class _Entries(NamedTuple):
 def _product(
     x: Array, table: Array, bias: Array, labels: Array, weights: Array
 ) -> tuple[Array, Array]:
+    # Called where no gradient is wanted; JAX calls `_forward` in its place where one is.
     (loss, correct), _ = _over_parts(partial(_value, table, bias), _Entries(x, labels, weights))
     return loss, correct
 
@@ -100,6 +102,8 @@ def _forward(
 
 def _backward(kept: tuple[Array, Array, Array], cotangents: tuple[Array, Array]) -> Any:
     d_x, d_table, d_bias = kept
+    # Gradients were computed for a cotangent of 1 and are linear in it. The count of correct
+    # entries is constant nearly everywhere, so its cotangent is not used.
     d_loss = cotangents[0]
     return (d_x * d_loss).astype(d_x.dtype), d_table * d_loss, d_bias * d_loss, None, None
 
@@ -128,6 +132,7 @@ def _over_parts(work: Callable[[_Entries], tuple[Any, Any]], entries: _Entries) 
 
 def _part_size(count: int) -> int:
     """Return the largest divisor of `count` from `MIN_ROWS` to `MAX_ROWS`, or else `count`."""
+    # A divisor, since a scan takes parts of one size.
     for size in range(min(MAX_ROWS, count), MIN_ROWS - 1, -1):
         if count % size == 0:
             return size

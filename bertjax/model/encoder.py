@@ -54,6 +54,7 @@ class Embeddings(nn.Module):
             nn.Embed, features=c.embedding_width, dtype=jnp.float32, param_dtype=jnp.float32
         )
         init_words = truncated_normal(c, "vocab", "embed")
+        # These two have few rows, so they are cut along their width alone.
         init_others = truncated_normal(c, None, "embed")
         self.word = table(c.vocab_size, embedding_init=init_words)
         self.position = table(c.max_position_embeddings, embedding_init=init_others)
@@ -72,6 +73,8 @@ class Embeddings(nn.Module):
         positions = self.position(position_ids + c.position_offset)
         summed = layout(words + positions + self.token_type(segment_ids), *HIDDEN)
         key = None if deterministic else self.make_rng("dropout")
+        # Norm, then dropout, then the projection: the first two are the original BERT's order
+        # (modeling.py, layer_norm_and_dropout), the last is ALBERT's.
         embedded = dropout(c, self.layer_norm(summed), c.hidden_dropout_prob, key, layout, HIDDEN)
         if not c.embedding_size:
             return embedded
@@ -90,6 +93,7 @@ class Mlp(nn.Module):
         width, inner = (c.hidden_size,), (c.intermediate_size,)
         feeds_kernel = kernels.on_tpu(c, self.layout)
         up = Linear(c, width, inner, ("embed", "mlp"), name="up")
+        # The norm's kernel takes this result; that of `up` goes into the activation, which is none.
         down = Linear(c, inner, width, ("mlp", "embed"), feeds_kernel, name="down")
         up_BxLxF = self.layout(up(x_BxLxD), "batch", "length", "mlp")
         up_BxLxF = checkpoint_name(up_BxLxF, PROJECTED)
@@ -124,6 +128,7 @@ class Layer(nn.Module):
         )
         x_BxLxD = add_and_norm(x_BxLxD, attended, "attention_layer_norm")
         x_BxLxD = add_and_norm(x_BxLxD, Mlp(c, layout, name="mlp")(x_BxLxD), "mlp_layer_norm")
+        # None, so that the scan does not stack N outputs that nobody reads.
         return x_BxLxD, x_BxLxD if self.keep_output else None
 
 
@@ -148,6 +153,7 @@ class SharedLayer(nn.Module):
         self, x_BxLxD: Array, segments: Segments, is_global: Array | None
     ) -> tuple[Array, Array | None]:
         c = self.config
+        # One set of parameters, but each use has a dropout key of its own, as separate layers have.
         repeated = nn.scan(
             lambda layer, x_BxLxD, segments, is_global: layer(x_BxLxD, segments, is_global),
             variable_broadcast="params",

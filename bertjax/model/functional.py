@@ -85,6 +85,7 @@ class _Bert(nn.Module):
         return Encoded(hidden, layers, embedded)
 
     def pool(self, hidden_BxLxD: Array, positions_BxS: Array | None) -> Array:
+        # The original BERT's pooler: the first token is [CLS] (modeling.py, BertModel).
         if positions_BxS is None:
             return jnp.tanh(self.pooler(hidden_BxLxD[:, 0]))
         return jnp.tanh(self.pooler(_at(hidden_BxLxD, positions_BxS)))
@@ -100,6 +101,7 @@ class _Bert(nn.Module):
         return self.mlm.cross_entropy(hidden, table, labels_BxP, weights_BxP)
 
     def nsp_logits(self, pooled: Array) -> Array:
+        # Float32 for the softmax, whatever the type of the product.
         return self.nsp(pooled).astype(jnp.float32)
 
     def all(self, batch: Batch) -> None:
@@ -143,6 +145,7 @@ def init(config: ModelConfig, key: Array) -> Params:
 
 def shapes(config: ModelConfig) -> Any:
     """Return the tree of `params` with a `jax.ShapeDtypeStruct` at each leaf."""
+    # Only traced: a model that does not fit this machine has shapes too.
     return jax.eval_shape(lambda: init(config, jax.random.key(0)))
 
 

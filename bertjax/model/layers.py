@@ -41,6 +41,7 @@ def _gelu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Arr
     """Derivative by hand, so that one array in the type of `x` is kept for the backward pass."""
     (x,), (dx,) = primals, tangents
     wide = x.astype(jnp.float32)
+    # The derivative of x P(x) is P(x) + x p(x), with P and p the normal's distribution and density.
     density = math.sqrt(0.5 / math.pi) * jnp.exp(-0.5 * jnp.square(wide))
     return gelu(x), (_normal_cdf(wide) + wide * density).astype(x.dtype) * dx
 
@@ -71,6 +72,7 @@ def _gelu_tanh_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array
     (x,), (dx,) = primals, tangents
     wide = x.astype(jnp.float32)
     square = _square(wide)
+    # With u the tanh's argument: below' = 2 below (1 - below) u', and u' = SLOPE + 3 CUBE x^2.
     below = _tanh_cdf(wide, square)
     slope = below + wide * below * (1 - below) * (2 * SLOPE + 6 * CUBE * square)
     return gelu_tanh(x), slope.astype(x.dtype) * dx
@@ -89,6 +91,8 @@ def truncated_normal(config: ModelConfig, *axes: str | None) -> Callable[..., An
 
     `axes` are the logical names of the parameter's axes.
     """
+    # The deviation is that of the uncut normal, as with TensorFlow's truncated_normal_initializer,
+    # which the original uses (modeling.py, create_initializer).
     init = jax.nn.initializers.truncated_normal(config.initializer_range)
     return nn.with_logical_partitioning(init, axes)
 
@@ -123,6 +127,8 @@ class Linear(nn.Module):
     def __call__(self, x: Array) -> Array:
         c = self.config
         kernel_shape, bias_axes = (*self.inputs, *self.outputs), self.axes[len(self.inputs) :]
+        # Float32 also where products are in bfloat16, whose 8 significant bits would lose small
+        # steps (master weights, arXiv 1710.03740, section 3.1).
         kernel = self.param("kernel", truncated_normal(c, *self.axes), kernel_shape, jnp.float32)
         bias = self.param("bias", constant(0.0, *bias_axes), self.outputs, jnp.float32)
         flat = kernel.astype(c.dtype).reshape(math.prod(self.inputs), -1)
@@ -233,4 +239,5 @@ def dropout(
     draw = random_bits.threefry if config.dropout_bits == "threefry" else random_bits.rbg
     threshold = round(rate * 65_536)
     keep = draw(key, x.shape, layout, names) >= threshold
+    # A rate that rounds to 1 drops everything; the maximum then avoids a division by 0.
     return random_bits.drop(x, keep, 65_536 / max(65_536 - threshold, 1))

@@ -14,6 +14,8 @@ def init_linear(config: ModelConfig, key: Array, outputs: int) -> Params:
 
     The kernel `[D, outputs]` is truncated normal of `config.initializer_range`, the bias 0.
     """
+    # As the original BERT's heads (github.com/google-research/bert, run_classifier.py,
+    # create_model).
     init = jax.nn.initializers.truncated_normal(config.initializer_range)
     shape = (config.hidden_size, outputs)
     return {"kernel": init(key, shape, jnp.float32), "bias": jnp.zeros(outputs, jnp.float32)}
@@ -21,6 +23,7 @@ def init_linear(config: ModelConfig, key: Array, outputs: int) -> Params:
 
 def linear_axes() -> Params:
     """Return the logical axes of the parameters of `init_linear`."""
+    # The outputs are not cut: the number of classes need not be a multiple of the devices.
     return {"kernel": PartitionSpec("embed", None), "bias": PartitionSpec(None)}
 
 

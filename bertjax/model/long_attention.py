@@ -16,8 +16,10 @@ from bertjax.config import ModelConfig
 from bertjax.model.layers import dropout
 from bertjax.model.layout import Layout, Names
 
+# At 2,048 ids chunks take a quarter of the memory and less time; at 512 they take more time
+# (docs/benchmarks.md, "Attention by length").
 CHUNKED_FROM = 2048  # ids in a row; from here on its matrix of probabilities is too large to keep
-CHUNK = 512  # queries at a time, or a few more
+CHUNK = 512  # queries at a time, or fewer
 
 
 def local_attention(
@@ -69,6 +71,7 @@ def local_attention(
     seen = query_segments == key_segments
     distances = jnp.arange(3 * reach)[None, :] - reach - jnp.arange(reach)[:, None]
     seen &= (jnp.abs(distances) <= reach)[None, None, :, :]
+    # The least number and not -inf, for the reason that `attention.scored` gives.
     scores = jnp.where(seen[:, None, :, :, :], scores, jnp.finfo(jnp.float32).min)
     probabilities = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
     rate, axes = config.attention_probs_dropout_prob, ("batch", "heads", "length", None, None)
@@ -89,11 +92,14 @@ def chunked_attention(
     backward pass.
     """
     batch, length = queries.shape
+    # Chunks of one size, since `lax.map` runs one program for all: so their number divides the
+    # length.
     fewest = -(-length // CHUNK)
     count = next(n for n in range(fewest, length + 1) if length % n == 0)
 
     def chunk(numbered: tuple[Array, Array, Array]) -> Array:
         number, q, queries = numbered
+        # A key for each chunk: with one for all, the chunks would share dropout's masks.
         return attend(q, queries, None if key is None else jax.random.fold_in(key, number))
 
     def split(x: Array) -> Array:

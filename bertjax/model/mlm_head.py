@@ -59,4 +59,5 @@ class MlmHead(nn.Module):
         return layout.platform in ("cpu", "gpu") and is_uncut
 
     def _transformed(self, hidden: Array) -> Array:
+        # Without dropout, as the original (run_pretraining.py, get_masked_lm_output).
         return self.layer_norm(ACTIVATIONS[self.config.hidden_act](self.transform(hidden)))

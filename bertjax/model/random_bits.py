@@ -48,8 +48,10 @@ def element_mask(low: Array, high: Array, row: Array, element: Array, rate: floa
     The probability is exact to 2**-32. `low` and `high` are the array's seed words, `row` and
     `element` int32 numbers; all four broadcast.
     """
+    # A row's two seed words come from the array's two, in either order, so that they differ.
     bits = mix(element, mix(row, low, high), mix(row, high, low))
     # As signed integers, bits are at least -2**31.
+    # Capped, so that the threshold is an int32 too.
     threshold = min(round(rate * 2**32), 2**32 - 1) - 2**31
     return bits >= threshold
 
@@ -74,6 +76,7 @@ def score_mask(
     """
     if not rate:
         return None
+    # The number of row and head in the whole array, on whatever device they are.
     number = (seed[2] + row) * seed[4] + seed[3] + head
     return element_mask(seed[0], seed[1], number, query * length + key, rate)
 
@@ -85,11 +88,14 @@ def drop(x: Array, keep: Array | None, scale: float) -> Array:
     """
     if keep is None:
         return x
+    # In float32: bfloat16 would round the factor 1 / 0.9 to 1.109.
     return jnp.where(keep, x.astype(jnp.float32) * scale, 0).astype(x.dtype)
 
 
 def threefry(key: Array, shape: tuple[int, ...], layout: Layout, names: Names) -> Array:
     """Return 16 bits an element, uint16, by JAX's generator: the same on any mesh."""
+    # On any mesh, since each element's bits depend on its position alone
+    # (`jax_threefry_partitionable`, JAX's default).
     return jax.random.bits(key, shape, jnp.uint16)
 
 
@@ -116,6 +122,7 @@ def rbg(key: Array, shape: tuple[int, ...], layout: Layout, names: Names) -> Arr
         part = jnp.uint32(0)
         for axis, indices in enumerate(numbers):
             part = part + indices[0] * jnp.uint32(0x9E3779B1 + 2 * axis)
+        # XLA's generator takes four words as its state.
         seed = jnp.concatenate([words, jnp.stack([part, jnp.uint32(len(numbers))])])
         return jax.lax.rng_bit_generator(seed, local_shape, jnp.uint16)[1]
 

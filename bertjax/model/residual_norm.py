@@ -27,10 +27,13 @@ class ResidualNorm(nn.Module):
         c, layout = self.config, self.layout
         scale, bias = scale_and_bias(self, x.shape[-1])
         if kernels.norm(c, x.shape[1], layout):
+            # Named before dropout, which the kernel applies inside; below it is named after
+            # dropout.
             added = checkpoint_name(added, PROJECTED)
             return residual_norm_kernel(c, layout, x, added, scale, bias, key)
         dropped = dropout(c, added, c.hidden_dropout_prob, key, layout, HIDDEN)
         dropped = checkpoint_name(dropped, PROJECTED)
+        # Float32 until the norm is taken: only its result is rounded to `config.dtype`.
         summed = x.astype(jnp.float32) + dropped.astype(jnp.float32)
         return layer_norm(c, summed, scale, bias)
 

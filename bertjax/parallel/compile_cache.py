@@ -58,9 +58,11 @@ def start(
         folder = run_dir / FOLDER
     else:
         return None
+    # A folder for each number of cores, for the reason that `_cores` gives.
     folder /= f"{_cores(environment)}-cores"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Several processes share the folder: two that clean it would disturb each other.
         if hosts.is_first():
             _drop_broken(folder)
             _drop_oldest(folder)
@@ -77,6 +79,7 @@ def _cores(environment: Mapping[str, str]) -> str:
     JAX's keys leave it out, so programs for another number of cores would be taken for this one's.
     """
     if hasattr(os, "sched_getaffinity"):
+        # taskset, Slurm and cpusets may give a process fewer cores than the machine has.
         cores: int | None = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count()
@@ -94,6 +97,7 @@ def _entries(folder: epath.Path) -> list[Entry]:
     Another process may be removing some: those that are gone by now are left out.
     """
     entries = []
+    # JAX names an entry KEY-cache, and may keep its time of use beside it as KEY-atime.
     for path in folder.glob("*-cache"):
         with contextlib.suppress(FileNotFoundError):
             stat = path.stat()

@@ -20,6 +20,7 @@ def compiler_options(mesh: Mesh, environment: Mapping[str, str] = os.environ) ->
     A limit that the user sets in `LIBTPU_INIT_ARGS` is left as it is.
     """
     size = SCOPED_VMEM_KIB.get(mesh.devices.flat[0].device_kind)
+    # Other devices get no flag at all: their compilers do not know this one.
     if size is None or SCOPED_VMEM in environment.get("LIBTPU_INIT_ARGS", ""):
         return {}
     return {SCOPED_VMEM: str(size)}

@@ -65,10 +65,12 @@ def end_together() -> Iterator[None]:
     if hosts.job_arguments(os.environ) is None:
         yield
         return
+    # Before `start`: the runtime may abort while the processes wait for each other there.
     hosts.set_c_handler(signal.SIGABRT, ctypes.cast(_aborted, ctypes.c_void_p).value)
     hosts.start()
     _connected.set()
     done = threading.Event()
+    # A daemon, so that it does not keep a process alive whose main thread has ended.
     threading.Thread(target=_watch, args=(done,), daemon=True).start()
     try:
         yield
@@ -89,7 +91,9 @@ def _fail(error: BaseException) -> None:
         failure = _describe(error)
         status = failure.status
         if not failure.lost:
+            # A user's mistake is told by its one line; a traceback is for errors of the program.
             _print(failure.text if status == 2 else _traceback(error))
+        # Before `_cause_elsewhere`, which waits for the reports of all.
         _report(failure)
         if failure.lost:
             elsewhere = _cause_elsewhere(failure.text)
@@ -182,6 +186,7 @@ def _watch(done: threading.Event) -> None:
             continue
         first = next(iter(failures.values()))
         with _ending:
+            # Asked again under the lock: the main thread may have finished meanwhile.
             if done.is_set():
                 return
             _report(first._replace(lost=True))
@@ -217,6 +222,7 @@ def _end(status: int) -> None:
     os._exit(status)
 
 
+# A global: the object must live as long as C may call it (docs.python.org, ctypes).
 @ctypes.CFUNCTYPE(None, ctypes.c_int)
 def _aborted(number: int) -> None:
     """Handle SIGABRT: print why this process ends, and end it with status 1.

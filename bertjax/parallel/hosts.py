@@ -25,12 +25,15 @@ EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 """Variables that describe a job by hand: all three are set, or none."""
 SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
 """Variables by which JAX recognizes a Slurm job; it needs all of them."""
+# Text, as the environment has them. The first is JAX's own limit; with the second the others end
+# within 60 s of a loss (`failures.py`).
 START_SECONDS, HEARTBEAT_SECONDS = "300", "45"
 MAX_SECONDS = 24 * 3600  # of any wait: the runtime wants a limit, and none is meant
 
 # Python's `signal` can neither read nor set a handler that C code installed, and the handler by
 # which JAX's runtime notes a preemption is one. So the C library's `signal` is called directly.
 _libc = ctypes.CDLL(None)
+# Without types ctypes would cut the addresses to C's int.
 _libc.signal.restype, _libc.signal.argtypes = ctypes.c_void_p, (ctypes.c_int, ctypes.c_void_p)
 # Numbers the messages of `from_first`: every process makes the same calls in the same order, so
 # equal numbers are the same message.
@@ -252,6 +255,7 @@ def process_row_indices(mesh: Mesh, batch_size: int, process: int | None = None)
     """
     process = jax.process_index() if process is None else process
     slices = batch_sharding(mesh).devices_indices_map((batch_size,))
+    # A set: devices along tensor and sequence hold the same rows.
     parts = set()
     for device, (rows,) in slices.items():
         if device.process_index == process:  # type: ignore[attr-defined]

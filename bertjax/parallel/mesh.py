@@ -44,6 +44,7 @@ def _arranged(sizes: dict[str, int], devices: Sequence[jax.Device]) -> np.ndarra
     along it do not cross the slice. Raises `UserError` where `replica` does not count the slices.
     """
     shape = tuple(sizes.values())
+    # Devices that belong to no slice lack the attribute.
     slices = len({getattr(device, "slice_index", 0) for device in devices})
     if slices == 1:
         # Without permission to split a physical axis of the slice, most meshes of v5p and v6e

@@ -18,6 +18,8 @@ from bertjax.errors import check
 MESH_AXES = ("replica", "data", "fsdp", "tensor", "sequence")
 
 RULES: dict[str, tuple[str, ...]] = {
+    # fsdp divides the batch too: each device keeps a part of the parameters and works on its own
+    # rows (ZeRO, arXiv 1910.02054).
     "batch": ("replica", "data", "fsdp"),
     "length": ("sequence",),
     # Tensor parallelism as in Megatron-LM (arXiv 1909.08053, section 3): heads and the feed-forward

@@ -63,6 +63,7 @@ class Curve:
         """
         size = len(self.values)
         at = np.unique(np.linspace(0, size - 1, min(size, MAX_POINTS)).astype(int))
+        # A hundredth on each side makes the fiftieth.
         half = np.minimum(size // 100, at)  # shorter at the beginning, so that it stays centred
         low, high = at - half, np.minimum(at + half + 1, size)
         # Differences of cumulative sums: a window's sum costs the same whatever its size.
@@ -89,6 +90,7 @@ class Curve:
             finite = np.isfinite(stretch)
             kept.append(begin + int(np.argmin(np.where(finite, stretch, np.inf))))
             kept.append(begin + int(np.argmax(np.where(finite, stretch, -np.inf))))
+        # In order, and once where a stretch's lowest is its highest too.
         at = np.unique(kept)
         return Curve(self.steps[at], self.values[at])
 
@@ -169,6 +171,7 @@ def read_metrics(run_dir: epath.Path, names: Sequence[str] = PRETRAINING) -> Met
     A last line that is not complete yet is left out.
     """
     names = ("step", *names)
+    # Steps are float64 too, which has every integer up to 2**53.
     schema = pa.schema([("split", pa.string()), *((name, pa.float64()) for name in names)])
     table = pa.concat_tables([schema.empty_table(), *_blocks(run_dir / FILE, schema)])
     split = table["split"].to_numpy()

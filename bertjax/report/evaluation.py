@@ -95,6 +95,7 @@ def _split(split: Any, where: str, tasks: Mapping[str, ReportedTask]) -> str:
 def _figures(figures: Mapping[str, Any], metric: str, kind: str, where: str) -> str:
     """Return a table of the figures, the metric first, the others as the task has them."""
     lines = []
+    # False comes before True, and sorting keeps the order of equals.
     for name in sorted(figures, key=lambda name: name != metric):
         value = _field(figures, name, float, f"{where}: figures")
         metric_format = format_of(kind, name)
@@ -159,6 +160,7 @@ def _check_counts(counts: Sequence[Any], size: int, where: str) -> None:
 
 
 def _confusion_line(true: int, labels: Sequence[Any], counts: Sequence[int]) -> str:
+    # A class that is only predicted has no examples.
     total = max(sum(counts), 1)
     cells = []
     for predicted, count in enumerate(counts):

@@ -43,7 +43,8 @@ def figure_box(name: str, label: str, text: str, value: float | None) -> str:
 def run_figures(metrics: Metrics) -> list[Figure]:
     """Return the figures that every run has, last on its page: throughput and skipped updates."""
     rates = metrics.training("tokens_per_second").finite().values
-    # The median: the first interval has the compilation in it.
+    # The median: a further length of rows or size of batch is compiled within an interval, whose
+    # rate is far too low then.
     median = float(np.median(rates)) if len(rates) else None
     return [
         Figure("tokens-per-second", "tokens a second, median", median, ",.0f"),

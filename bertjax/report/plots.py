@@ -116,6 +116,7 @@ def _line_traces(plot: Plot, metrics: Metrics) -> list[go.Scatter]:
     Training is dotted; the held-out evaluations have their names in the legend.
     """
     traces = []
+    # Not strict: the colors begin anew, without end.
     for (column, label), colour in zip(plot.lines, itertools.cycle(COLOURS), strict=False):
         training = metrics.training(column).finite()
         if len(training.steps):
@@ -196,11 +197,13 @@ def _over_steps(plot: Plot, traces: list[go.Scatter], last_step: int) -> str:
         # Ten steps at least, or the axis of a run that has just begun has fractions of steps.
         "range": [0, max(1.01 * last_step, 10)],
         "hoverformat": ",d",
+        # d3-format: SI prefixes without trailing zeros, such as 20k.
         "tickformat": "~s",
         "nticks": 8,
     }
     yaxis: dict[str, Any] = {}
     if plot.log:
+        # D2: ticks at 2 and 5 beside the powers of ten, for norms that stay within one power.
         yaxis = {"type": "log", "dtick": "D2"}
     yaxis |= {"title": plot.unit or None, "tickformat": plot.ticks}
     name = f"plot-{slug(plot.metric)}"

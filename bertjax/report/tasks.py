@@ -87,6 +87,7 @@ def reported_tasks(options: FinetuneConfig, columns: Iterable[str]) -> dict[str,
 
 def _metric(entry: registry.Entry, bases: set[str]) -> str:
     candidates = registry.metrics_of(entry)
+    # Before the first evaluation no name tells which of them the run has.
     return next((metric for metric in candidates if metric in bases), candidates[0])
 
 

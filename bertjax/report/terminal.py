@@ -32,6 +32,7 @@ def terminal_progress() -> Iterator[Progress]:
             begin = max(done - 1, 0)
             bar = tqdm(desc=stage, total=total or None, initial=begin, dynamic_ncols=True)
             bar_stage = stage
+        # tqdm takes the difference, the callback gets the whole.
         bar.update(done - bar.n)
 
     try:

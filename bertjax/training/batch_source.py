@@ -77,6 +77,7 @@ def prepared_source(config: Config, tokenizer: Tokenizer) -> BatchSource:
         vocabulary=mask_vocabulary(tokenizer) if config.data.dynamic_masking else None,
         facts={
             "tokenizer_fingerprint": fingerprint,
+            # Files of another BERT data script have no manifest.
             "manifest_sha256": _digest(list(folders.values())) if all(manifests) else None,
         },
         inspect=partial(inspect_batch, config=config),
@@ -111,6 +112,7 @@ def corpora(config: Config) -> dict[str, epath.Path]:
         return {"all": epath.Path(config.data.prepared_dir)}
     folders = {}
     for entry in config.data.mixture:
+        # At the first = alone: a folder's path may have one too.
         name, _, folder = entry.partition("=")
         folders[name] = epath.Path(folder)
     return folders

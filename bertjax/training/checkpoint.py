@@ -46,6 +46,8 @@ class Checkpoints:
     def __init__(self, run_dir: epath.Path, keep: int):
         self.folder = (run_dir / FOLDER).resolve()  # Orbax takes absolute paths only
         keep_latest = policies.LatestN(keep)
+        # Without metrics a checkpoint is left to the other policy: else each one would be kept
+        # here.
         keep_best = policies.BestN(
             get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False
         )
@@ -124,7 +126,8 @@ def _steps(folder: epath.Path) -> list[int]:
     """Return the steps of the complete checkpoints in a folder, ascending."""
     if not folder.exists():
         return []
-    # Orbax writes to STEP.orbax-checkpoint-tmp and renames it when all is written.
+    # Orbax writes to STEP.orbax-checkpoint-tmp and renames it when all is written. Sorted as
+    # numbers: a folder is listed in any order, and as text 10 comes before 9.
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
 
 
@@ -160,6 +163,7 @@ def find_checkpoint(path: epath.PathLike) -> tuple[epath.Path, epath.Path]:
 
 def read_meta(folder: epath.Path) -> dict[str, Any]:
     """Return the `meta` of a checkpoint folder."""
+    # The name of the file that Orbax's JsonSave writes.
     return read_json(folder / "meta" / "metadata")
 
 
@@ -265,6 +269,7 @@ def _disk_errors(folder: epath.Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:
+        # Not the disk's fault: `bertjax.parallel.failures` names the process that is gone.
         if is_lost_contact(error):
             raise
         if _is_disk_full(error):
@@ -281,4 +286,5 @@ def _disk_errors(folder: epath.Path) -> Iterator[None]:
 def _is_disk_full(error: Exception) -> bool:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return True
+    # TensorStore's errors have the system's text and no errno.
     return "No space left" in str(error)

@@ -71,6 +71,7 @@ def evaluate(
         for name, batches in heldout.items()
     }
     objective = config.data.sentence_objective
+    # Added, then divided: a mean of the corpora's means would weigh small ones as much as large.
     total = Sums(*np.sum(list(totals.values()), axis=0))
     metrics = {name: float(value) for name, value in means(total, objective).items()}
     metrics["mlm_perplexity"] = math.exp(min(metrics["mlm_loss"], MAX_EXPONENT))

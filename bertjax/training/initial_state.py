@@ -39,6 +39,7 @@ def initial_state(
         return state
     restored = _restored_groups(config, target)
     params = objective.initial_params(state.params, restored)
+    # The step's program refuses arrays that lie otherwise than `target` says.
     params = jax.tree.map(
         lambda leaf, abstract: jax.device_put(leaf, abstract.sharding), params, target.params
     )

@@ -87,12 +87,14 @@ def _train(
     _warn_of_missing_kernels(config, rules.MeshLayout(mesh))
     target = abstract_state(config, mesh, objective)
     row_indices = hosts.process_row_indices(mesh, config.train.batch_size)
+    # Before the checkpoints are opened: settings that do not fit the folder are refused here.
     run_config.write_run_config(run_dir, config, source.facts)
 
     # State, created sharded or restored
     checkpoints = Checkpoints(run_dir, config.train.keep_checkpoints)
     state = initial_state(config, mesh, objective, checkpoints, target)
     start = int(state.step)
+    # After the state: the log is cut back to the step that was restored.
     metrics = MetricsLog(run_dir, start, writes=hosts.is_first())
     _log_start(config, start, mesh)
 
@@ -105,6 +107,7 @@ def _train(
 
     # Loop
     step, is_last = start, False
+    # A run that ended early does no further step when it is started again.
     stalled = start > 0 and records.has_stalled()
     updates = iter(()) if stalled else _updates(config, source, row_indices, start, schedule)
     for number, (batches, batch) in enumerate(updates, 1):
@@ -128,9 +131,11 @@ def _train(
             records.save(step, state, heldout)
         if due.evaluation or due.checkpoint:
             step_log.restart_clock()  # their time is no training
+        # What is due is the same on all processes, so all ask or none does.
         stalled = due.evaluation and records.has_stalled()
         if is_last or stalled:
             break
+    # Saves are asynchronous: this waits for the last one.
     checkpoints.close()
     metrics.close()
     if stalled:
@@ -289,6 +294,7 @@ def _stop_signal() -> Iterator[threading.Event]:
 
     def handle(number: int, frame: object) -> None:
         stop.set()
+        # For SIGINT too: the runtime takes SIGTERM alone for a notice to stop.
         hosts.forward_signal(signal.SIGTERM)
         signal.signal(number, before[number])
 

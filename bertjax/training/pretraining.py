@@ -38,6 +38,7 @@ class Pretraining:
     def prepare(self, batch: Batch, key: Array) -> Batch:
         if "masked_lm_ids" in batch:
             return batch
+        # The configuration that leaves masks to the step brings a vocabulary (`prepared_source`).
         assert self.vocabulary is not None
         return mask_batch(batch, self.data, self.vocabulary, key)
 

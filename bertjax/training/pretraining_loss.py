@@ -83,6 +83,7 @@ def pretraining_sums(
         if "cls_positions" in batch:
             positions = batch["cls_positions"]
         else:
+            # Without packing a row has one [CLS], its first token.
             positions = jnp.zeros((hidden.shape[0], 1), jnp.int32)
         pooled = functional.pool(config, params, hidden, positions)
         logits = functional.nsp_logits(config, params, pooled)
@@ -98,6 +99,8 @@ def mean_loss(sums: Sums, mlm_count: Array, nsp_count: Array) -> Array:
     The counts are those of the whole batch where `sums` are those of a part of it.
     """
     # At least 1: a batch without any target has loss 0, not 0 / 0.
+    # The original too adds the two means, with 1e-5 in the divisor instead (run_pretraining.py,
+    # get_masked_lm_output).
     return sums.mlm_loss / jnp.maximum(mlm_count, 1) + sums.nsp_loss / jnp.maximum(nsp_count, 1)
 
 

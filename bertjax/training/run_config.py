@@ -63,6 +63,7 @@ def _compare_and_write(run_dir: epath.Path, config: Config) -> None:
         _check_unchanged(path, read_run_config(run_dir), config)
     with disk_errors(run_dir):
         run_dir.mkdir(parents=True, exist_ok=True)
+    # Also on a restart: the fields that may change are written as they are now.
     write_whole(path, (json.dumps(to_dict(config), indent=2) + "\n").encode())
 
 

@@ -141,6 +141,7 @@ def new_folder(folder: epath.Path) -> Iterator[None]:
     check_new(folder)
     try:
         yield
+    # An interrupt too must leave nothing behind.
     except BaseException:
         if folder.is_dir():
             folder.rmtree()

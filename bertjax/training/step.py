@@ -191,6 +191,7 @@ def train_step(
     seed = config.seed if seed is None else seed
     batch, metrics = _pop_corpus_rates(config, batch)
     batch = objective.prepare(batch, random_key(seed, state.step, MASKS))
+    # One key for all parts of a batch: its gradient is taken at one set of weights.
     mixout_key = random_key(seed, state.step, MIXOUT)
 
     def transform(params: Params) -> Params:
@@ -200,6 +201,8 @@ def train_step(
     key = random_key(seed, state.step, DROPOUT)
     grads, sums, squares = gradients(config, state.params, batch, key, layout, objective, transform)
     metrics |= objective.means(sums)
+    # Before clipping, so that the metrics show a spike. One element that is not finite makes the
+    # norm so too.
     grad_norm = optax.tree.norm(grads)
     finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(grad_norm)
     rate, params, opt_state = _update(config, state, grads)
@@ -291,6 +294,8 @@ class InitPrograms(NamedTuple):
 def jit_init(config: Config, mesh: Mesh, objective: Objective) -> InitPrograms:
     """Return the programs, compiled for `mesh`, that make the first state."""
     init, init_optimizer = _jit_init(_program_config(config), mesh, objective)
+    # An argument of the program and not a constant in it; unsigned, since int32 is too small for
+    # all seeds.
     seed = np.uint32(config.seed)
     return InitPrograms(lambda: init(seed), init_optimizer)
 

@@ -37,6 +37,7 @@ class DevicePlacement:
         A program for several slices numbers the devices within one.
         """
         first = np.flatnonzero(np.array(self.slices) == self.slices[0])
+        # `initial`, since a permutation may have no pairs, which have no largest number.
         return first[numbers] if numbers.max(initial=0) < len(first) else numbers
 
     def across_slices(self) -> np.ndarray:
@@ -149,6 +150,7 @@ def _transfer_between_slices(
     transfer_type = first_group(r'_xla_megascale_transfer_type="(\w+)"', send.attributes)
     if transfer_type is None:
         return None
+    # Written as ALL_REDUCE in this attribute alone.
     kind = transfer_type.lower().replace("_", "-")
     groups = placement.across_slices()
     size = send.shapes[0].bytes
@@ -179,6 +181,8 @@ def _bytes_sent(kind: str, size: int, members: int) -> float:
     In a ring of n devices each passes on n - 1 of n parts; an all-reduce is a reduce-scatter and an
     all-gather.
     """
+    # The least that any all-reduce sends: Patarasuk and Yuan, "Bandwidth optimal all-reduce
+    # algorithms for clusters of workstations" (2009).
     if kind in ("collective-permute", "collective-broadcast"):
         return size
     rounds = 2 if kind == "all-reduce" else 1

@@ -51,6 +51,7 @@ def model_flops(config: Config) -> ModelFlops:
     model, data, batch_size = config.model, config.data, config.train.batch_size
     length, width = data.max_seq_length, model.hidden_size
     tokens = batch_size * length
+    # Half of the window on each side, and the token itself.
     window = min(model.local_attention + 1, length)
     visible_keys = 0
     for is_global in model.attends_globally:
@@ -58,6 +59,7 @@ def model_flops(config: Config) -> ModelFlops:
     # Two products, each of D multiplications a pair of query and key.
     attention = 2 * TRAIN_FLOPS * visible_keys * width * tokens
     mlm_weights = width * model.embedding_width + model.embedding_width * model.vocab_size
+    # The head computes all these positions, also where a row has fewer masks.
     heads = mlm_weights * batch_size * data.max_predictions_per_seq
     if data.sentence_objective != "none":
         sentence_weights = width**2 + 2 * width

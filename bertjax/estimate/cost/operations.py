@@ -57,6 +57,7 @@ def most_expensive(schedule: Schedule, limit: int) -> tuple[Operation, ...]:
     step = schedule.seconds
     operations = []
     for cost in sorted(schedule.costs, key=lambda cost: -cost.total)[:limit]:
+        # All that follow take no time either: overlapped collectives, for example.
         if cost.total <= 0:
             break
         where, phase = where_and_phase(cost.op_name)

@@ -91,6 +91,7 @@ def _window_axes(attributes: str) -> list[_WindowAxis]:
     """Read the window of a convolution; what the text leaves out has no effect."""
     window = first_group(r"window=\{([^}]*)\}", attributes) or ""
     fields = dict(field.split("=") for field in window.split())
+    # No spatial axis: a plain matrix product.
     if not fields.get("size"):
         return []
     axes = len(fields["size"].split("x"))

@@ -49,6 +49,8 @@ FREE_CALLS = {
 """Targets of custom calls that take no time."""
 KERNEL = "tpu_custom_call"
 """Target of the custom calls that are Pallas kernels."""
+# A choice by index names its branches in one attribute, a choice by a bool in two (openxla.org,
+# operation semantics, Conditional).
 _BRANCHES = ("branch_computations", "true_computation", "false_computation")
 
 
@@ -204,6 +206,7 @@ def _kernel_seconds(instruction: Instruction, chip: Chip) -> tuple[float, str]:
     if not stated:
         return instruction.bytes / chip.hbm_bandwidth, "kernel bytes"
     flops, bytes_accessed = int(stated.get("flops", 0)), int(stated.get("bytes_accessed", 0))
+    # Pallas copies blocks while it computes others, so the longer of the two counts.
     return max(flops / chip.peak_flops, bytes_accessed / chip.hbm_bandwidth), "kernel"
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from bertjax.errors import check
 
+# Bandwidths are documented in powers of ten; the compiler names its limits in powers of two.
 GB, GIB = 10**9, 2**30
 
 

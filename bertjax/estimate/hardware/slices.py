@@ -61,6 +61,7 @@ def open_slice(topology: str, slices: int = 1) -> Slice:
     check(0 < slices <= MAX_SLICES, where="--slices", found=slices, expected=f"1 to {MAX_SLICES}")
     _prepare_compiler()
     try:
+        # Only to see whether it is there, so that the error can say what to install.
         import libtpu  # noqa: F401
     except ImportError as error:
         raise UserError(

@@ -33,6 +33,7 @@ def parse_groups(attributes: str, devices: int) -> np.ndarray:
         return _permuted_range(permuted["numbers"]).reshape(_numbers(permuted["shape"]))
     lists = _LISTS.match(text)
     if text and not lists:
+        # A guess would give wrong axes and bytes without a word.
         raise ValueError(f"replica groups of an unknown form: {text[:100]}")
     groups = re.findall(r"\{([\d,]+)\}", lists["lists"]) if lists else []
     if not groups:

@@ -8,7 +8,9 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 # Other dtypes have their number of bits after the first letters, as s32 and f8e4m3fn do.
+# A pred takes a byte for its one bit, and a token has no data.
 BITS = {"pred": 8, "token": 0, "bf16": 16}
+# Shapes without their layouts, which follow in braces: bf16[8,128]{1,0:T(8,128)}.
 _ARRAY = re.compile(r"\b([a-z]+[0-9]*[a-z0-9]*)\[([0-9,]*)\]")
 _NAME = re.compile(r"%([\w.\-]+)")
 _CALLED = re.compile(
@@ -41,6 +43,7 @@ class Shape(NamedTuple):
         bits = BITS.get(self.dtype)
         if bits is None:
             bits = int(first_group(r"(\d+)", self.dtype) or 0)
+        # Rounded up: an array of 4-bit numbers may end inside a byte.
         return -(-self.size * bits // 8)
 
 
@@ -149,6 +152,7 @@ def parse(text: str) -> Module:
                 name, lines = header.group(2), []
                 if header.group(1):
                     entry = name
+        # The end of a computation for a sparse core names its thread.
         elif re.fullmatch(r'}(, execution_thread="[^"]*")?', line):
             computations[name] = _computation(name, lines)
             name = ""

@@ -28,6 +28,7 @@ def trip_count(
     Loops over a counter are understood, as `lax.scan` and `fori_loop` make them: the condition
     compares an element of the carried tuple with a constant, and the body adds a constant to it.
     """
+    # XLA prints its own count where its analysis found one.
     known = loop.config.get("known_trip_count")
     if known:
         return int(known["n"])
@@ -88,6 +89,7 @@ def _step(module: Module, body: Computation, index: int, inside: Caller) -> int 
     added = _through(body, body.root.operands[index])
     if added.opcode != "add":
         return None
+    # A sum may be written either way round.
     for counter, amount in (added.operands, added.operands[::-1]):
         if _element(body, counter) == index:
             return _constant(module, body, amount, inside)
@@ -111,6 +113,7 @@ def _constant(
     """
     instruction = _through(computation, name)
     if instruction.opcode == "constant":
+        # Other literals, such as 0.5 or a list, are no counters.
         is_integer = instruction.literal.lstrip("-").isdigit()
         return int(instruction.literal) if is_integer else None
     index = _element(computation, name)

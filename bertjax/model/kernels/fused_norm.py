@@ -74,6 +74,7 @@ def _forward(
 
 def _backward(static: Static, residuals: _Residuals, gradient: Array) -> Any:
     x, added, scale, seed = residuals
+    # None for the seed, whose integers have no gradient.
     return *_call("backward", static, (x, added, gradient), (scale,), seed), None
 
 
@@ -88,6 +89,7 @@ def _call(direction: str, static: Static, arrays: Any, vectors: Any, seed: Array
     x = arrays[0]
     batch, length, width = x.shape
     max_tokens = min(MAX_TOKENS, MAX_ELEMENTS // width)
+    # Blocks divide the array: padding would be added to the gradients of scale and bias.
     tokens = _largest_divisor(length, min(length, max_tokens // LANES * LANES), LANES)
     rows = _largest_divisor(batch, min(batch, max_tokens // tokens), 1)
     block = pl.BlockSpec((rows, tokens, width), lambda b, t: (b, t, 0))
@@ -113,6 +115,7 @@ def _call(direction: str, static: Static, arrays: Any, vectors: Any, seed: Array
         compiler_params=pltpu.CompilerParams(dimension_semantics=("arbitrary", "arbitrary")),
         cost_estimate=pl.CostEstimate(
             flops=x.size * operations * MATRIX_PER_VECTOR,
+            # One reciprocal root a token.
             transcendentals=batch * length,
             bytes_accessed=(len(arrays) + arrays_out) * x.size * x.dtype.itemsize,
         ),
@@ -145,6 +148,7 @@ def _backward_body(  # type: ignore[no-untyped-def]
 
     @pl.when((pl.program_id(0) == 0) & (pl.program_id(1) == 0))
     def _zero():  # type: ignore[no-untyped-def]
+        # An output's memory is not zero at first, and these two add up over all blocks.
         d_scale[:], d_bias[:] = jnp.zeros_like(d_scale), jnp.zeros_like(d_bias)
 
     def one_row(row, _):  # type: ignore[no-untyped-def]
@@ -156,6 +160,7 @@ def _backward_body(  # type: ignore[no-untyped-def]
         inner = outer * scale[:]
         along = jnp.mean(inner * normal, axis=1, keepdims=True)
         mean = jnp.mean(inner, axis=1, keepdims=True)
+        # The formula of `layers._normalize_jvp`: that linear map is its own transpose.
         d_sum = (rsqrt * (inner - mean - normal * along)).astype(d_x.dtype)
         d_x[row] = d_sum
         d_added[row] = drop(d_sum, keep, 1 / (1 - rate))

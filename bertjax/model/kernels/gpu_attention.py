@@ -84,6 +84,7 @@ _KeepOf = Callable[[_Positions], Array | None]
 
 def fits(length: int, head_width: int) -> bool:
     """Return True where the kernels take rows of this length, and heads of this width."""
+    # Whole blocks only, so that no load or store needs a check of bounds.
     return length % BLOCK == 0 and head_width in HEAD_WIDTHS
 
 
@@ -119,6 +120,7 @@ def _backward(static: Static, residuals: _Residuals, gradient: Array) -> Any:
     dk, dv = _call(
         _dk_dv_body, static, seed, segments, queries, [k, v], statistics, like=[k, v], by_keys=True
     )
+    # Segments and seed are integers, which have no gradient.
     return dq, dk, dv, (None, None), None
 
 
@@ -204,6 +206,7 @@ def _forward_body(  # type: ignore[no-untyped-def]
         raised, fade = jnp.exp2(scores - new_top[:, None]), jnp.exp2(top - new_top)
         dropped = drop(raised, keep_of(positions), 1 / (1 - static.rate)).astype(v.dtype)
         output = output * fade[:, None] + triton.dot(dropped, v[keys, :])
+        # The sum is taken before dropout, which falls on the probabilities.
         return output, new_top, total_raised * fade + jnp.sum(raised, axis=1)
 
     start = (
@@ -230,6 +233,7 @@ def _dq_body(  # type: ignore[no-untyped-def]
 
     first, end = _blocks(own, k.shape[0], static)
     summed = jax.lax.fori_loop(first, end, add, jnp.zeros(q.shape, jnp.float32))
+    # The factor of the scores without log2(e): the gradients are those of the natural exponent.
     dq[...] = (summed * q.shape[1] ** -0.5).astype(dq.dtype)
 
 
@@ -270,6 +274,8 @@ def _d_scores(
     probabilities = jnp.exp2(scores - here.largest[:, None]) * here.share[:, None]
     keep, scale = keep_of(positions), 1 / (1 - static.rate)
     d_probabilities = drop(triton.dot(here.gradient, there.v, trans_b=True), keep, scale)
+    # A masked score is a constant. This matters where a query sees no key: there the masked ones
+    # have probabilities above 0.
     d_scores = jnp.where(seen, probabilities * (d_probabilities - here.mean[:, None]), 0.0)
     return d_scores.astype(here.q.dtype), drop(probabilities, keep, scale).astype(here.q.dtype)
 

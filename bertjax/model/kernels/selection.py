@@ -14,6 +14,7 @@ def attention(config: ModelConfig, length: int, layout: Layout) -> bool:
     """Return True where a kernel computes global attention in rows of this length."""
     if not on_tpu(config, layout):
         return local_attention(config, length, layout)
+    # A mesh may divide the heads, and each device's kernel sees its own.
     local_heads = config.num_attention_heads // layout.parts("heads")
     return tpu_attention.fits(length, local_heads, _head_width(config))
 

@@ -88,6 +88,7 @@ def _forward(
 def _backward(static: Static, residuals: _Residuals, gradient: Array) -> Any:
     q, k, v, segments, seed = residuals
     dq, dk, dv = _call("backward", static, (q, k, v, gradient), segments, seed, 3)
+    # Segments and seed are integers, which have no gradient.
     return dq, dk, dv, (None, None), None
 
 
@@ -103,6 +104,8 @@ def _call(
     batch, length, width = q.shape
     max_rows = min(batch, max(1, MAX_TOKENS // length))
     rows = next(n for n in range(max_rows, 0, -1) if batch % n == 0)
+    # A TPU's blocks have last axes of a multiple of 8 by a multiple of 128, or whole ones
+    # (docs.jax.dev, Pallas TPU). So segments get an axis of 1, which is whole.
     block = pl.BlockSpec((rows, length, LANES), lambda b, g: (b, 0, g))
     segment = pl.BlockSpec((rows, 1, length), lambda b, g: (b, 0, 0))
     body: Any = _forward_body
@@ -125,6 +128,7 @@ def _call(
         in_specs=[pl.BlockSpec(memory_space=pltpu.SMEM), segment, segment] + [block] * len(arrays),
         out_specs=[block] * outputs,
         out_shape=[jax.ShapeDtypeStruct(q.shape, q.dtype)] * outputs,
+        # Parallel: no block needs another one, so the two cores of a v4 or v5p may share them.
         compiler_params=pltpu.CompilerParams(
             dimension_semantics=("parallel", "parallel"), vmem_limit_bytes=16 * 2**20
         ),
@@ -141,6 +145,7 @@ def _forward_body(seed, query_segments, key_segments, q, k, v, out, *, rate, hea
         seen = _seen(query_segments[row], key_segments[row])
         output = jnp.zeros(q.shape[1:], jnp.float32)
         for head, lanes in _heads(q.shape, head_width):
+            # The sum is taken before dropout, which falls on the probabilities.
             raised, total = _raised(jnp.where(lanes, q[row], 0), k[row], seen, head_width)
             keep = _keep(seed, first[0] + row, first[1] + head, raised.shape, rate)
             dropped = drop(raised, keep, 1 / (1 - rate)).astype(v.dtype)
@@ -164,10 +169,13 @@ def _backward_body(  # type: ignore[no-untyped-def]
         for head, lanes in _heads(q.shape, head_width):
             q_h, k_h, g_h = (jnp.where(lanes, x[row], 0) for x in (q, k, gradient))
             raised, total = _raised(q_h, k[row], seen, head_width)
+            # One division a query and not one a score.
             probabilities = raised * (1 / total)
             keep = _keep(seed, first[0] + row, first[1] + head, raised.shape, rate)
             d_probabilities = drop(_product(g_h, v[row], 1, 1), keep, 1 / (1 - rate))
             mean = jnp.sum(probabilities * d_probabilities, axis=1, keepdims=True)
+            # A masked score is a constant, also where a query sees no key and probabilities are
+            # above 0.
             d_scores = jnp.where(seen, probabilities * (d_probabilities - mean), 0).astype(q.dtype)
             dropped = drop(probabilities, keep, 1 / (1 - rate)).astype(q.dtype)
             parts = (

@@ -51,6 +51,7 @@ def _listening(handler: logging.Handler) -> Iterator[None]:
     logger = logging.getLogger("bertjax")
     level = logger.level
     logger.addHandler(handler)
+    # Loggers start at WARNING, and would drop these lines before a handler sees them.
     logger.setLevel(logging.INFO)
     try:
         yield

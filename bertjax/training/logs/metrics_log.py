@@ -45,6 +45,7 @@ class MetricsLog:
         if not writes:
             return
         kept = [entry for entry in read_entries(run_dir) if entry["step"] <= step]
+        # Whole, under another name first: a kill here must not lose the lines of earlier steps.
         write_whole(self._path, _to_lines(kept).encode())
         for entry in kept:
             self._remember(entry)
@@ -106,6 +107,7 @@ class MetricsLog:
 
     def _remember(self, entry: Mapping[str, Any]) -> None:
         """Keep of an entry what `overfitting` and `stalled` look at."""
+        # Of pretraining the loss of masked words counts; fine-tuning has `loss` alone.
         loss = entry.get("mlm_loss", entry.get("loss"))
         if entry.get("score") is not None:
             self.scores.append(entry["score"])

@@ -85,6 +85,8 @@ class StepLog:
         last |= self._rates(sum(entry["tokens"] for entry in entries))
         self._metrics.write(entries)
         log.info("step %d: %s", last["step"], format_metrics(last))
+        # After the metrics are on the disk: this may end the run, and they show how it came to
+        # that.
         for entry, update in zip(entries, self._pending, strict=True):
             self._check_finite(update.step, bool(entry["skipped"]), update.batch)
         self._pending.clear()
@@ -135,6 +137,7 @@ class StepLog:
         if hosts.is_multiprocess():
             suffix = f"-process-{jax.process_index()}.npz"
         path = self._bad / f"step-{step}{suffix}"
+        # Counted on the disk, so that restarts of the run count on.
         if len(list(self._bad.glob(f"*{suffix}"))) < KEPT_BAD_BATCHES:
             with path.open("wb") as file:
                 np.savez(file, **batch)

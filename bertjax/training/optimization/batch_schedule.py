@@ -45,6 +45,7 @@ class BatchSchedule:
             doublings = (config.max_batch_size // config.batch_size).bit_length() - 1
             self._batches = 2 ** min(doublings, doublings * step // config.batch_size_steps)
         left = max(1, config.steps - step)
+        # A power of two here too: each size is a program of its own, so there are few.
         largest_power = 2 ** (left.bit_length() - 1)
         return min(self._batches, largest_power)
 
@@ -56,6 +57,8 @@ class BatchSchedule:
         """Add the metrics of updates, in order, to the averages."""
         for entry in entries:
             noise, signal = entry.get(NOISE, math.nan), entry.get(SIGNAL, math.nan)
+            # A skipped update has no finite estimates, and one NaN would stay in the averages for
+            # good.
             if math.isfinite(noise) and math.isfinite(signal):
                 self._noise = DECAY * self._noise + (1 - DECAY) * noise
                 self._signal = DECAY * self._signal + (1 - DECAY) * signal
@@ -68,6 +71,7 @@ class BatchSchedule:
         """
         if not self._noise:
             return math.nan
+        # Averages that start at 0 are too small at first, both by the same factor: it cancels here.
         return self._noise / self._signal if self._signal > 0 else math.inf
 
     def grow(self) -> bool:

@@ -53,6 +53,8 @@ def mix(params: Params, opt_state: optax.OptState, mixout: float, key: Array) ->
         return params
     first_values = _first_values(opt_state)
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
+    # A key for each tensor by its place and not by hash(): Python's hashes of strings differ from
+    # process to process.
     numbers = {jax.tree_util.keystr(path): number for number, path in enumerate(paths)}
 
     def mixed(path: Any, w: Array, u: Array) -> Array:

@@ -47,6 +47,7 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
         optax.add_decayed_weights(config.weight_decay, decay_mask),
         trust_ratio,
         scale_steps(config),
+        # Downhill: the train step adds the rate times this.
         optax.scale(-1.0),
         keep_first_values(config.mixout),
     )

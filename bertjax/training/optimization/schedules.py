@@ -25,10 +25,12 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
 def _decay(config: OptimizerConfig, steps: int) -> optax.Schedule:
     """Return the schedule after the warmup, a function of the steps since its end."""
     peak, warmup = config.peak_learning_rate, config.warmup_steps
+    # The warmup may be the whole run, and optax's cosine refuses 0 steps.
     rest = max(steps - warmup, 1)
     if config.schedule == "linear":
         return optax.linear_schedule(peak, config.end_learning_rate, rest)
     if config.schedule == "cosine":
+        # optax takes the end as a share of the peak.
         return optax.cosine_decay_schedule(peak, rest, alpha=config.end_learning_rate / peak)
     if config.schedule == "constant":
         return optax.constant_schedule(peak)
