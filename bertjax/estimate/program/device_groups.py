@@ -46,11 +46,14 @@ def _numbers(text: str) -> list[int]:
 
 
 def _permuted_range(text: str) -> np.ndarray:
-    """Return the numbers that `[2,4]T(1,0)` means: from 0 in that shape, transposed, flat."""
-    shape, _, order = text.partition("T")
+    """Return the numbers that `[2,4]T(1,0)` means: from 0 in that shape, transposed, flat.
+
+    Without `T(...)` the numbers keep their order.
+    """
+    shape, _, permutation = text.partition("T")
     sizes = _numbers(shape)
-    numbers = np.arange(math.prod(sizes)).reshape(sizes)
-    return numbers.transpose(_numbers(order) or None).reshape(-1)
+    axes = _numbers(permutation) or range(len(sizes))
+    return np.arange(math.prod(sizes)).reshape(sizes).transpose(axes).reshape(-1)
 
 
 def _mesh_groups(match: re.Match[str]) -> np.ndarray:
