@@ -44,6 +44,7 @@ class Cell:
         It is such as `batch_size-16,peak_learning_rate-5e-05,epochs-3,seed-0`.
         """
         parts = []
+        # Every field of the setting is in the name, so that no two cells share a folder.
         for field in fields(self.setting):
             parts.append(f"{field.name}-{_shortest(getattr(self.setting, field.name))}")
         return ",".join([*parts, f"seed-{self.seed}"])
