@@ -113,7 +113,8 @@ def _run_cell(
     if not finished:
         try:
             outcome = finetune.finetune(resolved, folder, prepared, tokenizer, progress=progress)
-        # No other error: a mistake in the data or the configuration would be in every cell.
+        # Any other error ends the sweep: a mistake in the data or the configuration is in every
+        # cell.
         except DivergedError as error:
             log.warning("%s: failed: %s", cell.folder, error)
             write_whole(folder / FAILED, (json.dumps({"error": str(error)}) + "\n").encode())

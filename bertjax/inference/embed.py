@@ -263,7 +263,7 @@ def _check_fits(config: ModelConfig, tokenizer: Tokenizer, options: EmbedOptions
 def _features(
     config: ModelConfig, params: Params, batch: Batch, layers: Layers, pooling: Pooling
 ) -> Array:
-    # Kept, the outputs of all layers need as many times the memory of one.
+    # Kept, the outputs of N layers need N times the memory of the last one.
     encoded = functional.encode(config, params, batch, keep_layers=layers != "last")
     return pool_tokens(layer_vectors(encoded, layers), batch["input_mask"], pooling)
 

@@ -43,6 +43,7 @@ class MultiLabel(TextTask):
         """
         weights = self._item_weights(batch)
         is_real_Bx1 = (batch["item_weights"] > 0)[:, None]
+        # Before the sigmoid, as in `SingleLabel.sums`: a weight of 0 does not remove NaN.
         logits = jnp.where(is_real_Bx1, logits.astype(jnp.float32), 0)
         class_weights = self.class_weights or (1.0,) * len(self.labels)
         class_weights_1xC = jnp.asarray(class_weights, jnp.float32)[None, :]

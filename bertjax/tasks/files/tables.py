@@ -148,6 +148,7 @@ def _split_tsv(name: str) -> Iterator[tuple[int, list[str]]]:
 
 def _split_csv(name: str) -> Iterator[tuple[int, list[str]]]:
     # With their ends, which quoted values may hold.
+    # strict: without it the csv module takes broken quotes for text.
     reader = csv.reader((line.text + line.end for line in unmarked_lines(name)), strict=True)
     begin = 1
     try:
@@ -180,6 +181,7 @@ def _with_columns(
     else:
         columns = first_cells
     check(
+        # Of two columns with one name, a row would keep only the last.
         len(set(columns)) == len(columns),
         where=name,
         found=f"the columns {listed(columns)}",
@@ -205,6 +207,7 @@ def _read_json(name: str) -> Iterator[TableRow]:
         where = f"{name}, line {number}"
         try:
             values = json.loads(text)
+        # Lists nested by the thousand exhaust the parser's recursion.
         except (ValueError, RecursionError) as error:
             raise UserError(
                 f"{where}: found broken JSON ({error}), expected one object a line"
@@ -241,6 +244,7 @@ class _RteParser:
         self._pair: dict[str, Any] = {}
         self._line = 0
         self._text: list[str] = []
+        # expat and not ElementTree, which does not tell the line of an element.
         self._parser = expat.ParserCreate()
         self._parser.StartElementHandler = self._begin
         self._parser.EndElementHandler = self._end
@@ -259,6 +263,7 @@ class _RteParser:
         return self._rows
 
     def _begin(self, tag: str, attributes: dict[str, str]) -> None:
+        # Emptied and not replaced: the parser calls the `append` of this very list.
         self._text.clear()
         if tag != "pair":
             return
@@ -279,6 +284,7 @@ class _RteParser:
     def _end(self, tag: str) -> None:
         if tag in ("t", "h"):
             column = "sentence1" if tag == "t" else "sentence2"
+            # expat gives a text in several parts. Line ends in it are the file's layout.
             self._pair[column] = " ".join("".join(self._text).split())
         elif tag == "pair":
             check(

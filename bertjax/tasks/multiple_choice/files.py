@@ -53,6 +53,7 @@ def fold_of(example: ChoiceExample, folds: int = FOLDS) -> int:
     So equal contexts are in one part. It is the first 8 bytes, big-endian, of the BLAKE2b digest of
     the context in UTF-8, modulo `folds`.
     """
+    # Python's own hash of a text differs from process to process.
     digest = hashlib.blake2b(example.context.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") % folds
 

@@ -64,6 +64,7 @@ class ChoiceKind(Kind[Choice, ChoiceExample, ChoicePrediction]):
         tokenizer: Tokenizer,
     ) -> Choice:
         """Return the task with as many endings as the first example has."""
+        # The first example decides: `Choice.encode` checks that the others have as many.
         return Choice(name, len(examples[0].endings), options.label_smoothing)
 
     def majority_baseline(self, task: Choice, examples: Sequence[ChoiceExample]) -> float:

@@ -24,6 +24,8 @@ def normalized(text: str) -> str:
 
     There is one space between words.
     """
+    # Punctuation goes first, as in the official scripts: `the-end` becomes `theend`, which has no
+    # article.
     without_punctuation = text.lower().translate(_PUNCTUATION)
     return " ".join(_ARTICLES.sub(" ", without_punctuation).split())
 
@@ -107,6 +109,7 @@ def figures_2(
 
 
 def _percent(scores: Sequence[float]) -> float:
+    # By `sum`, as the script of 2.0 does it, and not as in 1.1: the last digit depends on it.
     return 100.0 * sum(scores) / len(scores)
 
 

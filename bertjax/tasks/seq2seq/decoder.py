@@ -37,6 +37,7 @@ class EncodedSource(NamedTuple):
 
 
 def _boxed_init(config: ModelConfig, key: Array) -> Any:
+    # Small inputs: the parameters do not depend on the sizes of a batch.
     ids, x = jnp.zeros((1, 2), jnp.int32), jnp.zeros((1, 2, config.hidden_size))
     table, seen = jnp.zeros((config.vocab_size, config.embedding_width)), jnp.ones((1, 2, 2), bool)
     keys = jax.random.split(key, 3)
@@ -61,6 +62,7 @@ def init(config: ModelConfig, key: Array) -> Params:
 
 def logical_axes(config: ModelConfig) -> Params:
     """Return the tree of `init` with a PartitionSpec of logical axis names for each leaf."""
+    # Shapes alone: no parameters are computed.
     specs = nn.get_partition_spec(jax.eval_shape(lambda: _boxed_init(config, jax.random.key(0))))
     # `jax.vmap` of `init` added the axis of the layers without a name.
     return {**specs, "layers": jax.tree.map(_of_layers, specs["layers"], is_leaf=_is_spec)}
@@ -184,6 +186,7 @@ def start(
     def apply(_: None, params: Params) -> tuple[None, KeysValues]:
         return None, _apply(layer, params, memory_BxLxD, method="source")
 
+    # Once for a source: they are the same at each position of the target.
     keys_values: KeysValues = jax.lax.scan(apply, None, _layers(config, head))[1]
     layers, rows, _, *heads = keys_values.keys.shape
     empty = jnp.zeros((layers, rows, beams, length, *heads), keys_values.keys.dtype)
@@ -240,6 +243,7 @@ def _embed(
     key: Array | None,
     layout: Layout,
 ) -> Array:
+    # A target is one text, so all of it has token type 0.
     module, segment_ids = Embeddings(config, layout), jnp.zeros_like(ids)
     return _apply(
         module,

@@ -126,6 +126,7 @@ def write_conll(
     """
     source = epath.Path(source)
     columns = columns or columns_of(source)
+    # A test set may have no tags, so none are asked for.
     lines = list(_lines(source, columns, tags=False))
     tags = [tag for sentence in predictions for tag in sentence]
     words = sum(bool(line.word) for line in lines)
@@ -241,6 +242,7 @@ def _lines(path: epath.Path, columns: Columns, *, tags: bool) -> Iterator[_Line]
 
 def _split(text: str) -> list[str]:
     """Return the columns and their separators, in turn."""
+    # At tabs and spaces only: words may hold other white space, as U+00A0 or U+2028.
     return re.split(r"(\t)", text) if "\t" in text else re.split(r"( +)", text.strip(" "))
 
 
@@ -255,6 +257,7 @@ def _with_tag(line: _Line, columns: Columns, tag: str, keep_tags: bool) -> str:
     before, _, after = line.text.partition("".join(parts))
     fields = (len(parts) + 1) // 2
     if keep_tags or fields < columns.minimum(tags=True):
+        # The file's own: `_split` would take a line of spaces with one tab for two columns.
         separator = parts[1] if fields > 1 else "\t"
         parts += [separator, tag]
     else:

@@ -100,6 +100,7 @@ def entities(tags: Sequence[str]) -> list[Entity]:
 def _begins_entity(parts: _Parts, before: _Parts) -> bool:
     if parts.prefix in "BS":
         return True
+    # These conditions are those of `start_of_chunk` of seqeval, and of startOfChunk of conlleval.
     return parts.prefix in "IE" and (before.prefix in "OES" or parts.type != before.type)
 
 
@@ -179,4 +180,5 @@ def _with_end(tags: Iterable[str]) -> Iterator[_Parts]:
 
 
 def _parts(tag: str) -> _Parts:
+    # Cut at the first hyphen, as seqeval does: a type may have hyphens of its own.
     return _Parts(tag[0].translate(SYNONYMS), tag[1:].split("-", 1)[-1] or "_")

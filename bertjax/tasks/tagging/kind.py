@@ -124,6 +124,7 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
         for source in find_files(entry.location, predicted.split):
             path = folder / f"{entry.name}-{_uncompressed_name(source)}"
             check(
+                # Files of one name in several folders would overwrite each other.
                 path not in written,
                 where=str(source),
                 found="the name of another file that is predicted",
@@ -166,6 +167,7 @@ def _has_lists(entry: Entry, split: str) -> bool:
     """Return whether a split holds lists of words and tags, as JSON and TFDS do."""
     if entry.location.is_tfds:
         return True
+    # Within the name: .jsonl and .json.gz are meant too.
     return any(".json" in path.name for path in find_files(entry.location, split))
 
 
