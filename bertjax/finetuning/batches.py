@@ -181,6 +181,7 @@ def _window_items(
     lengths: np.ndarray, batch_size: int, begin: int, end: int, key: tuple[int, ...]
 ) -> np.ndarray:
     """Return the items of an epoch's batches `begin` to `end`, int64 [end - begin, batch_size]."""
+    # The window's own positions alone: the cost of `permute` does not depend on the epoch's size.
     items = permute(np.arange(begin * batch_size, end * batch_size), len(lengths), (*key, _ITEMS))
     # Stable, as in `eval_batches`: every machine must make the same batches.
     batches = items[np.argsort(lengths[items], kind="stable")].reshape(-1, batch_size)

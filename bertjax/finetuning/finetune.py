@@ -144,6 +144,7 @@ def _check_unset(config: Config) -> None:
     for name in ("steps", "eval_every_steps", "save_every_steps"):
         value = getattr(config.train, name)
         check(
+            # The default cannot be told from a value that was not given.
             value == getattr(TrainConfig, name),
             where=f"train.{name}",
             found=value,
@@ -274,6 +275,7 @@ def write_result(
     folder = run_dir / checkpoint.FOLDER
     # `train.keep_checkpoints` has removed the folders of other evaluations.
     kept = [entry for entry in evaluations if (folder / str(entry["step"])).exists()]
+    # Of equal scores `max` takes the first, which is the earliest step.
     selected = max(kept, key=_score_of) if config.finetune.restore_best else kept[-1]
     figures = {name: value for name, value in selected.items() if name not in ("step", "split")}
     result = {

@@ -80,6 +80,7 @@ def sweep(
         results.append(result)
         outcome = "failed" if result.metric is None else f"{result.metric:.4f}"
         on_run(f"{number} of {len(cells)}: {cell.folder}: {outcome}")
+        # After each run and not at the end: two models at most are on the disk.
         if not keep_all:
             _keep_best(run_dir, results)
         summaries = _write(run_dir, results, by_seed[seed])

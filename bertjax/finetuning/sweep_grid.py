@@ -69,6 +69,7 @@ class Grid:
 
 def _check_values(name: str, values: Sequence[float], *, may_be_zero: bool = False) -> None:
     """Raise `UserError` unless there are values, finite and not negative, each once."""
+    # Each once: equal values would be two cells with one folder.
     good = len(values) > 0 and len(set(values)) == len(values)
     for value in values:
         is_allowed = value >= 0 if may_be_zero else value > 0

@@ -205,6 +205,7 @@ def embed_windows(
     # Local devices alone: the texts are this process's own, and no other one takes part.
     mesh = make_mesh(MeshConfig(), jax.local_devices())
     devices = batch_parts(mesh)
+    # Rounded up, as all devices must have the same number of rows.
     batch_size = -(-options.batch_size // devices) * devices
     params = jax.device_put(model.params, replicated(mesh))
     width = options.width(config)

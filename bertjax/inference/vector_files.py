@@ -55,6 +55,7 @@ def _decoded(where: str, file: Iterable[bytes]) -> Iterator[str]:
                 f"{where}, line {number}: found the byte 0x{byte:02x}, which is not UTF-8,"
                 " expected UTF-8"
             ) from error
+        # Only the line end: other white space belongs to the text.
         yield text.removesuffix("\n").removesuffix("\r")
 
 
@@ -121,6 +122,7 @@ def write_vectors(
                 # Before the new vectors get their name, and after the old ones lost it: no kill
                 # leaves vectors beside another file's offsets.
                 path.unlink(missing_ok=True)
+                # The 0 is the first offset, and makes the array int64 even where there is no text.
                 offsets = np.cumsum(np.concatenate([np.zeros(1, np.int64), *count.lengths]))
                 write_whole(offsets_file(path), _npy_bytes(offsets))
     return VectorCounts(count.vectors, count.texts, count.truncated)

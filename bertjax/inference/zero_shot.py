@@ -181,6 +181,7 @@ def _by_number_of_masks(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
 
 def _prompted(tokenizer: Tokenizer, prompt: Prompt, text: np.ndarray) -> _PromptedText:
     ids = np.concatenate([prompt.before, text, prompt.after])
+    # All are the template's: a text that spells [MASK] gives no mask (`encode_batch`).
     masks = np.flatnonzero(ids == tokenizer.mask_id).astype(np.int32)
     second = prompt.first + (len(text) if prompt.text_first else 0)
     return _PromptedText(ids, second, masks)

@@ -35,7 +35,6 @@ def label_parser(glue: GlueTask | None, label_type: LabelType, separator: str) -
 def _parse_class(value: Any, where: str) -> str | None:
     if value is None:
         return None
-    # An empty cell is no label.
     return _class_name(value, where) or None
 
 

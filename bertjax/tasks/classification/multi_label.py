@@ -52,6 +52,7 @@ class MultiLabel(TextTask):
         targets = true * (1 - e) + e / 2
         # -y log s(x) - (1 - y) log s(-x), and log s(-x) = log s(x) - x: one logarithm, no overflow
         losses = (1 - targets) * logits - jax.nn.log_sigmoid(logits)
+        # Divided by the weights' sum, so that a common factor of them changes nothing.
         mean = jnp.sum(losses * class_weights_1xC, axis=1) / jnp.sum(class_weights_1xC)
         return {"loss": jnp.sum(weights * mean), "count": jnp.sum(weights)}
 

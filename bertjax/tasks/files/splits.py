@@ -140,6 +140,7 @@ def read_rows(
         table_rows = _tfds_rows(location, split)
     else:
         table_rows = _file_rows(location, split, ragged)
+    # Rows come one by one, so only their end tells that there was none.
     empty = True
     for row in table_rows:
         empty = False

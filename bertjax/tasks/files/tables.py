@@ -16,6 +16,7 @@ from bertjax.errors import UserError, check, mismatch
 from bertjax.storage import OPENERS, opened
 
 BYTE_ORDER_MARK = "\ufeff"
+# GLUE too makes two classes of the three (arXiv 1804.07461, section 3.3).
 ENTAILMENT = {
     "TRUE": "entailment",
     "YES": "entailment",
@@ -143,6 +144,8 @@ def unmarked_lines(path: epath.PathLike) -> Iterator[Line]:
 def _split_tsv(name: str) -> Iterator[tuple[int, list[str]]]:
     for line in unmarked_lines(name):
         if line.text:
+            # Not by the csv module: quotes are text in GLUE's files, and a row ends at a line feed
+            # alone.
             yield line.number, line.text.split("\t")
 
 

@@ -49,6 +49,7 @@ class ChoiceKind(Kind[Choice, ChoiceExample, ChoicePrediction]):
         """
         location = dataclasses.replace(entry.location, stems=SWAG_STEMS)
         whole_file = epath.Path(location.path) / CODAH_FILE
+        # Files that are given, or that have the names of splits, go before the one file.
         has_splits = bool(location.files) or location.is_tfds or has_split(location, "train")
         if has_splits or not whole_file.exists():
             return read_choices(location, split)

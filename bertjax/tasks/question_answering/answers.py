@@ -145,6 +145,7 @@ def _distinct(
     by_text: dict[str, _Candidate] = {}
     for index, begin, end in zip(indices.tolist(), begins, ends, strict=True):
         text = context[begin:end]
+        # Pairs come best first, so the first one of a text is its best.
         if text and text not in by_text:
             start_logit, end_logit = pairs.start_logit[index], pairs.end_logit[index]
             by_text[text] = _Candidate(text, float(start_logit), float(end_logit))
@@ -200,6 +201,7 @@ def _paired(
     end_logit = np.take_along_axis(ends, end, axis=1)
     length = end[:, None, :] - begin[:, :, None] + 1
     score = start_logit[:, :, None] + end_logit[:, None, :]
+    # -inf is a start without most context, or a logit of a diverged model.
     is_valid = (length >= 1) & (length <= max_answer_length) & (score > -np.inf)
     window, i, j = np.nonzero(is_valid)
     return _Pairs(

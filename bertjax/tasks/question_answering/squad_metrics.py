@@ -58,6 +58,7 @@ def _f1(predicted: str, right: str, both_empty: int) -> float:
     if same == 0:
         return 0
     precision, recall = same / len(predicted_words), same / len(right_words)
+    # Operations in the order of the official scripts: the last digit depends on it.
     return (2 * precision * recall) / (precision + recall)
 
 

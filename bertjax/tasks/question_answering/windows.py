@@ -98,6 +98,7 @@ def _next_larger(begins: np.ndarray, text_ends: np.ndarray) -> np.ndarray:
     is_last_of_equals = np.append(np.diff(begins) > 0, True)[:count]
     candidates = np.where(is_last_of_equals, np.arange(1, count + 1), count)
     following = np.minimum.accumulate(candidates[::-1])[::-1]
+    # A number above all stands after the last, so that there the text's end is the least.
     return np.minimum(np.append(begins, np.iinfo(np.int64).max)[following], text_ends)
 
 
@@ -115,6 +116,7 @@ def _visible(texts: Sequence[str], size: int) -> np.ndarray:
     is_blank = np.zeros(UNICODE_SIZE, bool)
     for code in np.flatnonzero(occurs).tolist():
         character = chr(code)
+        # These categories are what BERT's tokenizer drops: `_is_control` of its tokenization.py.
         is_blank[code] = character.isspace() or unicodedata.category(character) in ("Cc", "Cf")
     return ~is_blank[codes]
 

@@ -196,6 +196,7 @@ def _pruned(
     in_beam = jnp.arange(2 * beams)[None, :] < beams
     # A row that is done goes on in the batch until all are; its ended targets must stay.
     running = (state.number_B < beams)[:, None]
+    # -inf is no candidate: at the first position there may be fewer than 2 R.
     kept = ends & in_beam & running & (totals > -jnp.inf)
     scores = jnp.where(kept, score(totals, position, search.length_penalty), -jnp.inf)
     scores_BxR, best = jax.lax.top_k(jnp.concatenate([state.scores_BxR, scores], axis=1), beams)

@@ -189,6 +189,7 @@ def start(
     # Once for a source: they are the same at each position of the target.
     keys_values: KeysValues = jax.lax.scan(apply, None, _layers(config, head))[1]
     layers, rows, _, *heads = keys_values.keys.shape
+    # As long as the longest target: under `jit` an array cannot grow.
     empty = jnp.zeros((layers, rows, beams, length, *heads), keys_values.keys.dtype)
     source = EncodedSource(keys_values, (source_mask > 0)[:, None, :])
     return source, laid_out(KeysValues(empty, empty), layout)

@@ -205,6 +205,7 @@ def _lines(path: epath.Path, columns: Columns, *, tags: bool) -> Iterator[_Line]
     """Yield all lines of a file; errors as in `read_conll`."""
     expected: tuple[int, int] | None = None  # the number of columns, and the line that has them
     for number, text, end in decoded_lines(path):
+        # The mark stays in `text`: `write_conll` copies lines byte for byte.
         bare = text.removeprefix(BYTE_ORDER_MARK) if number == 1 else text
         content = bare.strip().strip(BYTE_ORDER_MARK)
         if not content or content.split(None, 1)[0] == DOCUMENT:

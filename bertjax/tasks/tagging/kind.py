@@ -130,6 +130,7 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
                 found="the name of another file that is predicted",
                 expected="files of different names",
             )
+            # Read again, since examples of several files do not tell where one file ends.
             end = begin + len(read_conll(source, tags=False, columns=columns))
             write_conll(path, source, predictions[begin:end], columns=columns)
             written.append(path)

@@ -159,6 +159,7 @@ class Tagging(LinearHeadTask):
         """Return the tags of each sentence, one a word."""
         # The empty array is for no examples at all, which NumPy cannot concatenate.
         numbers = np.concatenate([np.zeros(0, np.int32), *outputs])
+        # Rows of a sentence follow each other, so the words of a sentence that was cut do too.
         word_numbers = numbers[encoded.token_targets[WORD_BEGINS] == 1]
         tags = [self.labels[number] for number in word_numbers]
         predictions = []
