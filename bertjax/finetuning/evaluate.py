@@ -170,7 +170,6 @@ def named_figures(
         if "loss" in own:
             losses.append(own["loss"])
     named["score"] = float(np.mean(scores))
-    # Only where all tasks have one: a mean over some could not be compared with other means.
     if is_multitask and len(losses) == len(tasks):
         named["loss"] = float(np.mean(losses))
     return named

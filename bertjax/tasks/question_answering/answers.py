@@ -98,6 +98,7 @@ def predictions(
     pair_offsets = np.concatenate([[0], np.cumsum(pairs.counts)])
     # The shape is given, as there may be no row. In float64, as run_squad.py adds Python's floats.
     null_logits = np.array([logits[0] for logits in outputs], np.float64).reshape(len(outputs), 2)
+    # The rows of a question follow each other: `example` ascends.
     row_bounds = np.searchsorted(encoded.example, np.arange(len(examples) + 1))
     answers = []
     for number, example in enumerate(examples):

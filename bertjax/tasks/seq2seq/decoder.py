@@ -98,6 +98,7 @@ def warm_start(config: ModelConfig, new_head: Params, donor_params: Params) -> P
             found="no such tensor in the checkpoint",
             expected=f"one of shape {new[name].shape}",
         )
+    # The other way round too: `new | copies` would take in a tensor that the decoder lacks.
     for name, tensor in old.items():
         check(
             name in new,

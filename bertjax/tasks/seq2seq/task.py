@@ -258,6 +258,7 @@ class Seq2Seq:
     def _inner(self, ids: np.ndarray) -> np.ndarray:
         """Return the ids between `cls_id` and what ends them."""
         ends = np.flatnonzero(np.isin(ids, [self.search.sep_id, self.search.pad_id]))
+        # A target that was cut at T ids has no end.
         end = ends[0] if len(ends) else len(ids)
         return ids[1:end]
 

@@ -131,6 +131,7 @@ def write_conll(
     tags = [tag for sentence in predictions for tag in sentence]
     words = sum(bool(line.word) for line in lines)
     check(
+        # Before the file is written: predictions of another file would be tags of the wrong words.
         words == len(tags),
         where=str(source),
         found=f"{words} words",
@@ -227,6 +228,7 @@ def _lines(path: epath.Path, columns: Columns, *, tags: bool) -> Iterator[_Line]
                 expected=f"{minimum} or more, the word's and the tag's",
             )
         check(
+            # If a line lacked a column, its last one would not be the tag.
             len(fields) == expected[0],
             where=where,
             found=_counted(fields),

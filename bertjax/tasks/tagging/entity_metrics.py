@@ -160,6 +160,7 @@ def broken(tags: Sequence[str], scheme: Scheme = "IOB2") -> Break | None:
         if not _may_follow(parts, before, scheme):
             previous = tags[word - 1] if word else "the beginning"
             tag = tags[word] if word < len(tags) else "the end"
+            # The end is no word, so the last word is named in its place.
             return Break(min(word, len(tags) - 1), previous, tag)
         before = parts
     return None
