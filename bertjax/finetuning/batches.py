@@ -86,6 +86,7 @@ def train_batches(
     Raises `UserError` where a task has no rows, `ValueError` where a row is longer than
     `shape.max_seq_length`; both before the first batch is asked for.
     """
+    # Sorted: the draws must not depend on the order in which the tasks are given.
     names = sorted(encoded_by_task)
     lengths = []
     for name in names:
@@ -98,6 +99,8 @@ def train_batches(
         lengths.append(item_lengths(encoded_by_task[name], shape.max_seq_length))
     task_by_step = draw_tasks([len(own) for own in lengths], task_exponent, steps, seed)
     steps_before = np.bincount(task_by_step[:start], minlength=len(names)).tolist()
+    # Each stream is opened at the task's own step. So a resumed run does not go through the steps
+    # before.
     streams = [
         epoch_items(own, shape.batch_size, step, seed, name)
         for name, own, step in zip(names, lengths, steps_before, strict=True)
@@ -130,6 +133,7 @@ def eval_batches(
     them. Of no items there are no batches.
     """
     lengths = item_lengths(encoded, shape.max_seq_length)
+    # Stable: NumPy's default sort may order equal lengths in another way on another CPU.
     order = np.argsort(-lengths, kind="stable")
     for begin in range(0, len(order), shape.batch_size):
         items = fill_up(order[begin : begin + shape.batch_size], shape.batch_size)
@@ -177,8 +181,11 @@ def _window_items(
     lengths: np.ndarray, batch_size: int, begin: int, end: int, key: tuple[int, ...]
 ) -> np.ndarray:
     """Return the items of an epoch's batches `begin` to `end`, int64 [end - begin, batch_size]."""
+    # The window's own positions alone: the cost of `permute` does not depend on the epoch's size.
     items = permute(np.arange(begin * batch_size, end * batch_size), len(lengths), (*key, _ITEMS))
+    # Stable, as in `eval_batches`: every machine must make the same batches.
     batches = items[np.argsort(lengths[items], kind="stable")].reshape(-1, batch_size)
+    # `begin` is in the key, so that each window of an epoch is shuffled in its own way.
     return batches[permute(np.arange(end - begin), end - begin, (*key, _BATCHES, begin))]
 
 
@@ -194,6 +201,7 @@ def draw_tasks(sizes: Sequence[int], exponent: float, steps: int, seed: int) -> 
     # not promise it of `Generator.random`.
     words = np.random.Philox(np.random.SeedSequence((seed, _TASKS))).random_raw(steps)
     uniform = (words >> np.uint64(11)) * 2.0**-53  # 53 bits: all that a float64 holds
+    # The last bound is exactly 1 and a draw is below 1, so the result is always a task's number.
     return np.searchsorted(bounds / bounds[-1], uniform, side="right")
 
 
@@ -224,6 +232,8 @@ def padded_length(lengths: np.ndarray, items: np.ndarray, shape: BatchShape) -> 
     configured buckets: see `bertjax.inference.lengths.padded_length`.
     """
     longest = lengths[items[items >= 0]].max(initial=0)
+    # A bucket above `max_seq_length` is passed over: no row is longer, so it would only add
+    # padding.
     for bucket in shape.length_buckets:
         if longest <= bucket <= shape.max_seq_length:
             return bucket
@@ -237,6 +247,8 @@ def make_batch(
 
     They are named as in `eval_batches`.
     """
+    # Whole arrays, without a loop over items: the number of NumPy calls does not grow with the
+    # batch.
     real, choices = items >= 0, encoded.choices
     rows = (items[real, None] * choices + np.arange(choices)[None, :]).reshape(-1)
     is_row = np.repeat(real, choices)
@@ -254,6 +266,8 @@ def make_batch(
         return array.reshape(shape)
 
     def by_item(values: np.ndarray) -> np.ndarray:
+        # 0 is a valid class, so padding never points outside of a table. Its weight of 0 keeps it
+        # out of the loss.
         array = np.zeros((len(items), *values.shape[1:]), values.dtype)
         array[real] = values[items[real]]
         return array
@@ -262,6 +276,7 @@ def make_batch(
     batch = {
         "input_ids": padded(encoded.ids, pad_id),
         "input_mask": mask.astype(np.int32).reshape(shape),
+        # Padding has segment 0, as in run_classifier.py of the original BERT.
         "segment_ids": (mask & (positions >= second[:, None])).astype(np.int32).reshape(shape),
         f"{prefix}item_weights": real.astype(np.float32),
     }

@@ -36,6 +36,9 @@ def write_evaluation(
         )
     path = run_dir / FILE
     content = {"step": step, "figures": _finite(figures), "splits": splits}
+    # allow_nan=False: a NaN that was overlooked is an error here, and not a file that other
+    # programs cannot read. Texts stay as they are, for people to read: JSON is UTF-8 (RFC 8259,
+    # section 8.1).
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     write_whole(path, (text + "\n").encode())
     return path

@@ -90,11 +90,13 @@ def evaluate_split(
     if not labelled:
         return Evaluated(predictions, {})
     figures = dict(task.figures(predictions, split.examples))
+    # Without a single target there is no loss: it would be 0 / 0.
     if totals.get("count"):
         figures["loss"] = totals["loss"] / totals["count"]
     return Evaluated(predictions, figures)
 
 
+# A new `jax.jit` would be compiled again at each evaluation of a run, so it is kept.
 @lru_cache(maxsize=32)  # above twice the tasks of GLUE: with labels and without
 def _eval_step(
     objective: TaskObjective, mesh: Mesh, name: str, labelled: bool
@@ -104,6 +106,7 @@ def _eval_step(
 
     def step(params: Params, batch: Batch) -> tuple[dict[str, Any], Any]:
         batch = objective.prepare(batch)
+        # `logits` needs the true targets, which examples without labels do not have.
         if task.generates and not labelled:
             return {}, task.generate(objective.model, params, batch, layout=layout)
         logits = task.logits(objective.model, params, batch, key=None, layout=layout)
@@ -116,6 +119,7 @@ def _eval_step(
     return jax.jit(
         step,
         in_shardings=(shardings, rules.batch_sharding(mesh)),
+        # A process reads only what its own devices hold, and each needs the outputs of all items.
         out_shardings=rules.replicated(mesh),
     )
 
@@ -161,6 +165,7 @@ def named_figures(
     scores, losses = [], []
     for each in tasks:
         own = by_split[each.name, ""]
+        # A metric in percent would outweigh the others in the mean.
         scores.append(own[each.metric] / (100 if each.percent else 1))
         if "loss" in own:
             losses.append(own["loss"])

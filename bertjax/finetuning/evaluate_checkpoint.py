@@ -59,6 +59,7 @@ def assess(
     Of several processes all call this and get the same.
     """
     mesh = make_mesh(model.config.mesh)
+    # The devices here may be others than in training, and the batch must fit them too.
     check_batch(model.config, mesh)
     return evaluate_splits(
         model.config, model.objective, mesh, model.params, splits, tokenizer.pad_id
@@ -99,6 +100,7 @@ def evaluate_finished(
     model = load_finetuned(selected, config)
     splits = validation_sets(model, tokenizer)
     assessed, figures = assess(model, splits, tokenizer)
+    # Only the first process writes, but all must take the same branch: each loads and evaluates.
     if hosts.agree(hosts.is_first() and choose_thresholds(run_dir, assessed)):
         # The tasks are read again, now with their thresholds.
         model = load_finetuned(selected, config)

@@ -48,6 +48,7 @@ class Prepared:
     def digest(self) -> str:
         """SHA-256 of all training rows with their targets, hexadecimal."""
         digest = hashlib.sha256()
+        # By name, as batches are drawn: the order of `finetune.tasks` changes no batch.
         for name, encoded in sorted(self.train.items()):
             digest.update(name.encode())
             arrays = [encoded.ids, encoded.offsets]
@@ -108,20 +109,25 @@ def resolve(config: Config, prepared: Prepared, restored_heads: Sequence[Head]) 
     """
     options = config.finetune
     _check_unset(config)
+    # Of several tasks, an epoch has as many steps as one pass over each of them needs. How often
+    # each is drawn is another matter: `task_exponent`.
     steps_per_epoch = sum(
         batches.steps_per_epoch(encoded, config.train.batch_size)
         for encoded in prepared.train.values()
     )
+    # `epochs` may be a fraction; a run of 0 steps would have no checkpoint to select.
     steps = max(1, math.ceil(options.epochs * steps_per_epoch))
     # Not after the last step: a run without an evaluation has no checkpoint to select.
     every = min(steps, max(1, round(steps_per_epoch / options.evaluations_per_epoch)))
     heads = registry.heads_needed(prepared.opened, restored_heads)
     new_heads = []
     for head in heads:
+        # The pooler may begin new although it was pretrained, as in arXiv 2006.05987.
         if head not in restored_heads or (head == "pooler" and options.reinit_pooler):
             new_heads.append(head)
     return config.replace(
         model={"heads": heads},
+        # Without a model to start from, all heads are new anyway.
         new_heads=tuple(new_heads) if config.init_from else (),
         optimizer={"warmup_steps": round(options.warmup_fraction * steps)},
         train={
@@ -138,6 +144,7 @@ def _check_unset(config: Config) -> None:
     for name in ("steps", "eval_every_steps", "save_every_steps"):
         value = getattr(config.train, name)
         check(
+            # The default cannot be told from a value that was not given.
             value == getattr(TrainConfig, name),
             where=f"train.{name}",
             found=value,
@@ -145,6 +152,7 @@ def _check_unset(config: Config) -> None:
         )
     warmup_steps = config.optimizer.warmup_steps
     check(
+        # 0 is what the presets for fine-tuning have.
         warmup_steps in (0, OptimizerConfig.warmup_steps),
         where="optimizer.warmup_steps",
         found=warmup_steps,
@@ -187,6 +195,8 @@ def task_source(
         facts={
             "tokenizer_fingerprint": tokenizer.fingerprint,
             DIGEST: prepared.digest,
+            # Labels follow from the training data. With these a checkpoint is loaded without the
+            # data.
             "tasks": [registry.to_plain(opened.task) for opened in prepared.opened],
         },
     )
@@ -194,6 +204,8 @@ def task_source(
 
 def check_same_examples(run_dir: epath.Path, prepared: Prepared) -> None:
     """Raise `UserError` where a run was started on other training examples."""
+    # `result.json` is asked first: a sweep removes the checkpoints of finished runs, and leaves
+    # their results.
     if (run_dir / checkpoint.RESULT).exists():
         facts = read_json(run_dir / checkpoint.RESULT)
     elif checkpoint.has_checkpoint(run_dir):
@@ -261,7 +273,9 @@ def write_result(
         if entry["split"] == "validation" and entry["step"] <= step:
             evaluations.append(entry)
     folder = run_dir / checkpoint.FOLDER
+    # `train.keep_checkpoints` has removed the folders of other evaluations.
     kept = [entry for entry in evaluations if (folder / str(entry["step"])).exists()]
+    # Of equal scores `max` takes the first, which is the earliest step.
     selected = max(kept, key=_score_of) if config.finetune.restore_best else kept[-1]
     figures = {name: value for name, value in selected.items() if name not in ("step", "split")}
     result = {

@@ -64,6 +64,7 @@ def load_finetuned(path: epath.PathLike, config: Config | None = None) -> Finetu
         task = registry.from_plain(values, f"{folder}/meta")
         tasks.append(_with_threshold(task, thresholds))
     objective = TaskObjective(config.model, tuple(tasks))
+    # Shapes alone: new parameters would be computed only to be replaced.
     shapes = jax.eval_shape(lambda: objective.init(jax.random.key(0)))
     shardings = rules.tree_shardings(make_mesh(config.mesh), objective.logical_axes())
     params = checkpoint.restore_params(folder, rules.with_shardings(shapes, shardings))

@@ -51,9 +51,12 @@ class TaskObjective:
         """
         params = {**new}
         for group, leaves in restored.items():
+            # The model of `decoder_from` is no part of the parameters: a head copies what it needs
+            # of it.
             if group != DECODER_GROUPS:
                 params[group] = leaves
         if self.reinit_layers:
+            # Layers are stacked on the first axis of each tensor; shared ones are there once.
             stack = 1 if self.model.share_layers else self.model.num_hidden_layers
             kept = stack - self.reinit_layers
             params["encoder"] = jax.tree.map(

@@ -80,6 +80,7 @@ def sweep(
         results.append(result)
         outcome = "failed" if result.metric is None else f"{result.metric:.4f}"
         on_run(f"{number} of {len(cells)}: {cell.folder}: {outcome}")
+        # After each run and not at the end: two models at most are on the disk.
         if not keep_all:
             _keep_best(run_dir, results)
         summaries = _write(run_dir, results, by_seed[seed])
@@ -107,17 +108,21 @@ def _run_cell(
         # An earlier result holds for its own configuration and data only.
         run_config.write_run_config(folder, resolved)
         finetune.check_same_examples(folder, prepared)
+    # It is not tried again: the same seed and data would diverge again.
     if failed:
         return Result(cell, None)
     if not finished:
         try:
             outcome = finetune.finetune(resolved, folder, prepared, tokenizer, progress=progress)
+        # Any other error ends the sweep: a mistake in the data or the configuration is in every
+        # cell.
         except DivergedError as error:
             log.warning("%s: failed: %s", cell.folder, error)
             write_whole(folder / FAILED, (json.dumps({"error": str(error)}) + "\n").encode())
             return Result(cell, None)
         if outcome.stopped:
             return None
+        # Before `result.json`, which marks the run as finished: it is never without its tokenizer.
         tokenizer.save(folder / "tokenizer", resolved.model.max_length)
         finetune.write_result(resolved, folder, outcome.step, prepared)
     return Result(cell, read_json(folder / checkpoint.RESULT)["figures"]["score"])
@@ -162,6 +167,7 @@ def _keep_best(run_dir: epath.Path, results: list[Result]) -> None:
     """Remove the checkpoints of all runs but the best."""
     best = _best_first(results)[:1]
     for result in results:
+        # Results and logs stay: a sweep that is started again reads them.
         folder = _folder(run_dir, result.cell) / checkpoint.FOLDER
         if result not in best and folder.exists():
             folder.rmtree()

@@ -44,6 +44,7 @@ class Cell:
         It is such as `batch_size-16,peak_learning_rate-5e-05,epochs-3,seed-0`.
         """
         parts = []
+        # Every field of the setting is in the name, so that no two cells share a folder.
         for field in fields(self.setting):
             parts.append(f"{field.name}-{_shortest(getattr(self.setting, field.name))}")
         return ",".join([*parts, f"seed-{self.seed}"])
@@ -68,6 +69,7 @@ class Grid:
 
 def _check_values(name: str, values: Sequence[float], *, may_be_zero: bool = False) -> None:
     """Raise `UserError` unless there are values, finite and not negative, each once."""
+    # Each once: equal values would be two cells with one folder.
     good = len(values) > 0 and len(set(values)) == len(values)
     for value in values:
         is_allowed = value >= 0 if may_be_zero else value > 0

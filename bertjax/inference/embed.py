@@ -28,6 +28,8 @@ from bertjax.progress import Progress, silent
 from bertjax.training.saved_model import TrainedModel, opened_model
 from bertjax.types import Batch
 
+# Four of the choices in table 7 of arXiv 1810.04805. Its sum of layers is weighted; here all four
+# layers count alike.
 Layers = Literal["last", "second_to_last", "sum_last_four", "concat_last_four"]
 Pooling = Literal["cls", "mean", "max", "tokens"]
 LAYERS_READ = {"last": 1, "second_to_last": 2, "sum_last_four": 4, "concat_last_four": 4}
@@ -129,6 +131,7 @@ def pool_tokens(vectors_BxLxD: Array, input_mask: ArrayLike, pooling: Pooling) -
         counts_Bx1 = jnp.sum(real_BxLx1, axis=1, dtype=jnp.float32)
         return jnp.sum(vectors_BxLxD * real_BxLx1, axis=1) / counts_Bx1
     if pooling == "max":
+        # -inf at padding: a zero would win over negative values.
         return jnp.max(jnp.where(real_BxLx1, vectors_BxLxD, -jnp.inf), axis=1)
     return vectors_BxLxD
 
@@ -172,6 +175,7 @@ def embed(
         for part in parts:
             by_text += np.split(part.vectors, part.offsets[1:-1])
         return by_text
+    # Before the others, as NumPy cannot concatenate nothing: there may be no text at all.
     none = np.zeros((0, options.width(model.config.model)), np.float32)
     return np.concatenate([none, *(part.vectors for part in parts)])
 
@@ -198,8 +202,10 @@ def embed_windows(
     config, tokenizer = model.config.model, model.tokenizer
     _check_fits(config, tokenizer, options)
     longest = longest_row(config, options.max_seq_length)
+    # Local devices alone: the texts are this process's own, and no other one takes part.
     mesh = make_mesh(MeshConfig(), jax.local_devices())
     devices = batch_parts(mesh)
+    # Rounded up, as all devices must have the same number of rows.
     batch_size = -(-options.batch_size // devices) * devices
     params = jax.device_put(model.params, replicated(mesh))
     width = options.width(config)
@@ -207,6 +213,7 @@ def embed_windows(
     token_values = width if options.keeps_tokens else 0
     for encoded in _windows(tokenizer, texts, WINDOW * batch_size, longest, token_values):
         lengths = np.diff(encoded.offsets)
+        # The longest first: `_batch` takes the length of the batch from its first text.
         order = np.argsort(-lengths, kind="stable")
         count = len(encoded.ids) if options.keeps_tokens else len(lengths)
         vectors = np.empty((count, width), np.float32)
@@ -245,6 +252,7 @@ def _check_layers(count: int, layers: Layers) -> None:
 def _check_fits(config: ModelConfig, tokenizer: Tokenizer, options: EmbedOptions) -> None:
     _check_layers(config.num_hidden_layers, options.layers)
     check(
+        # JAX raises nothing for an id outside of the table of embeddings.
         tokenizer.vocab_size <= config.vocab_size,
         where="tokenizer",
         found=f"{tokenizer.vocab_size} entries",
@@ -256,6 +264,7 @@ def _check_fits(config: ModelConfig, tokenizer: Tokenizer, options: EmbedOptions
 def _features(
     config: ModelConfig, params: Params, batch: Batch, layers: Layers, pooling: Pooling
 ) -> Array:
+    # Kept, the outputs of N layers need N times the memory of the last one.
     encoded = functional.encode(config, params, batch, keep_layers=layers != "last")
     return pool_tokens(layer_vectors(encoded, layers), batch["input_mask"], pooling)
 

@@ -41,6 +41,7 @@ def fill_mask(
     ids = np.concatenate([[tokenizer.cls_id], inner, [tokenizer.sep_id]]).astype(np.int32)
     masks = np.flatnonzero(ids == tokenizer.mask_id).astype(np.int32)
     check(len(masks) > 0, where=f"{text!r}", found="no [MASK]", expected="one or more")
+    # JAX raises nothing for a position outside of the table of embeddings.
     limit = config.max_length
     check(
         len(ids) <= limit,
@@ -50,7 +51,9 @@ def fill_mask(
     )
 
     hidden_1xLxD = functional.encode(config, model.params, {"input_ids": ids[None]}).hidden_BxLxD
+    # At the masks alone: logits of every position would be L rows of V numbers.
     logits_1xMxV = functional.mlm_logits(config, model.params, hidden_1xLxD, masks[None])
+    # A copy: NumPy's view of a JAX array cannot be written to.
     logits_MxV = np.array(logits_1xMxV[0])
     # The table of embeddings may have more rows than the tokenizer has entries.
     logits_MxV[:, tokenizer.vocab_size :] = -np.inf

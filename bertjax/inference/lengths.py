@@ -10,8 +10,10 @@ def longest_row(config: ModelConfig, max_seq_length: int | None) -> int:
     By default 512, or as many as the model has positions. Raises `UserError` where the model has
     fewer than `max_seq_length`.
     """
+    # 512 is the length of BERT's own rows (arXiv 1810.04805, appendix A.2).
     length = min(512, config.max_length) if max_seq_length is None else max_seq_length
     check(
+        # Two: [CLS] and [SEP].
         2 <= length <= config.max_length,
         where="max_seq_length",
         found=length,

@@ -72,6 +72,7 @@ def _check_pieces(
     for label, own in zip(labels, pieces, strict=True):
         check(len(own) > 0, where="labels", found=repr(label), expected="a word or more")
         check(
+            # [UNK] stands for any unknown word, so its score would say nothing about the label.
             tokenizer.unk_id not in own,
             where=f"label {label!r}",
             found="a word without pieces",
@@ -108,6 +109,7 @@ def _mask_prompts(
                 np.stack([pieces[i] for i in labels]),
                 before,
                 after,
+                # All of token type 0: the text and the template are one sentence.
                 first=len(before) + len(after),
             )
         )
@@ -124,6 +126,7 @@ def _next_sentence_prompts(
 ) -> list[Prompt]:
     left, right = _around(template)
     check(
+        # The row has room for two sentences: the text, and the template on one side of it.
         not (left and right.strip()),
         where="template",
         found=repr(template),
@@ -141,6 +144,7 @@ def _next_sentence_prompts(
         else:  # [CLS] text [SEP] sentence [SEP]
             before, after = _ids(cls), _ids(sep, sentence, sep)
             first = len(before) + 1
+        # 0 masks, so that the rows of all labels make one group.
         no_pieces = np.zeros((1, 0), np.int32)
         prompts.append(
             Prompt(np.array([label]), no_pieces, before, after, first, text_first=not left)
@@ -151,6 +155,7 @@ def _next_sentence_prompts(
 def _around(template: str) -> tuple[str, str]:
     """Return the template before the text and after it."""
     left, _, right = template.partition(TEXT)
+    # The space before {} is put before the text, in `zero_shot`.
     return left.rstrip(), right
 
 

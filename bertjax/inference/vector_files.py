@@ -42,6 +42,8 @@ def count_lines(name: str) -> int:
 
 
 def _decoded(where: str, file: Iterable[bytes]) -> Iterator[str]:
+    # Bytes are split at line feeds alone. `str.splitlines` would also split at form feeds and
+    # U+2028.
     for number, line in enumerate(file, 1):
         # A byte order mark may stand before the first line.
         encoding = "utf-8-sig" if number == 1 else "utf-8"
@@ -53,6 +55,7 @@ def _decoded(where: str, file: Iterable[bytes]) -> Iterator[str]:
                 f"{where}, line {number}: found the byte 0x{byte:02x}, which is not UTF-8,"
                 " expected UTF-8"
             ) from error
+        # Only the line end: other white space belongs to the text.
         yield text.removesuffix("\n").removesuffix("\r")
 
 
@@ -119,6 +122,7 @@ def write_vectors(
                 # Before the new vectors get their name, and after the old ones lost it: no kill
                 # leaves vectors beside another file's offsets.
                 path.unlink(missing_ok=True)
+                # The 0 is the first offset, and makes the array int64 even where there is no text.
                 offsets = np.cumsum(np.concatenate([np.zeros(1, np.int64), *count.lengths]))
                 write_whole(offsets_file(path), _npy_bytes(offsets))
     return VectorCounts(count.vectors, count.texts, count.truncated)
@@ -145,6 +149,7 @@ class _Count:
 
 
 def _cast(vectors: np.ndarray, dtype: VectorDtype) -> np.ndarray:
+    # Beyond the limit NumPy's cast gives infinity. NaN is refused too, as it is not `<=` anything.
     limit = np.finfo(dtype).max
     largest = np.max(np.abs(vectors), initial=0)
     check(
@@ -160,6 +165,7 @@ def _write_npy(file: IO[bytes], windows: Iterable[Vectors], width: int, dtype: V
     header_bytes = _write_npy_header(file, 0, width, dtype)
     count = 0
     for part in windows:
+        # The buffer itself: `tobytes` would copy the whole window.
         file.write(part.vectors.data)
         count += len(part.vectors)
     # The number of vectors is known only now. numpy leaves room in the header for the first axis to
@@ -172,6 +178,8 @@ def _write_npy_header(file: IO[bytes], count: int, width: int, dtype: VectorDtyp
     """Write the header of an array [count, width] at the file's beginning; return its bytes."""
     file.seek(0)
     fields = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (count, width)}
+    # Version 1.0 of https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html: its
+    # limit, a header of 64 KiB, is far above this one.
     np.lib.format.write_array_header_1_0(file, fields)
     return file.tell()
 
@@ -194,6 +202,8 @@ def _write_parquet(
     from pyarrow import parquet
 
     number = pa.float32() if dtype == "float32" else pa.float16()
+    # `element` is the name that Parquet gives to the values of a list:
+    # https://github.com/apache/parquet-format/blob/master/LogicalTypes.md#lists
     vector = pa.list_(pa.field("element", number, nullable=False), width)
     if pooling == "tokens":
         columns = {"tokens": pa.list_(pa.string()), "vectors": pa.list_(vector)}
@@ -209,6 +219,7 @@ def _write_parquet(
             vectors = pa.FixedSizeListArray.from_arrays(flat, type=vector)
             arrays = [pa.array(np.arange(line, line + texts))]
             if pooling == "tokens":
+                # Arrow's lists have int32 offsets; a window is far below 2 ** 31 tokens.
                 offsets = pa.array(part.offsets.astype(np.int32))
                 pieces = pa.array(tokenizer.pieces(part.ids.tolist()), pa.string())
                 arrays.append(pa.ListArray.from_arrays(offsets, pieces))

@@ -106,6 +106,7 @@ def zero_shot(
     # For tokenizers that mark a word's beginning by the space before it, the template's space
     # before {} belongs to the text.
     before = template.partition(TEXT)[0]
+    # For next-sentence the text is a sentence of its own, with nothing before it.
     space = before[len(before.rstrip()) :] if method == "mask" else ""
     prompted = [*texts, ""] if calibrate else list(texts)
     longest = longest_row(config, max_seq_length)
@@ -121,6 +122,7 @@ def zero_shot(
             scores[:, prompt.labels] = part
     if calibrate:
         scores = scores[:-1] - scores[-1:]
+    # Less the largest: calibrated scores may be above 0, and exp must not overflow.
     exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
     probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
     return ZeroShot(scores, probabilities, cut.truncated)
@@ -138,6 +140,7 @@ def _check_options(
     )
     check(batch_size > 0, where="batch_size", found=batch_size, expected="a number above 0")
     check(
+        # JAX raises nothing for an id outside of the table of embeddings.
         tokenizer.vocab_size <= config.vocab_size,
         where="tokenizer",
         found=f"{tokenizer.vocab_size} entries",
@@ -178,6 +181,7 @@ def _by_number_of_masks(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
 
 def _prompted(tokenizer: Tokenizer, prompt: Prompt, text: np.ndarray) -> _PromptedText:
     ids = np.concatenate([prompt.before, text, prompt.after])
+    # All are the template's: a text that spells [MASK] gives no mask (`encode_batch`).
     masks = np.flatnonzero(ids == tokenizer.mask_id).astype(np.int32)
     second = prompt.first + (len(text) if prompt.text_first else 0)
     return _PromptedText(ids, second, masks)
@@ -199,6 +203,8 @@ def _scored(
     """
     devices = batch_parts(mesh)
     batch_size = -(-batch_size // devices) * devices
+    # The table of embeddings may have more rows than the tokenizer has entries, and a special token
+    # is no word of a label.
     allowed_V = np.arange(config.vocab_size) < tokenizer.vocab_size
     allowed_V[tokenizer.special_ids] = False
     order = np.argsort([-len(row.ids) for row in rows], kind="stable")
@@ -243,8 +249,10 @@ def _row_scores(
     if pieces_CxK.shape[1] == 0:
         pooled = functional.pool(config, params, hidden)
         log_probs_Bx2 = jax.nn.log_softmax(functional.nsp_logits(config, params, pooled))
+        # The numbers of the classes are those of run_pretraining.py of the original BERT.
         return log_probs_Bx2[:, :1]  # class 0: B follows A
     logits_BxKxV = functional.mlm_logits(config, params, hidden, batch["mask_positions"])
+    # Before the softmax: the probabilities of all pieces that can be proposed must add up to 1.
     log_probs_BxKxV = jax.nn.log_softmax(
         jnp.where(allowed_V[None, None, :], logits_BxKxV, -jnp.inf)
     )

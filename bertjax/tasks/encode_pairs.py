@@ -35,6 +35,7 @@ def encode_pairs(
     is_pair = np.array([example.pair is not None for example in examples], bool)
     a_ids, a_offsets = tokenizer.encode_batch([example.text for example in examples])
     b_ids, b_offsets = tokenizer.encode_batch([example.pair or "" for example in examples])
+    # Two are [CLS] and [SEP]; a pair has one [SEP] more.
     room = max_seq_length - 2 - is_pair
     check(
         (room > 0).all(),

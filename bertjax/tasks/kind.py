@@ -202,4 +202,5 @@ def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _with_tuple(value: Any) -> Any:
+    # Tasks are hashed where compiled programs are kept, and a list has no hash.
     return tuple(value) if isinstance(value, list) else value

@@ -56,6 +56,7 @@ def token_logits(
     With a `key` and `dropout` there is dropout of `hidden_dropout_prob` before the layer.
     """
     hidden = functional.encode(config, params, batch, key=key, layout=layout).hidden_BxLxD
+    # As BertForTokenClassification of transformers has it.
     if dropout:
         hidden = dropped(config, hidden, key)
     return linear(config, head, hidden)
@@ -67,4 +68,5 @@ def dropped(config: ModelConfig, x: Array, key: Array | None) -> Array:
     if key is None or rate == 0:
         return x
     keep = jax.random.bernoulli(jax.random.fold_in(key, HEAD_DROPOUT), 1 - rate, x.shape)
+    # Divided, so that the expected value is the one without dropout.
     return jnp.where(keep, x / (1 - rate), 0)

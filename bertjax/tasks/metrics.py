@@ -51,17 +51,22 @@ def matthews_correlation(true: ArrayLike, predicted: ArrayLike, classes: int = 2
     For more than two classes it is Gorodkin's R_K (doi 10.1016/j.compbiolchem.2004.09.006), as in
     scikit-learn.
     """
+    # float64: `spread` grows as the fourth power of the number of rows. In int64 it would overflow
+    # from some ten thousand rows on.
     matrix = confusion_matrix(true, predicted, classes).astype(float)
     in_true, in_predicted, total = matrix.sum(1), matrix.sum(0), matrix.sum()
     spread = (total**2 - in_true @ in_true) * (total**2 - in_predicted @ in_predicted)
     if spread > 0:
         return float((total * np.trace(matrix) - in_true @ in_predicted) / np.sqrt(spread))
+    # A constant has no correlation; scikit-learn gives 0 too.
     return 0.0
 
 
 def pearson(true: ArrayLike, predicted: ArrayLike) -> float:
     """Return the linear correlation of `[N]` numbers, in -1..1."""
     x, y = np.asarray(true, np.float64), np.asarray(predicted, np.float64)
+    # SciPy gives NaN here, which could select no checkpoint. The values are compared, as rounding
+    # may leave a constant with a deviation above 0.
     if len(x) < 2 or (x == x[0]).all() or (y == y[0]).all():
         return 0.0
     x, y = x - x.mean(), y - y.mean()
@@ -74,6 +79,7 @@ def spearman(true: ArrayLike, predicted: ArrayLike) -> float:
 
     Equal numbers share their mean rank.
     """
+    # Not by the sum of squared differences of ranks, which is right only without equal numbers.
     return pearson(stats.rankdata(true), stats.rankdata(predicted))
 
 

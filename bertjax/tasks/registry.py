@@ -54,6 +54,7 @@ def entry_of(text: str, options: FinetuneConfig) -> Entry:
 
     Raises `UserError` for a name that is not known without a kind, and for an unknown kind.
     """
+    # The path is cut off first: it may have colons of its own, as tfds:NAME has.
     task, _, path = text.partition("=")
     name, _, kind_name = task.partition(":")
     known = _kind_knowing(name)

@@ -56,6 +56,7 @@ def read_examples(
         location = _with_task_columns(location, task)
         broken_lines = Counter() if task.broken_lines else None
     table_rows = read_rows(location, split, broken_lines)
+    # There is one: `read_rows` raises where a split has no row.
     first = next(table_rows)
     texts = _text_columns(first, task, text_columns)
     labels = _LabelColumn(
@@ -98,6 +99,7 @@ def _with_task_columns(location: DataLocation, task: GlueTask) -> DataLocation:
     stems = {**task.stems, **location.stems}
     if location.columns:
         return replace(location, stems=stems)
+    # CoLA's training and validation files have no header line, but its test file has one.
     return replace(location, columns=task.columns, header_has=task.texts, stems=stems)
 
 
@@ -111,6 +113,7 @@ def _text_columns(row: TableRow, task: GlueTask | None, given: Sequence[str]) ->
             expected="one or two columns",
         )
         for column in given:
+            # For its error, which names the columns that there are.
             row.value(column)
         return given
     usual = TEXT_COLUMNS if task is None else (task.texts, task.tfds_texts)

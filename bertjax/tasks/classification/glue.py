@@ -62,6 +62,8 @@ TASKS = (
         submission=("CoLA.tsv",),
         labels=("unacceptable", "acceptable"),
         metrics=("matthews_correlation", "accuracy"),
+        # From https://nyu-mll.github.io/CoLA/: the third is the label as the source writes it, a
+        # star or nothing.
         columns=("source", "label", "star", "sentence"),
     ),
     GlueTask(
@@ -78,6 +80,7 @@ TASKS = (
         label_column="Quality",
         metrics=("accuracy", "f1"),
         tfds_texts=PAIR,
+        # MRPC is published by Microsoft, in files of these names.
         stems={"train": ("msr_paraphrase_train",), "test": ("msr_paraphrase_test",)},
     ),
     GlueTask(
@@ -144,6 +147,7 @@ def glue_label(task: GlueTask, value: Any, where: str) -> str | float | None:
     other value.
     """
     text = "" if value is None else str(value).strip()
+    # TFDS has -1 for the labels of test sets, and for STS-B's scores the float -1.0.
     if text in ("", "-", "-1", "-1.0"):
         return None
     return _class_of(task, text, where) if task.labels else _score_of(text, where)
@@ -166,6 +170,7 @@ def _score_of(text: str, where: str) -> float:
     try:
         score = float(text)
     except ValueError:
+        # NaN fails the check below, as it is in no range.
         score = float("nan")
     check(
         0 <= score <= 5, where=where, found=f"the score {text!r}", expected="a number from 0 to 5"

@@ -54,6 +54,7 @@ def _parse_number(value: Any, where: str) -> float | None:
     is_numeric = isinstance(value, str | int | float) and not isinstance(value, bool)
     try:
         number = float(value) if is_numeric else math.nan
+    # JSON's integers have no limit, but `float` raises OverflowError above 1.8e308.
     except (ValueError, OverflowError):
         number = math.nan
     check(math.isfinite(number), where=where, found=f"the label {value!r}", expected="a number")
@@ -88,6 +89,8 @@ def all_classes(examples: Iterable[TextExample]) -> Iterator[str]:
 def labels_of(examples: Iterable[TextExample]) -> tuple[str, ...]:
     """Return the classes that occur: sorted by number if all are whole numbers, else as text."""
     labels = set(all_classes(examples))
+    # isdecimal and not isdigit, which is true for ² too, and `int` refuses that.
     if all(label.removeprefix("-").isdecimal() for label in labels):
+        # By the text too: 1 and 01 are two classes, and a set has no order.
         return tuple(sorted(labels, key=lambda label: (int(label), label)))
     return tuple(sorted(labels))

@@ -43,6 +43,7 @@ class MultiLabel(TextTask):
         """
         weights = self._item_weights(batch)
         is_real_Bx1 = (batch["item_weights"] > 0)[:, None]
+        # Before the sigmoid, as in `SingleLabel.sums`: a weight of 0 does not remove NaN.
         logits = jnp.where(is_real_Bx1, logits.astype(jnp.float32), 0)
         class_weights = self.class_weights or (1.0,) * len(self.labels)
         class_weights_1xC = jnp.asarray(class_weights, jnp.float32)[None, :]
@@ -51,6 +52,7 @@ class MultiLabel(TextTask):
         targets = true * (1 - e) + e / 2
         # -y log s(x) - (1 - y) log s(-x), and log s(-x) = log s(x) - x: one logarithm, no overflow
         losses = (1 - targets) * logits - jax.nn.log_sigmoid(logits)
+        # Divided by the weights' sum, so that a common factor of them changes nothing.
         mean = jnp.sum(losses * class_weights_1xC, axis=1) / jnp.sum(class_weights_1xC)
         return {"loss": jnp.sum(weights * mean), "count": jnp.sum(weights)}
 

@@ -114,4 +114,5 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _one_cell(text: str) -> str:
+    # TSV has no quoting here (`read_table` takes quotes for text), so a tab cannot be kept.
     return text.replace("\t", " ").replace("\r", " ").replace("\n", " ")

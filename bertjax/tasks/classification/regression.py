@@ -36,6 +36,7 @@ class Regression(TextTask):
         """
         weights = self._item_weights(batch)
         is_real = batch["item_weights"] > 0
+        # Before the square, as in `SingleLabel.sums`: a weight of 0 does not remove NaN.
         predicted = jnp.where(is_real, logits[:, 0].astype(jnp.float32), 0)
         targets = jnp.where(is_real, batch["labels"].astype(jnp.float32), 0)
         return {

@@ -66,6 +66,7 @@ class SingleLabel(TextTask):
         losses = jnp.sum(smoothed * class_weights_1xC * nll, axis=1)
         right = (jnp.argmax(logits, axis=1) == labels).astype(jnp.float32)
         return {
+            # Without the weights of the classes, which `losses` have already.
             "loss": jnp.sum(self._item_weights(batch) * losses),
             "count": jnp.sum(weights),
             "accuracy": jnp.sum(weights * right),

@@ -78,6 +78,7 @@ class TextTask(LinearHeadTask, ABC):
                 expected=f"one of {', '.join(self.known_metrics)} (f1 for two labels)",
             )
         check(
+            # At 1 the true class would count no more than any other.
             0 <= self.label_smoothing < 1,
             where=f"{where}: label_smoothing",
             found=self.label_smoothing,

@@ -47,6 +47,7 @@ def _all_rows() -> tuple[TableRow, ...]:
         for number, docstring in enumerate(docstrings):
             paragraph = docstring.partition("\n\n")[0]
             text = " ".join(paragraph.split())[:MAX_CHARACTERS]
+            # Only once: the same text under two labels could not be learned.
             if text and text not in by_text:
                 values = {"text": text, "label": parts[0]}
                 by_text[text] = TableRow("/".join(parts), number, values, "docstring")

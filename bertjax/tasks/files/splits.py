@@ -64,6 +64,8 @@ def find_files(location: DataLocation, split: str) -> list[epath.Path]:
             found="a file" if folder.exists() else "no such folder",
             expected="a folder",
         )
+        # Sorted, as file systems list in any order. Names with a dot first are files of the system
+        # or of an editor, not of the data set.
         names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
         if given:
             return [_given_file(location, split, name, names) for name in given]
@@ -74,8 +76,10 @@ def find_files(location: DataLocation, split: str) -> list[epath.Path]:
     usual, more = _stems(split), location.stems.get(split, ())
     # The usual names first: a folder may hold files of another data set under the others.
     for stems in (usual, more):
+        # Up to the first dot, as there may be two endings: train.tsv.gz.
         matching = [name for name in names if name.partition(".")[0] in stems and "." in name]
         check(
+            # A guess between two could train on the wrong one.
             len(matching) <= 1,
             where=f"{location.path}, split {split}",
             found=listed(matching),
@@ -136,6 +140,7 @@ def read_rows(
         table_rows = _tfds_rows(location, split)
     else:
         table_rows = _file_rows(location, split, ragged)
+    # Rows come one by one, so only their end tells that there was none.
     empty = True
     for row in table_rows:
         empty = False
@@ -172,6 +177,7 @@ def _tfds_rows(location: DataLocation, split: str) -> Iterator[TableRow]:
         import tensorflow_datasets as tfds
 
     builder = tfds_builder(location.path)
+    # TFDS joins splits by +: https://www.tensorflow.org/datasets/splits
     chosen = "+".join(location.files.get(split) or (split,))
     name, number = f"{location.path}, {chosen}", 0
     try:
@@ -185,6 +191,7 @@ def _tfds_rows(location: DataLocation, split: str) -> Iterator[TableRow]:
             f"{name}: found the splits {listed(builder.info.splits)}, expected {chosen}"
         ) from error
     try:
+        # Files are read only now, one after another, so damage shows here and not above.
         for number, example in enumerate(tfds.as_numpy(dataset)):
             check(
                 isinstance(example, dict),

@@ -15,6 +15,7 @@ from bertjax.errors import UserError, check, mismatch, one_line
 from bertjax.storage import OPENERS, opened
 
 BYTE_ORDER_MARK = "\ufeff"
+# GLUE too makes two classes of the three (arXiv 1804.07461, section 3.3).
 ENTAILMENT = {
     "TRUE": "entailment",
     "YES": "entailment",
@@ -142,11 +143,14 @@ def unmarked_lines(path: epath.PathLike) -> Iterator[Line]:
 def _split_tsv(name: str) -> Iterator[tuple[int, list[str]]]:
     for line in unmarked_lines(name):
         if line.text:
+            # Not by the csv module: quotes are text in GLUE's files, and a row ends at a line feed
+            # alone.
             yield line.number, line.text.split("\t")
 
 
 def _split_csv(name: str) -> Iterator[tuple[int, list[str]]]:
     # With their ends, which quoted values may hold.
+    # strict: without it the csv module takes broken quotes for text.
     reader = csv.reader((line.text + line.end for line in unmarked_lines(name)), strict=True)
     begin = 1
     try:
@@ -179,6 +183,7 @@ def _with_columns(
     else:
         columns = first_cells
     check(
+        # Of two columns with one name, a row would keep only the last.
         len(set(columns)) == len(columns),
         where=name,
         found=f"the columns {listed(columns)}",
@@ -204,6 +209,7 @@ def _read_json(name: str) -> Iterator[TableRow]:
         where = f"{name}, line {number}"
         try:
             values = json.loads(text)
+        # Lists nested by the thousand exhaust the parser's recursion.
         except (ValueError, RecursionError) as error:
             raise UserError(
                 f"{where}: found broken JSON ({error}), expected one object a line"
@@ -240,6 +246,7 @@ class _RteParser:
         self._pair: dict[str, Any] = {}
         self._line = 0
         self._text: list[str] = []
+        # expat and not ElementTree, which does not tell the line of an element.
         self._parser = expat.ParserCreate()
         self._parser.StartElementHandler = self._begin
         self._parser.EndElementHandler = self._end
@@ -258,6 +265,7 @@ class _RteParser:
         return self._rows
 
     def _begin(self, tag: str, attributes: dict[str, str]) -> None:
+        # Emptied and not replaced: the parser calls the `append` of this very list.
         self._text.clear()
         if tag != "pair":
             return
@@ -278,6 +286,7 @@ class _RteParser:
     def _end(self, tag: str) -> None:
         if tag in ("t", "h"):
             column = "sentence1" if tag == "t" else "sentence2"
+            # expat gives a text in several parts. Line ends in it are the file's layout.
             self._pair[column] = " ".join("".join(self._text).split())
         elif tag == "pair":
             check(

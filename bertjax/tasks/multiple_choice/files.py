@@ -53,6 +53,7 @@ def fold_of(example: ChoiceExample, folds: int = FOLDS) -> int:
     So equal contexts are in one part. It is the first 8 bytes, big-endian, of the BLAKE2b digest of
     the context in UTF-8, modulo `folds`.
     """
+    # Python's own hash of a text differs from process to process.
     digest = hashlib.blake2b(example.context.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") % folds
 
@@ -66,6 +67,7 @@ def cross_validation(
     comes the first), `train` the others. The order is kept. Raises `UserError` if `fold` is not one
     of the parts, or there are fewer than 3.
     """
+    # One part each for test and validation, and one or more to train on.
     check(folds >= 3, where="folds", found=folds, expected="3 or more")
     check(0 <= fold < folds, where="fold", found=fold, expected=f"0 to {folds - 1}")
     split_of_fold = {fold: "test", (fold + 1) % folds: "validation"}

@@ -49,6 +49,7 @@ class ChoiceKind(Kind[Choice, ChoiceExample, ChoicePrediction]):
         """
         location = dataclasses.replace(entry.location, stems=SWAG_STEMS)
         whole_file = epath.Path(location.path) / CODAH_FILE
+        # Files that are given, or that have the names of splits, go before the one file.
         has_splits = bool(location.files) or location.is_tfds or has_split(location, "train")
         if has_splits or not whole_file.exists():
             return read_choices(location, split)
@@ -64,6 +65,7 @@ class ChoiceKind(Kind[Choice, ChoiceExample, ChoicePrediction]):
         tokenizer: Tokenizer,
     ) -> Choice:
         """Return the task with as many endings as the first example has."""
+        # The first example decides: `Choice.encode` checks that the others have as many.
         return Choice(name, len(examples[0].endings), options.label_smoothing)
 
     def majority_baseline(self, task: Choice, examples: Sequence[ChoiceExample]) -> float:

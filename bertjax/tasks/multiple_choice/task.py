@@ -25,6 +25,7 @@ from bertjax.tasks.linear_head import head_of, pooled_logits
 from bertjax.tasks.task import EncodedExamples, LinearHeadTask
 from bertjax.types import Batch
 
+# Arrays with a row for each ending; the others have a value for each item.
 MODEL_INPUTS = ("input_ids", "input_mask", "segment_ids")
 
 log = logging.getLogger("bertjax")

@@ -8,6 +8,7 @@ import numpy as np
 from bertjax.tasks.examples import QuestionExample
 from bertjax.tasks.question_answering.windows import EncodedQuestions
 
+# It limits the memory of the padded logits and of their pairs.
 CHUNK = 256
 """Windows whose logits are sorted together."""
 # For a paragraph without any text that could be the answer. A number, as JSON has no infinity.
@@ -95,12 +96,15 @@ def predictions(
     """
     pairs = _best_pairs(outputs, encoded, max_answer_length, n_best_size)
     pair_offsets = np.concatenate([[0], np.cumsum(pairs.counts)])
+    # The shape is given, as there may be no row. In float64, as run_squad.py adds Python's floats.
     null_logits = np.array([logits[0] for logits in outputs], np.float64).reshape(len(outputs), 2)
+    # The rows of a question follow each other: `example` ascends.
     row_bounds = np.searchsorted(encoded.example, np.arange(len(examples) + 1))
     answers = []
     for number, example in enumerate(examples):
         first, last = row_bounds[number], row_bounds[number + 1]
         own_nulls = null_logits[first:last]
+        # The least, as in run_squad.py: one window that sees an answer is enough.
         null = own_nulls[np.argmin(own_nulls.sum(axis=1))]
         own_pairs = np.arange(pair_offsets[first], pair_offsets[last])
         candidates = _distinct(example.context, pairs, own_pairs, encoded, n_best_size)
@@ -114,12 +118,14 @@ def _chosen(
 ) -> SpanPrediction:
     """Return the prediction from a question's candidates, the best first, and "no answer"."""
     odds = null.score - candidates[0].score if candidates else NO_ANSWER_ODDS
+    # At the threshold itself there is an answer, as in run_squad.py.
     is_answered = bool(candidates) and not (version_2 and odds > null_threshold)
     text = candidates[0].text if is_answered else ""
     if version_2 or not candidates:
         # Stable: of equal scores the text comes before "no answer", as in run_squad.py.
         candidates = sorted([*candidates, null], key=lambda candidate: -candidate.score)
     scores = np.array([candidate.score for candidate in candidates])
+    # Less the largest, so that exp does not overflow.
     weights = np.exp(scores - scores.max())
     probabilities = (weights / weights.sum()).tolist()
     n_best = tuple(
@@ -140,6 +146,7 @@ def _distinct(
     by_text: dict[str, _Candidate] = {}
     for index, begin, end in zip(indices.tolist(), begins, ends, strict=True):
         text = context[begin:end]
+        # Pairs come best first, so the first one of a text is its best.
         if text and text not in by_text:
             start_logit, end_logit = pairs.start_logit[index], pairs.end_logit[index]
             by_text[text] = _Candidate(text, float(start_logit), float(end_logit))
@@ -168,10 +175,12 @@ def _best_pairs(
             logits = outputs[row][second : second + length].astype(np.float64)
             logits = np.nan_to_num(logits, nan=-np.inf)  # a diverged model answers nothing
             counts = has_most_context[context_begins[row] : context_begins[row + 1]]
+            # run_squad.py too asks for most context at the start alone.
             starts[index, :length] = np.where(counts, logits[:, 0], -np.inf)
             ends[index, :length] = logits[:, 1]
         first_pieces = encoded.first[chunk]
         parts.append(
+            # A window may be shorter than n_best_size, and argpartition would raise.
             _paired(starts, ends, first_pieces, max_answer_length, min(n_best_size, width))
         )
     return _Pairs(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
@@ -193,6 +202,7 @@ def _paired(
     end_logit = np.take_along_axis(ends, end, axis=1)
     length = end[:, None, :] - begin[:, :, None] + 1
     score = start_logit[:, :, None] + end_logit[:, None, :]
+    # -inf is a start without most context, or a logit of a diverged model.
     is_valid = (length >= 1) & (length <= max_answer_length) & (score > -np.inf)
     window, i, j = np.nonzero(is_valid)
     return _Pairs(
@@ -234,9 +244,11 @@ def most_context(encoded: EncodedQuestions) -> np.ndarray:
     np.maximum.at(reach, first_rows, within + lengths)
     base = (np.cumsum(reach) - reach)[first_rows] + within
     piece = base[row] + position
+    # Below every context, which is 0 or more.
     best = np.full(int(reach.sum()), -1.0)
     np.maximum.at(best, piece, context)
     owner = np.full(len(best), len(lengths))
+    # Equality is exact: `best` holds these very numbers.
     winners = context == best[piece]
     np.minimum.at(owner, piece[winners], row[winners])
     return owner[piece] == row

@@ -50,6 +50,7 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
         tokenizer: Tokenizer,
     ) -> Spans:
         """Return the task, of version 2 if a training question has no answer."""
+        # () means that there is no answer, None that the answers are not known.
         has_unanswerable = any(example.answers == () for example in examples)
         return Spans(
             name,

@@ -74,6 +74,7 @@ def read_tfds(name: str, split: str, *, training: bool) -> list[QuestionExample]
     )
     where = f"{name}, {split}"
     try:
+        # In the order of the files, so that runs have the same examples.
         records = list(tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False)))
     except tf.errors.OpError as error:
         raise UserError(f"{where}: is truncated or damaged ({one_line(error.message)})") from error
@@ -89,6 +90,7 @@ def tfds_questions(records: Iterable[Mapping[str, Any]], name: str) -> Iterator[
         if isinstance(answers, Mapping) and {"text", "answer_start"} <= set(answers):
             fields["answers"] = _answer_objects(answers["text"], answers["answer_start"])
         if "is_impossible" in fields:
+            # `_field` asks for exactly bool, and TFDS has NumPy's.
             fields["is_impossible"] = bool(fields["is_impossible"])
         context = _field(fields, "context", str, where)
         yield LocatedQuestion(where, _question(fields, context, where))
@@ -216,6 +218,7 @@ def _usable(
     misplaced: list[str] = []  # the question's id for each answer
     left_out = 0
     for where, example in questions:
+        # Official scripts and predictions know a question by its id alone.
         before = place_of_id.setdefault(example.id, where)
         check(
             before == where,
@@ -233,6 +236,7 @@ def _usable(
             expected="answers, to train on",
         )
         answers = example.answers or ()
+        # run_squad.py also leaves out training answers that it cannot find in the paragraph.
         located = _located(example.context, answers)
         misplaced += [example.id] * (len(answers) - len(located))
         if answers and not located:
@@ -279,6 +283,7 @@ def locate(context: str, text: str, start: int) -> tuple[str, int] | None:
     words = text.split()
     if not words or not 0 <= start < len(context):
         return None
+    # An answer with white space at an end is left to the pattern, which takes it without.
     if context.startswith(text, start) and text == text.strip():
         return text, start
     pattern = r"\s*(" + r"\s+".join(re.escape(word) for word in words) + ")"

@@ -24,6 +24,8 @@ def normalized(text: str) -> str:
 
     There is one space between words.
     """
+    # Punctuation goes first, as in the official scripts: `the-end` becomes `theend`, which has no
+    # article.
     without_punctuation = text.lower().translate(_PUNCTUATION)
     return " ".join(_ARTICLES.sub(" ", without_punctuation).split())
 
@@ -56,6 +58,7 @@ def _f1(predicted: str, right: str, both_empty: int) -> float:
     if same == 0:
         return 0
     precision, recall = same / len(predicted_words), same / len(right_words)
+    # Operations in the order of the official scripts: the last digit depends on it.
     return (2 * precision * recall) / (precision + recall)
 
 
@@ -107,6 +110,7 @@ def figures_2(
 
 
 def _percent(scores: Sequence[float]) -> float:
+    # By `sum`, as the script of 2.0 does it, and not as in 1.1: the last digit depends on it.
     return 100.0 * sum(scores) / len(scores)
 
 

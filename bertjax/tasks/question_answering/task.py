@@ -33,6 +33,7 @@ class Spans(LinearHeadTask):
     name: str
     version_2: bool = False
     """True if questions may have no answer (SQuAD 2.0)."""
+    # The defaults of these four and of the threshold are those of run_squad.py's flags.
     doc_stride: int = 128
     """Pieces from the beginning of one window to that of the next; at most the window's own."""
     max_query_length: int = 64
@@ -81,6 +82,8 @@ class Spans(LinearHeadTask):
         """
         weights = batch["item_weights"].astype(jnp.float32)
         is_own_BxLx1 = jnp.asarray(batch["input_mask"])[:, :, None] > 0
+        # A difference from run_squad.py, whose softmax has the padding too: the loss must not
+        # depend on the length that a batch is padded to.
         logits = jnp.where(is_own_BxLx1, logits.astype(jnp.float32), MASKED)
         positions = jnp.stack([batch["start_positions"], batch["end_positions"]], axis=-1)
         true = jax.nn.one_hot(positions, logits.shape[1], axis=1, dtype=jnp.float32)
@@ -207,6 +210,7 @@ def choose_threshold(
     unanswerable = sum(not answers for answers in right)
     if best > 100.0 * unanswerable / len(right):
         return threshold
+    # Just below: a question is left without an answer if its odds are above the threshold.
     return float(np.nextafter(min(odds), -np.inf))
 
 

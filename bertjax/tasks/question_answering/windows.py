@@ -63,6 +63,7 @@ def tokenized(texts: Sequence[str], tokenizer: Tokenizer) -> Paragraphs:
     ids, offsets = tokenizer.encode_batch(texts)
     begins_of_text = tokenizer.encode_begins(texts)
     sizes = np.fromiter(map(len, begins_of_text), np.int64, len(texts))
+    # These are two passes over the text. If they differed, answers would be cut at wrong places.
     if not np.array_equal(sizes, np.diff(offsets)):
         raise ValueError("encode_begins has other tokens than encode_batch")
     # All texts' characters are counted through, so that one pass serves all texts.
@@ -70,6 +71,7 @@ def tokenized(texts: Sequence[str], tokenizer: Tokenizer) -> Paragraphs:
     text_begins = np.concatenate([[0], np.cumsum(lengths)])
     base = np.repeat(text_begins[:-1], sizes)
     flat_begins = np.fromiter(chain.from_iterable(begins_of_text), np.int64, int(offsets[-1]))
+    # Ascending, as `_answer_pieces` finds answers by binary search.
     begins = np.maximum.accumulate(flat_begins + base)
     ends = _next_larger(begins, np.repeat(text_begins[1:], sizes))
     visible = _visible(texts, int(text_begins[-1]))
@@ -96,6 +98,7 @@ def _next_larger(begins: np.ndarray, text_ends: np.ndarray) -> np.ndarray:
     is_last_of_equals = np.append(np.diff(begins) > 0, True)[:count]
     candidates = np.where(is_last_of_equals, np.arange(1, count + 1), count)
     following = np.minimum.accumulate(candidates[::-1])[::-1]
+    # A number above all stands after the last, so that there the text's end is the least.
     return np.minimum(np.append(begins, np.iinfo(np.int64).max)[following], text_ends)
 
 
@@ -104,6 +107,8 @@ def _visible(texts: Sequence[str], size: int) -> np.ndarray:
 
     White space, control and format characters are not.
     """
+    # UTF-32 has one number for each character of Python's strings. Half of a surrogate pair is no
+    # error here, so it passes.
     codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
     # Each code point is looked up once: a data set has millions of characters, but few of them.
     occurs = np.zeros(UNICODE_SIZE, bool)
@@ -111,6 +116,7 @@ def _visible(texts: Sequence[str], size: int) -> np.ndarray:
     is_blank = np.zeros(UNICODE_SIZE, bool)
     for code in np.flatnonzero(occurs).tolist():
         character = chr(code)
+        # These categories are what BERT's tokenizer drops: `_is_control` of its tokenization.py.
         is_blank[code] = character.isspace() or unicodedata.category(character) in ("Cc", "Cf")
     return ~is_blank[codes]
 
@@ -137,6 +143,7 @@ def encode_questions(
     if there is no answer or not all of it is in the window. Raises `UserError` naming the question
     if `max_seq_length` leaves it no room, or if it has no answers for `targets`.
     """
+    # A paragraph of SQuAD has several questions, and is tokenized once.
     paragraph_numbers: dict[str, int] = {}
     for example in examples:
         paragraph_numbers.setdefault(example.context, len(paragraph_numbers))
@@ -243,6 +250,7 @@ def _answer_pieces(
     # Pieces ascend within a paragraph: shifted by more than any has characters, they do over all.
     wide = max((len(example.context) for example in examples), default=0) + 1
     shift = np.repeat(np.arange(len(texts.offsets) - 1), np.diff(texts.offsets)) * wide
+    # `right`: a piece that ends where the answer begins has none of its characters.
     start = np.searchsorted(texts.ends + shift, spans[:, 0] + paragraph * wide, side="right")
     end = np.searchsorted(texts.begins + shift, spans[:, 1] + paragraph * wide, side="left") - 1
     is_there = (spans[:, 0] >= 0) & (start <= end)

@@ -113,6 +113,7 @@ def greedy(
         )
 
     first = _Greedy(jnp.int32(0), ids_BxT, jnp.zeros(rows, bool), cache)
+    # A loop with a condition: a batch is done when its longest target is.
     return jax.lax.while_loop(unfinished, advance, first).ids_BxT
 
 
@@ -191,8 +192,11 @@ def _pruned(
     targets = _put(continued, ids, position)
 
     ends = ids == search.sep_id
+    # As in BeamSearchScorer of transformers: an end below the R best does not count.
     in_beam = jnp.arange(2 * beams)[None, :] < beams
+    # A row that is done goes on in the batch until all are; its ended targets must stay.
     running = (state.number_B < beams)[:, None]
+    # -inf is no candidate: at the first position there may be fewer than 2 R.
     kept = ends & in_beam & running & (totals > -jnp.inf)
     scores = jnp.where(kept, score(totals, position, search.length_penalty), -jnp.inf)
     scores_BxR, best = jax.lax.top_k(jnp.concatenate([state.scores_BxR, scores], axis=1), beams)
@@ -201,6 +205,7 @@ def _pruned(
 
     totals_BxR, most_probable = jax.lax.top_k(jnp.where(ends, -jnp.inf, totals), beams)
     opened = jnp.take_along_axis(targets, most_probable[:, :, None], axis=1)
+    # Open targets changed their places, and the cache has to follow them.
     parents = jnp.take_along_axis(parents, most_probable, axis=1)[None, :, :, None, None, None]
     cache = KeysValues(*(jnp.take_along_axis(part, parents, axis=2) for part in cache))
     number_B = state.number_B + jnp.sum(kept, axis=1, dtype=jnp.int32)
@@ -222,6 +227,7 @@ def _log_probabilities(
     logits, cache = decoder.step(config, head, source, cache, ids_BxR, position, layout=layout)
     id_V = jnp.arange(logits.shape[-1])
     banned_V = (id_V == search.cls_id) | (id_V == search.pad_id) | (id_V >= search.vocab_size)
+    # Before ids are banned: log P stays that of the model.
     log_probs_BxRxV = jax.nn.log_softmax(logits, axis=-1)
     return jnp.where(banned_V[None, None, :], -jnp.inf, log_probs_BxRxV), cache
 

@@ -37,6 +37,7 @@ class EncodedSource(NamedTuple):
 
 
 def _boxed_init(config: ModelConfig, key: Array) -> Any:
+    # Small inputs: the parameters do not depend on the sizes of a batch.
     ids, x = jnp.zeros((1, 2), jnp.int32), jnp.zeros((1, 2, config.hidden_size))
     table, seen = jnp.zeros((config.vocab_size, config.embedding_width)), jnp.ones((1, 2, 2), bool)
     keys = jax.random.split(key, 3)
@@ -61,6 +62,7 @@ def init(config: ModelConfig, key: Array) -> Params:
 
 def logical_axes(config: ModelConfig) -> Params:
     """Return the tree of `init` with a PartitionSpec of logical axis names for each leaf."""
+    # Shapes alone: no parameters are computed.
     specs = nn.get_partition_spec(jax.eval_shape(lambda: _boxed_init(config, jax.random.key(0))))
     # `jax.vmap` of `init` added the axis of the layers without a name.
     return {**specs, "layers": jax.tree.map(_of_layers, specs["layers"], is_leaf=_is_spec)}
@@ -96,6 +98,7 @@ def warm_start(config: ModelConfig, new_head: Params, donor_params: Params) -> P
             found="no such tensor in the checkpoint",
             expected=f"one of shape {new[name].shape}",
         )
+    # The other way round too: `new | copies` would take in a tensor that the decoder lacks.
     for name, tensor in old.items():
         check(
             name in new,
@@ -184,8 +187,10 @@ def start(
     def apply(_: None, params: Params) -> tuple[None, KeysValues]:
         return None, _apply(layer, params, memory_BxLxD, method="source")
 
+    # Once for a source: they are the same at each position of the target.
     keys_values: KeysValues = jax.lax.scan(apply, None, _layers(config, head))[1]
     layers, rows, _, *heads = keys_values.keys.shape
+    # As long as the longest target: under `jit` an array cannot grow.
     empty = jnp.zeros((layers, rows, beams, length, *heads), keys_values.keys.dtype)
     source = EncodedSource(keys_values, (source_mask > 0)[:, None, :])
     return source, laid_out(KeysValues(empty, empty), layout)
@@ -240,6 +245,7 @@ def _embed(
     key: Array | None,
     layout: Layout,
 ) -> Array:
+    # A target is one text, so all of it has token type 0.
     module, segment_ids = Embeddings(config, layout), jnp.zeros_like(ids)
     return _apply(
         module,

@@ -66,10 +66,12 @@ class Attention(nn.Module):
         """
         c, layout = self.config, self.layout
         q_BxTxHxK = layout(self._heads(self.query(x_BxTxD)), *QUERIES)
+        # The queries are scaled and not the logits, of which there are more.
         scale = 1.0 / math.sqrt(q_BxTxHxK.shape[-1])
         logits = jnp.einsum(
             "bthk,bmhk->bhtm", q_BxTxHxK * scale, memory.keys, preferred_element_type=jnp.float32
         )
+        # The least number and not -inf: a row of -inf alone would give NaN (0 / 0).
         logits = jnp.where(seen_BxTxM[:, None], logits, jnp.finfo(jnp.float32).min)
         probabilities = jax.nn.softmax(logits, axis=-1).astype(memory.values.dtype)
         key = None if deterministic else self.make_rng("dropout")
@@ -81,6 +83,7 @@ class Attention(nn.Module):
 
     def _heads(self, flat: Array) -> Array:
         c = self.config
+        # The name by which `remat` chooses what is kept for the backward pass.
         flat = checkpoint_name(flat, HEADS)
         return flat.reshape(
             *flat.shape[:-1], c.num_attention_heads, c.hidden_size // c.num_attention_heads
@@ -140,6 +143,7 @@ class DecoderLayer(nn.Module):
         )
         # Each beam attends to its own past only, so the beams are rows here.
         flat = KeysValues(*(part.reshape(rows * beams, *part.shape[2:]) for part in cache))
+        # Later positions of the cache are zeros, which must have no share in the softmax.
         seen_1x1xT = (jnp.arange(length) <= position)[None, None, :]
         attended = self.attention(
             x_BxRxD.reshape(rows * beams, 1, width), flat, seen_1x1xT, deterministic=True

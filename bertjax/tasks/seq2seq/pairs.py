@@ -86,6 +86,7 @@ def _read_parallel(paths: list[epath.Path], targets: bool) -> list[PairExample]:
         found="1 file" if count == 1 else f"{count} files",
         expected="a file of sources (.src), and one of targets (.tgt)",
     )
+    # Empty lines stay: the files belong together line by line.
     sources = [line.text for line in unmarked_lines(paths[0])]
     check(sources, where=str(paths[0]), found="no line", expected="one or more")
     if count == 1:

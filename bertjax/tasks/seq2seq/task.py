@@ -152,6 +152,7 @@ class Seq2Seq:
             targets += e * jnp.mean(logits, axis=-1)
         losses = jax.nn.logsumexp(logits, axis=-1) - targets
         correct = (jnp.argmax(logits, axis=-1) == labels_BxT) * weights_BxT
+        # where, since a weight of 0 does not remove NaN: 0 * NaN is NaN.
         loss = jnp.sum(jnp.where(weights_BxT > 0, losses, 0) * weights_BxT)
         return {"loss": loss, "correct": jnp.sum(correct), "count": jnp.sum(weights_BxT)}
 
@@ -190,6 +191,8 @@ class Seq2Seq:
             texts = _targets(self.name, examples)
             length = self.search.max_target_length
             flat, target_offsets = _framed(tokenizer, texts, length, "targets")
+            # All have one length: a program is compiled for each shape, and sources already have
+            # several.
             target_ids = np.full((len(examples), length), self.search.pad_id, np.int32)
             is_target = np.arange(length)[None, :] < np.diff(target_offsets)[:, None]
             target_ids[is_target] = flat
@@ -197,6 +200,7 @@ class Seq2Seq:
         return EncodedPairs(
             ids,
             offsets,
+            # Segment 1 begins at the end: a source is one text.
             np.diff(offsets).astype(np.int32),
             np.arange(len(examples), dtype=np.int64),
             target_arrays,
@@ -230,6 +234,7 @@ class Seq2Seq:
         }
 
     def _words(self, text: str) -> list[str]:
+        # By words: decoding does not give back the white space of a text.
         return (text.lower() if self.lowercase else text).split()
 
     def _target_ids(self, batch: Batch) -> Array:
@@ -253,6 +258,7 @@ class Seq2Seq:
     def _inner(self, ids: np.ndarray) -> np.ndarray:
         """Return the ids between `cls_id` and what ends them."""
         ends = np.flatnonzero(np.isin(ids, [self.search.sep_id, self.search.pad_id]))
+        # A target that was cut at T ids has no end.
         end = ends[0] if len(ends) else len(ids)
         return ids[1:end]
 
@@ -292,6 +298,7 @@ def bleu(predictions: Sequence[str], references: Sequence[str], lowercase: bool)
         raise UserError(
             "bleu: found no package sacrebleu, expected it: pip install sacrebleu"
         ) from error
+    # A list in a list: sacrebleu can take several references for each text.
     result = sacrebleu.corpus_bleu(list(predictions), [list(references)], lowercase=lowercase)
     return float(result.score)
 

@@ -126,10 +126,12 @@ def write_conll(
     """
     source = epath.Path(source)
     columns = columns or columns_of(source)
+    # A test set may have no tags, so none are asked for.
     lines = list(_lines(source, columns, tags=False))
     tags = [tag for sentence in predictions for tag in sentence]
     words = sum(bool(line.word) for line in lines)
     check(
+        # Before the file is written: predictions of another file would be tags of the wrong words.
         words == len(tags),
         where=str(source),
         found=f"{words} words",
@@ -204,6 +206,7 @@ def _lines(path: epath.Path, columns: Columns, *, tags: bool) -> Iterator[_Line]
     """Yield all lines of a file; errors as in `read_conll`."""
     expected: tuple[int, int] | None = None  # the number of columns, and the line that has them
     for number, text, end in decoded_lines(path):
+        # The mark stays in `text`: `write_conll` copies lines byte for byte.
         bare = text.removeprefix(BYTE_ORDER_MARK) if number == 1 else text
         content = bare.strip().strip(BYTE_ORDER_MARK)
         if not content or content.split(None, 1)[0] == DOCUMENT:
@@ -225,6 +228,7 @@ def _lines(path: epath.Path, columns: Columns, *, tags: bool) -> Iterator[_Line]
                 expected=f"{minimum} or more, the word's and the tag's",
             )
         check(
+            # If a line lacked a column, its last one would not be the tag.
             len(fields) == expected[0],
             where=where,
             found=_counted(fields),
@@ -241,6 +245,7 @@ def _lines(path: epath.Path, columns: Columns, *, tags: bool) -> Iterator[_Line]
 
 def _split(text: str) -> list[str]:
     """Return the columns and their separators, in turn."""
+    # At tabs and spaces only: words may hold other white space, as U+00A0 or U+2028.
     return re.split(r"(\t)", text) if "\t" in text else re.split(r"( +)", text.strip(" "))
 
 
@@ -255,6 +260,7 @@ def _with_tag(line: _Line, columns: Columns, tag: str, keep_tags: bool) -> str:
     before, _, after = line.text.partition("".join(parts))
     fields = (len(parts) + 1) // 2
     if keep_tags or fields < columns.minimum(tags=True):
+        # The file's own: `_split` would take a line of spaces with one tab for two columns.
         separator = parts[1] if fields > 1 else "\t"
         parts += [separator, tag]
     else:

@@ -100,6 +100,7 @@ def entities(tags: Sequence[str]) -> list[Entity]:
 def _begins_entity(parts: _Parts, before: _Parts) -> bool:
     if parts.prefix in "BS":
         return True
+    # These conditions are those of `start_of_chunk` of seqeval, and of startOfChunk of conlleval.
     return parts.prefix in "IE" and (before.prefix in "OES" or parts.type != before.type)
 
 
@@ -159,6 +160,7 @@ def broken(tags: Sequence[str], scheme: Scheme = "IOB2") -> Break | None:
         if not _may_follow(parts, before, scheme):
             previous = tags[word - 1] if word else "the beginning"
             tag = tags[word] if word < len(tags) else "the end"
+            # The end is no word, so the last word is named in its place.
             return Break(min(word, len(tags) - 1), previous, tag)
         before = parts
     return None
@@ -179,4 +181,5 @@ def _with_end(tags: Iterable[str]) -> Iterator[_Parts]:
 
 
 def _parts(tag: str) -> _Parts:
+    # Cut at the first hyphen, as seqeval does: a type may have hyphens of its own.
     return _Parts(tag[0].translate(SYNONYMS), tag[1:].split("-", 1)[-1] or "_")

@@ -124,11 +124,13 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
         for source in find_files(entry.location, predicted.split):
             path = folder / f"{entry.name}-{_uncompressed_name(source)}"
             check(
+                # Files of one name in several folders would overwrite each other.
                 path not in written,
                 where=str(source),
                 found="the name of another file that is predicted",
                 expected="files of different names",
             )
+            # Read again, since examples of several files do not tell where one file ends.
             end = begin + len(read_conll(source, tags=False, columns=columns))
             write_conll(path, source, predictions[begin:end], columns=columns)
             written.append(path)
@@ -166,6 +168,7 @@ def _has_lists(entry: Entry, split: str) -> bool:
     """Return whether a split holds lists of words and tags, as JSON and TFDS do."""
     if entry.location.is_tfds:
         return True
+    # Within the name: .jsonl and .json.gz are meant too.
     return any(".json" in path.name for path in find_files(entry.location, split))
 
 

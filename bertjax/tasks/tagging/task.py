@@ -91,6 +91,7 @@ class Tagging(LinearHeadTask):
         item_weights_BxL, labels = _word_weights(batch), batch[LABELS]
         weights = self._token_weights(batch)
         is_word_BxLx1 = item_weights_BxL[:, :, None] > 0
+        # Masked before the softmax, as in `SingleLabel.sums`: a weight of 0 does not remove NaN.
         log_probs = jax.nn.log_softmax(jnp.where(is_word_BxLx1, logits.astype(jnp.float32), 0))
         true = jax.nn.one_hot(labels, len(self.labels), dtype=jnp.float32)  # zeros for -1
         e = self.label_smoothing
@@ -105,6 +106,7 @@ class Tagging(LinearHeadTask):
 
     def outputs(self, logits: Array) -> Array:
         """Return the number of each token's most probable tag, int32 [B, L]."""
+        # On the device: one number a token goes to the host, and not C logits.
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
     def encode(
@@ -121,6 +123,7 @@ class Tagging(LinearHeadTask):
         holds keeps its first ones. Token targets are `word_begins` and, with `targets`, `labels`.
         Raises `UserError` naming sentence and word for a tag that is not among the task's.
         """
+        # Word by word, so that the first piece of each is known.
         pieces, begins = tokenizer.encode_batch(_words(examples, tokenizer))
         room = max_seq_length - SPECIAL
         counts = np.diff(begins)
@@ -156,6 +159,7 @@ class Tagging(LinearHeadTask):
         """Return the tags of each sentence, one a word."""
         # The empty array is for no examples at all, which NumPy cannot concatenate.
         numbers = np.concatenate([np.zeros(0, np.int32), *outputs])
+        # Rows of a sentence follow each other, so the words of a sentence that was cut do too.
         word_numbers = numbers[encoded.token_targets[WORD_BEGINS] == 1]
         tags = [self.labels[number] for number in word_numbers]
         predictions = []
