@@ -79,4 +79,4 @@ def test_an_unknown_form_is_no_silent_answer():
 
 
 def test_a_range_of_several_axes_without_a_permutation_keeps_its_order():
-    assert parse_groups("[2,4]<=[2,4]", 8).tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert parse_groups("replica_groups=[2,4]<=[2,4]", 8).tolist() == [[0, 1, 2, 3], [4, 5, 6, 7]]
