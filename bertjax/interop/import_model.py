@@ -81,8 +81,8 @@ def read_external_model(
     unless `take_tokenizer` is False. `lowercase` says whether a `vocab.txt` is uncased, if no other
     file says it. Tensors whose names begin with an entry of `drop` are left out.
 
-    Raises `UserError` if the folder is neither; if a tensor is missing, unknown or misshapen;
-    for a setting that bertjax does not support; and if the tokenizer is larger than the vocabulary.
+    Raises `UserError` if the folder is neither, if a tensor is missing, unknown or of another
+    shape, if a setting is not supported, or if the tokenizer is larger than the vocabulary.
     """
     check(
         not isinstance(drop, str),
