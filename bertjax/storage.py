@@ -15,15 +15,15 @@ from etils import epath
 
 from bertjax.errors import UserError, check, disk_errors, one_line
 
-# Set before epath opens its first path. By default it takes TensorFlow for gs:// and s3://, which
-# takes seconds to import and cannot read s3://; without it, fsspec, whose cache of listings would
-# hide files that other processes write.
+# Set before epath opens its first path. By default epath uses TensorFlow for gs:// and s3://, which
+# takes seconds to import and cannot read s3://. Without TensorFlow it uses fsspec, whose cache of
+# folder listings would hide files that other processes write, so that cache is off.
 os.environ.setdefault("EPATH_USE_TF", "false")
 for _store in ("S3", "GS"):
     os.environ.setdefault(f"FSSPEC_{_store}_USE_LISTINGS_CACHE", "false")
 
 CHUNK_BYTES = 1 << 24
-"""Size of the parts in which a file is copied, 16 MiB: what a copy needs of memory."""
+"""Size of the parts in which a file is copied, 16 MiB; a copy needs this much memory."""
 
 
 def _open_gzip(file: IO[bytes]) -> IO[bytes]:
@@ -36,15 +36,15 @@ OPENERS: dict[str, Callable[[IO[bytes]], IO[bytes]]] = {
     ".bz2": bz2.BZ2File,
     ".xz": lzma.LZMAFile,
 }
-"""Decompressor of a file by its ending; what it returns can be read from the beginning only."""
+"""Decompressors by the ending of a file; what they return can be read only from the beginning."""
 
 
 @contextmanager
 def written_whole(path: epath.Path) -> Iterator[IO[bytes]]:
-    """Open a file to write that gets the name `path` only after the block, when it is on the disk.
+    """Open a file for writing; it gets the name `path` after the block, when it is on the disk.
 
-    Nothing is left of it if the block fails. Raises `UserError`, naming `path`, if it cannot be
-    written.
+    If the block fails, nothing is left of the file. Raises `UserError`, naming `path`, if it cannot
+    be written.
     """
     # In the same folder, since a rename is atomic only within one file system.
     unfinished = path.parent / f"{path.name}.unfinished"
@@ -55,8 +55,8 @@ def written_whole(path: epath.Path) -> Iterator[IO[bytes]]:
                 # A file of a store has no descriptor to sync; it appears when its upload is
                 # complete.
                 if is_local(path):
-                    # Before the rename: after a power failure the name may be there and the
-                    # content not.
+                    # Before the rename; otherwise, after a power failure, the file could have its
+                    # name but not its content.
                     file.flush()
                     os.fsync(file.fileno())
             unfinished.replace(path)
@@ -132,9 +132,10 @@ def opened(name: str) -> Iterator[IO[bytes]]:
 
 
 def is_plain_name(name: object) -> bool:
-    """Return true if `name` can only be a file within the folder that it is joined to.
+    """Return true if `name`, joined to a folder, can only be a file in that folder.
 
-    For names from untrusted files: no path separator, no drive, not the folder or its parent.
+    This checks names from untrusted files: `name` must have no path separator and no drive, and it
+    must not be the folder itself or its parent.
     """
     return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\:\0")
 
@@ -148,7 +149,7 @@ def read_span(path: epath.Path, begin: int, end: int) -> bytes:
     """Return the bytes from `begin` to before `end` of a file, reading no others from a store."""
     if not is_local(path):
         if begin >= end:
-            # HTTP has no empty range: a store answers with the whole file.
+            # HTTP has no empty range, so a store would answer with the whole file.
             return b""
         import fsspec
 
@@ -162,7 +163,8 @@ def read_span(path: epath.Path, begin: int, end: int) -> bytes:
 def version_of(path: epath.Path) -> str:
     """Return a string that changes when the file does.
 
-    Of size and time of the last change on a disk, the store's own fingerprint elsewhere.
+    On a disk it consists of the size and the time of the last change; in a store it is the store's
+    own fingerprint of the file.
     """
     if not is_local(path):
         import fsspec

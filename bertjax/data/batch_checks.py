@@ -7,8 +7,9 @@ import numpy as np
 from bertjax.config import Config
 from bertjax.errors import UserError
 
-# Bounds of the warnings of `inspect_batch`. They are wide, so that they speak of mistakes in the
-# data and not of chance: a fair label falls outside 10 to 90 % of 16 rows once in 2,000 batches.
+# Bounds of the warnings of `inspect_batch`. They are wide, so that a warning points to a mistake in
+# the data and not to chance. If labels 0 and 1 are equally likely, the share of one label among 16
+# rows is outside 10 to 90 % only once in 2,000 batches.
 MASK_RATE_TOLERANCE = 0.5
 MIN_LABELS = 16
 MIN_LABEL_SHARE, MAX_LABEL_SHARE = 0.1, 0.9
@@ -18,7 +19,7 @@ MAX_DUPLICATE_SHARE = 0.2
 def check_ids(batch: Mapping[str, np.ndarray], vocab_size: int) -> None:
     """Raise `UserError` for an id outside 0..`vocab_size`-1 in `input_ids` or `masked_lm_ids`.
 
-    Under jit such an id raises no error: its embedding silently becomes NaN or another id's.
+    Under jit such an id raises no error: its embedding silently becomes NaN, or that of another id.
     """
     # Rows for dynamic masks have no `masked_lm_ids`.
     no_ids = np.zeros((0, 0), np.int32)
@@ -34,9 +35,9 @@ def check_ids(batch: Mapping[str, np.ndarray], vocab_size: int) -> None:
 
 
 def inspect_batch(batch: Mapping[str, np.ndarray], config: Config) -> list[str]:
-    """List what looks odd in a batch: mask rate, label balance, duplicate rows, empty rows.
+    """List warnings about a batch: mask rate, label balance, duplicate rows, empty rows.
 
-    Each entry is one line for the log; a batch without faults gives an empty list.
+    Each entry is one line for the log. The list is empty if nothing looks wrong.
     """
     warnings = []
     if "masked_lm_weights" in batch:

@@ -1,7 +1,7 @@
-"""The records that a batch holds: a pure function of (seed, step).
+"""The record numbers of each batch, computed from (seed, step) alone.
 
-A record number is the position of a record in its split, 0 to `size` - 1. Because the numbers of
-any step are computed without those of the steps before, a run resumes at any step at once.
+A record number is the position of a record in its split, 0 to `size` - 1. The record numbers of a
+step are computed without those of earlier steps, so a run can resume at any step without delay.
 """
 
 from collections.abc import Sequence
@@ -12,16 +12,16 @@ import numpy as np
 ROUNDS = 4
 # A power of 4: the Feistel network then covers just the block, and no result falls outside.
 BLOCK = 1 << 16
-"""Rows of a mixture within which the shares of its corpora are exact."""
+"""Block length of a mixture: in each block of so many rows the shares of the corpora are exact."""
+_MIXTURE = 1  # part of a mixture's keys, so that they differ from the keys of a single corpus
 # Not 0: SeedSequence gives the same numbers whether or not a key has zeros at its end.
-_MIXTURE = 1  # keeps the keys of mixtures apart from those of orders of one corpus
 
 
 def batch_record_numbers(size: int, batch_size: int, step: int, seed: int) -> np.ndarray:
     """Return the record numbers, int64 `[batch_size]` in 0..`size`-1, of the batch of a step.
 
-    `step` is 0-based. Epochs follow on one another without a break, each in its own order; a batch
-    may hold the end of one and the start of the next.
+    `step` is 0-based. Each epoch has its own order. One epoch follows the other without a gap, so a
+    batch may hold the end of one epoch and the start of the next.
     """
     positions = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
     epochs, offsets = positions // size, positions % size
@@ -36,11 +36,11 @@ def batch_record_numbers(size: int, batch_size: int, step: int, seed: int) -> np
 def mixture_record_numbers(
     sizes: Sequence[int], quotas: np.ndarray, batch_size: int, step: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return (corpus, record number in it), int64 `[batch_size]` each, of a mixture's batch.
+    """Return (corpora, record numbers) of the rows of a mixture's batch, int64 `[batch_size]` each.
 
-    `step` is 0-based. Of every `BLOCK` rows, corpus `c` gives `quotas[c]` (they sum to `BLOCK`), in
-    an order within the block that is keyed by the seed. Each corpus goes through its records as in
-    `batch_record_numbers`, at its own pace.
+    `step` is 0-based. In every block of `BLOCK` rows, corpus `c` has `quotas[c]` rows; the quotas
+    sum to `BLOCK`. The order of the rows in a block depends on the seed. The records of one corpus
+    are taken epoch by epoch as in `batch_record_numbers`; each corpus has its own epochs.
     """
     positions = np.arange(step * batch_size, (step + 1) * batch_size, dtype=np.int64)
     blocks, offsets = positions // BLOCK, positions % BLOCK
@@ -52,7 +52,7 @@ def mixture_record_numbers(
     ends = np.cumsum(quotas)
     # "right": the slot `ends[c]` is the first one of the next corpus.
     corpora = np.searchsorted(ends, slots, side="right")
-    # The number of rows that the corpus gave before this one, over all blocks and epochs.
+    # Number of earlier rows from the same corpus, over all blocks and epochs.
     drawn = blocks * quotas[corpora] + slots - (ends - quotas)[corpora]
     record_numbers = np.empty_like(drawn)
     for corpus in np.unique(corpora):
@@ -65,12 +65,13 @@ def mixture_record_numbers(
 
 
 def quotas_of(weights: Sequence[float]) -> np.ndarray:
-    """Return whole numbers in proportion to the weights, each 1 or more, of sum `BLOCK`; int64.
+    """Return integers that are proportional to the weights, at least 1 each, with sum `BLOCK`.
 
-    The remainder is given out by the largest fractions (the method of Hamilton).
+    They are int64. After rounding down, the entries with the largest fractions get one more each
+    (Hamilton's method).
     """
     shares = np.array(weights, np.float64)
-    # One slot each is set aside, so that no corpus of a small weight gets none.
+    # Every corpus first gets one slot, so that a corpus with a small weight has at least one.
     exact = shares / shares.sum() * (BLOCK - len(shares)) + 1
     quotas = np.floor(exact).astype(np.int64)
     # Stable, so that of equal fractions the first corpus is served first on every machine.
@@ -82,14 +83,14 @@ def quotas_of(weights: Sequence[float]) -> np.ndarray:
 def permute(indices: np.ndarray, size: int, key: tuple[int, ...]) -> np.ndarray:
     """Return the images of `indices` under a keyed permutation of 0..`size`-1; int64.
 
-    A Feistel network (Luby and Rackoff, 1988) on the smallest even number of bits that holds
-    `size`. A result outside the range is permuted again until it is inside (cycle walking: Black
-    and Rogaway, 2002), less than four times on average. `size` is 1 to 2**40; time and memory
-    depend on the number of indices only.
+    The permutation is a Feistel network (Luby and Rackoff, 1988) on the smallest even number of
+    bits that can hold `size - 1`. A result outside the range is permuted again until it is inside
+    (cycle walking: Black and Rogaway, 2002); this takes fewer than four rounds on average. `size`
+    is 1 to 2**40. Time and memory depend only on the number of indices.
     """
     half_bits = max(1, (int(size - 1).bit_length() + 1) // 2)
     round_keys = np.random.SeedSequence(key).generate_state(ROUNDS, np.uint64)
-    images = np.array(indices, np.uint64)  # a copy: it is written to
+    images = np.array(indices, np.uint64)  # a copy, because it is changed in place
     outside = np.ones(images.shape, bool)
     # It ends: repeated often enough, a permutation leads each index back to itself.
     while outside.any():

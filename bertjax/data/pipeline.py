@@ -25,13 +25,13 @@ from bertjax.types import Batch, RowIndices
 
 Records = PreparedRecords | ForeignRecords
 BatchReader = Callable[[int], Batch]
-"""Reads the batch of a number: a step in training, a position in the split in evaluation."""
+"""Function that reads one batch by its number: in training the step, else the batch's position."""
 Stream = Generator[Batch, None, None]
 
 ALL_ROWS = slice(None)
-NO_END = 2**62  # `tf.data.Dataset.range` needs an end, an int64
+NO_END = 2**62  # stands for "no end", because `tf.data.Dataset.range` needs an end in int64
 PARALLEL_READS = 2
-"""Batches that tf.data reads at once."""
+"""Number of batches that tf.data reads at the same time."""
 
 
 def open_split(
@@ -39,8 +39,8 @@ def open_split(
 ) -> Records:
     """Open the records of a split, `train` or `validation`, of a prepared folder.
 
-    Raises `UserError` when the folder has none, or what it has was made with another length,
-    another number of predictions or another tokenizer, or has an id outside the model's vocabulary.
+    Raises `UserError` if the folder has no records for the split, if they were made with another
+    length, number of predictions or tokenizer, or if an id is outside the model's vocabulary.
     """
     folder = epath.Path(folder)
     check(
@@ -63,7 +63,7 @@ def open_split(
             found="an unfinished preparation",
             expected="a finished one: run bertjax prepare again",
         )
-        # Other data scripts mask while they write, their training records too.
+        # Other data scripts mask all records when they write them, also the training records.
         schema = record_format.schema_of(config.data, "validation")
         records = ForeignRecords(foreign_paths(folder, split), schema)
     check(
@@ -84,9 +84,10 @@ def open_split(
 
 
 def mixture_quotas(config: Config, sizes: Sequence[int]) -> np.ndarray:
-    """Return the quotas of a mixture of corpora of these numbers of records; int64, sum `BLOCK`.
+    """Return each corpus's quota in a mixture, int64 with sum `BLOCK`; `sizes` counts its records.
 
-    They follow `data.mixture_weights`, or where there are none `size ** data.mixture_exponent`.
+    The quotas are proportional to `data.mixture_weights`. If these are not given, they are
+    proportional to `size ** data.mixture_exponent`.
     """
     # An exponent below 1 gives small corpora more than their share of the rows.
     weights = config.data.mixture_weights or [size**config.data.mixture_exponent for size in sizes]
@@ -103,9 +104,10 @@ def train_batches(
 ) -> Iterator[Batch]:
     """Yield this process's rows of every global batch from `start_step` (0-based) on, without end.
 
-    Of several corpora the batches are mixed, and `corpus_ids` [B, 1] says where each row is from.
-    With `dynamic_masking` the rows are not masked, and where whole words matter `word_starts`
-    [B, L] says where one begins, by `starts_word` bool [vocab_size] if the records do not.
+    If there are several corpora, each batch is a mixture, and `corpus_ids` [B, 1] has the number of
+    each row's corpus. With `dynamic_masking` the rows are not masked. Unless single tokens are
+    masked, they then have `word_starts` [B, L], which is 1 at the first token of a word. If the
+    records do not hold it, it is taken from `starts_word`, bool [vocab_size].
     """
     batch_size, seed = config.train.batch_size, config.seed
     sizes = [len(records) for records in corpora]
@@ -131,10 +133,10 @@ def train_batches(
 def eval_batches(
     records: Records, config: Config, *, row_indices: RowIndices = ALL_ROWS, max_batches: int = 0
 ) -> Iterator[Batch]:
-    """Yield this process's rows of batches that hold every record once, in order.
+    """Yield this process's rows of the batches of a split, which hold every record once, in order.
 
-    `max_batches` limits their number if it is not 0. The last batch is filled up with rows of
-    zeros.
+    At most `max_batches` batches are read; 0 means no limit. The last batch is filled up with rows
+    of zeros.
     """
     batch_size = config.train.batch_size
     batch_count = -(-len(records) // batch_size)
@@ -149,13 +151,16 @@ def eval_batches(
         missing = len(record_numbers) - len(batch["input_ids"])
         return {name: np.pad(values, [(0, missing), (0, 0)]) for name, values in batch.items()}
 
-    # Held-out rows keep their masks, so the evaluation does not ask where words begin.
+    # Held-out rows keep their static masks, so the evaluation does not need `word_starts`.
     names = [name for name in records.schema.lengths if name != "word_starts"]
     return _closed_at_exit(_stream(config, read, names, 0, batch_count))
 
 
 def _read_mixed(corpora: Sequence[Records], which: np.ndarray, record_numbers: np.ndarray) -> Batch:
-    """Read row `i` as record `record_numbers[i]` of `corpora[which[i]]`, and add `corpus_ids`."""
+    """Read the batch whose row `i` is record `record_numbers[i]` of `corpora[which[i]]`.
+
+    `corpus_ids` is added to the batch.
+    """
     batch: Batch = {"corpus_ids": which[:, None].astype(np.int32)}
     for corpus, records in enumerate(corpora):
         here = np.flatnonzero(which == corpus)
@@ -168,7 +173,7 @@ def _read_mixed(corpora: Sequence[Records], which: np.ndarray, record_numbers: n
 
 
 def _adapt_to_step(batch: Batch, config: Config, starts_word: np.ndarray) -> Batch:
-    """Drop the features that the train step has no use for, and add those that it needs."""
+    """Drop the features that the train step does not use, and add those that it needs."""
     word_starts = batch.pop("word_starts", None)
     if not config.data.dynamic_masking:
         return batch
@@ -183,7 +188,7 @@ def _adapt_to_step(batch: Batch, config: Config, starts_word: np.ndarray) -> Bat
 
 
 def _empty_batch(schema: Schema, *, mixed: bool) -> Batch:
-    """Make a batch of no rows, with the features that records of `schema` have."""
+    """Make a batch with no rows that has the features of `schema`."""
     batch: Batch = {}
     for name, length in schema.lengths.items():
         batch[name] = np.zeros((0, length), record_format.feature_dtype(name))
@@ -203,8 +208,8 @@ def _check_fits(
         found="rows that are not masked",
         expected="masked ones, or data.dynamic_masking True",
     )
-    # With dynamic masking the training rows are masked anew, and the held-out rows may keep other
-    # masks: settings of static masks need not agree.
+    # With dynamic masking, the settings of static masks need not agree: the training rows get new
+    # masks, and the held-out rows may keep masks made with other settings.
     static = not config.data.dynamic_masking
 
     # No record tells these, unlike the lengths below.
@@ -239,7 +244,7 @@ def _check_fits(
 def _check_same(
     folder: epath.Path, name: str, option: str, in_shards: object, in_run: object
 ) -> None:
-    """Raise `UserError` unless the shards and the run agree in a setting, `data.option`."""
+    """Raise `UserError` if the shards and the run differ in the setting `data.<option>`."""
     check(
         in_shards == in_run,
         where=f"{folder}: {name}",
@@ -249,9 +254,10 @@ def _check_same(
 
 
 def _closed_at_exit(stream: Stream) -> Stream:
-    """Return the stream, to be closed when the interpreter ends if it is still open then.
+    """Return the stream; if it is still open when the interpreter exits, it is closed then.
 
-    TensorFlow would wait for reads that Python no longer runs: the process would hang or abort.
+    Otherwise TensorFlow would wait for reads that Python no longer runs, and the process would hang
+    or abort.
     """
     _open_streams().add(stream)
     return stream
@@ -259,7 +265,7 @@ def _closed_at_exit(stream: Stream) -> Stream:
 
 @lru_cache(maxsize=1)
 def _open_streams() -> "weakref.WeakSet[Stream]":
-    """The streams of this process that are still in use, closed by a handler at its exit."""
+    """The open streams of this process; a handler closes them when the process exits."""
     # Weak, so that a stream which nothing reads any more is not kept until the exit.
     streams: weakref.WeakSet[Stream] = weakref.WeakSet()
 
@@ -273,13 +279,13 @@ def _open_streams() -> "weakref.WeakSet[Stream]":
 
 @lru_cache(maxsize=1)
 def _tensorflow() -> "Future[Any]":
-    """Import TensorFlow on a thread: that takes seconds, in which the first steps are taken."""
+    """Import TensorFlow in a thread: it takes seconds, and the first steps need not wait for it."""
 
     def load() -> Any:
         import tensorflow as tf
 
         for kind in ("GPU", "TPU"):
-            tf.config.set_visible_devices([], kind)  # they are JAX's
+            tf.config.set_visible_devices([], kind)  # JAX uses these devices
         return tf
 
     return ThreadPoolExecutor(1).submit(load)
@@ -288,8 +294,9 @@ def _tensorflow() -> "Future[Any]":
 def _stream(
     config: Config, read: BatchReader, names: Sequence[str], start: int, stop: int
 ) -> Stream:
-    """Return `_batches`; `UserError` where TensorFlow is not installed."""
-    # A thread imports it, after the first batch: better refused here than at the second step.
+    """Return `_batches`; raise `UserError` if TensorFlow is not installed."""
+    # A thread imports TensorFlow after the first batch. Without this check, the error would come
+    # only at the second step.
     require_package("tensorflow", extra="data")
     return _batches(config, read, names, start, stop)
 
@@ -297,13 +304,13 @@ def _stream(
 def _batches(
     config: Config, read: BatchReader, names: Sequence[str], start: int, stop: int
 ) -> Stream:
-    """Yield `read(start)` to `read(stop - 1)`, by tf.data as soon as TensorFlow is imported.
+    """Yield `read(start)` to `read(stop - 1)`, through tf.data as soon as TensorFlow is imported.
 
-    Until then they are read one at a time, when they are asked for.
+    Until then each batch is read only when the consumer asks for it.
     """
     for number in range(start, stop):
         yield read(number)
-        # The import begins after the first batch, so that a run's first step does not wait for it.
+        # The import starts after the first batch, so that the first step does not wait for it.
         tensorflow = _tensorflow()
         if tensorflow.done() and number + 1 < stop:
             yield from _read_ahead(tensorflow.result(), config, read, names, number + 1, stop)
@@ -313,8 +320,8 @@ def _batches(
 def _read_ahead(
     tf: Any, config: Config, read: BatchReader, names: Sequence[str], start: int, stop: int
 ) -> Stream:
-    """Yield `read(start)` to `read(stop - 1)` by tf.data: in order, several at once, read ahead."""
-    # Bound here: at the interpreter's exit the module is gone before the generator.
+    """Yield `read(start)` to `read(stop - 1)` in order; tf.data reads several batches ahead."""
+    # Looked up now: when the interpreter exits, the module may be gone before the generator.
     op_error = tf.errors.OpError
     dtypes = [tf.float32 if name in record_format.FLOATS else tf.int32 for name in names]
     failures: list[BaseException] = []
@@ -323,7 +330,7 @@ def _read_ahead(
         try:
             batch = read(int(number))
         except BaseException as error:
-            failures.append(error)  # TensorFlow would pass on its text only
+            failures.append(error)  # kept, because TensorFlow passes on only the error's text
             raise
         return [batch[name] for name in names]
 

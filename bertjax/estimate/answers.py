@@ -24,7 +24,7 @@ A larger batch is of no use to BERT.
 """
 NOTE = "The TPU compiler's estimates; nothing here was measured."
 GUESS_MARGIN = 0.9
-"""Part of the free memory that the first guess at the largest batch fills."""
+"""Share of the free memory that the first guess of the largest batch should fill."""
 
 EstimateCallback = Callable[[str, Estimate], None]
 """Called as `on_estimate(purpose, estimate)` after each compile."""
@@ -35,21 +35,21 @@ class LargestBatch:
     """The largest batch that fits, found by bisection."""
 
     batch_size: int
-    """Rows over all devices; 0 where not even one unit of `batch_unit` fits."""
+    """Rows over all devices; 0 if not even one unit of `batch_unit` fits."""
     refused: int | None
-    """The smallest batch that the compiler refused, None where it refused none."""
+    """The smallest batch that the compiler refused; None if it refused none."""
     estimate: Estimate | None
-    """The estimate of the largest; None where nothing fits."""
+    """The estimate for the largest batch; None if nothing fits."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """All that was asked of `bertjax compile`; `compile.json` has these fields."""
+    """The complete answer of `bertjax compile`; `compile.json` has these fields."""
 
     estimate: Estimate
     largest: LargestBatch | None = None
     search: tuple[Estimate, ...] = ()
-    """The layouts that were tried, the quickest that fits first."""
+    """The layouts that were tried; the fastest one that fits comes first."""
 
 
 def ignore_estimate(purpose: str, estimate: Estimate) -> None:
@@ -64,10 +64,11 @@ def answer(
     search_limit: int = 0,
     on_estimate: EstimateCallback = ignore_estimate,
 ) -> Answer:
-    """Estimate a step of `config`; with `largest_batch` and `search_limit` look for better ones.
+    """Estimate a step of `config`; on request, find the largest batch and other layouts.
 
-    `search_limit` is the number of compiles for other layouts at the same batch. Raises `UserError`
-    where the mesh or the batch of `config` does not fit the devices.
+    With `largest_batch`, the largest batch that fits is searched. `search_limit` is the number of
+    other layouts that are compiled at the same batch. Raises `UserError` if the mesh or the batch
+    of `config` does not fit the devices.
     """
     first = estimate(config, slice_)
     on_estimate("as configured", first)
@@ -100,7 +101,7 @@ def find_largest(
 
 
 def _guess_units(first: Estimate, unit: int) -> int:
-    """Guess how many units of rows just fit: activations grow in proportion to the rows."""
+    """Guess how many units of rows fit; activations are proportional to the number of rows."""
     units = first.batch_size // unit
     if first.memory is None:
         # The compiler refused it, and then says no memory to calculate with.

@@ -30,7 +30,7 @@ from bertjax.training.pretraining import pretraining
 from bertjax.training.step import abstract_state, check_batch, lower_train_step
 
 TOP_OPERATIONS = 10
-"""Operations that an estimate lists."""
+"""Number of operations that an estimate lists."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class StepTime:
     compute: float
     """Instructions, by the compiler's cycles."""
     kernels: float
-    """Custom kernels, at the chip's peak or its memory's bandwidth for the cost that they state."""
+    """Custom kernels: their declared cost at the chip's peak FLOP/s or its memory bandwidth."""
     collectives: float
     """Collectives that the program waits for, at the links' bandwidth."""
     unestimated: float
@@ -52,9 +52,9 @@ class StepTime:
     unestimated_count: int
     """The number of instructions without cycles."""
     unstated_kernels: int
-    """Custom kernels that state no cost; of those only the bytes that go in and out are counted."""
+    """Number of custom kernels without a declared cost; only their inputs and outputs count."""
     unknown_loops: tuple[str, ...]
-    """Loops whose number of iterations the program does not say; counted as one iteration."""
+    """Loops whose number of iterations is unknown; they are counted as one iteration."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ class Estimate:
     remat: str
     dtype: str
     fits: bool
-    """False where the step needs more memory than a chip has; then there are no figures below."""
+    """False if the step needs more memory than a chip has; then the fields below have no values."""
     refusal: str
-    """The compiler's message where the step does not fit, else ''."""
+    """The compiler's message if the step does not fit, else ''."""
     model_flops: ModelFlops
     compile_seconds: float
     memory: Memory | None = None
@@ -107,7 +107,7 @@ def estimate(config: Config, slice_: Slice) -> Estimate:
     """
     mesh = make_mesh(config.mesh, slice_.devices)
     check_batch(config, mesh)
-    # No array is made: the state and the batch are shapes, so the largest model takes no memory.
+    # State and batch are only shapes. No array is made, so even the largest model needs no memory.
     begin = time.perf_counter()
     state, batch = abstract_state(config, mesh), abstract_batch(config, mesh)
     objective = pretraining(config, abstract_vocabulary(config))
@@ -175,7 +175,7 @@ def _compile(lowered: Lowered) -> _Compilation:
 
 
 def timing_of(step_schedule: Schedule) -> StepTime:
-    """Divide a schedule's seconds by what they are estimated from."""
+    """Group a schedule's seconds by the basis of their estimates."""
     costs = step_schedule.costs
 
     def seconds(*bases: str) -> float:

@@ -22,7 +22,7 @@ from bertjax.tasks.task_head import TaskHead
 from bertjax.training.saved_model import TrainedModel, check_new, new_folder
 
 ExportFormat = Literal["huggingface", "tensorflow", "stablehlo", "saved-model", "onnx"]
-# Programs of a fixed function, for a runtime; the other formats are parameters for a library.
+# These formats are programs for a runtime; the other formats are parameters for a library.
 PROGRAMS: Mapping[str, Callable[[ServedModel, epath.PathLike], None]] = {
     "stablehlo": export_stablehlo,
     "saved-model": export_saved_model,
@@ -30,7 +30,7 @@ PROGRAMS: Mapping[str, Callable[[ServedModel, epath.PathLike], None]] = {
 }
 
 TASK = "task.json"
-"""File beside a program that describes its `logits`: task, kind, labels."""
+"""File next to a program that describes its `logits`: task, kind, labels."""
 
 log = logging.getLogger("bertjax")
 
@@ -46,13 +46,14 @@ def export_model(
 ) -> epath.Path:
     """Write a run's newest checkpoint, or one checkpoint, to the new folder `folder`; returns it.
 
-    The tokenizer goes with it. Of a fine-tuned model so does the head of `task`, by default of its
-    only one: in `huggingface` by the class for such a task, in a program as the output `logits`,
-    described in `task.json`; `tensorflow` has the encoder alone. `outputs` names what a program of
-    `stablehlo`, `saved-model` or `onnx` computes (`bertjax.interop.programs.serving`). If empty:
-    `logits`, or else hidden states, and the sentence vector where there is one. `max_shard_bytes`
-    is the size of the largest file of `huggingface`. Raises `UserError` where the format cannot
-    express the model, or `folder` has files in it.
+    The tokenizer is exported too. If the model was fine-tuned, the head of `task` is exported; the
+    default is its only task. In `huggingface` the model then has the class for such a task. In a
+    program the head gives the output `logits`, which `task.json` describes. `tensorflow` has only
+    the encoder. `outputs` names what a program (`stablehlo`, `saved-model` or `onnx`) computes, see
+    `bertjax.interop.programs.serving`. If it is empty, a program computes `logits`; without a head,
+    the hidden states, and the sentence vector if the model has one. `max_shard_bytes` is the
+    maximum size of a file of `huggingface`. Raises `UserError` if the format cannot express the
+    model, or if `folder` has files in it.
 
     >>> import bertjax
     >>> folder = bertjax.export_model("runs/tiny", "exported/tiny", "huggingface")

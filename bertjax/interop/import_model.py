@@ -1,4 +1,4 @@
-"""Import of another program's model as a run, which every verb reads."""
+"""Import of another program's model as a run, which every command can read."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from bertjax.model.functional import Params
 from bertjax.training import checkpoint
 from bertjax.training.saved_model import check_new, save_model
 
-# Files that show a folder to be a model of transformers, or of the original BERT.
+# A folder with one of these files is a model of transformers or of the original BERT.
 EXTERNAL_FILES = ("model.safetensors", "pytorch_model.bin", tensorflow.CONFIG)
 
 
@@ -49,8 +49,8 @@ def import_model(
 ) -> Imported:
     """Make a run of step 0 from a model folder of `transformers` or of the original BERT.
 
-    `source`, `drop`, `lowercase` and `take_tokenizer` are those of `read_external_model`. Nothing
-    is written where the model cannot be read. Raises `UserError` as that function does, and where
+    `source`, `drop`, `lowercase` and `take_tokenizer` are passed to `read_external_model`. If the
+    model cannot be read, nothing is written. Raises `UserError` as that function does, and if
     `run_dir` has files in it.
 
     >>> import bertjax
@@ -77,13 +77,13 @@ def read_external_model(
     """Read a model folder of `transformers` or of the original BERT into memory.
 
     `source` holds `config.json` and weights (`bertjax.interop.checkpoints.huggingface`), or
-    `bert_config.json` and `bert_model.ckpt.*` (`bertjax.interop.checkpoints.tensorflow`); of the
-    latter the checkpoint's prefix does as well. The tokenizer's files are read too, unless
-    `take_tokenizer` is False; `lowercase` says how to read a `vocab.txt` where no other file does.
-    Tensors whose names begin with an entry of `drop` are left out.
+    `bert_config.json` and `bert_model.ckpt.*` (`bertjax.interop.checkpoints.tensorflow`). In the
+    second case it may also be the prefix of the checkpoint. The tokenizer's files are read too,
+    unless `take_tokenizer` is False. `lowercase` says whether a `vocab.txt` is uncased, if no other
+    file says it. Tensors whose names begin with an entry of `drop` are left out.
 
-    Raises `UserError` for a folder that is neither, a tensor that is missing, unknown or of another
-    shape, a setting that the model here does not have, and a tokenizer larger than the vocabulary.
+    Raises `UserError` if the folder is neither, if a tensor is missing, unknown or of another
+    shape, if a setting is not supported, or if the tokenizer is larger than the vocabulary.
     """
     check(
         not isinstance(drop, str),
@@ -97,7 +97,8 @@ def read_external_model(
     format, model, params = _load(path, folder, drop)
     tokenizer = read_tokenizer_folder(folder, lowercase) if take_tokenizer else None
     if tokenizer is not None:
-        # A table may be larger than its tokenizer, filled up to a multiple; never smaller.
+        # The embedding table may be larger than the vocabulary (rounded up to a multiple), but not
+        # smaller.
         check(
             tokenizer.vocab_size <= model.vocab_size,
             where=f"{path}: vocab_size",
@@ -123,7 +124,7 @@ def is_external(folder: epath.Path) -> bool:
 
 
 def check_imported_from(run_dir: epath.Path, source: epath.Path) -> None:
-    """Raise `UserError` where the model in `run_dir` was imported from another folder."""
+    """Raise `UserError` if the model in `run_dir` was imported from another folder."""
     facts = checkpoint.read_meta(checkpoint.find_checkpoint(run_dir)[1]).get("imported", {})
     check(
         facts.get("source") == str(source),
@@ -138,7 +139,7 @@ def _load(
 ) -> tuple[str, ModelConfig, dict[str, Any]]:
     """Return the format, the model and its parameters."""
     original = (folder / tensorflow.CONFIG).exists()
-    # A folder of the original may have a config.json too, but then no weights of transformers.
+    # A folder of the original BERT may have a config.json too, but no weights of transformers.
     if (path / huggingface.CONFIG).exists() and (has_weights(path) or not original):
         return "huggingface", *huggingface.load(path, drop)
     if original:
@@ -161,7 +162,7 @@ def _what_is_there(path: epath.Path) -> str:
 
 
 def _data_config(model: ModelConfig) -> DataConfig:
-    """Return the defaults, made to fit the model's length and heads."""
+    """Return the default `DataConfig`, adapted to the model's length and heads."""
     length = min(DataConfig.max_seq_length, model.max_length)
     # `DataConfig` asks for fewer predictions than positions.
     predictions = min(DataConfig.max_predictions_per_seq, length - 1)

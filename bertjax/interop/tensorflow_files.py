@@ -1,4 +1,4 @@
-"""Files that TensorFlow writes, brought whole to a folder here or in a store."""
+"""Files that TensorFlow writes, copied complete to a local folder or to a store."""
 
 import shutil
 import tempfile
@@ -11,7 +11,7 @@ from etils import epath
 from bertjax.errors import UserError, disk_errors, one_line
 from bertjax.storage import written_whole
 
-COPY_BYTES = 1 << 24  # at a time: weights need not fit in memory twice
+COPY_BYTES = 1 << 24  # copied at a time, so that weights are not in memory twice
 
 
 @contextmanager
@@ -19,8 +19,8 @@ def tensorflow_output(folder: epath.Path, last: str) -> Iterator[Path]:
     """Yield a local folder to write to; its files are copied to `folder` after the block.
 
     The file with the name `last`, without which readers see nothing in `folder`, is copied last.
-    TensorFlow itself leaves half a file when a disk is full, knows no s3://, and raises errors of
-    its own: they become a `UserError` naming `folder`, as those of the operating system do.
+    TensorFlow alone would leave an incomplete file if the disk is full, and it does not support
+    s3://. Its errors, and those of the operating system, become a `UserError` that names `folder`.
     """
     import tensorflow as tf
 

@@ -1,1 +1,1 @@
-"""Choice of the masked words: `selection.py` in any array library, `static.py`, `dynamic.py`."""
+"""Selection of masked words: `selection.py` for any array library, `static.py`, `dynamic.py`."""

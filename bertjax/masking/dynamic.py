@@ -1,4 +1,4 @@
-"""Dynamic masks: chosen anew at every step, inside the train step, from (seed, step) alone."""
+"""Dynamic masks: the train step chooses new masks at every step, from (seed, step) alone."""
 
 import jax
 import jax.numpy as jnp
@@ -43,9 +43,9 @@ def _word_starts(batch: Batch, shape: tuple[int, ...]) -> Array:
 def greedy(sizes: Array, order: Array, budget: Array) -> Array:
     """`bertjax.masking.selection.GreedySelection` in passes over whole rows.
 
-    A pass takes, of the units that fit into what is left, all up to the first that no longer does.
-    Two or three passes suffice in practice; a loop over single units would be one step of the
-    device for each of up to L units.
+    Each pass looks at the units that alone would fit into the rest of the budget. It takes them in
+    order, up to the first one that does not fit together with those before it. In practice two or
+    three passes are enough. A loop over single units would take up to L sequential steps.
     """
     # What is left only shrinks, so a unit that does not fit now never will. That is why the passes
     # take the same units as a loop over single ones.
@@ -70,10 +70,10 @@ def greedy(sizes: Array, order: Array, budget: Array) -> Array:
 
 
 def put(array: Array, columns: Array, values: Array) -> Array:
-    """`ArrayLibrary.put` as one scatter a row.
+    """`ArrayLibrary.put` with one scatter per row.
 
-    One scatter of all rows would make every device fetch the whole batch; a test of the compiled
-    program holds this.
+    With a single scatter for all rows, every device would fetch the whole batch; a test of the
+    compiled program checks that this does not happen.
     """
 
     def put_in_row(row: Array, row_columns: Array, row_values: Array) -> Array:

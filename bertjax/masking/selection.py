@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple
 MASK_SHARE, RANDOM_SHARE = 0.8, 0.1
 
 Masking = Literal["token", "whole_word", "ngram", "span"]
-"""Kind of unit that is chosen, as in `DataConfig.masking`."""
+"""Kind of units that are chosen, as in `DataConfig.masking`."""
 AnyArray = Any
 """An array of NumPy or of JAX; all arrays of one call are of the same library."""
 Uniform = Callable[[tuple[int, ...]], AnyArray]
@@ -77,11 +77,11 @@ def mask_tokens(
 ) -> dict[str, AnyArray]:
     """Return the masked-word features of a batch.
 
-    Of each row's ordinary tokens (`input_mask` is 1, id not special) `mlm_probability` are to be
-    chosen: rounded, at least one, at most `max_predictions`. A unit of `masking` is chosen as a
-    whole or not at all, so fewer tokens may be chosen, even none. Of the chosen tokens 80 % become
-    `[MASK]`, 10 % a random ordinary token, and 10 % stay. With `masking` "span" all tokens of a
-    span share one such draw (SpanBERT, arXiv 1907.10529, section 3.1).
+    The share `mlm_probability` of each row's ordinary tokens (`input_mask` is 1, id not special) is
+    chosen: the number is rounded, at least 1 and at most `max_predictions`. A unit of `masking` is
+    chosen as a whole or not at all, so fewer tokens may be chosen, or even none. 80 % of the chosen
+    tokens become `[MASK]`, 10 % become a random ordinary token, and 10 % do not change. With
+    `masking` "span", all tokens of a span share this draw (SpanBERT, arXiv 1907.10529, 3.1).
 
     Args:
         input_ids: int32 [B, L].
@@ -103,7 +103,7 @@ def mask_tokens(
         xp.clip(xp.rint(mlm_probability * available), 1, max_predictions), available
     ).astype(xp.int32)
     if masking == "token":
-        # Each token is its own unit: the search for units would give the same, slower.
+        # Each token is a unit, so `unit_starts` is not needed: it gives the same, but slower.
         order = _random_order(xp, maskable, uniform)
         unit_numbers, chosen = None, library.greedy(maskable.astype(xp.int32), order, budget)
     else:
@@ -125,8 +125,9 @@ def mask_tokens(
     new_ids = _replaced(xp, original_ids, draws, vocabulary, uniform)
     new_ids = xp.where(used, new_ids, original_ids)
 
-    # Every row writes the same number of columns. Unused slots repeat the write of the first slot:
-    # their own position, 0, may be a chosen column, whose new id they would undo.
+    # Every row writes the same number of columns, so an unused slot must write something too. It
+    # repeats the write of the first slot. Writing to its own position 0 could undo the new id of a
+    # chosen column.
     columns = xp.where(used, positions, positions[:, :1])
     values = xp.where(used, new_ids, new_ids[:, :1])
     padding = [(0, 0), (0, max_predictions - slots)]
@@ -156,10 +157,10 @@ def unit_starts(
 ) -> AnyArray:
     """Return where units begin, bool [B, L]; a token that is not `maskable` is a unit of its own.
 
-    For "ngram" and "span" the row's words are tiled by runs of words: lengths drawn one after
-    another from `UNIT_LENGTHS`. A tile that is then chosen at random has a length of that
-    distribution, and tiles do not overlap. (The papers draw spans until enough tokens are chosen,
-    which has no fixed number of passes.)
+    For "ngram" and "span" the row's words are divided into consecutive tiles, which are runs of
+    words; the length of each tile is drawn from `UNIT_LENGTHS`. So a tile that is chosen at random
+    has a length with this distribution, and tiles do not overlap. (The papers draw spans until
+    enough tokens are chosen, which has no fixed number of passes.)
     """
     xp = library.xp
     before = xp.concatenate([xp.zeros_like(maskable[:, :1]), maskable[:, :-1]], axis=1)
@@ -169,8 +170,9 @@ def unit_starts(
         return first_of_word
     chances = UNIT_LENGTHS[masking]
     lengths = _draw_lengths(xp, chances, uniform(maskable.shape))
-    # The first tile began before the row; otherwise the first words would begin a unit more often
-    # than others. n words of such a tile remain as often as tiles have n words or more.
+    # The first tile is treated as if it began before the row. Otherwise the first words would begin
+    # a unit more often than other words. The probability that n words of such a tile remain is
+    # proportional to the probability that a tile has n words or more.
     tails = [sum(chances[n:]) for n in range(len(chances))]
     tail_chances = [tail / sum(tails) for tail in tails]
     remaining = _draw_lengths(xp, tail_chances, uniform((lengths.shape[0], 1)))

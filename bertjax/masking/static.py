@@ -1,4 +1,4 @@
-"""Static masks: made once, in NumPy, while shards are written or where they are read again."""
+"""Static masks, made once with NumPy while shards are written; and their removal."""
 
 import numpy as np
 
@@ -12,8 +12,8 @@ def mask_rows(
 ) -> Batch:
     """Return `batch` with the masked-word features of `mask_tokens`.
 
-    The batch holds `input_ids` and `input_mask`, int32, and `word_starts`, bool, all [B, L]; all of
-    them stay in it.
+    The batch has `input_ids` and `input_mask`, int32, and `word_starts`, bool, all [B, L]. The
+    result still has all three.
     """
     return batch | mask_tokens(
         NUMPY,
@@ -42,14 +42,14 @@ def unmask(batch: Batch) -> Batch:
 def greedy(sizes: np.ndarray, order: np.ndarray, budget: np.ndarray) -> np.ndarray:
     """`bertjax.masking.selection.GreedySelection` as a loop over the positions of the order.
 
-    All rows advance together. Only a few positions are looked at before every budget is used up,
-    so this is faster in NumPy than the passes over whole rows of `dynamic.greedy`.
+    Each iteration handles one position of all rows. Few iterations are needed until every budget is
+    used up, so in NumPy this is faster than `dynamic.greedy`, which makes passes over whole rows.
     """
     taken = np.zeros(sizes.shape, bool)
     # A copy, since it is counted down.
     left = budget[:, 0].copy()
     row = np.arange(len(sizes))
-    # Contiguous columns: each step reads one of them for all rows.
+    # A contiguous copy, because each iteration reads one column of `order` for all rows.
     for column in np.ascontiguousarray(order.T):
         size = sizes[row, column]
         fits = (size <= left) & (size > 0)

@@ -1,8 +1,9 @@
-"""Attention as one pure function, and the layer that feeds it.
+"""Attention as one pure function, and the self-attention layer that calls it.
 
-Global attention is to all keys of the row, local attention to keys within a window. Either is
-computed in one of three ways, by length and device: by a kernel, by the whole matrix of scores, or
-part by part where that matrix is too large to keep (`long_attention.py`).
+In global attention a query sees all keys of its row, in local attention only keys within a window.
+Both have three implementations; the row length and the device decide which one is used: a kernel,
+the whole matrix of scores, or, if this matrix is too large to keep, parts of it one after another
+(`long_attention.py`).
 """
 
 import math
@@ -28,9 +29,9 @@ KEYS: Names = ("batch", None, "heads", None)  # each device needs all keys of it
 
 
 class Segments(NamedTuple):
-    """The inputs that queries and keys belong to: a query sees the keys of its own number.
+    """Segment numbers of queries and keys: a query sees only keys with its own number.
 
-    Both [B, L] int32.
+    Both arrays are int32 [B, L]. In packed rows the number is that of the input in the row.
     """
 
     queries_BxL: Array
@@ -50,19 +51,20 @@ def attention(
 ) -> Array:
     """Scaled dot-product attention over all heads (arXiv 1706.03762, section 3.2.1).
 
-    Returns [B, L, H, K] in the type of `v`. Softmax is in float32. Dropout of
-    `config.attention_probs_dropout_prob` is applied to the probabilities where a key is given.
-    Without `is_global`, a bool or bool [], each query sees only keys at most
-    `config.local_attention` / 2 positions away. A query that sees no key gets a mean of values, so
-    that padding stays finite.
+    Returns [B, L, H, K] in the dtype of `v`. Softmax is computed in float32. If a `key` is given,
+    dropout with the rate `config.attention_probs_dropout_prob` is applied to the probabilities. If
+    `is_global` (a bool or bool []) is False, each query sees only keys at most
+    `config.local_attention` / 2 positions away. The result for a query that sees no key is a mean
+    of values, so that outputs at padding are finite.
     """
     arrays = (q_BxLxHxK, k_BxLxHxK, v_BxLxHxK, segments)
     to_all: Callable[..., Array] = partial(_global_attention, config, key=key, layout=layout)
     to_window = partial(_local_attention, config, key=key, layout=layout)
     if isinstance(is_global, bool):
         return to_all(*arrays) if is_global else to_window(*arrays)
-    # Layers that alternate are one scan, with a condition in its body. What a branch keeps for the
-    # backward pass would be kept of both branches, for every layer; so the branches are recomputed.
+    # If global and local layers alternate, the scan's body has a condition. For the backward pass,
+    # every layer would keep the intermediate values of both branches, so the branches are
+    # recomputed instead.
     if not _is_chunked(config, q_BxLxHxK.shape[1], layout):
         to_all = jax.checkpoint(to_all)
     return jax.lax.cond(is_global, to_all, jax.checkpoint(to_window), *arrays)
@@ -78,7 +80,7 @@ def _global_attention(
     key: Array | None,
     layout: Layout,
 ) -> Array:
-    """Attention to all keys of the row, in the way that suits the length and the device."""
+    """Attention to all keys of the row; row length and device select the implementation."""
     if kernels.attention(config, q.shape[1], layout):
         return fused(config, q, k, v, segments, key=key, layout=layout, platform=layout.platform)
     if not _is_chunked(config, q.shape[1], layout):
@@ -87,14 +89,15 @@ def _global_attention(
     def chunk(q: Array, queries: Array, key: Array | None) -> Array:
         return scored(config, q, k, v, Segments(queries, segments.keys_BxL), key=key, layout=layout)
 
-    # Recomputed in the backward pass: kept, the chunks' results do not let a step of BERT base with
-    # one row of 8,192 ids fit a v5e. Recomputed, its activations are 4.7 GB.
+    # The chunks are recomputed in the backward pass. If their results were kept, a step of BERT
+    # base with one row of 8,192 ids would not fit a v5e; with recomputation its activations take
+    # 4.7 GB.
     attend = jax.checkpoint(partial(long_attention.chunked_attention, chunk))
     return attend(q, segments.queries_BxL, key)
 
 
 def _is_chunked(config: ModelConfig, length: int, layout: Layout) -> bool:
-    """Return True where global attention in rows of this length goes by chunks of queries."""
+    """Return True if global attention in rows of this length is computed in chunks of queries."""
     if _is_symbolic(length) or length < long_attention.CHUNKED_FROM:
         return False
     return not kernels.attention(config, length, layout)
@@ -110,7 +113,7 @@ def _local_attention(
     key: Array | None,
     layout: Layout,
 ) -> Array:
-    """Attention to the keys of a window, in the way that suits the length and the device."""
+    """Attention to the keys in a window; row length and device select the implementation."""
     length, window = q.shape[1], config.local_attention
     if kernels.local_attention(config, length, layout):
         return fused(
@@ -124,14 +127,14 @@ def _local_attention(
             layout=layout,
             platform=layout.platform,
         )
-    # Blocks hold 3 x window / 2 keys for each query: in shorter rows the whole matrix is smaller.
+    # In blocks, each query has 3 x window / 2 scores. In shorter rows the whole matrix has fewer.
     if _is_symbolic(length) or length <= 3 * window // 2:
         return scored(config, q, k, v, segments, window=window, key=key, layout=layout)
     return long_attention.local_attention(config, q, k, v, *segments, key=key, layout=layout)
 
 
 def _is_symbolic(length: object) -> bool:
-    """Return True where a row's length is left open, in a program that is exported."""
+    """Return True if the length is symbolic, as in exported programs for any row length."""
     return not isinstance(length, int)
 
 
@@ -146,11 +149,11 @@ def scored(
     key: Array | None = None,
     layout: Layout = ANYWHERE,
 ) -> Array:
-    """`attention` by the whole matrix of scores, [B, H, L, M].
+    """`attention` with the whole matrix of scores, [B, H, L, M].
 
-    With a `window`, to keys at most half of it away.
+    With a `window`, a query sees only keys at most `window` / 2 positions away.
     """
-    # The queries are scaled and not the scores, of which there are more.
+    # The queries are scaled instead of the scores, because there are fewer queries.
     scale = 1.0 / math.sqrt(q_BxLxHxK.shape[-1])
     # Scores are summed in float32, so that the softmax does not see bfloat16's rounding of large
     # sums.
@@ -164,7 +167,7 @@ def scored(
         # Both ends belong to the window, as in ModernBERT's (arXiv 2412.13663).
         is_near = jnp.abs(queries[:, None] - keys[None, :]) <= window // 2
         seen &= is_near[None, None, :, :]
-    # The least number and not -inf: a row of -inf alone would give NaN (0 / 0).
+    # The lowest float32 is used instead of -inf: softmax of a row with only -inf is NaN (0 / 0).
     scores = jnp.where(seen, scores, jnp.finfo(jnp.float32).min)
     probabilities = jax.nn.softmax(scores, axis=-1).astype(v_BxMxHxK.dtype)
     # Dropout comes after the softmax and nothing is normalized again, as in the original BERT
@@ -187,10 +190,11 @@ def fused(
     platform: str,
     interpret: bool = False,
 ) -> Array:
-    """`attention` by the kernels for `platform`, tpu or gpu.
+    """`attention` with the kernels for `platform`, tpu or gpu.
 
-    With a `window`, which only those for gpu have, to keys at most half of it away. `interpret`
-    runs the kernels by Pallas's interpreter, slowly, where there is no such device.
+    With a `window`, a query sees only keys at most `window` / 2 positions away; only the gpu
+    kernels support it. `interpret` runs the kernels in Pallas's interpreter, which is slow but
+    works without such a device.
     """
     batch, _, num_heads, width = q.shape
     rate = 0.0 if key is None else config.attention_probs_dropout_prob
@@ -198,7 +202,7 @@ def fused(
     def local(
         q: Array, k: Array, v: Array, queries: Array, keys: Array, words: Array, *firsts: Array
     ) -> Array:
-        """Attention on one device, for its rows and heads; `firsts` are their numbers."""
+        """Attention for one device's rows and heads; `firsts` has the numbers of the first ones."""
         first_numbers = (numbers[:1] for numbers in firsts)
         # The kernel sees a part of the rows and heads. With the numbers of the first ones it draws
         # the bits of the whole array, so that a mesh does not change the masks.

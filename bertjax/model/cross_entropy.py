@@ -1,7 +1,7 @@
-"""Softmax cross-entropy, of logits or of the factors whose product they are.
+"""Softmax cross-entropy, computed from logits or from the two factors of the logits.
 
-All functions return sums over entries, each with a weight; an entry of weight 0 adds nothing,
-whatever its label. Softmax is in float32.
+All functions return weighted sums over entries. An entry of weight 0 adds nothing, whatever its
+label is. Softmax is computed in float32.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-# Entries whose logits are in memory at once. Fewer than 256 make for slow matrix products.
+# Number of entries whose logits are in memory at a time. Matrix products with fewer than 256 rows
+# are slow.
 MAX_ROWS, MIN_ROWS = 1024, 256
 
 
@@ -22,7 +23,7 @@ class CrossEntropy(NamedTuple):
     loss: Array
     """Sum of the negative log-likelihoods in nats, times the weights."""
     correct: Array
-    """Sum of the weights of entries where no class's logit is above the label's."""
+    """Sum of the weights of entries in which no logit is higher than that of the label."""
     weight: Array
     """Sum of the weights."""
 
@@ -30,17 +31,18 @@ class CrossEntropy(NamedTuple):
 def weighted_cross_entropy(logits: Array, labels: Array, weights: Array) -> CrossEntropy:
     """Return the sums for `logits` [..., C] under `labels` [...] in 0..C-1 and `weights` [...]."""
     logits, weights = logits.astype(jnp.float32), weights.astype(jnp.float32)
-    # Not a gather, whose gradient is a scatter: passes of its own over all logits.
+    # A gather is not used, because its gradient is a scatter, which needs extra passes over all
+    # logits.
     picked = jnp.sum(jnp.where(_is_label(logits, labels), logits, 0), axis=-1)
     losses, best, _ = _compared(logits, picked)
     return CrossEntropy(_sum(losses, weights), _sum(best, weights), jnp.sum(weights))
 
 
 def _compared(logits: Array, picked: Array) -> tuple[Array, Array, Array]:
-    """Return (loss, is best, softmax) of each entry, where `picked` is its label's logit.
+    """Return (loss, is best, softmax) of each entry; `picked` has the logits of the labels.
 
-    The second is 1 where no logit is higher. It is not found by argmax, which compilers for CPUs
-    compute an element at a time.
+    "Is best" is 1 if no other logit of the entry is higher. It is computed without argmax, because
+    compilers for CPUs compute an argmax one element at a time.
     """
     # The maximum cancels out of the loss, so it has no gradient to follow.
     highest = jax.lax.stop_gradient(jnp.max(logits, axis=-1))
@@ -56,19 +58,19 @@ def _is_label(logits: Array, labels: Array) -> Array:
 
 
 def _sum(values: Array, weights: Array) -> Array:
-    # Chosen before the product: the loss of an entry without weight may be infinite.
+    # Entries of weight 0 are set to 0 before the product, because their loss may be infinite.
     return jnp.sum(jnp.where(weights > 0, values, 0) * weights)
 
 
 def product_cross_entropy(
     x_NxE: Array, table_VxE: Array, bias_V: Array, labels_N: Array, weights_N: Array
 ) -> CrossEntropy:
-    """Return `weighted_cross_entropy` of the logits `x` times `table` plus `bias`.
+    """Return `weighted_cross_entropy` of the logits `x @ table.T + bias`.
 
-    `labels` are int in 0..V-1. The logits are never in memory whole. Where a gradient is wanted, it
-    is computed along with the loss, for at most `MAX_ROWS` entries at a time, while their logits
-    are at hand. Products are in the type of `x`; `table` and `bias` are float32, and so are their
-    gradients. Weights have no gradient, and there is no second derivative.
+    `labels` are integers in 0..V-1. The logits of all entries are never in memory at once: about
+    `MAX_ROWS` entries are processed at a time, and if a gradient is needed, it is computed together
+    with the loss from the same logits. Matrix products are in the dtype of `x`. `table`, `bias` and
+    their gradients are float32. There is no gradient for the weights and no second derivative.
     """
     weights = weights_N.astype(jnp.float32)
     loss, correct = _product(x_NxE, table_VxE, bias_V, labels_N, weights)
@@ -76,7 +78,7 @@ def product_cross_entropy(
 
 
 class _Entries(NamedTuple):
-    """The entries of a product: [N, E], [N] and [N]."""
+    """Inputs, labels and weights of N entries: [N, E], [N] and [N]."""
 
     x: Array
     labels: Array
@@ -112,7 +114,7 @@ _product.defvjp(_forward, _backward)
 
 
 def _over_parts(work: Callable[[_Entries], tuple[Any, Any]], entries: _Entries) -> tuple[Any, Any]:
-    """Call `work` for some entries at a time; return its first result summed, its second joined."""
+    """Call `work` on parts of the entries; sum its first results and join its second ones."""
     count = entries.x.shape[0]
     size = _part_size(count)
     if size == count:
@@ -131,7 +133,7 @@ def _over_parts(work: Callable[[_Entries], tuple[Any, Any]], entries: _Entries) 
 
 
 def _part_size(count: int) -> int:
-    """Return the largest divisor of `count` from `MIN_ROWS` to `MAX_ROWS`, or else `count`."""
+    """Return the largest divisor of `count` in `MIN_ROWS`..`MAX_ROWS`; `count` if there is none."""
     # A divisor, since a scan takes parts of one size.
     for size in range(min(MAX_ROWS, count), MIN_ROWS - 1, -1):
         if count % size == 0:
@@ -144,7 +146,7 @@ def _compared_products(table: Array, bias: Array, entries: _Entries) -> tuple[Ar
     x = entries.x
     products = jnp.einsum("ne,ve->nv", x, table.astype(x.dtype), preferred_element_type=jnp.float32)
     logits = products + bias[None, :]
-    # A gather does here: no derivative is taken through it.
+    # A gather is fine here, because it is not differentiated.
     picked = jnp.take_along_axis(logits, entries.labels[:, None], axis=1)[:, 0]
     return _compared(logits, picked)
 
@@ -165,8 +167,8 @@ def _value_and_gradient(
     d_logits = slopes.astype(x.dtype)
     d_x = jnp.einsum("nv,ve->ne", d_logits, table.astype(x.dtype))
     d_table = jnp.einsum("nv,ne->ve", d_logits, x, preferred_element_type=jnp.float32)
-    # A product: compilers for CPUs are slow to sum over rows. In the highest precision, since GPUs
-    # would else round its float32 factors (TF32).
+    # The sum over rows is written as a matrix product, because compilers for CPUs make slow code
+    # for the sum. It has the highest precision, because GPUs would round float32 factors to TF32.
     ones = jnp.ones((1, slopes.shape[0]))
     d_bias = jnp.dot(ones, slopes, precision=jax.lax.Precision.HIGHEST)[0]
     return (_sum(losses, weights), _sum(best, weights), d_table, d_bias), d_x

@@ -1,6 +1,7 @@
-"""BERT's encoder: embeddings, then a stack of post-norm layers under one scan.
+"""BERT's encoder: embeddings, then post-norm layers that run in one `scan`.
 
-The scan compiles one layer for all of them. Their parameters are stacked on a first axis.
+With the scan, the program of one layer is compiled and used for all layers. The parameters of the
+layers are stacked along a first axis.
 """
 
 from functools import partial
@@ -28,8 +29,8 @@ from bertjax.model.layers import (
 from bertjax.model.layout import HIDDEN, Layout
 from bertjax.model.residual_norm import ResidualNorm
 
-# What of a layer is kept for the backward pass, by `model.remat`, beside its input; the rest is
-# computed again. The names are described where they are defined.
+# For each value of `model.remat`: which values of a layer are kept for the backward pass, besides
+# the layer's input. All other values are recomputed. Each name is explained at its definition.
 POLICIES = {
     "dots": jax.checkpoint_policies.save_only_these_names(HEADS, PROJECTED, ATTENDED, STATISTICS),
     "heads": jax.checkpoint_policies.save_only_these_names(PROJECTED, ATTENDED, STATISTICS),
@@ -40,7 +41,7 @@ POLICIES = {
 class Embeddings(nn.Module):
     """Sum of word, position and token-type embeddings, normalized; `[B, L]` ids to `[B, L, D]`.
 
-    Where `embedding_size` is set they are narrower than the model, and projected to its width
+    If `embedding_size` is set, the embeddings have this width and are projected to the hidden size
     (ALBERT, arXiv 1909.11942, section 3.1).
     """
 
@@ -49,7 +50,7 @@ class Embeddings(nn.Module):
 
     def setup(self) -> None:
         c = self.config
-        # In float32: the sum of the three is normalized, and only then rounded to `config.dtype`.
+        # In float32, because the sum is first normalized and only then rounded to `config.dtype`.
         table = partial(
             nn.Embed, features=c.embedding_width, dtype=jnp.float32, param_dtype=jnp.float32
         )
@@ -67,8 +68,8 @@ class Embeddings(nn.Module):
         self, input_ids: Array, segment_ids: Array, position_ids: Array, *, deterministic: bool
     ) -> Array:
         c, layout = self.config, self.layout
-        # The table is gathered from the devices before its vectors are looked up: else the compiler
-        # moves the whole batch instead.
+        # The layout makes the compiler gather the table from the devices before the lookup.
+        # Otherwise it would move the whole batch between devices.
         words = jnp.take(layout(self.word.embedding, "vocab", None), input_ids, axis=0)
         positions = self.position(position_ids + c.position_offset)
         summed = layout(words + positions + self.token_type(segment_ids), *HIDDEN)
@@ -103,7 +104,8 @@ class Mlp(nn.Module):
 class Layer(nn.Module):
     """One layer: attention and feed-forward, each followed by dropout, residual and layer norm.
 
-    Returns the hidden states, and them again where outputs are kept (`keep_output`), else None.
+    Returns (hidden states, kept output): the kept output is the hidden states again if
+    `keep_output` is set, and None otherwise.
     """
 
     config: ModelConfig
@@ -115,7 +117,7 @@ class Layer(nn.Module):
     def __call__(
         self, x_BxLxD: Array, segments: Segments, is_global: Array | None
     ) -> tuple[Array, Array | None]:
-        """Run the layer with global or local attention; `is_global` None: as all layers have it."""
+        """Run the layer; `is_global` selects its attention, None if all layers have the same."""
         c, layout = self.config, self.layout
         attention_is_global = c.is_global(0) if is_global is None else is_global
 
@@ -135,7 +137,7 @@ class Layer(nn.Module):
 class SharedLayer(nn.Module):
     """One layer applied N times, with the same parameters (ALBERT, arXiv 1909.11942, section 3.1).
 
-    Its parameters are named as those of `Layer`.
+    Its parameters have the same names as those of `Layer`.
     """
 
     config: ModelConfig
@@ -166,9 +168,9 @@ class SharedLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The N layers, with their parameters stacked on a first axis.
+    """The N layers, with their parameters stacked along a first axis.
 
-    Its size is N, or 1 where the layers share their parameters.
+    The size of this axis is N, or 1 if the layers share their parameters.
     """
 
     config: ModelConfig
@@ -189,7 +191,7 @@ class Encoder(nn.Module):
             unroll=min(c.scan_unroll, stack),
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
-        # None where all layers attend alike: then the layer's program has no condition in it.
+        # None if all layers have the same kind of attention; then the program has no condition.
         is_global = jnp.array(c.attends_globally) if c.alternates else None
         if c.share_layers and is_global is not None:
             is_global = is_global[None, :]  # for the inner scan of `SharedLayer`
@@ -204,5 +206,6 @@ def _layer(config: ModelConfig) -> type[nn.Module]:
     """Return `Layer`, or one that is computed again in the backward pass, as `remat` says."""
     if config.remat == "none":
         return Layer
-    # Under a scan the compiler cannot merge the two computations, so it need not be prevented.
+    # Inside a scan the compiler cannot merge the recomputation with the first computation, so
+    # `prevent_cse` is not needed.
     return nn.remat(Layer, prevent_cse=False, policy=POLICIES[config.remat])

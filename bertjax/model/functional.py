@@ -1,7 +1,7 @@
-"""The model as pure functions of (config, params, arrays): what other JAX code imports.
+"""The model as pure functions of (config, params, arrays), for use in other JAX code.
 
-No function keeps state; all work under `jit` (the configuration is hashable: mark it static),
-`grad` and `vmap`. Letters of the axes, here and in the package:
+No function keeps state. All can be used with `jit`, `grad` and `vmap`; under `jit` the
+configuration must be a static argument (it is hashable). The package uses these letters for axes:
 
     B batch                 L length of a row        P predicted positions
     D hidden size           E width of the embeddings
@@ -9,8 +9,8 @@ No function keeps state; all work under `jit` (the configuration is hashable: ma
     N layers                V vocabulary             S inputs in a packed row
 
 `params` is a plain nested dict of float32 arrays; `docs/parameters.md` lists its names and shapes.
-Arrays that meet are given equal ranks by hand, `bias[None, :]`: the tests forbid JAX to do it by
-itself, which would hide mistaken axes.
+Before arrays are combined, they are given equal ranks explicitly, as in `bias[None, :]`. The tests
+forbid implicit rank promotion in JAX, because it can hide mistakes with axes.
 """
 
 from collections.abc import Mapping
@@ -35,9 +35,9 @@ from bertjax.types import Batch
 
 Params = Mapping[str, Any]
 """A nested dict of arrays."""
-TASKS = "tasks"  # the group of parameters that fine-tuning tasks' heads are in
-# Under this name stand the groups of another model that a decoder is to start from
-# (`finetune.decoder_from`), among the groups of parameters restored at the start of a run.
+TASKS = "tasks"  # parameter group that holds the heads of fine-tuning tasks
+# Among the parameter groups restored at the start of a run: the name of the group that holds the
+# parameters of the model from which a decoder starts (`finetune.decoder_from`).
 DECODER_GROUPS = "decoder"
 
 
@@ -47,7 +47,7 @@ class Encoded(NamedTuple):
     hidden_BxLxD: Array
     """The last layer's output, in `config.dtype`."""
     layers_NxBxLxD: Array | None
-    """Every layer's output, from the first layer on, if asked for; the last is `hidden_BxLxD`."""
+    """The output of every layer, first layer first, if requested; the last is `hidden_BxLxD`."""
     embedded_BxLxD: Array
     """The first layer's input: the embeddings after their layer norm and dropout."""
 
@@ -77,7 +77,7 @@ class _Bert(nn.Module):
         mask = batch["input_mask"] if "input_mask" in batch else jnp.ones_like(ids)
         embedded = self.embeddings(ids, token_types, positions, deterministic=deterministic)
         packs = jnp.asarray(batch["pack_ids"]) if "pack_ids" in batch else jnp.ones_like(ids)
-        # Keys of padding are of segment -1, which no query is of.
+        # Keys at padding get segment -1, which no query has.
         segments = Segments(packs, jnp.where(jnp.asarray(mask) > 0, packs, -1))
         hidden, layers = self.encoder(
             embedded, segments, deterministic=deterministic, keep_layers=keep_layers
@@ -118,21 +118,22 @@ class _Bert(nn.Module):
 
 def _at(hidden_BxLxD: Array, positions_BxP: Array) -> Array:
     """Return the hidden states at the positions, [B, P, D]."""
-    # Not a gather from the flattened batch: every device would fetch the whole of it.
+    # A gather from the flattened batch would make every device fetch the whole batch.
     return jnp.take_along_axis(hidden_BxLxD, jnp.asarray(positions_BxP)[:, :, None], axis=1)
 
 
 def _boxed_init(config: ModelConfig, key: Array) -> Any:
     """Return new parameters, each in a box with the logical names of its axes."""
-    row = jnp.zeros((1, 8), jnp.int32)  # any shape does: no parameter's shape depends on it
+    row = jnp.zeros((1, 8), jnp.int32)  # any shape will do: no parameter's shape depends on it
     return _Bert(config).init(key, {"input_ids": row}, method="all")["params"]
 
 
 def init(config: ModelConfig, key: Array) -> Params:
     """Return new parameters, float32.
 
-    Kernels and embeddings are truncated normal of `config.initializer_range`, biases 0, scales of
-    layer norms 1. `key` is a `jax.random.key`.
+    Kernels and embeddings are drawn from a truncated normal distribution with standard deviation
+    `config.initializer_range`. Biases are 0 and the scales of layer norms are 1. `key` is a
+    `jax.random.key`.
 
     >>> import bertjax, jax
     >>> config = bertjax.ModelConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2)
@@ -156,7 +157,7 @@ def logical_axes(config: ModelConfig) -> Any:
     def is_spec(node: Any) -> bool:
         return isinstance(node, PartitionSpec)
 
-    # Flax returns a subclass's specs; plain ones compare and print as others do.
+    # Flax returns instances of a subclass; plain specs compare and print like all others.
     specs = nn.get_partition_spec(boxed)
     return jax.tree.map(lambda spec: PartitionSpec(*spec), specs, is_leaf=is_spec)
 
@@ -174,10 +175,10 @@ def encode(
 
     `batch` holds `input_ids` [B, L] int32 in 0..V-1 and, if wanted, `input_mask` [B, L] (1 real, 0
     padding; default all 1), `segment_ids` [B, L] (token types; default 0) and `position_ids` [B or
-    1, L] (default 0..L-1). For packed rows `pack_ids` [B, L] (1, 2, …; 0 padding) says which input
-    each id belongs to: no input sees another. L is at most `config.max_length`. An id out of range
-    raises no error here: gathers under jit clamp or give NaN. `layout` lays the activations out on
-    a mesh.
+    1, L] (default 0..L-1). In packed rows `pack_ids` [B, L] has the number of the input that each
+    id belongs to (1, 2, …; 0 padding); ids of different inputs do not attend to each other. L is at
+    most `config.max_length`. An id out of range raises no error: under jit, a gather clamps it or
+    gives NaN. `layout` shards the activations over a mesh.
 
     >>> import bertjax, numpy as np
     >>> model = bertjax.load_model("runs/tiny")
@@ -202,8 +203,8 @@ def pool(
 ) -> Array:
     """Return the sentence vector [B, D]: tanh of a linear layer on the first token's hidden state.
 
-    With `positions_BxS` the tokens at these positions are taken instead: [B, S, D]. Raises
-    `UserError`, as the other heads do, where the model has no such head.
+    With `positions_BxS`, the hidden states at these positions are used instead, and the result is
+    [B, S, D]. Raises `UserError` if the model has no pooler.
 
     >>> import bertjax, numpy as np
     >>> model = bertjax.load_model("runs/tiny")
@@ -225,7 +226,8 @@ def mlm_logits(
 ) -> Array:
     """Return logits over the vocabulary, [B, P, V] float32, at the given positions.
 
-    Without positions at all L. Raises `UserError` where the model has no such head.
+    Without `positions_BxP`, the result has logits for all L positions. Raises `UserError` if the
+    model has no masked-word head.
 
     >>> import bertjax, numpy as np
     >>> model = bertjax.load_model("runs/tiny")
@@ -247,10 +249,10 @@ def mlm_cross_entropy(
     *,
     layout: Layout = ANYWHERE,
 ) -> CrossEntropy:
-    """Return sums of the cross-entropy of `mlm_logits` in nats, each entry with its weight.
+    """Return the weighted sums of the cross-entropy of `mlm_logits`, in nats.
 
-    `labels_BxP` are in 0..V-1. Where `layout` is that of one CPU or GPU, the logits are not kept:
-    see `product_cross_entropy`. Raises `UserError` where the model has no such head.
+    `labels_BxP` are in 0..V-1. If `layout` is for a single CPU or GPU, the logits are not kept in
+    memory (see `product_cross_entropy`). Raises `UserError` if the model has no masked-word head.
     """
     _need_head(config, "mlm")
     return _apply(
@@ -266,9 +268,9 @@ def mlm_cross_entropy(
 
 
 def nsp_logits(config: ModelConfig, params: Params, pooled: Array) -> Array:
-    """Return logits [B, 2] or [B, S, 2] float32 of (B follows A, B is random), as BERT has them.
+    """Return logits [B, 2] or [B, S, 2] float32 for (B follows A, B is random), in BERT's order.
 
-    `pooled` is the result of `pool`. Raises `UserError` where the model has no such head.
+    `pooled` is the result of `pool`. Raises `UserError` if the model has no next-sentence head.
 
     >>> import bertjax, numpy as np
     >>> model = bertjax.load_model("runs/tiny")

@@ -1,4 +1,4 @@
-"""The layout of the model's activations on a mesh, given by the caller, by logical axis names."""
+"""Interface by which a caller shards the model's activations on a mesh, by logical axis names."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -6,20 +6,21 @@ from typing import Protocol
 from jax import Array
 
 Names = tuple[str | None, ...]
-"""The logical name of each axis of an array; None: not cut."""
+"""The logical name of each axis of an array; an axis with None is not sharded."""
 HIDDEN: Names = ("batch", "length", None)
 """The axes of hidden states, [B, L, D]."""
 
 
 class Layout(Protocol):
-    """Lays activations out on a mesh; `bertjax.parallel.rules.MeshLayout` does.
+    """Sharding of activations on a mesh; `bertjax.parallel.rules.MeshLayout` implements it.
 
-    The model asks its caller for it, so that it depends on no mesh and no table of axes.
+    The model gets it from its caller, so that the model does not depend on a mesh or on the table
+    of axes.
     """
 
     @property
     def platform(self) -> str:
-        """The kind of the devices: `tpu`, `gpu`, `cpu`, or `any` where it is left open."""
+        """The kind of the devices: `tpu`, `gpu` or `cpu`; `any` if it is not decided."""
         ...
 
     def parts(self, name: str) -> int:
@@ -27,24 +28,24 @@ class Layout(Protocol):
         ...
 
     def __call__(self, x: Array, *names: str | None) -> Array:
-        """Return `x`, each axis cut as its logical name says (None: not cut)."""
+        """Return `x` with each axis sharded by its logical name; with None it is not sharded."""
         ...
 
     def per_device(
         self, function: Callable[..., Array], inputs: Sequence[Names], output: Names
     ) -> Callable[..., Array]:
-        """Return `function` run by each device on its part of the arguments.
+        """Return a function that runs `function` on each device with its part of the arguments.
 
-        For kernels, which the compiler cannot cut. `inputs` has each argument's logical names,
-        `output` those of the result.
+        This is for kernels, which the compiler cannot partition. `inputs` has the logical axis
+        names of each argument, `output` those of the result.
         """
         ...
 
 
 class Anywhere:
-    """The layout of a caller who leaves everything to the compiler.
+    """The layout of a caller who leaves all sharding to the compiler.
 
-    Nothing is cut, and no kernel is used, since the compiler could not cut it either.
+    No axis is sharded here. No kernel is used either, because the compiler cannot partition one.
     """
 
     @property
@@ -53,17 +54,17 @@ class Anywhere:
         return "any"
 
     def parts(self, name: str) -> int:
-        """Return 1: nothing is cut."""
+        """Return 1, because nothing is sharded."""
         return 1
 
     def __call__(self, x: Array, *names: str | None) -> Array:
-        """Return `x` as it is."""
+        """Return `x` unchanged."""
         return x
 
     def per_device(
         self, function: Callable[..., Array], inputs: Sequence[Names], output: Names
     ) -> Callable[..., Array]:
-        """Return `function` as it is."""
+        """Return `function` unchanged."""
         return function
 
 

@@ -1,4 +1,4 @@
-"""The linear layer from the encoder's vectors to logits, which fine-tuning adds as a head."""
+"""Linear layer from the encoder's vectors to logits, which fine-tuning adds as a head."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,8 @@ from bertjax.model.functional import Params
 def init_linear(config: ModelConfig, key: Array, outputs: int) -> Params:
     """Return new parameters of a linear layer from D to `outputs`, float32.
 
-    The kernel `[D, outputs]` is truncated normal of `config.initializer_range`, the bias 0.
+    The kernel `[D, outputs]` is drawn from a truncated normal distribution with standard deviation
+    `config.initializer_range`; the bias is 0.
     """
     # As the original BERT's heads (github.com/google-research/bert, run_classifier.py,
     # create_model).

@@ -1,8 +1,8 @@
-"""Attention over long rows, in memory linear in their length.
+"""Attention for long rows, with memory that grows linearly with the row length.
 
-Local attention goes by blocks of queries with the keys around them, global attention by chunks of
-queries with all keys. Both give the results of the whole matrix of scores up to rounding; dropout
-falls on other probabilities.
+Local attention is computed for blocks of queries with the keys around them, global attention for
+chunks of queries with all keys. Both give the same results as the whole matrix of scores, except
+for rounding; but dropout removes other probabilities.
 """
 
 import math
@@ -18,7 +18,7 @@ from bertjax.model.layout import Layout, Names
 
 # At 2,048 ids chunks take a quarter of the memory and less time; at 512 they take more time
 # (docs/benchmarks.md, "Attention by length").
-CHUNKED_FROM = 2048  # ids in a row; from here on its matrix of probabilities is too large to keep
+CHUNKED_FROM = 2048  # row length from which the matrix of probabilities is too large to keep
 CHUNK = 512  # queries at a time, or fewer
 
 
@@ -35,14 +35,14 @@ def local_attention(
 ) -> Array:
     """Attention to keys at most W = `config.local_attention` / 2 positions away, `[B, L, H, K]`.
 
-    The row is cut into N blocks of W queries, and each block meets the keys of its own and of its
-    two neighbours: 3 W L products a head in place of L^2. `queries_BxL` and `keys_BxL` are those of
-    `Segments`.
+    The row is divided into N blocks of W queries. Each block attends to the keys of its own and its
+    two neighbouring blocks, so a head needs 3 W L products instead of L^2. `queries_BxL` and
+    `keys_BxL` are the fields of `Segments`.
     """
     reach = config.local_attention // 2
     batch, length, heads, width = q_BxLxHxK.shape
     parts = layout.parts("length")
-    # As many blocks on each device that shares the row: so the row is padded to a multiple.
+    # Each device that shares the row must have the same number of blocks, so the row is padded.
     count = -(-length // (reach * parts)) * parts
 
     def cut(x: Array, fill: int) -> Array:
@@ -65,7 +65,7 @@ def local_attention(
     q = layout(cut(q_BxLxHxK * (1.0 / math.sqrt(width)), 0), *names)
     k, v = keys_of(k_BxLxHxK), keys_of(v_BxLxHxK)
     scores = jnp.einsum("bnqhk,bnmhk->bhnqm", q, k, preferred_element_type=jnp.float32)
-    # Keys beyond the row's ends are of segment -1, which no query is of.
+    # Keys beyond the row's ends get segment -1, which no query has.
     query_segments = cut(queries_BxL, 0)[:, :, :, None]
     key_segments = with_neighbours(cut(keys_BxL, -1), -1)[:, :, None, :]
     seen = query_segments == key_segments
@@ -86,9 +86,9 @@ def chunked_attention(
     queries: Array,
     key: Array | None,
 ) -> Array:
-    """Call `attend(q, queries, key)` for a chunk of the queries at a time; `[B, L, H, K]`.
+    """Call `attend(q, queries, key)` for one chunk of queries after another; `[B, L, H, K]`.
 
-    `q` is [B, L, H, K], `queries` [B, L] as in `Segments`. Each chunk is computed again in the
+    `q` is [B, L, H, K] and `queries` [B, L], as in `Segments`. Each chunk is recomputed in the
     backward pass.
     """
     batch, length = queries.shape
@@ -103,8 +103,8 @@ def chunked_attention(
         return attend(q, queries, None if key is None else jax.random.fold_in(key, number))
 
     def split(x: Array) -> Array:
-        # A chunk's queries are taken from all along the row, so that devices that share a row each
-        # have some of every chunk.
+        # The queries of a chunk are spread over the whole row, so that every device that shares the
+        # row has a part of every chunk.
         return jnp.moveaxis(x.reshape(batch, -1, count, *x.shape[2:]), 2, 0)
 
     chunks = split(q), split(queries)

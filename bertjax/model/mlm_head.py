@@ -13,8 +13,8 @@ from bertjax.model.layout import Layout
 class MlmHead(nn.Module):
     """Logits of masked tokens: a transform, then a product with the word embedding.
 
-    The embedding is the one that the encoder reads with (tied weights), so the head has only a bias
-    over the vocabulary of its own.
+    The word embedding is that of the encoder (tied weights). For this product the head's only
+    parameter of its own is a bias over the vocabulary.
     """
 
     config: ModelConfig
@@ -38,7 +38,7 @@ class MlmHead(nn.Module):
     def cross_entropy(
         self, hidden_BxPxD: Array, word_embedding_VxE: Array, labels_BxP: Array, weights_BxP: Array
     ) -> CrossEntropy:
-        """Return the sums of the logits' cross-entropy, each entry with its weight."""
+        """Return the weighted sums of the logits' cross-entropy."""
         if not self._works_alone():
             logits = self(hidden_BxPxD, word_embedding_VxE)
             return weighted_cross_entropy(logits, labels_BxP, weights_BxP)
@@ -49,10 +49,10 @@ class MlmHead(nn.Module):
         )
 
     def _works_alone(self) -> bool:
-        """Return True on one CPU or GPU, where logits need not be kept.
+        """Return True on a single CPU or GPU, where the logits need not be kept.
 
-        On TPUs and meshes the plain form is left to the compiler, which fuses it well and knows how
-        the vocabulary is cut.
+        On TPUs and meshes the plain form is used: the compiler fuses it well and knows how the
+        vocabulary is sharded.
         """
         layout = self.layout
         is_uncut = layout.parts("batch") * layout.parts("vocab") == 1

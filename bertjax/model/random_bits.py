@@ -1,13 +1,14 @@
 """Random bits for dropout, from a hash or from JAX's generators.
 
-The hash is a few integer operations an element, in any fusion or kernel. Each row of an array has
-a seed of its own; within it, element i's bits are a mix of i with the seed. So the bits are a
-function of (key, position in the whole array): the same on any mesh, in the forward and the
-backward pass, in XLA and in a kernel. They serve for masks, not for sampling.
+The hash takes a few integer operations per element and can be part of any fusion or kernel. Each
+row of an array has its own seed, and the bits of element i of the row are a mix of i with this
+seed. So the bits depend only on the key and on the position in the whole array. They are the same
+on any mesh, in the forward and the backward pass, in XLA and in a kernel. They are good enough for
+masks, but not for sampling.
 
-The mix is the two-round multiply-xorshift whose constants C. Wellons found by search
-(nullprogram.com/blog/2018/07/31, "lowbias32"), with a second word of the seed added between the
-rounds.
+The mix has two rounds of multiplication and xorshift. Its constants were found by search by
+C. Wellons (nullprogram.com/blog/2018/07/31, "lowbias32"). A second word of the seed is added
+between the rounds.
 """
 
 import jax
@@ -16,7 +17,7 @@ from jax import Array
 
 from bertjax.model.layout import Layout, Names
 
-# lowbias32's multipliers, as signed 32-bit integers: TPU kernels compute with those.
+# Multipliers of lowbias32 as signed 32-bit integers, because TPU kernels compute with these.
 FIRST, SECOND = 0x7FEB352D, 0x846CA68B - 2**32
 
 
@@ -43,10 +44,10 @@ def seed_words(key: Array | None) -> Array:
 
 
 def element_mask(low: Array, high: Array, row: Array, element: Array, rate: float) -> Array:
-    """Return True for elements that stay when each is dropped with probability `rate`.
+    """Return True for the elements that are kept if each is dropped with probability `rate`.
 
-    The probability is exact to 2**-32. `low` and `high` are the array's seed words, `row` and
-    `element` int32 numbers; all four broadcast.
+    The probability is exact to 2**-32. `low` and `high` are the seed words of the array, `row` and
+    `element` are int32 numbers; all four broadcast.
     """
     # A row's two seed words come from the array's two, in either order, so that they differ.
     bits = mix(element, mix(row, low, high), mix(row, high, low))
@@ -57,7 +58,7 @@ def element_mask(low: Array, high: Array, row: Array, element: Array, rate: floa
 
 
 def keep_mask(key: Array, shape: tuple[int, ...], row_axes: int, rate: float) -> Array:
-    """Return `element_mask` for an array of `shape`, whose first `row_axes` axes count its rows."""
+    """Return `element_mask` for an array of `shape`; its first `row_axes` axes number the rows."""
     ones = (1,) * len(shape)
     low, high = (word.reshape(ones) for word in seed_words(key))
     row = _count((*shape[:row_axes], *ones[row_axes:]))
@@ -68,11 +69,12 @@ def keep_mask(key: Array, shape: tuple[int, ...], row_axes: int, rate: float) ->
 def score_mask(
     seed: Array, row: Array, head: Array, query: Array, key: Array, length: int, rate: float
 ) -> Array | None:
-    """Return `keep_mask` of probabilities [B, H, L, L] at these numbers; None without a `rate`.
+    """Return the elements of `keep_mask` for probabilities [B, H, L, L] at the given indices.
 
-    For kernels, which compute some of the elements at a time. `length` is L. `row` and `head` are
-    counted from the first of their device. `seed` [5] int32 is the array's two seed words, the
-    numbers of the device's first row and first head, and the number of heads in all.
+    Returns None if `rate` is 0. This is for kernels, which compute a part of the elements at a
+    time. `length` is L. `row` and `head` count from the device's first row and head. `seed`, int32
+    [5], has the two seed words of the array, the numbers of the device's first row and first head,
+    and the total number of heads.
     """
     if not rate:
         return None
@@ -82,9 +84,9 @@ def score_mask(
 
 
 def drop(x: Array, keep: Array | None, scale: float) -> Array:
-    """Return `x` times `scale`, in float32, where `keep` is True, and 0 elsewhere.
+    """Return `x * scale` where `keep` is True and 0 elsewhere; `x` itself if `keep` is None.
 
-    In the type of `x`; `x` itself without `keep`.
+    The product is computed in float32; the result has the dtype of `x`.
     """
     if keep is None:
         return x
@@ -93,17 +95,17 @@ def drop(x: Array, keep: Array | None, scale: float) -> Array:
 
 
 def threefry(key: Array, shape: tuple[int, ...], layout: Layout, names: Names) -> Array:
-    """Return 16 bits an element, uint16, by JAX's generator: the same on any mesh."""
+    """Return 16 random bits per element, uint16, from JAX's generator; the same on any mesh."""
     # On any mesh, since each element's bits depend on its position alone
     # (`jax_threefry_partitionable`, JAX's default).
     return jax.random.bits(key, shape, jnp.uint16)
 
 
 def rbg(key: Array, shape: tuple[int, ...], layout: Layout, names: Names) -> Array:
-    """Return 16 bits an element, uint16, by the device's own generator.
+    """Return 16 random bits per element, uint16, from the device's hardware generator.
 
-    Each device draws its part with a seed of its own. Left to the compiler, every device would draw
-    the bits of the whole array.
+    Each device draws the bits of its part with its own seed. If this were left to the compiler,
+    every device would draw the bits of the whole array.
     """
     sizes, cut_names = [], []
     for size, name in zip(shape, names, strict=True):
@@ -117,8 +119,8 @@ def rbg(key: Array, shape: tuple[int, ...], layout: Layout, names: Names) -> Arr
         local_shape = tuple(
             next(parts).shape[0] if name else size for size, name in zip(shape, names, strict=True)
         )
-        # Tells the devices' parts apart: their first indices, each times an odd number near 2**32
-        # over the golden ratio, another one for each axis.
+        # `part` is different on each device. It is the sum of the part's first indices, each
+        # multiplied by an odd number near 2**32 / golden ratio that differs from axis to axis.
         part = jnp.uint32(0)
         for axis, indices in enumerate(numbers):
             part = part + indices[0] * jnp.uint32(0x9E3779B1 + 2 * axis)

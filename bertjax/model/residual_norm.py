@@ -1,4 +1,4 @@
-"""The layer norm after a sublayer: of its input plus its output with dropout.
+"""Layer norm after a sublayer: normalizes the sublayer's input plus its output with dropout.
 
 BERT normalizes after the residual (post-norm, arXiv 1706.03762, section 3.1).
 """
@@ -17,7 +17,7 @@ from bertjax.model.layout import HIDDEN, Layout, Names
 
 
 class ResidualNorm(nn.Module):
-    """The layer norm of `x + dropout(added)`, all [B, L, D]; deterministic without a key."""
+    """The layer norm of `x + dropout(added)`, all [B, L, D]; no dropout without a `key`."""
 
     config: ModelConfig
     layout: Layout
@@ -48,9 +48,9 @@ def residual_norm_kernel(
     key: Array | None,
     interpret: bool = False,
 ) -> Array:
-    """`ResidualNorm` by the TPU kernel.
+    """`ResidualNorm` with the TPU kernel.
 
-    `interpret` runs it by Pallas's interpreter, slowly, where there is no TPU.
+    `interpret` runs the kernel in Pallas's interpreter, which is slow but works without a TPU.
     """
     rate = 0.0 if key is None else config.hidden_dropout_prob
     static = fused_norm.Static(config.layer_norm_eps, rate, interpret)
@@ -61,7 +61,7 @@ def residual_norm_kernel(
         seed = jnp.concatenate([words, row_numbers[:1]])
         return fused_norm.fused_norm(static, x, added, scale[None, :], bias[None, :], seed)
 
-    # A kernel has whole rows: the length is not cut over devices.
+    # The kernel needs whole rows, so the length is not sharded.
     names: Names = ("batch", None, None)
     run = layout.per_device(local, [names, names, (None,), (None,), (None,), ("batch",)], names)
     row_numbers = jnp.arange(x.shape[0], dtype=jnp.int32)

@@ -1,4 +1,4 @@
-"""The folder of compiled programs, so that a program is not compiled again at each start.
+"""Folder of compiled programs, so that a program is not compiled again at each start.
 
 JAX writes and looks up the entries (docs.jax.dev, persistent compilation cache). This module
 chooses the folder and limits its size.
@@ -38,16 +38,17 @@ def start(
 ) -> epath.Path | None:
     """Make JAX keep compiled programs from now on, and return the folder that it keeps them in.
 
-    For one process that is `bertjax` in the user's cache folder (`XDG_CACHE_HOME`, or ~/.cache);
-    for several it is in `run_dir`, which they share. Of several only the first process writes; on
-    CPUs, where JAX's keys differ from process to process, only the first finds entries too.
+    A run of one process uses `bertjax` in the user's cache folder (`XDG_CACHE_HOME`, or ~/.cache).
+    The processes of a larger run share a folder in `run_dir`, to which only the first process
+    writes. On CPUs only the first process also finds entries, because JAX's keys differ from
+    process to process.
 
-    Does nothing and returns None where `JAX_COMPILATION_CACHE_DIR` names another folder, where
-    `JAX_ENABLE_COMPILATION_CACHE=false`, and for several processes without `run_dir`. Where the
-    folder cannot be made, a warning is logged and None returned.
+    Does nothing and returns None if `JAX_COMPILATION_CACHE_DIR` names another folder, if
+    `JAX_ENABLE_COMPILATION_CACHE=false`, or if there are several processes and no `run_dir`. If the
+    folder cannot be made, a warning is logged and None is returned.
 
-    Entries are programs that JAX runs: who can write them can run code as the user. So the folder
-    is readable by the user alone.
+    Entries are programs that JAX runs, so anyone who can write them can run code as the user.
+    Therefore only the user has access to the folder.
     """
     is_enabled = jax.config.jax_enable_compilation_cache  # type: ignore[attr-defined]
     if environment.get(USERS_FOLDER) or not is_enabled:
@@ -76,7 +77,7 @@ def start(
 def _cores(environment: Mapping[str, str]) -> str:
     """Return the number of cores that XLA divides a CPU program over.
 
-    JAX's keys leave it out, so programs for another number of cores would be taken for this one's.
+    JAX's keys do not contain it, so JAX would also take programs for another number of cores.
     """
     if hasattr(os, "sched_getaffinity"):
         # taskset, Slurm and cpusets may give a process fewer cores than the machine has.
@@ -94,7 +95,7 @@ def _user_folder(environment: Mapping[str, str]) -> epath.Path:
 def _entries(folder: epath.Path) -> list[Entry]:
     """Return the entries of `folder`, the oldest first.
 
-    Another process may be removing some: those that are gone by now are left out.
+    Another process may remove entries at the same time; entries that are gone are left out.
     """
     entries = []
     # JAX names an entry KEY-cache, and may keep its time of use beside it as KEY-atime.
@@ -108,8 +109,9 @@ def _entries(folder: epath.Path) -> list[Entry]:
 def _drop_broken(folder: epath.Path) -> None:
     """Remove the newest entry if it is incomplete.
 
-    JAX would neither use nor replace an entry that a kill left half-written. A kill can leave only
-    the newest so, and reading all would take long.
+    If a process is killed while it writes an entry, the entry is incomplete, and JAX neither uses
+    nor replaces it. Only the newest entry is checked: no other one can be incomplete for this
+    reason, and reading all would take long.
     """
     entries = _entries(folder)
     if not entries:
@@ -122,7 +124,7 @@ def _drop_broken(folder: epath.Path) -> None:
 
 
 def _drop_oldest(folder: epath.Path) -> None:
-    """Remove the oldest entries until the others are within `KEPT_BYTES`."""
+    """Remove the oldest entries until the rest takes at most `KEPT_BYTES`."""
     entries = _entries(folder)
     size = sum(entry.size for entry in entries)
     for entry in entries:

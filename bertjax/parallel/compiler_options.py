@@ -17,7 +17,7 @@ SCOPED_VMEM_KIB = {"TPU v5 lite": 32 << 10, "TPU v5": 32 << 10}
 def compiler_options(mesh: Mesh, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Return `jax.jit`'s `compiler_options` for the devices of `mesh`: XLA's flags by name.
 
-    A limit that the user sets in `LIBTPU_INIT_ARGS` is left as it is.
+    A limit that the user sets in `LIBTPU_INIT_ARGS` is not changed.
     """
     size = SCOPED_VMEM_KIB.get(mesh.devices.flat[0].device_kind)
     # Other devices get no flag at all: their compilers do not know this one.

@@ -1,12 +1,12 @@
-"""Make a run of several processes fail as one: each says why, and none is left waiting.
+"""Common end of a run of several processes: if one fails, all report the cause and end.
 
 What ends one process, and how soon the others end:
 
 - an exception: all end within seconds, with the exit status of the process that failed (2 for a
   user's mistake);
-- a kill, a crash, a lost host: the others end after `BERTJAX_HEARTBEAT_SECONDS` and a few more,
-  60 s by default, with status 1. They end at once where the network reports the broken connection,
-  as it does to CPU collectives.
+- a kill, a crash or a lost host: the others end with status 1 a few seconds after
+  `BERTJAX_HEARTBEAT_SECONDS`, by default after 60 s in total. They end at once if the network
+  reports the broken connection, as it does to CPU collectives.
 
 Each message names its process: `bertjax: process 1 of 4: …`.
 """
@@ -30,10 +30,10 @@ import jax
 from bertjax.errors import UserError, one_line
 from bertjax.parallel import hosts
 
-POLL_SECONDS = 1.0  # between two looks at whether another process has failed
-REPORT_SECONDS = 5.0  # a process that is alive reports a failure that concerns it within this time
-# Texts of the errors by which JAX, its collectives and its coordination service report a lost
-# process. They have no type of their own.
+POLL_SECONDS = 1.0  # time between two checks whether another process has failed
+REPORT_SECONDS = 5.0  # a living process reports a failure that concerns it within this time
+# Texts of the errors with which JAX, its collectives and its coordination service report a lost
+# process. These errors have no type of their own.
 LOST_CONTACT = re.compile(
     r"Gloo|NCCL|coordination|heartbeat|Socket closed|Connection (closed|reset)|unhealthy", re.I
 )
@@ -52,15 +52,15 @@ class Failure(NamedTuple):
     text: str
     """The cause in one line."""
     lost: bool
-    """True where it only lost contact with a process: then the cause is that other one's."""
+    """True if this process only lost contact with another one, which is then the cause."""
 
 
 @contextmanager
 def end_together() -> Iterator[None]:
     """Connect to the job's other processes (`hosts.start`), and end all if one fails in the block.
 
-    In a run of one process this does nothing. In others no exception leaves the block: the process
-    ends here, since the exit handlers of JAX wait for processes that never come.
+    In a run of one process this does nothing. In a run of several, no exception leaves the block:
+    the process ends here, because JAX's exit handlers would wait for processes that never come.
     """
     if hosts.job_arguments(os.environ) is None:
         yield
@@ -81,12 +81,12 @@ def end_together() -> Iterator[None]:
 
 
 def is_lost_contact(error: BaseException) -> bool:
-    """Return True where an error says only that another process is gone, the real cause."""
+    """Return True if an error says only that another process, the real cause, is gone."""
     return not isinstance(error, UserError) and bool(LOST_CONTACT.search(str(error)))
 
 
 def _fail(error: BaseException) -> None:
-    """Print the cause, found here or on another process, report it, and end this process."""
+    """Print the cause of the failure, report it to the other processes, and end this process."""
     with _ending:
         failure = _describe(error)
         status = failure.status
@@ -124,13 +124,13 @@ def _traceback(error: BaseException) -> str:
 
 
 def _report(failure: Failure) -> None:
-    """Tell the other processes of a failure of this one."""
+    """Tell the other processes that this one has failed."""
     key = f"bertjax/failed/{hosts.process_name()}"
     _ask_store("key_value_set", key, json.dumps(failure._asdict()))
 
 
 def _reported() -> dict[str, Failure] | None:
-    """Return the failures reported so far by process name; None where process 0 is gone."""
+    """Return the failures reported so far, by process name; None if process 0 is gone."""
     entries = _ask_store("key_value_dir_get", "bertjax/failed/")
     if entries is None:
         return None
@@ -138,7 +138,7 @@ def _reported() -> dict[str, Failure] | None:
 
 
 def _ask_store(method: str, *arguments: str) -> Any:
-    """Call the job's key-value store; return None where process 0, which keeps it, is gone."""
+    """Call the job's key-value store; return None if process 0, which keeps the store, is gone."""
     try:
         return getattr(hosts.client(), method)(*arguments)
     except Exception:  # which type the runtime raises depends on its version
@@ -148,8 +148,8 @@ def _ask_store(method: str, *arguments: str) -> Any:
 def _cause_elsewhere(text: str) -> tuple[int, str] | None:
     """Return exit status and message of this process, which lost contact (`text`) with another.
 
-    The message names the process that failed, and why, or those that do not answer. None where
-    every process answers. Waits up to `REPORT_SECONDS` for their reports.
+    The message names the process that failed and the reason, or else the processes that do not
+    answer. Returns None if every process answers. Waits up to `REPORT_SECONDS` for their reports.
     """
     count = hosts.process_count()
     deadline = time.monotonic() + REPORT_SECONDS
@@ -173,10 +173,11 @@ def _cause_elsewhere(text: str) -> tuple[int, str] | None:
 
 
 def _watch(done: threading.Event) -> None:
-    """End this process where another one has failed; runs in a thread until `done`.
+    """End this process if another one has failed; runs in a thread until `done`.
 
-    The main thread may be waiting without end, in a collective, for the process that failed. Where
-    that one only lost contact, this process reports too, so that the missing one stands out.
+    The main thread cannot do this: it may be in a collective, where it waits forever for the
+    process that failed. If that process only lost contact, this one sends a report too, so that the
+    only process without a report is the missing one.
     """
     while not done.wait(POLL_SECONDS):
         failures = _reported()
@@ -229,8 +230,9 @@ def _aborted(number: int) -> None:
 
     JAX's runtime calls abort() where the job is broken, after lines of its own.
     """
-    # The main thread may know the cause, and be about to print it. With a limit, since this thread
-    # may hold the lock itself; longer than `_cause_elsewhere` and `_end` wait one after the other.
+    # The main thread may know the cause and be about to print it, so it gets time to do so. The
+    # wait has a limit, because this thread may hold the lock itself. The limit is longer than
+    # `_cause_elsewhere` and `_end` wait together.
     _ending.acquire(timeout=3 * REPORT_SECONDS)
     if _connected.is_set():
         _print(

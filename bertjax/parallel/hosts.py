@@ -1,7 +1,7 @@
 """Multi-process runs: starting the job, each process's rows of a batch, and stopping together.
 
-A run is one process unless the environment says otherwise (`start`). `failures.py` makes the
-processes of a run end together.
+A run has one process unless environment variables say otherwise (see `start`). `failures.py` makes
+all processes of a run end together.
 """
 
 import ctypes
@@ -22,21 +22,21 @@ from bertjax.errors import UserError, check
 from bertjax.parallel.rules import batch_sharding
 
 EXPLICIT = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-"""Variables that describe a job by hand: all three are set, or none."""
+"""Variables by which a user describes a job: either all three are set, or none."""
 SLURM = ("SLURM_JOB_ID", "SLURM_STEP_NODELIST", "SLURM_NTASKS", "SLURM_PROCID", "SLURM_LOCALID")
 """Variables by which JAX recognizes a Slurm job; it needs all of them."""
 # Text, as the environment has them. The first is JAX's own limit; with the second the others end
 # within 60 s of a loss (`failures.py`).
 START_SECONDS, HEARTBEAT_SECONDS = "300", "45"
-MAX_SECONDS = 24 * 3600  # of any wait: the runtime wants a limit, and none is meant
+MAX_SECONDS = 24 * 3600  # limit of waits that should have no limit, because the runtime needs one
 
-# Python's `signal` can neither read nor set a handler that C code installed, and the handler by
-# which JAX's runtime notes a preemption is one. So the C library's `signal` is called directly.
+# JAX's runtime notices a preemption by a signal handler in C. Python's `signal` can neither read
+# nor set such a handler, so the C library's `signal` is called directly.
 _libc = ctypes.CDLL(None)
 # Without types ctypes would cut the addresses to C's int.
 _libc.signal.restype, _libc.signal.argtypes = ctypes.c_void_p, (ctypes.c_int, ctypes.c_void_p)
-# Numbers the messages of `from_first`: every process makes the same calls in the same order, so
-# equal numbers are the same message.
+# Numbers of the messages of `from_first`. All processes make the same calls in the same order, so
+# the same number stands for the same message.
 _messages = itertools.count()
 _runtime_sigterm: int | None = None  # the address of the handler that JAX's runtime has for SIGTERM
 
@@ -44,14 +44,14 @@ _runtime_sigterm: int | None = None  # the address of the handler that JAX's run
 def start(environment: Mapping[str, str] = os.environ) -> None:
     """Connect to the job's other processes; do nothing in a run of one process.
 
-    To be called before JAX is first asked for devices. The job is described by
-    `JAX_COORDINATOR_ADDRESS` (host:port of process 0), `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`;
-    or by Slurm's variables, in a step of several tasks; or JAX finds it itself, on Cloud TPU and
-    others, where `BERTJAX_DISTRIBUTED=1`. `BERTJAX_START_SECONDS` (300) is how long the processes
-    wait for each other, `BERTJAX_HEARTBEAT_SECONDS` (45) the time without a sign of life after
-    which a process counts as lost.
+    This must be called before JAX is first asked for devices. The job is described in one of three
+    ways: by `JAX_COORDINATOR_ADDRESS` (host:port of process 0), `JAX_NUM_PROCESSES` and
+    `JAX_PROCESS_ID`; by Slurm's variables, in a step of several tasks; or, with
+    `BERTJAX_DISTRIBUTED=1`, by what JAX itself detects, for example on Cloud TPU. The processes
+    wait `BERTJAX_START_SECONDS` (300) for each other. A process without a sign of life for
+    `BERTJAX_HEARTBEAT_SECONDS` (45) counts as lost.
 
-    Raises `UserError` where these variables are incomplete or contradict each other.
+    Raises `UserError` if these variables are incomplete or contradict each other.
     """
     arguments = job_arguments(environment)
     if arguments is None:
@@ -61,7 +61,7 @@ def start(environment: Mapping[str, str] = os.environ) -> None:
     except ValueError as error:
         expected = f"a machine on which JAX finds the other hosts, or {', '.join(EXPLICIT)} set"
         raise UserError(f"BERTJAX_DISTRIBUTED: found {error}, expected {expected}") from error
-    # Python's handlers replace the runtime's, so its address is kept for `forward_signal`.
+    # Python's handlers replace that of the runtime, so its address is kept for `forward_signal`.
     global _runtime_sigterm
     _runtime_sigterm = set_c_handler(signal.SIGTERM, None)
     leave_sigterm_to_runtime()
@@ -85,7 +85,8 @@ def job_arguments(environment: Mapping[str, str]) -> dict[str, Any] | None:
         return None if job is None else job | times
     if environment.get("BERTJAX_DISTRIBUTED", "0") not in ("", "0"):
         return times
-    # A shell in a Slurm allocation sees the allocation's number of tasks, but is a step of one.
+    # In a shell of a Slurm allocation, SLURM_NTASKS is the number of tasks of the whole allocation,
+    # but the shell is a step with only one task.
     tasks = environment.get("SLURM_STEP_NUM_TASKS") or environment.get("SLURM_NTASKS") or "1"
     if tasks != "1" and all(name in environment for name in SLURM):
         return {"cluster_detection_method": "slurm", **times}
@@ -93,7 +94,7 @@ def job_arguments(environment: Mapping[str, str]) -> dict[str, Any] | None:
 
 
 def _explicit_job(environment: Mapping[str, str]) -> dict[str, Any] | None:
-    """Return the job that the variables of `EXPLICIT` describe; None where it is one process."""
+    """Return the job that the variables of `EXPLICIT` describe; None if it has one process."""
     given = [name for name in EXPLICIT if environment.get(name)]
     missing = [name for name in EXPLICIT if name not in given]
     check(
@@ -117,8 +118,8 @@ def _explicit_job(environment: Mapping[str, str]) -> dict[str, Any] | None:
         "coordinator_address": address,
         "num_processes": processes,
         "process_id": index,
-        # JAX would else ask the cluster for what is left open, the devices of each process: under
-        # Slurm one GPU each.
+        # Otherwise JAX would ask the cluster for what is not given, the devices of each process:
+        # under Slurm it would use one GPU per process.
         "cluster_detection_method": "deactivate",
     }
 
@@ -136,13 +137,13 @@ def _whole_number(
 def process_count() -> int:
     """Return the number of processes of this job.
 
-    Unlike `jax.process_count`, it does not start JAX's backends: it may be called before `start`.
+    Unlike `jax.process_count`, this does not start JAX's backends. It may be called before `start`.
     """
     return distributed.global_state.num_processes
 
 
 def is_multiprocess() -> bool:
-    """Return True where this job has more than one process."""
+    """Return True if this job has more than one process."""
     return process_count() > 1
 
 
@@ -172,10 +173,10 @@ def client() -> Any:
 
 
 def from_first(text: str) -> str:
-    """Return the text that the first process passes, on every process.
+    """Return, on every process, the text that the first process passes.
 
-    All processes call this, in the same order of calls. The others wait as long as the first one
-    needs, up to a day.
+    All processes must make these calls in the same order. The others wait up to a day for the first
+    process.
     """
     if not is_multiprocess():
         return text
@@ -189,13 +190,13 @@ def from_first(text: str) -> str:
 def agree(value: bool) -> bool:
     """Return the first process's `value` on every process, so that all take the same branch.
 
-    All processes call this, in the same order of calls as `from_first`.
+    All processes must call it; the calls of `agree` and `from_first` must have the same order.
     """
     return from_first(str(bool(value))) == str(True)
 
 
 def set_c_handler(number: int, address: int | None) -> int | None:
-    """Make the C function at `address` handle the signal `number`; return the address before.
+    """Make the C function at `address` handle the signal `number`; return the previous address.
 
     None stands for the system's default action. Python's `signal` does not know these handlers.
     """
@@ -215,11 +216,11 @@ def leave_sigterm_to_runtime() -> None:
 
 
 def should_stop_after(step: int, signalled: bool) -> bool:
-    """Return True where the run is to end after `step`, because a signal reached some process.
+    """Return True if the run must end after `step`, because a signal reached some process.
 
-    All processes give the same answer for the same step. Every process must ask after each of its
-    steps, and number them without a gap: JAX chooses a step that no process has passed yet. That
-    takes about a second after the signal. A run of one process stops where it is `signalled`.
+    All processes get the same answer for the same step. Every process must call this after each of
+    its steps, and number the steps without a gap: JAX chooses a step that no process has passed
+    yet, about a second after the signal. A run of one process stops if `signalled` is True.
     """
     if not is_multiprocess():
         return signalled
@@ -231,13 +232,13 @@ def global_batch(
 ) -> dict[str, jax.Array]:
     """Return this process's rows of a batch as global arrays, sharded over the mesh's batch axes.
 
-    `local_batch` has the rows of `process_row_indices`, in that order; `batch_size` is the size of
-    the global batch. The arrays are [batch_size, ...].
+    `local_batch` has the rows that `process_row_indices` lists, in that order. `batch_size` is the
+    size of the global batch. The arrays are [batch_size, ...].
     """
     batch = {}
     for name, values in local_batch.items():
-        # Without global_shape JAX infers one, and infers it wrongly where several processes hold
-        # the same rows.
+        # Without global_shape JAX infers the shape, and the result is wrong if several processes
+        # hold the same rows.
         global_shape = (batch_size, *values.shape[1:])
         batch[name] = jax.make_array_from_process_local_data(
             batch_sharding(mesh), values, global_shape
@@ -248,10 +249,10 @@ def global_batch(
 def process_row_indices(mesh: Mesh, batch_size: int, process: int | None = None) -> np.ndarray:
     """Return the indices of the global batch's rows that a process's devices hold.
 
-    int64, ascending; by default of this process. `batch_size` is a multiple of the parts that the
-    mesh cuts a batch into. The rows need not be consecutive: a mesh follows the links between the
-    chips of a slice, and a host's 2 x 2 chips lie on two of its lines. Where devices of several
-    processes share a row's work, each of these processes has the row.
+    They are int64 and ascending; the default is this process. `batch_size` is a multiple of
+    `batch_parts(mesh)`. The rows need not be consecutive: a mesh follows the links between the
+    chips of a slice, and the 2 x 2 chips of a host lie on two of its lines. If devices of several
+    processes share the work on a row, each of these processes has the row.
     """
     process = jax.process_index() if process is None else process
     slices = batch_sharding(mesh).devices_indices_map((batch_size,))

@@ -1,4 +1,4 @@
-"""The device mesh, on whose named axes everything is sharded."""
+"""The device mesh, over whose named axes all arrays are sharded."""
 
 from collections.abc import Sequence
 
@@ -13,10 +13,10 @@ from bertjax.parallel.rules import MESH_AXES
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Return the devices (default: all) as a mesh of `MESH_AXES`; a size of -1 takes what is left.
+    """Return the devices (default: all) as a mesh of `MESH_AXES`; size -1 means all that are left.
 
-    Raises `UserError` where the sizes do not multiply to the number of devices, or where there are
-    several slices and `replica` is no multiple of their number.
+    Raises `UserError` if the product of the sizes is not the number of devices, or if there are
+    several slices and `replica` is not a multiple of their number.
     """
     devices = jax.devices() if devices is None else devices
     sizes = {name: getattr(config, name) for name in MESH_AXES}
@@ -33,22 +33,22 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
                 sizes[name] = len(devices) // fixed
     else:
         check(fixed == len(devices), where="mesh", found=asked, expected=expected)
-    # Auto: Flax's linen modules do not run on the explicit axes that JAX gives by default.
+    # Auto axes, because Flax's linen modules do not run on explicit axes, which are JAX's default.
     return Mesh(_arranged(sizes, devices), tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
 
 
 def _arranged(sizes: dict[str, int], devices: Sequence[jax.Device]) -> np.ndarray:
     """Return the devices in an array of these sizes.
 
-    Neighbours along an axis are neighbours on the links between a slice's chips, so collectives
-    along it do not cross the slice. Raises `UserError` where `replica` does not count the slices.
+    Devices that are neighbours along an axis are linked directly in the slice, so collectives along
+    this axis do not cross the whole slice. Raises `UserError` if `replica` is not a multiple of the
+    number of slices.
     """
     shape = tuple(sizes.values())
     # Devices that belong to no slice lack the attribute.
     slices = len({getattr(device, "slice_index", 0) for device in devices})
     if slices == 1:
-        # Without permission to split a physical axis of the slice, most meshes of v5p and v6e
-        # slices are refused.
+        # Without `allow_split_physical_axes`, JAX refuses most meshes of v5p and v6e slices.
         return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
     expected = (
         f"a multiple of the number of slices ({slices}): "
@@ -60,9 +60,9 @@ def _arranged(sizes: dict[str, int], devices: Sequence[jax.Device]) -> np.ndarra
         found=sizes["replica"],
         expected=expected,
     )
-    # `replica` is the first of MESH_AXES. All that crosses it is the sum of the gradients, once a
-    # step, which the slower network between slices can carry; fsdp, tensor and sequence have
-    # collectives in every layer.
+    # `replica`, the first of MESH_AXES, goes across slices. Its only communication is the sum of
+    # the gradients, once per step, for which the slower network between slices is fast enough. The
+    # axes fsdp, tensor and sequence have collectives in every layer.
     inside = (shape[0] // slices, *shape[1:])
     across = (slices, *(1,) * (len(shape) - 1))
     return mesh_utils.create_hybrid_device_mesh(

@@ -1,6 +1,6 @@
-"""The one table of the mesh axes that each logical axis lies on, and the shardings that follow.
+"""The table that assigns mesh axes to each logical axis, and the shardings that follow from it.
 
-Shardings of parameters, optimizer state, activations and batches come from here and nowhere else.
+All shardings of parameters, optimizer state, activations and batches are made here.
 """
 
 import math
@@ -23,12 +23,13 @@ RULES: dict[str, tuple[str, ...]] = {
     "batch": ("replica", "data", "fsdp"),
     "length": ("sequence",),
     # Tensor parallelism as in Megatron-LM (arXiv 1909.08053, section 3): heads and the feed-forward
-    # width are cut, so that a sublayer needs one sum over the devices, after its last product.
+    # width are sharded, so that a sublayer needs only one sum over the devices, after its last
+    # product.
     "vocab": ("tensor",),
     "embed": ("fsdp",),
     "heads": ("tensor",),
     "mlp": ("tensor",),
-    # Whole on every device: small, or cut along another of the array's axes.
+    # Not sharded: these axes are small, or the array is sharded along another axis.
     "kv": (),
     "layers": (),
     "norm": (),
@@ -36,7 +37,7 @@ RULES: dict[str, tuple[str, ...]] = {
 
 
 def sharding(mesh: Mesh, logical: PartitionSpec) -> NamedSharding:
-    """Return the sharding on `mesh` of an array with these logical axis names (None: not cut)."""
+    """Return the sharding on `mesh` for these logical axis names; an axis with None is not cut."""
     axes: list[tuple[str, ...] | None] = []
     for name in logical:
         mesh_axes = () if name is None else RULES[name]
@@ -45,12 +46,12 @@ def sharding(mesh: Mesh, logical: PartitionSpec) -> NamedSharding:
 
 
 def tree_shardings(mesh: Mesh, logical_tree: Any) -> Any:
-    """Return a tree of `sharding`, one for each PartitionSpec of logical names in a tree."""
+    """Return the tree with each PartitionSpec of logical names replaced by its `sharding`."""
     return jax.tree.map(lambda spec: sharding(mesh, spec), logical_tree, is_leaf=is_spec)
 
 
 def is_spec(node: Any) -> bool:
-    """Return True for a PartitionSpec, which JAX's tree functions take for a tuple of leaves."""
+    """Return True for a PartitionSpec, which JAX's tree functions would treat as a tuple."""
     return isinstance(node, PartitionSpec)
 
 
@@ -98,13 +99,13 @@ class MeshLayout:
             mesh=self.mesh,
             in_specs=tuple(specs[:-1]),
             out_specs=specs[-1],
-            # The check wants each result's varying axes, which Pallas's kernels do not state.
+            # The check needs the varying axes of each result, which Pallas kernels do not declare.
             check_vma=False,
         )
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Return the sharding of an array that every device holds whole."""
+    """Return the sharding of an array of which every device holds a full copy."""
     return NamedSharding(mesh, PartitionSpec())
 
 
@@ -123,7 +124,7 @@ def _parts(mesh: Mesh, name: str) -> int:
 
 
 def check_divides(mesh: Mesh, shapes: Any, logical_tree: Any) -> None:
-    """Raise `UserError` naming a parameter's axis whose size the mesh does not divide."""
+    """Raise `UserError` if the mesh does not divide the size of some parameter axis, naming it."""
     specs = jax.tree.leaves(logical_tree, is_leaf=is_spec)
     for (path, leaf), spec in zip(jax.tree_util.tree_leaves_with_path(shapes), specs, strict=True):
         parameter = jax.tree_util.keystr(path, simple=True, separator="/")

@@ -1,4 +1,4 @@
-"""The source of a run's batches: any iterator of numpy dicts, prepared shards for example."""
+"""The source of a run's batches: any iterator of numpy dicts, for example prepared shards."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
@@ -26,32 +26,33 @@ def _no_warnings(batch: Batch) -> list[str]:
 
 @dataclass(frozen=True)
 class BatchSource:
-    """The batches of a run, their arrays named as in `bertjax.data.records.record_format`."""
+    """The batches of a run; array names are those of `bertjax.data.records.record_format`."""
 
     train: Callable[[int, np.ndarray], Iterator[Batch]]
-    """Returns the rows of one global batch after another that belong to this process.
+    """Function that yields this process's rows of one global batch after another.
 
-    Called with the step to start at, and the indices of the rows (`hosts.process_row_indices`).
+    Its arguments are the first step and the indices of the rows (`hosts.process_row_indices`).
     """
     make_evaluator: Callable[[Config, Mesh], Evaluator] | None = None
-    """Returns the function from parameters to held-out metrics; None where nothing is held out.
+    """Function that makes the held-out evaluator; None if there is no held-out data.
 
-    The best checkpoint is the one with the highest `score` among these metrics, or else the lowest
-    `mlm_loss`. In a run of several processes all get the same metrics.
+    The evaluator maps parameters to metrics. The best checkpoint is the one with the highest
+    `score` among the metrics or, without a `score`, the lowest `mlm_loss`. All processes of a run
+    get the same metrics.
     """
     vocabulary: Vocabulary | None = None
-    """The vocabulary for masking inside the step; None where batches come masked."""
+    """The vocabulary for masking inside the step; None if the batches are already masked."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Facts about the data for `meta`: `tokenizer_fingerprint` and `manifest_sha256`."""
     inspect: Callable[[Batch], list[str]] = _no_warnings
-    """Returns a line for each thing that looks wrong in a batch."""
+    """Function that returns one line for each thing that looks wrong in a batch."""
 
 
 def prepared_source(config: Config, tokenizer: Tokenizer) -> BatchSource:
     """Return the batch source of `config.data.prepared_dir`, or of the folders of `data.mixture`.
 
-    Raises `UserError` where a folder holds no shards, or shards that do not fit the configuration
-    or the tokenizer.
+    Raises `UserError` if a folder has no shards, or if its shards do not fit the configuration or
+    the tokenizer.
     """
     folders = corpora(config)
     fingerprint = tokenizer.fingerprint
@@ -91,7 +92,7 @@ def _heldout_batches(
 
 
 def _unigram_entropy(manifests: list[Manifest | None]) -> float | None:
-    """Return the entropy of the held-out tokens, known for a single corpus alone."""
+    """Return the entropy of the held-out tokens; it is known only if there is a single corpus."""
     first = manifests[0]
     if first is None or len(manifests) > 1:
         return None

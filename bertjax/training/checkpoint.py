@@ -1,4 +1,4 @@
-"""Checkpoints of a run, by Orbax: `RUN/checkpoints/STEP/{state, meta}`.
+"""Checkpoints of a run, written with Orbax as `RUN/checkpoints/STEP/{state, meta}`.
 
 `state` is the `TrainState`. `meta` is JSON: the resolved configuration, the fingerprints of the
 tokenizer and of the prepared data, and the versions of the packages that wrote it.
@@ -24,23 +24,23 @@ from bertjax.storage import read_json
 from bertjax.training.step import TrainState
 
 FOLDER = "checkpoints"
-# A finished run that is evaluated afterwards, as in fine-tuning, names its best checkpoint here.
+# File in which a run that is evaluated at its end, such as fine-tuning, names its best checkpoint.
 RESULT = "result.json"
-# The texts of TensorStore's errors begin with a status; their types are those of Python's errors.
+# Beginning of the texts of TensorStore's errors, whose types are ordinary Python errors.
 TENSORSTORE_STATUS = re.compile(r"[A-Z_]+: ")
 
 
 def _score(metrics: dict[str, float]) -> float:
-    """Return the figure that is highest for the best checkpoint."""
+    """Return the number that is highest for the best checkpoint."""
     return metrics["score"] if "score" in metrics else -metrics["mlm_loss"]
 
 
 class Checkpoints:
     """The checkpoints of one run: the latest `keep`, and the best by `score` or masked-word loss.
 
-    Saving is asynchronous. A checkpoint gets its final name only when it is complete, so one that a
-    kill interrupted is never restored. In a run of several processes each writes and reads its own
-    devices' parts, and all call each method alike.
+    Saving is asynchronous. A checkpoint gets its final name only when it is complete, so an
+    incomplete one is never restored. In a run of several processes, each process writes and reads
+    the parts of its own devices, and all must call each method with the same arguments.
     """
 
     def __init__(self, run_dir: epath.Path, keep: int):
@@ -54,7 +54,7 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             best_fn=_score,
             preservation_policy=policies.AnyPreservationPolicy([keep_latest, keep_best]),
-            cleanup_tmp_directories=True,  # what a kill left of an interrupted save
+            cleanup_tmp_directories=True,  # what is left of a save that was interrupted
         )
         with _disk_errors(self.folder):
             self._manager = ocp.CheckpointManager(self.folder, options=options)
@@ -72,20 +72,20 @@ class Checkpoints:
     ) -> None:
         """Start to write a checkpoint.
 
-        `heldout` are the metrics of a held-out evaluation at this step; None where there was none.
-        Then the checkpoint cannot become the best.
+        `heldout` has the metrics of a held-out evaluation at this step. It is None if there was no
+        evaluation; then the checkpoint cannot become the best.
         """
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
         metrics = None if heldout is None else {"score": _score(heldout)}
         with _disk_errors(self.folder):
-            # Forced: the loop decides when to save, at the last step too, and not Orbax's interval.
+            # Forced, because the loop decides when to save (also at the last step), not Orbax.
             self._manager.save(step, args=args, metrics=metrics, force=True)
 
     def restore(self, step: int, target: TrainState) -> TrainState:
         """Return the state at `step`, with the shardings of `target`.
 
         `target` is a tree of `jax.ShapeDtypeStruct`, as `abstract_state` returns it. Raises
-        `UserError` where names, shapes or types differ from the target's.
+        `UserError` if names, shapes or types differ from those of the target.
         """
         folder = self.folder / str(step)
         _check_tensors(folder, target)
@@ -113,12 +113,12 @@ def versions() -> dict[str, str]:
 
 
 def has_checkpoint(run_dir: epath.Path) -> bool:
-    """Whether a run has a whole checkpoint."""
+    """Return True if a run has a complete checkpoint."""
     return bool(steps_of(run_dir))
 
 
 def steps_of(run_dir: epath.Path) -> list[int]:
-    """Return the steps of a run's whole checkpoints, ascending."""
+    """Return the steps of a run's complete checkpoints, ascending."""
     return _steps(run_dir / FOLDER)
 
 
@@ -126,7 +126,7 @@ def _steps(folder: epath.Path) -> list[int]:
     """Return the steps of the complete checkpoints in a folder, ascending."""
     if not folder.exists():
         return []
-    # Orbax writes to STEP.orbax-checkpoint-tmp and renames it when all is written. Sorted as
+    # Orbax writes to STEP.orbax-checkpoint-tmp and renames the folder when it is complete. Sorted as
     # numbers: a folder is listed in any order, and as text 10 comes before 9.
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
 
@@ -134,8 +134,8 @@ def _steps(folder: epath.Path) -> list[int]:
 def find_checkpoint(path: epath.PathLike) -> tuple[epath.Path, epath.Path]:
     """Return (run folder, checkpoint folder) of a run or of one of its checkpoints.
 
-    A run's checkpoint is the one that `result.json` names, or else its newest. Raises `UserError`
-    where `path` is neither a run nor a checkpoint.
+    For a run, the checkpoint is the one that `result.json` names or, without this file, the newest.
+    Raises `UserError` if `path` is neither a run nor a checkpoint.
     """
     path = epath.Path(path).resolve()
     if (path / "state").exists():
@@ -150,7 +150,7 @@ def find_checkpoint(path: epath.PathLike) -> tuple[epath.Path, epath.Path]:
             expected="one that is",
         )
         return path, best
-    # While a run trains there is no result.json yet: then the newest counts.
+    # During training there is no result.json yet; then the newest checkpoint is used.
     steps = _steps(path / FOLDER)
     check(
         steps,
@@ -185,12 +185,12 @@ def restore_params(
 ) -> Any:
     """Return the parameters of a checkpoint folder, with the shardings of `target`.
 
-    `target` is a tree of `jax.ShapeDtypeStruct`. Each process reads its devices' parts alone. With
-    `cast` the values are converted to the target's type as they are read, float32 to bfloat16 for
-    example.
+    `target` is a tree of `jax.ShapeDtypeStruct`. Each process reads only the parts of its own
+    devices. With `cast` the values are converted to the dtype of the target while they are read,
+    for example from float32 to bfloat16.
 
-    Raises `UserError` where names, shapes or (without `cast`) types differ from the target's, or
-    where the checkpoint has further tensors outside of `ignored_groups` (`mlm`, for example).
+    Raises `UserError` if names, shapes or (without `cast`) dtypes differ from those of the target,
+    or if the checkpoint has other tensors that are not in `ignored_groups` (for example `mlm`).
     """
     ignored = tuple(f"params/{group}/" for group in ignored_groups)
     _check_tensors(folder, {"params": target}, ignored, cast=cast)
@@ -206,10 +206,10 @@ def restore_params(
 def _check_tensors(
     folder: epath.Path, target: Any, ignored: tuple[str, ...] = (), *, cast: bool = False
 ) -> None:
-    """Compare the tensors of a checkpoint with those of `target`, before any is read.
+    """Compare the tensors of a checkpoint with those of `target`, before any of them is read.
 
-    Orbax's own errors do not name the tensor in a line that a user could act on. `ignored` are
-    prefixes of names that the checkpoint may have beside the target's.
+    This gives a one-line error that names the tensor, which Orbax's own errors do not. `ignored`
+    are prefixes of the names that the checkpoint may have in addition to those of the target.
     """
     saved = _saved_tensors(folder)
     if isinstance(target, TrainState):
@@ -262,9 +262,9 @@ def _by_name(tree: Any) -> dict[str, Any]:
 
 @contextmanager
 def _disk_errors(folder: epath.Path) -> Iterator[None]:
-    """Turn what the file system refuses into a `UserError` of one line.
+    """Turn errors of the file system into a `UserError` of one line.
 
-    Orbax and TensorStore raise it in many types.
+    Orbax and TensorStore raise these errors as many different types.
     """
     try:
         yield

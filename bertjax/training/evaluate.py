@@ -1,4 +1,4 @@
-"""Held-out evaluation of pretraining: sums over every row, divided once."""
+"""Held-out evaluation of pretraining: sums over all rows, divided once at the end."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -15,12 +15,12 @@ from bertjax.training.step import jit_eval_step
 from bertjax.types import Batch
 
 Evaluator = Callable[[Params], dict[str, float]]
-"""Returns held-out metrics for parameters."""
+"""Function from parameters to held-out metrics."""
 HeldoutBatches = Mapping[str, Callable[[np.ndarray, int], Iterable[Batch]]]
-"""For each corpus, by name, a function that returns its held-out batches.
+"""Functions that return the held-out batches, by the name of the corpus.
 
-Called with the indices of this process's rows and the number of batches (0: all). The last batch is
-filled up with rows of zeros.
+The arguments are the indices of this process's rows and the number of batches (0 means all). The
+last batch is filled up with rows of zeros.
 """
 
 # Above this exp() overflows a float64 (its limit is near 709).
@@ -32,8 +32,8 @@ def heldout_evaluator(
 ) -> Evaluator:
     """Return the function from parameters to the metrics of `evaluate`.
 
-    With `unigram_entropy` it is among them: the entropy of the held-out tokens in nats, which is
-    the loss of a model that knows their frequencies only.
+    If `unigram_entropy` is given, it is added to the metrics. It is the entropy of the held-out
+    tokens in nats: the loss of a model that knows only the frequencies of the tokens.
     """
     eval_step = jit_eval_step(config, mesh)
     max_batches = config.train.eval_max_batches
@@ -58,10 +58,10 @@ def evaluate(
 ) -> dict[str, float]:
     """Return the held-out metrics over each corpus's first `max_batches` batches (0: all).
 
-    They are losses in nats, `mlm_perplexity` = exp(mlm_loss), accuracies, and `instances`, the
-    number of rows. For several corpora: those of all together, and each one's `mlm_loss/NAME` and
-    `mlm_accuracy/NAME`. In a run of several processes each reads its rows, all call this alike, and
-    all get the same metrics.
+    The metrics are losses in nats, `mlm_perplexity` = exp(mlm_loss), accuracies, and `instances`,
+    the number of rows. If there are several corpora, the metrics are over all of them, and
+    `mlm_loss/NAME` and `mlm_accuracy/NAME` are added for each. In a run of several processes, all
+    call this with the same arguments, each reads its own rows, and all get the same metrics.
     """
     row_indices = process_row_indices(mesh, config.train.batch_size)
     totals = {
@@ -94,7 +94,7 @@ def _sums(
 ) -> np.ndarray:
     """Return the sums of all rows of `batches`, in the order of `Sums`' fields.
 
-    In float64: a float32 no longer counts one by one from 2**24 tokens on.
+    They are float64, because a float32 count does not grow by 1 any more from 2**24 on.
     """
     total = np.zeros(len(Sums._fields))
     for batch in batches:

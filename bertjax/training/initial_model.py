@@ -48,11 +48,11 @@ def take_initial_model(
 def take_initial_model_to_finetune(
     config: Config, overrides: Collection[str] = (), *, initial: InitialModel | None = None
 ) -> Config:
-    """Return the configuration of `take_initial_model` as fine-tuning wants it.
+    """Return the configuration of `take_initial_model`, adapted to fine-tuning.
 
-    The layers are a loop: written out (`scan_unroll` above 1), they would take minutes to compile
-    for each of the lengths that batches are padded to. The section `data`, which fine-tuning does
-    not use, stays as the model was pretrained on.
+    `scan_unroll` is set to 1, so that the layers are a loop in the program. If the loop were
+    unrolled, the program would take minutes to compile for each length to which batches are padded.
+    The section `data`, which fine-tuning does not use, stays as it was in pretraining.
     """
     if not config.model_from_init:
         return config
@@ -60,7 +60,8 @@ def take_initial_model_to_finetune(
     model = dataclasses.replace(initial.config.model, scan_unroll=1)
     initial = initial._replace(config=dataclasses.replace(initial.config, model=model))
     data = _overridden(initial.config.data, config.data, "data", overrides)
-    # All sections at once: a model of few positions does not go with the defaults of `data`.
+    # All sections are replaced together, because a model with few positions does not fit the
+    # defaults of `data`.
     return dataclasses.replace(config, data=data, **_sections(config, overrides, initial))
 
 

@@ -1,4 +1,4 @@
-"""The state that a run starts with: a checkpoint's, or new with another run's parameters."""
+"""The state that a run starts with: from a checkpoint, or new, with new or restored parameters."""
 
 import logging
 from typing import Any, get_args
@@ -24,11 +24,11 @@ def initial_state(
 ) -> TrainState:
     """Return the state that a run starts with, sharded as `target` (`abstract_state`).
 
-    1. A checkpoint of the run always wins: the newest.
-    2. Else the parameters of `config.init_from`, with a new optimizer at step 0.
-    3. Else new parameters from `config.seed`.
+    1. If the run has checkpoints, the state is that of the newest one.
+    2. Otherwise, with `config.init_from`, its parameters are used with a new optimizer at step 0.
+    3. Otherwise the parameters are new, from `config.seed`.
 
-    Raises `UserError` where what is restored does not fit the configuration.
+    Raises `UserError` if what is restored does not fit the configuration.
     """
     latest = checkpoints.latest()
     if latest is not None:
@@ -47,18 +47,18 @@ def initial_state(
 
 
 def _restored_groups(config: Config, target: TrainState) -> dict[str, Any]:
-    """Return the groups of parameters that `config.init_from` gives, by name.
+    """Return the groups of parameters that are restored from `config.init_from`, by name.
 
-    Those of `finetune.decoder_from`, where it is set, are in the group `DECODER_GROUPS`.
+    If `finetune.decoder_from` is set, its groups are in the group `DECODER_GROUPS`.
     """
     _, folder = checkpoint.find_checkpoint(config.init_from)
     new_heads = f", new heads: {', '.join(config.new_heads)}" if config.new_heads else ""
     log.info("parameters from %s%s", folder, new_heads)
-    # Tasks' heads belong to their tasks, so a fine-tuned model's are not taken over.
+    # The heads of a fine-tuned model belong to its tasks, so they are not restored.
     not_restored = (*config.new_heads, TASKS)
     groups = {group: leaves for group, leaves in target.params.items() if group not in not_restored}
-    # Groups that the checkpoint may have and this model does not take. Any other is an error, so
-    # that no parameter is lost in silence.
+    # Groups that the checkpoint may have although this model does not use them. Any other group
+    # is an error, so that no parameter is dropped silently.
     ignored = [group for group in (*get_args(Head), TASKS) if group not in groups]
     restored = checkpoint.restore_params(folder, groups, ignored)
     if config.finetune.decoder_from:

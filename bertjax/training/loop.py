@@ -54,16 +54,16 @@ def train(
 ) -> Outcome:
     """Train `config` in `run_dir`, and return how the run ended.
 
-    It starts from the newest checkpoint in `run_dir` if there is one, or else as `initial_state`
-    says. The objective is pretraining unless given. `on_evaluation` is called after each held-out
-    evaluation, when its metrics are on the disk.
+    Training starts from the state that `initial_state` returns: the newest checkpoint in `run_dir`
+    if there is one. The default objective is pretraining. `on_evaluation` is called after each
+    held-out evaluation, when its metrics are on the disk.
 
-    SIGTERM and SIGINT end the run after the current step, with a checkpoint. In a run of several
-    processes all end after the same step where one of them gets the signal. All call this with the
-    same arguments, and the first one writes what all share.
+    SIGTERM and SIGINT end the run after the current step, with a checkpoint. If one of several
+    processes gets the signal, all end after the same step. All processes call this with the same
+    arguments; the first one writes the files that all share.
 
-    Raises `UserError` where the configuration fits neither the devices nor what is in the folder,
-    and `DivergedError` where training diverges.
+    Raises `UserError` if the configuration does not fit the devices or what is in the folder, and
+    `DivergedError` if training diverges.
     """
     if objective is None:
         check_heads(config)
@@ -115,7 +115,8 @@ def _train(
         global_size = batches * config.train.batch_size
         state, scalars = train_step(state, hosts.global_batch(mesh, batch, global_size))
         step_log.add(Update(step, batches, scalars, batch))
-        # Asked first, and in every update: processes number their questions to agree on a step.
+        # `should_stop_after` is called first and in every update, because the processes count the
+        # calls to agree on a step.
         is_last = hosts.should_stop_after(number, stop.is_set()) or step == config.train.steps
         due = _due(config.train, before, step, is_last)
         if due.log:
@@ -130,7 +131,7 @@ def _train(
         if due.checkpoint:
             records.save(step, state, heldout)
         if due.evaluation or due.checkpoint:
-            step_log.restart_clock()  # their time is no training
+            step_log.restart_clock()  # the time of this work does not count as training
         # What is due is the same on all processes, so all ask or none does.
         stalled = due.evaluation and records.has_stalled()
         if is_last or stalled:
@@ -156,20 +157,21 @@ def _due(train: TrainConfig, before: int, step: int, is_last: bool) -> _Due:
     """Return what is due after the update from step `before` to `step`."""
 
     def passed(every: int) -> bool:
-        # An update of several batches may go past a multiple without meeting it.
+        # An update of several batches may jump over a multiple of `every`.
         return step // every > before // every
 
     evaluation = step == train.steps or passed(train.eval_every_steps)
     checkpoint = is_last or passed(train.save_every_steps)
     growth = train.batch_size_schedule == "adaptive" and passed(train.batch_size_steps)
-    # Metrics are on the disk before what builds on them: an evaluation's comparison with the
-    # training loss, the schedule's decision, and a checkpoint, after which they are not run again.
+    # Metrics are written before three things that depend on them: an evaluation, which compares
+    # with the training loss; a decision of the schedule; and a checkpoint, because steps before a
+    # checkpoint are never run again.
     needs_metrics = is_last or evaluation or checkpoint or growth
     return _Due(needs_metrics or passed(train.log_every_steps), growth, evaluation, checkpoint)
 
 
 class _Records:
-    """The evaluations, checkpoints and decisions of a run, beside its updates."""
+    """The work of a run besides its updates: evaluations, checkpoints and decisions."""
 
     def __init__(
         self,
@@ -184,7 +186,7 @@ class _Records:
         self._meta = {"config": to_dict(config), **facts, "versions": versions()}
 
     def evaluate(self, step: int, params: Params, evaluator: Evaluator) -> dict[str, float]:
-        """Evaluate, write the metrics, and return them; warn of overfitting."""
+        """Evaluate, write the metrics, warn if they show overfitting, and return them."""
         heldout = evaluator(params)
         self._metrics.write([{"step": step, "split": "validation", **heldout}])
         log.info("step %d: held-out %s", step, format_metrics(heldout))
@@ -210,15 +212,15 @@ class _Records:
             )
 
     def has_stalled(self) -> bool:
-        """Return True where fine-tuning is to stop early; the same on every process.
+        """Return True if fine-tuning must stop early; the result is the same on every process.
 
-        Only the first process reads and writes metrics, so it decides.
+        The first process decides, because only it reads and writes metrics.
         """
         patience = self._config.finetune.early_stopping_patience
         return patience > 0 and hosts.agree(self._metrics.stalled(patience))
 
     def log_early_stop(self, step: int) -> None:
-        """Say in the log why the run ends before its last step."""
+        """Log the reason why the run ends before its last step."""
         patience = self._config.finetune.early_stopping_patience
         log.info("step %d: ends early, no better for %d evaluations", step, patience)
 
@@ -253,12 +255,12 @@ def _updates(
     start: int,
     schedule: BatchSchedule,
 ) -> Iterator[tuple[int, Batch]]:
-    """Yield (number of the source's batches, the batch made of them) for each update to the last.
+    """Yield (number of source batches, the batch made of them) for each update until the last.
 
     Raises `UserError` for ids that are not in the vocabulary: inside the step they would be clamped
-    or give NaN. What looks wrong in the first batch is logged.
+    or give NaN. If something looks wrong in the first batch, it is logged.
     """
-    # The source starts at the batch of this step: nothing before it is read again.
+    # The source starts at the batch of step `start`; earlier batches are not read again.
     batches, step = source.train(start, row_indices), start
     while step < config.train.steps:
         count = schedule.batches_at(step)
@@ -272,10 +274,10 @@ def _updates(
 
 
 def _interleave(batches: list[Batch]) -> Batch:
-    """Return one batch with the rows of each in turn.
+    """Return one batch that takes one row from each batch in turn.
 
-    So every device's share of it is made of the device's rows of each, and a process that has read
-    its rows of each has its rows of the whole.
+    Each device then gets exactly its rows of the single batches. So a process that has read its
+    rows of each batch has its rows of the whole batch.
     """
     if len(batches) == 1:
         return batches[0]
@@ -298,7 +300,7 @@ def _stop_signal() -> Iterator[threading.Event]:
         hosts.forward_signal(signal.SIGTERM)
         signal.signal(number, before[number])
 
-    # Python lets the main thread alone set handlers; elsewhere signals keep their usual effect.
+    # Only the main thread may set handlers; in other threads signals keep their usual effect.
     if threading.current_thread() is threading.main_thread():
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             before[signal_number] = signal.signal(signal_number, handle)
@@ -307,6 +309,6 @@ def _stop_signal() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        # The scheduler may send SIGTERM to this host after another one's has ended the run: that
-        # must not kill this process while the others wait for it.
+        # The scheduler may send SIGTERM to this host later than to the host that ended the run.
+        # This must not kill this process while the others wait for it.
         hosts.leave_sigterm_to_runtime()

@@ -1,4 +1,4 @@
-"""The losses of pretraining, as sums and counts over the rows they are given.
+"""The losses of pretraining, as sums and counts over the given rows.
 
 Sums add up over the parts of a batch, devices and evaluation batches; the mean is taken once.
 Imports the model only, so that other JAX code can use it alone.
@@ -23,7 +23,7 @@ class Sums(NamedTuple):
     mlm_loss: Array
     """Negative log-likelihoods of the masked tokens, in nats, times their weights."""
     mlm_correct: Array
-    """Weight of the masked tokens whose highest logit is the true id's."""
+    """Weight of the masked tokens for which the true id has the highest logit."""
     mlm_count: Array
     """Weight of the masked tokens."""
     nsp_loss: Array
@@ -96,9 +96,9 @@ def pretraining_sums(
 def mean_loss(sums: Sums, mlm_count: Array, nsp_count: Array) -> Array:
     """Return the training loss in nats: mean masked-token loss plus mean sentence loss.
 
-    The counts are those of the whole batch where `sums` are those of a part of it.
+    If `sums` are over a part of a batch, the counts must still be those of the whole batch.
     """
-    # At least 1: a batch without any target has loss 0, not 0 / 0.
+    # The divisor is at least 1, so that a batch without targets has loss 0 and not 0 / 0.
     # The original too adds the two means, with 1e-5 in the divisor instead (run_pretraining.py,
     # get_masked_lm_output).
     return sums.mlm_loss / jnp.maximum(mlm_count, 1) + sums.nsp_loss / jnp.maximum(nsp_count, 1)

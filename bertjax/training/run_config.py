@@ -13,8 +13,8 @@ from bertjax.parallel import hosts
 from bertjax.storage import write_whole
 
 FILE = "config.json"
-# Within this time a host sees what another one wrote: NFS caches for half a minute that a file does
-# not exist.
+# Time after which a host must see a file that another host wrote. NFS may cache for half a minute
+# that a file does not exist.
 VISIBLE_SECONDS = 60.0
 
 # Fields that may change between the start of a run and its continuation: they change where and how
@@ -86,7 +86,7 @@ def _check_unchanged(path: epath.Path, before: Config, now: Config) -> None:
 def _check_same_everywhere(config: Config, facts: Mapping[str, Any]) -> None:
     """Raise `UserError` where this process's configuration or facts are not the first one's."""
     values = _flat(to_dict(config)) | dict(facts)
-    # Through JSON, as the first process's come: it makes lists of tuples.
+    # Own values go through JSON like those of the first process: JSON turns tuples into lists.
     own = json.loads(json.dumps(values))
     first = json.loads(hosts.from_first(json.dumps(own)))
     for name, value in own.items():

@@ -1,4 +1,4 @@
-"""Boundaries between documents at which a file or data set can be divided, by its format."""
+"""Boundaries between documents at which a file or data set of each format can be divided."""
 
 import re
 from collections.abc import Callable
@@ -16,12 +16,12 @@ _EMPTY_LINE = re.compile(rb"\n[ \t\r]*\n")
 
 
 class Boundary(NamedTuple):
-    """The beginning of a part of a source."""
+    """Start and size of one part of a source."""
 
     begin: int
-    """First byte; of Parquet, row group; of TFDS, example."""
+    """Number of the part's first byte (in Parquet: row group; in TFDS: example)."""
     size: int
-    """Bytes of the part, estimated where they are not known."""
+    """Size of the part in bytes; an estimate if it is not known exactly."""
 
 
 def _row_groups(name: str, size: int, step: int) -> list[Boundary]:
@@ -71,15 +71,15 @@ def _line_starts(name: str, size: int, step: int, blank: bool) -> list[Boundary]
 
 
 def _next_start(file: IO[bytes], position: int, size: int, blank: bool) -> int:
-    """The first byte from `position` on at which a line begins; `size` if none does.
+    """The position of the first line start at or after `position`; `size` if there is none.
 
-    With `blank` the line must follow an empty one, if there is one within
+    With `blank`, the line must follow an empty line, unless there is no empty line within the next
     `formats.MAX_DOCUMENT_CHARACTERS`.
     """
     file.seek(position)
     line_start, data = size, b""
     while block := file.read(formats.BLOCK_BYTES):
-        # With the last byte before: an empty line may lie across two blocks.
+        # The last byte of the previous block is kept, because an empty line may span two blocks.
         data = data[-1:] + block
         empty_line = _EMPTY_LINE.search(data) if blank else None
         if empty_line:
@@ -108,6 +108,9 @@ BOUNDARIES: dict[str, Callable[[str, int, int], list[Boundary]]] = {
     "parquet": _row_groups,
     "tfds": _examples,
 }
-"""By `Source.format`, for the formats that can be read from the middle: `(name, size, step)` gives
-the beginnings of parts of about `step` bytes of a source of `size` bytes.
+"""Functions that divide a source, by `Source.format`.
+
+Each takes `(name, size, step)`: it divides a source of `size` bytes into parts of about `step`
+bytes and returns the boundary at the start of each part. Only formats that can be read from the
+middle are listed.
 """

@@ -1,4 +1,4 @@
-"""Readers of each corpus format: one document's text at a time, errors named by file and line."""
+"""Readers for each corpus format: they yield one text at a time; errors name the file and line."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -11,7 +11,7 @@ from bertjax.data.corpus import python_docs
 from bertjax.errors import UserError, check, mismatch, needs_extra, one_line
 from bertjax.storage import opened
 
-# A longer document is read as several, so that memory is bounded.
+# A longer document is read as several documents, so that memory is bounded.
 MAX_DOCUMENT_CHARACTERS = 1 << 20
 BLOCK_BYTES = 1 << 20
 # Bytes may be searched for it, and for a space: in UTF-8 no other character has a byte of ASCII in
@@ -20,11 +20,11 @@ NEWLINE = b"\n"
 
 
 class Extent(NamedTuple):
-    """The part of a source to read, in bytes; of Parquet in row groups, of TFDS in examples."""
+    """The part of a source to read, in bytes (in Parquet: row groups; in TFDS: examples)."""
 
     begin: int = 0
     end: int = -1
-    """After the last; -1: to the end of the source."""
+    """Position after the last byte of the part; -1 means the end of the source."""
 
 
 WHOLE = Extent()
@@ -35,13 +35,14 @@ def _lines(
 ) -> Iterator[tuple[int, str, bool]]:
     """(number, text, ends) of each line, read in blocks of `BLOCK_BYTES`.
 
-    A line longer than a block comes in parts, with `ends` False on all but the last; with `whole`
-    never. Numbers count from the extent's beginning; `_line_name` makes them the file's.
+    A line longer than a block is yielded in parts, and `ends` is True only for the last part. With
+    `whole`, lines are never divided. Line numbers count from the start of the extent; `_line_name`
+    converts them to line numbers of the file.
     """
     # Bytes are read and not text, since an extent is in bytes, and a bad byte must be named by its
     # line.
     number = 1
-    # Bytes left to read; negative: to the end, and it stays so.
+    # Bytes left to read. A negative value means "to the end of the file", and it does not change.
     left = extent.end - extent.begin if extent.end >= 0 else -1
     carry: list[bytes] = []
     with opened(name) as file:
@@ -62,7 +63,7 @@ def _lines(
             if end < len(data):
                 carry.append(data[end:])
             text = _decode(memoryview(data)[:end], config, name, extent, number)
-            # A line may be half a gigabyte: no copy is kept longer than needed.
+            # A line may have half a gigabyte, so each copy is deleted as soon as possible.
             del data, block
             # Not `splitlines`, which splits at U+2028 too: a JSON string may hold that as it is
             # (RFC 8259, section 7).
@@ -78,10 +79,10 @@ def _lines(
 
 
 def _block_end(data: bytes, whole: bool) -> int:
-    """The number of bytes to take of a block.
+    """The number of bytes of a block to use now.
 
-    It ends after the last line; without a line's end, after the last space; without one, between
-    two characters.
+    The block is cut after the last newline. If it has no newline, it is cut after the last space;
+    if it has no space either, between two characters.
     """
     end = data.rfind(NEWLINE) + 1
     # With less than a block, the line's end may come next: the bytes wait for more.
@@ -90,7 +91,7 @@ def _block_end(data: bytes, whole: bool) -> int:
     end = data.rfind(b" ") + 1
     if not end:
         end = len(data) - 1
-        # Bytes 10xxxxxx continue a UTF-8 character, which has at most three of them.
+        # Bytes 10xxxxxx continue a UTF-8 character; a character has at most three such bytes.
         while end > len(data) - 4 and data[end] & 0xC0 == 0x80:
             end -= 1
     return end
@@ -103,10 +104,10 @@ def _decode(
     extent: Extent = WHOLE,
     line: int = 0,
 ) -> str:
-    """Text of `raw`, whose first line is line `line` of the extent; 0: it has no lines to name."""
+    """The text of `raw`, whose first line is line `line` of the extent; 0 means no line number."""
     at_file_start = line == 1 and extent.begin == 0
     try:
-        # "utf-8-sig" drops a byte order mark, which only a file's beginning can have.
+        # "utf-8-sig" drops a byte order mark, which can stand only at the start of a file.
         return str(raw, "utf-8-sig" if at_file_start else "utf-8", config.encoding_errors)
     except UnicodeDecodeError as error:
         before, byte = error.object[: error.start], error.object[error.start]
@@ -119,9 +120,9 @@ def _decode(
 
 
 def _line_name(name: str, extent: Extent, number: int) -> str:
-    """The file's name with the number in it of an extent's line.
+    """The file name and the line number in the file, for line `number` of an extent.
 
-    Only an error asks for it, so the lines before the extent are counted now and not earlier.
+    Only error messages need it, so the lines before the extent are not counted until then.
     """
     left = extent.begin
     if left:
@@ -133,7 +134,7 @@ def _line_name(name: str, extent: Extent, number: int) -> str:
 
 
 def _split_long(text: str) -> Iterator[str]:
-    """Parts of a text of at most `MAX_DOCUMENT_CHARACTERS` each; a shorter text is one part."""
+    """The text in parts of at most `MAX_DOCUMENT_CHARACTERS`; a shorter text is one part."""
     begin = 0
     while len(text) - begin > MAX_DOCUMENT_CHARACTERS:
         end = _part_end(text, begin)
@@ -143,10 +144,14 @@ def _split_long(text: str) -> Iterator[str]:
 
 
 def _part_end(text: str, begin: int) -> int:
-    """The end of the longest part from `begin` on: an empty line, a line's end or a space."""
+    """The end of the part that starts at `begin`.
+
+    The part ends at the last empty line within the limit, else at the last line end, else at the
+    last space.
+    """
     limit = begin + MAX_DOCUMENT_CHARACTERS
     for separator in ("\n\n", "\n", " "):
-        # In the second half only, so that no part is very short.
+        # The search covers only the second half of the part, so that no part is very short.
         position = text.rfind(separator, begin + MAX_DOCUMENT_CHARACTERS // 2, limit)
         if position >= 0:
             return position + 1
@@ -230,16 +235,16 @@ def _json_text(line: str, name: str, config: DataConfig, extent: Extent, number:
             found=f"a value of type {type(text).__name__}",
             expected="text",
         )
-    # ASCII text, the common case, holds no surrogates: `isascii` is a flag of the string.
+    # ASCII text, the common case, has no surrogates. `isascii` is fast: it reads a flag.
     return text if text.isascii() else _without_surrogates(text, config, name, extent, number)
 
 
 def _without_surrogates(
     text: str, config: DataConfig, name: str, extent: Extent, number: int
 ) -> str:
-    r"""`text`, with U+FFFD for half a surrogate pair, or an error that names it.
+    r"""`text` with U+FFFD in place of each unpaired surrogate; `UserError` if that is not allowed.
 
-    JSON can spell such a half, \ud800, but no file in UTF-8 could hold it.
+    JSON can express an unpaired surrogate (such as \ud800), but UTF-8 cannot.
     """
     try:
         text.encode()
@@ -263,7 +268,8 @@ def _read_parquet(name: str, config: DataConfig, extent: Extent) -> Iterator[str
     try:
         # By epath, as every file: pyarrow itself reaches stores in another way.
         with epath.Path(name).open("rb") as raw:
-            # So pages stream (2 MB); by default a row group's whole column is held (57 MB of 57).
+            # With these arguments pages are streamed, which takes 2 MB in a file with 57 MB of
+            # text. By default the whole column of a row group is held in memory (57 MB).
             file = pq.ParquetFile(raw, buffer_size=1 << 20, pre_buffer=False)
             _check_field(file.schema_arrow.names, config, name, "columns")
             column_type = _text_type(file, field, name)
@@ -273,7 +279,7 @@ def _read_parquet(name: str, config: DataConfig, extent: Extent) -> Iterator[str
             number = sum(file.metadata.row_group(i).num_rows for i in groups_before)
             # Few rows at a time, since each value may be as large as a document.
             for batch in file.iter_batches(batch_size=64, columns=[field], row_groups=list(groups)):
-                # As bytes: pyarrow does not check that its strings are UTF-8.
+                # Cast to bytes, because pyarrow does not check that its strings are valid UTF-8.
                 values = batch.column(0).cast(column_type).cast(pa.large_binary())
                 for value in values.to_pylist():
                     number += 1
@@ -303,9 +309,9 @@ def _text_type(file: Any, field: str, name: str) -> Any:
 
 
 def tfds_builder(name: str) -> Any:
-    """The builder of `tfds:NAME`, its data downloaded and prepared.
+    """The builder of `tfds:NAME`, after its data was downloaded and prepared.
 
-    Raises `UserError` where it cannot be loaded.
+    Raises `UserError` if it cannot be loaded.
     """
     with needs_extra("data"):
         import tensorflow_datasets as tfds
@@ -315,21 +321,22 @@ def tfds_builder(name: str) -> Any:
         builder.download_and_prepare()
         return builder
     except Exception as error:
-        # TFDS and its downloader raise whatever their parts raise. The first line of the message
-        # says what is wrong; lists of data sets follow.
+        # TFDS and its downloader let errors of any type through. The first line of the message says
+        # what is wrong; the lines after it list data sets.
         reason = one_line(str(error).strip().partition("\n")[0])
         raise UserError(f"{name}: cannot be loaded ({type(error).__name__}: {reason})") from error
 
 
 def tfds_bytes(name: str) -> int:
-    """The size in bytes of a TFDS data set, as of `tfds_builder`."""
+    """The size in bytes of a TFDS data set; raises `UserError` as `tfds_builder` does."""
     return int(tfds_builder(name).info.dataset_size)
 
 
 def _tfds_split(builder: Any, extent: Extent) -> str:
-    """The examples of an extent in TFDS's notation, counted through all splits by their names.
+    """The examples of an extent in TFDS's notation for splits.
 
-    Not the split `all`, which takes no bounds.
+    Examples are counted through all splits, which are sorted by name. TFDS's split `all` cannot be
+    used, because it takes no bounds.
     """
     slices: list[str] = []
     before = 0
@@ -350,12 +357,12 @@ def _read_tfds(name: str, config: DataConfig, extent: Extent) -> Iterator[str]:
         import tensorflow_datasets as tfds
 
     builder = tfds_builder(name)
-    # Without autocache, which holds any data set below 250 MB in memory.
+    # No autocache: it would hold every data set below 250 MB in memory.
     streamed = tfds.ReadConfig(try_autocache=False)
     number = extent.begin
     try:
         dataset = builder.as_dataset(
-            # Unshuffled, since `number` and the extent count in the files' own order.
+            # Not shuffled, because `number` and the extent count examples in file order.
             split=_tfds_split(builder, extent),
             shuffle_files=False,
             read_config=streamed,
@@ -393,4 +400,4 @@ READERS: dict[str, Callable[[str, DataConfig, Extent], Iterator[str]]] = {
     "tfds": _read_tfds,
     "python-docs": _read_python_docs,
 }
-"""By `Source.format`: the texts of an extent of a source. Empty ones are left out by the caller."""
+"""Functions that yield the texts of an extent, by `Source.format`. The caller drops empty texts."""

@@ -1,4 +1,4 @@
-"""The corpus that needs no download: the English documentation that every CPython brings."""
+"""Corpus that needs no download: the English documentation that comes with every CPython."""
 
 import ast
 import inspect
@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-# Folders that are no part of the standard library's public modules.
+# Folders that do not belong to the public modules of the standard library.
 SKIPPED = {
     "test",
     "tests",
@@ -20,9 +20,9 @@ SKIPPED = {
 
 
 def documents() -> Iterator[str]:
-    """The topics of `pydoc_data`, then each standard-library module's docstrings as one text.
+    """The topics of `pydoc_data`, then one text per standard-library module: its docstrings.
 
-    Docstrings are read from the source files: no module of the library is imported.
+    Docstrings are read from the source files, so no module is imported.
     """
     from pydoc_data.topics import topics
 
@@ -33,9 +33,9 @@ def documents() -> Iterator[str]:
 
 
 def modules() -> Iterator[tuple[tuple[str, ...], list[str]]]:
-    """The parts of the path and the docstrings of each standard-library module that has some."""
+    """(parts of the path, docstrings) of each standard-library module that has docstrings."""
     root = Path(sysconfig.get_path("stdlib"))
-    # Sorted, for the order of a folder's files differs between file systems.
+    # Sorted, because the order of the files in a folder differs between file systems.
     for path in sorted(root.rglob("*.py")):
         parts = path.relative_to(root).parts
         if not SKIPPED.intersection(parts[:-1]):
@@ -51,10 +51,10 @@ def _docstrings(path: Path) -> list[str]:
             # As bytes, so that the parser obeys the coding line of old modules (PEP 263).
             tree = ast.parse(path.read_bytes())
     except (SyntaxError, ValueError):
-        return []  # templates, and samples of code that is wrong on purpose
+        return []  # templates, or examples of code that is wrong on purpose
     owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     nodes = [node for node in ast.walk(tree) if isinstance(node, owners)]
-    # `walk` goes breadth-first; in the file a class comes right before its methods.
+    # `walk` goes breadth-first, so the nodes are sorted back into the order of the file.
     nodes.sort(key=_line_number)
     docstrings = [ast.get_docstring(node, clean=False) for node in nodes]
     return [inspect.cleandoc(text) for text in docstrings if text and text.strip()]

@@ -20,18 +20,19 @@ class Source:
     """One file of a corpus, or one data set."""
 
     name: str
-    """Its path, or `tfds:NAME`, or `python-docs`."""
+    """Path of the file, or `tfds:NAME`, or `python-docs`."""
     format: str
-    """The key of its reader: a `DataConfig.format` except `auto`, or `tfds`, or `python-docs`."""
+    """Key in `formats.READERS`: a `DataConfig.format` except `auto`, or `tfds` or `python-docs`."""
     size: int = 0
-    """Bytes on the disk; 0 where it is not known."""
+    """Bytes on the disk; 0 if unknown."""
 
 
 def find_sources(config: DataConfig) -> list[Source]:
-    """Return the sources that `config.corpus` names, each once, in the order of their names.
+    """Return the sources that `config.corpus` names, each once, sorted by name.
 
-    Folders, also those that a glob matches, give the files in them and below, without hidden ones.
-    Raises `UserError` for a name that matches no file or cannot be looked into.
+    For a folder, also one that a glob matches, the result has all files in it and in its
+    subfolders, except hidden ones. Raises `UserError` for a name that matches no file or that
+    cannot be read.
     """
     # By name, for two patterns may match the same file.
     sources: dict[str, Source] = {}
@@ -50,8 +51,9 @@ def find_sources(config: DataConfig) -> list[Source]:
 def fingerprint(source: Source) -> str:
     """Return a digest that changes with the source.
 
-    It follows a file's size and modification time, or CPython's version. Of a TFDS data set it
-    follows the name alone, which has the version in it where the user gives one.
+    For a file it depends on the size and modification time, for `python-docs` on the version of
+    Python. For a TFDS data set it depends on the name alone; the name contains the version if the
+    user gave one.
     """
     facts = source.name
     if source.format == "python-docs":
@@ -97,10 +99,10 @@ def _files(name: str) -> list[epath.Path]:
 def _files_below(folder: epath.Path) -> list[epath.Path]:
     files: list[epath.Path] = []
     for path in folder.iterdir():
-        # In a store a folder may hold an empty object with the folder's own name.
+        # In an object store, the listing of a folder may contain an empty object with its own name.
         if path.name.startswith(".") or path == folder:
             continue
-        # Both are asked for, and in a store both may be true: an object and a prefix of one name.
+        # Both may be true in a store, where an object and a prefix can have the same name.
         if path.is_file():
             files.append(path)
         if path.is_dir():

@@ -1,4 +1,4 @@
-"""Preparation on Apache Beam: its local runner, or Dataflow, Flink or Spark by its own options."""
+"""Preparation on Apache Beam: its local runner, Dataflow, Flink or Spark, chosen by its options."""
 
 import contextlib
 import re
@@ -14,11 +14,11 @@ _USER_ERROR = re.compile(r"UserError: (.*) \[while running '")
 
 @contextlib.contextmanager
 def beam_runner(options: Sequence[str] = ()) -> Iterator[RunStage]:
-    """Give a function that runs each stage as a pipeline, by Beam's command-line options.
+    """Yield a function that runs each stage as a Beam pipeline; `options` are Beam's own options.
 
-    The work leaves its results in the output folder, which all workers must reach by the same
-    path. As on one machine, what is done is kept, and the bytes are the same. Raises `UserError`
-    where Beam is not installed.
+    Workers write their results to the output folder, so all workers must reach it by the same path.
+    As on one machine, finished work is kept when `prepare` is started again. The bytes written are
+    the same as on one machine. Raises `UserError` if Beam is not installed.
     """
     try:
         import apache_beam as beam
@@ -34,8 +34,8 @@ def beam_runner(options: Sequence[str] = ()) -> Iterator[RunStage]:
         pipeline_options = PipelineOptions(list(options), save_main_session=False)
         try:
             with beam.Pipeline(options=pipeline_options) as pipeline:
-                # The number makes each element different; the reshuffle keeps a runner from fusing
-                # all of them into one piece of work.
+                # The number makes each element unique. The reshuffle keeps the runner from fusing
+                # all elements into one piece of work.
                 _ = (
                     pipeline
                     | beam.Create(list(enumerate(items)))
@@ -43,7 +43,8 @@ def beam_runner(options: Sequence[str] = ()) -> Iterator[RunStage]:
                     | stage >> beam.Map(_run_item)
                 )
         except Exception as error:
-            # From another process Beam brings no more than the text of a RuntimeError: a traceback.
+            # If the error came from another process, Beam raises a RuntimeError whose text is the
+            # traceback.
             message = _USER_ERROR.search(f"{type(error).__name__}: {error}")
             if message:
                 raise UserError(message[1]) from error

@@ -1,4 +1,4 @@
-"""Shards from their documents: made unique, made into inputs, packed, laid out, masked, written."""
+"""Building of one shard: deduplicate its documents, make inputs, pack and mask them, write rows."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ from bertjax.types import Batch
 
 # Another number would give other masks, which are drawn chunk by chunk.
 CHUNK_ROWS = 4096
-"""Rows that are laid out, masked and written at once."""
+"""Number of rows that are laid out, masked and written together."""
 
 
 @dataclass
@@ -35,16 +35,18 @@ class DocumentCounts:
     """Counts of the documents that a shard was made from."""
 
     documents: int = 0
-    """Those that are left after duplicates were removed."""
+    """Documents that are left after duplicates were removed."""
     duplicates: int = 0
     near_duplicates: int = 0
     sentences: int = 0
     tokens: int = 0
     token_counts: list[int] | None = None
-    """Occurrences of each id in the documents, of held-out shards only: for their entropy."""
+    """Occurrences of each id in the documents, from which the entropy of the held-out documents is
+    computed; None for training shards.
+    """
 
     def add(self, documents: Documents) -> None:
-        """Count the documents of a range."""
+        """Add the counts of a range's documents."""
         self.documents += len(documents)
         self.sentences += len(documents.sentences) - 1
         self.tokens += len(documents.tokens)
@@ -58,31 +60,33 @@ class DocumentCounts:
 
 @dataclass(frozen=True)
 class ShardReport:
-    """A shard that is written, and the counts of its documents."""
+    """A finished shard and the counts of its documents."""
 
     info: ShardInfo
     counts: DocumentCounts
 
 
 def report_path(folder: str, shard: Shard) -> epath.Path:
-    """Return the path of the JSON in which `build` leaves its `ShardReport`."""
+    """Return the path of the JSON file in which `build` saves the `ShardReport`."""
     return epath.Path(folder) / WORK / f"{shard.file}.json"
 
 
 def read_report(folder: str, shard: Shard) -> ShardReport:
-    """Read the report that `build` wrote of a shard."""
+    """Read the report that `build` wrote for a shard."""
     values = json.loads(report_path(folder, shard).read_text())
     info = ShardInfo(**values.pop("info"))
     return ShardReport(info, DocumentCounts(**values))
 
 
 def build(config: Config, folder: str, work_units: Sequence[str], shard: Shard) -> None:
-    """Write the shard and then the report of it, if that is not done.
+    """Write the shard and then its report, unless both exist.
 
-    `work_units` are the names of the tokenized ones. Raises `UserError` when the disk refuses.
+    `work_units` are the names of the tokenized work units. Raises `UserError` if the files cannot
+    be written.
     """
     target, report = epath.Path(folder) / shard.file, report_path(folder, shard)
-    # A kill between the two writes leaves a shard without its report: it is made again.
+    # If the process was killed between the two writes, there is a shard without a report. Then the
+    # shard is made again.
     if report.exists() and target.exists():
         return
     tokenizer = load(folder)
@@ -90,7 +94,7 @@ def build(config: Config, folder: str, work_units: Sequence[str], shard: Shard) 
     if shard.split == "validation":
         counts.token_counts = [0] * tokenizer.vocab_size
     schema = record_format.schema_of(config.data, shard.split)
-    # The rows are made while they are written, so the counts are complete only after that.
+    # The rows are made while they are written, so the counts are complete only after `write_shard`.
     batches = _rows_of_shard(config, folder, work_units, shard, tokenizer, counts)
     info = record_format.write_shard(target, shard.split, schema, batches)
     write_whole(report, json.dumps({"info": asdict(info)} | asdict(counts)).encode())
@@ -101,14 +105,15 @@ def make_rows(
 ) -> Iterator[Batch]:
     """Yield the rows of all `dupe_factor` passes over the documents, `CHUNK_ROWS` at a time.
 
-    They are shuffled over all passes. `key` alone seeds what is random: (seed, number of the
-    range).
+    The rows of all passes are shuffled together. All randomness is seeded by `key`: (seed, number
+    of the range).
     """
     if not len(documents):
         return
     if config.data.cross_documents:
         documents = joined(documents, tokenizer.sep_id)
-    # All passes at once: so packing has more inputs to choose from, and the shuffle spreads them.
+    # All passes are made together, so that packing has more inputs to choose from and the shuffle
+    # mixes the passes.
     sequences = _make_all_passes(config, documents, key)
     rng = _generator(key, 0)
     placement = _shuffled(_place(config, sequences), rng)
@@ -129,7 +134,7 @@ def _rows_of_shard(
     tokenizer: Tokenizer,
     counts: DocumentCounts,
 ) -> Iterator[Batch]:
-    """Yield the rows of a shard, one range after another; adds its documents to `counts`."""
+    """Yield the rows of a shard, one range after another, and add its documents to `counts`."""
     work = epath.Path(folder) / WORK
     parts = parts_of(work, work_units)
     dropped = None
@@ -145,15 +150,15 @@ def _rows_of_shard(
 def _gather_range(
     parts: Sequence[epath.Path], number: int, dropped: np.ndarray | None, counts: DocumentCounts
 ) -> Documents:
-    """Gather the documents of a range, each content once; adds them to `counts`.
+    """Gather the documents of a range without duplicates, and add them to `counts`.
 
-    Those whose digests are in `dropped` are left out. They are sorted by digest: so they are the
-    same whatever the order of the sources.
+    Documents whose digests are in `dropped` are left out. The result is sorted by digest, so it
+    does not depend on the order of the sources.
     """
     gathered = read_range(parts, number)
     # Each digest as one item: `unique` would otherwise compare single bytes.
     digests = np.ascontiguousarray(gathered.digests).view(f"V{docs.DIGEST_BYTES}").ravel()
-    # Copies are equal in content, so any of them may stay.
+    # Documents with the same digest have the same content, so it does not matter which one is kept.
     unique, first = np.unique(digests, return_index=True)
     kept = first
     if dropped is not None:
@@ -166,7 +171,7 @@ def _gather_range(
 
 
 def _make_all_passes(config: Config, documents: Documents, key: tuple[int, int]) -> Sequences:
-    """Make the inputs of `dupe_factor` passes, each with other random numbers."""
+    """Make the inputs of `dupe_factor` passes; each pass has its own random numbers."""
     passes = []
     for number in range(1, config.data.dupe_factor + 1):
         passes.append(make_sequences(documents, config.data, _generator(key, number)))
@@ -175,7 +180,7 @@ def _make_all_passes(config: Config, documents: Documents, key: tuple[int, int])
 
 
 def _generator(key: tuple[int, int], purpose: int) -> np.random.Generator:
-    """Make a random generator: purpose 0 is for shuffling and masks, `n` for pass `n`."""
+    """Make a random generator; `purpose` is 0 for shuffling and masks, and `n` for pass `n`."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence((*key, purpose))))
 
 
@@ -187,13 +192,13 @@ def _place(config: Config, sequences: Sequences) -> Placement:
 
 
 def _shuffled(placement: Placement, rng: np.random.Generator) -> Placement:
-    """Give the rows other numbers, at random: a packed row has neighbors of like lengths."""
+    """Renumber the rows at random, because packing puts rows with similar lengths together."""
     order = rng.permutation(int(placement.row.max(initial=-1)) + 1)
     return placement._replace(row=order[placement.row])
 
 
 def _chunks(sequences: Sequences, placement: Placement) -> Iterator[tuple[Sequences, Placement]]:
-    """Yield the inputs of `CHUNK_ROWS` rows at a time, with row numbers from 0."""
+    """Yield the inputs of `CHUNK_ROWS` rows at a time; row numbers start at 0 in each chunk."""
     order = np.argsort(placement.row, kind="stable")
     row_count = int(placement.row.max(initial=-1)) + 1
     first_rows = np.arange(0, row_count + CHUNK_ROWS, CHUNK_ROWS)

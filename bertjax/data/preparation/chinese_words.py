@@ -1,4 +1,4 @@
-"""Beginnings of Chinese words, found by the package jieba."""
+"""Segmentation of Chinese text into words by the package jieba."""
 
 import logging
 import re
@@ -19,14 +19,14 @@ _IDEOGRAPH = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U00
 def mark_words(
     sentences: Sequence[str], tokens: np.ndarray, offsets: np.ndarray, tokenizer: Tokenizer
 ) -> np.ndarray:
-    """Add `CONTINUES` to the tokens that begin at an ideograph inside a word; int32 `[T]`.
+    """Add `CONTINUES` to each token that starts with an ideograph inside a word; int32 `[T]`.
 
-    Sentence `s` has the tokens `tokens[offsets[s]:offsets[s + 1]]`. The tokenizers take each
-    ideograph for a word of its own. Raises `UserError` where jieba is not installed.
+    Without this mark, the tokenizers treat each ideograph as a word. Sentence `s` has the tokens
+    `tokens[offsets[s]:offsets[s + 1]]`. Raises `UserError` if jieba is not installed.
     """
     jieba = _jieba()
     marked = tokens.copy()
-    # jieba is slow, so sentences without an ideograph are left out.
+    # jieba is slow, so it does not get sentences without ideographs.
     chinese = [number for number, text in enumerate(sentences) if _IDEOGRAPH.search(text)]
     token_begins = tokenizer.encode_begins([sentences[number] for number in chinese])
     for number, begins in zip(chinese, token_begins, strict=True):

@@ -11,24 +11,24 @@ from bertjax.data.ragged import ranges
 # Among a billion documents, two have the same 128 bits with a probability of about 1e-21.
 DIGEST_BYTES = 16
 CONTINUES = 1 << 30
-"""Bit of a token that continues a word: below int32's sign, far above any id of a vocabulary."""
+"""Bit that marks a token inside a word: below the sign bit of int32, and far above any token id."""
 
 
 class Documents(NamedTuple):
-    """Documents one after another.
+    """Several documents, stored one after another.
 
-    Sentence `s` is `tokens[sentences[s]:sentences[s + 1]]`; document `d` is the sentences
+    Sentence `s` is `tokens[sentences[s]:sentences[s + 1]]`. Document `d` has the sentences
     `documents[d]` to `documents[d + 1] - 1`.
     """
 
     tokens: np.ndarray
-    """int32 `[T]`; the bit `CONTINUES` is set where a token continues a word though its piece could
-    begin one.
+    """int32 `[T]`; the bit `CONTINUES` is set in a token that continues a word, although its piece
+    could also begin one.
     """
     sentences: np.ndarray
-    """Offset of each sentence in `tokens`, and the end; int64 `[S + 1]`; none is empty."""
+    """Offset of each sentence in `tokens`, then the end; int64 `[S + 1]`. No sentence is empty."""
     documents: np.ndarray
-    """Offset of each document in `sentences`, and the end; int64 `[D + 1]`; none is empty."""
+    """Offset of each document in `sentences`, then the end; int64 `[D + 1]`. None is empty."""
     digests: np.ndarray
     """`digest` of each document's text, uint8 `[D, 16]`."""
 
@@ -39,16 +39,16 @@ class Documents(NamedTuple):
 def digest(sentences: Sequence[str]) -> bytes:
     """Return 16 bytes that identify a document by its content.
 
-    Its split, its shard and its position there follow from them.
+    They determine its split, its shard and its position in the shard.
     """
-    # Text may hold lone surrogates, which plain UTF-8 refuses.
+    # Text may contain unpaired surrogates, which cannot be encoded as plain UTF-8.
     # Joined by what no sentence holds, so that other sentences are another text.
     text = "\n".join(sentences).encode(errors="surrogatepass")
     return hashlib.blake2b(text, digest_size=DIGEST_BYTES).digest()
 
 
 def offsets_of(lengths: np.ndarray) -> np.ndarray:
-    """Return the offsets of consecutive spans of these lengths, and the end; int64 `[n + 1]`."""
+    """Return the start of each of `n` consecutive spans, then the end; int64 `[n + 1]`."""
     return np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64)
 
 
@@ -73,7 +73,7 @@ def join(parts: Sequence[Documents]) -> Documents:
 
 
 def take(source: Documents, order: np.ndarray) -> Documents:
-    """Return the documents of these numbers, in this order."""
+    """Return the documents with the numbers `order`, in that order."""
     first, last = source.documents[order], source.documents[order + 1]
     sentence_index = ranges(first, last)
     begins, ends = source.sentences[sentence_index], source.sentences[sentence_index + 1]
@@ -88,7 +88,7 @@ def take(source: Documents, order: np.ndarray) -> Documents:
 def pack(documents: Documents) -> bytes:
     """Return the documents as bytes: three counts, then lengths, digests and ids.
 
-    Lengths take half the bytes of offsets, which need 64 bits.
+    Lengths are stored instead of offsets, because they need only 32 bits instead of 64.
     """
     counts = [len(documents), len(documents.sentences) - 1, len(documents.tokens)]
     arrays: list[np.ndarray] = [
@@ -102,7 +102,7 @@ def pack(documents: Documents) -> bytes:
 
 
 def unpack(content: bytes) -> Documents:
-    """Return the documents of `pack`'s bytes."""
+    """Return the documents from the bytes that `pack` made."""
     counts = np.frombuffer(content, np.int64, 3)
     position = counts.nbytes
     document_count, sentence_count, token_count = counts.tolist()

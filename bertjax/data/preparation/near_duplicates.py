@@ -1,8 +1,9 @@
-"""Near-duplicate documents by MinHash: sketches by the package rensa, candidates by their bands.
+"""Search for near-duplicate documents with MinHash sketches, which the package rensa computes.
 
-A document's sketch is `PERMUTATIONS` minima over the hashes of its 5-grams of tokens. The share of
-equal minima of two documents estimates their Jaccard similarity, with a standard error of
-0.04 or less (Broder, 1997).
+A document's sketch is a vector of `PERMUTATIONS` numbers. Each number is the minimum of one hash
+function over the document's 5-grams of tokens. The share of equal numbers in two sketches estimates
+the Jaccard similarity of the documents, with a standard error of at most 0.044 (Broder, 1997). Only
+documents that agree in a band, a group of consecutive numbers, are compared.
 """
 
 import os
@@ -18,19 +19,19 @@ from bertjax.data.records.manifest import WORK
 from bertjax.errors import UserError
 from bertjax.storage import is_local, written_whole
 
-# The estimate's standard error is at most 0.5 / sqrt(128) = 0.044.
+# The standard error of the estimated similarity is at most 0.5 / sqrt(128) = 0.044.
 PERMUTATIONS = 128
 SHINGLE = 5
-"""Tokens of an n-gram."""
+"""Number of tokens in an n-gram."""
 DROPPED = "near_duplicates"
-"""File below `.work` with the digests of the documents to drop."""
-# A pair at the threshold is to share a band with this probability.
+"""File in `.work` with the digests of the documents to drop."""
+# Minimum probability that two documents whose similarity equals the threshold share a band.
 MIN_RECALL = 0.99
 # Divisors of `PERMUTATIONS`, so that the bands fill a sketch.
 BAND_SIZES = (32, 16, 8, 4, 2)
 # Always the same: only sketches of the same permutations can be compared.
 _SEED = 0
-_PAIRS_AT_ONCE = 1 << 14  # two sketches of 512 bytes a pair: 16 MB
+_PAIRS_AT_ONCE = 1 << 14  # pairs compared together; each has two sketches of 512 bytes: 16 MB
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio (Knuth's multiplicative hashing)
 # One item a digest: numpy sorts and compares such items by all their bytes.
 _DIGEST_DTYPE = f"V{DIGEST_BYTES}"
@@ -53,16 +54,16 @@ def write_signatures(path: epath.Path, documents: Documents) -> None:
     matrix = np.array(sketches.to_rows(), np.uint32).reshape(-1, PERMUTATIONS)
     with written_whole(path) as file:
         file.write(documents.digests.tobytes())
-        # One permutation after another: a band is then a contiguous part of the file.
+        # Stored permutation by permutation, so that a band is one contiguous part of the file.
         file.write(np.ascontiguousarray(matrix.T).tobytes())
 
 
 def find_near_duplicates(folder: str, work_units: Sequence[str], threshold: float) -> None:
     """Write the digests of the documents to drop, from the sketches of all work units.
 
-    Documents that share a band of their sketches and whose estimated similarity is `threshold`
-    (0 to 1) or more are linked. Of each connected group the smallest digest stays. Memory is about
-    80 bytes a document. Does nothing where the file exists.
+    Two documents are linked if their sketches share a band and their estimated similarity is at
+    least `threshold` (0 to 1). In each connected group only the document with the smallest digest
+    is kept. This needs about 80 bytes of memory per document. Does nothing if the file exists.
     """
     # Imported late: every worker imports this module, and only one item needs it.
     from scipy.sparse import coo_array
@@ -74,7 +75,7 @@ def find_near_duplicates(folder: str, work_units: Sequence[str], threshold: floa
         return
     signatures = _open_all(work, work_units)
     digests = np.concatenate([np.zeros(0, _DIGEST_DTYPE), *(part.digests for part in signatures)])
-    order = np.argsort(digests)  # exact duplicates stand side by side, the smallest digest first
+    order = np.argsort(digests)  # puts exact duplicates next to each other
     digests = digests[order]
     a, b = _concatenated(_linked([part.sketches for part in signatures], order, threshold))
     graph = coo_array((np.ones(len(a), np.int8), (a, b)), (len(order), len(order)))
@@ -83,8 +84,8 @@ def find_near_duplicates(folder: str, work_units: Sequence[str], threshold: floa
     _, first = np.unique(component, return_index=True)
     kept = np.zeros(len(order), bool)
     kept[first] = True
-    # Exact copies of a document have one digest. Where one of them is kept, it must not be dropped:
-    # they are made unique later.
+    # Exact copies of a document have the same digest. If one copy is kept, the digest must not be
+    # in the list of dropped ones; the other copies are removed later.
     dropped = np.setdiff1d(digests[~kept], digests[kept])
     with written_whole(target) as file:
         file.write(dropped.tobytes())
@@ -119,10 +120,10 @@ def _concatenated(
 def _linked(
     sketches: list[np.ndarray], order: np.ndarray, threshold: float
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield pairs of similar documents, by their positions in `order`; int64 `[n]` each.
+    """Yield pairs of similar documents as positions in `order`, int64 `[n]` each.
 
-    Documents with equal hashes of a band stand side by side once they are sorted by it, and only
-    neighbors are compared: that links a group of like documents by a chain.
+    For each band, the documents are sorted by a hash of the band, and neighbors with equal hashes
+    are compared. A group of similar documents is therefore linked as a chain.
     """
     starts = np.cumsum([0, *(part.shape[1] for part in sketches)])
     band_size = _band_size(threshold)
@@ -144,7 +145,7 @@ def _linked(
 
 
 def _columns(sketches: list[np.ndarray], starts: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Gather the sketches of documents of these numbers; uint32 `[PERMUTATIONS, n]`."""
+    """Return the sketches of the documents with these numbers; uint32 `[PERMUTATIONS, n]`."""
     columns = np.empty((PERMUTATIONS, len(numbers)), np.uint32)
     parts = np.searchsorted(starts, numbers, side="right") - 1
     for part in np.unique(parts):
@@ -154,10 +155,11 @@ def _columns(sketches: list[np.ndarray], starts: np.ndarray, numbers: np.ndarray
 
 
 def _band_size(threshold: float) -> int:
-    """Return the largest band size at which a pair at the threshold is found in 99 % of cases.
+    """Return the largest band size that finds a pair at the threshold with 99 % probability.
 
-    A pair of similarity s agrees in a band of r minima with probability s^r, and in one or more of
-    128 / r bands with 1 - (1 - s^r)^(128 / r) (Leskovec et al., Mining of Massive Datasets, 3.4).
+    Two documents of similarity s agree in a band of r numbers with probability s^r. They agree in
+    at least one of the 128 / r bands with probability 1 - (1 - s^r)^(128 / r) (Leskovec et al.,
+    Mining of Massive Datasets, 3.4).
     """
     for size in BAND_SIZES:
         if 1 - (1 - threshold**size) ** (PERMUTATIONS // size) >= MIN_RECALL:
@@ -166,8 +168,8 @@ def _band_size(threshold: float) -> int:
 
 
 def _open(path: epath.Path) -> Signatures:
-    """Open what `write_signatures` wrote; a local file is mapped and not read."""
-    # A work unit may hold no document, and an empty file cannot be mapped.
+    """Open a file that `write_signatures` wrote; a local file is memory-mapped, not read."""
+    # The file of a work unit without documents is empty, and an empty file cannot be mapped.
     if is_local(path) and path.stat().length > 0:
         content: np.ndarray = np.memmap(path, np.uint8, "r")
     else:
@@ -179,7 +181,7 @@ def _open(path: epath.Path) -> Signatures:
 
 
 def _shingles(documents: Documents) -> tuple[np.ndarray, np.ndarray]:
-    """Return the hashes of all documents' 5-grams, uint64, and where each document's begin."""
+    """Return the hashes of all documents' 5-grams and each document's offset in them, uint64."""
     bounds = documents.sentences[documents.documents]
     begins, lengths = bounds[:-1], np.diff(bounds)
     # 5-grams beyond a document's end are hashed too, in one pass over all tokens; `counts` leaves
@@ -190,8 +192,8 @@ def _shingles(documents: Documents) -> tuple[np.ndarray, np.ndarray]:
         grams = (grams ^ padded[shift : shift + len(grams)]) * _MULTIPLIER
         # A product carries bits upward only; this brings the high ones down again.
         grams ^= grams >> np.uint64(29)
-    # A document shorter than a 5-gram has its digest for its only hash: it is similar to its exact
-    # copies alone.
+    # A document with fewer than 5 tokens gets its digest as its only hash, so it is similar only to
+    # its exact copies.
     short = lengths < SHINGLE
     grams[begins[short]] = np.ascontiguousarray(documents.digests[short]).view(np.uint64)[:, 0]
     counts = np.where(short, 1, lengths - SHINGLE + 1)

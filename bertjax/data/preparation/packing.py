@@ -1,8 +1,8 @@
 """Packing of inputs into rows with little padding, by a histogram of lengths (arXiv 2107.02027).
 
-Longest first, each into the fullest row that has room: best fit decreasing. It is done for all
-inputs of a length at once and not for one after another, so its time depends on the lengths of
-rows more than on the number of inputs.
+The method is "best fit decreasing": the longest inputs come first, and each input goes into the
+fullest row in which it fits. All inputs of one length are placed together, so the time depends more
+on the length of rows than on the number of inputs.
 """
 
 from typing import NamedTuple
@@ -10,21 +10,21 @@ from typing import NamedTuple
 import numpy as np
 
 RowLengths = tuple[int, ...]
-"""The lengths of the inputs of a row, in their order."""
+"""Lengths of the inputs in one row, in the order in which they stand in the row."""
 
 
 class Placement(NamedTuple):
-    """The position of each input; all int64 `[n]`."""
+    """The row and the position of each input; all fields are int64 `[n]`."""
 
     row: np.ndarray
     offset: np.ndarray
-    """Its first position in the row."""
+    """Position of the input's first id in the row."""
     number: np.ndarray
-    """1, 2, … in its row."""
+    """Number of the input in its row: 1, 2, …"""
 
 
 class RowPattern(NamedTuple):
-    """A number of rows that hold inputs of the same lengths."""
+    """Several rows whose inputs have the same lengths; `rows` is the number of these rows."""
 
     lengths: RowLengths
     rows: int
@@ -36,11 +36,11 @@ def alone(count: int) -> Placement:
 
 
 def pack(lengths: np.ndarray, max_seq_length: int, max_sequences_per_row: int) -> Placement:
-    """Place inputs of these lengths, int `[n]`, each 1 to `max_seq_length`, in rows.
+    """Place inputs in rows; `lengths`, int `[n]`, are their lengths, each 1 to `max_seq_length`.
 
-    No row is longer than `max_seq_length` or has more than `max_sequences_per_row` inputs.
+    A row has at most `max_seq_length` ids and at most `max_sequences_per_row` inputs.
     """
-    # Inputs by their length, the first one last: `pop` gives them in their order.
+    # The inputs of each length in reverse order, so that `pop` returns them in order.
     available = [
         np.flatnonzero(lengths == length)[::-1].tolist() for length in range(max_seq_length + 1)
     ]
@@ -65,22 +65,23 @@ class _RowPool:
 
     def __init__(self, max_length: int, max_inputs: int):
         self._max_inputs = max_inputs
-        # Counts of rows by their room, and then by what they hold.
+        # For each number of ids left: how many open rows hold inputs of which lengths.
         self._open: list[dict[RowLengths, int]] = [{} for _ in range(max_length + 1)]
         self._closed: list[RowPattern] = []
 
     def put(self, lengths: RowLengths, count: int, room: int) -> None:
-        """Add `count` rows of these lengths, which have `room` ids left."""
+        """Add `count` rows that hold inputs of these lengths and have `room` ids left."""
         if len(lengths) == self._max_inputs or not room:
             self._closed.append(RowPattern(lengths, count))
         else:
             self._open[room][lengths] = self._open[room].get(lengths, 0) + count
 
     def take(self, room: int, max_count: int) -> RowPattern | None:
-        """Remove up to `max_count` rows with exactly this room, None where there are none."""
+        """Remove up to `max_count` rows with exactly `room` ids left; None if there are none."""
         if not self._open[room]:
             return None
-        # All fit equally well. A dict gives its last entry, so the choice is the same each time.
+        # All these rows fit equally well. `popitem` takes the newest entry, so the choice is the
+        # same in every run.
         lengths, available = self._open[room].popitem()
         count = min(max_count, available)
         if available > count:
@@ -88,7 +89,7 @@ class _RowPool:
         return RowPattern(lengths, count)
 
     def patterns(self) -> list[RowPattern]:
-        """List all rows: the closed ones, then the open ones by their room."""
+        """List all rows: first the closed ones, then the open ones, the fullest first."""
         patterns = list(self._closed)
         for counts in self._open:
             patterns += [RowPattern(lengths, count) for lengths, count in counts.items()]
@@ -96,7 +97,7 @@ class _RowPool:
 
 
 def _row_patterns(histogram: np.ndarray, max_length: int, max_inputs: int) -> list[RowPattern]:
-    """Divide inputs, `histogram[length]` of each length, into rows."""
+    """Divide inputs into rows; there are `histogram[length]` inputs of each length."""
     pool = _RowPool(max_length, max_inputs)
     for length in range(max_length, 0, -1):
         left = int(histogram[length])
@@ -109,10 +110,10 @@ def _row_patterns(histogram: np.ndarray, max_length: int, max_inputs: int) -> li
                 continue
             pool.put((*pattern.lengths, length), pattern.rows, room - length)
             left -= pattern.rows
-            # The rows just filled have less room now, and may be the best fit for another input.
+            # The rows that just got an input have less room now, so they may fit best for the next.
             room = max(length, room - length)
         while left:
-            # As many of this length in new rows as fit together.
+            # Each new row gets as many inputs of this length as fit.
             together = min(max_inputs, max_length // length)
             row_count, rest = divmod(left, together)
             if not row_count:

@@ -1,8 +1,8 @@
-"""Preparation of a corpus: a vocabulary is trained, work units tokenized, shards written.
+"""Preparation of a corpus: train a vocabulary, tokenize the work units, write the shards.
 
-The shard of a document follows from its content, so the output does not depend on the order of the
-files or the number of workers. What is done is kept: started again after a kill, only what is
-missing is made.
+The shard of a document depends only on its content, so the output does not depend on the order of
+the files or the number of workers. Finished work is kept: if preparation was interrupted and is
+started again, it makes only what is missing.
 """
 
 import json
@@ -45,13 +45,13 @@ FIELDS_WITHOUT_EFFECT = (
     "mixture_exponent",
     "skip_damaged",
 )
-"""Fields of `DataConfig` that the shards' bytes do not depend on."""
+"""Fields of `DataConfig` that do not change the bytes of the shards."""
 SPLITS = ("train", "validation")
 
 
 @dataclass(frozen=True)
 class _Preparation:
-    """A preparation under way."""
+    """A preparation in progress."""
 
     config: Config
     folder: epath.Path
@@ -62,12 +62,12 @@ class _Preparation:
 
     @property
     def folder_path(self) -> str:
-        """The folder as work items get it, which are pickled."""
+        """The folder as a string, for work items, because these are pickled."""
         return os.fspath(self.folder)
 
     @property
     def unit_names(self) -> list[str]:
-        """The names of the work units, which are those of their folders."""
+        """The names of the work units; their folders have the same names."""
         return [work_unit.name for work_unit in self.work_units]
 
     def run_stage(self, stage: str, items: Sequence[WorkItem]) -> None:
@@ -82,11 +82,11 @@ def prepare(
     progress: Progress = silent,
     runner: Runner | None = None,
 ) -> Manifest:
-    """Make the shards of `config.data` and `config.tokenizer` in `output_dir`, or those missing.
+    """Make the shards for `config.data` and `config.tokenizer` in `output_dir`, if missing.
 
-    `runner` runs the work; by default `config.data.workers` processes of this machine do. A folder
-    that is finished is left as it is. Raises `UserError` for a corpus that cannot be read, a folder
-    that holds another preparation, or a disk that refuses.
+    `runner` runs the work; the default is `config.data.workers` processes on this machine. A
+    finished folder is not changed. Raises `UserError` if the corpus cannot be read, if the folder
+    holds another preparation, or if files cannot be written.
     """
     folder = epath.Path(output_dir)
     sources = corpus.find_sources(config.data)
@@ -99,9 +99,9 @@ def prepare(
         made_from = {"settings": finished.settings, "sources": finished.sources}
         _check_same_inputs(folder, made_from, inputs)
         _check_same_vocabulary(config, folder, finished.tokenizer_fingerprint)
-        _remove(folder / WORK)  # left by a kill after the last step
+        _remove(folder / WORK)  # still there if the process was killed after the last step
         return finished
-    # For the folder's metadata, written last: better refused now than after hours.
+    # The package is needed only for the metadata at the end; an error now saves hours.
     require_package("tensorflow_datasets", extra="data")
     _claim(folder, inputs)
     work_units = make_work_units(sources)
@@ -116,14 +116,14 @@ def prepare(
     manifest = _make_manifest(preparation, tokenizer, inputs)
     progress("describe", 0, 0)
     tfds_metadata.write(folder, manifest)
-    # Last but for the clean-up: a folder with a manifest is finished.
+    # Everything but the clean-up is done now: a folder with a manifest is finished.
     write_manifest(folder, manifest)
     _remove(folder / WORK)
     return manifest
 
 
 def _make_tokenizer(preparation: _Preparation) -> Tokenizer:
-    """Load the folder's tokenizer; where there is none, open the user's or train one."""
+    """Load the folder's tokenizer; if there is none, open the user's vocabulary or train one."""
     config, folder = preparation.config, preparation.folder
     saved = folder / TOKENIZER
     # It is written last, so the folder is complete.
@@ -158,7 +158,7 @@ def _train_tokenizer(preparation: _Preparation) -> Tokenizer:
 
 
 def _make_shards(preparation: _Preparation) -> None:
-    """Tokenize the work units, find near duplicates if asked for, and write the shards."""
+    """Tokenize the work units, find near duplicates if configured, and write the shards."""
     config, plan, folder = preparation.config, preparation.plan, preparation.folder_path
     names = preparation.unit_names
     items = [
@@ -186,17 +186,18 @@ def _settings(config: Config) -> dict[str, Any]:
 
 
 def _claim(folder: epath.Path, inputs: dict[str, Any]) -> None:
-    """Take the folder for a preparation of these inputs.
+    """Reserve the folder for a preparation with these inputs.
 
-    What an earlier start with the same inputs left there is kept. Raises `UserError` for a folder
-    with other files.
+    Results of an earlier start with the same inputs are kept. Raises `UserError` if the folder has
+    other files.
     """
     path = folder / WORK / "plan.json"
     with disk_errors(path):
         if path.exists():
             _check_same_inputs(folder, json.loads(path.read_text()), inputs)
             return
-        # A kill between the two steps below leaves an empty .work, which is no other file.
+        # If the process is killed between the two steps below, an empty .work is left. So .work
+        # does not count as another file.
         has_other_files = folder.exists() and any(p.name != WORK for p in folder.iterdir())
         check(
             not has_other_files,
@@ -237,7 +238,7 @@ def _check_same_inputs(
 
 
 def _check_same_vocabulary(config: Config, folder: epath.Path, fingerprint: str) -> None:
-    """Raise `UserError` when the user's vocabulary file has changed since."""
+    """Raise `UserError` if the user's vocabulary file has changed since then."""
     # The settings that were compared before hold the file's name only.
     file = config.tokenizer.vocab_file
     if not file:
@@ -253,7 +254,7 @@ def _check_same_vocabulary(config: Config, folder: epath.Path, fingerprint: str)
 def _make_manifest(
     preparation: _Preparation, tokenizer: Tokenizer, inputs: dict[str, Any]
 ) -> Manifest:
-    """Describe the finished folder; `UserError` for a split that has shards but no record."""
+    """Return the manifest; raise `UserError` if a split has shards but no records."""
     data, plan = preparation.config.data, preparation.plan
     reports = [build_shard.read_report(preparation.folder_path, shard) for shard in plan.shards()]
     document_count = sum(report.counts.documents for report in reports)
@@ -290,7 +291,7 @@ def _unigram_entropy(reports: Sequence[ShardReport]) -> float:
 
 
 def _count_documents(preparation: _Preparation, reports: Sequence[ShardReport]) -> dict[str, int]:
-    """Count what was read, what cleaning dropped or changed, and what is in each split."""
+    """Return the counts of what was read, what cleaning changed, and what each split has."""
     read: Counter[str] = Counter()
     for name in preparation.unit_names:
         done = preparation.folder / WORK / name / DONE

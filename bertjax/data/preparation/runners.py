@@ -1,6 +1,6 @@
-"""Running preparation's work in several processes, or in this one.
+"""Runners for the work of preparation: in several processes, or in this one.
 
-Results are left on the disk, not returned.
+The work writes its results to the disk and returns nothing.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ Runner = AbstractContextManager[RunStage]
 
 @contextlib.contextmanager
 def local_runner(workers: int) -> Iterator[RunStage]:
-    """Give a function that runs stages in `workers` processes, in this one if that is 1."""
+    """Yield a function that runs stages in `workers` processes; if 1, in this process."""
     if workers == 1:
         yield _run_here
         return
@@ -64,7 +64,7 @@ def _run_in_pool(
             f"prepare: a worker was killed while it had to {stage}, memory may be short"
         ) from error
     except BaseException:
-        # Items that began run to their end, so that no worker writes after the error is reported.
+        # Items that have started run to the end: no worker may write after the error is reported.
         pool.shutdown(wait=True, cancel_futures=True)
         raise
 
@@ -77,11 +77,11 @@ def _run_here(stage: str, items: Sequence[WorkItem], progress: Progress) -> None
 
 
 def _start_worker() -> None:
-    """Prepare a worker process: one tokenizer thread, and no life after its parent's.
+    """Prepare a worker process: it uses one tokenizer thread and ends when its parent ends.
 
-    A parent that is killed by SIGKILL cannot end its workers, so they watch it.
+    The worker watches its parent, because a parent killed by SIGKILL cannot end its workers.
     """
-    # There is a process for each core already.
+    # One thread is enough, because each core has a process already.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     parent = multiprocessing.parent_process()
     assert parent is not None

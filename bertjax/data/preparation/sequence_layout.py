@@ -1,4 +1,4 @@
-"""Rows of ids from inputs and their placement: one input a row, or several."""
+"""Layout of inputs in rows of ids, with one or several inputs per row."""
 
 import numpy as np
 
@@ -20,10 +20,10 @@ def lay_out_rows(
 ) -> Batch:
     """Make the features of `schema`, without the masks, for the rows 0, 1, … of `placement`.
 
-    Each input is `[CLS] A [SEP] B [SEP]`, or `[CLS] A [SEP]` where there is no B, at its offset;
-    the rest of a row is padding. `sequences` are spans of `tokens`, int32 `[T]`. The features are
-    int32 `[rows, length]`, and float32 if they are weights. `word_starts`, bool, is always there:
-    masking needs it, whether the record keeps it or not.
+    Each input is written at its offset as `[CLS] A [SEP] B [SEP]`, or `[CLS] A [SEP]` if there is
+    no B; the rest of a row is padding. `sequences` are spans of `tokens`, int32 `[T]`. Features are
+    int32 `[rows, length]`; weights are float32. The result always has `word_starts` (bool), because
+    masking needs it even if the record does not keep it.
     """
     row_count, length = _row_count(placement), schema.max_seq_length
     # All rows are one flat array, so that the spans of all inputs are copied at once.
@@ -69,8 +69,8 @@ def lay_out_rows(
 def _sentence_features(sequences: Sequences, placement: Placement, schema: Schema) -> Batch:
     """Make the sentence labels, `[rows, sentences]`.
 
-    In packed rows also the position of the `[CLS]` that each belongs to, and its weight: 0 where a
-    row has fewer inputs than it may have.
+    For packed rows, the features also have the position of each label's `[CLS]` and the weight of
+    each label. The weight is 0 for the labels that a row does not use, if it has fewer inputs.
     """
     if not schema.sentences:
         return {}

@@ -1,7 +1,7 @@
 """Assignment of documents to splits and shards, by their content alone.
 
-A document's digest decides, so neither the order of the files nor the rest of the corpus matters:
-a document stays in its split when the corpus grows.
+They depend only on the document's digest, not on the order of the files or the rest of the corpus.
+So a document stays in its split when the corpus grows.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import numpy as np
 
 from bertjax.config import Config
 
-# A range is what a worker holds in memory at a time.
+# Text in a range, the documents that a worker has in memory at a time.
 # Other sizes give other shards, for documents pair up and pack within a range.
 RANGE_BYTES = 24 << 20
 SHARD_BYTES = 64 << 20
@@ -19,7 +19,7 @@ MIN_SHARDS = 8
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard to be written, from the documents of the ranges `first` to `first + ranges - 1`."""
+    """A shard to write, with the documents of the ranges `first` to `first + ranges - 1`."""
 
     split: str
     number: int
@@ -48,7 +48,7 @@ class Plan:
 
     @property
     def ranges(self) -> int:
-        """The number of ranges: those of the training shards, then those of the held-out ones."""
+        """The number of ranges in all; the ranges of training shards have the lowest numbers."""
         return (self.train_shards + self.validation_shards) * self.ranges_per_shard
 
     def shards(self) -> list[Shard]:
@@ -65,19 +65,19 @@ class Plan:
         """Return the range of each document, int64 `[D]`, from its digest, uint8 `[D, 16]`."""
         train_ranges = self.train_shards * self.ranges_per_shard
         heldout_ranges = self.validation_shards * self.ranges_per_shard
-        # 32 bits of the digest, times the number of ranges, over 2^32: a range without a division.
-        # Other bits than those of `held_out`, so that the split and the range are independent.
+        # range = (32 bits of the digest) * (number of ranges) / 2^32, which needs only a shift. The
+        # bits differ from those in `held_out`, so that split and range are independent.
         high = _words(digests)[:, 1] >> np.uint64(32)
         train = (high * np.uint64(train_ranges) >> np.uint64(32)).astype(np.int64)
         heldout = (high * np.uint64(heldout_ranges) >> np.uint64(32)).astype(np.int64)
         return np.where(self.held_out(digests), train_ranges + heldout, train)
 
     def held_out(self, digests: np.ndarray) -> np.ndarray:
-        """Tell which documents are held out; bool `[D]`.
+        """Return which documents are held out; bool `[D]`.
 
-        A larger fraction holds out all that a smaller one does.
+        If the fraction grows, all documents that were held out before are still held out.
         """
-        # A fraction of 1 would be 2^64, which no uint64 holds.
+        # For a fraction of 1, 2^64 would not fit a uint64.
         threshold = min(int(self.validation_fraction * 2.0**64), 2**64 - 1)
         return _words(digests)[:, 0] < np.uint64(threshold)
 

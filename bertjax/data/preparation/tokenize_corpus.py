@@ -1,4 +1,4 @@
-"""Tokenized work units on the disk, with their documents grouped by the ranges they fall in.
+"""Tokenized work units on the disk, with their documents grouped by range.
 
 A part is a file: int64 offsets of the ranges' blocks and of the end, then the blocks. So a range is
 gathered by reading one block of each part.
@@ -30,8 +30,8 @@ TOKENIZER = "tokenizer"
 DONE = "done.json"
 """File of a tokenized work unit, written last: the counts of what was read and cleaned."""
 BATCH_CHARACTERS = 1 << 18
-"""Characters that are tokenized at once."""
-PART_TOKENS = 8_000_000  # a part's memory: 32 MB of tokens, and as much again while it is sorted
+"""Number of characters that are tokenized together."""
+PART_TOKENS = 8_000_000  # a part takes 32 MB of memory, and the same again while it is sorted
 _OFFSET_BYTES = 8
 
 
@@ -68,7 +68,7 @@ def parts_of(work: epath.Path, work_units: Sequence[str]) -> list[epath.Path]:
     """List the parts of all work units, by their names, in order."""
     parts: list[epath.Path] = []
     for name in work_units:
-        # A folder's files come in any order; by their paths they are in that of their numbers.
+        # Sorted, because `glob` gives files in any order; sorted paths are in order of the numbers.
         parts += sorted((work / name).glob("part-*"), key=os.fspath)
     return parts
 
@@ -87,7 +87,7 @@ def read_range(parts: Sequence[epath.Path], number: int) -> Documents:
 
 @lru_cache(maxsize=1)
 def load(folder: str) -> Tokenizer:
-    """Load the tokenizer of a preparation, once a process."""
+    """Load the tokenizer of a preparation; each process loads it only once."""
     return load_tokenizer(epath.Path(folder) / TOKENIZER)
 
 
@@ -148,7 +148,7 @@ def _tokenize(texts: list[list[str]], config: Config, tokenizer: Tokenizer) -> D
     tokens, offsets = tokenizer.encode_batch(sentences)
     if config.data.word_segmenter == "jieba":
         tokens = mark_words(sentences, tokens, offsets, tokenizer)
-    # A sentence may come to no token (control characters only), and with it a document.
+    # A sentence of control characters only has no tokens; so a document may have none either.
     lengths = np.diff(offsets)
     not_empty = lengths > 0
     sentence_counts = [len(text) for text in texts]

@@ -1,4 +1,4 @@
-"""Sentences to train a vocabulary on: a sample of the training documents, by their content."""
+"""Sample of training documents on which a vocabulary is trained, chosen by their content."""
 
 import json
 import zlib
@@ -16,7 +16,7 @@ from bertjax.data.records.manifest import WORK
 from bertjax.errors import disk_errors
 from bertjax.storage import write_whole
 
-# The sample is larger than asked for by this factor, since the sizes of work units are estimates.
+# The sample is larger by this factor than needed, because the sizes of work units are estimates.
 OVERSAMPLING = 1.2
 FOLDER = "sample"
 
@@ -40,8 +40,8 @@ def take(config: Config, folder: str, plan: Plan, work_unit: WorkUnit, corpus_by
 def read(folder: epath.Path, work_units: Sequence[str], characters: int) -> list[str]:
     """Read the sentences of all work units' samples, about `characters` of them at most.
 
-    Each document comes once, in the order of the digests: so the result depends neither on the
-    order of the files nor on the work units.
+    Each document is used once, and documents are sorted by digest. So the result does not depend on
+    the order of the files or on the work units.
     """
     documents: dict[str, list[str]] = {}
     for name in work_units:
@@ -64,8 +64,8 @@ def read(folder: epath.Path, work_units: Sequence[str], characters: int) -> list
 def _lines(config: Config, plan: Plan, work_unit: WorkUnit, share: float) -> Iterator[str]:
     """Yield `[digest, sentences]` of each document in the sample, as a line of JSON."""
     for text, split in read_texts(work_unit, config.data, Counter()):
-        # Chosen by the text's checksum and not by its digest, which needs the sentences: to split
-        # the texts that are left out would take longer than all else here.
+        # Documents are chosen by the checksum of the text. The digest would need the sentences, and
+        # splitting all texts, also those not chosen, would take longer than everything else here.
         if zlib.crc32(text.encode(errors="surrogatepass")) > share * 2**32:
             continue
         sentences = split(text)

@@ -13,7 +13,7 @@ from bertjax.storage import write_whole
 
 FILE = "manifest.json"
 WORK = ".work"
-"""Subfolder of a folder that has no manifest yet: what its preparation has done so far."""
+"""Subfolder with the intermediate results of a preparation that is not finished."""
 # Version 1 had one schema for both splits; training rows for dynamic masks need another.
 VERSION = 2
 
@@ -27,7 +27,7 @@ class Manifest:
     tokenizer_fingerprint: str
     vocab_size: int
     settings: dict[str, Any]
-    """The configuration's fields that the shards' bytes depend on."""
+    """Fields of the configuration that change the bytes of the shards."""
     sources: dict[str, str]
     """Fingerprint of each source of the corpus."""
     shards: tuple[ShardInfo, ...]
@@ -48,9 +48,9 @@ def write_manifest(folder: epath.Path, manifest: Manifest) -> None:
 
 
 def read_manifest(folder: epath.Path) -> Manifest | None:
-    """Read the folder's manifest; None where it has none.
+    """Read the folder's manifest; return None if it has none.
 
-    Raises `UserError` when the file is broken or of another version.
+    Raises `UserError` if the file is broken or of another version.
     """
     path = folder / FILE
     if not path.exists():
@@ -66,7 +66,7 @@ def read_manifest(folder: epath.Path) -> Manifest | None:
         values["schemas"] = {split: Schema(**schema) for split, schema in values["schemas"].items()}
         values["shards"] = tuple(ShardInfo(**shard) for shard in values["shards"])
         return Manifest(**values)
-    # Whatever stands in the file instead of the expected objects, one of these comes of it.
+    # Any unexpected content of the file causes one of these errors.
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path}: cannot be read as a manifest ({type(error).__name__}: {error})"

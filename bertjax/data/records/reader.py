@@ -1,4 +1,4 @@
-"""Reading records by their number, from prepared shards or from other scripts' TFRecord files."""
+"""Readers of records by their number, from prepared shards or TFRecord files of other scripts."""
 
 import logging
 from collections.abc import Sequence
@@ -15,9 +15,9 @@ from bertjax.types import Batch
 log = logging.getLogger(__name__)
 
 HELDOUT_NAMES = ("valid", "eval", "dev", "test")
-"""Parts of a foreign file's name that say that its records are held out."""
+"""A foreign file whose name contains one of these has held-out records."""
 SCAN_RECORDS = 4096
-"""Foreign records that are parsed at once while all are looked at."""
+"""Number of foreign records that are parsed together when all records are checked."""
 
 
 class PreparedRecords:
@@ -29,10 +29,10 @@ class PreparedRecords:
     def __init__(
         self, folder: epath.Path, manifest: Manifest, split: str, *, skip_damaged: bool = False
     ):
-        """Map the files; `UserError` when one is missing or of another size than the manifest says.
+        """Map the files; raise `UserError` if one is missing or not of the size in the manifest.
 
-        With `skip_damaged` a record whose checksum is wrong is read as zeros, and counted in
-        `skipped`; without it reading it is a `UserError`.
+        With `skip_damaged`, a record with a wrong checksum is read as zeros, and `skipped` gets its
+        number. Otherwise, reading such a record raises `UserError`.
         """
         self.schema = manifest.schemas[split]
         self._skip_damaged = skip_damaged
@@ -56,7 +56,7 @@ class PreparedRecords:
 
         Raises `UserError` naming the file of a damaged record.
         """
-        # Empty shards begin where the next one does: "right" passes over them.
+        # An empty shard has the same start as the next one; side="right" skips it.
         shards = np.searchsorted(self._starts, record_numbers, side="right") - 1
         raw = np.empty((len(record_numbers), self.schema.record_bytes), np.uint8)
         for shard in np.unique(shards):
@@ -66,7 +66,7 @@ class PreparedRecords:
         for row in damaged_rows:
             self._note_damage(int(record_numbers[row]), int(shards[row]))
         batch = record_format.decode(self.schema, raw)
-        # A row of zeros is all padding with weights of 0: it adds nothing to the loss.
+        # A row of zeros is only padding with weights of 0, so it adds nothing to the loss.
         for values in batch.values():
             values[damaged_rows] = 0
         return batch
@@ -96,7 +96,8 @@ class ForeignRecords:
         spans = [record_spans(path, file) for path, file in zip(paths, self._files, strict=True)]
         self._spans = np.concatenate([np.zeros((0, 2), np.int64), *spans])
         self._starts = np.cumsum([0] + [len(span) for span in spans])
-        # No manifest tells the largest id here; and a fault is found before the first step.
+        # All records are read now, because no manifest has the largest id, and so that errors are
+        # found before the first step.
         self.max_id = 0
         for begin in range(0, len(self), SCAN_RECORDS):
             batch = self.read(np.arange(begin, min(begin + SCAN_RECORDS, len(self))))
@@ -148,7 +149,7 @@ class ForeignRecords:
             parsed = tf.io.parse_example(tf.constant(examples, tf.string), features)
         # TensorFlow's message may quote raw bytes that are not UTF-8.
         except (tf.errors.InvalidArgumentError, UnicodeDecodeError):
-            # It does not name the record either, so they are looked at one by one.
+            # The message does not name the record either, so the records are checked one by one.
             self._check_examples(examples, record_numbers)
             raise
         return {name: value.numpy() for name, value in parsed.items()}
@@ -156,8 +157,8 @@ class ForeignRecords:
     def _check_ranges(self, batch: Batch, record_numbers: np.ndarray) -> None:
         """Raise `UserError` for a value outside its feature's range.
 
-        It would silently wrap in int32, or gather from another position. The ids' upper bound is
-        the vocabulary's size: see `max_id`.
+        Such a value would silently wrap around in int32, or a gather would use another position.
+        The upper bound of ids is the vocabulary size, which is checked with `max_id`.
         """
         # Of the other integers the limit is int32's, the type in a batch.
         limits = {
@@ -213,7 +214,7 @@ class ForeignRecords:
 def foreign_paths(folder: epath.Path, split: str) -> list[epath.Path]:
     """List the TFRecord files of a folder that belong to `split`, `train` or `validation`.
 
-    Held out are those whose name has one of `HELDOUT_NAMES` in it.
+    Files whose name contains one of `HELDOUT_NAMES` are held out.
     """
     heldout, others = [], []
     # Sorted: a record's number must mean the same at each start and on each host.
@@ -233,7 +234,7 @@ def record_spans(path: epath.Path, file: np.ndarray) -> np.ndarray:
 
     Raises `UserError` where the framing breaks off or its checksum is wrong.
     """
-    # Records of other scripts differ in length: each one's header says where the next begins.
+    # Records of other scripts differ in length; the header of each record has its length.
     spans: list[tuple[int, int]] = []
     position, size = 0, len(file)
     while position < size:

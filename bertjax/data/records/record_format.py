@@ -1,10 +1,10 @@
 """Records of pretraining sequences: their features, their bytes, and the files that hold them.
 
-A shard is an ordinary TFRecord file of `tf.train.Example`s, under the feature names of the
-original BERT data script, so that each side can read the other's files. In addition every record
-of a schema has the same length here: integers are written as varints of a fixed width (a varint
-may be padded with groups of zero bits). So a batch is encoded and decoded by whole columns, and
-record `i` begins at byte `i * record_bytes`.
+A shard is an ordinary TFRecord file of `tf.train.Example`s with the feature names of the original
+BERT data script, so bertjax and that script can read each other's files. In addition, all records
+of a schema have the same length here: integers are written as varints of a fixed width (a varint
+may be padded with groups of zero bits). So whole columns of a batch are encoded and decoded at
+once, and record `i` begins at byte `i * record_bytes`.
 """
 
 import hashlib
@@ -21,7 +21,8 @@ from bertjax.errors import check
 from bertjax.storage import local_copy, written_whole
 from bertjax.types import Batch
 
-# Bytes of a feature's varints, 7 bits each: ids up to 2^21 - 1, positions up to 2^14 - 1.
+# Number of bytes in each varint of a feature. A byte holds 7 bits, so ids are up to 2^21 - 1 and
+# positions up to 2^14 - 1.
 INT_WIDTHS = {
     "input_ids": 3,
     "input_mask": 1,
@@ -64,13 +65,13 @@ class Schema:
     in it (`pack_ids`, `position_ids`).
     """
     word_starts: bool = False
-    """True if the record says where words begin; else an id's piece of the vocabulary says it."""
+    """True if the record stores where words begin; if False, this follows from the vocabulary."""
 
     @property
     def lengths(self) -> dict[str, int]:
         """The number of values of each feature, in the order of their bytes.
 
-        Readers depend on the order: shards of earlier versions are read by it.
+        The order must not change, because shards of earlier versions are read in this order.
         """
         ids, predictions, sentences = (
             self.max_seq_length,
@@ -113,7 +114,7 @@ class ShardInfo:
     bytes: int
     sha256: str
     max_id: int
-    """The largest id in any record; 0 where there is none."""
+    """The largest id in any record; 0 if there are no records."""
 
 
 def feature_dtype(feature: str) -> type[np.generic]:
@@ -122,7 +123,7 @@ def feature_dtype(feature: str) -> type[np.generic]:
 
 
 def schema_of(config: DataConfig, split: str) -> Schema:
-    """Return the schema that `prepare` gives the shards of `train` or `validation`."""
+    """Return the schema of the shards that `prepare` makes for `split`: `train` or `validation`."""
     masked_later = config.dynamic_masking and split == "train"
     has_sentences = config.sentence_objective != "none"
     return Schema(
@@ -186,7 +187,7 @@ def decode(schema: Schema, records: np.ndarray) -> Batch:
 
 
 def damaged(records: np.ndarray) -> np.ndarray:
-    """Tell which records, uint8 `[n, record_bytes]`, have a wrong checksum; bool `[n]`."""
+    """Return which records, uint8 `[n, record_bytes]`, have a wrong checksum; bool `[n]`."""
     stored = np.ascontiguousarray(records[:, -FOOTER_BYTES:]).view("<u4")[:, 0]
     return stored != data_crcs(records)
 
@@ -209,7 +210,7 @@ def tfrecord_crc(data: bytes) -> np.uint32:
 def masked_crc(crc: np.ndarray) -> np.ndarray:
     """Return CRCs, uint32, as TFRecord stores them: rotated by 15 bits, plus a constant.
 
-    They are masked because a CRC of data that itself holds CRCs is weak (LevelDB, `crc32c.h`).
+    CRCs are masked because the CRC of data that contains CRCs is weak (LevelDB, `crc32c.h`).
     """
     return ((crc >> np.uint32(15)) | (crc << np.uint32(17))) + np.uint32(0xA282EAD8)
 
@@ -217,9 +218,9 @@ def masked_crc(crc: np.ndarray) -> np.ndarray:
 def write_shard(
     path: epath.Path, split: str, schema: Schema, batches: Iterable[Mapping[str, np.ndarray]]
 ) -> ShardInfo:
-    """Write batches as one file, which has its final name only when it is whole and on the disk.
+    """Write batches as one file, which gets its final name only when it is complete.
 
-    Raises `UserError` naming the file when the disk refuses; nothing of it is left then.
+    If it cannot be written, raises `UserError` naming the file, and no part of it is left.
     """
     digest, size, records, max_id = hashlib.sha256(), 0, 0, 0
     with written_whole(path) as file:
@@ -229,7 +230,7 @@ def write_shard(
             digest.update(block)
             size += block.nbytes
             records += len(batch["input_ids"])
-            # Where rows are masked, the original of a masked id is in `masked_lm_ids` only.
+            # In masked rows, the original of a masked id is only in `masked_lm_ids`.
             for name in ("input_ids", "masked_lm_ids"):
                 if name in batch:
                     max_id = max(max_id, int(batch[name].max(initial=0)))
@@ -286,7 +287,7 @@ def _template(schema: Schema) -> tuple[np.ndarray, dict[str, int]]:
         entry = _field(1, _field(1, name.encode()) + _field(2, feature))
         entries.append(entry)
         size += len(entry)
-        # The values are the last bytes of their entry, whatever the lengths of the fields around.
+        # The values are always the last bytes of their entry.
         columns[name] = size - width * length
     data = _field(1, b"".join(entries))
     start = HEADER_BYTES + len(data) - size

@@ -1,4 +1,4 @@
-"""Verification and description of a prepared folder, as `bertjax inspect` prints them."""
+"""Verification and description of a prepared folder, for `bertjax inspect`."""
 
 import hashlib
 import itertools
@@ -23,10 +23,10 @@ TOP_TOKENS = 10
 
 
 def summarize(folder: epath.PathLike, *, examples: int = 3) -> str:
-    """Describe each split in figures, and `examples` of its rows as text, one string of lines.
+    """Return lines of text with statistics of each split, and `examples` rows as text.
 
-    Every shard's checksum is verified first. Raises `UserError` for a folder that `bertjax prepare`
-    did not finish, and naming a shard that is missing or damaged.
+    The checksum of every shard is verified first. Raises `UserError` if the folder was not finished
+    by `bertjax prepare`, or if a shard is missing or damaged, naming it.
     """
     path = epath.Path(folder)
     manifest = read_manifest(path)
@@ -42,7 +42,7 @@ def summarize(folder: epath.PathLike, *, examples: int = 3) -> str:
     for split in ("train", "validation"):
         if manifest.split(split):
             lines += ["", *_describe_split(path, manifest, split, tokenizer)]
-    # Held-out rows where there are any: they are masked even if the training rows are not.
+    # Held-out rows are shown if there are any, because they are always masked.
     split = "validation" if manifest.split("validation") else "train"
     lines += ["", f"first rows of {split}:"]
     records = PreparedRecords(path, manifest, split)
@@ -73,7 +73,7 @@ class _Totals:
     def __init__(self, schema: Schema, tokenizer: Tokenizer):
         self._tokenizer = tokenizer
         self.lengths = np.zeros(schema.max_seq_length + 1, np.int64)
-        """Rows by their number of ids."""
+        """Number of rows of each length in ids."""
         self.ids = np.zeros(tokenizer.vocab_size, np.int64)
         """Occurrences of each id, before masking."""
         self.sequences = 0
@@ -103,7 +103,7 @@ class _Totals:
         self.ids += np.bincount(ids, minlength=len(self.ids))
 
     def describe(self, schema: Schema, objective: str) -> list[str]:
-        """List the figures, a line each; without records they are 0, not a division by 0."""
+        """List the statistics, one per line; they are 0 if there are no records."""
         return [
             self._describe_rows(schema, objective),
             self._describe_masks(schema),
@@ -169,7 +169,7 @@ def _describe_split(
 
 
 def _histogram(counts: np.ndarray) -> list[str]:
-    """Draw the numbers of rows by length, int `[longest + 1]`, as bars of text."""
+    """Draw the number of rows of each length, int `[longest + 1]`, as bars of text."""
     edges = np.linspace(0, len(counts), HISTOGRAM_BARS + 1).astype(int).tolist()
     bins = list(itertools.pairwise(edges))
     sizes = [int(counts[begin:end].sum()) for begin, end in bins]
@@ -182,7 +182,7 @@ def _histogram(counts: np.ndarray) -> list[str]:
 
 
 def _describe_row(batch: Batch, row: int, tokenizer: Tokenizer) -> list[str]:
-    """Show a row as text: its sentence labels and ids, and below them its masked words."""
+    """Return a row as text: its sentence labels and pieces, and below them its masked words."""
     length = int(batch["input_mask"][row].sum())
     text = tokenizer.decode(batch["input_ids"][row, :length].tolist())
     if "next_sentence_labels" in batch:

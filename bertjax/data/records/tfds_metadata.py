@@ -1,4 +1,4 @@
-"""Metadata that make a prepared folder a TensorFlow Datasets folder too."""
+"""Metadata files with which TensorFlow Datasets can read a prepared folder."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from bertjax.data.records.record_format import FLOATS, Schema
 def write(folder: epath.Path, manifest: Manifest) -> None:
     """Write `dataset_info.json` and `features.json`.
 
-    With them `tfds.builder_from_directory` reads the folder. It knows one list of features a
-    folder, not one a split: here that of the training records. Where these are not masked, the
-    masks of the held-out records are left out of the list.
+    With them `tfds.builder_from_directory` can read the folder. TFDS has one list of features for
+    the whole folder, not one per split; here it is that of the training records. If these are not
+    masked, the list does not have the masks of the held-out records.
     """
     import tensorflow_datasets as tfds
 

@@ -35,8 +35,8 @@ _TRAINED_TOKENS = [ROBERTA_TOKENS[i] for i in (2, 0, 3, 1, 4)]
 class ByteBPE:
     """A `Tokenizer` over bytes: any text has pieces, and none is unknown; case is kept.
 
-    A word is marked by the space before it. So the first word of a text is no `starts_word` piece,
-    unless `add_prefix_space` puts a space before every text.
+    The start of a word is marked by the space before it. So the first piece of a text is not marked
+    as the start of a word, unless `add_prefix_space` puts a space before every text.
     """
 
     def __init__(
@@ -72,9 +72,10 @@ class ByteBPE:
                 f"{path}: found merges that do not fit the vocabulary ({error})"
             ) from error
         self._engine = _engine(model, add_prefix_space)
-        # A second engine: in the first one text that spells the mask must not become it.
+        # A second engine is needed, because in the first one text that spells the mask token must
+        # not become the mask.
         self._engine_with_mask = Engine.from_str(self._engine.to_str())
-        # As RoBERTa's, the mask takes the space before it.
+        # As in RoBERTa, the mask absorbs the space before it.
         mask = AddedToken(self._special[ROLES.index("mask")], special=True, **_MASK_OPTIONS)
         self._engine_with_mask.add_special_tokens([mask])
 
@@ -96,7 +97,7 @@ class ByteBPE:
             min_frequency=2,  # a pair that occurs once says nothing about the language
             show_progress=False,
             special_tokens=_TRAINED_TOKENS,
-            # Sorted: the package gives the bytes in the order of a hash map.
+            # Sorted, because the package returns the bytes in the order of a hash map.
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         )
         sentences = list(texts)
@@ -165,7 +166,7 @@ def _engine(model: models.BPE, add_prefix_space: bool) -> Engine:
     engine = Engine(model)
     engine.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
     engine.decoder = decoders.ByteLevel()
-    # It only sets where tokens begin: after their space.
+    # The post-processor only changes offsets: a token begins after its space.
     engine.post_processor = processors.ByteLevel(trim_offsets=True)
     return engine
 
@@ -193,7 +194,7 @@ def _check_cased(where: str, lowercase: bool) -> None:
 
 
 def read_merges(path: object, content: bytes) -> list[tuple[str, str]]:
-    """Return the pairs of a `merges.txt`, the first to be merged first.
+    """Return the pairs of a `merges.txt`, in the order in which they are merged.
 
     Raises `UserError` naming the line that is no pair.
     """

@@ -1,7 +1,7 @@
 """Reader of the tokenizer in a model folder of `transformers` or of the original BERT.
 
-Such a folder is an untrusted file: every setting that would make text be split otherwise than here
-is refused by name, not ignored.
+The files are untrusted. Every setting with which text would be split differently than here is
+refused with an error that names it.
 """
 
 from collections.abc import Mapping
@@ -26,9 +26,9 @@ from bertjax.storage import read_json
 
 ADDED_FILE = "added_tokens.json"
 Json = Mapping[str, Any]
-"""An object of a JSON file of the folder; values may be of any type."""
-# Classes of `transformers` that split text as ours of each kind do; "Fast" may follow. The general
-# ones read tokenizer.json, with which the vocabulary is compared.
+"""An object from a JSON file in the folder; its values may be of any type."""
+# Classes of `transformers` that split text like our tokenizer of each kind; the names may end with
+# "Fast". The general classes read tokenizer.json, which must have the same vocabulary.
 # `PreTrainedTokenizerFast` is an alias of `TokenizersBackend` since transformers 5.
 GENERAL_CLASSES = ("PreTrainedTokenizer", "TokenizersBackend")
 WORDPIECE_CLASSES = ("BertTokenizer", "ElectraTokenizer", "DistilBertTokenizer", *GENERAL_CLASSES)
@@ -250,7 +250,7 @@ def _check_class(path: epath.Path, settings: Json, known: tuple[str, ...]) -> No
 
 
 def _check_same_vocabulary(path: epath.Path, engine: Json, tokenizer: Tokenizer) -> None:
-    """Refuse a vocabulary that differs from that of the tokenizer.json beside it.
+    """Refuse a vocabulary that differs from that of the tokenizer.json in the same folder.
 
     `transformers` reads tokenizer.json first, so two vocabularies would give two sets of ids.
     """
@@ -265,10 +265,10 @@ def _check_same_vocabulary(path: epath.Path, engine: Json, tokenizer: Tokenizer)
 
 
 def _check_added(path: epath.Path, settings: Json, engine: Json, tokenizer: Tokenizer) -> None:
-    """Refuse tokens that were added to the vocabulary, whose text would get the ids of its pieces.
+    """Refuse tokens that were added to the vocabulary: here they would be split into pieces.
 
-    Tokens that the vocabulary has under the same id are no addition: `transformers` lists all
-    special tokens so.
+    A token that the vocabulary has with the same id does not count as added: `transformers` lists
+    all special tokens among the added ones.
     """
     entries = tokenizer.pieces(range(tokenizer.vocab_size))
     for token, i in _added_tokens(path, settings, engine):
@@ -306,8 +306,8 @@ def _added_tokens(path: epath.Path, settings: Json, engine: Json) -> list[tuple[
 
 
 def _number(text: str) -> int | str:
-    """The id that a key spells; a text that spells none stays as it is."""
-    # At most 9 digits: `int` refuses texts of more than 4,300 with an error of its own.
+    """The id that a key spells; a key that is no number is returned unchanged."""
+    # At most 9 digits, because `int` raises another error for more than 4,300 digits.
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else text
 
 

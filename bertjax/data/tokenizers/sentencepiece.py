@@ -30,8 +30,8 @@ from bertjax.data.tokenizers.vocabulary import (
 from bertjax.errors import UserError, check, one_line
 
 FILE = "spiece.model"
-# A piece that begins a word: one after a space, or any piece in the scripts of East and South-East
-# Asia, which put no space between words.
+# Matches a piece that begins a word: a piece after a space, or any piece in the scripts of East and
+# South-East Asia, which have no spaces between words.
 _STARTS_WORD = re.compile(
     WORD
     + "|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai and Lao, Burmese, Khmer
@@ -48,12 +48,12 @@ STAND_IN = "\ue000"  # for [MASK]; of the private use area: no text has it, no m
 
 
 class _Cleaned(NamedTuple):
-    """A text as the model is to see it."""
+    """A text in the form that the model gets."""
 
     text: str
     begins: list[int] | None
-    """Where in the original text each character comes from, and its end; None: the text is as it
-    was.
+    """Position in the original text of each character and of the end; None if the text is
+    unchanged.
     """
 
 
@@ -95,7 +95,7 @@ class SentencePiece:
 
     @classmethod
     def train(cls, config: TokenizerConfig, texts: Iterable[str]) -> "SentencePiece":
-        """Train a model: the same texts give the same bytes."""
+        """Train a model; the same texts give the same bytes."""
         model = io.BytesIO()
         pad, unk, *control = SPECIAL_TOKENS
         try:
@@ -157,7 +157,7 @@ class SentencePiece:
         for piece, following in zip(pieces, [*pieces[1:], ""], strict=False):
             if STAND_IN in piece:
                 ids += [self.mask_id] * piece.count(STAND_IN)
-            # A space alone before a mask is left out: a masked word brings its own space.
+            # A single space before a mask is left out, because a masked word includes its space.
             elif not (piece == WORD and STAND_IN in following):
                 ids.append(self._model.piece_to_id(piece))
         return np.array(ids, np.int32)
@@ -195,7 +195,7 @@ class SentencePiece:
         )
 
     def _clean(self, text: str) -> _Cleaned:
-        """The text as the model is to see it.
+        """The text in the form that the model gets.
 
         For "albert" (github.com/google-research/albert, tokenization.py): quotes of two characters
         become one, accents are removed and, uncased, letters are lower-cased. As in `transformers`,
@@ -219,7 +219,8 @@ class SentencePiece:
         for character in unicodedata.normalize("NFKD", matched):
             if unicodedata.category(character).startswith("M"):
                 continue
-            # One character at a time: `lower` of a whole word changes a final sigma otherwise.
+            # One character at a time, because `lower` of a whole word treats a final sigma
+            # differently.
             kept += character.lower() if self.lowercase else character
         return kept.replace(NEXT_LINE, " ")
 

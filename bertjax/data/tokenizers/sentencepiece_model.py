@@ -77,7 +77,7 @@ def with_scores(content: bytes, score_of: Callable[[Piece], float]) -> bytes:
     fields: list[bytes] = []
     for number, value in _fields(content):
         if number == _PIECES:
-            # A second score at the end: of a field that occurs twice, protobuf takes the last.
+            # The new score is appended: if a field occurs twice, protobuf uses the last value.
             score = struct.pack("<f", score_of(_piece(value)))
             value += bytes([_SCORE << 3 | _FLOAT]) + score
         fields.append(_varint(number << 3 | _BYTES) + _varint(len(value)) + value)
@@ -87,9 +87,9 @@ def with_scores(content: bytes, score_of: Callable[[Piece], float]) -> bytes:
 def with_exact_scores(content: bytes) -> bytes:
     """Return the model file with scores rounded to 1/1024.
 
-    SentencePiece adds scores in float32, `tokenizers` in float64. Where segmentations score alike,
-    as of a line of equal signs, they agree on the best one only if no sum is rounded. Multiples of
-    1/1024 down to -16384 fit float32's 24 bits.
+    SentencePiece adds scores in float32, `tokenizers` in float64. If several segmentations have
+    equal scores (for example in a line of equal signs), both choose the same one only if no sum is
+    rounded. Multiples of 1/1024 down to -16384 fit the 24 bits of float32.
     """
     return with_scores(content, _exact_score)
 
@@ -175,7 +175,7 @@ def _scored(pieces: list[Piece]) -> list[tuple[str, float]]:
 
 
 def _merges(pieces: list[Piece], ids: dict[str, int]) -> list[tuple[str, str]]:
-    """Every pair of pieces that make a piece, the pairs of the best-scored piece first."""
+    """All pairs of pieces that form a piece; the pairs of the piece with the best score first."""
     ranked = []
     for name, score, kind in pieces:
         if kind not in (_NORMAL, _USER_DEFINED):

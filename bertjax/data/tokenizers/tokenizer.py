@@ -25,13 +25,13 @@ class Tokenizer(Protocol):
     kind: TokenizerKind
     """As in `TokenizerConfig`."""
     lowercase: bool
-    """True where text is lower-cased."""
+    """True if text is lower-cased."""
     vocab_size: int
     """Number of entries of the vocabulary, special tokens included."""
     pad_id: int
     """Id of the padding."""
     unk_id: int
-    """Id of whatever the vocabulary lacks."""
+    """Id for text that the vocabulary cannot represent."""
     cls_id: int
     """Id of the token before the first text."""
     sep_id: int
@@ -43,24 +43,24 @@ class Tokenizer(Protocol):
     starts_word: np.ndarray
     """True for pieces that begin a word; bool [vocab_size], False for special ids."""
     fingerprint: str
-    """Digest, hexadecimal, that changes when the ids of any text could."""
+    """Hexadecimal digest that changes if the ids of any text could change."""
 
     def encode_batch(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the ids of all texts, one text after another, and the begin of each text in them.
+        """Return the ids of all texts, one text after another, and the offset of each text in them.
 
-        Ids are int32 `[n]`, begins int64 `[len(texts) + 1]` with `n` last. No special token is
-        added, and none comes out of text that spells one.
+        Ids are int32 `[n]`. Offsets are int64 `[len(texts) + 1]`; the last one is `n`. No special
+        token is added, and text that spells a special token does not become one.
         """
         ...
 
     def encode_begins(self, texts: Sequence[str]) -> list[list[int]]:
-        """Return the first character of each token of `encode_batch` in its text."""
+        """Return the position in the text of each token's first character, as in `encode_batch`."""
         ...
 
     def encode_with_masks(self, text: str) -> np.ndarray:
         """Return the ids of one text, int32; each `[MASK]` in it becomes `mask_id`.
 
-        So does the tokenizer's own name of the mask, where that is another one.
+        If the tokenizer has another name for the mask, that name becomes `mask_id` too.
         """
         ...
 
@@ -69,7 +69,7 @@ class Tokenizer(Protocol):
         ...
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Return the text of ids, with special tokens by name."""
+        """Return the text of ids; special tokens are written by name."""
         ...
 
     def save(self, folder: epath.PathLike, model_max_length: int | None = None) -> None:
@@ -146,8 +146,8 @@ def load_tokenizer(folder: epath.PathLike) -> Tokenizer:
 def _file_in_folder(path: epath.Path, settings: Mapping[str, Any], key: str) -> epath.Path:
     """The file that a setting names.
 
-    It must be in the settings' own folder: a folder from elsewhere must not make us read other
-    files of this machine.
+    The file must be in the folder of the settings, because an untrusted folder must not be able to
+    make bertjax read other files of this machine.
     """
     name = settings.get(key)
     check(

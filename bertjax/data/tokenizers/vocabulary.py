@@ -1,4 +1,4 @@
-"""Shared parts of all kinds of tokenizer: special tokens, the saved folder, the fingerprint."""
+"""Parts that all kinds of tokenizer share: special tokens, the saved folder, the fingerprint."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ def flatten_ids(sequences: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndar
 
     The ids are int32 [n], the begins int64 [len(sequences) + 1]; the last one is n.
     """
-    # `fromiter` with the length known: neither a list of all ids nor an array that grows.
+    # `fromiter` with a known length avoids a list of all ids and an array that grows.
     offsets = np.fromiter(accumulate(map(len, sequences), initial=0), np.int64, len(sequences) + 1)
     return np.fromiter(chain.from_iterable(sequences), np.int32, int(offsets[-1])), offsets
 
@@ -86,7 +86,7 @@ def save_files(
         path.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         write_whole(path / name, content)
-    # The settings last: a folder that has them is complete.
+    # The settings are written last, so that a folder with settings is complete.
     write_whole(path / SETTINGS_FILE, json.dumps(all_settings, indent=2).encode())
 
 
@@ -98,11 +98,11 @@ def engine_json(
 ) -> bytes:
     """Return `tokenizer.json`, from which the `tokenizers` package makes `engine`.
 
-    It holds the special tokens too, so there, unlike here, text that spells a special token becomes
-    it. `post_processor` puts them around one text or two. With `mask_takes_space` the mask takes
-    the space before it.
+    The file contains the special tokens. So, unlike in bertjax, text that spells a special token
+    becomes this token. `post_processor` puts special tokens around one text or two. With
+    `mask_takes_space` the mask absorbs the space before it.
     """
-    # A copy, for the engine itself must not know the special tokens.
+    # A copy is changed, because `engine` itself must not know the special tokens.
     complete = Engine.from_str(engine.to_str())
     mask = special[ROLES.index("mask")]
     added = []

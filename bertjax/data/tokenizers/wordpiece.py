@@ -64,7 +64,7 @@ class WordPiece:
         """
         sentences = list(texts)
         engine = _engine(models.WordPiece(unk_token=UNK), config.lowercase)
-        # A character may need two entries: one that begins a word, one that continues it.
+        # A character may need two entries: one to begin a word and one to continue a word.
         limit = (config.vocab_size - len(SPECIAL_TOKENS)) // 2
         alphabet, continuing = _characters(engine, sentences, limit)
         check(
@@ -89,8 +89,8 @@ class WordPiece:
         return cls("the trained vocabulary", content, config.lowercase)
 
     def encode_batch(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        # BERT's words never cross a space, so a chunk (what stands between two spaces) has the same
-        # ids wherever it stands. Text repeats itself: most chunks are looked up.
+        # BERT's words never cross a space, so a chunk (the text between two spaces) always has the
+        # same ids. Text repeats itself, so most chunks are found in the cache.
         chunks_by_text = [text.split(" ") for text in texts]
         chunks = list(chain.from_iterable(chunks_by_text))
         numbers = np.fromiter(map(self._chunk_numbers.__getitem__, chunks), np.int64, len(chunks))
@@ -118,7 +118,7 @@ class WordPiece:
     def _encode_unseen(self) -> None:
         """Encode the chunks that were not seen before, and add them to the cache."""
         unseen = self._chunk_numbers.unseen
-        # All of a batch at once: the engine encodes them in parallel, and computes no offsets.
+        # All new chunks of a batch together: the engine encodes them in parallel, without offsets.
         encodings = self._engine.encode_batch_fast(unseen, add_special_tokens=False)
         unseen.clear()
         ids, offsets = flatten_ids([encoding.ids for encoding in encodings])

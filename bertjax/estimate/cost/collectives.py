@@ -81,8 +81,9 @@ class FoundCollective(NamedTuple):
 def find_collective(module: Module, instruction: Instruction) -> FoundCollective | None:
     """Find the collective that an instruction starts or does; None where there is none.
 
-    A collective that the compiler overlaps stands in the text several times: in a fusion that
-    starts it, in those that go on meanwhile, and in one that ends it. Only the first counts.
+    If the compiler overlaps a collective with other work, the text has it several times: in a
+    fusion that starts it, in fusions that run at the same time, and in one that ends it. Only the
+    first one counts.
     """
     opcode = instruction.opcode
     kind = opcode.removesuffix("-start")
@@ -99,7 +100,7 @@ def find_collective(module: Module, instruction: Instruction) -> FoundCollective
         return FoundCollective(collective, collective.opcode, True)
     algorithm = instruction.config.get("collective_algorithm_config")
     if algorithm and "async_collective_fusion_config" not in collective.config:
-        # An all-reduce of which each device keeps a part sends no more than a reduce-scatter does.
+        # If each device keeps only a part of an all-reduce, it is counted as a reduce-scatter.
         scatters = "AllReduceScatter" in algorithm.get("emitter", "")
         return FoundCollective(
             collective, "reduce-scatter" if scatters else collective.opcode, False

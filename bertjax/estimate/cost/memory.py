@@ -1,4 +1,4 @@
-"""Memory of a device by what takes it."""
+"""Memory of a device, divided by what uses it."""
 
 import math
 from collections.abc import Mapping

@@ -95,7 +95,7 @@ class Schedule:
 
 
 def schedule(module: Module, placement: DevicePlacement, chip: Chip) -> Schedule:
-    """Follow the program as it runs. Of a conditional's branches the most expensive counts."""
+    """Follow the program as it runs; in a conditional, the most expensive branch counts."""
     walk = _Walk(module, placement, chip)
     costs = walk.costs_of(module.entry, times=1, caller=None)
     return Schedule(tuple(costs), tuple(walk.unknown_loops))
@@ -170,7 +170,8 @@ def _cost(
         return Cost(instruction, times, seconds, basis, op_name)
     if _is_free(module, instruction):
         return None
-    # Written and, about as much, read: most of these are sorts and gathers.
+    # Factor 2: the result is written, and about as much is read. Most of these instructions are
+    # sorts and gathers.
     seconds = 2 * instruction.bytes / chip.hbm_bandwidth
     return Cost(instruction, times, seconds, "bytes", op_name)
 

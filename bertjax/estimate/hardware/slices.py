@@ -1,4 +1,4 @@
-"""Slices that are not there, as the TPU compiler knows them."""
+"""Descriptions of TPU slices for the compiler, without the devices themselves."""
 
 import os
 from collections.abc import Sequence
@@ -44,9 +44,9 @@ def prepare_environment() -> None:
 
 def _prepare_compiler() -> None:
     """Keep the TPU compiler from looking for a TPU, locking out other processes, and logging."""
-    # Else it asks the metadata server, which only a TPU host has.
+    # Otherwise the compiler asks the metadata server, which exists only on TPU hosts.
     os.environ["TPU_SKIP_MDS_QUERY"] = "1"
-    # Else one process at a time may load it, since each might want the chip.
+    # Otherwise only one process at a time may load libtpu, because each might use the chip.
     os.environ["ALLOW_MULTIPLE_LIBTPU_LOAD"] = "1"
     for name, value in _COMPILER_DEFAULTS.items():
         os.environ.setdefault(name, value)

@@ -42,9 +42,9 @@ def load(folder: epath.PathLike, drop: Sequence[str] = ()) -> tuple[ModelConfig,
 
     Its weights are `model.safetensors`, `pytorch_model.bin` or, of version 4, `flax_model.msgpack`,
     in one file or in shards. Tensors whose names begin with an entry of `drop` are left out. The
-    parameters are float32 numpy arrays named as in `docs/parameters.md`; the heads are those that
-    the weights hold. Raises `UserError` naming the field or tensor that is missing, damaged, not
-    part of the model, or asks for what bertjax does not compute.
+    parameters are float32 numpy arrays named as in `docs/parameters.md`; the model has the heads
+    for which there are weights. Raises `UserError`, naming the field or tensor, if it is missing,
+    damaged, not part of the model, or needs something that bertjax does not compute.
     """
     path = epath.Path(folder)
     values, where = read_json(path / CONFIG), str(path / CONFIG)
@@ -53,7 +53,7 @@ def load(folder: epath.PathLike, drop: Sequence[str] = ()) -> tuple[ModelConfig,
     dialect = dialect_of(architecture)
     # Dropped first, since `drop` has the names that stand in the file.
     tensors = resolve_copies(drop_tensors(tensors, drop), dialect)
-    # config.json only names a class; the weights tell which heads are there.
+    # config.json only names a class; the weights show which heads the model has.
     config = dataclasses.replace(config, heads=heads_in(tensors, dialect))
     check_mlm_activation(architecture, config, where)
     # bertjax's masked-word head has no matrix of its own, only the word embeddings.
@@ -107,7 +107,7 @@ def save(
     dialect = torch_dialect(architecture, head.transformers_class if head else "")
     tensors = export_tensors(params, dialect, prefixed=prefixed)
     write_safetensors(path, tensors, max_shard_bytes)
-    # Sorted, as save_pretrained writes it: two exports can be compared line by line.
+    # Sorted like the output of save_pretrained, so that two exports can be compared line by line.
     write_whole(path / CONFIG, (json.dumps(values, indent=2, sort_keys=True) + "\n").encode())
 
 

@@ -1,6 +1,6 @@
 """Conversion between the config.json of `transformers` and `ModelConfig`.
 
-A configuration that the other side computes differently is refused, never approximated.
+A configuration for which `transformers` and bertjax compute different results is refused.
 """
 
 from collections.abc import Collection, Mapping
@@ -18,7 +18,7 @@ ACTIVATIONS = {
     "gelu_pytorch_tanh": "gelu_tanh",
     "relu": "relu",
 }
-# Fields that config.json and `ModelConfig` call the same.
+# Fields with the same name in config.json and `ModelConfig`.
 SAME_NAME_FIELDS = (
     "vocab_size",
     "hidden_size",
@@ -54,11 +54,11 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "attention_probs_dropout_prob": 0.0,
     },
 }
-# Values that a field may have; with any other transformers computes what bertjax does not.
+# Allowed values of a field; with other values transformers computes something bertjax does not.
 ONLY_VALUES: dict[str, tuple[Any, ...]] = {
     "transformers_weights": (None,),  # the name of another file with the weights
     "position_embedding_type": ("absolute", None),
-    # A decoder does not attend to what follows, and reads an encoder's output.
+    # A decoder does not attend to later tokens, and it attends to an encoder's output.
     "is_decoder": (False, None),
     "add_cross_attention": (False, None),
     "pruned_heads": ({}, None),  # attention heads that some layers lack
@@ -67,7 +67,7 @@ ONLY_VALUES: dict[str, tuple[Any, ...]] = {
     "num_hidden_groups": (1, None),
     "inner_group_num": (1, None),
 }
-# Classes of transformers and their heads, most heads first: a model is of the first that fits.
+# Classes of transformers and their heads, most heads first. The first class that fits is used.
 ARCHITECTURES: dict[str, dict[str, set[str]]] = {
     "bert": {
         "BertForPreTraining": {"mlm", "nsp"},
@@ -159,8 +159,9 @@ def check_mlm_activation(architecture: str, config: ModelConfig, where: str) -> 
 def read_huggingface_config(values: Mapping[str, Any], where: str) -> tuple[str, ModelConfig]:
     """Return the `model_type` and the model of a config.json, an untrusted file.
 
-    The heads are left at their default: the weights tell them. `where` is the file's name. Raises
-    `UserError` naming the field that is unknown, out of its range, or computed otherwise here.
+    The heads keep their default, because only the weights show them. `where` is the file's name.
+    Raises `UserError`, naming the field, if a field is unknown, out of its range, or if bertjax
+    computes it differently.
     """
     # The original's bert_config.json has no such field, and this function reads it too.
     architecture = values.get("model_type", "bert")

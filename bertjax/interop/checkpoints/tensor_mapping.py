@@ -15,7 +15,7 @@ from bertjax.errors import check
 from bertjax.interop.checkpoints.tensor_names import Dialect
 from bertjax.model import functional
 
-# One parameter of each head; where a checkpoint has it, it has the head.
+# One parameter of each head. If a checkpoint has this parameter, it has the head.
 _SIGN_OF_HEAD: dict[Head, str] = {
     "pooler": "pooler/kernel",
     "mlm": "mlm/bias",
@@ -36,7 +36,7 @@ class Tensors(NamedTuple):
 
 
 class _Part(NamedTuple):
-    """One tensor of the other format; several make a parameter that is stacked over layers."""
+    """One tensor of the other format; a parameter stacked over layers consists of several."""
 
     name: str
     layer: int | None
@@ -47,7 +47,7 @@ class _Part(NamedTuple):
 def has_prefix(tensors: Tensors, dialect: Dialect) -> bool:
     """Return whether the encoder's names begin with `dialect.prefix`.
 
-    Those of an encoder saved alone do not.
+    The names do not have the prefix if the encoder was saved alone.
     """
     return any(name.startswith(dialect.prefix) for name in tensors.shapes)
 
@@ -131,7 +131,7 @@ def import_params(config: ModelConfig, dialect: Dialect, tensors: Tensors) -> di
     params: dict[str, np.ndarray] = {}
     for path, leaf in leaves.items():
         params[path] = _read_param(tensors, path, leaf.shape, dialect, prefixed)
-    # A copy with other numbers is a decoder that is not tied: without it the head computes others.
+    # If a copy has other numbers, the decoder is not tied, and the head would give other results.
     for name, path in copies.items():
         if name in tensors.shapes:
             check(

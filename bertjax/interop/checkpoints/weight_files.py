@@ -1,7 +1,7 @@
 """Files of named tensors, in one file or in shards: safetensors, PyTorch's and Flax's.
 
-They are untrusted files. No pickle is run, an index names files of its own folder only, and a
-tensor's size is checked against its file before memory is reserved for it.
+The files are untrusted. No pickle is executed. An index may name only files in its own folder. The
+size of a tensor is compared with its file before memory is reserved for it.
 """
 
 import json
@@ -229,7 +229,7 @@ def _check_torch_tensor(tensor: object, where: str) -> None:
     )
     check(dense, where=where, found=f"a {type(tensor).__name__}", expected="a dense tensor")
     assert isinstance(tensor, torch.Tensor)
-    # Strides of 0 make terabytes of a few bytes.
+    # With strides of 0, a few bytes would become a tensor of terabytes.
     held = tensor.untyped_storage().nbytes()
     check(
         tensor.numel() * tensor.element_size() <= held,

@@ -1,8 +1,8 @@
-"""Dropout, residual and layer norm as one TPU kernel, which reads each row once in each direction.
+"""Dropout, residual and layer norm in one TPU kernel that reads each row once per direction.
 
-Left to the compiler, sums along rows are separate passes over memory: one for the mean, one for the
-variance, one for the result, and as many again for the gradient, each with dropout's bits computed
-again.
+Without the kernel, the compiler makes separate passes over memory: one for the mean, one for the
+variance, one for the result, and the same number for the gradient. Each pass computes the dropout
+bits again.
 """
 
 from functools import partial
@@ -17,9 +17,9 @@ from jax.experimental.pallas import tpu as pltpu
 from bertjax.model.kernels.tpu_attention import LANES, MATRIX_PER_VECTOR
 from bertjax.model.random_bits import drop, element_mask
 
-# Of a block. So many elements, and what is computed of them, fit a core's memory.
+# Limits for a block. A block of this size and its intermediate values fit the memory of a core.
 MAX_TOKENS, MAX_ELEMENTS = 512, 512 * 768
-# Operations of an element on the vector unit, for the compiler's estimates.
+# Vector operations per element, for the compiler's cost estimates.
 VECTOR_OPERATIONS = {"forward": 12, "backward": 24, "dropout": 20}
 
 
@@ -29,13 +29,13 @@ class Static(NamedTuple):
     epsilon: float
     """Added to the variance."""
     rate: float
-    """Dropout's."""
+    """Dropout rate."""
     interpret: bool
-    """True: run by Pallas's interpreter, where there is no TPU."""
+    """True to run in Pallas's interpreter, if there is no TPU."""
 
 
 class _Residuals(NamedTuple):
-    """Arrays kept for the backward pass, which computes mean and deviation again."""
+    """Arrays kept for the backward pass, which recomputes the mean and the deviation."""
 
     x: Array
     added: Array
@@ -44,7 +44,7 @@ class _Residuals(NamedTuple):
 
 
 def fits(length: int, width: int) -> bool:
-    """Return True where the kernel takes rows of this length and vectors of this width."""
+    """Return True if the kernel supports rows of this length and vectors of this width."""
     return length % LANES == 0 and width % LANES == 0 and LANES * width <= MAX_ELEMENTS
 
 
@@ -57,10 +57,10 @@ def fused_norm(
     bias: Array,
     seed: Array,
 ) -> Array:
-    """Return the layer norm of x + dropout(added), both [B, L, D], in their type.
+    """Return the layer norm of x + dropout(added), both [B, L, D], in their dtype.
 
-    Computed in float32. `scale` and `bias` are [1, D] float32. `seed` [3] int32 is the array's two
-    seed words (`random_bits.seed_words`) and the number of the device's first row.
+    It is computed in float32. `scale` and `bias` are float32 [1, D]. `seed`, int32 [3], has the two
+    seed words of the array (`random_bits.seed_words`) and the number of the device's first row.
     """
     return _call("forward", static, (x, added), (scale, bias), seed)[0]
 
@@ -84,7 +84,8 @@ fused_norm.defvjp(_forward, _backward)
 def _call(direction: str, static: Static, arrays: Any, vectors: Any, seed: Array) -> Any:
     """Run a kernel over blocks of rows and tokens.
 
-    `arrays` are [B, L, D], `vectors` [1, D]. Returns arrays first, then gradients of vectors.
+    `arrays` are [B, L, D], `vectors` [1, D]. The outputs are first arrays [B, L, D], then the
+    gradients of the vectors.
     """
     x = arrays[0]
     batch, length, width = x.shape
@@ -111,7 +112,7 @@ def _call(direction: str, static: Static, arrays: Any, vectors: Any, seed: Array
         out_specs=[block] * arrays_out + [vector] * vectors_out,
         out_shape=[jax.ShapeDtypeStruct(x.shape, x.dtype)] * arrays_out
         + [jax.ShapeDtypeStruct((1, width), jnp.float32)] * vectors_out,
-        # In order, since the gradients of scale and bias add up from block to block.
+        # The blocks run in order, because the gradients of scale and bias are summed over blocks.
         compiler_params=pltpu.CompilerParams(dimension_semantics=("arbitrary", "arbitrary")),
         cost_estimate=pl.CostEstimate(
             flops=x.size * operations * MATRIX_PER_VECTOR,
@@ -172,7 +173,8 @@ def _backward_body(  # type: ignore[no-untyped-def]
 def _normal(x: Array, added: Array, epsilon: float) -> tuple[Array, Array]:
     """Return x + added normalized along the last axis, and 1 / deviation.
 
-    In two passes, for the reason that `layers.LayerNorm` gives; the row is on the chip for both.
+    Mean and variance take two passes, for the reason given in `layers.LayerNorm`; the row stays in
+    on-chip memory for both.
     """
     total = x.astype(jnp.float32) + added.astype(jnp.float32)
     total = total - jnp.mean(total, axis=1, keepdims=True)

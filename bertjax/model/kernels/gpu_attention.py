@@ -1,12 +1,13 @@
 """Attention as GPU kernels, forward and backward, with dropout of the probabilities inside.
 
-The algorithm is FlashAttention-2's (arXiv 2307.08691): a program has a block of queries and goes
-over the keys with a running softmax. Backward, one kernel has a block of queries and goes over the
-keys, for dq; another has a block of keys and goes over the queries, for dk and dv. So no two
-programs add to the same memory, and repeated runs give the same sums.
+The algorithm is that of FlashAttention-2 (arXiv 2307.08691). In the forward pass, each program has
+a block of queries and loops over the keys with a running softmax. In the backward pass, one kernel
+computes dq: each program has a block of queries and loops over the keys. Another kernel computes dk
+and dv: each program has a block of keys and loops over the queries. No two programs add to the same
+memory, so repeated runs give the same sums.
 
-Scores, softmax and dropout are float32. Softmax is in powers of two, for which GPUs have an
-instruction. Products take the inputs' type and add up in float32.
+Scores, softmax and dropout are in float32. Softmax uses powers of two, because GPUs have an
+instruction for them. Products have factors in the dtype of the inputs and sums in float32.
 """
 
 import math
@@ -22,9 +23,9 @@ from jax.experimental.pallas import triton
 
 from bertjax.model.random_bits import drop, score_mask
 
-BLOCK = 64  # queries, and keys, at a time
-HEAD_WIDTHS = (16, 32, 64, 128)  # Triton's blocks are powers of two, its products from 16 on
-# The score of a key that is not seen. Not -inf: a query that sees no key would give NaN.
+BLOCK = 64  # number of queries, and of keys, in a block
+HEAD_WIDTHS = (16, 32, 64, 128)  # Triton needs powers of two, and at least 16 in a product
+# The score of a key that is not seen. With -inf, a query that sees no key would give NaN.
 MASKED = float(jnp.finfo(jnp.float32).min)
 
 
@@ -32,15 +33,15 @@ class Static(NamedTuple):
     """Constants that a kernel is compiled for."""
 
     rate: float
-    """Dropout's."""
+    """Dropout rate."""
     window: int
-    """Keys are seen at most half of it away; 0: all."""
+    """A query sees keys at most `window` / 2 positions away; 0 means all keys."""
     interpret: bool
-    """True: run by Pallas's interpreter, where there is no GPU."""
+    """True to run in Pallas's interpreter, if there is no GPU."""
 
 
 class _Residuals(NamedTuple):
-    """Arrays kept for the backward pass, which computes the scores again."""
+    """Arrays kept for the backward pass, which recomputes the scores."""
 
     q: Array
     k: Array
@@ -51,11 +52,11 @@ class _Residuals(NamedTuple):
     largest: Array
     """The largest score of each query, [B, H, L] float32."""
     total: Array
-    """The sum of its raised scores, [B, H, L] float32."""
+    """For each query the sum of 2 ** (score - largest score), [B, H, L] float32."""
 
 
 class _Queries(NamedTuple):
-    """A block of queries in the backward pass: two arrays [BLOCK, K], the others [BLOCK]."""
+    """A block of queries in the backward pass: two arrays [BLOCK, K], the rest [BLOCK]."""
 
     q: Array
     gradient: Array
@@ -63,9 +64,9 @@ class _Queries(NamedTuple):
     largest: Array
     """The largest score of each query."""
     share: Array
-    """1 / the sum of its raised scores."""
+    """1 / `_Residuals.total` of each query."""
     mean: Array
-    """Its probabilities' mean gradient."""
+    """Mean gradient of each query's probabilities, see `_backward`."""
 
 
 class _Keys(NamedTuple):
@@ -79,11 +80,11 @@ class _Keys(NamedTuple):
 _Positions = tuple[Array, Array]
 """The positions of a block's queries [BLOCK, 1] and keys [1, BLOCK] in their row."""
 _KeepOf = Callable[[_Positions], Array | None]
-"""Returns the mask of the probabilities that dropout keeps."""
+"""Function that returns the mask of the probabilities that dropout keeps."""
 
 
 def fits(length: int, head_width: int) -> bool:
-    """Return True where the kernels take rows of this length, and heads of this width."""
+    """Return True if the kernels support rows of this length and heads of this width."""
     # Whole blocks only, so that no load or store needs a check of bounds.
     return length % BLOCK == 0 and head_width in HEAD_WIDTHS
 
@@ -94,8 +95,8 @@ def gpu_attention(
 ) -> Array:
     """Return the attention of q, k, v [B, L, H, K]; see `attention.attention`.
 
-    `segments` are the queries' and the keys', [B, L] int32: a query sees the keys of its own
-    number. `seed` is that of `random_bits.score_mask`.
+    `segments` are the segment numbers of queries and keys, int32 [B, L]: a query sees only keys
+    with its own number. `seed` is that of `random_bits.score_mask`.
     """
     return _forward(static, q, k, v, segments, seed)[0]
 
@@ -111,8 +112,8 @@ def _forward(
 
 def _backward(static: Static, residuals: _Residuals, gradient: Array) -> Any:
     q, k, v, segments, seed, output, largest, total = residuals
-    # The mean gradient of a query's probabilities, weighted by them, with dropout: its output times
-    # the output's gradient (D in FlashAttention-2's algorithm 2).
+    # The mean gradient of a query's probabilities, weighted by the probabilities after dropout. It
+    # equals the sum of output times gradient of the output (D in FlashAttention-2's algorithm 2).
     mean = jnp.einsum("blhk,blhk->bhl", output, gradient, preferred_element_type=jnp.float32)
     statistics = [largest, 1 / total, mean]
     queries = [q, gradient]
@@ -140,19 +141,19 @@ def _call(
     statistics_out: int = 0,
     by_keys: bool = False,
 ) -> Any:
-    """Run `body` for each row, head and block of queries, or of keys where `by_keys`.
+    """Run `body` for each row, head and block of queries; with `by_keys`, blocks of keys.
 
-    It gets the other side whole, and goes over its blocks. The outputs have the shapes of `like`,
-    and after them come `statistics_out` arrays [B, H, L] float32.
+    `body` gets its own block, and the other side (keys or queries) completely. The outputs have the
+    shapes of `like`; after them come `statistics_out` arrays, float32 [B, H, L].
     """
     batch, length, heads, width = queries[0].shape
 
     def specs(
         blocked: bool, wide: int, narrow: int
     ) -> tuple[list[pl.BlockSpec], list[pl.BlockSpec], pl.BlockSpec]:
-        """Return the parts of arrays [B, L, H, K] (`wide` of them), [B, H, L] and [B, L].
+        """Return block specs for `wide` arrays [B, L, H, K], `narrow` arrays [B, H, L], one [B, L].
 
-        The grid's axes are (block, row, head).
+        The axes of the grid are (block, row, head).
         """
         size = BLOCK if blocked else length
 
@@ -201,7 +202,7 @@ def _forward_body(  # type: ignore[no-untyped-def]
         scores, _ = _scores(
             queries, k[keys, :], query_segments[...], key_segments[keys], positions, static
         )
-        # The running softmax: sums so far are scaled to the new largest score.
+        # Running softmax: the sums so far are rescaled to the new largest score.
         new_top = jnp.maximum(top, jnp.max(scores, axis=1))
         raised, fade = jnp.exp2(scores - new_top[:, None]), jnp.exp2(top - new_top)
         dropped = drop(raised, keep_of(positions), 1 / (1 - static.rate)).astype(v.dtype)
@@ -269,7 +270,7 @@ def _dk_dv_body(  # type: ignore[no-untyped-def]
 def _d_scores(
     here: _Queries, there: _Keys, positions: _Positions, keep_of: _KeepOf, static: Static
 ) -> tuple[Array, Array]:
-    """Return the gradient of a block's scores, and its probabilities after dropout."""
+    """Return the gradient of a block's scores, and the block's probabilities after dropout."""
     scores, seen = _scores(here.q, there.k, here.segments, there.segments, positions, static)
     probabilities = jnp.exp2(scores - here.largest[:, None]) * here.share[:, None]
     keep, scale = keep_of(positions), 1 / (1 - static.rate)
@@ -281,7 +282,7 @@ def _d_scores(
 
 
 def _program(seed: Any, length: int, static: Static) -> tuple[Array, _KeepOf]:
-    """Return the number of this program's own block, and the dropout mask of a block."""
+    """Return the number of this program's block, and the function that makes dropout masks."""
     own, row, head = (pl.program_id(axis) for axis in range(3))
 
     def keep_of(positions: _Positions) -> Array | None:
@@ -291,7 +292,7 @@ def _program(seed: Any, length: int, static: Static) -> tuple[Array, _KeepOf]:
 
 
 def _blocks(own: Array, length: int, static: Static) -> tuple[Any, Any]:
-    """Return the range (first, end) of the other side's blocks that the block `own` meets."""
+    """Return the range (first, end) of the other side's blocks that block `own` attends to."""
     if not static.window:
         return 0, length // BLOCK
     reach = -(-static.window // 2 // BLOCK)
@@ -311,7 +312,7 @@ def _scores(
     positions: _Positions,
     static: Static,
 ) -> tuple[Array, Array]:
-    """Return a block's scores, as powers of two, and True where they are seen."""
+    """Return a block's scores, scaled for powers of two, and a mask that is True where seen."""
     seen = query_segments[:, None] == key_segments[None, :]
     if static.window:
         seen &= jnp.abs(positions[0] - positions[1]) <= static.window // 2

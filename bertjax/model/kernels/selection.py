@@ -1,4 +1,4 @@
-"""The choice between kernels and plain XLA, by configuration, device and shape."""
+"""Choice between kernels and plain XLA, by configuration, device and shape."""
 
 from bertjax.config import ModelConfig
 from bertjax.model.kernels import fused_norm, gpu_attention, tpu_attention
@@ -6,12 +6,12 @@ from bertjax.model.layout import Layout
 
 
 def on_tpu(config: ModelConfig, layout: Layout) -> bool:
-    """Return True where kernels are asked for and the device is a TPU."""
+    """Return True if the configuration allows kernels and the device is a TPU."""
     return config.kernels == "pallas" and layout.platform == "tpu"
 
 
 def attention(config: ModelConfig, length: int, layout: Layout) -> bool:
-    """Return True where a kernel computes global attention in rows of this length."""
+    """Return True if a kernel computes global attention in rows of this length."""
     if not on_tpu(config, layout):
         return local_attention(config, length, layout)
     # A mesh may divide the heads, and each device's kernel sees its own.
@@ -20,7 +20,7 @@ def attention(config: ModelConfig, length: int, layout: Layout) -> bool:
 
 
 def local_attention(config: ModelConfig, length: int, layout: Layout) -> bool:
-    """Return True where a kernel computes local attention in rows of this length: on GPUs alone."""
+    """Return True if a kernel computes local attention in rows of this length (only on GPUs)."""
     if config.kernels != "pallas" or layout.platform != "gpu":
         return False
     return gpu_attention.fits(length, _head_width(config))
@@ -31,12 +31,12 @@ def _head_width(config: ModelConfig) -> int:
 
 
 def norm(config: ModelConfig, length: int, layout: Layout) -> bool:
-    """Return True where a kernel computes dropout, residual and norm of rows of this length."""
+    """Return True if a kernel computes dropout, residual and norm in rows of this length."""
     return on_tpu(config, layout) and fused_norm.fits(length, config.hidden_size)
 
 
 def missing(config: ModelConfig, length: int, layout: Layout) -> list[str]:
-    """Return what `config` asks kernels for and XLA computes here: `attention`, `norms`."""
+    """Return which of `attention` and `norms` XLA computes although `config` asks for kernels."""
     if config.kernels != "pallas":
         return []
     names = []

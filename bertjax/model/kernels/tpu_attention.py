@@ -1,12 +1,13 @@
-"""Attention to whole rows as one TPU kernel, forward and backward, with dropout inside.
+"""Attention over whole rows in one TPU kernel, forward and backward, with dropout inside.
 
-BERT's rows are short: all scores of a row and head fit a core's memory. So there is no running
-softmax, and only queries, keys, values and their gradients go through main memory.
+BERT's rows are short, so all scores of one row and head fit the memory of a core. Therefore no
+running softmax is needed, and only queries, keys, values and their gradients are read from and
+written to main memory.
 
-A block is some rows by 128 lanes, which hold 128 / K heads side by side. Each head's share of a
-product is cut out by zeroing the other heads' lanes. That costs the matrix unit nothing, since a
-head's 64 lanes would fill half of it anyway. Scores, softmax and dropout are float32; products take
-the inputs' type and add up in float32.
+A block has some rows and 128 lanes; the lanes hold 128 / K heads side by side. To compute the
+product of one head, the lanes of the other heads are set to zero. This costs no time on the matrix
+unit, because the 64 lanes of a head alone would use only half of it. Scores, softmax and dropout
+are in float32. Products have factors in the dtype of the inputs and sums in float32.
 """
 
 from functools import partial
@@ -20,13 +21,14 @@ from jax.experimental.pallas import tpu as pltpu
 
 from bertjax.model.random_bits import drop, score_mask
 
-LANES = 128  # of a vector register: the last axis of a block is a multiple of it
-MAX_TOKENS = 1024  # rows of a block times their length
-MAX_LENGTH = 512  # longer rows' scores do not fit a core's memory
-# The score of a key that is not seen. Not -inf: a query that sees no key would give NaN.
+LANES = 128  # lanes of a vector register: the last axis of a block is a multiple of it
+MAX_TOKENS = 1024  # number of rows in a block times their length
+MAX_LENGTH = 512  # the scores of longer rows do not fit the memory of a core
+# The score of a key that is not seen. With -inf, a query that sees no key would give NaN.
 MASKED = float(jnp.finfo(jnp.float32).min)
-# Operations of a score on the vector unit. The compiler's estimates count operations of the matrix
-# unit, of which 32 take the time of one of these: so they count softmax and dropout too.
+# Vector operations per score, for the compiler's cost estimates. The estimates count operations of
+# the matrix unit, 32 of which take as long as one vector operation. With the factor 32 they include
+# the time of softmax and dropout.
 VECTOR_OPERATIONS = {"forward": 6, "backward": 12, "dropout": 20}
 MATRIX_PER_VECTOR = 32
 
@@ -36,13 +38,13 @@ class Static(NamedTuple):
 
     head_width: int
     rate: float
-    """Dropout's."""
+    """Dropout rate."""
     interpret: bool
-    """True: run by Pallas's interpreter, where there is no TPU."""
+    """True to run in Pallas's interpreter, if there is no TPU."""
 
 
 class _Residuals(NamedTuple):
-    """Arrays kept for the backward pass, which computes the scores again."""
+    """Arrays kept for the backward pass, which recomputes the scores."""
 
     q: Array
     k: Array
@@ -52,7 +54,7 @@ class _Residuals(NamedTuple):
 
 
 def fits(length: int, num_heads: int, head_width: int) -> bool:
-    """Return True where the kernel takes rows of this length, and this many heads of a device."""
+    """Return True if the kernel supports rows of this length and `num_heads` heads per device."""
     return (
         length % LANES == 0
         and length <= MAX_LENGTH
@@ -72,8 +74,8 @@ def tpu_attention(
 ) -> Array:
     """Return the attention of q, k, v [B, L, H * K]; see `attention.attention`.
 
-    `segments` are the queries' and the keys', [B, L] int32: a query sees the keys of its own
-    number. `seed` is that of `random_bits.score_mask`.
+    `segments` are the segment numbers of queries and keys, int32 [B, L]: a query sees only keys
+    with its own number. `seed` is that of `random_bits.score_mask`.
     """
     return _forward(static, q, k, v, segments, seed)[0]
 
@@ -112,7 +114,7 @@ def _call(
     products = 2  # scores and output
     if direction == "backward":
         body = _backward_body
-        products = 5  # scores again, and the gradients of probabilities, q, k and v
+        products = 5  # recomputed scores, and the gradients of probabilities, q, k and v
     operations = VECTOR_OPERATIONS[direction]
     if rate:
         operations += VECTOR_OPERATIONS["dropout"]
@@ -150,7 +152,7 @@ def _forward_body(seed, query_segments, key_segments, q, k, v, out, *, rate, hea
             keep = _keep(seed, first[0] + row, first[1] + head, raised.shape, rate)
             dropped = drop(raised, keep, 1 / (1 - rate)).astype(v.dtype)
             values = jnp.where(lanes, v[row], 0)
-            # Divided here: the sums are [L, 1], and the product has fewer columns than the scores.
+            # The product is divided by the sums instead of the scores: it has fewer columns.
             output += _product(dropped, values, 1, 0) / total
         out[row] = output.astype(out.dtype)
         return _
@@ -184,7 +186,7 @@ def _backward_body(  # type: ignore[no-untyped-def]
                 _product(dropped, g_h, 0, 0),
             )
             sums = [a + b for a, b in zip(sums, parts, strict=True)]
-        # The scores were scaled, so the gradients of what they are made of are too.
+        # The scores were scaled, so the gradients of queries and keys need the same factor.
         scale = head_width**-0.5
         scaled = (sums[0] * scale, sums[1] * scale, sums[2])
         for ref, summed in zip((dq, dk, dv), scaled, strict=True):
@@ -195,7 +197,7 @@ def _backward_body(  # type: ignore[no-untyped-def]
 
 
 def _heads(block: tuple[int, ...], head_width: int) -> list[tuple[int, Array]]:
-    """Return (number in the block, mask [1, 128] of its lanes) of each head of a block."""
+    """Return (number in the block, mask of its lanes [1, 128]) for each head of a block."""
     lane = jax.lax.broadcasted_iota(jnp.int32, (1, LANES), 1)
     heads = []
     for head in range(LANES // head_width):
@@ -214,7 +216,7 @@ def _product(a: Array, b: Array, a_axis: int, b_axis: int) -> Array:
 def _seen(query_segments_1xL: Array, key_segments_1xL: Array) -> Array:
     """Return [L, L], True where a query sees a key.
 
-    Segments lie along lanes; the queries' are transposed to lie along sublanes.
+    Both segment arrays lie along lanes; that of the queries is transposed to lie along sublanes.
     """
     length = query_segments_1xL.shape[1]
     queries = jnp.broadcast_to(query_segments_1xL, (LANES, length)).T[:, :1]
@@ -222,9 +224,9 @@ def _seen(query_segments_1xL: Array, key_segments_1xL: Array) -> Array:
 
 
 def _raised(q_LxK: Array, k_LxK: Array, seen_LxL: Array, head_width: int) -> tuple[Array, Array]:
-    """Return exp(score - the query's largest score) [L, L], and its sums over keys [L, 1].
+    """Return exp(score - the query's largest score), [L, L], and its sums over keys, [L, 1].
 
-    Their quotient is the softmax.
+    The first divided by the second is the softmax.
     """
     scores = jnp.where(seen_LxL, _product(q_LxK * head_width**-0.5, k_LxK, 1, 1), MASKED)
     raised = jnp.exp(scores - jnp.max(scores, axis=1, keepdims=True))
@@ -232,7 +234,7 @@ def _raised(q_LxK: Array, k_LxK: Array, seen_LxL: Array, head_width: int) -> tup
 
 
 def _first(rows: int, head_width: int) -> tuple[Array, Array]:
-    """Return the numbers of this block's first row and head among the device's."""
+    """Return the numbers on this device of the block's first row and first head."""
     return pl.program_id(0) * rows, pl.program_id(1) * (LANES // head_width)
 
 

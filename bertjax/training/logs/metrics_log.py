@@ -1,4 +1,4 @@
-"""The metrics of a run on the disk: `metrics.jsonl` and TensorBoard events; overfitting."""
+"""Metrics of a run on the disk (`metrics.jsonl`, TensorBoard), and detection of overfitting."""
 
 import itertools
 import json
@@ -30,8 +30,8 @@ def read_entries(run_dir: epath.Path) -> list[dict[str, Any]]:
 class MetricsLog:
     """Appends entries to `metrics.jsonl`, each step once, and copies them to TensorBoard.
 
-    A run that resumes at `step` drops what was written after it, since those steps run again. With
-    `writes=False`, on all processes of a run but one, nothing is read or written.
+    A run that resumes at `step` drops the entries of later steps, because these steps run again.
+    All processes of a run but one use `writes=False`; then nothing is read or written.
     """
 
     def __init__(self, run_dir: epath.Path, step: int, *, writes: bool = True):
@@ -58,8 +58,8 @@ class MetricsLog:
         with self._path.open("a") as file:
             file.write(_to_lines(entries))
             file.flush()
-            # A checkpoint of the same step is saved after this. Without the sync a crash of the
-            # machine could keep the checkpoint and lose the entries before it.
+            # A checkpoint of the same step is saved after this. Without the sync, the checkpoint
+            # could survive a crash of the machine while the entries before it are lost.
             os.fsync(file.fileno())
         for entry in entries:
             self._remember(entry)

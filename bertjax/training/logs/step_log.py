@@ -43,8 +43,8 @@ class Update(NamedTuple):
 class StepLog:
     """Writes the metrics of updates, several at once, and keeps batches that were not finite.
 
-    To fetch a metric is to wait for the device, which then has nothing to do until the next update
-    is sent to it. So updates are held until a line of the log is due.
+    Fetching a metric waits for the device, which then is idle until it gets the next update. So
+    updates are held until a line of the log is due.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class StepLog:
         self._bad = run_dir / "nonfinite"
         self._pending: list[Update] = []
         self._skipped_in_a_row = 0
-        # NaN until the first flush, so that no rate counts the time to compile the first step.
+        # NaN until the first flush, so that no rate includes the compilation of the first step.
         self._clock = math.nan
 
     def add(self, update: Update) -> None:

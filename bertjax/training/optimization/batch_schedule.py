@@ -6,8 +6,8 @@ from typing import Any
 
 from bertjax.config import TrainConfig
 
-# Of the running averages of noise and signal: about the last 50 updates count, since the estimates
-# of one update are noisy and may even be negative.
+# Decay of the running averages of noise and signal. They cover about the last 50 updates, because
+# the estimates of a single update are noisy and may even be negative.
 DECAY = 0.98
 # Names among the metrics: the two estimates of each update, and the ratio of their averages.
 NOISE, SIGNAL, SCALE = "gradient_noise", "gradient_signal", "gradient_noise_scale"
@@ -67,7 +67,8 @@ class BatchSchedule:
     def noise_scale(self) -> float:
         """The gradient noise scale in rows.
 
-        Infinite while the gradient cannot be told from its noise, NaN before anything is measured.
+        It is infinite if the gradient is too small to be distinguished from its noise. Before the
+        first measurement it is NaN.
         """
         if not self._noise:
             return math.nan
