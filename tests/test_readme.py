@@ -1,5 +1,8 @@
 """The README and the documents against the project: commands, programs, paths and names in them."""
 
+import dataclasses
+import importlib
+import inspect
 import os
 import re
 import shutil
@@ -9,6 +12,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+
+from bertjax.config import Config
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -195,3 +200,76 @@ def test_the_names_that_contributing_gives_are_in_the_files_beside_them():
             if (path / f"{mentioned}.py").exists():
                 continue
             assert re.search(rf"\b{mentioned}\b", content), f"{name}: {mentioned}"
+
+
+FILE_SUFFIXES = {"html", "json", "jsonl", "md", "py", "toml", "txt"}
+
+
+def dotted_names(text):
+    """The names with a dot in code spans, alone or before a value; names of files left out."""
+    names = re.findall(r"`([A-Za-z_]\w*(?:\.\w+)+)(?: [^`\n]*)?`", text)
+    return [name for name in names if name.rpartition(".")[2] not in FILE_SUFFIXES]
+
+
+def exists(name):
+    """Whether a dotted name is a field of a configuration, or `FILE.NAME` or `CLASS.NAME` of the
+    package, or a module that can be imported.
+    """
+    first, *rest = name.split(".")
+    if is_field(Config, name.split(".")):
+        return True
+    for path in (ROOT / "bertjax").rglob("*.py"):
+        if path.stem == first and has(module_of(path), rest):
+            return True
+        is_class = re.search(rf"^class {first}\b", path.read_text(), re.M)
+        if is_class and has_member(getattr(module_of(path), first), rest):
+            return True
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        return False
+    return True
+
+
+def module_of(path):
+    return importlib.import_module(".".join(path.relative_to(ROOT).with_suffix("").parts))
+
+
+def has(value, names):
+    for name in names:
+        if not hasattr(value, name):
+            return False
+        value = getattr(value, name)
+    return True
+
+
+def has_member(cls, names):
+    """Whether a class has an attribute of this name, or a field without a default."""
+    annotated = {name for base in cls.__mro__ for name in inspect.get_annotations(base)}
+    return (len(names) == 1 and names[0] in annotated) or has(cls, names)
+
+
+def is_field(section, names):
+    fields = {field.name: field for field in dataclasses.fields(section)}
+    if names[0] not in fields:
+        return False
+    if len(names) == 1:
+        return True
+    inner = fields[names[0]].default_factory
+    return dataclasses.is_dataclass(inner) and is_field(inner, names[1:])
+
+
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_names_with_a_dot_exist(document):
+    names = dotted_names((ROOT / document).read_text())
+    assert names
+    assert [name for name in names if not exists(name)] == []
+
+
+def test_the_search_for_names_with_a_dot_finds_the_wrong_ones():
+    text = "`hosts.process_rows` `model.kernels pallas` `config.json` `Kind.metrics`\n`errors.py`"
+    assert dotted_names(text) == ["hosts.process_rows", "model.kernels", "Kind.metrics"]
+    for name in ("hosts.process_row_indices", "model.kernels", "Kind.metrics", "jax.numpy"):
+        assert exists(name), name
+    for name in ("hosts.process_rows", "model.kernel", "Kind.metric", "jax.number", "no.such"):
+        assert not exists(name), name

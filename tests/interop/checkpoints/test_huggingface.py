@@ -286,7 +286,7 @@ def test_a_tensor_that_does_not_fit_is_named_with_both_shapes(tmp_path, saved, c
             10**400,
             "model.num_attention_heads: found 10000000000000000000, expected less than 2**31",
         ),
-        ("hidden_act", "silu", "hidden_act: found 'silu', expected one of gelu"),
+        ("hidden_act", "no_such_act", "hidden_act: found 'no_such_act', expected one of gelu"),
         ("hidden_act", {}, "hidden_act: found {}"),
         ("hidden_size", "16", "config.json.hidden_size: found '16', expected a value of type int"),
         ("hidden_size", 17, "model.hidden_size: found 17, expected a multiple"),
