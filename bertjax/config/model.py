@@ -87,7 +87,7 @@ class ModelConfig:
     dropout, residual and layer norm if the hidden size is a multiple of 128. On a GPU they need
     rows of a multiple of 64 tokens and head widths from 16 to 128; attention may be global or
     local. For other shapes and devices, and for models without a mesh, xla is used. Its dropout
-    masks are the same (for global attention: in rows of less than 2,048 tokens).
+    masks are the same (for global attention: in rows of fewer than 2,048 tokens).
     """
     dropout_bits: Literal["threefry", "hash", "rbg"] = "threefry"
     """Source of dropout's random bits.
