@@ -1,5 +1,6 @@
 """The functions behind the verbs `prepare`, `train`, `finetune`, `evaluate` and `predict`.
 
-Each composes rooms of lower floors that do not know one another: `finetune` imports a model of
-another program, trains it, evaluates it and writes its report. `bertjax` offers them by name.
+Each function combines packages that do not import one another: `finetune`, for example, imports a
+model of other software, trains and evaluates it, and writes its report. All are available as
+`bertjax.NAME`.
 """

@@ -97,14 +97,14 @@ def finetune(
     """Fine-tune `config.init_from` on `config.finetune.tasks`, or continue the run in `run_dir`.
 
     `init_from` is a run or checkpoint folder, or a model folder of `transformers` or of the
-    original BERT, which is imported into `run_dir/init`; empty, the parameters start at random.
-    With `config.model_from_init`, model and tokenizer are those of `init_from`, but for the fields
-    in `overrides` (dotted names, such as `model.hidden_dropout_prob`). After the last step the
-    checkpoint with the best validation score is evaluated. Of several processes all call this
-    alike, and the first one writes what they share.
+    original BERT, which is imported into `run_dir/init`. If it is empty, the initial parameters are
+    random. With `config.model_from_init`, model and tokenizer are those of `init_from`, except the
+    fields in `overrides` (dotted names, such as `model.hidden_dropout_prob`). After the last step
+    the checkpoint with the best validation score is evaluated. If there are several processes, all
+    must call this with the same arguments, and the first one writes the files that they share.
 
-    Raises `UserError`, before anything is written, for a task, a file, a label or a setting that is
-    not as it should be, and for a run that was started with other settings or examples.
+    Raises `UserError`, before anything is written, for an invalid task, file, label or setting, and
+    for a run that was started with other settings or examples.
 
     >>> import bertjax
     >>> config = bertjax.load_config("finetune.py")

@@ -40,7 +40,7 @@ def prepare(
     The folder is `output_dir`, by default `config.data.prepared_dir`. Called again after an
     interruption, it makes what is missing; called on a finished folder, it returns its manifest.
     `runner` runs the work units, by default in `config.data.workers` processes on this machine.
-    With `config.model_from_init` the tokenizer is that of `config.init_from`, but for the fields in
+    With `config.model_from_init` the tokenizer is that of `config.init_from`, except the fields in
     `overrides` (dotted names, such as `tokenizer.lowercase`).
 
     Raises `UserError` for a corpus that cannot be read, a folder that holds another preparation, or

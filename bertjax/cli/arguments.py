@@ -24,13 +24,13 @@ class Configured(NamedTuple):
     subject: str
     """The configuration's file or name."""
     command: Any
-    """The command, its field `config` with the fields that the command line sets."""
+    """The command; its `config` has the values that the command line sets."""
     overrides: frozenset[str]
     """Dotted names of these fields."""
 
 
 def split_subject(words: Sequence[str]) -> tuple[str, list[str]]:
-    """Return the first word, if it is no option, and the rest; '' if there is none.
+    """Return the first word and the rest; if the first word is an option, return '' and all words.
 
     The first word names a configuration, a run or a folder.
     """
@@ -89,7 +89,7 @@ def parse_subject(
 ) -> tuple[str, Command]:
     """Parse a command line that begins with a run, a checkpoint or another folder.
 
-    Raises `UserError`, naming `what` is expected, where it does not, unless help is asked for.
+    Raises `UserError` with `what`, the expected folder, if there is none and no `--help`.
     """
     subject, rest = split_subject(words)
     if not wants_help(rest):
@@ -98,7 +98,7 @@ def parse_subject(
 
 
 def parse_configured(verb: str, command: Callable[..., Any], words: Sequence[str]) -> Configured:
-    """Parse a command line that begins with a configuration; the class `command` has its fields."""
+    """Parse a command line that begins with a configuration; `command` is the class of options."""
     subject, rest = split_subject(words)
     if not wants_help(rest):
         need(subject, verb, "a configuration file")
@@ -118,8 +118,8 @@ def _fields_set(words: Iterable[str]) -> frozenset[str]:
 
 
 def _with_values(words: Sequence[str], default: Any) -> list[str]:
-    """Return the words with `True` after each boolean field that stands without a value."""
-    # Without tyro's flags an option needs a value (see `parse`).
+    """Return the words, with `True` inserted after each boolean option without a value."""
+    # tyro's flags are switched off (see `parse`), so each option needs a value.
     booleans = {f"--{name}" for name, value in _options(default) if isinstance(value, bool)}
     completed = []
     # The last word has none after it: the added `--` takes that place.
@@ -131,7 +131,7 @@ def _with_values(words: Sequence[str], default: Any) -> list[str]:
 
 
 def need(subject: str, verb: str, what: str) -> str:
-    """Return `subject`; raise `UserError`, naming what the verb expects, where it is empty."""
+    """Return `subject`; raise `UserError` with `what`, which the verb expects, if it is empty."""
     if not subject:
         raise UserError(
             f"bertjax {verb}: nothing given, expected {what} first (see bertjax {verb} --help)"
@@ -140,7 +140,7 @@ def need(subject: str, verb: str, what: str) -> str:
 
 
 def run_name(config_path: str) -> str:
-    """Return the default name of a configuration's outputs: that of its file, without ending."""
+    """Return the default name of a run: the name of the configuration's file, without ending."""
     return PurePath(config_path).stem
 
 
@@ -150,12 +150,12 @@ def quiet_libraries() -> None:
 
     # Defaults only: a user who wants these messages sets the variables.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # TensorFlow only copies data here, which oneDNN does not speed up; it prints a banner.
+    # oneDNN prints a banner, and does not help: TensorFlow only copies data here.
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     # Orbax logs by absl.
     import absl.logging
 
-    # Orbax logs each task that failed beside the one whose error is reported.
+    # The error of one failed task is reported; Orbax would also log all other failed tasks.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     absl.logging.set_verbosity(absl.logging.FATAL)
     absl.logging.set_stderrthreshold("fatal")
@@ -167,7 +167,7 @@ def quiet_libraries() -> None:
 def run_terminal() -> Iterator[Progress]:
     """Show the log and the progress of a run on the terminal; yield the progress callback.
 
-    Of several processes the first one shows them, the others their warnings.
+    If there are several processes, only the first one shows them; the others show warnings.
     """
     from bertjax.parallel import hosts
     from bertjax.report.terminal import log_to_terminal, terminal_progress
@@ -193,7 +193,7 @@ def _first_sentence(box: str) -> str:
 
 
 def _options(command: Any, prefix: str = "") -> list[tuple[str, Any]]:
-    """Return (dotted name, value) of every field; those of `config` without that name."""
+    """Return (dotted name, value) of every field; fields of `config` get no prefix `config.`."""
     options: list[tuple[str, Any]] = []
     for field in dataclasses.fields(command):
         value = getattr(command, field.name)

@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CompileCommand:
-    """Estimate the cost of a train step on a TPU slice, by the TPU compiler; no TPU is needed."""
+    """Estimate the cost of a train step on a TPU slice with the TPU compiler; no TPU is needed."""
 
     topology: str = "v5e:2x2"
-    """The slice: v4, v5e, v5p or v6e, and its shape, such as v5e:16x16 or v5p:4x4x4."""
+    """Kind and shape of the slice: v4, v5e, v5p or v6e, such as v5e:16x16 or v5p:4x4x4."""
     slices: int = 1
-    """Number of such slices, joined by the data centre's network; the mesh's axis `replica` is
+    """Number of such slices, connected by the data centre's network; the mesh's axis `replica` is
     divided over them.
     """
     run_dir: str = ""
-    """Folder for compile.json and the report; by default runs/NAME of the configuration."""
+    """Folder for compile.json and the report; by default runs/NAME (NAME: the configuration's)."""
     largest_batch: bool = False
-    """Find the largest batch that fits, by bisection: up to a dozen compiles."""
+    """Find the largest batch that fits into memory, by bisection (up to a dozen compilations)."""
     search: bool = False
-    """Try meshes and remat policies at this batch, and rank them."""
+    """Try several meshes and remat policies with this batch size, and rank them."""
     search_limit: int = 12
-    """Compiles that the search may take."""
+    """Maximum number of compilations in the search."""
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
 
     def __post_init__(self) -> None:
@@ -80,7 +80,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def _report(run_dir: "epath.Path") -> "epath.Path":
-    """Write the run's report with the estimate in it, or a page of its own if there is no run."""
+    """Write the run's report with the estimate; without a run, write a page for the estimate."""
     from bertjax.report.estimate import write_estimate_page
     from bertjax.report.html import write_report
     from bertjax.training import run_config

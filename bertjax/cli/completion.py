@@ -16,8 +16,8 @@ from bertjax.errors import check
 SHELLS = ("bash", "zsh", "fish")
 CONFIGURED = ("prepare", "train", "finetune", "compile")  # verbs that begin with a configuration
 
-# tyro's functions complete verbs and options. These complete what tyro takes for any text: the
-# name of a configuration and of a shell.
+# tyro's functions complete verbs and options. These scripts also complete the names of
+# configurations and shells, which are arbitrary text for tyro.
 BASH = """
 _bertjax() {{
   local word="${{COMP_WORDS[COMP_CWORD]}}"
@@ -54,7 +54,7 @@ complete -c bertjax -n '__fish_seen_subcommand_from completion' -n "$third_word"
 
 @dataclass(frozen=True)
 class CompletionCommand:
-    """Print a script by which a shell completes verbs, presets and options.
+    """Print a shell script that completes verbs, presets and options.
 
     SHELL is bash, zsh or fish. In bash, for one session: source <(bertjax completion bash)
     """
@@ -74,7 +74,7 @@ def completion_script(shell: str) -> str:
     template, separator = {"bash": (BASH, "|"), "zsh": (ZSH, "|"), "fish": (FISH, " ")}[shell]
     script = _options_script(shell)
     if shell == "zsh":
-        # tyro's script ends with a call of its function, for a file that zsh loads by itself.
+        # tyro's script ends with a call of its function, which is for files that zsh autoloads.
         script, _, _ = script.rpartition("typeset -A opt_args")
     return script + template.format(
         configured=separator.join(CONFIGURED),
@@ -98,8 +98,8 @@ def _options_script(shell: str) -> str:
     except SystemExit as stop:
         if stop.code not in (0, None):
             raise
-    # tyro prints a candidate with its description, and takes the description's further lines for
-    # candidates of their own.
+    # tyro prints each candidate with its description. If a description has several lines, tyro
+    # treats the other lines as candidates.
     return re.sub(r"(?m)^.*COMPLETION_SPEC = .*$", _on_one_line, script.getvalue())
 
 
@@ -110,7 +110,7 @@ def _on_one_line(match: re.Match[str]) -> str:
 
 def _commands() -> Any:
     """Return the union of all verbs' commands, as tyro wants its subcommands."""
-    # Late: all verbs' modules are needed for this script only.
+    # Imported here, because only this script needs the modules of all verbs.
     from bertjax.cli.main import VERBS, verb_module
 
     commands = []

@@ -13,33 +13,33 @@ from bertjax.errors import check
 
 @dataclass(frozen=True)
 class EmbedCommand:
-    """Write a vector for each line of a text file, or for each token of it."""
+    """Write a vector for each line of a text file, or for each token."""
 
     text_file: Annotated[str, tyro.conf.Positional] = ""
-    """Text, one text a line, UTF-8 (.gz, .bz2 and .xz too); - for standard input. An empty line is
-    embedded too, as [CLS] [SEP].
+    """Text file in UTF-8 with one text on each line (may be .gz, .bz2 or .xz); - is standard input.
+    An empty line also gets a vector, that of [CLS] [SEP].
     """
     output_file: str = ""
-    """File to write: NAME.npy, an array [lines, width], or NAME.parquet, the columns `line` (from
-    1) and `vector`. With pooling tokens NAME.npy is [all tokens, width], and NAME.offsets.npy
-    says where each line begins in it; NAME.parquet has the columns `line`, `tokens`, `vectors`.
+    """File to write. NAME.npy is an array [lines, width]; NAME.parquet has the columns `line` (from
+    1) and `vector`. With pooling tokens, NAME.npy is [all tokens, width], and NAME.offsets.npy
+    says where each line begins; NAME.parquet has the columns `line`, `tokens` and `vectors`.
     """
     layers: Literal["last", "second_to_last", "sum_last_four", "concat_last_four"] = "last"
-    """Layers whose output is taken: the last, the one before it, the sum or the concatenation of
+    """Layers whose output is used: the last, the second to last, or the sum or the concatenation of
     the last four.
     """
     pooling: Literal["cls", "mean", "max", "tokens"] = "mean"
-    """The vector of a line: that of [CLS]; the mean or the maximum over all tokens, [CLS] and [SEP]
-    included; or one for each token.
+    """Vector of a line. cls: the vector of [CLS]. mean, max: the mean or maximum over all tokens,
+    including [CLS] and [SEP]. tokens: one vector for each token.
     """
     batch_size: int = 64
-    """Lines computed together; rounded up to a multiple of the devices here."""
+    """Number of lines in a batch; it is rounded up to a multiple of the local devices."""
     max_seq_length: int = 0
-    """Ids of a line, [CLS] and [SEP] included; longer lines are cut. 0: 512, or fewer if the model
-    has fewer positions.
+    """Maximum number of ids of a line, including [CLS] and [SEP]; longer lines are cut. 0: 512, or
+    the model's number of positions if that is smaller.
     """
     vector_dtype: Literal["float32", "float16"] = "float32"
-    """Type of the numbers written."""
+    """Type of the numbers in the file."""
 
 
 def run(words: Sequence[str]) -> int:

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExportCommand:
-    """Write a checkpoint as a model of another program: a folder of transformers, a checkpoint of
+    """Write a checkpoint as a model for other software: a folder of transformers, a checkpoint of
     the original BERT, or a program for a runtime (StableHLO, a TensorFlow SavedModel, ONNX). A
-    fine-tuned one goes with its head.
+    fine-tuned model is exported with its head.
     """
 
     to: str = ""
@@ -22,13 +22,13 @@ class ExportCommand:
     format: Literal["huggingface", "tensorflow", "stablehlo", "saved-model", "onnx"] = "huggingface"
     """Format of the model."""
     task: str = ""
-    """The task whose head goes with a model that was fine-tuned on several."""
+    """Task whose head is exported, if the model was fine-tuned on several tasks."""
     outputs: tuple[Literal["hidden", "pooled", "mlm_logits", "nsp_logits", "logits"], ...] = ()
-    """Outputs of a program for a runtime; by default logits of a fine-tuned model, else hidden,
-    and pooled where the model has it.
+    """Outputs of a program for a runtime. By default a fine-tuned model gives logits; another model
+    gives hidden, and pooled if it has a pooler.
     """
     max_shard_bytes: int = 5_000_000_000
-    """Weights of more bytes go to several files, for huggingface."""
+    """Format huggingface: maximum size of a file of weights; larger weights are divided."""
 
 
 def run(words: Sequence[str]) -> int:

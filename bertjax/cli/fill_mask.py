@@ -12,12 +12,12 @@ from bertjax.errors import check
 
 @dataclass(frozen=True)
 class FillMaskCommand:
-    """Print the likeliest words for each [MASK] of each sentence, with their probabilities."""
+    """Print the most probable words for each [MASK] of each sentence, with their probabilities."""
 
     sentences: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Text with [MASK] in it."""
+    """Texts that contain [MASK]."""
     top_k: int = 5
-    """Words to print for each [MASK]."""
+    """Number of words to print for each [MASK]."""
 
 
 def run(words: Sequence[str]) -> int:

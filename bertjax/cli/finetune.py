@@ -26,26 +26,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FinetuneCommand:
-    """Fine-tune a model on tasks: once, or as a sweep of settings and seeds. The same command
-    continues either.
+    """Fine-tune a model on tasks: one run, or a sweep over settings and seeds. The same command
+    continues a run or a sweep that was stopped.
     """
 
     run_dir: str = ""
-    """The run's folder, or the sweep's; by default runs/NAME of the configuration."""
+    """Folder of the run or sweep; by default runs/NAME with the configuration's NAME."""
     grid: Literal["none", "paper"] = "none"
-    """paper: all settings of the BERT paper (batch size 16 and 32; learning rate 5e-5, 3e-5, 2e-5;
-    2 to 4 epochs).
+    """paper: a sweep over all settings in the BERT paper: batch sizes 16 and 32; learning rates
+    5e-5, 3e-5 and 2e-5; 2, 3 and 4 epochs.
     """
     seeds: tuple[int, ...] = ()
-    """A sweep with each of these seeds."""
+    """Seeds of a sweep; each setting is run with each seed."""
     batch_sizes: tuple[int, ...] = ()
-    """A sweep over these batch sizes, in place of the grid's or the configuration's one."""
+    """Batch sizes of a sweep; they replace those of the grid or of the configuration."""
     learning_rates: tuple[float, ...] = ()
-    """The same for the peak learning rate."""
+    """Peak learning rates of a sweep; they replace those of the grid or of the configuration."""
     epochs: tuple[float, ...] = ()
-    """The same for the epochs."""
+    """Numbers of epochs of a sweep; they replace those of the grid or of the configuration."""
     keep: Literal["best", "all"] = "best"
-    """Models of a sweep that are kept: the one with the best score, or all."""
+    """Models of a sweep that are kept: the one with the best score, or all models."""
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
 
     @property
@@ -65,7 +65,7 @@ def run(words: Sequence[str]) -> int:
 
     from bertjax.parallel import compile_cache, failures
 
-    # A mistake of one process ends all, so the command line is parsed within.
+    # The command line is parsed inside this block: a mistake in one process must end all of them.
     with failures.end_together():
         configured = parse_configured("finetune", FinetuneCommand, words)
         run_dir = epath.Path(configured.command.run_dir or f"runs/{run_name(configured.subject)}")
@@ -76,7 +76,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def _run(configured: Configured, run_dir: "epath.Path") -> int:
-    """Fine-tune once; of several processes all call this, and the first one prints the result."""
+    """Do one fine-tuning run; all processes call this, and the first one prints the result."""
     from bertjax.api.finetune import finetune
     from bertjax.parallel import hosts
 
@@ -122,7 +122,7 @@ def _sweep(configured: Configured, run_dir: "epath.Path") -> int:
 
 
 def _grid(command: FinetuneCommand) -> "Grid":
-    """Return the grid that the options describe; what they leave out is the configuration's."""
+    """Return the grid from the options; values that are not given come from the configuration."""
     from bertjax.finetuning.sweep_grid import PAPER_GRID, Grid
 
     config = command.config

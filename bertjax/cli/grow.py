@@ -10,30 +10,32 @@ from bertjax.errors import check
 
 @dataclass(frozen=True)
 class GrowCommand:
-    """Make a new run from a run's model: with longer inputs, more words, or words with vectors from
-    a file.
+    """Make a new run from a run's model, with longer inputs, with more words, or with vectors of
+    words from a file.
     """
 
     to: str = ""
     """Folder of the new run."""
     max_seq_length: int = 0
-    """Ids in the longest input from now on; 0: as before."""
+    """New maximum length of an input in ids; 0: no change."""
     positions: Literal["tile", "interpolate"] = "tile"
-    """The new positions: the learned ones repeated (inputs of the old lengths give the same bits),
-    or stretched.
+    """New position embeddings. tile: the learned ones are repeated; inputs of the old lengths give
+    exactly the same outputs. interpolate: the learned ones are stretched.
     """
     new_tokens: str = ""
-    """A file of new vocabulary entries, a whole word a line (WordPiece only)."""
+    """File of new vocabulary entries, one whole word on each line (WordPiece only)."""
     new_rows: Literal["mean", "pieces"] = "pieces"
-    """Their embeddings: the mean of all entries, or of the pieces that the word was before."""
+    """Embedding of a new word: the mean over all old entries (mean), or over the word's old pieces
+    (pieces).
+    """
     vocab_multiple: int = 1
-    """Divisor of the rows of the table of embeddings, if it grows; 128 suits a TPU."""
+    """The number of rows of a larger embedding table is a multiple of this; use 128 for a TPU."""
     word_vectors: str = ""
-    """A file of GloVe or word2vec vectors, as wide as the model's embeddings; its words' embeddings
-    become these.
+    """File of GloVe or word2vec vectors with the width of the model's embeddings. The words in this
+    file get these vectors as embeddings.
     """
     word_vectors_format: Literal["auto", "glove", "word2vec", "word2vec-binary"] = "auto"
-    """Format of that file."""
+    """Format of the file of word vectors."""
 
 
 def run(words: Sequence[str]) -> int:

@@ -1,9 +1,9 @@
 """Huge pages for the memory that the C library allocates.
 
-A training step on a CPU allocates its working memory anew each time, and the kernel gives it in
-pages of 4 KiB, each filled with zeros at its first use: a third of the step of a small BERT. glibc
-asks for pages of 2 MiB where GLIBC_TUNABLES says so. It reads the variable once, when a process
-starts.
+Each training step on a CPU allocates its working memory again. The kernel provides this memory in
+pages of 4 KiB and fills each page with zeros when it is first used. For a small BERT this takes a
+third of the step. glibc requests pages of 2 MiB if the variable GLIBC_TUNABLES says so; it reads
+the variable only once, when a process starts.
 """
 
 import os
@@ -17,9 +17,9 @@ FIRST_GLIBC = (2, 35)  # the first with this tunable
 
 
 def restart_with_huge_pages() -> None:
-    """Start this process over, once, with huge pages, where the kernel gives them on request.
+    """Restart this process once with huge pages, if the kernel provides them on request.
 
-    A user who has set the tunable, to whatever value, has decided: then nothing is done.
+    Nothing is done if the user has already set the tunable, to any value.
     """
     before = os.environ.get(VARIABLE, "")
     if TUNABLE in before or not _can_be_requested():
@@ -42,8 +42,8 @@ def _can_be_requested() -> bool:
     if (int(major), int(minor)) < FIRST_GLIBC:
         return False
     try:
-        # "madvise" in brackets: huge pages for those who ask. "always" needs no asking, and with
-        # "never" asking is in vain.
+        # "[madvise]" means that processes get huge pages on request. With "always" no request is
+        # necessary, and with "never" a request has no effect.
         return "[madvise]" in KERNEL.read_text()
     except OSError:
         return False

@@ -9,7 +9,7 @@ from bertjax.cli.arguments import need, parse_subject, quiet_libraries
 
 @dataclass(frozen=True)
 class ImportCommand:
-    """Make a run, which every verb reads, from a model folder of transformers (BERT, RoBERTa,
+    """Make a run, which all verbs can read, from a model folder of transformers (BERT, RoBERTa,
     ELECTRA, ALBERT) or of the original BERT.
     """
 
@@ -18,9 +18,9 @@ class ImportCommand:
     drop: tuple[str, ...] = ()
     """Beginnings of the names of tensors to leave out, such as `classifier`."""
     lowercase: Literal["auto", "yes", "no"] = "auto"
-    """Read a vocab.txt as one of lower-cased text; auto: as a file beside it says, else yes."""
+    """Treat a vocab.txt as one for lower-case text; auto: as a file beside it says, else yes."""
     take_tokenizer: bool = True
-    """Import the tokenizer too."""
+    """Also import the tokenizer."""
 
 
 def run(words: Sequence[str]) -> int:

@@ -16,7 +16,7 @@ class InspectCommand:
     """Verify prepared shards and describe them, or describe a run."""
 
     examples: int = 3
-    """Instances to print as text."""
+    """Number of records to print as text."""
 
 
 def run(words: Sequence[str]) -> int:

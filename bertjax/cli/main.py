@@ -1,4 +1,4 @@
-"""The `bertjax` command: runs a verb; a user's mistake is one line and exit status 2."""
+"""The `bertjax` command, which runs a verb; a user's mistake gives one line and exit status 2."""
 
 import errno
 import importlib
@@ -61,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"bertjax: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except BrokenPipeError:
-        # The reader of our output went away. Python would flush stdout at its exit and fail again.
+        # The reader of our output has closed the pipe. Without this, Python would flush stdout at
+        # exit and fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INTERRUPTED_PIPE
     except OSError as error:
@@ -72,20 +73,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def verb_module(verb: str) -> ModuleType:
-    """Import the module of a verb; `UserError`, naming the nearest, for a word that is none."""
+    """Import the module of a verb; `UserError` with the most similar verb if it does not exist."""
     verb = ALIASES.get(verb, verb)
     if verb not in VERBS:
         raise UserError(
             f"{verb}: no such verb, expected one of {', '.join(VERBS)}{nearest(verb, VERBS)}"
         )
-    # Imported here: with all verbs' modules `bertjax --help` would take longer.
+    # Only this verb's module is imported: importing all of them would slow down `bertjax --help`.
     name = MODULES.get(verb, verb.replace("-", "_"))
     return importlib.import_module(f"bertjax.cli.{name}")
 
 
 def command() -> int:
     """Run `main` as the process that the shell started."""
-    # `prepare` starts many processes, which are to stay small.
+    # `prepare` starts many processes, which must use little memory.
     if sys.argv[1:2] != ["prepare"]:
         huge_pages.restart_with_huge_pages()
     return main()

@@ -12,7 +12,7 @@ from bertjax.config import Config
 
 @dataclass(frozen=True)
 class PredictCommand:
-    """Write a fine-tuned model's predictions of its tasks' test sets, or of files given by
+    """Write a fine-tuned model's predictions for the test sets of its tasks, or for the files in
     --finetune.test-files.
     """
 

@@ -14,16 +14,16 @@ from bertjax.errors import check
 
 @dataclass(frozen=True)
 class PrepareCommand:
-    """Make shards of masked records from a corpus. Run again after an interruption, it makes what
-    is missing.
+    """Make shards of masked records from a corpus. After an interruption, the same command makes
+    what is missing.
     """
 
     output_dir: str = ""
     """Folder for the shards; by default data.prepared_dir."""
     runner: Literal["local", "beam"] = "local"
     """local: processes on this machine. beam: Apache Beam (`pip install -r
-    requirements-beam.txt`), whose own options follow after `--`; then all of its workers must find
-    the same files at the same paths.
+    requirements-beam.txt`); its own options follow after `--`, and all of its workers must have the
+    same files at the same paths.
     """
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
 

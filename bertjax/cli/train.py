@@ -15,8 +15,8 @@ from bertjax.cli.arguments import (
 )
 from bertjax.config import Config
 
-# The exit status by which a launch script knows to start the same command again: EX_TEMPFAIL of
-# sysexits.h.
+# Exit status (EX_TEMPFAIL in sysexits.h) that tells a launch script to start the same command
+# again.
 STOPPED = 75
 
 
@@ -25,8 +25,8 @@ class TrainCommand:
     """Pretrain on prepared shards. The same command continues a run that was stopped or killed."""
 
     run_dir: str = ""
-    """The run's folder: configuration, log, metrics, checkpoints, report; by default runs/NAME of
-    the configuration.
+    """Folder for configuration, log, metrics, checkpoints and report; by default runs/NAME with the
+    configuration's NAME.
     """
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
 
@@ -41,7 +41,7 @@ def run(words: Sequence[str]) -> int:
 
     from bertjax.parallel import compile_cache, failures, hosts
 
-    # A mistake of one process ends all, so the command line is parsed within.
+    # The command line is parsed inside this block: a mistake in one process must end all of them.
     with failures.end_together():
         subject, command, overrides = parse_configured("train", TrainCommand, words)
         run_dir = epath.Path(command.run_dir or f"runs/{run_name(subject)}")

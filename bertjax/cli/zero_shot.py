@@ -17,34 +17,36 @@ WINDOW = 64  # batches of texts that are scored, and printed, together
 
 @dataclass(frozen=True)
 class ZeroShotCommand:
-    """Print the labels that fit each text best, by a pretrained model that was not fine-tuned."""
+    """Print the labels that fit each text best, by a pretrained model without fine-tuning."""
 
     texts: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Texts to classify; they stand before the options."""
+    """Texts to classify; write them before the options."""
     text_file: str = ""
-    """A file of texts instead, one a line, UTF-8 (.gz, .bz2 and .xz too); - for standard input."""
+    """File with one text on each line, instead of texts; UTF-8, may be .gz, .bz2 or .xz; - is
+    standard input.
+    """
     labels: tuple[str, ...] = ()
-    """Two or more labels, of one or several words each."""
+    """Two or more labels; a label may have several words."""
     template: str = "{} This text is about [MASK]."
-    """Sentence with {} in the place of the text and [MASK] in the place of the label."""
+    """Sentence with {} in place of the text and [MASK] in place of the label."""
     method: Literal["mask", "next-sentence"] = "mask"
-    """mask: how likely the label is where the template has [MASK], by the masked-word head.
-    next-sentence: how likely the template with the label follows the text (goes before it, where
-    {} ends the template), by the sentence head.
+    """Score of a label. mask: how likely it is at [MASK], by the masked-word head. next-sentence:
+    how likely the template with the label follows the text (or comes before it, if the template
+    ends with {}), by the sentence head.
     """
     calibrate: bool = False
-    """Subtract each label's score with an empty text, so that frequent words are not preferred
+    """Subtract each label's score for an empty text, so that frequent words are not preferred
     (arXiv 2104.08315).
     """
     json: bool = False
-    """Print a JSON object for each text instead: text, label, and by label probabilities and
-    scores.
+    """Print a JSON object for each text, with text, best label, and the probability and score of
+    each label.
     """
     batch_size: int = 64
-    """Rows computed together; rounded up to a multiple of the devices here."""
+    """Number of rows in a batch; it is rounded up to a multiple of the local devices."""
     max_seq_length: int = 0
-    """Ids of a row, the template's included; longer texts are cut. 0: 512, or fewer if the model
-    has fewer positions.
+    """Maximum number of ids in a row, including the template; longer texts are cut. 0: 512, or the
+    model's number of positions if that is smaller.
     """
 
 

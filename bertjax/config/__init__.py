@@ -1,8 +1,8 @@
 """Configuration: every setting with its meaning, unit, default and check.
 
-Imports neither JAX nor TensorFlow. A configuration is made by a plain Python file with a function
-`get_config() -> Config` (`bertjax.presets` has examples), and converted to JSON by `to_dict` and
-back by `from_dict`.
+This package imports neither JAX nor TensorFlow. A configuration is a plain Python file with a
+function `get_config() -> Config`; `bertjax.presets` has examples. `to_dict` converts a
+configuration to values for JSON, and `from_dict` converts them back.
 """
 
 from bertjax.config.config_file import load_config, preset_names

@@ -19,20 +19,21 @@ def preset_names() -> tuple[str, ...]:
 
 
 def load_config(name: str) -> Config:
-    """Return the configuration that a preset or a file gives with its function `get_config()`.
+    """Return the configuration that the function `get_config()` of a preset or file returns.
 
     `name` is the path of a Python file, the name of a preset (`tiny`, `fast/base`), or the last
-    part of a preset's name where that is unique (`paper` for `finetune/paper`). A file that exists
-    goes before a preset.
+    part of a preset's name if no other preset's name ends with it (`paper` for `finetune/paper`).
+    If a file and a preset have this name, the file is used.
 
-    Raises `UserError` if there is neither, or if the file cannot be run or gives no `Config`.
+    Raises `UserError` if there is no such file or preset, if the file cannot be run, or if its
+    `get_config()` does not return a `Config`.
 
     >>> import bertjax
     >>> config = bertjax.load_config("base").replace(train={"batch_size": 512})
     >>> config.model.num_hidden_layers, config.train.batch_size
     (12, 512)
     """
-    # A folder may well have the name of a preset: it is where the runs of `base` are, say.
+    # A folder may have the name of a preset, for example a folder `base` with the runs of `base`.
     if os.path.exists(name) and not os.path.isdir(name):
         return _run(name)
     path = _preset_path(name)
@@ -52,7 +53,7 @@ def _presets_folder() -> Path:
 
 
 def _preset_path(name: str) -> Path | None:
-    """The file of a preset, or None if no preset has this name or several end with it."""
+    """The file of a preset; None if no preset or more than one preset fits the name."""
     names = preset_names()
     if name not in names:
         candidates = [preset for preset in names if preset.rpartition("/")[2] == name]
@@ -63,8 +64,8 @@ def _preset_path(name: str) -> Path | None:
 
 
 def _run(path: str) -> Config:
-    # Not imported by a name: a file may have any, two files the same, and one that is edited
-    # between two calls is to be read again.
+    # The file is not imported as a module: its name need not be a Python name, two files may have
+    # the same name, and a file that changed since the last call must be read again.
     module = types.ModuleType("config_file")
     module.__file__ = path
     try:

@@ -9,23 +9,23 @@ from bertjax.errors import check
 TokenizerKind = Literal["wordpiece", "unigram", "bpe", "byte_bpe"]
 
 SPECIAL_TOKENS = 5
-"""Special tokens of every vocabulary that is trained here: [PAD] [UNK] [CLS] [SEP] [MASK]."""
+"""Number of special tokens in a vocabulary trained here: [PAD] [UNK] [CLS] [SEP] [MASK]."""
 
 SPECIAL_TOKENS_PER_PAIR = 3
-"""Special tokens that a pair of sentences takes of its row: [CLS] A [SEP] B [SEP]."""
+"""Number of special tokens in the row of a sentence pair: [CLS] A [SEP] B [SEP]."""
 
 MAX_SEQUENCES_PER_ROW = 127
-"""Limit of `data.max_sequences_per_row`: `pack_ids` are varints of one byte, which has 7 bits."""
+"""Limit of `data.max_sequences_per_row`: each of `pack_ids` is a varint of one byte (7 bits)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerConfig:
-    """The tokenizer: which algorithm, and which vocabulary."""
+    """The tokenizer: its algorithm and its vocabulary."""
 
     kind: TokenizerKind = "wordpiece"
     """Algorithm: BERT's WordPiece, a SentencePiece model, or byte-level BPE.
-    wordpiece: as BERT. unigram, bpe: a SentencePiece model. byte_bpe: byte-level BPE as RoBERTa's,
-    which keeps the case: set lowercase to False with it.
+    wordpiece: as in BERT. unigram, bpe: a SentencePiece model. byte_bpe: byte-level BPE as in
+    RoBERTa; it keeps upper and lower case, so set lowercase to False.
     """
     vocab_file: str = ""
     """Path of an existing vocabulary; empty: train one on the corpus.
@@ -34,7 +34,7 @@ class TokenizerConfig:
     """
     # The size of the vocabulary that was published with BERT (uncased).
     vocab_size: int = 30_522
-    """Number of tokens to train, special tokens included: above 5; a small corpus gives fewer."""
+    """Size of a new vocabulary, special tokens included; above 5; smaller for a small corpus."""
     lowercase: bool = True
     """Convert the text to lower case and strip accents ("uncased")."""
     train_characters: int = 50_000_000
@@ -52,29 +52,29 @@ class TokenizerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """The corpus, and how training sequences are made of it (arXiv 1810.04805, section 3.1)."""
+    """The corpus, and how training inputs are made from it (arXiv 1810.04805, section 3.1)."""
 
     corpus: tuple[str, ...] = ("python-docs",)
     """Text sources: files, folders, glob patterns, `tfds:NAME[/CONFIG]`, or `python-docs`.
-    `python-docs` is the documentation that every installation of CPython has: no download.
+    `python-docs` is the documentation in every installation of CPython; it needs no download.
     """
     format: Literal["auto", "bert", "file", "line", "jsonl", "parquet"] = "auto"
-    """Format of files, which says what a document is.
-    bert: one sentence a line, a blank line between documents. file: one document a file. line: one
-    document a line. jsonl, parquet: one document an object or table row. auto: jsonl or parquet by
-    the file's ending, otherwise bert.
+    """Format of the files; it determines what a document is.
+    bert: each line is a sentence, and a blank line separates documents. file: each file is a
+    document. line: each line is a document. jsonl, parquet: each object or table row is a document.
+    auto: jsonl or parquet if the file's ending says so, otherwise bert.
     """
     text_field: str = "text"
     """Name of the field that holds the text in JSON lines, Parquet and TFDS sources."""
     encoding_errors: Literal["strict", "replace"] = "strict"
-    """For bytes that are not UTF-8: stop with an error (strict), or insert U+FFFD (replace)."""
+    """Bytes that are not UTF-8: strict stops with an error, replace puts U+FFFD in their place."""
     prepared_dir: str = "prepared"
     """Folder of prepared shards: written by `prepare`, read by `train` and `evaluate`.
     It may also hold TFRecord files of another BERT data script, with a `tokenizer/` folder beside
     them.
     """
     validation_fraction: float = 0.02
-    """Fraction of the documents that are held out (0 to 1), chosen by a hash of their content."""
+    """Fraction of documents that are held out (0 to 1); a hash of the content chooses them."""
     max_seq_length: int = 128
     """Sequence length L in tokens, special tokens and padding included; at least 8."""
     # As the original create_pretraining_data.py; 15 % of 128 tokens are 19.2.
@@ -82,10 +82,10 @@ class DataConfig:
     """Maximum number of masked positions in a row."""
     # As BERT's paper (arXiv 1810.04805, section 3.1, task #1).
     mlm_probability: float = 0.15
-    """Fraction of a row's tokens that are to be predicted: above 0, at most 1."""
-    # As the original script: fine-tuning meets inputs of all lengths.
+    """Fraction of a row's tokens that the model must predict: above 0, up to 1."""
+    # As in the original script: fine-tuning has inputs of all lengths.
     short_seq_probability: float = 0.1
-    """Fraction of inputs whose target length is a random shorter one (0 to 1)."""
+    """Fraction of inputs that get a random shorter target length (0 to 1)."""
     masking: Literal["token", "whole_word", "ngram", "span"] = "whole_word"
     """Unit of masking: tokens that are masked together.
     token: single tokens. whole_word: all tokens of a word. ngram: one to three words (arXiv
@@ -93,48 +93,50 @@ class DataConfig:
     """
     dynamic_masking: bool = False
     """Choose new masks at every step, inside the compiled train step.
-    `prepare` then writes training shards without masks. Shards that have masks can be trained on
-    in this way, too.
+    `prepare` then writes training shards without masks. Training on shards that have masks also
+    works; their masks are not used.
     """
     word_segmenter: Literal["none", "jieba"] = "none"
-    """Chinese word boundaries, for masking: every token is a word (none), or jieba's words."""
+    """Words of Chinese text, for masking: each token is a word (none), or jieba's words."""
     sentence_objective: Literal["next_sentence", "sentence_order", "none"] = "next_sentence"
-    """Objective beside masked words, about sentence pairs A, B.
-    next_sentence: does B follow A, or come from elsewhere? sentence_order: are A and B in order, or
-    swapped (arXiv 1909.11942)? none: no pairs; rows are filled with sentences (arXiv 1907.11692).
+    """Second objective, beside masked words, on pairs of sentences A and B.
+    next_sentence: predict whether B follows A in the text or comes from elsewhere. sentence_order:
+    predict whether A and B are swapped (arXiv 1909.11942). none: no pairs; rows are filled with
+    sentences (arXiv 1907.11692).
     """
     cross_documents: bool = False
-    """With sentence_objective none: a row continues into the next document, [SEP] between."""
+    """With sentence_objective none: rows may go on with the next document, after a [SEP]."""
     max_sequences_per_row: int = 1
-    """Packing: maximum number of inputs that share a row (1 to 127); 1: no packing.
-    Inputs of a row do not attend to each other (arXiv 2107.02027).
+    """Packing: maximum number of inputs in one row (1 to 127); 1: no packing.
+    The inputs of a row do not attend to each other (arXiv 2107.02027).
     """
     # As in the original's README; the script itself has 10.
     dupe_factor: int = 5
-    """Number of times that each document is made into inputs, always with other pairs and masks."""
+    """Number of times that each document is used, each time with new pairs and new masks."""
     min_document_characters: int = 0
-    """Documents with fewer characters are dropped."""
+    """Minimum length of a document in characters; shorter documents are dropped."""
     near_duplicate_threshold: float = 0.0
-    """Jaccard similarity (0 to 1) of 5-grams of tokens from which documents are near-duplicates.
-    Of such documents one is kept; the similarity is estimated. 0: all are kept.
+    """Similarity (0 to 1) from which documents are near-duplicates; 0: keep all documents.
+    It is the estimated Jaccard similarity of the documents' 5-grams of tokens. Only one of several
+    near-duplicates is kept.
     """
     num_shards: int = 0
-    """Number of training shards; 0: one for each 64 MB of text, at least 8.
-    Each shard is written by one worker.
+    """Number of training shards; 0: one for each 64 MB of text, but never fewer than 8.
+    One worker writes each shard.
     """
     workers: int = 0
-    """Number of processes that prepare; 0: one for each core. The output does not depend on it."""
+    """Number of worker processes; 0: one for each core. The output does not depend on it."""
     mixture: tuple[str, ...] = ()
-    """Several prepared folders to train on, as NAME=FOLDER each, instead of prepared_dir."""
+    """Prepared folders to train on together, instead of prepared_dir; each as NAME=FOLDER."""
     mixture_weights: tuple[float, ...] = ()
-    """Relative weight of each folder in every batch, in any unit.
-    Empty: the folder's number of rows to the power mixture_exponent.
+    """Relative weight of each folder in every batch; the weights need not sum to 1.
+    Empty: each weight is (number of rows in the folder) ** mixture_exponent.
     """
     # multilingual.md of github.com/google-research/bert has this exponent and why.
     mixture_exponent: float = 0.7
-    """Exponent from 0 (all folders alike) to 1 (in proportion to size); 0.7: multilingual BERT."""
+    """Exponent: 0 (equal weights) to 1 (weights proportional to size); multilingual BERT: 0.7."""
     skip_damaged: bool = False
-    """Read records with a wrong checksum as empty rows, counted; by default they are an error."""
+    """Count records with a wrong checksum and read them as empty rows, instead of an error."""
 
     def __post_init__(self) -> None:
         check(len(self.corpus) > 0, where="data.corpus", found="no source", expected="at least one")
@@ -162,7 +164,7 @@ def _check_lengths(data: DataConfig) -> None:
         found=data.max_predictions_per_seq,
         expected=f"less than data.max_seq_length ({data.max_seq_length})",
     )
-    # With fewer positions than this, full rows would be masked less than mlm_probability says.
+    # With fewer masked positions, less than mlm_probability of a full row would be masked.
     ordinary_tokens = data.max_seq_length - SPECIAL_TOKENS_PER_PAIR
     min_predictions = int(data.mlm_probability * ordinary_tokens)
     check(

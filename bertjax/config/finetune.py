@@ -15,26 +15,26 @@ class FinetuneConfig:
     """
 
     tasks: tuple[str, ...] = ()
-    """Tasks, as NAME=PLACE or NAME:KIND=PLACE each.
-    NAME alone is a known data set, such as GLUE's (rte=data/RTE). KIND is a kind of task:
-    classification, tagging, spans, choice or seq2seq. PLACE is a folder, `tfds:NAME[/CONFIG]`, or
-    `python-docs`: tell which package of the standard library a docstring is from, a task that
-    needs no download.
+    """Tasks, each as NAME=PLACE or NAME:KIND=PLACE.
+    KIND is the kind of task: classification, tagging, spans, choice or seq2seq. It can be left out
+    if NAME is a known data set, such as one of GLUE (rte=data/RTE). PLACE says where the data is: a
+    folder, `tfds:NAME[/CONFIG]`, or `python-docs`. `python-docs` needs no download: its task is to
+    predict which package of the standard library a docstring is from.
     """
     train_files: tuple[str, ...] = ()
-    """Training files within PLACE, where they are not named train.*; of a single task only."""
+    """Training files within PLACE, if they are not named train.*; only for a single task."""
     validation_files: tuple[str, ...] = ()
-    """Validation files within PLACE, where they are not named validation.* or dev.*."""
+    """Validation files within PLACE, if they are not named validation.* or dev.*."""
     test_files: tuple[str, ...] = ()
-    """Test files within PLACE, where they are not named test.*."""
+    """Test files within PLACE, if they are not named test.*."""
     columns: tuple[str, ...] = ()
     """Column names of tables that have no header line."""
     text_columns: tuple[str, ...] = ()
-    """Columns of the text, or of a pair's two texts.
-    Empty: sentence, or sentence1 and sentence2.
+    """Column of the text, or the two columns of a pair of texts.
+    Empty: sentence1 and sentence2, sentence, or text, whichever the table has.
     """
     label_column: str = ""
-    """Column of the label; empty: label."""
+    """Column of the label; empty: the column named label."""
     label_type: Literal["class", "classes", "number"] = "class"
     """Type of the labels: one class, any number of classes at once, or a number (regression).
     Classes of one example are separated by label_separator.
@@ -45,61 +45,62 @@ class FinetuneConfig:
     """Maximum number of training examples, drawn by seed; 0: all."""
     max_seq_length: int = 128
     """Maximum sequence length in tokens, special tokens included; at least 8.
-    Longer texts are truncated, or divided into several rows.
+    Longer texts are truncated, or divided into several rows if the kind of task does that.
     """
-    # The defaults of the next four are those of the original BERT's run_squad.py.
+    # The next four fields have the defaults of run_squad.py of the original BERT.
     doc_stride: int = 128
-    """Spans: distance in tokens between the starts of two windows of a long paragraph."""
+    """Spans: number of tokens from the start of one window of a long paragraph to the next."""
     max_query_length: int = 64
-    """Spans: maximum length of the question in tokens; longer ones are truncated."""
+    """Spans: maximum length of a question in tokens; longer questions are truncated."""
     max_answer_length: int = 30
     """Spans: maximum length of an answer in tokens."""
     n_best_size: int = 20
-    """Spans: number of best answers kept of each window, and written."""
+    """Spans: number of best answers that are kept for each window and written to the file."""
     max_target_length: int = 64
     """Sequence to sequence: maximum length of a target in tokens, special tokens included."""
     decoder_from: str = ""
-    """Sequence to sequence: run or checkpoint folder that the decoder starts from.
-    Its model must have the encoder's shape and vocabulary. Empty: init_from.
+    """Sequence to sequence: run or checkpoint folder with the decoder's initial parameters.
+    The model in it must have the encoder's shape and vocabulary. Empty: the folder init_from.
     """
     beam_size: int = 4
     """Sequence to sequence: number of beams of the search; 1: greedy decoding."""
-    # Closer together where most sentences are: padding to the next one costs little, a compile
-    # each costs seconds.
+    # The lengths are closer together in the range of most sentences. More of them would save
+    # little padding, and the compilation for each length takes seconds.
     length_buckets: tuple[int, ...] = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
     """Lengths that batches are padded to, ascending; empty: max_seq_length alone.
-    A batch has the least length that its longest row fits. A step is compiled for each length that
-    occurs.
+    A batch is padded to the smallest of these lengths that its longest row fits into. The step is
+    compiled once for each length that occurs.
     """
     task_exponent: float = 0.5
-    """Several tasks: exponent from 0 (all alike) to 1 (in proportion to size).
-    Each is drawn with a probability proportional to its number of training rows to this power.
+    """Several tasks: exponent from 0 (all tasks equally often) to 1 (in proportion to size).
+    The probability of a task is proportional to (its number of training rows) ** task_exponent.
     """
     # This and the fraction of the warmup are the defaults of the original's run_classifier.py.
     epochs: float = 3.0
-    """Number of passes over the training rows (of all tasks together)."""
+    """Number of passes over the training rows (those of all tasks together)."""
     warmup_fraction: float = 0.1
-    """Fraction of the steps in which the learning rate rises (0 to 1)."""
+    """Fraction of all steps during which the learning rate rises (0 to 1)."""
     evaluations_per_epoch: float = 1.0
-    """Number of evaluations of the validation set in an epoch, each with a checkpoint.
-    The last step is always evaluated.
+    """Number of evaluations on the validation set in an epoch; each also saves a checkpoint.
+    There is always an evaluation after the last step.
     """
     label_smoothing: float = 0.0
-    """Label smoothing: share of the probability spread over all classes (arXiv 1512.00567).
-    0 to below 1; 0: none.
+    """Label smoothing: share of the probability that is spread over all classes.
+    0 to below 1 (arXiv 1512.00567); 0: no smoothing.
     """
     class_weights: Literal["none", "balanced"] = "none"
     """Weights of the classes in the loss.
-    balanced: in inverse proportion to the class's number of training examples.
+    none: all are 1. balanced: each is inversely proportional to the class's number of training
+    examples.
     """
     reinit_layers: int = 0
     """Number of top layers that start with random parameters (arXiv 2006.05987)."""
     reinit_pooler: bool = False
-    """Start the pooler with random parameters as well."""
+    """Start the pooler with random parameters."""
     early_stopping_patience: int = 0
-    """End after this number of evaluations in a row without improvement; 0: run all epochs."""
+    """Number of evaluations in a row without improvement that end the run; 0: run all epochs."""
     restore_best: bool = True
-    """Use the checkpoint of the best evaluation as the result; otherwise the last one."""
+    """Use the checkpoint of the best evaluation as the result; if False, the last checkpoint."""
 
     def __post_init__(self) -> None:
         fraction("finetune", self, "task_exponent", "warmup_fraction", "label_smoothing")

@@ -11,7 +11,7 @@ Head = Literal["pooler", "mlm", "nsp"]
 """Pretraining heads: the sentence vector, masked words, sentence pairs."""
 
 Remat = Literal["none", "dots", "heads", "full"]
-"""Rematerialization policies: what the backward pass computes again (`ModelConfig.remat`)."""
+"""Rematerialization policies: the values that the backward pass recomputes (see `remat`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +19,8 @@ class ModelConfig:
     """The encoder of arXiv 1810.04805; the defaults are BERT base."""
 
     vocab_size: int = 30_522
-    """Number of word embeddings; at least the tokenizer's number of tokens.
-    A multiple of 128 suits a TPU: 30,592 for BERT's 30,522 tokens.
+    """Number of word embeddings; not less than the tokenizer's number of tokens.
+    A multiple of 128 is faster on a TPU: 30,592 for BERT's 30,522 tokens.
     """
     hidden_size: int = 768
     """Hidden size D: width of the hidden states; a multiple of num_attention_heads."""
@@ -32,8 +32,8 @@ class ModelConfig:
     """Width F of the feed-forward sublayer; 4 D in BERT."""
     hidden_act: Literal["gelu", "gelu_tanh", "relu"] = "gelu"
     """Activation of the feed-forward sublayer (arXiv 1606.08415).
-    gelu: the exact one, by erf. gelu_tanh: its tanh approximation, which the original code of BERT
-    uses.
+    gelu: exact, computed with erf. gelu_tanh: the tanh approximation of gelu, which the original
+    code of BERT uses.
     """
     # As BERT's paper (arXiv 1810.04805, appendix A.2): 0.1 on all layers.
     hidden_dropout_prob: float = 0.1
@@ -41,36 +41,37 @@ class ModelConfig:
     attention_probs_dropout_prob: float = 0.1
     """Dropout rate of the attention probabilities: 0 to below 1."""
     max_position_embeddings: int = 512
-    """Number of learned position embeddings; at least data.max_seq_length + position_offset."""
+    """Number of position embeddings; not less than data.max_seq_length + position_offset."""
     # RoBERTa's tokens begin after the position of padding, padding_idx = 1.
     position_offset: int = 0
-    """Position embedding of a row's first token; 0 for BERT, 2 for RoBERTa."""
+    """Index of the position embedding of a row's first token; 0 for BERT, 2 for RoBERTa."""
     type_vocab_size: int = 2
     """Number of token-type (segment) embeddings."""
     embedding_size: int = 0
-    """Width E of embeddings that are projected to hidden_size (arXiv 1909.11942); 0: none are."""
+    """Width E of embeddings that are then projected to D (arXiv 1909.11942); 0: no projection."""
     share_layers: bool = False
-    """Use one layer's parameters for all layers (arXiv 1909.11942)."""
+    """Use the same parameters in all layers (arXiv 1909.11942)."""
     heads: tuple[Head, ...] = ("pooler", "mlm", "nsp")
     """Pretraining heads that the model has: pooler, mlm (masked words), nsp (sentence pairs).
-    pooler is the sentence vector, which nsp needs.
+    pooler computes the sentence vector; nsp needs it.
     """
     # As the original code (modeling.py, BertConfig).
     initializer_range: float = 0.02
-    """Standard deviation of the normal distribution that parameters are initialized with.
-    It is truncated at two deviations, and is for kernels and embeddings; biases start at 0.
+    """Standard deviation of the normal distribution of the initial parameters.
+    Kernels and embeddings are drawn from it, truncated at two standard deviations. Biases start
+    at 0.
     """
-    # As the original code; PyTorch's own default of 1e-5 changes the output of a trained model.
+    # As in the original code: PyTorch's default 1e-5 would change the output of a trained model.
     layer_norm_eps: float = 1e-12
     """Number added to the variance in layer norms."""
     local_attention: int = 0
     """Window width in tokens of layers with local attention (arXiv 2412.13663); even; 0: none.
-    A token attends to others up to half of it away on each side, so that the cost of a row is
-    linear in its length.
+    A token attends to the tokens up to local_attention / 2 positions before and after it. The cost
+    of a row is then linear in its length.
     """
     # As ModernBERT (arXiv 2412.13663): every third layer is global, the first among them.
     global_attn_every_n_layers: int = 3
-    """With local_attention: every n-th layer, from the first, has global attention; 0: none has."""
+    """With local_attention: every n-th layer, beginning with the first, is global; 0: no layer."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Type of matrix products; parameters, layer norms, softmax and loss are always float32."""
     # A loop: to write the layers out takes several times as long to compile (docs/benchmarks.md).
@@ -79,24 +80,26 @@ class ModelConfig:
     1 compiles fastest; num_hidden_layers (no loop) runs fastest on CPU and TPU.
     """
     remat: Remat = "none"
-    """Rematerialization: what the backward pass computes again, to save memory.
-    none: nothing. dots: all but the results of matrix products with parameters. heads: queries,
-    keys and values too, which on a TPU take less time to compute than to fetch. full: everything;
-    least memory, about a third more computation.
+    """Rematerialization: values that the backward pass recomputes, to save memory.
+    none: nothing. dots: everything except the results of matrix products with parameters. heads: as
+    dots, and also queries, keys and values; a TPU recomputes these faster than it reads them from
+    memory. full: everything; this needs the least memory and about a third more computation.
     """
     kernels: Literal["xla", "pallas"] = "xla"
     """Code of attention, dropout and layer norm: XLA's (xla), or our own kernels (pallas).
-    The kernels keep attention logits and their dropout out of main memory. On TPU: rows of 128,
-    256, 384 or 512 tokens, head widths that divide 128; another kernel does dropout, residual and
-    layer norm, for hidden sizes that are multiples of 128. On GPU: rows of a multiple of 64 tokens,
-    head widths from 16 to 128, global or local attention. Other shapes and devices, and models
-    without a mesh, use xla, with the same dropout masks (global attention: below 2,048 tokens).
+    The kernels do not write attention logits and their dropout to main memory. On a TPU they need
+    rows of 128, 256, 384 or 512 tokens and a head width that divides 128; another kernel does
+    dropout, residual and layer norm if the hidden size is a multiple of 128. On a GPU they need
+    rows of a multiple of 64 tokens and head widths from 16 to 128; attention may be global or
+    local. For other shapes and devices, and for models without a mesh, xla is used. Its dropout
+    masks are the same (for global attention: in rows of fewer than 2,048 tokens).
     """
     dropout_bits: Literal["threefry", "hash", "rbg"] = "threefry"
     """Source of dropout's random bits.
     threefry: JAX's default generator. hash: a few integer operations on each element's position;
-    faster, and the only one for dropout in our kernels; not a proven generator. Both give the same
-    masks on any mesh. rbg: the device's own generator; its masks depend on mesh and device.
+    it is faster, and our kernels need it for dropout, but its quality is not proven. threefry and
+    hash give the same masks on any mesh. rbg: the device's own generator; its masks depend on mesh
+    and device.
     """
 
     def __post_init__(self) -> None:
@@ -127,7 +130,7 @@ class ModelConfig:
 
     @property
     def attends_globally(self) -> tuple[bool, ...]:
-        """For each of the N layers, true if it has global attention."""
+        """One value for each of the N layers: true if the layer has global attention."""
         return tuple(self.is_global(layer) for layer in range(self.num_hidden_layers))
 
     def is_global(self, layer: int) -> bool:
@@ -138,8 +141,8 @@ class ModelConfig:
     @property
     def alternates(self) -> bool:
         """True if some layers have global and others local attention."""
-        # The first layer that is global is layer 0, if any is, and layer 1 is local then: for every
-        # n above 1 the first two differ, and for n = 0 and n = 1 all layers are alike.
+        # It is enough to compare layers 0 and 1. For n above 1, layer 0 is global and layer 1 is
+        # local. For n = 0 all layers are local, and for n = 1 all are global.
         return self.num_hidden_layers > 1 and self.is_global(0) != self.is_global(1)
 
     @property
@@ -162,7 +165,7 @@ def _check_integers(model: ModelConfig) -> None:
 
 
 def _check_attention_window(model: ModelConfig) -> None:
-    # Even, since half of the window lies on each side of a token.
+    # The width is even because half of the window is on each side of a token.
     check(
         model.local_attention >= 0 and model.local_attention % 2 == 0,
         where="model.local_attention",
@@ -194,7 +197,8 @@ def _check_heads(model: ModelConfig) -> None:
 
 def _check_dropout(model: ModelConfig) -> None:
     has_dropout = model.attention_probs_dropout_prob + model.hidden_dropout_prob > 0
-    # A kernel draws its own bits, block by block: only the hash gives those of the whole array.
+    # A kernel computes the bits of each block by itself. Only with `hash` are they equal to the
+    # block's part of the whole array's bits.
     check(
         model.kernels != "pallas" or not has_dropout or model.dropout_bits == "hash",
         where="model.dropout_bits",

@@ -9,7 +9,7 @@ def positive(section: str, config: object, *names: str) -> None:
     """Raise `UserError` for the first of these fields that is not a finite number above 0."""
     for name in names:
         value = getattr(config, name)
-        # The second bound refuses infinity; a comparison with NaN is false, so NaN is refused too.
+        # The upper bound rejects infinity. Comparisons with NaN are false, so NaN is rejected too.
         check(
             0 < value < math.inf,
             where=f"{section}.{name}",

@@ -15,10 +15,10 @@ class Config:
     """One run: its data, model, optimizer, training loop and device mesh."""
 
     seed: int = 0
-    """Seed of everything random: parameters, data order, masks, dropout; 0 to 2**32 - 1."""
+    """Seed of all random choices: parameters, data order, masks, dropout; 0 to 2**32 - 1."""
     init_from: str = ""
-    """Run or checkpoint folder whose parameters this run starts from; empty: random parameters.
-    Step and optimizer start anew.
+    """Run or checkpoint folder with the initial parameters; empty: random parameters.
+    Only the parameters are taken: the run starts at step 0 with a new optimizer state.
     """
     model_from_init: bool = False
     """Take the model's configuration and its tokenizer from init_from as well.
@@ -26,7 +26,8 @@ class Config:
     """
     new_heads: tuple[Head, ...] = ()
     """Heads of `model` that start with random parameters.
-    Necessary where init_from has no such head; where it has one, that one is not used.
+    A head that the model in init_from lacks must be listed here. If that model has a listed head,
+    its parameters are not used.
     """
     tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -47,17 +48,17 @@ class Config:
         _check_mesh(self)
 
     def replace(self, **changes: object) -> "Config":
-        """Return a copy with other values, checked as those of any configuration.
+        """Return a copy with other values; they are checked like those of a new configuration.
 
-        A section takes a mapping of the fields that change, or a whole section; other fields take
-        their value:
+        For a section, give a mapping of the fields that change, or a whole section. For any other
+        field, give its value:
 
             >>> config = Config().replace(seed=1, train={"batch_size": 512})
             >>> config.seed, config.train.batch_size, config.train.steps
             (1, 512, 1000000)
 
-        Raises `UserError`, naming field and nearest valid name, for a field that does not exist, a
-        value of another type or one that is out of range.
+        Raises `UserError` for a field that does not exist (with the most similar valid name), a
+        value of a wrong type, or a value that is out of range.
         """
         return replaced(self, changes)
 
@@ -65,7 +66,8 @@ class Config:
     def row_lengths(self) -> tuple[int, ...]:
         """Sequence lengths that batches may have, in tokens, ascending.
 
-        Pretraining has one, fine-tuning the buckets that are shorter than its maximum, and that.
+        Pretraining has one, `data.max_seq_length`. Fine-tuning has `finetune.max_seq_length` and
+        all shorter `finetune.length_buckets`.
         """
         if not self.finetune.tasks:
             return (self.data.max_seq_length,)
@@ -120,7 +122,7 @@ def _check_finetuning(config: Config) -> None:
 
 
 def _check_layers(config: Config) -> None:
-    """Check what counts layers, and that no layer is both random and frozen."""
+    """Check the fields that are numbers of layers, and that no random layer is frozen."""
     # Layers that share their parameters can only be frozen or made anew as one.
     stack = 1 if config.model.share_layers else config.model.num_hidden_layers
     counts = {

@@ -26,10 +26,10 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(kind: type[T], values: Mapping[str, Any], where: str = "config") -> T:
-    """Return the configuration of type `kind` that `to_dict` made `values` of.
+    """Return the configuration of type `kind` from `values`, the result of `to_dict`.
 
-    Fields that are missing take their defaults. Raises `UserError`, which begins with `where`, for
-    an unknown field, a value of another type or one that is out of range.
+    Missing fields get their defaults. Raises `UserError`, whose message begins with `where`, for an
+    unknown field, a value of a wrong type, or a value that is out of range.
     """
     return kind(**_fields(kind, values, where))
 
@@ -37,8 +37,8 @@ def from_dict(kind: type[T], values: Mapping[str, Any], where: str = "config") -
 def replaced(config: T, changes: Mapping[str, object], where: str = "config") -> T:
     """Return a copy of a configuration or section with other values.
 
-    A nested section takes a mapping of its own changes, or an instance. Raises `UserError` as
-    `from_dict` does.
+    For a nested section, `changes` has a mapping of changes or a whole section. Raises `UserError`
+    as `from_dict` does.
     """
     check(
         isinstance(changes, Mapping), where=where, found=repr(changes), expected="a dict of fields"
@@ -57,7 +57,7 @@ def replaced(config: T, changes: Mapping[str, object], where: str = "config") ->
 
 
 def _fields(kind: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """The keyword arguments of `kind`, a configuration class, that plain `values` stand for."""
+    """Keyword arguments for `kind`, a configuration class, from plain `values`."""
     check(isinstance(values, Mapping), where=where, found=repr(values), expected="an object")
     types = typing.get_type_hints(kind)
     arguments: dict[str, Any] = {}
@@ -70,7 +70,7 @@ def _fields(kind: type, values: Mapping[str, Any], where: str) -> dict[str, Any]
             )
         field_type = types[name]
         if field_type == Remat and isinstance(value, bool):
-            # Runs of before there were several policies have `remat` as a bool.
+            # Older runs, saved when there was only one policy, have `remat` as a bool.
             value = "full" if value else "none"
         if dataclasses.is_dataclass(field_type):
             section = typing.cast(type, field_type)
@@ -81,7 +81,7 @@ def _fields(kind: type, values: Mapping[str, Any], where: str) -> dict[str, Any]
 
 
 def _value(field_type: Any, value: Any, where: str) -> Any:
-    """`value` as a field of type `field_type` holds it; `UserError` where it is of another type."""
+    """`value` converted for a field of type `field_type`; `UserError` if its type is wrong."""
     origin = typing.get_origin(field_type)
     if origin is Literal:
         choices = typing.get_args(field_type)
@@ -96,7 +96,7 @@ def _value(field_type: Any, value: Any, where: str) -> Any:
         check(isinstance(value, list | tuple), where=where, found=repr(value), expected="a list")
         item_type = typing.get_args(field_type)[0]
         return tuple(_value(item_type, item, where) for item in value)
-    # In Python a bool is an int too, but a configuration's number is never meant by True.
+    # In Python a bool is also an int, but True is never meant as a number in a configuration.
     is_bool = isinstance(value, bool)
     if field_type is float and isinstance(value, int) and not is_bool:
         # JSON allows integers of any length; float() fails above 2**1024.

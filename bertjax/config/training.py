@@ -14,8 +14,8 @@ class OptimizerConfig:
 
     algorithm: Literal["adamw", "lamb", "bert"] = "adamw"
     """Optimizer algorithm.
-    adamw: AdamW (arXiv 1711.05101). lamb: LAMB (arXiv 1904.00962), for large batches. bert: the
-    original BERT's, AdamW without bias correction.
+    adamw: AdamW (arXiv 1711.05101). lamb: LAMB (arXiv 1904.00962), for large batches. bert: AdamW
+    without bias correction, as in the original BERT.
     """
     # Rate, warmup, decay rates and weight decay are those of BERT's paper (arXiv 1810.04805,
     # appendix A.2).
@@ -25,14 +25,15 @@ class OptimizerConfig:
         "linear"
     )
     """Shape of the learning rate after the warmup.
-    linear, cosine: falls to end_learning_rate at train.steps. constant: stays. inverse_sqrt: peak *
-    sqrt(warmup_steps / step). step: multiplied by decay_factor every decay_steps. multistep:
-    multiplied by decay_factor at each of milestones.
+    linear, cosine: it falls to end_learning_rate at step train.steps. constant: it stays the same.
+    inverse_sqrt: peak_learning_rate * sqrt(warmup_steps / step). step: it is multiplied by
+    decay_factor every decay_steps steps. multistep: it is multiplied by decay_factor at each of
+    milestones.
     """
     warmup_steps: int = 10_000
-    """Number of steps in which the learning rate rises linearly from 0 to its peak."""
+    """Number of steps during which the learning rate rises linearly from 0 to its peak."""
     end_learning_rate: float = 0.0
-    """Learning rate at the end of schedules linear and cosine."""
+    """Schedules linear and cosine: learning rate at the end."""
     decay_steps: int = 0
     """Schedule step: number of steps between two drops."""
     milestones: tuple[int, ...] = ()
@@ -43,29 +44,29 @@ class OptimizerConfig:
     """Decay rate of the first moment (0 to 1)."""
     b2: float = 0.999
     """Decay rate of the second moment (0 to 1)."""
-    # As the original BERT; optax and PyTorch have 1e-8.
+    # As in the original BERT; the default of optax and PyTorch is 1e-8.
     eps: float = 1e-6
     """Number added to the square root of the second moment."""
     weight_decay: float = 0.01
-    """Decoupled weight decay; biases and layer norms have none."""
+    """Decoupled weight decay; it is not applied to biases and layer norms."""
     # As the original BERT (optimization.py, create_optimizer).
     max_grad_norm: float = 1.0
-    """Global norm that gradients are clipped to; 0: no clipping."""
+    """Maximum global norm of the gradient; larger gradients are scaled down; 0: no clipping."""
     layer_decay: float = 1.0
-    """Layer-wise learning-rate decay: above 0, at most 1; 1: no decay (arXiv 2006.05987).
-    Each layer's learning rate is this times that of the layer above it; the embeddings count as
-    the lowest layer.
+    """Layer-wise learning-rate decay: above 0, up to 1; 1: no decay (arXiv 2006.05987).
+    The learning rate of a layer is layer_decay * (learning rate of the layer above it). The
+    embeddings count as the lowest layer.
     """
     freeze: Literal["none", "embeddings", "encoder"] = "none"
     """Frozen parameters: none, the embeddings, or all of the encoder.
     encoder: the embeddings, the layers and the pooler.
     """
     freeze_layers: int = 0
-    """Number of the lowest layers that are frozen, together with the embeddings; 0: none."""
+    """Number of lowest layers that are frozen, together with the embeddings; 0: none."""
     mixout: float = 0.0
     """Mixout probability: 0 to below 1 (arXiv 1909.11299).
-    With this probability a weight of the encoder has, for one step, the value that it had when the
-    run began.
+    In each step, each weight of the encoder is replaced with this probability by the value that it
+    had at the start of the run.
     """
 
     def __post_init__(self) -> None:
@@ -105,43 +106,47 @@ class TrainConfig:
     # Length and batch size are those of BERT's paper (arXiv 1810.04805, appendix A.2).
     steps: int = 1_000_000
     """Length of the run in batches of batch_size rows.
-    Each is one update of the parameters, unless batch_size_schedule joins several to one.
+    Each batch gives one update of the parameters, unless batch_size_schedule joins several batches
+    into one update.
     """
     batch_size: int = 256
-    """Global batch size: rows over all devices and accumulation steps."""
+    """Global batch size: number of rows, summed over all devices and accumulation steps."""
     batch_size_schedule: Literal["constant", "ramp", "adaptive"] = "constant"
-    """Growth of the batch of an update, by doubling, up to max_batch_size.
-    constant: not at all. ramp: by the step. adaptive: when the gradient noise scale, measured over
-    the parts of gradient accumulation, has reached twice the batch size (arXiv 1812.06162).
+    """Growth of the batch of an update: it doubles until it has max_batch_size rows.
+    constant: it does not grow. ramp: it doubles at fixed steps. adaptive: it doubles when the
+    gradient noise scale (arXiv 1812.06162) has reached twice the batch size. The noise scale is
+    measured between the parts of gradient accumulation.
     """
     max_batch_size: int = 0
-    """Schedules ramp and adaptive: size of the largest batch, batch_size times a power of two."""
+    """Schedules ramp and adaptive: size of the largest batch; batch_size times a power of 2."""
     batch_size_steps: int = 1_000
     """Schedule ramp: the step from which the batch has its largest size.
-    Schedule adaptive: the number of steps after which the noise scale is looked at again.
+    Schedule adaptive: number of steps between two checks of the noise scale.
     """
     gradient_accumulation_steps: int = 1
     """Number of parts of a batch that are computed one after another, to save memory.
-    It divides batch_size. The gradient is that of the whole batch.
+    batch_size must be a multiple of it. The gradient is still that of the whole batch.
     """
     log_every_steps: int = 100
-    """Number of steps between two lines of the log; metrics.jsonl has every step."""
+    """Number of steps between two lines of the log; metrics.jsonl has a line for every step."""
     eval_every_steps: int = 5_000
     """Number of steps between two held-out evaluations."""
     eval_max_batches: int = 0
     """Maximum number of batches of a held-out evaluation during training; 0: all."""
     save_every_steps: int = 5_000
     """Number of steps between two checkpoints.
-    A checkpoint can become the best one only at a step that is evaluated too.
+    A checkpoint can become the best one only if its step is evaluated too.
     """
     keep_checkpoints: int = 3
-    """Number of latest checkpoints that are kept, beside the one with the best held-out loss."""
+    """Number of latest checkpoints that are kept; the one with the best held-out loss is too."""
     max_nonfinite_steps: int = 5
-    """Number of updates in a row with a loss or gradient that is not finite that ends the run.
-    Until then such an update is skipped.
+    """Number of updates in a row with a non-finite loss or gradient that end the run.
+    Fewer such updates are skipped.
     """
     overfit_evaluations: int = 3
-    """Number of evaluations in a row with rising held-out and falling training loss that warn."""
+    """Number of evaluations in a row before a warning that the model overfits.
+    They count if the held-out loss rises while the training loss falls.
+    """
     prefetch_batches: int = 4
     """Number of batches that the input pipeline reads ahead."""
 
@@ -174,7 +179,8 @@ class TrainConfig:
             expected=f"train.batch_size ({self.batch_size}) times a power of two, for"
             f" batch_size_schedule {self.batch_size_schedule}",
         )
-        # The noise is estimated from how the gradients of the parts differ: one part says nothing.
+        # The noise is estimated from the differences between the gradients of the parts, so at
+        # least two parts are necessary.
         check(
             self.batch_size_schedule != "adaptive" or self.gradient_accumulation_steps > 1,
             where="train.gradient_accumulation_steps",
@@ -192,15 +198,15 @@ class MeshConfig:
     """
 
     replica: int = 1
-    """Number of slices: as `data`, but across the slow network between slices."""
+    """Number of slices; like data, but across the slow network between slices."""
     data: int = -1
-    """Devices that divide the rows of a batch, each with all the parameters."""
+    """Number of devices that share the rows of a batch; each holds all parameters."""
     fsdp: int = 1
-    """Devices that divide the rows of a batch, and the parameters too."""
+    """Number of devices that share the rows of a batch and also the parameters."""
     tensor: int = 1
-    """Devices that divide each matrix product: by heads, feed-forward width or vocabulary."""
+    """Number of devices that share a matrix product: by heads, feed-forward width or vocabulary."""
     sequence: int = 1
-    """Devices that divide each row along its length, for long rows."""
+    """Number of devices that share the tokens of each row, for long rows."""
 
     def __post_init__(self) -> None:
         sizes = dataclasses.asdict(self)

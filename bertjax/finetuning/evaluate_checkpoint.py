@@ -40,7 +40,7 @@ def entries_of(model: Finetuned) -> list[Entry]:
 def validation_sets(model: Finetuned, tokenizer: Tokenizer) -> list[Split]:
     """Read the validation sets of the tasks, each task's own first.
 
-    Raises `UserError` where a file is not as it should be.
+    Raises `UserError` for an invalid file.
     """
     splits = []
     for entry in entries_of(model):
@@ -90,8 +90,8 @@ def evaluate_finished(
 ) -> tuple[epath.Path, dict[str, float]]:
     """Evaluate the selected checkpoint of a finished run: its folder, and all figures by name.
 
-    Decision thresholds are chosen first where a task has one, and added to `result.json`. Of
-    several processes all call this and get the same; the first one writes `evaluation.json`.
+    If a task has a decision threshold, it is chosen first and added to `result.json`. All processes
+    must call this and get the same result; the first one writes `evaluation.json`.
     """
     # The first process has written which checkpoint is selected; the others may not see that yet.
     own = str(checkpoint.find_checkpoint(run_dir)[1]) if hosts.is_first() else ""

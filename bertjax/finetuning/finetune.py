@@ -71,7 +71,7 @@ class Prepared:
 def prepare(config: Config, tokenizer: Tokenizer) -> Prepared:
     """Read and encode the training and validation sets of all tasks.
 
-    Raises `UserError` where a file, a line or a label is not as it should be.
+    Raises `UserError` for an invalid file, line or label.
     """
     opened_tasks = registry.open_tasks(config, tokenizer)
     length = config.finetune.max_seq_length
@@ -102,10 +102,10 @@ def validation_split(
 
 
 def resolve(config: Config, prepared: Prepared, restored_heads: Sequence[Head]) -> Config:
-    """Return `config` with what follows from the data: steps, warmup, evaluations, the heads.
+    """Return `config` with the settings that depend on the data: steps, warmup, evaluations, heads.
 
-    `restored_heads` are those of the model that the run begins with. Raises `UserError` for a
-    setting that the data decide.
+    `restored_heads` are the heads of the initial model. Raises `UserError` if the user has set a
+    setting that depends on the data.
     """
     options = config.finetune
     _check_unset(config)
@@ -203,7 +203,7 @@ def task_source(
 
 
 def check_same_examples(run_dir: epath.Path, prepared: Prepared) -> None:
-    """Raise `UserError` where a run was started on other training examples."""
+    """Raise `UserError` if the run was started with other training examples."""
     # `result.json` is asked first: a sweep removes the checkpoints of finished runs, and leaves
     # their results.
     if (run_dir / checkpoint.RESULT).exists():
@@ -264,9 +264,9 @@ def write_result(
 ) -> dict[str, Any]:
     """Select a checkpoint, and name it in `result.json`; return what was written.
 
-    It is the one with the best score, or with `finetune.restore_best` False that of the last
-    `step`. `result.json` has `step`, `figures` on the validation sets at that step, and the number
-    of `evaluations`.
+    The checkpoint with the best score is selected; if `finetune.restore_best` is False, the last
+    one. `result.json` has its `step`, the `figures` on the validation sets at that step, and the
+    number of `evaluations`.
     """
     evaluations = []
     for entry in read_entries(run_dir):

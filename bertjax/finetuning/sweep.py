@@ -1,4 +1,4 @@
-"""Sweeps: a run for each setting and seed, those that are finished not run again, and a table."""
+"""Sweeps: one run for each setting and seed, without those that are finished, and a table."""
 
 import dataclasses
 import json

@@ -124,10 +124,10 @@ def cells(grid: Grid) -> list[Cell]:
 def summarize(results: Iterable[Result], *, baseline: float) -> list[SettingSummary]:
     """Return a summary for each setting, in the order of the first results of each.
 
-    A run failed where it ended with an error, its metric is not finite, or its metric is at most
+    A run has failed if it ended with an error, its metric is not finite, or its metric is not above
     `baseline`, the score of the majority-class baseline (section 3 of arXiv 2006.04884; the
-    degenerate runs of arXiv 2006.05987). Failed runs that have a finite metric count in the mean,
-    the deviation and the best; the others cannot.
+    degenerate runs of arXiv 2006.05987). Mean, deviation and best include all runs with a finite
+    metric, even failed ones.
     """
     metrics: dict[Setting, list[float | None]] = {}
     for result in results:

@@ -25,11 +25,11 @@ def longest_row(config: ModelConfig, max_seq_length: int | None) -> int:
 def padded_length(length: int, longest: int) -> int:
     """Return the length that rows of `length` ids are padded to, at most `longest`.
 
-    It is the least of 8, 16, 24, ..., 64, 96, 128, 192, 256, 384, 512, ... that fits; a program is
-    compiled for each that occurs. Fine-tuning pads to `finetune.length_buckets` instead, since the
-    lengths of a run are part of its configuration; here nothing is configured, and rows may be as
-    long as the model allows. The steps of 8 are for sentences: with none between powers of two
-    below 64, the sentences of STS took 15 % longer.
+    It is the smallest of 8, 16, 24, ..., 64, 96, 128, 192, 256, 384, 512, ... that is long enough.
+    A program is compiled for each length that occurs. Fine-tuning uses `finetune.length_buckets`
+    instead, because a run has a configuration; inference has none, and rows may be as long as the
+    model allows. The steps of 8 are for sentences: with only powers of two up to 64, the sentences
+    of STS took 15 % longer.
     """
     if length <= 64:
         return min(longest, -(-length // 8) * 8)

@@ -58,8 +58,8 @@ class Curve:
     def smoothed(self) -> "Curve":
         """Return means around at most `MAX_POINTS` of the steps, the first and last among them.
 
-        A mean is over a fiftieth of the curve, centred: so it does not lag where the loss falls
-        fast. Only at the end does its window lie behind.
+        Each mean is over a centred window of 1/50 of the curve, so it does not lag when the loss
+        falls fast. Only at the end of the curve is the window not centred.
         """
         size = len(self.values)
         at = np.unique(np.linspace(0, size - 1, min(size, MAX_POINTS)).astype(int))
@@ -75,9 +75,9 @@ class Curve:
         return Curve(self.steps[at], np.where(count > 0, means, np.nan))
 
     def thinned(self) -> "Curve":
-        """Return at most `MAX_POINTS` points: the lowest and the highest of each stretch.
+        """Return up to `MAX_POINTS` points: the lowest and the highest of each section.
 
-        So no spike is lost, as it would be with every n-th point.
+        No spike is lost in this way, unlike with every n-th point.
         """
         size = len(self.values)
         if size <= MAX_POINTS:

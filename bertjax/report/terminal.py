@@ -44,11 +44,10 @@ def terminal_progress() -> Iterator[Progress]:
 
 @contextmanager
 def log_to_terminal(process_name: str = "") -> Iterator[None]:
-    """Write what bertjax logs meanwhile to stderr, and hand it to no other logger.
+    """Write the log of bertjax to stderr while the context is open, and to no other logger.
 
-    All lines, or warnings alone where stderr is a terminal, which has the progress bar. Of a
-    process with a `process_name` (such as `process 1 of 4`) warnings alone, with its name before
-    them.
+    If stderr is a terminal, which shows the progress bar, only warnings are written. If there is a
+    `process_name` (such as `process 1 of 4`), only warnings are written, after this name.
     """
     logger = logging.getLogger("bertjax")
     before = logger.level, logger.propagate

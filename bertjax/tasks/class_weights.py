@@ -7,11 +7,11 @@ from bertjax.errors import check
 
 
 def balanced_weights(labels: Sequence[str], occurrences: Iterable[str]) -> tuple[float, ...]:
-    """Return weights in inverse proportion to how often each of `labels` occurs in training.
+    """Return a weight for each label, inversely proportional to its number of occurrences.
 
-    The weight of label c is n / (C n_c), as scikit-learn's "balanced" has it, where n counts all
-    occurrences and C is the number of labels. So the mean weight of an occurrence is 1. Raises
-    `UserError` for a label that does not occur.
+    The weight of label c is n / (C n_c), as with "balanced" in scikit-learn. n_c is the number of
+    occurrences of c, n the number of all occurrences, and C the number of labels. The mean weight
+    of an occurrence is therefore 1. Raises `UserError` for a label that does not occur.
     """
     counts = Counter(occurrences)
     for label in labels:

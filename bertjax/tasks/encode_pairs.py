@@ -1,4 +1,4 @@
-"""Sentences and pairs of sentences as rows of ids."""
+"""Encoding of sentences and pairs of sentences as rows of ids."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -17,21 +17,22 @@ class EncodedTexts(NamedTuple):
     ids: np.ndarray
     offsets: np.ndarray
     second: np.ndarray
-    """The three arrays as `bertjax.tasks.task.EncodedExamples` has them."""
+    """The three arrays are those of `bertjax.tasks.task.EncodedExamples`."""
     truncated: int
-    """The number of rows that were too long and were cut."""
+    """Number of rows that were cut because they were too long."""
 
 
 def encode_pairs(
     tokenizer: Tokenizer, examples: Sequence[TextExample], max_seq_length: int
 ) -> EncodedTexts:
-    """Return [CLS] a [SEP] for each text, [CLS] a [SEP] b [SEP] for each pair.
+    """Return a row for each text, [CLS] a [SEP], or for each pair, [CLS] a [SEP] b [SEP].
 
-    A pair that is too long loses tokens one at a time from the end of the longer text, from the
-    second if both are equally long, as `_truncate_seq_pair` of BERT's run_classifier.py does it.
-    Raises `UserError` if `max_seq_length` has no room for the special tokens.
+    A pair that is too long is cut as by `_truncate_seq_pair` of BERT's run_classifier.py: the
+    longer text loses its last token, again and again until the pair fits. If both are equally long,
+    the second text loses its last token. Raises `UserError` if `max_seq_length` leaves no space for
+    a text beside the special tokens.
     """
-    # One [SEP] between the texts, also for RoBERTa, whose own code writes two.
+    # There is one [SEP] between the texts. RoBERTa also gets one, although its own code writes two.
     is_pair = np.array([example.pair is not None for example in examples], bool)
     a_ids, a_offsets = tokenizer.encode_batch([example.text for example in examples])
     b_ids, b_offsets = tokenizer.encode_batch([example.pair or "" for example in examples])
@@ -44,8 +45,9 @@ def encode_pairs(
         expected="room for the special tokens",
     )
     a, b = np.diff(a_offsets), np.diff(b_offsets)
-    # The loop of run_classifier.py in closed form: the longer text loses tokens until both are
-    # equally long, then they take turns, so the first keeps at least half of the room, rounded up.
+    # Closed form of the loop in run_classifier.py. The longer text loses tokens until both are
+    # equally long, and then both lose tokens in turn. A text that is longer than half of the room
+    # therefore keeps half of it or more (rounded up for the first text).
     half = np.where(is_pair, -(-room // 2), room)
     kept_a = np.minimum(a, np.maximum(room - b, half))
     kept_b = np.minimum(b, room - kept_a)
@@ -67,7 +69,7 @@ def _copy(
     target: np.ndarray,
     target_begins: np.ndarray,
 ) -> None:
-    """Copy stretches of `source` to `target`; the begins and lengths are int64 [stretches]."""
+    """Copy slices of `source` to `target`; their begins and lengths are int64 [slices]."""
     target[ranges(target_begins, target_begins + lengths)] = source[
         ranges(source_begins, source_begins + lengths)
     ]

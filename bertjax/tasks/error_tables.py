@@ -9,20 +9,20 @@ import numpy as np
 from bertjax.tasks.metrics import Bin, expected_calibration_error
 
 MAX_ERRORS = 20
-"""Mistakes that are shown."""
+"""Maximum number of mistakes that are shown."""
 MAX_LABELS = 40
-"""Labels of a confusion matrix that are shown."""
-# Enough to recognize the example; the rest would only make the report large.
+"""Maximum number of labels in a confusion matrix that is shown."""
+# Maximum numbers of characters: enough to recognize the example, without making the report large.
 MAX_TEXT, MAX_ANSWER = 1000, 300
 
 
 class Mistake(NamedTuple):
-    """A wrong prediction, in words."""
+    """A wrong prediction as text."""
 
     severity: float
-    """A measure of how bad it is; mistakes are shown from the highest value down."""
+    """Measure of how wrong the prediction is; mistakes are shown in descending order of it."""
     text: str
-    """The input, in words."""
+    """The input as text."""
     expected: str
     predicted: str
 
@@ -30,7 +30,7 @@ class Mistake(NamedTuple):
 def worst_mistakes(mistakes: Iterable[Mistake]) -> list[dict[str, str]]:
     """Return the `MAX_ERRORS` worst mistakes as JSON, the worst first.
 
-    Mistakes of equal severity keep their order. Long texts are cut.
+    Mistakes of equal severity keep their order. Long texts are truncated.
     """
     worst = sorted(mistakes, key=lambda mistake: -mistake.severity)[:MAX_ERRORS]
     return [
@@ -44,12 +44,12 @@ def worst_mistakes(mistakes: Iterable[Mistake]) -> list[dict[str, str]]:
 
 
 def confusion_table(labels: Sequence[str], counts: np.ndarray) -> dict[str, Any]:
-    """Return `labels` and `counts` (lists; a row for each true label) of a confusion matrix.
+    """Return a confusion matrix as JSON: `labels`, and `counts` with a list for each true label.
 
-    `counts` is int64 [C, C]. Of more than `MAX_LABELS` labels the most frequent true ones are kept,
-    in the order of `labels`.
+    `counts` is int64 [C, C]. If there are more than `MAX_LABELS` labels, only the `MAX_LABELS` most
+    frequent true labels are kept, in the order of `labels`.
     """
-    # Sorted by Python for a stable order: of equally frequent labels the first are kept.
+    # Python's sort is stable: if labels are equally frequent, the first ones are kept.
     by_frequency = sorted(range(len(labels)), key=lambda label: -int(counts[label].sum()))
     kept = sorted(by_frequency[:MAX_LABELS])
     return {
@@ -59,8 +59,8 @@ def confusion_table(labels: Sequence[str], counts: np.ndarray) -> dict[str, Any]
 
 
 def are_finite(probabilities: Iterable[Iterable[float]]) -> bool:
-    """Return whether all predicted probabilities are finite; those of a diverged model are not."""
-    # JSON has no NaN, and a histogram has no bin for it.
+    """Return whether all predicted probabilities are finite; a diverged model predicts NaN."""
+    # NaN cannot be written as JSON, and no bin of a histogram holds it.
     return all(math.isfinite(value) for values in probabilities for value in values)
 
 

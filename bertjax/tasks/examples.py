@@ -1,4 +1,4 @@
-"""Examples of the kinds of task, whatever file they come from."""
+"""Types of examples, one for each kind of task; they do not depend on the format of the file."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,9 @@ class TextExample:
     id: str
     text: str
     pair: str | None = None
-    """The second sentence of a pair."""
+    """The second sentence; None for a single sentence."""
     label: str | float | tuple[str, ...] | None = None
-    """A class; a number; a set of classes; None if it is not known."""
+    """A class, a number, or a set of classes; None if the label is not known."""
 
 
 @dataclass(frozen=True)
@@ -22,9 +22,9 @@ class TaggedExample:
     id: str
     words: tuple[str, ...]
     tags: tuple[str, ...] | None = None
-    """One a word; None if they are not known."""
+    """One tag for each word; None if the tags are not known."""
     lines: tuple[str, ...] = ()
-    """The words' lines as the file has them, for output in its format; empty for other sources."""
+    """The words' lines in the CoNLL file, for output in its format; empty for other sources."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class QuestionExample:
     context: str
     """The paragraph."""
     answers: tuple[tuple[str, int], ...] | None = None
-    """The right answers: text, and the character of `context` where it begins.
+    """The right answers, each with its text and its first character's index in `context`.
 
-    Empty if there is no answer; None if it is not known.
+    Empty if the question has no answer; None if the answers are not known.
     """
 
 
@@ -50,9 +50,9 @@ class ChoiceExample:
     context: str
     endings: tuple[str, ...]
     start: str = ""
-    """The text that each ending begins with."""
+    """Text at the beginning of every ending."""
     label: int | None = None
-    """The right ending, from 0; None if it is not known."""
+    """Number of the right ending, from 0; None if it is not known."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
-"""The base class of the kinds of task, and one entry of `finetune.tasks`.
+"""The base class of all kinds of task, and the class for an entry of `finetune.tasks`.
 
-Each kind is a folder beside this file. Its `kind.py` holds everything that differs by kind: how
-examples are read, how a task is made of them, what its predictions look like on disk.
+Each kind is a folder beside this file. Its `kind.py` has everything that is different for each
+kind: how examples are read, how a task is made from them, and how predictions are written.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ PredictionT = TypeVar("PredictionT")
 
 LABEL_SMOOTHING, CLASS_WEIGHTS = "label_smoothing", "class_weights"
 DECODER_FROM = "decoder_from"
-"""Fields of `FinetuneConfig` that only some kinds use: `Kind.used_options`."""
+"""Fields of `FinetuneConfig` that only some kinds use (see `Kind.used_options`)."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Entry:
 
     name: str
     kind: str
-    """The name of its kind, a key of `bertjax.tasks.registry.KINDS`."""
+    """The name of the task's kind, a key of `bertjax.tasks.registry.KINDS`."""
     location: DataLocation
 
 
 @dataclass(frozen=True)
 class PredictedSplit(Generic[ExampleT, PredictionT]):
-    """Examples of a split with the prediction of each."""
+    """The examples of a split, and a prediction for each."""
 
     entry: Entry
     split: str
@@ -50,39 +50,39 @@ class PredictedSplit(Generic[ExampleT, PredictionT]):
 
     @property
     def stem(self) -> str:
-        """The beginning of its files' names, TASK-SPLIT."""
+        """TASK-SPLIT, with which the names of the split's files begin."""
         return f"{self.entry.name}-{self.split}"
 
 
 class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
-    """Everything that one kind of task does in its own way.
+    """Everything that is different for each kind of task.
 
-    The abstract methods must be written for each kind; the others have a default that fits kinds
-    with nothing special.
+    Each kind must define the abstract methods. The other methods have a default, which many kinds
+    keep.
     """
 
     name: ClassVar[str]
-    """As `finetune.tasks` and checkpoints write it."""
+    """The name of the kind in `finetune.tasks` and in checkpoints."""
     task_classes: ClassVar[tuple[type[Task], ...]]
-    """The classes of its tasks."""
+    """The classes of this kind's tasks."""
     metrics: ClassVar[tuple[str, ...]]
-    """Names that `Task.metric` may have; reports show the first of them that a run has."""
+    """Possible values of `Task.metric`; a report shows the first one that the run has."""
     data_sets: ClassVar[tuple[str, ...]] = ()
-    """Names of tasks that are known to be of this kind."""
+    """Names of tasks for which this kind is the default."""
     heads: ClassVar[tuple[Head, ...]] = ("pooler",)
-    """Heads of the pretrained model that it needs."""
+    """Heads of the pretrained model that the kind needs."""
     optional_heads: ClassVar[tuple[Head, ...]] = ()
-    """Heads that it takes over from a pretrained model that has them."""
+    """Heads that the kind uses if the pretrained model has them."""
     in_percent: ClassVar[bool] = False
-    """True if all its figures are in 0..100, except losses and thresholds."""
+    """True if all figures, except losses and thresholds, are in 0..100."""
 
     @abstractmethod
     def read_split(
         self, entry: Entry, split: str, options: FinetuneConfig, labelled: bool
     ) -> list[ExampleT]:
-        """Return the examples of a split; if `labelled`, each must have a label.
+        """Return the examples of a split; if `labelled` is true, each must have a label.
 
-        Raises `UserError` that names the file and the line of what is wrong.
+        Raises `UserError` with the file and the line of the first mistake.
         """
 
     @abstractmethod
@@ -93,7 +93,7 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
         options: FinetuneConfig,
         tokenizer: Tokenizer,
     ) -> TaskT:
-        """Return the task called `name`, with what its training examples decide, as its labels."""
+        """Return the task `name`; its labels and the like come from the training `examples`."""
 
     @abstractmethod
     def mistakes(
@@ -108,10 +108,10 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
         predicted: PredictedSplit[ExampleT, PredictionT],
         options: FinetuneConfig,
     ) -> list[epath.Path]:
-        """Write a split's predictions in the usual format of the field; return the files."""
+        """Write a split's predictions in the usual format for the kind; return the files."""
 
     def knows(self, name: str) -> bool:
-        """Return whether `name` is a data set of this kind, so that no kind need be given."""
+        """Return whether `name` is one of `data_sets`, which need no kind in `finetune.tasks`."""
         return name.lower() in self.data_sets
 
     def canonical_name(self, name: str) -> str:
@@ -119,23 +119,23 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
         return name
 
     def validation_splits(self, entry: Entry) -> tuple[str, ...]:
-        """Return the names of the validation splits; the first chooses the checkpoint."""
+        """Return the names of the validation splits; the first one selects the checkpoint."""
         return ("validation",)
 
     def test_splits(self, entry: Entry) -> tuple[str, ...]:
-        """Return the names of the splits that are predicted for a test set."""
+        """Return the names of the splits that `test` stands for in a prediction."""
         return ("test",)
 
     def possible_metrics(self, entry: Entry) -> tuple[str, ...]:
-        """Return what the metric of this task may be; reports show the first that is there."""
+        """Return the possible metrics of this task; a report shows the first that the run has."""
         return self.metrics
 
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
-        """Return which of `label_smoothing`, `class_weights`, `decoder_from` have an effect."""
+        """Return the names of the options among those of `check_options` that have an effect."""
         return frozenset()
 
     def check_options(self, entry: Entry, options: FinetuneConfig) -> None:
-        """Raise `UserError` for an option that is set and would have no effect on this task."""
+        """Raise `UserError` if an option is set that has no effect on this task."""
         used = self.used_options(entry, options)
         check(
             options.class_weights == "none" or CLASS_WEIGHTS in used,
@@ -157,17 +157,17 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
         )
 
     def to_dict(self, task: TaskT) -> dict[str, Any]:
-        """Return a task's fields as JSON has them, for a checkpoint's `meta`."""
+        """Return a task's fields as values for JSON; a checkpoint's `meta` has them."""
         return dataclasses.asdict(task)  # type: ignore[call-overload]
 
     def from_dict(self, values: Mapping[str, Any]) -> TaskT:
-        """Return the task of which `to_dict` gave `values`, after a trip through JSON."""
+        """Return the task from `values`, the result of `to_dict` after it was read from JSON."""
         return self.task_classes[0](**with_tuples(values))  # type: ignore[return-value]
 
     def majority_baseline(self, task: TaskT, examples: Sequence[ExampleT]) -> float:
-        """Return the task's metric, in 0..1, of the best constant prediction; 0 if there is none.
+        """Return the task's metric (0 to 1) for the best constant prediction; 0 if there is none.
 
-        A run that scores no better counts as failed, as in arXiv 2006.04884.
+        A run whose score is not better than this counts as failed, as in arXiv 2006.04884.
         """
         return 0.0
 
@@ -176,15 +176,15 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
     ) -> dict[str, Any]:
         """Return `errors`, the worst mistakes, and tables of the predictions, as JSON.
 
-        Each error has `text`, `expected` and `predicted`. `confusion` and `calibration` are there
-        for kinds that predict classes with probabilities (`bertjax.tasks.error_tables`).
+        Each error has `text`, `expected` and `predicted`. Kinds that predict classes may also have
+        `confusion`, and `calibration` if they predict probabilities (`bertjax.tasks.error_tables`).
         """
         return {"errors": worst_mistakes(self.mistakes(task, predictions, examples))}
 
     def choose_threshold(
         self, task: TaskT, predictions: Sequence[PredictionT], examples: Sequence[ExampleT]
     ) -> float | None:
-        """Return the decision threshold with the best metric on `examples`; None without one."""
+        """Return the decision threshold with the best metric; None if the task has no threshold."""
         return None
 
     def with_threshold(self, task: TaskT, threshold: float) -> TaskT:
@@ -192,12 +192,12 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
         return task
 
     def task_head(self, task: TaskT) -> TaskHead | None:
-        """Return the description of the head for exports; None where the head is not linear."""
+        """Return the description of the head for exports; None if the head is not linear."""
         return None
 
 
 def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `values` with tuples in place of lists, which is what JSON makes of tuples."""
+    """Return `values` with each list replaced by a tuple; JSON has turned the tuples into lists."""
     return {name: _with_tuple(value) for name, value in values.items()}
 
 

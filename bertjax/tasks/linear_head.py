@@ -1,4 +1,4 @@
-"""Linear heads of tasks on the sentence vector or on every token, with dropout before them."""
+"""Linear heads of tasks, on the sentence vector or on every token; dropout comes before them."""
 
 from typing import Any
 
@@ -13,7 +13,8 @@ from bertjax.model.layout import Layout
 from bertjax.model.linear_head import linear
 from bertjax.types import Batch
 
-# Folded into the step's key. The encoder draws from the key itself, so the two do not repeat.
+# Number that is folded into the step's key. The encoder uses the key without it, so the two draw
+# different random numbers.
 HEAD_DROPOUT = 1
 
 
@@ -33,11 +34,11 @@ def pooled_logits(
 ) -> Array:
     """Return the head's outputs on the sentence vector, float32 [B, outputs].
 
-    With a `key` there is dropout of `hidden_dropout_prob` before the layer.
+    If a `key` is given, dropout of rate `hidden_dropout_prob` is applied before the layer.
     """
     hidden = functional.encode(config, params, batch, key=key, layout=layout).hidden_BxLxD
     pooled = functional.pool(config, params, hidden)
-    # Dropout after the pooler, as in run_classifier.py of the original BERT.
+    # Dropout comes after the pooler, as in run_classifier.py of the original BERT.
     return linear(config, head, dropped(config, pooled, key))
 
 
@@ -53,7 +54,8 @@ def token_logits(
 ) -> Array:
     """Return the head's outputs on every token's hidden state, float32 [B, L, outputs].
 
-    With a `key` and `dropout` there is dropout of `hidden_dropout_prob` before the layer.
+    If a `key` is given and `dropout` is true, dropout of rate `hidden_dropout_prob` is applied
+    before the layer.
     """
     hidden = functional.encode(config, params, batch, key=key, layout=layout).hidden_BxLxD
     # As BertForTokenClassification of transformers has it.
@@ -63,7 +65,7 @@ def token_logits(
 
 
 def dropped(config: ModelConfig, x: Array, key: Array | None) -> Array:
-    """Return `x` after dropout of `config.hidden_dropout_prob`; unchanged without a key."""
+    """Return `x` after dropout of rate `config.hidden_dropout_prob`; `x` itself without a key."""
     rate = config.hidden_dropout_prob
     if key is None or rate == 0:
         return x

@@ -1,4 +1,4 @@
-"""Metrics of predictions against true labels, in NumPy; a metric without a value (0/0) is 0."""
+"""Metrics that compare predictions with true labels, in NumPy; a metric that would be 0/0 is 0."""
 
 from typing import NamedTuple
 
@@ -10,16 +10,17 @@ from scipy import stats
 def accuracy(true: ArrayLike, predicted: ArrayLike) -> float:
     """Return the share of right predictions, in 0..1.
 
-    The arrays are `[N]` classes, or `[N, C]` sets of classes, which are right if all classes are.
+    The arrays are `[N]` classes, or `[N, C]` sets of classes. A set is right if it is right for
+    each of the C classes.
     """
     right = np.asarray(true) == np.asarray(predicted)
     return _mean(right if right.ndim == 1 else right.all(1))
 
 
 def confusion_matrix(true: ArrayLike, predicted: ArrayLike, classes: int) -> np.ndarray:
-    """Return int64 `[C, C]`: how many examples of class i were predicted as class j.
+    """Return int64 `[C, C]`: the number of examples of class i that were predicted as class j.
 
-    The arrays are `[N]` class ids in 0..C-1, and C is `classes`.
+    The arrays are `[N]` class ids in 0..C-1; C is `classes`.
     """
     pairs = np.asarray(true, np.int64) * classes + np.asarray(predicted, np.int64)
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
@@ -31,15 +32,15 @@ def f1(true: ArrayLike, predicted: ArrayLike, positive: int = 1) -> float:
 
 
 def f1_macro(true: ArrayLike, predicted: ArrayLike) -> float:
-    """Return the mean of the classes' F1; the arrays are bool `[N, C]`.
+    """Return the mean over the classes of their F1; the arrays are bool `[N, C]`.
 
-    A class that occurs in neither has F1 0.
+    The F1 is 0 for a class that occurs neither in `true` nor in `predicted`.
     """
     return _mean(_f1(_decisions(np.asarray(true, bool), np.asarray(predicted, bool))))
 
 
 def f1_micro(true: ArrayLike, predicted: ArrayLike) -> float:
-    """Return the F1 of the decisions about all classes together; the arrays are bool `[N, C]`."""
+    """Return the F1 over all N * C decisions together; the arrays are bool `[N, C]`."""
     by_class = _decisions(np.asarray(true, bool), np.asarray(predicted, bool))
     total = _Decisions(by_class.hits.sum(), by_class.wrong.sum(), by_class.missed.sum())
     return float(_f1(total))
@@ -70,36 +71,37 @@ def pearson(true: ArrayLike, predicted: ArrayLike) -> float:
     if len(x) < 2 or (x == x[0]).all() or (y == y[0]).all():
         return 0.0
     x, y = x - x.mean(), y - y.mean()
-    # Each is divided by its own norm: the product of large norms could overflow.
+    # Each vector is divided by its own norm, because the product of two large norms could overflow.
     return float(np.clip(x / np.linalg.norm(x) @ (y / np.linalg.norm(y)), -1, 1))
 
 
 def spearman(true: ArrayLike, predicted: ArrayLike) -> float:
     """Return the correlation of the ranks of `[N]` numbers, in -1..1.
 
-    Equal numbers share their mean rank.
+    Equal numbers all get the mean of their ranks.
     """
     # Not by the sum of squared differences of ranks, which is right only without equal numbers.
     return pearson(stats.rankdata(true), stats.rankdata(predicted))
 
 
 class Bin(NamedTuple):
-    """The predictions whose probability is in (low, high]; the first bin has 0 too."""
+    """The predictions whose probability is in (low, high]; the first bin also includes 0."""
 
     low: float
     high: float
     predictions: int
-    """Their number."""
+    """Number of predictions in the bin."""
     confidence: float
-    """Their mean probability; 0 if there are none."""
+    """Mean probability of the predictions; 0 for an empty bin."""
     accuracy: float
-    """The share of them that is right; 0 if there are none."""
+    """Share of the predictions that are right; 0 for an empty bin."""
 
 
 def reliability(probabilities: ArrayLike, correct: ArrayLike, bins: int = 10) -> list[Bin]:
     """Return the reliability table of predictions, with bins of equal width (arXiv 1706.04599).
 
-    `probabilities` `[N]` are those of what was predicted; `correct` `[N]` says what was right.
+    `probabilities` `[N]` has the probability of each prediction; `correct` `[N]` is true if the
+    prediction is right.
     """
     probabilities, correct = np.asarray(probabilities, np.float64), np.asarray(correct, np.float64)
     edges = np.linspace(0, 1, bins + 1)
@@ -124,9 +126,9 @@ def reliability(probabilities: ArrayLike, correct: ArrayLike, bins: int = 10) ->
 
 
 def expected_calibration_error(table: list[Bin]) -> float:
-    """Return the mean distance of probability and accuracy (arXiv 1706.04599, equation 3).
+    """Return the mean of |confidence - accuracy| of the bins (arXiv 1706.04599, equation 3).
 
-    The mean is over predictions; both are those of the prediction's bin.
+    Each bin is weighted with its number of predictions.
     """
     total = sum(each.predictions for each in table)
     distances = sum(each.predictions * abs(each.confidence - each.accuracy) for each in table)
@@ -138,18 +140,18 @@ def _mean(values: np.ndarray) -> float:
 
 
 class _Decisions(NamedTuple):
-    """Counts of decisions, of one class each or of all together."""
+    """Counts of decisions, for each class or for all classes together."""
 
     hits: np.ndarray
-    """Rightly predicted."""
+    """Number of true positives."""
     wrong: np.ndarray
-    """Predicted, but not true."""
+    """Number of false positives: predicted, but not true."""
     missed: np.ndarray
-    """True, but not predicted."""
+    """Number of false negatives: true, but not predicted."""
 
 
 def _decisions(true: np.ndarray, predicted: np.ndarray) -> _Decisions:
-    """Return the counts over the first axis of two bool arrays."""
+    """Count the decisions of two bool arrays along their first axis."""
     return _Decisions(
         (true & predicted).sum(0), (~true & predicted).sum(0), (true & ~predicted).sum(0)
     )

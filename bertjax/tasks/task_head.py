@@ -1,4 +1,4 @@
-"""The description of a task's linear head, for exports to other programs."""
+"""Description of a task's linear head, for exports to other programs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,22 +6,22 @@ from typing import Any
 
 @dataclass(frozen=True)
 class TaskHead:
-    """A linear head: what its outputs are, and which class of `transformers` has the same one."""
+    """A linear head: its outputs, and the class of `transformers` that has the same head."""
 
     task: str
     """The name of the task."""
     kind: str
     """The name of the kind of task."""
     labels: tuple[str, ...]
-    """The label of each output; empty where the output is one number."""
+    """The label of each output; empty if the only output is a number."""
     transformers_class: str
-    """The class without its model: SequenceClassification of BertForSequenceClassification."""
+    """The end of the class's name: SequenceClassification for BertForSequenceClassification."""
     label_type: str = "class"
-    """class (softmax over the outputs), classes (a sigmoid each) or number."""
+    """class (softmax over the outputs), classes (a sigmoid for each output) or number."""
     on_tokens: bool = False
-    """True if it is applied to every token's hidden state, else to the sentence vector."""
+    """True if the head is on every token's hidden state; False if it is on the sentence vector."""
     problem_type: str = ""
-    """The `problem_type` of `transformers`' config.json; empty: none is written."""
+    """`problem_type` in the config.json of `transformers`; empty: it is not written."""
 
     @property
     def outputs(self) -> int:
@@ -29,7 +29,7 @@ class TaskHead:
         return len(self.labels) or 1
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `task.json`, beside an exported program, says of the logits."""
+        """Return the content of `task.json`, which describes the logits of an exported program."""
         return {
             "task": self.task,
             "kind": self.kind,

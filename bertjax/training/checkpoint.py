@@ -126,7 +126,7 @@ def _steps(folder: epath.Path) -> list[int]:
     """Return the steps of the complete checkpoints in a folder, ascending."""
     if not folder.exists():
         return []
-    # Orbax writes to STEP.orbax-checkpoint-tmp and renames the folder when it is complete. The steps
+    # Orbax writes to STEP.orbax-checkpoint-tmp and renames the folder when it is done. The steps
     # are sorted as numbers: a folder is listed in any order, and as text 10 comes before 9.
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
 

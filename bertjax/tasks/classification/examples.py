@@ -1,4 +1,4 @@
-"""Texts and their labels from any table, from a GLUE task's own files, or from TFDS."""
+"""Reading of texts and labels from any table, from a GLUE task's own files, or from TFDS."""
 
 import logging
 from collections import Counter
@@ -16,8 +16,8 @@ from bertjax.tasks.files.splits import DataLocation, read_rows
 from bertjax.tasks.files.tables import TableRow, listed
 
 TEXT_COLUMNS = (("sentence1", "sentence2"), ("sentence",), ("text",))
-"""Columns of the texts where none are given, the first that a table has."""
-# GLUE's own files have index or id, TFDS has idx.
+"""Default columns of the texts: the first of these that the table has."""
+# The column is index or id in GLUE's own files, and idx in TFDS.
 ID_COLUMNS = ("index", "idx", "id", "guid")
 
 log = logging.getLogger("bertjax")
@@ -36,21 +36,25 @@ def read_examples(
 ) -> list[TextExample]:
     """Return the examples of a split, in the order of its files.
 
-    The texts are in one or two `text_columns`: by default a GLUE task's own, or else its fields in
-    TFDS; without a task `sentence1` and `sentence2`, `sentence`, or `text`. The label is in
-    `label_column`: by default the task's own, or `label`. A class is text as it stands, without
-    spaces around it (of a task, the label's name); several classes stand between
-    `label_separator`s, or in a list in JSON, and there may be none; a number is finite. The id is
-    in the column `index`, `idx`, `id` or `guid`, or else it is the number of the table row from 0;
-    if there are several files it comes after the file's name.
+    `text_columns` has the one or two columns of the texts. Its default for a GLUE `task` is the
+    task's own columns or else its fields in TFDS. Without a task it is `sentence1` and `sentence2`,
+    or `sentence`, or `text`. `label_column` is by default the task's own column or else `label`.
 
-    Examples whose label is empty, null or -1 (of a task) are left out, and the log says how many.
-    With `unlabelled` they are kept, with the label None, and there need be no label column, as in a
-    test set. Raises `UserError` as `read_rows` does, and naming file and line for a missing column,
-    a value that is no text, a label that is no number or none of the task's, and a split where
-    nothing is left.
+    A class is the text of the cell without spaces around it; for a GLUE task it is the label's
+    name. Several classes are separated by `label_separator`, or are a list in JSON; there may be
+    none. A number must be finite. The id is taken from the column `index`, `idx`, `id` or `guid`;
+    without such a column it is the number of the table row, from 0. If the split has several files,
+    the file's name comes before the id.
+
+    An example has no label if its label is empty or null, or -1 for a GLUE task. Such examples are
+    left out, and the log says how many. With `unlabelled`, as for a test set, they are kept with
+    the label None, and the table needs no label column.
+
+    Raises `UserError` as `read_rows` does. It also raises `UserError`, with file and line, for a
+    missing column, a text that is not a string, or a label that is not a number or not one of the
+    task's. Another `UserError` says that no example is left.
     """
-    # Files of some GLUE tasks have broken lines, which all who report results on them left out.
+    # Some GLUE files have broken lines. Published results on these tasks leave them out too.
     broken_lines: Counter[str] | None = None
     if task is not None:
         location = _with_task_columns(location, task)
@@ -95,7 +99,7 @@ def _log_left_out(
 
 
 def _with_task_columns(location: DataLocation, task: GlueTask) -> DataLocation:
-    """Return the location with a GLUE task's columns and file names, where none are given."""
+    """Return the location with a GLUE task's file names, and its columns if none are given."""
     stems = {**task.stems, **location.stems}
     if location.columns:
         return replace(location, stems=stems)
@@ -104,7 +108,7 @@ def _with_task_columns(location: DataLocation, task: GlueTask) -> DataLocation:
 
 
 def _text_columns(row: TableRow, task: GlueTask | None, given: Sequence[str]) -> Sequence[str]:
-    """Return the columns of the texts: those `given`, or the first usual ones that `row` has."""
+    """Return the columns of the texts: those `given`, or the first default ones that `row` has."""
     if given:
         check(
             len(given) <= 2,
@@ -130,7 +134,7 @@ def _text_columns(row: TableRow, task: GlueTask | None, given: Sequence[str]) ->
 
 
 def _label_column(row: TableRow, task: GlueTask | None, given: str, unlabelled: bool) -> str:
-    """Return the column of the labels, or empty if there is none and none is needed."""
+    """Return the column of the labels; empty if there is none and `unlabelled` is true."""
     if given:
         options: tuple[str, ...] = (given,)
     elif task is None:
@@ -159,7 +163,7 @@ def _text(row: TableRow, column: str) -> str:
 
 
 def _identifier(row: TableRow, number: int, several_files: bool) -> str:
-    """Return the id of an example: its own, or `number`; with its file's name of several files."""
+    """Return the id of an example, its own or `number`; FILE:ID if there are several files."""
     identifier = str(number)
     for column in ID_COLUMNS:
         if column in row.values:
@@ -173,18 +177,18 @@ def _identifier(row: TableRow, number: int, several_files: bool) -> str:
 
 @dataclass
 class _LabelColumn:
-    """The labels of a table."""
+    """The column of a table with the labels."""
 
     column: str
-    """Empty: there are none."""
+    """Name of the column; empty if the table has no labels."""
     parse: LabelParser
     required: bool
     """True if each table row must have the column."""
     _parsed: dict[str, Label] = field(default_factory=dict)
-    """The label of each text seen: a set of 400,000 examples has few, and shares their objects."""
+    """Labels by their text: 400,000 examples have few different labels and share these objects."""
 
     def label_of(self, row: TableRow) -> Label:
-        """Return the label of a table row; None if it has none."""
+        """Return the label of a table row; None if the row has no label."""
         if not self.column:
             value = None
         elif self.required:

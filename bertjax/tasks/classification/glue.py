@@ -1,4 +1,4 @@
-"""The tasks of GLUE (arXiv 1804.07461): their files, their labels, and files for submission."""
+"""The tasks of GLUE (arXiv 1804.07461): files and labels of each, and the files to submit."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,40 +21,40 @@ MNLI_LABELS = ("entailment", "neutral", "contradiction")
 
 @dataclass(frozen=True, kw_only=True)
 class GlueTask:
-    """One task of GLUE; columns are those of its own TSV files."""
+    """One task of GLUE; the names of columns are those in its own TSV files."""
 
     name: str
-    """The name as the literature writes it, in small letters; TFDS has it as `glue/NAME`."""
+    """The usual name in lower case; in TFDS the data set is `glue/NAME`."""
     texts: tuple[str, ...]
-    """Columns of the text, or of the two."""
+    """Column of the text, or the columns of both texts."""
     submission: tuple[str, ...]
-    """Names of the files for submission, one for each of `test_splits`."""
+    """Names of the files to submit, one for each of `test_splits`."""
     labels: tuple[str, ...] = ()
-    """Classes in the order of their numbers in the files and in TFDS; empty: it is a number."""
+    """Classes in the order of their numbers in the files and in TFDS; empty: labels are numbers."""
     label_column: str = "label"
     metrics: tuple[str, ...] = ("accuracy",)
-    """Names of its metrics; the first selects the best checkpoint."""
+    """Names of the metrics; the first one selects the best checkpoint."""
     numbered: bool = True
-    """True if its files, and those for submission, have classes by their numbers, else by name."""
+    """True if the task's files and the files to submit have numbers of classes; False: names."""
     tfds_texts: tuple[str, ...] = ()
-    """Fields of the text in TFDS, if they have other names; the label's is `label`."""
+    """Fields of the texts in TFDS, if not `texts`; the field of the label is always `label`."""
     columns: tuple[str, ...] = ()
-    """Columns of its files that have no header line."""
+    """Columns of those files of the task that have no header line."""
     stems: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
-    """Other names of its files, by split."""
+    """Additional names of the task's files for each split."""
     validation_splits: tuple[str, ...] = ("validation",)
     test_splits: tuple[str, ...] = ("test",)
     broken_lines: bool = False
-    """True if its training set is known to have lines with too few columns, which are left out."""
+    """True if the training set has lines with too few columns, which are left out."""
 
     @property
     def label_type(self) -> Literal["class", "number"]:
-        """The type of its labels, as `finetune.label_type` has it."""
+        """The type of the task's labels, a value of `finetune.label_type`."""
         return "class" if self.labels else "number"
 
 
 PAIR = ("sentence1", "sentence2")
-# The metrics are those of the paper's table 1, with accuracy beside CoLA's.
+# The metrics are those of table 1 in the paper. CoLA has accuracy in addition.
 TASKS = (
     GlueTask(
         name="cola",
@@ -135,16 +135,16 @@ _BY_NAME = {task.name: task for task in TASKS}
 
 
 def glue_task(name: str) -> GlueTask | None:
-    """Return the task of that name, in any spelling (`sst2`, `SST-2`, `sts_b`, `CoLA`), or None."""
+    """Return the task with this name in any spelling (`sst2`, `SST-2`, `sts_b`), or None."""
     return _BY_NAME.get(name.lower().replace("-", "").replace("_", ""))
 
 
 def glue_label(task: GlueTask, value: Any, where: str) -> str | float | None:
-    """Return the label that a file or TFDS spells as `value`: a class, or a number in 0..5.
+    """Return the label for `value` in a file or TFDS: a class, or a number in 0..5.
 
-    Classes are spelled by their name or their number. None for no label: no value, an empty one,
-    -1, or MNLI's `-` (its five annotators did not agree). Raises `UserError` at `where` for any
-    other value.
+    `value` is the name or the number of a class, or the number itself. The result is None if there
+    is no label: if `value` is None, empty, -1, or `-` (in MNLI: the five annotators did not agree).
+    Raises `UserError`, whose message begins with `where`, for any other value.
     """
     text = "" if value is None else str(value).strip()
     # TFDS has -1 for the labels of test sets, and for STS-B's scores the float -1.0.
@@ -185,11 +185,11 @@ def write_submission(
     predictions: Sequence[TextPrediction],
     examples: Sequence[TextExample],
 ) -> epath.Path:
-    """Write the file that gluebenchmark.com takes for one of `test_splits`; return its path.
+    """Write the file to submit to gluebenchmark.com for one of `test_splits`; return its path.
 
-    It is a TSV file with the header `index`, `prediction`. `index` is the example's id, which is
-    the test file's own index. Classes are written by their number or name as in the task's own
-    files; STS-B's scores within 0..5, with three decimals.
+    It is a TSV file with the columns `index` and `prediction`. `index` is the example's id, which
+    comes from the test file. Classes are written as numbers or names, like in the task's own files.
+    Scores of STS-B are clipped to 0..5 and have three decimals.
     """
     check(
         split in task.test_splits,

@@ -1,4 +1,4 @@
-"""Classification of texts, and regression: GLUE's tasks, and any table of texts and labels."""
+"""Classification of texts, and regression: tasks of GLUE, and any table of texts and labels."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -34,11 +34,11 @@ TASK_CLASSES: dict[str, type[TextTask]] = {
     "classes": MultiLabel,
     "number": Regression,
 }
-"""By `finetune.label_type`, which checkpoints keep too."""
+"""The class of the task for each value of `finetune.label_type`; checkpoints save that value."""
 
 
 class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
-    """One class, several classes or a number for a sentence or a pair of them."""
+    """Prediction of one class, several classes or a number for a sentence or a pair."""
 
     name = "classification"
     task_classes = (SingleLabel, MultiLabel, Regression)
@@ -46,35 +46,35 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
     data_sets = tuple(task.name for task in TASKS)
 
     def knows(self, name: str) -> bool:
-        """Return whether `name` is a task of GLUE, in any spelling."""
+        """Return whether `name`, in any spelling, is a task of GLUE."""
         return glue_task(name) is not None
 
     def canonical_name(self, name: str) -> str:
-        """Return GLUE's name in small letters: sst2 for SST-2."""
+        """Return the name of a GLUE task in lower case without hyphens: sst2 for SST-2."""
         glue = glue_task(name)
         return glue.name if glue else name
 
     def validation_splits(self, entry: Entry) -> tuple[str, ...]:
-        """Return `validation`; of MNLI, unless files are given, the matched and mismatched one."""
+        """Return `validation`; for MNLI without given files, its matched and mismatched splits."""
         glue = glue_task(entry.name)
         if glue is None or "validation" in entry.location.files:
             return ("validation",)
         return glue.validation_splits
 
     def test_splits(self, entry: Entry) -> tuple[str, ...]:
-        """Return `test`; of MNLI, unless files are given, the matched and the mismatched one."""
+        """Return `test`; for MNLI without given files, its matched and mismatched splits."""
         glue = glue_task(entry.name)
         if glue is None or "test" in entry.location.files:
             return ("test",)
         return glue.test_splits
 
     def possible_metrics(self, entry: Entry) -> tuple[str, ...]:
-        """Return the metrics of the GLUE task, or else those of all types of label."""
+        """Return the metrics of the GLUE task; for another task, one for each type of label."""
         glue = glue_task(entry.name)
         return glue.metrics if glue else self.metrics
 
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
-        """Return the options of the loss over classes; none for a number."""
+        """Return the options that change the loss over classes; none if a number is predicted."""
         if _label_type(glue_task(entry.name), options) == "number":
             return frozenset()
         return frozenset({LABEL_SMOOTHING, CLASS_WEIGHTS})
@@ -102,13 +102,13 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
         options: FinetuneConfig,
         tokenizer: Tokenizer,
     ) -> TextTask:
-        """Return the task with a GLUE task's labels, or else those that occur in training."""
+        """Return the task; its labels are those of GLUE, or else those that occur in training."""
         glue = glue_task(name)
         task_class = TASK_CLASSES[_label_type(glue, options)]
         labels: tuple[str, ...] = ()
         if glue:
-            # All of them: a part of the training set may lack one, and their numbers must be those
-            # of its files.
+            # All labels, with the numbers that the task's files use: if only a part of the
+            # training set is read, a label may not occur in it.
             labels = glue.labels
         elif task_class is not Regression:
             labels = labels_of(examples)
@@ -119,7 +119,7 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
         return task_class(name, labels, metrics, options.label_smoothing, weights)
 
     def to_dict(self, task: TextTask) -> dict[str, Any]:
-        """Return the task's fields; its class is written as `label_type`."""
+        """Return the task's fields; `label_type` stands for its class."""
         return {
             "name": task.name,
             "labels": task.labels,
@@ -130,7 +130,7 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
         }
 
     def from_dict(self, values: Mapping[str, Any]) -> TextTask:
-        """Return the task of `to_dict`'s values; one class where there is no `label_type`."""
+        """Return the task from values of `to_dict`; without `label_type` it is a `SingleLabel`."""
         fields = with_tuples(values)
         label_type = fields.pop("label_type", "class")
         check(
@@ -151,7 +151,7 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
         predictions: Sequence[TextPrediction],
         examples: Sequence[TextExample],
     ) -> Iterator[Mistake]:
-        """Yield the wrong predictions; `TextTask.mistake_severity` gives their severity."""
+        """Yield the wrong predictions; their severity comes from `TextTask.mistake_severity`."""
         for prediction, example in zip(predictions, examples, strict=True):
             severity = task.mistake_severity(prediction, example)
             if severity is not None:
@@ -166,7 +166,7 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
         predictions: Sequence[TextPrediction],
         examples: Sequence[TextExample],
     ) -> dict[str, Any]:
-        """Return `errors`; of one class `confusion`; of probabilities `calibration`."""
+        """Return `errors`; for single classes also `confusion`; for classes also `calibration`."""
         errors = super().error_tables(task, predictions, examples)
         return {**errors, **task.prediction_tables(predictions, examples)}
 
@@ -176,7 +176,7 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
         predicted: PredictedSplit[TextExample, TextPrediction],
         options: FinetuneConfig,
     ) -> list[epath.Path]:
-        """Write a table, `TASK-SPLIT.tsv`; of GLUE's test sets the file for submission too."""
+        """Write a table, `TASK-SPLIT.tsv`; for a GLUE test set also the file to submit."""
         predictions, examples = predicted.predictions, predicted.examples
         paths = [folder / f"{predicted.stem}.tsv"]
         write_predictions(paths[0], predictions, examples, options.label_separator)
@@ -186,7 +186,7 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
         return paths
 
     def task_head(self, task: TextTask) -> TaskHead:
-        """Return the head on the sentence vector."""
+        """Return the description of the head, which is on the sentence vector."""
         return TaskHead(
             task.name,
             self.name,
@@ -198,7 +198,7 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
 
 
 def _label_type(glue: GlueTask | None, options: FinetuneConfig) -> LabelType:
-    """Return the type of the labels: a GLUE task's own, whatever the options say."""
+    """Return the type of the labels: that of the GLUE task, or else `options.label_type`."""
     return glue.label_type if glue else options.label_type
 
 

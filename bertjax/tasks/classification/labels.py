@@ -1,4 +1,4 @@
-"""Labels of texts: how they are spelled in tables, and which of them a training set has."""
+"""Labels of texts: parsing them from tables, and collecting those of a training set."""
 
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -10,17 +10,17 @@ from bertjax.tasks.classification.glue import GlueTask, glue_label
 from bertjax.tasks.examples import TextExample
 
 LabelType = Literal["class", "classes", "number"]
-"""One class; any number of classes at once; a number."""
+"""Type of a text's label: one class, any number of classes, or a number."""
 Label = str | float | tuple[str, ...] | None
-"""A class, a number or a set of classes; None where there is no label."""
+"""A class, a number or a set of classes; None if there is no label."""
 LabelParser = Callable[[Any, str], Label]
-"""The label of a table's value; the second argument names its place in error messages."""
+"""A function from a table's value to its label; its second argument is for error messages."""
 
 
 def label_parser(glue: GlueTask | None, label_type: LabelType, separator: str) -> LabelParser:
-    """Return the function that reads the labels of a GLUE task, or else of this type.
+    """Return the function that parses the labels of the GLUE task, or else labels of this type.
 
-    `separator` stands between several classes.
+    `separator` is the text between several classes.
     """
     if glue is not None:
         return partial(glue_label, glue)
@@ -39,7 +39,7 @@ def _parse_class(value: Any, where: str) -> str | None:
 
 
 def _parse_classes(separator: str, value: Any, where: str) -> tuple[str, ...] | None:
-    """Return the classes in their order, each once; () for an empty text."""
+    """Return the classes in the order of the text, each once; () for an empty text."""
     if value is None:
         return None
     parts = value if isinstance(value, list) else str(value).split(separator)
@@ -50,7 +50,7 @@ def _parse_classes(separator: str, value: Any, where: str) -> tuple[str, ...] | 
 def _parse_number(value: Any, where: str) -> float | None:
     if value is None or value == "":
         return None
-    # bool is a subclass of int, but true is no number in JSON.
+    # bool is a subclass of int, but in JSON true is not a number.
     is_numeric = isinstance(value, str | int | float) and not isinstance(value, bool)
     try:
         number = float(value) if is_numeric else math.nan
@@ -74,7 +74,7 @@ def _class_name(value: Any, where: str) -> str:
 
 
 def classes_of(example: TextExample) -> tuple[str, ...]:
-    """Return the classes of an example: one, several or none."""
+    """Return the classes of an example: none, one or several."""
     if isinstance(example.label, tuple):
         return example.label
     return () if example.label is None else (str(example.label),)
@@ -87,7 +87,7 @@ def all_classes(examples: Iterable[TextExample]) -> Iterator[str]:
 
 
 def labels_of(examples: Iterable[TextExample]) -> tuple[str, ...]:
-    """Return the classes that occur: sorted by number if all are whole numbers, else as text."""
+    """Return the classes that occur; sorted as numbers if all are whole numbers, else as text."""
     labels = set(all_classes(examples))
     # isdecimal and not isdigit, which is true for ² too, and `int` refuses that.
     if all(label.removeprefix("-").isdecimal() for label in labels):

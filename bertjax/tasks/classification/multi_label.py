@@ -1,4 +1,4 @@
-"""Texts of which each has any number of several classes."""
+"""Classification of texts that can have any number of classes each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from bertjax.types import Batch
 
 @dataclass(frozen=True)
 class MultiLabel(TextTask):
-    """A task that predicts a set of classes; each of the head's outputs goes through a sigmoid."""
+    """A task that predicts a set of classes; a sigmoid is applied to each output of the head."""
 
     label_type = "classes"
     known_metrics = ("f1_micro", "f1_macro", "exact_match")
@@ -35,11 +35,12 @@ class MultiLabel(TextTask):
     def sums(self, logits: Array, batch: Batch) -> dict[str, Array]:
         """Return `loss` and `count`.
 
-        The loss of an item is the mean over classes of sigmoid cross-entropy in nats, weighted by
-        `class_weights`; with `label_smoothing` e the targets y become y(1 - e) + e/2.
+        The loss of an item is the mean over the classes of the sigmoid cross-entropy in nats; the
+        mean is weighted with `class_weights`. With `label_smoothing` e, a target y becomes
+        y (1 - e) + e/2.
 
-        `batch["labels"]` is float32 [B, C] of 0 and 1. An item of weight 0 adds exactly nothing,
-        and no gradient, whatever its labels and logits are.
+        `batch["labels"]` is float32 [B, C] with values 0 and 1. An item of weight 0 changes neither
+        the sums nor the gradients, even if its labels or logits are NaN.
         """
         weights = self._item_weights(batch)
         is_real_Bx1 = (batch["item_weights"] > 0)[:, None]
@@ -50,7 +51,8 @@ class MultiLabel(TextTask):
         e = self.label_smoothing
         true = jnp.where(is_real_Bx1, batch["labels"].astype(jnp.float32), 0)
         targets = true * (1 - e) + e / 2
-        # -y log s(x) - (1 - y) log s(-x), and log s(-x) = log s(x) - x: one logarithm, no overflow
+        # The loss is -y log s(x) - (1 - y) log s(-x) with s the sigmoid. As log s(-x) is
+        # log s(x) - x, one logarithm is enough, and nothing overflows.
         losses = (1 - targets) * logits - jax.nn.log_sigmoid(logits)
         # Divided by the weights' sum, so that a common factor of them changes nothing.
         mean = jnp.sum(losses * class_weights_1xC, axis=1) / jnp.sum(class_weights_1xC)
@@ -61,9 +63,9 @@ class MultiLabel(TextTask):
         return jax.nn.sigmoid(logits.astype(jnp.float32))
 
     def targets(self, examples: Sequence[TextExample]) -> np.ndarray:
-        """Return 1 for each class of each example, else 0, float32 [examples, C].
+        """Return float32 [examples, C]: 1 if the example has the class, else 0.
 
-        Errors are those of `TextTask`.
+        Raises `UserError` as `TextTask.targets` does.
         """
         numbers = self._label_ids()
         has_class = np.zeros((len(examples), len(self.labels)), np.float32)
@@ -81,7 +83,7 @@ class MultiLabel(TextTask):
         encoded: EncodedExamples,
         examples: Sequence[TextExample],
     ) -> list[LabelSetPrediction]:
-        """Return the classes of each example whose probability is at least `THRESHOLD`."""
+        """Return for each example the classes with a probability of `THRESHOLD` or more."""
         predictions = []
         for output in outputs:
             probabilities = np.asarray(output, np.float64).tolist()
@@ -95,8 +97,8 @@ class MultiLabel(TextTask):
     ) -> dict[str, float]:
         """Return the task's metrics by name.
 
-        `f1_micro` and `f1_macro` are of all decisions about a class; `exact_match` is the share of
-        examples with all classes right.
+        `f1_micro` is the F1 over all decisions together, `f1_macro` the mean of the F1 of each
+        class. `exact_match` is the share of examples with exactly the right set of classes.
         """
         true = self.targets(examples).astype(bool)
         predicted = np.array([self._has_label(prediction) for prediction in predictions], bool)
@@ -108,7 +110,7 @@ class MultiLabel(TextTask):
     def calibration(
         self, predictions: Sequence[LabelSetPrediction], examples: Sequence[TextExample]
     ) -> list[Bin]:
-        """Return the reliability table of every class's probability."""
+        """Return the reliability table of the probabilities of all classes together."""
         probabilities = np.array([prediction.probabilities for prediction in predictions])
         return metrics.reliability(probabilities.ravel(), self.targets(examples).ravel())
 
@@ -123,7 +125,7 @@ class MultiLabel(TextTask):
     def mistake_severity(
         self, prediction: LabelSetPrediction, example: TextExample
     ) -> float | None:
-        """Return 1 less the probability of the worst decision; None if all classes are right."""
+        """Return 1 - (probability of the most wrong decision); None if all classes are right."""
         true = set(classes_of(example))
         if set(prediction.labels) == true:
             return None

@@ -1,4 +1,4 @@
-"""Predictions for texts: a class, a set of classes or a number; and a table of them."""
+"""Predictions for texts (a class, a set of classes or a number), and a table of predictions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,32 +9,33 @@ from etils import epath
 from bertjax.storage import write_whole
 from bertjax.tasks.examples import TextExample
 
-# A class of a set is predicted from this probability on, the usual choice for sigmoid outputs.
+# A class belongs to the predicted set if its probability is THRESHOLD or more. 0.5 is the usual
+# choice for sigmoid outputs.
 THRESHOLD = 0.5
 
 
 class TextPrediction(Protocol):
-    """A prediction for a text, whatever is predicted."""
+    """Interface of all predictions for a text."""
 
     columns: ClassVar[tuple[str, ...]]
-    """The names of `cells`."""
+    """The names of the columns of `cells`."""
 
     def cells(self, separator: str) -> list[str]:
-        """Return the cells of a table; `separator` stands between several classes."""
+        """Return the cells for a table; `separator` is put between several classes."""
         ...
 
     def shown(self) -> str:
-        """Return the prediction in words."""
+        """Return the prediction as text for a reader."""
         ...
 
 
 @dataclass(frozen=True)
 class ClassPrediction:
-    """One class."""
+    """The prediction of one class."""
 
     label: str
     probabilities: tuple[float, ...] = ()
-    """The probability of each of the task's labels, in their order; their sum is 1."""
+    """The probability of each of the task's labels, in the order of the labels; the sum is 1."""
 
     columns: ClassVar[tuple[str, ...]] = ("prediction", "probability")
 
@@ -49,12 +50,12 @@ class ClassPrediction:
 
 @dataclass(frozen=True)
 class LabelSetPrediction:
-    """Any number of classes."""
+    """The prediction of any number of classes."""
 
     labels: tuple[str, ...]
-    """The classes whose probability is at least `THRESHOLD`."""
+    """The classes with a probability of `THRESHOLD` or more."""
     probabilities: tuple[float, ...] = ()
-    """The probability of each of the task's labels, in their order, in 0..1."""
+    """The probability (0 to 1) of each of the task's labels, in the order of the labels."""
 
     columns: ClassVar[tuple[str, ...]] = ("prediction", "probability")
 
@@ -64,13 +65,13 @@ class LabelSetPrediction:
         return [separator.join(self.labels), separator.join(predicted)]
 
     def shown(self) -> str:
-        """Return the classes with commas between them."""
+        """Return the classes, separated by commas."""
         return ", ".join(self.labels) or "none"
 
 
 @dataclass(frozen=True)
 class NumberPrediction:
-    """A number."""
+    """The prediction of a number."""
 
     value: float
 
@@ -93,9 +94,9 @@ def write_predictions(
 ) -> None:
     """Write a TSV file with a header line.
 
-    Its columns are `id`, `sentence` or `sentence1` and `sentence2`, `prediction` and, except for
-    numbers, `probability`. Several classes and their probabilities stand between
-    `label_separator`s. Tabs and line ends within a text become spaces.
+    Its columns are `id`; `sentence`, or `sentence1` and `sentence2`; `prediction`; and, if classes
+    are predicted, `probability`. `label_separator` separates several classes and their
+    probabilities. Tabs and line ends within a text become spaces.
     """
     paired = any(example.pair is not None for example in examples)
     texts = ("sentence1", "sentence2") if paired else ("sentence",)

@@ -1,4 +1,4 @@
-"""Texts of which each has a number."""
+"""Regression: prediction of a number for each text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from bertjax.types import Batch
 
 @dataclass(frozen=True)
 class Regression(TextTask):
-    """A task that predicts a number, the head's only output; it has no labels."""
+    """A task without labels, which predicts a number, the only output of the head."""
 
     label_type = "number"
     known_metrics = ("pearson", "spearman")
@@ -31,8 +31,8 @@ class Regression(TextTask):
     def sums(self, logits: Array, batch: Batch) -> dict[str, Array]:
         """Return `loss`, the squared error, and `count`.
 
-        `batch["labels"]` is float32 [B]. An item of weight 0 adds exactly nothing, and no gradient,
-        whatever its label and logits are.
+        `batch["labels"]` is float32 [B]. An item of weight 0 changes neither the sums nor the
+        gradients, even if its label or logits are NaN.
         """
         weights = self._item_weights(batch)
         is_real = batch["item_weights"] > 0
@@ -45,11 +45,11 @@ class Regression(TextTask):
         }
 
     def outputs(self, logits: Array) -> Array:
-        """Return the number of each item, float32 [B, 1]."""
+        """Return the predicted number of each item, float32 [B, 1]."""
         return logits.astype(jnp.float32)
 
     def targets(self, examples: Sequence[TextExample]) -> np.ndarray:
-        """Return the numbers, float32 [examples]; errors as in `TextTask`."""
+        """Return the labels, float32 [examples]; raises `UserError` as `TextTask.targets` does."""
         numbers = np.zeros(len(examples), np.float32)
         for index, example in enumerate(examples):
             label = self._known_label(example)
@@ -68,13 +68,13 @@ class Regression(TextTask):
         encoded: EncodedExamples,
         examples: Sequence[TextExample],
     ) -> list[NumberPrediction]:
-        """Return the number of each example."""
+        """Return the predicted number of each example."""
         return [NumberPrediction(float(output[0])) for output in outputs]
 
     def figures(
         self, predictions: Sequence[NumberPrediction], examples: Sequence[TextExample]
     ) -> dict[str, float]:
-        """Return the task's metrics by name, correlations in -1..1."""
+        """Return the task's metrics by name; correlations are in -1..1."""
         true = self.targets(examples)
         predicted = np.array([prediction.value for prediction in predictions])
         return {name: FIGURES[name](true, predicted) for name in self.figure_names}

@@ -1,4 +1,4 @@
-"""Texts of which each has one of several classes."""
+"""Classification of texts that have exactly one class each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from bertjax.types import Batch
 
 @dataclass(frozen=True)
 class SingleLabel(TextTask):
-    """A task that predicts one class of two or more; the head's outputs go through a softmax."""
+    """A task that predicts one of two or more classes by a softmax over the head's outputs."""
 
     label_type = "class"
     known_metrics = ("accuracy", "f1", "f1_macro", "matthews_correlation")
@@ -33,29 +33,31 @@ class SingleLabel(TextTask):
 
     @property
     def figure_names(self) -> tuple[str, ...]:
-        """The names of all figures, the metric first; `accuracy` is always there."""
+        """The names of all figures, the metric first; `accuracy` is always among them."""
         names = super().figure_names
         return names if "accuracy" in names else (*names, "accuracy")
 
     def count(self, batch: Batch) -> Array:
-        """Return the sum of the items' weights, each times the weight of its class."""
+        """Return the sum over the items of (item weight) * (weight of the item's class)."""
         return jnp.sum(self._class_item_weights(batch))
 
     def sums(self, logits: Array, batch: Batch) -> dict[str, Array]:
-        """Return `loss`, `count` and `accuracy`, the weight of the items got right.
+        """Return `loss`, `count`, and `accuracy`, the total weight of the right predictions.
 
-        The loss is softmax cross-entropy in nats. An item of class y has the loss
-        (1 - e) w_y nll_y + e/C sum_c w_c nll_c and the count w_y, with `label_smoothing` e (arXiv
-        1512.00567) and `class_weights` w: this is what PyTorch's
-        CrossEntropyLoss(weight, label_smoothing=e) takes the mean of. So the divisor is the weight
-        of the true classes, in the smoothed part too.
+        The loss is softmax cross-entropy in nats. With `label_smoothing` e (arXiv 1512.00567) and
+        `class_weights` w, an item of class y has the loss
+        (1 - e) w_y nll_y + (e / C) sum_c w_c nll_c
+        and the count w_y. `loss` / `count` is therefore the result of PyTorch's
+        CrossEntropyLoss(weight, label_smoothing=e): both parts of the loss are divided by the
+        weights of the true classes.
 
-        `batch["labels"]` is int32 [B]. An item of weight 0 adds exactly nothing, and no gradient,
-        whatever its label and logits are.
+        `batch["labels"]` is int32 [B]. An item of weight 0 changes neither the sums nor the
+        gradients, even if its label is invalid or its logits are NaN.
         """
         weights = self._class_item_weights(batch)
         is_real_Bx1 = (batch["item_weights"] > 0)[:, None]
-        # Before the softmax: after it NaN logits of padding would give NaN gradients, as 0 * NaN.
+        # The logits of padding are replaced before the softmax. If this were done after it, NaN
+        # logits of padding would give NaN gradients, because 0 * NaN is NaN.
         logits = jnp.where(is_real_Bx1, logits.astype(jnp.float32), 0)
         class_weights_1xC = jnp.asarray(self._class_weights(), jnp.float32)[None, :]
         e = self.label_smoothing
@@ -73,11 +75,11 @@ class SingleLabel(TextTask):
         }
 
     def outputs(self, logits: Array) -> Array:
-        """Return the probabilities of the labels, float32 [B, C]."""
+        """Return the probability of each label, float32 [B, C]."""
         return jax.nn.softmax(logits.astype(jnp.float32))
 
     def targets(self, examples: Sequence[TextExample]) -> np.ndarray:
-        """Return the number of each example's class, int32 [examples]; errors as in `TextTask`."""
+        """Return each example's class number, int32 [examples]; errors as in `TextTask.targets`."""
         numbers = self._label_ids()
         classes = np.zeros(len(examples), np.int32)
         for index, example in enumerate(examples):
@@ -104,7 +106,7 @@ class SingleLabel(TextTask):
     def figures(
         self, predictions: Sequence[ClassPrediction], examples: Sequence[TextExample]
     ) -> dict[str, float]:
-        """Return the task's metrics by name, and `accuracy`; `f1` is that of the second label."""
+        """Return the task's metrics and `accuracy` by name; `f1` is the F1 of the second label."""
         true, predicted = self.targets(examples), self._predicted_ids(predictions)
         return {name: self._figure(name, true, predicted) for name in self.figure_names}
 
@@ -119,7 +121,7 @@ class SingleLabel(TextTask):
         return metrics.accuracy(true, predicted)
 
     def majority_baseline(self, examples: Sequence[TextExample]) -> float:
-        """Return the best value of the metric that predicting one class for all gives."""
+        """Return the highest metric that is possible if all examples get the same class."""
         values = []
         for label in self.labels:
             probabilities = tuple(float(name == label) for name in self.labels)
@@ -130,14 +132,14 @@ class SingleLabel(TextTask):
     def confusion(
         self, predictions: Sequence[ClassPrediction], examples: Sequence[TextExample]
     ) -> np.ndarray:
-        """Return counts of examples by true class (first axis) and predicted one, int64 [C, C]."""
+        """Return int64 [C, C]: numbers of examples by true class (rows) and predicted (columns)."""
         true, predicted = self.targets(examples), self._predicted_ids(predictions)
         return metrics.confusion_matrix(true, predicted, len(self.labels))
 
     def calibration(
         self, predictions: Sequence[ClassPrediction], examples: Sequence[TextExample]
     ) -> list[Bin]:
-        """Return the reliability table of the predicted class's probability."""
+        """Return the reliability table of the probabilities of the predicted classes."""
         probabilities = _probability_array(predictions, len(self.labels))
         right = self._predicted_ids(predictions) == self.targets(examples)
         return metrics.reliability(probabilities.max(1), right)
@@ -145,14 +147,14 @@ class SingleLabel(TextTask):
     def prediction_tables(
         self, predictions: Sequence[Any], examples: Sequence[TextExample]
     ) -> dict[str, Any]:
-        """Return `confusion` and, of finite probabilities, `calibration`."""
+        """Return `confusion` and, if all probabilities are finite, `calibration`."""
         tables = {"confusion": confusion_table(self.labels, self.confusion(predictions, examples))}
         if are_finite(prediction.probabilities for prediction in predictions):
             tables["calibration"] = calibration_table(self.calibration(predictions, examples))
         return tables
 
     def mistake_severity(self, prediction: ClassPrediction, example: TextExample) -> float | None:
-        """Return 1 less the probability of the true class; None if the class is right."""
+        """Return 1 - (probability of the true class); None if the predicted class is right."""
         if prediction.label == example.label:
             return None
         return 1 - prediction.probabilities[self.labels.index(str(example.label))]
@@ -161,14 +163,14 @@ class SingleLabel(TextTask):
         return self.class_weights or (1.0,) * len(self.labels)
 
     def _class_item_weights(self, batch: Batch) -> Array:
-        """Return the weight of each item times that of its class, float32 [B]."""
+        """Return (item weight) * (weight of the item's class) for each item, float32 [B]."""
         weights = self._item_weights(batch)
         if not self.class_weights:
             return weights
         return weights * jnp.asarray(self.class_weights, jnp.float32)[self._class_ids(batch)]
 
     def _class_ids(self, batch: Batch) -> Array:
-        """Return the class of each item, int [B]; 0 for the items that fill up a batch."""
+        """Return the class number of each item, int [B]; 0 for the items that fill up a batch."""
         return jnp.where(batch["item_weights"] > 0, batch["labels"], 0)
 
     def _predicted_ids(self, predictions: Sequence[ClassPrediction]) -> np.ndarray:
@@ -177,6 +179,6 @@ class SingleLabel(TextTask):
 
 
 def _probability_array(predictions: Sequence[ClassPrediction], classes: int) -> np.ndarray:
-    """Return all predictions' probabilities, float64 [predictions, classes]."""
+    """Return the probabilities of all predictions, float64 [predictions, classes]."""
     rows = [prediction.probabilities for prediction in predictions]
     return np.array(rows).reshape(-1, classes)

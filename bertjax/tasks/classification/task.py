@@ -1,8 +1,7 @@
-"""Tasks on a sentence or a pair: one linear layer on the sentence vector.
+"""Base class of tasks on a sentence or a pair: one linear layer on the sentence vector.
 
-They are those of section 4.1 of arXiv 1810.04805.
-What is predicted decides the class: `SingleLabel`, `MultiLabel` or `Regression`, each in a file
-beside this one. They share `TextTask`.
+These are the tasks of section 4.1 of arXiv 1810.04805. The files beside this one define three
+subclasses of `TextTask`: `SingleLabel`, `MultiLabel` and `Regression`.
 """
 
 import logging
@@ -29,36 +28,36 @@ from bertjax.tasks.task import EncodedExamples, LinearHeadTask
 from bertjax.types import Batch
 
 MAX_LISTED_LABELS = 20
-"""Labels that an error message lists."""
+"""Maximum number of labels that an error message lists."""
 
 log = logging.getLogger("bertjax")
 
 
 @dataclass(frozen=True)
 class TextTask(LinearHeadTask, ABC):
-    """The shared part of the tasks on texts.
+    """Base class of the tasks on texts.
 
-    Raises `UserError` for a metric that does not go with the labels, for too few labels, and for
-    options out of range.
+    Raises `UserError` for a metric that does not fit the labels, for a wrong number of labels, and
+    for options out of range.
     """
 
     name: str
     labels: tuple[str, ...] = ()
-    """The classes in the order of the head's outputs; empty where a number is predicted."""
+    """The classes in the order of the head's outputs; empty if a number is predicted."""
     metrics: tuple[str, ...] = ()
-    """Figures, the first of which selects the best checkpoint; empty: `default_metrics`."""
+    """Names of the metrics; the first selects the best checkpoint; empty: `default_metrics`."""
     label_smoothing: float = 0.0
     """Share of the probability that the loss spreads over all classes (arXiv 1512.00567)."""
     class_weights: tuple[float, ...] = ()
-    """The weight of each class in the loss; empty: 1 each."""
+    """The weight of each class in the loss; empty: all weights are 1."""
 
     per_token = False
     label_type: ClassVar[LabelType]
-    """As configurations and checkpoints write it."""
+    """The value of `label_type` in configurations and checkpoints."""
     known_metrics: ClassVar[tuple[str, ...]]
     default_metrics: ClassVar[tuple[str, ...]]
     problem_type: ClassVar[str]
-    """As config.json of `transformers` writes it."""
+    """The value of `problem_type` in the config.json of `transformers`."""
 
     def __post_init__(self) -> None:
         self._check_labels()
@@ -70,7 +69,8 @@ class TextTask(LinearHeadTask, ABC):
             expected="each once",
         )
         for metric in self.metrics:
-            # F1 is that of the second class, the positive one; of three classes none is.
+            # F1 is that of the second class, the positive one. Three or more classes have no
+            # positive class.
             check(
                 metric in self.known_metrics and (metric != "f1" or count == 2),
                 where=f"{where}: metrics",
@@ -122,7 +122,7 @@ class TextTask(LinearHeadTask, ABC):
         return self.metrics or self.default_metrics
 
     def init_head(self, config: ModelConfig, key: Array) -> Params:
-        """Return a new linear layer with an output for each label; one for a number."""
+        """Return a new linear layer with one output for each label, or one output for a number."""
         return init_linear(config, key, max(1, len(self.labels)))
 
     def logits(
@@ -134,7 +134,7 @@ class TextTask(LinearHeadTask, ABC):
         key: Array | None,
         layout: Layout,
     ) -> Array:
-        """Return the logits of the labels, float32 [B, C]; the number, [B, 1]."""
+        """Return the logits of the labels, float32 [B, C], or the predicted number, [B, 1]."""
         head = head_of(params, self.name)
         return pooled_logits(config, params, head, batch, key=key, layout=layout)
 
@@ -146,11 +146,11 @@ class TextTask(LinearHeadTask, ABC):
         *,
         targets: bool,
     ) -> EncodedExamples:
-        """Return a row for each example, as `bertjax.tasks.encode_pairs` makes it.
+        """Return a row for each example, made by `bertjax.tasks.encode_pairs`.
 
-        The log says how many had to be cut. With `targets` there is the target `labels`, as
-        `targets` returns it. Raises `UserError` for an example without a label, or with one that is
-        not among the task's.
+        The log says how many rows were cut. If `targets` is true, the result has the target
+        `labels` from the method `targets`, which raises `UserError` for an example without a label
+        or with a label that the task does not have.
         """
         target_arrays = {"labels": self.targets(examples)} if targets else {}
         encoded = encode_pairs(tokenizer, examples, max_seq_length)
@@ -168,7 +168,7 @@ class TextTask(LinearHeadTask, ABC):
 
     @abstractmethod
     def sums(self, logits: Array, batch: Batch) -> dict[str, Array]:
-        """Return sums over the batch, as `bertjax.tasks.task.TaskModel` has them."""
+        """Return sums over the batch, as `bertjax.tasks.task.TaskModel.sums` describes them."""
 
     @abstractmethod
     def predict(
@@ -177,7 +177,7 @@ class TextTask(LinearHeadTask, ABC):
         encoded: EncodedExamples,
         examples: Sequence[TextExample],
     ) -> list[Any]:
-        """Return a prediction for each example from the output of each."""
+        """Return a prediction for each example; `outputs` has one array for each example."""
 
     @abstractmethod
     def figures(
@@ -189,21 +189,22 @@ class TextTask(LinearHeadTask, ABC):
     def targets(self, examples: Sequence[TextExample]) -> np.ndarray:
         """Return the labels of all examples as an array.
 
-        Raises `UserError` for an example without a label, or with one that is not among the task's.
+        Raises `UserError` for an example without a label or with a label that the task does not
+        have.
         """
 
     @abstractmethod
     def mistake_severity(self, prediction: Any, example: TextExample) -> float | None:
-        """Return how wrong a prediction is; None if it is right."""
+        """Return a measure of how wrong a prediction is; None if the prediction is right."""
 
     def majority_baseline(self, examples: Sequence[TextExample]) -> float:
-        """Return the metric of the best constant prediction; 0 where none is worth anything."""
+        """Return the metric of the best constant prediction; 0 unless a subclass overrides it."""
         return 0.0
 
     def prediction_tables(
         self, predictions: Sequence[Any], examples: Sequence[TextExample]
     ) -> dict[str, Any]:
-        """Return tables of the predictions, as `Kind.error_tables` has them."""
+        """Return the tables of the predictions that `Kind.error_tables` adds to the errors."""
         return {}
 
     def _item_weights(self, batch: Batch) -> Array:
@@ -214,7 +215,7 @@ class TextTask(LinearHeadTask, ABC):
         return f"task {self.name}, example {example.id}"
 
     def _known_label(self, example: TextExample) -> Label:
-        """Return the label of an example; `UserError` if there is none."""
+        """Return the label of an example; raises `UserError` if it has none."""
         check(
             example.label is not None, where=self._place(example), found="no label", expected="one"
         )

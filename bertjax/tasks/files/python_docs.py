@@ -1,4 +1,4 @@
-"""A data set that needs no download: from which package of the standard library is a docstring?"""
+"""Data set without a download: docstrings of the standard library, labelled with their package."""
 
 import hashlib
 from collections.abc import Iterator
@@ -18,14 +18,14 @@ PACKAGES = (
     "xml",
 )
 MAX_CHARACTERS = 400
-"""Characters of a docstring that are kept."""
+"""Maximum number of characters of a docstring that are kept."""
 
 
 def rows(split: str) -> Iterator[TableRow]:
     """Yield table rows with `text`, a docstring's first paragraph, and `label`, its package.
 
-    The label is one of `PACKAGES`; each text is there once. The split follows from a hash of the
-    text: of 10 parts `validation` and `test` have one each, `train` has the others.
+    The label is one of `PACKAGES`. Each text occurs once. A hash of the text decides its split:
+    about 1/10 of the texts are in `validation`, 1/10 in `test`, and 8/10 in `train`.
     """
     for row in _all_rows():
         if _split_of(row.values["text"]) == split:
@@ -33,7 +33,7 @@ def rows(split: str) -> Iterator[TableRow]:
 
 
 def _split_of(text: str) -> str:
-    # By content, so that no text moves between splits from one Python version to the next.
+    # The hash is of the content, so a text stays in its split in every Python version.
     part = hashlib.blake2b(text.encode(), digest_size=8).digest()[0] % 10
     return {0: "validation", 1: "test"}.get(part, "train")
 

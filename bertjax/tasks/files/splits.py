@@ -1,4 +1,4 @@
-"""The splits of a task's data: files of a folder, files by name, or a data set of TFDS."""
+"""Splits of a task's data: found in a folder, given by file name, or read from TFDS."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -16,31 +16,31 @@ from bertjax.tasks.files.tables import TableRow, listed, read_table
 TFDS = "tfds:"
 PYTHON_DOCS = "python-docs"
 STEMS = {"train": ("train",), "validation": ("dev", "validation"), "test": ("test",)}
-"""The usual names of a split's file, without the ending."""
+"""The usual names of the file of each split, without the ending."""
 
 
 @dataclass(frozen=True)
 class DataLocation:
     """The location of a task's data.
 
-    Its splits are `train`, `validation` and `test`, and parts of them such as
+    The data has the splits `train`, `validation` and `test`, or parts of these such as
     `validation_matched`.
     """
 
     path: str
-    """A folder; `tfds:NAME[/CONFIG]`; or `python-docs` (`bertjax.tasks.files.python_docs`)."""
+    """A folder; `tfds:NAME[/CONFIG]`; or `python-docs` (see `bertjax.tasks.files.python_docs`)."""
     files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """The files of each split in the folder (or anywhere, by an absolute path), which are joined.
+    """The files of each split, which are joined: names in the folder, or absolute paths.
 
-    For TFDS they are its own splits, such as `train[90%:]`. A split that is not listed has its
-    usual name.
+    For TFDS these are splits of TFDS, such as `train[90%:]`. For a split that is not listed, the
+    usual names are used.
     """
     columns: tuple[str, ...] = ()
-    """Names of the columns of files without a header line."""
+    """Names of the columns, for files without a header line."""
     header_has: tuple[str, ...] = ()
-    """A first line with all of these is a header even if there are `columns`; empty: none is."""
+    """Cells of a header line: even if `columns` is given, a first line with all of them is one."""
     stems: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """More names of a split's file, for folders with none of the usual ones."""
+    """More names of the file of each split, for folders without a file of a usual name."""
 
     @property
     def is_tfds(self) -> bool:
@@ -49,11 +49,11 @@ class DataLocation:
 
 
 def find_files(location: DataLocation, split: str) -> list[epath.Path]:
-    """Return the files of a split in a folder, one or more, in the order given.
+    """Return the files of a split in a folder, one or more, in the order of `location.files`.
 
-    If none are given it is the one file called train.*, dev.* or validation.*, or test.*; a part of
-    a split adds its name, as in dev_matched.*. Raises `UserError` with what was looked for and what
-    there is.
+    If `location.files` does not list the split, the result is the one file with a usual name:
+    train.*, dev.* or validation.*, or test.*. The name of a part of a split is added, as in
+    dev_matched.*. Raises `UserError` with the names that were expected and the files in the folder.
     """
     folder = epath.Path(location.path)
     given = location.files.get(split)
@@ -74,7 +74,8 @@ def find_files(location: DataLocation, split: str) -> list[epath.Path]:
             f"{location.path}: cannot be looked into ({error.strerror or error})"
         ) from error
     usual, more = _stems(split), location.stems.get(split, ())
-    # The usual names first: a folder may hold files of another data set under the others.
+    # The usual names come first, because the folder may have files of another data set with one of
+    # the other names.
     for stems in (usual, more):
         # Up to the first dot, as there may be two endings: train.tsv.gz.
         matching = [name for name in names if name.partition(".")[0] in stems and "." in name]
@@ -94,7 +95,7 @@ def find_files(location: DataLocation, split: str) -> list[epath.Path]:
 
 
 def _given_file(location: DataLocation, split: str, name: str, names: list[str]) -> epath.Path:
-    """Return the file of that name; `UserError` with the folder's `names` if there is none."""
+    """Return the file `name`; `UserError` with all `names` in the folder if it does not exist."""
     path = epath.Path(location.path) / name
     check(
         path.exists() and not path.is_dir(),
@@ -110,9 +111,9 @@ def _patterns(stems: tuple[str, ...], separator: str) -> str:
 
 
 def has_split(location: DataLocation, split: str) -> bool:
-    """Return whether there is such a split, by its usual name or by given ones.
+    """Return whether the split has given files or a file with a usual name.
 
-    That it can be read is not checked.
+    Whether the files can be read is not checked.
     """
     if location.files.get(split):
         return True
@@ -128,11 +129,12 @@ def has_split(location: DataLocation, split: str) -> bool:
 def read_rows(
     location: DataLocation, split: str, ragged: Counter[str] | None = None
 ) -> Iterator[TableRow]:
-    """Yield the table rows of a split, in the order of the files; `ragged` as in `read_table`.
+    """Yield the table rows of a split, in the order of the files; for `ragged` see `read_table`.
 
-    Of TFDS, text is str, numbers are Python's, and classes have their names, None for one that is
-    not known (-1). Raises `UserError` as `find_files` and `read_table` do, for a data set that
-    cannot be loaded or has no such split, and for a split without a row.
+    Values from TFDS are converted: text to str, numbers to Python's numbers, and classes to their
+    names (-1, a class that is not known, to None). Raises `UserError` as `find_files` and
+    `read_table` do, for a TFDS data set that cannot be loaded or does not have the split, and for a
+    split without rows.
     """
     if location.path == PYTHON_DOCS:
         table_rows = python_docs.rows(split)
@@ -154,7 +156,7 @@ def read_rows(
 
 
 def _stems(split: str) -> tuple[str, ...]:
-    """Return the usual names of a split's file: dev_matched and the like for validation_matched."""
+    """Return the usual names of a split's file, such as dev_matched for validation_matched."""
     base, separator, part = split.partition("_")
     return tuple(f"{stem}{separator}{part}" for stem in STEMS.get(base, (base,)))
 
@@ -181,8 +183,8 @@ def _tfds_rows(location: DataLocation, split: str) -> Iterator[TableRow]:
     chosen = "+".join(location.files.get(split) or (split,))
     name, number = f"{location.path}, {chosen}", 0
     try:
-        # In the order of the files, so that runs have the same examples; not cached by tf.data, as
-        # the set is read once.
+        # The files are not shuffled, so that each run has the same examples. They are not cached by
+        # tf.data, because the data set is read only once.
         dataset = builder.as_dataset(
             split=chosen, shuffle_files=False, read_config=tfds.ReadConfig(try_autocache=False)
         )
@@ -213,7 +215,7 @@ def _tfds_rows(location: DataLocation, split: str) -> Iterator[TableRow]:
 
 
 def _plain(value: Any, feature: Any) -> Any:
-    """Return a value of TFDS in Python's types; `feature` describes it."""
+    """Convert a value of TFDS to Python's types; `feature` describes the value."""
     inner = getattr(feature, "feature", feature)  # that of a sequence
     if isinstance(value, dict):
         return {key: _plain(item, inner[key]) for key, item in value.items()}

@@ -1,4 +1,4 @@
-"""Tables of text, row by row, each with its line in the file: TSV, CSV, JSON lines, RTE's XML."""
+"""Reading of tables (TSV, CSV, JSON lines, XML of RTE) row by row, with the line of each row."""
 
 import csv
 import json
@@ -25,11 +25,12 @@ ENTAILMENT = {
     "UNKNOWN": "not_entailment",
     "CONTRADICTION": "not_entailment",
 }
-"""GLUE's two labels by those of the RTE challenges.
+"""The label in GLUE for each label of the RTE challenges.
 
-These have them as the attribute `value` (the first challenge) or `entailment` (the later ones).
+In the XML of the first challenge the label is the attribute `value`, in the later ones it is the
+attribute `entailment`.
 """
-# Half of a surrogate pair, which JSON can spell and no UTF-8 file can hold.
+# Half of a surrogate pair: JSON can express it by an escape, but UTF-8 cannot encode it.
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -38,19 +39,19 @@ class TableRow(NamedTuple):
 
     file: str
     number: int
-    """The line where the row begins, from 1; of a TFDS data set the example, from 0."""
+    """Line where the row begins, from 1; for TFDS the number of the example, from 0."""
     values: Mapping[str, Any]
-    """By column: text, in tables of text; JSON's values; None for a label that is not known."""
+    """Value of each column: text, or any value of JSON; None for a label that is not known."""
     unit: str = "line"
-    """The unit that `number` counts."""
+    """What `number` counts: `line`, `example` or `docstring`."""
 
     @property
     def where(self) -> str:
-        """The place of the row, for error messages."""
+        """File and line of the row, for error messages."""
         return f"{self.file}, {self.unit} {self.number}"
 
     def value(self, column: str) -> Any:
-        """Return the value of a column; `UserError` with the columns there are if it is missing."""
+        """Return the value of a column; `UserError` with the row's columns if it is missing."""
         if column not in self.values:
             raise UserError(
                 f"{self.where}: found the columns {listed(self.values)},"
@@ -60,7 +61,7 @@ class TableRow(NamedTuple):
 
 
 def listed(names: Iterable[object]) -> str:
-    """Return names with commas between them in one line; `none` if there are none."""
+    """Return the names in one line, separated by commas; `none` if there are no names."""
     return one_line(", ".join(map(str, names))) or "none"
 
 
@@ -70,21 +71,24 @@ def read_table(
     header_has: Sequence[str] = (),
     ragged: Counter[str] | None = None,
 ) -> Iterator[TableRow]:
-    """Yield the rows of a file, whose name's ending tells the format; empty lines are left out.
+    """Yield the rows of a file, whose ending gives the format; empty lines are left out.
 
-    - `.tsv`, `.txt`: columns between tabs, a row a line; quotes are text, as in GLUE's files.
-    - `.csv`: RFC 4180's quoting, by the csv module; a quoted value may hold commas and line ends.
-    - `.jsonl`, `.ndjson`, `.json`: a JSON object a line, its fields the columns.
-    - `.xml`: pairs of the RTE challenges, as columns `id`, `sentence1`, `sentence2`, `task` and
-      `label` (`entailment`, `not_entailment`; None if the pair has none).
+    - `.tsv`, `.txt`: each line is a row, and tabs separate its columns. Quotes are ordinary text,
+      as in GLUE's files.
+    - `.csv`: read by the csv module with the quoting of RFC 4180. A quoted value may contain commas
+      and line ends.
+    - `.jsonl`, `.ndjson`, `.json`: each line is a JSON object, and its fields are the columns.
+    - `.xml`: pairs of the RTE challenges. The columns are `id`, `sentence1`, `sentence2`, `task`
+      and `label` (`entailment` or `not_entailment`; None if the pair has no label).
 
-    Another ending, .gz, .bz2 or .xz, may follow. All are UTF-8, and a byte order mark is skipped.
-    The first line of TSV and CSV names the columns, unless `columns` are given; if they are, a
-    first line with all of `header_has` (one or more) among its cells is a header nevertheless. If
-    `ragged` is given, rows with a wrong number of columns are left out and counted there by file.
+    The file may be compressed; then .gz, .bz2 or .xz follows the ending. All files are UTF-8. A
+    byte order mark is skipped. In TSV and CSV the first line has the names of the columns, unless
+    `columns` is given. If both `columns` and `header_has` are given, a first line that has all of
+    `header_has` among its cells is still a header. If `ragged` is given, rows with a wrong number
+    of columns are left out, and `ragged` counts them by file.
 
-    Raises `UserError` with file and line for another number of columns, bad UTF-8, CSV, JSON or
-    XML, and for a file that is missing or has another ending.
+    Raises `UserError`, with file and line, for a wrong number of columns and for invalid UTF-8,
+    CSV, JSON or XML. Raises `UserError` also for a file that is missing or has another ending.
     """
     name = str(path)
     plain = epath.Path(path)
@@ -107,17 +111,17 @@ class Line(NamedTuple):
     """One line of a file."""
 
     number: int
-    """From 1."""
+    """Number of the line, from 1."""
     text: str
     end: str
-    """The line end: a line feed, with or without a carriage return, or nothing."""
+    """The line end: a line feed, a carriage return and a line feed, or nothing."""
 
 
 def decoded_lines(path: epath.PathLike) -> Iterator[Line]:
-    """Yield the lines of a UTF-8 file, which may be compressed; `UserError` for other bytes.
+    """Yield the lines of a UTF-8 file, which may be compressed; `UserError` for invalid UTF-8.
 
-    Only a line feed ends a line: MNLI's sentences hold other line ends of Unicode. The first line
-    keeps its byte order mark, `BYTE_ORDER_MARK`.
+    Only a line feed ends a line, because sentences of MNLI contain other line ends of Unicode. A
+    byte order mark (`BYTE_ORDER_MARK`) stays in the first line.
     """
     with opened(str(path)) as file:
         for number, raw in enumerate(file, 1):
@@ -133,7 +137,7 @@ def decoded_lines(path: epath.PathLike) -> Iterator[Line]:
 
 
 def unmarked_lines(path: epath.PathLike) -> Iterator[Line]:
-    """Yield the lines as `decoded_lines` does, the first without a byte order mark."""
+    """Yield the lines as `decoded_lines` does, but without a byte order mark in the first line."""
     for line in decoded_lines(path):
         if line.number == 1:
             line = line._replace(text=line.text.removeprefix(BYTE_ORDER_MARK))
@@ -149,7 +153,7 @@ def _split_tsv(name: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _split_csv(name: str) -> Iterator[tuple[int, list[str]]]:
-    # With their ends, which quoted values may hold.
+    # The csv module needs the line ends, because quoted values may contain them.
     # strict: without it the csv module takes broken quotes for text.
     reader = csv.reader((line.text + line.end for line in unmarked_lines(name)), strict=True)
     begin = 1
@@ -157,7 +161,7 @@ def _split_csv(name: str) -> Iterator[tuple[int, list[str]]]:
         for cells in reader:
             if cells:
                 yield begin, cells
-            # A row may have taken several lines, so the number of rows does not tell the line.
+            # A row may have several lines, so the line cannot be found by counting rows.
             begin = reader.line_num + 1
     except csv.Error as error:
         raise UserError(
@@ -172,7 +176,7 @@ def _with_columns(
     header_has: Sequence[str],
     ragged: Counter[str] | None,
 ) -> Iterator[TableRow]:
-    """Yield lines of cells as rows with names of columns, as `read_table` says."""
+    """Yield a row for each line of cells; `read_table` describes how the columns get names."""
     first = next(lines, None)
     if first is None:
         return
@@ -220,7 +224,7 @@ def _read_json(name: str) -> Iterator[TableRow]:
             found=f"JSON of type {type(values).__name__}",
             expected="one object a line",
         )
-        # The search for the escape is quick, and nearly no line has one.
+        # This search for an escape is fast, and almost no line has one, so the slow check is rare.
         if "\\ud" in text or "\\uD" in text:
             check(
                 not SURROGATE.search(json.dumps(values, ensure_ascii=False)),
@@ -238,7 +242,7 @@ def _read_rte(name: str) -> Iterator[TableRow]:
 
 
 class _RteParser:
-    """A parser of the RTE challenges' XML: a `<pair>` has a text `<t>` and a hypothesis `<h>`."""
+    """A parser for the XML of the RTE challenges: `<pair>`s of text `<t>` and hypothesis `<h>`."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -253,7 +257,7 @@ class _RteParser:
         self._parser.CharacterDataHandler = self._text.append
 
     def parse(self, content: bytes) -> list[TableRow]:
-        """Return the pairs of a whole file, each with the line where it begins."""
+        """Return the pairs in the content of a file, each with the line where it begins."""
         try:
             self._parser.Parse(content, True)
         except expat.ExpatError as error:
@@ -299,12 +303,12 @@ class _RteParser:
 
 
 SPLITTERS = {".tsv": _split_tsv, ".txt": _split_tsv, ".csv": _split_csv}
-"""By ending, the formats that are lines of cells."""
+"""By ending, the readers of formats whose lines are lists of cells."""
 READERS: dict[str, Callable[[str], Iterator[TableRow]]] = {
     ".jsonl": _read_json,
     ".ndjson": _read_json,
     ".json": _read_json,
     ".xml": _read_rte,
 }
-"""By ending, the formats that name the columns of each row."""
+"""By ending, the readers of formats in which each row names its columns."""
 ENDINGS = (*SPLITTERS, *READERS)

@@ -1,4 +1,4 @@
-"""Multiple choice in files: SWAG's CSV, CODAH's TSV, and any table with the same columns."""
+"""Reading of multiple-choice files: the CSV of SWAG, the TSV of CODAH, and similar tables."""
 
 import hashlib
 from collections.abc import Iterable, Sequence
@@ -14,33 +14,38 @@ from bertjax.tasks.files.tables import TableRow, listed, read_table
 CODAH = ("category", "context", "ending0", "ending1", "ending2", "ending3", "label")
 """The columns of CODAH's `full_data.tsv` (arXiv 1904.04365), which has no header line."""
 SWAG_STEMS = {"validation": ("val",)}
-"""SWAG's names for the files of its splits: `DataLocation.stems`."""
+"""Names of SWAG's files for `DataLocation.stems`."""
 CONTEXT_COLUMNS = ("context", "sent1")
-"""Columns of the beginning, ours and SWAG's."""
+"""Possible columns of the context: our name, and the name in SWAG."""
 START_COLUMNS = ("start", "sent2")
 FOLDS = 5  # as in CODAH's paper
 
 
 def read_choices(location: DataLocation, split: str) -> list[ChoiceExample]:
-    """Return the examples of a split, a folder's or a TFDS data set's, such as `tfds:hellaswag`.
+    """Return the examples of a split of a folder or of a TFDS data set, such as `tfds:hellaswag`.
 
-    They are in the order of the files. The columns are `context`, the beginning; `start`, which
-    each ending begins with (may be absent); `ending0`, `ending1`, ... two or more, or in JSON and
-    TFDS a list `endings`; `label`, the right one from 0 (absent, null, empty or -1: not known);
-    `id` (absent: the example's number from 0). SWAG's own files (arXiv 1808.05326) need nothing
-    more: `sent1` is read as `context`, `sent2` as `start`, and their first column, which has no
-    name, as `id`. Other columns are not read.
+    The examples are in the order of the files. The columns are:
 
-    Raises `UserError` as `read_rows` does, and naming the file and the line for a column that is
-    missing, a value that is no text, and a label that is not the number of an ending.
+    - `context`: the text before the endings.
+    - `start`: the text at the beginning of every ending; optional.
+    - `ending0`, `ending1` and so on, two or more. In JSON and TFDS it may be a list `endings`.
+    - `label`: the number of the right ending, from 0. If it is absent, null, empty or -1, the right
+      ending is not known.
+    - `id`: optional; by default the number of the example, from 0.
+
+    Other columns are not read. SWAG's own files (arXiv 1808.05326) can be read as they are: `sent1`
+    is the `context`, `sent2` the `start`, and the first column, whose name is empty, the `id`.
+
+    Raises `UserError` as `read_rows` does. Raises `UserError`, with file and line, also for a
+    missing column, a value that is not a text, or a label that is not the number of an ending.
     """
     return _examples(read_rows(location, split))
 
 
 def read_choice_file(path: epath.PathLike, columns: Sequence[str] = ()) -> list[ChoiceExample]:
-    """Return the examples of one file, as `read_choices` does.
+    """Return the examples of one file in the format of `read_choices`.
 
-    CODAH's file has no header line: its `columns` are `CODAH`.
+    The file of CODAH has no header line; give `CODAH` as `columns` for it.
     """
     examples = _examples(read_table(path, columns))
     check(len(examples) > 0, where=str(path), found="no examples", expected="one or more")
@@ -48,10 +53,10 @@ def read_choice_file(path: epath.PathLike, columns: Sequence[str] = ()) -> list[
 
 
 def fold_of(example: ChoiceExample, folds: int = FOLDS) -> int:
-    """Return the one of `folds` parts that an example belongs to, by a hash of its context.
+    """Return the number of the fold that an example belongs to, computed from its context.
 
-    So equal contexts are in one part. It is the first 8 bytes, big-endian, of the BLAKE2b digest of
-    the context in UTF-8, modulo `folds`.
+    It is (BLAKE2b digest of 8 bytes of the context in UTF-8, as a big-endian number) % `folds`.
+    Examples with the same context are therefore in the same fold.
     """
     # Python's own hash of a text differs from process to process.
     digest = hashlib.blake2b(example.context.encode(), digest_size=8).digest()
@@ -61,11 +66,11 @@ def fold_of(example: ChoiceExample, folds: int = FOLDS) -> int:
 def cross_validation(
     examples: Sequence[ChoiceExample], fold: int = 0, folds: int = FOLDS
 ) -> dict[str, list[ChoiceExample]]:
-    """Return `train`, `validation` and `test` of one file, for cross-validation.
+    """Divide the examples of one file into `train`, `validation` and `test` by cross-validation.
 
-    `test` is part `fold` (from 0) by `fold_of`, `validation` the part after it (after the last
-    comes the first), `train` the others. The order is kept. Raises `UserError` if `fold` is not one
-    of the parts, or there are fewer than 3.
+    `fold_of` gives the fold of each example. `test` has fold number `fold`, `validation` has fold
+    number (`fold` + 1) % `folds`, and `train` has all other folds. The order of the examples is
+    kept. Raises `UserError` if `folds` is less than 3, or if `fold` is not in 0..folds-1.
     """
     # One part each for test and validation, and one or more to train on.
     check(folds >= 3, where="folds", found=folds, expected="3 or more")
@@ -122,7 +127,7 @@ def _check_text(row: TableRow, column: str, value: object) -> None:
 
 
 def _first_value(row: TableRow, columns: Sequence[str]) -> Any:
-    """Return the value of the first of the columns that is there; None without any."""
+    """Return the value of the first of `columns` that the row has; None if it has none of them."""
     for column in columns:
         if column in row.values:
             return row.values[column]
@@ -142,7 +147,7 @@ def _label(row: TableRow, choices: int) -> int | None:
     label = row.values.get("label")
     if label in (None, "", -1, "-1"):
         return None
-    # As text: tables have text, JSON has numbers.
+    # Compared as text, because the label is a text in a table and a number in JSON.
     numbers = {str(choice) for choice in range(choices)}
     check(
         str(label).strip() in numbers,

@@ -1,4 +1,4 @@
-"""Multiple choice: the right one of several endings, as in SWAG."""
+"""Multiple choice: prediction of the right ending among several, as in SWAG."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ CODAH_FILE = "full_data.tsv"
 
 
 class ChoiceKind(Kind[Choice, ChoiceExample, ChoicePrediction]):
-    """One of several endings of a text."""
+    """Prediction of one of several endings of a text."""
 
     name = "choice"
     task_classes = (Choice,)
@@ -37,7 +37,7 @@ class ChoiceKind(Kind[Choice, ChoiceExample, ChoicePrediction]):
     data_sets = ("swag", "codah")
 
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
-        """Return the option of the loss over endings."""
+        """Return the option that changes the loss over the endings."""
         return frozenset({LABEL_SMOOTHING})
 
     def read_split(
@@ -45,7 +45,7 @@ class ChoiceKind(Kind[Choice, ChoiceExample, ChoicePrediction]):
     ) -> list[ChoiceExample]:
         """Return the examples of a split.
 
-        CODAH has one file, which is cut into splits by the hash of its contexts.
+        CODAH has only one file, which `cross_validation` divides into splits.
         """
         location = dataclasses.replace(entry.location, stems=SWAG_STEMS)
         whole_file = epath.Path(location.path) / CODAH_FILE
@@ -64,12 +64,12 @@ class ChoiceKind(Kind[Choice, ChoiceExample, ChoicePrediction]):
         options: FinetuneConfig,
         tokenizer: Tokenizer,
     ) -> Choice:
-        """Return the task with as many endings as the first example has."""
+        """Return the task; its number of endings is that of the first example."""
         # The first example decides: `Choice.encode` checks that the others have as many.
         return Choice(name, len(examples[0].endings), options.label_smoothing)
 
     def majority_baseline(self, task: Choice, examples: Sequence[ChoiceExample]) -> float:
-        """Return the accuracy of the ending whose place is most often right."""
+        """Return the highest accuracy of a prediction that is the same for all examples."""
         values = []
         for choice in range(task.choices):
             constant = ChoicePrediction(choice, task.certain(choice))
@@ -83,7 +83,7 @@ class ChoiceKind(Kind[Choice, ChoiceExample, ChoicePrediction]):
         predictions: Sequence[ChoicePrediction],
         examples: Sequence[ChoiceExample],
     ) -> Iterator[Mistake]:
-        """Yield the wrong endings; their severity is their probability."""
+        """Yield the wrong predictions; the severity is the probability of the predicted ending."""
         for prediction, example in zip(predictions, examples, strict=True):
             if prediction.choice != example.label:
                 assert example.label is not None
@@ -100,7 +100,7 @@ class ChoiceKind(Kind[Choice, ChoiceExample, ChoicePrediction]):
         predictions: Sequence[ChoicePrediction],
         examples: Sequence[ChoiceExample],
     ) -> dict[str, Any]:
-        """Return `errors` and, of finite probabilities, `calibration`."""
+        """Return `errors` and, if all probabilities are finite, `calibration`."""
         tables = super().error_tables(task, predictions, examples)
         if are_finite(prediction.probabilities for prediction in predictions):
             probabilities = [max(prediction.probabilities) for prediction in predictions]
@@ -114,7 +114,7 @@ class ChoiceKind(Kind[Choice, ChoiceExample, ChoicePrediction]):
         predicted: PredictedSplit[ChoiceExample, ChoicePrediction],
         options: FinetuneConfig,
     ) -> list[epath.Path]:
-        """Write `TASK-SPLIT.tsv` with the id, the predicted ending from 0 and its probability."""
+        """Write `TASK-SPLIT.tsv`: id, number of the predicted ending (from 0), and probability."""
         lines = ["id\tprediction\tprobability"]
         for prediction, example in zip(predicted.predictions, predicted.examples, strict=True):
             probability = max(prediction.probabilities)
@@ -122,5 +122,5 @@ class ChoiceKind(Kind[Choice, ChoiceExample, ChoicePrediction]):
         return [write_lines(folder / f"{predicted.stem}.tsv", lines)]
 
     def task_head(self, task: Choice) -> TaskHead:
-        """Return the head on the sentence vector, with one number for each ending."""
+        """Return the description of the head, which gives one number for each ending's row."""
         return TaskHead(task.name, self.name, (), "MultipleChoice", label_type="number")

@@ -1,6 +1,6 @@
-"""Multiple choice: each ending follows the context in a row of its own and gets one logit.
+"""Multiple choice: each ending has a row, context and ending, for which the head gives one logit.
 
-This is section 4.4 of arXiv 1810.04805.
+The task is that of section 4.4 of arXiv 1810.04805.
 """
 
 import logging
@@ -35,14 +35,14 @@ class ChoicePrediction(NamedTuple):
     """The prediction for one example."""
 
     choice: int
-    """The most probable ending, from 0."""
+    """Number of the most probable ending, from 0."""
     probabilities: np.ndarray
-    """float32 [C], of each ending; their sum is 1."""
+    """float32 [C], the probability of each ending; the sum is 1."""
 
 
 @dataclass(frozen=True)
 class Choice(LinearHeadTask):
-    """A task whose examples have `choices` endings each (C below)."""
+    """A task whose examples all have the same number of endings, `choices` (C below)."""
 
     name: str
     choices: int
@@ -53,7 +53,7 @@ class Choice(LinearHeadTask):
     per_token = False
 
     def init_head(self, config: ModelConfig, key: Array) -> Params:
-        """Return a new linear layer with one output, which all endings share."""
+        """Return a new linear layer with one output; it is applied to each ending."""
         return init_linear(config, key, 1)
 
     def logits(
@@ -69,7 +69,7 @@ class Choice(LinearHeadTask):
         items, choices, length = batch["input_ids"].shape
         rows = {}
         for name in MODEL_INPUTS:
-            # The items stay the major axis, so each device keeps the rows of its own items.
+            # The axis of the items stays first, so each device keeps the rows of its own items.
             flat = jnp.asarray(batch[name]).reshape(items * choices, length)
             rows[name] = layout(flat, "batch", "length")
         head = head_of(params, self.name)
@@ -77,10 +77,10 @@ class Choice(LinearHeadTask):
         return layout(logits.reshape(items, choices), "batch", None)
 
     def sums(self, logits: Array, batch: Batch) -> dict[str, Array]:
-        """Return `loss`, `count` and `accuracy`, the weight of the items got right.
+        """Return `loss`, `count`, and `accuracy`, the total weight of the right predictions.
 
         The loss is softmax cross-entropy over the endings in nats. `batch["labels"]` is int32 [B].
-        An item of weight 0 adds nothing, whatever its label and logits are.
+        An item of weight 0 does not change the sums, whatever its label and logits are.
         """
         weights = batch["item_weights"].astype(jnp.float32)
         log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
@@ -103,12 +103,12 @@ class Choice(LinearHeadTask):
         *,
         targets: bool,
     ) -> EncodedExamples:
-        """Return C rows an example: [CLS] context [SEP] start ending [SEP].
+        """Return C rows for each example: [CLS] context [SEP] start ending [SEP].
 
-        Segment 1 begins with the start. Rows that are too long are cut as
-        `bertjax.tasks.encode_pairs` cuts pairs; the log says how many. The target `labels` is int32
-        [items]. Raises `UserError` naming the example that has not C endings, or no label in 0..C-1
-        though `targets`.
+        Segment 1 begins with the start. `bertjax.tasks.encode_pairs` cuts rows that are too long;
+        the log says how many. If `targets` is true, the target `labels` is int32 [items]. Raises
+        `UserError`, which names the example, if an example does not have C endings, or if `targets`
+        is true and its label is not in 0..C-1.
         """
         pairs = []
         for example in examples:
@@ -159,10 +159,10 @@ class Choice(LinearHeadTask):
         encoded: EncodedExamples,
         examples: Sequence[ChoiceExample],
     ) -> list[ChoicePrediction]:
-        """Return the most probable ending of each example, by the softmax of its logits [C]."""
+        """Return the most probable ending of each example; `outputs` has its logits, [C]."""
         predictions = []
         for logits in outputs:
-            # Less the largest: exp of a logit over 88 overflows float32.
+            # The largest logit is subtracted, because exp of a number above 88 overflows float32.
             exponentials = np.exp(np.asarray(logits, np.float32) - np.max(logits))
             probabilities = exponentials / exponentials.sum()
             predictions.append(ChoicePrediction(int(np.argmax(logits)), probabilities))
@@ -182,5 +182,5 @@ class Choice(LinearHeadTask):
         return [prediction.choice == example.label for prediction, example in pairs]
 
     def certain(self, choice: int) -> np.ndarray:
-        """Return the probabilities, float32 [C], that give all to one ending."""
+        """Return float32 [C]: probability 1 for the ending `choice`, and 0 for the others."""
         return np.eye(self.choices, dtype=np.float32)[choice]

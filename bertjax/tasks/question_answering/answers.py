@@ -1,4 +1,4 @@
-"""Answers from the logits of starts and ends, chosen as the original `run_squad.py` does."""
+"""Choice of answers from the logits of starts and ends, as in the original `run_squad.py`."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,8 +10,8 @@ from bertjax.tasks.question_answering.windows import EncodedQuestions
 
 # It limits the memory of the padded logits and of their pairs.
 CHUNK = 256
-"""Windows whose logits are sorted together."""
-# For a paragraph without any text that could be the answer. A number, as JSON has no infinity.
+"""Number of windows whose logits are sorted together."""
+# Odds if no text of the paragraph can be the answer. It is finite, because JSON has no infinity.
 NO_ANSWER_ODDS = 1e6
 
 
@@ -19,9 +19,9 @@ class SpanAnswer(NamedTuple):
     """One of a question's most probable answers."""
 
     text: str
-    """Cut from the paragraph; empty: there is no answer."""
+    """A part of the paragraph; empty for "no answer"."""
     probability: float
-    """The probability among the n best, in 0..1."""
+    """The probability (0 to 1), normalized over the n best answers."""
     start_logit: float
     end_logit: float
 
@@ -30,35 +30,35 @@ class SpanPrediction(NamedTuple):
     """The answer to one question."""
 
     text: str
-    """Cut from the paragraph; empty if there is no answer."""
+    """A part of the paragraph; empty if the prediction is "no answer"."""
     probability: float
-    """The probability of that text among the n best, in 0..1."""
+    """The probability of `text` (0 to 1), normalized over the n best answers."""
     null_odds: float
-    """Score of "no answer" less that of the best answer, in logits.
+    """(score of "no answer") - (score of the best answer), in logits.
 
-    Above the threshold no answer is given.
+    In version 2, "no answer" is predicted if this is above the threshold.
     """
     n_best: tuple[SpanAnswer, ...]
-    """The best first, no text twice; for version 2 with the empty one among them."""
+    """The best answers with different texts, best first; version 2 includes "no answer"."""
 
     @property
     def best_text(self) -> str:
-        """The most probable answer that is not empty; empty if the paragraph has no text at all."""
+        """The most probable answer with a text; empty if there is no answer with a text."""
         return next((answer.text for answer in self.n_best if answer.text), "")
 
 
 class _Pairs(NamedTuple):
-    """Pairs of a start and an end, of all windows one after another."""
+    """Pairs of a start and an end; the pairs of all windows are joined into one array."""
 
     score: np.ndarray
-    """float64, the sum of the two logits."""
+    """float64, start logit + end logit."""
     start_logit: np.ndarray
     end_logit: np.ndarray
     begin: np.ndarray
     end: np.ndarray
-    """The first and the last piece, counted as in `EncodedQuestions`."""
+    """The first and the last piece, numbered as in `EncodedQuestions`."""
     counts: np.ndarray
-    """The number of pairs of each window."""
+    """The number of pairs in each window."""
 
 
 class _Candidate(NamedTuple):
@@ -70,7 +70,7 @@ class _Candidate(NamedTuple):
 
     @property
     def score(self) -> float:
-        """The sum of the two logits."""
+        """Start logit + end logit."""
         return self.start_logit + self.end_logit
 
 
@@ -86,13 +86,17 @@ def predictions(
 ) -> list[SpanPrediction]:
     """Return the answer to each question.
 
-    `outputs` has the start and end logits of each row, floating-point [ids, 2]. In each window the
-    `n_best_size` best starts and ends within the paragraph are paired; the end is not before the
-    start, and the answer has at most `max_answer_length` pieces. A start counts in the window where
-    its piece has most context only (`most_context`). Pairs of all windows are compared by the sum
-    of their logits; of those with the same text the best stays. "No answer" scores the least of the
-    windows' sums at [CLS]. With `version_2` it is one of the n best, whose softmax is the
-    probability, and it is the answer if its odds are above `null_threshold`.
+    `outputs` has the start and end logits of each row, floating-point [ids, 2].
+
+    In each window, the `n_best_size` best starts in the paragraph are paired with the `n_best_size`
+    best ends. A pair is valid if its end is not before its start and it has no more than
+    `max_answer_length` pieces. A piece can be a start only in the window where it has most context
+    (`most_context`). The pairs of all windows are ranked by the sum of their two logits. If several
+    pairs have the same text, only the best one is kept.
+
+    The score of "no answer" is the sum of the two logits at [CLS], the minimum over the windows.
+    With `version_2`, "no answer" is among the n best, and it is the prediction if its odds are
+    above `null_threshold`. The probabilities are the softmax over the scores of the n best.
     """
     pairs = _best_pairs(outputs, encoded, max_answer_length, n_best_size)
     pair_offsets = np.concatenate([[0], np.cumsum(pairs.counts)])
@@ -116,13 +120,14 @@ def predictions(
 def _chosen(
     candidates: list[_Candidate], null: _Candidate, version_2: bool, null_threshold: float
 ) -> SpanPrediction:
-    """Return the prediction from a question's candidates, the best first, and "no answer"."""
+    """Choose the prediction among a question's candidates (best first) and "no answer"."""
     odds = null.score - candidates[0].score if candidates else NO_ANSWER_ODDS
     # At the threshold itself there is an answer, as in run_squad.py.
     is_answered = bool(candidates) and not (version_2 and odds > null_threshold)
     text = candidates[0].text if is_answered else ""
     if version_2 or not candidates:
-        # Stable: of equal scores the text comes before "no answer", as in run_squad.py.
+        # The sort is stable: a text comes before "no answer" with the same score, as in
+        # run_squad.py.
         candidates = sorted([*candidates, null], key=lambda candidate: -candidate.score)
     scores = np.array([candidate.score for candidate in candidates])
     # Less the largest, so that exp does not overflow.
@@ -139,7 +144,7 @@ def _chosen(
 def _distinct(
     context: str, pairs: _Pairs, indices: np.ndarray, encoded: EncodedQuestions, n_best_size: int
 ) -> list[_Candidate]:
-    """Return the best of some pairs of one question, the best first, no text twice."""
+    """Return the best pairs with different texts of one question, best first."""
     indices = indices[np.argsort(-pairs.score[indices], kind="stable")]
     begins = encoded.begins[pairs.begin[indices]].tolist()
     ends = encoded.ends[pairs.end[indices]].tolist()
@@ -195,7 +200,8 @@ def _paired(
 ) -> _Pairs:
     """Return the valid pairs of some windows' best starts and ends.
 
-    The logits `starts` and `ends` [W, L] are -inf where there is none; ties go to the earlier.
+    The logits `starts` and `ends` [W, L] are -inf at positions without a piece. The pairs are
+    ordered by window and position.
     """
     begin, end = _best_positions(starts, n_best_size), _best_positions(ends, n_best_size)
     start_logit = np.take_along_axis(starts, begin, axis=1)
@@ -217,27 +223,28 @@ def _paired(
 
 def _best_positions(logits: np.ndarray, count: int) -> np.ndarray:
     """Return the positions of each window's `count` largest logits, ascending, [W, count]."""
-    # argpartition is linear in L, a sort is not; only the few that are kept are sorted.
+    # argpartition takes time linear in L. Only the few positions that are kept are sorted.
     return np.sort(np.argpartition(-logits, count - 1, axis=1)[:, :count], axis=1)
 
 
 def _window_lengths(encoded: EncodedQuestions) -> np.ndarray:
-    """Return the pieces of each row's window: what lies between its segment 1 and its [SEP]."""
+    """Return the number of pieces in each row's window: segment 1 without its [SEP]."""
     return np.diff(encoded.offsets) - encoded.second - 1
 
 
 def most_context(encoded: EncodedQuestions) -> np.ndarray:
-    """Return whether each piece of each window has its most context there.
+    """Return bool for each piece of each window: true if no other window gives it more context.
 
-    The result is bool, all windows one after another. The context is the lesser of the numbers of
-    pieces before and after it in the window, plus a hundredth of the window's length (as in
-    `_check_is_max_context` of `run_squad.py`); of equal windows the first has it.
+    The values of all windows are joined into one array. The context of a piece in a window is
+    min(pieces before it, pieces after it) + 0.01 * (length of the window), as in
+    `_check_is_max_context` of `run_squad.py`. If several windows give the same context, the result
+    is true for the first one only.
     """
     lengths = _window_lengths(encoded)
     row = np.repeat(np.arange(len(lengths)), lengths)
     position = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     context = np.minimum(position, lengths[row] - 1 - position) + 0.01 * lengths[row]
-    # Pieces are counted through for each question, as two questions may have the same paragraph.
+    # Each question gets its own numbers of pieces, because two questions may share a paragraph.
     first_rows = np.searchsorted(encoded.example, encoded.example)  # of the same question
     within = encoded.first - encoded.first[first_rows]
     reach = np.zeros(len(lengths) + 1, np.int64)

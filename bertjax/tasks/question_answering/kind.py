@@ -1,4 +1,4 @@
-"""Question answering: the answer is a span of a paragraph, as in SQuAD."""
+"""Question answering: each answer is a span of a paragraph, as in SQuAD."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -17,11 +17,11 @@ from bertjax.tasks.question_answering.task import Spans, answer_f1, answer_texts
 from bertjax.tasks.task_head import TaskHead
 
 VERSION_2 = ("squad_v2", "squad2", "squad_v2.0")
-"""Names of tasks that have questions without an answer, whatever their training set has."""
+"""Names of tasks that always count as version 2, which has questions without an answer."""
 
 
 class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
-    """A span of a paragraph for each question; of SQuAD 2.0 perhaps none."""
+    """Prediction of a span of a paragraph for each question; in SQuAD 2.0 also of "no answer"."""
 
     name = "spans"
     task_classes = (Spans,)
@@ -33,7 +33,7 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
     def read_split(
         self, entry: Entry, split: str, options: FinetuneConfig, labelled: bool
     ) -> list[QuestionExample]:
-        """Return the questions of SQuAD's files or of TFDS."""
+        """Return the questions of a split, from files of SQuAD or from TFDS."""
         is_training = split == "train"
         if entry.location.is_tfds:
             return squad.read_tfds(entry.location.path, split, training=is_training)
@@ -49,7 +49,7 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
         options: FinetuneConfig,
         tokenizer: Tokenizer,
     ) -> Spans:
-        """Return the task, of version 2 if a training question has no answer."""
+        """Return the task; it has version 2 if a training question has no answer."""
         # () means that there is no answer, None that the answers are not known.
         has_unanswerable = any(example.answers == () for example in examples)
         return Spans(
@@ -73,7 +73,7 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
         predictions: Sequence[SpanPrediction],
         examples: Sequence[QuestionExample],
     ) -> float | None:
-        """Return the best `null_threshold` for version 2, as `task.choose_threshold` finds it."""
+        """Return the best `null_threshold` for version 2, found by `task.choose_threshold`."""
         return choose_threshold(predictions, examples) if task.version_2 else None
 
     def with_threshold(self, task: Spans, threshold: float) -> Spans:
@@ -86,9 +86,9 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
         predictions: Sequence[SpanPrediction],
         examples: Sequence[QuestionExample],
     ) -> Iterator[Mistake]:
-        """Yield the answers without any right word (F1 0 by version 2.0's rule).
+        """Yield the answers without any right word: those with F1 0 by the rule of version 2.0.
 
-        Their severity is their probability.
+        The severity is the probability of the answer.
         """
         right = answer_texts("the worst errors", examples)
         for prediction, example, answers in zip(predictions, examples, right, strict=True):
@@ -106,9 +106,10 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
         predicted: PredictedSplit[QuestionExample, SpanPrediction],
         options: FinetuneConfig,
     ) -> list[epath.Path]:
-        """Write `TASK-SPLIT.json`, which SQuAD's scripts read, and two files more.
+        """Write `TASK-SPLIT.json`, which SQuAD's scripts read, and two more files.
 
-        `-n_best` has the best answers of each question, `-null_odds` the odds of no answer.
+        `TASK-SPLIT-n_best.json` has the best answers to each question, `TASK-SPLIT-null_odds.json`
+        the odds of "no answer".
         """
         writers = {
             "": squad.write_predictions,
@@ -123,5 +124,5 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
         return paths
 
     def task_head(self, task: Spans) -> TaskHead:
-        """Return the head on every token, with the logits of start and end."""
+        """Return the description of the head, which gives every token a start and an end logit."""
         return TaskHead(task.name, self.name, ("start", "end"), "QuestionAnswering", on_tokens=True)

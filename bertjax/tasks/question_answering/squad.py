@@ -1,6 +1,6 @@
-"""SQuAD's files: questions are read, predictions written.
+"""Reading of questions from SQuAD's files, and writing of predictions.
 
-They are those of version 1.1 (arXiv 1606.05250) and 2.0 (arXiv 1806.03822).
+The files may be of version 1.1 (arXiv 1606.05250) or 2.0 (arXiv 1806.03822).
 """
 
 import json
@@ -25,7 +25,7 @@ class LocatedQuestion(NamedTuple):
     """A question and its place in a file."""
 
     where: str
-    """For error messages: FILE: data[3].paragraphs[0].qas[2]."""
+    """The place for error messages, such as FILE: data[3].paragraphs[0].qas[2]."""
     example: QuestionExample
 
 
@@ -37,28 +37,30 @@ class _LocatedObject(NamedTuple):
 
 
 def read_squad(path: epath.PathLike, *, training: bool) -> list[QuestionExample]:
-    """Return the questions of a SQuAD file, in its order.
+    """Return the questions of a SQuAD file, in the order of the file.
 
-    They are in `data[].paragraphs[]`, which have `context` and `qas[]`. A question that
-    `is_impossible` has no answers, whatever its `plausible_answers`; one without the field
-    `answers` has None, except in `training`, where it is an error. In training each answer must
-    stand in the paragraph where it says: one that differs in white space alone is found, others are
-    left out, and so are questions that are left with none; the log says how many. Otherwise answers
-    are as the file has them, as only their texts are compared.
+    Each of `data[].paragraphs[]` in the file has a `context` and questions, `qas[]`. A question
+    with `is_impossible` has no answers; its `plausible_answers` are not read. The answers of a
+    question without the field `answers` are None; with `training` this is an error.
 
-    Raises `UserError` naming the file and the place in it (data[3].paragraphs[0].qas[2]) if it has
-    another form.
+    With `training`, each answer must be in the paragraph at its `answer_start`, where only white
+    space may differ. Other answers are left out, and also questions that lose all their answers;
+    the log says how many. Without `training`, the answers are not checked, because only their texts
+    are used.
+
+    Raises `UserError` with the file and the place in it (data[3].paragraphs[0].qas[2]) if the file
+    has another structure.
     """
     path = epath.Path(path)
     return _usable(_file_questions(path), str(path), training)
 
 
 def read_tfds(name: str, split: str, *, training: bool) -> list[QuestionExample]:
-    """Return the questions of a split of TFDS, `tfds:squad` and the like, as `read_squad` does.
+    """Return the questions of a split of a TFDS data set, such as `tfds:squad`, like `read_squad`.
 
-    The fields are id, question, context, answers {text, answer_start} and perhaps is_impossible, as
-    in `tfds:squad/v2.0`. Raises `UserError` if the set cannot be loaded, has no such split, or has
-    other fields.
+    The fields are id, question, context, answers {text, answer_start} and, if there is one,
+    is_impossible, as in `tfds:squad/v2.0`. Raises `UserError` if the data set cannot be loaded, or
+    does not have the split or the fields.
     """
     with needs_extra("data"):
         import tensorflow as tf
@@ -82,7 +84,7 @@ def read_tfds(name: str, split: str, *, training: bool) -> list[QuestionExample]
 
 
 def tfds_questions(records: Iterable[Mapping[str, Any]], name: str) -> Iterator[LocatedQuestion]:
-    """Yield the question of each record of TFDS, which has text as bytes and lists as arrays."""
+    """Yield the question of each record of TFDS, in which texts are bytes and lists are arrays."""
     for number, record in enumerate(records):
         where = f"{name}, example {number}"
         fields: dict[str, Any] = {key: _text(value) for key, value in record.items()}
@@ -97,7 +99,7 @@ def tfds_questions(records: Iterable[Mapping[str, Any]], name: str) -> Iterator[
 
 
 def _answer_objects(texts: Iterable[Any], starts: Iterable[Any]) -> list[dict[str, Any]]:
-    """Return answers as SQuAD's files have them, from TFDS's two arrays."""
+    """Return answers in the form of SQuAD's files, from the two arrays of TFDS."""
     pairs = zip(texts, starts, strict=True)
     return [{"text": _text(text), "answer_start": int(start)} for text, start in pairs]
 
@@ -147,9 +149,9 @@ def _type_name(value: Any) -> str:
 
 
 def _field(values: Mapping[str, Any], key: str, kind: type, where: str) -> Any:
-    """Return the value of a field that must be there, and of exactly this type.
+    """Return the value of a field; `UserError` if it is missing or not of exactly this type.
 
-    Text must be Unicode that can be written.
+    A text must not contain half of a surrogate pair.
     """
     check(
         key in values,
@@ -159,7 +161,7 @@ def _field(values: Mapping[str, Any], key: str, kind: type, where: str) -> Any:
     )
     value = values[key]
     value_where = _field_where(where, key)
-    # Not isinstance: true is no number, though bool is a subclass of int.
+    # isinstance is not used, because it would accept true as a number: bool is a subclass of int.
     check(
         type(value) is kind, where=value_where, found=_type_name(value), expected=_TYPE_NAMES[kind]
     )
@@ -189,7 +191,7 @@ def _question(values: Mapping[str, Any], context: str, where: str) -> QuestionEx
 
 
 def _answers(values: Mapping[str, Any], where: str) -> tuple[tuple[str, int], ...] | None:
-    """Return the answers of a question; None if it has no such field."""
+    """Return the answers of a question; None if the question has no field `answers`."""
     is_impossible = False
     if "is_impossible" in values:
         is_impossible = _field(values, "is_impossible", bool, where)
@@ -212,7 +214,7 @@ def _answers(values: Mapping[str, Any], where: str) -> tuple[tuple[str, int], ..
 def _usable(
     questions: Iterable[LocatedQuestion], name: str, training: bool
 ) -> list[QuestionExample]:
-    """Return the questions, each id once; in training those that can be learned from."""
+    """Check the questions and return them; with `training` only those that can be trained on."""
     usable: list[QuestionExample] = []
     place_of_id: dict[str, str] = {}
     misplaced: list[str] = []  # the question's id for each answer
@@ -265,7 +267,7 @@ def _usable(
 
 
 def _located(context: str, answers: Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
-    """Return those answers that are where they say, as `locate` finds them."""
+    """Return the answers that `locate` finds at their start in the paragraph."""
     located = []
     for text, start in answers:
         answer = locate(context, text, start)
@@ -275,10 +277,10 @@ def _located(context: str, answers: Iterable[tuple[str, int]]) -> tuple[tuple[st
 
 
 def locate(context: str, text: str, start: int) -> tuple[str, int] | None:
-    """Return the answer as it stands in `context`, (text, begin); None if it is not at `start`.
+    """Return (text, begin) of the answer in `context`; None if the answer is not at `start`.
 
-    It may differ from `text` in white space. `start` may be before white space that the answer
-    follows, and in the white space before it.
+    The white space in `context` may differ from that in `text`, and there may be white space
+    between `start` and the answer.
     """
     words = text.split()
     if not words or not 0 <= start < len(context):
@@ -294,7 +296,7 @@ def locate(context: str, text: str, start: int) -> tuple[str, int] | None:
 def write_predictions(
     path: epath.PathLike, examples: Sequence[QuestionExample], predictions: Sequence[SpanPrediction]
 ) -> None:
-    """Write `{id: text}`, which SQuAD's official scripts read; an empty text is no answer."""
+    """Write `{id: text}`, which SQuAD's official scripts read; an empty text is "no answer"."""
     pairs = zip(examples, predictions, strict=True)
     _write(path, {example.id: prediction.text for example, prediction in pairs})
 
@@ -302,7 +304,7 @@ def write_predictions(
 def write_n_best(
     path: epath.PathLike, examples: Sequence[QuestionExample], predictions: Sequence[SpanPrediction]
 ) -> None:
-    """Write `{id: [{text, probability, start_logit, end_logit}, ...]}`, the best first."""
+    """Write `{id: [{text, probability, start_logit, end_logit}, ...]}`, the best answer first."""
     answers = {}
     for example, prediction in zip(examples, predictions, strict=True):
         answers[example.id] = [answer._asdict() for answer in prediction.n_best]
@@ -312,15 +314,15 @@ def write_n_best(
 def write_null_odds(
     path: epath.PathLike, examples: Sequence[QuestionExample], predictions: Sequence[SpanPrediction]
 ) -> None:
-    """Write `{id: null_odds}`, which the script of 2.0 takes as `--na-prob-file`.
+    """Write `{id: null_odds}`, the file for `--na-prob-file` of the script of version 2.0.
 
-    Its `--na-prob-thresh` must then be the null threshold too, or large: 1, the default, is for
-    probabilities.
+    Then also set the script's `--na-prob-thresh` to the null threshold, or to a large number: its
+    default 1 is meant for probabilities.
     """
     pairs = zip(examples, predictions, strict=True)
     _write(path, {example.id: prediction.null_odds for example, prediction in pairs})
 
 
 def _write(path: epath.PathLike, values: Mapping[str, Any]) -> None:
-    # In ASCII: the official scripts read in whatever encoding the machine prefers.
+    # The file is ASCII, because the official scripts read with the machine's default encoding.
     write_whole(epath.Path(path), (json.dumps(values, indent=2) + "\n").encode())

@@ -1,13 +1,15 @@
-"""Exact match and F1 of answers, to the last digit as SQuAD's official scripts give them.
+"""Exact match and F1 of answers, equal to the last digit to SQuAD's official scripts.
 
-They are in percent. The scripts are those of SQuAD 1.1 (arXiv 1606.05250) and 2.0 (arXiv
-1806.03822), and differ in three things. An answer without words (an empty one, or one of articles
-and punctuation alone) against another without words has F1 1 in 2.0, and 0 in 1.1. In 2.0 right
-answers without words are left out, and for a question that has no other an empty text is right. And
-only 2.0 has odds of "no answer", and a threshold for them.
+The figures are in percent. The scripts of SQuAD 1.1 (arXiv 1606.05250) and 2.0 (arXiv 1806.03822)
+differ in three points. An answer has no words if it is empty or has only articles and punctuation.
 
-Words are separated by white space of any kind, so a Chinese answer is about one word. Punctuation
-is ASCII's alone.
+- If neither the predicted nor the right answer has words, the F1 is 1 in 2.0 and 0 in 1.1.
+- In 2.0, right answers without words are left out. If a question has no other right answer, an
+  empty text is right.
+- Only 2.0 has odds of "no answer", and a threshold for them.
+
+Words are separated by white space, so a Chinese answer is usually one word. Only ASCII punctuation
+is removed.
 """
 
 import re
@@ -22,7 +24,7 @@ _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 def normalized(text: str) -> str:
     """Return `text` in lower case, without ASCII punctuation and the articles a, an, the.
 
-    There is one space between words.
+    The words are separated by one space.
     """
     # Punctuation goes first, as in the official scripts: `the-end` becomes `theend`, which has no
     # article.
@@ -33,8 +35,8 @@ def normalized(text: str) -> str:
 def question_scores(predicted: str, answers: Sequence[str], version_2: bool) -> tuple[int, float]:
     """Return (exact match, F1), in 0..1, of one predicted answer.
 
-    Each is that against the right answer with the best score. `answers` must not be empty in
-    version 1.1; in 2.0 none means that there is no answer.
+    Both are the maximum over the right answers. In version 1.1 `answers` must not be empty; in 2.0
+    empty `answers` mean that the question has no answer.
     """
     text = normalized(predicted)
     right = [normalized(answer) for answer in answers]
@@ -48,8 +50,8 @@ def question_scores(predicted: str, answers: Sequence[str], version_2: bool) -> 
 def _f1(predicted: str, right: str, both_empty: int) -> float:
     """Return the F1 of the words of two normalized texts.
 
-    It is an int where it is 0 or 1 by rule: the `sum` of Python 3.12 adds ints and floats in
-    different ways, and the last digit depends on it.
+    The result is an int in the special cases 0 and 1, because Python 3.12's `sum` adds ints and
+    floats in different ways, which can change the last digit.
     """
     predicted_words, right_words = predicted.split(), right.split()
     if not predicted_words or not right_words:
@@ -65,14 +67,14 @@ def _f1(predicted: str, right: str, both_empty: int) -> float:
 def figures_1(predicted: Sequence[str], answers: Sequence[Sequence[str]]) -> dict[str, float]:
     """Return `exact_match` and `f1` of SQuAD 1.1, in percent.
 
-    `predicted` and `answers` are of the same questions in the same order, at least one, each with
-    at least one right answer.
+    `predicted` and `answers` are for the same questions in the same order. There must be one
+    question or more, and each must have one right answer or more.
     """
     exact_match, f1 = 0, 0.0
     for text, right in zip(predicted, answers, strict=True):
         exact, score = question_scores(text, right, version_2=False)
         exact_match += exact
-        # One by one: from Python 3.12 on `sum` is more exact, and the last digit another.
+        # Added one by one: `sum` is more exact since Python 3.12, which can change the last digit.
         f1 += score
     return {"exact_match": 100.0 * exact_match / len(predicted), "f1": 100.0 * f1 / len(predicted)}
 
@@ -84,10 +86,11 @@ def figures_2(
 ) -> dict[str, float]:
     """Return the figures of SQuAD 2.0, in percent; `answers` of a question may be empty.
 
-    `exact_match` and `f1` (the script's `exact` and `f1`) are of all questions, `HasAns_exact`,
-    `HasAns_f1` of those with an answer, `NoAns_exact`, `NoAns_f1` of the others, if there are such.
-    With `null_odds`, a number for each question that is the higher the less likely an answer is,
-    there are `best_exact`, `best_exact_thresh`, `best_f1`, `best_f1_thresh` by `best_threshold`.
+    `exact_match` and `f1` (`exact` and `f1` in the script) are over all questions. `HasAns_exact`
+    and `HasAns_f1` are over the questions with an answer, `NoAns_exact` and `NoAns_f1` over those
+    without, if there are any. `null_odds` has a number for each question; higher means that "no
+    answer" is more likely. If it is given, the result also has `best_exact`, `best_exact_thresh`,
+    `best_f1` and `best_f1_thresh` from `best_threshold`.
     """
     exact, f1 = [], []
     for text, right in zip(predicted, answers, strict=True):
@@ -120,13 +123,13 @@ def best_threshold(
     answers: Sequence[Sequence[str]],
     null_odds: Sequence[float],
 ) -> tuple[float, float]:
-    """Return (best mean score in percent, its threshold); above it questions are not answered.
+    """Return (best mean score in percent, threshold that gives it).
 
-    `scores` are those of `predicted` in 0..1. As in the official script, the threshold is 0 if it
-    is best to answer nothing, and of questions with equal odds some may be counted as answered and
-    others not.
+    A question whose odds are above the threshold gets "no answer". `scores` has the score (0 to 1)
+    of each of `predicted`. As in the official script, the threshold is 0 if "no answer" to all
+    questions is best, and questions with equal odds may be treated differently.
     """
-    # From the state where nothing is answered, each question in turn is answered after all.
+    # The search begins with "no answer" to all questions, and then answers one more at a time.
     total: float = sum(1 for right in answers if not right)
     best, threshold = total, 0.0
     for i in sorted(range(len(null_odds)), key=null_odds.__getitem__):

@@ -1,4 +1,4 @@
-"""Questions on a paragraph, answered by a span of it (section 4.2 and 4.3 of arXiv 1810.04805)."""
+"""Questions whose answers are spans of a paragraph (arXiv 1810.04805, sections 4.2 and 4.3)."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from bertjax.tasks.question_answering.windows import EncodedQuestions, encode_qu
 from bertjax.tasks.task import EncodedExamples, LinearHeadTask
 from bertjax.types import Batch
 
-# In place of the logits of padding. Finite, so that a row of padding alone has a finite loss too.
+# Replaces the logits of padding. It is finite, so that a row of only padding has a finite loss.
 MASKED = -1e30
 
 
@@ -35,22 +35,22 @@ class Spans(LinearHeadTask):
     """True if questions may have no answer (SQuAD 2.0)."""
     # The defaults of these four and of the threshold are those of run_squad.py's flags.
     doc_stride: int = 128
-    """Pieces from the beginning of one window to that of the next; at most the window's own."""
+    """Number of pieces from the beginning of one window to the beginning of the next."""
     max_query_length: int = 64
-    """Pieces of a question that are kept."""
+    """Maximum number of pieces of a question; longer questions are cut."""
     max_answer_length: int = 30
-    """Pieces of the longest answer."""
+    """Maximum number of pieces of an answer."""
     n_best_size: int = 20
-    """Starts and ends that are paired in a window, and answers that are kept of a question."""
+    """Number of best starts and ends of each window, and of best answers to each question."""
     null_threshold: float = 0.0
-    """Odds of no answer, in logits, above which none is given; `choose_threshold` finds it."""
+    """Odds, in logits, above which "no answer" is predicted (see `choose_threshold`)."""
 
     percent = True
     per_token = True
 
     @property
     def metric(self) -> str:
-        """`f1`; for version 2 the F1 at the best threshold, which the finished run uses."""
+        """`f1`; for version 2 `best_f1`, the F1 at the best threshold, as in a finished run."""
         return "best_f1" if self.version_2 else "f1"
 
     def init_head(self, config: ModelConfig, key: Array) -> Params:
@@ -75,10 +75,10 @@ class Spans(LinearHeadTask):
         """Return `loss`, `count` and `span_accuracy`.
 
         The loss is the mean of the cross-entropies of start and end over the row's own ids.
-        `span_accuracy` is the weight of the rows whose most probable start and end are both right.
+        `span_accuracy` is the total weight of rows whose most probable start and end are right.
 
-        `batch["start_positions"]` and `["end_positions"]` are int32 [B]. A row of weight 0 adds
-        nothing whatever they are.
+        `batch["start_positions"]` and `["end_positions"]` are int32 [B]. A row of weight 0 does not
+        change the sums, whatever its positions are.
         """
         weights = batch["item_weights"].astype(jnp.float32)
         is_own_BxLx1 = jnp.asarray(batch["input_mask"])[:, :, None] > 0
@@ -104,11 +104,11 @@ class Spans(LinearHeadTask):
         *,
         targets: bool,
     ) -> EncodedQuestions:
-        """Return a row for each window of a question's paragraph, as `encode_questions` makes them.
+        """Return a row for each window of each question's paragraph, by `encode_questions`.
 
-        Raises `UserError` naming the question for which `max_seq_length` is too short, and with
-        `targets` the one whose answers are not known, or that has none though `version_2` is not
-        set.
+        Raises `UserError`, which names the question, if `max_seq_length` is too short for a
+        question. With `targets` it is also raised for a question whose answers are not known, or
+        for one without an answer unless `version_2` is set.
         """
         if targets and not self.version_2:
             _check_answered(self.name, examples)
@@ -128,9 +128,9 @@ class Spans(LinearHeadTask):
         encoded: EncodedExamples,
         examples: Sequence[QuestionExample],
     ) -> list[SpanPrediction]:
-        """Return the answers, as `bertjax.tasks.question_answering.answers` chooses them.
+        """Return the answers, chosen by `bertjax.tasks.question_answering.answers`.
 
-        `encoded` is what `encode` returned.
+        `encoded` is the result of `encode`.
         """
         if not isinstance(encoded, EncodedQuestions):
             raise TypeError(f"questions are encoded as EncodedQuestions, not {type(encoded)}")
@@ -149,10 +149,10 @@ class Spans(LinearHeadTask):
     ) -> dict[str, float]:
         """Return `exact_match` and `f1` in percent; for version 2 all of `squad_metrics.figures_2`.
 
-        They are what the official script gives for the same answers and odds. Those that begin with
-        `best_` are what it gives for each question's best text, which a lower or higher threshold
-        would have left. Raises `UserError` for a question without an answer if `version_2` is not
-        set.
+        The figures equal those of the official script for the same answers and odds. Figures with a
+        name `best_...` are computed from each question's best text, even if the current threshold
+        replaced it by "no answer". Raises `UserError` for a question without an answer if
+        `version_2` is not set.
         """
         texts = [prediction.text for prediction in predictions]
         right = answer_texts(self.name, examples)
@@ -179,7 +179,7 @@ def _check_answered(name: str, examples: Iterable[QuestionExample]) -> None:
 
 
 def answer_texts(name: str, examples: Iterable[QuestionExample]) -> list[list[str]]:
-    """Return the right answers of each question; `UserError` naming one whose are not known."""
+    """Return the right answers to each question; `UserError` if they are not known."""
     texts = []
     for example in examples:
         check(
@@ -195,18 +195,18 @@ def answer_texts(name: str, examples: Iterable[QuestionExample]) -> list[list[st
 def choose_threshold(
     predictions: Sequence[SpanPrediction], examples: Sequence[QuestionExample]
 ) -> float:
-    """Return the `null_threshold` of the best F1 on `examples`, by the official script's search.
+    """Return the `null_threshold` with the best F1 on `examples`, by the official script's search.
 
-    The answers must be known. It is searched with each question's best text, not with the texts
-    that an earlier threshold left. If it is best to answer nothing, it is below all odds (the
-    script gives 0 then, as it expects probabilities).
+    The answers must be known. The search uses each question's best text, even if an earlier
+    threshold replaced it by "no answer". If "no answer" to all questions is best, the threshold is
+    below all odds. (The script returns 0 in this case, because it expects probabilities.)
     """
     texts = [prediction.best_text for prediction in predictions]
     right = answer_texts("the null threshold", examples)
     odds = [prediction.null_odds for prediction in predictions]
     scores = [answer_f1(text, answers) for text, answers in zip(texts, right, strict=True)]
     best, threshold = squad_metrics.best_threshold(scores, texts, right, odds)
-    # Answering nothing gives F1 1 for each question without an answer, 0 for the others.
+    # "No answer" to all gives F1 1 for each question without an answer, and 0 for the others.
     unanswerable = sum(not answers for answers in right)
     if best > 100.0 * unanswerable / len(right):
         return threshold
@@ -215,7 +215,7 @@ def choose_threshold(
 
 
 def answer_f1(text: str, answers: Sequence[str]) -> float:
-    """Return the F1 of an answer in 0..1 by version 2.0's rule.
+    """Return the F1 of an answer (0 to 1) by the rule of version 2.0.
 
     If there are no right answers, an empty text is right.
     """

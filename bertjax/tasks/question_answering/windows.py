@@ -1,4 +1,4 @@
-"""Questions and windows of their paragraphs as rows of ids, and the characters of each piece."""
+"""Encoding of questions and windows of paragraphs as rows of ids, with each piece's characters."""
 
 import logging
 import unicodedata
@@ -16,37 +16,37 @@ from bertjax.tasks.examples import QuestionExample
 from bertjax.tasks.task import EncodedExamples
 
 SPECIAL = 3
-"""Special tokens of a row: [CLS] question [SEP] window [SEP]."""
+"""Number of special tokens in a row: [CLS] question [SEP] window [SEP]."""
 UNICODE_SIZE = 0x110000
-"""The number of code points."""
+"""Number of code points in Unicode."""
 
 log = logging.getLogger("bertjax")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedQuestions(EncodedExamples):
-    """Rows of questions and windows, with what an answer's text is cut by.
+    """Rows of questions and windows, with the character range of each piece.
 
-    The paragraphs' pieces are counted through, each paragraph once, however many questions it has.
-    Piece P of row r is at the position `second[r] + P - first[r]`.
+    The pieces of all paragraphs are numbered consecutively; a paragraph with several questions is
+    numbered only once. Piece P is at position `second[r] + P - first[r]` of row r.
     """
 
     first: np.ndarray
-    """int64 [items], the first piece of each row's window."""
+    """int64 [items], number of the first piece in each row's window."""
     begins: np.ndarray
-    """int32 [pieces], the character of its paragraph where each piece begins."""
+    """int32 [pieces], index in the paragraph of the first character of each piece."""
     ends: np.ndarray
-    """int32 [pieces], the character after its last; equal to `begins` for white space."""
+    """int32 [pieces], index after the piece's last character; for white space equal to `begins`."""
 
 
 @dataclass(frozen=True)
 class Paragraphs:
-    """The pieces of paragraphs, one paragraph after another."""
+    """The pieces of all paragraphs, joined into one array."""
 
     ids: np.ndarray
     """int32 [pieces]."""
     offsets: np.ndarray
-    """int64 [paragraphs + 1], where each paragraph begins in the other arrays."""
+    """int64 [paragraphs + 1], index in the other arrays where each paragraph begins."""
     begins: np.ndarray
     ends: np.ndarray
     """int32 [pieces] each, as in `EncodedQuestions`."""
@@ -55,10 +55,10 @@ class Paragraphs:
 def tokenized(texts: Sequence[str], tokenizer: Tokenizer) -> Paragraphs:
     """Return the pieces of each text.
 
-    A piece ends where the next one begins that begins further on, without the white space and
-    control characters before that. So accents that are characters of their own go with their
-    letter, though the tokenizer drops them, and of several pieces of one character each has it
-    whole.
+    A piece ends where the next piece with a larger begin begins; white space and control characters
+    at the end are not part of it. Combining accents, which the tokenizer may drop, therefore belong
+    to the piece of their letter. If one character becomes several pieces, each of these pieces has
+    the whole character.
     """
     ids, offsets = tokenizer.encode_batch(texts)
     begins_of_text = tokenizer.encode_begins(texts)
@@ -66,7 +66,7 @@ def tokenized(texts: Sequence[str], tokenizer: Tokenizer) -> Paragraphs:
     # These are two passes over the text. If they differed, answers would be cut at wrong places.
     if not np.array_equal(sizes, np.diff(offsets)):
         raise ValueError("encode_begins has other tokens than encode_batch")
-    # All texts' characters are counted through, so that one pass serves all texts.
+    # The characters of all texts are numbered consecutively, so that all are handled at once.
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
     text_begins = np.concatenate([[0], np.cumsum(lengths)])
     base = np.repeat(text_begins[:-1], sizes)
@@ -76,12 +76,13 @@ def tokenized(texts: Sequence[str], tokenizer: Tokenizer) -> Paragraphs:
     ends = _next_larger(begins, np.repeat(text_begins[1:], sizes))
     visible = _visible(texts, int(text_begins[-1]))
     indices = np.arange(len(visible))
-    # For each character: the end of the last visible one before it, and the next visible one.
+    # For each character: the end of the last visible character before it, and the index of the
+    # next visible character.
     visible_ends = np.maximum.accumulate(np.where(visible, indices + 1, 0))
     end_before = np.concatenate([[0], visible_ends])
     visible_begins = np.where(visible, indices, len(visible))
     next_visible = np.minimum.accumulate(visible_begins[::-1])[::-1]
-    # A piece without a visible character is empty: its begin stops at its end.
+    # A piece without a visible character is empty: its begin is limited to its end.
     begins = np.minimum(np.concatenate([next_visible, [len(visible)]])[begins], ends)
     ends = np.maximum(end_before[ends], begins)
     return Paragraphs(
@@ -90,9 +91,9 @@ def tokenized(texts: Sequence[str], tokenizer: Tokenizer) -> Paragraphs:
 
 
 def _next_larger(begins: np.ndarray, text_ends: np.ndarray) -> np.ndarray:
-    """Return the next larger of each of `begins`, at most its text's end; int64.
+    """Return for each of `begins` the next larger one, limited to the end of its text; int64.
 
-    `begins` ascend, with repetitions.
+    `begins` are ascending, and some may be equal.
     """
     count = len(begins)
     is_last_of_equals = np.append(np.diff(begins) > 0, True)[:count]
@@ -103,14 +104,15 @@ def _next_larger(begins: np.ndarray, text_ends: np.ndarray) -> np.ndarray:
 
 
 def _visible(texts: Sequence[str], size: int) -> np.ndarray:
-    """Return whether each character of all texts is visible; bool [size].
+    """Return bool [size]: true for each character of the texts that is visible.
 
-    White space, control and format characters are not.
+    White space, control characters and format characters are not visible.
     """
     # UTF-32 has one number for each character of Python's strings. Half of a surrogate pair is no
     # error here, so it passes.
     codes = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
-    # Each code point is looked up once: a data set has millions of characters, but few of them.
+    # Each code point is looked up once: a data set has millions of characters, but few different
+    # ones.
     occurs = np.zeros(UNICODE_SIZE, bool)
     occurs[codes] = True
     is_blank = np.zeros(UNICODE_SIZE, bool)
@@ -131,17 +133,19 @@ def encode_questions(
     targets: bool,
     name: str,
 ) -> EncodedQuestions:
-    """Return [CLS] question [SEP] window [SEP] for each window, cut as the original `run_squad.py`.
+    """Return [CLS] question [SEP] window [SEP] for each window, as in the original `run_squad.py`.
 
-    A question keeps its first `max_query_length` pieces. A window has as many pieces as the row has
-    room for, and the next one begins `doc_stride` pieces after it, or after its end if that comes
-    first. The first window that reaches the end is the last; a paragraph without pieces has one
-    window.
+    A question keeps its first `max_query_length` pieces. A window fills the rest of the row. The
+    next window begins min(`doc_stride`, length of a full window) pieces later. The window that
+    reaches the end of the paragraph is the last one. A paragraph without pieces has one window.
 
-    With `targets` there are `start_positions` and `end_positions`, int32 [items]: the positions in
-    the row of the first and the last piece that the first answer has a character of; 0, the [CLS],
-    if there is no answer or not all of it is in the window. Raises `UserError` naming the question
-    if `max_seq_length` leaves it no room, or if it has no answers for `targets`.
+    With `targets` the result has `start_positions` and `end_positions`, int32 [items]. They are the
+    positions in the row of the first and the last piece of the first answer. Both are 0, the
+    position of [CLS], if the question has no answer or the window does not contain the whole
+    answer.
+
+    Raises `UserError`, which names the question, if `max_seq_length` leaves no space for the
+    paragraph, or if `targets` is true and the answers are not known.
     """
     # A paragraph of SQuAD has several questions, and is tokenized once.
     paragraph_numbers: dict[str, int] = {}
@@ -192,20 +196,20 @@ class _Windows(NamedTuple):
     """The windows of all questions; int64 [windows] each."""
 
     example: np.ndarray
-    """The question."""
+    """Number of the question."""
     begin: np.ndarray
-    """The first piece, counted within its paragraph."""
+    """The first piece, numbered within its paragraph."""
     length: np.ndarray
-    """The number of pieces."""
+    """Number of pieces in the window."""
 
 
 def _cut(sizes: np.ndarray, room: np.ndarray, doc_stride: int) -> _Windows:
-    """Return the windows of paragraphs of `sizes` pieces in rows with `room` for them.
+    """Divide paragraphs of `sizes` pieces into windows of up to `room` pieces.
 
     Both arrays are int64 [questions].
     """
     stride = np.minimum(doc_stride, room)
-    # What is over the first window, in strides, rounded up.
+    # 1 + (the pieces after the first window, divided by the stride and rounded up).
     windows = np.where(sizes <= room, 1, 1 - (room - sizes) // stride)
     example = np.repeat(np.arange(len(sizes)), windows)
     number = np.arange(len(example)) - np.repeat(np.cumsum(windows) - windows, windows)
@@ -220,7 +224,7 @@ def _check_room(
     max_seq_length: int,
     name: str,
 ) -> None:
-    """Raise `UserError` naming the longest question if it leaves no room for a paragraph."""
+    """Raise `UserError` with the longest question if it leaves no space for a paragraph."""
     if (room < 1).any():
         worst = int(np.argmin(room))
         raise mismatch(
@@ -233,10 +237,11 @@ def _check_room(
 def _answer_pieces(
     examples: Sequence[QuestionExample], paragraph: np.ndarray, texts: Paragraphs, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first and the last piece of each question's answer, int64 [questions] each.
+    """Return the first and the last piece of the answer to each question, int64 [questions] each.
 
-    It is the first answer that is where it says; -1 for a question without one. The log says how
-    many have answers of which none is.
+    The first answer that is at its start in the paragraph is used. Both values are -1 for a
+    question without such an answer. The log says how many questions have answers but none that can
+    be used.
     """
     spans = np.full((len(examples), 2), -1, np.int64)
     for number, example in enumerate(examples):
@@ -247,7 +252,8 @@ def _answer_pieces(
             expected="answers, or none at all",
         )
         spans[number] = _first_span(example)
-    # Pieces ascend within a paragraph: shifted by more than any has characters, they do over all.
+    # Within a paragraph the begins and ends of pieces ascend. Each paragraph is shifted by more
+    # than the longest one's length, so that they ascend over all paragraphs.
     wide = max((len(example.context) for example in examples), default=0) + 1
     shift = np.repeat(np.arange(len(texts.offsets) - 1), np.diff(texts.offsets)) * wide
     # `right`: a piece that ends where the answer begins has none of its characters.
@@ -265,7 +271,7 @@ def _answer_pieces(
 
 
 def _first_span(example: QuestionExample) -> tuple[int, int]:
-    """Return (begin, end), in characters, of the first answer that is where it says; else -1s."""
+    """Return the character range of the first answer that is at its start; (-1, -1) without one."""
     for text, begin in example.answers or ():
         if text and begin >= 0 and example.context.startswith(text, begin):
             return begin, begin + len(text)

@@ -1,5 +1,5 @@
-"""Sequence to sequence from two BERT checkpoints, BERT2BERT of arXiv 1907.12461.
+"""Sequence to sequence from two BERT checkpoints (BERT2BERT in arXiv 1907.12461).
 
-The encoder is fine-tuned. The decoder begins as another BERT, or as the same one, with new
-cross-attention.
+The encoder is fine-tuned. The decoder starts with the parameters of the same or of another BERT;
+only its cross-attention is new.
 """

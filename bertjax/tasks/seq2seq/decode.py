@@ -1,6 +1,7 @@
 """Search for the most probable target of each source, greedily or by beam search.
 
-It runs under `jit`, so all shapes are fixed by the longest target. Axes are those of `layers.py`.
+The search runs under `jit`, so all arrays have the length of the longest target. `layers.py`
+explains the names of axes.
 """
 
 from dataclasses import dataclass
@@ -23,26 +24,26 @@ class Search:
     """Settings of the search for targets."""
 
     cls_id: int
-    """The id that begins a target; never within one."""
+    """The id at the beginning of a target; it never occurs inside a target."""
     sep_id: int
     """The id that ends a target."""
     pad_id: int
-    """The id of the padding after it; never within one."""
+    """The id of the padding after a target; it never occurs inside a target."""
     vocab_size: int
-    """The tokenizer's; ids from here on only round up the model's vocabulary."""
+    """Size of the tokenizer's vocabulary; the model may have more ids, which are not used."""
     max_target_length: int
-    """T, the ids of the longest target, `cls_id` and `sep_id` included."""
+    """T, the maximum number of ids in a target, including `cls_id` and `sep_id`."""
     beam_size: int = 4
-    """R, the targets that are kept open; 1 is greedy search."""
+    """R, the number of unfinished targets that are kept; 1 is greedy search."""
     length_penalty: float = 0.6
     """Alpha of `score`: 0 ranks targets by their probability, higher values prefer longer ones."""
 
 
 def score(total: Array, length: Array | int, alpha: float) -> Array:
-    """Return what ended targets are ranked by, log P / ((5 + |Y|) / 6) ** alpha.
+    """Return the score that ranks finished targets, log P / ((5 + |Y|) / 6) ** alpha.
 
-    This is equation 14 of arXiv 1609.08144 without its coverage penalty. `total` is log P in nats,
-    `length` |Y|, the number of ids after the first, `sep_id` included.
+    This is equation 14 of arXiv 1609.08144 without the coverage penalty. `total` is log P in nats.
+    `length` is |Y|, the number of ids after `cls_id`, including `sep_id`.
     """
     return total / ((5.0 + length) / 6.0) ** alpha
 
@@ -58,9 +59,9 @@ def generate(
 ) -> Array:
     """Return int32 [B, T]: `cls_id`, the target, `sep_id`, `pad_id`s.
 
-    There is no `sep_id` if the target did not end within T ids. `memory` is the encoder's output,
-    `source_mask` [B, L] is 1 at its real ids. The search is greedy for one beam, which gives the
-    same as `beam_search` of one beam.
+    There is no `sep_id` if the target did not end within T ids. `memory` is the encoder's output;
+    `source_mask` [B, L] is 1 at ids that are not padding. With one beam the search is `greedy`,
+    whose result equals that of `beam_search` with one beam.
     """
     search_targets = greedy if search.beam_size == 1 else beam_search
     return search_targets(config, head, memory_BxLxD, source_mask, search, layout=layout)
@@ -85,9 +86,9 @@ def greedy(
     *,
     layout: Layout = ANYWHERE,
 ) -> Array:
-    """Return `generate`'s targets of which each id is the most probable after those before it.
+    """Return the targets of a greedy search: each id is the most probable after those before it.
 
-    Of equally probable ids it is the lowest.
+    If ids are equally probable, the lowest is chosen. The result is that of `generate`.
     """
     rows, length = source_mask.shape[0], search.max_target_length
     source, cache = decoder.start(
@@ -125,11 +126,11 @@ class _Beams(NamedTuple):
     open_BxRxT: Array
     """The targets that have not ended, the most probable first."""
     totals_BxR: Array
-    """Their log P; -inf where there is none."""
+    """log P of the open targets; -inf for a missing one."""
     ended_BxRxT: Array
     """The targets that have ended, the best first."""
     scores_BxR: Array
-    """Their scores; -inf where there is none."""
+    """Scores of the ended targets; -inf for a missing one."""
     number_B: Array
     """The number of targets that have ended."""
     cache: KeysValues
@@ -144,12 +145,13 @@ def beam_search(
     *,
     layout: Layout = ANYWHERE,
 ) -> Array:
-    """Return `generate`'s targets by beam search.
+    """Return the targets of a beam search, in the form of `generate`.
 
-    At each position all open targets of a row are continued with every id. Of the most probable R
-    of these candidates, those that end are kept with their `score`; the most probable R that do not
-    end stay open. A row is done when R targets have ended, or after T ids. Its target is the ended
-    one with the best score; the most probable open one only if none has ended.
+    At each position, each open target of a row is continued with every id; the results are the
+    candidates. Those of the R most probable candidates that end are kept with their `score`. The R
+    most probable candidates that do not end stay open. A row is finished when R targets have ended,
+    or after T ids. The result for a row is the ended target with the best score. If none has ended,
+    it is the most probable open target.
     """
     rows, beams, length = source_mask.shape[0], search.beam_size, search.max_target_length
     source, cache = decoder.start(
@@ -157,7 +159,7 @@ def beam_search(
     )
     blank = jnp.full((rows, beams, length), search.pad_id, jnp.int32).at[:, :, 0].set(search.cls_id)
     none = jnp.full((rows, beams), -jnp.inf)
-    # One beam to begin with: R equal ones would give each candidate R times.
+    # The search begins with one beam: with R equal beams each candidate would occur R times.
     one_beam = none.at[:, 0].set(0.0)
     first = _Beams(jnp.int32(0), blank, one_beam, blank, none, jnp.zeros(rows, jnp.int32), cache)
 
@@ -182,10 +184,10 @@ def beam_search(
 def _pruned(
     search: Search, state: _Beams, totals_BxRxV: Array, cache: KeysValues, layout: Layout
 ) -> _Beams:
-    """Return the beams one position further, from the candidates with these log P."""
+    """Return the beams after the next position; `totals` are the candidates' log P."""
     rows, beams, vocabulary = totals_BxRxV.shape
     position = state.position + 1
-    # Twice R: at most one candidate of each beam ends, so R that do not are among them.
+    # Only one candidate of each beam ends, so R or more of the best 2 R candidates do not end.
     totals, flat = jax.lax.top_k(totals_BxRxV.reshape(rows, beams * vocabulary), 2 * beams)
     parents, ids = flat // vocabulary, (flat % vocabulary).astype(jnp.int32)
     continued = jnp.take_along_axis(state.open_BxRxT, parents[:, :, None], axis=1)
@@ -223,7 +225,7 @@ def _log_probabilities(
     position: Array,
     layout: Layout,
 ) -> tuple[Array, KeysValues]:
-    """Return log P of the next id [B, R, V], -inf for ids that may not follow; and the cache."""
+    """Return log P of the next id [B, R, V], -inf for ids that must not follow, and the cache."""
     logits, cache = decoder.step(config, head, source, cache, ids_BxR, position, layout=layout)
     id_V = jnp.arange(logits.shape[-1])
     banned_V = (id_V == search.cls_id) | (id_V == search.pad_id) | (id_V >= search.vocab_size)

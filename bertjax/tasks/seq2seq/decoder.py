@@ -1,8 +1,9 @@
-"""A BERT decoder as pure functions: BERT with a causal mask, and cross-attention on a source.
+"""A BERT decoder as pure functions: BERT with a causal mask and with cross-attention on a source.
 
-The parameters are `embeddings`, `layers` (stacked on a first axis, with the encoder's names,
-`cross_attention` and `cross_attention_layer_norm`) and `mlm`, whose logits go through the decoder's
-own word embedding. Axes are those of `layers.py` and `bertjax.model.functional`.
+The parameters have three groups: `embeddings`, `layers` and `mlm`. The tensors of all `layers` are
+stacked on a first axis; their names are those of the encoder, and `cross_attention` and
+`cross_attention_layer_norm`. The logits of `mlm` are computed with the decoder's own word
+embedding. `layers.py` and `bertjax.model.functional` explain the names of axes.
 """
 
 from typing import Any, NamedTuple
@@ -24,16 +25,16 @@ from bertjax.model.mlm_head import MlmHead
 from bertjax.tasks.seq2seq.layers import DecoderLayer, KeysValues, UncutRows
 
 SHARED = ("attention", "attention_layer_norm", "mlp", "mlp_layer_norm")
-"""The parts that a layer has in common with the encoder's."""
+"""The parts of a decoder layer that an encoder layer also has."""
 
 
 class EncodedSource(NamedTuple):
-    """A source as all steps of decoding use it."""
+    """The data of a source that every decoding step needs."""
 
     keys_values: KeysValues
-    """All layers' cross-attention on the source, [N, B, L, H, K] each."""
+    """Keys and values of the source for the cross-attention of all layers, [N, B, L, H, K] each."""
     seen_Bx1xL: Array
-    """True for ids that are not padding, bool."""
+    """bool, true for ids that are not padding."""
 
 
 def _boxed_init(config: ModelConfig, key: Array) -> Any:
@@ -56,7 +57,7 @@ def _boxed_init(config: ModelConfig, key: Array) -> Any:
 
 
 def init(config: ModelConfig, key: Array) -> Params:
-    """Return a new decoder with the encoder's sizes, drawn as `functional.init` draws; float32."""
+    """Return new float32 parameters of a decoder with the encoder's sizes, as `functional.init`."""
     return nn.unbox(_boxed_init(config, key))
 
 
@@ -64,7 +65,7 @@ def logical_axes(config: ModelConfig) -> Params:
     """Return the tree of `init` with a PartitionSpec of logical axis names for each leaf."""
     # Shapes alone: no parameters are computed.
     specs = nn.get_partition_spec(jax.eval_shape(lambda: _boxed_init(config, jax.random.key(0))))
-    # `jax.vmap` of `init` added the axis of the layers without a name.
+    # `jax.vmap` of `init` added the first axis, that of the layers; it has no name yet.
     return {**specs, "layers": jax.tree.map(_of_layers, specs["layers"], is_leaf=_is_spec)}
 
 
@@ -77,10 +78,10 @@ def _of_layers(spec: PartitionSpec) -> PartitionSpec:
 
 
 def warm_start(config: ModelConfig, new_head: Params, donor_params: Params) -> Params:
-    """Return the decoder `new_head` with the layers of a donor BERT; cross-attention stays new.
+    """Return the decoder `new_head` with the tensors of a donor BERT; cross-attention stays new.
 
-    The donor's sizes must be those of `config`. Its masked-word head is taken if it has one. Its
-    tensors are copied. Raises `UserError` naming the first tensor whose shape differs.
+    The donor's sizes must be those of `config`. If the donor has a masked-word head, it is also
+    used. The tensors are copied. Raises `UserError` with the first tensor whose shape differs.
     """
     stack = donor_params["encoder"]["layers"]
     donated: dict[str, Any] = {
@@ -113,7 +114,8 @@ def warm_start(config: ModelConfig, new_head: Params, donor_params: Params) -> P
             found=f"shape {shape} in the checkpoint",
             expected=f"the decoder's {expected}",
         )
-    # Copies: the donor may be the encoder, and a train step cannot donate one buffer twice.
+    # The tensors are copied: the donor may be the encoder itself, and a train step cannot donate
+    # the same buffer twice.
     copies = {name: jnp.array(tensor, jnp.float32) for name, tensor in old.items()}
     return unflatten_dict(new | copies, sep="/")
 
@@ -130,9 +132,9 @@ def logits(
 ) -> Array:
     """Return the logits of the id after each of `target_ids` (int32 [B, T]), float32 [B, T, V].
 
-    With a `key` there is dropout. `memory` is the encoder's output and `source_mask` [B, L] is 1 at
-    its real ids. No logit depends on a later id, so padding at a target's end needs no mask. T is
-    at most `config.max_length`.
+    If a `key` is given, dropout is on. `memory` is the encoder's output; `source_mask` [B, L] is 1
+    at ids that are not padding. No logit depends on a later id, so the padding at a target's end
+    needs no mask. T must not be above `config.max_length`.
     """
     length, layer = target_ids.shape[1], DecoderLayer(config, layout)
     keys = None if key is None else jax.random.split(key, config.num_hidden_layers + 1)
@@ -154,7 +156,8 @@ def logits(
         return x_BxTxD, None
 
     if config.remat != "none":
-        # Within a scan XLA cannot merge the two computations, which `prevent_cse` would guard.
+        # `prevent_cse` keeps XLA from merging the two computations. Inside a scan XLA cannot merge
+        # them anyway.
         apply = jax.checkpoint(apply, prevent_cse=False, policy=POLICIES[config.remat])
     embedding_key = None if keys is None else keys[0]
     layer_keys = None if keys is None else keys[1:]
@@ -208,7 +211,7 @@ def step(
 ) -> tuple[Array, KeysValues]:
     """Return the logits of the next id, float32 [B, R, V], and the cache with this position.
 
-    They are `logits` at `position` alone, an int32 scalar.
+    The result equals that of `logits` at `position`, an int32 scalar.
     """
     layer = DecoderLayer(config, UncutRows(layout))
 
@@ -259,7 +262,7 @@ def _embed(
 
 
 def _layers(config: ModelConfig, head: Params) -> Any:
-    """Return the layers' parameters with a first axis of N, also if all layers share them."""
+    """Return the layers' parameters with a first axis of size N, even if all layers share them."""
     number = config.num_hidden_layers
     return jax.tree.map(lambda p: jnp.broadcast_to(p, (number, *p.shape[1:])), head["layers"])
 

@@ -1,4 +1,4 @@
-"""Sequence to sequence: a text for each text, as in translation."""
+"""Sequence to sequence: generation of a target text from a source text, as in translation."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -18,17 +18,18 @@ from bertjax.tasks.seq2seq.task import Seq2Seq, make_task
 
 
 class Seq2SeqKind(Kind[Seq2Seq, PairExample, str]):
-    """A generated text for each source, by a decoder beside the encoder."""
+    """Generation of a text for each source, by a decoder that attends to the encoder."""
 
     name = "seq2seq"
     task_classes = (Seq2Seq,)
     metrics = ("bleu",)
     heads = ()  # no pooler: the decoder attends to all hidden states
-    # The decoder begins as a copy of the encoder, and its output layer as the masked-word head.
+    # The decoder starts as a copy of the encoder, and its output layer as a copy of the masked-word
+    # head.
     optional_heads = ("mlm",)
 
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
-        """Return the option of the loss over the vocabulary, and that of the decoder."""
+        """Return the options that change the loss and the decoder's initial parameters."""
         return frozenset({LABEL_SMOOTHING, DECODER_FROM})
 
     def read_split(
@@ -52,7 +53,7 @@ class Seq2SeqKind(Kind[Seq2Seq, PairExample, str]):
         options: FinetuneConfig,
         tokenizer: Tokenizer,
     ) -> Seq2Seq:
-        """Return the task for texts of this tokenizer."""
+        """Return the task for this tokenizer."""
         return make_task(
             name,
             tokenizer,
@@ -62,13 +63,13 @@ class Seq2SeqKind(Kind[Seq2Seq, PairExample, str]):
         )
 
     def from_dict(self, values: Mapping[str, Any]) -> Seq2Seq:
-        """Return the task of `to_dict`'s values, which have the fields of its search too."""
+        """Return the task from values of `to_dict`; `values["search"]` has the search's fields."""
         return Seq2Seq(**{**values, "search": Search(**values["search"])})
 
     def mistakes(
         self, task: Seq2Seq, predictions: Sequence[str], examples: Sequence[PairExample]
     ) -> Iterator[Mistake]:
-        """Yield the texts with other words than the target, all with the same severity."""
+        """Yield the texts whose words differ from the target's; all have the same severity."""
         for predicted, example in zip(predictions, examples, strict=True):
             target = example.target or ""
             if predicted.split() != target.split():

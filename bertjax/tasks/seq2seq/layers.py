@@ -1,7 +1,7 @@
-"""The decoder's layer: BERT's, with attention on the encoder's output between its two sublayers.
+"""The decoder's layer: a layer of BERT with cross-attention between its two sublayers.
 
-Axes beside those of `bertjax.model.functional`: T length of a target, M positions attended to, R
-beams of a row.
+The names of axes are those of `bertjax.model.functional`, and also T (length of a target), M
+(number of positions that are attended to) and R (number of beams of a row).
 """
 
 import math
@@ -34,9 +34,9 @@ class KeysValues(NamedTuple):
 
 
 class Attention(nn.Module):
-    """Multi-head attention (arXiv 1706.03762, section 3.2) on keys and values that are given.
+    """Multi-head attention (arXiv 1706.03762, section 3.2) on given keys and values.
 
-    So it serves as self-attention with a cache and as cross-attention.
+    It is used for self-attention with a cache and for cross-attention.
     """
 
     config: ModelConfig
@@ -51,7 +51,7 @@ class Attention(nn.Module):
         self.output = Linear(c, heads, width, ("heads", "kv", "embed"))
 
     def keys_values(self, x_BxMxD: Array) -> KeysValues:
-        """Return the keys and values of what is attended to, [B, M, H, K] each."""
+        """Return the keys and values of `x`, [B, M, H, K] each."""
         keys = self.layout(self._heads(self.key(x_BxMxD)), *KEYS)
         values = self.layout(self._heads(self.value(x_BxMxD)), *KEYS)
         return KeysValues(keys, values)
@@ -59,10 +59,11 @@ class Attention(nn.Module):
     def __call__(
         self, x_BxTxD: Array, memory: KeysValues, seen_BxTxM: Array, *, deterministic: bool
     ) -> Array:
-        """Return [B, T, D]: for each position of `x` a mean of the values that it attends to.
+        """Return [B, T, D]: for each position of `x`, the attention's weighted mean of the values.
 
-        The mask `seen` is bool, true where it may attend; its axes may be 1. A position that may
-        attend to nothing gets the mean of all values. The softmax is in float32.
+        The mask `seen` is bool, true if position t may attend to position m; its axes may have size
+        1. A position that may not attend to any other gets the mean of all values. The softmax is
+        in float32.
         """
         c, layout = self.config, self.layout
         q_BxTxHxK = layout(self._heads(self.query(x_BxTxD)), *QUERIES)
@@ -93,7 +94,7 @@ class Attention(nn.Module):
 class DecoderLayer(nn.Module):
     """Self-attention, cross-attention on the source, and feed-forward.
 
-    Each is followed by dropout, the residual and a layer norm, as in BERT.
+    Each of the three sublayers is followed by dropout, the residual and a layer norm, as in BERT.
     """
 
     config: ModelConfig
@@ -120,7 +121,7 @@ class DecoderLayer(nn.Module):
         return self._after_attention(x_BxTxD, attended, source, seen[1], deterministic)
 
     def source(self, memory_BxLxD: Array) -> KeysValues:
-        """Return what cross-attention attends to, [B, L, H, K], for all positions of the target."""
+        """Return the source's keys and values for cross-attention, [B, L, H, K] each."""
         return self.cross_attention.keys_values(memory_BxLxD)
 
     def step(
@@ -131,9 +132,9 @@ class DecoderLayer(nn.Module):
         seen_Bx1xL: Array,
         position: Array,
     ) -> tuple[Array, KeysValues]:
-        """Return one position of each beam, [B, R, D], and the cache with it.
+        """Return the output for one position of each beam, [B, R, D], and the updated cache.
 
-        `before` [B, R, T, H, K] is the cache, which holds the positions before it.
+        `before` [B, R, T, H, K] is the cache with all positions before `position`.
         """
         rows, beams, width = x_BxRxD.shape
         length = before.keys.shape[2]
@@ -141,7 +142,7 @@ class DecoderLayer(nn.Module):
         cache = KeysValues(
             _put(before.keys, new.keys, position), _put(before.values, new.values, position)
         )
-        # Each beam attends to its own past only, so the beams are rows here.
+        # Each beam attends only to its own positions, so for self-attention the beams are rows.
         flat = KeysValues(*(part.reshape(rows * beams, *part.shape[2:]) for part in cache))
         # Later positions of the cache are zeros, which must have no share in the softmax.
         seen_1x1xT = (jnp.arange(length) <= position)[None, None, :]
@@ -149,7 +150,7 @@ class DecoderLayer(nn.Module):
             x_BxRxD.reshape(rows * beams, 1, width), flat, seen_1x1xT, deterministic=True
         )
         attended = attended.reshape(x_BxRxD.shape)
-        # All beams of a row share its source: for cross-attention they are positions of the row.
+        # All beams of a row share its source, so for cross-attention the beams are positions.
         return self._after_attention(x_BxRxD, attended, source, seen_Bx1xL, True), cache
 
     def _after_attention(
@@ -182,7 +183,8 @@ def _put(cache_BxRxTxHxK: Array, new_BxRxHxK: Array, position: Array) -> Array:
 class UncutRows:
     """A layout that does not shard the length of rows.
 
-    A decoding step has one position of each row: devices along `sequence` have nothing to share.
+    In a decoding step each row has only one position, so there is nothing to divide among devices
+    along the mesh axis `sequence`.
     """
 
     layout: Layout

@@ -1,4 +1,4 @@
-"""Pairs of a source text and its target, from tables or from two parallel files."""
+"""Reading of pairs of source and target text, from tables or from two parallel files."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from bertjax.tasks.files.splits import STEMS, DataLocation, read_rows
 from bertjax.tasks.files.tables import TableRow, unmarked_lines
 
 SOURCE_ENDING, TARGET_ENDING = ".src", ".tgt"
-"""Endings of two parallel files, each with a text a line."""
+"""Endings of two parallel files; each line of them is a text."""
 
 
 def read_pairs(
@@ -22,13 +22,14 @@ def read_pairs(
 ) -> list[PairExample]:
     """Return the pairs of a split, from the columns `texts` of a table or from parallel files.
 
-    Tables without a header line have these two columns, unless `location.columns` names others.
-    JSON and TFDS have them as fields. Parallel files are train.src and train.tgt and the like, or
-    those that `location.files` names. The id is the table's, or else the number of the line.
-    Without `targets` these may be missing, and their file too.
+    A table without a header line has these two columns, unless `location.columns` names its
+    columns. In JSON and TFDS they are fields. Parallel files have names such as train.src and
+    train.tgt, or those in `location.files`. The id comes from the column `id` or else is the number
+    of the line. If `targets` is false, the targets or the file of targets may be missing.
 
-    Raises `UserError` naming file and line for what is missing or no text, if parallel files are
-    not of one length, and for a split without a pair.
+    Raises `UserError`, with file and line, for a missing text or a value that is not a text. It is
+    also raised if the parallel files have different numbers of lines, and for a split without
+    pairs.
     """
     paths = _parallel_files(location, split)
     if paths:
@@ -59,9 +60,9 @@ def _check_text(row: TableRow, column: str, value: object) -> None:
 
 
 def _parallel_files(location: DataLocation, split: str) -> list[epath.Path]:
-    """Return the file of sources and, if it is there, that of targets.
+    """Return the file of sources and, if it exists, the file of targets.
 
-    [] if the split has another form.
+    The result is [] if the split does not consist of parallel files.
     """
     if location.is_tfds:
         return []

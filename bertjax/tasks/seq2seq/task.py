@@ -1,4 +1,4 @@
-"""Sequence to sequence as a task: encoded pairs, the loss of targets, generated texts, BLEU."""
+"""The task of sequence to sequence: encoding of pairs, loss, generation of texts, and BLEU."""
 
 import logging
 from collections.abc import Sequence
@@ -22,7 +22,8 @@ from bertjax.tasks.seq2seq import decode, decoder
 from bertjax.tasks.task import EncodedExamples
 from bertjax.types import Batch
 
-# Folded into the step's key. The encoder draws from the key itself, and linear heads fold in 1.
+# Number that is folded into the step's key for the decoder. The encoder uses the key without it,
+# and linear heads fold in 1.
 DECODER = 2
 
 log = logging.getLogger("bertjax")
@@ -30,18 +31,18 @@ log = logging.getLogger("bertjax")
 
 @dataclass(frozen=True)
 class EncodedPairs(EncodedExamples):
-    """Sources as rows; if wanted, `targets` has their `target_ids`, int32 [items, T], padded."""
+    """Sources as rows; `targets` may have `target_ids`, int32 [items, T], padded."""
 
     tokenizer: Tokenizer = field(kw_only=True)
-    """The tokenizer of the rows, which makes texts of the predicted ids too."""
+    """The tokenizer of the rows; it also decodes the predicted ids."""
 
 
 @dataclass(frozen=True)
 class Seq2Seq:
     """A task that generates a target for each source.
 
-    A batch holds `target_ids` [B, T] int32 beside the sources: `cls_id`, the target, `sep_id`,
-    `pad_id`s.
+    Beside the sources, a batch has `target_ids`, int32 [B, T]: `cls_id`, the target, `sep_id`, and
+    then `pad_id`s.
     """
 
     name: str
@@ -50,7 +51,7 @@ class Seq2Seq:
     label_smoothing: float = 0.0
     """Share of the probability that the loss spreads over the vocabulary (arXiv 1512.00567)."""
     lowercase: bool = False
-    """True if BLEU ignores case, for a tokenizer that cannot produce it."""
+    """True if BLEU ignores case, because the tokenizer cannot produce upper case."""
 
     metric = "bleu"
     per_token = False
@@ -86,9 +87,9 @@ class Seq2Seq:
         )
 
     def init_head(self, config: ModelConfig, key: Array) -> Params:
-        """Return a new decoder; `begin` puts a checkpoint into it.
+        """Return the parameters of a new decoder; `begin` replaces them by a checkpoint's.
 
-        Raises `UserError` if T is over the number of its positions.
+        Raises `UserError` if T is larger than the model's number of positions.
         """
         length, longest = self.search.max_target_length, config.max_length
         check(
@@ -100,10 +101,10 @@ class Seq2Seq:
         return decoder.init(config, key)
 
     def begin(self, config: ModelConfig, new: Params, restored: Params) -> Params:
-        """Return the decoder with the restored layers of the model it begins with.
+        """Return the decoder's initial parameters, from new ones and those of a restored model.
 
-        That is the one of `finetune.decoder_from`, or else the encoder's. Cross-attention stays
-        new. Without a restored model it is all new.
+        The restored model is that of `finetune.decoder_from`, or else the encoder. Cross-attention
+        stays new. Without a restored model, all parameters are new.
         """
         donor = restored.get(DECODER_GROUPS, restored)
         if "embeddings" in donor and "encoder" in donor:
@@ -125,7 +126,7 @@ class Seq2Seq:
     ) -> Array:
         """Return the logits of the id after each of `target_ids`, float32 [B, T, V].
 
-        Each is computed from the source and the target's ids up to there.
+        They depend on the source and on the target's ids up to that position.
         """
         memory = functional.encode(config, params, batch, key=key, layout=layout).hidden_BxLxD
         decoder_key = None if key is None else jax.random.fold_in(key, DECODER)
@@ -134,21 +135,22 @@ class Seq2Seq:
         return decoder.logits(config, head, memory, mask, targets, key=decoder_key, layout=layout)
 
     def count(self, batch: Batch) -> Array:
-        """Return the number of ids to learn: those of the targets, `sep_id` included."""
+        """Return the number of ids to predict: those of the targets, including `sep_id`."""
         return jnp.sum(self._labels(batch)[1])
 
     def sums(self, logits: Array, batch: Batch) -> dict[str, Array]:
         """Return `loss`, `count` and `correct`, all counted in target ids.
 
-        The loss is smoothed cross-entropy in nats. `correct` counts the ids that are the most
-        probable ones, given the true ids before them.
+        The loss is cross-entropy in nats with label smoothing. `correct` is the number of ids that
+        are predicted rightly from the true ids before them.
         """
         labels_BxT, weights_BxT = self._labels(batch)
         e = self.label_smoothing
         true_logits = jnp.take_along_axis(logits, labels_BxT[:, :, None], axis=-1)[:, :, 0]
         targets = (1 - e) * true_logits
         if e:
-            # The mean over the vocabulary of the logits: no [B, T, V] array of smoothed targets.
+            # The mean of the logits over the vocabulary takes the place of smoothed targets, which
+            # would be an array [B, T, V].
             targets += e * jnp.mean(logits, axis=-1)
         losses = jax.nn.logsumexp(logits, axis=-1) - targets
         correct = (jnp.argmax(logits, axis=-1) == labels_BxT) * weights_BxT
@@ -157,16 +159,16 @@ class Seq2Seq:
         return {"loss": loss, "correct": jnp.sum(correct), "count": jnp.sum(weights_BxT)}
 
     def outputs(self, logits: Array) -> Array:
-        """Return the most probable id after each true one, int32 [B, T].
+        """Return the most probable id after each true id, int32 [B, T].
 
-        Predictions are not made of these, but of what `generate` returns.
+        These are not used for predictions, which come from `generate`.
         """
         return jnp.argmax(logits, axis=-1).astype(jnp.int32)
 
     def generate(
         self, config: ModelConfig, params: Params, batch: Batch, *, layout: Layout = ANYWHERE
     ) -> Array:
-        """Return the generated targets, int32 [B, T] like `target_ids`, which need not be there."""
+        """Return the generated targets, int32 [B, T]; the batch needs no `target_ids`."""
         memory = functional.encode(config, params, batch, layout=layout).hidden_BxLxD
         head, mask = head_of(params, self.name), jnp.asarray(batch["input_mask"])
         return decode.generate(config, head, memory, mask, self.search, layout=layout)
@@ -181,8 +183,8 @@ class Seq2Seq:
     ) -> EncodedPairs:
         """Return each source as [CLS] source [SEP], cut to `max_seq_length` ids.
 
-        With `targets` there are `target_ids` too, cut to T. The log says how many were cut. Raises
-        `UserError` naming an example that lacks its target.
+        With `targets` the result also has `target_ids`, cut to T ids. The log says how many texts
+        were cut. Raises `UserError` with the first example that has no target.
         """
         sources = [example.source for example in examples]
         ids, offsets = _framed(tokenizer, sources, max_seq_length, "sources")
@@ -213,7 +215,7 @@ class Seq2Seq:
         encoded: EncodedExamples,
         examples: Sequence[PairExample],
     ) -> list[str]:
-        """Return the text of each example, from the ids [T] that `generate` gave."""
+        """Return the text of each example; `outputs` has the ids [T] from `generate`."""
         assert isinstance(encoded, EncodedPairs)
         return [encoded.tokenizer.decode(self._inner(ids)) for ids in outputs]
 
@@ -238,9 +240,9 @@ class Seq2Seq:
         return (text.lower() if self.lowercase else text).split()
 
     def _target_ids(self, batch: Batch) -> Array:
-        """Return `target_ids`, all padding for the items that fill up a batch.
+        """Return `target_ids`, with only padding for the items that fill up a batch.
 
-        What these hold would otherwise reach the gradients, as 0 * NaN is NaN.
+        Otherwise a NaN from such an item would reach the gradients, because 0 * NaN is NaN.
         """
         ids, weights = jnp.asarray(batch["target_ids"]), jnp.asarray(batch["item_weights"])
         return jnp.where(weights[:, None] > 0, ids, self.search.pad_id)
@@ -248,7 +250,7 @@ class Seq2Seq:
     def _labels(self, batch: Batch) -> tuple[Array, Array]:
         """Return the id after each target id, int32 [B, T], and its weight, float32 [B, T].
 
-        All T inputs are kept, and the last has padding after it: meshes divide T, not T - 1.
+        There are T labels, and the last one is padding: a mesh divides an axis of T, not of T - 1.
         """
         ids_BxT = self._target_ids(batch)
         labels_BxT = jnp.pad(ids_BxT[:, 1:], ((0, 0), (0, 1)), constant_values=self.search.pad_id)
@@ -256,7 +258,7 @@ class Seq2Seq:
         return labels_BxT, (labels_BxT != self.search.pad_id) * weights[:, None]
 
     def _inner(self, ids: np.ndarray) -> np.ndarray:
-        """Return the ids between `cls_id` and what ends them."""
+        """Return the ids after `cls_id`, up to the first `sep_id` or `pad_id`."""
         ends = np.flatnonzero(np.isin(ids, [self.search.sep_id, self.search.pad_id]))
         # A target that was cut at T ids has no end.
         end = ends[0] if len(ends) else len(ids)
@@ -272,12 +274,12 @@ def make_task(
     length_penalty: float = 0.6,
     label_smoothing: float = 0.0,
 ) -> Seq2Seq:
-    """Return the task for texts of this tokenizer.
+    """Return the task for this tokenizer.
 
-    Beam size and length penalty are by default those of arXiv 1706.03762, section 6.1. Raises
+    The defaults of beam size and length penalty are those of arXiv 1706.03762, section 6.1. Raises
     `UserError` if sacrebleu is not installed.
     """
-    bleu(["a"], ["a"], True)  # a missing package is an error now, not after the first epoch
+    bleu(["a"], ["a"], True)  # so that a missing package is found now, not after the first epoch
     search = decode.Search(
         cls_id=tokenizer.cls_id,
         sep_id=tokenizer.sep_id,
@@ -317,9 +319,9 @@ def _targets(name: str, examples: Sequence[PairExample]) -> list[str]:
 def _framed(
     tokenizer: Tokenizer, texts: Sequence[str], longest: int, what: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ids and offsets of [CLS] text [SEP] for each text, at most `longest` ids.
+    """Return the ids and offsets of [CLS] text [SEP] for each text, cut to `longest` ids.
 
-    The log says how many were cut; `what` names them there.
+    The log says how many texts were cut, and names them by `what`.
     """
     inner, begins = tokenizer.encode_batch(texts)
     lengths = np.minimum(np.diff(begins), longest - 2)

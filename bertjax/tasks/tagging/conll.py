@@ -1,4 +1,4 @@
-"""CoNLL files: a word a line with its tag in a column; and sentences of other sources, as lists."""
+"""Reading and writing of tagged sentences: CoNLL files, and tables with lists of words and tags."""
 
 import logging
 import re
@@ -20,27 +20,28 @@ DOCUMENT = "-DOCSTART-"
 TOKEN_FIELDS = ("tokens", "words")
 TAG_FIELDS = ("ner", "ner_tags", "tags")
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z]+)*:|simple:")
-"""A language before a word: WikiANN's files have en:Paris, with it before every word."""
+"""A language code before a word: in WikiANN's files every word has one, as in en:Paris."""
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a file, counted from 0, or from the end as -1."""
+    """The columns of a file: numbers from 0, or negative numbers that count from the end."""
 
     word: int = 0
     tag: int = -1
     comments: bool = False
-    """True if a line that begins with # is a comment; in most files it is a word."""
+    """True if a line that begins with # is a comment; in most files such a line is a word."""
     numbered: bool = False
-    """True if the first column numbers the words; a line with anything else there is no word."""
+    """True if the first column has the word's number; lines without a number there are no words."""
 
     def minimum(self, tags: bool) -> int:
-        """Return how many columns a line must have, with or without its tag."""
+        """Return the minimum number of columns of a line; with `tags`, the tag is included."""
         needed = [_needed(self.word)]
         if tags:
             needed.append(_needed(self.tag))
             if self.word >= 0 > self.tag:
-                # Counted from both ends: in fewer columns the tag would be the word, or before it.
+                # The word is counted from the beginning and the tag from the end. With fewer
+                # columns than this, the tag would be the word or a column before it.
                 needed.append(self.word + 2)
         return max(needed)
 
@@ -59,8 +60,8 @@ Lines of ranges (3-4) and of empty nodes (5.1) are no words.
 def columns_of(path: epath.PathLike) -> Columns:
     """Return the columns of a file by its name.
 
-    They are CoNLL-U's for a name that ends in .conllu, or in .conllu and the ending of a
-    compression; else the word is in the first column and the tag in the last.
+    If the name ends in .conllu, perhaps with the ending of a compression after it, they are the
+    columns of CoNLL-U. Otherwise the word is in the first column and the tag in the last.
     """
     return CONLL_U if ".conllu" in epath.Path(path).suffixes else Columns()
 
@@ -70,13 +71,14 @@ def read_conll(
 ) -> list[TaggedExample]:
     """Return the sentences of a file; the id of each is FILE:LINE of its first word.
 
-    Columns are separated by tabs, in a line without any by spaces. Sentences end at lines of
-    nothing but white space and byte order marks, and at -DOCSTART- lines. A language such as `en:`
-    is taken off the words if all of the file have it, as in WikiANN. Without `tags` one column is
-    enough, and the tag's is not looked at.
+    Columns are separated by tabs, or by spaces if the line has no tab. A sentence ends at an empty
+    line (one with only white space or byte order marks) and at a -DOCSTART- line. If all words of
+    the file begin with the same language code such as `en:`, as in WikiANN, it is removed. Without
+    `tags` one column is enough, and the column of the tag is not read.
 
-    Raises `UserError` with the line's number for a line that is not UTF-8, has another number of
-    columns than the first word's line, or an empty word or tag; and if the file has no sentence.
+    Raises `UserError`, with the number of the line, if a line is not UTF-8, has another number of
+    columns than the line of the first word, or has an empty word or tag. It is also raised if the
+    file has no sentence.
     """
     path = epath.Path(path)
     sentences = _sentences(path, columns or columns_of(path), tags)
@@ -95,7 +97,7 @@ def read_conll(
 
 
 def _sentences(path: epath.Path, columns: Columns, tags: bool) -> list[list["_Line"]]:
-    """Return the lines of words of each sentence that has any."""
+    """Return for each sentence the lines of its words; sentences without words are left out."""
     sentences: list[list[_Line]] = []
     words: list[_Line] = []
     for line in _lines(path, columns, tags=tags):
@@ -119,10 +121,10 @@ def write_conll(
 ) -> None:
     """Write the lines of the CoNLL file `source`, byte for byte, with the predicted tags.
 
-    `predictions` are of its sentences. Each tag stands in its column in place of the file's own; in
-    a file of one column, and with `keep_tags`, in a further one at the end (conlleval's input).
-    `path` is written as a whole or not at all. Raises `UserError` as `read_conll` does, if writing
-    fails, and if the words are not as many as the predictions.
+    `predictions` has the tags of each sentence of the file. A predicted tag replaces the tag in its
+    column. In a file with one column, and with `keep_tags`, it is added as a new last column (the
+    input format of conlleval). `path` is written completely or not at all. Raises `UserError` as
+    `read_conll` does, if writing fails, and if the numbers of words and predicted tags differ.
     """
     source = epath.Path(source)
     columns = columns or columns_of(source)
@@ -150,11 +152,11 @@ def write_conll(
 def tagged_rows(
     table_rows: Iterable[TableRow], *, tag_field: str = "", tags: bool = True
 ) -> list[TaggedExample]:
-    """Return the sentences of table rows that hold lists, as those of TFDS and of JSON lines do.
+    """Return the sentences of table rows with lists of words and tags, as in TFDS and JSON lines.
 
-    Words are in `tokens` or `words`, tags in `tag_field` (default: the first of `ner`, `ner_tags`,
-    `tags` that there is). The id is FILE:NUMBER. Raises `UserError` naming the row if these are not
-    lists of strings, or not of one length.
+    The words are in the field `tokens` or `words`. The tags are in `tag_field`, by default the
+    first of `ner`, `ner_tags` and `tags` that the row has. The id is FILE:NUMBER. Raises
+    `UserError` with the row if these are not lists of strings or have different lengths.
     """
     examples = []
     for row in table_rows:
@@ -174,7 +176,7 @@ def tagged_rows(
 
 
 def _field(row: TableRow, names: Sequence[str]) -> str:
-    """Return the first of `names` that the row has; the first of all if it has none."""
+    """Return the first of `names` that the row has; `names[0]` if it has none of them."""
     return next((name for name in names if name in row.values), names[0])
 
 
@@ -195,7 +197,7 @@ class _Line(NamedTuple):
     number: int
     text: str
     end: str
-    """The line end: a line feed, with or without a carriage return, or nothing."""
+    """The line end: a line feed, a carriage return and a line feed, or nothing."""
     word: str = ""
     """Empty for a line without a word."""
     tag: str = ""
@@ -244,7 +246,7 @@ def _lines(path: epath.Path, columns: Columns, *, tags: bool) -> Iterator[_Line]
 
 
 def _split(text: str) -> list[str]:
-    """Return the columns and their separators, in turn."""
+    """Return the columns with the separators between them."""
     # At tabs and spaces only: words may hold other white space, as U+00A0 or U+2028.
     return re.split(r"(\t)", text) if "\t" in text else re.split(r"( +)", text.strip(" "))
 
@@ -256,7 +258,7 @@ def _counted(fields: Sequence[str]) -> str:
 def _with_tag(line: _Line, columns: Columns, tag: str, keep_tags: bool) -> str:
     """Return a line with its tag replaced, or added as a further column."""
     parts = _split(line.text)
-    # The spaces around the columns, which `_split` takes off.
+    # `before` and `after` are the spaces around the columns, which `_split` removes.
     before, _, after = line.text.partition("".join(parts))
     fields = (len(parts) + 1) // 2
     if keep_tags or fields < columns.minimum(tags=True):
@@ -269,7 +271,7 @@ def _with_tag(line: _Line, columns: Columns, tag: str, keep_tags: bool) -> str:
 
 
 def _language(path: epath.Path, sentences: Sequence[Sequence[_Line]]) -> str:
-    """Return the language that every word begins with, as `en:`; empty if one does not."""
+    """Return the language code with which all words begin, such as `en:`; empty without one."""
     match = LANGUAGE.match(sentences[0][0].word)
     if match is None:
         return ""

@@ -1,4 +1,4 @@
-"""Entities of tag sequences: precision, recall and F1 over them as conlleval and seqeval count."""
+"""Entities in tag sequences, and their precision, recall and F1 as in conlleval and seqeval."""
 
 import re
 from collections import Counter
@@ -13,7 +13,7 @@ SYNONYMS = str.maketrans("LUMW", "ESIS")
 
 
 class Entity(NamedTuple):
-    """A stretch of words of one type."""
+    """Consecutive words that form one entity."""
 
     type: str
     first: int
@@ -24,11 +24,11 @@ class Entity(NamedTuple):
 class Scores(NamedTuple):
     """Counts of entities, and the metrics that they give, in 0..1.
 
-    A metric is 0 where there is nothing to divide by.
+    A metric that would divide by 0 is 0.
     """
 
     correct: int = 0
-    """Predicted with the right type, first and last word."""
+    """Number of predicted entities with the right type, first word and last word."""
     predicted: int = 0
     gold: int = 0
 
@@ -53,36 +53,37 @@ class Break(NamedTuple):
     """A place where a sequence of tags breaks the rules of its scheme."""
 
     word: int
-    """From 0."""
+    """Number of the word, from 0."""
     before: str
-    """The tag before, or `the beginning`."""
+    """The tag of the word before, or `the beginning`."""
     tag: str
-    """The tag that must not follow it, or `the end`."""
+    """The tag that must not follow `before`, or `the end`."""
 
 
 class _Parts(NamedTuple):
     """The two parts of a tag."""
 
     prefix: str
-    """O, outside of entities; B, I, E, S: the first, an inner, the last, the only word of one."""
+    """O: outside of entities. B, I, E, S: the first, an inner, the last, the only word of one."""
     type: str
-    """`_`, as in seqeval, for a bare B."""
+    """The type of the entity; `_` for a tag without a type, such as B, as in seqeval."""
 
 
 OUTSIDE = _Parts("O", "")
 
 
 def is_entity_tags(tags: Iterable[str]) -> bool:
-    """Return whether all of these are tags of entities: O, and B-TYPE and the like, or B alone."""
+    """Return whether all tags are tags of entities: O, B-TYPE or B, for example."""
     return all(TAG.fullmatch(tag) for tag in tags)
 
 
 def entities(tags: Sequence[str]) -> list[Entity]:
-    """Return the entities of a sentence's tags, of any scheme, in their order.
+    """Return the entities of a sentence's tags, in any scheme, in order.
 
-    They are those of conlleval and of seqeval's default mode: an entity begins at B and S, and at I
-    and E if none of the same type is open. It ends before the next begins, at E and S, and before
-    O. https://www.clips.uantwerpen.be/conll2000/chunking/conlleval.txt
+    They are those of conlleval and of seqeval's default mode. An entity begins at B and S; it also
+    begins at I and E if no entity of the same type is open. An entity ends at E and S, before O,
+    and before the next entity begins.
+    https://www.clips.uantwerpen.be/conll2000/chunking/conlleval.txt
     """
     ended: list[Entity] = []
     first, before = -1, OUTSIDE  # no entity is open: -1
@@ -125,11 +126,12 @@ def entity_scores(
 
 
 def scheme_of(sequences: Iterable[Sequence[str]]) -> Scheme | None:
-    """Return the scheme of most of the tags; None if not all are tags of entities.
+    """Return the most likely scheme of the tags; None if not all are tags of entities.
 
-    It is IOBES if the last or the only word of an entity has its own prefix (also called E and S,
-    or L and U). Otherwise it is IOB1 if more entities that follow none of their type begin with I
-    than with B; else IOB2. IOB1 has B only between two entities of one type (arXiv cs/9907006).
+    It is IOBES if there are prefixes for the last or the only word of an entity (E and S, or L and
+    U). Otherwise it is IOB1 or IOB2; in IOB1, B is used only between two adjacent entities of the
+    same type (arXiv cs/9907006). The entities that do not follow one of the same type decide: it is
+    IOB1 if more of them begin with I than with B.
     """
     beginnings = Counter[str]()
     for tags in sequences:
@@ -150,8 +152,8 @@ def scheme_of(sequences: Iterable[Sequence[str]]) -> Scheme | None:
 def broken(tags: Sequence[str], scheme: Scheme = "IOB2") -> Break | None:
     """Return the first place where the tags of a sentence break the rules of their scheme.
 
-    In IOB2, I follows B or I of its type. In IOBES, I and E do, and after B and I the entity goes
-    on. IOB1 allows everything.
+    In IOB2, I must follow a B or I of the same type. In IOBES, I and E must follow a B or I of the
+    same type, and an I or E must follow each B and I. IOB1 has no rules.
     """
     if scheme == "IOB1":
         return None
@@ -170,12 +172,12 @@ def _may_follow(parts: _Parts, before: _Parts, scheme: Scheme) -> bool:
     is_open = before.prefix in "BI"
     if parts.prefix in "IE":
         return is_open and parts.type == before.type
-    # An entity of IOBES has to be closed by E; those of IOB2 end anywhere.
+    # In IOBES an entity must be closed by E; in IOB2 it can end anywhere.
     return scheme == "IOB2" or not is_open
 
 
 def _with_end(tags: Iterable[str]) -> Iterator[_Parts]:
-    """Yield the parts of each tag, and O after the last, which ends an open entity."""
+    """Yield the parts of each tag, and then O, which ends an entity that is still open."""
     yield from map(_parts, tags)
     yield OUTSIDE
 

@@ -1,4 +1,4 @@
-"""Tagging: a tag for each word of a sentence."""
+"""Tagging: prediction of a tag for each word of a sentence."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ from bertjax.tasks.task_head import TaskHead
 
 
 class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
-    """A tag for each word: named entities, parts of speech."""
+    """Prediction of a tag for each word, such as named entities or parts of speech."""
 
     name = "tagging"
     task_classes = (Tagging,)
@@ -31,7 +31,7 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
     heads = ()  # no pooler: each token's hidden state is tagged
 
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
-        """Return the options of the loss over tags."""
+        """Return the options that change the loss over tags."""
         return frozenset({LABEL_SMOOTHING, CLASS_WEIGHTS})
 
     def read_split(
@@ -39,8 +39,8 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
     ) -> list[TaggedExample]:
         """Return the sentences of CoNLL files, JSON lines or TFDS.
 
-        Training tags must follow the rules of their scheme (`check_rules`); other splits are scored
-        as they are, as conlleval does.
+        The tags of the training split must follow the rules of their scheme (`check_rules`). Other
+        splits are not checked, as in conlleval.
         """
         if _has_lists(entry, split):
             table_rows = read_rows(entry.location, split)
@@ -69,8 +69,9 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
         return Tagging(name, labels, options.label_smoothing, weights)
 
     def majority_baseline(self, task: Tagging, examples: Sequence[TaggedExample]) -> float:
-        """Return the metric of the most frequent tag for every word."""
-        # By the words, not the metric: F1 over entities is 0 if the tag is O, as it mostly is.
+        """Return the metric if every word gets the most frequent tag."""
+        # The most frequent tag is used, not the tag with the best metric. It is usually O, for
+        # which the F1 over entities is 0.
         counts = Counter(all_tags(examples))
         most_frequent = max(counts, key=counts.__getitem__)
         predictions = [(most_frequent,) * len(example.words) for example in examples]
@@ -79,9 +80,9 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
     def mistakes(
         self, task: Tagging, predictions: Sequence[Tags], examples: Sequence[TaggedExample]
     ) -> Iterator[Mistake]:
-        """Yield the sentences with wrong words; their severity is the number of these.
+        """Yield the sentences with wrong tags; the severity is the number of wrong tags.
 
-        Shown are the words of which either tag is not O, as WORD/TAG.
+        A word is shown as WORD/TAG if its true or its predicted tag is not O.
         """
         for predicted, example in zip(predictions, examples, strict=True):
             true = example.tags or ()
@@ -112,7 +113,8 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
     ) -> list[epath.Path]:
         """Write copies of the split's CoNLL files with the predicted tags, `TASK-FILE`.
 
-        A split that was read from other files gives `TASK-SPLIT.txt` with a sentence's tags a line.
+        For a split from other files, write `TASK-SPLIT.txt`, with the tags of a sentence on each
+        line.
         """
         entry, predictions = predicted.entry, predicted.predictions
         if entry.location.is_tfds or not predicted.examples[0].lines:
@@ -143,9 +145,10 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
 
 
 def conll_columns(options: FinetuneConfig) -> Columns | None:
-    """Return the columns that `finetune.label_column` chooses in a CoNLL file; None: the usual.
+    """Return the columns of a CoNLL file by `finetune.label_column`; None for the default ones.
 
-    It is the number of the tags' column from 0, or its name among `finetune.columns`.
+    `finetune.label_column` is the number of the tags' column, from 0, or its name in
+    `finetune.columns`.
     """
     name = options.label_column
     if not name:
@@ -173,7 +176,7 @@ def _has_lists(entry: Entry, split: str) -> bool:
 
 
 def _shown_tags(words: Tags, tags: Tags, others: Tags) -> str:
-    """Return WORD/TAG of the words whose tag, or whose tag among `others`, is not O."""
+    """Return WORD/TAG for each word whose tag in `tags` or in `others` is not O."""
     shown = []
     for word, tag, other in zip(words, tags, others, strict=True):
         if (tag, other) != (OUTSIDE, OUTSIDE):

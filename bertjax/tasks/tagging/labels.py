@@ -1,4 +1,4 @@
-"""Tags of training sentences: their labels, and a check of the rules of their scheme."""
+"""Labels of a tagging task, and a check that training tags follow the rules of their scheme."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -7,10 +7,10 @@ from bertjax.tasks.examples import TaggedExample
 from bertjax.tasks.tagging.entity_metrics import broken, scheme_of
 
 OUTSIDE = "O"
-"""The tag of words that are part of no entity."""
+"""The tag of words that are not part of an entity."""
 
 Tags = tuple[str, ...]
-"""The tags of a sentence, one a word."""
+"""The tags of a sentence, one for each word."""
 
 
 def all_tags(examples: Iterable[TaggedExample]) -> Iterator[str]:
@@ -25,10 +25,9 @@ def labels_of(examples: Iterable[TaggedExample]) -> Tags:
 
 
 def check_rules(examples: Sequence[TaggedExample]) -> None:
-    """Raise `UserError` naming sentence, word and tag where tags break the rules of their scheme.
+    """Raise `UserError` with sentence, word and tag if a tag breaks the rules of the scheme.
 
-    The scheme is the one that most of them are in (`scheme_of`). IOB1 has no rules that can be
-    broken, nor have tags that are not of entities.
+    `scheme_of` finds the scheme. IOB1, and tags that are not tags of entities, have no rules.
     """
     scheme = scheme_of(example.tags or () for example in examples)
     if scheme is None:

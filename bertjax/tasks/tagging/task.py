@@ -26,11 +26,11 @@ from bertjax.tasks.task import EncodedExamples, LinearHeadTask
 from bertjax.types import Batch
 
 LABELS = "labels"
-"""Token target: the number of a word's tag on its first piece, -1 elsewhere."""
+"""Token target: the number of the word's tag on its first piece, -1 on other pieces."""
 WORD_BEGINS = "word_begins"
-"""Token target, there without tags too: 1 on a word's first piece, 0 elsewhere."""
+"""Token target that is always present: 1 on a word's first piece, 0 on other pieces."""
 SPECIAL = 2
-"""[CLS] and [SEP] of a row."""
+"""Number of special tokens in a row: [CLS] and [SEP]."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Tagging(LinearHeadTask):
     label_smoothing: float = 0.0
     """Share of the probability that the loss spreads over all tags (arXiv 1512.00567)."""
     class_weights: tuple[float, ...] = ()
-    """The weight of a word of each tag in the loss; empty: 1 each."""
+    """The weight in the loss of words with each tag; empty: all weights are 1."""
 
     per_token = True
 
@@ -75,18 +75,18 @@ class Tagging(LinearHeadTask):
         return token_logits(config, params, head, batch, key=key, layout=layout)
 
     def count(self, batch: Batch) -> Array:
-        """Return the sum of the words' weights, each that of its tag."""
+        """Return the sum over the words of (item weight) * (weight of the word's tag)."""
         return jnp.sum(self._token_weights(batch))
 
     def sums(self, logits: Array, batch: Batch) -> dict[str, Array]:
-        """Return `loss`, `count` and `accuracy`, the weight of the words got right.
+        """Return `loss`, `count`, and `accuracy`, the total weight of words with the right tag.
 
-        The loss is softmax cross-entropy in nats. Its smoothed part has the weight of each tag, and
-        its divisor that of the true ones: this is what PyTorch's
-        CrossEntropyLoss(weight, label_smoothing=e) takes the mean of.
+        The loss is softmax cross-entropy in nats. In its smoothed part each tag has its own weight.
+        `count` is the sum of the weights of the true tags, so `loss` / `count` is the result of
+        PyTorch's CrossEntropyLoss(weight, label_smoothing=e).
 
-        `batch["labels"]` is int32 [B, L], -1 where no word begins. An item of weight 0 adds exactly
-        nothing, and no gradient, whatever it holds.
+        `batch["labels"]` is int32 [B, L], -1 at tokens that do not begin a word. An item of weight
+        0 changes neither the sums nor the gradients, whatever its values are.
         """
         item_weights_BxL, labels = _word_weights(batch), batch[LABELS]
         weights = self._token_weights(batch)
@@ -117,11 +117,11 @@ class Tagging(LinearHeadTask):
         *,
         targets: bool,
     ) -> EncodedExamples:
-        """Return [CLS] words [SEP], in as many rows as a sentence needs, cut between words.
+        """Return [CLS] words [SEP]; a long sentence is cut between words into several rows.
 
-        Each word has a piece: [UNK] if the tokenizer gives none. A word of more pieces than a row
-        holds keeps its first ones. Token targets are `word_begins` and, with `targets`, `labels`.
-        Raises `UserError` naming sentence and word for a tag that is not among the task's.
+        Each word has one piece or more: [UNK] if the tokenizer gives none. A word that is too long
+        for a row keeps its first pieces. Token targets are `word_begins` and, with `targets`,
+        `labels`. Raises `UserError` with sentence and word for a tag that the task does not have.
         """
         # Word by word, so that the first piece of each is known.
         pieces, begins = tokenizer.encode_batch(_words(examples, tokenizer))
@@ -135,7 +135,7 @@ class Tagging(LinearHeadTask):
         offsets = cut.piece_offsets[cut.first_words] + SPECIAL * rows
         ids = np.full(offsets[-1], tokenizer.sep_id, np.int32)
         ids[offsets[:-1]] = tokenizer.cls_id
-        # Words that the tokenizer drops, as control characters, need a position for their tag.
+        # Words that the tokenizer drops, such as control characters, need a position for their tag.
         ids[first_pieces] = tokenizer.unk_id
         known = np.flatnonzero(counts)
         kept = sizes[known]
@@ -156,8 +156,8 @@ class Tagging(LinearHeadTask):
         encoded: EncodedExamples,
         examples: Sequence[TaggedExample],
     ) -> list[Tags]:
-        """Return the tags of each sentence, one a word."""
-        # The empty array is for no examples at all, which NumPy cannot concatenate.
+        """Return the tags of each sentence, one for each word."""
+        # The empty array is for the case of no examples: NumPy cannot concatenate an empty list.
         numbers = np.concatenate([np.zeros(0, np.int32), *outputs])
         # Rows of a sentence follow each other, so the words of a sentence that was cut do too.
         word_numbers = numbers[encoded.token_targets[WORD_BEGINS] == 1]
@@ -191,7 +191,8 @@ class Tagging(LinearHeadTask):
 
     def _token_weights(self, batch: Batch) -> Array:
         """Return the weight of each token in the count, float32 [B, L]."""
-        # Where no word begins the label is -1; any weight will do, as that of the word is 0.
+        # At tokens that do not begin a word, the label is -1 and the word weight is 0, so any tag's
+        # weight can be used.
         return _word_weights(batch) * self._class_weights()[jnp.maximum(batch[LABELS], 0)]
 
     def _class_weights(self) -> Array:
@@ -225,15 +226,15 @@ class Tagging(LinearHeadTask):
 
 
 def _word_weights(batch: Batch) -> Array:
-    """Return the item's weight where a word begins, else 0; float32 [B, L]."""
+    """Return float32 [B, L]: the item's weight at tokens that begin a word, else 0."""
     return jnp.where(batch[LABELS] >= 0, batch["item_weights"].astype(jnp.float32)[:, None], 0)
 
 
 def _words(examples: Iterable[TaggedExample], tokenizer: Tokenizer) -> list[str]:
-    """Return the words of all sentences as the tokenizer is to see them."""
+    """Return the words of all sentences in the form that the tokenizer needs."""
     words = chain.from_iterable(example.words for example in examples)
     if tokenizer.kind == "byte_bpe":
-        # Its pieces of a word within a sentence begin with the space before it.
+        # In byte-level BPE, the first piece of a word in a sentence includes the space before it.
         return [f" {word}" for word in words]
     return list(words)
 
@@ -242,15 +243,18 @@ class _Cut(NamedTuple):
     """Sentences cut into rows."""
 
     piece_offsets: np.ndarray
-    """int64 [words + 1], where each word's pieces begin, of all words one after another."""
+    """int64 [words + 1], index of the first piece of each word among the pieces of all words."""
     first_words: np.ndarray
-    """int64 [rows + 1], the first word of each row, and the number of words."""
+    """int64 [rows + 1], number of the first word in each row; the last is the number of words."""
     example: np.ndarray
-    """int64 [rows], the sentence of each row."""
+    """int64 [rows], number of the sentence in each row."""
 
 
 def _cut(sizes: np.ndarray, examples: Sequence[TaggedExample], room: int) -> _Cut:
-    """Return rows of whole words with at most `room` pieces; `sizes` are those of the words."""
+    """Divide the sentences into rows of whole words with up to `room` pieces.
+
+    `sizes` has the number of pieces of each word.
+    """
     offsets = np.concatenate([[0], np.cumsum(sizes)])
     lengths = [len(example.words) for example in examples]
     sentence_begins = np.cumsum([0, *lengths]).tolist()
@@ -273,7 +277,7 @@ def _cut(sizes: np.ndarray, examples: Sequence[TaggedExample], room: int) -> _Cu
 def confusion(
     predictions: Iterable[Tags], examples: Iterable[TaggedExample], labels: Sequence[str]
 ) -> np.ndarray:
-    """Return counts of words by true tag (first axis) and predicted one, int64 [C, C]."""
+    """Return int64 [C, C]: the numbers of words by true tag (rows) and predicted tag (columns)."""
     numbers = {label: number for number, label in enumerate(labels)}
     true = [numbers[tag] for tag in all_tags(examples)]
     predicted = [numbers[tag] for tag in chain.from_iterable(predictions)]
