@@ -48,7 +48,7 @@ class SourcePart:
 
 @dataclass(frozen=True)
 class WorkUnit:
-    """Parts of one or more sources, which one worker process tokenizes together."""
+    """Parts of one or more sources, which a single worker tokenizes in one job."""
 
     parts: tuple[SourcePart, ...]
     size: int

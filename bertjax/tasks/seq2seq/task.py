@@ -86,7 +86,7 @@ class Seq2Seq:
         )
 
     def init_head(self, config: ModelConfig, key: Array) -> Params:
-        """Return a new decoder; `begin` puts a checkpoint into it.
+        """Return a new decoder; `initial_params` puts a checkpoint into it.
 
         Raises `UserError` if T is over the number of its positions.
         """
@@ -99,7 +99,7 @@ class Seq2Seq:
         )
         return decoder.init(config, key)
 
-    def begin(self, config: ModelConfig, new: Params, restored: Params) -> Params:
+    def initial_params(self, config: ModelConfig, new: Params, restored: Params) -> Params:
         """Return the decoder with the restored layers of the model it begins with.
 
         That is the one of `finetune.decoder_from`, or else the encoder's. Cross-attention stays
