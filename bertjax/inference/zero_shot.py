@@ -76,8 +76,8 @@ def zero_shot(
     `mask`: the row is [CLS] template [SEP]. A label of K pieces is scored with K masks in its
     place, and all K pieces are predicted from the one row. The score is the mean of
     log P(piece | row) over the pieces; a sum would favor short labels. P is the softmax over the
-    vocabulary without special tokens. Labels with the same number of pieces are scored from the
-    same row.
+    tokenizer's vocabulary without special tokens. Labels with the same number of pieces are scored
+    from the same row.
 
     `next-sentence` (arXiv 2109.03564): one sentence is the text, the other is the template without
     {} and with the label in place of [MASK]. A template that begins with {} is sentence B, one that

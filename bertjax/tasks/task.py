@@ -59,7 +59,7 @@ class TaskModel(Protocol):
 
     @property
     def name(self) -> str:
-        """The name of its head in the parameters, and of its figures beside those of other tasks."""
+        """The name of its head in the parameters, and of its figures next to other tasks."""
         ...
 
     @property
