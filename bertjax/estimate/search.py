@@ -18,11 +18,11 @@ from bertjax.training.step import check_batch
 
 # Coarse, since each try is a compile: so there are a dozen at most.
 PRECISION = 16
-"""The largest batch is found to within one part in so many."""
+"""The search stops when the largest batch is known to within 1/16 of it."""
 MIN_LOCAL_LENGTH = 128
-"""Positions of a sequence that a device keeps at least where sequences are sharded."""
+"""If sequences are sharded, each device keeps this number of positions or more."""
 MAX_SHARED = 8
-"""Devices that share a matrix product or a sequence at most: those of one host."""
+"""The largest number of devices that share a matrix product or a sequence: those of one host."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class Bounds:
     """The result of a bisection."""
 
     fits: int
-    """The largest that fitted, 0 where none did."""
+    """The largest value that fitted; 0 if none fitted."""
     refused: int | None
-    """The smallest that did not, None where all that were tried did."""
+    """The smallest value that did not fit; None if every tried value fitted."""
 
 
 def find_boundary(
@@ -43,22 +43,26 @@ def find_boundary(
     Doubles or halves from `start` until both sides are known, then bisects until they are no more
     than one part in `precision` apart (0: until they are neighbors). Each call is a compile.
     """
-    # The largest known to fit and the smallest known not to.
+    # The largest value known to fit (0: none yet), and the smallest known not to (None: none yet).
     low, high = 0, None
     tried = min(max(start, 1), largest)
     while True:
         if fits(tried):
             low = tried
-            if tried == largest or high is not None:
+            is_last = tried == largest
+            if is_last or high is not None:
                 break
             tried = min(2 * tried, largest)
         else:
             high = tried
-            if tried == 1 or low:
+            is_last = tried == 1
+            if is_last or low > 0:
                 break
             tried //= 2
     while high is not None:
-        close_enough = max(1, low // precision) if precision else 1
+        close_enough = 1
+        if precision > 0:
+            close_enough = max(1, low // precision)
         if high - low <= close_enough:
             break
         middle = (low + high) // 2
@@ -84,17 +88,16 @@ def with_batch(config: Config, batch_size: int) -> Config:
 def candidates(config: Config, slice_: Slice) -> Iterator[Config]:
     """Yield the configuration on every sensible mesh with every remat policy, the plainest first.
 
-    Slices share the batch only. Of a slice's devices at most a host's share a matrix product or a
-    sequence. Meshes that do not divide the model or the batch are left out.
+    Between slices only the batch is divided. Within a slice, a matrix product or a sequence is
+    divided among `MAX_SHARED` devices or fewer. Meshes that do not divide the model or the batch
+    are left out.
     """
     meshes = [mesh for mesh in _meshes(slice_) if _divides(config, slice_, mesh)]
     policies = get_args(Remat)
-    # Both are in order of plainness, so the sum of the two ranks goes through both evenly.
-    ranked = sorted(
-        itertools.product(range(len(meshes)), range(len(policies))),
-        key=lambda ranks: (sum(ranks), ranks),
-    )
-    for mesh_rank, policy_rank in ranked:
+    # Both lists begin with the plainest, and a pair of ranks with a small sum is plain in both. So
+    # pairs are sorted by that sum, and pairs of the same sum by the rank of the mesh.
+    pairs = itertools.product(range(len(meshes)), range(len(policies)))
+    for mesh_rank, policy_rank in sorted(pairs, key=lambda ranks: (sum(ranks), ranks)):
         model = dataclasses.replace(config.model, remat=policies[policy_rank])
         yield dataclasses.replace(config, mesh=meshes[mesh_rank], model=model)
 
@@ -110,7 +113,7 @@ def _meshes(slice_: Slice) -> list[MeshConfig]:
     meshes = []
     for fsdp, tensor, sequence in itertools.product(powers, shared, shared):
         data, left = divmod(devices, fsdp * tensor * sequence)
-        if not data or left:
+        if data == 0 or left > 0:
             continue
         mesh = MeshConfig(
             replica=slice_.slices, data=data, fsdp=fsdp, tensor=tensor, sequence=sequence
@@ -120,9 +123,14 @@ def _meshes(slice_: Slice) -> list[MeshConfig]:
 
 
 def _complexity(mesh: MeshConfig) -> tuple[int, bool, bool, int]:
-    """Rank a mesh: by devices a product or sequence is shared by, then by sharded parameters."""
-    both = mesh.data > 1 and mesh.fsdp > 1
-    return mesh.tensor * mesh.sequence, mesh.fsdp > 1, both, mesh.fsdp
+    """Return the sort key of a mesh, smaller for plainer ones.
+
+    First the number of devices that share a matrix product or a sequence; then whether parameters
+    are sharded, whether they are sharded among some of the devices only, and among how many.
+    """
+    is_sharded = mesh.fsdp > 1
+    is_partly_sharded = is_sharded and mesh.data > 1
+    return mesh.tensor * mesh.sequence, is_sharded, is_partly_sharded, mesh.fsdp
 
 
 def _divides(config: Config, slice_: Slice, mesh: MeshConfig) -> bool:
@@ -133,11 +141,11 @@ def _divides(config: Config, slice_: Slice, mesh: MeshConfig) -> bool:
         if left or local_length < MIN_LOCAL_LENGTH:
             return False
     try:
-        # The configuration's own check refuses sharded sequences for the Pallas kernels.
+        # Made for its check alone, which refuses sharded sequences for the Pallas kernels.
         dataclasses.replace(config, mesh=mesh)
-        devices = make_mesh(mesh, slice_.devices)
-        rules.check_divides(devices, *_parameters(config.model))
-        check_batch(config, devices)
+        device_mesh = make_mesh(mesh, slice_.devices)
+        rules.check_divides(device_mesh, *_parameters(config.model))
+        check_batch(config, device_mesh)
     except UserError:
         return False
     return True

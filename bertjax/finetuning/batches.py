@@ -258,7 +258,7 @@ def make_batch(
     is_row = np.repeat(real, choices)
     begins, ends = encoded.offsets[rows], encoded.offsets[rows + 1]
     lengths, second = np.zeros(len(is_row), np.int64), np.zeros(len(is_row), np.int64)
-    lengths[is_row], second[is_row] = ends - begins, encoded.second[rows]
+    lengths[is_row], second[is_row] = ends - begins, encoded.second_begins[rows]
     positions = np.arange(length)[None, :]
     mask = positions < lengths[:, None]
     source = ranges(begins, ends)

@@ -65,7 +65,7 @@ class TaskObjective:
                 new["encoder"],
             )
         params[TASKS] = {
-            task.name: task.begin(self.model, new[TASKS][task.name], restored)
+            task.name: task.initial_params(self.model, new[TASKS][task.name], restored)
             for task in self.tasks
         }
         return params

@@ -1,5 +1,6 @@
 """Classification without training: labels as words of a template, scored by pretraining's heads."""
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple, get_args
@@ -39,17 +40,18 @@ class ZeroShot(NamedTuple):
 
 
 class _CutTexts(NamedTuple):
-    """The ids of the texts, cut to the room that the longest prompt leaves."""
+    """The ids of the texts, each cut so that it fits into a row with the longest prompt."""
 
     texts: list[np.ndarray]
     truncated: int
+    """The number of texts that were cut."""
 
 
 class _PromptedText(NamedTuple):
     """A text in a prompt: one row of a batch."""
 
     ids: np.ndarray
-    second: int
+    second_begin: int
     """Position where token type 1 begins."""
     masks: np.ndarray
     """Positions of the masks, int32 [K]."""
@@ -71,27 +73,28 @@ def zero_shot(
     `model` is a model that `load_model` returned, or a run or checkpoint folder. `template` has {}
     where the text goes and [MASK] where the label goes.
 
-    `mask`: a label of K pieces is K masks in one row, [CLS] template [SEP]. Its score is the mean
-    over its pieces of log P(piece | row), all K read from the one row; with the sum, long labels
-    would score lower for their length. The probabilities are among the pieces that can be
-    proposed, without special tokens. Labels with the same K share rows.
+    `mask`: the row is [CLS] template [SEP]. A label of K pieces is scored with K masks in its
+    place, and all K pieces are predicted from the one row. The score is the mean of
+    log P(piece | row) over the pieces; a sum would favor short labels. P is the softmax over the
+    tokenizer's vocabulary without special tokens. Labels with the same number of pieces are scored
+    from the same row.
 
-    `next-sentence` (arXiv 2109.03564): the text is one sentence; the template, without {} and with
-    the label for [MASK], is the other: sentence B where {} begins the template, sentence A where it
-    ends it. The score is log P(B follows A).
+    `next-sentence` (arXiv 2109.03564): one sentence is the text, the other is the template without
+    {} and with the label in place of [MASK]. A template that begins with {} is sentence B, one that
+    ends with {} is sentence A. The score is log P(B follows A).
 
-    With `calibrate` the score of the label with an empty text is subtracted, so that a label is not
-    preferred for being a frequent word: the pointwise mutual information of arXiv 2104.08315, with
-    the template as its premise.
+    With `calibrate` the label's score with an empty text is subtracted, so that a label is not
+    preferred for being a frequent word. This is the pointwise mutual information of arXiv
+    2104.08315; the template without a text is what that paper calls the domain premise.
 
-    Texts that with the longest label make more than `max_seq_length` ids (default: 512, or the
-    model's positions) are cut at their end, for all labels alike; the template never is. Rows are
-    sorted by length, padded, and divided among all local devices, to a multiple of which
-    `batch_size` is rounded up.
+    A text is cut at its end if it does not fit into `max_seq_length` ids with the longest label; it
+    is cut alike for all labels, and the template is never cut. By default `max_seq_length` is 512,
+    or less if the model has fewer positions. Rows are sorted by length, padded, and divided among
+    all local devices; `batch_size` is rounded up to a multiple of their number.
 
-    Raises `UserError` for fewer than two labels, the same label twice, one that is empty or that
-    the vocabulary cannot spell, a template without {} or [MASK], no room for the text, an option
-    out of range, and a model without the head.
+    Raises `UserError` for fewer than two labels, the same label twice, a label that is empty or
+    that the vocabulary cannot spell, a template without {} or [MASK], no room for the text, an
+    option out of range, and a model without the head.
 
     >>> import bertjax
     >>> labels = ["dog", "bird"]
@@ -103,11 +106,11 @@ def zero_shot(
     config, tokenizer = model.config.model, model.tokenizer
     _check_options(config, tokenizer, method, batch_size)
     prompts = make_prompts(tokenizer, template, labels, method)
-    # For tokenizers that mark a word's beginning by the space before it, the template's space
-    # before {} belongs to the text.
+    # Some tokenizers encode the space before a word with the word, to mark its beginning. So the
+    # template's space before {} is encoded with the text.
     before = template.partition(TEXT)[0]
     # For next-sentence the text is a sentence of its own, with nothing before it.
-    space = before[len(before.rstrip()) :] if method == "mask" else ""
+    space = before.removeprefix(before.rstrip()) if method == "mask" else ""
     prompted = [*texts, ""] if calibrate else list(texts)
     longest = longest_row(config, max_seq_length)
     cut = _cut_texts(tokenizer, [space + text for text in prompted], prompts, longest)
@@ -115,13 +118,17 @@ def zero_shot(
     scores = np.zeros((len(prompted), len(labels)), np.float32)
     mesh = make_mesh(MeshConfig(), jax.local_devices())
     params = jax.device_put(model.params, replicated(mesh))
-    for same in _by_number_of_masks(prompts):
-        rows = [_prompted(tokenizer, prompt, text) for prompt in same for text in cut.texts]
-        scored = _scored(config, params, tokenizer, mesh, rows, same[0].pieces, batch_size, longest)
-        for prompt, part in zip(same, np.split(scored, len(same)), strict=True):
-            scores[:, prompt.labels] = part
+    for group in _by_number_of_masks(prompts):
+        # The rows of the first prompt with each text, then those of the next prompt.
+        rows = [_prompted(tokenizer, prompt, text) for prompt in group for text in cut.texts]
+        # With `mask` a group is one prompt; with `next-sentence` no prompt has pieces.
+        pieces = group[0].pieces
+        scored = _scored(config, params, tokenizer, mesh, rows, pieces, batch_size, longest)
+        for prompt, prompt_scores in zip(group, np.split(scored, len(group)), strict=True):
+            scores[:, prompt.labels] = prompt_scores
     if calibrate:
-        scores = scores[:-1] - scores[-1:]
+        of_texts, of_empty_text = scores[:-1], scores[-1:]
+        scores = of_texts - of_empty_text
     # Less the largest: calibrated scores may be above 0, and exp must not overflow.
     exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
     probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
@@ -159,14 +166,14 @@ def _cut_texts(
 ) -> _CutTexts:
     """Encode the texts, each cut so that it fits with the longest prompt into `longest` ids."""
     ids, begins = tokenizer.encode_batch(texts)
-    room = longest - max(len(prompt.before) + len(prompt.after) for prompt in prompts)
+    prompt_length = max(len(prompt.before) + len(prompt.after) for prompt in prompts)
     check(
-        room > 0,
+        prompt_length < longest,
         where="template",
-        found=f"{longest - room} ids without the text",
+        found=f"{prompt_length} ids without the text",
         expected=f"fewer than {longest} (max_seq_length)",
     )
-    lengths = np.minimum(np.diff(begins), room)
+    lengths = np.minimum(np.diff(begins), longest - prompt_length)
     cut = [ids[begin : begin + length] for begin, length in zip(begins[:-1], lengths, strict=True)]
     return _CutTexts(cut, int(np.sum(lengths < np.diff(begins))))
 
@@ -175,7 +182,8 @@ def _by_number_of_masks(prompts: Sequence[Prompt]) -> list[list[Prompt]]:
     """Group the prompts by their number of masks, ascending: one program serves each group."""
     groups: dict[int, list[Prompt]] = {}
     for prompt in prompts:
-        groups.setdefault(prompt.pieces.shape[1], []).append(prompt)
+        masks = prompt.pieces.shape[1]
+        groups.setdefault(masks, []).append(prompt)
     return [groups[masks] for masks in sorted(groups)]
 
 
@@ -183,8 +191,9 @@ def _prompted(tokenizer: Tokenizer, prompt: Prompt, text: np.ndarray) -> _Prompt
     ids = np.concatenate([prompt.before, text, prompt.after])
     # All are the template's: a text that spells [MASK] gives no mask (`encode_batch`).
     masks = np.flatnonzero(ids == tokenizer.mask_id).astype(np.int32)
-    second = prompt.first + (len(text) if prompt.text_first else 0)
-    return _PromptedText(ids, second, masks)
+    # Token type 0 has the prompt's own ids of that type, and the text if it is of that type.
+    second_begin = prompt.first + (len(text) if prompt.text_first else 0)
+    return _PromptedText(ids, second_begin, masks)
 
 
 def _scored(
@@ -202,7 +211,7 @@ def _scored(
     They are computed a batch at a time, the longest first.
     """
     devices = batch_parts(mesh)
-    batch_size = -(-batch_size // devices) * devices
+    batch_size = math.ceil(batch_size / devices) * devices
     # The table of embeddings may have more rows than the tokenizer has entries, and a special token
     # is no word of a label.
     allowed_V = np.arange(config.vocab_size) < tokenizer.vocab_size
@@ -212,8 +221,9 @@ def _scored(
     for begin in range(0, len(rows), batch_size):
         chosen = order[begin : begin + batch_size]
         batch_rows = [rows[i] for i in chosen]
-        # Short batches are filled up, since a program is compiled for each shape.
-        batch_rows += batch_rows[:1] * (batch_size - len(batch_rows))
+        # A program is compiled for each shape, so a short batch is filled up with its first row.
+        missing = batch_size - len(batch_rows)
+        batch_rows += [batch_rows[0]] * missing
         batch = _batch(batch_rows, tokenizer.pad_id, longest)
         outputs = _row_scores(
             config, params, global_batch(mesh, batch, batch_size), allowed_V, pieces
@@ -223,7 +233,7 @@ def _scored(
 
 
 def _batch(rows: Sequence[_PromptedText], pad_id: int, longest: int) -> dict[str, np.ndarray]:
-    """Return the batch of `rows`, the longest first, padded."""
+    """Return the padded batch of `rows`, of which the first must be the longest."""
     shape = len(rows), padded_length(len(rows[0].ids), longest)
     ids = np.full(shape, pad_id, np.int32)
     mask = np.zeros(shape, np.int32)
@@ -231,7 +241,7 @@ def _batch(rows: Sequence[_PromptedText], pad_id: int, longest: int) -> dict[str
     for i, row in enumerate(rows):
         ids[i, : len(row.ids)] = row.ids
         mask[i, : len(row.ids)] = 1
-        segments[i, row.second : len(row.ids)] = 1
+        segments[i, row.second_begin : len(row.ids)] = 1
     masks = np.stack([row.masks for row in rows])
     return {"input_ids": ids, "input_mask": mask, "segment_ids": segments, "mask_positions": masks}
 
@@ -246,7 +256,8 @@ def _row_scores(
     the log-probability that B follows A, [B, 1].
     """
     hidden = functional.encode(config, params, batch).hidden_BxLxD
-    if pieces_CxK.shape[1] == 0:
+    masks = pieces_CxK.shape[1]
+    if masks == 0:  # the method is next-sentence
         pooled = functional.pool(config, params, hidden)
         log_probs_Bx2 = jax.nn.log_softmax(functional.nsp_logits(config, params, pooled))
         # The numbers of the classes are those of run_pretraining.py of the original BERT.
@@ -257,5 +268,6 @@ def _row_scores(
         jnp.where(allowed_V[None, None, :], logits_BxKxV, -jnp.inf)
     )
     # Piece k of each label is read at mask k.
-    mask_CxK = jnp.broadcast_to(jnp.arange(pieces_CxK.shape[1])[None, :], pieces_CxK.shape)
-    return jnp.mean(log_probs_BxKxV[:, mask_CxK, pieces_CxK], axis=-1)
+    mask_index_CxK = jnp.broadcast_to(jnp.arange(masks)[None, :], pieces_CxK.shape)
+    log_probs_BxCxK = log_probs_BxKxV[:, mask_index_CxK, pieces_CxK]
+    return jnp.mean(log_probs_BxCxK, axis=-1)

@@ -21,8 +21,8 @@ from bertjax.model.layout import Layout, Names
 
 
 def _normal_cdf(x: Array) -> Array:
-    # Not by erfc: it is exact in the far tail, where the product with x is near 0 anyway, and takes
-    # ten times as long.
+    # With erfc, the far tail would be exact as well. But there the product with x is near 0 anyway,
+    # and erfc takes ten times as long.
     return 0.5 + 0.5 * jax.lax.erf(x * math.sqrt(0.5))
 
 
@@ -38,15 +38,16 @@ def gelu(x: Array) -> Array:
 
 @gelu.defjvp
 def _gelu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    """Derivative by hand, so that one array in the type of `x` is kept for the backward pass."""
+    """Hand-written derivative: the backward pass keeps one array, the slope, in the type of `x`."""
     (x,), (dx,) = primals, tangents
     wide = x.astype(jnp.float32)
     # The derivative of x P(x) is P(x) + x p(x), with P and p the normal's distribution and density.
+    # The normal density is exp(-x^2 / 2) / sqrt(2 pi), and the slope is cdf + x density.
     density = math.sqrt(0.5 / math.pi) * jnp.exp(-0.5 * jnp.square(wide))
     return gelu(x), (_normal_cdf(wide) + wide * density).astype(x.dtype) * dx
 
 
-# Coefficients of x and x^3 under the tanh, from section 2 of GELU's paper.
+# Coefficients of x and x^3 in the argument of the tanh, from section 2 of GELU's paper.
 SLOPE, CUBE = math.sqrt(2 / math.pi), math.sqrt(2 / math.pi) * 0.044715
 
 
@@ -58,23 +59,28 @@ def gelu_tanh(x: Array) -> Array:
 
 
 def _square(x: Array) -> Array:
-    # Beyond 30 the tanh is 1; a larger factor would only magnify its rounding.
+    """Return x^2, limited to 30."""
+    # Where x^2 > 30 the tanh is 1 or -1 already, and stays so with 30 in the cubic term. In the
+    # derivative a larger square would only magnify the rounding error of the tanh.
     return jnp.minimum(jnp.square(x), 30)
 
 
 def _tanh_cdf(x: Array, square: Array) -> Array:
+    """Return (1 + tanh(SLOPE x + CUBE x^3)) / 2, where `square` is x^2."""
     return 0.5 + 0.5 * jnp.tanh(x * (SLOPE + CUBE * square))
 
 
 @gelu_tanh.defjvp
 def _gelu_tanh_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    """Derivative by hand, as `gelu`'s, with half of the operations of the one that JAX derives."""
+    """Hand-written derivative, as for `gelu`; JAX's own would take twice as many operations."""
     (x,), (dx,) = primals, tangents
     wide = x.astype(jnp.float32)
     square = _square(wide)
     # With u the tanh's argument: below' = 2 below (1 - below) u', and u' = SLOPE + 3 CUBE x^2.
-    below = _tanh_cdf(wide, square)
-    slope = below + wide * below * (1 - below) * (2 * SLOPE + 6 * CUBE * square)
+    cdf = _tanh_cdf(wide, square)
+    # The cdf is (1 + tanh u) / 2 with u = SLOPE x + CUBE x^3. As 1 - tanh(u)^2 = 4 cdf (1 - cdf),
+    # its derivative is 2 cdf (1 - cdf) u', where u' = SLOPE + 3 CUBE x^2.
+    slope = cdf + wide * cdf * (1 - cdf) * (2 * SLOPE + 6 * CUBE * square)
     return gelu_tanh(x), slope.astype(x.dtype) * dx
 
 
@@ -102,17 +108,18 @@ def constant(value: float, *axes: str | None) -> Callable[..., Any]:
     return nn.with_logical_partitioning(jax.nn.initializers.constant(value), axes)
 
 
-# Names of activations that a `remat` policy (`encoder.POLICIES`) may keep for the backward pass:
-# queries, keys and values; what goes into an activation or a norm; the heads' outputs; means and
-# deviations of layer norms.
-HEADS, PROJECTED, ATTENDED, STATISTICS = "heads", "projected", "attended", "statistics"
+# Names of activations that a `remat` policy (`encoder.POLICIES`) may keep for the backward pass.
+HEADS = "heads"  # queries, keys and values
+PROJECTED = "projected"  # inputs of activation functions and of layer norms
+ATTENDED = "attended"  # outputs of the attention heads
+STATISTICS = "statistics"  # means and deviations of layer norms
 
 
 class Linear(nn.Module):
     """A linear layer over the last axis, `[..., in]` to `[..., out]`, computed in `config.dtype`.
 
-    Its kernel is `[*inputs, *outputs]`, whose sizes multiply to in and out. The product is flat: of
-    one that ends in [H, K], TPU compilers pad K = 64 to 128.
+    The kernel's shape is `[*inputs, *outputs]`: in is the product of `inputs`, out that of
+    `outputs`. The result is not reshaped to [..., H, K]: TPU compilers would pad K = 64 to 128.
     """
 
     config: ModelConfig
@@ -121,12 +128,13 @@ class Linear(nn.Module):
     axes: tuple[str | None, ...]
     """Logical names of the kernel's axes."""
     feeds_kernel: bool = False
-    """True where the result goes into a kernel: see `_add_bias_jvp`."""
+    """True if a Pallas kernel reads the result: see `_add_bias_jvp`."""
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         c = self.config
-        kernel_shape, bias_axes = (*self.inputs, *self.outputs), self.axes[len(self.inputs) :]
+        kernel_shape = (*self.inputs, *self.outputs)
+        bias_axes = self.axes[len(self.inputs) :]
         # Float32 also where products are in bfloat16, whose 8 significant bits would lose small
         # steps (master weights, arXiv 1710.03740, section 3.1).
         kernel = self.param("kernel", truncated_normal(c, *self.axes), kernel_shape, jnp.float32)
@@ -137,8 +145,9 @@ class Linear(nn.Module):
 
 
 def _add_bias(y: Array, bias: Array) -> Array:
-    # In float32, so that the bias's gradient, a sum over all tokens, is summed in it.
-    return (y.astype(jnp.float32) + bias.reshape((1,) * (y.ndim - 1) + (-1,))).astype(y.dtype)
+    # The sum is in float32, so that the bias's gradient, a sum over all tokens, is in float32 too.
+    per_feature = (1,) * (y.ndim - 1) + (-1,)  # explicit axes of size 1 instead of broadcasting
+    return (y.astype(jnp.float32) + bias.reshape(per_feature)).astype(y.dtype)
 
 
 _add_bias_before_kernel = jax.custom_jvp(_add_bias)
@@ -148,14 +157,16 @@ _add_bias_before_kernel = jax.custom_jvp(_add_bias)
 def _add_bias_jvp(
     primals: tuple[Array, Array], tangents: tuple[Array, Array]
 ) -> tuple[Array, Array]:
-    """Derivative by hand: the bias's gradient as a matrix product, in float32.
+    """Hand-written derivative: the bias's gradient as a matrix product, in float32.
 
-    It is a sum over all tokens. Where the gradient of `y` comes from a kernel, there is no product
-    that the compiler could fuse the sum with, and TPUs are slow to sum over rows.
+    This gradient is a sum over all tokens. If a Pallas kernel computes the gradient of `y`, the
+    compiler has no matrix product to fuse the sum with, and TPUs are slow to sum over rows.
     """
     (y, bias), (dy, d_bias) = primals, tangents
-    # 8 rows, all but one of zeros: a TPU's tiles have 8 rows, and a product with fewer is padded.
+    # `d_bias` in row 0 of 8: a TPU's tiles have 8 rows, and a product with fewer rows is padded.
     padded = jnp.zeros((8, d_bias.size), d_bias.dtype).at[0].set(d_bias)
+    # Each token gets the sum of the 8 rows, which is `d_bias`. The transpose of this product, in
+    # the backward pass, is the sum over all tokens.
     spread = jnp.dot(
         jnp.ones((*y.shape[:-1], 8), y.dtype), padded, preferred_element_type=jnp.float32
     )
@@ -195,8 +206,8 @@ def layer_norm(config: ModelConfig, x: Array, scale: Array, bias: Array) -> Arra
 def _normalize(x: Array, epsilon: float) -> Array:
     """Return `x` minus its mean, over its deviation, along the last axis.
 
-    The variance takes two passes: E[x^2] - E[x]^2 loses every digit of a row whose mean is large
-    beside its deviation, and BERT's epsilon (1e-12) is too small to hide it.
+    The variance takes two passes. E[x^2] - E[x]^2 would lose every digit if the mean of a row is
+    large beside its deviation, and BERT's epsilon (1e-12) is too small to hide that error.
     """
     mean, scale = _statistics(x, epsilon)
     return (x - mean) * scale
@@ -213,12 +224,14 @@ def _statistics(x: Array, epsilon: float) -> tuple[Array, Array]:
 def _normalize_jvp(
     epsilon: float, primals: tuple[Array], tangents: tuple[Array]
 ) -> tuple[Array, Array]:
-    """Derivative by hand: from those of mean and variance, compilers read each row more often."""
+    """Hand-written derivative: with JAX's own, compiled programs read each row more often."""
     (x,), (dx,) = primals, tangents
     mean, scale = _statistics(x, epsilon)
     normal = (x - mean) * scale
-    along = jnp.mean(dx * normal, axis=-1, keepdims=True)
-    return normal, scale * (dx - jnp.mean(dx, axis=-1, keepdims=True) - normal * along)
+    # With n = (x - mean) s and s = 1 / deviation: d mean = mean(dx), d s = -s^2 mean(dx n),
+    # so dn = s (dx - mean(dx) - n mean(dx n)).
+    mean_product = jnp.mean(dx * normal, axis=-1, keepdims=True)
+    return normal, scale * (dx - jnp.mean(dx, axis=-1, keepdims=True) - normal * mean_product)
 
 
 def dropout(
@@ -226,18 +239,21 @@ def dropout(
 ) -> Array:
     """Set each element of `x` to 0 with probability `rate`, and scale up the others.
 
-    Returns `x` itself without a key. `names` are the logical names of the axes. The probability is
-    `rate` to 1 in 65,536: 16 random bits an element cost half of the usual 32, and the scale uses
-    the probability that is really there. By `hash` it is exact to 1 in 2**32.
+    Returns `x` itself without a key. `names` are the logical names of the axes. Each element takes
+    16 random bits, at half the cost of the usual 32. So the probability is `rate` rounded to a
+    multiple of 1/65,536, and the scale is computed from the rounded one. If `config.dropout_bits`
+    is `hash`, the probability is exact to 2**-32.
     """
     if key is None or rate == 0.0:
         return x
     if config.dropout_bits == "hash":
-        # A row of the hash ends at the axis of the length: what stands before it counts the rows.
-        keep = random_bits.keep_mask(key, x.shape, names.index("length"), rate)
+        # The hash numbers rows by the axes before `length`, and elements of a row by the rest.
+        row_axes = names.index("length")
+        keep = random_bits.keep_mask(key, x.shape, row_axes, rate)
         return random_bits.drop(x, keep, 1 / (1 - rate))
     draw = random_bits.threefry if config.dropout_bits == "threefry" else random_bits.rbg
     threshold = round(rate * 65_536)
     keep = draw(key, x.shape, layout, names) >= threshold
     # A rate that rounds to 1 drops everything; the maximum then avoids a division by 0.
-    return random_bits.drop(x, keep, 65_536 / max(65_536 - threshold, 1))
+    kept_values = max(65_536 - threshold, 1)  # at least 1: a rate near 1 keeps none
+    return random_bits.drop(x, keep, 65_536 / kept_values)

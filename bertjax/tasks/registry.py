@@ -18,6 +18,7 @@ from bertjax.tasks.seq2seq.kind import Seq2SeqKind
 from bertjax.tasks.tagging.kind import TaggingKind
 from bertjax.tasks.task import Task
 
+# A kind has three type parameters: those of its tasks, examples and predictions.
 _ALL: tuple[Kind[Any, Any, Any], ...] = (
     ClassificationKind(),
     TaggingKind(),
@@ -38,7 +39,9 @@ class OpenedTask:
     entry: Entry
     task: Task
     splits: Mapping[str, list[Any]]
-    """Examples by split: `train`, then the validation splits, the task's own first."""
+    """Examples by split: `train`, then the validation splits, of which the first is the main one
+    (`validation_splits`).
+    """
 
 
 def kind_of(task: Task) -> Kind[Any, Any, Any]:
@@ -50,16 +53,18 @@ def kind_of(task: Task) -> Kind[Any, Any, Any]:
 
 
 def entry_of(text: str, options: FinetuneConfig) -> Entry:
-    """Return the task that one text of `finetune.tasks` names, with the location of its data.
+    """Return the entry that `text` of `finetune.tasks` stands for, with the location of its data.
 
-    Raises `UserError` for a name that is not known without a kind, and for an unknown kind.
+    `text` is NAME, NAME:KIND or NAME:KIND=PLACE. Raises `UserError` for an unknown name that is
+    given without a kind, and for an unknown kind.
     """
     # The path is cut off first: it may have colons of its own, as tfds:NAME has.
-    task, _, path = text.partition("=")
-    name, _, kind_name = task.partition(":")
+    name_and_kind, _, place = text.partition("=")
+    name, _, kind_name = name_and_kind.partition(":")
     known = _kind_knowing(name)
     if known:
-        name, kind_name = known.canonical_name(name), kind_name or known.name
+        name = known.canonical_name(name)
+        kind_name = kind_name or known.name
     data_sets = [data_set for kind in KINDS.values() for data_set in kind.data_sets]
     check(
         kind_name in KINDS,
@@ -74,7 +79,7 @@ def entry_of(text: str, options: FinetuneConfig) -> Entry:
         "test": options.test_files,
     }
     given_files = {split: names for split, names in files.items() if names}
-    return Entry(name, kind_name, DataLocation(path, given_files, options.columns))
+    return Entry(name, kind_name, DataLocation(place, given_files, options.columns))
 
 
 def _kind_knowing(name: str) -> Kind[Any, Any, Any] | None:
@@ -87,7 +92,7 @@ def _kind_knowing(name: str) -> Kind[Any, Any, Any] | None:
 def read_split(entry: Entry, split: str, options: FinetuneConfig, labelled: bool) -> list[Any]:
     """Return the examples of a split of a task; if `labelled`, each has a label.
 
-    Raises `UserError` where there are none, or one is not as it should be.
+    Raises `UserError` if there is no example, or if one of them is malformed.
     """
     examples = KINDS[entry.kind].read_split(entry, split, options, labelled)
     check(
@@ -102,26 +107,27 @@ def read_split(entry: Entry, split: str, options: FinetuneConfig, labelled: bool
 def open_tasks(config: Config, tokenizer: Tokenizer) -> tuple[OpenedTask, ...]:
     """Return the tasks of `config.finetune` with their training and validation examples.
 
-    Raises `UserError` for a name or kind that is not known, and for data that is not as it should
-    be.
+    Raises `UserError` for a name or kind that is not known, and for malformed data.
     """
     options = config.finetune
     entries = [entry_of(text, options) for text in options.tasks]
     names = [entry.name for entry in entries]
-    # The configuration compares the texts; SST-2 and sst2 are the same task only from here on.
+    # The configuration has compared the texts as they were written. That SST-2 and sst2 are the
+    # same task is seen only here, where the names are canonical.
     check(
         len(set(names)) == len(names),
         where="finetune.tasks",
         found=", ".join(names),
         expected="each task once",
     )
-    files = options.train_files or options.validation_files or options.test_files
-    check(
-        len(entries) == 1 or not files,
-        where="finetune.train_files",
-        found=files,
-        expected="none where there are several tasks",
-    )
+    first_given = options.train_files or options.validation_files or options.test_files
+    if len(entries) != 1:
+        check(
+            not first_given,
+            where="finetune.train_files",
+            found=first_given,
+            expected="none where there are several tasks",
+        )
     return tuple(_open(entry, config, tokenizer) for entry in entries)
 
 
@@ -129,20 +135,21 @@ def _open(entry: Entry, config: Config, tokenizer: Tokenizer) -> OpenedTask:
     kind, options = KINDS[entry.kind], config.finetune
     kind.check_options(entry, options)
     splits = {
-        split: read_split(entry, split, options, True)
+        split: read_split(entry, split, options, labelled=True)
         for split in ("train", *validation_splits(entry))
     }
-    # From all training examples: those that are drawn may lack a label.
+    # The task's labels come from all training examples: among those drawn below, a rare label may
+    # be missing.
     task = kind.make_task(entry.name, splits["train"], options, tokenizer)
     splits["train"] = _drawn(splits["train"], options.max_train_examples, config.seed)
     return OpenedTask(entry, task, splits)
 
 
 def _drawn(examples: list[Any], count: int, seed: int) -> list[Any]:
-    """Return `count` of the examples, drawn by `seed`, in their order; all if `count` is 0."""
-    if not 0 < count < len(examples):
+    """Return `count` examples drawn at random by `seed`, in their old order; all for `count` 0."""
+    if count <= 0 or count >= len(examples):
         return examples
-    # PCG64 by name: NumPy may change what default_rng is, and a run must go on with its examples.
+    # Not default_rng, whose generator NumPy may change: a resumed run must draw the same examples.
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(examples))
     return [examples[index] for index in np.sort(order[:count])]
 
@@ -158,7 +165,7 @@ def test_splits(entry: Entry) -> tuple[str, ...]:
 
 
 def metrics_of(entry: Entry) -> tuple[str, ...]:
-    """Return what the task's metric may be; reports show the first that is there."""
+    """Return the metrics that the task may have; reports show the first one that a run has."""
     return KINDS[entry.kind].possible_metrics(entry)
 
 
@@ -179,7 +186,10 @@ def to_plain(task: Task) -> dict[str, Any]:
 
 
 def from_plain(values: Mapping[str, Any], where: str) -> Task:
-    """Return the task of `to_plain`; `UserError` naming `where` for anything else."""
+    """Return the task that `to_plain` made `values` of.
+
+    Raises `UserError`, naming `where`, if `values` have no known kind.
+    """
     fields = dict(values)
     name = fields.pop("kind", "")
     check(

@@ -1,4 +1,4 @@
-"""The interface of a fine-tuning task: examples in, batches, logits, predictions and figures out.
+"""The interface of a fine-tuning task: from examples to batches, logits, predictions and figures.
 
 Each kind of task is a folder beside this file, with frozen dataclasses that implement `Task`.
 """
@@ -23,29 +23,29 @@ from bertjax.types import Batch
 class EncodedExamples:
     """Examples as sequences of ids, one after another, with the targets of each.
 
-    An item is what a batch counts: one row, or `choices` rows that follow each other. An example is
-    one item, or several if it was too long for one row.
+    An item is one entry of a batch: one row or, for multiple choice, `choices` consecutive rows. An
+    example is one item, or several if it was too long for one row.
     """
 
     ids: np.ndarray
     """int32 [T], the ids of all rows, special tokens included."""
     offsets: np.ndarray
     """int64 [rows + 1], where each row begins in `ids`."""
-    second: np.ndarray
-    """int32 [rows], the position in its row where segment 1 begins, or the row's length."""
-    example: np.ndarray
+    second_begins: np.ndarray
+    """int32 [rows], the position in each row where segment 1 begins; without one, its length."""
+    example_indices: np.ndarray
     """int64 [items], the index of the example that each item comes from; ascending."""
     targets: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """[items, ...] each, by the name that it has in a batch."""
+    """Arrays [items, ...] by their names in a batch."""
     token_targets: Mapping[str, np.ndarray] = field(default_factory=dict)
-    """int32 [T] each, one value an id; a batch holds them padded with -1."""
+    """Arrays int32 [T] by their names in a batch: one value for each id, padded there with -1."""
     choices: int = 1
-    """Rows of an item."""
+    """The number of rows of each item."""
 
     @property
     def items(self) -> int:
         """The number of items."""
-        return len(self.example)
+        return len(self.example_indices)
 
 
 class TaskModel(Protocol):
@@ -59,7 +59,7 @@ class TaskModel(Protocol):
 
     @property
     def name(self) -> str:
-        """The name of its head among the parameters, and of its figures beside other tasks'."""
+        """The name of its head in the parameters, and of its figures next to other tasks."""
         ...
 
     @property
@@ -76,7 +76,7 @@ class TaskModel(Protocol):
         """Return new parameters of the head."""
         ...
 
-    def begin(self, config: ModelConfig, new: Params, restored: Params) -> Params:
+    def initial_params(self, config: ModelConfig, new: Params, restored: Params) -> Params:
         """Return the head that a run begins with.
 
         `new` is a head that `init_head` made, `restored` are the parameters of the model that the
@@ -99,18 +99,19 @@ class TaskModel(Protocol):
     ) -> Array:
         """Return the head's outputs, which loss and predictions are made of.
 
-        With a `key` dropout is on.
+        Dropout is on if a `key` is given.
         """
         ...
 
     def count(self, batch: Batch) -> Array:
-        """Return the divisor of the loss, a float32 scalar: the weight of the batch's targets."""
+        """Return the total weight of the batch's targets, float32 [], which divides the loss."""
         ...
 
     def sums(self, logits: Array, batch: Batch) -> dict[str, Array]:
-        """Return sums over the batch as float32 scalars, each to be divided by `count`.
+        """Return sums over the batch as float32 scalars.
 
-        `loss`, in nats, and `count`, as the method gives it, are among them.
+        `loss` is in nats. `count` is the result of the method `count`; the other sums are to be
+        divided by it.
         """
         ...
 
@@ -126,7 +127,7 @@ class TaskModel(Protocol):
 
 
 class Task(TaskModel, Protocol):
-    """One task whose labels are known: a `TaskModel`, and examples and figures in NumPy.
+    """One task with its labels, if it has any: a `TaskModel`, its encoding and figures in NumPy.
 
     Implementations are frozen dataclasses of plain values. Tasks with equal values are equal, so
     that they share compiled programs.
@@ -156,7 +157,7 @@ class Task(TaskModel, Protocol):
     ) -> list[Any]:
         """Return a prediction for each example.
 
-        `outputs` are those of each item; if `per_token`, cut to the item's length.
+        `outputs` has one array for each item; if `per_token`, without the values at padding.
         """
         ...
 
@@ -171,13 +172,14 @@ class Task(TaskModel, Protocol):
 class LinearHeadTask:
     """Default methods of tasks with one linear layer as their head.
 
-    The head begins new, predictions are made of the logits, and each item counts its weight.
+    The head starts with new parameters, predictions are made from the logits, and `count` is the
+    sum of the items' weights.
     """
 
     generates = False
     percent = False
 
-    def begin(self, config: ModelConfig, new: Params, restored: Params) -> Params:
+    def initial_params(self, config: ModelConfig, new: Params, restored: Params) -> Params:
         """Return the new head: pretrained models have none."""
         return new
 

@@ -14,10 +14,10 @@ from bertjax.types import Batch
 
 
 class Objective(Protocol):
-    """A frozen dataclass of plain values.
+    """What a train step minimizes; implementations are frozen dataclasses of plain values.
 
-    Objectives are hashed and compared where programs are compiled: one program serves all that are
-    equal.
+    Objectives are part of the key under which compiled programs are kept, so equal objectives share
+    one program.
     """
 
     def __hash__(self) -> int:
@@ -31,7 +31,8 @@ class Objective(Protocol):
     def initial_params(self, new: Params, restored: Params) -> Params:
         """Return the parameters that a run begins with.
 
-        `new` are those of `init`; `restored` are the groups of the model that `init_from` had.
+        `new` are those of `init`. `restored` are the parameter groups of the model (`embeddings`,
+        `encoder`, heads) that the checkpoint of `init_from` had.
         """
         ...
 
@@ -40,11 +41,14 @@ class Objective(Protocol):
         ...
 
     def prepare(self, batch: Batch, key: Array) -> Batch:
-        """Return the batch as `counts` and `sums` take it, masked for example."""
+        """Return the batch in the form that `counts` and `sums` need: with masks, for example."""
         ...
 
     def counts(self, batch: Batch) -> Any:
-        """Return the divisors of the loss for these rows: numbers of targets, float32."""
+        """Return the divisors of the loss for these rows: numbers of targets, float32.
+
+        One scalar or a tuple of scalars, as the objective's own `loss` takes them.
+        """
         ...
 
     def sums(self, params: Params, batch: Batch, *, key: Array | None, layout: Layout) -> Any:
@@ -57,8 +61,8 @@ class Objective(Protocol):
     def loss(self, sums: Any, counts: Any) -> Array:
         """Return the loss to minimize, float32 [].
 
-        `counts` are the whole batch's where `sums` are those of a part: the losses of the parts
-        then add up to the batch's.
+        `sums` may be those of one part of a batch. If `counts` are then those of the whole batch,
+        the losses of the parts add up to the loss of the batch.
         """
         ...
 

@@ -35,7 +35,7 @@ class TrainedModel:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer of the run; `UserError` where the run has none."""
+        """The tokenizer of the run; raises `UserError` if the run has none."""
         return load_tokenizer(self.run_dir / TOKENIZER)
 
 
@@ -43,7 +43,7 @@ def for_inference(config: Config) -> Config:
     """Return `config` for using a model on this machine's devices.
 
     The mesh is the default one, since there may have been more devices where the model was
-    trained. The layers are a loop (`scan_unroll` 1), which compiles soonest.
+    trained. The layers run as a loop (`scan_unroll` 1), which compiles fastest.
     """
     model = dataclasses.replace(config.model, scan_unroll=1)
     return dataclasses.replace(config, mesh=MeshConfig(), model=model)
@@ -63,8 +63,8 @@ def load_model(
     (`for_inference`). The parameters are cast to `dtype` (such as bfloat16) as they are read; by
     default they stay as they were trained.
 
-    Heads that fine-tuning added are left out, but for those in `heads`: linear heads by the name of
-    their task, with the number of their outputs. They are at `params["tasks"][NAME]`.
+    Heads that fine-tuning added are not loaded, except the linear heads in `heads`, which maps the
+    name of a task to the number of its head's outputs. They are at `params["tasks"][NAME]`.
 
     Raises `UserError` where there is no checkpoint, or where its tensors are not those of the
     configuration.
@@ -83,13 +83,17 @@ def load_model(
         config = for_inference(checkpoint.read_checkpoint_config(folder))
     shapes, axes = functional.shapes(config.model), functional.logical_axes(config.model)
     if heads:
-        model, key = config.model, jax.random.key(0)
+        model, key = config.model, jax.random.key(0)  # only shapes are computed: any key will do
         shapes[TASKS] = jax.eval_shape(
             lambda: {name: init_linear(model, key, outputs) for name, outputs in heads.items()}
         )
         axes[TASKS] = {name: linear_axes() for name in heads}
-    target = rules.with_shardings(shapes, rules.tree_shardings(make_mesh(config.mesh), axes), dtype)
-    params = checkpoint.restore_params(folder, target, [TASKS], cast=dtype is not None)
+    shardings = rules.tree_shardings(make_mesh(config.mesh), axes)
+    target = rules.with_shardings(shapes, shardings, dtype)
+    # Other heads of tasks may be in the checkpoint; they are not read.
+    params = checkpoint.restore_params(
+        folder, target, ignored_groups=[TASKS], cast=dtype is not None
+    )
     return TrainedModel(config, run_dir, folder, params)
 
 
@@ -107,9 +111,9 @@ def save_model(
 ) -> epath.Path:
     """Write `params` as step 0 of a new run, and return the checkpoint's folder.
 
-    Every verb reads such a run. There is no optimizer's state in it: training starts from it by
-    `init_from`. `facts` go to the checkpoint's `meta`. Raises `UserError` where `run_dir` has files
-    in it.
+    Every command of bertjax that takes a run can read it. The run has no optimizer state: it cannot
+    be resumed, but another run can start from it by `init_from`. `facts` go to the checkpoint's
+    `meta`. Raises `UserError` if `run_dir` has files in it.
     """
     run_dir = epath.Path(run_dir)
     meta = {
@@ -121,9 +125,9 @@ def save_model(
     with new_folder(run_dir):
         run_config.write_run_config(run_dir, config)
         if tokenizer is not None:
-            tokenizer.save(run_dir / "tokenizer", config.model.max_length)
+            tokenizer.save(run_dir / TOKENIZER, model_max_length=config.model.max_length)
         checkpoints = checkpoint.Checkpoints(run_dir, keep=1)
-        checkpoints.save(0, {"step": 0, "params": params}, meta, None)
+        checkpoints.save(0, {"step": 0, "params": params}, meta, heldout=None)
         checkpoints.close()
     return checkpoints.folder / "0"
 
@@ -137,7 +141,10 @@ def check_new(folder: epath.Path) -> None:
 
 @contextmanager
 def new_folder(folder: epath.Path) -> Iterator[None]:
-    """Remove `folder` if the block fails, so that it can be tried again; `check_new` before it."""
+    """Check that `folder` is new (`check_new`), then run the block, which writes the folder.
+
+    If the block fails the folder is removed, so that one can try again.
+    """
     check_new(folder)
     try:
         yield

@@ -1,4 +1,4 @@
-"""One training step, as a pure function of (state, batch) and the run's seed, and its programs."""
+"""A training step, a pure function of state, batch and seed, and the programs compiled for it."""
 
 import dataclasses
 from collections.abc import Callable
@@ -38,7 +38,7 @@ KEPT_PROGRAMS = 4  # of each kind; most processes need one
 
 
 class TrainState(NamedTuple):
-    """The whole state of a run; the trees of its shapes and of its shardings have this form too."""
+    """The whole state of a run; the same tuple also holds the shapes or shardings of its arrays."""
 
     step: Array
     """int32 []: the number of batches used so far, which is the position in the data too."""
@@ -80,9 +80,10 @@ def _abstract_state(config: Config, mesh: Mesh, objective: Objective) -> TrainSt
     rules.check_divides(mesh, shapes.params, logical)
     params = rules.tree_shardings(mesh, logical)
     replicated = rules.replicated(mesh)
+    # A moment takes the sharding of its parameter; everything else is on all devices.
     opt_state = optax.tree_utils.tree_map_params(
         make_optimizer(config.optimizer),
-        lambda _, param_sharding: param_sharding,
+        lambda _moment, param_sharding: param_sharding,
         shapes.opt_state,
         params,
         transform_non_params=lambda _: replicated,
@@ -109,12 +110,12 @@ def check_batch(config: Config, mesh: Mesh) -> None:
         expected=f"a multiple of the devices that share the batch ({parts}) times "
         f"train.gradient_accumulation_steps ({accumulated})",
     )
-    stretches = mesh.shape["sequence"]
-    expected = f"a multiple of the devices that share a row, mesh.sequence ({stretches})"
+    row_devices = mesh.shape["sequence"]
+    expected = f"a multiple of the devices that share a row, mesh.sequence ({row_devices})"
     name = "finetune.length_buckets" if config.finetune.tasks else "data.max_seq_length"
     # A shard of a row may not be longer than another: each device runs the same program.
     for length in config.row_lengths:
-        check(length % stretches == 0, where=name, found=length, expected=expected)
+        check(length % row_devices == 0, where=name, found=length, expected=expected)
 
 
 def gradients(
@@ -129,17 +130,17 @@ def gradients(
     """Return (gradient, sums, squares) of the objective's loss over the whole batch.
 
     `sums` are the batch's (`Objective.sums`); `squares`, float32 [], adds up the squared norms of
-    the parts' gradients. The batch is worked in `gradient_accumulation_steps` parts for each
-    `batch_size` rows that it has. Their losses are divided by the whole batch's counts, so their
-    gradients add up to the batch's, however unevenly the masks are spread. The loss is computed on
-    `transform(params)`, where it is given.
+    the parts' gradients. The batch is divided into `gradient_accumulation_steps` parts for each
+    `batch_size` rows that it has. The losses of the parts are divided by the whole batch's counts,
+    so their gradients add up to the batch's gradient, however unevenly the masks are spread. The
+    loss is computed on `transform(params)`, if `transform` is given.
     """
     objective = objective or pretraining(config)
     totals = objective.counts(batch)
 
     def part_loss(params: Params, part: Batch, key: Array | None) -> tuple[Array, Any]:
-        seen = params if transform is None else transform(params)
-        sums = objective.sums(seen, part, key=key, layout=layout)
+        transformed = params if transform is None else transform(params)
+        sums = objective.sums(transformed, part, key=key, layout=layout)
         return objective.loss(sums, totals), sums
 
     def part_gradient(params: Params, part: Batch, key: Array | None) -> tuple[Params, Any, Array]:
@@ -151,23 +152,28 @@ def gradients(
     if parts == 1:
         return part_gradient(params, batch, key)
 
-    def add_part(carry: Any, numbered: tuple[Array, Batch]) -> tuple[Any, None]:
+    def add_part(so_far: Any, numbered: tuple[Array, Batch]) -> tuple[Any, None]:
         index, part = numbered
-        # Each part its own key: with one for all, rows of equal index would share dropout's masks.
+        # Each part has its own key: with the same key, rows of the same index in different parts
+        # would have the same dropout mask.
         part_key = None if key is None else jax.random.fold_in(key, index)
-        return jax.tree.map(jnp.add, carry, part_gradient(params, part, part_key)), None
+        gradient_sums_square = part_gradient(params, part, part_key)
+        return jax.tree.map(jnp.add, so_far, gradient_sums_square), None
 
-    # Strided parts: each device splits the rows it has. Contiguous ones would move the whole batch.
+    # Part i has the rows i, i + parts, i + 2 parts and so on, so each device splits the rows that
+    # it has. With contiguous parts the rows would have to move between the devices.
     split = {
         name: x.reshape(x.shape[0] // parts, parts, *x.shape[1:]).swapaxes(0, 1)
         for name, x in batch.items()
     }
     first = {name: x[0] for name, x in split.items()}
+    # Zeros in the form of the result, of which only the shapes are computed here.
     zero = jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
         jax.eval_shape(part_gradient, params, first, key),
     )
-    return jax.lax.scan(add_part, zero, (jnp.arange(parts), split))[0]
+    total, _ = jax.lax.scan(add_part, zero, (jnp.arange(parts), split))
+    return total
 
 
 def train_step(
@@ -180,9 +186,9 @@ def train_step(
 ) -> tuple[TrainState, dict[str, Array]]:
     """Return the state after one update, and the update's metrics as float32 scalars.
 
-    `objective` is pretraining unless given; `seed` is `config.seed` unless given. The step advances
-    by `batches_in` the batch. For a mixture (`corpus_ids` in the batch) the metrics have each
-    corpus's share of the rows, `rate/NAME`.
+    `objective` is pretraining unless given; `seed` is `config.seed` unless given. The step counter
+    advances by `batches_in(config, batch)`. For a mixture (`corpus_ids` in the batch) the metrics
+    have each corpus's share of the rows, `rate/NAME`.
 
     When the loss or the gradient is not finite, parameters and optimizer stay as they were,
     `skipped` is 1, and only the step advances.
@@ -196,6 +202,7 @@ def train_step(
 
     def transform(params: Params) -> Params:
         trainable = stop_frozen(config.optimizer, params)
+        # The optimizer's state keeps the first values, which mixout puts back at random.
         return mix(trainable, state.opt_state, config.optimizer.mixout, mixout_key)
 
     key = random_key(seed, state.step, DROPOUT)
@@ -229,19 +236,21 @@ def _update(
     config: Config, state: TrainState, grads: Params
 ) -> tuple[ArrayLike, Params, optax.OptState]:
     """Return the learning rate at the state's step, and parameters and optimizer after it."""
-    # By the run's step and not by a counter in the optimizer, which a skipped update would not
-    # advance.
+    # The learning rate follows the run's step. It does not follow a counter in the optimizer, since
+    # a skipped update would not advance that counter.
     rate = make_schedule(config.optimizer, config.train.steps)(state.step)
     optimizer = make_optimizer(config.optimizer)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-    params = jax.tree.map(lambda p, u: p + rate * u, state.params, updates)
+    # Updates point downhill already, so they are added.
+    params = jax.tree.map(lambda param, update: param + rate * update, state.params, updates)
     return rate, params, opt_state
 
 
 def batches_in(config: Config, batch: Batch) -> int:
-    """Return how many times `train.batch_size` rows a batch has; 1 for a smaller one."""
-    batch_size = next(iter(batch.values())).shape[0]
-    return max(1, batch_size // config.train.batch_size)
+    """Return the size of a batch in units of `train.batch_size` rows; 1 for a smaller batch."""
+    any_array = next(iter(batch.values()))  # all arrays have the same number of rows
+    rows = any_array.shape[0]
+    return max(1, rows // config.train.batch_size)
 
 
 def gradient_noise(
@@ -249,15 +258,21 @@ def gradient_noise(
 ) -> dict[str, Array]:
     """Return unbiased estimates of tr(S) and |G|^2 (arXiv 1812.06162, appendix A.1).
 
-    Their ratio is the gradient noise scale. `square` is the squared norm of the gradient of n parts
-    of b rows each, `squares_of_parts` the sum of the squared norms of the parts' shares in it.
-    Either estimate of one step may be negative.
+    tr(S) is the total variance of one row's gradient, and |G|^2 the squared norm of the true
+    gradient. Their ratio is the gradient noise scale. `square` is the squared norm of the whole
+    batch's gradient, of n parts of b rows each. `squares_of_parts` adds up |g_i|^2, where the
+    gradients g_i of the parts add up to the batch's gradient. One step's estimates may be negative.
     """
     parts = config.train.gradient_accumulation_steps * batches
-    part_size = config.train.batch_size * batches / parts
-    of_a_part = parts * squares_of_parts  # the mean over the parts, each as if it were the batch
-    noise = part_size * parts / (parts - 1) * (of_a_part - square)
-    return {NOISE: noise, SIGNAL: (parts * square - of_a_part) / (parts - 1)}
+    part_size = config.train.batch_size / config.train.gradient_accumulation_steps
+    # The mean squared norm of a part's own gradient, which is about n g_i: sum(|n g_i|^2) / n.
+    part_square = parts * squares_of_parts
+    # The paper's formulas for batches of b and n b rows:
+    # tr(S) = (part_square - square) / (1/b - 1/(n b)),
+    # |G|^2 = (n b square - b part_square) / (n b - b).
+    noise = part_size * parts / (parts - 1) * (part_square - square)
+    signal = (parts * square - part_square) / (parts - 1)
+    return {NOISE: noise, SIGNAL: signal}
 
 
 def _pop_corpus_rates(config: Config, batch: Batch) -> tuple[Batch, dict[str, Array]]:
@@ -273,7 +288,7 @@ def _pop_corpus_rates(config: Config, batch: Batch) -> tuple[Batch, dict[str, Ar
 
 
 def _program_config(config: Config) -> Config:
-    """Return `config` without what programs do not depend on, as the key of their cache.
+    """Return `config` reduced to what affects compiled programs, as the key of their cache.
 
     So one program serves all seeds, wherever the parameters come from, and a sweep over seeds
     compiles once.

@@ -30,8 +30,8 @@ def make_rows(items, seed=0, choices=1, longest=LONGEST):
     return EncodedExamples(
         ids=ids,
         offsets=offsets,
-        second=draw.integers(0, lengths + 1).astype(np.int32),
-        example=np.arange(items),
+        second_begins=draw.integers(0, lengths + 1).astype(np.int32),
+        example_indices=np.arange(items),
         targets={
             "labels": np.arange(items, dtype=np.int32),
             "spans": np.arange(2 * items, dtype=np.float32).reshape(items, 2),
@@ -102,7 +102,7 @@ def plainly(rows, items, length):
             for place, source in enumerate(range(rows.offsets[row], rows.offsets[row + 1])):
                 made["input_ids"][at, choice, place] = rows.ids[source]
                 made["input_mask"][at, choice, place] = 1
-                made["segment_ids"][at, choice, place] = place >= rows.second[row]
+                made["segment_ids"][at, choice, place] = place >= rows.second_begins[row]
                 made["tags"][at, choice, place] = rows.token_targets["tags"][source]
     return {
         name: values[:, 0] if rows.choices == 1 and values.ndim == 3 else values
@@ -335,7 +335,9 @@ def test_tasks_of_one_size_and_other_seeds_have_other_orders():
 @pytest.mark.parametrize("targets", [{}, {"labels": np.zeros(9, np.int32)}])
 def test_a_batch_tells_its_task_and_its_targets_inside_jit_too(targets):
     rows = make_rows(9)
-    rows = EncodedExamples(rows.ids, rows.offsets, rows.second, rows.example, targets)
+    rows = EncodedExamples(
+        rows.ids, rows.offsets, rows.second_begins, rows.example_indices, targets
+    )
 
     @jax.jit
     def step(batch):

@@ -51,7 +51,9 @@ def test_each_kinds_head_has_axes_for_each_parameter(name):
 
 def test_a_linear_head_begins_new_and_generates_nothing():
     new = {"kernel": np.zeros(3)}
-    assert LinearHeadTask().begin(MODEL, new, {"tasks": {"t": {"kernel": np.ones(3)}}}) is new
+    assert (
+        LinearHeadTask().initial_params(MODEL, new, {"tasks": {"t": {"kernel": np.ones(3)}}}) is new
+    )
     with pytest.raises(TypeError, match="no task that generates"):
         LinearHeadTask().generate(MODEL, {}, {}, layout=None)
 

@@ -158,7 +158,7 @@ def hidden_in_numpy(config, params, ids, second):
 def row_of(rows, number):
     """(ids, second) of one row of `Rows`."""
     begin, end = rows.offsets[number : number + 2]
-    return rows.ids[begin:end], rows.second[number]
+    return rows.ids[begin:end], rows.second_begins[number]
 
 
 def read_json_strictly(path):

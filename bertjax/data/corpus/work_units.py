@@ -1,8 +1,8 @@
-"""Work units: a corpus divided into parts of similar size, whatever the sizes of its files.
+"""Work units: parts of similar size that a corpus is divided into, and the reader of their texts.
 
 The division follows from the files alone, not from the number of workers. The prepared output does
-not depend on it either, except for documents longer than `formats.MAX_DOCUMENT_CHARACTERS`, which
-are divided where their work unit ends.
+not depend on the division either, with one exception: documents longer than
+`formats.MAX_DOCUMENT_CHARACTERS` are divided where their work unit ends.
 """
 
 import hashlib
@@ -21,13 +21,13 @@ from bertjax.data.corpus.sentences import split_sentences
 from bertjax.data.corpus.sources import Source
 from bertjax.errors import check
 
-# A unit is also what is done again after a kill, so even of a huge corpus it stays small.
+# After a kill, a whole unit is done again. So units stay small, even for a huge corpus.
 MIN_UNIT_BYTES, MAX_UNIT_BYTES = 2 << 20, 32 << 20
-# Units that a corpus is divided into, between those sizes: enough that no core waits long for the
-# last one.
+# The number of units to aim for, as far as the sizes above allow. It is so large that no core waits
+# long for the last unit.
 TARGET_UNITS = 64
 ASSUMED_BYTES = 4 << 20  # for sources whose size is not known
-TEXT_BYTES_PER_COMPRESSED_BYTE = 4  # about what gzip, bz2 and xz make of text
+TEXT_BYTES_PER_COMPRESSED_BYTE = 4  # gzip, bz2 and xz shrink text to about a quarter
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class SourcePart:
 
 @dataclass(frozen=True)
 class WorkUnit:
-    """The part of the corpus that one task tokenizes: parts of one or more sources."""
+    """Parts of one or more sources, which a single worker tokenizes in one job."""
 
     parts: tuple[SourcePart, ...]
     size: int
@@ -86,7 +86,8 @@ def make_work_units(sources: Sequence[Source], unit_bytes: int = 0) -> list[Work
 
 def _default_unit_bytes(sources: Sequence[Source]) -> int:
     corpus_bytes = sum(source.size for source in sources)
-    return min(MAX_UNIT_BYTES, max(MIN_UNIT_BYTES, corpus_bytes // TARGET_UNITS))
+    wanted_bytes = corpus_bytes // TARGET_UNITS
+    return min(max(wanted_bytes, MIN_UNIT_BYTES), MAX_UNIT_BYTES)
 
 
 def _parts(source: Source, unit_bytes: int) -> Iterator[tuple[SourcePart, int]]:
@@ -96,7 +97,8 @@ def _parts(source: Source, unit_bytes: int) -> Iterator[tuple[SourcePart, int]]:
         yield SourcePart(source), source.size * TEXT_BYTES_PER_COMPRESSED_BYTE
     elif source.format in BOUNDARIES and source.size > unit_bytes:
         boundaries = BOUNDARIES[source.format](source.name, source.size, unit_bytes)
-        for boundary, following in pairwise([*boundaries, Boundary(-1, 0)]):
+        source_end = Boundary(begin=-1, size=0)  # -1: the last part goes to the end
+        for boundary, following in pairwise([*boundaries, source_end]):
             yield SourcePart(source, boundary.begin, following.begin), boundary.size
     else:
         yield SourcePart(source), source.size or ASSUMED_BYTES
@@ -107,7 +109,7 @@ def read_documents(
 ) -> Iterator[list[str]]:
     """The documents of a work unit as lists of sentences, empty documents left out.
 
-    Otherwise as `read_texts`.
+    `counts`, the memory and the errors raised are those of `read_texts`.
     """
     for text, split in read_texts(work_unit, config, counts):
         document = split(text)
@@ -120,15 +122,17 @@ def read_texts(
 ) -> Iterator[tuple[str, Callable[[str], list[str]]]]:
     """The cleaned texts of a work unit, each with the function that splits it into sentences.
 
-    Adds what cleaning does to `counts` (`cleaning.COUNTED`). Memory is bounded by
-    `formats.MAX_DOCUMENT_CHARACTERS`; of JSON lines and Parquet, by the longest line or value.
+    `clean` updates `counts` (`cleaning.COUNTED`). `formats.MAX_DOCUMENT_CHARACTERS` bounds the
+    memory; for JSON lines and Parquet, the longest line or value does.
     Raises `UserError` naming the file, and the line where there is one, for a file that is empty,
     not UTF-8 or damaged, has a broken JSON line, or lacks the field `config.text_field`.
     """
     for part in work_unit.parts:
         source = part.source
         # This format has a sentence a line already.
+        # Format "bert" has one sentence a line, and an empty line between documents.
         split = _by_line if source.format == "bert" else split_sentences
+        is_whole = part == SourcePart(source)
         has_text = False
         for text in formats.READERS[source.format](source.name, config, part.extent):
             if text and not text.isspace():
@@ -138,7 +142,7 @@ def read_texts(
                 yield clean(text, config, counts), split
         # A part in the middle may hold nothing but white space; a whole file must not.
         check(
-            has_text or part != SourcePart(source),
+            has_text or not is_whole,
             where=source.name,
             found="no text",
             expected="one document or more",

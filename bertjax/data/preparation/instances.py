@@ -1,4 +1,4 @@
-"""Inputs of one or two segments from documents, for each sentence objective."""
+"""The inputs, `Sequences` of one or two segments, made of documents for a sentence objective."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ MIN_TARGET_LENGTH = 2
 """Tokens of the shortest target length, as in the original BERT script."""
 # Another number would cut inputs elsewhere: `_truncated` draws what comes after the last block.
 RANDOM_BLOCK = 8192
-"""Random numbers drawn at once: a call of the generator is far slower than an item of a list."""
+"""Random numbers drawn by one call of the generator; one call for each number is far slower."""
 
 
 class Sequences(NamedTuple):
@@ -30,7 +30,9 @@ class Sequences(NamedTuple):
     b_length: np.ndarray
     """0 where there is no B; then there is no [SEP] after it either."""
     label: np.ndarray
-    """1 where B comes from elsewhere, or stands before A in the text; else 0."""
+    """1 for a negative, else 0: with `next_sentence`, B is from another document; with
+    `sentence_order`, B stands before A in the text.
+    """
 
     @property
     def lengths(self) -> np.ndarray:
@@ -49,10 +51,10 @@ def make_sequences(documents: Documents, config: DataConfig, rng: np.random.Gene
     """Make the inputs of one pass over the documents, by `config.sentence_objective`.
 
     `next_sentence`, as in section 3.1 and appendix A.2 of arXiv 1810.04805: sentences are gathered
-    up to a target length and split at a random sentence into A and B. Half of the time, and where
-    there is one sentence only, B is taken from a random position in another document instead, and
-    the sentences it displaced begin the next input. Where there is no other document, B is always
-    the true next, and a single sentence makes no input.
+    up to a target length and split at a random sentence into A and B. In half of the cases, and
+    always if there is only one sentence, B is taken from a random position in another document
+    instead. The sentences after A, which B replaces, then begin the next input. If there is no
+    other document, B is always the text after A, and a single sentence gives no input.
 
     `sentence_order` (arXiv 1909.11942, section 3.1): A and B follow one another, and are swapped
     half of the time; a single sentence is split at a random token.
@@ -65,24 +67,29 @@ def make_sequences(documents: Documents, config: DataConfig, rng: np.random.Gene
     """
     documents = _split_long_sentences(documents, config)
     make_inputs = _MAKERS[config.sentence_objective]
+    # An endless iterator of random numbers in [0, 1).
     uniform = chain.from_iterable(_random_blocks(rng))
     inputs = make_inputs(documents, config, uniform)
-    values = np.fromiter(chain.from_iterable(inputs), np.int64)
-    sequences = Sequences(*values.reshape(-1, len(Sequences._fields)).T)
+    # One flat array is filled input by input, and its columns are the fields.
+    flat = np.fromiter(chain.from_iterable(inputs), np.int64)
+    columns = flat.reshape(-1, len(Sequences._fields)).T
+    sequences = Sequences(*columns)
     return _truncated(sequences, config.max_seq_length - SPECIALS, rng)
 
 
 def joined(documents: Documents, sep_id: int) -> Documents:
     """Return the documents as one, each but the last with `sep_id` after it."""
-    last_ends = documents.documents[1:-1]
-    tokens = np.insert(documents.tokens, documents.sentences[last_ends], np.int32(sep_id))
-    # A separator belongs to the sentence before it.
+    # Where each document but the last ends, as an index into `documents.sentences`.
+    ends = documents.documents[1:-1]
+    tokens = np.insert(documents.tokens, documents.sentences[ends], np.int32(sep_id))
+    # A separator belongs to the sentence before it, so each bound moves by the separators up to it.
     added = np.zeros(len(documents.sentences), np.int64)
-    added[last_ends] = 1
-    bounds = np.array([0, len(documents.sentences) - 1])
+    added[ends] = 1
     sentences = documents.sentences + np.cumsum(added)
     # Nothing asks for the digest of the joined text; one stands there for the one document.
-    return Documents(tokens, sentences, bounds, documents.digests[:1])
+    bounds = np.array([0, len(documents.sentences) - 1])
+    digest = documents.digests[:1]  # one for the one document; nothing reads it from here on
+    return Documents(tokens, sentences, bounds, digest)
 
 
 def _random_blocks(rng: np.random.Generator) -> Iterator[list[float]]:
@@ -92,23 +99,26 @@ def _random_blocks(rng: np.random.Generator) -> Iterator[list[float]]:
 
 
 def _split_long_sentences(documents: Documents, config: DataConfig) -> Documents:
-    """Divide each sentence that no row holds into the fewest equal parts that rows do."""
+    """Divide each sentence that is too long for a row into as few equal parts as fit into rows."""
     specials = SPECIALS if config.sentence_objective != "none" else SPECIALS - 1
     max_length = config.max_seq_length - specials
     lengths = np.diff(documents.sentences)
     if not len(lengths) or lengths.max() <= max_length:
         return documents
-    parts = -(-lengths // max_length)
-    first_part = offsets_of(parts)
-    # For each part: its number within its sentence, and that sentence's begin, length and parts.
-    number = np.arange(parts.sum()) - np.repeat(first_part[:-1], parts)
-    begin, length = np.repeat(documents.sentences[:-1], parts), np.repeat(lengths, parts)
+    part_counts = (lengths + max_length - 1) // max_length  # rounded up
+    first_part = offsets_of(part_counts)
+    # One element for each part: its index within its sentence; then, repeated for all parts of a
+    # sentence, the begin and the length of the sentence, and the number of its parts.
+    index = np.arange(part_counts.sum()) - np.repeat(first_part[:-1], part_counts)
+    begin = np.repeat(documents.sentences[:-1], part_counts)
+    length = np.repeat(lengths, part_counts)
+    count = np.repeat(part_counts, part_counts)
+    part_begins = begin + length * index // count
     # In integers: the parts differ by one token at most, and none is a short rest.
-    part_begins = begin + length * number // np.repeat(parts, parts)
     sentences = np.concatenate([part_begins, documents.sentences[-1:]])
-    return Documents(
-        documents.tokens, sentences, first_part[documents.documents], documents.digests
-    )
+    # The parts are the new sentences: a document begins at the first part of its first sentence.
+    bounds = first_part[documents.documents]
+    return Documents(documents.tokens, sentences, bounds, documents.digests)
 
 
 def _next_sentence(
@@ -125,12 +135,16 @@ def _next_sentence(
             # create_pretraining_data.py); here each input has its own.
             target = _target_length(config, max_length, uniform)
             start = begins[first]
-            # The sentence before which those from `first` come to `target` tokens.
+            # Sentences `first` to `after` - 1 have `target` tokens or more, if the document has so
+            # many: else `after` is its `end`.
             after = bisect_left(begins, start + target, first + 1, end)
             # A and B each keep a sentence where there are two, as by the original's `a_end`.
+            # A is up to sentence `split`: one of `first` + 1 to `after` - 1, or `first` + 1 if
+            # there is only one sentence.
             split = first + 1 + int(next(uniform) * (after - first - 1))
             a_length = begins[split] - start
-            if (after - first == 1 or next(uniform) < 0.5) and others:
+            # The order matters: the number is drawn even if there are no others.
+            if (after - first == 1 or next(uniform) < 0.5) and others > 0:
                 # One of the other documents, with equal chances.
                 # The original tries ten times to draw another one, and may then keep the document
                 # itself.
@@ -142,15 +156,18 @@ def _next_sentence(
                 b_start = begins[b_first]
                 # One sentence at least, as in the original, even where A alone has reached the
                 # target.
-                b_target = max(1, target - a_length)
+                b_target = max(1, target - a_length)  # a single sentence may be over the target
                 b_after = bisect_left(begins, b_start + b_target, b_first + 1, high)
-                # The sentences from `split` on were displaced: they begin the next input.
+                b_length = begins[b_after] - b_start
+                # B replaced the sentences from `split` on: they begin the next input.
                 first = split
-                yield start, a_length, b_start, begins[b_after] - b_start, 1
+                yield start, a_length, b_start, b_length, 1
             elif after - first > 1:
+                b_start = begins[split]
+                b_length = begins[after] - b_start
                 first = after
-                yield start, a_length, begins[split], begins[after] - begins[split], 0
-            else:
+                yield start, a_length, b_start, b_length, 0
+            else:  # a single sentence without another document gives no input
                 first = after
 
 
@@ -184,7 +201,8 @@ def _full_sentences(
     max_length = config.max_seq_length - (SPECIALS - 1)
     for first, end in pairwise(bounds):
         while first < end:
-            # The last sentence bound at which the input is not longer than `max_length`.
+            # The search gives the first sentence bound at which the input is longer than
+            # `max_length`, or `end` + 1. The input ends one bound earlier.
             # `first + 2`: one sentence is taken in any case, for none is longer than a row by now.
             after = bisect_left(begins, begins[first] + max_length + 1, first + 2, end + 1) - 1
             yield begins[first], begins[after] - begins[first], 0, 0, 0
@@ -212,21 +230,27 @@ def _target_length(config: DataConfig, max_length: int, uniform: Iterator[float]
 def _truncated(sequences: Sequences, max_length: int, rng: np.random.Generator) -> Sequences:
     """Cut the longer of A and B token by token until both fit, at the front or the back at random.
 
-    As in the original script each cut token is on the front with probability 1/2. How many are cut
-    of each side is certain, so all cuts are made at once: those on the front are binomial.
+    As in the original script, each cut token is at the front with probability 1/2. The lengths
+    alone decide how many tokens A and B lose, so all cuts are made at once: the number cut at the
+    front is drawn from a binomial distribution.
     """
     a, b = sequences.a_length, sequences.b_length
     # An input without B fits by how it was made. It may have one token more, for it has one [SEP]
     # less.
+    # Without B the inputs were made to fit already.
     fits = (a + b <= max_length) | (b == 0)
-    # Cutting the longer side goes on until the lengths differ by no more than 1, or both fit.
+    # The longer of A and B is cut alone until both fit, or until both have the same length; from
+    # then on they are cut in turn. So A keeps all or what B leaves of `max_length`, at least half.
+    half = (max_length + 1) // 2
+    a_kept = np.where(fits, a, np.minimum(a, np.maximum(max_length - b, half)))
     # On a tie the original's `truncate_seq_pair` cuts B, so A keeps the larger half.
-    a_kept = np.where(fits, a, np.minimum(a, np.maximum(max_length - b, (max_length + 1) // 2)))
     b_kept = np.where(fits, b, max_length - a_kept)
+    a_cut_at_front = rng.binomial(a - a_kept, 0.5)
+    b_cut_at_front = rng.binomial(b - b_kept, 0.5)
     return Sequences(
-        sequences.a_begin + rng.binomial(a - a_kept, 0.5),
-        a_kept,
-        sequences.b_begin + rng.binomial(b - b_kept, 0.5),
-        b_kept,
-        sequences.label,
+        a_begin=sequences.a_begin + a_cut_at_front,
+        a_length=a_kept,
+        b_begin=sequences.b_begin + b_cut_at_front,
+        b_length=b_kept,
+        label=sequences.label,
     )

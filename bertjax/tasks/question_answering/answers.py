@@ -103,7 +103,7 @@ def predictions(
     # The shape is given, as there may be no row. In float64, as run_squad.py adds Python's floats.
     null_logits = np.array([logits[0] for logits in outputs], np.float64).reshape(len(outputs), 2)
     # The rows of a question follow each other: `example` ascends.
-    row_bounds = np.searchsorted(encoded.example, np.arange(len(examples) + 1))
+    row_bounds = np.searchsorted(encoded.example_indices, np.arange(len(examples) + 1))
     answers = []
     for number, example in enumerate(examples):
         first, last = row_bounds[number], row_bounds[number + 1]
@@ -176,7 +176,7 @@ def _best_pairs(
         starts = np.full((len(chunk), width), -np.inf)
         ends = np.full((len(chunk), width), -np.inf)
         for index, row in enumerate(chunk.tolist()):
-            length, second = lengths[row], encoded.second[row]
+            length, second = lengths[row], encoded.second_begins[row]
             logits = outputs[row][second : second + length].astype(np.float64)
             logits = np.nan_to_num(logits, nan=-np.inf)  # a diverged model answers nothing
             counts = has_most_context[context_begins[row] : context_begins[row + 1]]
@@ -229,7 +229,7 @@ def _best_positions(logits: np.ndarray, count: int) -> np.ndarray:
 
 def _window_lengths(encoded: EncodedQuestions) -> np.ndarray:
     """Return the number of pieces in each row's window: segment 1 without its [SEP]."""
-    return np.diff(encoded.offsets) - encoded.second - 1
+    return np.diff(encoded.offsets) - encoded.second_begins - 1
 
 
 def most_context(encoded: EncodedQuestions) -> np.ndarray:
@@ -245,7 +245,7 @@ def most_context(encoded: EncodedQuestions) -> np.ndarray:
     position = np.arange(len(row)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     context = np.minimum(position, lengths[row] - 1 - position) + 0.01 * lengths[row]
     # Each question gets its own numbers of pieces, because two questions may share a paragraph.
-    first_rows = np.searchsorted(encoded.example, encoded.example)  # of the same question
+    first_rows = np.searchsorted(encoded.example_indices, encoded.example_indices)
     within = encoded.first - encoded.first[first_rows]
     reach = np.zeros(len(lengths) + 1, np.int64)
     np.maximum.at(reach, first_rows, within + lengths)

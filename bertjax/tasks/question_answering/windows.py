@@ -183,8 +183,8 @@ def encode_questions(
     return EncodedQuestions(
         ids=ids,
         offsets=offsets,
-        second=second.astype(np.int32),
-        example=cut.example,
+        second_begins=second.astype(np.int32),
+        example_indices=cut.example,
         targets=positions,
         first=first,
         begins=texts.begins,

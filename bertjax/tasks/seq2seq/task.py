@@ -87,7 +87,7 @@ class Seq2Seq:
         )
 
     def init_head(self, config: ModelConfig, key: Array) -> Params:
-        """Return the parameters of a new decoder; `begin` replaces them by a checkpoint's.
+        """Return the parameters of a new decoder; `initial_params` replaces them by a checkpoint's.
 
         Raises `UserError` if T is larger than the model's number of positions.
         """
@@ -100,7 +100,7 @@ class Seq2Seq:
         )
         return decoder.init(config, key)
 
-    def begin(self, config: ModelConfig, new: Params, restored: Params) -> Params:
+    def initial_params(self, config: ModelConfig, new: Params, restored: Params) -> Params:
         """Return the decoder's initial parameters, from new ones and those of a restored model.
 
         The restored model is that of `finetune.decoder_from`, or else the encoder. Cross-attention

@@ -69,7 +69,7 @@ def test_rows_say_how_many_were_cut_and_hold_the_targets(caplog):
     with caplog.at_level(logging.INFO, "bertjax"):
         rows = CLASS.encode(examples, TOKENIZER, 8, targets=True)
     assert caplog.messages == ["t: texts cut to 8 ids: 1 of 2"]
-    assert rows.example.tolist() == [0, 1]
+    assert rows.example_indices.tolist() == [0, 1]
     assert rows.items == 2
     assert rows.targets["labels"].tolist() == [2, 0]
     assert rows.targets["labels"].dtype == np.int32

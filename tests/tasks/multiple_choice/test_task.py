@@ -179,10 +179,10 @@ def test_rows_are_each_ending_after_the_context_cut_from_the_longer(examples, lo
     result = [
         rows.ids[a:b].tolist() for a, b in zip(rows.offsets[:-1], rows.offsets[1:], strict=True)
     ]
-    assert list(zip(result, rows.second.tolist(), strict=True)) == expected
-    assert rows.example.tolist() == list(range(len(examples)))
+    assert list(zip(result, rows.second_begins.tolist(), strict=True)) == expected
+    assert rows.example_indices.tolist() == list(range(len(examples)))
     assert rows.targets["labels"].tolist() == [example.label for example in examples]
-    assert (rows.ids.dtype, rows.offsets.dtype, rows.second.dtype, rows.targets["labels"].dtype) == (
+    assert (rows.ids.dtype, rows.offsets.dtype, rows.second_begins.dtype, rows.targets["labels"].dtype) == (
         np.int32, np.int64, np.int32, np.int32
     )  # fmt: skip
     assert TASK.encode(examples, TOKENIZER, longest, targets=False).targets == {}

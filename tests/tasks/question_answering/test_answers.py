@@ -50,12 +50,12 @@ def every_answer(example, rows, outputs, mine, longest):
     spans = [
         (
             int(rows.first[row] - rows.first[mine[0]]),
-            int(np.diff(rows.offsets)[row] - rows.second[row] - 1),
+            int(np.diff(rows.offsets)[row] - rows.second_begins[row] - 1),
         )
         for row in mine
     ]
     for number, (row, (begin, length)) in enumerate(zip(mine, spans, strict=True)):
-        second = int(rows.second[row])
+        second = int(rows.second_begins[row])
         for start, end in itertools.product(range(length), repeat=2):
             if start <= end < start + longest and context_owner(spans, begin + start) == number:
                 score = float(outputs[row][second + start, 0]) + float(
@@ -119,7 +119,7 @@ def test_answers_are_the_best_of_all_pairs_when_all_are_kept(
         null_threshold=0.5,
     )
     for number, (example, prediction) in enumerate(zip(examples, result, strict=True)):
-        mine = np.flatnonzero(rows.example == number)
+        mine = np.flatnonzero(rows.example_indices == number)
         best = {}
         for score, text in every_answer(example, rows, outputs, mine, longest):
             best[text] = max(score, best.get(text, -math.inf))

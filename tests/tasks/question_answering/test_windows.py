@@ -138,8 +138,8 @@ def test_rows_are_the_windows_of_the_original_and_point_at_the_answer(
                 WORDPIECE.sep_id,
             ]
             assert rows.ids[rows.offsets[row] : rows.offsets[row + 1]].tolist() == expected
-            assert rows.example[row] == number
-            assert rows.second[row] == len(asked) + 2
+            assert rows.example_indices[row] == number
+            assert rows.second_begins[row] == len(asked) + 2
             start, end = (int(rows.targets[f"{name}_positions"][row]) for name in ("start", "end"))
             if start or end:
                 ((text, at),) = example.answers
@@ -148,7 +148,10 @@ def test_rows_are_the_windows_of_the_original_and_point_at_the_answer(
                 first_piece, last_piece = (
                     max(i for i, p in enumerate(place) if p <= c) for c in (ink, last)
                 )
-                assert (start - rows.second[row] + begin, end - rows.second[row] + begin) == (
+                assert (
+                    start - rows.second_begins[row] + begin,
+                    end - rows.second_begins[row] + begin,
+                ) == (
                     first_piece,
                     last_piece,
                 )

@@ -270,8 +270,8 @@ def test_a_warm_decoder_needs_no_masked_word_head_and_refuses_other_sizes():
         UserError, match="embeddings/projection/bias: found no such tensor in the checkpoint"
     ):
         decoder.warm_start(MODEL, factored, donor)
-    assert TASK.begin(MODEL, new, {}) is new
-    jax.tree.map(np.testing.assert_array_equal, TASK.begin(MODEL, new, bare), warm)
+    assert TASK.initial_params(MODEL, new, {}) is new
+    jax.tree.map(np.testing.assert_array_equal, TASK.initial_params(MODEL, new, bare), warm)
 
 
 @pytest.mark.parametrize("changes", [{}, {"share_layers": True, "embedding_size": 8}])

@@ -86,12 +86,12 @@ def test_rows_hold_sources_and_targets_and_targets_come_back_as_text(tokenizer, 
     for i, one in enumerate(examples):
         row = rows.ids[rows.offsets[i] : rows.offsets[i + 1]]
         assert tokenizer.decode(row) == f"[CLS] {one.source} [SEP]"
-        assert rows.second[i] == len(row)
+        assert rows.second_begins[i] == len(row)
         assert (
             tokenizer.decode(rows.targets["target_ids"][i]).replace(" [PAD]", "")
             == f"[CLS] {one.target} [SEP]"
         )
-    assert rows.example.tolist() == list(range(len(texts)))
+    assert rows.example_indices.tolist() == list(range(len(texts)))
     assert rows.targets["target_ids"].shape == (len(texts), 9)
     predictions = task.predict(list(rows.targets["target_ids"]), rows, examples)
     assert predictions == [one.target for one in examples]

@@ -51,11 +51,15 @@ def test_the_first_piece_of_each_word_has_its_tag():
     )
     assert rows.ids.tolist() == [CLS, A, B, X, X, B, 9, C, SEP, CLS, C, SEP]
     assert rows.offsets.tolist() == [0, 9, 12]
-    assert rows.second.tolist() == [9, 3]
-    assert rows.example.tolist() == [0, 1]
+    assert rows.second_begins.tolist() == [9, 3]
+    assert rows.example_indices.tolist() == [0, 1]
     assert rows.token_targets[LABELS].tolist() == [-1, 0, 1, -1, -1, 2, -1, -1, -1, -1, 0, -1]
     assert rows.token_targets[WORD_BEGINS].tolist() == [0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 1, 0]
-    assert (rows.ids.dtype, rows.offsets.dtype, rows.second.dtype) == (np.int32, np.int64, np.int32)
+    assert (rows.ids.dtype, rows.offsets.dtype, rows.second_begins.dtype) == (
+        np.int32,
+        np.int64,
+        np.int32,
+    )
     assert {values.dtype for values in rows.token_targets.values()} == {np.dtype(np.int32)}
     without = NER.encode([sentence("a bxx b-c"), sentence("c")], TOKENIZER, 16, targets=False)
     assert list(without.token_targets) == [WORD_BEGINS]
@@ -86,7 +90,7 @@ def test_long_sentences_are_cut_between_words_and_long_words_at_their_end():
         [CLS, B, SEP],
         [CLS, SEP],
     ]
-    assert rows.example.tolist() == [0, 0, 1, 1, 1, 2]
+    assert rows.example_indices.tolist() == [0, 0, 1, 1, 1, 2]
     outputs = [np.arange(len(row)) % 3 for row in cut]
     assert NER.predict(outputs, rows, examples) == [
         ("B-A", "I-A", "O", "B-A", "O"),
@@ -114,7 +118,7 @@ def test_no_word_is_lost_whatever_the_length(sentences, length):
     assert lengths.max() <= length
     assert (rows.ids[rows.offsets[:-1]] == CLS).all()
     assert (rows.ids[rows.offsets[1:] - 1] == SEP).all()
-    assert sorted(set(rows.example.tolist())) == list(range(len(examples)))
+    assert sorted(set(rows.example_indices.tolist())) == list(range(len(examples)))
     # Outputs that are right where words begin, and anything elsewhere.
     labels = rows.token_targets[LABELS]
     outputs = np.split(np.where(labels >= 0, labels, 2), rows.offsets[1:-1])
@@ -129,7 +133,7 @@ def test_no_word_is_lost_whatever_the_length(sentences, length):
         i for some in pieces for i in some[: length - 2]
     ]
     # No row could have taken the first word of the next.
-    for row in np.flatnonzero(rows.example[:-1] == rows.example[1:]):
+    for row in np.flatnonzero(rows.example_indices[:-1] == rows.example_indices[1:]):
         begin, end = rows.offsets[row + 1] + 1, rows.offsets[row + 2] - 1
         size = np.append(
             np.flatnonzero(rows.token_targets[WORD_BEGINS][begin + 1 : end]) + 1, end - begin
