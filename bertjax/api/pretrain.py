@@ -12,6 +12,7 @@ from bertjax.data.preparation import prepare as preparation
 from bertjax.data.preparation.runners import Runner
 from bertjax.data.records.manifest import Manifest
 from bertjax.parallel import hosts
+from bertjax.parallel.mesh import make_mesh
 from bertjax.progress import Progress, silent
 from bertjax.report.html import write_report
 from bertjax.training import checkpoint
@@ -21,6 +22,7 @@ from bertjax.training.logs.log_file import log_to_file
 from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.loop import train as run_loop
 from bertjax.training.run_tokenizer import check_tokenizer, prepared_tokenizer, save_tokenizer
+from bertjax.training.step import check_batch
 
 log = logging.getLogger("bertjax")
 
@@ -94,12 +96,13 @@ def train(
     if first:
         check_tokenizer(config, tokenizer, run_dir)
     source = prepared_source(config, tokenizer)
+    check_batch(config, make_mesh(config.mesh))
 
     def report() -> None:
         if first:
             write_report(run_dir)
 
-    # After the source is open: nothing is written before all is checked.
+    # Nothing is written before all is checked.
     if first:
         save_tokenizer(config, tokenizer, run_dir)
     with log_to_file(run_dir) if first else nullcontext():

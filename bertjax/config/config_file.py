@@ -18,7 +18,7 @@ def preset_names() -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def load_config(name: str) -> Config:
+def load_config(name: str | os.PathLike[str]) -> Config:
     """Return the configuration that the function `get_config()` of a preset or file returns.
 
     `name` is the path of a Python file, the name of a preset (`tiny`, `fast/base`), or the last
@@ -33,6 +33,7 @@ def load_config(name: str) -> Config:
     >>> config.model.num_hidden_layers, config.train.batch_size
     (12, 512)
     """
+    name = os.fspath(name)
     # A folder may have the name of a preset, for example a folder `base` with the runs of `base`.
     if os.path.exists(name) and not os.path.isdir(name):
         return _run(name)

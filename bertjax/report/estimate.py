@@ -93,7 +93,7 @@ def _figures(estimate: Fields) -> str:
     memory, available = _memory_bytes(estimate), estimate["memory"]["available"]
     boxes = [
         figure_box("estimated-step", "a step, estimated", f"{1e3 * step:,.2f} ms", step),
-        figure_box("estimated-mfu", "model FLOP utilisation, estimated", f"{mfu:.1%}", mfu),
+        figure_box("estimated-mfu", "model FLOP utilization, estimated", f"{mfu:.1%}", mfu),
         figure_box("estimated-tokens", "tokens a second", f"{tokens:,.0f}", tokens),
         figure_box("estimated-memory", "of a device's memory", f"{memory / available:.0%}", memory),
     ]
@@ -165,7 +165,7 @@ def _step_time(layout: Fields) -> str:
     return f"{1e3 * layout['timing']['step']:,.2f}"
 
 
-def _utilisation(layout: Fields) -> str:
+def _utilization(layout: Fields) -> str:
     if not layout["fits"]:
         return NOTHING
     return f"{100 * layout['mfu']:.1f}"
@@ -203,7 +203,7 @@ COLLECTIVES = (
 )
 LAYOUTS = (
     Column("step, ms", _step_time, is_number=True),
-    Column("utilisation, %", _utilisation, is_number=True),
+    Column("utilization, %", _utilization, is_number=True),
     Column("memory, GiB", _memory, is_number=True),
     Column("mesh", _mesh),
     Column("remat", lambda layout: layout["remat"]),

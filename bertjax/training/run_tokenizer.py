@@ -4,7 +4,7 @@ from etils import epath
 
 from bertjax.config import Config
 from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer, open_vocabulary
-from bertjax.errors import check
+from bertjax.errors import check, disk_errors
 from bertjax.training import checkpoint
 from bertjax.training.batch_source import corpora
 from bertjax.training.saved_model import TOKENIZER
@@ -78,5 +78,6 @@ def save_tokenizer(config: Config, tokenizer: Tokenizer, run_dir: epath.Path) ->
     """Save the tokenizer in a run that has none yet; called by the first process alone."""
     folder = run_dir / TOKENIZER
     if not folder.exists():
-        run_dir.mkdir(parents=True, exist_ok=True)
+        with disk_errors(run_dir):
+            run_dir.mkdir(parents=True, exist_ok=True)
         tokenizer.save(folder, config.model.max_length)

@@ -48,3 +48,17 @@ def test_a_mistake_leaves_no_run_behind(library):
     with pytest.raises(UserError, match="max_seq_length: found 32 in the shards, expected 16"):
         bertjax.train(config.replace(data={"max_seq_length": 16}), "runs/mistake")
     assert not (library / "runs" / "mistake").exists()
+
+
+@pytest.mark.parametrize("changes", [{"mesh": {"data": 3}}, {"train": {"batch_size": 3}}])
+def test_a_mesh_or_a_batch_that_does_not_fit_leaves_no_run_behind(library, changes):
+    config = bertjax.load_config("tiny.py").replace(**changes)
+    with pytest.raises(UserError, match=r"mesh: found|train\.batch_size: found"):
+        bertjax.train(config, "runs/misfit")
+    assert not (library / "runs" / "misfit").exists()
+
+
+def test_a_file_in_the_place_of_the_run_folder_is_named(library):
+    (library / "notes.txt").write_text("notes")
+    with pytest.raises(UserError, match=r"notes\.txt: cannot be written"):
+        bertjax.train(bertjax.load_config(library / "tiny.py"), "notes.txt")
