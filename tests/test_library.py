@@ -11,7 +11,7 @@ import typing
 import pytest
 
 import bertjax
-from tests.library import write_library
+from tests.tiny_library import write_library
 
 VERBS = (
     "prepare", "train", "finetune", "sweep", "evaluate", "predict", "fill_mask", "zero_shot", "embed",

@@ -8,7 +8,7 @@ import pytest
 import bertjax
 from bertjax.errors import UserError
 from tests.factory import RUN_FOLDER
-from tests.library import write_library
+from tests.tiny_library import write_library
 
 
 @pytest.fixture(scope="module")

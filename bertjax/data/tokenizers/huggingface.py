@@ -274,8 +274,13 @@ def _check_added(path: epath.Path, settings: Json, engine: Json, tokenizer: Toke
     for token, i in _added_tokens(path, settings, engine):
         # `isinstance` would take JSON's true for the id 1.
         known = type(i) is int and 0 <= i < len(entries) and entries[i] == token
-        found = f"the token {token!r} of id {str(i)[:20]} added to a vocabulary of {len(entries)}"
-        check(known, where=str(path), found=found, expected="none added")
+        check(
+            known,
+            where=str(path),
+            found=f"the token {token!r} of id {str(i)[:20]} added to a vocabulary of"
+            f" {len(entries)}",
+            expected="none added",
+        )
 
 
 def _added_tokens(path: epath.Path, settings: Json, engine: Json) -> list[tuple[Any, Any]]:
