@@ -244,7 +244,7 @@ def time_stages() -> dict[str, float]:
     clock(work_units, "_by_line", "split into sentences")
     clock(WordPiece, "encode_batch", "tokenize")
     clock(tokenize_corpus, "_write_part", "write ids by range")
-    clock(build_shard, "_gather_range", "gather a range, drop duplicates")
+    clock(build_shard, "open_pool", "gather documents, drop duplicates")
     clock(build_shard, "make_sequences", "choose pairs of segments")
     clock(build_shard, "lay_out_rows", "lay out rows")
     clock(static_masks, "mask_rows", "mask")

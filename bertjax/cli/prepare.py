@@ -40,6 +40,7 @@ def run(words: Sequence[str]) -> int:
     )
     quiet_libraries()
     from bertjax.api.pretrain import prepare
+    from bertjax.data.records.pair_counts import describe_pairs
     from bertjax.report.terminal import terminal_progress
 
     folder = command.output_dir or command.config.data.prepared_dir
@@ -57,6 +58,9 @@ def run(words: Sequence[str]) -> int:
         shards = manifest.split(split)
         records = sum(shard.records for shard in shards)
         print(f"{split}: {records:,} instances in {len(shards)} shards")
+        pairs = describe_pairs(manifest, split)
+        if pairs:
+            print(f"{split}: {pairs}")
     counts = [f"{name.replace('_', ' ')} {count:,}" for name, count in manifest.counts.items()]
     print(f"counts: {', '.join(counts)}")
     print(f"vocabulary: {manifest.vocab_size:,}")

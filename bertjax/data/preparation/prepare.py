@@ -5,8 +5,10 @@ the files or the number of workers. Finished work is kept: if preparation was in
 started again, it makes only what is missing.
 """
 
+import dataclasses
 import json
 import os
+import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,15 +17,26 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from bertjax.config import Config, to_dict
+from bertjax.config import Config
 from bertjax.data.corpus import cleaning
 from bertjax.data.corpus import sources as corpus
 from bertjax.data.corpus.work_units import WorkUnit, make_work_units
 from bertjax.data.preparation import build_shard, near_duplicates, vocabulary_sample
 from bertjax.data.preparation.build_shard import ShardReport
+from bertjax.data.preparation.claim import (
+    check_same_inputs,
+    check_same_vocabulary,
+    claim,
+    settings_of,
+)
+from bertjax.data.preparation.document_pool import (
+    TokenizedCorpus,
+    count_documents,
+    forget_pool,
+)
 from bertjax.data.preparation.runners import Runner, RunStage, WorkItem, local_runner
 from bertjax.data.preparation.shard_assignment import Plan, plan_shards
-from bertjax.data.preparation.tokenize_corpus import DONE, TOKENIZER, tokenize_unit
+from bertjax.data.preparation.tokenize_corpus import DONE, TOKENIZER, TOKENS, load, tokenize_unit
 from bertjax.data.records import tfds_metadata
 from bertjax.data.records.manifest import WORK, Manifest, read_manifest, write_manifest
 from bertjax.data.records.record_format import schema_of
@@ -33,19 +46,9 @@ from bertjax.data.tokenizers.tokenizer import (
     open_vocabulary,
     train_tokenizer,
 )
-from bertjax.errors import check, disk_errors, require_package
+from bertjax.errors import check, require_package
 from bertjax.progress import Progress, silent
-from bertjax.storage import write_whole
 
-FIELDS_WITHOUT_EFFECT = (
-    "workers",
-    "prepared_dir",
-    "mixture",
-    "mixture_weights",
-    "mixture_exponent",
-    "skip_damaged",
-)
-"""Fields of `DataConfig` that do not change the bytes of the shards."""
 SPLITS = ("train", "validation")
 
 
@@ -91,19 +94,21 @@ def prepare(
     folder = epath.Path(output_dir)
     sources = corpus.find_sources(config.data)
     inputs = {
-        "settings": _settings(config),
+        "settings": settings_of(config),
         "sources": {source.name: corpus.fingerprint(source) for source in sources},
     }
     finished = read_manifest(folder)
     if finished is not None:
         made_from = {"settings": finished.settings, "sources": finished.sources}
-        _check_same_inputs(folder, made_from, inputs)
-        _check_same_vocabulary(config, folder, finished.tokenizer_fingerprint)
+        check_same_inputs(folder, made_from, inputs)
+        check_same_vocabulary(config, folder, finished.tokenizer_fingerprint)
         _remove(folder / WORK)  # still there if the process was killed after the last step
         return finished
     # The package is needed only for the metadata at the end; an error now saves hours.
     require_package("tensorflow_datasets", extra="data")
-    _claim(folder, inputs)
+    claim(folder, inputs)
+    # This process may have prepared another corpus in a folder of the same name.
+    load.cache_clear()
     work_units = make_work_units(sources)
     plan = plan_shards(config, _text_bytes(work_units))
 
@@ -111,9 +116,9 @@ def prepare(
     with runner or local_runner(config.data.workers or os.cpu_count() or 1) as run:
         preparation = _Preparation(config, folder, work_units, plan, run, progress)
         tokenizer = _make_tokenizer(preparation)
-        _make_shards(preparation)
+        configs = _make_shards(preparation)
 
-    manifest = _make_manifest(preparation, tokenizer, inputs)
+    manifest = _make_manifest(preparation, configs, tokenizer, inputs)
     progress("describe", 0, 0)
     tfds_metadata.write(folder, manifest)
     # Everything but the clean-up is done now: a folder with a manifest is finished.
@@ -129,7 +134,7 @@ def _make_tokenizer(preparation: _Preparation) -> Tokenizer:
     # It is written last, so the folder is complete.
     if (saved / "tokenizer_config.json").exists():
         tokenizer = load_tokenizer(saved)
-        _check_same_vocabulary(config, folder, tokenizer.fingerprint)
+        check_same_vocabulary(config, folder, tokenizer.fingerprint)
         return tokenizer
     if config.tokenizer.vocab_file:
         tokenizer = open_vocabulary(config.tokenizer)
@@ -157,8 +162,11 @@ def _train_tokenizer(preparation: _Preparation) -> Tokenizer:
     return train_tokenizer(config.tokenizer, sentences)
 
 
-def _make_shards(preparation: _Preparation) -> None:
-    """Tokenize the work units, find near duplicates if configured, and write the shards."""
+def _make_shards(preparation: _Preparation) -> dict[str, Config]:
+    """Tokenize the work units, find near duplicates if configured, and write the shards.
+
+    Returns the configuration by which the rows of each split were made.
+    """
     config, plan, folder = preparation.config, preparation.plan, preparation.folder_path
     names = preparation.unit_names
     items = [
@@ -171,88 +179,48 @@ def _make_shards(preparation: _Preparation) -> None:
     if threshold:
         item = WorkItem(near_duplicates.find_near_duplicates, (folder, names, threshold))
         preparation.run_stage("near duplicates", [item])
-    items = [WorkItem(build_shard.build, (config, folder, names, shard)) for shard in plan.shards()]
-    preparation.run_stage("write", items)
-
-
-def _settings(config: Config) -> dict[str, Any]:
-    """Return the fields of the configuration that the output depends on."""
-    data = to_dict(config.data)
-    # The order of the names has no effect on the output.
-    data["corpus"] = sorted(data["corpus"])
-    for name in FIELDS_WITHOUT_EFFECT:
-        del data[name]
-    return {"seed": config.seed, "tokenizer": to_dict(config.tokenizer), "data": data}
-
-
-def _claim(folder: epath.Path, inputs: dict[str, Any]) -> None:
-    """Reserve the folder for a preparation with these inputs.
-
-    Results of an earlier start with the same inputs are kept. Raises `UserError` if the folder has
-    other files.
-    """
-    path = folder / WORK / "plan.json"
-    with disk_errors(path):
-        if path.exists():
-            _check_same_inputs(folder, json.loads(path.read_text()), inputs)
-            return
-        # If the process is killed between the two steps below, an empty .work is left. So .work
-        # does not count as another file.
-        has_other_files = folder.exists() and any(p.name != WORK for p in folder.iterdir())
-        check(
-            not has_other_files,
-            where=str(folder),
-            found="files that no preparation made",
-            expected="an empty or new folder",
-        )
-        path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(inputs, indent=2).encode())
-
-
-def _check_same_inputs(
-    folder: epath.Path, before: dict[str, Any], now: dict[str, Any], prefix: str = ""
-) -> None:
-    """Raise `UserError` unless all settings and sources are as before.
-
-    `prefix` is the path of these values in the inputs, such as `settings.data.`.
-    """
-    for name in {**before, **now}:
-        value, new_value = before.get(name), now.get(name)
-        if isinstance(value, dict) and isinstance(new_value, dict):
-            _check_same_inputs(folder, value, new_value, f"{prefix}{name}.")
-        elif prefix == "sources.":
-            check(
-                value == new_value,
-                where=f"{folder}, made from {name}",
-                found="a source added, removed or changed since",
-                expected="the same sources, or another folder",
-            )
-        else:
-            field = f"{prefix.removeprefix('settings.')}{name}"
-            check(
-                value == new_value,
-                where=f"{folder}, made with {field} {value}",
-                found=f"{new_value} now",
-                expected="the same settings, or another folder",
-            )
-
-
-def _check_same_vocabulary(config: Config, folder: epath.Path, fingerprint: str) -> None:
-    """Raise `UserError` if the user's vocabulary file has changed since then."""
-    # The settings that were compared before hold the file's name only.
-    file = config.tokenizer.vocab_file
-    if not file:
-        return
-    check(
-        open_vocabulary(config.tokenizer).fingerprint == fingerprint,
-        where=f"{folder}, made with {file}",
-        found="other entries in it now",
-        expected="the same entries, or another folder",
+    corpus = TokenizedCorpus(
+        folder,
+        tuple(names),
+        plan.pooled(_read_counts(preparation)[TOKENS]),
+        near_duplicates_dropped=threshold > 0,
+        preparation=uuid.uuid4().hex,
     )
+    configs = {split: _config_of(split, config, corpus) for split in SPLITS}
+    items = []
+    for shard in plan.shards():
+        items.append(WorkItem(build_shard.build, (configs[shard.split], corpus, shard)))
+    preparation.run_stage("write", items)
+    forget_pool()  # where the work was done in this process
+    return configs
+
+
+def _config_of(split: str, config: Config, corpus: TokenizedCorpus) -> Config:
+    """Return the configuration by which the rows of a split are made.
+
+    One document gives no random B. Raises `UserError` if it is the training split that has one; a
+    held-out split is then made without pairs, and the loss of masked words can be computed.
+    """
+    ranges = corpus.plan.ranges_in(split)
+    if config.data.sentence_objective != "next_sentence" or not ranges:
+        return config
+    if count_documents(corpus, ranges, at_most=2) != 1:
+        return config
+    check(
+        split != "train",
+        where="split train",
+        found="one document, so that no B is from another",
+        expected="two or more (or data.sentence_objective sentence_order or none)",
+    )
+    data = dataclasses.replace(config.data, sentence_objective="none")
+    return dataclasses.replace(config, data=data)
 
 
 def _make_manifest(
-    preparation: _Preparation, tokenizer: Tokenizer, inputs: dict[str, Any]
+    preparation: _Preparation,
+    configs: dict[str, Config],
+    tokenizer: Tokenizer,
+    inputs: dict[str, Any],
 ) -> Manifest:
     """Return the manifest; raise `UserError` if a split has shards but no records."""
     data, plan = preparation.config.data, preparation.plan
@@ -268,7 +236,7 @@ def _make_manifest(
             expected=f"one or more (data.validation_fraction is {data.validation_fraction})",
         )
     return Manifest(
-        schemas={split: schema_of(data, split) for split in SPLITS},
+        schemas={split: schema_of(configs[split].data, split) for split in SPLITS},
         tokenizer_fingerprint=tokenizer.fingerprint,
         vocab_size=tokenizer.vocab_size,
         settings=inputs["settings"],
@@ -292,10 +260,7 @@ def _unigram_entropy(reports: Sequence[ShardReport]) -> float:
 
 def _count_documents(preparation: _Preparation, reports: Sequence[ShardReport]) -> dict[str, int]:
     """Return the counts of what was read, what cleaning changed, and what each split has."""
-    read: Counter[str] = Counter()
-    for name in preparation.unit_names:
-        done = preparation.folder / WORK / name / DONE
-        read.update(json.loads(done.read_text()))
+    read = _read_counts(preparation)
     counts = {name: read[name] for name in (*cleaning.COUNTED, "characters")}
     counts["duplicate_documents"] = sum(report.counts.duplicates for report in reports)
     counts["near_duplicate_documents"] = sum(report.counts.near_duplicates for report in reports)
@@ -304,7 +269,21 @@ def _count_documents(preparation: _Preparation, reports: Sequence[ShardReport]) 
         counts[f"{split}_documents"] = sum(shard.documents for shard in in_split)
         counts[f"{split}_sentences"] = sum(shard.sentences for shard in in_split)
         counts[f"{split}_tokens"] = sum(shard.tokens for shard in in_split)
+        pairs: Counter[str] = Counter()
+        for shard in in_split:
+            pairs.update(shard.pairs)
+        for name, count in pairs.items():
+            counts[f"{split}_{name}"] = count
     return counts
+
+
+def _read_counts(preparation: _Preparation) -> Counter[str]:
+    """Return the counts of all tokenized work units, added up."""
+    read: Counter[str] = Counter()
+    for name in preparation.unit_names:
+        done = preparation.folder / WORK / name / DONE
+        read.update(json.loads(done.read_text()))
+    return read
 
 
 def _text_bytes(work_units: Sequence[WorkUnit]) -> int:

@@ -34,7 +34,9 @@ class Manifest:
     validation_unigram_entropy: float
     """Entropy of the held-out documents' tokens, in nats."""
     counts: dict[str, int]
-    """Documents, sentences and tokens of each split, and how many each step of cleaning changed."""
+    """Documents, sentences, tokens and pairs (`pair_counts`) of each split, and how many documents
+    each step of cleaning changed.
+    """
 
     def split(self, name: str) -> tuple[ShardInfo, ...]:
         """Return the shards of a split, `train` or `validation`."""
