@@ -140,7 +140,9 @@ def _call(
     )(seed, *(s[:, None, :] for s in segments), *arrays)
 
 
-def _forward_body(seed, query_segments, key_segments, q, k, v, out, *, rate, head_width):  # type: ignore[no-untyped-def]
+def _forward_body(  # type: ignore[no-untyped-def]
+    seed, query_segments, key_segments, q, k, v, out, *, rate, head_width
+):
     first = _first(q.shape[0], head_width)
 
     def one_row(row, _):  # type: ignore[no-untyped-def]
