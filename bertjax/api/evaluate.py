@@ -105,9 +105,9 @@ def predict(
     (`finetune.test_files`).
 
     If an `output_dir` is given, the predictions are written there, in the usual format of the kind
-    of task: the files to submit to GLUE, SQuAD's JSON, CoNLL's columns, or tables. All
-    splits are predicted before the first file is written. If there are several processes, all must
-    call this with the same arguments, and the first one writes.
+    of task: the files to submit to GLUE, SQuAD's JSON, CoNLL's columns, or tables. All splits are
+    predicted before the first file is written. If there are several processes, all must call this
+    with the same arguments, and the first one writes.
 
     Raises `UserError` if the model was not fine-tuned, the split is not known, or a file is
     invalid.
