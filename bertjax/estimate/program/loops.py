@@ -51,7 +51,7 @@ def trip_count(
 
 
 def _count(distance: int, step: int, direction: str | None) -> int | None:
-    """Return the number of iterations of a counter that moves by `step` to a bound at `distance`."""
+    """Return the number of iterations of a counter that moves by `step` over `distance`."""
     # `-(-a // b)` is a / b rounded up, whatever the signs: a counter may also go down.
     match direction:
         case "LT" | "GT":
