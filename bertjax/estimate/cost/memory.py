@@ -47,7 +47,10 @@ def bytes_of(tree: Any) -> int:
 def memory_of(
     state: TrainState, batch: Mapping[str, Any], program: Compiled, available: int
 ) -> Memory:
-    """Return what the compiler says a step needs, for an abstract state and batch."""
+    """Return the memory of a compiled step with this abstract state and batch.
+
+    The numbers are those of the compiler's analysis of the program.
+    """
     analysis: Any = program.memory_analysis()
     parameters = bytes_of(state.params)
     optimizer = bytes_of((state.step, state.opt_state))
