@@ -152,11 +152,11 @@ def init_word_vectors(
 
     `words` are ids by word; words without a vector keep their embeddings. All vectors are
     multiplied by one number, so that their standard deviation becomes that of the present
-    embeddings of `words`. In an untrained model that is a little less than `initializer_range`,
-    because the normal distribution is cut. Unscaled GloVe vectors have a much larger deviation and
-    drown the position vectors that are added to them: models that start from them do worse than
-    from random embeddings, and do better with a narrow range (arXiv 2407.12514). Scaling does not
-    change the angles between vectors. Raises `UserError` if a vector is not
+    embeddings of `words`. In an untrained model that is 0.88 x `initializer_range`, because the
+    normal distribution is cut at two deviations. Unscaled GloVe vectors have a much larger
+    deviation and drown the position vectors that are added to them: models that start from them do
+    worse than from random embeddings, and do better with a narrow range (arXiv 2407.12514). Scaling
+    does not change the angles between vectors. Raises `UserError` if a vector is not
     `config.embedding_width` wide or not finite, if none of `words` has a vector, and if all vectors
     are 0.
     """
