@@ -10,9 +10,9 @@ from bertjax.config import OptimizerConfig
 def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     """Return the function from a step (0-based, of `steps`) to its learning rate.
 
-    Linear warmup gives step s the rate `peak * s / warmup_steps`, so the first update's is 0, as in
-    the original BERT (github.com/google-research/bert, optimization.py). What follows is the shape
-    that `config.schedule` names.
+    Linear warmup gives step s the rate `peak * s / warmup_steps`, so the first update has the rate
+    0, as in the original BERT (github.com/google-research/bert, optimization.py). After the warmup
+    the rate has the shape that `config.schedule` names.
     """
     decay = _decay(config, steps)
     warmup = config.warmup_steps
@@ -30,7 +30,7 @@ def _decay(config: OptimizerConfig, steps: int) -> optax.Schedule:
     if config.schedule == "linear":
         return optax.linear_schedule(peak, config.end_learning_rate, rest)
     if config.schedule == "cosine":
-        # optax takes the end as a share of the peak.
+        # optax takes the final rate as a share of the peak.
         return optax.cosine_decay_schedule(peak, rest, alpha=config.end_learning_rate / peak)
     if config.schedule == "constant":
         return optax.constant_schedule(peak)
@@ -38,8 +38,8 @@ def _decay(config: OptimizerConfig, steps: int) -> optax.Schedule:
     # The other three count steps from the run's start: `join_schedules` counts from the warmup's
     # end, so the warmup is added again.
     def inverse_sqrt(step: Array) -> Array:
-        # The shape of the Transformer's paper (arXiv 1706.03762, section 5.3), equal to the peak
-        # where the warmup ends.
+        # The shape is that of the Transformer's paper (arXiv 1706.03762, section 5.3). The rate is
+        # the peak when the warmup ends.
         start = max(warmup, 1)
         return peak * jnp.sqrt(start / jnp.maximum(step + warmup, start))
 
