@@ -93,8 +93,8 @@ def _call(direction: str, static: Static, arrays: Any, vectors: Any, seed: Array
     max_tokens = min(MAX_TOKENS, MAX_ELEMENTS // width)
     # Blocks divide the array: padding would be added to the gradients of scale and bias.
     tokens = _largest_divisor(length, min(length, max_tokens // LANES * LANES), LANES)
-    rows = _largest_divisor(batch, min(batch, max_tokens // tokens), 1)
-    block = pl.BlockSpec((rows, tokens, width), lambda b, t: (b, t, 0))
+    block_rows = _largest_divisor(batch, min(batch, max_tokens // tokens), 1)
+    block = pl.BlockSpec((block_rows, tokens, width), lambda b, t: (b, t, 0))
     vector = pl.BlockSpec((1, width), lambda b, t: (0, 0))
     body: Any = _forward_body
     arrays_out, vectors_out = 1, 0
@@ -106,7 +106,7 @@ def _call(direction: str, static: Static, arrays: Any, vectors: Any, seed: Array
         operations += VECTOR_OPERATIONS["dropout"]
     return pl.pallas_call(
         partial(body, epsilon=static.epsilon, rate=static.rate),
-        grid=(batch // rows, length // tokens),
+        grid=(batch // block_rows, length // tokens),
         in_specs=[pl.BlockSpec(memory_space=pltpu.SMEM)]
         + [vector] * len(vectors)
         + [block] * len(arrays),
@@ -131,8 +131,15 @@ def _largest_divisor(size: int, largest: int, step: int) -> int:
     return next(n for n in range(largest, 0, -step) if size % n == 0)
 
 
+<<<<<<< HEAD
 def _forward_body(seed, scale, bias, x, added, out, *, epsilon, rate):  # type: ignore[no-untyped-def]
     first = pl.program_id(0) * x.shape[0], pl.program_id(1) * x.shape[1]
+=======
+def _forward_body(  # type: ignore[no-untyped-def]
+    seed, scale, bias, x, added, out, *, epsilon, rate
+):
+    first = seed[2] + pl.program_id(0) * x.shape[0], pl.program_id(1) * x.shape[1]
+>>>>>>> main
 
     def one_row(row, _):  # type: ignore[no-untyped-def]
         keep = _keep(seed, first, row, x.shape[1:], rate)

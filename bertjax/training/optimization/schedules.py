@@ -12,11 +12,11 @@ from bertjax.config import OptimizerConfig
 def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     """Return the function from a step (0-based, of `steps`) to its learning rate.
 
-    Linear warmup gives step s the rate `peak * s / warmup_steps`, so the first update's is 0, as in
-    the original BERT (github.com/google-research/bert, optimization.py). What follows is the shape
-    that `config.schedule` names. At each of `config.restarts` the schedule starts again, and its
-    warmup rises from the rate that was reached (warm restarts, arXiv 1608.03983; warming up again
-    for more data: arXiv 2308.04014).
+    Linear warmup gives step s the rate `peak * s / warmup_steps`, so the first update has the rate
+    0, as in the original BERT (github.com/google-research/bert, optimization.py). After the warmup
+    the rate has the shape that `config.schedule` names. At each of `config.restarts` the schedule
+    starts again, and its warmup rises from `config.end_learning_rate` (warm restarts, arXiv
+    1608.03983; a new warmup for more training: arXiv 2308.04014).
     """
     restarts = list(config.restarts)
     schedules: list[optax.Schedule] = []
@@ -30,7 +30,7 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
 
 
 def _stretch(config: OptimizerConfig, steps: int, first_rate: float) -> optax.Schedule:
-    """Return the warmup from `first_rate` and the decay of `steps` steps."""
+    """Return the schedule of `steps` steps: a warmup from `first_rate`, then the decay."""
     decay = _decay(config, steps)
     warmup = config.warmup_steps
     if warmup == 0:
@@ -47,7 +47,7 @@ def _decay(config: OptimizerConfig, steps: int) -> optax.Schedule:
     if config.schedule == "linear":
         return optax.linear_schedule(peak, config.end_learning_rate, rest)
     if config.schedule == "cosine":
-        # optax takes the end as a share of the peak.
+        # optax takes the final rate as a share of the peak.
         return optax.cosine_decay_schedule(peak, rest, alpha=config.end_learning_rate / peak)
     if config.schedule == "constant":
         return optax.constant_schedule(peak)
@@ -55,8 +55,8 @@ def _decay(config: OptimizerConfig, steps: int) -> optax.Schedule:
     # The other three count steps from the run's start: `join_schedules` counts from the warmup's
     # end, so the warmup is added again.
     def inverse_sqrt(step: Array) -> Array:
-        # The shape of the Transformer's paper (arXiv 1706.03762, section 5.3), equal to the peak
-        # where the warmup ends.
+        # The shape is that of the Transformer's paper (arXiv 1706.03762, section 5.3). The rate is
+        # the peak when the warmup ends.
         start = max(warmup, 1)
         return peak * jnp.sqrt(start / jnp.maximum(step + warmup, start))
 
