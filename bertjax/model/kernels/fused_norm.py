@@ -131,15 +131,10 @@ def _largest_divisor(size: int, largest: int, step: int) -> int:
     return next(n for n in range(largest, 0, -step) if size % n == 0)
 
 
-<<<<<<< HEAD
-def _forward_body(seed, scale, bias, x, added, out, *, epsilon, rate):  # type: ignore[no-untyped-def]
-    first = pl.program_id(0) * x.shape[0], pl.program_id(1) * x.shape[1]
-=======
 def _forward_body(  # type: ignore[no-untyped-def]
     seed, scale, bias, x, added, out, *, epsilon, rate
 ):
-    first = seed[2] + pl.program_id(0) * x.shape[0], pl.program_id(1) * x.shape[1]
->>>>>>> main
+    first = pl.program_id(0) * x.shape[0], pl.program_id(1) * x.shape[1]
 
     def one_row(row, _):  # type: ignore[no-untyped-def]
         keep = _keep(seed, first, row, x.shape[1:], rate)
