@@ -63,18 +63,20 @@ def rows_of(folder, manifest, split):
     return records.read(np.arange(len(records)))
 
 
-def test_the_bytes_do_not_depend_on_workers_or_the_order_of_files(corpus, tmp_path):
-    prepare(config_of(corpus), tmp_path / "one")
-    prepare(config_of(corpus, workers=2), tmp_path / "two")
-    names = [str(corpus / f"{name}.txt") for name in "dbca"]
-    prepare(dataclasses.replace(config_of(corpus), data=dataclasses.replace(config_of(corpus).data, corpus=tuple(names))),
-            tmp_path / "three")  # fmt: skip
+@pytest.mark.parametrize("shards", [3, 40])
+def test_the_bytes_do_not_depend_on_workers_or_the_order_of_files(corpus, tmp_path, shards):
+    config = config_of(corpus, num_shards=shards)
+    prepare(config, tmp_path / "one")
+    prepare(with_workers(config, 2), tmp_path / "two")
+    names = tuple(str(corpus / f"{name}.txt") for name in "dbca")
+    prepare(config.replace(data={"corpus": names}), tmp_path / "three")
     for name in "abcd":
         shutil.copy(corpus / f"{name}.txt", corpus / f"{ord('z') - ord(name)}.text")
         (corpus / f"{name}.txt").unlink()
-    prepare(config_of(corpus), tmp_path / "four")
+    prepare(config, tmp_path / "four")
     first = digests(tmp_path / "one")
-    assert len([name for name in first if name.endswith(".tfrecord")]) == 4
+    heldout_shards = max(1, round(shards * config.data.validation_fraction))
+    assert len([name for name in first if name.endswith(".tfrecord")]) == shards + heldout_shards
     assert (
         first
         == digests(tmp_path / "two")
