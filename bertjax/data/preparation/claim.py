@@ -86,6 +86,15 @@ def claim(folder: epath.Path, inputs: dict[str, Any]) -> None:
     write_whole(path, json.dumps({"rules": RULES, **inputs}, indent=2).encode())
 
 
+def release(folder: epath.Path) -> None:
+    """Undo `claim` and remove all results, so that other settings may be tried in the folder."""
+    plan = folder / WORK / "plan.json"
+    _remove_results(folder, plan)
+    # Last: until then what is left is found to be of this preparation.
+    plan.unlink()
+    plan.parent.rmdir()
+
+
 def _remove_results(folder: epath.Path, plan: epath.Path) -> None:
     """Remove all that a preparation wrote but its plan; files of others stay."""
     made = [path for path in plan.parent.iterdir() if path.name != plan.name]

@@ -5,7 +5,6 @@ the files or the number of workers. Finished work is kept: if preparation was in
 started again, it makes only what is missing.
 """
 
-import dataclasses
 import json
 import os
 import uuid
@@ -27,11 +26,12 @@ from bertjax.data.preparation.claim import (
     check_same_inputs,
     check_same_vocabulary,
     claim,
+    release,
     settings_of,
 )
 from bertjax.data.preparation.document_pool import (
     TokenizedCorpus,
-    count_documents,
+    config_of_split,
     forget_pool,
 )
 from bertjax.data.preparation.runners import Runner, RunStage, WorkItem, local_runner
@@ -46,7 +46,7 @@ from bertjax.data.tokenizers.tokenizer import (
     open_vocabulary,
     train_tokenizer,
 )
-from bertjax.errors import check, require_package
+from bertjax.errors import UserError, check, require_package
 from bertjax.progress import Progress, silent
 
 SPLITS = ("train", "validation")
@@ -186,34 +186,18 @@ def _make_shards(preparation: _Preparation) -> dict[str, Config]:
         near_duplicates_dropped=threshold > 0,
         preparation=uuid.uuid4().hex,
     )
-    configs = {split: _config_of(split, config, corpus) for split in SPLITS}
+    try:
+        configs = {split: config_of_split(split, config, corpus) for split in SPLITS}
+    except UserError:
+        # The way out is another setting, which this folder would not take any more.
+        release(preparation.folder)
+        raise
     items = []
     for shard in plan.shards():
         items.append(WorkItem(build_shard.build, (configs[shard.split], corpus, shard)))
     preparation.run_stage("write", items)
     forget_pool()  # where the work was done in this process
     return configs
-
-
-def _config_of(split: str, config: Config, corpus: TokenizedCorpus) -> Config:
-    """Return the configuration by which the rows of a split are made.
-
-    One document gives no random B. Raises `UserError` if it is the training split that has one; a
-    held-out split is then made without pairs, and the loss of masked words can be computed.
-    """
-    ranges = corpus.plan.ranges_in(split)
-    if config.data.sentence_objective != "next_sentence" or not ranges:
-        return config
-    if count_documents(corpus, ranges, at_most=2) != 1:
-        return config
-    check(
-        split != "train",
-        where="split train",
-        found="one document, so that no B is from another",
-        expected="two or more (or data.sentence_objective sentence_order or none)",
-    )
-    data = dataclasses.replace(config.data, sentence_objective="none")
-    return dataclasses.replace(config, data=data)
 
 
 def _make_manifest(

@@ -9,10 +9,11 @@ from bertjax.config import Config, DataConfig
 from bertjax.data.preparation import document_pool, tokenize_corpus
 from bertjax.data.preparation import documents as docs
 from bertjax.data.preparation.document_pool import (
+    SplitSurvey,
     TokenizedCorpus,
-    count_documents,
     forget_pool,
     open_pool,
+    survey_split,
 )
 from bertjax.data.preparation.documents import Documents
 from bertjax.data.preparation.shard_assignment import plan_shards
@@ -64,6 +65,10 @@ def tokenized(folder, parts, shards=6, fraction=0.0, tokens=None, preparation="o
     return TokenizedCorpus(str(folder), tuple(names), plan, False, preparation)
 
 
+def _digests_of(texts):
+    return np.sort(np.frombuffer(b"".join(docs.digest(text.split()) for text in texts), "V16"))
+
+
 def some_texts(count, seed=0):
     rng = np.random.default_rng(seed)
     letters = np.array(list("abcdefghij"))
@@ -111,14 +116,17 @@ def test_a_pool_has_each_document_once_and_counts_the_copies_in_their_range(tmp_
 def test_near_duplicates_are_in_no_pool_and_not_counted(tmp_path):
     texts = some_texts(12)
     corpus = dataclasses.replace(tokenized(tmp_path, [texts]), near_duplicates_dropped=True)
-    dropped = np.sort(
-        np.frombuffer(b"".join(docs.digest(text.split()) for text in texts[3:]), "V16")
-    )
+    dropped = _digests_of(texts[3:])
     (tmp_path / ".work" / "near_duplicates").write_bytes(dropped.tobytes())
     pool = open_pool(corpus, 0, DATA)
     assert sorted(texts_of(pool.documents, range(3))) == sorted(texts[:3])
     assert sum(each.near_duplicates for each in pool.ranges.values()) == 9
-    assert count_documents(corpus, corpus.plan.ranges_in("train"), at_most=5) == 3
+    alone = dropped[np.arange(8)]  # one more document is left
+    (tmp_path / ".work" / "near_duplicates").write_bytes(
+        np.sort(np.concatenate([alone, _digests_of(texts[:3])])).tobytes()
+    )
+    survey = survey_split(corpus, corpus.plan.ranges_in("train"), DATA)
+    assert survey == SplitSurvey(documents=1, has_next=True)
 
 
 def test_pools_of_a_large_split_are_bounded_and_disjoint(tmp_path):
@@ -170,11 +178,25 @@ def test_without_next_sentences_a_range_is_read_alone_even_with_one_document(tmp
         assert len(open_pool(corpus, number, data).documents) == 1
 
 
-def test_documents_of_a_split_are_counted_without_copies_up_to_a_number(tmp_path):
+def test_documents_of_a_split_are_counted_without_copies_up_to_two(tmp_path):
     for count in range(4):
         corpus = tokenized(tmp_path / str(count), [some_texts(count) * 3 + some_texts(count)], 50)
-        assert count_documents(corpus, corpus.plan.ranges_in("train"), at_most=2) == min(count, 2)
-        assert count_documents(corpus, corpus.plan.ranges_in("validation"), at_most=2) == 0
+        survey = survey_split(corpus, corpus.plan.ranges_in("train"), DATA)
+        assert survey == SplitSurvey(min(count, 2), has_next=count > 0)
+        survey = survey_split(corpus, corpus.plan.ranges_in("validation"), DATA)
+        assert survey == SplitSurvey(0, has_next=False)
+
+
+@pytest.mark.parametrize("texts,has_next", [
+    (["one", "two", "three"], False),
+    (["one", "two", "three four"], True),
+    (["one", "two", "x" * 62], True),  # longer than a row, and counts as two
+    (["one", "two", "x" * 61], False),
+])  # fmt: skip
+def test_whether_a_document_has_a_next_sentence_is_found_wherever_it_is(tmp_path, texts, has_next):
+    corpus = tokenized(tmp_path, [[text] for text in texts], shards=90)
+    survey = survey_split(corpus, corpus.plan.ranges_in("train"), DATA)
+    assert survey == SplitSurvey(2, has_next)
 
 
 def test_the_pool_is_read_once_for_all_its_ranges_and_again_for_another_preparation(

@@ -325,6 +325,21 @@ def test_one_document_gives_no_next_sentences_and_what_to_do_is_said(tmp_path, c
     )
 
 
+def test_documents_of_a_sentence_each_give_no_next_sentences_and_what_to_do_is_said(tmp_path):
+    """All labels would be the same."""
+    (tmp_path / "a.txt").write_text("\n\n".join(f"Sentence number {n}." for n in range(50)))
+    config = config_of(tmp_path / "a.txt")
+    with pytest.raises(UserError) as raised:
+        prepare(config, tmp_path / "out")
+    assert str(raised.value) == (
+        "split train: found a single sentence in each document, so that no A has a next one, "
+        "expected two or more in some (or data.sentence_objective sentence_order or none)"
+    )
+    # The folder takes the other setting at once.
+    assert not list((tmp_path / "out").iterdir())
+    prepare(config.replace(data={"sentence_objective": "sentence_order"}), tmp_path / "out")
+
+
 SENTENCES = 40
 
 
