@@ -6,8 +6,9 @@ from typing import IO, NamedTuple
 
 from etils import epath
 
-from bertjax.data.corpus import formats
-from bertjax.data.corpus.formats import NEWLINE, tfds_builder
+from bertjax.data.corpus.formats import decoding, long_texts
+from bertjax.data.corpus.formats.decoding import NEWLINE
+from bertjax.data.corpus.formats.tfds import tfds_builder
 from bertjax.errors import UserError, one_line
 from bertjax.storage import opened
 
@@ -74,11 +75,11 @@ def _next_start(file: IO[bytes], position: int, size: int, blank: bool) -> int:
     """The position of the first line start at or after `position`; `size` if there is none.
 
     With `blank`, the line must follow an empty line, unless there is no empty line within the next
-    `formats.MAX_DOCUMENT_CHARACTERS`.
+    `long_texts.MAX_DOCUMENT_CHARACTERS`.
     """
     file.seek(position)
     line_start, data = size, b""
-    while block := file.read(formats.BLOCK_BYTES):
+    while block := file.read(decoding.BLOCK_BYTES):
         # The last byte of the previous block is kept, because an empty line may span two blocks.
         data = data[-1:] + block
         empty_line = _EMPTY_LINE.search(data) if blank else None
@@ -88,7 +89,7 @@ def _next_start(file: IO[bytes], position: int, size: int, blank: bool) -> int:
             line_start = position + block.index(NEWLINE) + 1
         position += len(block)
         # The reader divides a longer document anyway, so beyond that any line's start will do.
-        near = position - line_start <= formats.MAX_DOCUMENT_CHARACTERS
+        near = position - line_start <= long_texts.MAX_DOCUMENT_CHARACTERS
         if line_start < size and not (blank and near):
             return line_start
     return size

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from etils import epath
 
 from bertjax.config import DataConfig
-from bertjax.data.corpus.formats import tfds_bytes
+from bertjax.data.corpus.formats.tfds import tfds_bytes
 from bertjax.errors import UserError, check
 from bertjax.storage import OPENERS, version_of
 
@@ -22,7 +22,7 @@ class Source:
     name: str
     """Path of the file, or `tfds:NAME`, or `python-docs`."""
     format: str
-    """Key in `formats.READERS`: a `DataConfig.format` except `auto`, or `tfds` or `python-docs`."""
+    """Key in `readers.READERS`: a `DataConfig.format` except `auto`, or `tfds` or `python-docs`."""
     size: int = 0
     """Bytes on the disk; 0 if unknown."""
 

@@ -2,7 +2,7 @@
 
 The division follows from the files alone, not from the number of workers. The prepared output does
 not depend on the division either, with one exception: documents longer than
-`formats.MAX_DOCUMENT_CHARACTERS` are divided where their work unit ends.
+`long_texts.MAX_DOCUMENT_CHARACTERS` are divided where their work unit ends.
 """
 
 import hashlib
@@ -13,10 +13,10 @@ from itertools import pairwise
 
 from bertjax import storage
 from bertjax.config import DataConfig
-from bertjax.data.corpus import formats
 from bertjax.data.corpus.boundaries import BOUNDARIES, Boundary
 from bertjax.data.corpus.cleaning import clean
-from bertjax.data.corpus.formats import Extent
+from bertjax.data.corpus.formats.extent import Extent
+from bertjax.data.corpus.formats.readers import READERS
 from bertjax.data.corpus.sentences import split_sentences
 from bertjax.data.corpus.sources import Source
 from bertjax.errors import check
@@ -42,7 +42,7 @@ class SourcePart:
 
     @property
     def extent(self) -> Extent:
-        """The bounds that a reader of `formats.READERS` takes."""
+        """The bounds that a reader of `readers.READERS` takes."""
         return Extent(self.begin, self.end)
 
 
@@ -122,7 +122,7 @@ def read_texts(
 ) -> Iterator[tuple[str, Callable[[str], list[str]]]]:
     """The cleaned texts of a work unit, each with the function that splits it into sentences.
 
-    `clean` updates `counts` (`cleaning.COUNTED`). `formats.MAX_DOCUMENT_CHARACTERS` bounds the
+    `clean` updates `counts` (`cleaning.COUNTED`). `long_texts.MAX_DOCUMENT_CHARACTERS` bounds the
     memory; for JSON lines and Parquet, the longest line or value does.
     Raises `UserError` naming the file, and the line where there is one, for a file that is empty,
     not UTF-8 or damaged, has a broken JSON line, or lacks the field `config.text_field`.
@@ -134,7 +134,7 @@ def read_texts(
         split = _by_line if source.format == "bert" else split_sentences
         is_whole = part == SourcePart(source)
         has_text = False
-        for text in formats.READERS[source.format](source.name, config, part.extent):
+        for text in READERS[source.format](source.name, config, part.extent):
             if text and not text.isspace():
                 has_text = True
                 # Not split yet: the sample for a vocabulary leaves most texts out, and splitting is
