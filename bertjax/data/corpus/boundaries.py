@@ -6,14 +6,27 @@ from typing import IO, NamedTuple
 
 from etils import epath
 
+from bertjax.data.corpus.cleaning import UNSEEN
 from bertjax.data.corpus.formats import decoding, long_texts
 from bertjax.data.corpus.formats.decoding import NEWLINE
 from bertjax.data.corpus.formats.tfds import tfds_builder
 from bertjax.errors import UserError, one_line
 from bertjax.storage import opened
 
-# White space may stand in it: the reader strips a line before it asks whether it is blank.
-_EMPTY_LINE = re.compile(rb"\n[ \t\r]*\n")
+
+def _encoded_class(characters: str) -> bytes:
+    """A pattern that matches one of the characters in UTF-8."""
+    last_bytes: dict[bytes, bytes] = {}
+    for character in characters:
+        encoded = character.encode()
+        last_bytes[encoded[:-1]] = last_bytes.get(encoded[:-1], b"") + encoded[-1:]
+    classes = [start + b"[" + re.escape(ends) + b"]" for start, ends in last_bytes.items()]
+    return b"|".join(classes)
+
+
+# The characters that may stand in a line which the reader calls blank. The line end is not one of
+# them, so that a match has a single blank line. Possessive (*+), as nothing else could match.
+_EMPTY_LINE = re.compile(b"\n(?:" + _encoded_class(UNSEEN.replace("\n", "")) + b")*+\n")
 
 
 class Boundary(NamedTuple):

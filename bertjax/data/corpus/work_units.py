@@ -14,7 +14,7 @@ from itertools import pairwise
 from bertjax import storage
 from bertjax.config import DataConfig
 from bertjax.data.corpus.boundaries import BOUNDARIES, Boundary
-from bertjax.data.corpus.cleaning import clean
+from bertjax.data.corpus.cleaning import clean, is_blank
 from bertjax.data.corpus.formats.extent import Extent
 from bertjax.data.corpus.formats.readers import READERS
 from bertjax.data.corpus.sentences import split_sentences
@@ -135,7 +135,7 @@ def read_texts(
         is_whole = part == SourcePart(source)
         has_text = False
         for text in READERS[source.format](source.name, config, part.extent):
-            if text and not text.isspace():
+            if not is_blank(text):
                 has_text = True
                 # Not split yet: the sample for a vocabulary leaves most texts out, and splitting is
                 # slow.
@@ -150,4 +150,6 @@ def read_texts(
 
 
 def _by_line(text: str) -> list[str]:
-    return [line for line in map(str.strip, text.split("\n")) if line]
+    # White space inside a line is reduced too, as `split_sentences` does: byte-level BPE keeps it.
+    lines = [" ".join(line.split()) for line in text.split("\n")]
+    return [line for line in lines if line]

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 
 from bertjax.config import DataConfig
+from bertjax.data.corpus.cleaning import is_blank
 from bertjax.data.corpus.formats.decoding import line_name
 from bertjax.data.corpus.formats.extent import Extent
 from bertjax.data.corpus.formats.fields import check_field
@@ -15,7 +16,7 @@ from bertjax.errors import UserError, check, mismatch
 def read_jsonl(name: str, config: DataConfig, extent: Extent) -> Iterator[str]:
     # A part of an object is no JSON, so a line comes whole however long it is.
     for number, line, _ in read_lines(name, config, extent, whole=True):
-        if line and not line.isspace():
+        if not is_blank(line):
             yield from split_long(_json_text(line, name, config, extent, number))
 
 

@@ -8,12 +8,16 @@ from bertjax.data.corpus.formats.decoding import NEWLINE, decode
 from bertjax.data.corpus.formats.extent import Extent
 from bertjax.storage import opened
 
+RETURN = b"\r"
+
 
 def read_lines(
     name: str, config: DataConfig, extent: Extent, *, whole: bool = False
 ) -> Iterator[tuple[int, str, bool]]:
     """(number, text, ends) of each line, read in blocks of `decoding.BLOCK_BYTES`.
 
+    A line ends with a line feed, with carriage returns before it or not, or with a carriage return
+    alone, as on old Macs. Only line feeds count in the number, as in most editors.
     A line longer than a block is yielded in parts, and `ends` is True only for the last part. With
     `whole`, lines are never divided. Line numbers count from the start of the extent; `line_name`
     converts them to line numbers of the file.
@@ -47,10 +51,19 @@ def read_lines(
             # Not `splitlines`, which splits at U+2028 too: a JSON string may hold that as it is
             # (RFC 8259, section 7).
             *lines, rest = text.split("\n")
+            has_returns = "\r" in text
             del text
             for line in lines:
-                yield number, line.removesuffix("\r"), True
+                if has_returns:
+                    for part in line.rstrip("\r").split("\r"):
+                        yield number, part, True
+                else:
+                    yield number, line, True
                 number += 1
+            if has_returns:
+                *parts, rest = rest.split("\r")
+                for part in parts:
+                    yield number, part, True
             if rest:
                 yield number, rest, last
             if last:
@@ -60,17 +73,24 @@ def read_lines(
 def _block_end(data: bytes, whole: bool) -> int:
     """The number of bytes of a block to use now.
 
-    The block is cut after the last newline. If it has no newline, it is cut after the last space;
-    if it has no space either, between two characters.
+    The block is cut after the last newline. If it has no newline, it is cut after the last carriage
+    return, else after the last space, else between two characters.
     """
     end = data.rfind(NEWLINE) + 1
     # With less than a block, the line's end may come next: the bytes wait for more.
     if end or whole or len(data) < decoding.BLOCK_BYTES:
         return end
-    end = data.rfind(b" ") + 1
-    if not end:
-        end = len(data) - 1
-        # Bytes 10xxxxxx continue a UTF-8 character; a character has at most three such bytes.
-        while end > len(data) - 4 and data[end] & 0xC0 == 0x80:
-            end -= 1
+    # Carriage returns at the end stay with what follows: that may be their line feed.
+    body = data.rstrip(RETURN)
+    # Unless there is little else, so that the bytes that wait do not add up.
+    if len(body) < len(data) // 2:
+        body = data
+    for separator in (RETURN, b" "):
+        end = body.rfind(separator) + 1
+        if end:
+            return end
+    end = len(body) - 1
+    # Bytes 10xxxxxx continue a UTF-8 character; a character has at most three such bytes.
+    while end > len(body) - 4 and body[end] & 0xC0 == 0x80:
+        end -= 1
     return end

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from bertjax.config import DataConfig
+from bertjax.data.corpus.cleaning import is_blank
 from bertjax.data.corpus.formats import long_texts
 from bertjax.data.corpus.formats.extent import Extent
 from bertjax.data.corpus.formats.lines import read_lines
@@ -13,7 +14,7 @@ def read_bert(name: str, config: DataConfig, extent: Extent) -> Iterator[str]:
     size = 0
     for _, line, ends in read_lines(name, config, extent):
         # A part of a long line may be white space alone without being a blank line.
-        blank = ends and not line.strip()
+        blank = ends and is_blank(line)
         if document and (blank or size > long_texts.MAX_DOCUMENT_CHARACTERS):
             # Lines stay lines: in this format each is a sentence.
             yield "\n".join(document)
