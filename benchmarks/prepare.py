@@ -30,7 +30,7 @@ from etils import epath
 from reporting import argument_parser, print_header, print_line
 
 from bertjax.config import Config, DataConfig, TokenizerConfig, from_dict, to_dict
-from bertjax.data.records.reader import record_spans
+from bertjax.data.records.foreign_files import record_spans
 
 LENGTH, PREDICTIONS, DUPE_FACTOR = 128, 20, 5
 COLUMNS = (

@@ -16,8 +16,10 @@ from etils import epath
 from bertjax.config import Config
 from bertjax.data.order import batch_record_numbers, mixture_record_numbers, quotas_of
 from bertjax.data.records import record_format
+from bertjax.data.records.foreign_files import foreign_paths
+from bertjax.data.records.foreign_records import ForeignRecords
 from bertjax.data.records.manifest import WORK, Manifest, read_manifest
-from bertjax.data.records.reader import ForeignRecords, PreparedRecords, foreign_paths
+from bertjax.data.records.reader import PreparedRecords
 from bertjax.data.records.record_format import Schema
 from bertjax.errors import check, require_package
 from bertjax.masking.static import unmask

@@ -9,12 +9,13 @@ import pytest
 from etils import epath
 
 from bertjax.data import pipeline
+from bertjax.data.records.foreign_records import ForeignRecords
 from bertjax.data.records.manifest import read_manifest, write_manifest
-from bertjax.data.records.reader import ForeignRecords
 from bertjax.data.records.record_format import Schema
 from bertjax.errors import UserError
 from bertjax.masking.static import unmask
-from tests.data.records.test_reader import foreign, manifest_of, written
+from tests.data.records.test_foreign_records import foreign
+from tests.data.records.test_reader import manifest_of, written
 from tests.factory import random_batch, small_config
 from tests.waiting import LIMIT_SECONDS
 
