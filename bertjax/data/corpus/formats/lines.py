@@ -6,6 +6,8 @@ from bertjax.config import DataConfig
 from bertjax.data.corpus.formats import decoding
 from bertjax.data.corpus.formats.decoding import NEWLINE, decode
 from bertjax.data.corpus.formats.extent import Extent
+from bertjax.errors import mismatch
+from bertjax.file_kinds import kind_of
 from bertjax.storage import opened
 
 RETURN = b"\r"
@@ -36,6 +38,8 @@ def read_lines(
             block = file.read(decoding.BLOCK_BYTES if left < 0 else min(decoding.BLOCK_BYTES, left))
             if left > 0:
                 left -= len(block)
+            if number == 1 and not carry and not extent.begin:
+                _check_text(block, name)
             last = not block
             if block and whole and NEWLINE not in block:
                 carry.append(block)
@@ -68,6 +72,18 @@ def read_lines(
                 yield number, rest, last
             if last:
                 return
+
+
+def _check_text(head: bytes, name: str) -> None:
+    """Raise `UserError` if a file of another kind begins with `head`.
+
+    The first byte that is not UTF-8 would not tell which kind; with `data.encoding_errors replace`
+    the file would even be read.
+    """
+    kind = kind_of(head)
+    if kind:
+        or_ending = f", or the ending {kind.ending}" if kind.ending else ""
+        raise mismatch(where=name, found=kind.name, expected=f"text in UTF-8{or_ending}")
 
 
 def _block_end(data: bytes, whole: bool) -> int:
