@@ -1,13 +1,14 @@
 """Boundaries between documents at which a file or data set of each format can be divided."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import IO, NamedTuple
 
 from etils import epath
 
 from bertjax.data.corpus.cleaning import UNSEEN
 from bertjax.data.corpus.formats import decoding, long_texts
+from bertjax.data.corpus.formats.archives import tar_sizes, zip_sizes
 from bertjax.data.corpus.formats.decoding import NEWLINE
 from bertjax.data.corpus.formats.tfds import tfds_builder
 from bertjax.errors import UserError, one_line
@@ -33,7 +34,7 @@ class Boundary(NamedTuple):
     """Start and size of one part of a source."""
 
     begin: int
-    """Number of the part's first byte (in Parquet: row group; in TFDS: example)."""
+    """Number of the part's first byte (Parquet: row group; TFDS: example; archive: member)."""
     size: int
     """Size of the part in bytes; an estimate if it is not known exactly."""
 
@@ -51,14 +52,27 @@ def _row_groups(name: str, size: int, step: int) -> list[Boundary]:
             group_bytes = [metadata.row_group(i).total_byte_size for i in groups]
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{name}: cannot be read as Parquet ({one_line(error)})") from error
+    # pyarrow reads row groups by number, and nothing smaller.
+    return _grouped(group_bytes, step)
+
+
+def _zip_members(name: str, size: int, step: int) -> list[Boundary]:
+    return _grouped(zip_sizes(name), step)
+
+
+def _tar_members(name: str, size: int, step: int) -> list[Boundary]:
+    return _grouped(tar_sizes(name), step)
+
+
+def _grouped(sizes: Sequence[int], step: int) -> list[Boundary]:
+    """Boundaries that group consecutive items, of these sizes, to parts of about `step` bytes."""
     boundaries: list[Boundary] = []
     begin = part_bytes = 0
-    # pyarrow reads row groups by number, and nothing smaller.
-    for group in groups:
-        if part_bytes and part_bytes + group_bytes[group] > step:
+    for number, item_bytes in enumerate(sizes):
+        if part_bytes and part_bytes + item_bytes > step:
             boundaries.append(Boundary(begin, part_bytes))
-            begin, part_bytes = group, 0
-        part_bytes += group_bytes[group]
+            begin, part_bytes = number, 0
+        part_bytes += item_bytes
     return [*boundaries, Boundary(begin, part_bytes)]
 
 
@@ -120,6 +134,8 @@ BOUNDARIES: dict[str, Callable[[str, int, int], list[Boundary]]] = {
     "line": _lines,
     "jsonl": _lines,
     "parquet": _row_groups,
+    "zip": _zip_members,
+    "tar": _tar_members,
     "tfds": _examples,
 }
 """Functions that divide a source, by `Source.format`.

@@ -1,6 +1,5 @@
 """TFRecord files of other BERT data scripts: which ones a split has, and the records in them."""
 
-import gzip
 import hashlib
 import re
 from collections.abc import Iterator
@@ -12,7 +11,15 @@ from bertjax.data.records import record_format
 from bertjax.data.records.record_format import FOOTER_BYTES, HEADER_BYTES
 from bertjax.errors import check, mismatch
 from bertjax.file_kinds import HEAD_BYTES, kind_of
-from bertjax.storage import blocks_of, cached, is_local, local_copy, read_errors, version_of
+from bertjax.storage import (
+    OPENERS,
+    blocks_of,
+    cached,
+    is_local,
+    local_copy,
+    read_errors,
+    version_of,
+)
 
 TRAINING_WORDS = frozenset({"train", "trainset"})
 HELDOUT_WORDS = frozenset(
@@ -185,5 +192,5 @@ def _digest(path: epath.Path, what: str) -> str:
 
 
 def _decompressed(path: epath.Path, head: bytes) -> Iterator[bytes]:
-    with read_errors(str(path), GZIP, lambda: head), gzip.open(path) as file:
-        yield from blocks_of(file)
+    with read_errors(str(path), GZIP, lambda: head), path.open("rb") as file:
+        yield from blocks_of(OPENERS[GZIP](file))

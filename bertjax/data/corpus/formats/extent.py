@@ -4,7 +4,10 @@ from typing import NamedTuple
 
 
 class Extent(NamedTuple):
-    """The part of a source to read, in bytes (in Parquet: row groups; in TFDS: examples)."""
+    """The part of a source to read, in bytes.
+
+    In Parquet it is counted in row groups, in TFDS in examples, in archives in members.
+    """
 
     begin: int = 0
     end: int = -1

@@ -10,17 +10,22 @@ from bertjax.data.corpus.formats.extent import Extent
 from bertjax.data.corpus.formats.fields import check_field
 from bertjax.data.corpus.formats.lines import read_lines
 from bertjax.data.corpus.formats.long_texts import split_long
+from bertjax.data.corpus.formats.source_file import SourceFile
 from bertjax.errors import UserError, check, mismatch
 
 
-def read_jsonl(name: str, config: DataConfig, extent: Extent) -> Iterator[str]:
+def read_jsonl(file: SourceFile, config: DataConfig, extent: Extent) -> Iterator[str | None]:
     # A part of an object is no JSON, so a line comes whole however long it is.
-    for number, line, _ in read_lines(name, config, extent, whole=True):
+    for number, line, _ in read_lines(file, config, extent, whole=True):
         if not is_blank(line):
-            yield from split_long(_json_text(line, name, config, extent, number))
+            text = _json_text(line, file.name, config, extent, number)
+            if text is None:
+                yield None
+            else:
+                yield from split_long(text)
 
 
-def _json_text(line: str, name: str, config: DataConfig, extent: Extent, number: int) -> str:
+def _json_text(line: str, name: str, config: DataConfig, extent: Extent, number: int) -> str | None:
     try:
         value = json.loads(line)
     # Thousands of nested lists exhaust the parser's recursion.
@@ -32,6 +37,10 @@ def _json_text(line: str, name: str, config: DataConfig, extent: Extent, number:
     text = value.get(config.text_field) if isinstance(value, dict) else None
     # What is wrong is worked out only here, so that a line without a fault costs no more.
     if not isinstance(text, str):
+        if value is None or (
+            text is None and isinstance(value, dict) and config.text_field in value
+        ):
+            return None
         where = line_name(name, extent, number)
         check(
             isinstance(value, dict),

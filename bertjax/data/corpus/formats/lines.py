@@ -6,15 +6,15 @@ from bertjax.config import DataConfig
 from bertjax.data.corpus.formats import decoding
 from bertjax.data.corpus.formats.decoding import NEWLINE, decode
 from bertjax.data.corpus.formats.extent import Extent
+from bertjax.data.corpus.formats.source_file import SourceFile
 from bertjax.errors import mismatch
 from bertjax.file_kinds import kind_of
-from bertjax.storage import opened
 
 RETURN = b"\r"
 
 
 def read_lines(
-    name: str, config: DataConfig, extent: Extent, *, whole: bool = False
+    source: SourceFile, config: DataConfig, extent: Extent, *, whole: bool = False
 ) -> Iterator[tuple[int, str, bool]]:
     """(number, text, ends) of each line, read in blocks of `decoding.BLOCK_BYTES`.
 
@@ -30,7 +30,9 @@ def read_lines(
     # Bytes left to read. A negative value means "to the end of the file", and it does not change.
     left = extent.end - extent.begin if extent.end >= 0 else -1
     carry: list[bytes] = []
-    with opened(name) as file:
+    at_file_start = extent.begin == 0
+    name = source.name
+    with source.opened() as file:
         if extent.begin:
             file.seek(extent.begin)
         while True:
@@ -38,8 +40,9 @@ def read_lines(
             block = file.read(decoding.BLOCK_BYTES if left < 0 else min(decoding.BLOCK_BYTES, left))
             if left > 0:
                 left -= len(block)
-            if number == 1 and not carry and not extent.begin:
+            if at_file_start:
                 _check_text(block, name)
+                at_file_start = False
             last = not block
             if block and whole and NEWLINE not in block:
                 carry.append(block)

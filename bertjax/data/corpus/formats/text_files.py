@@ -7,12 +7,13 @@ from bertjax.data.corpus.cleaning import is_blank
 from bertjax.data.corpus.formats import long_texts
 from bertjax.data.corpus.formats.extent import Extent
 from bertjax.data.corpus.formats.lines import read_lines
+from bertjax.data.corpus.formats.source_file import SourceFile
 
 
-def read_bert(name: str, config: DataConfig, extent: Extent) -> Iterator[str]:
+def read_bert(file: SourceFile, config: DataConfig, extent: Extent) -> Iterator[str]:
     document: list[str] = []
     size = 0
-    for _, line, ends in read_lines(name, config, extent):
+    for _, line, ends in read_lines(file, config, extent):
         # A part of a long line may be white space alone without being a blank line.
         blank = ends and is_blank(line)
         if document and (blank or size > long_texts.MAX_DOCUMENT_CHARACTERS):
@@ -25,10 +26,10 @@ def read_bert(name: str, config: DataConfig, extent: Extent) -> Iterator[str]:
     yield "\n".join(document)
 
 
-def read_file(name: str, config: DataConfig, extent: Extent) -> Iterator[str]:
+def read_file(file: SourceFile, config: DataConfig, extent: Extent) -> Iterator[str]:
     lines: list[str] = []
     size = 0
-    for _, line, _ in read_lines(name, config, extent):
+    for _, line, _ in read_lines(file, config, extent):
         lines.append(line)
         size += len(line)
         if size > long_texts.MAX_DOCUMENT_CHARACTERS:
@@ -37,6 +38,6 @@ def read_file(name: str, config: DataConfig, extent: Extent) -> Iterator[str]:
     yield "\n".join(lines)
 
 
-def read_line(name: str, config: DataConfig, extent: Extent) -> Iterator[str]:
-    for _, line, _ in read_lines(name, config, extent):
+def read_line(file: SourceFile, config: DataConfig, extent: Extent) -> Iterator[str]:
+    for _, line, _ in read_lines(file, config, extent):
         yield line

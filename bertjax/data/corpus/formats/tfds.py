@@ -8,6 +8,7 @@ from bertjax.data.corpus.formats.decoding import decode
 from bertjax.data.corpus.formats.extent import Extent
 from bertjax.data.corpus.formats.fields import check_field
 from bertjax.data.corpus.formats.long_texts import split_long
+from bertjax.data.corpus.formats.source_file import SourceFile
 from bertjax.errors import UserError, check, needs_extra, one_line
 
 
@@ -54,7 +55,8 @@ def _tfds_split(builder: Any, extent: Extent) -> str:
     return "+".join(slices)
 
 
-def read_tfds(name: str, config: DataConfig, extent: Extent) -> Iterator[str]:
+def read_tfds(file: SourceFile, config: DataConfig, extent: Extent) -> Iterator[str]:
+    name = file.name
     with needs_extra("data"):
         import tensorflow as tf
         import tensorflow_datasets as tfds

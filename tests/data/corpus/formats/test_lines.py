@@ -6,6 +6,7 @@ from bertjax.config import DataConfig
 from bertjax.data.corpus.formats import decoding
 from bertjax.data.corpus.formats.extent import WHOLE
 from bertjax.data.corpus.formats.lines import read_lines
+from bertjax.data.corpus.formats.source_file import file_at
 from tests.data.corpus.test_sources import documents
 
 # Universal newlines: https://docs.python.org/3/library/functions.html#open, `newline`.
@@ -38,7 +39,7 @@ def test_lines_do_not_depend_on_the_blocks_in_which_they_are_read(tmp_path_facto
     lines, part = [], ""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decoding, "BLOCK_BYTES", size)
-        for _, line, ends in read_lines(str(path), DataConfig(), WHOLE):
+        for _, line, ends in read_lines(file_at(str(path)), DataConfig(), WHOLE):
             part += line
             if ends:
                 lines.append(part)

@@ -88,8 +88,12 @@ def test_json_lines_and_parquet_give_the_same_documents(tmp_path_factory, texts,
 
 
 @pytest.mark.parametrize(
-    "kind", [pa.string(), pa.large_string(), pa.binary(), pa.dictionary(pa.int32(), pa.string())]
-)
+    "kind",
+    [
+        pa.string(), pa.large_string(), pa.binary(), pa.dictionary(pa.int32(), pa.string()),
+        pa.string_view(), pa.binary_view(),
+    ],
+)  # fmt: skip
 def test_parquet_gives_the_column_of_the_text_field_in_any_storage_type(tmp_path, kind):
     path = parquet(
         tmp_path / "a.parquet", text=pa.array(["One. Two.", "三。", ""], kind), n=[1, 2, 3]
@@ -100,10 +104,26 @@ def test_parquet_gives_the_column_of_the_text_field_in_any_storage_type(tmp_path
     )
 
 
+def test_entries_that_are_null_are_left_out_and_counted(tmp_path):
+    texts = ["One.", None, "Two.", None]
+    table = parquet(tmp_path / "a.parquet", text=texts)
+    lines = "".join(json.dumps({"text": text, "id": 1}) + "\n" for text in texts[:-1]) + "null\n"
+    for path in (table, write(tmp_path / "a.jsonl", lines.encode())):
+        config = DataConfig(corpus=(str(path),))
+        (work_unit,) = make_work_units(find_sources(config))
+        counts = Counter()
+        assert list(read_documents(work_unit, config, counts)) == [["One."], ["Two."]]
+        assert +counts == {"documents_read": 2, "null_documents": 2}
+    for nulls in (pa.nulls(2, pa.string()), pa.nulls(2)):
+        path = parquet(tmp_path / "a.parquet", text=nulls)
+        assert error_of(path) == f"{path}: found no text, expected one document or more"
+    # A field that is missing may be a slip in its name.
+    path = write(tmp_path / "a.jsonl", b'{"text": null}\n{"txt": "One."}\n')
+    assert error_of(path).startswith(f"{path}, line 2: found the fields txt, expected")
+
+
 def test_bad_parquet_values_are_named_by_row(tmp_path):
-    path = parquet(tmp_path / "a.parquet", text=["a", None])
-    assert error_of(path) == f"{path}, row 2, text: found null, expected text"
-    parquet(path, text=[1, 2])
+    path = parquet(tmp_path / "a.parquet", text=[1, 2])
     assert error_of(path) == f"{path}, column text: found values of type int64, expected text"
     parquet(
         path,
@@ -306,7 +326,7 @@ def test_a_tfds_data_set_is_read_by_its_name_from_the_folder_that_the_environmen
     ("a.txt.gz", b"", "a.txt.gz: found no text, expected one document or more"),
     ("a.txt", b"good\nbad \xff here\n", "a.txt, line 2: found the byte 0xff, which is not UTF-8, expected UTF-8 (or data.encoding_errors replace)"),
     ("a.txt", b"\xef\xbb\xbfab\xfe\n", "a.txt, line 1: found the byte 0xfe, which is not UTF-8"),
-    ("a.txt", "text".encode("utf-16"), "a.txt, line 1: found the byte 0xff, which is not UTF-8"),
+    ("a.txt", "text".encode("utf-16"), "a.txt: found text in UTF-16, expected text in UTF-8"),
     ("a.jsonl", b'{"text": "ok"}\n{"text": \n', "a.jsonl, line 2: found broken JSON"),
     ("a.jsonl", b"[" * 100_000 + b"\n", "a.jsonl, line 1: found broken JSON"),
     ("a.jsonl", b'{"text": "ok"}\n{"title": "x", "a\\nb": 1}\n', "a.jsonl, line 2: found the fields title, a b, expected data.text_field 'text'"),
