@@ -171,6 +171,9 @@ def _files(part: SourcePart, config: DataConfig) -> Iterator[tuple[SourceFile, s
 
 
 def _by_line(text: str) -> list[str]:
-    # White space inside a line is reduced too, as `split_sentences` does: byte-level BPE keeps it.
-    lines = [" ".join(line.split()) for line in text.split("\n")]
-    return [line for line in lines if line]
+    lines = text.split("\n")
+    # White space is reduced as `split_sentences` does it: byte-level BPE keeps it. Cleaned text has
+    # no other kinds.
+    if "  " in text or "\t" in text or "\r" in text:
+        lines = [" ".join(line.split()) for line in lines]
+    return [line for line in map(str.strip, lines) if line]
