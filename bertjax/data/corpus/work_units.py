@@ -17,7 +17,7 @@ from bertjax.data.corpus import formats
 from bertjax.data.corpus.boundaries import BOUNDARIES, Boundary
 from bertjax.data.corpus.cleaning import clean
 from bertjax.data.corpus.formats import Extent
-from bertjax.data.corpus.sentences import split_sentences
+from bertjax.data.corpus.sentences import make_splitter
 from bertjax.data.corpus.sources import Source
 from bertjax.errors import check
 
@@ -122,16 +122,15 @@ def read_texts(
 ) -> Iterator[tuple[str, Callable[[str], list[str]]]]:
     """The cleaned texts of a work unit, each with the function that splits it into sentences.
 
-    `clean` updates `counts` (`cleaning.COUNTED`). `formats.MAX_DOCUMENT_CHARACTERS` bounds the
-    memory; for JSON lines and Parquet, the longest line or value does.
+    `clean` and the function update `counts` (`cleaning.COUNTED`, `sentences.COUNTED`).
+    `formats.MAX_DOCUMENT_CHARACTERS` bounds the memory; for JSON lines and Parquet, the longest
+    line or value does.
     Raises `UserError` naming the file, and the line where there is one, for a file that is empty,
     not UTF-8 or damaged, has a broken JSON line, or lacks the field `config.text_field`.
     """
     for part in work_unit.parts:
         source = part.source
-        # This format has a sentence a line already.
-        # Format "bert" has one sentence a line, and an empty line between documents.
-        split = _by_line if source.format == "bert" else split_sentences
+        split = make_splitter(config, source.format, counts)
         is_whole = part == SourcePart(source)
         has_text = False
         for text in formats.READERS[source.format](source.name, config, part.extent):
@@ -147,7 +146,3 @@ def read_texts(
             found="no text",
             expected="one document or more",
         )
-
-
-def _by_line(text: str) -> list[str]:
-    return [line for line in map(str.strip, text.split("\n")) if line]
