@@ -107,7 +107,8 @@ def _by_joined_lines(text: str) -> list[str]:
 
 def _by_lines(text: str, counts: Counter[str]) -> list[str]:
     lines = _lines(text)
-    counts["wrapped_documents"] += _looks_wrapped(lines)
+    if _looks_wrapped(lines):
+        counts["wrapped_documents"] += 1
     return lines
 
 
