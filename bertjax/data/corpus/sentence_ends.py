@@ -81,7 +81,7 @@ _LOWER_ONLY = "mme|mlle|est|viz|refs?|ibid|dept|capt|lt|sgt|mt|ft|messrs|hon"
 # Letters of alphabets: one of them before a full stop is an initial or an abbreviation, as in
 # "А. С. Пушкин" or the Arabic "د.". One letter of other scripts may be a word: "네."
 _LETTER = "A-Za-zÀ-ÖØ-öø-ɏͰ-ϿЀ-ԯԱ-ևא-תؠ-يٱ-ۓऄ-हঅ-হਅ-ਹଅ-ହა-ჿḀ-῿"
-_BEFORE = r"(?:^|[\s(\[\"'“‘„«。！？])"
+_BEFORE = r"(?:^|[\s(\[\"'“‘„«。！？（「『《【〈])"
 _INITIALS = rf"(?:[{_LETTER}]\.)*[{_LETTER}]"
 _NO_END = re.compile(rf"{_BEFORE}(?:{_INITIALS}|{_LATIN}|{_OTHER})\.$")
 # In text without capitals "no." is the word, and before a digit it is short for number.
@@ -126,6 +126,7 @@ _URDU_INITIAL = re.compile(
 # English prose has 3 to 30 capitals in 1,000 characters (3,900 documents of books, manuals and
 # articles, those of 300 characters and more).
 CHARACTERS_PER_CAPITAL = 1000
+SAMPLED_CHARACTERS = 1000
 OWN_STOP_WEIGHT = 2
 
 
@@ -222,8 +223,11 @@ def _is_small(letter: str) -> bool:
 
 
 def _has_no_capitals(text: str) -> bool:
-    """Return True if `text` has next to no capitals, except in words that have nothing else."""
-    # Placeholders such as NUM or URL stand in lower-cased corpora too.
+    """Return True if a text in a script with capitals has next to none.
+
+    Words in capitals alone do not count: placeholders such as NUM or URL stand in lower-cased
+    corpora too.
+    """
     most = len(text) // CHARACTERS_PER_CAPITAL
     pattern = _CAPITALS_ASCII if text.isascii() else _CAPITALS
     capitals = 0
@@ -233,5 +237,7 @@ def _has_no_capitals(text: str) -> bool:
             # Most texts leave here, after a tenth of their characters.
             if capitals > most:
                 return False
-    # Few capitals are many in a Chinese text with a few English words.
-    return capitals == 0 or CHARACTERS_PER_CAPITAL * capitals <= sum(map(str.islower, text))
+    # A Chinese or Hindi text with a few English words shows nothing: in half of its letters or more
+    # it has no capitals to begin with.
+    some = text[:: len(text) // SAMPLED_CHARACTERS + 1]
+    return 2 * sum(map(str.islower, some)) >= sum(map(str.isalpha, some))

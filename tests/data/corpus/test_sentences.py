@@ -1,6 +1,10 @@
+import hashlib
 import json
+import lzma
+import re
 import textwrap
 from collections import Counter
+from itertools import accumulate
 
 import pytest
 from hypothesis import given
@@ -200,3 +204,58 @@ def test_json_lines_and_the_bert_format_have_the_same_sentences(tmp_path, name, 
         config = DataConfig(corpus=(str(tmp_path / file),))
         (work_unit,) = make_work_units(find_sources(config))
         assert list(read_documents(work_unit, config, Counter())) == documents
+
+
+@pytest.mark.parametrize("name", ["english", "english_lower", "hindi"])
+def test_the_cases_have_as_many_sentences_in_json_lines_as_lines(shared_data, name):
+    cases = shared_data.parent / "cases" / "text"
+    if not cases.exists():
+        pytest.skip(f"no cases at {cases}")
+    lines = (cases / f"{name.removesuffix('_lower')}.txt").read_text().split("\n")
+    sentences = []
+    for line in (cases / f"{name}.jsonl").read_text().splitlines():
+        sentences += split_sentences(json.loads(line)["text"])
+    assert [s.lower() for s in sentences] == [line.lower() for line in lines if line.strip()]
+
+
+def read_real(folder, name):
+    path = folder / "text" / name
+    text = (lzma.open if path.suffix == ".xz" else open)(path, "rt", encoding="utf-8").read()
+    # WikiText has no blank lines; its articles begin with a title between two signs.
+    separator = r"\n\s*\n" if "d2l" in name else r"(?m)^ = [^=]+ = $"
+    return [document for document in re.split(separator, text) if document.strip()]
+
+
+# Made by the splitter for English and Chinese that was here until 2026-11-28.
+@pytest.mark.parametrize("name,digest", [
+    ("en/d2l_en.txt", "5f0108fe2d911e0a"),
+    ("en/wikitext2.valid.txt", "263d3700d8be0d63"),
+    ("zh/d2l_zh.txt.xz", "8b9f97eae6096c2a"),
+])  # fmt: skip
+def test_sentences_of_real_english_and_chinese_stay_as_they_were(shared_data, name, digest):
+    content = hashlib.blake2b(digest_size=8)
+    for document in read_real(shared_data, name):
+        # Each line of Chinese alone, since one document has so few marks that its lines are
+        # sentences now.
+        for text in document.split("\n") if "zh" in name else [document]:
+            content.update("\n".join(split_sentences(text)).encode())
+    assert content.hexdigest() == digest
+
+
+def boundaries(sentences):
+    """The positions of the ends, white space not counted."""
+    return set(accumulate(len("".join(sentence.split())) for sentence in sentences))
+
+
+@pytest.mark.parametrize("name,recall", [("en/d2l_en.txt", 0.93), ("en/wikitext2.valid.txt", 0.99)])
+def test_lower_cased_text_has_nearly_the_sentences_of_the_cased(shared_data, name, recall):
+    found = missed = wrong = 0
+    for document in read_real(shared_data, name):
+        document = document.replace("İ", "I")  # whose small form is two characters
+        expected = boundaries(split_sentences(document))
+        ends = boundaries(split_sentences(document.lower()))
+        found += len(ends & expected)
+        missed += len(expected - ends)
+        wrong += len(ends - expected)
+    assert found / (found + missed) > recall
+    assert found / (found + wrong) > 0.99
