@@ -66,10 +66,11 @@ class DataConfig:
     """
     sentences: Literal["auto", "lines", "paragraphs", "wrapped", "document"] = "auto"
     """What a sentence is.
-    auto: a line in format bert; in the others a sentence ends at its mark (such as . ! ? 。 । ؟),
-    and a line is a sentence in a text without such marks. lines: a line. paragraphs: found by its
-    mark in each line. wrapped: found by its mark in lines that were broken at a common width; they
-    are joined up to a blank line, which in format bert ends the document too. document: a document.
+    auto: a line in format bert; in the others a sentence ends at its mark, such as . ! ? or that of
+    another script, and a line is a sentence in a text without marks. lines: a line. paragraphs:
+    found by its mark in each line. wrapped: found by its mark in lines that were broken at a common
+    width; they are joined up to a blank line, which in format bert ends the document too. document:
+    a document.
     """
     text_field: str = "text"
     """Name of the field that holds the text in JSON lines, Parquet and TFDS sources."""

@@ -5,7 +5,7 @@ these differences. Left out, because they part phrases as a comma does: Myanmar 
 U+A9C8, Balinese U+1B5E, Philippine U+1735 and the Armenian U+2024. Added, because a sentence ends
 there too: the Tibetan shad, the Hebrew sof pasuq, the end marks of Thai, Khmer, Sinhala, Coptic and
 Georgian, and what is typed in place of a mark: a semicolon in Greek (NFC turns U+037E into it), a
-colon in Armenian, two word spaces in Ethiopic.
+colon in Armenian, two word spaces in Ethiopic, and the vertical bar in place of a danda.
 """
 
 import re
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 # A sentence ends at these marks only before a space: they stand inside numbers and names too.
 _SPACED = ".!?‽⸮"
-_GREEK, _ARMENIAN, _ETHIOPIC = "Ͱ-Ͽἀ-῿", "Ա-ֆ", "ሀ-፟"
+_GREEK, _ARMENIAN, _ETHIOPIC, _INDIC = "Ͱ-Ͽἀ-῿", "Ա-ֆ", "ሀ-፟", "ऀ-ॣঀ-৿ਁ-੿ଁ-୿"
 _TIBETAN_SHADS = "།-༒༔"
 # Marks that need no space after them, by Unicode block.
 _UNSPACED = (
@@ -46,8 +46,9 @@ def _pattern(unspaced: str) -> re.Pattern[str]:
     """Return the pattern of a mark with what closes after it; `unspaced` marks need no space."""
     # It begins with a set of characters: then the engine skips other text at C speed.
     return re.compile(
-        rf"[{_SPACED}…;\u037e:፡．﹒{unspaced}](?:"
-        rf"(?<=[{_SPACED}…\u037e])[{_SPACED}…]*{_CLOSING}{_SPACED_QUOTE}(?=\s|$)"
+        rf"[{_SPACED}…;\u037e:|፡．﹒{unspaced}](?:"
+        # Only from the first mark of a run: a line of dots would take quadratic time otherwise.
+        rf"(?<=[{_SPACED}…\u037e])(?<![{_SPACED}…].)[{_SPACED}…]*{_CLOSING}{_SPACED_QUOTE}(?=\s|$)"
         rf"|(?:(?<=[{_GREEK}];)|(?<=[{_GREEK}][»”’)];)|(?<=[{_ARMENIAN}]:))"
         rf"{_CLOSING}{_SPACED_QUOTE}(?=\s|$)"
         # "។ល។" is the Khmer "and so on". Two shads may have a space between them. A number between
@@ -56,6 +57,7 @@ def _pattern(unspaced: str) -> re.Pattern[str]:
         rf"(?:(?<=॥) ?\d{{1,4}} ?॥)?{_CLOSING_UNSPACED}{_SPACED_QUOTE}"
         # A wide full stop also stands in numbers and between letters: ３．１４, Ｕ．Ｓ．
         rf"|(?<=[．﹒])(?<!\d[．﹒])(?![\dA-Za-zＡ-Ｚａ-ｚ]){_CLOSING_UNSPACED}"
+        rf"|(?<=[{_INDIC}]\|)(?=\s|$)"
         rf"|(?:(?<=፡)፡|(?<=[{_ETHIOPIC}]:):)[”’»›)\]]*"
         r")"
     )
@@ -63,7 +65,7 @@ def _pattern(unspaced: str) -> re.Pattern[str]:
 
 CLOSING_MARK = re.compile(rf"[{_SPACED}…:{_UNSPACED}{_HISTORIC}\"'”’“‘)\]»›」』）】]")
 """A character that shows at a line's end that no sentence goes on in the next line."""
-_END_ASCII = re.compile(r"[.!?][.!?]*[\"')\]]*(?=\s|$)")
+_END_ASCII = re.compile(r"[.!?](?<![.!?].)[.!?]*[\"')\]]*(?=\s|$)")
 _END = _pattern(_UNSPACED)
 _END_HISTORIC = _pattern(_UNSPACED + _HISTORIC)
 

@@ -33,7 +33,7 @@ _PARAGRAPH = re.compile(r"\n\s*\n")
 _SPACELESS = "฀-࿿က-႟ក-៿⺀-鿿豈-﫿︰-﹏＀-￯𠀀-𳎯"
 _SPACELESS_BREAK = re.compile(rf"(?<=[{_SPACELESS}])[^\S\n]*\n[^\S\n]*(?=[{_SPACELESS}])")
 # The guess whether lines are wrapped reads no more of a document.
-_GUESS_LINES = 64
+_GUESS_LINES = 16
 _NEAR_WIDTH = 0.9
 
 

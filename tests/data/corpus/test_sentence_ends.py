@@ -1,13 +1,16 @@
 import re
 import unicodedata
+from collections import Counter
 
 import pytest
 
-from bertjax.data.corpus.sentences import split_sentences
+from bertjax.config import DataConfig
+from bertjax.data.corpus.sentences import make_splitter, split_sentences
 
 LANGUAGES = {
     "hindi": ["डॉ. शर्मा आए।", "वे बैठे।", "फिर चले गए॥", "क्या हुआ?", "कुछ नहीं!"],
     "hindi, quotes": ["उसने कहा, “मैं आऊँगा।”", "फिर वह गया।", '"ठीक है।"', "वह बोला।"],
+    "hindi, bars": ["वे बैठे|", "फिर चले गए|", "नाम | उम्र"],
     "hindi, full stops": ["यह अच्छा है.", "वह गया.", "फिर आया."],
     "sanskrit": ["समवेता युयुत्सवः ।", "किमकुर्वत सञ्जय ॥ १ ॥", "दृष्ट्वा तु ।"],
     "marathi with a verse": ["तो घरी गेला.", "ती आली.", "मग म्हणाला.", "मामकाः ॥ १ ॥", "ते गेले.", "तो आला."],
@@ -97,7 +100,7 @@ def test_a_text_counts_as_lower_cased_by_its_own_letters_alone():
 
 
 def test_all_sentence_terminals_of_unicode_end_a_sentence_but_those_named():
-    properties = pytest.importorskip("regex")
+    properties = pytest.importorskip("regex", reason="it knows the properties of Unicode")
     terminals = [
         chr(code)
         for code in range(0x80, 0x20000)
@@ -111,4 +114,8 @@ def test_all_sentence_terminals_of_unicode_end_a_sentence_but_those_named():
 def test_sentences_of_a_long_text_take_time_in_proportion():
     # A quadratic search would take minutes.
     assert len(split_sentences("A. b. c. d. " * 50_000)) == 1
-    assert len(re.findall("।", "".join(split_sentences("अ। " * 100_000)))) == 100_000
+    for start in ("", "é"):
+        for middle in ("." * 200_000, ".'" * 50_000, "།, " * 20_000, " " * 200_000):
+            assert split_sentences(f"{start}a{middle}b")
+            assert make_splitter(DataConfig(sentences="wrapped"), "file", Counter())(f"字{middle}b")
+    assert len(re.findall("।", "".join(split_sentences("अ। " * 20_000)))) == 20_000
