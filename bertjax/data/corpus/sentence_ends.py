@@ -125,8 +125,8 @@ _URDU_INITIAL = re.compile(
     r"(?:^|[\s۔(])(?:اے|بی|سی|ڈی|ای|ایف|جی|ایچ|آئی|جے|کے|ایل|ایم|این|او|پی|کیو|آر|ایس|ٹی|یو|وی|ڈبلیو"
     r"|ایکس|وائی|زیڈ)۔$"
 )
-# English prose has 3 to 30 capitals in 1,000 characters (3,900 documents of books, manuals and
-# articles, those of 300 characters and more).
+# English prose has three or more (3,400 documents of books, manuals and articles, those of 300
+# characters and more).
 CHARACTERS_PER_CAPITAL = 1000
 SAMPLED_CHARACTERS = 1000
 OWN_STOP_WEIGHT = 2

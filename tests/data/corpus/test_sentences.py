@@ -183,8 +183,9 @@ def test_doubts_are_said_in_one_line_each_and_not_for_older_preparations():
     (line,) = describe_doubts({"documents_read": 1200, "wrapped_documents": 1000})
     assert "1,000 of 1,200 documents" in line
     assert "data.sentences wrapped" in line
-    (line,) = describe_doubts({"documents_read": 1200, "unmarked_documents": 1})
-    assert "1 of 1,200 documents" in line
+    assert describe_doubts({"documents_read": 100, "unmarked_documents": 2}) == []
+    (line,) = describe_doubts({"documents_read": 1200, "unmarked_documents": 60})
+    assert "60 of 1,200 documents" in line
 
 
 @pytest.mark.parametrize("name,lines", [
