@@ -14,6 +14,7 @@ from collections.abc import Iterator
 # A sentence ends at these marks only before a space: they stand inside numbers and names too.
 _SPACED = ".!?‽⸮"
 _GREEK, _ARMENIAN, _ETHIOPIC, _INDIC = "Ͱ-Ͽἀ-῿", "Ա-ֆ", "ሀ-፟", "ऀ-ॣঀ-৿ਁ-੿ଁ-୿"
+_KANA = "ぁ-ヿ"
 _TIBETAN_SHADS = "།-༒༔"
 # Marks that need no space after them, by Unicode block.
 _UNSPACED = (
@@ -57,6 +58,9 @@ def _pattern(unspaced: str) -> re.Pattern[str]:
         rf"(?:(?<=॥) ?\d{{1,4}} ?॥)?{_CLOSING_UNSPACED}{_SPACED_QUOTE}"
         # A wide full stop also stands in numbers and between letters: ３．１４, Ｕ．Ｓ．
         rf"|(?<=[．﹒])(?<!\d[．﹒])(?![\dA-Za-zＡ-Ｚａ-ｚ]){_CLOSING_UNSPACED}"
+        # Beside kana, ! and ? stand for the wide marks.
+        rf"|(?<=[{_KANA}一-鿿][!?])[!?]*{_CLOSING_UNSPACED}(?=[{_KANA}])"
+        rf"|(?<=[{_KANA}][!?])[!?]*{_CLOSING_UNSPACED}(?=[一-鿿])"
         rf"|(?<=[{_INDIC}]\|)(?=\s|$)"
         rf"|(?:(?<=፡)፡|(?<=[{_ETHIOPIC}]:):)[”’»›)\]]*"
         r")"
@@ -84,7 +88,9 @@ _LOWER_ONLY = "mme|mlle|est|viz|refs?|ibid|dept|capt|lt|sgt|mt|ft|messrs|hon"
 # "А. С. Пушкин" or the Arabic "د.". One letter of other scripts may be a word: "네."
 _LETTER = "A-Za-zÀ-ÖØ-öø-ɏͰ-ϿЀ-ԯԱ-ևא-תؠ-يٱ-ۓऄ-हঅ-হਅ-ਹଅ-ହა-ჿḀ-῿"
 _BEFORE = r"(?:^|[\s(\[\"'“‘„«。！？（「『《【〈])"
-_INITIALS = rf"(?:[{_LETTER}]\.)*[{_LETTER}]"
+# In Tamil, Telugu, Kannada and Malayalam an initial is a syllable, such as மு. or எம். (M.).
+_SYLLABLE = "[அ-ஹ][ா-்]?|[அ-ஔ][க-ஹ]்|[అ-హ][ా-్]?|[ಅ-ಹ][ಾ-್]?|[അ-ഹ][ാ-്]?"
+_INITIALS = rf"(?:[{_LETTER}]\.)*[{_LETTER}]|{_SYLLABLE}"
 _NO_END = re.compile(rf"{_BEFORE}(?:{_INITIALS}|{_LATIN}|{_OTHER})\.$")
 # In text without capitals "no." is the word, and before a digit it is short for number.
 _LIST_LOWER = f"{_LATIN.replace('|No|', '|')}|{_OTHER}|{_LOWER_ONLY}".lower()
