@@ -25,6 +25,11 @@ from bertjax.errors import check, mismatch
 from bertjax.storage import write_whole
 
 FILE = "bound.json"
+# About 500 tokens: several rows of the usual lengths, all of one stretch.
+STRETCH_CHARACTERS = 2000
+"""Size of stretches that is proposed where a corpus has too few documents."""
+STRETCHES = 12
+"""Number of stretches that a small corpus gives at the size proposed."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +59,10 @@ def choose_bound(
         expected="less than 1, so that there are training documents",
     )
     extremes = count(data, folder, work_units, run)
-    documents = len(extremes.lowest)
-    check_enough(data, documents)
+    _check_enough(data, extremes)
     needed = needed_documents(data)
     # A held-out document alone is written without pairs.
-    needed["validation"] = min(needed["validation"], documents - needed["train"])
+    needed["validation"] = min(needed["validation"], len(extremes.lowest) - needed["train"])
     bound = moved_bound(bound_of(data.validation_fraction), extremes, needed)
     write_whole(path, json.dumps(asdict(bound)).encode())
     return bound
@@ -79,8 +83,10 @@ def moved_bound(bound: int, extremes: Extremes, needed: dict[str, int]) -> Bound
     return Bound(bound)
 
 
-def check_enough(data: DataConfig, documents: int) -> None:
-    """Raise `UserError` unless so many documents are enough to train, and for a held-out one."""
+def _check_enough(data: DataConfig, extremes: Extremes) -> None:
+    """Raise `UserError` unless there are documents to train on and, if asked for, to hold out."""
+    # Exact where it is too small.
+    documents = len(extremes.lowest)
     if not documents:
         length = data.min_document_characters
         raise mismatch(
@@ -98,12 +104,13 @@ def check_enough(data: DataConfig, documents: int) -> None:
         documents >= for_training + (data.validation_fraction > 0),
         where="data.corpus",
         found="1 document" if documents == 1 else f"{documents} different documents",
-        expected=f"{least}; or {', or '.join(_ways_out(data, documents))}",
+        expected=f"{least}; or {', or '.join(_ways_out(data, extremes))}",
     )
 
 
-def _ways_out(data: DataConfig, documents: int) -> list[str]:
+def _ways_out(data: DataConfig, extremes: Extremes) -> list[str]:
     """List the settings with which so few documents are enough."""
+    documents = len(extremes.lowest)
     for_training = needed_documents(data)["train"]
     ways = []
     if data.validation_fraction and documents >= for_training:
@@ -114,10 +121,10 @@ def _ways_out(data: DataConfig, documents: int) -> list[str]:
         if data.validation_fraction and documents == 1:
             alone += " with data.validation_fraction 0"
         ways.append(alone)
+    size = max(1, min(STRETCH_CHARACTERS, extremes.characters // STRETCHES))
     if data.split_documents:
-        ways.append(f"data.split_documents below {data.split_documents}")
-    else:
-        ways.append("data.split_documents 2000 (cuts long documents)")
+        size = min(size, data.split_documents)
+    ways.append(f"data.split_documents {size}, which cuts long documents")
     if data.format in ("auto", "bert"):
         ways.append("a blank line between documents of plain text")
     return ways

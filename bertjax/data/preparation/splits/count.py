@@ -44,6 +44,8 @@ class Extremes:
 
     lowest: list[int] = field(default_factory=list)
     highest: list[int] = field(default_factory=list)
+    characters: int = 0
+    """Characters of the documents, copies included."""
 
     def add(self, word: int) -> None:
         """Take the split word of a document."""
@@ -70,13 +72,11 @@ def needed_documents(data: DataConfig) -> dict[str, int]:
 def count(data: DataConfig, folder: str, work_units: Sequence[WorkUnit], run: RunItems) -> Extremes:
     """Return the extremes of the documents: of all, or of some for which the hash suffices."""
     extremes = Extremes()
-    characters = 0
     for work_unit in work_units:
         for document in read_documents(work_unit, data, Counter()):
             if _add(document, extremes, data):
                 return extremes
-            characters += sum(map(len, document))
-            if characters > FIRST_CHARACTERS:
+            if extremes.characters > FIRST_CHARACTERS:
                 return _count_in_workers(data, folder, work_units, run)
     return extremes
 
@@ -105,6 +105,7 @@ def _count_in_workers(
         of_unit = json.loads((counted / f"{work_unit.name}.json").read_text())
         for word in of_unit["lowest"] + of_unit["highest"]:
             extremes.add(word)
+        extremes.characters += of_unit["characters"]
     counted.rmtree()
     return extremes
 
@@ -114,6 +115,7 @@ def _add(document: Sequence[str], extremes: Extremes, data: DataConfig) -> bool:
     if not _has_tokens(document):
         return False
     extremes.add(split_word(digest(document)))
+    extremes.characters += sum(map(len, document))
     counts = extremes.counts(bound_of(data.validation_fraction))
     return all(counts[split] >= needed for split, needed in needed_documents(data).items())
 

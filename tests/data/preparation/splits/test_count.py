@@ -99,7 +99,8 @@ def test_workers_count_what_the_calling_process_does_not(tmp_path, monkeypatch):
     data = DataConfig(corpus=data.corpus, validation_fraction=1e-12)
     alone = counted(tmp_path, data)
     words = sorted(words_of(data))
-    assert alone == Extremes(words[:4], words[-4:])
+    characters = sum(len(f"Text number {n}.") for n in range(500))
+    assert alone == Extremes(words[:4], words[-4:], characters)
     monkeypatch.setattr(counting, "FIRST_CHARACTERS", 100)
     assert counted(tmp_path, data, unit_bytes=1000) == alone
     assert not (tmp_path / "out" / ".work" / "count").exists()
