@@ -128,11 +128,11 @@ BOOK = "\n".join(f"Sentence {n} of the only document that there is." for n in ra
 
 
 @pytest.mark.parametrize("data,ways", [
-    ({}, "sentence_order or none with data.validation_fraction 0, or data.split_documents 377"),
-    ({"validation_fraction": 0}, "sentence_order or none, or data.split_documents 377"),
+    ({}, "sentence_order or none with data.validation_fraction 0, or data.split_documents 390"),
+    ({"validation_fraction": 0}, "sentence_order or none, or data.split_documents 390"),
     ({"sentence_objective": "none"}, "1 to train on, and 1 to hold out; or data.validation_fraction 0, or data.split"),
-    ({"split_documents": 5000}, "data.split_documents 377"),
-    ({"format": "file"}, r"data.split_documents 377, which cuts long documents$"),
+    ({"split_documents": 5000}, "data.split_documents 390"),
+    ({"format": "file"}, r"data.split_documents 390, which cuts long documents$"),
 ])  # fmt: skip
 def test_every_way_out_that_is_named_for_one_document_is_one(tmp_path, data, ways):
     with pytest.raises(UserError, match=ways):
@@ -140,7 +140,7 @@ def test_every_way_out_that_is_named_for_one_document_is_one(tmp_path, data, way
     changes = [{"sentence_objective": "sentence_order"}]
     if data.get("validation_fraction", 1):
         changes = [change | {"validation_fraction": 0} for change in changes]
-    changes.append({"split_documents": 377})
+    changes.append({"split_documents": 390})
     for number, change in enumerate(changes):
         assert choose(tmp_path / str(number), [BOOK], **data | change)
 
