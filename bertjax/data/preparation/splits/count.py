@@ -27,6 +27,8 @@ from bertjax.storage import write_whole
 FOLDER = "count"
 FIRST_CHARACTERS = 8_000_000
 """Text that is counted in the calling process, in about a second, before all workers count."""
+UNITS_AT_ONCE = 16
+"""Work units that the workers count before it is known whether the hash suffices."""
 # As many as two splits ever need, of two documents each.
 _KEPT = 4
 _WORD = re.compile(r"\w")
@@ -98,14 +100,19 @@ def count_unit(data: DataConfig, folder: str, work_unit: WorkUnit) -> None:
 def _count_in_workers(
     data: DataConfig, folder: str, work_units: Sequence[WorkUnit], run: RunItems
 ) -> Extremes:
-    run("count", [WorkItem(count_unit, (data, folder, work_unit)) for work_unit in work_units])
+    """Count the documents of some work units at a time, until the hash suffices."""
     counted = epath.Path(folder) / WORK / FOLDER
     extremes = Extremes()
-    for work_unit in work_units:
-        of_unit = json.loads((counted / f"{work_unit.name}.json").read_text())
-        for word in of_unit["lowest"] + of_unit["highest"]:
-            extremes.add(word)
-        extremes.characters += of_unit["characters"]
+    for begin in range(0, len(work_units), UNITS_AT_ONCE):
+        chosen = work_units[begin : begin + UNITS_AT_ONCE]
+        run("count", [WorkItem(count_unit, (data, folder, work_unit)) for work_unit in chosen])
+        for work_unit in chosen:
+            of_unit = json.loads((counted / f"{work_unit.name}.json").read_text())
+            for word in of_unit["lowest"] + of_unit["highest"]:
+                extremes.add(word)
+            extremes.characters += of_unit["characters"]
+        if _suffice(extremes, data):
+            break
     counted.rmtree()
     return extremes
 
@@ -116,6 +123,11 @@ def _add(document: Sequence[str], extremes: Extremes, data: DataConfig) -> bool:
         return False
     extremes.add(split_word(digest(document)))
     extremes.characters += sum(map(len, document))
+    return _suffice(extremes, data)
+
+
+def _suffice(extremes: Extremes, data: DataConfig) -> bool:
+    """Return whether the hash alone gives each split enough of these documents."""
     counts = extremes.counts(bound_of(data.validation_fraction))
     return all(counts[split] >= needed for split, needed in needed_documents(data).items())
 
