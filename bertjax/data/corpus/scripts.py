@@ -1,5 +1,7 @@
 """Counts of the characters of each script, by the ranges of Unicode."""
 
+import itertools
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -47,16 +49,21 @@ _RANGES = (
 _NAMES = tuple(dict.fromkeys(name for name, _, _ in _RANGES))
 
 
-def script_counts(text: str) -> dict[str, int]:
-    """Return the number of characters of each script in the text, without those that have none."""
-    table = _table()
-    # ASCII has a byte a character, and an index of bytes takes a third of the time.
-    if text.isascii():
-        numbers = table[np.frombuffer(text.encode(), np.uint8)]
-    else:
-        numbers = table[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)]
-    counts = np.bincount(numbers, minlength=len(_NAMES) + 1).tolist()
-    return {name: count for name, count in zip(_NAMES, counts[1:], strict=True) if count}
+# What is left of ASCII without these is Latin.
+_ASCII_WITHOUT_SCRIPT = bytes(code for code in range(0x80) if not chr(code).isalpha())
+
+
+def script_counts(texts: Sequence[str]) -> dict[str, int]:
+    """Return the number of characters of each script in the texts, without those that have none."""
+    # Most sentences of a Latin text are ASCII, for which deleting takes a fifth of the time.
+    ascii_text = "".join(filter(str.isascii, texts))
+    latin = len(ascii_text.encode().translate(None, _ASCII_WITHOUT_SCRIPT))
+    other_text = "".join(itertools.filterfalse(str.isascii, texts))
+    codes = np.frombuffer(other_text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    counts = np.bincount(_table()[codes], minlength=len(_NAMES) + 1)
+    counts[1 + _NAMES.index("Latin")] += latin
+    numbers = counts[1:].tolist()
+    return {name: number for name, number in zip(_NAMES, numbers, strict=True) if number}
 
 
 @lru_cache(maxsize=1)

@@ -162,8 +162,8 @@ def _count_scripts(texts: list[list[str]], held_out: np.ndarray, counts: Counter
     """Add the characters of each script in each split to `counts`, as `SCRIPTS` says."""
     for split, wanted in (("train", False), ("validation", True)):
         chosen = itertools.compress(texts, held_out == wanted)
-        text = "".join(itertools.chain.from_iterable(chosen))
-        for script, count in script_counts(text).items():
+        sentences = list(itertools.chain.from_iterable(chosen))
+        for script, count in script_counts(sentences).items():
             counts[SCRIPTS.format(split, script)] += count
 
 

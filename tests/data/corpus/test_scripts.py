@@ -23,7 +23,7 @@ def test_every_letter_counted_has_its_script_in_its_name():
         letter = chr(code)
         if unicodedata.category(letter)[0] != "L":
             continue
-        counts = script_counts(letter)
+        counts = script_counts([letter])
         for script in counts:
             first = unicodedata.name(letter, "MODIFIER").split()[0]
             assert first in FIRST_WORDS.get(script, {script.upper()}) | COMMON, hex(code)
@@ -36,14 +36,14 @@ def test_every_letter_counted_has_its_script_in_its_name():
     ("Ethiopic", "አማርኛ"), ("Armenian", "հայերեն"), ("Tibetan", "བོད་ཡིག"), ("Myanmar", "မြန်မာ"),
 ])  # fmt: skip
 def test_all_characters_of_a_word_are_of_its_script(script, text):
-    assert script_counts(text) == {script: len(text)}
+    assert script_counts([text]) == {script: len(text)}
 
 
 @given(parts=st.lists(st.sampled_from(["word", "слово", "漢字", " 12,5 %.", "\n", "😀", "\ud800"])))
 def test_counts_add_up_and_leave_out_what_has_no_script(parts):
     expected = {"Latin": 4, "Cyrillic": 5, "Han": 2}
     texts = {"Latin": "word", "Cyrillic": "слово", "Han": "漢字"}
-    assert script_counts("".join(parts)) == {
+    assert script_counts(parts) == {
         script: parts.count(texts[script]) * length
         for script, length in expected.items()
         if texts[script] in parts
