@@ -46,6 +46,8 @@ class DocumentCounts:
     near_duplicates: int = 0
     sentences: int = 0
     tokens: int = 0
+    largest: int = 0
+    """Tokens of the document that has the most."""
     pairs: dict[str, int] = field(default_factory=dict)
     """Pairs of sentences of all passes, as `make_sequences` counts them."""
     token_counts: list[int] | None = None
@@ -63,6 +65,8 @@ class DocumentCounts:
         self.near_duplicates += of_range.near_duplicates
         self.sentences += of_range.sentences
         self.tokens += int(stop - begin)
+        lengths = np.diff(documents.sentences[documents.documents[own.start : own.stop + 1]])
+        self.largest = max(self.largest, int(lengths.max(initial=0)))
         if self.token_counts is not None:
             # Without the bit, which is no part of the id.
             ids = documents.tokens[begin:stop] & (CONTINUES - 1)
