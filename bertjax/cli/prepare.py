@@ -40,6 +40,7 @@ def run(words: Sequence[str]) -> int:
     )
     quiet_libraries()
     from bertjax.api.pretrain import prepare
+    from bertjax.data.corpus.sentences import describe_doubts
     from bertjax.data.records.remarks import remarks
     from bertjax.report.terminal import terminal_progress
 
@@ -63,7 +64,7 @@ def run(words: Sequence[str]) -> int:
     print(f"vocabulary: {manifest.vocab_size:,}")
     if manifest.split("validation"):
         print(f"held-out unigram entropy: {manifest.validation_unigram_entropy:.3f} nats")
-    for line in remarks(manifest):
+    for line in [*describe_doubts(manifest.counts), *remarks(manifest)]:
         print(f"note: {line}")
     print(f"prepared in {folder} in {time.perf_counter() - begin:.1f} s")
     return 0

@@ -17,7 +17,7 @@ import numpy as np
 from etils import epath
 
 from bertjax.config import Config, to_dict
-from bertjax.data.corpus import cleaning
+from bertjax.data.corpus import cleaning, sentences
 from bertjax.data.corpus import sources as corpus
 from bertjax.data.corpus.work_units import NULL_DOCUMENTS, WorkUnit, make_work_units
 from bertjax.data.preparation import build_shard, near_duplicates, vocabulary_sample
@@ -172,10 +172,10 @@ def _train_tokenizer(preparation: _Preparation) -> Tokenizer:
         items.append(WorkItem(vocabulary_sample.take, arguments))
     preparation.run_stage("sample", items)
     preparation.progress("train tokenizer", 0, 0)
-    sentences = vocabulary_sample.read(
+    sample = vocabulary_sample.read(
         preparation.folder, preparation.unit_names, config.tokenizer.train_characters
     )
-    return train_tokenizer(config.tokenizer, sentences)
+    return train_tokenizer(config.tokenizer, sample)
 
 
 def _make_shards(preparation: _Preparation) -> None:
@@ -323,7 +323,7 @@ def _unigram_entropy(reports: Sequence[ShardReport]) -> float:
 def _count_documents(preparation: _Preparation, reports: Sequence[ShardReport]) -> dict[str, int]:
     """Return the counts of what was read, what cleaning changed, and what each split has."""
     read = _read_counts(preparation)
-    counts = {name: read[name] for name in (*cleaning.COUNTED, "characters")}
+    counts = {name: read[name] for name in (*cleaning.COUNTED, *sentences.COUNTED, "characters")}
     # Most corpora have none.
     if read[NULL_DOCUMENTS]:
         counts[NULL_DOCUMENTS] = read[NULL_DOCUMENTS]
