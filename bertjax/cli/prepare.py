@@ -40,6 +40,7 @@ def run(words: Sequence[str]) -> int:
     )
     quiet_libraries()
     from bertjax.api.pretrain import prepare
+    from bertjax.data.preparation import text_losses
     from bertjax.report.terminal import terminal_progress
 
     folder = command.output_dir or command.config.data.prepared_dir
@@ -59,6 +60,9 @@ def run(words: Sequence[str]) -> int:
         print(f"{split}: {records:,} instances in {len(shards)} shards")
     counts = [f"{name.replace('_', ' ')} {count:,}" for name, count in manifest.counts.items()]
     print(f"counts: {', '.join(counts)}")
+    losses = text_losses.describe(manifest.counts)
+    if losses:
+        print(losses)
     print(f"vocabulary: {manifest.vocab_size:,}")
     print(f"held-out unigram entropy: {manifest.validation_unigram_entropy:.3f} nats")
     print(f"prepared in {folder} in {time.perf_counter() - begin:.1f} s")

@@ -20,6 +20,8 @@ from bertjax.data.records.manifest import WORK, Manifest, read_manifest
 from bertjax.data.records.reader import ForeignRecords, PreparedRecords, foreign_paths
 from bertjax.data.records.record_format import Schema
 from bertjax.errors import check, require_package
+from bertjax.masking.long_words import divide_long_words
+from bertjax.masking.selection import Vocabulary
 from bertjax.masking.static import unmask
 from bertjax.types import Batch, RowIndices
 
@@ -101,13 +103,15 @@ def train_batches(
     start_step: int,
     *,
     row_indices: RowIndices = ALL_ROWS,
+    vocabulary: Vocabulary | None = None,
 ) -> Iterator[Batch]:
     """Yield this process's rows of every global batch from `start_step` (0-based) on, without end.
 
     If there are several corpora, each batch is a mixture, and `corpus_ids` [B, 1] has the number of
     each row's corpus. With `dynamic_masking` the rows are not masked. Unless single tokens are
     masked, they then have `word_starts` [B, L], which is 1 at the first token of a word. If the
-    records do not hold it, it is taken from `starts_word`, bool [vocab_size].
+    records do not hold it, it is taken from `starts_word`, bool [vocab_size]. Words that are too long
+    for `vocabulary` are divided; None: none is.
     """
     batch_size, seed = config.train.batch_size, config.seed
     sizes = [len(records) for records in corpora]
@@ -122,11 +126,11 @@ def train_batches(
         else:
             which, record_numbers = mixture_record_numbers(sizes, quotas, batch_size, step, seed)
             batch = _read_mixed(corpora, which[row_indices], record_numbers[row_indices])
-        return _adapt_to_step(batch, config, starts_word)
+        return _adapt_to_step(batch, config, starts_word, vocabulary)
 
     # tf.data must know the features before the first batch is read.
     empty = _empty_batch(corpora[0].schema, mixed=len(corpora) > 1)
-    names = list(_adapt_to_step(empty, config, starts_word))
+    names = list(_adapt_to_step(empty, config, starts_word, vocabulary))
     return _closed_at_exit(_stream(config, read, names, start_step, NO_END))
 
 
@@ -172,7 +176,9 @@ def _read_mixed(corpora: Sequence[Records], which: np.ndarray, record_numbers: n
     return batch
 
 
-def _adapt_to_step(batch: Batch, config: Config, starts_word: np.ndarray) -> Batch:
+def _adapt_to_step(
+    batch: Batch, config: Config, starts_word: np.ndarray, vocabulary: Vocabulary | None
+) -> Batch:
     """Drop the features that the train step does not use, and add those that it needs."""
     word_starts = batch.pop("word_starts", None)
     if not config.data.dynamic_masking:
@@ -182,6 +188,8 @@ def _adapt_to_step(batch: Batch, config: Config, starts_word: np.ndarray) -> Bat
     if config.data.masking != "token":
         if word_starts is None:
             word_starts = starts_word[batch["input_ids"]]
+        if vocabulary is not None:
+            word_starts = divide_long_words(word_starts > 0, batch["input_ids"], vocabulary)
         # As all features but weights, which `_read_ahead` declares to tf.data.
         batch["word_starts"] = word_starts.astype(np.int32)
     return batch

@@ -64,10 +64,16 @@ def prepared_source(config: Config, tokenizer: Tokenizer) -> BatchSource:
         records = pipeline.open_split(config, folder, "validation", fingerprint)
         heldout[name] = partial(_heldout_batches, config, records)
     manifests = [read_manifest(folder) for folder in folders.values()]
+    vocabulary = mask_vocabulary(tokenizer) if config.data.dynamic_masking else None
 
     def train_batches(start: int, row_indices: np.ndarray) -> Iterator[Batch]:
         return pipeline.train_batches(
-            train, config, tokenizer.starts_word, start, row_indices=row_indices
+            train,
+            config,
+            tokenizer.starts_word,
+            start,
+            row_indices=row_indices,
+            vocabulary=vocabulary,
         )
 
     return BatchSource(
@@ -75,7 +81,7 @@ def prepared_source(config: Config, tokenizer: Tokenizer) -> BatchSource:
         make_evaluator=partial(
             heldout_evaluator, heldout, unigram_entropy=_unigram_entropy(manifests)
         ),
-        vocabulary=mask_vocabulary(tokenizer) if config.data.dynamic_masking else None,
+        vocabulary=vocabulary,
         facts={
             "tokenizer_fingerprint": fingerprint,
             # Files of another BERT data script have no manifest.

@@ -29,6 +29,12 @@ from bertjax.storage import read_span, write_whole, written_whole
 TOKENIZER = "tokenizer"
 DONE = "done.json"
 """File of a tokenized work unit, written last: the counts of what was read and cleaned."""
+COUNTED = ("characters", "visible_characters", "unknown_characters", "stripped_characters")
+"""Names of the counts of tokenization.
+
+In this order: characters in sentences, those that are no spaces, and of these: characters in an
+unknown token, characters that lose a mark (`losses.Losses`).
+"""
 BATCH_CHARACTERS = 1 << 18
 """Number of characters that are tokenized together."""
 PART_TOKENS = 8_000_000  # a part takes 32 MB of memory, and the same again while it is sorted
@@ -135,17 +141,22 @@ def _tokenized(
         characters += sum(map(len, document))
         if characters >= BATCH_CHARACTERS:
             counts["characters"] += characters
-            yield _tokenize(texts, config, tokenizer)
+            yield _tokenize(texts, config, tokenizer, counts)
             texts, characters = [], 0
     counts["characters"] += characters
     if texts:
-        yield _tokenize(texts, config, tokenizer)
+        yield _tokenize(texts, config, tokenizer, counts)
 
 
-def _tokenize(texts: list[list[str]], config: Config, tokenizer: Tokenizer) -> Documents:
-    """Tokenize documents, each a list of sentences."""
+def _tokenize(
+    texts: list[list[str]], config: Config, tokenizer: Tokenizer, counts: Counter[str]
+) -> Documents:
+    """Tokenize documents, each a list of sentences, and add to the counts of `COUNTED`."""
     sentences = [sentence for text in texts for sentence in text]
-    tokens, offsets = tokenizer.encode_batch(sentences)
+    tokens, offsets, losses = tokenizer.encode_counted(sentences)
+    counts["visible_characters"] += sum(len(text) - text.count(" ") for text in sentences)
+    counts["unknown_characters"] += losses.unknown
+    counts["stripped_characters"] += losses.stripped
     if config.data.word_segmenter == "jieba":
         tokens = mark_words(sentences, tokens, offsets, tokenizer)
     # A sentence of control characters only has no tokens; so a document may have none either.
