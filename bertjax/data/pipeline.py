@@ -110,8 +110,8 @@ def train_batches(
     If there are several corpora, each batch is a mixture, and `corpus_ids` [B, 1] has the number of
     each row's corpus. With `dynamic_masking` the rows are not masked. Unless single tokens are
     masked, they then have `word_starts` [B, L], which is 1 at the first token of a word. If the
-    records do not hold it, it is taken from `starts_word`, bool [vocab_size]. Words that are too long
-    for `vocabulary` are divided; None: none is.
+    records do not hold it, it is taken from `starts_word`, bool [vocab_size]. Words that are too
+    long for `vocabulary` are divided; None: none is.
     """
     batch_size, seed = config.train.batch_size, config.seed
     sizes = [len(records) for records in corpora]

@@ -25,6 +25,7 @@ from bertjax.errors import check, mismatch
 from bertjax.storage import read_json
 
 ADDED_FILE = "added_tokens.json"
+MODEL_FILE = "config.json"
 Json = Mapping[str, Any]
 """An object from a JSON file in the folder; its values may be of any type."""
 # Classes of `transformers` that split text like our tokenizer of each kind; the names may end with
@@ -89,6 +90,10 @@ def _wordpiece(
         settings, where = _settings_of(normalizer), path / ENGINE_FILE
     uncased = _uncased(path, settings, normalizer, lowercase, where)
     accents = settings.get("strip_accents")
+    if not settings.get("tokenizer_class") and not (path / MODEL_FILE).exists():
+        # With nothing else that says what the folder is, `transformers` takes tokenizer.json as it
+        # is.
+        accents = settings.get("strip_accents", normalizer.get("strip_accents"))
     if accents is not None:
         check_bool(f"{where}: strip_accents", accents)
     chinese = settings.get("tokenize_chinese_chars", normalizer.get("handle_chinese_chars", True))

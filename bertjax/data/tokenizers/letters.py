@@ -17,7 +17,9 @@ class Letters(dict[int, str]):
     def __missing__(self, code: int) -> str:
         text = chr(code)
         if self.strip_accents:
-            parts = [c for c in unicodedata.normalize("NFD", text) if unicodedata.category(c) != "Mn"]
+            parts = [
+                c for c in unicodedata.normalize("NFD", text) if unicodedata.category(c) != "Mn"
+            ]
             # Composed again: a syllable of Korean would come apart into letters.
             text = unicodedata.normalize("NFC", "".join(parts))
         if self.lowercase:

@@ -235,9 +235,7 @@ class _ChunkNumbers(dict[str, int]):
 
 def _engine(model: models.WordPiece, lowercase: bool, strip_accents: bool | None) -> Engine:
     engine = Engine(model)
-    engine.normalizer = normalizers.BertNormalizer(
-        lowercase=lowercase, strip_accents=strip_accents
-    )
+    engine.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
     engine.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     engine.decoder = decoders.WordPiece(prefix=CONTINUES)
     return engine
