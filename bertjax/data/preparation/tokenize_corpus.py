@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import pairwise
+from itertools import pairwise, repeat
 
 import numpy as np
 from etils import epath
@@ -154,7 +154,8 @@ def _tokenize(
     """Tokenize documents, each a list of sentences, and add to the counts of `COUNTED`."""
     sentences = [sentence for text in texts for sentence in text]
     tokens, offsets, losses = tokenizer.encode_counted(sentences)
-    counts["visible_characters"] += sum(len(text) - text.count(" ") for text in sentences)
+    spaces = sum(map(str.count, sentences, repeat(" ")))
+    counts["visible_characters"] += sum(map(len, sentences)) - spaces
     counts["unknown_characters"] += losses.unknown
     counts["stripped_characters"] += losses.stripped
     if config.data.word_segmenter == "jieba":

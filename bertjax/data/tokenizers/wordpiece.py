@@ -260,16 +260,18 @@ def _entries(path: object, content: bytes) -> list[str]:
         ) from error
     entries = [line.rstrip("\r") for line in lines]
     seen: dict[str, int] = {}
+    # Once and not for each line: making a string of a path takes microseconds.
+    file = str(path)
     for number, entry in enumerate(entries, 1):
         check(
             entry != "",
-            where=f"{path}, line {number}",
+            where=f"{file}, line {number}",
             found="a blank line",
             expected="an entry of the vocabulary",
         )
         check(
             entry not in seen,
-            where=f"{path}, line {number}",
+            where=f"{file}, line {number}",
             found=f"{entry!r} again, after line {seen.get(entry)}",
             expected="it once",
         )
