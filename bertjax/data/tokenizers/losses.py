@@ -37,11 +37,10 @@ def loses_mark(character: str) -> bool:
     return any(unicodedata.category(part) == "Mn" for part in decomposed)
 
 
-def texts_with(token: int, tokens: np.ndarray, offsets: np.ndarray) -> list[int]:
-    """Return the numbers of the texts that have `token`, ascending.
+def count_by_text(marked: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Return the number of marked tokens of each text; int64 [texts].
 
-    Text `i` has the tokens `tokens[offsets[i]:offsets[i + 1]]`.
+    Text `i` has the tokens `offsets[i]` to `offsets[i + 1] - 1`; `marked` is bool [tokens].
     """
-    positions = np.flatnonzero(tokens == token)
-    # Of texts without tokens, which have the same offset, the last one is the text that is meant.
-    return np.unique(np.searchsorted(offsets, positions, side="right") - 1).tolist()
+    until = np.concatenate([[0], np.cumsum(marked, dtype=np.int64)])
+    return until[offsets[1:]] - until[offsets[:-1]]

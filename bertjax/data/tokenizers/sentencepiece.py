@@ -14,7 +14,7 @@ from tokenizers import normalizers
 from bertjax.config import TokenizerConfig, TokenizerKind
 from bertjax.data.tokenizers import sentencepiece_model
 from bertjax.data.tokenizers.letters import Letters
-from bertjax.data.tokenizers.losses import CharacterCounts, Losses, texts_with
+from bertjax.data.tokenizers.losses import CharacterCounts, Losses, count_by_text
 from bertjax.data.tokenizers.sentencepiece_model import WORD
 from bertjax.data.tokenizers.vocabulary import (
     ALBERT_TOKENS,
@@ -162,7 +162,8 @@ class SentencePiece:
     def encode_counted(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, Losses]:
         tokens, offsets = self.encode_batch(texts)
         unknown = stripped = 0
-        for number in texts_with(self.unk_id, tokens, offsets):
+        unknown_tokens = count_by_text(tokens == self.unk_id, offsets)
+        for number in np.flatnonzero(unknown_tokens).tolist():
             unknown += self._count_unknown(texts[number])
         if self.strip_accents:
             stripped = sum(self._marks.total(text) for text in texts if not text.isascii())

@@ -11,7 +11,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from bertjax.config import TokenizerConfig, TokenizerKind
 from bertjax.data.ragged import ranges
-from bertjax.data.tokenizers.losses import CharacterCounts, Losses, loses_mark, texts_with
+from bertjax.data.tokenizers.losses import CharacterCounts, Losses, count_by_text, loses_mark
 from bertjax.data.tokenizers.vocabulary import (
     ENGINE_FILE,
     MASK,
@@ -156,18 +156,25 @@ class WordPiece:
         ids, offsets = flatten_ids([encoding.ids for encoding in encodings])
         self._begins = np.concatenate([self._begins, self._begins[-1] + offsets[1:]])
         self._ids = np.concatenate([self._ids, ids])
-        unknown = self._count_unknown(unseen, texts_with(self.unk_id, ids, offsets))
-        self._unknown = np.concatenate([self._unknown, unknown])
+        self._unknown = np.concatenate([self._unknown, self._count_unknown(unseen, ids, offsets)])
         self._stripped = np.concatenate([self._stripped, self._count_stripped(unseen)])
         unseen.clear()
 
-    def _count_unknown(self, chunks: Sequence[str], numbers: Sequence[int]) -> np.ndarray:
-        """Count the characters in [UNK] of each chunk; only those of `numbers` have some."""
+    def _count_unknown(
+        self, chunks: Sequence[str], ids: np.ndarray, offsets: np.ndarray
+    ) -> np.ndarray:
+        """Count the characters in [UNK] of each chunk, whose ids are given."""
         counts = np.zeros(len(chunks), np.int64)
+        unknown_ids = count_by_text(ids == self.unk_id, offsets)
+        is_whole = unknown_ids == np.diff(offsets)
+        # Most are unknown as a whole, and need no second look of the engine.
+        for number in np.flatnonzero((unknown_ids > 0) & is_whole).tolist():
+            counts[number] = len("".join(chunks[number].split()))
+        in_part = np.flatnonzero((unknown_ids > 0) & ~is_whole).tolist()
         encodings = self._engine.encode_batch(
-            [chunks[number] for number in numbers], add_special_tokens=False
+            [chunks[number] for number in in_part], add_special_tokens=False
         )
-        for number, encoding in zip(numbers, encodings, strict=True):
+        for number, encoding in zip(in_part, encodings, strict=True):
             # A word has no white space in it.
             for i, (begin, end) in zip(encoding.ids, encoding.offsets, strict=True):
                 if i == self.unk_id:
