@@ -67,7 +67,8 @@ class DataConfig:
     """Format of the files; it determines what a document is.
     bert: each line is a sentence, and a blank line separates documents. file: each file is a
     document. line: each line is a document. jsonl, parquet: each object or table row is a document.
-    auto: jsonl or parquet if the file's ending says so, otherwise bert.
+    auto: jsonl or parquet if the file's ending says so, otherwise bert. The files in a .zip or .tar
+    archive are read as files.
     """
     text_field: str = "text"
     """Name of the field that holds the text in JSON lines, Parquet and TFDS sources."""

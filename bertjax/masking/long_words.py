@@ -5,8 +5,8 @@ import numpy as np
 from bertjax.masking.selection import Vocabulary, is_special
 
 # Of the tokens of English and German text under WordPiece, 1 in 1,000 is in a longer word with a
-# vocabulary of 8,000 entries, and 1 in 500 with 2,000. A row of 128 tokens has 19 predictions: words
-# of one size fill 74 % of them or more up to this size, and 53 % at a size of 10.
+# vocabulary of 8,000 entries, and 1 in 500 with 2,000. A row of 128 tokens has 19 predictions: of
+# these, words of one size fill 74 % or more up to this size, and 53 % at a size of 10.
 MAX_WORD_PIECES = 8
 """Pieces of the longest word that is masked as a whole."""
 

@@ -18,7 +18,7 @@ from etils import epath
 from bertjax.config import Config, to_dict
 from bertjax.data.corpus import cleaning
 from bertjax.data.corpus import sources as corpus
-from bertjax.data.corpus.work_units import WorkUnit, make_work_units
+from bertjax.data.corpus.work_units import NULL_DOCUMENTS, WorkUnit, make_work_units
 from bertjax.data.preparation import (
     build_shard,
     near_duplicates,
@@ -309,6 +309,9 @@ def _count_documents(preparation: _Preparation, reports: Sequence[ShardReport]) 
     """Return the counts of what was read, what cleaning changed, and what each split has."""
     read = _read_counts(preparation)
     counts = {name: read[name] for name in (*cleaning.COUNTED, *tokenize_corpus.COUNTED)}
+    # Most corpora have none.
+    if read[NULL_DOCUMENTS]:
+        counts[NULL_DOCUMENTS] = read[NULL_DOCUMENTS]
     counts["duplicate_documents"] = sum(report.counts.duplicates for report in reports)
     counts["near_duplicate_documents"] = sum(report.counts.near_duplicates for report in reports)
     for split in SPLITS:

@@ -72,6 +72,24 @@ def test_lost_characters_are_counted_and_warned_of_with_what_to_do(tmp_path, cap
     assert f"lost in unknown tokens: {lost / visible:.2%}" in text_losses.describe(manifest.counts)
 
 
+@pytest.mark.parametrize("kind", ["wordpiece", "unigram", "byte_bpe"])
+def test_a_zero_width_space_parts_words_under_every_kind(kind, tmp_path, caplog):
+    tokenizer = {"lowercase": kind != "byte_bpe"}
+    manifests = []
+    for name, between in (("space", " "), ("zero_width", "\u200b")):
+        (tmp_path / name).mkdir()
+        texts = documents(THAI, between, 20)
+        manifests.append(
+            prepared(tmp_path / name, texts, caplog, kind=kind, tokenizer=tokenizer)[0]
+        )
+    # It is counted with the control characters that are replaced.
+    assert manifests[1].counts.pop("control_characters") == 20 * 4 * 11
+    assert manifests[0].counts.pop("control_characters") == 0
+    assert manifests[0].counts == manifests[1].counts
+    assert manifests[0].counts["unknown_characters"] == 0
+    assert manifests[0].tokenizer_fingerprint == manifests[1].tokenizer_fingerprint
+
+
 @pytest.mark.parametrize("kind", ["unigram", "bpe", "byte_bpe"])
 def test_other_kinds_lose_nothing_of_text_without_spaces(kind, tmp_path, caplog):
     tokenizer = {"lowercase": kind != "byte_bpe"}
