@@ -219,7 +219,7 @@ def time_stages() -> dict[str, float]:
 
     They do not call one another, so that no time counts twice.
     """
-    from bertjax.data.corpus import work_units
+    from bertjax.data.corpus import sentences, work_units
     from bertjax.data.corpus.formats import lines
     from bertjax.data.preparation import build_shard, packing, tokenize_corpus
     from bertjax.data.records import record_format
@@ -242,7 +242,7 @@ def time_stages() -> dict[str, float]:
 
     clock(lines, "decode", "decode UTF-8")
     clock(work_units, "clean", "clean")
-    clock(work_units, "_by_line", "split into sentences")
+    clock(sentences, "_by_lines", "split into sentences")
     clock(WordPiece, "encode_batch", "tokenize")
     clock(tokenize_corpus, "_write_part", "write ids by range")
     clock(build_shard, "_gather_range", "gather a range, drop duplicates")

@@ -18,8 +18,9 @@ from bertjax.data.corpus.cleaning import clean, is_blank
 from bertjax.data.corpus.formats.extent import WHOLE, Extent
 from bertjax.data.corpus.formats.readers import ARCHIVE_READERS, READERS
 from bertjax.data.corpus.formats.source_file import SourceFile, file_at
-from bertjax.data.corpus.sentences import split_sentences
+from bertjax.data.corpus.sentences import make_splitter
 from bertjax.data.corpus.sources import Source
+from bertjax.data.corpus.stretches import cut
 from bertjax.errors import check
 
 # After a kill, a whole unit is done again. So units stay small, even for a huge corpus.
@@ -118,12 +119,12 @@ def read_documents(
 ) -> Iterator[list[str]]:
     """The documents of a work unit as lists of sentences, empty documents left out.
 
+    Long ones are cut as `config.split_documents` says.
+
     `counts`, the memory and the errors raised are those of `read_texts`.
     """
     for text, split in read_texts(work_unit, config, counts):
-        document = split(text)
-        if document:
-            yield document
+        yield from cut(split(text), config.split_documents)
 
 
 def read_texts(
@@ -131,7 +132,8 @@ def read_texts(
 ) -> Iterator[tuple[str, Callable[[str], list[str]]]]:
     """The cleaned texts of a work unit, each with the function that splits it into sentences.
 
-    `clean` updates `counts` (`cleaning.COUNTED`), and `NULL_DOCUMENTS` is counted.
+    `clean` and the function update `counts` (`cleaning.COUNTED`, `sentences.COUNTED`), and
+    `NULL_DOCUMENTS` is counted.
     `long_texts.MAX_DOCUMENT_CHARACTERS` bounds the memory; for JSON lines and Parquet, the longest
     line or value does.
     Raises `UserError` naming the file, and the line where there is one, for a file that is empty,
@@ -141,8 +143,7 @@ def read_texts(
         is_whole = part == SourcePart(part.source)
         has_text = False
         for file, format, extent in _files(part, config):
-            # Format "bert" has one sentence a line, and an empty line between documents.
-            split = _by_line if format == "bert" else split_sentences
+            split = make_splitter(config, format, counts)
             for text in READERS[format](file, config, extent):
                 if text is None:
                     counts[NULL_DOCUMENTS] += 1
@@ -168,12 +169,3 @@ def _files(part: SourcePart, config: DataConfig) -> Iterator[tuple[SourceFile, s
             yield member.file, member.format, WHOLE
     else:
         yield file_at(source.name), source.format, part.extent
-
-
-def _by_line(text: str) -> list[str]:
-    lines = text.split("\n")
-    # White space is reduced as `split_sentences` does it: byte-level BPE keeps it. Cleaned text has
-    # no other kinds.
-    if "  " in text or "\t" in text or "\r" in text:
-        lines = [" ".join(line.split()) for line in lines]
-    return [line for line in map(str.strip, lines) if line]

@@ -43,6 +43,8 @@ class DocumentCounts:
     tokens: int = 0
     unknown_tokens: int = 0
     """Tokens that are `[UNK]`, which is never masked."""
+    largest: int = 0
+    """Tokens of the document that has the most."""
     token_counts: list[int] | None = None
     """Occurrences of each id in the documents, from which the entropy of the held-out documents is
     computed; None for training shards.
@@ -53,6 +55,8 @@ class DocumentCounts:
         self.documents += len(documents)
         self.sentences += len(documents.sentences) - 1
         self.tokens += len(documents.tokens)
+        lengths = np.diff(documents.sentences[documents.documents])
+        self.largest = max(self.largest, int(lengths.max(initial=0)))
         if self.token_counts is not None:
             # Without the bit, which is no part of the id.
             ids = documents.tokens & (CONTINUES - 1)
