@@ -28,6 +28,7 @@ from bertjax.data.records.manifest import WORK
 from bertjax.data.records.record_format import ShardInfo
 from bertjax.data.tokenizers.tokenizer import Tokenizer, mask_vocabulary
 from bertjax.masking import static as static_masks
+from bertjax.masking.long_words import divide_long_words
 from bertjax.storage import write_whole
 from bertjax.types import Batch
 
@@ -46,6 +47,8 @@ class DocumentCounts:
     near_duplicates: int = 0
     sentences: int = 0
     tokens: int = 0
+    unknown_tokens: int = 0
+    """Tokens that are `[UNK]`, which is never masked."""
     largest: int = 0
     """Tokens of the document that has the most."""
     pairs: dict[str, int] = field(default_factory=dict)
@@ -55,7 +58,7 @@ class DocumentCounts:
     computed; None for training shards.
     """
 
-    def add(self, documents: Documents, of_range: RangeInPool) -> None:
+    def add(self, documents: Documents, of_range: RangeInPool, unk_id: int) -> None:
         """Add the counts of a range's documents, which are some of `documents`."""
         own = of_range.own
         first, end = documents.documents[own.start], documents.documents[own.stop]
@@ -65,11 +68,13 @@ class DocumentCounts:
         self.near_duplicates += of_range.near_duplicates
         self.sentences += of_range.sentences
         self.tokens += int(stop - begin)
+        tokens = documents.tokens[begin:stop]
+        self.unknown_tokens += int(np.count_nonzero(tokens == unk_id))
         lengths = np.diff(documents.sentences[documents.documents[own.start : own.stop + 1]])
         self.largest = max(self.largest, int(lengths.max(initial=0)))
         if self.token_counts is not None:
             # Without the bit, which is no part of the id.
-            ids = documents.tokens[begin:stop] & (CONTINUES - 1)
+            ids = tokens & (CONTINUES - 1)
             counts = np.bincount(ids, minlength=len(self.token_counts))
             # A list, for the report is JSON.
             self.token_counts = (np.array(self.token_counts) + counts).tolist()
@@ -150,6 +155,9 @@ def make_rows(
     vocabulary = mask_vocabulary(tokenizer)
     for chunk_sequences, chunk_placement in _chunks(sequences, placement):
         batch = lay_out_rows(chunk_sequences, chunk_placement, documents.tokens, tokenizer, schema)
+        batch["word_starts"] = divide_long_words(
+            batch["word_starts"], batch["input_ids"], vocabulary
+        )
         if schema.max_predictions_per_seq:
             batch = static_masks.mask_rows(batch, config.data, vocabulary, rng)
         yield batch
@@ -178,7 +186,7 @@ def _rows_of_range(
     # A function of its own, so that nothing here keeps a pool when the next one is read.
     pool = open_pool(corpus, number, config.data)
     of_range = pool.ranges[number]
-    counts.add(pool.documents, of_range)
+    counts.add(pool.documents, of_range, tokenizer.unk_id)
     key = (config.seed, number)
     pairs = Counter(counts.pairs)
     yield from make_rows(config, pool.documents, tokenizer, shard.split, key, of_range.own, pairs)

@@ -21,15 +21,14 @@ from bertjax.config import Config
 from bertjax.data.corpus import cleaning, sentences
 from bertjax.data.corpus import sources as corpus
 from bertjax.data.corpus.work_units import NULL_DOCUMENTS, WorkUnit, make_work_units
-from bertjax.data.preparation import build_shard, near_duplicates, vocabulary_sample
-from bertjax.data.preparation.build_shard import ShardReport
-from bertjax.data.preparation.claim import (
-    check_same_inputs,
-    check_same_vocabulary,
-    claim,
-    release,
-    settings_of,
+from bertjax.data.preparation import (
+    build_shard,
+    near_duplicates,
+    text_losses,
+    tokenize_corpus,
+    vocabulary_sample,
 )
+from bertjax.data.preparation.build_shard import ShardReport
 from bertjax.data.preparation.document_pool import (
     TokenizedCorpus,
     config_of_split,
@@ -37,6 +36,7 @@ from bertjax.data.preparation.document_pool import (
 )
 from bertjax.data.preparation.runners import Runner, RunStage, WorkItem, local_runner
 from bertjax.data.preparation.shard_assignment import Plan, plan_shards
+from bertjax.data.preparation.splits import count
 from bertjax.data.preparation.splits.bound import choose_bound
 from bertjax.data.preparation.tokenize_corpus import (
     DONE,
@@ -47,6 +47,14 @@ from bertjax.data.preparation.tokenize_corpus import (
     tokenize_unit,
 )
 from bertjax.data.records import tfds_metadata
+from bertjax.data.records.claim import (
+    check_same_inputs,
+    check_same_vocabulary,
+    claim,
+    discard,
+    release,
+    settings_of,
+)
 from bertjax.data.records.manifest import WORK, Manifest, read_manifest, write_manifest
 from bertjax.data.records.record_format import schema_of
 from bertjax.data.tokenizers.tokenizer import (
@@ -148,8 +156,7 @@ def _with_bound(preparation: _Preparation) -> _Preparation:
             preparation.run_stage,
         )
     except UserError:
-        # The way out is another setting, which this folder would not take any more.
-        release(preparation.folder)
+        release(preparation.folder, but=count.FOLDER)
         raise
     plan = dataclasses.replace(preparation.plan, heldout_bound=bound.value)
     return dataclasses.replace(preparation, plan=plan, moved=bound.moved)
@@ -202,6 +209,7 @@ def _make_shards(preparation: _Preparation) -> dict[str, Config]:
         for work_unit in preparation.work_units
     ]
     preparation.run_stage("tokenize", items)
+    text_losses.report(_read_counts(preparation), config.tokenizer)
     # Between the two: it needs the sketches of all units, and the shards leave out what it finds.
     threshold = config.data.near_duplicate_threshold
     if threshold:
@@ -218,7 +226,7 @@ def _make_shards(preparation: _Preparation) -> dict[str, Config]:
         configs = {split: config_of_split(split, config, corpus) for split in SPLITS}
     except UserError:
         # The way out is another setting, which this folder would not take any more.
-        release(preparation.folder)
+        discard(preparation.folder)
         raise
     items = []
     for shard in plan.shards():
@@ -247,6 +255,13 @@ def _make_manifest(
             found="no instance",
             expected=f"one or more (data.validation_fraction is {data.validation_fraction})",
         )
+        in_split = [report.counts for report in reports if report.info.split == split]
+        text_losses.check_maskable(
+            f"split {split}",
+            sum(counts.tokens for counts in in_split),
+            sum(counts.unknown_tokens for counts in in_split),
+            preparation.config.tokenizer,
+        )
     return Manifest(
         schemas={split: schema_of(configs[split].data, split) for split in SPLITS},
         tokenizer_fingerprint=tokenizer.fingerprint,
@@ -274,7 +289,8 @@ def _unigram_entropy(reports: Sequence[ShardReport]) -> float:
 def _count_documents(preparation: _Preparation, reports: Sequence[ShardReport]) -> dict[str, int]:
     """Return the counts of what was read, what cleaning changed, and what each split has."""
     read = _read_counts(preparation)
-    counts = {name: read[name] for name in (*cleaning.COUNTED, *sentences.COUNTED, "characters")}
+    names = (*cleaning.COUNTED, *sentences.COUNTED, *tokenize_corpus.COUNTED)
+    counts = {name: read[name] for name in names}
     # Most corpora have none.
     if read[NULL_DOCUMENTS]:
         counts[NULL_DOCUMENTS] = read[NULL_DOCUMENTS]
@@ -292,8 +308,8 @@ def _count_documents(preparation: _Preparation, reports: Sequence[ShardReport]) 
         pairs: Counter[str] = Counter()
         for shard in in_split:
             pairs.update(shard.pairs)
-        for name, count in pairs.items():
-            counts[f"{split}_{name}"] = count
+        for name, pair_count in pairs.items():
+            counts[f"{split}_{name}"] = pair_count
     return counts
 
 

@@ -7,9 +7,8 @@ from typing import Any
 from etils import epath
 
 from bertjax.config import Config, to_dict
-from bertjax.data.preparation.tokenize_corpus import TOKENIZER
 from bertjax.data.records.manifest import WORK
-from bertjax.data.tokenizers.tokenizer import open_vocabulary
+from bertjax.data.tokenizers.tokenizer import is_opened_from
 from bertjax.errors import check, disk_errors
 from bertjax.storage import read_json, write_whole
 
@@ -33,7 +32,7 @@ FIELDS_WITHOUT_EFFECT = (
 MADE = (
     "train-*-of-*.tfrecord*",
     "validation-*-of-*.tfrecord*",
-    TOKENIZER,
+    "tokenizer",
     "dataset_info.json",
     "features.json",
 )
@@ -86,7 +85,18 @@ def claim(folder: epath.Path, inputs: dict[str, Any]) -> None:
     write_whole(path, json.dumps({"rules": RULES, **inputs}, indent=2).encode())
 
 
-def release(folder: epath.Path) -> None:
+def release(folder: epath.Path, *, but: str = "") -> None:
+    """Undo `claim`, unless there are results, so that other settings may be tried at once.
+
+    What is named `but` in `.work` is no result.
+    """
+    plan = folder / WORK / "plan.json"
+    results = {path.name for path in plan.parent.iterdir()} - {plan.name, but}
+    if not results and not (folder / "tokenizer").exists():
+        plan.unlink()
+
+
+def discard(folder: epath.Path) -> None:
     """Undo `claim` and remove all results, so that other settings may be tried in the folder."""
     plan = folder / WORK / "plan.json"
     _remove_results(folder, plan)
@@ -160,7 +170,7 @@ def check_same_vocabulary(config: Config, folder: epath.Path, fingerprint: str) 
     if not file:
         return
     check(
-        open_vocabulary(config.tokenizer).fingerprint == fingerprint,
+        is_opened_from(fingerprint, config.tokenizer),
         where=f"{folder}, made with {file}",
         found="other entries in it now",
         expected="the same entries, or another folder",
