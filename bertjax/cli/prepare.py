@@ -59,6 +59,8 @@ def run(words: Sequence[str]) -> int:
         print(f"{split}: {records:,} instances in {len(shards)} shards")
     counts = [f"{name.replace('_', ' ')} {count:,}" for name, count in manifest.counts.items()]
     print(f"counts: {', '.join(counts)}")
+    for line in manifest.describe_snapshots():
+        print(line)
     print(f"vocabulary: {manifest.vocab_size:,}")
     print(f"held-out unigram entropy: {manifest.validation_unigram_entropy:.3f} nats")
     print(f"prepared in {folder} in {time.perf_counter() - begin:.1f} s")

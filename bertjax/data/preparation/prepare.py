@@ -1,5 +1,7 @@
 """Preparation of a corpus: train a vocabulary, tokenize the work units, write the shards.
 
+Before that, databases become files (`snapshots.py`).
+
 The shard of a document depends only on its content, so the output does not depend on the order of
 the files or the number of workers. Finished work is kept: if preparation was interrupted and is
 started again, it makes only what is missing.
@@ -9,20 +11,22 @@ import json
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from etils import epath
 
 from bertjax.config import Config, to_dict
+from bertjax.config.sql_source import without_password
 from bertjax.data.corpus import cleaning
 from bertjax.data.corpus import sources as corpus
 from bertjax.data.corpus.work_units import WorkUnit, make_work_units
-from bertjax.data.preparation import build_shard, near_duplicates, vocabulary_sample
+from bertjax.data.preparation import build_shard, near_duplicates, snapshots, vocabulary_sample
 from bertjax.data.preparation.build_shard import ShardReport
 from bertjax.data.preparation.runners import Runner, RunStage, WorkItem, local_runner
 from bertjax.data.preparation.shard_assignment import Plan, plan_shards
+from bertjax.data.preparation.snapshots import Snapshot
 from bertjax.data.preparation.tokenize_corpus import DONE, TOKENIZER, tokenize_unit
 from bertjax.data.records import tfds_metadata
 from bertjax.data.records.manifest import WORK, Manifest, read_manifest, write_manifest
@@ -33,7 +37,7 @@ from bertjax.data.tokenizers.tokenizer import (
     open_vocabulary,
     train_tokenizer,
 )
-from bertjax.errors import check, disk_errors, require_package
+from bertjax.errors import UserError, check, disk_errors, require_package
 from bertjax.progress import Progress, silent
 from bertjax.storage import write_whole
 
@@ -104,7 +108,14 @@ def prepare(
     # The package is needed only for the metadata at the end; an error now saves hours.
     require_package("tensorflow_datasets", extra="data")
     _claim(folder, inputs)
-    work_units = make_work_units(sources)
+    try:
+        files, taken = snapshots.take_snapshots(config, folder, sources, progress)
+    except UserError:
+        _release(folder)
+        raise
+    # A runner may write its work items to a disk. All of them read files, and need no password.
+    config = _without_passwords(config)
+    work_units = make_work_units(files)
     plan = plan_shards(config, _text_bytes(work_units))
 
     # `cpu_count` is None where the system does not tell it.
@@ -113,7 +124,7 @@ def prepare(
         tokenizer = _make_tokenizer(preparation)
         _make_shards(preparation)
 
-    manifest = _make_manifest(preparation, tokenizer, inputs)
+    manifest = _make_manifest(preparation, tokenizer, inputs, taken)
     progress("describe", 0, 0)
     tfds_metadata.write(folder, manifest)
     # Everything but the clean-up is done now: a folder with a manifest is finished.
@@ -209,6 +220,19 @@ def _claim(folder: epath.Path, inputs: dict[str, Any]) -> None:
     write_whole(path, json.dumps(inputs, indent=2).encode())
 
 
+def _release(folder: epath.Path) -> None:
+    """Undo `_claim`, unless there are results: a corrected query is another setting."""
+    path = folder / WORK / "plan.json"
+    results = {file.name for file in path.parent.iterdir()} - {path.name, snapshots.FOLDER}
+    if not results and not (folder / TOKENIZER).exists():
+        path.unlink()
+
+
+def _without_passwords(config: Config) -> Config:
+    names = tuple(without_password(name) for name in config.data.corpus)
+    return config.replace(data={"corpus": names})
+
+
 def _check_same_inputs(
     folder: epath.Path, before: dict[str, Any], now: dict[str, Any], prefix: str = ""
 ) -> None:
@@ -252,7 +276,10 @@ def _check_same_vocabulary(config: Config, folder: epath.Path, fingerprint: str)
 
 
 def _make_manifest(
-    preparation: _Preparation, tokenizer: Tokenizer, inputs: dict[str, Any]
+    preparation: _Preparation,
+    tokenizer: Tokenizer,
+    inputs: dict[str, Any],
+    taken: dict[str, Snapshot],
 ) -> Manifest:
     """Return the manifest; raise `UserError` if a split has shards but no records."""
     data, plan = preparation.config.data, preparation.plan
@@ -276,6 +303,7 @@ def _make_manifest(
         shards=tuple(report.info for report in reports),
         validation_unigram_entropy=_unigram_entropy(reports),
         counts=_count_documents(preparation, reports),
+        snapshots={name: asdict(snapshot) for name, snapshot in taken.items()},
     )
 
 
