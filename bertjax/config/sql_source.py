@@ -72,7 +72,7 @@ def is_sql(name: str) -> bool:
 
 
 def parse_sql_source(name: str) -> SqlSource:
-    """Return the parts of a `sql:` source; raise `UserError` for one that does not say what to read.
+    """Return the parts of a `sql:` source; raise `UserError` where it does not follow the grammar.
 
     A query that contains white space is taken as it is. One without is percent-encoded, with spaces
     as `%20` or `+`. All other parts are percent-encoded.
@@ -222,16 +222,20 @@ def _plain(encoded: str, where: str) -> str:
 
 
 def _without_secret_options(head: str, query: str) -> tuple[str, str]:
-    url, has_options, listed = head.partition("?")
-    kept = []
-    for option in filter(None, listed.split("&")):
-        key = unquote_plus(option.partition("=")[0])
-        if not _SECRET_OPTION.search(key):
-            kept.append(option)
-    if has_options and not kept:
-        # The query then follows the URL itself.
-        return url, query.replace("&", "?", 1) if query.startswith("&") else query
-    return (f"{url}?{'&'.join(kept)}" if has_options else url), query
+    url, _, listed = head.partition("?")
+    options = listed.split("&")
+    kept = [option for option in options if not _is_secret(option)]
+    if len(kept) == len(options):
+        return head, query
+    if kept:
+        return f"{url}?{'&'.join(kept)}", query
+    # The query then follows the URL itself.
+    return url, query.replace("&", "?", 1)
+
+
+def _is_secret(option: str) -> bool:
+    key, _, _ = option.partition("=")
+    return _SECRET_OPTION.search(unquote_plus(key)) is not None
 
 
 def _select(query: str, dialect: str, where: str) -> str:

@@ -53,21 +53,22 @@ def stream_texts(name: str, config: DataConfig) -> Iterator[list[str | None]]:
         _set_text_decoding(connection, config)
         with _database_errors(f"{where}: the query is refused", source):
             result = _execute(connection, source, column)
-        position = _text_column(result, column, where)
-        # With the number: the option `yield_per` alone has no effect on a query that is text, and
-        # all rows would come at once (SQLAlchemy 2.1, `_setup_result_proxy`).
-        batches = result.partitions(ROWS_AT_ONCE)
-        while True:
-            broke_off = f"{where}: broke off after {done:,} rows, the same command begins it again"
-            with _database_errors(broke_off, source):
-                rows = next(batches, None)
-            if rows is None:
-                return
-            texts = []
-            for row in rows:
-                done += 1
-                texts.append(_text(row[position], config, f"{where}, row {done}, {column}"))
-            yield texts
+        with contextlib.closing(result):
+            position = _text_column(result, column, where)
+            # With the number: the option `yield_per` alone has no effect on a query that is text,
+            # and all rows would come at once (SQLAlchemy 2.1, `_setup_result_proxy`).
+            batches = result.partitions(ROWS_AT_ONCE)
+            while True:
+                what = f"{where}: broke off after {done:,} rows, the same command begins it again"
+                with _database_errors(what, source):
+                    rows = next(batches, None)
+                if rows is None:
+                    return
+                texts = []
+                for row in rows:
+                    done += 1
+                    texts.append(_text(row[position], config, f"{where}, row {done}, {column}"))
+                yield texts
 
 
 def _where(name: str) -> str:
@@ -240,7 +241,7 @@ def _check_column(names: Sequence[str], column: str, where: str) -> None:
     check(
         names.count(column) == 1,
         where=where,
-        found=f"the columns {one_line(', '.join(names))}",
+        found=f"the columns {one_line(', '.join(names)) or 'none'}",
         expected=f"one column {column!r} (data.text_field; or &column=NAME, or AS {column} in the"
         f" query){nearest(column, names)}",
     )
