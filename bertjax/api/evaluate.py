@@ -31,7 +31,7 @@ from bertjax.training.step import check_batch
 def saved_config(path: epath.PathLike) -> Config:
     """Return the configuration of a run's newest or selected checkpoint, or of one checkpoint.
 
-    Raises `UserError` where `path` is neither a run folder nor a checkpoint folder.
+    Raises `UserError` if `path` is neither a run folder nor a checkpoint folder.
 
     >>> import bertjax
     >>> bertjax.saved_config("runs/tiny").train.batch_size
@@ -43,14 +43,15 @@ def saved_config(path: epath.PathLike) -> Config:
 def evaluate(path: epath.PathLike, config: Config | None = None) -> EvaluationResult:
     """Compute the held-out metrics of a run's newest or selected checkpoint, or of one checkpoint.
 
-    A pretrained model is evaluated on all held-out records of its prepared data; a fine-tuned one
-    on the validation sets of its tasks. `config` takes the place of the checkpoint's own
-    configuration (`saved_config`), to evaluate on other data or other devices.
+    A pretrained model is evaluated on all held-out records of its prepared data; a fine-tuned model
+    on the validation sets of its tasks. `config` replaces the checkpoint's own configuration
+    (`saved_config`), so that the model can be evaluated on other data or other devices.
 
     Without a `config`, the result for a fine-tuned run's selected checkpoint is also written to
-    `evaluation.json` and `report.html` in its folder. Of several processes all call this alike.
+    `evaluation.json` and `report.html` in the run folder. If there are several processes, all must
+    call this with the same arguments.
 
-    Raises `UserError` where there is no checkpoint, or the data do not fit the model.
+    Raises `UserError` if there is no checkpoint, or if the data do not fit the model.
 
     >>> import bertjax
     >>> result = bertjax.evaluate("runs/tiny")
@@ -68,12 +69,12 @@ def evaluate(path: epath.PathLike, config: Config | None = None) -> EvaluationRe
 def _evaluate_on_heldout(path: epath.PathLike, config: Config) -> EvaluationResult:
     model = load_model(path, config)
     mesh = make_mesh(config.mesh)
-    # All batches, however many the run looked at while it was trained.
+    # All batches, even if the evaluations during training were limited to fewer.
     train = dataclasses.replace(config.train, eval_max_batches=0)
     config = dataclasses.replace(config, train=train)
     check_batch(config, mesh)
     source = prepared_source(config, model.tokenizer)
-    assert source.make_evaluator is not None  # of prepared shards
+    assert source.make_evaluator is not None  # a source of prepared shards has one
     return EvaluationResult(model.checkpoint, source.make_evaluator(config, mesh)(model.params))
 
 
@@ -81,7 +82,7 @@ def _evaluate_on_tasks(path: epath.PathLike, config: Config, *, records: bool) -
     model = load_finetuned(path, config)
     splits = validation_sets(model, model.tokenizer)
     assessed, metrics = assess(model, splits, model.tokenizer)
-    # The report is about the selected checkpoint and the run's own files.
+    # The files in the run folder are only about the selected checkpoint and the run's own data.
     is_selected = checkpoint.find_checkpoint(model.run_dir)[1] == model.checkpoint
     if hosts.is_first() and records and is_selected:
         write_evaluation(model.run_dir, int(model.checkpoint.name), assessed, metrics)
@@ -96,18 +97,20 @@ def predict(
     output_dir: epath.PathLike | None = None,
     config: Config | None = None,
 ) -> list[SplitPredictions]:
-    """Predict a split of each task of a fine-tuned run's selected checkpoint, or of one checkpoint.
+    """Predict a split of each task with a fine-tuned run's selected checkpoint, or one checkpoint.
 
-    `split` is test, validation or train, or a part of one (of MNLI, test stands for test_matched
-    and test_mismatched). The examples need no labels. `config` takes the place of the checkpoint's
-    own configuration (`saved_config`), to predict other files (`finetune.test_files`).
+    `split` is `test`, `validation` or `train`, or a part of one of them: MNLI's `test` stands for
+    both `test_matched` and `test_mismatched`. The examples need no labels. `config` replaces the
+    checkpoint's own configuration (`saved_config`), for example to predict other files
+    (`finetune.test_files`).
 
-    With an `output_dir` the predictions are written there, in the format of the task's field: the
-    files to submit for GLUE, SQuAD's JSON, CoNLL's columns, tables. All splits are predicted before
-    a file is written. Of several processes all call this alike, and the first one writes.
+    If an `output_dir` is given, the predictions are written there, in the usual format of the kind
+    of task: the files to submit to GLUE, SQuAD's JSON, CoNLL's columns, or tables. All splits are
+    predicted before the first file is written. If there are several processes, all must call this
+    with the same arguments, and the first one writes.
 
-    Raises `UserError` where the model was not fine-tuned, for a split that is not known, and for
-    files that are not as they should be.
+    Raises `UserError` if the model was not fine-tuned, the split is not known, or a file is
+    invalid.
 
     >>> import bertjax
     >>> (predicted,) = bertjax.predict("runs/finetuned", output_dir="predicted")

@@ -10,7 +10,7 @@ from bertjax.training.saved_model import TOKENIZER
 def load_tokenizer(path: epath.PathLike) -> Tokenizer:
     """Load the tokenizer of a run folder, a prepared folder, or a saved tokenizer's folder.
 
-    Raises `UserError` where there is none.
+    Raises `UserError` if there is none.
 
     >>> import bertjax
     >>> tokenizer = bertjax.load_tokenizer("runs/tiny")

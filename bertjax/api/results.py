@@ -8,17 +8,20 @@ from etils import epath
 
 @dataclass(frozen=True)
 class RunResult:
-    """A run when `train` or `finetune` returns."""
+    """The state of a run at the end of `train` or `finetune`."""
 
     run_dir: epath.Path
     step: int
-    """Updates done."""
+    """Number of updates done."""
     stopped: bool
     """True if SIGTERM or SIGINT ended the run early; the same call continues it."""
     checkpoint: epath.Path
-    """Folder of the checkpoint at `step`; of a finished fine-tuning, of the selected one."""
+    """Folder of the checkpoint at `step` or, if a fine-tuning is finished, of the selected one."""
     metrics: dict[str, float]
-    """Newest held-out metrics; of fine-tuning, those of the selected checkpoint. Losses in nats."""
+    """Newest held-out metrics or, if a fine-tuning is finished, those of the selected checkpoint.
+
+    Losses are in nats.
+    """
     report: epath.Path
     """The page `report.html`."""
 
@@ -29,7 +32,7 @@ class EvaluationResult:
 
     checkpoint: epath.Path
     metrics: dict[str, float]
-    """By name; losses in nats, accuracies from 0 to 1."""
+    """Values by name; losses are in nats, accuracies from 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,9 @@ class SplitPredictions:
     checkpoint: epath.Path
     task: str
     split: str
-    """Such as `test` or `validation_matched`."""
+    """Name of the split, such as `test` or `validation_matched`."""
     examples: list[Any]
     predictions: list[Any]
-    """One for each example; its type is that of the kind of task."""
+    """One for each example; the type depends on the kind of task."""
     files: list[epath.Path]
-    """Files written, in the format of the task's field; none without an output folder."""
+    """Files written, in the usual format of the kind of task; empty without an output folder."""

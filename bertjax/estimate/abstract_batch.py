@@ -1,4 +1,4 @@
-"""Abstract batches: the arrays of a configuration's batch by shape, dtype and sharding."""
+"""Abstract batches: shape, dtype and sharding of the arrays in a configuration's batch."""
 
 import jax
 import numpy as np
@@ -13,10 +13,10 @@ from bertjax.parallel import rules
 def abstract_batch(config: Config, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct]:
     """Return the arrays that a step of `config` gets from shards prepared for it.
 
-    They are those of `bertjax.data.pipeline.train_batches`, `[B, length]` each.
+    They are the arrays of `bertjax.data.pipeline.train_batches`, each `[B, length]`.
     """
     lengths = dict(record_format.schema_of(config.data, "train").lengths)
-    # As in the pipeline, the step gets the beginnings of words only where it masks whole words.
+    # As in the pipeline, the step gets the word starts only if it masks more than single tokens.
     lengths.pop("word_starts", None)
     if config.data.dynamic_masking and config.data.masking != "token":
         lengths["word_starts"] = config.data.max_seq_length
@@ -31,9 +31,9 @@ def abstract_batch(config: Config, mesh: Mesh) -> dict[str, jax.ShapeDtypeStruct
 
 
 def abstract_vocabulary(config: Config) -> Vocabulary | None:
-    """Return a vocabulary for a step that masks; None where the batches are masked already.
+    """Return a vocabulary for a step that masks; None if the batches are masked already.
 
-    The ids of its special tokens are arbitrary: they make no difference to the step's cost.
+    The ids of its special tokens are arbitrary, because they do not change the step's cost.
     """
     if not config.data.dynamic_masking:
         return None

@@ -1,4 +1,4 @@
-"""File name and memory fields of an answer of `bertjax compile`, for those who only read it."""
+"""File name and memory fields of an answer of `bertjax compile`, for code that only reads it."""
 
 FILE = "compile.json"
 MEMORY = {
@@ -9,4 +9,4 @@ MEMORY = {
     "code": "program",
     "padding": "padding and outputs",
 }
-"""Labels of the parts of `memory.Memory`, by their fields."""
+"""Label of each field of `memory.Memory` that is a part of the total."""

@@ -9,16 +9,16 @@ from bertjax.estimate.cost.operations import Collective, Operation
 from bertjax.estimate.estimate import Estimate, StepTime
 
 MAX_COLLECTIVES = 12
-"""Collectives that are listed; of the others the sum is given."""
+"""Number of collectives that are listed; of the others only the total time is given."""
 LABEL = "the TPU compiler's estimate, nothing of it measured"
 
 
 def describe(estimate: Estimate) -> str:
-    """Return all of an estimate, as lines."""
+    """Return the whole estimate as lines of text."""
     lines = [heading(estimate), LABEL, ""]
     if not estimate.fits:
         return "\n".join([*lines, f"does not fit: {estimate.refusal}"])
-    # For the type checker: what fits has both.
+    # For the type checker: an estimate of a step that fits has both.
     assert estimate.memory is not None
     assert estimate.timing is not None
     lines += [*_memory(estimate.memory), ""]
@@ -29,7 +29,7 @@ def describe(estimate: Estimate) -> str:
 
 
 def describe_answer(answer: Answer) -> str:
-    """Return the estimate, and the largest batch and the search where they were asked for."""
+    """Return the estimate and, if they were asked for, the largest batch and the search."""
     parts = [describe(answer.estimate)]
     if answer.largest:
         parts.append(_largest(answer.largest))

@@ -254,11 +254,11 @@ def make_batch(
     # Whole arrays, without a loop over items: the number of NumPy calls does not grow with the
     # batch.
     real, choices = items >= 0, encoded.choices
-    rows = (items[real, None] * choices + np.arange(choices)[None, :]).reshape(-1)
+    row_indices = (items[real, None] * choices + np.arange(choices)[None, :]).reshape(-1)
     is_row = np.repeat(real, choices)
-    begins, ends = encoded.offsets[rows], encoded.offsets[rows + 1]
+    begins, ends = encoded.offsets[row_indices], encoded.offsets[row_indices + 1]
     lengths, second = np.zeros(len(is_row), np.int64), np.zeros(len(is_row), np.int64)
-    lengths[is_row], second[is_row] = ends - begins, encoded.second_begins[rows]
+    lengths[is_row], second[is_row] = ends - begins, encoded.second_begins[row_indices]
     positions = np.arange(length)[None, :]
     mask = positions < lengths[:, None]
     source = ranges(begins, ends)

@@ -17,9 +17,9 @@ def write_evaluation(
 ) -> epath.Path:
     """Write `evaluation.json` of the checkpoint at `step`; return its path.
 
-    It has all `figures` and, of each split, its own figures and the tables of
-    `bertjax.tasks.kind.Kind.error_tables`. Figures that are not finite are left out: JSON has no
-    such numbers.
+    The file has all `figures`. For each split it has the split's own figures and the tables of
+    `bertjax.tasks.kind.Kind.error_tables`. Figures that are not finite are left out, because JSON
+    has no such numbers.
     """
     splits = []
     for task, split, evaluated in assessed:
@@ -36,9 +36,9 @@ def write_evaluation(
         )
     path = run_dir / FILE
     content = {"step": step, "figures": _finite(figures), "splits": splits}
-    # allow_nan=False: a NaN that was overlooked is an error here, and not a file that other
-    # programs cannot read. Texts stay as they are, for people to read: JSON is UTF-8 (RFC 8259,
-    # section 8.1).
+    # allow_nan=False: a NaN in the tables raises an error here. Written to the file, it would make
+    # the file unreadable for other programs. ensure_ascii=False: people can read texts of any
+    # script; JSON files are UTF-8 (RFC 8259, section 8.1).
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
     write_whole(path, (text + "\n").encode())
     return path

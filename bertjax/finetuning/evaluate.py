@@ -1,4 +1,7 @@
-"""Predictions and figures of tasks: each item once, on any number of devices and processes."""
+"""Predictions and figures of tasks.
+
+Each item is predicted once, whatever the number of devices and processes.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,8 +29,9 @@ class Split:
     task: str
     """The task's name."""
     name: str
-    """The part of its figures' names: empty for the task's own validation set, `mismatched` for
-    the other one of MNLI.
+    """The split's part in the names of its figures.
+
+    It is empty for the main validation set of a task, and `mismatched` for the second one of MNLI.
     """
     examples: Sequence[Any]
     encoded: EncodedExamples
@@ -41,7 +45,7 @@ class Evaluated:
     predictions: list[Any]
     """One for each example."""
     figures: dict[str, float]
-    """By name, with `loss` in nats; empty where the examples have no labels."""
+    """Values by name, with `loss` in nats; empty if the split was predicted without its labels."""
 
 
 class AssessedSplit(NamedTuple):
@@ -65,9 +69,9 @@ def evaluate_split(
     *,
     labelled: bool,
 ) -> Evaluated:
-    """Predict a split, and compute its figures if it is `labelled`.
+    """Predict a split and, if it is `labelled`, compute its figures.
 
-    Of several processes all call this and get the same.
+    All processes must call this, and all get the same result.
     """
     task, encoded = objective.by_name[split.task], split.encoded
     batch_size = config.train.batch_size
@@ -80,7 +84,7 @@ def evaluate_split(
     for items, batch in eval_batches(encoded, shape, row_indices=row_indices):
         arrays = global_batch(mesh, batch, batch_size)
         sums, batch_outputs = jax.device_get(step(params, arrays))
-        # In float64: a float32 sum over thousands of batches would lose digits of the loss.
+        # Added in float64: a float32 sum over thousands of batches would lose digits of the loss.
         for name, value in sums.items():
             totals[name] = totals.get(name, 0.0) + float(value)
         for item, output in zip(items, batch_outputs, strict=True):
@@ -90,18 +94,18 @@ def evaluate_split(
     if not labelled:
         return Evaluated(predictions, {})
     figures = dict(task.figures(predictions, split.examples))
-    # Without a single target there is no loss: it would be 0 / 0.
+    # If the split has no targets there is no loss: it would be 0 / 0.
     if totals.get("count"):
         figures["loss"] = totals["loss"] / totals["count"]
     return Evaluated(predictions, figures)
 
 
-# A new `jax.jit` would be compiled again at each evaluation of a run, so it is kept.
-@lru_cache(maxsize=32)  # above twice the tasks of GLUE: with labels and without
+# Cached: otherwise each evaluation of a run would make a new `jax.jit` and compile it again.
+@lru_cache(maxsize=32)  # more than GLUE needs: two for each task, with labels and without
 def _eval_step(
     objective: TaskObjective, mesh: Mesh, name: str, labelled: bool
 ) -> Callable[[Params, Batch], Any]:
-    """Compile (params, batch) to (sums, outputs), both of which every process gets in full."""
+    """Return the compiled function (params, batch) -> (sums, outputs); all processes get both."""
     task, layout = objective.by_name[name], rules.MeshLayout(mesh)
 
     def step(params: Params, batch: Batch) -> tuple[dict[str, Any], Any]:
@@ -119,7 +123,8 @@ def _eval_step(
     return jax.jit(
         step,
         in_shardings=(shardings, rules.batch_sharding(mesh)),
-        # A process reads only what its own devices hold, and each needs the outputs of all items.
+        # Replicated: each process needs the outputs of all items, and can read only what its own
+        # devices hold.
         out_shardings=rules.replicated(mesh),
     )
 
@@ -132,9 +137,9 @@ def evaluate_splits(
     splits: Sequence[Split],
     pad_id: int,
 ) -> tuple[Assessed, dict[str, float]]:
-    """Evaluate labelled splits: each with its evaluation, and all figures by name.
+    """Evaluate labelled splits; return each with its evaluation, and all figures by name.
 
-    Of several processes all call this and get the same.
+    All processes must call this, and all get the same result.
     """
     assessed = []
     by_split = {}
@@ -148,12 +153,16 @@ def evaluate_splits(
 def named_figures(
     by_split: Mapping[tuple[str, str], dict[str, float]], tasks: Sequence[Task]
 ) -> dict[str, float]:
-    """Return the figures of all splits, each with a name of its own, and `score`.
+    """Return the figures of all splits, each under a unique name, and `score`.
 
-    `by_split` has the figures of each split by (task, split). Their names become `METRIC`, of
-    another split than the task's own `METRIC/SPLIT`; where there are several tasks `METRIC/TASK`
-    and `METRIC/TASK-SPLIT`, with `loss` the mean of theirs. `score` is the mean over tasks of their
-    own metric, from 0 to 1.
+    `by_split` maps (task, split) to the figures of the split; the name of a main split is empty.
+
+    If there is one task, the names are `METRIC` for its main split and `METRIC/SPLIT` for the
+    others. If there are several tasks, the names are `METRIC/TASK` and `METRIC/TASK-SPLIT`, and
+    `loss` is the mean of the tasks' losses on their main splits, if each has one.
+
+    `score` is the mean over tasks of the metric that `Task.metric` names, on the main split. A
+    metric in percent is divided by 100 before.
     """
     is_multitask = len(tasks) > 1
     named: dict[str, float] = {}
@@ -178,7 +187,7 @@ def named_figures(
 def task_evaluator(
     objective: TaskObjective, splits: Sequence[Split], pad_id: int, config: Config, mesh: Mesh
 ) -> Callable[[Params], dict[str, float]]:
-    """Return the function from parameters to held-out figures that the training loop calls.
+    """Return the function that the training loop calls to get the held-out figures of parameters.
 
     See `bertjax.training.batch_source.BatchSource.make_evaluator`.
     """

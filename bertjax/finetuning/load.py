@@ -20,7 +20,7 @@ from bertjax.training import checkpoint
 from bertjax.training.saved_model import TOKENIZER, for_inference
 
 THRESHOLDS = "null_thresholds"
-"""The field of `result.json` with the decision thresholds by task; named after SQuAD's."""
+"""Field of `result.json` with the decision thresholds by task; named after that of SQuAD 2.0."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,16 @@ class Finetuned:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer of the run; `UserError` where the run has none."""
+        """The tokenizer of the run; raises `UserError` if the run has none."""
         return load_tokenizer(self.run_dir / TOKENIZER)
 
 
 def load_finetuned(path: epath.PathLike, config: Config | None = None) -> Finetuned:
     """Load the selected checkpoint of a fine-tuned run, or one checkpoint.
 
-    `config` takes the place of the checkpoint's own configuration, which by default is used with
-    the devices of this machine (`for_inference`). Raises `UserError` if there is no checkpoint,
-    or it was not fine-tuned.
+    `path` is the folder of the run or of the checkpoint. `config` replaces the checkpoint's own
+    configuration. By default it is the checkpoint's own, changed for the devices of this machine
+    (`for_inference`). Raises `UserError` if there is no checkpoint, or it was not fine-tuned.
     """
     run_dir, folder = checkpoint.find_checkpoint(path)
     if config is None:
@@ -64,7 +64,7 @@ def load_finetuned(path: epath.PathLike, config: Config | None = None) -> Finetu
         task = registry.from_plain(values, f"{folder}/meta")
         tasks.append(_with_threshold(task, thresholds))
     objective = TaskObjective(config.model, tuple(tasks))
-    # Shapes alone: new parameters would be computed only to be replaced.
+    # Only shapes are computed: the values of new parameters would be replaced at once.
     shapes = jax.eval_shape(lambda: objective.init(jax.random.key(0)))
     shardings = rules.tree_shardings(make_mesh(config.mesh), objective.logical_axes())
     params = checkpoint.restore_params(folder, rules.with_shardings(shapes, shardings))
@@ -73,9 +73,10 @@ def load_finetuned(path: epath.PathLike, config: Config | None = None) -> Finetu
 
 
 def _thresholds(run_dir: epath.Path, folder: epath.Path) -> dict[str, float] | None:
-    """Return the decision thresholds chosen for a checkpoint by task; None without a result.
+    """Return the decision thresholds of a checkpoint by task; None if there is no `result.json`.
 
-    `result.json` has those of the selected checkpoint; they say nothing about the others.
+    The thresholds in `result.json` were chosen for the selected checkpoint. For any other
+    checkpoint this returns an empty dictionary.
     """
     path = run_dir / checkpoint.RESULT
     if not path.exists():

@@ -1,4 +1,4 @@
-"""The objective of fine-tuning: an encoder with a head for each task; each batch is of one task."""
+"""The objective of fine-tuning: one encoder, a head for each task, and one task in each batch."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,20 +15,20 @@ from bertjax.model.layout import Layout
 from bertjax.tasks.task import Task
 from bertjax.types import Batch
 
-RATES = {"correct": "accuracy"}  # names of sums that get another one when divided by the count
+RATES = {"correct": "accuracy"}  # sums whose name changes when they are divided by the count
 
 
 @dataclass(frozen=True)
 class TaskObjective:
     """An `Objective` (`bertjax.training.objective`) of one or more tasks.
 
-    Of several tasks the metrics of each have its name after them: `accuracy/rte`.
+    If there are several tasks, the names of metrics end with the task's name: `accuracy/rte`.
     """
 
     model: ModelConfig
     tasks: tuple[Task, ...]
     reinit_layers: int = 0
-    """Layers at the top that stay new, and do not come from `init_from` (arXiv 2006.05987)."""
+    """Number of top layers that stay new, not taken from `init_from` (arXiv 2006.05987)."""
 
     @cached_property
     def by_name(self) -> dict[str, Task]:
@@ -36,27 +36,27 @@ class TaskObjective:
         return {task.name: task for task in self.tasks}
 
     def init(self, key: Array) -> Params:
-        """Return new parameters: those of the model, and the tasks' heads by name at `tasks`."""
-        # The model takes the key itself, so that it is what pretraining begins with.
+        """Return new parameters: the model's, and the tasks' heads by name in the group `tasks`."""
+        # The model gets the key itself, so that its parameters are those of a new pretraining run.
         heads = {}
         for number, task in enumerate(self.tasks, 1):
             heads[task.name] = task.init_head(self.model, jax.random.fold_in(key, number))
         return {**functional.init(self.model, key), TASKS: heads}
 
     def initial_params(self, new: Params, restored: Params) -> Params:
-        """Return the parameters that a run begins with, from new and restored ones.
+        """Return the parameters that a run begins with, made from new and restored ones.
 
-        Restored groups go before new ones, but the top `reinit_layers` layers stay new. Each task
-        makes its head of the new one and of what was restored.
+        Restored groups replace new ones, except that the top `reinit_layers` layers stay new. Each
+        task makes its head from the new head and all restored groups.
         """
         params = {**new}
         for group, leaves in restored.items():
-            # The model of `decoder_from` is no part of the parameters: a head copies what it needs
-            # of it.
+            # The parameters read from `decoder_from` are not a group of their own in the run: a
+            # head copies what it needs from them.
             if group != DECODER_GROUPS:
                 params[group] = leaves
         if self.reinit_layers:
-            # Layers are stacked on the first axis of each tensor; shared ones are there once.
+            # Layers are stacked along the first axis of each tensor; shared layers are stored once.
             stack = 1 if self.model.share_layers else self.model.num_hidden_layers
             kept = stack - self.reinit_layers
             params["encoder"] = jax.tree.map(
@@ -76,7 +76,7 @@ class TaskObjective:
         return {**functional.logical_axes(self.model), TASKS: heads}
 
     def prepare(self, batch: Batch, key: Array | None = None) -> Batch:
-        """Return the batch with token types of 0 alone if the model has one, as RoBERTa does."""
+        """Return the batch, with segment ids 0 if the model has one token type only, as RoBERTa."""
         if self.model.type_vocab_size > 1:
             return batch
         return {**batch, "segment_ids": jnp.zeros_like(batch["segment_ids"])}
@@ -88,19 +88,22 @@ class TaskObjective:
     def sums(
         self, params: Params, batch: Batch, *, key: Array | None, layout: Layout
     ) -> dict[str, dict[str, Array]]:
-        """Return the sums of the batch's task, by its name; with dropout if there is a key."""
+        """Return the sums of the batch's task under its name. Dropout is on if a `key` is given."""
         task, plain = self.by_name[task_of(batch)], plain_batch(batch)
         logits = task.logits(self.model, params, plain, key=key, layout=layout)
         return {task.name: task.sums(logits, plain)}
 
     def loss(self, sums: dict[str, dict[str, Array]], counts: Array) -> Array:
-        """Return the mean loss in nats; `counts` may be those of a larger batch than the sums."""
+        """Return the summed loss, in nats, divided by `counts`; these may be of a larger batch."""
         (own,) = sums.values()  # a batch is of one task
-        # A batch of padding alone has loss 0, not 0 / 0.
+        # If a batch has nothing but padding, its loss is 0, not 0 / 0.
         return own["loss"] / jnp.where(counts > 0, counts, 1)
 
     def means(self, sums: dict[str, dict[str, Array]]) -> dict[str, Array]:
-        """Return the metrics of the sums; of several tasks with the task's name, and `loss`."""
+        """Return the metrics: the sums divided by their count.
+
+        If there are several tasks, the names end with the task's name, and `loss` is there too.
+        """
         ((name, own),) = sums.items()
         count = jnp.where(own["count"] > 0, own["count"], 1)
         means = {}

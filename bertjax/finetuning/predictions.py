@@ -1,4 +1,4 @@
-"""Files of predictions, in the formats that are usual for each kind of task."""
+"""Write predictions to files, in the formats that are usual for each kind of task."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,9 +19,9 @@ def write_predictions(
     examples: Sequence[Any],
     options: FinetuneConfig,
 ) -> list[epath.Path]:
-    """Write the predictions for a split into `folder`, which is made if absent; return the files.
+    """Write the predictions for a split into `folder`, made if it is absent; return the files.
 
-    Their formats are described at `Kind.write_predictions` of each kind of task.
+    `Kind.write_predictions` of each kind of task describes its formats.
     """
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -28,15 +28,15 @@ from bertjax.progress import Progress, silent
 from bertjax.training.saved_model import TrainedModel, opened_model
 from bertjax.types import Batch
 
-# Four of the choices in table 7 of arXiv 1810.04805. Its sum of layers is weighted; here all four
-# layers count alike.
+# Four of the choices in table 7 of arXiv 1810.04805. The sum of four layers is weighted there; here
+# all four have the same weight.
 Layers = Literal["last", "second_to_last", "sum_last_four", "concat_last_four"]
 Pooling = Literal["cls", "mean", "max", "tokens"]
 LAYERS_READ = {"last": 1, "second_to_last": 2, "sum_last_four": 4, "concat_last_four": 4}
 
-WINDOW = 64  # batches that are sorted by length together, and held in memory
-WINDOW_CHARACTERS = 1 << 24  # largest text of a window: 16 MB of ASCII
-WINDOW_VALUES = 1 << 26  # largest window of token vectors, about: 256 MB as float32
+WINDOW = 64  # number of batches whose texts are sorted by length together and held in memory
+WINDOW_CHARACTERS = 1 << 24  # a window ends at this many characters: 16 MB of ASCII
+WINDOW_VALUES = 1 << 26  # about the most values in a window of token vectors: 256 MB as float32
 
 log = logging.getLogger("bertjax")
 
@@ -48,11 +48,14 @@ class EmbedOptions:
     layers: Layers = "last"
     """Layers read: the last, the one before it, the sum or the concatenation of the last four."""
     pooling: Pooling = "mean"
-    """Vector of a text: that of [CLS], the mean or maximum over its tokens; or one a token."""
+    """Vector of a text: that of [CLS], the mean or maximum over tokens, or one for each token."""
     batch_size: int = 64
-    """Texts computed together; rounded up to a multiple of the local devices."""
+    """Texts computed together; rounded up to a multiple of the number of local devices."""
     max_seq_length: int | None = None
-    """Most ids of a text, [CLS] and [SEP] included; None: 512, or as many as the positions."""
+    """Maximum number of ids of a text, [CLS] and [SEP] included.
+
+    None means 512, or the number of the model's positions if it is smaller.
+    """
 
     def __post_init__(self) -> None:
         _check_choice("layers", self.layers, get_args(Layers))
@@ -78,13 +81,13 @@ class Vectors(NamedTuple):
     """The vectors of consecutive texts."""
 
     vectors: np.ndarray
-    """float32 [texts, W]; with pooling `tokens` [tokens, W], of all texts one after another."""
+    """float32 [texts, W]; with pooling `tokens`, [tokens, W], one text after another."""
     ids: np.ndarray
     """int32 [tokens], the ids of all texts, [CLS] and [SEP] included."""
     offsets: np.ndarray
-    """int64 [texts + 1], where each text begins in `ids`."""
+    """int64 [texts + 1], the index in `ids` at which each text begins, and the end."""
     truncated: int
-    """Texts that were cut to the longest length."""
+    """Number of texts that were cut to the maximum length."""
 
 
 class _EncodedTexts(NamedTuple):
@@ -96,11 +99,11 @@ class _EncodedTexts(NamedTuple):
 
 
 def layer_vectors(encoded: Encoded, layers: Layers) -> Array:
-    """Return the chosen layers' output at each token: [B, L, D]; of `concat_last_four` [B, L, 4D].
+    """Return the output of the chosen layers at each token, [B, L, D].
 
-    The type is the model's, for `sum_last_four` float32. `concat_last_four` begins with the lowest
-    of the four. All but `last` need `encode(..., keep_layers=True)`. Raises `UserError` where the
-    model has too few layers.
+    For `concat_last_four` it is [B, L, 4D] and begins with the lowest of the four layers. The type
+    is the model's, except that `sum_last_four` is float32. Every choice except `last` needs
+    `encode(..., keep_layers=True)`. Raises `UserError` if the model has too few layers.
     """
     if layers == "last":
         return encoded.hidden_BxLxD
@@ -111,16 +114,16 @@ def layer_vectors(encoded: Encoded, layers: Layers) -> Array:
         return encoded.layers_NxBxLxD[-2]
     last_four = encoded.layers_NxBxLxD[-4:]
     if layers == "sum_last_four":
-        # bfloat16 has 8 bits of mantissa: a sum in it would lose what the smallest layer adds.
+        # bfloat16 has 8 bits of mantissa: its sum would lose what a layer of small values adds.
         return jnp.sum(last_four, axis=0, dtype=jnp.float32)
     return jnp.concatenate(list(last_four), axis=-1)
 
 
 def pool_tokens(vectors_BxLxD: Array, input_mask: ArrayLike, pooling: Pooling) -> Array:
-    """Return one vector a row, float32 [B, D]; with `tokens` all of them, float32 [B, L, D].
+    """Return one vector for each row, float32 [B, D]; with `tokens` all vectors, float32 [B, L, D].
 
-    `input_mask` [B, L] is 1 at tokens and 0 at padding; each row has a token. `cls` is the first
-    token's vector as it is, without the pooler. `mean` and `max` include [CLS] and [SEP], as
+    `input_mask` [B, L] is 1 at tokens and 0 at padding; each row must have a token. `cls` is the
+    first token's vector as it is, without the pooler. `mean` and `max` include [CLS] and [SEP], as
     sentence-transformers does (arXiv 1908.10084).
     """
     vectors_BxLxD = vectors_BxLxD.astype(jnp.float32)
@@ -148,12 +151,12 @@ def embed(
     """Return a vector for each text, float32 [texts, W]; with `tokens` a list of [tokens, W].
 
     `model` is a model that `load_model` returned, or a run or checkpoint folder. The options are
-    those of `EmbedOptions`; W is the hidden size, or four times it for `concat_last_four`. Texts
-    that are cut to `max_seq_length` ids are counted in a warning of the log. For more texts than
-    memory holds there is `bertjax.inference.embed.embed_windows`.
+    those of `EmbedOptions`; W is the hidden size, or four times it for `concat_last_four`. If texts
+    are cut to `max_seq_length` ids, a warning in the log says how many. If the vectors of all texts
+    do not fit into memory, use `bertjax.inference.embed.embed_windows`.
 
-    Raises `UserError` for an option out of range, and where the model has too few layers or a
-    smaller vocabulary than the tokenizer.
+    Raises `UserError` if an option is out of range, or the model has too few layers or a smaller
+    vocabulary than the tokenizer.
 
     >>> import bertjax
     >>> bertjax.embed("runs/tiny", ["the dog sees the cat.", "no one."], layers="last").shape
@@ -175,7 +178,7 @@ def embed(
         for part in parts:
             by_text += np.split(part.vectors, part.offsets[1:-1])
         return by_text
-    # Before the others, as NumPy cannot concatenate nothing: there may be no text at all.
+    # An empty array is put first: without any text, NumPy would have nothing to concatenate.
     none = np.zeros((0, options.width(model.config.model)), np.float32)
     return np.concatenate([none, *(part.vectors for part in parts)])
 
@@ -190,11 +193,12 @@ def embed_windows(
 ) -> Iterator[Vectors]:
     """Yield the vectors of `texts`, in order, a window of texts at a time.
 
-    Each text becomes [CLS] text [SEP], cut to `options.max_seq_length` ids. A window is `WINDOW`
-    batches, sorted by length, the longest first; each batch is padded to one of few lengths
-    (`padded_length`) and divided among all local devices, on which the parameters are replicated.
-    Matrix products are in the model's `dtype`, sums over tokens and layers in float32. `progress`
-    is called with the texts done, of `total` (0: not known).
+    Each text becomes [CLS] text [SEP], cut to `options.max_seq_length` ids. A window has the texts
+    of `WINDOW` batches, or fewer if they are long. Its texts are sorted by length, the longest
+    first, and computed in batches. Each batch is padded to one of few lengths (`padded_length`) and
+    divided among all local devices; each device has all parameters. Matrix products are computed in
+    the model's `dtype`, sums over tokens and layers in float32. `progress` is called with the
+    number of texts done and with `total` (0: not known).
 
     Raises `UserError` as `embed` does.
     """
@@ -202,7 +206,7 @@ def embed_windows(
     config, tokenizer = model.config.model, model.tokenizer
     _check_fits(config, tokenizer, options)
     longest = longest_row(config, options.max_seq_length)
-    # Local devices alone: the texts are this process's own, and no other one takes part.
+    # Local devices only: the texts are this process's own, and no other process takes part.
     mesh = make_mesh(MeshConfig(), jax.local_devices())
     devices = batch_parts(mesh)
     # Rounded up, as all devices must have the same number of rows.
@@ -224,8 +228,8 @@ def embed_windows(
             arrays = global_batch(mesh, batch, batch_size)
             outputs = _features(config, params, arrays, options.layers, options.pooling)
             running.append((chosen, outputs))
-            # JAX computes a batch while the one before it is copied to the host, so one is left
-            # running until the window's end.
+            # One batch is left running, except at the window's end: JAX computes it while the
+            # outputs of the batch before it are copied to the host.
             is_last = begin + batch_size >= len(order)
             left_running = 0 if is_last else 1
             while len(running) > left_running:
@@ -264,7 +268,7 @@ def _check_fits(config: ModelConfig, tokenizer: Tokenizer, options: EmbedOptions
 def _features(
     config: ModelConfig, params: Params, batch: Batch, layers: Layers, pooling: Pooling
 ) -> Array:
-    # Kept, the outputs of N layers need N times the memory of the last one.
+    # To keep the outputs of all N layers takes N times the memory of the last output alone.
     encoded = functional.encode(config, params, batch, keep_layers=layers != "last")
     return pool_tokens(layer_vectors(encoded, layers), batch["input_mask"], pooling)
 
@@ -272,14 +276,17 @@ def _features(
 def _windows(
     tokenizer: Tokenizer, texts: Iterable[str], size: int, longest: int, token_values: int
 ) -> Iterator[_EncodedTexts]:
-    """Yield the ids of `size` texts at a time, of fewer where they are long.
+    """Yield the ids of `size` texts at a time, or of fewer texts if they are long.
 
-    With `token_values` numbers kept for each token, a window has about `WINDOW_VALUES` of them.
+    `token_values` is the number of values that are kept for each token (0: no vectors of tokens). A
+    window has about `WINDOW_VALUES` such values at most.
     """
     for group in _groups(texts, size):
         inner, begins = tokenizer.encode_batch(group)
         lengths = np.minimum(np.diff(begins), longest - 2)
         truncated = lengths < np.diff(begins)
+        # The window of each text. A new one begins when the values of all texts so far reach the
+        # next multiple of `WINDOW_VALUES`.
         window = np.cumsum((lengths + 2) * token_values) // WINDOW_VALUES
         last_of_window = np.flatnonzero(np.diff(window))
         for chosen in np.split(np.arange(len(group)), last_of_window + 1):
@@ -293,7 +300,7 @@ def _windows(
 
 
 def _groups(texts: Iterable[str], size: int) -> Iterator[list[str]]:
-    """Yield `size` texts at a time, or as many as have `WINDOW_CHARACTERS`."""
+    """Yield `size` texts at a time, or fewer once they have `WINDOW_CHARACTERS` characters."""
     group: list[str] = []
     characters = 0
     for text in texts:
@@ -315,8 +322,8 @@ def _batch(
 ) -> dict[str, np.ndarray]:
     """Return the batch of the `chosen` texts, the longest first, padded.
 
-    A short batch is filled up to `batch_size` rows of [CLS] alone: a row without a token would
-    divide by zero.
+    A short batch is filled up to `batch_size` rows, with rows that have [CLS] only. For a row
+    without any token the mean would divide by zero.
     """
     begins, ends = encoded.offsets[chosen], encoded.offsets[chosen + 1]
     length = padded_length(int(ends[0] - begins[0]), longest)
@@ -336,10 +343,10 @@ def _store(
     chosen: np.ndarray,
     pooling: Pooling,
 ) -> None:
-    """Copy a batch's outputs to the places of its texts among the vectors of the window."""
+    """Copy a batch's outputs into the window's `vectors`, to the positions of the batch's texts."""
     if pooling != "tokens":
         vectors[chosen] = outputs[: len(chosen)]
         return
-    for output, text in zip(outputs, chosen, strict=False):  # the batch may be filled up
+    for output, text in zip(outputs, chosen, strict=False):  # a filled-up batch has more rows
         begin, end = offsets[text], offsets[text + 1]
         vectors[begin:end] = output[: end - begin]

@@ -1,4 +1,4 @@
-"""Masked words filled in by a pretrained model."""
+"""Fill in masked words with a pretrained model."""
 
 from typing import NamedTuple
 
@@ -21,12 +21,12 @@ class Candidate(NamedTuple):
 def fill_mask(
     model: TrainedModel | epath.PathLike, text: str, *, top_k: int = 5
 ) -> list[list[Candidate]]:
-    """Return, for each `[MASK]` of `text`, the `top_k` likeliest pieces, the likeliest first.
+    """Return the `top_k` most probable pieces for each `[MASK]` of `text`, the best first.
 
-    `model` is a model that `load_model` returned, or a run or checkpoint folder. A probability is
-    the softmax over the tokenizer's vocabulary without its special tokens.
+    `model` is a model that `load_model` returned, or a run or checkpoint folder. Probabilities
+    are the softmax over the tokenizer's vocabulary without its special tokens.
 
-    Raises `UserError` where the text has no mask or is longer than the model's positions, and where
+    Raises `UserError` if the text has no mask or has more ids than the model has positions, or if
     the model has no masked-word head.
 
     >>> import bertjax
@@ -51,7 +51,7 @@ def fill_mask(
     )
 
     hidden_1xLxD = functional.encode(config, model.params, {"input_ids": ids[None]}).hidden_BxLxD
-    # At the masks alone: logits of every position would be L rows of V numbers.
+    # At the masks only: the logits of all positions would be L rows of V numbers.
     logits_1xMxV = functional.mlm_logits(config, model.params, hidden_1xLxD, masks[None])
     # A copy: NumPy's view of a JAX array cannot be written to.
     logits_MxV = np.array(logits_1xMxV[0])

@@ -1,4 +1,4 @@
-"""Prompts for classification without training: a template around a text and a label or masks."""
+"""Prompts for classification without training: a template with a text, and a label or masks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ TEXT, MASK = "{}", "[MASK]"
 
 @dataclass(frozen=True)
 class Prompt:
-    """The ids around the text, in the rows of one or more of the labels."""
+    """The ids before and after the text, in rows that score one or more of the labels."""
 
     labels: np.ndarray
     """int64 [C], indices of the labels that these rows score."""
@@ -35,9 +35,12 @@ class Prompt:
 def make_prompts(
     tokenizer: Tokenizer, template: str, labels: Sequence[str], method: Method
 ) -> list[Prompt]:
-    """Make the prompts of a template: with `mask` one for each number of pieces, else one a label.
+    """Make the prompts of a template.
 
-    Raises `UserError` as `zero_shot` does for the labels and the template.
+    With the method `mask` there is one prompt for each number of pieces that a label has, with
+    `next-sentence` one for each label.
+
+    Raises `UserError` for the labels and the template as `zero_shot` does.
     """
     good = template.count(TEXT) == 1 and template.count(MASK) == 1
     check(
@@ -58,7 +61,8 @@ def make_prompts(
 
 def _pieces_of(tokenizer: Tokenizer, template: str, labels: Sequence[str]) -> list[np.ndarray]:
     """Return the ids of each label as it stands in the template."""
-    # Tokenizers that mark a word's beginning by the space before it need the template's space.
+    # Some tokenizers encode the space before a word with the word, to mark its beginning. So the
+    # template's space before [MASK] is encoded with the label.
     is_spaced = template.partition(MASK)[0][-1:].isspace()
     prefix = " " if is_spaced else ""
     ids, begins = tokenizer.encode_batch([prefix + label for label in labels])
@@ -68,7 +72,7 @@ def _pieces_of(tokenizer: Tokenizer, template: str, labels: Sequence[str]) -> li
 def _check_pieces(
     tokenizer: Tokenizer, labels: Sequence[str], pieces: Sequence[np.ndarray]
 ) -> None:
-    """Raise `UserError` for a label without pieces, one that is unknown, or one given twice."""
+    """Raise `UserError` if a label has no pieces or an unknown word, or is given twice."""
     for label, own in zip(labels, pieces, strict=True):
         check(len(own) > 0, where="labels", found=repr(label), expected="a word or more")
         check(
@@ -109,7 +113,7 @@ def _mask_prompts(
                 np.stack([pieces[i] for i in labels]),
                 before,
                 after,
-                # All of token type 0: the text and the template are one sentence.
+                # All ids have token type 0: the text and the template are one sentence.
                 first=len(before) + len(after),
             )
         )
@@ -117,7 +121,7 @@ def _mask_prompts(
 
 
 def _repeat_mask(tokenizer: Tokenizer, ids: np.ndarray, masks: int) -> np.ndarray:
-    """Return `ids` with as many masks where there is one: one for each piece of a label."""
+    """Return `ids` with each mask repeated `masks` times: once for each piece of a label."""
     return np.repeat(ids, np.where(ids == tokenizer.mask_id, masks, 1))
 
 
@@ -126,7 +130,7 @@ def _next_sentence_prompts(
 ) -> list[Prompt]:
     left, right = _around(template)
     check(
-        # The row has room for two sentences: the text, and the template on one side of it.
+        # A row has two sentences: the text, and the template before or after it.
         not (left and right.strip()),
         where="template",
         found=repr(template),
@@ -144,7 +148,7 @@ def _next_sentence_prompts(
         else:  # [CLS] text [SEP] sentence [SEP]
             before, after = _ids(cls), _ids(sep, sentence, sep)
             first = len(before) + 1
-        # 0 masks, so that the rows of all labels make one group.
+        # No pieces means 0 masks, so `zero_shot` puts the rows of all labels into one group.
         no_pieces = np.zeros((1, 0), np.int32)
         prompts.append(
             Prompt(np.array([label]), no_pieces, before, after, first, text_first=not left)
@@ -153,9 +157,9 @@ def _next_sentence_prompts(
 
 
 def _around(template: str) -> tuple[str, str]:
-    """Return the template before the text and after it."""
+    """Return the parts of the template before and after the text."""
     left, _, right = template.partition(TEXT)
-    # The space before {} is put before the text, in `zero_shot`.
+    # The space before {} is removed here; `zero_shot` puts it before the text.
     return left.rstrip(), right
 
 

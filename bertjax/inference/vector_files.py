@@ -1,4 +1,4 @@
-"""Files of vectors: lines of text read, and their vectors written as .npy or Parquet."""
+"""Read lines of text from files, and write their vectors as .npy or Parquet."""
 
 import io
 import shutil
@@ -23,8 +23,8 @@ STDIN = "-"
 def read_lines(name: str) -> Iterator[str]:
     """Yield the lines of a text file, or of standard input (`-`), without their line ends.
 
-    A file may be compressed: .gz, .bz2 or .xz. Raises `UserError` naming the file where it cannot
-    be read, and the line where that is not UTF-8.
+    A file may be compressed: .gz, .bz2 or .xz. Raises `UserError` naming the file if it cannot be
+    read, and also the line if the line is not UTF-8.
     """
     if name == STDIN:
         yield from _decoded("standard input", sys.stdin.buffer)
@@ -42,7 +42,7 @@ def count_lines(name: str) -> int:
 
 
 def _decoded(where: str, file: Iterable[bytes]) -> Iterator[str]:
-    # Bytes are split at line feeds alone. `str.splitlines` would also split at form feeds and
+    # Bytes are split at line feeds only. `str.splitlines` would also split at form feeds and
     # U+2028.
     for number, line in enumerate(file, 1):
         # A byte order mark may stand before the first line.
@@ -55,7 +55,7 @@ def _decoded(where: str, file: Iterable[bytes]) -> Iterator[str]:
                 f"{where}, line {number}: found the byte 0x{byte:02x}, which is not UTF-8,"
                 " expected UTF-8"
             ) from error
-        # Only the line end: other white space belongs to the text.
+        # Only the line end is removed: other white space belongs to the text.
         yield text.removesuffix("\n").removesuffix("\r")
 
 
@@ -72,7 +72,7 @@ def vector_file(path: epath.PathLike) -> epath.Path:
 
 
 def offsets_file(path: epath.Path) -> epath.Path:
-    """Return the file of the tokens' offsets beside a .npy file: NAME.offsets.npy."""
+    """Return the path of the file of offsets beside the .npy file `path`: NAME.offsets.npy."""
     return path.parent / f"{path.stem}.offsets.npy"
 
 
@@ -80,10 +80,10 @@ class VectorCounts(NamedTuple):
     """Counts of what `write_vectors` wrote."""
 
     vectors: int
-    """As many as texts; with pooling `tokens`, as many as tokens."""
+    """One for each text; with pooling `tokens`, one for each token."""
     texts: int
     truncated: int
-    """Texts that were cut to the longest length."""
+    """Number of texts that were cut to the maximum length."""
 
 
 def write_vectors(
@@ -95,20 +95,20 @@ def write_vectors(
     pooling: Pooling,
     dtype: VectorDtype = "float32",
 ) -> VectorCounts:
-    """Write the vectors, in `dtype`, to a file that appears whole or not at all.
+    """Write the vectors as `dtype` to a file, which gets its name only when it is complete.
 
     An older file of that name is replaced.
 
-    `.npy`: an array [texts, width]. With pooling `tokens` [all tokens, width], and beside it
-    NAME.offsets.npy, int64 [texts + 1]: the vectors of text i are `offsets[i]` to
-    `offsets[i + 1] - 1`, [CLS] first and [SEP] last.
+    `.npy`: an array [texts, width]. With pooling `tokens` the array is [all tokens, width], and
+    NAME.offsets.npy beside it has the offsets, int64 [texts + 1]: the vectors of text i are
+    `vectors[offsets[i] : offsets[i + 1]]`, [CLS] first and [SEP] last.
 
-    `.parquet`: a row for each text, a row group for each window: `line` int64 (from 1) and
-    `vector`, a list of fixed size; with `tokens` instead `line`, `tokens` (a list of strings) and
-    `vectors` (a list of lists of fixed size).
+    `.parquet`: a row for each text, and a row group for each window. The columns are `line` (int64,
+    from 1) and `vector` (a list of fixed size). With pooling `tokens` the columns are `line`,
+    `tokens` (a list of strings) and `vectors` (a list of lists of fixed size).
 
-    Raises `UserError` for another ending, when the disk refuses, and for a number that `dtype` does
-    not hold.
+    Raises `UserError` if the file has another ending or cannot be written, or if a number is NaN or
+    too large for `dtype`.
     """
     is_npy = vector_file(path).suffix == ".npy"
     count = _Count(keeps_lengths=is_npy and pooling == "tokens")
@@ -119,23 +119,24 @@ def write_vectors(
         else:
             _write_npy(file, counted, width, dtype)
             if pooling == "tokens":
-                # Before the new vectors get their name, and after the old ones lost it: no kill
-                # leaves vectors beside another file's offsets.
+                # The offsets are written after the old vectors are removed, and before the new
+                # vectors get their name. So a kill cannot leave vectors beside the offsets of
+                # others.
                 path.unlink(missing_ok=True)
-                # The 0 is the first offset, and makes the array int64 even where there is no text.
+                # The 0 is the first offset; it also makes the array int64 if there is no text.
                 offsets = np.cumsum(np.concatenate([np.zeros(1, np.int64), *count.lengths]))
                 write_whole(offsets_file(path), _npy_bytes(offsets))
     return VectorCounts(count.vectors, count.texts, count.truncated)
 
 
 class _Count:
-    """Counts of the windows that went through `while_reading`."""
+    """Counts of the windows that `while_reading` has yielded so far."""
 
     def __init__(self, *, keeps_lengths: bool) -> None:
         self.vectors = self.texts = self.truncated = 0
         self._keeps_lengths = keeps_lengths
         self.lengths: list[np.ndarray] = []
-        """Tokens of each text, an array a window; empty unless they are kept."""
+        """Numbers of tokens of the texts, one array for each window; empty if they are not kept."""
 
     def while_reading(self, windows: Iterable[Vectors], dtype: VectorDtype) -> Iterator[Vectors]:
         """Yield the windows with their vectors in `dtype`."""
@@ -149,7 +150,7 @@ class _Count:
 
 
 def _cast(vectors: np.ndarray, dtype: VectorDtype) -> np.ndarray:
-    # Beyond the limit NumPy's cast gives infinity. NaN is refused too, as it is not `<=` anything.
+    # Above the limit NumPy's cast gives infinity. NaN is refused too: `NaN <= limit` is false.
     limit = np.finfo(dtype).max
     largest = np.max(np.abs(vectors), initial=0)
     check(
@@ -165,21 +166,21 @@ def _write_npy(file: IO[bytes], windows: Iterable[Vectors], width: int, dtype: V
     header_bytes = _write_npy_header(file, 0, width, dtype)
     count = 0
     for part in windows:
-        # The buffer itself: `tobytes` would copy the whole window.
+        # The array's own buffer: `tobytes` would copy the whole window.
         file.write(part.vectors.data)
         count += len(part.vectors)
-    # The number of vectors is known only now. numpy leaves room in the header for the first axis to
-    # grow, so that the header can be written again in the same place.
+    # The number of vectors is known only now, so the header is written again. Its size is the same:
+    # NumPy pads a header so that the first axis can grow.
     if _write_npy_header(file, count, width, dtype) != header_bytes:
         raise RuntimeError("numpy's header changed its size")
 
 
 def _write_npy_header(file: IO[bytes], count: int, width: int, dtype: VectorDtype) -> int:
-    """Write the header of an array [count, width] at the file's beginning; return its bytes."""
+    """Write the header of an array [count, width] at the file's beginning; return its size."""
     file.seek(0)
     fields = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": (count, width)}
-    # Version 1.0 of https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html: its
-    # limit, a header of 64 KiB, is far above this one.
+    # Version 1.0 of https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html limits a
+    # header to 64 KiB; this one is far smaller.
     np.lib.format.write_array_header_1_0(file, fields)
     return file.tell()
 
@@ -211,7 +212,7 @@ def _write_parquet(
         columns = {"vector": vector}
     schema = pa.schema({"line": pa.int64(), **columns})
     line = 1
-    # Tokens repeat, so a dictionary makes them small; vectors do not.
+    # Only tokens are encoded by a dictionary: tokens repeat, vectors do not.
     with parquet.ParquetWriter(file, schema, use_dictionary=["tokens.list.element"]) as writer:
         for part in windows:
             texts = len(part.offsets) - 1
@@ -219,7 +220,7 @@ def _write_parquet(
             vectors = pa.FixedSizeListArray.from_arrays(flat, type=vector)
             arrays = [pa.array(np.arange(line, line + texts))]
             if pooling == "tokens":
-                # Arrow's lists have int32 offsets; a window is far below 2 ** 31 tokens.
+                # Arrow's lists have int32 offsets; a window has far fewer than 2 ** 31 tokens.
                 offsets = pa.array(part.offsets.astype(np.int32))
                 pieces = pa.array(tokenizer.pieces(part.ids.tolist()), pa.string())
                 arrays.append(pa.ListArray.from_arrays(offsets, pieces))
@@ -232,9 +233,10 @@ def _write_parquet(
 
 @contextmanager
 def _seekable(path: epath.Path) -> Iterator[IO[bytes]]:
-    """Open a file that `written_whole` writes, and that can be written out of order.
+    """Open a file as `written_whole` does, such that the block may also seek in it.
 
-    A store such as gs:// takes a file from beginning to end only, so it gets a copy of a local one.
+    A file of a store such as gs:// can only be written from beginning to end. So the block writes a
+    temporary local file, which is then copied to the store.
     """
     if is_local(path):
         with written_whole(path) as file:

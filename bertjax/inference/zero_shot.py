@@ -119,11 +119,15 @@ def zero_shot(
     mesh = make_mesh(MeshConfig(), jax.local_devices())
     params = jax.device_put(model.params, replicated(mesh))
     for group in _by_number_of_masks(prompts):
-        # The rows of the first prompt with each text, then those of the next prompt.
-        rows = [_prompted(tokenizer, prompt, text) for prompt in group for text in cut.texts]
+        # The first prompt with each text, then the next prompt with each text.
+        prompted_texts = [
+            _prompted(tokenizer, prompt, text) for prompt in group for text in cut.texts
+        ]
         # With `mask` a group is one prompt; with `next-sentence` no prompt has pieces.
         pieces = group[0].pieces
-        scored = _scored(config, params, tokenizer, mesh, rows, pieces, batch_size, longest)
+        scored = _scored(
+            config, params, tokenizer, mesh, prompted_texts, pieces, batch_size, longest
+        )
         for prompt, prompt_scores in zip(group, np.split(scored, len(group)), strict=True):
             scores[:, prompt.labels] = prompt_scores
     if calibrate:
@@ -201,26 +205,26 @@ def _scored(
     params: Params,
     tokenizer: Tokenizer,
     mesh: Mesh,
-    rows: Sequence[_PromptedText],
+    prompted_texts: Sequence[_PromptedText],
     pieces: np.ndarray,
     batch_size: int,
     longest: int,
 ) -> np.ndarray:
-    """Return the scores of rows with the same number of masks, float32 [rows, C].
+    """Return the scores of texts whose prompts have the same number of masks, float32 [texts, C].
 
     They are computed a batch at a time, the longest first.
     """
     devices = batch_parts(mesh)
     batch_size = math.ceil(batch_size / devices) * devices
-    # The table of embeddings may have more rows than the tokenizer has entries, and a special token
-    # is no word of a label.
+    # The table of embeddings may have more entries than the tokenizer, and a special token is no
+    # word of a label.
     allowed_V = np.arange(config.vocab_size) < tokenizer.vocab_size
     allowed_V[tokenizer.special_ids] = False
-    order = np.argsort([-len(row.ids) for row in rows], kind="stable")
-    scores = np.zeros((len(rows), len(pieces)), np.float32)
-    for begin in range(0, len(rows), batch_size):
+    order = np.argsort([-len(text.ids) for text in prompted_texts], kind="stable")
+    scores = np.zeros((len(prompted_texts), len(pieces)), np.float32)
+    for begin in range(0, len(prompted_texts), batch_size):
         chosen = order[begin : begin + batch_size]
-        batch_rows = [rows[i] for i in chosen]
+        batch_rows = [prompted_texts[i] for i in chosen]
         # A program is compiled for each shape, so a short batch is filled up with its first row.
         missing = batch_size - len(batch_rows)
         batch_rows += [batch_rows[0]] * missing

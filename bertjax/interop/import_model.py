@@ -27,7 +27,7 @@ class ExternalModel(NamedTuple):
     params: Params
     tokenizer: Tokenizer | None
     facts: dict[str, Any]
-    """Where it came from, for the `meta` of its checkpoint."""
+    """The origin of the model, for the `meta` of its checkpoint."""
 
 
 class Imported(NamedTuple):

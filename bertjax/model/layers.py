@@ -21,8 +21,8 @@ from bertjax.model.layout import Layout, Names
 
 
 def _normal_cdf(x: Array) -> Array:
-    # With erfc, the far tail would be exact as well. But there the product with x is near 0 anyway,
-    # and erfc takes ten times as long.
+    # erfc would be exact in the far tail too, but it takes ten times as long. In that tail x cdf(x)
+    # is near 0 anyway.
     return 0.5 + 0.5 * jax.lax.erf(x * math.sqrt(0.5))
 
 
@@ -41,8 +41,8 @@ def _gelu_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Arr
     """Hand-written derivative: the backward pass keeps one array, the slope, in the type of `x`."""
     (x,), (dx,) = primals, tangents
     wide = x.astype(jnp.float32)
-    # The derivative of x P(x) is P(x) + x p(x), with P and p the normal's distribution and density.
-    # The normal density is exp(-x^2 / 2) / sqrt(2 pi), and the slope is cdf + x density.
+    # The derivative of x cdf(x) is cdf(x) + x density(x), with the normal distribution's density
+    # exp(-x^2 / 2) / sqrt(2 pi).
     density = math.sqrt(0.5 / math.pi) * jnp.exp(-0.5 * jnp.square(wide))
     return gelu(x), (_normal_cdf(wide) + wide * density).astype(x.dtype) * dx
 
@@ -76,7 +76,6 @@ def _gelu_tanh_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array
     (x,), (dx,) = primals, tangents
     wide = x.astype(jnp.float32)
     square = _square(wide)
-    # With u the tanh's argument: below' = 2 below (1 - below) u', and u' = SLOPE + 3 CUBE x^2.
     cdf = _tanh_cdf(wide, square)
     # The cdf is (1 + tanh u) / 2 with u = SLOPE x + CUBE x^3. As 1 - tanh(u)^2 = 4 cdf (1 - cdf),
     # its derivative is 2 cdf (1 - cdf) u', where u' = SLOPE + 3 CUBE x^2.
@@ -118,8 +117,9 @@ STATISTICS = "statistics"  # means and deviations of layer norms
 class Linear(nn.Module):
     """A linear layer over the last axis, `[..., in]` to `[..., out]`, computed in `config.dtype`.
 
-    The kernel's shape is `[*inputs, *outputs]`: in is the product of `inputs`, out that of
-    `outputs`. The result is not reshaped to [..., H, K]: TPU compilers would pad K = 64 to 128.
+    The kernel's shape is `[*inputs, *outputs]`: `in` is the product of `inputs`, and `out` the
+    product of `outputs`. The result is not reshaped to [..., H, K], because TPU compilers would pad
+    K = 64 to 128.
     """
 
     config: ModelConfig
@@ -135,8 +135,8 @@ class Linear(nn.Module):
         c = self.config
         kernel_shape = (*self.inputs, *self.outputs)
         bias_axes = self.axes[len(self.inputs) :]
-        # Float32 also where products are in bfloat16, whose 8 significant bits would lose small
-        # steps (master weights, arXiv 1710.03740, section 3.1).
+        # Parameters are float32 even if products are in bfloat16, whose 8 significant bits would
+        # lose small steps (master weights, arXiv 1710.03740, section 3.1).
         kernel = self.param("kernel", truncated_normal(c, *self.axes), kernel_shape, jnp.float32)
         bias = self.param("bias", constant(0.0, *bias_axes), self.outputs, jnp.float32)
         flat = kernel.astype(c.dtype).reshape(math.prod(self.inputs), -1)
@@ -145,7 +145,7 @@ class Linear(nn.Module):
 
 
 def _add_bias(y: Array, bias: Array) -> Array:
-    # The sum is in float32, so that the bias's gradient, a sum over all tokens, is in float32 too.
+    # The bias is added in float32, so that its gradient, a sum over all tokens, is float32 too.
     per_feature = (1,) * (y.ndim - 1) + (-1,)  # explicit axes of size 1 instead of broadcasting
     return (y.astype(jnp.float32) + bias.reshape(per_feature)).astype(y.dtype)
 
@@ -160,13 +160,15 @@ def _add_bias_jvp(
     """Hand-written derivative: the bias's gradient as a matrix product, in float32.
 
     This gradient is a sum over all tokens. If a Pallas kernel computes the gradient of `y`, the
-    compiler has no matrix product to fuse the sum with, and TPUs are slow to sum over rows.
+    compiler has no matrix product to fuse the sum with, and without one TPUs sum over tokens
+    slowly.
     """
     (y, bias), (dy, d_bias) = primals, tangents
-    # `d_bias` in row 0 of 8: a TPU's tiles have 8 rows, and a product with fewer rows is padded.
+    # `d_bias` is the first of 8 matrix rows, and the other seven are 0: a TPU's tiles have 8 matrix
+    # rows, and a product with fewer is padded.
     padded = jnp.zeros((8, d_bias.size), d_bias.dtype).at[0].set(d_bias)
-    # Each token gets the sum of the 8 rows, which is `d_bias`. The transpose of this product, in
-    # the backward pass, is the sum over all tokens.
+    # Each token gets the sum of the 8 matrix rows, which is `d_bias`. In the backward pass the
+    # transpose of this product is the sum over all tokens.
     spread = jnp.dot(
         jnp.ones((*y.shape[:-1], 8), y.dtype), padded, preferred_element_type=jnp.float32
     )
@@ -195,7 +197,7 @@ def scale_and_bias(module: nn.Module, width: int) -> tuple[Array, Array]:
 def layer_norm(config: ModelConfig, x: Array, scale: Array, bias: Array) -> Array:
     """Return the layer norm of float32 `x` over the last axis (arXiv 1607.06450).
 
-    In `config.dtype`.
+    The result is in `config.dtype`.
     """
     normal = _normalize(x, config.layer_norm_eps)
     per_feature = (1,) * (normal.ndim - 1) + (-1,)
@@ -204,10 +206,11 @@ def layer_norm(config: ModelConfig, x: Array, scale: Array, bias: Array) -> Arra
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _normalize(x: Array, epsilon: float) -> Array:
-    """Return `x` minus its mean, over its deviation, along the last axis.
+    """Return (x - mean) / deviation, along the last axis.
 
-    The variance takes two passes. E[x^2] - E[x]^2 would lose every digit if the mean of a row is
-    large beside its deviation, and BERT's epsilon (1e-12) is too small to hide that error.
+    The variance takes two passes over `x`. The formula E[x^2] - E[x]^2 with one pass would lose
+    every digit if a mean is much larger than the deviation, and BERT's epsilon (1e-12) is too small
+    to hide that error.
     """
     mean, scale = _statistics(x, epsilon)
     return (x - mean) * scale
@@ -224,12 +227,12 @@ def _statistics(x: Array, epsilon: float) -> tuple[Array, Array]:
 def _normalize_jvp(
     epsilon: float, primals: tuple[Array], tangents: tuple[Array]
 ) -> tuple[Array, Array]:
-    """Hand-written derivative: with JAX's own, compiled programs read each row more often."""
+    """Hand-written derivative: with JAX's own, compiled programs read `x` and `dx` more often."""
     (x,), (dx,) = primals, tangents
     mean, scale = _statistics(x, epsilon)
     normal = (x - mean) * scale
-    # With n = (x - mean) s and s = 1 / deviation: d mean = mean(dx), d s = -s^2 mean(dx n),
-    # so dn = s (dx - mean(dx) - n mean(dx n)).
+    # Let s = 1 / deviation and n = (x - mean) s. Then d mean = mean(dx) and d s = -s^2 mean(dx n),
+    # so d n = s (dx - mean(dx) - n mean(dx n)).
     mean_product = jnp.mean(dx * normal, axis=-1, keepdims=True)
     return normal, scale * (dx - jnp.mean(dx, axis=-1, keepdims=True) - normal * mean_product)
 
@@ -241,7 +244,7 @@ def dropout(
 
     Returns `x` itself without a key. `names` are the logical names of the axes. Each element takes
     16 random bits, at half the cost of the usual 32. So the probability is `rate` rounded to a
-    multiple of 1/65,536, and the scale is computed from the rounded one. If `config.dropout_bits`
+    multiple of 1/65,536, and the scale is computed from the rounded rate. If `config.dropout_bits`
     is `hash`, the probability is exact to 2**-32.
     """
     if key is None or rate == 0.0:
@@ -249,11 +252,12 @@ def dropout(
     if config.dropout_bits == "hash":
         # The hash numbers rows by the axes before `length`, and elements of a row by the rest.
         row_axes = names.index("length")
-        keep = random_bits.keep_mask(key, x.shape, row_axes, rate)
+        row_numbers = layout.row_numbers(x.shape[0])
+        keep = random_bits.keep_mask(key, row_numbers, x.shape, row_axes, rate)
         return random_bits.drop(x, keep, 1 / (1 - rate))
     draw = random_bits.threefry if config.dropout_bits == "threefry" else random_bits.rbg
     threshold = round(rate * 65_536)
     keep = draw(key, x.shape, layout, names) >= threshold
     # A rate that rounds to 1 drops everything; the maximum then avoids a division by 0.
-    kept_values = max(65_536 - threshold, 1)  # at least 1: a rate near 1 keeps none
+    kept_values = max(65_536 - threshold, 1)
     return random_bits.drop(x, keep, 65_536 / kept_values)

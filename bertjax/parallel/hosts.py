@@ -258,8 +258,8 @@ def process_row_indices(mesh: Mesh, batch_size: int, process: int | None = None)
     slices = batch_sharding(mesh).devices_indices_map((batch_size,))
     # A set: devices along tensor and sequence hold the same rows.
     parts = set()
-    for device, (rows,) in slices.items():
+    for device, (row_slice,) in slices.items():
         if device.process_index == process:  # type: ignore[attr-defined]
-            start, stop, _ = rows.indices(batch_size)
+            start, stop, _ = row_slice.indices(batch_size)
             parts.add((start, stop))
     return np.concatenate([np.arange(start, stop) for start, stop in sorted(parts)])

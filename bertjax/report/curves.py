@@ -13,7 +13,7 @@ from etils import epath
 
 from bertjax.training.logs.metrics_log import FILE, read_entries
 
-MAX_POINTS = 2000  # of a curve; the page is 1,180 pixels wide
+MAX_POINTS = 2000  # maximum number of points in a curve; the page is 1,180 pixels wide
 PRETRAINING = (
     "mlm_loss",
     "mlm_perplexity",
@@ -31,7 +31,7 @@ PRETRAINING = (
     "skipped",
 )
 """The metrics on a pretraining run's page."""
-BLOCK_BYTES = 1 << 23  # read at a time
+BLOCK_BYTES = 1 << 23  # number of bytes that are read at a time
 
 
 class Point(NamedTuple):
@@ -48,7 +48,7 @@ class Curve:
     steps: np.ndarray
     """[n]"""
     values: np.ndarray
-    """[n], NaN where the entry of the step has null or nothing."""
+    """[n], NaN if the entry of the step has null or no such field."""
 
     def finite(self) -> "Curve":
         """Return the curve without the steps that have no value."""
@@ -56,17 +56,18 @@ class Curve:
         return Curve(self.steps[finite], self.values[finite])
 
     def smoothed(self) -> "Curve":
-        """Return means around at most `MAX_POINTS` of the steps, the first and last among them.
+        """Return moving means at up to `MAX_POINTS` of the steps, the first and last among them.
 
-        Each mean is over a centred window of 1/50 of the curve, so it does not lag when the loss
-        falls fast. Only at the end of the curve is the window not centred.
+        A mean is over a window of 1/50 of the curve. The window is centred on its step, so that the
+        mean does not lag when the loss falls fast. Near the beginning of the curve the window is
+        shorter; near the end it is cut off, so it is not centred there.
         """
         size = len(self.values)
         at = np.unique(np.linspace(0, size - 1, min(size, MAX_POINTS)).astype(int))
-        # A hundredth on each side makes the fiftieth.
-        half = np.minimum(size // 100, at)  # shorter at the beginning, so that it stays centred
+        # 1/100 of the curve on each side of the step, 1/50 together.
+        half = np.minimum(size // 100, at)  # shorter at the beginning, to stay centred
         low, high = at - half, np.minimum(at + half + 1, size)
-        # Differences of cumulative sums: a window's sum costs the same whatever its size.
+        # A window's sum is the difference of two cumulative sums: it costs the same for any size.
         finite = np.isfinite(self.values)
         sums = np.concatenate([[0.0], np.cumsum(np.where(finite, self.values, 0.0))])
         counts = np.concatenate([[0], np.cumsum(finite)])
@@ -77,46 +78,46 @@ class Curve:
     def thinned(self) -> "Curve":
         """Return up to `MAX_POINTS` points: the lowest and the highest of each section.
 
-        No spike is lost in this way, unlike with every n-th point.
+        So no spike is lost; it could be lost if every n-th point were kept.
         """
         size = len(self.values)
         if size <= MAX_POINTS:
             return self
         kept = [0, size - 1]
-        # Two points a stretch.
+        # Half as many sections (`stretch`) as points, because each section gives two.
         edges = np.linspace(0, size, MAX_POINTS // 2).astype(int)
         for begin, end in itertools.pairwise(edges.tolist()):
             stretch = self.values[begin:end]
             finite = np.isfinite(stretch)
             kept.append(begin + int(np.argmin(np.where(finite, stretch, np.inf))))
             kept.append(begin + int(np.argmax(np.where(finite, stretch, -np.inf))))
-        # In order, and once where a stretch's lowest is its highest too.
+        # Sorted, and without duplicates: a section's lowest point may also be its highest.
         at = np.unique(kept)
         return Curve(self.steps[at], self.values[at])
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """The metrics read of `metrics.jsonl`, with their steps, a float64 array for each name."""
+    """The metrics read from `metrics.jsonl`, and their steps: a float64 array for each name."""
 
     train: dict[str, np.ndarray]
-    """An element for each training step."""
+    """Arrays by name, with one element for each training step."""
     heldout: dict[str, np.ndarray]
-    """An element for each held-out evaluation."""
+    """Arrays by name, with one element for each held-out evaluation."""
 
     @property
     def last_step(self) -> int:
-        """Newest training step written; 0 before the first."""
+        """The last training step that was written; 0 if there is none."""
         return _last(self.train["step"])
 
     @property
     def last_evaluation(self) -> int:
-        """Step of the newest held-out evaluation; 0 before the first."""
+        """Step of the newest held-out evaluation; 0 if there is none."""
         return _last(self.heldout["step"])
 
     @property
     def skipped(self) -> int:
-        """Number of updates skipped because loss or gradient was not finite."""
+        """Number of updates that were skipped because loss or gradient was not finite."""
         return int(np.nansum(self.train["skipped"]))
 
     def training(self, name: str) -> Curve:
@@ -130,17 +131,17 @@ class Metrics:
     def latest(self, name: str) -> float | None:
         """Return a metric of the newest held-out evaluation.
 
-        None where there is no evaluation, or the metric was not finite.
+        None if there is no evaluation, or the metric was not finite.
         """
         values = self.heldout[name][-1:]
         return float(values[0]) if np.isfinite(values).any() else None
 
     def lowest(self, name: str) -> Point | None:
-        """Return the first evaluation where a metric is lowest; None where it has no value."""
+        """Return the first of the evaluations with the lowest value; None if there is no value."""
         return self._best(name, np.argmin)
 
     def highest(self, name: str) -> Point | None:
-        """Return the first evaluation where a metric is highest; None where it has no value."""
+        """Return the first of the evaluations with the highest value; None if there is no value."""
         return self._best(name, np.argmax)
 
     def _best(self, name: str, choose: Callable[[np.ndarray], np.intp]) -> Point | None:
@@ -167,11 +168,11 @@ def heldout_names(run_dir: epath.Path) -> tuple[str, ...]:
 def read_metrics(run_dir: epath.Path, names: Sequence[str] = PRETRAINING) -> Metrics:
     """Return the metrics `names` of a run.
 
-    The file is read a block at a time: a million entries (300 MB) take 3 s of one core and 400 MB.
-    A last line that is not complete yet is left out.
+    The file is read in blocks: a million entries (300 MB) take 3 s on one core and 400 MB of
+    memory. If the last line is not complete yet, it is left out.
     """
     names = ("step", *names)
-    # Steps are float64 too, which has every integer up to 2**53.
+    # Steps are float64 too: it holds every integer up to 2**53 exactly.
     schema = pa.schema([("split", pa.string()), *((name, pa.float64()) for name in names)])
     table = pa.concat_tables([schema.empty_table(), *_blocks(run_dir / FILE, schema)])
     split = table["split"].to_numpy()
@@ -183,15 +184,15 @@ def read_metrics(run_dir: epath.Path, names: Sequence[str] = PRETRAINING) -> Met
 
 
 def _blocks(path: epath.Path, schema: pa.Schema) -> Iterator[pa.Table]:
-    """Yield the file's complete lines as tables, about `BLOCK_BYTES` of it each."""
+    """Yield the file's complete lines as tables, each from about `BLOCK_BYTES` of the file."""
     if not path.exists():
         return
-    # Types are given, since a column may be null or absent throughout.
+    # The types are given, since a column may be null or absent in a whole block.
     options = pa.json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
     with path.open("rb") as file:
         rest = b""
         while block := file.read(BLOCK_BYTES):
-            # A block may end inside a line, and a run may be writing the last one.
+            # A block may end inside a line, and a run may still be writing the last line.
             lines, newline, rest = (rest + block).rpartition(b"\n")
             if newline:
                 yield pa.json.read_json(io.BytesIO(lines), parse_options=options)

@@ -1,4 +1,4 @@
-"""The compiler's estimate of a step, from `compile.json`: a section of a page, or a page.
+"""The compiler's estimate of a step, from `compile.json`, as a section of a page or as a page.
 
 `bertjax compile` writes that file; `docs/compile.md` says what its figures mean.
 """
@@ -30,22 +30,22 @@ class Column(NamedTuple):
 
     heading: str
     text: Callable[[Fields], str]
-    """Return what stands in the line of an object, not escaped."""
+    """Return the text of the cell for an object, not escaped."""
     is_number: bool = False
-    """Aligned at the right."""
+    """True if the column is aligned at the right."""
 
 
 def estimate_section(run_dir: epath.Path) -> str:
-    """Return the estimate of a run folder as HTML, or '' where there is none.
+    """Return the estimate of a run folder as HTML, or '' if there is none.
 
-    Raises `UserError` where the file is broken.
+    Raises `UserError` if the file is broken.
     """
     path = run_dir / FILE
     return estimate_html(read_json(path)) if path.exists() else ""
 
 
 def write_estimate_page(run_dir: epath.Path) -> epath.Path:
-    """Write `compile.html` for a folder that is no run; returns its path."""
+    """Write `compile.html` for a folder that is not a run folder; return its path."""
     name = html.escape(run_dir.name)
     body = f"<h1>{name}</h1>{estimate_section(run_dir)}"
     write_whole(run_dir / PAGE, page(f"{name}: bertjax compile", body).encode())
@@ -101,7 +101,7 @@ def _figures(estimate: Fields) -> str:
 
 
 def _explanation(estimate: Fields) -> str:
-    """Return what the step's time is made of, and what the estimate leaves out."""
+    """Return the parts of the step's time, and what the estimate leaves out."""
     timing = estimate["timing"]
     model_flops = sum(estimate["model_flops"].values())
     parts = [

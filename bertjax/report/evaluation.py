@@ -15,8 +15,8 @@ from bertjax.report.tasks import ReportedTask, format_of, title, unit_suffix
 from bertjax.storage import read_json
 from bertjax.tasks.error_tables import MAX_LABELS
 
-BRIEF = 160  # characters of a text that are seen before it is unfolded
-MAX_SHARES = 10  # classes up to which a cell has room for its share of the line
+BRIEF = 160  # number of characters of a folded text that are shown
+MAX_SHARES = 10  # with more classes a cell has no space for its share of the row
 EVALUATION_STYLE = """
 .evaluation h2.split { font-size: 18px; margin: 26px 0 8px; }
 .evaluation .plot { padding-bottom: 12px; }
@@ -47,11 +47,10 @@ EVALUATION_STYLE = """
 
 
 def evaluation_section(run_dir: epath.Path, tasks: Mapping[str, ReportedTask]) -> str:
-    """Return the evaluation of a run folder as HTML, or '' where there is none.
+    """Return the evaluation of a run folder as HTML, or '' if there is none.
 
-    Raises `UserError` naming the file, the split and the field where the file is not what
-    `bertjax.finetuning.error_analysis` writes, or is of other tasks than `tasks`, the run's own by
-    name.
+    `tasks` are the run's tasks by name. Raises `UserError` naming the file, the split and the field
+    if the file is not what `bertjax.finetuning.error_analysis` writes, or is of other tasks.
     """
     path = run_dir / FILE
     if not path.exists():
@@ -93,9 +92,9 @@ def _split(split: Any, where: str, tasks: Mapping[str, ReportedTask]) -> str:
 
 
 def _figures(figures: Mapping[str, Any], metric: str, kind: str, where: str) -> str:
-    """Return a table of the figures, the metric first, the others as the task has them."""
+    """Return a table of the figures: the metric first, then the others in the order of the file."""
     lines = []
-    # False comes before True, and sorting keeps the order of equals.
+    # The key of the metric is False, which sorts before True; equal keys keep their order.
     for name in sorted(figures, key=lambda name: name != metric):
         value = _field(figures, name, float, f"{where}: figures")
         metric_format = format_of(kind, name)
@@ -140,7 +139,7 @@ predicted one, shaded by the share of the row{cut}</p>"""
 
 
 def _check_counts(counts: Sequence[Any], size: int, where: str) -> None:
-    """Raise `UserError` for what is no matrix [size, size] of counts."""
+    """Raise `UserError` if `counts` is not a matrix [size, size] of counts."""
     square = len(counts) == size and all(
         isinstance(line, list) and len(line) == size for line in counts
     )
@@ -160,7 +159,7 @@ def _check_counts(counts: Sequence[Any], size: int, where: str) -> None:
 
 
 def _confusion_line(true: int, labels: Sequence[Any], counts: Sequence[int]) -> str:
-    # A class that is only predicted has no examples.
+    # A class may be predicted without having any example: its shares are 0, not 0 / 0.
     total = max(sum(counts), 1)
     cells = []
     for predicted, count in enumerate(counts):
@@ -169,7 +168,7 @@ def _confusion_line(true: int, labels: Sequence[Any], counts: Sequence[int]) -> 
         tooltip = html.escape(
             f"{labels[true]}, predicted {labels[predicted]}: {count:,} of {total:,}, {share:.1%}"
         )
-        # 0.65 is as dark as the ink can still be read on, in either colour scheme.
+        # On a shade darker than 0.65 the text could not be read, in the light or the dark scheme.
         cells.append(
             f'<td data-true="{true}" data-predicted="{predicted}" data-value="{count}" '
             f'title="{tooltip}" style="--share: {0.65 * share:.3f}">{count:,}{small}</td>'
@@ -203,9 +202,10 @@ def _folded(text: str) -> str:
 
 
 def _field(values: Any, name: str, kind: type, where: str) -> Any:
-    """Return a field of the untrusted file; `UserError` where it is missing or of another type.
+    """Return a field of the untrusted file; `UserError` if it is missing or of another type.
 
-    A float may be an integer there, and null where it is not finite: JSON has no word for that.
+    In place of a float the file may have an integer, or null for a number that is not finite: JSON
+    cannot express such a number.
     """
     check(
         isinstance(values, dict),
@@ -231,7 +231,7 @@ def _field(values: Any, name: str, kind: type, where: str) -> Any:
         )
         return float(value)
     check(
-        # JSON's true is an int to isinstance.
+        # JSON's true becomes True, which is an instance of int.
         isinstance(value, kind) and not (kind is int and isinstance(value, bool)),
         where=f"{where}: {name}",
         found=repr(value)[:80],

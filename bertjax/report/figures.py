@@ -8,17 +8,17 @@ import numpy as np
 from bertjax.report.curves import Metrics
 
 NOTHING = "–"
-"""Text in place of a value that is not there."""
+"""Text in place of a missing value."""
 
 
 class Figure(NamedTuple):
     """One figure of a page's head."""
 
     name: str
-    """Its element's id is `figure-NAME`."""
+    """The id of the figure's element is `figure-NAME`."""
     label: str
     value: float | None
-    """None where there is none yet."""
+    """None if there is no value yet."""
     spec: str
     """Format specification of Python, such as `.1%`."""
 
@@ -35,16 +35,16 @@ def draw_figures(figures: list[Figure]) -> str:
 
 
 def figure_box(name: str, label: str, text: str, value: float | None) -> str:
-    """Return one box; `label` and `text` are HTML, `value` is kept unrounded for programs."""
+    """Return one box; `label` and `text` are HTML, the unrounded `value` is for programs."""
     data = "" if value is None else f' data-value="{value}"'
     return f'<div class="figure"><b id="figure-{name}"{data}>{text}</b><span>{label}</span></div>'
 
 
 def run_figures(metrics: Metrics) -> list[Figure]:
-    """Return the figures that every run has, last on its page: throughput and skipped updates."""
+    """Return the last figures, which every run has: throughput and skipped updates."""
     rates = metrics.training("tokens_per_second").finite().values
-    # The median: a further length of rows or size of batch is compiled within an interval, whose
-    # rate is far too low then.
+    # The median, because the rate is far too low in a logging interval in which another row length
+    # or batch size was compiled.
     median = float(np.median(rates)) if len(rates) else None
     return [
         Figure("tokens-per-second", "tokens a second, median", median, ",.0f"),
@@ -53,5 +53,5 @@ def run_figures(metrics: Metrics) -> list[Figure]:
 
 
 def slug(name: str) -> str:
-    """Return a name as a part of an element's id."""
+    """Return a name in the form that it has in an element's id."""
     return "".join(letter if letter.isalnum() else "-" for letter in name.lower())

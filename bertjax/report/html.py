@@ -26,16 +26,17 @@ class Content:
     figures: list[Figure]
     plots: Sequence[Plot]
     evaluation: str = ""
-    """HTML below the plots."""
+    """HTML of the evaluation, which is below the plots."""
 
 
 def write_report(run_dir: epath.PathLike) -> epath.Path:
-    """Write `run_dir/report.html` from what the run has written so far; returns its path.
+    """Write `run_dir/report.html` from what the run has written so far; return its path.
 
-    It shows loss, accuracy or the tasks' metrics, learning rate, gradient norm and throughput over
-    steps, the latest held-out figures, of a fine-tuned run `evaluation.json`, the compiler's
-    estimate where `compile` left one, and the configuration. Raises `UserError` when the folder is
-    no run, a file of it is broken, or the page cannot be written.
+    The page shows loss, accuracy or the tasks' metrics, learning rate, gradient norm and throughput
+    over steps; the latest held-out figures; `evaluation.json` if the run is a fine-tuning; the
+    compiler's estimate if `bertjax compile` has written one; and the configuration. Raises
+    `UserError` if the folder is not a run folder, one of its files is broken, or the page cannot be
+    written.
     """
     folder = epath.Path(run_dir)
     config = run_config.read_run_config(folder)
@@ -56,7 +57,7 @@ of {steps:,} · {_model_line(config.model)}</p>
 """
     text = page(f"{name}: bertjax run", body, plots.plotly_script())
     path = folder / "report.html"
-    write_whole(path, text.encode())  # whoever has it open reloads the old one or the new one
+    write_whole(path, text.encode())  # a browser reloads the old page or the new one
     return path
 
 
@@ -66,7 +67,7 @@ def _pretraining_content(folder: epath.Path) -> Content:
 
 
 def _finetuning_content(config: Config, folder: epath.Path) -> Content:
-    from bertjax.report import evaluation, tasks  # they bring SciPy, which takes seconds
+    from bertjax.report import evaluation, tasks  # they import SciPy, which takes seconds
 
     columns = heldout_names(folder)
     reported = tasks.reported_tasks(config.finetune, columns)
@@ -87,12 +88,12 @@ def _model_line(model: ModelConfig) -> str:
 
 
 def _pretraining_figures(metrics: Metrics) -> list[Figure]:
-    """Return the head of a pretraining run's page: what a reader looks for first."""
+    """Return the figures at the head of a pretraining run's page: those looked for first."""
     lowest = metrics.lowest("mlm_loss")
     best_label, best = "best MLM loss", None
     if lowest is not None:
         best_label, best = f"best MLM loss, step {lowest.step:,}", lowest.value
-    # A run has one objective on sentences at most: SOP where its accuracy is there, else NSP.
+    # A run has at most one objective on sentences: SOP if there is an accuracy of it, else NSP.
     order = metrics.latest("sop_accuracy")
     if order is not None:
         sentences = Figure("sop-accuracy", "held-out SOP accuracy", order, ".1%")
@@ -112,7 +113,7 @@ def _pretraining_figures(metrics: Metrics) -> list[Figure]:
 
 
 def _config_lines(config: Config) -> str:
-    """Return a line of a table for each field."""
+    """Return the lines of a table, one for each field."""
     lines = []
     for name, value in _fields(to_dict(config), ""):
         shown = html.escape(json.dumps(value, ensure_ascii=False))

@@ -1,4 +1,4 @@
-"""The frame that all pages of HTML share: one file, with nothing to load from elsewhere."""
+"""The frame of all HTML pages: a page is one file and loads nothing from elsewhere."""
 
 PAGE_STYLE = """
 :root { color-scheme: light dark; --line: rgba(128,128,128,.25); --soft: rgba(128,128,128,.08);
@@ -37,7 +37,7 @@ td { padding: 2px 18px 2px 0; vertical-align: top; font-family: ui-monospace, mo
 
 
 def page(title: str, body: str, script: str = "") -> str:
-    """Return a whole page; all arguments are HTML, `script` stands in the head."""
+    """Return a whole page; all arguments are HTML, and `script` is put into the head."""
     return f"""<!doctype html><html lang="en"><head><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title><style>{PAGE_STYLE}</style>{script}</head><body>

@@ -16,30 +16,30 @@ from bertjax.report.figures import slug
 
 BLUE, ORANGE, GREY = "#3b82f6", "#f59e0b", "#808890"
 FAINT = "rgba(59,130,246,0.25)"  # blue
-GRID = "rgba(128,128,128,0.2)"  # seen on white and on black
+GRID = "rgba(128,128,128,0.2)"  # visible on white and on black
 COLOURS = (BLUE, ORANGE, "#10b981", "#ef4444", "#a855f7", "#06b6d4", "#ec4899", "#84cc16")
-MAX_MARKERS = 40  # evaluations that are dots too; more would run into each other
+MAX_MARKERS = 40  # with more evaluations no dots are drawn, since they would overlap
 
 
 @dataclass(frozen=True)
 class Plot:
-    """One metric's plot over steps."""
+    """A plot over steps, of one metric or of several."""
 
     metric: str
     title: str
     unit: str = ""
     ticks: str = ""
-    """Format of the ticks, as d3 has them; empty for plotly's own."""
+    """Format of the ticks in d3's notation; empty for plotly's own format."""
     smooth: bool = True
-    """Draw a mean over the training steps, which themselves are faint."""
+    """Draw the training steps in a faint line, and over it their moving mean."""
     log: bool = False
     """Use a logarithmic scale."""
     wide: bool = False
     """Use the width of two plots."""
     optional: bool = False
-    """Leave it out where the run has none of the metric."""
+    """Leave the plot out if the run has no value of the metric."""
     lines: tuple[tuple[str, str], ...] = ()
-    """(metric, label) of each line where there are several; else `metric` is the only one."""
+    """(metric, label) of each line; empty if `metric` itself is the only one."""
 
 
 STEP_PLOTS = (
@@ -62,7 +62,7 @@ PRETRAINING = (
 
 
 def plotly_script() -> str:
-    """Return Plotly's JavaScript, which stands in the page once, before the plots."""
+    """Return Plotly's JavaScript, which a page has once, before the plots."""
     return f"<script>{get_plotlyjs()}</script>"
 
 
@@ -79,8 +79,9 @@ def draw(metrics: Metrics, plots: Sequence[Plot]) -> str:
 def reliability(bins: Sequence[Mapping[str, float]], name: str) -> str:
     """Return a reliability diagram (arXiv 1706.04599) as HTML, in a `div` with the id `name`.
 
-    `bins` have `predictions`, `confidence` (their mean probability) and `accuracy`. A bin is a dot,
-    larger with more predictions; on the dashed line a model is as sure as it should be.
+    Each of `bins` has `predictions` (their number), `confidence` (their mean probability) and
+    `accuracy`. It is drawn as a dot, which is larger for more predictions. On the dashed line
+    accuracy equals confidence.
     """
     confidences: list[float] = []
     accuracies: list[float] = []
@@ -90,7 +91,7 @@ def reliability(bins: Sequence[Mapping[str, float]], name: str) -> str:
             confidences.append(entry["confidence"])
             accuracies.append(entry["accuracy"])
             counts.append(int(entry["predictions"]))
-    # The area, not the width, goes by the number of predictions.
+    # The root, because a dot's area, not its width, shows the number of predictions.
     sizes = [8 + 14 * (count / max(counts)) ** 0.5 for count in counts]
     dots = go.Scatter(
         x=confidences,
@@ -104,7 +105,7 @@ def reliability(bins: Sequence[Mapping[str, float]], name: str) -> str:
     ideal = go.Scatter(
         x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dash"}, hoverinfo="skip"
     )
-    axis = {"range": [0, 1.04], "tickformat": ".0%", "dtick": 0.2}  # with room for the last label
+    axis = {"range": [0, 1.04], "tickformat": ".0%", "dtick": 0.2}  # with space for the last label
     xaxis = axis | {"title": "predicted probability"}
     yaxis = axis | {"title": "share right"}
     return _figure_html([ideal, dots], name, xaxis, yaxis, hovermode="closest", showlegend=False)
@@ -113,10 +114,10 @@ def reliability(bins: Sequence[Mapping[str, float]], name: str) -> str:
 def _line_traces(plot: Plot, metrics: Metrics) -> list[go.Scatter]:
     """Return the traces of a plot of several metrics, each in its colour.
 
-    Training is dotted; the held-out evaluations have their names in the legend.
+    Training is dotted; only the held-out evaluations are named in the legend.
     """
     traces = []
-    # Not strict: the colors begin anew, without end.
+    # Not strict: `cycle` repeats the colours without end.
     for (column, label), colour in zip(plot.lines, itertools.cycle(COLOURS), strict=False):
         training = metrics.training(column).finite()
         if len(training.steps):
@@ -130,10 +131,10 @@ def _line_traces(plot: Plot, metrics: Metrics) -> list[go.Scatter]:
 
 
 def _metric_traces(plot: Plot, metrics: Metrics) -> list[go.Scatter]:
-    """Return the traces of a plot of one metric: training, held out, and what they compare to."""
+    """Return the traces of one metric: training, held out, and for `mlm_loss` unigram entropy."""
     training = metrics.training(plot.metric)
     if plot.metric == "tokens_per_second":
-        # Throughput is known of the last step of each logging interval alone.
+        # Throughput is known only for the last step of each logging interval.
         training = training.finite()
     traces = []
     if len(training.finite().steps):
@@ -158,13 +159,13 @@ def _faint_trace(curve: Curve) -> go.Scatter:
 
 def _heldout_trace(curve: Curve, name: str, colour: str) -> go.Scatter:
     mode = "lines+markers" if len(curve.steps) <= MAX_MARKERS else "lines"
-    # The nearest evaluation is seldom at the step that the pointer is at.
+    # With its step, because the nearest evaluation is seldom at the step under the pointer.
     hover = "%{y:.4~g} at step %{x:,}"
     return _trace(curve, name, {"color": colour, "width": 2}, mode=mode, hovertemplate=hover)
 
 
 def _entropy_traces(metrics: Metrics) -> list[go.Scatter]:
-    """Return a dashed line: below it a model knows more than how frequent each word is."""
+    """Return a dashed line; a loss below it is better than that of word frequencies alone."""
     entropy = metrics.evaluations("unigram_entropy").finite()
     if not len(entropy.steps):
         return []
@@ -173,7 +174,7 @@ def _entropy_traces(metrics: Metrics) -> list[go.Scatter]:
 
 
 def _trace(curve: Curve, name: str, line: dict[str, Any], **options: Any) -> go.Scatter:
-    # Plain rounded lists: plotly's packed binary form of numpy arrays is longer here.
+    # Lists of rounded numbers: plotly's packed binary form of NumPy arrays would be longer here.
     values = [float(f"{value:.5g}") if np.isfinite(value) else None for value in curve.values]
     mode = "lines" if len(values) > 1 else "markers"  # one point makes no line
     style = {"mode": mode, "hovertemplate": "%{y:.4~g}"} | options
@@ -194,7 +195,7 @@ def _panel(plot: Plot, traces: list[go.Scatter], last_step: int) -> str:
 
 def _over_steps(plot: Plot, traces: list[go.Scatter], last_step: int) -> str:
     xaxis = {
-        # Ten steps at least, or the axis of a run that has just begun has fractions of steps.
+        # At least ten steps: else the axis of a run that has just begun shows fractions of steps.
         "range": [0, max(1.01 * last_step, 10)],
         "hoverformat": ",d",
         # d3-format: SI prefixes without trailing zeros, such as 20k.
@@ -203,7 +204,7 @@ def _over_steps(plot: Plot, traces: list[go.Scatter], last_step: int) -> str:
     }
     yaxis: dict[str, Any] = {}
     if plot.log:
-        # D2: ticks at 2 and 5 beside the powers of ten, for norms that stay within one power.
+        # D2: ticks also at 2 and 5 times each power of ten, since a norm may stay between two.
         yaxis = {"type": "log", "dtick": "D2"}
     yaxis |= {"title": plot.unit or None, "tickformat": plot.ticks}
     name = f"plot-{slug(plot.metric)}"
@@ -221,7 +222,7 @@ def _figure_html(
     showlegend: bool,
 ) -> str:
     figure = go.Figure(traces)
-    # Transparent and grey: the page has a light and a dark scheme.
+    # Transparent background, grey lines: the page has a light and a dark colour scheme.
     axis = {"gridcolor": GRID, "zerolinecolor": GRID, "linecolor": GRID, "automargin": True}
     figure.update_layout(
         height=300,
@@ -238,7 +239,7 @@ def _figure_html(
     return plotly.io.to_html(
         figure,
         full_html=False,
-        include_plotlyjs=False,  # 4.9 MB, once in the page's head
+        include_plotlyjs=False,  # 4.9 MB, which the page has once in its head
         div_id=name,
         config={"displayModeBar": False, "responsive": True},
     )

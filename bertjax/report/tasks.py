@@ -11,7 +11,7 @@ from bertjax.report.plots import STEP_PLOTS, Plot
 from bertjax.tasks import registry
 
 STEP_COLUMNS = ("loss", "score", "learning_rate", "grad_norm", "tokens_per_second", "skipped")
-"""Metrics that are read of `metrics.jsonl` beside the tasks' own."""
+"""Metrics that are read from `metrics.jsonl` in addition to those of the tasks."""
 TITLES = {
     "f1": "F1",
     "f1_micro": "micro F1",
@@ -22,18 +22,18 @@ TITLES = {
     "spearman": "Spearman correlation",
 }
 CORRELATIONS = ("matthews_correlation", "pearson", "spearman")
-THRESHOLD = "_thresh"  # ends the names of SQuAD 2.0's thresholds, which are log odds
+THRESHOLD = "_thresh"  # end of the names of SQuAD 2.0's thresholds, which are log odds
 
 
 class MetricFormat(NamedTuple):
-    """The way in which a metric is written."""
+    """The format in which a metric is written."""
 
     spec: str
     """Format specification of Python."""
     unit: str = ""
-    """Unit, written beside the metric's name."""
+    """Unit, written after the metric's name."""
     ticks: str = ""
-    """Format of an axis's ticks, as d3 has them."""
+    """Format of an axis's ticks, in d3's notation."""
 
 
 SHARE = MetricFormat(".1%", "", ".0%")
@@ -44,19 +44,19 @@ POINTS = MetricFormat(".1f")
 
 @dataclass(frozen=True)
 class ReportedTask:
-    """A task as the page knows it, from the configuration and the names of held-out metrics."""
+    """A task on the page, known from the configuration and the names of held-out metrics."""
 
     name: str
     kind: str
     metric: str
-    """The metric that the best checkpoint is chosen by."""
+    """The metric that selects the best checkpoint."""
 
 
 def format_of(kind: str, metric: str) -> MetricFormat:
-    """Return the format of a kind of task's metric.
+    """Return the format of a metric of a kind of task.
 
-    Those of spans are in percent, BLEU is in 0..100, correlations in -1..1, the others are shares
-    of 1.
+    Metrics of question answering are in percent, BLEU is in 0..100, correlations are in -1..1, and
+    all others are shares of 1.
     """
     if metric == "loss" or metric in CORRELATIONS or metric.endswith(THRESHOLD):
         return NUMBER
@@ -71,7 +71,7 @@ def title(metric: str) -> str:
 
 
 def unit_suffix(metric_format: MetricFormat) -> str:
-    """Return the unit, to stand behind a name."""
+    """Return the unit in the form in which it follows a name."""
     return f", {metric_format.unit}" if metric_format.unit else ""
 
 
@@ -87,12 +87,12 @@ def reported_tasks(options: FinetuneConfig, columns: Iterable[str]) -> dict[str,
 
 def _metric(entry: registry.Entry, bases: set[str]) -> str:
     candidates = registry.metrics_of(entry)
-    # Before the first evaluation no name tells which of them the run has.
+    # Before the first evaluation no names are known; then the first candidate is assumed.
     return next((metric for metric in candidates if metric in bases), candidates[0])
 
 
 def read_columns(tasks: Mapping[str, ReportedTask], columns: Iterable[str]) -> tuple[str, ...]:
-    """Return the names of the metrics to read, also of those that the run has not written yet."""
+    """Return the names of the metrics to read, with those that the run has not written yet."""
     names = [*STEP_COLUMNS, *columns]
     for task in tasks.values():
         names += [task.metric, f"{task.metric}/{task.name}"]
@@ -104,8 +104,9 @@ def task_figures(
 ) -> list[Figure]:
     """Return the figures at the page's head.
 
-    Of each task these are the metric's latest and best value, and the latest of its other splits;
-    then loss, throughput and skipped updates.
+    If there are several tasks, the mean score is first. For each task there are the latest and the
+    best value of its metric, and the latest value on each of its other splits. Loss, throughput and
+    skipped updates are last.
     """
     figures: list[Figure] = []
     if len(tasks) > 1:
@@ -125,7 +126,7 @@ def _figures_of_task(
 ) -> list[Figure]:
     metric_format = format_of(task.kind, task.metric)
     unit = unit_suffix(metric_format)
-    # With several tasks a metric's name is followed by its task's.
+    # If there are several tasks, the task's name follows the metric's name.
     own = f"{task.metric}/{task.name}" if len(tasks) > 1 else task.metric
     label = f"{title(task.metric)} of {task.name}"
     figures = _latest_and_best(metrics, own, label + unit, metric_format)
@@ -155,11 +156,11 @@ def _latest_and_best(
 
 
 def task_plots(tasks: Mapping[str, ReportedTask], columns: Sequence[str]) -> list[Plot]:
-    """Return loss, then each metric of `columns`, then the plots that every run has.
+    """Return the plot of loss, then that of each metric, then those that every run has.
 
-    A metric's plot has a line for every task and split.
+    A metric's plot has a line for each task and split.
     """
-    has_score = len(tasks) > 1  # that of a single task is its metric
+    has_score = len(tasks) > 1  # a single task's score is its metric
     bases = ["loss"]
     if has_score:
         bases.append("score")
@@ -176,7 +177,7 @@ def task_plots(tasks: Mapping[str, ReportedTask], columns: Sequence[str]) -> lis
 def _plots_of_metric(
     base: str, tasks: Mapping[str, ReportedTask], columns: Sequence[str]
 ) -> list[Plot]:
-    """Return a metric's plot, or several where tasks have it on different scales."""
+    """Return a metric's plot, or several plots if the tasks have the metric on different scales."""
     own_label = "mean" if len(tasks) > 1 else next(iter(tasks))
     lines: dict[MetricFormat, list[tuple[str, str]]] = {}
     for column in [name for name in columns if _base(name) == base] or [base]:
@@ -218,10 +219,10 @@ def _base(column: str) -> str:
 
 
 def _owner(part: str, tasks: Mapping[str, ReportedTask]) -> str:
-    """Return the task whose metric has `part` behind its slash.
+    """Return the name of the task that `part`, the text after the slash of a metric, belongs to.
 
-    That is TASK or TASK-SPLIT of several tasks, SPLIT of the only one. A task's name may begin with
-    another's: the longest is the owner.
+    If there are several tasks, `part` is TASK or TASK-SPLIT; if there is one, `part` is SPLIT or
+    empty. One task's name may begin with the name of another, so the longest match is the owner.
     """
     owners = [name for name in tasks if part == name or part.startswith(f"{name}-")]
     return max(owners, key=len, default=next(iter(tasks)))
@@ -230,7 +231,7 @@ def _owner(part: str, tasks: Mapping[str, ReportedTask]) -> str:
 def _score_format(tasks: Iterable[ReportedTask]) -> MetricFormat:
     """Return the format of the mean over the tasks' metrics.
 
-    A mean of shares is a share, percents having been made shares first; one with correlations is a
-    number.
+    The mean is a share, because metrics in percent are divided by 100 before. If a metric is a
+    correlation, the mean is written as a plain number.
     """
     return NUMBER if any(task.metric in CORRELATIONS for task in tasks) else SHARE

@@ -15,7 +15,7 @@ from bertjax.training.logs.log_file import FORMAT
 def terminal_progress() -> Iterator[Progress]:
     """Yield a progress callback that draws a bar for each stage, with its rate and the time left.
 
-    It draws nothing where stderr is no terminal.
+    It draws nothing if stderr is not a terminal.
     """
     if not sys.stderr.isatty():
         yield silent
@@ -28,11 +28,11 @@ def terminal_progress() -> Iterator[Progress]:
         if bar is None or stage != bar_stage:
             if bar is not None:
                 bar.close()
-            # A resumed run starts its bar where it resumes, so that the rate is of this start.
+            # A resumed run's bar starts at its first step, so that the rate counts new steps only.
             begin = max(done - 1, 0)
             bar = tqdm(desc=stage, total=total or None, initial=begin, dynamic_ncols=True)
             bar_stage = stage
-        # tqdm takes the difference, the callback gets the whole.
+        # tqdm's `update` takes the increase, and `done` is the total so far.
         bar.update(done - bar.n)
 
     try:
@@ -44,10 +44,11 @@ def terminal_progress() -> Iterator[Progress]:
 
 @contextmanager
 def log_to_terminal(process_name: str = "") -> Iterator[None]:
-    """Write the log of bertjax to stderr while the context is open, and to no other logger.
+    """Write the log of bertjax to stderr, not to the root logger, while the context is open.
 
-    If stderr is a terminal, which shows the progress bar, only warnings are written. If there is a
-    `process_name` (such as `process 1 of 4`), only warnings are written, after this name.
+    If stderr is a terminal, only warnings are written, because it shows the progress bar. If there
+    is a `process_name` (such as `process 1 of 4`), only warnings are written too, and each begins
+    with this name.
     """
     logger = logging.getLogger("bertjax")
     before = logger.level, logger.propagate

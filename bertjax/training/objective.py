@@ -14,10 +14,10 @@ from bertjax.types import Batch
 
 
 class Objective(Protocol):
-    """What a train step minimizes; implementations are frozen dataclasses of plain values.
+    """A quantity that a train step minimizes, with the parameters that it depends on.
 
-    Objectives are part of the key under which compiled programs are kept, so equal objectives share
-    one program.
+    Implementations are frozen dataclasses of plain values. Objectives are part of the key under
+    which compiled programs are kept, so equal objectives share one program.
     """
 
     def __hash__(self) -> int:

@@ -8,7 +8,7 @@ quoted without the secrets, and never chained (`from None`), since a traceback s
 import contextlib
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -40,7 +40,7 @@ def check_source(name: str, config: DataConfig) -> None:
             _check_table(connection, source, source.column or config.text_field, where)
 
 
-def stream_texts(name: str, config: DataConfig) -> Iterator[list[str | None]]:
+def stream_texts(name: str, config: DataConfig) -> Generator[list[str | None], None, None]:
     """Yield the texts of a `sql:` source, up to `ROWS_AT_ONCE` at a time; None for NULL.
 
     Raises `UserError` for a database that does not answer, a query that it refuses, and a value
@@ -250,14 +250,15 @@ def _check_column(names: Sequence[str], column: str, where: str) -> None:
 def _text(value: object, config: DataConfig, where: str) -> str | None:
     if value is None or isinstance(value, str):
         return value
-    check(
-        isinstance(value, bytes | bytearray | memoryview),
-        where=where,
-        found=f"a value of type {type(value).__name__}",
-        expected="text (CAST it in the query)",
-    )
+    # Drivers give the bytes of a binary column as one of these.
+    if not isinstance(value, bytes | bytearray | memoryview):
+        raise mismatch(
+            where=where,
+            found=f"a value of type {type(value).__name__}",
+            expected="text (CAST it in the query)",
+        )
     try:
-        return bytes(value).decode("utf-8", config.encoding_errors)  # type: ignore[arg-type]
+        return bytes(value).decode("utf-8", config.encoding_errors)
     except UnicodeDecodeError as error:
         raise _not_utf8(error, where) from None
 

@@ -7,7 +7,8 @@ _END = re.compile(r"[.!?…]+[\"'”’)\]»]*(?=\s)|[。！？…]+[”’」�
 # An initial or an abbreviation before a full stop: the stop does not end a sentence.
 _NO_END = re.compile(
     r"(?:^|[\s(\[\"'“‘。！？])"
-    r"(?:(?:[A-Za-z]\.)*[A-Za-z]|[Cc]f|[Vv]s|etc|al|ca|approx|Mr|Mrs|Ms|Dr|Prof|Rev|Gen|Sen|Gov|St|Jr|Sr|Ph\.D"
+    r"(?:(?:[A-Za-z]\.)*[A-Za-z]|[Cc]f|[Vv]s|etc|al|ca|approx|Mr|Mrs|Ms|Dr"
+    r"|Prof|Rev|Gen|Sen|Gov|St|Jr|Sr|Ph\.D"
     r"|No|[Ff]igs?|[Ee]qs?|Sec|Vol|pp|eds?|Inc|Ltd|Co|Corp|Jan|Feb|Apr|Aug|Sept?|Oct|Nov|Dec)\.$"
 )
 _PARAGRAPH = re.compile(r"\n\s*\n")

@@ -302,7 +302,7 @@ def _make_manifest(
         sources=inputs["sources"],
         shards=tuple(report.info for report in reports),
         validation_unigram_entropy=_unigram_entropy(reports),
-        counts=_count_documents(preparation, reports),
+        counts=_with_null_rows(_count_documents(preparation, reports), taken),
         snapshots={name: asdict(snapshot) for name, snapshot in taken.items()},
     )
 
@@ -333,6 +333,16 @@ def _count_documents(preparation: _Preparation, reports: Sequence[ShardReport]) 
         counts[f"{split}_sentences"] = sum(shard.sentences for shard in in_split)
         counts[f"{split}_tokens"] = sum(shard.tokens for shard in in_split)
     return counts
+
+
+def _with_null_rows(counts: dict[str, int], taken: dict[str, Snapshot]) -> dict[str, int]:
+    """Return the counts with the rows that the snapshots leave out among the null documents."""
+    null_rows = sum(snapshot.null_rows for snapshot in taken.values())
+    # Most corpora have none.
+    if not null_rows:
+        return counts
+    name = "null_documents"
+    return {**counts, name: counts.get(name, 0) + null_rows}
 
 
 def _text_bytes(work_units: Sequence[WorkUnit]) -> int:

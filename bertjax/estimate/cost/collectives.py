@@ -32,24 +32,24 @@ class DevicePlacement:
     """The slice of each device, in the mesh's order."""
 
     def mesh_positions(self, numbers: np.ndarray) -> np.ndarray:
-        """Return the positions in the mesh of devices as a program numbers them.
+        """Return the positions in the mesh of the devices that have these numbers in a program.
 
-        A program for several slices numbers the devices within one.
+        A program for several slices numbers only the devices of one slice.
         """
         first = np.flatnonzero(np.array(self.slices) == self.slices[0])
-        # `initial`, since a permutation may have no pairs, which have no largest number.
+        # `initial` is needed because a permutation may have no pairs, so no largest number.
         return first[numbers] if numbers.max(initial=0) < len(first) else numbers
 
     def across_slices(self) -> np.ndarray:
-        """Return the groups of devices that have the same number in each slice.
+        """Return the groups of devices that have the same number within their slices.
 
-        They are positions in the mesh, int `[numbers, slices]`.
+        The devices are given as positions in the mesh, int `[numbers, slices]`.
         """
         slices = np.array(self.slices)
         return np.stack([np.flatnonzero(slices == number) for number in np.unique(slices)], axis=1)
 
     def crosses_slices(self, groups: np.ndarray) -> bool:
-        """Tell whether a group, a row of positions in the mesh, has devices of several slices."""
+        """Return whether a group of devices (positions in the mesh) lies in several slices."""
         slices = np.array(self.slices)[groups]
         return bool((slices != slices[:, :1]).any())
 
@@ -62,24 +62,24 @@ class Transfer:
     bytes: int
     """Bytes of the array on each device: an all-gather's result, otherwise the input."""
     axes: tuple[str, ...]
-    """Mesh axes that are joined; a permutation's are those along which it moves."""
+    """Mesh axes that are joined, or along which a permutation moves data."""
     seconds: float
     """Time at the links' full bandwidth: a lower bound, without the latency of the hops."""
     overlapped: bool
-    """True if other work is scheduled meanwhile, as far as the program says."""
+    """True if the program says that other work is scheduled at the same time."""
 
 
 class FoundCollective(NamedTuple):
-    """A collective that an instruction starts or does."""
+    """A collective that an instruction starts or performs."""
 
     instruction: Instruction
-    """The one with the groups: the instruction itself, or one inside its fusion."""
+    """The instruction that has the groups: this one itself, or one inside its fusion."""
     kind: str
     overlapped: bool
 
 
 def find_collective(module: Module, instruction: Instruction) -> FoundCollective | None:
-    """Find the collective that an instruction starts or does; None where there is none.
+    """Find the collective that an instruction starts or performs; None if there is none.
 
     If the compiler overlaps a collective with other work, the text has it several times: in a
     fusion that starts it, in fusions that run at the same time, and in one that ends it. Only the
@@ -111,7 +111,7 @@ def find_collective(module: Module, instruction: Instruction) -> FoundCollective
 def transfer_of(
     module: Module, instruction: Instruction, placement: DevicePlacement, chip: Chip
 ) -> Transfer | None:
-    """Return the transfer of an instruction that starts or does a collective, else None."""
+    """Return the transfer of an instruction that starts or performs a collective, else None."""
     if instruction.opcode == "send":
         return _transfer_between_slices(instruction, placement, chip)
     collective = find_collective(module, instruction)
@@ -144,14 +144,14 @@ def transfer_of(
 def _transfer_between_slices(
     send: Instruction, placement: DevicePlacement, chip: Chip
 ) -> Transfer | None:
-    """Return what goes over the data center's network.
+    """Return the part of a collective that goes over the data center's network, if `send` is one.
 
     The slices' hosts send it, after each slice has done its own part of the collective.
     """
     transfer_type = first_group(r'_xla_megascale_transfer_type="(\w+)"', send.attributes)
     if transfer_type is None:
         return None
-    # Written as ALL_REDUCE in this attribute alone.
+    # Only this attribute writes a kind in capitals, such as ALL_REDUCE.
     kind = transfer_type.lower().replace("_", "-")
     groups = placement.across_slices()
     size = send.shapes[0].bytes
@@ -168,7 +168,8 @@ def _source_target_pairs(attributes: str) -> np.ndarray:
 def _result_bytes(instruction: Instruction, kind: str) -> int:
     """Return the bytes of a collective's result.
 
-    The start of a gather or permutation gives its inputs, then the results, then its state.
+    The instruction that starts a gather or a permutation lists the inputs, the results and its
+    state, in this order.
     """
     shapes, inputs = instruction.shapes, len(instruction.operands)
     if instruction.opcode.endswith("-start") and kind != "all-reduce":
@@ -177,10 +178,10 @@ def _result_bytes(instruction: Instruction, kind: str) -> int:
 
 
 def _bytes_sent(kind: str, size: int, members: int) -> float:
-    """Return the bytes that each device sends, by the algorithms that send least (rings).
+    """Return the bytes that each device sends in a ring, the algorithm that sends least.
 
-    In a ring of n devices each passes on n - 1 of n parts; an all-reduce is a reduce-scatter and an
-    all-gather.
+    In a ring of n devices, each device passes on n - 1 of n parts, which is (n - 1) / n of `size`.
+    An all-reduce is a reduce-scatter and an all-gather, so it sends twice as much.
     """
     # The least that any all-reduce sends: Patarasuk and Yuan, "Bandwidth optimal all-reduce
     # algorithms for clusters of workstations" (2009).
@@ -193,7 +194,7 @@ def _bytes_sent(kind: str, size: int, members: int) -> float:
 def _links(instruction: Instruction) -> int:
     """Return the number of a chip's links that the compiler's algorithm uses at once.
 
-    Where it does not say, 2: a ring, both ways.
+    If the compiler does not say, it is 2: a ring in both directions.
     """
     notes = instruction.config.get("collective_algorithm_config", {}).get("debug", "")
     return int(first_group(r"colors:(\d+)", notes) or 2)

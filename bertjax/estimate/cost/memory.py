@@ -1,4 +1,4 @@
-"""Memory of a device, divided by what uses it."""
+"""Memory of a device, divided into its uses."""
 
 import math
 from collections.abc import Mapping
@@ -24,8 +24,8 @@ class Memory:
     code: int
     """The program itself."""
     padding: int
-    """Padding of tiled layouts of parameters, optimizer and batch, and outputs that do not reuse an
-    input's memory.
+    """Padding in the tiled layouts of parameters, optimizer and batch; also outputs that do not
+    reuse an input's memory.
     """
     available: int
     """The memory that a program may use on a chip."""
@@ -37,7 +37,7 @@ class Memory:
 
 
 def bytes_of(tree: Any) -> int:
-    """Return the bytes on one device of arrays that are described with their shardings."""
+    """Return the bytes that arrays of these shapes and shardings take on one device."""
     total = 0
     for leaf in jax.tree.leaves(tree):
         total += math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
@@ -47,7 +47,10 @@ def bytes_of(tree: Any) -> int:
 def memory_of(
     state: TrainState, batch: Mapping[str, Any], program: Compiled, available: int
 ) -> Memory:
-    """Return the memory of a compiled step on this abstract state and batch, by the compiler."""
+    """Return the memory of a compiled step with this abstract state and batch.
+
+    The numbers are those of the compiler's analysis of the program.
+    """
     analysis: Any = program.memory_analysis()
     parameters = bytes_of(state.params)
     optimizer = bytes_of((state.step, state.opt_state))

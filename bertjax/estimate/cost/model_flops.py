@@ -42,11 +42,15 @@ def layer_weights(model: ModelConfig) -> int:
 def model_flops(config: Config) -> ModelFlops:
     """Count the FLOPs of a step of `config` as in arXiv 2001.08361, section 2.1.
 
-    Attention's own products are added, and the heads where they are used: 6 x kernel entries x
-    tokens; attention 12 D a token, layer and visible key (4 D forward), of which there are L or
-    those of a window; the heads 6 x (D E + E V) a predicted position and 6 x (D^2 + 2 D) a sentence
-    label. Embedding look-ups, norms, softmax and the optimizer are not counted; padding is, as any
-    other token.
+    The layers take 6 x kernel entries x tokens. Two parts are added to this:
+
+    - attention: 12 D for each token, layer and visible key (4 D of it forward); the visible keys
+      are all L of a row, or those of a window
+    - the heads that are used: 6 x (D E + E V) for each predicted position, and 6 x (D^2 + 2 D) for
+      each sentence label
+
+    Embedding look-ups, norms, softmax and the optimizer are not counted. Padding is counted like
+    any other token.
     """
     model, data, batch_size = config.model, config.data, config.train.batch_size
     length, width = data.max_seq_length, model.hidden_size
@@ -56,10 +60,10 @@ def model_flops(config: Config) -> ModelFlops:
     visible_keys = 0
     for is_global in model.attends_globally:
         visible_keys += length if is_global else window
-    # Two products, each of D multiplications a pair of query and key.
+    # Two products, each of D multiplications for each pair of query and key.
     attention = 2 * TRAIN_FLOPS * visible_keys * width * tokens
     mlm_weights = width * model.embedding_width + model.embedding_width * model.vocab_size
-    # The head computes all these positions, also where a row has fewer masks.
+    # The head computes all these positions, even if a row has fewer masks.
     heads = mlm_weights * batch_size * data.max_predictions_per_seq
     if data.sentence_objective != "none":
         sentence_weights = width**2 + 2 * width

@@ -13,7 +13,7 @@ class Operation:
 
     name: str
     where: str
-    """The part of the model that it is from."""
+    """The part of the model that the instruction comes from."""
     phase: str
     """forward, again (computed again for the backward pass), backward, or update."""
     times: int
@@ -21,9 +21,9 @@ class Operation:
     seconds: float
     """The time of all its runs in a step."""
     share: float
-    """Its part of the step's time, 0 to 1."""
+    """The share of this time in the step's time, 0 to 1."""
     basis: str
-    """The source of its time, as in `schedule.Cost.basis`."""
+    """The source of the time, as in `schedule.Cost.basis`."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ class Collective:
     seconds: float
     """The time of all its runs in a step."""
     overlapped: bool
-    """True if it runs beside other work."""
+    """True if other work runs at the same time."""
     where: str
     phase: str
 
 
 class Origin(NamedTuple):
-    """The part of the model and the phase of the step that an operation is from."""
+    """The part of the model and the phase of the step that an operation comes from."""
 
     where: str
     phase: str
@@ -57,7 +57,7 @@ def most_expensive(schedule: Schedule, limit: int) -> tuple[Operation, ...]:
     step = schedule.seconds
     operations = []
     for cost in sorted(schedule.costs, key=lambda cost: -cost.total)[:limit]:
-        # All that follow take no time either: overlapped collectives, for example.
+        # The operations that follow take no time either, for example overlapped collectives.
         if cost.total <= 0:
             break
         where, phase = where_and_phase(cost.op_name)
@@ -97,10 +97,10 @@ def collectives_of(schedule: Schedule) -> tuple[Collective, ...]:
     return tuple(sorted(collectives, key=lambda collective: -collective.seconds))
 
 
-# Signs of a phase in JAX's names. The first one that is found counts: what is computed again stands
-# inside a `transpose`, and a transpose is of a `jvp`.
+# Signs of a phase in JAX's names. The first one that is found counts: the name of what is computed
+# again also has `transpose(`, and a name with `transpose(` also has `jvp(`.
 _PHASES = {"rematted_computation": "again", "transpose(": "backward", "jvp(": "forward"}
-_CALLED = {"closed_call", "eval_jaxpr"}  # as JAX 0.10 and 0.12 name the same
+_CALLED = {"closed_call", "eval_jaxpr"}  # names of the same thing in JAX 0.10 and in 0.12
 _STRUCTURE = {
     "while",
     "body",
@@ -112,7 +112,7 @@ _STRUCTURE = {
     *_CALLED,
 }
 """Parts of JAX's names that stand for control flow and not for a module."""
-# A method of the model and the module that it calls: the two say the same.
+# A method of the model and the module that it calls. The method is left out, as it adds nothing.
 _REDUNDANT = (
     ["encode", "encoder"],
     ["encode", "embeddings"],
@@ -124,8 +124,8 @@ _REDUNDANT = (
 def where_and_phase(op_name: str) -> Origin:
     """Read the part of the model and the phase from JAX's name of an operation.
 
-    `jit(step)/transpose(jvp(f))/encoder/while/body/mlp/dot_general` is of the part
-    `encoder/mlp dot_general` and of the phase `backward`. Both are '' for an empty name.
+    For `jit(step)/transpose(jvp(f))/encoder/while/body/mlp/dot_general` the part is
+    `encoder/mlp dot_general` and the phase `backward`. Both are '' for an empty name.
     """
     if not op_name:
         return Origin("", "")

@@ -10,7 +10,7 @@ from bertjax.estimate.program.hlo import Computation, Instruction, Module, first
 def program_flops(module: Module, schedule: Schedule) -> float:
     """Count the FLOPs of the matrix products that a device does in a step.
 
-    Those in custom kernels do not count: the text does not show them.
+    Products in custom kernels do not count, because the program's text does not show them.
     """
     total = 0.0
     for cost in schedule.costs:
@@ -19,7 +19,7 @@ def program_flops(module: Module, schedule: Schedule) -> float:
 
 
 def _flops_inside(module: Module, instruction: Instruction) -> float:
-    """Count the products of the computation that a fusion stands for."""
+    """Count the FLOPs of the products in a fusion's computation; 0 for other instructions."""
     if instruction.opcode != "fusion":
         return 0.0
     return computation_flops(module, module.computations[instruction.called("calls")[0]])
@@ -50,9 +50,9 @@ def _dot_flops(computation: Computation, dot: Instruction) -> float:
 def convolution_flops(computation: Computation, convolution: Instruction) -> float:
     """Count 2 FLOPs for each multiplication: the TPU compiler writes each product as a convolution.
 
-    A position of the window counts only where it lies on an entry of the input, neither on padding
-    nor in the gaps of a dilation. So batched products, which are written as convolutions that are
-    mostly padding, count as products.
+    A position of the window counts only if it lies on an entry of the input, neither on padding nor
+    in a gap of a dilation. A batched product is written as a convolution with mostly padding, so it
+    counts no more than the product itself.
     """
     left, right = (
         computation.instructions[name].shapes[0].dims for name in convolution.operands[:2]
@@ -61,8 +61,8 @@ def convolution_flops(computation: Computation, convolution: Instruction) -> flo
     labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", convolution.attributes)
     if labels is None:
         return 0.0
-    # Letters of the dimensions: b batch, f feature of input or output; i and o those of the kernel;
-    # digits are the spatial axes.
+    # Letters of the dimensions: b batch, f features of the input or the output, i and o the
+    # kernel's input and output features; digits are the spatial axes.
     inputs, kernel, result = labels.groups()
     windows = _window_axes(convolution.attributes)
     positions = 1
@@ -88,7 +88,7 @@ class _WindowAxis(NamedTuple):
 
 
 def _window_axes(attributes: str) -> list[_WindowAxis]:
-    """Read the window of a convolution; what the text leaves out has no effect."""
+    """Read the window of a convolution; fields that the text leaves out get the neutral value."""
     window = first_group(r"window=\{([^}]*)\}", attributes) or ""
     fields = dict(field.split("=") for field in window.split())
     # No spatial axis: a plain matrix product.
@@ -115,7 +115,7 @@ def _window_axes(attributes: str) -> list[_WindowAxis]:
 
 
 def _valid_positions(left: int, right: int, out: int, window: _WindowAxis) -> int:
-    """Count pairs of an output and a window position that meet an entry of the input, on one axis.
+    """Count, on one axis, pairs of an output and a window position that meet an input entry.
 
     `left`, `right` and `out` are the sizes of input, kernel and output.
     """

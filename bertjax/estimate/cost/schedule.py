@@ -23,7 +23,7 @@ _NO_WORK = {
     "rng-get-and-update-state",
     "get-dimension-size",
 }
-# The compiler schedules asynchronous copies so that they are done when they are needed.
+# The compiler schedules asynchronous copies so early that no other instruction waits for them.
 _ASYNCHRONOUS = {
     "copy-start",
     "copy-done",
@@ -56,7 +56,7 @@ _BRANCHES = ("branch_computations", "true_computation", "false_computation")
 
 @dataclass(frozen=True)
 class Cost:
-    """The part of one instruction in a step, on one device."""
+    """The cost of one instruction in a step, on one device."""
 
     instruction: Instruction
     times: int
@@ -64,19 +64,23 @@ class Cost:
     seconds: float
     """The time of one run."""
     basis: str
-    """The source of `seconds`: the compiler's `cycles`; a kernel's stated cost (`kernel`), or its
-    bytes where it states none (`kernel bytes`); the bytes of a `collective`; those of one that is
-    `overlapped`, which the step does not wait for; or, without any estimate, the `bytes` of the
-    instruction's result.
+    """The source of `seconds`.
+
+    - `cycles`: the compiler's estimate
+    - `kernel`: the cost that a custom kernel states
+    - `kernel bytes`: the bytes of a custom kernel's result, if the kernel states no cost
+    - `collective`: the bytes that a collective moves
+    - `overlapped`: the bytes of a collective that the step does not wait for
+    - `bytes`: the bytes of the instruction's result, if there is no estimate
     """
     op_name: str = ""
-    """JAX's name of the traced operation that it is from, or ''."""
+    """JAX's name of the traced operation that the instruction comes from, or ''."""
     transfer: Transfer | None = None
-    """The bytes that it moves, of a collective."""
+    """What a collective transfers; None for other instructions."""
 
     @property
     def total(self) -> float:
-        """Seconds of the step that it takes."""
+        """The time of all runs in a step, in seconds; 0 if the step does not wait for it."""
         return 0.0 if self.basis == "overlapped" else self.seconds * self.times
 
 
@@ -86,7 +90,7 @@ class Schedule:
 
     costs: tuple[Cost, ...]
     unknown_loops: tuple[str, ...]
-    """Loops whose number of iterations the text does not say; they are counted as one iteration."""
+    """Loops with an unknown number of iterations; each is counted as one iteration."""
 
     @property
     def seconds(self) -> float:
@@ -113,7 +117,7 @@ class _Walk:
     def costs_of(self, computation: Computation, times: int, caller: Caller | None) -> list[Cost]:
         """List the costs of a computation that runs `times` times in a step.
 
-        `caller` is the loop that it is the body of.
+        `caller` is the loop whose body the computation is, if it is a body.
         """
         costs: list[Cost] = []
         for instruction in computation.instructions.values():
@@ -142,7 +146,7 @@ class _Walk:
         return self.costs_of(body, times * iterations, Caller(computation, loop, caller))
 
     def _branch_costs(self, conditional: Instruction, times: int) -> list[Cost]:
-        """List the costs of the most expensive branch: which one runs is not known."""
+        """List the costs of the most expensive branch, since it is unknown which one runs."""
         branches = []
         for kind in _BRANCHES:
             for name in conditional.called(kind):
@@ -157,7 +161,7 @@ def _total_seconds(costs: list[Cost]) -> float:
 def _cost(
     module: Module, instruction: Instruction, placement: DevicePlacement, chip: Chip, times: int
 ) -> Cost | None:
-    """Return the cost of an instruction that calls nothing; None where it takes no time."""
+    """Return the cost of a single instruction; None if it takes no time of its own."""
     op_name = _op_name(module, instruction)
     transfer = transfer_of(module, instruction, placement, chip)
     if transfer is not None:
@@ -170,8 +174,8 @@ def _cost(
         return Cost(instruction, times, seconds, basis, op_name)
     if _is_free(module, instruction):
         return None
-    # Factor 2: the result is written, and about as much is read. Most of these instructions are
-    # sorts and gathers.
+    # The factor 2 is there because the result is written and about as much is read. Most of these
+    # instructions are sorts and gathers.
     seconds = 2 * instruction.bytes / chip.hbm_bandwidth
     return Cost(instruction, times, seconds, "bytes", op_name)
 
@@ -185,9 +189,10 @@ def _is_free(module: Module, instruction: Instruction) -> bool:
 
 
 def _op_name(module: Module, instruction: Instruction) -> str:
-    """Return JAX's name of the operation that an instruction is from, or ''.
+    """Return JAX's name of the operation that an instruction comes from, or ''.
 
-    A fusion without a name has that of the last instruction inside that has one: its result.
+    A fusion without a name gets the name of the last instruction inside it that has one, which is
+    the nearest to the fusion's result.
     """
     if instruction.op_name:
         return instruction.op_name
@@ -201,7 +206,7 @@ def _op_name(module: Module, instruction: Instruction) -> str:
 def _kernel_seconds(instruction: Instruction, chip: Chip) -> tuple[float, str]:
     """Return a custom kernel's seconds and their basis.
 
-    They are at the chip's peak or its memory's bandwidth, whichever takes longer.
+    The seconds are FLOPs / peak or bytes / memory bandwidth of the chip, whichever is longer.
     """
     stated = instruction.config.get("custom_call_config", {}).get("cost_estimate")
     if not stated:
@@ -212,7 +217,7 @@ def _kernel_seconds(instruction: Instruction, chip: Chip) -> tuple[float, str]:
 
 
 def _ends_collective(module: Module, instruction: Instruction) -> bool:
-    """Tell whether the instruction ends an asynchronous one, whose time counts at its start."""
+    """Return whether an instruction ends an asynchronous one, whose time counts at its start."""
     if instruction.opcode.endswith("-done"):
         return True
     inner = module.called_instructions(instruction)

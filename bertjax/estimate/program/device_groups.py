@@ -13,16 +13,16 @@ _MESH = re.compile(
 _RANGE = re.compile(r"\[(?P<shape>[\d,]*)\]<=(?P<numbers>\[[\d,]*\](?:T\([\d,]*\))?)")
 _LISTS = re.compile(r"\{(?P<lists>(?:\{[\d,]*\},?)*)\}")
 PART = "part"
-"""The last of the axes' names where groups are not whole axes."""
+"""Stands last among the names of the axes if the groups are not whole axes."""
 
 
 def parse_groups(attributes: str, devices: int) -> np.ndarray:
-    """Read `replica_groups=` among a collective's attributes, int `[groups, devices in each]`.
+    """Read `replica_groups=` in a collective's attributes, int `[groups, devices of a group]`.
 
-    XLA has three forms: lists `{{0,1},{2,3}}`, a permuted range `[2,2]<=[2,2]T(1,0)`, and axes of a
-    mesh `mesh['a'=2,'b'=2] {'b'}`, of which also parts of axes `'a':(2)2` and permuted devices
-    `mesh[…], device_ids=([2,2]T(1,0)) {…}`. Without groups all devices are one. Raises `ValueError`
-    for another form.
+    XLA writes groups in three forms: lists `{{0,1},{2,3}}`, a permuted range
+    `[2,2]<=[2,2]T(1,0)`, and axes of a mesh `mesh['a'=2,'b'=2] {'b'}`. The third form may also have
+    parts of axes, `'a':(2)2`, and permuted devices, `mesh[…], device_ids=([2,2]T(1,0)) {…}`. If the
+    attributes have no groups, all devices form one group. Raises `ValueError` for any other form.
     """
     _, _, text = attributes.partition("replica_groups=")
     mesh = _MESH.match(text)
@@ -33,7 +33,7 @@ def parse_groups(attributes: str, devices: int) -> np.ndarray:
         return _permuted_range(permuted["numbers"]).reshape(_numbers(permuted["shape"]))
     lists = _LISTS.match(text)
     if text and not lists:
-        # A guess would give wrong axes and bytes without a word.
+        # A guess would give wrong axes and bytes without any warning.
         raise ValueError(f"replica groups of an unknown form: {text[:100]}")
     groups = re.findall(r"\{([\d,]+)\}", lists["lists"]) if lists else []
     if not groups:
@@ -46,9 +46,10 @@ def _numbers(text: str) -> list[int]:
 
 
 def _permuted_range(text: str) -> np.ndarray:
-    """Return the numbers that `[2,4]T(1,0)` means: from 0 in that shape, transposed, flat.
+    """Return the device numbers that a text such as `[2,4]T(1,0)` means.
 
-    Without `T(...)` the numbers keep their order.
+    The numbers from 0 on are put into the shape [2, 4], transposed by (1, 0) and flattened. Without
+    `T(...)` they keep their order.
     """
     shape, _, permutation = text.partition("T")
     sizes = _numbers(shape)
@@ -57,12 +58,13 @@ def _permuted_range(text: str) -> np.ndarray:
 
 
 def _mesh_groups(match: re.Match[str]) -> np.ndarray:
-    """Return the groups of the devices that differ in the joined axes of a mesh only."""
+    """Return the groups: the devices of a group differ only along the joined axes of a mesh."""
     sizes = {name: int(size) for name, size in re.findall(r"'([^']*)'=(\d+)", match["axes"])}
     device_count = math.prod(sizes.values())
     numbers = _permuted_range(match["ids"]) if match["ids"] else np.arange(device_count)
     joined = re.findall(r"'([^']*)'(?::\((\d+)\)(\d+))?", match["joined"])
-    # Each axis as three: (before, joined, after) of a part, (1, size, 1) of a whole joined axis.
+    # Each axis is divided into three, (before, joined, after). They are (1, size, 1) if the whole
+    # axis is joined, and (size, 1, 1) if the axis is not joined.
     parts = {name: (size, 1, 1) for name, size in sizes.items()}
     for name, before, size in joined:
         first, middle = (int(before), int(size)) if size else (1, sizes[name])
@@ -80,9 +82,9 @@ def _mesh_groups(match: re.Match[str]) -> np.ndarray:
 def axes_of(groups: np.ndarray, mesh: Mapping[str, int]) -> tuple[str, ...]:
     """Return the names of the mesh axes along which the groups' devices lie, in the mesh's order.
 
-    `mesh` has the axes' sizes by name. A device's number is its position in the mesh, row by row.
-    Where the groups are not whole axes, the names are those that differ within a group, and `PART`
-    is the last.
+    `mesh` has the axes' sizes by name. A device's number is its position in the mesh, in which the
+    last axis varies fastest. If the groups are not whole axes, the names are those of the axes
+    along which the devices of a group differ, and `PART` follows them.
     """
     coordinates = np.unravel_index(groups, tuple(mesh.values()))
     varied = []

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 # Other dtypes have their number of bits after the first letters, as s32 and f8e4m3fn do.
 # A pred takes a byte for its one bit, and a token has no data.
 BITS = {"pred": 8, "token": 0, "bf16": 16}
-# Shapes without their layouts, which follow in braces: bf16[8,128]{1,0:T(8,128)}.
+# A shape without its layout, which follows in braces: bf16[8,128]{1,0:T(8,128)}.
 _ARRAY = re.compile(r"\b([a-z]+[0-9]*[a-z0-9]*)\[([0-9,]*)\]")
 _NAME = re.compile(r"%([\w.\-]+)")
 _CALLED = re.compile(
@@ -21,7 +21,7 @@ _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 def first_group(pattern: str, text: str) -> str | None:
-    """Return the first group of a pattern's first match in a text; None where nothing matches."""
+    """Return the first group of a pattern's first match in a text; None if nothing matches."""
     match = re.search(pattern, text)
     return match.group(1) if match else None
 
@@ -49,7 +49,7 @@ class Shape(NamedTuple):
 
 @dataclass(frozen=True)
 class Instruction:
-    """An instruction, which the text writes `name = shapes opcode(operands), attributes`."""
+    """An instruction; in the text it is `name = shapes opcode(operands), attributes`."""
 
     name: str
     opcode: str
@@ -66,7 +66,7 @@ class Instruction:
 
     @cached_property
     def config(self) -> dict[str, Any]:
-        """The backend's configuration of it; empty where there is none."""
+        """The backend's configuration of the instruction; empty if there is none."""
         _, _, rest = self.attributes.partition("backend_config=")
         if not rest.startswith("{"):
             return {}
@@ -75,13 +75,13 @@ class Instruction:
 
     @property
     def cycles(self) -> int | None:
-        """The compiler's estimate of its time; None where it gives none."""
+        """The compiler's estimate of the instruction's time, in cycles; None if it gives none."""
         cycles = self.config.get("window_config", {}).get("estimated_cycles")
         return None if cycles is None else int(cycles)
 
     @property
     def op_name(self) -> str:
-        """JAX's name of the traced operation that it is from, or ''."""
+        """JAX's name of the traced operation that the instruction comes from, or ''."""
         return first_group(r'op_name="((?:[^"\\]|\\.)*)"', self.attributes) or ""
 
     @property
@@ -90,9 +90,9 @@ class Instruction:
         return first_group(r'custom_call_target="([^"]*)"', self.attributes) or ""
 
     def called(self, kind: str) -> tuple[str, ...]:
-        """Return the names of the computations that it calls as `kind`.
+        """Return the names of the computations that the instruction calls in the attribute `kind`.
 
-        A kind is an attribute's name: calls, body, condition, branch_computations, …
+        Kinds are calls, body, condition, branch_computations, …
         """
         # Strings and the backend's configuration may hold text that looks like a call.
         attributes, _, _ = self.attributes.partition("backend_config=")
@@ -132,7 +132,7 @@ class Module:
     """The computation that runs first."""
 
     def called_instructions(self, instruction: Instruction) -> list[Instruction]:
-        """List the instructions of the computations that a fusion or asynchronous call calls."""
+        """List the instructions of the computations that a fusion or asynchronous start calls."""
         called: list[Instruction] = []
         for name in instruction.called("calls"):
             called += self.computations[name].instructions.values()
@@ -140,7 +140,7 @@ class Module:
 
 
 def parse(text: str) -> Module:
-    """Read the program that `compiled.as_text()` printed; `ValueError` where it has no entry."""
+    """Read the program that `compiled.as_text()` printed; raise `ValueError` without an entry."""
     computations: dict[str, Computation] = {}
     entry = None
     name = ""
@@ -152,7 +152,7 @@ def parse(text: str) -> Module:
                 name, lines = header.group(2), []
                 if header.group(1):
                     entry = name
-        # The end of a computation for a sparse core names its thread.
+        # In a computation for a sparse core, the name of the thread follows the closing brace.
         elif re.fullmatch(r'}(, execution_thread="[^"]*")?', line):
             computations[name] = _computation(name, lines)
             name = ""
@@ -180,7 +180,7 @@ def _computation(name: str, lines: list[str]) -> Computation:
 
 def _instruction(line: str) -> Instruction:
     left, _, right = line.partition(" = ")
-    right = re.sub(r"/\*index=\d+\*/", "", right)  # the compiler counts the elements of long tuples
+    right = re.sub(r"/\*index=\d+\*/", "", right)  # comments that count elements of long tuples
     shapes_end = _closing(right) if right.startswith("(") else right.index(" ")
     shapes = tuple(_shape(dtype, dims) for dtype, dims in _ARRAY.findall(right[:shapes_end]))
     call = right[shapes_end:].lstrip()
@@ -203,7 +203,7 @@ def _shape(dtype: str, dims: str) -> Shape:
 
 
 def _closing(text: str) -> int:
-    """Return the position after the parenthesis that closes the one at the beginning."""
+    """Return the position after the parenthesis that closes the first one of the text."""
     depth = 0
     for parenthesis in re.finditer(r"[()]", text):
         depth += 1 if parenthesis.group() == "(" else -1

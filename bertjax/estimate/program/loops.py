@@ -1,4 +1,4 @@
-"""Iterations of a compiled program's loops, read from their conditions.
+"""Numbers of iterations of a compiled program's loops, read from the loops' conditions.
 
 The compiler does not always print how often a loop runs.
 """
@@ -12,12 +12,12 @@ SAME_VALUE = ("copy", "bitcast", "convert", "reshape", "copy-done", "copy-start"
 
 
 class Caller(NamedTuple):
-    """The loop that a computation is the body of, and the computation with that loop in it."""
+    """The loop whose body a computation is, and the computation that contains this loop."""
 
     computation: Computation
     loop: Instruction
     outer: "Caller | None"
-    """The loop around it, if that computation is the body of another one."""
+    """The caller of `computation`, if that is itself the body of a loop."""
 
 
 def trip_count(
@@ -25,10 +25,11 @@ def trip_count(
 ) -> int | None:
     """Return how often the body of `loop`, a while of `computation`, runs; None if unknown.
 
-    Loops over a counter are understood, as `lax.scan` and `fori_loop` make them: the condition
-    compares an element of the carried tuple with a constant, and the body adds a constant to it.
+    Only loops over a counter are understood, such as those of `lax.scan` and `fori_loop`: the
+    condition compares an element of the carried tuple with a constant, and the body adds a constant
+    to this element.
     """
-    # XLA prints its own count where its analysis found one.
+    # XLA prints its own count if its analysis found one.
     known = loop.config.get("known_trip_count")
     if known:
         return int(known["n"])
@@ -50,7 +51,7 @@ def trip_count(
 
 
 def _count(distance: int, step: int, direction: str | None) -> int | None:
-    """Return the iterations of a counter that goes by `step` to a bound at this distance."""
+    """Return the number of iterations of a counter that moves by `step` over `distance`."""
     # `-(-a // b)` is a / b rounded up, whatever the signs: a counter may also go down.
     match direction:
         case "LT" | "GT":
@@ -65,7 +66,7 @@ def _count(distance: int, step: int, direction: str | None) -> int | None:
 
 
 def _through(computation: Computation, name: str) -> Instruction:
-    """Return the instruction that `name` has its value from, through copies."""
+    """Return the instruction that computes the value of `name`; copies are passed over."""
     instruction = computation.instructions[name]
     while instruction.opcode in SAME_VALUE:
         instruction = computation.instructions[instruction.operands[0]]
@@ -73,7 +74,7 @@ def _through(computation: Computation, name: str) -> Instruction:
 
 
 def _element(computation: Computation, name: str) -> int | None:
-    """Return the index of `name` in the carried tuple, None where it is no element of it."""
+    """Return the index of `name` in the carried tuple; None if it is not an element of it."""
     element = _through(computation, name)
     if element.opcode != "get-tuple-element":
         return None
@@ -83,7 +84,7 @@ def _element(computation: Computation, name: str) -> int | None:
 
 
 def _step(module: Module, body: Computation, index: int, inside: Caller) -> int | None:
-    """Return the constant that the body adds to an element; None where it does otherwise."""
+    """Return the constant that the body adds to an element; None if it does anything else."""
     if body.root.opcode != "tuple":
         return None
     added = _through(body, body.root.operands[index])
@@ -97,7 +98,7 @@ def _step(module: Module, body: Computation, index: int, inside: Caller) -> int 
 
 
 def _initial(module: Module, index: int, caller: Caller) -> int | None:
-    """Return an element's value before the first iteration; None where it is not constant."""
+    """Return an element's value before the first iteration; None if it is not constant."""
     carried = _through(caller.computation, caller.loop.operands[0])
     if carried.opcode != "tuple":
         return None
@@ -107,13 +108,13 @@ def _initial(module: Module, index: int, caller: Caller) -> int | None:
 def _constant(
     module: Module, computation: Computation, name: str, caller: Caller | None
 ) -> int | None:
-    """Return the integer that `name` always is, else None.
+    """Return the integer that `name` always is; None if it is not constant.
 
-    Elements that a loop does not change have their value before it.
+    An element that a loop does not change keeps its value from before the loop.
     """
     instruction = _through(computation, name)
     if instruction.opcode == "constant":
-        # Other literals, such as 0.5 or a list, are no counters.
+        # Other literals, such as 0.5 or a list, are not values of a counter.
         is_integer = instruction.literal.lstrip("-").isdigit()
         return int(instruction.literal) if is_integer else None
     index = _element(computation, name)

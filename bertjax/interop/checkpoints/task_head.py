@@ -20,9 +20,9 @@ log = logging.getLogger("bertjax")
 def load_with_head(path: epath.PathLike, task: str = "") -> tuple[TrainedModel, TaskHead | None]:
     """Load a run's checkpoint like `load_model`, with the head of `task` at `params[TASK_HEAD]`.
 
-    The task is by default the only one. The head is None for a model that was not fine-tuned, and
-    for a task that has a decoder instead. Raises `UserError` for a task that the model was not
-    trained on, or if none is given and there are several.
+    By default the task is the only one of the model. The head is None for a model that was not
+    fine-tuned, and for a task that has a decoder instead of a linear head. Raises `UserError` for a
+    task that the model was not trained on, and if no task is given and the model has several.
     """
     _, folder = checkpoint.find_checkpoint(path)
     tasks = {values["name"]: values for values in checkpoint.read_meta(folder).get("tasks") or ()}
@@ -39,6 +39,6 @@ def load_with_head(path: epath.PathLike, task: str = "") -> tuple[TrainedModel, 
         return load_model(folder), None
     model = load_model(folder, heads={task: head.outputs})
     params = without_groups(model.params, [TASKS])
-    # Under one name whatever the task's, so that formats need not know it.
+    # The head has the same name for every task, so that formats need not know the task's name.
     params[TASK_HEAD] = model.params[TASKS][task]
     return dataclasses.replace(model, params=params), head

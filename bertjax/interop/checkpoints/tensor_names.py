@@ -1,7 +1,7 @@
 """Names that other programs give to the parameters of `docs/parameters.md`.
 
-The modules are a table for each architecture, the rest of a name follows from a few rules for each
-format.
+For each architecture a table has the names of the modules. For each format a few rules give the
+rest of a name.
 """
 
 from collections.abc import Callable, Mapping
@@ -43,8 +43,8 @@ def _architecture(
 ) -> dict[str, str]:
     """Return the encoder's modules: bertjax's path to the name in `transformers`.
 
-    `layer_path` is where a layer's modules are, with `{}` for the layer's number; `prefix` is the
-    architecture's name, which begins every name but those of the heads.
+    `layer_path` is the path of a layer's modules, with `{}` for the layer's number. `prefix` is the
+    architecture's name, with which all names begin except those of the heads.
     """
     modules = dict(_EMBEDDINGS)
     for path, name in layer_modules.items():
@@ -54,7 +54,7 @@ def _architecture(
 
 
 TASK_HEAD = "task_head"
-"""Group of a fine-tuned task's head among the parameters that are exported."""
+"""Name of the group that holds a fine-tuned task's head in exported parameters."""
 
 MODULES: dict[str, dict[str, str]] = {
     "bert": _architecture("bert", "encoder.layer.{}", _BERT_LAYER, {"pooler": "pooler.dense"})
@@ -64,10 +64,10 @@ MODULES: dict[str, dict[str, str]] = {
         "mlm/layer_norm": "cls.predictions.transform.LayerNorm",
         "nsp": "cls.seq_relationship",
     },
-    # Trained without sentence pairs (arXiv 1907.11692): no head for them.
+    # RoBERTa is trained without sentence pairs (arXiv 1907.11692), so it has no head for them.
     "roberta": _architecture("roberta", "encoder.layer.{}", _BERT_LAYER, {"pooler": "pooler.dense"})
     | {"mlm": "lm_head", "mlm/transform": "lm_head.dense", "mlm/layer_norm": "lm_head.layer_norm"},
-    # Has no pooler; the masked-word head is its generator's (arXiv 2003.10555).
+    # ELECTRA has no pooler; the masked-word head is its generator's (arXiv 2003.10555).
     "electra": _architecture(
         "electra", "encoder.layer.{}", _BERT_LAYER, {"embeddings/projection": "embeddings_project"}
     )
@@ -76,7 +76,7 @@ MODULES: dict[str, dict[str, str]] = {
         "mlm/transform": "generator_predictions.dense",
         "mlm/layer_norm": "generator_predictions.LayerNorm",
     },
-    # One group of one layer: the same for all (arXiv 1909.11942).
+    # ALBERT has one group of one layer, which all layers share (arXiv 1909.11942).
     "albert": _architecture(
         "albert",
         "encoder.albert_layer_groups.0.albert_layers.0",
@@ -87,14 +87,14 @@ MODULES: dict[str, dict[str, str]] = {
         "mlm": "predictions",
         "mlm/transform": "predictions.dense",
         "mlm/layer_norm": "predictions.LayerNorm",
-        # It tells the order of two sentences; its shape is that of BERT's head.
+        # This head tells the order of two sentences; it has the shape of BERT's sentence head.
         "nsp": "sop_classifier.classifier",
     },
 }
-"""By architecture: bertjax's path of a module to its name in `transformers`."""
+"""For each architecture, from bertjax's path of a module to the module's name in `transformers`."""
 
-# By architecture: name of a tensor that is tied to a parameter, to that parameter's path.
-# The same pairs as `_tied_weights_keys` of the classes in transformers.
+# For each architecture, from the name of a tensor that is tied to a parameter to the path of this
+# parameter. The pairs are those of `_tied_weights_keys` in the classes of transformers.
 _COPIES = {
     "bert": {
         "cls.predictions.decoder.weight": "embeddings/word/embedding",
@@ -104,7 +104,7 @@ _COPIES = {
         "lm_head.decoder.weight": "embeddings/word/embedding",
         "lm_head.decoder.bias": "mlm/bias",
     },
-    # This head is the decoder itself, so its bias is the parameter and no copy.
+    # ELECTRA's head is the decoder itself, so its bias is the parameter and not a copy.
     "electra": {"generator_lm_head.weight": "embeddings/word/embedding"},
     "albert": {
         "predictions.decoder.weight": "embeddings/word/embedding",
@@ -123,15 +123,15 @@ class Dialect:
     architecture: str
     """A key of `MODULES`."""
     prefix: str
-    """Beginning of the encoder's names, which a file of the encoder alone leaves out."""
+    """Beginning of the encoder's names; a file with only the encoder leaves it out."""
     name: Callable[[str], str]
     """Return the name of a path, with `{}` for the number of the layer."""
     transposed: frozenset[str] | None
-    """Paths of the matrices that are kept as [out, in]; None: all kernels."""
+    """Paths of the matrices that the format keeps as [out, in]; None: all kernels."""
     copies: Mapping[str, str] = field(default_factory=dict)
-    """Names of tied copies of a tensor, and the path of the original."""
+    """From the name of a tied copy to the path of the parameter that it copies."""
     ignored: Callable[[str], bool] = lambda name: False
-    """Return whether a name is no parameter's: a counter's, or the optimizer's."""
+    """Return whether a tensor is not a parameter but, for example, the optimizer's."""
 
     def has(self, path: str) -> bool:
         """Return whether the architecture has a tensor for `path`."""
@@ -145,7 +145,7 @@ class Dialect:
 
 
 def _split_path(modules: Mapping[str, str], path: str) -> tuple[str, str]:
-    """Return the name of the module at `path`, and the path's last component."""
+    """Return the name of the module that has the parameter `path`, and the path's last part."""
     module, _, leaf = path.rpartition("/")
     return modules[module], leaf
 
@@ -153,17 +153,17 @@ def _split_path(modules: Mapping[str, str], path: str) -> tuple[str, str]:
 def torch_dialect(architecture: str, task_class: str = "") -> Dialect:
     """Return the names in PyTorch checkpoints of `transformers`, safetensors or `.bin`.
 
-    With a `task_class` such as SequenceClassification they include its head.
+    With a `task_class` such as SequenceClassification the names include that of its head.
     """
     head = "qa_outputs" if task_class == "QuestionAnswering" else "classifier"
     modules = MODULES[architecture] | {TASK_HEAD: head}
     if (architecture, task_class) == ("roberta", "SequenceClassification"):
-        # Only this class has a hidden layer in its head, which is bertjax's pooler.
+        # Only the head of this class has a hidden layer, which is the pooler in bertjax.
         modules |= {"pooler": "classifier.dense", TASK_HEAD: "classifier.out_proj"}
 
     def name(path: str) -> str:
         module, leaf = _split_path(modules, path)
-        # PyTorch calls kernels, scales and tables of embeddings alike.
+        # PyTorch has one name, `weight`, for kernels, scales and tables of embeddings.
         return f"{module}.bias" if leaf == "bias" else f"{module}.weight"
 
     return Dialect(
@@ -182,7 +182,7 @@ def torch_dialect(architecture: str, task_class: str = "") -> Dialect:
 def flax_dialect(architecture: str) -> Dialect:
     """Return the names in `flax_model.msgpack` of `transformers` 4, joined by `/`.
 
-    Its modules are named as PyTorch's and its matrices lie as bertjax's.
+    The modules have the names of PyTorch; the matrices have the layout of bertjax.
     """
 
     def name(path: str) -> str:
@@ -192,7 +192,7 @@ def flax_dialect(architecture: str) -> Dialect:
     return Dialect(architecture, prefix=f"{architecture}/", name=name, transposed=frozenset())
 
 
-# Where the original BERT's names do not follow from the table of modules.
+# Names in the original BERT that do not follow from the table of modules.
 _TENSORFLOW_NAMES = {
     "mlm/bias": "cls/predictions/output_bias",
     "nsp/kernel": "cls/seq_relationship/output_weights",
@@ -211,7 +211,8 @@ def tensorflow_dialect() -> Dialect:
             return _TENSORFLOW_NAMES[path]
         module, leaf = _split_path(MODULES["bert"], path)
         module = module.replace("layer.{}", "layer_{}").replace(".", "/")
-        # The original's tables are variables of the embeddings' scope, without one of their own.
+        # The original's tables are variables in the scope of the embeddings; they have no scope of
+        # their own.
         if leaf == "embedding":
             return module
         if module.endswith("LayerNorm"):
@@ -222,7 +223,7 @@ def tensorflow_dialect() -> Dialect:
         "bert",
         prefix="bert/",
         name=name,
-        # The original's script multiplies by the transpose of this one.
+        # The original's script multiplies by the transpose of this matrix.
         transposed=frozenset({"nsp/kernel"}),
         ignored=lambda name: name.endswith(_OPTIMIZER_ENDINGS),
     )

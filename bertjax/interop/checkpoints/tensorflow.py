@@ -1,6 +1,6 @@
 """Import and export of checkpoints of the original BERT (github.com/google-research/bert).
 
-A folder of it has `bert_config.json`, `bert_model.ckpt.*` and `vocab.txt`.
+A folder of the original BERT has `bert_config.json`, `bert_model.ckpt.*` and `vocab.txt`.
 """
 
 import dataclasses
@@ -35,21 +35,21 @@ from bertjax.storage import read_json, write_whole
 
 CONFIG = "bert_config.json"
 CHECKPOINT = "bert_model.ckpt"
-# It calls tf.contrib.layers.layer_norm and leaves its `variance_epsilon` as it is.
+# The original calls tf.contrib.layers.layer_norm, whose `variance_epsilon` it does not change.
 LAYER_NORM_EPS = 1e-12  # a constant in the original's layer norms
-# The original's `BertConfig` has no field for it.
+# The original's `BertConfig` has no field for `layer_norm_eps`.
 FIELDS = tuple(name for name in SAME_NAME_FIELDS if name != "layer_norm_eps")
-# Field of ours, which the original's scripts ignore: they know one `gelu` only.
+# A field that bertjax adds and that the original's scripts ignore: they know only one `gelu`.
 ACTIVATION = "bertjax_hidden_act"
 
 
 def load(source: epath.PathLike, drop: Sequence[str] = ()) -> tuple[ModelConfig, dict[str, Any]]:
-    """Return configuration and parameters of a folder of the original BERT.
+    """Return the configuration and the parameters in a folder of the original BERT.
 
-    `source` may also be the prefix of one checkpoint in it. Moments of the optimizer and the step
-    are left out, and so are tensors whose names begin with an entry of `drop`. The original's
-    `gelu` is taken for the exact one, with which the published models were trained, though its
-    script has used the tanh approximation since 2019. Errors as in `huggingface.load`.
+    `source` may also be the prefix of one checkpoint in the folder. The optimizer's moments, the
+    step, and tensors whose names begin with an entry of `drop` are left out. The original's `gelu`
+    is read as the exact GELU: the published models were trained with it, although the original's
+    script has used the tanh approximation since 2019. Raises the errors of `huggingface.load`.
     """
     prefix = _prefix(epath.Path(source))
     values = read_json(prefix.parent / CONFIG)
@@ -68,8 +68,8 @@ def save(
 ) -> None:
     """Write `bert_config.json`, `bert_model.ckpt.*` and the vocabulary for the original scripts.
 
-    The checkpoint's index is written last. Raises `UserError` for a model that the original does
-    not compute.
+    The checkpoint's index is written last. Raises `UserError` for a model that the original cannot
+    compute.
     """
     path = epath.Path(folder)
     architecture = huggingface_architecture(config)
@@ -98,7 +98,7 @@ def save(
 
 
 def _prefix(source: epath.Path) -> epath.Path:
-    """Return the checkpoint's path without its endings."""
+    """Return the path of the checkpoint's files without their endings."""
     if source.name.endswith(".index"):
         source = source.parent / source.name.removesuffix(".index")
     if not source.is_dir():
@@ -128,7 +128,7 @@ def _open(prefix: epath.Path, ignored: Callable[[str], bool]) -> Tensors:
         reader = tf.train.load_checkpoint(str(prefix))
         shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
         dtypes = reader.get_variable_to_dtype_map()
-    except Exception as error:  # TensorFlow's bindings raise IndexError and others of damaged files
+    except Exception as error:  # for damaged files TensorFlow raises IndexError and others
         raise _damaged(prefix, error) from error
     read_shapes = {name: shape for name, shape in shapes.items() if not ignored(name)}
     _check_tensors(prefix, read_shapes, dtypes)
@@ -147,7 +147,7 @@ def _check_tensors(
 ) -> None:
     """Raise `UserError` for a tensor that is not float32 or that claims more bytes than there are.
 
-    An index may claim any shape; TensorFlow reserves memory for it before it reads.
+    An index may claim any shape, and TensorFlow reserves memory for this shape before it reads.
     """
     import tensorflow as tf
 
@@ -175,10 +175,10 @@ def _write(folder: epath.Path, tensors: dict[str, np.ndarray]) -> None:
     with needs_extra("data"):
         import tensorflow as tf
 
-    # Data before the index, without which there is no checkpoint.
+    # The index comes last: without it there is no checkpoint.
     with tensorflow_output(folder, last=f"{CHECKPOINT}.index") as local:
-        # By the operator that `tf.train.Saver` uses: `tf.train.Checkpoint` would give the tensors
-        # names of its own.
+        # The operator that `tf.train.Saver` uses; `tf.train.Checkpoint` would give the tensors
+        # other names.
         tf.raw_ops.SaveV2(
             prefix=str(local / CHECKPOINT),
             tensor_names=list(tensors),

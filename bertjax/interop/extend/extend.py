@@ -1,4 +1,4 @@
-"""Extension of a model: longer inputs, new words, words with vectors from elsewhere.
+"""Extension of a model: longer inputs, new words, and given vectors for words.
 
 Pure functions of (config, params, ...) that return a new (config, params); their arguments stay as
 they are.
@@ -24,7 +24,7 @@ from bertjax.model.functional import Params
 PositionMethod = Literal["tile", "interpolate"]
 EmbeddingMethod = Literal["mean", "pieces"]
 
-MAX_POSITIONS = 1 << 20  # attention over as many needs terabytes
+MAX_POSITIONS = 1 << 20  # attention over this many needs terabytes
 WORD_TABLE = ("embeddings", "word", "embedding")
 POSITION_TABLE = ("embeddings", "position", "embedding")
 MLM_BIAS = ("mlm", "bias")
@@ -33,14 +33,15 @@ MLM_BIAS = ("mlm", "bias")
 def extend_positions(
     config: ModelConfig, params: Params, length: int, method: PositionMethod = "tile"
 ) -> tuple[ModelConfig, Params]:
-    """Return the model with positions for inputs of up to `length` ids, made of the learned ones.
+    """Return the model with positions for up to `length` ids, made from the learned positions.
 
-    `tile` repeats the learned positions in order, as Longformer does (arXiv 2004.05150, section 5):
-    inputs no longer than before give the same bits. `interpolate` stretches them: the first and the
-    last stay first and last, the others are linear between two neighbours, as ViT does for finer
-    images (arXiv 2010.11929, section 3.2); every input's outputs change. Entries of the table below
-    `config.position_offset` are no positions and stay as they are. Raises `UserError` where
-    `length` is not above `config.max_length`.
+    `tile` repeats the learned positions in order, as Longformer does (arXiv 2004.05150, section 5).
+    The outputs for inputs no longer than before stay the same to the bit. `interpolate` stretches
+    the learned positions, as ViT does for images of higher resolution (arXiv 2010.11929, section
+    3.2): the first and the last stay first and last, and every other one lies linearly between two
+    learned neighbours. This changes the outputs for every input. The table's entries below
+    `config.position_offset` are not positions and stay as they are. Raises `UserError` if `length`
+    is not above `config.max_length`.
     """
     methods = get_args(PositionMethod)
     check(method in methods, where="positions", found=method, expected=" or ".join(methods))
@@ -70,7 +71,7 @@ def extend_positions(
 
 def _interpolate(learned_LxE: np.ndarray, length: int) -> np.ndarray:
     last = len(learned_LxE) - 1
-    # In integers: a new position that falls on a learned one is then the same to the bit.
+    # Integers are exact: a new position that falls on a learned one then equals it to the bit.
     below, rest = np.divmod(np.arange(length) * last, length - 1)
     share = (rest / (length - 1)).astype(np.float32)[:, None]
     above = np.minimum(below + 1, last)
@@ -88,16 +89,17 @@ def extend_vocabulary(
 ) -> tuple[ModelConfig, Params]:
     """Return the model with new entries, whose ids follow those of the old `tokenizer`.
 
-    `pieces` holds for each new entry the ids that `tokenizer` encodes it as. With the method
-    `pieces` its embedding, and its bias in the masked-word head, are their mean (arXiv 2402.09977).
-    With `mean` they are the mean over all entries but the special ones: then a new entry's logit is
-    the mean of theirs, so that its probability is nowhere above one in their number (J. Hewitt,
-    "Initializing New Word Embeddings for Pretrained Language Models", 2021).
+    `pieces` holds, for each new entry, the ids that `tokenizer` encodes it as. With the method
+    `pieces`, the entry's embedding and its bias in the masked-word head are the means over these
+    ids (arXiv 2402.09977). With `mean` they are the means over all n old entries that are not
+    special. The logit of a new entry is then the mean of those n logits, so its probability is
+    never above 1 / n (J. Hewitt, "Initializing New Word Embeddings for Pretrained Language Models",
+    2021).
 
-    Unused entries at the table's end are taken first; where they do not suffice the table grows, to
-    a `multiple`, and what fills it up is the mean. Old entries keep their bits. Raises `UserError`
-    for a table smaller than the tokenizer, and for a new entry without pieces or with one that is
-    no id of `tokenizer`.
+    New entries first take the unused entries at the table's end. If these are too few, the table
+    grows to a multiple of `multiple`, and the entries that only fill it up get the mean. The
+    tokenizer's old entries do not change. Raises `UserError` for a table with fewer entries than
+    the tokenizer, and for a new entry without pieces or with a piece that is no id of `tokenizer`.
     """
     methods = get_args(EmbeddingMethod)
     check(method in methods, where="new rows", found=method, expected=" or ".join(methods))
@@ -136,7 +138,8 @@ def extend_vocabulary(
         return new
 
     params = _replace_leaf(params, WORD_TABLE, extend(_leaf(params, WORD_TABLE)))
-    # The head's only parameter of the vocabulary's size: its matrix is the table of embeddings.
+    # The bias is the head's only parameter of its own with the vocabulary's size: its matrix is the
+    # table of embeddings.
     if "mlm" in config.heads:
         params = _replace_leaf(params, MLM_BIAS, extend(_leaf(params, MLM_BIAS)))
     return dataclasses.replace(config, vocab_size=vocab_size), params
@@ -147,13 +150,15 @@ def init_word_vectors(
 ) -> tuple[ModelConfig, Params, int]:
     """Return the model with `vectors` as embeddings of `words`, and the number of these embeddings.
 
-    `words` are ids by word; those without a vector stay as they are. All vectors are scaled by one
-    number, after which their standard deviation is that of the embeddings of `words` now:
-    `initializer_range`, less what its cut takes off, in a model not yet trained. Unscaled, GloVe's
-    spread much wider and drown the positions that are added to them: models that start so do worse
-    than from random embeddings, and gain by a narrow range (arXiv 2407.12514). Angles stay. Raises
-    `UserError` where a vector is not `config.embedding_width` wide or not finite, and where there
-    is no vector for any of `words` or all are 0.
+    `words` are ids by word; words without a vector keep their embeddings. All vectors are
+    multiplied by one number, so that their standard deviation becomes that of the present
+    embeddings of `words`. In an untrained model that is 0.88 x `initializer_range`, because the
+    normal distribution is cut at two deviations. Unscaled GloVe vectors have a much larger
+    deviation and drown the position vectors that are added to them: models that start from them do
+    worse than from random embeddings, and do better with a narrow range (arXiv 2407.12514). Scaling
+    does not change the angles between vectors. Raises `UserError` if a vector is not
+    `config.embedding_width` wide or not finite, if none of `words` has a vector, and if all vectors
+    are 0.
     """
     known = [word for word in words if word in vectors]
     check(
@@ -187,8 +192,9 @@ def init_word_vectors(
 def whole_words(tokenizer: Tokenizer) -> dict[str, int]:
     """Return the ids of the entries that begin a word, by the word without its mark.
 
-    Such are WordPiece's `cat`, SentencePiece's `▁cat`, byte-level BPE's `Ġcat` (which writes
-    letters beyond ASCII as bytes: they are not in the result).
+    Such entries are `cat` in WordPiece, `▁cat` in SentencePiece and `Ġcat` in byte-level BPE.
+    Byte-level BPE writes letters beyond ASCII as bytes, so the result does not have words with such
+    letters.
     """
     ids = np.flatnonzero(tokenizer.starts_word).tolist()
     words: dict[str, int] = {}
@@ -206,9 +212,9 @@ def encode_words(tokenizer: Tokenizer, words: Sequence[str]) -> list[list[int]]:
 
 
 def read_new_words(path: epath.PathLike) -> list[str]:
-    """Return the lines of a UTF-8 file, a word each.
+    """Return the lines of a UTF-8 file that has one word per line.
 
-    Raises `UserError` where it cannot be read or has no word.
+    Raises `UserError` if the file cannot be read or has no word.
     """
     try:
         # Editors on Windows begin a file with a byte order mark.
@@ -222,13 +228,13 @@ def read_new_words(path: epath.PathLike) -> list[str]:
 def extend_tokenizer(folder: epath.PathLike, words: Sequence[str], source: str) -> Tokenizer:
     """Return the WordPiece tokenizer saved in `folder` with `words` as further entries.
 
-    Their ids follow the old ones. WordPiece takes the longest match first: where a longer word
-    begins with a new one, its pieces change too. The ids of all other text stay.
+    The new ids follow the old ones. WordPiece takes the longest match first, so the pieces of a
+    longer word change too if it begins with a new word. The ids of all other text stay the same.
 
     Raises `UserError`, naming `source` and the line, for a word that is empty, has a space, is
-    known already, or would never come out of text: "covid-19" is three words to BERT, and an
-    uncased tokenizer reads no capitals. One such line stops it, since an embedding that nothing
-    uses costs memory without a sign.
+    known already, or could never be encoded as one entry: BERT divides "covid-19" into three words,
+    and an uncased tokenizer makes all letters lower case. One such line is an error, because nobody
+    would notice an embedding that takes memory and is never used.
     """
     folder = epath.Path(folder)
     old = load_tokenizer(folder)
@@ -252,7 +258,7 @@ def _check_new_words(words: Sequence[str], entries: Sequence[str], source: str) 
     for number, word in enumerate(words, 1):
         where = f"{source}, line {number}"
         check(
-            # BERT divides text at white space first, so an entry with some would never come out.
+            # BERT divides text at white space first, so text never has an entry with a space in it.
             word != "" and not any(c.isspace() for c in word),
             where=where,
             found=repr(word),
@@ -270,7 +276,7 @@ def _check_new_words(words: Sequence[str], entries: Sequence[str], source: str) 
 def _check_whole(tokenizer: Tokenizer, words: Sequence[str], first_id: int, source: str) -> None:
     """Raise `UserError` for the first word that `tokenizer` does not encode as its own entry.
 
-    The entries of `words` begin at `first_id`.
+    The id of the first of `words` is `first_id`.
     """
     encoded = encode_words(tokenizer, words)
     wrong = [i for i, ids in enumerate(encoded) if ids != [first_id + i]]
@@ -296,7 +302,7 @@ def _leaf(params: Params, path: Sequence[str]) -> np.ndarray:
 
 
 def _replace_leaf(tree: Params, path: Sequence[str], leaf: np.ndarray) -> dict[str, Any]:
-    """Return `tree` with another leaf at `path`, sharing the rest with it."""
+    """Return `tree` with another leaf at `path`; the two trees share all other leaves."""
     first, *rest = path
     if not rest:
         return {**tree, first: jnp.asarray(leaf)}

@@ -1,4 +1,4 @@
-"""A larger model made of a run's: longer inputs, more words, or words with vectors from a file."""
+"""Growth of a run's model: longer inputs, more words, or word vectors from a file."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -18,22 +18,22 @@ from bertjax.training.saved_model import TOKENIZER, check_new, load_model, save_
 
 @dataclass(frozen=True)
 class GrowOptions:
-    """Changes to a model; those that are not asked for are left out."""
+    """Changes to a model; with the default options nothing changes."""
 
     max_seq_length: int = 0
-    """Ids in the longest input from now on; 0: as before."""
+    """Number of ids in the longest input from now on; 0: as before."""
     positions: PositionMethod = "tile"
-    """Vectors of the new positions: the learned ones repeated, or stretched."""
+    """Vectors of the new positions: the learned ones repeated (tile) or stretched (interpolate)."""
     new_tokens: str = ""
-    """A file of new vocabulary entries, a whole word a line."""
+    """A file of new vocabulary entries, one whole word per line."""
     new_rows: EmbeddingMethod = "pieces"
-    """Their embeddings: the mean of all entries, or of the pieces that the word was before."""
+    """Embedding of a new entry: the mean of all entries, or of the pieces that it was before."""
     vocab_multiple: int = 1
-    """The number of embeddings, where it grows, is a multiple of this."""
+    """If the number of embeddings grows, it becomes a multiple of this."""
     word_vectors: str = ""
     """A file of GloVe or word2vec vectors, as wide as the model's embeddings."""
     word_vectors_format: VectorFormat = "auto"
-    """Format of that file."""
+    """Format of the file `word_vectors`."""
 
 
 class Grown(NamedTuple):
@@ -41,9 +41,9 @@ class Grown(NamedTuple):
 
     checkpoint: epath.Path
     source: epath.Path
-    """The checkpoint that it was made of."""
+    """The checkpoint that the new run was made from."""
     changes: list[str]
-    """A line on each change."""
+    """One line of text for each change."""
 
 
 class _Model(NamedTuple):
@@ -61,17 +61,17 @@ def grow_model(
     *,
     progress: Progress = silent,
 ) -> Grown:
-    """Make the new run `run_dir` of a run's or checkpoint's model, changed as `options` ask.
+    """Make the new run `run_dir` from a run's or a checkpoint's model, changed as `options` say.
 
-    The order is positions, vocabulary, word vectors. The tokenizer is kept, and may be missing
-    where neither words nor vectors are asked for. Raises `UserError` for an option that the model
-    cannot follow, a file that cannot be read, and a `run_dir` that has files in it; then nothing is
-    written.
+    Positions change first, then the vocabulary, then word vectors. The new run keeps the tokenizer.
+    The old run needs one only if words or vectors are asked for. Raises `UserError` for an option
+    that does not suit the model, for a file that cannot be read, and if `run_dir` has files in it;
+    in these cases nothing is written.
     """
     check_new(epath.Path(run_dir))
     source = load_model(path)
     folder = source.run_dir / TOKENIZER
-    # A run without a tokenizer can still grow in length; asking for its tokenizer is an error.
+    # Without a tokenizer `source.tokenizer` is an error, but such a run can still grow in length.
     needs_tokenizer = bool(options.new_tokens or options.word_vectors)
     tokenizer = source.tokenizer if folder.exists() or needs_tokenizer else None
     model = _Model(source.config, source.params, tokenizer)
@@ -80,7 +80,7 @@ def grow_model(
         model = _with_positions(model, options, changes)
     if options.new_tokens:
         model = _with_words(model, folder, options, changes)
-    # After the vocabulary: the file may have vectors of the new words too.
+    # After the vocabulary, because the file may have vectors of the new words too.
     if options.word_vectors:
         model = _with_vectors(model, options, changes, progress)
     facts = {"grown_from": str(source.checkpoint), "grown": changes}
@@ -102,10 +102,10 @@ def _with_words(
     model: _Model, folder: epath.Path, options: GrowOptions, changes: list[str]
 ) -> _Model:
     tokenizer, before = model.tokenizer, model.config.model
-    assert tokenizer is not None  # it is loaded where words are asked for
+    assert tokenizer is not None  # it is loaded if words are asked for
     words = extend.read_new_words(options.new_tokens)
     extended = extend.extend_tokenizer(folder, words, options.new_tokens)
-    # By the old tokenizer: the new one encodes each word as one id.
+    # The old tokenizer gives the pieces, because the new one encodes each word as one id.
     pieces = extend.encode_words(tokenizer, words)
     after, params = extend.extend_vocabulary(
         before,
@@ -128,7 +128,7 @@ def _with_vectors(
     model: _Model, options: GrowOptions, changes: list[str], progress: Progress
 ) -> _Model:
     tokenizer = model.tokenizer
-    assert tokenizer is not None  # it is loaded where vectors are asked for
+    assert tokenizer is not None  # it is loaded if vectors are asked for
     words = extend.whole_words(tokenizer)
     vectors = read_word_vectors(
         options.word_vectors,

@@ -1,8 +1,8 @@
 """Word vectors from files: GloVe's text, word2vec's text (fastText's `.vec` too) and binary.
 
-Each may also be compressed, as .gz. A file is read once, a block at a time, and only the wanted
-words are kept, so that memory grows with these alone. Files are untrusted: the sizes that they
-claim are compared with what is there, and no memory is reserved for them.
+A file in any of these formats may also be compressed, as .gz. It is read once, a block at a time,
+and only the wanted words are kept, so memory grows only with their number. Files are untrusted: the
+sizes that a file claims are compared with what it has, and no memory is reserved for these sizes.
 """
 
 import gzip
@@ -22,14 +22,14 @@ from bertjax.progress import Progress, silent
 
 VectorFormat = Literal["auto", "glove", "word2vec", "word2vec-binary"]
 
-HEADER = re.compile(rb"(\d{1,15}) (\d{1,9})\s*")  # a count and a width, of bounded digits
+HEADER = re.compile(rb"(\d{1,15}) (\d{1,9})\s*")  # a count and a width, of limited length
 CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")  # bytes that no text has
-# RFC 1952, section 2.3.1. Files are told by it and not by their names.
+# The first bytes of a gzip file (RFC 1952, section 2.3.1). The file's name is not considered.
 GZIP = b"\x1f\x8b"
-MAX_WIDTH = 1 << 14  # numbers of a vector
+MAX_WIDTH = 1 << 14  # numbers in a vector
 MAX_WORD_BYTES = 1 << 12
 MAX_LINE_BYTES = MAX_WORD_BYTES + 64 * MAX_WIDTH  # 64 bytes are plenty for a number
-BLOCK_BYTES = 1 << 20  # more than a binary entry has
+BLOCK_BYTES = 1 << 20  # more than the longest binary entry has
 REPORT_EVERY = 50_000  # entries
 
 
@@ -44,14 +44,16 @@ def read_word_vectors(
 ) -> dict[str, np.ndarray]:
     """Return the vectors of the `wanted` words that the file has: float32 `[width]` by word.
 
-    A word with several entries has the vector of its first. With `lowercase`, a word of the file
-    that is not wanted as it is written is taken in lower case: the first of such words (files are
-    ordered by frequency), and only where the word itself is missing. `auto` recognizes the format
-    by the first line and by what follows it. Numbers are read, and checked to be finite, of wanted
-    words only; every entry is checked to be complete.
+    If a word has several entries, the first one counts. With `lowercase`, a word of the file that
+    is not wanted as written may stand for its lower-case form, if the file lacks that form itself.
+    If several words have the same lower-case form, the first one counts, because files are ordered
+    by frequency. `auto` recognizes the format by the first line and by what follows it. Every entry
+    is checked to be complete, but only the numbers of wanted words are read and checked to be
+    finite.
 
-    Raises `UserError` naming file and line or entry: another format, another width than `width`, a
-    file that is cut short, what is no finite number, an entry longer than any may be.
+    Raises `UserError`, naming the file and the line or entry, for another format, a vector width
+    other than `width`, a file that is cut short, something that is not a finite number, and an
+    entry that is too long.
     """
     path = epath.Path(path)
     kind = _detect_format(path) if file_format == "auto" else file_format
@@ -64,7 +66,7 @@ def read_word_vectors(
 
 
 class _KeptVectors:
-    """The wanted vectors so far; a word as it is written goes before one in lower case."""
+    """The wanted vectors so far; a word as written has precedence over its lower-case form."""
 
     def __init__(self, wanted: Collection[str], lowercase: bool):
         self.wanted, self.lowercase = frozenset(wanted), lowercase
@@ -73,7 +75,8 @@ class _KeptVectors:
 
     def offer(self, where: str, raw: bytes, values: bytes | memoryview, width: int) -> None:
         """Keep the vector of the word `raw` if it is wanted and has none yet."""
-        # Published files have words that are no UTF-8; as replaced they match no wanted one.
+        # Published files have words that are not UTF-8. Their invalid bytes are replaced, and then
+        # they match no wanted word.
         word = raw.decode(errors="replace")
         if word in self.wanted:
             if word not in self._exact:
@@ -87,13 +90,13 @@ class _KeptVectors:
 
 
 def _numbers(where: str, values: bytes | memoryview, width: int) -> np.ndarray:
-    """Return a vector from its text, or from its bytes in memory."""
+    """Return a vector from its numbers as text (bytes), or as binary numbers (a memoryview)."""
     if isinstance(values, memoryview):
         # `astype` copies: a view would keep the whole block in memory.
         vector = np.frombuffer(values, "<f4").astype(np.float32)
     else:
         try:
-            # What float32 cannot hold becomes infinite, and is refused below.
+            # A number that is too large for float32 becomes infinite, and is refused below.
             with np.errstate(over="ignore"):
                 vector = np.array([float(value) for value in values.split(b" ")], np.float32)
         except ValueError as error:
@@ -113,10 +116,10 @@ def _text_entries(
 ) -> Iterator[tuple[str, bytes, bytes]]:
     """Yield (where, word, its numbers as text) of each entry.
 
-    A word may have spaces in it, as in glove.840B: the numbers are the last fields of a line.
+    A word may have spaces in it, as in glove.840B, so the numbers are the last fields of a line.
     """
     line, number = _line(path, file, 1), 1
-    count = 0  # not known of GloVe's files
+    count = 0  # unknown for GloVe's files
     if kind == "word2vec":
         count, file_width = _header(path, line)
         _check_width(path, file_width, width)
@@ -136,7 +139,8 @@ def _text_entries(
                 found=f"a word and {spaces} numbers",
                 expected=f"{width} numbers",
             )
-            # Nearly every word has no space: the first one is then found without a copy.
+            # Nearly every word is without a space. Then the line's first space ends the word, and
+            # it is found without a copy of the line.
             at = line.index(b" ") if spaces == width else len(line.rsplit(b" ", width)[0])
             yield where, line[:at], line[at + 1 :]
             entries += 1
@@ -146,7 +150,7 @@ def _text_entries(
         line = _line(path, file, number)
     if kind == "word2vec":
         check(
-            # A file that is cut off between two lines looks whole otherwise.
+            # Only the count shows that a file was cut off between two lines.
             entries == count,
             where=str(path),
             found=f"{entries:,} entries",
@@ -165,7 +169,7 @@ def _binary_entries(
     _check_width(path, file_width, width)
     buffer, at = b"", 0
     for number in range(1, count + 1):
-        # The buffer has room for the longest entry, so that each is read in one piece.
+        # The buffer always has enough bytes for the longest entry, so that no entry is divided.
         if len(buffer) - at < MAX_WORD_BYTES + 4 * width:
             buffer, at = buffer[at:] + file.read(BLOCK_BYTES), 0
         where = f"{path}, entry {number:,}"
@@ -195,7 +199,7 @@ def _binary_entries(
             progress("reading word vectors", number, count)
     rest = buffer[at : at + BLOCK_BYTES].strip(b"\n") or file.read(1)
     check(
-        # With bytes left over the count or the width is wrong, and the vectors may be too.
+        # If bytes are left over, the count or the width is wrong, and the vectors may be wrong too.
         not rest,
         where=str(path),
         found=f"bytes after entry {count:,}",
@@ -204,7 +208,7 @@ def _binary_entries(
 
 
 def _detect_format(path: epath.Path) -> VectorFormat:
-    """Return the format by the first line and, where it is a header, by the entry after it."""
+    """Tell the format from the first line and, if that is a header, from the entry after it."""
     with _opened(path) as file:
         first = _line(path, file, 1)
         sample = file.read(MAX_WORD_BYTES)
@@ -220,13 +224,13 @@ def _detect_format(path: epath.Path) -> VectorFormat:
         )
         return "glove"
     fields = sample.split(b"\n")[0].split(b" ")[1:]
-    # Bytes of binary numbers may look like text, but then hardly like a number of it.
+    # Bytes of binary numbers may look like text, but hardly like a number that is written as text.
     is_text = not CONTROL.search(sample) and any(map(_is_number, fields))
     return "word2vec" if is_text else "word2vec-binary"
 
 
 def _count_trailing_numbers(line: bytes) -> int:
-    """Return how many numbers a line ends with; its first field is the word, never a number."""
+    """Count the numbers that a line ends with; its first field is the word and does not count."""
     fields = line.rstrip(b" \r\n").split(b" ")[1:]
     return sum(1 for _ in takewhile(_is_number, reversed(fields)))
 
@@ -269,9 +273,9 @@ def _check_width(path: epath.Path, file_width: int, width: int) -> None:
 
 
 def _line(path: epath.Path, file: IO[bytes], number: int) -> bytes:
-    """Return the next line; `UserError` naming its `number` if it is too long to be one.
+    """Return the next line; raise `UserError`, naming its `number`, if it is too long.
 
-    It is not read further than the limit, so a file without line ends takes no memory.
+    Nothing is read beyond the limit, so a file without line ends cannot fill the memory.
     """
     line = file.readline(MAX_LINE_BYTES + 1)
     check(
@@ -285,13 +289,13 @@ def _line(path: epath.Path, file: IO[bytes], number: int) -> bytes:
 
 @contextmanager
 def _opened(path: epath.Path) -> Iterator[IO[bytes]]:
-    """Yield the file's bytes, decompressed where it is gzip's.
+    """Open a file, to read its bytes; if it is a gzip file, they are decompressed.
 
-    Raises `UserError` naming the file where it cannot be read.
+    Raises `UserError`, naming the file, if it cannot be read.
     """
     try:
         with path.open("rb") as raw:
-            # A store's own file cannot read a line up to a limit.
+            # The file that a store (gs://, s3://) gives cannot limit the length of a line it reads.
             file = io.BufferedReader(raw, BLOCK_BYTES)
             if file.peek(2)[:2] == GZIP:
                 yield cast(IO[bytes], gzip.GzipFile(fileobj=file))

@@ -1,7 +1,7 @@
-"""Export to an ONNX graph of standard operators, named as the parameters are.
+"""Export to an ONNX graph of standard operators, with names made from the parameters' paths.
 
-It is written node by node: the encoder is a dozen kinds of operator, and a converter of any JAX
-program brings more packages than bertjax itself and pins their versions.
+The graph is written node by node. The encoder needs only about a dozen kinds of operator, whereas a
+converter for any JAX program needs more packages than bertjax itself and pins their versions.
 """
 
 import math
@@ -22,8 +22,8 @@ PROGRAM = "model.onnx"
 WEIGHTS = "model.onnx.data"
 # Versions: https://github.com/onnx/onnx/blob/main/docs/Versioning.md.
 OPSET = 20  # the first with Gelu
-IR_VERSION = 9  # that of the same release, so that runtimes of its time read the file
-MAX_FILE_BYTES = 1_900_000_000  # a protobuf ends at 2 GiB, and the nodes need some of it
+IR_VERSION = 9  # of the release that brought this opset, so that runtimes of that age read the file
+MAX_FILE_BYTES = 1_900_000_000  # a protobuf file has at most 2 GiB, and the nodes need some of it
 MAX_INLINE_BYTES = 1024  # shapes and scalars stay in the graph, where checkers look for them
 _LAYERS = "encoder/layers/"
 _ACTIVATIONS: dict[str, tuple[str, dict[str, str]]] = {
@@ -37,19 +37,19 @@ _ACTIVATIONS: dict[str, tuple[str, dict[str, str]]] = {
 class _Graph:
     """A graph under construction: its nodes so far, and the weights that they read.
 
-    A tensor goes by its name: each method returns the name of what it adds.
+    Nodes refer to tensors by name: each method returns the name of the tensor that it adds.
     """
 
     config: ModelConfig
     weights: dict[str, np.ndarray]
-    """All that nodes may read, by path."""
+    """All weights that nodes may read, by path."""
     nodes: list[Any] = field(default_factory=list)
-    """`onnx.NodeProto`s, inputs before the nodes that read them, as ONNX asks for."""
+    """`onnx.NodeProto`s, each after the nodes whose outputs it reads, as ONNX requires."""
     used: dict[str, np.ndarray] = field(default_factory=dict)
-    """Weights and constants that nodes do read."""
+    """Weights and constants that at least one node reads, by name."""
 
     def weight(self, path: str) -> str:
-        # By path, so that layers which share their weights store them once.
+        # Under its path, so that weights which several layers share are stored once.
         self.used[path] = self.weights[path]
         return path
 
@@ -58,7 +58,7 @@ class _Graph:
         return name
 
     def op(self, kind: str, name: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node with one output; both have the name."""
+        """Add a node with one output; node and output are both called `name`."""
         from onnx import helper
 
         self.nodes.append(helper.make_node(kind, inputs, [name], name=name, **attributes))
@@ -68,13 +68,14 @@ class _Graph:
 def export_onnx(
     model: ServedModel, folder: epath.PathLike, *, max_file_bytes: int = MAX_FILE_BYTES
 ) -> None:
-    """Write `model.onnx` to `folder`; before it `model.onnx.data`, if the weights are large.
+    """Write `model.onnx` to `folder`; if the weights are large, write `model.onnx.data` before it.
 
-    That is, if they have more than `max_file_bytes`. The inputs are int32 [b, l] tensors named
-    `input_ids`, `input_mask` and `segment_ids`, the outputs float32 by name; both axes are free,
-    and onnxruntime refuses rows longer than `config.max_length`. It computes in float32 whatever
-    `config.dtype` is: few runtimes have these operators in bfloat16. Raises `UserError` for a model
-    with local attention, without the package `onnx`, and where `folder` has a `model.onnx` in it.
+    The weights are large if they have more than `max_file_bytes` together. The inputs are int32
+    [b, l] tensors named `input_ids`, `input_mask` and `segment_ids`; the outputs are float32
+    tensors named as in `model.outputs`. Both b and l may vary, and onnxruntime refuses rows longer
+    than `config.max_length`. The graph computes in float32 whatever `config.dtype` is, because few
+    runtimes have these operators in bfloat16. Raises `UserError` for a model with local attention,
+    if the package `onnx` is missing, and if `folder` already has a `model.onnx`.
     """
     config = model.config
     check(
@@ -104,7 +105,7 @@ def export_onnx(
         ir_version=IR_VERSION,
         producer_name="bertjax",
     )
-    # A runtime cannot tell the limit of free axes by itself.
+    # The graph itself does not state a limit for its free axes, so the file's properties do.
     helper.set_model_props(program, {"max_length": str(config.max_length)})
     write_whole(path / PROGRAM, program.SerializeToString())
 
@@ -112,7 +113,7 @@ def export_onnx(
 def _weights_by_layer(
     config: ModelConfig, params: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Return the parameters of each layer under its own number, kernels as matrices [in, out]."""
+    """Return the parameters by path, each layer's under its number, with kernels as [in, out]."""
     weights: dict[str, np.ndarray] = {}
     for path, array in params.items():
         if not path.startswith(_LAYERS):
@@ -124,9 +125,12 @@ def _weights_by_layer(
 
 
 def _flat(path: str, array: np.ndarray) -> np.ndarray:
-    """Return a kernel as a matrix, a bias as a vector: attention has heads and widths apart."""
+    """Return a kernel as a matrix and a bias as a vector.
+
+    In the parameters of attention, heads and head width are separate axes.
+    """
     if path.endswith("/kernel"):
-        # Only the attention's output reads the heads; its input is the first two axes.
+        # Only the output projection of attention has two input axes: heads and head width.
         inputs = 2 if "attention/output" in path else 1
         return array.reshape(math.prod(array.shape[:inputs]), -1)
     if path.endswith("/bias"):
@@ -135,7 +139,7 @@ def _flat(path: str, array: np.ndarray) -> np.ndarray:
 
 
 def _encoder(graph: _Graph) -> str:
-    """Add the encoder; returns the last layer's output [b, l, D]."""
+    """Add the encoder; return the name of the last layer's output, [b, l, D]."""
     config = graph.config
     zero = graph.constant("mask/zero", 0, np.int32)
     seen = graph.op("Greater", "mask/seen", "input_mask", zero)
@@ -160,14 +164,14 @@ def _encoder(graph: _Graph) -> str:
 
 def _embeddings(graph: _Graph) -> str:
     config, name = graph.config, "embeddings"
-    # Positions count from the row's beginning: rows are padded at their end.
+    # Positions count from the beginning of a row, because rows are padded at their end.
     length = graph.op("Shape", f"{name}/length", "input_ids", start=1, end=2)
     # `Range` takes scalars only.
     length = graph.op("Squeeze", f"{name}/length/scalar", length)
     first = graph.constant(f"{name}/position/first", config.position_offset, np.int64)
     end = graph.op("Add", f"{name}/position/end", length, first)
     step = graph.constant(f"{name}/position/step", 1, np.int64)
-    # Of a row that is too long the last positions are beyond the table, which `Gather` refuses.
+    # In a row that is too long, the last positions lie beyond the table, and `Gather` refuses them.
     positions = graph.op("Range", f"{name}/position/rows", first, end, step)
     words = _lookup(graph, f"{name}/word", "input_ids")
     token_types = _lookup(graph, f"{name}/token_type", "segment_ids")
@@ -185,7 +189,7 @@ def _lookup(graph: _Graph, name: str, ids: str) -> str:
 
 
 def _attention(graph: _Graph, name: str, weights: str, x: str, mask: str) -> str:
-    """Add `model.attention`, [b, l, D] to [b, l, D]."""
+    """Add the nodes of `model.attention`, from [b, l, D] to [b, l, D]."""
     config = graph.config
     width = config.hidden_size // config.num_attention_heads
     # A 0 in the shape of a Reshape keeps the axis as it is.
@@ -197,10 +201,10 @@ def _attention(graph: _Graph, name: str, weights: str, x: str, mask: str) -> str
         heads = graph.op("Reshape", f"{name}/{part}/heads", flat, split)
         parts[part] = graph.op("Transpose", f"{name}/{part}/transposed", heads, perm=axes)
     scale = graph.constant("attention/scale", 1 / math.sqrt(width))
-    # As in `model.attention`: there are fewer queries than scores to scale.
+    # The queries are scaled and not the scores, as in `model.attention`: there are fewer queries.
     query = graph.op("Mul", f"{name}/scaled", parts["query"], scale)
     logits = graph.op("MatMul", f"{name}/logits", query, parts["key"])
-    # Not minus infinity: a row of padding alone would have nothing but NaN.
+    # Not minus infinity: a row that is only padding would then be all NaN.
     lowest = graph.constant("attention/lowest", np.finfo(np.float32).min)
     seen = graph.op("Where", f"{name}/seen", mask, logits, lowest)
     probabilities = graph.op("Softmax", f"{name}/probabilities", seen)
@@ -231,7 +235,7 @@ def _add_outputs(graph: _Graph, hidden: str, model: ServedModel) -> None:
         x = _activation(graph, "mlm/transform", x)
         x = _layer_norm(graph, "mlm/layer_norm", "mlm/layer_norm", x)
         table = graph.weight("embeddings/word/embedding")
-        # In the graph and not as a weight, since the embeddings are stored once for both uses.
+        # The graph transposes the table, so that the file has the embeddings once for both uses.
         table = graph.op("Transpose", "mlm/word_embedding", table, perm=(1, 0))
         product = graph.op("MatMul", "mlm/matmul", x, table)
         graph.op("Add", "mlm_logits", product, graph.weight("mlm/bias"))
@@ -259,12 +263,15 @@ def _tensors(graph: _Graph, file: IO[bytes] | None) -> list[Any]:
 
 
 def _tensor(name: str, array: np.ndarray, file: IO[bytes] | None) -> Any:
-    """Return an `onnx.TensorProto` with the array in it, or with its place at the end of `file`."""
+    """Return an `onnx.TensorProto` that holds the array or refers to it in `file`.
+
+    An array of more than `MAX_INLINE_BYTES` is appended to `file`, if there is one.
+    """
     from onnx import TensorProto, numpy_helper
 
     if file is None or array.nbytes <= MAX_INLINE_BYTES:
         return numpy_helper.from_array(array, name)
-    # Only weights are as large, and all of them are float32.
+    # Only weights are this large, and all weights are float32.
     tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=array.shape)
     # See https://github.com/onnx/onnx/blob/main/docs/ExternalData.md.
     tensor.data_location = TensorProto.EXTERNAL

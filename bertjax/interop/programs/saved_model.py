@@ -1,8 +1,8 @@
 """Export to a TensorFlow SavedModel, for any batch and length.
 
-The StableHLO program of `stablehlo.py` is called by one TensorFlow operator, `XlaCallModule`. That
-is what `jax2tf` does too, but it writes the StableHLO of its jax, which TensorFlow does not always
-read: TensorFlow 2.21 has StableHLO 1.13, jax 0.12 writes 1.18.
+One TensorFlow operator, `XlaCallModule`, runs the StableHLO program of `stablehlo.py`. `jax2tf`
+does the same, but it writes the StableHLO version of its jax, which TensorFlow cannot always read:
+TensorFlow 2.21 has StableHLO 1.13, jax 0.12 writes 1.18.
 """
 
 import jax
@@ -19,10 +19,11 @@ PROGRAM = "saved_model.pb"
 def export_saved_model(model: ServedModel, folder: epath.PathLike) -> None:
     """Write a SavedModel to `folder`, `saved_model.pb` last, with the signature `serving_default`.
 
-    That takes int32 [b, l] tensors named `input_ids`, `input_mask` and `segment_ids`, and returns
-    float32 ones by name; a row longer than `config.max_length` is an error of TensorFlow. It is one
-    XLA program, compiled once for each shape, for CPU, CUDA and TPU; the parameters are variables.
-    Raises `UserError` where `folder` has a SavedModel in it, and where the disk is full.
+    The signature takes int32 [b, l] tensors named `input_ids`, `input_mask` and `segment_ids`, and
+    returns float32 tensors by name. TensorFlow raises an error for a row longer than
+    `config.max_length`. The model is one XLA program for CPU, CUDA and TPU, compiled once for each
+    shape; its parameters are variables. Raises `UserError` if `folder` already has a SavedModel,
+    and if the disk is full.
     """
     with needs_extra("data"):
         import tensorflow as tf
@@ -30,7 +31,7 @@ def export_saved_model(model: ServedModel, folder: epath.PathLike) -> None:
     path = new_program(folder, PROGRAM)
     exported = export_program(model)
     module = tf.Module()
-    # As attributes of a module, for TensorFlow saves only variables that it can reach from it.
+    # TensorFlow saves only variables that it can reach from the module, here as its attribute.
     module.params = {name: tf.Variable(array, name=name) for name, array in model.params.items()}
     names = sorted(model.outputs)  # jax returns a dict in the order of its sorted keys
     shapes = [_static_shape(model.outputs[name]) for name in names]
@@ -42,7 +43,7 @@ def export_saved_model(model: ServedModel, folder: epath.PathLike) -> None:
     def serve(
         input_ids: tf.Tensor, input_mask: tf.Tensor, segment_ids: tf.Tensor
     ) -> dict[str, tf.Tensor]:
-        # A plain dict again: TensorFlow wraps a module's dicts in a type that JAX takes for a leaf.
+        # `dict`, because TensorFlow wraps a module's dicts in a type that JAX takes for a leaf.
         arguments = jax.tree.leaves((dict(module.params), input_ids, input_mask, segment_ids))
         results = call_module(
             # jax leaves out arguments that the program does not read.
@@ -51,7 +52,7 @@ def export_saved_model(model: ServedModel, folder: epath.PathLike) -> None:
             module=exported.mlir_module_serialized,
             Tout=[tf.float32] * len(names),
             Sout=shapes,
-            # `XlaCallModule` spells them CPU, CUDA and TPU.
+            # `XlaCallModule` needs the names in capitals: CPU, CUDA and TPU.
             platforms=[platform.upper() for platform in exported.platforms],
         )
         return dict(zip(names, results, strict=True))
@@ -62,5 +63,5 @@ def export_saved_model(model: ServedModel, folder: epath.PathLike) -> None:
 
 
 def _static_shape(shape: OutputShape) -> list[int | None]:
-    """Return the axes as TensorFlow has them, None for those that are free."""
+    """Return the sizes of the axes as TensorFlow writes them: None for a free axis."""
     return [axis if isinstance(axis, int) else None for axis in shape]

@@ -22,32 +22,32 @@ from bertjax.tasks.task_head import TaskHead
 INPUTS = ("input_ids", "input_mask", "segment_ids")
 """Names of the inputs, all int32 [b, l], in this order."""
 
-# By output, the group of parameters that it needs beside the encoder's.
+# The group of parameters that each output needs beside those of the encoder.
 _GROUP_OF_OUTPUT = {
     "hidden": None,
     "pooled": "pooler",
     "mlm_logits": "mlm",
-    # It needs the pooler as well: see `needs_pooler`.
+    # This output needs the pooler as well: see `needs_pooler`.
     "nsp_logits": "nsp",
     "logits": TASK_HEAD,
 }
 
 OutputShape = tuple[str | int, ...]
-"""Axes of an output; "b" and "l" are batch and length, which are free."""
+"""Axes of an output: a size each, or "b" and "l" for batch and length, which may vary."""
 ServingFunction = Callable[[functional.Params, Array, Array, Array], dict[str, Array]]
 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model and the outputs that an exported program of it computes; see `served_model`."""
+    """A model and the outputs that its exported program computes; see `served_model`."""
 
     config: ModelConfig
     params: Mapping[str, np.ndarray]
     """The parameters that the outputs need, by their path, such as `pooler/kernel`."""
     outputs: Mapping[str, OutputShape]
-    """Shape of each output, float32, by its name."""
+    """Shape of each output by its name; all outputs are float32."""
     head: TaskHead | None
-    """The fine-tuned head behind `logits`."""
+    """The fine-tuned head that computes `logits`, if the model has one."""
 
 
 def served_model(
@@ -58,7 +58,7 @@ def served_model(
 ) -> ServedModel:
     """Return the part of a model that a program with `outputs` needs.
 
-    The parameters of a `head` are at `params["task_head"]`. Raises `UserError` as `choose_outputs`.
+    The parameters of a `head` are at `params["task_head"]`. Raises the errors of `choose_outputs`.
     """
     shapes = choose_outputs(config, outputs, head)
     return ServedModel(config, _needed_params(params, shapes, head), shapes, head)
@@ -69,10 +69,11 @@ def choose_outputs(
 ) -> dict[str, OutputShape]:
     """Return the shape of each output by its name.
 
-    `outputs` are of `hidden` [b, l, D], `pooled` [b, D], `mlm_logits` [b, l, V] and `nsp_logits`
-    [b, 2], and of a fine-tuned model `logits` [b, C], or [b, l, C] of a head on every token. If
-    empty: `logits` where there is a `head`, else `hidden`, and `pooled` where the model has a
-    pooler. Raises `UserError` for a name unknown or given twice, or one whose head the model lacks.
+    `outputs` may name `hidden` [b, l, D], `pooled` [b, D], `mlm_logits` [b, l, V] and `nsp_logits`
+    [b, 2]. With a fine-tuned `head` it may also name `logits`: [b, C], or [b, l, C] if the head is
+    on every token. If `outputs` is empty, the output is `logits` with a `head`; without one it is
+    `hidden`, and also `pooled` if the model has a pooler. Raises `UserError` for a name that is
+    unknown, that is given twice, or whose head the model lacks.
     """
     shapes: dict[str, OutputShape] = {
         "hidden": ("b", "l", config.hidden_size),
@@ -114,10 +115,11 @@ def _default_outputs(config: ModelConfig, head: TaskHead | None) -> tuple[str, .
 def serving_function(model: ServedModel) -> ServingFunction:
     """Return the pure function (params, input_ids, input_mask, segment_ids) -> outputs by name.
 
-    `params` are flat, as `model.params`; the ids are int32 [b, l], as `functional.encode` takes
-    them. There is no dropout. It computes in `config.dtype` and returns float32.
+    `params` are flat, like `model.params`; the other three are int32 [b, l], as for
+    `functional.encode`. The function has no dropout, computes in `config.dtype` and returns
+    float32.
     """
-    # Rematerialization saves memory of the backward pass, which a program does not have.
+    # Rematerialization saves memory in the backward pass, which an exported program does not have.
     config = dataclasses.replace(model.config, remat="none")
     names, head = tuple(model.outputs), model.head
 
@@ -160,9 +162,9 @@ def needs_pooler(outputs: Collection[str], head: TaskHead | None) -> bool:
 
 
 def new_program(folder: epath.PathLike, file: str) -> epath.Path:
-    """Return `folder`, made if absent, for a new program.
+    """Return the path of `folder` for a new program; create the folder if it does not exist.
 
-    `file` is what the export writes last. Raises `UserError` where it is there already.
+    `file` is the file that the export writes last. Raises `UserError` if it exists already.
     """
     path = epath.Path(folder)
     with disk_errors(path):

@@ -1,9 +1,9 @@
 """Export to a StableHLO program of `jax.export`, for any batch and length.
 
-The parameters are an argument, in a file beside the program. As constants inside it they would be
-in memory once more for each shape that is compiled (BERT base on two CPU cores: 0.8 GB and 11 s a
-shape instead of 1 s, and 435 MB of program instead of 30 kB), and beyond 2 GB the program's file
-format ends.
+The parameters are an argument of the program and lie in a file beside it. As constants inside the
+program they would be in memory once more for each shape that is compiled. For BERT base on two CPU
+cores, each shape would take 0.8 GB more, and 11 s instead of 1 s; the program would have 435 MB
+instead of 30 kB. The program's file format also has a limit of 2 GB.
 
 To run it, with jax alone:
 
@@ -36,20 +36,20 @@ PROGRAM = "model.stablehlo"
 PARAMS = "params.npz"
 SIGNATURE = "signature.json"
 PLATFORMS = ("cpu", "cuda", "tpu")
-# jax writes the version of four weeks ago, which neither an older jax nor TensorFlow's latest
-# release reads.
-# What later versions promise to read: https://openxla.org/stablehlo/compatibility.
+# jax itself writes the StableHLO version of four weeks ago, which neither an older jax nor
+# TensorFlow's latest release reads.
+# Which older versions a later one must read: https://openxla.org/stablehlo/compatibility.
 STABLEHLO_VERSION = "1.0.0"
 
 
 def export_stablehlo(model: ServedModel, folder: epath.PathLike) -> None:
     """Write `params.npz`, `model.stablehlo` and, last, `signature.json` to `folder`.
 
-    The program takes (params, input_ids, input_mask, segment_ids), the parameters as a flat dict by
-    their path, the others int32 [b, l], and returns a dict of float32 arrays; `signature.json`
-    describes this to programs. It runs on CPU, CUDA and TPU; for rows longer than
-    `config.max_length` jax raises a ValueError about shapes. Raises `UserError` where `folder` has
-    a program in it.
+    The program takes (params, input_ids, input_mask, segment_ids) and returns a dict of float32
+    arrays. `params` is a flat dict from path to array; the other three are int32 [b, l].
+    `signature.json` describes this for other programs. The exported program runs on CPU, CUDA and
+    TPU; for rows longer than `config.max_length` jax raises a ValueError about shapes. Raises
+    `UserError` if `folder` already has a program.
     """
     path = new_program(folder, SIGNATURE)
     exported = export_program(model)
@@ -71,18 +71,18 @@ def export_stablehlo(model: ServedModel, folder: epath.PathLike) -> None:
         },
     }
     with written_whole(path / PARAMS) as file:
-        # As keywords: no path is called `file` or `allow_pickle`, which are savez's own.
+        # Arrays are keyword arguments: no path is `file` or `allow_pickle`, which savez defines.
         np.savez(file, **model.params)  # type: ignore[arg-type]
     write_whole(path / PROGRAM, bytes(exported.serialize()))
     write_whole(path / SIGNATURE, (json.dumps(signature, indent=2) + "\n").encode())
 
 
 def export_program(model: ServedModel) -> export.Exported:
-    """Return `serving_function` exported with symbolic b and l, in an old StableHLO.
+    """Return `serving_function` exported with symbolic b and l, as `STABLEHLO_VERSION`.
 
-    The parameters are its first argument: only their shapes and types are in the program. The
-    length has its limit as a constraint: jax clamps gathers, so that a longer row would otherwise
-    get wrong numbers instead of an error.
+    The parameters are its first argument, so the program has only their shapes and types. The
+    constraint l <= `max_length` makes a longer row an error. Without it such a row would get wrong
+    numbers, because jax clamps the indices of a gather.
     """
     max_length = model.config.max_length
     shape = export.symbolic_shape("b, l", constraints=[f"l <= {max_length}"])
@@ -97,16 +97,16 @@ def export_program(model: ServedModel) -> export.Exported:
 
 
 def _old_stablehlo(text: str) -> bytes:
-    """Return a program for older runtimes.
+    """Return the program as `STABLEHLO_VERSION`, without composite operators.
 
-    It has no composite operators, which they do not take with free shapes.
+    Older runtimes do not accept composite operators with free shapes.
     """
     stablehlo.register_stablehlo_passes()
-    # jax's own context: it knows the dialects that occur in the text.
+    # jax's own context, because it knows the dialects that occur in the text.
     with mlir.make_ir_context():
         module = ir.Module.parse(text)
         passes = "builtin.module(func.func(stablehlo-legalize-composite-to-call))"
         passmanager.PassManager.parse(passes).run(module.operation)
-        # Debug information names paths of this machine.
+        # Debug information is left out, because it contains paths of this machine.
         plain = module.operation.get_asm(enable_debug_info=False)
     return stablehlo.serialize_portable_artifact_str(str(plain), STABLEHLO_VERSION)

@@ -59,8 +59,9 @@ def fused_norm(
 ) -> Array:
     """Return the layer norm of x + dropout(added), both [B, L, D], in their dtype.
 
-    It is computed in float32. `scale` and `bias` are float32 [1, D]. `seed`, int32 [3], has the two
-    seed words of the array (`random_bits.seed_words`) and the number of the device's first row.
+    It is computed in float32. `scale` and `bias` are float32 [1, D]. `seed`, int32 [2 + B], has
+    the two seed words of the array (`random_bits.seed_words`) and the number of each of the
+    device's rows in the whole batch.
     """
     return _call("forward", static, (x, added), (scale, bias), seed)[0]
 
@@ -92,8 +93,8 @@ def _call(direction: str, static: Static, arrays: Any, vectors: Any, seed: Array
     max_tokens = min(MAX_TOKENS, MAX_ELEMENTS // width)
     # Blocks divide the array: padding would be added to the gradients of scale and bias.
     tokens = _largest_divisor(length, min(length, max_tokens // LANES * LANES), LANES)
-    rows = _largest_divisor(batch, min(batch, max_tokens // tokens), 1)
-    block = pl.BlockSpec((rows, tokens, width), lambda b, t: (b, t, 0))
+    block_rows = _largest_divisor(batch, min(batch, max_tokens // tokens), 1)
+    block = pl.BlockSpec((block_rows, tokens, width), lambda b, t: (b, t, 0))
     vector = pl.BlockSpec((1, width), lambda b, t: (0, 0))
     body: Any = _forward_body
     arrays_out, vectors_out = 1, 0
@@ -105,7 +106,7 @@ def _call(direction: str, static: Static, arrays: Any, vectors: Any, seed: Array
         operations += VECTOR_OPERATIONS["dropout"]
     return pl.pallas_call(
         partial(body, epsilon=static.epsilon, rate=static.rate),
-        grid=(batch // rows, length // tokens),
+        grid=(batch // block_rows, length // tokens),
         in_specs=[pl.BlockSpec(memory_space=pltpu.SMEM)]
         + [vector] * len(vectors)
         + [block] * len(arrays),
@@ -130,8 +131,10 @@ def _largest_divisor(size: int, largest: int, step: int) -> int:
     return next(n for n in range(largest, 0, -step) if size % n == 0)
 
 
-def _forward_body(seed, scale, bias, x, added, out, *, epsilon, rate):  # type: ignore[no-untyped-def]
-    first = seed[2] + pl.program_id(0) * x.shape[0], pl.program_id(1) * x.shape[1]
+def _forward_body(  # type: ignore[no-untyped-def]
+    seed, scale, bias, x, added, out, *, epsilon, rate
+):
+    first = pl.program_id(0) * x.shape[0], pl.program_id(1) * x.shape[1]
 
     def one_row(row, _):  # type: ignore[no-untyped-def]
         keep = _keep(seed, first, row, x.shape[1:], rate)
@@ -145,7 +148,7 @@ def _forward_body(seed, scale, bias, x, added, out, *, epsilon, rate):  # type: 
 def _backward_body(  # type: ignore[no-untyped-def]
     seed, scale, x, added, gradient, d_x, d_added, d_scale, d_bias, *, epsilon, rate
 ):
-    first = seed[2] + pl.program_id(0) * x.shape[0], pl.program_id(1) * x.shape[1]
+    first = pl.program_id(0) * x.shape[0], pl.program_id(1) * x.shape[1]
 
     @pl.when((pl.program_id(0) == 0) & (pl.program_id(1) == 0))
     def _zero():  # type: ignore[no-untyped-def]
@@ -187,6 +190,6 @@ def _keep(seed, first, row, shape, rate):  # type: ignore[no-untyped-def]
     if not rate:
         return None
     token, feature = (jax.lax.broadcasted_iota(jnp.int32, shape, axis) for axis in (0, 1))
-    low, high, row_number = seed[0], seed[1], first[0] + row
+    low, high, row_number = seed[0], seed[1], seed[2 + first[0] + row]
     element = (first[1] + token) * shape[1] + feature
     return element_mask(low, high, row_number, element, rate)

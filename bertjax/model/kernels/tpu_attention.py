@@ -105,11 +105,11 @@ def _call(
     q = arrays[0]
     batch, length, width = q.shape
     max_rows = min(batch, max(1, MAX_TOKENS // length))
-    rows = next(n for n in range(max_rows, 0, -1) if batch % n == 0)
+    block_rows = next(n for n in range(max_rows, 0, -1) if batch % n == 0)
     # A TPU's blocks have last axes of a multiple of 8 by a multiple of 128, or whole ones
     # (docs.jax.dev, Pallas TPU). So segments get an axis of 1, which is whole.
-    block = pl.BlockSpec((rows, length, LANES), lambda b, g: (b, 0, g))
-    segment = pl.BlockSpec((rows, 1, length), lambda b, g: (b, 0, 0))
+    block = pl.BlockSpec((block_rows, length, LANES), lambda b, g: (b, 0, g))
+    segment = pl.BlockSpec((block_rows, 1, length), lambda b, g: (b, 0, 0))
     body: Any = _forward_body
     products = 2  # scores and output
     if direction == "backward":
@@ -126,7 +126,7 @@ def _call(
     )
     return pl.pallas_call(
         partial(body, rate=rate, head_width=head_width),
-        grid=(batch // rows, width // LANES),
+        grid=(batch // block_rows, width // LANES),
         in_specs=[pl.BlockSpec(memory_space=pltpu.SMEM), segment, segment] + [block] * len(arrays),
         out_specs=[block] * outputs,
         out_shape=[jax.ShapeDtypeStruct(q.shape, q.dtype)] * outputs,
@@ -140,7 +140,9 @@ def _call(
     )(seed, *(s[:, None, :] for s in segments), *arrays)
 
 
-def _forward_body(seed, query_segments, key_segments, q, k, v, out, *, rate, head_width):  # type: ignore[no-untyped-def]
+def _forward_body(  # type: ignore[no-untyped-def]
+    seed, query_segments, key_segments, q, k, v, out, *, rate, head_width
+):
     first = _first(q.shape[0], head_width)
 
     def one_row(row, _):  # type: ignore[no-untyped-def]
@@ -233,9 +235,9 @@ def _raised(q_LxK: Array, k_LxK: Array, seen_LxL: Array, head_width: int) -> tup
     return raised, jnp.sum(raised, axis=1, keepdims=True)
 
 
-def _first(rows: int, head_width: int) -> tuple[Array, Array]:
+def _first(block_rows: int, head_width: int) -> tuple[Array, Array]:
     """Return the numbers on this device of the block's first row and first head."""
-    return pl.program_id(0) * rows, pl.program_id(1) * (LANES // head_width)
+    return pl.program_id(0) * block_rows, pl.program_id(1) * (LANES // head_width)
 
 
 def _keep(seed, row, head, shape, rate):  # type: ignore[no-untyped-def]

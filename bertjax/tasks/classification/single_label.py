@@ -180,5 +180,5 @@ class SingleLabel(TextTask):
 
 def _probability_array(predictions: Sequence[ClassPrediction], classes: int) -> np.ndarray:
     """Return the probabilities of all predictions, float64 [predictions, classes]."""
-    rows = [prediction.probabilities for prediction in predictions]
-    return np.array(rows).reshape(-1, classes)
+    probabilities = [prediction.probabilities for prediction in predictions]
+    return np.array(probabilities).reshape(-1, classes)

@@ -43,7 +43,7 @@ class TableRow(NamedTuple):
     values: Mapping[str, Any]
     """Value of each column: text, or any value of JSON; None for a label that is not known."""
     unit: str = "line"
-    """What `number` counts: `line`, `example` or `docstring`."""
+    """The unit of `number`: `line`, `example` or `docstring`."""
 
     @property
     def where(self) -> str:

@@ -67,13 +67,13 @@ class Choice(LinearHeadTask):
     ) -> Array:
         """Return the logit of each ending, float32 [B, C]; the batch's rows are [B, C, L]."""
         items, choices, length = batch["input_ids"].shape
-        rows = {}
+        flat_batch = {}
         for name in MODEL_INPUTS:
             # The axis of the items stays first, so each device keeps the rows of its own items.
             flat = jnp.asarray(batch[name]).reshape(items * choices, length)
-            rows[name] = layout(flat, "batch", "length")
+            flat_batch[name] = layout(flat, "batch", "length")
         head = head_of(params, self.name)
-        logits = pooled_logits(config, params, head, rows, key=key, layout=layout)
+        logits = pooled_logits(config, params, head, flat_batch, key=key, layout=layout)
         return layout(logits.reshape(items, choices), "batch", None)
 
     def sums(self, logits: Array, batch: Batch) -> dict[str, Array]:

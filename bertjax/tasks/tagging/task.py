@@ -131,8 +131,8 @@ class Tagging(LinearHeadTask):
         cut = _cut(sizes, examples, room)
         row_of_word = np.repeat(np.arange(len(cut.example)), np.diff(cut.first_words))
         first_pieces = cut.piece_offsets[:-1] + SPECIAL * row_of_word + 1
-        rows = np.arange(len(cut.first_words))
-        offsets = cut.piece_offsets[cut.first_words] + SPECIAL * rows
+        row_numbers = np.arange(len(cut.first_words))
+        offsets = cut.piece_offsets[cut.first_words] + SPECIAL * row_numbers
         ids = np.full(offsets[-1], tokenizer.sep_id, np.int32)
         ids[offsets[:-1]] = tokenizer.cls_id
         # Words that the tokenizer drops, such as control characters, need a position for their tag.

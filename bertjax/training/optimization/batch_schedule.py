@@ -1,4 +1,4 @@
-"""The number of rows in each update: constant, growing by the step, or by the gradient's noise."""
+"""The number of rows in each update: constant, growing with the step, or set by gradient noise."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -38,14 +38,15 @@ class BatchSchedule:
     def batches_at(self, step: int) -> int:
         """Return the number of batches in the update after `step`: a power of two.
 
-        No more than the run has steps left.
+        It is at most the number of steps that the run has left.
         """
         config = self._config
         if config.batch_size_schedule == "ramp":
             doublings = (config.max_batch_size // config.batch_size).bit_length() - 1
             self._batches = 2 ** min(doublings, doublings * step // config.batch_size_steps)
         left = max(1, config.steps - step)
-        # A power of two here too: each size is a program of its own, so there are few.
+        # This is a power of two as well: each size needs its own compiled program, so sizes must be
+        # few.
         largest_power = 2 ** (left.bit_length() - 1)
         return min(self._batches, largest_power)
 
@@ -57,8 +58,8 @@ class BatchSchedule:
         """Add the metrics of updates, in order, to the averages."""
         for entry in entries:
             noise, signal = entry.get(NOISE, math.nan), entry.get(SIGNAL, math.nan)
-            # A skipped update has no finite estimates, and one NaN would stay in the averages for
-            # good.
+            # A skipped update has no finite estimates, and one NaN would stay in the averages
+            # forever.
             if math.isfinite(noise) and math.isfinite(signal):
                 self._noise = DECAY * self._noise + (1 - DECAY) * noise
                 self._signal = DECAY * self._signal + (1 - DECAY) * signal
@@ -72,7 +73,8 @@ class BatchSchedule:
         """
         if not self._noise:
             return math.nan
-        # Averages that start at 0 are too small at first, both by the same factor: it cancels here.
+        # Averages that start at 0 are too small at first. Both are too small by the same factor,
+        # which cancels here.
         return self._noise / self._signal if self._signal > 0 else math.inf
 
     def grow(self) -> bool:

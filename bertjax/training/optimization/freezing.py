@@ -21,15 +21,15 @@ FROZEN_GROUPS = {
 def step_scales(config: OptimizerConfig, params: Params) -> Params:
     """Return the factor of each parameter's steps: a float, or `[N, 1, ...]` for stacked layers.
 
-    0 where a parameter is frozen. With `layer_decay` d, layer n of 1..N has d**(N - n), the
-    embeddings have d**N, and what is above the layers has 1 (arXiv 2006.05987, section 5).
+    A frozen parameter has the factor 0. With `layer_decay` d, layer n of 1..N has d**(N - n), the
+    embeddings have d**N, and all groups above the layers have 1 (arXiv 2006.05987, section 5).
     """
     num_layers = jax.tree.leaves(params["encoder"])[0].shape[0]
     layer_scales = config.layer_decay ** np.arange(num_layers - 1, -1, -1.0)
     layer_scales[: config.freeze_layers] = 0
     frozen = FROZEN_GROUPS[config.freeze]
     if config.freeze_layers:
-        # Below a frozen layer nothing is to move either.
+        # Everything below a frozen layer must stay as it is too.
         frozen += ("embeddings",)
 
     def scale(path: Any, leaf: Any) -> Any:
@@ -47,7 +47,7 @@ def step_scales(config: OptimizerConfig, params: Params) -> Params:
 
 
 def scales_are_one(config: OptimizerConfig) -> bool:
-    """Return True where `step_scales` are all 1."""
+    """Return True if all `step_scales` are 1."""
     return config.layer_decay == 1 and not _freezes(config)
 
 
@@ -56,10 +56,10 @@ def _freezes(config: OptimizerConfig) -> bool:
 
 
 def stop_frozen(config: OptimizerConfig, params: Params) -> Params:
-    """Return `params`, without gradients to the frozen ones.
+    """Return `params`, where the frozen ones get no gradients.
 
-    So their gradients are 0 in the norm that is clipped, and where whole groups are frozen the
-    compiler leaves out their part of the backward pass.
+    So the frozen parameters add nothing to the gradient norm that is clipped. If whole groups are
+    frozen, the compiler also leaves out their part of the backward pass.
     """
     if not _freezes(config):
         return params
@@ -67,7 +67,7 @@ def stop_frozen(config: OptimizerConfig, params: Params) -> Params:
     def stopped(leaf: Any, scale: Any) -> Any:
         if isinstance(scale, float):
             return leaf if scale else jax.lax.stop_gradient(leaf)
-        # A stack with some frozen layers, on its first axis.
+        # The first axis counts layers, and some of these are frozen.
         return jnp.where(scale > 0, leaf, jax.lax.stop_gradient(leaf))
 
     return jax.tree.map(stopped, params, step_scales(config, params))

@@ -15,8 +15,8 @@ MIXED = ("encoder", "pooler")
 class FirstValues(NamedTuple):
     """The parameters that a run began with.
 
-    They lie in the optimizer's state, so that a checkpoint has them and a resumed run mixes with
-    the same values.
+    They are part of the optimizer's state, so that a checkpoint has them and a resumed run mixes
+    with the same values.
     """
 
     params: Params
@@ -25,7 +25,7 @@ class FirstValues(NamedTuple):
 def keep_first_values(mixout: float) -> optax.GradientTransformation:
     """Return a transformation that changes no step, and keeps the first parameters in its state.
 
-    Without mixout nothing is kept.
+    If `mixout` is 0, it keeps nothing.
     """
     if not mixout:
         return optax.identity()
@@ -43,18 +43,18 @@ def keep_first_values(mixout: float) -> optax.GradientTransformation:
 def mix(params: Params, opt_state: optax.OptState, mixout: float, key: Array) -> Params:
     """Return `params` after mixout with probability p = `mixout`.
 
-    Each kernel's weight w is replaced by its first value u with probability p, and the result x
-    becomes (x - p u) / (1 - p), whose expectation is w (equation 5 of the paper). Only kernels, as
-    in the authors' implementation, and only of the encoder and the pooler: a new head has no first
-    value worth going back to. `opt_state` holds what `keep_first_values` kept. The draws do not
-    depend on the mesh.
+    Each weight w of a kernel is replaced by its first value u with probability p, and the result x
+    becomes (x - p u) / (1 - p), whose expectation is w (equation 5 of the paper). Only kernels
+    change, as in the authors' implementation, and only those of the encoder and the pooler: a new
+    head has no first value worth going back to. `opt_state` holds what `keep_first_values` kept.
+    The random draws do not depend on the mesh.
     """
     if not mixout:
         return params
     first_values = _first_values(opt_state)
     paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-    # A key for each tensor by its place and not by hash(): Python's hashes of strings differ from
-    # process to process.
+    # The key of a tensor is made from its number in the tree and not from hash(), because Python's
+    # hashes of strings differ from process to process.
     numbers = {jax.tree_util.keystr(path): number for number, path in enumerate(paths)}
 
     def mixed(path: Any, w: Array, u: Array) -> Array:

@@ -21,7 +21,8 @@ STACKED = "layers"  # below this group a parameter's first axis counts layers
 def decay_mask(params: Params) -> Params:
     """Return True for each parameter that weight decay applies to: all but biases and layer norms.
 
-    By name and not by rank: stacked over layers, a bias is a matrix too.
+    Parameters are recognized by name and not by rank, because a bias is a matrix too when layers
+    are stacked.
     """
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in NOT_DECAYED, params)
 
@@ -29,12 +30,13 @@ def decay_mask(params: Params) -> Params:
 def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     """Return gradient clipping and `config.algorithm` at learning rate 1.
 
-    The train step multiplies by the learning rate itself, so that the rate is a function of the
-    step alone, also after an update was skipped.
+    The train step itself multiplies by the learning rate, so that the rate depends only on the
+    step, even after an update was skipped.
     """
-    # Clipping comes before the moments, as in the original BERT; decay after them, decoupled from
-    # the gradient as in AdamW (arXiv 1711.05101); LAMB's ratio covers the decay too (its algorithm
-    # 2). The scales of layers multiply decay and all, so a frozen parameter does not decay either.
+    # Clipping comes before the moments, as in the original BERT. Weight decay comes after them,
+    # decoupled from the gradient as in AdamW (arXiv 1711.05101). LAMB's ratio covers the decay too
+    # (algorithm 2 of its paper). The scales of layers come last and multiply the decay too, so a
+    # frozen parameter does not decay.
     clip = optax.identity()
     if config.max_grad_norm:
         clip = optax.clip_by_global_norm(config.max_grad_norm)
@@ -47,7 +49,7 @@ def make_optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
         optax.add_decayed_weights(config.weight_decay, decay_mask),
         trust_ratio,
         scale_steps(config),
-        # Downhill: the train step adds the rate times this.
+        # The sign makes steps point downhill: the train step adds the rate times the step.
         optax.scale(-1.0),
         keep_first_values(config.mixout),
     )
@@ -83,8 +85,8 @@ def scale_by_uncorrected_adam(b1: float, b2: float, eps: float) -> optax.Gradien
 def scale_by_layer_trust_ratio() -> optax.GradientTransformation:
     """Return LAMB's ratio (arXiv 1904.00962, algorithm 2): steps times |parameter| / |step|.
 
-    Each layer of a stack has its own ratio. It is 1 where either norm is 0, and for biases and
-    layer norms, as in the authors' implementation.
+    Each layer of a stack has its own ratio. The ratio is 1 if one of the two norms is 0, and for
+    biases and layer norms, as in the authors' implementation.
     """
 
     def init(params: Any) -> optax.EmptyState:
@@ -98,7 +100,7 @@ def scale_by_layer_trust_ratio() -> optax.GradientTransformation:
         norm = jnp.sqrt(jnp.sum(param**2, axes, keepdims=True))
         step_norm = jnp.sqrt(jnp.sum(step**2, axes, keepdims=True))
         has_ratio = (norm > 0) & (step_norm > 0)
-        # The divisor is replaced too, so that the branch that is not taken has no 0 / 0.
+        # `where` computes both of its branches, so the divisor is replaced to avoid 0 / 0.
         ratio = norm / jnp.where(has_ratio, step_norm, 1.0)
         return step * jnp.where(has_ratio, ratio, 1.0)
 

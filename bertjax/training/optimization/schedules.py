@@ -1,5 +1,7 @@
 """Learning-rate schedules: pure functions of the step."""
 
+from itertools import pairwise
+
 import jax.numpy as jnp
 import optax
 from jax import Array
@@ -10,15 +12,30 @@ from bertjax.config import OptimizerConfig
 def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
     """Return the function from a step (0-based, of `steps`) to its learning rate.
 
-    Linear warmup gives step s the rate `peak * s / warmup_steps`, so the first update's is 0, as in
-    the original BERT (github.com/google-research/bert, optimization.py). What follows is the shape
-    that `config.schedule` names.
+    Linear warmup gives step s the rate `peak * s / warmup_steps`, so the first update has the rate
+    0, as in the original BERT (github.com/google-research/bert, optimization.py). After the warmup
+    the rate has the shape that `config.schedule` names. At each of `config.restarts` the schedule
+    starts again, and its warmup rises from `config.end_learning_rate` (warm restarts, arXiv
+    1608.03983; a new warmup for more training: arXiv 2308.04014).
     """
+    restarts = list(config.restarts)
+    schedules: list[optax.Schedule] = []
+    first_rate = 0.0
+    for begin, end in pairwise([0, *restarts, steps]):
+        schedules.append(_stretch(config, end - begin, first_rate))
+        first_rate = config.end_learning_rate
+    if not restarts:
+        return schedules[0]
+    return optax.join_schedules(schedules, restarts)
+
+
+def _stretch(config: OptimizerConfig, steps: int, first_rate: float) -> optax.Schedule:
+    """Return the schedule of `steps` steps: a warmup from `first_rate`, then the decay."""
     decay = _decay(config, steps)
     warmup = config.warmup_steps
     if warmup == 0:
         return decay
-    rise = optax.linear_schedule(0.0, config.peak_learning_rate, warmup)
+    rise = optax.linear_schedule(first_rate, config.peak_learning_rate, warmup)
     return optax.join_schedules([rise, decay], [warmup])
 
 
@@ -30,7 +47,7 @@ def _decay(config: OptimizerConfig, steps: int) -> optax.Schedule:
     if config.schedule == "linear":
         return optax.linear_schedule(peak, config.end_learning_rate, rest)
     if config.schedule == "cosine":
-        # optax takes the end as a share of the peak.
+        # optax takes the final rate as a share of the peak.
         return optax.cosine_decay_schedule(peak, rest, alpha=config.end_learning_rate / peak)
     if config.schedule == "constant":
         return optax.constant_schedule(peak)
@@ -38,8 +55,8 @@ def _decay(config: OptimizerConfig, steps: int) -> optax.Schedule:
     # The other three count steps from the run's start: `join_schedules` counts from the warmup's
     # end, so the warmup is added again.
     def inverse_sqrt(step: Array) -> Array:
-        # The shape of the Transformer's paper (arXiv 1706.03762, section 5.3), equal to the peak
-        # where the warmup ends.
+        # The shape is that of the Transformer's paper (arXiv 1706.03762, section 5.3). The rate is
+        # the peak when the warmup ends.
         start = max(warmup, 1)
         return peak * jnp.sqrt(start / jnp.maximum(step + warmup, start))
 
