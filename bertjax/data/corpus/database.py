@@ -7,6 +7,7 @@ quoted without the secrets, and never chained (`from None`), since a traceback s
 
 import contextlib
 import os
+import re
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any
@@ -25,6 +26,7 @@ _READ_ONLY_STATEMENTS = {
     "mysql": "SET SESSION TRANSACTION READ ONLY",
     "mariadb": "SET SESSION TRANSACTION READ ONLY",
 }
+_SURROGATE = re.compile("[\ud800-\udfff]")
 # Passwords that drivers take from the environment.
 _SECRET_VARIABLES = ("PGPASSWORD", "MYSQL_PWD")
 
@@ -190,7 +192,7 @@ def _execute(connection: Any, source: SqlSource, column: str) -> Any:
         return connection.exec_driver_sql(
             source.query, execution_options={**streamed, "no_parameters": True}
         )
-    selected = sqlalchemy.column(column)
+    selected: Any = sqlalchemy.column(column)
     table = sqlalchemy.table(source.table, selected, schema=source.schema)
     return connection.execute(
         sqlalchemy.select(selected).select_from(table), execution_options=streamed
@@ -248,8 +250,18 @@ def _check_column(names: Sequence[str], column: str, where: str) -> None:
 
 
 def _text(value: object, config: DataConfig, where: str) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
+    if value is None:
+        return None
+    if isinstance(value, str):
+        # A driver that decodes JSON may give half a surrogate pair, which UTF-8 cannot express.
+        half = None if value.isascii() else _SURROGATE.search(value)
+        check(
+            half is None or config.encoding_errors == "replace",
+            where=where,
+            found=f"half a surrogate pair, \\u{ord(half[0]) if half else 0:04x}",
+            expected="whole text (or data.encoding_errors replace)",
+        )
+        return _SURROGATE.sub("\ufffd", value) if half else value
     # Drivers give the bytes of a binary column as one of these.
     if not isinstance(value, bytes | bytearray | memoryview):
         raise mismatch(

@@ -172,6 +172,9 @@ def server():
                 INSERT INTO "Odd.Name" VALUES ('Odd.');
                 CREATE SCHEMA other;
                 CREATE VIEW other.few AS SELECT text FROM docs WHERE id < 3 ORDER BY id;
+                CREATE TABLE parsed (text json);
+                INSERT INTO parsed VALUES ('"a é"'), ('"b \\ud800 é"');
+                GRANT SELECT ON parsed TO writer;
                 CREATE TABLE hidden (text text);
                 CREATE SEQUENCE counter;
                 GRANT USAGE ON counter TO writer;
@@ -205,6 +208,13 @@ def test_postgresql_rows_are_texts(server, rest, count):
     found = texts(at(server, rest))
     assert len(found) == count
     assert all(text is None or isinstance(text, str) for text in found)
+
+
+@pytest.mark.slow
+def test_postgresql_half_a_surrogate_pair_is_refused_or_replaced(server):
+    # PostgreSQL keeps JSON as it was written, and the driver decodes it.
+    assert "found half a surrogate pair, \\ud800" in refusal(at(server, "table=parsed"))
+    assert texts(at(server, "table=parsed"), encoding_errors="replace") == ["a é", "b \ufffd é"]
 
 
 @pytest.mark.slow
