@@ -6,6 +6,7 @@ quoted without the secrets, and never chained (`from None`), since a traceback s
 """
 
 import contextlib
+import logging
 import os
 import re
 import warnings
@@ -21,6 +22,11 @@ from bertjax.errors import UserError, check, mismatch, nearest, needs_extra, one
 ROWS_AT_ONCE = 256
 
 _DEFAULT_DRIVERS = {"postgresql": "psycopg"}  # SQLAlchemy 2.0 would take psycopg2
+_OTHER_PASSWORDS = {
+    "postgresql": ", or in PGPASSWORD or ~/.pgpass",
+    "mysql": ", or in a file, ?read_default_file=PATH",
+    "mariadb": ", or in a file, ?read_default_file=PATH",
+}
 _READ_ONLY_STATEMENTS = {
     "sqlite": "PRAGMA query_only = ON",
     "mysql": "SET SESSION TRANSACTION READ ONLY",
@@ -82,6 +88,8 @@ def _connected(source: SqlSource, where: str) -> Iterator[Any]:
     """Yield a connection of SQLAlchemy in a transaction that only reads."""
     with needs_extra("sql"):
         import sqlalchemy
+    # Of a broken connection it also logs, with a traceback, that it cannot be closed.
+    logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
     _check_sqlite_file(source, where)
     engine = _engine(source, where)
     try:
@@ -91,7 +99,7 @@ def _connected(source: SqlSource, where: str) -> Iterator[Any]:
         raise UserError(
             f"{where}: cannot be connected to ({_reason(error, source)}), expected a server that"
             " answers, and a user, a password and a database that it knows (the password"
-            " percent-encoded in the URL, or in PGPASSWORD or ~/.pgpass)"
+            f" percent-encoded in the URL{_OTHER_PASSWORDS.get(source.dialect, '')})"
         ) from None
     try:
         with _database_errors(f"{where}: no transaction can begin", source):
