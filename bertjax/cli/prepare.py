@@ -40,6 +40,7 @@ def run(words: Sequence[str]) -> int:
     )
     quiet_libraries()
     from bertjax.api.pretrain import prepare
+    from bertjax.data.corpus.sentences import describe_doubts
     from bertjax.report.terminal import terminal_progress
 
     folder = command.output_dir or command.config.data.prepared_dir
@@ -59,7 +60,7 @@ def run(words: Sequence[str]) -> int:
         print(f"{split}: {records:,} instances in {len(shards)} shards")
     counts = [f"{name.replace('_', ' ')} {count:,}" for name, count in manifest.counts.items()]
     print(f"counts: {', '.join(counts)}")
-    for line in manifest.describe_snapshots():
+    for line in [*manifest.describe_snapshots(), *describe_doubts(manifest.counts)]:
         print(line)
     print(f"vocabulary: {manifest.vocab_size:,}")
     print(f"held-out unigram entropy: {manifest.validation_unigram_entropy:.3f} nats")

@@ -63,9 +63,18 @@ class DataConfig:
     """
     format: Literal["auto", "bert", "file", "line", "jsonl", "parquet"] = "auto"
     """Format of the files; it determines what a document is.
-    bert: each line is a sentence, and a blank line separates documents. file: each file is a
-    document. line: each line is a document. jsonl, parquet: each object or table row is a document.
-    auto: jsonl or parquet if the file's ending says so, otherwise bert.
+    bert: each line is a sentence (see data.sentences), and a blank line separates documents. file:
+    each file is a document. line: each line is a document. jsonl, parquet: each object or table row
+    is a document. auto: jsonl or parquet if the file's ending says so, otherwise bert.
+    The files in a .zip or .tar archive are read as files.
+    """
+    sentences: Literal["auto", "lines", "paragraphs", "wrapped", "document"] = "auto"
+    """What a sentence is.
+    auto: a line in format bert; in the others a sentence ends at its mark, such as . ! ? or that of
+    another script, and a line is a sentence in a text without marks. lines: a line. paragraphs:
+    found by its mark in each line. wrapped: found by its mark in lines that were broken at a common
+    width; they are joined up to a blank line, which in format bert ends the document too. document:
+    a document.
     """
     text_field: str = "text"
     """Name of the field that holds the text in JSON lines, Parquet, TFDS and SQL sources."""

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from bertjax.config import Config
 from bertjax.data import pipeline
 from bertjax.data.batch_checks import inspect_batch
+from bertjax.data.records.foreign_records import ForeignRecords
 from bertjax.data.records.manifest import Manifest, read_manifest
 from bertjax.data.tokenizers.tokenizer import Tokenizer, mask_vocabulary
 from bertjax.masking.selection import Vocabulary
@@ -44,6 +45,8 @@ class BatchSource:
     """The vocabulary for masking inside the step; None if the batches are already masked."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Facts about the data for `meta`: `tokenizer_fingerprint` and `manifest_sha256`."""
+    notes: tuple[str, ...] = ()
+    """Lines for the log when the run starts: which files of another script each split has."""
     inspect: Callable[[Batch], list[str]] = _no_warnings
     """Function that returns one line for each thing that looks wrong in a batch."""
 
@@ -59,10 +62,14 @@ def prepared_source(config: Config, tokenizer: Tokenizer) -> BatchSource:
     train = [
         pipeline.open_split(config, folder, "train", fingerprint) for folder in folders.values()
     ]
+    notes: list[str] = []
+    for folder, records in zip(folders.values(), train, strict=True):
+        notes += _notes(folder, "train", records)
     heldout = {}
     for name, folder in folders.items():
         records = pipeline.open_split(config, folder, "validation", fingerprint)
         heldout[name] = partial(_heldout_batches, config, records)
+        notes += _notes(folder, "validation", records)
     manifests = [read_manifest(folder) for folder in folders.values()]
 
     def train_batches(start: int, row_indices: np.ndarray) -> Iterator[Batch]:
@@ -81,8 +88,16 @@ def prepared_source(config: Config, tokenizer: Tokenizer) -> BatchSource:
             # Files of another BERT data script have no manifest.
             "manifest_sha256": _digest(list(folders.values())) if all(manifests) else None,
         },
+        notes=tuple(notes),
         inspect=partial(inspect_batch, config=config),
     )
+
+
+def _notes(folder: epath.Path, split: str, records: pipeline.Records) -> list[str]:
+    """Return what the log says of a split: its files, if their names alone tell that they are."""
+    if not isinstance(records, ForeignRecords):
+        return []
+    return [f"{folder}: {records.describe(folder, split)}"]
 
 
 def _heldout_batches(

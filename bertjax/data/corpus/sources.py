@@ -9,11 +9,10 @@ from etils import epath
 
 from bertjax.config import DataConfig
 from bertjax.config.sql_source import is_sql, without_password
-from bertjax.data.corpus.formats import tfds_bytes
+from bertjax.data.corpus.formats.endings import format_of
+from bertjax.data.corpus.formats.tfds import tfds_bytes
 from bertjax.errors import UserError, check, mismatch
-from bertjax.storage import OPENERS, version_of
-
-FORMAT_BY_ENDING = {".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+from bertjax.storage import version_of
 
 
 @dataclass(frozen=True)
@@ -23,8 +22,9 @@ class Source:
     name: str
     """Path of the file, or `tfds:NAME`, `python-docs`, or `sql:...` without password."""
     format: str
-    """Key in `formats.READERS`: a `DataConfig.format` except `auto`, or `tfds` or `python-docs`.
-    Or `sql`, which has no reader: `preparation.snapshots` makes it a Parquet file.
+    """Key in `readers.READERS`: a `DataConfig.format` except `auto`, or `tfds` or `python-docs`.
+    Or key in `readers.ARCHIVE_READERS`. Or `sql`, which has no reader: `preparation.snapshots`
+    makes it a Parquet file.
     """
     size: int = 0
     """Bytes on the disk, of a snapshot those of its text; 0 if unknown."""
@@ -91,7 +91,11 @@ def _file_sources(config: DataConfig, name: str) -> list[Source]:
             found="a folder without files" if is_folder else "no such file",
             expected="a file, a folder, a glob, tfds:NAME, sql:URL?query=... or python-docs",
         )
-        return [Source(str(path), _format(config, path), path.stat().length) for path in files]
+        formats = [format_of(path.name, config.format) for path in files]
+        return [
+            Source(str(path), format, path.stat().length)
+            for path, format in zip(files, formats, strict=True)
+        ]
     # Such as a name that is too long, or a folder that may not be read.
     except OSError as error:
         raise UserError(
@@ -137,10 +141,3 @@ def _glob(pattern: str) -> list[str]:
     if not glob.has_magic(below):
         return []
     return [str(path) for path in epath.Path(f"{scheme}://{bucket}").glob(below)]
-
-
-def _format(config: DataConfig, path: epath.Path) -> str:
-    if config.format != "auto":
-        return config.format
-    uncompressed = path.with_suffix("") if path.suffix in OPENERS else path
-    return FORMAT_BY_ENDING.get(uncompressed.suffix, "bert")

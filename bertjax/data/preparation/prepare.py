@@ -19,9 +19,9 @@ from etils import epath
 
 from bertjax.config import Config, to_dict
 from bertjax.config.sql_source import without_password
-from bertjax.data.corpus import cleaning
+from bertjax.data.corpus import cleaning, sentences
 from bertjax.data.corpus import sources as corpus
-from bertjax.data.corpus.work_units import WorkUnit, make_work_units
+from bertjax.data.corpus.work_units import NULL_DOCUMENTS, WorkUnit, make_work_units
 from bertjax.data.preparation import build_shard, near_duplicates, snapshots, vocabulary_sample
 from bertjax.data.preparation.build_shard import ShardReport
 from bertjax.data.preparation.runners import Runner, RunStage, WorkItem, local_runner
@@ -162,10 +162,10 @@ def _train_tokenizer(preparation: _Preparation) -> Tokenizer:
         items.append(WorkItem(vocabulary_sample.take, arguments))
     preparation.run_stage("sample", items)
     preparation.progress("train tokenizer", 0, 0)
-    sentences = vocabulary_sample.read(
+    sample = vocabulary_sample.read(
         preparation.folder, preparation.unit_names, config.tokenizer.train_characters
     )
-    return train_tokenizer(config.tokenizer, sentences)
+    return train_tokenizer(config.tokenizer, sample)
 
 
 def _make_shards(preparation: _Preparation) -> None:
@@ -324,7 +324,10 @@ def _count_documents(preparation: _Preparation, reports: Sequence[ShardReport]) 
     for name in preparation.unit_names:
         done = preparation.folder / WORK / name / DONE
         read.update(json.loads(done.read_text()))
-    counts = {name: read[name] for name in (*cleaning.COUNTED, "characters")}
+    counts = {name: read[name] for name in (*cleaning.COUNTED, *sentences.COUNTED, "characters")}
+    # Most corpora have none.
+    if read[NULL_DOCUMENTS]:
+        counts[NULL_DOCUMENTS] = read[NULL_DOCUMENTS]
     counts["duplicate_documents"] = sum(report.counts.duplicates for report in reports)
     counts["near_duplicate_documents"] = sum(report.counts.near_duplicates for report in reports)
     for split in SPLITS:
@@ -341,8 +344,7 @@ def _with_null_rows(counts: dict[str, int], taken: dict[str, Snapshot]) -> dict[
     # Most corpora have none.
     if not null_rows:
         return counts
-    name = "null_documents"
-    return {**counts, name: counts.get(name, 0) + null_rows}
+    return {**counts, NULL_DOCUMENTS: counts.get(NULL_DOCUMENTS, 0) + null_rows}
 
 
 def _text_bytes(work_units: Sequence[WorkUnit]) -> int:

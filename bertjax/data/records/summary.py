@@ -7,7 +7,8 @@ import numpy as np
 from etils import epath
 
 from bertjax.data.records import record_format
-from bertjax.data.records.manifest import Manifest, read_manifest
+from bertjax.data.records.foreign_files import describe_files
+from bertjax.data.records.manifest import WORK, Manifest, read_manifest
 from bertjax.data.records.reader import PreparedRecords
 from bertjax.data.records.record_format import Schema, ShardInfo
 from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
@@ -25,12 +26,19 @@ TOP_TOKENS = 10
 def summarize(folder: epath.PathLike, *, examples: int = 3) -> str:
     """Return lines of text with statistics of each split, and `examples` rows as text.
 
-    The checksum of every shard is verified first. Raises `UserError` if the folder was not finished
-    by `bertjax prepare`, or if a shard is missing or damaged, naming it.
+    The checksum of every shard is verified first. Of a folder with TFRecord files of another script
+    the result has the files and the number of rows of each split. Raises `UserError` if a folder
+    has none and was not finished by `bertjax prepare`, or if a shard is missing or damaged, naming
+    it.
     """
     path = epath.Path(folder)
     manifest = read_manifest(path)
     if manifest is None:
+        # The files of an unfinished preparation are no files of another script.
+        if path.is_dir() and not (path / WORK).exists():
+            found = describe_files(path)
+            if found:
+                return "\n".join([f"TFRecord files of another script: {path}", *found])
         raise UserError(
             f"{path}: found no manifest.json, expected a folder that bertjax prepare finished"
         )

@@ -1,16 +1,19 @@
 import dataclasses
 import hashlib
+import json
 import os
 import random
 import shutil
 import signal
 import subprocess
+import textwrap
 
 import numpy as np
 import pytest
 from etils import epath
 
 from bertjax.config import Config, DataConfig, TokenizerConfig
+from bertjax.data.corpus.sentences import describe_doubts
 from bertjax.data.preparation.prepare import prepare
 from bertjax.data.records.reader import PreparedRecords
 from bertjax.data.records.summary import summarize
@@ -257,7 +260,7 @@ def test_a_folder_with_other_files_is_not_written_into(corpus, tmp_path):
 
 @pytest.mark.parametrize("text,message", [
     ("", r"a\.txt: found no text"),
-    ("\x01\x02\n", "tokenizer: found no text to train on"),
+    ("\x01\x02\n", r"a\.txt: found no text"),
     ("Only one document.\nOf two sentences.\n", "split (train|validation), of 1 documents: found no instance"),
 ])  # fmt: skip
 def test_a_corpus_that_gives_nothing_is_refused(tmp_path, text, message):
@@ -416,3 +419,36 @@ def test_the_summary_gives_the_rates_and_finds_damage(corpus, tmp_path):
         summarize(out)
     with pytest.raises(UserError, match=r"found no manifest\.json"):
         summarize(tmp_path)
+
+
+def test_other_scripts_and_lower_case_give_the_same_rows_from_json_lines_and_the_bert_format(
+    tmp_path,
+):
+    rng = random.Random(0)
+    hindi = ["दिन", "घर", "माँ", "गाँव", "नदी", "शहर", "रात"]
+    small = ["cat", "mat", "hills", "dogs", "ran", "warm"]
+    documents = []
+    for words, stop in [(hindi, "।"), (small, ".")] * 30:
+        documents.append([" ".join(rng.choices(words, k=8)) + stop for _ in range(6)])
+    texts = tmp_path / "a.txt"
+    texts.write_text("\n\n".join("\n".join(sentences) for sentences in documents))
+    lines = tmp_path / "a.jsonl"
+    lines.write_text("\n".join(json.dumps({"text": " ".join(s)}) for s in documents))
+    by_line = prepare(config_of(texts), tmp_path / "texts")
+    found = prepare(config_of(lines), tmp_path / "lines")
+    assert by_line.shards == found.shards
+    assert by_line.counts == found.counts
+    labels = rows_of(tmp_path / "lines", found, "train")["next_sentence_labels"]
+    assert 0.3 < labels.mean() < 0.7
+
+
+def test_lines_that_look_wrapped_and_texts_without_marks_are_counted(tmp_path):
+    words = [f"word{i}" for i in range(60)]
+    wrapped = [textwrap.fill(f"{' '.join(words[i:])}. Then more.", 40) for i in range(40)]
+    unmarked = ["\n".join(words[i : i + 5]) for i in range(40)]
+    (tmp_path / "a.txt").write_text("\n\n".join(wrapped))
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"text": t}) for t in unmarked))
+    config = config_of(tmp_path / "a.*")
+    manifest = prepare(config, tmp_path / "out")
+    assert manifest.counts["wrapped_documents"] == manifest.counts["unmarked_documents"] == 40
+    assert len(describe_doubts(manifest.counts)) == 2
