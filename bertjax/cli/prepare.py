@@ -41,6 +41,7 @@ def run(words: Sequence[str]) -> int:
     quiet_libraries()
     from bertjax.api.pretrain import prepare
     from bertjax.data.corpus.sentences import describe_doubts
+    from bertjax.data.records.remarks import remarks
     from bertjax.report.terminal import terminal_progress
 
     folder = command.output_dir or command.config.data.prepared_dir
@@ -60,9 +61,12 @@ def run(words: Sequence[str]) -> int:
         print(f"{split}: {records:,} instances in {len(shards)} shards")
     counts = [f"{name.replace('_', ' ')} {count:,}" for name, count in manifest.counts.items()]
     print(f"counts: {', '.join(counts)}")
-    for line in [*manifest.describe_snapshots(), *describe_doubts(manifest.counts)]:
+    for line in manifest.describe_snapshots():
         print(line)
     print(f"vocabulary: {manifest.vocab_size:,}")
-    print(f"held-out unigram entropy: {manifest.validation_unigram_entropy:.3f} nats")
+    if manifest.split("validation"):
+        print(f"held-out unigram entropy: {manifest.validation_unigram_entropy:.3f} nats")
+    for line in [*describe_doubts(manifest.counts), *remarks(manifest)]:
+        print(f"note: {line}")
     print(f"prepared in {folder} in {time.perf_counter() - begin:.1f} s")
     return 0

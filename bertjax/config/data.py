@@ -86,7 +86,10 @@ class DataConfig:
     them.
     """
     validation_fraction: float = 0.02
-    """Fraction of documents that are held out (0 to 1); a hash of the content chooses them."""
+    """Fraction of documents that are held out (0 to 1); a hash of the content chooses them.
+    Of few documents at least one is held out, two for next_sentence. 0: no held-out documents; then
+    training has no evaluations.
+    """
     max_seq_length: int = 128
     """Sequence length L in tokens, special tokens and padding included; at least 8."""
     # As the original create_pretraining_data.py; 15 % of 128 tokens are 19.2.
@@ -127,6 +130,10 @@ class DataConfig:
     """Number of times that each document is used, each time with new pairs and new masks."""
     min_document_characters: int = 0
     """Minimum length of a document in characters; shorter documents are dropped."""
+    split_documents: int = 0
+    """Cut longer documents into stretches of about this many characters; 0: never.
+    Each stretch is then a document, so a corpus of one book can have held-out documents.
+    """
     near_duplicate_threshold: float = 0.0
     """Similarity (0 to 1) from which documents are near-duplicates; 0: keep all documents.
     It is the estimated Jaccard similarity of the documents' 5-grams of tokens. Only one of several
@@ -161,6 +168,7 @@ class DataConfig:
         positive("data", self, "mlm_probability", "max_predictions_per_seq", "dupe_factor")
         not_negative("data", self, "num_shards", expected="0 (as suits the corpus) or more")
         not_negative("data", self, "workers", expected="0 (one a core) or more")
+        not_negative("data", self, "split_documents", expected="0 (never) or more")
         _check_lengths(self)
         _check_packing(self)
         _check_mixture(self)

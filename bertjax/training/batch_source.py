@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from bertjax.config import Config
 from bertjax.data import pipeline
 from bertjax.data.batch_checks import inspect_batch
+from bertjax.data.records.foreign_files import foreign_paths
 from bertjax.data.records.foreign_records import ForeignRecords
 from bertjax.data.records.manifest import Manifest, read_manifest
 from bertjax.data.tokenizers.tokenizer import Tokenizer, mask_vocabulary
@@ -54,6 +55,9 @@ class BatchSource:
 def prepared_source(config: Config, tokenizer: Tokenizer) -> BatchSource:
     """Return the batch source of `config.data.prepared_dir`, or of the folders of `data.mixture`.
 
+    A folder prepared with `data.validation_fraction` 0 has no held-out records. If no folder has
+    any, the source has no evaluator.
+
     Raises `UserError` if a folder has no shards, or if its shards do not fit the configuration or
     the tokenizer.
     """
@@ -67,10 +71,19 @@ def prepared_source(config: Config, tokenizer: Tokenizer) -> BatchSource:
         notes += _notes(folder, "train", records)
     heldout = {}
     for name, folder in folders.items():
+        if not _has_heldout(config, folder):
+            continue
         records = pipeline.open_split(config, folder, "validation", fingerprint)
         heldout[name] = partial(_heldout_batches, config, records)
         notes += _notes(folder, "validation", records)
     manifests = [read_manifest(folder) for folder in folders.values()]
+
+    make_evaluator = None
+    if heldout:
+        unigram_entropy = _unigram_entropy(manifests)
+        make_evaluator = partial(heldout_evaluator, heldout, unigram_entropy=unigram_entropy)
+    else:
+        notes.append("no held-out records: no evaluations, and the newest checkpoints are kept")
 
     def train_batches(start: int, row_indices: np.ndarray) -> Iterator[Batch]:
         return pipeline.train_batches(
@@ -79,9 +92,7 @@ def prepared_source(config: Config, tokenizer: Tokenizer) -> BatchSource:
 
     return BatchSource(
         train=train_batches,
-        make_evaluator=partial(
-            heldout_evaluator, heldout, unigram_entropy=_unigram_entropy(manifests)
-        ),
+        make_evaluator=make_evaluator,
         vocabulary=mask_vocabulary(tokenizer) if config.data.dynamic_masking else None,
         facts={
             "tokenizer_fingerprint": fingerprint,
@@ -91,6 +102,16 @@ def prepared_source(config: Config, tokenizer: Tokenizer) -> BatchSource:
         notes=tuple(notes),
         inspect=partial(inspect_batch, config=config),
     )
+
+
+def _has_heldout(config: Config, folder: epath.Path) -> bool:
+    """Return False where held-out records were left out on purpose, by a fraction of 0."""
+    manifest = read_manifest(folder)
+    if manifest is not None:
+        # Only then: a preparation that holds out documents and writes no record of them fails.
+        return bool(manifest.split("validation"))
+    # Files of another script do not tell why none is held out, so the run's own setting does.
+    return config.data.validation_fraction > 0 or bool(foreign_paths(folder, "validation"))
 
 
 def _notes(folder: epath.Path, split: str, records: pipeline.Records) -> list[str]:

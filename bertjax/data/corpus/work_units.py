@@ -20,6 +20,7 @@ from bertjax.data.corpus.formats.readers import ARCHIVE_READERS, READERS
 from bertjax.data.corpus.formats.source_file import SourceFile, file_at
 from bertjax.data.corpus.sentences import make_splitter
 from bertjax.data.corpus.sources import Source
+from bertjax.data.corpus.stretches import cut
 from bertjax.errors import check
 
 # After a kill, a whole unit is done again. So units stay small, even for a huge corpus.
@@ -118,12 +119,12 @@ def read_documents(
 ) -> Iterator[list[str]]:
     """The documents of a work unit as lists of sentences, empty documents left out.
 
+    Long ones are cut as `config.split_documents` says.
+
     `counts`, the memory and the errors raised are those of `read_texts`.
     """
     for text, split in read_texts(work_unit, config, counts):
-        document = split(text)
-        if document:
-            yield document
+        yield from cut(split(text), config.split_documents)
 
 
 def read_texts(

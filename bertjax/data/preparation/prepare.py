@@ -7,6 +7,7 @@ the files or the number of workers. Finished work is kept: if preparation was in
 started again, it makes only what is missing.
 """
 
+import dataclasses
 import json
 import os
 from collections import Counter
@@ -27,7 +28,9 @@ from bertjax.data.preparation.build_shard import ShardReport
 from bertjax.data.preparation.runners import Runner, RunStage, WorkItem, local_runner
 from bertjax.data.preparation.shard_assignment import Plan, plan_shards
 from bertjax.data.preparation.snapshots import Snapshot
-from bertjax.data.preparation.tokenize_corpus import DONE, TOKENIZER, tokenize_unit
+from bertjax.data.preparation.splits import count
+from bertjax.data.preparation.splits.bound import choose_bound
+from bertjax.data.preparation.tokenize_corpus import DONE, SCRIPTS, TOKENIZER, tokenize_unit
 from bertjax.data.records import tfds_metadata
 from bertjax.data.records.manifest import WORK, Manifest, read_manifest, write_manifest
 from bertjax.data.records.record_format import schema_of
@@ -63,6 +66,8 @@ class _Preparation:
     plan: Plan
     run: RunStage
     progress: Progress
+    moved: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Documents moved to a split that the hash left with too few, by its name."""
 
     @property
     def folder_path(self) -> str:
@@ -120,7 +125,7 @@ def prepare(
 
     # `cpu_count` is None where the system does not tell it.
     with runner or local_runner(config.data.workers or os.cpu_count() or 1) as run:
-        preparation = _Preparation(config, folder, work_units, plan, run, progress)
+        preparation = _with_bound(_Preparation(config, folder, work_units, plan, run, progress))
         tokenizer = _make_tokenizer(preparation)
         _make_shards(preparation)
 
@@ -131,6 +136,22 @@ def prepare(
     write_manifest(folder, manifest)
     _remove(folder / WORK)
     return manifest
+
+
+def _with_bound(preparation: _Preparation) -> _Preparation:
+    """Return the preparation with the bound between its splits, as its documents require it."""
+    try:
+        bound = choose_bound(
+            preparation.config.data,
+            preparation.folder_path,
+            preparation.work_units,
+            preparation.run_stage,
+        )
+    except UserError:
+        _release(preparation.folder)
+        raise
+    plan = dataclasses.replace(preparation.plan, heldout_bound=bound.value)
+    return dataclasses.replace(preparation, plan=plan, moved=bound.moved)
 
 
 def _make_tokenizer(preparation: _Preparation) -> Tokenizer:
@@ -221,11 +242,13 @@ def _claim(folder: epath.Path, inputs: dict[str, Any]) -> None:
 
 
 def _release(folder: epath.Path) -> None:
-    """Undo `_claim`, unless there are results: a corrected query is another setting."""
-    path = folder / WORK / "plan.json"
-    results = {file.name for file in path.parent.iterdir()} - {path.name, snapshots.FOLDER}
+    """Undo `_claim`, unless there are results, so that other settings may be tried at once."""
+    plan = folder / WORK / "plan.json"
+    # A snapshot stays. Its name depends on its query, so another query takes its own.
+    kept = {plan.name, count.FOLDER, snapshots.FOLDER}
+    results = {path.name for path in plan.parent.iterdir()} - kept
     if not results and not (folder / TOKENIZER).exists():
-        path.unlink()
+        plan.unlink()
 
 
 def _without_passwords(config: Config) -> Config:
@@ -304,6 +327,7 @@ def _make_manifest(
         validation_unigram_entropy=_unigram_entropy(reports),
         counts=_with_null_rows(_count_documents(preparation, reports), taken),
         snapshots={name: asdict(snapshot) for name, snapshot in taken.items()},
+        scripts=_count_scripts(_read_counts(preparation)),
     )
 
 
@@ -320,10 +344,7 @@ def _unigram_entropy(reports: Sequence[ShardReport]) -> float:
 
 def _count_documents(preparation: _Preparation, reports: Sequence[ShardReport]) -> dict[str, int]:
     """Return the counts of what was read, what cleaning changed, and what each split has."""
-    read: Counter[str] = Counter()
-    for name in preparation.unit_names:
-        done = preparation.folder / WORK / name / DONE
-        read.update(json.loads(done.read_text()))
+    read = _read_counts(preparation)
     counts = {name: read[name] for name in (*cleaning.COUNTED, *sentences.COUNTED, "characters")}
     # Most corpora have none.
     if read[NULL_DOCUMENTS]:
@@ -335,6 +356,10 @@ def _count_documents(preparation: _Preparation, reports: Sequence[ShardReport]) 
         counts[f"{split}_documents"] = sum(shard.documents for shard in in_split)
         counts[f"{split}_sentences"] = sum(shard.sentences for shard in in_split)
         counts[f"{split}_tokens"] = sum(shard.tokens for shard in in_split)
+        counts[f"{split}_largest_document_tokens"] = max(
+            (shard.largest for shard in in_split), default=0
+        )
+        counts[f"{split}_moved_documents"] = preparation.moved.get(split, 0)
     return counts
 
 
@@ -345,6 +370,27 @@ def _with_null_rows(counts: dict[str, int], taken: dict[str, Snapshot]) -> dict[
     if not null_rows:
         return counts
     return {**counts, NULL_DOCUMENTS: counts.get(NULL_DOCUMENTS, 0) + null_rows}
+
+
+def _count_scripts(read: Counter[str]) -> dict[str, dict[str, int]]:
+    """Return the characters of each script in each split, the most frequent script first."""
+    scripts: dict[str, dict[str, int]] = {}
+    for split in SPLITS:
+        prefix = SCRIPTS.format(split, "")
+        found = {
+            name.removeprefix(prefix): n for name, n in read.items() if name.startswith(prefix)
+        }
+        scripts[split] = dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+    return scripts
+
+
+def _read_counts(preparation: _Preparation) -> Counter[str]:
+    """Return the counts of all tokenized work units, added up."""
+    read: Counter[str] = Counter()
+    for name in preparation.unit_names:
+        done = preparation.folder / WORK / name / DONE
+        read.update(json.loads(done.read_text()))
+    return read
 
 
 def _text_bytes(work_units: Sequence[WorkUnit]) -> int:

@@ -35,6 +35,8 @@ class Manifest:
     """Entropy of the held-out documents' tokens, in nats."""
     counts: dict[str, int]
     """Documents, sentences and tokens of each split, and how many each step of cleaning changed."""
+    scripts: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Characters of each script in each split, duplicates included; empty in older folders."""
     snapshots: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Of each `sql:` source the rows, bytes and SHA-256 of the snapshot that was read."""
 

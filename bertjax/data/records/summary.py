@@ -11,6 +11,7 @@ from bertjax.data.records.foreign_files import describe_files
 from bertjax.data.records.manifest import WORK, Manifest, read_manifest
 from bertjax.data.records.reader import PreparedRecords
 from bertjax.data.records.record_format import Schema, ShardInfo
+from bertjax.data.records.remarks import remarks
 from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from bertjax.errors import UserError, check
 from bertjax.masking.static import unmask
@@ -48,6 +49,7 @@ def summarize(folder: epath.PathLike, *, examples: int = 3) -> str:
     )
     lines = [f"prepared: {path}", f"vocabulary: {manifest.vocab_size:,}", f"counts: {counts}"]
     lines += manifest.describe_snapshots()
+    lines += [f"note: {remark}" for remark in remarks(manifest)]
     for split in ("train", "validation"):
         if manifest.split(split):
             lines += ["", *_describe_split(path, manifest, split, tokenizer)]
