@@ -1,5 +1,7 @@
 """Preparation of a corpus: train a vocabulary, tokenize the work units, write the shards.
 
+Before that, databases become files (`snapshots.py`).
+
 The shard of a document depends only on its content, so the output does not depend on the order of
 the files or the number of workers. Finished work is kept: if preparation was interrupted and is
 started again, it makes only what is missing.
@@ -11,24 +13,34 @@ import os
 import uuid
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from etils import epath
 
 from bertjax.config import Config
+from bertjax.config.sql_source import without_password
 from bertjax.data.corpus import cleaning, sentences
 from bertjax.data.corpus import sources as corpus
 from bertjax.data.corpus.work_units import NULL_DOCUMENTS, WorkUnit, make_work_units
 from bertjax.data.preparation import (
     build_shard,
     near_duplicates,
+    snapshots,
     text_losses,
     tokenize_corpus,
     vocabulary_sample,
 )
 from bertjax.data.preparation.build_shard import ShardReport
+from bertjax.data.preparation.claim import (
+    check_same_inputs,
+    check_same_vocabulary,
+    claim,
+    discard,
+    release,
+    settings_of,
+)
 from bertjax.data.preparation.document_pool import (
     TokenizedCorpus,
     config_of_split,
@@ -36,7 +48,7 @@ from bertjax.data.preparation.document_pool import (
 )
 from bertjax.data.preparation.runners import Runner, RunStage, WorkItem, local_runner
 from bertjax.data.preparation.shard_assignment import Plan, plan_shards
-from bertjax.data.preparation.splits import count
+from bertjax.data.preparation.snapshots import Snapshot
 from bertjax.data.preparation.splits.bound import choose_bound
 from bertjax.data.preparation.tokenize_corpus import (
     DONE,
@@ -47,14 +59,6 @@ from bertjax.data.preparation.tokenize_corpus import (
     tokenize_unit,
 )
 from bertjax.data.records import tfds_metadata
-from bertjax.data.records.claim import (
-    check_same_inputs,
-    check_same_vocabulary,
-    claim,
-    discard,
-    release,
-    settings_of,
-)
 from bertjax.data.records.manifest import WORK, Manifest, read_manifest, write_manifest
 from bertjax.data.records.record_format import schema_of
 from bertjax.data.tokenizers.tokenizer import (
@@ -128,7 +132,14 @@ def prepare(
     claim(folder, inputs)
     # This process may have prepared another corpus in a folder of the same name.
     load.cache_clear()
-    work_units = make_work_units(sources)
+    try:
+        files, taken = snapshots.take_snapshots(config, folder, sources, progress)
+    except UserError:
+        release(folder)
+        raise
+    # A runner may write its work items to a disk. All of them read files, and need no password.
+    config = _without_passwords(config)
+    work_units = make_work_units(files)
     plan = plan_shards(config, _text_bytes(work_units))
 
     # `cpu_count` is None where the system does not tell it.
@@ -137,7 +148,7 @@ def prepare(
         tokenizer = _make_tokenizer(preparation)
         configs = _make_shards(preparation)
 
-    manifest = _make_manifest(preparation, configs, tokenizer, inputs)
+    manifest = _make_manifest(preparation, configs, tokenizer, inputs, taken)
     progress("describe", 0, 0)
     tfds_metadata.write(folder, manifest)
     # Everything but the clean-up is done now: a folder with a manifest is finished.
@@ -156,7 +167,7 @@ def _with_bound(preparation: _Preparation) -> _Preparation:
             preparation.run_stage,
         )
     except UserError:
-        release(preparation.folder, but=count.FOLDER)
+        release(preparation.folder)
         raise
     plan = dataclasses.replace(preparation.plan, heldout_bound=bound.value)
     return dataclasses.replace(preparation, plan=plan, moved=bound.moved)
@@ -236,11 +247,17 @@ def _make_shards(preparation: _Preparation) -> dict[str, Config]:
     return configs
 
 
+def _without_passwords(config: Config) -> Config:
+    names = tuple(without_password(name) for name in config.data.corpus)
+    return config.replace(data={"corpus": names})
+
+
 def _make_manifest(
     preparation: _Preparation,
     configs: dict[str, Config],
     tokenizer: Tokenizer,
     inputs: dict[str, Any],
+    taken: dict[str, Snapshot],
 ) -> Manifest:
     """Return the manifest; raise `UserError` if a split has shards but no records."""
     data, plan = preparation.config.data, preparation.plan
@@ -270,7 +287,8 @@ def _make_manifest(
         sources=inputs["sources"],
         shards=tuple(report.info for report in reports),
         validation_unigram_entropy=_unigram_entropy(reports),
-        counts=_count_documents(preparation, reports),
+        counts=_with_null_rows(_count_documents(preparation, reports), taken),
+        snapshots={name: asdict(snapshot) for name, snapshot in taken.items()},
         scripts=_count_scripts(_read_counts(preparation)),
     )
 
@@ -311,6 +329,15 @@ def _count_documents(preparation: _Preparation, reports: Sequence[ShardReport]) 
         for name, pair_count in pairs.items():
             counts[f"{split}_{name}"] = pair_count
     return counts
+
+
+def _with_null_rows(counts: dict[str, int], taken: dict[str, Snapshot]) -> dict[str, int]:
+    """Return the counts with the rows that the snapshots leave out among the null documents."""
+    null_rows = sum(snapshot.null_rows for snapshot in taken.values())
+    # Most corpora have none.
+    if not null_rows:
+        return counts
+    return {**counts, NULL_DOCUMENTS: counts.get(NULL_DOCUMENTS, 0) + null_rows}
 
 
 def _count_scripts(read: Counter[str]) -> dict[str, dict[str, int]]:

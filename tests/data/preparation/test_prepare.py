@@ -363,7 +363,7 @@ def test_documents_of_a_sentence_each_give_no_next_sentences_and_what_to_do_is_s
         "expected two or more in some (or data.sentence_objective sentence_order or none)"
     )
     # The folder takes the other setting at once.
-    assert not list((tmp_path / "out").iterdir())
+    assert [path.name for path in (tmp_path / "out").rglob("*")] == [".work"]
     prepare(config.replace(data={"sentence_objective": "sentence_order"}), tmp_path / "out")
 
 

@@ -7,6 +7,9 @@ from typing import Any
 from etils import epath
 
 from bertjax.config import Config, to_dict
+from bertjax.data.preparation import snapshots
+from bertjax.data.preparation.splits import count
+from bertjax.data.preparation.tokenize_corpus import TOKENIZER
 from bertjax.data.records.manifest import WORK
 from bertjax.data.tokenizers.tokenizer import is_opened_from
 from bertjax.errors import check, disk_errors
@@ -32,7 +35,7 @@ FIELDS_WITHOUT_EFFECT = (
 MADE = (
     "train-*-of-*.tfrecord*",
     "validation-*-of-*.tfrecord*",
-    "tokenizer",
+    TOKENIZER,
     "dataset_info.json",
     "features.json",
 )
@@ -85,14 +88,12 @@ def claim(folder: epath.Path, inputs: dict[str, Any]) -> None:
     write_whole(path, json.dumps({"rules": RULES, **inputs}, indent=2).encode())
 
 
-def release(folder: epath.Path, *, but: str = "") -> None:
-    """Undo `claim`, unless there are results, so that other settings may be tried at once.
-
-    What is named `but` in `.work` is no result.
-    """
+def release(folder: epath.Path) -> None:
+    """Undo `claim`, unless there are results, so that other settings may be tried at once."""
     plan = folder / WORK / "plan.json"
-    results = {path.name for path in plan.parent.iterdir()} - {plan.name, but}
-    if not results and not (folder / "tokenizer").exists():
+    no_results = {plan.name, count.FOLDER, snapshots.FOLDER}
+    results = {path.name for path in plan.parent.iterdir()} - no_results
+    if not results and not (folder / TOKENIZER).exists():
         plan.unlink()
 
 
@@ -102,12 +103,16 @@ def discard(folder: epath.Path) -> None:
     _remove_results(folder, plan)
     # Last: until then what is left is found to be of this preparation.
     plan.unlink()
-    plan.parent.rmdir()
 
 
 def _remove_results(folder: epath.Path, plan: epath.Path) -> None:
-    """Remove all that a preparation wrote but its plan; files of others stay."""
-    made = [path for path in plan.parent.iterdir() if path.name != plan.name]
+    """Remove all that a preparation wrote but its plan; files of others stay.
+
+    A snapshot of a database stays too. It is a source and no result, and its name depends on its
+    query.
+    """
+    kept = (plan.name, snapshots.FOLDER)
+    made = [path for path in plan.parent.iterdir() if path.name not in kept]
     for pattern in MADE:
         made += folder.glob(pattern)
     for path in made:

@@ -5,7 +5,7 @@ import pytest
 from etils import epath
 
 from bertjax.config import Config, DataConfig, TokenizerConfig
-from bertjax.data.records.claim import RULES, check_same_inputs, claim, settings_of
+from bertjax.data.preparation.claim import RULES, check_same_inputs, claim, settings_of
 from bertjax.errors import UserError
 
 
