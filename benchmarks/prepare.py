@@ -221,7 +221,8 @@ def time_stages() -> dict[str, float]:
     """
     from bertjax.data.corpus import sentences, work_units
     from bertjax.data.corpus.formats import lines
-    from bertjax.data.preparation import build_shard, packing, tokenize_corpus
+    from bertjax.data.preparation import build_shard, tokenize_corpus
+    from bertjax.data.preparation.inputs import packing
     from bertjax.data.records import record_format
     from bertjax.data.tokenizers.wordpiece import WordPiece
     from bertjax.masking import static as static_masks

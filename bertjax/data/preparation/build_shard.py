@@ -10,17 +10,17 @@ import numpy as np
 from etils import epath
 
 from bertjax.config import Config
-from bertjax.data.preparation import packing
-from bertjax.data.preparation.document_pool import RangeInPool, TokenizedCorpus, open_pool
 from bertjax.data.preparation.documents import (
     CONTINUES,
     Documents,
     joined,
     split_long_sentences,
 )
-from bertjax.data.preparation.instances import Sequences, make_sequences, max_sentence_length
-from bertjax.data.preparation.packing import Placement
-from bertjax.data.preparation.sequence_layout import lay_out_rows
+from bertjax.data.preparation.inputs import packing
+from bertjax.data.preparation.inputs.document_pool import RangeInPool, TokenizedCorpus, open_pool
+from bertjax.data.preparation.inputs.instances import Sequences, make_sequences, max_sentence_length
+from bertjax.data.preparation.inputs.packing import Placement
+from bertjax.data.preparation.inputs.sequence_layout import lay_out_rows
 from bertjax.data.preparation.shard_assignment import Shard
 from bertjax.data.preparation.tokenize_corpus import load
 from bertjax.data.records import record_format

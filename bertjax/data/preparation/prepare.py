@@ -41,7 +41,7 @@ from bertjax.data.preparation.claim import (
     release,
     settings_of,
 )
-from bertjax.data.preparation.document_pool import (
+from bertjax.data.preparation.inputs.document_pool import (
     TokenizedCorpus,
     config_of_split,
     forget_pool,

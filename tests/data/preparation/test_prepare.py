@@ -348,7 +348,8 @@ def test_one_document_left_of_near_duplicates_gives_no_next_sentences_and_what_t
         prepare(config, tmp_path / "out")
     assert str(raised.value) == (
         "split train: found one document, so that no B is from another, "
-        "expected two or more (or data.sentence_objective sentence_order or none)"
+        "expected two or more (or data.split_documents, which cuts long ones, "
+        "or data.sentence_objective sentence_order or none)"
     )
 
 

@@ -10,7 +10,7 @@ from bertjax.config import Config, DataConfig
 from bertjax.data.preparation import documents as docs
 from bertjax.data.preparation import near_duplicates
 from bertjax.data.preparation.documents import Documents
-from bertjax.data.preparation.instances import max_sentence_length
+from bertjax.data.preparation.inputs.instances import max_sentence_length
 from bertjax.data.preparation.shard_assignment import Plan
 from bertjax.data.preparation.tokenize_corpus import parts_of, read_ranges
 from bertjax.data.records.manifest import WORK
@@ -118,7 +118,8 @@ def config_of_split(split: str, config: Config, corpus: TokenizedCorpus) -> Conf
             survey.documents != 1,
             where="split train",
             found="one document, so that no B is from another",
-            expected="two or more (or data.sentence_objective sentence_order or none)",
+            expected="two or more (or data.split_documents, which cuts long ones, "
+            "or data.sentence_objective sentence_order or none)",
         )
         check(
             # That there are none at all is found when the manifest is made.

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from bertjax.config import DataConfig
 from bertjax.data.preparation.documents import Documents, joined, split_long_sentences
-from bertjax.data.preparation.instances import make_sequences, max_sentence_length
+from bertjax.data.preparation.inputs.instances import make_sequences, max_sentence_length
 
 
 def documents_of(lengths):

@@ -6,16 +6,17 @@ import pytest
 from etils import epath
 
 from bertjax.config import Config, DataConfig
-from bertjax.data.preparation import document_pool, tokenize_corpus
 from bertjax.data.preparation import documents as docs
-from bertjax.data.preparation.document_pool import (
+from bertjax.data.preparation import tokenize_corpus
+from bertjax.data.preparation.documents import Documents
+from bertjax.data.preparation.inputs import document_pool
+from bertjax.data.preparation.inputs.document_pool import (
     SplitSurvey,
     TokenizedCorpus,
     forget_pool,
     open_pool,
     survey_split,
 )
-from bertjax.data.preparation.documents import Documents
 from bertjax.data.preparation.shard_assignment import plan_shards
 
 DATA = DataConfig(max_seq_length=64, max_predictions_per_seq=10)
