@@ -63,8 +63,8 @@ class WordPiece:
         self.special_ids = np.array(role_ids, np.int32)
         self.starts_word = np.array([_starts_word(entry, word_rule) for entry in entries])
         self.starts_word[self.special_ids] = False
-        # In files null where it follows `do_lower_case`, as in `transformers`. The fingerprint lacks
-        # it then, as before there was the setting.
+        # In files null where it follows `do_lower_case`, as in `transformers`; then the fingerprint
+        # is that of before there was the setting.
         follows = self.strip_accents == lowercase
         self._saved_strip_accents = None if follows else self.strip_accents
         own = "" if follows else f" strip_accents {self.strip_accents}"
