@@ -91,6 +91,12 @@ def _open_foreign(config: Config, folder: epath.Path, split: str) -> ForeignReco
     schema = record_format.schema_of(config.data, "validation")
     dynamic = config.data.dynamic_masking
     paths = foreign_paths(folder, split)
+    check(
+        len(paths) > 0,
+        where=f"{folder}, split {split}",
+        found="no records",
+        expected="one or more (TFRecord files are held out by a word of their name, such as dev)",
+    )
     records = ForeignRecords(paths, schema, any_predictions=dynamic)
     _check_masked(folder, split, records.schema, dynamic and split == "train")
     return records
