@@ -14,7 +14,7 @@ from tokenizers import normalizers
 from bertjax.config import TokenizerConfig, TokenizerKind
 from bertjax.data.tokenizers import sentencepiece_model
 from bertjax.data.tokenizers.letters import Letters
-from bertjax.data.tokenizers.losses import CharacterCounts, Losses, count_by_text
+from bertjax.data.tokenizers.losses import CharacterCounts, Losses, count_by_text, loses_mark
 from bertjax.data.tokenizers.sentencepiece_model import WORD
 from bertjax.data.tokenizers.vocabulary import (
     ALBERT_TOKENS,
@@ -182,10 +182,10 @@ class SentencePiece:
         return count
 
     def _loses_mark(self, character: str) -> bool:
-        form = "NFKD" if self._cleaning == "albert" else "NFD"
-        kinds = [unicodedata.category(part) for part in unicodedata.normalize(form, character)]
-        marks = ("Mn", "Mc", "Me") if self._cleaning == "albert" else ("Mn",)
-        return any(kind in marks for kind in kinds)
+        if self._cleaning != "albert":
+            return loses_mark(character)
+        parts = unicodedata.normalize("NFKD", character)
+        return any(unicodedata.category(part).startswith("M") for part in parts)
 
     def encode_begins(self, texts: Sequence[str]) -> list[list[int]]:
         cleaned = [self._clean(text) for text in texts]
