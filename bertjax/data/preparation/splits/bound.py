@@ -103,7 +103,7 @@ def _check_enough(data: DataConfig, extremes: Extremes) -> None:
     check(
         documents >= for_training + (data.validation_fraction > 0),
         where="data.corpus",
-        found="1 document" if documents == 1 else f"{documents} different documents",
+        found=f"{documents} document{'s' if documents > 1 else ''} (copies count once)",
         expected=f"{least}; or {', or '.join(_ways_out(data, extremes))}",
     )
 
