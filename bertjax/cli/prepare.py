@@ -65,6 +65,8 @@ def run(words: Sequence[str]) -> int:
     losses = text_losses.describe(manifest.counts)
     if losses:
         print(losses)
+    for line in manifest.describe_snapshots():
+        print(line)
     print(f"vocabulary: {manifest.vocab_size:,}")
     if manifest.split("validation"):
         print(f"held-out unigram entropy: {manifest.validation_unigram_entropy:.3f} nats")

@@ -8,13 +8,17 @@ from types import NoneType
 from typing import Any, Literal, TypeVar
 
 from bertjax.config.model import Remat
+from bertjax.config.sql_source import without_password
 from bertjax.errors import check, mismatch, nearest
 
 T = TypeVar("T")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Return the configuration, a dataclass, as nested dicts, lists, strings and numbers."""
+    """Return the configuration, a dataclass, as nested dicts, lists, strings and numbers.
+
+    Passwords of databases are left out, because this is what files and reports get.
+    """
     values: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -22,7 +26,7 @@ def to_dict(config: Any) -> dict[str, Any]:
             value = to_dict(value)
         # A list, as JSON has it: so the values equal those that are read from a file.
         elif isinstance(value, tuple):
-            value = list(value)
+            value = [without_password(item) if isinstance(item, str) else item for item in value]
         values[field.name] = value
     return values
 
@@ -101,7 +105,9 @@ def _value(field_type: Any, value: Any, where: str) -> Any:
         )
         return value
     if origin is tuple:
-        check(isinstance(value, list | tuple), where=where, found=repr(value), expected="a list")
+        # One name of a corpus may stand here in place of a list.
+        found = without_password(value) if isinstance(value, str) else value
+        check(isinstance(value, list | tuple), where=where, found=repr(found), expected="a list")
         item_type = typing.get_args(field_type)[0]
         return tuple(_value(item_type, item, where) for item in value)
     # In Python a bool is also an int, but True is never meant as a number in a configuration.
