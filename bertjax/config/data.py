@@ -37,7 +37,12 @@ class TokenizerConfig:
     vocab_size: int = 30_522
     """Size of a new vocabulary, special tokens included; above 5; smaller for a small corpus."""
     lowercase: bool = True
-    """Convert the text to lower case and strip accents ("uncased")."""
+    """Convert the text to lower case ("uncased"); wordpiece then strips accents too, by default."""
+    strip_accents: bool | None = None
+    """Remove accents and other nonspacing marks; None: wordpiece does as `lowercase` says.
+    unigram, bpe and byte_bpe keep them by default. Marks carry meaning in many scripts: without
+    them Hindi loses vowels, Japanese ga is ka, Vietnamese loses its tones. Set it to False there.
+    """
     train_characters: int = 50_000_000
     """Maximum number of characters of the corpus that a new vocabulary is trained on."""
 

@@ -1,8 +1,10 @@
 """Conversion of a configuration to plain values and back, with types and names checked."""
 
 import dataclasses
+import types
 import typing
 from collections.abc import Mapping
+from types import NoneType
 from typing import Any, Literal, TypeVar
 
 from bertjax.config.model import Remat
@@ -63,16 +65,16 @@ def replaced(config: T, changes: Mapping[str, object], where: str = "config") ->
 def _fields(kind: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Keyword arguments for `kind`, a configuration class, from plain `values`."""
     check(isinstance(values, Mapping), where=where, found=repr(values), expected="an object")
-    types = typing.get_type_hints(kind)
+    field_types = typing.get_type_hints(kind)
     arguments: dict[str, Any] = {}
     for name, value in values.items():
-        if name not in types:
+        if name not in field_types:
             raise mismatch(
                 where=where,
                 found=f"the field {name!r}",
-                expected=f"one of {', '.join(types)}{nearest(str(name), types)}",
+                expected=f"one of {', '.join(field_types)}{nearest(str(name), field_types)}",
             )
-        field_type = types[name]
+        field_type = field_types[name]
         if field_type == Remat and isinstance(value, bool):
             # Older runs, saved when there was only one policy, have `remat` as a bool.
             value = "full" if value else "none"
@@ -87,6 +89,12 @@ def _fields(kind: type, values: Mapping[str, Any], where: str) -> dict[str, Any]
 def _value(field_type: Any, value: Any, where: str) -> Any:
     """`value` converted for a field of type `field_type`; `UserError` if its type is wrong."""
     origin = typing.get_origin(field_type)
+    if origin is types.UnionType:
+        # A type or None; there is no other union.
+        if value is None:
+            return None
+        (field_type,) = (member for member in typing.get_args(field_type) if member is not NoneType)
+        origin = typing.get_origin(field_type)
     if origin is Literal:
         choices = typing.get_args(field_type)
         check(

@@ -23,7 +23,14 @@ from bertjax.config.sql_source import without_password
 from bertjax.data.corpus import cleaning, sentences
 from bertjax.data.corpus import sources as corpus
 from bertjax.data.corpus.work_units import NULL_DOCUMENTS, WorkUnit, make_work_units
-from bertjax.data.preparation import build_shard, near_duplicates, snapshots, vocabulary_sample
+from bertjax.data.preparation import (
+    build_shard,
+    near_duplicates,
+    snapshots,
+    text_losses,
+    tokenize_corpus,
+    vocabulary_sample,
+)
 from bertjax.data.preparation.build_shard import ShardReport
 from bertjax.data.preparation.runners import Runner, RunStage, WorkItem, local_runner
 from bertjax.data.preparation.shard_assignment import Plan, plan_shards
@@ -36,6 +43,7 @@ from bertjax.data.records.manifest import WORK, Manifest, read_manifest, write_m
 from bertjax.data.records.record_format import schema_of
 from bertjax.data.tokenizers.tokenizer import (
     Tokenizer,
+    is_opened_from,
     load_tokenizer,
     open_vocabulary,
     train_tokenizer,
@@ -198,6 +206,7 @@ def _make_shards(preparation: _Preparation) -> None:
         for work_unit in preparation.work_units
     ]
     preparation.run_stage("tokenize", items)
+    text_losses.report(_read_counts(preparation), config.tokenizer)
     # Between the two: it needs the sketches of all units, and the shards leave out what it finds.
     threshold = config.data.near_duplicate_threshold
     if threshold:
@@ -291,7 +300,7 @@ def _check_same_vocabulary(config: Config, folder: epath.Path, fingerprint: str)
     if not file:
         return
     check(
-        open_vocabulary(config.tokenizer).fingerprint == fingerprint,
+        is_opened_from(fingerprint, config.tokenizer),
         where=f"{folder}, made with {file}",
         found="other entries in it now",
         expected="the same entries, or another folder",
@@ -316,6 +325,13 @@ def _make_manifest(
             where=f"split {split}, of {document_count} documents",
             found="no instance",
             expected=f"one or more (data.validation_fraction is {data.validation_fraction})",
+        )
+        in_split = [report.counts for report in reports if report.info.split == split]
+        text_losses.check_maskable(
+            f"split {split}",
+            sum(counts.tokens for counts in in_split),
+            sum(counts.unknown_tokens for counts in in_split),
+            preparation.config.tokenizer,
         )
     return Manifest(
         schemas={split: schema_of(data, split) for split in SPLITS},
@@ -345,7 +361,8 @@ def _unigram_entropy(reports: Sequence[ShardReport]) -> float:
 def _count_documents(preparation: _Preparation, reports: Sequence[ShardReport]) -> dict[str, int]:
     """Return the counts of what was read, what cleaning changed, and what each split has."""
     read = _read_counts(preparation)
-    counts = {name: read[name] for name in (*cleaning.COUNTED, *sentences.COUNTED, "characters")}
+    names = (*cleaning.COUNTED, *sentences.COUNTED, *tokenize_corpus.COUNTED)
+    counts = {name: read[name] for name in names}
     # Most corpora have none.
     if read[NULL_DOCUMENTS]:
         counts[NULL_DOCUMENTS] = read[NULL_DOCUMENTS]
