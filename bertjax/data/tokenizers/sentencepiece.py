@@ -4,6 +4,7 @@ import io
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,11 @@ from tokenizers import normalizers
 
 from bertjax.config import TokenizerConfig, TokenizerKind
 from bertjax.data.tokenizers import sentencepiece_model
+from bertjax.data.tokenizers.sentencepiece_engine import (
+    engine_of,
+    engine_problem,
+    spaces_problem,
+)
 from bertjax.data.tokenizers.sentencepiece_model import WORD
 from bertjax.data.tokenizers.vocabulary import (
     ALBERT_TOKENS,
@@ -44,7 +50,9 @@ NEXT_LINE = "\x85"  # the one white space that ALBERT splits at and SentencePiec
 COMMA_PENALTY = 100.0
 _COMMA_AFTER_DIGIT = re.compile(r"\d,$")
 _QUOTES_OR_ANY = re.compile("``|''|.", re.DOTALL)
-STAND_IN = "\ue000"  # for [MASK]; of the private use area: no text has it, no model knows it
+_SPACES_AND_MASK = re.compile(r"\s+" + re.escape(MASK))
+# For [MASK], and for itself in a text. Of the private use area, which no model knows.
+STAND_IN, _OTHER_UNKNOWN = "\ue000", "\ue001"
 
 
 class _Cleaned(NamedTuple):
@@ -150,17 +158,21 @@ class SentencePiece:
         return begins_by_text
 
     def encode_with_masks(self, text: str) -> np.ndarray:
-        cleaned = self._clean(text.replace(MASK, STAND_IN)).text
-        # As text: a piece with the stand-in in it is unknown, and its id would not tell that.
-        pieces = self._model.encode(cleaned, out_type=str)
-        ids: list[int] = []
-        for piece, following in zip(pieces, [*pieces[1:], ""], strict=False):
-            if STAND_IN in piece:
-                ids += [self.mask_id] * piece.count(STAND_IN)
-            # A single space before a mask is left out, because a masked word includes its space.
-            elif not (piece == WORD and STAND_IN in following):
-                ids.append(self._model.piece_to_id(piece))
-        return np.array(ids, np.int32)
+        if not self._parsed.remove_extra_whitespaces:
+            text = _SPACES_AND_MASK.sub(MASK, text)
+        text = text.replace(STAND_IN, _OTHER_UNKNOWN).replace(MASK, STAND_IN)
+        ids = np.array(self._mask_model.encode(self._clean(text).text), np.int32)
+        # A single space before a mask is left out, because a masked word includes its space.
+        space = self._model.piece_to_id(WORD)
+        before_mask = np.append(ids[1:] == self.mask_id, False)
+        return ids[~((ids == space) & before_mask & (space != self.unk_id))]
+
+    @cached_property
+    def _mask_model(self) -> spm.SentencePieceProcessor:
+        """The model with `STAND_IN` as a symbol for the mask, which text cannot become otherwise."""
+        content = self._model.serialized_model_proto()
+        symbol = sentencepiece_model.with_symbol(content, self.mask_id, STAND_IN)
+        return _open_model("the model", symbol)
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         return self._model.id_to_piece([int(i) for i in ids])
@@ -174,10 +186,7 @@ class SentencePiece:
         return " ".join(text.replace(WORD, " ").split())
 
     def save(self, folder: epath.PathLike, model_max_length: int | None = None) -> None:
-        """Write the folder, with `tokenizer.json` for the algorithms of `tokenizers`.
-
-        These are Unigram and BPE; SentencePiece has two more, which only its own package reads.
-        """
+        """Write the folder, with `tokenizer.json` if `tokenizers` can express the model."""
         settings: dict[str, object] = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
@@ -185,14 +194,38 @@ class SentencePiece:
         if self._cleaning:
             settings["text_cleaning"] = self._cleaning
         files = {FILE: self._content}
-        model = sentencepiece_model.read_model(self._model.serialized_model_proto())
-        if model.algorithm in (sentencepiece_model.UNIGRAM, sentencepiece_model.BPE):
-            engine = sentencepiece_model.engine_of(model, self._cleaning_steps())
+        model = self._parsed
+        if engine_problem(model) is None:
+            engine = engine_of(model, self._cleaning_steps())
             post_processor = bert_post_processor(self._special, self.cls_id, self.sep_id)
-            files[ENGINE_FILE] = engine_json(engine, self._special, post_processor)
+            # The space before a mask is left out: there, or with the spaces at a part's end.
+            absorbs = not model.remove_extra_whitespaces
+            files[ENGINE_FILE] = engine_json(engine, self._special, post_processor, absorbs)
         save_files(
             folder, self.kind, self.lowercase, files, self._special, settings, model_max_length
         )
+
+    def check_word_starts(self, path: object) -> None:
+        """Raise `UserError`, naming `path`, where no piece shows that it begins a word.
+
+        Models that are opened are checked. Folders that earlier versions saved load as they did.
+        """
+        problem = spaces_problem(self._parsed)
+        check(
+            problem is None,
+            where=str(path),
+            found=f"a model of {problem}",
+            expected=f"one with {WORD} before each word, for whole words",
+        )
+
+    def export_problem(self) -> str | None:
+        """Return what in the model `tokenizer.json` cannot express; None if it gives its ids."""
+        return engine_problem(self._parsed)
+
+    @cached_property
+    def _parsed(self) -> sentencepiece_model.Model:
+        """The model with the scores that it encodes with."""
+        return sentencepiece_model.read_model(self._model.serialized_model_proto())
 
     def _clean(self, text: str) -> _Cleaned:
         """The text in the form that the model gets.

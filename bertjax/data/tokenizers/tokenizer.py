@@ -10,6 +10,7 @@ import numpy as np
 from etils import epath
 
 from bertjax.config import TokenizerConfig, TokenizerKind
+from bertjax.data.tokenizers import byte_bpe, sentencepiece, wordpiece
 from bertjax.data.tokenizers.byte_bpe import MERGES_FILE, ByteBPE, open_byte_bpe
 from bertjax.data.tokenizers.sentencepiece import SentencePiece
 from bertjax.data.tokenizers.vocabulary import SETTINGS_FILE, check_bool, read_vocabulary
@@ -17,6 +18,14 @@ from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import check, mismatch
 from bertjax.masking.selection import Vocabulary
 from bertjax.storage import is_plain_name, read_json
+
+FILES: Mapping[TokenizerKind, str] = {
+    "wordpiece": wordpiece.FILE,
+    "unigram": sentencepiece.FILE,
+    "bpe": sentencepiece.FILE,
+    "byte_bpe": byte_bpe.FILE,
+}
+"""The name of the vocabulary in a saved folder."""
 
 
 class Tokenizer(Protocol):
@@ -105,7 +114,7 @@ def open_vocabulary(config: TokenizerConfig) -> Tokenizer:
 
     That is a `vocab.txt`, an entry a line; a SentencePiece `.model`; a `vocab.json` of byte-level
     BPE with its `merges.txt` beside it; or a saved tokenizer's folder. Raises `UserError` when the
-    file is missing or broken or lacks a special token.
+    file is missing or broken or lacks a special token, or where its pieces do not show words.
     """
     path = epath.Path(config.vocab_file)
     # A saved folder says itself how its text is read; `config` is for files that do not.
@@ -114,7 +123,10 @@ def open_vocabulary(config: TokenizerConfig) -> Tokenizer:
     if config.kind == "byte_bpe":
         # `transformers` saves the two files side by side under these names.
         return open_byte_bpe(path, config.lowercase, path.parent / MERGES_FILE)
-    return _open_file(config.kind, config.lowercase, path, text_cleaning="")
+    tokenizer = _open_file(config.kind, config.lowercase, path, text_cleaning="")
+    if isinstance(tokenizer, SentencePiece):
+        tokenizer.check_word_starts(path)
+    return tokenizer
 
 
 def load_tokenizer(folder: epath.PathLike) -> Tokenizer:
@@ -122,7 +134,7 @@ def load_tokenizer(folder: epath.PathLike) -> Tokenizer:
     path = epath.Path(folder) / SETTINGS_FILE
     check(path.exists(), where=str(path), found="no tokenizer", expected="a saved one")
     settings = read_json(path)
-    for key in ("kind", "do_lower_case", "vocab_file"):
+    for key in ("kind", "do_lower_case"):
         if key not in settings:
             raise mismatch(where=str(path), found=f"no tokenizer: no {key}", expected="a saved one")
     # The folder may be from elsewhere, so nothing in it is taken unchecked.
@@ -136,20 +148,22 @@ def load_tokenizer(folder: epath.PathLike) -> Tokenizer:
     lowercase, prefix = settings["do_lower_case"], settings.get("add_prefix_space", False)
     check_bool(f"{path}: do_lower_case", lowercase)
     check_bool(f"{path}: add_prefix_space", prefix)
-    file = _file_in_folder(path, settings, "vocab_file")
+    file = _file_in_folder(path, settings, "vocab_file", FILES[kind])
     if kind == "byte_bpe":
-        merges = _file_in_folder(path, settings, "merges_file")
+        merges = _file_in_folder(path, settings, "merges_file", MERGES_FILE)
         return open_byte_bpe(file, lowercase, merges, prefix)
     return _open_file(kind, lowercase, file, settings.get("text_cleaning", ""))
 
 
-def _file_in_folder(path: epath.Path, settings: Mapping[str, Any], key: str) -> epath.Path:
-    """The file that a setting names.
+def _file_in_folder(
+    path: epath.Path, settings: Mapping[str, Any], key: str, usual: str
+) -> epath.Path:
+    """The file that a setting names, as earlier versions did; the `usual` one without the setting.
 
     The file must be in the folder of the settings, because an untrusted folder must not be able to
     make bertjax read other files of this machine.
     """
-    name = settings.get(key)
+    name = settings.get(key, usual)
     check(
         is_plain_name(name),
         where=f"{path}: {key}",
