@@ -6,7 +6,8 @@ import logging
 import random
 import tempfile
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,13 +16,14 @@ from tokenizers import Tokenizer as Engine
 from bertjax.data.tokenizers.sentencepiece import SentencePiece
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.data.tokenizers.vocabulary import ENGINE_FILE, MASK, ROLES, SETTINGS_FILE
-from bertjax.errors import check, mismatch, one_line
+from bertjax.errors import UserError, check, mismatch, one_line
 from bertjax.storage import read_json
 
 TEXTS = 400
 SEED = 0
+MASKED = 10  # of those with each kind of space around a mask
 MAX_PARTS = 10  # of a text
-# Code points from which characters are drawn. ASCII counts three times, since most pieces are of it.
+# Code points from which characters are drawn. ASCII counts three times: most pieces are of it.
 BLOCKS = (
     *[(0x20, 0x7F)] * 3, (0x00, 0x20), (0x7F, 0x250), (0x300, 0x370), (0x370, 0x530),
     (0x5D0, 0x700), (0x900, 0xE00), (0xE00, 0x1200), (0x1E00, 0x2070), (0x2070, 0x2C00),
@@ -49,13 +51,19 @@ class Reader(NamedTuple):
     """Ids of the special tokens in the order of `ROLES`; None: the program knows none."""
 
 
-def check_export(tokenizer: Tokenizer, where: object, with_transformers: bool = True) -> None:
+def check_export(
+    tokenizer: Tokenizer,
+    where: object,
+    with_transformers: bool = True,
+    files: Mapping[str, bytes] | None = None,
+) -> None:
     """Raise `UserError` where other programs would read other ids from the tokenizer's folder.
 
     `TEXTS` texts are drawn from the vocabulary and from Unicode, the same in each call. They are
     read as `AutoTokenizer` of `transformers` reads them, where this is installed and
     `with_transformers`, which takes seconds to import; else by the package `tokenizers`. `where`
-    names the tokenizer in the error.
+    names the tokenizer in the error. `files` are others of the folder by name: a model's
+    configuration may decide which class `AutoTokenizer` takes.
     """
     if isinstance(tokenizer, SentencePiece):
         problem = tokenizer.export_problem()
@@ -67,6 +75,8 @@ def check_export(tokenizer: Tokenizer, where: object, with_transformers: bool = 
         )
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save(folder)
+        for name, content in (files or {}).items():
+            (Path(folder) / name).write_bytes(content)
         reader = _transformers(folder) if with_transformers else None
         reader = reader or _tokenizers(folder)
         spelt = read_json(Path(folder) / SETTINGS_FILE)
@@ -83,18 +93,19 @@ def check_export(tokenizer: Tokenizer, where: object, with_transformers: bool = 
 def _check_texts(tokenizer: Tokenizer, reader: Reader, where: object, mask: str) -> None:
     texts = list(drawn_texts(tokenizer))
     ids, offsets = tokenizer.encode_batch(texts)
-    expected = [ids[a:b].tolist() for a, b in zip(offsets, offsets[1:], strict=False)]
+    expected = [ids[a:b].tolist() for a, b in pairwise(offsets)]
     # A mask between two texts each: with the space before or after it, with none, and with both.
     gaps = [("", ""), (" ", ""), ("", " "), (" ", " ")]
-    pairs = zip(texts, texts[1:], gaps * (len(texts) // 40), strict=False)
-    masked = [f"{a}{left}{MASK}{right}{b}" for a, b, (left, right) in pairs]
+    masked = []
+    for (before, after), (left, right) in zip(pairwise(texts), gaps * MASKED, strict=False):
+        masked.append(f"{before}{left}{MASK}{right}{after}")
     expected += [tokenizer.encode_with_masks(text).tolist() for text in masked]
     texts += [text.replace(MASK, mask) for text in masked]
     for text, ours, theirs in zip(texts, expected, reader.encode(texts), strict=True):
         if not _same(tokenizer, ours, theirs):
             raise mismatch(
                 where=str(where),
-                found=f"the ids {_shown(theirs)} of the text {ascii(text)} in {reader.name}",
+                found=f"the ids {_shown(theirs)} of the text {text!a} in {reader.name}",
                 expected=f"{_shown(ours)}, as here",
             )
 
@@ -176,11 +187,16 @@ def _transformers(folder: str) -> Reader | None:
     except Exception as error:
         log.warning("transformers: cannot be imported, so not compared (%s)", one_line(error))
         return None
-    theirs = AutoTokenizer.from_pretrained(folder)
+    version = f"transformers {importlib.metadata.version('transformers')}"
+    try:
+        theirs = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    # Its classes raise any error on a folder that they do not expect.
+    except Exception as error:
+        raise UserError(f"{version}: cannot read the tokenizer ({one_line(error)})") from error
     roles = [getattr(theirs, f"{role}_token_id") for role in ROLES]
 
     def encode(texts: Sequence[str]) -> list[list[int]]:
         ids: list[list[int]] = theirs(list(texts), add_special_tokens=False)["input_ids"]
         return ids
 
-    return Reader(f"transformers {importlib.metadata.version('transformers')}", encode, roles)
+    return Reader(version, encode, roles)

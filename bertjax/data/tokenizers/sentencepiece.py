@@ -169,7 +169,7 @@ class SentencePiece:
 
     @cached_property
     def _mask_model(self) -> spm.SentencePieceProcessor:
-        """The model with `STAND_IN` as a symbol for the mask, which text cannot become otherwise."""
+        """The model in which `STAND_IN` is a symbol with the id of the mask."""
         content = self._model.serialized_model_proto()
         symbol = sentencepiece_model.with_symbol(content, self.mask_id, STAND_IN)
         return _open_model("the model", symbol)

@@ -34,11 +34,7 @@ def engine_problem(model: Model) -> str | None:
         return f"SentencePiece's algorithm {name}"
     if model.treat_whitespace_as_suffix or not model.escape_whitespaces:
         return spaces_problem(model)
-    known = {piece.name for piece in model.pieces if piece.type in (NORMAL, USER_DEFINED)}
-    if model.algorithm == BPE:
-        problem = _bpe_problem(model)
-    else:
-        problem = _unigram_problem(model, known)
+    problem = _bpe_problem(model) if model.algorithm == BPE else _unigram_problem(model)
     return problem or rules_problem(model)
 
 
@@ -144,10 +140,12 @@ def _scored(pieces: list[Piece]) -> list[tuple[str, float]]:
     return scored
 
 
-def _unigram_problem(model: Model, known: set[str]) -> str | None:
+def _unigram_problem(model: Model) -> str | None:
     """Return an unused piece with characters that no other piece is: unknown text becomes it."""
+    known = {piece.name for piece in model.pieces if piece.type in (NORMAL, USER_DEFINED)}
     for piece in model.pieces:
-        if piece.type == UNUSED and not (len(piece.name) > 1 and known.issuperset(piece.name)):
+        # A piece of one character is known only if it is used.
+        if piece.type == UNUSED and not known.issuperset(piece.name):
             return f"the unused piece {piece.name!r}"
     return None
 

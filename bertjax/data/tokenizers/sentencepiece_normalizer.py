@@ -100,7 +100,8 @@ def _rule_steps(model: Model) -> tuple[list[normalizers.Normalizer], dict[str, s
     replaced = {stand_ins[target]: texts for target, texts in texts_by_target.items()}
     # A text of `others` occurs inside of a unit only if it begins with one of its later characters.
     begins = [text[0] for texts in others.values() for text in texts]
-    sparse = not protected and (not begins or rules.later.isdisjoint(begins) and rules.later_join)
+    whole = rules.later_join and rules.later.isdisjoint(begins)
+    sparse = not protected and (whole or not begins)
     steps = _steps(model.charsmap, rules, symbols, replaced, sparse)
     return steps, {stand_in: target for target, stand_in in stand_ins.items()}
 
@@ -208,6 +209,6 @@ def _nfc(texts: Iterable[str]) -> list[str]:
 @lru_cache(maxsize=1)
 def _changed_by_nfc() -> list[str]:
     """All characters that NFC replaces."""
-    # Without surrogates, which are no characters, and the separator.
-    every = [chr(i) for i in (*range(0xD800), *range(0xE000, 0x110000)) if chr(i) != UNIT_END]
-    return [c for c, composed in zip(every, _nfc(every), strict=True) if c != composed]
+    candidates = [c for c in map(chr, range(0x110000)) if unicodedata.decomposition(c)]
+    composed = _nfc(candidates)
+    return [c for c, other in zip(candidates, composed, strict=True) if c != other]
