@@ -75,6 +75,11 @@ class Config:
         shorter = [length for length in self.finetune.length_buckets if length < longest]
         return (*shorter, longest)
 
+    @property
+    def dropout_follows_rows(self) -> bool:
+        """True if dropout's bits do not depend on how many parts a batch is computed in."""
+        return self.train.dropout_numbering == "row" and self.model.dropout_bits != "rbg"
+
 
 def _check_heads(config: Config) -> None:
     check(
@@ -151,6 +156,14 @@ def _check_steps(config: Config) -> None:
         where="optimizer.warmup_steps",
         found=config.optimizer.warmup_steps,
         expected=f"at most train.steps ({config.train.steps})",
+    )
+    last = max(config.optimizer.restarts, default=0)
+    check(
+        not last or last + config.optimizer.warmup_steps < config.train.steps,
+        where="optimizer.restarts",
+        found=last,
+        expected="less than train.steps - optimizer.warmup_steps"
+        f" ({config.train.steps - config.optimizer.warmup_steps})",
     )
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from bertjax.config.range_checks import fraction, fraction_below_one, not_negative, positive
@@ -40,6 +41,13 @@ class OptimizerConfig:
     """Schedule multistep: the steps of the drops, ascending."""
     decay_factor: float = 0.1
     """Schedules step and multistep: the factor of each drop."""
+    restarts: tuple[int, ...] = ()
+    """Schedules linear and cosine: the steps at which the schedule starts again, ascending.
+    Before the first restart the learning rates are those of a run of so many steps. From each
+    restart on, the rate rises again in warmup_steps from where it is to its peak, and falls until
+    the next restart or the end of the run. With the steps of a finished run as a restart, the run
+    can be continued to a larger train.steps.
+    """
     b1: float = 0.9
     """Decay rate of the first moment (0 to 1)."""
     b2: float = 0.999
@@ -97,6 +105,25 @@ class OptimizerConfig:
                 found=self.milestones,
                 expected="ascending steps, at least one",
             )
+        if self.restarts:
+            self._check_restarts()
+
+    def _check_restarts(self) -> None:
+        check(
+            self.schedule in ("linear", "cosine"),
+            where="optimizer.restarts",
+            found=self.restarts,
+            expected=f"none: the rates of schedule {self.schedule} do not depend on train.steps",
+        )
+        # In a shorter stretch the rate would not fall from its peak again.
+        stretches = [end - begin for begin, end in pairwise((0, *self.restarts))]
+        check(
+            min(stretches) > self.warmup_steps,
+            where="optimizer.restarts",
+            found=self.restarts,
+            expected="ascending steps, more than optimizer.warmup_steps"
+            f" ({self.warmup_steps}) apart",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +153,12 @@ class TrainConfig:
     gradient_accumulation_steps: int = 1
     """Number of parts of a batch that are computed one after another, to save memory.
     batch_size must be a multiple of it. The gradient is still that of the whole batch.
+    """
+    dropout_numbering: Literal["row", "part"] = "row"
+    """What dropout's random bits are numbered by, if a batch is computed in several parts.
+    row: the row's number in the batch, so the number of parts does not change the masks. part: the
+    number of the part, as in runs that began before this setting existed. A run that is continued
+    keeps what it began with. model.dropout_bits rbg always numbers by part.
     """
     log_every_steps: int = 100
     """Number of steps between two lines of the log; metrics.jsonl has a line for every step."""

@@ -200,13 +200,20 @@ def fused(
     rate = 0.0 if key is None else config.attention_probs_dropout_prob
 
     def local(
-        q: Array, k: Array, v: Array, queries: Array, keys: Array, words: Array, *firsts: Array
+        q: Array,
+        k: Array,
+        v: Array,
+        queries: Array,
+        keys: Array,
+        words: Array,
+        rows: Array,
+        heads: Array,
     ) -> Array:
-        """Attention for one device's rows and heads; `firsts` has the numbers of the first ones."""
-        first_numbers = (numbers[:1] for numbers in firsts)
-        # The kernel sees a part of the rows and heads. With the numbers of the first ones it draws
-        # the bits of the whole array, so that a mesh does not change the masks.
-        seed = jnp.concatenate([words, *first_numbers, jnp.full(1, num_heads, jnp.int32)])
+        """Attention for one device's rows and heads; `rows` and `heads` are their numbers."""
+        # The kernel sees a part of the rows and heads. With their numbers it draws the bits of the
+        # whole array, so that a mesh and gradient accumulation do not change the masks.
+        total = jnp.full(1, num_heads, jnp.int32)
+        seed = jnp.concatenate([words, heads[:1], total, rows])
         if platform == "gpu":
             gpu_static = gpu_attention.Static(rate, window, interpret)
             return gpu_attention.gpu_attention(gpu_static, q, k, v, (queries, keys), seed)
@@ -220,7 +227,7 @@ def fused(
     inputs: list[Names] = [KEYS, KEYS, KEYS, per_row, per_row, (None,), ("batch",), ("heads",)]
     # Arrays of numbers and not the device's index: they are cut as the rows and heads are, on any
     # mesh.
-    row_numbers = jnp.arange(batch, dtype=jnp.int32)
+    row_numbers = layout.row_numbers(batch)
     head_numbers = jnp.arange(num_heads, dtype=jnp.int32)
     run = layout.per_device(local, inputs, KEYS)
     return run(q, k, v, *segments, random_bits.seed_words(key), row_numbers, head_numbers)

@@ -252,7 +252,8 @@ def dropout(
     if config.dropout_bits == "hash":
         # The hash numbers rows by the axes before `length`, and elements of a row by the rest.
         row_axes = names.index("length")
-        keep = random_bits.keep_mask(key, x.shape, row_axes, rate)
+        row_numbers = layout.row_numbers(x.shape[0])
+        keep = random_bits.keep_mask(key, row_numbers, x.shape, row_axes, rate)
         return random_bits.drop(x, keep, 1 / (1 - rate))
     draw = random_bits.threefry if config.dropout_bits == "threefry" else random_bits.rbg
     threshold = round(rate * 65_536)

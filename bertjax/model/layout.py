@@ -1,8 +1,10 @@
 """Interface by which a caller shards the model's activations on a mesh, by logical axis names."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
+import jax.numpy as jnp
 from jax import Array
 
 Names = tuple[str | None, ...]
@@ -25,6 +27,13 @@ class Layout(Protocol):
 
     def parts(self, name: str) -> int:
         """Return the number of parts that an axis of this logical name is cut into."""
+        ...
+
+    def row_numbers(self, count: int) -> Array:
+        """Return the number in the whole batch of each of an array's `count` rows; int32 [count].
+
+        Dropout draws its bits by these numbers.
+        """
         ...
 
     def __call__(self, x: Array, *names: str | None) -> Array:
@@ -57,6 +66,10 @@ class Anywhere:
         """Return 1, because nothing is sharded."""
         return 1
 
+    def row_numbers(self, count: int) -> Array:
+        """Return 0 to `count` - 1: the array holds the whole batch."""
+        return jnp.arange(count, dtype=jnp.int32)
+
     def __call__(self, x: Array, *names: str | None) -> Array:
         """Return `x` unchanged."""
         return x
@@ -69,3 +82,49 @@ class Anywhere:
 
 
 ANYWHERE = Anywhere()
+
+
+@dataclass(frozen=True)
+class PartOfBatch:
+    """The layout of one part of a batch in gradient accumulation.
+
+    The part has the batch's rows `first`, `first + step`, `first + 2 step` and so on. With their
+    numbers, dropout has the same bits into however many parts the batch is divided.
+    """
+
+    layout: Layout
+    first: Array
+    """int32 []; the parts are computed in a scan, so it is not known in advance."""
+    step: int
+    rows: int
+    """Number of rows of the part."""
+
+    @property
+    def platform(self) -> str:
+        """The platform of the layout."""
+        return self.layout.platform
+
+    def parts(self, name: str) -> int:
+        """Return the number of devices that share an axis of this logical name."""
+        return self.layout.parts(name)
+
+    def row_numbers(self, count: int) -> Array:
+        """Return the rows' numbers in the whole batch, int32 [count].
+
+        `count` is a multiple of the part's rows: a task may have several sequences for each row of
+        the batch, such as the endings of a question.
+        """
+        sequences = count // self.rows
+        within = jnp.arange(count, dtype=jnp.int32)
+        row = self.first + self.step * (within // sequences)
+        return row * sequences + within % sequences
+
+    def __call__(self, x: Array, *names: str | None) -> Array:
+        """Return `x` sharded as by the layout."""
+        return self.layout(x, *names)
+
+    def per_device(
+        self, function: Callable[..., Array], inputs: Sequence[Names], output: Names
+    ) -> Callable[..., Array]:
+        """Return the layout's function that runs `function` on each device."""
+        return self.layout.per_device(function, inputs, output)

@@ -11,9 +11,12 @@ C. Wellons (nullprogram.com/blog/2018/07/31, "lowbias32"). A second word of the 
 between the rounds.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.extend.random import threefry2x32_p
 
 from bertjax.model.layout import Layout, Names
 
@@ -57,11 +60,19 @@ def element_mask(low: Array, high: Array, row: Array, element: Array, rate: floa
     return bits >= threshold
 
 
-def keep_mask(key: Array, shape: tuple[int, ...], row_axes: int, rate: float) -> Array:
-    """Return `element_mask` for an array of `shape`; its first `row_axes` axes number the rows."""
+def keep_mask(
+    key: Array, row_numbers: Array, shape: tuple[int, ...], row_axes: int, rate: float
+) -> Array:
+    """Return `element_mask` for an array of `shape`; its first `row_axes` axes number the rows.
+
+    `row_numbers` are those of the first axis in the whole batch, int32 `[shape[0]]`.
+    """
     ones = (1,) * len(shape)
     low, high = (word.reshape(ones) for word in seed_words(key))
-    row = _count((*shape[:row_axes], *ones[row_axes:]))
+    # Of the axes after the first, such as heads.
+    inner = shape[1:row_axes]
+    row = row_numbers.reshape(-1, *ones[1:]) * math.prod(inner)
+    row = row + _count((1, *inner, *ones[row_axes:]))
     element = _count((*ones[:row_axes], *shape[row_axes:]))
     return element_mask(low, high, row, element, rate)
 
@@ -73,13 +84,13 @@ def score_mask(
 
     Returns None if `rate` is 0. This is for kernels, which compute a part of the elements at a
     time. `length` is L. `row` and `head` count from the device's first row and head. `seed`, int32
-    [5], has the two seed words of the array, the numbers of the device's first row and first head,
-    and the total number of heads.
+    [4 + rows], has the two seed words of the array, the number of the device's first head, the
+    total number of heads, and the number of each of the device's rows in the whole batch.
     """
     if not rate:
         return None
     # The number of row and head in the whole array, on whatever device they are.
-    number = (seed[2] + row) * seed[4] + seed[3] + head
+    number = seed[4 + row] * seed[3] + seed[2] + head
     return element_mask(seed[0], seed[1], number, query * length + key, rate)
 
 
@@ -95,10 +106,37 @@ def drop(x: Array, keep: Array | None, scale: float) -> Array:
 
 
 def threefry(key: Array, shape: tuple[int, ...], layout: Layout, names: Names) -> Array:
-    """Return 16 random bits per element, uint16, from JAX's generator; the same on any mesh."""
-    # On any mesh, since each element's bits depend on its position alone
-    # (`jax_threefry_partitionable`, JAX's default).
-    return jax.random.bits(key, shape, jnp.uint16)
+    """Return 16 random bits per element, uint16, as `jax.random.bits` gives the whole batch."""
+    return threefry_words(key, shape, layout).astype(jnp.uint16)
+
+
+def threefry_words(key: Array, shape: tuple[int, ...], layout: Layout) -> Array:
+    """Return 32 random bits per element, uint32, as `jax.random.bits` gives the whole batch.
+
+    The first axis has the rows of `layout`. Each element's bits depend on the key and on its
+    position in the whole batch, so they are the same on any mesh and in any part of the batch.
+    """
+    # `jax.random.bits` has no argument for the first row, so its counters are made here
+    # (`jax_threefry_partitionable`): the 64-bit position of the element, in two words.
+    row_numbers = layout.row_numbers(shape[0]).astype(jnp.uint32)
+    high, low = _product(row_numbers, math.prod(shape[1:]))
+    ones = (1,) * (len(shape) - 1)
+    element = _count((1, *shape[1:])).astype(jnp.uint32)
+    first_low = low.reshape(-1, *ones)
+    low = first_low + element
+    carry = (low < first_low).astype(jnp.uint32)
+    high = high.reshape(-1, *ones) + carry
+    first_key, second_key = jax.random.key_data(key)
+    first, second = threefry2x32_p.bind(first_key, second_key, high, low)
+    return first ^ second
+
+
+def uniform(words: Array) -> Array:
+    """Return float32 numbers in [0, 1) from 32 random bits each, as `jax.random.uniform` does."""
+    # The high 23 bits are the fraction of a number in [1, 2), whose sign and exponent are those
+    # of 1.0 (IEEE 754).
+    one_to_two = (words >> jnp.uint32(9)) | jnp.uint32(0x3F800000)
+    return jax.lax.bitcast_convert_type(one_to_two, jnp.float32) - 1
 
 
 def rbg(key: Array, shape: tuple[int, ...], layout: Layout, names: Names) -> Array:
@@ -141,3 +179,14 @@ def _count(shape: tuple[int, ...]) -> Array:
         number += jax.lax.broadcasted_iota(jnp.int32, shape, axis) * jnp.int32(step)
         stride *= shape[axis]
     return number
+
+
+def _product(x: Array, factor: int) -> tuple[Array, Array]:
+    """Return the high and the low word of the product of uint32 numbers and a 32-bit factor."""
+    # In halves of 16 bits, whose products fit 32 bits: JAX has no 64-bit integers by default.
+    mask, half = jnp.uint32(0xFFFF), jnp.uint32(16)
+    x_high, x_low = x >> half, x & mask
+    high, low = jnp.uint32(factor >> 16), jnp.uint32(factor & 0xFFFF)
+    middle = x_high * low + (x_low * low >> half)
+    second_middle = x_low * high + (middle & mask)
+    return x_high * high + (middle >> half) + (second_middle >> half), x * jnp.uint32(factor)

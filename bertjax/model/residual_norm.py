@@ -58,11 +58,11 @@ def residual_norm_kernel(
     def local(
         x: Array, added: Array, scale: Array, bias: Array, words: Array, row_numbers: Array
     ) -> Array:
-        seed = jnp.concatenate([words, row_numbers[:1]])
+        seed = jnp.concatenate([words, row_numbers])
         return fused_norm.fused_norm(static, x, added, scale[None, :], bias[None, :], seed)
 
     # The kernel needs whole rows, so the length is not sharded.
     names: Names = ("batch", None, None)
     run = layout.per_device(local, [names, names, (None,), (None,), (None,), ("batch",)], names)
-    row_numbers = jnp.arange(x.shape[0], dtype=jnp.int32)
+    row_numbers = layout.row_numbers(x.shape[0])
     return run(x, added, scale, bias, random_bits.seed_words(key), row_numbers)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.typing import DTypeLike
@@ -78,6 +79,10 @@ class MeshLayout:
     def parts(self, name: str) -> int:
         """Return the number of parts that an axis of this logical name is cut into."""
         return _parts(self.mesh, name)
+
+    def row_numbers(self, count: int) -> Array:
+        """Return 0 to `count` - 1: the array holds the whole batch."""
+        return jnp.arange(count, dtype=jnp.int32)
 
     def __call__(self, x: Array, *names: str | None) -> Array:
         """Return `x` with the sharding of these logical names, one for each of its axes."""

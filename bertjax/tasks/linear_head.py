@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from bertjax.config import ModelConfig
-from bertjax.model import functional
+from bertjax.model import functional, random_bits
 from bertjax.model.functional import TASKS, Params
 from bertjax.model.layout import Layout
 from bertjax.model.linear_head import linear
@@ -39,7 +39,7 @@ def pooled_logits(
     hidden = functional.encode(config, params, batch, key=key, layout=layout).hidden_BxLxD
     pooled = functional.pool(config, params, hidden)
     # Dropout comes after the pooler, as in run_classifier.py of the original BERT.
-    return linear(config, head, dropped(config, pooled, key))
+    return linear(config, head, dropped(config, pooled, key, layout))
 
 
 def token_logits(
@@ -60,15 +60,16 @@ def token_logits(
     hidden = functional.encode(config, params, batch, key=key, layout=layout).hidden_BxLxD
     # As BertForTokenClassification of transformers has it.
     if dropout:
-        hidden = dropped(config, hidden, key)
+        hidden = dropped(config, hidden, key, layout)
     return linear(config, head, hidden)
 
 
-def dropped(config: ModelConfig, x: Array, key: Array | None) -> Array:
+def dropped(config: ModelConfig, x: Array, key: Array | None, layout: Layout) -> Array:
     """Return `x` after dropout of rate `config.hidden_dropout_prob`; `x` itself without a key."""
     rate = config.hidden_dropout_prob
     if key is None or rate == 0:
         return x
-    keep = jax.random.bernoulli(jax.random.fold_in(key, HEAD_DROPOUT), 1 - rate, x.shape)
+    bits = random_bits.threefry_words(jax.random.fold_in(key, HEAD_DROPOUT), x.shape, layout)
+    keep = random_bits.uniform(bits) < 1 - rate
     # Divided, so that the expected value is the one without dropout.
     return jnp.where(keep, x / (1 - rate), 0)

@@ -88,7 +88,7 @@ def _train(
     target = abstract_state(config, mesh, objective)
     row_indices = hosts.process_row_indices(mesh, config.train.batch_size)
     # Before the checkpoints are opened: settings that do not fit the folder are refused here.
-    run_config.write_run_config(run_dir, config, source.facts)
+    config = run_config.write_run_config(run_dir, config, source.facts)
 
     # State, created sharded or restored
     checkpoints = Checkpoints(run_dir, config.train.keep_checkpoints)

@@ -11,81 +11,51 @@ from bertjax.config import Config, from_dict, to_dict
 from bertjax.errors import UserError, check, disk_errors
 from bertjax.parallel import hosts
 from bertjax.storage import write_whole
+from bertjax.training import checkpoint, continuation
 
 FILE = "config.json"
 # Time after which a host must see a file that another host wrote. NFS may cache for half a minute
 # that a file does not exist.
 VISIBLE_SECONDS = 60.0
 
-# Fields that may change between the start of a run and its continuation: they change where and how
-# often something is done, not what is computed.
-FREE = {
-    "data.prepared_dir",
-    "data.workers",
-    "data.skip_damaged",
-    "model.scan_unroll",
-    "model.remat",
-    "model.kernels",
-    "mesh.replica",
-    "mesh.data",
-    "mesh.fsdp",
-    "mesh.tensor",
-    "mesh.sequence",
-    "train.log_every_steps",
-    "train.eval_every_steps",
-    "train.eval_max_batches",
-    "train.save_every_steps",
-    "train.keep_checkpoints",
-    "train.max_nonfinite_steps",
-    "train.overfit_evaluations",
-    "train.prefetch_batches",
-}
-
 
 def write_run_config(
     run_dir: epath.Path, config: Config, facts: Mapping[str, Any] | None = None
-) -> None:
+) -> Config:
     """Write `config.json`, after comparing with one that an earlier start of the run left there.
 
-    The first process writes. All processes must have the same configuration and the same `facts`
-    about the data, and must see the file, since they share the run folder. Raises `UserError`
-    naming the first field that differs and must not.
+    Returns `config` with the rules that the run keeps from its beginning
+    (`continuation.kept_rules`). The first process writes. All processes must have the same
+    configuration and the same `facts` about the data, and must see the file, since they share the
+    run folder. Raises `UserError` naming the first field that differs and must not.
     """
+    numbering = ""
     if hosts.is_first():
-        _compare_and_write(run_dir, config)
+        numbering = _compare_and_write(run_dir, config).train.dropout_numbering
     _check_same_everywhere(config, facts or {})
     _check_shared(run_dir)
+    return config.replace(train={"dropout_numbering": hosts.from_first(numbering)})
 
 
-def _compare_and_write(run_dir: epath.Path, config: Config) -> None:
+def _compare_and_write(run_dir: epath.Path, config: Config) -> Config:
+    """Compare with the file of an earlier start, write it anew, and return what it holds now."""
     path = run_dir / FILE
     if path.exists():
-        _check_unchanged(path, read_run_config(run_dir), config)
+        recorded = _read_values(path)
+        config = continuation.kept_rules(recorded, config)
+        made = max(checkpoint.steps_of(run_dir), default=0)
+        before = continuation.kept_rules(recorded, _parsed(path, recorded))
+        continuation.check_unchanged(path, before, config, made)
     with disk_errors(run_dir):
         run_dir.mkdir(parents=True, exist_ok=True)
     # Also on a restart: the fields that may change are written as they are now.
     write_whole(path, (json.dumps(to_dict(config), indent=2) + "\n").encode())
-
-
-def _check_unchanged(path: epath.Path, before: Config, now: Config) -> None:
-    """Raise `UserError` naming a field that must stay as it was and does not."""
-    free = FREE
-    if now.optimizer.schedule not in ("linear", "cosine"):
-        # Of the other schedules the rates do not depend on the number of steps.
-        free = FREE | {"train.steps"}
-    values_before = _flat(to_dict(before))
-    for name, value in _flat(to_dict(now)).items():
-        check(
-            name in free or values_before[name] == value,
-            where=f"{path}: {name}",
-            found=value,
-            expected=f"{values_before[name]}, with which the run began (or another --run-dir)",
-        )
+    return config
 
 
 def _check_same_everywhere(config: Config, facts: Mapping[str, Any]) -> None:
     """Raise `UserError` where this process's configuration or facts are not the first one's."""
-    values = _flat(to_dict(config)) | dict(facts)
+    values = continuation.flat(to_dict(config)) | dict(facts)
     # Own values go through JSON like those of the first process: JSON turns tuples into lists.
     own = json.loads(json.dumps(values))
     first = json.loads(hosts.from_first(json.dumps(own)))
@@ -115,18 +85,16 @@ def _check_shared(run_dir: epath.Path) -> None:
 def read_run_config(run_dir: epath.Path) -> Config:
     """Return the configuration of a run; raise `UserError` if `config.json` cannot be read."""
     path = run_dir / FILE
+    values = _read_values(path)
+    return continuation.kept_rules(values, _parsed(path, values))
+
+
+def _read_values(path: epath.Path) -> Any:
     try:
-        return from_dict(Config, json.loads(path.read_text()), str(path))
+        return json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as a run's configuration ({error})") from error
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the values of a nested dict by their dotted names, `train.steps`."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
+def _parsed(path: epath.Path, values: Any) -> Config:
+    return from_dict(Config, values, str(path))

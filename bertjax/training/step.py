@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 from bertjax.config import Config
 from bertjax.errors import check
 from bertjax.model.functional import Params
-from bertjax.model.layout import ANYWHERE, Layout
+from bertjax.model.layout import ANYWHERE, Layout, PartOfBatch
 from bertjax.parallel import rules
 from bertjax.parallel.compiler_options import compiler_options
 from bertjax.training.objective import Objective
@@ -138,26 +138,35 @@ def gradients(
     objective = objective or pretraining(config)
     totals = objective.counts(batch)
 
-    def part_loss(params: Params, part: Batch, key: Array | None) -> tuple[Array, Any]:
+    def part_loss(
+        params: Params, part: Batch, key: Array | None, layout: Layout
+    ) -> tuple[Array, Any]:
         transformed = params if transform is None else transform(params)
         sums = objective.sums(transformed, part, key=key, layout=layout)
         return objective.loss(sums, totals), sums
 
-    def part_gradient(params: Params, part: Batch, key: Array | None) -> tuple[Params, Any, Array]:
-        gradient, sums = jax.grad(part_loss, has_aux=True)(params, part, key)
+    def part_gradient(
+        params: Params, part: Batch, key: Array | None, layout: Layout
+    ) -> tuple[Params, Any, Array]:
+        gradient, sums = jax.grad(part_loss, has_aux=True)(params, part, key, layout)
         # Only the adaptive batch schedule uses the norm; else the compiler leaves it out.
         return gradient, sums, optax.tree.norm(gradient, squared=True)
 
     parts = config.train.gradient_accumulation_steps * batches_in(config, batch)
     if parts == 1:
-        return part_gradient(params, batch, key)
+        return part_gradient(params, batch, key, layout)
+    part_rows = rows_in(batch) // parts
 
     def add_part(so_far: Any, numbered: tuple[Array, Batch]) -> tuple[Any, None]:
         index, part = numbered
-        # Each part has its own key: with the same key, rows of the same index in different parts
-        # would have the same dropout mask.
-        part_key = None if key is None else jax.random.fold_in(key, index)
-        gradient_sums_square = part_gradient(params, part, part_key)
+        part_key, part_layout = key, layout
+        if config.dropout_follows_rows:
+            part_layout = PartOfBatch(layout, index, parts, part_rows)
+        elif key is not None:
+            # With one key, rows of the same index in different parts would have the same dropout
+            # mask.
+            part_key = jax.random.fold_in(key, index)
+        gradient_sums_square = part_gradient(params, part, part_key, part_layout)
         return jax.tree.map(jnp.add, so_far, gradient_sums_square), None
 
     # Part i has the rows i, i + parts, i + 2 parts and so on, so each device splits the rows that
@@ -170,7 +179,7 @@ def gradients(
     # Zeros in the form of the result, of which only the shapes are computed here.
     zero = jax.tree.map(
         lambda leaf: jnp.zeros(leaf.shape, leaf.dtype),
-        jax.eval_shape(part_gradient, params, first, key),
+        jax.eval_shape(partial(part_gradient, layout=layout), params, first, key),
     )
     total, _ = jax.lax.scan(add_part, zero, (jnp.arange(parts), split))
     return total
@@ -248,9 +257,13 @@ def _update(
 
 def batches_in(config: Config, batch: Batch) -> int:
     """Return the size of a batch in units of `train.batch_size` rows; 1 for a smaller batch."""
+    return max(1, rows_in(batch) // config.train.batch_size)
+
+
+def rows_in(batch: Batch) -> int:
+    """Return the number of rows of a batch."""
     any_array = next(iter(batch.values()))  # all arrays have the same number of rows
-    rows = any_array.shape[0]
-    return max(1, rows // config.train.batch_size)
+    return any_array.shape[0]
 
 
 def gradient_noise(

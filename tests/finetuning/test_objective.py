@@ -112,6 +112,12 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(params, on_one_devic
     assert_close(largest, "accumulated gradients of a task", on_one_device["tags"], found, 1e-5)
 
 
+def test_accumulated_gradients_have_the_dropout_of_the_whole_batch(params, on_one_device, largest):
+    config = config_of(train={"gradient_accumulation_steps": 4})
+    found = gradients_of(config, params, TEXT)
+    assert_close(largest, "accumulated, with dropout", on_one_device["text"], found, 1e-5)
+
+
 @pytest.mark.parametrize("task", [TEXT, TAGS], ids=lambda task: task.name)
 def test_a_mesh_gives_the_loss_and_the_gradients_of_one_device_however_fillers_lie(
     params, on_one_device, task, largest

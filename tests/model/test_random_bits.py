@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from bertjax.config import MeshConfig
 from bertjax.model import random_bits
+from bertjax.model.layout import ANYWHERE, PartOfBatch
 from bertjax.parallel.mesh import make_mesh
 from bertjax.parallel.rules import MeshLayout
 
@@ -14,7 +15,10 @@ SHAPE, NAMES = (8, 32, 64), ("batch", "length", None)
 
 
 def kept(seed, shape=SHAPE, row_axes=1, rate=0.5):
-    return np.asarray(random_bits.keep_mask(jax.random.key(seed), shape, row_axes, rate))
+    row_numbers = jnp.arange(shape[0])
+    return np.asarray(
+        random_bits.keep_mask(jax.random.key(seed), row_numbers, shape, row_axes, rate)
+    )
 
 
 def assert_independent(a, b):
@@ -62,7 +66,8 @@ def test_a_mesh_does_not_change_the_masks(draw):
 
     def mask(key):
         if draw == "keep":
-            return layout(random_bits.keep_mask(key, SHAPE, 1, 0.5), *NAMES)
+            row_numbers = layout.row_numbers(SHAPE[0])
+            return layout(random_bits.keep_mask(key, row_numbers, SHAPE, 1, 0.5), *NAMES)
         return layout(random_bits.threefry(key, SHAPE, layout, NAMES), *NAMES)
 
     key = jax.random.key(4)
@@ -78,3 +83,38 @@ def test_rbg_gives_each_device_bits_of_its_own_and_replicas_the_same():
     assert_independent(whole[:, :16] >> 15, whole[:, 16:] >> 15)
     for shard in bits.addressable_shards:  # the tensor axis holds copies
         assert np.array_equal(shard.data, whole[shard.index])
+
+
+@given(
+    shape=st.lists(st.integers(1, 5), min_size=1, max_size=4),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_threefry_gives_the_bits_of_jax(shape, seed):
+    key = jax.random.key(seed)
+    words = random_bits.threefry_words(key, tuple(shape), ANYWHERE)
+    assert np.array_equal(words, jax.random.bits(key, shape))
+    assert np.array_equal(random_bits.uniform(words), jax.random.uniform(key, shape))
+    short = random_bits.threefry(key, tuple(shape), ANYWHERE, ())
+    assert np.array_equal(short, jax.random.bits(key, shape, jnp.uint16))
+
+
+@given(x=st.integers(0, 2**32 - 1), factor=st.integers(0, 2**32 - 1))
+def test_a_product_of_two_words_is_exact(x, factor):
+    high, low = random_bits._product(jnp.full(1, x, jnp.uint32), factor)
+    assert (int(high[0]) << 32) + int(low[0]) == x * factor
+
+
+@pytest.mark.parametrize("sequences", [1, 3])
+@pytest.mark.parametrize("draw", ["keep", "threefry"])
+def test_a_part_of_a_batch_has_the_bits_of_its_rows(draw, sequences):
+    def bits(layout, rows):
+        shape, key = (rows * sequences, 4, 6), jax.random.key(1)
+        if draw == "keep":
+            row_numbers = layout.row_numbers(shape[0])
+            return np.asarray(random_bits.keep_mask(key, row_numbers, shape, 2, 0.5))
+        return np.asarray(random_bits.threefry(key, shape, layout, ()))
+
+    whole = bits(ANYWHERE, 8).reshape(8, sequences, 4, 6)
+    for first in range(4):
+        part = PartOfBatch(ANYWHERE, jnp.int32(first), step=4, rows=2)
+        assert np.array_equal(bits(part, 2).reshape(2, sequences, 4, 6), whole[first::4])

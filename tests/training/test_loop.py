@@ -1,6 +1,7 @@
 import dataclasses
 import itertools
 import logging
+import shutil
 import signal
 from functools import partial
 
@@ -122,6 +123,43 @@ def test_a_finished_run_started_again_does_nothing(undisturbed):
     before = (run / "metrics.jsonl").read_text()
     assert train(config_of(), run, batch_source()).step == 6
     assert (run / "metrics.jsonl").read_text() == before
+
+
+DROPOUT = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}
+
+
+def test_a_run_that_goes_on_with_more_accumulation_ends_as_the_undisturbed_one(tmp_path):
+    whole, resumed = epath.Path(tmp_path) / "whole", epath.Path(tmp_path) / "resumed"
+    # Two devices have the rows of a batch, and the others other parts of the model.
+    shared = {"model": DROPOUT, "mesh": {"data": 2, "tensor": 2, "sequence": 2}}
+    config = config_of(**shared)
+    in_parts = config_of(**shared, train={"gradient_accumulation_steps": 4})
+    train(config, whole, batch_source())
+
+    def stop_at_step_4(step):
+        if step == 4:
+            signal.raise_signal(signal.SIGTERM)
+
+    assert train(config, resumed, batch_source(after=stop_at_step_4)).stopped
+    train(in_parts, resumed, batch_source())
+    pairs = zip(
+        jax.tree.leaves(params_of(whole, config)),
+        jax.tree.leaves(params_of(resumed, config)),
+        strict=True,
+    )
+    # Rounding only: with other masks the parameters differ by a hundred times as much.
+    assert max(float(np.abs(a - b).max()) for a, b in pairs) < 1e-4
+
+
+def test_a_finished_run_goes_on_with_a_restart_and_keeps_the_steps_that_it_made(undisturbed, run):
+    shutil.copytree(undisturbed[0], run)
+    longer = config_of(train={"steps": 9}, optimizer={"restarts": (6,)})
+    assert train(longer, run, batch_source()).step == 9
+    before, after = read_entries(undisturbed[0]), read_entries(run)
+    assert after[: len(before)] == before
+    rates = [row["learning_rate"] for row in after if row["split"] == "train"]
+    assert rates[6] == longer.optimizer.end_learning_rate
+    assert max(rates[7:]) > rates[5]
 
 
 def test_a_run_may_start_from_the_parameters_of_another(undisturbed, run):

@@ -30,13 +30,6 @@ def test_a_field_that_changes_the_numbers_must_stay_as_it_was(run, changes, mess
         run_config.write_run_config(run, small_config(**changes))
 
 
-def test_steps_may_grow_where_the_schedule_does_not_look_at_them(run):
-    run_config.write_run_config(run, small_config(optimizer={"schedule": "constant"}))
-    run_config.write_run_config(
-        run, small_config(optimizer={"schedule": "constant"}, train={"steps": 60})
-    )
-
-
 @pytest.mark.parametrize(
     "text", ["", "[]", '{"sed": 1}', '{"model": {"hidden_size": "big"}}', '{"model": 3}']
 )

@@ -120,6 +120,27 @@ def test_every_mesh_gives_the_losses_and_gradients_of_one_device(
         largest(f"gradients, {name}", np.abs(a - b).max() / max(np.abs(a).max(), 1e-3), 1e-5)
 
 
+@pytest.mark.parametrize(
+    ("bits", "parts", "mesh"),
+    [("threefry", 4, "one"), ("threefry", 2, "data 4, tensor 2"), ("hash", 4, "one")],
+)
+def test_accumulation_has_the_dropout_of_the_whole_batch(
+    largest, on_one_device, batch, bits, parts, mesh
+):
+    gradient, sums = on_one_device(bits)
+    config = small_config(
+        model=MODEL | {"dropout_bits": bits},
+        mesh=MESHES[mesh],
+        train={"gradient_accumulation_steps": parts},
+    )
+    in_parts, sums_in_parts = sums_and_gradients(config, batch)
+    for a, b in zip(sums, sums_in_parts, strict=True):
+        largest("losses, in parts with dropout", abs(a - b) / max(abs(a), 1), 1e-6)
+    for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(in_parts), strict=True):
+        difference = np.abs(a - b).max() / max(np.abs(a).max(), 1e-3)
+        largest("gradients, in parts with dropout", difference, 1e-5)
+
+
 @pytest.mark.parametrize("name", ["fsdp 8", "fsdp 2, tensor 2, sequence 2"])
 def test_a_mesh_gives_the_steps_of_one_device(batch, name):
     one = run(small_config(model=MODEL), batch, count=3)

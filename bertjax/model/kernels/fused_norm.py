@@ -59,8 +59,9 @@ def fused_norm(
 ) -> Array:
     """Return the layer norm of x + dropout(added), both [B, L, D], in their dtype.
 
-    It is computed in float32. `scale` and `bias` are float32 [1, D]. `seed`, int32 [3], has the two
-    seed words of the array (`random_bits.seed_words`) and the number of the device's first row.
+    It is computed in float32. `scale` and `bias` are float32 [1, D]. `seed`, int32 [2 + B], has
+    the two seed words of the array (`random_bits.seed_words`) and the number of each of the
+    device's rows in the whole batch.
     """
     return _call("forward", static, (x, added), (scale, bias), seed)[0]
 
@@ -133,7 +134,7 @@ def _largest_divisor(size: int, largest: int, step: int) -> int:
 def _forward_body(  # type: ignore[no-untyped-def]
     seed, scale, bias, x, added, out, *, epsilon, rate
 ):
-    first = seed[2] + pl.program_id(0) * x.shape[0], pl.program_id(1) * x.shape[1]
+    first = pl.program_id(0) * x.shape[0], pl.program_id(1) * x.shape[1]
 
     def one_row(row, _):  # type: ignore[no-untyped-def]
         keep = _keep(seed, first, row, x.shape[1:], rate)
@@ -147,7 +148,7 @@ def _forward_body(  # type: ignore[no-untyped-def]
 def _backward_body(  # type: ignore[no-untyped-def]
     seed, scale, x, added, gradient, d_x, d_added, d_scale, d_bias, *, epsilon, rate
 ):
-    first = seed[2] + pl.program_id(0) * x.shape[0], pl.program_id(1) * x.shape[1]
+    first = pl.program_id(0) * x.shape[0], pl.program_id(1) * x.shape[1]
 
     @pl.when((pl.program_id(0) == 0) & (pl.program_id(1) == 0))
     def _zero():  # type: ignore[no-untyped-def]
@@ -189,6 +190,6 @@ def _keep(seed, first, row, shape, rate):  # type: ignore[no-untyped-def]
     if not rate:
         return None
     token, feature = (jax.lax.broadcasted_iota(jnp.int32, shape, axis) for axis in (0, 1))
-    low, high, row_number = seed[0], seed[1], first[0] + row
+    low, high, row_number = seed[0], seed[1], seed[2 + first[0] + row]
     element = (first[1] + token) * shape[1] + feature
     return element_mask(low, high, row_number, element, rate)

@@ -198,6 +198,10 @@ class UncutRows:
         """Return the number of parts that an axis is cut into; 1 for the length."""
         return 1 if name == "length" else self.layout.parts(name)
 
+    def row_numbers(self, count: int) -> Array:
+        """Return the numbers of the layout."""
+        return self.layout.row_numbers(count)
+
     def __call__(self, x: Array, *names: str | None) -> Array:
         """Return `x` laid out by the names of its axes, the length uncut."""
         return self.layout(x, *_uncut(names))

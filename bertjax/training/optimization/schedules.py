@@ -1,5 +1,7 @@
 """Learning-rate schedules: pure functions of the step."""
 
+from itertools import pairwise
+
 import jax.numpy as jnp
 import optax
 from jax import Array
@@ -12,13 +14,28 @@ def make_schedule(config: OptimizerConfig, steps: int) -> optax.Schedule:
 
     Linear warmup gives step s the rate `peak * s / warmup_steps`, so the first update has the rate
     0, as in the original BERT (github.com/google-research/bert, optimization.py). After the warmup
-    the rate has the shape that `config.schedule` names.
+    the rate has the shape that `config.schedule` names. At each of `config.restarts` the schedule
+    starts again, and its warmup rises from `config.end_learning_rate` (warm restarts, arXiv
+    1608.03983; a new warmup for more training: arXiv 2308.04014).
     """
+    restarts = list(config.restarts)
+    schedules: list[optax.Schedule] = []
+    first_rate = 0.0
+    for begin, end in pairwise([0, *restarts, steps]):
+        schedules.append(_stretch(config, end - begin, first_rate))
+        first_rate = config.end_learning_rate
+    if not restarts:
+        return schedules[0]
+    return optax.join_schedules(schedules, restarts)
+
+
+def _stretch(config: OptimizerConfig, steps: int, first_rate: float) -> optax.Schedule:
+    """Return the schedule of `steps` steps: a warmup from `first_rate`, then the decay."""
     decay = _decay(config, steps)
     warmup = config.warmup_steps
     if warmup == 0:
         return decay
-    rise = optax.linear_schedule(0.0, config.peak_learning_rate, warmup)
+    rise = optax.linear_schedule(first_rate, config.peak_learning_rate, warmup)
     return optax.join_schedules([rise, decay], [warmup])
 
 

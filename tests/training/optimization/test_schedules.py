@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertjax.config import OptimizerConfig
+from bertjax.errors import UserError
 from bertjax.training.optimization.schedules import make_schedule
 
 
@@ -50,3 +51,29 @@ def test_each_shape_follows_its_formula_after_the_warmup(step):
 def test_without_warmup_the_first_step_has_the_peak():
     assert rate(0, warmup_steps=0) == 2.0
     assert rate(100, warmup_steps=0) == 0.0
+
+
+@given(step=st.integers(0, 250), schedule=st.sampled_from(["linear", "cosine"]))
+def test_each_restart_is_a_run_of_its_own_that_rises_from_where_the_rate_was(step, schedule):
+    options = {"schedule": schedule, "end_learning_rate": 0.5}
+    actual = rate(step, 250, restarts=(100, 150), **options)
+    if step < 100:
+        expected = rate(step, 100, **options)
+    else:
+        begin, steps = (100, 50) if step < 150 else (150, 100)
+        since = step - begin
+        expected = rate(since, steps, **options)
+        if since < 10:
+            expected = 0.5 + (2.0 - 0.5) * since / 10
+    assert actual == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("restarts", [(10,), (50, 60), (60, 50), (-20,)])
+def test_restarts_without_room_for_a_warmup_are_refused(restarts):
+    with pytest.raises(UserError, match=r"optimizer\.restarts: found .*, expected ascending"):
+        OptimizerConfig(warmup_steps=10, restarts=restarts)
+
+
+def test_restarts_of_a_schedule_that_has_no_end_are_refused():
+    with pytest.raises(UserError, match=r"optimizer\.restarts: .*constant do not depend"):
+        OptimizerConfig(warmup_steps=10, schedule="constant", restarts=(50,))

@@ -1,0 +1,151 @@
+"""What may change when a run is continued, and what the run keeps from its beginning."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from bertjax.config import Config, to_dict
+from bertjax.errors import check
+from bertjax.training.optimization.schedules import make_schedule
+
+log = logging.getLogger("bertjax")
+
+# Fields that may change between the start of a run and its continuation: they change where and how
+# often something is done, not what is computed.
+FREE = {
+    "data.prepared_dir",
+    "data.workers",
+    "data.skip_damaged",
+    "model.scan_unroll",
+    "model.remat",
+    "model.kernels",
+    "mesh.replica",
+    "mesh.data",
+    "mesh.fsdp",
+    "mesh.tensor",
+    "mesh.sequence",
+    "train.log_every_steps",
+    "train.eval_every_steps",
+    "train.eval_max_batches",
+    "train.save_every_steps",
+    "train.keep_checkpoints",
+    "train.max_nonfinite_steps",
+    "train.overfit_evaluations",
+    "train.prefetch_batches",
+}
+# Fields on which the learning rates depend, and nothing else.
+SCHEDULE = {
+    "train.steps",
+    "optimizer.peak_learning_rate",
+    "optimizer.schedule",
+    "optimizer.warmup_steps",
+    "optimizer.end_learning_rate",
+    "optimizer.decay_steps",
+    "optimizer.milestones",
+    "optimizer.decay_factor",
+    "optimizer.restarts",
+}
+ACCUMULATION = "train.gradient_accumulation_steps"
+
+
+def kept_rules(recorded: Any, config: Config) -> Config:
+    """Return `config` with the rules of the run whose `config.json` has the values `recorded`.
+
+    A run whose batches have several parts, and which began before `train.dropout_numbering`
+    existed, numbers dropout's bits by part. With one part both rules give the same bits.
+    """
+    train = recorded.get("train") if isinstance(recorded, dict) else None
+    if not isinstance(train, dict):
+        return config  # not a run's configuration, which the caller refuses
+    numbering = train.get("dropout_numbering")
+    if numbering is None:
+        one_part = train.get("gradient_accumulation_steps", 1) == 1
+        one_batch = train.get("batch_size_schedule", "constant") == "constant"
+        numbering = "row" if one_part and one_batch else "part"
+    if numbering != "part":
+        return config
+    return config.replace(train={"dropout_numbering": "part"})
+
+
+def check_unchanged(path: epath.Path, before: Config, now: Config, made: int) -> None:
+    """Raise `UserError` naming a field that must stay as it was and does not.
+
+    `path` is the run's `config.json`, and `made` the number of steps of its newest checkpoint. The
+    number of parts of a batch may change where no result depends on it. The learning-rate schedule
+    may change where it gives each step that was made the same rate as before.
+    """
+    values_before, values_now = flat(to_dict(before)), flat(to_dict(now))
+    changed = {name for name, value in values_now.items() if values_before[name] != value}
+    free = set(FREE)
+    if _accumulation_is_free(now):
+        free.add(ACCUMULATION)
+    if changed & SCHEDULE and _same_rates(before, now, made):
+        free |= SCHEDULE
+    for name in values_now:
+        check(
+            name in free or name not in changed,
+            where=f"{path}: {name}",
+            found=values_now[name],
+            expected=_expected(name, values_before[name], before),
+        )
+    if changed & SCHEDULE:
+        log.info("%s", _describe_schedule(before, now, made))
+
+
+def _accumulation_is_free(config: Config) -> bool:
+    """Return True if the number of parts of a batch changes no result but for rounding."""
+    # The adaptive schedule measures the noise between the parts.
+    if config.train.batch_size_schedule == "adaptive":
+        return False
+    rates = config.model.hidden_dropout_prob, config.model.attention_probs_dropout_prob
+    return config.dropout_follows_rows or max(rates) == 0
+
+
+def _same_rates(before: Config, now: Config, made: int) -> bool:
+    """Return True if the steps that were made have the same learning rates in both."""
+    # Without a step nothing has been learnt that the new schedule could continue.
+    if made == 0:
+        return False
+    return bool(np.array_equal(_rates(before, made), _rates(now, made)))
+
+
+def _rates(config: Config, steps: int) -> np.ndarray:
+    """Return the learning rates of the first `steps` steps, float32 `[steps]`."""
+    schedule = make_schedule(config.optimizer, config.train.steps)
+    rates = np.asarray(schedule(np.arange(steps)), np.float32)
+    # A constant schedule gives one number for all steps.
+    return np.broadcast_to(rates, (steps,))
+
+
+def _expected(name: str, value: object, before: Config) -> str:
+    """Return what a refusal names as expected, for a field with this value at the run's start."""
+    ways = "or another --run-dir"
+    if name == "train.steps":
+        ways = f"optimizer.restarts {before.train.steps} beside it, {ways}"
+    return f"{value}, with which the run began ({ways})"
+
+
+def _describe_schedule(before: Config, now: Config, made: int) -> str:
+    """Return a line that says which learning rates follow the steps that were made."""
+    schedule = make_schedule(now.optimizer, now.train.steps)
+    last, peak = float(schedule(now.train.steps - 1)), now.optimizer.peak_learning_rate
+    restarts = ", ".join(str(step) for step in now.optimizer.restarts) or "none"
+    return (
+        f"another schedule from step {made} on: {now.train.steps} steps instead of"
+        f" {before.train.steps}, {now.optimizer.schedule}, restarts {restarts};"
+        f" learning rate {float(schedule(made)):.3g} now, peak {peak:.3g}, {last:.3g} at the end"
+    )
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of a nested dict by their dotted names, `train.steps`."""
+    values: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            values |= flat(value, f"{prefix}{name}.")
+        else:
+            values[f"{prefix}{name}"] = value
+    return values
