@@ -222,6 +222,15 @@ class SentencePiece:
         """Return what in the model `tokenizer.json` cannot express; None if it gives its ids."""
         return engine_problem(self._parsed)
 
+    def symbol_ids(self) -> list[int]:
+        """Return the ids of the symbols that the model's user defined."""
+        types = [piece.type for piece in self._parsed.pieces]
+        return [i for i, kind in enumerate(types) if kind == sentencepiece_model.USER_DEFINED]
+
+    def has_exact_scores(self) -> bool:
+        """Return True if equal sums of scores are equal in any program; see `with_exact_scores`."""
+        return sentencepiece_model.has_exact_sums(self._parsed)
+
     @cached_property
     def _parsed(self) -> sentencepiece_model.Model:
         """The model with the scores that it encodes with."""

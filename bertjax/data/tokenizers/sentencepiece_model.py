@@ -121,6 +121,13 @@ def with_exact_scores(content: bytes) -> bytes:
     return with_scores(content, _exact_score)
 
 
+def has_exact_sums(model: Model) -> bool:
+    """Return True for BPE, which adds no scores, and for the scores of `with_exact_scores`."""
+    return model.algorithm != UNIGRAM or all(
+        piece.score == _exact_score(piece) for piece in model.pieces if piece.type == NORMAL
+    )
+
+
 def _exact_score(piece: Piece) -> float:
     return round(piece.score * 1024) / 1024
 

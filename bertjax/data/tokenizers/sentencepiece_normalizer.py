@@ -36,6 +36,8 @@ class _Rules(NamedTuple):
     """The rules of a model, and how they are expressed."""
 
     single: dict[str, str]
+    targets: frozenset[str]
+    """What any rule gives."""
     several: str
     """Expression of the texts of several characters that a rule replaces; may be empty."""
     later: frozenset[str]
@@ -69,12 +71,17 @@ def normalizers_of(
         # `\z` and `\A`: `$` and `^` are the end and the begin of a line.
         steps.append(_replace(f"[ {WORD}]+\\z", ""))
         # The first space after the begin may go; U+2581 that is no space to the rules may not.
-        steps.append(_replace(f"\\A{TEXT_BEGIN}{WORD}", f"{TEXT_BEGIN} {WORD}"))
+        # `\K`: put in, not replaced, because `TEXT_BEGIN` would get the position of what follows.
+        steps.append(_replace(f"\\A{TEXT_BEGIN}\\K(?={WORD})", " "))
     return [*steps, normalizers.Replace(TEXT_BEGIN, f"{TEXT_BEGIN} ")]
 
 
 def rules_problem(model: Model) -> str | None:
-    """Return why the rules cannot be expressed as normalizers; None if they can."""
+    """Return the rule or symbol that cannot be expressed as a normalizer; None if all can."""
+    for symbol in _symbols(model):
+        # Spaces at its ends would be compared with those around it, those inside it never go.
+        if model.remove_extra_whitespaces and ("  " in f" {symbol}" or symbol.endswith(" ")):
+            return f"the symbol {symbol!r}"
     if not model.charsmap:
         return None
     rules = _read(model.charsmap)
@@ -84,6 +91,12 @@ def rules_problem(model: Model) -> str | None:
         unstable += [t for t, c in zip(targets, _nfc(targets), strict=True) if t != c]
         if unstable:
             return f"rules that keep {unstable[0]!r}, which NFC replaces"
+    if model.remove_extra_whitespaces:
+        # As with symbols: what a stand-in stands for is not compared with the spaces around it.
+        spaced = [target for target in rules.targets if "  " in target]
+        spaced += [target for target in rules.others if target != target.strip(" ")]
+        if spaced:
+            return f"a rule that makes {spaced[0]!r} of a text"
     count = len(_other_rules(model, rules)) + len(_symbols(model))
     return f"{count} rules and symbols" if count > MAX_STAND_INS else None
 
@@ -177,8 +190,9 @@ def _read(content: bytes) -> _Rules:
     rules = charsmap.read_rules(content)
     single = {source: target for source, target in rules.items() if len(source) == 1}
     several = [source for source in rules if len(source) > 1]
+    targets = frozenset(rules.values())
     if not several:
-        return _Rules(single, "", frozenset(), True, False, [], {})
+        return _Rules(single, targets, "", frozenset(), True, False, [], {})
     later = frozenset().union(*(source[1:] for source in several))
     kept = [c for c in sorted(later) if _is_mark(c) and not _is_mark(single.get(c, c)[:1])]
     table = charsmap.translation(rules)
@@ -193,7 +207,9 @@ def _read(content: bytes) -> _Rules:
             others.setdefault(rules[source], []).append(source)
     pattern = charsmap.longest_pattern(several)
     later_join = all(joins(c) or joins(single.get(c, c)[:1]) for c in later)
-    return _Rules(single, pattern, later, later_join, composes, kept if composes else [], others)
+    return _Rules(
+        single, targets, pattern, later, later_join, composes, kept if composes else [], others
+    )
 
 
 def _is_mark(character: str) -> bool:
