@@ -10,7 +10,7 @@ import numpy as np
 # A unit of the trie is 32 bits: a label in the lowest eight, whether a rule ends there in the
 # ninth, and from the eleventh the distance to its children; of a value all bits but the highest.
 # See github.com/s-yata/darts-clone.
-_LABEL, _HAS_VALUE, _VALUE = 0x800000FF, 0x100, 0x7FFFFFFF
+_LABEL, _HAS_VALUE, _VALUE, _IS_VALUE = 0x800000FF, 0x100, 0x7FFFFFFF, 1 << 31
 # Characters that belong to the one before them, for NFC or where a text is cut into what a reader
 # takes for a character, and which no general category tells: jamo of Hangul, vowels of Thai, Lao
 # and Kirat Rai, half-width marks of kana, colours of skin, and the end of a line after U+000D.
@@ -51,6 +51,68 @@ def read_rules(charsmap: bytes) -> dict[str, str]:
                 rules[key.decode()] = replacements[begin:end].decode()
             unread.append((below, key))
     return rules
+
+
+def write_rules(rules: Mapping[str, str]) -> bytes:
+    """Return the `precompiled_charsmap` of rules for single characters; see `read_rules`."""
+    targets = dict.fromkeys(rules.values(), 0)
+    replacements = b""
+    for target in targets:
+        targets[target] = len(replacements)
+        replacements += target.encode() + b"\0"
+    tree: dict[int, Any] = {}
+    for source, target in rules.items():
+        node = tree
+        for byte in source.encode():
+            node = node.setdefault(byte, {})
+        # No such character has a zero byte, so it is free for the value.
+        node[0] = targets[target]
+    units = _double_array(tree)
+    # A multiple of 256 units, as SentencePiece wants it.
+    units += [0] * (-len(units) % 256)
+    trie = np.array(units, "<u4").tobytes()
+    return struct.pack("<I", len(trie)) + trie + replacements
+
+
+def _double_array(tree: Mapping[int, Any]) -> list[int]:
+    """The units of a trie whose nodes have their children by byte, and by 0 their value.
+
+    A node with a value has no child, since no character of UTF-8 begins another one. The children
+    of a node are within 256 units, so any node may have 256 of its own. But the bytes of a
+    character after its first are 64 in number, and four such nodes share 256 units. No two nodes
+    have the same base: each would have the other's children too.
+    """
+    units, bases = [0] * 256, {0}
+    taken = {0}
+    unread, leaves = [(0, tree)], []
+    quarter = 4
+    while unread:
+        place, node = unread.pop()
+        if set(node) == {0}:
+            leaves.append((place, node[0]))
+            continue
+        inside = all(0x80 <= label < 0xC0 for label in node)
+        if not inside or quarter == 4:
+            units += [0] * 256
+            quarter = 0
+        base = len(units) - 256 + 64 * quarter
+        quarter = quarter + 1 if inside else 4
+        bases.add(base)
+        units[place] |= (place ^ base) << 10
+        for label, child in node.items():
+            taken.add(base ^ label)
+            units[base ^ label] = label
+            unread.append((base ^ label, child))
+    # What is left of the units has room for the values of the others.
+    base = 0
+    for place, value in leaves:
+        while base in taken or base in bases:
+            base += 1
+        units += [0] * (256 if base == len(units) else 0)
+        taken.add(base)
+        units[place] |= (place ^ base) << 10 | _HAS_VALUE
+        units[base] = value | _IS_VALUE
+    return units
 
 
 def joins(character: str) -> bool:

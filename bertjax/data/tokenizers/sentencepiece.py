@@ -20,6 +20,7 @@ from bertjax.data.tokenizers.sentencepiece_engine import (
     spaces_problem,
 )
 from bertjax.data.tokenizers.sentencepiece_model import WORD
+from bertjax.data.tokenizers.sentencepiece_normalizer import character_steps
 from bertjax.data.tokenizers.vocabulary import (
     ALBERT_TOKENS,
     ENGINE_FILE,
@@ -270,16 +271,8 @@ class SentencePiece:
         """`_clean` as normalizers of `tokenizers`."""
         if not self._cleaning:
             return []
-        steps = [
-            normalizers.Replace("``", '"'),
-            normalizers.Replace("''", '"'),
-            normalizers.Replace(NEXT_LINE, " "),
-            normalizers.NFKD(),
-            normalizers.StripAccents(),
-        ]
-        if self.lowercase:
-            steps.append(normalizers.Lowercase())
-        return steps
+        quotes = [normalizers.Replace("``", '"'), normalizers.Replace("''", '"')]
+        return [*quotes, *character_steps(self._clean_character)]
 
 
 def _albert_score(piece: sentencepiece_model.Piece) -> float:

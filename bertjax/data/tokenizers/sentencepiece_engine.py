@@ -11,6 +11,7 @@ from bertjax.data.tokenizers.charsmap import longest_pattern
 from bertjax.data.tokenizers.sentencepiece_model import (
     ALGORITHMS,
     BPE,
+    BYTE,
     NORMAL,
     UNIGRAM,
     UNUSED,
@@ -21,6 +22,7 @@ from bertjax.data.tokenizers.sentencepiece_model import (
 )
 from bertjax.data.tokenizers.sentencepiece_normalizer import (
     FIRST_PART,
+    NO_SPACE,
     TEXT_BEGIN,
     normalizers_of,
     rules_problem,
@@ -90,22 +92,22 @@ def _words(model: Model) -> pre_tokenizers.PreTokenizer:
 
     Each part begins with `TEXT_BEGIN` and a space. They go, but where the model puts a space before
     a text, that of the first part stays. With `remove_extra_whitespaces` the first part has no
-    other.
+    other: of two spaces one goes, and a space that is all.
     """
-    begin = f"\\A{FIRST_PART}{TEXT_BEGIN}"
+    begin, spaces = TEXT_BEGIN, ""
+    if not model.add_dummy_prefix:
+        begin, spaces = f"{TEXT_BEGIN}{WORD}", WORD
     if model.remove_extra_whitespaces and model.add_dummy_prefix:
-        # Nothing but spaces is no text.
-        begin += f"(?:{WORD}\\z|{WORD}?(?={WORD}))"
+        spaces = f"(?:{WORD}\\z|{WORD}?(?={WORD}))"
     elif model.remove_extra_whitespaces:
-        begin += f"{WORD}{{1,2}}"
-    elif not model.add_dummy_prefix:
-        begin += WORD
+        spaces = f"{WORD}{{1,2}}"
+    first = f"\\A{FIRST_PART}(?:{NO_SPACE}{begin}|{TEXT_BEGIN}{spaces})"
     steps: list[pre_tokenizers.PreTokenizer] = [
         pre_tokenizers.Metaspace(WORD, prepend_scheme="never", split=False),
         # The only step that knows the first part.
         pre_tokenizers.Metaspace(FIRST_PART, prepend_scheme="first", split=False),
-        pre_tokenizers.Split(Regex(f"\\A{TEXT_BEGIN}{WORD}"), "removed"),
-        pre_tokenizers.Split(Regex(begin), "removed"),
+        pre_tokenizers.Split(Regex(f"\\A{NO_SPACE}?{TEXT_BEGIN}{WORD}"), "removed"),
+        pre_tokenizers.Split(Regex(first), "removed"),
     ]
     symbols = _symbols(model)
     if model.algorithm == BPE and symbols:
@@ -126,7 +128,8 @@ def _scored(pieces: list[Piece]) -> list[tuple[str, float]]:
     """Each piece with the score that makes `tokenizers` treat it as SentencePiece does.
 
     SentencePiece takes a user-defined piece before any other segmentation, by the score that its
-    unigram_model.cc computes as here since version 0.2.2, and it never takes an unused one.
+    unigram_model.cc computes as here since version 0.2.2. It never takes an unused one or one of a
+    byte for text that spells it: such text is cut otherwise, if only into characters.
     """
     worst = min((piece.score for piece in pieces if piece.type == NORMAL), default=0.0)
     scored: list[tuple[str, float]] = []
@@ -134,19 +137,26 @@ def _scored(pieces: list[Piece]) -> list[tuple[str, float]]:
         score = piece.score
         if piece.type == USER_DEFINED:
             score = _float32(0.1 * (len(piece.name.encode()) - 1))
-        elif piece.type == UNUSED:
-            score = worst - 1e4
+        elif piece.type in (UNUSED, BYTE):
+            score = len(piece.name) * min(worst, 0.0) - 1
         scored.append((piece.name, score))
     return scored
 
 
 def _unigram_problem(model: Model) -> str | None:
-    """Return an unused piece with characters that no other piece is: unknown text becomes it."""
+    """Return the first piece that text must not become, but does for want of its characters.
+
+    With such pieces text of unknown characters has a low score. So pieces must have no such
+    characters, either.
+    """
+    if not any(piece.type in (UNUSED, BYTE) for piece in model.pieces):
+        return None
     known = {piece.name for piece in model.pieces if piece.type in (NORMAL, USER_DEFINED)}
     for piece in model.pieces:
-        # A piece of one character is known only if it is used.
-        if piece.type == UNUSED and not known.issuperset(piece.name):
-            return f"the unused piece {piece.name!r}"
+        is_text = piece.type in (NORMAL, USER_DEFINED, UNUSED, BYTE)
+        if is_text and not known.issuperset(piece.name):
+            kind = {UNUSED: "unused ", BYTE: "byte's "}.get(piece.type, "")
+            return f"the {kind}piece {piece.name!r}, but not each of its characters"
     return None
 
 

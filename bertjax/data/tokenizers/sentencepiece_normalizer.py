@@ -12,7 +12,7 @@ alone. So `TEXT_BEGIN` is put first, for the step after them that knows which pa
 """
 
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ from bertjax.data.tokenizers.sentencepiece_model import NORMAL, USER_DEFINED, WO
 # Noncharacters, which no text has: between units, and inside of them. A letter or mark with four
 # bytes before it is longer than the five bytes up to which `Precompiled` looks at marks at all.
 UNIT_END, INSIDE = "\U0010fffe", "\U0010ffff"
-TEXT_BEGIN, FIRST_PART = "\U000ffffe", "\U000fffff"
+TEXT_BEGIN, FIRST_PART, NO_SPACE = "\U000ffffe", "\U000fffff", "\U000efffe"
 # Stand-ins are the last 4,093 characters of private use before this one.
 _FOREIGN = "\U0010fffd"  # takes the place of a text's own stand-ins: no model knows it either
 _FIRST_STAND_IN = 0x10F000
@@ -55,8 +55,11 @@ class _Rules(NamedTuple):
 def normalizers_of(
     model: Model, before: Sequence[normalizers.Normalizer] = ()
 ) -> list[normalizers.Normalizer]:
-    """Return the steps, `before` first; they leave `TEXT_BEGIN` and a space before each part."""
-    reserved = f"[{TEXT_BEGIN}{FIRST_PART}\\x{{{_FIRST_STAND_IN:x}}}-{INSIDE}]"
+    """Return the steps, `before` first; they leave `TEXT_BEGIN` and a space before each part.
+
+    `NO_SPACE` is before them if the part begins with U+2581 that is no space.
+    """
+    reserved = f"[{TEXT_BEGIN}{FIRST_PART}{NO_SPACE}\\x{{{_FIRST_STAND_IN:x}}}-{INSIDE}]"
     # Before any step that removes or joins characters: the position of a part's first character in
     # the original text tells whether it is the first part.
     steps = [_replace(reserved, _FOREIGN), normalizers.Prepend(TEXT_BEGIN), *before]
@@ -70,10 +73,34 @@ def normalizers_of(
     if model.remove_extra_whitespaces:
         # `\z` and `\A`: `$` and `^` are the end and the begin of a line.
         steps.append(_replace(f"[ {WORD}]+\\z", ""))
-        # The first space after the begin may go; U+2581 that is no space to the rules may not.
-        # `\K`: put in, not replaced, because `TEXT_BEGIN` would get the position of what follows.
-        steps.append(_replace(f"\\A{TEXT_BEGIN}\\K(?={WORD})", " "))
+        # A space at the begin may go; U+2581 that is no space to the rules may not.
+        steps.append(_replace(f"\\A(?={TEXT_BEGIN}{WORD})", NO_SPACE))
     return [*steps, normalizers.Replace(TEXT_BEGIN, f"{TEXT_BEGIN} ")]
+
+
+def character_steps(change: Callable[[str], str]) -> list[normalizers.Normalizer]:
+    """Return the steps that replace each character by what `change` makes of it alone.
+
+    A table of its own, because `tokenizers` has another version of Unicode than Python.
+    """
+    rules = {c: change(c) for c in _changeable() if change(c) != c}
+    return [
+        _replace(f"(?<=.)(?={charsmap.joining_pattern({})})", INSIDE),
+        normalizers.Precompiled(charsmap.write_rules(rules)),
+        normalizers.Replace(INSIDE, ""),
+    ]
+
+
+@lru_cache(maxsize=1)
+def _changeable() -> list[str]:
+    """Characters that may change: marks, composed ones, those with a lower case, white space."""
+    found = []
+    for c in map(chr, (*range(1, 0xD800), *range(0xE000, 0x110000))):
+        # Syllables of Hangul are composed by a rule, without an entry.
+        composed = unicodedata.decomposition(c) or "\uac00" <= c <= "\ud7a3"
+        if composed or c.lower() != c or c.isspace() or unicodedata.category(c)[0] == "M":
+            found.append(c)
+    return found
 
 
 def rules_problem(model: Model) -> str | None:
