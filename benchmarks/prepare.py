@@ -30,7 +30,7 @@ from etils import epath
 from reporting import argument_parser, print_header, print_line
 
 from bertjax.config import Config, DataConfig, TokenizerConfig, from_dict, to_dict
-from bertjax.data.records.reader import record_spans
+from bertjax.data.records.foreign_files import record_spans
 
 LENGTH, PREDICTIONS, DUPE_FACTOR = 128, 20, 5
 COLUMNS = (
@@ -219,7 +219,8 @@ def time_stages() -> dict[str, float]:
 
     They do not call one another, so that no time counts twice.
     """
-    from bertjax.data.corpus import formats, work_units
+    from bertjax.data.corpus import sentences, work_units
+    from bertjax.data.corpus.formats import lines
     from bertjax.data.preparation import build_shard, packing, tokenize_corpus
     from bertjax.data.records import record_format
     from bertjax.data.tokenizers.wordpiece import WordPiece
@@ -239,9 +240,9 @@ def time_stages() -> dict[str, float]:
 
         setattr(owner, name, timed)
 
-    clock(formats, "_decode", "decode UTF-8")
+    clock(lines, "decode", "decode UTF-8")
     clock(work_units, "clean", "clean")
-    clock(work_units, "_by_line", "split into sentences")
+    clock(sentences, "_by_lines", "split into sentences")
     clock(WordPiece, "encode_batch", "tokenize")
     clock(tokenize_corpus, "_write_part", "write ids by range")
     clock(build_shard, "_gather_range", "gather a range, drop duplicates")

@@ -2,10 +2,12 @@
 
 import bz2
 import gzip
+import io
 import json
 import lzma
 import os
-import shutil
+import posixpath
+import uuid
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +15,8 @@ from typing import IO, Any
 
 from etils import epath
 
-from bertjax.errors import UserError, check, disk_errors, one_line
+from bertjax.errors import UserError, check, disk_errors, mismatch, one_line
+from bertjax.file_kinds import HEAD_BYTES, kind_of
 
 # Set before epath opens its first path. By default epath uses TensorFlow for gs:// and s3://, which
 # takes seconds to import and cannot read s3://. Without TensorFlow it uses fsspec, whose cache of
@@ -31,12 +34,23 @@ def _open_gzip(file: IO[bytes]) -> IO[bytes]:
     return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]
 
 
+def _open_zstd(file: IO[bytes]) -> IO[bytes]:
+    # Imported late: few corpora are in this form.
+    import pyarrow as pa
+
+    # Buffered, because pyarrow's stream has no lines.
+    return io.BufferedReader(pa.CompressedInputStream(file, "zstd"))
+
+
 OPENERS: dict[str, Callable[[IO[bytes]], IO[bytes]]] = {
     ".gz": _open_gzip,
     ".bz2": bz2.BZ2File,
     ".xz": lzma.LZMAFile,
+    ".zst": _open_zstd,
 }
 """Decompressors by the ending of a file; what they return can be read only from the beginning."""
+TAR_ENDINGS = {".tgz": ".gz", ".tbz": ".bz2", ".tbz2": ".bz2", ".txz": ".xz", ".tzst": ".zst"}
+"""Endings of compressed tar archives, each with the key of `OPENERS` for it."""
 
 
 @contextmanager
@@ -100,12 +114,42 @@ def read_json(path: epath.Path) -> dict[str, Any]:
     return values
 
 
+def compression_of(name: str) -> str:
+    """Return the key of `OPENERS` that a file's ending names, in small letters; "" if none."""
+    ending = posixpath.splitext(name)[1].lower()
+    ending = TAR_ENDINGS.get(ending, ending)
+    return ending if ending in OPENERS else ""
+
+
 def is_compressed(name: str) -> bool:
     """Return true if `opened` decompresses the file, by its ending.
 
     Such a file can be read only from its beginning.
     """
-    return epath.Path(name).suffix in OPENERS
+    return compression_of(name) != ""
+
+
+@contextmanager
+def read_errors(name: str, compression: str, head: Callable[[], bytes]) -> Iterator[None]:
+    """Turn what goes wrong while a file is read into a `UserError` naming it.
+
+    `compression` is a key of `OPENERS`, or empty; `head` returns the file's first bytes.
+    """
+    try:
+        yield
+    # gzip raises EOFError where a file is cut off; LZMAError and zlib.error are no OSErrors.
+    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
+        # Errors of a decompressor are OSErrors without a number; those of the system have one.
+        if not compression or getattr(error, "errno", None) is not None:
+            raise UserError(
+                f"{name}: cannot be read ({getattr(error, 'strerror', None) or error})"
+            ) from error
+        kind = kind_of(head())
+        if kind and kind.ending != compression:
+            raise mismatch(
+                where=name, found=kind.name, expected=f"what its ending says, {compression}"
+            ) from error
+        raise UserError(f"{name}: is truncated or no whole {compression} file ({error})") from error
 
 
 @contextmanager
@@ -115,20 +159,14 @@ def opened(name: str) -> Iterator[IO[bytes]]:
     Raises `UserError`, naming the file, if it cannot be read or is damaged.
     """
     path = epath.Path(name)
-    try:
-        with path.open("rb") as raw:
-            wrap = OPENERS.get(path.suffix)
-            yield wrap(raw) if wrap else raw
-    # gzip raises EOFError where a file is cut off; LZMAError and zlib.error are no OSErrors.
-    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        # Errors of a decompressor are OSErrors without a number; those of the system have one.
-        if path.suffix in OPENERS and getattr(error, "errno", None) is None:
-            raise UserError(
-                f"{name}: is truncated or no whole {path.suffix} file ({error})"
-            ) from error
-        raise UserError(
-            f"{name}: cannot be read ({getattr(error, 'strerror', None) or error})"
-        ) from error
+    compression = compression_of(name)
+
+    def head() -> bytes:
+        with path.open("rb") as file:
+            return file.read(HEAD_BYTES)
+
+    with read_errors(name, compression, head), path.open("rb") as raw:
+        yield OPENERS[compression](raw) if compression else raw
 
 
 def is_plain_name(name: object) -> bool:
@@ -179,18 +217,43 @@ def version_of(path: epath.Path) -> str:
 def local_copy(path: epath.Path, digest: str) -> epath.Path:
     """Return `path` itself if it is on a local disk, otherwise the path of a copy on one.
 
-    Copies are kept in `~/.cache/bertjax` (or the folder that the environment variable
-    `BERTJAX_CACHE` names) under `digest`, the digest of the content.
+    Copies are kept as `cached` keeps its files, under `digest`, the digest of the content.
     """
     # Records are mapped into memory, which only a file on a local disk can be.
     if is_local(path):
         return path
+
+    def blocks() -> Iterator[bytes]:
+        with path.open("rb") as source:
+            yield from blocks_of(source)
+
+    return cached(digest, blocks())
+
+
+def blocks_of(file: IO[bytes]) -> Iterator[bytes]:
+    """Yield the bytes of an open file, `CHUNK_BYTES` at a time."""
+    while block := file.read(CHUNK_BYTES):
+        yield block
+
+
+def cached(digest: str, blocks: Iterator[bytes]) -> epath.Path:
+    """Return the path of a file on a local disk; `blocks` are its bytes, unless it is there.
+
+    It is in `~/.cache/bertjax` (or the folder that the environment variable `BERTJAX_CACHE` names)
+    under the name `digest`, which must tell what the file holds: a file is never out of date.
+    """
     folder = epath.Path(os.environ.get("BERTJAX_CACHE") or "~/.cache/bertjax").expanduser()
-    copy = folder / digest
-    # A copy is never out of date: its name is the digest of its content.
-    if not copy.exists():
+    path = folder / digest
+    if not path.exists():
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        with path.open("rb") as source, written_whole(copy) as target:
-            shutil.copyfileobj(source, target, CHUNK_BYTES)
-    return copy
+        # Read first: what cannot be opened is no fault of the disk.
+        first = next(blocks, b"")
+        # Under a name of its own, because the processes of a run may all come here at once.
+        own = folder / f"{digest}.{uuid.uuid4().hex}"
+        with written_whole(own) as target:
+            target.write(first)
+            for block in blocks:
+                target.write(block)
+        own.replace(path)
+    return path

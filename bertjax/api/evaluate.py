@@ -7,7 +7,7 @@ from etils import epath
 
 from bertjax.api.results import EvaluationResult, SplitPredictions
 from bertjax.config import Config
-from bertjax.errors import check
+from bertjax.errors import check, mismatch
 from bertjax.finetuning.error_analysis import write_evaluation
 from bertjax.finetuning.evaluate_checkpoint import (
     assess,
@@ -23,7 +23,7 @@ from bertjax.report.html import write_report
 from bertjax.tasks import registry
 from bertjax.tasks.kind import Entry
 from bertjax.training import checkpoint
-from bertjax.training.batch_source import prepared_source
+from bertjax.training.batch_source import corpora, prepared_source
 from bertjax.training.saved_model import load_model
 from bertjax.training.step import check_batch
 
@@ -74,7 +74,13 @@ def _evaluate_on_heldout(path: epath.PathLike, config: Config) -> EvaluationResu
     config = dataclasses.replace(config, train=train)
     check_batch(config, mesh)
     source = prepared_source(config, model.tokenizer)
-    assert source.make_evaluator is not None  # a source of prepared shards has one
+    if source.make_evaluator is None:
+        folders = ", ".join(map(str, corpora(config).values()))
+        raise mismatch(
+            where=folders,
+            found="no held-out records, as prepared with data.validation_fraction 0",
+            expected="a folder that has some (--data.prepared-dir)",
+        )
     return EvaluationResult(model.checkpoint, source.make_evaluator(config, mesh)(model.params))
 
 

@@ -106,6 +106,8 @@ def train(
     if first:
         save_tokenizer(config, tokenizer, run_dir)
     with log_to_file(run_dir) if first else nullcontext():
+        for note in source.notes if first else ():
+            log.info(note)
         outcome = run_loop(config, run_dir, source, progress=progress, on_evaluation=report)
         report()
         if first and outcome.stopped:

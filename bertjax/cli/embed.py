@@ -16,7 +16,8 @@ class EmbedCommand:
     """Write a vector for each line of a text file, or for each token."""
 
     text_file: Annotated[str, tyro.conf.Positional] = ""
-    """Text file in UTF-8 with one text on each line (may be .gz, .bz2 or .xz); - is standard input.
+    """Text file in UTF-8 with one text on each line, may be .gz, .bz2, .xz or .zst; - is standard
+    input.
     An empty line also gets a vector, that of [CLS] [SEP].
     """
     output_file: str = ""

@@ -40,6 +40,8 @@ def run(words: Sequence[str]) -> int:
     )
     quiet_libraries()
     from bertjax.api.pretrain import prepare
+    from bertjax.data.corpus.sentences import describe_doubts
+    from bertjax.data.records.remarks import remarks
     from bertjax.report.terminal import terminal_progress
 
     folder = command.output_dir or command.config.data.prepared_dir
@@ -60,6 +62,9 @@ def run(words: Sequence[str]) -> int:
     counts = [f"{name.replace('_', ' ')} {count:,}" for name, count in manifest.counts.items()]
     print(f"counts: {', '.join(counts)}")
     print(f"vocabulary: {manifest.vocab_size:,}")
-    print(f"held-out unigram entropy: {manifest.validation_unigram_entropy:.3f} nats")
+    if manifest.split("validation"):
+        print(f"held-out unigram entropy: {manifest.validation_unigram_entropy:.3f} nats")
+    for line in [*describe_doubts(manifest.counts), *remarks(manifest)]:
+        print(f"note: {line}")
     print(f"prepared in {folder} in {time.perf_counter() - begin:.1f} s")
     return 0

@@ -22,7 +22,7 @@ class ZeroShotCommand:
     texts: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
     """Texts to classify; write them before the options."""
     text_file: str = ""
-    """File with one text on each line, instead of texts; UTF-8, may be .gz, .bz2 or .xz; - is
+    """File with one text on each line, instead of texts; UTF-8, may be .gz, .bz2, .xz or .zst; - is
     standard input.
     """
     labels: tuple[str, ...] = ()

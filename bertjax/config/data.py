@@ -60,9 +60,18 @@ class DataConfig:
     """
     format: Literal["auto", "bert", "file", "line", "jsonl", "parquet"] = "auto"
     """Format of the files; it determines what a document is.
-    bert: each line is a sentence, and a blank line separates documents. file: each file is a
-    document. line: each line is a document. jsonl, parquet: each object or table row is a document.
-    auto: jsonl or parquet if the file's ending says so, otherwise bert.
+    bert: each line is a sentence (see data.sentences), and a blank line separates documents. file:
+    each file is a document. line: each line is a document. jsonl, parquet: each object or table row
+    is a document. auto: jsonl or parquet if the file's ending says so, otherwise bert.
+    The files in a .zip or .tar archive are read as files.
+    """
+    sentences: Literal["auto", "lines", "paragraphs", "wrapped", "document"] = "auto"
+    """What a sentence is.
+    auto: a line in format bert; in the others a sentence ends at its mark, such as . ! ? or that of
+    another script, and a line is a sentence in a text without marks. lines: a line. paragraphs:
+    found by its mark in each line. wrapped: found by its mark in lines that were broken at a common
+    width; they are joined up to a blank line, which in format bert ends the document too. document:
+    a document.
     """
     text_field: str = "text"
     """Name of the field that holds the text in JSON lines, Parquet and TFDS sources."""
@@ -74,7 +83,10 @@ class DataConfig:
     them.
     """
     validation_fraction: float = 0.02
-    """Fraction of documents that are held out (0 to 1); a hash of the content chooses them."""
+    """Fraction of documents that are held out (0 to 1); a hash of the content chooses them.
+    Of few documents at least one is held out, two for next_sentence. 0: no held-out documents; then
+    training has no evaluations.
+    """
     max_seq_length: int = 128
     """Sequence length L in tokens, special tokens and padding included; at least 8."""
     # As the original create_pretraining_data.py; 15 % of 128 tokens are 19.2.
@@ -115,6 +127,10 @@ class DataConfig:
     """Number of times that each document is used, each time with new pairs and new masks."""
     min_document_characters: int = 0
     """Minimum length of a document in characters; shorter documents are dropped."""
+    split_documents: int = 0
+    """Cut longer documents into stretches of about this many characters; 0: never.
+    Each stretch is then a document, so a corpus of one book can have held-out documents.
+    """
     near_duplicate_threshold: float = 0.0
     """Similarity (0 to 1) from which documents are near-duplicates; 0: keep all documents.
     It is the estimated Jaccard similarity of the documents' 5-grams of tokens. Only one of several
@@ -146,6 +162,7 @@ class DataConfig:
         positive("data", self, "mlm_probability", "max_predictions_per_seq", "dupe_factor")
         not_negative("data", self, "num_shards", expected="0 (as suits the corpus) or more")
         not_negative("data", self, "workers", expected="0 (one a core) or more")
+        not_negative("data", self, "split_documents", expected="0 (never) or more")
         _check_lengths(self)
         _check_packing(self)
         _check_mixture(self)

@@ -16,8 +16,10 @@ from etils import epath
 from bertjax.config import Config
 from bertjax.data.order import batch_record_numbers, mixture_record_numbers, quotas_of
 from bertjax.data.records import record_format
+from bertjax.data.records.foreign_files import foreign_paths
+from bertjax.data.records.foreign_records import ForeignRecords
 from bertjax.data.records.manifest import WORK, Manifest, read_manifest
-from bertjax.data.records.reader import ForeignRecords, PreparedRecords, foreign_paths
+from bertjax.data.records.reader import PreparedRecords
 from bertjax.data.records.record_format import Schema
 from bertjax.errors import check, require_package
 from bertjax.masking.static import unmask
@@ -63,9 +65,7 @@ def open_split(
             found="an unfinished preparation",
             expected="a finished one: run bertjax prepare again",
         )
-        # Other data scripts mask all records when they write them, also the training records.
-        schema = record_format.schema_of(config.data, "validation")
-        records = ForeignRecords(foreign_paths(folder, split), schema)
+        records = _open_foreign(config, folder, split)
     check(
         len(records) > 0,
         where=f"{folder}, split {split}",
@@ -81,6 +81,27 @@ def open_split(
         expected=f"ids below model.vocab_size ({vocab_size})",
     )
     return records
+
+
+def _open_foreign(config: Config, folder: epath.Path, split: str) -> ForeignRecords:
+    """Open the TFRecord files of another script that belong to the split."""
+    # Other data scripts mask all records when they write them, also the training records.
+    schema = record_format.schema_of(config.data, "validation")
+    dynamic = config.data.dynamic_masking
+    paths = foreign_paths(folder, split)
+    records = ForeignRecords(paths, schema, any_predictions=dynamic)
+    _check_masked(folder, split, records.schema, dynamic and split == "train")
+    return records
+
+
+def _check_masked(folder: epath.Path, split: str, schema: Schema, masked_later: bool) -> None:
+    or_dynamic = ", or data.dynamic_masking True" if split == "train" else ""
+    check(
+        schema.max_predictions_per_seq > 0 or masked_later,
+        where=f"{folder}, split {split}",
+        found="rows that are not masked",
+        expected=f"masked ones{or_dynamic}",
+    )
 
 
 def mixture_quotas(config: Config, sizes: Sequence[int]) -> np.ndarray:
@@ -119,14 +140,21 @@ def train_batches(
         if len(corpora) == 1:
             record_numbers = batch_record_numbers(sizes[0], batch_size, step, seed)
             batch = corpora[0].read(record_numbers[row_indices])
-        else:
-            which, record_numbers = mixture_record_numbers(sizes, quotas, batch_size, step, seed)
-            batch = _read_mixed(corpora, which[row_indices], record_numbers[row_indices])
-        return _adapt_to_step(batch, config, starts_word)
+            return _adapt_to_step(batch, config, starts_word)
+        which, record_numbers = mixture_record_numbers(sizes, quotas, batch_size, step, seed)
+        which, record_numbers = which[row_indices], record_numbers[row_indices]
+        batch = {"corpus_ids": which[:, None].astype(np.int32)}
+        for corpus, records in enumerate(corpora):
+            here = np.flatnonzero(which == corpus)
+            # Each part by itself: of one corpus the records may be masked, of another not.
+            part = _adapt_to_step(records.read(record_numbers[here]), config, starts_word)
+            _put_rows(batch, here, part)
+        return batch
 
     # tf.data must know the features before the first batch is read.
-    empty = _empty_batch(corpora[0].schema, mixed=len(corpora) > 1)
-    names = list(_adapt_to_step(empty, config, starts_word))
+    names = list(_adapt_to_step(_empty_batch(corpora[0].schema), config, starts_word))
+    if len(corpora) > 1:
+        names.append("corpus_ids")
     return _closed_at_exit(_stream(config, read, names, start_step, NO_END))
 
 
@@ -156,20 +184,13 @@ def eval_batches(
     return _closed_at_exit(_stream(config, read, names, 0, batch_count))
 
 
-def _read_mixed(corpora: Sequence[Records], which: np.ndarray, record_numbers: np.ndarray) -> Batch:
-    """Read the batch whose row `i` is record `record_numbers[i]` of `corpora[which[i]]`.
-
-    `corpus_ids` is added to the batch.
-    """
-    batch: Batch = {"corpus_ids": which[:, None].astype(np.int32)}
-    for corpus, records in enumerate(corpora):
-        here = np.flatnonzero(which == corpus)
-        part = records.read(record_numbers[here])
-        for name, values in part.items():
-            if name not in batch:
-                batch[name] = np.empty((len(which), *values.shape[1:]), values.dtype)
-            batch[name][here] = values
-    return batch
+def _put_rows(batch: Batch, rows: np.ndarray, part: Batch) -> None:
+    """Put the rows of `part` into those rows of the batch, which gets the features it lacks."""
+    count = len(batch["corpus_ids"])
+    for name, values in part.items():
+        if name not in batch:
+            batch[name] = np.empty((count, *values.shape[1:]), values.dtype)
+        batch[name][rows] = values
 
 
 def _adapt_to_step(batch: Batch, config: Config, starts_word: np.ndarray) -> Batch:
@@ -187,13 +208,11 @@ def _adapt_to_step(batch: Batch, config: Config, starts_word: np.ndarray) -> Bat
     return batch
 
 
-def _empty_batch(schema: Schema, *, mixed: bool) -> Batch:
+def _empty_batch(schema: Schema) -> Batch:
     """Make a batch with no rows that has the features of `schema`."""
     batch: Batch = {}
     for name, length in schema.lengths.items():
         batch[name] = np.zeros((0, length), record_format.feature_dtype(name))
-    if mixed:
-        batch["corpus_ids"] = np.zeros((0, 1), np.int32)
     return batch
 
 
@@ -202,12 +221,7 @@ def _check_fits(
 ) -> None:
     """Raise `UserError` unless the shards were made with the settings of this run."""
     in_shards = manifest.schemas[split]
-    check(
-        in_shards.max_predictions_per_seq > 0 or config.data.dynamic_masking,
-        where=f"{folder}, split {split}",
-        found="rows that are not masked",
-        expected="masked ones, or data.dynamic_masking True",
-    )
+    _check_masked(folder, split, in_shards, config.data.dynamic_masking)
     # With dynamic masking, the settings of static masks need not agree: the training rows get new
     # masks, and the held-out rows may keep masks made with other settings.
     static = not config.data.dynamic_masking

@@ -23,8 +23,8 @@ STDIN = "-"
 def read_lines(name: str) -> Iterator[str]:
     """Yield the lines of a text file, or of standard input (`-`), without their line ends.
 
-    A file may be compressed: .gz, .bz2 or .xz. Raises `UserError` naming the file if it cannot be
-    read, and also the line if the line is not UTF-8.
+    A file may be compressed: .gz, .bz2, .xz or .zst. Raises `UserError` naming the file if it
+    cannot be read, and also the line if the line is not UTF-8.
     """
     if name == STDIN:
         yield from _decoded("standard input", sys.stdin.buffer)

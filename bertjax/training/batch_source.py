@@ -13,6 +13,8 @@ from jax.sharding import Mesh
 from bertjax.config import Config
 from bertjax.data import pipeline
 from bertjax.data.batch_checks import inspect_batch
+from bertjax.data.records.foreign_files import foreign_paths
+from bertjax.data.records.foreign_records import ForeignRecords
 from bertjax.data.records.manifest import Manifest, read_manifest
 from bertjax.data.tokenizers.tokenizer import Tokenizer, mask_vocabulary
 from bertjax.masking.selection import Vocabulary
@@ -44,12 +46,17 @@ class BatchSource:
     """The vocabulary for masking inside the step; None if the batches are already masked."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """Facts about the data for `meta`: `tokenizer_fingerprint` and `manifest_sha256`."""
+    notes: tuple[str, ...] = ()
+    """Lines for the log when the run starts: which files of another script each split has."""
     inspect: Callable[[Batch], list[str]] = _no_warnings
     """Function that returns one line for each thing that looks wrong in a batch."""
 
 
 def prepared_source(config: Config, tokenizer: Tokenizer) -> BatchSource:
     """Return the batch source of `config.data.prepared_dir`, or of the folders of `data.mixture`.
+
+    A folder prepared with `data.validation_fraction` 0 has no held-out records. If no folder has
+    any, the source has no evaluator.
 
     Raises `UserError` if a folder has no shards, or if its shards do not fit the configuration or
     the tokenizer.
@@ -59,11 +66,24 @@ def prepared_source(config: Config, tokenizer: Tokenizer) -> BatchSource:
     train = [
         pipeline.open_split(config, folder, "train", fingerprint) for folder in folders.values()
     ]
+    notes: list[str] = []
+    for folder, records in zip(folders.values(), train, strict=True):
+        notes += _notes(folder, "train", records)
     heldout = {}
     for name, folder in folders.items():
+        if not _has_heldout(config, folder):
+            continue
         records = pipeline.open_split(config, folder, "validation", fingerprint)
         heldout[name] = partial(_heldout_batches, config, records)
+        notes += _notes(folder, "validation", records)
     manifests = [read_manifest(folder) for folder in folders.values()]
+
+    make_evaluator = None
+    if heldout:
+        unigram_entropy = _unigram_entropy(manifests)
+        make_evaluator = partial(heldout_evaluator, heldout, unigram_entropy=unigram_entropy)
+    else:
+        notes.append("no held-out records: no evaluations, and the newest checkpoints are kept")
 
     def train_batches(start: int, row_indices: np.ndarray) -> Iterator[Batch]:
         return pipeline.train_batches(
@@ -72,17 +92,33 @@ def prepared_source(config: Config, tokenizer: Tokenizer) -> BatchSource:
 
     return BatchSource(
         train=train_batches,
-        make_evaluator=partial(
-            heldout_evaluator, heldout, unigram_entropy=_unigram_entropy(manifests)
-        ),
+        make_evaluator=make_evaluator,
         vocabulary=mask_vocabulary(tokenizer) if config.data.dynamic_masking else None,
         facts={
             "tokenizer_fingerprint": fingerprint,
             # Files of another BERT data script have no manifest.
             "manifest_sha256": _digest(list(folders.values())) if all(manifests) else None,
         },
+        notes=tuple(notes),
         inspect=partial(inspect_batch, config=config),
     )
+
+
+def _has_heldout(config: Config, folder: epath.Path) -> bool:
+    """Return False where held-out records were left out on purpose, by a fraction of 0."""
+    manifest = read_manifest(folder)
+    if manifest is not None:
+        # Only then: a preparation that holds out documents and writes no record of them fails.
+        return bool(manifest.split("validation"))
+    # Files of another script do not tell why none is held out, so the run's own setting does.
+    return config.data.validation_fraction > 0 or bool(foreign_paths(folder, "validation"))
+
+
+def _notes(folder: epath.Path, split: str, records: pipeline.Records) -> list[str]:
+    """Return what the log says of a split: its files, if their names alone tell that they are."""
+    if not isinstance(records, ForeignRecords):
+        return []
+    return [f"{folder}: {records.describe(folder, split)}"]
 
 
 def _heldout_batches(

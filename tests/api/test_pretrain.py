@@ -62,3 +62,53 @@ def test_a_file_in_the_place_of_the_run_folder_is_named(library):
     (library / "notes.txt").write_text("notes")
     with pytest.raises(UserError, match=r"notes\.txt: cannot be written"):
         bertjax.train(bertjax.load_config(library / "tiny.py"), "notes.txt")
+
+
+def test_a_corpus_of_one_document_is_trained_on_without_held_out_data(library, tmp_path):
+    text = (library / "corpus.txt").read_text().replace("\n\n", "\n")
+    (tmp_path / "book.txt").write_text(text)
+    config = bertjax.load_config("tiny.py").replace(
+        data={
+            "corpus": (str(tmp_path / "book.txt"),),
+            "prepared_dir": str(tmp_path / "prepared"),
+            "validation_fraction": 0.0,
+            "sentence_objective": "sentence_order",
+        },
+        train={"steps": 6, "eval_every_steps": 2, "save_every_steps": 1, "keep_checkpoints": 2},
+    )
+    manifest = bertjax.prepare(config)
+    assert not manifest.split("validation")
+    result = bertjax.train(config, tmp_path / "run")
+    assert (result.step, result.stopped, result.metrics) == (6, False, {})
+    assert {path.name for path in result.run_dir.iterdir()} == RUN_FOLDER
+    # Nothing tells which is the best, so the newest are kept.
+    assert {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()} == {"5", "6"}
+    entries = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    assert {entry["split"] for entry in entries} == {"train"}
+    assert "no held-out records: no evaluations" in (tmp_path / "run" / "log.txt").read_text()
+    assert "held-out MLM loss" in result.report.read_text()
+    longer = config.replace(train={"steps": 6, "eval_every_steps": 3})
+    assert bertjax.train(longer, tmp_path / "run").step == 6
+    with pytest.raises(
+        UserError, match=r"prepared: found no held-out records, as prepared with .*fraction 0"
+    ):
+        bertjax.evaluate(tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_a_mixture_is_evaluated_on_the_corpora_that_have_held_out_data(library, tmp_path):
+    config = bertjax.load_config("tiny.py")
+    bertjax.prepare(config, tmp_path / "whole")
+    vocabulary = {"tokenizer": {"vocab_file": str(tmp_path / "whole" / "tokenizer" / "vocab.txt")}}
+    bertjax.prepare(
+        config.replace(data={"validation_fraction": 0.0}, **vocabulary), tmp_path / "none"
+    )
+    mixture = tuple(f"{name}={tmp_path / name}" for name in ("whole", "none"))
+    config = config.replace(data={"mixture": mixture})
+    metrics = bertjax.train(config, tmp_path / "run").metrics
+    alone = bertjax.evaluate(
+        tmp_path / "run",
+        config.replace(data={"mixture": (), "prepared_dir": str(tmp_path / "whole")}),
+    )
+    assert metrics["mlm_loss"] == pytest.approx(alone.metrics["mlm_loss"])
+    assert metrics["instances"] == alone.metrics["instances"]

@@ -9,12 +9,13 @@ import pytest
 from etils import epath
 
 from bertjax.data import pipeline
+from bertjax.data.records.foreign_records import ForeignRecords
 from bertjax.data.records.manifest import read_manifest, write_manifest
-from bertjax.data.records.reader import ForeignRecords
 from bertjax.data.records.record_format import Schema
 from bertjax.errors import UserError
 from bertjax.masking.static import unmask
-from tests.data.records.test_reader import foreign, manifest_of, written
+from tests.data.records.test_foreign_records import foreign
+from tests.data.records.test_reader import manifest_of, written
 from tests.factory import random_batch, small_config
 from tests.waiting import LIMIT_SECONDS
 
@@ -263,6 +264,56 @@ def test_rows_to_be_masked_in_the_step_come_as_they_were_with_the_beginnings_of_
     ids = unmask(masked)["input_ids"]
     assert (ids != masked["input_ids"]).any()
     assert sorted(batch["input_ids"].tolist()) == sorted(ids.tolist())
+
+
+def test_unmasked_rows_of_other_scripts_are_for_dynamic_masks(tmp_path):
+    batch = random_batch(np.random.default_rng(1), 6)
+    names = ("masked_lm_positions", "masked_lm_ids", "masked_lm_weights")
+    for split in ("train", "dev"):
+        foreign(tmp_path / f"{split}.tfrecord", batch, drop=names)
+    static = small_config(data={"prepared_dir": str(tmp_path)}, train={"batch_size": 6})
+    with pytest.raises(
+        UserError,
+        match="split train: found rows that are not masked, expected masked ones, or data.dynamic",
+    ):
+        pipeline.open_split(static, tmp_path, "train", "any")
+    dynamic = static.replace(data={"dynamic_masking": True})
+    records = pipeline.open_split(dynamic, tmp_path, "train", "any")
+    (read,) = take(pipeline.train_batches([records], dynamic, STARTS, 0), 1)
+    assert sorted(read["input_ids"].tolist()) == sorted(batch["input_ids"].tolist())
+    # The held-out rows keep their masks, so that losses are comparable.
+    with pytest.raises(
+        UserError, match="split validation: found rows that are not masked, expected masked ones$"
+    ):
+        pipeline.open_split(dynamic, tmp_path, "validation", "any")
+
+
+def test_masked_and_unmasked_corpora_are_mixed_without_masks(tmp_path):
+    batch = random_batch(np.random.default_rng(1), 6)
+    names = ("masked_lm_positions", "masked_lm_ids", "masked_lm_weights")
+    for name, drop in (("unmasked", names), ("masked", ())):
+        (tmp_path / name).mkdir()
+        foreign(tmp_path / name / "train.tfrecord", batch, drop=drop)
+    config = small_config(
+        data={
+            "mixture": (f"a={tmp_path / 'unmasked'}", f"b={tmp_path / 'masked'}"),
+            "dynamic_masking": True,
+        },
+        train={"batch_size": 32},
+    )
+    corpora = [
+        pipeline.open_split(config, tmp_path / name, "train", "any")
+        for name in ("unmasked", "masked")
+    ]
+    rows = [
+        {tuple(row) for row in ids.tolist()}
+        for ids in (batch["input_ids"], unmask(batch)["input_ids"])
+    ]
+    for order in (corpora, corpora[::-1]):
+        for read in take(pipeline.train_batches(order, config, STARTS, 0), 3):
+            assert not [name for name in read if name.startswith("masked_lm")]
+            for corpus, ids in zip(read["corpus_ids"][:, 0], read["input_ids"], strict=True):
+                assert tuple(ids.tolist()) in rows[corpora.index(order[corpus])]
 
 
 @pytest.fixture

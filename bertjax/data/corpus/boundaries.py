@@ -1,25 +1,40 @@
 """Boundaries between documents at which a file or data set of each format can be divided."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import IO, NamedTuple
 
 from etils import epath
 
-from bertjax.data.corpus import formats
-from bertjax.data.corpus.formats import NEWLINE, tfds_builder
+from bertjax.data.corpus.cleaning import UNSEEN
+from bertjax.data.corpus.formats import decoding, long_texts
+from bertjax.data.corpus.formats.archives import tar_sizes, zip_sizes
+from bertjax.data.corpus.formats.decoding import NEWLINE
+from bertjax.data.corpus.formats.tfds import tfds_builder
 from bertjax.errors import UserError, one_line
 from bertjax.storage import opened
 
-# White space may stand in it: the reader strips a line before it asks whether it is blank.
-_EMPTY_LINE = re.compile(rb"\n[ \t\r]*\n")
+
+def _encoded_class(characters: str) -> bytes:
+    """A pattern that matches one of the characters in UTF-8."""
+    last_bytes: dict[bytes, bytes] = {}
+    for character in characters:
+        encoded = character.encode()
+        last_bytes[encoded[:-1]] = last_bytes.get(encoded[:-1], b"") + encoded[-1:]
+    classes = [start + b"[" + re.escape(ends) + b"]" for start, ends in last_bytes.items()]
+    return b"|".join(classes)
+
+
+# The characters that may stand in a line which the reader calls blank. The line end is not one of
+# them, so that a match has a single blank line. Possessive (*+), as nothing else could match.
+_EMPTY_LINE = re.compile(b"\n(?:" + _encoded_class(UNSEEN.replace("\n", "")) + b")*+\n")
 
 
 class Boundary(NamedTuple):
     """Start and size of one part of a source."""
 
     begin: int
-    """Number of the part's first byte (in Parquet: row group; in TFDS: example)."""
+    """Number of the part's first byte (Parquet: row group; TFDS: example; archive: member)."""
     size: int
     """Size of the part in bytes; an estimate if it is not known exactly."""
 
@@ -37,14 +52,27 @@ def _row_groups(name: str, size: int, step: int) -> list[Boundary]:
             group_bytes = [metadata.row_group(i).total_byte_size for i in groups]
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{name}: cannot be read as Parquet ({one_line(error)})") from error
+    # pyarrow reads row groups by number, and nothing smaller.
+    return _grouped(group_bytes, step)
+
+
+def _zip_members(name: str, size: int, step: int) -> list[Boundary]:
+    return _grouped(zip_sizes(name), step)
+
+
+def _tar_members(name: str, size: int, step: int) -> list[Boundary]:
+    return _grouped(tar_sizes(name), step)
+
+
+def _grouped(sizes: Sequence[int], step: int) -> list[Boundary]:
+    """Boundaries that group consecutive items, of these sizes, to parts of about `step` bytes."""
     boundaries: list[Boundary] = []
     begin = part_bytes = 0
-    # pyarrow reads row groups by number, and nothing smaller.
-    for group in groups:
-        if part_bytes and part_bytes + group_bytes[group] > step:
+    for number, item_bytes in enumerate(sizes):
+        if part_bytes and part_bytes + item_bytes > step:
             boundaries.append(Boundary(begin, part_bytes))
-            begin, part_bytes = group, 0
-        part_bytes += group_bytes[group]
+            begin, part_bytes = number, 0
+        part_bytes += item_bytes
     return [*boundaries, Boundary(begin, part_bytes)]
 
 
@@ -74,11 +102,11 @@ def _next_start(file: IO[bytes], position: int, size: int, blank: bool) -> int:
     """The position of the first line start at or after `position`; `size` if there is none.
 
     With `blank`, the line must follow an empty line, unless there is no empty line within the next
-    `formats.MAX_DOCUMENT_CHARACTERS`.
+    `long_texts.MAX_DOCUMENT_CHARACTERS`.
     """
     file.seek(position)
     line_start, data = size, b""
-    while block := file.read(formats.BLOCK_BYTES):
+    while block := file.read(decoding.BLOCK_BYTES):
         # The last byte of the previous block is kept, because an empty line may span two blocks.
         data = data[-1:] + block
         empty_line = _EMPTY_LINE.search(data) if blank else None
@@ -88,7 +116,7 @@ def _next_start(file: IO[bytes], position: int, size: int, blank: bool) -> int:
             line_start = position + block.index(NEWLINE) + 1
         position += len(block)
         # The reader divides a longer document anyway, so beyond that any line's start will do.
-        near = position - line_start <= formats.MAX_DOCUMENT_CHARACTERS
+        near = position - line_start <= long_texts.MAX_DOCUMENT_CHARACTERS
         if line_start < size and not (blank and near):
             return line_start
     return size
@@ -106,6 +134,8 @@ BOUNDARIES: dict[str, Callable[[str, int, int], list[Boundary]]] = {
     "line": _lines,
     "jsonl": _lines,
     "parquet": _row_groups,
+    "zip": _zip_members,
+    "tar": _tar_members,
     "tfds": _examples,
 }
 """Functions that divide a source, by `Source.format`.

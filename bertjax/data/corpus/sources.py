@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from etils import epath
 
 from bertjax.config import DataConfig
-from bertjax.data.corpus.formats import tfds_bytes
+from bertjax.data.corpus.formats.endings import format_of
+from bertjax.data.corpus.formats.tfds import tfds_bytes
 from bertjax.errors import UserError, check
-from bertjax.storage import OPENERS, version_of
-
-FORMAT_BY_ENDING = {".jsonl": "jsonl", ".json": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+from bertjax.storage import version_of
 
 
 @dataclass(frozen=True)
@@ -22,7 +21,9 @@ class Source:
     name: str
     """Path of the file, or `tfds:NAME`, or `python-docs`."""
     format: str
-    """Key in `formats.READERS`: a `DataConfig.format` except `auto`, or `tfds` or `python-docs`."""
+    """Key in `readers.READERS`: a `DataConfig.format` except `auto`, or `tfds` or `python-docs`.
+    Or key in `readers.ARCHIVE_READERS`.
+    """
     size: int = 0
     """Bytes on the disk; 0 if unknown."""
 
@@ -74,7 +75,11 @@ def _file_sources(config: DataConfig, name: str) -> list[Source]:
             found="a folder without files" if is_folder else "no such file",
             expected="a file, a folder, a glob, tfds:NAME or python-docs",
         )
-        return [Source(str(path), _format(config, path), path.stat().length) for path in files]
+        formats = [format_of(path.name, config.format) for path in files]
+        return [
+            Source(str(path), format, path.stat().length)
+            for path, format in zip(files, formats, strict=True)
+        ]
     # Such as a name that is too long, or a folder that may not be read.
     except OSError as error:
         raise UserError(
@@ -119,10 +124,3 @@ def _glob(pattern: str) -> list[str]:
     if not glob.has_magic(below):
         return []
     return [str(path) for path in epath.Path(f"{scheme}://{bucket}").glob(below)]
-
-
-def _format(config: DataConfig, path: epath.Path) -> str:
-    if config.format != "auto":
-        return config.format
-    uncompressed = path.with_suffix("") if path.suffix in OPENERS else path
-    return FORMAT_BY_ENDING.get(uncompressed.suffix, "bert")

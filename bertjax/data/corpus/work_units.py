@@ -2,7 +2,7 @@
 
 The division follows from the files alone, not from the number of workers. The prepared output does
 not depend on the division either, with one exception: documents longer than
-`formats.MAX_DOCUMENT_CHARACTERS` are divided where their work unit ends.
+`long_texts.MAX_DOCUMENT_CHARACTERS` are divided where their work unit ends.
 """
 
 import hashlib
@@ -13,12 +13,14 @@ from itertools import pairwise
 
 from bertjax import storage
 from bertjax.config import DataConfig
-from bertjax.data.corpus import formats
 from bertjax.data.corpus.boundaries import BOUNDARIES, Boundary
-from bertjax.data.corpus.cleaning import clean
-from bertjax.data.corpus.formats import Extent
-from bertjax.data.corpus.sentences import split_sentences
+from bertjax.data.corpus.cleaning import clean, is_blank
+from bertjax.data.corpus.formats.extent import WHOLE, Extent
+from bertjax.data.corpus.formats.readers import ARCHIVE_READERS, READERS
+from bertjax.data.corpus.formats.source_file import SourceFile, file_at
+from bertjax.data.corpus.sentences import make_splitter
 from bertjax.data.corpus.sources import Source
+from bertjax.data.corpus.stretches import cut
 from bertjax.errors import check
 
 # After a kill, a whole unit is done again. So units stay small, even for a huge corpus.
@@ -27,7 +29,11 @@ MIN_UNIT_BYTES, MAX_UNIT_BYTES = 2 << 20, 32 << 20
 # long for the last unit.
 TARGET_UNITS = 64
 ASSUMED_BYTES = 4 << 20  # for sources whose size is not known
-TEXT_BYTES_PER_COMPRESSED_BYTE = 4  # gzip, bz2 and xz shrink text to about a quarter
+TEXT_BYTES_PER_COMPRESSED_BYTE = 4  # to about a quarter
+
+
+NULL_DOCUMENTS = "null_documents"
+"""Name of the count of entries of JSON lines and Parquet whose text is null; they are left out."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +42,13 @@ class SourcePart:
 
     source: Source
     begin: int = 0
-    """First byte (of Parquet: row group; of TFDS: example)."""
+    """First byte (of Parquet: row group; of TFDS: example; of an archive: member)."""
     end: int = -1
-    """Byte (row group, example) after the last; -1: to the end."""
+    """Byte (row group, example, member) after the last; -1: to the end."""
 
     @property
     def extent(self) -> Extent:
-        """The bounds that a reader of `formats.READERS` takes."""
+        """The bounds that a reader of `readers.READERS` takes."""
         return Extent(self.begin, self.end)
 
 
@@ -92,16 +98,20 @@ def _default_unit_bytes(sources: Sequence[Source]) -> int:
 
 def _parts(source: Source, unit_bytes: int) -> Iterator[tuple[SourcePart, int]]:
     """The parts of a source, each with its estimated bytes of text."""
-    if storage.is_compressed(source.name):
+    is_stream = storage.is_compressed(source.name)
+    text_bytes = source.size
+    if is_stream or source.format == "zip":
+        text_bytes *= TEXT_BYTES_PER_COMPRESSED_BYTE
+    if is_stream:
         # A compressed file can be read from its beginning only.
-        yield SourcePart(source), source.size * TEXT_BYTES_PER_COMPRESSED_BYTE
-    elif source.format in BOUNDARIES and source.size > unit_bytes:
+        yield SourcePart(source), text_bytes
+    elif source.format in BOUNDARIES and text_bytes > unit_bytes:
         boundaries = BOUNDARIES[source.format](source.name, source.size, unit_bytes)
         source_end = Boundary(begin=-1, size=0)  # -1: the last part goes to the end
         for boundary, following in pairwise([*boundaries, source_end]):
             yield SourcePart(source, boundary.begin, following.begin), boundary.size
     else:
-        yield SourcePart(source), source.size or ASSUMED_BYTES
+        yield SourcePart(source), text_bytes or ASSUMED_BYTES
 
 
 def read_documents(
@@ -109,12 +119,12 @@ def read_documents(
 ) -> Iterator[list[str]]:
     """The documents of a work unit as lists of sentences, empty documents left out.
 
+    Long ones are cut as `config.split_documents` says.
+
     `counts`, the memory and the errors raised are those of `read_texts`.
     """
     for text, split in read_texts(work_unit, config, counts):
-        document = split(text)
-        if document:
-            yield document
+        yield from cut(split(text), config.split_documents)
 
 
 def read_texts(
@@ -122,32 +132,40 @@ def read_texts(
 ) -> Iterator[tuple[str, Callable[[str], list[str]]]]:
     """The cleaned texts of a work unit, each with the function that splits it into sentences.
 
-    `clean` updates `counts` (`cleaning.COUNTED`). `formats.MAX_DOCUMENT_CHARACTERS` bounds the
-    memory; for JSON lines and Parquet, the longest line or value does.
+    `clean` and the function update `counts` (`cleaning.COUNTED`, `sentences.COUNTED`), and
+    `NULL_DOCUMENTS` is counted.
+    `long_texts.MAX_DOCUMENT_CHARACTERS` bounds the memory; for JSON lines and Parquet, the longest
+    line or value does.
     Raises `UserError` naming the file, and the line where there is one, for a file that is empty,
     not UTF-8 or damaged, has a broken JSON line, or lacks the field `config.text_field`.
     """
     for part in work_unit.parts:
-        source = part.source
-        # This format has a sentence a line already.
-        # Format "bert" has one sentence a line, and an empty line between documents.
-        split = _by_line if source.format == "bert" else split_sentences
-        is_whole = part == SourcePart(source)
+        is_whole = part == SourcePart(part.source)
         has_text = False
-        for text in formats.READERS[source.format](source.name, config, part.extent):
-            if text and not text.isspace():
-                has_text = True
-                # Not split yet: the sample for a vocabulary leaves most texts out, and splitting is
-                # slow.
-                yield clean(text, config, counts), split
+        for file, format, extent in _files(part, config):
+            split = make_splitter(config, format, counts)
+            for text in READERS[format](file, config, extent):
+                if text is None:
+                    counts[NULL_DOCUMENTS] += 1
+                elif not is_blank(text):
+                    has_text = True
+                    # Not split yet: the sample for a vocabulary leaves most texts out, and
+                    # splitting is slow.
+                    yield clean(text, config, counts), split
         # A part in the middle may hold nothing but white space; a whole file must not.
         check(
             has_text or not is_whole,
-            where=source.name,
+            where=part.source.name,
             found="no text",
             expected="one document or more",
         )
 
 
-def _by_line(text: str) -> list[str]:
-    return [line for line in map(str.strip, text.split("\n")) if line]
+def _files(part: SourcePart, config: DataConfig) -> Iterator[tuple[SourceFile, str, Extent]]:
+    """The files of a part of a source, with their formats and what to read of each."""
+    source = part.source
+    if source.format in ARCHIVE_READERS:
+        for member in ARCHIVE_READERS[source.format](source.name, config, part.extent):
+            yield member.file, member.format, WHOLE
+    else:
+        yield file_at(source.name), source.format, part.extent

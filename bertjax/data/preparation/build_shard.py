@@ -40,6 +40,8 @@ class DocumentCounts:
     near_duplicates: int = 0
     sentences: int = 0
     tokens: int = 0
+    largest: int = 0
+    """Tokens of the document that has the most."""
     token_counts: list[int] | None = None
     """Occurrences of each id in the documents, from which the entropy of the held-out documents is
     computed; None for training shards.
@@ -50,6 +52,8 @@ class DocumentCounts:
         self.documents += len(documents)
         self.sentences += len(documents.sentences) - 1
         self.tokens += len(documents.tokens)
+        lengths = np.diff(documents.sentences[documents.documents])
+        self.largest = max(self.largest, int(lengths.max(initial=0)))
         if self.token_counts is not None:
             # Without the bit, which is no part of the id.
             ids = documents.tokens & (CONTINUES - 1)

@@ -5,6 +5,7 @@ the files or the number of workers. Finished work is kept: if preparation was in
 started again, it makes only what is missing.
 """
 
+import dataclasses
 import json
 import os
 from collections import Counter
@@ -16,14 +17,16 @@ import numpy as np
 from etils import epath
 
 from bertjax.config import Config, to_dict
-from bertjax.data.corpus import cleaning
+from bertjax.data.corpus import cleaning, sentences
 from bertjax.data.corpus import sources as corpus
-from bertjax.data.corpus.work_units import WorkUnit, make_work_units
+from bertjax.data.corpus.work_units import NULL_DOCUMENTS, WorkUnit, make_work_units
 from bertjax.data.preparation import build_shard, near_duplicates, vocabulary_sample
 from bertjax.data.preparation.build_shard import ShardReport
 from bertjax.data.preparation.runners import Runner, RunStage, WorkItem, local_runner
 from bertjax.data.preparation.shard_assignment import Plan, plan_shards
-from bertjax.data.preparation.tokenize_corpus import DONE, TOKENIZER, tokenize_unit
+from bertjax.data.preparation.splits import count
+from bertjax.data.preparation.splits.bound import choose_bound
+from bertjax.data.preparation.tokenize_corpus import DONE, SCRIPTS, TOKENIZER, tokenize_unit
 from bertjax.data.records import tfds_metadata
 from bertjax.data.records.manifest import WORK, Manifest, read_manifest, write_manifest
 from bertjax.data.records.record_format import schema_of
@@ -34,7 +37,7 @@ from bertjax.data.tokenizers.tokenizer import (
     open_vocabulary,
     train_tokenizer,
 )
-from bertjax.errors import check, disk_errors, require_package
+from bertjax.errors import UserError, check, disk_errors, require_package
 from bertjax.progress import Progress, silent
 from bertjax.storage import write_whole
 
@@ -60,6 +63,8 @@ class _Preparation:
     plan: Plan
     run: RunStage
     progress: Progress
+    moved: dict[str, int] = dataclasses.field(default_factory=dict)
+    """Documents moved to a split that the hash left with too few, by its name."""
 
     @property
     def folder_path(self) -> str:
@@ -110,7 +115,7 @@ def prepare(
 
     # `cpu_count` is None where the system does not tell it.
     with runner or local_runner(config.data.workers or os.cpu_count() or 1) as run:
-        preparation = _Preparation(config, folder, work_units, plan, run, progress)
+        preparation = _with_bound(_Preparation(config, folder, work_units, plan, run, progress))
         tokenizer = _make_tokenizer(preparation)
         _make_shards(preparation)
 
@@ -121,6 +126,22 @@ def prepare(
     write_manifest(folder, manifest)
     _remove(folder / WORK)
     return manifest
+
+
+def _with_bound(preparation: _Preparation) -> _Preparation:
+    """Return the preparation with the bound between its splits, as its documents require it."""
+    try:
+        bound = choose_bound(
+            preparation.config.data,
+            preparation.folder_path,
+            preparation.work_units,
+            preparation.run_stage,
+        )
+    except UserError:
+        _release(preparation.folder)
+        raise
+    plan = dataclasses.replace(preparation.plan, heldout_bound=bound.value)
+    return dataclasses.replace(preparation, plan=plan, moved=bound.moved)
 
 
 def _make_tokenizer(preparation: _Preparation) -> Tokenizer:
@@ -155,10 +176,10 @@ def _train_tokenizer(preparation: _Preparation) -> Tokenizer:
         items.append(WorkItem(vocabulary_sample.take, arguments))
     preparation.run_stage("sample", items)
     preparation.progress("train tokenizer", 0, 0)
-    sentences = vocabulary_sample.read(
+    sample = vocabulary_sample.read(
         preparation.folder, preparation.unit_names, config.tokenizer.train_characters
     )
-    return train_tokenizer(config.tokenizer, sentences)
+    return train_tokenizer(config.tokenizer, sample)
 
 
 def _make_shards(preparation: _Preparation) -> None:
@@ -211,6 +232,14 @@ def _claim(folder: epath.Path, inputs: dict[str, Any]) -> None:
         )
         path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(inputs, indent=2).encode())
+
+
+def _release(folder: epath.Path) -> None:
+    """Undo `_claim`, unless there are results, so that other settings may be tried at once."""
+    plan = folder / WORK / "plan.json"
+    results = {path.name for path in plan.parent.iterdir()} - {plan.name, count.FOLDER}
+    if not results and not (folder / TOKENIZER).exists():
+        plan.unlink()
 
 
 def _check_same_inputs(
@@ -280,6 +309,7 @@ def _make_manifest(
         shards=tuple(report.info for report in reports),
         validation_unigram_entropy=_unigram_entropy(reports),
         counts=_count_documents(preparation, reports),
+        scripts=_count_scripts(_read_counts(preparation)),
     )
 
 
@@ -296,11 +326,11 @@ def _unigram_entropy(reports: Sequence[ShardReport]) -> float:
 
 def _count_documents(preparation: _Preparation, reports: Sequence[ShardReport]) -> dict[str, int]:
     """Return the counts of what was read, what cleaning changed, and what each split has."""
-    read: Counter[str] = Counter()
-    for name in preparation.unit_names:
-        done = preparation.folder / WORK / name / DONE
-        read.update(json.loads(done.read_text()))
-    counts = {name: read[name] for name in (*cleaning.COUNTED, "characters")}
+    read = _read_counts(preparation)
+    counts = {name: read[name] for name in (*cleaning.COUNTED, *sentences.COUNTED, "characters")}
+    # Most corpora have none.
+    if read[NULL_DOCUMENTS]:
+        counts[NULL_DOCUMENTS] = read[NULL_DOCUMENTS]
     counts["duplicate_documents"] = sum(report.counts.duplicates for report in reports)
     counts["near_duplicate_documents"] = sum(report.counts.near_duplicates for report in reports)
     for split in SPLITS:
@@ -308,7 +338,32 @@ def _count_documents(preparation: _Preparation, reports: Sequence[ShardReport]) 
         counts[f"{split}_documents"] = sum(shard.documents for shard in in_split)
         counts[f"{split}_sentences"] = sum(shard.sentences for shard in in_split)
         counts[f"{split}_tokens"] = sum(shard.tokens for shard in in_split)
+        counts[f"{split}_largest_document_tokens"] = max(
+            (shard.largest for shard in in_split), default=0
+        )
+        counts[f"{split}_moved_documents"] = preparation.moved.get(split, 0)
     return counts
+
+
+def _count_scripts(read: Counter[str]) -> dict[str, dict[str, int]]:
+    """Return the characters of each script in each split, the most frequent script first."""
+    scripts: dict[str, dict[str, int]] = {}
+    for split in SPLITS:
+        prefix = SCRIPTS.format(split, "")
+        found = {
+            name.removeprefix(prefix): n for name, n in read.items() if name.startswith(prefix)
+        }
+        scripts[split] = dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+    return scripts
+
+
+def _read_counts(preparation: _Preparation) -> Counter[str]:
+    """Return the counts of all tokenized work units, added up."""
+    read: Counter[str] = Counter()
+    for name in preparation.unit_names:
+        done = preparation.folder / WORK / name / DONE
+        read.update(json.loads(done.read_text()))
+    return read
 
 
 def _text_bytes(work_units: Sequence[WorkUnit]) -> int:

@@ -1,7 +1,9 @@
 """Assignment of documents to splits and shards, by their content alone.
 
-They depend only on the document's digest, not on the order of the files or the rest of the corpus.
-So a document stays in its split when the corpus grows.
+They depend only on the document's digest and on the bound between the splits, not on the order of
+the files. The bound follows from `data.validation_fraction` alone, not from the rest of the corpus,
+unless the corpus has very few documents (`splits/bound.py`). So a document stays in its split when
+the corpus grows.
 """
 
 from dataclasses import dataclass
@@ -41,7 +43,8 @@ class Plan:
     A range is a unit of memory: its documents are read and made into rows together.
     """
 
-    validation_fraction: float
+    heldout_bound: int
+    """Documents whose split word is below it are held out; 0 to 2^64 - 1."""
     train_shards: int
     validation_shards: int
     ranges_per_shard: int
@@ -77,9 +80,7 @@ class Plan:
 
         If the fraction grows, all documents that were held out before are still held out.
         """
-        # For a fraction of 1, 2^64 would not fit a uint64.
-        threshold = min(int(self.validation_fraction * 2.0**64), 2**64 - 1)
-        return _words(digests)[:, 0] < np.uint64(threshold)
+        return _words(digests)[:, 0] < np.uint64(self.heldout_bound)
 
 
 def plan_shards(config: Config, text_bytes: int) -> Plan:
@@ -88,7 +89,19 @@ def plan_shards(config: Config, text_bytes: int) -> Plan:
     shards = config.data.num_shards or max(MIN_SHARDS, -(-text_bytes // SHARD_BYTES))
     heldout = max(1, round(shards * fraction)) if fraction else 0
     ranges_per_shard = max(1, -(-text_bytes // (RANGE_BYTES * shards)))
-    return Plan(fraction, shards, heldout, ranges_per_shard)
+    return Plan(bound_of(fraction), shards, heldout, ranges_per_shard)
+
+
+def bound_of(validation_fraction: float) -> int:
+    """Return the bound below which this fraction of all split words lie."""
+    # For a fraction of 1, 2^64 would not fit a uint64.
+    return min(int(validation_fraction * 2.0**64), 2**64 - 1)
+
+
+def split_word(digest: bytes) -> int:
+    """Return the number in a document's digest that decides its split: 64 bits, 0 to 2^64 - 1."""
+    # The same as the first of `_words`.
+    return int.from_bytes(digest[:8], "little")
 
 
 def _words(digests: np.ndarray) -> np.ndarray:

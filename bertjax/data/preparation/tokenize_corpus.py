@@ -4,6 +4,7 @@ A part is a file: int64 offsets of the ranges' blocks and of the end, then the b
 gathered by reading one block of each part.
 """
 
+import itertools
 import json
 import os
 from collections import Counter
@@ -15,6 +16,7 @@ import numpy as np
 from etils import epath
 
 from bertjax.config import Config
+from bertjax.data.corpus.scripts import script_counts
 from bertjax.data.corpus.work_units import WorkUnit, read_documents
 from bertjax.data.preparation import documents as docs
 from bertjax.data.preparation import near_duplicates
@@ -29,6 +31,8 @@ from bertjax.storage import read_span, write_whole, written_whole
 TOKENIZER = "tokenizer"
 DONE = "done.json"
 """File of a tokenized work unit, written last: the counts of what was read and cleaned."""
+SCRIPTS = "characters/{}/{}"
+"""Name in `DONE` of the number of characters of a split in a script."""
 BATCH_CHARACTERS = 1 << 18
 """Number of characters that are tokenized together."""
 PART_TOKENS = 8_000_000  # a part takes 32 MB of memory, and the same again while it is sorted
@@ -52,7 +56,7 @@ def tokenize_unit(config: Config, folder: str, plan: Plan, work_unit: WorkUnit) 
     try:
         with disk_errors(out):
             out.mkdir(parents=True, exist_ok=True)
-        batches = _tokenized(work_unit, config, load(folder), counts)
+        batches = _tokenized(work_unit, config, load(folder), plan, counts)
         for number, documents in enumerate(_parts(batches)):
             _write_part(out / f"part-{number:05d}", documents, plan)
             if config.data.near_duplicate_threshold:
@@ -125,9 +129,21 @@ def _write_part(path: epath.Path, documents: Documents, plan: Plan) -> None:
 
 
 def _tokenized(
-    work_unit: WorkUnit, config: Config, tokenizer: Tokenizer, counts: Counter[str]
+    work_unit: WorkUnit, config: Config, tokenizer: Tokenizer, plan: Plan, counts: Counter[str]
 ) -> Iterator[Documents]:
     """Yield the documents of a work unit as ids, about `BATCH_CHARACTERS` at a time."""
+    for texts in _batches(work_unit, config, counts):
+        # Of the text and not of the ids: under another vocabulary a document stays in its split.
+        digests = np.frombuffer(b"".join(map(docs.digest, texts)), np.uint8)
+        digests = digests.reshape(-1, docs.DIGEST_BYTES)
+        _count_scripts(texts, plan.held_out(digests), counts)
+        yield _tokenize(texts, digests, config, tokenizer)
+
+
+def _batches(
+    work_unit: WorkUnit, config: Config, counts: Counter[str]
+) -> Iterator[list[list[str]]]:
+    """Yield the documents of a work unit, each a list of sentences, in batches."""
     texts: list[list[str]] = []
     characters = 0
     for document in read_documents(work_unit, config.data, counts):
@@ -135,15 +151,26 @@ def _tokenized(
         characters += sum(map(len, document))
         if characters >= BATCH_CHARACTERS:
             counts["characters"] += characters
-            yield _tokenize(texts, config, tokenizer)
+            yield texts
             texts, characters = [], 0
     counts["characters"] += characters
     if texts:
-        yield _tokenize(texts, config, tokenizer)
+        yield texts
 
 
-def _tokenize(texts: list[list[str]], config: Config, tokenizer: Tokenizer) -> Documents:
-    """Tokenize documents, each a list of sentences."""
+def _count_scripts(texts: list[list[str]], held_out: np.ndarray, counts: Counter[str]) -> None:
+    """Add the characters of each script in each split to `counts`, as `SCRIPTS` says."""
+    for split, wanted in (("train", False), ("validation", True)):
+        chosen = itertools.compress(texts, held_out == wanted)
+        sentences = list(itertools.chain.from_iterable(chosen))
+        for script, count in script_counts(sentences).items():
+            counts[SCRIPTS.format(split, script)] += count
+
+
+def _tokenize(
+    texts: list[list[str]], digests: np.ndarray, config: Config, tokenizer: Tokenizer
+) -> Documents:
+    """Tokenize documents, each a list of sentences; `digests` are theirs, uint8 `[D, 16]`."""
     sentences = [sentence for text in texts for sentence in text]
     tokens, offsets = tokenizer.encode_batch(sentences)
     if config.data.word_segmenter == "jieba":
@@ -154,11 +181,9 @@ def _tokenize(texts: list[list[str]], config: Config, tokenizer: Tokenizer) -> D
     sentence_counts = [len(text) for text in texts]
     document_numbers = np.repeat(np.arange(len(texts)), sentence_counts)[not_empty]
     sizes = np.bincount(document_numbers, minlength=len(texts))
-    # Of the text and not of the ids: under another vocabulary a document stays in its split.
-    digests = np.frombuffer(b"".join(map(docs.digest, texts)), np.uint8)
     return Documents(
         tokens,
         docs.offsets_of(lengths[not_empty]),
         docs.offsets_of(sizes[sizes > 0]),
-        digests.reshape(-1, docs.DIGEST_BYTES)[sizes > 0],
+        digests[sizes > 0],
     )

@@ -9,6 +9,7 @@ import numpy as np
 from etils import epath
 
 from bertjax.config import Config
+from bertjax.data.corpus.stretches import cut
 from bertjax.data.corpus.work_units import WorkUnit, read_texts
 from bertjax.data.preparation.documents import DIGEST_BYTES, digest
 from bertjax.data.preparation.shard_assignment import Plan
@@ -68,11 +69,10 @@ def _lines(config: Config, plan: Plan, work_unit: WorkUnit, share: float) -> Ite
         # splitting all texts, also those not chosen, would take longer than everything else here.
         if zlib.crc32(text.encode(errors="surrogatepass")) > share * 2**32:
             continue
-        sentences = split(text)
-        key = digest(sentences)
-        if not sentences or _is_held_out(plan, key):
-            continue
-        yield json.dumps([key.hex(), sentences]) + "\n"
+        for sentences in cut(split(text), config.data.split_documents):
+            key = digest(sentences)
+            if not _is_held_out(plan, key):
+                yield json.dumps([key.hex(), sentences]) + "\n"
 
 
 def _is_held_out(plan: Plan, key: bytes) -> bool:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from etils import epath
@@ -35,6 +35,8 @@ class Manifest:
     """Entropy of the held-out documents' tokens, in nats."""
     counts: dict[str, int]
     """Documents, sentences and tokens of each split, and how many each step of cleaning changed."""
+    scripts: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Characters of each script in each split, duplicates included; empty in older folders."""
 
     def split(self, name: str) -> tuple[ShardInfo, ...]:
         """Return the shards of a split, `train` or `validation`."""

@@ -7,9 +7,11 @@ import numpy as np
 from etils import epath
 
 from bertjax.data.records import record_format
-from bertjax.data.records.manifest import Manifest, read_manifest
+from bertjax.data.records.foreign_files import describe_files
+from bertjax.data.records.manifest import WORK, Manifest, read_manifest
 from bertjax.data.records.reader import PreparedRecords
 from bertjax.data.records.record_format import Schema, ShardInfo
+from bertjax.data.records.remarks import remarks
 from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from bertjax.errors import UserError, check
 from bertjax.masking.static import unmask
@@ -25,12 +27,19 @@ TOP_TOKENS = 10
 def summarize(folder: epath.PathLike, *, examples: int = 3) -> str:
     """Return lines of text with statistics of each split, and `examples` rows as text.
 
-    The checksum of every shard is verified first. Raises `UserError` if the folder was not finished
-    by `bertjax prepare`, or if a shard is missing or damaged, naming it.
+    The checksum of every shard is verified first. Of a folder with TFRecord files of another script
+    the result has the files and the number of rows of each split. Raises `UserError` if a folder
+    has none and was not finished by `bertjax prepare`, or if a shard is missing or damaged, naming
+    it.
     """
     path = epath.Path(folder)
     manifest = read_manifest(path)
     if manifest is None:
+        # The files of an unfinished preparation are no files of another script.
+        if path.is_dir() and not (path / WORK).exists():
+            found = describe_files(path)
+            if found:
+                return "\n".join([f"TFRecord files of another script: {path}", *found])
         raise UserError(
             f"{path}: found no manifest.json, expected a folder that bertjax prepare finished"
         )
@@ -39,6 +48,7 @@ def summarize(folder: epath.PathLike, *, examples: int = 3) -> str:
         f"{name.replace('_', ' ')} {count:,}" for name, count in manifest.counts.items()
     )
     lines = [f"prepared: {path}", f"vocabulary: {manifest.vocab_size:,}", f"counts: {counts}"]
+    lines += [f"note: {remark}" for remark in remarks(manifest)]
     for split in ("train", "validation"):
         if manifest.split(split):
             lines += ["", *_describe_split(path, manifest, split, tokenizer)]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from bertjax.data.corpus.formats import tfds_builder
+from bertjax.data.corpus.formats.tfds import tfds_builder
 from bertjax.errors import UserError, check, needs_extra, one_line
 from bertjax.tasks.files import python_docs
 from bertjax.tasks.files.tables import TableRow, listed, read_table

@@ -81,8 +81,8 @@ def read_table(
     - `.xml`: pairs of the RTE challenges. The columns are `id`, `sentence1`, `sentence2`, `task`
       and `label` (`entailment` or `not_entailment`; None if the pair has no label).
 
-    The file may be compressed; then .gz, .bz2 or .xz follows the ending. All files are UTF-8. A
-    byte order mark is skipped. In TSV and CSV the first line has the names of the columns, unless
+    The file may be compressed; then .gz, .bz2, .xz or .zst follows the ending. All files are UTF-8.
+    A byte order mark is skipped. In TSV and CSV the first line has the names of the columns, unless
     `columns` is given. If both `columns` and `header_has` are given, a first line that has all of
     `header_has` among its cells is still a header. If `ragged` is given, rows with a wrong number
     of columns are left out, and `ragged` counts them by file.

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from etils import epath
 
-from bertjax.data.corpus.formats import tfds_builder
+from bertjax.data.corpus.formats.tfds import tfds_builder
 from bertjax.errors import UserError, check, needs_extra, one_line
 from bertjax.storage import read_json, write_whole
 from bertjax.tasks.examples import QuestionExample

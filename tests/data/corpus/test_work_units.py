@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertjax.config import DataConfig
-from bertjax.data.corpus import formats
+from bertjax.data.corpus.formats import decoding, long_texts
 from bertjax.data.corpus.sources import Source, find_sources
 from bertjax.data.corpus.work_units import make_work_units, read_documents
 from bertjax.errors import UserError
@@ -110,8 +110,8 @@ def test_a_bad_line_of_a_later_unit_is_named_by_its_number_in_the_file(tmp_path)
 def test_a_very_long_document_is_read_as_several_that_hold_all_its_words(
     tmp_path, format, monkeypatch
 ):
-    monkeypatch.setattr(formats, "MAX_DOCUMENT_CHARACTERS", 4096)
-    monkeypatch.setattr(formats, "BLOCK_BYTES", 4096)
+    monkeypatch.setattr(long_texts, "MAX_DOCUMENT_CHARACTERS", 4096)
+    monkeypatch.setattr(decoding, "BLOCK_BYTES", 4096)
     text = " ".join(f"word{i}" for i in range(5000))
     path = tmp_path / "a.txt"
     path.write_text(json.dumps({"text": text}) + "\n" if format == "jsonl" else text + "\n")
@@ -121,7 +121,7 @@ def test_a_very_long_document_is_read_as_several_that_hold_all_its_words(
 
 
 def test_a_line_without_spaces_is_not_divided_within_a_character(tmp_path, monkeypatch):
-    monkeypatch.setattr(formats, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(decoding, "BLOCK_BYTES", 100)
     text = "漢字ß" * 200
     (tmp_path / "a.txt").write_text(text)
     _, read_back = read(tmp_path, 0, format="line")

@@ -1,16 +1,19 @@
 import dataclasses
 import hashlib
+import json
 import os
 import random
 import shutil
 import signal
 import subprocess
+import textwrap
 
 import numpy as np
 import pytest
 from etils import epath
 
 from bertjax.config import Config, DataConfig, TokenizerConfig
+from bertjax.data.corpus.sentences import describe_doubts
 from bertjax.data.preparation.prepare import prepare
 from bertjax.data.records.reader import PreparedRecords
 from bertjax.data.records.summary import summarize
@@ -127,7 +130,7 @@ def test_real_text_has_the_papers_rates_and_the_same_bytes_from_two_workers(shar
     assert digests(tmp_path / "one") == digests(tmp_path / "two")
 
 
-def named_documents(tmp_path, name, numbers):
+def named_documents(tmp_path, name, numbers, **data):
     """Prepare documents that each repeat a word of their own; return those of each split."""
     vocabulary = tmp_path / "vocab.txt"
     words = [f"doc{n}" for n in range(400)]
@@ -136,7 +139,7 @@ def named_documents(tmp_path, name, numbers):
     )
     path = tmp_path / f"{name}.txt"
     path.write_text("\n\n".join("\n".join([f"doc{n} of doc{n}."] * 4) for n in numbers))
-    config = config_of(path, max_seq_length=64, max_predictions_per_seq=10)
+    config = config_of(path, max_seq_length=64, max_predictions_per_seq=10, **data)
     config = dataclasses.replace(config, tokenizer=TokenizerConfig(vocab_file=str(vocabulary)))
     manifest = prepare(config, tmp_path / name)
     ids = [
@@ -240,11 +243,14 @@ def test_a_place_that_cannot_be_a_folder_is_named(corpus, tmp_path):
             prepare(config_of(corpus), out)
 
 
-def test_one_document_and_nothing_held_out_is_enough(tmp_path):
+def test_one_document_and_nothing_held_out_is_enough_without_random_sentences(tmp_path):
     (tmp_path / "a.txt").write_text("Only one document.\nOf three.\nSentences in all.\n")
-    manifest = prepare(config_of(tmp_path / "a.txt", validation_fraction=0.0), tmp_path / "out")
+    config = config_of(
+        tmp_path / "a.txt", validation_fraction=0.0, sentence_objective="sentence_order"
+    )
+    manifest = prepare(config, tmp_path / "out")
     assert sum(shard.records for shard in manifest.shards) >= 3
-    assert not rows_of(tmp_path / "out", manifest, "train")["next_sentence_labels"].any()
+    assert not manifest.split("validation")
 
 
 def test_a_folder_with_other_files_is_not_written_into(corpus, tmp_path):
@@ -257,8 +263,8 @@ def test_a_folder_with_other_files_is_not_written_into(corpus, tmp_path):
 
 @pytest.mark.parametrize("text,message", [
     ("", r"a\.txt: found no text"),
-    ("\x01\x02\n", "tokenizer: found no text to train on"),
-    ("Only one document.\nOf two sentences.\n", "split (train|validation), of 1 documents: found no instance"),
+    ("\x01\x02\n", r"a\.txt: found no text"),
+    ("Only one document.\nOf two sentences.\n", r"data\.corpus: found 1 document, expected 2 to train on"),
 ])  # fmt: skip
 def test_a_corpus_that_gives_nothing_is_refused(tmp_path, text, message):
     (tmp_path / "a.txt").write_text(text)
@@ -416,3 +422,86 @@ def test_the_summary_gives_the_rates_and_finds_damage(corpus, tmp_path):
         summarize(out)
     with pytest.raises(UserError, match=r"found no manifest\.json"):
         summarize(tmp_path)
+
+
+def test_other_scripts_and_lower_case_give_the_same_rows_from_json_lines_and_the_bert_format(
+    tmp_path,
+):
+    rng = random.Random(0)
+    hindi = ["दिन", "घर", "माँ", "गाँव", "नदी", "शहर", "रात"]
+    small = ["cat", "mat", "hills", "dogs", "ran", "warm"]
+    documents = []
+    for words, stop in [(hindi, "।"), (small, ".")] * 30:
+        documents.append([" ".join(rng.choices(words, k=8)) + stop for _ in range(6)])
+    texts = tmp_path / "a.txt"
+    texts.write_text("\n\n".join("\n".join(sentences) for sentences in documents))
+    lines = tmp_path / "a.jsonl"
+    lines.write_text("\n".join(json.dumps({"text": " ".join(s)}) for s in documents))
+    by_line = prepare(config_of(texts), tmp_path / "texts")
+    found = prepare(config_of(lines), tmp_path / "lines")
+    assert by_line.shards == found.shards
+    assert by_line.counts == found.counts
+    labels = rows_of(tmp_path / "lines", found, "train")["next_sentence_labels"]
+    assert 0.3 < labels.mean() < 0.7
+
+
+def test_lines_that_look_wrapped_and_texts_without_marks_are_counted(tmp_path):
+    words = [f"word{i}" for i in range(60)]
+    wrapped = [textwrap.fill(f"{' '.join(words[i:])}. Then more.", 40) for i in range(40)]
+    unmarked = ["\n".join(words[i : i + 5]) for i in range(40)]
+    (tmp_path / "a.txt").write_text("\n\n".join(wrapped))
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"text": t}) for t in unmarked))
+    config = config_of(tmp_path / "a.*")
+    manifest = prepare(config, tmp_path / "out")
+    assert manifest.counts["wrapped_documents"] == manifest.counts["unmarked_documents"] == 40
+    assert len(describe_doubts(manifest.counts)) == 2
+
+
+def test_the_documents_that_fill_a_split_are_the_same_for_any_files_workers_and_shards(tmp_path):
+    train, heldout = named_documents(tmp_path, "few", range(5))
+    assert (len(train), len(heldout)) == (3, 2)
+    for name, order in (("turned", [4, 3, 2, 1, 0]), ("copies", [0, 3, 1, 2, 4, 0, 0, 3])):
+        assert named_documents(tmp_path, name, order) == [train, heldout]
+    settings = {"num_shards": 1, "workers": 2}
+    assert named_documents(tmp_path, "shards", range(5), **settings) == [train, heldout]
+    # What fills the held-out split of more documents was not trained on before.
+    more_train, more_heldout = named_documents(tmp_path, "more", range(7))
+    assert train < more_train | heldout
+    assert not train & more_heldout
+
+
+def test_a_corpus_that_is_too_small_leaves_the_folder_free_for_other_settings(tmp_path):
+    (tmp_path / "a.txt").write_text("Only one document.\nOf two sentences.\n" * 30)
+    for objective in ("next_sentence", "none"):
+        config = config_of(tmp_path / "a.txt", sentence_objective=objective)
+        with pytest.raises(UserError, match=r"data\.corpus: found 1 document"):
+            prepare(config, tmp_path / "out")
+        assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    config = config_of(tmp_path / "a.txt", validation_fraction=0.0, sentence_objective="none")
+    assert prepare(config, tmp_path / "out").counts["train_documents"] == 1
+
+
+@pytest.mark.parametrize("ending", ["txt", "jsonl"])
+def test_one_book_has_held_out_stretches_where_it_is_cut(tmp_path, ending):
+    sentences = [f"Sentence {n} of the book number {n % 7}." for n in range(400)]
+    text = "\n".join(sentences)
+    if ending == "jsonl":
+        text = json.dumps({"text": " ".join(sentences)})
+    path = tmp_path / f"a.{ending}"
+    path.write_text(text)
+    manifest = prepare(config_of(path, split_documents=500), tmp_path / "out")
+    counts = manifest.counts
+    assert counts["documents_read"] == 1
+    assert counts["train_documents"] + counts["validation_documents"] == pytest.approx(26, abs=3)
+    assert counts["validation_documents"] >= 2
+    assert counts["train_sentences"] + counts["validation_sentences"] == 400
+    assert counts["train_largest_document_tokens"] < 300
+
+
+def test_letters_of_each_script_are_counted_by_split(tmp_path):
+    texts = [f"word {n}\nслово {n}" for n in range(40)]
+    (tmp_path / "a.txt").write_text("\n\n".join(texts))
+    manifest = prepare(config_of(tmp_path / "a.txt", validation_fraction=0.5), tmp_path / "out")
+    for split in ("train", "validation"):
+        documents = manifest.counts[f"{split}_documents"]
+        assert manifest.scripts[split] == {"Cyrillic": 5 * documents, "Latin": 4 * documents}

@@ -1,18 +1,14 @@
-import tempfile
-from pathlib import Path
-
 import numpy as np
 import pytest
 from etils import epath
-from hypothesis import given, settings
 
 from bertjax.config import DataConfig, to_dict
 from bertjax.data.records import record_format
 from bertjax.data.records.manifest import Manifest, read_manifest, write_manifest
-from bertjax.data.records.reader import ForeignRecords, PreparedRecords, foreign_paths
+from bertjax.data.records.reader import PreparedRecords
 from bertjax.data.records.record_format import Schema
 from bertjax.errors import UserError
-from tests.data.records.test_record_format import drawn, file_size_limit, shapes
+from tests.data.records.test_record_format import file_size_limit
 from tests.factory import random_batch
 
 SCHEMA = Schema(16, 4)
@@ -96,130 +92,3 @@ def test_a_refused_write_leaves_the_manifest_that_was_there(folder):
         write_manifest(folder, manifest_of([], vocab_size=8))
     assert [path.name for path in folder.iterdir()] == ["manifest.json"]
     assert read_manifest(folder).vocab_size == 7
-
-
-def foreign(path, batch, drop=(), floats=record_format.FLOATS):
-    """Write records one by one with TensorFlow, as the usual BERT data scripts do."""
-    import tensorflow as tf
-
-    with tf.io.TFRecordWriter(str(path)) as writer:
-        for row in range(len(batch["input_ids"])):
-            features = {}
-            for name, values in batch.items():
-                if name in floats:
-                    features[name] = tf.train.Feature(
-                        float_list=tf.train.FloatList(value=values[row])
-                    )
-                elif name not in drop:
-                    features[name] = tf.train.Feature(
-                        int64_list=tf.train.Int64List(value=[int(x) for x in values[row]])
-                    )
-            writer.write(
-                tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
-            )
-
-
-def test_records_of_other_scripts_read_as_ours_do(folder):
-    batch = random_batch(np.random.default_rng(1), 9)
-    foreign(folder / "train_examples.tfrecord-0", batch)
-    foreign(folder / "eval_examples.tfrecord", {k: v[:2] for k, v in batch.items()})
-    assert [p.name for p in foreign_paths(folder, "validation")] == ["eval_examples.tfrecord"]
-    records = ForeignRecords(foreign_paths(folder, "train"), SCHEMA)
-    record_numbers = np.array([8, 3, 3, 0])
-    read = records.read(record_numbers)
-    assert len(records) == 9
-    for name in batch:
-        assert np.array_equal(read[name], batch[name][record_numbers]), name
-        assert read[name].dtype == batch[name].dtype
-
-
-@settings(max_examples=40)
-@given(shapes)
-def test_records_of_other_scripts_have_the_same_values_whatever_their_shape(shape):
-    schema, batch = drawn(shape)
-    with tempfile.TemporaryDirectory() as name:
-        foreign(Path(name) / "a.tfrecord", batch)
-        records = ForeignRecords([epath.Path(name) / "a.tfrecord"], schema)
-        read = records.read(np.arange(len(records)))
-    assert records.max_id == max(batch["input_ids"].max(), batch["masked_lm_ids"].max())
-    assert set(read) == set(batch)
-    for feature, values in batch.items():
-        assert np.array_equal(read[feature], values), feature
-
-
-@pytest.mark.parametrize("feature,value,bound", [
-    ("input_ids", -1, 2**31 - 1), ("input_ids", 2**32 + 7, 2**31 - 1), ("masked_lm_ids", -1, 2**31 - 1),
-    ("masked_lm_positions", 16, 15), ("input_mask", 2, 1), ("next_sentence_labels", -1, 1),
-])  # fmt: skip
-def test_a_value_outside_its_range_is_named_with_its_record(folder, feature, value, bound):
-    batch = random_batch(np.random.default_rng(1), 5)
-    batch[feature] = batch[feature].astype(np.int64)
-    batch[feature][3, 0] = value
-    foreign(folder / "a.tfrecord", batch)
-    with pytest.raises(
-        UserError, match=rf"a\.tfrecord: record 3: {feature}: found {value}, expected 0 to {bound}$"
-    ):
-        ForeignRecords([folder / "a.tfrecord"], SCHEMA)
-
-
-@pytest.mark.parametrize("floats,message", [
-    ((), "masked_lm_weights: found a int64_list, expected a float_list"),
-    ((*record_format.FLOATS, "input_mask"), "input_mask: found a float_list, expected a int64_list"),
-])  # fmt: skip
-def test_a_feature_of_the_other_kind_of_number_is_refused(folder, floats, message):
-    foreign(folder / "a.tfrecord", random_batch(np.random.default_rng(1), 3), floats=floats)
-    with pytest.raises(UserError, match=rf"a\.tfrecord: record 0: {message}"):
-        ForeignRecords([folder / "a.tfrecord"], SCHEMA)
-
-
-@pytest.mark.parametrize("data", [b"\xff\xff\xff some bytes", b"", b"plain text"])
-def test_records_that_are_no_examples_are_refused(folder, data):
-    import tensorflow as tf
-
-    with tf.io.TFRecordWriter(str(folder / "a.tfrecord")) as writer:
-        writer.write(data)
-    with pytest.raises(UserError, match=r"a\.tfrecord: record 0: .*found .* expected"):
-        ForeignRecords([folder / "a.tfrecord"], SCHEMA)
-
-
-@pytest.mark.parametrize("schema", [Schema(12, 4), Schema(16, 5)])
-def test_records_of_another_length_are_refused_with_both_lengths(folder, schema):
-    foreign(folder / "a.tfrecord", random_batch(np.random.default_rng(1), 3))
-    with pytest.raises(
-        UserError, match=r"a\.tfrecord: record 0: \w+: found (16|4) values, expected (12|5)"
-    ):
-        ForeignRecords([folder / "a.tfrecord"], schema)
-
-
-def test_records_without_a_feature_are_refused(folder):
-    foreign(folder / "a.tfrecord", random_batch(np.random.default_rng(1), 3), drop=("segment_ids",))
-    with pytest.raises(
-        UserError, match=r"a\.tfrecord: record 0: segment_ids: found 0 values, expected 16"
-    ):
-        ForeignRecords([folder / "a.tfrecord"], SCHEMA)
-
-
-@pytest.mark.parametrize("cut", [1, 4, 5, 200])
-def test_a_truncated_foreign_file_is_named_with_its_record(folder, cut):
-    path = folder / "a.tfrecord"
-    foreign(path, random_batch(np.random.default_rng(1), 3))
-    path.write_bytes(path.read_bytes()[:-cut])
-    with pytest.raises(UserError, match=r"a\.tfrecord: record 2: found"):
-        ForeignRecords([path], SCHEMA)
-
-
-def test_a_file_that_is_no_tfrecord_file_is_refused(folder):
-    path = folder / "a.tfrecord"
-    path.write_bytes(b"some text that is not framed at all")
-    with pytest.raises(UserError, match=r"a\.tfrecord: record 0: found a broken header at byte 0"):
-        ForeignRecords([path], SCHEMA)
-
-
-def test_a_damaged_foreign_record_is_named(folder):
-    path = folder / "a.tfrecord"
-    foreign(path, random_batch(np.random.default_rng(1), 3))
-    content = bytearray(path.read_bytes())
-    content[50] ^= 1
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=r"a\.tfrecord: record 0 is damaged"):
-        ForeignRecords([path], SCHEMA)

@@ -15,8 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertjax.config import DataConfig
-from bertjax.data.corpus.sources import Source
-from bertjax.data.corpus.work_units import SourcePart, WorkUnit, read_documents
+from bertjax.data.corpus.cleaning import WHITE_SPACE
+from bertjax.data.corpus.sources import Source, find_sources
+from bertjax.data.corpus.work_units import (
+    SourcePart,
+    WorkUnit,
+    make_work_units,
+    read_documents,
+)
+from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import UserError
 from tests.data.corpus.test_sources import documents
 
@@ -81,8 +88,12 @@ def test_json_lines_and_parquet_give_the_same_documents(tmp_path_factory, texts,
 
 
 @pytest.mark.parametrize(
-    "kind", [pa.string(), pa.large_string(), pa.binary(), pa.dictionary(pa.int32(), pa.string())]
-)
+    "kind",
+    [
+        pa.string(), pa.large_string(), pa.binary(), pa.dictionary(pa.int32(), pa.string()),
+        pa.string_view(), pa.binary_view(),
+    ],
+)  # fmt: skip
 def test_parquet_gives_the_column_of_the_text_field_in_any_storage_type(tmp_path, kind):
     path = parquet(
         tmp_path / "a.parquet", text=pa.array(["One. Two.", "三。", ""], kind), n=[1, 2, 3]
@@ -93,10 +104,26 @@ def test_parquet_gives_the_column_of_the_text_field_in_any_storage_type(tmp_path
     )
 
 
+def test_entries_that_are_null_are_left_out_and_counted(tmp_path):
+    texts = ["One.", None, "Two.", None]
+    table = parquet(tmp_path / "a.parquet", text=texts)
+    lines = "".join(json.dumps({"text": text, "id": 1}) + "\n" for text in texts[:-1]) + "null\n"
+    for path in (table, write(tmp_path / "a.jsonl", lines.encode())):
+        config = DataConfig(corpus=(str(path),))
+        (work_unit,) = make_work_units(find_sources(config))
+        counts = Counter()
+        assert list(read_documents(work_unit, config, counts)) == [["One."], ["Two."]]
+        assert +counts == {"documents_read": 2, "null_documents": 2}
+    for nulls in (pa.nulls(2, pa.string()), pa.nulls(2)):
+        path = parquet(tmp_path / "a.parquet", text=nulls)
+        assert error_of(path) == f"{path}: found no text, expected one document or more"
+    # A field that is missing may be a slip in its name.
+    path = write(tmp_path / "a.jsonl", b'{"text": null}\n{"txt": "One."}\n')
+    assert error_of(path).startswith(f"{path}, line 2: found the fields txt, expected")
+
+
 def test_bad_parquet_values_are_named_by_row(tmp_path):
-    path = parquet(tmp_path / "a.parquet", text=["a", None])
-    assert error_of(path) == f"{path}, row 2, text: found null, expected text"
-    parquet(path, text=[1, 2])
+    path = parquet(tmp_path / "a.parquet", text=[1, 2])
     assert error_of(path) == f"{path}, column text: found values of type int64, expected text"
     parquet(
         path,
@@ -118,6 +145,100 @@ def test_damaged_parquet_is_named(tmp_path):
         whole[:50_000] + bytes(5_000) + whole[55_000:],
     ):
         assert error_of(write(path, content)).startswith(f"{path}: cannot be read as Parquet (")
+
+
+# Whatever separates words for a reader, and characters that a tokenizer drops.
+SEPARATORS = [c for c in [*WHITE_SPACE, *"\u200b\u2800\u3164\uffa0"] if c not in "\n\r"]
+BETWEEN_WORDS = st.tuples(
+    st.sampled_from(["", "\0", "\ufeff", " "]), st.sampled_from(SEPARATORS), st.sampled_from(["", "\x1b", "\t"])
+).map("".join)  # fmt: skip
+WORDS = [
+    "one",
+    "two",
+    "three",
+    "\u092e\u0947\u0902",
+    "\u00e9t\u00e9",
+    "\u0645\u06cc\u200c\u062e",
+    "\u6f22",
+]
+# BERT's tokenizer drops U+200C, which cleaning keeps for the others.
+TOKENIZER = WordPiece("vocab", "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]).replace("\u200c", "").encode(), False)  # fmt: skip
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.lists(st.tuples(st.sampled_from(WORDS), BETWEEN_WORDS), min_size=1, max_size=8),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_the_same_text_gives_the_same_tokens_in_every_format(tmp_path_factory, drawn):
+    folder = tmp_path_factory.mktemp("formats")
+    texts = ["".join(word + between for word, between in text) for text in drawn]
+    expected = [[word for word, _ in text] for text in drawn]
+    corpora = {
+        "bert": write(folder / "a.txt", "\n\u200b\n".join(texts).encode()),
+        "line": write(folder / "a.lines", "\n".join(texts).encode()),
+        "jsonl": write(folder / "a.jsonl", "\n".join(json.dumps({"text": t}) for t in texts).encode()),
+        "parquet": parquet(folder / "a.parquet", text=texts),
+    }  # fmt: skip
+    for format, path in corpora.items():
+        assert words_of(documents(path, format=format)) == expected, format
+    for text, words in zip(texts, expected, strict=True):
+        path = write(folder / "one.txt", text.encode())
+        assert words_of(documents(path, format="file")) == [words]
+
+
+def words_of(read):
+    """The words of each document, which must have been cut at single spaces."""
+    found = []
+    for document in read:
+        (sentence,) = document
+        ids, _ = TOKENIZER.encode_batch([sentence])
+        assert TOKENIZER.unk_id not in ids
+        found.append(sentence.split(" "))
+    return found
+
+
+@pytest.mark.parametrize(
+    "separator", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u00a0", "\u200b"]
+)
+def test_words_of_the_bert_format_are_the_words_of_json_lines(tmp_path, separator):
+    sentences = [separator.join(["First", "of", f"two {i}."]) for i in range(3)]
+    bert = write(tmp_path / "a.txt", "\n".join(sentences).encode())
+    lines = write(tmp_path / "a.jsonl", json.dumps({"text": " ".join(sentences)}).encode())
+    assert documents(bert) == documents(lines) == [[f"First of two {i}." for i in range(3)]]
+
+
+@pytest.mark.parametrize("blank", ["\u200b", "\ufeff", "\x0b", "\x0c", "\x85", "\u2029", "\u3000\u200b", "\u2060", "\0", "\u200e", "\x1a"])  # fmt: skip
+def test_a_line_in_which_a_reader_sees_nothing_ends_a_document(tmp_path, blank):
+    text = "".join(f"In document {i}.\n{blank}\n" for i in range(300))
+    path = write(tmp_path / "a.txt", text.encode())
+    assert documents(path) == [[f"In document {i}."] for i in range(300)]
+    # The file may be divided there too, so that no document is cut.
+    config = DataConfig(corpus=(str(path),))
+    work_units = make_work_units(find_sources(config), 500)
+    assert len(work_units) > 10
+    for work_unit in work_units:
+        assert all(len(d) == 1 for d in read_documents(work_unit, config, Counter()))
+    write(path, f'{{"text": "One."}}\n{blank}\n{{"text": "Two."}}\n{blank}'.encode())
+    assert documents(path, format="jsonl") == [["One."], ["Two."]]
+    assert error_of(write(path, f"{blank}\n{blank}".encode())).endswith(
+        "found no text, expected one document or more"
+    )
+
+
+@pytest.mark.parametrize("name", ["vertical_tab", "next_line", "english"])
+def test_the_two_formats_of_a_given_text_give_the_same_sentences(shared_data, name):
+    folder = shared_data.parent / "cases" / "text"
+    read = documents(folder / f"{name}.txt")
+    assert read == documents(folder / f"{name}.jsonl")
+    assert len(read) == 60
+
+
+def test_lines_of_zero_width_spaces_part_sixty_documents(shared_data):
+    assert len(documents(shared_data.parent / "cases" / "text" / "zero_width_line.txt")) == 60
 
 
 TFDS_SCRIPT = """
@@ -145,7 +266,7 @@ class TinyText(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, count):
         for i in range(count):
-            yield f"{count}-{i}", {"text": f"Document {i} of {count}. It ends. 完。"}
+            yield f"{count}-{i}", {"text": f"Document {i}\\x0bof\\u200b{count}. It ends. 完。"}
 
 
 def show(corpus, field="text"):
@@ -205,7 +326,7 @@ def test_a_tfds_data_set_is_read_by_its_name_from_the_folder_that_the_environmen
     ("a.txt.gz", b"", "a.txt.gz: found no text, expected one document or more"),
     ("a.txt", b"good\nbad \xff here\n", "a.txt, line 2: found the byte 0xff, which is not UTF-8, expected UTF-8 (or data.encoding_errors replace)"),
     ("a.txt", b"\xef\xbb\xbfab\xfe\n", "a.txt, line 1: found the byte 0xfe, which is not UTF-8"),
-    ("a.txt", "text".encode("utf-16"), "a.txt, line 1: found the byte 0xff, which is not UTF-8"),
+    ("a.txt", "text".encode("utf-16"), "a.txt: found text in UTF-16, expected text in UTF-8"),
     ("a.jsonl", b'{"text": "ok"}\n{"text": \n', "a.jsonl, line 2: found broken JSON"),
     ("a.jsonl", b"[" * 100_000 + b"\n", "a.jsonl, line 1: found broken JSON"),
     ("a.jsonl", b'{"text": "ok"}\n{"title": "x", "a\\nb": 1}\n', "a.jsonl, line 2: found the fields title, a b, expected data.text_field 'text'"),

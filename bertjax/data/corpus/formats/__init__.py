@@ -1,0 +1,1 @@
+"""Corpus formats: their readers yield one text at a time; errors name the file and line."""

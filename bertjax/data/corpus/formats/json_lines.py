@@ -1,0 +1,78 @@
+"""Reader of JSON lines: each object is a document."""
+
+import json
+from collections.abc import Iterator
+
+from bertjax.config import DataConfig
+from bertjax.data.corpus.cleaning import is_blank
+from bertjax.data.corpus.formats.decoding import line_name
+from bertjax.data.corpus.formats.extent import Extent
+from bertjax.data.corpus.formats.fields import check_field
+from bertjax.data.corpus.formats.lines import read_lines
+from bertjax.data.corpus.formats.long_texts import split_long
+from bertjax.data.corpus.formats.source_file import SourceFile
+from bertjax.errors import UserError, check, mismatch
+
+
+def read_jsonl(file: SourceFile, config: DataConfig, extent: Extent) -> Iterator[str | None]:
+    # A part of an object is no JSON, so a line comes whole however long it is.
+    for number, line, _ in read_lines(file, config, extent, whole=True):
+        if not is_blank(line):
+            text = _json_text(line, file.name, config, extent, number)
+            if text is None:
+                yield None
+            else:
+                yield from split_long(text)
+
+
+def _json_text(line: str, name: str, config: DataConfig, extent: Extent, number: int) -> str | None:
+    try:
+        value = json.loads(line)
+    # Thousands of nested lists exhaust the parser's recursion.
+    except (ValueError, RecursionError) as error:
+        where = line_name(name, extent, number)
+        raise UserError(
+            f"{where}: found broken JSON ({error}), expected one object a line"
+        ) from error
+    text = value.get(config.text_field) if isinstance(value, dict) else None
+    # What is wrong is worked out only here, so that a line without a fault costs no more.
+    if not isinstance(text, str):
+        if value is None or (
+            text is None and isinstance(value, dict) and config.text_field in value
+        ):
+            return None
+        where = line_name(name, extent, number)
+        check(
+            isinstance(value, dict),
+            where=where,
+            found=f"JSON of type {type(value).__name__}",
+            expected="an object",
+        )
+        check_field(value, config, where)
+        raise mismatch(
+            where=f"{where}, {config.text_field}",
+            found=f"a value of type {type(text).__name__}",
+            expected="text",
+        )
+    # ASCII text, the common case, has no surrogates. `isascii` is fast: it reads a flag.
+    return text if text.isascii() else _without_surrogates(text, config, name, extent, number)
+
+
+def _without_surrogates(
+    text: str, config: DataConfig, name: str, extent: Extent, number: int
+) -> str:
+    r"""`text` with U+FFFD in place of each unpaired surrogate; `UserError` if that is not allowed.
+
+    JSON can express an unpaired surrogate (such as \ud800), but UTF-8 cannot.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        check(
+            config.encoding_errors == "replace",
+            where=line_name(name, extent, number),
+            found=f"half a surrogate pair, \\u{ord(text[error.start]):04x}",
+            expected="whole text (or data.encoding_errors replace)",
+        )
+        return "".join("\ufffd" if "\ud800" <= letter <= "\udfff" else letter for letter in text)
+    return text
