@@ -161,12 +161,17 @@ class SentencePiece:
     def encode_with_masks(self, text: str) -> np.ndarray:
         if not self._parsed.remove_extra_whitespaces:
             text = _SPACES_AND_MASK.sub(MASK, text)
+        begins_with_mask = text.startswith(MASK)
         text = text.replace(STAND_IN, _OTHER_UNKNOWN).replace(MASK, STAND_IN)
         ids = np.array(self._mask_model.encode(self._clean(text).text), np.int32)
-        # A single space before a mask is left out, because a masked word includes its space.
-        space = self._model.piece_to_id(WORD)
-        before_mask = np.append(ids[1:] == self.mask_id, False)
-        return ids[~((ids == space) & before_mask & (space != self.unk_id))]
+        # A single space before a mask is left out, because a masked word includes its space. That
+        # of the begin of a text is the only one where they are left out before already.
+        left_out = (ids == self._model.piece_to_id(WORD)) & (ids != self.unk_id)
+        left_out &= np.append(ids[1:] == self.mask_id, False)
+        if not self._parsed.remove_extra_whitespaces:
+            left_out[1:] = False
+            left_out[:1] &= begins_with_mask
+        return ids[~left_out]
 
     @cached_property
     def _mask_model(self) -> spm.SentencePieceProcessor:

@@ -59,7 +59,7 @@ def engine_of(model: Model, before: Sequence[normalizers.Normalizer] = ()) -> En
     - Stand-ins of `sentencepiece_normalizer` in a text are one unknown character.
     """
     if model.algorithm == UNIGRAM:
-        scored = _scored(model.pieces)
+        scored = _scored(model)
         engine = Engine(
             models.Unigram(scored, unk_id=model.unk_id, byte_fallback=model.byte_fallback)
         )
@@ -110,8 +110,10 @@ def _words(model: Model) -> pre_tokenizers.PreTokenizer:
         pre_tokenizers.Split(Regex(first), "removed"),
     ]
     symbols = _symbols(model)
-    if model.algorithm == BPE and symbols:
-        # Unigram finds them by their scores.
+    if model.algorithm == UNIGRAM:
+        # It finds symbols by their scores.
+        steps += _byte_cuts(model)
+    elif symbols:
         steps.append(pre_tokenizers.Split(Regex(longest_pattern(symbols)), "isolated"))
     return pre_tokenizers.Sequence(steps)
 
@@ -124,20 +126,21 @@ def _float32(value: float) -> float:
     return float(struct.unpack("<f", struct.pack("<f", value))[0])
 
 
-def _scored(pieces: list[Piece]) -> list[tuple[str, float]]:
+def _scored(model: Model) -> list[tuple[str, float]]:
     """Each piece with the score that makes `tokenizers` treat it as SentencePiece does.
 
     SentencePiece takes a user-defined piece before any other segmentation, by the score that its
     unigram_model.cc computes as here since version 0.2.2. It never takes an unused one or one of a
     byte for text that spells it: such text is cut otherwise, if only into characters.
     """
-    worst = min((piece.score for piece in pieces if piece.type == NORMAL), default=0.0)
+    worst = min((piece.score for piece in model.pieces if piece.type == NORMAL), default=0.0)
+    known = _known_pieces(model)
     scored: list[tuple[str, float]] = []
-    for piece in pieces:
+    for piece in model.pieces:
         score = piece.score
         if piece.type == USER_DEFINED:
             score = _float32(0.1 * (len(piece.name.encode()) - 1))
-        elif piece.type in (UNUSED, BYTE):
+        elif piece.type in (UNUSED, BYTE) and known.issuperset(piece.name):
             score = len(piece.name) * min(worst, 0.0) - 1
         scored.append((piece.name, score))
     return scored
@@ -151,13 +154,39 @@ def _unigram_problem(model: Model) -> str | None:
     """
     if not any(piece.type in (UNUSED, BYTE) for piece in model.pieces):
         return None
-    known = {piece.name for piece in model.pieces if piece.type in (NORMAL, USER_DEFINED)}
+    known = _known_pieces(model)
     for piece in model.pieces:
-        is_text = piece.type in (NORMAL, USER_DEFINED, UNUSED, BYTE)
+        is_text = piece.type in (NORMAL, USER_DEFINED, UNUSED)
         if is_text and not known.issuperset(piece.name):
-            kind = {UNUSED: "unused ", BYTE: "byte's "}.get(piece.type, "")
+            kind = "unused " if piece.type == UNUSED else ""
             return f"the {kind}piece {piece.name!r}, but not each of its characters"
     return None
+
+
+def _known_pieces(model: Model) -> set[str]:
+    return {piece.name for piece in model.pieces if piece.type in (NORMAL, USER_DEFINED)}
+
+
+def _byte_cuts(model: Model) -> list[pre_tokenizers.PreTokenizer]:
+    """Cuts around unknown characters of text that spells a byte's piece, which it becomes else.
+
+    No piece goes across such a character, and its bytes are the same alone. Where all characters
+    are known, a low score does it.
+    """
+    digit = "[0-9A-F]"
+    known = _known_pieces(model)
+    before, after = "", ["<", "0", "x", digit, digit, ">"]
+    cuts: list[str] = []
+    while after:
+        place, *after = after
+        letters = "0123456789ABCDEF" if place == digit else place
+        unknown = [letter for letter in letters if letter not in known]
+        if unknown:
+            cuts.append(f"(?<={before})[{''.join(unknown)}](?={''.join(after)})")
+        before += place
+    if not (model.byte_fallback and cuts):
+        return []
+    return [pre_tokenizers.Split(Regex("|".join(cuts)), "isolated")]
 
 
 def _bpe_problem(model: Model) -> str | None:

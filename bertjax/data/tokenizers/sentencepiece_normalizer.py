@@ -12,7 +12,7 @@ alone. So `TEXT_BEGIN` is put first, for the step after them that knows which pa
 """
 
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -29,6 +29,7 @@ TEXT_BEGIN, FIRST_PART, NO_SPACE = "\U000ffffe", "\U000fffff", "\U000efffe"
 # Stand-ins are the last 4,093 characters of private use before this one.
 _FOREIGN = "\U0010fffd"  # takes the place of a text's own stand-ins: no model knows it either
 _FIRST_STAND_IN = 0x10F000
+MAX_STAND_INS_FOR_RULES = 100
 MAX_STAND_INS = ord(_FOREIGN) - _FIRST_STAND_IN
 
 
@@ -224,14 +225,12 @@ def _read(content: bytes) -> _Rules:
     kept = [c for c in sorted(later) if _is_mark(c) and not _is_mark(single.get(c, c)[:1])]
     table = charsmap.translation(rules)
     inside = {code: target for code, target in table.items() if chr(code) not in kept}
-    mapped = [source[0].translate(table) + source[1:].translate(inside) for source in several]
-    composed = _nfc(mapped)
-    composes = any(rules[s] == c != m for s, m, c in zip(several, mapped, composed, strict=True))
-    results = composed if composes else [source.translate(table) for source in several]
-    others: dict[str, list[str]] = {}
-    for source, result in zip(several, results, strict=True):
-        if rules[source] != result:
-            others.setdefault(rules[source], []).append(source)
+    others = _not_given(rules, several, [source.translate(table) for source in several])
+    # A few rules of the user, of which NFC may give some, but would change other text too.
+    composes = len(others) > MAX_STAND_INS_FOR_RULES
+    if composes:
+        mapped = [source[0].translate(table) + source[1:].translate(inside) for source in several]
+        others = _not_given(rules, several, _nfc(mapped))
     pattern = charsmap.longest_pattern(several)
     later_join = all(joins(c) or joins(single.get(c, c)[:1]) for c in later)
     return _Rules(
@@ -239,14 +238,26 @@ def _read(content: bytes) -> _Rules:
     )
 
 
+def _not_given(
+    rules: Mapping[str, str], sources: Sequence[str], results: Sequence[str]
+) -> dict[str, list[str]]:
+    """The replacements, and their texts, that are not the `results` of the steps for `sources`."""
+    others: dict[str, list[str]] = {}
+    for source, result in zip(sources, results, strict=True):
+        if rules[source] != result:
+            others.setdefault(rules[source], []).append(source)
+    return others
+
+
 def _is_mark(character: str) -> bool:
     return character != "" and unicodedata.category(character).startswith("M")
 
 
-def _nfc(texts: Iterable[str]) -> list[str]:
+def _nfc(texts: Sequence[str]) -> list[str]:
     """Each text in the form NFC as `tokenizers` has it, whose tables are older than Python's."""
     # In one call, because there are hundreds of thousands.
-    return normalizers.NFC().normalize_str(UNIT_END.join(texts)).split(UNIT_END)
+    joined = normalizers.NFC().normalize_str(UNIT_END.join(texts))
+    return joined.split(UNIT_END) if texts else []
 
 
 @lru_cache(maxsize=1)
