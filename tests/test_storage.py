@@ -17,11 +17,17 @@ from bertjax.config import Config, DataConfig, TokenizerConfig
 from bertjax.data.corpus.sources import find_sources
 from bertjax.data.corpus.work_units import make_work_units, read_documents
 from bertjax.data.preparation.prepare import prepare
+from bertjax.data.records.foreign_files import foreign_paths
+from bertjax.data.records.foreign_records import ForeignRecords
 from bertjax.data.records.manifest import read_manifest
 from bertjax.data.records.reader import PreparedRecords
+from bertjax.data.records.record_format import Schema
 from bertjax.data.records.summary import summarize
 from bertjax.errors import UserError
 from bertjax.storage import is_local, local_copy, read_span, version_of, write_whole, written_whole
+from tests.data.corpus.formats.test_archives import write as write_archive
+from tests.data.records.test_foreign_records import foreign
+from tests.factory import random_batch
 from tests.interrupted_prepare import start
 from tests.waiting import until
 
@@ -236,6 +242,26 @@ def test_small_pieces_of_a_file_in_a_bucket_hold_the_same_documents(bucket, tmp_
         )
     assert len(read[0]) == 80
     assert read[0] == read[1]
+
+
+@pytest.mark.slow
+def test_archives_and_records_of_other_scripts_are_read_from_a_bucket(bucket, tmp_path):
+    for ending in (".zip", ".tar", ".tzst"):
+        content = write_archive(tmp_path, ending, {"a.txt": b"One.\n\nTwo.", "b.txt": b"Three."})
+        write_whole(bucket / f"a{ending}", content.read_bytes())
+        config = DataConfig(corpus=(str(bucket / f"a{ending}"),))
+        work_units = make_work_units(find_sources(config), 1)
+        assert len(work_units) == (1 if ending == ".tzst" else 2)
+        read = [d for work_unit in work_units for d in read_documents(work_unit, config, Counter())]
+        assert read == [["One."], ["Two."], ["Three."]]
+    batch = random_batch(np.random.default_rng(1), 5)
+    for compression in ("", "GZIP"):
+        foreign(tmp_path / "dev.tfrecord", batch, compression=compression)
+        write_whole(bucket / "rows" / "dev.tfrecord", (tmp_path / "dev.tfrecord").read_bytes())
+        paths = foreign_paths(bucket / "rows", "validation")
+        records = ForeignRecords(paths, Schema(16, 4))
+        assert np.array_equal(records.read(np.arange(5))["input_ids"], batch["input_ids"])
+    assert summarize(bucket / "rows").endswith("validation: 5 rows in 1 file: dev.tfrecord")
 
 
 def test_near_duplicates_are_found_in_a_bucket_too(bucket, tmp_path):

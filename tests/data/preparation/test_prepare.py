@@ -20,6 +20,7 @@ from bertjax.data.records.summary import summarize
 from bertjax.data.tokenizers.tokenizer import load_tokenizer
 from bertjax.errors import UserError
 from bertjax.masking.static import unmask
+from tests.data.corpus.formats.test_archives import write as write_archive
 from tests.interrupted_prepare import start
 from tests.waiting import until
 
@@ -90,6 +91,26 @@ def test_a_document_that_stands_in_several_files_counts_once(corpus, tmp_path):
     assert counts["duplicate_documents"] == 3
     assert counts["train_documents"] + counts["validation_documents"] == 241
     assert 10 <= counts["validation_documents"] <= 45
+
+
+def test_an_archive_gives_the_bytes_of_its_files_and_nulls_are_counted(corpus, tmp_path):
+    manifest = prepare(config_of(corpus), tmp_path / "files")
+    assert "null_documents" not in manifest.counts
+    write_archive(
+        corpus, ".zip", {f"{name}.txt": (corpus / f"{name}.txt").read_bytes() for name in "ab"}
+    )
+    for name in "ab":
+        (corpus / f"{name}.txt").unlink()
+    write_archive(corpus, ".tgz", {"n.jsonl": b'{"text": null}\n' * 3 + b'{"text": ""}\n'})
+    (corpus / "corpus.tgz").rename(tmp_path / "n.tgz")
+    with pytest.raises(UserError, match=r"n\.tgz: found no text"):
+        prepare(config_of(tmp_path / "n.tgz"), tmp_path / "none")
+    lines = b'{"text": null}\n' * 3 + b'{"text": "The same text. In every file."}\n'
+    write_archive(corpus, ".tgz", {"n.jsonl": lines})
+    archived = prepare(config_of(corpus), tmp_path / "archives")
+    assert digests(tmp_path / "archives") == digests(tmp_path / "files")
+    assert archived.counts["null_documents"] == 3
+    assert archived.counts["duplicate_documents"] == manifest.counts["duplicate_documents"] + 1
 
 
 def test_real_text_has_the_papers_rates_and_the_same_bytes_from_two_workers(shared_data, tmp_path):
@@ -421,7 +442,7 @@ def test_the_summary_gives_the_rates_and_finds_damage(corpus, tmp_path):
     ):
         summarize(out)
     with pytest.raises(UserError, match=r"found no manifest\.json"):
-        summarize(tmp_path)
+        summarize(corpus)
 
 
 def test_other_scripts_and_lower_case_give_the_same_rows_from_json_lines_and_the_bert_format(

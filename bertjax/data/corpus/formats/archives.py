@@ -1,5 +1,6 @@
 """Files in zip and tar archives, read where they are: nothing is unpacked to a disk."""
 
+import posixpath
 import stat
 import tarfile
 import zipfile
@@ -11,7 +12,8 @@ from bertjax.config import DataConfig
 from bertjax.data.corpus.formats.endings import ARCHIVES, format_of
 from bertjax.data.corpus.formats.extent import Extent
 from bertjax.data.corpus.formats.source_file import SourceFile
-from bertjax.errors import UserError, check, one_line
+from bertjax.errors import UserError, check, mismatch, one_line
+from bertjax.file_kinds import HEAD_BYTES, FileKind, kind_of
 from bertjax.storage import OPENERS, compression_of, is_compressed, opened, read_errors
 
 READ_BYTES = 1 << 18
@@ -42,7 +44,7 @@ def read_zip(name: str, config: DataConfig, extent: Extent) -> Iterator[Member]:
 
     The extent counts the entries of the directory. Hidden files, and links, are left out.
     """
-    with opened(name) as raw, _archive_errors(name), zipfile.ZipFile(raw) as archive:
+    with opened(name) as raw, _archive_errors(name, name), zipfile.ZipFile(raw) as archive:
         for info in archive.infolist()[extent.begin : None if extent.end < 0 else extent.end]:
             is_link = stat.S_ISLNK(info.external_attr >> 16)
             if info.is_dir() or is_link or _is_hidden(info.filename):
@@ -58,7 +60,7 @@ def read_zip(name: str, config: DataConfig, extent: Extent) -> Iterator[Member]:
 
 def zip_sizes(name: str) -> list[int]:
     """Return the size of each entry of a zip archive, unpacked, as its directory says."""
-    with opened(name) as raw, _archive_errors(name), zipfile.ZipFile(raw) as archive:
+    with opened(name) as raw, _archive_errors(name, name), zipfile.ZipFile(raw) as archive:
         return [info.file_size for info in archive.infolist()]
 
 
@@ -111,7 +113,7 @@ def _opened_tar(name: str) -> Iterator[tarfile.TarFile]:
     mode: Any = "r|" if is_compressed(name) else "r:"
     with (
         opened(name) as raw,
-        _archive_errors(name),
+        _archive_errors(name, name),
         tarfile.open(fileobj=raw, mode=mode, tarinfo=_Header, bufsize=READ_BYTES) as archive,
     ):
         yield archive
@@ -183,10 +185,23 @@ def _is_hidden(member: str) -> bool:
 
 
 @contextmanager
-def _archive_errors(where: str) -> Iterator[None]:
-    """Turn the errors of `zipfile` and `tarfile` into a `UserError`."""
+def _archive_errors(where: str, archive: str = "") -> Iterator[None]:
+    """Turn the errors of `zipfile` and `tarfile` into a `UserError`.
+
+    Of an archive itself its path tells what it is, if its ending does not say so.
+    """
     try:
         yield
     # NotImplementedError: a compression that zipfile does not know.
     except (zipfile.BadZipFile, tarfile.TarError, NotImplementedError) as error:
+        kind = _kind_by_bytes(archive) if archive and not is_compressed(archive) else None
+        ending = posixpath.splitext(archive)[1].lower()
+        if kind and kind.ending != ending:
+            expected = f"what its ending says, {ending}"
+            raise mismatch(where=where, found=kind.name, expected=expected) from error
         raise UserError(f"{where}: is damaged or cannot be read ({one_line(error)})") from error
+
+
+def _kind_by_bytes(path: str) -> FileKind | None:
+    with opened(path) as file:
+        return kind_of(file.read(HEAD_BYTES))

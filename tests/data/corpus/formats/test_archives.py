@@ -205,6 +205,19 @@ def test_a_damaged_or_truncated_archive_is_never_read_as_a_shorter_one(tmp_path)
             error_of(path)
 
 
+def test_an_archive_with_the_ending_of_another_is_named_by_what_it_is(tmp_path):
+    archive = tar({"a.txt": b"One."})
+    for name, content, message in [
+        ("a.zip", archive, "found a tar archive, expected what its ending says, .zip"),
+        ("a.tar", gzip.compress(archive), "found gzip data, expected what its ending says, .tar"),
+        ("a.tgz", archive, "found a tar archive, expected what its ending says, .gz"),
+        ("a.tar", b"Some text.\n" * 99, "is damaged or cannot be read (invalid header)"),
+        ("a.zip", b"Some text.\n" * 99, "is damaged or cannot be read (File is not a zip file)"),
+    ]:
+        (tmp_path / name).write_bytes(content)
+        assert error_of(tmp_path / name) == f": {message}"
+
+
 def flipped(content, position):
     return content[:position] + bytes([content[position] ^ 0xFF]) + content[position + 1 :]
 
