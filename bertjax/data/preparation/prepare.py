@@ -61,6 +61,7 @@ from bertjax.data.preparation.tokenize_corpus import (
 from bertjax.data.records import tfds_metadata
 from bertjax.data.records.manifest import WORK, Manifest, read_manifest, write_manifest
 from bertjax.data.records.record_format import schema_of
+from bertjax.data.tokenizers.export_check import check_export
 from bertjax.data.tokenizers.tokenizer import (
     Tokenizer,
     load_tokenizer,
@@ -186,6 +187,9 @@ def _make_tokenizer(preparation: _Preparation) -> Tokenizer:
         tokenizer = open_vocabulary(config.tokenizer)
     else:
         tokenizer = _train_tokenizer(preparation)
+    # Without `transformers`, whose import takes as long as a small corpus does: both read the file
+    # tokenizer.json, and export compares with both.
+    check_export(tokenizer, config.tokenizer.vocab_file or saved, with_transformers=False)
     tokenizer.save(saved)
     # Only now: a kill during the training must not cost the sample.
     _remove(folder / WORK / vocabulary_sample.FOLDER)
