@@ -24,7 +24,18 @@ from bertjax.storage import (
 TRAINING_WORDS = frozenset({"train", "trainset"})
 HELDOUT_WORDS = frozenset(
     {"valid", "validation", "val", "eval", "evaluation", "dev", "devel", "development", "test"}
-    | {"testing", "heldout", "held", "holdout", "validset", "valset", "evalset", "devset"}
+    | {
+        "tests",
+        "evals",
+        "testing",
+        "heldout",
+        "held",
+        "holdout",
+        "validset",
+        "valset",
+        "evalset",
+        "devset",
+    }
     | {"testset"}
 )
 """Words in a file's name that say that its records are held out."""
