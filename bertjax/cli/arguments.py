@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import PurePath
 from typing import Any, NamedTuple, TypeVar
 
-from bertjax.config import Config, load_config
+from bertjax.config import Config, from_dict, load_config, to_dict
+from bertjax.config.sql_source import without_password
 from bertjax.errors import UserError, nearest
 from bertjax.progress import Progress, silent
 
@@ -79,8 +80,12 @@ def parse(verb: str, default: Command, words: Sequence[str]) -> Command:
         raise UserError(_first_sentence(complaint.getvalue())) from None
     if unknown:
         names = [f"--{name}" for name, _ in _options(command)]
-        name = unknown[0].partition("=")[0].replace("_", "-")
-        raise UserError(f"{unknown[0]}: no such option of `bertjax {verb}`{nearest(name, names)}")
+        # Without its value, which may hold a password.
+        word = unknown[0].partition("=")[0]
+        name = word.replace("_", "-")
+        raise UserError(
+            f"{without_password(word)}: no such option of `bertjax {verb}`{nearest(name, names)}"
+        )
     return command
 
 
@@ -103,6 +108,9 @@ def parse_configured(verb: str, command: Callable[..., Any], words: Sequence[str
     if not wants_help(rest):
         need(subject, verb, "a configuration file")
     config = load_config(subject) if subject else Config()
+    if wants_help(rest):
+        # The help prints each field's value.
+        config = from_dict(Config, to_dict(config))
     parsed = parse(f"{verb} CONFIG", command(config=config), rest)
     return Configured(subject, parsed, _fields_set(rest))
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from bertjax.cli import huge_pages
+from bertjax.cli import huge_pages, process_title
 from bertjax.errors import UserError, nearest
 
 VERBS = {
@@ -89,6 +89,7 @@ def command() -> int:
     # `prepare` starts many processes, which must use little memory.
     if sys.argv[1:2] != ["prepare"]:
         huge_pages.restart_with_huge_pages()
+    process_title.hide_passwords()
     return main()
 
 

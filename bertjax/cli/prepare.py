@@ -41,6 +41,7 @@ def run(words: Sequence[str]) -> int:
     quiet_libraries()
     from bertjax.api.pretrain import prepare
     from bertjax.data.corpus.sentences import describe_doubts
+    from bertjax.data.preparation import text_losses
     from bertjax.data.records.remarks import remarks
     from bertjax.report.terminal import terminal_progress
 
@@ -61,6 +62,11 @@ def run(words: Sequence[str]) -> int:
         print(f"{split}: {records:,} instances in {len(shards)} shards")
     counts = [f"{name.replace('_', ' ')} {count:,}" for name, count in manifest.counts.items()]
     print(f"counts: {', '.join(counts)}")
+    losses = text_losses.describe(manifest.counts)
+    if losses:
+        print(losses)
+    for line in manifest.describe_snapshots():
+        print(line)
     print(f"vocabulary: {manifest.vocab_size:,}")
     if manifest.split("validation"):
         print(f"held-out unigram entropy: {manifest.validation_unigram_entropy:.3f} nats")

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bertjax.config.range_checks import fraction, not_negative, positive
+from bertjax.config.sql_source import is_sql, parse_sql_source
 from bertjax.errors import check
 
 TokenizerKind = Literal["wordpiece", "unigram", "bpe", "byte_bpe"]
@@ -36,7 +37,12 @@ class TokenizerConfig:
     vocab_size: int = 30_522
     """Size of a new vocabulary, special tokens included; above 5; smaller for a small corpus."""
     lowercase: bool = True
-    """Convert the text to lower case and strip accents ("uncased")."""
+    """Convert the text to lower case ("uncased"); wordpiece then strips accents too, by default."""
+    strip_accents: bool | None = None
+    """Remove accents and other nonspacing marks; None: wordpiece does as `lowercase` says.
+    unigram, bpe and byte_bpe keep them by default. Marks carry meaning in many scripts: without
+    them Hindi loses vowels, Japanese ga is ka, Vietnamese loses its tones. Set it to False there.
+    """
     train_characters: int = 50_000_000
     """Maximum number of characters of the corpus that a new vocabulary is trained on."""
 
@@ -55,8 +61,10 @@ class DataConfig:
     """The corpus, and how training inputs are made from it (arXiv 1810.04805, section 3.1)."""
 
     corpus: tuple[str, ...] = ("python-docs",)
-    """Text sources: files, folders, glob patterns, `tfds:NAME[/CONFIG]`, or `python-docs`.
-    `python-docs` is the documentation in every installation of CPython; it needs no download.
+    """Text sources: files, folders, glob patterns, `tfds:NAME[/CONFIG]`, `python-docs`, or a query
+    of a database, `sql:URL?query=SELECT ...` (or `?table=NAME`).
+    `python-docs` is the documentation in every installation of CPython; it needs no download. URL
+    is one of SQLAlchemy. Its password is used and never written; PGPASSWORD and ~/.pgpass work too.
     """
     format: Literal["auto", "bert", "file", "line", "jsonl", "parquet"] = "auto"
     """Format of the files; it determines what a document is.
@@ -74,7 +82,7 @@ class DataConfig:
     a document.
     """
     text_field: str = "text"
-    """Name of the field that holds the text in JSON lines, Parquet and TFDS sources."""
+    """Name of the field that holds the text in JSON lines, Parquet, TFDS and SQL sources."""
     encoding_errors: Literal["strict", "replace"] = "strict"
     """Bytes that are not UTF-8: strict stops with an error, replace puts U+FFFD in their place."""
     prepared_dir: str = "prepared"
@@ -156,6 +164,9 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check(len(self.corpus) > 0, where="data.corpus", found="no source", expected="at least one")
+        for name in self.corpus:
+            if is_sql(name):
+                parse_sql_source(name)
         # The ranges come first: `_check_lengths` calculates with these numbers.
         fraction("data", self, "validation_fraction", "mlm_probability", "short_seq_probability")
         fraction("data", self, "near_duplicate_threshold", "mixture_exponent")

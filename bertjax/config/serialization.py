@@ -1,18 +1,24 @@
 """Conversion of a configuration to plain values and back, with types and names checked."""
 
 import dataclasses
+import types
 import typing
 from collections.abc import Mapping
+from types import NoneType
 from typing import Any, Literal, TypeVar
 
 from bertjax.config.model import Remat
+from bertjax.config.sql_source import without_password
 from bertjax.errors import check, mismatch, nearest
 
 T = TypeVar("T")
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Return the configuration, a dataclass, as nested dicts, lists, strings and numbers."""
+    """Return the configuration, a dataclass, as nested dicts, lists, strings and numbers.
+
+    Passwords of databases are left out, because this is what files and reports get.
+    """
     values: dict[str, Any] = {}
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -20,7 +26,7 @@ def to_dict(config: Any) -> dict[str, Any]:
             value = to_dict(value)
         # A list, as JSON has it: so the values equal those that are read from a file.
         elif isinstance(value, tuple):
-            value = list(value)
+            value = [without_password(item) if isinstance(item, str) else item for item in value]
         values[field.name] = value
     return values
 
@@ -59,16 +65,16 @@ def replaced(config: T, changes: Mapping[str, object], where: str = "config") ->
 def _fields(kind: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Keyword arguments for `kind`, a configuration class, from plain `values`."""
     check(isinstance(values, Mapping), where=where, found=repr(values), expected="an object")
-    types = typing.get_type_hints(kind)
+    field_types = typing.get_type_hints(kind)
     arguments: dict[str, Any] = {}
     for name, value in values.items():
-        if name not in types:
+        if name not in field_types:
             raise mismatch(
                 where=where,
                 found=f"the field {name!r}",
-                expected=f"one of {', '.join(types)}{nearest(str(name), types)}",
+                expected=f"one of {', '.join(field_types)}{nearest(str(name), field_types)}",
             )
-        field_type = types[name]
+        field_type = field_types[name]
         if field_type == Remat and isinstance(value, bool):
             # Older runs, saved when there was only one policy, have `remat` as a bool.
             value = "full" if value else "none"
@@ -83,6 +89,12 @@ def _fields(kind: type, values: Mapping[str, Any], where: str) -> dict[str, Any]
 def _value(field_type: Any, value: Any, where: str) -> Any:
     """`value` converted for a field of type `field_type`; `UserError` if its type is wrong."""
     origin = typing.get_origin(field_type)
+    if origin is types.UnionType:
+        # A type or None; there is no other union.
+        if value is None:
+            return None
+        (field_type,) = (member for member in typing.get_args(field_type) if member is not NoneType)
+        origin = typing.get_origin(field_type)
     if origin is Literal:
         choices = typing.get_args(field_type)
         check(
@@ -93,7 +105,9 @@ def _value(field_type: Any, value: Any, where: str) -> Any:
         )
         return value
     if origin is tuple:
-        check(isinstance(value, list | tuple), where=where, found=repr(value), expected="a list")
+        # One name of a corpus may stand here in place of a list.
+        found = without_password(value) if isinstance(value, str) else value
+        check(isinstance(value, list | tuple), where=where, found=repr(found), expected="a list")
         item_type = typing.get_args(field_type)[0]
         return tuple(_value(item_type, item, where) for item in value)
     # In Python a bool is also an int, but True is never meant as a number in a configuration.

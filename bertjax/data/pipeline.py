@@ -22,6 +22,8 @@ from bertjax.data.records.manifest import WORK, Manifest, read_manifest
 from bertjax.data.records.reader import PreparedRecords
 from bertjax.data.records.record_format import Schema
 from bertjax.errors import check, require_package
+from bertjax.masking.long_words import divide_long_words
+from bertjax.masking.selection import Vocabulary
 from bertjax.masking.static import unmask
 from bertjax.types import Batch, RowIndices
 
@@ -128,13 +130,15 @@ def train_batches(
     start_step: int,
     *,
     row_indices: RowIndices = ALL_ROWS,
+    vocabulary: Vocabulary | None = None,
 ) -> Iterator[Batch]:
     """Yield this process's rows of every global batch from `start_step` (0-based) on, without end.
 
     If there are several corpora, each batch is a mixture, and `corpus_ids` [B, 1] has the number of
     each row's corpus. With `dynamic_masking` the rows are not masked. Unless single tokens are
     masked, they then have `word_starts` [B, L], which is 1 at the first token of a word. If the
-    records do not hold it, it is taken from `starts_word`, bool [vocab_size].
+    records do not hold it, it is taken from `starts_word`, bool [vocab_size]. Words that are too
+    long for `vocabulary` are divided; None: none is.
     """
     batch_size, seed = config.train.batch_size, config.seed
     sizes = [len(records) for records in corpora]
@@ -146,19 +150,21 @@ def train_batches(
         if len(corpora) == 1:
             record_numbers = batch_record_numbers(sizes[0], batch_size, step, seed)
             batch = corpora[0].read(record_numbers[row_indices])
-            return _adapt_to_step(batch, config, starts_word)
+            return _adapt_to_step(batch, config, starts_word, vocabulary)
         which, record_numbers = mixture_record_numbers(sizes, quotas, batch_size, step, seed)
         which, record_numbers = which[row_indices], record_numbers[row_indices]
         batch = {"corpus_ids": which[:, None].astype(np.int32)}
         for corpus, records in enumerate(corpora):
             here = np.flatnonzero(which == corpus)
             # Each part by itself: of one corpus the records may be masked, of another not.
-            part = _adapt_to_step(records.read(record_numbers[here]), config, starts_word)
+            part = records.read(record_numbers[here])
+            part = _adapt_to_step(part, config, starts_word, vocabulary)
             _put_rows(batch, here, part)
         return batch
 
     # tf.data must know the features before the first batch is read.
-    names = list(_adapt_to_step(_empty_batch(corpora[0].schema), config, starts_word))
+    empty = _empty_batch(corpora[0].schema)
+    names = list(_adapt_to_step(empty, config, starts_word, vocabulary))
     if len(corpora) > 1:
         names.append("corpus_ids")
     return _closed_at_exit(_stream(config, read, names, start_step, NO_END))
@@ -199,7 +205,9 @@ def _put_rows(batch: Batch, rows: np.ndarray, part: Batch) -> None:
         batch[name][rows] = values
 
 
-def _adapt_to_step(batch: Batch, config: Config, starts_word: np.ndarray) -> Batch:
+def _adapt_to_step(
+    batch: Batch, config: Config, starts_word: np.ndarray, vocabulary: Vocabulary | None
+) -> Batch:
     """Drop the features that the train step does not use, and add those that it needs."""
     word_starts = batch.pop("word_starts", None)
     if not config.data.dynamic_masking:
@@ -209,6 +217,8 @@ def _adapt_to_step(batch: Batch, config: Config, starts_word: np.ndarray) -> Bat
     if config.data.masking != "token":
         if word_starts is None:
             word_starts = starts_word[batch["input_ids"]]
+        if vocabulary is not None:
+            word_starts = divide_long_words(word_starts > 0, batch["input_ids"], vocabulary)
         # As all features but weights, which `_read_ahead` declares to tf.data.
         batch["word_starts"] = word_starts.astype(np.int32)
     return batch

@@ -110,6 +110,13 @@ def _save_tensorflow(
         log.warning(
             "task %s: its head is left out, format tensorflow has the encoder alone", head.task
         )
+    if tokenizer is not None and tokenizer.strip_accents != tokenizer.lowercase:
+        # Its tokenizer has one switch, `do_lower_case`, for both.
+        log.warning(
+            "the original BERT strips accents where it lower-cases, and nowhere else: its script "
+            "gives other ids than this tokenizer, whose strip_accents is %s",
+            tokenizer.strip_accents,
+        )
     # `tensorflow_dialect` has no name for a task's head.
     params = without_groups(model.params, [TASK_HEAD])
     tensorflow.save(path, model.config.model, params, tokenizer)

@@ -176,6 +176,12 @@ def _data_config(model: ModelConfig) -> DataConfig:
 def _tokenizer_config(tokenizer: Tokenizer | None) -> TokenizerConfig:
     if tokenizer is None:
         return TokenizerConfig()
+    # As in configurations of earlier versions where the kind does this by default.
+    default = tokenizer.lowercase if tokenizer.kind == "wordpiece" else False
+    accents = tokenizer.strip_accents
     return TokenizerConfig(
-        kind=tokenizer.kind, lowercase=tokenizer.lowercase, vocab_size=tokenizer.vocab_size
+        kind=tokenizer.kind,
+        lowercase=tokenizer.lowercase,
+        strip_accents=None if accents == default else accents,
+        vocab_size=tokenizer.vocab_size,
     )

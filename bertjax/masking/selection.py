@@ -61,6 +61,10 @@ class Vocabulary(NamedTuple):
     special_ids: tuple[int, ...]
     """Ids that are neither chosen nor drawn as a random token, ascending."""
     size: int
+    max_word_pieces: int = 0
+    """Pieces of the longest word that is chosen as a whole; 0: any number. Longer ones are divided
+    beforehand, by `long_words`.
+    """
 
 
 def mask_tokens(

@@ -77,6 +77,7 @@ def prepared_source(config: Config, tokenizer: Tokenizer) -> BatchSource:
         heldout[name] = partial(_heldout_batches, config, records)
         notes += _notes(folder, "validation", records)
     manifests = [read_manifest(folder) for folder in folders.values()]
+    vocabulary = mask_vocabulary(tokenizer) if config.data.dynamic_masking else None
 
     make_evaluator = None
     if heldout:
@@ -87,13 +88,18 @@ def prepared_source(config: Config, tokenizer: Tokenizer) -> BatchSource:
 
     def train_batches(start: int, row_indices: np.ndarray) -> Iterator[Batch]:
         return pipeline.train_batches(
-            train, config, tokenizer.starts_word, start, row_indices=row_indices
+            train,
+            config,
+            tokenizer.starts_word,
+            start,
+            row_indices=row_indices,
+            vocabulary=vocabulary,
         )
 
     return BatchSource(
         train=train_batches,
         make_evaluator=make_evaluator,
-        vocabulary=mask_vocabulary(tokenizer) if config.data.dynamic_masking else None,
+        vocabulary=vocabulary,
         facts={
             "tokenizer_fingerprint": fingerprint,
             # Files of another BERT data script have no manifest.

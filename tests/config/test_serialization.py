@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertjax.config import Config, DataConfig, ModelConfig, TrainConfig, from_dict, to_dict
+from bertjax.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    TokenizerConfig,
+    TrainConfig,
+    from_dict,
+    to_dict,
+)
 from bertjax.errors import UserError
 
 
@@ -19,7 +27,16 @@ def test_configurations_of_before_there_were_several_remat_policies_are_read():
         assert from_dict(ModelConfig, {"remat": old}).remat == new
 
 
+@pytest.mark.parametrize("value", [None, True, False])
+def test_a_setting_that_may_be_left_open_survives_json(value):
+    config = Config(tokenizer=TokenizerConfig(strip_accents=value))
+    assert from_dict(Config, json.loads(json.dumps(to_dict(config)))) == config
+    # As in configurations of before there was the setting.
+    assert from_dict(TokenizerConfig, {}).strip_accents is None
+
+
 @pytest.mark.parametrize("values,message", [
+    ({"tokenizer": {"strip_accents": 1}}, "config.tokenizer.strip_accents: found 1, expected a value of type bool"),
     ({"sed": 1}, "config: found the field 'sed', expected one of seed, "),
     ({"sed": 1}, "; the nearest is seed"),
     ({"train": {"stepps": 1}}, "config.train: found the field 'stepps'"),

@@ -13,6 +13,8 @@ from bertjax.data.records.foreign_records import ForeignRecords
 from bertjax.data.records.manifest import read_manifest, write_manifest
 from bertjax.data.records.record_format import Schema
 from bertjax.errors import UserError
+from bertjax.masking.long_words import divide_long_words
+from bertjax.masking.selection import Vocabulary
 from bertjax.masking.static import unmask
 from tests.data.records.test_foreign_records import foreign
 from tests.data.records.test_reader import manifest_of, written
@@ -242,6 +244,24 @@ def test_damaged_records_are_skipped_counted_and_named_where_that_is_asked_for(c
     for batch in (first, second):
         (empty,) = np.flatnonzero(~batch["input_mask"].any(axis=1))
         assert not any(values[empty].any() for values in batch.values())
+
+
+def test_long_words_of_rows_to_be_masked_in_the_step_are_divided_by_the_tokenizers_rule(config):
+    folder = config.data.prepared_dir
+    dynamic = small_config(
+        data={"prepared_dir": folder, "dynamic_masking": True}, train={"batch_size": 14}
+    )
+    records = pipeline.open_split(dynamic, folder, "train", FINGERPRINT)
+    starts = np.arange(64) % 7 == 0
+    for limit in (0, 2):
+        vocabulary = Vocabulary(4, (0, 1, 2, 3, 4), 64, max_word_pieces=limit)
+        batches = pipeline.train_batches([records], dynamic, starts, 0, vocabulary=vocabulary)
+        (batch,) = take(batches, 1)
+        ids = batch["input_ids"]
+        expected = divide_long_words(starts[ids], ids, vocabulary)
+        assert np.array_equal(batch["word_starts"], expected)
+        # With the first rule of words, as of earlier versions, none is divided.
+        assert np.array_equal(expected, starts[ids]) == (limit == 0)
 
 
 def test_rows_to_be_masked_in_the_step_come_as_they_were_with_the_beginnings_of_words(config):

@@ -42,6 +42,27 @@ def test_out_and_in_again_parameters_and_ids_are_the_same(run, tmp_path, format)
         assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes(), file.name
 
 
+@pytest.mark.parametrize("format", ["huggingface", "tensorflow"])
+@pytest.mark.parametrize("lowercase,strips", [(True, False), (False, True)])
+def test_a_tokenizer_that_treats_accents_apart_from_case_goes_out_and_in(
+    run, tmp_path, format, lowercase, strips, caplog
+):
+    model = bertjax.load_model(run)
+    content = "\n".join([*VOCABULARY, "café", "cafe"]).encode()
+    tokenizer = WordPiece("vocab.txt", content, lowercase, strips)
+    save_model(tmp_path / "run", model.config, model.params, tokenizer, {})
+    bertjax.export_model(tmp_path / "run", tmp_path / "out", format)
+    # The original's own tokenizer cannot do it.
+    warned = "its script gives other ids" in caplog.text
+    assert warned == (format == "tensorflow")
+    imported = bertjax.import_model(tmp_path / "out", tmp_path / "again")
+    assert imported.tokenizer.fingerprint == tokenizer.fingerprint
+    assert imported.tokenizer.pieces(imported.tokenizer.encode_batch(["café"])[0]) == [
+        "cafe" if strips else "café"
+    ]
+    assert imported.config.tokenizer.strip_accents is strips
+
+
 def test_a_lone_vocabulary_is_read_as_it_is_said_to_be(run, tmp_path):
     bertjax.export_model(run, tmp_path / "out", "tensorflow")
     for name in ("tokenizer_config.json", "tokenizer.json"):

@@ -30,6 +30,17 @@ def test_a_field_that_changes_the_numbers_must_stay_as_it_was(run, changes, mess
         run_config.write_run_config(run, small_config(**changes))
 
 
+def test_a_run_does_not_keep_the_password_of_a_corpus_and_may_go_on_with_another(run):
+    rest = "@h/d?query=SELECT text FROM t"
+    run_config.write_run_config(
+        run, small_config(data={"corpus": (f"sql:postgresql://u:secret{rest}",)})
+    )
+    assert "secret" not in (run / "config.json").read_text()
+    config = small_config(data={"corpus": (f"sql:postgresql://u{rest}",)})
+    assert run_config.read_run_config(run) == config
+    run_config.write_run_config(run, config)
+
+
 @pytest.mark.parametrize(
     "text", ["", "[]", '{"sed": 1}', '{"model": {"hidden_size": "big"}}', '{"model": 3}']
 )

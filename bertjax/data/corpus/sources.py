@@ -1,4 +1,4 @@
-"""Sources of a corpus: files, folders, TensorFlow Datasets, or CPython's documentation."""
+"""Sources of a corpus: files, folders, TensorFlow Datasets, databases, CPython's documentation."""
 
 import glob
 import hashlib
@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from etils import epath
 
 from bertjax.config import DataConfig
+from bertjax.config.sql_source import is_sql, without_password
 from bertjax.data.corpus.formats.endings import format_of
 from bertjax.data.corpus.formats.tfds import tfds_bytes
-from bertjax.errors import UserError, check
+from bertjax.errors import UserError, check, mismatch
 from bertjax.storage import version_of
 
 
@@ -19,13 +20,14 @@ class Source:
     """One file of a corpus, or one data set."""
 
     name: str
-    """Path of the file, or `tfds:NAME`, or `python-docs`."""
+    """Path of the file, or `tfds:NAME`, `python-docs`, or `sql:...` without password."""
     format: str
     """Key in `readers.READERS`: a `DataConfig.format` except `auto`, or `tfds` or `python-docs`.
-    Or key in `readers.ARCHIVE_READERS`.
+    Or key in `readers.ARCHIVE_READERS`. Or `sql`, which has no reader: `preparation.snapshots`
+    makes it a Parquet file.
     """
     size: int = 0
-    """Bytes on the disk; 0 if unknown."""
+    """Bytes on the disk, of a snapshot those of its text; 0 if unknown."""
 
 
 def find_sources(config: DataConfig) -> list[Source]:
@@ -42,6 +44,9 @@ def find_sources(config: DataConfig) -> list[Source]:
             sources[name] = Source(name, name)
         elif name.startswith("tfds:"):
             sources[name] = Source(name, "tfds", tfds_bytes(name))
+        elif is_sql(name):
+            shown = without_password(name)
+            sources[shown] = Source(shown, "sql")
         else:
             for source in _file_sources(config, name):
                 sources[source.name] = source
@@ -54,26 +59,37 @@ def fingerprint(source: Source) -> str:
 
     For a file it depends on the size and modification time, for `python-docs` on the version of
     Python. For a TFDS data set it depends on the name alone; the name contains the version if the
-    user gave one.
+    user gave one. So for a query: what its database holds now is not asked, since the preparation
+    reads a snapshot, whose checksum is in the manifest.
     """
     facts = source.name
     if source.format == "python-docs":
         # Each CPython brings other documentation, and a preparation may go on under another one.
         facts += f" {sys.version}"
-    elif source.format != "tfds":
+    elif source.format not in ("tfds", "sql"):
         facts += f" {version_of(epath.Path(source.name))}"
     return hashlib.sha256(facts.encode()).hexdigest()
 
 
 def _file_sources(config: DataConfig, name: str) -> list[Source]:
     try:
+        epath.Path(name)
+    # epath finds a class of paths by the part before `://`.
+    except KeyError as error:
+        raise mismatch(
+            where=f"data.corpus {without_password(name)}",
+            found=f"a place that files are not read from, {name.partition('://')[0]}",
+            expected="a path, gs://, s3:// or tfds:NAME, or a query of a database,"
+            " sql:URL?query=SELECT ...",
+        ) from error
+    try:
         files = _files(name)
         is_folder = epath.Path(name).is_dir()
         check(
             len(files) > 0,
-            where=f"data.corpus {name}",
+            where=f"data.corpus {without_password(name)}",
             found="a folder without files" if is_folder else "no such file",
-            expected="a file, a folder, a glob, tfds:NAME or python-docs",
+            expected="a file, a folder, a glob, tfds:NAME, sql:URL?query=... or python-docs",
         )
         formats = [format_of(path.name, config.format) for path in files]
         return [
@@ -83,7 +99,8 @@ def _file_sources(config: DataConfig, name: str) -> list[Source]:
     # Such as a name that is too long, or a folder that may not be read.
     except OSError as error:
         raise UserError(
-            f"data.corpus {name}: cannot be looked into ({error.strerror or error})"
+            f"data.corpus {without_password(name)}: cannot be looked into"
+            f" ({error.strerror or error})"
         ) from error
 
 

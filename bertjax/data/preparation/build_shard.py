@@ -22,6 +22,7 @@ from bertjax.data.records.manifest import WORK
 from bertjax.data.records.record_format import ShardInfo
 from bertjax.data.tokenizers.tokenizer import Tokenizer, mask_vocabulary
 from bertjax.masking import static as static_masks
+from bertjax.masking.long_words import divide_long_words
 from bertjax.storage import write_whole
 from bertjax.types import Batch
 
@@ -40,6 +41,8 @@ class DocumentCounts:
     near_duplicates: int = 0
     sentences: int = 0
     tokens: int = 0
+    unknown_tokens: int = 0
+    """Tokens that are `[UNK]`, which is never masked."""
     largest: int = 0
     """Tokens of the document that has the most."""
     token_counts: list[int] | None = None
@@ -125,6 +128,9 @@ def make_rows(
     vocabulary = mask_vocabulary(tokenizer)
     for chunk_sequences, chunk_placement in _chunks(sequences, placement):
         batch = lay_out_rows(chunk_sequences, chunk_placement, documents.tokens, tokenizer, schema)
+        batch["word_starts"] = divide_long_words(
+            batch["word_starts"], batch["input_ids"], vocabulary
+        )
         if schema.max_predictions_per_seq:
             batch = static_masks.mask_rows(batch, config.data, vocabulary, rng)
         yield batch
@@ -148,6 +154,8 @@ def _rows_of_shard(
     # One range after another is in memory, not the shard.
     for number in range(shard.first, shard.first + shard.ranges):
         documents = _gather_range(parts, number, dropped, counts)
+        is_unknown = documents.tokens == tokenizer.unk_id
+        counts.unknown_tokens += int(np.count_nonzero(is_unknown))
         yield from make_rows(config, documents, tokenizer, shard.split, (config.seed, number))
 
 

@@ -1,5 +1,7 @@
 """Preparation of a corpus: train a vocabulary, tokenize the work units, write the shards.
 
+Before that, databases become files (`snapshots.py`).
+
 The shard of a document depends only on its content, so the output does not depend on the order of
 the files or the number of workers. Finished work is kept: if preparation was interrupted and is
 started again, it makes only what is missing.
@@ -10,20 +12,29 @@ import json
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from etils import epath
 
 from bertjax.config import Config, to_dict
+from bertjax.config.sql_source import without_password
 from bertjax.data.corpus import cleaning, sentences
 from bertjax.data.corpus import sources as corpus
 from bertjax.data.corpus.work_units import NULL_DOCUMENTS, WorkUnit, make_work_units
-from bertjax.data.preparation import build_shard, near_duplicates, vocabulary_sample
+from bertjax.data.preparation import (
+    build_shard,
+    near_duplicates,
+    snapshots,
+    text_losses,
+    tokenize_corpus,
+    vocabulary_sample,
+)
 from bertjax.data.preparation.build_shard import ShardReport
 from bertjax.data.preparation.runners import Runner, RunStage, WorkItem, local_runner
 from bertjax.data.preparation.shard_assignment import Plan, plan_shards
+from bertjax.data.preparation.snapshots import Snapshot
 from bertjax.data.preparation.splits import count
 from bertjax.data.preparation.splits.bound import choose_bound
 from bertjax.data.preparation.tokenize_corpus import DONE, SCRIPTS, TOKENIZER, tokenize_unit
@@ -32,6 +43,7 @@ from bertjax.data.records.manifest import WORK, Manifest, read_manifest, write_m
 from bertjax.data.records.record_format import schema_of
 from bertjax.data.tokenizers.tokenizer import (
     Tokenizer,
+    is_opened_from,
     load_tokenizer,
     open_vocabulary,
     train_tokenizer,
@@ -109,7 +121,14 @@ def prepare(
     # The package is needed only for the metadata at the end; an error now saves hours.
     require_package("tensorflow_datasets", extra="data")
     _claim(folder, inputs)
-    work_units = make_work_units(sources)
+    try:
+        files, taken = snapshots.take_snapshots(config, folder, sources, progress)
+    except UserError:
+        _release(folder)
+        raise
+    # A runner may write its work items to a disk. All of them read files, and need no password.
+    config = _without_passwords(config)
+    work_units = make_work_units(files)
     plan = plan_shards(config, _text_bytes(work_units))
 
     # `cpu_count` is None where the system does not tell it.
@@ -118,7 +137,7 @@ def prepare(
         tokenizer = _make_tokenizer(preparation)
         _make_shards(preparation)
 
-    manifest = _make_manifest(preparation, tokenizer, inputs)
+    manifest = _make_manifest(preparation, tokenizer, inputs, taken)
     progress("describe", 0, 0)
     tfds_metadata.write(folder, manifest)
     # Everything but the clean-up is done now: a folder with a manifest is finished.
@@ -187,6 +206,7 @@ def _make_shards(preparation: _Preparation) -> None:
         for work_unit in preparation.work_units
     ]
     preparation.run_stage("tokenize", items)
+    text_losses.report(_read_counts(preparation), config.tokenizer)
     # Between the two: it needs the sketches of all units, and the shards leave out what it finds.
     threshold = config.data.near_duplicate_threshold
     if threshold:
@@ -233,9 +253,16 @@ def _claim(folder: epath.Path, inputs: dict[str, Any]) -> None:
 def _release(folder: epath.Path) -> None:
     """Undo `_claim`, unless there are results, so that other settings may be tried at once."""
     plan = folder / WORK / "plan.json"
-    results = {path.name for path in plan.parent.iterdir()} - {plan.name, count.FOLDER}
+    # A snapshot stays. Its name depends on its query, so another query takes its own.
+    kept = {plan.name, count.FOLDER, snapshots.FOLDER}
+    results = {path.name for path in plan.parent.iterdir()} - kept
     if not results and not (folder / TOKENIZER).exists():
         plan.unlink()
+
+
+def _without_passwords(config: Config) -> Config:
+    names = tuple(without_password(name) for name in config.data.corpus)
+    return config.replace(data={"corpus": names})
 
 
 def _check_same_inputs(
@@ -273,7 +300,7 @@ def _check_same_vocabulary(config: Config, folder: epath.Path, fingerprint: str)
     if not file:
         return
     check(
-        open_vocabulary(config.tokenizer).fingerprint == fingerprint,
+        is_opened_from(fingerprint, config.tokenizer),
         where=f"{folder}, made with {file}",
         found="other entries in it now",
         expected="the same entries, or another folder",
@@ -281,7 +308,10 @@ def _check_same_vocabulary(config: Config, folder: epath.Path, fingerprint: str)
 
 
 def _make_manifest(
-    preparation: _Preparation, tokenizer: Tokenizer, inputs: dict[str, Any]
+    preparation: _Preparation,
+    tokenizer: Tokenizer,
+    inputs: dict[str, Any],
+    taken: dict[str, Snapshot],
 ) -> Manifest:
     """Return the manifest; raise `UserError` if a split has shards but no records."""
     data, plan = preparation.config.data, preparation.plan
@@ -296,6 +326,13 @@ def _make_manifest(
             found="no instance",
             expected=f"one or more (data.validation_fraction is {data.validation_fraction})",
         )
+        in_split = [report.counts for report in reports if report.info.split == split]
+        text_losses.check_maskable(
+            f"split {split}",
+            sum(counts.tokens for counts in in_split),
+            sum(counts.unknown_tokens for counts in in_split),
+            preparation.config.tokenizer,
+        )
     return Manifest(
         schemas={split: schema_of(data, split) for split in SPLITS},
         tokenizer_fingerprint=tokenizer.fingerprint,
@@ -304,7 +341,8 @@ def _make_manifest(
         sources=inputs["sources"],
         shards=tuple(report.info for report in reports),
         validation_unigram_entropy=_unigram_entropy(reports),
-        counts=_count_documents(preparation, reports),
+        counts=_with_null_rows(_count_documents(preparation, reports), taken),
+        snapshots={name: asdict(snapshot) for name, snapshot in taken.items()},
         scripts=_count_scripts(_read_counts(preparation)),
     )
 
@@ -323,7 +361,8 @@ def _unigram_entropy(reports: Sequence[ShardReport]) -> float:
 def _count_documents(preparation: _Preparation, reports: Sequence[ShardReport]) -> dict[str, int]:
     """Return the counts of what was read, what cleaning changed, and what each split has."""
     read = _read_counts(preparation)
-    counts = {name: read[name] for name in (*cleaning.COUNTED, *sentences.COUNTED, "characters")}
+    names = (*cleaning.COUNTED, *sentences.COUNTED, *tokenize_corpus.COUNTED)
+    counts = {name: read[name] for name in names}
     # Most corpora have none.
     if read[NULL_DOCUMENTS]:
         counts[NULL_DOCUMENTS] = read[NULL_DOCUMENTS]
@@ -339,6 +378,15 @@ def _count_documents(preparation: _Preparation, reports: Sequence[ShardReport]) 
         )
         counts[f"{split}_moved_documents"] = preparation.moved.get(split, 0)
     return counts
+
+
+def _with_null_rows(counts: dict[str, int], taken: dict[str, Snapshot]) -> dict[str, int]:
+    """Return the counts with the rows that the snapshots leave out among the null documents."""
+    null_rows = sum(snapshot.null_rows for snapshot in taken.values())
+    # Most corpora have none.
+    if not null_rows:
+        return counts
+    return {**counts, NULL_DOCUMENTS: counts.get(NULL_DOCUMENTS, 0) + null_rows}
 
 
 def _count_scripts(read: Counter[str]) -> dict[str, dict[str, int]]:

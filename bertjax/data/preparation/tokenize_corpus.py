@@ -10,7 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import pairwise
+from itertools import pairwise, repeat
 
 import numpy as np
 from etils import epath
@@ -31,6 +31,12 @@ from bertjax.storage import read_span, write_whole, written_whole
 TOKENIZER = "tokenizer"
 DONE = "done.json"
 """File of a tokenized work unit, written last: the counts of what was read and cleaned."""
+COUNTED = ("characters", "visible_characters", "unknown_characters", "stripped_characters")
+"""Names of the counts of tokenization.
+
+In this order: characters in sentences, those that are no spaces, and of these: characters in an
+unknown token, characters that lose a mark (`losses.Losses`).
+"""
 SCRIPTS = "characters/{}/{}"
 """Name in `DONE` of the number of characters of a split in a script."""
 BATCH_CHARACTERS = 1 << 18
@@ -137,7 +143,7 @@ def _tokenized(
         digests = np.frombuffer(b"".join(map(docs.digest, texts)), np.uint8)
         digests = digests.reshape(-1, docs.DIGEST_BYTES)
         _count_scripts(texts, plan.held_out(digests), counts)
-        yield _tokenize(texts, digests, config, tokenizer)
+        yield _tokenize(texts, digests, config, tokenizer, counts)
 
 
 def _batches(
@@ -168,11 +174,22 @@ def _count_scripts(texts: list[list[str]], held_out: np.ndarray, counts: Counter
 
 
 def _tokenize(
-    texts: list[list[str]], digests: np.ndarray, config: Config, tokenizer: Tokenizer
+    texts: list[list[str]],
+    digests: np.ndarray,
+    config: Config,
+    tokenizer: Tokenizer,
+    counts: Counter[str],
 ) -> Documents:
-    """Tokenize documents, each a list of sentences; `digests` are theirs, uint8 `[D, 16]`."""
+    """Tokenize documents, each a list of sentences, and add to the counts of `COUNTED`.
+
+    `digests` are those of the documents, uint8 `[D, 16]`.
+    """
     sentences = [sentence for text in texts for sentence in text]
-    tokens, offsets = tokenizer.encode_batch(sentences)
+    tokens, offsets, losses = tokenizer.encode_counted(sentences)
+    spaces = sum(map(str.count, sentences, repeat(" ")))
+    counts["visible_characters"] += sum(map(len, sentences)) - spaces
+    counts["unknown_characters"] += losses.unknown
+    counts["stripped_characters"] += losses.stripped
     if config.data.word_segmenter == "jieba":
         tokens = mark_words(sentences, tokens, offsets, tokenizer)
     # A sentence of control characters only has no tokens; so a document may have none either.

@@ -8,7 +8,7 @@ from typing import Any
 from etils import epath
 
 from bertjax.data.records.record_format import Schema, ShardInfo
-from bertjax.errors import UserError, check
+from bertjax.errors import UserError, check, one_line
 from bertjax.storage import write_whole
 
 FILE = "manifest.json"
@@ -37,6 +37,18 @@ class Manifest:
     """Documents, sentences and tokens of each split, and how many each step of cleaning changed."""
     scripts: dict[str, dict[str, int]] = field(default_factory=dict)
     """Characters of each script in each split, duplicates included; empty in older folders."""
+    snapshots: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of each `sql:` source the rows, bytes and SHA-256 of the snapshot that was read."""
+
+    def describe_snapshots(self) -> list[str]:
+        """Return a line of text for each snapshot."""
+        lines = []
+        for name, facts in self.snapshots.items():
+            lines.append(
+                f"snapshot of {one_line(name)}: {facts['rows']:,} rows, {facts['null_rows']:,} with"
+                f" NULL left out, {facts['text_bytes']:,} bytes of text, SHA-256 {facts['sha256']}"
+            )
+        return lines
 
     def split(self, name: str) -> tuple[ShardInfo, ...]:
         """Return the shards of a split, `train` or `validation`."""

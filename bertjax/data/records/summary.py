@@ -48,6 +48,7 @@ def summarize(folder: epath.PathLike, *, examples: int = 3) -> str:
         f"{name.replace('_', ' ')} {count:,}" for name, count in manifest.counts.items()
     )
     lines = [f"prepared: {path}", f"vocabulary: {manifest.vocab_size:,}", f"counts: {counts}"]
+    lines += manifest.describe_snapshots()
     lines += [f"note: {remark}" for remark in remarks(manifest)]
     for split in ("train", "validation"):
         if manifest.split(split):

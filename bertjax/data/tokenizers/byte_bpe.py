@@ -9,6 +9,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors,
 from tokenizers import Tokenizer as Engine
 
 from bertjax.config import TokenizerConfig, TokenizerKind
+from bertjax.data.tokenizers.losses import CharacterCounts, Losses
 from bertjax.data.tokenizers.vocabulary import (
     ENGINE_FILE,
     MASK,
@@ -22,6 +23,7 @@ from bertjax.data.tokenizers.vocabulary import (
     special_tokens_in,
     token_begins,
 )
+from bertjax.data.tokenizers.word_starts import FIRST_RULE, WORD_RULE, bytes_begin_unspaced
 from bertjax.errors import UserError, check
 from bertjax.storage import read_json
 
@@ -32,8 +34,21 @@ _MASK_OPTIONS = {"lstrip": True, "rstrip": False, "single_word": False, "normali
 _TRAINED_TOKENS = [ROBERTA_TOKENS[i] for i in (2, 0, 3, 1, 4)]
 
 
+def _bytes_by_character() -> dict[str, int]:
+    """GPT-2's alphabet: the visible characters of Latin-1 are bytes, those from U+0100 the rest."""
+    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in visible]
+    alphabet = {chr(byte): byte for byte in visible}
+    return alphabet | {chr(0x100 + number): byte for number, byte in enumerate(others)}
+
+
+_BYTES = _bytes_by_character()
+
+
 class ByteBPE:
     """A `Tokenizer` over bytes: any text has pieces, and none is unknown; case is kept.
+
+    A vocabulary that lacks a byte leaves it out of text, as in `transformers`.
 
     The start of a word is marked by the space before it. So the first piece of a text is not marked
     as the start of a word, unless `add_prefix_space` puts a space before every text.
@@ -45,11 +60,13 @@ class ByteBPE:
         ids: Mapping[str, int],
         merges: Sequence[tuple[str, str]],
         add_prefix_space: bool = False,
+        word_rule: int = WORD_RULE,
     ):
         """Take the content of a vocabulary's files; `path` is their name for errors."""
         entries = by_id(path, ids)
         self.kind: TokenizerKind = "byte_bpe"
-        self.lowercase = False
+        self.lowercase = self.strip_accents = False
+        self.word_rule = word_rule
         self._entries, self._merges = entries, list(merges)
         self._add_prefix_space = add_prefix_space
         self.vocab_size = len(entries)
@@ -57,8 +74,10 @@ class ByteBPE:
         role_ids = [ids[token] for token in self._special]
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = role_ids
         self.special_ids = np.array(role_ids, np.int32)
-        self.starts_word = np.array([entry.startswith(SPACE) for entry in entries])
+        self.starts_word = np.array([_starts_word(entry, word_rule) for entry in entries])
         self.starts_word[self.special_ids] = False
+        self._missing_bytes = {byte for char, byte in _BYTES.items() if char not in ids}
+        self._missing = CharacterCounts(self._is_missing)
         self._files = _canonical_files(entries, self._merges)
         content = b"".join(self._files.values())
         if add_prefix_space:
@@ -82,7 +101,7 @@ class ByteBPE:
     @classmethod
     def train(cls, config: TokenizerConfig, texts: Iterable[str]) -> "ByteBPE":
         """Train a vocabulary of the special tokens, the 256 bytes, and the most frequent merges."""
-        _check_cased("tokenizer.lowercase", config.lowercase)
+        check_cased(config)
         # Without all 256 bytes some text would have no pieces.
         smallest = len(_TRAINED_TOKENS) + 256
         check(
@@ -110,6 +129,16 @@ class ByteBPE:
         # The fast form computes no offsets.
         encodings = self._engine.encode_batch_fast(list(texts), add_special_tokens=False)
         return flatten_ids([encoding.ids for encoding in encodings])
+
+    def encode_counted(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, Losses]:
+        tokens, offsets = self.encode_batch(texts)
+        unknown = sum(map(self._missing.total, texts)) if self._missing_bytes else 0
+        return tokens, offsets, Losses(unknown, 0)
+
+    def _is_missing(self, character: str) -> bool:
+        if character.isspace():
+            return False
+        return not self._missing_bytes.isdisjoint(character.encode(errors="surrogatepass"))
 
     def encode_begins(self, texts: Sequence[str]) -> list[list[int]]:
         encodings = self._engine.encode_batch(list(texts), add_special_tokens=False)
@@ -159,6 +188,7 @@ class ByteBPE:
             self._special,
             settings,
             model_max_length,
+            self.word_rule,
         )
 
 
@@ -184,13 +214,28 @@ def by_id(path: object, ids: Mapping[str, int]) -> list[str]:
     return sorted(ids, key=ids.__getitem__)
 
 
-def _check_cased(where: str, lowercase: bool) -> None:
-    check(
-        not lowercase,
-        where=where,
-        found=lowercase,
-        expected="False, for byte-level BPE takes text as it is",
-    )
+def check_cased(config: TokenizerConfig) -> None:
+    """Raise `UserError` if letters are to be changed, which byte-level BPE does not do."""
+    for name in ("lowercase", "strip_accents"):
+        _check_false(f"tokenizer.{name}", getattr(config, name))
+
+
+def _check_false(where: str, value: bool | None) -> None:
+    expected = "False, for byte-level BPE takes text as it is"
+    check(not value, where=where, found=value, expected=expected)
+
+
+def _starts_word(entry: str, word_rule: int) -> bool:
+    if entry.startswith(SPACE):
+        return True
+    return word_rule > FIRST_RULE and bytes_begin_unspaced(_bytes_of(entry))
+
+
+def _bytes_of(entry: str) -> bytes:
+    """The bytes that an entry stands for; none for an entry that is not of GPT-2's alphabet."""
+    if any(character not in _BYTES for character in entry):
+        return b""
+    return bytes(_BYTES[character] for character in entry)
 
 
 def read_merges(path: object, content: bytes) -> list[tuple[str, str]]:
@@ -222,13 +267,17 @@ def read_merges(path: object, content: bytes) -> list[tuple[str, str]]:
 
 
 def open_byte_bpe(
-    path: epath.Path, lowercase: bool, merges: epath.Path, add_prefix_space: bool = False
+    path: epath.Path,
+    lowercase: bool,
+    merges: epath.Path,
+    add_prefix_space: bool = False,
+    word_rule: int = WORD_RULE,
 ) -> ByteBPE:
     """Open the tokenizer of a `vocab.json` and its `merges.txt`.
 
     Raises `UserError` naming the file that is missing or broken.
     """
-    _check_cased("tokenizer.lowercase", lowercase)
+    _check_false("tokenizer.lowercase", lowercase)
     ids = read_json(path)
     try:
         content = merges.read_bytes()
@@ -236,7 +285,7 @@ def open_byte_bpe(
         raise UserError(
             f"{merges}: cannot be read as merges ({error.strerror or error})"
         ) from error
-    return ByteBPE(path, ids, read_merges(merges, content), add_prefix_space)
+    return ByteBPE(path, ids, read_merges(merges, content), add_prefix_space, word_rule)
 
 
 def _canonical_files(entries: Sequence[str], merges: Sequence[tuple[str, str]]) -> dict[str, bytes]:

@@ -25,6 +25,7 @@ from bertjax.errors import check, mismatch
 from bertjax.storage import read_json
 
 ADDED_FILE = "added_tokens.json"
+MODEL_FILE = "config.json"
 Json = Mapping[str, Any]
 """An object from a JSON file in the folder; its values may be of any type."""
 # Classes of `transformers` that split text like our tokenizer of each kind; the names may end with
@@ -84,21 +85,36 @@ def _wordpiece(
     check(basic is True, where=f"{where}: do_basic_tokenize", found=basic, expected="true")
     check(not never_split, where=f"{where}: never_split", found=never_split, expected="none")
     normalizer = _section(path, engine, "normalizer")
+    if _is_general(settings) and normalizer.get("type") == "BertNormalizer":
+        # The general classes read tokenizer.json alone, BERT's read their settings alone.
+        settings, where = _settings_of(normalizer), path / ENGINE_FILE
     uncased = _uncased(path, settings, normalizer, lowercase, where)
-    accents = settings.get("strip_accents", normalizer.get("strip_accents"))
-    check(
-        # null follows `do_lower_case`, and so does BERT's normalizer here.
-        accents in (None, uncased),
-        where=f"{where}: strip_accents",
-        found=accents,
-        expected=f"null or {uncased}, as do_lower_case is",
-    )
+    accents = settings.get("strip_accents")
+    if not settings.get("tokenizer_class") and not (path / MODEL_FILE).exists():
+        # With nothing else that says what the folder is, `transformers` takes tokenizer.json as it
+        # is.
+        accents = settings.get("strip_accents", normalizer.get("strip_accents"))
+    if accents is not None:
+        check_bool(f"{where}: strip_accents", accents)
     chinese = settings.get("tokenize_chinese_chars", normalizer.get("handle_chinese_chars", True))
     check(chinese is True, where=f"{where}: tokenize_chinese_chars", found=chinese, expected="true")
-    tokenizer = WordPiece(file, content, uncased)
+    tokenizer = WordPiece(file, content, uncased, accents)
     _check_same_vocabulary(path, engine, tokenizer)
     _check_added(path, settings, engine, tokenizer)
     return tokenizer
+
+
+def _is_general(settings: Json) -> bool:
+    return str(settings.get("tokenizer_class")).removesuffix("Fast") in GENERAL_CLASSES
+
+
+def _settings_of(normalizer: Json) -> Json:
+    """BERT's settings that a normalizer of `tokenizer.json` stands for."""
+    return {
+        "do_lower_case": normalizer.get("lowercase", True),
+        "strip_accents": normalizer.get("strip_accents"),
+        "tokenize_chinese_chars": normalizer.get("handle_chinese_chars", True),
+    }
 
 
 def _uncased(

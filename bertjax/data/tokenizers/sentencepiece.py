@@ -13,6 +13,8 @@ from tokenizers import normalizers
 
 from bertjax.config import TokenizerConfig, TokenizerKind
 from bertjax.data.tokenizers import sentencepiece_model
+from bertjax.data.tokenizers.letters import Letters
+from bertjax.data.tokenizers.losses import CharacterCounts, Losses, count_by_text
 from bertjax.data.tokenizers.sentencepiece_model import WORD
 from bertjax.data.tokenizers.vocabulary import (
     ALBERT_TOKENS,
@@ -27,23 +29,25 @@ from bertjax.data.tokenizers.vocabulary import (
     special_tokens_in,
     token_begins,
 )
+from bertjax.data.tokenizers.word_starts import FIRST_RULE, WORD_RULE, begins_unspaced
 from bertjax.errors import UserError, check, one_line
 
 FILE = "spiece.model"
-# Matches a piece that begins a word: a piece after a space, or any piece in the scripts of East and
-# South-East Asia, which have no spaces between words.
+# The first rule of `word_starts`: it matches a piece that begins a word. That is a piece after a
+# space, or any piece in these scripts of East and South-East Asia.
 _STARTS_WORD = re.compile(
     WORD
     + "|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai and Lao, Burmese, Khmer
     + "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]"  # kana, Chinese characters
 )
-CLEANINGS = ("", "albert")
+LOWERCASE, STRIP_ACCENTS = "lowercase", "strip_accents"
+CLEANINGS = ("", "albert", LOWERCASE, STRIP_ACCENTS, f"{LOWERCASE} {STRIP_ACCENTS}")
 NEXT_LINE = "\x85"  # the one white space that ALBERT splits at and SentencePiece's rules keep
 # ALBERT separates a comma from the digits before it. A piece that holds both gets a score so low
 # that it is never chosen, as in `transformers`.
 COMMA_PENALTY = 100.0
 _COMMA_AFTER_DIGIT = re.compile(r"\d,$")
-_QUOTES_OR_ANY = re.compile("``|''|.", re.DOTALL)
+_QUOTES_OR_ANY, _ANY = re.compile("``|''|.", re.DOTALL), re.compile(".", re.DOTALL)
 STAND_IN = "\ue000"  # for [MASK]; of the private use area: no text has it, no model knows it
 
 
@@ -61,11 +65,18 @@ class SentencePiece:
     """A `Tokenizer` over a SentencePiece model."""
 
     def __init__(
-        self, path: object, content: bytes, kind: TokenizerKind, lowercase: bool, cleaning: str = ""
+        self,
+        path: object,
+        content: bytes,
+        kind: TokenizerKind,
+        lowercase: bool,
+        cleaning: str = "",
+        word_rule: int = WORD_RULE,
     ):
         """Take the model file's bytes; `path` is its name for errors.
 
-        `cleaning` is applied to text before the model sees it: "albert", or empty for nothing.
+        `cleaning` is applied to text before the model sees it: one of `CLEANINGS`, of which the
+        empty one is nothing. `lowercase` says what comes of text, by the cleaning or the model.
         """
         check(
             cleaning in CLEANINGS,
@@ -73,15 +84,18 @@ class SentencePiece:
             found=repr(cleaning),
             expected="one of " + ", ".join(map(repr, CLEANINGS)),
         )
-        self.kind, self.lowercase = kind, lowercase
+        self.kind, self.lowercase, self.word_rule = kind, lowercase, word_rule
+        self.strip_accents = cleaning == "albert" or STRIP_ACCENTS in cleaning
         self._content, self._cleaning = content, cleaning
+        self._letters = Letters(LOWERCASE in cleaning, STRIP_ACCENTS in cleaning)
+        self._marks = CharacterCounts(self._loses_mark)
         model = _open_model(path, content)
         self.vocab_size = model.vocab_size()
         all_ids = range(self.vocab_size)
         entries = model.id_to_piece(list(all_ids))
         self._model = model
         # The file keeps its scores; only the model that encodes gets the changed ones.
-        if cleaning:
+        if cleaning == "albert":
             self._model = _open_model(path, sentencepiece_model.with_scores(content, _albert_score))
         ids = {entry: i for i, entry in enumerate(entries)}
         self._special = special_tokens_in(path, ids, SPECIAL_TOKENS, ALBERT_TOKENS)
@@ -89,7 +103,7 @@ class SentencePiece:
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = role_ids
         control = [i for i in all_ids if model.is_control(i) or model.is_unknown(i)]
         self.special_ids = np.array(sorted({*role_ids, *control}), np.int32)
-        self.starts_word = np.array([bool(_STARTS_WORD.match(entry)) for entry in entries])
+        self.starts_word = np.array([_starts_word(entry, word_rule) for entry in entries])
         self.starts_word[self.special_ids] = False
         self.fingerprint = fingerprint(kind, lowercase, content + cleaning.encode())
 
@@ -98,6 +112,10 @@ class SentencePiece:
         """Train a model; the same texts give the same bytes."""
         model = io.BytesIO()
         pad, unk, *control = SPECIAL_TOKENS
+        # The model itself folds case.
+        letters = Letters(lowercase=False, strip_accents=bool(config.strip_accents))
+        if letters.strip_accents:
+            texts = (text.translate(letters) for text in texts)
         try:
             spm.SentencePieceTrainer.train(
                 sentence_iterator=iter(texts),
@@ -129,14 +147,45 @@ class SentencePiece:
         if config.kind == "unigram":
             # So that `tokenizer.json` gives the same ids where segmentations score alike.
             content = sentencepiece_model.with_exact_scores(content)
-        return cls("the trained model", content, config.kind, config.lowercase)
+        cleaning = STRIP_ACCENTS if config.strip_accents else ""
+        return cls("the trained model", content, config.kind, config.lowercase, cleaning)
 
     def encode_batch(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         cleaned = list(texts)
-        if self._cleaning:
+        if self._cleaning == "albert":
             cleaned = [self._clean(text).text for text in texts]
+        elif self._cleaning:
+            cleaned = [text.translate(self._letters) for text in texts]
         # One thread: `prepare` has a worker for each core already.
         return flatten_ids(self._model.encode(cleaned, num_threads=1))
+
+    def encode_counted(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, Losses]:
+        tokens, offsets = self.encode_batch(texts)
+        unknown = stripped = 0
+        unknown_tokens = count_by_text(tokens == self.unk_id, offsets)
+        for number in np.flatnonzero(unknown_tokens).tolist():
+            unknown += self._count_unknown(texts[number])
+        if self.strip_accents:
+            stripped = sum(self._marks.total(text) for text in texts if not text.isascii())
+        return tokens, offsets, Losses(unknown, stripped)
+
+    def _count_unknown(self, text: str) -> int:
+        """Count the characters of a text that are in unknown pieces, white space aside."""
+        cleaned = self._clean(text)
+        encoding = self._model.encode(cleaned.text, out_type="offset_mapping")
+        count = 0
+        for i, (begin, end) in zip(encoding["ids"], encoding["offsets"], strict=True):
+            if i == self.unk_id:
+                if cleaned.begins is not None:
+                    begin, end = cleaned.begins[begin], cleaned.begins[end]
+                count += len("".join(text[begin:end].split()))
+        return count
+
+    def _loses_mark(self, character: str) -> bool:
+        form = "NFKD" if self._cleaning == "albert" else "NFD"
+        kinds = [unicodedata.category(part) for part in unicodedata.normalize(form, character)]
+        marks = ("Mn", "Mc", "Me") if self._cleaning == "albert" else ("Mn",)
+        return any(kind in marks for kind in kinds)
 
     def encode_begins(self, texts: Sequence[str]) -> list[list[int]]:
         cleaned = [self._clean(text) for text in texts]
@@ -191,7 +240,14 @@ class SentencePiece:
             post_processor = bert_post_processor(self._special, self.cls_id, self.sep_id)
             files[ENGINE_FILE] = engine_json(engine, self._special, post_processor)
         save_files(
-            folder, self.kind, self.lowercase, files, self._special, settings, model_max_length
+            folder,
+            self.kind,
+            self.lowercase,
+            files,
+            self._special,
+            settings,
+            model_max_length,
+            self.word_rule,
         )
 
     def _clean(self, text: str) -> _Cleaned:
@@ -199,13 +255,14 @@ class SentencePiece:
 
         For "albert" (github.com/google-research/albert, tokenization.py): quotes of two characters
         become one, accents are removed and, uncased, letters are lower-cased. As in `transformers`,
-        every combining mark counts as an accent.
+        every combining mark counts as an accent. For the others see `Letters`.
         """
         if not self._cleaning:
             return _Cleaned(text, None)
         characters: list[str] = []
         begins: list[int] = []
-        for match in _QUOTES_OR_ANY.finditer(text):
+        units = _QUOTES_OR_ANY if self._cleaning == "albert" else _ANY
+        for match in units.finditer(text):
             kept = self._clean_character(match[0])
             characters += kept
             begins += [match.start()] * len(kept)
@@ -213,6 +270,8 @@ class SentencePiece:
 
     def _clean_character(self, matched: str) -> str:
         """The cleaned form of a character, or of a quote of two characters; it may be empty."""
+        if self._cleaning != "albert":
+            return matched.translate(self._letters)
         if len(matched) == 2:
             return '"'
         kept = ""
@@ -228,6 +287,8 @@ class SentencePiece:
         """`_clean` as normalizers of `tokenizers`."""
         if not self._cleaning:
             return []
+        if self._cleaning != "albert":
+            return self._letters.normalizers()
         steps = [
             normalizers.Replace("``", '"'),
             normalizers.Replace("''", '"'),
@@ -238,6 +299,32 @@ class SentencePiece:
         if self.lowercase:
             steps.append(normalizers.Lowercase())
         return steps
+
+
+def letter_cleaning(path: object, content: bytes, config: TokenizerConfig) -> str:
+    """Return the cleaning with which a model treats letters as `config` asks.
+
+    A model may fold case by its own rules. Raises `UserError` where it does and must not.
+    """
+    folds_case = _open_model(path, content).normalize("A").endswith("a")
+    check(
+        config.lowercase or not folds_case,
+        where="tokenizer.lowercase",
+        found=False,
+        expected=f"True, for {path} has rules that fold case",
+    )
+    steps = []
+    if config.lowercase and not folds_case:
+        steps.append(LOWERCASE)
+    if config.strip_accents:
+        steps.append(STRIP_ACCENTS)
+    return " ".join(steps)
+
+
+def _starts_word(entry: str, word_rule: int) -> bool:
+    if word_rule == FIRST_RULE:
+        return bool(_STARTS_WORD.match(entry))
+    return entry.startswith(WORD) or begins_unspaced(entry)
 
 
 def _albert_score(piece: sentencepiece_model.Piece) -> float:

@@ -10,11 +10,14 @@ import numpy as np
 from etils import epath
 
 from bertjax.config import TokenizerConfig, TokenizerKind
-from bertjax.data.tokenizers.byte_bpe import MERGES_FILE, ByteBPE, open_byte_bpe
-from bertjax.data.tokenizers.sentencepiece import SentencePiece
+from bertjax.data.tokenizers.byte_bpe import MERGES_FILE, ByteBPE, check_cased, open_byte_bpe
+from bertjax.data.tokenizers.losses import Losses
+from bertjax.data.tokenizers.sentencepiece import SentencePiece, letter_cleaning
 from bertjax.data.tokenizers.vocabulary import SETTINGS_FILE, check_bool, read_vocabulary
+from bertjax.data.tokenizers.word_starts import FIRST_RULE, WORD_RULE
 from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import check, mismatch
+from bertjax.masking.long_words import MAX_WORD_PIECES
 from bertjax.masking.selection import Vocabulary
 from bertjax.storage import is_plain_name, read_json
 
@@ -26,6 +29,8 @@ class Tokenizer(Protocol):
     """As in `TokenizerConfig`."""
     lowercase: bool
     """True if text is lower-cased."""
+    strip_accents: bool
+    """True if accents are removed."""
     vocab_size: int
     """Number of entries of the vocabulary, special tokens included."""
     pad_id: int
@@ -42,6 +47,8 @@ class Tokenizer(Protocol):
     """Ids that are neither masked nor drawn as a random token; int32."""
     starts_word: np.ndarray
     """True for pieces that begin a word; bool [vocab_size], False for special ids."""
+    word_rule: int
+    """The rule of `starts_word`, and of long words: see `word_starts.WORD_RULE`."""
     fingerprint: str
     """Hexadecimal digest that changes if the ids of any text could change."""
 
@@ -51,6 +58,10 @@ class Tokenizer(Protocol):
         Ids are int32 `[n]`. Offsets are int64 `[len(texts) + 1]`; the last one is `n`. No special
         token is added, and text that spells a special token does not become one.
         """
+        ...
+
+    def encode_counted(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, Losses]:
+        """Return the ids and offsets of `encode_batch`, and what they do not have of the texts."""
         ...
 
     def encode_begins(self, texts: Sequence[str]) -> list[list[int]]:
@@ -85,7 +96,8 @@ def mask_vocabulary(tokenizer: Tokenizer) -> Vocabulary:
     """Return the part of a tokenizer's vocabulary that masking needs."""
     # Ascending, as `Vocabulary` wants them: RoBERTa's roles are not in the order of their ids.
     special_ids = sorted(tokenizer.special_ids.tolist())
-    return Vocabulary(tokenizer.mask_id, tuple(special_ids), tokenizer.vocab_size)
+    limit = 0 if tokenizer.word_rule == FIRST_RULE else MAX_WORD_PIECES
+    return Vocabulary(tokenizer.mask_id, tuple(special_ids), tokenizer.vocab_size, limit)
 
 
 def train_tokenizer(config: TokenizerConfig, texts: Iterable[str]) -> Tokenizer:
@@ -105,21 +117,52 @@ def open_vocabulary(config: TokenizerConfig) -> Tokenizer:
 
     That is a `vocab.txt`, an entry a line; a SentencePiece `.model`; a `vocab.json` of byte-level
     BPE with its `merges.txt` beside it; or a saved tokenizer's folder. Raises `UserError` when the
-    file is missing or broken or lacks a special token.
+    file is missing or broken or lacks a special token, or cannot treat letters as `config` asks.
     """
     path = epath.Path(config.vocab_file)
     # A saved folder says itself how its text is read; `config` is for files that do not.
     if (path / SETTINGS_FILE).exists():
-        return load_tokenizer(path)
+        tokenizer = _load(path, word_rule=WORD_RULE)
+        check(
+            config.strip_accents in (None, tokenizer.strip_accents),
+            where="tokenizer.strip_accents",
+            found=config.strip_accents,
+            expected=f"{tokenizer.strip_accents}, as {path} says",
+        )
+        return tokenizer
     if config.kind == "byte_bpe":
+        check_cased(config)
         # `transformers` saves the two files side by side under these names.
         return open_byte_bpe(path, config.lowercase, path.parent / MERGES_FILE)
-    return _open_file(config.kind, config.lowercase, path, text_cleaning="")
+    content = read_vocabulary(path)
+    if config.kind == "wordpiece":
+        return WordPiece(path, content, config.lowercase, config.strip_accents)
+    cleaning = letter_cleaning(path, content, config)
+    return SentencePiece(path, content, config.kind, config.lowercase, cleaning)
+
+
+def is_opened_from(fingerprint: str, config: TokenizerConfig) -> bool:
+    """Return whether a tokenizer of this fingerprint was opened from `config.vocab_file`.
+
+    Earlier versions left the letters to a SentencePiece model, whatever `config.lowercase` said.
+    """
+    path = epath.Path(config.vocab_file)
+    is_model = config.kind in ("unigram", "bpe") and not (path / SETTINGS_FILE).exists()
+    if is_model and not config.strip_accents:
+        earlier = SentencePiece(path, read_vocabulary(path), config.kind, config.lowercase)
+        if earlier.fingerprint == fingerprint:
+            return True
+    return open_vocabulary(config).fingerprint == fingerprint
 
 
 def load_tokenizer(folder: epath.PathLike) -> Tokenizer:
     """Load the tokenizer that was saved in `folder`; `UserError` when there is none."""
-    path = epath.Path(folder) / SETTINGS_FILE
+    return _load(epath.Path(folder))
+
+
+def _load(folder: epath.Path, word_rule: int | None = None) -> Tokenizer:
+    """Load a saved tokenizer, with its own rule of words or with `word_rule`."""
+    path = folder / SETTINGS_FILE
     check(path.exists(), where=str(path), found="no tokenizer", expected="a saved one")
     settings = read_json(path)
     for key in ("kind", "do_lower_case", "vocab_file"):
@@ -136,11 +179,31 @@ def load_tokenizer(folder: epath.PathLike) -> Tokenizer:
     lowercase, prefix = settings["do_lower_case"], settings.get("add_prefix_space", False)
     check_bool(f"{path}: do_lower_case", lowercase)
     check_bool(f"{path}: add_prefix_space", prefix)
+    rule = _word_rule(path, settings) if word_rule is None else word_rule
     file = _file_in_folder(path, settings, "vocab_file")
     if kind == "byte_bpe":
         merges = _file_in_folder(path, settings, "merges_file")
-        return open_byte_bpe(file, lowercase, merges, prefix)
-    return _open_file(kind, lowercase, file, settings.get("text_cleaning", ""))
+        return open_byte_bpe(file, lowercase, merges, prefix, rule)
+    content = read_vocabulary(file)
+    if kind == "wordpiece":
+        accents = settings.get("strip_accents")
+        if accents is not None:
+            check_bool(f"{path}: strip_accents", accents)
+        return WordPiece(file, content, lowercase, accents, rule)
+    cleaning = settings.get("text_cleaning", "")
+    return SentencePiece(file, content, kind, lowercase, cleaning, rule)
+
+
+def _word_rule(path: epath.Path, settings: Mapping[str, Any]) -> int:
+    rule = settings.get("word_rule", FIRST_RULE)
+    check(
+        # `isinstance` would take JSON's true for 1.
+        type(rule) is int and FIRST_RULE <= rule <= WORD_RULE,
+        where=f"{path}: word_rule",
+        found=repr(rule),
+        expected=f"{FIRST_RULE} to {WORD_RULE}",
+    )
+    return int(rule)
 
 
 def _file_in_folder(path: epath.Path, settings: Mapping[str, Any], key: str) -> epath.Path:
@@ -157,12 +220,3 @@ def _file_in_folder(path: epath.Path, settings: Mapping[str, Any], key: str) -> 
         expected="the name of a file in this folder",
     )
     return path.parent / str(name)
-
-
-def _open_file(
-    kind: TokenizerKind, lowercase: bool, path: epath.Path, text_cleaning: str
-) -> Tokenizer:
-    content = read_vocabulary(path)
-    if kind == "wordpiece":
-        return WordPiece(path, content, lowercase)
-    return SentencePiece(path, content, kind, lowercase, text_cleaning)

@@ -11,6 +11,7 @@ from etils import epath
 from tokenizers import AddedToken, processors
 from tokenizers import Tokenizer as Engine
 
+from bertjax.data.tokenizers.word_starts import FIRST_RULE
 from bertjax.errors import UserError, check, disk_errors, mismatch
 from bertjax.storage import write_whole
 
@@ -61,6 +62,7 @@ def save_files(
     special: Sequence[str] = SPECIAL_TOKENS,
     settings: Mapping[str, Any] | None = None,
     model_max_length: int | None = None,
+    word_rule: int = FIRST_RULE,
 ) -> None:
     """Write a tokenizer's folder.
 
@@ -69,6 +71,7 @@ def save_files(
         special: names of the special tokens in the order of `ROLES`.
         settings: further settings of the kind, for `load_tokenizer` or for `transformers`.
         model_max_length: number of ids to which `transformers` truncates text when it is asked to.
+        word_rule: where words begin; the first rule is not written, as before there were others.
     """
     path = epath.Path(folder)
     # pad_token and so on: the names under which `transformers` looks for them.
@@ -80,6 +83,8 @@ def save_files(
         **role_settings,
         **(settings or {}),
     }
+    if word_rule != FIRST_RULE:
+        all_settings["word_rule"] = word_rule
     if model_max_length is not None:
         all_settings["model_max_length"] = model_max_length
     with disk_errors(path):

@@ -11,6 +11,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from bertjax.config import TokenizerConfig, TokenizerKind
 from bertjax.data.ragged import ranges
+from bertjax.data.tokenizers.losses import CharacterCounts, Losses, count_by_text, loses_mark
 from bertjax.data.tokenizers.vocabulary import (
     ENGINE_FILE,
     MASK,
@@ -24,6 +25,7 @@ from bertjax.data.tokenizers.vocabulary import (
     special_tokens_in,
     token_begins,
 )
+from bertjax.data.tokenizers.word_starts import FIRST_RULE, WORD_RULE, begins_unspaced
 from bertjax.errors import check, mismatch
 
 FILE = "vocab.txt"
@@ -36,23 +38,47 @@ MAX_WORD_CHARACTERS = 100  # longer words become [UNK], as in transformers
 class WordPiece:
     """A `Tokenizer` over a `vocab.txt`: BERT's normalizer, BERT's words, longest match first."""
 
-    def __init__(self, path: object, content: bytes, lowercase: bool):
-        """Take the vocabulary file's bytes; `path` is its name for errors."""
+    def __init__(
+        self,
+        path: object,
+        content: bytes,
+        lowercase: bool,
+        strip_accents: bool | None = None,
+        word_rule: int = WORD_RULE,
+    ):
+        """Take the vocabulary file's bytes; `path` is its name for errors.
+
+        `strip_accents` None is the same as `lowercase`.
+        """
         entries = _entries(path, content)
         ids = {entry: i for i, entry in enumerate(entries)}
         self.kind: TokenizerKind = "wordpiece"
         self.lowercase = lowercase
+        self.strip_accents = lowercase if strip_accents is None else strip_accents
+        self.word_rule = word_rule
         self._entries, self._content = entries, content
         self.vocab_size = len(entries)
         role_ids = [ids[token] for token in special_tokens_in(path, ids, SPECIAL_TOKENS)]
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = role_ids
         self.special_ids = np.array(role_ids, np.int32)
-        self.starts_word = np.array([not entry.startswith(CONTINUES) for entry in entries])
+        self.starts_word = np.array([_starts_word(entry, word_rule) for entry in entries])
         self.starts_word[self.special_ids] = False
-        self.fingerprint = fingerprint("wordpiece", lowercase, content)
+        # Without the setting where it says what `lowercase` does: as before there was one.
+        own = "" if self._follows_lowercase else f" strip_accents {self.strip_accents}"
+        self.fingerprint = fingerprint("wordpiece", lowercase, content + own.encode())
         model = models.WordPiece(ids, unk_token=UNK, max_input_chars_per_word=MAX_WORD_CHARACTERS)
-        self._engine = _engine(model, lowercase)
+        self._engine = _engine(model, lowercase, self._saved_strip_accents)
+        self._marks = CharacterCounts(loses_mark)
         self._clear_cache()
+
+    @property
+    def _follows_lowercase(self) -> bool:
+        return self.strip_accents == self.lowercase
+
+    @property
+    def _saved_strip_accents(self) -> bool | None:
+        """The setting in files: null where it follows `do_lower_case`, in `transformers` too."""
+        return None if self._follows_lowercase else self.strip_accents
 
     @classmethod
     def train(cls, config: TokenizerConfig, texts: Iterable[str]) -> "WordPiece":
@@ -63,7 +89,7 @@ class WordPiece:
         numbered first and in the given order, so here all are.
         """
         sentences = list(texts)
-        engine = _engine(models.WordPiece(unk_token=UNK), config.lowercase)
+        engine = _engine(models.WordPiece(unk_token=UNK), config.lowercase, config.strip_accents)
         # A character may need two entries: one to begin a word and one to continue a word.
         limit = (config.vocab_size - len(SPECIAL_TOKENS)) // 2
         alphabet, continuing = _characters(engine, sentences, limit)
@@ -86,9 +112,13 @@ class WordPiece:
         vocabulary = engine.get_vocab()
         entries = sorted(vocabulary, key=vocabulary.__getitem__)
         content = "".join(f"{entry}\n" for entry in entries).encode()
-        return cls("the trained vocabulary", content, config.lowercase)
+        return cls("the trained vocabulary", content, config.lowercase, config.strip_accents)
 
     def encode_batch(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        tokens, offsets, _ = self.encode_counted(texts)
+        return tokens, offsets
+
+    def encode_counted(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, Losses]:
         # BERT's words never cross a space, so a chunk (the text between two spaces) always has the
         # same ids. Text repeats itself, so most chunks are found in the cache.
         chunks_by_text = [text.split(" ") for text in texts]
@@ -102,28 +132,64 @@ class WordPiece:
             accumulate(map(len, chunks_by_text), initial=0), np.int64, len(texts) + 1
         )
         offsets = np.concatenate([[0], np.cumsum(ends - begins)])[chunk_bounds]
+        losses = Losses(int(self._unknown[numbers].sum()), int(self._stripped[numbers].sum()))
         if len(self._chunk_numbers) > CACHED_CHUNKS:
             self._clear_cache()
-        return tokens, offsets
+        return tokens, offsets, losses
 
     def encode_begins(self, texts: Sequence[str]) -> list[list[int]]:
         encodings = self._engine.encode_batch(list(texts), add_special_tokens=False)
         return [token_begins(encoding.offsets) for encoding in encodings]
 
     def _clear_cache(self) -> None:
-        # Chunk n has the ids _ids[_begins[n] : _begins[n + 1]].
+        # Chunk n has the ids _ids[_begins[n] : _begins[n + 1]], and _unknown[n] and _stripped[n]
+        # are its `Losses`.
         self._chunk_numbers = _ChunkNumbers()
         self._begins, self._ids = np.zeros(1, np.int64), np.zeros(0, np.int32)
+        self._unknown, self._stripped = np.zeros((2, 0), np.int64)
 
     def _encode_unseen(self) -> None:
         """Encode the chunks that were not seen before, and add them to the cache."""
         unseen = self._chunk_numbers.unseen
         # All new chunks of a batch together: the engine encodes them in parallel, without offsets.
         encodings = self._engine.encode_batch_fast(unseen, add_special_tokens=False)
-        unseen.clear()
         ids, offsets = flatten_ids([encoding.ids for encoding in encodings])
         self._begins = np.concatenate([self._begins, self._begins[-1] + offsets[1:]])
         self._ids = np.concatenate([self._ids, ids])
+        self._unknown = np.concatenate([self._unknown, self._count_unknown(unseen, ids, offsets)])
+        self._stripped = np.concatenate([self._stripped, self._count_stripped(unseen)])
+        unseen.clear()
+
+    def _count_unknown(
+        self, chunks: Sequence[str], ids: np.ndarray, offsets: np.ndarray
+    ) -> np.ndarray:
+        """Count the characters in [UNK] of each chunk, whose ids are given."""
+        counts = np.zeros(len(chunks), np.int64)
+        unknown_ids = count_by_text(ids == self.unk_id, offsets)
+        is_whole = unknown_ids == np.diff(offsets)
+        # Most are unknown as a whole, and need no second look of the engine.
+        for number in np.flatnonzero((unknown_ids > 0) & is_whole).tolist():
+            counts[number] = len("".join(chunks[number].split()))
+        in_part = np.flatnonzero((unknown_ids > 0) & ~is_whole).tolist()
+        encodings = self._engine.encode_batch(
+            [chunks[number] for number in in_part], add_special_tokens=False
+        )
+        for number, encoding in zip(in_part, encodings, strict=True):
+            # A word has no white space in it.
+            for i, (begin, end) in zip(encoding.ids, encoding.offsets, strict=True):
+                if i == self.unk_id:
+                    counts[number] += end - begin
+        return counts
+
+    def _count_stripped(self, chunks: Sequence[str]) -> np.ndarray:
+        """Count the characters of each chunk that lose a mark."""
+        counts = np.zeros(len(chunks), np.int64)
+        if not self.strip_accents:
+            return counts
+        for number, chunk in enumerate(chunks):
+            if not chunk.isascii():
+                counts[number] = self._marks.total(chunk)
+        return counts
 
     def encode_with_masks(self, text: str) -> np.ndarray:
         # Text around a mask is encoded by itself: the engine knows no mask, so that text cannot
@@ -146,7 +212,7 @@ class WordPiece:
         settings = {
             "tokenizer_class": "BertTokenizer",
             "tokenize_chinese_chars": True,
-            "strip_accents": None,  # as `do_lower_case`, in `transformers` and here
+            "strip_accents": self._saved_strip_accents,
         }
         save_files(
             folder,
@@ -155,6 +221,7 @@ class WordPiece:
             {FILE: self._content, ENGINE_FILE: engine},
             settings=settings,
             model_max_length=model_max_length,
+            word_rule=self.word_rule,
         )
 
 
@@ -173,12 +240,18 @@ class _ChunkNumbers(dict[str, int]):
         return number
 
 
-def _engine(model: models.WordPiece, lowercase: bool) -> Engine:
+def _engine(model: models.WordPiece, lowercase: bool, strip_accents: bool | None) -> Engine:
     engine = Engine(model)
-    engine.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    engine.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
     engine.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     engine.decoder = decoders.WordPiece(prefix=CONTINUES)
     return engine
+
+
+def _starts_word(entry: str, word_rule: int) -> bool:
+    if not entry.startswith(CONTINUES):
+        return True
+    return word_rule > FIRST_RULE and begins_unspaced(entry.removeprefix(CONTINUES))
 
 
 def _entries(path: object, content: bytes) -> list[str]:
@@ -194,16 +267,18 @@ def _entries(path: object, content: bytes) -> list[str]:
         ) from error
     entries = [line.rstrip("\r") for line in lines]
     seen: dict[str, int] = {}
+    # Once and not for each line: making a string of a path takes microseconds.
+    file = str(path)
     for number, entry in enumerate(entries, 1):
         check(
             entry != "",
-            where=f"{path}, line {number}",
+            where=f"{file}, line {number}",
             found="a blank line",
             expected="an entry of the vocabulary",
         )
         check(
             entry not in seen,
-            where=f"{path}, line {number}",
+            where=f"{file}, line {number}",
             found=f"{entry!r} again, after line {seen.get(entry)}",
             expected="it once",
         )

@@ -17,7 +17,7 @@ from bertjax.config import ModelConfig
 from bertjax.data.tokenizers.byte_bpe import SPACE
 from bertjax.data.tokenizers.sentencepiece import WORD
 from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
-from bertjax.data.tokenizers.wordpiece import WordPiece
+from bertjax.data.tokenizers.wordpiece import CONTINUES, WordPiece
 from bertjax.errors import UserError, check, mismatch
 from bertjax.model.functional import Params
 
@@ -199,6 +199,9 @@ def whole_words(tokenizer: Tokenizer) -> dict[str, int]:
     ids = np.flatnonzero(tokenizer.starts_word).tolist()
     words: dict[str, int] = {}
     for i, entry in zip(ids, tokenizer.pieces(ids), strict=True):
+        # A piece of Thai begins a word for masking, and may continue one in WordPiece.
+        if tokenizer.kind == "wordpiece" and entry.startswith(CONTINUES):
+            continue
         word = entry.removeprefix(WORD).removeprefix(SPACE)
         if word:
             words[word] = i
@@ -247,7 +250,7 @@ def extend_tokenizer(folder: epath.PathLike, words: Sequence[str], source: str) 
     entries = old.pieces(range(old.vocab_size))
     _check_new_words(words, entries, source)
     content = "".join(f"{entry}\n" for entry in [*entries, *words]).encode()
-    new = WordPiece(folder, content, old.lowercase)
+    new = WordPiece(folder, content, old.lowercase, old.strip_accents, old.word_rule)
     _check_whole(new, words, old.vocab_size, source)
     return new
 
@@ -288,8 +291,8 @@ def _check_whole(tokenizer: Tokenizer, words: Sequence[str], first_id: int, sour
         where=f"{source}, line {first + 1}",
         found=f"{words[first]!r}, read as {' '.join(tokenizer.pieces(encoded[first]))!r}{others}",
         expected=(
-            "a word that BERT does not split, in lower case and without accents where the "
-            "tokenizer is uncased"
+            "a word that BERT does not split, in lower case where the tokenizer is uncased, and "
+            "without accents where it strips them"
         ),
     )
 

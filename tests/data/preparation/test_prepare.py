@@ -442,7 +442,7 @@ def test_the_summary_gives_the_rates_and_finds_damage(corpus, tmp_path):
     ):
         summarize(out)
     with pytest.raises(UserError, match=r"found no manifest\.json"):
-        summarize(tmp_path)
+        summarize(corpus)
 
 
 def test_other_scripts_and_lower_case_give_the_same_rows_from_json_lines_and_the_bert_format(

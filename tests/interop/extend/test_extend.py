@@ -281,6 +281,21 @@ def test_text_without_new_words_keeps_its_ids(tmp_path_factory, texts):
             assert was != now
 
 
+def test_an_extended_tokenizer_treats_letters_and_words_as_before(tmp_path):
+    content = "".join(f"{entry}\n" for entry in ENTRIES).encode()
+    WordPiece("vocab.txt", content, True, strip_accents=False, word_rule=1).save(tmp_path)
+    new = extend.extend_tokenizer(tmp_path, ["été"], "new.txt")
+    assert (new.lowercase, new.strip_accents, new.word_rule) == (True, False, 1)
+    assert extend.encode_words(new, ["ÉTÉ"]) == [[len(ENTRIES)]]
+
+
+def test_pieces_of_thai_that_continue_a_word_are_no_whole_words():
+    tokenizer = wordpiece([*ENTRIES, "ไทย", "##ไทย"])
+    assert tokenizer.starts_word[len(ENTRIES) + 1]
+    assert "ไทย" in extend.whole_words(tokenizer)
+    assert "##ไทย" not in extend.whole_words(tokenizer)
+
+
 @given(
     st.lists(st.text("abcé中𝄞-Z", min_size=1, max_size=6), min_size=1, max_size=5), st.booleans()
 )
