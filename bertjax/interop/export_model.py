@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from etils import epath
 
+from bertjax.data.tokenizers.export_check import check_export
 from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from bertjax.errors import check
 from bertjax.interop.checkpoints import huggingface, tensorflow
@@ -53,7 +54,7 @@ def export_model(
     `bertjax.interop.programs.serving`. If it is empty, a program computes `logits`; without a head,
     the hidden states, and the sentence vector if the model has one. `max_shard_bytes` is the
     maximum size of a file of `huggingface`. Raises `UserError` if the format cannot express the
-    model, or if `folder` has files in it.
+    model, if other programs would read other ids from the tokenizer, or if `folder` has files.
 
     >>> import bertjax
     >>> folder = bertjax.export_model("runs/tiny", "exported/tiny", "huggingface")
@@ -86,6 +87,8 @@ def export_model(
     # A model may have been imported without a tokenizer.
     tokenizer_folder = model.run_dir / "tokenizer"
     tokenizer = load_tokenizer(tokenizer_folder) if tokenizer_folder.exists() else None
+    if tokenizer is not None and format != "huggingface":
+        check_export(tokenizer, tokenizer_folder)  # there it is checked beside the configuration
     with new_folder(path):
         if format == "huggingface":
             huggingface.save(

@@ -61,6 +61,7 @@ from bertjax.data.preparation.tokenize_corpus import (
 from bertjax.data.records import tfds_metadata
 from bertjax.data.records.manifest import WORK, Manifest, read_manifest, write_manifest
 from bertjax.data.records.record_format import schema_of
+from bertjax.data.tokenizers.export_check import check_export
 from bertjax.data.tokenizers.tokenizer import (
     Tokenizer,
     load_tokenizer,
@@ -186,6 +187,9 @@ def _make_tokenizer(preparation: _Preparation) -> Tokenizer:
         tokenizer = open_vocabulary(config.tokenizer)
     else:
         tokenizer = _train_tokenizer(preparation)
+    # Without `transformers`, whose import takes as long as a small corpus does: both read the file
+    # tokenizer.json, and export compares with both.
+    check_export(tokenizer, config.tokenizer.vocab_file or saved, with_transformers=False)
     tokenizer.save(saved)
     # Only now: a kill during the training must not cost the sample.
     _remove(folder / WORK / vocabulary_sample.FOLDER)
@@ -263,12 +267,15 @@ def _make_manifest(
     data, plan = preparation.config.data, preparation.plan
     reports = [build_shard.read_report(preparation.folder_path, shard) for shard in plan.shards()]
     document_count = sum(report.counts.documents for report in reports)
+    # They are known only now, so enough documents at the start may be too few at the end.
+    near_count = sum(report.counts.near_duplicates for report in reports)
+    dropped = f", {near_count} near-duplicates dropped" if near_count else ""
     for split in SPLITS:
         records = [report.info.records for report in reports if report.info.split == split]
         check(
             # A split without shards is as asked for: nothing is held out at a fraction of 0.
             sum(records) > 0 or not records,
-            where=f"split {split}, of {document_count} documents",
+            where=f"split {split}, of {document_count} documents{dropped}",
             found="no instance",
             expected=f"one or more (data.validation_fraction is {data.validation_fraction})",
         )

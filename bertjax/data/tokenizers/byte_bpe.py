@@ -168,7 +168,6 @@ class ByteBPE:
         )
         engine = engine_json(self._engine, self._special, post_processor, mask_takes_space=True)
         settings = {
-            "merges_file": MERGES_FILE,
             "add_prefix_space": self._add_prefix_space,
             "tokenizer_class": "RobertaTokenizer",
             "bos_token": by_role["cls"],

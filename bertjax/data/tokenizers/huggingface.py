@@ -165,6 +165,7 @@ def _sentencepiece(path: epath.Path, settings: Json, lowercase: bool | None) -> 
         found=f"a model of SentencePiece's algorithm {algorithm}",
         expected="unigram, as ALBERT's",
     )
+    tokenizer.check_word_starts(file)
     _check_added(path, settings, {}, tokenizer)
     return tokenizer
 

@@ -2,8 +2,6 @@
 
 import unicodedata
 
-from tokenizers import normalizers
-
 
 class Letters(dict[int, str]):
     """Table for `str.translate`, with the changes that BERT makes; filled as characters come up.
@@ -27,17 +25,3 @@ class Letters(dict[int, str]):
             text = "".join(character.lower() for character in text)
         self[code] = text
         return text
-
-    def normalizers(self) -> list[normalizers.Normalizer]:
-        """Return the same as normalizers of `tokenizers`."""
-        steps: list[normalizers.Normalizer] = [
-            normalizers.BertNormalizer(
-                clean_text=False,
-                handle_chinese_chars=False,
-                strip_accents=self.strip_accents,
-                lowercase=self.lowercase,
-            )
-        ]
-        if self.strip_accents:
-            steps.append(normalizers.NFC())
-        return steps

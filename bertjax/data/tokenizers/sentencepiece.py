@@ -2,20 +2,30 @@
 
 import io
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from functools import cached_property
 
 import numpy as np
 import sentencepiece as spm
 from etils import epath
-from tokenizers import normalizers
 
 from bertjax.config import TokenizerConfig, TokenizerKind
 from bertjax.data.tokenizers import sentencepiece_model
 from bertjax.data.tokenizers.letters import Letters
 from bertjax.data.tokenizers.losses import CharacterCounts, Losses, count_by_text
+from bertjax.data.tokenizers.sentencepiece_engine import (
+    engine_of,
+    engine_problem,
+    spaces_problem,
+)
 from bertjax.data.tokenizers.sentencepiece_model import WORD
+from bertjax.data.tokenizers.text_cleaning import (
+    ALBERT,
+    CLEANINGS,
+    LOWERCASE,
+    STRIP_ACCENTS,
+    TextCleaning,
+)
 from bertjax.data.tokenizers.vocabulary import (
     ALBERT_TOKENS,
     ENGINE_FILE,
@@ -40,25 +50,13 @@ _STARTS_WORD = re.compile(
     + "|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai and Lao, Burmese, Khmer
     + "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0002fa1f]"  # kana, Chinese characters
 )
-LOWERCASE, STRIP_ACCENTS = "lowercase", "strip_accents"
-CLEANINGS = ("", "albert", LOWERCASE, STRIP_ACCENTS, f"{LOWERCASE} {STRIP_ACCENTS}")
-NEXT_LINE = "\x85"  # the one white space that ALBERT splits at and SentencePiece's rules keep
 # ALBERT separates a comma from the digits before it. A piece that holds both gets a score so low
 # that it is never chosen, as in `transformers`.
 COMMA_PENALTY = 100.0
 _COMMA_AFTER_DIGIT = re.compile(r"\d,$")
-_QUOTES_OR_ANY, _ANY = re.compile("``|''|.", re.DOTALL), re.compile(".", re.DOTALL)
-STAND_IN = "\ue000"  # for [MASK]; of the private use area: no text has it, no model knows it
-
-
-class _Cleaned(NamedTuple):
-    """A text in the form that the model gets."""
-
-    text: str
-    begins: list[int] | None
-    """Position in the original text of each character and of the end; None if the text is
-    unchanged.
-    """
+_SPACES_AND_MASK = re.compile(r"\s+" + re.escape(MASK))
+# For [MASK], and for itself in a text. Of the private use area, which no model knows.
+STAND_IN, _OTHER_UNKNOWN = "\ue000", "\ue001"
 
 
 class SentencePiece:
@@ -85,17 +83,16 @@ class SentencePiece:
             expected="one of " + ", ".join(map(repr, CLEANINGS)),
         )
         self.kind, self.lowercase, self.word_rule = kind, lowercase, word_rule
-        self.strip_accents = cleaning == "albert" or STRIP_ACCENTS in cleaning
-        self._content, self._cleaning = content, cleaning
-        self._letters = Letters(LOWERCASE in cleaning, STRIP_ACCENTS in cleaning)
-        self._marks = CharacterCounts(self._loses_mark)
+        self._content, self._cleaning = content, TextCleaning(cleaning, lowercase)
+        self.strip_accents = self._cleaning.strip_accents
+        self._marks = CharacterCounts(self._cleaning.loses_mark)
         model = _open_model(path, content)
         self.vocab_size = model.vocab_size()
         all_ids = range(self.vocab_size)
         entries = model.id_to_piece(list(all_ids))
         self._model = model
         # The file keeps its scores; only the model that encodes gets the changed ones.
-        if cleaning == "albert":
+        if cleaning == ALBERT:
             self._model = _open_model(path, sentencepiece_model.with_scores(content, _albert_score))
         ids = {entry: i for i, entry in enumerate(entries)}
         self._special = special_tokens_in(path, ids, SPECIAL_TOKENS, ALBERT_TOKENS)
@@ -151,11 +148,7 @@ class SentencePiece:
         return cls("the trained model", content, config.kind, config.lowercase, cleaning)
 
     def encode_batch(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        cleaned = list(texts)
-        if self._cleaning == "albert":
-            cleaned = [self._clean(text).text for text in texts]
-        elif self._cleaning:
-            cleaned = [text.translate(self._letters) for text in texts]
+        cleaned = self._cleaning.clean_all(texts)
         # One thread: `prepare` has a worker for each core already.
         return flatten_ids(self._model.encode(cleaned, num_threads=1))
 
@@ -171,7 +164,7 @@ class SentencePiece:
 
     def _count_unknown(self, text: str) -> int:
         """Count the characters of a text that are in unknown pieces, white space aside."""
-        cleaned = self._clean(text)
+        cleaned = self._cleaning.clean(text)
         encoding = self._model.encode(cleaned.text, out_type="offset_mapping")
         count = 0
         for i, (begin, end) in zip(encoding["ids"], encoding["offsets"], strict=True):
@@ -181,14 +174,8 @@ class SentencePiece:
                 count += len("".join(text[begin:end].split()))
         return count
 
-    def _loses_mark(self, character: str) -> bool:
-        form = "NFKD" if self._cleaning == "albert" else "NFD"
-        kinds = [unicodedata.category(part) for part in unicodedata.normalize(form, character)]
-        marks = ("Mn", "Mc", "Me") if self._cleaning == "albert" else ("Mn",)
-        return any(kind in marks for kind in kinds)
-
     def encode_begins(self, texts: Sequence[str]) -> list[list[int]]:
-        cleaned = [self._clean(text) for text in texts]
+        cleaned = [self._cleaning.clean(text) for text in texts]
         encodings = self._model.encode([c.text for c in cleaned], out_type="offset_mapping")
         begins_by_text: list[list[int]] = []
         for source, encoding in zip(cleaned, encodings, strict=True):
@@ -199,17 +186,26 @@ class SentencePiece:
         return begins_by_text
 
     def encode_with_masks(self, text: str) -> np.ndarray:
-        cleaned = self._clean(text.replace(MASK, STAND_IN)).text
-        # As text: a piece with the stand-in in it is unknown, and its id would not tell that.
-        pieces = self._model.encode(cleaned, out_type=str)
-        ids: list[int] = []
-        for piece, following in zip(pieces, [*pieces[1:], ""], strict=False):
-            if STAND_IN in piece:
-                ids += [self.mask_id] * piece.count(STAND_IN)
-            # A single space before a mask is left out, because a masked word includes its space.
-            elif not (piece == WORD and STAND_IN in following):
-                ids.append(self._model.piece_to_id(piece))
-        return np.array(ids, np.int32)
+        if not self._parsed.remove_extra_whitespaces:
+            text = _SPACES_AND_MASK.sub(MASK, text)
+        begins_with_mask = text.startswith(MASK)
+        text = text.replace(STAND_IN, _OTHER_UNKNOWN).replace(MASK, STAND_IN)
+        ids = np.array(self._mask_model.encode(self._cleaning.clean(text).text), np.int32)
+        # A single space before a mask is left out, because a masked word includes its space. That
+        # of the begin of a text is the only one where they are left out before already.
+        left_out = (ids == self._model.piece_to_id(WORD)) & (ids != self.unk_id)
+        left_out &= np.append(ids[1:] == self.mask_id, False)
+        if not self._parsed.remove_extra_whitespaces:
+            left_out[1:] = False
+            left_out[:1] &= begins_with_mask
+        return ids[~left_out]
+
+    @cached_property
+    def _mask_model(self) -> spm.SentencePieceProcessor:
+        """The model in which `STAND_IN` is a symbol with the id of the mask."""
+        content = self._model.serialized_model_proto()
+        symbol = sentencepiece_model.with_symbol(content, self.mask_id, STAND_IN)
+        return _open_model("the model", symbol)
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         return self._model.id_to_piece([int(i) for i in ids])
@@ -223,22 +219,21 @@ class SentencePiece:
         return " ".join(text.replace(WORD, " ").split())
 
     def save(self, folder: epath.PathLike, model_max_length: int | None = None) -> None:
-        """Write the folder, with `tokenizer.json` for the algorithms of `tokenizers`.
-
-        These are Unigram and BPE; SentencePiece has two more, which only its own package reads.
-        """
+        """Write the folder, with `tokenizer.json` if `tokenizers` can express the model."""
         settings: dict[str, object] = {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
         }
-        if self._cleaning:
-            settings["text_cleaning"] = self._cleaning
+        if self._cleaning.name:
+            settings["text_cleaning"] = self._cleaning.name
         files = {FILE: self._content}
-        model = sentencepiece_model.read_model(self._model.serialized_model_proto())
-        if model.algorithm in (sentencepiece_model.UNIGRAM, sentencepiece_model.BPE):
-            engine = sentencepiece_model.engine_of(model, self._cleaning_steps())
+        model = self._parsed
+        if engine_problem(model) is None:
+            engine = engine_of(model, self._cleaning.normalizers())
             post_processor = bert_post_processor(self._special, self.cls_id, self.sep_id)
-            files[ENGINE_FILE] = engine_json(engine, self._special, post_processor)
+            # The space before a mask is left out: there, or with the spaces at a part's end.
+            absorbs = not model.remove_extra_whitespaces
+            files[ENGINE_FILE] = engine_json(engine, self._special, post_processor, absorbs)
         save_files(
             folder,
             self.kind,
@@ -250,55 +245,36 @@ class SentencePiece:
             self.word_rule,
         )
 
-    def _clean(self, text: str) -> _Cleaned:
-        """The text in the form that the model gets.
+    def check_word_starts(self, path: object) -> None:
+        """Raise `UserError`, naming `path`, where no piece shows that it begins a word.
 
-        For "albert" (github.com/google-research/albert, tokenization.py): quotes of two characters
-        become one, accents are removed and, uncased, letters are lower-cased. As in `transformers`,
-        every combining mark counts as an accent. For the others see `Letters`.
+        Models that are opened are checked. Folders that earlier versions saved load as they did.
         """
-        if not self._cleaning:
-            return _Cleaned(text, None)
-        characters: list[str] = []
-        begins: list[int] = []
-        units = _QUOTES_OR_ANY if self._cleaning == "albert" else _ANY
-        for match in units.finditer(text):
-            kept = self._clean_character(match[0])
-            characters += kept
-            begins += [match.start()] * len(kept)
-        return _Cleaned("".join(characters), [*begins, len(text)])
+        problem = spaces_problem(self._parsed)
+        check(
+            problem is None,
+            where=str(path),
+            found=f"a model of {problem}",
+            expected=f"one with {WORD} before each word, for whole words",
+        )
 
-    def _clean_character(self, matched: str) -> str:
-        """The cleaned form of a character, or of a quote of two characters; it may be empty."""
-        if self._cleaning != "albert":
-            return matched.translate(self._letters)
-        if len(matched) == 2:
-            return '"'
-        kept = ""
-        for character in unicodedata.normalize("NFKD", matched):
-            if unicodedata.category(character).startswith("M"):
-                continue
-            # One character at a time, because `lower` of a whole word treats a final sigma
-            # differently.
-            kept += character.lower() if self.lowercase else character
-        return kept.replace(NEXT_LINE, " ")
+    def export_problem(self) -> str | None:
+        """Return what in the model `tokenizer.json` cannot express; None if it gives its ids."""
+        return engine_problem(self._parsed)
 
-    def _cleaning_steps(self) -> list[normalizers.Normalizer]:
-        """`_clean` as normalizers of `tokenizers`."""
-        if not self._cleaning:
-            return []
-        if self._cleaning != "albert":
-            return self._letters.normalizers()
-        steps = [
-            normalizers.Replace("``", '"'),
-            normalizers.Replace("''", '"'),
-            normalizers.Replace(NEXT_LINE, " "),
-            normalizers.NFKD(),
-            normalizers.StripAccents(),
-        ]
-        if self.lowercase:
-            steps.append(normalizers.Lowercase())
-        return steps
+    def symbol_ids(self) -> list[int]:
+        """Return the ids of the symbols that the model's user defined."""
+        types = [piece.type for piece in self._parsed.pieces]
+        return [i for i, kind in enumerate(types) if kind == sentencepiece_model.USER_DEFINED]
+
+    def has_exact_scores(self) -> bool:
+        """Return True if equal sums of scores are equal in any program; see `with_exact_scores`."""
+        return sentencepiece_model.has_exact_sums(self._parsed)
+
+    @cached_property
+    def _parsed(self) -> sentencepiece_model.Model:
+        """The model with the scores that it encodes with."""
+        return sentencepiece_model.read_model(self._model.serialized_model_proto())
 
 
 def letter_cleaning(path: object, content: bytes, config: TokenizerConfig) -> str:

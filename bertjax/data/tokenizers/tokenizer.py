@@ -10,6 +10,7 @@ import numpy as np
 from etils import epath
 
 from bertjax.config import TokenizerConfig, TokenizerKind
+from bertjax.data.tokenizers import byte_bpe, sentencepiece, wordpiece
 from bertjax.data.tokenizers.byte_bpe import MERGES_FILE, ByteBPE, check_cased, open_byte_bpe
 from bertjax.data.tokenizers.losses import Losses
 from bertjax.data.tokenizers.sentencepiece import SentencePiece, letter_cleaning
@@ -20,6 +21,14 @@ from bertjax.errors import check, mismatch
 from bertjax.masking.long_words import MAX_WORD_PIECES
 from bertjax.masking.selection import Vocabulary
 from bertjax.storage import is_plain_name, read_json
+
+FILES: Mapping[TokenizerKind, str] = {
+    "wordpiece": wordpiece.FILE,
+    "unigram": sentencepiece.FILE,
+    "bpe": sentencepiece.FILE,
+    "byte_bpe": byte_bpe.FILE,
+}
+"""The name of the vocabulary in a saved folder."""
 
 
 class Tokenizer(Protocol):
@@ -117,7 +126,8 @@ def open_vocabulary(config: TokenizerConfig) -> Tokenizer:
 
     That is a `vocab.txt`, an entry a line; a SentencePiece `.model`; a `vocab.json` of byte-level
     BPE with its `merges.txt` beside it; or a saved tokenizer's folder. Raises `UserError` when the
-    file is missing or broken or lacks a special token, or cannot treat letters as `config` asks.
+    file is missing or broken or lacks a special token, or cannot treat letters as `config` asks, or
+    where its pieces do not show words.
     """
     path = epath.Path(config.vocab_file)
     # A saved folder says itself how its text is read; `config` is for files that do not.
@@ -138,7 +148,9 @@ def open_vocabulary(config: TokenizerConfig) -> Tokenizer:
     if config.kind == "wordpiece":
         return WordPiece(path, content, config.lowercase, config.strip_accents)
     cleaning = letter_cleaning(path, content, config)
-    return SentencePiece(path, content, config.kind, config.lowercase, cleaning)
+    model = SentencePiece(path, content, config.kind, config.lowercase, cleaning)
+    model.check_word_starts(path)
+    return model
 
 
 def is_opened_from(fingerprint: str, config: TokenizerConfig) -> bool:
@@ -165,7 +177,7 @@ def _load(folder: epath.Path, word_rule: int | None = None) -> Tokenizer:
     path = folder / SETTINGS_FILE
     check(path.exists(), where=str(path), found="no tokenizer", expected="a saved one")
     settings = read_json(path)
-    for key in ("kind", "do_lower_case", "vocab_file"):
+    for key in ("kind", "do_lower_case"):
         if key not in settings:
             raise mismatch(where=str(path), found=f"no tokenizer: no {key}", expected="a saved one")
     # The folder may be from elsewhere, so nothing in it is taken unchecked.
@@ -180,9 +192,9 @@ def _load(folder: epath.Path, word_rule: int | None = None) -> Tokenizer:
     check_bool(f"{path}: do_lower_case", lowercase)
     check_bool(f"{path}: add_prefix_space", prefix)
     rule = _word_rule(path, settings) if word_rule is None else word_rule
-    file = _file_in_folder(path, settings, "vocab_file")
+    file = _file_in_folder(path, settings, "vocab_file", FILES[kind])
     if kind == "byte_bpe":
-        merges = _file_in_folder(path, settings, "merges_file")
+        merges = _file_in_folder(path, settings, "merges_file", MERGES_FILE)
         return open_byte_bpe(file, lowercase, merges, prefix, rule)
     content = read_vocabulary(file)
     if kind == "wordpiece":
@@ -206,13 +218,15 @@ def _word_rule(path: epath.Path, settings: Mapping[str, Any]) -> int:
     return int(rule)
 
 
-def _file_in_folder(path: epath.Path, settings: Mapping[str, Any], key: str) -> epath.Path:
-    """The file that a setting names.
+def _file_in_folder(
+    path: epath.Path, settings: Mapping[str, Any], key: str, usual: str
+) -> epath.Path:
+    """The file that a setting names, as earlier versions did; the `usual` one without the setting.
 
     The file must be in the folder of the settings, because an untrusted folder must not be able to
     make bertjax read other files of this machine.
     """
-    name = settings.get(key)
+    name = settings.get(key, usual)
     check(
         is_plain_name(name),
         where=f"{path}: {key}",

@@ -67,7 +67,8 @@ def save_files(
     """Write a tokenizer's folder.
 
     Args:
-        files: contents by file name, the vocabulary first.
+        files: contents by file name. The settings do not name them: slow tokenizers of
+            `transformers` 4 would take a name there for a path, from the folder in which they run.
         special: names of the special tokens in the order of `ROLES`.
         settings: further settings of the kind, for `load_tokenizer` or for `transformers`.
         model_max_length: number of ids to which `transformers` truncates text when it is asked to.
@@ -79,7 +80,6 @@ def save_files(
     all_settings = {
         "kind": kind,
         "do_lower_case": lowercase,
-        "vocab_file": next(iter(files)),
         **role_settings,
         **(settings or {}),
     }

@@ -8,6 +8,7 @@ from typing import Any, get_args
 from etils import epath
 
 from bertjax.config import Head, ModelConfig
+from bertjax.data.tokenizers.export_check import check_export
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check, disk_errors
 from bertjax.interop.checkpoints.model_config import (
@@ -81,7 +82,8 @@ def save(
     With a `head`, at `params["task_head"]`, it is the fine-tuned model that
     `AutoModelForSequenceClassification`, `…TokenClassification`, `…QuestionAnswering` or
     `…MultipleChoice` reads, and pretraining's heads are left out. The architecture is the one of
-    `transformers` that computes what `config` says; `UserError` where there is none. Weights of
+    `transformers` that computes what `config` says; `UserError` where there is none, and where
+    `AutoTokenizer` would read other ids. Weights of
     more than `max_shard_bytes` are cut into several files with an index. config.json is written
     last, so that a folder without one is unfinished.
     """
@@ -98,7 +100,10 @@ def save(
     # Without a tokenizer the positions tell RoBERTa's padding id; that of the others is 0.
     pad_id = tokenizer.pad_id if tokenizer else max(config.position_offset - 1, 0)
     values = huggingface_config(architecture, config, pad_id, head)
+    # Sorted like the output of save_pretrained, so that two exports can be compared line by line.
+    written = (json.dumps(values, indent=2, sort_keys=True) + "\n").encode()
     if tokenizer is not None:
+        check_export(tokenizer, path, files={CONFIG: written})
         tokenizer.save(path, config.max_length)
     with disk_errors(path):
         path.mkdir(parents=True, exist_ok=True)
@@ -107,8 +112,7 @@ def save(
     dialect = torch_dialect(architecture, head.transformers_class if head else "")
     tensors = export_tensors(params, dialect, prefixed=prefixed)
     write_safetensors(path, tensors, max_shard_bytes)
-    # Sorted like the output of save_pretrained, so that two exports can be compared line by line.
-    write_whole(path / CONFIG, (json.dumps(values, indent=2, sort_keys=True) + "\n").encode())
+    write_whole(path / CONFIG, written)
 
 
 def _keep_heads_for_task(

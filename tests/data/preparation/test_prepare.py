@@ -466,7 +466,7 @@ def test_a_folder_with_other_files_is_not_written_into(corpus, tmp_path):
 @pytest.mark.parametrize("text,message", [
     ("", r"a\.txt: found no text"),
     ("\x01\x02\n", r"a\.txt: found no text"),
-    ("Only one document.\nOf two sentences.\n", r"data\.corpus: found 1 document, expected 2 to train on"),
+    ("Only one document.\nOf two sentences.\n", r"data\.corpus: found 1 document .*expected 2 to train on"),
 ])  # fmt: skip
 def test_a_corpus_that_gives_nothing_is_refused(tmp_path, text, message):
     (tmp_path / "a.txt").write_text(text)

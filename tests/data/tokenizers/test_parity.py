@@ -332,18 +332,13 @@ def test_auto_tokenizer_gives_the_ids_of_a_saved_wordpiece(pairs, lowercase, tex
     assert their_ids == [ids_of(ours, text) for text in texts]
 
 
-# Without characters that join the one before them (see the known difference below).
-JOINING = "".join(map(chr, (*range(0x1F3FB, 0x1F400), 0xFF9E, 0xFF9F)))
-SEPARATE = st.text(
-    st.characters(exclude_categories=("Cs", "Mn", "Mc", "Me", "Cf"), exclude_characters=JOINING),
-    max_size=8,
-)
 SPOKEN = ("e\u0301", "E\u0301", "Ünïcödé", "U\u0308", "ﬁ", "①", "İ", "ß", "ΟΔΟΣ", "今天", "한글", "👩👧", "==========", "aaaaaaa", "\t", "  ",
-          "\u3000", " the", "Return", "smaller pieces", "天气很好", "\x07", "\u00a0", "\ufffd", "☃☃", " ☃", "[", "▁", "a▁b")  # fmt: skip
+          "\u3000", " the", "F\u0301", "E\u200d", "A\U0001f3fb", "e\u0302\u0323", "I\u0307", "Α\u0345", "\r\n", "Return", "smaller pieces", "天气很好", "\x07", "\u00a0", "\ufffd", "☃☃", " ☃", "[", "▁", "a▁b")  # fmt: skip
 
 
 @pytest.mark.parametrize("kind,lowercase", SAVED[2:])
-@given(parts=st.lists(st.sampled_from(SPOKEN) | SEPARATE, max_size=12))
+@given(parts=st.lists(st.sampled_from(SPOKEN) | st.text(max_size=8), max_size=12))
+@settings(max_examples=100)
 @example(parts=[])
 @example(parts=["=" * 70])
 def test_auto_tokenizer_gives_the_ids_of_a_saved_sentencepiece_model(pairs, kind, lowercase, parts):
@@ -365,16 +360,6 @@ def test_masks_in_text_of_a_saved_sentencepiece_model_are_in_the_same_positions(
     assert (
         theirs(text, add_special_tokens=False)["input_ids"] == ours.encode_with_masks(text).tolist()
     )
-
-
-def test_the_known_difference_of_a_converted_sentencepiece_model_is_a_mark_that_does_not_compose(
-    pairs,
-):
-    ours, theirs = pairs["unigram", True]
-    # A capital is lower-cased together with the character that joins it.
-    for text in ("F\u0301", "E\u200d", "A\U0001f3fb"):
-        their_ids = theirs(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        assert their_ids == ids_of(ours, text[0]) != ids_of(ours, text)
 
 
 def test_the_known_difference_of_a_converted_unigram_model_is_text_that_spells_a_special_token(

@@ -288,7 +288,8 @@ def test_a_saved_tokenizer_may_name_files_of_its_own_folder_only(tmp_path, file)
 
 @pytest.mark.parametrize("change,message", [
     ({"do_lower_case": "false"}, "do_lower_case: found 'false', expected true or false"),
-    ({"kind": "byte_bpe", "do_lower_case": False}, "merges_file: found None, expected the name"),
+    ({"kind": "byte_bpe", "do_lower_case": False}, r"vocab\.json: cannot be read as JSON"),
+    ({"kind": "byte_bpe", "do_lower_case": False, "vocab_file": "vocab.txt", "merges_file": None}, "merges_file: found None, expected the name"),
     ({"kind": "byte_bpe", "do_lower_case": False, "merges_file": "../m"}, "merges_file: found '../m', expected the name"),
     ({"kind": "byte_bpe", "do_lower_case": False, "add_prefix_space": 1}, "add_prefix_space: found 1, expected true or false"),
     ({"kind": "unigram", "vocab_file": "vocab.txt"}, r"vocab\.txt: found no SentencePiece model"),
