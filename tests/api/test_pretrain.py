@@ -79,9 +79,9 @@ def test_a_held_out_split_of_one_document_is_evaluated_without_pairs(
 ):
     """Its masked words count; nothing tells a figure of next sentences, which it has not."""
     texts = (library / "corpus.txt").read_text().strip().split("\n\n")
-    # Three documents: two are for training, so that it has random next sentences.
-    three = ["\n".join(texts[begin : begin + 20]) for begin in (0, 20, 40)]
-    (tmp_path / "one.txt").write_text("\n\n".join(three))
+    # Of three documents two are needed to train on: a random B comes from the other one.
+    chosen = ["\n".join(texts[number::3]) for number in range(3)]
+    (tmp_path / "one.txt").write_text("\n\n".join(chosen))
     words = [f"--data.{name.replace('_', '-')}={value}" for name, value in changes.items()]
     words += [f"--data.corpus={tmp_path / 'one.txt'}", f"--data.prepared-dir={tmp_path / 'out'}"]
     assert main(["prepare", "tiny.py", *words]) == 0
