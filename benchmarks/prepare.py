@@ -221,7 +221,8 @@ def time_stages() -> dict[str, float]:
     """
     from bertjax.data.corpus import sentences, work_units
     from bertjax.data.corpus.formats import lines
-    from bertjax.data.preparation import build_shard, packing, tokenize_corpus
+    from bertjax.data.preparation import build_shard, tokenize_corpus
+    from bertjax.data.preparation.inputs import packing
     from bertjax.data.records import record_format
     from bertjax.data.tokenizers.wordpiece import WordPiece
     from bertjax.masking import static as static_masks
@@ -245,7 +246,7 @@ def time_stages() -> dict[str, float]:
     clock(sentences, "_by_lines", "split into sentences")
     clock(WordPiece, "encode_batch", "tokenize")
     clock(tokenize_corpus, "_write_part", "write ids by range")
-    clock(build_shard, "_gather_range", "gather a range, drop duplicates")
+    clock(build_shard, "open_pool", "gather documents, drop duplicates")
     clock(build_shard, "make_sequences", "choose pairs of segments")
     clock(build_shard, "lay_out_rows", "lay out rows")
     clock(static_masks, "mask_rows", "mask")

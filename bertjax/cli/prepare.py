@@ -42,6 +42,7 @@ def run(words: Sequence[str]) -> int:
     from bertjax.api.pretrain import prepare
     from bertjax.data.corpus.sentences import describe_doubts
     from bertjax.data.preparation import text_losses
+    from bertjax.data.records.pair_counts import describe_pairs
     from bertjax.data.records.remarks import remarks
     from bertjax.report.terminal import terminal_progress
 
@@ -60,6 +61,9 @@ def run(words: Sequence[str]) -> int:
         shards = manifest.split(split)
         records = sum(shard.records for shard in shards)
         print(f"{split}: {records:,} instances in {len(shards)} shards")
+        pairs = describe_pairs(manifest, split)
+        if pairs:
+            print(f"{split}: {pairs}")
     counts = [f"{name.replace('_', ' ')} {count:,}" for name, count in manifest.counts.items()]
     print(f"counts: {', '.join(counts)}")
     losses = text_losses.describe(manifest.counts)

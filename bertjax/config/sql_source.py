@@ -250,6 +250,12 @@ def _select(query: str, dialect: str, where: str) -> str:
         found=f"a query that begins with {first[1]!r}",
         expected="one SELECT, or WITH ... SELECT",
     )
+    check(
+        first.end() < len(bare),
+        where=where,
+        found=f"nothing behind {first[1]}",
+        expected="a whole query (with spaces in it, the source stands in quotes in a shell)",
+    )
     # Where a backslash escapes a quote, depends on the dialect: then no semicolon may be anywhere.
     outside = text if re.search(r"\\['\"]", text) else bare
     check(

@@ -59,9 +59,10 @@ def evaluate(
     """Return the held-out metrics over each corpus's first `max_batches` batches (0: all).
 
     The metrics are losses in nats, `mlm_perplexity` = exp(mlm_loss), accuracies, and `instances`,
-    the number of rows. If there are several corpora, the metrics are over all of them, and
-    `mlm_loss/NAME` and `mlm_accuracy/NAME` are added for each. In a run of several processes, all
-    call this with the same arguments, each reads its own rows, and all get the same metrics.
+    the number of rows. Without pairs of sentences there are no metrics of them. If there are
+    several corpora, the metrics are over all of them, and `mlm_loss/NAME` and `mlm_accuracy/NAME`
+    are added for each. In a run of several processes, all call this with the same arguments, each
+    reads its own rows, and all get the same metrics.
     """
     row_indices = process_row_indices(mesh, config.train.batch_size)
     totals = {
@@ -70,9 +71,10 @@ def evaluate(
         )
         for name, batches in heldout.items()
     }
-    objective = config.data.sentence_objective
     # Added, then divided: a mean of the corpora's means would weigh small ones as much as large.
     total = Sums(*np.sum(list(totals.values()), axis=0))
+    # A held-out split of one document has no pairs, and so no figures of them.
+    objective = config.data.sentence_objective if total.nsp_count > 0 else "none"
     metrics = {name: float(value) for name, value in means(total, objective).items()}
     metrics["mlm_perplexity"] = math.exp(min(metrics["mlm_loss"], MAX_EXPONENT))
     metrics["instances"] = int(total.rows)

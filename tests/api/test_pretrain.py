@@ -2,10 +2,15 @@
 
 import contextlib
 import json
+import re
 
+import numpy as np
 import pytest
 
 import bertjax
+from bertjax.cli.main import main
+from bertjax.data.preparation.documents import digest
+from bertjax.data.preparation.shard_assignment import plan_shards
 from bertjax.errors import UserError
 from tests.factory import RUN_FOLDER
 from tests.tiny_library import write_library
@@ -62,6 +67,57 @@ def test_a_file_in_the_place_of_the_run_folder_is_named(library):
     (library / "notes.txt").write_text("notes")
     with pytest.raises(UserError, match=r"notes\.txt: cannot be written"):
         bertjax.train(bertjax.load_config(library / "tiny.py"), "notes.txt")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        pytest.param({"max_sequences_per_row": 3}, marks=pytest.mark.slow),
+        pytest.param({"dynamic_masking": True}, marks=pytest.mark.slow),
+    ],
+)
+def test_a_held_out_split_of_one_document_is_evaluated_without_pairs(
+    library, tmp_path, capsys, changes
+):
+    """Its masked words count; nothing tells a figure of next sentences, which it has not."""
+    texts = (library / "corpus.txt").read_text().split("\n\n")
+    held_out = plan_shards(bertjax.load_config("tiny.py"), 0).held_out(
+        np.frombuffer(
+            b"".join(digest(text.strip().split("\n")) for text in texts), np.uint8
+        ).reshape(-1, 16)
+    )
+    # All documents of the training split, and one of the other.
+    chosen = [*np.array(texts)[~held_out], np.array(texts)[held_out][0]]
+    (tmp_path / "one.txt").write_text("\n\n".join(chosen))
+    words = [f"--data.{name.replace('_', '-')}={value}" for name, value in changes.items()]
+    words += [f"--data.corpus={tmp_path / 'one.txt'}", f"--data.prepared-dir={tmp_path / 'out'}"]
+    assert main(["prepare", "tiny.py", *words]) == 0
+    printed = capsys.readouterr().out
+    assert "validation: next sentence: no pairs, for the split has one document\n" in printed
+    assert re.search(r"train: next sentence: \d\d\.\d% random of the pairs", printed)
+    assert main(["inspect", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("next sentence: no pairs") == 1
+    assert main(["train", "tiny.py", *words, "--run-dir", str(tmp_path / "run")]) == 0
+    assert main(["evaluate", str(tmp_path / "run")]) == 0
+    assert "nsp" not in capsys.readouterr().out
+    entries = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    assert {"nsp_loss", "nsp_accuracy"} <= entries[0].keys()
+    heldout = entries[-1]
+    assert heldout["split"] == "validation"
+    assert heldout["mlm_loss"] > 1
+    assert not [name for name in heldout if name.startswith("nsp")]
+    assert (
+        'id="figure-nsp-accuracy" data-value' not in (tmp_path / "run" / "report.html").read_text()
+    )
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder_from_directory(tmp_path / "out")
+    for split in ("train", "validation"):
+        read = builder.as_dataset(split=split, batch_size=-1)
+        assert "input_ids" in read
+        assert "next_sentence_labels" not in read
 
 
 def test_a_corpus_of_one_document_is_trained_on_without_held_out_data(library, tmp_path):

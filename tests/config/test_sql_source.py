@@ -131,7 +131,7 @@ def test_a_single_select_is_taken(query):
     ("DELETE FROM t", "'DELETE'"), ("SELECT 1; DROP TABLE t", "semicolon"), ("", "no query"), (" ; ", "begins with ''"),
     (r"SELECT '\'; DROP TABLE t; --'", "semicolon"), ("/*! DELETE FROM t */ SELECT 1", "begins with ''"),
     ("SELECT 1 -- x\n; DROP TABLE t", "semicolon"), ("EXPLAIN SELECT 1", "'EXPLAIN'"),
-    ("SELECT%ff", "not UTF-8"),
+    ("SELECT%ff", "not UTF-8"), ("SELECT", "nothing behind SELECT, expected a whole query .*in quotes"),
 ])  # fmt: skip
 def test_another_statement_or_a_second_one_is_refused(query, found):
     with pytest.raises(UserError, match=found) as caught:

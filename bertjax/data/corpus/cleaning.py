@@ -60,7 +60,8 @@ def is_blank(text: str) -> bool:
 def clean(text: str, config: DataConfig, counts: Counter[str]) -> str:
     """Return `text` in Unicode's form NFC without control characters, and update `counts`.
 
-    Of the characters that separate words only tabs and line ends stay; the others become a space.
+    Lines end with a line feed then, and of the other characters that separate words only tabs stay:
+    the rest become a space.
     If the cleaned text is shorter than `config.min_document_characters`, the result is an empty
     string.
     """
@@ -74,6 +75,9 @@ def clean(text: str, config: DataConfig, counts: Counter[str]) -> str:
         return " " if character in _SEPARATORS else ""
 
     text = _CHANGED.sub(replacement, text)
+    # As the reader of lines has it, so that a text in JSON has the same lines.
+    if "\r" in text:
+        text = text.replace("\r\r\n", "\n").replace("\r\n", "\n").replace("\r", "\n")
     # NFC comes after the control characters are removed: one of them may have stood between a
     # letter and its accent.
     # ASCII is in NFC always, and `isascii` is a flag of the string.

@@ -1,22 +1,28 @@
-"""Building of one shard: deduplicate its documents, make inputs, pack and mask them, write rows."""
+"""Building of one shard: make inputs of its documents, pack and mask them, write rows."""
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 
 import numpy as np
 from etils import epath
 
 from bertjax.config import Config
-from bertjax.data.preparation import documents as docs
-from bertjax.data.preparation import near_duplicates, packing
-from bertjax.data.preparation.documents import CONTINUES, Documents
-from bertjax.data.preparation.instances import Sequences, joined, make_sequences
-from bertjax.data.preparation.packing import Placement
-from bertjax.data.preparation.sequence_layout import lay_out_rows
+from bertjax.data.preparation.documents import (
+    CONTINUES,
+    Documents,
+    joined,
+    split_long_sentences,
+)
+from bertjax.data.preparation.inputs import packing
+from bertjax.data.preparation.inputs.document_pool import RangeInPool, TokenizedCorpus, open_pool
+from bertjax.data.preparation.inputs.instances import Sequences, make_sequences, max_sentence_length
+from bertjax.data.preparation.inputs.packing import Placement
+from bertjax.data.preparation.inputs.sequence_layout import lay_out_rows
 from bertjax.data.preparation.shard_assignment import Shard
-from bertjax.data.preparation.tokenize_corpus import load, parts_of, read_range
+from bertjax.data.preparation.tokenize_corpus import load
 from bertjax.data.records import record_format
 from bertjax.data.records.manifest import WORK
 from bertjax.data.records.record_format import ShardInfo
@@ -45,21 +51,30 @@ class DocumentCounts:
     """Tokens that are `[UNK]`, which is never masked."""
     largest: int = 0
     """Tokens of the document that has the most."""
+    pairs: dict[str, int] = field(default_factory=dict)
+    """Pairs of sentences of all passes, as `make_sequences` counts them."""
     token_counts: list[int] | None = None
     """Occurrences of each id in the documents, from which the entropy of the held-out documents is
     computed; None for training shards.
     """
 
-    def add(self, documents: Documents) -> None:
-        """Add the counts of a range's documents."""
-        self.documents += len(documents)
-        self.sentences += len(documents.sentences) - 1
-        self.tokens += len(documents.tokens)
-        lengths = np.diff(documents.sentences[documents.documents])
+    def add(self, documents: Documents, of_range: RangeInPool, unk_id: int) -> None:
+        """Add the counts of a range's documents, which are some of `documents`."""
+        own = of_range.own
+        first, end = documents.documents[own.start], documents.documents[own.stop]
+        begin, stop = documents.sentences[first], documents.sentences[end]
+        self.documents += len(own)
+        self.duplicates += of_range.duplicates
+        self.near_duplicates += of_range.near_duplicates
+        self.sentences += of_range.sentences
+        self.tokens += int(stop - begin)
+        tokens = documents.tokens[begin:stop]
+        self.unknown_tokens += int(np.count_nonzero(tokens == unk_id))
+        lengths = np.diff(documents.sentences[documents.documents[own.start : own.stop + 1]])
         self.largest = max(self.largest, int(lengths.max(initial=0)))
         if self.token_counts is not None:
             # Without the bit, which is no part of the id.
-            ids = documents.tokens & (CONTINUES - 1)
+            ids = tokens & (CONTINUES - 1)
             counts = np.bincount(ids, minlength=len(self.token_counts))
             # A list, for the report is JSON.
             self.token_counts = (np.array(self.token_counts) + counts).tolist()
@@ -85,12 +100,12 @@ def read_report(folder: str, shard: Shard) -> ShardReport:
     return ShardReport(info, DocumentCounts(**values))
 
 
-def build(config: Config, folder: str, work_units: Sequence[str], shard: Shard) -> None:
+def build(config: Config, corpus: TokenizedCorpus, shard: Shard) -> None:
     """Write the shard and then its report, unless both exist.
 
-    `work_units` are the names of the tokenized work units. Raises `UserError` if the files cannot
-    be written.
+    Raises `UserError` if the files cannot be written.
     """
+    folder = corpus.folder
     target, report = epath.Path(folder) / shard.file, report_path(folder, shard)
     # If the process was killed between the two writes, there is a shard without a report. Then the
     # shard is made again.
@@ -102,26 +117,38 @@ def build(config: Config, folder: str, work_units: Sequence[str], shard: Shard) 
         counts.token_counts = [0] * tokenizer.vocab_size
     schema = record_format.schema_of(config.data, shard.split)
     # The rows are made while they are written, so the counts are complete only after `write_shard`.
-    batches = _rows_of_shard(config, folder, work_units, shard, tokenizer, counts)
+    batches = _rows_of_shard(config, corpus, shard, tokenizer, counts)
     info = record_format.write_shard(target, shard.split, schema, batches)
     write_whole(report, json.dumps({"info": asdict(info)} | asdict(counts)).encode())
 
 
 def make_rows(
-    config: Config, documents: Documents, tokenizer: Tokenizer, split: str, key: tuple[int, int]
+    config: Config,
+    documents: Documents,
+    tokenizer: Tokenizer,
+    split: str,
+    key: tuple[int, int],
+    own: range | None = None,
+    counts: Counter[str] | None = None,
 ) -> Iterator[Batch]:
     """Yield the rows of all `dupe_factor` passes over the documents, `CHUNK_ROWS` at a time.
 
     The rows of all passes are shuffled together. All randomness is seeded by `key`: (seed, number
-    of the range).
+    of the range). `documents`, `own` and `counts` are as in `make_sequences`, but with
+    `cross_documents` sentences may be longer.
     """
-    if not len(documents):
+    own = range(len(documents)) if own is None else own
+    if not len(own):
         return
     if config.data.cross_documents:
-        documents = joined(documents, tokenizer.sep_id)
+        whole = joined(documents, tokenizer.sep_id)
+        documents = split_long_sentences(whole, max_sentence_length(config.data))
+        own = range(1)
     # All passes are made together, so that packing has more inputs to choose from and the shuffle
     # mixes the passes.
-    sequences = _make_all_passes(config, documents, key)
+    sequences = _make_all_passes(
+        config, documents, key, own, Counter() if counts is None else counts
+    )
     rng = _generator(key, 0)
     placement = _shuffled(_place(config, sequences), rng)
     schema = record_format.schema_of(config.data, split)
@@ -138,55 +165,46 @@ def make_rows(
 
 def _rows_of_shard(
     config: Config,
-    folder: str,
-    work_units: Sequence[str],
+    corpus: TokenizedCorpus,
     shard: Shard,
     tokenizer: Tokenizer,
     counts: DocumentCounts,
 ) -> Iterator[Batch]:
     """Yield the rows of a shard, one range after another, and add its documents to `counts`."""
-    work = epath.Path(folder) / WORK
-    parts = parts_of(work, work_units)
-    dropped = None
-    # Read once a shard and not once a range: it is of the whole corpus.
-    if config.data.near_duplicate_threshold:
-        dropped = near_duplicates.read_dropped(work)
-    # One range after another is in memory, not the shard.
     for number in range(shard.first, shard.first + shard.ranges):
-        documents = _gather_range(parts, number, dropped, counts)
-        is_unknown = documents.tokens == tokenizer.unk_id
-        counts.unknown_tokens += int(np.count_nonzero(is_unknown))
-        yield from make_rows(config, documents, tokenizer, shard.split, (config.seed, number))
+        yield from _rows_of_range(config, corpus, shard, number, tokenizer, counts)
 
 
-def _gather_range(
-    parts: Sequence[epath.Path], number: int, dropped: np.ndarray | None, counts: DocumentCounts
-) -> Documents:
-    """Gather the documents of a range without duplicates, and add them to `counts`.
-
-    Documents whose digests are in `dropped` are left out. The result is sorted by digest, so it
-    does not depend on the order of the sources.
-    """
-    gathered = read_range(parts, number)
-    # Each digest as one item: `unique` would otherwise compare single bytes.
-    digests = np.ascontiguousarray(gathered.digests).view(f"V{docs.DIGEST_BYTES}").ravel()
-    # Documents with the same digest have the same content, so it does not matter which one is kept.
-    unique, first = np.unique(digests, return_index=True)
-    kept = first
-    if dropped is not None:
-        kept = first[~np.isin(unique, dropped)]
-    documents = docs.take(gathered, kept)
-    counts.duplicates += len(gathered) - len(first)
-    counts.near_duplicates += len(first) - len(kept)
-    counts.add(documents)
-    return documents
+def _rows_of_range(
+    config: Config,
+    corpus: TokenizedCorpus,
+    shard: Shard,
+    number: int,
+    tokenizer: Tokenizer,
+    counts: DocumentCounts,
+) -> Iterator[Batch]:
+    # A function of its own, so that nothing here keeps a pool when the next one is read.
+    pool = open_pool(corpus, number, config.data)
+    of_range = pool.ranges[number]
+    counts.add(pool.documents, of_range, tokenizer.unk_id)
+    key = (config.seed, number)
+    pairs = Counter(counts.pairs)
+    yield from make_rows(config, pool.documents, tokenizer, shard.split, key, of_range.own, pairs)
+    counts.pairs = dict(pairs)
 
 
-def _make_all_passes(config: Config, documents: Documents, key: tuple[int, int]) -> Sequences:
+def _make_all_passes(
+    config: Config,
+    documents: Documents,
+    key: tuple[int, int],
+    own: range,
+    counts: Counter[str],
+) -> Sequences:
     """Make the inputs of `dupe_factor` passes; each pass has its own random numbers."""
     passes = []
     for number in range(1, config.data.dupe_factor + 1):
-        passes.append(make_sequences(documents, config.data, _generator(key, number)))
+        rng = _generator(key, number)
+        passes.append(make_sequences(documents, config.data, rng, own, counts))
     columns = zip(*passes, strict=True)
     return Sequences(*(np.concatenate(column) for column in columns))
 

@@ -85,6 +85,42 @@ def take(source: Documents, order: np.ndarray) -> Documents:
     )
 
 
+def joined(documents: Documents, sep_id: int) -> Documents:
+    """Return the documents as one, each but the last with `sep_id` after it."""
+    # Where each document but the last ends, as an index into `documents.sentences`.
+    ends = documents.documents[1:-1]
+    tokens = np.insert(documents.tokens, documents.sentences[ends], np.int32(sep_id))
+    # A separator belongs to the sentence before it, so each bound moves by the separators up to it.
+    added = np.zeros(len(documents.sentences), np.int64)
+    added[ends] = 1
+    sentences = documents.sentences + np.cumsum(added)
+    # Nothing asks for the digest of the joined text; one stands there for the one document.
+    bounds = np.array([0, len(documents.sentences) - 1])
+    digest = documents.digests[:1]  # one for the one document; nothing reads it from here on
+    return Documents(tokens, sentences, bounds, digest)
+
+
+def split_long_sentences(documents: Documents, max_length: int) -> Documents:
+    """Divide each sentence of more than `max_length` tokens into as few equal parts as may be."""
+    lengths = np.diff(documents.sentences)
+    if not len(lengths) or lengths.max() <= max_length:
+        return documents
+    part_counts = (lengths + max_length - 1) // max_length  # rounded up
+    first_part = offsets_of(part_counts)
+    # One element for each part: its index within its sentence; then, repeated for all parts of a
+    # sentence, the begin and the length of the sentence, and the number of its parts.
+    index = np.arange(part_counts.sum()) - np.repeat(first_part[:-1], part_counts)
+    begin = np.repeat(documents.sentences[:-1], part_counts)
+    length = np.repeat(lengths, part_counts)
+    count = np.repeat(part_counts, part_counts)
+    part_begins = begin + length * index // count
+    # In integers: the parts differ by one token at most, and none is a short rest.
+    sentences = np.concatenate([part_begins, documents.sentences[-1:]])
+    # The parts are the new sentences: a document begins at the first part of its first sentence.
+    bounds = first_part[documents.documents]
+    return Documents(documents.tokens, sentences, bounds, documents.digests)
+
+
 def pack(documents: Documents) -> bytes:
     """Return the documents as bytes: three counts, then lengths, digests and ids.
 
@@ -101,7 +137,7 @@ def pack(documents: Documents) -> bytes:
     return b"".join(array.tobytes() for array in arrays)
 
 
-def unpack(content: bytes) -> Documents:
+def unpack(content: bytes | memoryview) -> Documents:
     """Return the documents from the bytes that `pack` made."""
     counts = np.frombuffer(content, np.int64, 3)
     position = counts.nbytes

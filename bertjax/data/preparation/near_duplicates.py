@@ -34,7 +34,7 @@ _SEED = 0
 _PAIRS_AT_ONCE = 1 << 14  # pairs compared together; each has two sketches of 512 bytes: 16 MB
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio (Knuth's multiplicative hashing)
 # One item a digest: numpy sorts and compares such items by all their bytes.
-_DIGEST_DTYPE = f"V{DIGEST_BYTES}"
+DIGEST_DTYPE = f"V{DIGEST_BYTES}"
 
 
 class Signatures(NamedTuple):
@@ -74,7 +74,7 @@ def find_near_duplicates(folder: str, work_units: Sequence[str], threshold: floa
     if target.exists():
         return
     signatures = _open_all(work, work_units)
-    digests = np.concatenate([np.zeros(0, _DIGEST_DTYPE), *(part.digests for part in signatures)])
+    digests = np.concatenate([np.zeros(0, DIGEST_DTYPE), *(part.digests for part in signatures)])
     order = np.argsort(digests)  # puts exact duplicates next to each other
     digests = digests[order]
     a, b = _concatenated(_linked([part.sketches for part in signatures], order, threshold))
@@ -93,7 +93,7 @@ def find_near_duplicates(folder: str, work_units: Sequence[str], threshold: floa
 
 def read_dropped(work: epath.Path) -> np.ndarray:
     """Read the digests that `find_near_duplicates` wrote, sorted; `V16 [n]`."""
-    return np.frombuffer((work / DROPPED).read_bytes(), _DIGEST_DTYPE)
+    return np.frombuffer((work / DROPPED).read_bytes(), DIGEST_DTYPE)
 
 
 def _open_all(work: epath.Path, work_units: Sequence[str]) -> list[Signatures]:
@@ -175,7 +175,7 @@ def _open(path: epath.Path) -> Signatures:
     else:
         content = np.frombuffer(path.read_bytes(), np.uint8)
     count = len(content) // (DIGEST_BYTES + 4 * PERMUTATIONS)
-    digests = np.array(content[: count * DIGEST_BYTES]).view(_DIGEST_DTYPE)
+    digests = np.array(content[: count * DIGEST_BYTES]).view(DIGEST_DTYPE)
     sketches = content[count * DIGEST_BYTES :].view(np.uint32).reshape(PERMUTATIONS, count)
     return Signatures(digests, sketches)
 

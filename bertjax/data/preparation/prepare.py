@@ -10,6 +10,7 @@ started again, it makes only what is missing.
 import dataclasses
 import json
 import os
+import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from bertjax.config import Config, to_dict
+from bertjax.config import Config
 from bertjax.config.sql_source import without_password
 from bertjax.data.corpus import cleaning, sentences
 from bertjax.data.corpus import sources as corpus
@@ -32,36 +33,44 @@ from bertjax.data.preparation import (
     vocabulary_sample,
 )
 from bertjax.data.preparation.build_shard import ShardReport
+from bertjax.data.preparation.claim import (
+    check_same_inputs,
+    check_same_vocabulary,
+    claim,
+    discard,
+    release,
+    settings_of,
+)
+from bertjax.data.preparation.inputs.document_pool import (
+    TokenizedCorpus,
+    config_of_split,
+    forget_pool,
+)
 from bertjax.data.preparation.runners import Runner, RunStage, WorkItem, local_runner
 from bertjax.data.preparation.shard_assignment import Plan, plan_shards
 from bertjax.data.preparation.snapshots import Snapshot
-from bertjax.data.preparation.splits import count
 from bertjax.data.preparation.splits.bound import choose_bound
-from bertjax.data.preparation.tokenize_corpus import DONE, SCRIPTS, TOKENIZER, tokenize_unit
+from bertjax.data.preparation.tokenize_corpus import (
+    DONE,
+    SCRIPTS,
+    TOKENIZER,
+    TOKENS,
+    load,
+    tokenize_unit,
+)
 from bertjax.data.records import tfds_metadata
 from bertjax.data.records.manifest import WORK, Manifest, read_manifest, write_manifest
 from bertjax.data.records.record_format import schema_of
 from bertjax.data.tokenizers.export_check import check_export
 from bertjax.data.tokenizers.tokenizer import (
     Tokenizer,
-    is_opened_from,
     load_tokenizer,
     open_vocabulary,
     train_tokenizer,
 )
-from bertjax.errors import UserError, check, disk_errors, require_package
+from bertjax.errors import UserError, check, require_package
 from bertjax.progress import Progress, silent
-from bertjax.storage import write_whole
 
-FIELDS_WITHOUT_EFFECT = (
-    "workers",
-    "prepared_dir",
-    "mixture",
-    "mixture_weights",
-    "mixture_exponent",
-    "skip_damaged",
-)
-"""Fields of `DataConfig` that do not change the bytes of the shards."""
 SPLITS = ("train", "validation")
 
 
@@ -109,23 +118,25 @@ def prepare(
     folder = epath.Path(output_dir)
     sources = corpus.find_sources(config.data)
     inputs = {
-        "settings": _settings(config),
+        "settings": settings_of(config),
         "sources": {source.name: corpus.fingerprint(source) for source in sources},
     }
     finished = read_manifest(folder)
     if finished is not None:
         made_from = {"settings": finished.settings, "sources": finished.sources}
-        _check_same_inputs(folder, made_from, inputs)
-        _check_same_vocabulary(config, folder, finished.tokenizer_fingerprint)
+        check_same_inputs(folder, made_from, inputs)
+        check_same_vocabulary(config, folder, finished.tokenizer_fingerprint)
         _remove(folder / WORK)  # still there if the process was killed after the last step
         return finished
     # The package is needed only for the metadata at the end; an error now saves hours.
     require_package("tensorflow_datasets", extra="data")
-    _claim(folder, inputs)
+    claim(folder, inputs)
+    # This process may have prepared another corpus in a folder of the same name.
+    load.cache_clear()
     try:
         files, taken = snapshots.take_snapshots(config, folder, sources, progress)
     except UserError:
-        _release(folder)
+        release(folder)
         raise
     # A runner may write its work items to a disk. All of them read files, and need no password.
     config = _without_passwords(config)
@@ -136,9 +147,9 @@ def prepare(
     with runner or local_runner(config.data.workers or os.cpu_count() or 1) as run:
         preparation = _with_bound(_Preparation(config, folder, work_units, plan, run, progress))
         tokenizer = _make_tokenizer(preparation)
-        _make_shards(preparation)
+        configs = _make_shards(preparation)
 
-    manifest = _make_manifest(preparation, tokenizer, inputs, taken)
+    manifest = _make_manifest(preparation, configs, tokenizer, inputs, taken)
     progress("describe", 0, 0)
     tfds_metadata.write(folder, manifest)
     # Everything but the clean-up is done now: a folder with a manifest is finished.
@@ -157,7 +168,7 @@ def _with_bound(preparation: _Preparation) -> _Preparation:
             preparation.run_stage,
         )
     except UserError:
-        _release(preparation.folder)
+        release(preparation.folder)
         raise
     plan = dataclasses.replace(preparation.plan, heldout_bound=bound.value)
     return dataclasses.replace(preparation, plan=plan, moved=bound.moved)
@@ -170,7 +181,7 @@ def _make_tokenizer(preparation: _Preparation) -> Tokenizer:
     # It is written last, so the folder is complete.
     if (saved / "tokenizer_config.json").exists():
         tokenizer = load_tokenizer(saved)
-        _check_same_vocabulary(config, folder, tokenizer.fingerprint)
+        check_same_vocabulary(config, folder, tokenizer.fingerprint)
         return tokenizer
     if config.tokenizer.vocab_file:
         tokenizer = open_vocabulary(config.tokenizer)
@@ -201,8 +212,11 @@ def _train_tokenizer(preparation: _Preparation) -> Tokenizer:
     return train_tokenizer(config.tokenizer, sample)
 
 
-def _make_shards(preparation: _Preparation) -> None:
-    """Tokenize the work units, find near duplicates if configured, and write the shards."""
+def _make_shards(preparation: _Preparation) -> dict[str, Config]:
+    """Tokenize the work units, find near duplicates if configured, and write the shards.
+
+    Returns the configuration by which the rows of each split were made.
+    """
     config, plan, folder = preparation.config, preparation.plan, preparation.folder_path
     names = preparation.unit_names
     items = [
@@ -216,52 +230,25 @@ def _make_shards(preparation: _Preparation) -> None:
     if threshold:
         item = WorkItem(near_duplicates.find_near_duplicates, (folder, names, threshold))
         preparation.run_stage("near duplicates", [item])
-    items = [WorkItem(build_shard.build, (config, folder, names, shard)) for shard in plan.shards()]
+    corpus = TokenizedCorpus(
+        folder,
+        tuple(names),
+        plan.pooled(_read_counts(preparation)[TOKENS]),
+        near_duplicates_dropped=threshold > 0,
+        preparation=uuid.uuid4().hex,
+    )
+    try:
+        configs = {split: config_of_split(split, config, corpus) for split in SPLITS}
+    except UserError:
+        # The way out is another setting, which this folder would not take any more.
+        discard(preparation.folder)
+        raise
+    items = []
+    for shard in plan.shards():
+        items.append(WorkItem(build_shard.build, (configs[shard.split], corpus, shard)))
     preparation.run_stage("write", items)
-
-
-def _settings(config: Config) -> dict[str, Any]:
-    """Return the fields of the configuration that the output depends on."""
-    data = to_dict(config.data)
-    # The order of the names has no effect on the output.
-    data["corpus"] = sorted(data["corpus"])
-    for name in FIELDS_WITHOUT_EFFECT:
-        del data[name]
-    return {"seed": config.seed, "tokenizer": to_dict(config.tokenizer), "data": data}
-
-
-def _claim(folder: epath.Path, inputs: dict[str, Any]) -> None:
-    """Reserve the folder for a preparation with these inputs.
-
-    Results of an earlier start with the same inputs are kept. Raises `UserError` if the folder has
-    other files.
-    """
-    path = folder / WORK / "plan.json"
-    with disk_errors(path):
-        if path.exists():
-            _check_same_inputs(folder, json.loads(path.read_text()), inputs)
-            return
-        # If the process is killed between the two steps below, an empty .work is left. So .work
-        # does not count as another file.
-        has_other_files = folder.exists() and any(p.name != WORK for p in folder.iterdir())
-        check(
-            not has_other_files,
-            where=str(folder),
-            found="files that no preparation made",
-            expected="an empty or new folder",
-        )
-        path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(inputs, indent=2).encode())
-
-
-def _release(folder: epath.Path) -> None:
-    """Undo `_claim`, unless there are results, so that other settings may be tried at once."""
-    plan = folder / WORK / "plan.json"
-    # A snapshot stays. Its name depends on its query, so another query takes its own.
-    kept = {plan.name, count.FOLDER, snapshots.FOLDER}
-    results = {path.name for path in plan.parent.iterdir()} - kept
-    if not results and not (folder / TOKENIZER).exists():
-        plan.unlink()
+    forget_pool()  # where the work was done in this process
+    return configs
 
 
 def _without_passwords(config: Config) -> Config:
@@ -269,50 +256,9 @@ def _without_passwords(config: Config) -> Config:
     return config.replace(data={"corpus": names})
 
 
-def _check_same_inputs(
-    folder: epath.Path, before: dict[str, Any], now: dict[str, Any], prefix: str = ""
-) -> None:
-    """Raise `UserError` unless all settings and sources are as before.
-
-    `prefix` is the path of these values in the inputs, such as `settings.data.`.
-    """
-    for name in {**before, **now}:
-        value, new_value = before.get(name), now.get(name)
-        if isinstance(value, dict) and isinstance(new_value, dict):
-            _check_same_inputs(folder, value, new_value, f"{prefix}{name}.")
-        elif prefix == "sources.":
-            check(
-                value == new_value,
-                where=f"{folder}, made from {name}",
-                found="a source added, removed or changed since",
-                expected="the same sources, or another folder",
-            )
-        else:
-            field = f"{prefix.removeprefix('settings.')}{name}"
-            check(
-                value == new_value,
-                where=f"{folder}, made with {field} {value}",
-                found=f"{new_value} now",
-                expected="the same settings, or another folder",
-            )
-
-
-def _check_same_vocabulary(config: Config, folder: epath.Path, fingerprint: str) -> None:
-    """Raise `UserError` if the user's vocabulary file has changed since then."""
-    # The settings that were compared before hold the file's name only.
-    file = config.tokenizer.vocab_file
-    if not file:
-        return
-    check(
-        is_opened_from(fingerprint, config.tokenizer),
-        where=f"{folder}, made with {file}",
-        found="other entries in it now",
-        expected="the same entries, or another folder",
-    )
-
-
 def _make_manifest(
     preparation: _Preparation,
+    configs: dict[str, Config],
     tokenizer: Tokenizer,
     inputs: dict[str, Any],
     taken: dict[str, Snapshot],
@@ -321,12 +267,15 @@ def _make_manifest(
     data, plan = preparation.config.data, preparation.plan
     reports = [build_shard.read_report(preparation.folder_path, shard) for shard in plan.shards()]
     document_count = sum(report.counts.documents for report in reports)
+    # They are known only now, so enough documents at the start may be too few at the end.
+    near_count = sum(report.counts.near_duplicates for report in reports)
+    dropped = f", {near_count} near-duplicates dropped" if near_count else ""
     for split in SPLITS:
         records = [report.info.records for report in reports if report.info.split == split]
         check(
             # A split without shards is as asked for: nothing is held out at a fraction of 0.
             sum(records) > 0 or not records,
-            where=f"split {split}, of {document_count} documents",
+            where=f"split {split}, of {document_count} documents{dropped}",
             found="no instance",
             expected=f"one or more (data.validation_fraction is {data.validation_fraction})",
         )
@@ -338,7 +287,7 @@ def _make_manifest(
             preparation.config.tokenizer,
         )
     return Manifest(
-        schemas={split: schema_of(data, split) for split in SPLITS},
+        schemas={split: schema_of(configs[split].data, split) for split in SPLITS},
         tokenizer_fingerprint=tokenizer.fingerprint,
         vocab_size=tokenizer.vocab_size,
         settings=inputs["settings"],
@@ -381,6 +330,11 @@ def _count_documents(preparation: _Preparation, reports: Sequence[ShardReport]) 
             (shard.largest for shard in in_split), default=0
         )
         counts[f"{split}_moved_documents"] = preparation.moved.get(split, 0)
+        pairs: Counter[str] = Counter()
+        for shard in in_split:
+            pairs.update(shard.pairs)
+        for name, pair_count in pairs.items():
+            counts[f"{split}_{name}"] = pair_count
     return counts
 
 

@@ -6,15 +6,20 @@ unless the corpus has very few documents (`splits/bound.py`). So a document stay
 the corpus grows.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from bertjax.config import Config
 
-# Text in a range, the documents that a worker has in memory at a time.
-# Other sizes give other shards, for documents pair up and pack within a range.
+# Text in a range, the documents that a worker makes into rows at a time.
+# Other sizes give other shards, for documents are packed within a range.
 RANGE_BYTES = 24 << 20
+# Tokens that a random B may come from: about those of one or two ranges of the size above (4 to 5
+# bytes of English are a token). So a corpus of up to 50 MB is one pool, and of a larger one a
+# worker has hardly more in memory than the range itself; ids take 4 bytes. Documents are in their
+# ranges by a hash, so those of any ranges are a random sample of the split.
+POOL_TOKENS = 8_000_000
 SHARD_BYTES = 64 << 20
 MIN_SHARDS = 8
 
@@ -40,7 +45,8 @@ class Shard:
 class Plan:
     """Division of the documents' digests into ranges, and of the ranges into shards.
 
-    A range is a unit of memory: its documents are read and made into rows together.
+    A range is a unit of work: its documents are made into rows together. A pool is a unit of
+    memory: some ranges of a split, whose documents are read together.
     """
 
     heldout_bound: int
@@ -48,6 +54,8 @@ class Plan:
     train_shards: int
     validation_shards: int
     ranges_per_shard: int
+    ranges_per_pool: int = 1
+    """About how many ranges have `POOL_TOKENS` (see `pooled`)."""
 
     @property
     def ranges(self) -> int:
@@ -63,6 +71,33 @@ class Plan:
                 shards.append(Shard(split, number, count, first, self.ranges_per_shard))
                 first += self.ranges_per_shard
         return shards
+
+    def ranges_in(self, split: str) -> range:
+        """Return the numbers of the ranges in a split, `train` or `validation`."""
+        train_ranges = self.train_shards * self.ranges_per_shard
+        return range(train_ranges) if split == "train" else range(train_ranges, self.ranges)
+
+    def split_of(self, number: int) -> range:
+        """Return the numbers of all ranges in the split that has the range `number`."""
+        train = self.ranges_in("train")
+        return train if number in train else self.ranges_in("validation")
+
+    def pool_of(self, number: int) -> range:
+        """Return the numbers of the ranges in the pool of a range: neighbors of its split."""
+        split = self.split_of(number)
+        # From 2/3 to 1.5 times `ranges_per_pool` each, or the whole split.
+        pools = max(1, round(len(split) / self.ranges_per_pool))
+        pool = (number - split.start) * pools // len(split)
+        # The first number of each pool, rounded up.
+        begin, end = -(-pool * len(split) // pools), -(-(pool + 1) * len(split) // pools)
+        return range(split.start + begin, split.start + end)
+
+    def pooled(self, tokens: int) -> "Plan":
+        """Return the plan with pools for a corpus of so many tokens."""
+        # Counted and not estimated from the bytes of the files, as the ranges are: a table may have
+        # columns that are far larger than the text.
+        ranges = round(POOL_TOKENS * self.ranges / max(tokens, 1))
+        return replace(self, ranges_per_pool=max(1, ranges))
 
     def ranges_of(self, digests: np.ndarray) -> np.ndarray:
         """Return the range of each document, int64 `[D]`, from its digest, uint8 `[D, 16]`."""

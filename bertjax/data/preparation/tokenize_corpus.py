@@ -1,7 +1,7 @@
 """Tokenized work units on the disk, with their documents grouped by range.
 
-A part is a file: int64 offsets of the ranges' blocks and of the end, then the blocks. So a range is
-gathered by reading one block of each part.
+A part is a file: int64 offsets of the ranges' blocks and of the end, then the blocks. So one or
+several consecutive ranges are gathered by reading one stretch of each part.
 """
 
 import itertools
@@ -31,6 +31,8 @@ from bertjax.storage import read_span, write_whole, written_whole
 TOKENIZER = "tokenizer"
 DONE = "done.json"
 """File of a tokenized work unit, written last: the counts of what was read and cleaned."""
+TOKENS = "tokens"
+"""The count in `DONE` of all tokens, those of duplicates included."""
 COUNTED = ("characters", "visible_characters", "unknown_characters", "stripped_characters")
 """Names of the counts of tokenization.
 
@@ -64,6 +66,7 @@ def tokenize_unit(config: Config, folder: str, plan: Plan, work_unit: WorkUnit) 
             out.mkdir(parents=True, exist_ok=True)
         batches = _tokenized(work_unit, config, load(folder), plan, counts)
         for number, documents in enumerate(_parts(batches)):
+            counts[TOKENS] += len(documents.tokens)
             _write_part(out / f"part-{number:05d}", documents, plan)
             if config.data.near_duplicate_threshold:
                 near_duplicates.write_signatures(out / f"signatures-{number:05d}", documents)
@@ -83,16 +86,19 @@ def parts_of(work: epath.Path, work_units: Sequence[str]) -> list[epath.Path]:
     return parts
 
 
-def read_range(parts: Sequence[epath.Path], number: int) -> Documents:
-    """Read all documents of a range, from every part."""
-    blocks = []
+def read_ranges(parts: Sequence[epath.Path], numbers: range) -> list[Documents]:
+    """Read all documents of each of some consecutive ranges, from every part."""
+    blocks: list[list[Documents]] = [[] for _ in numbers]
     for part in parts:
-        position = _OFFSET_BYTES * number
-        offsets = np.frombuffer(read_span(part, position, position + 2 * _OFFSET_BYTES), np.int64)
-        begin, end = offsets.tolist()
-        if begin < end:
-            blocks.append(docs.unpack(read_span(part, begin, end)))
-    return docs.join(blocks)
+        table = read_span(part, _OFFSET_BYTES * numbers.start, _OFFSET_BYTES * (numbers.stop + 1))
+        offsets = np.frombuffer(table, np.int64).tolist()
+        # Their blocks stand one after another, so one read gives them all.
+        content = memoryview(read_span(part, offsets[0], offsets[-1]))
+        for of_range, (begin, end) in zip(blocks, pairwise(offsets), strict=True):
+            if begin < end:
+                block = content[begin - offsets[0] : end - offsets[0]]
+                of_range.append(docs.unpack(block))
+    return [docs.join(of_range) for of_range in blocks]
 
 
 @lru_cache(maxsize=1)

@@ -8,6 +8,7 @@ import numpy as np
 from etils import epath
 
 from bertjax.data.records import record_format
+from bertjax.data.records.manifest import FILE, WORK
 from bertjax.data.records.record_format import FOOTER_BYTES, HEADER_BYTES
 from bertjax.errors import check, mismatch
 from bertjax.file_kinds import HEAD_BYTES, kind_of
@@ -24,7 +25,18 @@ from bertjax.storage import (
 TRAINING_WORDS = frozenset({"train", "trainset"})
 HELDOUT_WORDS = frozenset(
     {"valid", "validation", "val", "eval", "evaluation", "dev", "devel", "development", "test"}
-    | {"testing", "heldout", "held", "holdout", "validset", "valset", "evalset", "devset"}
+    | {
+        "tests",
+        "evals",
+        "testing",
+        "heldout",
+        "held",
+        "holdout",
+        "validset",
+        "valset",
+        "evalset",
+        "devset",
+    }
     | {"testset"}
 )
 """Words in a file's name that say that its records are held out."""
@@ -93,6 +105,9 @@ def _files(folder: epath.Path) -> list[epath.Path]:
 
 def _files_below(folder: epath.Path, named: bool) -> list[epath.Path]:
     files: list[epath.Path] = []
+    # A prepared folder is no part of another one.
+    if (folder / FILE).exists() or (folder / WORK).exists():
+        return files
     for path in _entries(folder):
         if path.is_dir():
             files += _files_below(path, named or _is_named(path))

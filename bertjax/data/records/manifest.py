@@ -34,7 +34,9 @@ class Manifest:
     validation_unigram_entropy: float
     """Entropy of the held-out documents' tokens, in nats."""
     counts: dict[str, int]
-    """Documents, sentences and tokens of each split, and how many each step of cleaning changed."""
+    """Documents, sentences, tokens and pairs (`pair_counts`) of each split, and how many documents
+    each step of cleaning changed.
+    """
     scripts: dict[str, dict[str, int]] = field(default_factory=dict)
     """Characters of each script in each split, duplicates included; empty in older folders."""
     snapshots: dict[str, dict[str, Any]] = field(default_factory=dict)

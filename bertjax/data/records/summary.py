@@ -9,6 +9,7 @@ from etils import epath
 from bertjax.data.records import record_format
 from bertjax.data.records.foreign_files import describe_files
 from bertjax.data.records.manifest import WORK, Manifest, read_manifest
+from bertjax.data.records.pair_counts import describe_pairs
 from bertjax.data.records.reader import PreparedRecords
 from bertjax.data.records.record_format import Schema, ShardInfo
 from bertjax.data.records.remarks import remarks
@@ -171,9 +172,11 @@ def _describe_split(
             block = np.asarray(raw[begin : begin + BLOCK_RECORDS])
             totals.add(record_format.decode(schema, block))
     row_count = int(totals.lengths.sum())
+    pairs = describe_pairs(manifest, split)
     return [
         f"{split}: {row_count:,} rows in {len(manifest.split(split))} shards, checksums good",
         *totals.describe(schema, manifest.settings["data"]["sentence_objective"]),
+        *([f"  {pairs}"] if pairs else []),
         "  ids in a row:",
         *_histogram(totals.lengths),
     ]

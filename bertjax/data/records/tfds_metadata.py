@@ -5,15 +5,16 @@ from typing import Any
 from etils import epath
 
 from bertjax.data.records.manifest import Manifest
-from bertjax.data.records.record_format import FLOATS, Schema
+from bertjax.data.records.record_format import FLOATS
 
 
 def write(folder: epath.Path, manifest: Manifest) -> None:
     """Write `dataset_info.json` and `features.json`.
 
     With them `tfds.builder_from_directory` can read the folder. TFDS has one list of features for
-    the whole folder, not one per split; here it is that of the training records. If these are not
-    masked, the list does not have the masks of the held-out records.
+    the whole folder, not one per split; here it has those that the records of all splits have. If
+    training records are not masked, the list does not have the masks of the held-out records; if
+    held-out records are no pairs, it does not have the labels of the training records.
     """
     import tensorflow_datasets as tfds
 
@@ -23,10 +24,12 @@ def write(folder: epath.Path, manifest: Manifest) -> None:
         template="{SPLIT}-{SHARD_X_OF_Y}.{FILEFORMAT}", data_dir=folder, filetype_suffix="tfrecord"
     )
     split_infos = []
-    for split in manifest.schemas:
+    lengths = manifest.schemas["train"].lengths
+    for split, schema in manifest.schemas.items():
         shards = manifest.split(split)
         if not shards:
             continue
+        lengths = {name: size for name, size in lengths.items() if name in schema.lengths}
         split_infos.append(
             tfds.core.SplitInfo(
                 name=split,
@@ -37,7 +40,7 @@ def write(folder: epath.Path, manifest: Manifest) -> None:
         )
     tfds.folder_dataset.write_metadata(
         data_dir=folder,
-        features=tfds.features.FeaturesDict(_features(manifest.schemas["train"])),
+        features=tfds.features.FeaturesDict(_features(lengths)),
         split_infos=split_infos,
         filename_template=template,
         description="Pretraining rows, by bertjax prepare",
@@ -45,13 +48,13 @@ def write(folder: epath.Path, manifest: Manifest) -> None:
     )
 
 
-def _features(schema: Schema) -> dict[str, Any]:
-    """Describe the features of a record by TFDS's types."""
+def _features(lengths: dict[str, int]) -> dict[str, Any]:
+    """Describe features with these numbers of values by TFDS's types."""
     import numpy as np
     import tensorflow_datasets as tfds
 
     features = {}
-    for name, length in schema.lengths.items():
+    for name, length in lengths.items():
         # `tf.train.Example` holds integers as int64 only, however narrow ours are on the disk.
         dtype = np.float32 if name in FLOATS else np.int64
         features[name] = tfds.features.Tensor(shape=(length,), dtype=dtype)

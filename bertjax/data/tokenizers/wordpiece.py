@@ -63,22 +63,16 @@ class WordPiece:
         self.special_ids = np.array(role_ids, np.int32)
         self.starts_word = np.array([_starts_word(entry, word_rule) for entry in entries])
         self.starts_word[self.special_ids] = False
-        # Without the setting where it says what `lowercase` does: as before there was one.
-        own = "" if self._follows_lowercase else f" strip_accents {self.strip_accents}"
+        # In files null where it follows `do_lower_case`, as in `transformers`; then the fingerprint
+        # is that of before there was the setting.
+        follows = self.strip_accents == lowercase
+        self._saved_strip_accents = None if follows else self.strip_accents
+        own = "" if follows else f" strip_accents {self.strip_accents}"
         self.fingerprint = fingerprint("wordpiece", lowercase, content + own.encode())
         model = models.WordPiece(ids, unk_token=UNK, max_input_chars_per_word=MAX_WORD_CHARACTERS)
         self._engine = _engine(model, lowercase, self._saved_strip_accents)
         self._marks = CharacterCounts(loses_mark)
         self._clear_cache()
-
-    @property
-    def _follows_lowercase(self) -> bool:
-        return self.strip_accents == self.lowercase
-
-    @property
-    def _saved_strip_accents(self) -> bool | None:
-        """The setting in files: null where it follows `do_lower_case`, in `transformers` too."""
-        return None if self._follows_lowercase else self.strip_accents
 
     @classmethod
     def train(cls, config: TokenizerConfig, texts: Iterable[str]) -> "WordPiece":

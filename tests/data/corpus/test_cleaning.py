@@ -45,6 +45,7 @@ def cleaned_character(c):
 def test_nothing_else_is_lost_and_each_change_is_counted(text):
     counts = Counter()
     kept = "".join(map(cleaned_character, text))
+    kept = kept.replace("\r\r\n", "\n").replace("\r\n", "\n").replace("\r", "\n")
     assert clean(text, DataConfig(), counts) == unicodedata.normalize("NFC", kept)
     changed = [c for c in text if cleaned_character(c) != c and unicodedata.category(c) != "Zs"]
     assert counts["control_characters"] == len(changed)
@@ -59,6 +60,7 @@ def test_nothing_else_is_lost_and_each_change_is_counted(text):
     ("\u0645\u06cc\u200c\u062e \u0915\u094d\u200d\u0937", "\u0645\u06cc\u200c\u062e \u0915\u094d\u200d\u0937", {}),
     ("e\u0301\x01", "\u00e9", {"normalised_documents": 1, "control_characters": 1}),
     ("\u4e2d\u6587\ufffe", "\u4e2d\u6587", {"control_characters": 1}),
+    ("One.\r\rTwo.\r\nThree.\rFour.\r\r\nFive.", "One.\n\nTwo.\nThree.\nFour.\nFive.", {}),
     ("deux\u00a0mots\u3000\u6f22", "deux mots \u6f22", {}),
     ("", "", {}),
 ])  # fmt: skip

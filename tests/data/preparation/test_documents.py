@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertjax.data.preparation import documents as docs
-from tests.data.preparation.test_instances import document_lists, documents_of
+from tests.data.preparation.inputs.test_instances import document_lists, documents_of
 
 
 def texts(documents):

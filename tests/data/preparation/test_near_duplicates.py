@@ -18,6 +18,7 @@ from bertjax.data.preparation.near_duplicates import (
     write_signatures,
 )
 from bertjax.data.preparation.prepare import prepare
+from bertjax.errors import UserError
 
 pytest.importorskip("rensa")
 
@@ -210,3 +211,13 @@ def test_a_preparation_drops_all_but_one_whatever_the_order_of_files_and_the_wor
     )
     assert without["near_duplicate_documents"] == 0
     assert without["train_documents"] + without["validation_documents"] == 52
+
+
+def test_a_split_that_only_near_duplicates_would_fill_is_refused_and_names_them(tmp_path):
+    words = random.Random(0).choices(WORDS, k=160)
+    altered = [[*words[:-1], last] for last in WORDS[:12]]
+    vocabulary = texts_of(tmp_path, "alike", {"a": altered})
+    with pytest.raises(
+        UserError, match=r"split \w+, of 1 documents, 11 near-duplicates dropped: found no instance"
+    ):
+        shards_and_counts(tmp_path, "out", "alike", vocabulary, sentence_objective="none")

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertjax.config import Config, DataConfig
-from bertjax.data.preparation.shard_assignment import RANGE_BYTES, plan_shards
+from bertjax.data.preparation.shard_assignment import POOL_TOKENS, RANGE_BYTES, plan_shards
 
 
 def plan(text_bytes=0, **data):
@@ -82,3 +82,26 @@ def test_a_larger_held_out_share_keeps_what_a_smaller_one_held_out():
     )
     assert not (small & ~large).any()
     assert small.sum() < large.sum()
+
+
+@given(
+    shards=st.integers(1, 60),
+    text_bytes=st.integers(0, 1 << 32),
+    fraction=st.sampled_from([0.0, 0.02, 0.3]),
+    tokens=st.integers(0, 1 << 32),
+)
+def test_pools_divide_each_split_and_have_a_bounded_number_of_tokens(
+    shards, text_bytes, fraction, tokens
+):
+    shard_plan = plan(text_bytes, num_shards=shards, validation_fraction=fraction).pooled(tokens)
+    pools = [shard_plan.pool_of(number) for number in range(shard_plan.ranges)]
+    for number, pool in enumerate(pools):
+        assert number in pool
+        assert all(pools[other] == pool for other in pool)
+        assert (
+            shard_plan.split_of(number)[0] <= pool[0] <= pool[-1] <= shard_plan.split_of(number)[-1]
+        )
+        of_range = tokens / shard_plan.ranges
+        # A range that has more by itself is a pool of its own.
+        assert len(pool) == 1 or len(pool) * of_range <= 2 * POOL_TOKENS
+        assert pool == shard_plan.split_of(number) or len(pool) * of_range >= POOL_TOKENS / 2

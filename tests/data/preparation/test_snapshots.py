@@ -72,8 +72,8 @@ def preparation(*corpus, **data):
     return config_of("", **data).replace(data={"corpus": tuple(map(str, corpus))})
 
 
-@pytest.mark.parametrize("rest", ["table=docs", "query=SELECT id, text FROM docs ORDER BY id DESC"])
-def test_a_table_gives_the_same_bytes_as_a_file_of_its_texts(file, tmp_path, rest):
+def test_a_query_gives_the_same_bytes_as_a_file_of_its_texts(file, tmp_path):
+    rest = "query=SELECT id, text FROM docs ORDER BY id DESC"
     lines = [json.dumps({"text": document}) + "\n" for document in DOCUMENTS]
     (tmp_path / "a.jsonl").write_text("".join(lines))
     expected = prepare(preparation(tmp_path / "a.jsonl"), tmp_path / "file")
@@ -83,6 +83,7 @@ def test_a_table_gives_the_same_bytes_as_a_file_of_its_texts(file, tmp_path, res
     assert not (tmp_path / "sql" / WORK).exists()
 
 
+@pytest.mark.slow
 def test_several_tables_stand_beside_files(tmp_path):
     prepare(preparation(of(write(tmp_path / "all.db", DOCUMENTS))), tmp_path / "one")
     first = of(write(tmp_path / "first.db", DOCUMENTS[:50]))
@@ -224,10 +225,7 @@ def test_a_snapshot_of_another_size_is_refused(file, tmp_path):
 
 @pytest.mark.parametrize("wrong,message", [
     ("table=dosc", "found no table dosc"),
-    ("query=SELECT txet AS text FROM docs", "no such column: txet"),
     ("query=SELECT CASE WHEN id < 100 THEN text ELSE id END AS text FROM docs", "row 100, text: found a value of type int"),
-    ("query=SELECT text FROM docs WHERE id > 900", "found 0 rows with an empty text and 0 with NULL, expected at least one row with text"),
-    ("query=SELECT text FROM docs WHERE id > 150", "found 1 rows with an empty text and 2 with NULL"),
 ])  # fmt: skip
 def test_after_a_mistake_the_corrected_command_takes_the_same_folder(
     file, tmp_path, wrong, message
@@ -245,6 +243,16 @@ def test_after_a_mistake_the_corrected_command_takes_the_same_folder(
     if left:
         good.unlink()
     prepare(preparation(of(good), of(file)), folder)
+
+
+@pytest.mark.parametrize("rest,found", [
+    ("query=SELECT text FROM docs WHERE id > 900", "0 rows with an empty text and 0 with NULL"),
+    ("query=SELECT text FROM docs WHERE id > 150", "1 rows with an empty text and 2 with NULL"),
+])  # fmt: skip
+def test_a_result_without_text_is_refused_and_nothing_is_left(file, tmp_path, rest, found):
+    with pytest.raises(UserError, match=f"found {found}, expected at least one row with text"):
+        prepare(preparation(of(file, rest)), tmp_path / "out")
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
 
 @pytest.mark.slow

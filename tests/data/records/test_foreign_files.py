@@ -29,7 +29,7 @@ def named(folder, *names):
     ("retrieval", ""), ("Devon", ""), ("testament", ""), ("attestation-00001-of-00002", ""), ("pretraining", ""), ("\u00e9valuer", ""), ("wiki", ""), ("Protest", ""),
     ("evaluation", "validation"), ("eval_0", "validation"), ("dev-00000-of-00001", "validation"), ("validation", "validation"), ("test2", "validation"),
     ("wiki.dev", "validation"), ("TEST", "validation"), ("WikiTest", "validation"), ("devSet3", "validation"), ("EnglishDEV", "validation"), ("valid1", "validation"),
-    ("news-val", "validation"), ("held_out", "validation"), ("pretraining_dev", "validation"), ("testset", "validation"), ("DEVset", "validation"),
+    ("news-val", "validation"), ("nli_tests", "validation"), ("held_out", "validation"), ("pretraining_dev", "validation"), ("testset", "validation"), ("DEVset", "validation"),
     ("train_test", "train"), ("Train-dev", "train"), ("train0", "train"), ("trainEval", "train"), ("latest_train", "train"),
 ])  # fmt: skip
 def test_the_split_is_told_by_whole_words_of_the_name_and_train_wins(folder, name, split):
@@ -50,6 +50,11 @@ def test_the_folders_of_files_tell_their_split_too(folder):
     }
     # Where the folder has files itself, those alone are read.
     assert named(folder, "train.tfrecord") == {"train": ["train.tfrecord"], "validation": []}
+
+
+def test_a_folder_of_prepared_folders_is_no_folder_of_another_script(folder):
+    found = named(folder, "one/manifest.json", "one/train.tfrecord", "two/.work/plan.json", "two/dev.tfrecord")  # fmt: skip
+    assert found == {"train": [], "validation": []}
 
 
 def test_a_folder_that_spark_wrote_has_the_records_in_it(folder):

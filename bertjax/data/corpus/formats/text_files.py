@@ -13,9 +13,11 @@ from bertjax.data.corpus.formats.source_file import SourceFile
 def read_bert(file: SourceFile, config: DataConfig, extent: Extent) -> Iterator[str]:
     document: list[str] = []
     size = 0
+    begins = True
     for _, line, ends in read_lines(file, config, extent):
         # A part of a long line may be white space alone without being a blank line.
-        blank = ends and is_blank(line)
+        blank = begins and ends and is_blank(line)
+        begins = ends
         if document and (blank or size > long_texts.MAX_DOCUMENT_CHARACTERS):
             # Lines stay lines: in this format each is a sentence.
             yield "\n".join(document)

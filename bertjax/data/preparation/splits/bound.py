@@ -28,6 +28,9 @@ FILE = "bound.json"
 # About 500 tokens: several rows of the usual lengths, all of one stretch.
 STRETCH_CHARACTERS = 2000
 """Size of stretches that is proposed where a corpus has too few documents."""
+# A sentence or two.
+MIN_STRETCH_CHARACTERS = 100
+"""Size of stretches below which none is proposed."""
 STRETCHES = 12
 """Number of stretches that a small corpus gives at the size proposed."""
 
@@ -103,8 +106,8 @@ def _check_enough(data: DataConfig, extremes: Extremes) -> None:
     check(
         documents >= for_training + (data.validation_fraction > 0),
         where="data.corpus",
-        found="1 document" if documents == 1 else f"{documents} different documents",
-        expected=f"{least}; or {', or '.join(_ways_out(data, extremes))}",
+        found=f"{documents} document{'s' if documents > 1 else ''} (copies count once)",
+        expected="; or ".join([least, *_ways_out(data, extremes)]),
     )
 
 
@@ -121,10 +124,9 @@ def _ways_out(data: DataConfig, extremes: Extremes) -> list[str]:
         if data.validation_fraction and documents == 1:
             alone += " with data.validation_fraction 0"
         ways.append(alone)
-    size = max(1, min(STRETCH_CHARACTERS, extremes.characters // STRETCHES))
-    if data.split_documents:
-        size = min(size, data.split_documents)
-    ways.append(f"data.split_documents {size}, which cuts long documents")
+    size = min(STRETCH_CHARACTERS, extremes.characters // STRETCHES)
+    if size >= MIN_STRETCH_CHARACTERS:
+        ways.append(f"data.split_documents {size}, which cuts long documents")
     if data.format in ("auto", "bert"):
         ways.append("a blank line between documents of plain text")
     return ways

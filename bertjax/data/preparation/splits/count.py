@@ -47,10 +47,12 @@ class Extremes:
     lowest: list[int] = field(default_factory=list)
     highest: list[int] = field(default_factory=list)
     characters: int = 0
-    """Characters of the documents, copies included."""
+    """Characters of the documents; without those of copies, as long as there are few documents."""
 
-    def add(self, word: int) -> None:
-        """Take the split word of a document."""
+    def add(self, word: int, characters: int) -> None:
+        """Take the split word of a document, and its length."""
+        if word not in self.lowest:
+            self.characters += characters
         _insert(self.lowest, word)
         del self.lowest[_KEPT:]
         _insert(self.highest, word)
@@ -74,11 +76,13 @@ def needed_documents(data: DataConfig) -> dict[str, int]:
 def count(data: DataConfig, folder: str, work_units: Sequence[WorkUnit], run: RunItems) -> Extremes:
     """Return the extremes of the documents: of all, or of some for which the hash suffices."""
     extremes = Extremes()
+    characters = 0
     for work_unit in work_units:
         for document in read_documents(work_unit, data, Counter()):
             if _add(document, extremes, data):
                 return extremes
-            if extremes.characters > FIRST_CHARACTERS:
+            characters += sum(map(len, document))
+            if characters > FIRST_CHARACTERS:
                 return _count_in_workers(data, folder, work_units, run)
     return extremes
 
@@ -109,7 +113,7 @@ def _count_in_workers(
         for work_unit in chosen:
             of_unit = json.loads((counted / f"{work_unit.name}.json").read_text())
             for word in of_unit["lowest"] + of_unit["highest"]:
-                extremes.add(word)
+                extremes.add(word, characters=0)
             extremes.characters += of_unit["characters"]
         if _suffice(extremes, data):
             break
@@ -121,8 +125,7 @@ def _add(document: Sequence[str], extremes: Extremes, data: DataConfig) -> bool:
     """Add a document to the extremes; return whether the hash suffices for those added so far."""
     if not _has_tokens(document):
         return False
-    extremes.add(split_word(digest(document)))
-    extremes.characters += sum(map(len, document))
+    extremes.add(split_word(digest(document)), sum(map(len, document)))
     return _suffice(extremes, data)
 
 

@@ -39,7 +39,7 @@ def words_of(data):
 def test_extremes_are_the_lowest_and_highest_distinct_words_in_any_order(words):
     extremes = Extremes()
     for word in words:
-        extremes.add(word)
+        extremes.add(word, characters=7)
     distinct = sorted(set(words))
     assert extremes.lowest == distinct[:4]
     assert extremes.highest == distinct[-4:]
@@ -49,7 +49,7 @@ def test_extremes_are_the_lowest_and_highest_distinct_words_in_any_order(words):
 def test_counts_of_the_splits_are_right_up_to_four(words, bound):
     extremes = Extremes()
     for word in words:
-        extremes.add(word)
+        extremes.add(word, characters=7)
     distinct = set(words)
     assert extremes.counts(bound) == {
         "train": min(4, sum(word >= bound for word in distinct)),

@@ -3,8 +3,8 @@
 import numpy as np
 
 from bertjax.data.preparation.documents import CONTINUES
-from bertjax.data.preparation.instances import Sequences
-from bertjax.data.preparation.packing import Placement
+from bertjax.data.preparation.inputs.instances import Sequences
+from bertjax.data.preparation.inputs.packing import Placement
 from bertjax.data.ragged import ranges
 from bertjax.data.records.record_format import Schema
 from bertjax.data.tokenizers.tokenizer import Tokenizer

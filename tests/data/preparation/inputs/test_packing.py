@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertjax.config import TokenizerConfig
-from bertjax.data.preparation.instances import Sequences
-from bertjax.data.preparation.packing import alone, pack
-from bertjax.data.preparation.sequence_layout import lay_out_rows
+from bertjax.data.preparation.inputs.instances import Sequences
+from bertjax.data.preparation.inputs.packing import alone, pack
+from bertjax.data.preparation.inputs.sequence_layout import lay_out_rows
 from bertjax.data.records.record_format import Schema
 from bertjax.data.tokenizers.tokenizer import open_vocabulary
 from bertjax.data.tokenizers.vocabulary import SPECIAL_TOKENS

@@ -1,11 +1,13 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bertjax.config import DataConfig
-from bertjax.data.preparation.documents import Documents
-from bertjax.data.preparation.instances import joined, make_sequences
+from bertjax.data.preparation.documents import Documents, joined, split_long_sentences
+from bertjax.data.preparation.inputs.instances import make_sequences, max_sentence_length
 
 
 def documents_of(lengths):
@@ -40,18 +42,27 @@ def config(**changes):
     )
 
 
+def divided(documents, options):
+    """Divide sentences that are longer than a row, as `make_sequences` needs them."""
+    return split_long_sentences(documents, max_sentence_length(options))
+
+
 sentence_lengths = st.integers(1, 90) | st.sampled_from([1, 61, 62, 5000])
 document_lists = st.lists(
     st.lists(sentence_lengths, min_size=1, max_size=8), min_size=1, max_size=8
 )
+several_documents = st.lists(
+    st.lists(sentence_lengths, min_size=1, max_size=8), min_size=2, max_size=8
+)
 
 
-@given(lengths=document_lists, seed=st.integers(0, 2**31), short=st.sampled_from([0.0, 0.5, 1.0]))
+@given(
+    lengths=several_documents, seed=st.integers(0, 2**31), short=st.sampled_from([0.0, 0.5, 1.0])
+)
 def test_every_instance_is_two_spans_that_fit_each_within_one_document(lengths, seed, short):
-    documents = documents_of(lengths)
-    spans = make_sequences(
-        documents, config(short_seq_probability=short), np.random.default_rng(seed)
-    )
+    options = config(short_seq_probability=short)
+    documents = divided(documents_of(lengths), options)
+    spans = make_sequences(documents, options, np.random.default_rng(seed))
     assert (
         (spans.a_length >= 1) & (spans.b_length >= 1) & (spans.a_length + spans.b_length <= 61)
     ).all()
@@ -75,29 +86,61 @@ short_documents = st.lists(
 )
 
 
-@given(lengths=short_documents, seed=st.integers(0, 2**31))
-def test_what_a_random_next_displaces_comes_back(lengths, seed):
-    """Every token of the corpus is in an A or a true B if nothing is long enough to be cut."""
+@given(lengths=short_documents, seed=st.integers(0, 2**31), data=st.data())
+def test_each_sentence_of_the_own_documents_is_used_and_each_label_is_right(lengths, seed, data):
+    """With rows so long that nothing is cut: where B begins tells whether it follows A.
+
+    Every sentence is in an A or in a true B, of its own document and no other: what a random B
+    displaces comes back.
+    """
     documents = documents_of(lengths)
-    options = config(max_seq_length=512, short_seq_probability=0.0)
-    seen = np.zeros(len(documents.tokens), bool)
-    for a, n, b, m, random_next in zip(
-        *make_sequences(documents, options, np.random.default_rng(seed)), strict=True
-    ):
-        seen[a : a + n] = True
-        if not random_next:
-            seen[b : b + m] = True
-    assert seen.all()
+    first = data.draw(st.integers(0, len(lengths) - 1))
+    own = range(first, data.draw(st.integers(first + 1, len(lengths))))
+    options = config(max_seq_length=512, short_seq_probability=data.draw(st.sampled_from([0, 1])))
+    counts = Counter()
+    spans = make_sequences(documents, options, np.random.default_rng(seed), own, counts)
+    a_end = spans.a_begin + spans.a_length
+    a_document, b_document = owner(documents, spans.a_begin), owner(documents, spans.b_begin)
+    random_next = spans.label == 1
+    assert np.array_equal(owner(documents, a_end - 1), a_document)
+    assert np.array_equal(owner(documents, spans.b_begin + spans.b_length - 1), b_document)
+    assert np.array_equal(spans.b_begin[~random_next], a_end[~random_next])
+    assert (b_document[~random_next] == a_document[~random_next]).all()
+    assert (b_document[random_next] != a_document[random_next]).all()
+    for bound in (spans.a_begin, a_end, spans.b_begin, spans.b_begin + spans.b_length):
+        assert np.isin(bound, documents.sentences).all()
+    seen = np.zeros(len(documents.tokens), int)
+    for a, n, b, m, label in zip(*spans, strict=True):
+        seen[a : a + n] += 1
+        if not label:
+            seen[b : b + m] += 1
+    begin = documents.sentences[documents.documents[own.start]]
+    end = documents.sentences[documents.documents[own.stop]]
+    assert (seen[begin:end] == 1).all()
+    assert not seen[:begin].any()
+    assert not seen[end:].any()
+    # A has no next where it ends its document.
+    ends_document = np.isin(a_end, documents.sentences[documents.documents])
+    assert counts["pairs_without_next"] == ends_document.sum()
+    assert random_next[ends_document].all()
+    assert counts["pairs_with_next"] == (~ends_document).sum()
+    assert counts["random_next"] == (random_next & ~ends_document).sum()
 
 
-def test_half_of_the_second_sentences_are_random_where_there_is_a_choice():
-    documents = documents_of(
-        [[1] * 4000] * 40
-    )  # chunks of one sentence, always random, only at a document's end
-    spans = make_sequences(documents, config(short_seq_probability=0), np.random.default_rng(0))
-    rows = len(spans.label > 0)
-    assert rows > 3000
-    assert (spans.label > 0).mean() == pytest.approx(0.5, abs=4 * np.sqrt(0.25 / rows) + 40 / rows)
+@pytest.mark.parametrize("sentence", [1, 12, 61, 5000])
+@pytest.mark.parametrize("short", [0.0, 0.1, 1.0])
+def test_half_of_the_pairs_with_a_next_sentence_are_random(sentence, short):
+    """Of long sentences too: one that reaches the target alone does not make B random."""
+    options = config(short_seq_probability=short)
+    lengths = [[sentence] * max(4, 60_000 // sentence)] * 40
+    documents = divided(documents_of(lengths), options)
+    counts = Counter()
+    spans = make_sequences(documents, options, np.random.default_rng(0), counts=counts)
+    pairs = counts["pairs_with_next"]
+    assert pairs > 3000
+    assert counts["random_next"] / pairs == pytest.approx(0.5, abs=3 * np.sqrt(0.25 / pairs))
+    assert counts["pairs_without_next"] <= 40
+    assert spans.label.sum() == counts["random_next"] + counts["pairs_without_next"]
 
 
 def test_a_chunk_of_one_sentence_always_gets_a_random_next():
@@ -157,11 +200,37 @@ def test_truncation_cuts_the_longer_side_on_both_ends():
     assert front.std() == pytest.approx(np.sqrt(0.25 / 29), rel=0.2)
 
 
-def test_a_lone_document_gives_true_pairs_only_and_a_lone_sentence_nothing():
-    spans = make_sequences(documents_of([[9] * 30]), config(), np.random.default_rng(0))
-    assert len(spans.a_begin) > 0
-    assert not spans.label.any()
-    assert len(make_sequences(documents_of([[9]]), config(), np.random.default_rng(0)).a_begin) == 0
+def test_a_random_next_may_come_from_every_other_document_of_the_pool():
+    documents = documents_of([[8] * 400] * 12)
+    own = range(3, 6)
+    counted = np.zeros((12, 12), int)
+    for seed in range(10):
+        spans = make_sequences(documents, config(), np.random.default_rng(seed), own)
+        random_next = spans.label == 1
+        a, b = owner(documents, spans.a_begin), owner(documents, spans.b_begin)
+        np.add.at(counted, (a[random_next], b[random_next]), 1)
+    assert not counted[[0, 1, 2, *range(6, 12)]].any()
+    for number in own:
+        others = np.delete(counted[number], number)
+        assert counted[number, number] == 0
+        expected = others.mean()
+        assert expected > 20
+        # Chi square with 10 degrees of freedom: mean 10, standard deviation sqrt(20).
+        assert ((others - expected) ** 2 / expected).sum() < 10 + 5 * np.sqrt(20)
+
+
+def test_a_single_sentence_gets_a_random_next_wherever_there_are_two_documents():
+    documents = documents_of([[9], [4, 4, 4]])
+    spans = make_sequences(documents, config(), np.random.default_rng(0), range(1))
+    assert spans.label.tolist() == [1]
+    assert spans.a_begin.tolist() == [0]
+    assert owner(documents, spans.b_begin).tolist() == [1]
+
+
+def test_a_lone_document_is_an_error_and_no_document_gives_nothing():
+    for lengths in ([[9] * 30], [[9]]):
+        with pytest.raises(ValueError, match="found one document, expected two or more"):
+            make_sequences(documents_of(lengths), config(), np.random.default_rng(0))
     assert len(make_sequences(documents_of([]), config(), np.random.default_rng(0)).a_begin) == 0
 
 
@@ -175,26 +244,40 @@ def every_token_once(documents, spans):
 
 
 def test_a_sentence_longer_than_a_row_counts_as_several_of_like_length():
-    documents = documents_of([[1000], [5]])
-    spans = make_sequences(documents, config(short_seq_probability=0), np.random.default_rng(0))
+    documents, options = documents_of([[1000], [5]]), config(short_seq_probability=0)
+    spans = make_sequences(divided(documents, options), options, np.random.default_rng(0))
     seen = every_token_once(documents, spans)[:1000]
     assert (seen > 0).mean() > 0.45  # half of the pairs are cut to make room for a random next
-    full = make_sequences(documents, config(sentence_objective="none"), np.random.default_rng(0))
+    options = config(sentence_objective="none")
+    full = make_sequences(divided(documents, options), options, np.random.default_rng(0))
     assert full.a_length.tolist().count(5) == 1
     assert set(full.a_length) == {5, 58, 59}
 
 
 @given(lengths=document_lists, seed=st.integers(0, 2**31), short=st.sampled_from([0.0, 0.5]))
 def test_sentence_order_has_neighbors_of_one_document_in_either_order(lengths, seed, short):
-    documents = documents_of(lengths)
     options = config(sentence_objective="sentence_order", short_seq_probability=short)
-    spans = make_sequences(documents, options, np.random.default_rng(seed))
+    documents = divided(documents_of(lengths), options)
+    counts = Counter()
+    spans = make_sequences(documents, options, np.random.default_rng(seed), counts=counts)
     assert (
         (spans.a_length >= 1) & (spans.b_length >= 1) & (spans.a_length + spans.b_length <= 61)
     ).all()
     assert np.array_equal(owner(documents, spans.a_begin), owner(documents, spans.b_begin))
     assert np.array_equal(spans.b_begin < spans.a_begin, spans.label > 0)
     assert every_token_once(documents, spans).max(initial=0) <= 1
+    assert counts["pairs"] == len(spans.label)
+    assert counts["swapped_pairs"] == spans.label.sum()
+
+
+def test_a_sentence_of_one_token_alone_makes_no_pair_in_order_and_is_counted():
+    counts = Counter()
+    options = config(sentence_objective="sentence_order")
+    documents = documents_of([[1], [1], [2], [1, 1]])
+    spans = make_sequences(documents, options, np.random.default_rng(0), counts=counts)
+    assert (spans.a_length == 1).all()
+    assert counts["unmade_pairs"] == 2
+    assert counts["pairs"] == len(spans.label) == 2
 
 
 def test_half_of_the_pairs_are_swapped_and_no_token_is_lost():
@@ -209,10 +292,9 @@ def test_half_of_the_pairs_are_swapped_and_no_token_is_lost():
 
 @given(lengths=document_lists, seed=st.integers(0, 2**31))
 def test_full_sentences_hold_every_token_once_and_as_many_sentences_as_fit(lengths, seed):
-    documents = documents_of(lengths)
-    spans = make_sequences(
-        documents, config(sentence_objective="none"), np.random.default_rng(seed)
-    )
+    options = config(sentence_objective="none")
+    documents = divided(documents_of(lengths), options)
+    spans = make_sequences(documents, options, np.random.default_rng(seed))
     assert (every_token_once(documents, spans) == 1).all()
     assert not spans.b_length.any()
     assert not spans.label.any()

@@ -1,6 +1,7 @@
 """The inputs, `Sequences` of one or two segments, made of documents for a sentence objective."""
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import chain, pairwise
 from typing import NamedTuple
@@ -8,7 +9,15 @@ from typing import NamedTuple
 import numpy as np
 
 from bertjax.config import DataConfig
-from bertjax.data.preparation.documents import Documents, offsets_of
+from bertjax.data.preparation.documents import Documents
+from bertjax.data.records.pair_counts import (
+    PAIRS,
+    PAIRS_WITH_NEXT,
+    PAIRS_WITHOUT_NEXT,
+    RANDOM_NEXT,
+    SWAPPED,
+    UNMADE_PAIRS,
+)
 
 SPECIALS = 3  # [CLS] A [SEP] B [SEP]
 MIN_TARGET_LENGTH = 2
@@ -43,53 +52,60 @@ class Sequences(NamedTuple):
 InputFields = tuple[int, int, int, int, int]
 """One input: its value of each field of `Sequences`, in their order.
 
-A plain tuple: with a NamedTuple `make_sequences` takes 15 to 40 % longer.
+A plain tuple: with a NamedTuple `make_sequences` takes 15 to 40 % longer. `_next_sentence` says
+what it has in the fields of a random B.
+"""
+InputMaker = Callable[[list[int], list[int], DataConfig, Iterator[float]], Iterator[InputFields]]
+"""`make(begins, bounds, config, uniform)` yields the inputs of some documents.
+
+`begins` are the positions of their sentences in the tokens, and the end. Document `d` has the
+sentences `bounds[d]` to `bounds[d + 1] - 1` of these.
 """
 
 
-def make_sequences(documents: Documents, config: DataConfig, rng: np.random.Generator) -> Sequences:
+def make_sequences(
+    documents: Documents,
+    config: DataConfig,
+    rng: np.random.Generator,
+    own: range | None = None,
+    counts: Counter[str] | None = None,
+) -> Sequences:
     """Make the inputs of one pass over the documents, by `config.sentence_objective`.
 
+    `own` are the numbers of consecutive documents to make inputs of; None: all. A random B may come
+    from any document. No sentence may be longer than `max_sentence_length` (see
+    `split_long_sentences`). `counts` gets the numbers of pairs by kind, under the names in
+    `pair_counts`.
+
     `next_sentence`, as in section 3.1 and appendix A.2 of arXiv 1810.04805: sentences are gathered
-    up to a target length and split at a random sentence into A and B. In half of the cases, and
-    always if there is only one sentence, B is taken from a random position in another document
-    instead. The sentences after A, which B replaces, then begin the next input. If there is no
-    other document, B is always the text after A, and a single sentence gives no input.
+    up to a target length, two of them at least, and split at a random sentence into A and B. In
+    half of the cases, and always where A is the last sentence of its document, B is taken from a
+    random position in another document instead. The sentences after A, which B replaces, then
+    begin the next input. Needs two documents or more.
 
     `sentence_order` (arXiv 1909.11942, section 3.1): A and B follow one another, and are swapped
     half of the time; a single sentence is split at a random token.
 
     `none` (arXiv 1907.11692, section 4.2): as many sentences as fit, no B; with `cross_documents`
-    the documents are one text (see `joined`).
+    the documents are one text (see `documents.joined`).
 
-    A sentence longer than a row counts as several. An input that is still longer than a row is
-    truncated, on either end at random.
+    An input that is longer than a row is truncated, on either end at random.
     """
-    documents = _split_long_sentences(documents, config)
+    own = range(len(documents)) if own is None else own
+    counts = Counter() if counts is None else counts
     make_inputs = _MAKERS[config.sentence_objective]
     # An endless iterator of random numbers in [0, 1).
     uniform = chain.from_iterable(_random_blocks(rng))
-    inputs = make_inputs(documents, config, uniform)
+    inputs = make_inputs(*_offsets(documents, own), config, uniform)
     # One flat array is filled input by input, and its columns are the fields.
     flat = np.fromiter(chain.from_iterable(inputs), np.int64)
     columns = flat.reshape(-1, len(Sequences._fields)).T
     sequences = Sequences(*columns)
+    if config.sentence_objective == "next_sentence":
+        sequences = _with_random_next(sequences, documents, own, rng, counts)
+    elif config.sentence_objective == "sentence_order":
+        sequences = _made(sequences, counts)
     return _truncated(sequences, config.max_seq_length - SPECIALS, rng)
-
-
-def joined(documents: Documents, sep_id: int) -> Documents:
-    """Return the documents as one, each but the last with `sep_id` after it."""
-    # Where each document but the last ends, as an index into `documents.sentences`.
-    ends = documents.documents[1:-1]
-    tokens = np.insert(documents.tokens, documents.sentences[ends], np.int32(sep_id))
-    # A separator belongs to the sentence before it, so each bound moves by the separators up to it.
-    added = np.zeros(len(documents.sentences), np.int64)
-    added[ends] = 1
-    sentences = documents.sentences + np.cumsum(added)
-    # Nothing asks for the digest of the joined text; one stands there for the one document.
-    bounds = np.array([0, len(documents.sentences) - 1])
-    digest = documents.digests[:1]  # one for the one document; nothing reads it from here on
-    return Documents(tokens, sentences, bounds, digest)
 
 
 def _random_blocks(rng: np.random.Generator) -> Iterator[list[float]]:
@@ -98,36 +114,32 @@ def _random_blocks(rng: np.random.Generator) -> Iterator[list[float]]:
         yield rng.random(RANDOM_BLOCK).tolist()
 
 
-def _split_long_sentences(documents: Documents, config: DataConfig) -> Documents:
-    """Divide each sentence that is too long for a row into as few equal parts as fit into rows."""
+def max_sentence_length(config: DataConfig) -> int:
+    """Return the number of tokens of the longest sentence that fits into a row."""
     specials = SPECIALS if config.sentence_objective != "none" else SPECIALS - 1
-    max_length = config.max_seq_length - specials
-    lengths = np.diff(documents.sentences)
-    if not len(lengths) or lengths.max() <= max_length:
-        return documents
-    part_counts = (lengths + max_length - 1) // max_length  # rounded up
-    first_part = offsets_of(part_counts)
-    # One element for each part: its index within its sentence; then, repeated for all parts of a
-    # sentence, the begin and the length of the sentence, and the number of its parts.
-    index = np.arange(part_counts.sum()) - np.repeat(first_part[:-1], part_counts)
-    begin = np.repeat(documents.sentences[:-1], part_counts)
-    length = np.repeat(lengths, part_counts)
-    count = np.repeat(part_counts, part_counts)
-    part_begins = begin + length * index // count
-    # In integers: the parts differ by one token at most, and none is a short rest.
-    sentences = np.concatenate([part_begins, documents.sentences[-1:]])
-    # The parts are the new sentences: a document begins at the first part of its first sentence.
-    bounds = first_part[documents.documents]
-    return Documents(documents.tokens, sentences, bounds, documents.digests)
+    return config.max_seq_length - specials
+
+
+def _offsets(documents: Documents, own: range) -> tuple[list[int], list[int]]:
+    """Return `begins` and `bounds` of the documents `own`, as an `InputMaker` takes them."""
+    bounds = documents.documents[own.start : own.stop + 1]
+    first, last = bounds[0], bounds[-1]
+    # Lists: taking one element of a numpy array costs several times as much.
+    return documents.sentences[first : last + 1].tolist(), (bounds - first).tolist()
+
+
+_FOLLOWS, _RANDOM, _ENDS_DOCUMENT = 0, 1, 2
+"""Labels of `_next_sentence`. In the last two cases B is random; in the last one A has no next."""
 
 
 def _next_sentence(
-    documents: Documents, config: DataConfig, uniform: Iterator[float]
+    begins: list[int], bounds: list[int], config: DataConfig, uniform: Iterator[float]
 ) -> Iterator[InputFields]:
-    # Lists: taking one element of a numpy array costs several times as much.
-    begins, bounds = documents.sentences.tolist(), documents.documents.tolist()
+    """Yield the inputs; where B is random, its fields are A's document and B's target length.
+
+    Such a B is drawn for all inputs at once (`_with_random_next`), which is faster.
+    """
     max_length = config.max_seq_length - SPECIALS
-    others = len(documents) - 1
     for document, (begin, end) in enumerate(pairwise(bounds)):
         first = begin
         while first < end:
@@ -136,45 +148,67 @@ def _next_sentence(
             target = _target_length(config, max_length, uniform)
             start = begins[first]
             # Sentences `first` to `after` - 1 have `target` tokens or more, if the document has so
-            # many: else `after` is its `end`.
-            after = bisect_left(begins, start + target, first + 1, end)
-            # A and B each keep a sentence where there are two, as by the original's `a_end`.
-            # A is up to sentence `split`: one of `first` + 1 to `after` - 1, or `first` + 1 if
-            # there is only one sentence.
+            # many: else `after` is its `end`. They are two at least where the document has two. The
+            # original takes one that reaches the target alone, and its B is always random, so that
+            # a long A tells the label.
+            after = min(bisect_left(begins, start + target, first + 2, end), end)
+            # A ends before sentence `split`, one of `first` + 1 to `after` - 1: A and B each keep a
+            # sentence, as by the original's `a_end`. Of a single sentence it is `first` + 1.
             split = first + 1 + int(next(uniform) * (after - first - 1))
             a_length = begins[split] - start
-            # The order matters: the number is drawn even if there are no others.
-            if (after - first == 1 or next(uniform) < 0.5) and others > 0:
-                # One of the other documents, with equal chances.
-                # The original tries ten times to draw another one, and may then keep the document
-                # itself.
-                other = int(next(uniform) * others)
-                if other >= document:
-                    other += 1
-                low, high = bounds[other], bounds[other + 1]
-                b_first = low + int(next(uniform) * (high - low))
-                b_start = begins[b_first]
-                # One sentence at least, as in the original, even where A alone has reached the
-                # target.
-                b_target = max(1, target - a_length)  # a single sentence may be over the target
-                b_after = bisect_left(begins, b_start + b_target, b_first + 1, high)
-                b_length = begins[b_after] - b_start
+            if after - first == 1:
+                first = after
+                yield start, a_length, document, target - a_length, _ENDS_DOCUMENT
+            elif next(uniform) < 0.5:
                 # B replaced the sentences from `split` on: they begin the next input.
                 first = split
-                yield start, a_length, b_start, b_length, 1
-            elif after - first > 1:
+                yield start, a_length, document, target - a_length, _RANDOM
+            else:
+                first = after
                 b_start = begins[split]
-                b_length = begins[after] - b_start
-                first = after
-                yield start, a_length, b_start, b_length, 0
-            else:  # a single sentence without another document gives no input
-                first = after
+                yield start, a_length, b_start, begins[after] - b_start, _FOLLOWS
+
+
+def _with_random_next(
+    sequences: Sequences,
+    documents: Documents,
+    own: range,
+    rng: np.random.Generator,
+    counts: Counter[str],
+) -> Sequences:
+    """Draw each random B that `_next_sentence` left open, and count the pairs.
+
+    B begins at a random sentence of a random document other than A's, and has as many sentences as
+    its target length takes: one at least, as in the original, even where A alone has reached it.
+    """
+    label = sequences.label
+    is_random = label != _FOLLOWS
+    a_document = own.start + sequences.b_begin[is_random]
+    target = np.maximum(sequences.b_length[is_random], 1)
+    others = len(documents) - 1
+    if len(target) and not others:
+        raise ValueError("next_sentence: found one document, expected two or more")
+    # The original tries ten times to draw another document, and may then keep A's own.
+    b_document = (rng.random(len(target)) * others).astype(np.int64)
+    b_document += b_document >= a_document
+    low, high = documents.documents[b_document], documents.documents[b_document + 1]
+    b_first = low + (rng.random(len(target)) * (high - low)).astype(np.int64)
+    b_start = documents.sentences[b_first]
+    b_after = np.minimum(np.searchsorted(documents.sentences, b_start + target), high)
+    b_begin, b_length = sequences.b_begin.copy(), sequences.b_length.copy()
+    b_begin[is_random] = b_start
+    b_length[is_random] = documents.sentences[b_after] - b_start
+    ends_document = int((label == _ENDS_DOCUMENT).sum())
+    counts[PAIRS_WITH_NEXT] += len(label) - ends_document
+    counts[RANDOM_NEXT] += len(target) - ends_document
+    counts[PAIRS_WITHOUT_NEXT] += ends_document
+    return sequences._replace(b_begin=b_begin, b_length=b_length, label=is_random.astype(np.int64))
 
 
 def _sentence_order(
-    documents: Documents, config: DataConfig, uniform: Iterator[float]
+    begins: list[int], bounds: list[int], config: DataConfig, uniform: Iterator[float]
 ) -> Iterator[InputFields]:
-    begins, bounds = documents.sentences.tolist(), documents.documents.tolist()
+    """Yield the inputs; one whose A has no tokens cannot be made (see `_made`)."""
     max_length = config.max_seq_length - SPECIALS
     for first, end in pairwise(bounds):
         while first < end:
@@ -187,17 +221,25 @@ def _sentence_order(
                 middle = start + 1 + int(next(uniform) * (stop - start - 1))
             first = after
             if stop - start < 2:  # one token cannot be split
-                continue
-            if next(uniform) < 0.5:
+                yield start, 0, start, 0, 0
+            elif next(uniform) < 0.5:
                 yield start, middle - start, middle, stop - middle, 0
             else:
                 yield middle, stop - middle, start, middle - start, 1
 
 
+def _made(sequences: Sequences, counts: Counter[str]) -> Sequences:
+    """Return the pairs of `_sentence_order` that could be made, and count all."""
+    made = sequences.a_length > 0
+    counts[UNMADE_PAIRS] += int((~made).sum())
+    counts[PAIRS] += int(made.sum())
+    counts[SWAPPED] += int(sequences.label.sum())
+    return Sequences(*(field[made] for field in sequences))
+
+
 def _full_sentences(
-    documents: Documents, config: DataConfig, uniform: Iterator[float]
+    begins: list[int], bounds: list[int], config: DataConfig, uniform: Iterator[float]
 ) -> Iterator[InputFields]:
-    begins, bounds = documents.sentences.tolist(), documents.documents.tolist()
     max_length = config.max_seq_length - (SPECIALS - 1)
     for first, end in pairwise(bounds):
         while first < end:
@@ -209,7 +251,7 @@ def _full_sentences(
             first = after
 
 
-_MAKERS: dict[str, Callable[[Documents, DataConfig, Iterator[float]], Iterator[InputFields]]] = {
+_MAKERS: dict[str, InputMaker] = {
     "next_sentence": _next_sentence,
     "sentence_order": _sentence_order,
     "none": _full_sentences,
@@ -235,9 +277,7 @@ def _truncated(sequences: Sequences, max_length: int, rng: np.random.Generator) 
     front is drawn from a binomial distribution.
     """
     a, b = sequences.a_length, sequences.b_length
-    # An input without B fits by how it was made. It may have one token more, for it has one [SEP]
-    # less.
-    # Without B the inputs were made to fit already.
+    # An input without B was made to fit. It may have one token more, for it has one [SEP] less.
     fits = (a + b <= max_length) | (b == 0)
     # The longer of A and B is cut alone until both fit, or until both have the same length; from
     # then on they are cut in turn. So A keeps all or what B leaves of `max_length`, at least half.

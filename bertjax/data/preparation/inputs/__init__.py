@@ -1,0 +1,1 @@
+"""Inputs: documents become one or two segments each, and these become rows of ids."""
