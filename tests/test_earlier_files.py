@@ -105,7 +105,11 @@ def test_the_same_corpus_has_the_documents_and_the_tokens_of_an_earlier_version(
         if name.name == "tokenizer_config.json":
             # The rule of words is new: a tokenizer made before has none, and keeps the first one.
             assert json.loads(after[name]).pop("word_rule") == WORD_RULE
-            assert_kept(json.loads(content), json.loads(after[name]))
+            settings = json.loads(content)
+            # Slow classes of `transformers` 4 took this name for a path.
+            assert settings.pop("vocab_file") == "vocab.txt"
+            assert "vocab_file" not in json.loads(after[name])
+            assert_kept(settings, json.loads(after[name]))
         elif name.parts[0] == "tokenizer":
             assert after[name] == content, name
 

@@ -4,9 +4,11 @@ import jax
 import pytest
 
 import bertjax
+from bertjax.data.tokenizers.sentencepiece import SentencePiece
 from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import UserError
 from bertjax.training.saved_model import save_model
+from tests.data.tokenizers.models import content as sentencepiece_model
 from tests.factory import small_config
 
 
@@ -62,3 +64,28 @@ def test_without_its_package_a_format_is_refused_and_nothing_is_left(run, tmp_pa
     with pytest.raises(UserError, match=r"onnx: found no such package.*bertjax\[onnx\]"):
         bertjax.export_model(run, tmp_path / "out", "onnx")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("format", ["huggingface", "stablehlo"])
+def test_a_tokenizer_that_other_programs_would_read_otherwise_is_refused(tmp_path, format):
+    words = SentencePiece("m", sentencepiece_model("word"), "unigram", True)
+    config = small_config()
+    params = bertjax.init(config.model, jax.random.key(0))
+    save_model(tmp_path / "run", config, params, words, {})
+    with pytest.raises(UserError, match="found a SentencePiece model of .* algorithm word, which"):
+        bertjax.export_model(tmp_path / "run", tmp_path / "out", format)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_configuration_of_a_model_does_not_change_the_tokenizer(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    config = small_config()
+    params = bertjax.init(config.model, jax.random.key(0))
+    for kind in ("unigram", "bpe"):
+        tokenizer = SentencePiece("m", sentencepiece_model(kind), kind, True)
+        save_model(tmp_path / kind / "run", config, params, tokenizer, {})
+        bertjax.export_model(tmp_path / kind / "run", tmp_path / kind / "out", "huggingface")
+        theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / kind / "out")
+        text = "The quick e\u0301 <USER> fox"
+        expected = tokenizer.encode_batch([text])[0].tolist()
+        assert theirs(text, add_special_tokens=False)["input_ids"] == expected

@@ -145,10 +145,11 @@ def longest_pattern(texts: Iterable[str]) -> str:
     for first, following in endings.items():
         firsts.setdefault(frozenset(following), []).append(first)
     options: list[str] = []
-    for following, characters in firsts.items():
-        rest = longest_pattern(following - {""}) if following - {""} else ""
+    for ends, characters in firsts.items():
+        longer = ends - {""}
+        rest = longest_pattern(longer) if longer else ""
         # Greedy: the text that ends here is taken only where no longer one goes on.
-        optional = "?" if rest and "" in following else ""
+        optional = "?" if rest and "" in ends else ""
         options.append(f"[{_escaped(characters)}]{rest}{optional}")
     return f"(?:{'|'.join(sorted(options))})"
 

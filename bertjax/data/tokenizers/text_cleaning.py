@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from tokenizers import normalizers
 
@@ -63,7 +63,7 @@ class TextCleaning:
 
     def loses_mark(self, character: str) -> bool:
         """Return whether a character has a mark that is removed."""
-        form = "NFKD" if self.name == ALBERT else "NFD"
+        form: Literal["NFKD", "NFD"] = "NFKD" if self.name == ALBERT else "NFD"
         kinds = [unicodedata.category(part) for part in unicodedata.normalize(form, character)]
         marks = ("Mn", "Mc", "Me") if self.name == ALBERT else ("Mn",)
         return any(kind in marks for kind in kinds)

@@ -21,6 +21,7 @@ from bertjax.data.tokenizers.tokenizer import load_tokenizer
 from bertjax.errors import UserError
 from bertjax.masking.static import unmask
 from tests.data.corpus.formats.test_archives import write as write_archive
+from tests.data.tokenizers.models import content as sentencepiece_model
 from tests.interrupted_prepare import start
 from tests.waiting import until
 
@@ -708,3 +709,15 @@ def test_letters_of_each_script_are_counted_by_split(tmp_path):
     for split in ("train", "validation"):
         documents = manifest.counts[f"{split}_documents"]
         assert manifest.scripts[split] == {"Cyrillic": 5 * documents, "Latin": 4 * documents}
+
+
+def test_a_model_that_other_programs_would_read_otherwise_is_refused_before_the_work(
+    corpus, tmp_path
+):
+    (tmp_path / "words.model").write_bytes(sentencepiece_model("word"))
+    tokenizer = TokenizerConfig(kind="unigram", vocab_file=str(tmp_path / "words.model"))
+    config = dataclasses.replace(config_of(corpus), tokenizer=tokenizer)
+    for _ in range(2):  # the second time nothing is there that would be taken for a checked one
+        with pytest.raises(UserError, match=r"words\.model: found a SentencePiece model of"):
+            prepare(config, tmp_path / "out")
+        assert not (tmp_path / "out" / "tokenizer").exists()

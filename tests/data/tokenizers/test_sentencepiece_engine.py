@@ -104,6 +104,11 @@ def test_what_tokenizers_cannot_express_is_named(kind, options, unused, problem)
     assert re.fullmatch(problem, engine_problem(read_model(trained)))
 
 
+def test_spaces_that_stay_spaces_are_named():
+    model = read_model(content())._replace(escape_whitespaces=False)
+    assert engine_problem(model) == "escape_whitespaces false"
+
+
 def test_pieces_of_equal_scores_are_named_for_bpe():
     equal = with_scores(content("bpe"), lambda piece: -float(len(piece.name)))
     assert re.fullmatch("the pieces .* of equal scores", engine_problem(read_model(equal)))

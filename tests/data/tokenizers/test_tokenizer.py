@@ -331,3 +331,30 @@ def test_folders_without_tokenizer_json_of_earlier_versions_load_with_their_fing
         '{"kind": "bpe", "do_lower_case": true, "vocab_file": "spiece.model"}'
     )
     assert load_tokenizer(tmp_path).fingerprint == hashlib.sha256(b"bpe True " + model).hexdigest()
+
+
+def test_a_model_whose_pieces_show_no_words_is_refused_when_opened_but_loads_if_saved(tmp_path):
+    from tests.data.tokenizers.models import content
+
+    option = "treat_whitespace_as_suffix"
+    model = content("unigram", treat_whitespace_as_suffix=True)
+    (tmp_path / "x.model").write_bytes(model)
+    config = TokenizerConfig(kind="unigram", vocab_file=str(tmp_path / "x.model"))
+    with pytest.raises(UserError, match=rf"x\.model: found a model of {option}, expected one with"):
+        open_vocabulary(config)
+    # As an earlier version saved it.
+    (tmp_path / "spiece.model").write_bytes(model)
+    (tmp_path / "tokenizer_config.json").write_text(
+        '{"kind": "unigram", "do_lower_case": true, "vocab_file": "spiece.model"}'
+    )
+    assert load_tokenizer(tmp_path).vocab_size > 5
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "byte_bpe"])
+def test_saved_settings_name_no_file(tmp_path, kind):
+    from tests.data.tokenizers.test_byte_bpe import TRAINED as BYTE_BPE
+
+    {**TRAINED, "byte_bpe": BYTE_BPE}[kind].save(tmp_path)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    assert not [key for key in settings if key.endswith("_file")]
+    assert load_tokenizer(tmp_path).kind == kind
