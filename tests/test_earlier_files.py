@@ -105,7 +105,10 @@ def test_the_same_corpus_has_the_documents_and_the_tokens_of_an_earlier_version(
         if name.name == "tokenizer_config.json":
             # The rule of words is new: a tokenizer made before has none, and keeps the first one.
             assert json.loads(after[name]).pop("word_rule") == WORD_RULE
-            assert_kept(json.loads(content), json.loads(after[name]))
+            earlier_fields = json.loads(content)
+            # Its name misled `transformers` 4, and is not written any more.
+            del earlier_fields["vocab_file"]
+            assert_kept(earlier_fields, json.loads(after[name]))
         elif name.parts[0] == "tokenizer":
             assert after[name] == content, name
 
