@@ -8,31 +8,24 @@ started again, it makes only what is missing.
 """
 
 import dataclasses
-import json
 import os
 import uuid
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-import numpy as np
 from etils import epath
 
 from bertjax.config import Config
 from bertjax.config.sql_source import without_password
-from bertjax.data.corpus import cleaning, sentences
 from bertjax.data.corpus import sources as corpus
-from bertjax.data.corpus.work_units import NULL_DOCUMENTS, WorkUnit, make_work_units
+from bertjax.data.corpus.work_units import WorkUnit, make_work_units
 from bertjax.data.preparation import (
     build_shard,
     near_duplicates,
     snapshots,
     text_losses,
-    tokenize_corpus,
     vocabulary_sample,
 )
-from bertjax.data.preparation.build_shard import ShardReport
 from bertjax.data.preparation.claim import (
     check_same_inputs,
     check_same_vocabulary,
@@ -46,21 +39,18 @@ from bertjax.data.preparation.inputs.document_pool import (
     config_of_split,
     forget_pool,
 )
+from bertjax.data.preparation.outcome import Made, make_manifest, read_counts
 from bertjax.data.preparation.runners import Runner, RunStage, WorkItem, local_runner
 from bertjax.data.preparation.shard_assignment import Plan, plan_shards
-from bertjax.data.preparation.snapshots import Snapshot
 from bertjax.data.preparation.splits.bound import choose_bound
 from bertjax.data.preparation.tokenize_corpus import (
-    DONE,
-    SCRIPTS,
     TOKENIZER,
     TOKENS,
     load,
     tokenize_unit,
 )
 from bertjax.data.records import tfds_metadata
-from bertjax.data.records.manifest import WORK, Manifest, read_manifest, write_manifest
-from bertjax.data.records.record_format import schema_of
+from bertjax.data.records.manifest import SPLITS, WORK, Manifest, read_manifest, write_manifest
 from bertjax.data.tokenizers.export_check import check_export
 from bertjax.data.tokenizers.tokenizer import (
     Tokenizer,
@@ -68,10 +58,8 @@ from bertjax.data.tokenizers.tokenizer import (
     open_vocabulary,
     train_tokenizer,
 )
-from bertjax.errors import UserError, check, require_package
+from bertjax.errors import UserError, require_package
 from bertjax.progress import Progress, silent
-
-SPLITS = ("train", "validation")
 
 
 @dataclass(frozen=True)
@@ -149,7 +137,14 @@ def prepare(
         tokenizer = _make_tokenizer(preparation)
         configs = _make_shards(preparation)
 
-    manifest = _make_manifest(preparation, configs, tokenizer, inputs, taken)
+    made = Made(
+        config,
+        preparation.folder_path,
+        preparation.unit_names,
+        preparation.plan,
+        preparation.moved,
+    )
+    manifest = make_manifest(made, configs, tokenizer, inputs, taken)
     progress("describe", 0, 0)
     tfds_metadata.write(folder, manifest)
     # Everything but the clean-up is done now: a folder with a manifest is finished.
@@ -224,7 +219,7 @@ def _make_shards(preparation: _Preparation) -> dict[str, Config]:
         for work_unit in preparation.work_units
     ]
     preparation.run_stage("tokenize", items)
-    text_losses.report(_read_counts(preparation), config.tokenizer)
+    text_losses.report(read_counts(folder, names), config.tokenizer)
     # Between the two: it needs the sketches of all units, and the shards leave out what it finds.
     threshold = config.data.near_duplicate_threshold
     if threshold:
@@ -233,7 +228,7 @@ def _make_shards(preparation: _Preparation) -> dict[str, Config]:
     corpus = TokenizedCorpus(
         folder,
         tuple(names),
-        plan.pooled(_read_counts(preparation)[TOKENS]),
+        plan.pooled(read_counts(folder, names)[TOKENS]),
         near_duplicates_dropped=threshold > 0,
         preparation=uuid.uuid4().hex,
     )
@@ -254,118 +249,6 @@ def _make_shards(preparation: _Preparation) -> dict[str, Config]:
 def _without_passwords(config: Config) -> Config:
     names = tuple(without_password(name) for name in config.data.corpus)
     return config.replace(data={"corpus": names})
-
-
-def _make_manifest(
-    preparation: _Preparation,
-    configs: dict[str, Config],
-    tokenizer: Tokenizer,
-    inputs: dict[str, Any],
-    taken: dict[str, Snapshot],
-) -> Manifest:
-    """Return the manifest; raise `UserError` if a split has shards but no records."""
-    data, plan = preparation.config.data, preparation.plan
-    reports = [build_shard.read_report(preparation.folder_path, shard) for shard in plan.shards()]
-    document_count = sum(report.counts.documents for report in reports)
-    # They are known only now, so enough documents at the start may be too few at the end.
-    near_count = sum(report.counts.near_duplicates for report in reports)
-    dropped = f", {near_count} near-duplicates dropped" if near_count else ""
-    for split in SPLITS:
-        records = [report.info.records for report in reports if report.info.split == split]
-        check(
-            # A split without shards is as asked for: nothing is held out at a fraction of 0.
-            sum(records) > 0 or not records,
-            where=f"split {split}, of {document_count} documents{dropped}",
-            found="no instance",
-            expected=f"one or more (data.validation_fraction is {data.validation_fraction})",
-        )
-        in_split = [report.counts for report in reports if report.info.split == split]
-        text_losses.check_maskable(
-            f"split {split}",
-            sum(counts.tokens for counts in in_split),
-            sum(counts.unknown_tokens for counts in in_split),
-            preparation.config.tokenizer,
-        )
-    return Manifest(
-        schemas={split: schema_of(configs[split].data, split) for split in SPLITS},
-        tokenizer_fingerprint=tokenizer.fingerprint,
-        vocab_size=tokenizer.vocab_size,
-        settings=inputs["settings"],
-        sources=inputs["sources"],
-        shards=tuple(report.info for report in reports),
-        validation_unigram_entropy=_unigram_entropy(reports),
-        counts=_with_null_rows(_count_documents(preparation, reports), taken),
-        snapshots={name: asdict(snapshot) for name, snapshot in taken.items()},
-        scripts=_count_scripts(_read_counts(preparation)),
-    )
-
-
-def _unigram_entropy(reports: Sequence[ShardReport]) -> float:
-    """Return the entropy of the held-out documents' tokens, in nats; 0 where there are none."""
-    counts = [report.counts.token_counts for report in reports if report.counts.token_counts]
-    if not counts:
-        counts = [[1]]  # one token that is certain
-    frequencies = np.sum(counts, axis=0)
-    # Without those that do not occur: 0 log 0 counts as 0, and numpy makes it NaN.
-    p = frequencies[frequencies > 0] / frequencies.sum()
-    return float(-(p * np.log(p)).sum())
-
-
-def _count_documents(preparation: _Preparation, reports: Sequence[ShardReport]) -> dict[str, int]:
-    """Return the counts of what was read, what cleaning changed, and what each split has."""
-    read = _read_counts(preparation)
-    names = (*cleaning.COUNTED, *sentences.COUNTED, *tokenize_corpus.COUNTED)
-    counts = {name: read[name] for name in names}
-    # Most corpora have none.
-    if read[NULL_DOCUMENTS]:
-        counts[NULL_DOCUMENTS] = read[NULL_DOCUMENTS]
-    counts["duplicate_documents"] = sum(report.counts.duplicates for report in reports)
-    counts["near_duplicate_documents"] = sum(report.counts.near_duplicates for report in reports)
-    for split in SPLITS:
-        in_split = [report.counts for report in reports if report.info.split == split]
-        counts[f"{split}_documents"] = sum(shard.documents for shard in in_split)
-        counts[f"{split}_sentences"] = sum(shard.sentences for shard in in_split)
-        counts[f"{split}_tokens"] = sum(shard.tokens for shard in in_split)
-        counts[f"{split}_largest_document_tokens"] = max(
-            (shard.largest for shard in in_split), default=0
-        )
-        counts[f"{split}_moved_documents"] = preparation.moved.get(split, 0)
-        pairs: Counter[str] = Counter()
-        for shard in in_split:
-            pairs.update(shard.pairs)
-        for name, pair_count in pairs.items():
-            counts[f"{split}_{name}"] = pair_count
-    return counts
-
-
-def _with_null_rows(counts: dict[str, int], taken: dict[str, Snapshot]) -> dict[str, int]:
-    """Return the counts with the rows that the snapshots leave out among the null documents."""
-    null_rows = sum(snapshot.null_rows for snapshot in taken.values())
-    # Most corpora have none.
-    if not null_rows:
-        return counts
-    return {**counts, NULL_DOCUMENTS: counts.get(NULL_DOCUMENTS, 0) + null_rows}
-
-
-def _count_scripts(read: Counter[str]) -> dict[str, dict[str, int]]:
-    """Return the characters of each script in each split, the most frequent script first."""
-    scripts: dict[str, dict[str, int]] = {}
-    for split in SPLITS:
-        prefix = SCRIPTS.format(split, "")
-        found = {
-            name.removeprefix(prefix): n for name, n in read.items() if name.startswith(prefix)
-        }
-        scripts[split] = dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
-    return scripts
-
-
-def _read_counts(preparation: _Preparation) -> Counter[str]:
-    """Return the counts of all tokenized work units, added up."""
-    read: Counter[str] = Counter()
-    for name in preparation.unit_names:
-        done = preparation.folder / WORK / name / DONE
-        read.update(json.loads(done.read_text()))
-    return read
 
 
 def _text_bytes(work_units: Sequence[WorkUnit]) -> int:

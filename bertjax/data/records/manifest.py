@@ -14,6 +14,7 @@ from bertjax.storage import write_whole
 FILE = "manifest.json"
 WORK = ".work"
 """Subfolder with the intermediate results of a preparation that is not finished."""
+SPLITS = ("train", "validation")
 # Version 1 had one schema for both splits; training rows for dynamic masks need another.
 VERSION = 2
 
