@@ -122,6 +122,9 @@ def _whole(text: str) -> list[str]:
 
 
 def _lines(text: str) -> list[str]:
+    # Asked once for the whole text: asked line by line, it takes twice the time of the splitting.
+    if "  " not in text and text.replace("\n", " ").isprintable():
+        return [line for line in map(str.strip, text.split("\n")) if line]
     return [line for line in map(_with_single_spaces, text.split("\n")) if line]
 
 

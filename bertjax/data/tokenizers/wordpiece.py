@@ -126,7 +126,7 @@ class WordPiece:
             accumulate(map(len, chunks_by_text), initial=0), np.int64, len(texts) + 1
         )
         offsets = np.concatenate([[0], np.cumsum(ends - begins)])[chunk_bounds]
-        losses = Losses(int(self._unknown[numbers].sum()), int(self._stripped[numbers].sum()))
+        losses = Losses(_sum_of(self._unknown, numbers), _sum_of(self._stripped, numbers))
         if len(self._chunk_numbers) > CACHED_CHUNKS:
             self._clear_cache()
         return tokens, offsets, losses
@@ -299,3 +299,9 @@ def _characters(
     by_frequency = sorted(counts, key=lambda character: (-counts[character], character))
     alphabet = sorted(by_frequency[:limit])
     return alphabet, [character for character in alphabet if character in inside_words]
+
+
+def _sum_of(counts: np.ndarray, numbers: np.ndarray) -> int:
+    """Return the sum of the counts with these numbers."""
+    # Of English text nothing is lost: a look at the few chunks spares one at each of the text's.
+    return int(counts[numbers].sum()) if counts.any() else 0
