@@ -231,6 +231,7 @@ def test_a_header_that_asks_for_memory_is_refused(tmp_path):
         assert "a name or attributes of 8,589,934,592 bytes" in error_of(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".zip", ".tar.zst"])
 def test_memory_is_bounded_by_a_document_not_by_the_archive_or_its_files(tmp_path, ending):
     line = json.dumps({"text": "some words " * 10_000}) + "\n"
