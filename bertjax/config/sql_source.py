@@ -20,6 +20,7 @@ READ_ONLY_DIALECTS = ("postgresql", "sqlite")
 
 _FORM = "sql:DIALECT://USER@HOST/DATABASE?query=SELECT ..., or ?table=NAME"
 _DIALECT = re.compile(r"([A-Za-z]\w*)(?:\+(\w+))?://", re.ASCII)
+_UNDECODED = re.compile("[\ud800-\udfff]")
 # What follows belongs to the query. It may hold `&`, `?` and `#`, which SQL has as operators.
 _QUERY = re.compile(r"[?&]query=")
 _SECRET_OPTION = re.compile(r"pass|pwd|secret|token|credential|odbc_connect|(?<!ssl)key", re.I)
@@ -83,6 +84,13 @@ def parse_sql_source(name: str) -> SqlSource:
         # Nothing of it is quoted: where no URL is recognized, a password may stand anywhere.
         raise mismatch(where="data.corpus sql", found="no URL of a database", expected=_FORM)
     where = f"data.corpus {one_line(without_password(name))}"
+    check(
+        # What the shell gives for bytes that are not UTF-8, and no driver takes.
+        not _UNDECODED.search(name),
+        where=where,
+        found="bytes that are not UTF-8",
+        expected="text in UTF-8, or percent-encoded",
+    )
     authority, path, listed = _split_url(head[dialect.end() :])
     check(
         # It may end a password that has what ends an authority.

@@ -89,7 +89,7 @@ def check_unchanged(path: epath.Path, before: Config, now: Config, made: int) ->
             name in free or name not in changed,
             where=f"{path}: {name}",
             found=values_now[name],
-            expected=_expected(name, values_before[name], before),
+            expected=_expected(name, values_before[name], before, now),
         )
     if changed & SCHEDULE:
         log.info("%s", _describe_schedule(before, now, made))
@@ -120,11 +120,13 @@ def _rates(config: Config, steps: int) -> np.ndarray:
     return np.broadcast_to(rates, (steps,))
 
 
-def _expected(name: str, value: object, before: Config) -> str:
+def _expected(name: str, value: object, before: Config, now: Config) -> str:
     """Return what a refusal names as expected, for a field with this value at the run's start."""
     ways = "or another --run-dir"
-    if name == "train.steps":
-        ways = f"optimizer.restarts {before.train.steps} beside it, {ways}"
+    # A shorter run has no step left for a restart. A restart that was made stays.
+    if name == "train.steps" and now.train.steps > before.train.steps:
+        restarts = " ".join(map(str, (*before.optimizer.restarts, before.train.steps)))
+        ways = f"optimizer.restarts {restarts} beside it, {ways}"
     return f"{value}, with which the run began ({ways})"
 
 

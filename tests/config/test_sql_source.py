@@ -157,6 +157,9 @@ def test_where_no_transaction_is_read_only_words_that_write_are_refused():
     ("sql:postgresql://u:secret@h/d?table=s.", "found a dot at an end"),
     ("sql:postgresql://u:secret@h/d?sslmode&table=t", "found an option without a value"),
     ("sql:postgresql://u:%ffsecret@h/d?table=t", "not UTF-8"),
+    # A byte that is not UTF-8, as Python gives it from a command line.
+    ("sql:postgresql://u:secret@h/d?query=SELECT '\udce9'", "found bytes that are not UTF-8"),
+    ("sql:postgresql://u:\udce9secret@h/d?table=t", "found bytes that are not UTF-8"),
 ])  # fmt: skip
 def test_a_configuration_names_what_is_wrong_with_a_source_in_one_line(name, message):
     with pytest.raises(UserError, match=message) as caught:

@@ -50,14 +50,20 @@ def test_a_longer_run_needs_a_restart_where_its_schedule_looks_at_the_steps():
         changed(began, made=100, train={"steps": 150})
     assert "train.steps: found 150, expected 100" in str(refused.value)
     assert "optimizer.restarts 100 beside it" in str(refused.value)
+    # No restart makes a run shorter.
+    with pytest.raises(UserError) as refused:
+        changed(began, made=100, train={"steps": 50})
+    assert "restarts" not in str(refused.value)
     longer = {"train": {"steps": 150}, "optimizer": {"restarts": (100,)}}
     changed(began, made=100, **longer)
     # Interrupted, and asked for more before its end.
     changed(began, made=60, **longer)
     # A second continuation keeps the restart and adds another.
+    again = {"train": {"steps": 150}, "optimizer": {"warmup_steps": 10, "restarts": (100,)}}
+    with pytest.raises(UserError, match="optimizer.restarts 100 150 beside it"):
+        changed(again, made=150, train={"steps": 300})
     twice = {"train": {"steps": 300}, "optimizer": {"restarts": (100, 150)}}
-    changed({"train": {"steps": 150}, "optimizer": {"warmup_steps": 10, "restarts": (100,)}},
-            made=150, **twice)  # fmt: skip
+    changed(again, made=150, **twice)
 
 
 @pytest.mark.parametrize("restart", [50, 99, 101])

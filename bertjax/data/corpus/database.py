@@ -22,6 +22,8 @@ from bertjax.errors import UserError, check, mismatch, nearest, needs_extra, one
 ROWS_AT_ONCE = 256
 
 _DEFAULT_DRIVERS = {"postgresql": "psycopg"}  # SQLAlchemy 2.0 would take psycopg2
+# Where a driver's module and its package have different names.
+_PACKAGES = {"psycopg": "'bertjax[sql]'", "MySQLdb": "mysqlclient"}
 _OTHER_PASSWORDS = {
     "postgresql": ", or in PGPASSWORD or ~/.pgpass",
     "mysql": ", or in a file, ?read_default_file=PATH",
@@ -143,7 +145,8 @@ def _engine(source: SqlSource, where: str) -> Any:
             expected=f"one that SQLAlchemy has{nearest(source.dialect, dialects.__all__)}",
         ) from None
     except ImportError as error:
-        package = "'bertjax[sql]'" if driver == "psycopg" else str(error.name or driver)
+        module = str(error.name or driver)
+        package = _PACKAGES.get(driver) or _PACKAGES.get(module, module)
         raise mismatch(
             where=where,
             found=f"no driver for it ({_reason(error, source)})",

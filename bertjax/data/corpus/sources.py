@@ -68,7 +68,8 @@ def fingerprint(source: Source) -> str:
         facts += f" {sys.version}"
     elif source.format not in ("tfds", "sql"):
         facts += f" {version_of(epath.Path(source.name))}"
-    return hashlib.sha256(facts.encode()).hexdigest()
+    # With the bytes of a file's name that is not UTF-8.
+    return hashlib.sha256(facts.encode(errors="surrogateescape")).hexdigest()
 
 
 def _file_sources(config: DataConfig, name: str) -> list[Source]:

@@ -65,7 +65,9 @@ class WorkUnit:
         """The name of the unit's folder: 16 hexadecimal digits that follow from its parts."""
         # From the parts, so that a preparation started again finds the folders of its units.
         lines = [f"{p.source.name} {p.source.format} {p.begin} {p.end}" for p in self.parts]
-        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+        # With the bytes of a file's name that is not UTF-8.
+        parts = "\n".join(lines).encode(errors="surrogateescape")
+        return hashlib.sha256(parts).hexdigest()[:16]
 
 
 def make_work_units(sources: Sequence[Source], unit_bytes: int = 0) -> list[WorkUnit]:

@@ -167,14 +167,16 @@ class ForeignRecords:
             "next_sentence_labels": 2,
         }
         for name in self.schema.lengths:
-            if name in record_format.FLOATS:
-                continue
             values, limit = batch[name], limits.get(name, 2**31)
-            outside = np.argwhere((values < 0) | (values >= limit))
+            inside, expected = (values >= 0) & (values < limit), f"0 to {limit - 1}"
+            if name in record_format.FLOATS:
+                # A weight below 0 would turn the loss round; NaN is neither.
+                inside, expected = (values >= 0) & (values < np.inf), "a finite weight, not below 0"
+            outside = np.argwhere(~inside)
             if len(outside):
                 row, column = outside[0]
                 where = f"{self._where(record_numbers[row])}: {name}"
-                raise mismatch(where=where, found=values[row, column], expected=f"0 to {limit - 1}")
+                raise mismatch(where=where, found=values[row, column], expected=expected)
 
     def _check_examples(self, examples: list[bytes], record_numbers: np.ndarray) -> None:
         """Raise the `UserError` that names the first record that does not fit, and its fault."""

@@ -135,6 +135,7 @@ def test_a_missing_or_foreign_file_is_named_and_none_is_made(tmp_path):
     ("postgresq://u:secret@h/d", "found the dialect postgresq, expected one that SQLAlchemy has; the nearest is postgresql"),
     ("postgresql+nosuch://u:secret@h/d", "found the dialect postgresql+nosuch, expected one that SQLAlchemy has"),
     ("oracle+oracledb://u:secret@h/d", "found no driver for it (No module named 'oracledb'), expected it to be installed: pip install oracledb"),
+    ("mysql://u:secret@h/d", "found no driver for it (No module named 'MySQLdb'), expected it to be installed: pip install mysqlclient"),
     ("postgresql+psycopg_async://u:secret@h/d", "which is for asyncio, expected one that is not"),
     ("postgresql://u:secret@127.0.0.1:1/d", "Connection refused"),
     ("postgresql://u:secret@127.0.0.1:1/d?nosuch=1", 'cannot be connected to (invalid connection option "nosuch")'),

@@ -1,5 +1,6 @@
 import os
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -64,6 +65,20 @@ def test_a_fingerprint_follows_the_modification_time_of_a_file(tmp_path):
     assert fingerprint(source) == first
     os.utime(path, (1, 1))
     assert fingerprint(source) != first
+
+
+def test_files_whose_names_are_not_utf8_are_read_and_told_apart(tmp_path):
+    names = [b"caf\xe8.txt", b"caf\xe9.txt"]  # Latin-1, as in old archives
+    for name in names:
+        try:
+            Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_text(f"In {name[3]:x}.\n")
+        except OSError:
+            pytest.skip("this file system has names in UTF-8 only")
+    config = DataConfig(corpus=(str(tmp_path),))
+    sources = find_sources(config)
+    assert len({fingerprint(source) for source in sources}) == 2
+    assert len({make_work_units([source])[0].name for source in sources}) == 2
+    assert documents(tmp_path) == [["In e8."], ["In e9."]]
 
 
 def test_a_missing_corpus_is_named(tmp_path):

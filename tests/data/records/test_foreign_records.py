@@ -87,6 +87,15 @@ def test_a_value_outside_its_range_is_named_with_its_record(folder, feature, val
         ForeignRecords([folder / "a.tfrecord"], SCHEMA)
 
 
+@pytest.mark.parametrize("weight", [-5.0, np.nan, np.inf])
+def test_a_weight_that_no_loss_can_have_is_named_with_its_record(folder, weight):
+    batch = random_batch(np.random.default_rng(1), 5)
+    batch["masked_lm_weights"][3, 0] = weight
+    foreign(folder / "a.tfrecord", batch)
+    with pytest.raises(UserError, match=r"record 3: masked_lm_weights: found .*a finite weight"):
+        ForeignRecords([folder / "a.tfrecord"], SCHEMA)
+
+
 @pytest.mark.parametrize("floats,message", [
     ((), "masked_lm_weights: found a int64_list, expected a float_list"),
     ((*record_format.FLOATS, "input_mask"), "input_mask: found a float_list, expected a int64_list"),
