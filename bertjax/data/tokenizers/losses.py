@@ -1,8 +1,8 @@
 """What of a text a tokenizer cannot represent: unknown characters, and marks that it removes."""
 
 import unicodedata
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Container
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -31,10 +31,16 @@ class CharacterCounts(dict[str, int]):
         return sum(map(self.__getitem__, text))
 
 
-def loses_mark(character: str) -> bool:
-    """Return whether BERT's way of stripping accents changes or removes a character."""
-    decomposed = unicodedata.normalize("NFD", character)
-    return any(unicodedata.category(part) == "Mn" for part in decomposed)
+def loses_mark(
+    character: str, form: Literal["NFD", "NFKD"] = "NFD", marks: Container[str] = ("Mn",)
+) -> bool:
+    """Return whether stripping accents changes or removes a character.
+
+    `form` is the normal form in which accents are found, and `marks` are the categories of Unicode
+    that are removed. The defaults are those of BERT.
+    """
+    decomposed = unicodedata.normalize(form, character)
+    return any(unicodedata.category(part) in marks for part in decomposed)
 
 
 def count_by_text(marked: np.ndarray, offsets: np.ndarray) -> np.ndarray:

@@ -75,7 +75,7 @@ def engine_of(model: Model, before: Sequence[normalizers.Normalizer] = ()) -> En
                 fuse_unk=True,
                 byte_fallback=model.byte_fallback,
                 # A symbol is a word by itself, see `_words`. No merges lead to it.
-                ignore_merges=bool(_symbols(model)),
+                ignore_merges=bool(model.symbols),
             )
         )
     engine.normalizer = normalizers.Sequence(normalizers_of(model, before))
@@ -109,17 +109,13 @@ def _words(model: Model) -> pre_tokenizers.PreTokenizer:
         pre_tokenizers.Split(Regex(f"\\A{NO_SPACE}?{TEXT_BEGIN}{WORD}"), "removed"),
         pre_tokenizers.Split(Regex(first), "removed"),
     ]
-    symbols = _symbols(model)
+    symbols = model.symbols
     if model.algorithm == UNIGRAM:
         # It finds symbols by their scores.
         steps += _byte_cuts(model)
     elif symbols:
         steps.append(pre_tokenizers.Split(Regex(longest_pattern(symbols)), "isolated"))
     return pre_tokenizers.Sequence(steps)
-
-
-def _symbols(model: Model) -> list[str]:
-    return [piece.name for piece in model.pieces if piece.type == USER_DEFINED]
 
 
 def _float32(value: float) -> float:
@@ -203,8 +199,7 @@ def _bpe_problem(model: Model) -> str | None:
         other = scores.setdefault(piece.score, piece.name)
         if other != piece.name:
             return f"the pieces {other!r} and {piece.name!r} of equal scores"
-    symbols = _symbols(model)
-    return _unreachable(model) if symbols else None
+    return _unreachable(model) if model.symbols else None
 
 
 def _unreachable(model: Model) -> str | None:

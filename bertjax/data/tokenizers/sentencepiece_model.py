@@ -50,6 +50,11 @@ class Model(NamedTuple):
     byte_fallback: bool
     """True if the bytes of unknown text are its pieces."""
 
+    @property
+    def symbols(self) -> list[str]:
+        """The symbols that the model's user defined."""
+        return [piece.name for piece in self.pieces if piece.type == USER_DEFINED]
+
 
 def read_model(content: bytes) -> Model:
     """Parse a model file that SentencePiece has opened.

@@ -95,18 +95,18 @@ def character_steps(change: Callable[[str], str]) -> list[normalizers.Normalizer
 @lru_cache(maxsize=1)
 def _changeable() -> list[str]:
     """Characters that may change: marks, composed ones, those with a lower case, white space."""
-    found = []
+    characters = []
     for c in map(chr, (*range(1, 0xD800), *range(0xE000, 0x110000))):
         # Syllables of Hangul are composed by a rule, without an entry.
         composed = unicodedata.decomposition(c) or "\uac00" <= c <= "\ud7a3"
         if composed or c.lower() != c or c.isspace() or unicodedata.category(c)[0] == "M":
-            found.append(c)
-    return found
+            characters.append(c)
+    return characters
 
 
 def rules_problem(model: Model) -> str | None:
     """Return the rule or symbol that cannot be expressed as a normalizer; None if all can."""
-    for symbol in _symbols(model):
+    for symbol in model.symbols:
         # Spaces at its ends would be compared with those around it, those inside it never go.
         if model.remove_extra_whitespaces and ("  " in f" {symbol}" or symbol.endswith(" ")):
             return f"the symbol {symbol!r}"
@@ -125,13 +125,13 @@ def rules_problem(model: Model) -> str | None:
         spaced += [target for target in rules.others if target != target.strip(" ")]
         if spaced:
             return f"a rule that makes {spaced[0]!r} of a text"
-    count = len(_other_rules(model, rules)) + len(_symbols(model))
+    count = len(_other_rules(model, rules)) + len(model.symbols)
     return f"{count} rules and symbols" if count > MAX_STAND_INS else None
 
 
 def _rule_steps(model: Model) -> tuple[list[normalizers.Normalizer], dict[str, str]]:
     """Return the steps of the rules, and each stand-in with the text that it stands for."""
-    rules, symbols = _read(model.charsmap), _symbols(model)
+    rules, symbols = _read(model.charsmap), model.symbols
     others = _other_rules(model, rules)
     plain = normalizers.Sequence(_steps(model.charsmap, rules, symbols, {}, True))
     # Symbols that would be changed. With spaces in it, others might be cut or joined.
@@ -188,10 +188,6 @@ def _steps(
 
 def _replace(pattern: str, content: str) -> normalizers.Normalizer:
     return normalizers.Replace(Regex(pattern), content)
-
-
-def _symbols(model: Model) -> list[str]:
-    return [piece.name for piece in model.pieces if piece.type == USER_DEFINED]
 
 
 def _other_rules(model: Model, rules: _Rules) -> dict[str, list[str]]:

@@ -3,11 +3,12 @@
 import re
 import unicodedata
 from collections.abc import Iterable
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from tokenizers import normalizers
 
 from bertjax.data.tokenizers.letters import Letters
+from bertjax.data.tokenizers.losses import loses_mark
 from bertjax.data.tokenizers.sentencepiece_normalizer import character_steps
 
 ALBERT, LOWERCASE, STRIP_ACCENTS = "albert", "lowercase", "strip_accents"
@@ -63,10 +64,9 @@ class TextCleaning:
 
     def loses_mark(self, character: str) -> bool:
         """Return whether a character has a mark that is removed."""
-        form: Literal["NFKD", "NFD"] = "NFKD" if self.name == ALBERT else "NFD"
-        kinds = [unicodedata.category(part) for part in unicodedata.normalize(form, character)]
-        marks = ("Mn", "Mc", "Me") if self.name == ALBERT else ("Mn",)
-        return any(kind in marks for kind in kinds)
+        if self.name == ALBERT:
+            return loses_mark(character, "NFKD", ("Mn", "Mc", "Me"))
+        return loses_mark(character)
 
     def normalizers(self) -> list[normalizers.Normalizer]:
         """Return the same as normalizers of `tokenizers`."""
