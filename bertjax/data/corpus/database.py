@@ -8,7 +8,6 @@ quoted without the secrets, and never chained (`from None`), since a traceback s
 import contextlib
 import logging
 import os
-import re
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from urllib.parse import quote, quote_plus
 
 from bertjax.config import DataConfig
 from bertjax.config.sql_source import SqlSource, parse_sql_source, without_password
+from bertjax.data.corpus.formats.decoding import decode, not_utf8, without_surrogates
 from bertjax.errors import UserError, check, mismatch, nearest, needs_extra, one_line
 
 # A row is a document. A driver that streams holds this many, and asks the server once for them.
@@ -34,7 +34,6 @@ _READ_ONLY_STATEMENTS = {
     "mysql": "SET SESSION TRANSACTION READ ONLY",
     "mariadb": "SET SESSION TRANSACTION READ ONLY",
 }
-_SURROGATE = re.compile("[\ud800-\udfff]")
 # Passwords that drivers take from the environment.
 _SECRET_VARIABLES = ("PGPASSWORD", "MYSQL_PWD")
 
@@ -234,7 +233,7 @@ def _check_table(connection: Any, source: SqlSource, column: str, where: str) ->
                 found=f"no table {source.table}",
                 expected=f"a table or view of this name{nearest(source.table, others)}",
             ) from None
-    _check_column([found["name"] for found in columns], column, where)
+    _check_column([each["name"] for each in columns], column, where)
 
 
 def _text_column(result: Any, column: str, where: str) -> int:
@@ -264,15 +263,8 @@ def _text(value: object, config: DataConfig, where: str) -> str | None:
     if value is None:
         return None
     if isinstance(value, str):
-        # A driver that decodes JSON may give half a surrogate pair, which UTF-8 cannot express.
-        half = None if value.isascii() else _SURROGATE.search(value)
-        check(
-            half is None or config.encoding_errors == "replace",
-            where=where,
-            found=f"half a surrogate pair, \\u{ord(half[0]) if half else 0:04x}",
-            expected="whole text (or data.encoding_errors replace)",
-        )
-        return _SURROGATE.sub("\ufffd", value) if half else value
+        # A driver that decodes JSON may give half a surrogate pair.
+        return without_surrogates(value, config, lambda: where)
     # Drivers give the bytes of a binary column as one of these.
     if not isinstance(value, bytes | bytearray | memoryview):
         raise mismatch(
@@ -280,18 +272,7 @@ def _text(value: object, config: DataConfig, where: str) -> str | None:
             found=f"a value of type {type(value).__name__}",
             expected="text (CAST it in the query)",
         )
-    try:
-        return bytes(value).decode("utf-8", config.encoding_errors)
-    except UnicodeDecodeError as error:
-        raise _not_utf8(error, where) from None
-
-
-def _not_utf8(error: UnicodeDecodeError, where: str) -> UserError:
-    return mismatch(
-        where=where,
-        found=f"the byte 0x{error.object[error.start]:02x}, which is not UTF-8",
-        expected="UTF-8 (or data.encoding_errors replace)",
-    )
+    return decode(bytes(value), config, where)
 
 
 @contextlib.contextmanager
@@ -302,7 +283,7 @@ def _database_errors(what: str, source: SqlSource) -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError as error:
-        raise _not_utf8(error, what) from None
+        raise not_utf8(error, what) from None
     # OSError: a driver may let one of its socket through.
     except (SQLAlchemyError, OSError) as error:
         raise UserError(f"{what} ({_reason(error, source)})") from None

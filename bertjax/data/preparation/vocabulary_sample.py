@@ -5,14 +5,13 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 from etils import epath
 
 from bertjax.config import Config
 from bertjax.data.corpus.stretches import cut
 from bertjax.data.corpus.work_units import WorkUnit, read_texts
-from bertjax.data.preparation.documents import DIGEST_BYTES, digest
-from bertjax.data.preparation.shard_assignment import Plan
+from bertjax.data.preparation.documents import digest
+from bertjax.data.preparation.shard_assignment import Plan, split_word
 from bertjax.data.records.manifest import WORK
 from bertjax.errors import disk_errors
 from bertjax.storage import write_whole
@@ -71,9 +70,5 @@ def _lines(config: Config, plan: Plan, work_unit: WorkUnit, share: float) -> Ite
             continue
         for sentences in cut(split(text), config.data.split_documents):
             key = digest(sentences)
-            if not _is_held_out(plan, key):
+            if split_word(key) >= plan.heldout_bound:
                 yield json.dumps([key.hex(), sentences]) + "\n"
-
-
-def _is_held_out(plan: Plan, key: bytes) -> bool:
-    return bool(plan.held_out(np.frombuffer(key, np.uint8).reshape(1, DIGEST_BYTES))[0])

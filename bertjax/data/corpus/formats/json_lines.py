@@ -2,10 +2,11 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 
 from bertjax.config import DataConfig
 from bertjax.data.corpus.cleaning import is_blank
-from bertjax.data.corpus.formats.decoding import line_name
+from bertjax.data.corpus.formats.decoding import line_name, without_surrogates
 from bertjax.data.corpus.formats.extent import Extent
 from bertjax.data.corpus.formats.fields import check_field
 from bertjax.data.corpus.formats.lines import read_lines
@@ -54,25 +55,4 @@ def _json_text(line: str, name: str, config: DataConfig, extent: Extent, number:
             found=f"a value of type {type(text).__name__}",
             expected="text",
         )
-    # ASCII text, the common case, has no surrogates. `isascii` is fast: it reads a flag.
-    return text if text.isascii() else _without_surrogates(text, config, name, extent, number)
-
-
-def _without_surrogates(
-    text: str, config: DataConfig, name: str, extent: Extent, number: int
-) -> str:
-    r"""`text` with U+FFFD in place of each unpaired surrogate; `UserError` if that is not allowed.
-
-    JSON can express an unpaired surrogate (such as \ud800), but UTF-8 cannot.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        check(
-            config.encoding_errors == "replace",
-            where=line_name(name, extent, number),
-            found=f"half a surrogate pair, \\u{ord(text[error.start]):04x}",
-            expected="whole text (or data.encoding_errors replace)",
-        )
-        return "".join("\ufffd" if "\ud800" <= letter <= "\udfff" else letter for letter in text)
-    return text
+    return without_surrogates(text, config, partial(line_name, name, extent, number))
