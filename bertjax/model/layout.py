@@ -85,19 +85,10 @@ ANYWHERE = Anywhere()
 
 
 @dataclass(frozen=True)
-class PartOfBatch:
-    """The layout of one part of a batch in gradient accumulation.
-
-    The part has the batch's rows `first`, `first + step`, `first + 2 step` and so on. With their
-    numbers, dropout has the same bits into however many parts the batch is divided.
-    """
+class WrappedLayout:
+    """A layout that does as another one; subclasses change a part of it."""
 
     layout: Layout
-    first: Array
-    """int32 []; the parts are computed in a scan, so it is not known in advance."""
-    step: int
-    rows: int
-    """Number of rows of the part."""
 
     @property
     def platform(self) -> str:
@@ -105,8 +96,37 @@ class PartOfBatch:
         return self.layout.platform
 
     def parts(self, name: str) -> int:
-        """Return the number of devices that share an axis of this logical name."""
+        """Return the number of parts that an axis of this logical name is cut into."""
         return self.layout.parts(name)
+
+    def row_numbers(self, count: int) -> Array:
+        """Return the numbers in the whole batch of an array's rows, int32 [count]."""
+        return self.layout.row_numbers(count)
+
+    def __call__(self, x: Array, *names: str | None) -> Array:
+        """Return `x` sharded as by the layout."""
+        return self.layout(x, *names)
+
+    def per_device(
+        self, function: Callable[..., Array], inputs: Sequence[Names], output: Names
+    ) -> Callable[..., Array]:
+        """Return the layout's function that runs `function` on each device."""
+        return self.layout.per_device(function, inputs, output)
+
+
+@dataclass(frozen=True)
+class PartOfBatch(WrappedLayout):
+    """The layout of one part of a batch in gradient accumulation.
+
+    The part has the batch's rows `first`, `first + step`, `first + 2 step` and so on. With their
+    numbers, dropout has the same bits into however many parts the batch is divided.
+    """
+
+    first: Array
+    """int32 []; the parts are computed in a scan, so it is not known in advance."""
+    step: int
+    rows: int
+    """Number of rows of the part."""
 
     def row_numbers(self, count: int) -> Array:
         """Return the rows' numbers in the whole batch, int32 [count].
@@ -118,13 +138,3 @@ class PartOfBatch:
         within = jnp.arange(count, dtype=jnp.int32)
         row = self.first + self.step * (within // sequences)
         return row * sequences + within % sequences
-
-    def __call__(self, x: Array, *names: str | None) -> Array:
-        """Return `x` sharded as by the layout."""
-        return self.layout(x, *names)
-
-    def per_device(
-        self, function: Callable[..., Array], inputs: Sequence[Names], output: Names
-    ) -> Callable[..., Array]:
-        """Return the layout's function that runs `function` on each device."""
-        return self.layout.per_device(function, inputs, output)

@@ -6,7 +6,6 @@ The names of axes are those of `bertjax.model.functional`, and also T (length of
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -20,7 +19,7 @@ from bertjax.config import ModelConfig
 from bertjax.model.attention import KEYS, QUERIES
 from bertjax.model.encoder import Mlp
 from bertjax.model.layers import ATTENDED, HEADS, Linear, dropout
-from bertjax.model.layout import HIDDEN, Layout, Names
+from bertjax.model.layout import HIDDEN, Layout, Names, WrappedLayout
 from bertjax.model.residual_norm import ResidualNorm
 
 
@@ -179,28 +178,16 @@ def _put(cache_BxRxTxHxK: Array, new_BxRxHxK: Array, position: Array) -> Array:
     )
 
 
-@dataclass(frozen=True)
-class UncutRows:
+class UncutRows(WrappedLayout):
     """A layout that does not shard the length of rows.
 
     In a decoding step each row has only one position, so there is nothing to divide among devices
     along the mesh axis `sequence`.
     """
 
-    layout: Layout
-
-    @property
-    def platform(self) -> str:
-        """The platform of the layout."""
-        return self.layout.platform
-
     def parts(self, name: str) -> int:
         """Return the number of parts that an axis is cut into; 1 for the length."""
         return 1 if name == "length" else self.layout.parts(name)
-
-    def row_numbers(self, count: int) -> Array:
-        """Return the numbers of the layout."""
-        return self.layout.row_numbers(count)
 
     def __call__(self, x: Array, *names: str | None) -> Array:
         """Return `x` laid out by the names of its axes, the length uncut."""
