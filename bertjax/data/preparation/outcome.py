@@ -3,8 +3,8 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict
+from typing import Any, NamedTuple
 
 import numpy as np
 from etils import epath
@@ -12,9 +12,8 @@ from etils import epath
 from bertjax.config import Config
 from bertjax.data.corpus import cleaning, sentences
 from bertjax.data.corpus.work_units import NULL_DOCUMENTS
-from bertjax.data.preparation import build_shard, text_losses, tokenize_corpus
+from bertjax.data.preparation import text_losses, tokenize_corpus
 from bertjax.data.preparation.build_shard import ShardReport
-from bertjax.data.preparation.shard_assignment import Plan
 from bertjax.data.preparation.snapshots import Snapshot
 from bertjax.data.preparation.tokenize_corpus import DONE, SCRIPTS
 from bertjax.data.records.manifest import SPLITS, WORK, Manifest
@@ -23,34 +22,31 @@ from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 
 
-@dataclass(frozen=True)
-class Made:
-    """What a preparation has made, and from what."""
+class Outcome(NamedTuple):
+    """What the stages of a preparation report."""
 
-    config: Config
-    folder: str
-    unit_names: Sequence[str]
-    """The names of the work units; their folders have the same names."""
-    plan: Plan
-    moved: Mapping[str, int] = field(default_factory=dict)
+    read: Counter[str]
+    """Counts of all tokenized work units, added up (`read_counts`)."""
+    shards: Sequence[ShardReport]
+    moved: Mapping[str, int]
     """Documents moved to a split that the hash left with too few, by its name."""
+    snapshots: Mapping[str, Snapshot]
+    """Snapshots of databases, by source."""
 
 
 def make_manifest(
-    made: Made,
-    configs: dict[str, Config],
+    config: Config,
+    configs: Mapping[str, Config],
     tokenizer: Tokenizer,
-    inputs: dict[str, Any],
-    taken: dict[str, Snapshot],
+    inputs: Mapping[str, Any],
+    outcome: Outcome,
 ) -> Manifest:
     """Return the manifest of a preparation whose shards are written.
 
-    `configs` are those of the splits, `inputs` the settings and sources, and `taken` the snapshots
-    of databases. Raises `UserError` if a split has shards but no records, or nothing to mask.
+    `configs` are the configurations of the splits, and `inputs` the settings and sources. Raises
+    `UserError` if a split has shards but no records, or nothing to mask.
     """
-    data = made.config.data
-    reports = [build_shard.read_report(made.folder, shard) for shard in made.plan.shards()]
-    read = read_counts(made.folder, made.unit_names)
+    reports = outcome.shards
     document_count = sum(report.counts.documents for report in reports)
     # They are known only now, so enough documents at the start may be too few at the end.
     near_count = sum(report.counts.near_duplicates for report in reports)
@@ -62,14 +58,14 @@ def make_manifest(
             sum(records) > 0 or not records,
             where=f"split {split}, of {document_count} documents{dropped}",
             found="no instance",
-            expected=f"one or more (data.validation_fraction is {data.validation_fraction})",
+            expected=f"one or more (data.validation_fraction is {config.data.validation_fraction})",
         )
         in_split = [report.counts for report in reports if report.info.split == split]
         text_losses.check_maskable(
             f"split {split}",
             sum(counts.tokens for counts in in_split),
             sum(counts.unknown_tokens for counts in in_split),
-            made.config.tokenizer,
+            config.tokenizer,
         )
     return Manifest(
         schemas={split: schema_of(configs[split].data, split) for split in SPLITS},
@@ -79,9 +75,9 @@ def make_manifest(
         sources=inputs["sources"],
         shards=tuple(report.info for report in reports),
         validation_unigram_entropy=_unigram_entropy(reports),
-        counts=_with_null_rows(_count_documents(read, reports, made.moved), taken),
-        snapshots={name: asdict(snapshot) for name, snapshot in taken.items()},
-        scripts=_count_scripts(read),
+        counts=_count_documents(outcome),
+        snapshots={name: asdict(snapshot) for name, snapshot in outcome.snapshots.items()},
+        scripts=_count_scripts(outcome.read),
     )
 
 
@@ -96,15 +92,17 @@ def _unigram_entropy(reports: Sequence[ShardReport]) -> float:
     return float(-(p * np.log(p)).sum())
 
 
-def _count_documents(
-    read: Counter[str], reports: Sequence[ShardReport], moved: Mapping[str, int]
-) -> dict[str, int]:
+def _count_documents(outcome: Outcome) -> dict[str, int]:
     """Return the counts of what was read, what cleaning changed, and what each split has."""
+    read, reports = outcome.read, outcome.shards
     names = (*cleaning.COUNTED, *sentences.COUNTED, *tokenize_corpus.COUNTED)
     counts = {name: read[name] for name in names}
+    # A snapshot leaves out the rows with NULL.
+    null_rows = sum(snapshot.null_rows for snapshot in outcome.snapshots.values())
+    null_documents = read[NULL_DOCUMENTS] + null_rows
     # Most corpora have none.
-    if read[NULL_DOCUMENTS]:
-        counts[NULL_DOCUMENTS] = read[NULL_DOCUMENTS]
+    if null_documents:
+        counts[NULL_DOCUMENTS] = null_documents
     counts["duplicate_documents"] = sum(report.counts.duplicates for report in reports)
     counts["near_duplicate_documents"] = sum(report.counts.near_duplicates for report in reports)
     for split in SPLITS:
@@ -115,7 +113,7 @@ def _count_documents(
         counts[f"{split}_largest_document_tokens"] = max(
             (shard.largest for shard in in_split), default=0
         )
-        counts[f"{split}_moved_documents"] = moved.get(split, 0)
+        counts[f"{split}_moved_documents"] = outcome.moved.get(split, 0)
         pairs: Counter[str] = Counter()
         for shard in in_split:
             pairs.update(shard.pairs)
@@ -124,24 +122,15 @@ def _count_documents(
     return counts
 
 
-def _with_null_rows(counts: dict[str, int], taken: dict[str, Snapshot]) -> dict[str, int]:
-    """Return the counts with the rows that the snapshots leave out among the null documents."""
-    null_rows = sum(snapshot.null_rows for snapshot in taken.values())
-    # Most corpora have none.
-    if not null_rows:
-        return counts
-    return {**counts, NULL_DOCUMENTS: counts.get(NULL_DOCUMENTS, 0) + null_rows}
-
-
 def _count_scripts(read: Counter[str]) -> dict[str, dict[str, int]]:
     """Return the characters of each script in each split, the most frequent script first."""
     scripts: dict[str, dict[str, int]] = {}
     for split in SPLITS:
         prefix = SCRIPTS.format(split, "")
-        found = {
+        in_split = {
             name.removeprefix(prefix): n for name, n in read.items() if name.startswith(prefix)
         }
-        scripts[split] = dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+        scripts[split] = dict(sorted(in_split.items(), key=lambda item: (-item[1], item[0])))
     return scripts
 
 

@@ -10,6 +10,7 @@ started again, it makes only what is missing.
 import dataclasses
 import os
 import uuid
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,7 +40,7 @@ from bertjax.data.preparation.inputs.document_pool import (
     config_of_split,
     forget_pool,
 )
-from bertjax.data.preparation.outcome import Made, make_manifest, read_counts
+from bertjax.data.preparation.outcome import Outcome, make_manifest, read_counts
 from bertjax.data.preparation.runners import Runner, RunStage, WorkItem, local_runner
 from bertjax.data.preparation.shard_assignment import Plan, plan_shards
 from bertjax.data.preparation.splits.bound import choose_bound
@@ -135,16 +136,15 @@ def prepare(
     with runner or local_runner(config.data.workers or os.cpu_count() or 1) as run:
         preparation = _with_bound(_Preparation(config, folder, work_units, plan, run, progress))
         tokenizer = _make_tokenizer(preparation)
-        configs = _make_shards(preparation)
+        read = _tokenize(preparation)
+        configs = _make_shards(preparation, read[TOKENS])
 
-    made = Made(
-        config,
-        preparation.folder_path,
-        preparation.unit_names,
-        preparation.plan,
-        preparation.moved,
-    )
-    manifest = make_manifest(made, configs, tokenizer, inputs, taken)
+    reports = [
+        build_shard.read_report(preparation.folder_path, shard)
+        for shard in preparation.plan.shards()
+    ]
+    outcome = Outcome(read, reports, preparation.moved, taken)
+    manifest = make_manifest(config, configs, tokenizer, inputs, outcome)
     progress("describe", 0, 0)
     tfds_metadata.write(folder, manifest)
     # Everything but the clean-up is done now: a folder with a manifest is finished.
@@ -207,20 +207,27 @@ def _train_tokenizer(preparation: _Preparation) -> Tokenizer:
     return train_tokenizer(config.tokenizer, sample)
 
 
-def _make_shards(preparation: _Preparation) -> dict[str, Config]:
-    """Tokenize the work units, find near duplicates if configured, and write the shards.
-
-    Returns the configuration by which the rows of each split were made.
-    """
+def _tokenize(preparation: _Preparation) -> Counter[str]:
+    """Tokenize the work units; return the counts of all, added up."""
     config, plan, folder = preparation.config, preparation.plan, preparation.folder_path
-    names = preparation.unit_names
     items = [
         WorkItem(tokenize_unit, (config, folder, plan, work_unit))
         for work_unit in preparation.work_units
     ]
     preparation.run_stage("tokenize", items)
-    text_losses.report(read_counts(folder, names), config.tokenizer)
-    # Between the two: it needs the sketches of all units, and the shards leave out what it finds.
+    read = read_counts(folder, preparation.unit_names)
+    text_losses.report(read, config.tokenizer)
+    return read
+
+
+def _make_shards(preparation: _Preparation, tokens: int) -> dict[str, Config]:
+    """Find near duplicates if configured, and write the shards of a corpus of so many tokens.
+
+    Returns the configuration by which the rows of each split were made.
+    """
+    config, plan, folder = preparation.config, preparation.plan, preparation.folder_path
+    names = preparation.unit_names
+    # Before the shards, which leave out what it finds: it needs the sketches of all units.
     threshold = config.data.near_duplicate_threshold
     if threshold:
         item = WorkItem(near_duplicates.find_near_duplicates, (folder, names, threshold))
@@ -228,7 +235,7 @@ def _make_shards(preparation: _Preparation) -> dict[str, Config]:
     corpus = TokenizedCorpus(
         folder,
         tuple(names),
-        plan.pooled(read_counts(folder, names)[TOKENS]),
+        plan.pooled(tokens),
         near_duplicates_dropped=threshold > 0,
         preparation=uuid.uuid4().hex,
     )
