@@ -42,6 +42,7 @@ def run(words: Sequence[str]) -> int:
     from bertjax.api.pretrain import prepare
     from bertjax.data.corpus.sentences import describe_doubts
     from bertjax.data.preparation import text_losses
+    from bertjax.data.records.manifest import SPLITS
     from bertjax.data.records.pair_counts import describe_pairs
     from bertjax.data.records.remarks import remarks
     from bertjax.report.terminal import terminal_progress
@@ -57,15 +58,14 @@ def run(words: Sequence[str]) -> int:
         manifest = prepare(
             command.config, folder, overrides=overrides, progress=progress, runner=runner
         )
-    for split in ("train", "validation"):
+    for split in SPLITS:
         shards = manifest.split(split)
         records = sum(shard.records for shard in shards)
         print(f"{split}: {records:,} instances in {len(shards)} shards")
         pairs = describe_pairs(manifest, split)
         if pairs:
             print(f"{split}: {pairs}")
-    counts = [f"{name.replace('_', ' ')} {count:,}" for name, count in manifest.counts.items()]
-    print(f"counts: {', '.join(counts)}")
+    print(manifest.describe_counts())
     losses = text_losses.describe(manifest.counts)
     if losses:
         print(losses)

@@ -106,8 +106,8 @@ def _value(field_type: Any, value: Any, where: str) -> Any:
         return value
     if origin is tuple:
         # One name of a corpus may stand here in place of a list.
-        found = without_password(value) if isinstance(value, str) else value
-        check(isinstance(value, list | tuple), where=where, found=repr(found), expected="a list")
+        shown = without_password(value) if isinstance(value, str) else value
+        check(isinstance(value, list | tuple), where=where, found=repr(shown), expected="a list")
         item_type = typing.get_args(field_type)[0]
         return tuple(_value(item_type, item, where) for item in value)
     # In Python a bool is also an int, but True is never meant as a number in a configuration.

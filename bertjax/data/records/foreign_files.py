@@ -8,7 +8,7 @@ import numpy as np
 from etils import epath
 
 from bertjax.data.records import record_format
-from bertjax.data.records.manifest import FILE, WORK
+from bertjax.data.records.manifest import FILE, SPLITS, WORK
 from bertjax.data.records.record_format import FOOTER_BYTES, HEADER_BYTES
 from bertjax.errors import check, mismatch
 from bertjax.file_kinds import HEAD_BYTES, kind_of
@@ -23,22 +23,11 @@ from bertjax.storage import (
 )
 
 TRAINING_WORDS = frozenset({"train", "trainset"})
-HELDOUT_WORDS = frozenset(
-    {"valid", "validation", "val", "eval", "evaluation", "dev", "devel", "development", "test"}
-    | {
-        "tests",
-        "evals",
-        "testing",
-        "heldout",
-        "held",
-        "holdout",
-        "validset",
-        "valset",
-        "evalset",
-        "devset",
-    }
-    | {"testset"}
-)
+HELDOUT_WORDS = frozenset((
+    "valid", "validation", "validset", "val", "valset", "eval", "evals", "evaluation", "evalset",
+    "dev", "devel", "development", "devset", "test", "tests", "testing", "testset",
+    "held", "heldout", "holdout",
+))  # fmt: skip
 """Words in a file's name that say that its records are held out."""
 # The original's scripts write both; a shard's number, or the ending of a compression, may follow.
 ENDINGS = (".tfrecord", ".tf_record")
@@ -75,7 +64,7 @@ def split_told_by(name: str) -> str:
 def describe_files(folder: epath.Path) -> list[str]:
     """Return one line for each split that has files: its files, and how many rows they have."""
     lines: list[str] = []
-    for split in ("train", "validation"):
+    for split in SPLITS:
         paths = foreign_paths(folder, split)
         rows = [len(record_spans(path, map_file(path))) for path in paths]
         if paths:
@@ -127,19 +116,19 @@ def _is_named(path: epath.Path) -> bool:
 
 
 def _split_of(path: epath.Path, folder: epath.Path) -> str:
-    told: dict[str, str] = {}
+    names: dict[str, str] = {}
     # Nearest first: the file's own name, then the folders that it is in.
     for part in reversed(path.relative_to(folder).parts):
         split = split_told_by(part)
         if split:
-            told.setdefault(split, part)
+            names.setdefault(split, part)
     check(
-        len(told) < 2,
+        len(names) < 2,
         where=str(path),
-        found=f"a file of both splits by its names, {' and '.join(told.values())}",
+        found=f"a file of both splits by its names, {' and '.join(names.values())}",
         expected="names of the file and of its folders that agree",
     )
-    return next(iter(told), "train")
+    return next(iter(names), "train")
 
 
 def record_spans(path: epath.Path, file: np.ndarray) -> np.ndarray:
@@ -156,8 +145,8 @@ def record_spans(path: epath.Path, file: np.ndarray) -> np.ndarray:
         where = f"{path}: record {len(spans)}"
         if not _is_header(header):
             kind = None if position else kind_of(file[:HEAD_BYTES].tobytes())
-            found = kind.name if kind else f"a broken header at byte {position}"
-            raise mismatch(where=where, found=found, expected="a TFRecord header")
+            begins_with = kind.name if kind else f"a broken header at byte {position}"
+            raise mismatch(where=where, found=begins_with, expected="a TFRecord header")
         begin = position + HEADER_BYTES
         end = begin + length
         check(

@@ -43,6 +43,11 @@ class Manifest:
     snapshots: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Of each `sql:` source the rows, bytes and SHA-256 of the snapshot that was read."""
 
+    def describe_counts(self) -> str:
+        """Return a line of text with all counts."""
+        counts = [f"{name.replace('_', ' ')} {count:,}" for name, count in self.counts.items()]
+        return f"counts: {', '.join(counts)}"
+
     def describe_snapshots(self) -> list[str]:
         """Return a line of text for each snapshot."""
         lines = []

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from bertjax.data.records.manifest import Manifest
+from bertjax.data.records.manifest import SPLITS, Manifest
 
 LARGE_SHARE = 0.5
 """Share of a split's tokens above which one document is said to outweigh the others."""
@@ -33,7 +33,7 @@ def remarks(manifest: Manifest) -> list[str]:
 
 def _moved_documents(manifest: Manifest) -> Iterator[str]:
     counts = manifest.counts
-    for split in ("train", "validation"):
+    for split in SPLITS:
         moved = counts.get(f"{split}_moved_documents", 0)
         if moved:
             documents = counts["train_documents"] + counts["validation_documents"]
@@ -45,7 +45,7 @@ def _moved_documents(manifest: Manifest) -> Iterator[str]:
 
 def _large_documents(manifest: Manifest) -> Iterator[str]:
     counts = manifest.counts
-    for split in ("train", "validation"):
+    for split in SPLITS:
         tokens, documents = counts[f"{split}_tokens"], counts[f"{split}_documents"]
         largest = counts.get(f"{split}_largest_document_tokens", 0)
         if largest > LARGE_SHARE * tokens and largest * documents > LARGE_FACTOR * tokens:

@@ -8,7 +8,7 @@ from etils import epath
 
 from bertjax.data.records import record_format
 from bertjax.data.records.foreign_files import describe_files
-from bertjax.data.records.manifest import WORK, Manifest, read_manifest
+from bertjax.data.records.manifest import SPLITS, WORK, Manifest, read_manifest
 from bertjax.data.records.pair_counts import describe_pairs
 from bertjax.data.records.reader import PreparedRecords
 from bertjax.data.records.record_format import Schema, ShardInfo
@@ -38,20 +38,18 @@ def summarize(folder: epath.PathLike, *, examples: int = 3) -> str:
     if manifest is None:
         # The files of an unfinished preparation are no files of another script.
         if path.is_dir() and not (path / WORK).exists():
-            found = describe_files(path)
-            if found:
-                return "\n".join([f"TFRecord files of another script: {path}", *found])
+            files = describe_files(path)
+            if files:
+                return "\n".join([f"TFRecord files of another script: {path}", *files])
         raise UserError(
             f"{path}: found no manifest.json, expected a folder that bertjax prepare finished"
         )
     tokenizer = load_tokenizer(path / "tokenizer")
-    counts = ", ".join(
-        f"{name.replace('_', ' ')} {count:,}" for name, count in manifest.counts.items()
-    )
-    lines = [f"prepared: {path}", f"vocabulary: {manifest.vocab_size:,}", f"counts: {counts}"]
+    lines = [f"prepared: {path}", f"vocabulary: {manifest.vocab_size:,}"]
+    lines.append(manifest.describe_counts())
     lines += manifest.describe_snapshots()
     lines += [f"note: {remark}" for remark in remarks(manifest)]
-    for split in ("train", "validation"):
+    for split in SPLITS:
         if manifest.split(split):
             lines += ["", *_describe_split(path, manifest, split, tokenizer)]
     # Held-out rows are shown if there are any, because they are always masked.
