@@ -16,7 +16,7 @@ from bertjax.data.preparation.runners import WorkItem
 from bertjax.data.records.manifest import read_manifest
 from bertjax.errors import UserError
 from bertjax.progress import silent
-from tests.data.preparation.test_prepare import config_of as small_preparation
+from tests.data.preparation.corpora import config_of as small_preparation
 
 pytest.importorskip("apache_beam")
 

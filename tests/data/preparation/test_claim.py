@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import logging
 
@@ -6,7 +7,11 @@ from etils import epath
 
 from bertjax.config import Config, DataConfig, TokenizerConfig
 from bertjax.data.preparation.claim import RULES, check_same_inputs, claim, settings_of
+from bertjax.data.preparation.prepare import prepare
+from bertjax.data.records.summary import summarize
 from bertjax.errors import UserError
+from tests.data.preparation.corpora import config_of, digests
+from tests.interrupted_prepare import start
 
 
 def inputs_of(**data):
@@ -97,3 +102,104 @@ def test_a_plan_that_is_no_json_is_named(tmp_path):
     (tmp_path / ".work" / "plan.json").write_text("{")
     with pytest.raises(UserError, match=r"plan\.json: cannot be read as JSON"):
         claim(epath.Path(tmp_path), inputs_of())
+
+
+def test_a_finished_folder_is_left_alone_and_a_changed_plan_is_refused(corpus, tmp_path):
+    config, out = config_of(corpus), tmp_path / "out"
+    first = prepare(config, out)
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*")}
+    assert (
+        prepare(dataclasses.replace(config, data=dataclasses.replace(config.data, workers=2)), out)
+        == first
+    )
+    assert before == {p: p.stat().st_mtime_ns for p in out.rglob("*")}
+    with pytest.raises(
+        UserError,
+        match=r"made with data\.max_seq_length 32: found 40 now, expected the same settings",
+    ):
+        prepare(config_of(corpus, max_seq_length=40), out)
+    (corpus / "a.txt").write_text("Something else.\nAltogether.\n")
+    with pytest.raises(
+        UserError, match=r"made from .*a\.txt: found a source added, removed or changed since"
+    ):
+        prepare(config, out)
+
+
+def test_a_finished_folder_of_a_version_with_fewer_settings_is_left_alone(corpus, tmp_path):
+    config, out = config_of(corpus), tmp_path / "out"
+    prepare(config, out)
+    manifest = json.loads((out / "manifest.json").read_text())
+    del manifest["settings"]["data"]["word_segmenter"]
+    manifest["counts"] = {k: v for k, v in manifest["counts"].items() if "next" not in k}
+    (out / "manifest.json").write_text(json.dumps(manifest))
+    before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in out.rglob("*") if p.is_file()}
+    assert prepare(config, out).counts == manifest["counts"]
+    assert before == {
+        p: (p.stat().st_mtime_ns, p.read_bytes()) for p in out.rglob("*") if p.is_file()
+    }
+    assert "next sentence:" not in summarize(out)
+
+
+def test_work_of_a_version_with_other_rules_is_made_anew_and_not_mixed(corpus, tmp_path, caplog):
+    config, out = config_of(corpus), tmp_path / "out"
+    # Stopped in the middle of the shards: the tokenizer and the tokenized text are there.
+    process = start(config, out, "kill-after", ".tfrecord", 2)
+    process.communicate()
+    plan = out / ".work" / "plan.json"
+    content = json.loads(plan.read_text())
+    del content["rules"], content["settings"]["data"]["word_segmenter"]
+    plan.write_text(json.dumps(content))
+    shards = list(out.glob("*.tfrecord"))
+    parts = list(out.rglob("part-*"))
+    assert len(shards) == 2
+    for path in [*shards, *parts, out / "tokenizer" / "vocab.txt"]:
+        path.write_bytes(b"of other rules")
+    prepare(config, out)
+    assert [message for message in caplog.messages if "begun under other rules" in message]
+    prepare(config, tmp_path / "fresh")
+    assert digests(out) == digests(tmp_path / "fresh")
+
+
+def test_a_vocabulary_changed_since_is_refused(corpus, tmp_path):
+    vocabulary, out = tmp_path / "vocab.txt", tmp_path / "out"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "word", *map("##{}".format, range(10))]
+    vocabulary.write_text("\n".join(words))
+    config = dataclasses.replace(
+        config_of(corpus), tokenizer=TokenizerConfig(vocab_file=str(vocabulary))
+    )
+    prepare(config, out)
+    vocabulary.write_text("\n".join(reversed(words)))
+    with pytest.raises(UserError, match=r"made with .*vocab\.txt: found other entries in it now"):
+        prepare(config, out)
+
+
+def test_what_a_kill_leaves_before_the_first_and_after_the_last_step_is_no_hindrance(
+    corpus, tmp_path
+):
+    work = tmp_path / "out" / ".work"
+    work.mkdir(parents=True)
+    manifest = prepare(config_of(corpus), tmp_path / "out")
+    assert not work.exists()
+    work.mkdir()
+    (work / "plan.json").write_text("{}")
+    assert prepare(config_of(corpus), tmp_path / "out") == manifest
+    assert not work.exists()
+
+
+def test_a_folder_with_other_files_is_not_written_into(corpus, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "precious.txt").write_text("mine")
+    with pytest.raises(UserError, match="found files that no preparation made"):
+        prepare(config_of(corpus), tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["precious.txt"]
+
+
+def test_a_corpus_that_is_too_small_leaves_the_folder_free_for_other_settings(tmp_path):
+    (tmp_path / "a.txt").write_text("Only one document.\nOf two sentences.\n" * 30)
+    for objective in ("next_sentence", "none"):
+        config = config_of(tmp_path / "a.txt", sentence_objective=objective)
+        with pytest.raises(UserError, match=r"data\.corpus: found 1 document"):
+            prepare(config, tmp_path / "out")
+        assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    config = config_of(tmp_path / "a.txt", validation_fraction=0.0, sentence_objective="none")
+    assert prepare(config, tmp_path / "out").counts["train_documents"] == 1

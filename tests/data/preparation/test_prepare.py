@@ -1,70 +1,25 @@
 import dataclasses
-import hashlib
 import json
 import os
 import random
 import shutil
 import signal
 import subprocess
-import textwrap
 
 import numpy as np
 import pytest
-from etils import epath
 
 from bertjax.config import Config, DataConfig, TokenizerConfig
-from bertjax.data.corpus.sentences import describe_doubts
 from bertjax.data.preparation.prepare import prepare
-from bertjax.data.records.reader import PreparedRecords
 from bertjax.data.records.summary import summarize
 from bertjax.data.tokenizers.tokenizer import load_tokenizer
 from bertjax.errors import UserError
 from bertjax.masking.static import unmask
 from tests.data.corpus.formats.test_archives import write as write_archive
+from tests.data.preparation.corpora import config_of, digests, rows_of
 from tests.data.tokenizers.models import content as sentencepiece_model
 from tests.interrupted_prepare import start
 from tests.waiting import until
-
-
-@pytest.fixture
-def corpus(tmp_path):
-    """Write four files of documents, with one document in all of them."""
-    rng = random.Random(0)
-    words = [f"word{i}" for i in range(300)]
-    folder = tmp_path / "corpus"
-    folder.mkdir()
-    for name in "abcd":
-        documents = [
-            "\n".join(
-                " ".join(rng.choices(words, k=rng.randint(2, 15))) + "."
-                for _ in range(rng.randint(1, 12))
-            )
-            for _ in range(60)
-        ]
-        (folder / f"{name}.txt").write_text(
-            "\n\n".join([*documents, "The same text.\nIn every file."]) + "\n"
-        )
-    return folder
-
-
-def config_of(corpus, seed=0, **data):
-    defaults = {
-        "corpus": (str(corpus),), "max_seq_length": 32, "max_predictions_per_seq": 5, "validation_fraction": 0.1,
-        "dupe_factor": 3, "num_shards": 3, "workers": 1,
-    }  # fmt: skip
-    return Config(
-        seed=seed, data=DataConfig(**defaults | data), tokenizer=TokenizerConfig(vocab_size=400)
-    )
-
-
-def digests(folder):
-    files = [p for p in folder.rglob("*") if p.is_file() and p.name != "manifest.json"]
-    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
-
-
-def rows_of(folder, manifest, split):
-    records = PreparedRecords(epath.Path(folder), manifest, split)
-    return records.read(np.arange(len(records)))
 
 
 @pytest.mark.parametrize("shards", [3, 40])
@@ -212,71 +167,6 @@ def test_dupe_factor_repeats_documents_with_other_masks(corpus, tmp_path):
     assert len(np.unique(batch["input_ids"], axis=0)) > 0.99 * len(batch["input_ids"])
 
 
-def test_the_unigram_entropy_is_that_of_the_held_out_tokens(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_text("\n\n".join(f"x{i} x{i} y y\ny y x{i} x{i}" for i in range(40)) + "\n")
-    manifest = prepare(config_of(path, validation_fraction=0.5), tmp_path / "out")
-    assert 0.5 < manifest.validation_unigram_entropy < np.log(400)
-    tokens = manifest.counts["validation_tokens"]
-    assert tokens >= 8 * manifest.counts["validation_documents"]
-
-
-def test_a_finished_folder_is_left_alone_and_a_changed_plan_is_refused(corpus, tmp_path):
-    config, out = config_of(corpus), tmp_path / "out"
-    first = prepare(config, out)
-    before = {p: p.stat().st_mtime_ns for p in out.rglob("*")}
-    assert (
-        prepare(dataclasses.replace(config, data=dataclasses.replace(config.data, workers=2)), out)
-        == first
-    )
-    assert before == {p: p.stat().st_mtime_ns for p in out.rglob("*")}
-    with pytest.raises(
-        UserError,
-        match=r"made with data\.max_seq_length 32: found 40 now, expected the same settings",
-    ):
-        prepare(config_of(corpus, max_seq_length=40), out)
-    (corpus / "a.txt").write_text("Something else.\nAltogether.\n")
-    with pytest.raises(
-        UserError, match=r"made from .*a\.txt: found a source added, removed or changed since"
-    ):
-        prepare(config, out)
-
-
-def test_a_finished_folder_of_a_version_with_fewer_settings_is_left_alone(corpus, tmp_path):
-    config, out = config_of(corpus), tmp_path / "out"
-    prepare(config, out)
-    manifest = json.loads((out / "manifest.json").read_text())
-    del manifest["settings"]["data"]["word_segmenter"]
-    manifest["counts"] = {k: v for k, v in manifest["counts"].items() if "next" not in k}
-    (out / "manifest.json").write_text(json.dumps(manifest))
-    before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in out.rglob("*") if p.is_file()}
-    assert prepare(config, out).counts == manifest["counts"]
-    assert before == {
-        p: (p.stat().st_mtime_ns, p.read_bytes()) for p in out.rglob("*") if p.is_file()
-    }
-    assert "next sentence:" not in summarize(out)
-
-
-def test_work_of_a_version_with_other_rules_is_made_anew_and_not_mixed(corpus, tmp_path, caplog):
-    config, out = config_of(corpus), tmp_path / "out"
-    # Stopped in the middle of the shards: the tokenizer and the tokenized text are there.
-    process = start(config, out, "kill-after", ".tfrecord", 2)
-    process.communicate()
-    plan = out / ".work" / "plan.json"
-    content = json.loads(plan.read_text())
-    del content["rules"], content["settings"]["data"]["word_segmenter"]
-    plan.write_text(json.dumps(content))
-    shards = list(out.glob("*.tfrecord"))
-    parts = list(out.rglob("part-*"))
-    assert len(shards) == 2
-    for path in [*shards, *parts, out / "tokenizer" / "vocab.txt"]:
-        path.write_bytes(b"of other rules")
-    prepare(config, out)
-    assert [message for message in caplog.messages if "begun under other rules" in message]
-    prepare(config, tmp_path / "fresh")
-    assert digests(out) == digests(tmp_path / "fresh")
-
-
 def test_a_folder_made_anew_by_the_same_process_has_nothing_of_before(corpus, tmp_path):
     """Neither its tokenizer nor its documents, which the process kept in memory."""
     names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "word", *map("##{}".format, range(10))]
@@ -295,32 +185,6 @@ def test_a_folder_made_anew_by_the_same_process_has_nothing_of_before(corpus, tm
     assert digests(tmp_path / "out") == digests(tmp_path / "fresh")
 
 
-def test_a_vocabulary_changed_since_is_refused(corpus, tmp_path):
-    vocabulary, out = tmp_path / "vocab.txt", tmp_path / "out"
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "word", *map("##{}".format, range(10))]
-    vocabulary.write_text("\n".join(words))
-    config = dataclasses.replace(
-        config_of(corpus), tokenizer=TokenizerConfig(vocab_file=str(vocabulary))
-    )
-    prepare(config, out)
-    vocabulary.write_text("\n".join(reversed(words)))
-    with pytest.raises(UserError, match=r"made with .*vocab\.txt: found other entries in it now"):
-        prepare(config, out)
-
-
-def test_what_a_kill_leaves_before_the_first_and_after_the_last_step_is_no_hindrance(
-    corpus, tmp_path
-):
-    work = tmp_path / "out" / ".work"
-    work.mkdir(parents=True)
-    manifest = prepare(config_of(corpus), tmp_path / "out")
-    assert not work.exists()
-    work.mkdir()
-    (work / "plan.json").write_text("{}")
-    assert prepare(config_of(corpus), tmp_path / "out") == manifest
-    assert not work.exists()
-
-
 def test_a_place_that_cannot_be_a_folder_is_named(corpus, tmp_path):
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "file", tmp_path / "file" / "below"):
@@ -334,134 +198,6 @@ def test_one_document_and_nothing_held_out_is_enough_where_no_other_is_needed(tm
     config = config_of(tmp_path / "a.txt", validation_fraction=0.0, sentence_objective=objective)
     manifest = prepare(config, tmp_path / "out")
     assert sum(shard.records for shard in manifest.shards) >= 3
-
-
-def test_one_document_left_of_near_duplicates_gives_no_next_sentences_and_what_to_do_is_said(
-    tmp_path,
-):
-    """That the corpus has one document is said before the work; this is known only after it."""
-    pytest.importorskip("rensa")
-    sentences = [f"The {n}th sentence is about the number {n * n}." for n in range(60)]
-    variants = ["\n".join([f"Variant {n} of the text.", *sentences]) for n in range(3)]
-    (tmp_path / "a.txt").write_text("\n\n".join(variants))
-    config = config_of(tmp_path / "a.txt", validation_fraction=0.0, near_duplicate_threshold=0.8)
-    with pytest.raises(UserError) as raised:
-        prepare(config, tmp_path / "out")
-    assert str(raised.value) == (
-        "split train: found one document, so that no B is from another, "
-        "expected two or more (or data.split_documents, which cuts long ones, "
-        "or data.sentence_objective sentence_order or none)"
-    )
-
-
-def test_documents_of_a_sentence_each_give_no_next_sentences_and_what_to_do_is_said(tmp_path):
-    """All labels would be the same."""
-    (tmp_path / "a.txt").write_text("\n\n".join(f"Sentence number {n}." for n in range(50)))
-    config = config_of(tmp_path / "a.txt")
-    with pytest.raises(UserError) as raised:
-        prepare(config, tmp_path / "out")
-    assert str(raised.value) == (
-        "split train: found a single sentence in each document, so that no A has a next one, "
-        "expected two or more in some (or data.sentence_objective sentence_order or none)"
-    )
-    # The folder takes the other setting at once.
-    assert [path.name for path in (tmp_path / "out").rglob("*")] == [".work"]
-    prepare(config.replace(data={"sentence_objective": "sentence_order"}), tmp_path / "out")
-
-
-SENTENCES = 40
-
-
-def numbered_corpus(folder, document_count):
-    """Write documents of three equal words a sentence, which tell the document and the sentence.
-
-    Returns the file of the corpus and the vocabulary; word (d, s) has the id 5 + d * SENTENCES + s.
-    """
-    words = [f"d{d}s{s}" for d in range(document_count) for s in range(SENTENCES)]
-    vocabulary, path = folder / "vocab.txt", folder / "numbered.txt"
-    vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]))
-    lines = [" ".join([word] * 3) for word in words]
-    documents = ["\n".join(lines[i : i + SENTENCES]) for i in range(0, len(lines), SENTENCES)]
-    path.write_text("\n\n".join(documents))
-    return path, vocabulary
-
-
-def numbered_pairs(folder, manifest, split):
-    """Return (document, sentence) of A's first and last word, and of B's, int [n, 4, 2]; labels."""
-    rows = unmask(rows_of(folder, manifest, split))
-    ids, segments = rows["input_ids"], rows["segment_ids"]
-    words = []
-    for segment in (0, 1):
-        inside = (ids >= 5) & (segments == segment)
-        first = inside.argmax(1)
-        last = inside.shape[1] - 1 - inside[:, ::-1].argmax(1)
-        words += [ids[np.arange(len(ids)), at] - 5 for at in (first, last)]
-    word_Rx4 = np.stack(words, axis=1)
-    pairs = np.stack([word_Rx4 // SENTENCES, word_Rx4 % SENTENCES], axis=2)
-    return pairs, rows["next_sentence_labels"][:, 0]
-
-
-@pytest.mark.parametrize("shards", [1, 8, 64])
-@pytest.mark.parametrize("documents", [7, 150])
-def test_rows_have_right_labels_and_half_are_random_whatever_the_shards(
-    tmp_path, documents, shards
-):
-    path, vocabulary = numbered_corpus(tmp_path, documents)
-    config = config_of(
-        path, num_shards=shards, validation_fraction=0.4, dupe_factor=600 // documents
-    )
-    config = dataclasses.replace(config, tokenizer=TokenizerConfig(vocab_file=str(vocabulary)))
-    manifest = prepare(config, tmp_path / "out")
-    seen = {}
-    for split in ("train", "validation"):
-        pairs, labels = numbered_pairs(tmp_path / "out", manifest, split)
-        a_first, a_last, b_first, b_last = pairs.transpose(1, 0, 2)
-        follows = labels == 0
-        assert (a_first[:, 0] == a_last[:, 0]).all()
-        assert (b_first[:, 0] == b_last[:, 0]).all()
-        assert ((a_last[:, 0] == b_first[:, 0]) == follows).all()
-        assert (b_first[follows, 1] == a_last[follows, 1] + 1).all()
-        seen[split] = {*np.unique(a_first[:, 0]).tolist()}
-        assert {*np.unique(b_first[:, 0]).tolist()} == seen[split]
-        has_next = a_last[:, 1] < SENTENCES - 1
-        assert not follows[~has_next].any()
-        count = has_next.sum()
-        assert count > 1000
-        share = (~follows)[has_next].mean()
-        assert share == pytest.approx(0.5, abs=3 * np.sqrt(0.25 / count))
-        assert manifest.counts[f"{split}_pairs_with_next"] == count
-        assert manifest.counts[f"{split}_pairs_without_next"] == (~has_next).sum()
-        check_partners(a_last[~follows, 0], b_first[~follows, 0])
-        # Each sentence is in an A or a true B, once a pass.
-        words = [
-            (document, sentence, follow)
-            for (document, first), (_, last), (_, end), follow in zip(
-                a_first, a_last, b_last, follows, strict=True
-            )
-            for sentence in range(first, (end if follow else last) + 1)
-        ]
-        uses = np.zeros((documents, SENTENCES), int)
-        np.add.at(uses, tuple(np.array(words)[:, :2].T), 1)
-        assert (uses[sorted(seen[split])] == config.data.dupe_factor).all()
-    assert not seen["train"] & seen["validation"]
-    assert len(seen["train"] | seen["validation"]) == documents
-
-
-def check_partners(documents, partners):
-    """Each other document of the split gives about as many random Bs to all documents together."""
-    names, counts = np.unique(partners, return_counts=True)
-    assert not (documents == partners).any()
-    expected = len(partners) / len(names)
-    chi_square = ((counts - expected) ** 2 / expected).sum()
-    assert chi_square < len(names) + 5 * np.sqrt(2 * len(names))
-
-
-def test_a_folder_with_other_files_is_not_written_into(corpus, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "precious.txt").write_text("mine")
-    with pytest.raises(UserError, match="found files that no preparation made"):
-        prepare(config_of(corpus), tmp_path / "out")
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["precious.txt"]
 
 
 @pytest.mark.parametrize("text,message", [
@@ -649,18 +385,6 @@ def test_other_scripts_and_lower_case_give_the_same_rows_from_json_lines_and_the
     assert 0.3 < labels.mean() < 0.7
 
 
-def test_lines_that_look_wrapped_and_texts_without_marks_are_counted(tmp_path):
-    words = [f"word{i}" for i in range(60)]
-    wrapped = [textwrap.fill(f"{' '.join(words[i:])}. Then more.", 40) for i in range(40)]
-    unmarked = ["\n".join(words[i : i + 5]) for i in range(40)]
-    (tmp_path / "a.txt").write_text("\n\n".join(wrapped))
-    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"text": t}) for t in unmarked))
-    config = config_of(tmp_path / "a.*")
-    manifest = prepare(config, tmp_path / "out")
-    assert manifest.counts["wrapped_documents"] == manifest.counts["unmarked_documents"] == 40
-    assert len(describe_doubts(manifest.counts)) == 2
-
-
 def test_the_documents_that_fill_a_split_are_the_same_for_any_files_workers_and_shards(tmp_path):
     train, heldout = named_documents(tmp_path, "few", range(5))
     assert (len(train), len(heldout)) == (3, 2)
@@ -672,17 +396,6 @@ def test_the_documents_that_fill_a_split_are_the_same_for_any_files_workers_and_
     more_train, more_heldout = named_documents(tmp_path, "more", range(7))
     assert train < more_train | heldout
     assert not train & more_heldout
-
-
-def test_a_corpus_that_is_too_small_leaves_the_folder_free_for_other_settings(tmp_path):
-    (tmp_path / "a.txt").write_text("Only one document.\nOf two sentences.\n" * 30)
-    for objective in ("next_sentence", "none"):
-        config = config_of(tmp_path / "a.txt", sentence_objective=objective)
-        with pytest.raises(UserError, match=r"data\.corpus: found 1 document"):
-            prepare(config, tmp_path / "out")
-        assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
-    config = config_of(tmp_path / "a.txt", validation_fraction=0.0, sentence_objective="none")
-    assert prepare(config, tmp_path / "out").counts["train_documents"] == 1
 
 
 @pytest.mark.parametrize("ending", ["txt", "jsonl"])
@@ -700,15 +413,6 @@ def test_one_book_has_held_out_stretches_where_it_is_cut(tmp_path, ending):
     assert counts["validation_documents"] >= 2
     assert counts["train_sentences"] + counts["validation_sentences"] == 400
     assert counts["train_largest_document_tokens"] < 300
-
-
-def test_letters_of_each_script_are_counted_by_split(tmp_path):
-    texts = [f"word {n}\nслово {n}" for n in range(40)]
-    (tmp_path / "a.txt").write_text("\n\n".join(texts))
-    manifest = prepare(config_of(tmp_path / "a.txt", validation_fraction=0.5), tmp_path / "out")
-    for split in ("train", "validation"):
-        documents = manifest.counts[f"{split}_documents"]
-        assert manifest.scripts[split] == {"Cyrillic": 5 * documents, "Latin": 4 * documents}
 
 
 def test_a_model_that_other_programs_would_read_otherwise_is_refused_before_the_work(

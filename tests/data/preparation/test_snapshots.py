@@ -22,7 +22,7 @@ from bertjax.data.records.summary import summarize
 from bertjax.errors import UserError
 from bertjax.progress import silent
 from tests import interrupted_prepare, postgresql
-from tests.data.preparation.test_prepare import config_of, digests
+from tests.data.preparation.corpora import config_of, digests
 from tests.postgresql import PASSWORD
 from tests.waiting import until
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from etils import epath
 
-from bertjax.config import Config, DataConfig
+from bertjax.config import Config, DataConfig, TokenizerConfig
 from bertjax.data.preparation import documents as docs
 from bertjax.data.preparation import tokenize_corpus
 from bertjax.data.preparation.documents import Documents
@@ -17,7 +17,11 @@ from bertjax.data.preparation.inputs.document_pool import (
     open_pool,
     survey_split,
 )
+from bertjax.data.preparation.prepare import prepare
 from bertjax.data.preparation.shard_assignment import plan_shards
+from bertjax.errors import UserError
+from bertjax.masking.static import unmask
+from tests.data.preparation.corpora import config_of, rows_of
 
 DATA = DataConfig(max_seq_length=64, max_predictions_per_seq=10)
 
@@ -223,3 +227,123 @@ def test_sentences_longer_than_a_row_are_divided_but_counted_as_they_are(tmp_pat
     pool = open_pool(corpus, 0, DATA)
     assert np.diff(pool.documents.sentences).max() <= 61
     assert pool.ranges[0].sentences == 3
+
+
+def test_one_document_left_of_near_duplicates_gives_no_next_sentences_and_what_to_do_is_said(
+    tmp_path,
+):
+    """That the corpus has one document is said before the work; this is known only after it."""
+    pytest.importorskip("rensa")
+    sentences = [f"The {n}th sentence is about the number {n * n}." for n in range(60)]
+    variants = ["\n".join([f"Variant {n} of the text.", *sentences]) for n in range(3)]
+    (tmp_path / "a.txt").write_text("\n\n".join(variants))
+    config = config_of(tmp_path / "a.txt", validation_fraction=0.0, near_duplicate_threshold=0.8)
+    with pytest.raises(UserError) as raised:
+        prepare(config, tmp_path / "out")
+    assert str(raised.value) == (
+        "split train: found one document, so that no B is from another, "
+        "expected two or more (or data.split_documents, which cuts long ones, "
+        "or data.sentence_objective sentence_order or none)"
+    )
+
+
+def test_documents_of_a_sentence_each_give_no_next_sentences_and_what_to_do_is_said(tmp_path):
+    """All labels would be the same."""
+    (tmp_path / "a.txt").write_text("\n\n".join(f"Sentence number {n}." for n in range(50)))
+    config = config_of(tmp_path / "a.txt")
+    with pytest.raises(UserError) as raised:
+        prepare(config, tmp_path / "out")
+    assert str(raised.value) == (
+        "split train: found a single sentence in each document, so that no A has a next one, "
+        "expected two or more in some (or data.sentence_objective sentence_order or none)"
+    )
+    # The folder takes the other setting at once.
+    assert [path.name for path in (tmp_path / "out").rglob("*")] == [".work"]
+    prepare(config.replace(data={"sentence_objective": "sentence_order"}), tmp_path / "out")
+
+
+SENTENCES = 40
+
+
+def numbered_corpus(folder, document_count):
+    """Write documents of three equal words a sentence, which tell the document and the sentence.
+
+    Returns the file of the corpus and the vocabulary; word (d, s) has the id 5 + d * SENTENCES + s.
+    """
+    words = [f"d{d}s{s}" for d in range(document_count) for s in range(SENTENCES)]
+    vocabulary, path = folder / "vocab.txt", folder / "numbered.txt"
+    vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]))
+    lines = [" ".join([word] * 3) for word in words]
+    documents = ["\n".join(lines[i : i + SENTENCES]) for i in range(0, len(lines), SENTENCES)]
+    path.write_text("\n\n".join(documents))
+    return path, vocabulary
+
+
+def numbered_pairs(folder, manifest, split):
+    """Return (document, sentence) of A's first and last word, and of B's, int [n, 4, 2]; labels."""
+    rows = unmask(rows_of(folder, manifest, split))
+    ids, segments = rows["input_ids"], rows["segment_ids"]
+    words = []
+    for segment in (0, 1):
+        inside = (ids >= 5) & (segments == segment)
+        first = inside.argmax(1)
+        last = inside.shape[1] - 1 - inside[:, ::-1].argmax(1)
+        words += [ids[np.arange(len(ids)), at] - 5 for at in (first, last)]
+    word_Rx4 = np.stack(words, axis=1)
+    pairs = np.stack([word_Rx4 // SENTENCES, word_Rx4 % SENTENCES], axis=2)
+    return pairs, rows["next_sentence_labels"][:, 0]
+
+
+@pytest.mark.parametrize("shards", [1, 8, 64])
+@pytest.mark.parametrize("documents", [7, 150])
+def test_rows_have_right_labels_and_half_are_random_whatever_the_shards(
+    tmp_path, documents, shards
+):
+    path, vocabulary = numbered_corpus(tmp_path, documents)
+    config = config_of(
+        path, num_shards=shards, validation_fraction=0.4, dupe_factor=600 // documents
+    )
+    config = dataclasses.replace(config, tokenizer=TokenizerConfig(vocab_file=str(vocabulary)))
+    manifest = prepare(config, tmp_path / "out")
+    seen = {}
+    for split in ("train", "validation"):
+        pairs, labels = numbered_pairs(tmp_path / "out", manifest, split)
+        a_first, a_last, b_first, b_last = pairs.transpose(1, 0, 2)
+        follows = labels == 0
+        assert (a_first[:, 0] == a_last[:, 0]).all()
+        assert (b_first[:, 0] == b_last[:, 0]).all()
+        assert ((a_last[:, 0] == b_first[:, 0]) == follows).all()
+        assert (b_first[follows, 1] == a_last[follows, 1] + 1).all()
+        seen[split] = {*np.unique(a_first[:, 0]).tolist()}
+        assert {*np.unique(b_first[:, 0]).tolist()} == seen[split]
+        has_next = a_last[:, 1] < SENTENCES - 1
+        assert not follows[~has_next].any()
+        count = has_next.sum()
+        assert count > 1000
+        share = (~follows)[has_next].mean()
+        assert share == pytest.approx(0.5, abs=3 * np.sqrt(0.25 / count))
+        assert manifest.counts[f"{split}_pairs_with_next"] == count
+        assert manifest.counts[f"{split}_pairs_without_next"] == (~has_next).sum()
+        check_partners(a_last[~follows, 0], b_first[~follows, 0])
+        # Each sentence is in an A or a true B, once a pass.
+        words = [
+            (document, sentence, follow)
+            for (document, first), (_, last), (_, end), follow in zip(
+                a_first, a_last, b_last, follows, strict=True
+            )
+            for sentence in range(first, (end if follow else last) + 1)
+        ]
+        uses = np.zeros((documents, SENTENCES), int)
+        np.add.at(uses, tuple(np.array(words)[:, :2].T), 1)
+        assert (uses[sorted(seen[split])] == config.data.dupe_factor).all()
+    assert not seen["train"] & seen["validation"]
+    assert len(seen["train"] | seen["validation"]) == documents
+
+
+def check_partners(documents, partners):
+    """Each other document of the split gives about as many random Bs to all documents together."""
+    names, counts = np.unique(partners, return_counts=True)
+    assert not (documents == partners).any()
+    expected = len(partners) / len(names)
+    chi_square = ((counts - expected) ** 2 / expected).sum()
+    assert chi_square < len(names) + 5 * np.sqrt(2 * len(names))
