@@ -1,7 +1,6 @@
 import json
 
 import pytest
-import transformers
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -18,6 +17,8 @@ from bertjax.data.tokenizers.tokenizer import (
 from bertjax.data.tokenizers.vocabulary import SPECIAL_TOKENS
 from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import UserError
+
+transformers = pytest.importorskip("transformers")
 
 WORDS = ["में", "ガ", "Tiếng", "Việt", "Café", "CAFÉ", "cafe", "ÜBER", "İ", "한국", "และ", "e\u0301"]
 TEXTS = [" ".join(WORDS), "Die Bücher über Köln", "hôm nay trời đẹp", "में यह किताब ガギグ 한글"] * 20
