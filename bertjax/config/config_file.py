@@ -4,12 +4,13 @@ import json
 import os
 import traceback
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from bertjax.config.run import Config
 from bertjax.config.serialization import from_dict
-from bertjax.errors import UserError, check, nearest, one_line
+from bertjax.errors import UserError, mismatch, nearest, one_line
 
 
 def preset_names() -> tuple[str, ...]:
@@ -96,31 +97,35 @@ def _run(path: str) -> Config:
     module = types.ModuleType("config_file")
     module.__file__ = path
     source = _read(path)
-    try:
+    with _one_line_errors(path):
         exec(compile(source, path, "exec"), module.__dict__)
-        config = _get_config(module, path)
-    # Also `sys.exit` and `KeyboardInterrupt` in the file: a program that ends with status 0, or
-    # without a word, would be taken for one that has done its work.
-    except BaseException as error:
-        raise UserError(f"{_where(path, error)}: {_reason(error)}") from error
-    check(
-        isinstance(config, Config),
-        where=path,
-        found=f"get_config() giving {type(config).__name__}",
-        expected="a bertjax Config",
-    )
+    get_config = getattr(module, "get_config", None)
+    if not callable(get_config):
+        raise mismatch(
+            where=path,
+            found="no function get_config",
+            expected="one that returns a bertjax Config",
+        )
+    with _one_line_errors(path):
+        config = get_config()
+    if not isinstance(config, Config):
+        raise mismatch(
+            where=path,
+            found=f"get_config() giving {type(config).__name__}",
+            expected="a bertjax Config",
+        )
     return config
 
 
-def _get_config(module: types.ModuleType, path: str) -> Any:
-    get_config = getattr(module, "get_config", None)
-    check(
-        callable(get_config),
-        where=path,
-        found="no function get_config",
-        expected="one that returns a bertjax Config",
-    )
-    return get_config()
+@contextmanager
+def _one_line_errors(path: str) -> Iterator[None]:
+    """Turn whatever ends the code of a configuration file into a `UserError` with its line."""
+    try:
+        yield
+    # Also `sys.exit` and `KeyboardInterrupt`: a program that ends with status 0, or without a word,
+    # would be taken for one that has done its work.
+    except BaseException as error:
+        raise UserError(f"{_where(path, error)}: {_reason(error)}") from error
 
 
 def _where(path: str, error: BaseException) -> str:

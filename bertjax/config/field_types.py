@@ -26,7 +26,8 @@ def check_fields(section: str, config: object) -> None:
     section; empty: the whole configuration. Raises `UserError` for a value of another type, one
     that is not among the choices, and a number that is not finite or beyond 64 bits.
     """
-    for name, field_type in field_types(type(config)).items():
+    kind: type = type(config)
+    for name, field_type in field_types(kind).items():
         value = getattr(config, name)
         where = f"{section}.{name}" if section else name
         converted = field_value(field_type, value, where)

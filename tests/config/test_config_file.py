@@ -88,6 +88,7 @@ def test_a_file_that_gives_no_configuration_is_refused_naming_it(tmp_path, sourc
     with pytest.raises(UserError) as caught:
         load_config(str(path))
     assert str(caught.value).startswith(str(path))
+    assert str(caught.value).count(str(path)) == 1
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 

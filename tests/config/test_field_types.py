@@ -34,7 +34,18 @@ FIELDS = [
     for name in (field.name for field in dataclasses.fields(kind))
 ]
 # No field has any of these values.
-WRONG = (object(), "\0", {"a": 1}, b"bytes", np.array([1, 2]), math.nan, -math.inf, 10**400, 1j, [[None]])
+WRONG = (
+    object(),
+    "\0",
+    {"a": 1},
+    b"bytes",
+    np.array([1, 2]),
+    math.nan,
+    -math.inf,
+    10**400,
+    1j,
+    [[None]],
+)
 
 
 @pytest.mark.parametrize("section,name", FIELDS)
