@@ -17,6 +17,7 @@ from bertjax.interop.checkpoints.model_config import (
     huggingface_config,
     read_huggingface_config,
 )
+from bertjax.interop.checkpoints.safetensors_file import MAX_SHARD_BYTES, write_safetensors
 from bertjax.interop.checkpoints.tensor_mapping import (
     drop_tensors,
     export_tensors,
@@ -26,11 +27,7 @@ from bertjax.interop.checkpoints.tensor_mapping import (
     without_groups,
 )
 from bertjax.interop.checkpoints.tensor_names import torch_dialect
-from bertjax.interop.checkpoints.weight_files import (
-    MAX_SHARD_BYTES,
-    open_weights,
-    write_safetensors,
-)
+from bertjax.interop.checkpoints.weight_files import open_weights
 from bertjax.model.functional import Params
 from bertjax.storage import read_json, write_whole
 from bertjax.tasks.task_head import TaskHead

@@ -20,6 +20,7 @@ from bertjax.interop.checkpoints.model_config import (
     huggingface_architecture,
     read_huggingface_config,
 )
+from bertjax.interop.checkpoints.opened_files import check_local
 from bertjax.interop.checkpoints.tensor_mapping import (
     Tensors,
     drop_tensors,
@@ -28,7 +29,6 @@ from bertjax.interop.checkpoints.tensor_mapping import (
     import_params,
 )
 from bertjax.interop.checkpoints.tensor_names import tensorflow_dialect
-from bertjax.interop.checkpoints.weight_files import check_local
 from bertjax.interop.tensorflow_files import tensorflow_output
 from bertjax.model.functional import Params
 from bertjax.storage import read_json, write_whole

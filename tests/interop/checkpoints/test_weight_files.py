@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bertjax.errors import UserError
-from bertjax.interop.checkpoints.weight_files import open_weights, write_safetensors
+from bertjax.interop.checkpoints.safetensors_file import write_safetensors
+from bertjax.interop.checkpoints.weight_files import open_weights
 from tests.interop.damage import damage, damages
 
 TENSORS = {
