@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
 from bertjax.errors import UserError, check, one_line
+from bertjax.interop.checkpoints.opened_files import check_float
 from bertjax.interop.checkpoints.tensor_mapping import Tensors
 
 
@@ -31,13 +33,18 @@ def open_msgpack(path: epath.Path) -> Tensors:
     )
     for name, leaf in leaves.items():
         check(
-            isinstance(leaf, np.ndarray) and np.issubdtype(leaf.dtype, np.number),
+            # numpy counts bfloat16 as no number; jax does.
+            isinstance(leaf, np.ndarray) and jnp.issubdtype(leaf.dtype, jnp.number),
             where=f"{path}: {name}",
             found=f"a {type(leaf).__name__}",
             expected="an array of numbers",
         )
 
     def read(name: str) -> np.ndarray:
-        return leaves[name].astype(np.float32)
+        array = leaves[name]
+        check_float(str(array.dtype), str(path), name)
+        # A float64 that float32 cannot hold becomes infinite, which `import_params` then refuses.
+        with np.errstate(over="ignore"):
+            return array.astype(np.float32)
 
     return Tensors(str(path), {name: leaf.shape for name, leaf in leaves.items()}, read)

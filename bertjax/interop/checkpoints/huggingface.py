@@ -35,22 +35,25 @@ from bertjax.tasks.task_head import TaskHead
 CONFIG = "config.json"
 
 
-def load(folder: epath.PathLike, drop: Sequence[str] = ()) -> tuple[ModelConfig, dict[str, Any]]:
+def load(
+    folder: epath.PathLike, drop: Sequence[str] = (), *, config_name: str = CONFIG
+) -> tuple[ModelConfig, dict[str, Any]]:
     """Return configuration and parameters of a BERT, RoBERTa, ELECTRA or ALBERT of `transformers`.
 
     Its weights are `model.safetensors`, `pytorch_model.bin` or, of version 4, `flax_model.msgpack`,
-    in one file or in shards. Tensors whose names begin with an entry of `drop` are left out. The
-    parameters are float32 numpy arrays named as in `docs/parameters.md`; the model has the heads
-    for which there are weights. Raises `UserError`, naming the field or tensor, if it is missing,
-    damaged, not part of the model, or needs something that bertjax does not compute.
+    in one file or in shards. Tensors that match an entry of `drop` are left out
+    (`drop_patterns.matches`). The parameters are float32 numpy arrays named as in
+    `docs/parameters.md`; the model has the heads for which there are weights. Raises `UserError`,
+    naming the field or tensor, if it is missing, damaged, not part of the model, or needs something
+    that bertjax does not compute.
     """
     path = epath.Path(folder)
-    values, where = read_json(path / CONFIG), str(path / CONFIG)
+    values, where = read_json(path / config_name), str(path / config_name)
     architecture, config = read_huggingface_config(values, where)
     tensors, dialect_of = open_weights(path)
     dialect = dialect_of(architecture)
     # Dropped first, since `drop` has the names that stand in the file.
-    tensors = resolve_copies(drop_tensors(tensors, drop), dialect)
+    tensors = resolve_copies(drop_tensors(config, dialect, tensors, drop), dialect)
     # config.json only names a class; the weights show which heads the model has.
     config = dataclasses.replace(config, heads=heads_in(tensors, dialect))
     check_mlm_activation(architecture, config, where)

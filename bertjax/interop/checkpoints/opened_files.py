@@ -1,4 +1,4 @@
-"""What the readers of several formats share: a local file, and today's names of its tensors."""
+"""What the readers of several formats share: a local file, types, today's names of tensors."""
 
 from collections.abc import Iterable
 
@@ -6,6 +6,9 @@ from etils import epath
 
 from bertjax.errors import check
 from bertjax.storage import is_local
+
+# Types that are converted to float32. Those of 8 bits and less come with scales in other tensors.
+FLOATS = ("float32", "float16", "bfloat16", "float64")
 
 
 def check_local(path: epath.Path, kind: str) -> None:
@@ -15,6 +18,16 @@ def check_local(path: epath.Path, kind: str) -> None:
         where=str(path),
         found=f"a {kind} in a store",
         expected="one on a disk of this machine",
+    )
+
+
+def check_float(dtype: str, where: str, name: str) -> None:
+    """Raise `UserError` for numbers of a type that is not converted; `name` is the tensor's."""
+    check(
+        dtype in FLOATS,
+        where=f"{where}: {name}",
+        found=f"the type {dtype}",
+        expected=f"one of {', '.join(FLOATS)}",
     )
 
 

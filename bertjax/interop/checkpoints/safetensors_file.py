@@ -8,8 +8,8 @@ from etils import epath
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from bertjax.errors import UserError, check, one_line
-from bertjax.interop.checkpoints.opened_files import check_local, current_names
+from bertjax.errors import UserError, one_line
+from bertjax.interop.checkpoints.opened_files import check_float, check_local, current_names
 from bertjax.interop.checkpoints.tensor_mapping import Tensors
 from bertjax.storage import write_whole
 
@@ -17,7 +17,8 @@ from bertjax.storage import write_whole
 SAFETENSORS = "model.safetensors"
 INDEX = ".index.json"
 MAX_SHARD_BYTES = 5_000_000_000  # the default of save_pretrained in transformers 4
-FLOATS = {"F64", "F32", "F16", "BF16"}  # types that are converted to float32
+# Names of types that the other formats call otherwise.
+TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 
 
 def open_safetensors(path: epath.Path) -> Tensors:
@@ -38,12 +39,7 @@ def open_safetensors(path: epath.Path) -> Tensors:
 
     def read(name: str) -> np.ndarray:
         dtype = dtypes[names[name]]
-        check(
-            dtype in FLOATS,
-            where=f"{path}: {name}",
-            found=f"the type {dtype}",
-            expected=f"one of {', '.join(sorted(FLOATS))}",
-        )
+        check_float(TYPES.get(dtype, dtype), str(path), name)
         # A float64 that float32 cannot hold becomes infinite, which `import_params` then refuses.
         with safe_open(path, "numpy") as file, np.errstate(over="ignore"):
             return file.get_tensor(names[name]).astype(np.float32)

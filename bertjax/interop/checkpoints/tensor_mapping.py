@@ -4,6 +4,7 @@ A checkpoint is an untrusted file: every name and every shape is checked before 
 and a number is read.
 """
 
+import dataclasses
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +12,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from bertjax.config import Head, ModelConfig
-from bertjax.errors import check
+from bertjax.errors import check, mismatch
+from bertjax.interop.checkpoints.drop_patterns import advice, matches
 from bertjax.interop.checkpoints.tensor_names import Dialect
 from bertjax.model import functional
 
@@ -33,6 +35,8 @@ class Tensors(NamedTuple):
     """Shape of every tensor by its name."""
     read: Callable[[str], np.ndarray]
     """Return the numbers of a tensor, float32, by its name."""
+    not_of_model: Collection[str] = frozenset()
+    """Names of tensors that are known not to be parameters, for example an optimizer's."""
 
 
 class _Part(NamedTuple):
@@ -62,24 +66,51 @@ def heads_in(tensors: Tensors, dialect: Dialect) -> tuple[Head, ...]:
     return tuple(heads)
 
 
-def drop_tensors(tensors: Tensors, prefixes: Sequence[str]) -> Tensors:
-    """Return `tensors` without those whose names begin with one of `prefixes`.
+def drop_tensors(
+    config: ModelConfig, dialect: Dialect, tensors: Tensors, patterns: Sequence[str]
+) -> Tensors:
+    """Return `tensors` without those whose names match one of `patterns` (`drop_patterns.matches`).
 
-    Raises `UserError` for a prefix that no name begins with: it is probably misspelled.
+    Raises `UserError` for a pattern that matches no name, because it is probably misspelled, and
+    for one that matches a parameter of the encoder of `config`.
     """
-    for prefix in prefixes:
+    if not patterns:
+        return tensors
+    encoder = set(_encoder_names(config, dialect, tensors))
+    shapes = dict(tensors.shapes)
+    for pattern in patterns:
+        where = f"{tensors.where}: --drop {pattern}"
+        matched = [name for name in tensors.shapes if pattern and matches(name, pattern)]
+        if not matched:
+            containing = [name for name in tensors.shapes if pattern and pattern in name]
+            # The wildcards make it a pattern for the middle of a name.
+            hint = f"; '*{pattern}*' matches {containing[0]}" if containing else ""
+            raise mismatch(
+                where=where,
+                found="no tensor of such a name",
+                expected=f"the beginning or the ending of one, or a pattern with *{hint}",
+            )
+        needed = [name for name in matched if name in encoder]
         check(
-            # Every name begins with an empty prefix: nothing would be left.
-            prefix and any(name.startswith(prefix) for name in tensors.shapes),
-            where=f"{tensors.where}: --drop {prefix}",
-            found="no tensor of such a name",
-            expected="the beginning of one",
+            not needed,
+            where=where,
+            found=f"{needed[0] if needed else None}, of {len(matched)} tensors that it matches",
+            expected="only tensors that the encoder does not need",
         )
-    kept = dict(tensors.shapes)
-    for name in tensors.shapes:
-        if name.startswith(tuple(prefixes)):
-            del kept[name]
-    return tensors._replace(shapes=kept)
+        for name in matched:
+            shapes.pop(name, None)  # an earlier pattern may have matched it too
+    return tensors._replace(shapes=shapes)
+
+
+def _encoder_names(config: ModelConfig, dialect: Dialect, tensors: Tensors) -> Iterator[str]:
+    """Yield the names of the encoder's parameters that `tensors` has."""
+    prefixed = has_prefix(tensors, dialect)
+    encoder = dataclasses.replace(config, heads=())
+    for path, leaf in flatten_dict(functional.shapes(encoder), sep="/").items():
+        for part in _parts(path, leaf.shape, dialect, prefixed):
+            if part.name not in tensors.shapes:
+                break  # an untrusted configuration may claim any number of layers
+            yield part.name
 
 
 def without_groups(params: functional.Params, groups: Collection[str]) -> dict[str, Any]:
@@ -121,7 +152,7 @@ def import_params(config: ModelConfig, dialect: Dialect, tensors: Tensors) -> di
     expected: set[str] = set()
     for path, leaf in leaves.items():
         for part in _parts(path, leaf.shape, dialect, prefixed):
-            _check_shape(tensors, part)
+            _check_shape(tensors, part, dialect)
             expected.add(part.name)
     copies: dict[str, str] = {}
     for name, path in dialect.copies.items():
@@ -188,13 +219,13 @@ def _foreign_shape(path: str, shape: tuple[int, ...], dialect: Dialect) -> tuple
     return shape[::-1] if dialect.is_transposed(path) else shape
 
 
-def _check_shape(tensors: Tensors, part: _Part) -> None:
-    check(
-        part.name in tensors.shapes,
-        where=f"{tensors.where}: {part.name}",
-        found="no such tensor",
-        expected=f"one of shape {list(part.shape)}",
-    )
+def _check_shape(tensors: Tensors, part: _Part, dialect: Dialect) -> None:
+    if part.name not in tensors.shapes:
+        raise mismatch(
+            where=f"{tensors.where}: {part.name}",
+            found=f"no such tensor{_similar_name(tensors, part.name, dialect)}",
+            expected=f"one of shape {list(part.shape)}",
+        )
     shape = tuple(tensors.shapes[part.name])
     check(
         shape == part.shape,
@@ -204,17 +235,34 @@ def _check_shape(tensors: Tensors, part: _Part) -> None:
     )
 
 
+def _similar_name(tensors: Tensors, name: str, dialect: Dialect) -> str:
+    """Return a note about the same name in another scope, or with more after it, if there is one.
+
+    Such names show a model inside another, a variable in parts, or averages without the variables.
+    """
+    without_prefix = name.removeprefix(dialect.prefix)
+    for other in tensors.shapes:
+        if other.startswith(f"{name}/") or other.endswith(without_prefix):
+            return f" (but {other})"
+    return ""
+
+
 def _check_no_others(tensors: Tensors, dialect: Dialect, expected: set[str]) -> None:
-    for name, shape in tensors.shapes.items():
-        check(
-            # What is not used here is used there: the outputs would be others.
-            name in expected or dialect.ignored(name),
-            where=f"{tensors.where}: {name}",
-            found=f"a tensor of shape {list(shape)}",
-            expected=(
-                "a tensor of this model (to leave it out: --drop with the beginning of its name)"
-            ),
-        )
+    """Raise `UserError` for tensors that are not used here: where they are, outputs are others."""
+    others: list[str] = []
+    for name in tensors.shapes:
+        if not (name in expected or name in tensors.not_of_model or dialect.ignored(name)):
+            others.append(name)
+    if not others:
+        return
+    count = f" ({len(others)} such tensors)" if len(others) > 1 else ""
+    option = advice(others, expected)
+    raise mismatch(
+        where=f"{tensors.where}: {others[0]}",
+        found=f"a tensor of shape {list(tensors.shapes[others[0]])}{count}",
+        expected="only tensors of this model"
+        + (f"; `bertjax import` leaves them out with {option}" if option else ""),
+    )
 
 
 def _read_param(

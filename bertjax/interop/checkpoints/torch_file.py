@@ -6,7 +6,7 @@ import numpy as np
 from etils import epath
 
 from bertjax.errors import UserError, check, needs_extra, one_line
-from bertjax.interop.checkpoints.opened_files import check_local, current_names
+from bertjax.interop.checkpoints.opened_files import check_float, check_local, current_names
 from bertjax.interop.checkpoints.tensor_mapping import Tensors
 
 
@@ -35,12 +35,7 @@ def open_torch(path: epath.Path) -> Tensors:
 
     def read(name: str) -> np.ndarray:
         tensor = tensors[names[name]]
-        check(
-            tensor.is_floating_point(),
-            where=f"{path}: {name}",
-            found=f"the type {tensor.dtype}",
-            expected="floating point",
-        )
+        check_float(str(tensor.dtype).removeprefix("torch."), str(path), name)
         # Detached: a saved `nn.Parameter` asks for gradients, and numpy refuses such.
         return tensor.detach().to(torch.float32).numpy()
 
