@@ -1,9 +1,9 @@
-"""Patterns for names of tensors: what `--drop` matches, and the patterns that errors advise."""
+"""Patterns for names of tensors: what `--drop` selects, and the patterns that errors advise."""
 
 import glob
 import re
 import shlex
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterator
 from fnmatch import fnmatchcase
 
 WILDCARDS = re.compile(r"[*?\[]")
@@ -11,46 +11,50 @@ SEPARATOR = re.compile(r"[./]")  # PyTorch's between the parts of a name, and Te
 MAX_ADVISED = 8  # patterns in one message: more are no advice that somebody follows
 
 
-def matches(name: str, pattern: str) -> bool:
-    """Return whether `pattern` is the beginning or the ending of `name`, or matches all of it.
+def select(names: Collection[str], pattern: str) -> list[str]:
+    """Return the names that begin with `pattern`, or, where none does, those that end with it.
 
-    A pattern with `*`, `?` or `[` is one of `fnmatch`, and must match the whole name.
+    A beginning goes before an ending: `output_bias` of a fine-tuned BERT is not
+    `cls/predictions/output_bias`. A pattern with `*`, `?` or `[` is one of `fnmatch`, and must
+    match the whole name. An empty pattern selects nothing.
     """
+    if not pattern:
+        return []
     if WILDCARDS.search(pattern):
-        return fnmatchcase(name, pattern)
-    return name.startswith(pattern) or name.endswith(pattern)
+        return [name for name in names if fnmatchcase(name, pattern)]
+    beginning = [name for name in names if name.startswith(pattern)]
+    return beginning or [name for name in names if name.endswith(pattern)]
 
 
-def advice(unwanted: Collection[str], wanted: Collection[str]) -> str:
-    """Return the option `--drop …` that leaves out all of `unwanted` and none of `wanted`.
+def advice(names: Collection[str], unwanted: Collection[str], wanted: Collection[str]) -> str:
+    """Return the option `--drop …` that selects all of `unwanted` and none of `wanted`.
 
-    It can be pasted into a shell. An empty text is returned where no pattern can do it, or it
-    takes more than `MAX_ADVISED` of them.
+    Both are among `names`, all those of the file. The option can be pasted into a shell. An empty
+    text is returned where no pattern can do it, or it takes more than `MAX_ADVISED` of them.
     """
     patterns: list[str] = []
-    rest = list(unwanted)
-    if "" in rest:
-        return ""  # no pattern matches it alone
+    rest = dict.fromkeys(unwanted)
     while rest:
-        if len(patterns) == MAX_ADVISED:
+        pattern = _pattern(next(iter(rest)), names, wanted)
+        if not pattern or len(patterns) == MAX_ADVISED:
             return ""
-        pattern = _pattern(rest[0], wanted)
         patterns.append(pattern)
-        rest = [name for name in rest if not matches(name, pattern)]
+        for name in select(names, pattern):
+            rest.pop(name, None)
     return f"--drop {shlex.join(patterns)}"
 
 
-def _pattern(name: str, wanted: Collection[str]) -> str:
-    """Return the most general pattern for `name` that matches none of `wanted`."""
+def _pattern(name: str, names: Collection[str], wanted: Collection[str]) -> str:
+    """Return the most general pattern that selects `name` and none of `wanted`; empty for none."""
     for pattern in _candidates(name, wanted):
+        selected = set(select(names, pattern))
         is_option = pattern.startswith("-")  # to the command line
-        if not is_option and not any(matches(other, pattern) for other in wanted):
+        if name in selected and selected.isdisjoint(wanted) and not is_option:
             return pattern
-    # If wanted names begin or end with `name`, a wildcard makes it a pattern for a whole name.
-    return f"[{name[0]}]{glob.escape(name[1:])}"
+    return ""
 
 
-def _candidates(name: str, wanted: Iterable[str]) -> Iterable[str]:
+def _candidates(name: str, wanted: Collection[str]) -> Iterator[str]:
     """Yield patterns for `name`, the most general ones first."""
     # What an optimizer adds to the name of a parameter, such as `/adam_m`.
     parents = [other for other in wanted if name.startswith(other)]
@@ -63,3 +67,5 @@ def _candidates(name: str, wanted: Iterable[str]) -> Iterable[str]:
         if any_layer != beginning:
             yield f"{any_layer}*"
         yield beginning
+    # Wanted names may begin with all of `name`; a wildcard makes it a pattern for a whole name.
+    yield f"[{name[:1]}]{glob.escape(name[1:])}"

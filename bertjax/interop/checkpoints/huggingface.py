@@ -42,7 +42,7 @@ def load(
 
     Its weights are `model.safetensors`, `pytorch_model.bin` or, of version 4, `flax_model.msgpack`,
     in one file or in shards. Tensors that match an entry of `drop` are left out
-    (`drop_patterns.matches`). The parameters are float32 numpy arrays named as in
+    (`drop_patterns.select`). The parameters are float32 numpy arrays named as in
     `docs/parameters.md`; the model has the heads for which there are weights. Raises `UserError`,
     naming the field or tensor, if it is missing, damaged, not part of the model, or needs something
     that bertjax does not compute.

@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from bertjax.config import Head, ModelConfig
 from bertjax.errors import check, mismatch
-from bertjax.interop.checkpoints.drop_patterns import advice, matches
+from bertjax.interop.checkpoints.drop_patterns import advice, select
 from bertjax.interop.checkpoints.tensor_names import Dialect
 from bertjax.model import functional
 
@@ -57,22 +57,32 @@ def has_prefix(tensors: Tensors, dialect: Dialect) -> bool:
 
 
 def heads_in(tensors: Tensors, dialect: Dialect) -> tuple[Head, ...]:
-    """Return the heads that the checkpoint has, for `ModelConfig.heads`."""
+    """Return the heads that the checkpoint has, for `ModelConfig.heads`.
+
+    Raises `UserError` for the head for sentence pairs without the pooler, whose output it reads.
+    """
     prefixed = has_prefix(tensors, dialect)
-    heads: list[Head] = []
+    names: dict[Head, str] = {}
     for head, path in _SIGN_OF_HEAD.items():
-        if dialect.has(path) and _in_file(dialect.name(path), dialect, prefixed) in tensors.shapes:
-            heads.append(head)
-    return tuple(heads)
+        if dialect.has(path):
+            names[head] = _in_file(dialect.name(path), dialect, prefixed)
+    heads = tuple(head for head, name in names.items() if name in tensors.shapes)
+    if "nsp" in heads and "pooler" not in heads:
+        raise mismatch(
+            where=f"{tensors.where}: {names['pooler']}",
+            found=f"no such tensor{_similar_name(tensors, names['pooler'], dialect)}",
+            expected=f"one, for the head of {names['nsp']}",
+        )
+    return heads
 
 
 def drop_tensors(
     config: ModelConfig, dialect: Dialect, tensors: Tensors, patterns: Sequence[str]
 ) -> Tensors:
-    """Return `tensors` without those whose names match one of `patterns` (`drop_patterns.matches`).
+    """Return `tensors` without those that one of `patterns` selects (`drop_patterns.select`).
 
-    Raises `UserError` for a pattern that matches no name, because it is probably misspelled, and
-    for one that matches a parameter of the encoder of `config`.
+    Raises `UserError` for a pattern that selects nothing, because it is probably misspelled, and
+    for one that selects a parameter of the encoder of `config`.
     """
     if not patterns:
         return tensors
@@ -80,26 +90,33 @@ def drop_tensors(
     shapes = dict(tensors.shapes)
     for pattern in patterns:
         where = f"{tensors.where}: --drop {pattern}"
-        matched = [name for name in tensors.shapes if pattern and matches(name, pattern)]
-        if not matched:
-            containing = [name for name in tensors.shapes if pattern and pattern in name]
-            # The wildcards make it a pattern for the middle of a name.
-            hint = f"; '*{pattern}*' matches {containing[0]}" if containing else ""
+        selected = select(tensors.shapes, pattern)
+        if not selected:
             raise mismatch(
                 where=where,
                 found="no tensor of such a name",
-                expected=f"the beginning or the ending of one, or a pattern with *{hint}",
+                expected="the beginning or the ending of one, or a pattern with *"
+                + _hint(pattern, tensors, encoder),
             )
-        needed = [name for name in matched if name in encoder]
+        needed = [name for name in selected if name in encoder]
         check(
             not needed,
             where=where,
-            found=f"{needed[0] if needed else None}, of {len(matched)} tensors that it matches",
+            found=f"{needed[0] if needed else None} (it selects {len(selected)} tensors)",
             expected="only tensors that the encoder does not need",
         )
-        for name in matched:
-            shapes.pop(name, None)  # an earlier pattern may have matched it too
+        for name in selected:
+            shapes.pop(name, None)  # an earlier pattern may have selected it too
     return tensors._replace(shapes=shapes)
+
+
+def _hint(pattern: str, tensors: Tensors, encoder: Collection[str]) -> str:
+    """Return a note about the pattern with wildcards, if names have `pattern` in their middle."""
+    anywhere = f"*{pattern}*"
+    selected = select(tensors.shapes, anywhere)
+    if not selected or not set(selected).isdisjoint(encoder):
+        return ""
+    return f"; '{anywhere}' selects {len(selected)}, such as {selected[0]}"
 
 
 def _encoder_names(config: ModelConfig, dialect: Dialect, tensors: Tensors) -> Iterator[str]:
@@ -256,7 +273,7 @@ def _check_no_others(tensors: Tensors, dialect: Dialect, expected: set[str]) -> 
     if not others:
         return
     count = f" ({len(others)} such tensors)" if len(others) > 1 else ""
-    option = advice(others, expected)
+    option = advice(tensors.shapes, others, expected & tensors.shapes.keys())
     raise mismatch(
         where=f"{tensors.where}: {others[0]}",
         found=f"a tensor of shape {list(tensors.shapes[others[0]])}{count}",

@@ -138,7 +138,11 @@ def bad_torch_files():
     yield "a number for a name", {3: torch.zeros(2)}, "expected tensors by name"
     yield "no tensor", {"a": "text"}, "a: found a str, expected a dense tensor"
     yield "sparse", {"a": torch.eye(3).to_sparse()}, "a: found a Tensor, expected a dense tensor"
-    yield "integers", {"a": torch.zeros(2, dtype=torch.int64)}, "a: found the type int64, expected one of float32"
+    yield (
+        "integers",
+        {"a": torch.zeros(2, dtype=torch.int64)},
+        "a: found the type int64, expected one of float32",
+    )
     wide = torch.zeros(1).as_strided((10**6, 10**6), (0, 0))
     yield "4 TB made of 4 bytes", {"a": wide}, "a: found 4 bytes for the shape [1000000, 1000000]"
 
