@@ -255,11 +255,12 @@ def _check_shape(tensors: Tensors, part: _Part, dialect: Dialect) -> None:
 def _similar_name(tensors: Tensors, name: str, dialect: Dialect) -> str:
     """Return a note about the same name in another scope, or with more after it, if there is one.
 
-    Such names show a model inside another, a variable in parts, or averages without the variables.
+    Such names show a model inside another, a variable in parts, averages without the variables, or
+    weights that are still pruned (`weight_orig`).
     """
     without_prefix = name.removeprefix(dialect.prefix)
     for other in tensors.shapes:
-        if other.startswith(f"{name}/") or other.endswith(without_prefix):
+        if other.startswith(name) or other.endswith(without_prefix):
             return f" (but {other})"
     return ""
 
