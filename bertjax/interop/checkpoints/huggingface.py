@@ -11,6 +11,7 @@ from bertjax.config import Head, ModelConfig
 from bertjax.data.tokenizers.export_check import check_export
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check, disk_errors
+from bertjax.interop.checkpoints.dropped_tensors import drop_tensors
 from bertjax.interop.checkpoints.model_config import (
     check_mlm_activation,
     huggingface_architecture,
@@ -19,7 +20,6 @@ from bertjax.interop.checkpoints.model_config import (
 )
 from bertjax.interop.checkpoints.safetensors_file import MAX_SHARD_BYTES, write_safetensors
 from bertjax.interop.checkpoints.tensor_mapping import (
-    drop_tensors,
     export_tensors,
     heads_in,
     import_params,

@@ -4,8 +4,7 @@ A checkpoint is an untrusted file: every name and every shape is checked before 
 and a number is read.
 """
 
-import dataclasses
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +12,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from bertjax.config import Head, ModelConfig
 from bertjax.errors import check, mismatch
-from bertjax.interop.checkpoints.drop_patterns import advice, select
+from bertjax.interop.checkpoints.drop_patterns import advice
 from bertjax.interop.checkpoints.tensor_names import Dialect
 from bertjax.model import functional
 
@@ -39,7 +38,7 @@ class Tensors(NamedTuple):
     """Names of tensors that are known not to be parameters, for example an optimizer's."""
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
     """One tensor of the other format; a parameter stacked over layers consists of several."""
 
     name: str
@@ -74,60 +73,6 @@ def heads_in(tensors: Tensors, dialect: Dialect) -> tuple[Head, ...]:
             expected=f"one, for the head of {names['nsp']}",
         )
     return heads
-
-
-def drop_tensors(
-    config: ModelConfig, dialect: Dialect, tensors: Tensors, patterns: Sequence[str]
-) -> Tensors:
-    """Return `tensors` without those that one of `patterns` selects (`drop_patterns.select`).
-
-    Raises `UserError` for a pattern that selects nothing, because it is probably misspelled, and
-    for one that selects a parameter of the encoder of `config`.
-    """
-    if not patterns:
-        return tensors
-    encoder = set(_encoder_names(config, dialect, tensors))
-    shapes = dict(tensors.shapes)
-    for pattern in patterns:
-        where = f"{tensors.where}: --drop {pattern}"
-        selected = select(tensors.shapes, pattern)
-        if not selected:
-            raise mismatch(
-                where=where,
-                found="no tensor of such a name",
-                expected="the beginning or the ending of one, or a pattern with *"
-                + _hint(pattern, tensors, encoder),
-            )
-        needed = [name for name in selected if name in encoder]
-        check(
-            not needed,
-            where=where,
-            found=f"{needed[0] if needed else None} (it selects {len(selected)} tensors)",
-            expected="only tensors that the encoder does not need",
-        )
-        for name in selected:
-            shapes.pop(name, None)  # an earlier pattern may have selected it too
-    return tensors._replace(shapes=shapes)
-
-
-def _hint(pattern: str, tensors: Tensors, encoder: Collection[str]) -> str:
-    """Return a note about the pattern with wildcards, if names have `pattern` in their middle."""
-    anywhere = f"*{pattern}*"
-    selected = select(tensors.shapes, anywhere)
-    if not selected or not set(selected).isdisjoint(encoder):
-        return ""
-    return f"; '{anywhere}' selects {len(selected)}, such as {selected[0]}"
-
-
-def _encoder_names(config: ModelConfig, dialect: Dialect, tensors: Tensors) -> Iterator[str]:
-    """Yield the names of the encoder's parameters that `tensors` has."""
-    prefixed = has_prefix(tensors, dialect)
-    encoder = dataclasses.replace(config, heads=())
-    for path, leaf in flatten_dict(functional.shapes(encoder), sep="/").items():
-        for part in _parts(path, leaf.shape, dialect, prefixed):
-            if part.name not in tensors.shapes:
-                break  # an untrusted configuration may claim any number of layers
-            yield part.name
 
 
 def without_groups(params: functional.Params, groups: Collection[str]) -> dict[str, Any]:
@@ -168,7 +113,7 @@ def import_params(config: ModelConfig, dialect: Dialect, tensors: Tensors) -> di
     leaves = flatten_dict(functional.shapes(config), sep="/")
     expected: set[str] = set()
     for path, leaf in leaves.items():
-        for part in _parts(path, leaf.shape, dialect, prefixed):
+        for part in parts_of(path, leaf.shape, dialect, prefixed):
             _check_shape(tensors, part, dialect)
             expected.add(part.name)
     copies: dict[str, str] = {}
@@ -201,7 +146,7 @@ def export_tensors(
     """
     for path, leaf in flatten_dict(params, sep="/").items():
         stacked = np.asarray(leaf, np.float32)
-        for part in _parts(path, stacked.shape, dialect, prefixed):
+        for part in parts_of(path, stacked.shape, dialect, prefixed):
             array = stacked if part.layer is None else stacked[part.layer]
             if dialect.is_transposed(path):
                 # Heads and widths are joined before the transpose: `part.shape` is [out, in].
@@ -211,14 +156,14 @@ def export_tensors(
             yield part.name, np.ascontiguousarray(array)
 
 
-def _parts(path: str, shape: tuple[int, ...], dialect: Dialect, prefixed: bool) -> Iterator[_Part]:
+def parts_of(path: str, shape: tuple[int, ...], dialect: Dialect, prefixed: bool) -> Iterator[Part]:
     """Yield the other format's tensors that hold the parameter at `path`."""
     name = _in_file(dialect.name(path), dialect, prefixed)
     if path.startswith(_LAYERS):
         for i in range(shape[0]):
-            yield _Part(name.format(i), i, _foreign_shape(path, shape[1:], dialect))
+            yield Part(name.format(i), i, _foreign_shape(path, shape[1:], dialect))
     else:
-        yield _Part(name, None, _foreign_shape(path, shape, dialect))
+        yield Part(name, None, _foreign_shape(path, shape, dialect))
 
 
 def _foreign_shape(path: str, shape: tuple[int, ...], dialect: Dialect) -> tuple[int, ...]:
@@ -236,7 +181,7 @@ def _foreign_shape(path: str, shape: tuple[int, ...], dialect: Dialect) -> tuple
     return shape[::-1] if dialect.is_transposed(path) else shape
 
 
-def _check_shape(tensors: Tensors, part: _Part, dialect: Dialect) -> None:
+def _check_shape(tensors: Tensors, part: Part, dialect: Dialect) -> None:
     if part.name not in tensors.shapes:
         raise mismatch(
             where=f"{tensors.where}: {part.name}",
@@ -287,7 +232,7 @@ def _read_param(
     tensors: Tensors, path: str, shape: tuple[int, ...], dialect: Dialect, prefixed: bool
 ) -> np.ndarray:
     param = np.empty(shape, np.float32)
-    for part in _parts(path, shape, dialect, prefixed):
+    for part in parts_of(path, shape, dialect, prefixed):
         array = tensors.read(part.name)
         check(
             # NaN would show only in the model's outputs, where nothing names the tensor.

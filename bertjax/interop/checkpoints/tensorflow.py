@@ -19,6 +19,7 @@ from etils import epath
 from bertjax.config import ModelConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import UserError, check, disk_errors, mismatch, needs_extra, one_line
+from bertjax.interop.checkpoints.dropped_tensors import drop_tensors
 from bertjax.interop.checkpoints.model_config import (
     ONLY_VALUES,
     SAME_NAME_FIELDS,
@@ -28,7 +29,6 @@ from bertjax.interop.checkpoints.model_config import (
 from bertjax.interop.checkpoints.opened_files import check_float, check_local
 from bertjax.interop.checkpoints.tensor_mapping import (
     Tensors,
-    drop_tensors,
     export_tensors,
     heads_in,
     import_params,
