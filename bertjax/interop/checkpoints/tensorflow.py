@@ -196,6 +196,12 @@ def _open(prefix: epath.Path) -> tuple[Tensors, dict[str, str]]:
         try:
             array = reader.get_tensor(name)
         except Exception as error:  # see above
+            check(
+                types[name] != "float16" or "not supported" not in str(error),
+                where=f"{prefix}: {name}",
+                found="float16 in parts (a partitioned variable)",
+                expected="one that TensorFlow's reader joins: float32, bfloat16 or float64",
+            )
             raise _damaged(prefix, error) from error
         # A float64 that float32 cannot hold becomes infinite, which `import_params` then refuses.
         with np.errstate(over="ignore"):

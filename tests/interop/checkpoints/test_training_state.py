@@ -175,6 +175,13 @@ def test_variables_in_parts_of_four_types_trained_in_a_scope_are_read_as_float32
     assert all(array.dtype == np.float32 for array in imported.values())
 
 
+def test_float16_in_parts_is_named(tmp_path, weights):
+    types = dict.fromkeys([KERNEL], tf.float16)
+    save_training(tmp_path, weights, [], types=types, parts=2, only=TRAINED)
+    with pytest.raises(UserError, match=f"{KERNEL}: found float16 in parts"):
+        tensorflow.load(tmp_path)
+
+
 def test_a_number_too_large_for_float32_is_refused(tmp_path, weights):
     write(tmp_path, weights | {KERNEL: np.full(weights[KERNEL].shape, 1e300)})
     with pytest.raises(UserError, match=f"{KERNEL}: found numbers that are not finite"):
