@@ -136,15 +136,7 @@ def test_a_yes_or_no_field_may_stand_alone(words):
 
 
 def test_the_fields_that_a_command_line_sets_are_those_of_the_configuration():
-    words = [
-        "--run-dir",
-        "runs/a",
-        "--model.vocab-size=99",
-        "--init-from",
-        "b",
-        "--train.steps",
-        "3",
-    ]
+    words = ["--run-dir", "runs/a", "--model.vocab-size=99", "--init-from", "b", "--seed", "3"]
     configured = parse_configured("train", TrainCommand, ["tiny", *words])
     assert configured.overrides == {"model.vocab_size", "init_from", "seed"}
 
