@@ -178,7 +178,11 @@ class LinearHeadTask:
     """
 
     generates = False
-    metric_scale = Scale.SHARE
+
+    @property
+    def metric_scale(self) -> Scale:
+        """The scale of most metrics, a share of 1."""
+        return Scale.SHARE
 
     def initial_params(self, config: ModelConfig, new: Params, restored: Params) -> Params:
         """Return the new head: pretrained models have none."""

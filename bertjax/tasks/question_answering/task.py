@@ -48,8 +48,12 @@ class Spans(LinearHeadTask):
     metrics: tuple[str, ...] = ()
     """The chosen metrics; the first selects the best checkpoint; empty: the usual one."""
 
-    metric_scale = Scale.PERCENT
     per_token = True
+
+    @property
+    def metric_scale(self) -> Scale:
+        """The scale of the metrics: percent, as SQuAD's scripts print them."""
+        return Scale.PERCENT
 
     @property
     def metric(self) -> str:
