@@ -13,7 +13,7 @@ from jax import Array
 from bertjax.config import ModelConfig
 from bertjax.data.ragged import ranges
 from bertjax.data.tokenizers.tokenizer import Tokenizer
-from bertjax.errors import check, mismatch
+from bertjax.errors import check
 from bertjax.model.functional import Params
 from bertjax.model.layout import Layout
 from bertjax.model.linear_head import init_linear
@@ -21,7 +21,7 @@ from bertjax.tasks.examples import TaggedExample
 from bertjax.tasks.linear_head import head_of, token_logits
 from bertjax.tasks.metrics import confusion_matrix
 from bertjax.tasks.tagging.entity_metrics import entity_scores, is_entity_tags
-from bertjax.tasks.tagging.labels import Tags, all_tags
+from bertjax.tasks.tagging.labels import Tags, all_tags, check_unknown_tags
 from bertjax.tasks.task import EncodedExamples, LinearHeadTask
 from bertjax.types import Batch
 
@@ -121,7 +121,8 @@ class Tagging(LinearHeadTask):
 
         Each word has one piece or more: [UNK] if the tokenizer gives none. A word that is too long
         for a row keeps its first pieces. Token targets are `word_begins` and, with `targets`,
-        `labels`. Raises `UserError` with sentence and word for a tag that the task does not have.
+        `labels`. A tag that the task does not have gives -1: the word is not in the loss, and
+        counts as wrong in the figures (`check_unknown_tags` says so).
         """
         # Word by word, so that the first piece of each is known.
         pieces, begins = tokenizer.encode_batch(_words(examples, tokenizer))
@@ -199,14 +200,15 @@ class Tagging(LinearHeadTask):
         return jnp.asarray(self.class_weights or (1.0,) * len(self.labels), jnp.float32)
 
     def _tag_numbers(self, examples: Sequence[TaggedExample]) -> list[int]:
-        """Return the number of each word's tag, of all sentences one after another."""
-        numbers = {label: number for number, label in enumerate(self.labels)}
+        """Return the number of each word's tag, of all sentences one after another; or -1."""
         for example in examples:
-            self._check_tags(example, numbers)
-        return [numbers[tag] for tag in all_tags(examples)]
+            self._check_tags(example)
+        check_unknown_tags(self.name, examples, self.labels)
+        numbers = {label: number for number, label in enumerate(self.labels)}
+        return [numbers.get(tag, -1) for tag in all_tags(examples)]
 
-    def _check_tags(self, example: TaggedExample, numbers: dict[str, int]) -> None:
-        """Raise `UserError` unless each word has a tag, and each tag a number."""
+    def _check_tags(self, example: TaggedExample) -> None:
+        """Raise `UserError` unless each word has a tag."""
         where = f"{self.name}: sentence {example.id}"
         check(example.tags is not None, where=where, found="no tags", expected="one for each word")
         tags = example.tags or ()
@@ -216,13 +218,6 @@ class Tagging(LinearHeadTask):
             found=f"{len(tags)} tags",
             expected=f"{len(example.words)}",
         )
-        for index, tag in enumerate(tags):
-            if tag not in numbers:
-                raise mismatch(
-                    where=f"{where}, word {index + 1} {example.words[index]!r}",
-                    found=f"the tag {tag!r}",
-                    expected=f"one of the training set: {', '.join(self.labels)}",
-                )
 
 
 def _word_weights(batch: Batch) -> Array:
