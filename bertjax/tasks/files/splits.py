@@ -11,7 +11,8 @@ from etils import epath
 from bertjax.data.corpus.formats.tfds import tfds_builder
 from bertjax.errors import UserError, check, needs_extra, one_line
 from bertjax.tasks.files import python_docs
-from bertjax.tasks.files.tables import TableRow, listed, read_table
+from bertjax.tasks.files.row import TableRow, listed
+from bertjax.tasks.files.tables import read_table
 
 TFDS = "tfds:"
 PYTHON_DOCS = "python-docs"

@@ -6,8 +6,9 @@ from etils import epath
 
 from bertjax.errors import check
 from bertjax.tasks.examples import PairExample
+from bertjax.tasks.files.lines import unmarked_lines
+from bertjax.tasks.files.row import TableRow
 from bertjax.tasks.files.splits import STEMS, DataLocation, read_rows
-from bertjax.tasks.files.tables import TableRow, unmarked_lines
 
 SOURCE_ENDING, TARGET_ENDING = ".src", ".tgt"
 """Endings of two parallel files; each line of them is a text."""

@@ -9,7 +9,7 @@ from etils import epath
 
 from bertjax.config import FinetuneConfig
 from bertjax.errors import check, mismatch
-from bertjax.tasks.files.tables import BYTE_ORDER_MARK, Line, decoded_lines
+from bertjax.tasks.files.lines import BYTE_ORDER_MARK, Line, decoded_lines
 
 DOCUMENT = "-DOCSTART-"
 """The first column of the line that begins a document."""

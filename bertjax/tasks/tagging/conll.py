@@ -10,7 +10,7 @@ from etils import epath
 from bertjax.errors import check
 from bertjax.storage import write_whole
 from bertjax.tasks.examples import TaggedExample
-from bertjax.tasks.files.tables import Line, decoded_lines
+from bertjax.tasks.files.lines import Line, decoded_lines
 from bertjax.tasks.tagging.columns import (
     Columns,
     bare_text,

@@ -7,7 +7,7 @@ from etils import epath
 
 from bertjax.errors import check, mismatch
 from bertjax.tasks.examples import TaggedExample
-from bertjax.tasks.files.tables import TableRow
+from bertjax.tasks.files.row import TableRow
 
 TOKEN_FIELDS = ("tokens", "words")
 TAG_FIELDS = ("ner", "ner_tags", "tags")

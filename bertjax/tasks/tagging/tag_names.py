@@ -8,8 +8,8 @@ from etils import epath
 
 from bertjax.config import FinetuneConfig
 from bertjax.errors import UserError, check
+from bertjax.tasks.files.lines import unmarked_lines
 from bertjax.tasks.files.splits import DataLocation
-from bertjax.tasks.files.tables import unmarked_lines
 
 OPTION = "finetune.label_names"
 
