@@ -34,7 +34,21 @@ class FinetuneConfig:
     Empty: sentence1 and sentence2, sentence, or text, whichever the table has.
     """
     label_column: str = ""
-    """Column of the label; empty: the column named label."""
+    """Column of the label; empty: the column named label.
+    Tagging: in CoNLL files the number of the tag's column, from 0, or its name (in CoNLL-U upos,
+    xpos and so on); in other files the field of the tags. text_columns names that of the words.
+    """
+    label_names: tuple[str, ...] = ()
+    """Tagging: names of tags that are numbers, in order from 0; or one file that has them.
+    The file has a name on each line, or is JSON (a list, or id2label or names in an object).
+    """
+    strict_entities: bool = False
+    """Tagging: count only entities whose tags follow the rules of their scheme (seqeval's strict).
+    False: broken sequences have entities as in conlleval and in seqeval's default mode.
+    """
+    keep_gold_tags: bool = False
+    """Tagging: write predictions as lines of word, gold tag and predicted tag (conlleval's input).
+    """
     label_type: Literal["class", "classes", "number"] = "class"
     """Type of the labels: one class, any number of classes at once, or a number (regression).
     Classes of one example are separated by label_separator.

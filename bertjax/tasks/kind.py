@@ -28,6 +28,8 @@ PredictionT = TypeVar("PredictionT")
 LABEL_SMOOTHING, CLASS_WEIGHTS = "label_smoothing", "class_weights"
 DECODER_FROM = "decoder_from"
 """Fields of `FinetuneConfig` that only some kinds use (see `Kind.used_options`)."""
+TAG_OPTIONS = "tag_options"
+"""`label_names`, `strict_entities` and `keep_gold_tags` together, which are about tags."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,15 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
             where="finetune.decoder_from",
             found=options.decoder_from,
             expected=f"none, for {entry.name}",
+        )
+        set_for_tags = options.label_names or options.strict_entities or options.keep_gold_tags
+        # Of several tasks, another one may have tags.
+        several = len(options.tasks) > 1
+        check(
+            not set_for_tags or several or TAG_OPTIONS in used,
+            where="finetune.label_names, strict_entities or keep_gold_tags",
+            found=f"set, for {entry.name}",
+            expected="none of them, for its words have no tags",
         )
 
     def to_dict(self, task: TaskT) -> dict[str, Any]:

@@ -2,9 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
-
-import numpy as np
+from typing import NamedTuple
 
 from bertjax.tasks.tagging.schemes import (
     Entity,
@@ -42,14 +40,6 @@ class Scores(NamedTuple):
         """The harmonic mean of precision and recall."""
         precision, recall = self.precision, self.recall
         return 2 * precision * recall / (precision + recall) if self.correct else 0.0
-
-
-class Average(NamedTuple):
-    """Means of the metrics over the types of entities, in 0..1; 0 if there are no types."""
-
-    precision: float = 0.0
-    recall: float = 0.0
-    f1: float = 0.0
 
 
 def is_entity_tags(tags: Iterable[str]) -> bool:
@@ -101,37 +91,3 @@ def entity_scores(
         name: Scores(correct[name], guessed[name], true[name]) for name in sorted(true | guessed)
     }
     return Scores(correct.total(), guessed.total(), true.total()), by_type
-
-
-def macro_average(by_type: Mapping[str, Scores]) -> Average:
-    """Return the means over the types that are gold or predicted."""
-    return _average(by_type, [1] * len(by_type))
-
-
-def weighted_average(by_type: Mapping[str, Scores]) -> Average:
-    """Return the means over the types, each weighted with its number of gold entities."""
-    return _average(by_type, [scores.gold for scores in by_type.values()])
-
-
-def _average(by_type: Mapping[str, Scores], weights: Sequence[int]) -> Average:
-    # Without this NumPy divides by 0.
-    if not sum(weights):
-        return Average()
-    rows = [(scores.precision, scores.recall, scores.f1) for scores in by_type.values()]
-    return Average(*np.average(rows, axis=0, weights=weights).tolist())
-
-
-def entity_figures(scores: Scores, by_type: Mapping[str, Scores]) -> dict[str, float]:
-    """Return the figures of a split by name: `f1`, `f1_macro`, `f1_weighted` and so on."""
-    averages = {"": scores, "_macro": macro_average(by_type), "_weighted": weighted_average(by_type)}
-    figures = {}
-    for ending, average in averages.items():
-        figures[f"f1{ending}"] = average.f1
-        figures[f"precision{ending}"] = average.precision
-        figures[f"recall{ending}"] = average.recall
-    return figures
-
-
-def entity_report(scores: Scores, by_type: Mapping[str, Scores]) -> dict[str, Any]:
-    """Return the classification report of seqeval as JSON: each type, and the averages."""
-    return {}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from bertjax.errors import mismatch
 from bertjax.tasks.examples import TaggedExample
 from bertjax.tasks.tagging.schemes import broken, parts_by_tag, scheme_of
-from bertjax.tasks.tagging.tag_form import OUTSIDE, form_of, misfits
+from bertjax.tasks.tagging.tag_form import OUTSIDE, OUTSIDE_PARTS, form_of, misfits
 
 log = logging.getLogger("bertjax")
 
@@ -75,8 +75,15 @@ def describe(name: str, examples: Sequence[TaggedExample]) -> str:
             f"{name}: the tags {shown(labels)} are no tags of entities (B-PER, B_PER, PER-B),"
             " so the figure is accuracy over words"
         )
-    types = {parts.type for parts in parts_by_tag(labels, form).values()} - {""}
-    return f"{name}: tags of entities in the scheme {scheme}, with the types {shown(types)}"
+    return (
+        f"{name}: tags of entities in the scheme {scheme}, with the types {shown(types_of(labels))}"
+    )
+
+
+def types_of(labels: Iterable[str]) -> tuple[str, ...]:
+    """Return the types of entities that the tags have, sorted."""
+    types = {parts.type for parts in parts_by_tag(labels).values()}
+    return tuple(sorted(types - {OUTSIDE_PARTS.type}))
 
 
 def shown(names: Iterable[str]) -> str:

@@ -46,9 +46,7 @@ def parts_by_tag(tags: Iterable[str], form: TagForm | None = None) -> dict[str, 
     return found
 
 
-def scheme_of(
-    sequences: Iterable[Sequence[str]], form: TagForm | None = None
-) -> Scheme | None:
+def scheme_of(sequences: Iterable[Sequence[str]], form: TagForm | None = None) -> Scheme | None:
     """Return the most likely scheme of the tags; None if not all are tags of entities.
 
     Tags with E (or L) but without B and S are in IOE1 or IOE2. Other tags with E, L, S, U or W are

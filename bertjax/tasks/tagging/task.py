@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
-from typing import NamedTuple
+from itertools import chain
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +17,15 @@ from bertjax.model.functional import Params
 from bertjax.model.layout import Layout
 from bertjax.model.linear_head import init_linear
 from bertjax.tasks.examples import TaggedExample
+from bertjax.tasks.class_scores import ClassCounts
 from bertjax.tasks.linear_head import head_of, token_logits
 from bertjax.tasks.metrics import confusion_matrix
-from bertjax.tasks.tagging.entity_metrics import entity_scores, is_entity_tags
+from bertjax.tasks.tagging.cut import cut_sentences
+from bertjax.tasks.tagging.entity_metrics import Scores, entity_scores
+from bertjax.tasks.tagging.figures import accuracy, class_figure, tag_counts, type_counts
 from bertjax.tasks.tagging.labels import Tags, all_tags, check_unknown_tags
+from bertjax.tasks.tagging.schemes import Scheme
+from bertjax.tasks.tagging.tag_form import TagForm, form_of
 from bertjax.tasks.task import EncodedExamples, LinearHeadTask
 from bertjax.types import Batch
 
@@ -45,6 +49,8 @@ class Tagging(LinearHeadTask):
     """The weight in the loss of words with each tag; empty: all weights are 1."""
     metrics: tuple[str, ...] = ()
     """The chosen metrics; the first selects the best checkpoint; empty: the usual one."""
+    strict_scheme: Scheme | None = None
+    """The scheme by whose rules alone entities are counted; None: also where tags break rules."""
 
     per_token = True
 
@@ -59,7 +65,7 @@ class Tagging(LinearHeadTask):
         """The chosen metric; without one `f1` over entities, or `accuracy` over other tags."""
         if self.metrics:
             return self.metrics[0]
-        return "f1" if is_entity_tags(self.labels) else "accuracy"
+        return "accuracy" if self.form is None else "f1"
 
     def init_head(self, config: ModelConfig, key: Array) -> Params:
         """Return a new linear layer with an output for each tag."""
@@ -133,7 +139,7 @@ class Tagging(LinearHeadTask):
         room = max_seq_length - SPECIAL
         counts = np.diff(begins)
         sizes = np.minimum(np.maximum(counts, 1), room)
-        cut = _cut(sizes, examples, room)
+        cut = cut_sentences(sizes, examples, room)
         row_of_word = np.repeat(np.arange(len(cut.example)), np.diff(cut.first_words))
         first_pieces = cut.piece_offsets[:-1] + SPECIAL * row_of_word + 1
         row_numbers = np.arange(len(cut.first_words))
@@ -180,19 +186,40 @@ class Tagging(LinearHeadTask):
     ) -> dict[str, float]:
         """Return `f1`, `precision` and `recall` over entities, if the tags are of entities.
 
-        `accuracy` over words is always there.
+        `accuracy` over words is always there, and the chosen metrics are.
         """
         gold = [example.tags or () for example in examples]
-        words = right = 0
-        for true, predicted in zip(gold, predictions, strict=True):
-            words += len(true)
-            right += sum(a == b for a, b in zip(true, predicted, strict=True))
-        accuracy = {"accuracy": right / max(words, 1)}
-        if not is_entity_tags(self.labels):
-            return accuracy
-        scores, _ = entity_scores(gold, predictions)
-        entities = {"f1": scores.f1, "precision": scores.precision, "recall": scores.recall}
-        return {**entities, **accuracy}
+        figures = {"accuracy": accuracy(gold, predictions)}
+        if self.form is not None:
+            scores, _ = self._entity_scores(gold, predictions)
+            entities = {"f1": scores.f1, "precision": scores.precision, "recall": scores.recall}
+            figures = {**entities, **figures}
+        others = [name for name in self.metrics if name not in figures]
+        if others:
+            labels, counts = self.class_counts(predictions, examples)
+            for name in others:
+                figures[name] = class_figure(name, labels, counts)
+        return figures
+
+    @property
+    def form(self) -> TagForm | None:
+        """The form of the tags; None if they are not tags of entities."""
+        return form_of(self.labels)
+
+    def class_counts(
+        self, predictions: Sequence[Tags], examples: Sequence[TaggedExample]
+    ) -> tuple[list[str], ClassCounts]:
+        """Return the types of entities and their counts; of other tags, the tags and theirs."""
+        gold = [example.tags or () for example in examples]
+        if self.form is None:
+            return tag_counts(gold, predictions)
+        _, by_type = self._entity_scores(gold, predictions)
+        return type_counts(by_type)
+
+    def _entity_scores(
+        self, gold: Sequence[Tags], predictions: Sequence[Tags]
+    ) -> tuple[Scores, dict[str, Scores]]:
+        return entity_scores(gold, predictions, self.form, self.strict_scheme)
 
     def _token_weights(self, batch: Batch) -> Array:
         """Return the weight of each token in the count, float32 [B, L]."""
@@ -236,41 +263,6 @@ def _words(examples: Iterable[TaggedExample], tokenizer: Tokenizer) -> list[str]
         # In byte-level BPE, the first piece of a word in a sentence includes the space before it.
         return [f" {word}" for word in words]
     return list(words)
-
-
-class _Cut(NamedTuple):
-    """Sentences cut into rows."""
-
-    piece_offsets: np.ndarray
-    """int64 [words + 1], index of the first piece of each word among the pieces of all words."""
-    first_words: np.ndarray
-    """int64 [rows + 1], number of the first word in each row; the last is the number of words."""
-    example: np.ndarray
-    """int64 [rows], number of the sentence in each row."""
-
-
-def _cut(sizes: np.ndarray, examples: Sequence[TaggedExample], room: int) -> _Cut:
-    """Divide the sentences into rows of whole words with up to `room` pieces.
-
-    `sizes` has the number of pieces of each word.
-    """
-    offsets = np.concatenate([[0], np.cumsum(sizes)])
-    lengths = [len(example.words) for example in examples]
-    sentence_begins = np.cumsum([0, *lengths]).tolist()
-    first_words, example_of_row = [], []
-    for index, (begin, end) in enumerate(pairwise(sentence_begins)):
-        # A word has at most `room` pieces, so each row takes one word or more.
-        while offsets[end] - offsets[begin] > room:
-            first_words.append(begin)
-            example_of_row.append(index)
-            begin = int(np.searchsorted(offsets, offsets[begin] + room, "right")) - 1
-        first_words.append(begin)
-        example_of_row.append(index)
-    return _Cut(
-        offsets,
-        np.array([*first_words, sentence_begins[-1]], np.int64),
-        np.array(example_of_row, np.int64),
-    )
 
 
 def confusion(

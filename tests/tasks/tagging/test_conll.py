@@ -9,14 +9,9 @@ from hypothesis import strategies as st
 from bertjax.errors import UserError
 from bertjax.tasks.files.row import TableRow
 from bertjax.tasks.files.splits import DataLocation, read_rows
-from bertjax.tasks.tagging.conll import (
-    CONLL_U,
-    Columns,
-    columns_of,
-    read_conll,
-    tagged_rows,
-    write_conll,
-)
+from bertjax.tasks.tagging.columns import CONLL_U, Columns, columns_of
+from bertjax.tasks.tagging.conll import read_conll, write_conll
+from bertjax.tasks.tagging.table_rows import tagged_rows
 
 pytestmark = pytest.mark.quick
 

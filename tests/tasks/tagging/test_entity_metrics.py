@@ -10,14 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertjax.tasks.tagging.conll import read_conll
-from bertjax.tasks.tagging.entity_metrics import (
-    Break,
-    broken,
-    entities,
-    entity_scores,
-    is_entity_tags,
-    scheme_of,
-)
+from bertjax.tasks.tagging.entity_metrics import entities, entity_scores, is_entity_tags
+from bertjax.tasks.tagging.schemes import Break, broken, scheme_of
 
 pytestmark = pytest.mark.quick
 
