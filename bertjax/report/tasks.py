@@ -9,6 +9,7 @@ from bertjax.report.curves import Metrics
 from bertjax.report.figures import Figure, run_figures, slug
 from bertjax.report.plots import STEP_PLOTS, Plot
 from bertjax.tasks import registry
+from bertjax.tasks.metric_table import Scale
 
 STEP_COLUMNS = ("loss", "score", "learning_rate", "grad_norm", "tokens_per_second", "skipped")
 """Metrics that are read from `metrics.jsonl` in addition to those of the tasks."""
@@ -40,6 +41,13 @@ SHARE = MetricFormat(".1%", "", ".0%")
 PERCENT = MetricFormat(".1f", "%")
 NUMBER = MetricFormat(".3f")
 POINTS = MetricFormat(".1f")
+FORMATS = {
+    Scale.SHARE: SHARE,
+    Scale.PERCENT: PERCENT,
+    Scale.POINTS: POINTS,
+    Scale.CORRELATION: NUMBER,
+    Scale.ERROR: NUMBER,
+}
 
 
 @dataclass(frozen=True)
@@ -55,13 +63,14 @@ class ReportedTask:
 def format_of(kind: str, metric: str) -> MetricFormat:
     """Return the format of a metric of a kind of task.
 
-    Metrics of question answering are in percent, BLEU is in 0..100, correlations are in -1..1, and
-    all others are shares of 1.
+    Metrics that the kind does not list are in percent for question answering, except losses and
+    thresholds, and shares of 1 for other kinds.
     """
-    if metric == "loss" or metric in CORRELATIONS or metric.endswith(THRESHOLD):
+    scale = registry.scale_of(kind, metric)
+    if scale is not None:
+        return FORMATS[scale]
+    if metric == "loss" or metric.endswith(THRESHOLD):
         return NUMBER
-    if metric == "bleu":
-        return POINTS
     return PERCENT if registry.KINDS[kind].in_percent else SHARE
 
 

@@ -15,7 +15,9 @@ from bertjax.tasks.error_tables import Mistake, confusion_table
 from bertjax.tasks.examples import TaggedExample
 from bertjax.tasks.files.splits import find_files, read_rows
 from bertjax.tasks.kind import CLASS_WEIGHTS, LABEL_SMOOTHING, Entry, Kind, PredictedSplit
+from bertjax.tasks.metric_table import Metric
 from bertjax.tasks.tagging.conll import Columns, read_conll, tagged_rows, write_conll
+from bertjax.tasks.tagging.entity_metrics import is_entity_tags
 from bertjax.tasks.tagging.labels import OUTSIDE, Tags, all_tags, check_rules, labels_of
 from bertjax.tasks.tagging.task import Tagging, confusion
 from bertjax.tasks.task_head import TaskHead
@@ -27,6 +29,7 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
     name = "tagging"
     task_classes = (Tagging,)
     metrics = ("f1", "accuracy")
+    choosable = (Metric("f1"), Metric("precision"), Metric("recall"), Metric("accuracy"))
     data_sets = ("conll2003", "wnut17", "wikiann", "ner", "pos")
     heads = ()  # no pooler: each token's hidden state is tagged
 
@@ -67,6 +70,10 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
         if options.class_weights == "balanced":
             weights = balanced_weights(labels, all_tags(examples))
         return Tagging(name, labels, options.label_smoothing, weights)
+
+    def task_metrics(self, task: Tagging) -> tuple[Metric, ...]:
+        """Return all metrics for entities, and `accuracy` alone for other tags."""
+        return self.choosable if is_entity_tags(task.labels) else (Metric("accuracy"),)
 
     def majority_baseline(self, task: Tagging, examples: Sequence[TaggedExample]) -> float:
         """Return the metric if every word gets the most frequent tag."""
