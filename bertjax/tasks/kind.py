@@ -27,9 +27,24 @@ PredictionT = TypeVar("PredictionT")
 
 LABEL_SMOOTHING, CLASS_WEIGHTS = "label_smoothing", "class_weights"
 DECODER_FROM = "decoder_from"
+FILE_FORM, ENCODING, LABEL_COLUMNS = "file_form", "encoding", "label_columns"
+LABEL_NAMES, STRICT_ENTITIES = "label_names", "strict_entities"
+KEEP_GOLD_TAGS = "keep_gold_tags"
 """Fields of `FinetuneConfig` that only some kinds use (see `Kind.used_options`)."""
-TAG_OPTIONS = "tag_options"
-"""`label_names`, `strict_entities` and `keep_gold_tags` together, which are about tags."""
+UNSET: Mapping[str, object] = {
+    CLASS_WEIGHTS: "none",
+    LABEL_SMOOTHING: 0,
+    DECODER_FROM: "",
+    FILE_FORM: "table",
+    ENCODING: "utf-8",
+    LABEL_COLUMNS: (),
+    LABEL_NAMES: (),
+    STRICT_ENTITIES: False,
+    KEEP_GOLD_TAGS: False,
+}
+"""The values of these fields that any task may have, since they change nothing."""
+OF_TAGS = frozenset({LABEL_NAMES, STRICT_ENTITIES, KEEP_GOLD_TAGS})
+"""Those about tags. Where there are several tasks, one may have tags and the others none."""
 
 
 @dataclass(frozen=True)
@@ -158,33 +173,16 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
     def check_options(self, entry: Entry, options: FinetuneConfig) -> None:
         """Raise `UserError` if an option is set that has no effect on this task."""
         used = self.used_options(entry, options)
-        check(
-            options.class_weights == "none" or CLASS_WEIGHTS in used,
-            where="finetune.class_weights",
-            found=options.class_weights,
-            expected=f"none, for {entry.name}",
-        )
-        check(
-            options.label_smoothing == 0 or LABEL_SMOOTHING in used,
-            where="finetune.label_smoothing",
-            found=options.label_smoothing,
-            expected=f"0, for {entry.name}",
-        )
-        check(
-            not options.decoder_from or DECODER_FROM in used,
-            where="finetune.decoder_from",
-            found=options.decoder_from,
-            expected=f"none, for {entry.name}",
-        )
-        set_for_tags = options.label_names or options.strict_entities or options.keep_gold_tags
-        # Of several tasks, another one may have tags.
-        several = len(options.tasks) > 1
-        check(
-            not set_for_tags or several or TAG_OPTIONS in used,
-            where="finetune.label_names, strict_entities or keep_gold_tags",
-            found=f"set, for {entry.name}",
-            expected="none of them, for its words have no tags",
-        )
+        for name, unset in UNSET.items():
+            value = getattr(options, name)
+            if name in OF_TAGS and len(options.tasks) > 1:
+                continue
+            check(
+                value == unset or name in used,
+                where=f"finetune.{name}",
+                found=value,
+                expected=f"{'none' if unset in ('', ()) else unset}, for {entry.name}",
+            )
 
     def to_dict(self, task: TaskT) -> dict[str, Any]:
         """Return a task's fields as values for JSON; a checkpoint's `meta` has them."""

@@ -16,13 +16,13 @@ ARRAY_FIELD = "data"
 """The field with the rows, where a file is one object; `datasets` writes and documents this."""
 
 
-def read_json_rows(name: str) -> Iterator[TableRow]:
+def read_json_rows(name: str, encoding: str) -> Iterator[TableRow]:
     """Yield the objects of a file: one a line, or the items of one array.
 
     The array is the whole file, or the field `data` of the one object that the file is. Its items
     have no line of their own, so they are numbered.
     """
-    lines = (line for line in unmarked_lines(name) if line.text.strip())
+    lines = (line for line in unmarked_lines(name, encoding) if line.text.strip())
     # Two lines tell whether the file is one object.
     first_lines = list(islice(lines, 2))
     if not first_lines:

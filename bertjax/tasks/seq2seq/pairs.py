@@ -34,7 +34,7 @@ def read_pairs(
     """
     paths = _parallel_files(location, split)
     if paths:
-        return _read_parallel(paths, targets)
+        return _read_parallel(paths, targets, location.encoding)
     if not location.is_tfds:
         columns = location.columns or texts
         location = replace(location, columns=columns, header_has=location.header_has or texts)
@@ -80,7 +80,7 @@ def _parallel_files(location: DataLocation, split: str) -> list[epath.Path]:
     return []
 
 
-def _read_parallel(paths: list[epath.Path], targets: bool) -> list[PairExample]:
+def _read_parallel(paths: list[epath.Path], targets: bool, encoding: str) -> list[PairExample]:
     count = len(paths)
     check(
         count == 2 or (count == 1 and not targets),
@@ -89,11 +89,11 @@ def _read_parallel(paths: list[epath.Path], targets: bool) -> list[PairExample]:
         expected="a file of sources (.src), and one of targets (.tgt)",
     )
     # Empty lines stay: the files belong together line by line.
-    sources = [line.text for line in unmarked_lines(paths[0])]
+    sources = [line.text for line in unmarked_lines(paths[0], encoding)]
     check(sources, where=str(paths[0]), found="no line", expected="one or more")
     if count == 1:
         return [PairExample(str(line), source) for line, source in enumerate(sources, 1)]
-    target_lines = [line.text for line in unmarked_lines(paths[1])]
+    target_lines = [line.text for line in unmarked_lines(paths[1], encoding)]
     check(
         len(target_lines) == len(sources),
         where=str(paths[1]),

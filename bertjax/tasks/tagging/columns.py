@@ -9,7 +9,7 @@ from etils import epath
 
 from bertjax.config import FinetuneConfig
 from bertjax.errors import check, mismatch
-from bertjax.tasks.files.lines import BYTE_ORDER_MARK, Line, decoded_lines
+from bertjax.tasks.files.lines import BYTE_ORDER_MARK, UTF8, Line, decoded_lines
 
 DOCUMENT = "-DOCSTART-"
 """The first column of the line that begins a document."""
@@ -89,7 +89,7 @@ def ends_sentence(text: str) -> bool:
     return not content or content.split(None, 1)[0] == DOCUMENT
 
 
-def columns_of(path: epath.PathLike, *, tags: bool = True) -> Columns:
+def columns_of(path: epath.PathLike, *, tags: bool = True, encoding: str = UTF8) -> Columns:
     """Return the columns of a file; with `tags`, one is the tag's.
 
     They are those of CoNLL-U if the name ends in .conllu, perhaps with the ending of a compression
@@ -101,7 +101,7 @@ def columns_of(path: epath.PathLike, *, tags: bool = True) -> Columns:
     """
     if ".conllu" in epath.Path(path).suffixes:
         return CONLL_U
-    width = _width_if_numbered(decoded_lines(path), minimum=3 if tags else 2)
+    width = _width_if_numbered(decoded_lines(path, encoding), minimum=3 if tags else 2)
     if width == 0:
         return Columns()
     return CONLL_U if width == len(CONLL_U_NAMES) else NUMBERED
@@ -145,9 +145,10 @@ def chosen_columns(path: epath.PathLike, options: FinetuneConfig, *, tags: bool)
 
     Raises `UserError` for another name, and if both are the same column.
     """
-    found = columns_of(path, tags=tags)
+    found = columns_of(path, tags=tags, encoding=options.encoding)
     word, tag = found.word, found.tag
-    if options.text_columns:
+    # Of several tasks, another one may have the columns of texts.
+    if options.text_columns and len(options.tasks) <= 1:
         check(
             len(options.text_columns) == 1,
             where="finetune.text_columns",

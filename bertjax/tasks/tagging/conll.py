@@ -10,7 +10,7 @@ from etils import epath
 from bertjax.errors import check
 from bertjax.storage import write_whole
 from bertjax.tasks.examples import TaggedExample
-from bertjax.tasks.files.lines import Line, decoded_lines
+from bertjax.tasks.files.lines import UTF8, Line, decoded_lines
 from bertjax.tasks.tagging.columns import (
     Columns,
     bare_text,
@@ -28,7 +28,11 @@ LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z]+)*:|simple:")
 
 
 def read_conll(
-    path: epath.PathLike, *, tags: bool = True, columns: Columns | None = None
+    path: epath.PathLike,
+    *,
+    tags: bool = True,
+    columns: Columns | None = None,
+    encoding: str = UTF8,
 ) -> list[TaggedExample]:
     """Return the sentences of a file; the id of each is FILE:LINE of its first word.
 
@@ -44,7 +48,8 @@ def read_conll(
     file has no sentence.
     """
     path = epath.Path(path)
-    sentences = _sentences(path, columns or columns_of(path, tags=tags), tags)
+    columns = columns or columns_of(path, tags=tags, encoding=encoding)
+    sentences = _sentences(path, columns, tags, encoding)
     check(sentences, where=str(path), found="no sentence", expected="one or more")
     prefix = _language(path, sentences)
     examples = []
@@ -59,11 +64,13 @@ def read_conll(
     return examples
 
 
-def _sentences(path: epath.Path, columns: Columns, tags: bool) -> list[list["_Line"]]:
+def _sentences(
+    path: epath.Path, columns: Columns, tags: bool, encoding: str
+) -> list[list["_Line"]]:
     """Return for each sentence the lines of its words; sentences without words are left out."""
     sentences: list[list[_Line]] = []
     words: list[_Line] = []
-    for line in _lines(path, columns, tags=tags):
+    for line in _lines(path, columns, tags=tags, encoding=encoding):
         if line.word:
             words.append(line)
         elif line.ends_sentence and words:
@@ -81,8 +88,9 @@ def write_conll(
     *,
     columns: Columns | None = None,
     keep_tags: bool = False,
+    encoding: str = UTF8,
 ) -> None:
-    """Write the lines of the CoNLL file `source`, byte for byte, with the predicted tags.
+    """Write the lines of the CoNLL file `source`, byte for byte, with the predicted tags, in UTF-8.
 
     `predictions` has the tags of each sentence of the file. A predicted tag replaces the tag in its
     column. In a file with one column, and with `keep_tags`, it is added as a new last column (the
@@ -90,9 +98,9 @@ def write_conll(
     `read_conll` does, if writing fails, and if the numbers of words and predicted tags differ.
     """
     source = epath.Path(source)
-    columns = columns or columns_of(source, tags=False)
+    columns = columns or columns_of(source, tags=False, encoding=encoding)
     # A test set may have no tags, so none are asked for.
-    lines = list(_lines(source, columns, tags=False))
+    lines = list(_lines(source, columns, tags=False, encoding=encoding))
     tags = [tag for sentence in predictions for tag in sentence]
     words = sum(bool(line.word) for line in lines)
     check(
@@ -125,11 +133,11 @@ class _Line(NamedTuple):
     ends_sentence: bool = False
 
 
-def _lines(path: epath.Path, columns: Columns, *, tags: bool) -> Iterator[_Line]:
+def _lines(path: epath.Path, columns: Columns, *, tags: bool, encoding: str) -> Iterator[_Line]:
     """Yield all lines of a file; errors as in `read_conll`."""
-    width = _width(path, columns, tags=tags)
+    width = _width(path, columns, tags=tags, encoding=encoding)
     in_sentence = False
-    for line in decoded_lines(path):
+    for line in decoded_lines(path, encoding):
         # The mark stays in `line.text`: `write_conll` copies lines byte for byte.
         bare = bare_text(line)
         if ends_sentence(bare):
@@ -168,13 +176,13 @@ class _Width(NamedTuple):
     """Number of a line with them."""
 
 
-def _width(path: epath.Path, columns: Columns, *, tags: bool) -> _Width:
+def _width(path: epath.Path, columns: Columns, *, tags: bool, encoding: str) -> _Width:
     """Return the number of columns of the first word; `UserError` if there are too few.
 
     Lines that may be comments are asked only if there are no others.
     """
     first: tuple[Line, list[str]] | None = None
-    for line in decoded_lines(path):
+    for line in decoded_lines(path, encoding):
         bare = bare_text(line)
         fields = split_columns(bare)[0::2]
         if ends_sentence(bare) or columns.is_no_word(bare, fields):

@@ -18,8 +18,9 @@ from bertjax.tasks.examples import TaggedExample
 from bertjax.tasks.files.splits import find_files
 from bertjax.tasks.kind import (
     CLASS_WEIGHTS,
+    ENCODING,
     LABEL_SMOOTHING,
-    TAG_OPTIONS,
+    OF_TAGS,
     Entry,
     Kind,
     PredictedSplit,
@@ -58,8 +59,8 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
     heads = ()  # no pooler: each token's hidden state is tagged
 
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
-        """Return the options that change the loss over tags, and those of tags alone."""
-        return frozenset({LABEL_SMOOTHING, CLASS_WEIGHTS, TAG_OPTIONS})
+        """Return the options that change the loss over tags, and those of files and of tags."""
+        return OF_TAGS | {LABEL_SMOOTHING, CLASS_WEIGHTS, ENCODING}
 
     def read_split(
         self, entry: Entry, split: str, options: FinetuneConfig, labelled: bool
@@ -183,9 +184,10 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
                 expected="files of different names",
             )
             columns = chosen_columns(source, options, tags=False)
+            encoding = entry.location.encoding
             # Read again, since examples of several files do not tell where one file ends.
-            end = begin + len(read_conll(source, tags=False, columns=columns))
-            write_conll(path, source, predictions[begin:end], columns=columns)
+            end = begin + len(read_conll(source, tags=False, columns=columns, encoding=encoding))
+            write_conll(path, source, predictions[begin:end], columns=columns, encoding=encoding)
             written.append(path)
             begin = end
         return written

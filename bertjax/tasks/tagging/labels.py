@@ -119,20 +119,16 @@ def check_unknown_tags(name: str, examples: Sequence[TaggedExample], labels: Tag
                     found=f"the tag {tag!r}",
                     expected=f"a tag of an entity, as those of the training set: {shown(labels)}",
                 )
+    first = next(example for example in examples if not set(example.tags or ()) <= set(labels))
     log.warning(
-        "%s: %s has %s of %s words with tags that the training set does not have (%s);"
-        " they count as wrong and are left out of the loss",
+        "%s: %s of %s words have tags that the training set does not have (%s), first in sentence"
+        " %s; they count as wrong and are left out of the loss",
         name,
-        _file_of(examples),
         f"{unknown.total():,}",
         f"{sum(len(example.words) for example in examples):,}",
         shown(unknown),
+        first.id,
     )
-
-
-def _file_of(examples: Sequence[TaggedExample]) -> str:
-    """Return the name of the file of the first sentence; its id is FILE:LINE."""
-    return examples[0].id.rpartition(":")[0] or "a split"
 
 
 def _where(example: TaggedExample, word: int) -> str:

@@ -65,6 +65,9 @@ def chooses_accuracy(entry: Entry, options: FinetuneConfig) -> bool:
 
 
 def _token_field(options: FinetuneConfig) -> str:
+    # Of several tasks, another one may have the columns of texts.
+    if len(options.tasks) > 1:
+        return ""
     check(
         len(options.text_columns) <= 1,
         where="finetune.text_columns",
@@ -85,7 +88,7 @@ def _read_file(
             columns.word,
             f", the tags in column {columns.tag}" if labelled and columns.tag >= 0 else "",
         )
-    examples = read_conll(path, tags=labelled, columns=columns)
+    examples = read_conll(path, tags=labelled, columns=columns, encoding=options.encoding)
     if not names:
         return examples
     return [_with_names(example, names) for example in examples]
