@@ -43,7 +43,7 @@ UNSET: Mapping[str, object] = {
     KEEP_GOLD_TAGS: False,
 }
 """The values of these fields that any task may have, since they change nothing."""
-OF_TAGS = frozenset({LABEL_NAMES, STRICT_ENTITIES, KEEP_GOLD_TAGS})
+TAG_OPTIONS = frozenset({LABEL_NAMES, STRICT_ENTITIES, KEEP_GOLD_TAGS})
 """Those about tags. Where there are several tasks, one may have tags and the others none."""
 
 
@@ -175,7 +175,7 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
         used = self.used_options(entry, options)
         for name, unset in UNSET.items():
             value = getattr(options, name)
-            if name in OF_TAGS and len(options.tasks) > 1:
+            if name in TAG_OPTIONS and len(options.tasks) > 1:
                 continue
             check(
                 value == unset or name in used,

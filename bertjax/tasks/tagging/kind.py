@@ -20,7 +20,7 @@ from bertjax.tasks.kind import (
     CLASS_WEIGHTS,
     ENCODING,
     LABEL_SMOOTHING,
-    OF_TAGS,
+    TAG_OPTIONS,
     Entry,
     Kind,
     PredictedSplit,
@@ -38,10 +38,10 @@ from bertjax.tasks.tagging.labels import (
     types_of,
     unknown_tags,
 )
-from bertjax.tasks.tagging.read import read_examples
+from bertjax.tasks.tagging.read import chooses_accuracy, read_examples
 from bertjax.tasks.tagging.schemes import scheme_of
 from bertjax.tasks.tagging.scorer_file import scorer_lines
-from bertjax.tasks.tagging.tag_form import OUTSIDE
+from bertjax.tasks.tagging.tag_form import OUTSIDE, form_of
 from bertjax.tasks.tagging.task import Tagging, confusion
 from bertjax.tasks.task_head import TaskHead
 
@@ -60,7 +60,7 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
 
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
         """Return the options that change the loss over tags, and those of files and of tags."""
-        return OF_TAGS | {LABEL_SMOOTHING, CLASS_WEIGHTS, ENCODING}
+        return TAG_OPTIONS | {LABEL_SMOOTHING, CLASS_WEIGHTS, ENCODING}
 
     def read_split(
         self, entry: Entry, split: str, options: FinetuneConfig, labelled: bool
@@ -80,7 +80,8 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
         Raises `UserError` if `finetune.strict_entities` is set and the tags are not of entities.
         """
         labels = labels_of(examples)
-        log.info(describe(name, examples))
+        is_surprise = form_of(labels) is None and not chooses_accuracy(name, options)
+        log.log(logging.WARNING if is_surprise else logging.INFO, describe(name, examples))
         strict_scheme = None
         if options.strict_entities:
             strict_scheme = scheme_of(example.tags or () for example in examples)

@@ -31,7 +31,7 @@ def read_examples(
     in conlleval.
     """
     names = tag_names(entry.location, options) if labelled else ()
-    over_words = chooses_accuracy(entry, options)
+    over_words = chooses_accuracy(entry.name, options)
     if has_lists(entry, split):
         examples = tagged_rows(
             read_rows(entry.location, split),
@@ -59,9 +59,9 @@ def has_lists(entry: Entry, split: str) -> bool:
     return any(has_named_fields(path) for path in find_files(entry.location, split))
 
 
-def chooses_accuracy(entry: Entry, options: FinetuneConfig) -> bool:
-    """Return whether `finetune.metric` chooses the accuracy over words for this task."""
-    return any(text in ("accuracy", f"{entry.name}=accuracy") for text in options.metric)
+def chooses_accuracy(name: str, options: FinetuneConfig) -> bool:
+    """Return whether `finetune.metric` chooses the accuracy over words for the task `name`."""
+    return any(text in ("accuracy", f"{name}=accuracy") for text in options.metric)
 
 
 def _token_field(options: FinetuneConfig) -> str:

@@ -35,13 +35,13 @@ def parts_by_tag(tags: Iterable[str], form: TagForm | None = None) -> dict[str, 
 
     Raises `ValueError` if they are not all tags of entities.
     """
-    different = set(tags)
+    different = sorted(set(tags))
     form = form or form_of(different)
     found = {}
-    for tag in sorted(different):
+    for tag in different:
         parts = form.parts(tag) if form else None
         if parts is None:
-            raise ValueError(f"{tag!r} is no tag of an entity in the form of {sorted(different)}")
+            raise ValueError(f"not all of {', '.join(different)} are tags of entities")
         found[tag] = parts
     return found
 

@@ -16,8 +16,8 @@ from bertjax.errors import check
 from bertjax.model.functional import Params
 from bertjax.model.layout import Layout
 from bertjax.model.linear_head import init_linear
-from bertjax.tasks.examples import TaggedExample
 from bertjax.tasks.class_scores import ClassCounts
+from bertjax.tasks.examples import TaggedExample
 from bertjax.tasks.linear_head import head_of, token_logits
 from bertjax.tasks.metrics import confusion_matrix
 from bertjax.tasks.tagging.cut import cut_sentences
