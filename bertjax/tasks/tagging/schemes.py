@@ -163,12 +163,16 @@ def _begins_by_default(parts: Parts, before: Parts) -> bool:
     return parts.prefix in "IE" and (before.prefix in "OES" or parts.type != before.type)
 
 
-def strict_entities(sentence: Iterable[Parts], scheme: Scheme) -> list[Entity]:
+def strict_entities(sentence: Sequence[Parts], scheme: Scheme) -> list[Entity]:
     """Return the entities that the tags give by the rules of the scheme alone, in order.
 
-    They are those of seqeval's mode strict. An entity whose tags break the rules is not counted:
-    in IOB2 one without B, in IOE2 one without E, in IOBES one without S or B and E.
+    An entity whose tags break the rules is not counted: in IOB2 one without B, in IOE2 one without
+    E, in IOBES one without S or B and E. They are those of seqeval's mode strict, except in IOE1:
+    there seqeval loses entities of one word before another of their type. Here IOE1 is IOB1 read
+    from the end.
     """
+    if scheme == "IOE1":
+        return _strict_from_end(sentence)
     begins, has_ended = _BEGINS[scheme], _HAS_ENDED[scheme]
     ended: list[Entity] = []
     first, before = -1, OUTSIDE_PARTS
@@ -183,26 +187,30 @@ def strict_entities(sentence: Iterable[Parts], scheme: Scheme) -> list[Entity]:
     return ended
 
 
+def _strict_from_end(sentence: Sequence[Parts]) -> list[Entity]:
+    mirrored = []
+    for parts in reversed(sentence):
+        mirrored.append(parts._replace(prefix="B") if parts.prefix == "E" else parts)
+    last_word = len(sentence) - 1
+    found = []
+    for entity in reversed(strict_entities(mirrored, "IOB1")):
+        found.append(Entity(entity.type, last_word - entity.last, last_word - entity.first))
+    return found
+
+
 def _begins_iob1(parts: Parts, before: Parts) -> bool:
     if parts.prefix == "B":
         return before.prefix in "BI" and parts.type == before.type
     return parts.prefix == "I" and (before.prefix in "OB" or parts.type != before.type)
 
 
-def _begins_ioe1(parts: Parts, before: Parts) -> bool:
-    if parts.prefix == "E":
-        return before.prefix == "E" and parts.type == before.type
-    return parts.prefix == "I" and (before.prefix in "OE" or parts.type != before.type)
-
-
 def _begins_ioe2(parts: Parts, before: Parts) -> bool:
     return parts.prefix in "IE" and (before.prefix in "OE" or parts.type != before.type)
 
 
-_BEGINS: dict[Scheme, Callable[[Parts, Parts], bool]] = {
+_BEGINS: dict[str, Callable[[Parts, Parts], bool]] = {
     "IOB1": _begins_iob1,
     "IOB2": lambda parts, _: parts.prefix == "B",
-    "IOE1": _begins_ioe1,
     "IOE2": _begins_ioe2,
     "IOBES": lambda parts, _: parts.prefix in "BS",
 }
@@ -210,24 +218,17 @@ _BEGINS: dict[Scheme, Callable[[Parts, Parts], bool]] = {
 
 
 def _ended_iob1(parts: Parts, before: Parts) -> bool:
-    # A B that no entity of its type is before says nothing in IOB1.
+    # A B before which there is no entity of its type means nothing in IOB1.
     return not (parts.prefix == before.prefix == "B" and parts.type != before.type)
 
 
-def _ended_ioe1(parts: Parts, before: Parts) -> bool:
-    # In IOE1 an E stands only before another entity of its type.
-    return before.prefix == "I" or (parts.prefix in "IE" and parts.type == before.type)
-
-
-_HAS_ENDED: dict[Scheme, Callable[[Parts, Parts], bool]] = {
+_HAS_ENDED: dict[str, Callable[[Parts, Parts], bool]] = {
     "IOB1": _ended_iob1,
     "IOB2": lambda *_: True,
-    "IOE1": _ended_ioe1,
     "IOE2": lambda _, before: before.prefix == "E",
     "IOBES": lambda _, before: before.prefix in "ES",
 }
-"""By scheme, whether an entity has ended by the rules before the first tag; the second is its last.
-"""
+"""By scheme, whether an entity may end with the second tag if the first one follows."""
 
 
 def _with_end(sentence: Iterable[Parts]) -> Iterator[Parts]:

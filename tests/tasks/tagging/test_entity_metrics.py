@@ -146,15 +146,24 @@ def seqevals(gold, predicted, average, strict):
     return [0 if math.isnan(value) else value for value in found[:3]]  # a mean over no types
 
 
+def from_end(tags):
+    return [tag.replace("E-", "B-") if tag[0] == "E" else tag for tag in reversed(tags)]
+
+
 @pytest.mark.parametrize("mode", ["default", "strict"])
 @pytest.mark.parametrize("name", LETTERS)
 def test_all_averages_are_seqevals_in_every_scheme_and_both_modes(name, mode):
     @given(in_scheme(LETTERS[name]))
     def compare(pair):
         own = "IOBES" if name == "BILOU" else name
+        strict, sides = name if mode == "strict" else "", pair
+        if strict == "IOE1":
+            # seqeval's own loses one-word entities before another of their type ("IOE1 hasn't yet
+            # been able to handle some cases" in its scheme.py), so it gets IOB1 from the end.
+            strict, sides = "IOB1", [[from_end(tags) for tags in side] for side in pair]
         for average in ("micro", "macro", "weighted"):
             mine = figures_of(*pair, average, own if mode == "strict" else None)
-            theirs = seqevals(*pair, average, name if mode == "strict" else "")
+            theirs = seqevals(*sides, average, strict)
             assert mine == pytest.approx(theirs, rel=1e-12)
 
     compare()
