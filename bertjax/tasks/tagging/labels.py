@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from bertjax.errors import mismatch
 from bertjax.tasks.examples import TaggedExample
 from bertjax.tasks.tagging.schemes import broken, parts_by_tag, scheme_of
-from bertjax.tasks.tagging.tag_form import OUTSIDE, OUTSIDE_PARTS, form_of, misfits
+from bertjax.tasks.tagging.tag_form import OUTSIDE, OUTSIDE_PARTS, TagForm, form_of, misfits
 
 log = logging.getLogger("bertjax")
 
@@ -80,9 +80,9 @@ def describe(name: str, examples: Sequence[TaggedExample]) -> str:
     )
 
 
-def types_of(labels: Iterable[str]) -> tuple[str, ...]:
-    """Return the types of entities that the tags have, sorted."""
-    types = {parts.type for parts in parts_by_tag(labels).values()}
+def types_of(labels: Iterable[str], form: TagForm | None = None) -> tuple[str, ...]:
+    """Return the types of entities that the tags have, sorted; `form` is by default their own."""
+    types = {parts.type for parts in parts_by_tag(labels, form).values()}
     return tuple(sorted(types - {OUTSIDE_PARTS.type}))
 
 
@@ -104,7 +104,8 @@ def check_unknown_tags(name: str, examples: Sequence[TaggedExample], labels: Tag
     """Log the tags that training has not; their words count as wrong and are not in the loss.
 
     Raises `UserError` with sentence and word if the task is of entities and such a tag is not, for
-    no entity could be counted there.
+    no entity could be counted there. It is also raised if no type of entity, or no tag of another
+    kind, is one of training: then the tags are of another data set or are spelled otherwise.
     """
     unknown = unknown_tags(examples, labels)
     if not unknown:
@@ -120,6 +121,16 @@ def check_unknown_tags(name: str, examples: Sequence[TaggedExample], labels: Tag
                     expected=f"a tag of an entity, as those of the training set: {shown(labels)}",
                 )
     first = next(example for example in examples if not set(example.tags or ()) <= set(labels))
+    known, found = set(labels), set(all_tags(examples))
+    if form:
+        known, found = set(types_of(known, form)), set(types_of(found, form))
+    if found and not found & known:
+        what = "types" if form else "tags"
+        raise mismatch(
+            where=f"{name}: sentence {first.id}",
+            found=f"the {what} {shown(found)} alone",
+            expected=f"{what} of training: {shown(known)}",
+        )
     log.warning(
         "%s: %s of %s words have tags that the training set does not have (%s), first in sentence"
         " %s; they count as wrong and are left out of the loss",

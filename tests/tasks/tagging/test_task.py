@@ -314,6 +314,20 @@ def test_tags_that_training_has_not_are_wrong_said_once_and_not_in_the_loss(capl
     assert float(NER.count(batch)) == float(NER.sums(scores, batch)["count"]) == words
 
 
+def test_a_split_that_shares_no_type_with_training_is_refused():
+    def of(task, *examples):
+        return error_of(lambda: task.encode(list(examples), TOKENIZER, 16, targets=True))
+
+    assert of(NER, sentence("a", "O", "f:1"), sentence("a b", "b-a O", "f:3")) == (
+        "ner: sentence f:3: found the types a alone, expected types of training: A"
+    )
+    assert of(Tagging("pos", ("DET", "NOUN")), sentence("a", "3", "f:1")) == (
+        "pos: sentence f:1: found the tags 3 alone, expected tags of training: DET, NOUN"
+    )
+    # In another scheme the types are the same.
+    NER.encode([sentence("a", "S-A")], TOKENIZER, 16, targets=True)
+
+
 def test_a_chosen_metric_is_a_figure_beside_the_usual_ones():
     examples = [sentence("a b c", "B-A B-B O"), sentence("a b", "B-A B-C")]
     predictions = [("B-A", "B-B", "B-B"), ("B-A", "O")]
