@@ -78,6 +78,11 @@ def split_columns(text: str) -> list[str]:
     return re.split(r"(\t)", text) if "\t" in text else re.split(r"( +)", text.strip(" "))
 
 
+def fields_of(text: str) -> list[str]:
+    """Return the columns of a line."""
+    return text.split("\t") if "\t" in text else re.split(" +", text.strip(" "))
+
+
 def bare_text(line: Line) -> str:
     """Return the text of a line without a byte order mark."""
     return line.text.removeprefix(BYTE_ORDER_MARK) if line.number == 1 else line.text
@@ -120,7 +125,7 @@ def _width_if_numbered(lines: Iterable[Line], minimum: int) -> int:
         if ends_sentence(text):
             in_sentence = False
             continue
-        fields = split_columns(text)[0::2]
+        fields = fields_of(text)
         if text.startswith("#") or NO_WORD.fullmatch(fields[0]):
             continue
         if len(fields) < minimum or not fields[0].isdecimal():

@@ -16,6 +16,7 @@ from bertjax.tasks.tagging.columns import (
     bare_text,
     columns_of,
     ends_sentence,
+    fields_of,
     split_columns,
 )
 
@@ -144,7 +145,7 @@ def _lines(path: epath.Path, columns: Columns, *, tags: bool, encoding: str) -> 
             in_sentence = False
             yield _Line(*line, ends_sentence=True)
             continue
-        fields = split_columns(bare)[0::2]
+        fields = fields_of(bare)
         is_odd = len(fields) != width.columns
         is_comment = not in_sentence and is_odd and bare.startswith(COMMENT)
         if is_comment or columns.is_no_word(bare, fields):
@@ -184,7 +185,7 @@ def _width(path: epath.Path, columns: Columns, *, tags: bool, encoding: str) -> 
     first: tuple[Line, list[str]] | None = None
     for line in decoded_lines(path, encoding):
         bare = bare_text(line)
-        fields = split_columns(bare)[0::2]
+        fields = fields_of(bare)
         if ends_sentence(bare) or columns.is_no_word(bare, fields):
             continue
         may_be_comment = bare.startswith(COMMENT)

@@ -113,5 +113,10 @@ def _names(values: Any) -> tuple[str, ...]:
     by_number = dict(values)
     if all(isinstance(number, int) for number in values.values()):
         by_number = {str(number): name for name, number in values.items()}
-    names = [by_number.get(str(number)) for number in range(len(by_number))]
-    return tuple(names) if all(isinstance(name, str) for name in names) else ()
+    names = []
+    for number in range(len(by_number)):
+        name = by_number.get(str(number))
+        if not isinstance(name, str):
+            return ()
+        names.append(name)
+    return tuple(names)
