@@ -170,6 +170,10 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
         """Return the task with these metrics; the first chooses the checkpoint."""
         return dataclasses.replace(task, metrics=metrics)  # type: ignore[type-var]
 
+    def for_evaluation(self, task: TaskT, options: FinetuneConfig) -> TaskT:
+        """Return a checkpoint's task with those options that change its figures alone."""
+        return task
+
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
         """Return the names of the options among those of `check_options` that have an effect."""
         return frozenset()
