@@ -17,12 +17,14 @@ TITLES = {
     "f1": "F1",
     "f1_micro": "micro F1",
     "f1_macro": "macro F1",
+    "f1_weighted": "weighted F1",
+    "mse": "mean squared error",
+    "mae": "mean absolute error",
     "bleu": "BLEU",
     "matthews_correlation": "Matthews correlation",
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",
 }
-CORRELATIONS = ("matthews_correlation", "pearson", "spearman")
 THRESHOLD = "_thresh"  # end of the names of SQuAD 2.0's thresholds, which are log odds
 
 
@@ -58,6 +60,18 @@ class ReportedTask:
     kind: str
     metric: str
     """The metric that selects the best checkpoint."""
+    chosen: tuple[str, ...] = ()
+    """The metrics that `finetune.metric` names, that one first."""
+
+    @property
+    def format(self) -> MetricFormat:
+        """The format of the metric."""
+        return format_of(self.kind, self.metric)
+
+    @property
+    def scale(self) -> Scale:
+        """The scale of the metric."""
+        return registry.scale_of(self.kind, self.metric) or Scale.SHARE
 
 
 def format_of(kind: str, metric: str) -> MetricFormat:
@@ -75,8 +89,10 @@ def format_of(kind: str, metric: str) -> MetricFormat:
 
 
 def title(metric: str) -> str:
-    """Return the name of a metric in words."""
-    return TITLES.get(metric) or metric.replace("_", " ")
+    """Return the name of a metric in words: `F1 (rare)` for `f1:rare`."""
+    base, colon, label = metric.partition(":")
+    words = TITLES.get(base) or base.replace("_", " ")
+    return f"{words} ({label})" if colon else words
 
 
 def unit_suffix(metric_format: MetricFormat) -> str:
@@ -86,11 +102,13 @@ def unit_suffix(metric_format: MetricFormat) -> str:
 
 def reported_tasks(options: FinetuneConfig, columns: Iterable[str]) -> dict[str, ReportedTask]:
     """Return the run's tasks by name; `columns` are the names of its held-out metrics so far."""
-    bases = set(map(_base, columns))
+    bases = {column.partition("/")[0] for column in columns}
     tasks: dict[str, ReportedTask] = {}
     for text in options.tasks:
         entry = registry.entry_of(text, options)
-        tasks[entry.name] = ReportedTask(entry.name, entry.kind, _metric(entry, bases))
+        chosen = registry.chosen_for(entry.name, options)
+        metric = chosen[0] if chosen else _metric(entry, bases)
+        tasks[entry.name] = ReportedTask(entry.name, entry.kind, metric, chosen)
     return tasks
 
 
@@ -119,7 +137,8 @@ def task_figures(
     """
     figures: list[Figure] = []
     if len(tasks) > 1:
-        figures += _latest_and_best(metrics, "score", "mean score", _score_format(tasks.values()))
+        score_format = _score_format(tasks.values())
+        figures += _latest_and_best(metrics, "score", "mean score", score_format, Scale.SHARE)
     for task in tasks.values():
         figures += _figures_of_task(task, tasks, metrics, columns)
     loss_label = "held-out loss, mean" if len(tasks) > 1 else "held-out loss"
@@ -133,31 +152,30 @@ def _figures_of_task(
     metrics: Metrics,
     columns: Sequence[str],
 ) -> list[Figure]:
-    metric_format = format_of(task.kind, task.metric)
-    unit = unit_suffix(metric_format)
+    unit = unit_suffix(task.format)
     # If there are several tasks, the task's name follows the metric's name.
     own = f"{task.metric}/{task.name}" if len(tasks) > 1 else task.metric
     label = f"{title(task.metric)} of {task.name}"
-    figures = _latest_and_best(metrics, own, label + unit, metric_format)
+    figures = _latest_and_best(metrics, own, label + unit, task.format, task.scale)
     for column in columns:
-        base, _, part = column.partition("/")
+        base, part = _base_and_part(column, tasks)
         if base == task.metric and column != own and _owner(part, tasks) == task.name:
             split = part.removeprefix(f"{task.name}-")
             name = f"{label}, {split}{unit}"
-            figures.append(Figure(slug(column), name, metrics.latest(column), metric_format.spec))
+            figures.append(Figure(slug(column), name, metrics.latest(column), task.format.spec))
     return figures
 
 
 def _latest_and_best(
-    metrics: Metrics, column: str, label: str, metric_format: MetricFormat
+    metrics: Metrics, column: str, label: str, metric_format: MetricFormat, scale: Scale
 ) -> list[Figure]:
     latest, latest_label = metrics.latest(column), label
     if latest is not None:
         latest_label = f"{label}, step {metrics.last_evaluation:,}"
-    highest = metrics.highest(column)
+    point = metrics.lowest(column) if scale is Scale.ERROR else metrics.highest(column)
     best, best_label = None, f"best {label}"
-    if highest is not None:
-        best, best_label = highest.value, f"best {label}, step {highest.step:,}"
+    if point is not None:
+        best, best_label = point.value, f"best {label}, step {point.step:,}"
     return [
         Figure(slug(column), latest_label, latest, metric_format.spec),
         Figure(f"best-{slug(column)}", best_label, best, metric_format.spec),
@@ -174,7 +192,7 @@ def task_plots(tasks: Mapping[str, ReportedTask], columns: Sequence[str]) -> lis
     if has_score:
         bases.append("score")
     bases += [task.metric for task in tasks.values()]
-    bases += map(_base, columns)
+    bases += [_base_and_part(column, tasks)[0] for column in columns]
     plots: list[Plot] = []
     for base in dict.fromkeys(bases):
         if base.endswith(THRESHOLD) or (base == "score" and not has_score):
@@ -189,8 +207,9 @@ def _plots_of_metric(
     """Return a metric's plot, or several plots if the tasks have the metric on different scales."""
     own_label = "mean" if len(tasks) > 1 else next(iter(tasks))
     lines: dict[MetricFormat, list[tuple[str, str]]] = {}
-    for column in [name for name in columns if _base(name) == base] or [base]:
-        part = column.partition("/")[2]
+    own_columns = [name for name in columns if _base_and_part(name, tasks)[0] == base]
+    for column in own_columns or [base]:
+        _, part = _base_and_part(column, tasks)
         if base == "score":
             metric_format = _score_format(tasks.values())
         else:
@@ -222,9 +241,15 @@ def _plot(
     )
 
 
-def _base(column: str) -> str:
-    """Return the metric's name without the task or split that follows its slash."""
-    return column.partition("/")[0]
+def _base_and_part(column: str, tasks: Mapping[str, ReportedTask]) -> tuple[str, str]:
+    """Return the metric's name, and the task or split that follows its slash, which may be ''."""
+    chosen = [metric for task in tasks.values() for metric in task.chosen]
+    # The class of a metric may have slashes in its name; no task or split has one.
+    for metric in sorted(chosen, key=len, reverse=True):
+        if column == metric or column.startswith(f"{metric}/"):
+            return metric, column[len(metric) + 1 :]
+    base, _, part = column.partition("/")
+    return base, part
 
 
 def _owner(part: str, tasks: Mapping[str, ReportedTask]) -> str:
@@ -241,6 +266,6 @@ def _score_format(tasks: Iterable[ReportedTask]) -> MetricFormat:
     """Return the format of the mean over the tasks' metrics.
 
     The mean is a share, because metrics in percent are divided by 100 before. If a metric is a
-    correlation, the mean is written as a plain number.
+    correlation or an error, the mean is written as a plain number.
     """
-    return NUMBER if any(task.metric in CORRELATIONS for task in tasks) else SHARE
+    return SHARE if all(task.scale.is_share for task in tasks) else NUMBER

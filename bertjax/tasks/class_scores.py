@@ -3,7 +3,7 @@
 A value that would be 0/0 is 0, as scikit-learn's `zero_division=0`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,10 @@ from numpy.typing import ArrayLike
 
 MEASURES = ("f1", "precision", "recall")
 AVERAGES = ("micro", "macro", "weighted")
+COLUMNS = ("precision", "recall", "f1")
+"""The measures in the order in which tables show them."""
+MAX_LINES, MAX_LABEL = 40, 40
+"""Maximum numbers of classes, and of characters of a class, in a table for a terminal."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,27 @@ def average(name: str, kind: str, counts: ClassCounts) -> float:
     values = measure(name, counts)
     weights = counts.support if kind == "weighted" else np.ones_like(counts.support)
     return float(values @ weights / max(weights.sum(), 1))
+
+
+def text_table(table: Mapping[str, Any]) -> str:
+    """Return the lines of `class_table` for a terminal, aligned; at most `MAX_LINES` classes."""
+    classes = table["classes"]
+    lines: list[tuple[str, ...]] = [("", *COLUMNS, "examples")]
+    lines += [_cells(line, "") for line in classes[:MAX_LINES]]
+    if len(classes) > MAX_LINES:
+        lines.append((f"... {len(classes) - MAX_LINES} more", "", "", "", ""))
+    lines += [_cells(line, " average") for line in table["averages"]]
+    label_width = max(len(line[0]) for line in lines)
+    text = []
+    for label, *numbers in lines:
+        cells = [label.ljust(label_width), *(number.rjust(9) for number in numbers)]
+        text.append("  ".join(cells).rstrip())
+    return "\n".join(text)
+
+
+def _cells(line: Mapping[str, Any], suffix: str) -> tuple[str, ...]:
+    values = [f"{line[name]:.4f}" for name in COLUMNS]
+    return (line["label"][:MAX_LABEL] + suffix, *values, f"{line['examples']:,}")
 
 
 def class_table(labels: Sequence[str], counts: ClassCounts) -> dict[str, Any]:

@@ -6,7 +6,7 @@ kind: how examples are read, how a task is made from them, and how predictions a
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -155,6 +155,10 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
         """Return the classes that may follow the colon of a metric of one class."""
         return ()
 
+    def classes_in(self, task: TaskT, examples: Sequence[ExampleT]) -> Collection[str]:
+        """Return those of `metric_classes` that the examples have."""
+        return self.metric_classes(task)
+
     def with_metrics(self, task: TaskT, metrics: tuple[str, ...]) -> TaskT:
         """Return the task with these metrics; the first chooses the checkpoint."""
         return dataclasses.replace(task, metrics=metrics)  # type: ignore[type-var]
@@ -196,13 +200,31 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
         """
         return 0.0
 
+    @abstractmethod
+    def shown_answer(self, prediction: PredictionT) -> str:
+        """Return what a prediction answers as text for a reader, without its probability."""
+
+    def constant_answer(
+        self, task: TaskT, predictions: Sequence[PredictionT], examples: Sequence[ExampleT]
+    ) -> str | None:
+        """Return the answer of a model that answers the same for all examples, else None.
+
+        The result is None for a single example, and if all the answers are right.
+        """
+        answers = {self.shown_answer(prediction) for prediction in predictions}
+        if len(answers) != 1 or len(predictions) < 2:
+            return None
+        is_wrong = any(True for _ in self.mistakes(task, predictions, examples))
+        return answers.pop() if is_wrong else None
+
     def error_tables(
         self, task: TaskT, predictions: Sequence[PredictionT], examples: Sequence[ExampleT]
     ) -> dict[str, Any]:
         """Return `errors`, the worst mistakes, and tables of the predictions, as JSON.
 
         Each error has `text`, `expected` and `predicted`. Kinds that predict classes may also have
-        `confusion`, and `calibration` if they predict probabilities (`bertjax.tasks.error_tables`).
+        `class_scores` (`bertjax.tasks.class_scores.class_table`), `confusion`, and `calibration` if
+        they predict probabilities (`bertjax.tasks.error_tables`).
         """
         return {"errors": worst_mistakes(self.mistakes(task, predictions, examples))}
 

@@ -27,6 +27,10 @@ class Scale(Enum):
             return value / 100
         return -value if self is Scale.ERROR else value
 
+    def score_name(self, metric: str) -> str:
+        """Return the name of the metric's score: `-mse` for the error `mse`."""
+        return f"-{metric}" if self is Scale.ERROR else metric
+
     @property
     def is_share(self) -> bool:
         """True if a score on this scale is a share of 1."""

@@ -13,6 +13,7 @@ from bertjax.tasks.classification.kind import ClassificationKind
 from bertjax.tasks.files.splits import DataLocation
 from bertjax.tasks.kind import Entry, Kind
 from bertjax.tasks.metric_table import (
+    OPTION,
     Scale,
     check_class,
     check_metric,
@@ -155,6 +156,7 @@ def _open(entry: Entry, config: Config, tokenizer: Tokenizer) -> OpenedTask:
     # be missing.
     task = kind.make_task(entry.name, splits["train"], options, tokenizer)
     task = with_chosen_metrics(task, options)
+    _check_metric_counts(kind, task, splits[validation_splits(entry)[0]])
     splits["train"] = _drawn(splits["train"], options.max_train_examples, config.seed)
     return OpenedTask(entry, task, splits)
 
@@ -162,7 +164,7 @@ def _open(entry: Entry, config: Config, tokenizer: Tokenizer) -> OpenedTask:
 def _check_metrics(entry: Entry, options: FinetuneConfig) -> None:
     """Raise `UserError` if `finetune.metric` names a metric that tasks of this type do not have."""
     table = KINDS[entry.kind].choosable_metrics(entry, options)
-    for text in _chosen(entry.name, options):
+    for text in chosen_for(entry.name, options):
         check_metric(entry.name, text, table)
 
 
@@ -171,7 +173,7 @@ def with_chosen_metrics(task: Task, options: FinetuneConfig) -> Task:
 
     Raises `UserError` for a metric or a class that the task does not have.
     """
-    chosen = _chosen(task.name, options)
+    chosen = chosen_for(task.name, options)
     if not chosen:
         return task
     kind = kind_of(task)
@@ -182,7 +184,18 @@ def with_chosen_metrics(task: Task, options: FinetuneConfig) -> Task:
     return kind.with_metrics(task, chosen)
 
 
-def _chosen(name: str, options: FinetuneConfig) -> tuple[str, ...]:
+def _check_metric_counts(kind: Kind[Any, Any, Any], task: Task, validation: list[Any]) -> None:
+    """Raise `UserError` if no validation example has the class whose metric chooses checkpoints."""
+    _, colon, label = task.metric.partition(":")
+    check(
+        not colon or label in kind.classes_in(task, validation),
+        where=OPTION,
+        found=f"{task.metric}, for {task.name}, and no validation example of {label}",
+        expected="one or more: without them the metric is 0 whatever the model does",
+    )
+
+
+def chosen_for(name: str, options: FinetuneConfig) -> tuple[str, ...]:
     """Return the metrics that `finetune.metric` names for the task `name`."""
     spellings = {}
     for text in options.tasks:

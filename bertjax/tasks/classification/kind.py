@@ -1,7 +1,7 @@
 """Classification of texts, and regression: tasks of GLUE, and any table of texts and labels."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -93,6 +93,10 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
     def metric_classes(self, task: TextTask) -> tuple[str, ...]:
         """Return the labels."""
         return task.labels
+
+    def classes_in(self, task: TextTask, examples: Sequence[TextExample]) -> Collection[str]:
+        """Return the labels that the examples have."""
+        return set(all_classes(examples))
 
     def with_metrics(self, task: TextTask, metrics: tuple[str, ...]) -> TextTask:
         """Return the task with these metrics before those that it has."""
@@ -190,6 +194,21 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
                 if example.pair is not None:
                     text += f"  |  {example.pair}"
                 yield Mistake(severity, text, _shown_label(example), prediction.shown())
+
+    def shown_answer(self, prediction: TextPrediction) -> str:
+        """Return the class, the classes, or the number."""
+        return prediction.answer()
+
+    def constant_answer(
+        self,
+        task: TextTask,
+        predictions: Sequence[TextPrediction],
+        examples: Sequence[TextExample],
+    ) -> str | None:
+        """Return the answer that is the same for all; numbers need only be nearly the same."""
+        if isinstance(task, Regression):
+            return task.constant_answer(predictions, examples)
+        return super().constant_answer(task, predictions, examples)
 
     def error_tables(
         self,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +16,9 @@ from bertjax.tasks.examples import TextExample
 from bertjax.tasks.metric_table import Metric, Scale
 from bertjax.tasks.task import EncodedExamples
 from bertjax.types import Batch
+
+CONSTANT = 0.01
+"""Share of the true numbers' deviation below which predicted numbers count as the same."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,17 @@ class Regression(TextTask):
             figures = self.figures([NumberPrediction(constant)] * len(examples), examples)
             scores.append(self.metric_scale.score(figures[self.metric]))
         return max(scores)
+
+    def constant_answer(
+        self, predictions: Sequence[Any], examples: Sequence[TextExample]
+    ) -> str | None:
+        """Return the mean prediction if nearly the same is predicted for different numbers."""
+        true = self.targets(examples)
+        predicted = np.array([prediction.value for prediction in predictions])
+        # With r the correlation, the best fit of the numbers deviates by r times their deviation:
+        # a model that differs by less has found nothing.
+        is_constant = np.std(predicted) < CONSTANT * np.std(true)
+        return f"about {np.mean(predicted):.3f}" if is_constant else None
 
     def mistake_severity(self, prediction: NumberPrediction, example: TextExample) -> float | None:
         """Return the distance from the true number; None if the two are equal."""

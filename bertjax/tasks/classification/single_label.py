@@ -1,6 +1,5 @@
 """Classification of texts that have exactly one class each."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -137,21 +136,15 @@ class SingleLabel(TextTask):
         counts as never predicted.
         """
         labels, true, predicted = self._compared(predictions, examples)
-        counts = count_classes(true, predicted, len(labels))
-        figures = {}
-        for name in self.figure_names:
-            if name == "accuracy":
-                figures[name] = metrics.accuracy(true, predicted)
-            elif name == MATTHEWS.name:
-                figures[name] = metrics.matthews_correlation(true, predicted, len(labels))
-            else:
-                figures[name] = class_figure(name, labels, counts, counts.occurring())
-        return figures
+        return {name: _figure(name, labels, true, predicted) for name in self.figure_names}
 
     def _compared(
         self, predictions: Sequence[ClassPrediction], examples: Sequence[TextExample]
     ) -> tuple[list[str], np.ndarray, np.ndarray]:
-        """Return the labels with those that only `examples` have, and true and predicted ids."""
+        """Return the labels with those that only `examples` have, and true and predicted ids.
+
+        The ids are int64 [N].
+        """
         true = [str(self._known_label(example)) for example in examples]
         labels = list(dict.fromkeys([*self.labels, *true]))
         numbers = {label: number for number, label in enumerate(labels)}
@@ -161,20 +154,17 @@ class SingleLabel(TextTask):
 
     def majority_baseline(self, examples: Sequence[TextExample]) -> float:
         """Return the highest metric that is possible if all examples get the same class."""
-        values = []
-        for label in self._constant_classes(examples):
-            constant = [ClassPrediction(label)] * len(examples)
-            values.append(self.figures(constant, examples)[self.metric])
+        if self.metric == MATTHEWS.name:
+            return 0.0  # a constant has no correlation; its matrices would take seconds to see it
+        labels, true, _ = self._compared((), examples)
+        # To predict a class that no example has gives 0 for every metric, so one such is enough.
+        known = np.bincount(true, minlength=len(labels))[: len(self.labels)]
+        classes = np.flatnonzero(known) if known.any() else np.arange(1)
+        if self.metric.partition(":")[0] == "recall":
+            # To predict a class always gives a recall of 1 for it, which no model could exceed.
+            classes = np.argmax(known, keepdims=True)
+        values = [_figure(self.metric, labels, true, np.full_like(true, each)) for each in classes]
         return max(values)
-
-    def _constant_classes(self, examples: Sequence[TextExample]) -> Sequence[str]:
-        """Return the classes that the baseline may predict for all examples."""
-        base = self.metric.partition(":")[0]
-        if base != "recall":
-            return self.labels
-        # To predict a class always gives a recall of 1 for it, which no model could exceed.
-        counts = Counter(example.label for example in examples)
-        return [max(self.labels, key=lambda label: counts[label])]
 
     def class_table(
         self, predictions: Sequence[ClassPrediction], examples: Sequence[TextExample]
@@ -246,6 +236,16 @@ class SingleLabel(TextTask):
     def _predicted_ids(self, predictions: Sequence[ClassPrediction]) -> np.ndarray:
         numbers = self._label_ids()
         return np.array([numbers[prediction.label] for prediction in predictions], np.int64)
+
+
+def _figure(name: str, labels: Sequence[str], true: np.ndarray, predicted: np.ndarray) -> float:
+    """Return a metric of class ids, [N] each; `labels` are the names of the classes."""
+    if name == "accuracy":
+        return metrics.accuracy(true, predicted)
+    if name == MATTHEWS.name:
+        return metrics.matthews_correlation(true, predicted, len(labels))
+    counts = count_classes(true, predicted, len(labels))
+    return class_figure(name, labels, counts, counts.occurring())
 
 
 def _probability_array(predictions: Sequence[ClassPrediction], classes: int) -> np.ndarray:

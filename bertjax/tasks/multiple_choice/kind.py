@@ -96,6 +96,10 @@ class ChoiceKind(Kind[Choice, ChoiceExample, ChoicePrediction]):
                     example.endings[prediction.choice],
                 )
 
+    def shown_answer(self, prediction: ChoicePrediction) -> str:
+        """Return the number of the ending, from 0 as in the files."""
+        return f"ending {prediction.choice}"
+
     def error_tables(
         self,
         task: Choice,

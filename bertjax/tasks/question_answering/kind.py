@@ -109,6 +109,10 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
                     prediction.text,
                 )
 
+    def shown_answer(self, prediction: SpanPrediction) -> str:
+        """Return the text of the answer."""
+        return prediction.text or "no answer"
+
     def write_predictions(
         self,
         folder: epath.Path,

@@ -86,6 +86,10 @@ class Seq2SeqKind(Kind[Seq2Seq, PairExample, str]):
             if predicted.split() != target.split():
                 yield Mistake(0.0, example.source, target, predicted)
 
+    def shown_answer(self, prediction: str) -> str:
+        """Return the text."""
+        return prediction or "an empty text"
+
     def write_predictions(
         self,
         folder: epath.Path,

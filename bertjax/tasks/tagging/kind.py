@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from etils import epath
@@ -101,6 +102,18 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
                     _shown_tags(example.words, true, predicted),
                     _shown_tags(example.words, predicted, true),
                 )
+
+    def shown_answer(self, prediction: Tags) -> str:
+        """Return the tags of a sentence, each once."""
+        return " ".join(sorted(set(prediction)))
+
+    def constant_answer(
+        self, task: Tagging, predictions: Sequence[Tags], examples: Sequence[TaggedExample]
+    ) -> str | None:
+        """Return the tag that all words of all sentences get, else None."""
+        if len(set(chain.from_iterable(predictions))) != 1:
+            return None
+        return super().constant_answer(task, predictions, examples)
 
     def error_tables(
         self, task: Tagging, predictions: Sequence[Tags], examples: Sequence[TaggedExample]
