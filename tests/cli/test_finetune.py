@@ -250,7 +250,7 @@ MISTAKES = {
     ),
     "a tag that training does not have": (
         lambda folder: conll(folder, "rome\tB-LOC\n", "the\tB-PER\n"), "ner={}", [],
-        "ner: sentence dev.txt:1, word 1 'the': found the tag 'B-PER', expected one of the training set: B-LOC",
+        "ner: sentence dev.txt:1: found the types PER alone, expected types of training: LOC",
     ),
     "rows longer than the model": (
         lambda folder: table(folder, GOOD, GOOD), "my:classification={}", ["--finetune.max-seq-length", "17"],
@@ -311,7 +311,7 @@ def transformers_folder(start, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", [
-    "a task that is not known", "a folder that is not there", "a label that training does not have",
+    "a task that is not known", "a folder that is not there", "labels that training does not have",
     "rows longer than the model", "a batch that the devices cannot share",
 ])  # fmt: skip
 def test_a_mistake_leaves_nothing_of_a_model_that_would_have_been_imported(
