@@ -29,6 +29,7 @@ from bertjax.training.logs.step_log import BATCH_SIZE, StepLog, Update, format_m
 from bertjax.training.objective import Objective
 from bertjax.training.optimization.batch_schedule import BatchSchedule
 from bertjax.training.pretraining import check_heads, pretraining
+from bertjax.training.provenance import data_record
 from bertjax.training.step import TrainState, abstract_state, check_batch, jit_train_step
 from bertjax.types import Batch
 
@@ -96,14 +97,18 @@ def _train(
     start = int(state.step)
     # After the state: the log is cut back to the step that was restored.
     metrics = MetricsLog(run_dir, start, writes=hosts.is_first())
+    saved_at = checkpoints.folder / str(start)
+    saved = read_meta(saved_at) if start else {}
     _log_start(config, start, mesh)
+    data_record.say_versions(saved_at, saved)
 
     # Programs and records
     train_step = jit_train_step(config, mesh, objective)
     evaluator = source.make_evaluator(config, mesh) if source.make_evaluator else None
-    schedule = BatchSchedule(config.train, _saved_schedule(checkpoints, start))
+    schedule = BatchSchedule(config.train, saved.get(BATCH_SIZE))
     step_log = StepLog(config, run_dir, metrics, schedule)
-    records = _Records(config, checkpoints, metrics, schedule, source.facts)
+    facts = data_record.with_changes(saved, source.facts, start)
+    records = _Records(config, checkpoints, metrics, schedule, facts)
 
     # Loop
     step, is_last = start, False
@@ -239,13 +244,6 @@ def _warn_of_missing_kernels(config: Config, layout: rules.MeshLayout) -> None:
 def _log_start(config: Config, start: int, mesh: Mesh) -> None:
     verb = "resumes" if start else "starts"
     log.info("%s at step %d of %d; devices %s", verb, start, config.train.steps, mesh.shape)
-
-
-def _saved_schedule(checkpoints: Checkpoints, start: int) -> Any:
-    """Return the state of the batch schedule in the checkpoint that the run resumes from."""
-    if not start:
-        return None
-    return read_meta(checkpoints.folder / str(start)).get(BATCH_SIZE)
 
 
 def _updates(

@@ -16,6 +16,7 @@ from bertjax.finetuning.load import load_finetuned
 from bertjax.tasks import registry as kinds
 from bertjax.training import checkpoint
 from bertjax.training.logs.metrics_log import read_entries
+from bertjax.training.provenance.data_record import check_same_data
 from bertjax.training.saved_model import load_model
 from tests.tasks.tiny import (
     TOKENIZER,
@@ -315,11 +316,38 @@ def test_a_run_goes_on_with_the_training_examples_that_it_began_with_only(
 ):
     write_splits(tmp_path, lambda text: "no" if "good" in text else "yes", train=128)
     prepared = finetune.prepare(config_of(f"good:classification={tmp_path}"), TOKENIZER)
-    with pytest.raises(
-        UserError, match="found other training examples, expected those it began with"
-    ):
-        finetune.check_same_examples(undisturbed[0], prepared)
-    finetune.check_same_examples(undisturbed[0], finetune.prepare(config, TOKENIZER))
+    facts = finetune.facts_of(prepared, TOKENIZER)
+    with pytest.raises(UserError, match=r"checkpoints/\d+: data, training_rows_sha256: found"):
+        check_same_data(undisturbed[0], config, facts)
+    same = finetune.prepare(config, TOKENIZER)
+    check_same_data(undisturbed[0], config, finetune.facts_of(same, TOKENIZER))
+
+
+def test_a_run_goes_on_with_the_validation_examples_that_it_began_with_only(
+    undisturbed, config, texts, tmp_path
+):
+    for path in epath.Path(texts).iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    copied = config_of(f"good:classification={tmp_path}")
+    facts = finetune.facts_of(finetune.prepare(copied, TOKENIZER), TOKENIZER)
+    check_same_data(undisturbed[0], config, facts)
+    write_table(tmp_path / "dev.tsv", [("a good cat", "yes"), ("the dog", "no")])
+    facts = finetune.facts_of(finetune.prepare(copied, TOKENIZER), TOKENIZER)
+    with pytest.raises(UserError, match=r"data, validation of good: found"):
+        check_same_data(undisturbed[0], config, facts)
+
+
+def test_a_finished_run_is_not_repeated_on_other_training_examples(config, tmp_path):
+    prepared = finetune.prepare(config, TOKENIZER)
+    run = epath.Path(tmp_path)
+    (run / "result.json").write_text(json.dumps({"training_rows_sha256": prepared.digest}))
+    finetune.check_finished_on(run, prepared)
+    other = dataclasses.replace(prepared, train={})
+    with pytest.raises(UserError, match="found other training examples, expected those it began"):
+        finetune.check_finished_on(run, other)
+    # Runs of before recorded nothing.
+    (run / "result.json").write_text("{}")
+    finetune.check_finished_on(run, other)
 
 
 def test_the_first_validation_split_of_mnli_is_its_own_and_the_other_is_named(tmp_path):
