@@ -36,6 +36,8 @@ FREE = {
     "train.max_nonfinite_steps",
     "train.overfit_evaluations",
     "train.prefetch_batches",
+    # The data themselves are compared with what the checkpoint records of them.
+    "train.data_changes",
     "finetune.keep_gold_tags",
 }
 # Fields on which the learning rates depend, and nothing else.

@@ -3,8 +3,10 @@
 import contextlib
 import json
 import re
+import shutil
 
 import pytest
+from etils import epath
 
 import bertjax
 from bertjax.cli.main import main
@@ -50,6 +52,30 @@ def test_a_mistake_leaves_no_run_behind(library):
     with pytest.raises(UserError, match="max_seq_length: found 32 in the shards, expected 16"):
         bertjax.train(config.replace(data={"max_seq_length": 16}), "runs/mistake")
     assert not (library / "runs" / "mistake").exists()
+
+
+def test_another_corpus_of_the_same_vocabulary_is_refused_whatever_is_deleted(library, tmp_path):
+    run = epath.Path(tmp_path) / "run"
+    shutil.copytree("runs/tiny", run)
+    text = (library / "corpus.txt").read_text()
+    (library / "other.txt").write_text(text.replace("cat sees", "dog sees"))
+    config = bertjax.load_config("tiny.py")
+    other = config.replace(
+        data={"corpus": ("other.txt",), "prepared_dir": "prepared/other"},
+        tokenizer={"vocab_file": "prepared/tiny/tokenizer/vocab.txt"},
+    )
+    bertjax.prepare(other)
+    (run / "config.json").unlink()
+    shutil.rmtree(run / "tokenizer")
+    with pytest.raises(UserError) as refused:
+        bertjax.train(config.replace(data={"prepared_dir": "prepared/other"}), run)
+    message = str(refused.value)
+    assert f"{run}/checkpoints/2: data, all: found" in message
+    assert "in prepared/other, expected" in message
+    assert "in prepared/tiny, on which it was trained" in message
+    assert message.endswith("(or another --run-dir, or --train.data-changes 2)")
+    assert "\n" not in message
+    assert not (run / "config.json").exists()
 
 
 @pytest.mark.parametrize("changes", [{"mesh": {"data": 3}}, {"train": {"batch_size": 3}}])

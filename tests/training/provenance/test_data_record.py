@@ -56,20 +56,7 @@ def spoil_meta(run, **changes):
     path.write_text(json.dumps({key: value for key, value in values.items() if value is not None}))
 
 
-def test_another_corpus_of_the_same_vocabulary_is_refused_whatever_is_deleted(library, run):
-    (run / "config.json").unlink()
-    shutil.rmtree(run / "tokenizer")
-    with pytest.raises(UserError) as refused:
-        bertjax.train(longer("prepared/other"), run)
-    message = str(refused.value)
-    assert f"{run}/checkpoints/2: data, all: found" in message
-    assert "in prepared/other, expected" in message
-    assert "in prepared/tiny, on which it was trained" in message
-    assert message.endswith("(or another --run-dir, or --train.data-changes 2)")
-    assert "\n" not in message
-    assert not (run / "config.json").exists()
-
-
+@pytest.mark.slow
 def test_other_data_that_are_asked_for_are_written_down_in_the_checkpoint(library, run):
     before = json.loads((run / "checkpoints" / "2" / "meta" / "metadata").read_text())
     bertjax.train(longer("prepared/other", data_changes=(2,)), run)
@@ -86,11 +73,13 @@ def test_other_data_that_are_asked_for_are_written_down_in_the_checkpoint(librar
         bertjax.train(longer("prepared/tiny", data_changes=(2,)), run)
 
 
+@pytest.mark.slow
 def test_the_same_preparation_at_another_place_is_accepted(library, run, tmp_path):
     shutil.copytree("prepared/tiny", tmp_path / "moved")
     assert bertjax.train(longer(tmp_path / "moved"), run).step == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("entry", ["records", "sha256", "order"])
 def test_an_edited_manifest_is_refused(library, run, tmp_path, entry):
     config = bertjax.load_config("tiny.py").replace(
@@ -120,6 +109,7 @@ def facts_of(config: Config):
     return prepared_source(config, prepared_tokenizer(config)).facts
 
 
+@pytest.mark.slow
 def test_a_shard_in_the_place_of_another_is_noticed(library, tmp_path):
     folder = tmp_path / "copy"
     shutil.copytree("prepared/tiny", folder)
@@ -135,6 +125,7 @@ def test_a_shard_in_the_place_of_another_is_noticed(library, tmp_path):
     assert difference(before, facts_of(config)).name == "all"
 
 
+@pytest.mark.slow
 def test_a_run_of_before_is_compared_by_its_manifest_or_says_that_it_is_not(library, run, caplog):
     spoil_meta(run, data_sha256=None)
     with pytest.raises(UserError, match=r"2: data, manifest_sha256: found"):
@@ -145,6 +136,7 @@ def test_a_run_of_before_is_compared_by_its_manifest_or_says_that_it_is_not(libr
     assert "checkpoints/2 does not record its data, so they are not compared" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_configuration_that_is_deleted_or_edited_does_not_free_its_fields(library, run):
     changed = longer("prepared/tiny").replace(seed=5)
     (run / "config.json").unlink()
@@ -156,6 +148,7 @@ def test_a_configuration_that_is_deleted_or_edited_does_not_free_its_fields(libr
         bertjax.train(changed, run)
 
 
+@pytest.mark.slow
 def test_other_versions_are_said(library, run, caplog):
     versions = bertjax.training.checkpoint.versions() | {"jax": "0.1"}
     spoil_meta(run, versions=versions)
@@ -163,6 +156,7 @@ def test_other_versions_are_said(library, run, caplog):
     assert "checkpoints/2 was written with jax 0.1 (now " in caplog.text
 
 
+@pytest.mark.slow
 def test_an_evaluation_is_of_the_own_data_unless_others_are_named(library, run, caplog):
     own = bertjax.saved_config(run)
     assert bertjax.evaluate(run).metrics
@@ -176,6 +170,7 @@ def test_an_evaluation_is_of_the_own_data_unless_others_are_named(library, run, 
     assert bertjax.evaluate(run, own.replace(train={"data_changes": (2,)})).metrics
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("verb", ["fill_mask", "embed", "zero_shot", "export", "load", "init"])
 def test_another_tokenizer_in_the_run_folder_is_refused(library, run, verb, tmp_path):
     vocabulary = run / "tokenizer" / "vocab.txt"
@@ -196,7 +191,7 @@ def test_another_tokenizer_in_the_run_folder_is_refused(library, run, verb, tmp_
         calls[verb]()
 
 
-def test_a_mixture_names_the_corpus_that_differs_and_may_be_moved(library):
+def test_a_mixture_names_the_corpus_that_differs():
     record = {data_record.DATA: {"a": "1" * 64, "b": "2" * 64}}
     assert difference(record, {data_record.DATA: {"b": "2" * 64, "a": "1" * 64}}) is None
     other = {data_record.DATA: {"a": "1" * 64, "b": "3" * 64}}
