@@ -11,7 +11,7 @@ from bertjax.tasks.error_tables import Mistake
 from bertjax.tasks.examples import QuestionExample
 from bertjax.tasks.files.splits import find_files
 from bertjax.tasks.kind import Entry, Kind, PredictedSplit
-from bertjax.tasks.question_answering import squad
+from bertjax.tasks.question_answering import prediction_files, squad
 from bertjax.tasks.question_answering.answers import SpanPrediction
 from bertjax.tasks.question_answering.task import Spans, answer_f1, answer_texts, choose_threshold
 from bertjax.tasks.task_head import TaskHead
@@ -112,9 +112,9 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
         the odds of "no answer".
         """
         writers = {
-            "": squad.write_predictions,
-            "-n_best": squad.write_n_best,
-            "-null_odds": squad.write_null_odds,
+            "": prediction_files.write_predictions,
+            "-n_best": prediction_files.write_n_best,
+            "-null_odds": prediction_files.write_null_odds,
         }
         paths = []
         for ending, write in writers.items():

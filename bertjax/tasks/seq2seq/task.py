@@ -1,8 +1,7 @@
 """The task of sequence to sequence: encoding of pairs, loss, generation of texts, and BLEU."""
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -10,31 +9,22 @@ import numpy as np
 from jax import Array
 
 from bertjax.config import ModelConfig
-from bertjax.data.ragged import ranges
 from bertjax.data.tokenizers.tokenizer import Tokenizer
-from bertjax.errors import UserError, check
+from bertjax.errors import check
 from bertjax.model import functional
 from bertjax.model.functional import DECODER_GROUPS, Params
 from bertjax.model.layout import ANYWHERE, Layout
 from bertjax.tasks.examples import PairExample
 from bertjax.tasks.linear_head import head_of
 from bertjax.tasks.seq2seq import decode, decoder
+from bertjax.tasks.seq2seq.rows import EncodedPairs, framed
+from bertjax.tasks.seq2seq.text_metrics import bleu
 from bertjax.tasks.task import EncodedExamples
 from bertjax.types import Batch
 
 # Number that is folded into the step's key for the decoder. The encoder uses the key without it,
 # and linear heads fold in 1.
 DECODER = 2
-
-log = logging.getLogger("bertjax")
-
-
-@dataclass(frozen=True)
-class EncodedPairs(EncodedExamples):
-    """Sources as rows; `targets` may have `target_ids`, int32 [items, T], padded."""
-
-    tokenizer: Tokenizer = field(kw_only=True)
-    """The tokenizer of the rows; it also decodes the predicted ids."""
 
 
 @dataclass(frozen=True)
@@ -187,12 +177,12 @@ class Seq2Seq:
         were cut. Raises `UserError` with the first example that has no target.
         """
         sources = [example.source for example in examples]
-        ids, offsets = _framed(tokenizer, sources, max_seq_length, "sources")
+        ids, offsets = framed(tokenizer, sources, max_seq_length, "sources")
         target_arrays: dict[str, np.ndarray] = {}
         if targets:
             texts = _targets(self.name, examples)
             length = self.search.max_target_length
-            flat, target_offsets = _framed(tokenizer, texts, length, "targets")
+            flat, target_offsets = framed(tokenizer, texts, length, "targets")
             # All have one length: a program is compiled for each shape, and sources already have
             # several.
             target_ids = np.full((len(examples), length), self.search.pad_id, np.int32)
@@ -292,19 +282,6 @@ def make_task(
     return Seq2Seq(name, search, label_smoothing, tokenizer.lowercase)
 
 
-def bleu(predictions: Sequence[str], references: Sequence[str], lowercase: bool) -> float:
-    """Return the corpus BLEU in 0..100 by sacrebleu (arXiv 1804.08771), one reference each."""
-    try:
-        import sacrebleu
-    except ModuleNotFoundError as error:
-        raise UserError(
-            "bleu: found no package sacrebleu, expected it: pip install sacrebleu"
-        ) from error
-    # A list in a list: sacrebleu can take several references for each text.
-    result = sacrebleu.corpus_bleu(list(predictions), [list(references)], lowercase=lowercase)
-    return float(result.score)
-
-
 def _targets(name: str, examples: Sequence[PairExample]) -> list[str]:
     for example in examples:
         check(
@@ -314,31 +291,3 @@ def _targets(name: str, examples: Sequence[PairExample]) -> list[str]:
             expected="one",
         )
     return [example.target or "" for example in examples]
-
-
-def _framed(
-    tokenizer: Tokenizer, texts: Sequence[str], longest: int, what: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ids and offsets of [CLS] text [SEP] for each text, cut to `longest` ids.
-
-    The log says how many texts were cut, and names them by `what`.
-    """
-    inner, begins = tokenizer.encode_batch(texts)
-    lengths = np.minimum(np.diff(begins), longest - 2)
-    truncated = int(np.sum(lengths < np.diff(begins)))
-    if truncated:
-        log.warning(
-            "%s longer than %d ids, which were cut to them: %d of %d",
-            what,
-            longest,
-            truncated,
-            len(texts),
-        )
-    offsets = np.concatenate([[0], np.cumsum(lengths + 2)]).astype(np.int64)
-    ids = np.empty(offsets[-1], np.int32)
-    ids[ranges(offsets[:-1] + 1, offsets[1:] - 1)] = inner[
-        ranges(begins[:-1], begins[:-1] + lengths)
-    ]
-    ids[offsets[:-1]] = tokenizer.cls_id
-    ids[offsets[1:] - 1] = tokenizer.sep_id
-    return ids, offsets
