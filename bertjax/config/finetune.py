@@ -56,6 +56,25 @@ class FinetuneConfig:
     """Spans: maximum length of an answer in tokens."""
     n_best_size: int = 20
     """Spans: number of best answers that are kept for each window and written to the file."""
+    answer_rule: Literal[
+        "auto",
+        "squad",
+        "cmrc2018",
+        "mlqa_ar",
+        "mlqa_de",
+        "mlqa_en",
+        "mlqa_es",
+        "mlqa_hi",
+        "mlqa_vi",
+        "mlqa_zh",
+        "korquad",
+        "characters",
+    ] = "auto"
+    """Spans: rule that compares answers, after the official script of a data set.
+    auto: that of the data set that the task's name begins with (squad, cmrc2018, drcd, mlqa_zh,
+    korquad); or else, for each question by its paragraph, mlqa_zh in Chinese, characters in other
+    scripts without spaces, squad in all others.
+    """
     max_target_length: int = 64
     """Sequence to sequence: maximum length of a target in tokens, special tokens included."""
     decoder_from: str = ""

@@ -25,7 +25,7 @@ ExampleT = TypeVar("ExampleT")
 PredictionT = TypeVar("PredictionT")
 
 LABEL_SMOOTHING, CLASS_WEIGHTS = "label_smoothing", "class_weights"
-DECODER_FROM = "decoder_from"
+DECODER_FROM, ANSWER_RULE = "decoder_from", "answer_rule"
 """Fields of `FinetuneConfig` that only some kinds use (see `Kind.used_options`)."""
 
 
@@ -155,6 +155,16 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
             found=options.decoder_from,
             expected=f"none, for {entry.name}",
         )
+        check(
+            options.answer_rule == "auto" or ANSWER_RULE in used,
+            where="finetune.answer_rule",
+            found=options.answer_rule,
+            expected=f"auto, for {entry.name}",
+        )
+
+    def signatures(self, task: TaskT, examples: Sequence[ExampleT]) -> dict[str, str]:
+        """Return how metrics are computed, by name, where the name alone does not say it."""
+        return {}
 
     def to_dict(self, task: TaskT) -> dict[str, Any]:
         """Return a task's fields as values for JSON; a checkpoint's `meta` has them."""

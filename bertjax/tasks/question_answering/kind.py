@@ -7,11 +7,13 @@ from etils import epath
 
 from bertjax.config import FinetuneConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
+from bertjax.errors import check
 from bertjax.tasks.error_tables import Mistake
 from bertjax.tasks.examples import QuestionExample
 from bertjax.tasks.files.splits import find_files
-from bertjax.tasks.kind import Entry, Kind, PredictedSplit
+from bertjax.tasks.kind import ANSWER_RULE, Entry, Kind, PredictedSplit
 from bertjax.tasks.question_answering import prediction_files, squad
+from bertjax.tasks.question_answering.answer_rules import MLQA, described, is_mlqa, named_rule
 from bertjax.tasks.question_answering.answers import SpanPrediction
 from bertjax.tasks.question_answering.task import Spans, answer_f1, answer_texts, choose_threshold
 from bertjax.tasks.task_head import TaskHead
@@ -26,9 +28,33 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
     name = "spans"
     task_classes = (Spans,)
     metrics = ("best_f1", "f1")
-    data_sets = ("squad", "squad_v2", "xquad")
+    data_sets = ("squad", "squad_v2", "xquad", "cmrc2018", "drcd", "mlqa", "korquad")
     heads = ()  # no pooler: each token's hidden state is a start or an end
     in_percent = True  # as SQuAD's scripts print them
+
+    def knows(self, name: str) -> bool:
+        """Return whether the name is one of `data_sets`, or MLQA's in a language, as `mlqa_de`."""
+        return super().knows(name) or is_mlqa(name)
+
+    def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
+        """Return the option that chooses how answers are compared."""
+        return frozenset({ANSWER_RULE})
+
+    def check_options(self, entry: Entry, options: FinetuneConfig) -> None:
+        """Raise `UserError` also for MLQA in a language that is not named."""
+        super().check_options(entry, options)
+        check(
+            not is_mlqa(entry.name) or named_rule(options.answer_rule, entry.name) is not None,
+            where="finetune.tasks",
+            found=entry.name,
+            expected=f"the language of the answers, as {', '.join(map('mlqa_{}'.format, MLQA))};"
+            " or finetune.answer_rule",
+        )
+
+    def signatures(self, task: Spans, examples: Sequence[QuestionExample]) -> dict[str, str]:
+        """Return the rule by which exact match and F1 compare answers."""
+        rule = described(task.rules(examples))
+        return {"exact_match": rule, "f1": rule}
 
     def read_split(
         self, entry: Entry, split: str, options: FinetuneConfig, labelled: bool
@@ -59,6 +85,7 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
             max_query_length=options.max_query_length,
             max_answer_length=options.max_answer_length,
             n_best_size=options.n_best_size,
+            answer_rule=options.answer_rule,
         )
 
     def majority_baseline(self, task: Spans, examples: Sequence[QuestionExample]) -> float:
@@ -74,7 +101,9 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
         examples: Sequence[QuestionExample],
     ) -> float | None:
         """Return the best `null_threshold` for version 2, found by `task.choose_threshold`."""
-        return choose_threshold(predictions, examples) if task.version_2 else None
+        if not task.version_2:
+            return None
+        return choose_threshold(predictions, examples, task.rules(examples))
 
     def with_threshold(self, task: Spans, threshold: float) -> Spans:
         """Return the task with this `null_threshold`."""
@@ -91,8 +120,11 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
         The severity is the probability of the answer.
         """
         right = answer_texts("the worst errors", examples)
-        for prediction, example, answers in zip(predictions, examples, right, strict=True):
-            if not answer_f1(prediction.text, answers):
+        rules = task.rules(examples)
+        for prediction, example, answers, rule in zip(
+            predictions, examples, right, rules, strict=True
+        ):
+            if not answer_f1(prediction.text, answers, rule):
                 yield Mistake(
                     prediction.probability,
                     f"{example.question}  ({example.context})",
