@@ -27,6 +27,13 @@ class FinetuneConfig:
     """Validation files within PLACE, if they are not named validation.* or dev.*."""
     test_files: tuple[str, ...] = ()
     """Test files within PLACE, if they are not named test.*."""
+    file_form: Literal["table", "label_text"] = "table"
+    """Classification: form of the files.
+    table: the ending tells the format. label_text: each line is a label, a space and the text, as
+    in the files of TREC and of fastText. TREC's six classes are the column coarse_label.
+    """
+    encoding: str = "utf-8"
+    """Encoding of the files of text, such as latin-1 or windows-1252 for old data sets."""
     columns: tuple[str, ...] = ()
     """Column names of tables that have no header line."""
     text_columns: tuple[str, ...] = ()
@@ -35,9 +42,14 @@ class FinetuneConfig:
     """
     label_column: str = ""
     """Column of the label; empty: the column named label."""
+    label_columns: tuple[str, ...] = ()
+    """Columns of several labels (label_type classes), instead of label_column.
+    Each column is a class, whose name it has; its values are 1 (the example has the class) and 0.
+    """
     label_type: Literal["class", "classes", "number"] = "class"
     """Type of the labels: one class, any number of classes at once, or a number (regression).
-    Classes of one example are separated by label_separator.
+    Classes of one example are separated by label_separator, or are a list. Lists of 0 and 1, all
+    of one length, say which classes an example has; then the classes are named 0, 1 and so on.
     """
     label_separator: str = ","
     """Characters between the classes of one example (label_type classes)."""
@@ -147,8 +159,53 @@ class FinetuneConfig:
         not_negative(
             "finetune", self, "max_train_examples", "reinit_layers", "early_stopping_patience"
         )
+        _check_files(self)
         _check_length_buckets(self)
         _check_tasks(self)
+
+
+def _check_files(finetune: FinetuneConfig) -> None:
+    check(
+        _contains_ascii(finetune.encoding),
+        where="finetune.encoding",
+        found=finetune.encoding,
+        expected="the name of an encoding that contains ASCII, such as latin-1",
+    )
+    check(
+        finetune.file_form == "table" or not finetune.columns,
+        where="finetune.columns",
+        found=finetune.columns,
+        expected="none where finetune.file_form is label_text: its columns are label and text",
+    )
+    several = finetune.label_columns
+    check(
+        not several or finetune.label_type == "classes",
+        where="finetune.label_columns",
+        found=several,
+        expected="none, or finetune.label_type classes",
+    )
+    check(
+        not several or not finetune.label_column,
+        where="finetune.label_columns",
+        found=several,
+        expected="none where finetune.label_column is given",
+    )
+    check(
+        len(set(several)) == len(several),
+        where="finetune.label_columns",
+        found=several,
+        expected="each name once",
+    )
+
+
+def _contains_ascii(encoding: str) -> bool:
+    """Return whether an encoding is known, and has each character of ASCII as its own byte."""
+    # Lines are parted at the byte of a line feed, which UTF-16 has in other characters too.
+    try:
+        return "".join(map(chr, range(128))).encode(encoding) == bytes(range(128))
+    # ValueError: a name with a null character.
+    except (LookupError, ValueError):
+        return False
 
 
 def _check_length_buckets(finetune: FinetuneConfig) -> None:

@@ -26,7 +26,18 @@ PredictionT = TypeVar("PredictionT")
 
 LABEL_SMOOTHING, CLASS_WEIGHTS = "label_smoothing", "class_weights"
 DECODER_FROM, ANSWER_RULE = "decoder_from", "answer_rule"
+FILE_FORM, ENCODING, LABEL_COLUMNS = "file_form", "encoding", "label_columns"
 """Fields of `FinetuneConfig` that only some kinds use (see `Kind.used_options`)."""
+UNSET: Mapping[str, object] = {
+    CLASS_WEIGHTS: "none",
+    LABEL_SMOOTHING: 0,
+    DECODER_FROM: "",
+    ANSWER_RULE: "auto",
+    FILE_FORM: "table",
+    ENCODING: "utf-8",
+    LABEL_COLUMNS: (),
+}
+"""The values of these fields that any task may have, since they change nothing."""
 
 
 @dataclass(frozen=True)
@@ -137,30 +148,14 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
     def check_options(self, entry: Entry, options: FinetuneConfig) -> None:
         """Raise `UserError` if an option is set that has no effect on this task."""
         used = self.used_options(entry, options)
-        check(
-            options.class_weights == "none" or CLASS_WEIGHTS in used,
-            where="finetune.class_weights",
-            found=options.class_weights,
-            expected=f"none, for {entry.name}",
-        )
-        check(
-            options.label_smoothing == 0 or LABEL_SMOOTHING in used,
-            where="finetune.label_smoothing",
-            found=options.label_smoothing,
-            expected=f"0, for {entry.name}",
-        )
-        check(
-            not options.decoder_from or DECODER_FROM in used,
-            where="finetune.decoder_from",
-            found=options.decoder_from,
-            expected=f"none, for {entry.name}",
-        )
-        check(
-            options.answer_rule == "auto" or ANSWER_RULE in used,
-            where="finetune.answer_rule",
-            found=options.answer_rule,
-            expected=f"auto, for {entry.name}",
-        )
+        for name, unset in UNSET.items():
+            value = getattr(options, name)
+            check(
+                value == unset or name in used,
+                where=f"finetune.{name}",
+                found=value,
+                expected=f"{'none' if unset in ('', ()) else unset}, for {entry.name}",
+            )
 
     def signatures(self, task: TaskT, examples: Sequence[ExampleT]) -> dict[str, str]:
         """Return how metrics are computed, by name, where the name alone does not say it."""

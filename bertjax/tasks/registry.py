@@ -79,7 +79,10 @@ def entry_of(text: str, options: FinetuneConfig) -> Entry:
         "test": options.test_files,
     }
     given_files = {split: names for split, names in files.items() if names}
-    return Entry(name, kind_name, DataLocation(place, given_files, options.columns))
+    location = DataLocation(
+        place, given_files, options.columns, encoding=options.encoding, form=options.file_form
+    )
+    return Entry(name, kind_name, location)
 
 
 def _kind_knowing(name: str) -> Kind[Any, Any, Any] | None:

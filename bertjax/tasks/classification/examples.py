@@ -12,8 +12,8 @@ from bertjax.errors import UserError, check
 from bertjax.tasks.classification.glue import GlueTask
 from bertjax.tasks.classification.labels import Label, LabelParser, LabelType, label_parser
 from bertjax.tasks.examples import TextExample
+from bertjax.tasks.files.row import TableRow, listed
 from bertjax.tasks.files.splits import DataLocation, read_rows
-from bertjax.tasks.files.tables import TableRow, listed
 
 TEXT_COLUMNS = (("sentence1", "sentence2"), ("sentence",), ("text",))
 """Default columns of the texts: the first of these that the table has."""

@@ -8,8 +8,9 @@ from etils import epath
 
 from bertjax.errors import check
 from bertjax.tasks.examples import ChoiceExample
+from bertjax.tasks.files.row import TableRow, listed
 from bertjax.tasks.files.splits import DataLocation, read_rows
-from bertjax.tasks.files.tables import TableRow, listed, read_table
+from bertjax.tasks.files.tables import read_table
 
 CODAH = ("category", "context", "ending0", "ending1", "ending2", "ending3", "label")
 """The columns of CODAH's `full_data.tsv` (arXiv 1904.04365), which has no header line."""

@@ -13,7 +13,7 @@ from bertjax.storage import write_lines
 from bertjax.tasks.error_tables import Mistake, are_finite, calibration_table
 from bertjax.tasks.examples import ChoiceExample
 from bertjax.tasks.files.splits import has_split
-from bertjax.tasks.kind import LABEL_SMOOTHING, Entry, Kind, PredictedSplit
+from bertjax.tasks.kind import ENCODING, LABEL_SMOOTHING, Entry, Kind, PredictedSplit
 from bertjax.tasks.metrics import reliability
 from bertjax.tasks.multiple_choice.files import (
     CODAH,
@@ -37,8 +37,8 @@ class ChoiceKind(Kind[Choice, ChoiceExample, ChoicePrediction]):
     data_sets = ("swag", "codah")
 
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
-        """Return the option that changes the loss over the endings."""
-        return frozenset({LABEL_SMOOTHING})
+        """Return the option that changes the loss over the endings, and that of the files."""
+        return frozenset({LABEL_SMOOTHING, ENCODING})
 
     def read_split(
         self, entry: Entry, split: str, options: FinetuneConfig, labelled: bool

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from bertjax.errors import check
-from bertjax.tasks.files.tables import SURROGATE
+from bertjax.tasks.files.json_rows import SURROGATE
 
 
 class LocatedObject(NamedTuple):

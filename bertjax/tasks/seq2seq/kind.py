@@ -11,7 +11,7 @@ from bertjax.errors import check
 from bertjax.storage import write_lines
 from bertjax.tasks.error_tables import Mistake
 from bertjax.tasks.examples import PairExample
-from bertjax.tasks.kind import DECODER_FROM, LABEL_SMOOTHING, Entry, Kind, PredictedSplit
+from bertjax.tasks.kind import DECODER_FROM, ENCODING, LABEL_SMOOTHING, Entry, Kind, PredictedSplit
 from bertjax.tasks.seq2seq.decode import Search
 from bertjax.tasks.seq2seq.pairs import read_pairs
 from bertjax.tasks.seq2seq.task import Seq2Seq, make_task
@@ -29,8 +29,8 @@ class Seq2SeqKind(Kind[Seq2Seq, PairExample, str]):
     optional_heads = ("mlm",)
 
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
-        """Return the options that change the loss and the decoder's initial parameters."""
-        return frozenset({LABEL_SMOOTHING, DECODER_FROM})
+        """Return the options of the loss, of the decoder's initial parameters and of the files."""
+        return frozenset({LABEL_SMOOTHING, DECODER_FROM, ENCODING})
 
     def read_split(
         self, entry: Entry, split: str, options: FinetuneConfig, labelled: bool

@@ -11,7 +11,8 @@ from etils import epath
 from bertjax.errors import check
 from bertjax.storage import write_whole
 from bertjax.tasks.examples import TaggedExample
-from bertjax.tasks.files.tables import BYTE_ORDER_MARK, TableRow, decoded_lines
+from bertjax.tasks.files.lines import BYTE_ORDER_MARK, decoded_lines
+from bertjax.tasks.files.row import TableRow
 
 log = logging.getLogger("bertjax")
 

@@ -122,7 +122,7 @@ def test_pairs_of_every_challenge_have_glues_labels(tmp_path, attribute, label):
     ("a.tsv", b"a\nx\nbad \xff\n", "line 3: found the byte 0xff, which is not UTF-8, expected UTF-8"),
     ("a.csv", b'a,b\n"x,2\n', "line 2: found broken CSV (unexpected end of data), expected quotes that are closed"),
     ("a.jsonl", b'{"a": 1}\n{"a"\n', "line 2: found broken JSON ("),
-    ("a.json", b"[1]\n", "line 1: found JSON of type list, expected one object a line"),
+    ("a.json", b"1\n", "line 1: found JSON of type int, expected one object a line"),
     ("a.jsonl", b'{"a": "\\ud83d"}\n', "line 1: found half a surrogate pair, expected whole text"),
     ("a.xml", b"<c>\n<pair id='1' value='MAYBE'><t>a</t><h>b</h></pair></c>", "line 2: found the label 'MAYBE'"),
     ("a.xml", b"<c>\n\n<pair id='1'><t>a</t></pair></c>", "line 3: found a pair without <t> or <h>, expected both"),

@@ -103,7 +103,7 @@ def test_json_lines_hold_a_list_of_endings_or_a_column_each(tmp_path):
     ("a.csv", ["context,ending0,label", "a,b,0"], r"a\.csv, line 2: found the columns context, ending0, label, expected endings, a list"),
     ("a.tsv", ["text\tending0\tending1", "a\tb\tc"], r"a\.tsv, line 2: found the columns text, ending0, ending1, expected context or sent1"),
     ("a.jsonl", ["", "{"], r"a\.jsonl, line 2: found broken JSON"),
-    ("a.jsonl", ["[1]"], r"a\.jsonl, line 1: found JSON of type list, expected one object a line"),
+    ("a.jsonl", ["[1]"], r"a\.jsonl, item 1: found JSON of type int, expected an object"),
     ("a.jsonl", ['{"context": "c", "endings": ["a", 5]}'], r"a\.jsonl, line 1: ending1: found 5, expected text"),
     ("a.jsonl", ['{"context": "c", "endings": ["a", "b"], "label": 2.0}'], r"line 1: label: found 2\.0, expected 0 to 1"),
     ("a.jsonl", ['{"context": "c", "endings": ["a", "b"], "label": true}'], "line 1: label: found True, expected 0 to 1"),

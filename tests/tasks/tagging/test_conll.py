@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertjax.errors import UserError
+from bertjax.tasks.files.row import TableRow
 from bertjax.tasks.files.splits import DataLocation, read_rows
-from bertjax.tasks.files.tables import TableRow
 from bertjax.tasks.tagging.conll import (
     CONLL_U,
     Columns,
