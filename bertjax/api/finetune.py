@@ -15,6 +15,7 @@ from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import UserError, check
 from bertjax.finetuning import finetune as tuning
 from bertjax.finetuning import sweep as sweeping
+from bertjax.finetuning.baseline import warn_of_baseline
 from bertjax.finetuning.evaluate_checkpoint import evaluate_finished
 from bertjax.finetuning.finetune import Prepared
 from bertjax.finetuning.sweep_grid import Grid, Result, cells
@@ -147,8 +148,11 @@ def finetune(
                 report=run_dir / REPORT,
             )
         if first:
-            tuning.write_result(resolved, run_dir, outcome.step, checked.prepared)
-        return _evaluated(run_dir, checked.tokenizer, outcome.step)
+            result = tuning.write_result(resolved, run_dir, outcome.step, checked.prepared)
+        evaluated = _evaluated(run_dir, checked.tokenizer, outcome.step)
+        if first:
+            warn_of_baseline(checked.prepared, result["figures"]["score"])
+        return evaluated
 
 
 def sweep(

@@ -130,6 +130,12 @@ class FinetuneConfig:
     """Start the pooler with random parameters."""
     early_stopping_patience: int = 0
     """Number of evaluations in a row without improvement that end the run; 0: run all epochs."""
+    metric: tuple[str, ...] = ()
+    """Metric that chooses the checkpoint; empty: the usual one of the task.
+    Metrics after the first are also computed and reported. NAME:CLASS is the metric of one class,
+    as f1:spam. Of several tasks: TASK=METRIC for one of them. Which metrics exist depends on the
+    kind of task; a name that is not known is answered with a list of them.
+    """
     restore_best: bool = True
     """Use the checkpoint of the best evaluation as the result; if False, the last checkpoint."""
 

@@ -1,5 +1,6 @@
 """Classification of texts that have exactly one class each."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,10 +11,19 @@ import numpy as np
 from jax import Array
 
 from bertjax.tasks import metrics
+from bertjax.tasks.class_scores import class_table, count_classes
+from bertjax.tasks.classification.class_figures import (
+    MATTHEWS,
+    OF_ALL_CLASSES,
+    OF_ONE_CLASS,
+    OF_SECOND_CLASS,
+    class_figure,
+)
 from bertjax.tasks.classification.predictions import ClassPrediction
 from bertjax.tasks.classification.task import TextTask
 from bertjax.tasks.error_tables import are_finite, calibration_table, confusion_table
 from bertjax.tasks.examples import TextExample
+from bertjax.tasks.metric_table import Metric
 from bertjax.tasks.metrics import Bin
 from bertjax.tasks.task import EncodedExamples
 from bertjax.types import Batch
@@ -24,9 +34,22 @@ class SingleLabel(TextTask):
     """A task that predicts one of two or more classes by a softmax over the head's outputs."""
 
     label_type = "class"
-    known_metrics = ("accuracy", "f1", "f1_macro", "matthews_correlation")
+    choosable = (
+        Metric("accuracy"),
+        MATTHEWS,
+        *OF_SECOND_CLASS,
+        *OF_ONE_CLASS,
+        *OF_ALL_CLASSES,
+    )
     default_metrics = ("accuracy",)
     problem_type = "single_label_classification"
+
+    @property
+    def own_metrics(self) -> tuple[Metric, ...]:
+        """The metrics of this task: three or more classes have no positive one."""
+        if len(self.labels) == 2:
+            return self.choosable
+        return tuple(metric for metric in self.choosable if metric not in OF_SECOND_CLASS)
 
     def _check_labels(self) -> None:
         self._check_label_count(len(self.labels) >= 2, "2 or more")
@@ -106,28 +129,61 @@ class SingleLabel(TextTask):
     def figures(
         self, predictions: Sequence[ClassPrediction], examples: Sequence[TextExample]
     ) -> dict[str, float]:
-        """Return the task's metrics and `accuracy` by name; `f1` is the F1 of the second label."""
-        true, predicted = self.targets(examples), self._predicted_ids(predictions)
-        return {name: self._figure(name, true, predicted) for name in self.figure_names}
+        """Return the task's metrics and `accuracy` by name, equal to scikit-learn's.
 
-    def _figure(self, name: str, true: np.ndarray, predicted: np.ndarray) -> float:
-        if name == "matthews_correlation":
-            return metrics.matthews_correlation(true, predicted, len(self.labels))
-        if name == "f1_macro":
-            classes = np.arange(len(self.labels))[None, :]
-            return metrics.f1_macro(true[:, None] == classes, predicted[:, None] == classes)
-        if name == "f1":
-            return metrics.f1(true, predicted)
-        return metrics.accuracy(true, predicted)
+        `f1`, `precision` and `recall` are those of the second label. Averages are over the classes
+        that occur, among the examples or the predictions. A class that only the examples have
+        counts as never predicted.
+        """
+        labels, true, predicted = self._compared(predictions, examples)
+        counts = count_classes(true, predicted, len(labels))
+        figures = {}
+        for name in self.figure_names:
+            if name == "accuracy":
+                figures[name] = metrics.accuracy(true, predicted)
+            elif name == MATTHEWS.name:
+                figures[name] = metrics.matthews_correlation(true, predicted, len(labels))
+            else:
+                figures[name] = class_figure(name, labels, counts, counts.occurring())
+        return figures
+
+    def _compared(
+        self, predictions: Sequence[ClassPrediction], examples: Sequence[TextExample]
+    ) -> tuple[list[str], np.ndarray, np.ndarray]:
+        """Return the labels with those that only `examples` have, and true and predicted ids."""
+        true = [str(self._known_label(example)) for example in examples]
+        labels = list(dict.fromkeys([*self.labels, *true]))
+        numbers = {label: number for number, label in enumerate(labels)}
+        true_ids = np.array([numbers[label] for label in true], np.int64)
+        predicted = [numbers[prediction.label] for prediction in predictions]
+        return labels, true_ids, np.array(predicted, np.int64)
 
     def majority_baseline(self, examples: Sequence[TextExample]) -> float:
         """Return the highest metric that is possible if all examples get the same class."""
         values = []
-        for label in self.labels:
-            probabilities = tuple(float(name == label) for name in self.labels)
-            constant = [ClassPrediction(label, probabilities)] * len(examples)
+        for label in self._constant_classes(examples):
+            constant = [ClassPrediction(label)] * len(examples)
             values.append(self.figures(constant, examples)[self.metric])
         return max(values)
+
+    def _constant_classes(self, examples: Sequence[TextExample]) -> Sequence[str]:
+        """Return the classes that the baseline may predict for all examples."""
+        base = self.metric.partition(":")[0]
+        if base != "recall":
+            return self.labels
+        # To predict a class always gives a recall of 1 for it, which no model could exceed.
+        counts = Counter(example.label for example in examples)
+        return [max(self.labels, key=lambda label: counts[label])]
+
+    def class_table(
+        self, predictions: Sequence[ClassPrediction], examples: Sequence[TextExample]
+    ) -> dict[str, Any]:
+        """Return precision, recall and F1 of the classes that occur (`class_scores`)."""
+        labels, true, predicted = self._compared(predictions, examples)
+        counts = count_classes(true, predicted, len(labels))
+        occurs = set(true.tolist()) | set(predicted.tolist())
+        occurring = [label for number, label in enumerate(labels) if number in occurs]
+        return class_table(occurring, counts.occurring())
 
     def confusion(
         self, predictions: Sequence[ClassPrediction], examples: Sequence[TextExample]
@@ -147,8 +203,11 @@ class SingleLabel(TextTask):
     def prediction_tables(
         self, predictions: Sequence[Any], examples: Sequence[TextExample]
     ) -> dict[str, Any]:
-        """Return `confusion` and, if all probabilities are finite, `calibration`."""
-        tables = {"confusion": confusion_table(self.labels, self.confusion(predictions, examples))}
+        """Return `class_scores`, `confusion` and, if probabilities are finite, `calibration`."""
+        tables = {
+            "class_scores": self.class_table(predictions, examples),
+            "confusion": confusion_table(self.labels, self.confusion(predictions, examples)),
+        }
         if are_finite(prediction.probabilities for prediction in predictions):
             tables["calibration"] = calibration_table(self.calibration(predictions, examples))
         return tables

@@ -24,6 +24,7 @@ from bertjax.tasks.classification.labels import Label, LabelType
 from bertjax.tasks.encode_pairs import encode_pairs
 from bertjax.tasks.examples import TextExample
 from bertjax.tasks.linear_head import head_of, pooled_logits
+from bertjax.tasks.metric_table import Metric, Scale, metric_named
 from bertjax.tasks.task import EncodedExamples, LinearHeadTask
 from bertjax.types import Batch
 
@@ -54,7 +55,8 @@ class TextTask(LinearHeadTask, ABC):
     per_token = False
     label_type: ClassVar[LabelType]
     """The value of `label_type` in configurations and checkpoints."""
-    known_metrics: ClassVar[tuple[str, ...]]
+    choosable: ClassVar[tuple[Metric, ...]]
+    """The metrics of all tasks of the class."""
     default_metrics: ClassVar[tuple[str, ...]]
     problem_type: ClassVar[str]
     """The value of `problem_type` in the config.json of `transformers`."""
@@ -69,13 +71,12 @@ class TextTask(LinearHeadTask, ABC):
             expected="each once",
         )
         for metric in self.metrics:
-            # F1 is that of the second class, the positive one. Three or more classes have no
-            # positive class.
+            _, colon, label = metric.partition(":")
             check(
-                metric in self.known_metrics and (metric != "f1" or count == 2),
+                metric_named(self.own_metrics, metric) and (not colon or label in self.labels),
                 where=f"{where}: metrics",
                 found=metric,
-                expected=f"one of {', '.join(self.known_metrics)} (f1 for two labels)",
+                expected=f"one of {', '.join(each.shown for each in self.own_metrics)}",
             )
         check(
             # At 1 the true class would count no more than any other.
@@ -115,6 +116,18 @@ class TextTask(LinearHeadTask, ABC):
     def metric(self) -> str:
         """The name of the figure that selects the best checkpoint."""
         return self.figure_names[0]
+
+    @property
+    def metric_scale(self) -> Scale:
+        """The scale of that figure."""
+        found = metric_named(self.own_metrics, self.metric)
+        assert found is not None, self.metric
+        return found.scale
+
+    @property
+    def own_metrics(self) -> tuple[Metric, ...]:
+        """The metrics that this task may have; all of `choosable` unless a subclass overrides."""
+        return self.choosable
 
     @property
     def figure_names(self) -> tuple[str, ...]:
@@ -198,7 +211,7 @@ class TextTask(LinearHeadTask, ABC):
         """Return a measure of how wrong a prediction is; None if the prediction is right."""
 
     def majority_baseline(self, examples: Sequence[TextExample]) -> float:
-        """Return the metric of the best constant prediction; 0 unless a subclass overrides it."""
+        """Return the score of the best constant prediction; 0 unless a subclass overrides it."""
         return 0.0
 
     def prediction_tables(

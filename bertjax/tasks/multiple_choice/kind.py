@@ -14,6 +14,7 @@ from bertjax.tasks.error_tables import Mistake, are_finite, calibration_table
 from bertjax.tasks.examples import ChoiceExample
 from bertjax.tasks.files.splits import has_split
 from bertjax.tasks.kind import ENCODING, LABEL_SMOOTHING, Entry, Kind, PredictedSplit
+from bertjax.tasks.metric_table import Metric
 from bertjax.tasks.metrics import reliability
 from bertjax.tasks.multiple_choice.files import (
     CODAH,
@@ -34,6 +35,7 @@ class ChoiceKind(Kind[Choice, ChoiceExample, ChoicePrediction]):
     name = "choice"
     task_classes = (Choice,)
     metrics = ("accuracy",)
+    choosable = (Metric("accuracy"),)
     data_sets = ("swag", "codah")
 
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
@@ -68,6 +70,10 @@ class ChoiceKind(Kind[Choice, ChoiceExample, ChoicePrediction]):
         # The first example decides: `Choice.encode` checks that the others have as many.
         return Choice(name, len(examples[0].endings), options.label_smoothing)
 
+    def with_metrics(self, task: Choice, metrics: tuple[str, ...]) -> Choice:
+        """Return the task as it is: accuracy is its only metric."""
+        return task
+
     def majority_baseline(self, task: Choice, examples: Sequence[ChoiceExample]) -> float:
         """Return the highest accuracy of a prediction that is the same for all examples."""
         values = []
@@ -93,6 +99,10 @@ class ChoiceKind(Kind[Choice, ChoiceExample, ChoicePrediction]):
                     example.endings[example.label],
                     example.endings[prediction.choice],
                 )
+
+    def shown_answer(self, prediction: ChoicePrediction) -> str:
+        """Return the number of the ending, from 0 as in the files."""
+        return f"ending {prediction.choice}"
 
     def error_tables(
         self,

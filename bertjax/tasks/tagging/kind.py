@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from etils import epath
@@ -15,7 +16,9 @@ from bertjax.tasks.error_tables import Mistake, confusion_table
 from bertjax.tasks.examples import TaggedExample
 from bertjax.tasks.files.splits import find_files, read_rows
 from bertjax.tasks.kind import CLASS_WEIGHTS, LABEL_SMOOTHING, Entry, Kind, PredictedSplit
+from bertjax.tasks.metric_table import Metric
 from bertjax.tasks.tagging.conll import Columns, read_conll, tagged_rows, write_conll
+from bertjax.tasks.tagging.entity_metrics import is_entity_tags
 from bertjax.tasks.tagging.labels import OUTSIDE, Tags, all_tags, check_rules, labels_of
 from bertjax.tasks.tagging.task import Tagging, confusion
 from bertjax.tasks.task_head import TaskHead
@@ -27,6 +30,7 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
     name = "tagging"
     task_classes = (Tagging,)
     metrics = ("f1", "accuracy")
+    choosable = (Metric("f1"), Metric("precision"), Metric("recall"), Metric("accuracy"))
     data_sets = ("conll2003", "wnut17", "wikiann", "ner", "pos")
     heads = ()  # no pooler: each token's hidden state is tagged
 
@@ -68,6 +72,10 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
             weights = balanced_weights(labels, all_tags(examples))
         return Tagging(name, labels, options.label_smoothing, weights)
 
+    def task_metrics(self, task: Tagging) -> tuple[Metric, ...]:
+        """Return all metrics for entities, and `accuracy` alone for other tags."""
+        return self.choosable if is_entity_tags(task.labels) else (Metric("accuracy"),)
+
     def majority_baseline(self, task: Tagging, examples: Sequence[TaggedExample]) -> float:
         """Return the metric if every word gets the most frequent tag."""
         # The most frequent tag is used, not the tag with the best metric. It is usually O, for
@@ -94,6 +102,18 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
                     _shown_tags(example.words, true, predicted),
                     _shown_tags(example.words, predicted, true),
                 )
+
+    def shown_answer(self, prediction: Tags) -> str:
+        """Return the tags of a sentence, each once."""
+        return " ".join(sorted(set(prediction)))
+
+    def constant_answer(
+        self, task: Tagging, predictions: Sequence[Tags], examples: Sequence[TaggedExample]
+    ) -> str | None:
+        """Return the tag that all words of all sentences get, else None."""
+        if len(set(chain.from_iterable(predictions))) != 1:
+            return None
+        return super().constant_answer(task, predictions, examples)
 
     def error_tables(
         self, task: Tagging, predictions: Sequence[Tags], examples: Sequence[TaggedExample]

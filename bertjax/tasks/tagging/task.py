@@ -43,6 +43,8 @@ class Tagging(LinearHeadTask):
     """Share of the probability that the loss spreads over all tags (arXiv 1512.00567)."""
     class_weights: tuple[float, ...] = ()
     """The weight in the loss of words with each tag; empty: all weights are 1."""
+    metrics: tuple[str, ...] = ()
+    """The chosen metrics; the first selects the best checkpoint; empty: the usual one."""
 
     per_token = True
 
@@ -54,7 +56,9 @@ class Tagging(LinearHeadTask):
 
     @property
     def metric(self) -> str:
-        """`f1` over entities; `accuracy` over words for other tags, such as parts of speech."""
+        """The chosen metric; without one `f1` over entities, or `accuracy` over other tags."""
+        if self.metrics:
+            return self.metrics[0]
         return "f1" if is_entity_tags(self.labels) else "accuracy"
 
     def init_head(self, config: ModelConfig, key: Array) -> Params:
@@ -183,7 +187,7 @@ class Tagging(LinearHeadTask):
             words += len(true)
             right += sum(a == b for a, b in zip(true, predicted, strict=True))
         accuracy = {"accuracy": right / max(words, 1)}
-        if self.metric != "f1":
+        if not is_entity_tags(self.labels):
             return accuracy
         scores, _ = entity_scores(gold, predictions)
         entities = {"f1": scores.f1, "precision": scores.precision, "recall": scores.recall}
