@@ -95,6 +95,10 @@ class FinetuneConfig:
     """
     beam_size: int = 4
     """Sequence to sequence: number of beams of the search; 1: greedy decoding."""
+    bleu_tokenizer: Literal["auto", "13a", "intl", "zh", "char"] = "auto"
+    """Sequence to sequence: what divides texts into the words of BLEU, by its name in sacrebleu.
+    auto: zh for targets in Chinese, char in other scripts without spaces, 13a for all others.
+    """
     # The lengths are closer together in the range of most sentences. More of them would save
     # little padding, and the compilation for each length takes seconds.
     length_buckets: tuple[int, ...] = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)

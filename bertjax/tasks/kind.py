@@ -25,15 +25,19 @@ TaskT = TypeVar("TaskT", bound=Task)
 ExampleT = TypeVar("ExampleT")
 PredictionT = TypeVar("PredictionT")
 
+AUTO = "auto"
+"""The value of an option that lets the data choose."""
 LABEL_SMOOTHING, CLASS_WEIGHTS = "label_smoothing", "class_weights"
 DECODER_FROM, ANSWER_RULE = "decoder_from", "answer_rule"
+BLEU_TOKENIZER = "bleu_tokenizer"
 FILE_FORM, ENCODING, LABEL_COLUMNS = "file_form", "encoding", "label_columns"
 """Fields of `FinetuneConfig` that only some kinds use (see `Kind.used_options`)."""
 UNSET: Mapping[str, object] = {
     CLASS_WEIGHTS: "none",
     LABEL_SMOOTHING: 0,
     DECODER_FROM: "",
-    ANSWER_RULE: "auto",
+    ANSWER_RULE: AUTO,
+    BLEU_TOKENIZER: AUTO,
     FILE_FORM: "table",
     ENCODING: "utf-8",
     LABEL_COLUMNS: (),

@@ -19,8 +19,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from bertjax.tasks.kind import AUTO
 from bertjax.tasks.question_answering import cmrc_words
-from bertjax.tasks.question_answering.cmrc_words import HAN
+from bertjax.tasks.scripts import HAN, SPACELESS, Script, script_of
 
 
 @dataclass(frozen=True)
@@ -90,17 +91,6 @@ MLQA_ARTICLES = {
     "zh": None,
 }
 """What MLQA's script takes for an article, by language."""
-_HAN = re.compile(HAN)
-# Han with its extensions, and scripts that write no spaces between words.
-_SPACELESS = re.compile(
-    "["
-    "\u3005-\u3007\u3021-\u3029\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"  # Han
-    "\U00020000-\U0003ffff"
-    "\u3041-\u309f\u30a0-\u30ff\u31f0-\u31ff\uff66-\uff9f"  # kana
-    "\u3105-\u312f"  # Bopomofo
-    "\u0e00-\u0e7f\u0e80-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, …, Khmer
-    "]"
-)
 
 
 def _mlqa_rule(
@@ -141,17 +131,15 @@ CMRC2018 = AnswerRule(
     "cmrc2018", cmrc_words.normalized, cmrc_words.words, cmrc_words.longest_common_run
 )
 KORQUAD = AnswerRule("korquad", _korquad_normalized, _visible_characters, shared_words)
-CHARACTERS = _mlqa_rule("characters", None, _SPACELESS)
+CHARACTERS = _mlqa_rule("characters", None, SPACELESS)
 MLQA = {
-    language: _mlqa_rule(f"mlqa_{language}", articles, _HAN if language == "zh" else None)
+    language: _mlqa_rule(f"mlqa_{language}", articles, HAN if language == "zh" else None)
     for language, articles in MLQA_ARTICLES.items()
 }
 RULES: Mapping[str, AnswerRule] = {
     rule.name: rule for rule in (SQUAD, CMRC2018, *MLQA.values(), KORQUAD, CHARACTERS)
 }
 """The rules by their names in `finetune.answer_rule`."""
-AUTO = "auto"
-"""The value of `finetune.answer_rule` that chooses by the task's name or by the text."""
 _SQUAD_NAMES = ("squad", "squad_v1", "squad_v2", "squad2", "squad_v2.0")
 _RULE_OF_SET = {"cmrc": CMRC2018, "cmrc2018": CMRC2018, "drcd": CMRC2018, "korquad": KORQUAD}
 
@@ -177,19 +165,12 @@ def _parts(name: str) -> list[str]:
     return name.lower().replace("-", "_").split("_")
 
 
-def rule_of_text(text: str) -> AnswerRule:
-    """Return the rule for the script of a paragraph: `mlqa_zh`, `characters` or `squad`.
-
-    The first two are for paragraphs of which a quarter of the letters or more are of scripts
-    without spaces; `mlqa_zh` if nine tenths of these are Han.
-    """
-    spaceless = len(_SPACELESS.findall(text))
-    # In XQuAD's 240 paragraphs the share is 0.47 or more in Chinese, where names are in Latin
-    # letters, and 0.007 or less in English and German.
-    if not spaceless or 4 * spaceless < sum(map(str.isalpha, text)):
-        return SQUAD
-    # Japanese has about as much kana as Han.
-    return MLQA["zh"] if 10 * len(_HAN.findall(text)) >= 9 * spaceless else CHARACTERS
+RULE_OF_SCRIPT = {
+    Script.CHINESE: MLQA["zh"],
+    Script.SPACELESS: CHARACTERS,
+    Script.SPACED: SQUAD,
+}
+"""The rule for a paragraph in a script, where no name says another."""
 
 
 def rules_of_texts(texts: Sequence[str]) -> list[AnswerRule]:
@@ -197,7 +178,7 @@ def rules_of_texts(texts: Sequence[str]) -> list[AnswerRule]:
     known: dict[str, AnswerRule] = {}
     for text in texts:
         if text not in known:
-            known[text] = rule_of_text(text)
+            known[text] = RULE_OF_SCRIPT[script_of(text)]
     return [known[text] for text in texts]
 
 

@@ -12,8 +12,8 @@ English sentences.
 
 import re
 
-HAN = "[\u4e00-\u9fa5]"
-"""The characters that the scripts of CMRC 2018 and MLQA take for Chinese."""
+from bertjax.tasks.scripts import HAN
+
 REMOVED = "-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』"
 """Punctuation that does not count.
 
@@ -21,7 +21,7 @@ The script lists `……` as well, two characters in one entry, which no single 
 they stay.
 """
 _REMOVED = str.maketrans("", "", REMOVED)
-_HAN_OR_BETWEEN = re.compile(f"{HAN}|(?:(?!{HAN}).)+", re.DOTALL)
+_HAN_OR_BETWEEN = re.compile(f"{HAN.pattern}|(?:(?!{HAN.pattern}).)+", re.DOTALL)
 
 # A period that does not end a sentence, by its word: single letters, u.s., numbers, and these.
 _ABBREVIATIONS = re.compile(
@@ -72,7 +72,7 @@ def words(normalized_text: str) -> list[str]:
     """Return the words of a normalized answer: Han characters, and the Treebank's between them."""
     found = []
     for part in _HAN_OR_BETWEEN.findall(normalized_text):
-        if re.match(HAN, part):
+        if HAN.match(part):
             found.append(part)
         else:
             found += treebank_words(part)

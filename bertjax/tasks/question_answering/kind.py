@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from etils import epath
 
@@ -11,7 +12,7 @@ from bertjax.errors import check
 from bertjax.tasks.error_tables import Mistake
 from bertjax.tasks.examples import QuestionExample
 from bertjax.tasks.files.splits import find_files
-from bertjax.tasks.kind import ANSWER_RULE, Entry, Kind, PredictedSplit
+from bertjax.tasks.kind import ANSWER_RULE, AUTO, Entry, Kind, PredictedSplit
 from bertjax.tasks.metric_table import Metric, Scale
 from bertjax.tasks.question_answering import prediction_files, squad
 from bertjax.tasks.question_answering.answer_rules import MLQA, described, is_mlqa, named_rule
@@ -96,6 +97,13 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
     def task_metrics(self, task: Spans) -> tuple[Metric, ...]:
         """Return `f1` and `exact_match`, for version 2 also those at the best threshold."""
         return self.choosable if task.version_2 else self.choosable[: len(METRICS)]
+
+    def to_dict(self, task: Spans) -> dict[str, Any]:
+        """Return the task's fields, without a rule that was not chosen, as earlier versions."""
+        values = super().to_dict(task)
+        if task.answer_rule == AUTO:
+            del values["answer_rule"]
+        return values
 
     def majority_baseline(self, task: Spans, examples: Sequence[QuestionExample]) -> float:
         """Return the share of questions without an answer; 0 for version 1."""

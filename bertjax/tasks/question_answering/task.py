@@ -15,11 +15,11 @@ from bertjax.model.functional import Params
 from bertjax.model.layout import Layout
 from bertjax.model.linear_head import init_linear
 from bertjax.tasks.examples import QuestionExample
+from bertjax.tasks.kind import AUTO
 from bertjax.tasks.linear_head import head_of, token_logits
 from bertjax.tasks.metric_table import Scale
 from bertjax.tasks.question_answering import squad_metrics
 from bertjax.tasks.question_answering.answer_rules import (
-    AUTO,
     AnswerRule,
     named_rule,
     rules_of_texts,

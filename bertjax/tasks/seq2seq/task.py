@@ -19,7 +19,12 @@ from bertjax.tasks.linear_head import head_of
 from bertjax.tasks.metric_table import Scale
 from bertjax.tasks.seq2seq import decode, decoder
 from bertjax.tasks.seq2seq.rows import EncodedPairs, framed
-from bertjax.tasks.seq2seq.text_metrics import bleu
+from bertjax.tasks.seq2seq.text_metrics import (
+    DEFAULT_TOKENIZER,
+    EXACT_MATCH,
+    TextMetric,
+    metrics_of,
+)
 from bertjax.tasks.task import EncodedExamples
 from bertjax.types import Batch
 
@@ -42,22 +47,36 @@ class Seq2Seq:
     label_smoothing: float = 0.0
     """Share of the probability that the loss spreads over the vocabulary (arXiv 1512.00567)."""
     lowercase: bool = False
-    """True if BLEU ignores case, because the tokenizer cannot produce upper case."""
+    """True if the tokenizer cannot produce upper case, so that a metric that ignores case is the
+    usual one."""
+    bleu_tokenizer: str = DEFAULT_TOKENIZER
+    """What divides texts into the words of BLEU."""
     metrics: tuple[str, ...] = ()
-    """The chosen metrics; the first selects the best checkpoint; empty: `bleu`."""
+    """The chosen metrics; the first selects the best checkpoint; empty: BLEU."""
 
     per_token = False
     generates = True
 
     @property
     def metric(self) -> str:
-        """The chosen metric; without one `bleu`."""
-        return self.metrics[0] if self.metrics else "bleu"
+        """The chosen metric; without one BLEU, which ignores case if the tokenizer does."""
+        if self.metrics:
+            return self.metrics[0]
+        return TextMetric(self.bleu_tokenizer, self.lowercase).name
 
     @property
     def metric_scale(self) -> Scale:
         """The scale of the metric."""
-        return Scale.SHARE if self.metric == "exact_match" else Scale.POINTS
+        return Scale.SHARE if self.metric.startswith(EXACT_MATCH) else Scale.POINTS
+
+    @property
+    def text_metrics(self) -> tuple[TextMetric, ...]:
+        """The metrics that `figures` returns: those that ignore case only if they are needed."""
+        return tuple(
+            metric
+            for metric in metrics_of(self.bleu_tokenizer)
+            if self.lowercase or not metric.lowercase or metric.name in self.metrics
+        )
 
     def __post_init__(self) -> None:
         search, where = self.search, f"task {self.name}"
@@ -223,22 +242,13 @@ class Seq2Seq:
     def figures(
         self, predictions: Sequence[str], examples: Sequence[PairExample]
     ) -> dict[str, float]:
-        """Return `bleu` of the corpus in 0..100, and `exact_match`, the share of equal texts.
+        """Return BLEU of the corpus and exact match by the names of `text_metrics`.
 
-        BLEU is sacrebleu's, with its tokenizer 13a. Texts are equal if their words are. Raises
-        `UserError` if sacrebleu is not installed.
+        Both count case. If the tokenizer cannot produce upper case, there are also those that do
+        not. Raises `UserError` if sacrebleu is not installed.
         """
         references = _targets(self.name, examples)
-        pairs = zip(predictions, references, strict=True)
-        equal = [self._words(text) == self._words(reference) for text, reference in pairs]
-        return {
-            "bleu": bleu(predictions, references, self.lowercase),
-            "exact_match": float(np.mean(equal)),
-        }
-
-    def _words(self, text: str) -> list[str]:
-        # By words: decoding does not give back the white space of a text.
-        return (text.lower() if self.lowercase else text).split()
+        return {metric.name: metric.value(predictions, references) for metric in self.text_metrics}
 
     def _target_ids(self, batch: Batch) -> Array:
         """Return `target_ids`, with only padding for the items that fill up a batch.
@@ -264,33 +274,6 @@ class Seq2Seq:
         # A target that was cut at T ids has no end.
         end = ends[0] if len(ends) else len(ids)
         return ids[1:end]
-
-
-def make_task(
-    name: str,
-    tokenizer: Tokenizer,
-    *,
-    max_target_length: int = 64,
-    beam_size: int = 4,
-    length_penalty: float = 0.6,
-    label_smoothing: float = 0.0,
-) -> Seq2Seq:
-    """Return the task for this tokenizer.
-
-    The defaults of beam size and length penalty are those of arXiv 1706.03762, section 6.1. Raises
-    `UserError` if sacrebleu is not installed.
-    """
-    bleu(["a"], ["a"], True)  # so that a missing package is found now, not after the first epoch
-    search = decode.Search(
-        cls_id=tokenizer.cls_id,
-        sep_id=tokenizer.sep_id,
-        pad_id=tokenizer.pad_id,
-        vocab_size=tokenizer.vocab_size,
-        max_target_length=max_target_length,
-        beam_size=beam_size,
-        length_penalty=length_penalty,
-    )
-    return Seq2Seq(name, search, label_smoothing, tokenizer.lowercase)
 
 
 def _targets(name: str, examples: Sequence[PairExample]) -> list[str]:

@@ -12,7 +12,6 @@ from bertjax.tasks.question_answering.answer_rules import (
     RULES,
     described,
     named_rule,
-    rule_of_text,
     rules_of_texts,
     squad_normalized,
 )
@@ -215,23 +214,6 @@ def test_no_answer_is_right_where_there_is_none_by_every_rule():
 def test_a_rule_is_chosen_by_the_option_or_else_by_the_name(option, name, rule):
     chosen = named_rule(option, name)
     assert (chosen.name if chosen else None) == rule
-
-
-@pytest.mark.parametrize("text,rule", [
-    ("", "squad"),
-    ("The leader was John Smith.", "squad"),
-    ("The word 北京 is the name of a city in the north of China.", "squad"),
-    ("北京是中华人民共和国的首都，英文名是Beijing。", "mlqa_zh"),
-    ("NBA由National Basketball Association的首字母组成，是美国的职业篮球联赛。", "mlqa_zh"),
-    ("東京は日本の首都である。", "characters"),
-    ("กรุงเทพมหานครเป็นเมืองหลวงของประเทศไทย", "characters"),
-    ("서울은 대한민국의 수도이다.", "squad"),
-    ("القاهرة عاصمة مصر", "squad"),
-    ("दिल्ली भारत की राजधानी है।", "squad"),
-    ("😀 1949 ！", "squad"),
-])  # fmt: skip
-def test_without_a_name_the_script_of_the_paragraph_chooses(text, rule):
-    assert rule_of_text(text).name == rule
 
 
 def test_a_set_in_two_languages_is_compared_by_the_rule_of_each_question():
