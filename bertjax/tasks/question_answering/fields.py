@@ -28,7 +28,10 @@ def objects(values: Mapping[str, Any], key: str, where: str) -> Iterator[Located
 
 
 def _field_where(where: str, key: str) -> str:
-    """Return the place of a field of the object at `where`; the whole file is at "FILE:"."""
+    """Return the place of a field of the object at `where`.
+
+    A whole file is at "FILE:", a row of a table at "FILE, line 3:".
+    """
     return where + (" " if where.endswith(":") else ".") + key
 
 
@@ -42,6 +45,7 @@ _TYPE_NAMES = {
 
 
 def type_name(value: Any) -> str:
+    """Return the type of a value of JSON in words."""
     return "null" if value is None else _TYPE_NAMES.get(type(value), f"a {type(value).__name__}")
 
 

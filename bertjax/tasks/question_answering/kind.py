@@ -65,13 +65,21 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
     def read_split(
         self, entry: Entry, split: str, options: FinetuneConfig, labelled: bool
     ) -> list[QuestionExample]:
-        """Return the questions of a split, from files of SQuAD or from TFDS."""
+        """Return the questions of a split, from its files or from TFDS.
+
+        To be predicted, they must have different ids in all files of the split, because a file of
+        predictions has the answer to each id.
+        """
         is_training = split == "train"
         if entry.location.is_tfds:
             return squad.read_tfds(entry.location.path, split, training=is_training)
         examples = []
+        place_of_id: dict[str, str] = {}
         for path in find_files(entry.location, split):
-            examples += squad.read_squad(path, training=is_training)
+            if labelled:
+                # The languages of XQuAD have the same ids, and figures do not need them.
+                place_of_id = {}
+            examples += squad.read_questions(path, training=is_training, place_of_id=place_of_id)
         return examples
 
     def make_task(

@@ -1,8 +1,9 @@
-"""Reading of questions from SQuAD's files.
+"""Reading of questions from files in SQuAD's form, from tables of questions, and from TFDS.
 
 The files may be of version 1.1 (arXiv 1606.05250) or 2.0 (arXiv 1806.03822).
 """
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -10,37 +11,129 @@ from etils import epath
 
 from bertjax.data.corpus.formats.tfds import tfds_builder
 from bertjax.errors import UserError, check, needs_extra, one_line
-from bertjax.storage import read_json
+from bertjax.storage import opened
 from bertjax.tasks.examples import QuestionExample
-from bertjax.tasks.question_answering.fields import field, objects
+from bertjax.tasks.files.row import TableRow
+from bertjax.tasks.files.tables import ending_of, read_table
+from bertjax.tasks.question_answering.fields import field, objects, type_name
 from bertjax.tasks.question_answering.located_answers import LocatedQuestion, usable
 
 
-def read_squad(path: epath.PathLike, *, training: bool) -> list[QuestionExample]:
-    """Return the questions of a SQuAD file, in the order of the file.
+def read_questions(
+    path: epath.PathLike, *, training: bool, place_of_id: dict[str, str] | None = None
+) -> list[QuestionExample]:
+    """Return the questions of a file, in its order; it is in SQuAD's form or a table.
 
-    Each of `data[].paragraphs[]` in the file has a `context` and questions, `qas[]`. A question
-    with `is_impossible` has no answers; its `plausible_answers` are not read. The answers of a
-    question without the field `answers` are None; with `training` this is an error.
+    In SQuAD's form (`.json`) each of `data[].paragraphs[]` has a `context` and questions, `qas[]`.
+    In a table each row is a question with its `context`, as `datasets` has it: JSON lines, a JSON
+    array (alone or in `data`), or Parquet (`bertjax.tasks.files.tables`). There the answers are
+    `{"text": [...], "answer_start": [...]}`, or a list as in SQuAD's form. Without an `id` it is
+    the number of the row.
 
-    With `training`, each answer must be in the paragraph at its `answer_start`, where only white
-    space may differ. Other answers are left out, and also questions that lose all their answers;
-    the log says how many. Without `training`, the answers are not checked, because only their texts
-    are used.
+    A question with `is_impossible`, or whose answers are all empty, has no answers; its
+    `plausible_answers` are not read. The answers of a question without the field `answers` are
+    None; with `training` this is an error. `place_of_id` is that of `usable`.
 
-    Raises `UserError` with the file and the place in it (data[3].paragraphs[0].qas[2]) if the file
-    has another structure.
+    With `training`, each answer must be in the paragraph at its `answer_start`, a number of Unicode
+    code points, where only white space may differ. Other answers are left out, and also questions
+    that lose all their answers; the log says how many. More than `MAX_MISPLACED` are an error.
+    Without `training`, the answers are not checked, because only their texts are used.
+
+    Raises `UserError` with the file and the place in it (data[3].paragraphs[0].qas[2], or line 3)
+    if the file has another structure.
     """
-    path = epath.Path(path)
-    return usable(_file_questions(path), str(path), training)
+    name = str(path)
+    content = _squad_content(name)
+    questions = _row_questions(read_table(path)) if content is None else _squad(content, name)
+    return usable(questions, name, training, place_of_id)
+
+
+def _squad_content(name: str) -> dict[str, Any] | None:
+    """Return the object in a file of SQuAD's form; None if the file is a table."""
+    if ending_of(name) != ".json":
+        return None
+    with opened(name) as file:
+        content = file.read()
+    try:
+        values = json.loads(content)
+    # JSON lines, or broken: the reader of tables tells them apart, and names the line. A file that
+    # nests thousands of lists exhausts the parser's recursion.
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(values, dict):
+        return None
+    data = values.get("data")
+    first = data[0] if isinstance(data, list) and data else values
+    is_row = isinstance(first, dict) and "context" in first
+    return None if is_row else values
+
+
+def _squad(content: Mapping[str, Any], name: str) -> Iterator[LocatedQuestion]:
+    """Yield the questions of a file in SQuAD's form."""
+    for article in objects(content, "data", f"{name}:"):
+        for paragraph in objects(article.values, "paragraphs", article.where):
+            context = field(paragraph.values, "context", str, paragraph.where)
+            for question in objects(paragraph.values, "qas", paragraph.where):
+                example = _question(question.values, context, question.where)
+                yield LocatedQuestion(question.where, example)
+
+
+def _row_questions(rows: Iterable[TableRow]) -> Iterator[LocatedQuestion]:
+    """Yield the question of each row of a table."""
+    for row in rows:
+        values = {"id": str(row.number), **row.values}
+        where = f"{row.where}:"
+        if "answers" in values:
+            values["answers"] = _answer_list(values["answers"], row.where)
+        context = field(values, "context", str, where)
+        yield LocatedQuestion(row.where, _question(values, context, where))
+
+
+def _answer_list(answers: Any, where: str) -> Any:
+    """Return the answers of a row as a list of objects; None if they are not known."""
+    if answers is None or isinstance(answers, list):
+        return answers
+    place = f"{where}: answers"
+    check(
+        isinstance(answers, dict) and {"text", "answer_start"} <= set(answers),
+        where=place,
+        found=_shape(answers),
+        expected='{"text": [...], "answer_start": [...]} or a list of such objects',
+    )
+    texts, starts = answers["text"], answers["answer_start"]
+    if not isinstance(texts, list) and not isinstance(starts, list):
+        return [answers]  # one answer
+    for key, values in (("text", texts), ("answer_start", starts)):
+        check(
+            isinstance(values, list),
+            where=f"{place}.{key}",
+            found=type_name(values),
+            expected="a list",
+        )
+    check(
+        len(texts) == len(starts),
+        where=place,
+        found=f"{len(texts)} texts, {len(starts)} starts",
+        expected="as many starts as texts",
+    )
+    pairs = zip(texts, starts, strict=True)
+    return [{"text": text, "answer_start": start} for text, start in pairs]
+
+
+def _shape(value: Any) -> str:
+    """Return what a value is: an object with its fields, or the type of another one."""
+    if isinstance(value, dict):
+        return f"an object with the fields {', '.join(map(str, value)) or 'none'}"
+    return type_name(value)
 
 
 def read_tfds(name: str, split: str, *, training: bool) -> list[QuestionExample]:
-    """Return the questions of a split of a TFDS data set, such as `tfds:squad`, like `read_squad`.
+    """Return the questions of a split of a TFDS data set, such as `tfds:squad`.
 
     The fields are id, question, context, answers {text, answer_start} and, if there is one,
-    is_impossible, as in `tfds:squad/v2.0`. Raises `UserError` if the data set cannot be loaded, or
-    does not have the split or the fields.
+    is_impossible, as in `tfds:squad/v2.0`; they mean what `read_questions` says.
+
+    Raises `UserError` if the data set cannot be loaded, or does not have the split or the fields.
     """
     with needs_extra("data"):
         import tensorflow as tf
@@ -88,15 +181,6 @@ def _text(value: Any) -> Any:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
-def _file_questions(path: epath.Path) -> Iterator[LocatedQuestion]:
-    for article in objects(read_json(path), "data", f"{path}:"):
-        for paragraph in objects(article.values, "paragraphs", article.where):
-            context = field(paragraph.values, "context", str, paragraph.where)
-            for question in objects(paragraph.values, "qas", paragraph.where):
-                example = _question(question.values, context, question.where)
-                yield LocatedQuestion(question.where, example)
-
-
 def _question(values: Mapping[str, Any], context: str, where: str) -> QuestionExample:
     if type(values.get("id")) is int:  # as GermanQuAD has it
         identifier = str(values["id"])
@@ -105,7 +189,7 @@ def _question(values: Mapping[str, Any], context: str, where: str) -> QuestionEx
     question = field(values, "question", str, where)
     check(
         not context.isspace() and context != "",
-        where=where,
+        where=where.removesuffix(":"),
         found="a context without text",
         expected="text",
     )
@@ -114,19 +198,22 @@ def _question(values: Mapping[str, Any], context: str, where: str) -> QuestionEx
 
 def _answers(values: Mapping[str, Any], where: str) -> tuple[tuple[str, int], ...] | None:
     """Return the answers of a question; None if the question has no field `answers`."""
-    is_impossible = False
-    if "is_impossible" in values:
-        is_impossible = field(values, "is_impossible", bool, where)
+    # `datasets` has null where a set lacks the field.
+    is_impossible = values.get("is_impossible") is not None and field(
+        values, "is_impossible", bool, where
+    )
     if values.get("answers") is None and not is_impossible:
         return None
     answers = []
-    if "answers" in values or not is_impossible:
+    if values.get("answers") is not None:
         for answer in objects(values, "answers", where):
             text = field(answer.values, "text", str, answer.where)
-            answers.append((text, field(answer.values, "answer_start", int, answer.where)))
+            # An empty text is how some sets write that there is no answer; its start means nothing.
+            if text.strip():
+                answers.append((text, field(answer.values, "answer_start", int, answer.where)))
     check(
         not (answers and is_impossible),
-        where=where,
+        where=where.removesuffix(":"),
         found="answers, and is_impossible true",
         expected="the one or the other",
     )

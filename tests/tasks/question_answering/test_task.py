@@ -16,7 +16,7 @@ from bertjax.model.layout import ANYWHERE
 from bertjax.tasks.examples import QuestionExample
 from bertjax.tasks.question_answering.answer_rules import SQUAD
 from bertjax.tasks.question_answering.answers import SpanAnswer, SpanPrediction
-from bertjax.tasks.question_answering.squad import read_squad
+from bertjax.tasks.question_answering.squad import read_questions
 from bertjax.tasks.question_answering.task import Spans, choose_threshold
 from tests.factory import SMALL_MODEL
 
@@ -221,7 +221,7 @@ def test_the_right_start_and_end_give_the_right_text_of_every_answer_of_xquad(
     path = shared_data / "tasks" / "xquad" / f"xquad.{language}.json"
     if not path.exists():
         pytest.skip(f"no {path.name}")
-    examples = read_squad(path, training=True)
+    examples = read_questions(path, training=True)
     assert len(examples) == 1190
     task = replace(TASK, max_answer_length=400)
     rows = task.encode(examples, tokenizers[lowercase], 384, targets=True)
