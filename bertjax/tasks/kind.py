@@ -168,6 +168,10 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
         """Return the task with these metrics; the first chooses the checkpoint."""
         return dataclasses.replace(task, metrics=metrics)  # type: ignore[type-var]
 
+    def with_options(self, task: TaskT, options: FinetuneConfig) -> TaskT:
+        """Return the task of a checkpoint with what options say of its metrics, if they do."""
+        return task
+
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
         """Return the names of the options among those of `check_options` that have an effect."""
         return frozenset()

@@ -57,6 +57,12 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
             " or finetune.answer_rule",
         )
 
+    def with_options(self, task: Spans, options: FinetuneConfig) -> Spans:
+        """Return the task with the rule that the option names, if it names one."""
+        if options.answer_rule == AUTO:
+            return task
+        return dataclasses.replace(task, answer_rule=options.answer_rule)
+
     def signatures(self, task: Spans, examples: Sequence[QuestionExample]) -> dict[str, str]:
         """Return the rule by which exact match and F1 compare answers."""
         rule = described(task.rules(examples))

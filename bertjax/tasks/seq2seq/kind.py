@@ -1,5 +1,6 @@
 """Sequence to sequence: generation of a target text from a source text, as in translation."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -94,6 +95,15 @@ class Seq2SeqKind(Kind[Seq2Seq, PairExample, str]):
     def task_metrics(self, task: Seq2Seq) -> tuple[Metric, ...]:
         """Return BLEU with the task's words and exact match, each with and without case."""
         return tuple(metric.listed for metric in metrics_of(task.bleu_tokenizer))
+
+    def with_options(self, task: Seq2Seq, options: FinetuneConfig) -> Seq2Seq:
+        """Return the task with the words of BLEU that the option names, if it names any.
+
+        Then metrics that were chosen before, by names with other words, count no more.
+        """
+        if options.bleu_tokenizer in (AUTO, task.bleu_tokenizer):
+            return task
+        return dataclasses.replace(task, bleu_tokenizer=options.bleu_tokenizer, metrics=())
 
     def signatures(self, task: Seq2Seq, examples: Sequence[PairExample]) -> dict[str, str]:
         """Return sacrebleu's signature of BLEU, and whether exact match ignores case."""

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -71,3 +72,10 @@ def test_questions_to_predict_have_their_ids_once_in_all_files(tmp_path):
     assert len(SpansKind().read_split(entry, "validation", options, labelled=True)) == 2
     with pytest.raises(UserError, match="zh.jsonl, line 1: found the id q again, after .*en.jsonl"):
         SpansKind().read_split(entry, "test", options, labelled=False)
+
+
+def test_an_evaluation_may_ask_for_another_rule():
+    options = FinetuneConfig(tasks=("mine:spans=x",))
+    assert SpansKind().with_options(TASK, options) is TASK
+    asked_for = replace(options, answer_rule="korquad")
+    assert SpansKind().with_options(TASK, asked_for) == replace(TASK, answer_rule="korquad")
