@@ -36,7 +36,7 @@ def test_of_several_tasks_each_split_has_its_own_and_classes_need_none(caplog):
         Split("qa", "mixed", [CHINESE, ENGLISH], None),
         Split("rte", "", [], None),
     ]
-    mixed = "mlqa_zh (1 questions), squad (1 questions)"
+    mixed = "mlqa_zh (1 of 2 questions), squad (1 of 2 questions)"
     expected = {
         "exact_match/qa": "mlqa_zh",
         "f1/qa": "mlqa_zh",

@@ -158,7 +158,7 @@ def named_rule(option: str, task_name: str) -> AnswerRule | None:
     parts = _parts(task_name)
     if is_mlqa(task_name) and len(parts) > 1:
         return MLQA.get(parts[1])
-    return _RULE_OF_SET.get(parts[0])
+    return next((_RULE_OF_SET[part] for part in parts if part in _RULE_OF_SET), None)
 
 
 def _parts(name: str) -> list[str]:
@@ -187,4 +187,5 @@ def described(rules: Sequence[AnswerRule]) -> str:
     counts = Counter(rule.name for rule in rules)
     if len(counts) == 1:
         return next(iter(counts))
-    return ", ".join(f"{name} ({count} questions)" for name, count in sorted(counts.items()))
+    parts = (f"{name} ({count} of {len(rules)} questions)" for name, count in counts.items())
+    return ", ".join(sorted(parts))
