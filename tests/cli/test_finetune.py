@@ -209,10 +209,17 @@ MISTAKES = {
         "my:classification={}", ["--finetune.text-columns", "words"],
         "{}/train.tsv, line 2: found the columns sentence, label, expected 'words' among them",
     ),
-    "a label that training does not have": (
-        lambda folder: table(folder, GOOD, [*GOOD, "one\tc"]),
-        "my:classification={}", [],
-        "task my, example 2: found the label 'c', expected one of those of training: a, b",
+    "labels that training does not have": (
+        lambda folder: table(folder, GOOD, [GOOD[0], "one\tc", "no\td"]),
+        "my:classification={}", [], "task my: found the labels c, d alone, expected labels of training: a, b",
+    ),
+    "a list as one class": (
+        lambda folder: table(folder, [*GOOD, "one\t[0, 1]"], GOOD), "my:classification={}", [],
+        "{}/train.tsv, line 4: found the list [0, 1], expected one class (or finetune.label_type classes)",
+    ),
+    "an encoding that is not known": (
+        None, "my:classification={}", ["--finetune.encoding", "utf-16"],
+        "finetune.encoding: found utf-16, expected the name of an encoding that contains ASCII, such as latin-1",
     ),
     "a label that is none of the task's": (
         lambda folder: table(folder, ["sentence1\tsentence2\tlabel", "a\tb\tmaybe"], GOOD),

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bertjax.config import FinetuneConfig
 from bertjax.errors import UserError
 from bertjax.tasks.examples import ChoiceExample
 from bertjax.tasks.files.splits import DataLocation
@@ -17,6 +18,8 @@ from bertjax.tasks.multiple_choice.files import (
     read_choice_file,
     read_choices,
 )
+from bertjax.tasks.multiple_choice.kind import ChoiceKind
+from bertjax.tasks.registry import entry_of
 
 SWAG_TEST = ",video-id,fold-ind,startphrase,sent1,sent2,gold-source,ending0,ending1,ending2,ending3"
 SWAG = [
@@ -153,3 +156,23 @@ def test_folds_follow_from_the_context_alone_and_must_exist():
         cross_validation([], 5)
     with pytest.raises(UserError, match="folds: found 2, expected 3 or more"):
         cross_validation([], 0, 2)
+
+
+def test_labels_of_columns_with_missing_values_are_read_and_the_missing_ones_counted(
+    tmp_path, caplog
+):
+    caplog.set_level("INFO", "bertjax")
+    # As pandas writes a column of integers with a missing value.
+    lines = ["context,ending0,ending1,label", "c,a,b,1.0", "c,a,b,", "d,a,b,NaN", "e,a,b,-1.0"]
+    written(tmp_path, "train.csv", lines)
+    (tmp_path / "dev.csv").write_text("\n".join(lines[:1] + lines[2:]))
+    entry = entry_of(f"own:choice={tmp_path}", FinetuneConfig())
+    labelled = ChoiceKind().read_split(entry, "train", FinetuneConfig(), True)
+    assert [example.label for example in labelled] == [1]
+    assert caplog.messages == [
+        f"{tmp_path}, split train: examples without a label, which were left out: 3 of 4"
+    ]
+    every = ChoiceKind().read_split(entry, "train", FinetuneConfig(), False)
+    assert [example.label for example in every] == [1, None, None, None]
+    with pytest.raises(UserError, match="found no example with a label, expected one or more"):
+        ChoiceKind().read_split(entry, "validation", FinetuneConfig(), True)
