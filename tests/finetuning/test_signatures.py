@@ -8,7 +8,7 @@ from bertjax.tasks.classification.single_label import SingleLabel
 from bertjax.tasks.examples import PairExample, QuestionExample
 from bertjax.tasks.question_answering.task import Spans
 from bertjax.tasks.registry import OpenedTask
-from bertjax.tasks.seq2seq.make_task import make_task
+from bertjax.tasks.seq2seq.task import make_task
 from tests.tasks.tiny import TOKENIZER
 
 CHINESE = QuestionExample("1", "?", "北京是中国的首都。", (("北京", 0),))

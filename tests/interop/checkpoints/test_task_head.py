@@ -19,7 +19,7 @@ from bertjax.tasks.classification.regression import Regression
 from bertjax.tasks.classification.single_label import SingleLabel
 from bertjax.tasks.multiple_choice.task import Choice
 from bertjax.tasks.question_answering.task import Spans
-from bertjax.tasks.seq2seq.make_task import make_task
+from bertjax.tasks.seq2seq.task import make_task
 from bertjax.tasks.tagging.task import Tagging
 from bertjax.training.saved_model import save_model
 from tests.factory import SMALL_MODEL, small_config
