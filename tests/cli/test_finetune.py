@@ -1,6 +1,7 @@
 """`finetune`, `evaluate` and `predict` as their users call them."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -178,6 +179,25 @@ def test_a_model_of_transformers_is_fine_tuned_evaluated_and_asked(
     assert "train.batch_size: found 6" in errors
 
 
+@pytest.mark.slow
+def test_a_run_whose_validation_set_has_another_label_says_so_once(start, tmp_path, capsys):
+    rows = [(text, has_good(text)) for text in sentences(24)]
+    write_table(tmp_path / "train.tsv", rows[:16])
+    write_table(tmp_path / "dev.tsv", [*rows[16:], ("the cat", "other"), ("one dog", "other")])
+    run = tmp_path / "run"
+    status, _, errors = bertjax(
+        capsys, "finetune", PAPER, "--init-from", start, "--run-dir", run, *SHORT,
+        "--finetune.tasks", f"my:classification={tmp_path}", "--finetune.epochs", 1,
+    )  # fmt: skip
+    assert status == 0, errors
+    said = "my: examples with a label that training does not have: 2 of 10 (other: 2)"
+    assert (run / "log.txt").read_text().count(said) == 1
+    (split,) = read_json_strictly(run / "evaluation.json")["splits"]
+    assert split["confusion"]["labels"] == ["no", "yes", "other"]
+    assert sum(split["confusion"]["counts"][2]) == 2
+    assert math.isfinite(split["figures"]["loss"])
+
+
 # Mistakes: status 2 and one line, before anything is compiled.
 
 
@@ -311,7 +331,7 @@ def transformers_folder(start, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", [
-    "a task that is not known", "a folder that is not there", "a label that training does not have",
+    "a task that is not known", "a folder that is not there", "labels that training does not have",
     "rows longer than the model", "a batch that the devices cannot share",
 ])  # fmt: skip
 def test_a_mistake_leaves_nothing_of_a_model_that_would_have_been_imported(
