@@ -83,8 +83,8 @@ class FinetuneConfig:
         "characters",
     ] = "auto"
     """Spans: rule that compares answers, after the official script of a data set.
-    auto: that of the data set that the task's name has in it (squad, cmrc2018, drcd, mlqa_zh,
-    korquad); or else, for each question by its paragraph, mlqa_zh in Chinese, characters in other
+    auto: that of the data set that the task's name has in it (cmrc2018, drcd, mlqa_zh, korquad);
+    or else, for each question by its paragraph, mlqa_zh in Chinese, characters in other
     scripts without spaces, squad in all others.
     """
     max_target_length: int = 64

@@ -140,7 +140,8 @@ RULES: Mapping[str, AnswerRule] = {
     rule.name: rule for rule in (SQUAD, CMRC2018, *MLQA.values(), KORQUAD, CHARACTERS)
 }
 """The rules by their names in `finetune.answer_rule`."""
-_SQUAD_NAMES = ("squad", "squad_v1", "squad_v2", "squad2", "squad_v2.0")
+# SQuAD is not among them: its paragraphs are English, and a set of another language in its form is
+# often given its name.
 _RULE_OF_SET = {"cmrc": CMRC2018, "cmrc2018": CMRC2018, "drcd": CMRC2018, "korquad": KORQUAD}
 
 
@@ -153,8 +154,6 @@ def named_rule(option: str, task_name: str) -> AnswerRule | None:
     """Return the rule that the option names, or else the task; None if the text has to decide."""
     if option != AUTO:
         return RULES[option]
-    if task_name.lower() in _SQUAD_NAMES:
-        return SQUAD
     parts = _parts(task_name)
     if is_mlqa(task_name) and len(parts) > 1:
         return MLQA.get(parts[1])

@@ -195,8 +195,8 @@ def test_no_answer_is_right_where_there_is_none_by_every_rule():
 
 
 @pytest.mark.parametrize("option,name,rule", [
-    ("auto", "squad", "squad"),
-    ("auto", "SQuAD_v2", "squad"),
+    ("auto", "squad", None),
+    ("auto", "SQuAD_v2", None),
     ("auto", "cmrc2018", "cmrc2018"),
     ("auto", "CMRC2018-small", "cmrc2018"),
     ("auto", "drcd", "cmrc2018"),
