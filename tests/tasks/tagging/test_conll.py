@@ -152,6 +152,7 @@ def test_errors_name_the_file_and_the_line(write):
     assert of("a O\nb\n", tags=False) == ", line 2: found 1 column, expected 2 as in line 1"
     assert (
         of(b"a O\nb\xff O\n") == ", line 2: found the byte 0xff, which is not UTF-8, expected UTF-8"
+        " (or finetune.encoding, the name of the file's)"
     )
     assert of("\n \n-DOCSTART- O\n") == ": found no sentence, expected one or more"
     assert of("a O\n", columns=Columns(tag=3)).startswith(
