@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from bertjax.config.range_checks import fraction, not_negative, positive
+from bertjax.config.field_types import check_fields
+from bertjax.config.range_checks import fit_int32, fraction, not_negative, positive
 from bertjax.errors import check
 
 
@@ -121,6 +122,8 @@ class FinetuneConfig:
     """Use the checkpoint of the best evaluation as the result; if False, the last checkpoint."""
 
     def __post_init__(self) -> None:
+        check_fields("finetune", self)
+        fit_int32("finetune", self)
         fraction("finetune", self, "task_exponent", "warmup_fraction", "label_smoothing")
         positive("finetune", self, "doc_stride", "max_query_length", "max_answer_length")
         positive("finetune", self, "n_best_size", "epochs", "evaluations_per_epoch")
