@@ -433,7 +433,8 @@ def test_a_sweep_prints_its_table_and_its_best_run(start, texts, tmp_path, capsy
     assert status == 0
     lines = printed.splitlines()
     assert [line.partition(":")[0] for line in lines[:2]] == ["1 of 2", "2 of 2"]
-    assert lines[2].split()[:2] == ["batch", "size"]
+    assert lines[2] == "score: accuracy"
+    assert lines[3].split()[:2] == ["batch", "size"]
     (best,) = [line.removeprefix("best run: ") for line in lines if line.startswith("best run: ")]
     assert best.startswith(
         f"{tmp_path}/run/cells/batch_size-16,peak_learning_rate-0.006,epochs-2,seed-"
