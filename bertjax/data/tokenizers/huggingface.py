@@ -100,6 +100,7 @@ def _wordpiece(
     _check_class(path, settings, WORDPIECE_CLASSES)
     check_no_other_pieces(path)
     where = path / (SETTINGS_FILE if settings else ENGINE_FILE)
+    own_settings = settings
     # Without basic tokenization BertTokenizer divides words at white space only.
     basic, never_split = settings.get("do_basic_tokenize", True), settings.get("never_split")
     check(basic is True, where=f"{where}: do_basic_tokenize", found=basic, expected="true")
@@ -119,11 +120,11 @@ def _wordpiece(
     chinese = settings.get("tokenize_chinese_chars", normalizer.get("handle_chinese_chars", True))
     check(chinese is True, where=f"{where}: tokenize_chinese_chars", found=chinese, expected="true")
     entries, content = read_entries(file, content)
-    kept = _kept(path, settings, engine, entries, SPECIAL_TOKENS)
+    kept = _kept(path, own_settings, engine, entries, SPECIAL_TOKENS)
     content = with_new_entries(file, content, kept.new)
     tokenizer = WordPiece(file, content, uncased, accents, registered=kept.tokens)
     _check_same_vocabulary(path, engine, entries)
-    check_roles(path, settings, SPECIAL_TOKENS)
+    check_roles(path, own_settings, SPECIAL_TOKENS)
     warn_of_odd_lines(file, entries)
     advice = _case_advice(settings, lowercase)
     in_text = [token.content for token in kept.tokens]
