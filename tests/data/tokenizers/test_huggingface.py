@@ -273,7 +273,7 @@ def test_albert_separates_the_comma_from_a_number(albert):
 
 @pytest.mark.parametrize("settings,message", [
     ({"keep_accents": True}, "keep_accents: found True, expected false"),
-    ({"tokenizer_class": "T5Tokenizer"}, "tokenizer_class: found T5Tokenizer, expected AlbertTokenizer"),
+    ({"tokenizer_class": "T5Tokenizer"}, "tokenizer_class: found 'T5Tokenizer', expected one of AlbertTokenizer"),
 ])  # fmt: skip
 def test_other_uses_of_a_sentencepiece_model_are_refused(albert, tmp_path, settings, message):
     put(

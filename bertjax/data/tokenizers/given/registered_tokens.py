@@ -87,6 +87,9 @@ def kept_whole(
     kept, new = [], []
     for where, token, i in listed:
         content = token.content
+        if content in roles and content not in ids:
+            # The tokenizer itself names what it lacks.
+            continue
         size = len(ids) + len(new)
         own = ids.get(content, size)
         # `isinstance` would take JSON's true for the id 1.
@@ -270,7 +273,7 @@ def _of_engine(path: epath.Path, engine: Json) -> list[Listed]:
 
 
 def _of_added_file(path: epath.Path, special: Collection[str]) -> list[Listed]:
-    """The tokens of `added_tokens.json`, which has no flags; other files name the `special` ones."""
+    """The tokens of `added_tokens.json`, without flags; other files name the `special` ones."""
     listed = []
     for content, i in _read_if_there(path / ADDED_FILE).items():
         is_special = content in special

@@ -21,7 +21,7 @@ from tests.data.tokenizers.test_huggingface import put, vocab_txt
 from tests.data.tokenizers.test_tokenizer import ids_of
 
 ENTRIES = [
-    *SPECIAL_TOKENS, "[unused1]", "the", "##s", "The", "##É", "ÄB", "é", "##ü", "한", "ा", "中", "##中", "中国", "##中国人",
+    *SPECIAL_TOKENS, "[unused1]", "the", "##s", "The", "##É", "ÄB", "é", "##ü", "한", "ु", "中", "##中", "中国", "##中国人",
     "new york", "a\u00a0b", "a\u200b", "\x07", "x" * 100, "x" * 101, "!", "##!", "ß", "ﬁ", "1st", "don't",
 ]  # fmt: skip
 
