@@ -4,13 +4,21 @@ The files are untrusted. Every setting with which text would be split differentl
 refused with an error that names it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from etils import epath
 
 from bertjax.data.tokenizers import byte_bpe, sentencepiece, wordpiece
 from bertjax.data.tokenizers.byte_bpe import ByteBPE, open_byte_bpe
+from bertjax.data.tokenizers.declared.added import settings_beside
+from bertjax.data.tokenizers.declared.content import read_content
+from bertjax.data.tokenizers.declared.reader import engine_merges, read_declared
+from bertjax.data.tokenizers.declared.rules import (
+    Difference,
+    bert_differences,
+    roberta_differences,
+)
 from bertjax.data.tokenizers.sentencepiece import SentencePiece
 from bertjax.data.tokenizers.sentencepiece_model import UNIGRAM, read_model
 from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
@@ -55,10 +63,16 @@ def read_tokenizer_folder(
         return load_tokenizer(path)
     engine = _read_if_there(path / ENGINE_FILE)
     vocab_txt = path / wordpiece.FILE
+    has_model = (path / sentencepiece.FILE).exists()
+    if engine.get("model") and not has_model and _takes_file(path, settings):
+        if vocab_txt.exists():
+            entries = WordPiece(vocab_txt, read_vocabulary(vocab_txt), True)
+            _check_same_vocabulary(path, engine, entries)
+        return read_declared(path / ENGINE_FILE, engine, settings_beside(path))
     if vocab_txt.exists():
         content = read_vocabulary(vocab_txt)
         return _wordpiece(path, settings, engine, lowercase, content, vocab_txt)
-    if (path / sentencepiece.FILE).exists():
+    if has_model:
         return _sentencepiece(path, settings, lowercase)
     if (path / byte_bpe.FILE).exists():
         return _byte_bpe(path, settings, engine)
@@ -85,36 +99,22 @@ def _wordpiece(
     check(basic is True, where=f"{where}: do_basic_tokenize", found=basic, expected="true")
     check(not never_split, where=f"{where}: never_split", found=never_split, expected="none")
     normalizer = _section(path, engine, "normalizer")
-    if _is_general(settings) and normalizer.get("type") == "BertNormalizer":
-        # The general classes read tokenizer.json alone, BERT's read their settings alone.
-        settings, where = _settings_of(normalizer), path / ENGINE_FILE
     uncased = _uncased(path, settings, normalizer, lowercase, where)
+    # BERT's classes read their settings alone.
     accents = settings.get("strip_accents")
-    if not settings.get("tokenizer_class") and not (path / MODEL_FILE).exists():
-        # With nothing else that says what the folder is, `transformers` takes tokenizer.json as it
-        # is.
-        accents = settings.get("strip_accents", normalizer.get("strip_accents"))
     if accents is not None:
         check_bool(f"{where}: strip_accents", accents)
     chinese = settings.get("tokenize_chinese_chars", normalizer.get("handle_chinese_chars", True))
     check(chinese is True, where=f"{where}: tokenize_chinese_chars", found=chinese, expected="true")
     tokenizer = WordPiece(file, content, uncased, accents)
     _check_same_vocabulary(path, engine, tokenizer)
+    _check_rules(path / ENGINE_FILE, bert_differences(engine))
     _check_added(path, settings, engine, tokenizer)
     return tokenizer
 
 
 def _is_general(settings: Json) -> bool:
     return str(settings.get("tokenizer_class")).removesuffix("Fast") in GENERAL_CLASSES
-
-
-def _settings_of(normalizer: Json) -> Json:
-    """BERT's settings that a normalizer of `tokenizer.json` stands for."""
-    return {
-        "do_lower_case": normalizer.get("lowercase", True),
-        "strip_accents": normalizer.get("strip_accents"),
-        "tokenize_chinese_chars": normalizer.get("handle_chinese_chars", True),
-    }
 
 
 def _uncased(
@@ -172,88 +172,76 @@ def _sentencepiece(path: epath.Path, settings: Json, lowercase: bool | None) -> 
 
 def _byte_bpe(path: epath.Path, settings: Json, engine: Json) -> ByteBPE:
     _check_class(path, settings, BYTE_BPE_CLASSES)
-    pre_tokenizer = _section(path, engine, "pre_tokenizer")
-    kind = pre_tokenizer.get("type", "ByteLevel")
-    check(
-        kind == "ByteLevel",
-        where=f"{path / ENGINE_FILE}: pre_tokenizer",
-        found=repr(kind),
-        expected="'ByteLevel'",
+    tokenizer = open_byte_bpe(
+        path / byte_bpe.FILE, False, path / byte_bpe.MERGES_FILE, _prefix(path, settings)
     )
-    # False where nobody says, as in RobertaTokenizer.
-    prefix = settings.get("add_prefix_space", pre_tokenizer.get("add_prefix_space", False))
-    check_bool(f"{path / SETTINGS_FILE}: add_prefix_space", prefix)
-    tokenizer = open_byte_bpe(path / byte_bpe.FILE, False, path / byte_bpe.MERGES_FILE, prefix)
-    _check_same_vocabulary(path, engine, tokenizer)
+    if engine:
+        _check_same_vocabulary(path, engine, tokenizer)
+        _check_rules(path / ENGINE_FILE, roberta_differences(engine))
+        _check_same_merges(path, engine, tokenizer)
     _check_added(path, settings, engine, tokenizer)
     return tokenizer
+
+
+def _prefix(path: epath.Path, settings: Json) -> bool:
+    """Return whether a space is put before text: as the settings say, and not where they do not.
+
+    RobertaTokenizer reads its settings alone, whatever tokenizer.json says.
+    """
+    prefix = settings.get("add_prefix_space", False)
+    check_bool(f"{path / SETTINGS_FILE}: add_prefix_space", prefix)
+    return bool(prefix)
+
+
+def _check_same_merges(path: epath.Path, engine: Json, tokenizer: ByteBPE) -> None:
+    merges = _section(path, engine, "model").get("merges")
+    check(
+        merges is None or engine_merges(path / ENGINE_FILE, merges) == tokenizer.merges,
+        where=str(path / ENGINE_FILE),
+        found=f"other merges than those of {byte_bpe.MERGES_FILE} beside it",
+        expected="the same",
+    )
+
+
+def _takes_file(path: epath.Path, settings: Json) -> bool:
+    """Return whether `transformers` takes tokenizer.json as it is, whatever it declares.
+
+    The general classes do, and so it does with nothing else that says what the folder is.
+    """
+    if settings.get("tokenizer_class"):
+        return _is_general(settings)
+    return not (path / MODEL_FILE).exists()
 
 
 def _from_engine(
     path: epath.Path, settings: Json, engine: Json, lowercase: bool | None
 ) -> Tokenizer:
-    """The tokenizer of a folder that has `tokenizer.json` alone."""
+    """The tokenizer of a class with rules of its own, of which the file is the vocabulary."""
     file = path / ENGINE_FILE
-    model = _section(path, engine, "model")
-    kind, ids = model.get("type"), model.get("vocab", {})
-    check(
-        kind in ("WordPiece", "BPE"),
-        where=str(file),
-        found=f"a model of type {kind!r}",
-        expected=f"WordPiece or BPE, or {sentencepiece.FILE}, from which it was made, beside it",
-    )
-    check(
-        isinstance(ids, dict),
-        where=str(file),
-        found=f"a vocabulary of type {type(ids).__name__}",
-        expected="an object of ids",
-    )
-    entries = byte_bpe.by_id(file, ids)
-    if kind == "WordPiece":
+    content = read_content(str(file), engine, {})
+    if content.algorithm() == "WordPiece":
         # As a vocab.txt, so that the fingerprint is that of the same entries in such a file.
-        content = "".join(f"{entry}\n" for entry in entries).encode()
-        return _wordpiece(path, settings, engine, lowercase, content, file)
-    return _byte_bpe_of_engine(path, settings, engine, ids)
-
-
-def _byte_bpe_of_engine(
-    path: epath.Path, settings: Json, engine: Json, ids: Mapping[str, int]
-) -> ByteBPE:
-    file = path / ENGINE_FILE
-    pre_tokenizer = _section(path, engine, "pre_tokenizer")
-    normalizer = _section(path, engine, "normalizer")
-    check(
-        pre_tokenizer.get("type") == "ByteLevel",
-        where=f"{file}: pre_tokenizer",
-        found=repr(pre_tokenizer.get("type")),
-        expected="'ByteLevel'",
-    )
-    check(
-        not normalizer,
-        where=f"{file}: normalizer",
-        found=repr(normalizer.get("type")),
-        expected="none, as RoBERTa's",
-    )
-    merges = _engine_merges(file, _section(path, engine, "model").get("merges", []))
-    tokenizer = ByteBPE(file, ids, merges, pre_tokenizer.get("add_prefix_space") is True)
+        lines = "".join(f"{entry}\n" for entry in content.entries()).encode()
+        return _wordpiece(path, settings, engine, lowercase, lines, file)
+    _check_class(path, settings, BYTE_BPE_CLASSES)
+    _check_rules(file, roberta_differences(engine))
+    merges = engine_merges(file, content.engine["model"].get("merges", []))
+    tokenizer = ByteBPE(file, content.ids, merges, _prefix(path, settings))
     _check_added(path, settings, engine, tokenizer)
     return tokenizer
 
 
-def _engine_merges(file: epath.Path, merges: object) -> list[tuple[str, str]]:
-    """The merges of a `tokenizer.json`; older ones have "a b" for each pair, newer ["a", "b"]."""
-    if not isinstance(merges, list):
+def _check_rules(file: epath.Path, differences: Iterator[Difference]) -> None:
+    """Refuse a tokenizer.json that declares other rules than the class that the folder names."""
+    for field, found, expected in differences:
         raise mismatch(
-            where=f"{file}: merges", found=type(merges).__name__, expected="a list of pairs"
+            where=f"{file}: {field}",
+            found=repr(found),
+            expected=(
+                f"{expected!r}, as the class of the tokenizer has it (the tokenizer_class "
+                "'PreTrainedTokenizerFast' takes the file as it is)"
+            ),
         )
-    pairs: list[tuple[str, str]] = []
-    for merge in merges:
-        pair = merge.split(" ") if isinstance(merge, str) else merge
-        valid = isinstance(pair, list) and len(pair) == 2
-        valid = valid and isinstance(pair[0], str) and isinstance(pair[1], str)
-        check(valid, where=f"{file}: merges", found=repr(pair)[:80], expected="two pieces")
-        pairs.append((pair[0], pair[1]))
-    return pairs
 
 
 def _check_class(path: epath.Path, settings: Json, known: tuple[str, ...]) -> None:
