@@ -9,6 +9,12 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors,
 from tokenizers import Tokenizer as Engine
 
 from bertjax.config import TokenizerConfig, TokenizerKind
+from bertjax.data.tokenizers.given.registered_tokens import (
+    Kept,
+    add_registered,
+    registered_settings,
+    registered_text,
+)
 from bertjax.data.tokenizers.losses import CharacterCounts, Losses
 from bertjax.data.tokenizers.vocabulary import (
     ENGINE_FILE,
@@ -52,8 +58,12 @@ class ByteBPE:
         merges: Sequence[tuple[str, str]],
         add_prefix_space: bool = False,
         word_rule: int = WORD_RULE,
+        registered: Sequence[AddedToken] = (),
     ):
-        """Take the content of a vocabulary's files; `path` is their name for errors."""
+        """Take the content of a vocabulary's files; `path` is their name for errors.
+
+        The `registered` tokens are entries that text keeps whole; they are no special tokens.
+        """
         entries = by_id(path, ids)
         self.kind: TokenizerKind = "byte_bpe"
         self.lowercase = self.strip_accents = False
@@ -74,6 +84,7 @@ class ByteBPE:
         if add_prefix_space:
             # It changes the ids of a text's first word, so the fingerprint must tell it.
             content += b" prefix"
+        content += registered_text(registered).encode()
         self.fingerprint = fingerprint(self.kind, False, content)
         try:
             model = models.BPE(dict(ids), self.merges)
@@ -82,6 +93,8 @@ class ByteBPE:
                 f"{path}: found merges that do not fit the vocabulary ({error})"
             ) from error
         self._engine = _engine(model, add_prefix_space)
+        self.registered = list(registered)
+        add_registered(self._engine, path, self.registered, self._special)
         # A second engine is needed, because in the first one text that spells the mask token must
         # not become the mask.
         self._engine_with_mask = Engine.from_str(self._engine.to_str())
@@ -115,6 +128,12 @@ class ByteBPE:
         engine.train_from_iterator(sentences, trainer)
         model = json.loads(engine.to_str())["model"]
         return cls("the trained vocabulary", model["vocab"], [(a, b) for a, b in model["merges"]])
+
+    def with_registered(self, path: object, kept: Kept) -> "ByteBPE":
+        """Return the tokenizer that keeps tokens whole; those which are no entries become some."""
+        ids = {entry: i for i, entry in enumerate([*self._entries, *kept.new])}
+        prefix, rule = self._add_prefix_space, self.word_rule
+        return ByteBPE(path, ids, self.merges, prefix, rule, kept.tokens)
 
     def encode_batch(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         # The fast form computes no offsets.
@@ -169,6 +188,7 @@ class ByteBPE:
                 "special": True,
                 **_MASK_OPTIONS,
             },
+            **registered_settings(self._engine, self.registered),
         }
         save_files(
             folder,
@@ -255,6 +275,7 @@ def open_byte_bpe(
     merges: epath.Path,
     add_prefix_space: bool = False,
     word_rule: int = WORD_RULE,
+    registered: Sequence[AddedToken] = (),
 ) -> ByteBPE:
     """Open the tokenizer of a `vocab.json` and its `merges.txt`.
 
@@ -268,7 +289,8 @@ def open_byte_bpe(
         raise UserError(
             f"{merges}: cannot be read as merges ({error.strerror or error})"
         ) from error
-    return ByteBPE(path, ids, read_merges(merges, content), add_prefix_space, word_rule)
+    pairs = read_merges(merges, content)
+    return ByteBPE(path, ids, pairs, add_prefix_space, word_rule, registered)
 
 
 def _canonical_files(entries: Sequence[str], merges: Sequence[tuple[str, str]]) -> dict[str, bytes]:

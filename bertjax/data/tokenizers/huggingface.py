@@ -4,27 +4,47 @@ The files are untrusted. Every setting with which text would be split differentl
 refused with an error that names it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
 from bertjax.data.tokenizers import byte_bpe, sentencepiece, wordpiece
 from bertjax.data.tokenizers.byte_bpe import ByteBPE, open_byte_bpe
-from bertjax.data.tokenizers.declared.added import settings_beside
-from bertjax.data.tokenizers.declared.content import read_content
-from bertjax.data.tokenizers.declared.reader import engine_merges, read_declared
+from bertjax.data.tokenizers.declared.content import read_model
+from bertjax.data.tokenizers.declared.reader import engine_merges, read_declared, vocab_lines
 from bertjax.data.tokenizers.declared.rules import (
     Difference,
     bert_differences,
     roberta_differences,
 )
+from bertjax.data.tokenizers.given.reachable import warn_of_unreachable
+from bertjax.data.tokenizers.given.registered_tokens import (
+    Kept,
+    check_roles,
+    kept_whole,
+    listed_tokens,
+)
+from bertjax.data.tokenizers.given.tokenizer_class import (
+    MODEL_FILE,
+    check_class,
+    check_no_other_pieces,
+    declared_class,
+)
+from bertjax.data.tokenizers.given.vocab_txt import (
+    read_entries,
+    warn_of_odd_lines,
+    with_new_entries,
+)
 from bertjax.data.tokenizers.sentencepiece import SentencePiece
-from bertjax.data.tokenizers.sentencepiece_model import UNIGRAM, read_model
+from bertjax.data.tokenizers.sentencepiece_model import UNIGRAM
+from bertjax.data.tokenizers.sentencepiece_model import read_model as read_sentencepiece
 from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from bertjax.data.tokenizers.vocabulary import (
     ENGINE_FILE,
+    ROLES,
     SETTINGS_FILE,
+    SPECIAL_TOKENS,
     check_bool,
     read_vocabulary,
 )
@@ -32,8 +52,6 @@ from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import check, mismatch
 from bertjax.storage import read_json
 
-ADDED_FILE = "added_tokens.json"
-MODEL_FILE = "config.json"
 Json = Mapping[str, Any]
 """An object from a JSON file in the folder; its values may be of any type."""
 # Classes of `transformers` that split text like our tokenizer of each kind; the names may end with
@@ -41,6 +59,7 @@ Json = Mapping[str, Any]
 # `PreTrainedTokenizerFast` is an alias of `TokenizersBackend` since transformers 5.
 GENERAL_CLASSES = ("PreTrainedTokenizer", "TokenizersBackend")
 WORDPIECE_CLASSES = ("BertTokenizer", "ElectraTokenizer", "DistilBertTokenizer", *GENERAL_CLASSES)
+ALBERT_CLASSES = ("AlbertTokenizer",)
 BYTE_BPE_CLASSES = ("RobertaTokenizer", "GPT2Tokenizer", *GENERAL_CLASSES)
 
 
@@ -66,14 +85,14 @@ def read_tokenizer_folder(
     has_model = (path / sentencepiece.FILE).exists()
     if engine.get("model") and not has_model and _takes_file(path, settings):
         if vocab_txt.exists():
-            entries = WordPiece(vocab_txt, read_vocabulary(vocab_txt), True)
+            entries, _ = read_entries(vocab_txt, read_vocabulary(vocab_txt))
             _check_same_vocabulary(path, engine, entries)
-        return read_declared(path / ENGINE_FILE, engine, settings_beside(path))
+        return read_declared(path / ENGINE_FILE, engine, settings)
     if vocab_txt.exists():
         content = read_vocabulary(vocab_txt)
         return _wordpiece(path, settings, engine, lowercase, content, vocab_txt)
     if has_model:
-        return _sentencepiece(path, settings, lowercase)
+        return _sentencepiece(path, settings, engine, lowercase)
     if (path / byte_bpe.FILE).exists():
         return _byte_bpe(path, settings, engine)
     return _from_engine(path, settings, engine, lowercase) if engine else None
@@ -93,6 +112,7 @@ def _wordpiece(
 ) -> WordPiece:
     """The tokenizer of a `vocab.txt` with these bytes; `file` is its name for errors."""
     _check_class(path, settings, WORDPIECE_CLASSES)
+    check_no_other_pieces(path)
     where = path / (SETTINGS_FILE if settings else ENGINE_FILE)
     # Without basic tokenization BertTokenizer divides words at white space only.
     basic, never_split = settings.get("do_basic_tokenize", True), settings.get("never_split")
@@ -106,15 +126,44 @@ def _wordpiece(
         check_bool(f"{where}: strip_accents", accents)
     chinese = settings.get("tokenize_chinese_chars", normalizer.get("handle_chinese_chars", True))
     check(chinese is True, where=f"{where}: tokenize_chinese_chars", found=chinese, expected="true")
-    tokenizer = WordPiece(file, content, uncased, accents)
-    _check_same_vocabulary(path, engine, tokenizer)
+    entries, content = read_entries(file, content)
+    kept = _kept(path, settings, engine, entries, SPECIAL_TOKENS)
+    content = with_new_entries(file, content, kept.new)
+    tokenizer = WordPiece(file, content, uncased, accents, registered=kept.tokens)
+    _check_same_vocabulary(path, engine, entries)
     _check_rules(path / ENGINE_FILE, bert_differences(engine))
-    _check_added(path, settings, engine, tokenizer)
+    check_roles(path, settings, SPECIAL_TOKENS)
+    warn_of_odd_lines(file, entries)
+    advice = _case_advice(settings, lowercase)
+    in_text = [token.content for token in kept.tokens]
+    warn_of_unreachable(
+        file, entries, tokenizer.lowercase, tokenizer.strip_accents, in_text, advice
+    )
     return tokenizer
 
 
-def _is_general(settings: Json) -> bool:
-    return str(settings.get("tokenizer_class")).removesuffix("Fast") in GENERAL_CLASSES
+def _case_advice(settings: Json, lowercase: bool | None) -> str:
+    """What to do about capital letters in a vocabulary that is read as lower-case."""
+    if settings.get("do_lower_case") is not None:
+        return f"as do_lower_case in {SETTINGS_FILE} says"
+    if lowercase is not None:
+        return "as --lowercase says"
+    return "no file says that it is: --lowercase no keeps capital letters"
+
+
+def _kept(
+    path: epath.Path, settings: Json, engine: Json, entries: Iterable[str], roles: Sequence[str]
+) -> Kept:
+    """The tokens of the folder that text keeps whole, beside the vocabulary's own `entries`."""
+    listed = listed_tokens(path, settings, engine, _is_general(path, settings))
+    room = _read_if_there(path / MODEL_FILE).get("vocab_size")
+    ids = {entry: i for i, entry in enumerate(entries)}
+    return kept_whole(listed, ids, roles, room if type(room) is int else 0)
+
+
+def _is_general(path: epath.Path, settings: Json) -> bool:
+    _, name = declared_class(path, settings, _read_if_there(path / MODEL_FILE))
+    return name in GENERAL_CLASSES
 
 
 def _uncased(
@@ -135,16 +184,12 @@ def _uncased(
     return bool(uncased)
 
 
-def _sentencepiece(path: epath.Path, settings: Json, lowercase: bool | None) -> SentencePiece:
+def _sentencepiece(
+    path: epath.Path, settings: Json, engine: Json, lowercase: bool | None
+) -> SentencePiece:
     file, settings_file = path / sentencepiece.FILE, path / SETTINGS_FILE
-    made_for = settings.get("tokenizer_class") or "AlbertTokenizer"
-    check(
-        # T5 and XLNet have a spiece.model too, and clean text in other ways.
-        str(made_for).startswith("Albert"),
-        where=f"{settings_file}: tokenizer_class",
-        found=made_for,
-        expected="AlbertTokenizer, for a SentencePiece model",
-    )
+    # T5 and XLNet have a spiece.model too, and clean text in other ways.
+    _check_class(path, settings, ALBERT_CLASSES)
     # The cleaning here always removes accents, as ALBERT's tokenizer does by default.
     keep_accents = settings.get("keep_accents", False)
     check(
@@ -157,8 +202,8 @@ def _sentencepiece(path: epath.Path, settings: Json, lowercase: bool | None) -> 
     check_bool(f"{settings_file}: do_lower_case", uncased)
     content = read_vocabulary(file)
     tokenizer = SentencePiece(file, content, "unigram", bool(uncased), "albert")
-    # After `SentencePiece` has opened the file: `read_model` relies on a sound one.
-    algorithm = read_model(content).algorithm
+    # After `SentencePiece` has opened the file: `read_sentencepiece` relies on a sound one.
+    algorithm = read_sentencepiece(content).algorithm
     check(
         algorithm == UNIGRAM,
         where=str(file),
@@ -166,8 +211,21 @@ def _sentencepiece(path: epath.Path, settings: Json, lowercase: bool | None) -> 
         expected="unigram, as ALBERT's",
     )
     tokenizer.check_word_starts(file)
-    _check_added(path, settings, {}, tokenizer)
+    roles = _role_pieces(tokenizer)
+    kept = _kept(path, settings, engine, tokenizer.pieces(range(tokenizer.vocab_size)), roles)
+    check(
+        not kept.tokens,
+        where=f"{path}: registered tokens",
+        found=repr(kept.tokens[0].content if kept.tokens else ""),
+        expected="none beside a SentencePiece model, but its special tokens",
+    )
+    check_roles(path, settings, roles)
     return tokenizer
+
+
+def _role_pieces(tokenizer: Tokenizer) -> list[str]:
+    """The names of the special tokens, in the order of `ROLES`."""
+    return tokenizer.pieces([getattr(tokenizer, f"{role}_id") for role in ROLES])
 
 
 def _byte_bpe(path: epath.Path, settings: Json, engine: Json) -> ByteBPE:
@@ -176,11 +234,18 @@ def _byte_bpe(path: epath.Path, settings: Json, engine: Json) -> ByteBPE:
         path / byte_bpe.FILE, False, path / byte_bpe.MERGES_FILE, _prefix(path, settings)
     )
     if engine:
-        _check_same_vocabulary(path, engine, tokenizer)
+        _check_same_vocabulary(path, engine, tokenizer.pieces(range(tokenizer.vocab_size)))
         _check_rules(path / ENGINE_FILE, roberta_differences(engine))
         _check_same_merges(path, engine, tokenizer)
-    _check_added(path, settings, engine, tokenizer)
-    return tokenizer
+    return _with_registered(path, settings, engine, tokenizer)
+
+
+def _with_registered(path: epath.Path, settings: Json, engine: Json, tokenizer: ByteBPE) -> ByteBPE:
+    """The tokenizer with the folder's registered tokens."""
+    roles = _role_pieces(tokenizer)
+    check_roles(path, settings, roles)
+    entries = tokenizer.pieces(range(tokenizer.vocab_size))
+    return tokenizer.with_registered(path, _kept(path, settings, engine, entries, roles))
 
 
 def _prefix(path: epath.Path, settings: Json) -> bool:
@@ -208,9 +273,9 @@ def _takes_file(path: epath.Path, settings: Json) -> bool:
 
     The general classes do, and so it does with nothing else that says what the folder is.
     """
-    if settings.get("tokenizer_class"):
-        return _is_general(settings)
-    return not (path / MODEL_FILE).exists()
+    model = _read_if_there(path / MODEL_FILE)
+    _, name = declared_class(path, settings, model)
+    return name in GENERAL_CLASSES if name else not model
 
 
 def _from_engine(
@@ -218,17 +283,22 @@ def _from_engine(
 ) -> Tokenizer:
     """The tokenizer of a class with rules of its own, of which the file is the vocabulary."""
     file = path / ENGINE_FILE
-    content = read_content(str(file), engine, {})
-    if content.algorithm() == "WordPiece":
+    model = read_model(str(file), engine)
+    if model["type"] == "WordPiece":
         # As a vocab.txt, so that the fingerprint is that of the same entries in such a file.
-        lines = "".join(f"{entry}\n" for entry in content.entries()).encode()
+        lines = vocab_lines(file, byte_bpe.by_id(file, model["vocab"]))
+        if lines is None:
+            raise mismatch(
+                where=str(file),
+                found="entries with white space at an end",
+                expected="such as a vocab.txt can have, for a class with BERT's rules",
+            )
         return _wordpiece(path, settings, engine, lowercase, lines, file)
     _check_class(path, settings, BYTE_BPE_CLASSES)
     _check_rules(file, roberta_differences(engine))
-    merges = engine_merges(file, content.engine["model"].get("merges", []))
-    tokenizer = ByteBPE(file, content.ids, merges, _prefix(path, settings))
-    _check_added(path, settings, engine, tokenizer)
-    return tokenizer
+    merges = engine_merges(file, model.get("merges", []))
+    tokenizer = ByteBPE(file, model["vocab"], merges, _prefix(path, settings))
+    return _with_registered(path, settings, engine, tokenizer)
 
 
 def _check_rules(file: epath.Path, differences: Iterator[Difference]) -> None:
@@ -245,80 +315,21 @@ def _check_rules(file: epath.Path, differences: Iterator[Difference]) -> None:
 
 
 def _check_class(path: epath.Path, settings: Json, known: tuple[str, ...]) -> None:
-    made_for = settings.get("tokenizer_class") or known[0]
-    check(
-        isinstance(made_for, str) and made_for.removesuffix("Fast") in known,
-        where=f"{path / SETTINGS_FILE}: tokenizer_class",
-        found=repr(made_for),
-        expected=f"one of {', '.join(known)}",
-    )
+    check_class(path, settings, _read_if_there(path / MODEL_FILE), known)
 
 
-def _check_same_vocabulary(path: epath.Path, engine: Json, tokenizer: Tokenizer) -> None:
+def _check_same_vocabulary(path: epath.Path, engine: Json, entries: Sequence[str]) -> None:
     """Refuse a vocabulary that differs from that of the tokenizer.json in the same folder.
 
     `transformers` reads tokenizer.json first, so two vocabularies would give two sets of ids.
     """
     ids = _section(path, engine, "model").get("vocab")
-    entries = tokenizer.pieces(range(tokenizer.vocab_size))
     check(
         ids is None or ids == {entry: i for i, entry in enumerate(entries)},
         where=str(path / ENGINE_FILE),
         found="another vocabulary than that of the file beside it",
         expected="the same",
     )
-
-
-def _check_added(path: epath.Path, settings: Json, engine: Json, tokenizer: Tokenizer) -> None:
-    """Refuse tokens that were added to the vocabulary: here they would be split into pieces.
-
-    A token that the vocabulary has with the same id does not count as added: `transformers` lists
-    all special tokens among the added ones.
-    """
-    entries = tokenizer.pieces(range(tokenizer.vocab_size))
-    for token, i in _added_tokens(path, settings, engine):
-        # `isinstance` would take JSON's true for the id 1.
-        known = type(i) is int and 0 <= i < len(entries) and entries[i] == token
-        check(
-            known,
-            where=str(path),
-            found=f"the token {token!r} of id {str(i)[:20]} added to a vocabulary of"
-            f" {len(entries)}",
-            expected="none added",
-        )
-
-
-def _added_tokens(path: epath.Path, settings: Json, engine: Json) -> list[tuple[Any, Any]]:
-    """(token, id) of the three places where `transformers` keeps added tokens."""
-    decoder, listed = settings.get("added_tokens_decoder") or {}, engine.get("added_tokens") or []
-    check(
-        isinstance(decoder, dict),
-        where=f"{path / SETTINGS_FILE}: added_tokens_decoder",
-        found=repr(decoder)[:80],
-        expected="an object",
-    )
-    check(
-        isinstance(listed, list),
-        where=f"{path / ENGINE_FILE}: added_tokens",
-        found=repr(listed)[:80],
-        expected="a list",
-    )
-    added: list[tuple[Any, Any]] = []
-    if (path / ADDED_FILE).exists():
-        added += read_json(path / ADDED_FILE).items()
-    for token in listed:
-        if isinstance(token, dict):
-            added.append((token.get("content"), token.get("id")))
-    for i, token in decoder.items():
-        if isinstance(token, dict):
-            added.append((token.get("content"), _number(i)))
-    return added
-
-
-def _number(text: str) -> int | str:
-    """The id that a key spells; a key that is no number is returned unchanged."""
-    # At most 9 digits, because `int` raises another error for more than 4,300 digits.
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else text
 
 
 def _section(path: epath.Path, engine: Json, name: str) -> Json:

@@ -8,12 +8,16 @@ from typing import Any, Protocol, get_args
 
 import numpy as np
 from etils import epath
+from tokenizers import AddedToken
 
 from bertjax.config import TokenizerConfig, TokenizerKind
 from bertjax.data.tokenizers import byte_bpe, sentencepiece, wordpiece
 from bertjax.data.tokenizers.byte_bpe import MERGES_FILE, ByteBPE, check_cased, open_byte_bpe
 from bertjax.data.tokenizers.declared.reader import engine_in, load_declared, open_declared
 from bertjax.data.tokenizers.declared.tokenizer import RULES
+from bertjax.data.tokenizers.given.reachable import warn_of_unreachable
+from bertjax.data.tokenizers.given.registered_tokens import saved_tokens
+from bertjax.data.tokenizers.given.vocab_txt import warn_of_odd_lines
 from bertjax.data.tokenizers.losses import Losses
 from bertjax.data.tokenizers.sentencepiece import SentencePiece, letter_cleaning
 from bertjax.data.tokenizers.vocabulary import (
@@ -65,6 +69,8 @@ class Tokenizer(Protocol):
     """True for pieces that begin a word; bool [vocab_size], False for special ids."""
     word_rule: int
     """The rule of `starts_word`, and of long words: see `word_starts.WORD_RULE`."""
+    registered: Sequence[AddedToken]
+    """Entries that text keeps whole, as `<user>`; special ids are none of them."""
     fingerprint: str
     """Hexadecimal digest that changes if the ids of any text could change."""
 
@@ -72,7 +78,8 @@ class Tokenizer(Protocol):
         """Return the ids of all texts, one text after another, and the offset of each text in them.
 
         Ids are int32 `[n]`. Offsets are int64 `[len(texts) + 1]`; the last one is `n`. No special
-        token is added, and text that spells a special token does not become one.
+        token is added, and text that spells a special token does not become one. Registered tokens
+        of a folder (`given.registered_tokens`) are kept whole.
         """
         ...
 
@@ -154,7 +161,12 @@ def open_vocabulary(config: TokenizerConfig) -> Tokenizer:
         return open_byte_bpe(path, config.lowercase, path.parent / MERGES_FILE)
     content = read_vocabulary(path)
     if config.kind == "wordpiece":
-        return WordPiece(path, content, config.lowercase, config.strip_accents)
+        opened = WordPiece(path, content, config.lowercase, config.strip_accents)
+        entries = opened.pieces(range(opened.vocab_size))
+        warn_of_odd_lines(path, entries)
+        advice = "--tokenizer.lowercase False keeps capital letters"
+        warn_of_unreachable(path, entries, opened.lowercase, opened.strip_accents, (), advice)
+        return opened
     cleaning = letter_cleaning(path, content, config)
     model = SentencePiece(path, content, config.kind, config.lowercase, cleaning)
     model.check_word_starts(path)
@@ -224,15 +236,16 @@ def _load(folder: epath.Path, word_rule: int | None = None) -> Tokenizer:
         )
         return load_declared(folder, settings, rule)
     file = _file_in_folder(path, settings, "vocab_file", FILES[kind])
+    registered = saved_tokens(path, settings)
     if kind == "byte_bpe":
         merges = _file_in_folder(path, settings, "merges_file", MERGES_FILE)
-        return open_byte_bpe(file, lowercase, merges, prefix, rule)
+        return open_byte_bpe(file, lowercase, merges, prefix, rule, registered)
     content = read_vocabulary(file)
     if kind == "wordpiece":
         accents = settings.get("strip_accents")
         if accents is not None:
             check_bool(f"{path}: strip_accents", accents)
-        return WordPiece(file, content, lowercase, accents, rule)
+        return WordPiece(file, content, lowercase, accents, rule, registered)
     cleaning = settings.get("text_cleaning", "")
     return SentencePiece(file, content, kind, lowercase, cleaning, rule)
 

@@ -253,7 +253,9 @@ def extend_tokenizer(folder: epath.PathLike, words: Sequence[str], source: str) 
     entries = old.pieces(range(old.vocab_size))
     _check_new_words(words, entries, source)
     content = "".join(f"{entry}\n" for entry in [*entries, *words]).encode()
-    new = WordPiece(folder, content, old.lowercase, old.strip_accents, old.word_rule)
+    new = WordPiece(
+        folder, content, old.lowercase, old.strip_accents, old.word_rule, old.registered
+    )
     _check_whole(new, words, old.vocab_size, source)
     return new
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bertjax.data.tokenizers.declared.added import Added, added_by_settings, content_of
+from bertjax.data.tokenizers.byte_bpe import by_id
+from bertjax.data.tokenizers.given.registered_tokens import FLAGS, Listed
 from bertjax.data.tokenizers.vocabulary import (
     ALBERT_TOKENS,
     ROBERTA_TOKENS,
@@ -46,14 +47,36 @@ class Content(NamedTuple):
         return tokens
 
 
-def read_content(file: str, engine: Json, settings: Json) -> Content:
-    """Return a file's content; `settings` are those beside it, which may add tokens.
+def read_content(file: str, engine: Json, settings: Json, listed: Sequence[Listed]) -> Content:
+    """Return a file's content with the tokens that are `listed` in it and beside it.
 
-    Raises `UserError`, naming the field, for a model that is not of `MODELS`, for ids with gaps,
-    and for special tokens that are missing or are one token in two roles.
+    `settings` are those beside it, which name the special tokens. Raises `UserError`, naming the
+    field, for a model that is not of `MODELS`, for ids with gaps, and for special tokens that are
+    missing or are one token in two roles.
     """
+    model = read_model(file, engine)
     sections = {name: section(file, engine, name) for name in _SECTIONS}
-    model = {"type": _guessed(sections["model"]), **sections["model"]}
+    # Random merges would give a text other ids each time.
+    dropout = model.get("dropout")
+    check(not dropout, where=f"{file}: dropout", found=dropout, expected="none")
+    # `transformers` would not find special tokens in text then, but find them as entries.
+    splits = settings.get("split_special_tokens", False)
+    check(splits is False, where=f"{file}: split_special_tokens", found=splits, expected="false")
+    ids: dict[str, int] = dict(model["vocab"])
+    added = [_added(token, ids) for token in listed]
+    special = _special(file, ids, settings)
+    _check_unknown(file, model, special)
+    content: dict[str, Any] = {"version": "1.0", "truncation": None, "padding": None}
+    content |= {"added_tokens": added}
+    # `null` and not an empty object is a section that is not there.
+    content |= {name: values or None for name, values in sections.items()}
+    return Content(file, content | {"model": model}, ids, special)
+
+
+def read_model(file: str, engine: Json) -> dict[str, Any]:
+    """Return the model of a file; `UserError` unless it is of `MODELS`, with ids without gaps."""
+    values = section(file, engine, "model")
+    model = {"type": _guessed(values), **values}
     check(
         model["type"] in MODELS,
         where=file,
@@ -66,19 +89,8 @@ def read_content(file: str, engine: Json, settings: Json) -> Content:
         found=f"a vocabulary of type {type(model.get('vocab')).__name__}",
         expected="an object of ids",
     )
-    # Random merges would give a text other ids each time.
-    dropout = model.get("dropout")
-    check(not dropout, where=f"{file}: dropout", found=dropout, expected="none")
-    ids: dict[str, int] = dict(model["vocab"])
-    _check_gapless(file, ids)
-    added = _merged(file, engine.get("added_tokens") or [], added_by_settings(settings), ids)
-    special = _special(file, ids, settings)
-    _check_unknown(file, model, special)
-    content: dict[str, Any] = {"version": "1.0", "truncation": None, "padding": None}
-    content |= {"added_tokens": added}
-    # `null` and not an empty object is a section that is not there.
-    content |= {name: values or None for name, values in sections.items()}
-    return Content(file, content | {"model": model}, ids, special)
+    by_id(file, model["vocab"])
+    return model
 
 
 def section(file: str, engine: Json, name: str) -> Json:
@@ -113,56 +125,26 @@ def _guessed(model: Json) -> str | None:
     return "WordPiece" if "max_input_chars_per_word" in model else None
 
 
-def _merged(
-    file: str, listed: object, others: Sequence[Added], ids: dict[str, int]
-) -> list[dict[str, Any]]:
-    """The added tokens of the file and of the settings; `ids` gets those that it lacks."""
-    if not isinstance(listed, list):
-        check(False, where=f"{file}: added_tokens", found=repr(listed)[:80], expected="a list")
-        return []
-    tokens: dict[str, dict[str, Any]] = {}
-    for token in listed:
-        name = content_of(token)
-        check(name, where=f"{file}: added_tokens", found=repr(token)[:80], expected="tokens")
-        _place(file, name, token.get("id"), ids)
-        tokens[name] = dict(token)
-    for other in others:
-        # Flags of `added_tokens_decoder` count before those of the file; other settings after them.
-        if other.content in tokens and other.id is None:
-            continue
-        _place(file, other.content, other.id, ids)
-        fields = {"id": ids[other.content], "content": other.content, **other.flags}
-        tokens[other.content] = {**tokens.get(other.content, {}), **fields}
-    return list(tokens.values())
-
-
-def _place(file: str, name: str, declared: object, ids: dict[str, int]) -> None:
-    """Put a token into `ids` with its id; the next one where it declares none."""
+def _added(listed: Listed, ids: dict[str, int]) -> dict[str, Any]:
+    """The token as a `tokenizer.json` has it; `ids` gets it where it is no entry of the model."""
+    name = listed.token.content
     place = ids.get(name, len(ids))
     # `isinstance` would take JSON's true for the id 1.
-    agrees = declared is None or (type(declared) is int and declared == place)
+    agrees = listed.id is None or (type(listed.id) is int and listed.id == place)
     check(
         agrees,
-        where=file,
-        found=f"the token {name!r} of id {str(declared)[:20]} added to {len(ids)} entries",
+        where=listed.where,
+        found=f"the token {name!r} of id {str(listed.id)[:20]} added to {len(ids)} entries",
         expected=f"the id {place}",
     )
     ids[name] = place
-
-
-def _check_gapless(file: str, ids: Mapping[str, int]) -> None:
-    integers = all(type(i) is int for i in ids.values())
-    check(
-        integers and sorted(ids.values()) == list(range(len(ids))),
-        where=file,
-        found=f"{len(ids)} entries with ids that are not 0 to {len(ids) - 1}, each once",
-        expected="ids without gaps",
-    )
+    flags = {flag: getattr(listed.token, flag) for flag in FLAGS}
+    return {"id": place, "content": name, **flags}
 
 
 def _special(file: str, ids: Mapping[str, int], settings: Json) -> tuple[str, ...]:
     """The names of the special tokens: those of the settings, and for others the usual ones."""
-    given = {role: content_of(settings.get(f"{role}_token")) for role in ROLES}
+    given = {role: _name(settings.get(f"{role}_token")) for role in ROLES}
     usual = _usual(ids, given)
     names = tuple(given[role] or name for role, name in zip(ROLES, usual, strict=True))
     for role, name in zip(ROLES, names, strict=True):
@@ -179,6 +161,12 @@ def _special(file: str, ids: Mapping[str, int], settings: Json) -> tuple[str, ..
         expected="another token for each of " + ", ".join(ROLES),
     )
     return names
+
+
+def _name(token: object) -> str:
+    """The text of a token, which is given as a text or as an object; empty where there is none."""
+    content = token.get("content") if isinstance(token, Mapping) else token
+    return content if isinstance(content, str) else ""
 
 
 def _usual(ids: Mapping[str, int], given: Mapping[str, str]) -> Sequence[str]:

@@ -11,7 +11,6 @@ from tokenizers import AddedToken, decoders
 from tokenizers import Tokenizer as Engine
 
 from bertjax.config import TokenizerKind
-from bertjax.data.tokenizers.declared.added import EXTRA
 from bertjax.data.tokenizers.declared.content import DECISIVE, Content
 from bertjax.data.tokenizers.declared.inputs import export_post_processor
 from bertjax.data.tokenizers.declared.losses import DeclaredLosses
@@ -31,7 +30,12 @@ from bertjax.errors import UserError, one_line
 RULES = "rules"
 """The field of saved settings that says that `tokenizer.json` has the rules."""
 # Settings that change nothing of the ids, and are kept for other programs.
-_KEPT = (*EXTRA, "model_input_names", "clean_up_tokenization_spaces")
+_KEPT = (
+    "additional_special_tokens",
+    "extra_special_tokens",
+    "model_input_names",
+    "clean_up_tokenization_spaces",
+)
 # A character that no text has: Unicode keeps it free for uses inside a program.
 _HIDDEN = "\U0010fffe"
 
