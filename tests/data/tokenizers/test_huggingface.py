@@ -94,7 +94,7 @@ def test_a_tokenizer_that_splits_text_otherwise_is_refused(tmp_path, files, mess
     ({"do_lower_case": "yes"}, "do_lower_case: found 'yes', expected true or false"),
     ({"do_basic_tokenize": False}, "do_basic_tokenize: found False, expected true"),
     ({"never_split": ["x"]}, "never_split: found"),
-    ({"added_tokens_decoder": {"11": {"content": "<x>"}}}, "the token '<x>' of id 11 added to a vocabulary of 11"),
+    ({"added_tokens_decoder": {"12": {"content": "<x>"}}}, "the token '<x>' of id 12 added to a vocabulary of 11"),
     ({"added_tokens_decoder": {"0": {"content": "<x>"}}}, "the token '<x>' of id 0 added"),
     ({"added_tokens_decoder": {"9" * 9999: {"content": "<x>"}}}, "the token '<x>' of id 999"),
     ({"added_tokens_decoder": []}, None), ({"added_tokens_decoder": [1]}, "added_tokens_decoder: found"),
@@ -114,9 +114,9 @@ def test_settings_that_are_not_berts_are_refused(tmp_path, settings, message):
 
 @pytest.mark.parametrize(
     "added,message",
-    [({"<x>": 11}, "the token '<x>'"), ({"[CLS]": 2}, None), ({"<x>": "1"}, "the token '<x>'")],
+    [({"<x>": 12}, "the token '<x>'"), ({"[CLS]": 2}, None), ({"<x>": "1"}, "the token '<x>'")],
 )
-def test_tokens_of_added_tokens_json_are_refused_unless_the_vocabulary_has_them(
+def test_tokens_of_added_tokens_json_are_refused_unless_their_ids_are_the_next_ones(
     tmp_path, added, message
 ):
     put(tmp_path, vocab_txt=vocab_txt(), added_tokens_json=added)
@@ -272,7 +272,7 @@ def test_albert_separates_the_comma_from_a_number(albert):
 
 @pytest.mark.parametrize("settings,message", [
     ({"keep_accents": True}, "keep_accents: found True, expected false"),
-    ({"tokenizer_class": "T5Tokenizer"}, "tokenizer_class: found T5Tokenizer, expected AlbertTokenizer"),
+    ({"tokenizer_class": "T5Tokenizer"}, "tokenizer_class: found 'T5Tokenizer', expected one of AlbertTokenizer"),
 ])  # fmt: skip
 def test_other_uses_of_a_sentencepiece_model_are_refused(albert, tmp_path, settings, message):
     put(

@@ -4,7 +4,7 @@
 version 5 adds them to the engine, since of a token that is registered twice one form counts.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -61,8 +61,11 @@ def listed_tokens(
         with_ids = _of_decoder(path, settings["added_tokens_decoder"])
     else:
         # These files count only where the settings have no list with ids.
-        named = _named(path, _merged(settings, _read_if_there(path / MAP_FILE)))
-        special = {listed.token.content for listed in named}
+        marked = _read_if_there(path / MAP_FILE)
+        named = _named(path, _merged(settings, marked))
+        # Version 5 overlooks the older list of the map where it reads the tokens without flags.
+        marked = {key: value for key, value in marked.items() if key != _ADDITIONAL}
+        special = {listed.token.content for listed in _named(path, _merged(settings, marked))}
         with_ids = [*_of_added_file(path, special), *in_engine]
     for listed in _by_id(with_ids):
         by_content[listed.token.content] = listed
@@ -107,6 +110,9 @@ def kept_whole(
     kept, new = [], []
     for where, token, i in listed:
         content = token.content
+        if content in roles and content not in ids:
+            # The tokenizer itself names what it lacks.
+            continue
         size = len(ids) + len(new)
         own = ids.get(content, size)
         # `isinstance` would take JSON's true for the id 1.
@@ -160,7 +166,30 @@ def add_registered(
             found=f"the registered token {token.content!r}",
             expected="an entry of the vocabulary, and no special token",
         )
+    check_distinct(engine, path, registered)
     engine.add_tokens(list(registered))
+
+
+def check_distinct(engine: Engine, path: object, registered: Iterable[AddedToken]) -> None:
+    """Refuse two tokens that are one text where they are looked for, as `<A>` and `<a>` uncased.
+
+    The package `tokenizers` takes either of them, in the order of a hash map: another one in each
+    process. Tokens that are not normalized are looked for in the text as it is written.
+    """
+    seen: dict[str, str] = {}
+    for token in registered:
+        if not token.normalized:
+            continue
+        normalizer = engine.normalizer
+        form = normalizer.normalize_str(token.content) if normalizer else token.content
+        check(
+            form not in seen,
+            where=str(path),
+            found=f"the registered tokens {seen.get(form)!r} and {token.content!r}, both {form!r}"
+            " in normalized text",
+            expected="one of them, for programs take either at random",
+        )
+        seen[form] = token.content
 
 
 def registered_settings(engine: Engine, registered: Sequence[AddedToken]) -> dict[str, Any]:
@@ -255,7 +284,7 @@ def _of_decoder(path: epath.Path, decoder: object) -> list[Listed]:
 
 
 def _of_added_file(path: epath.Path, special: Collection[str]) -> list[Listed]:
-    """The tokens of `added_tokens.json`, which has no flags: `special` are those named elsewhere."""
+    """The tokens of `added_tokens.json`, without flags; other files name the `special` ones."""
     listed = []
     for content, i in _read_if_there(path / ADDED_FILE).items():
         is_special = content in special

@@ -54,11 +54,9 @@ def check_class(path: epath.Path, settings: Json, model: Json, known: tuple[str,
 
 
 def check_no_other_pieces(path: epath.Path) -> None:
-    """Refuse a vocab.txt of byte pair encoding, as PhoBERT's: its merges are in a file beside it."""
+    """Refuse a vocab.txt of byte pair encoding, as PhoBERT's, which has its merges beside it."""
     file = path / "bpe.codes"
-    check(
-        not file.exists(), where=str(file), found="merges", expected="WordPiece, by vocab.txt alone"
-    )
+    check(not file.exists(), where=str(file), found="merges", expected="vocab.txt of WordPiece")
 
 
 def _check_no_code(where: str, auto_map: object) -> None:

@@ -14,8 +14,8 @@ from bertjax.errors import check, mismatch
 
 # White_Space of Unicode, which Rust removes. `str.rstrip` removes U+001C to U+001F too.
 _SPACES = (
-    "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
-    "\u2028\u2029\u202f\u205f\u3000"
+    "\t\n\x0b\x0c\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009"
+    "\u200a\u2028\u2029\u202f\u205f\u3000"
 )
 MARK = "\ufeff"  # the byte order mark
 
