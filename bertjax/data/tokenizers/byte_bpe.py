@@ -21,10 +21,13 @@ from bertjax.data.tokenizers.vocabulary import (
     MASK,
     ROBERTA_TOKENS,
     ROLES,
+    SPACE,
     SPECIAL_TOKENS,
+    bytes_of,
     engine_json,
     fingerprint,
     flatten_ids,
+    missing_bytes,
     save_files,
     special_tokens_in,
     token_begins,
@@ -34,21 +37,9 @@ from bertjax.errors import UserError, check
 from bertjax.storage import read_json
 
 FILE, MERGES_FILE = "vocab.json", "merges.txt"
-SPACE = "Ġ"  # the character that stands for the byte of a space in GPT-2's alphabet of bytes
 _MASK_OPTIONS = {"lstrip": True, "rstrip": False, "single_word": False, "normalized": False}
 # The special tokens in the order of RoBERTa's ids: <s> <pad> </s> <unk> <mask>.
 _TRAINED_TOKENS = [ROBERTA_TOKENS[i] for i in (2, 0, 3, 1, 4)]
-
-
-def _bytes_by_character() -> dict[str, int]:
-    """GPT-2's alphabet: the visible characters of Latin-1 are bytes, those from U+0100 the rest."""
-    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in visible]
-    alphabet = {chr(byte): byte for byte in visible}
-    return alphabet | {chr(0x100 + number): byte for number, byte in enumerate(others)}
-
-
-_BYTES = _bytes_by_character()
 
 
 class ByteBPE:
@@ -77,7 +68,7 @@ class ByteBPE:
         self.kind: TokenizerKind = "byte_bpe"
         self.lowercase = self.strip_accents = False
         self.word_rule = word_rule
-        self._entries, self._merges = entries, list(merges)
+        self._entries, self.merges = entries, list(merges)
         self._add_prefix_space = add_prefix_space
         self.vocab_size = len(entries)
         self._special = special_tokens_in(path, ids, ROBERTA_TOKENS, SPECIAL_TOKENS)
@@ -86,9 +77,9 @@ class ByteBPE:
         self.special_ids = np.array(role_ids, np.int32)
         self.starts_word = np.array([_starts_word(entry, word_rule) for entry in entries])
         self.starts_word[self.special_ids] = False
-        self._missing_bytes = {byte for char, byte in _BYTES.items() if char not in ids}
+        self._missing_bytes = missing_bytes(ids)
         self._missing = CharacterCounts(self._is_missing)
-        self._files = _canonical_files(entries, self._merges)
+        self._files = _canonical_files(entries, self.merges)
         content = b"".join(self._files.values())
         if add_prefix_space:
             # It changes the ids of a text's first word, so the fingerprint must tell it.
@@ -96,7 +87,7 @@ class ByteBPE:
         content += registered_text(registered).encode()
         self.fingerprint = fingerprint(self.kind, False, content)
         try:
-            model = models.BPE(dict(ids), self._merges)
+            model = models.BPE(dict(ids), self.merges)
         except Exception as error:  # the package raises no narrower one
             raise UserError(
                 f"{path}: found merges that do not fit the vocabulary ({error})"
@@ -142,7 +133,7 @@ class ByteBPE:
         """Return the tokenizer that keeps tokens whole; those which are no entries become some."""
         ids = {entry: i for i, entry in enumerate([*self._entries, *kept.new])}
         prefix, rule = self._add_prefix_space, self.word_rule
-        return ByteBPE(path, ids, self._merges, prefix, rule, kept.tokens)
+        return ByteBPE(path, ids, self.merges, prefix, rule, kept.tokens)
 
     def encode_batch(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         # The fast form computes no offsets.
@@ -247,14 +238,7 @@ def _check_false(where: str, value: bool | None) -> None:
 def _starts_word(entry: str, word_rule: int) -> bool:
     if entry.startswith(SPACE):
         return True
-    return word_rule > FIRST_RULE and bytes_begin_unspaced(_bytes_of(entry))
-
-
-def _bytes_of(entry: str) -> bytes:
-    """The bytes that an entry stands for; none for an entry that is not of GPT-2's alphabet."""
-    if any(character not in _BYTES for character in entry):
-        return b""
-    return bytes(_BYTES[character] for character in entry)
+    return word_rule > FIRST_RULE and bytes_begin_unspaced(bytes_of(entry))
 
 
 def read_merges(path: object, content: bytes) -> list[tuple[str, str]]:

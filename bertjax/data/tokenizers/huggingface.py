@@ -4,13 +4,20 @@ The files are untrusted. Every setting with which text would be split differentl
 refused with an error that names it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
 from bertjax.data.tokenizers import byte_bpe, sentencepiece, wordpiece
 from bertjax.data.tokenizers.byte_bpe import ByteBPE, open_byte_bpe
+from bertjax.data.tokenizers.declared.content import read_model
+from bertjax.data.tokenizers.declared.reader import engine_merges, read_declared, vocab_lines
+from bertjax.data.tokenizers.declared.rules import (
+    Difference,
+    bert_differences,
+    roberta_differences,
+)
 from bertjax.data.tokenizers.given.reachable import warn_of_unreachable
 from bertjax.data.tokenizers.given.registered_tokens import (
     Kept,
@@ -30,7 +37,8 @@ from bertjax.data.tokenizers.given.vocab_txt import (
     with_new_entries,
 )
 from bertjax.data.tokenizers.sentencepiece import SentencePiece
-from bertjax.data.tokenizers.sentencepiece_model import UNIGRAM, read_model
+from bertjax.data.tokenizers.sentencepiece_model import UNIGRAM
+from bertjax.data.tokenizers.sentencepiece_model import read_model as read_sentencepiece
 from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from bertjax.data.tokenizers.vocabulary import (
     ENGINE_FILE,
@@ -74,10 +82,16 @@ def read_tokenizer_folder(
         return load_tokenizer(path)
     engine = _read_if_there(path / ENGINE_FILE)
     vocab_txt = path / wordpiece.FILE
+    has_model = (path / sentencepiece.FILE).exists()
+    if engine.get("model") and not has_model and _takes_file(path, settings):
+        if vocab_txt.exists():
+            entries, _ = read_entries(vocab_txt, read_vocabulary(vocab_txt))
+            _check_same_vocabulary(path, engine, entries)
+        return read_declared(path / ENGINE_FILE, engine, settings)
     if vocab_txt.exists():
         content = read_vocabulary(vocab_txt)
         return _wordpiece(path, settings, engine, lowercase, content, vocab_txt)
-    if (path / sentencepiece.FILE).exists():
+    if has_model:
         return _sentencepiece(path, settings, engine, lowercase)
     if (path / byte_bpe.FILE).exists():
         return _byte_bpe(path, settings, engine)
@@ -100,31 +114,25 @@ def _wordpiece(
     _check_class(path, settings, WORDPIECE_CLASSES)
     check_no_other_pieces(path)
     where = path / (SETTINGS_FILE if settings else ENGINE_FILE)
-    own_settings = settings
     # Without basic tokenization BertTokenizer divides words at white space only.
     basic, never_split = settings.get("do_basic_tokenize", True), settings.get("never_split")
     check(basic is True, where=f"{where}: do_basic_tokenize", found=basic, expected="true")
     check(not never_split, where=f"{where}: never_split", found=never_split, expected="none")
     normalizer = _section(path, engine, "normalizer")
-    if _is_general(path, settings) and normalizer.get("type") == "BertNormalizer":
-        # The general classes read tokenizer.json alone, BERT's read their settings alone.
-        settings, where = _settings_of(normalizer), path / ENGINE_FILE
     uncased = _uncased(path, settings, normalizer, lowercase, where)
+    # BERT's classes read their settings alone.
     accents = settings.get("strip_accents")
-    if not settings.get("tokenizer_class") and not (path / MODEL_FILE).exists():
-        # With nothing else that says what the folder is, `transformers` takes tokenizer.json as it
-        # is.
-        accents = settings.get("strip_accents", normalizer.get("strip_accents"))
     if accents is not None:
         check_bool(f"{where}: strip_accents", accents)
     chinese = settings.get("tokenize_chinese_chars", normalizer.get("handle_chinese_chars", True))
     check(chinese is True, where=f"{where}: tokenize_chinese_chars", found=chinese, expected="true")
     entries, content = read_entries(file, content)
-    kept = _kept(path, own_settings, engine, entries, SPECIAL_TOKENS)
+    kept = _kept(path, settings, engine, entries, SPECIAL_TOKENS)
     content = with_new_entries(file, content, kept.new)
     tokenizer = WordPiece(file, content, uncased, accents, registered=kept.tokens)
     _check_same_vocabulary(path, engine, entries)
-    check_roles(path, own_settings, SPECIAL_TOKENS)
+    _check_rules(path / ENGINE_FILE, bert_differences(engine))
+    check_roles(path, settings, SPECIAL_TOKENS)
     warn_of_odd_lines(file, entries)
     advice = _case_advice(settings, lowercase)
     in_text = [token.content for token in kept.tokens]
@@ -156,15 +164,6 @@ def _kept(
 def _is_general(path: epath.Path, settings: Json) -> bool:
     _, name = declared_class(path, settings, _read_if_there(path / MODEL_FILE))
     return name in GENERAL_CLASSES
-
-
-def _settings_of(normalizer: Json) -> Json:
-    """BERT's settings that a normalizer of `tokenizer.json` stands for."""
-    return {
-        "do_lower_case": normalizer.get("lowercase", True),
-        "strip_accents": normalizer.get("strip_accents"),
-        "tokenize_chinese_chars": normalizer.get("handle_chinese_chars", True),
-    }
 
 
 def _uncased(
@@ -203,8 +202,8 @@ def _sentencepiece(
     check_bool(f"{settings_file}: do_lower_case", uncased)
     content = read_vocabulary(file)
     tokenizer = SentencePiece(file, content, "unigram", bool(uncased), "albert")
-    # After `SentencePiece` has opened the file: `read_model` relies on a sound one.
-    algorithm = read_model(content).algorithm
+    # After `SentencePiece` has opened the file: `read_sentencepiece` relies on a sound one.
+    algorithm = read_sentencepiece(content).algorithm
     check(
         algorithm == UNIGRAM,
         where=str(file),
@@ -231,19 +230,13 @@ def _role_pieces(tokenizer: Tokenizer) -> list[str]:
 
 def _byte_bpe(path: epath.Path, settings: Json, engine: Json) -> ByteBPE:
     _check_class(path, settings, BYTE_BPE_CLASSES)
-    pre_tokenizer = _section(path, engine, "pre_tokenizer")
-    kind = pre_tokenizer.get("type", "ByteLevel")
-    check(
-        kind == "ByteLevel",
-        where=f"{path / ENGINE_FILE}: pre_tokenizer",
-        found=repr(kind),
-        expected="'ByteLevel'",
+    tokenizer = open_byte_bpe(
+        path / byte_bpe.FILE, False, path / byte_bpe.MERGES_FILE, _prefix(path, settings)
     )
-    # False where nobody says, as in RobertaTokenizer.
-    prefix = settings.get("add_prefix_space", pre_tokenizer.get("add_prefix_space", False))
-    check_bool(f"{path / SETTINGS_FILE}: add_prefix_space", prefix)
-    tokenizer = open_byte_bpe(path / byte_bpe.FILE, False, path / byte_bpe.MERGES_FILE, prefix)
-    _check_same_vocabulary(path, engine, tokenizer.pieces(range(tokenizer.vocab_size)))
+    if engine:
+        _check_same_vocabulary(path, engine, tokenizer.pieces(range(tokenizer.vocab_size)))
+        _check_rules(path / ENGINE_FILE, roberta_differences(engine))
+        _check_same_merges(path, engine, tokenizer)
     return _with_registered(path, settings, engine, tokenizer)
 
 
@@ -255,70 +248,70 @@ def _with_registered(path: epath.Path, settings: Json, engine: Json, tokenizer: 
     return tokenizer.with_registered(path, _kept(path, settings, engine, entries, roles))
 
 
+def _prefix(path: epath.Path, settings: Json) -> bool:
+    """Return whether a space is put before text: as the settings say, and not where they do not.
+
+    RobertaTokenizer reads its settings alone, whatever tokenizer.json says.
+    """
+    prefix = settings.get("add_prefix_space", False)
+    check_bool(f"{path / SETTINGS_FILE}: add_prefix_space", prefix)
+    return bool(prefix)
+
+
+def _check_same_merges(path: epath.Path, engine: Json, tokenizer: ByteBPE) -> None:
+    merges = _section(path, engine, "model").get("merges")
+    check(
+        merges is None or engine_merges(path / ENGINE_FILE, merges) == tokenizer.merges,
+        where=str(path / ENGINE_FILE),
+        found=f"other merges than those of {byte_bpe.MERGES_FILE} beside it",
+        expected="the same",
+    )
+
+
+def _takes_file(path: epath.Path, settings: Json) -> bool:
+    """Return whether `transformers` takes tokenizer.json as it is, whatever it declares.
+
+    The general classes do, and so it does with nothing else that says what the folder is.
+    """
+    model = _read_if_there(path / MODEL_FILE)
+    _, name = declared_class(path, settings, model)
+    return name in GENERAL_CLASSES if name else not model
+
+
 def _from_engine(
     path: epath.Path, settings: Json, engine: Json, lowercase: bool | None
 ) -> Tokenizer:
-    """The tokenizer of a folder that has `tokenizer.json` alone."""
+    """The tokenizer of a class with rules of its own, of which the file is the vocabulary."""
     file = path / ENGINE_FILE
-    model = _section(path, engine, "model")
-    kind, ids = model.get("type"), model.get("vocab", {})
-    check(
-        kind in ("WordPiece", "BPE"),
-        where=str(file),
-        found=f"a model of type {kind!r}",
-        expected=f"WordPiece or BPE, or {sentencepiece.FILE}, from which it was made, beside it",
-    )
-    check(
-        isinstance(ids, dict),
-        where=str(file),
-        found=f"a vocabulary of type {type(ids).__name__}",
-        expected="an object of ids",
-    )
-    entries = byte_bpe.by_id(file, ids)
-    if kind == "WordPiece":
+    model = read_model(str(file), engine)
+    if model["type"] == "WordPiece":
         # As a vocab.txt, so that the fingerprint is that of the same entries in such a file.
-        content = "".join(f"{entry}\n" for entry in entries).encode()
-        return _wordpiece(path, settings, engine, lowercase, content, file)
-    return _byte_bpe_of_engine(path, settings, engine, ids)
-
-
-def _byte_bpe_of_engine(
-    path: epath.Path, settings: Json, engine: Json, ids: Mapping[str, int]
-) -> ByteBPE:
-    file = path / ENGINE_FILE
-    pre_tokenizer = _section(path, engine, "pre_tokenizer")
-    normalizer = _section(path, engine, "normalizer")
-    check(
-        pre_tokenizer.get("type") == "ByteLevel",
-        where=f"{file}: pre_tokenizer",
-        found=repr(pre_tokenizer.get("type")),
-        expected="'ByteLevel'",
-    )
-    check(
-        not normalizer,
-        where=f"{file}: normalizer",
-        found=repr(normalizer.get("type")),
-        expected="none, as RoBERTa's",
-    )
-    merges = _engine_merges(file, _section(path, engine, "model").get("merges", []))
-    tokenizer = ByteBPE(file, ids, merges, pre_tokenizer.get("add_prefix_space") is True)
+        lines = vocab_lines(file, byte_bpe.by_id(file, model["vocab"]))
+        if lines is None:
+            raise mismatch(
+                where=str(file),
+                found="entries with white space at an end",
+                expected="such as a vocab.txt can have, for a class with BERT's rules",
+            )
+        return _wordpiece(path, settings, engine, lowercase, lines, file)
+    _check_class(path, settings, BYTE_BPE_CLASSES)
+    _check_rules(file, roberta_differences(engine))
+    merges = engine_merges(file, model.get("merges", []))
+    tokenizer = ByteBPE(file, model["vocab"], merges, _prefix(path, settings))
     return _with_registered(path, settings, engine, tokenizer)
 
 
-def _engine_merges(file: epath.Path, merges: object) -> list[tuple[str, str]]:
-    """The merges of a `tokenizer.json`; older ones have "a b" for each pair, newer ["a", "b"]."""
-    if not isinstance(merges, list):
+def _check_rules(file: epath.Path, differences: Iterator[Difference]) -> None:
+    """Refuse a tokenizer.json that declares other rules than the class that the folder names."""
+    for field, found, expected in differences:
         raise mismatch(
-            where=f"{file}: merges", found=type(merges).__name__, expected="a list of pairs"
+            where=f"{file}: {field}",
+            found=repr(found),
+            expected=(
+                f"{expected!r}, as the class of the tokenizer has it (the tokenizer_class "
+                "'PreTrainedTokenizerFast' takes the file as it is)"
+            ),
         )
-    pairs: list[tuple[str, str]] = []
-    for merge in merges:
-        pair = merge.split(" ") if isinstance(merge, str) else merge
-        valid = isinstance(pair, list) and len(pair) == 2
-        valid = valid and isinstance(pair[0], str) and isinstance(pair[1], str)
-        check(valid, where=f"{file}: merges", found=repr(pair)[:80], expected="two pieces")
-        pairs.append((pair[0], pair[1]))
-    return pairs
 
 
 def _check_class(path: epath.Path, settings: Json, known: tuple[str, ...]) -> None:

@@ -13,12 +13,19 @@ from tokenizers import AddedToken
 from bertjax.config import TokenizerConfig, TokenizerKind
 from bertjax.data.tokenizers import byte_bpe, sentencepiece, wordpiece
 from bertjax.data.tokenizers.byte_bpe import MERGES_FILE, ByteBPE, check_cased, open_byte_bpe
+from bertjax.data.tokenizers.declared.reader import engine_in, load_declared, open_declared
+from bertjax.data.tokenizers.declared.tokenizer import RULES
 from bertjax.data.tokenizers.given.reachable import warn_of_unreachable
 from bertjax.data.tokenizers.given.registered_tokens import saved_tokens
 from bertjax.data.tokenizers.given.vocab_txt import warn_of_odd_lines
 from bertjax.data.tokenizers.losses import Losses
 from bertjax.data.tokenizers.sentencepiece import SentencePiece, letter_cleaning
-from bertjax.data.tokenizers.vocabulary import SETTINGS_FILE, check_bool, read_vocabulary
+from bertjax.data.tokenizers.vocabulary import (
+    ENGINE_FILE,
+    SETTINGS_FILE,
+    check_bool,
+    read_vocabulary,
+)
 from bertjax.data.tokenizers.word_starts import FIRST_RULE, WORD_RULE
 from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import check, mismatch
@@ -132,14 +139,15 @@ def open_vocabulary(config: TokenizerConfig) -> Tokenizer:
     """Open the tokenizer of `config.vocab_file`.
 
     That is a `vocab.txt`, an entry a line; a SentencePiece `.model`; a `vocab.json` of byte-level
-    BPE with its `merges.txt` beside it; or a saved tokenizer's folder. Raises `UserError` when the
-    file is missing or broken or lacks a special token, or cannot treat letters as `config` asks, or
-    where its pieces do not show words.
+    BPE with its `merges.txt` beside it; a `tokenizer.json` of any name, which is run as it
+    is; or a saved tokenizer's folder. Raises `UserError` when the file is missing or broken or
+    lacks a special token, or cannot treat letters as `config` asks, or where its pieces do not show
+    words.
     """
     path = epath.Path(config.vocab_file)
     # A saved folder says itself how its text is read; `config` is for files that do not.
-    if (path / SETTINGS_FILE).exists():
-        tokenizer = _load(path, word_rule=WORD_RULE)
+    tokenizer = _self_contained(path)
+    if tokenizer is not None:
         check(
             config.strip_accents in (None, tokenizer.strip_accents),
             where="tokenizer.strip_accents",
@@ -165,13 +173,27 @@ def open_vocabulary(config: TokenizerConfig) -> Tokenizer:
     return model
 
 
+def _self_contained(path: epath.Path) -> Tokenizer | None:
+    """The tokenizer of a saved folder or of a tokenizer.json; None for any other path."""
+    if (path / SETTINGS_FILE).exists():
+        return _load(path, word_rule=WORD_RULE)
+    engine = engine_in(path)
+    if engine is None:
+        return None
+    settings = path.parent / SETTINGS_FILE
+    # Of a folder that bertjax saved, the settings say how the file is to be read.
+    if path.name == ENGINE_FILE and settings.exists() and "kind" in read_json(settings):
+        return _load(path.parent, word_rule=WORD_RULE)
+    return open_declared(path, engine)
+
+
 def is_opened_from(fingerprint: str, config: TokenizerConfig) -> bool:
     """Return whether a tokenizer of this fingerprint was opened from `config.vocab_file`.
 
     Earlier versions left the letters to a SentencePiece model, whatever `config.lowercase` said.
     """
     path = epath.Path(config.vocab_file)
-    is_model = config.kind in ("unigram", "bpe") and not (path / SETTINGS_FILE).exists()
+    is_model = config.kind in ("unigram", "bpe") and _self_contained(path) is None
     if is_model and not config.strip_accents:
         earlier = SentencePiece(path, read_vocabulary(path), config.kind, config.lowercase)
         if earlier.fingerprint == fingerprint:
@@ -204,6 +226,15 @@ def _load(folder: epath.Path, word_rule: int | None = None) -> Tokenizer:
     check_bool(f"{path}: do_lower_case", lowercase)
     check_bool(f"{path}: add_prefix_space", prefix)
     rule = _word_rule(path, settings) if word_rule is None else word_rule
+    rules_file = settings.get(RULES)
+    if rules_file is not None:
+        check(
+            rules_file == ENGINE_FILE,
+            where=f"{path}: {RULES}",
+            found=repr(rules_file),
+            expected=repr(ENGINE_FILE),
+        )
+        return load_declared(folder, settings, rule)
     file = _file_in_folder(path, settings, "vocab_file", FILES[kind])
     registered = saved_tokens(path, settings)
     if kind == "byte_bpe":

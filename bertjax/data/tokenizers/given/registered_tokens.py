@@ -16,7 +16,7 @@ from bertjax.errors import check, mismatch
 from bertjax.storage import read_json
 
 ADDED_FILE, MAP_FILE = "added_tokens.json", "special_tokens_map.json"
-_FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 _ADDITIONAL, _EXTRA = "additional_special_tokens", "extra_special_tokens"
 Json = Mapping[str, Any]
 
@@ -52,7 +52,7 @@ def listed_tokens(
 
     Raises `UserError` naming the file and field of what is no token.
     """
-    in_engine = _of_engine(path, engine)
+    in_engine = engine_tokens(path, engine)
     by_content: dict[str, Listed] = {}
     if engine_first:
         by_content |= {listed.token.content: listed for listed in in_engine}
@@ -61,8 +61,11 @@ def listed_tokens(
         with_ids = _of_decoder(path, settings["added_tokens_decoder"])
     else:
         # These files count only where the settings have no list with ids.
-        named = _named(path, _merged(settings, _read_if_there(path / MAP_FILE)))
-        special = {listed.token.content for listed in named}
+        marked = _read_if_there(path / MAP_FILE)
+        named = _named(path, _merged(settings, marked))
+        # Version 5 overlooks the older list of the map where it reads the tokens without flags.
+        marked = {key: value for key, value in marked.items() if key != _ADDITIONAL}
+        special = {listed.token.content for listed in _named(path, _merged(settings, marked))}
         with_ids = [*_of_added_file(path, special), *in_engine]
     for listed in _by_id(with_ids):
         by_content[listed.token.content] = listed
@@ -72,6 +75,26 @@ def listed_tokens(
     if settings.get("split_special_tokens") is True:
         return [listed for listed in by_content.values() if not listed.token.special]
     return list(by_content.values())
+
+
+def all_settings(path: epath.Path, settings: Json) -> Json:
+    """Return the settings with those that earlier versions kept in `special_tokens_map.json`."""
+    if "added_tokens_decoder" in settings:
+        return settings
+    return {**settings, **_read_if_there(path / MAP_FILE)}
+
+
+def engine_tokens(path: epath.Path, engine: Json) -> list[Listed]:
+    """Return the added tokens of a `tokenizer.json` of the folder `path`."""
+    where = f"{path / ENGINE_FILE}: added_tokens"
+    tokens = engine.get("added_tokens") or []
+    check(isinstance(tokens, list), where=where, found=repr(tokens)[:80], expected="a list")
+    listed = []
+    for token in tokens:
+        check(isinstance(token, Mapping), where=where, found=repr(token)[:80], expected="an object")
+        # A token without an id is none that the file numbers: -1 is no entry's.
+        listed.append(Listed(where, _token(where, token), token.get("id", -1)))
+    return listed
 
 
 def kept_whole(
@@ -175,7 +198,7 @@ def registered_settings(engine: Engine, registered: Sequence[AddedToken]) -> dic
         return {}
     decoder = {}
     for token in registered:
-        flags = {name: getattr(token, name) for name in _FLAGS}
+        flags = {name: getattr(token, name) for name in FLAGS}
         decoder[str(engine.token_to_id(token.content))] = {"content": token.content, **flags}
     special = [token.content for token in registered if token.special]
     return {"added_tokens_decoder": decoder, "additional_special_tokens": special}
@@ -185,7 +208,7 @@ def registered_text(registered: Sequence[AddedToken]) -> str:
     """Return a text of the tokens for the fingerprint; "" without tokens, as before there were."""
     lines = []
     for token in registered:
-        flags = "".join("ny"[getattr(token, name)] for name in _FLAGS)
+        flags = "".join("ny"[getattr(token, name)] for name in FLAGS)
         lines.append(f" registered {token.content!r} {flags}")
     # The order changes nothing: the engine takes the longest token at the first place.
     return "".join(sorted(lines))
@@ -206,7 +229,7 @@ def _token(where: str, value: object) -> AddedToken:
         return AddedToken(value, special=True)
     if not isinstance(value, Mapping) or not isinstance(value.get("content"), str):
         raise mismatch(where=where, found=repr(value)[:80], expected="a token's text or object")
-    flags = {name: value[name] for name in _FLAGS if name in value}
+    flags = {name: value[name] for name in FLAGS if name in value}
     for name, flag in flags.items():
         check_bool(f"{where}: {name}", flag)
     # Without "normalized" in the file a special token is found in the text as it is written.
@@ -258,18 +281,6 @@ def _of_decoder(path: epath.Path, decoder: object) -> list[Listed]:
     if not isinstance(decoder, Mapping):
         raise mismatch(where=where, found=repr(decoder)[:80], expected="an object")
     return [Listed(where, _token(where, token), _number(i)) for i, token in decoder.items()]
-
-
-def _of_engine(path: epath.Path, engine: Json) -> list[Listed]:
-    where = f"{path / ENGINE_FILE}: added_tokens"
-    tokens = engine.get("added_tokens") or []
-    check(isinstance(tokens, list), where=where, found=repr(tokens)[:80], expected="a list")
-    listed = []
-    for token in tokens:
-        check(isinstance(token, Mapping), where=where, found=repr(token)[:80], expected="an object")
-        # A token without an id is none that the file numbers: -1 is no entry's.
-        listed.append(Listed(where, _token(where, token), token.get("id", -1)))
-    return listed
 
 
 def _of_added_file(path: epath.Path, special: Collection[str]) -> list[Listed]:
