@@ -18,17 +18,18 @@ from bertjax.data.tokenizers.declared.rules import (
     bert_differences,
     roberta_differences,
 )
-from bertjax.data.tokenizers.given.reachable import warn_of_unreachable
-from bertjax.data.tokenizers.given.registered_tokens import (
-    Kept,
+from bertjax.data.tokenizers.given.listed_tokens import (
     check_roles,
-    kept_whole,
+    is_saved_by_others,
     listed_tokens,
 )
+from bertjax.data.tokenizers.given.reachable import warn_of_unreachable
+from bertjax.data.tokenizers.given.registered_tokens import Kept, kept_whole
 from bertjax.data.tokenizers.given.tokenizer_class import (
     MODEL_FILE,
     check_class,
     check_no_other_pieces,
+    check_words,
     declared_class,
 )
 from bertjax.data.tokenizers.given.vocab_txt import (
@@ -78,8 +79,36 @@ def read_tokenizer_folder(
     path = epath.Path(folder)
     settings = _read_if_there(path / SETTINGS_FILE)
     # Only bertjax writes this field.
-    if "kind" in settings:
+    if "kind" in settings and not _is_changed(path, settings):
         return load_tokenizer(path)
+    tokenizer = _read_foreign(path, settings, lowercase)
+    if tokenizer is not None:
+        check_words(path, settings, _read_if_there(path / MODEL_FILE))
+    if isinstance(tokenizer, WordPiece):
+        entries = tokenizer.pieces(range(tokenizer.vocab_size))
+        warn_of_odd_lines(path, entries)
+        warn_of_unreachable(
+            path,
+            entries,
+            tokenizer.lowercase,
+            tokenizer.strip_accents,
+            [token.content for token in tokenizer.registered],
+            _case_advice(settings, lowercase),
+        )
+    return tokenizer
+
+
+def _is_changed(path: epath.Path, settings: Json) -> bool:
+    """Return whether `transformers` saved a folder that bertjax had made.
+
+    Models of SentencePiece are read as before: there only bertjax's own fields say how.
+    """
+    has_model = (path / sentencepiece.FILE).exists()
+    return is_saved_by_others(path, settings) and not has_model
+
+
+def _read_foreign(path: epath.Path, settings: Json, lowercase: bool | None) -> Tokenizer | None:
+    """The tokenizer of a folder that another program made."""
     engine = _read_if_there(path / ENGINE_FILE)
     vocab_txt = path / wordpiece.FILE
     has_model = (path / sentencepiece.FILE).exists()
@@ -133,12 +162,6 @@ def _wordpiece(
     _check_same_vocabulary(path, engine, entries)
     _check_rules(path / ENGINE_FILE, bert_differences(engine))
     check_roles(path, settings, SPECIAL_TOKENS)
-    warn_of_odd_lines(file, entries)
-    advice = _case_advice(settings, lowercase)
-    in_text = [token.content for token in kept.tokens]
-    warn_of_unreachable(
-        file, entries, tokenizer.lowercase, tokenizer.strip_accents, in_text, advice
-    )
     return tokenizer
 
 

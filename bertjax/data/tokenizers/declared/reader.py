@@ -16,7 +16,7 @@ from bertjax.data.tokenizers.declared.content import Content, Json, read_content
 from bertjax.data.tokenizers.declared.inputs import form_of
 from bertjax.data.tokenizers.declared.rules import is_bert, is_roberta
 from bertjax.data.tokenizers.declared.tokenizer import DeclaredTokenizer, open_engine
-from bertjax.data.tokenizers.given.registered_tokens import (
+from bertjax.data.tokenizers.given.listed_tokens import (
     all_settings,
     engine_tokens,
     listed_tokens,
