@@ -93,7 +93,7 @@ class ByteBPE:
                 f"{path}: found merges that do not fit the vocabulary ({error})"
             ) from error
         self._engine = _engine(model, add_prefix_space)
-        self.registered = list(registered)
+        self.registered: Sequence[AddedToken] = list(registered)
         add_registered(self._engine, path, self.registered, self._special)
         # A second engine is needed, because in the first one text that spells the mask token must
         # not become the mask.

@@ -58,7 +58,7 @@ class DeclaredTokenizer:
         role_ids = [content.ids[name] for name in content.special]
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = role_ids
         self.special_ids = np.array(role_ids, np.int32)
-        self.registered = _registered(content)
+        self.registered: Sequence[AddedToken] = _registered(content)
         self._engine = open_engine(content, _hidden(content, content.special))
         self._losses = DeclaredLosses(content, self._engine, self._mark.is_bytes)
         self.lowercase = self._losses.lowercase

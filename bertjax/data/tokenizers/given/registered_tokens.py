@@ -29,7 +29,8 @@ def kept_whole(
     since text never becomes one. Raises `UserError` naming a token that has another id than its
     file says, or none that the model has.
     """
-    kept, new = [], []
+    kept: list[AddedToken] = []
+    new: list[str] = []
     for where, token, i in listed:
         content = token.content
         if content in roles and content not in ids:
