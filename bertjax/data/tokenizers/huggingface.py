@@ -155,7 +155,7 @@ def _wordpiece(
         check_bool(f"{where}: strip_accents", accents)
     chinese = settings.get("tokenize_chinese_chars", normalizer.get("handle_chinese_chars", True))
     check(chinese is True, where=f"{where}: tokenize_chinese_chars", found=chinese, expected="true")
-    entries, content = read_entries(file, content)
+    entries, _ = read_entries(file, content)
     kept = _kept(path, settings, engine, entries, SPECIAL_TOKENS)
     content = with_new_entries(file, content, kept.new)
     tokenizer = WordPiece(file, content, uncased, accents, registered=kept.tokens)

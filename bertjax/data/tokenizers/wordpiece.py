@@ -199,8 +199,11 @@ class WordPiece:
         if not self.strip_accents:
             return counts
         for number, chunk in enumerate(chunks):
-            if not chunk.isascii():
-                counts[number] = self._marks.total(chunk)
+            if chunk.isascii():
+                continue
+            for token in self.registered:
+                chunk = chunk.replace(token.content, "")
+            counts[number] = self._marks.total(chunk)
         return counts
 
     def encode_with_masks(self, text: str) -> np.ndarray:
