@@ -81,7 +81,7 @@ class WordPiece:
         self.fingerprint = fingerprint("wordpiece", lowercase, content + own.encode())
         model = models.WordPiece(ids, unk_token=UNK, max_input_chars_per_word=MAX_WORD_CHARACTERS)
         self._engine = _engine(model, lowercase, self._saved_strip_accents)
-        self.registered = list(registered)
+        self.registered: Sequence[AddedToken] = list(registered)
         add_registered(self._engine, path, self.registered, SPECIAL_TOKENS)
         # A chunk must not end within a registered token.
         self._one_chunk = any(has_space(token.content) for token in registered)

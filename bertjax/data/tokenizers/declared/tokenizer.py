@@ -58,7 +58,7 @@ class DeclaredTokenizer:
         role_ids = [content.ids[name] for name in content.special]
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = role_ids
         self.special_ids = np.array(role_ids, np.int32)
-        self.registered = _registered(content)
+        self.registered: Sequence[AddedToken] = _registered(content)
         self._engine = open_engine(content, _hidden(content, content.special))
         self._losses = DeclaredLosses(content, self._engine, self._mark.is_bytes)
         self.lowercase = self._losses.lowercase
@@ -185,7 +185,8 @@ def _hidden(content: Content, names: Sequence[str]) -> dict[str, Any]:
     made = _merged_pieces(model)
     new = {name: _HIDDEN + name for name in names if name not in made}
     model["vocab"] = {new.get(entry, entry): i for entry, i in model["vocab"].items()}
-    model["unk_token"] = new.get(model.get("unk_token"), model.get("unk_token"))
+    if model.get("unk_token"):
+        model["unk_token"] = new.get(model["unk_token"], model["unk_token"])
     added = []
     for token in content.added():
         token = {**token, "content": new.get(token["content"], token["content"])}

@@ -77,13 +77,6 @@ def listed_tokens(
     return list(by_content.values())
 
 
-def all_settings(path: epath.Path, settings: Json) -> Json:
-    """Return the settings with those that earlier versions kept in `special_tokens_map.json`."""
-    if "added_tokens_decoder" in settings:
-        return settings
-    return {**settings, **_read_if_there(path / MAP_FILE)}
-
-
 def engine_tokens(path: epath.Path, engine: Json) -> list[Listed]:
     """Return the added tokens of a `tokenizer.json` of the folder `path`."""
     where = f"{path / ENGINE_FILE}: added_tokens"
