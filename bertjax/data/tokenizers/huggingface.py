@@ -21,18 +21,20 @@ from bertjax.data.tokenizers.declared.agreement import (
 from bertjax.data.tokenizers.declared.content import read_model, section
 from bertjax.data.tokenizers.declared.reader import read_declared, vocab_lines
 from bertjax.data.tokenizers.declared.rules import bert_differences, roberta_differences
-from bertjax.data.tokenizers.given.merges import engine_merges
-from bertjax.data.tokenizers.given.reachable import warn_of_unreachable
-from bertjax.data.tokenizers.given.registered_tokens import (
-    Kept,
+from bertjax.data.tokenizers.given.letter_case import case_advice, first_given, is_uncased
+from bertjax.data.tokenizers.given.listed_tokens import (
     check_roles,
-    kept_whole,
+    is_saved_by_others,
     listed_tokens,
 )
+from bertjax.data.tokenizers.given.merges import engine_merges
+from bertjax.data.tokenizers.given.reachable import warn_of_unreachable
+from bertjax.data.tokenizers.given.registered_tokens import Kept, kept_whole
 from bertjax.data.tokenizers.given.tokenizer_class import (
     MODEL_FILE,
     check_class,
     check_no_other_pieces,
+    check_words,
     declared_class,
 )
 from bertjax.data.tokenizers.given.vocab_txt import (
@@ -80,8 +82,36 @@ def read_tokenizer_folder(
     path = epath.Path(folder)
     settings = _read_if_there(path / SETTINGS_FILE)
     # Only bertjax writes this field.
-    if "kind" in settings:
+    if "kind" in settings and not _is_changed(path, settings):
         return load_tokenizer(path)
+    tokenizer = _read_foreign(path, settings, lowercase)
+    if tokenizer is not None:
+        check_words(path, settings, _read_if_there(path / MODEL_FILE))
+    if isinstance(tokenizer, WordPiece):
+        entries = tokenizer.pieces(range(tokenizer.vocab_size))
+        warn_of_odd_lines(path, entries)
+        warn_of_unreachable(
+            path,
+            entries,
+            tokenizer.lowercase,
+            tokenizer.strip_accents,
+            [token.content for token in tokenizer.registered],
+            case_advice(settings, lowercase),
+        )
+    return tokenizer
+
+
+def _is_changed(path: epath.Path, settings: Json) -> bool:
+    """Return whether `transformers` saved a folder that bertjax had made.
+
+    Models of SentencePiece are read as before: there only bertjax's own fields say how.
+    """
+    has_model = (path / sentencepiece.FILE).exists()
+    return is_saved_by_others(path, settings) and not has_model
+
+
+def _read_foreign(path: epath.Path, settings: Json, lowercase: bool | None) -> Tokenizer | None:
+    """The tokenizer of a folder that another program made."""
     engine = _read_if_there(path / ENGINE_FILE)
     vocab_txt = path / wordpiece.FILE
     has_model = (path / sentencepiece.FILE).exists()
@@ -121,7 +151,7 @@ def _wordpiece(
     check(basic is True, where=f"{where}: do_basic_tokenize", found=basic, expected="true")
     check(not never_split, where=f"{where}: never_split", found=never_split, expected="none")
     normalizer = section(str(path / ENGINE_FILE), engine, "normalizer")
-    uncased = _uncased(path, settings, normalizer, lowercase, where)
+    uncased = is_uncased(path, settings, normalizer, lowercase, where)
     # BERT's classes read their settings alone.
     accents = settings.get("strip_accents")
     if accents is not None:
@@ -135,22 +165,7 @@ def _wordpiece(
     check_same_vocabulary(path / ENGINE_FILE, engine, entries)
     check_rules(path / ENGINE_FILE, bert_differences(engine))
     check_roles(path, settings, SPECIAL_TOKENS)
-    warn_of_odd_lines(file, entries)
-    advice = _case_advice(settings, lowercase)
-    in_text = [token.content for token in kept.tokens]
-    warn_of_unreachable(
-        file, entries, tokenizer.lowercase, tokenizer.strip_accents, in_text, advice
-    )
     return tokenizer
-
-
-def _case_advice(settings: Json, lowercase: bool | None) -> str:
-    """What to do about capital letters in a vocabulary that is read as lower-case."""
-    if settings.get("do_lower_case") is not None:
-        return f"as do_lower_case in {SETTINGS_FILE} says"
-    if lowercase is not None:
-        return "as --lowercase says"
-    return "no file says that it is: --lowercase no keeps capital letters"
 
 
 def _kept(
@@ -168,24 +183,6 @@ def _is_general(path: epath.Path, settings: Json) -> bool:
     return name in GENERAL_CLASSES
 
 
-def _uncased(
-    path: epath.Path, settings: Json, normalizer: Json, lowercase: bool | None, where: object
-) -> bool:
-    """Return True if text is to be lower-cased: as the folder says, else `lowercase`, else True."""
-    uncased = _first_given(settings.get("do_lower_case"), lowercase, True)
-    # Where its own settings do not say, `transformers` lower-cases; tokenizer.json may say no.
-    in_engine = normalizer.get("lowercase")
-    decided = "do_lower_case" in settings or lowercase is not None
-    check(
-        decided or in_engine in (None, uncased),
-        where=f"{path / ENGINE_FILE}: lowercase",
-        found=in_engine,
-        expected=f"{uncased}, or --lowercase to say which",
-    )
-    check_bool(f"{where}: do_lower_case", uncased)
-    return bool(uncased)
-
-
 def _sentencepiece(
     path: epath.Path, settings: Json, engine: Json, lowercase: bool | None
 ) -> SentencePiece:
@@ -200,7 +197,7 @@ def _sentencepiece(
         found=keep_accents,
         expected="false",
     )
-    uncased = _first_given(settings.get("do_lower_case"), lowercase, True)
+    uncased = first_given(settings.get("do_lower_case"), lowercase, True)
     check_bool(f"{settings_file}: do_lower_case", uncased)
     content = read_vocabulary(file)
     tokenizer = SentencePiece(file, content, "unigram", bool(uncased), "albert")
@@ -287,8 +284,3 @@ def _from_engine(
 
 def _check_class(path: epath.Path, settings: Json, known: tuple[str, ...]) -> None:
     check_class(path, settings, _read_if_there(path / MODEL_FILE), known)
-
-
-def _first_given(*values: Any) -> Any:
-    """The first value that is not None."""
-    return next(value for value in values if value is not None)

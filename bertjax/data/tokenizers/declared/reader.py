@@ -16,12 +16,12 @@ from bertjax.data.tokenizers.declared.content import Content, Json, read_content
 from bertjax.data.tokenizers.declared.inputs import form_of
 from bertjax.data.tokenizers.declared.rules import is_bert, is_roberta
 from bertjax.data.tokenizers.declared.tokenizer import DeclaredTokenizer, open_engine
-from bertjax.data.tokenizers.given.merges import engine_merges
-from bertjax.data.tokenizers.given.registered_tokens import (
-    MAP_FILE,
+from bertjax.data.tokenizers.given.listed_tokens import (
+    all_settings,
     engine_tokens,
     listed_tokens,
 )
+from bertjax.data.tokenizers.given.merges import engine_merges
 from bertjax.data.tokenizers.given.vocab_txt import read_entries
 from bertjax.data.tokenizers.vocabulary import ENGINE_FILE, SETTINGS_FILE, read_vocabulary
 from bertjax.data.tokenizers.wordpiece import WordPiece
@@ -39,9 +39,7 @@ def read_declared(file: epath.Path, engine: Json, settings: Json) -> Tokenizer:
     """
     folder = file.parent
     listed = listed_tokens(folder, settings, engine, engine_first=True)
-    if "added_tokens_decoder" not in settings and (folder / MAP_FILE).exists():
-        # Where earlier versions of `transformers` named the special tokens.
-        settings = {**settings, **read_json(folder / MAP_FILE)}
+    settings = all_settings(folder, settings)
     content = read_content(str(file), engine, settings, listed)
     return _tokenizer_of(content, settings)
 

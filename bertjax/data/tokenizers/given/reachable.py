@@ -26,7 +26,7 @@ log = logging.getLogger("bertjax")
 class Unreachable(NamedTuple):
     """Entries that no text can become, for one reason."""
 
-    count: int
+    number: int
     first: str
 
 
@@ -51,8 +51,8 @@ def unreachable_entries(
             continue
         reason = _reason(body, rules, lowercase, strip_accents)
         if reason:
-            count, first = found.get(reason, Unreachable(0, entry))
-            found[reason] = Unreachable(count + 1, first)
+            number, first = found.get(reason, Unreachable(0, entry))
+            found[reason] = Unreachable(number + 1, first)
     return found
 
 
@@ -70,7 +70,7 @@ def warn_of_unreachable(
     """
     found = unreachable_entries(entries, lowercase, strip_accents, kept)
     if found:
-        total = sum(reason.count for reason in found.values())
+        total = sum(reason.number for reason in found.values())
         parts = [f"{n:,} with {reason} (first {first!a})" for reason, (n, first) in found.items()]
         read = "lower-cased" if lowercase else "cased"
         log.warning(

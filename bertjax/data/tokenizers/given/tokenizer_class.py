@@ -30,7 +30,7 @@ def declared_class(path: epath.Path, settings: Json, model: Json) -> tuple[str, 
 
 
 def check_class(path: epath.Path, settings: Json, model: Json, known: tuple[str, ...]) -> None:
-    """Refuse a folder that was made for a class other than the `known` ones, or for own code.
+    """Refuse a folder that was made for a class other than the `known` ones.
 
     A folder without a name is taken for one of them.
     """
@@ -41,6 +41,10 @@ def check_class(path: epath.Path, settings: Json, model: Json, known: tuple[str,
         found=repr(name),
         expected=f"one of {', '.join(known)} (--take-tokenizer False imports the model alone)",
     )
+
+
+def check_words(path: epath.Path, settings: Json, model: Json) -> None:
+    """Refuse a folder whose words are found in another way than BERT's, or by code of its own."""
     for file, values in ((SETTINGS_FILE, settings), (MODEL_FILE, model)):
         for field, berts in _BERTS_TYPES.items():
             given = values.get(field)

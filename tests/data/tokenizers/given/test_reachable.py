@@ -75,7 +75,7 @@ def test_a_cased_vocabulary_that_is_read_in_lower_case_is_said_in_one_line(
     put(tmp_path, vocab_txt=vocab_txt(entries), tokenizer_config_json=settings)
     read_tokenizer_folder(tmp_path, lowercase)
     assert [record.getMessage() for record in caplog.records] == [
-        f"{tmp_path}/vocab.txt: read as the vocabulary of lower-cased text, so 3 of 9 entries can never be reached: "
+        f"{tmp_path}: read as the vocabulary of lower-cased text, so 3 of 9 entries can never be reached: "
         f"3 with capital letters (first 'The'); {advice}"
     ]  # fmt: skip
     caplog.clear()

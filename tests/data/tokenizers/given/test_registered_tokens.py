@@ -241,3 +241,17 @@ def test_the_tokens_of_a_text_are_kept_whole_in_a_real_folder(shared_data):
         "<user>", "[E1]", "[/e1]", "[unused1]", "[unused2]",
     ]  # fmt: skip
     assert ids_of(tokenizer, text) == their_ids(folder, [text])[0]
+
+
+@pytest.mark.parametrize("kind", ["wordpiece", "byte_bpe"])
+def test_a_token_that_transformers_added_to_our_export_comes_back(tmp_path, kind):
+    transformers = pytest.importorskip("transformers")
+    ours = {**TRAINED, "byte_bpe": BYTE_BPE}[kind]
+    ours.save(tmp_path / "ours")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "ours")
+    theirs.add_special_tokens({"additional_special_tokens": ["<new>"]})
+    theirs.save_pretrained(tmp_path / "theirs")
+    tokenizer = read_tokenizer_folder(tmp_path / "theirs")
+    texts = ["the <new> fox", "jumps<new>over", "<NEW>"]
+    assert tokenizer.vocab_size == ours.vocab_size + 1
+    assert rows(tokenizer, texts) == theirs(texts, add_special_tokens=False)["input_ids"]
