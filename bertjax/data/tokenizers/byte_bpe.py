@@ -9,6 +9,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors,
 from tokenizers import Tokenizer as Engine
 
 from bertjax.config import TokenizerConfig, TokenizerKind
+from bertjax.data.tokenizers.given.merges import read_merges
 from bertjax.data.tokenizers.given.registered_tokens import (
     Kept,
     add_registered,
@@ -239,34 +240,6 @@ def _starts_word(entry: str, word_rule: int) -> bool:
     if entry.startswith(SPACE):
         return True
     return word_rule > FIRST_RULE and bytes_begin_unspaced(bytes_of(entry))
-
-
-def read_merges(path: object, content: bytes) -> list[tuple[str, str]]:
-    """Return the pairs of a `merges.txt`, in the order in which they are merged.
-
-    Raises `UserError` naming the line that is no pair.
-    """
-    try:
-        lines = content.decode().removesuffix("\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: found bytes that are not UTF-8 ({error}), expected a pair a line"
-        ) from error
-    merges = []
-    for number, line in enumerate(lines, 1):
-        # GPT-2's file begins with `#version: 0.2`; further down such a line may be a pair.
-        is_header = number == 1 and line.startswith("#version")
-        if is_header or not line.strip():
-            continue
-        pair = line.rstrip("\r").split(" ")
-        check(
-            len(pair) == 2 and all(pair),
-            where=f"{path}, line {number}",
-            found=repr(line[:80]),
-            expected="two pieces and a space",
-        )
-        merges.append((pair[0], pair[1]))
-    return merges
 
 
 def open_byte_bpe(

@@ -4,25 +4,30 @@ The files are untrusted. Every setting with which text would be split differentl
 refused with an error that names it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
 from bertjax.data.tokenizers import byte_bpe, sentencepiece, wordpiece
 from bertjax.data.tokenizers.byte_bpe import ByteBPE, open_byte_bpe
-from bertjax.data.tokenizers.declared.content import read_model
-from bertjax.data.tokenizers.declared.reader import engine_merges, read_declared, vocab_lines
-from bertjax.data.tokenizers.declared.rules import (
-    Difference,
-    bert_differences,
-    roberta_differences,
+from bertjax.data.tokenizers.declared.agreement import (
+    GENERAL_CLASSES,
+    check_rules,
+    check_same_merges,
+    check_same_vocabulary,
+    takes_file,
 )
+from bertjax.data.tokenizers.declared.content import read_model, section
+from bertjax.data.tokenizers.declared.reader import read_declared, vocab_lines
+from bertjax.data.tokenizers.declared.rules import bert_differences, roberta_differences
+from bertjax.data.tokenizers.given.letter_case import case_advice, first_given, is_uncased
 from bertjax.data.tokenizers.given.listed_tokens import (
     check_roles,
     is_saved_by_others,
     listed_tokens,
 )
+from bertjax.data.tokenizers.given.merges import engine_merges
 from bertjax.data.tokenizers.given.reachable import warn_of_unreachable
 from bertjax.data.tokenizers.given.registered_tokens import Kept, kept_whole
 from bertjax.data.tokenizers.given.tokenizer_class import (
@@ -56,9 +61,7 @@ from bertjax.storage import read_json
 Json = Mapping[str, Any]
 """An object from a JSON file in the folder; its values may be of any type."""
 # Classes of `transformers` that split text like our tokenizer of each kind; the names may end with
-# "Fast". The general classes read tokenizer.json, which must have the same vocabulary.
-# `PreTrainedTokenizerFast` is an alias of `TokenizersBackend` since transformers 5.
-GENERAL_CLASSES = ("PreTrainedTokenizer", "TokenizersBackend")
+# "Fast". The general classes read tokenizer.json, where there is one.
 WORDPIECE_CLASSES = ("BertTokenizer", "ElectraTokenizer", "DistilBertTokenizer", *GENERAL_CLASSES)
 ALBERT_CLASSES = ("AlbertTokenizer",)
 BYTE_BPE_CLASSES = ("RobertaTokenizer", "GPT2Tokenizer", *GENERAL_CLASSES)
@@ -93,7 +96,7 @@ def read_tokenizer_folder(
             tokenizer.lowercase,
             tokenizer.strip_accents,
             [token.content for token in tokenizer.registered],
-            _case_advice(settings, lowercase),
+            case_advice(settings, lowercase),
         )
     return tokenizer
 
@@ -112,10 +115,10 @@ def _read_foreign(path: epath.Path, settings: Json, lowercase: bool | None) -> T
     engine = _read_if_there(path / ENGINE_FILE)
     vocab_txt = path / wordpiece.FILE
     has_model = (path / sentencepiece.FILE).exists()
-    if engine.get("model") and not has_model and _takes_file(path, settings):
+    if engine.get("model") and not has_model and takes_file(path, settings):
         if vocab_txt.exists():
             entries, _ = read_entries(vocab_txt, read_vocabulary(vocab_txt))
-            _check_same_vocabulary(path, engine, entries)
+            check_same_vocabulary(path / ENGINE_FILE, engine, entries)
         return read_declared(path / ENGINE_FILE, engine, settings)
     if vocab_txt.exists():
         content = read_vocabulary(vocab_txt)
@@ -147,8 +150,8 @@ def _wordpiece(
     basic, never_split = settings.get("do_basic_tokenize", True), settings.get("never_split")
     check(basic is True, where=f"{where}: do_basic_tokenize", found=basic, expected="true")
     check(not never_split, where=f"{where}: never_split", found=never_split, expected="none")
-    normalizer = _section(path, engine, "normalizer")
-    uncased = _uncased(path, settings, normalizer, lowercase, where)
+    normalizer = section(str(path / ENGINE_FILE), engine, "normalizer")
+    uncased = is_uncased(path, settings, normalizer, lowercase, where)
     # BERT's classes read their settings alone.
     accents = settings.get("strip_accents")
     if accents is not None:
@@ -159,19 +162,10 @@ def _wordpiece(
     kept = _kept(path, settings, engine, entries, SPECIAL_TOKENS)
     content = with_new_entries(file, content, kept.new)
     tokenizer = WordPiece(file, content, uncased, accents, registered=kept.tokens)
-    _check_same_vocabulary(path, engine, entries)
-    _check_rules(path / ENGINE_FILE, bert_differences(engine))
+    check_same_vocabulary(path / ENGINE_FILE, engine, entries)
+    check_rules(path / ENGINE_FILE, bert_differences(engine))
     check_roles(path, settings, SPECIAL_TOKENS)
     return tokenizer
-
-
-def _case_advice(settings: Json, lowercase: bool | None) -> str:
-    """What to do about capital letters in a vocabulary that is read as lower-case."""
-    if settings.get("do_lower_case") is not None:
-        return f"as do_lower_case in {SETTINGS_FILE} says"
-    if lowercase is not None:
-        return "as --lowercase says"
-    return "no file says that it is: --lowercase no keeps capital letters"
 
 
 def _kept(
@@ -189,24 +183,6 @@ def _is_general(path: epath.Path, settings: Json) -> bool:
     return name in GENERAL_CLASSES
 
 
-def _uncased(
-    path: epath.Path, settings: Json, normalizer: Json, lowercase: bool | None, where: object
-) -> bool:
-    """Return True if text is to be lower-cased: as the folder says, else `lowercase`, else True."""
-    uncased = _first_given(settings.get("do_lower_case"), lowercase, True)
-    # Where its own settings do not say, `transformers` lower-cases; tokenizer.json may say no.
-    in_engine = normalizer.get("lowercase")
-    decided = "do_lower_case" in settings or lowercase is not None
-    check(
-        decided or in_engine in (None, uncased),
-        where=f"{path / ENGINE_FILE}: lowercase",
-        found=in_engine,
-        expected=f"{uncased}, or --lowercase to say which",
-    )
-    check_bool(f"{where}: do_lower_case", uncased)
-    return bool(uncased)
-
-
 def _sentencepiece(
     path: epath.Path, settings: Json, engine: Json, lowercase: bool | None
 ) -> SentencePiece:
@@ -221,7 +197,7 @@ def _sentencepiece(
         found=keep_accents,
         expected="false",
     )
-    uncased = _first_given(settings.get("do_lower_case"), lowercase, True)
+    uncased = first_given(settings.get("do_lower_case"), lowercase, True)
     check_bool(f"{settings_file}: do_lower_case", uncased)
     content = read_vocabulary(file)
     tokenizer = SentencePiece(file, content, "unigram", bool(uncased), "albert")
@@ -257,9 +233,11 @@ def _byte_bpe(path: epath.Path, settings: Json, engine: Json) -> ByteBPE:
         path / byte_bpe.FILE, False, path / byte_bpe.MERGES_FILE, _prefix(path, settings)
     )
     if engine:
-        _check_same_vocabulary(path, engine, tokenizer.pieces(range(tokenizer.vocab_size)))
-        _check_rules(path / ENGINE_FILE, roberta_differences(engine))
-        _check_same_merges(path, engine, tokenizer)
+        check_same_vocabulary(
+            path / ENGINE_FILE, engine, tokenizer.pieces(range(tokenizer.vocab_size))
+        )
+        check_rules(path / ENGINE_FILE, roberta_differences(engine))
+        check_same_merges(path / ENGINE_FILE, engine, tokenizer.merges)
     return _with_registered(path, settings, engine, tokenizer)
 
 
@@ -281,26 +259,6 @@ def _prefix(path: epath.Path, settings: Json) -> bool:
     return bool(prefix)
 
 
-def _check_same_merges(path: epath.Path, engine: Json, tokenizer: ByteBPE) -> None:
-    merges = _section(path, engine, "model").get("merges")
-    check(
-        merges is None or engine_merges(path / ENGINE_FILE, merges) == tokenizer.merges,
-        where=str(path / ENGINE_FILE),
-        found=f"other merges than those of {byte_bpe.MERGES_FILE} beside it",
-        expected="the same",
-    )
-
-
-def _takes_file(path: epath.Path, settings: Json) -> bool:
-    """Return whether `transformers` takes tokenizer.json as it is, whatever it declares.
-
-    The general classes do, and so it does with nothing else that says what the folder is.
-    """
-    model = _read_if_there(path / MODEL_FILE)
-    _, name = declared_class(path, settings, model)
-    return name in GENERAL_CLASSES if name else not model
-
-
 def _from_engine(
     path: epath.Path, settings: Json, engine: Json, lowercase: bool | None
 ) -> Tokenizer:
@@ -318,54 +276,11 @@ def _from_engine(
             )
         return _wordpiece(path, settings, engine, lowercase, lines, file)
     _check_class(path, settings, BYTE_BPE_CLASSES)
-    _check_rules(file, roberta_differences(engine))
+    check_rules(file, roberta_differences(engine))
     merges = engine_merges(file, model.get("merges", []))
     tokenizer = ByteBPE(file, model["vocab"], merges, _prefix(path, settings))
     return _with_registered(path, settings, engine, tokenizer)
 
 
-def _check_rules(file: epath.Path, differences: Iterator[Difference]) -> None:
-    """Refuse a tokenizer.json that declares other rules than the class that the folder names."""
-    for field, found, expected in differences:
-        raise mismatch(
-            where=f"{file}: {field}",
-            found=repr(found),
-            expected=(
-                f"{expected!r}, as the class of the tokenizer has it (the tokenizer_class "
-                "'PreTrainedTokenizerFast' takes the file as it is)"
-            ),
-        )
-
-
 def _check_class(path: epath.Path, settings: Json, known: tuple[str, ...]) -> None:
     check_class(path, settings, _read_if_there(path / MODEL_FILE), known)
-
-
-def _check_same_vocabulary(path: epath.Path, engine: Json, entries: Sequence[str]) -> None:
-    """Refuse a vocabulary that differs from that of the tokenizer.json in the same folder.
-
-    `transformers` reads tokenizer.json first, so two vocabularies would give two sets of ids.
-    """
-    ids = _section(path, engine, "model").get("vocab")
-    check(
-        ids is None or ids == {entry: i for i, entry in enumerate(entries)},
-        where=str(path / ENGINE_FILE),
-        found="another vocabulary than that of the file beside it",
-        expected="the same",
-    )
-
-
-def _section(path: epath.Path, engine: Json, name: str) -> Json:
-    section = engine.get(name) or {}
-    check(
-        isinstance(section, dict),
-        where=f"{path / ENGINE_FILE}: {name}",
-        found=type(section).__name__,
-        expected="an object",
-    )
-    return section
-
-
-def _first_given(*values: Any) -> Any:
-    """The first value that is not None."""
-    return next(value for value in values if value is not None)

@@ -21,10 +21,11 @@ from bertjax.data.tokenizers.given.listed_tokens import (
     engine_tokens,
     listed_tokens,
 )
+from bertjax.data.tokenizers.given.merges import engine_merges
 from bertjax.data.tokenizers.given.vocab_txt import read_entries
 from bertjax.data.tokenizers.vocabulary import ENGINE_FILE, SETTINGS_FILE, read_vocabulary
 from bertjax.data.tokenizers.wordpiece import WordPiece
-from bertjax.errors import check, mismatch
+from bertjax.errors import check
 from bertjax.storage import read_json
 
 log = logging.getLogger("bertjax")
@@ -38,7 +39,8 @@ def read_declared(file: epath.Path, engine: Json, settings: Json) -> Tokenizer:
     """
     folder = file.parent
     listed = listed_tokens(folder, settings, engine, engine_first=True)
-    content = read_content(str(file), engine, all_settings(folder, settings), listed)
+    settings = all_settings(folder, settings)
+    content = read_content(str(file), engine, settings, listed)
     return _tokenizer_of(content, settings)
 
 
@@ -92,22 +94,6 @@ def vocab_lines(file: object, entries: Sequence[str]) -> bytes | None:
     """Return a `vocab.txt` of these entries; None if a line cannot hold one of them."""
     content = "".join(f"{entry}\n" for entry in entries).encode()
     return content if read_entries(file, content).entries == list(entries) else None
-
-
-def engine_merges(file: object, merges: object) -> list[tuple[str, str]]:
-    """Return the merges of a file; older ones have "a b" for each pair, newer ["a", "b"]."""
-    if not isinstance(merges, list):
-        raise mismatch(
-            where=f"{file}: merges", found=type(merges).__name__, expected="a list of pairs"
-        )
-    pairs: list[tuple[str, str]] = []
-    for merge in merges:
-        pair = merge.split(" ") if isinstance(merge, str) else merge
-        valid = isinstance(pair, list) and len(pair) == 2
-        valid = valid and isinstance(pair[0], str) and isinstance(pair[1], str)
-        check(valid, where=f"{file}: merges", found=repr(pair)[:80], expected="two pieces")
-        pairs.append((pair[0], pair[1]))
-    return pairs
 
 
 def _check_ids(content: Content) -> None:

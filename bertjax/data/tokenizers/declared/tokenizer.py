@@ -185,7 +185,8 @@ def _hidden(content: Content, names: Sequence[str]) -> dict[str, Any]:
     made = _merged_pieces(model)
     new = {name: _HIDDEN + name for name in names if name not in made}
     model["vocab"] = {new.get(entry, entry): i for entry, i in model["vocab"].items()}
-    model["unk_token"] = new.get(model.get("unk_token"), model.get("unk_token"))
+    if model.get("unk_token"):
+        model["unk_token"] = new.get(model["unk_token"], model["unk_token"])
     added = []
     for token in content.added():
         token = {**token, "content": new.get(token["content"], token["content"])}
