@@ -15,7 +15,7 @@ from bertjax.data.tokenizers.declared.content import DECISIVE, Content
 from bertjax.data.tokenizers.declared.engines import open_engine
 from bertjax.data.tokenizers.declared.inputs import export_post_processor
 from bertjax.data.tokenizers.declared.losses import DeclaredLosses
-from bertjax.data.tokenizers.declared.words import check_words_shown, mark_of, word_starts
+from bertjax.data.tokenizers.declared.words import mark_of, shows_words, word_starts
 from bertjax.data.tokenizers.losses import Losses
 from bertjax.data.tokenizers.vocabulary import (
     ENGINE_FILE,
@@ -26,6 +26,7 @@ from bertjax.data.tokenizers.vocabulary import (
     save_files,
 )
 from bertjax.data.tokenizers.word_starts import WORD_RULE
+from bertjax.errors import check
 
 RULES = "rules"
 """The field of saved settings that says that `tokenizer.json` has the rules."""
@@ -64,7 +65,10 @@ class DeclaredTokenizer:
         self.lowercase = self._losses.lowercase
         self.strip_accents = self._losses.strip_accents
         self.starts_word = word_starts(content, self._mark, word_rule)
-        check_words_shown(content, self._engine, self.starts_word)
+        self._shows_words = shows_words(self._mark, self._engine, self.starts_word)
+        if not self._shows_words:
+            # As in scripts without spaces, each piece is a word.
+            self.starts_word[:] = True
         self.starts_word[self.special_ids] = False
         self._kept = {key: settings[key] for key in _KEPT if settings.get(key)}
         decisive = {name: content.engine[name] for name in DECISIVE} | {"roles": content.special}
@@ -108,6 +112,15 @@ class DeclaredTokenizer:
             if word and (self._mark.begins or self._mark.begins_word(entry)):
                 found[word] = i
         return found
+
+    def check_word_starts(self, path: object) -> None:
+        """Raise `UserError`, naming `path`, where pieces do not show words: masking needs them."""
+        check(
+            self._shows_words,
+            where=f"{path}: pre_tokenizer",
+            found="pieces that do not show where words begin",
+            expected="a mark of pieces that continue words, or the space in the pieces",
+        )
 
     def decode(self, ids: Iterable[int]) -> str:
         return self._complete.decode([int(i) for i in ids], skip_special_tokens=False)
