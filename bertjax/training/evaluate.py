@@ -73,7 +73,7 @@ def evaluate(
     }
     # Added, then divided: a mean of the corpora's means would weigh small ones as much as large.
     total = Sums(*np.sum(list(totals.values()), axis=0))
-    # A held-out split of one document has no pairs, and so no figures of them.
+    # A held-out split may have no pairs (`pair_survey.py`), and so no figures of them.
     objective = config.data.sentence_objective if total.nsp_count > 0 else "none"
     metrics = {name: float(value) for name, value in means(total, objective).items()}
     metrics["mlm_perplexity"] = math.exp(min(metrics["mlm_loss"], MAX_EXPONENT))

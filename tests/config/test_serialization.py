@@ -51,3 +51,19 @@ def test_fields_and_types_that_do_not_exist_are_refused_naming_the_place(values,
     with pytest.raises(UserError) as caught:
         from_dict(Config, values)
     assert message in str(caught.value)
+
+
+def test_no_text_of_a_configuration_or_of_its_errors_has_a_databases_password():
+    url = "sql:postgresql://u:s3cret@h/db?query=SELECT a FROM b"
+    config = Config(data=DataConfig(corpus=(url, "a.txt")))
+    for text in (repr(config), str(config), f"{config.data}", str([config])):
+        assert "s3cret" not in text
+        assert "corpus=('sql:postgresql://u@h/db?query=SELECT a FROM b', 'a.txt')" in text
+    assert repr(DataConfig()).startswith("DataConfig(corpus=('python-docs',), format='auto', ")
+    for changes in (
+        {"data": url}, {"data": [url]}, {"data": {"corpus": url}}, {"data": {"corpus": {url: 1}}},
+        {"data": {"corpus": [[url]]}}, {"data": {url: 5}}, {"init_from": (url,)}, {"tokenizer": config.data},
+    ):  # fmt: skip
+        with pytest.raises(UserError, match="found") as caught:
+            config.replace(**changes)
+        assert "s3cret" not in str(caught.value)

@@ -12,6 +12,7 @@ from bertjax.data import pipeline
 from bertjax.data.records.foreign_records import ForeignRecords
 from bertjax.data.records.manifest import read_manifest, write_manifest
 from bertjax.data.records.record_format import Schema
+from bertjax.data.records.summary import summarize
 from bertjax.errors import UserError
 from bertjax.masking.long_words import divide_long_words
 from bertjax.masking.selection import Vocabulary
@@ -197,6 +198,40 @@ def test_shards_that_do_not_fit_the_run_are_refused(config, changes, fingerprint
         pipeline.open_split(
             small_config(**changes | {"data": data}), config.data.prepared_dir, "train", fingerprint
         )
+
+
+def test_a_segment_outside_the_models_table_is_found_before_the_first_step(tmp_path):
+    batch = random_batch(np.random.default_rng(1), 6)
+    batch["segment_ids"][4, 3] = 2
+    foreign(tmp_path / "train.tfrecord", batch)
+    message = (
+        r": segment_ids: found the segment 2, expected segments below model\.type_vocab_size \("
+    )
+    with pytest.raises(UserError, match=message):
+        pipeline.open_split(small_config(), tmp_path, "train", "any")
+    more = small_config(model={"type_vocab_size": 3})
+    assert len(pipeline.open_split(more, tmp_path, "train", "any")) == 6
+
+
+def test_pairs_need_a_model_of_two_segments(config):
+    one = config.replace(model={"type_vocab_size": 1})
+    with pytest.raises(
+        UserError, match=r"found the segment 1, expected segments below model\.type"
+    ):
+        pipeline.open_split(one, config.data.prepared_dir, "train", FINGERPRINT)
+
+
+def test_a_file_of_another_script_in_a_prepared_folder_is_not_left_out_in_silence(config):
+    folder = epath.Path(config.data.prepared_dir)
+    # A kill leaves such a file.
+    (folder / "train-0.tfrecord.unfinished").write_bytes(b"")
+    assert pipeline.open_split(config, folder, "train", FINGERPRINT)
+    foreign(folder / "dev.tfrecord", random_batch(np.random.default_rng(1), 6))
+    message = r"dev\.tfrecord: found a TFRecord file that manifest\.json does not name"
+    with pytest.raises(UserError, match=message):
+        pipeline.open_split(config, folder, "train", FINGERPRINT)
+    with pytest.raises(UserError, match=message):
+        summarize(folder)
 
 
 def test_an_id_outside_the_vocabulary_in_a_foreign_file_is_found_before_the_first_step(tmp_path):

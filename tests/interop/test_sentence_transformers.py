@@ -7,7 +7,7 @@ import pytest
 import bertjax
 from bertjax.errors import UserError
 from bertjax.interop.checkpoints import huggingface
-from bertjax.interop.sentence_transformers import not_taken
+from bertjax.interop.sentence_transformers import encoder_folder, not_taken
 from tests.factory import small_config
 
 PACKAGE = "sentence_transformers.models."
@@ -54,6 +54,9 @@ def test_the_folder_of_the_encoder_alone_is_found_to_be_a_part(tmp_path):
     encoder.mkdir()
     put(tmp_path, encoder, [module("0_Transformer", "Transformer"), *MODULES[1:]])
     assert not_taken(encoder) == ALL
+    assert encoder_folder(tmp_path) == "0_Transformer"
+    with pytest.raises(UserError, match="neither in it, but an encoder in 0_Transformer"):
+        bertjax.import_model(tmp_path, tmp_path / "run")
     other = tmp_path / "checkpoint-5"
     other.mkdir()
     assert not_taken(other) == []

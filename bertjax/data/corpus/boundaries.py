@@ -30,6 +30,10 @@ def _encoded_class(characters: str) -> bytes:
 _EMPTY_LINE = re.compile(b"\n(?:" + _encoded_class(UNSEEN.replace("\n", "")) + b")*+\n")
 
 
+MAX_CHARACTER_BYTES = 4
+"""Bytes of a character in UTF-8, at most (RFC 3629, section 3)."""
+
+
 class Boundary(NamedTuple):
     """Start and size of one part of a source."""
 
@@ -80,6 +84,13 @@ def _lines(name: str, size: int, step: int) -> list[Boundary]:
     return _line_starts(name, size, step, blank=False)
 
 
+def _parts_of_document(name: str, size: int, step: int) -> list[Boundary]:
+    # So many bytes may be a document that the reader would not divide.
+    if size <= MAX_CHARACTER_BYTES * long_texts.MAX_DOCUMENT_CHARACTERS:
+        return [Boundary(0, size)]
+    return _line_starts(name, size, step, blank=False)
+
+
 def _paragraphs(name: str, size: int, step: int) -> list[Boundary]:
     return _line_starts(name, size, step, blank=True)
 
@@ -101,8 +112,8 @@ def _line_starts(name: str, size: int, step: int, blank: bool) -> list[Boundary]
 def _next_start(file: IO[bytes], position: int, size: int, blank: bool) -> int:
     """The position of the first line start at or after `position`; `size` if there is none.
 
-    With `blank`, the line must follow an empty line, unless there is no empty line within the next
-    `long_texts.MAX_DOCUMENT_CHARACTERS`.
+    With `blank`, the line must follow an empty line, unless the next
+    `long_texts.MAX_DOCUMENT_CHARACTERS` have none.
     """
     file.seek(position)
     line_start, data = size, b""
@@ -116,7 +127,9 @@ def _next_start(file: IO[bytes], position: int, size: int, blank: bool) -> int:
             line_start = position + block.index(NEWLINE) + 1
         position += len(block)
         # The reader divides a longer document anyway, so beyond that any line's start will do.
-        near = position - line_start <= long_texts.MAX_DOCUMENT_CHARACTERS
+        # So many bytes are enough characters in any script.
+        searched = MAX_CHARACTER_BYTES * long_texts.MAX_DOCUMENT_CHARACTERS
+        near = position - line_start <= searched
         if line_start < size and not (blank and near):
             return line_start
     return size
@@ -130,7 +143,7 @@ def _examples(name: str, size: int, step: int) -> list[Boundary]:
 
 BOUNDARIES: dict[str, Callable[[str, int, int], list[Boundary]]] = {
     "bert": _paragraphs,
-    "file": _lines,
+    "file": _parts_of_document,
     "line": _lines,
     "jsonl": _lines,
     "parquet": _row_groups,

@@ -43,11 +43,20 @@ UNSEEN = _unseen()
 """Characters of which a blank line consists, each once."""
 
 # These names are also written into the manifests of prepared folders.
-COUNTED = ("documents_read", "normalised_documents", "control_characters", "short_documents")
-"""Names of the counts that `clean` keeps.
+LONG_DOCUMENT_CUTS = "long_document_cuts"
+"""Name of the count of places where a document too long for the memory was cut into two."""
+COUNTED = (
+    "documents_read",
+    "normalised_documents",
+    "control_characters",
+    "short_documents",
+    LONG_DOCUMENT_CUTS,
+)
+"""Names of the counts of reading and cleaning.
 
 In this order: documents read, documents changed by NFC, control characters and the like removed
-or replaced by a space, documents dropped.
+or replaced by a space, documents dropped; these four are kept by `clean`. The last is kept by the
+readers.
 """
 
 

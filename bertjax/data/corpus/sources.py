@@ -2,6 +2,7 @@
 
 import glob
 import hashlib
+import os
 import sys
 from dataclasses import dataclass
 
@@ -108,7 +109,7 @@ def _file_sources(config: DataConfig, name: str) -> list[Source]:
 def _files(name: str) -> list[epath.Path]:
     path = epath.Path(name)
     if path.is_dir():
-        return _files_below(path)
+        return _files_below(path, frozenset())
     # Before it is taken for a pattern: a file's own name may hold `[` or `*`.
     if path.exists():
         return [path]
@@ -119,8 +120,13 @@ def _files(name: str) -> list[epath.Path]:
     return files
 
 
-def _files_below(folder: epath.Path) -> list[epath.Path]:
+def _files_below(folder: epath.Path, above: frozenset[str]) -> list[epath.Path]:
+    """The files below a folder, which is in the folders `above`."""
     files: list[epath.Path] = []
+    real = os.path.realpath(folder)
+    # A link back to a folder that it is in: the files there have been found.
+    if real in above:
+        return files
     for path in folder.iterdir():
         # In an object store, the listing of a folder may contain an empty object with its own name.
         if path.name.startswith(".") or path == folder:
@@ -129,7 +135,7 @@ def _files_below(folder: epath.Path) -> list[epath.Path]:
         if path.is_file():
             files.append(path)
         if path.is_dir():
-            files += _files(str(path))
+            files += _files_below(path, above | {real})
     return sorted(files)
 
 

@@ -134,8 +134,7 @@ def read_texts(
 ) -> Iterator[tuple[str, Callable[[str], list[str]]]]:
     """The cleaned texts of a work unit, each with the function that splits it into sentences.
 
-    `clean` and the function update `counts` (`cleaning.COUNTED`, `sentences.COUNTED`), and
-    `NULL_DOCUMENTS` is counted.
+    `counts` gets those of `cleaning.COUNTED`, `sentences.COUNTED` and `NULL_DOCUMENTS`.
     `long_texts.MAX_DOCUMENT_CHARACTERS` bounds the memory; for JSON lines and Parquet, the longest
     line or value does.
     Raises `UserError` naming the file, and the line where there is one, for a file that is empty,
@@ -146,7 +145,7 @@ def read_texts(
         has_text = False
         for file, format, extent in _files(part, config):
             split = make_splitter(config, format, counts)
-            for text in READERS[format](file, config, extent):
+            for text in READERS[format](file, config, extent, counts):
                 if text is None:
                     counts[NULL_DOCUMENTS] += 1
                 elif not is_blank(text):
@@ -161,6 +160,12 @@ def read_texts(
             found="no text",
             expected="one document or more",
         )
+
+
+def formats_of(work_units: Sequence[WorkUnit], config: DataConfig) -> set[str]:
+    """Return the formats of the files, with those in archives: keys of `readers.READERS`."""
+    parts = [part for work_unit in work_units for part in work_unit.parts]
+    return {format for part in parts for _, format, _ in _files(part, config)}
 
 
 def _files(part: SourcePart, config: DataConfig) -> Iterator[tuple[SourceFile, str, Extent]]:

@@ -9,7 +9,7 @@ from bertjax.errors import UserError
 from bertjax.progress import Progress
 
 # Beam adds the step to the message of an error that a worker raised.
-_USER_ERROR = re.compile(r"UserError: (.*) \[while running '")
+_USER_ERROR = re.compile(r"(?:UserError|MismatchError): (.*) \[while running '")
 
 
 @contextlib.contextmanager
@@ -47,6 +47,8 @@ def beam_runner(options: Sequence[str] = ()) -> Iterator[RunStage]:
             # traceback.
             message = _USER_ERROR.search(f"{type(error).__name__}: {error}")
             if message:
+                # Never a `MismatchError`, after which results are removed: other workers may still
+                # be writing theirs.
                 raise UserError(message[1]) from error
             raise
         progress(stage, len(items), len(items))

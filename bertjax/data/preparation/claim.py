@@ -2,6 +2,8 @@
 
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from etils import epath
@@ -12,16 +14,17 @@ from bertjax.data.preparation.splits import count
 from bertjax.data.preparation.tokenize_corpus import TOKENIZER
 from bertjax.data.records.manifest import WORK
 from bertjax.data.tokenizers.tokenizer import is_opened_from
-from bertjax.errors import check, disk_errors
+from bertjax.errors import MismatchError, UserError, check, disk_errors
 from bertjax.storage import read_json, write_whole
 
 log = logging.getLogger("bertjax")
 
-RULES = 2
+RULES = 3
 """Number of the rules by which settings and sources become bytes.
 
 It grows whenever the same settings and sources give other bytes than before. 1, in files without
-a number: a random B came from the documents of the same range only.
+a number: a random B came from the documents of the same range only. 2: a held-out split had pairs
+even where its documents have one sentence each.
 """
 FIELDS_WITHOUT_EFFECT = (
     "workers",
@@ -88,21 +91,41 @@ def claim(folder: epath.Path, inputs: dict[str, Any]) -> None:
     write_whole(path, json.dumps({"rules": RULES, **inputs}, indent=2).encode())
 
 
-def release(folder: epath.Path) -> None:
-    """Undo `claim`, unless there are results, so that other settings may be tried at once."""
-    plan = folder / WORK / "plan.json"
-    no_results = {plan.name, count.FOLDER, snapshots.FOLDER}
-    results = {path.name for path in plan.parent.iterdir()} - no_results
-    if not results and not (folder / TOKENIZER).exists():
+@contextmanager
+def released_if_refused(folder: epath.Path) -> Iterator[None]:
+    """Undo `claim` if the block raises `UserError`, unless there are results of an earlier start.
+
+    So other settings may be tried at once, and no work is lost.
+    """
+    try:
+        yield
+    except UserError:
+        plan = folder / WORK / "plan.json"
+        no_results = {plan.name, count.FOLDER, snapshots.FOLDER}
+        results = {path.name for path in plan.parent.iterdir()} - no_results
+        if not results and not (folder / TOKENIZER).exists():
+            # It is gone already where a stage of the block was refused.
+            plan.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def discarded_if_refused(
+    folder: epath.Path, refusal: type[UserError] = MismatchError
+) -> Iterator[None]:
+    """Undo `claim` and remove all results if the block raises `refusal`.
+
+    The same settings and sources give the same `MismatchError` at each start. So the way out is
+    another setting or source, which the folder would not take any more.
+    """
+    try:
+        yield
+    except refusal:
+        plan = folder / WORK / "plan.json"
+        _remove_results(folder, plan)
+        # Last: until then what is left is found to be of this preparation.
         plan.unlink()
-
-
-def discard(folder: epath.Path) -> None:
-    """Undo `claim` and remove all results, so that other settings may be tried in the folder."""
-    plan = folder / WORK / "plan.json"
-    _remove_results(folder, plan)
-    # Last: until then what is left is found to be of this preparation.
-    plan.unlink()
+        raise
 
 
 def _remove_results(folder: epath.Path, plan: epath.Path) -> None:

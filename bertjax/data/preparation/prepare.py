@@ -31,15 +31,12 @@ from bertjax.data.preparation.claim import (
     check_same_inputs,
     check_same_vocabulary,
     claim,
-    discard,
-    release,
+    discarded_if_refused,
+    released_if_refused,
     settings_of,
 )
-from bertjax.data.preparation.inputs.document_pool import (
-    TokenizedCorpus,
-    config_of_split,
-    forget_pool,
-)
+from bertjax.data.preparation.inputs.document_pool import TokenizedCorpus, forget_pool
+from bertjax.data.preparation.inputs.pair_survey import config_of_split
 from bertjax.data.preparation.outcome import Outcome, make_manifest, read_counts
 from bertjax.data.preparation.runners import Runner, RunStage, WorkItem, local_runner
 from bertjax.data.preparation.shard_assignment import Plan, plan_shards
@@ -88,7 +85,8 @@ class _Preparation:
 
     def run_stage(self, stage: str, items: Sequence[WorkItem]) -> None:
         """Run the items, and return when all are done."""
-        self.run(stage, items, self.progress)
+        with discarded_if_refused(self.folder):
+            self.run(stage, items, self.progress)
 
 
 def prepare(
@@ -122,11 +120,8 @@ def prepare(
     claim(folder, inputs)
     # This process may have prepared another corpus in a folder of the same name.
     load.cache_clear()
-    try:
+    with released_if_refused(folder):
         files, taken = snapshots.take_snapshots(config, folder, sources, progress)
-    except UserError:
-        release(folder)
-        raise
     # A runner may write its work items to a disk. All of them read files, and need no password.
     config = _without_passwords(config)
     work_units = make_work_units(files)
@@ -144,7 +139,8 @@ def prepare(
         for shard in preparation.plan.shards()
     ]
     outcome = Outcome(read, reports, preparation.moved, taken)
-    manifest = make_manifest(config, configs, tokenizer, inputs, outcome)
+    with discarded_if_refused(folder):
+        manifest = make_manifest(config, configs, tokenizer, inputs, outcome)
     progress("describe", 0, 0)
     tfds_metadata.write(folder, manifest)
     # Everything but the clean-up is done now: a folder with a manifest is finished.
@@ -155,16 +151,13 @@ def prepare(
 
 def _with_bound(preparation: _Preparation) -> _Preparation:
     """Return the preparation with the bound between its splits, as its documents require it."""
-    try:
+    with released_if_refused(preparation.folder):
         bound = choose_bound(
             preparation.config.data,
             preparation.folder_path,
             preparation.work_units,
             preparation.run_stage,
         )
-    except UserError:
-        release(preparation.folder)
-        raise
     plan = dataclasses.replace(preparation.plan, heldout_bound=bound.value)
     return dataclasses.replace(preparation, plan=plan, moved=bound.moved)
 
@@ -178,21 +171,25 @@ def _make_tokenizer(preparation: _Preparation) -> Tokenizer:
         tokenizer = load_tokenizer(saved)
         check_same_vocabulary(config, folder, tokenizer.fingerprint)
         return tokenizer
-    if config.tokenizer.vocab_file:
-        tokenizer = open_vocabulary(config.tokenizer)
-    else:
-        tokenizer = _train_tokenizer(preparation)
-    # Without `transformers`, whose import takes as long as a small corpus does: both read the file
-    # tokenizer.json, and export compares with both.
-    check_export(tokenizer, config.tokenizer.vocab_file or saved, with_transformers=False)
+    vocab_file = config.tokenizer.vocab_file
+    sample = [] if vocab_file else _take_sample(preparation)
+    # Any error: here the folder has a sample at most, which costs little.
+    with discarded_if_refused(folder, UserError):
+        if vocab_file:
+            tokenizer = open_vocabulary(config.tokenizer)
+        else:
+            tokenizer = train_tokenizer(config.tokenizer, sample)
+        # Without `transformers`, whose import takes as long as a small corpus does: both read the
+        # file tokenizer.json, and export compares with both.
+        check_export(tokenizer, vocab_file or saved, with_transformers=False)
     tokenizer.save(saved)
     # Only now: a kill during the training must not cost the sample.
     _remove(folder / WORK / vocabulary_sample.FOLDER)
     return tokenizer
 
 
-def _train_tokenizer(preparation: _Preparation) -> Tokenizer:
-    """Train a tokenizer on a sample of the corpus."""
+def _take_sample(preparation: _Preparation) -> list[str]:
+    """Take the sample of the corpus that a tokenizer is trained on."""
     config, plan, folder = preparation.config, preparation.plan, preparation.folder_path
     corpus_bytes = _text_bytes(preparation.work_units)
     items = []
@@ -201,10 +198,9 @@ def _train_tokenizer(preparation: _Preparation) -> Tokenizer:
         items.append(WorkItem(vocabulary_sample.take, arguments))
     preparation.run_stage("sample", items)
     preparation.progress("train tokenizer", 0, 0)
-    sample = vocabulary_sample.read(
+    return vocabulary_sample.read(
         preparation.folder, preparation.unit_names, config.tokenizer.train_characters
     )
-    return train_tokenizer(config.tokenizer, sample)
 
 
 def _tokenize(preparation: _Preparation) -> Counter[str]:
@@ -239,12 +235,8 @@ def _make_shards(preparation: _Preparation, tokens: int) -> dict[str, Config]:
         near_duplicates_dropped=threshold > 0,
         preparation=uuid.uuid4().hex,
     )
-    try:
+    with discarded_if_refused(preparation.folder):
         configs = {split: config_of_split(split, config, corpus) for split in SPLITS}
-    except UserError:
-        # The way out is another setting, which this folder would not take any more.
-        discard(preparation.folder)
-        raise
     items = []
     for shard in plan.shards():
         items.append(WorkItem(build_shard.build, (configs[shard.split], corpus, shard)))

@@ -1,14 +1,17 @@
 """TFRecord files of other BERT data scripts: which ones a split has, and the records in them."""
 
 import hashlib
+import os
 import re
+import zlib
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import numpy as np
 from etils import epath
 
 from bertjax.data.records import record_format
-from bertjax.data.records.manifest import FILE, SPLITS, WORK
+from bertjax.data.records.manifest import FILE, WORK, Manifest
 from bertjax.data.records.record_format import FOOTER_BYTES, HEADER_BYTES
 from bertjax.errors import check, mismatch
 from bertjax.file_kinds import HEAD_BYTES, kind_of
@@ -32,6 +35,8 @@ HELDOUT_WORDS = frozenset((
 # The original's scripts write both; a shard's number, or the ending of a compression, may follow.
 ENDINGS = (".tfrecord", ".tf_record")
 GZIP = ".gz"
+ZLIB_BYTES = 4096
+"""Bytes of which ZLIB makes a record's header; its own tables come first."""
 MAX_NAMES = 5
 """Number of file names that a line about a split has."""
 # Between letters and anything else, and before a capital that begins a word, as in "wikiDevSet".
@@ -47,7 +52,27 @@ def foreign_paths(folder: epath.Path, split: str) -> list[epath.Path]:
     `folder`. Folders in `folder` are looked into if it has no such file itself. Raises `UserError`
     if a file's name and its folder disagree.
     """
-    return [path for path in _files(folder) if _split_of(path, folder) == split]
+    with _errors(folder):
+        files = _files(folder)
+    return [path for path in files if _split_of(path, folder) == split]
+
+
+def check_all_named(folder: epath.Path, manifest: Manifest) -> None:
+    """Raise `UserError` if a prepared folder has a TFRecord file that its manifest does not name.
+
+    Nothing would read such a file.
+    """
+    shards = {shard.name for shard in manifest.shards}
+    with _errors(folder):
+        others = [path for path in _entries(folder) if _is_named(path) and path.name not in shards]
+    for path in others:
+        check(
+            # What a killed preparation leaves while it writes a shard.
+            path.name.endswith(".unfinished"),
+            where=str(path),
+            found="a TFRecord file that manifest.json does not name",
+            expected="a folder of its own for the files of another script",
+        )
 
 
 def split_told_by(name: str) -> str:
@@ -59,17 +84,6 @@ def split_told_by(name: str) -> str:
     if words & TRAINING_WORDS:
         return "train"
     return "validation" if words & HELDOUT_WORDS else ""
-
-
-def describe_files(folder: epath.Path) -> list[str]:
-    """Return one line for each split that has files: its files, and how many rows they have."""
-    lines: list[str] = []
-    for split in SPLITS:
-        paths = foreign_paths(folder, split)
-        rows = [len(record_spans(path, map_file(path))) for path in paths]
-        if paths:
-            lines.append(describe_split(folder, split, paths, sum(rows)))
-    return lines
 
 
 def describe_split(folder: epath.Path, split: str, paths: list[epath.Path], rows: int) -> str:
@@ -84,22 +98,30 @@ def describe_split(folder: epath.Path, split: str, paths: list[epath.Path], rows
 def _files(folder: epath.Path) -> list[epath.Path]:
     """The TFRecord files of a folder, in an order that is the same at each start and host."""
     entries = _entries(folder)
+    above = frozenset([os.path.realpath(folder)])
     named = [path for path in entries if _is_named(path)]
     files: list[epath.Path] = []
     # Spark writes a folder `NAME.tfrecord` with the files in it.
     for path in named or entries:
-        files += _files_below(path, bool(named)) if path.is_dir() else [path] * bool(named)
+        if path.is_dir():
+            files += _files_below(path, bool(named), above)
+        elif named:
+            files.append(path)
     return files
 
 
-def _files_below(folder: epath.Path, named: bool) -> list[epath.Path]:
+def _files_below(folder: epath.Path, named: bool, above: frozenset[str]) -> list[epath.Path]:
     files: list[epath.Path] = []
+    real = os.path.realpath(folder)
+    # A link back to a folder that it is in: the files there have been found.
+    if real in above:
+        return files
     # A prepared folder is no part of another one.
     if (folder / FILE).exists() or (folder / WORK).exists():
         return files
     for path in _entries(folder):
         if path.is_dir():
-            files += _files_below(path, named or _is_named(path))
+            files += _files_below(path, named or _is_named(path), above | {real})
         # Beside the records Spark writes `_SUCCESS`.
         elif _is_named(path) or (named and not path.name.startswith("_")):
             files.append(path)
@@ -144,8 +166,9 @@ def record_spans(path: epath.Path, file: np.ndarray) -> np.ndarray:
         length = int.from_bytes(header[:8], "little")
         where = f"{path}: record {len(spans)}"
         if not _is_header(header):
-            kind = None if position else kind_of(file[:HEAD_BYTES].tobytes())
-            begins_with = kind.name if kind else f"a broken header at byte {position}"
+            begins_with = f"a broken header at byte {position}"
+            if not position:
+                begins_with = _kind_name(file) or begins_with
             raise mismatch(where=where, found=begins_with, expected="a TFRecord header")
         begin = position + HEADER_BYTES
         end = begin + length
@@ -163,8 +186,13 @@ def record_spans(path: epath.Path, file: np.ndarray) -> np.ndarray:
 def map_file(path: epath.Path) -> np.ndarray:
     """Map a file's bytes, uint8; those of a GZIP file after it was decompressed into the cache.
 
-    A file in a store is copied to the cache too.
+    A file in a store is copied to the cache too. Raises `UserError` if it cannot be read.
     """
+    with _errors(path):
+        return _mapped(path)
+
+
+def _mapped(path: epath.Path) -> np.ndarray:
     # An empty file cannot be mapped.
     if path.stat().length == 0:
         return np.zeros(0, np.uint8)
@@ -183,6 +211,25 @@ def map_file(path: epath.Path) -> np.ndarray:
     return np.memmap(local, np.uint8, "r")
 
 
+def _kind_name(file: np.ndarray) -> str:
+    """What a file without a TFRecord header is, by its first bytes; "" if that is not known."""
+    kind = kind_of(file[:HEAD_BYTES].tobytes())
+    if kind:
+        return kind.name
+    # TFRecordWriter's other compression. Its first bytes may begin anything else, so they are
+    # decompressed.
+    try:
+        content = zlib.decompressobj().decompress(file[:ZLIB_BYTES].tobytes(), HEADER_BYTES)
+    except zlib.error:
+        return ""
+    return "ZLIB data (GZIP is read)" if _is_header(content) else ""
+
+
+def _errors(path: epath.Path) -> AbstractContextManager[None]:
+    """Turn an error of the system, such as for a link that leads nowhere, into a `UserError`."""
+    return read_errors(str(path), "", bytes)
+
+
 def _is_header(header: bytes) -> bool:
     """True if the bytes are a record's length and the right checksum of it."""
     stored = int.from_bytes(header[8:], "little")
@@ -192,7 +239,11 @@ def _is_header(header: bytes) -> bool:
 
 def _digest(path: epath.Path, what: str) -> str:
     """The name in the cache of something made from a file; it changes when the file does."""
-    return hashlib.sha256(f"{what} {path} {version_of(path)}".encode()).hexdigest()
+    facts = f"{path} {version_of(path)}"
+    if is_local(path):
+        # A file of the same size may be written in the same second, or at another place.
+        facts += f" {os.path.realpath(path)} {os.stat(path).st_mtime_ns}"
+    return hashlib.sha256(f"{what} {facts}".encode(errors="surrogateescape")).hexdigest()
 
 
 def _decompressed(path: epath.Path, head: bytes) -> Iterator[bytes]:

@@ -7,7 +7,13 @@ import numpy as np
 from etils import epath
 
 from bertjax.data.records import record_format
-from bertjax.data.records.foreign_files import describe_split, map_file, record_spans
+from bertjax.data.records.foreign_files import (
+    describe_split,
+    foreign_paths,
+    map_file,
+    record_spans,
+)
+from bertjax.data.records.manifest import SPLITS
 from bertjax.data.records.record_format import FOOTER_BYTES, Schema
 from bertjax.errors import UserError, check, mismatch, needs_extra
 from bertjax.types import Batch
@@ -30,13 +36,19 @@ class ForeignRecords:
     """
 
     def __init__(
-        self, paths: Sequence[epath.Path], schema: Schema, *, any_predictions: bool = False
+        self,
+        paths: Sequence[epath.Path],
+        schema: Schema,
+        *,
+        any_predictions: bool = False,
+        lengths_from: str = "",
     ):
         """Find the bytes of each record, and look at every id once.
 
         The schema's number of predictions becomes 0 if the first record is not masked; with
-        `any_predictions` it becomes the first record's. Raises `UserError` for a file that is
-        truncated or no TFRecord file, or whose records are damaged, have other lengths than the
+        `any_predictions` it becomes the first record's. `lengths_from` says in messages where the
+        schema's lengths are from; empty: from the configuration. Raises `UserError` for a file that
+        is truncated or no TFRecord file, or whose records are damaged, have other lengths than the
         schema, or values outside a feature's range.
         """
         self._paths = list(paths)
@@ -48,17 +60,19 @@ class ForeignRecords:
         self._lengths_from = "as data.max_seq_length and data.max_predictions_per_seq say"
         if any_predictions:
             self._lengths_from = "as data.max_seq_length says, or as in the first record"
+        self._lengths_from = lengths_from or self._lengths_from
         self.schema = schema
         if len(self):
             self._take_first_record(any_predictions)
         # All records are read now, because no manifest has the largest id, and so that errors are
         # found before the first step.
-        self.max_id = 0
+        self.max_id = self.max_segment = 0
         for begin in range(0, len(self), SCAN_RECORDS):
             batch = self.read(np.arange(begin, min(begin + SCAN_RECORDS, len(self))))
             for name in ("input_ids", "masked_lm_ids"):
                 if name in batch:
                     self.max_id = max(self.max_id, int(batch[name].max()))
+            self.max_segment = max(self.max_segment, int(batch["segment_ids"].max()))
 
     def __len__(self) -> int:
         return len(self._spans)
@@ -158,7 +172,8 @@ class ForeignRecords:
         """Raise `UserError` for a value outside its feature's range.
 
         Such a value would silently wrap around in int32, or a gather would use another position.
-        The upper bound of ids is the vocabulary size, which is checked with `max_id`.
+        The upper bounds of ids and segments are the model's, and are checked with `max_id` and
+        `max_segment`.
         """
         # Of the other integers the limit is int32's, the type in a batch.
         limits = {
@@ -212,3 +227,59 @@ class ForeignRecords:
                 found=f"a {kind}",
                 expected=f"a {expected}",
             )
+
+
+def describe_files(folder: epath.Path) -> list[str]:
+    """Return one line for each split that has files: its rows, its files, and what is in them.
+
+    All records are read. Raises `UserError` for what training would refuse with any configuration:
+    damaged records, ones of other lengths than the first of all, values outside a feature's range.
+    """
+    lines: list[str] = []
+    ids = 0
+    for split in SPLITS:
+        paths = foreign_paths(folder, split)
+        if not paths:
+            continue
+        of_split, labels = _first_lengths(paths)
+        ids = ids or of_split
+        records = ForeignRecords(
+            paths,
+            # One prediction stands for any number: the first record says how many.
+            Schema(ids, 1, sentences=labels),
+            any_predictions=True,
+            lengths_from="as in the first record",
+        )
+        line = records.describe(folder, split)
+        if len(records):
+            line += (
+                f"; {ids:,} ids and {records.schema.max_predictions_per_seq:,} predictions a row, "
+                f"ids to {records.max_id:,}, segments to {records.max_segment}"
+            )
+        lines.append(line)
+    return lines
+
+
+def _first_lengths(paths: Sequence[epath.Path]) -> tuple[int, int]:
+    """The numbers of ids and of sentence labels in the first record of some files; 0 for none."""
+    with needs_extra("data"):
+        import tensorflow as tf
+        from google.protobuf.message import DecodeError
+
+    for path in paths:
+        file = map_file(path)
+        for begin, end in record_spans(path, file)[:1]:
+            try:
+                features = tf.train.Example.FromString(file[begin:end].tobytes()).features.feature
+            except DecodeError:
+                return 1, 0  # reading it names the fault
+            counts = {name: len(each.int64_list.value) for name, each in features.items()}
+            ids = counts.get("input_ids") or counts.get(MODEL_GARDEN_NAMES["input_ids"], 0)
+            check(
+                ids > 0,
+                where=f"{path}: record 0: input_ids",
+                found="0 values",
+                expected="the ids of a row",
+            )
+            return ids, counts.get("next_sentence_labels", 0)
+    return 0, 0

@@ -27,11 +27,14 @@ def describe_pairs(manifest: Manifest, split: str) -> str:
     if objective == "none" or not manifest.split(split):
         return ""
     title = objective.replace("_", " ")
-    if not manifest.schemas[split].sentences:
-        return f"{title}: no pairs, for the split has one document"
 
     def count(name: str) -> int:
         return manifest.counts.get(f"{split}_{name}", 0)
+
+    if not manifest.schemas[split].sentences:
+        if count("documents") == 1:
+            return f"{title}: no pairs, for the split has one document"
+        return f"{title}: no pairs, for nearly all documents of the split have one sentence"
 
     if f"{split}_{PAIRS_WITH_NEXT}" in manifest.counts:
         with_next, without = count(PAIRS_WITH_NEXT), count(PAIRS_WITHOUT_NEXT)

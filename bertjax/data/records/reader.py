@@ -38,6 +38,8 @@ class PreparedRecords:
         self._starts = np.cumsum([0] + [info.records for info in infos])
         self.max_id = max((info.max_id for info in infos), default=0)
         """The largest id in any record."""
+        self.max_segment = 1 if self.schema.sentences else 0
+        """The largest segment in any record: a pair has the segments 0 and 1."""
         self.skipped: set[int] = set()
         """Numbers of the damaged records that were read as zeros so far."""
 

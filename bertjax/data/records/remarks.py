@@ -24,11 +24,22 @@ def remarks(manifest: Manifest) -> list[str]:
     They follow from the counts in the manifest; folders of earlier versions lack some of these.
     """
     return [
+        *_cut_documents(manifest),
         *_moved_documents(manifest),
         *_large_documents(manifest),
         *_heldout_share(manifest),
         *_missing_scripts(manifest),
     ]
+
+
+def _cut_documents(manifest: Manifest) -> Iterator[str]:
+    cuts = manifest.counts.get("long_document_cuts", 0)
+    if cuts:
+        yield (
+            f"documents of more than about a million characters were cut in {cuts:,} places; the "
+            "parts count as documents of their own: they may be in different splits, and one the "
+            "random next of another"
+        )
 
 
 def _moved_documents(manifest: Manifest) -> Iterator[str]:

@@ -7,7 +7,8 @@ import numpy as np
 from etils import epath
 
 from bertjax.data.records import record_format
-from bertjax.data.records.foreign_files import describe_files
+from bertjax.data.records.foreign_files import check_all_named
+from bertjax.data.records.foreign_records import describe_files
 from bertjax.data.records.manifest import SPLITS, WORK, Manifest, read_manifest
 from bertjax.data.records.pair_counts import describe_pairs
 from bertjax.data.records.reader import PreparedRecords
@@ -44,6 +45,7 @@ def summarize(folder: epath.PathLike, *, examples: int = 3) -> str:
         raise UserError(
             f"{path}: found no manifest.json, expected a folder that bertjax prepare finished"
         )
+    check_all_named(path, manifest)
     tokenizer = load_tokenizer(path / "tokenizer")
     lines = [f"prepared: {path}", f"vocabulary: {manifest.vocab_size:,}"]
     lines.append(manifest.describe_counts())

@@ -76,8 +76,8 @@ def read_tokenizer_folder(
     `vocab.json` with `merges.txt`, and `tokenizer.json` alone, if that holds WordPiece or
     byte-level BPE. `lowercase` counts only where the folder does not say (one with `vocab.txt`
     alone); None: uncased then. Raises `UserError` naming the file that is broken, or that asks for
-    what is not supported: tokens beyond the vocabulary, or text treated otherwise than by BERT,
-    RoBERTa or ALBERT.
+    what is not supported: registered tokens for which the model has no row, or text treated
+    otherwise than by BERT, RoBERTa or ALBERT where the folder's class is one of theirs.
     """
     path = epath.Path(folder)
     settings = _read_if_there(path / SETTINGS_FILE)
@@ -89,6 +89,9 @@ def read_tokenizer_folder(
         check_words(path, settings, _read_if_there(path / MODEL_FILE))
     if isinstance(tokenizer, WordPiece):
         entries = tokenizer.pieces(range(tokenizer.vocab_size))
+        advice = case_advice(settings, lowercase)
+        if (path / ENGINE_FILE).exists() and takes_file(path, settings):
+            advice = f"as {ENGINE_FILE} says"
         warn_of_odd_lines(path, entries)
         warn_of_unreachable(
             path,
@@ -96,7 +99,7 @@ def read_tokenizer_folder(
             tokenizer.lowercase,
             tokenizer.strip_accents,
             [token.content for token in tokenizer.registered],
-            case_advice(settings, lowercase),
+            advice,
         )
     return tokenizer
 
@@ -158,7 +161,7 @@ def _wordpiece(
         check_bool(f"{where}: strip_accents", accents)
     chinese = settings.get("tokenize_chinese_chars", normalizer.get("handle_chinese_chars", True))
     check(chinese is True, where=f"{where}: tokenize_chinese_chars", found=chinese, expected="true")
-    entries, content = read_entries(file, content)
+    entries, _ = read_entries(file, content)
     kept = _kept(path, settings, engine, entries, SPECIAL_TOKENS)
     content = with_new_entries(file, content, kept.new)
     tokenizer = WordPiece(file, content, uncased, accents, registered=kept.tokens)

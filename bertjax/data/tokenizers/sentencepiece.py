@@ -41,7 +41,7 @@ from bertjax.data.tokenizers.vocabulary import (
     token_begins,
 )
 from bertjax.data.tokenizers.word_starts import FIRST_RULE, WORD_RULE, begins_unspaced
-from bertjax.errors import UserError, check, one_line
+from bertjax.errors import UserError, check, mismatch, one_line
 
 FILE = "spiece.model"
 # The first rule of `word_starts`: it matches a piece that begins a word. That is a piece after a
@@ -56,6 +56,12 @@ _STARTS_WORD = re.compile(
 COMMA_PENALTY = 100.0
 _COMMA_AFTER_DIGIT = re.compile(r"\d,$")
 _SPACES_AND_MASK = re.compile(r"\s+" + re.escape(MASK))
+MAX_SENTENCE_BYTES = 1 << 20
+"""Sentences that are longer are left out of the training, because the trainer asks for a limit."""
+# What the trainer's trainer_interface.cc says where a vocabulary is too small, and the conditions
+# that it quotes where it has no sentence, or only white space.
+_NEEDED_PIECES = re.compile(r"smaller than required_chars\. \d+ vs (\d+)")
+_NO_TEXT = ("!sentences_.empty()", "(all_chars_count) > (0)")
 # For [MASK], and for itself in a text. Of the private use area, which no model knows.
 STAND_IN, _OTHER_UNKNOWN = "\ue000", "\ue001"
 
@@ -134,15 +140,12 @@ class SentencePiece:
                 # NFKC with the rules of neural machine translation; "cf" folds case.
                 normalization_rule_name="nmt_nfkc_cf" if config.lowercase else "nmt_nfkc",
                 hard_vocab_limit=False,  # a small corpus may give fewer pieces
-                max_sentence_length=1 << 20,  # bytes; longer ones would be left out silently
+                max_sentence_length=MAX_SENTENCE_BYTES,
                 num_threads=1,  # sums over several threads differ in their last digits
                 minloglevel=2,
             )
         except (RuntimeError, OSError) as error:
-            reason = one_line(error, limit=None)
-            raise UserError(
-                f"tokenizer: found too little text for {config.vocab_size} pieces ({reason})"
-            ) from error
+            raise _training_error(error, config.vocab_size) from error
         content = model.getvalue()
         if config.kind == "unigram":
             # So that `tokenizer.json` gives the same ids where segmentations score alike.
@@ -317,3 +320,22 @@ def _open_model(path: object, content: bytes) -> spm.SentencePieceProcessor:
     except (RuntimeError, OSError) as error:
         reason = one_line(error, limit=None)
         raise UserError(f"{path}: found no SentencePiece model ({reason})") from error
+
+
+def _training_error(error: Exception, vocab_size: int) -> UserError:
+    """Say why SentencePiece's trainer refuses."""
+    reason = one_line(error, limit=None)
+    needed = _NEEDED_PIECES.search(reason)
+    if needed:
+        return mismatch(
+            where="tokenizer.vocab_size",
+            found=vocab_size,
+            expected=f"{needed[1]} or more: the special tokens and the characters of the text",
+        )
+    if any(condition in reason for condition in _NO_TEXT):
+        return mismatch(
+            where="tokenizer",
+            found="no text to train on",
+            expected=f"words, in sentences of {MAX_SENTENCE_BYTES:,} bytes or less",
+        )
+    return UserError(f"tokenizer: SentencePiece cannot be trained on this text ({reason})")

@@ -96,17 +96,19 @@ class WordPiece:
         map and breaks ties by those numbers. Characters that are given as "special" tokens are
         numbered first and in the given order, so here all are.
         """
-        sentences = list(texts)
-        engine = _engine(models.WordPiece(unk_token=UNK), config.lowercase, config.strip_accents)
         # A character may need two entries: one to begin a word and one to continue a word.
         limit = (config.vocab_size - len(SPECIAL_TOKENS)) // 2
-        alphabet, continuing = _characters(engine, sentences, limit)
         check(
-            alphabet,
-            where="tokenizer",
-            found="no text to train on",
-            expected="words, and room for 7 entries or more",
+            limit > 0,
+            where="tokenizer.vocab_size",
+            found=config.vocab_size,
+            expected=f"{len(SPECIAL_TOKENS) + 2} or more: the special tokens, and a character that"
+            " begins and one that continues a word",
         )
+        sentences = list(texts)
+        engine = _engine(models.WordPiece(unk_token=UNK), config.lowercase, config.strip_accents)
+        alphabet, continuing = _characters(engine, sentences, limit)
+        check(alphabet, where="tokenizer", found="no text to train on", expected="words")
         trainer = trainers.WordPieceTrainer(
             vocab_size=config.vocab_size,
             special_tokens=[*SPECIAL_TOKENS, *(CONTINUES + c for c in continuing)],
@@ -199,8 +201,11 @@ class WordPiece:
         if not self.strip_accents:
             return counts
         for number, chunk in enumerate(chunks):
-            if not chunk.isascii():
-                counts[number] = self._marks.total(chunk)
+            if chunk.isascii():
+                continue
+            for token in self.registered:
+                chunk = chunk.replace(token.content, "")
+            counts[number] = self._marks.total(chunk)
         return counts
 
     def encode_with_masks(self, text: str) -> np.ndarray:

@@ -27,6 +27,18 @@ def test_folders_globs_and_repeats_name_each_file_once(tmp_path):
     assert read == [["In a.txt."], ["In b.txt."], ["In sub/c.txt."]]
 
 
+def test_links_back_to_a_folder_above_add_no_file(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "x.txt").write_text("One.\n")
+    # Several links in each folder would be followed along every path of them.
+    for number in range(4):
+        (tmp_path / "a" / "b" / f"up{number}").symlink_to("..")
+        (tmp_path / "a" / f"self{number}").symlink_to(".")
+    assert [source.name for source in find_sources(DataConfig(corpus=(str(tmp_path),)))] == [
+        str(tmp_path / "a" / "x.txt")
+    ]
+
+
 def test_a_glob_of_folders_gives_the_files_in_them(tmp_path):
     for name in ("wiki/AA/00", "wiki/AB/00", "other/00"):
         (tmp_path / name).parent.mkdir(parents=True)

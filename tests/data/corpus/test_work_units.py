@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertjax.config import DataConfig
+from bertjax.data.corpus.cleaning import LONG_DOCUMENT_CUTS
 from bertjax.data.corpus.formats import decoding, long_texts
 from bertjax.data.corpus.sources import Source, find_sources
 from bertjax.data.corpus.work_units import make_work_units, read_documents
@@ -147,3 +148,59 @@ def test_cleaning_is_counted_over_the_work_units(tmp_path):
 def test_the_parts_of_a_source_do_not_depend_on_other_sources():
     sources = [Source(name, "tfds") for name in ("tfds:a", "tfds:b")]
     assert make_work_units(sources)[0].parts[0] == make_work_units(sources[:1])[0].parts[0]
+
+
+def cuts(folder, unit_bytes, **options):
+    """The work units, the documents that are read, and the places where one was cut in two."""
+    config = DataConfig(corpus=(str(folder),), **options)
+    work_units = make_work_units(find_sources(config), unit_bytes)
+    counts = Counter()
+    documents = [d for work_unit in work_units for d in read_documents(work_unit, config, counts)]
+    return len(work_units), documents, counts[LONG_DOCUMENT_CUTS]
+
+
+@settings(max_examples=60)
+@given(
+    documents=st.lists(st.integers(1, 60), min_size=1, max_size=8),
+    line=st.sampled_from(["abcdefgh", "\u0915\u0916", "\U00020000 b"]),
+    size=st.integers(1, 3000),
+    format=st.sampled_from(["bert", "file", "jsonl"]),
+)
+def test_each_cut_of_a_long_document_is_counted_wherever_work_units_end(
+    tmp_path_factory, documents, line, size, format
+):
+    folder = tmp_path_factory.mktemp("cuts")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(long_texts, "MAX_DOCUMENT_CHARACTERS", 100)
+        patch.setattr(decoding, "BLOCK_BYTES", 64)
+        if format == "file":
+            for number, lines in enumerate(documents):
+                (folder / f"{number}.txt").write_text("\n".join([line] * lines))
+        else:
+            write(folder / "a.txt", [[line] * lines for lines in documents], format)
+        _, read_back, cut = cuts(folder, size, format=format)
+    assert len(read_back) == len(documents) + cut
+    longest = max(documents) * (len(line) + 1)
+    assert cut > 0 or longest <= 2 * 100
+    assert cut == 0 or longest > 100
+
+
+def test_lines_that_are_cut_are_counted_where_a_line_is_a_document(tmp_path, monkeypatch):
+    monkeypatch.setattr(decoding, "BLOCK_BYTES", 64)
+    (tmp_path / "a.txt").write_text("word " * 60 + "\nshort\n")
+    _, read_back, cut = cuts(tmp_path, 10**9, format="line")
+    assert cut > 0
+    assert len(read_back) == 2 + cut
+
+
+def test_a_document_below_the_limit_is_not_cut_in_any_script(tmp_path):
+    # 2.1 million bytes, 700,000 characters: a work unit would end in it.
+    (tmp_path / "a.txt").write_text(
+        "Begin.\n\n" + ("\u4e2d" * 69 + "\u3002\n") * 10_000 + "\nEnd.\n"
+    )
+    for size in (500_000, 1_500_000):
+        _, read_back, cut = cuts(tmp_path, size)
+        assert [len(document) for document in read_back] == [1, 10_000, 1]
+        assert cut == 0
+        _, read_back, cut = cuts(tmp_path, size, format="file")
+        assert (len(read_back), cut) == (1, 0)

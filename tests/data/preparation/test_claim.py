@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import json
 import logging
@@ -203,3 +204,65 @@ def test_a_corpus_that_is_too_small_leaves_the_folder_free_for_other_settings(tm
         assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
     config = config_of(tmp_path / "a.txt", validation_fraction=0.0, sentence_objective="none")
     assert prepare(config, tmp_path / "out").counts["train_documents"] == 1
+
+
+@pytest.mark.parametrize("refused,taken", [
+    ({"vocab_file": "none.txt"}, {}),
+    ({"kind": "byte_bpe"}, {"kind": "byte_bpe", "lowercase": False}),
+    ({"kind": "unigram", "vocab_size": 10}, {}),
+    ({"vocab_size": 6}, {}),
+])  # fmt: skip
+def test_after_a_refused_tokenizer_the_folder_takes_another_one(tmp_path, refused, taken):
+    """Else a user who did as told would read that the settings must stay the same."""
+    (tmp_path / "a.txt").write_text("\n\n".join(f"One two.\nNumber {n}." for n in range(12)))
+    config = config_of(tmp_path / "a.txt")
+    with pytest.raises(UserError):
+        prepare(config.replace(tokenizer=refused), tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").rglob("*")] == [".work"]
+    prepare(config.replace(tokenizer=taken), tmp_path / "out")
+
+
+def test_after_a_refusal_of_written_shards_the_folder_takes_another_setting(tmp_path):
+    """No sentence of one token can be split: this is known only when the shards are written."""
+    (tmp_path / "a.txt").write_text("\n\n".join("abcdefgh"))
+    config = config_of(
+        tmp_path / "a.txt", sentence_objective="sentence_order", validation_fraction=0.0
+    )
+    with pytest.raises(UserError, match="no instance"):
+        prepare(config, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").rglob("*")] == [".work"]
+    prepare(config.replace(data={"sentence_objective": "none"}), tmp_path / "out")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_after_a_refused_line_of_text_the_folder_takes_another_setting(corpus, tmp_path, workers):
+    """The documents are counted until there are enough, so the line is read later."""
+    (corpus / "z.txt").write_bytes(b"good\nbad \xff\n")
+    config = config_of(corpus, workers=workers)
+    with pytest.raises(UserError, match=r"z\.txt, line 2: found the byte 0xff"):
+        prepare(config, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").rglob("*")] == [".work"]
+    if workers == 1:
+        prepare(config.replace(data={"encoding_errors": "replace"}), tmp_path / "out")
+
+
+def test_a_stage_that_fails_for_a_reason_that_passes_keeps_the_work(corpus, tmp_path):
+    """As a full disk does."""
+    config = config_of(corpus)
+
+    @contextlib.contextmanager
+    def runner():
+        def run(stage, items, progress):
+            if stage == "write":
+                raise UserError("a disk is full")
+            for item in items:
+                item.run()
+
+        yield run
+
+    with pytest.raises(UserError, match="a disk is full"):
+        prepare(config, tmp_path / "out", runner=runner())
+    assert (tmp_path / "out" / ".work" / "plan.json").exists()
+    with pytest.raises(UserError, match="expected the same settings, or another folder"):
+        prepare(config.replace(data={"dupe_factor": 2}), tmp_path / "out")
+    prepare(config, tmp_path / "out")

@@ -37,8 +37,12 @@ def test_the_shares_follow_from_the_counts(counts, objective, expected):
 
 
 def test_a_split_without_pairs_says_so_and_one_without_shards_nothing():
-    manifest = manifest_of({}, sentences=0)
+    manifest = manifest_of({"train_documents": 1}, sentences=0)
     assert describe_pairs(manifest, "train") == (
         "next sentence: no pairs, for the split has one document"
+    )
+    manifest = manifest_of({"train_documents": 30}, sentences=0)
+    assert describe_pairs(manifest, "train") == (
+        "next sentence: no pairs, for nearly all documents of the split have one sentence"
     )
     assert describe_pairs(manifest, "validation") == ""

@@ -41,6 +41,7 @@ def test_there_is_nothing_to_say_of_an_even_corpus_or_of_an_earlier_folder():
      "few documents: 2 of 60 moved to split validation, which had too few"),
     ({"train_moved_documents": 1, "train_documents": 1, "validation_documents": 2},
      "few documents: 1 of 3 moved to split train"),
+    ({"long_document_cuts": 1_002}, "documents of more than about a million characters were cut in 1,002 places;"),
     ({"train_largest_document_tokens": 80_000}, "one of 950 documents has 84% of the tokens of split train"),
     ({"validation_largest_document_tokens": 2_501}, "one of 50 documents has 50% of the tokens of split validation"),
     ({"validation_tokens": 1_900}, "held-out documents have 2.0% of the tokens, where data.validation_fraction is 5.0%"),

@@ -228,6 +228,26 @@ def test_broken_settings_of_a_saved_tokenizer_are_an_error_of_one_line(tmp_path,
         load_tokenizer(tmp_path)
 
 
+@pytest.mark.parametrize("kind,size,needed", [
+    ("wordpiece", 6, "7 or more"), ("unigram", 6, r"\d\d or more"), ("unigram", 10, r"\d\d or more"), ("bpe", 10, r"\d\d or more"),
+])  # fmt: skip
+def test_a_vocabulary_too_small_for_the_characters_says_which_size_is_needed(kind, size, needed):
+    with pytest.raises(
+        UserError, match=rf"^tokenizer\.vocab_size: found {size}, expected {needed}: the special"
+    ) as caught:
+        train_tokenizer(TokenizerConfig(kind=kind, vocab_size=size), TEXTS)
+    enough = int(str(caught.value).split("expected ")[1].split()[0])
+    config = TokenizerConfig(kind=kind, vocab_size=enough)
+    assert train_tokenizer(config, TEXTS).vocab_size <= enough
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+@pytest.mark.parametrize("texts", [[], [" "], ["x" * (1 << 20) + "y"]])
+def test_sentencepiece_without_a_sentence_to_train_on_says_so(kind, texts):
+    with pytest.raises(UserError, match=r"^tokenizer: found no text to train on, expected words"):
+        train_tokenizer(TokenizerConfig(kind=kind), texts)
+
+
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"tokenizer: cannot be written"):

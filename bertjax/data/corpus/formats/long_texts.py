@@ -1,17 +1,24 @@
 """Limit of a document's length: a longer one is read as several."""
 
+from collections import Counter
 from collections.abc import Iterator
+
+from bertjax.data.corpus.cleaning import LONG_DOCUMENT_CUTS
 
 # So that memory is bounded.
 MAX_DOCUMENT_CHARACTERS = 1 << 20
 
 
-def split_long(text: str) -> Iterator[str]:
-    """The text in parts of at most `MAX_DOCUMENT_CHARACTERS`; a shorter text is one part."""
+def split_long(text: str, counts: Counter[str]) -> Iterator[str]:
+    """The text in parts of at most `MAX_DOCUMENT_CHARACTERS`; a shorter text is one part.
+
+    Each cut between two parts is counted (`LONG_DOCUMENT_CUTS`).
+    """
     begin = 0
     while len(text) - begin > MAX_DOCUMENT_CHARACTERS:
         end = _part_end(text, begin)
         yield text[begin:end]
+        counts[LONG_DOCUMENT_CUTS] += 1
         begin = end
     yield text[begin:] if begin else text
 

@@ -1,5 +1,6 @@
 """Reader of Parquet: each row of the table is a document."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -13,7 +14,9 @@ from bertjax.errors import UserError, check, mismatch, one_line
 from bertjax.file_kinds import HEAD_BYTES, kind_of
 
 
-def read_parquet(file: SourceFile, config: DataConfig, extent: Extent) -> Iterator[str | None]:
+def read_parquet(
+    file: SourceFile, config: DataConfig, extent: Extent, counts: Counter[str]
+) -> Iterator[str | None]:
     """Yield the texts of an extent of a file, and None for each null."""
     # Imported late, in each function: most corpora are not Parquet.
     import pyarrow as pa
@@ -29,7 +32,7 @@ def read_parquet(file: SourceFile, config: DataConfig, extent: Extent) -> Iterat
         head = raw.read(HEAD_BYTES)
         raw.seek(0)
         try:
-            yield from _read_rows(raw, file.name, config, extent)
+            yield from _read_rows(raw, file.name, config, extent, counts)
         except (pa.ArrowException, OSError) as error:
             kind = kind_of(head)
             if kind and kind.ending != ".parquet":
@@ -40,7 +43,7 @@ def read_parquet(file: SourceFile, config: DataConfig, extent: Extent) -> Iterat
 
 
 def _read_rows(
-    raw: IO[bytes], name: str, config: DataConfig, extent: Extent
+    raw: IO[bytes], name: str, config: DataConfig, extent: Extent, counts: Counter[str]
 ) -> Iterator[str | None]:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -64,7 +67,7 @@ def _read_rows(
             if value is None:
                 yield None
             else:
-                yield from split_long(decode(value, config, f"{name}, row {number}"))
+                yield from split_long(decode(value, config, f"{name}, row {number}"), counts)
 
 
 def _text_type(file: Any, field: str, name: str) -> Any:

@@ -1,5 +1,6 @@
 """Table of the readers, by format."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from bertjax.config import DataConfig
@@ -13,11 +14,15 @@ from bertjax.data.corpus.formats.text_files import read_bert, read_file, read_li
 from bertjax.data.corpus.formats.tfds import read_tfds
 
 
-def _read_python_docs(file: SourceFile, config: DataConfig, extent: Extent) -> Iterator[str]:
+def _read_python_docs(
+    file: SourceFile, config: DataConfig, extent: Extent, counts: Counter[str]
+) -> Iterator[str]:
     yield from python_docs.documents()
 
 
-READERS: dict[str, Callable[[SourceFile, DataConfig, Extent], Iterator[str | None]]] = {
+Reader = Callable[[SourceFile, DataConfig, Extent, Counter[str]], Iterator[str | None]]
+
+READERS: dict[str, Reader] = {
     "bert": read_bert,
     "file": read_file,
     "line": read_line,
@@ -28,7 +33,8 @@ READERS: dict[str, Callable[[SourceFile, DataConfig, Extent], Iterator[str | Non
 }
 """Functions that yield the texts of an extent of a file, by its format.
 
-The caller drops empty texts. An entry that is null, in place of a text, is None.
+The caller drops empty texts. An entry that is null, in place of a text, is None. The places where
+long documents are cut are counted (`cleaning.LONG_DOCUMENT_CUTS`).
 """
 ARCHIVE_READERS: dict[str, Callable[[str, DataConfig, Extent], Iterator[Member]]] = {
     "zip": read_zip,

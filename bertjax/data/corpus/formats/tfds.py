@@ -1,5 +1,6 @@
 """Reader of TensorFlow Datasets: each example is a document."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -55,7 +56,9 @@ def _tfds_split(builder: Any, extent: Extent) -> str:
     return "+".join(slices)
 
 
-def read_tfds(file: SourceFile, config: DataConfig, extent: Extent) -> Iterator[str]:
+def read_tfds(
+    file: SourceFile, config: DataConfig, extent: Extent, counts: Counter[str]
+) -> Iterator[str]:
     name = file.name
     with needs_extra("data"):
         import tensorflow as tf
@@ -84,7 +87,7 @@ def read_tfds(file: SourceFile, config: DataConfig, extent: Extent) -> Iterator[
                 found=f"a value of type {type(value).__name__}",
                 expected="text",
             )
-            yield from split_long(decode(value, config, where))
+            yield from split_long(decode(value, config, where), counts)
             number += 1
     except tf.errors.OpError as error:
         raise UserError(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from etils import epath
 
-from bertjax.config import Config, DataConfig
+from bertjax.config import DataConfig
 from bertjax.data.preparation import documents as docs
 from bertjax.data.preparation import near_duplicates
 from bertjax.data.preparation.documents import Documents
@@ -14,7 +14,6 @@ from bertjax.data.preparation.inputs.instances import max_sentence_length
 from bertjax.data.preparation.shard_assignment import Plan
 from bertjax.data.preparation.tokenize_corpus import parts_of, read_ranges
 from bertjax.data.records.manifest import WORK
-from bertjax.errors import check
 
 
 @dataclass(frozen=True)
@@ -102,65 +101,6 @@ _kept: list[tuple[tuple[TokenizedCorpus, range, DataConfig], DocumentPool]] = []
 """The newest pool of this process, with what it was read for."""
 
 
-def config_of_split(split: str, config: Config, corpus: TokenizedCorpus) -> Config:
-    """Return the configuration by which the rows of a split are made.
-
-    One document gives no random B. A held-out split of one is made without pairs, and the loss of
-    masked words can be computed. Raises `UserError` if it is the training split that has one, or if
-    no document in it has a next sentence: then all labels would be the same.
-    """
-    ranges = corpus.plan.ranges_in(split)
-    if config.data.sentence_objective != "next_sentence" or not ranges:
-        return config
-    survey = survey_split(corpus, ranges, config.data)
-    if split == "train":
-        check(
-            survey.documents != 1,
-            where="split train",
-            found="one document, so that no B is from another",
-            expected="two or more (or data.split_documents, which cuts long ones, "
-            "or data.sentence_objective sentence_order or none)",
-        )
-        check(
-            # That there are none at all is found when the manifest is made.
-            survey.has_next or not survey.documents,
-            where="split train",
-            found="a single sentence in each document, so that no A has a next one",
-            expected="two or more in some (or data.sentence_objective sentence_order or none)",
-        )
-    if survey.documents != 1:
-        return config
-    return config.replace(data={"sentence_objective": "none"})
-
-
-@dataclass(frozen=True)
-class SplitSurvey:
-    """What decides whether pairs of next sentences can be made of a split."""
-
-    documents: int
-    """Documents without duplicates: 0, 1, or 2 for two or more."""
-    has_next: bool
-    """True if a document has two sentences, or one longer than a row, which counts as several."""
-
-
-def survey_split(corpus: TokenizedCorpus, split: range, data: DataConfig) -> SplitSurvey:
-    """Look at the documents in the ranges of a split, until nothing more can be learned."""
-    parts, dropped = corpus.parts(), corpus.dropped()
-    longest = max_sentence_length(data)
-    digests = np.zeros(0, near_duplicates.DIGEST_DTYPE)
-    has_next = False
-    for numbers in _doubling(split):
-        for gathered in read_ranges(parts, numbers):
-            documents, _ = _without_duplicates(gathered, dropped)
-            digests = np.concatenate([digests, _digests(documents)[:2]])[:2]
-            divided = docs.split_long_sentences(documents, longest)
-            has_next = has_next or bool((np.diff(divided.documents) > 1).any())
-            # Nearly always after the first range, so that this takes no time.
-            if len(digests) == 2 and has_next:
-                return SplitSurvey(2, True)
-    return SplitSurvey(len(digests), has_next)
-
-
 def _read_pool(corpus: TokenizedCorpus, numbers: range, min_documents: int) -> DocumentPool:
     parts, dropped = corpus.parts(), corpus.dropped()
     split = corpus.plan.split_of(numbers.start)
@@ -171,7 +111,7 @@ def _read_pool(corpus: TokenizedCorpus, numbers: range, min_documents: int) -> D
         if ranges and count >= min_documents:
             break
         for number, gathered in zip(some, read_ranges(parts, some), strict=True):
-            documents, kept = _without_duplicates(gathered, dropped)
+            documents, kept = without_duplicates(gathered, dropped)
             contents.append(documents)
             own = range(count, count + len(documents))
             ranges[number] = RangeInPool(own, len(documents.sentences) - 1, *kept)
@@ -200,12 +140,12 @@ def _doubling(numbers: range) -> Iterator[range]:
         begin, size = begin + size, 2 * size
 
 
-def _without_duplicates(
+def without_duplicates(
     gathered: Documents, dropped: np.ndarray
 ) -> tuple[Documents, tuple[int, int]]:
     """Return the documents sorted by digest, and the numbers of duplicates and near-duplicates.
 
-    Documents whose digests are in `dropped` are the near-duplicates.
+    These are left out. Documents whose digests are in `dropped` are the near-duplicates.
     """
     # Documents with the same digest have the same content, so it does not matter which one is kept.
     unique, first = np.unique(_digests(gathered), return_index=True)

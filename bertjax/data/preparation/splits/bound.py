@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from etils import epath
 
 from bertjax.config import DataConfig
-from bertjax.data.corpus.work_units import WorkUnit
+from bertjax.data.corpus.work_units import WorkUnit, formats_of
 from bertjax.data.preparation.shard_assignment import bound_of
 from bertjax.data.preparation.splits.count import Extremes, RunItems, count, needed_documents
 from bertjax.data.records.manifest import WORK
@@ -62,7 +62,7 @@ def choose_bound(
         expected="less than 1, so that there are training documents",
     )
     extremes = count(data, folder, work_units, run)
-    _check_enough(data, extremes)
+    _check_enough(data, work_units, extremes)
     needed = needed_documents(data)
     # A held-out document alone is written without pairs.
     needed["validation"] = min(needed["validation"], len(extremes.lowest) - needed["train"])
@@ -86,7 +86,7 @@ def moved_bound(bound: int, extremes: Extremes, needed: dict[str, int]) -> Bound
     return Bound(bound)
 
 
-def _check_enough(data: DataConfig, extremes: Extremes) -> None:
+def _check_enough(data: DataConfig, work_units: Sequence[WorkUnit], extremes: Extremes) -> None:
     """Raise `UserError` unless there are documents to train on and, if asked for, to hold out."""
     # Exact where it is too small.
     documents = len(extremes.lowest)
@@ -107,11 +107,11 @@ def _check_enough(data: DataConfig, extremes: Extremes) -> None:
         documents >= for_training + (data.validation_fraction > 0),
         where="data.corpus",
         found=f"{documents} document{'s' if documents > 1 else ''} (copies count once)",
-        expected="; or ".join([least, *_ways_out(data, extremes)]),
+        expected="; or ".join([least, *_ways_out(data, work_units, extremes)]),
     )
 
 
-def _ways_out(data: DataConfig, extremes: Extremes) -> list[str]:
+def _ways_out(data: DataConfig, work_units: Sequence[WorkUnit], extremes: Extremes) -> list[str]:
     """List the settings with which so few documents are enough."""
     documents = len(extremes.lowest)
     for_training = needed_documents(data)["train"]
@@ -127,6 +127,7 @@ def _ways_out(data: DataConfig, extremes: Extremes) -> list[str]:
     size = min(STRETCH_CHARACTERS, extremes.characters // STRETCHES)
     if size >= MIN_STRETCH_CHARACTERS:
         ways.append(f"data.split_documents {size}, which cuts long documents")
-    if data.format in ("auto", "bert"):
+    # In the other formats a blank line does not end a document.
+    if "bert" in formats_of(work_units, data):
         ways.append("a blank line between documents of plain text")
     return ways

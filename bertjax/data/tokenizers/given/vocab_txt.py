@@ -61,12 +61,19 @@ def read_entries(path: object, content: bytes) -> Entries:
 def with_new_entries(path: object, content: bytes, new: Sequence[str]) -> bytes:
     """Return the content of a `vocab.txt` with further entries, whose ids are the next ones.
 
-    Raises `UserError` where a line cannot hold an entry, or where lines that repeat entries leave
-    it open which id is the next one.
+    Raises `UserError` where a line cannot hold an entry, or where repeated or blank lines make the
+    next id another one in other programs.
     """
+    entries, read = read_entries(path, content)
     if not new:
-        return content
-    entries, content = read_entries(path, content)
+        return read
+    last = content.decode().removesuffix("\n").rpartition("\n")[2]
+    check(
+        last.rstrip(_SPACES) != "",
+        where=str(path),
+        found=f"a blank line at the end, and the token {new[0]!r} added",
+        expected="an entry in the last line",
+    )
     check(
         len(set(entries)) == len(entries),
         where=str(path),

@@ -327,8 +327,11 @@ def test_a_tfds_data_set_is_read_by_its_name_from_the_folder_that_the_environmen
     ("a.txt", b"good\nbad \xff here\n", "a.txt, line 2: found the byte 0xff, which is not UTF-8, expected UTF-8 (or data.encoding_errors replace)"),
     ("a.txt", b"\xef\xbb\xbfab\xfe\n", "a.txt, line 1: found the byte 0xfe, which is not UTF-8"),
     ("a.txt", "text".encode("utf-16"), "a.txt: found text in UTF-16, expected text in UTF-8"),
-    ("a.jsonl", b'{"text": "ok"}\n{"text": \n', "a.jsonl, line 2: found broken JSON"),
-    ("a.jsonl", b"[" * 100_000 + b"\n", "a.jsonl, line 1: found broken JSON"),
+    ("a.jsonl", b'{"text": "ok"}\n{"text": \n', "a.jsonl, line 2: found broken JSON (Expecting value at character 10), expected one object a line"),
+    ("a.jsonl", b"[" * 100_000 + b"\n", "a.jsonl, line 1: found JSON that is nested too deeply to be read, expected one object a line"),
+    ("a.jsonl", b'{"text": "ok", "n": %s, "m": %s\n' % (b"1" * 6000, b"[" * 100_000), "a.jsonl, line 1: found JSON that is nested too deeply"),
+    ("a.jsonl", b'{"n": %s, "text"}\n' % (b"1" * 6000), "a.jsonl, line 1: found broken JSON (Expecting ':' delimiter at character"),
+    ("a.jsonl", b'{"text": %s}\n' % (b"1" * 6000), "a.jsonl, line 1, text: found a value of type int, expected text"),
     ("a.jsonl", b'{"text": "ok"}\n{"title": "x", "a\\nb": 1}\n', "a.jsonl, line 2: found the fields title, a b, expected data.text_field 'text'"),
     ("a.jsonl", b"{}\n", "a.jsonl, line 1: found the fields none, expected data.text_field 'text'"),
     ("a.jsonl", b'{"text": 3}\n', "a.jsonl, line 1, text: found a value of type int, expected text"),
@@ -349,6 +352,11 @@ def test_damaged_compressed_files_are_named(tmp_path, ending):
         for format in ("line", "file"):
             expected = f"{path}: is truncated or no whole {ending} file ("
             assert error_of(path, format=format, encoding_errors="replace").startswith(expected)
+
+
+def test_a_field_may_be_an_integer_of_any_length(tmp_path):
+    line = b'{"n": [%s, -%s], "text": "One. Two."}\n' % (b"1" * 6000, b"2" * 50_000)
+    assert documents(write(tmp_path / "a.jsonl", line * 2)) == [["One.", "Two."]] * 2
 
 
 def test_bytes_that_are_not_utf8_can_be_replaced(tmp_path):

@@ -3,85 +3,21 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from etils import epath
 
-from bertjax.config import Config, DataConfig, TokenizerConfig
-from bertjax.data.preparation import documents as docs
-from bertjax.data.preparation import tokenize_corpus
-from bertjax.data.preparation.documents import Documents
+from bertjax.config import TokenizerConfig
 from bertjax.data.preparation.inputs import document_pool
-from bertjax.data.preparation.inputs.document_pool import (
-    SplitSurvey,
-    TokenizedCorpus,
-    forget_pool,
-    open_pool,
-    survey_split,
-)
+from bertjax.data.preparation.inputs.document_pool import forget_pool, open_pool
 from bertjax.data.preparation.prepare import prepare
-from bertjax.data.preparation.shard_assignment import plan_shards
-from bertjax.errors import UserError
 from bertjax.masking.static import unmask
 from tests.data.preparation.corpora import config_of, rows_of
-
-DATA = DataConfig(max_seq_length=64, max_predictions_per_seq=10)
-
-
-def documents_of(texts):
-    """Make a document of each text: a sentence a word, of as many tokens as it has letters."""
-    words = [text.split() for text in texts]
-    lengths = [len(word) for document in words for word in document]
-    digests = b"".join(docs.digest(document) for document in words)
-    return Documents(
-        np.frombuffer("".join("".join(document) for document in words).encode(), np.uint8).astype(
-            np.int32
-        ),
-        docs.offsets_of(np.array(lengths)),
-        docs.offsets_of(np.array([len(document) for document in words])),
-        np.frombuffer(digests, np.uint8).reshape(-1, 16),
-    )
-
-
-def texts_of(documents, numbers):
-    """Return the texts of documents, the inverse of `documents_of`."""
-    texts = []
-    for number in numbers:
-        words = []
-        for sentence in range(documents.documents[number], documents.documents[number + 1]):
-            begin, end = documents.sentences[sentence : sentence + 2]
-            words.append(bytes(documents.tokens[begin:end].astype(np.uint8)).decode())
-        texts.append(" ".join(words))
-    return texts
-
-
-def tokenized(folder, parts, shards=6, fraction=0.0, tokens=None, preparation="one"):
-    """Write parts of texts as work units do, each in a unit of its own."""
-    plan = plan_shards(
-        Config(data=DataConfig(num_shards=shards, validation_fraction=fraction)), text_bytes=0
-    )
-    names = [f"unit{number}" for number in range(len(parts))]
-    count = 0
-    for name, texts in zip(names, parts, strict=True):
-        documents = documents_of(texts)
-        count += len(documents.tokens)
-        path = epath.Path(folder) / ".work" / name
-        path.mkdir(parents=True, exist_ok=True)
-        tokenize_corpus._write_part(path / "part-00000", documents, plan)
-    plan = plan.pooled(count if tokens is None else tokens)
-    return TokenizedCorpus(str(folder), tuple(names), plan, False, preparation)
-
-
-def _digests_of(texts):
-    return np.sort(np.frombuffer(b"".join(docs.digest(text.split()) for text in texts), "V16"))
-
-
-def some_texts(count, seed=0):
-    rng = np.random.default_rng(seed)
-    letters = np.array(list("abcdefghij"))
-    texts = []
-    for _ in range(count):
-        words = ["".join(rng.choice(letters, rng.integers(3, 9))) for _ in range(4)]
-        texts.append(" ".join(words))
-    return texts
+from tests.data.preparation.inputs.tokenized import (
+    DATA,
+    digests_of,
+    documents_of,
+    some_texts,
+    texts_of,
+    tokenized,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -121,17 +57,11 @@ def test_a_pool_has_each_document_once_and_counts_the_copies_in_their_range(tmp_
 def test_near_duplicates_are_in_no_pool_and_not_counted(tmp_path):
     texts = some_texts(12)
     corpus = dataclasses.replace(tokenized(tmp_path, [texts]), near_duplicates_dropped=True)
-    dropped = _digests_of(texts[3:])
+    dropped = digests_of(texts[3:])
     (tmp_path / ".work" / "near_duplicates").write_bytes(dropped.tobytes())
     pool = open_pool(corpus, 0, DATA)
     assert sorted(texts_of(pool.documents, range(3))) == sorted(texts[:3])
     assert sum(each.near_duplicates for each in pool.ranges.values()) == 9
-    alone = dropped[np.arange(8)]  # one more document is left
-    (tmp_path / ".work" / "near_duplicates").write_bytes(
-        np.sort(np.concatenate([alone, _digests_of(texts[:3])])).tobytes()
-    )
-    survey = survey_split(corpus, corpus.plan.ranges_in("train"), DATA)
-    assert survey == SplitSurvey(documents=1, has_next=True)
 
 
 def test_pools_of_a_large_split_are_bounded_and_disjoint(tmp_path):
@@ -183,27 +113,6 @@ def test_without_next_sentences_a_range_is_read_alone_even_with_one_document(tmp
         assert len(open_pool(corpus, number, data).documents) == 1
 
 
-def test_documents_of_a_split_are_counted_without_copies_up_to_two(tmp_path):
-    for count in range(4):
-        corpus = tokenized(tmp_path / str(count), [some_texts(count) * 3 + some_texts(count)], 50)
-        survey = survey_split(corpus, corpus.plan.ranges_in("train"), DATA)
-        assert survey == SplitSurvey(min(count, 2), has_next=count > 0)
-        survey = survey_split(corpus, corpus.plan.ranges_in("validation"), DATA)
-        assert survey == SplitSurvey(0, has_next=False)
-
-
-@pytest.mark.parametrize("texts,has_next", [
-    (["one", "two", "three"], False),
-    (["one", "two", "three four"], True),
-    (["one", "two", "x" * 62], True),  # longer than a row, and counts as two
-    (["one", "two", "x" * 61], False),
-])  # fmt: skip
-def test_whether_a_document_has_a_next_sentence_is_found_wherever_it_is(tmp_path, texts, has_next):
-    corpus = tokenized(tmp_path, [[text] for text in texts], shards=90)
-    survey = survey_split(corpus, corpus.plan.ranges_in("train"), DATA)
-    assert survey == SplitSurvey(2, has_next)
-
-
 def test_the_pool_is_read_once_for_all_its_ranges_and_again_for_another_preparation(
     tmp_path, monkeypatch
 ):
@@ -227,39 +136,6 @@ def test_sentences_longer_than_a_row_are_divided_but_counted_as_they_are(tmp_pat
     pool = open_pool(corpus, 0, DATA)
     assert np.diff(pool.documents.sentences).max() <= 61
     assert pool.ranges[0].sentences == 3
-
-
-def test_one_document_left_of_near_duplicates_gives_no_next_sentences_and_what_to_do_is_said(
-    tmp_path,
-):
-    """That the corpus has one document is said before the work; this is known only after it."""
-    pytest.importorskip("rensa")
-    sentences = [f"The {n}th sentence is about the number {n * n}." for n in range(60)]
-    variants = ["\n".join([f"Variant {n} of the text.", *sentences]) for n in range(3)]
-    (tmp_path / "a.txt").write_text("\n\n".join(variants))
-    config = config_of(tmp_path / "a.txt", validation_fraction=0.0, near_duplicate_threshold=0.8)
-    with pytest.raises(UserError) as raised:
-        prepare(config, tmp_path / "out")
-    assert str(raised.value) == (
-        "split train: found one document, so that no B is from another, "
-        "expected two or more (or data.split_documents, which cuts long ones, "
-        "or data.sentence_objective sentence_order or none)"
-    )
-
-
-def test_documents_of_a_sentence_each_give_no_next_sentences_and_what_to_do_is_said(tmp_path):
-    """All labels would be the same."""
-    (tmp_path / "a.txt").write_text("\n\n".join(f"Sentence number {n}." for n in range(50)))
-    config = config_of(tmp_path / "a.txt")
-    with pytest.raises(UserError) as raised:
-        prepare(config, tmp_path / "out")
-    assert str(raised.value) == (
-        "split train: found a single sentence in each document, so that no A has a next one, "
-        "expected two or more in some (or data.sentence_objective sentence_order or none)"
-    )
-    # The folder takes the other setting at once.
-    assert [path.name for path in (tmp_path / "out").rglob("*")] == [".work"]
-    prepare(config.replace(data={"sentence_objective": "sentence_order"}), tmp_path / "out")
 
 
 SENTENCES = 40

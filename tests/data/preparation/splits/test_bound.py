@@ -1,5 +1,9 @@
+import json
 import re
+import zipfile
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -143,6 +147,26 @@ def test_every_way_out_that_is_named_for_one_document_is_one(tmp_path, data, way
     changes.append({"split_documents": 390})
     for number, change in enumerate(changes):
         assert choose(tmp_path / str(number), [BOOK], **data | change)
+
+
+@pytest.mark.parametrize("name,is_plain_text", [
+    ("a.txt", True), ("a.jsonl", False), ("a.parquet", False), ("a.zip/a.txt", True), ("a.zip/a.jsonl", False),
+])  # fmt: skip
+def test_blank_lines_are_advised_for_plain_text_alone(tmp_path, name, is_plain_text):
+    content = BOOK if is_plain_text else json.dumps({"text": BOOK}) + "\n"
+    file, _, member = name.partition("/")
+    path = tmp_path / file
+    if member:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(member, content)
+    elif name == "a.parquet":
+        pq.write_table(pa.table({"text": [BOOK]}), path)
+    else:
+        path.write_text(content)
+    data = DataConfig(corpus=(str(path),))
+    with pytest.raises(UserError, match="found 1 document ") as caught:
+        choose_bound(data, str(tmp_path), make_work_units(find_sources(data)), lambda *_: None)
+    assert ("blank line" in str(caught.value)) == is_plain_text
 
 
 def test_the_order_and_the_number_of_files_do_not_change_the_bound(tmp_path):

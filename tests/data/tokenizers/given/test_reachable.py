@@ -83,6 +83,14 @@ def test_a_cased_vocabulary_that_is_read_in_lower_case_is_said_in_one_line(
     assert not caplog.records
 
 
+def test_a_general_class_is_said_to_be_read_as_its_own_file_says(tmp_path, caplog):
+    content = vocab_txt([*SPECIAL_TOKENS, "the", "The"]).encode()
+    WordPiece("x", content, True).save(tmp_path)
+    put(tmp_path, tokenizer_config_json={"tokenizer_class": "PreTrainedTokenizerFast"})
+    assert read_tokenizer_folder(tmp_path).lowercase
+    assert caplog.text.rstrip().endswith("(first 'The'); as tokenizer.json says")
+
+
 def test_prepare_says_it_of_a_given_vocabulary_too(tmp_path, caplog):
     put(tmp_path, vocab_txt=vocab_txt([*SPECIAL_TOKENS, "the", "The"]))
     config = TokenizerConfig(vocab_file=str(tmp_path / "vocab.txt"))

@@ -10,6 +10,7 @@ from bertjax.data.tokenizers.tokenizer import load_tokenizer
 from bertjax.data.tokenizers.vocabulary import SPECIAL_TOKENS
 from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import UserError
+from bertjax.interop.extend.extend import extend_tokenizer
 from tests.data.tokenizers.test_byte_bpe import TRAINED as BYTE_BPE
 from tests.data.tokenizers.test_huggingface import put, vocab_txt
 from tests.data.tokenizers.test_tokenizer import TRAINED, ids_of
@@ -255,3 +256,18 @@ def test_a_token_that_transformers_added_to_our_export_comes_back(tmp_path, kind
     texts = ["the <new> fox", "jumps<new>over", "<NEW>"]
     assert tokenizer.vocab_size == ours.vocab_size + 1
     assert rows(tokenizer, texts) == theirs(texts, add_special_tokens=False)["input_ids"]
+
+
+def test_accents_in_registered_tokens_do_not_count_as_lost(tmp_path):
+    settings = BERT | {"additional_special_tokens": ["@Ü"]}
+    put(tmp_path, vocab_txt=vocab_txt(ENTRIES), tokenizer_config_json=settings)
+    tokenizer = read_tokenizer_folder(tmp_path)
+    assert tokenizer.encode_counted(["@Ü e", "x@Üé", "Ü"])[2].stripped == 2
+
+
+def test_words_that_are_added_leave_registered_tokens_whole(tmp_path):
+    settings = BERT | {"additional_special_tokens": ["<user>"]}
+    folder = put(tmp_path / "theirs", vocab_txt=vocab_txt(ENTRIES), tokenizer_config_json=settings)
+    read_tokenizer_folder(folder).save(tmp_path / "run")
+    grown = extend_tokenizer(tmp_path / "run", ["newest"], "words")
+    assert grown.pieces(ids_of(grown, "newest<user>")) == ["newest", "<user>"]

@@ -93,3 +93,21 @@ def test_blank_and_repeated_lines_are_counted_once_in_a_warning(tmp_path, caplog
 def test_bytes_that_are_not_utf8_are_named():
     with pytest.raises(UserError, match=r"x: found bytes that are not UTF-8 \("):
         read_entries("x", b"\xff\n")
+
+
+@pytest.mark.parametrize("end,message", [
+    ("\n", "found a blank line at the end, and the token '<new>' added"),
+    ("a\n", "found repeated entries, and the token '<new>' added"), ("", None), ("\nb\n", None),
+])  # fmt: skip
+def test_a_token_is_added_only_where_its_id_is_the_one_in_other_programs(tmp_path, end, message):
+    settings = {"tokenizer_class": "BertTokenizer", "additional_special_tokens": ["<new>"]}
+    files = {"config_json": {"model_type": "bert"}, "tokenizer_config_json": settings}
+    put(tmp_path, vocab_txt=HEAD + "a\n" + end, **files)
+    if message:
+        with pytest.raises(UserError, match=message):
+            read_tokenizer_folder(tmp_path)
+        return
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    expected = theirs("a <new> b", add_special_tokens=False)["input_ids"]
+    assert ids_of(read_tokenizer_folder(tmp_path), "a <new> b") == expected
