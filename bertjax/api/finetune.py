@@ -15,6 +15,7 @@ from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import UserError, check
 from bertjax.finetuning import finetune as tuning
 from bertjax.finetuning import sweep as sweeping
+from bertjax.finetuning.baseline import warn_of_baseline
 from bertjax.finetuning.evaluate_checkpoint import evaluate_finished
 from bertjax.finetuning.finetune import Prepared
 from bertjax.finetuning.sweep_grid import Grid, Result, cells
@@ -35,6 +36,7 @@ from bertjax.training.initial_model import (
     read_initial_model,
     take_initial_model_to_finetune,
 )
+from bertjax.training.initial_state import check_initial_params
 from bertjax.training.logs.log_file import collected_log, log_to_file
 from bertjax.training.run_tokenizer import check_tokenizer, initial_tokenizer, save_tokenizer
 from bertjax.training.saved_model import TOKENIZER
@@ -147,8 +149,11 @@ def finetune(
                 report=run_dir / REPORT,
             )
         if first:
-            tuning.write_result(resolved, run_dir, outcome.step, checked.prepared)
-        return _evaluated(run_dir, checked.tokenizer, outcome.step)
+            result = tuning.write_result(resolved, run_dir, outcome.step, checked.prepared)
+        evaluated = _evaluated(run_dir, checked, outcome.step)
+        if first:
+            warn_of_baseline(checked.prepared, result["figures"]["score"])
+        return evaluated
 
 
 def sweep(
@@ -204,7 +209,7 @@ def sweep(
         best = None
         if swept.best is not None and not swept.stopped:
             _, folder = checkpoint.find_checkpoint(swept.best)
-            best = _evaluated(swept.best, checked.tokenizer, int(folder.name))
+            best = _evaluated(swept.best, checked, int(folder.name))
     return SweepResult(swept.results, swept.table, best, swept.stopped)
 
 
@@ -231,7 +236,13 @@ def _check(
         check_tokenizer(config, tokenizer, run_dir)
     prepared = tuning.prepare(config, tokenizer)
     heads = start.initial.config.model.heads if start.initial else ()
-    check_batch(tuning.resolve(config, prepared, heads), make_mesh(config.mesh))
+    resolved = tuning.resolve(config, prepared, heads)
+    mesh = make_mesh(config.mesh)
+    check_batch(resolved, mesh)
+    if not checkpoint.has_checkpoint(run_dir):
+        imported = start.external.params if start.external else None
+        objective = tuning.objective_of(resolved, prepared)
+        check_initial_params(resolved, mesh, objective, imported=imported)
     return _Checked(config, tokenizer, prepared, heads), start.external
 
 
@@ -276,9 +287,9 @@ def _write_start(checked: _Checked, external: ExternalModel | None, run_dir: epa
         save_tokenizer(checked.config, checked.tokenizer, run_dir)
 
 
-def _evaluated(run_dir: epath.Path, tokenizer: Tokenizer, step: int) -> RunResult:
+def _evaluated(run_dir: epath.Path, checked: _Checked, step: int) -> RunResult:
     """Evaluate the selected checkpoint of a finished run, and write its report."""
-    folder, metrics = evaluate_finished(run_dir, tokenizer)
+    folder, metrics = evaluate_finished(run_dir, checked.tokenizer, checked.prepared.validation)
     if hosts.is_first():
         write_report(run_dir)
     return RunResult(

@@ -161,8 +161,8 @@ def named_figures(
     others. If there are several tasks, the names are `METRIC/TASK` and `METRIC/TASK-SPLIT`, and
     `loss` is the mean of the tasks' losses on their main splits, if each has one.
 
-    `score` is the mean over tasks of the metric that `Task.metric` names, on the main split. A
-    metric in percent is divided by 100 before.
+    `score` is the mean over tasks of the metric that `Task.metric` names, on the main split, each
+    converted by its `Scale`: higher is better, and percentages are shares.
     """
     is_multitask = len(tasks) > 1
     named: dict[str, float] = {}
@@ -174,8 +174,7 @@ def named_figures(
     scores, losses = [], []
     for each in tasks:
         own = by_split[each.name, ""]
-        # A metric in percent would outweigh the others in the mean.
-        scores.append(own[each.metric] / (100 if each.percent else 1))
+        scores.append(each.metric_scale.score(own[each.metric]))
         if "loss" in own:
             losses.append(own["loss"])
     named["score"] = float(np.mean(scores))

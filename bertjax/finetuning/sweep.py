@@ -4,7 +4,7 @@ import dataclasses
 import json
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from etils import epath
@@ -85,7 +85,27 @@ def sweep(
             _keep_best(run_dir, results)
         summaries = _write(run_dir, results, by_seed[seed])
     best = _best_run(run_dir, results)
-    return Swept(results, sweep_grid.table(summaries), best, stopped)
+    return Swept(results, _table(summaries, by_seed), best, stopped)
+
+
+def _table(summaries: list[SettingSummary], by_seed: Mapping[int, Prepared]) -> str:
+    """Return a line with the name of the score, and the table of the settings."""
+    # All seeds have the same tasks.
+    prepared = next(iter(by_seed.values()), None)
+    if prepared is None:
+        return sweep_grid.table(summaries)
+    tasks = [opened.task for opened in prepared.opened]
+    in_percent = all(task.metric_scale.is_share for task in tasks)
+    lines = sweep_grid.table(summaries, in_percent=in_percent)
+    return f"score: {_score_name(prepared)}\n{lines}"
+
+
+def _score_name(prepared: Prepared) -> str:
+    """Return the name of what the score is: of one task, its metric."""
+    if len(prepared.opened) > 1:
+        return "mean over the tasks"
+    task = prepared.opened[0].task
+    return task.metric_scale.score_name(task.metric)
 
 
 def _folder(run_dir: epath.Path, cell: Cell) -> epath.Path:
@@ -183,7 +203,7 @@ def _write(run_dir: epath.Path, results: list[Result], prepared: Prepared) -> li
         cells.append({**setting, "seed": result.cell.seed, "metric": result.metric})
     own_validation = [split for split in prepared.validation if not split.name]
     content = {
-        "metric": opened[0].task.metric if len(opened) == 1 else "score",
+        "metric": _score_name(prepared) if len(opened) == 1 else "score",
         "training": sum(len(task.splits["train"]) for task in opened),
         "validation": sum(len(split.examples) for split in own_validation),
         "baseline": prepared.baseline,

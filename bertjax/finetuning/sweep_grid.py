@@ -158,9 +158,12 @@ def _summary(setting: Setting, metrics: Sequence[float | None], baseline: float)
     )
 
 
-def table(summaries: Sequence[SettingSummary]) -> str:
-    """Return the summaries for a terminal, aligned, figures in percent; `*` marks the best mean."""
-    lines = [HEADER, *(_table_line(summary) for summary in summaries)]
+def table(summaries: Sequence[SettingSummary], *, in_percent: bool = True) -> str:
+    """Return the summaries for a terminal, aligned; `*` marks the best mean.
+
+    Figures are in percent or, for scores that are no shares of 1, plain numbers.
+    """
+    lines = [HEADER, *(_table_line(summary, in_percent) for summary in summaries)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     aligned = []
     for line in lines:
@@ -169,23 +172,25 @@ def table(summaries: Sequence[SettingSummary]) -> str:
     return "\n".join(aligned)
 
 
-def _table_line(summary: SettingSummary) -> tuple[str, ...]:
+def _table_line(summary: SettingSummary, in_percent: bool) -> tuple[str, ...]:
     setting = summary.setting
     return (
         _shortest(setting.batch_size),
         _shortest(setting.peak_learning_rate),
         _shortest(setting.epochs),
-        _percent(summary.mean),
-        _percent(summary.deviation),
-        _percent(summary.best),
+        _shown(summary.mean, in_percent),
+        _shown(summary.deviation, in_percent),
+        _shown(summary.best, in_percent),
         str(summary.runs),
         str(summary.failed),
         "*" if summary.chosen else "",
     )
 
 
-def _percent(figure: float | None) -> str:
-    return "-" if figure is None else f"{figure:.1%}"
+def _shown(figure: float | None, in_percent: bool) -> str:
+    if figure is None:
+        return "-"
+    return f"{figure:.1%}" if in_percent else f"{figure:.4f}"
 
 
 def _shortest(value: float) -> str:

@@ -10,6 +10,8 @@ from etils import epath
 from bertjax.errors import check
 from bertjax.finetuning.error_analysis import FILE
 from bertjax.report import plots
+from bertjax.report.class_scores import class_scores
+from bertjax.report.fields import field_of
 from bertjax.report.figures import NOTHING, slug
 from bertjax.report.tasks import ReportedTask, format_of, title, unit_suffix
 from bertjax.storage import read_json
@@ -56,9 +58,9 @@ def evaluation_section(run_dir: epath.Path, tasks: Mapping[str, ReportedTask]) -
     if not path.exists():
         return ""
     content = read_json(path)
-    step = _field(content, "step", int, str(path))
+    step = field_of(content, "step", int, str(path))
     splits = []
-    for number, split in enumerate(_field(content, "splits", list, str(path))):
+    for number, split in enumerate(field_of(content, "splits", list, str(path))):
         splits.append(_split(split, f"{path}: splits[{number}]", tasks))
     shown_step = f'<span id="evaluation-step" data-value="{step}">{step:,}</span>'
     return f"""<div class="evaluation" id="evaluation"><style>{EVALUATION_STYLE}</style>
@@ -67,28 +69,42 @@ def evaluation_section(run_dir: epath.Path, tasks: Mapping[str, ReportedTask]) -
 
 
 def _split(split: Any, where: str, tasks: Mapping[str, ReportedTask]) -> str:
-    task, part = _field(split, "task", str, where), _field(split, "split", str, where)
+    task, part = field_of(split, "task", str, where), field_of(split, "split", str, where)
     check(
         task in tasks,
         where=f"{where}: task",
         found=task,
         expected=f"one of the run's, {', '.join(tasks)}",
     )
-    examples, metric = _field(split, "examples", int, where), _field(split, "metric", str, where)
+    examples, metric = (
+        field_of(split, "examples", int, where),
+        field_of(split, "metric", str, where),
+    )
     name, heading = f"evaluation-{task}", task
     if part:
         name, heading = f"{name}-{part}", f"{task}, {part}"
     key = slug(name)
-    boxes = [_figures(_field(split, "figures", dict, where), metric, tasks[task].kind, where)]
+    boxes = [_figures(field_of(split, "figures", dict, where), metric, tasks[task].kind, where)]
+    if "class_scores" in split:
+        scores = field_of(split, "class_scores", dict, where)
+        boxes.append(class_scores(scores, f"{where}: class_scores"))
     if "calibration" in split:
-        calibration = _field(split, "calibration", dict, where)
+        calibration = field_of(split, "calibration", dict, where)
         boxes.append(_calibration(calibration, f"{key}-calibration", f"{where}: calibration"))
     if "confusion" in split:
-        boxes.append(_confusion(_field(split, "confusion", dict, where), f"{where}: confusion"))
-    boxes.append(_errors(_field(split, "errors", list, where), f"{where}: errors"))
-    note = f'<span class="note">{examples:,} examples</span>'
+        boxes.append(_confusion(field_of(split, "confusion", dict, where), f"{where}: confusion"))
+    boxes.append(_errors(field_of(split, "errors", list, where), f"{where}: errors"))
+    note = f'<span class="note">{examples:,} examples{_constant_note(split, where)}</span>'
     return f"""<div id="{key}"><h2 class="split">{html.escape(heading)} {note}</h2>
 <div class="plots">{"".join(boxes)}</div></div>"""
+
+
+def _constant_note(split: Any, where: str) -> str:
+    """Return what the note says of a model that answers the same for all examples, or ''."""
+    if "constant_answer" not in split:
+        return ""
+    answer = field_of(split, "constant_answer", str, where)
+    return f", <b>all of them answered the same: {html.escape(answer)}</b>"
 
 
 def _figures(figures: Mapping[str, Any], metric: str, kind: str, where: str) -> str:
@@ -96,7 +112,7 @@ def _figures(figures: Mapping[str, Any], metric: str, kind: str, where: str) -> 
     lines = []
     # The key of the metric is False, which sorts before True; equal keys keep their order.
     for name in sorted(figures, key=lambda name: name != metric):
-        value = _field(figures, name, float, f"{where}: figures")
+        value = field_of(figures, name, float, f"{where}: figures")
         metric_format = format_of(kind, name)
         text = format(value, metric_format.spec) if math.isfinite(value) else NOTHING
         heading = html.escape(title(name) + unit_suffix(metric_format))
@@ -108,20 +124,20 @@ def _figures(figures: Mapping[str, Any], metric: str, kind: str, where: str) -> 
 
 
 def _calibration(calibration: Mapping[str, Any], key: str, where: str) -> str:
-    error = _field(calibration, "expected_calibration_error", float, where)
+    error = field_of(calibration, "expected_calibration_error", float, where)
     bins = []
-    for number, entry in enumerate(_field(calibration, "bins", list, where)):
+    for number, entry in enumerate(field_of(calibration, "bins", list, where)):
         place = f"{where}: bins[{number}]"
         names = ("predictions", "confidence", "accuracy")
-        bins.append({name: _field(entry, name, float, place) for name in names})
+        bins.append({name: field_of(entry, name, float, place) for name in names})
     return f"""<div class="plot"><h2>Calibration</h2><span class="note">expected calibration error
 <b data-figure="expected_calibration_error" data-value="{error}">{error:.1%}</b></span>
 {plots.reliability(bins, key)}</div>"""
 
 
 def _confusion(confusion: Mapping[str, Any], where: str) -> str:
-    labels = _field(confusion, "labels", list, where)
-    counts = _field(confusion, "counts", list, where)
+    labels = field_of(confusion, "labels", list, where)
+    counts = field_of(confusion, "counts", list, where)
     _check_counts(counts, len(labels), f"{where}: counts")
     heads, lines = [], []
     for true, label in enumerate(labels):
@@ -186,7 +202,7 @@ def _errors(errors: Sequence[Any], where: str) -> str:
         cells = []
         # dir="auto": the text of a task may run from right to left.
         for name in names:
-            text = _folded(_field(error, name, str, f"{where}[{number}]"))
+            text = _folded(field_of(error, name, str, f"{where}[{number}]"))
             cells.append(f'<td class="{name}" data-what="{name}" dir="auto">{text}</td>')
         lines.append(f"<tr>{''.join(cells)}</tr>")
     head = f"<thead><tr>{''.join(heads)}</tr></thead>"
@@ -199,42 +215,3 @@ def _folded(text: str) -> str:
         return html.escape(text)
     summary = f'<summary><span class="brief">{html.escape(text[:BRIEF])}…</span></summary>'
     return f"<details>{summary}{html.escape(text)}</details>"
-
-
-def _field(values: Any, name: str, kind: type, where: str) -> Any:
-    """Return a field of the untrusted file; `UserError` if it is missing or of another type.
-
-    In place of a float the file may have an integer, or null for a number that is not finite: JSON
-    cannot express such a number.
-    """
-    check(
-        isinstance(values, dict),
-        where=where,
-        found=f"a {type(values).__name__}",
-        expected="an object",
-    )
-    check(
-        name in values,
-        where=where,
-        found=f"no field {name}",
-        expected=f"fields as `bertjax evaluate` of this version writes in {FILE}",
-    )
-    value = values[name]
-    if kind is float:
-        if value is None:
-            return math.nan
-        check(
-            isinstance(value, int | float) and not isinstance(value, bool),
-            where=f"{where}: {name}",
-            found=repr(value)[:80],
-            expected="a number",
-        )
-        return float(value)
-    check(
-        # JSON's true becomes True, which is an instance of int.
-        isinstance(value, kind) and not (kind is int and isinstance(value, bool)),
-        where=f"{where}: {name}",
-        found=repr(value)[:80],
-        expected=f"of type {kind.__name__}",
-    )
-    return value

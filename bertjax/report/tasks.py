@@ -9,6 +9,7 @@ from bertjax.report.curves import Metrics
 from bertjax.report.figures import Figure, run_figures, slug
 from bertjax.report.plots import STEP_PLOTS, Plot
 from bertjax.tasks import registry
+from bertjax.tasks.metric_table import Scale
 
 STEP_COLUMNS = ("loss", "score", "learning_rate", "grad_norm", "tokens_per_second", "skipped")
 """Metrics that are read from `metrics.jsonl` in addition to those of the tasks."""
@@ -16,12 +17,14 @@ TITLES = {
     "f1": "F1",
     "f1_micro": "micro F1",
     "f1_macro": "macro F1",
+    "f1_weighted": "weighted F1",
+    "mse": "mean squared error",
+    "mae": "mean absolute error",
     "bleu": "BLEU",
     "matthews_correlation": "Matthews correlation",
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",
 }
-CORRELATIONS = ("matthews_correlation", "pearson", "spearman")
 THRESHOLD = "_thresh"  # end of the names of SQuAD 2.0's thresholds, which are log odds
 
 
@@ -40,6 +43,13 @@ SHARE = MetricFormat(".1%", "", ".0%")
 PERCENT = MetricFormat(".1f", "%")
 NUMBER = MetricFormat(".3f")
 POINTS = MetricFormat(".1f")
+FORMATS = {
+    Scale.SHARE: SHARE,
+    Scale.PERCENT: PERCENT,
+    Scale.POINTS: POINTS,
+    Scale.CORRELATION: NUMBER,
+    Scale.ERROR: NUMBER,
+}
 
 
 @dataclass(frozen=True)
@@ -50,24 +60,39 @@ class ReportedTask:
     kind: str
     metric: str
     """The metric that selects the best checkpoint."""
+    chosen: tuple[str, ...] = ()
+    """The metrics that `finetune.metric` names, that one first."""
+
+    @property
+    def format(self) -> MetricFormat:
+        """The format of the metric."""
+        return format_of(self.kind, self.metric)
+
+    @property
+    def scale(self) -> Scale:
+        """The scale of the metric."""
+        return registry.scale_of(self.kind, self.metric) or Scale.SHARE
 
 
 def format_of(kind: str, metric: str) -> MetricFormat:
     """Return the format of a metric of a kind of task.
 
-    Metrics of question answering are in percent, BLEU is in 0..100, correlations are in -1..1, and
-    all others are shares of 1.
+    Metrics that the kind does not list are in percent for question answering, except losses and
+    thresholds, and shares of 1 for other kinds.
     """
-    if metric == "loss" or metric in CORRELATIONS or metric.endswith(THRESHOLD):
+    scale = registry.scale_of(kind, metric)
+    if scale is not None:
+        return FORMATS[scale]
+    if metric == "loss" or metric.endswith(THRESHOLD):
         return NUMBER
-    if metric == "bleu":
-        return POINTS
     return PERCENT if registry.KINDS[kind].in_percent else SHARE
 
 
 def title(metric: str) -> str:
-    """Return the name of a metric in words."""
-    return TITLES.get(metric) or metric.replace("_", " ")
+    """Return the name of a metric in words: `F1 (rare)` for `f1:rare`."""
+    base, colon, label = metric.partition(":")
+    words = TITLES.get(base) or base.replace("_", " ")
+    return f"{words} ({label})" if colon else words
 
 
 def unit_suffix(metric_format: MetricFormat) -> str:
@@ -77,11 +102,13 @@ def unit_suffix(metric_format: MetricFormat) -> str:
 
 def reported_tasks(options: FinetuneConfig, columns: Iterable[str]) -> dict[str, ReportedTask]:
     """Return the run's tasks by name; `columns` are the names of its held-out metrics so far."""
-    bases = set(map(_base, columns))
+    bases = {column.partition("/")[0] for column in columns}
     tasks: dict[str, ReportedTask] = {}
     for text in options.tasks:
         entry = registry.entry_of(text, options)
-        tasks[entry.name] = ReportedTask(entry.name, entry.kind, _metric(entry, bases))
+        chosen = registry.chosen_for(entry.name, options)
+        metric = chosen[0] if chosen else _metric(entry, bases)
+        tasks[entry.name] = ReportedTask(entry.name, entry.kind, metric, chosen)
     return tasks
 
 
@@ -110,7 +137,8 @@ def task_figures(
     """
     figures: list[Figure] = []
     if len(tasks) > 1:
-        figures += _latest_and_best(metrics, "score", "mean score", _score_format(tasks.values()))
+        score_format = _score_format(tasks.values())
+        figures += _latest_and_best(metrics, "score", "mean score", score_format, Scale.SHARE)
     for task in tasks.values():
         figures += _figures_of_task(task, tasks, metrics, columns)
     loss_label = "held-out loss, mean" if len(tasks) > 1 else "held-out loss"
@@ -124,31 +152,30 @@ def _figures_of_task(
     metrics: Metrics,
     columns: Sequence[str],
 ) -> list[Figure]:
-    metric_format = format_of(task.kind, task.metric)
-    unit = unit_suffix(metric_format)
+    unit = unit_suffix(task.format)
     # If there are several tasks, the task's name follows the metric's name.
     own = f"{task.metric}/{task.name}" if len(tasks) > 1 else task.metric
     label = f"{title(task.metric)} of {task.name}"
-    figures = _latest_and_best(metrics, own, label + unit, metric_format)
+    figures = _latest_and_best(metrics, own, label + unit, task.format, task.scale)
     for column in columns:
-        base, _, part = column.partition("/")
+        base, part = _base_and_part(column, tasks)
         if base == task.metric and column != own and _owner(part, tasks) == task.name:
             split = part.removeprefix(f"{task.name}-")
             name = f"{label}, {split}{unit}"
-            figures.append(Figure(slug(column), name, metrics.latest(column), metric_format.spec))
+            figures.append(Figure(slug(column), name, metrics.latest(column), task.format.spec))
     return figures
 
 
 def _latest_and_best(
-    metrics: Metrics, column: str, label: str, metric_format: MetricFormat
+    metrics: Metrics, column: str, label: str, metric_format: MetricFormat, scale: Scale
 ) -> list[Figure]:
     latest, latest_label = metrics.latest(column), label
     if latest is not None:
         latest_label = f"{label}, step {metrics.last_evaluation:,}"
-    highest = metrics.highest(column)
+    point = metrics.lowest(column) if scale is Scale.ERROR else metrics.highest(column)
     best, best_label = None, f"best {label}"
-    if highest is not None:
-        best, best_label = highest.value, f"best {label}, step {highest.step:,}"
+    if point is not None:
+        best, best_label = point.value, f"best {label}, step {point.step:,}"
     return [
         Figure(slug(column), latest_label, latest, metric_format.spec),
         Figure(f"best-{slug(column)}", best_label, best, metric_format.spec),
@@ -165,7 +192,7 @@ def task_plots(tasks: Mapping[str, ReportedTask], columns: Sequence[str]) -> lis
     if has_score:
         bases.append("score")
     bases += [task.metric for task in tasks.values()]
-    bases += map(_base, columns)
+    bases += [_base_and_part(column, tasks)[0] for column in columns]
     plots: list[Plot] = []
     for base in dict.fromkeys(bases):
         if base.endswith(THRESHOLD) or (base == "score" and not has_score):
@@ -180,8 +207,9 @@ def _plots_of_metric(
     """Return a metric's plot, or several plots if the tasks have the metric on different scales."""
     own_label = "mean" if len(tasks) > 1 else next(iter(tasks))
     lines: dict[MetricFormat, list[tuple[str, str]]] = {}
-    for column in [name for name in columns if _base(name) == base] or [base]:
-        part = column.partition("/")[2]
+    own_columns = [name for name in columns if _base_and_part(name, tasks)[0] == base]
+    for column in own_columns or [base]:
+        _, part = _base_and_part(column, tasks)
         if base == "score":
             metric_format = _score_format(tasks.values())
         else:
@@ -213,9 +241,15 @@ def _plot(
     )
 
 
-def _base(column: str) -> str:
-    """Return the metric's name without the task or split that follows its slash."""
-    return column.partition("/")[0]
+def _base_and_part(column: str, tasks: Mapping[str, ReportedTask]) -> tuple[str, str]:
+    """Return the metric's name, and the task or split that follows its slash, which may be ''."""
+    chosen = [metric for task in tasks.values() for metric in task.chosen]
+    # The class of a metric may have slashes in its name; no task or split has one.
+    for metric in sorted(chosen, key=len, reverse=True):
+        if column == metric or column.startswith(f"{metric}/"):
+            return metric, column[len(metric) + 1 :]
+    base, _, part = column.partition("/")
+    return base, part
 
 
 def _owner(part: str, tasks: Mapping[str, ReportedTask]) -> str:
@@ -232,6 +266,6 @@ def _score_format(tasks: Iterable[ReportedTask]) -> MetricFormat:
     """Return the format of the mean over the tasks' metrics.
 
     The mean is a share, because metrics in percent are divided by 100 before. If a metric is a
-    correlation, the mean is written as a plain number.
+    correlation or an error, the mean is written as a plain number.
     """
-    return NUMBER if any(task.metric in CORRELATIONS for task in tasks) else SHARE
+    return SHARE if all(task.scale.is_share for task in tasks) else NUMBER

@@ -6,7 +6,7 @@ kind: how examples are read, how a task is made from them, and how predictions a
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -17,6 +17,7 @@ from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.tasks.error_tables import Mistake, worst_mistakes
 from bertjax.tasks.files.splits import DataLocation
+from bertjax.tasks.metric_table import Metric
 from bertjax.tasks.task import Task
 from bertjax.tasks.task_head import TaskHead
 
@@ -26,7 +27,24 @@ PredictionT = TypeVar("PredictionT")
 
 LABEL_SMOOTHING, CLASS_WEIGHTS = "label_smoothing", "class_weights"
 DECODER_FROM = "decoder_from"
+FILE_FORM, ENCODING, LABEL_COLUMNS = "file_form", "encoding", "label_columns"
+LABEL_NAMES, STRICT_ENTITIES = "label_names", "strict_entities"
+KEEP_GOLD_TAGS = "keep_gold_tags"
 """Fields of `FinetuneConfig` that only some kinds use (see `Kind.used_options`)."""
+UNSET: Mapping[str, object] = {
+    CLASS_WEIGHTS: "none",
+    LABEL_SMOOTHING: 0,
+    DECODER_FROM: "",
+    FILE_FORM: "table",
+    ENCODING: "utf-8",
+    LABEL_COLUMNS: (),
+    LABEL_NAMES: (),
+    STRICT_ENTITIES: False,
+    KEEP_GOLD_TAGS: False,
+}
+"""The values of these fields that any task may have, since they change nothing."""
+TAG_OPTIONS = frozenset({LABEL_NAMES, STRICT_ENTITIES, KEEP_GOLD_TAGS})
+"""Those about tags. Where there are several tasks, one may have tags and the others none."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +84,9 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
     task_classes: ClassVar[tuple[type[Task], ...]]
     """The classes of this kind's tasks."""
     metrics: ClassVar[tuple[str, ...]]
-    """Possible values of `Task.metric`; a report shows the first one that the run has."""
+    """Values of `Task.metric` where none is chosen; a report shows the first that the run has."""
+    choosable: ClassVar[tuple[Metric, ...]] = ()
+    """The metrics that `finetune.metric` may name; the report has their scales from here."""
     data_sets: ClassVar[tuple[str, ...]] = ()
     """Names of tasks for which this kind is the default."""
     heads: ClassVar[tuple[Head, ...]] = ("pooler",)
@@ -127,8 +147,32 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
         return ("test",)
 
     def possible_metrics(self, entry: Entry) -> tuple[str, ...]:
-        """Return the possible metrics of this task; a report shows the first that the run has."""
+        """Return what `Task.metric` may be where none is chosen; a report shows the first found."""
         return self.metrics
+
+    def choosable_metrics(self, entry: Entry, options: FinetuneConfig) -> tuple[Metric, ...]:
+        """Return the metrics that may be chosen, as far as this is known before the data."""
+        return self.choosable
+
+    def task_metrics(self, task: TaskT) -> tuple[Metric, ...]:
+        """Return the metrics that may be chosen for this task."""
+        return self.choosable
+
+    def metric_classes(self, task: TaskT) -> tuple[str, ...]:
+        """Return the classes that may follow the colon of a metric of one class."""
+        return ()
+
+    def classes_in(self, task: TaskT, examples: Sequence[ExampleT]) -> Collection[str]:
+        """Return those of `metric_classes` that the examples have."""
+        return self.metric_classes(task)
+
+    def with_metrics(self, task: TaskT, metrics: tuple[str, ...]) -> TaskT:
+        """Return the task with these metrics; the first chooses the checkpoint."""
+        return dataclasses.replace(task, metrics=metrics)  # type: ignore[type-var]
+
+    def for_evaluation(self, task: TaskT, options: FinetuneConfig) -> TaskT:
+        """Return a checkpoint's task with those options that change its figures alone."""
+        return task
 
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
         """Return the names of the options among those of `check_options` that have an effect."""
@@ -137,39 +181,54 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
     def check_options(self, entry: Entry, options: FinetuneConfig) -> None:
         """Raise `UserError` if an option is set that has no effect on this task."""
         used = self.used_options(entry, options)
-        check(
-            options.class_weights == "none" or CLASS_WEIGHTS in used,
-            where="finetune.class_weights",
-            found=options.class_weights,
-            expected=f"none, for {entry.name}",
-        )
-        check(
-            options.label_smoothing == 0 or LABEL_SMOOTHING in used,
-            where="finetune.label_smoothing",
-            found=options.label_smoothing,
-            expected=f"0, for {entry.name}",
-        )
-        check(
-            not options.decoder_from or DECODER_FROM in used,
-            where="finetune.decoder_from",
-            found=options.decoder_from,
-            expected=f"none, for {entry.name}",
-        )
+        if not entry.location.has_files:
+            used -= {FILE_FORM, ENCODING}
+        for name, unset in UNSET.items():
+            value = getattr(options, name)
+            if name in TAG_OPTIONS and len(options.tasks) > 1:
+                continue
+            check(
+                value == unset or name in used,
+                where=f"finetune.{name}",
+                found=value,
+                expected=f"{'none' if unset in ('', ()) else unset}, for {entry.name}",
+            )
 
     def to_dict(self, task: TaskT) -> dict[str, Any]:
         """Return a task's fields as values for JSON; a checkpoint's `meta` has them."""
-        return dataclasses.asdict(task)  # type: ignore[call-overload]
+        values: dict[str, Any] = dataclasses.asdict(task)  # type: ignore[call-overload]
+        # Without chosen metrics a task is written as before the option existed.
+        if not values.get("metrics"):
+            values.pop("metrics", None)
+        return values
 
     def from_dict(self, values: Mapping[str, Any]) -> TaskT:
         """Return the task from `values`, the result of `to_dict` after it was read from JSON."""
         return self.task_classes[0](**with_tuples(values))  # type: ignore[return-value]
 
     def majority_baseline(self, task: TaskT, examples: Sequence[ExampleT]) -> float:
-        """Return the task's metric (0 to 1) for the best constant prediction; 0 if there is none.
+        """Return the task's score for the best constant prediction; 0 if there is none.
 
         A run whose score is not better than this counts as failed, as in arXiv 2006.04884.
         """
         return 0.0
+
+    @abstractmethod
+    def shown_answer(self, prediction: PredictionT) -> str:
+        """Return what a prediction answers as text for a reader, without its probability."""
+
+    def constant_answer(
+        self, task: TaskT, predictions: Sequence[PredictionT], examples: Sequence[ExampleT]
+    ) -> str | None:
+        """Return the answer of a model that answers the same for all examples, else None.
+
+        The result is None for a single example, and if all the answers are right.
+        """
+        answers = {self.shown_answer(prediction) for prediction in predictions}
+        if len(answers) != 1 or len(predictions) < 2:
+            return None
+        is_wrong = any(True for _ in self.mistakes(task, predictions, examples))
+        return answers.pop() if is_wrong else None
 
     def error_tables(
         self, task: TaskT, predictions: Sequence[PredictionT], examples: Sequence[ExampleT]
@@ -177,7 +236,8 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
         """Return `errors`, the worst mistakes, and tables of the predictions, as JSON.
 
         Each error has `text`, `expected` and `predicted`. Kinds that predict classes may also have
-        `confusion`, and `calibration` if they predict probabilities (`bertjax.tasks.error_tables`).
+        `class_scores` (`bertjax.tasks.class_scores.class_table`), `confusion`, and `calibration` if
+        they predict probabilities (`bertjax.tasks.error_tables`).
         """
         return {"errors": worst_mistakes(self.mistakes(task, predictions, examples))}
 

@@ -26,26 +26,6 @@ def confusion_matrix(true: ArrayLike, predicted: ArrayLike, classes: int) -> np.
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
-def f1(true: ArrayLike, predicted: ArrayLike, positive: int = 1) -> float:
-    """Return the F1 of one class, the harmonic mean of its precision and recall, in 0..1."""
-    return float(_f1(_decisions(np.asarray(true) == positive, np.asarray(predicted) == positive)))
-
-
-def f1_macro(true: ArrayLike, predicted: ArrayLike) -> float:
-    """Return the mean over the classes of their F1; the arrays are bool `[N, C]`.
-
-    The F1 is 0 for a class that occurs neither in `true` nor in `predicted`.
-    """
-    return _mean(_f1(_decisions(np.asarray(true, bool), np.asarray(predicted, bool))))
-
-
-def f1_micro(true: ArrayLike, predicted: ArrayLike) -> float:
-    """Return the F1 over all N * C decisions together; the arrays are bool `[N, C]`."""
-    by_class = _decisions(np.asarray(true, bool), np.asarray(predicted, bool))
-    total = _Decisions(by_class.hits.sum(), by_class.wrong.sum(), by_class.missed.sum())
-    return float(_f1(total))
-
-
 def matthews_correlation(true: ArrayLike, predicted: ArrayLike, classes: int = 2) -> float:
     """Return Matthews' correlation of class ids, in -1..1 (doi 10.1016/0005-2795(75)90109-9).
 
@@ -73,6 +53,16 @@ def pearson(true: ArrayLike, predicted: ArrayLike) -> float:
     x, y = x - x.mean(), y - y.mean()
     # Each vector is divided by its own norm, because the product of two large norms could overflow.
     return float(np.clip(x / np.linalg.norm(x) @ (y / np.linalg.norm(y)), -1, 1))
+
+
+def mean_squared_error(true: ArrayLike, predicted: ArrayLike) -> float:
+    """Return the mean of the squared differences of `[N]` numbers."""
+    return _mean(_differences(true, predicted) ** 2)
+
+
+def mean_absolute_error(true: ArrayLike, predicted: ArrayLike) -> float:
+    """Return the mean of the absolute differences of `[N]` numbers."""
+    return _mean(np.abs(_differences(true, predicted)))
 
 
 def spearman(true: ArrayLike, predicted: ArrayLike) -> float:
@@ -135,28 +125,9 @@ def expected_calibration_error(table: list[Bin]) -> float:
     return distances / max(total, 1)
 
 
+def _differences(true: ArrayLike, predicted: ArrayLike) -> np.ndarray:
+    return np.asarray(true, np.float64) - np.asarray(predicted, np.float64)
+
+
 def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else 0.0
-
-
-class _Decisions(NamedTuple):
-    """Counts of decisions, for each class or for all classes together."""
-
-    hits: np.ndarray
-    """Number of true positives."""
-    wrong: np.ndarray
-    """Number of false positives: predicted, but not true."""
-    missed: np.ndarray
-    """Number of false negatives: true, but not predicted."""
-
-
-def _decisions(true: np.ndarray, predicted: np.ndarray) -> _Decisions:
-    """Count the decisions of two bool arrays along their first axis."""
-    return _Decisions(
-        (true & predicted).sum(0), (~true & predicted).sum(0), (true & ~predicted).sum(0)
-    )
-
-
-def _f1(decisions: _Decisions) -> np.ndarray:
-    hits, wrong, missed = decisions
-    return 2 * hits / np.maximum(2 * hits + wrong + missed, 1)

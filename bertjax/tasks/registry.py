@@ -12,6 +12,14 @@ from bertjax.errors import check
 from bertjax.tasks.classification.kind import ClassificationKind
 from bertjax.tasks.files.splits import DataLocation
 from bertjax.tasks.kind import Entry, Kind
+from bertjax.tasks.metric_table import (
+    OPTION,
+    Scale,
+    check_class,
+    check_metric,
+    chosen_metrics,
+    metric_named,
+)
 from bertjax.tasks.multiple_choice.kind import ChoiceKind
 from bertjax.tasks.question_answering.kind import SpansKind
 from bertjax.tasks.seq2seq.kind import Seq2SeqKind
@@ -79,7 +87,10 @@ def entry_of(text: str, options: FinetuneConfig) -> Entry:
         "test": options.test_files,
     }
     given_files = {split: names for split, names in files.items() if names}
-    return Entry(name, kind_name, DataLocation(place, given_files, options.columns))
+    location = DataLocation(
+        place, given_files, options.columns, encoding=options.encoding, form=options.file_form
+    )
+    return Entry(name, kind_name, location)
 
 
 def _kind_knowing(name: str) -> Kind[Any, Any, Any] | None:
@@ -120,6 +131,9 @@ def open_tasks(config: Config, tokenizer: Tokenizer) -> tuple[OpenedTask, ...]:
         found=", ".join(names),
         expected="each task once",
     )
+    # Names are compared before any file is read; classes are known from the files only.
+    for entry in entries:
+        _check_metrics(entry, options)
     first_given = options.train_files or options.validation_files or options.test_files
     if len(entries) != 1:
         check(
@@ -141,8 +155,63 @@ def _open(entry: Entry, config: Config, tokenizer: Tokenizer) -> OpenedTask:
     # The task's labels come from all training examples: among those drawn below, a rare label may
     # be missing.
     task = kind.make_task(entry.name, splits["train"], options, tokenizer)
+    task = with_chosen_metrics(task, options)
+    _check_metric_counts(kind, task, splits[validation_splits(entry)[0]])
     splits["train"] = _drawn(splits["train"], options.max_train_examples, config.seed)
     return OpenedTask(entry, task, splits)
+
+
+def _check_metrics(entry: Entry, options: FinetuneConfig) -> None:
+    """Raise `UserError` if `finetune.metric` names a metric that tasks of this type do not have."""
+    table = KINDS[entry.kind].choosable_metrics(entry, options)
+    for text in chosen_for(entry.name, options):
+        check_metric(entry.name, text, table)
+
+
+def with_chosen_metrics(task: Task, options: FinetuneConfig) -> Task:
+    """Return the task with the metrics that `finetune.metric` names, if it names any.
+
+    Other options that change figures alone are put into it too (`Kind.for_evaluation`).
+
+    Raises `UserError` for a metric or a class that the task does not have.
+    """
+    kind = kind_of(task)
+    task = kind.for_evaluation(task, options)
+    chosen = chosen_for(task.name, options)
+    if not chosen:
+        return task
+    table, classes = kind.task_metrics(task), kind.metric_classes(task)
+    for text in chosen:
+        check_metric(task.name, text, table)
+        check_class(task.name, text, classes)
+    return kind.with_metrics(task, chosen)
+
+
+def _check_metric_counts(kind: Kind[Any, Any, Any], task: Task, validation: list[Any]) -> None:
+    """Raise `UserError` if no validation example has the class whose metric chooses checkpoints."""
+    _, colon, label = task.metric.partition(":")
+    check(
+        not colon or label in kind.classes_in(task, validation),
+        where=OPTION,
+        found=f"{task.metric}, for {task.name}, and no validation example of {label}",
+        expected="one or more: without them the metric is 0 whatever the model does",
+    )
+
+
+def chosen_for(name: str, options: FinetuneConfig) -> tuple[str, ...]:
+    """Return the metrics that `finetune.metric` names for the task `name`."""
+    spellings = {}
+    for text in options.tasks:
+        task = entry_of(text, options).name
+        spellings[task] = task
+        spellings[text.partition("=")[0].partition(":")[0]] = task
+    return chosen_metrics(options.metric, name, spellings)
+
+
+def scale_of(kind: str, metric: str) -> Scale | None:
+    """Return the scale of a figure of a kind of task; None if it cannot be chosen."""
+    found = metric_named(KINDS[kind].choosable, metric)
+    return found.scale if found else None
 
 
 def _drawn(examples: list[Any], count: int, seed: int) -> list[Any]:

@@ -16,6 +16,7 @@ from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.model.functional import Params
 from bertjax.model.layout import Layout
 from bertjax.model.linear_head import linear_axes
+from bertjax.tasks.metric_table import Scale
 from bertjax.types import Batch
 
 
@@ -135,12 +136,12 @@ class Task(TaskModel, Protocol):
 
     @property
     def metric(self) -> str:
-        """The name of the figure that selects the best checkpoint; higher is better."""
+        """The name of the figure that selects the best checkpoint."""
         ...
 
     @property
-    def percent(self) -> bool:
-        """True if the metric is in 0..100, else it is in 0..1."""
+    def metric_scale(self) -> Scale:
+        """The range of that figure, and which end of it is the better one."""
         ...
 
     def encode(
@@ -177,7 +178,11 @@ class LinearHeadTask:
     """
 
     generates = False
-    percent = False
+
+    @property
+    def metric_scale(self) -> Scale:
+        """The scale of most metrics, a share of 1."""
+        return Scale.SHARE
 
     def initial_params(self, config: ModelConfig, new: Params, restored: Params) -> Params:
         """Return the new head: pretrained models have none."""

@@ -10,6 +10,8 @@ import pytest
 
 import bertjax
 from bertjax.errors import UserError
+from bertjax.finetuning.load import load_finetuned
+from tests.tasks.tiny import has_good, write_splits
 from tests.tiny_library import write_library
 
 
@@ -71,6 +73,8 @@ def test_a_mistake_leaves_no_run_behind(library):
     mistakes = {
         "finetune.tasks: found none, expected": {"tasks": ()},
         "finetune.tasks: found good:nothing=": {"tasks": ("good:nothing=tasks/good",)},
+        "finetune.metric: found f2, for good, expected one of accuracy,": {"metric": ("f2",)},
+        "finetune.metric: found f1:ye, for good, expected a class of": {"metric": ("f1:ye",)},
         "tasks/nowhere: found no such folder": {"tasks": ("good:classification=tasks/nowhere",)},
     }
     for message, change in mistakes.items():
@@ -78,6 +82,40 @@ def test_a_mistake_leaves_no_run_behind(library):
             bertjax.finetune(config.replace(finetune=change), "runs/mistake")
     with pytest.raises(UserError, match="train.steps: found 7, expected finetune.epochs"):
         bertjax.finetune(config.replace(train={"steps": 7}), "runs/mistake")
+    assert not (library / "runs" / "mistake").exists()
+
+
+@pytest.mark.parametrize("source", ["runs/tiny", "foreign"])
+def test_a_model_of_other_shapes_leaves_no_run_behind(library, source):
+    config = bertjax.load_config("finetune.py").replace(init_from=source, model={"vocab_size": 130})
+    with pytest.raises(
+        UserError, match=r"params/embeddings/word/embedding: found shape \[120, 32\]"
+    ):
+        bertjax.finetune(config, "runs/mistake", overrides=["model.vocab_size"])
+    grid = bertjax.Grid(batch_sizes=(8,), learning_rates=(1e-3,), epochs=(1.0,))
+    with pytest.raises(UserError, match="found shape"):
+        bertjax.sweep(config, "runs/mistake", grid, overrides=["model.vocab_size"])
+    if source == "runs/tiny":
+        config = bertjax.load_config("tiny.py").replace(init_from=source, model={"hidden_size": 64})
+        with pytest.raises(UserError, match="found shape"):
+            bertjax.train(config, "runs/mistake")
+    assert not (library / "runs" / "mistake").exists()
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (
+            ["model.hidden_dropout"],
+            "'model.hidden_dropout', .* nearest is model.hidden_dropout_prob",
+        ),
+        (["hidden_dropout_prob"], "found 'hidden_dropout_prob', expected dotted names of fields"),
+        ("model.vocab_size", "overrides: found '.', expected dotted names"),
+    ],
+)
+def test_an_override_that_is_no_field_is_named(library, overrides, message):
+    with pytest.raises(UserError, match=message):
+        bertjax.finetune(bertjax.load_config("finetune.py"), "runs/mistake", overrides=overrides)
     assert not (library / "runs" / "mistake").exists()
 
 
@@ -89,4 +127,29 @@ def test_a_sweep_returns_its_cells_and_evaluates_the_best(library):
     assert [line.partition(":")[0] for line in lines] == ["1 of 2", "2 of 2"]
     scores = [cell.metric for cell in result.cells]
     assert result.best.metrics["score"] == pytest.approx(max(scores))
-    assert len(result.table.splitlines()) == 3
+    assert len(result.table.splitlines()) == 4
+    assert result.table.startswith("score: accuracy\n")
+
+
+def test_a_model_that_answers_the_same_for_everything_says_so_at_the_end(library):
+    write_splits(library / "tasks" / "same", has_good, train=24, validation=16)
+    changes = {"tasks": ("same:classification=tasks/same",), "metric": ("f1:yes", "recall_macro")}
+    # Too small a rate to learn anything.
+    config = bertjax.load_config("finetune.py").replace(
+        optimizer={"peak_learning_rate": 1e-9}, finetune=changes
+    )
+    result = bertjax.finetune(config, "runs/same")
+    lines = (library / "runs" / "same" / "log.txt").read_text()
+    (evaluation,) = json.loads((library / "runs" / "same" / "evaluation.json").read_text())[
+        "splits"
+    ]
+    answer = evaluation["constant_answer"]
+    assert f"same: the model gives the same answer, {answer}, for all 16 validation" in lines
+    assert "which one answer for all validation examples gets: the run has failed" in lines
+    assert "same: scores of the classes\n" in lines
+    assert list(result.metrics)[:3] == ["f1:yes", "recall_macro", "accuracy"]
+    assert result.metrics["recall_macro"] == 0.5
+    assert f"all of them answered the same: {answer}" in result.report.read_text()
+    # A finished run may be evaluated by other metrics.
+    other = bertjax.saved_config("runs/same").replace(finetune={"metric": ("f1_weighted",)})
+    assert load_finetuned("runs/same", other).objective.by_name["same"].metric == "f1_weighted"

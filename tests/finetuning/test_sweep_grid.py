@@ -164,3 +164,8 @@ def test_the_table_is_aligned_and_in_percent():
         "       128         0.0001     2.5  100.0%          -  100.0%     1       0  *",
         "        16          2e-05       3       -          -       -     1       1",
     ]
+
+
+def test_scores_that_are_no_shares_are_plain_numbers():
+    found = table(summarize(results(FIRST, -1.13744, -1.0), baseline=-2.0), in_percent=False)
+    assert found.splitlines()[1].split()[3:6] == ["-1.0687", "0.0972", "-1.0000"]

@@ -27,9 +27,9 @@ ATTACK = "<script>document.title = 'taken'</script>"
 NO_ROWS = EncodedExamples(*(np.zeros(0, np.int64) for _ in range(4)))
 
 
-def run_of(folder, entries=("mnli=data/MNLI",), rows=(), steps=60):
+def run_of(folder, entries=("mnli=data/MNLI",), rows=(), steps=60, **options):
     run = epath.Path(folder) / "run"
-    options = FinetuneConfig(tasks=tuple(entries), max_seq_length=16)
+    options = FinetuneConfig(tasks=tuple(entries), max_seq_length=16, **options)
     run_config.write_run_config(run, small_config(finetune=options, train={"steps": steps}))
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return run
@@ -269,6 +269,64 @@ def test_a_mean_of_shares_is_shown_as_one(tmp_path):
     )
 
 
+def evaluation_rows(**values):
+    steps = zip(*values.values(), strict=True)
+    return [
+        {"step": 10 * n, "split": "validation", **dict(zip(values, row, strict=True))}
+        for n, row in enumerate(steps, 1)
+    ]
+
+
+def test_the_chosen_metric_is_the_one_that_is_shown_with_a_slash_in_its_class_too(tmp_path):
+    chosen = ("f1:a/b", "f1:a", "accuracy")
+    names = {"f1:a/b": (0.25, 0.5), "f1:a": (0.5, 0.25), "accuracy": (0.75, 0.5)}
+    run = run_of(tmp_path, ("own:classification=a",), evaluation_rows(**names), metric=chosen)
+    page = write_report(run).read_text()
+    assert head_of(page)["f1-a-b"] == ("50.0%", "F1 (a/b) of own, step 20")
+    assert head_of(page)["best-f1-a-b"][1] == "best F1 (a/b) of own, step 20"
+    assert "F1 (a) of own, b" not in page
+    assert re.findall(r'<div id="plot-([a-z0-9-]+)"', page)[:3] == [
+        "f1-a-b",
+        "f1-a",
+        "accuracy",
+    ]
+
+
+def test_the_best_error_is_the_lowest(tmp_path):
+    rows = evaluation_rows(mse=(2.0, 0.5, 1.0), pearson=(0.1, 0.2, 0.3), score=(-2.0, -0.5, -1.0))
+    head = head_of(write_report(run_of(tmp_path, ("stsb=a",), rows, metric=("mse",))).read_text())
+    assert head["mse"] == ("1.000", "mean squared error of stsb, step 30")
+    assert head["best-mse"] == ("0.500", "best mean squared error of stsb, step 20")
+
+
+def test_the_scores_of_the_classes_are_on_the_page(tmp_path):
+    run = run_of(tmp_path)
+    evaluate(run)
+    page = write_report(run).read_text()
+    rows = re.findall(
+        r'data-class="([^"]*)" data-measure="recall" data-value="([^"]*)">([^<]*)<', page
+    )
+    assert rows == [
+        ("entailment", "0.75", "75.0%"),
+        ("neutral", "0.5", "50.0%"),
+        ("&lt;b&gt;contra&lt;/b&gt;", "1.0", "100.0%"),
+        ("micro average", "0.75", "75.0%"),
+        ("macro average", "0.75", "75.0%"),
+        ("weighted average", "0.75", "75.0%"),
+    ]
+
+
+def test_an_evaluation_without_scores_of_classes_has_a_page(tmp_path):
+    run = run_of(tmp_path)
+    path = evaluate(run)
+    content = json.loads(path.read_text())
+    del content["splits"][0]["class_scores"]
+    path.write_text(json.dumps(content))
+    page = write_report(run).read_text()
+    assert "<h2>Classes</h2>" not in page
+    assert "<h2>Confusion</h2>" in page
+
+
 def test_spans_and_bleu_are_not_multiplied_by_a_hundred():
     show = lambda kind, name, value: format(value, tasks.format_of(kind, name).spec)  # noqa: E731
     assert show("spans", "f1", 81.25) == "81.2"
@@ -289,6 +347,9 @@ def test_spans_and_bleu_are_not_multiplied_by_a_hundred():
         (lambda content: content["splits"][0]["figures"].update(f1="x"), "figures: f1: found 'x', expected a number"),
         (lambda content: content["splits"][0]["confusion"]["counts"].pop(), "counts: found 2 rows, expected 3 rows"),
         (lambda content: content["splits"][0]["confusion"]["counts"][0].__setitem__(0, "1"), "counts: found another"),
+        (lambda content: content["splits"][0]["class_scores"]["classes"][1].pop("f1"), r"classes\[1\]: found no field f1"),
+        (lambda content: content["splits"][0]["class_scores"].update(averages=3), "averages: found 3, expected of type list"),
+        (lambda content: content["splits"][0].update(constant_answer=3), "constant_answer: found 3, expected of type str"),
         (lambda content: content["splits"][0]["calibration"]["bins"][2].pop("accuracy"), r"bins\[2\]: found no field"),
         (lambda content: content["splits"][0]["errors"][1].update(text=None), r"errors\[1\]: text: found None"),
     ],

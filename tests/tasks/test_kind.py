@@ -6,13 +6,27 @@ import pytest
 from bertjax.config import FinetuneConfig
 from bertjax.errors import UserError
 from bertjax.tasks.classification.multi_label import MultiLabel
+from bertjax.tasks.classification.predictions import (
+    ClassPrediction,
+    LabelSetPrediction,
+    NumberPrediction,
+)
 from bertjax.tasks.classification.regression import Regression
 from bertjax.tasks.classification.single_label import SingleLabel
-from bertjax.tasks.examples import ChoiceExample, QuestionExample, TaggedExample, TextExample
-from bertjax.tasks.multiple_choice.task import Choice
+from bertjax.tasks.examples import (
+    ChoiceExample,
+    PairExample,
+    QuestionExample,
+    TaggedExample,
+    TextExample,
+)
+from bertjax.tasks.multiple_choice.task import Choice, ChoicePrediction
+from bertjax.tasks.question_answering.answers import SpanPrediction
 from bertjax.tasks.question_answering.task import Spans
 from bertjax.tasks.registry import KINDS, entry_of, kind_of
+from bertjax.tasks.seq2seq.task import make_task
 from bertjax.tasks.tagging.task import Tagging
+from tests.tasks.tiny import TOKENIZER
 
 
 def baseline(task, examples):
@@ -21,6 +35,10 @@ def baseline(task, examples):
 
 def texts(*labels):
     return [TextExample(str(n), "text", label=label) for n, label in enumerate(labels)]
+
+
+def classes(*labels):
+    return [ClassPrediction(label, (0.5, 0.5)) for label in labels]
 
 
 def test_the_baseline_of_classes_is_the_commonest_one():
@@ -65,6 +83,75 @@ def test_the_baseline_of_version_2_is_to_answer_nothing():
     assert baseline(Spans("t"), examples[1:2]) == 0.0
 
 
+def test_the_baseline_of_an_error_is_the_mean_or_the_median():
+    examples = texts(0.0, 0.0, 6.0)
+    assert baseline(Regression("t", metrics=("mse",)), examples) == pytest.approx(-8.0)
+    assert baseline(Regression("t", metrics=("mae",)), examples) == pytest.approx(-2.0)
+
+
+def test_the_baseline_of_recall_is_the_commonest_class_since_any_class_alone_has_a_recall_of_1():
+    examples = texts("a", "a", "b")
+    two = ("a", "b")
+    assert baseline(SingleLabel("t", two, metrics=("recall:b",)), examples) == 0.0
+    assert baseline(SingleLabel("t", two, metrics=("f1:b",)), examples) == pytest.approx(0.5)
+
+
+TWO_TAGS = [TaggedExample(str(n), ("x", "y"), ("O", "B-A")) for n in range(2)]
+QUESTIONS = [
+    QuestionExample("0", "?", "cat dog", ()),
+    QuestionExample("1", "?", "cat dog", (("cat", 0),)),
+]
+CHOICES = [ChoiceExample(str(n), "c", ("x", "y"), label=n) for n in range(2)]
+PAIRS = [PairExample("0", "chat", "cat"), PairExample("1", "chien", "dog")]
+
+
+def sets(*labels):
+    return [LabelSetPrediction(each, (0.5, 0.5)) for each in labels]
+
+
+def numbers(*values):
+    return [NumberPrediction(value) for value in values]
+
+
+def answers(*spans):
+    return [SpanPrediction(text, 0.5, 0.0, ()) for text in spans]
+
+
+def choices(*endings):
+    return [ChoicePrediction(ending, np.full(2, 0.5, np.float32)) for ending in endings]
+
+
+AB = ("a", "b")
+GENERATOR = make_task("t", TOKENIZER)
+
+
+@pytest.mark.parametrize("task,predictions,examples,answer", [
+    (SingleLabel("t", AB), classes("a", "a"), texts("a", "b"), "a"),
+    (SingleLabel("t", AB), classes("a", "b"), texts("b", "a"), None),
+    (SingleLabel("t", AB), classes("a", "a"), texts("a", "a"), None),  # and all of them are right
+    (SingleLabel("t", AB), classes("a"), texts("b"), None),
+    (MultiLabel("t", AB), sets((), ()), texts(("a",), ()), "none"),
+    (MultiLabel("t", AB), sets(AB, AB), texts(("a",), ()), "a, b"),
+    (MultiLabel("t", AB), sets((), AB), texts(("a",), ()), None),
+    (Regression("t"), numbers(2.0, 2.0, 2.0), texts(0.0, 3.0, 5.0), "about 2.000"),
+    (Regression("t"), numbers(2.0, 2.001, 2.0), texts(0.0, 3.0, 5.0), "about 2.000"),
+    (Regression("t"), numbers(2.0, 2.5, 2.0), texts(0.0, 3.0, 5.0), None),
+    (Regression("t"), numbers(2.0, 2.0), texts(3.0, 3.0), None),
+    (Tagging("t", ("O", "B-A")), [("O", "O"), ("O", "O")], TWO_TAGS, "O"),
+    (Tagging("t", ("O", "B-A")), [("O", "B-A"), ("B-A", "O")], TWO_TAGS, None),
+    (Spans("t", version_2=True), answers("", ""), QUESTIONS, "no answer"),
+    (Spans("t", version_2=True), answers("dog", "dog"), QUESTIONS, "dog"),
+    (Spans("t", version_2=True), answers("", "dog"), QUESTIONS, None),
+    (Choice("t", 2), choices(1, 1), CHOICES, "ending 1"),
+    (Choice("t", 2), choices(1, 0), CHOICES, None),
+    (GENERATOR, ["the", "the"], PAIRS, "the"),
+    (GENERATOR, ["", ""], PAIRS, "an empty text"),
+    (GENERATOR, ["the", "cat"], PAIRS, None),
+])  # fmt: skip
+def test_an_answer_that_is_the_same_for_all_is_told(task, predictions, examples, answer):
+    assert kind_of(task).constant_answer(task, predictions, examples) == answer
+
+
 SMOOTHING = {"label_smoothing": 0.1}
 BALANCED = {"class_weights": "balanced"}
 DECODER = {"decoder_from": "run"}
@@ -83,6 +170,13 @@ DECODER = {"decoder_from": "run"}
     ("squad=x", BALANCED, "class_weights: found balanced, expected none, for squad"),
     ("swag=x", SMOOTHING, ""),
     ("swag=x", BALANCED, "class_weights: found balanced, expected none, for swag"),
+    ("own:classification=x", {"encoding": "latin-1", "file_form": "label_text"}, ""),
+    ("own:seq2seq=x", {"encoding": "latin-1"}, ""),
+    ("swag=x", {"encoding": "latin-1"}, ""),
+    ("squad=x", {"encoding": "latin-1"}, "encoding: found latin-1, expected utf-8, for squad"),
+    ("own:classification=tfds:x", {"encoding": "latin-1"}, "encoding: found latin-1, expected utf-8, for own"),
+    ("swag=x", {"file_form": "label_text"}, "file_form: found label_text, expected table, for swag"),
+    ("rte=x", {"label_columns": ("a", "b"), "label_type": "classes"}, "label_columns: found ('a', 'b'), expected none, for rte"),
     ("own:seq2seq=x", {**SMOOTHING, **DECODER}, ""),
     ("own:seq2seq=x", BALANCED, "class_weights: found balanced, expected none, for own"),
 ])  # fmt: skip

@@ -116,6 +116,70 @@ def test_the_splits_of_mnli_are_two_unless_files_are_named():
     assert kinds.test_splits(entry_of("mnli:tagging=x", OPTIONS)) == ("test",)
 
 
+@pytest.mark.parametrize("text,options,message", [
+    ("own:classification=x", {"metric": ("f2",)}, "found f2, for own, expected one of accuracy, matthews_correlation, f1,"),
+    ("own:classification=x", {"metric": ("mse",)}, "found mse, for own, expected one of accuracy,"),
+    ("own:classification=x", {"metric": ("accuracy",), "label_type": "number"}, "found accuracy, for own, expected one of "
+     "pearson, spearman, mse, mae"),
+    ("own:classification=x", {"metric": ("accuracy",), "label_type": "classes"}, "found accuracy, for own, expected one of f1_micro"),
+    ("stsb=x", {"metric": ("f1",)}, "found f1, for stsb, expected one of pearson,"),
+    ("ner=x", {"metric": ("bleu",)}, "found bleu, for ner, expected one of f1,"),
+    ("squad=x", {"metric": ("f1:a",)}, "found f1:a, for squad, expected one of f1, exact_match"),
+    ("swag=x", {"metric": ("f1",)}, "found f1, for swag, expected one of accuracy"),
+    ("own:seq2seq=x", {"metric": ("accuracy",)}, "found accuracy, for own, expected one of bleu"),
+    ("own:classification=x", {"metric": ("other=f1",)}, "found other=f1, for own, expected one of"),
+])  # fmt: skip
+def test_a_metric_that_the_kind_does_not_have_is_refused_before_any_file_is_read(
+    text, options, message
+):
+    with pytest.raises(UserError) as raised:
+        kinds.open_tasks(config_of(text, finetune=options), TOKENIZER)
+    assert str(raised.value).startswith(f"finetune.metric: {message}")
+    assert "\n" not in str(raised.value)
+
+
+def test_each_task_gets_the_metric_that_is_chosen_for_it(tmp_path):
+    good = write_splits(tmp_path / "good", has_good, train=8, validation=8)
+    towns = write_tagged(tmp_path / "towns", train=8, validation=8)
+    rows = [("a", "b", label) for label in ("entailment", "not_entailment")]
+    for name in ("train", "dev"):
+        write_table(tmp_path / "rte" / f"{name}.tsv", rows, ["sentence1", "sentence2", "label"])
+    entries = (
+        f"good:classification={good}",
+        f"towns:tagging={towns}",
+        f"RTE={tmp_path / 'rte'}",
+    )
+    chosen = ("good=f1:yes", "towns=recall", "RTE=f1_macro", "good=f1_macro")
+    opened = kinds.open_tasks(config_of(*entries, finetune={"metric": chosen}), TOKENIZER)
+    assert [one.task.metric for one in opened] == ["f1:yes", "recall", "f1_macro"]
+    assert opened[0].task.metrics == ("f1:yes", "f1_macro", "accuracy")
+    # One for all tasks.
+    both = config_of(*entries[::2], finetune={"metric": ("f1_macro",)})
+    assert [one.task.metric for one in kinds.open_tasks(both, TOKENIZER)] == ["f1_macro"] * 2
+
+
+def test_a_metric_of_a_class_that_no_validation_example_has_is_refused(tmp_path):
+    rows = [("the cat", "usual"), ("a dog", "rare")]
+    write_table(tmp_path / "train.tsv", rows)
+    write_table(tmp_path / "dev.tsv", rows[:1])
+    config = config_of(f"own:classification={tmp_path}", finetune={"metric": ("f1:rare",)})
+    with pytest.raises(UserError) as raised:
+        kinds.open_tasks(config, TOKENIZER)
+    assert str(raised.value).startswith(
+        "finetune.metric: found f1:rare, for own, and no validation example of rare, expected"
+    )
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_with_a_chosen_metric_comes_back_from_a_checkpoints_json(name):
+    kind = kind_of(TASKS[name])
+    metric = kind.task_metrics(TASKS[name])[0]
+    task = kind.with_metrics(TASKS[name], (metric.name,))
+    restored = from_plain(json.loads(json.dumps(to_plain(task))), "meta")
+    assert (restored, hash(restored)) == (task, hash(task))
+    assert (restored.metric, restored.metric_scale) == (metric.name, metric.scale)
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_a_task_comes_back_from_a_checkpoints_json_as_it_was(name):
     task = TASKS[name]
@@ -235,7 +299,7 @@ def test_a_task_of_glue_has_its_own_labels_whatever_occurs(tmp_path):
 def test_tags_are_read_from_conll_files_and_from_json(tmp_path):
     write_tagged(tmp_path / "conll", train=20, validation=5)
     one = opened(tmp_path / "conll", "tagging")
-    assert one.task == Tagging("own", ("O", "B-LOC"))
+    assert one.task == Tagging("own", ("O", "B-LOC"), scheme="IOB2")
     line = (
         json.dumps({"tokens": ["rome"], "places": ["B-LOC"]})
         + "\n"

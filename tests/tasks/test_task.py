@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 
+from bertjax.tasks.metric_table import Scale
 from bertjax.tasks.registry import KINDS
 from bertjax.tasks.task import EncodedExamples, LinearHeadTask, Task, TaskModel
 from tests.tasks.test_registry import TASKS
@@ -27,12 +28,12 @@ def test_each_kind_has_all_that_a_task_has_with_the_same_arguments(name):
             result = list(inspect.signature(getattr(task, member)).parameters)
             assert result == list(inspect.signature(expected).parameters)[1:], member
     assert isinstance(task.metric, str)
-    assert (task.percent, task.per_token, task.generates) == {
-        "classification": (False, False, False),
-        "tagging": (False, True, False),
-        "spans": (True, True, False),
-        "choice": (False, False, False),
-        "seq2seq": (True, False, True),
+    assert (task.metric_scale, task.per_token, task.generates) == {
+        "classification": (Scale.SHARE, False, False),
+        "tagging": (Scale.SHARE, True, False),
+        "spans": (Scale.PERCENT, True, False),
+        "choice": (Scale.SHARE, False, False),
+        "seq2seq": (Scale.POINTS, False, True),
     }[name]
 
 

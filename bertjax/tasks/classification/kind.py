@@ -1,6 +1,8 @@
 """Classification of texts, and regression: tasks of GLUE, and any table of texts and labels."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from etils import epath
@@ -21,12 +23,16 @@ from bertjax.tasks.error_tables import Mistake
 from bertjax.tasks.examples import TextExample
 from bertjax.tasks.kind import (
     CLASS_WEIGHTS,
+    ENCODING,
+    FILE_FORM,
+    LABEL_COLUMNS,
     LABEL_SMOOTHING,
     Entry,
     Kind,
     PredictedSplit,
     with_tuples,
 )
+from bertjax.tasks.metric_table import Metric
 from bertjax.tasks.task_head import TaskHead
 
 TASK_CLASSES: dict[str, type[TextTask]] = {
@@ -43,6 +49,9 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
     name = "classification"
     task_classes = (SingleLabel, MultiLabel, Regression)
     metrics = ("accuracy", "f1_micro", "pearson")  # of one class, several classes, a number
+    choosable = tuple(
+        dict.fromkeys(chain.from_iterable(each.choosable for each in TASK_CLASSES.values()))
+    )
     data_sets = tuple(task.name for task in TASKS)
 
     def knows(self, name: str) -> bool:
@@ -73,11 +82,35 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
         glue = glue_task(entry.name)
         return glue.metrics if glue else self.metrics
 
+    def choosable_metrics(self, entry: Entry, options: FinetuneConfig) -> tuple[Metric, ...]:
+        """Return the metrics for the type of the labels."""
+        return TASK_CLASSES[_label_type(glue_task(entry.name), options)].choosable
+
+    def task_metrics(self, task: TextTask) -> tuple[Metric, ...]:
+        """Return the metrics for the type and the number of the labels."""
+        return task.own_metrics
+
+    def metric_classes(self, task: TextTask) -> tuple[str, ...]:
+        """Return the labels."""
+        return task.labels
+
+    def classes_in(self, task: TextTask, examples: Sequence[TextExample]) -> Collection[str]:
+        """Return the labels that the examples have."""
+        return set(all_classes(examples))
+
+    def with_metrics(self, task: TextTask, metrics: tuple[str, ...]) -> TextTask:
+        """Return the task with these metrics before those that it has."""
+        return dataclasses.replace(task, metrics=tuple(dict.fromkeys(metrics + task.figure_names)))
+
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
-        """Return the options that change the loss over classes; none if a number is predicted."""
-        if _label_type(glue_task(entry.name), options) == "number":
-            return frozenset()
-        return frozenset({LABEL_SMOOTHING, CLASS_WEIGHTS})
+        """Return the options of the files, and those that change the loss over classes, if any."""
+        used = {FILE_FORM, ENCODING}
+        glue = glue_task(entry.name)
+        if glue is None:
+            used.add(LABEL_COLUMNS)
+        if _label_type(glue, options) != "number":
+            used |= {LABEL_SMOOTHING, CLASS_WEIGHTS}
+        return frozenset(used)
 
     def read_split(
         self, entry: Entry, split: str, options: FinetuneConfig, labelled: bool
@@ -92,6 +125,7 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
             label_column=options.label_column,
             label_type=_label_type(glue, options),
             label_separator=options.label_separator,
+            label_columns=options.label_columns,
             unlabelled=not labelled,
         )
 
@@ -111,7 +145,8 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
             # training set is read, a label may not occur in it.
             labels = glue.labels
         elif task_class is not Regression:
-            labels = labels_of(examples)
+            # Where each class has its place, it is a class even if no example has it.
+            labels = examples[0].classes or labels_of(examples)
         weights: tuple[float, ...] = ()
         if options.class_weights == "balanced":
             weights = balanced_weights(labels, all_classes(examples))
@@ -159,6 +194,21 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
                 if example.pair is not None:
                     text += f"  |  {example.pair}"
                 yield Mistake(severity, text, _shown_label(example), prediction.shown())
+
+    def shown_answer(self, prediction: TextPrediction) -> str:
+        """Return the class, the classes, or the number."""
+        return prediction.answer()
+
+    def constant_answer(
+        self,
+        task: TextTask,
+        predictions: Sequence[TextPrediction],
+        examples: Sequence[TextExample],
+    ) -> str | None:
+        """Return the answer that is the same for all; numbers need only be nearly the same."""
+        if isinstance(task, Regression):
+            return task.constant_answer(predictions, examples)
+        return super().constant_answer(task, predictions, examples)
 
     def error_tables(
         self,

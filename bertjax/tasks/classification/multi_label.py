@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import jax
@@ -10,11 +11,18 @@ import numpy as np
 from jax import Array
 
 from bertjax.tasks import metrics
+from bertjax.tasks.class_scores import class_table, count_decisions
+from bertjax.tasks.classification.class_figures import (
+    OF_ALL_CLASSES,
+    OF_ONE_CLASS,
+    class_figure,
+)
 from bertjax.tasks.classification.labels import classes_of
 from bertjax.tasks.classification.predictions import THRESHOLD, LabelSetPrediction
 from bertjax.tasks.classification.task import TextTask
 from bertjax.tasks.error_tables import are_finite, calibration_table
 from bertjax.tasks.examples import TextExample
+from bertjax.tasks.metric_table import Metric
 from bertjax.tasks.metrics import Bin
 from bertjax.tasks.task import EncodedExamples
 from bertjax.types import Batch
@@ -25,7 +33,7 @@ class MultiLabel(TextTask):
     """A task that predicts a set of classes; a sigmoid is applied to each output of the head."""
 
     label_type = "classes"
-    known_metrics = ("f1_micro", "f1_macro", "exact_match")
+    choosable = (*OF_ALL_CLASSES, *OF_ONE_CLASS, Metric("exact_match"))
     default_metrics = ("f1_micro", "f1_macro", "exact_match")
     problem_type = "multi_label_classification"
 
@@ -65,16 +73,15 @@ class MultiLabel(TextTask):
     def targets(self, examples: Sequence[TextExample]) -> np.ndarray:
         """Return float32 [examples, C]: 1 if the example has the class, else 0.
 
-        Raises `UserError` as `TextTask.targets` does.
+        A class that training does not have is left out. Raises `UserError` as `TextTask.targets`.
         """
         numbers = self._label_ids()
         has_class = np.zeros((len(examples), len(self.labels)), np.float32)
         for index, example in enumerate(examples):
             self._known_label(example)
             for name in classes_of(example):
-                if name not in numbers:
-                    raise self._unknown_label(example, name)
-                has_class[index, numbers[name]] = 1
+                if name in numbers:
+                    has_class[index, numbers[name]] = 1
         return has_class
 
     def predict(
@@ -95,17 +102,32 @@ class MultiLabel(TextTask):
     def figures(
         self, predictions: Sequence[LabelSetPrediction], examples: Sequence[TextExample]
     ) -> dict[str, float]:
-        """Return the task's metrics by name.
+        """Return the task's metrics by name, equal to scikit-learn's.
 
-        `f1_micro` is the F1 over all decisions together, `f1_macro` the mean of the F1 of each
-        class. `exact_match` is the share of examples with exactly the right set of classes.
+        `exact_match` is the share of examples with exactly the right set of classes. Averages are
+        over all classes. A class that only the examples have counts as never predicted.
         """
-        true = self.targets(examples).astype(bool)
-        predicted = np.array([self._has_label(prediction) for prediction in predictions], bool)
-        return {name: FIGURES[name](true, predicted) for name in self.figure_names}
+        labels, true, predicted = self._compared(predictions, examples)
+        counts = count_decisions(true, predicted)
+        figures = {}
+        for name in self.figure_names:
+            if name == "exact_match":
+                figures[name] = metrics.accuracy(true, predicted)
+            else:
+                figures[name] = class_figure(name, labels, counts, counts)
+        return figures
 
-    def _has_label(self, prediction: LabelSetPrediction) -> list[bool]:
-        return [label in prediction.labels for label in self.labels]
+    def _compared(
+        self, predictions: Sequence[LabelSetPrediction], examples: Sequence[TextExample]
+    ) -> tuple[list[str], np.ndarray, np.ndarray]:
+        """Return the labels with those that only `examples` have, and bool [N, C] of both sets."""
+        true = []
+        for example in examples:
+            self._known_label(example)
+            true.append(classes_of(example))
+        labels = list(dict.fromkeys([*self.labels, *chain.from_iterable(true)]))
+        predicted = [prediction.labels for prediction in predictions]
+        return labels, _has_labels(labels, true), _has_labels(labels, predicted)
 
     def calibration(
         self, predictions: Sequence[LabelSetPrediction], examples: Sequence[TextExample]
@@ -117,10 +139,12 @@ class MultiLabel(TextTask):
     def prediction_tables(
         self, predictions: Sequence[Any], examples: Sequence[TextExample]
     ) -> dict[str, Any]:
-        """Return `calibration`, if the probabilities are finite."""
-        if not are_finite(prediction.probabilities for prediction in predictions):
-            return {}
-        return {"calibration": calibration_table(self.calibration(predictions, examples))}
+        """Return `class_scores` and, if the probabilities are finite, `calibration`."""
+        labels, true, predicted = self._compared(predictions, examples)
+        tables = {"class_scores": class_table(labels, count_decisions(true, predicted))}
+        if are_finite(prediction.probabilities for prediction in predictions):
+            tables["calibration"] = calibration_table(self.calibration(predictions, examples))
+        return tables
 
     def mistake_severity(
         self, prediction: LabelSetPrediction, example: TextExample
@@ -132,11 +156,14 @@ class MultiLabel(TextTask):
         errors = []
         for label, probability in zip(self.labels, prediction.probabilities, strict=True):
             errors.append(1 - probability if label in true else probability)
-        return max(errors)
+        # A class without an output has no probability.
+        return max(errors) if true <= set(self.labels) else 1.0
 
 
-FIGURES = {
-    "exact_match": metrics.accuracy,
-    "f1_micro": metrics.f1_micro,
-    "f1_macro": metrics.f1_macro,
-}
+def _has_labels(labels: Sequence[str], sets: Sequence[Sequence[str]]) -> np.ndarray:
+    """Return bool [sets, labels]: whether each set has each label."""
+    numbers = {label: number for number, label in enumerate(labels)}
+    has_label = np.zeros((len(sets), len(labels)), bool)
+    for row, names in enumerate(sets):
+        has_label[row, [numbers[name] for name in names]] = True
+    return has_label

@@ -24,8 +24,12 @@ class TextPrediction(Protocol):
         """Return the cells for a table; `separator` is put between several classes."""
         ...
 
+    def answer(self) -> str:
+        """Return what is predicted as text for a reader."""
+        ...
+
     def shown(self) -> str:
-        """Return the prediction as text for a reader."""
+        """Return `answer`, for one class with its probability."""
         ...
 
 
@@ -42,6 +46,10 @@ class ClassPrediction:
     def cells(self, separator: str) -> list[str]:
         """Return the class and its probability."""
         return [self.label, f"{max(self.probabilities):.4f}"]
+
+    def answer(self) -> str:
+        """Return the class."""
+        return self.label
 
     def shown(self) -> str:
         """Return the class with its probability in percent."""
@@ -64,9 +72,13 @@ class LabelSetPrediction:
         predicted = [f"{p:.4f}" for p in self.probabilities if p >= THRESHOLD]
         return [separator.join(self.labels), separator.join(predicted)]
 
-    def shown(self) -> str:
+    def answer(self) -> str:
         """Return the classes, separated by commas."""
         return ", ".join(self.labels) or "none"
+
+    def shown(self) -> str:
+        """Return `answer`."""
+        return self.answer()
 
 
 @dataclass(frozen=True)
@@ -81,9 +93,13 @@ class NumberPrediction:
         """Return the number with six significant digits."""
         return [f"{self.value:.6g}"]
 
-    def shown(self) -> str:
+    def answer(self) -> str:
         """Return the number with three decimals."""
         return f"{self.value:.3f}"
+
+    def shown(self) -> str:
+        """Return `answer`."""
+        return self.answer()
 
 
 def write_predictions(

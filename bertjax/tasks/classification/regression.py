@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,8 +13,12 @@ from bertjax.tasks import metrics
 from bertjax.tasks.classification.predictions import NumberPrediction
 from bertjax.tasks.classification.task import TextTask
 from bertjax.tasks.examples import TextExample
+from bertjax.tasks.metric_table import Metric, Scale
 from bertjax.tasks.task import EncodedExamples
 from bertjax.types import Batch
+
+CONSTANT = 0.01
+"""Share of the true numbers' deviation below which predicted numbers count as the same."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,12 @@ class Regression(TextTask):
     """A task without labels, which predicts a number, the only output of the head."""
 
     label_type = "number"
-    known_metrics = ("pearson", "spearman")
+    choosable = (
+        Metric("pearson", Scale.CORRELATION),
+        Metric("spearman", Scale.CORRELATION),
+        Metric("mse", Scale.ERROR),
+        Metric("mae", Scale.ERROR),
+    )
     default_metrics = ("pearson", "spearman")
     problem_type = "regression"
 
@@ -74,10 +84,30 @@ class Regression(TextTask):
     def figures(
         self, predictions: Sequence[NumberPrediction], examples: Sequence[TextExample]
     ) -> dict[str, float]:
-        """Return the task's metrics by name; correlations are in -1..1."""
+        """Return the task's metrics by name: correlations in -1..1, errors from 0."""
         true = self.targets(examples)
         predicted = np.array([prediction.value for prediction in predictions])
         return {name: FIGURES[name](true, predicted) for name in self.figure_names}
+
+    def majority_baseline(self, examples: Sequence[TextExample]) -> float:
+        """Return the score of the best constant prediction: the mean or the median."""
+        true = self.targets(examples)
+        scores = []
+        for constant in (float(np.mean(true)), float(np.median(true))):
+            figures = self.figures([NumberPrediction(constant)] * len(examples), examples)
+            scores.append(self.metric_scale.score(figures[self.metric]))
+        return max(scores)
+
+    def constant_answer(
+        self, predictions: Sequence[Any], examples: Sequence[TextExample]
+    ) -> str | None:
+        """Return the mean prediction if nearly the same is predicted for different numbers."""
+        true = self.targets(examples)
+        predicted = np.array([prediction.value for prediction in predictions])
+        # With r the correlation, the best fit of the numbers deviates by r times their deviation:
+        # a model that differs by less has found nothing.
+        is_constant = np.std(predicted) < CONSTANT * np.std(true)
+        return f"about {np.mean(predicted):.3f}" if is_constant else None
 
     def mistake_severity(self, prediction: NumberPrediction, example: TextExample) -> float | None:
         """Return the distance from the true number; None if the two are equal."""
@@ -87,4 +117,9 @@ class Regression(TextTask):
         return abs(prediction.value - example.label)
 
 
-FIGURES = {"pearson": metrics.pearson, "spearman": metrics.spearman}
+FIGURES = {
+    "pearson": metrics.pearson,
+    "spearman": metrics.spearman,
+    "mse": metrics.mean_squared_error,
+    "mae": metrics.mean_absolute_error,
+}

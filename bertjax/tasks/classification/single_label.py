@@ -10,13 +10,25 @@ import numpy as np
 from jax import Array
 
 from bertjax.tasks import metrics
+from bertjax.tasks.class_scores import class_table, count_classes
+from bertjax.tasks.classification.class_figures import (
+    MATTHEWS,
+    OF_ALL_CLASSES,
+    OF_ONE_CLASS,
+    OF_SECOND_CLASS,
+    class_figure,
+)
 from bertjax.tasks.classification.predictions import ClassPrediction
 from bertjax.tasks.classification.task import TextTask
 from bertjax.tasks.error_tables import are_finite, calibration_table, confusion_table
 from bertjax.tasks.examples import TextExample
+from bertjax.tasks.metric_table import Metric
 from bertjax.tasks.metrics import Bin
 from bertjax.tasks.task import EncodedExamples
 from bertjax.types import Batch
+
+UNSEEN = -1
+"""The class number of a label that training does not have."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +36,22 @@ class SingleLabel(TextTask):
     """A task that predicts one of two or more classes by a softmax over the head's outputs."""
 
     label_type = "class"
-    known_metrics = ("accuracy", "f1", "f1_macro", "matthews_correlation")
+    choosable = (
+        Metric("accuracy"),
+        MATTHEWS,
+        *OF_SECOND_CLASS,
+        *OF_ONE_CLASS,
+        *OF_ALL_CLASSES,
+    )
     default_metrics = ("accuracy",)
     problem_type = "single_label_classification"
+
+    @property
+    def own_metrics(self) -> tuple[Metric, ...]:
+        """The metrics of this task: three or more classes have no positive one."""
+        if len(self.labels) == 2:
+            return self.choosable
+        return tuple(metric for metric in self.choosable if metric not in OF_SECOND_CLASS)
 
     def _check_labels(self) -> None:
         self._check_label_count(len(self.labels) >= 2, "2 or more")
@@ -52,10 +77,11 @@ class SingleLabel(TextTask):
         weights of the true classes.
 
         `batch["labels"]` is int32 [B]. An item of weight 0 changes neither the sums nor the
-        gradients, even if its label is invalid or its logits are NaN.
+        gradients, even if its label is invalid or its logits are NaN; so does an item whose label
+        is `UNSEEN`.
         """
         weights = self._class_item_weights(batch)
-        is_real_Bx1 = (batch["item_weights"] > 0)[:, None]
+        is_real_Bx1 = (self._item_weights(batch) > 0)[:, None]
         # The logits of padding are replaced before the softmax. If this were done after it, NaN
         # logits of padding would give NaN gradients, because 0 * NaN is NaN.
         logits = jnp.where(is_real_Bx1, logits.astype(jnp.float32), 0)
@@ -79,14 +105,11 @@ class SingleLabel(TextTask):
         return jax.nn.softmax(logits.astype(jnp.float32))
 
     def targets(self, examples: Sequence[TextExample]) -> np.ndarray:
-        """Return each example's class number, int32 [examples]; errors as in `TextTask.targets`."""
+        """Return each example's class number, int32 [examples], or `UNSEEN`."""
         numbers = self._label_ids()
         classes = np.zeros(len(examples), np.int32)
         for index, example in enumerate(examples):
-            label = self._known_label(example)
-            if label not in numbers:
-                raise self._unknown_label(example, label)
-            classes[index] = numbers[str(label)]
+            classes[index] = numbers.get(str(self._known_label(example)), UNSEEN)
         return classes
 
     def predict(
@@ -106,35 +129,62 @@ class SingleLabel(TextTask):
     def figures(
         self, predictions: Sequence[ClassPrediction], examples: Sequence[TextExample]
     ) -> dict[str, float]:
-        """Return the task's metrics and `accuracy` by name; `f1` is the F1 of the second label."""
-        true, predicted = self.targets(examples), self._predicted_ids(predictions)
-        return {name: self._figure(name, true, predicted) for name in self.figure_names}
+        """Return the task's metrics and `accuracy` by name, equal to scikit-learn's.
 
-    def _figure(self, name: str, true: np.ndarray, predicted: np.ndarray) -> float:
-        if name == "matthews_correlation":
-            return metrics.matthews_correlation(true, predicted, len(self.labels))
-        if name == "f1_macro":
-            classes = np.arange(len(self.labels))[None, :]
-            return metrics.f1_macro(true[:, None] == classes, predicted[:, None] == classes)
-        if name == "f1":
-            return metrics.f1(true, predicted)
-        return metrics.accuracy(true, predicted)
+        `f1`, `precision` and `recall` are those of the second label. Averages are over the classes
+        that occur, among the examples or the predictions. A class that only the examples have
+        counts as never predicted.
+        """
+        labels, true, predicted = self._compared(predictions, examples)
+        return {name: _figure(name, labels, true, predicted) for name in self.figure_names}
+
+    def _compared(
+        self, predictions: Sequence[ClassPrediction], examples: Sequence[TextExample]
+    ) -> tuple[list[str], np.ndarray, np.ndarray]:
+        """Return the labels with those that only `examples` have, and true and predicted ids.
+
+        The ids are int64 [N].
+        """
+        true = [str(self._known_label(example)) for example in examples]
+        labels = list(dict.fromkeys([*self.labels, *true]))
+        numbers = {label: number for number, label in enumerate(labels)}
+        true_ids = np.array([numbers[label] for label in true], np.int64)
+        predicted = [numbers[prediction.label] for prediction in predictions]
+        return labels, true_ids, np.array(predicted, np.int64)
 
     def majority_baseline(self, examples: Sequence[TextExample]) -> float:
         """Return the highest metric that is possible if all examples get the same class."""
-        values = []
-        for label in self.labels:
-            probabilities = tuple(float(name == label) for name in self.labels)
-            constant = [ClassPrediction(label, probabilities)] * len(examples)
-            values.append(self.figures(constant, examples)[self.metric])
+        if self.metric == MATTHEWS.name:
+            return 0.0  # a constant has no correlation; its matrices would take seconds to see it
+        labels, true, _ = self._compared((), examples)
+        # To predict a class that no example has gives 0 for every metric, so one such is enough.
+        known = np.bincount(true, minlength=len(labels))[: len(self.labels)]
+        classes = np.flatnonzero(known) if known.any() else np.arange(1)
+        if self.metric.partition(":")[0] == "recall":
+            # To predict a class always gives a recall of 1 for it, which no model could exceed.
+            classes = np.argmax(known, keepdims=True)
+        values = [_figure(self.metric, labels, true, np.full_like(true, each)) for each in classes]
         return max(values)
+
+    def class_table(
+        self, predictions: Sequence[ClassPrediction], examples: Sequence[TextExample]
+    ) -> dict[str, Any]:
+        """Return precision, recall and F1 of the classes that occur (`class_scores`)."""
+        labels, true, predicted = self._compared(predictions, examples)
+        counts = count_classes(true, predicted, len(labels))
+        occurs = set(true.tolist()) | set(predicted.tolist())
+        occurring = [label for number, label in enumerate(labels) if number in occurs]
+        return class_table(occurring, counts.occurring())
 
     def confusion(
         self, predictions: Sequence[ClassPrediction], examples: Sequence[TextExample]
     ) -> np.ndarray:
-        """Return int64 [C, C]: numbers of examples by true class (rows) and predicted (columns)."""
-        true, predicted = self.targets(examples), self._predicted_ids(predictions)
-        return metrics.confusion_matrix(true, predicted, len(self.labels))
+        """Return int64 [C, C]: numbers of examples by true class (rows) and predicted (columns).
+
+        Labels that only `examples` have come after those of the task.
+        """
+        labels, true, predicted = self._compared(predictions, examples)
+        return metrics.confusion_matrix(true, predicted, len(labels))
 
     def calibration(
         self, predictions: Sequence[ClassPrediction], examples: Sequence[TextExample]
@@ -147,8 +197,12 @@ class SingleLabel(TextTask):
     def prediction_tables(
         self, predictions: Sequence[Any], examples: Sequence[TextExample]
     ) -> dict[str, Any]:
-        """Return `confusion` and, if all probabilities are finite, `calibration`."""
-        tables = {"confusion": confusion_table(self.labels, self.confusion(predictions, examples))}
+        """Return `class_scores`, `confusion` and, if probabilities are finite, `calibration`."""
+        labels, _, _ = self._compared(predictions, examples)
+        tables = {
+            "class_scores": self.class_table(predictions, examples),
+            "confusion": confusion_table(labels, self.confusion(predictions, examples)),
+        }
         if are_finite(prediction.probabilities for prediction in predictions):
             tables["calibration"] = calibration_table(self.calibration(predictions, examples))
         return tables
@@ -157,6 +211,8 @@ class SingleLabel(TextTask):
         """Return 1 - (probability of the true class); None if the predicted class is right."""
         if prediction.label == example.label:
             return None
+        if example.label not in self.labels:
+            return 1.0
         return 1 - prediction.probabilities[self.labels.index(str(example.label))]
 
     def _class_weights(self) -> tuple[float, ...]:
@@ -169,13 +225,27 @@ class SingleLabel(TextTask):
             return weights
         return weights * jnp.asarray(self.class_weights, jnp.float32)[self._class_ids(batch)]
 
+    def _item_weights(self, batch: Batch) -> Array:
+        """Return the weight of each item in the loss, float32 [B]; 0 for the label `UNSEEN`."""
+        return jnp.where(batch["labels"] == UNSEEN, 0, super()._item_weights(batch))
+
     def _class_ids(self, batch: Batch) -> Array:
-        """Return the class number of each item, int [B]; 0 for the items that fill up a batch."""
-        return jnp.where(batch["item_weights"] > 0, batch["labels"], 0)
+        """Return the class number of each item, int [B]; 0 for the items of weight 0."""
+        return jnp.where(self._item_weights(batch) > 0, batch["labels"], 0)
 
     def _predicted_ids(self, predictions: Sequence[ClassPrediction]) -> np.ndarray:
         numbers = self._label_ids()
         return np.array([numbers[prediction.label] for prediction in predictions], np.int64)
+
+
+def _figure(name: str, labels: Sequence[str], true: np.ndarray, predicted: np.ndarray) -> float:
+    """Return a metric of class ids, [N] each; `labels` are the names of the classes."""
+    if name == "accuracy":
+        return metrics.accuracy(true, predicted)
+    if name == MATTHEWS.name:
+        return metrics.matthews_correlation(true, predicted, len(labels))
+    counts = count_classes(true, predicted, len(labels))
+    return class_figure(name, labels, counts, counts.occurring())
 
 
 def _probability_array(predictions: Sequence[ClassPrediction], classes: int) -> np.ndarray:

@@ -16,19 +16,18 @@ from jax import Array
 
 from bertjax.config import ModelConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
-from bertjax.errors import UserError, check
+from bertjax.errors import check
 from bertjax.model.functional import Params
 from bertjax.model.layout import Layout
 from bertjax.model.linear_head import init_linear
 from bertjax.tasks.classification.labels import Label, LabelType
+from bertjax.tasks.classification.unseen import check_classes
 from bertjax.tasks.encode_pairs import encode_pairs
 from bertjax.tasks.examples import TextExample
 from bertjax.tasks.linear_head import head_of, pooled_logits
+from bertjax.tasks.metric_table import Metric, Scale, metric_named
 from bertjax.tasks.task import EncodedExamples, LinearHeadTask
 from bertjax.types import Batch
-
-MAX_LISTED_LABELS = 20
-"""Maximum number of labels that an error message lists."""
 
 log = logging.getLogger("bertjax")
 
@@ -54,7 +53,8 @@ class TextTask(LinearHeadTask, ABC):
     per_token = False
     label_type: ClassVar[LabelType]
     """The value of `label_type` in configurations and checkpoints."""
-    known_metrics: ClassVar[tuple[str, ...]]
+    choosable: ClassVar[tuple[Metric, ...]]
+    """The metrics of all tasks of the class."""
     default_metrics: ClassVar[tuple[str, ...]]
     problem_type: ClassVar[str]
     """The value of `problem_type` in the config.json of `transformers`."""
@@ -69,13 +69,12 @@ class TextTask(LinearHeadTask, ABC):
             expected="each once",
         )
         for metric in self.metrics:
-            # F1 is that of the second class, the positive one. Three or more classes have no
-            # positive class.
+            _, colon, label = metric.partition(":")
             check(
-                metric in self.known_metrics and (metric != "f1" or count == 2),
+                metric_named(self.own_metrics, metric) and (not colon or label in self.labels),
                 where=f"{where}: metrics",
                 found=metric,
-                expected=f"one of {', '.join(self.known_metrics)} (f1 for two labels)",
+                expected=f"one of {', '.join(each.shown for each in self.own_metrics)}",
             )
         check(
             # At 1 the true class would count no more than any other.
@@ -117,6 +116,18 @@ class TextTask(LinearHeadTask, ABC):
         return self.figure_names[0]
 
     @property
+    def metric_scale(self) -> Scale:
+        """The scale of that figure."""
+        found = metric_named(self.own_metrics, self.metric)
+        assert found is not None, self.metric
+        return found.scale
+
+    @property
+    def own_metrics(self) -> tuple[Metric, ...]:
+        """The metrics that this task may have; all of `choosable` unless a subclass overrides."""
+        return self.choosable
+
+    @property
     def figure_names(self) -> tuple[str, ...]:
         """The names of all figures, the metric first."""
         return self.metrics or self.default_metrics
@@ -149,10 +160,14 @@ class TextTask(LinearHeadTask, ABC):
         """Return a row for each example, made by `bertjax.tasks.encode_pairs`.
 
         The log says how many rows were cut. If `targets` is true, the result has the target
-        `labels` from the method `targets`, which raises `UserError` for an example without a label
-        or with a label that the task does not have.
+        `labels` from the method `targets`, which raises `UserError` for an example without a label.
+        The log then says how many examples have labels that the task does not have
+        (`bertjax.tasks.classification.unseen`).
         """
-        target_arrays = {"labels": self.targets(examples)} if targets else {}
+        target_arrays = {}
+        if targets:
+            check_classes(self.name, self.labels, examples)
+            target_arrays["labels"] = self.targets(examples)
         encoded = encode_pairs(tokenizer, examples, max_seq_length)
         if encoded.truncated:
             log.info(
@@ -189,8 +204,8 @@ class TextTask(LinearHeadTask, ABC):
     def targets(self, examples: Sequence[TextExample]) -> np.ndarray:
         """Return the labels of all examples as an array.
 
-        Raises `UserError` for an example without a label or with a label that the task does not
-        have.
+        Raises `UserError` for an example without a label. Classes that the task does not have are
+        left out of the loss.
         """
 
     @abstractmethod
@@ -198,7 +213,7 @@ class TextTask(LinearHeadTask, ABC):
         """Return a measure of how wrong a prediction is; None if the prediction is right."""
 
     def majority_baseline(self, examples: Sequence[TextExample]) -> float:
-        """Return the metric of the best constant prediction; 0 unless a subclass overrides it."""
+        """Return the score of the best constant prediction; 0 unless a subclass overrides it."""
         return 0.0
 
     def prediction_tables(
@@ -223,12 +238,3 @@ class TextTask(LinearHeadTask, ABC):
 
     def _label_ids(self) -> dict[str, int]:
         return {label: number for number, label in enumerate(self.labels)}
-
-    def _unknown_label(self, example: TextExample, label: Label) -> UserError:
-        known = ", ".join(self.labels[:MAX_LISTED_LABELS])
-        if len(self.labels) > MAX_LISTED_LABELS:
-            known += ", ..."
-        return UserError(
-            f"{self._place(example)}: found the label {label!r},"
-            f" expected one of those of training: {known}"
-        )

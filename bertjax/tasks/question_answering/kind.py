@@ -11,6 +11,7 @@ from bertjax.tasks.error_tables import Mistake
 from bertjax.tasks.examples import QuestionExample
 from bertjax.tasks.files.splits import find_files
 from bertjax.tasks.kind import Entry, Kind, PredictedSplit
+from bertjax.tasks.metric_table import Metric, Scale
 from bertjax.tasks.question_answering import squad
 from bertjax.tasks.question_answering.answers import SpanPrediction
 from bertjax.tasks.question_answering.task import Spans, answer_f1, answer_texts, choose_threshold
@@ -18,6 +19,9 @@ from bertjax.tasks.task_head import TaskHead
 
 VERSION_2 = ("squad_v2", "squad2", "squad_v2.0")
 """Names of tasks that always count as version 2, which has questions without an answer."""
+METRICS = ("f1", "exact_match")
+METRICS_2 = ("best_f1", "best_exact")
+"""Metrics of version 2 in addition: those at the best threshold."""
 
 
 class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
@@ -26,6 +30,7 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
     name = "spans"
     task_classes = (Spans,)
     metrics = ("best_f1", "f1")
+    choosable = tuple(Metric(name, Scale.PERCENT) for name in METRICS + METRICS_2)
     data_sets = ("squad", "squad_v2", "xquad")
     heads = ()  # no pooler: each token's hidden state is a start or an end
     in_percent = True  # as SQuAD's scripts print them
@@ -60,6 +65,10 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
             max_answer_length=options.max_answer_length,
             n_best_size=options.n_best_size,
         )
+
+    def task_metrics(self, task: Spans) -> tuple[Metric, ...]:
+        """Return `f1` and `exact_match`, for version 2 also those at the best threshold."""
+        return self.choosable if task.version_2 else self.choosable[: len(METRICS)]
 
     def majority_baseline(self, task: Spans, examples: Sequence[QuestionExample]) -> float:
         """Return the share of questions without an answer; 0 for version 1."""
@@ -99,6 +108,10 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
                     " | ".join(dict.fromkeys(answers)) or "no answer",
                     prediction.text,
                 )
+
+    def shown_answer(self, prediction: SpanPrediction) -> str:
+        """Return the text of the answer."""
+        return prediction.text or "no answer"
 
     def write_predictions(
         self,

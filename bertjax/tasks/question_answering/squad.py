@@ -15,7 +15,7 @@ from bertjax.data.corpus.formats.tfds import tfds_builder
 from bertjax.errors import UserError, check, needs_extra, one_line
 from bertjax.storage import read_json, write_whole
 from bertjax.tasks.examples import QuestionExample
-from bertjax.tasks.files.tables import SURROGATE
+from bertjax.tasks.files.json_rows import SURROGATE
 from bertjax.tasks.question_answering.answers import SpanPrediction
 
 log = logging.getLogger("bertjax")

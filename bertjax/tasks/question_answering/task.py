@@ -16,6 +16,7 @@ from bertjax.model.layout import Layout
 from bertjax.model.linear_head import init_linear
 from bertjax.tasks.examples import QuestionExample
 from bertjax.tasks.linear_head import head_of, token_logits
+from bertjax.tasks.metric_table import Scale
 from bertjax.tasks.question_answering import squad_metrics
 from bertjax.tasks.question_answering.answers import SpanPrediction, predictions
 from bertjax.tasks.question_answering.windows import EncodedQuestions, encode_questions
@@ -44,13 +45,24 @@ class Spans(LinearHeadTask):
     """Number of best starts and ends of each window, and of best answers to each question."""
     null_threshold: float = 0.0
     """Odds, in logits, above which "no answer" is predicted (see `choose_threshold`)."""
+    metrics: tuple[str, ...] = ()
+    """The chosen metrics; the first selects the best checkpoint; empty: the usual one."""
 
-    percent = True
     per_token = True
 
     @property
+    def metric_scale(self) -> Scale:
+        """The scale of the metrics: percent, as SQuAD's scripts print them."""
+        return Scale.PERCENT
+
+    @property
     def metric(self) -> str:
-        """`f1`; for version 2 `best_f1`, the F1 at the best threshold, as in a finished run."""
+        """The chosen metric; without one `f1`, or for version 2 `best_f1`.
+
+        `best_f1` is the F1 at the best threshold, which a finished run has.
+        """
+        if self.metrics:
+            return self.metrics[0]
         return "best_f1" if self.version_2 else "f1"
 
     def init_head(self, config: ModelConfig, key: Array) -> Params:

@@ -11,7 +11,16 @@ from bertjax.errors import check
 from bertjax.storage import write_lines
 from bertjax.tasks.error_tables import Mistake
 from bertjax.tasks.examples import PairExample
-from bertjax.tasks.kind import DECODER_FROM, LABEL_SMOOTHING, Entry, Kind, PredictedSplit
+from bertjax.tasks.kind import (
+    DECODER_FROM,
+    ENCODING,
+    LABEL_SMOOTHING,
+    Entry,
+    Kind,
+    PredictedSplit,
+    with_tuples,
+)
+from bertjax.tasks.metric_table import Metric, Scale
 from bertjax.tasks.seq2seq.decode import Search
 from bertjax.tasks.seq2seq.pairs import read_pairs
 from bertjax.tasks.seq2seq.task import Seq2Seq, make_task
@@ -23,14 +32,15 @@ class Seq2SeqKind(Kind[Seq2Seq, PairExample, str]):
     name = "seq2seq"
     task_classes = (Seq2Seq,)
     metrics = ("bleu",)
+    choosable = (Metric("bleu", Scale.POINTS), Metric("exact_match"))
     heads = ()  # no pooler: the decoder attends to all hidden states
     # The decoder starts as a copy of the encoder, and its output layer as a copy of the masked-word
     # head.
     optional_heads = ("mlm",)
 
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
-        """Return the options that change the loss and the decoder's initial parameters."""
-        return frozenset({LABEL_SMOOTHING, DECODER_FROM})
+        """Return the options of the loss, of the decoder's initial parameters and of the files."""
+        return frozenset({LABEL_SMOOTHING, DECODER_FROM, ENCODING})
 
     def read_split(
         self, entry: Entry, split: str, options: FinetuneConfig, labelled: bool
@@ -64,7 +74,8 @@ class Seq2SeqKind(Kind[Seq2Seq, PairExample, str]):
 
     def from_dict(self, values: Mapping[str, Any]) -> Seq2Seq:
         """Return the task from values of `to_dict`; `values["search"]` has the search's fields."""
-        return Seq2Seq(**{**values, "search": Search(**values["search"])})
+        search = Search(**values["search"])
+        return Seq2Seq(**{**with_tuples(values), "search": search})
 
     def mistakes(
         self, task: Seq2Seq, predictions: Sequence[str], examples: Sequence[PairExample]
@@ -74,6 +85,10 @@ class Seq2SeqKind(Kind[Seq2Seq, PairExample, str]):
             target = example.target or ""
             if predicted.split() != target.split():
                 yield Mistake(0.0, example.source, target, predicted)
+
+    def shown_answer(self, prediction: str) -> str:
+        """Return the text."""
+        return prediction or "an empty text"
 
     def write_predictions(
         self,

@@ -18,6 +18,7 @@ from bertjax.model.functional import DECODER_GROUPS, Params
 from bertjax.model.layout import ANYWHERE, Layout
 from bertjax.tasks.examples import PairExample
 from bertjax.tasks.linear_head import head_of
+from bertjax.tasks.metric_table import Scale
 from bertjax.tasks.seq2seq import decode, decoder
 from bertjax.tasks.task import EncodedExamples
 from bertjax.types import Batch
@@ -52,11 +53,21 @@ class Seq2Seq:
     """Share of the probability that the loss spreads over the vocabulary (arXiv 1512.00567)."""
     lowercase: bool = False
     """True if BLEU ignores case, because the tokenizer cannot produce upper case."""
+    metrics: tuple[str, ...] = ()
+    """The chosen metrics; the first selects the best checkpoint; empty: `bleu`."""
 
-    metric = "bleu"
     per_token = False
-    percent = True
     generates = True
+
+    @property
+    def metric(self) -> str:
+        """The chosen metric; without one `bleu`."""
+        return self.metrics[0] if self.metrics else "bleu"
+
+    @property
+    def metric_scale(self) -> Scale:
+        """The scale of the metric."""
+        return Scale.SHARE if self.metric == "exact_match" else Scale.POINTS
 
     def __post_init__(self) -> None:
         search, where = self.search, f"task {self.name}"

@@ -85,12 +85,10 @@ def test_targets_of_several_classes_and_of_numbers():
 
 
 @pytest.mark.parametrize("task,label,message", [
-    (CLASS, "d", "task t, example 0: found the label 'd', expected one of those of training: a, b, c"),
-    (CLASSES, ("a", "z"), "task t, example 0: found the label 'z', expected one of those of training: a, b, c"),
     (CLASS, None, "task t, example 0: found no label, expected one"),
     (NUMBER, "4", "task t, example 0: found the label '4', expected a number"),
 ])  # fmt: skip
-def test_a_label_that_training_did_not_have_is_named(task, label, message):
+def test_a_label_that_is_no_target_is_named(task, label, message):
     with pytest.raises(UserError) as caught:
         task.targets(examples_of(label))
     assert str(caught.value) == message
@@ -101,7 +99,7 @@ def test_a_label_that_training_did_not_have_is_named(task, label, message):
     ({"labels": ("a", "a")}, "task t: labels: found a, a, expected each once"),
     ({"labels": (), "label_type": "classes"}, "task t: labels: found none, expected 1 or more"),
     ({"label_type": "number"}, "task t: labels: found a, b, c, expected 0"),
-    ({"metrics": ("pearson",)}, "task t: metrics: found pearson, expected one of accuracy, f1,"),
+    ({"metrics": ("pearson",)}, "task t: metrics: found pearson, expected one of accuracy, matthews_correlation, "),
     ({"metrics": ("f1",)}, "task t: metrics: found f1, expected one of"),
     ({"label_smoothing": 1.0}, "task t: label_smoothing: found 1.0, expected a number from 0 to below 1"),
     ({"labels": (), "label_type": "number", "label_smoothing": 0.1}, "task t: label_smoothing: found 0.1, expected 0 where"),
@@ -295,7 +293,7 @@ def test_figures_are_the_named_ones_and_accuracy():
     three = SingleLabel("t", LABELS, metrics=("f1_macro",))
     assert three.figures(predictions_of("a", "b"), examples_of("a", "a"))[
         "f1_macro"
-    ] == pytest.approx(2 / 9)
+    ] == pytest.approx(1 / 3)  # c occurs nowhere, and scikit-learn's mean is without it
 
 
 def test_figures_of_several_classes_and_of_numbers():

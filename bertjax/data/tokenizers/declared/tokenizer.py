@@ -16,6 +16,7 @@ from bertjax.data.tokenizers.declared.engines import open_engine
 from bertjax.data.tokenizers.declared.inputs import export_post_processor
 from bertjax.data.tokenizers.declared.losses import DeclaredLosses
 from bertjax.data.tokenizers.declared.words import mark_of, shows_words, word_starts
+from bertjax.data.tokenizers.given.registered_tokens import check_distinct
 from bertjax.data.tokenizers.losses import Losses
 from bertjax.data.tokenizers.vocabulary import (
     ENGINE_FILE,
@@ -61,6 +62,7 @@ class DeclaredTokenizer:
         self.special_ids = np.array(role_ids, np.int32)
         self.registered: Sequence[AddedToken] = _registered(content)
         self._engine = _plain_engine(content, content.special)
+        check_distinct(self._engine, content.file, self.registered)
         self._losses = DeclaredLosses(content, self._engine, self._mark.is_bytes)
         self.lowercase = self._losses.lowercase
         self.strip_accents = self._losses.strip_accents

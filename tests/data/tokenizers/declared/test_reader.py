@@ -130,6 +130,9 @@ def test_what_cannot_be_reproduced_is_refused_by_its_field(tmp_path):
     settings = {**GENERAL, **BERT_ROLES, "sep_token": "[CLS]"}
     refused(put(tmp_path / "e", word_piece(tmp_path), settings), "found the special tokens .*CLS")
     engine = word_piece(tmp_path)
+    add(engine, ("<A>", "normalized"), ("<a>", "normalized"))
+    refused(put(tmp_path / "c", engine), "the registered tokens '<A>' and '<a>', both '<a>'")
+    engine = word_piece(tmp_path)
     add(engine, ("<user>",))
     engine["added_tokens"][-1]["id"] += 5
     refused(put(tmp_path / "f", engine), "the token '<user>' of id .* expected the id")
