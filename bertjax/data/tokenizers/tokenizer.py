@@ -14,7 +14,7 @@ from bertjax.config import TokenizerConfig, TokenizerKind
 from bertjax.data.tokenizers import byte_bpe, sentencepiece, wordpiece
 from bertjax.data.tokenizers.byte_bpe import MERGES_FILE, ByteBPE, check_cased, open_byte_bpe
 from bertjax.data.tokenizers.declared.reader import engine_in, load_declared, open_declared
-from bertjax.data.tokenizers.declared.tokenizer import RULES
+from bertjax.data.tokenizers.declared.tokenizer import RULES, DeclaredTokenizer
 from bertjax.data.tokenizers.given.reachable import warn_of_unreachable
 from bertjax.data.tokenizers.given.registered_tokens import saved_tokens
 from bertjax.data.tokenizers.given.vocab_txt import warn_of_odd_lines
@@ -154,6 +154,8 @@ def open_vocabulary(config: TokenizerConfig) -> Tokenizer:
             found=config.strip_accents,
             expected=f"{tokenizer.strip_accents}, as {path} says",
         )
+        if isinstance(tokenizer, DeclaredTokenizer):
+            tokenizer.check_word_starts(path)
         return tokenizer
     if config.kind == "byte_bpe":
         check_cased(config)

@@ -185,8 +185,8 @@ def _check_unknown(file: str, model: Json, special: Sequence[str]) -> None:
     expected = special[ROLES.index("unk")]
     # A model of byte-level BPE need not have one.
     check(
-        unknown in (None, expected),
+        unknown is None or (unknown == expected and expected in model["vocab"]),
         where=f"{file}: unk_token",
         found=repr(unknown),
-        expected=f"{expected!r}, as the special token",
+        expected=f"{expected!r}, as the special token, and it in the vocabulary",
     )

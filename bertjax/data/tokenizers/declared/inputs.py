@@ -4,11 +4,11 @@ import json
 from typing import Any, Literal
 
 from tokenizers import Encoding
-from tokenizers import Tokenizer as Engine
 
 from bertjax.data.tokenizers.declared.content import Content
+from bertjax.data.tokenizers.declared.engines import engine_errors, open_engine
 from bertjax.data.tokenizers.vocabulary import ROLES, bert_post_processor
-from bertjax.errors import UserError, mismatch, one_line
+from bertjax.errors import mismatch
 
 Form = Literal["none", "bert", "roberta"]
 """none: no special tokens. bert: [CLS] A [SEP] B [SEP]. roberta: <s> A </s></s> B </s>."""
@@ -16,10 +16,11 @@ Form = Literal["none", "bert", "roberta"]
 
 def form_of(content: Content) -> Form:
     """Return the form of the inputs that a file declares; `UserError` for any other."""
-    engine = _complete_engine(content)
+    engine = open_engine(content.file, content.engine)
     cls, sep = (content.ids[content.special[ROLES.index(role)]] for role in ("cls", "sep"))
-    a, b = (engine.encode(text, add_special_tokens=False).ids for text in "ab")
-    one, two = engine.encode("a"), engine.encode("a", "b")
+    with engine_errors(content.file):
+        a, b = (engine.encode(text, add_special_tokens=False).ids for text in "ab")
+        one, two = engine.encode("a"), engine.encode("a", "b")
     if one.ids == a and two.ids == a + b:
         return "none"
     first = [cls, *a, sep]
@@ -50,15 +51,6 @@ def export_post_processor(content: Content) -> dict[str, Any]:
     ids = [content.ids[content.special[ROLES.index(role)]] for role in ("cls", "sep")]
     ours: dict[str, Any] = json.loads(bert_post_processor(content.special, *ids).__getstate__())
     return ours
-
-
-def _complete_engine(content: Content) -> Engine:
-    try:
-        return Engine.from_str(json.dumps(content.engine))
-    except Exception as error:  # the package raises no narrower one
-        raise UserError(
-            f"{content.file}: cannot be read by the package tokenizers ({one_line(error)})"
-        ) from error
 
 
 def _shown(encoding: Encoding) -> str:

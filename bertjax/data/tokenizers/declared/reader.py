@@ -13,9 +13,10 @@ from etils import epath
 
 from bertjax.data.tokenizers.byte_bpe import ByteBPE
 from bertjax.data.tokenizers.declared.content import Content, Json, read_content
+from bertjax.data.tokenizers.declared.engines import open_engine
 from bertjax.data.tokenizers.declared.inputs import form_of
 from bertjax.data.tokenizers.declared.rules import is_bert, is_roberta
-from bertjax.data.tokenizers.declared.tokenizer import DeclaredTokenizer, open_engine
+from bertjax.data.tokenizers.declared.tokenizer import DeclaredTokenizer
 from bertjax.data.tokenizers.given.listed_tokens import (
     all_settings,
     engine_tokens,
@@ -101,7 +102,7 @@ def _check_ids(content: Content) -> None:
     model: Mapping[str, Any] = content.engine["model"]
     if content.algorithm() == "BPE":
         engine_merges(content.file, model.get("merges", []))
-    given = open_engine(content, content.engine).get_vocab()
+    given = open_engine(content.file, content.engine).get_vocab()
     wrong = [name for name, i in content.ids.items() if given.get(name) != i]
     check(
         not wrong,

@@ -12,9 +12,11 @@ from tokenizers import Tokenizer as Engine
 
 from bertjax.config import TokenizerKind
 from bertjax.data.tokenizers.declared.content import DECISIVE, Content
+from bertjax.data.tokenizers.declared.engines import open_engine
 from bertjax.data.tokenizers.declared.inputs import export_post_processor
 from bertjax.data.tokenizers.declared.losses import DeclaredLosses
-from bertjax.data.tokenizers.declared.words import check_words_shown, mark_of, word_starts
+from bertjax.data.tokenizers.declared.words import mark_of, shows_words, word_starts
+from bertjax.data.tokenizers.given.registered_tokens import check_distinct
 from bertjax.data.tokenizers.losses import Losses
 from bertjax.data.tokenizers.vocabulary import (
     ENGINE_FILE,
@@ -25,7 +27,7 @@ from bertjax.data.tokenizers.vocabulary import (
     save_files,
 )
 from bertjax.data.tokenizers.word_starts import WORD_RULE
-from bertjax.errors import UserError, one_line
+from bertjax.errors import check
 
 RULES = "rules"
 """The field of saved settings that says that `tokenizer.json` has the rules."""
@@ -59,12 +61,16 @@ class DeclaredTokenizer:
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = role_ids
         self.special_ids = np.array(role_ids, np.int32)
         self.registered: Sequence[AddedToken] = _registered(content)
-        self._engine = open_engine(content, _hidden(content, content.special))
+        self._engine = _plain_engine(content, content.special)
+        check_distinct(self._engine, content.file, self.registered)
         self._losses = DeclaredLosses(content, self._engine, self._mark.is_bytes)
         self.lowercase = self._losses.lowercase
         self.strip_accents = self._losses.strip_accents
         self.starts_word = word_starts(content, self._mark, word_rule)
-        check_words_shown(content, self._engine, self.starts_word)
+        self._shows_words = shows_words(self._mark, self._engine, self.starts_word)
+        if not self._shows_words:
+            # As in scripts without spaces, each piece is a word.
+            self.starts_word[:] = True
         self.starts_word[self.special_ids] = False
         self._kept = {key: settings[key] for key in _KEPT if settings.get(key)}
         decisive = {name: content.engine[name] for name in DECISIVE} | {"roles": content.special}
@@ -109,6 +115,15 @@ class DeclaredTokenizer:
                 found[word] = i
         return found
 
+    def check_word_starts(self, path: object) -> None:
+        """Raise `UserError`, naming `path`, where pieces do not show words: masking needs them."""
+        check(
+            self._shows_words,
+            where=f"{path}: pre_tokenizer",
+            found="pieces that do not show where words begin",
+            expected="a mark of pieces that continue words, or the space in the pieces",
+        )
+
     def decode(self, ids: Iterable[int]) -> str:
         return self._complete.decode([int(i) for i in ids], skip_special_tokens=False)
 
@@ -138,12 +153,12 @@ class DeclaredTokenizer:
     def _engine_with_mask(self) -> Engine:
         mask = self._content.special[ROLES.index("mask")]
         others = [name for name in self._content.special if name != mask]
-        return open_engine(self._content, _hidden(self._content, others))
+        return _plain_engine(self._content, others)
 
     @cached_property
     def _complete(self) -> Engine:
         """The engine that writes ids as text."""
-        engine = open_engine(self._content, self._content.engine)
+        engine = _plain_engine(self._content, ())
         if engine.decoder is None:
             engine.decoder = decoders.ByteLevel() if self._mark.is_bytes else decoders.WordPiece()
         return engine
@@ -159,24 +174,15 @@ def _registered(content: Content) -> list[AddedToken]:
     return tokens
 
 
-def open_engine(content: Content, engine: Mapping[str, Any]) -> Engine:
-    """Return the engine of a file's content or of a changed copy of it.
-
-    Raises `UserError`, naming the file, where the package cannot read it.
-    """
-    try:
-        opened = Engine.from_str(json.dumps({**engine, "post_processor": None}))
-    except Exception as error:  # the package raises no narrower one
-        raise UserError(
-            f"{content.file}: cannot be read by the package tokenizers ({one_line(error)})"
-        ) from error
-    return opened
-
-
 def _kind(content: Content, is_bytes: bool) -> TokenizerKind:
     if content.algorithm() == "WordPiece":
         return "wordpiece"
     return "byte_bpe" if is_bytes else "bpe"
+
+
+def _plain_engine(content: Content, names: Sequence[str]) -> Engine:
+    """The engine that puts nothing around text, and for which text never spells these names."""
+    return open_engine(content.file, {**_hidden(content, names), "post_processor": None})
 
 
 def _hidden(content: Content, names: Sequence[str]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ They are kept in five files and fields. They are read here in the order in which
 them to the engine, since of a token that is registered twice one form counts.
 """
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from bertjax.storage import read_json
 ADDED_FILE, MAP_FILE = "added_tokens.json", "special_tokens_map.json"
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 _ADDITIONAL, _EXTRA = "additional_special_tokens", "extra_special_tokens"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 Json = Mapping[str, Any]
 
 
@@ -120,15 +122,17 @@ def _read_if_there(path: epath.Path) -> Json:
 
 def _token(where: str, value: object) -> AddedToken:
     """The token that a JSON value stands for: its text, or an object with flags."""
-    if isinstance(value, str):
-        return AddedToken(value, special=True)
-    if not isinstance(value, Mapping) or not isinstance(value.get("content"), str):
+    content = value.get("content") if isinstance(value, Mapping) else value
+    # JSON can spell half of a surrogate pair, which is no text.
+    if not isinstance(content, str) or _SURROGATE.search(content):
         raise mismatch(where=where, found=repr(value)[:80], expected="a token's text or object")
+    if not isinstance(value, Mapping):
+        return AddedToken(content, special=True)
     flags = {name: value[name] for name in FLAGS if name in value}
     for name, flag in flags.items():
         check_bool(f"{where}: {name}", flag)
     # Without "normalized" in the file a special token is found in the text as it is written.
-    return AddedToken(value["content"], **flags)
+    return AddedToken(content, **flags)
 
 
 def _as_special(value: object) -> object:

@@ -127,23 +127,56 @@ def test_what_cannot_be_reproduced_is_refused_by_its_field(tmp_path):
     engine = byte_bpe(tmp_path)
     engine["model"]["dropout"] = 0.1
     refused(put(tmp_path / "b", engine), r"dropout: found 0\.1, expected none")
-    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}  # fmt: skip
-    engine = byte_bpe(tmp_path)
-    engine["pre_tokenizer"] = sequence("pretokenizers", "WhitespaceSplit", level)
-    refused(put(tmp_path / "c", engine), "found pieces that do not show where words begin")
-    engine = word_piece(tmp_path)
-    engine["model"]["continuing_subword_prefix"] = ""
-    refused(put(tmp_path / "d", engine), "pieces must show words")
     settings = {**GENERAL, **BERT_ROLES, "sep_token": "[CLS]"}
     refused(put(tmp_path / "e", word_piece(tmp_path), settings), "found the special tokens .*CLS")
+    engine = word_piece(tmp_path)
+    add(engine, ("<A>", "normalized"), ("<a>", "normalized"))
+    refused(put(tmp_path / "c", engine), "the registered tokens '<A>' and '<a>', both '<a>'")
     engine = word_piece(tmp_path)
     add(engine, ("<user>",))
     engine["added_tokens"][-1]["id"] += 5
     refused(put(tmp_path / "f", engine), "the token '<user>' of id .* expected the id")
+
+
+def no_space_in_pieces(tmp_path):
+    level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}  # fmt: skip
     engine = byte_bpe(tmp_path)
-    engine["model"]["end_of_word_suffix"] = "</w>"
+    engine["pre_tokenizer"] = sequence("pretokenizers", "WhitespaceSplit", level)
+    return engine
+
+
+def no_prefix(tmp_path):
+    engine = word_piece(tmp_path)
+    engine["model"]["continuing_subword_prefix"] = ""
+    return engine
+
+
+def mark_at_the_end(tmp_path):
+    engine = byte_bpe(tmp_path)
+    engine["model"] |= {"end_of_word_suffix": "</w>"}
     engine["pre_tokenizer"] = {"type": "Whitespace"}
-    refused(put(tmp_path / "g", engine), "end_of_word_suffix: found '</w>', expected none")
+    return engine
+
+
+def not_divided_at_spaces(tmp_path):
+    engine = word_piece(tmp_path)
+    engine["pre_tokenizer"] = {"type": "Punctuation", "behavior": "Isolated"}
+    return engine
+
+
+@pytest.mark.parametrize(
+    "make", [no_space_in_pieces, no_prefix, mark_at_the_end, not_divided_at_spaces]
+)
+def test_pieces_that_do_not_show_words_are_words_and_prepare_refuses_them(tmp_path, make):
+    folder = put(tmp_path / "x", make(tmp_path))
+    tokenizer = read_tokenizer_folder(folder)
+    assert tokenizer.starts_word.sum() == tokenizer.vocab_size - len(tokenizer.special_ids)
+    config = TokenizerConfig(vocab_file=str(folder / "tokenizer.json"))
+    with pytest.raises(UserError, match="pre_tokenizer: found pieces that do not show where words"):
+        open_vocabulary(config)
+    theirs = pytest.importorskip("transformers").AutoTokenizer.from_pretrained(folder)
+    expected = theirs("the dogs, the", add_special_tokens=False)["input_ids"]
+    assert ids_of(tokenizer, "the dogs, the") == expected
 
 
 def test_a_missing_special_token_is_named_with_the_setting_that_names_it(tmp_path):

@@ -9,7 +9,7 @@ from bertjax.data.tokenizers.export_check import drawn_texts
 from bertjax.data.tokenizers.huggingface import read_tokenizer_folder
 from bertjax.data.tokenizers.tokenizer import load_tokenizer
 from bertjax.errors import UserError
-from bertjax.interop.extend.extend import extend_tokenizer
+from bertjax.interop.extend.new_words import extend_tokenizer
 from tests.data.tokenizers.declared.folders import (
     BERT_ROLES,
     GENERAL,
