@@ -205,6 +205,7 @@ def embed_windows(
     options = options or EmbedOptions()
     config, tokenizer = model.config.model, model.tokenizer
     _check_fits(config, tokenizer, options)
+    _say_what_is_missing(model)
     longest = longest_row(config, options.max_seq_length)
     # Local devices only: the texts are this process's own, and no other process takes part.
     mesh = make_mesh(MeshConfig(), jax.local_devices())
@@ -238,6 +239,16 @@ def embed_windows(
                 done += len(chosen)
                 progress("embed", done, total)
         yield Vectors(vectors, encoded.ids, encoded.offsets, encoded.truncated)
+
+
+def _say_what_is_missing(model: TrainedModel) -> None:
+    """Warn of what changes the vectors of a model where it comes from, and not here."""
+    if model.not_taken:
+        log.warning(
+            "%s: vectors without what sentence-transformers does in this model: %s",
+            model.run_dir,
+            ", ".join(model.not_taken),
+        )
 
 
 def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -120,6 +120,11 @@ def _save_tensorflow(
             "gives other ids than this tokenizer, whose strip_accents is %s",
             tokenizer.strip_accents,
         )
+    if tokenizer is not None and tokenizer.registered:
+        log.warning(
+            "the original BERT knows no registered tokens: its script divides %s",
+            ", ".join(repr(token.content) for token in tokenizer.registered[:3]),
+        )
     # `tensorflow_dialect` has no name for a task's head.
     params = without_groups(model.params, [TASK_HEAD])
     tensorflow.save(path, model.config.model, params, tokenizer)

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from tokenizers import AddedToken
 
 import bertjax
 from bertjax.cli import main
@@ -69,6 +70,23 @@ def test_a_tokenizer_that_treats_accents_apart_from_case_goes_out_and_in(
         "cafe" if strips else "café"
     ]
     assert imported.config.tokenizer.strip_accents is strips
+
+
+def test_registered_tokens_come_back_from_the_originals_format_which_divides_them(
+    run, tmp_path, caplog
+):
+    model = bertjax.load_model(run)
+    content = "\n".join([*VOCABULARY, "<cat>"]).encode()
+    marks = [AddedToken("<cat>", special=True)]
+    tokenizer = WordPiece("vocab.txt", content, model.tokenizer.lowercase, registered=marks)
+    save_model(tmp_path / "run", model.config, model.params, tokenizer, {})
+    bertjax.export_model(tmp_path / "run", tmp_path / "out", "tensorflow")
+    assert "no registered tokens: its script divides '<cat>'" in caplog.text
+    imported = bertjax.import_model(tmp_path / "out", tmp_path / "again")
+    assert imported.tokenizer.fingerprint == tokenizer.fingerprint
+    assert imported.tokenizer.pieces(imported.tokenizer.encode_batch(["a<cat>"])[0])[1:] == [
+        "<cat>"
+    ]
 
 
 def test_a_lone_vocabulary_is_read_as_it_is_said_to_be(run, tmp_path):
