@@ -10,7 +10,7 @@ from bertjax.data.tokenizers.tokenizer import load_tokenizer
 from bertjax.data.tokenizers.vocabulary import SPECIAL_TOKENS
 from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import UserError
-from bertjax.interop.extend.extend import extend_tokenizer
+from bertjax.interop.extend.new_words import extend_tokenizer
 from tests.data.tokenizers.test_byte_bpe import TRAINED as BYTE_BPE
 from tests.data.tokenizers.test_huggingface import put, vocab_txt
 from tests.data.tokenizers.test_tokenizer import TRAINED, ids_of
