@@ -13,7 +13,7 @@ from tokenizers import Tokenizer as Engine
 from bertjax.config import TokenizerKind
 from bertjax.data.tokenizers.declared.content import DECISIVE, Content
 from bertjax.data.tokenizers.declared.engines import open_engine
-from bertjax.data.tokenizers.declared.inputs import export_post_processor
+from bertjax.data.tokenizers.declared.inputs import export_post_processor, form_of
 from bertjax.data.tokenizers.declared.losses import DeclaredLosses
 from bertjax.data.tokenizers.declared.words import mark_of, shows_words, word_starts
 from bertjax.data.tokenizers.given.registered_tokens import check_distinct
@@ -130,11 +130,14 @@ class DeclaredTokenizer:
     def save(self, folder: epath.PathLike, model_max_length: int | None = None) -> None:
         engine = {**self._content.engine, "post_processor": export_post_processor(self._content)}
         pre_tokenizer = engine["pre_tokenizer"] or {}
-        settings = {
+        settings: dict[str, Any] = {
             RULES: ENGINE_FILE,
             "tokenizer_class": "PreTrainedTokenizerFast",
-            **self._kept,
         }
+        if form_of(self._content) != "roberta":
+            # By default version 5 of `transformers` leaves the segments out.
+            settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
+        settings |= self._kept
         if "add_prefix_space" in pre_tokenizer:
             # Without it `transformers` 4 would set the pre-tokenizer's to false.
             settings["add_prefix_space"] = pre_tokenizer["add_prefix_space"]
