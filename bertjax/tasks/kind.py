@@ -25,8 +25,11 @@ TaskT = TypeVar("TaskT", bound=Task)
 ExampleT = TypeVar("ExampleT")
 PredictionT = TypeVar("PredictionT")
 
+AUTO = "auto"
+"""The value of an option that lets the data choose."""
 LABEL_SMOOTHING, CLASS_WEIGHTS = "label_smoothing", "class_weights"
-DECODER_FROM = "decoder_from"
+DECODER_FROM, ANSWER_RULE = "decoder_from", "answer_rule"
+BLEU_TOKENIZER = "bleu_tokenizer"
 FILE_FORM, ENCODING, LABEL_COLUMNS = "file_form", "encoding", "label_columns"
 LABEL_NAMES, STRICT_ENTITIES = "label_names", "strict_entities"
 KEEP_GOLD_TAGS = "keep_gold_tags"
@@ -35,6 +38,8 @@ UNSET: Mapping[str, object] = {
     CLASS_WEIGHTS: "none",
     LABEL_SMOOTHING: 0,
     DECODER_FROM: "",
+    ANSWER_RULE: AUTO,
+    BLEU_TOKENIZER: AUTO,
     FILE_FORM: "table",
     ENCODING: "utf-8",
     LABEL_COLUMNS: (),
@@ -170,6 +175,10 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
         """Return the task with these metrics; the first chooses the checkpoint."""
         return dataclasses.replace(task, metrics=metrics)  # type: ignore[type-var]
 
+    def with_options(self, task: TaskT, options: FinetuneConfig) -> TaskT:
+        """Return the task of a checkpoint with what options say of its metrics, if they do."""
+        return task
+
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
         """Return the names of the options among those of `check_options` that have an effect."""
         return frozenset()
@@ -187,6 +196,10 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
                 found=value,
                 expected=f"{'none' if unset in ('', ()) else unset}, for {entry.name}",
             )
+
+    def signatures(self, task: TaskT, examples: Sequence[ExampleT]) -> dict[str, str]:
+        """Return how metrics are computed, by name, where the name alone does not say it."""
+        return {}
 
     def to_dict(self, task: TaskT) -> dict[str, Any]:
         """Return a task's fields as values for JSON; a checkpoint's `meta` has them."""

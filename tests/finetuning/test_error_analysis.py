@@ -30,7 +30,7 @@ from bertjax.tasks.multiple_choice.task import Choice, ChoicePrediction
 from bertjax.tasks.question_answering.answers import SpanAnswer, SpanPrediction
 from bertjax.tasks.question_answering.task import Spans
 from bertjax.tasks.registry import kind_of
-from bertjax.tasks.seq2seq.task import make_task
+from bertjax.tasks.seq2seq.make_task import make_task
 from bertjax.tasks.tagging.task import Tagging
 from tests.tasks.tiny import TOKENIZER, read_json_strictly
 
@@ -135,7 +135,7 @@ def test_every_kind_is_described_in_valid_json(tmp_path, name):
         assert result[key] == value
     calibrated = {"calibration"} if name in ("text", "classes", "choice") else set()
     scored = {"class_scores"} if name in ("text", "classes", "tags") else set()
-    assert set(result) == {*about, "figures", *expected, *calibrated, *scored}
+    assert set(result) == {*about, "figures", "signatures", *expected, *calibrated, *scored}
 
 
 def test_calibration_is_of_what_was_predicted(tmp_path):

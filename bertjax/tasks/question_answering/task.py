@@ -15,9 +15,15 @@ from bertjax.model.functional import Params
 from bertjax.model.layout import Layout
 from bertjax.model.linear_head import init_linear
 from bertjax.tasks.examples import QuestionExample
+from bertjax.tasks.kind import AUTO
 from bertjax.tasks.linear_head import head_of, token_logits
 from bertjax.tasks.metric_table import Scale
 from bertjax.tasks.question_answering import squad_metrics
+from bertjax.tasks.question_answering.answer_rules import (
+    AnswerRule,
+    named_rule,
+    rules_of_texts,
+)
 from bertjax.tasks.question_answering.answers import SpanPrediction, predictions
 from bertjax.tasks.question_answering.windows import EncodedQuestions, encode_questions
 from bertjax.tasks.task import EncodedExamples, LinearHeadTask
@@ -45,6 +51,8 @@ class Spans(LinearHeadTask):
     """Number of best starts and ends of each window, and of best answers to each question."""
     null_threshold: float = 0.0
     """Odds, in logits, above which "no answer" is predicted (see `choose_threshold`)."""
+    answer_rule: str = AUTO
+    """The rule that compares answers, as `finetune.answer_rule` names it."""
     metrics: tuple[str, ...] = ()
     """The chosen metrics; the first selects the best checkpoint; empty: the usual one."""
 
@@ -161,23 +169,36 @@ class Spans(LinearHeadTask):
     ) -> dict[str, float]:
         """Return `exact_match` and `f1` in percent; for version 2 all of `squad_metrics.figures_2`.
 
-        The figures equal those of the official script for the same answers and odds. Figures with a
+        The figures equal those of the official script for the same answers and odds: the script
+        that `rules` has for the questions. Figures with a
         name `best_...` are computed from each question's best text, even if the current threshold
         replaced it by "no answer". Raises `UserError` for a question without an answer if
         `version_2` is not set.
         """
         texts = [prediction.text for prediction in predictions]
         right = answer_texts(self.name, examples)
+        rules = self.rules(examples)
         if not self.version_2:
             _check_answered(self.name, examples)
-            return squad_metrics.figures_1(texts, right)
+            return squad_metrics.figures_1(texts, right, rules)
         odds = [prediction.null_odds for prediction in predictions]
-        figures = squad_metrics.figures_2(texts, right, odds)
+        figures = squad_metrics.figures_2(texts, right, odds, rules)
         best_texts = [prediction.best_text for prediction in predictions]
-        for name, value in squad_metrics.figures_2(best_texts, right, odds).items():
+        for name, value in squad_metrics.figures_2(best_texts, right, odds, rules).items():
             if name.startswith("best_"):
                 figures[name] = value
         return figures
+
+    def rules(self, examples: Sequence[QuestionExample]) -> list[AnswerRule]:
+        """Return the rule that compares the answers to each question.
+
+        It is the one of `answer_rule` or of the task's name; or else that of the question's
+        paragraph, so that a set in several languages is compared by the rule of each.
+        """
+        rule = named_rule(self.answer_rule, self.name)
+        if rule is None:
+            return rules_of_texts([example.context for example in examples])
+        return [rule] * len(examples)
 
 
 def _check_answered(name: str, examples: Iterable[QuestionExample]) -> None:
@@ -205,7 +226,9 @@ def answer_texts(name: str, examples: Iterable[QuestionExample]) -> list[list[st
 
 
 def choose_threshold(
-    predictions: Sequence[SpanPrediction], examples: Sequence[QuestionExample]
+    predictions: Sequence[SpanPrediction],
+    examples: Sequence[QuestionExample],
+    rules: Sequence[AnswerRule],
 ) -> float:
     """Return the `null_threshold` with the best F1 on `examples`, by the official script's search.
 
@@ -216,7 +239,7 @@ def choose_threshold(
     texts = [prediction.best_text for prediction in predictions]
     right = answer_texts("the null threshold", examples)
     odds = [prediction.null_odds for prediction in predictions]
-    scores = [answer_f1(text, answers) for text, answers in zip(texts, right, strict=True)]
+    scores = [answer_f1(*question) for question in zip(texts, right, rules, strict=True)]
     best, threshold = squad_metrics.best_threshold(scores, texts, right, odds)
     # "No answer" to all gives F1 1 for each question without an answer, and 0 for the others.
     unanswerable = sum(not answers for answers in right)
@@ -226,9 +249,9 @@ def choose_threshold(
     return float(np.nextafter(min(odds), -np.inf))
 
 
-def answer_f1(text: str, answers: Sequence[str]) -> float:
+def answer_f1(text: str, answers: Sequence[str], rule: AnswerRule) -> float:
     """Return the F1 of an answer (0 to 1) by the rule of version 2.0.
 
     If there are no right answers, an empty text is right.
     """
-    return squad_metrics.question_scores(text, answers, version_2=True)[1]
+    return squad_metrics.question_scores(text, answers, version_2=True, rule=rule)[1]
