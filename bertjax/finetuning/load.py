@@ -63,7 +63,6 @@ def load_finetuned(path: epath.PathLike, config: Config | None = None) -> Finetu
     for values in saved_tasks:
         task = registry.from_plain(values, f"{folder}/meta")
         # An evaluation may ask for other metrics than the run had.
-        task = registry.kind_of(task).with_options(task, config.finetune)
         task = registry.with_chosen_metrics(task, config.finetune)
         tasks.append(_with_threshold(task, thresholds))
     objective = TaskObjective(config.model, tuple(tasks))

@@ -175,8 +175,8 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
         """Return the task with these metrics; the first chooses the checkpoint."""
         return dataclasses.replace(task, metrics=metrics)  # type: ignore[type-var]
 
-    def with_options(self, task: TaskT, options: FinetuneConfig) -> TaskT:
-        """Return the task of a checkpoint with what options say of its metrics, if they do."""
+    def for_evaluation(self, task: TaskT, options: FinetuneConfig) -> TaskT:
+        """Return a checkpoint's task with those options that change its figures alone."""
         return task
 
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:

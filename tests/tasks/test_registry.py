@@ -299,7 +299,7 @@ def test_a_task_of_glue_has_its_own_labels_whatever_occurs(tmp_path):
 def test_tags_are_read_from_conll_files_and_from_json(tmp_path):
     write_tagged(tmp_path / "conll", train=20, validation=5)
     one = opened(tmp_path / "conll", "tagging")
-    assert one.task == Tagging("own", ("O", "B-LOC"))
+    assert one.task == Tagging("own", ("O", "B-LOC"), scheme="IOB2")
     line = (
         json.dumps({"tokens": ["rome"], "places": ["B-LOC"]})
         + "\n"

@@ -57,7 +57,7 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
             " or finetune.answer_rule",
         )
 
-    def with_options(self, task: Spans, options: FinetuneConfig) -> Spans:
+    def for_evaluation(self, task: Spans, options: FinetuneConfig) -> Spans:
         """Return the task with the rule that the option names, if it names one."""
         if options.answer_rule == AUTO:
             return task

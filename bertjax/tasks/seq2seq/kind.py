@@ -96,7 +96,7 @@ class Seq2SeqKind(Kind[Seq2Seq, PairExample, str]):
         """Return BLEU with the task's words and exact match, each with and without case."""
         return tuple(metric.listed for metric in metrics_of(task.bleu_tokenizer))
 
-    def with_options(self, task: Seq2Seq, options: FinetuneConfig) -> Seq2Seq:
+    def for_evaluation(self, task: Seq2Seq, options: FinetuneConfig) -> Seq2Seq:
         """Return the task with the words of BLEU that the option names, if it names any.
 
         Then metrics that were chosen before, by names with other words, count no more.

@@ -1,5 +1,6 @@
 """Tagging: prediction of a tag for each word of a sentence."""
 
+import dataclasses
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -35,7 +36,6 @@ from bertjax.tasks.tagging.labels import (
     all_tags,
     describe,
     labels_of,
-    shown,
     types_of,
     unknown_tags,
 )
@@ -83,25 +83,29 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
         labels = labels_of(examples)
         is_surprise = form_of(labels) is None and not chooses_accuracy(name, options)
         log.log(logging.WARNING if is_surprise else logging.INFO, describe(name, examples))
-        strict_scheme = None
-        if options.strict_entities:
-            strict_scheme = scheme_of(example.tags or () for example in examples)
-            check(
-                strict_scheme,
-                where="finetune.strict_entities",
-                found="True",
-                expected=f"False, for {name}: the tags {shown(labels)} are not of entities",
-            )
+        scheme = scheme_of(example.tags or () for example in examples)
         weights: tuple[float, ...] = ()
         if options.class_weights == "balanced":
             weights = balanced_weights(labels, all_tags(examples))
-        return Tagging(name, labels, options.label_smoothing, weights, strict_scheme=strict_scheme)
+        return Tagging(
+            name,
+            labels,
+            options.label_smoothing,
+            weights,
+            scheme=scheme,
+            strict=options.strict_entities,
+        )
+
+    def for_evaluation(self, task: Tagging, options: FinetuneConfig) -> Tagging:
+        """Return the task with `finetune.strict_entities`, which changes figures alone."""
+        return dataclasses.replace(task, strict=options.strict_entities)
 
     def to_dict(self, task: Tagging) -> dict[str, Any]:
-        """Return a task's fields; without strict counting as before that option existed."""
+        """Return a task's fields; those that are not set are left out, as before they existed."""
         values = super().to_dict(task)
-        if task.strict_scheme is None:
-            values.pop("strict_scheme")
+        for name in ("scheme", "strict"):
+            if not values[name]:
+                values.pop(name)
         return values
 
     def task_metrics(self, task: Tagging) -> tuple[Metric, ...]:
@@ -111,6 +115,14 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
     def metric_classes(self, task: Tagging) -> tuple[str, ...]:
         """Return the types of entities; of other tags, the tags."""
         return task.labels if task.form is None else types_of(task.labels)
+
+    def classes_in(self, task: Tagging, examples: Sequence[TaggedExample]) -> set[str]:
+        """Return the types of entities, or the tags, that the examples have."""
+        tags = set(all_tags(examples))
+        if task.form is None:
+            return tags
+        parts_of_tags = [task.form.parts(tag) for tag in tags]
+        return {parts.type for parts in parts_of_tags if parts is not None}
 
     def majority_baseline(self, task: Tagging, examples: Sequence[TaggedExample]) -> float:
         """Return the metric if every word gets the most frequent tag."""

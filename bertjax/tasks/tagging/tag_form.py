@@ -67,6 +67,8 @@ def form_of(tags: Iterable[str]) -> TagForm | None:
     no tag has B or I, and with the type first one type has both.
     """
     different = set(tags)
+    if _are_small_letters(different):
+        return None
     is_possible = {}
     for type_first in (False, True):
         is_possible[type_first] = all(_split(tag, type_first) for tag in different)
@@ -83,6 +85,12 @@ def form_of(tags: Iterable[str]) -> TagForm | None:
     # Only if all tags are in small letters: otherwise two types might differ in them alone.
     capitals = all(tag == tag.lower() for tag in different - {OUTSIDE})
     return TagForm(type_first, capitals)
+
+
+def _are_small_letters(tags: set[str]) -> bool:
+    """Return whether the tags are small letters without b, such as e and s for languages."""
+    inside = tags - {OUTSIDE, OUTSIDE.lower()}
+    return bool(inside) and "b" not in inside and all(len(t) == 1 and t.islower() for t in inside)
 
 
 def misfits(tags: Iterable[str]) -> list[str]:

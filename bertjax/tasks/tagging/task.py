@@ -49,8 +49,10 @@ class Tagging(LinearHeadTask):
     """The weight in the loss of words with each tag; empty: all weights are 1."""
     metrics: tuple[str, ...] = ()
     """The chosen metrics; the first selects the best checkpoint; empty: the usual one."""
-    strict_scheme: Scheme | None = None
-    """The scheme by whose rules alone entities are counted; None: also where tags break rules."""
+    scheme: Scheme | None = None
+    """The scheme of the training tags; None if it is not known, or they are not of entities."""
+    strict: bool = False
+    """True if only entities whose tags follow the rules of the scheme are counted."""
 
     per_token = True
 
@@ -59,6 +61,12 @@ class Tagging(LinearHeadTask):
             raise ValueError(
                 f"{len(self.class_weights)} class weights for {len(self.labels)} labels"
             )
+        check(
+            not self.strict or self.scheme,
+            where="finetune.strict_entities",
+            found="True",
+            expected=f"False, for {self.name}: its tags are in no known scheme of entities",
+        )
 
     @property
     def metric(self) -> str:
@@ -219,7 +227,8 @@ class Tagging(LinearHeadTask):
     def _entity_scores(
         self, gold: Sequence[Tags], predictions: Sequence[Tags]
     ) -> tuple[Scores, dict[str, Scores]]:
-        return entity_scores(gold, predictions, self.form, self.strict_scheme)
+        strict = self.scheme if self.strict else None
+        return entity_scores(gold, predictions, self.form, strict)
 
     def _token_weights(self, batch: Batch) -> Array:
         """Return the weight of each token in the count, float32 [B, L]."""

@@ -76,6 +76,6 @@ def test_questions_to_predict_have_their_ids_once_in_all_files(tmp_path):
 
 def test_an_evaluation_may_ask_for_another_rule():
     options = FinetuneConfig(tasks=("mine:spans=x",))
-    assert SpansKind().with_options(TASK, options) is TASK
+    assert SpansKind().for_evaluation(TASK, options) is TASK
     asked_for = replace(options, answer_rule="korquad")
-    assert SpansKind().with_options(TASK, asked_for) == replace(TASK, answer_rule="korquad")
+    assert SpansKind().for_evaluation(TASK, asked_for) == replace(TASK, answer_rule="korquad")

@@ -37,8 +37,8 @@ def test_the_words_of_bleu_are_those_of_the_option_or_of_the_targets_script(opti
 
 def test_an_evaluation_may_ask_for_other_words():
     task = replace(KIND.make_task("mine", CHINESE, OPTIONS, TOKENIZER), metrics=("bleu_zh",))
-    assert KIND.with_options(task, OPTIONS) is task
-    other = KIND.with_options(task, replace(OPTIONS, bleu_tokenizer="char"))
+    assert KIND.for_evaluation(task, OPTIONS) is task
+    other = KIND.for_evaluation(task, replace(OPTIONS, bleu_tokenizer="char"))
     assert other.metric == "bleu_char_lc"
 
 

@@ -1,8 +1,11 @@
+import dataclasses
+
 import pytest
 
 from bertjax.config import FinetuneConfig
 from bertjax.errors import UserError
 from bertjax.tasks.error_tables import Mistake
+from bertjax.tasks.registry import with_chosen_metrics
 from bertjax.tasks.tagging.kind import TaggingKind
 from bertjax.tasks.tagging.task import Tagging
 from tests.tasks.tagging.test_task import NER, TOKENIZER, sentence
@@ -27,10 +30,21 @@ def make(examples, **options):
 
 def test_strict_counting_is_by_the_scheme_of_the_training_tags():
     for tags, scheme in (("B-A I-A", "IOB2"), ("I-A E-A", "IOE2"), ("B-A E-A", "IOBES")):
-        assert make([sentence("a b", tags)], strict_entities=True).strict_scheme == scheme
-    assert make([sentence("a b", "B-A I-A")]).strict_scheme is None
+        task = make([sentence("a b", tags)], strict_entities=True)
+        assert (task.scheme, task.strict) == (scheme, True)
+    assert not make([sentence("a b", "B-A I-A")]).strict
     with pytest.raises(UserError, match=r"finetune.strict_entities: found True, expected False"):
         make([sentence("a b", "NN VB")], strict_entities=True)
+
+
+def test_an_evaluation_may_count_otherwise_than_the_run_did():
+    task = make([sentence("a b", "B-A I-A")])
+    strict = with_chosen_metrics(task, FinetuneConfig(strict_entities=True))
+    assert strict == dataclasses.replace(task, strict=True)
+    assert with_chosen_metrics(strict, FinetuneConfig()) == task
+    # A checkpoint of before has no scheme.
+    with pytest.raises(UserError, match="its tags are in no known scheme"):
+        with_chosen_metrics(NER, FinetuneConfig(strict_entities=True))
 
 
 def test_a_task_is_written_as_before_unless_an_option_is_set():
@@ -41,7 +55,7 @@ def test_a_task_is_written_as_before_unless_an_option_is_set():
         "label_smoothing": 0.0,
         "class_weights": (),
     }
-    strict = Tagging("ner", ("O", "B-A"), metrics=("f1_macro",), strict_scheme="IOB2")
+    strict = Tagging("ner", ("O", "B-A"), metrics=("f1_macro",), scheme="IOB2", strict=True)
     assert kind.from_dict(kind.to_dict(strict)) == strict
 
 
@@ -88,5 +102,7 @@ def test_metrics_that_may_be_chosen_are_those_of_the_tags():
         ),
         *(f"{name}:CLASS" for name in ("f1", "precision", "recall")),
     }
+    assert kind.classes_in(NER, [sentence("a b", "B-X NN")]) == {"X"}
+    assert kind.classes_in(pos, [sentence("a", "DET")]) == {"DET"}
     assert kind.metric_classes(NER) == ("A",)
     assert kind.metric_classes(pos) == ("DET", "NOUN")

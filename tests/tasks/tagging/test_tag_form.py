@@ -70,6 +70,7 @@ def test_parts_of_speech_are_no_tags_of_entities():
         ["B-PER", "X-PER"],
         [""],
         ["n", "v", "w"],
+        ["e", "s", "o"],
         ["NN", "NNS", "PRP$", "-LRB-", "."],
         ["0", "1"],
         ["PER", "O"],

@@ -356,7 +356,7 @@ def test_a_chosen_metric_is_a_figure_beside_the_usual_ones():
 def test_strictly_a_broken_entity_is_not_counted():
     examples = [sentence("a b c", "B-A I-A O"), sentence("a b", "B-A O")]
     predictions = [("B-A", "I-A", "O"), ("I-A", "O")]
-    strict = dataclasses.replace(NER, strict_scheme="IOB2")
+    strict = dataclasses.replace(NER, scheme="IOB2", strict=True)
     assert NER.figures(predictions, examples)["f1"] == 1
     assert strict.figures(predictions, examples)["f1"] == pytest.approx(2 / 3)
 
