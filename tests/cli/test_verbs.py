@@ -100,6 +100,7 @@ def test_a_run_folder_holds_all_that_belongs_to_the_run(trained):
     assert {"config", "tokenizer_fingerprint", "manifest_sha256", "versions"} == set(meta)
 
 
+@pytest.mark.slow
 def test_eval_gives_the_last_evaluation_of_training_again(trained):
     printed = dict(line.split(": ") for line in bertjax("eval", trained).stdout.splitlines())
     last = [row for row in read_entries(trained) if row["split"] == "validation"][-1]
@@ -272,6 +273,7 @@ def start_training(folder, run):
     )
 
 
+@pytest.mark.slow
 def test_sigterm_saves_says_so_and_the_same_command_goes_on_to_the_same_end(
     folder, trained, tmp_path
 ):

@@ -86,7 +86,7 @@ def test_quotas_sum_to_the_block_and_follow_the_weights(weights):
     seed=st.integers(0, 99),
     data=st.data(),
 )
-@settings(max_examples=4)
+@settings(max_examples=2)
 def test_a_mixture_has_exact_shares_and_goes_through_each_corpus_evenly(sizes, seed, data):
     quotas = quotas_of(
         data.draw(st.lists(st.floats(0.1, 1), min_size=len(sizes), max_size=len(sizes)))

@@ -257,6 +257,7 @@ def test_a_lost_process_is_noticed_also_where_no_connection_breaks(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_who_waits_in_vain_for_the_others_says_so(tmp_path):
     job = run(tmp_path, "alone", wait=False, environment={"BERTJAX_START_SECONDS": "3"})
     job.processes[0].kill()

@@ -65,11 +65,11 @@ def run(config: Config, folder):
 
 
 @pytest.mark.parametrize("data,metrics", [
-    ({"dynamic_masking": True}, {"nsp_loss", "nsp_accuracy"}),
+    pytest.param({"dynamic_masking": True}, {"nsp_loss", "nsp_accuracy"}, marks=pytest.mark.slow),
     ({"sentence_objective": "sentence_order", "masking": "span", "dynamic_masking": True}, {"sop_loss", "sop_accuracy"}),
-    ({"sentence_objective": "none", "cross_documents": True, "masking": "ngram"}, set()),
+    pytest.param({"sentence_objective": "none", "cross_documents": True, "masking": "ngram"}, set(), marks=pytest.mark.slow),
     ({"max_sequences_per_row": 3, "max_seq_length": 16}, {"nsp_loss", "nsp_accuracy"}),
-    ({"max_sequences_per_row": 4, "sentence_objective": "none", "dynamic_masking": True}, set()),
+    pytest.param({"max_sequences_per_row": 4, "sentence_objective": "none", "dynamic_masking": True}, set(), marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_every_kind_of_prepared_rows_trains_and_is_evaluated(prepared, tmp_path, data, metrics):
     rows = run(prepared("all", **data), tmp_path)

@@ -63,7 +63,10 @@ def gradients_of(config, batch):
     return jax.jit(lambda p, b: steps.gradients(config, p, b, None)[:2])(params, batch)
 
 
-@pytest.mark.parametrize("parts", [2, 4, 8])
+@pytest.mark.parametrize(
+    "parts",
+    [2, pytest.param(4, marks=pytest.mark.slow), pytest.param(8, marks=pytest.mark.slow)],
+)
 def test_accumulation_gives_the_gradient_of_the_whole_batch(batch, parts):
     whole = gradients_of(small_config(), batch)
     accumulated = gradients_of(small_config(train={"gradient_accumulation_steps": parts}), batch)
@@ -106,7 +109,13 @@ MODEL = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1, "num_a
 
 @pytest.mark.parametrize(
     ("name", "bits"),
-    [*((name, "threefry") for name in MANY), ("data 8", "hash"), (MANY[-1], "hash")],
+    [
+        ("data 8", "hash"),
+        (MANY[-1], "threefry"),
+        # These compile a program each, of the same rules.
+        *(pytest.param(name, "threefry", marks=pytest.mark.slow) for name in MANY[:-1]),
+        pytest.param(MANY[-1], "hash", marks=pytest.mark.slow),
+    ],
 )
 def test_every_mesh_gives_the_losses_and_gradients_of_one_device(
     largest, on_one_device, batch, name, bits
@@ -141,7 +150,9 @@ def test_accumulation_has_the_dropout_of_the_whole_batch(
         largest("gradients, in parts with dropout", difference, 1e-5)
 
 
-@pytest.mark.parametrize("name", ["fsdp 8", "fsdp 2, tensor 2, sequence 2"])
+@pytest.mark.parametrize(
+    "name", [pytest.param("fsdp 8", marks=pytest.mark.slow), "fsdp 2, tensor 2, sequence 2"]
+)
 def test_a_mesh_gives_the_steps_of_one_device(batch, name):
     one = run(small_config(model=MODEL), batch, count=3)
     many = run(small_config(model=MODEL, mesh=MESHES[name]), batch, count=3)
