@@ -151,7 +151,7 @@ def finetune(
             )
         if first:
             result = tuning.write_result(resolved, run_dir, outcome.step, checked.prepared)
-        evaluated = _evaluated(run_dir, checked.tokenizer, outcome.step)
+        evaluated = _evaluated(run_dir, checked, outcome.step)
         if first:
             warn_of_baseline(checked.prepared, result["figures"]["score"])
         return evaluated
@@ -211,7 +211,7 @@ def sweep(
         best = None
         if swept.best is not None and not swept.stopped:
             _, folder = checkpoint.find_checkpoint(swept.best)
-            best = _evaluated(swept.best, checked.tokenizer, int(folder.name))
+            best = _evaluated(swept.best, checked, int(folder.name))
     return SweepResult(swept.results, swept.table, best, swept.stopped)
 
 
@@ -283,9 +283,9 @@ def _write_start(checked: _Checked, external: ExternalModel | None, run_dir: epa
         save_tokenizer(checked.config, checked.tokenizer, run_dir)
 
 
-def _evaluated(run_dir: epath.Path, tokenizer: Tokenizer, step: int) -> RunResult:
+def _evaluated(run_dir: epath.Path, checked: _Checked, step: int) -> RunResult:
     """Evaluate the selected checkpoint of a finished run, and write its report."""
-    folder, metrics = evaluate_finished(run_dir, tokenizer)
+    folder, metrics = evaluate_finished(run_dir, checked.tokenizer, checked.prepared.validation)
     if hosts.is_first():
         write_report(run_dir)
     return RunResult(

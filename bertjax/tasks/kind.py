@@ -186,6 +186,8 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
     def check_options(self, entry: Entry, options: FinetuneConfig) -> None:
         """Raise `UserError` if an option is set that has no effect on this task."""
         used = self.used_options(entry, options)
+        if not entry.location.has_files:
+            used -= {FILE_FORM, ENCODING}
         for name, unset in UNSET.items():
             value = getattr(options, name)
             if name in TAG_OPTIONS and len(options.tasks) > 1:

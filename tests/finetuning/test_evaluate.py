@@ -12,6 +12,7 @@ from bertjax.finetuning.evaluate import Split, evaluate_split, named_figures
 from bertjax.finetuning.objective import TaskObjective
 from bertjax.parallel import rules
 from bertjax.parallel.mesh import make_mesh
+from bertjax.tasks.classification.regression import Regression
 from bertjax.tasks.classification.single_label import SingleLabel
 from bertjax.tasks.examples import TaggedExample, TextExample
 from bertjax.tasks.multiple_choice.task import Choice
@@ -218,6 +219,17 @@ def test_the_score_of_several_tasks_is_the_mean_of_each_ones_metric_percentages_
     assert found["loss"] == 3.0
     assert (found["f1/squad"], found["accuracy/swag-other"]) == (90.0, 0.0)
     assert named_figures({("squad", ""): {"f1": 90.0}}, tasks[1:2]) == {"f1": 90.0, "score": 0.9}
+
+
+def test_the_score_is_of_the_chosen_metric_and_of_an_error_its_negative_value():
+    rare = SingleLabel("rare", LABELS, metrics=("f1:no", "accuracy"))
+    figures = {("rare", ""): {"f1:no": 0.25, "accuracy": 0.9}}
+    assert named_figures(figures, [rare])["score"] == 0.25
+    error = Regression("error", metrics=("mse", "pearson"))
+    figures[("error", "")] = {"mse": 2.0, "pearson": 0.5}
+    found = named_figures(figures, [rare, error])
+    assert found["score"] == (0.25 - 2.0) / 2
+    assert (found["f1:no/rare"], found["mse/error"]) == (0.25, 2.0)
 
 
 def test_one_program_serves_all_batches_of_a_split(params, texts):

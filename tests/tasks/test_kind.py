@@ -170,6 +170,13 @@ DECODER = {"decoder_from": "run"}
     ("squad=x", BALANCED, "class_weights: found balanced, expected none, for squad"),
     ("swag=x", SMOOTHING, ""),
     ("swag=x", BALANCED, "class_weights: found balanced, expected none, for swag"),
+    ("own:classification=x", {"encoding": "latin-1", "file_form": "label_text"}, ""),
+    ("own:seq2seq=x", {"encoding": "latin-1"}, ""),
+    ("swag=x", {"encoding": "latin-1"}, ""),
+    ("squad=x", {"encoding": "latin-1"}, "encoding: found latin-1, expected utf-8, for squad"),
+    ("own:classification=tfds:x", {"encoding": "latin-1"}, "encoding: found latin-1, expected utf-8, for own"),
+    ("swag=x", {"file_form": "label_text"}, "file_form: found label_text, expected table, for swag"),
+    ("rte=x", {"label_columns": ("a", "b"), "label_type": "classes"}, "label_columns: found ('a', 'b'), expected none, for rte"),
     ("own:seq2seq=x", {**SMOOTHING, **DECODER}, ""),
     ("own:seq2seq=x", BALANCED, "class_weights: found balanced, expected none, for own"),
 ])  # fmt: skip

@@ -12,7 +12,7 @@ from etils import epath
 from bertjax.errors import UserError, check
 from bertjax.tasks.classification.glue import GlueTask
 from bertjax.tasks.classification.label_columns import LabelColumns
-from bertjax.tasks.classification.label_lists import with_names
+from bertjax.tasks.classification.label_lists import ListedClasses
 from bertjax.tasks.classification.labels import LabelParser, LabelType, label_parser
 from bertjax.tasks.examples import TextExample
 from bertjax.tasks.files.row import TableRow, listed
@@ -47,7 +47,7 @@ def read_examples(
 
     A class is the text of the cell without spaces around it; for a GLUE task it is the label's
     name. Several classes are separated by `label_separator`, or are a list; there may be none.
-    Lists of 0 and 1 have a place for each class (`with_names`). With `label_columns` there is a
+    Lists of 0 and 1 have a place for each class (`ListedClasses`). With `label_columns` there is a
     column of 0 and 1 for each class. A number must be finite.
 
     The id is taken from the column `index`, `idx`, `id` or `guid`; without such a column it is the
@@ -80,10 +80,11 @@ def read_examples(
         column = _label_column(first, task, label_column, unlabelled)
         labels = _LabelColumn(column, parser, required=not unlabelled)
     several_files = not location.is_tfds and len(location.files.get(split, ())) > 1
+    is_list = task is None and label_type == "classes" and not label_columns
+    lists = ListedClasses() if is_list else None
     examples = []
-    # The rows of the examples, where errors need them again.
-    rows = []
-    lists = task is None and label_type == "classes" and not label_columns
+    # The examples of `lists`, which have no classes before all lists are known.
+    listed_examples: list[tuple[str, str, str | None, Any]] = []
     left_out = 0
     for number, row in enumerate(chain([first], table_rows)):
         label = labels.label_of(row)
@@ -93,15 +94,29 @@ def read_examples(
         values = [_text(row, column) for column in texts]
         pair = values[1] if len(values) > 1 else None
         identifier = _identifier(row, number, several_files)
-        examples.append(TextExample(identifier, values[0], pair, label, labels.classes))
-        if lists:
-            rows.append(row)
-    if lists:
-        examples = with_names(examples, rows)
+        if lists is None:
+            examples.append(TextExample(identifier, values[0], pair, label, labels.classes))
+        else:
+            key = None if label is None else lists.add(label, row)
+            listed_examples.append((identifier, values[0], pair, key))
+    if lists is not None:
+        examples = _with_classes(listed_examples, lists)
     where = f"{location.path}, split {split}"
     _log_left_out(where, left_out, left_out + len(examples), broken_lines)
     check(examples, where=where, found="no example with a label", expected="one or more")
     return examples
+
+
+def _with_classes(
+    listed_examples: Sequence[tuple[str, str, str | None, Any]], lists: ListedClasses
+) -> list[TextExample]:
+    """Return the examples, whose last value is a key of `lists`, with their classes."""
+    classes, all_classes = lists.classes()
+    labels = {None: None, **classes}
+    return [
+        TextExample(identifier, text, pair, labels[key], all_classes)
+        for identifier, text, pair, key in listed_examples
+    ]
 
 
 def _log_left_out(

@@ -4,12 +4,10 @@ import ast
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from bertjax.errors import check, mismatch
 from bertjax.tasks.classification.label_values import class_name
-from bertjax.tasks.examples import TextExample
 from bertjax.tasks.files.missing import is_missing
 from bertjax.tasks.files.row import TableRow
 
@@ -26,6 +24,12 @@ def parse_list(separator: str, value: Any, where: str) -> tuple[Any, ...] | None
     names with `separator` between them.
     """
     if isinstance(value, list):
+        check(
+            not {list, dict} & set(map(type, value)),
+            where=where,
+            found=f"the list {_shown(value)}",
+            expected="names of classes, or 0 and 1",
+        )
         return tuple(value)
     if isinstance(value, str) and not value.strip():
         return ()
@@ -53,34 +57,38 @@ def looks_like_list(text: str) -> bool:
     return LIST_TEXT.fullmatch(text) is not None and bool(set(text) & set(",'\""))
 
 
-def with_names(examples: Sequence[TextExample], rows: Sequence[TableRow]) -> list[TextExample]:
-    """Return the examples of a split with the names of their classes in place of `parse_list`'s.
+class ListedClasses:
+    """The lists of a split, and the classes that each of them stands for.
 
     If all lists have one length and no value but 0 and 1, each place is a class, named by its
-    number from 0, and `TextExample.classes` has them all. Else the values are names.
-
-    `rows` are those of the examples. Raises `UserError` for a class that is named twice in an
-    example, and for fractions, which are no names.
+    number from 0. Else the values are names.
     """
-    lists = [example.label for example in examples if isinstance(example.label, tuple)]
-    places = _places(lists)
-    classes = tuple(str(place) for place in range(places))
-    # 400,000 examples have few different sets of classes, and share these objects.
-    known: dict[tuple[Any, ...], tuple[str, ...]] = {}
-    named = []
-    for example, row in zip(examples, rows, strict=True):
-        label = example.label
-        if not isinstance(label, tuple):
-            named.append(example)
-        elif places:
-            bits = tuple(bit_of(value) for value in label)
-            if bits not in known:
-                known[bits] = tuple(str(place) for place, bit in enumerate(bits) if bit)
-            named.append(replace(example, label=known[bits], classes=classes))
-        else:
-            names = _names(label, row.where)
-            named.append(replace(example, label=known.setdefault(names, names)))
-    return named
+
+    def __init__(self) -> None:
+        # 400,000 examples have few different lists. Types too, because 1 and True are equal.
+        self._lists: dict[tuple[Any, ...], tuple[tuple[Any, ...], TableRow]] = {}
+
+    def add(self, values: tuple[Any, ...], row: TableRow) -> tuple[Any, ...]:
+        """Add a list of `parse_list` and its row; return its key in the result of `classes`."""
+        key = (values, *map(type, values))
+        # The first of equal keys is returned, so that examples share it; its row is for errors.
+        return self._lists.setdefault(key, (key, row))[0]
+
+    def classes(self) -> tuple[dict[tuple[Any, ...], tuple[str, ...]], tuple[str, ...]]:
+        """Return the classes of each list, and all classes if the lists have places, else ().
+
+        Raises `UserError` for a class that is named twice in a list, and for fractions, which are
+        no names.
+        """
+        places = _places([key[0] for key in self._lists])
+        classes = {}
+        for key, row in self._lists.values():
+            if places:
+                bits = enumerate(map(bit_of, key[0]))
+                classes[key] = tuple(str(place) for place, bit in bits if bit)
+            else:
+                classes[key] = _names(key[0], row.where)
+        return classes, tuple(map(str, range(places)))
 
 
 def bit_of(value: Any) -> int | None:
@@ -114,7 +122,7 @@ def _is_fraction(value: Any) -> bool:
 
 
 def _names(values: tuple[Any, ...], where: str) -> tuple[str, ...]:
-    shown = f"the list {json.dumps(values, ensure_ascii=False, default=str)[:80]}"
+    shown = f"the list {_shown(values)}"
     places = "as many values in every example, each 0 or 1"
     names: list[str] = []
     for value in values:
@@ -131,6 +139,10 @@ def _names(values: tuple[Any, ...], where: str) -> tuple[str, ...]:
         expected=f"each class once, or {places}",
     )
     return tuple(names)
+
+
+def _shown(values: Sequence[Any]) -> str:
+    return json.dumps(values, ensure_ascii=False, default=str)[:80]
 
 
 def _literal_list(text: str, where: str) -> tuple[Any, ...]:

@@ -17,7 +17,7 @@ LabelType = Literal["class", "classes", "number"]
 Label = str | float | tuple[str, ...] | None
 """A class, a number or a set of classes; None if there is no label."""
 Parsed = str | float | tuple[Any, ...] | None
-"""A label, or what a list has: `with_names` makes classes of this when all lists are known."""
+"""A label, or what a list has: `ListedClasses` makes classes of this when all lists are known."""
 LabelParser = Callable[[Any, str], Parsed]
 """A function from a table's value to its label; its second argument is for error messages."""
 

@@ -56,6 +56,11 @@ class DataLocation:
         """True for a data set of TFDS."""
         return self.path.startswith(TFDS)
 
+    @property
+    def has_files(self) -> bool:
+        """True if the data is in files of a folder."""
+        return not self.is_tfds and self.path != PYTHON_DOCS
+
 
 def find_files(location: DataLocation, split: str) -> list[epath.Path]:
     """Return the files of a split in a folder, one or more, in the order of `location.files`.

@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 
 from bertjax.errors import UserError
 from bertjax.tasks.classification.examples import read_examples
-from bertjax.tasks.classification.label_lists import parse_list, with_names
-from bertjax.tasks.examples import TextExample
+from bertjax.tasks.classification.label_lists import ListedClasses, parse_list
 from bertjax.tasks.files.row import TableRow
 from bertjax.tasks.files.splits import DataLocation
 
@@ -15,12 +14,15 @@ pytestmark = pytest.mark.quick
 
 
 def named(values, separator=","):
-    """The classes of examples with these values as labels, and all classes that they declare."""
+    """The classes of examples with these values as labels, and all classes by their places."""
     rows = [TableRow("f", number, {"label": value}) for number, value in enumerate(values, 1)]
-    labels = [parse_list(separator, row.values["label"], row.where) for row in rows]
-    examples = with_names([TextExample("", "", label=label) for label in labels], rows)
-    declared = {example.classes for example in examples if example.label is not None}
-    return [example.label for example in examples], declared
+    lists = ListedClasses()
+    keys = []
+    for row in rows:
+        parsed = parse_list(separator, row.values["label"], row.where)
+        keys.append(None if parsed is None else lists.add(parsed, row))
+    classes, all_classes = lists.classes()
+    return [None if key is None else classes[key] for key in keys], all_classes
 
 
 BITS = st.integers(2, 6).flatmap(
@@ -35,7 +37,7 @@ def test_lists_of_zero_and_one_have_a_class_at_each_place(bits, kind, form):
         values = [json.dumps(row) if form == "json" else repr(row) for row in values]
     classes = tuple(map(str, range(len(bits[0]))))
     expected = [tuple(str(i) for i, bit in enumerate(row) if bit) for row in bits]
-    assert named(values) == (expected, {classes})
+    assert named(values) == (expected, classes)
 
 
 @pytest.mark.parametrize("values,labels", [
@@ -60,7 +62,7 @@ def test_forms_of_places(values, labels):
     (["[A],[B]", "[A]"], [("[A]", "[B]"), ("[A]",)]),
 ])  # fmt: skip
 def test_other_lists_have_names(values, labels):
-    assert named(values) == (labels, {()})
+    assert named(values) == (labels, ())
 
 
 def test_any_separator_parts_the_names():
@@ -81,7 +83,7 @@ def test_any_separator_parts_the_names():
     (["['a' 'b']"], "f, line 1: found the label \"['a' 'b']\", expected a list with commas"),
     (["[a, b]"], "f, line 1: found the label '[a, b]', expected a list with commas and quotes"),
     ([{"a": 1}], "f, line 1: found a label of type dict, expected text or a number"),
-    ([[["a"]]], 'f, line 1: found the list [["a"]], expected names of classes'),
+    ([[["a"]]], 'f, line 1: found the list [["a"]], expected names of classes, or 0 and 1'),
 ])  # fmt: skip
 def test_what_is_neither_names_nor_places_is_refused(values, message):
     with pytest.raises(UserError) as caught:
