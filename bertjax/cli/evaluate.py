@@ -8,6 +8,7 @@ import tyro
 
 from bertjax.cli.arguments import need, parse, quiet_libraries, split_subject, wants_help
 from bertjax.config import Config
+from bertjax.number_text import number_text
 
 
 @dataclass(frozen=True)
@@ -41,5 +42,6 @@ def run(words: Sequence[str]) -> int:
         if hosts.is_first():
             print(f"checkpoint: {result.checkpoint}")
             for name, value in result.metrics.items():
-                print(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value:,}")
+                spec = ".4f" if isinstance(value, float) else ",d"
+                print(f"{name}: {number_text(value, spec)}")
     return 0

@@ -8,6 +8,7 @@ import tyro
 
 from bertjax.cli.arguments import parse_subject, quiet_libraries
 from bertjax.errors import check
+from bertjax.number_text import number_text
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ def run(words: Sequence[str]) -> int:
     for sentence in command.sentences:
         print(sentence)
         for candidates in fill_mask(model, sentence, top_k=command.top_k):
-            shown = [f"{word} {probability:.1%}" for word, probability in candidates]
+            shown = [
+                f"{word} {number_text(probability, '.1%')}" for word, probability in candidates
+            ]
             print("    " + "   ".join(shown))
     return 0

@@ -11,6 +11,7 @@ import tyro
 
 from bertjax.cli.arguments import parse_subject, quiet_libraries
 from bertjax.errors import check
+from bertjax.number_text import number_text
 
 WINDOW = 64  # batches of texts that are scored, and printed, together
 
@@ -133,4 +134,4 @@ def _print(
         print(json.dumps(answer, ensure_ascii=False))
         return
     print(text)
-    print("    " + "   ".join(f"{labels[i]} {probabilities[i]:.1%}" for i in order))
+    print("    " + "   ".join(f"{labels[i]} {number_text(probabilities[i], '.1%')}" for i in order))

@@ -6,6 +6,7 @@ from typing import ClassVar, Protocol
 
 from etils import epath
 
+from bertjax.number_text import number_text
 from bertjax.storage import write_whole
 from bertjax.tasks.examples import TextExample
 
@@ -45,7 +46,7 @@ class ClassPrediction:
 
     def cells(self, separator: str) -> list[str]:
         """Return the class and its probability."""
-        return [self.label, f"{max(self.probabilities):.4f}"]
+        return [self.label, number_text(max(self.probabilities), ".4f")]
 
     def answer(self) -> str:
         """Return the class."""
@@ -53,7 +54,7 @@ class ClassPrediction:
 
     def shown(self) -> str:
         """Return the class with its probability in percent."""
-        return f"{self.label} ({max(self.probabilities):.0%})"
+        return f"{self.label} ({number_text(max(self.probabilities), '.0%')})"
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class LabelSetPrediction:
 
     def cells(self, separator: str) -> list[str]:
         """Return the classes and their probabilities."""
-        predicted = [f"{p:.4f}" for p in self.probabilities if p >= THRESHOLD]
+        predicted = [number_text(p, ".4f") for p in self.probabilities if p >= THRESHOLD]
         return [separator.join(self.labels), separator.join(predicted)]
 
     def answer(self) -> str:
@@ -91,11 +92,11 @@ class NumberPrediction:
 
     def cells(self, separator: str) -> list[str]:
         """Return the number with six significant digits."""
-        return [f"{self.value:.6g}"]
+        return [number_text(self.value, ".6g")]
 
     def answer(self) -> str:
         """Return the number with three decimals."""
-        return f"{self.value:.3f}"
+        return number_text(self.value, ".3f")
 
     def shown(self) -> str:
         """Return `answer`."""

@@ -9,6 +9,7 @@ from etils import epath
 from bertjax.config import FinetuneConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
+from bertjax.number_text import number_text
 from bertjax.storage import write_lines
 from bertjax.tasks.error_tables import Mistake, are_finite, calibration_table
 from bertjax.tasks.examples import ChoiceExample
@@ -123,8 +124,8 @@ class ChoiceKind(Kind[Choice, ChoiceExample, ChoicePrediction]):
         """Write `TASK-SPLIT.tsv`: id, number of the predicted ending (from 0), and probability."""
         lines = ["id\tprediction\tprobability"]
         for prediction, example in zip(predicted.predictions, predicted.examples, strict=True):
-            probability = max(prediction.probabilities)
-            lines.append(f"{example.id}\t{prediction.choice}\t{probability:.4f}")
+            probability = number_text(max(prediction.probabilities), ".4f")
+            lines.append(f"{example.id}\t{prediction.choice}\t{probability}")
         return [write_lines(folder / f"{predicted.stem}.tsv", lines)]
 
     def task_head(self, task: Choice) -> TaskHead:
