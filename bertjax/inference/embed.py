@@ -18,6 +18,7 @@ from bertjax.config import MeshConfig, ModelConfig
 from bertjax.data.ragged import ranges
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
+from bertjax.inference.given_texts import each_text
 from bertjax.inference.lengths import longest_row, padded_length
 from bertjax.model import functional
 from bertjax.model.functional import Encoded, Params
@@ -155,8 +156,8 @@ def embed(
     are cut to `max_seq_length` ids, a warning in the log says how many. If the vectors of all texts
     do not fit into memory, use `bertjax.inference.embed.embed_windows`.
 
-    Raises `UserError` if an option is out of range, or the model has too few layers or a smaller
-    vocabulary than the tokenizer.
+    Raises `UserError` if an option is out of range, `texts` is one string or has anything else than
+    strings, or the model has too few layers or a smaller vocabulary than the tokenizer.
 
     >>> import bertjax
     >>> bertjax.embed("runs/tiny", ["the dog sees the cat.", "no one."], layers="last").shape
@@ -202,6 +203,7 @@ def embed_windows(
 
     Raises `UserError` as `embed` does.
     """
+    texts = each_text(texts, "texts")
     options = options or EmbedOptions()
     config, tokenizer = model.config.model, model.tokenizer
     _check_fits(config, tokenizer, options)

@@ -243,3 +243,10 @@ def test_a_model_of_too_few_layers_or_words_is_refused(model, params, tokenizer)
         UserError, match="tokenizer: found 13 entries, expected at most model.vocab_size 12"
     ):
         features.embed(small, ["cat"])
+
+
+def test_letters_of_one_string_are_not_taken_for_texts(model):
+    with pytest.raises(UserError, match="texts: found one text, 'abc', expected a list of texts"):
+        features.embed(model, "abc")
+    with pytest.raises(UserError, match=r"texts\[1\]: found None, a NoneType, expected a text"):
+        features.embed(model, ["cat", None])
