@@ -6,7 +6,14 @@ from typing import Annotated
 
 import tyro
 
-from bertjax.cli.arguments import need, parse, quiet_libraries, split_subject, wants_help
+from bertjax.cli.arguments import (
+    log_of_verb,
+    need,
+    parse,
+    quiet_libraries,
+    split_subject,
+    wants_help,
+)
 from bertjax.config import Config
 from bertjax.number_text import number_text
 
@@ -31,7 +38,7 @@ def run(words: Sequence[str]) -> int:
     quiet_libraries()
     from bertjax.parallel import compile_cache, failures, hosts
 
-    with failures.end_together():
+    with failures.end_together(), log_of_verb():
         compile_cache.start()
         from bertjax.api.evaluate import evaluate, saved_config
 

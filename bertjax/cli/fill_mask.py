@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from bertjax.cli.arguments import parse_subject, quiet_libraries
+from bertjax.cli.arguments import log_of_verb, parse_subject, quiet_libraries
 from bertjax.errors import check
 from bertjax.number_text import number_text
 
@@ -16,7 +16,7 @@ class FillMaskCommand:
     """Print the most probable words for each [MASK] of each sentence, with their probabilities."""
 
     sentences: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Texts that contain [MASK]."""
+    """Texts that contain [MASK]; write them before the options, or after -- at the end."""
     top_k: int = 5
     """Number of words to print for each [MASK]."""
 
@@ -24,7 +24,7 @@ class FillMaskCommand:
 def run(words: Sequence[str]) -> int:
     """Run the verb; return the exit status."""
     subject, command = parse_subject(
-        "fill-mask", FillMaskCommand(), words, "a run or checkpoint folder"
+        "fill-mask", FillMaskCommand(), words, "a run or checkpoint folder", texts="sentences"
     )
     check(
         len(command.sentences) > 0,
@@ -43,7 +43,9 @@ def run(words: Sequence[str]) -> int:
     model = load_model(subject)
     for sentence in command.sentences:
         print(sentence)
-        for candidates in fill_mask(model, sentence, top_k=command.top_k):
+        with log_of_verb():
+            filled = fill_mask(model, sentence, top_k=command.top_k)
+        for candidates in filled:
             shown = [
                 f"{word} {number_text(probability, '.1%')}" for word, probability in candidates
             ]

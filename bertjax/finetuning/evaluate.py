@@ -18,6 +18,7 @@ from bertjax.finetuning.objective import TaskObjective
 from bertjax.model.functional import Params
 from bertjax.number_text import unsigned_zero
 from bertjax.parallel import rules
+from bertjax.parallel.announce import announce_compilation
 from bertjax.parallel.hosts import global_batch, process_row_indices
 from bertjax.tasks.task import EncodedExamples, Task
 from bertjax.types import Batch
@@ -109,6 +110,7 @@ def _eval_step(
 ) -> Callable[[Params, Batch], Any]:
     """Return the compiled function (params, batch) -> (sums, outputs); all processes get both."""
     task, layout = objective.by_name[name], rules.MeshLayout(mesh)
+    announce_compilation(f"the predictions of {name}")
 
     def step(params: Params, batch: Batch) -> tuple[dict[str, Any], Any]:
         batch = objective.prepare(batch)

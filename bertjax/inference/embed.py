@@ -22,6 +22,7 @@ from bertjax.inference.given_texts import each_text
 from bertjax.inference.lengths import longest_row, padded_length
 from bertjax.model import functional
 from bertjax.model.functional import Encoded, Params
+from bertjax.parallel.announce import announce_once
 from bertjax.parallel.hosts import global_batch
 from bertjax.parallel.mesh import make_mesh
 from bertjax.parallel.rules import batch_parts, replicated
@@ -215,6 +216,7 @@ def embed_windows(
     batch_size = -(-options.batch_size // devices) * devices
     params = jax.device_put(model.params, replicated(mesh))
     width = options.width(config)
+    announce_once("the vectors of texts")
     done = 0
     token_values = width if options.keeps_tokens else 0
     for encoded in _windows(tokenizer, texts, WINDOW * batch_size, longest, token_values):

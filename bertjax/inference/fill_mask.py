@@ -9,6 +9,7 @@ from etils import epath
 from bertjax.errors import check
 from bertjax.inference.given_texts import check_text
 from bertjax.model import functional
+from bertjax.parallel.announce import announce_once
 from bertjax.training.saved_model import TrainedModel, opened_model
 
 
@@ -53,6 +54,7 @@ def fill_mask(
         expected=f"at most {limit} (model.max_position_embeddings)",
     )
 
+    announce_once("the words for masks")
     hidden_1xLxD = functional.encode(config, model.params, {"input_ids": ids[None]}).hidden_BxLxD
     # At the masks only: the logits of all positions would be L rows of V numbers.
     logits_1xMxV = functional.mlm_logits(config, model.params, hidden_1xLxD, masks[None])

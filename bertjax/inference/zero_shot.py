@@ -20,6 +20,7 @@ from bertjax.inference.lengths import longest_row, padded_length
 from bertjax.inference.prompts import TEXT, Method, Prompt, make_prompts
 from bertjax.model import functional
 from bertjax.model.functional import Params
+from bertjax.parallel.announce import announce_once
 from bertjax.parallel.hosts import global_batch
 from bertjax.parallel.mesh import make_mesh
 from bertjax.parallel.rules import batch_parts, replicated
@@ -117,6 +118,7 @@ def zero_shot(
     longest = longest_row(config, max_seq_length)
     cut = _cut_texts(tokenizer, [space + text for text in prompted], prompts, longest)
 
+    announce_once("the scores of labels")
     scores = np.zeros((len(prompted), len(labels)), np.float32)
     mesh = make_mesh(MeshConfig(), jax.local_devices())
     params = jax.device_put(model.params, replicated(mesh))

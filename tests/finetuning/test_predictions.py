@@ -22,6 +22,7 @@ from bertjax.tasks.examples import (
     TaggedExample,
     TextExample,
 )
+from bertjax.tasks.kind import PredictedSplit
 from bertjax.tasks.multiple_choice.task import ChoicePrediction
 from bertjax.tasks.question_answering.answers import SpanAnswer, SpanPrediction
 from bertjax.tasks.registry import entry_of, read_split
@@ -32,7 +33,8 @@ def written(tmp_path, task, predictions, examples, split="test", **options):
     """{name: text} of the files made."""
     options = FinetuneConfig(**options)
     folder = epath.Path(tmp_path) / "new" / "out"
-    made = write_predictions(folder, entry_of(task, options), split, predictions, examples, options)
+    predicted = PredictedSplit(entry_of(task, options), split, examples, predictions)
+    (made,) = write_predictions(folder, [predicted], options)
     assert {path.name for path in folder.iterdir()} == {path.name for path in made}
     return {path.name: path.read_text() for path in made}
 
@@ -137,9 +139,9 @@ def test_a_split_of_several_files_gives_each_its_own_tags(tmp_path):
     predictions = [("A", "B"), ("C",), ("D",), ("E",), ("F",)]
     result = written(tmp_path, task, predictions, examples, test_files=options.test_files)
     assert result == {
-        "own-a.txt": "the\tA\ncat\tB\n\nno\tC\n",
-        "own-aa.conllu": "# x\n1\trome\t_\tD\t_\t_\t_\t_\t_\t_\n\n",
-        "own-b.txt": "one\tE\n\ndog\tF\n",
+        "own-test-a.txt": "the\tA\ncat\tB\n\nno\tC\n",
+        "own-test-aa.conllu": "# x\n1\trome\t_\tD\t_\t_\t_\t_\t_\t_\n\n",
+        "own-test-b.txt": "one\tE\n\ndog\tF\n",
     }
 
 
@@ -181,9 +183,11 @@ def test_a_file_is_not_written_over_itself(tmp_path):
     entry = entry_of(f"own:tagging={folder}", options)
     examples = read_split(entry, "test", options, False)
     (folder / "test.txt").write_text("the\tO\n")
-    write_predictions(epath.Path(folder), entry, "test", [("X",)], examples, options)
+    predicted = PredictedSplit(entry, "test", examples, [("X",)])
+    with pytest.raises(UserError, match="own-test.txt: found a file of the task's data, expected"):
+        write_predictions(epath.Path(folder), [predicted], options)
+    assert {path.name for path in folder.iterdir()} == {"own-test.txt", "test.txt"}
     assert (folder / "own-test.txt").read_text() == "the\tO\n"
-    assert (folder / "own-own-test.txt").read_text() == "the\tX\n"
 
 
 def test_tags_of_what_was_no_file_of_lines_are_a_sentence_a_line(tmp_path):

@@ -167,6 +167,28 @@ def _text_columns(row: TableRow, task: GlueTask | None, given: Sequence[str]) ->
     )
 
 
+def text_columns_of(
+    location: DataLocation, task: GlueTask | None, given: Sequence[str]
+) -> tuple[str, ...]:
+    """Return the columns of the texts of a task; empty if they are not known.
+
+    They are those `given`, or those of the GLUE `task`, or those of the first training example,
+    which is read where it is in a file that is still there.
+    """
+    if given:
+        return tuple(given)
+    if task is not None:
+        return task.texts
+    # TFDS would be loaded, which takes longer than the prediction.
+    if location.is_tfds:
+        return ()
+    try:
+        return tuple(_text_columns(next(read_rows(location, "train")), None, ()))
+    except UserError:
+        # The model predicts texts where its training files are not.
+        return ()
+
+
 def _label_column(row: TableRow, task: GlueTask | None, given: str, unlabelled: bool) -> str:
     """Return the column of the labels; empty if there is none and `unlabelled` is true."""
     if given:

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from etils import epath
 
 from bertjax.number_text import number_text
 from bertjax.storage import write_whole
 from bertjax.tasks.examples import TextExample
+from bertjax.tasks.text_lines import one_line_cell
 
 # A class belongs to the predicted set if its probability is THRESHOLD or more. 0.5 is the usual
 # choice for sigmoid outputs.
@@ -23,6 +24,10 @@ class TextPrediction(Protocol):
 
     def cells(self, separator: str) -> list[str]:
         """Return the cells for a table; `separator` is put between several classes."""
+        ...
+
+    def fields(self, labels: Sequence[str]) -> dict[str, Any]:
+        """Return values for JSON: `prediction`, and `probabilities` of classes by `labels`."""
         ...
 
     def answer(self) -> str:
@@ -47,6 +52,10 @@ class ClassPrediction:
     def cells(self, separator: str) -> list[str]:
         """Return the class and its probability."""
         return [self.label, number_text(max(self.probabilities), ".4f")]
+
+    def fields(self, labels: Sequence[str]) -> dict[str, Any]:
+        """Return the class, and the probability of each."""
+        return {"prediction": self.label, "probabilities": _by_label(labels, self.probabilities)}
 
     def answer(self) -> str:
         """Return the class."""
@@ -73,6 +82,11 @@ class LabelSetPrediction:
         predicted = [number_text(p, ".4f") for p in self.probabilities if p >= THRESHOLD]
         return [separator.join(self.labels), separator.join(predicted)]
 
+    def fields(self, labels: Sequence[str]) -> dict[str, Any]:
+        """Return the list of classes, and the probability of each."""
+        probabilities = _by_label(labels, self.probabilities)
+        return {"prediction": list(self.labels), "probabilities": probabilities}
+
     def answer(self) -> str:
         """Return the classes, separated by commas."""
         return ", ".join(self.labels) or "none"
@@ -93,6 +107,10 @@ class NumberPrediction:
     def cells(self, separator: str) -> list[str]:
         """Return the number with six significant digits."""
         return [number_text(self.value, ".6g")]
+
+    def fields(self, labels: Sequence[str]) -> dict[str, Any]:
+        """Return the number."""
+        return {"prediction": float(self.value)}
 
     def answer(self) -> str:
         """Return the number with three decimals."""
@@ -128,9 +146,9 @@ def write_predictions(
 
 
 def _line(cells: Sequence[str]) -> str:
-    return "\t".join(_one_cell(cell) for cell in cells) + "\n"
-
-
-def _one_cell(text: str) -> str:
     # TSV has no quoting here (`read_table` takes quotes for text), so a tab cannot be kept.
-    return text.replace("\t", " ").replace("\r", " ").replace("\n", " ")
+    return "\t".join(one_line_cell(cell) for cell in cells) + "\n"
+
+
+def _by_label(labels: Sequence[str], probabilities: Sequence[float]) -> dict[str, float]:
+    return {label: float(p) for label, p in zip(labels, probabilities, strict=True)}
