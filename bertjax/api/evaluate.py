@@ -159,7 +159,8 @@ def predict_texts(
     The result has a prediction for each text, as `predict` returns them. Several columns of a text
     are separated by tabs: the two texts of a pair; question and paragraph; a context and its
     endings. For tagging, the words of a text are separated by spaces. `task` names the task if the
-    model has several. `config` replaces the checkpoint's own configuration (`saved_config`).
+    model has several. `config` replaces the checkpoint's own configuration (`saved_config`), which
+    is changed for the devices of this machine.
 
     Raises `UserError` if the model was not fine-tuned, for a task that it does not have, and for a
     text of other columns.
@@ -170,7 +171,7 @@ def predict_texts(
     True
     """
     given = list(each_text(texts, "texts"))
-    model = load_finetuned(path, saved_config(path) if config is None else config)
+    model = load_finetuned(path, config)
     answers = predict_lines(model, entry_for_texts(model, task), given)
     return [answer.prediction for answer in answers]
 

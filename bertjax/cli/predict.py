@@ -128,14 +128,14 @@ def _write_files(subject: str, command: PredictCommand) -> None:
 
 def _print_answers(subject: str, command: PredictCommand, texts: Sequence[str]) -> None:
     from bertjax.finetuning.load import load_finetuned
-    from bertjax.inference.vector_files import read_lines
+    from bertjax.inference.vector_files import STDIN, read_lines
 
     lines = iter(texts or read_lines(command.text_file))
     # Before the model is loaded: nothing to predict is told at once.
     first = next(lines, None)
     check(
         first is not None,
-        where=command.text_file,
+        where="standard input" if command.text_file == STDIN else command.text_file,
         found="no text",
         expected="one or more, each on a line",
     )

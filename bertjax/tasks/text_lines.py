@@ -43,7 +43,8 @@ class TextLines(ABC, Generic[TaskT, ExampleT, PredictionT]):
 def columns_of(line: str, forms: Sequence[Form], where: str) -> list[str]:
     """Return the columns of a line, which are separated by tabs.
 
-    Raises `UserError`, naming `where`, if none of the forms has as many columns.
+    Raises `UserError`, naming `where`, if none of the forms has as many columns, or if one of
+    several columns is empty.
     """
     columns = line.split(TAB)
     check(
@@ -52,6 +53,15 @@ def columns_of(line: str, forms: Sequence[Form], where: str) -> list[str]:
         found=_counted(len(columns)),
         expected=" or ".join(map(_described, forms)),
     )
+    if len(columns) > 1:
+        blank = [number for number, column in enumerate(columns, 1) if not column.strip()]
+        check(
+            # An empty question or ending would get an answer that says nothing.
+            not blank,
+            where=where,
+            found=f"nothing in column {', '.join(map(str, blank))} of {len(columns)}",
+            expected="a text in each",
+        )
     return columns
 
 
