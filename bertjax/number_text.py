@@ -6,9 +6,12 @@ def number_text(value: float, spec: str) -> str:
 
     Without this, a correlation of -0.0000001 is written as `-0.000`, as if it were below 0.
     """
-    # Python's option `z` (PEP 682) removes the sign after rounding; integers do not know it.
-    is_integer = spec.endswith("d")
-    return format(value, spec if is_integer else f"z{spec}")
+    if spec.endswith("d"):
+        return format(value, spec)
+    # Python's option `z` (PEP 682) removes the sign after rounding; integers do not know it. It
+    # stands after the option `+`.
+    sign = "+" if spec.startswith("+") else ""
+    return format(value, f"{sign}z{spec.removeprefix('+')}")
 
 
 def unsigned_zero(value: float) -> float:

@@ -24,10 +24,12 @@ def test_only_a_sign_before_zeros_is_removed(value, spec):
 def test_numbers_just_below_zero_are_written_as_zero(zero):
     assert number_text(zero, ".3f") == "0.000"
     assert number_text(zero, ".1%") == "0.0%"
+    assert number_text(zero, "+.0%") == "+0%"
 
 
 def test_integers_and_numbers_that_are_not_finite_are_written_as_usual():
     assert number_text(1234567, ",d") == "1,234,567"
+    assert [number_text(x, "+.1%") for x in (0.25, -0.25)] == ["+25.0%", "-25.0%"]
     assert [number_text(x, ".3f") for x in (math.nan, -math.inf)] == ["nan", "-inf"]
 
 
