@@ -37,6 +37,7 @@ from bertjax.training.initial_model import (
     read_initial_model,
     take_initial_model_to_finetune,
 )
+from bertjax.training.initial_state import check_initial_params
 from bertjax.training.logs.log_file import collected_log, log_to_file
 from bertjax.training.run_tokenizer import check_tokenizer, initial_tokenizer, save_tokenizer
 from bertjax.training.saved_model import TOKENIZER
@@ -238,7 +239,13 @@ def _check(
         check_tokenizer(config, tokenizer, run_dir)
     prepared = tuning.prepare(config, tokenizer)
     heads = start.initial.config.model.heads if start.initial else ()
-    check_batch(tuning.resolve(config, prepared, heads), make_mesh(config.mesh))
+    resolved = tuning.resolve(config, prepared, heads)
+    mesh = make_mesh(config.mesh)
+    check_batch(resolved, mesh)
+    if not checkpoint.has_checkpoint(run_dir):
+        imported = start.external.params if start.external else None
+        objective = tuning.objective_of(resolved, prepared)
+        check_initial_params(resolved, mesh, objective, imported=imported)
     return _Checked(config, tokenizer, prepared, heads), start.external
 
 

@@ -18,9 +18,11 @@ from bertjax.report.html import write_report
 from bertjax.training import checkpoint
 from bertjax.training.batch_source import prepared_source
 from bertjax.training.initial_model import take_initial_model
+from bertjax.training.initial_state import check_initial_params
 from bertjax.training.logs.log_file import log_to_file
 from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.loop import train as run_loop
+from bertjax.training.pretraining import check_heads, pretraining
 from bertjax.training.run_tokenizer import check_tokenizer, prepared_tokenizer, save_tokenizer
 from bertjax.training.step import check_batch
 
@@ -96,7 +98,11 @@ def train(
     if first:
         check_tokenizer(config, tokenizer, run_dir)
     source = prepared_source(config, tokenizer)
-    check_batch(config, make_mesh(config.mesh))
+    mesh = make_mesh(config.mesh)
+    check_batch(config, mesh)
+    if not checkpoint.has_checkpoint(run_dir):
+        check_heads(config)
+        check_initial_params(config, mesh, pretraining(config, source.vocabulary))
 
     def report() -> None:
         if first:

@@ -125,7 +125,8 @@ def parse_configured(verb: str, command: Callable[..., Any], words: Sequence[str
         # The help prints each field's value.
         config = from_dict(Config, to_dict(config))
     parsed = parse(f"{verb} CONFIG", command(config=config), rest)
-    return Configured(subject, parsed, _fields_set(rest))
+    fields = {name.replace("-", "_") for name, _ in _options(parsed.config)}
+    return Configured(subject, parsed, _fields_set(rest) & fields)
 
 
 def _fields_set(words: Iterable[str]) -> frozenset[str]:

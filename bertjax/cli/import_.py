@@ -1,10 +1,10 @@
-"""`bertjax import SOURCE --to RUN [--drop BEGINNING ...] [--lowercase yes|no]`"""
+"""`bertjax import SOURCE --to RUN [--drop PATTERN ...] [--lowercase yes|no]`"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bertjax.cli.arguments import need, parse_subject, quiet_libraries
+from bertjax.cli.arguments import need, parse_subject, quiet_libraries, run_terminal
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,9 @@ class ImportCommand:
     to: str = ""
     """The new run's folder."""
     drop: tuple[str, ...] = ()
-    """Beginnings of the names of tensors to leave out, such as `classifier`."""
+    """Tensors to leave out: beginnings of their names, such as `classifier`, or endings, or
+    patterns such as `*adapter*`.
+    """
     lowercase: Literal["auto", "yes", "no"] = "auto"
     """Treat a vocab.txt as one for lower-case text; auto: as a file beside it says, else yes."""
     take_tokenizer: bool = True
@@ -33,13 +35,14 @@ def run(words: Sequence[str]) -> int:
     from bertjax.interop.import_model import import_model
 
     lowercase = {"auto": None, "yes": True, "no": False}[command.lowercase]
-    imported = import_model(
-        subject,
-        command.to,
-        drop=command.drop,
-        lowercase=lowercase,
-        take_tokenizer=command.take_tokenizer,
-    )
+    with run_terminal():
+        imported = import_model(
+            subject,
+            command.to,
+            drop=command.drop,
+            lowercase=lowercase,
+            take_tokenizer=command.take_tokenizer,
+        )
     print(describe_model(imported.config.model))
     if imported.tokenizer is None:
         print("tokenizer: none")

@@ -1,11 +1,16 @@
-"""Configurations from Python files: presets by name, other files by path."""
+"""Configurations from files: presets by name, other Python or JSON files by path."""
 
+import json
 import os
+import traceback
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from bertjax.config.run import Config
-from bertjax.errors import UserError, check, nearest
+from bertjax.config.serialization import from_dict
+from bertjax.errors import UserError, mismatch, nearest, one_line
 
 
 def preset_names() -> tuple[str, ...]:
@@ -21,7 +26,10 @@ def preset_names() -> tuple[str, ...]:
 def load_config(name: str | os.PathLike[str]) -> Config:
     """Return the configuration that the function `get_config()` of a preset or file returns.
 
-    `name` is the path of a Python file, the name of a preset (`tiny`, `fast/base`), or the last
+    A file is a program and is run: use only files that you trust. A file whose name ends with
+    `.json`, such as the `config.json` of a run, is only read.
+
+    `name` is the path of a file, the name of a preset (`tiny`, `fast/base`), or the last
     part of a preset's name if no other preset's name ends with it (`paper` for `finetune/paper`).
     If a file and a preset have this name, the file is used.
 
@@ -36,7 +44,7 @@ def load_config(name: str | os.PathLike[str]) -> Config:
     name = os.fspath(name)
     # A folder may have the name of a preset, for example a folder `base` with the runs of `base`.
     if os.path.exists(name) and not os.path.isdir(name):
-        return _run(name)
+        return _parse(name) if name.endswith(".json") else _run(name)
     path = _preset_path(name)
     if path is None:
         names = preset_names()
@@ -64,29 +72,75 @@ def _preset_path(name: str) -> Path | None:
     return _presets_folder() / f"{name}.py"
 
 
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    # A path with a null character is a ValueError, as a file of another encoding is.
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as a configuration ({error})") from error
+
+
+def _parse(path: str) -> Config:
+    """Return the configuration in a JSON file, such as the `config.json` of a run."""
+    try:
+        values = json.loads(_read(path))
+    # RecursionError: lists in lists, thousands deep.
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: is no JSON ({one_line(error)})") from error
+    return from_dict(Config, values, path)
+
+
 def _run(path: str) -> Config:
     # The file is not imported as a module: its name need not be a Python name, two files may have
     # the same name, and a file that changed since the last call must be read again.
     module = types.ModuleType("config_file")
     module.__file__ = path
-    try:
-        with open(path, encoding="utf-8") as file:
-            source = file.read()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a configuration ({error})") from error
-    try:
+    source = _read(path)
+    with _one_line_errors(path):
         exec(compile(source, path, "exec"), module.__dict__)
-        config = module.get_config()
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    except Exception as error:
-        raise UserError(
-            f"{path}: is no working configuration ({type(error).__name__}: {error})"
-        ) from error
-    check(
-        isinstance(config, Config),
-        where=path,
-        found=f"get_config() giving {type(config).__name__}",
-        expected="a bertjax Config",
-    )
+    get_config = getattr(module, "get_config", None)
+    if not callable(get_config):
+        raise mismatch(
+            where=path,
+            found="no function get_config",
+            expected="one that returns a bertjax Config",
+        )
+    with _one_line_errors(path):
+        config = get_config()
+    if not isinstance(config, Config):
+        raise mismatch(
+            where=path,
+            found=f"get_config() giving {type(config).__name__}",
+            expected="a bertjax Config",
+        )
     return config
+
+
+@contextmanager
+def _one_line_errors(path: str) -> Iterator[None]:
+    """Turn whatever ends the code of a configuration file into a `UserError` with its line."""
+    try:
+        yield
+    # Also `sys.exit` and `KeyboardInterrupt`: a program that ends with status 0, or without a word,
+    # would be taken for one that has done its work.
+    except BaseException as error:
+        raise UserError(f"{_where(path, error)}: {_reason(error)}") from error
+
+
+def _where(path: str, error: BaseException) -> str:
+    """Return the path, with the line in it at which the error came up, if there is one."""
+    if isinstance(error, SyntaxError) and error.filename == path:
+        return f"{path}, line {error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == path]
+    return f"{path}, line {lines[-1]}" if lines else path
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    # `sys.exit()` has no text, and the text of some errors has several lines.
+    text = one_line(error)
+    name = type(error).__name__
+    return f"is no working configuration ({name}: {text})" if text else f"ended by {name}"

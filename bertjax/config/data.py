@@ -3,7 +3,8 @@
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from bertjax.config.range_checks import fraction, not_negative, positive
+from bertjax.config.field_types import check_fields
+from bertjax.config.range_checks import fit_int32, fraction, not_negative, positive
 from bertjax.config.sql_source import is_sql, parse_sql_source, without_password
 from bertjax.errors import check
 
@@ -47,6 +48,7 @@ class TokenizerConfig:
     """Maximum number of characters of the corpus that a new vocabulary is trained on."""
 
     def __post_init__(self) -> None:
+        check_fields("tokenizer", self)
         check(
             self.vocab_size > SPECIAL_TOKENS,
             where="tokenizer.vocab_size",
@@ -170,6 +172,8 @@ class DataConfig:
         return f"DataConfig({listed})"
 
     def __post_init__(self) -> None:
+        check_fields("data", self)
+        fit_int32("data", self)
         check(len(self.corpus) > 0, where="data.corpus", found="no source", expected="at least one")
         for name in self.corpus:
             if is_sql(name):
@@ -179,7 +183,15 @@ class DataConfig:
         fraction("data", self, "near_duplicate_threshold", "mixture_exponent")
         positive("data", self, "mlm_probability", "max_predictions_per_seq", "dupe_factor")
         not_negative("data", self, "num_shards", expected="0 (as suits the corpus) or more")
+        check(
+            # Five digits stand for it in the names of the files.
+            self.num_shards < 100_000,
+            where="data.num_shards",
+            found=self.num_shards,
+            expected="less than 100,000",
+        )
         not_negative("data", self, "workers", expected="0 (one a core) or more")
+        not_negative("data", self, "min_document_characters")
         not_negative("data", self, "split_documents", expected="0 (never) or more")
         _check_lengths(self)
         _check_packing(self)

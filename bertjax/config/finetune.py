@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from bertjax.config.range_checks import fraction, not_negative, positive
+from bertjax.config.field_types import check_fields
+from bertjax.config.range_checks import fit_int32, fraction, not_negative, positive
 from bertjax.errors import check
 
 
@@ -97,8 +98,8 @@ class FinetuneConfig:
         "characters",
     ] = "auto"
     """Spans: rule that compares answers, after the official script of a data set.
-    auto: that of the data set that the task's name begins with (squad, cmrc2018, drcd, mlqa_zh,
-    korquad); or else, for each question by its paragraph, mlqa_zh in Chinese, characters in other
+    auto: that of the data set that the task's name has in it (cmrc2018, drcd, mlqa_zh, korquad);
+    or else, for each question by its paragraph, mlqa_zh in Chinese, characters in other
     scripts without spaces, squad in all others.
     """
     max_target_length: int = 64
@@ -158,6 +159,8 @@ class FinetuneConfig:
     """Use the checkpoint of the best evaluation as the result; if False, the last checkpoint."""
 
     def __post_init__(self) -> None:
+        check_fields("finetune", self)
+        fit_int32("finetune", self)
         fraction("finetune", self, "task_exponent", "warmup_fraction", "label_smoothing")
         positive("finetune", self, "doc_stride", "max_query_length", "max_answer_length")
         positive("finetune", self, "n_best_size", "epochs", "evaluations_per_epoch")

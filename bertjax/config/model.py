@@ -1,10 +1,10 @@
 """Configuration of the encoder."""
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Literal
 
-from bertjax.config.range_checks import fraction_below_one, not_negative, positive
+from bertjax.config.field_types import check_fields
+from bertjax.config.range_checks import fit_int32, fraction_below_one, not_negative, positive
 from bertjax.errors import check
 
 Head = Literal["pooler", "mlm", "nsp"]
@@ -103,12 +103,13 @@ class ModelConfig:
     """
 
     def __post_init__(self) -> None:
+        check_fields("model", self)
         positive(
             "model", self, "vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads"
         )
         positive("model", self, "intermediate_size", "max_position_embeddings", "type_vocab_size")
         positive("model", self, "initializer_range", "layer_norm_eps", "scan_unroll")
-        _check_integers(self)
+        fit_int32("model", self)
         _check_attention_window(self)
         not_negative(
             "model", self, "embedding_size", "position_offset", "global_attn_every_n_layers"
@@ -149,19 +150,6 @@ class ModelConfig:
     def embedding_width(self) -> int:
         """Width of the embedding tables: `embedding_size`, or `hidden_size` if that is 0."""
         return self.embedding_size or self.hidden_size
-
-
-def _check_integers(model: ModelConfig) -> None:
-    # Shapes and positions are int32 in JAX.
-    for field in dataclasses.fields(model):
-        value = getattr(model, field.name)
-        check(
-            not isinstance(value, int) or value < 2**31,
-            where=f"model.{field.name}",
-            # An integer of Python may have any number of digits.
-            found=str(value)[:20],
-            expected="less than 2**31",
-        )
 
 
 def _check_attention_window(model: ModelConfig) -> None:

@@ -44,3 +44,19 @@ def fraction_below_one(section: str, config: object, *names: str) -> None:
             found=value,
             expected="a number from 0 to below 1",
         )
+
+
+def fit_int32(section: str, config: object) -> None:
+    """Raise `UserError` for the first integer of a section that is not below 2**31.
+
+    Shapes, positions and steps are int32 in JAX.
+    """
+    for name, value in vars(config).items():
+        items = value if isinstance(value, tuple) else (value,)
+        for item in items:
+            check(
+                not isinstance(item, int) or item < 2**31,
+                where=f"{section}.{name}",
+                found=item,
+                expected="less than 2**31",
+            )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from bertjax.config.data import DataConfig, TokenizerConfig
+from bertjax.config.field_types import check_fields
 from bertjax.config.finetune import FinetuneConfig
 from bertjax.config.model import Head, ModelConfig
 from bertjax.config.serialization import replaced
@@ -38,6 +39,7 @@ class Config:
     finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
 
     def __post_init__(self) -> None:
+        check_fields("", self)
         # Compiled programs take the seed as a uint32.
         check(0 <= self.seed < 2**32, where="seed", found=self.seed, expected="0 to 2**32 - 1")
         _check_heads(self)

@@ -1,12 +1,11 @@
 """Conversion of a configuration to plain values and back, with types and names checked."""
 
 import dataclasses
-import types
 import typing
 from collections.abc import Mapping
-from types import NoneType
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
+from bertjax.config.field_types import field_types, field_value, shown
 from bertjax.config.model import Remat
 from bertjax.config.sql_source import without_password
 from bertjax.errors import check, mismatch, nearest
@@ -49,7 +48,7 @@ def replaced(config: T, changes: Mapping[str, object], where: str = "config") ->
     check(
         isinstance(changes, Mapping),
         where=where,
-        found=_shown(changes),
+        found=shown(changes),
         expected="a dict of fields",
     )
     values: dict[str, object] = {}
@@ -67,17 +66,17 @@ def replaced(config: T, changes: Mapping[str, object], where: str = "config") ->
 
 def _fields(kind: type, values: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Keyword arguments for `kind`, a configuration class, from plain `values`."""
-    check(isinstance(values, Mapping), where=where, found=_shown(values), expected="an object")
-    field_types = typing.get_type_hints(kind)
+    check(isinstance(values, Mapping), where=where, found=shown(values), expected="an object")
+    types_by_name = field_types(kind)
     arguments: dict[str, Any] = {}
     for name, value in values.items():
-        if name not in field_types:
+        if name not in types_by_name:
             raise mismatch(
                 where=where,
-                found=f"the field {_shown(name)}",
-                expected=f"one of {', '.join(field_types)}{nearest(str(name), field_types)}",
+                found=f"the field {shown(name)}",
+                expected=f"one of {', '.join(types_by_name)}{nearest(str(name), types_by_name)}",
             )
-        field_type = field_types[name]
+        field_type = types_by_name[name]
         if field_type == Remat and isinstance(value, bool):
             # Older runs, saved when there was only one policy, have `remat` as a bool.
             value = "full" if value else "none"
@@ -85,63 +84,5 @@ def _fields(kind: type, values: Mapping[str, Any], where: str) -> dict[str, Any]
             section = typing.cast(type, field_type)
             arguments[name] = from_dict(section, value, f"{where}.{name}")
         else:
-            arguments[name] = _value(field_type, value, f"{where}.{name}")
+            arguments[name] = field_value(field_type, value, f"{where}.{name}")
     return arguments
-
-
-def _value(field_type: Any, value: Any, where: str) -> Any:
-    """`value` converted for a field of type `field_type`; `UserError` if its type is wrong."""
-    origin = typing.get_origin(field_type)
-    if origin is types.UnionType:
-        # A type or None; there is no other union.
-        if value is None:
-            return None
-        (field_type,) = (member for member in typing.get_args(field_type) if member is not NoneType)
-        origin = typing.get_origin(field_type)
-    if origin is Literal:
-        choices = typing.get_args(field_type)
-        check(
-            value in choices,
-            where=where,
-            found=_shown(value),
-            expected=f"one of {', '.join(choices)}",
-        )
-        return value
-    if origin is tuple:
-        check(isinstance(value, list | tuple), where=where, found=_shown(value), expected="a list")
-        item_type = typing.get_args(field_type)[0]
-        return tuple(_value(item_type, item, where) for item in value)
-    # In Python a bool is also an int, but True is never meant as a number in a configuration.
-    is_bool = isinstance(value, bool)
-    if field_type is float and isinstance(value, int) and not is_bool:
-        # JSON allows integers of any length; float() fails above 2**1024.
-        check(
-            abs(value) < 2**63,
-            where=where,
-            found=f"an integer of {value.bit_length()} bits",
-            expected="a smaller one",
-        )
-        return float(value)
-    check(
-        isinstance(value, field_type) and is_bool == (field_type is bool),
-        where=where,
-        found=_shown(value),
-        expected=f"a value of type {field_type.__name__}",
-    )
-    return value
-
-
-def _shown(value: object) -> str:
-    """The value for a message, without passwords: a corpus may stand at a wrong place."""
-    return repr(_without_passwords(value))
-
-
-def _without_passwords(value: object) -> object:
-    if isinstance(value, str):
-        return without_password(value)
-    if isinstance(value, Mapping):
-        return {_without_passwords(key): _without_passwords(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        items = [_without_passwords(item) for item in value]
-        return items if isinstance(value, list) else tuple(items)
-    return value

@@ -5,7 +5,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from bertjax.config.range_checks import fraction, fraction_below_one, not_negative, positive
+from bertjax.config.field_types import check_fields
+from bertjax.config.range_checks import (
+    fit_int32,
+    fraction,
+    fraction_below_one,
+    not_negative,
+    positive,
+)
 from bertjax.errors import check
 
 
@@ -78,11 +85,14 @@ class OptimizerConfig:
     """
 
     def __post_init__(self) -> None:
+        check_fields("optimizer", self)
+        fit_int32("optimizer", self)
         positive("optimizer", self, "peak_learning_rate", "eps", "decay_factor")
         fraction("optimizer", self, "b1", "b2")
         not_negative(
             "optimizer", self, "warmup_steps", "end_learning_rate", "weight_decay", "max_grad_norm"
         )
+        not_negative("optimizer", self, "decay_steps")
         check(
             0 < self.layer_decay <= 1,
             where="optimizer.layer_decay",
@@ -184,6 +194,8 @@ class TrainConfig:
     """Number of batches that the input pipeline reads ahead."""
 
     def __post_init__(self) -> None:
+        check_fields("train", self)
+        fit_int32("train", self)
         may_be_zero = ("eval_max_batches", "max_batch_size")
         numbers = [
             field.name
@@ -192,6 +204,7 @@ class TrainConfig:
         ]
         positive("train", self, *numbers)
         not_negative("train", self, "eval_max_batches", expected="0 (all) or more")
+        not_negative("train", self, "max_batch_size", expected="0 or more")
         parts = self.gradient_accumulation_steps
         check(
             self.batch_size % parts == 0,
@@ -242,6 +255,8 @@ class MeshConfig:
     """Number of devices that share the tokens of each row, for long rows."""
 
     def __post_init__(self) -> None:
+        check_fields("mesh", self)
+        fit_int32("mesh", self)
         sizes = dataclasses.asdict(self)
         for name, size in sizes.items():
             check(

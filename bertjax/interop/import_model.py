@@ -1,6 +1,7 @@
 """Import of another program's model as a run, which every command can read."""
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -16,8 +17,7 @@ from bertjax.model.functional import Params
 from bertjax.training import checkpoint
 from bertjax.training.saved_model import check_new, save_model
 
-# A folder with one of these files is a model of transformers or of the original BERT.
-EXTERNAL_FILES = ("model.safetensors", "pytorch_model.bin", tensorflow.CONFIG)
+log = logging.getLogger("bertjax")
 
 
 class ExternalModel(NamedTuple):
@@ -78,9 +78,11 @@ def read_external_model(
 
     `source` holds `config.json` and weights (`bertjax.interop.checkpoints.huggingface`), or
     `bert_config.json` and `bert_model.ckpt.*` (`bertjax.interop.checkpoints.tensorflow`). In the
-    second case it may also be the prefix of the checkpoint. The tokenizer's files are read too,
+    second case it may also be the prefix of the checkpoint. `bert_config.json` may also stand
+    beside weights of PyTorch, as in the first BERTs for it. The tokenizer's files are read too,
     unless `take_tokenizer` is False. `lowercase` says whether a `vocab.txt` is uncased, if no other
-    file says it. Tensors whose names begin with an entry of `drop` are left out.
+    file says it. Tensors are left out whose names begin or end with an entry of `drop`, or match
+    it, if it has wildcards (`fnmatch`).
 
     Raises `UserError` if the folder is neither, if a tensor is missing, unknown or of another
     shape, if a setting is not supported, or if the tokenizer is larger than the vocabulary.
@@ -89,7 +91,7 @@ def read_external_model(
         not isinstance(drop, str),
         where="drop",
         found=repr(drop),
-        expected="a list of beginnings of names",
+        expected="a list of beginnings, endings or patterns of names",
     )
     path = epath.Path(source)
     # The prefix of a checkpoint is no file: its folder has the rest.
@@ -120,7 +122,9 @@ def is_external(folder: epath.Path) -> bool:
     """Return whether a folder is a model of another program rather than a run."""
     if (folder / checkpoint.FOLDER).exists():
         return False
-    return any((folder / name).exists() for name in EXTERNAL_FILES)
+    # A checkpoint of TensorFlow is also given by the beginning of its files' names.
+    index = folder.parent / f"{folder.name}.index"
+    return has_weights(folder) or (folder / tensorflow.CONFIG).exists() or index.exists()
 
 
 def check_imported_from(run_dir: epath.Path, source: epath.Path) -> None:
@@ -139,9 +143,14 @@ def _load(
 ) -> tuple[str, ModelConfig, dict[str, Any]]:
     """Return the format, the model and its parameters."""
     original = (folder / tensorflow.CONFIG).exists()
+    weights = has_weights(path)
     # A folder of the original BERT may have a config.json too, but no weights of transformers.
-    if (path / huggingface.CONFIG).exists() and (has_weights(path) or not original):
+    if (path / huggingface.CONFIG).exists() and (weights or not original):
         return "huggingface", *huggingface.load(path, drop)
+    if original and weights:
+        if not any(path.glob("*.index")):
+            return "huggingface", *huggingface.load(path, drop, config_name=tensorflow.CONFIG)
+        log.warning("%s: has weights of TensorFlow and others; TensorFlow's are imported", path)
     if original:
         return "tensorflow", *tensorflow.load(path, drop)
     raise mismatch(

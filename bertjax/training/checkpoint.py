@@ -4,30 +4,29 @@
 tokenizer and of the prepared data, and the versions of the packages that wrote it.
 """
 
-import errno
 import importlib.metadata
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
-import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
 from bertjax.config import Config, from_dict
-from bertjax.errors import UserError, check, mismatch, one_line
-from bertjax.parallel.failures import is_lost_contact
+from bertjax.errors import UserError, check
 from bertjax.storage import read_json
+from bertjax.training.checkpoint_files import (
+    check_tensors,
+    checkpoint_errors,
+    compare,
+    shapes_by_name,
+    steps_in,
+)
 from bertjax.training.step import TrainState
 
 FOLDER = "checkpoints"
 # File in which a run that is evaluated at its end, such as fine-tuning, names its best checkpoint.
 RESULT = "result.json"
-# Beginning of the texts of TensorStore's errors, whose types are ordinary Python errors.
-TENSORSTORE_STATUS = re.compile(r"[A-Z_]+: ")
 
 
 def _score(metrics: dict[str, float]) -> float:
@@ -56,7 +55,7 @@ class Checkpoints:
             preservation_policy=policies.AnyPreservationPolicy([keep_latest, keep_best]),
             cleanup_tmp_directories=True,  # what is left of a save that was interrupted
         )
-        with _disk_errors(self.folder):
+        with checkpoint_errors(self.folder):
             self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def latest(self) -> int | None:
@@ -77,7 +76,7 @@ class Checkpoints:
         """
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
         metrics = None if heldout is None else {"score": _score(heldout)}
-        with _disk_errors(self.folder):
+        with checkpoint_errors(self.folder):
             # Forced, because the loop decides when to save (also at the last step), not Orbax.
             self._manager.save(step, args=args, metrics=metrics, force=True)
 
@@ -88,8 +87,8 @@ class Checkpoints:
         `UserError` if names, shapes or types differ from those of the target.
         """
         folder = self.folder / str(step)
-        _check_tensors(folder, target)
-        with _disk_errors(folder):
+        check_tensors(folder, target)
+        with checkpoint_errors(folder):
             restored = self._manager.restore(
                 step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))
             )
@@ -97,7 +96,7 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Wait until all saves are complete; raise `UserError` if one could not be written."""
-        with _disk_errors(self.folder):
+        with checkpoint_errors(self.folder):
             self._manager.wait_until_finished()
 
     def close(self) -> None:
@@ -119,16 +118,7 @@ def has_checkpoint(run_dir: epath.Path) -> bool:
 
 def steps_of(run_dir: epath.Path) -> list[int]:
     """Return the steps of a run's complete checkpoints, ascending."""
-    return _steps(run_dir / FOLDER)
-
-
-def _steps(folder: epath.Path) -> list[int]:
-    """Return the steps of the complete checkpoints in a folder, ascending."""
-    if not folder.exists():
-        return []
-    # Orbax writes to STEP.orbax-checkpoint-tmp and renames the folder when it is done. The steps
-    # are sorted as numbers: a folder is listed in any order, and as text 10 comes before 9.
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+    return steps_in(run_dir / FOLDER)
 
 
 def find_checkpoint(path: epath.PathLike) -> tuple[epath.Path, epath.Path]:
@@ -151,7 +141,7 @@ def find_checkpoint(path: epath.PathLike) -> tuple[epath.Path, epath.Path]:
         )
         return path, best
     # During training there is no result.json yet; then the newest checkpoint is used.
-    steps = _steps(path / FOLDER)
+    steps = steps_in(path / FOLDER)
     check(
         steps,
         where=str(path),
@@ -193,98 +183,25 @@ def restore_params(
     or if the checkpoint has other tensors that are not in `ignored_groups` (for example `mlm`).
     """
     ignored = tuple(f"params/{group}/" for group in ignored_groups)
-    _check_tensors(folder, {"params": target}, ignored, cast=cast)
+    check_tensors(folder, {"params": target}, ignored, cast=cast)
     args = ocp.args.PyTreeRestore(
         item={"params": target},
         restore_args={"params": ocp.checkpoint_utils.construct_restore_args(target)},
         partial_restore=True,  # the optimizer's state, if there is one, is left out
     )
-    with _disk_errors(folder), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+    with checkpoint_errors(folder), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         return checkpointer.restore(folder / "state", args=args)["params"]
 
 
-def _check_tensors(
-    folder: epath.Path, target: Any, ignored: tuple[str, ...] = (), *, cast: bool = False
+def check_params(
+    where: epath.Path, target: Any, ignored_groups: Sequence[str] = (), *, saved: Any = None
 ) -> None:
-    """Compare the tensors of a checkpoint with those of `target`, before any of them is read.
+    """Raise the `UserError` of `restore_params` for a folder, without reading a number.
 
-    This gives a one-line error that names the tensor, which Orbax's own errors do not. `ignored`
-    are prefixes of the names that the checkpoint may have in addition to those of the target.
+    `saved` is the tree of parameters that will be saved in `where`, if they are not there yet.
     """
-    saved = _saved_tensors(folder)
-    if isinstance(target, TrainState):
-        check(
-            any(name.startswith("opt_state") for name in saved),
-            where=str(folder),
-            found="parameters alone",
-            expected="an optimizer's state too (another --run-dir, from it by --init-from)",
-        )
-    expected = _by_name(target)
-    for name, leaf in expected.items():
-        where = f"{folder}: {name}"
-        if name not in saved:
-            raise mismatch(
-                where=where, found="no such tensor", expected=f"shape {list(leaf.shape)}"
-            )
-        shape, dtype = saved[name]
-        check(
-            shape == leaf.shape,
-            where=where,
-            found=f"shape {list(shape)}",
-            expected=f"shape {list(leaf.shape)}",
-        )
-        check(cast or dtype == leaf.dtype, where=where, found=dtype, expected=str(leaf.dtype))
-    groups = {name.split("/")[0] for name in expected}
-    for name in sorted(saved):
-        if name.split("/")[0] not in groups or name in expected or name.startswith(ignored):
-            continue
-        raise mismatch(where=str(folder), found=f"the tensor {name}", expected="none of that name")
-
-
-def _saved_tensors(folder: epath.Path) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
-    """Return shape and type of each tensor of a checkpoint by its name, `params/…/kernel`."""
-    with _disk_errors(folder), ocp.StandardCheckpointer() as checkpointer:
-        metadata = checkpointer.metadata(folder / "state").item_metadata
-    check(
-        metadata is not None,
-        where=f"{folder}/state",
-        found="no readable list of tensors",
-        expected="a whole checkpoint",
-    )
-    leaves = _by_name(metadata.tree)
-    return {name: (leaf.shape, np.dtype(leaf.dtype)) for name, leaf in leaves.items()}
-
-
-def _by_name(tree: Any) -> dict[str, Any]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
-
-
-@contextmanager
-def _disk_errors(folder: epath.Path) -> Iterator[None]:
-    """Turn errors of the file system into a `UserError` of one line.
-
-    Orbax and TensorStore raise these errors as many different types.
-    """
-    try:
-        yield
-    except (OSError, ValueError, RuntimeError) as error:
-        # Not the disk's fault: `bertjax.parallel.failures` names the process that is gone.
-        if is_lost_contact(error):
-            raise
-        if _is_disk_full(error):
-            kept = f"whole checkpoints there: {', '.join(map(str, _steps(folder))) or 'none'}"
-            raise UserError(
-                f"{folder}: the disk is full, the checkpoint was not written ({kept})"
-            ) from error
-        if isinstance(error, OSError) or TENSORSTORE_STATUS.match(str(error)):
-            text = one_line(error)
-            raise UserError(f"{folder}: cannot be read or written ({text})") from error
-        raise
-
-
-def _is_disk_full(error: Exception) -> bool:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return True
-    # TensorStore's errors have the system's text and no errno.
-    return "No space left" in str(error)
+    ignored = tuple(f"params/{group}/" for group in ignored_groups)
+    if saved is None:
+        check_tensors(where, {"params": target}, ignored)
+    else:
+        compare(where, shapes_by_name({"params": saved}), {"params": target}, ignored)

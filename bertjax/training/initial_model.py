@@ -1,13 +1,13 @@
 """Configuration of a run that takes its model and tokenizer from another model."""
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 from etils import epath
 
 from bertjax.config import Config
-from bertjax.errors import check
+from bertjax.errors import check, nearest
 from bertjax.training import checkpoint
 from bertjax.training.saved_model import TOKENIZER
 
@@ -37,8 +37,10 @@ def take_initial_model(
     `overrides` are dotted names of fields, such as `model.hidden_dropout_prob`, that keep the value
     they have in `config`. `initial` is the model at `init_from` where that was read already.
 
-    Raises `UserError` where `init_from` is empty, or is no run and no checkpoint.
+    Raises `UserError` where `init_from` is empty, or is no run and no checkpoint, and for an
+    override that is no field.
     """
+    _check_overrides(config, overrides)
     if not config.model_from_init:
         return config
     initial = initial or _named_by(config)
@@ -54,6 +56,7 @@ def take_initial_model_to_finetune(
     unrolled, the program would take minutes to compile for each length to which batches are padded.
     The section `data`, which fine-tuning does not use, stays as it was in pretraining.
     """
+    _check_overrides(config, overrides)
     if not config.model_from_init:
         return config
     initial = initial or _named_by(config)
@@ -63,6 +66,27 @@ def take_initial_model_to_finetune(
     # All sections are replaced together, because a model with few positions does not fit the
     # defaults of `data`.
     return dataclasses.replace(config, data=data, **_sections(config, overrides, initial))
+
+
+def _check_overrides(config: Config, overrides: Collection[str]) -> None:
+    """Raise `UserError` for a name that is no field: its value would be that of the old model."""
+    fields = set(_field_names(config))
+    for name in overrides:
+        check(
+            name in fields,
+            where="overrides",
+            found=repr(name),
+            expected=f"dotted names of fields{nearest(name, fields)}",
+        )
+
+
+def _field_names(section: Any, prefix: str = "") -> Iterator[str]:
+    for field in dataclasses.fields(section):
+        value = getattr(section, field.name)
+        if dataclasses.is_dataclass(value):
+            yield from _field_names(value, f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}"
 
 
 def _named_by(config: Config) -> InitialModel:

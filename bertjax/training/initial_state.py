@@ -4,13 +4,14 @@ import logging
 from typing import Any, get_args
 
 import jax
+from etils import epath
 from jax.sharding import Mesh
 
 from bertjax.config import Config, Head
-from bertjax.model.functional import DECODER_GROUPS, TASKS
+from bertjax.model.functional import DECODER_GROUPS, TASKS, Params
 from bertjax.training import checkpoint
 from bertjax.training.objective import Objective
-from bertjax.training.step import TrainState, jit_init
+from bertjax.training.step import TrainState, abstract_state, jit_init
 
 log = logging.getLogger("bertjax")
 
@@ -46,6 +47,26 @@ def initial_state(
     return TrainState(state.step, params, programs.opt_state(params))
 
 
+def check_initial_params(
+    config: Config, mesh: Mesh, objective: Objective, *, imported: Params | None = None
+) -> None:
+    """Raise the `UserError` of `initial_state` for the parameters of `config.init_from`.
+
+    So a run can be refused before it has a folder. `imported` are these parameters, if they will be
+    saved in `init_from` later.
+    """
+    if not config.init_from:
+        return
+    groups, ignored = _groups_to_restore(config, abstract_state(config, mesh, objective))
+    if imported is None:
+        checkpoint.check_params(checkpoint.find_checkpoint(config.init_from)[1], groups, ignored)
+    else:
+        checkpoint.check_params(epath.Path(config.init_from), groups, ignored, saved=imported)
+    if config.finetune.decoder_from:
+        folder = checkpoint.find_checkpoint(config.finetune.decoder_from)[1]
+        checkpoint.check_params(folder, groups, ignored)
+
+
 def _restored_groups(config: Config, target: TrainState) -> dict[str, Any]:
     """Return the groups of parameters that are restored from `config.init_from`, by name.
 
@@ -54,14 +75,20 @@ def _restored_groups(config: Config, target: TrainState) -> dict[str, Any]:
     _, folder = checkpoint.find_checkpoint(config.init_from)
     new_heads = f", new heads: {', '.join(config.new_heads)}" if config.new_heads else ""
     log.info("parameters from %s%s", folder, new_heads)
+    groups, ignored = _groups_to_restore(config, target)
+    restored = checkpoint.restore_params(folder, groups, ignored)
+    if config.finetune.decoder_from:
+        _, decoder_folder = checkpoint.find_checkpoint(config.finetune.decoder_from)
+        restored[DECODER_GROUPS] = checkpoint.restore_params(decoder_folder, groups, ignored)
+    return restored
+
+
+def _groups_to_restore(config: Config, target: TrainState) -> tuple[dict[str, Any], list[str]]:
+    """Return the groups of `target` that `init_from` must have, and those that it may have."""
     # The heads of a fine-tuned model belong to its tasks, so they are not restored.
     not_restored = (*config.new_heads, TASKS)
     groups = {group: leaves for group, leaves in target.params.items() if group not in not_restored}
     # Groups that the checkpoint may have although this model does not use them. Any other group
     # is an error, so that no parameter is dropped silently.
     ignored = [group for group in (*get_args(Head), TASKS) if group not in groups]
-    restored = checkpoint.restore_params(folder, groups, ignored)
-    if config.finetune.decoder_from:
-        _, decoder_folder = checkpoint.find_checkpoint(config.finetune.decoder_from)
-        restored[DECODER_GROUPS] = checkpoint.restore_params(decoder_folder, groups, ignored)
-    return restored
+    return groups, ignored

@@ -52,6 +52,40 @@ def test_a_mistake_leaves_no_run_behind(library):
     assert not (library / "runs" / "mistake").exists()
 
 
+@pytest.mark.parametrize("source", ["runs/tiny", "foreign"])
+def test_a_model_of_other_shapes_leaves_no_run_behind(library, source):
+    config = bertjax.load_config("finetune.py").replace(init_from=source, model={"vocab_size": 130})
+    with pytest.raises(
+        UserError, match=r"params/embeddings/word/embedding: found shape \[120, 32\]"
+    ):
+        bertjax.finetune(config, "runs/mistake", overrides=["model.vocab_size"])
+    grid = bertjax.Grid(batch_sizes=(8,), learning_rates=(1e-3,), epochs=(1.0,))
+    with pytest.raises(UserError, match="found shape"):
+        bertjax.sweep(config, "runs/mistake", grid, overrides=["model.vocab_size"])
+    if source == "runs/tiny":
+        config = bertjax.load_config("tiny.py").replace(init_from=source, model={"hidden_size": 64})
+        with pytest.raises(UserError, match="found shape"):
+            bertjax.train(config, "runs/mistake")
+    assert not (library / "runs" / "mistake").exists()
+
+
+@pytest.mark.parametrize(
+    "overrides, message",
+    [
+        (
+            ["model.hidden_dropout"],
+            "'model.hidden_dropout', .* nearest is model.hidden_dropout_prob",
+        ),
+        (["hidden_dropout_prob"], "found 'hidden_dropout_prob', expected dotted names of fields"),
+        ("model.vocab_size", "overrides: found '.', expected dotted names"),
+    ],
+)
+def test_an_override_that_is_no_field_is_named(library, overrides, message):
+    with pytest.raises(UserError, match=message):
+        bertjax.finetune(bertjax.load_config("finetune.py"), "runs/mistake", overrides=overrides)
+    assert not (library / "runs" / "mistake").exists()
+
+
 def test_a_sweep_returns_its_cells_and_evaluates_the_best(library):
     grid = bertjax.Grid(batch_sizes=(8,), learning_rates=(1e-3, 2e-3), epochs=(1.0,))
     lines = []

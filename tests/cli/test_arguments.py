@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from bertjax.cli.arguments import parse
+from bertjax.cli.arguments import parse, parse_configured
 from bertjax.cli.main import VERBS, main
 from bertjax.cli.train import TrainCommand
 from bertjax.config import Config
@@ -133,6 +133,12 @@ def test_a_yes_or_no_field_may_stand_alone(words):
     command = TrainCommand(config=Config())
     assert parse("train CONFIG", command, words).config.data.dynamic_masking
     assert parse("train CONFIG", command, [*words, "--seed", "3"]).config.seed == 3
+
+
+def test_the_fields_that_a_command_line_sets_are_those_of_the_configuration():
+    words = ["--run-dir", "runs/a", "--model.vocab-size=99", "--init-from", "b", "--seed", "3"]
+    configured = parse_configured("train", TrainCommand, ["tiny", *words])
+    assert configured.overrides == {"model.vocab_size", "init_from", "seed"}
 
 
 def test_the_version_is_printed(capsys):

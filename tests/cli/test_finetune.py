@@ -1,6 +1,7 @@
 """`finetune`, `evaluate` and `predict` as their users call them."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -178,6 +179,25 @@ def test_a_model_of_transformers_is_fine_tuned_evaluated_and_asked(
     assert "train.batch_size: found 6" in errors
 
 
+@pytest.mark.slow
+def test_a_run_whose_validation_set_has_another_label_says_so_once(start, tmp_path, capsys):
+    rows = [(text, has_good(text)) for text in sentences(24)]
+    write_table(tmp_path / "train.tsv", rows[:16])
+    write_table(tmp_path / "dev.tsv", [*rows[16:], ("the cat", "other"), ("one dog", "other")])
+    run = tmp_path / "run"
+    status, _, errors = bertjax(
+        capsys, "finetune", PAPER, "--init-from", start, "--run-dir", run, *SHORT,
+        "--finetune.tasks", f"my:classification={tmp_path}", "--finetune.epochs", 1,
+    )  # fmt: skip
+    assert status == 0, errors
+    said = "my: examples with a label that training does not have: 2 of 10 (other: 2)"
+    assert (run / "log.txt").read_text().count(said) == 1
+    (split,) = read_json_strictly(run / "evaluation.json")["splits"]
+    assert split["confusion"]["labels"] == ["no", "yes", "other"]
+    assert sum(split["confusion"]["counts"][2]) == 2
+    assert math.isfinite(split["figures"]["loss"])
+
+
 # Mistakes: status 2 and one line, before anything is compiled.
 
 
@@ -250,7 +270,7 @@ MISTAKES = {
     ),
     "a tag that training does not have": (
         lambda folder: conll(folder, "rome\tB-LOC\n", "the\tB-PER\n"), "ner={}", [],
-        "ner: sentence dev.txt:1, word 1 'the': found the tag 'B-PER', expected one of the training set: B-LOC",
+        "ner: sentence dev.txt:1: found the types PER alone, expected types of training: LOC",
     ),
     "rows longer than the model": (
         lambda folder: table(folder, GOOD, GOOD), "my:classification={}", ["--finetune.max-seq-length", "17"],
@@ -311,7 +331,7 @@ def transformers_folder(start, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", [
-    "a task that is not known", "a folder that is not there", "a label that training does not have",
+    "a task that is not known", "a folder that is not there", "labels that training does not have",
     "rows longer than the model", "a batch that the devices cannot share",
 ])  # fmt: skip
 def test_a_mistake_leaves_nothing_of_a_model_that_would_have_been_imported(
@@ -413,7 +433,8 @@ def test_a_sweep_prints_its_table_and_its_best_run(start, texts, tmp_path, capsy
     assert status == 0
     lines = printed.splitlines()
     assert [line.partition(":")[0] for line in lines[:2]] == ["1 of 2", "2 of 2"]
-    assert lines[2].split()[:2] == ["batch", "size"]
+    assert lines[2] == "score: accuracy"
+    assert lines[3].split()[:2] == ["batch", "size"]
     (best,) = [line.removeprefix("best run: ") for line in lines if line.startswith("best run: ")]
     assert best.startswith(
         f"{tmp_path}/run/cells/batch_size-16,peak_learning_rate-0.006,epochs-2,seed-"

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from bertjax.config import Config, from_dict, load_config, preset_names, to_dict
 from bertjax.errors import UserError
 
 FOLDER = Path(__file__).parents[2] / "configs"
+CLASSES = "from bertjax.config import *\n"
 MINE = "from bertjax.config import load_config\n\ndef get_config():\n    return load_config('tiny').replace(seed=7)\n"
 
 
@@ -64,7 +66,19 @@ def test_a_name_that_is_neither_file_nor_preset_is_refused_with_the_list_of_pres
 
 
 @pytest.mark.parametrize("source,message", [
-    ("get_config = 3", "is no working configuration (TypeError"),
+    ("get_config = 3", ": found no function get_config, expected one that returns a bertjax Config"),
+    ("x = 1", ": found no function get_config"),
+    ("import sys\nsys.exit()", ", line 2: ended by SystemExit"),
+    ("import sys\nsys.exit(0)", ", line 2: is no working configuration (SystemExit: 0)"),
+    ("\nraise KeyboardInterrupt", ", line 2: ended by KeyboardInterrupt"),
+    ("def get_config():\n    import sys\n    sys.exit('a\\nb')", ", line 3: is no working configuration (SystemExit: a b)"),
+    ("a = (\n", ", line 1: is no working configuration (SyntaxError: "),
+    ("import json\n\njson.loads('')", ", line 3: is no working configuration (JSONDecodeError: "),
+    ("def get_config(): return get_config()", ", line 1: is no working configuration (RecursionError"),
+    ("x = 1\0", ": is no working configuration ("),
+    (f"{CLASSES}def get_config(): return Config(model=ModelConfig(dtype='float16'))", ", line 2: model.dtype: found 'float16'"),
+    (f"{CLASSES}def get_config(): return Config(model={{}})", ", line 2: model: found {}, expected a value of type ModelConfig"),
+    (f"{CLASSES}def get_config(): return Config(train=TrainConfig(steps='ten'))", ", line 2: train.steps: found 'ten', expected a value of type int"),
     ("def get_config(): return 3", "found get_config() giving int, expected a bertjax Config"),
     ("from bertjax.config import *\ndef get_config(): return Config(seed=-1)", "seed: found -1"),
 ])  # fmt: skip
@@ -73,8 +87,34 @@ def test_a_file_that_gives_no_configuration_is_refused_naming_it(tmp_path, sourc
     path.write_text(source)
     with pytest.raises(UserError) as caught:
         load_config(str(path))
-    assert str(caught.value).startswith(f"{path}: ")
+    assert str(caught.value).startswith(str(path))
+    assert str(caught.value).count(str(path)) == 1
     assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_json_file_of_a_run_is_a_configuration_too(tmp_path):
+    path = tmp_path / "config.json"
+    config = load_config("tiny").replace(seed=3, data={"corpus": ["a.txt"]})
+    path.write_text(json.dumps(to_dict(config)))
+    assert load_config(path) == config
+
+
+@pytest.mark.parametrize("content,message", [
+    ("", ": is no JSON ("), ("[" * 100_000, ": is no JSON ("), ("[]", ": found [], expected an object"),
+    ('{"seed": "a"}', ".seed: found 'a', expected a value of type int"),
+    ('{"trian": {}}', ": found the field 'trian', expected one of "),
+    ('{"model": {"dtype": "float16"}}', ".model.dtype: found 'float16', expected one of "),
+    ('{"optimizer": {"b1": NaN}}', ".optimizer.b1: found nan, expected a finite number"),
+])  # fmt: skip
+def test_a_wrong_json_file_is_one_line_that_names_it(tmp_path, content, message):
+    path = tmp_path / "mine.json"
+    path.write_text(content)
+    with pytest.raises(UserError) as caught:
+        load_config(path)
+    assert str(caught.value).startswith(str(path))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("name", [name for name in preset_names() if name.startswith("fast/")])

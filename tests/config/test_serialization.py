@@ -17,7 +17,7 @@ from bertjax.errors import UserError
 
 
 @given(st.builds(Config, seed=st.integers(0, 2**32 - 1), train=st.builds(TrainConfig, steps=st.integers(10_000, 10**9)),
-                 data=st.builds(DataConfig, corpus=st.lists(st.text(), min_size=1, max_size=3).map(tuple))))  # fmt: skip
+                 data=st.builds(DataConfig, corpus=st.lists(st.text(st.characters(exclude_characters="\0")), min_size=1, max_size=3).map(tuple))))  # fmt: skip
 def test_a_configuration_survives_json(config):
     assert from_dict(Config, json.loads(json.dumps(to_dict(config)))) == config
 

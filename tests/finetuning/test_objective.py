@@ -17,7 +17,7 @@ from bertjax.parallel.hosts import global_batch
 from bertjax.parallel.mesh import make_mesh
 from bertjax.tasks.classification.single_label import SingleLabel
 from bertjax.tasks.linear_head import head_of
-from bertjax.tasks.seq2seq.make_task import make_task
+from bertjax.tasks.seq2seq.task import make_task
 from bertjax.tasks.tagging.task import Tagging
 from bertjax.training import step as steps
 from tests.factory import random_batch

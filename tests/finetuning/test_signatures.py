@@ -8,7 +8,7 @@ from bertjax.tasks.classification.single_label import SingleLabel
 from bertjax.tasks.examples import PairExample, QuestionExample
 from bertjax.tasks.question_answering.task import Spans
 from bertjax.tasks.registry import OpenedTask
-from bertjax.tasks.seq2seq.make_task import make_task
+from bertjax.tasks.seq2seq.task import make_task
 from tests.tasks.tiny import TOKENIZER
 
 CHINESE = QuestionExample("1", "?", "北京是中国的首都。", (("北京", 0),))
@@ -36,7 +36,7 @@ def test_of_several_tasks_each_split_has_its_own_and_classes_need_none(caplog):
         Split("qa", "mixed", [CHINESE, ENGLISH], None),
         Split("rte", "", [], None),
     ]
-    mixed = "mlqa_zh (1 questions), squad (1 questions)"
+    mixed = "mlqa_zh (1 of 2 questions), squad (1 of 2 questions)"
     expected = {
         "exact_match/qa": "mlqa_zh",
         "f1/qa": "mlqa_zh",

@@ -1,13 +1,21 @@
 import dataclasses
 import json
+import re
+import shlex
+import shutil
 
 import jax
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 import bertjax
+from bertjax.cli import main
 from bertjax.data.tokenizers.tokenizer import load_tokenizer
 from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import UserError
+from bertjax.interop.checkpoints import huggingface, tensorflow
+from bertjax.interop.import_model import is_external, read_external_model
 from bertjax.training.saved_model import save_model
 from tests.factory import SMALL_MODEL, small_config
 from tests.interop.trees import same
@@ -124,3 +132,114 @@ def test_a_model_of_other_heads_is_set_up_for_the_training_that_it_can_have(tmp_
     bertjax.export_model(tmp_path / "run", tmp_path / "out", "huggingface")
     made = bertjax.import_model(tmp_path / "out", tmp_path / "new").config
     assert (made.data.sentence_objective, made.data.max_seq_length) == ("none", 16)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return bertjax.init(SMALL_MODEL, jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def exported(params, tmp_path_factory):
+    """A folder of `transformers`, without a tokenizer, that no test changes."""
+    folder = tmp_path_factory.mktemp("exported")
+    huggingface.save(folder, SMALL_MODEL, params)
+    return folder
+
+
+def to_torch(folder):
+    """Turn the weights of an exported folder into `pytorch_model.bin`, as the first BERTs had."""
+    torch = pytest.importorskip("torch")
+    tensors = load_file(folder / "model.safetensors")
+    torch.save({name: torch.tensor(a) for name, a in tensors.items()}, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def test_weights_beside_the_originals_configuration_are_read_or_said_not_to_be(
+    exported, params, tmp_path, caplog
+):
+    folder = tmp_path / "out"
+    shutil.copytree(exported, folder)
+    (folder / "config.json").unlink()
+    tensorflow.save(tmp_path / "tf", SMALL_MODEL, params)
+    shutil.copy(tmp_path / "tf" / "bert_config.json", folder)
+    for change in (None, to_torch):
+        if change is not None:
+            change(folder)
+        model = read_external_model(folder)
+        assert model.config.model == SMALL_MODEL
+        assert model.facts["imported"]["format"] == "huggingface"
+        assert same(model.params, params)
+    assert not caplog.text
+    # Of two sets of weights the one that is read is said.
+    shutil.copytree(tmp_path / "tf", folder, dirs_exist_ok=True)
+    assert read_external_model(folder).facts["imported"]["format"] == "tensorflow"
+    assert "has weights of TensorFlow and others; TensorFlow's are imported" in caplog.text
+
+
+def test_a_folder_of_any_weights_and_a_checkpoints_prefix_are_models_of_other_programs(tmp_path):
+    for name in ("flax_model.msgpack", "model.safetensors.index.json", "bert_config.json"):
+        folder = tmp_path / name.replace(".", "_")
+        folder.mkdir()
+        (folder / name).write_bytes(b"")
+        assert is_external(folder)
+    (tmp_path / "bert_model.ckpt.index").write_bytes(b"")
+    assert is_external(tmp_path / "bert_model.ckpt")
+    assert not is_external(tmp_path / "other")
+
+
+EXTRA = {
+    "a head": ["classifier.weight", "classifier.bias"],
+    "adapters": [f"bert.encoder.layer.{i}.adapter.{n}.weight" for i in range(2) for n in "ab"],
+    "masks": ["bert.encoder.layer.1.output.dense.weight_mask"],
+    "heads and adapters": ["bert.encoder.layer.0.more", "qa_outputs.bias", "cls.more.bias"],
+}
+
+
+@pytest.mark.parametrize("what", EXTRA)
+def test_the_printed_advice_taken_word_for_word_imports_the_model(
+    exported, params, tmp_path, what, capsys
+):
+    tensors = load_file(exported / "model.safetensors")
+    tensors |= {name: np.ones(3, np.float32) for name in EXTRA[what]}
+    shutil.copy(exported / "config.json", tmp_path)
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    command = ["import", str(tmp_path), "--to", str(tmp_path / "run")]
+    assert main.main(command) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    words = shlex.split(re.search(r"--drop .*", message)[0])
+    if what == "adapters":
+        # Saved and read again: a run takes its time to write.
+        assert main.main([*command, *words]) == 0
+        read = bertjax.load_model(tmp_path / "run").params
+    else:
+        read = read_external_model(tmp_path, drop=words[1:]).params
+    assert same(read, params)
+
+
+@pytest.mark.parametrize(
+    "pattern, expected",
+    [
+        ("*", "--drop *: found bert.embeddings.LayerNorm."),
+        ("bert.encoder.layer.1", "found bert.encoder.layer.1."),
+        ("weight", "found bert.embeddings.LayerNorm.weight (it selects"),
+        ("pooler", "found no tensor of such a name, expected"),
+        ("pooler", "; '*pooler*' selects 2, such as bert.pooler"),
+        ("encoder", "no tensor of such a name, expected the beginning or the ending of one, or a"),
+        ("", "--drop : found no tensor of such a name"),
+        ("bert.pooler", "bert.pooler.dense.weight: found no such tensor, expected one, for the"),
+    ],
+)
+def test_a_pattern_that_selects_nothing_or_the_encoder_is_named(exported, pattern, expected):
+    with pytest.raises(UserError) as error:
+        read_external_model(exported, drop=[pattern])
+    assert expected in str(error.value)
+
+
+def test_endings_and_patterns_leave_out_what_they_select(exported, params):
+    patterns = ["cls.seq*", "transform.dense.weight", "cls.predictions.*", "*.pooler.*"]
+    model = read_external_model(exported, drop=patterns)
+    assert model.config.model.heads == ()
+    assert model.facts["imported"]["dropped"] == patterns
+    assert same(model.params, {name: params[name] for name in ("embeddings", "encoder")})

@@ -28,9 +28,9 @@ def test_what_only_says_that_another_process_is_gone_is_told_from_what_failed_he
 
 
 def test_a_lost_process_is_no_fault_of_the_disk(tmp_path):
-    from bertjax.training.checkpoint import _disk_errors
+    from bertjax.training.checkpoint_files import checkpoint_errors
 
-    with pytest.raises(RuntimeError, match="Gloo"), _disk_errors(tmp_path):
+    with pytest.raises(RuntimeError, match="Gloo"), checkpoint_errors(tmp_path):
         raise RuntimeError("UNKNOWN: Gloo all-reduce failed: Connection closed by peer")
-    with pytest.raises(UserError, match="cannot be read or written"), _disk_errors(tmp_path):
+    with pytest.raises(UserError, match="cannot be read or written"), checkpoint_errors(tmp_path):
         raise RuntimeError("NOT_FOUND: Error opening driver")

@@ -25,7 +25,7 @@ from bertjax.tasks.registry import (
     kind_of,
     to_plain,
 )
-from bertjax.tasks.seq2seq.make_task import make_task
+from bertjax.tasks.seq2seq.task import make_task
 from bertjax.tasks.tagging.task import Tagging
 from tests.tasks.tiny import TOKENIZER, config_of, has_good, write_splits, write_table, write_tagged
 

@@ -11,14 +11,15 @@ from bertjax.config import Head, ModelConfig
 from bertjax.data.tokenizers.export_check import check_export
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check, disk_errors
+from bertjax.interop.checkpoints.dropped_tensors import drop_tensors
 from bertjax.interop.checkpoints.model_config import (
     check_mlm_activation,
     huggingface_architecture,
     huggingface_config,
     read_huggingface_config,
 )
+from bertjax.interop.checkpoints.safetensors_file import MAX_SHARD_BYTES, write_safetensors
 from bertjax.interop.checkpoints.tensor_mapping import (
-    drop_tensors,
     export_tensors,
     heads_in,
     import_params,
@@ -26,11 +27,7 @@ from bertjax.interop.checkpoints.tensor_mapping import (
     without_groups,
 )
 from bertjax.interop.checkpoints.tensor_names import torch_dialect
-from bertjax.interop.checkpoints.weight_files import (
-    MAX_SHARD_BYTES,
-    open_weights,
-    write_safetensors,
-)
+from bertjax.interop.checkpoints.weight_files import open_weights
 from bertjax.model.functional import Params
 from bertjax.storage import read_json, write_whole
 from bertjax.tasks.task_head import TaskHead
@@ -38,22 +35,25 @@ from bertjax.tasks.task_head import TaskHead
 CONFIG = "config.json"
 
 
-def load(folder: epath.PathLike, drop: Sequence[str] = ()) -> tuple[ModelConfig, dict[str, Any]]:
+def load(
+    folder: epath.PathLike, drop: Sequence[str] = (), *, config_name: str = CONFIG
+) -> tuple[ModelConfig, dict[str, Any]]:
     """Return configuration and parameters of a BERT, RoBERTa, ELECTRA or ALBERT of `transformers`.
 
     Its weights are `model.safetensors`, `pytorch_model.bin` or, of version 4, `flax_model.msgpack`,
-    in one file or in shards. Tensors whose names begin with an entry of `drop` are left out. The
-    parameters are float32 numpy arrays named as in `docs/parameters.md`; the model has the heads
-    for which there are weights. Raises `UserError`, naming the field or tensor, if it is missing,
-    damaged, not part of the model, or needs something that bertjax does not compute.
+    in one file or in shards. Tensors that match an entry of `drop` are left out
+    (`drop_patterns.select`). The parameters are float32 numpy arrays named as in
+    `docs/parameters.md`; the model has the heads for which there are weights. Raises `UserError`,
+    naming the field or tensor, if it is missing, damaged, not part of the model, or needs something
+    that bertjax does not compute.
     """
     path = epath.Path(folder)
-    values, where = read_json(path / CONFIG), str(path / CONFIG)
+    values, where = read_json(path / config_name), str(path / config_name)
     architecture, config = read_huggingface_config(values, where)
     tensors, dialect_of = open_weights(path)
     dialect = dialect_of(architecture)
     # Dropped first, since `drop` has the names that stand in the file.
-    tensors = resolve_copies(drop_tensors(tensors, drop), dialect)
+    tensors = resolve_copies(drop_tensors(config, dialect, tensors, drop), dialect)
     # config.json only names a class; the weights show which heads the model has.
     config = dataclasses.replace(config, heads=heads_in(tensors, dialect))
     check_mlm_activation(architecture, config, where)

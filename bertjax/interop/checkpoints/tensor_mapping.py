@@ -4,14 +4,15 @@ A checkpoint is an untrusted file: every name and every shape is checked before 
 and a number is read.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from bertjax.config import Head, ModelConfig
-from bertjax.errors import check
+from bertjax.errors import check, mismatch
+from bertjax.interop.checkpoints.drop_patterns import advice
 from bertjax.interop.checkpoints.tensor_names import Dialect
 from bertjax.model import functional
 
@@ -33,9 +34,11 @@ class Tensors(NamedTuple):
     """Shape of every tensor by its name."""
     read: Callable[[str], np.ndarray]
     """Return the numbers of a tensor, float32, by its name."""
+    not_of_model: Collection[str] = frozenset()
+    """Names of tensors that are known not to be parameters, for example an optimizer's."""
 
 
-class _Part(NamedTuple):
+class Part(NamedTuple):
     """One tensor of the other format; a parameter stacked over layers consists of several."""
 
     name: str
@@ -53,33 +56,23 @@ def has_prefix(tensors: Tensors, dialect: Dialect) -> bool:
 
 
 def heads_in(tensors: Tensors, dialect: Dialect) -> tuple[Head, ...]:
-    """Return the heads that the checkpoint has, for `ModelConfig.heads`."""
-    prefixed = has_prefix(tensors, dialect)
-    heads: list[Head] = []
-    for head, path in _SIGN_OF_HEAD.items():
-        if dialect.has(path) and _in_file(dialect.name(path), dialect, prefixed) in tensors.shapes:
-            heads.append(head)
-    return tuple(heads)
+    """Return the heads that the checkpoint has, for `ModelConfig.heads`.
 
-
-def drop_tensors(tensors: Tensors, prefixes: Sequence[str]) -> Tensors:
-    """Return `tensors` without those whose names begin with one of `prefixes`.
-
-    Raises `UserError` for a prefix that no name begins with: it is probably misspelled.
+    Raises `UserError` for the head for sentence pairs without the pooler, whose output it reads.
     """
-    for prefix in prefixes:
-        check(
-            # Every name begins with an empty prefix: nothing would be left.
-            prefix and any(name.startswith(prefix) for name in tensors.shapes),
-            where=f"{tensors.where}: --drop {prefix}",
-            found="no tensor of such a name",
-            expected="the beginning of one",
+    prefixed = has_prefix(tensors, dialect)
+    names: dict[Head, str] = {}
+    for head, path in _SIGN_OF_HEAD.items():
+        if dialect.has(path):
+            names[head] = _in_file(dialect.name(path), dialect, prefixed)
+    heads = tuple(head for head, name in names.items() if name in tensors.shapes)
+    if "nsp" in heads and "pooler" not in heads:
+        raise mismatch(
+            where=f"{tensors.where}: {names['pooler']}",
+            found=f"no such tensor{_similar_name(tensors, names['pooler'], dialect)}",
+            expected=f"one, for the head of {names['nsp']}",
         )
-    kept = dict(tensors.shapes)
-    for name in tensors.shapes:
-        if name.startswith(tuple(prefixes)):
-            del kept[name]
-    return tensors._replace(shapes=kept)
+    return heads
 
 
 def without_groups(params: functional.Params, groups: Collection[str]) -> dict[str, Any]:
@@ -120,8 +113,8 @@ def import_params(config: ModelConfig, dialect: Dialect, tensors: Tensors) -> di
     leaves = flatten_dict(functional.shapes(config), sep="/")
     expected: set[str] = set()
     for path, leaf in leaves.items():
-        for part in _parts(path, leaf.shape, dialect, prefixed):
-            _check_shape(tensors, part)
+        for part in parts_of(path, leaf.shape, dialect, prefixed):
+            _check_shape(tensors, part, dialect)
             expected.add(part.name)
     copies: dict[str, str] = {}
     for name, path in dialect.copies.items():
@@ -153,7 +146,7 @@ def export_tensors(
     """
     for path, leaf in flatten_dict(params, sep="/").items():
         stacked = np.asarray(leaf, np.float32)
-        for part in _parts(path, stacked.shape, dialect, prefixed):
+        for part in parts_of(path, stacked.shape, dialect, prefixed):
             array = stacked if part.layer is None else stacked[part.layer]
             if dialect.is_transposed(path):
                 # Heads and widths are joined before the transpose: `part.shape` is [out, in].
@@ -163,14 +156,14 @@ def export_tensors(
             yield part.name, np.ascontiguousarray(array)
 
 
-def _parts(path: str, shape: tuple[int, ...], dialect: Dialect, prefixed: bool) -> Iterator[_Part]:
+def parts_of(path: str, shape: tuple[int, ...], dialect: Dialect, prefixed: bool) -> Iterator[Part]:
     """Yield the other format's tensors that hold the parameter at `path`."""
     name = _in_file(dialect.name(path), dialect, prefixed)
     if path.startswith(_LAYERS):
         for i in range(shape[0]):
-            yield _Part(name.format(i), i, _foreign_shape(path, shape[1:], dialect))
+            yield Part(name.format(i), i, _foreign_shape(path, shape[1:], dialect))
     else:
-        yield _Part(name, None, _foreign_shape(path, shape, dialect))
+        yield Part(name, None, _foreign_shape(path, shape, dialect))
 
 
 def _foreign_shape(path: str, shape: tuple[int, ...], dialect: Dialect) -> tuple[int, ...]:
@@ -188,13 +181,13 @@ def _foreign_shape(path: str, shape: tuple[int, ...], dialect: Dialect) -> tuple
     return shape[::-1] if dialect.is_transposed(path) else shape
 
 
-def _check_shape(tensors: Tensors, part: _Part) -> None:
-    check(
-        part.name in tensors.shapes,
-        where=f"{tensors.where}: {part.name}",
-        found="no such tensor",
-        expected=f"one of shape {list(part.shape)}",
-    )
+def _check_shape(tensors: Tensors, part: Part, dialect: Dialect) -> None:
+    if part.name not in tensors.shapes:
+        raise mismatch(
+            where=f"{tensors.where}: {part.name}",
+            found=f"no such tensor{_similar_name(tensors, part.name, dialect)}",
+            expected=f"one of shape {list(part.shape)}",
+        )
     shape = tuple(tensors.shapes[part.name])
     check(
         shape == part.shape,
@@ -204,24 +197,42 @@ def _check_shape(tensors: Tensors, part: _Part) -> None:
     )
 
 
+def _similar_name(tensors: Tensors, name: str, dialect: Dialect) -> str:
+    """Return a note about the same name in another scope, or with more after it, if there is one.
+
+    Such names show a model inside another, a variable in parts, averages without the variables, or
+    weights that are still pruned (`weight_orig`).
+    """
+    without_prefix = name.removeprefix(dialect.prefix)
+    for other in tensors.shapes:
+        if other.startswith(name) or other.endswith(without_prefix):
+            return f" (but {other})"
+    return ""
+
+
 def _check_no_others(tensors: Tensors, dialect: Dialect, expected: set[str]) -> None:
-    for name, shape in tensors.shapes.items():
-        check(
-            # What is not used here is used there: the outputs would be others.
-            name in expected or dialect.ignored(name),
-            where=f"{tensors.where}: {name}",
-            found=f"a tensor of shape {list(shape)}",
-            expected=(
-                "a tensor of this model (to leave it out: --drop with the beginning of its name)"
-            ),
-        )
+    """Raise `UserError` for tensors that are not used here: where they are, outputs are others."""
+    others: list[str] = []
+    for name in tensors.shapes:
+        if not (name in expected or name in tensors.not_of_model or dialect.ignored(name)):
+            others.append(name)
+    if not others:
+        return
+    count = f" ({len(others)} such tensors)" if len(others) > 1 else ""
+    option = advice(tensors.shapes, others, expected & tensors.shapes.keys())
+    raise mismatch(
+        where=f"{tensors.where}: {others[0]}",
+        found=f"a tensor of shape {list(tensors.shapes[others[0]])}{count}",
+        expected="only tensors of this model"
+        + (f"; `bertjax import` leaves them out with {option}" if option else ""),
+    )
 
 
 def _read_param(
     tensors: Tensors, path: str, shape: tuple[int, ...], dialect: Dialect, prefixed: bool
 ) -> np.ndarray:
     param = np.empty(shape, np.float32)
-    for part in _parts(path, shape, dialect, prefixed):
+    for part in parts_of(path, shape, dialect, prefixed):
         array = tensors.read(part.name)
         check(
             # NaN would show only in the model's outputs, where nothing names the tensor.

@@ -131,7 +131,7 @@ class Dialect:
     copies: Mapping[str, str] = field(default_factory=dict)
     """From the name of a tied copy to the path of the parameter that it copies."""
     ignored: Callable[[str], bool] = lambda name: False
-    """Return whether a tensor is not a parameter but, for example, the optimizer's."""
+    """Return whether a tensor is not a parameter but, for example, a constant buffer."""
 
     def has(self, path: str) -> bool:
         """Return whether the architecture has a tensor for `path`."""
@@ -198,9 +198,6 @@ _TENSORFLOW_NAMES = {
     "nsp/kernel": "cls/seq_relationship/output_weights",
     "nsp/bias": "cls/seq_relationship/output_bias",
 }
-# Adam's two moments of each parameter, and the number of steps.
-# The names are those of `AdamWeightDecayOptimizer` in the original's optimization.py.
-_OPTIMIZER_ENDINGS = ("/adam_m", "/adam_v", "global_step")
 
 
 def tensorflow_dialect() -> Dialect:
@@ -225,5 +222,4 @@ def tensorflow_dialect() -> Dialect:
         name=name,
         # The original's script multiplies by the transpose of this matrix.
         transposed=frozenset({"nsp/kernel"}),
-        ignored=lambda name: name.endswith(_OPTIMIZER_ENDINGS),
     )

@@ -4,9 +4,13 @@ A folder of the original BERT has `bert_config.json`, `bert_model.ckpt.*` and `v
 """
 
 import dataclasses
+import glob
 import json
+import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,24 +18,32 @@ from etils import epath
 
 from bertjax.config import ModelConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
-from bertjax.errors import UserError, check, disk_errors, needs_extra, one_line
+from bertjax.errors import UserError, check, disk_errors, mismatch, needs_extra, one_line
+from bertjax.interop.checkpoints.dropped_tensors import drop_tensors
 from bertjax.interop.checkpoints.model_config import (
+    ONLY_VALUES,
     SAME_NAME_FIELDS,
     huggingface_architecture,
     read_huggingface_config,
 )
+from bertjax.interop.checkpoints.opened_files import check_float, check_local
 from bertjax.interop.checkpoints.tensor_mapping import (
     Tensors,
-    drop_tensors,
     export_tensors,
     heads_in,
     import_params,
 )
 from bertjax.interop.checkpoints.tensor_names import tensorflow_dialect
-from bertjax.interop.checkpoints.weight_files import check_local
+from bertjax.interop.checkpoints.training_state import (
+    TYPES_WITHOUT_NUMBERS,
+    Variable,
+    training_state,
+)
 from bertjax.interop.tensorflow_files import tensorflow_output
 from bertjax.model.functional import Params
 from bertjax.storage import read_json, write_whole
+
+log = logging.getLogger("bertjax")
 
 CONFIG = "bert_config.json"
 CHECKPOINT = "bert_model.ckpt"
@@ -41,26 +53,64 @@ LAYER_NORM_EPS = 1e-12  # a constant in the original's layer norms
 FIELDS = tuple(name for name in SAME_NAME_FIELDS if name != "layer_norm_eps")
 # A field that bertjax adds and that the original's scripts ignore: they know only one `gelu`.
 ACTIVATION = "bertjax_hidden_act"
+SCOPES = ("bert", "cls")  # of the original's variables: the encoder, the pretraining heads
+FILE_ENDING = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
+SHARD = re.compile(r"\.data-\d{5}-of-(\d{5})$")
+# What tf.train.Checkpoint names a variable after: its place among Python's objects.
+OBJECT = "/.ATTRIBUTES/"
+AVERAGE = "ExponentialMovingAverage"  # TensorFlow's own name for the slot of an average
 
 
 def load(source: epath.PathLike, drop: Sequence[str] = ()) -> tuple[ModelConfig, dict[str, Any]]:
     """Return the configuration and the parameters in a folder of the original BERT.
 
-    `source` may also be the prefix of one checkpoint in the folder. The optimizer's moments, the
-    step, and tensors whose names begin with an entry of `drop` are left out. The original's `gelu`
-    is read as the exact GELU: the published models were trained with it, although the original's
-    script has used the tanh approximation since 2019. Raises the errors of `huggingface.load`.
+    `source` may also be the prefix of one checkpoint in the folder. Variables of the training
+    (`training_state`) and tensors that match an entry of `drop` are left out; where there are
+    averages of the parameters, the parameters themselves are taken. The original's `gelu` is read
+    as the exact GELU: the published models were trained with it, although the original's script has
+    used the tanh approximation since 2019. Raises the errors of `huggingface.load`.
     """
     prefix = _prefix(epath.Path(source))
-    values = read_json(prefix.parent / CONFIG)
-    fields = {name: values[name] for name in FIELDS if name in values}
+    config = _read_config(prefix.parent / CONFIG)
+    dialect = tensorflow_dialect()
+    tensors, state = _open(prefix)
+    tensors = drop_tensors(config, dialect, tensors, drop)
+    config = dataclasses.replace(config, heads=heads_in(tensors, dialect))
+    params = import_params(config, dialect, tensors)
+    _log_left_out(prefix, state)
+    return config, params
+
+
+def _read_config(path: epath.Path) -> ModelConfig:
+    values = read_json(path)
+    width = values.get("embedding_size")
+    check(
+        # ALBERT's and ELECTRA's scripts have this field; their variables have other names too.
+        width in (None, values.get("hidden_size")),
+        where=f"{path}: embedding_size",
+        found=repr(width),
+        expected="that of hidden_size: of TensorFlow's checkpoints only BERT's are read",
+    )
+    fields = {name: values[name] for name in (*FIELDS, *ONLY_VALUES) if name in values}
     fields["hidden_act"] = values.get(ACTIVATION, values.get("hidden_act"))
     fields["layer_norm_eps"] = LAYER_NORM_EPS
-    _, config = read_huggingface_config(fields, str(prefix.parent / CONFIG))
-    dialect = tensorflow_dialect()
-    tensors = drop_tensors(_open(prefix, dialect.ignored), drop)
-    config = dataclasses.replace(config, heads=heads_in(tensors, dialect))
-    return config, import_params(config, dialect, tensors)
+    _, config = read_huggingface_config(fields, str(path))
+    return config
+
+
+def _log_left_out(prefix: epath.Path, state: Mapping[str, str]) -> None:
+    """Say which of the training's variables were left out, by their kinds."""
+    if not state:
+        return
+    kinds = Counter(state.values())
+    listed = ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common())
+    log.info("%s: variables of its training are left out: %s", prefix, listed)
+    if any(kind.endswith(f"/{AVERAGE}") for kind in kinds):
+        log.warning(
+            "%s: has averages of its parameters (%s); the parameters themselves are imported",
+            prefix,
+            AVERAGE,
+        )
 
 
 def save(
@@ -99,72 +149,111 @@ def save(
 
 def _prefix(source: epath.Path) -> epath.Path:
     """Return the path of the checkpoint's files without their endings."""
-    if source.name.endswith(".index"):
-        source = source.parent / source.name.removesuffix(".index")
     if not source.is_dir():
+        prefix = source.parent / FILE_ENDING.sub("", source.name)
         check(
-            (source.parent / f"{source.name}.index").exists(),
+            (prefix.parent / f"{prefix.name}.index").exists(),
             where=str(source),
             found="neither a folder nor a checkpoint's prefix",
-            expected=f"{source.name}.index",
+            expected=f"{prefix.name}.index",
         )
-        return source
-    indices = sorted(file.name for file in source.iterdir() if file.name.endswith(".index"))
+        return prefix
+    names = sorted(file.name for file in source.iterdir())
+    indices = [name for name in names if name.endswith(".index")]
+    shards = [name for name in names if SHARD.search(name)]
+    found = "no checkpoint"
+    if shards:
+        found = f"{shards[0]} without {FILE_ENDING.sub('.index', shards[0])}"
     check(
         len(indices) == 1,
         where=str(source),
-        found=", ".join(indices) or "no checkpoint",
+        found=", ".join(indices) or found,
         expected="one *.index, or the path of one checkpoint without its ending",
     )
-    return source / indices[0].removesuffix(".index")
+    return source / FILE_ENDING.sub("", indices[0])
 
 
-def _open(prefix: epath.Path, ignored: Callable[[str], bool]) -> Tensors:
+def _open(prefix: epath.Path) -> tuple[Tensors, dict[str, str]]:
+    """Return the tensors, and those that are variables of the training (`training_state`)."""
     with needs_extra("data"):
         import tensorflow as tf
 
     check_local(prefix, "checkpoint")
+    held = _check_shards(prefix)
     try:
         reader = tf.train.load_checkpoint(str(prefix))
+        types = {name: dtype.name for name, dtype in reader.get_variable_to_dtype_map().items()}
         shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
-        dtypes = reader.get_variable_to_dtype_map()
     except Exception as error:  # for damaged files TensorFlow raises IndexError and others
         raise _damaged(prefix, error) from error
-    read_shapes = {name: shape for name, shape in shapes.items() if not ignored(name)}
-    _check_tensors(prefix, read_shapes, dtypes)
+    variables = {name: Variable(shape, types[name]) for name, shape in shapes.items()}
+    state = training_state(variables, SCOPES)
+    for name, variable in variables.items():
+        _check_variable(f"{prefix}: {name}", name, variable, held)
 
     def read(name: str) -> np.ndarray:
+        check_float(types[name], str(prefix), name)
         try:
-            return reader.get_tensor(name)
+            array = reader.get_tensor(name)
         except Exception as error:  # see above
+            check(
+                types[name] != "float16" or "not supported" not in str(error),
+                where=f"{prefix}: {name}",
+                found="float16 in parts (a partitioned variable)",
+                expected="one that TensorFlow's reader joins: float32, bfloat16 or float64",
+            )
             raise _damaged(prefix, error) from error
+        # A float64 that float32 cannot hold becomes infinite, which `import_params` then refuses.
+        with np.errstate(over="ignore"):
+            return array.astype(np.float32, copy=False)
 
-    return Tensors(str(prefix), shapes, read)
+    return Tensors(str(prefix), shapes, read, not_of_model=state.keys()), state
 
 
-def _check_tensors(
-    prefix: epath.Path, shapes: Mapping[str, tuple[int, ...]], dtypes: Mapping[str, Any]
-) -> None:
-    """Raise `UserError` for a tensor that is not float32 or that claims more bytes than there are.
+def _check_shards(prefix: epath.Path) -> int:
+    """Return how many bytes the shards of a checkpoint have; `UserError` where one is missing."""
+    files = {file.name: file for file in prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*")}
+    missing: list[str] = []
+    for name in sorted(files):
+        match = SHARD.search(name)
+        if match is None:
+            continue
+        count = match[1]
+        shards = [f"{prefix.name}.data-{i:05d}-of-{count}" for i in range(int(count))]
+        absent = [shard for shard in shards if shard not in files]
+        # Shards of another number may be left from an earlier checkpoint of this name.
+        if not absent:
+            return sum(file.stat().length for file in files.values())
+        missing = missing or absent
+    raise mismatch(
+        where=str(prefix),
+        found=f"no {missing[0] if missing else f'{prefix.name}.data-*'}",
+        expected="all the files of the checkpoint beside its index",
+    )
 
-    An index may claim any shape, and TensorFlow reserves memory for this shape before it reads.
+
+def _check_variable(where: str, name: str, variable: Variable, held: int) -> None:
+    """Raise `UserError` for a variable that cannot be read: it is an object's, or too large.
+
+    An index may claim any shape, and TensorFlow reserves memory for this shape before it reads. The
+    checkpoint's files have `held` bytes.
     """
+    check(
+        OBJECT not in name,
+        where=where,
+        found="a variable by its place in an object (tf.train.Checkpoint)",
+        expected="one by its own name, as tf.compat.v1.train.Saver writes it",
+    )
+    if variable.type in TYPES_WITHOUT_NUMBERS:
+        return
     import tensorflow as tf
 
-    held = sum(file.stat().length for file in prefix.parent.glob(f"{prefix.name}.data-*"))
-    for name, shape in shapes.items():
-        check(
-            dtypes[name] == tf.float32,
-            where=f"{prefix}: {name}",
-            found=f"the type {dtypes[name].name}",
-            expected="float32",
-        )
-        check(
-            4 * math.prod(shape) <= held,
-            where=f"{prefix}: {name}",
-            found=f"{held} bytes for the shape {list(shape)}",
-            expected="all its numbers",
-        )
+    check(
+        tf.dtypes.as_dtype(variable.type).size * math.prod(variable.shape) <= held,
+        where=where,
+        found=f"{held} bytes for the shape {list(variable.shape)}",
+        expected="all its numbers",
+    )
 
 
 def _damaged(prefix: epath.Path, error: Exception) -> UserError:

@@ -1,4 +1,4 @@
-"""Extension of a model: longer inputs, new words, and given vectors for words.
+"""Extension of a model's parameters: longer inputs, more entries, and given vectors for words.
 
 Pure functions of (config, params, ...) that return a new (config, params); their arguments stay as
 they are.
@@ -6,19 +6,14 @@ they are.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any, Literal, get_args
 
 import jax.numpy as jnp
 import numpy as np
-from etils import epath
 
 from bertjax.config import ModelConfig
-from bertjax.data.tokenizers.byte_bpe import SPACE
-from bertjax.data.tokenizers.sentencepiece import WORD
-from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
-from bertjax.data.tokenizers.wordpiece import CONTINUES, WordPiece
-from bertjax.errors import UserError, check, mismatch
+from bertjax.data.tokenizers.tokenizer import Tokenizer
+from bertjax.errors import check
 from bertjax.model.functional import Params
 
 PositionMethod = Literal["tile", "interpolate"]
@@ -187,114 +182,6 @@ def init_word_vectors(
     scale = table_VxE[list(words.values())].std(dtype=np.float64) / deviation
     table_VxE[[words[word] for word in known]] = vectors_KxE * scale
     return config, _replace_leaf(params, WORD_TABLE, table_VxE), len(known)
-
-
-def whole_words(tokenizer: Tokenizer) -> dict[str, int]:
-    """Return the ids of the entries that begin a word, by the word without its mark.
-
-    Such entries are `cat` in WordPiece, `▁cat` in SentencePiece and `Ġcat` in byte-level BPE.
-    Byte-level BPE writes letters beyond ASCII as bytes, so the result does not have words with such
-    letters.
-    """
-    ids = np.flatnonzero(tokenizer.starts_word).tolist()
-    words: dict[str, int] = {}
-    for i, entry in zip(ids, tokenizer.pieces(ids), strict=True):
-        # A piece of Thai begins a word for masking, and may continue one in WordPiece.
-        if tokenizer.kind == "wordpiece" and entry.startswith(CONTINUES):
-            continue
-        word = entry.removeprefix(WORD).removeprefix(SPACE)
-        if word:
-            words[word] = i
-    return words
-
-
-def encode_words(tokenizer: Tokenizer, words: Sequence[str]) -> list[list[int]]:
-    """Return the ids of each word."""
-    ids, offsets = tokenizer.encode_batch(words)
-    return [ids[begin:end].tolist() for begin, end in pairwise(offsets)]
-
-
-def read_new_words(path: epath.PathLike) -> list[str]:
-    """Return the lines of a UTF-8 file that has one word per line.
-
-    Raises `UserError` if the file cannot be read or has no word.
-    """
-    try:
-        # Editors on Windows begin a file with a byte order mark.
-        text = epath.Path(path).read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a list of words ({error})") from error
-    check(text.strip(), where=str(path), found="no word", expected="one a line")
-    return [line.rstrip("\r") for line in text.removesuffix("\n").split("\n")]
-
-
-def extend_tokenizer(folder: epath.PathLike, words: Sequence[str], source: str) -> Tokenizer:
-    """Return the WordPiece tokenizer saved in `folder` with `words` as further entries.
-
-    The new ids follow the old ones. WordPiece takes the longest match first, so the pieces of a
-    longer word change too if it begins with a new word. The ids of all other text stay the same.
-
-    Raises `UserError`, naming `source` and the line, for a word that is empty, has a space, is
-    known already, or could never be encoded as one entry: BERT divides "covid-19" into three words,
-    and an uncased tokenizer makes all letters lower case. One such line is an error, because nobody
-    would notice an embedding that takes memory and is never used.
-    """
-    folder = epath.Path(folder)
-    old = load_tokenizer(folder)
-    check(
-        old.kind == "wordpiece",
-        where=str(folder),
-        found=f"a tokenizer of kind {old.kind}, which takes no new entries",
-        expected="wordpiece",
-    )
-    entries = old.pieces(range(old.vocab_size))
-    _check_new_words(words, entries, source)
-    content = "".join(f"{entry}\n" for entry in [*entries, *words]).encode()
-    new = WordPiece(folder, content, old.lowercase, old.strip_accents, old.word_rule)
-    _check_whole(new, words, old.vocab_size, source)
-    return new
-
-
-def _check_new_words(words: Sequence[str], entries: Sequence[str], source: str) -> None:
-    """Raise `UserError` for a word that is empty, has a space, or is there already."""
-    known_from = dict.fromkeys(entries, "in the vocabulary")
-    for number, word in enumerate(words, 1):
-        where = f"{source}, line {number}"
-        check(
-            # BERT divides text at white space first, so text never has an entry with a space in it.
-            word != "" and not any(c.isspace() for c in word),
-            where=where,
-            found=repr(word),
-            expected="a word without spaces",
-        )
-        check(
-            word not in known_from,
-            where=where,
-            found=f"{word!r}, which is {known_from.get(word)} already",
-            expected="a new word",
-        )
-        known_from[word] = f"on line {number}"
-
-
-def _check_whole(tokenizer: Tokenizer, words: Sequence[str], first_id: int, source: str) -> None:
-    """Raise `UserError` for the first word that `tokenizer` does not encode as its own entry.
-
-    The id of the first of `words` is `first_id`.
-    """
-    encoded = encode_words(tokenizer, words)
-    wrong = [i for i, ids in enumerate(encoded) if ids != [first_id + i]]
-    if not wrong:
-        return
-    first = wrong[0]
-    others = f" ({len(wrong)} lines like it)" if len(wrong) > 1 else ""
-    raise mismatch(
-        where=f"{source}, line {first + 1}",
-        found=f"{words[first]!r}, read as {' '.join(tokenizer.pieces(encoded[first]))!r}{others}",
-        expected=(
-            "a word that BERT does not split, in lower case where the tokenizer is uncased, and "
-            "without accents where it strips them"
-        ),
-    )
 
 
 def _leaf(params: Params, path: Sequence[str]) -> np.ndarray:

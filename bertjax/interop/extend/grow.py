@@ -8,9 +8,10 @@ from etils import epath
 
 from bertjax.config import Config
 from bertjax.data.tokenizers.tokenizer import Tokenizer
-from bertjax.interop.extend import extend
+from bertjax.interop.extend import extend, new_words
 from bertjax.interop.extend.extend import EmbeddingMethod, PositionMethod
-from bertjax.interop.extend.word_vectors import VectorFormat, read_word_vectors
+from bertjax.interop.extend.word_vector_files import VectorFormat
+from bertjax.interop.extend.word_vectors import read_word_vectors
 from bertjax.model.functional import Params
 from bertjax.progress import Progress, silent
 from bertjax.training.saved_model import TOKENIZER, check_new, load_model, save_model
@@ -103,10 +104,10 @@ def _with_words(
 ) -> _Model:
     tokenizer, before = model.tokenizer, model.config.model
     assert tokenizer is not None  # it is loaded if words are asked for
-    words = extend.read_new_words(options.new_tokens)
-    extended = extend.extend_tokenizer(folder, words, options.new_tokens)
+    words = new_words.read_new_words(options.new_tokens)
+    extended = new_words.extend_tokenizer(folder, words, options.new_tokens)
     # The old tokenizer gives the pieces, because the new one encodes each word as one id.
-    pieces = extend.encode_words(tokenizer, words)
+    pieces = new_words.encode_words(tokenizer, words)
     after, params = extend.extend_vocabulary(
         before,
         model.params,
@@ -129,7 +130,7 @@ def _with_vectors(
 ) -> _Model:
     tokenizer = model.tokenizer
     assert tokenizer is not None  # it is loaded if vectors are asked for
-    words = extend.whole_words(tokenizer)
+    words = new_words.whole_words(tokenizer)
     vectors = read_word_vectors(
         options.word_vectors,
         words,

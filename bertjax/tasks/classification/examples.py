@@ -112,7 +112,7 @@ def _with_classes(
 ) -> list[TextExample]:
     """Return the examples, whose last value is a key of `lists`, with their classes."""
     classes, all_classes = lists.classes()
-    labels = {None: None, **classes}
+    labels: dict[Any, tuple[str, ...] | None] = {None: None, **classes}
     return [
         TextExample(identifier, text, pair, labels[key], all_classes)
         for identifier, text, pair, key in listed_examples

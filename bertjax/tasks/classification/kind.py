@@ -249,8 +249,8 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
 
     def example_of(self, identifier: str, columns: Sequence[str]) -> TextExample:
         """Return the example of a text, or of a pair of texts."""
-        text, pair = (*columns, None)[:2]
-        return TextExample(identifier, text or "", pair)
+        text, *pair = columns
+        return TextExample(identifier, text, pair[0] if pair else None)
 
     def answer_cells(self, prediction: TextPrediction, options: FinetuneConfig) -> list[str]:
         """Return the class or the classes with their probabilities, or the number."""

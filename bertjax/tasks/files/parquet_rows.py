@@ -89,7 +89,7 @@ def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, Sequence[str]]:
     # Metadata of another program or another version: then there are no names.
     except (ValueError, RecursionError, KeyError, TypeError):
         return {}
-    found = {}
+    found: dict[str, Sequence[str]] = {}
     for column, feature in features.items() if isinstance(features, dict) else ():
         # A list of classes has the description of its items in `feature`, or is a list itself.
         while isinstance(feature, dict) and "feature" in feature:

@@ -140,7 +140,8 @@ RULES: Mapping[str, AnswerRule] = {
     rule.name: rule for rule in (SQUAD, CMRC2018, *MLQA.values(), KORQUAD, CHARACTERS)
 }
 """The rules by their names in `finetune.answer_rule`."""
-_SQUAD_NAMES = ("squad", "squad_v1", "squad_v2", "squad2", "squad_v2.0")
+# SQuAD is not among them: its paragraphs are English, and a set of another language in its form is
+# often given its name.
 _RULE_OF_SET = {"cmrc": CMRC2018, "cmrc2018": CMRC2018, "drcd": CMRC2018, "korquad": KORQUAD}
 
 
@@ -153,12 +154,10 @@ def named_rule(option: str, task_name: str) -> AnswerRule | None:
     """Return the rule that the option names, or else the task; None if the text has to decide."""
     if option != AUTO:
         return RULES[option]
-    if task_name.lower() in _SQUAD_NAMES:
-        return SQUAD
     parts = _parts(task_name)
     if is_mlqa(task_name) and len(parts) > 1:
         return MLQA.get(parts[1])
-    return _RULE_OF_SET.get(parts[0])
+    return next((_RULE_OF_SET[part] for part in parts if part in _RULE_OF_SET), None)
 
 
 def _parts(name: str) -> list[str]:
@@ -187,4 +186,5 @@ def described(rules: Sequence[AnswerRule]) -> str:
     counts = Counter(rule.name for rule in rules)
     if len(counts) == 1:
         return next(iter(counts))
-    return ", ".join(f"{name} ({count} questions)" for name, count in sorted(counts.items()))
+    parts = (f"{name} ({count} of {len(rules)} questions)" for name, count in counts.items())
+    return ", ".join(sorted(parts))

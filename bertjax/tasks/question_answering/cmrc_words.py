@@ -110,13 +110,14 @@ def _ends_sentence(word: str) -> bool:
 
 def longest_common_run(first: list[str], second: list[str]) -> int:
     """Return the length of the longest run of consecutive words that both have."""
+    places: dict[str, list[int]] = {}
+    for place, word in enumerate(second):
+        places.setdefault(word, []).append(place)
     longest = 0
-    before = [0] * (len(second) + 1)
+    # The length of the run that ends with the word before, by its place in `second`.
+    before: dict[int, int] = {}
     for word in first:
-        lengths = [0] * (len(second) + 1)
-        for place, other in enumerate(second, 1):
-            if word == other:
-                lengths[place] = before[place - 1] + 1
-        longest = max(longest, *lengths)
+        lengths = {place: before.get(place - 1, 0) + 1 for place in places.get(word, ())}
+        longest = max(longest, max(lengths.values(), default=0))
         before = lengths
     return longest

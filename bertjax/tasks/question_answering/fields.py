@@ -17,7 +17,7 @@ class LocatedObject(NamedTuple):
 def objects(values: Mapping[str, Any], key: str, where: str) -> Iterator[LocatedObject]:
     """Yield the objects in the list at `key`."""
     for number, value in enumerate(field(values, key, list, where)):
-        value_where = f"{_field_where(where, key)}[{number}]"
+        value_where = f"{field_place(where, key)}[{number}]"
         check(
             isinstance(value, dict),
             where=value_where,
@@ -27,7 +27,7 @@ def objects(values: Mapping[str, Any], key: str, where: str) -> Iterator[Located
         yield LocatedObject(value_where, value)
 
 
-def _field_where(where: str, key: str) -> str:
+def field_place(where: str, key: str) -> str:
     """Return the place of a field of the object at `where`.
 
     A whole file is at "FILE:", a row of a table at "FILE, line 3:".
@@ -61,7 +61,7 @@ def field(values: Mapping[str, Any], key: str, kind: type, where: str) -> Any:
         expected=f"{key}, {_TYPE_NAMES[kind]}",
     )
     value = values[key]
-    value_where = _field_where(where, key)
+    value_where = field_place(where, key)
     # isinstance is not used, because it would accept true as a number: bool is a subclass of int.
     check(
         type(value) is kind, where=value_where, found=type_name(value), expected=_TYPE_NAMES[kind]

@@ -13,7 +13,7 @@ from bertjax.number_text import number_text
 from bertjax.tasks.error_tables import Mistake
 from bertjax.tasks.examples import QuestionExample
 from bertjax.tasks.files.splits import DataLocation, find_files
-from bertjax.tasks.kind import ANSWER_RULE, AUTO, Entry, Kind, PredictedSplit
+from bertjax.tasks.kind import ANSWER_RULE, AUTO, ENCODING, Entry, Kind, PredictedSplit
 from bertjax.tasks.metric_table import Metric, Scale
 from bertjax.tasks.question_answering import prediction_files, squad
 from bertjax.tasks.question_answering.answer_rules import MLQA, described, is_mlqa, named_rule
@@ -45,8 +45,9 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
         return super().knows(name) or is_mlqa(name)
 
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
-        """Return the option that chooses how answers are compared."""
-        return frozenset({ANSWER_RULE})
+        """Return the options of the comparison of answers and of the files."""
+        # TFDS decodes its texts itself.
+        return frozenset({ANSWER_RULE} if entry.location.is_tfds else {ANSWER_RULE, ENCODING})
 
     def check_options(self, entry: Entry, options: FinetuneConfig) -> None:
         """Raise `UserError` also for MLQA in a language that is not named."""
@@ -87,7 +88,12 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
             if labelled:
                 # The languages of XQuAD have the same ids, and figures do not need them.
                 place_of_id = {}
-            examples += squad.read_questions(path, training=is_training, place_of_id=place_of_id)
+            examples += squad.read_questions(
+                path,
+                training=is_training,
+                place_of_id=place_of_id,
+                encoding=entry.location.encoding,
+            )
         return examples
 
     def make_task(

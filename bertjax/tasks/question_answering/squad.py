@@ -13,14 +13,24 @@ from bertjax.data.corpus.formats.tfds import tfds_builder
 from bertjax.errors import UserError, check, needs_extra, one_line
 from bertjax.storage import opened
 from bertjax.tasks.examples import QuestionExample
+from bertjax.tasks.files.lines import UTF8, decoded_lines
 from bertjax.tasks.files.row import TableRow
 from bertjax.tasks.files.tables import ending_of, read_table
-from bertjax.tasks.question_answering.fields import field, objects, type_name
+from bertjax.tasks.question_answering.fields import (
+    field,
+    field_place,
+    objects,
+    type_name,
+)
 from bertjax.tasks.question_answering.located_answers import LocatedQuestion, usable
 
 
 def read_questions(
-    path: epath.PathLike, *, training: bool, place_of_id: dict[str, str] | None = None
+    path: epath.PathLike,
+    *,
+    training: bool,
+    place_of_id: dict[str, str] | None = None,
+    encoding: str = UTF8,
 ) -> list[QuestionExample]:
     """Return the questions of a file, in its order; it is in SQuAD's form or a table.
 
@@ -32,7 +42,8 @@ def read_questions(
 
     A question with `is_impossible`, or whose answers are all empty, has no answers; its
     `plausible_answers` are not read. The answers of a question without the field `answers` are
-    None; with `training` this is an error. `place_of_id` is that of `usable`.
+    None; with `training` this is an error. `place_of_id` is that of `usable`, `encoding` that of
+    the text (`bertjax.tasks.files.lines.decoded_lines`).
 
     With `training`, each answer must be in the paragraph at its `answer_start`, a number of Unicode
     code points, where only white space may differ. Other answers are left out, and also questions
@@ -43,17 +54,19 @@ def read_questions(
     if the file has another structure.
     """
     name = str(path)
-    content = _squad_content(name)
-    questions = _row_questions(read_table(path)) if content is None else _squad(content, name)
+    content = _squad_content(name, encoding)
+    if content is None:
+        questions = _row_questions(read_table(path, encoding=encoding))
+    else:
+        questions = _squad(content, name)
     return usable(questions, name, training, place_of_id)
 
 
-def _squad_content(name: str) -> dict[str, Any] | None:
+def _squad_content(name: str, encoding: str) -> dict[str, Any] | None:
     """Return the object in a file of SQuAD's form; None if the file is a table."""
     if ending_of(name) != ".json":
         return None
-    with opened(name) as file:
-        content = file.read()
+    content = _content(name, encoding)
     try:
         values = json.loads(content)
     # JSON lines, or broken: the reader of tables tells them apart, and names the line. A file that
@@ -66,6 +79,14 @@ def _squad_content(name: str) -> dict[str, Any] | None:
     first = data[0] if isinstance(data, list) and data else values
     is_row = isinstance(first, dict) and "context" in first
     return None if is_row else values
+
+
+def _content(name: str, encoding: str) -> str | bytes:
+    if encoding != UTF8:
+        return "".join(line.text + line.end for line in decoded_lines(name, encoding))
+    # Bytes: JSON may also be in UTF-16.
+    with opened(name) as file:
+        return file.read()
 
 
 def _squad(content: Mapping[str, Any], name: str) -> Iterator[LocatedQuestion]:
@@ -83,17 +104,14 @@ def _row_questions(rows: Iterable[TableRow]) -> Iterator[LocatedQuestion]:
     for row in rows:
         values = {"id": str(row.number), **row.values}
         where = f"{row.where}:"
-        if "answers" in values:
-            values["answers"] = _answer_list(values["answers"], row.where)
         context = field(values, "context", str, where)
         yield LocatedQuestion(row.where, _question(values, context, where))
 
 
-def _answer_list(answers: Any, where: str) -> Any:
-    """Return the answers of a row as a list of objects; None if they are not known."""
-    if answers is None or isinstance(answers, list):
+def _answer_list(answers: Any, place: str) -> list[Any]:
+    """Return the answers at `place` as a list, in which the form of `datasets` becomes SQuAD's."""
+    if isinstance(answers, list):
         return answers
-    place = f"{where}: answers"
     check(
         isinstance(answers, dict) and {"text", "answer_start"} <= set(answers),
         where=place,
@@ -206,7 +224,8 @@ def _answers(values: Mapping[str, Any], where: str) -> tuple[tuple[str, int], ..
         return None
     answers = []
     if values.get("answers") is not None:
-        for answer in objects(values, "answers", where):
+        listed = {"answers": _answer_list(values["answers"], field_place(where, "answers"))}
+        for answer in objects(listed, "answers", where):
             text = field(answer.values, "text", str, answer.where)
             # An empty text is how some sets write that there is no answer; its start means nothing.
             if text.strip():

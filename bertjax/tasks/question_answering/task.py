@@ -25,7 +25,11 @@ from bertjax.tasks.question_answering.answer_rules import (
     rules_of_texts,
 )
 from bertjax.tasks.question_answering.answers import SpanPrediction, predictions
-from bertjax.tasks.question_answering.windows import EncodedQuestions, encode_questions
+from bertjax.tasks.question_answering.windows import (
+    UNKNOWN,
+    EncodedQuestions,
+    encode_questions,
+)
 from bertjax.tasks.task import EncodedExamples, LinearHeadTask
 from bertjax.types import Batch
 
@@ -91,6 +95,10 @@ class Spans(LinearHeadTask):
         # run_squad.py of the original BERT has no dropout before this head.
         return token_logits(config, params, head, batch, key=key, layout=layout, dropout=False)
 
+    def count(self, batch: Batch) -> Array:
+        """Return the sum of the weights of the items whose answer is known, a float32 scalar."""
+        return jnp.sum(_weights(batch))
+
     def sums(self, logits: Array, batch: Batch) -> dict[str, Array]:
         """Return `loss`, `count` and `span_accuracy`.
 
@@ -98,9 +106,10 @@ class Spans(LinearHeadTask):
         `span_accuracy` is the total weight of rows whose most probable start and end are right.
 
         `batch["start_positions"]` and `["end_positions"]` are int32 [B]. A row of weight 0 does not
-        change the sums, whatever its positions are.
+        change the sums, whatever its positions are, and neither does a row whose positions are
+        `UNKNOWN`.
         """
-        weights = batch["item_weights"].astype(jnp.float32)
+        weights = _weights(batch)
         is_own_BxLx1 = jnp.asarray(batch["input_mask"])[:, :, None] > 0
         # A difference from run_squad.py, whose softmax has the padding too: the loss must not
         # depend on the length that a batch is padded to.
@@ -199,6 +208,12 @@ class Spans(LinearHeadTask):
         if rule is None:
             return rules_of_texts([example.context for example in examples])
         return [rule] * len(examples)
+
+
+def _weights(batch: Batch) -> Array:
+    """Return the weights of the items, float32 [B]; 0 for an item whose answer is not known."""
+    is_known = jnp.asarray(batch["start_positions"]) != UNKNOWN
+    return jnp.asarray(batch["item_weights"]).astype(jnp.float32) * is_known
 
 
 def _check_answered(name: str, examples: Iterable[QuestionExample]) -> None:

@@ -26,9 +26,8 @@ from bertjax.tasks.kind import (
 )
 from bertjax.tasks.metric_table import Metric
 from bertjax.tasks.seq2seq.decode import Search
-from bertjax.tasks.seq2seq.make_task import make_task
 from bertjax.tasks.seq2seq.pairs import read_pairs
-from bertjax.tasks.seq2seq.task import Seq2Seq
+from bertjax.tasks.seq2seq.task import Seq2Seq, make_task
 from bertjax.tasks.seq2seq.text_metrics import (
     ALL_METRICS,
     DEFAULT_TOKENIZER,

@@ -18,11 +18,12 @@ from bertjax.tasks.examples import PairExample
 from bertjax.tasks.linear_head import head_of
 from bertjax.tasks.metric_table import Scale
 from bertjax.tasks.seq2seq import decode, decoder
-from bertjax.tasks.seq2seq.rows import EncodedPairs, framed
+from bertjax.tasks.seq2seq.rows import EncodedPairs, encode_pairs, targets_of
 from bertjax.tasks.seq2seq.text_metrics import (
     DEFAULT_TOKENIZER,
     EXACT_MATCH,
     TextMetric,
+    check_installed,
     metrics_of,
 )
 from bertjax.tasks.task import EncodedExamples
@@ -206,27 +207,12 @@ class Seq2Seq:
         With `targets` the result also has `target_ids`, cut to T ids. The log says how many texts
         were cut. Raises `UserError` with the first example that has no target.
         """
-        sources = [example.source for example in examples]
-        ids, offsets = framed(tokenizer, sources, max_seq_length, "sources")
-        target_arrays: dict[str, np.ndarray] = {}
-        if targets:
-            texts = _targets(self.name, examples)
-            length = self.search.max_target_length
-            flat, target_offsets = framed(tokenizer, texts, length, "targets")
-            # All have one length: a program is compiled for each shape, and sources already have
-            # several.
-            target_ids = np.full((len(examples), length), self.search.pad_id, np.int32)
-            is_target = np.arange(length)[None, :] < np.diff(target_offsets)[:, None]
-            target_ids[is_target] = flat
-            target_arrays["target_ids"] = target_ids
-        return EncodedPairs(
-            ids,
-            offsets,
-            # Segment 1 begins at the end: a source is one text.
-            np.diff(offsets).astype(np.int32),
-            np.arange(len(examples), dtype=np.int64),
-            target_arrays,
-            tokenizer=tokenizer,
+        return encode_pairs(
+            examples,
+            tokenizer,
+            max_seq_length,
+            self.search.max_target_length if targets else 0,
+            name=self.name,
         )
 
     def predict(
@@ -247,7 +233,7 @@ class Seq2Seq:
         Both count case. If the tokenizer cannot produce upper case, there are also those that do
         not. Raises `UserError` if sacrebleu is not installed.
         """
-        references = _targets(self.name, examples)
+        references = targets_of(examples, self.name)
         return {metric.name: metric.value(predictions, references) for metric in self.text_metrics}
 
     def _target_ids(self, batch: Batch) -> Array:
@@ -276,12 +262,29 @@ class Seq2Seq:
         return ids[1:end]
 
 
-def _targets(name: str, examples: Sequence[PairExample]) -> list[str]:
-    for example in examples:
-        check(
-            example.target is not None,
-            where=f"task {name}: example {example.id}",
-            found="no target",
-            expected="one",
-        )
-    return [example.target or "" for example in examples]
+def make_task(
+    name: str,
+    tokenizer: Tokenizer,
+    *,
+    max_target_length: int = 64,
+    beam_size: int = 4,
+    length_penalty: float = 0.6,
+    label_smoothing: float = 0.0,
+    bleu_tokenizer: str = DEFAULT_TOKENIZER,
+) -> Seq2Seq:
+    """Return the task for this tokenizer.
+
+    The defaults of beam size and length penalty are those of arXiv 1706.03762, section 6.1. Raises
+    `UserError` if sacrebleu is not installed.
+    """
+    check_installed()  # now, not after the first epoch
+    search = decode.Search(
+        cls_id=tokenizer.cls_id,
+        sep_id=tokenizer.sep_id,
+        pad_id=tokenizer.pad_id,
+        vocab_size=tokenizer.vocab_size,
+        max_target_length=max_target_length,
+        beam_size=beam_size,
+        length_penalty=length_penalty,
+    )
+    return Seq2Seq(name, search, label_smoothing, tokenizer.lowercase, bleu_tokenizer)

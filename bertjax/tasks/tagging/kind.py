@@ -49,6 +49,9 @@ from bertjax.tasks.text_lines import Form
 
 log = logging.getLogger("bertjax")
 
+PARTS_OF_SPEECH = "pos"
+"""The name of a data set whose tags are not of entities."""
+
 
 class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
     """Prediction of a tag for each word, such as named entities or parts of speech."""
@@ -57,7 +60,7 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
     task_classes = (Tagging,)
     metrics = ("f1", "accuracy")
     choosable = (*OF_ENTITIES, *OF_TAGS)
-    data_sets = ("conll2003", "wnut17", "wikiann", "ner", "pos")
+    data_sets = ("conll2003", "wnut17", "wikiann", "ner", PARTS_OF_SPEECH)
     heads = ()  # no pooler: each token's hidden state is tagged
 
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
@@ -82,7 +85,8 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
         Raises `UserError` if `finetune.strict_entities` is set and the tags are not of entities.
         """
         labels = labels_of(examples)
-        is_surprise = form_of(labels) is None and not chooses_accuracy(name, options)
+        over_words = name.lower() == PARTS_OF_SPEECH or chooses_accuracy(name, options)
+        is_surprise = form_of(labels) is None and not over_words
         log.log(logging.WARNING if is_surprise else logging.INFO, describe(name, examples))
         scheme = scheme_of(example.tags or () for example in examples)
         weights: tuple[float, ...] = ()

@@ -111,7 +111,7 @@ KEY = "bert/encoder/layer_1/attention/self/key/kernel"
         (lambda t: t.pop(KEY), f"{KEY}: found no such tensor, expected one of shape [16, 16]"),
         (lambda t: t.update({KEY: np.zeros((16, 8), np.float32)}), f"{KEY}: found shape [16, 8], expected shape [16, 16]"),
         (lambda t: t.update({"bert/extra": np.zeros(3, np.float32)}), "bert/extra: found a tensor of shape [3]"),
-        (lambda t: t.update({KEY: np.zeros((16, 16), np.float64)}), f"{KEY}: found the type float64, expected float32"),
+        (lambda t: t.update({KEY: np.zeros((16, 16), np.int8)}), f"{KEY}: found the type int8, expected one of float32, float16"),
     ],
 )  # fmt: skip
 def test_a_tensor_that_does_not_fit_is_named(tmp_path, change, expected):
@@ -139,6 +139,72 @@ def test_a_model_that_the_original_has_not_is_refused(tmp_path, changes, expecte
     with pytest.raises(UserError, match=expected):
         tensorflow.save(tmp_path / "new", config, bertjax.init(config, jax.random.key(0)))
     assert not (tmp_path / "new").exists()
+
+
+@pytest.fixture
+def exported(tmp_path, whole):
+    for name, content in whole[0].items():
+        (tmp_path / name).write_bytes(content)
+    return tmp_path
+
+
+SHARD = "bert_model.ckpt.data-00000-of-00001"
+
+
+def test_a_file_of_a_checkpoint_that_is_missing_is_named(exported, whole):
+    (exported / SHARD).rename(exported / "bert_model.ckpt.data-00000-of-00002")
+    with pytest.raises(UserError, match="found no bert_model.ckpt.data-00001-of-00002, expected"):
+        tensorflow.load(exported)
+    (exported / SHARD).write_bytes(whole[0][SHARD])  # the other is of an earlier checkpoint
+    assert same(tensorflow.load(exported)[1], whole[1])
+    for file in exported.glob("*.data-*"):
+        file.unlink()
+    with pytest.raises(
+        UserError, match=r"found no bert_model.ckpt.data-\*, expected all the files"
+    ):
+        tensorflow.load(exported)
+    (exported / SHARD).write_bytes(whole[0][SHARD])
+    (exported / "bert_model.ckpt.index").unlink()
+    with pytest.raises(UserError, match=f"found {SHARD} without bert_model.ckpt.index, expected"):
+        tensorflow.load(exported)
+    with pytest.raises(UserError, match="neither a folder nor .*, expected bert_model.ckpt.index"):
+        tensorflow.load(exported / "bert_model.ckpt")
+
+
+@pytest.mark.parametrize("file", ["bert_model.ckpt.index", SHARD, "bert_model.ckpt.meta"])
+def test_any_file_of_a_checkpoint_names_it_and_another_folders_checkpoint_is_not_read(
+    exported, whole, file
+):
+    path = "/elsewhere/model.ckpt-9"
+    (exported / "checkpoint").write_text(f'model_checkpoint_path: "{path}"\n')
+    (exported / "bert_model.ckpt.meta").write_bytes(b"")
+    for source in (exported, exported / file):
+        assert same(tensorflow.load(source)[1], whole[1])
+
+
+@pytest.mark.parametrize(
+    "values, expected",
+    [
+        ({"embedding_size": 8}, "embedding_size: found 8, expected that of hidden_size"),
+        ({"is_decoder": True}, "is_decoder: found True, expected False"),
+        ({"hidden_size": 32}, "found shape [16], expected shape [32]"),
+        (
+            {"num_hidden_layers": 3},
+            "bert/encoder/layer_2/attention/self/key/bias: found no",
+        ),
+        (
+            {"num_hidden_layers": 1},
+            "; `bertjax import` leaves them out with --drop bert/encoder/lay",
+        ),
+        ({"vocab_size": 60}, "found shape [64, 16], expected shape [60, 16]"),
+    ],
+)
+def test_a_configuration_of_another_model_is_named(exported, values, expected):
+    path = exported / "bert_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+    with pytest.raises(UserError) as error:
+        tensorflow.load(exported)
+    assert expected in str(error.value)
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,19 @@ import os
 import pickle
 import struct
 
+import jax.numpy as jnp
+import msgpack
 import numpy as np
 import pytest
+import safetensors.numpy
 from etils import epath
+from flax.serialization import msgpack_serialize
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bertjax.errors import UserError
-from bertjax.interop.checkpoints.weight_files import open_weights, write_safetensors
+from bertjax.interop.checkpoints.safetensors_file import write_safetensors
+from bertjax.interop.checkpoints.weight_files import open_weights
 from tests.interop.damage import damage, damages
 
 TENSORS = {
@@ -137,7 +142,11 @@ def bad_torch_files():
     yield "a number for a name", {3: torch.zeros(2)}, "expected tensors by name"
     yield "no tensor", {"a": "text"}, "a: found a str, expected a dense tensor"
     yield "sparse", {"a": torch.eye(3).to_sparse()}, "a: found a Tensor, expected a dense tensor"
-    yield "integers", {"a": torch.zeros(2, dtype=torch.int64)}, "a: found the type torch.int64"
+    yield (
+        "integers",
+        {"a": torch.zeros(2, dtype=torch.int64)},
+        "a: found the type int64, expected one of float32",
+    )
     wide = torch.zeros(1).as_strided((10**6, 10**6), (0, 0))
     yield "4 TB made of 4 bytes", {"a": wide}, "a: found 4 bytes for the shape [1000000, 1000000]"
 
@@ -149,6 +158,57 @@ def test_a_pytorch_file_of_something_else_is_named(tmp_path):
         with pytest.raises(UserError) as error:
             read_all(tmp_path)
         assert expected in str(error.value), what
+
+
+FLOATS = ["float32", "float16", "bfloat16", "float64"]
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_floats_in_msgpack_become_float32(tmp_path, dtype):
+    tensors = {"a": {"kernel": jnp.array([[0.1, -3.0]]).astype(dtype)}}
+    if dtype == "float64":  # jax has none by default
+        tensors = {"a": {"kernel": np.array([[0.1, -3.0]])}}
+    (tmp_path / "flax_model.msgpack").write_bytes(msgpack_serialize(tensors))
+    (array,) = read_all(tmp_path).values()
+    assert array.dtype == np.float32
+    assert np.array_equal(array, np.asarray(tensors["a"]["kernel"]).astype(np.float32))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float8_e4m3fn"])
+def test_quantized_weights_in_msgpack_are_named(tmp_path, dtype):
+    content = msgpack_serialize({"a": np.ones(3, jnp.dtype(dtype))})
+    (tmp_path / "flax_model.msgpack").write_bytes(content)
+    with pytest.raises(UserError, match=f"a: found the type {dtype}, expected one of float32"):
+        read_all(tmp_path)
+
+
+OTHER_MSGPACK = {
+    "cut": (msgpack_serialize({"a": np.ones(99)})[:-40], "found no whole msgpack file of Flax"),
+    "a list": (msgpack.packb([1, 2]), "found a list, expected tensors by name"),
+    "a number": (msgpack.packb({"a": {"b": 3}}), "a/b: found a int, expected an array of numbers"),
+    "texts": (msgpack.packb({"a": "text"}), "a: found a str, expected an array of numbers"),
+    "names that are numbers": (msgpack.packb({7: b"x"}), "found no whole msgpack file of Flax"),
+    "complex": (msgpack_serialize({"a": np.ones(3, np.complex64)}), "a: found the type complex64"),
+    "booleans": (msgpack_serialize({"a": np.ones(3, bool)}), "a: found a ndarray, expected an"),
+}
+
+
+@pytest.mark.parametrize("what", OTHER_MSGPACK)
+def test_a_msgpack_file_of_something_else_is_named(tmp_path, what):
+    content, expected = OTHER_MSGPACK[what]
+    (tmp_path / "flax_model.msgpack").write_bytes(content)
+    with pytest.raises(UserError) as error:
+        read_all(tmp_path)
+    assert f"flax_model.msgpack: {expected}" in str(error.value)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_floats_in_safetensors_become_float32(tmp_path, dtype):
+    array = np.array([[0.1, -3.0]]).astype(jnp.bfloat16 if dtype == "bfloat16" else dtype)
+    safetensors.numpy.save_file({"a": array}, tmp_path / "model.safetensors")
+    read = read_all(tmp_path)["a"]
+    assert read.dtype == np.float32
+    assert np.array_equal(read, array.astype(np.float32))
 
 
 def originals(tmp_path_factory):

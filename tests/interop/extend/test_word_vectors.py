@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertjax.errors import UserError
-from bertjax.interop.extend import word_vectors
+from bertjax.interop.extend import word_vector_files
 from bertjax.interop.extend.word_vectors import read_word_vectors
 
 KINDS = ("glove", "word2vec", "word2vec-binary")
@@ -151,7 +151,7 @@ def test_memory_goes_with_what_is_wanted(tmp_path, kind):
 
 
 def test_progress_counts_the_entries(tmp_path, monkeypatch):
-    monkeypatch.setattr(word_vectors, "REPORT_EVERY", 2)
+    monkeypatch.setattr(word_vector_files, "REPORT_EVERY", 2)
     for kind, total in (("glove", 0), ("word2vec", 4), ("word2vec-binary", 4)):
         seen = []
         read_word_vectors(
@@ -189,7 +189,7 @@ def text(content, **changes):
     (text(content_of("word2vec-binary", TABLE, count=3)), r"vectors.txt: found bytes after entry 3, expected the end"),
     (text(content_of("word2vec-binary", [("cat", [1, np.inf, 3])])), r"entry 1: found \[inf\] as a float32, expected finite"),
     (text(b"2 3\n" + b"\x00" * 10_000), r"entry 1: found no space in 4,096 bytes, expected a word, a space"),
-    (text(b"x" * (word_vectors.MAX_LINE_BYTES + 1)), r"line 1: found no end of the line, expected 1,052,672 bytes at most"),
+    (text(b"x" * (word_vector_files.MAX_LINE_BYTES + 1)), r"line 1: found no end of the line, expected 1,052,672 bytes at most"),
     (text(gzip.compress(b"the 1 2 3\n" * 99)[:-12]), r"vectors.txt: cannot be read as word vectors"),
     (text(b"\x1f\x8b not gzip"), r"vectors.txt: cannot be read as word vectors"),
     (text(gzip.compress(b"the 1 2 3\n") + b"rest"), r"vectors.txt: cannot be read as word vectors"),

@@ -165,6 +165,23 @@ def test_a_column_of_parquet_with_a_missing_number_is_one_of_whole_numbers(
     assert [e.label for e in examples] == labels
 
 
+def test_glue_as_the_hub_has_it_is_read_with_the_names_of_its_classes(tmp_path):
+    names = {"names": ["entailment", "not_entailment"], "_type": "ClassLabel"}
+    metadata = {"huggingface": json.dumps({"info": {"features": {"label": names}}})}
+    for split, labels in (("train", [1, 0]), ("validation", [0, 0]), ("test", [-1, -1])):
+        columns = {"sentence1": ["a", "b"], "sentence2": ["c", "d"], "label": labels, "idx": [7, 8]}
+        table = pa.table(columns).replace_schema_metadata(metadata)
+        parquet.write_table(table, tmp_path / f"{split}-00000-of-00001.parquet")
+    source, rte = DataLocation(str(tmp_path)), glue_task("rte")
+    assert read_examples(source, "train", task=rte) == [
+        TextExample("7", "a", "c", "not_entailment"),
+        TextExample("8", "b", "d", "entailment"),
+    ]
+    assert [e.label for e in read_examples(source, "validation", task=rte)] == ["entailment"] * 2
+    unlabelled = read_examples(source, "test", task=rte, unlabelled=True)
+    assert [e.label for e in unlabelled] == [None, None]
+
+
 def test_lists_of_parquet_are_labels_by_place_and_by_name(tmp_path):
     table = pa.table({"text": ["a", "b"], "label": [[0, 1, 1], [0, 0, 0]], "l": [["x"], []]})
     parquet.write_table(table, tmp_path / "train.parquet")

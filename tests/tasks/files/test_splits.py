@@ -102,7 +102,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from bertjax.errors import UserError
 from bertjax.tasks.classification.glue import glue_task
-from bertjax.tasks.files.splits import Source, has_split, read_rows
+from bertjax.tasks.files.splits import DataLocation, has_split, read_rows
 from bertjax.tasks.classification.examples import read_examples
 
 
@@ -135,7 +135,7 @@ def show(function):
 
 
 TinyPairs(data_dir=os.environ["TFDS_DATA_DIR"]).download_and_prepare()
-source = Source("tfds:tiny_pairs", {"validation": ("train[2:]", "test")})
+source = DataLocation("tfds:tiny_pairs", {"validation": ("train[2:]", "test")})
 show(lambda: sorted((dict(row.values) for row in read_rows(source, "train")), key=lambda row: row["idx"])[:2])
 show(lambda: [e.label for e in read_examples(source, "test", task=glue_task("rte"), unlabelled=True)])
 show(lambda: len(list(read_rows(source, "validation"))))

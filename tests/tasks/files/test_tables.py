@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertjax.errors import UserError
-from bertjax.tasks.files.tables import read_table
+from bertjax.tasks.files.tables import has_named_fields, read_table
 
 pytestmark = pytest.mark.quick
 
@@ -152,3 +152,10 @@ def test_ragged_lines_are_counted_where_that_is_asked_for(tmp_path):
     ragged = Counter()
     assert values(path, (), (), ragged) == [{"a": "1", "b": "2"}]
     assert ragged == {str(path): 2}
+
+
+@pytest.mark.parametrize("name,named", [
+    ("a.json", True), ("a.JSONL.gz", True), ("a.parquet", True), ("a.tsv", False), ("a.conll", False), ("json", False),
+])  # fmt: skip
+def test_the_ending_tells_whether_rows_name_their_fields(tmp_path, name, named):
+    assert has_named_fields(tmp_path / name) == named

@@ -195,11 +195,12 @@ def test_no_answer_is_right_where_there_is_none_by_every_rule():
 
 
 @pytest.mark.parametrize("option,name,rule", [
-    ("auto", "squad", "squad"),
-    ("auto", "SQuAD_v2", "squad"),
+    ("auto", "squad", None),
+    ("auto", "SQuAD_v2", None),
     ("auto", "cmrc2018", "cmrc2018"),
     ("auto", "CMRC2018-small", "cmrc2018"),
     ("auto", "drcd", "cmrc2018"),
+    ("auto", "my_cmrc2018", "cmrc2018"),
     ("auto", "korquad", "korquad"),
     ("auto", "mlqa_zh", "mlqa_zh"),
     ("auto", "MLQA-de-en", "mlqa_de"),
@@ -219,7 +220,7 @@ def test_a_rule_is_chosen_by_the_option_or_else_by_the_name(option, name, rule):
 def test_a_set_in_two_languages_is_compared_by_the_rule_of_each_question():
     rules = rules_of_texts(["A city.", "北京是首都。", "北京是首都。"])
     assert [rule.name for rule in rules] == ["squad", "mlqa_zh", "mlqa_zh"]
-    assert described(rules) == "mlqa_zh (2 questions), squad (1 questions)"
+    assert described(rules) == "mlqa_zh (2 of 3 questions), squad (1 of 3 questions)"
     assert described(rules[1:]) == "mlqa_zh"
 
 

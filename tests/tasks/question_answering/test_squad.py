@@ -269,6 +269,27 @@ def test_what_is_wrong_in_a_table_is_named_with_its_line(tmp_path, change, messa
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("form", ["squad", "jsonl"])
+def test_a_file_in_another_encoding_is_read_by_its_name(tmp_path, form):
+    context = "Die Stadt Köln."
+    if form == "squad":
+        path = squad(tmp_path, question(0, ("Köln", 10)), context=context)
+    else:
+        path = write_rows(tmp_path, "jsonl", [row(0, ["Köln"], [10]) | {"context": context}])
+    content = json.dumps(json.loads(path.read_text("utf-8-sig")), ensure_ascii=False)
+    path.write_text(content, "latin-1")
+    with pytest.raises(UserError, match="the byte 0xf6, which is not UTF-8"):
+        read_questions(path, training=True)
+    (example,) = read_questions(path, training=True, encoding="latin-1")
+    assert (example.context, example.answers) == (context, (("Köln", 10),))
+
+
+def test_answers_in_the_form_of_datasets_are_read_in_squads_form_too(tmp_path):
+    answers = {"text": ["1895"], "answer_start": [27]}
+    path = squad(tmp_path, {"id": "a", "question": "?", "answers": answers})
+    assert read_questions(path, training=True)[0].answers == (("1895", 27),)
+
+
 def test_one_answer_of_a_row_needs_no_lists(tmp_path):
     path = write_rows(tmp_path, "jsonl", [row(0, "1895", 27)])
     assert read_questions(path, training=True)[0].answers == (("1895", 27),)

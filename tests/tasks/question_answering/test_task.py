@@ -54,6 +54,17 @@ def test_the_loss_is_the_mean_cross_entropy_of_start_and_end_over_the_rows_own_i
     )
 
 
+def test_a_row_whose_answer_is_not_known_is_left_out_as_if_it_were_not_there():
+    batch = batch_of(rng := np.random.default_rng(2))
+    scores = jnp.asarray(rng.standard_normal((3, 12, 2)), jnp.float32)
+    batch["start_positions"][1] = batch["end_positions"][1] = -1
+    without = {name: values[[0, 2]] for name, values in batch.items()}
+    sums, expected = TASK.sums(scores, batch), TASK.sums(scores[jnp.array([0, 2])], without)
+    for name, value in expected.items():
+        np.testing.assert_allclose(sums[name], value, rtol=1e-6)
+    assert float(TASK.count(batch)) == float(sums["count"]) == 2
+
+
 def test_a_row_of_no_weight_adds_nothing_to_the_sums_and_the_gradient():
     batch = batch_of(rng := np.random.default_rng(1))
     scores = jnp.asarray(rng.standard_normal((3, 12, 2)), jnp.float32)

@@ -18,8 +18,7 @@ from bertjax.parallel import rules
 from bertjax.parallel.mesh import make_mesh
 from bertjax.tasks.examples import PairExample
 from bertjax.tasks.metric_table import Scale
-from bertjax.tasks.seq2seq.make_task import make_task
-from bertjax.tasks.seq2seq.task import Seq2Seq
+from bertjax.tasks.seq2seq.task import Seq2Seq, make_task
 from tests.factory import SMALL_MODEL
 from tests.tasks.seq2seq.cases import (
     CLS,

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from bertjax.config import FinetuneConfig
 from bertjax.errors import UserError
@@ -88,3 +90,54 @@ def test_the_cases_are_read(shared_data):
         ("I-PER", "E-PER"),
     ]
     assert read(folder / "tags_as_numbers", label_names=NAMES) == EXPECTED[:2]
+
+
+word = st.text("ab1#海ñ-/_.\u00a0", min_size=1, max_size=4).filter(lambda text: text.strip())
+tag = st.sampled_from(["O", "B-PER", "I-PER-SUB", "B-LOC"])
+drawn = st.lists(st.lists(st.tuples(word, tag), min_size=1, max_size=5), min_size=1, max_size=4)
+
+
+def in_conll_u(sentence, tag_column):
+    """Lines with a comment, a range, an empty node and other columns between the words."""
+    lines = ["# text = x", "1-2\tab" + "\t_" * 8, "0.1\tx" + "\t_" * 8]
+    for number, (own_word, own_tag) in enumerate(sentence, 1):
+        fields = [str(number), own_word, *"cdefghij"]
+        fields[tag_column] = own_tag
+        lines.append("\t".join(fields))
+    return lines
+
+
+FORMATS = {
+    "a.txt": lambda sentence: [f"{w} {t}" for w, t in sentence],
+    "b.tsv": lambda sentence: [f"{w}\tNN\tB-NP\t{t}" for w, t in sentence],
+    "c.conllu": lambda sentence: in_conll_u(sentence, 3),
+    "d.tsv": lambda sentence: [f"{n}\t{w}\tx\t{t}" for n, (w, t) in enumerate(sentence, 1)],
+}
+
+
+@given(drawn, st.sampled_from(["\n", "\r\n"]), st.booleans())
+def test_all_formats_have_the_same_sentences(tmp_path_factory, sentences, end, is_marked):
+    # The numbers of words are told by a sentence of two words, and by words that are no numbers.
+    assume(any(len(sentence) > 1 for sentence in sentences))
+    assume(not all(own.isdecimal() for sentence in sentences for own, _ in sentence))
+    folder = tmp_path_factory.mktemp("formats")
+    expected = []
+    for sentence in sentences:
+        expected += [tuple(own for own, _ in sentence), tuple(own for _, own in sentence)]
+    for name, lines_of in FORMATS.items():
+        content = (end + end).join(end.join(lines_of(sentence)) for sentence in sentences)
+        (folder / name).write_bytes(("\ufeff" * is_marked + content).encode())
+        assert read(folder, "validation", validation_files=(name,)) == expected
+    rows = [
+        {"tokens": [own for own, _ in sentence], "ner_tags": [own for _, own in sentence]}
+        for sentence in sentences
+    ]
+    (folder / "e.json").write_text(json.dumps(rows))
+    (folder / "f.jsonl").write_text(end.join(map(json.dumps, rows)))
+    for name in ("e.json", "f.jsonl"):
+        assert read(folder, "validation", validation_files=(name,)) == expected
+    other = (end + end).join(end.join(in_conll_u(sentence, 7)) for sentence in sentences)
+    (folder / "g.conllu").write_bytes(other.encode())
+    for column in ("7", "deprel"):
+        options = {"validation_files": ("g.conllu",), "label_column": column}
+        assert read(folder, "validation", **options) == expected

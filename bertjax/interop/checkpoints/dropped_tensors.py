@@ -1,0 +1,67 @@
+"""Tensors that the user leaves out of an import, all but the encoder's."""
+
+import dataclasses
+from collections.abc import Collection, Iterator, Sequence
+
+from flax.traverse_util import flatten_dict
+
+from bertjax.config import ModelConfig
+from bertjax.errors import check, mismatch
+from bertjax.interop.checkpoints.drop_patterns import select
+from bertjax.interop.checkpoints.tensor_mapping import Tensors, has_prefix, parts_of
+from bertjax.interop.checkpoints.tensor_names import Dialect
+from bertjax.model import functional
+
+
+def drop_tensors(
+    config: ModelConfig, dialect: Dialect, tensors: Tensors, patterns: Sequence[str]
+) -> Tensors:
+    """Return `tensors` without those that one of `patterns` selects (`drop_patterns.select`).
+
+    Raises `UserError` for a pattern that selects nothing, because it is probably misspelled, and
+    for one that selects a parameter of the encoder of `config`.
+    """
+    if not patterns:
+        return tensors
+    encoder = set(_encoder_names(config, dialect, tensors))
+    shapes = dict(tensors.shapes)
+    for pattern in patterns:
+        where = f"{tensors.where}: --drop {pattern}"
+        selected = select(tensors.shapes, pattern)
+        if not selected:
+            raise mismatch(
+                where=where,
+                found="no tensor of such a name",
+                expected="the beginning or the ending of one, or a pattern with *"
+                + _hint(pattern, tensors, encoder),
+            )
+        needed = [name for name in selected if name in encoder]
+        check(
+            not needed,
+            where=where,
+            found=f"{needed[0] if needed else None} (it selects {len(selected)} tensors)",
+            expected="only tensors that the encoder does not need",
+        )
+        for name in selected:
+            shapes.pop(name, None)  # an earlier pattern may have selected it too
+    return tensors._replace(shapes=shapes)
+
+
+def _hint(pattern: str, tensors: Tensors, encoder: Collection[str]) -> str:
+    """Return a note about the pattern with wildcards, if names have `pattern` in their middle."""
+    anywhere = f"*{pattern}*"
+    selected = select(tensors.shapes, anywhere)
+    if not selected or not set(selected).isdisjoint(encoder):
+        return ""
+    return f"; '{anywhere}' selects {len(selected)}, such as {selected[0]}"
+
+
+def _encoder_names(config: ModelConfig, dialect: Dialect, tensors: Tensors) -> Iterator[str]:
+    """Yield the names of the encoder's parameters that `tensors` has."""
+    prefixed = has_prefix(tensors, dialect)
+    encoder = dataclasses.replace(config, heads=())
+    for path, leaf in flatten_dict(functional.shapes(encoder), sep="/").items():
+        for part in parts_of(path, leaf.shape, dialect, prefixed):
+            if part.name not in tensors.shapes:
+                break  # an untrusted configuration may claim any number of layers
+            yield part.name
