@@ -27,7 +27,7 @@ from bertjax.tasks.multiple_choice.task import Choice, ChoicePrediction
 from bertjax.tasks.question_answering.answers import SpanPrediction
 from bertjax.tasks.question_answering.task import Spans
 from bertjax.tasks.registry import kind_of
-from bertjax.tasks.seq2seq.make_task import make_task
+from bertjax.tasks.seq2seq.task import make_task
 from bertjax.tasks.tagging.task import Tagging
 from bertjax.tasks.text_lines import columns_of, one_line_cell
 from tests.tasks.tiny import TOKENIZER, write_table
