@@ -1,6 +1,7 @@
 """`evaluate` and `predict` as a program calls them."""
 
 import contextlib
+import re
 
 import numpy as np
 import pytest
@@ -79,3 +80,13 @@ def test_lines_of_text_are_predicted_as_in_a_file(library, tmp_path):
         bertjax.predict_texts("runs/finetuned", ["the cat\tthe dog"])
     with pytest.raises(UserError, match="task: found bad, expected one of good"):
         bertjax.predict_texts("runs/finetuned", ["the cat"], task="bad")
+
+
+@pytest.mark.parametrize("run,evaluated", [
+    ("tiny", "the held-out evaluation"),
+    ("finetuned", "the predictions of good"),
+])  # fmt: skip
+def test_the_log_of_a_run_says_what_is_compiled_before_it_is(library, run, evaluated):
+    text = (library / "runs" / run / "log.txt").read_text()
+    assert text.index("compiling the train step") < text.index("INFO step ")
+    assert re.findall(r"compiling ([^:]+)", text) == ["the train step", evaluated]

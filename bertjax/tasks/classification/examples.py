@@ -16,7 +16,7 @@ from bertjax.tasks.classification.label_lists import ListedClasses
 from bertjax.tasks.classification.labels import LabelParser, LabelType, label_parser
 from bertjax.tasks.examples import TextExample
 from bertjax.tasks.files.row import TableRow, listed
-from bertjax.tasks.files.splits import DataLocation, read_rows
+from bertjax.tasks.files.splits import PYTHON_DOCS, DataLocation, read_rows
 
 TEXT_COLUMNS = (("sentence1", "sentence2"), ("sentence",), ("text",))
 """Default columns of the texts: the first of these that the table has."""
@@ -179,7 +179,9 @@ def text_columns_of(
         return tuple(given)
     if task is not None:
         return task.texts
-    # TFDS would be loaded, which takes longer than the prediction.
+    # To read these takes longer than the prediction: 5 s for the documentation of Python.
+    if location.path == PYTHON_DOCS:
+        return ("text",)
     if location.is_tfds:
         return ()
     try:
