@@ -190,8 +190,9 @@ def encode(
     if "position_ids" not in batch:
         length = jnp.shape(batch["input_ids"])[-1]
         check(
-            # JAX raises nothing for a position outside of the table: its vector would be NaN.
-            length <= config.max_length,
+            # JAX raises nothing for a position outside of the table: its vector would be NaN. In an
+            # exported program the length may be a symbol.
+            not isinstance(length, int) or length <= config.max_length,
             where="input_ids",
             found=f"rows of {length} ids",
             expected=f"at most {config.max_length}, the model's positions",
