@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -95,6 +96,14 @@ def _check(command: PredictCommand, texts: Sequence[str]) -> None:
         found="both",
         expected="one of them",
     )
+    for text in texts:
+        check(
+            # The name would get an answer like any text, one that means nothing.
+            not (os.path.splitext(text)[1] and os.path.isfile(text)),
+            where=text,
+            found="the name of a file",
+            expected="a text; --text-file has the file of texts",
+        )
     defaults = PredictCommand()
     for name in ("output_dir", "split"):
         value = getattr(command, name)

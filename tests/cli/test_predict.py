@@ -88,3 +88,13 @@ def test_mistakes_are_named_in_one_line(run, capsys, monkeypatch, words, content
     assert (status, lines) == (2, [])
     assert errors.startswith(f"bertjax: {message}")
     assert errors.count("\n") == 1
+
+
+def test_a_file_that_is_given_as_a_text_is_not_answered(run, tmp_path, capsys):
+    path = tmp_path / "texts.txt"
+    words = run, str(path), "a\0b", "x" * 5000, "--task", "good"
+    assert predicted(capsys, *words)[0] == 0
+    path.write_text("the cat\n")
+    status, lines, errors = predicted(capsys, *words)
+    assert (status, lines) == (2, [])
+    assert f"{path}: found the name of a file, expected a text; --text-file has" in errors
