@@ -253,3 +253,10 @@ def test_what_the_vectors_lack_of_an_imported_model_is_said_in_one_line(model, c
         f"{model.run_dir}: vectors without what sentence-transformers does in this model: "
         "pooling cls, lower case"
     ]
+
+
+def test_letters_of_one_string_are_not_taken_for_texts(model):
+    with pytest.raises(UserError, match="texts: found one text, 'abc', expected a list of texts"):
+        features.embed(model, "abc")
+    with pytest.raises(UserError, match=r"texts\[1\]: found None, a NoneType, expected a text"):
+        features.embed(model, ["cat", None])
