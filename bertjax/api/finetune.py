@@ -18,6 +18,7 @@ from bertjax.finetuning import sweep as sweeping
 from bertjax.finetuning.baseline import warn_of_baseline
 from bertjax.finetuning.evaluate_checkpoint import evaluate_finished
 from bertjax.finetuning.finetune import Prepared
+from bertjax.finetuning.signatures import log_signatures
 from bertjax.finetuning.sweep_grid import Grid, Result, cells
 from bertjax.interop.import_model import (
     ExternalModel,
@@ -130,6 +131,7 @@ def finetune(
     del external  # the parameters are on the disk, and training needs the memory
     resolved = tuning.resolve(checked.config, checked.prepared, checked.heads)
     with log_to_file(run_dir, earlier) if first else nullcontext():
+        log_signatures(checked.prepared.opened, checked.prepared.validation)
         outcome = tuning.finetune(
             resolved,
             run_dir,
@@ -195,6 +197,7 @@ def sweep(
     _write_start(checked, external, run_dir)
     del external  # the parameters are on the disk, and training needs the memory
     with log_to_file(run_dir, earlier):
+        log_signatures(checked.prepared.opened, checked.prepared.validation)
         swept = sweeping.sweep(
             checked.config,
             grid,

@@ -83,6 +83,25 @@ class FinetuneConfig:
     """Spans: maximum length of an answer in tokens."""
     n_best_size: int = 20
     """Spans: number of best answers that are kept for each window and written to the file."""
+    answer_rule: Literal[
+        "auto",
+        "squad",
+        "cmrc2018",
+        "mlqa_ar",
+        "mlqa_de",
+        "mlqa_en",
+        "mlqa_es",
+        "mlqa_hi",
+        "mlqa_vi",
+        "mlqa_zh",
+        "korquad",
+        "characters",
+    ] = "auto"
+    """Spans: rule that compares answers, after the official script of a data set.
+    auto: that of the data set that the task's name has in it (cmrc2018, drcd, mlqa_zh, korquad);
+    or else, for each question by its paragraph, mlqa_zh in Chinese, characters in other
+    scripts without spaces, squad in all others.
+    """
     max_target_length: int = 64
     """Sequence to sequence: maximum length of a target in tokens, special tokens included."""
     decoder_from: str = ""
@@ -91,6 +110,10 @@ class FinetuneConfig:
     """
     beam_size: int = 4
     """Sequence to sequence: number of beams of the search; 1: greedy decoding."""
+    bleu_tokenizer: Literal["auto", "13a", "intl", "zh", "char"] = "auto"
+    """Sequence to sequence: what divides texts into the words of BLEU, by its name in sacrebleu.
+    auto: zh for targets in Chinese, char in other scripts without spaces, 13a for all others.
+    """
     # The lengths are closer together in the range of most sentences. More of them would save
     # little padding, and the compilation for each length takes seconds.
     length_buckets: tuple[int, ...] = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)

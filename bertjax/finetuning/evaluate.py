@@ -16,7 +16,9 @@ from bertjax.config import Config
 from bertjax.finetuning.batches import BatchShape, eval_batches, item_lengths
 from bertjax.finetuning.objective import TaskObjective
 from bertjax.model.functional import Params
+from bertjax.number_text import unsigned_zero
 from bertjax.parallel import rules
+from bertjax.parallel.announce import announce_compilation
 from bertjax.parallel.hosts import global_batch, process_row_indices
 from bertjax.tasks.task import EncodedExamples, Task
 from bertjax.types import Batch
@@ -93,7 +95,8 @@ def evaluate_split(
     predictions = task.predict(outputs, encoded, split.examples)
     if not labelled:
         return Evaluated(predictions, {})
-    figures = dict(task.figures(predictions, split.examples))
+    values = task.figures(predictions, split.examples)
+    figures = {name: unsigned_zero(value) for name, value in values.items()}
     # If the split has no targets there is no loss: it would be 0 / 0.
     if totals.get("count"):
         figures["loss"] = totals["loss"] / totals["count"]
@@ -107,6 +110,7 @@ def _eval_step(
 ) -> Callable[[Params, Batch], Any]:
     """Return the compiled function (params, batch) -> (sums, outputs); all processes get both."""
     task, layout = objective.by_name[name], rules.MeshLayout(mesh)
+    announce_compilation(f"the predictions of {name}")
 
     def step(params: Params, batch: Batch) -> tuple[dict[str, Any], Any]:
         batch = objective.prepare(batch)
@@ -167,20 +171,26 @@ def named_figures(
     is_multitask = len(tasks) > 1
     named: dict[str, float] = {}
     for (task, split), figures in by_split.items():
-        parts = [task, split] if is_multitask else [split]
-        suffix = "-".join(part for part in parts if part)
         for name, value in figures.items():
-            named[f"{name}/{suffix}" if suffix else name] = value
+            named[figure_name(name, task, split, is_multitask)] = value
     scores, losses = [], []
     for each in tasks:
         own = by_split[each.name, ""]
         scores.append(each.metric_scale.score(own[each.metric]))
         if "loss" in own:
             losses.append(own["loss"])
-    named["score"] = float(np.mean(scores))
+    # An error of 0 gives the score -0.0.
+    named["score"] = unsigned_zero(float(np.mean(scores)))
     if is_multitask and len(losses) == len(tasks):
         named["loss"] = float(np.mean(losses))
     return named
+
+
+def figure_name(metric: str, task: str, split: str, is_multitask: bool) -> str:
+    """Return the name of a split's figure among those of all splits; see `named_figures`."""
+    parts = [task, split] if is_multitask else [split]
+    suffix = "-".join(part for part in parts if part)
+    return f"{metric}/{suffix}" if suffix else metric
 
 
 def task_evaluator(

@@ -63,7 +63,7 @@ def test_a_task_is_known_by_its_name_or_its_kind(text, name, kind, place):
 
 @pytest.mark.parametrize("tasks,expected", [
     (("mine=x",), "finetune.tasks: found mine=x, expected one of the names cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, "
-     "wnli, conll2003, wnut17, wikiann, ner, pos, squad, squad_v2, xquad, swag, codah; or NAME:KIND=PLACE with a KIND "
+     "wnli, conll2003, wnut17, wikiann, ner, pos, squad, squad_v2, xquad, cmrc2018, drcd, mlqa, korquad, swag, codah; or NAME:KIND=PLACE with a KIND "
      "of classification, tagging, spans, choice, seq2seq"),
     (("mine:parsing=x",), "finetune.tasks: found mine:parsing=x, expected one of the names"),
     (("mine:Tagging=x",), "finetune.tasks: found mine:Tagging=x, expected one of the names"),

@@ -12,6 +12,7 @@ from etils import epath
 
 from bertjax.config import Config
 from bertjax.errors import UserError
+from bertjax.number_text import number_text
 from bertjax.parallel import hosts
 from bertjax.training.logs.metrics_log import MetricsLog
 from bertjax.training.optimization.batch_schedule import SCALE, BatchSchedule
@@ -147,7 +148,7 @@ class StepLog:
 def format_metrics(values: Mapping[str, Any]) -> str:
     """Return the metrics of an entry as one line of the log."""
     return ", ".join(
-        f"{name} {value:.4g}"
+        f"{name} {number_text(value, '.4g')}"
         for name, value in values.items()
         if isinstance(value, float) and name != "step"
     )
