@@ -165,7 +165,8 @@ def quiet_libraries() -> None:
     import absl.logging
 
     # The error of one failed task is reported; Orbax would also log all other failed tasks.
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    for logger in ("asyncio", "concurrent.futures"):
+        logging.getLogger(logger).setLevel(logging.CRITICAL)
     absl.logging.set_verbosity(absl.logging.FATAL)
     absl.logging.set_stderrthreshold("fatal")
     # Where stdout is no terminal Python keeps lines back until a block is full.

@@ -27,7 +27,6 @@ from bertjax.tasks.registry import OpenedTask, kind_of
 from bertjax.tasks.task import EncodedExamples, Task
 from bertjax.training import checkpoint
 from bertjax.training.batch_source import BatchSource
-from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.loop import Outcome, train
 from bertjax.types import Batch
 
@@ -260,7 +259,7 @@ def choose_thresholds(run_dir: epath.Path, assessed: Assessed) -> bool:
 
 
 def write_result(
-    config: Config, run_dir: epath.Path, step: int, prepared: Prepared
+    config: Config, run_dir: epath.Path, outcome: Outcome, prepared: Prepared
 ) -> dict[str, Any]:
     """Select a checkpoint, and name it in `result.json`; return what was written.
 
@@ -268,10 +267,8 @@ def write_result(
     one. `result.json` has its `step`, the `figures` on the validation sets at that step, and the
     number of `evaluations`.
     """
-    evaluations = []
-    for entry in read_entries(run_dir):
-        if entry["split"] == "validation" and entry["step"] <= step:
-            evaluations.append(entry)
+    # Not read from `metrics.jsonl`, which need not be there.
+    evaluations = outcome.evaluations
     folder = run_dir / checkpoint.FOLDER
     # `train.keep_checkpoints` has removed the folders of other evaluations.
     kept = [entry for entry in evaluations if (folder / str(entry["step"])).exists()]

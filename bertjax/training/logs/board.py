@@ -48,10 +48,12 @@ class Board:
 def _first_records(step: int) -> bytes:
     from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-    version = Event(wall_time=time.time(), file_version="brain.Event:2")
+    now = time.time()
+    version = Event(wall_time=now, file_version="brain.Event:2")
     # A resumed run writes steps again that were written before: TensorBoard hides the old ones.
     start = SessionLog(status=SessionLog.START)
-    return _record(version) + _record(Event(wall_time=time.time(), step=step + 1, session_log=start))
+    restart = Event(wall_time=now, step=step + 1, session_log=start)
+    return _record(version) + _record(restart)
 
 
 def _records_of(entries: Iterable[Mapping[str, Any]]) -> list[bytes]:

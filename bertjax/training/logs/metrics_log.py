@@ -9,6 +9,7 @@ from typing import Any
 
 from etils import epath
 
+from bertjax.storage import read_errors
 from bertjax.training.logs.board import Board
 from bertjax.training.logs.side_file import AppendedFile, to_lines
 
@@ -18,11 +19,16 @@ FILE = "metrics.jsonl"
 
 
 def read_entries(run_dir: epath.Path) -> list[dict[str, Any]]:
-    """Return the entries of a run's `metrics.jsonl`, without a last line that a kill cut short."""
+    """Return the entries of a run's `metrics.jsonl`, without a last line that a kill cut short.
+
+    Raises `UserError` if the file cannot be read.
+    """
     path = run_dir / FILE
     if not path.exists():
         return []
-    lines = path.read_text().split("\n")[:-1]  # what follows the last line's end is not complete
+    with read_errors(str(path), "", bytes):
+        text = path.read_text()
+    lines = text.split("\n")[:-1]  # what follows the last line's end is not complete
     return [json.loads(line) for line in lines]
 
 
