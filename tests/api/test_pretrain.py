@@ -60,6 +60,40 @@ def test_a_mesh_or_a_batch_that_does_not_fit_leaves_no_run_behind(library, chang
     assert not (library / "runs" / "misfit").exists()
 
 
+def put_obstacles(run):
+    """Let none of the files that watch a run be written, to root neither."""
+    (run / "log.txt").mkdir(parents=True)
+    (run / "tensorboard").write_text("")
+    for name in ("metrics.jsonl", "report.html"):
+        (run / f"{name}.unfinished" / "full").mkdir(parents=True)
+
+
+def remove_obstacles(run):
+    (run / "log.txt").rmdir()
+    (run / "tensorboard").unlink()
+    for name in ("metrics.jsonl", "report.html"):
+        (run / f"{name}.unfinished" / "full").rmdir()
+        (run / f"{name}.unfinished").rmdir()
+
+
+def test_a_run_of_which_nothing_but_checkpoints_can_be_written_is_trained(library, caplog):
+    """It says so once a file, and the next start says what is missing and has the same metrics."""
+    run, config = library / "runs" / "unwatched", bertjax.load_config("tiny.py")
+    put_obstacles(run)
+    result = bertjax.train(config, run)
+    assert (result.step, result.stopped) == (2, False)
+    assert result.metrics == bertjax.train(config, "runs/tiny").metrics
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    names = [re.search(r"unwatched/([a-z]+)\S*: cannot be written \(", text)[1] for text in said]
+    assert sorted(names) == ["log", "metrics", "report", "tensorboard"]
+    remove_obstacles(run)
+    caplog.clear()
+    again = bertjax.train(config, run)
+    assert again == result
+    assert "metrics.jsonl: no entries from step 1 to 2" in caplog.text
+    assert {path.name for path in run.iterdir()} == RUN_FOLDER
+
+
 def test_a_file_in_the_place_of_the_run_folder_is_named(library):
     (library / "notes.txt").write_text("notes")
     with pytest.raises(UserError, match=r"notes\.txt: cannot be written"):
