@@ -166,21 +166,10 @@ def quiet_libraries() -> None:
 
     # The error of one failed task is reported; Orbax would also log all other failed tasks.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    sys.unraisablehook = _show_unless_loop_closed
     absl.logging.set_verbosity(absl.logging.FATAL)
     absl.logging.set_stderrthreshold("fatal")
     # Where stdout is no terminal Python keeps lines back until a block is full.
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-
-
-def _show_unless_loop_closed(unraisable: sys.UnraisableHookArgs) -> None:
-    """Show an exception that nobody can catch, but one that follows from a failed save.
-
-    TensorStore reports the other tasks of such a save to an event loop that Orbax has closed.
-    """
-    error = unraisable.exc_value
-    if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
-        sys.__unraisablehook__(unraisable)
 
 
 @contextlib.contextmanager

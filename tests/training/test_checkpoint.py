@@ -160,11 +160,13 @@ def test_a_save_that_is_refused_leaves_no_thread_that_waits(run):
     config = small_config()
     state, _ = fresh_state(config)
     checkpoints = checkpoint.Checkpoints(run, 2)
-    (run / "checkpoints").rmdir()
+    checkpoints.save(1, state, {"config": to_dict(config)}, None)
+    checkpoints.wait()
+    (run / "checkpoints").rmtree()
     (run / "checkpoints").write_text("")  # to root too, no folder to write into
     before = set(threading.enumerate())
     with pytest.raises(UserError, match=r"checkpoints: cannot be .*Not a directory"):
-        checkpoints.save(1, state, {"config": to_dict(config)}, None)
+        checkpoints.save(2, state, {"config": to_dict(config)}, None)
     # Without the idle workers of pools, which end with the process.
     threads = set(threading.enumerate()) - before - set(concurrent.futures.thread._threads_queues)
     for thread in threads:
