@@ -117,3 +117,62 @@ def test_the_search_for_kinds_finds_each_way_to_name_one():
     }.items():
         assert found <= kinds_named(source, modules, classes)
     assert not kinds_named("'of tagging'; from bertjax.tasks import registry", modules, classes)
+
+
+UNSAFE_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+UNSAFE_CALLS = {
+    "eval", "exec", "compile", "__import__", "os.system", "os.popen", "yaml.load", "torch.load", "pandas.read_pickle",
+    "zipfile.ZipFile.extractall",
+}  # fmt: skip
+UNSAFE_OPTIONS = {"shell", "allow_pickle", "trust_remote_code"}
+
+
+def test_code_is_run_by_configurations_alone():
+    """As `docs/security.md` says."""
+    found = {}
+    for path in (ROOT / "bertjax").rglob("*.py"):
+        unsafe = unsafe_parts(path.read_text())
+        if unsafe:
+            found[path.relative_to(ROOT / "bertjax").as_posix()] = unsafe
+    # PyTorch's own reader, told to read weights only.
+    assert found == {
+        "config/config_file.py": ["compile", "exec"],
+        "interop/checkpoints/torch_file.py": ["torch.load weights_only"],
+    }
+
+
+def unsafe_parts(source):
+    """Return what in a source runs code that comes from elsewhere, sorted."""
+    parts = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom):
+            parts += {(node.module or "").partition(".")[0]} & UNSAFE_MODULES
+        elif isinstance(node, ast.Import):
+            parts += {alias.name.partition(".")[0] for alias in node.names} & UNSAFE_MODULES
+        elif isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            options = {
+                word.arg: word.value.value
+                for word in node.keywords
+                if word.arg and isinstance(word.value, ast.Constant)
+            }
+            if name in UNSAFE_CALLS or name.endswith(".extractall"):
+                parts.append(f"{name} weights_only" if options.get("weights_only") else name)
+            parts += [option for option in UNSAFE_OPTIONS if options.get(option)]
+    return sorted(parts)
+
+
+def test_the_search_for_code_that_is_run_finds_each_way():
+    for source, part in [
+        ("import pickle", "pickle"),
+        ("from joblib import load", "joblib"),
+        ("x = eval('1')", "eval"),
+        ("yaml.load(file)", "yaml.load"),
+        ("torch.load(path)", "torch.load"),
+        ("torch.load(path, weights_only=False)", "torch.load"),
+        ("subprocess.run(words, shell=True)", "shell"),
+        ("np.load(path, allow_pickle=True)", "allow_pickle"),
+        ("archive.extractall()", "archive.extractall"),
+    ]:
+        assert unsafe_parts(source) == [part]
+    assert unsafe_parts("re.compile('a')\nnp.load(path, allow_pickle=False)") == []

@@ -18,6 +18,7 @@ from bertjax.finetuning import sweep as sweeping
 from bertjax.finetuning.baseline import warn_of_baseline
 from bertjax.finetuning.evaluate_checkpoint import evaluate_finished
 from bertjax.finetuning.finetune import Prepared
+from bertjax.finetuning.signatures import log_signatures
 from bertjax.finetuning.sweep_grid import Grid, Result, cells
 from bertjax.interop.import_model import (
     ExternalModel,
@@ -133,6 +134,7 @@ def finetune(
     del external  # the parameters are on the disk, and training needs the memory
     resolved = tuning.resolve(checked.config, checked.prepared, checked.heads)
     with log_to_file(run_dir, earlier) if first else nullcontext():
+        log_signatures(checked.prepared.opened, checked.prepared.validation)
         outcome = tuning.finetune(
             resolved,
             run_dir,
@@ -153,7 +155,7 @@ def finetune(
             )
         if first:
             result = tuning.write_result(resolved, run_dir, outcome, checked.prepared)
-        evaluated = _evaluated(run_dir, checked.tokenizer, outcome.step, report_file)
+        evaluated = _evaluated(run_dir, checked, outcome.step, report_file)
         if first:
             warn_of_baseline(checked.prepared, result["figures"]["score"])
         return evaluated
@@ -198,6 +200,7 @@ def sweep(
     _write_start(checked, external, run_dir)
     del external  # the parameters are on the disk, and training needs the memory
     with log_to_file(run_dir, earlier):
+        log_signatures(checked.prepared.opened, checked.prepared.validation)
         swept = sweeping.sweep(
             checked.config,
             grid,
@@ -213,7 +216,7 @@ def sweep(
         if swept.best is not None and not swept.stopped:
             _, folder = checkpoint.find_checkpoint(swept.best)
             report_file = SideFile(swept.best / REPORT)
-            best = _evaluated(swept.best, checked.tokenizer, int(folder.name), report_file)
+            best = _evaluated(swept.best, checked, int(folder.name), report_file)
     return SweepResult(swept.results, swept.table, best, swept.stopped)
 
 
@@ -292,10 +295,10 @@ def _write_start(checked: _Checked, external: ExternalModel | None, run_dir: epa
 
 
 def _evaluated(
-    run_dir: epath.Path, tokenizer: Tokenizer, step: int, report_file: SideFile
+    run_dir: epath.Path, checked: _Checked, step: int, report_file: SideFile
 ) -> RunResult:
     """Evaluate the selected checkpoint of a finished run, and write its report."""
-    folder, metrics = evaluate_finished(run_dir, tokenizer)
+    folder, metrics = evaluate_finished(run_dir, checked.tokenizer, checked.prepared.validation)
     if hosts.is_first():
         write_report_beside(report_file)
     return RunResult(

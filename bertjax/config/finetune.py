@@ -28,6 +28,13 @@ class FinetuneConfig:
     """Validation files within PLACE, if they are not named validation.* or dev.*."""
     test_files: tuple[str, ...] = ()
     """Test files within PLACE, if they are not named test.*."""
+    file_form: Literal["table", "label_text"] = "table"
+    """Classification: form of the files.
+    table: the ending tells the format. label_text: each line is a label, a space and the text, as
+    in the files of TREC and of fastText. TREC's six classes are the column coarse_label.
+    """
+    encoding: str = "utf-8"
+    """Encoding of the files of text, such as latin-1 or windows-1252 for old data sets."""
     columns: tuple[str, ...] = ()
     """Column names of tables that have no header line."""
     text_columns: tuple[str, ...] = ()
@@ -35,10 +42,29 @@ class FinetuneConfig:
     Empty: sentence1 and sentence2, sentence, or text, whichever the table has.
     """
     label_column: str = ""
-    """Column of the label; empty: the column named label."""
+    """Column of the label; empty: the column named label.
+    Tagging: in CoNLL files the number of the tag's column, from 0, or its name (in CoNLL-U upos,
+    xpos and so on); in other files the field of the tags. text_columns names that of the words.
+    """
+    label_names: tuple[str, ...] = ()
+    """Tagging: names of tags that are numbers, in order from 0; or one file that has them.
+    The file has a name on each line, or is JSON (a list, or id2label or names in an object).
+    """
+    strict_entities: bool = False
+    """Tagging: count only entities whose tags follow the rules of their scheme (seqeval's strict).
+    False: broken sequences have entities as in conlleval and in seqeval's default mode.
+    """
+    keep_gold_tags: bool = False
+    """Tagging: write predictions as lines of word, gold tag and predicted tag (conlleval's input).
+    """
+    label_columns: tuple[str, ...] = ()
+    """Columns of several labels (label_type classes), instead of label_column.
+    Each column is a class, whose name it has; its values are 1 (the example has the class) and 0.
+    """
     label_type: Literal["class", "classes", "number"] = "class"
     """Type of the labels: one class, any number of classes at once, or a number (regression).
-    Classes of one example are separated by label_separator.
+    Classes of one example are separated by label_separator, or are a list. Lists of 0 and 1, all
+    of one length, say which classes an example has; then the classes are named 0, 1 and so on.
     """
     label_separator: str = ","
     """Characters between the classes of one example (label_type classes)."""
@@ -57,6 +83,25 @@ class FinetuneConfig:
     """Spans: maximum length of an answer in tokens."""
     n_best_size: int = 20
     """Spans: number of best answers that are kept for each window and written to the file."""
+    answer_rule: Literal[
+        "auto",
+        "squad",
+        "cmrc2018",
+        "mlqa_ar",
+        "mlqa_de",
+        "mlqa_en",
+        "mlqa_es",
+        "mlqa_hi",
+        "mlqa_vi",
+        "mlqa_zh",
+        "korquad",
+        "characters",
+    ] = "auto"
+    """Spans: rule that compares answers, after the official script of a data set.
+    auto: that of the data set that the task's name has in it (cmrc2018, drcd, mlqa_zh, korquad);
+    or else, for each question by its paragraph, mlqa_zh in Chinese, characters in other
+    scripts without spaces, squad in all others.
+    """
     max_target_length: int = 64
     """Sequence to sequence: maximum length of a target in tokens, special tokens included."""
     decoder_from: str = ""
@@ -65,6 +110,10 @@ class FinetuneConfig:
     """
     beam_size: int = 4
     """Sequence to sequence: number of beams of the search; 1: greedy decoding."""
+    bleu_tokenizer: Literal["auto", "13a", "intl", "zh", "char"] = "auto"
+    """Sequence to sequence: what divides texts into the words of BLEU, by its name in sacrebleu.
+    auto: zh for targets in Chinese, char in other scripts without spaces, 13a for all others.
+    """
     # The lengths are closer together in the range of most sentences. More of them would save
     # little padding, and the compilation for each length takes seconds.
     length_buckets: tuple[int, ...] = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
@@ -137,8 +186,53 @@ class FinetuneConfig:
         not_negative(
             "finetune", self, "max_train_examples", "reinit_layers", "early_stopping_patience"
         )
+        _check_files(self)
         _check_length_buckets(self)
         _check_tasks(self)
+
+
+def _check_files(finetune: FinetuneConfig) -> None:
+    check(
+        _contains_ascii(finetune.encoding),
+        where="finetune.encoding",
+        found=finetune.encoding,
+        expected="the name of an encoding that contains ASCII, such as latin-1",
+    )
+    check(
+        finetune.file_form == "table" or not finetune.columns,
+        where="finetune.columns",
+        found=finetune.columns,
+        expected="none where finetune.file_form is label_text: its columns are label and text",
+    )
+    several = finetune.label_columns
+    check(
+        not several or finetune.label_type == "classes",
+        where="finetune.label_columns",
+        found=several,
+        expected="none, or finetune.label_type classes",
+    )
+    check(
+        not several or not finetune.label_column,
+        where="finetune.label_columns",
+        found=several,
+        expected="none where finetune.label_column is given",
+    )
+    check(
+        len(set(several)) == len(several),
+        where="finetune.label_columns",
+        found=several,
+        expected="each name once",
+    )
+
+
+def _contains_ascii(encoding: str) -> bool:
+    """Return whether an encoding is known, and has each character of ASCII as its own byte."""
+    # Lines are parted at the byte of a line feed, which UTF-16 has in other characters too.
+    try:
+        return "".join(map(chr, range(128))).encode(encoding) == bytes(range(128))
+    # ValueError: a name with a null character.
+    except (LookupError, ValueError):
+        return False
 
 
 def _check_length_buckets(finetune: FinetuneConfig) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from etils import epath
 
 from bertjax.finetuning.evaluate import Assessed
+from bertjax.finetuning.signatures import SIGNATURES
 from bertjax.storage import write_whole
 from bertjax.tasks import registry
 from bertjax.tasks.class_scores import text_table
@@ -26,7 +27,7 @@ def write_evaluation(
 ) -> epath.Path:
     """Write `evaluation.json` of the checkpoint at `step`; return its path.
 
-    The file has all `figures`. For each split it has the split's own figures, the tables of
+    The file has all `figures`. For each split it has its own figures and signatures, the tables of
     `bertjax.tasks.kind.Kind.error_tables`, and `constant_answer` if the model answers the same for
     all examples. Figures that are not finite are left out, because JSON has no such numbers. The
     scores of the classes and the constant answer are also logged.
@@ -40,6 +41,7 @@ def write_evaluation(
             "metric": task.metric,
             "examples": len(split.examples),
             "figures": _finite(evaluated.figures),
+            SIGNATURES: kind.signatures(task, split.examples),
             **kind.error_tables(task, evaluated.predictions, split.examples),
         }
         answer = kind.constant_answer(task, evaluated.predictions, split.examples)

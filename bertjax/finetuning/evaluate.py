@@ -167,10 +167,8 @@ def named_figures(
     is_multitask = len(tasks) > 1
     named: dict[str, float] = {}
     for (task, split), figures in by_split.items():
-        parts = [task, split] if is_multitask else [split]
-        suffix = "-".join(part for part in parts if part)
         for name, value in figures.items():
-            named[f"{name}/{suffix}" if suffix else name] = value
+            named[figure_name(name, task, split, is_multitask)] = value
     scores, losses = [], []
     for each in tasks:
         own = by_split[each.name, ""]
@@ -181,6 +179,13 @@ def named_figures(
     if is_multitask and len(losses) == len(tasks):
         named["loss"] = float(np.mean(losses))
     return named
+
+
+def figure_name(metric: str, task: str, split: str, is_multitask: bool) -> str:
+    """Return the name of a split's figure among those of all splits; see `named_figures`."""
+    parts = [task, split] if is_multitask else [split]
+    suffix = "-".join(part for part in parts if part)
+    return f"{metric}/{suffix}" if suffix else metric
 
 
 def task_evaluator(

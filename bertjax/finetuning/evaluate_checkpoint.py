@@ -86,10 +86,11 @@ def predict_split(
 
 
 def evaluate_finished(
-    run_dir: epath.Path, tokenizer: Tokenizer
+    run_dir: epath.Path, tokenizer: Tokenizer, splits: Sequence[Split]
 ) -> tuple[epath.Path, dict[str, float]]:
     """Evaluate the selected checkpoint of a finished run: its folder, and all figures by name.
 
+    `splits` are the validation sets of the run, which are not read and reported on a second time.
     If a task has a decision threshold, it is chosen first and added to `result.json`. All processes
     must call this and get the same result; the first one writes `evaluation.json`.
     """
@@ -98,7 +99,6 @@ def evaluate_finished(
     selected = epath.Path(hosts.from_first(own))
     config = checkpoint.read_checkpoint_config(selected)
     model = load_finetuned(selected, config)
-    splits = validation_sets(model, tokenizer)
     assessed, figures = assess(model, splits, tokenizer)
     # Only the first process writes, but all must take the same branch: each loads and evaluates.
     if hosts.agree(hosts.is_first() and choose_thresholds(run_dir, assessed)):

@@ -20,6 +20,7 @@ from bertjax.finetuning.batches import BatchShape
 from bertjax.finetuning.evaluate import Assessed, Split, task_evaluator
 from bertjax.finetuning.load import THRESHOLDS
 from bertjax.finetuning.objective import TaskObjective
+from bertjax.finetuning.signatures import SIGNATURES, signatures_of
 from bertjax.progress import Progress, silent
 from bertjax.storage import read_json, write_whole
 from bertjax.tasks import registry
@@ -264,8 +265,8 @@ def write_result(
     """Select a checkpoint, and name it in `result.json`; return what was written.
 
     The checkpoint with the best score is selected; if `finetune.restore_best` is False, the last
-    one. `result.json` has its `step`, the `figures` on the validation sets at that step, and the
-    number of `evaluations`.
+    one. `result.json` has its `step`, the `figures` on the validation sets at that step, their
+    `signatures`, and the number of `evaluations`.
     """
     # Not read from `metrics.jsonl`, which need not be there.
     evaluations = outcome.evaluations
@@ -280,6 +281,7 @@ def write_result(
         "figures": figures,
         "evaluations": len(evaluations),
         DIGEST: prepared.digest,
+        SIGNATURES: signatures_of(prepared.opened, prepared.validation),
     }
     _write_result(run_dir, result)
     return result

@@ -62,7 +62,7 @@ def load_finetuned(path: epath.PathLike, config: Config | None = None) -> Finetu
     tasks = []
     for values in saved_tasks:
         task = registry.from_plain(values, f"{folder}/meta")
-        # An evaluation may ask for other metrics than the run had.
+        # An evaluation may ask for other metrics than the run had, or for another rule of them.
         task = registry.with_chosen_metrics(task, config.finetune)
         tasks.append(_with_threshold(task, thresholds))
     objective = TaskObjective(config.model, tuple(tasks))

@@ -20,7 +20,6 @@ TITLES = {
     "f1_weighted": "weighted F1",
     "mse": "mean squared error",
     "mae": "mean absolute error",
-    "bleu": "BLEU",
     "matthews_correlation": "Matthews correlation",
     "pearson": "Pearson correlation",
     "spearman": "Spearman correlation",
@@ -91,7 +90,8 @@ def format_of(kind: str, metric: str) -> MetricFormat:
 def title(metric: str) -> str:
     """Return the name of a metric in words: `F1 (rare)` for `f1:rare`."""
     base, colon, label = metric.partition(":")
-    words = TITLES.get(base) or base.replace("_", " ")
+    # Metrics of BLEU have names such as bleu_zh_lc.
+    words = TITLES.get(base) or base.replace("_", " ").replace("bleu", "BLEU")
     return f"{words} ({label})" if colon else words
 
 

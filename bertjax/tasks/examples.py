@@ -13,6 +13,8 @@ class TextExample:
     """The second sentence; None for a single sentence."""
     label: str | float | tuple[str, ...] | None = None
     """A class, a number, or a set of classes; None if the label is not known."""
+    classes: tuple[str, ...] = ()
+    """All classes, where the data have a place or a column for each; else empty."""
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,31 @@ TaskT = TypeVar("TaskT", bound=Task)
 ExampleT = TypeVar("ExampleT")
 PredictionT = TypeVar("PredictionT")
 
+AUTO = "auto"
+"""The value of an option that lets the data choose."""
 LABEL_SMOOTHING, CLASS_WEIGHTS = "label_smoothing", "class_weights"
-DECODER_FROM = "decoder_from"
+DECODER_FROM, ANSWER_RULE = "decoder_from", "answer_rule"
+BLEU_TOKENIZER = "bleu_tokenizer"
+FILE_FORM, ENCODING, LABEL_COLUMNS = "file_form", "encoding", "label_columns"
+LABEL_NAMES, STRICT_ENTITIES = "label_names", "strict_entities"
+KEEP_GOLD_TAGS = "keep_gold_tags"
 """Fields of `FinetuneConfig` that only some kinds use (see `Kind.used_options`)."""
+UNSET: Mapping[str, object] = {
+    CLASS_WEIGHTS: "none",
+    LABEL_SMOOTHING: 0,
+    DECODER_FROM: "",
+    ANSWER_RULE: AUTO,
+    BLEU_TOKENIZER: AUTO,
+    FILE_FORM: "table",
+    ENCODING: "utf-8",
+    LABEL_COLUMNS: (),
+    LABEL_NAMES: (),
+    STRICT_ENTITIES: False,
+    KEEP_GOLD_TAGS: False,
+}
+"""The values of these fields that any task may have, since they change nothing."""
+TAG_OPTIONS = frozenset({LABEL_NAMES, STRICT_ENTITIES, KEEP_GOLD_TAGS})
+"""Those about tags. Where there are several tasks, one may have tags and the others none."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +175,10 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
         """Return the task with these metrics; the first chooses the checkpoint."""
         return dataclasses.replace(task, metrics=metrics)  # type: ignore[type-var]
 
+    def for_evaluation(self, task: TaskT, options: FinetuneConfig) -> TaskT:
+        """Return a checkpoint's task with those options that change its figures alone."""
+        return task
+
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
         """Return the names of the options among those of `check_options` that have an effect."""
         return frozenset()
@@ -160,24 +186,22 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
     def check_options(self, entry: Entry, options: FinetuneConfig) -> None:
         """Raise `UserError` if an option is set that has no effect on this task."""
         used = self.used_options(entry, options)
-        check(
-            options.class_weights == "none" or CLASS_WEIGHTS in used,
-            where="finetune.class_weights",
-            found=options.class_weights,
-            expected=f"none, for {entry.name}",
-        )
-        check(
-            options.label_smoothing == 0 or LABEL_SMOOTHING in used,
-            where="finetune.label_smoothing",
-            found=options.label_smoothing,
-            expected=f"0, for {entry.name}",
-        )
-        check(
-            not options.decoder_from or DECODER_FROM in used,
-            where="finetune.decoder_from",
-            found=options.decoder_from,
-            expected=f"none, for {entry.name}",
-        )
+        if not entry.location.has_files:
+            used -= {FILE_FORM, ENCODING}
+        for name, unset in UNSET.items():
+            value = getattr(options, name)
+            if name in TAG_OPTIONS and len(options.tasks) > 1:
+                continue
+            check(
+                value == unset or name in used,
+                where=f"finetune.{name}",
+                found=value,
+                expected=f"{'none' if unset in ('', ()) else unset}, for {entry.name}",
+            )
+
+    def signatures(self, task: TaskT, examples: Sequence[ExampleT]) -> dict[str, str]:
+        """Return how metrics are computed, by name, where the name alone does not say it."""
+        return {}
 
     def to_dict(self, task: TaskT) -> dict[str, Any]:
         """Return a task's fields as values for JSON; a checkpoint's `meta` has them."""

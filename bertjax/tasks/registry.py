@@ -87,7 +87,10 @@ def entry_of(text: str, options: FinetuneConfig) -> Entry:
         "test": options.test_files,
     }
     given_files = {split: names for split, names in files.items() if names}
-    return Entry(name, kind_name, DataLocation(place, given_files, options.columns))
+    location = DataLocation(
+        place, given_files, options.columns, encoding=options.encoding, form=options.file_form
+    )
+    return Entry(name, kind_name, location)
 
 
 def _kind_knowing(name: str) -> Kind[Any, Any, Any] | None:
@@ -166,14 +169,17 @@ def _check_metrics(entry: Entry, options: FinetuneConfig) -> None:
 
 
 def with_chosen_metrics(task: Task, options: FinetuneConfig) -> Task:
-    """Return the task with the metrics that `finetune.metric` names, or as it is without any.
+    """Return the task with the metrics that `finetune.metric` names, if it names any.
+
+    Other options that change figures alone are put into it too (`Kind.for_evaluation`).
 
     Raises `UserError` for a metric or a class that the task does not have.
     """
+    kind = kind_of(task)
+    task = kind.for_evaluation(task, options)
     chosen = chosen_for(task.name, options)
     if not chosen:
         return task
-    kind = kind_of(task)
     table, classes = kind.task_metrics(task), kind.metric_classes(task)
     for text in chosen:
         check_metric(task.name, text, table)

@@ -35,6 +35,7 @@ FREE = {
     "train.max_nonfinite_steps",
     "train.overfit_evaluations",
     "train.prefetch_batches",
+    "finetune.keep_gold_tags",
 }
 # Fields on which the learning rates depend, and nothing else.
 SCHEDULE = {

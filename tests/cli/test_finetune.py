@@ -1,6 +1,7 @@
 """`finetune`, `evaluate` and `predict` as their users call them."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -178,6 +179,25 @@ def test_a_model_of_transformers_is_fine_tuned_evaluated_and_asked(
     assert "train.batch_size: found 6" in errors
 
 
+@pytest.mark.slow
+def test_a_run_whose_validation_set_has_another_label_says_so_once(start, tmp_path, capsys):
+    rows = [(text, has_good(text)) for text in sentences(24)]
+    write_table(tmp_path / "train.tsv", rows[:16])
+    write_table(tmp_path / "dev.tsv", [*rows[16:], ("the cat", "other"), ("one dog", "other")])
+    run = tmp_path / "run"
+    status, _, errors = bertjax(
+        capsys, "finetune", PAPER, "--init-from", start, "--run-dir", run, *SHORT,
+        "--finetune.tasks", f"my:classification={tmp_path}", "--finetune.epochs", 1,
+    )  # fmt: skip
+    assert status == 0, errors
+    said = "my: examples with a label that training does not have: 2 of 10 (other: 2)"
+    assert (run / "log.txt").read_text().count(said) == 1
+    (split,) = read_json_strictly(run / "evaluation.json")["splits"]
+    assert split["confusion"]["labels"] == ["no", "yes", "other"]
+    assert sum(split["confusion"]["counts"][2]) == 2
+    assert math.isfinite(split["figures"]["loss"])
+
+
 # Mistakes: status 2 and one line, before anything is compiled.
 
 
@@ -209,10 +229,17 @@ MISTAKES = {
         "my:classification={}", ["--finetune.text-columns", "words"],
         "{}/train.tsv, line 2: found the columns sentence, label, expected 'words' among them",
     ),
-    "a label that training does not have": (
-        lambda folder: table(folder, GOOD, [*GOOD, "one\tc"]),
-        "my:classification={}", [],
-        "task my, example 2: found the label 'c', expected one of those of training: a, b",
+    "labels that training does not have": (
+        lambda folder: table(folder, GOOD, [GOOD[0], "one\tc", "no\td"]),
+        "my:classification={}", [], "task my: found the labels c, d alone, expected labels of training: a, b",
+    ),
+    "a list as one class": (
+        lambda folder: table(folder, [*GOOD, "one\t[0, 1]"], GOOD), "my:classification={}", [],
+        "{}/train.tsv, line 4: found the list [0, 1], expected one class (or finetune.label_type classes)",
+    ),
+    "an encoding that is not known": (
+        None, "my:classification={}", ["--finetune.encoding", "utf-16"],
+        "finetune.encoding: found utf-16, expected the name of an encoding that contains ASCII, such as latin-1",
     ),
     "a label that is none of the task's": (
         lambda folder: table(folder, ["sentence1\tsentence2\tlabel", "a\tb\tmaybe"], GOOD),
@@ -243,7 +270,7 @@ MISTAKES = {
     ),
     "a tag that training does not have": (
         lambda folder: conll(folder, "rome\tB-LOC\n", "the\tB-PER\n"), "ner={}", [],
-        "ner: sentence dev.txt:1, word 1 'the': found the tag 'B-PER', expected one of the training set: B-LOC",
+        "ner: sentence dev.txt:1: found the types PER alone, expected types of training: LOC",
     ),
     "rows longer than the model": (
         lambda folder: table(folder, GOOD, GOOD), "my:classification={}", ["--finetune.max-seq-length", "17"],
@@ -304,7 +331,7 @@ def transformers_folder(start, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", [
-    "a task that is not known", "a folder that is not there", "a label that training does not have",
+    "a task that is not known", "a folder that is not there", "labels that training does not have",
     "rows longer than the model", "a batch that the devices cannot share",
 ])  # fmt: skip
 def test_a_mistake_leaves_nothing_of_a_model_that_would_have_been_imported(

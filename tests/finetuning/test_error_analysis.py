@@ -134,8 +134,8 @@ def test_every_kind_is_described_in_valid_json(tmp_path, name):
     for key, value in expected.items():
         assert result[key] == value
     calibrated = {"calibration"} if name in ("text", "classes", "choice") else set()
-    scored = {"class_scores"} if name in ("text", "classes") else set()
-    assert set(result) == {*about, "figures", *expected, *calibrated, *scored}
+    scored = {"class_scores"} if name in ("text", "classes", "tags") else set()
+    assert set(result) == {*about, "figures", "signatures", *expected, *calibrated, *scored}
 
 
 def test_calibration_is_of_what_was_predicted(tmp_path):

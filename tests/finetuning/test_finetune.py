@@ -348,6 +348,7 @@ def test_an_evaluation_without_a_score_is_never_the_best_and_only_kept_checkpoin
         "figures": {"score": 0.5},
         "evaluations": 4,
         "training_rows_sha256": nothing.digest,
+        "signatures": {},
     }
     assert finetune.write_result(config, run, 3, nothing)["evaluations"] == 3
     last = dataclasses.replace(

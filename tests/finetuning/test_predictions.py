@@ -112,6 +112,22 @@ def test_tags_are_written_into_the_files_own_lines(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("name", ["test.txt", "test.json"])
+def test_gold_tags_stand_beside_predicted_ones_if_asked_for(tmp_path, name):
+    text = "-DOCSTART- -X- O\n\nNew_York NNP B-LOC\r\nis VB O\n\n\n. . O"
+    rows = [{"tokens": ["New York", "is"], "ner": ["B-LOC", "O"]}, {"tokens": ["."], "ner": ["O"]}]
+    (tmp_path / name).write_text(text if name.endswith("txt") else json.dumps(rows))
+    task, examples = tagged(tmp_path)
+    predictions = [("O", "B-LOC"), ("B-LOC",)]
+    assert written(tmp_path, task, predictions, examples, keep_gold_tags=True) == {
+        "own-test.conll": "New_York B-LOC O\nis O B-LOC\n\n. O B-LOC\n\n"
+    }
+    (tmp_path / name).write_text("New_York\n")
+    if name.endswith("txt"):
+        with pytest.raises(UserError, match="found 1 column, expected 2 or more"):
+            written(tmp_path, task, predictions, examples, keep_gold_tags=True)
+
+
 def test_a_split_of_several_files_gives_each_its_own_tags(tmp_path):
     (tmp_path / "a.txt").write_text("the\tO\ncat\tO\n\nno\tO\n")
     (tmp_path / "aa.conllu").write_text("# x\n1\trome\t_\tNOUN\t_\t_\t_\t_\t_\t_\n\n")

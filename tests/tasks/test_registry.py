@@ -63,7 +63,7 @@ def test_a_task_is_known_by_its_name_or_its_kind(text, name, kind, place):
 
 @pytest.mark.parametrize("tasks,expected", [
     (("mine=x",), "finetune.tasks: found mine=x, expected one of the names cola, sst2, mrpc, stsb, qqp, mnli, qnli, rte, "
-     "wnli, conll2003, wnut17, wikiann, ner, pos, squad, squad_v2, xquad, swag, codah; or NAME:KIND=PLACE with a KIND "
+     "wnli, conll2003, wnut17, wikiann, ner, pos, squad, squad_v2, xquad, cmrc2018, drcd, mlqa, korquad, swag, codah; or NAME:KIND=PLACE with a KIND "
      "of classification, tagging, spans, choice, seq2seq"),
     (("mine:parsing=x",), "finetune.tasks: found mine:parsing=x, expected one of the names"),
     (("mine:Tagging=x",), "finetune.tasks: found mine:Tagging=x, expected one of the names"),
@@ -299,7 +299,7 @@ def test_a_task_of_glue_has_its_own_labels_whatever_occurs(tmp_path):
 def test_tags_are_read_from_conll_files_and_from_json(tmp_path):
     write_tagged(tmp_path / "conll", train=20, validation=5)
     one = opened(tmp_path / "conll", "tagging")
-    assert one.task == Tagging("own", ("O", "B-LOC"))
+    assert one.task == Tagging("own", ("O", "B-LOC"), scheme="IOB2")
     line = (
         json.dumps({"tokens": ["rome"], "places": ["B-LOC"]})
         + "\n"

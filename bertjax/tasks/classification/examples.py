@@ -5,15 +5,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
+from typing import Any
 
 from etils import epath
 
 from bertjax.errors import UserError, check
 from bertjax.tasks.classification.glue import GlueTask
-from bertjax.tasks.classification.labels import Label, LabelParser, LabelType, label_parser
+from bertjax.tasks.classification.label_columns import LabelColumns
+from bertjax.tasks.classification.label_lists import ListedClasses
+from bertjax.tasks.classification.labels import LabelParser, LabelType, label_parser
 from bertjax.tasks.examples import TextExample
+from bertjax.tasks.files.row import TableRow, listed
 from bertjax.tasks.files.splits import DataLocation, read_rows
-from bertjax.tasks.files.tables import TableRow, listed
 
 TEXT_COLUMNS = (("sentence1", "sentence2"), ("sentence",), ("text",))
 """Default columns of the texts: the first of these that the table has."""
@@ -32,6 +35,7 @@ def read_examples(
     label_column: str = "",
     label_type: LabelType = "class",
     label_separator: str = ",",
+    label_columns: Sequence[str] = (),
     unlabelled: bool = False,
 ) -> list[TextExample]:
     """Return the examples of a split, in the order of its files.
@@ -39,16 +43,21 @@ def read_examples(
     `text_columns` has the one or two columns of the texts. Its default for a GLUE `task` is the
     task's own columns or else its fields in TFDS. Without a task it is `sentence1` and `sentence2`,
     or `sentence`, or `text`. `label_column` is by default the task's own column or else `label`.
+    Capitals do not matter in these defaults.
 
     A class is the text of the cell without spaces around it; for a GLUE task it is the label's
-    name. Several classes are separated by `label_separator`, or are a list in JSON; there may be
-    none. A number must be finite. The id is taken from the column `index`, `idx`, `id` or `guid`;
-    without such a column it is the number of the table row, from 0. If the split has several files,
-    the file's name comes before the id.
+    name. Several classes are separated by `label_separator`, or are a list; there may be none.
+    Lists of 0 and 1 have a place for each class (`ListedClasses`). With `label_columns` there is a
+    column of 0 and 1 for each class. A number must be finite.
 
-    An example has no label if its label is empty or null, or -1 for a GLUE task. Such examples are
-    left out, and the log says how many. With `unlabelled`, as for a test set, they are kept with
-    the label None, and the table needs no label column.
+    The id is taken from the column `index`, `idx`, `id` or `guid`; without such a column it is the
+    number of the table row, from 0. If the split has several files, the file's name comes before
+    the id.
+
+    An example has no label if its label is empty, null or NaN, or -1 for a GLUE task, or if all
+    `label_columns` are without a value. If several classes are possible, an empty text is a label:
+    no class. Examples without a label are left out, and the log says how many. With `unlabelled`,
+    as for a test set, they are kept with the label None, and the table needs no label column.
 
     Raises `UserError` as `read_rows` does. It also raises `UserError`, with file and line, for a
     missing column, a text that is not a string, or a label that is not a number or not one of the
@@ -63,13 +72,19 @@ def read_examples(
     # There is one: `read_rows` raises where a split has no row.
     first = next(table_rows)
     texts = _text_columns(first, task, text_columns)
-    labels = _LabelColumn(
-        _label_column(first, task, label_column, unlabelled),
-        label_parser(task, label_type, label_separator),
-        required=not unlabelled,
-    )
+    parser = label_parser(task, label_type, label_separator)
+    labels: _LabelColumn | LabelColumns
+    if label_columns:
+        labels = LabelColumns(tuple(label_columns), required=not unlabelled)
+    else:
+        column = _label_column(first, task, label_column, unlabelled)
+        labels = _LabelColumn(column, parser, required=not unlabelled)
     several_files = not location.is_tfds and len(location.files.get(split, ())) > 1
+    is_list = task is None and label_type == "classes" and not label_columns
+    lists = ListedClasses() if is_list else None
     examples = []
+    # The examples of `lists`, which have no classes before all lists are known.
+    listed_examples: list[tuple[str, str, str | None, Any]] = []
     left_out = 0
     for number, row in enumerate(chain([first], table_rows)):
         label = labels.label_of(row)
@@ -79,11 +94,29 @@ def read_examples(
         values = [_text(row, column) for column in texts]
         pair = values[1] if len(values) > 1 else None
         identifier = _identifier(row, number, several_files)
-        examples.append(TextExample(identifier, values[0], pair, label))
+        if lists is None:
+            examples.append(TextExample(identifier, values[0], pair, label, labels.classes))
+        else:
+            key = None if label is None else lists.add(label, row)
+            listed_examples.append((identifier, values[0], pair, key))
+    if lists is not None:
+        examples = _with_classes(listed_examples, lists)
     where = f"{location.path}, split {split}"
     _log_left_out(where, left_out, left_out + len(examples), broken_lines)
     check(examples, where=where, found="no example with a label", expected="one or more")
     return examples
+
+
+def _with_classes(
+    listed_examples: Sequence[tuple[str, str, str | None, Any]], lists: ListedClasses
+) -> list[TextExample]:
+    """Return the examples, whose last value is a key of `lists`, with their classes."""
+    classes, all_classes = lists.classes()
+    labels: dict[Any, tuple[str, ...] | None] = {None: None, **classes}
+    return [
+        TextExample(identifier, text, pair, labels[key], all_classes)
+        for identifier, text, pair, key in listed_examples
+    ]
 
 
 def _log_left_out(
@@ -123,8 +156,9 @@ def _text_columns(row: TableRow, task: GlueTask | None, given: Sequence[str]) ->
     usual = TEXT_COLUMNS if task is None else (task.texts, task.tfds_texts)
     options = [option for option in usual if option]
     for option in options:
-        if all(column in row.values for column in option):
-            return option
+        columns = [_as_written(row, column) for column in option]
+        if all(columns):
+            return columns
     expected = "; or ".join(map(" and ".join, options))
     raise UserError(
         f"{row.where}: found the columns {listed(row.values)}, expected {expected}"
@@ -141,7 +175,9 @@ def _label_column(row: TableRow, task: GlueTask | None, given: str, unlabelled: 
         options = ("label",)
     else:
         options = (task.label_column, "label")
-    for column in options:
+    for option in options:
+        # A name that the user gives is meant as it is.
+        column = option if given else _as_written(row, option)
         if column in row.values:
             return column
     if unlabelled:
@@ -151,6 +187,15 @@ def _label_column(row: TableRow, task: GlueTask | None, given: str, unlabelled: 
         f"{row.where}: found the columns {listed(row.values)},"
         f" expected {expected} (or finetune.label_column to name it)"
     )
+
+
+def _as_written(row: TableRow, column: str) -> str:
+    """Return a column's name as the row has it: `Label` for `label`; "" if it is not there."""
+    if column in row.values:
+        return column
+    same = [name for name in row.values if name.strip().casefold() == column.casefold()]
+    # Of Label and LABEL neither is meant more than the other.
+    return same[0] if len(same) == 1 else ""
 
 
 def _text(row: TableRow, column: str) -> str:
@@ -184,10 +229,12 @@ class _LabelColumn:
     parse: LabelParser
     required: bool
     """True if each table row must have the column."""
-    _parsed: dict[str, Label] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    """Empty: the column does not say which classes there are."""
+    _parsed: dict[str, Any] = field(default_factory=dict)
     """Labels by their text: 400,000 examples have few different labels and share these objects."""
 
-    def label_of(self, row: TableRow) -> Label:
+    def label_of(self, row: TableRow) -> Any:
         """Return the label of a table row; None if the row has no label."""
         if not self.column:
             value = None

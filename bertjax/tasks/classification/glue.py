@@ -8,12 +8,14 @@ from etils import epath
 
 from bertjax.errors import check
 from bertjax.storage import write_lines
+from bertjax.tasks.classification.label_values import class_name
 from bertjax.tasks.classification.predictions import (
     ClassPrediction,
     NumberPrediction,
     TextPrediction,
 )
 from bertjax.tasks.examples import TextExample
+from bertjax.tasks.files.missing import is_missing
 
 RTE_LABELS = ("entailment", "not_entailment")
 MNLI_LABELS = ("entailment", "neutral", "contradiction")
@@ -143,12 +145,15 @@ def glue_label(task: GlueTask, value: Any, where: str) -> str | float | None:
     """Return the label for `value` in a file or TFDS: a class, or a number in 0..5.
 
     `value` is the name or the number of a class, or the number itself. The result is None if there
-    is no label: if `value` is None, empty, -1, or `-` (in MNLI: the five annotators did not agree).
-    Raises `UserError`, whose message begins with `where`, for any other value.
+    is no label: if `value` is None, NaN, empty, -1, or `-` (in MNLI: the five annotators did not
+    agree). Raises `UserError`, whose message begins with `where`, for any other value.
     """
-    text = "" if value is None else str(value).strip()
+    if is_missing(value):
+        return None
+    # Scores are left as they are, but a class may be the float 1.0, as in a column with a NaN.
+    text = class_name(value, where) if task.labels else str(value).strip()
     # TFDS has -1 for the labels of test sets, and for STS-B's scores the float -1.0.
-    if text in ("", "-", "-1", "-1.0"):
+    if text in ("-", "-1", "-1.0"):
         return None
     return _class_of(task, text, where) if task.labels else _score_of(text, where)
 

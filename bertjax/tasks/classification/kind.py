@@ -23,6 +23,9 @@ from bertjax.tasks.error_tables import Mistake
 from bertjax.tasks.examples import TextExample
 from bertjax.tasks.kind import (
     CLASS_WEIGHTS,
+    ENCODING,
+    FILE_FORM,
+    LABEL_COLUMNS,
     LABEL_SMOOTHING,
     Entry,
     Kind,
@@ -100,10 +103,14 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
         return dataclasses.replace(task, metrics=tuple(dict.fromkeys(metrics + task.figure_names)))
 
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
-        """Return the options that change the loss over classes; none if a number is predicted."""
-        if _label_type(glue_task(entry.name), options) == "number":
-            return frozenset()
-        return frozenset({LABEL_SMOOTHING, CLASS_WEIGHTS})
+        """Return the options of the files, and those that change the loss over classes, if any."""
+        used = {FILE_FORM, ENCODING}
+        glue = glue_task(entry.name)
+        if glue is None:
+            used.add(LABEL_COLUMNS)
+        if _label_type(glue, options) != "number":
+            used |= {LABEL_SMOOTHING, CLASS_WEIGHTS}
+        return frozenset(used)
 
     def read_split(
         self, entry: Entry, split: str, options: FinetuneConfig, labelled: bool
@@ -118,6 +125,7 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
             label_column=options.label_column,
             label_type=_label_type(glue, options),
             label_separator=options.label_separator,
+            label_columns=options.label_columns,
             unlabelled=not labelled,
         )
 
@@ -137,7 +145,8 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
             # training set is read, a label may not occur in it.
             labels = glue.labels
         elif task_class is not Regression:
-            labels = labels_of(examples)
+            # Where each class has its place, it is a class even if no example has it.
+            labels = examples[0].classes or labels_of(examples)
         weights: tuple[float, ...] = ()
         if options.class_weights == "balanced":
             weights = balanced_weights(labels, all_classes(examples))

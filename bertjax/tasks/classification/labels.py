@@ -7,13 +7,18 @@ from typing import Any, Literal
 
 from bertjax.errors import check
 from bertjax.tasks.classification.glue import GlueTask, glue_label
+from bertjax.tasks.classification.label_lists import looks_like_list, parse_list
+from bertjax.tasks.classification.label_values import check_spelling, class_name
 from bertjax.tasks.examples import TextExample
+from bertjax.tasks.files.missing import is_missing
 
 LabelType = Literal["class", "classes", "number"]
 """Type of a text's label: one class, any number of classes, or a number."""
 Label = str | float | tuple[str, ...] | None
 """A class, a number or a set of classes; None if there is no label."""
-LabelParser = Callable[[Any, str], Label]
+Parsed = str | float | tuple[Any, ...] | None
+"""A label, or what a list has: `ListedClasses` makes classes of this when all lists are known."""
+LabelParser = Callable[[Any, str], Parsed]
 """A function from a table's value to its label; its second argument is for error messages."""
 
 
@@ -26,29 +31,26 @@ def label_parser(glue: GlueTask | None, label_type: LabelType, separator: str) -
         return partial(glue_label, glue)
     parsers: dict[LabelType, LabelParser] = {
         "class": _parse_class,
-        "classes": partial(_parse_classes, separator),
+        "classes": partial(parse_list, separator),
         "number": _parse_number,
     }
     return parsers[label_type]
 
 
 def _parse_class(value: Any, where: str) -> str | None:
-    if value is None:
+    if is_missing(value):
         return None
-    return _class_name(value, where) or None
-
-
-def _parse_classes(separator: str, value: Any, where: str) -> tuple[str, ...] | None:
-    """Return the classes in the order of the text, each once; () for an empty text."""
-    if value is None:
-        return None
-    parts = value if isinstance(value, list) else str(value).split(separator)
-    names = [_class_name(part, where) for part in parts]
-    return tuple(dict.fromkeys(name for name in names if name))
+    check(
+        not isinstance(value, list) and not (isinstance(value, str) and looks_like_list(value)),
+        where=where,
+        found=f"the list {str(value)[:80]}",
+        expected="one class (or finetune.label_type classes)",
+    )
+    return class_name(value, where)
 
 
 def _parse_number(value: Any, where: str) -> float | None:
-    if value is None or value == "":
+    if is_missing(value):
         return None
     # bool is a subclass of int, but in JSON true is not a number.
     is_numeric = isinstance(value, str | int | float) and not isinstance(value, bool)
@@ -59,18 +61,6 @@ def _parse_number(value: Any, where: str) -> float | None:
         number = math.nan
     check(math.isfinite(number), where=where, found=f"the label {value!r}", expected="a number")
     return number
-
-
-def _class_name(value: Any, where: str) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"  # as JSON spells them
-    check(
-        isinstance(value, str | int | float),
-        where=where,
-        found=f"a label of type {type(value).__name__}",
-        expected="text or a number",
-    )
-    return str(value).strip()
 
 
 def classes_of(example: TextExample) -> tuple[str, ...]:
@@ -87,8 +77,12 @@ def all_classes(examples: Iterable[TextExample]) -> Iterator[str]:
 
 
 def labels_of(examples: Iterable[TextExample]) -> tuple[str, ...]:
-    """Return the classes that occur; sorted as numbers if all are whole numbers, else as text."""
+    """Return the classes that occur; sorted as numbers if all are whole numbers, else as text.
+
+    Raises `UserError` for two labels that are one number, such as 1 and 1.0.
+    """
     labels = set(all_classes(examples))
+    check_spelling(labels, (), "the labels of training")
     # isdecimal and not isdigit, which is true for ² too, and `int` refuses that.
     if all(label.removeprefix("-").isdecimal() for label in labels):
         # By the text too: 1 and 01 are two classes, and a set has no order.

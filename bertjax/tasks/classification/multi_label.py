@@ -73,16 +73,15 @@ class MultiLabel(TextTask):
     def targets(self, examples: Sequence[TextExample]) -> np.ndarray:
         """Return float32 [examples, C]: 1 if the example has the class, else 0.
 
-        Raises `UserError` as `TextTask.targets` does.
+        A class that training does not have is left out. Raises `UserError` as `TextTask.targets`.
         """
         numbers = self._label_ids()
         has_class = np.zeros((len(examples), len(self.labels)), np.float32)
         for index, example in enumerate(examples):
             self._known_label(example)
             for name in classes_of(example):
-                if name not in numbers:
-                    raise self._unknown_label(example, name)
-                has_class[index, numbers[name]] = 1
+                if name in numbers:
+                    has_class[index, numbers[name]] = 1
         return has_class
 
     def predict(
@@ -157,7 +156,8 @@ class MultiLabel(TextTask):
         errors = []
         for label, probability in zip(self.labels, prediction.probabilities, strict=True):
             errors.append(1 - probability if label in true else probability)
-        return max(errors)
+        # A class without an output has no probability.
+        return max(errors) if true <= set(self.labels) else 1.0
 
 
 def _has_labels(labels: Sequence[str], sets: Sequence[Sequence[str]]) -> np.ndarray:

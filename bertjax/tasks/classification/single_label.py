@@ -27,6 +27,9 @@ from bertjax.tasks.metrics import Bin
 from bertjax.tasks.task import EncodedExamples
 from bertjax.types import Batch
 
+UNSEEN = -1
+"""The class number of a label that training does not have."""
+
 
 @dataclass(frozen=True)
 class SingleLabel(TextTask):
@@ -74,10 +77,11 @@ class SingleLabel(TextTask):
         weights of the true classes.
 
         `batch["labels"]` is int32 [B]. An item of weight 0 changes neither the sums nor the
-        gradients, even if its label is invalid or its logits are NaN.
+        gradients, even if its label is invalid or its logits are NaN; so does an item whose label
+        is `UNSEEN`.
         """
         weights = self._class_item_weights(batch)
-        is_real_Bx1 = (batch["item_weights"] > 0)[:, None]
+        is_real_Bx1 = (self._item_weights(batch) > 0)[:, None]
         # The logits of padding are replaced before the softmax. If this were done after it, NaN
         # logits of padding would give NaN gradients, because 0 * NaN is NaN.
         logits = jnp.where(is_real_Bx1, logits.astype(jnp.float32), 0)
@@ -101,14 +105,11 @@ class SingleLabel(TextTask):
         return jax.nn.softmax(logits.astype(jnp.float32))
 
     def targets(self, examples: Sequence[TextExample]) -> np.ndarray:
-        """Return each example's class number, int32 [examples]; errors as in `TextTask.targets`."""
+        """Return each example's class number, int32 [examples], or `UNSEEN`."""
         numbers = self._label_ids()
         classes = np.zeros(len(examples), np.int32)
         for index, example in enumerate(examples):
-            label = self._known_label(example)
-            if label not in numbers:
-                raise self._unknown_label(example, label)
-            classes[index] = numbers[str(label)]
+            classes[index] = numbers.get(str(self._known_label(example)), UNSEEN)
         return classes
 
     def predict(
@@ -178,9 +179,12 @@ class SingleLabel(TextTask):
     def confusion(
         self, predictions: Sequence[ClassPrediction], examples: Sequence[TextExample]
     ) -> np.ndarray:
-        """Return int64 [C, C]: numbers of examples by true class (rows) and predicted (columns)."""
-        true, predicted = self.targets(examples), self._predicted_ids(predictions)
-        return metrics.confusion_matrix(true, predicted, len(self.labels))
+        """Return int64 [C, C]: numbers of examples by true class (rows) and predicted (columns).
+
+        Labels that only `examples` have come after those of the task.
+        """
+        labels, true, predicted = self._compared(predictions, examples)
+        return metrics.confusion_matrix(true, predicted, len(labels))
 
     def calibration(
         self, predictions: Sequence[ClassPrediction], examples: Sequence[TextExample]
@@ -194,9 +198,10 @@ class SingleLabel(TextTask):
         self, predictions: Sequence[Any], examples: Sequence[TextExample]
     ) -> dict[str, Any]:
         """Return `class_scores`, `confusion` and, if probabilities are finite, `calibration`."""
+        labels, _, _ = self._compared(predictions, examples)
         tables = {
             "class_scores": self.class_table(predictions, examples),
-            "confusion": confusion_table(self.labels, self.confusion(predictions, examples)),
+            "confusion": confusion_table(labels, self.confusion(predictions, examples)),
         }
         if are_finite(prediction.probabilities for prediction in predictions):
             tables["calibration"] = calibration_table(self.calibration(predictions, examples))
@@ -206,6 +211,8 @@ class SingleLabel(TextTask):
         """Return 1 - (probability of the true class); None if the predicted class is right."""
         if prediction.label == example.label:
             return None
+        if example.label not in self.labels:
+            return 1.0
         return 1 - prediction.probabilities[self.labels.index(str(example.label))]
 
     def _class_weights(self) -> tuple[float, ...]:
@@ -218,9 +225,13 @@ class SingleLabel(TextTask):
             return weights
         return weights * jnp.asarray(self.class_weights, jnp.float32)[self._class_ids(batch)]
 
+    def _item_weights(self, batch: Batch) -> Array:
+        """Return the weight of each item in the loss, float32 [B]; 0 for the label `UNSEEN`."""
+        return jnp.where(batch["labels"] == UNSEEN, 0, super()._item_weights(batch))
+
     def _class_ids(self, batch: Batch) -> Array:
-        """Return the class number of each item, int [B]; 0 for the items that fill up a batch."""
-        return jnp.where(batch["item_weights"] > 0, batch["labels"], 0)
+        """Return the class number of each item, int [B]; 0 for the items of weight 0."""
+        return jnp.where(self._item_weights(batch) > 0, batch["labels"], 0)
 
     def _predicted_ids(self, predictions: Sequence[ClassPrediction]) -> np.ndarray:
         numbers = self._label_ids()

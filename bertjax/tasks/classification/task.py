@@ -16,20 +16,18 @@ from jax import Array
 
 from bertjax.config import ModelConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
-from bertjax.errors import UserError, check
+from bertjax.errors import check
 from bertjax.model.functional import Params
 from bertjax.model.layout import Layout
 from bertjax.model.linear_head import init_linear
 from bertjax.tasks.classification.labels import Label, LabelType
+from bertjax.tasks.classification.unseen import check_classes
 from bertjax.tasks.encode_pairs import encode_pairs
 from bertjax.tasks.examples import TextExample
 from bertjax.tasks.linear_head import head_of, pooled_logits
 from bertjax.tasks.metric_table import Metric, Scale, metric_named
 from bertjax.tasks.task import EncodedExamples, LinearHeadTask
 from bertjax.types import Batch
-
-MAX_LISTED_LABELS = 20
-"""Maximum number of labels that an error message lists."""
 
 log = logging.getLogger("bertjax")
 
@@ -162,10 +160,14 @@ class TextTask(LinearHeadTask, ABC):
         """Return a row for each example, made by `bertjax.tasks.encode_pairs`.
 
         The log says how many rows were cut. If `targets` is true, the result has the target
-        `labels` from the method `targets`, which raises `UserError` for an example without a label
-        or with a label that the task does not have.
+        `labels` from the method `targets`, which raises `UserError` for an example without a label.
+        The log then says how many examples have labels that the task does not have
+        (`bertjax.tasks.classification.unseen`).
         """
-        target_arrays = {"labels": self.targets(examples)} if targets else {}
+        target_arrays = {}
+        if targets:
+            check_classes(self.name, self.labels, examples)
+            target_arrays["labels"] = self.targets(examples)
         encoded = encode_pairs(tokenizer, examples, max_seq_length)
         if encoded.truncated:
             log.info(
@@ -202,8 +204,8 @@ class TextTask(LinearHeadTask, ABC):
     def targets(self, examples: Sequence[TextExample]) -> np.ndarray:
         """Return the labels of all examples as an array.
 
-        Raises `UserError` for an example without a label or with a label that the task does not
-        have.
+        Raises `UserError` for an example without a label. Classes that the task does not have are
+        left out of the loss.
         """
 
     @abstractmethod
@@ -236,12 +238,3 @@ class TextTask(LinearHeadTask, ABC):
 
     def _label_ids(self) -> dict[str, int]:
         return {label: number for number, label in enumerate(self.labels)}
-
-    def _unknown_label(self, example: TextExample, label: Label) -> UserError:
-        known = ", ".join(self.labels[:MAX_LISTED_LABELS])
-        if len(self.labels) > MAX_LISTED_LABELS:
-            known += ", ..."
-        return UserError(
-            f"{self._place(example)}: found the label {label!r},"
-            f" expected one of those of training: {known}"
-        )

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from bertjax.data.corpus.python_docs import modules
-from bertjax.tasks.files.tables import TableRow
+from bertjax.tasks.files.row import TableRow
 
 PACKAGES = (
     "asyncio",

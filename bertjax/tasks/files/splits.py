@@ -1,7 +1,8 @@
 """Splits of a task's data: found in a folder, given by file name, or read from TFDS."""
 
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,12 +12,16 @@ from etils import epath
 from bertjax.data.corpus.formats.tfds import tfds_builder
 from bertjax.errors import UserError, check, needs_extra, one_line
 from bertjax.tasks.files import python_docs
-from bertjax.tasks.files.tables import TableRow, listed, read_table
+from bertjax.tasks.files.lines import UTF8
+from bertjax.tasks.files.row import TableRow, listed
+from bertjax.tasks.files.tables import FileForm, read_table
 
 TFDS = "tfds:"
 PYTHON_DOCS = "python-docs"
 STEMS = {"train": ("train",), "validation": ("dev", "validation"), "test": ("test",)}
 """The usual names of the file of each split, without the ending."""
+# The hub of Hugging Face names files like this; it has also written a digest at the end.
+PART = re.compile(r"-\d{5}-of-(?P<count>\d{5})(-[0-9a-f]{16})?$")
 
 
 @dataclass(frozen=True)
@@ -41,11 +46,20 @@ class DataLocation:
     """Cells of a header line: even if `columns` is given, a first line with all of them is one."""
     stems: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """More names of the file of each split, for folders without a file of a usual name."""
+    encoding: str = UTF8
+    """The encoding of text files (`bertjax.tasks.files.lines.decoded_lines`)."""
+    form: FileForm = "table"
+    """The form of the files (`bertjax.tasks.files.tables.read_table`)."""
 
     @property
     def is_tfds(self) -> bool:
         """True for a data set of TFDS."""
         return self.path.startswith(TFDS)
+
+    @property
+    def has_files(self) -> bool:
+        """True if the data is in files of a folder."""
+        return not self.is_tfds and self.path != PYTHON_DOCS
 
 
 def find_files(location: DataLocation, split: str) -> list[epath.Path]:
@@ -53,7 +67,8 @@ def find_files(location: DataLocation, split: str) -> list[epath.Path]:
 
     If `location.files` does not list the split, the result is the one file with a usual name:
     train.*, dev.* or validation.*, or test.*. The name of a part of a split is added, as in
-    dev_matched.*. Raises `UserError` with the names that were expected and the files in the folder.
+    dev_matched.*. Or the file is in parts, train-00000-of-00002.* and so on, and all are there.
+    Raises `UserError` with the names that were expected and the files in the folder.
     """
     folder = epath.Path(location.path)
     given = location.files.get(split)
@@ -77,17 +92,17 @@ def find_files(location: DataLocation, split: str) -> list[epath.Path]:
     # The usual names come first, because the folder may have files of another data set with one of
     # the other names.
     for stems in (usual, more):
-        # Up to the first dot, as there may be two endings: train.tsv.gz.
-        matching = [name for name in names if name.partition(".")[0] in stems and "." in name]
+        matching = [name for name in names if _stem_of(name) in stems]
         check(
             # A guess between two could train on the wrong one.
-            len(matching) <= 1,
+            len(matching) <= 1 or _are_parts(matching),
             where=f"{location.path}, split {split}",
             found=listed(matching),
             expected=f"one file of {_patterns(stems, ', ')}; or its name in {_option(split)}",
         )
         if matching:
-            return [folder / matching[0]]
+            _check_all_parts(matching, f"{location.path}, split {split}")
+            return [folder / name for name in matching]
     raise UserError(
         f"{location.path}, split {split}: found {listed(names)},"
         f" expected {_patterns((*usual, *more), ' or ')} (or {_option(split)} to name it)"
@@ -104,6 +119,34 @@ def _given_file(location: DataLocation, split: str, name: str, names: list[str])
         expected=name,
     )
     return path
+
+
+def _stem_of(name: str) -> str:
+    """Return a file's name up to its first dot, without a number of a part; "" without a dot."""
+    # Up to the first dot, as there may be two endings: train.tsv.gz.
+    stem, dot, _ = name.partition(".")
+    return PART.sub("", stem) if dot else ""
+
+
+def _are_parts(names: Sequence[str]) -> bool:
+    """Return whether the files are parts of one: of the same number of parts, and one ending."""
+    kinds = set()
+    for name in names:
+        stem, _, endings = name.partition(".")
+        part = PART.search(stem)
+        kinds.add((stem[: part.start()], part["count"], endings) if part else name)
+    return len(kinds) == 1
+
+
+def _check_all_parts(names: Sequence[str], where: str) -> None:
+    """Raise `UserError` if the files are parts, and one of them is missing."""
+    part = PART.search(names[0].partition(".")[0])
+    check(
+        part is None or len(names) == int(part["count"]),
+        where=where,
+        found=listed(names),
+        expected=f"all {int(part['count']) if part else 1} parts",
+    )
 
 
 def _patterns(stems: tuple[str, ...], separator: str) -> str:
@@ -123,7 +166,7 @@ def has_split(location: DataLocation, split: str) -> bool:
     if not folder.is_dir():
         return False
     stems = (*_stems(split), *location.stems.get(split, ()))
-    return any(path.name.partition(".")[0] in stems and path.suffix for path in folder.iterdir())
+    return any(_stem_of(path.name) in stems for path in folder.iterdir())
 
 
 def read_rows(
@@ -170,7 +213,14 @@ def _file_rows(
     location: DataLocation, split: str, ragged: Counter[str] | None
 ) -> Iterator[TableRow]:
     for path in find_files(location, split):
-        yield from read_table(path, location.columns, location.header_has, ragged)
+        yield from read_table(
+            path,
+            location.columns,
+            location.header_has,
+            ragged,
+            encoding=location.encoding,
+            form=location.form,
+        )
 
 
 def _tfds_rows(location: DataLocation, split: str) -> Iterator[TableRow]:

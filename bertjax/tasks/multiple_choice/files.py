@@ -1,6 +1,8 @@
 """Reading of multiple-choice files: the CSV of SWAG, the TSV of CODAH, and similar tables."""
 
 import hashlib
+import logging
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -8,8 +10,11 @@ from etils import epath
 
 from bertjax.errors import check
 from bertjax.tasks.examples import ChoiceExample
+from bertjax.tasks.files.lines import UTF8
+from bertjax.tasks.files.missing import is_missing
+from bertjax.tasks.files.row import TableRow, listed
 from bertjax.tasks.files.splits import DataLocation, read_rows
-from bertjax.tasks.files.tables import TableRow, listed, read_table
+from bertjax.tasks.files.tables import read_table
 
 CODAH = ("category", "context", "ending0", "ending1", "ending2", "ending3", "label")
 """The columns of CODAH's `full_data.tsv` (arXiv 1904.04365), which has no header line."""
@@ -18,7 +23,10 @@ SWAG_STEMS = {"validation": ("val",)}
 CONTEXT_COLUMNS = ("context", "sent1")
 """Possible columns of the context: our name, and the name in SWAG."""
 START_COLUMNS = ("start", "sent2")
+WHOLE_NUMBER = re.compile(r"(-?\d+)(\.0*)?")
 FOLDS = 5  # as in CODAH's paper
+
+log = logging.getLogger("bertjax")
 
 
 def read_choices(location: DataLocation, split: str) -> list[ChoiceExample]:
@@ -29,8 +37,8 @@ def read_choices(location: DataLocation, split: str) -> list[ChoiceExample]:
     - `context`: the text before the endings.
     - `start`: the text at the beginning of every ending; optional.
     - `ending0`, `ending1` and so on, two or more. In JSON and TFDS it may be a list `endings`.
-    - `label`: the number of the right ending, from 0. If it is absent, null, empty or -1, the right
-      ending is not known.
+    - `label`: the number of the right ending, from 0. If it is absent, null, NaN, empty or -1, the
+      right ending is not known.
     - `id`: optional; by default the number of the example, from 0.
 
     Other columns are not read. SWAG's own files (arXiv 1808.05326) can be read as they are: `sent1`
@@ -42,14 +50,33 @@ def read_choices(location: DataLocation, split: str) -> list[ChoiceExample]:
     return _examples(read_rows(location, split))
 
 
-def read_choice_file(path: epath.PathLike, columns: Sequence[str] = ()) -> list[ChoiceExample]:
+def read_choice_file(
+    path: epath.PathLike, columns: Sequence[str] = (), encoding: str = UTF8
+) -> list[ChoiceExample]:
     """Return the examples of one file in the format of `read_choices`.
 
     The file of CODAH has no header line; give `CODAH` as `columns` for it.
     """
-    examples = _examples(read_table(path, columns))
+    examples = _examples(read_table(path, columns, encoding=encoding))
     check(len(examples) > 0, where=str(path), found="no examples", expected="one or more")
     return examples
+
+
+def with_labels(examples: Sequence[ChoiceExample], where: str) -> list[ChoiceExample]:
+    """Return the examples whose right ending is known; the log says how many are left out.
+
+    `where` names the split. Raises `UserError` if no example is left.
+    """
+    known = [example for example in examples if example.label is not None]
+    if len(known) < len(examples):
+        log.info(
+            "%s: examples without a label, which were left out: %d of %d",
+            where,
+            len(examples) - len(known),
+            len(examples),
+        )
+    check(known, where=where, found="no example with a label", expected="one or more")
+    return known
 
 
 def fold_of(example: ChoiceExample, folds: int = FOLDS) -> int:
@@ -145,14 +172,16 @@ def _numbered_endings(row: TableRow) -> tuple[Any, ...]:
 def _label(row: TableRow, choices: int) -> int | None:
     """Return the number of the right ending; None if it is not known."""
     label = row.values.get("label")
-    if label in (None, "", -1, "-1"):
+    text = str(label).strip()
+    # A column of integers becomes one of floats, 1.0, if a value is missing.
+    match = WHOLE_NUMBER.fullmatch(text)
+    if is_missing(label) or (match and match[1] == "-1"):
         return None
-    # Compared as text, because the label is a text in a table and a number in JSON.
-    numbers = {str(choice) for choice in range(choices)}
     check(
-        str(label).strip() in numbers,
+        match and match[1] in map(str, range(choices)),
         where=f"{row.where}: label",
         found=repr(label)[:100],
         expected=f"0 to {choices - 1}, the number of an ending",
     )
-    return int(label)
+    assert match is not None
+    return int(match[1])

@@ -12,8 +12,8 @@ from bertjax.errors import check
 from bertjax.storage import write_lines
 from bertjax.tasks.error_tables import Mistake, are_finite, calibration_table
 from bertjax.tasks.examples import ChoiceExample
-from bertjax.tasks.files.splits import has_split
-from bertjax.tasks.kind import LABEL_SMOOTHING, Entry, Kind, PredictedSplit
+from bertjax.tasks.files.splits import DataLocation, has_split
+from bertjax.tasks.kind import ENCODING, LABEL_SMOOTHING, Entry, Kind, PredictedSplit
 from bertjax.tasks.metric_table import Metric
 from bertjax.tasks.metrics import reliability
 from bertjax.tasks.multiple_choice.files import (
@@ -22,6 +22,7 @@ from bertjax.tasks.multiple_choice.files import (
     cross_validation,
     read_choice_file,
     read_choices,
+    with_labels,
 )
 from bertjax.tasks.multiple_choice.task import Choice, ChoicePrediction
 from bertjax.tasks.task_head import TaskHead
@@ -39,25 +40,20 @@ class ChoiceKind(Kind[Choice, ChoiceExample, ChoicePrediction]):
     data_sets = ("swag", "codah")
 
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
-        """Return the option that changes the loss over the endings."""
-        return frozenset({LABEL_SMOOTHING})
+        """Return the option that changes the loss over the endings, and that of the files."""
+        return frozenset({LABEL_SMOOTHING, ENCODING})
 
     def read_split(
         self, entry: Entry, split: str, options: FinetuneConfig, labelled: bool
     ) -> list[ChoiceExample]:
         """Return the examples of a split.
 
-        CODAH has only one file, which `cross_validation` divides into splits.
+        CODAH has only one file, which `cross_validation` divides into splits. If `labelled`,
+        examples without a label are left out, and counted.
         """
         location = dataclasses.replace(entry.location, stems=SWAG_STEMS)
-        whole_file = epath.Path(location.path) / CODAH_FILE
-        # Files that are given, or that have the names of splits, go before the one file.
-        has_splits = bool(location.files) or location.is_tfds or has_split(location, "train")
-        if has_splits or not whole_file.exists():
-            return read_choices(location, split)
-        parts = cross_validation(read_choice_file(whole_file, options.columns or CODAH))
-        check(split in parts, where="the split", found=split, expected=f"one of {', '.join(parts)}")
-        return parts[split]
+        examples = _examples(location, split, options)
+        return with_labels(examples, f"{location.path}, split {split}") if labelled else examples
 
     def make_task(
         self,
@@ -134,3 +130,15 @@ class ChoiceKind(Kind[Choice, ChoiceExample, ChoicePrediction]):
     def task_head(self, task: Choice) -> TaskHead:
         """Return the description of the head, which gives one number for each ending's row."""
         return TaskHead(task.name, self.name, (), "MultipleChoice", label_type="number")
+
+
+def _examples(location: DataLocation, split: str, options: FinetuneConfig) -> list[ChoiceExample]:
+    whole_file = epath.Path(location.path) / CODAH_FILE
+    # Files that are given, or that have the names of splits, go before the one file.
+    has_splits = bool(location.files) or location.is_tfds or has_split(location, "train")
+    if has_splits or not whole_file.exists():
+        return read_choices(location, split)
+    examples = read_choice_file(whole_file, options.columns or CODAH, location.encoding)
+    parts = cross_validation(examples)
+    check(split in parts, where="the split", found=split, expected=f"one of {', '.join(parts)}")
+    return parts[split]

@@ -2,17 +2,20 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from etils import epath
 
 from bertjax.config import FinetuneConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
+from bertjax.errors import check
 from bertjax.tasks.error_tables import Mistake
 from bertjax.tasks.examples import QuestionExample
 from bertjax.tasks.files.splits import find_files
-from bertjax.tasks.kind import Entry, Kind, PredictedSplit
+from bertjax.tasks.kind import ANSWER_RULE, AUTO, ENCODING, Entry, Kind, PredictedSplit
 from bertjax.tasks.metric_table import Metric, Scale
-from bertjax.tasks.question_answering import squad
+from bertjax.tasks.question_answering import prediction_files, squad
+from bertjax.tasks.question_answering.answer_rules import MLQA, described, is_mlqa, named_rule
 from bertjax.tasks.question_answering.answers import SpanPrediction
 from bertjax.tasks.question_answering.task import Spans, answer_f1, answer_texts, choose_threshold
 from bertjax.tasks.task_head import TaskHead
@@ -31,20 +34,64 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
     task_classes = (Spans,)
     metrics = ("best_f1", "f1")
     choosable = tuple(Metric(name, Scale.PERCENT) for name in METRICS + METRICS_2)
-    data_sets = ("squad", "squad_v2", "xquad")
+    data_sets = ("squad", "squad_v2", "xquad", "cmrc2018", "drcd", "mlqa", "korquad")
     heads = ()  # no pooler: each token's hidden state is a start or an end
     in_percent = True  # as SQuAD's scripts print them
+
+    def knows(self, name: str) -> bool:
+        """Return whether the name is one of `data_sets`, or MLQA's in a language, as `mlqa_de`."""
+        return super().knows(name) or is_mlqa(name)
+
+    def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
+        """Return the options of the comparison of answers and of the files."""
+        # TFDS decodes its texts itself.
+        return frozenset({ANSWER_RULE} if entry.location.is_tfds else {ANSWER_RULE, ENCODING})
+
+    def check_options(self, entry: Entry, options: FinetuneConfig) -> None:
+        """Raise `UserError` also for MLQA in a language that is not named."""
+        super().check_options(entry, options)
+        check(
+            not is_mlqa(entry.name) or named_rule(options.answer_rule, entry.name) is not None,
+            where="finetune.tasks",
+            found=entry.name,
+            expected=f"the language of the answers, as {', '.join(map('mlqa_{}'.format, MLQA))};"
+            " or finetune.answer_rule",
+        )
+
+    def for_evaluation(self, task: Spans, options: FinetuneConfig) -> Spans:
+        """Return the task with the rule that the option names, if it names one."""
+        if options.answer_rule == AUTO:
+            return task
+        return dataclasses.replace(task, answer_rule=options.answer_rule)
+
+    def signatures(self, task: Spans, examples: Sequence[QuestionExample]) -> dict[str, str]:
+        """Return the rule by which exact match and F1 compare answers."""
+        rule = described(task.rules(examples))
+        return {"exact_match": rule, "f1": rule}
 
     def read_split(
         self, entry: Entry, split: str, options: FinetuneConfig, labelled: bool
     ) -> list[QuestionExample]:
-        """Return the questions of a split, from files of SQuAD or from TFDS."""
+        """Return the questions of a split, from its files or from TFDS.
+
+        To be predicted, they must have different ids in all files of the split, because a file of
+        predictions has the answer to each id.
+        """
         is_training = split == "train"
         if entry.location.is_tfds:
             return squad.read_tfds(entry.location.path, split, training=is_training)
         examples = []
+        place_of_id: dict[str, str] = {}
         for path in find_files(entry.location, split):
-            examples += squad.read_squad(path, training=is_training)
+            if labelled:
+                # The languages of XQuAD have the same ids, and figures do not need them.
+                place_of_id = {}
+            examples += squad.read_questions(
+                path,
+                training=is_training,
+                place_of_id=place_of_id,
+                encoding=entry.location.encoding,
+            )
         return examples
 
     def make_task(
@@ -64,11 +111,19 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
             max_query_length=options.max_query_length,
             max_answer_length=options.max_answer_length,
             n_best_size=options.n_best_size,
+            answer_rule=options.answer_rule,
         )
 
     def task_metrics(self, task: Spans) -> tuple[Metric, ...]:
         """Return `f1` and `exact_match`, for version 2 also those at the best threshold."""
         return self.choosable if task.version_2 else self.choosable[: len(METRICS)]
+
+    def to_dict(self, task: Spans) -> dict[str, Any]:
+        """Return the task's fields, without a rule that was not chosen, as earlier versions."""
+        values = super().to_dict(task)
+        if task.answer_rule == AUTO:
+            del values["answer_rule"]
+        return values
 
     def majority_baseline(self, task: Spans, examples: Sequence[QuestionExample]) -> float:
         """Return the share of questions without an answer; 0 for version 1."""
@@ -83,7 +138,9 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
         examples: Sequence[QuestionExample],
     ) -> float | None:
         """Return the best `null_threshold` for version 2, found by `task.choose_threshold`."""
-        return choose_threshold(predictions, examples) if task.version_2 else None
+        if not task.version_2:
+            return None
+        return choose_threshold(predictions, examples, task.rules(examples))
 
     def with_threshold(self, task: Spans, threshold: float) -> Spans:
         """Return the task with this `null_threshold`."""
@@ -100,8 +157,11 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
         The severity is the probability of the answer.
         """
         right = answer_texts("the worst errors", examples)
-        for prediction, example, answers in zip(predictions, examples, right, strict=True):
-            if not answer_f1(prediction.text, answers):
+        rules = task.rules(examples)
+        for prediction, example, answers, rule in zip(
+            predictions, examples, right, rules, strict=True
+        ):
+            if not answer_f1(prediction.text, answers, rule):
                 yield Mistake(
                     prediction.probability,
                     f"{example.question}  ({example.context})",
@@ -125,9 +185,9 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
         the odds of "no answer".
         """
         writers = {
-            "": squad.write_predictions,
-            "-n_best": squad.write_n_best,
-            "-null_odds": squad.write_null_odds,
+            "": prediction_files.write_predictions,
+            "-n_best": prediction_files.write_n_best,
+            "-null_odds": prediction_files.write_null_odds,
         }
         paths = []
         for ending, write in writers.items():

@@ -1,66 +1,157 @@
-"""Reading of questions from SQuAD's files, and writing of predictions.
+"""Reading of questions from files in SQuAD's form, from tables of questions, and from TFDS.
 
 The files may be of version 1.1 (arXiv 1606.05250) or 2.0 (arXiv 1806.03822).
 """
 
 import json
-import logging
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from etils import epath
 
 from bertjax.data.corpus.formats.tfds import tfds_builder
 from bertjax.errors import UserError, check, needs_extra, one_line
-from bertjax.storage import read_json, write_whole
+from bertjax.storage import opened
 from bertjax.tasks.examples import QuestionExample
-from bertjax.tasks.files.tables import SURROGATE
-from bertjax.tasks.question_answering.answers import SpanPrediction
-
-log = logging.getLogger("bertjax")
-
-
-class LocatedQuestion(NamedTuple):
-    """A question and its place in a file."""
-
-    where: str
-    """The place for error messages, such as FILE: data[3].paragraphs[0].qas[2]."""
-    example: QuestionExample
+from bertjax.tasks.files.lines import UTF8, decoded_lines
+from bertjax.tasks.files.row import TableRow
+from bertjax.tasks.files.tables import ending_of, read_table
+from bertjax.tasks.question_answering.fields import (
+    field,
+    field_place,
+    objects,
+    type_name,
+)
+from bertjax.tasks.question_answering.located_answers import LocatedQuestion, usable
 
 
-class _LocatedObject(NamedTuple):
-    """A JSON object and its place in a file."""
+def read_questions(
+    path: epath.PathLike,
+    *,
+    training: bool,
+    place_of_id: dict[str, str] | None = None,
+    encoding: str = UTF8,
+) -> list[QuestionExample]:
+    """Return the questions of a file, in its order; it is in SQuAD's form or a table.
 
-    where: str
-    values: Mapping[str, Any]
+    In SQuAD's form (`.json`) each of `data[].paragraphs[]` has a `context` and questions, `qas[]`.
+    In a table each row is a question with its `context`, as `datasets` has it: JSON lines, a JSON
+    array (alone or in `data`), or Parquet (`bertjax.tasks.files.tables`). There the answers are
+    `{"text": [...], "answer_start": [...]}`, or a list as in SQuAD's form. Without an `id` it is
+    the number of the row.
 
+    A question with `is_impossible`, or whose answers are all empty, has no answers; its
+    `plausible_answers` are not read. The answers of a question without the field `answers` are
+    None; with `training` this is an error. `place_of_id` is that of `usable`, `encoding` that of
+    the text (`bertjax.tasks.files.lines.decoded_lines`).
 
-def read_squad(path: epath.PathLike, *, training: bool) -> list[QuestionExample]:
-    """Return the questions of a SQuAD file, in the order of the file.
+    With `training`, each answer must be in the paragraph at its `answer_start`, a number of Unicode
+    code points, where only white space may differ. Other answers are left out, and also questions
+    that lose all their answers; the log says how many. More than `MAX_MISPLACED` are an error.
+    Without `training`, the answers are not checked, because only their texts are used.
 
-    Each of `data[].paragraphs[]` in the file has a `context` and questions, `qas[]`. A question
-    with `is_impossible` has no answers; its `plausible_answers` are not read. The answers of a
-    question without the field `answers` are None; with `training` this is an error.
-
-    With `training`, each answer must be in the paragraph at its `answer_start`, where only white
-    space may differ. Other answers are left out, and also questions that lose all their answers;
-    the log says how many. Without `training`, the answers are not checked, because only their texts
-    are used.
-
-    Raises `UserError` with the file and the place in it (data[3].paragraphs[0].qas[2]) if the file
-    has another structure.
+    Raises `UserError` with the file and the place in it (data[3].paragraphs[0].qas[2], or line 3)
+    if the file has another structure.
     """
-    path = epath.Path(path)
-    return _usable(_file_questions(path), str(path), training)
+    name = str(path)
+    content = _squad_content(name, encoding)
+    if content is None:
+        questions = _row_questions(read_table(path, encoding=encoding))
+    else:
+        questions = _squad(content, name)
+    return usable(questions, name, training, place_of_id)
+
+
+def _squad_content(name: str, encoding: str) -> dict[str, Any] | None:
+    """Return the object in a file of SQuAD's form; None if the file is a table."""
+    if ending_of(name) != ".json":
+        return None
+    content = _content(name, encoding)
+    try:
+        values = json.loads(content)
+    # JSON lines, or broken: the reader of tables tells them apart, and names the line. A file that
+    # nests thousands of lists exhausts the parser's recursion.
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(values, dict):
+        return None
+    data = values.get("data")
+    first = data[0] if isinstance(data, list) and data else values
+    is_row = isinstance(first, dict) and "context" in first
+    return None if is_row else values
+
+
+def _content(name: str, encoding: str) -> str | bytes:
+    if encoding != UTF8:
+        return "".join(line.text + line.end for line in decoded_lines(name, encoding))
+    # Bytes: JSON may also be in UTF-16.
+    with opened(name) as file:
+        return file.read()
+
+
+def _squad(content: Mapping[str, Any], name: str) -> Iterator[LocatedQuestion]:
+    """Yield the questions of a file in SQuAD's form."""
+    for article in objects(content, "data", f"{name}:"):
+        for paragraph in objects(article.values, "paragraphs", article.where):
+            context = field(paragraph.values, "context", str, paragraph.where)
+            for question in objects(paragraph.values, "qas", paragraph.where):
+                example = _question(question.values, context, question.where)
+                yield LocatedQuestion(question.where, example)
+
+
+def _row_questions(rows: Iterable[TableRow]) -> Iterator[LocatedQuestion]:
+    """Yield the question of each row of a table."""
+    for row in rows:
+        values = {"id": str(row.number), **row.values}
+        where = f"{row.where}:"
+        context = field(values, "context", str, where)
+        yield LocatedQuestion(row.where, _question(values, context, where))
+
+
+def _answer_list(answers: Any, place: str) -> list[Any]:
+    """Return the answers at `place` as a list, in which the form of `datasets` becomes SQuAD's."""
+    if isinstance(answers, list):
+        return answers
+    check(
+        isinstance(answers, dict) and {"text", "answer_start"} <= set(answers),
+        where=place,
+        found=_shape(answers),
+        expected='{"text": [...], "answer_start": [...]} or a list of such objects',
+    )
+    texts, starts = answers["text"], answers["answer_start"]
+    if not isinstance(texts, list) and not isinstance(starts, list):
+        return [answers]  # one answer
+    for key, values in (("text", texts), ("answer_start", starts)):
+        check(
+            isinstance(values, list),
+            where=f"{place}.{key}",
+            found=type_name(values),
+            expected="a list",
+        )
+    check(
+        len(texts) == len(starts),
+        where=place,
+        found=f"{len(texts)} texts, {len(starts)} starts",
+        expected="as many starts as texts",
+    )
+    pairs = zip(texts, starts, strict=True)
+    return [{"text": text, "answer_start": start} for text, start in pairs]
+
+
+def _shape(value: Any) -> str:
+    """Return what a value is: an object with its fields, or the type of another one."""
+    if isinstance(value, dict):
+        return f"an object with the fields {', '.join(map(str, value)) or 'none'}"
+    return type_name(value)
 
 
 def read_tfds(name: str, split: str, *, training: bool) -> list[QuestionExample]:
-    """Return the questions of a split of a TFDS data set, such as `tfds:squad`, like `read_squad`.
+    """Return the questions of a split of a TFDS data set, such as `tfds:squad`.
 
     The fields are id, question, context, answers {text, answer_start} and, if there is one,
-    is_impossible, as in `tfds:squad/v2.0`. Raises `UserError` if the data set cannot be loaded, or
-    does not have the split or the fields.
+    is_impossible, as in `tfds:squad/v2.0`; they mean what `read_questions` says.
+
+    Raises `UserError` if the data set cannot be loaded, or does not have the split or the fields.
     """
     with needs_extra("data"):
         import tensorflow as tf
@@ -80,7 +171,7 @@ def read_tfds(name: str, split: str, *, training: bool) -> list[QuestionExample]
         records = list(tfds.as_numpy(builder.as_dataset(split=split, shuffle_files=False)))
     except tf.errors.OpError as error:
         raise UserError(f"{where}: is truncated or damaged ({one_line(error.message)})") from error
-    return _usable(tfds_questions(records, where), where, training)
+    return usable(tfds_questions(records, where), where, training)
 
 
 def tfds_questions(records: Iterable[Mapping[str, Any]], name: str) -> Iterator[LocatedQuestion]:
@@ -92,9 +183,9 @@ def tfds_questions(records: Iterable[Mapping[str, Any]], name: str) -> Iterator[
         if isinstance(answers, Mapping) and {"text", "answer_start"} <= set(answers):
             fields["answers"] = _answer_objects(answers["text"], answers["answer_start"])
         if "is_impossible" in fields:
-            # `_field` asks for exactly bool, and TFDS has NumPy's.
+            # `field` asks for exactly bool, and TFDS has NumPy's.
             fields["is_impossible"] = bool(fields["is_impossible"])
-        context = _field(fields, "context", str, where)
+        context = field(fields, "context", str, where)
         yield LocatedQuestion(where, _question(fields, context, where))
 
 
@@ -108,82 +199,15 @@ def _text(value: Any) -> Any:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
-def _file_questions(path: epath.Path) -> Iterator[LocatedQuestion]:
-    for article in _objects(read_json(path), "data", f"{path}:"):
-        for paragraph in _objects(article.values, "paragraphs", article.where):
-            context = _field(paragraph.values, "context", str, paragraph.where)
-            for question in _objects(paragraph.values, "qas", paragraph.where):
-                example = _question(question.values, context, question.where)
-                yield LocatedQuestion(question.where, example)
-
-
-def _objects(values: Mapping[str, Any], key: str, where: str) -> Iterator[_LocatedObject]:
-    """Yield the objects in the list at `key`."""
-    for number, value in enumerate(_field(values, key, list, where)):
-        value_where = f"{_field_where(where, key)}[{number}]"
-        check(
-            isinstance(value, dict),
-            where=value_where,
-            found=_type_name(value),
-            expected="an object",
-        )
-        yield _LocatedObject(value_where, value)
-
-
-def _field_where(where: str, key: str) -> str:
-    """Return the place of a field of the object at `where`; the whole file is at "FILE:"."""
-    return where + (" " if where.endswith(":") else ".") + key
-
-
-_TYPE_NAMES = {
-    str: "text",
-    list: "a list",
-    int: "a whole number",
-    bool: "true or false",
-    dict: "an object",
-}
-
-
-def _type_name(value: Any) -> str:
-    return "null" if value is None else _TYPE_NAMES.get(type(value), f"a {type(value).__name__}")
-
-
-def _field(values: Mapping[str, Any], key: str, kind: type, where: str) -> Any:
-    """Return the value of a field; `UserError` if it is missing or not of exactly this type.
-
-    A text must not contain half of a surrogate pair.
-    """
-    check(
-        key in values,
-        where=where.removesuffix(":"),
-        found=f"no {key}",
-        expected=f"{key}, {_TYPE_NAMES[kind]}",
-    )
-    value = values[key]
-    value_where = _field_where(where, key)
-    # isinstance is not used, because it would accept true as a number: bool is a subclass of int.
-    check(
-        type(value) is kind, where=value_where, found=_type_name(value), expected=_TYPE_NAMES[kind]
-    )
-    if kind is str:
-        check(
-            not SURROGATE.search(value),
-            where=value_where,
-            found="half of a surrogate pair",
-            expected="Unicode text",
-        )
-    return value
-
-
 def _question(values: Mapping[str, Any], context: str, where: str) -> QuestionExample:
     if type(values.get("id")) is int:  # as GermanQuAD has it
         identifier = str(values["id"])
     else:
-        identifier = _field(values, "id", str, where)
-    question = _field(values, "question", str, where)
+        identifier = field(values, "id", str, where)
+    question = field(values, "question", str, where)
     check(
         not context.isspace() and context != "",
-        where=where,
+        where=where.removesuffix(":"),
         found="a context without text",
         expected="text",
     )
@@ -192,137 +216,24 @@ def _question(values: Mapping[str, Any], context: str, where: str) -> QuestionEx
 
 def _answers(values: Mapping[str, Any], where: str) -> tuple[tuple[str, int], ...] | None:
     """Return the answers of a question; None if the question has no field `answers`."""
-    is_impossible = False
-    if "is_impossible" in values:
-        is_impossible = _field(values, "is_impossible", bool, where)
+    # `datasets` has null where a set lacks the field.
+    is_impossible = values.get("is_impossible") is not None and field(
+        values, "is_impossible", bool, where
+    )
     if values.get("answers") is None and not is_impossible:
         return None
     answers = []
-    if "answers" in values or not is_impossible:
-        for answer in _objects(values, "answers", where):
-            text = _field(answer.values, "text", str, answer.where)
-            answers.append((text, _field(answer.values, "answer_start", int, answer.where)))
+    if values.get("answers") is not None:
+        listed = {"answers": _answer_list(values["answers"], field_place(where, "answers"))}
+        for answer in objects(listed, "answers", where):
+            text = field(answer.values, "text", str, answer.where)
+            # An empty text is how some sets write that there is no answer; its start means nothing.
+            if text.strip():
+                answers.append((text, field(answer.values, "answer_start", int, answer.where)))
     check(
         not (answers and is_impossible),
-        where=where,
+        where=where.removesuffix(":"),
         found="answers, and is_impossible true",
         expected="the one or the other",
     )
     return tuple(answers)
-
-
-def _usable(
-    questions: Iterable[LocatedQuestion], name: str, training: bool
-) -> list[QuestionExample]:
-    """Check the questions and return them; with `training` only those that can be trained on."""
-    usable: list[QuestionExample] = []
-    place_of_id: dict[str, str] = {}
-    misplaced: list[str] = []  # the question's id for each answer
-    left_out = 0
-    for where, example in questions:
-        # Official scripts and predictions know a question by its id alone.
-        before = place_of_id.setdefault(example.id, where)
-        check(
-            before == where,
-            where=where,
-            found=f"the id {example.id} again, after {before}",
-            expected="it once",
-        )
-        if not training:
-            usable.append(example)
-            continue
-        check(
-            example.answers is not None,
-            where=where,
-            found="no answers",
-            expected="answers, to train on",
-        )
-        answers = example.answers or ()
-        # run_squad.py also leaves out training answers that it cannot find in the paragraph.
-        located = _located(example.context, answers)
-        misplaced += [example.id] * (len(answers) - len(located))
-        if answers and not located:
-            left_out += 1
-        else:
-            usable.append(QuestionExample(example.id, example.question, example.context, located))
-    total = len(place_of_id)
-    if misplaced:
-        log.warning(
-            "%s: answers that are not where they say: %d, of the question %s first;"
-            " questions left out: %d of %d",
-            name,
-            len(misplaced),
-            misplaced[0],
-            left_out,
-            total,
-        )
-    check(total > 0, where=name, found="no question", expected="one or more")
-    check(
-        usable,
-        where=name,
-        found=f"no answer of {total} questions where it says",
-        expected="answers to train on",
-    )
-    return usable
-
-
-def _located(context: str, answers: Iterable[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
-    """Return the answers that `locate` finds at their start in the paragraph."""
-    located = []
-    for text, start in answers:
-        answer = locate(context, text, start)
-        if answer is not None:
-            located.append(answer)
-    return tuple(located)
-
-
-def locate(context: str, text: str, start: int) -> tuple[str, int] | None:
-    """Return (text, begin) of the answer in `context`; None if the answer is not at `start`.
-
-    The white space in `context` may differ from that in `text`, and there may be white space
-    between `start` and the answer.
-    """
-    words = text.split()
-    if not words or not 0 <= start < len(context):
-        return None
-    # An answer with white space at an end is left to the pattern, which takes it without.
-    if context.startswith(text, start) and text == text.strip():
-        return text, start
-    pattern = r"\s*(" + r"\s+".join(re.escape(word) for word in words) + ")"
-    match = re.compile(pattern).match(context, start)
-    return (match[1], match.start(1)) if match else None
-
-
-def write_predictions(
-    path: epath.PathLike, examples: Sequence[QuestionExample], predictions: Sequence[SpanPrediction]
-) -> None:
-    """Write `{id: text}`, which SQuAD's official scripts read; an empty text is "no answer"."""
-    pairs = zip(examples, predictions, strict=True)
-    _write(path, {example.id: prediction.text for example, prediction in pairs})
-
-
-def write_n_best(
-    path: epath.PathLike, examples: Sequence[QuestionExample], predictions: Sequence[SpanPrediction]
-) -> None:
-    """Write `{id: [{text, probability, start_logit, end_logit}, ...]}`, the best answer first."""
-    answers = {}
-    for example, prediction in zip(examples, predictions, strict=True):
-        answers[example.id] = [answer._asdict() for answer in prediction.n_best]
-    _write(path, answers)
-
-
-def write_null_odds(
-    path: epath.PathLike, examples: Sequence[QuestionExample], predictions: Sequence[SpanPrediction]
-) -> None:
-    """Write `{id: null_odds}`, the file for `--na-prob-file` of the script of version 2.0.
-
-    Then also set the script's `--na-prob-thresh` to the null threshold, or to a large number: its
-    default 1 is meant for probabilities.
-    """
-    pairs = zip(examples, predictions, strict=True)
-    _write(path, {example.id: prediction.null_odds for example, prediction in pairs})
-
-
-def _write(path: epath.PathLike, values: Mapping[str, Any]) -> None:
-    # The file is ASCII, because the official scripts read with the machine's default encoding.
-    write_whole(epath.Path(path), (json.dumps(values, indent=2) + "\n").encode())

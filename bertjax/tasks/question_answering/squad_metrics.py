@@ -8,55 +8,44 @@ differ in three points. An answer has no words if it is empty or has only articl
   empty text is right.
 - Only 2.0 has odds of "no answer", and a threshold for them.
 
-Words are separated by white space, so a Chinese answer is usually one word. Only ASCII punctuation
-is removed.
+What the words of an answer are, is another matter: an `AnswerRule` says it, one for each question.
+Without rules it is SQuAD's own.
 """
 
-import re
-import string
-from collections import Counter
 from collections.abc import Sequence
 
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
-_ARTICLES = re.compile(r"\b(?:a|an|the)\b")
+from bertjax.tasks.question_answering.answer_rules import SQUAD, AnswerRule
 
 
-def normalized(text: str) -> str:
-    """Return `text` in lower case, without ASCII punctuation and the articles a, an, the.
-
-    The words are separated by one space.
-    """
-    # Punctuation goes first, as in the official scripts: `the-end` becomes `theend`, which has no
-    # article.
-    without_punctuation = text.lower().translate(_PUNCTUATION)
-    return " ".join(_ARTICLES.sub(" ", without_punctuation).split())
-
-
-def question_scores(predicted: str, answers: Sequence[str], version_2: bool) -> tuple[int, float]:
+def question_scores(
+    predicted: str, answers: Sequence[str], version_2: bool, rule: AnswerRule = SQUAD
+) -> tuple[int, float]:
     """Return (exact match, F1), in 0..1, of one predicted answer.
 
     Both are the maximum over the right answers. In version 1.1 `answers` must not be empty; in 2.0
     empty `answers` mean that the question has no answer.
     """
-    text = normalized(predicted)
-    right = [normalized(answer) for answer in answers]
+    text = rule.normalized(predicted)
+    right = [rule.normalized(answer) for answer in answers]
     if version_2:
-        right = [answer for answer in right if answer] or [""]
+        right = [answer for answer in right if answer.strip()] or [""]
     both_empty = int(version_2)
     exact_match = max(int(text == answer) for answer in right)
-    return exact_match, max(_f1(text, answer, both_empty) for answer in right)
+    words = rule.words(text)
+    return exact_match, max(_f1(words, rule.words(answer), both_empty, rule) for answer in right)
 
 
-def _f1(predicted: str, right: str, both_empty: int) -> float:
-    """Return the F1 of the words of two normalized texts.
+def _f1(
+    predicted_words: list[str], right_words: list[str], both_empty: int, rule: AnswerRule
+) -> float:
+    """Return the F1 of two answers, given their words.
 
     The result is an int in the special cases 0 and 1, because Python 3.12's `sum` adds ints and
     floats in different ways, which can change the last digit.
     """
-    predicted_words, right_words = predicted.split(), right.split()
     if not predicted_words or not right_words:
         return both_empty if predicted_words == right_words else 0
-    same = sum((Counter(predicted_words) & Counter(right_words)).values())
+    same = rule.common(predicted_words, right_words)
     if same == 0:
         return 0
     precision, recall = same / len(predicted_words), same / len(right_words)
@@ -64,15 +53,19 @@ def _f1(predicted: str, right: str, both_empty: int) -> float:
     return (2 * precision * recall) / (precision + recall)
 
 
-def figures_1(predicted: Sequence[str], answers: Sequence[Sequence[str]]) -> dict[str, float]:
+def figures_1(
+    predicted: Sequence[str],
+    answers: Sequence[Sequence[str]],
+    rules: Sequence[AnswerRule] | None = None,
+) -> dict[str, float]:
     """Return `exact_match` and `f1` of SQuAD 1.1, in percent.
 
-    `predicted` and `answers` are for the same questions in the same order. There must be one
-    question or more, and each must have one right answer or more.
+    `predicted`, `answers` and `rules` are for the same questions in the same order. There must be
+    one question or more, and each must have one right answer or more.
     """
     exact_match, f1 = 0, 0.0
-    for text, right in zip(predicted, answers, strict=True):
-        exact, score = question_scores(text, right, version_2=False)
+    for text, right, rule in zip(predicted, answers, _each(rules, predicted), strict=True):
+        exact, score = question_scores(text, right, version_2=False, rule=rule)
         exact_match += exact
         # Added one by one: `sum` is more exact since Python 3.12, which can change the last digit.
         f1 += score
@@ -83,6 +76,7 @@ def figures_2(
     predicted: Sequence[str],
     answers: Sequence[Sequence[str]],
     null_odds: Sequence[float] | None = None,
+    rules: Sequence[AnswerRule] | None = None,
 ) -> dict[str, float]:
     """Return the figures of SQuAD 2.0, in percent; `answers` of a question may be empty.
 
@@ -93,8 +87,8 @@ def figures_2(
     `best_f1` and `best_f1_thresh` from `best_threshold`.
     """
     exact, f1 = [], []
-    for text, right in zip(predicted, answers, strict=True):
-        question_exact, question_f1 = question_scores(text, right, version_2=True)
+    for text, right, rule in zip(predicted, answers, _each(rules, predicted), strict=True):
+        question_exact, question_f1 = question_scores(text, right, version_2=True, rule=rule)
         exact.append(question_exact)
         f1.append(question_f1)
     figures = {"exact_match": _percent(exact), "f1": _percent(f1)}
@@ -110,6 +104,10 @@ def figures_2(
             figures[f"best_{name}"] = best
             figures[f"best_{name}_thresh"] = threshold
     return figures
+
+
+def _each(rules: Sequence[AnswerRule] | None, predicted: Sequence[str]) -> Sequence[AnswerRule]:
+    return [SQUAD] * len(predicted) if rules is None else rules
 
 
 def _percent(scores: Sequence[float]) -> float:

@@ -15,11 +15,21 @@ from bertjax.model.functional import Params
 from bertjax.model.layout import Layout
 from bertjax.model.linear_head import init_linear
 from bertjax.tasks.examples import QuestionExample
+from bertjax.tasks.kind import AUTO
 from bertjax.tasks.linear_head import head_of, token_logits
 from bertjax.tasks.metric_table import Scale
 from bertjax.tasks.question_answering import squad_metrics
+from bertjax.tasks.question_answering.answer_rules import (
+    AnswerRule,
+    named_rule,
+    rules_of_texts,
+)
 from bertjax.tasks.question_answering.answers import SpanPrediction, predictions
-from bertjax.tasks.question_answering.windows import EncodedQuestions, encode_questions
+from bertjax.tasks.question_answering.windows import (
+    UNKNOWN,
+    EncodedQuestions,
+    encode_questions,
+)
 from bertjax.tasks.task import EncodedExamples, LinearHeadTask
 from bertjax.types import Batch
 
@@ -45,6 +55,8 @@ class Spans(LinearHeadTask):
     """Number of best starts and ends of each window, and of best answers to each question."""
     null_threshold: float = 0.0
     """Odds, in logits, above which "no answer" is predicted (see `choose_threshold`)."""
+    answer_rule: str = AUTO
+    """The rule that compares answers, as `finetune.answer_rule` names it."""
     metrics: tuple[str, ...] = ()
     """The chosen metrics; the first selects the best checkpoint; empty: the usual one."""
 
@@ -83,6 +95,10 @@ class Spans(LinearHeadTask):
         # run_squad.py of the original BERT has no dropout before this head.
         return token_logits(config, params, head, batch, key=key, layout=layout, dropout=False)
 
+    def count(self, batch: Batch) -> Array:
+        """Return the sum of the weights of the items whose answer is known, a float32 scalar."""
+        return jnp.sum(_weights(batch))
+
     def sums(self, logits: Array, batch: Batch) -> dict[str, Array]:
         """Return `loss`, `count` and `span_accuracy`.
 
@@ -90,9 +106,10 @@ class Spans(LinearHeadTask):
         `span_accuracy` is the total weight of rows whose most probable start and end are right.
 
         `batch["start_positions"]` and `["end_positions"]` are int32 [B]. A row of weight 0 does not
-        change the sums, whatever its positions are.
+        change the sums, whatever its positions are, and neither does a row whose positions are
+        `UNKNOWN`.
         """
-        weights = batch["item_weights"].astype(jnp.float32)
+        weights = _weights(batch)
         is_own_BxLx1 = jnp.asarray(batch["input_mask"])[:, :, None] > 0
         # A difference from run_squad.py, whose softmax has the padding too: the loss must not
         # depend on the length that a batch is padded to.
@@ -161,23 +178,42 @@ class Spans(LinearHeadTask):
     ) -> dict[str, float]:
         """Return `exact_match` and `f1` in percent; for version 2 all of `squad_metrics.figures_2`.
 
-        The figures equal those of the official script for the same answers and odds. Figures with a
+        The figures equal those of the official script for the same answers and odds: the script
+        that `rules` has for the questions. Figures with a
         name `best_...` are computed from each question's best text, even if the current threshold
         replaced it by "no answer". Raises `UserError` for a question without an answer if
         `version_2` is not set.
         """
         texts = [prediction.text for prediction in predictions]
         right = answer_texts(self.name, examples)
+        rules = self.rules(examples)
         if not self.version_2:
             _check_answered(self.name, examples)
-            return squad_metrics.figures_1(texts, right)
+            return squad_metrics.figures_1(texts, right, rules)
         odds = [prediction.null_odds for prediction in predictions]
-        figures = squad_metrics.figures_2(texts, right, odds)
+        figures = squad_metrics.figures_2(texts, right, odds, rules)
         best_texts = [prediction.best_text for prediction in predictions]
-        for name, value in squad_metrics.figures_2(best_texts, right, odds).items():
+        for name, value in squad_metrics.figures_2(best_texts, right, odds, rules).items():
             if name.startswith("best_"):
                 figures[name] = value
         return figures
+
+    def rules(self, examples: Sequence[QuestionExample]) -> list[AnswerRule]:
+        """Return the rule that compares the answers to each question.
+
+        It is the one of `answer_rule` or of the task's name; or else that of the question's
+        paragraph, so that a set in several languages is compared by the rule of each.
+        """
+        rule = named_rule(self.answer_rule, self.name)
+        if rule is None:
+            return rules_of_texts([example.context for example in examples])
+        return [rule] * len(examples)
+
+
+def _weights(batch: Batch) -> Array:
+    """Return the weights of the items, float32 [B]; 0 for an item whose answer is not known."""
+    is_known = jnp.asarray(batch["start_positions"]) != UNKNOWN
+    return jnp.asarray(batch["item_weights"]).astype(jnp.float32) * is_known
 
 
 def _check_answered(name: str, examples: Iterable[QuestionExample]) -> None:
@@ -205,7 +241,9 @@ def answer_texts(name: str, examples: Iterable[QuestionExample]) -> list[list[st
 
 
 def choose_threshold(
-    predictions: Sequence[SpanPrediction], examples: Sequence[QuestionExample]
+    predictions: Sequence[SpanPrediction],
+    examples: Sequence[QuestionExample],
+    rules: Sequence[AnswerRule],
 ) -> float:
     """Return the `null_threshold` with the best F1 on `examples`, by the official script's search.
 
@@ -216,7 +254,7 @@ def choose_threshold(
     texts = [prediction.best_text for prediction in predictions]
     right = answer_texts("the null threshold", examples)
     odds = [prediction.null_odds for prediction in predictions]
-    scores = [answer_f1(text, answers) for text, answers in zip(texts, right, strict=True)]
+    scores = [answer_f1(*question) for question in zip(texts, right, rules, strict=True)]
     best, threshold = squad_metrics.best_threshold(scores, texts, right, odds)
     # "No answer" to all gives F1 1 for each question without an answer, and 0 for the others.
     unanswerable = sum(not answers for answers in right)
@@ -226,9 +264,9 @@ def choose_threshold(
     return float(np.nextafter(min(odds), -np.inf))
 
 
-def answer_f1(text: str, answers: Sequence[str]) -> float:
+def answer_f1(text: str, answers: Sequence[str], rule: AnswerRule) -> float:
     """Return the F1 of an answer (0 to 1) by the rule of version 2.0.
 
     If there are no right answers, an empty text is right.
     """
-    return squad_metrics.question_scores(text, answers, version_2=True)[1]
+    return squad_metrics.question_scores(text, answers, version_2=True, rule=rule)[1]

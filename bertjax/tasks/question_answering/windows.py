@@ -20,6 +20,9 @@ SPECIAL = 3
 UNICODE_SIZE = 0x110000
 """Number of code points in Unicode."""
 
+UNKNOWN = -1
+"""The position of an answer that is not known; the loss leaves such rows out."""
+
 log = logging.getLogger("bertjax")
 
 
@@ -142,7 +145,8 @@ def encode_questions(
     With `targets` the result has `start_positions` and `end_positions`, int32 [items]. They are the
     positions in the row of the first and the last piece of the first answer. Both are 0, the
     position of [CLS], if the question has no answer or the window does not contain the whole
-    answer.
+    answer. Both are `UNKNOWN` if the question has answers, but none that is at its start and has a
+    piece: what the model should predict is not known then.
 
     Raises `UserError`, which names the question, if `max_seq_length` leaves no space for the
     paragraph, or if `targets` is true and the answers are not known.
@@ -173,11 +177,12 @@ def encode_questions(
     ]
     positions = {}
     if targets:
-        start_pieces, end_pieces = _answer_pieces(examples, paragraph, texts, name)
+        start_pieces, end_pieces, is_lost = _answer_pieces(examples, paragraph, texts, name)
         start, end = start_pieces[cut.example], end_pieces[cut.example]
         is_inside = (start >= first) & (end < first + cut.length)
-        start_positions = np.where(is_inside, second + start - first, 0)
-        end_positions = np.where(is_inside, second + end - first, 0)
+        elsewhere = np.where(is_lost[cut.example], UNKNOWN, 0)
+        start_positions = np.where(is_inside, second + start - first, elsewhere)
+        end_positions = np.where(is_inside, second + end - first, elsewhere)
         positions["start_positions"] = start_positions.astype(np.int32)
         positions["end_positions"] = end_positions.astype(np.int32)
     return EncodedQuestions(
@@ -236,12 +241,12 @@ def _check_room(
 
 def _answer_pieces(
     examples: Sequence[QuestionExample], paragraph: np.ndarray, texts: Paragraphs, name: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first and the last piece of the answer to each question, int64 [questions] each.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the first and last piece of the answer to each question, and which ones are lost.
 
-    The first answer that is at its start in the paragraph is used. Both values are -1 for a
-    question without such an answer. The log says how many questions have answers but none that can
-    be used.
+    The first two are int64 [questions]. The first answer that is at its start in the paragraph is
+    used. Both values are -1 for a question without such an answer. A question is lost, bool
+    [questions], if it has answers but none that can be used; the log says how many are.
     """
     spans = np.full((len(examples), 2), -1, np.int64)
     for number, example in enumerate(examples):
@@ -260,14 +265,16 @@ def _answer_pieces(
     start = np.searchsorted(texts.ends + shift, spans[:, 0] + paragraph * wide, side="right")
     end = np.searchsorted(texts.begins + shift, spans[:, 1] + paragraph * wide, side="left") - 1
     is_there = (spans[:, 0] >= 0) & (start <= end)
-    lost = sum(bool(example.answers) for example in examples) - int(is_there.sum())
-    if lost:
+    has_answers = np.array([bool(example.answers) for example in examples], bool)
+    is_lost = has_answers & ~is_there
+    if is_lost.any():
         log.warning(
-            "%s: questions whose answer is not where it says, or has no piece: %d; taken for none",
+            "%s: questions whose answer is not where it says, or has no piece: %d;"
+            " they are left out of the loss",
             name,
-            lost,
+            int(is_lost.sum()),
         )
-    return np.where(is_there, start, -1), np.where(is_there, end, -1)
+    return np.where(is_there, start, -1), np.where(is_there, end, -1), is_lost
 
 
 def _first_span(example: QuestionExample) -> tuple[int, int]:

@@ -1,5 +1,6 @@
 """Sequence to sequence: generation of a target text from a source text, as in translation."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -12,17 +13,27 @@ from bertjax.storage import write_lines
 from bertjax.tasks.error_tables import Mistake
 from bertjax.tasks.examples import PairExample
 from bertjax.tasks.kind import (
+    AUTO,
+    BLEU_TOKENIZER,
     DECODER_FROM,
+    ENCODING,
     LABEL_SMOOTHING,
     Entry,
     Kind,
     PredictedSplit,
     with_tuples,
 )
-from bertjax.tasks.metric_table import Metric, Scale
+from bertjax.tasks.metric_table import Metric
 from bertjax.tasks.seq2seq.decode import Search
 from bertjax.tasks.seq2seq.pairs import read_pairs
 from bertjax.tasks.seq2seq.task import Seq2Seq, make_task
+from bertjax.tasks.seq2seq.text_metrics import (
+    ALL_METRICS,
+    DEFAULT_TOKENIZER,
+    is_equal,
+    metrics_of,
+    tokenizer_for,
+)
 
 
 class Seq2SeqKind(Kind[Seq2Seq, PairExample, str]):
@@ -30,16 +41,21 @@ class Seq2SeqKind(Kind[Seq2Seq, PairExample, str]):
 
     name = "seq2seq"
     task_classes = (Seq2Seq,)
-    metrics = ("bleu",)
-    choosable = (Metric("bleu", Scale.POINTS), Metric("exact_match"))
+    # Where a run has both, the metric that ignores case selects its checkpoint.
+    metrics = tuple(
+        metric.name
+        for metric in sorted(ALL_METRICS, key=lambda metric: not metric.lowercase)
+        if metric.tokenizer is not None
+    )
+    choosable = tuple(metric.listed for metric in ALL_METRICS)
     heads = ()  # no pooler: the decoder attends to all hidden states
     # The decoder starts as a copy of the encoder, and its output layer as a copy of the masked-word
     # head.
     optional_heads = ("mlm",)
 
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
-        """Return the options that change the loss and the decoder's initial parameters."""
-        return frozenset({LABEL_SMOOTHING, DECODER_FROM})
+        """Return the options of loss, BLEU, the decoder's initial parameters and the files."""
+        return frozenset({LABEL_SMOOTHING, DECODER_FROM, BLEU_TOKENIZER, ENCODING})
 
     def read_split(
         self, entry: Entry, split: str, options: FinetuneConfig, labelled: bool
@@ -62,14 +78,42 @@ class Seq2SeqKind(Kind[Seq2Seq, PairExample, str]):
         options: FinetuneConfig,
         tokenizer: Tokenizer,
     ) -> Seq2Seq:
-        """Return the task for this tokenizer."""
+        """Return the task for this tokenizer and for the script of the targets."""
+        bleu_tokenizer: str = options.bleu_tokenizer
+        if bleu_tokenizer == AUTO:
+            bleu_tokenizer = tokenizer_for([example.target or "" for example in examples])
         return make_task(
             name,
             tokenizer,
             max_target_length=options.max_target_length,
             beam_size=options.beam_size,
             label_smoothing=options.label_smoothing,
+            bleu_tokenizer=bleu_tokenizer,
         )
+
+    def task_metrics(self, task: Seq2Seq) -> tuple[Metric, ...]:
+        """Return BLEU with the task's words and exact match, each with and without case."""
+        return tuple(metric.listed for metric in metrics_of(task.bleu_tokenizer))
+
+    def for_evaluation(self, task: Seq2Seq, options: FinetuneConfig) -> Seq2Seq:
+        """Return the task with the words of BLEU that the option names, if it names any.
+
+        Then metrics that were chosen before, by names with other words, count no more.
+        """
+        if options.bleu_tokenizer in (AUTO, task.bleu_tokenizer):
+            return task
+        return dataclasses.replace(task, bleu_tokenizer=options.bleu_tokenizer, metrics=())
+
+    def signatures(self, task: Seq2Seq, examples: Sequence[PairExample]) -> dict[str, str]:
+        """Return sacrebleu's signature of BLEU, and whether exact match ignores case."""
+        return {metric.name: metric.signature for metric in task.text_metrics}
+
+    def to_dict(self, task: Seq2Seq) -> dict[str, Any]:
+        """Return the task's fields, without the default tokenizer of BLEU, as earlier versions."""
+        values = super().to_dict(task)
+        if task.bleu_tokenizer == DEFAULT_TOKENIZER:
+            del values["bleu_tokenizer"]
+        return values
 
     def from_dict(self, values: Mapping[str, Any]) -> Seq2Seq:
         """Return the task from values of `to_dict`; `values["search"]` has the search's fields."""
@@ -79,10 +123,13 @@ class Seq2SeqKind(Kind[Seq2Seq, PairExample, str]):
     def mistakes(
         self, task: Seq2Seq, predictions: Sequence[str], examples: Sequence[PairExample]
     ) -> Iterator[Mistake]:
-        """Yield the texts whose words differ from the target's; all have the same severity."""
+        """Yield the texts whose words differ from the target's; all have the same severity.
+
+        Case does not count if the tokenizer cannot produce upper case.
+        """
         for predicted, example in zip(predictions, examples, strict=True):
             target = example.target or ""
-            if predicted.split() != target.split():
+            if not is_equal(predicted, target, lowercase=task.lowercase):
                 yield Mistake(0.0, example.source, target, predicted)
 
     def shown_answer(self, prediction: str) -> str:

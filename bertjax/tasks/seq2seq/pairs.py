@@ -6,8 +6,9 @@ from etils import epath
 
 from bertjax.errors import check
 from bertjax.tasks.examples import PairExample
+from bertjax.tasks.files.lines import unmarked_lines
+from bertjax.tasks.files.row import TableRow
 from bertjax.tasks.files.splits import STEMS, DataLocation, read_rows
-from bertjax.tasks.files.tables import TableRow, unmarked_lines
 
 SOURCE_ENDING, TARGET_ENDING = ".src", ".tgt"
 """Endings of two parallel files; each line of them is a text."""
@@ -33,7 +34,7 @@ def read_pairs(
     """
     paths = _parallel_files(location, split)
     if paths:
-        return _read_parallel(paths, targets)
+        return _read_parallel(paths, targets, location.encoding)
     if not location.is_tfds:
         columns = location.columns or texts
         location = replace(location, columns=columns, header_has=location.header_has or texts)
@@ -79,7 +80,7 @@ def _parallel_files(location: DataLocation, split: str) -> list[epath.Path]:
     return []
 
 
-def _read_parallel(paths: list[epath.Path], targets: bool) -> list[PairExample]:
+def _read_parallel(paths: list[epath.Path], targets: bool, encoding: str) -> list[PairExample]:
     count = len(paths)
     check(
         count == 2 or (count == 1 and not targets),
@@ -88,11 +89,11 @@ def _read_parallel(paths: list[epath.Path], targets: bool) -> list[PairExample]:
         expected="a file of sources (.src), and one of targets (.tgt)",
     )
     # Empty lines stay: the files belong together line by line.
-    sources = [line.text for line in unmarked_lines(paths[0])]
+    sources = [line.text for line in unmarked_lines(paths[0], encoding)]
     check(sources, where=str(paths[0]), found="no line", expected="one or more")
     if count == 1:
         return [PairExample(str(line), source) for line, source in enumerate(sources, 1)]
-    target_lines = [line.text for line in unmarked_lines(paths[1])]
+    target_lines = [line.text for line in unmarked_lines(paths[1], encoding)]
     check(
         len(target_lines) == len(sources),
         where=str(paths[1]),

@@ -1,8 +1,7 @@
 """The task of sequence to sequence: encoding of pairs, loss, generation of texts, and BLEU."""
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +9,8 @@ import numpy as np
 from jax import Array
 
 from bertjax.config import ModelConfig
-from bertjax.data.ragged import ranges
 from bertjax.data.tokenizers.tokenizer import Tokenizer
-from bertjax.errors import UserError, check
+from bertjax.errors import check
 from bertjax.model import functional
 from bertjax.model.functional import DECODER_GROUPS, Params
 from bertjax.model.layout import ANYWHERE, Layout
@@ -20,22 +18,20 @@ from bertjax.tasks.examples import PairExample
 from bertjax.tasks.linear_head import head_of
 from bertjax.tasks.metric_table import Scale
 from bertjax.tasks.seq2seq import decode, decoder
+from bertjax.tasks.seq2seq.rows import EncodedPairs, encode_pairs, targets_of
+from bertjax.tasks.seq2seq.text_metrics import (
+    DEFAULT_TOKENIZER,
+    EXACT_MATCH,
+    TextMetric,
+    check_installed,
+    metrics_of,
+)
 from bertjax.tasks.task import EncodedExamples
 from bertjax.types import Batch
 
 # Number that is folded into the step's key for the decoder. The encoder uses the key without it,
 # and linear heads fold in 1.
 DECODER = 2
-
-log = logging.getLogger("bertjax")
-
-
-@dataclass(frozen=True)
-class EncodedPairs(EncodedExamples):
-    """Sources as rows; `targets` may have `target_ids`, int32 [items, T], padded."""
-
-    tokenizer: Tokenizer = field(kw_only=True)
-    """The tokenizer of the rows; it also decodes the predicted ids."""
 
 
 @dataclass(frozen=True)
@@ -52,22 +48,36 @@ class Seq2Seq:
     label_smoothing: float = 0.0
     """Share of the probability that the loss spreads over the vocabulary (arXiv 1512.00567)."""
     lowercase: bool = False
-    """True if BLEU ignores case, because the tokenizer cannot produce upper case."""
+    """True if the tokenizer cannot produce upper case, so that a metric that ignores case is the
+    usual one."""
+    bleu_tokenizer: str = DEFAULT_TOKENIZER
+    """What divides texts into the words of BLEU."""
     metrics: tuple[str, ...] = ()
-    """The chosen metrics; the first selects the best checkpoint; empty: `bleu`."""
+    """The chosen metrics; the first selects the best checkpoint; empty: BLEU."""
 
     per_token = False
     generates = True
 
     @property
     def metric(self) -> str:
-        """The chosen metric; without one `bleu`."""
-        return self.metrics[0] if self.metrics else "bleu"
+        """The chosen metric; without one BLEU, which ignores case if the tokenizer does."""
+        if self.metrics:
+            return self.metrics[0]
+        return TextMetric(self.bleu_tokenizer, self.lowercase).name
 
     @property
     def metric_scale(self) -> Scale:
         """The scale of the metric."""
-        return Scale.SHARE if self.metric == "exact_match" else Scale.POINTS
+        return Scale.SHARE if self.metric.startswith(EXACT_MATCH) else Scale.POINTS
+
+    @property
+    def text_metrics(self) -> tuple[TextMetric, ...]:
+        """The metrics that `figures` returns: those that ignore case only if they are needed."""
+        return tuple(
+            metric
+            for metric in metrics_of(self.bleu_tokenizer)
+            if self.lowercase or not metric.lowercase or metric.name in self.metrics
+        )
 
     def __post_init__(self) -> None:
         search, where = self.search, f"task {self.name}"
@@ -197,27 +207,12 @@ class Seq2Seq:
         With `targets` the result also has `target_ids`, cut to T ids. The log says how many texts
         were cut. Raises `UserError` with the first example that has no target.
         """
-        sources = [example.source for example in examples]
-        ids, offsets = _framed(tokenizer, sources, max_seq_length, "sources")
-        target_arrays: dict[str, np.ndarray] = {}
-        if targets:
-            texts = _targets(self.name, examples)
-            length = self.search.max_target_length
-            flat, target_offsets = _framed(tokenizer, texts, length, "targets")
-            # All have one length: a program is compiled for each shape, and sources already have
-            # several.
-            target_ids = np.full((len(examples), length), self.search.pad_id, np.int32)
-            is_target = np.arange(length)[None, :] < np.diff(target_offsets)[:, None]
-            target_ids[is_target] = flat
-            target_arrays["target_ids"] = target_ids
-        return EncodedPairs(
-            ids,
-            offsets,
-            # Segment 1 begins at the end: a source is one text.
-            np.diff(offsets).astype(np.int32),
-            np.arange(len(examples), dtype=np.int64),
-            target_arrays,
-            tokenizer=tokenizer,
+        return encode_pairs(
+            examples,
+            tokenizer,
+            max_seq_length,
+            self.search.max_target_length if targets else 0,
+            name=self.name,
         )
 
     def predict(
@@ -233,22 +228,13 @@ class Seq2Seq:
     def figures(
         self, predictions: Sequence[str], examples: Sequence[PairExample]
     ) -> dict[str, float]:
-        """Return `bleu` of the corpus in 0..100, and `exact_match`, the share of equal texts.
+        """Return BLEU of the corpus and exact match by the names of `text_metrics`.
 
-        BLEU is sacrebleu's, with its tokenizer 13a. Texts are equal if their words are. Raises
-        `UserError` if sacrebleu is not installed.
+        Both count case. If the tokenizer cannot produce upper case, there are also those that do
+        not. Raises `UserError` if sacrebleu is not installed.
         """
-        references = _targets(self.name, examples)
-        pairs = zip(predictions, references, strict=True)
-        equal = [self._words(text) == self._words(reference) for text, reference in pairs]
-        return {
-            "bleu": bleu(predictions, references, self.lowercase),
-            "exact_match": float(np.mean(equal)),
-        }
-
-    def _words(self, text: str) -> list[str]:
-        # By words: decoding does not give back the white space of a text.
-        return (text.lower() if self.lowercase else text).split()
+        references = targets_of(examples, self.name)
+        return {metric.name: metric.value(predictions, references) for metric in self.text_metrics}
 
     def _target_ids(self, batch: Batch) -> Array:
         """Return `target_ids`, with only padding for the items that fill up a batch.
@@ -284,13 +270,14 @@ def make_task(
     beam_size: int = 4,
     length_penalty: float = 0.6,
     label_smoothing: float = 0.0,
+    bleu_tokenizer: str = DEFAULT_TOKENIZER,
 ) -> Seq2Seq:
     """Return the task for this tokenizer.
 
     The defaults of beam size and length penalty are those of arXiv 1706.03762, section 6.1. Raises
     `UserError` if sacrebleu is not installed.
     """
-    bleu(["a"], ["a"], True)  # so that a missing package is found now, not after the first epoch
+    check_installed()  # now, not after the first epoch
     search = decode.Search(
         cls_id=tokenizer.cls_id,
         sep_id=tokenizer.sep_id,
@@ -300,56 +287,4 @@ def make_task(
         beam_size=beam_size,
         length_penalty=length_penalty,
     )
-    return Seq2Seq(name, search, label_smoothing, tokenizer.lowercase)
-
-
-def bleu(predictions: Sequence[str], references: Sequence[str], lowercase: bool) -> float:
-    """Return the corpus BLEU in 0..100 by sacrebleu (arXiv 1804.08771), one reference each."""
-    try:
-        import sacrebleu
-    except ModuleNotFoundError as error:
-        raise UserError(
-            "bleu: found no package sacrebleu, expected it: pip install sacrebleu"
-        ) from error
-    # A list in a list: sacrebleu can take several references for each text.
-    result = sacrebleu.corpus_bleu(list(predictions), [list(references)], lowercase=lowercase)
-    return float(result.score)
-
-
-def _targets(name: str, examples: Sequence[PairExample]) -> list[str]:
-    for example in examples:
-        check(
-            example.target is not None,
-            where=f"task {name}: example {example.id}",
-            found="no target",
-            expected="one",
-        )
-    return [example.target or "" for example in examples]
-
-
-def _framed(
-    tokenizer: Tokenizer, texts: Sequence[str], longest: int, what: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ids and offsets of [CLS] text [SEP] for each text, cut to `longest` ids.
-
-    The log says how many texts were cut, and names them by `what`.
-    """
-    inner, begins = tokenizer.encode_batch(texts)
-    lengths = np.minimum(np.diff(begins), longest - 2)
-    truncated = int(np.sum(lengths < np.diff(begins)))
-    if truncated:
-        log.warning(
-            "%s longer than %d ids, which were cut to them: %d of %d",
-            what,
-            longest,
-            truncated,
-            len(texts),
-        )
-    offsets = np.concatenate([[0], np.cumsum(lengths + 2)]).astype(np.int64)
-    ids = np.empty(offsets[-1], np.int32)
-    ids[ranges(offsets[:-1] + 1, offsets[1:] - 1)] = inner[
-        ranges(begins[:-1], begins[:-1] + lengths)
-    ]
-    ids[offsets[:-1]] = tokenizer.cls_id
-    ids[offsets[1:] - 1] = tokenizer.sep_id
-    return ids, offsets
+    return Seq2Seq(name, search, label_smoothing, tokenizer.lowercase, bleu_tokenizer)

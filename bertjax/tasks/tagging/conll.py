@@ -1,9 +1,8 @@
-"""Reading and writing of tagged sentences: CoNLL files, and tables with lists of words and tags."""
+"""Reading and writing of CoNLL files: sentences with a word and its tag on each line."""
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from etils import epath
@@ -11,77 +10,47 @@ from etils import epath
 from bertjax.errors import check
 from bertjax.storage import write_whole
 from bertjax.tasks.examples import TaggedExample
-from bertjax.tasks.files.tables import BYTE_ORDER_MARK, TableRow, decoded_lines
+from bertjax.tasks.files.lines import UTF8, Line, decoded_lines
+from bertjax.tasks.tagging.columns import (
+    Columns,
+    bare_text,
+    columns_of,
+    ends_sentence,
+    fields_of,
+    split_columns,
+)
 
 log = logging.getLogger("bertjax")
 
-DOCUMENT = "-DOCSTART-"
-"""The first column of the line that begins a document."""
-TOKEN_FIELDS = ("tokens", "words")
-TAG_FIELDS = ("ner", "ner_tags", "tags")
+COMMENT = "# "
+"""Beginning of a line before a sentence that may be a comment."""
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z]+)*:|simple:")
 """A language code before a word: in WikiANN's files every word has one, as in en:Paris."""
 
 
-@dataclass(frozen=True)
-class Columns:
-    """The columns of a file: numbers from 0, or negative numbers that count from the end."""
-
-    word: int = 0
-    tag: int = -1
-    comments: bool = False
-    """True if a line that begins with # is a comment; in most files such a line is a word."""
-    numbered: bool = False
-    """True if the first column has the word's number; lines without a number there are no words."""
-
-    def minimum(self, tags: bool) -> int:
-        """Return the minimum number of columns of a line; with `tags`, the tag is included."""
-        needed = [_needed(self.word)]
-        if tags:
-            needed.append(_needed(self.tag))
-            if self.word >= 0 > self.tag:
-                # The word is counted from the beginning and the tag from the end. With fewer
-                # columns than this, the tag would be the word or a column before it.
-                needed.append(self.word + 2)
-        return max(needed)
-
-
-def _needed(column: int) -> int:
-    return column + 1 if column >= 0 else -column
-
-
-CONLL_U = Columns(word=1, tag=3, comments=True, numbered=True)
-"""The columns FORM and UPOS of https://universaldependencies.org/format.html.
-
-Lines of ranges (3-4) and of empty nodes (5.1) are no words.
-"""
-
-
-def columns_of(path: epath.PathLike) -> Columns:
-    """Return the columns of a file by its name.
-
-    If the name ends in .conllu, perhaps with the ending of a compression after it, they are the
-    columns of CoNLL-U. Otherwise the word is in the first column and the tag in the last.
-    """
-    return CONLL_U if ".conllu" in epath.Path(path).suffixes else Columns()
-
-
 def read_conll(
-    path: epath.PathLike, *, tags: bool = True, columns: Columns | None = None
+    path: epath.PathLike,
+    *,
+    tags: bool = True,
+    columns: Columns | None = None,
+    encoding: str = UTF8,
 ) -> list[TaggedExample]:
     """Return the sentences of a file; the id of each is FILE:LINE of its first word.
 
     Columns are separated by tabs, or by spaces if the line has no tab. A sentence ends at an empty
-    line (one with only white space or byte order marks) and at a -DOCSTART- line. If all words of
-    the file begin with the same language code such as `en:`, as in WikiANN, it is removed. Without
-    `tags` one column is enough, and the column of the tag is not read.
+    line (one with only white space or byte order marks) and at a -DOCSTART- line. A line before the
+    words of a sentence that begins with # and a space is a comment if it has another number of
+    columns than words have, as in MultiCoNER. If all words of the file begin with the same language
+    code such as `en:`, as in WikiANN, it is removed. Without `tags` one column is enough, and the
+    column of the tag is not read.
 
     Raises `UserError`, with the number of the line, if a line is not UTF-8, has another number of
     columns than the line of the first word, or has an empty word or tag. It is also raised if the
     file has no sentence.
     """
     path = epath.Path(path)
-    sentences = _sentences(path, columns or columns_of(path), tags)
+    columns = columns or columns_of(path, tags=tags, encoding=encoding)
+    sentences = _sentences(path, columns, tags, encoding)
     check(sentences, where=str(path), found="no sentence", expected="one or more")
     prefix = _language(path, sentences)
     examples = []
@@ -96,11 +65,13 @@ def read_conll(
     return examples
 
 
-def _sentences(path: epath.Path, columns: Columns, tags: bool) -> list[list["_Line"]]:
+def _sentences(
+    path: epath.Path, columns: Columns, tags: bool, encoding: str
+) -> list[list["_Line"]]:
     """Return for each sentence the lines of its words; sentences without words are left out."""
     sentences: list[list[_Line]] = []
     words: list[_Line] = []
-    for line in _lines(path, columns, tags=tags):
+    for line in _lines(path, columns, tags=tags, encoding=encoding):
         if line.word:
             words.append(line)
         elif line.ends_sentence and words:
@@ -118,8 +89,9 @@ def write_conll(
     *,
     columns: Columns | None = None,
     keep_tags: bool = False,
+    encoding: str = UTF8,
 ) -> None:
-    """Write the lines of the CoNLL file `source`, byte for byte, with the predicted tags.
+    """Write the lines of the CoNLL file `source`, byte for byte, with the predicted tags, in UTF-8.
 
     `predictions` has the tags of each sentence of the file. A predicted tag replaces the tag in its
     column. In a file with one column, and with `keep_tags`, it is added as a new last column (the
@@ -127,9 +99,9 @@ def write_conll(
     `read_conll` does, if writing fails, and if the numbers of words and predicted tags differ.
     """
     source = epath.Path(source)
-    columns = columns or columns_of(source)
+    columns = columns or columns_of(source, tags=False, encoding=encoding)
     # A test set may have no tags, so none are asked for.
-    lines = list(_lines(source, columns, tags=False))
+    lines = list(_lines(source, columns, tags=False, encoding=encoding))
     tags = [tag for sentence in predictions for tag in sentence]
     words = sum(bool(line.word) for line in lines)
     check(
@@ -149,48 +121,6 @@ def write_conll(
     write_whole(epath.Path(path), "".join(written).encode())
 
 
-def tagged_rows(
-    table_rows: Iterable[TableRow], *, tag_field: str = "", tags: bool = True
-) -> list[TaggedExample]:
-    """Return the sentences of table rows with lists of words and tags, as in TFDS and JSON lines.
-
-    The words are in the field `tokens` or `words`. The tags are in `tag_field`, by default the
-    first of `ner`, `ner_tags` and `tags` that the row has. The id is FILE:NUMBER. Raises
-    `UserError` with the row if these are not lists of strings or have different lengths.
-    """
-    examples = []
-    for row in table_rows:
-        words = _strings(row, _field(row, TOKEN_FIELDS))
-        own_tags = None
-        if tags:
-            own_tags = _strings(row, tag_field or _field(row, TAG_FIELDS))
-            check(
-                len(own_tags) == len(words),
-                where=row.where,
-                found=f"{len(own_tags)} tags",
-                expected=f"{len(words)}, as many as there are words",
-            )
-        identifier = f"{epath.Path(row.file).name}:{row.number}"
-        examples.append(TaggedExample(identifier, words, own_tags))
-    return examples
-
-
-def _field(row: TableRow, names: Sequence[str]) -> str:
-    """Return the first of `names` that the row has; `names[0]` if it has none of them."""
-    return next((name for name in names if name in row.values), names[0])
-
-
-def _strings(row: TableRow, name: str) -> tuple[str, ...]:
-    values = row.value(name)
-    check(
-        isinstance(values, list) and all(isinstance(value, str) for value in values),
-        where=f"{row.where}, {name}",
-        found=repr(values)[:80],
-        expected="a list of strings",
-    )
-    return tuple(values)
-
-
 class _Line(NamedTuple):
     """One line of a file."""
 
@@ -204,37 +134,31 @@ class _Line(NamedTuple):
     ends_sentence: bool = False
 
 
-def _lines(path: epath.Path, columns: Columns, *, tags: bool) -> Iterator[_Line]:
+def _lines(path: epath.Path, columns: Columns, *, tags: bool, encoding: str) -> Iterator[_Line]:
     """Yield all lines of a file; errors as in `read_conll`."""
-    expected: tuple[int, int] | None = None  # the number of columns, and the line that has them
-    for number, text, end in decoded_lines(path):
-        # The mark stays in `text`: `write_conll` copies lines byte for byte.
-        bare = text.removeprefix(BYTE_ORDER_MARK) if number == 1 else text
-        content = bare.strip().strip(BYTE_ORDER_MARK)
-        if not content or content.split(None, 1)[0] == DOCUMENT:
-            yield _Line(number, text, end, ends_sentence=True)
+    width = _width(path, columns, tags=tags, encoding=encoding)
+    in_sentence = False
+    for line in decoded_lines(path, encoding):
+        # The mark stays in `line.text`: `write_conll` copies lines byte for byte.
+        bare = bare_text(line)
+        if ends_sentence(bare):
+            in_sentence = False
+            yield _Line(*line, ends_sentence=True)
             continue
-        fields = _split(bare)[0::2]
-        is_comment = columns.comments and bare.startswith("#")
-        if is_comment or (columns.numbered and not fields[0].isdigit()):
-            yield _Line(number, text, end)
+        fields = fields_of(bare)
+        is_odd = len(fields) != width.columns
+        is_comment = not in_sentence and is_odd and bare.startswith(COMMENT)
+        if is_comment or columns.is_no_word(bare, fields):
+            yield _Line(*line)
             continue
-        where = f"{path}, line {number}"
-        if expected is None:
-            expected = len(fields), number
-            minimum = columns.minimum(tags)
-            check(
-                len(fields) >= minimum,
-                where=where,
-                found=_counted(fields),
-                expected=f"{minimum} or more, the word's and the tag's",
-            )
+        in_sentence = True
+        where = f"{path}, line {line.number}"
         check(
             # If a line lacked a column, its last one would not be the tag.
-            len(fields) == expected[0],
+            not is_odd,
             where=where,
             found=_counted(fields),
-            expected=f"{expected[0]} as in line {expected[1]}",
+            expected=f"{width.columns} as in line {width.line}",
         )
         word = fields[columns.word]
         check(word, where=where, found="an empty word", expected="a word")
@@ -242,13 +166,44 @@ def _lines(path: epath.Path, columns: Columns, *, tags: bool) -> Iterator[_Line]
         if tags:
             tag = fields[columns.tag]
             check(tag, where=where, found=f"no tag of the word {word!r}", expected="one")
-        yield _Line(number, text, end, word, tag)
+        yield _Line(*line, word, tag)
 
 
-def _split(text: str) -> list[str]:
-    """Return the columns with the separators between them."""
-    # At tabs and spaces only: words may hold other white space, as U+00A0 or U+2028.
-    return re.split(r"(\t)", text) if "\t" in text else re.split(r"( +)", text.strip(" "))
+class _Width(NamedTuple):
+    """The number of columns of the words' lines."""
+
+    columns: int
+    line: int
+    """Number of a line with them."""
+
+
+def _width(path: epath.Path, columns: Columns, *, tags: bool, encoding: str) -> _Width:
+    """Return the number of columns of the first word; `UserError` if there are too few.
+
+    Lines that may be comments are asked only if there are no others.
+    """
+    first: tuple[Line, list[str]] | None = None
+    for line in decoded_lines(path, encoding):
+        bare = bare_text(line)
+        fields = fields_of(bare)
+        if ends_sentence(bare) or columns.is_no_word(bare, fields):
+            continue
+        may_be_comment = bare.startswith(COMMENT)
+        if first is None or not may_be_comment:
+            first = line, fields
+        if not may_be_comment:
+            break
+    if first is None:
+        return _Width(0, 0)
+    line, fields = first
+    minimum = columns.minimum(tags)
+    check(
+        len(fields) >= minimum,
+        where=f"{path}, line {line.number}",
+        found=_counted(fields),
+        expected=f"{minimum} or more, the word's and the tag's",
+    )
+    return _Width(len(fields), line.number)
 
 
 def _counted(fields: Sequence[str]) -> str:
@@ -257,12 +212,12 @@ def _counted(fields: Sequence[str]) -> str:
 
 def _with_tag(line: _Line, columns: Columns, tag: str, keep_tags: bool) -> str:
     """Return a line with its tag replaced, or added as a further column."""
-    parts = _split(line.text)
-    # `before` and `after` are the spaces around the columns, which `_split` removes.
+    parts = split_columns(line.text)
+    # `before` and `after` are the spaces around the columns, which `split_columns` removes.
     before, _, after = line.text.partition("".join(parts))
     fields = (len(parts) + 1) // 2
     if keep_tags or fields < columns.minimum(tags=True):
-        # The file's own: `_split` would take a line of spaces with one tab for two columns.
+        # The file's own: `split_columns` would take a line of spaces with one tab for two columns.
         separator = parts[1] if fields > 1 else "\t"
         parts += [separator, tag]
     else:

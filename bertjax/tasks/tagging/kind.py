@@ -1,5 +1,7 @@
 """Tagging: prediction of a tag for each word of a sentence."""
 
+import dataclasses
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -11,17 +13,43 @@ from bertjax.config import FinetuneConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.storage import is_compressed, write_lines
+from bertjax.tasks.class_scores import class_table
 from bertjax.tasks.class_weights import balanced_weights
 from bertjax.tasks.error_tables import Mistake, confusion_table
 from bertjax.tasks.examples import TaggedExample
-from bertjax.tasks.files.splits import find_files, read_rows
-from bertjax.tasks.kind import CLASS_WEIGHTS, LABEL_SMOOTHING, Entry, Kind, PredictedSplit
+from bertjax.tasks.files.splits import find_files
+from bertjax.tasks.kind import (
+    CLASS_WEIGHTS,
+    ENCODING,
+    LABEL_SMOOTHING,
+    TAG_OPTIONS,
+    Entry,
+    Kind,
+    PredictedSplit,
+)
 from bertjax.tasks.metric_table import Metric
-from bertjax.tasks.tagging.conll import Columns, read_conll, tagged_rows, write_conll
-from bertjax.tasks.tagging.entity_metrics import is_entity_tags
-from bertjax.tasks.tagging.labels import OUTSIDE, Tags, all_tags, check_rules, labels_of
+from bertjax.tasks.tagging.columns import chosen_columns
+from bertjax.tasks.tagging.conll import read_conll, write_conll
+from bertjax.tasks.tagging.figures import OF_ENTITIES, OF_TAGS
+from bertjax.tasks.tagging.labels import (
+    Tags,
+    all_tags,
+    describe,
+    labels_of,
+    types_of,
+    unknown_tags,
+)
+from bertjax.tasks.tagging.read import chooses_accuracy, read_examples
+from bertjax.tasks.tagging.schemes import scheme_of
+from bertjax.tasks.tagging.scorer_file import scorer_lines
+from bertjax.tasks.tagging.tag_form import OUTSIDE, form_of
 from bertjax.tasks.tagging.task import Tagging, confusion
 from bertjax.tasks.task_head import TaskHead
+
+log = logging.getLogger("bertjax")
+
+PARTS_OF_SPEECH = "pos"
+"""The name of a data set whose tags are not of entities."""
 
 
 class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
@@ -30,33 +58,19 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
     name = "tagging"
     task_classes = (Tagging,)
     metrics = ("f1", "accuracy")
-    choosable = (Metric("f1"), Metric("precision"), Metric("recall"), Metric("accuracy"))
-    data_sets = ("conll2003", "wnut17", "wikiann", "ner", "pos")
+    choosable = (*OF_ENTITIES, *OF_TAGS)
+    data_sets = ("conll2003", "wnut17", "wikiann", "ner", PARTS_OF_SPEECH)
     heads = ()  # no pooler: each token's hidden state is tagged
 
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
-        """Return the options that change the loss over tags."""
-        return frozenset({LABEL_SMOOTHING, CLASS_WEIGHTS})
+        """Return the options that change the loss over tags, and those of files and of tags."""
+        return TAG_OPTIONS | {LABEL_SMOOTHING, CLASS_WEIGHTS, ENCODING}
 
     def read_split(
         self, entry: Entry, split: str, options: FinetuneConfig, labelled: bool
     ) -> list[TaggedExample]:
-        """Return the sentences of CoNLL files, JSON lines or TFDS.
-
-        The tags of the training split must follow the rules of their scheme (`check_rules`). Other
-        splits are not checked, as in conlleval.
-        """
-        if _has_lists(entry, split):
-            table_rows = read_rows(entry.location, split)
-            examples = tagged_rows(table_rows, tag_field=options.label_column, tags=labelled)
-        else:
-            columns = conll_columns(options)
-            examples = []
-            for path in find_files(entry.location, split):
-                examples += read_conll(path, tags=labelled, columns=columns)
-        if split == "train":
-            check_rules(examples)
-        return examples
+        """Return the sentences of CoNLL files, JSON, Parquet or TFDS (`read_examples`)."""
+        return read_examples(entry, split, options, labelled=labelled)
 
     def make_task(
         self,
@@ -65,22 +79,62 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
         options: FinetuneConfig,
         tokenizer: Tokenizer,
     ) -> Tagging:
-        """Return the task with the tags that occur in training."""
+        """Return the task with the tags that occur in training, and log their scheme.
+
+        Raises `UserError` if `finetune.strict_entities` is set and the tags are not of entities.
+        """
         labels = labels_of(examples)
+        over_words = name.lower() == PARTS_OF_SPEECH or chooses_accuracy(name, options)
+        is_surprise = form_of(labels) is None and not over_words
+        log.log(logging.WARNING if is_surprise else logging.INFO, describe(name, examples))
+        scheme = scheme_of(example.tags or () for example in examples)
         weights: tuple[float, ...] = ()
         if options.class_weights == "balanced":
             weights = balanced_weights(labels, all_tags(examples))
-        return Tagging(name, labels, options.label_smoothing, weights)
+        return Tagging(
+            name,
+            labels,
+            options.label_smoothing,
+            weights,
+            scheme=scheme,
+            strict=options.strict_entities,
+        )
+
+    def for_evaluation(self, task: Tagging, options: FinetuneConfig) -> Tagging:
+        """Return the task with `finetune.strict_entities`, which changes figures alone."""
+        return dataclasses.replace(task, strict=options.strict_entities)
+
+    def to_dict(self, task: Tagging) -> dict[str, Any]:
+        """Return a task's fields; those that are not set are left out, as before they existed."""
+        values = super().to_dict(task)
+        for name in ("scheme", "strict"):
+            if not values[name]:
+                values.pop(name)
+        return values
 
     def task_metrics(self, task: Tagging) -> tuple[Metric, ...]:
-        """Return all metrics for entities, and `accuracy` alone for other tags."""
-        return self.choosable if is_entity_tags(task.labels) else (Metric("accuracy"),)
+        """Return all metrics for tags of entities; for other tags those over words."""
+        return OF_TAGS if task.form is None else self.choosable
+
+    def metric_classes(self, task: Tagging) -> tuple[str, ...]:
+        """Return the types of entities; of other tags, the tags."""
+        return task.labels if task.form is None else types_of(task.labels)
+
+    def classes_in(self, task: Tagging, examples: Sequence[TaggedExample]) -> set[str]:
+        """Return the types of entities, or the tags, that the examples have."""
+        tags = set(all_tags(examples))
+        if task.form is None:
+            return tags
+        parts_of_tags = [task.form.parts(tag) for tag in tags]
+        return {parts.type for parts in parts_of_tags if parts is not None}
 
     def majority_baseline(self, task: Tagging, examples: Sequence[TaggedExample]) -> float:
         """Return the metric if every word gets the most frequent tag."""
         # The most frequent tag is used, not the tag with the best metric. It is usually O, for
-        # which the F1 over entities is 0.
-        counts = Counter(all_tags(examples))
+        # which the F1 over entities is 0. A tag that training has not is never predicted.
+        counts = Counter(tag for tag in all_tags(examples) if tag in task.labels)
+        if not counts:
+            return 0.0
         most_frequent = max(counts, key=counts.__getitem__)
         predictions = [(most_frequent,) * len(example.words) for example in examples]
         return task.figures(predictions, examples)[task.metric]
@@ -118,10 +172,12 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
     def error_tables(
         self, task: Tagging, predictions: Sequence[Tags], examples: Sequence[TaggedExample]
     ) -> dict[str, Any]:
-        """Return `confusion` of the words' tags and `errors`."""
-        counts = confusion(predictions, examples, task.labels)
+        """Return `class_scores` of types of entities or tags, `confusion` of tags, and `errors`."""
+        # Tags that training has not are never predicted, but they are in the gold tags.
+        labels = (*task.labels, *sorted(unknown_tags(examples, task.labels)))
         return {
-            "confusion": confusion_table(task.labels, counts),
+            "class_scores": class_table(*task.class_counts(predictions, examples)),
+            "confusion": confusion_table(labels, confusion(predictions, examples, labels)),
             **super().error_tables(task, predictions, examples),
         }
 
@@ -134,13 +190,18 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
         """Write copies of the split's CoNLL files with the predicted tags, `TASK-FILE`.
 
         For a split from other files, write `TASK-SPLIT.txt`, with the tags of a sentence on each
-        line.
+        line. With `finetune.keep_gold_tags`, write the input of conlleval (`scorer_lines`),
+        `TASK-SPLIT.conll`, from any files.
         """
         entry, predictions = predicted.entry, predicted.predictions
+        if options.keep_gold_tags:
+            # Read again: to be predicted, examples are read without their tags.
+            examples = self.read_split(entry, predicted.split, options, labelled=True)
+            lines = list(scorer_lines(examples, predictions))
+            return [write_lines(folder / f"{predicted.stem}.conll", lines)]
         if entry.location.is_tfds or not predicted.examples[0].lines:
             lines = [" ".join(tags) for tags in predictions]
             return [write_lines(folder / f"{predicted.stem}.txt", lines)]
-        columns = conll_columns(options)
         written: list[epath.Path] = []
         begin = 0
         for source in find_files(entry.location, predicted.split):
@@ -152,9 +213,11 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
                 found="the name of another file that is predicted",
                 expected="files of different names",
             )
+            columns = chosen_columns(source, options, tags=False)
+            encoding = entry.location.encoding
             # Read again, since examples of several files do not tell where one file ends.
-            end = begin + len(read_conll(source, tags=False, columns=columns))
-            write_conll(path, source, predictions[begin:end], columns=columns)
+            end = begin + len(read_conll(source, tags=False, columns=columns, encoding=encoding))
+            write_conll(path, source, predictions[begin:end], columns=columns, encoding=encoding)
             written.append(path)
             begin = end
         return written
@@ -162,37 +225,6 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
     def task_head(self, task: Tagging) -> TaskHead:
         """Return the head on every token."""
         return TaskHead(task.name, self.name, task.labels, "TokenClassification", on_tokens=True)
-
-
-def conll_columns(options: FinetuneConfig) -> Columns | None:
-    """Return the columns of a CoNLL file by `finetune.label_column`; None for the default ones.
-
-    `finetune.label_column` is the number of the tags' column, from 0, or its name in
-    `finetune.columns`.
-    """
-    name = options.label_column
-    if not name:
-        return None
-    number = -1
-    if name in options.columns:
-        number = options.columns.index(name)
-    elif name.isdecimal():
-        number = int(name)
-    check(
-        number > 0,
-        where="finetune.label_column",
-        found=name,
-        expected="the number of a CoNLL file's column, from 0, the word's",
-    )
-    return Columns(tag=number)
-
-
-def _has_lists(entry: Entry, split: str) -> bool:
-    """Return whether a split holds lists of words and tags, as JSON and TFDS do."""
-    if entry.location.is_tfds:
-        return True
-    # Within the name: .jsonl and .json.gz are meant too.
-    return any(".json" in path.name for path in find_files(entry.location, split))
 
 
 def _shown_tags(words: Tags, tags: Tags, others: Tags) -> str:

@@ -1,16 +1,20 @@
-"""Labels of a tagging task, and a check that training tags follow the rules of their scheme."""
+"""Labels of a tagging task, and checks of the tags of its splits."""
 
+import logging
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from bertjax.errors import mismatch
 from bertjax.tasks.examples import TaggedExample
-from bertjax.tasks.tagging.entity_metrics import broken, scheme_of
+from bertjax.tasks.tagging.schemes import broken, parts_by_tag, scheme_of
+from bertjax.tasks.tagging.tag_form import OUTSIDE, OUTSIDE_PARTS, TagForm, form_of, misfits
 
-OUTSIDE = "O"
-"""The tag of words that are not part of an entity."""
+log = logging.getLogger("bertjax")
 
 Tags = tuple[str, ...]
 """The tags of a sentence, one for each word."""
+SHOWN = 8
+"""Maximum number of tags or types that a message names."""
 
 
 def all_tags(examples: Iterable[TaggedExample]) -> Iterator[str]:
@@ -27,17 +31,116 @@ def labels_of(examples: Iterable[TaggedExample]) -> Tags:
 def check_rules(examples: Sequence[TaggedExample]) -> None:
     """Raise `UserError` with sentence, word and tag if a tag breaks the rules of the scheme.
 
-    `scheme_of` finds the scheme. IOB1, and tags that are not tags of entities, have no rules.
+    `scheme_of` finds the scheme. IOB1, IOE1, and tags that are not tags of entities, have no rules.
     """
-    scheme = scheme_of(example.tags or () for example in examples)
+    sequences = [example.tags or () for example in examples]
+    form = form_of(all_tags(examples))
+    scheme = scheme_of(sequences, form)
     if scheme is None:
         return
     for example in examples:
-        violation = broken(example.tags or (), scheme)
+        violation = broken(example.tags or (), scheme, form)
         if violation:
-            word = example.words[violation.word]
             raise mismatch(
-                where=f"sentence {example.id}, word {violation.word + 1} {word!r}",
+                where=_where(example, violation.word),
                 found=f"{violation.tag} after {violation.before}",
                 expected=f"a sequence by the rules of {scheme}",
             )
+
+
+def check_all_entities(examples: Sequence[TaggedExample]) -> None:
+    """Raise `UserError` with sentence and word if some tags are of entities, but not all.
+
+    The figures would be over words, and the tags show that entities were meant.
+    """
+    odd = set(misfits(all_tags(examples)))
+    for example in examples:
+        for word, tag in enumerate(example.tags or ()):
+            if tag in odd:
+                raise mismatch(
+                    where=_where(example, word),
+                    found=f"the tag {tag!r}",
+                    expected="O or a tag with B, I and so on, as others have"
+                    " (or --finetune.metric accuracy, over words)",
+                )
+
+
+def describe(name: str, examples: Sequence[TaggedExample]) -> str:
+    """Return a line about a training set's tags: their scheme and types, or that they have none."""
+    labels = labels_of(examples)
+    form = form_of(labels)
+    scheme = scheme_of((example.tags or () for example in examples), form)
+    if scheme is None:
+        return (
+            f"{name}: the tags {shown(labels)} are no tags of entities (B-PER, B_PER, PER-B),"
+            " so the figure is accuracy over words"
+        )
+    return (
+        f"{name}: tags of entities in the scheme {scheme}, with the types {shown(types_of(labels))}"
+    )
+
+
+def types_of(labels: Iterable[str], form: TagForm | None = None) -> tuple[str, ...]:
+    """Return the types of entities that the tags have, sorted; `form` is by default their own."""
+    types = {parts.type for parts in parts_by_tag(labels, form).values()}
+    return tuple(sorted(types - {OUTSIDE_PARTS.type}))
+
+
+def shown(names: Iterable[str]) -> str:
+    """Return the names in one line, sorted; if there are many, the first ones and their number."""
+    ordered = sorted(names)
+    if len(ordered) <= SHOWN:
+        return ", ".join(ordered) or "none"
+    return f"{', '.join(ordered[:SHOWN])} and {len(ordered) - SHOWN} more"
+
+
+def unknown_tags(examples: Iterable[TaggedExample], labels: Iterable[str]) -> Counter[str]:
+    """Return how many words have each tag that is not one of `labels`."""
+    known = set(labels)
+    return Counter(tag for tag in all_tags(examples) if tag not in known)
+
+
+def check_unknown_tags(name: str, examples: Sequence[TaggedExample], labels: Tags) -> None:
+    """Log the tags that training has not; their words count as wrong and are not in the loss.
+
+    Raises `UserError` with sentence and word if the task is of entities and such a tag is not, for
+    no entity could be counted there. It is also raised if no type of entity, or no tag of another
+    kind, is one of training: then the tags are of another data set or are spelled otherwise.
+    """
+    unknown = unknown_tags(examples, labels)
+    if not unknown:
+        return
+    form = form_of(labels)
+    odd = {tag for tag in unknown if form and form.parts(tag) is None}
+    for example in examples:
+        for word, tag in enumerate(example.tags or ()):
+            if tag in odd:
+                raise mismatch(
+                    where=f"{name}: {_where(example, word)}",
+                    found=f"the tag {tag!r}",
+                    expected=f"a tag of an entity, as those of the training set: {shown(labels)}",
+                )
+    first = next(example for example in examples if not set(example.tags or ()) <= set(labels))
+    known, found = set(labels), set(all_tags(examples))
+    if form:
+        known, found = set(types_of(known, form)), set(types_of(found, form))
+    if found and not found & known:
+        what = "types" if form else "tags"
+        raise mismatch(
+            where=f"{name}: sentence {first.id}",
+            found=f"the {what} {shown(found)} alone",
+            expected=f"{what} of training: {shown(known)}",
+        )
+    log.warning(
+        "%s: %s of %s words have tags that the training set does not have (%s), first in sentence"
+        " %s; they count as wrong and are left out of the loss",
+        name,
+        f"{unknown.total():,}",
+        f"{sum(len(example.words) for example in examples):,}",
+        shown(unknown),
+        first.id,
+    )
+
+
+def _where(example: TaggedExample, word: int) -> str:
+    return f"sentence {example.id}, word {word + 1} {example.words[word]!r}"

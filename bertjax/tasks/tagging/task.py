@@ -2,8 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
-from typing import NamedTuple
+from itertools import chain
 
 import jax
 import jax.numpy as jnp
@@ -13,15 +12,20 @@ from jax import Array
 from bertjax.config import ModelConfig
 from bertjax.data.ragged import ranges
 from bertjax.data.tokenizers.tokenizer import Tokenizer
-from bertjax.errors import check, mismatch
+from bertjax.errors import check
 from bertjax.model.functional import Params
 from bertjax.model.layout import Layout
 from bertjax.model.linear_head import init_linear
+from bertjax.tasks.class_scores import ClassCounts
 from bertjax.tasks.examples import TaggedExample
 from bertjax.tasks.linear_head import head_of, token_logits
 from bertjax.tasks.metrics import confusion_matrix
-from bertjax.tasks.tagging.entity_metrics import entity_scores, is_entity_tags
-from bertjax.tasks.tagging.labels import Tags, all_tags
+from bertjax.tasks.tagging.cut import cut_sentences
+from bertjax.tasks.tagging.entity_metrics import Scores, entity_scores
+from bertjax.tasks.tagging.figures import accuracy, class_figure, tag_counts, type_counts
+from bertjax.tasks.tagging.labels import Tags, all_tags, check_unknown_tags
+from bertjax.tasks.tagging.schemes import Scheme
+from bertjax.tasks.tagging.tag_form import TagForm, form_of
 from bertjax.tasks.task import EncodedExamples, LinearHeadTask
 from bertjax.types import Batch
 
@@ -45,6 +49,10 @@ class Tagging(LinearHeadTask):
     """The weight in the loss of words with each tag; empty: all weights are 1."""
     metrics: tuple[str, ...] = ()
     """The chosen metrics; the first selects the best checkpoint; empty: the usual one."""
+    scheme: Scheme | None = None
+    """The scheme of the training tags; None if it is not known, or they are not of entities."""
+    strict: bool = False
+    """True if only entities whose tags follow the rules of the scheme are counted."""
 
     per_token = True
 
@@ -53,13 +61,19 @@ class Tagging(LinearHeadTask):
             raise ValueError(
                 f"{len(self.class_weights)} class weights for {len(self.labels)} labels"
             )
+        check(
+            not self.strict or self.scheme,
+            where="finetune.strict_entities",
+            found="True",
+            expected=f"False, for {self.name}: its tags are in no known scheme of entities",
+        )
 
     @property
     def metric(self) -> str:
         """The chosen metric; without one `f1` over entities, or `accuracy` over other tags."""
         if self.metrics:
             return self.metrics[0]
-        return "f1" if is_entity_tags(self.labels) else "accuracy"
+        return "accuracy" if self.form is None else "f1"
 
     def init_head(self, config: ModelConfig, key: Array) -> Params:
         """Return a new linear layer with an output for each tag."""
@@ -125,14 +139,15 @@ class Tagging(LinearHeadTask):
 
         Each word has one piece or more: [UNK] if the tokenizer gives none. A word that is too long
         for a row keeps its first pieces. Token targets are `word_begins` and, with `targets`,
-        `labels`. Raises `UserError` with sentence and word for a tag that the task does not have.
+        `labels`. A tag that the task does not have gives -1: the word is not in the loss, and
+        counts as wrong in the figures (`check_unknown_tags` says so).
         """
         # Word by word, so that the first piece of each is known.
         pieces, begins = tokenizer.encode_batch(_words(examples, tokenizer))
         room = max_seq_length - SPECIAL
         counts = np.diff(begins)
         sizes = np.minimum(np.maximum(counts, 1), room)
-        cut = _cut(sizes, examples, room)
+        cut = cut_sentences(sizes, examples, room)
         row_of_word = np.repeat(np.arange(len(cut.example)), np.diff(cut.first_words))
         first_pieces = cut.piece_offsets[:-1] + SPECIAL * row_of_word + 1
         row_numbers = np.arange(len(cut.first_words))
@@ -179,19 +194,41 @@ class Tagging(LinearHeadTask):
     ) -> dict[str, float]:
         """Return `f1`, `precision` and `recall` over entities, if the tags are of entities.
 
-        `accuracy` over words is always there.
+        `accuracy` over words is always there, and the chosen metrics are.
         """
         gold = [example.tags or () for example in examples]
-        words = right = 0
-        for true, predicted in zip(gold, predictions, strict=True):
-            words += len(true)
-            right += sum(a == b for a, b in zip(true, predicted, strict=True))
-        accuracy = {"accuracy": right / max(words, 1)}
-        if not is_entity_tags(self.labels):
-            return accuracy
-        scores, _ = entity_scores(gold, predictions)
-        entities = {"f1": scores.f1, "precision": scores.precision, "recall": scores.recall}
-        return {**entities, **accuracy}
+        figures = {"accuracy": accuracy(gold, predictions)}
+        if self.form is not None:
+            scores, _ = self._entity_scores(gold, predictions)
+            entities = {"f1": scores.f1, "precision": scores.precision, "recall": scores.recall}
+            figures = {**entities, **figures}
+        others = [name for name in self.metrics if name not in figures]
+        if others:
+            labels, counts = self.class_counts(predictions, examples)
+            for name in others:
+                figures[name] = class_figure(name, labels, counts)
+        return figures
+
+    @property
+    def form(self) -> TagForm | None:
+        """The form of the tags; None if they are not tags of entities."""
+        return form_of(self.labels)
+
+    def class_counts(
+        self, predictions: Sequence[Tags], examples: Sequence[TaggedExample]
+    ) -> tuple[list[str], ClassCounts]:
+        """Return the types of entities and their counts; of other tags, the tags and theirs."""
+        gold = [example.tags or () for example in examples]
+        if self.form is None:
+            return tag_counts(gold, predictions)
+        _, by_type = self._entity_scores(gold, predictions)
+        return type_counts(by_type)
+
+    def _entity_scores(
+        self, gold: Sequence[Tags], predictions: Sequence[Tags]
+    ) -> tuple[Scores, dict[str, Scores]]:
+        strict = self.scheme if self.strict else None
+        return entity_scores(gold, predictions, self.form, strict)
 
     def _token_weights(self, batch: Batch) -> Array:
         """Return the weight of each token in the count, float32 [B, L]."""
@@ -203,14 +240,15 @@ class Tagging(LinearHeadTask):
         return jnp.asarray(self.class_weights or (1.0,) * len(self.labels), jnp.float32)
 
     def _tag_numbers(self, examples: Sequence[TaggedExample]) -> list[int]:
-        """Return the number of each word's tag, of all sentences one after another."""
-        numbers = {label: number for number, label in enumerate(self.labels)}
+        """Return the number of each word's tag, of all sentences one after another; or -1."""
         for example in examples:
-            self._check_tags(example, numbers)
-        return [numbers[tag] for tag in all_tags(examples)]
+            self._check_tags(example)
+        check_unknown_tags(self.name, examples, self.labels)
+        numbers = {label: number for number, label in enumerate(self.labels)}
+        return [numbers.get(tag, -1) for tag in all_tags(examples)]
 
-    def _check_tags(self, example: TaggedExample, numbers: dict[str, int]) -> None:
-        """Raise `UserError` unless each word has a tag, and each tag a number."""
+    def _check_tags(self, example: TaggedExample) -> None:
+        """Raise `UserError` unless each word has a tag."""
         where = f"{self.name}: sentence {example.id}"
         check(example.tags is not None, where=where, found="no tags", expected="one for each word")
         tags = example.tags or ()
@@ -220,13 +258,6 @@ class Tagging(LinearHeadTask):
             found=f"{len(tags)} tags",
             expected=f"{len(example.words)}",
         )
-        for index, tag in enumerate(tags):
-            if tag not in numbers:
-                raise mismatch(
-                    where=f"{where}, word {index + 1} {example.words[index]!r}",
-                    found=f"the tag {tag!r}",
-                    expected=f"one of the training set: {', '.join(self.labels)}",
-                )
 
 
 def _word_weights(batch: Batch) -> Array:
@@ -241,41 +272,6 @@ def _words(examples: Iterable[TaggedExample], tokenizer: Tokenizer) -> list[str]
         # In byte-level BPE, the first piece of a word in a sentence includes the space before it.
         return [f" {word}" for word in words]
     return list(words)
-
-
-class _Cut(NamedTuple):
-    """Sentences cut into rows."""
-
-    piece_offsets: np.ndarray
-    """int64 [words + 1], index of the first piece of each word among the pieces of all words."""
-    first_words: np.ndarray
-    """int64 [rows + 1], number of the first word in each row; the last is the number of words."""
-    example: np.ndarray
-    """int64 [rows], number of the sentence in each row."""
-
-
-def _cut(sizes: np.ndarray, examples: Sequence[TaggedExample], room: int) -> _Cut:
-    """Divide the sentences into rows of whole words with up to `room` pieces.
-
-    `sizes` has the number of pieces of each word.
-    """
-    offsets = np.concatenate([[0], np.cumsum(sizes)])
-    lengths = [len(example.words) for example in examples]
-    sentence_begins = np.cumsum([0, *lengths]).tolist()
-    first_words, example_of_row = [], []
-    for index, (begin, end) in enumerate(pairwise(sentence_begins)):
-        # A word has at most `room` pieces, so each row takes one word or more.
-        while offsets[end] - offsets[begin] > room:
-            first_words.append(begin)
-            example_of_row.append(index)
-            begin = int(np.searchsorted(offsets, offsets[begin] + room, "right")) - 1
-        first_words.append(begin)
-        example_of_row.append(index)
-    return _Cut(
-        offsets,
-        np.array([*first_words, sentence_begins[-1]], np.int64),
-        np.array(example_of_row, np.int64),
-    )
 
 
 def confusion(

@@ -1,7 +1,9 @@
 import json
 import logging
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from bertjax.errors import UserError
 from bertjax.tasks.classification.examples import read_examples
@@ -112,7 +114,7 @@ def test_several_files_are_joined_and_ids_say_from_which(tmp_path):
 
 
 def test_any_table_gives_classes_numbers_or_several_classes(tmp_path):
-    rows = [("text", "label", "score", "tags"), ("a", " x ", "1e1", "p, q,p"), ("b", "y", "-2", "")]
+    rows = [("text", "label", "score", "tags"), ("a", " x ", "1e1", "p, q,"), ("b", "y", "-2", "")]
     table(tmp_path, "train.tsv", *rows)
     source = DataLocation(str(tmp_path))
     assert [e.label for e in read_examples(source, "train")] == ["x", "y"]
@@ -121,7 +123,7 @@ def test_any_table_gives_classes_numbers_or_several_classes(tmp_path):
     several = read_examples(source, "train", label_column="tags", label_type="classes")
     assert [e.label for e in several] == [("p", "q"), ()]
     pair = read_examples(source, "train", text_columns=("tags", "text"))
-    assert [(e.text, e.pair) for e in pair] == [("p, q,p", "a"), ("", "b")]
+    assert [(e.text, e.pair) for e in pair] == [("p, q,", "a"), ("", "b")]
 
 
 def test_labels_of_json_are_text(tmp_path):
@@ -137,12 +139,96 @@ def test_labels_of_json_are_text(tmp_path):
     assert result.label == ("y", "2")
 
 
+@pytest.mark.parametrize("name,content", [
+    ("train.tsv", "text\tlabel\na\tx\nb\tNaN\nc\tnan\nd\t\ne\tNone\n"),
+    ("train.csv", "text,label\na,x\nb,NaN\nc,nan\nd,\ne,None\n"),
+    ("train.json", '[{"text": "a", "label": "x"}, {"text": "b", "label": NaN}, {"text": "c", "label": null},'
+                   ' {"text": "d", "label": ""}, {"text": "e", "label": "None"}]'),
+])  # fmt: skip
+def test_missing_labels_of_every_format_are_left_out_and_counted(tmp_path, caplog, name, content):
+    (tmp_path / name).write_text(content)
+    with caplog.at_level(logging.INFO, "bertjax"):
+        examples = read_examples(DataLocation(str(tmp_path)), "train")
+    assert [(e.text, e.label) for e in examples] == [("a", "x"), ("e", "None")]
+    assert caplog.messages == [
+        f"{tmp_path}, split train: examples without a label, which were left out: 3 of 5"
+    ]
+
+
+@pytest.mark.parametrize("label_type,labels", [("class", ["1", "0"]), ("number", [1.0, 0.0])])
+def test_a_column_of_parquet_with_a_missing_number_is_one_of_whole_numbers(
+    tmp_path, label_type, labels
+):
+    table = pa.table({"text": ["a", "b", "c", "d"], "label": [1.0, float("nan"), None, 0.0]})
+    parquet.write_table(table, tmp_path / "train.parquet")
+    examples = read_examples(DataLocation(str(tmp_path)), "train", label_type=label_type)
+    assert [e.label for e in examples] == labels
+
+
+def test_glue_as_the_hub_has_it_is_read_with_the_names_of_its_classes(tmp_path):
+    names = {"names": ["entailment", "not_entailment"], "_type": "ClassLabel"}
+    metadata = {"huggingface": json.dumps({"info": {"features": {"label": names}}})}
+    for split, labels in (("train", [1, 0]), ("validation", [0, 0]), ("test", [-1, -1])):
+        columns = {"sentence1": ["a", "b"], "sentence2": ["c", "d"], "label": labels, "idx": [7, 8]}
+        table = pa.table(columns).replace_schema_metadata(metadata)
+        parquet.write_table(table, tmp_path / f"{split}-00000-of-00001.parquet")
+    source, rte = DataLocation(str(tmp_path)), glue_task("rte")
+    assert read_examples(source, "train", task=rte) == [
+        TextExample("7", "a", "c", "not_entailment"),
+        TextExample("8", "b", "d", "entailment"),
+    ]
+    assert [e.label for e in read_examples(source, "validation", task=rte)] == ["entailment"] * 2
+    unlabelled = read_examples(source, "test", task=rte, unlabelled=True)
+    assert [e.label for e in unlabelled] == [None, None]
+
+
+def test_lists_of_parquet_are_labels_by_place_and_by_name(tmp_path):
+    table = pa.table({"text": ["a", "b"], "label": [[0, 1, 1], [0, 0, 0]], "l": [["x"], []]})
+    parquet.write_table(table, tmp_path / "train.parquet")
+    source = DataLocation(str(tmp_path))
+    places = read_examples(source, "train", label_type="classes")
+    assert [(e.label, e.classes) for e in places] == [
+        (("1", "2"), ("0", "1", "2")),
+        ((), ("0", "1", "2")),
+    ]
+    names = read_examples(source, "train", label_type="classes", label_column="l")
+    assert [(e.label, e.classes) for e in names] == [(("x",), ()), ((), ())]
+
+
+def test_capitals_of_the_usual_columns_do_not_matter_but_those_of_given_ones_do(tmp_path):
+    (tmp_path / "train.csv").write_text("Id,Text,Label\n4,a,x\n")
+    source = DataLocation(str(tmp_path))
+    (example,) = read_examples(source, "train")
+    assert (example.text, example.label) == ("a", "x")
+    assert "found the columns Id, Text, Label, expected label" in error_of(
+        source, "train", label_column="label"
+    )
+    (tmp_path / "train.csv").write_text("Text,TEXT,label\na,b,x\n")
+    assert "found the columns Text, TEXT, label, expected" in error_of(source, "train")
+
+
+def test_labels_come_before_the_texts_of_raw_trec(tmp_path):
+    (tmp_path / "train_5500.label").write_bytes(
+        "DESC:manner Qué ?\nNUM:date When ?\n".encode("latin-1")
+    )
+    files = {"train": ("train_5500.label",)}
+    source = DataLocation(str(tmp_path), files, encoding="latin-1", form="label_text")
+    assert [(e.text, e.label) for e in read_examples(source, "train")] == [
+        ("Qué ?", "DESC:manner"),
+        ("When ?", "NUM:date"),
+    ]
+    coarse = read_examples(source, "train", label_column="coarse_label")
+    assert labels_of(coarse) == ("DESC", "NUM")
+
+
 @pytest.mark.parametrize("row,options,message", [
     ({"body": "a", "label": 1}, {}, "line 1: found the columns body, label, expected sentence1 and sentence2; or sentence; or text"),
     ({"text": "a", "gold": 1}, {}, "line 1: found the columns text, gold, expected label (or finetune.label_column"),
     ({"text": 5, "label": 1}, {}, "line 1, text: found a value of type int, expected text"),
+    ({"text": "a", "label": ["x"]}, {}, "line 1: found the list ['x'], expected one class (or finetune.label_type classes)"),
     ({"text": "a", "label": {}}, {}, "line 1: found a label of type dict, expected text or a number"),
-    ({"text": "a", "label": "NaN"}, {"label_type": "number"}, "line 1: found the label 'NaN', expected a number"),
+    ({"text": "a", "label": "inf"}, {"label_type": "number"}, "line 1: found the label 'inf', expected a number"),
+    ({"text": "a", "label": [1.0]}, {"label_type": "number"}, "line 1: found the label [1.0], expected a number"),
     ({"text": "a", "label": True}, {"label_type": "number"}, "line 1: found the label True, expected a number"),
     ({"text": "a", "label": 1}, {"text_columns": ("body",)}, "line 1: found the columns text, label, expected 'body' among them"),
     ({"text": "a", "label": 1}, {"text_columns": ("text",) * 3}, "finetune.text_columns: found text, text, text, expected one or two"),

@@ -67,7 +67,7 @@ def test_labels_are_known_by_name_or_number(name, value, label):
     ("mnli", "contradicts", "f, line 7: found the label 'contradicts', expected one of entailment, neutral, contrad"),
     ("stsb", "5.1", "f, line 7: found the score '5.1', expected a number from 0 to 5"),
     ("stsb", "good", "f, line 7: found the score 'good', expected a number from 0 to 5"),
-    ("stsb", "nan", "f, line 7: found the score 'nan', expected a number from 0 to 5"),
+    ("stsb", "inf", "f, line 7: found the score 'inf', expected a number from 0 to 5"),
 ])  # fmt: skip
 def test_other_labels_are_errors(name, value, message):
     with pytest.raises(UserError) as caught:

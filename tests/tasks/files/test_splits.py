@@ -102,7 +102,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from bertjax.errors import UserError
 from bertjax.tasks.classification.glue import glue_task
-from bertjax.tasks.files.splits import Source, has_split, read_rows
+from bertjax.tasks.files.splits import DataLocation, has_split, read_rows
 from bertjax.tasks.classification.examples import read_examples
 
 
@@ -135,7 +135,7 @@ def show(function):
 
 
 TinyPairs(data_dir=os.environ["TFDS_DATA_DIR"]).download_and_prepare()
-source = Source("tfds:tiny_pairs", {"validation": ("train[2:]", "test")})
+source = DataLocation("tfds:tiny_pairs", {"validation": ("train[2:]", "test")})
 show(lambda: sorted((dict(row.values) for row in read_rows(source, "train")), key=lambda row: row["idx"])[:2])
 show(lambda: [e.label for e in read_examples(source, "test", task=glue_task("rte"), unlabelled=True)])
 show(lambda: len(list(read_rows(source, "validation"))))
@@ -171,3 +171,21 @@ def test_a_tfds_data_set_gives_the_same_rows(tmp_path):
         == "tfds:tiny_pairs, split test: found no example with a label, expected one or more"
     )
     assert "example 0: found the columns" in no_column
+
+
+def test_a_split_in_numbered_parts_is_read_whole_or_refused(tmp_path):
+    digest = "-a09b74b3ef9c3b56"
+    for number in range(3):
+        name = f"train-{number:05d}-of-00003{digest}.jsonl"
+        (tmp_path / name).write_text(f'{{"n": {number}}}\n')
+    (tmp_path / "validation-00000-of-00001.jsonl").write_text('{"n": 9}\n')
+    source = DataLocation(str(tmp_path))
+    assert [row.values["n"] for row in read_rows(source, "train")] == [0, 1, 2]
+    assert [row.values["n"] for row in read_rows(source, "validation")] == [9]
+    assert has_split(source, "train")
+    assert not has_split(source, "test")
+    (tmp_path / f"train-00001-of-00003{digest}.jsonl").unlink()
+    assert "found train-00000-of-00003" in error_of(find_files, source, "train")
+    assert error_of(find_files, source, "train").endswith("expected all 3 parts")
+    (tmp_path / "train.jsonl").write_text("{}")
+    assert "expected one file of train.*" in error_of(find_files, source, "train")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertjax.errors import UserError
-from bertjax.tasks.files.tables import read_table
+from bertjax.tasks.files.tables import has_named_fields, read_table
 
 pytestmark = pytest.mark.quick
 
@@ -122,7 +122,7 @@ def test_pairs_of_every_challenge_have_glues_labels(tmp_path, attribute, label):
     ("a.tsv", b"a\nx\nbad \xff\n", "line 3: found the byte 0xff, which is not UTF-8, expected UTF-8"),
     ("a.csv", b'a,b\n"x,2\n', "line 2: found broken CSV (unexpected end of data), expected quotes that are closed"),
     ("a.jsonl", b'{"a": 1}\n{"a"\n', "line 2: found broken JSON ("),
-    ("a.json", b"[1]\n", "line 1: found JSON of type list, expected one object a line"),
+    ("a.json", b"1\n", "line 1: found JSON of type int, expected one object a line"),
     ("a.jsonl", b'{"a": "\\ud83d"}\n', "line 1: found half a surrogate pair, expected whole text"),
     ("a.xml", b"<c>\n<pair id='1' value='MAYBE'><t>a</t><h>b</h></pair></c>", "line 2: found the label 'MAYBE'"),
     ("a.xml", b"<c>\n\n<pair id='1'><t>a</t></pair></c>", "line 3: found a pair without <t> or <h>, expected both"),
@@ -152,3 +152,10 @@ def test_ragged_lines_are_counted_where_that_is_asked_for(tmp_path):
     ragged = Counter()
     assert values(path, (), (), ragged) == [{"a": "1", "b": "2"}]
     assert ragged == {str(path): 2}
+
+
+@pytest.mark.parametrize("name,named", [
+    ("a.json", True), ("a.JSONL.gz", True), ("a.parquet", True), ("a.tsv", False), ("a.conll", False), ("json", False),
+])  # fmt: skip
+def test_the_ending_tells_whether_rows_name_their_fields(tmp_path, name, named):
+    assert has_named_fields(tmp_path / name) == named

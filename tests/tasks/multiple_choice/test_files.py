@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bertjax.config import FinetuneConfig
 from bertjax.errors import UserError
 from bertjax.tasks.examples import ChoiceExample
 from bertjax.tasks.files.splits import DataLocation
@@ -17,6 +18,8 @@ from bertjax.tasks.multiple_choice.files import (
     read_choice_file,
     read_choices,
 )
+from bertjax.tasks.multiple_choice.kind import ChoiceKind
+from bertjax.tasks.registry import entry_of
 
 SWAG_TEST = ",video-id,fold-ind,startphrase,sent1,sent2,gold-source,ending0,ending1,ending2,ending3"
 SWAG = [
@@ -103,7 +106,7 @@ def test_json_lines_hold_a_list_of_endings_or_a_column_each(tmp_path):
     ("a.csv", ["context,ending0,label", "a,b,0"], r"a\.csv, line 2: found the columns context, ending0, label, expected endings, a list"),
     ("a.tsv", ["text\tending0\tending1", "a\tb\tc"], r"a\.tsv, line 2: found the columns text, ending0, ending1, expected context or sent1"),
     ("a.jsonl", ["", "{"], r"a\.jsonl, line 2: found broken JSON"),
-    ("a.jsonl", ["[1]"], r"a\.jsonl, line 1: found JSON of type list, expected one object a line"),
+    ("a.jsonl", ["[1]"], r"a\.jsonl, item 1: found JSON of type int, expected an object"),
     ("a.jsonl", ['{"context": "c", "endings": ["a", 5]}'], r"a\.jsonl, line 1: ending1: found 5, expected text"),
     ("a.jsonl", ['{"context": "c", "endings": ["a", "b"], "label": 2.0}'], r"line 1: label: found 2\.0, expected 0 to 1"),
     ("a.jsonl", ['{"context": "c", "endings": ["a", "b"], "label": true}'], "line 1: label: found True, expected 0 to 1"),
@@ -153,3 +156,23 @@ def test_folds_follow_from_the_context_alone_and_must_exist():
         cross_validation([], 5)
     with pytest.raises(UserError, match="folds: found 2, expected 3 or more"):
         cross_validation([], 0, 2)
+
+
+def test_labels_of_columns_with_missing_values_are_read_and_the_missing_ones_counted(
+    tmp_path, caplog
+):
+    caplog.set_level("INFO", "bertjax")
+    # As pandas writes a column of integers with a missing value.
+    lines = ["context,ending0,ending1,label", "c,a,b,1.0", "c,a,b,", "d,a,b,NaN", "e,a,b,-1.0"]
+    written(tmp_path, "train.csv", lines)
+    (tmp_path / "dev.csv").write_text("\n".join(lines[:1] + lines[2:]))
+    entry = entry_of(f"own:choice={tmp_path}", FinetuneConfig())
+    labelled = ChoiceKind().read_split(entry, "train", FinetuneConfig(), True)
+    assert [example.label for example in labelled] == [1]
+    assert caplog.messages == [
+        f"{tmp_path}, split train: examples without a label, which were left out: 3 of 4"
+    ]
+    every = ChoiceKind().read_split(entry, "train", FinetuneConfig(), False)
+    assert [example.label for example in every] == [1, None, None, None]
+    with pytest.raises(UserError, match="found no example with a label, expected one or more"):
+        ChoiceKind().read_split(entry, "validation", FinetuneConfig(), True)

@@ -1,5 +1,6 @@
-"""SQuAD's files: what is read of them, what is refused, and what the official scripts are given."""
+"""SQuAD's files: what is read of them, and what is refused."""
 
+import gzip
 import json
 import logging
 import os
@@ -7,20 +8,13 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from etils import epath
 
 from bertjax.errors import UserError
 from bertjax.tasks.examples import QuestionExample
-from bertjax.tasks.question_answering.answers import SpanAnswer, SpanPrediction
-from bertjax.tasks.question_answering.squad import (
-    locate,
-    read_squad,
-    tfds_questions,
-    write_n_best,
-    write_null_odds,
-    write_predictions,
-)
+from bertjax.tasks.question_answering.squad import read_questions, tfds_questions
 
 CONTEXT = "The leader was John Smith (1895-1943)."
 
@@ -42,7 +36,7 @@ def squad(folder, *questions, context=CONTEXT):
 
 def test_questions_are_read_with_all_their_answers(tmp_path):
     path = squad(tmp_path, question(0, ("1895", 27), ("1895-1943", 27)), question(1, ("John", 99)))
-    first, second = read_squad(path, training=False)
+    first, second = read_questions(path, training=False)
     assert first == QuestionExample("q0", "When?", CONTEXT, (("1895", 27), ("1895-1943", 27)))
     assert second.answers == (("John", 99),)  # a score is of the text
 
@@ -56,7 +50,7 @@ def test_impossible_questions_are_kept_without_their_plausible_answers(tmp_path)
         question(2, ("1895", 27), is_impossible=False),
     )
     for training in (False, True):
-        assert [example.answers for example in read_squad(path, training=training)] == [
+        assert [example.answers for example in read_questions(path, training=training)] == [
             (),
             (),
             (("1895", 27),),
@@ -66,39 +60,36 @@ def test_impossible_questions_are_kept_without_their_plausible_answers(tmp_path)
 def test_answers_that_are_not_where_they_say_are_left_out_and_counted(tmp_path, caplog):
     path = squad(
         tmp_path,
-        question(0, ("1895", 27)),
+        *(question(10 + number, ("1895", 27)) for number in range(26)),
         question(1, ("1895", 26)),
         question(2, ("1943", 0), ("John", 15)),
         question(3, ("nobody", 2)),
         question(4),
     )
     with caplog.at_level(logging.WARNING, "bertjax"):
-        result = {example.id: example.answers for example in read_squad(path, training=True)}
-    assert result == {"q0": (("1895", 27),), "q2": (("John", 15),), "q4": ()}
+        result = {example.id: example.answers for example in read_questions(path, training=True)}
+    assert len(result) == 28
+    assert (result["q2"], result["q4"]) == ((("John", 15),), ())
     assert caplog.messages == [
-        f"{path}: answers that are not where they say: 3, of the question q1 first; questions left out: 2 of 5"
+        f"{path}: 3 of 30 answers that are not where they say (first of the question q1);"
+        " they are left out, and with them questions: 2 of 30"
     ]
     caplog.clear()
-    assert len(read_squad(squad(tmp_path, question(0, (" 1895\n", 27))), training=True)) == 1
+    assert len(read_questions(squad(tmp_path, question(0, (" 1895\n", 27))), training=True)) == 1
     assert not caplog.messages
 
 
-@pytest.mark.parametrize("text,start,result", [
-    ("John", 4, ("John", 4)),
-    (" John ", 4, ("John", 4)),
-    ("John", 3, ("John", 4)),
-    (" John", 3, ("John", 4)),
-    ("John Smith", 4, ("John\n Smith", 4)),
-    ("John  Smith\t", 2, ("John\n Smith", 4)),
-    ("Smith", 4, None),
-    ("John", 5, None),
-    ("John", -5, None),
-    ("John", 400, None),
-    (" ", 3, None),
-    ("", 3, None),
-])  # fmt: skip
-def test_an_answer_may_differ_in_white_space_alone(text, start, result):
-    assert locate("Ab \tJohn\n Smith", text, start) == result
+def test_a_file_of_which_more_than_a_tenth_is_elsewhere_is_refused_with_the_count(tmp_path):
+    right = [question(number, ("1895", 27)) for number in range(26)]
+    wrong = [question(100 + number, ("1895", 26)) for number in range(3)]
+    path = squad(tmp_path, *right, *wrong)
+    with pytest.raises(UserError) as error:
+        read_questions(path, training=True)
+    assert str(error.value) == (
+        f"{path}: found 3 of 29 answers that are not where they say (first of the question q100),"
+        " expected at most 10%, and each start counted in characters, from 0"
+    )
+    assert len(read_questions(path, training=False)) == 29
 
 
 @pytest.mark.parametrize("change,message", [
@@ -136,7 +127,7 @@ def test_what_is_wrong_in_a_file_is_named_with_its_place(tmp_path, change, messa
     change(content)
     path.write_text(json.dumps(content))
     with pytest.raises(UserError) as error:
-        read_squad(path, training=True)
+        read_questions(path, training=True)
     assert str(error.value) == message.replace("{path}", str(path))
 
 
@@ -145,23 +136,163 @@ def test_a_file_that_is_no_json_is_named(tmp_path):
     for content in ("", '{"data": [', "[1]"):
         path.write_text(content)
         with pytest.raises(UserError, match=str(path)):
-            read_squad(path, training=True)
-    with pytest.raises(UserError, match="cannot be read as JSON"):
-        read_squad(tmp_path / "none.json", training=False)
+            read_questions(path, training=True)
+    with pytest.raises(UserError, match=r"none.json: cannot be read \(No such file"):
+        read_questions(tmp_path / "none.json", training=False)
 
 
 def test_a_test_set_may_be_without_answers_and_a_training_set_without_any_right_one_is_refused(
     tmp_path,
 ):
     hidden = squad(tmp_path, {"id": 7, "question": "?"})
-    assert [(example.id, example.answers) for example in read_squad(hidden, training=False)] == [
-        ("7", None)
-    ]
+    assert [
+        (example.id, example.answers) for example in read_questions(hidden, training=False)
+    ] == [("7", None)]
     with pytest.raises(
         UserError,
-        match="found no answer of 1 questions where it says, expected answers to train on",
+        match="found 1 of 1 answers that are not where they say",
     ):
-        read_squad(squad(tmp_path, question(0, ("x", 0))), training=True)
+        read_questions(squad(tmp_path, question(0, ("x", 0))), training=True)
+
+
+def row(number, texts, starts, **fields):
+    """A question as `datasets` has it."""
+    answers = {"text": texts, "answer_start": starts}
+    return {
+        "id": f"q{number}",
+        "title": "T",
+        "context": CONTEXT,
+        "question": "When?",
+        "answers": answers,
+        **fields,
+    }
+
+
+ROWS = [
+    row(0, ["1895", "1895-1943"], [27, 27]),
+    row(1, [], []),
+    row(2, [""], [-1]),
+    row(3, ["", "John"], [0, 15], is_impossible=False),
+    row(4, [], [], is_impossible=True, plausible_answers={"text": ["John"], "answer_start": [15]}),
+    row(5, ["The"], [0], is_impossible=None),
+]
+ANSWERS = [(("1895", 27), ("1895-1943", 27)), (), (), (("John", 15),), (), (("The", 0),)]
+
+
+def write_rows(folder, form, rows):
+    path = folder / f"train.{form.partition('-')[0]}"
+    if form == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif form == "json-data":
+        path.write_text(json.dumps({"version": "0.1.0", "data": rows}))
+    elif form == "json-array":
+        path.write_text(json.dumps(rows, indent=1))
+    elif form == "json-nested":
+        nested = [
+            dict(
+                one,
+                answers=[
+                    dict(zip(("text", "answer_start"), pair, strict=True))
+                    for pair in zip(*one["answers"].values(), strict=True)
+                ],
+            )
+            for one in rows
+        ]
+        path.write_text("".join(json.dumps(one) + "\n" for one in nested))
+    elif form == "jsonl.gz":
+        path = folder / "train.jsonl.gz"
+        path.write_bytes(gzip.compress("".join(json.dumps(one) + "\n" for one in rows).encode()))
+    else:
+        path.write_text("\ufeff" + "".join(json.dumps(one) + "\r\n" for one in rows), "utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    "form", ["jsonl", "json", "json-array", "json-data", "json-nested", "jsonl.gz", "parquet"]
+)
+def test_a_table_of_questions_is_read_and_an_empty_answer_is_none(tmp_path, form):
+    path = write_rows(tmp_path, form, ROWS)
+    for training in (True, False):
+        examples = read_questions(path, training=training)
+        assert [example.answers for example in examples] == ANSWERS
+        assert examples[0] == QuestionExample("q0", "When?", CONTEXT, ANSWERS[0])
+        assert [example.id for example in examples] == [f"q{number}" for number in range(6)]
+
+
+def test_an_empty_answer_is_none_in_squads_form_too_and_the_file_may_be_compressed(tmp_path):
+    path = squad(
+        tmp_path,
+        question(0, ("", 0)),
+        question(1, ("", -1), is_impossible=True),
+        question(2, (" ", 3), ("John", 15)),
+    )
+    packed = tmp_path / "dev.json.gz"
+    packed.write_bytes(gzip.compress(path.read_bytes()))
+    for file in (path, packed):
+        assert [example.answers for example in read_questions(file, training=True)] == [
+            (),
+            (),
+            (("John", 15),),
+        ]
+
+
+def test_rows_without_ids_are_numbered_and_those_without_answers_are_to_be_predicted(tmp_path):
+    rows = [
+        {key: value for key, value in row(0, [], []).items() if key not in ("id", "answers")}
+        for _ in range(2)
+    ]
+    rows[1]["answers"] = None
+    examples = read_questions(write_rows(tmp_path, "jsonl", rows), training=False)
+    assert [(example.id, example.answers) for example in examples] == [("1", None), ("2", None)]
+
+
+@pytest.mark.parametrize("change,message", [
+    ({"context": None}, "context: found null, expected text"),
+    ({"context": " "}, "found a context without text, expected text"),
+    ({"question": 3}, "question: found a whole number, expected text"),
+    ({"id": "q0"}, "found the id q0 again, after {path}, line 1, expected it once"),
+    ({"answers": None}, "found no answers, expected answers, to train on"),
+    ({"answers": "1895"}, 'answers: found text, expected {"text": [...], "answer_start": [...]} or a list of such objects'),
+    ({"answers": {"text": ["1895"]}}, "answers: found an object with the fields text, expected "),
+    ({"answers": {"text": ["1895"], "answer_start": []}}, "answers: found 1 texts, 0 starts, expected as many starts as texts"),
+    ({"answers": {"text": "1895", "answer_start": [27]}}, "answers.text: found text, expected a list"),
+    ({"answers": {"text": ["1895"], "answer_start": ["27"]}}, "answers[0].answer_start: found text, expected a whole number"),
+    ({"answers": {"text": [3], "answer_start": [27]}}, "answers[0].text: found a whole number, expected text"),
+    ({"is_impossible": True}, "found answers, and is_impossible true, expected the one or the other"),
+    ({"is_impossible": 0}, "is_impossible: found a whole number, expected true or false"),
+])  # fmt: skip
+def test_what_is_wrong_in_a_table_is_named_with_its_line(tmp_path, change, message):
+    path = write_rows(tmp_path, "jsonl", [row(0, ["1895"], [27]), row(1, ["1895"], [27]) | change])
+    with pytest.raises(UserError) as error:
+        read_questions(path, training=True)
+    assert str(error.value).startswith(f"{path}, line 2: " + message.replace("{path}", str(path)))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("form", ["squad", "jsonl"])
+def test_a_file_in_another_encoding_is_read_by_its_name(tmp_path, form):
+    context = "Die Stadt Köln."
+    if form == "squad":
+        path = squad(tmp_path, question(0, ("Köln", 10)), context=context)
+    else:
+        path = write_rows(tmp_path, "jsonl", [row(0, ["Köln"], [10]) | {"context": context}])
+    content = json.dumps(json.loads(path.read_text("utf-8-sig")), ensure_ascii=False)
+    path.write_text(content, "latin-1")
+    with pytest.raises(UserError, match="the byte 0xf6, which is not UTF-8"):
+        read_questions(path, training=True)
+    (example,) = read_questions(path, training=True, encoding="latin-1")
+    assert (example.context, example.answers) == (context, (("Köln", 10),))
+
+
+def test_answers_in_the_form_of_datasets_are_read_in_squads_form_too(tmp_path):
+    answers = {"text": ["1895"], "answer_start": [27]}
+    path = squad(tmp_path, {"id": "a", "question": "?", "answers": answers})
+    assert read_questions(path, training=True)[0].answers == (("1895", 27),)
+
+
+def test_one_answer_of_a_row_needs_no_lists(tmp_path):
+    path = write_rows(tmp_path, "jsonl", [row(0, "1895", 27)])
+    assert read_questions(path, training=True)[0].answers == (("1895", 27),)
 
 
 def test_records_of_tfds_are_questions_too():
@@ -200,12 +331,12 @@ class TinySquad(tfds.core.GeneratorBasedBuilder):
         return {"train": self._generate_examples()}
 
     def _generate_examples(self):
-        for i, start in enumerate([3, 2, 4]):
+        for i, start in enumerate([3, 2, *[4] * 12]):
             answers = [{"text": "b\\u00e4r", "answer_start": start}]
             yield i, {"id": f"q{i}", "title": "", "context": "Ein b\\u00e4r.", "question": "?", "answers": answers}
 
 TinySquad(data_dir=os.environ["TFDS_DATA_DIR"]).download_and_prepare()
-print(sorted((e.id, e.answers) for e in read_tfds("tfds:tiny_squad", "train", training=True)))
+print(sorted((e.id, e.answers) for e in read_tfds("tfds:tiny_squad", "train", training=True))[:2])
 try:
     read_tfds("tfds:tiny_squad", "dev", training=False)
 except UserError as error:
@@ -221,26 +352,5 @@ def test_a_tfds_set_is_read_by_its_name(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     result, error = done.stdout.splitlines()[-2:]
-    assert result == "[('q0', (('bär', 4),)), ('q2', (('bär', 4),))]"
+    assert result == "[('q0', (('bär', 4),)), ('q10', (('bär', 4),))]"
     assert error == "tfds:tiny_squad: found the splits train, expected a split dev"
-
-
-def test_what_is_written_is_what_the_official_scripts_read(tmp_path):
-    examples = [QuestionExample("a", "?", "豹 b", ()), QuestionExample("b", "?", "x", ())]
-    answers = (SpanAnswer("豹", 0.75, 2.0, 1.5), SpanAnswer("", 0.25, 1.0, 1.4))
-    predictions = [
-        SpanPrediction("豹", 0.75, -1.1, answers),
-        SpanPrediction("", 1.0, 3.0, answers[1:]),
-    ]
-    for write in (write_predictions, write_n_best, write_null_odds):
-        write(epath.Path(tmp_path) / write.__name__, examples, predictions)
-    read = {path.name: json.loads(path.read_text("ascii")) for path in tmp_path.iterdir()}
-    best = [
-        {"text": "豹", "probability": 0.75, "start_logit": 2.0, "end_logit": 1.5},
-        {"text": "", "probability": 0.25, "start_logit": 1.0, "end_logit": 1.4},
-    ]
-    assert read == {
-        "write_predictions": {"a": "豹", "b": ""},
-        "write_n_best": {"a": best, "b": best[1:]},
-        "write_null_odds": {"a": -1.1, "b": 3.0},
-    }

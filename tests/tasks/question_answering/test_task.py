@@ -14,8 +14,9 @@ from bertjax.errors import UserError
 from bertjax.model import functional
 from bertjax.model.layout import ANYWHERE
 from bertjax.tasks.examples import QuestionExample
+from bertjax.tasks.question_answering.answer_rules import SQUAD
 from bertjax.tasks.question_answering.answers import SpanAnswer, SpanPrediction
-from bertjax.tasks.question_answering.squad import read_squad
+from bertjax.tasks.question_answering.squad import read_questions
 from bertjax.tasks.question_answering.task import Spans, choose_threshold
 from tests.factory import SMALL_MODEL
 
@@ -51,6 +52,17 @@ def test_the_loss_is_the_mean_cross_entropy_of_start_and_end_over_the_rows_own_i
     assert float(TASK.sums(jnp.asarray(scores), batch)["span_accuracy"]) == 2 + float(
         (scores[1, :7].argmax(axis=0) == 0).all()
     )
+
+
+def test_a_row_whose_answer_is_not_known_is_left_out_as_if_it_were_not_there():
+    batch = batch_of(rng := np.random.default_rng(2))
+    scores = jnp.asarray(rng.standard_normal((3, 12, 2)), jnp.float32)
+    batch["start_positions"][1] = batch["end_positions"][1] = -1
+    without = {name: values[[0, 2]] for name, values in batch.items()}
+    sums, expected = TASK.sums(scores, batch), TASK.sums(scores[jnp.array([0, 2])], without)
+    for name, value in expected.items():
+        np.testing.assert_allclose(sums[name], value, rtol=1e-6)
+    assert float(TASK.count(batch)) == float(sums["count"]) == 2
 
 
 def test_a_row_of_no_weight_adds_nothing_to_the_sums_and_the_gradient():
@@ -220,7 +232,7 @@ def test_the_right_start_and_end_give_the_right_text_of_every_answer_of_xquad(
     path = shared_data / "tasks" / "xquad" / f"xquad.{language}.json"
     if not path.exists():
         pytest.skip(f"no {path.name}")
-    examples = read_squad(path, training=True)
+    examples = read_questions(path, training=True)
     assert len(examples) == 1190
     task = replace(TASK, max_answer_length=400)
     rows = task.encode(examples, tokenizers[lowercase], 384, targets=True)
@@ -275,8 +287,8 @@ def test_the_threshold_is_searched_over_what_would_be_answered_without_one():
         answered("", 1.0, best="x"),
         answered("y", 2.0),
     ]
-    assert choose_threshold(result, examples) == 0.5
+    assert choose_threshold(result, examples, [SQUAD] * 4) == 0.5
     result = [answered("x", -2.0), answered("x", -3.0)]
-    below = choose_threshold(result, [asked(0), asked(1, "dog")])
+    below = choose_threshold(result, [asked(0), asked(1, "dog")], [SQUAD] * 2)
     assert below < -3.0  # nothing is answered
     assert below == pytest.approx(-3.0)

@@ -179,7 +179,7 @@ def rows_of(*examples, max_seq_length=32, targets=True):
     )
 
 
-def test_an_answer_that_is_not_where_it_says_is_taken_for_none_and_said(caplog):
+def test_a_question_whose_answer_is_not_where_it_says_has_no_target_and_this_is_said(caplog):
     with caplog.at_level(logging.WARNING, "bertjax"):
         rows = rows_of(
             QuestionExample("a", "?", "a b c", (("b", 0),)),
@@ -189,10 +189,10 @@ def test_an_answer_that_is_not_where_it_says_is_taken_for_none_and_said(caplog):
     assert (
         rows.targets["start_positions"].tolist()
         == rows.targets["end_positions"].tolist()
-        == [0, 5, 0]
+        == [-1, 5, 0]
     )
     assert caplog.messages == [
-        "squad: questions whose answer is not where it says, or has no piece: 1; taken for none"
+        "squad: questions whose answer is not where it says, or has no piece: 1; they are left out of the loss"
     ]
 
 

@@ -17,6 +17,7 @@ from bertjax.model import functional
 from bertjax.parallel import rules
 from bertjax.parallel.mesh import make_mesh
 from bertjax.tasks.examples import PairExample
+from bertjax.tasks.metric_table import Scale
 from bertjax.tasks.seq2seq.task import Seq2Seq, make_task
 from tests.factory import SMALL_MODEL
 from tests.tasks.seq2seq.cases import (
@@ -132,30 +133,42 @@ def test_items_that_fill_up_a_batch_add_exactly_nothing():
     assert float(sums["correct"]) == ((np.argmax(scores, -1) == labels) & (labels > 0)).sum()
 
 
-def test_bleu_is_sacrebleus_of_the_corpus(tokenizer):
+def test_a_figure_is_named_by_what_it_ignores_and_the_one_of_the_tokenizer_is_the_metric(tokenizer):
     sacrebleu = pytest.importorskip("sacrebleu")
-    task = make_task("reverse", tokenizer)
+    uncased = make_task("reverse", tokenizer)
     expected = ["the cat sat on the mat today .", "a dog barks loudly at night ."]
     result = ["the cat sat on a mat today .", "A dog barks loudly at night ."]
     examples = [PairExample(str(i), "", text) for i, text in enumerate(expected)]
-    assert task.figures(expected, examples) == {"bleu": pytest.approx(100.0), "exact_match": 1.0}
-    figures = task.figures(result, examples)
-    assert figures == {
-        "bleu": sacrebleu.corpus_bleu(result, [expected], lowercase=True).score,
-        "exact_match": 0.5,
+    cased = dataclasses.replace(uncased, lowercase=False)
+    figures = {
+        "bleu": sacrebleu.corpus_bleu(result, [expected]).score,
+        "exact_match": 0.0,
     }
-    cased = dataclasses.replace(task, lowercase=False).figures(result, examples)
-    assert cased == {"bleu": sacrebleu.corpus_bleu(result, [expected]).score, "exact_match": 0.0}
-    assert 0 < cased["bleu"] < figures["bleu"] < 100
-    assert task.metric in figures
+    assert cased.figures(result, examples) == figures
+    assert cased.metric == "bleu"
+    figures["bleu_lc"] = sacrebleu.corpus_bleu(result, [expected], lowercase=True).score
+    figures["exact_match_lc"] = 0.5
+    assert uncased.figures(result, examples) == figures
+    assert uncased.metric == "bleu_lc"
+    assert 0 < figures["bleu"] < figures["bleu_lc"] < 100
+    chosen = dataclasses.replace(cased, metrics=("exact_match_lc",))
+    assert chosen.figures(result, examples).keys() == {"bleu", "exact_match", "exact_match_lc"}
+    assert (chosen.metric, chosen.metric_scale) == ("exact_match_lc", Scale.SHARE)
 
 
-def test_without_sacrebleu_the_error_says_what_to_install(monkeypatch, tokenizer):
-    monkeypatch.setitem(__import__("sys").modules, "sacrebleu", None)
-    with pytest.raises(
-        UserError, match="bleu: found no package sacrebleu, expected it: pip install sacrebleu"
-    ):
-        make_task("reverse", tokenizer).figures(["a"], [PairExample("1", "a", "a")])
+def test_a_chinese_target_is_divided_into_characters(tokenizer):
+    sacrebleu = pytest.importorskip("sacrebleu")
+    task = make_task("reverse", tokenizer, bleu_tokenizer="zh")
+    expected, result = (
+        ["北京是中国的首都。", "他在大学里学习。"],
+        ["北京是中国首都。", "他在大学学习。"],
+    )
+    examples = [PairExample(str(i), "", text) for i, text in enumerate(expected)]
+    figures = task.figures(result, examples)
+    assert task.metric == "bleu_zh_lc"
+    assert figures["bleu_zh"] == sacrebleu.corpus_bleu(result, [expected], tokenize="zh").score
+    assert figures["bleu_zh"] > 40
+    assert sacrebleu.corpus_bleu(result, [expected]).score < 1  # of 13a, which has no words here
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertjax.errors import UserError
-from bertjax.tasks.files.splits import DataLocation, read_rows
-from bertjax.tasks.files.tables import TableRow
-from bertjax.tasks.tagging.conll import (
-    CONLL_U,
-    Columns,
-    columns_of,
-    read_conll,
-    tagged_rows,
-    write_conll,
-)
+from bertjax.tasks.tagging.columns import CONLL_U, Columns
+from bertjax.tasks.tagging.conll import read_conll, write_conll
 
 pytestmark = pytest.mark.quick
 
@@ -109,8 +101,73 @@ def test_conll_u_has_comments_ranges_and_empty_nodes_which_are_no_words(write):
         ("es.conllu:4", ("Vamos", "nos", "Nueva York"), ("VERB", "PRON", "PROPN")),
         ("es.conllu:10", ("#",), ("SYM",)),
     ]
-    assert columns_of("x/es.dev.conllu.xz") == CONLL_U
-    assert columns_of("x/conllu.conll") == Columns()
+
+
+MULTICONER = """\
+# id 5239d808\tdomain=en
+
+robert _ _ B-OtherPER
+gottschalk _ _ I-OtherPER
+
+# id 7\tdomain=en
+# _ _ O
+# _ _ B-OtherPER
+"""
+
+
+def test_lines_before_a_sentence_that_are_no_words_are_comments(write, tmp_path):
+    path = write(MULTICONER)
+    examples = read_conll(path)
+    assert shown(examples) == [
+        ("a.conll:3", ("robert", "gottschalk"), ("B-OtherPER", "I-OtherPER")),
+        ("a.conll:7", ("#", "#"), ("O", "B-OtherPER")),
+    ]
+    write_conll(tmp_path / "out", path, [example.tags for example in examples])
+    assert (tmp_path / "out").read_text() == MULTICONER
+    # Within a sentence such a line is a mistake.
+    path = write("a O\n# id 7 x\n")
+    message = error_of(lambda: read_conll(path))
+    assert message == f"{path}, line 2: found 4 columns, expected 2 as in line 1"
+    assert shown(read_conll(write("# O\n# B-A\n"))) == [("a.conll:1", ("#", "#"), ("O", "B-A"))]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("separator", [" ", "\t", "   "])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_files_as_they_are_found_have_the_same_sentences(write, end, separator, mark):
+    """Chunk tags beside the entities, types with hyphens, one token a sentence, Chinese by
+    character, no empty line at the end.
+    """
+    words = [
+        ("-DOCSTART-", "-X-", "O", "O"),
+        (),
+        ("EU", "NNP", "I-NP", "B-ORG-SUB"),
+        (),
+        ("海", "n", "O", "B-LOC"),
+        ("钓", "n", "O", "I-LOC"),
+        (),
+        (),
+        ("Rome", "NNP", "I-NP", "B-LOC"),
+    ]
+    content = mark + end.join(separator.join(fields) for fields in words)
+    assert shown(read_conll(write(content))) == [
+        ("a.conll:3", ("EU",), ("B-ORG-SUB",)),
+        ("a.conll:5", ("海", "钓"), ("B-LOC", "I-LOC")),
+        ("a.conll:9", ("Rome",), ("B-LOC",)),
+    ]
+    assert [tags for _, _, tags in shown(read_conll(write(content), columns=Columns(tag=2)))] == [
+        ("I-NP",),
+        ("O", "O"),
+        ("I-NP",),
+    ]
+
+
+def test_files_in_an_old_encoding_are_read_and_predictions_are_utf8(write, tmp_path):
+    path = write("Düsseldorf I-LOC\n".encode("latin-1"), "deu.testa")
+    (example,) = read_conll(path, encoding="latin-1")
+    assert example.words == ("Düsseldorf",)
+    write_conll(tmp_path / "out", path, [("O",)], encoding="latin-1")
+    assert (tmp_path / "out").read_text("utf-8") == "Düsseldorf O\n"
 
 
 def test_other_columns_and_comments_by_option(write):
@@ -152,6 +209,7 @@ def test_errors_name_the_file_and_the_line(write):
     assert of("a O\nb\n", tags=False) == ", line 2: found 1 column, expected 2 as in line 1"
     assert (
         of(b"a O\nb\xff O\n") == ", line 2: found the byte 0xff, which is not UTF-8, expected UTF-8"
+        " (or finetune.encoding, the name of the file's)"
     )
     assert of("\n \n-DOCSTART- O\n") == ": found no sentence, expected one or more"
     assert of("a O\n", columns=Columns(tag=3)).startswith(
@@ -258,69 +316,3 @@ def test_a_real_file_without_tags_becomes_the_annotated_one(shared_data, tmp_pat
     ]
     write_conll(tmp_path / "out", folder / "emerging.test", [example.tags for example in annotated])
     assert (tmp_path / "out").read_bytes() == (folder / "emerging.test.annotated").read_bytes()
-
-
-def test_rows_hold_words_and_tags_as_lists():
-    rows = [
-        TableRow(
-            "data/a.jsonl",
-            1,
-            {"tokens": ["Ada", "Lovelace"], "pos": ["N", "N"], "ner": ["B-PER", "I-PER"]},
-        )
-    ]
-    assert shown(tagged_rows(rows)) == [("a.jsonl:1", ("Ada", "Lovelace"), ("B-PER", "I-PER"))]
-    assert shown(tagged_rows(rows, tag_field="pos")) == [
-        ("a.jsonl:1", ("Ada", "Lovelace"), ("N", "N"))
-    ]
-    assert shown(tagged_rows(rows, tags=False)) == [("a.jsonl:1", ("Ada", "Lovelace"), None)]
-    assert tagged_rows([TableRow("tfds:a/b, test", 0, {"words": ["a"], "tags": ["B-X"]})])[
-        0
-    ].words == ("a",)
-
-    def of(values, **options):
-        return error_of(lambda: tagged_rows([TableRow("a.jsonl", 7, values)], **options))
-
-    assert (
-        of({"text": "a"}) == "a.jsonl, line 7: found the columns text, expected 'tokens' among them"
-    )
-    assert (
-        of({"tokens": ["a"]})
-        == "a.jsonl, line 7: found the columns tokens, expected 'ner' among them"
-    )
-    assert (
-        of({"tokens": "a b"}) == "a.jsonl, line 7, tokens: found 'a b', expected a list of strings"
-    )
-    assert (
-        of({"tokens": ["a"], "tags": [1]})
-        == "a.jsonl, line 7, tags: found [1], expected a list of strings"
-    )
-    message = of({"tokens": ["a"], "tags": ["O", "O"]})
-    assert message == "a.jsonl, line 7: found 2 tags, expected 1, as many as there are words"
-
-
-@pytest.mark.slow  # seconds to import TensorFlow
-def test_tfds_sets_have_tokens_and_numbered_tags(tmp_path):
-    tfds = pytest.importorskip("tensorflow_datasets")
-
-    class TinyTagged(tfds.core.GeneratorBasedBuilder):
-        VERSION = tfds.core.Version("1.0.0")
-
-        def _info(self):
-            named = tfds.features.Sequence(tfds.features.ClassLabel(names=["O", "B-PER", "I-PER"]))
-            words = tfds.features.Sequence(tfds.features.Text())
-            return tfds.core.DatasetInfo(
-                builder=self, features=tfds.features.FeaturesDict({"tokens": words, "ner": named})
-            )
-
-        def _split_generators(self, manager):
-            return {"train": self._generate_examples()}
-
-        def _generate_examples(self):
-            yield 0, {"tokens": ["Ada", "Lovelace", "你"], "ner": [1, 2, 0]}
-
-    tfds.core.add_data_dir(tmp_path)
-    TinyTagged(data_dir=tmp_path).download_and_prepare()
-    examples = tagged_rows(read_rows(DataLocation("tfds:tiny_tagged"), "train"))
-    assert shown(examples) == [
-        ("tfds:tiny_tagged, train:0", ("Ada", "Lovelace", "你"), ("B-PER", "I-PER", "O"))
-    ]

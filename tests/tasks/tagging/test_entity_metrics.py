@@ -1,5 +1,6 @@
 """Entities, and their scores: by hand, by seqeval and by the scorer of WNUT-17."""
 
+import math
 import re
 import subprocess
 import sys
@@ -10,14 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertjax.tasks.tagging.conll import read_conll
-from bertjax.tasks.tagging.entity_metrics import (
-    Break,
-    broken,
-    entities,
-    entity_scores,
-    is_entity_tags,
-    scheme_of,
-)
+from bertjax.tasks.tagging.entity_metrics import entities, entity_scores
+from bertjax.tasks.tagging.figures import class_figure, type_counts
+from bertjax.tasks.tagging.schemes import broken, scheme_of
 
 pytestmark = pytest.mark.quick
 
@@ -100,79 +96,113 @@ def test_scores_are_seqevals_to_the_last_digit_on_any_sequences(pair):
     assert not each or not by_type
 
 
+LETTERS = {"IOB1": "BI", "IOB2": "BI", "IOE1": "IE", "IOE2": "IE", "IOBES": "BIES", "BILOU": "BILU"}
+
+
+@st.composite
+def in_scheme(draw, letters, types=("PER", "LOC", "PER-SUB", "X_Y")):
+    """Gold and predicted sentences of a scheme's letters, which may break its rules."""
+    tags = ["O", *(f"{letter}-{name}" for letter in letters for name in types)]
+    gold = draw(
+        st.lists(st.lists(st.sampled_from(tags), min_size=1, max_size=8), min_size=1, max_size=4)
+    )
+    change = st.one_of(st.none(), st.none(), st.sampled_from(tags))
+    return gold, [[draw(change) or tag for tag in sentence] for sentence in gold]
+
+
+def figures_of(gold, predicted, average, strict):
+    scores, by_type = entity_scores(gold, predicted, strict=strict)
+    if average == "micro":
+        return scores.precision, scores.recall, scores.f1
+    counted = type_counts(by_type)
+    return tuple(
+        class_figure(f"{name}_{average}", *counted) for name in ("precision", "recall", "f1")
+    )
+
+
+def renamed(sides):
+    """Tags with E and S for L and U, which seqeval's default mode does not know."""
+    letters = str.maketrans("LU", "ES")
+    return [
+        [[tag[0].translate(letters) + tag[1:] for tag in tags] for tags in side] for side in sides
+    ]
+
+
+def seqevals(gold, predicted, average, strict):
+    """The figures of seqeval; `strict` is the name of a scheme, or empty for the default mode."""
+    default = pytest.importorskip("seqeval.metrics.sequence_labeling")
+    strictly = pytest.importorskip("seqeval.metrics.v1")
+    schemes = pytest.importorskip("seqeval.scheme")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of sets without entities
+        if strict:
+            found = strictly.precision_recall_fscore_support(
+                gold, predicted, average=average, scheme=getattr(schemes, strict)
+            )
+        else:
+            found = default.precision_recall_fscore_support(
+                *renamed((gold, predicted)), average=average
+            )
+    return [0 if math.isnan(value) else value for value in found[:3]]  # a mean over no types
+
+
+def from_end(tags):
+    return [tag.replace("E-", "B-") if tag[0] == "E" else tag for tag in reversed(tags)]
+
+
+@pytest.mark.parametrize("mode", ["default", "strict"])
+@pytest.mark.parametrize("name", LETTERS)
+def test_all_averages_are_seqevals_in_every_scheme_and_both_modes(name, mode):
+    @given(in_scheme(LETTERS[name]))
+    def compare(pair):
+        own = "IOBES" if name == "BILOU" else name
+        strict, sides = name if mode == "strict" else "", pair
+        if strict == "IOE1":
+            # seqeval's own loses one-word entities before another of their type ("IOE1 hasn't yet
+            # been able to handle some cases" in its scheme.py), so it gets IOB1 from the end.
+            strict, sides = "IOB1", [[from_end(tags) for tags in side] for side in pair]
+        for average in ("micro", "macro", "weighted"):
+            mine = figures_of(*pair, average, own if mode == "strict" else None)
+            theirs = seqevals(*sides, average, strict)
+            assert mine == pytest.approx(theirs, rel=1e-12)
+
+    compare()
+
+
+@given(in_scheme("BIES"))
+def test_the_type_may_stand_first_as_with_seqevals_suffix(pair):
+    seqeval = pytest.importorskip("seqeval.metrics.sequence_labeling")
+    gold, predicted = [
+        [[tag if tag == "O" else f"{tag[2:]}-{tag[0]}" for tag in tags] for tags in side]
+        for side in pair
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = seqeval.precision_recall_fscore_support(
+            gold, predicted, average="micro", suffix=True
+        )
+    assert figures_of(gold, predicted, "micro", None) == theirs[:3]
+
+
+@given(in_scheme("BIES"), st.sampled_from("_:/|."))
+def test_every_form_of_a_tag_has_the_same_figures(pair, separator):
+    expected, by_type = entity_scores(*pair)
+    forms = {
+        "separator": lambda tag: f"{tag[0]}{separator}{tag[2:]}",
+        "type first": lambda tag: f"{tag[2:]}{separator}{tag[0]}",
+        "small letters": lambda tag: tag.lower(),
+    }
+    for form in forms.values():
+        sides = [
+            [[tag if tag == "O" else form(tag) for tag in tags] for tags in side] for side in pair
+        ]
+        assert entity_scores(*sides) == (expected, by_type)
+
+
 @given(sentences)
 def test_entities_are_seqevals_on_any_sequence(tags):
     seqeval = pytest.importorskip("seqeval.metrics.sequence_labeling")
     assert entities(tags) == seqeval.get_entities(list(tags))
-
-
-@pytest.mark.parametrize(
-    "sequences, expected",
-    [
-        (["B-PER I-PER O", "B-LOC O"], "IOB2"),
-        (["I-PER I-PER O", "I-LOC B-LOC O"], "IOB1"),
-        (["I-PER I-PER O I-LOC", "B-LOC O"], "IOB1"),
-        (["B-PER I-PER O B-LOC", "I-LOC O"], "IOB2"),
-        (["B-PER", "O I-PER I-LOC"], "IOB1"),
-        (["B-PER O", "I-LOC O"], "IOB2"),
-        (["B-PER E-PER O", "B-LOC O"], "IOBES"),
-        (["B-PER M-PER E-PER O", "S-LOC O"], "IOBES"),
-        (["U-PER O"], "IOBES"),
-        (["O O"], "IOB2"),
-        (["NOUN VERB", "O B-PER"], None),
-        (["X O"], None),
-        ([], "IOB2"),
-    ],
-)
-def test_the_scheme_is_what_most_entities_are_in(sequences, expected):
-    assert scheme_of(map(tagged, sequences)) == expected
-
-
-@pytest.mark.parametrize(
-    "scheme, tags, expected",
-    [
-        ("IOB2", "B-PER I-PER I-PER O B-LOC B-LOC I-LOC", None),
-        ("IOB2", "I-PER O", (0, "the beginning", "I-PER")),
-        ("IOB2", "B-PER O I-PER", (2, "O", "I-PER")),
-        ("IOB2", "O B-PER I-LOC", (2, "B-PER", "I-LOC")),
-        ("IOB1", "I-PER I-LOC B-LOC O B-PER", None),
-        ("IOBES", "B-PER I-PER E-PER S-LOC O S-PER B-LOC E-LOC", None),
-        ("IOBES", "B-PER O", (1, "B-PER", "O")),
-        ("IOBES", "O B-PER", (1, "B-PER", "the end")),
-        ("IOBES", "O E-PER", (1, "O", "E-PER")),
-        ("IOBES", "S-PER I-PER", (1, "S-PER", "I-PER")),
-        ("IOBES", "B-PER E-LOC", (1, "B-PER", "E-LOC")),
-        ("IOBES", "B-PER B-PER", (1, "B-PER", "B-PER")),
-        ("IOB2", "", None),
-        ("IOBES", "", None),
-    ],
-)
-def test_the_first_breach_of_a_schemes_rules_is_found(scheme, tags, expected):
-    assert broken(tagged(tags), scheme) == (expected and Break(*expected))
-
-
-@given(sentences.filter(lambda tags: not {tag[0] for tag in tags} & {"E", "S"}))
-def test_a_sequence_keeps_the_rules_where_reading_it_strictly_gives_the_same_entities(tags):
-    """Strictly: only B begins an entity, and an I that continues none is lost."""
-    strict, first = [], None
-    for word, tag in enumerate([*tags, "O"]):
-        continues = (
-            tag[0] == "I" and first is not None and tag[1:].strip("-") == tags[first][1:].strip("-")
-        )
-        if first is not None and not continues:
-            strict.append((first, word - 1))
-            first = None
-        if tag[0] == "B":
-            first = word
-    assert (broken(tags) is None) == (
-        strict == [(entity.first, entity.last) for entity in entities(tags)]
-    )
-
-
-def test_parts_of_speech_are_no_tags_of_entities():
-    assert is_entity_tags(["O", "B-PER", "I", "S-creative-work"])
-    for tags in (["NOUN", "X", "O"], ["IN", "BES"], ["O-PER"], ["B-PER", "X-PER"], [""]):
-        assert not is_entity_tags(tags)
 
 
 def changed(examples, step):

@@ -3,7 +3,14 @@ import pytest
 from bertjax.errors import UserError
 from bertjax.tasks.class_weights import balanced_weights
 from bertjax.tasks.tagging.conll import read_conll
-from bertjax.tasks.tagging.labels import all_tags, check_rules, labels_of
+from bertjax.tasks.tagging.labels import (
+    all_tags,
+    check_all_entities,
+    check_rules,
+    describe,
+    labels_of,
+    types_of,
+)
 from tests.tasks.tagging.test_task import error_of, sentence
 
 
@@ -27,3 +34,29 @@ def test_training_data_that_breaks_the_rules_is_refused(tmp_path):
     check_rules([sentence("a b c", "NOUN X I-A")])
     with pytest.raises(UserError, match=r"word 2 'b': found the end after B-A, expected .* IOBES"):
         check_rules([sentence("a b", "S-A B-A")])
+    check_rules([sentence("a b", "I-A E-A"), sentence("a", "E-A")])
+    with pytest.raises(UserError, match=r"word 2 'b': found the end after I-A, expected .* IOE2"):
+        check_rules([sentence("a b", "E-A I-A"), sentence("a", "E-A")])
+
+
+def test_tags_of_which_only_some_are_of_entities_are_refused():
+    examples = [sentence("a b", "B-A I-A", "f:1"), sentence("a b", "B-A _", "f:4")]
+    assert error_of(lambda: check_all_entities(examples)) == (
+        "sentence f:4, word 2 'b': found the tag '_', expected O or a tag with B, I and so on, as"
+        " others have (or --finetune.metric accuracy, over words)"
+    )
+    check_all_entities([sentence("a b", "B_A I_A"), sentence("a", "O")])
+    check_all_entities([sentence("a b", "NOUN DET"), sentence("a", "X")])
+
+
+def test_a_line_says_what_the_tags_are():
+    assert describe("ner", [sentence("a b c", "PER-B PER-I O"), sentence("a", "LOC-B")]) == (
+        "ner: tags of entities in the scheme IOB2, with the types LOC, PER"
+    )
+    assert describe("x", [sentence("a b", "PER O")]) == (
+        "x: the tags O, PER are no tags of entities (B-PER, B_PER, PER-B), so the figure is"
+        " accuracy over words"
+    )
+    many = [sentence("a", f"B-{letter}") for letter in "abcdefghij"]
+    assert describe("x", many).endswith("the types a, b, c, d, e, f, g, h and 2 more")
+    assert types_of(("O", "b-per", "i-per")) == ("PER",)

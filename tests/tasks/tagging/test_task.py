@@ -164,10 +164,10 @@ def test_mistakes_name_the_sentence_and_the_word():
             lambda: NER.encode([sentence("a", "O"), example], TOKENIZER, 16, targets=True)
         )
 
-    expected = "expected one of the training set: O, B-A, I-A"
+    expected = "expected a tag of an entity, as those of the training set: B-A, I-A, O"
     assert (
-        of(sentence("a b", "O B-X", "f:7"))
-        == f"ner: sentence f:7, word 2 'b': found the tag 'B-X', {expected}"
+        of(sentence("a b", "O NN", "f:7"))
+        == f"ner: sentence f:7, word 2 'b': found the tag 'NN', {expected}"
     )
     assert (
         of(sentence("a b", "", "f:7"))
@@ -288,6 +288,77 @@ def test_figures_are_over_entities_for_tags_of_entities_and_over_words_for_other
     assert pos.figures([("DET", "O", "O", "O")], [sentence("a b c a", "DET O NOUN O")]) == {
         "accuracy": 0.75
     }
+
+
+def test_tags_that_training_has_not_are_wrong_said_once_and_not_in_the_loss(caplog):
+    examples = [sentence("a b c", "B-A O B-X", "f:1"), sentence("a b", "O B-X", "f:5")]
+    rows = NER.encode(examples, TOKENIZER, 16, targets=True)
+    assert rows.token_targets[LABELS].tolist() == [-1, 1, 0, -1, -1, -1, 0, -1, -1]
+    assert [record.getMessage() for record in caplog.records] == [
+        "ner: 2 of 5 words have tags that the training set does not have (B-X), first in sentence"
+        " f:1; they count as wrong and are left out of the loss"
+    ]
+    outputs = np.split(np.maximum(rows.token_targets[LABELS], 0), rows.offsets[1:-1])
+    predictions = NER.predict(outputs, rows, examples)
+    assert predictions == [("B-A", "O", "O"), ("O", "O")]
+    assert NER.figures(predictions, examples) == {
+        "f1": 0.5,
+        "precision": 1,
+        "recall": 1 / 3,
+        "accuracy": 0.6,
+    }
+    batch = labelled(2)
+    batch[LABELS][0, :] = -1  # a sentence of such words alone
+    scores = np.ones((*batch[LABELS].shape, 3), np.float32)
+    words = (batch[LABELS] >= 0).sum()
+    assert float(NER.count(batch)) == float(NER.sums(scores, batch)["count"]) == words
+
+
+def test_a_split_that_shares_no_type_with_training_is_refused():
+    def of(task, *examples):
+        return error_of(lambda: task.encode(list(examples), TOKENIZER, 16, targets=True))
+
+    assert of(NER, sentence("a", "O", "f:1"), sentence("a b", "b-a O", "f:3")) == (
+        "ner: sentence f:3: found the types a alone, expected types of training: A"
+    )
+    assert of(Tagging("pos", ("DET", "NOUN")), sentence("a", "3", "f:1")) == (
+        "pos: sentence f:1: found the tags 3 alone, expected tags of training: DET, NOUN"
+    )
+    # In another scheme the types are the same.
+    NER.encode([sentence("a", "S-A")], TOKENIZER, 16, targets=True)
+
+
+def test_a_chosen_metric_is_a_figure_beside_the_usual_ones():
+    examples = [sentence("a b c", "B-A B-B O"), sentence("a b", "B-A B-C")]
+    predictions = [("B-A", "B-B", "B-B"), ("B-A", "O")]
+    names = ("f1:B", "f1_macro", "recall_weighted", "f1:A", "precision:C")
+    task = Tagging("ner", ("O", "B-A", "B-B", "B-C"), metrics=names)
+    assert task.metric == "f1:B"
+    assert task.figures(predictions, examples) == {
+        "f1": 0.75,
+        "precision": 0.75,
+        "recall": 0.75,
+        "accuracy": 0.6,
+        "f1:B": pytest.approx(2 / 3),
+        "f1_macro": pytest.approx((1 + 2 / 3 + 0) / 3),
+        "recall_weighted": 0.75,
+        "f1:A": 1,
+        "precision:C": 0,
+    }
+    pos = Tagging("pos", ("DET", "NOUN"), metrics=("f1_macro", "recall:NOUN"))
+    assert pos.figures([("DET", "DET")], [sentence("a b", "DET NOUN")]) == {
+        "accuracy": 0.5,
+        "f1_macro": pytest.approx(1 / 3),
+        "recall:NOUN": 0,
+    }
+
+
+def test_strictly_a_broken_entity_is_not_counted():
+    examples = [sentence("a b c", "B-A I-A O"), sentence("a b", "B-A O")]
+    predictions = [("B-A", "I-A", "O"), ("I-A", "O")]
+    strict = dataclasses.replace(NER, scheme="IOB2", strict=True)
+    assert NER.figures(predictions, examples)["f1"] == 1
+    assert strict.figures(predictions, examples)["f1"] == pytest.approx(2 / 3)
 
 
 def test_the_confusion_counts_words():

@@ -1,0 +1,105 @@
+"""Reading of tables whose lines are lists of cells: TSV and CSV."""
+
+import csv
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
+from bertjax.errors import UserError, check, mismatch
+from bertjax.tasks.files.lines import unmarked_lines
+from bertjax.tasks.files.row import TableRow, listed
+
+CELL_LIMIT = 2**31 - 1
+"""Maximum number of characters of a CSV cell; the largest that the csv module can be given on every
+system. By default it refuses more than 131,072, and documents are longer."""
+
+log = logging.getLogger("bertjax")
+
+
+def split_tsv(name: str, encoding: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the cells of each line that is not empty, with the number of the line."""
+    for line in unmarked_lines(name, encoding):
+        if line.text:
+            # Not by the csv module: quotes are text in GLUE's files, and a row ends at a line feed
+            # alone.
+            yield line.number, line.text.split("\t")
+
+
+def split_csv(name: str, encoding: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the cells of each row that is not empty, with the number of its first line."""
+    # A setting of the whole process, so it is never made smaller.
+    csv.field_size_limit(max(CELL_LIMIT, csv.field_size_limit()))
+    # The csv module needs the line ends, because quoted values may contain them.
+    # strict: without it the csv module takes broken quotes for text.
+    lines = unmarked_lines(name, encoding)
+    reader = csv.reader((line.text + line.end for line in lines), strict=True)
+    begin = 1
+    try:
+        for cells in reader:
+            if cells:
+                yield begin, cells
+            # A row may have several lines, so the line cannot be found by counting rows.
+            begin = reader.line_num + 1
+    except csv.Error as error:
+        raise UserError(
+            f"{name}, line {begin}: found broken CSV ({error}), expected quotes that are closed"
+        ) from error
+
+
+def with_columns(
+    name: str,
+    lines: Iterator[tuple[int, list[str]]],
+    columns: Sequence[str],
+    header_has: Sequence[str],
+    ragged: Counter[str] | None,
+) -> Iterator[TableRow]:
+    """Yield a row for each line of cells; `read_table` describes how the columns get names."""
+    first = next(lines, None)
+    if first is None:
+        return
+    first_cells = first[1]
+    if not columns or (header_has and set(header_has) <= set(first_cells)):
+        columns = first_cells
+    elif _is_header(first_cells, columns, name):
+        log.info("%s: its first line has the names of the columns, and is no example", name)
+    else:
+        lines = chain([first], lines)
+    check(
+        # Of two columns with one name, a row would keep only the last.
+        len(set(columns)) == len(columns),
+        where=name,
+        found=f"the columns {listed(columns)}",
+        expected="each name once",
+    )
+    for number, cells in lines:
+        if len(cells) == len(columns):
+            yield TableRow(name, number, dict(zip(columns, cells, strict=True)))
+        elif ragged is not None:
+            ragged[name] += 1
+        else:
+            raise mismatch(
+                where=f"{name}, line {number}",
+                found=f"{len(cells)} columns",
+                expected=f"{len(columns)} ({listed(columns)})",
+            )
+
+
+def _is_header(cells: Sequence[str], columns: Sequence[str], name: str) -> bool:
+    """Return whether a first line is a header, although `columns` are given: if it names them.
+
+    Capitals and spaces around a name do not matter. Raises `UserError` for the same names in
+    another order: one of the two has the columns wrong.
+    """
+    found, given = _folded(cells), _folded(columns)
+    check(
+        found == given or sorted(found) != sorted(given),
+        where=f"{name}, line 1",
+        found=f"a header with the columns {listed(cells)}",
+        expected=f"{listed(columns)}, as finetune.columns says; a header needs no option",
+    )
+    return found == given
+
+
+def _folded(names: Sequence[str]) -> list[str]:
+    return [name.strip().casefold() for name in names]

@@ -1,0 +1,101 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertjax.errors import UserError
+from bertjax.tasks.classification.examples import read_examples
+from bertjax.tasks.classification.label_lists import ListedClasses, parse_list
+from bertjax.tasks.files.row import TableRow
+from bertjax.tasks.files.splits import DataLocation
+
+pytestmark = pytest.mark.quick
+
+
+def named(values, separator=","):
+    """The classes of examples with these values as labels, and all classes by their places."""
+    rows = [TableRow("f", number, {"label": value}) for number, value in enumerate(values, 1)]
+    lists = ListedClasses()
+    keys = []
+    for row in rows:
+        parsed = parse_list(separator, row.values["label"], row.where)
+        keys.append(None if parsed is None else lists.add(parsed, row))
+    classes, all_classes = lists.classes()
+    return [None if key is None else classes[key] for key in keys], all_classes
+
+
+BITS = st.integers(2, 6).flatmap(
+    lambda n: st.lists(st.lists(st.booleans(), min_size=n, max_size=n), min_size=1, max_size=5)
+)
+
+
+@given(BITS, st.sampled_from([int, float, bool, str]), st.sampled_from(["json", "python", "list"]))
+def test_lists_of_zero_and_one_have_a_class_at_each_place(bits, kind, form):
+    values = [[kind(int(bit)) for bit in row] for row in bits]
+    if form != "list":
+        values = [json.dumps(row) if form == "json" else repr(row) for row in values]
+    classes = tuple(map(str, range(len(bits[0]))))
+    expected = [tuple(str(i) for i, bit in enumerate(row) if bit) for row in bits]
+    assert named(values) == (expected, classes)
+
+
+@pytest.mark.parametrize("values,labels", [
+    (["1,0,0", "0,1,1"], [("0",), ("1", "2")]),
+    (["1.0 0.0", "0.0 0.0"], [("0",), ()]),
+    ([[1.0], [0.0]], [("0",), ()]),
+    ([[0, 1, 0], None, [1, 1, 0]], [("1",), None, ("0", "1")]),
+    (["[0. , 1.]"], [("1",)]),
+])  # fmt: skip
+def test_forms_of_places(values, labels):
+    separator = " " if "1.0 0.0" in values else ","
+    assert named(values, separator)[0] == labels
+
+
+@pytest.mark.parametrize("values,labels", [
+    ([[27], [0, 3], []], [("27",), ("0", "3"), ()]),
+    ([[0], [1]], [("0",), ("1",)]),
+    (["a, b", "b", "", "nan", float("nan"), None], [("a", "b"), ("b",), (), None, None, None]),
+    (["['a', 'b c']", '["d"]', "[]"], [("a", "b c"), ("d",), ()]),
+    (["['it\\'s', \"é\"]", '["\\u00e9"]'], [("it's", "é"), ("é",)]),
+    ([["y", 2], 3, "z"], [("y", "2"), ("3",), ("z",)]),
+    (["[A],[B]", "[A]"], [("[A]", "[B]"), ("[A]",)]),
+])  # fmt: skip
+def test_other_lists_have_names(values, labels):
+    assert named(values) == (labels, ())
+
+
+def test_any_separator_parts_the_names():
+    for separator in ("|", ";", "##", " ", "\t", " / ", ", "):
+        assert named([separator.join(["a", "b", "c"])], separator)[0] == [("a", "b", "c")]
+
+
+@pytest.mark.parametrize("values,message", [
+    (["a", "b,a,b"], 'f, line 2: found a class twice in the list ["b", "a", "b"], expected each class once'),
+    ([[0, 1, 0], [1, 0]], "f, line 1: found a class twice in the list [0, 1, 0], expected each class once, or as many"),
+    ([[0.0, 1.0], [1.0]], "f, line 1: found the list [0.0, 1.0], expected names of classes, or as many values"),
+    ([[0.2, 0.8]], "f, line 1: found the list [0.2, 0.8], expected names of classes"),
+    ([["a"], ["b", None]], 'f, line 2: found the list ["b", null], expected names of classes'),
+    ([[1.0, float("nan")]], "f, line 1: found the list [1.0, NaN], expected names of classes"),
+    (["a,nan"], 'f, line 1: found the list ["a", "nan"], expected names of classes'),
+    ([[True], ["a"]], "f, line 1: found the list [true], expected names of classes"),
+    (["[0 1 0]"], "f, line 1: found the label '[0 1 0]', expected a list with commas and quotes, or names with ','"),
+    (["['a' 'b']"], "f, line 1: found the label \"['a' 'b']\", expected a list with commas"),
+    (["[a, b]"], "f, line 1: found the label '[a, b]', expected a list with commas and quotes"),
+    ([{"a": 1}], "f, line 1: found a label of type dict, expected text or a number"),
+    ([[["a"]]], 'f, line 1: found the list [["a"]], expected names of classes, or 0 and 1'),
+])  # fmt: skip
+def test_what_is_neither_names_nor_places_is_refused(values, message):
+    with pytest.raises(UserError) as caught:
+        named(values)
+    assert str(caught.value).startswith(message)
+
+
+def test_random_zero_one_lists_of_a_file_have_six_classes(shared_data):
+    folder = shared_data.parent / "cases" / "tasks" / "zero_one_lists"
+    if not folder.exists():
+        pytest.skip(f"{folder} is not here")
+    examples = read_examples(DataLocation(str(folder)), "train", label_type="classes")
+    assert {example.classes for example in examples} == {("0", "1", "2", "3", "4", "5")}
+    first = json.loads((folder / "train.jsonl").read_text().splitlines()[0])
+    assert examples[0].label == tuple(str(i) for i, bit in enumerate(first["label"]) if bit)

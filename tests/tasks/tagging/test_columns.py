@@ -1,0 +1,123 @@
+"""Columns of CoNLL files: found in the file, and changed by options."""
+
+import pytest
+
+from bertjax.config import FinetuneConfig
+from bertjax.tasks.tagging.columns import CONLL_U, NUMBERED, Columns, chosen_columns, columns_of
+from bertjax.tasks.tagging.conll import read_conll
+from tests.tasks.tagging.test_conll import UNIVERSAL, error_of, shown
+
+pytestmark = pytest.mark.quick
+
+GERMEVAL = """\
+#\thttp://de.wikipedia.org/wiki/Schartau
+1\tAufgrund\tO\tO
+2\tder\tO\tO
+3\tRom-Tour\tB-OTHERpart\tB-LOC
+
+#\thttp://de.wikipedia.org
+1\tParis\tB-LOC\tO
+"""
+NO_COLUMN_NUMBERS = [
+    "1 O\n2 O\n",  # words that are numbers
+    "1 CD O\n3 CD O\n",
+    "1 CD O\nRome NNP B-LOC\n",
+    "2 CD O\n\n7 CD O\n",
+    "7 CD O\n8 CD O\n",
+    "1 CD O\n",  # too little to tell
+    "Rome NNP B-LOC\n",
+    "",
+]
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(content, name="a.conll"):
+        path = tmp_path / name
+        path.write_text(content, "utf-8", newline="")
+        return path
+
+    return write
+
+
+def options(**values):
+    return FinetuneConfig(**values)
+
+
+def test_a_column_of_the_tag_changes_nothing_else_of_conll_u(write):
+    path = write(UNIVERSAL.replace("\tVERB\t_", "\tVERB\tVV"), "es.conllu")
+    expected = [("Vamos", "nos", "Nueva York"), ("#",)]
+    for name, tags in (
+        ("", ("VERB", "PRON", "PROPN")),
+        ("3", ("VERB", "PRON", "PROPN")),
+        ("upos", ("VERB", "PRON", "PROPN")),
+        ("XPOS", ("VV", "_", "_")),
+        ("7", ("root", "obj", "obl")),
+        ("deprel", ("root", "obj", "obl")),
+    ):
+        columns = chosen_columns(path, options(label_column=name), tags=True)
+        examples = read_conll(path, columns=columns)
+        assert [example.words for example in examples] == expected
+        assert examples[0].tags == tags
+    columns = chosen_columns(path, options(text_columns=("lemma",)), tags=True)
+    assert read_conll(path, columns=columns)[0].words == ("ir", "nosotros", "_")
+
+
+@pytest.mark.parametrize("name", ["a.conll", "a.txt", "a"])
+def test_conll_u_is_known_without_its_ending(write, name):
+    path = write(UNIVERSAL, name)
+    assert columns_of(path) == CONLL_U
+    assert shown(read_conll(path))[0][1:] == (
+        ("Vamos", "nos", "Nueva York"),
+        ("VERB", "PRON", "PROPN"),
+    )
+
+
+def test_the_words_numbers_of_other_files_are_no_words(write):
+    path = write(GERMEVAL, "NER-de-train.tsv")
+    assert columns_of(path) == NUMBERED
+    assert shown(read_conll(path)) == [
+        ("NER-de-train.tsv:2", ("Aufgrund", "der", "Rom-Tour"), ("O", "O", "B-LOC")),
+        ("NER-de-train.tsv:7", ("Paris",), ("O",)),
+    ]
+    columns = chosen_columns(path, options(label_column="2"), tags=True)
+    assert read_conll(path, columns=columns)[0].tags == ("O", "O", "B-OTHERpart")
+    # Counted over the whole file, from 0, and without tags.
+    assert columns_of(write("0 EU B-ORG\n1 is O\n\n2 Rome B-LOC\n")) == NUMBERED
+    unlabelled = write("1 EU\n2 is\n")
+    assert columns_of(unlabelled, tags=False) == NUMBERED
+    assert read_conll(unlabelled, tags=False)[0].words == ("EU", "is")
+
+
+@pytest.mark.parametrize("content", NO_COLUMN_NUMBERS)
+def test_words_that_are_numbers_stay_words(write, content):
+    assert columns_of(write(content)) == Columns()
+
+
+def test_columns_are_chosen_by_number_or_by_a_given_name(write):
+    path = write("B-LOC NNP Rome\n")
+    for word, tag, names in (("2", "0", ()), ("word", "ner", ("ner", "pos", "word"))):
+        chosen = options(text_columns=(word,), label_column=tag, columns=names)
+        (example,) = read_conll(path, columns=chosen_columns(path, chosen, tags=True))
+        assert (example.words, example.tags) == (("Rome",), ("B-LOC",))
+    # Of several tasks, another one has the columns of texts.
+    shared = options(text_columns=("a", "b"), tasks=("x:tagging=x", "y:classification=y"))
+    assert chosen_columns(path, shared, tags=True) == Columns()
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        ({"label_column": "ner"}, "finetune.label_column: found ner, expected the number of a CoNLL"
+         " file's column, from 0"),
+        ({"label_column": "upos", "columns": ("word", "tag")},
+         "finetune.label_column: found upos, expected one of word, tag, or the number"),
+        ({"label_column": "0"}, "finetune.label_column: found 0, expected another column than the"
+         " word's, which is number 0 from 0 (finetune.text_columns)"),
+        ({"text_columns": ("0", "1")}, "finetune.text_columns: found 0, 1, expected one column"),
+    ],
+)  # fmt: skip
+def test_columns_that_cannot_be_are_refused(write, values, message):
+    path = write("Rome B-LOC\n")
+    error = error_of(lambda: chosen_columns(path, options(**values), tags=True))
+    assert error.startswith(message)
