@@ -154,7 +154,7 @@ def finetune(
                 report=run_dir / REPORT,
             )
         if first:
-            result = tuning.write_result(resolved, run_dir, outcome, checked.prepared)
+            result = tuning.write_result(resolved, run_dir, outcome.evaluations, checked.prepared)
         evaluated = _evaluated(run_dir, checked, outcome.step, report_file)
         if first:
             warn_of_baseline(checked.prepared, result["figures"]["score"])

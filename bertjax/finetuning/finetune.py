@@ -260,16 +260,18 @@ def choose_thresholds(run_dir: epath.Path, assessed: Assessed) -> bool:
 
 
 def write_result(
-    config: Config, run_dir: epath.Path, outcome: Outcome, prepared: Prepared
+    config: Config,
+    run_dir: epath.Path,
+    evaluations: Sequence[Mapping[str, Any]],
+    prepared: Prepared,
 ) -> dict[str, Any]:
     """Select a checkpoint, and name it in `result.json`; return what was written.
 
+    `evaluations` are those of the outcome: `metrics.jsonl` need not have them.
     The checkpoint with the best score is selected; if `finetune.restore_best` is False, the last
     one. `result.json` has its `step`, the `figures` on the validation sets at that step, their
     `signatures`, and the number of `evaluations`.
     """
-    # Not read from `metrics.jsonl`, which need not be there.
-    evaluations = outcome.evaluations
     folder = run_dir / checkpoint.FOLDER
     # `train.keep_checkpoints` has removed the folders of other evaluations.
     kept = [entry for entry in evaluations if (folder / str(entry["step"])).exists()]
