@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import os
 import re
+import subprocess
 
 import pytest
 
@@ -91,6 +93,23 @@ def test_a_run_of_which_nothing_but_checkpoints_can_be_written_is_trained(librar
     assert again == result
     assert "metrics.jsonl: no entries from step 1 to 2" in caplog.text
     assert {path.name for path in run.iterdir()} == RUN_FOLDER
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_start_on_a_full_disk_leaves_nothing_that_the_next_start_refuses(library, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", str(disk)]).returncode:
+        pytest.skip("this machine does not let tests mount a small disk")
+    try:
+        config = bertjax.load_config("tiny.py")
+        with pytest.raises(UserError, match="cannot be written .No space left on device"):
+            bertjax.train(config, disk / "run")
+        subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
+        assert bertjax.train(config, disk / "run").step == 2
+        assert {path.name for path in (disk / "run").iterdir()} == RUN_FOLDER
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_file_in_the_place_of_the_run_folder_is_named(library):
