@@ -21,7 +21,7 @@ from bertjax.config import (
 from bertjax.errors import UserError
 
 if TYPE_CHECKING:
-    from bertjax.api.evaluate import evaluate, predict, saved_config
+    from bertjax.api.evaluate import evaluate, predict, predict_texts, saved_config
     from bertjax.api.finetune import finetune, sweep
     from bertjax.api.load import load_tokenizer
     from bertjax.api.pretrain import prepare, train
@@ -56,6 +56,7 @@ _MODULES = {
     "nsp_logits": "bertjax.model.functional",
     "pool": "bertjax.model.functional",
     "predict": "bertjax.api.evaluate",
+    "predict_texts": "bertjax.api.evaluate",
     "prepare": "bertjax.api.pretrain",
     "pretraining_loss": "bertjax.training.pretraining_loss",
     "saved_config": "bertjax.api.evaluate",
@@ -95,6 +96,7 @@ __all__ = [
     "nsp_logits",
     "pool",
     "predict",
+    "predict_texts",
     "prepare",
     "pretraining_loss",
     "saved_config",

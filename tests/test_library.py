@@ -14,7 +14,7 @@ import bertjax
 from tests.tiny_library import write_library
 
 VERBS = (
-    "prepare", "train", "finetune", "sweep", "evaluate", "predict", "fill_mask", "zero_shot", "embed",
+    "prepare", "train", "finetune", "sweep", "evaluate", "predict", "predict_texts", "fill_mask", "zero_shot", "embed",
     "load_model", "load_tokenizer", "import_model", "export_model",
 )  # fmt: skip
 FUNCTIONS = [name for name in bertjax.__all__ if inspect.isfunction(getattr(bertjax, name))]

@@ -1,7 +1,8 @@
 """Evaluate a pretrained or fine-tuned checkpoint, and predict with a fine-tuned one."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import Any
 
 from etils import epath
 
@@ -16,12 +17,14 @@ from bertjax.finetuning.evaluate_checkpoint import (
     validation_sets,
 )
 from bertjax.finetuning.load import load_finetuned
+from bertjax.finetuning.predict_texts import entry_for_texts, predict_lines
 from bertjax.finetuning.predictions import write_predictions
+from bertjax.inference.given_texts import each_text
 from bertjax.parallel import hosts
 from bertjax.parallel.mesh import make_mesh
 from bertjax.report.html import write_report
 from bertjax.tasks import registry
-from bertjax.tasks.kind import Entry
+from bertjax.tasks.kind import Entry, PredictedSplit
 from bertjax.training import checkpoint
 from bertjax.training.batch_source import corpora, prepared_source
 from bertjax.training.saved_model import load_model
@@ -111,9 +114,10 @@ def predict(
     (`finetune.test_files`).
 
     If an `output_dir` is given, the predictions are written there, in the usual format of the kind
-    of task: the files to submit to GLUE, SQuAD's JSON, CoNLL's columns, or tables. All splits are
-    predicted before the first file is written. If there are several processes, all must call this
-    with the same arguments, and the first one writes.
+    of task: the files to submit to GLUE, SQuAD's JSON, CoNLL's columns, or tables. Their names are
+    `TASK-SPLIT.ENDING` for all kinds. All splits are predicted before the first file is written. If
+    there are several processes, all must call this with the same arguments, and the first one
+    writes.
 
     Raises `UserError` if the model was not fine-tuned, the split is not known, or a file is
     invalid.
@@ -130,18 +134,46 @@ def predict(
     for entry in entries_of(model):
         for part in _parts(entry, split):
             examples, predictions = predict_split(model, entry, part, model.tokenizer)
-            results.append((entry, part, examples, predictions))
-    predicted = []
-    for entry, part, examples, predictions in results:
-        files: Sequence[epath.Path] = []
-        if output_dir is not None and hosts.is_first():
-            files = write_predictions(
-                epath.Path(output_dir), entry, part, predictions, examples, model.config.finetune
-            )
-        predicted.append(
-            SplitPredictions(model.checkpoint, entry.name, part, examples, predictions, list(files))
+            results.append(PredictedSplit(entry, part, examples, predictions))
+    files: list[list[epath.Path]] = [[] for _ in results]
+    if output_dir is not None and hosts.is_first():
+        files = write_predictions(epath.Path(output_dir), results, model.config.finetune)
+    return [
+        SplitPredictions(
+            model.checkpoint,
+            result.entry.name,
+            result.split,
+            list(result.examples),
+            list(result.predictions),
+            paths,
         )
-    return predicted
+        for result, paths in zip(results, files, strict=True)
+    ]
+
+
+def predict_texts(
+    path: epath.PathLike, texts: Iterable[str], *, task: str = "", config: Config | None = None
+) -> list[Any]:
+    """Predict lines of text with a fine-tuned run's selected checkpoint, or one checkpoint.
+
+    The result has a prediction for each text, as `predict` returns them. Several columns of a text
+    are separated by tabs: the two texts of a pair; question and paragraph; a context and its
+    endings. For tagging, the words of a text are separated by spaces. `task` names the task if the
+    model has several. `config` replaces the checkpoint's own configuration (`saved_config`), which
+    is changed for the devices of this machine.
+
+    Raises `UserError` if the model was not fine-tuned, for a task that it does not have, and for a
+    text of other columns.
+
+    >>> import bertjax
+    >>> (prediction,) = bertjax.predict_texts("runs/finetuned", ["the good dog sees."])
+    >>> prediction.label in ("no", "yes")
+    True
+    """
+    given = list(each_text(texts, "texts"))
+    model = load_finetuned(path, config)
+    answers = predict_lines(model, entry_for_texts(model, task), given)
+    return [answer.prediction for answer in answers]
 
 
 def _parts(entry: Entry, split: str) -> tuple[str, ...]:

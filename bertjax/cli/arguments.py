@@ -90,16 +90,29 @@ def parse(verb: str, default: Command, words: Sequence[str]) -> Command:
 
 
 def parse_subject(
-    verb: str, default: Command, words: Sequence[str], what: str, subject_name: str = "RUN"
+    verb: str,
+    default: Command,
+    words: Sequence[str],
+    what: str,
+    subject_name: str = "RUN",
+    *,
+    texts: str = "",
 ) -> tuple[str, Command]:
     """Parse a command line that begins with a run, a checkpoint or another folder.
+
+    `texts` is the name of a field of texts: words after `--` are added to it, whatever they begin
+    with.
 
     Raises `UserError` with `what`, the expected folder, if there is none and no `--help`.
     """
     subject, rest = split_subject(words)
+    rest, more = split_options(rest) if texts else (rest, [])
     if not wants_help(rest):
         need(subject, verb, what)
-    return subject, parse(f"{verb} {subject_name}", default, rest)
+    command: Any = parse(f"{verb} {subject_name}", default, rest)
+    if more:
+        command = dataclasses.replace(command, **{texts: (*getattr(command, texts), *more)})
+    return subject, command
 
 
 def parse_configured(verb: str, command: Callable[..., Any], words: Sequence[str]) -> Configured:
@@ -187,6 +200,19 @@ def run_terminal() -> Iterator[Progress]:
         return
     with log_to_terminal(), terminal_progress() as progress:
         yield progress
+
+
+@contextlib.contextmanager
+def log_of_verb() -> Iterator[None]:
+    """Write the log of a verb that shows no progress to stderr; stdout has its answers alone.
+
+    If there are several processes, only the first one writes it; the others write warnings.
+    """
+    from bertjax.parallel import hosts
+    from bertjax.report.terminal import log_to_terminal
+
+    with log_to_terminal("" if hosts.is_first() else hosts.process_name(), always=True):
+        yield
 
 
 def _first_sentence(box: str) -> str:

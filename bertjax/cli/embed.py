@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from bertjax.cli.arguments import parse_subject, quiet_libraries
+from bertjax.cli.arguments import log_of_verb, parse_subject, quiet_libraries
 from bertjax.errors import check
 
 
@@ -85,7 +85,7 @@ def run(words: Sequence[str]) -> int:
     options = EmbedOptions(command.layers, command.pooling, command.batch_size, longest)
     width = options.width(model.config.model)
     begin = time.monotonic()
-    with terminal_progress() as progress:
+    with log_of_verb(), terminal_progress() as progress:
         windows = embed_windows(
             model,
             read_lines(command.text_file),

@@ -6,8 +6,16 @@ from typing import Annotated
 
 import tyro
 
-from bertjax.cli.arguments import need, parse, quiet_libraries, split_subject, wants_help
+from bertjax.cli.arguments import (
+    log_of_verb,
+    need,
+    parse,
+    quiet_libraries,
+    split_subject,
+    wants_help,
+)
 from bertjax.config import Config
+from bertjax.number_text import number_text
 
 
 @dataclass(frozen=True)
@@ -30,7 +38,7 @@ def run(words: Sequence[str]) -> int:
     quiet_libraries()
     from bertjax.parallel import compile_cache, failures, hosts
 
-    with failures.end_together():
+    with failures.end_together(), log_of_verb():
         compile_cache.start()
         from bertjax.api.evaluate import evaluate, saved_config
 
@@ -41,5 +49,6 @@ def run(words: Sequence[str]) -> int:
         if hosts.is_first():
             print(f"checkpoint: {result.checkpoint}")
             for name, value in result.metrics.items():
-                print(f"{name}: {value:.4f}" if isinstance(value, float) else f"{name}: {value:,}")
+                spec = ".4f" if isinstance(value, float) else ",d"
+                print(f"{name}: {number_text(value, spec)}")
     return 0

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import tyro
 
-from bertjax.cli.arguments import parse_subject, quiet_libraries
+from bertjax.cli.arguments import log_of_verb, parse_subject, quiet_libraries
 from bertjax.errors import check
+from bertjax.number_text import number_text
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class FillMaskCommand:
     """Print the most probable words for each [MASK] of each sentence, with their probabilities."""
 
     sentences: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Texts that contain [MASK]."""
+    """Texts that contain [MASK]; write them before the options, or after -- at the end."""
     top_k: int = 5
     """Number of words to print for each [MASK]."""
 
@@ -23,7 +24,7 @@ class FillMaskCommand:
 def run(words: Sequence[str]) -> int:
     """Run the verb; return the exit status."""
     subject, command = parse_subject(
-        "fill-mask", FillMaskCommand(), words, "a run or checkpoint folder"
+        "fill-mask", FillMaskCommand(), words, "a run or checkpoint folder", texts="sentences"
     )
     check(
         len(command.sentences) > 0,
@@ -42,7 +43,11 @@ def run(words: Sequence[str]) -> int:
     model = load_model(subject)
     for sentence in command.sentences:
         print(sentence)
-        for candidates in fill_mask(model, sentence, top_k=command.top_k):
-            shown = [f"{word} {probability:.1%}" for word, probability in candidates]
+        with log_of_verb():
+            filled = fill_mask(model, sentence, top_k=command.top_k)
+        for candidates in filled:
+            shown = [
+                f"{word} {number_text(probability, '.1%')}" for word, probability in candidates
+            ]
             print("    " + "   ".join(shown))
     return 0

@@ -16,6 +16,7 @@ from bertjax.cli.arguments import (
 )
 from bertjax.cli.train import STOPPED
 from bertjax.config import Config
+from bertjax.number_text import number_text
 
 if TYPE_CHECKING:
     from etils import epath
@@ -144,5 +145,5 @@ def _grid(command: FinetuneCommand) -> "Grid":
 def _print_result(result: "RunResult") -> None:
     print(f"checkpoint: {result.checkpoint}")
     for name, value in result.metrics.items():
-        print(f"{name}: {value:.4f}")
+        print(f"{name}: {number_text(value, '.4f')}")
     print(f"report: {result.report}")

@@ -47,7 +47,8 @@ def run(words: Sequence[str]) -> int:
     if imported.tokenizer is None:
         print("tokenizer: none")
     else:
-        kind = imported.config.tokenizer.kind
-        print(f"tokenizer: {kind}, {imported.tokenizer.vocab_size:,} entries")
+        kind, registered = imported.config.tokenizer.kind, len(imported.tokenizer.registered)
+        kept = f", {registered:,} of them registered tokens" if registered else ""
+        print(f"tokenizer: {kind}, {imported.tokenizer.vocab_size:,} entries{kept}")
     print(f"checkpoint: {imported.checkpoint}")
     return 0

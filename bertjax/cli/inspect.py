@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from bertjax.cli.arguments import parse_subject, quiet_libraries
 from bertjax.config import ModelConfig
+from bertjax.number_text import number_text
 
 if TYPE_CHECKING:
     from etils import epath
@@ -56,7 +57,9 @@ def describe_run(folder: "epath.Path") -> str:
         of_split = [entry for entry in entries if entry["split"] == split]
         if of_split:
             newest = of_split[-1]
-            figures = [f"{k} {v:.4g}" for k, v in newest.items() if isinstance(v, float)]
+            figures = [
+                f"{k} {number_text(v, '.4g')}" for k, v in newest.items() if isinstance(v, float)
+            ]
             progress = f"step {newest['step']:,} of {config.train.steps:,}"
             lines.append(f"{split}: {progress}: {', '.join(figures)}")
     steps = checkpoint.steps_of(folder)

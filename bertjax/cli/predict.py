@@ -1,25 +1,59 @@
-"""`bertjax predict RUN [--split test] [--output-dir DIR] [--dotted.field VALUE ...]`"""
+"""`bertjax predict RUN [TEXT ...] [--text-file FILE] [--split test] [--dotted.field VALUE ...]`"""
 
-from collections.abc import Sequence
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from bertjax.cli.arguments import need, parse, quiet_libraries, split_subject, wants_help
+from bertjax.cli.arguments import (
+    log_of_verb,
+    need,
+    parse,
+    quiet_libraries,
+    split_options,
+    split_subject,
+    wants_help,
+)
 from bertjax.config import Config
+from bertjax.errors import check
+
+if TYPE_CHECKING:
+    from bertjax.finetuning.load import Finetuned
+    from bertjax.finetuning.predict_texts import Answer
+
+WINDOW = 64  # batches of texts that are predicted, and printed, together
 
 
 @dataclass(frozen=True)
 class PredictCommand:
     """Write a fine-tuned model's predictions for the test sets of its tasks, or for the files in
-    --finetune.test-files.
+    --finetune.test-files; or print those for texts.
     """
 
+    texts: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """Texts to predict; write them before the options, or after -- at the end. A tab is between
+    the two texts of a pair, between question and paragraph, between a context and each ending.
+    Words to tag are separated by spaces.
+    """
+    text_file: str = ""
+    """File with one such text on each line, instead of texts; UTF-8, may be .gz, .bz2, .xz or .zst;
+    - is standard input. The answers are printed, one a line.
+    """
+    task: str = ""
+    """Name of the task that predicts texts, if the model has several."""
+    json: bool = False
+    """Print a JSON object for each text, with text, prediction and all probabilities."""
     split: str = "test"
     """test, validation or train; for MNLI, test stands for test_matched and test_mismatched."""
     output_dir: str = ""
-    """Folder for the predictions; by default `predictions` in the run's folder."""
+    """Folder for the predictions of a split; by default `predictions` in the run's folder. The
+    files are named TASK-SPLIT.ENDING; files for GLUE have its names.
+    """
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
 
 
@@ -32,25 +66,117 @@ def run(words: Sequence[str]) -> int:
         # Only with `--help`: it prints and ends the process.
         parse("predict RUN", PredictCommand(), rest)
     quiet_libraries()
-    from bertjax.parallel import compile_cache, failures, hosts
+    from bertjax.parallel import compile_cache, failures
 
-    with failures.end_together():
+    with failures.end_together(), log_of_verb():
         compile_cache.start()
-        from bertjax.api.evaluate import predict, saved_config
-        from bertjax.training.checkpoint import find_checkpoint
+        from bertjax.api.evaluate import saved_config
 
+        options, more_texts = split_options(rest)
         # The defaults of the options are the checkpoint's own settings, so that is read first.
-        command = parse("predict RUN", PredictCommand(config=saved_config(subject)), rest)
-        run_dir, checkpoint = find_checkpoint(subject)
-        predicted = predict(
-            subject,
-            command.split,
-            output_dir=command.output_dir or run_dir / "predictions",
-            config=command.config,
-        )
-        if hosts.is_first():
-            print(f"checkpoint: {checkpoint}")
-            for part in predicted:
-                for path in part.files:
-                    print(f"{part.task}, {part.split}: {len(part.examples):,} examples: {path}")
+        command = parse("predict RUN", PredictCommand(config=saved_config(subject)), options)
+        texts = (*command.texts, *more_texts)
+        _check(command, texts)
+        if texts or command.text_file:
+            _print_answers(subject, command, texts)
+        else:
+            _write_files(subject, command)
     return 0
+
+
+def _check(command: PredictCommand, texts: Sequence[str]) -> None:
+    """Raise `UserError` for options that cannot go together."""
+    if not texts and not command.text_file:
+        for name, value in (("--task", command.task), ("--json", command.json)):
+            check(not value, where=name, found=value, expected="texts or --text-file with it")
+        return
+    check(
+        not (texts and command.text_file),
+        where="predict: texts and --text-file",
+        found="both",
+        expected="one of them",
+    )
+    for text in texts:
+        check(
+            # The name would get an answer like any text, one that means nothing.
+            not (os.path.splitext(text)[1] and os.path.isfile(text)),
+            where=text,
+            found="the name of a file",
+            expected="a text; --text-file has the file of texts",
+        )
+    defaults = PredictCommand()
+    for name in ("output_dir", "split"):
+        value = getattr(command, name)
+        check(
+            value == getattr(defaults, name),
+            where=f"--{name.replace('_', '-')}",
+            found=value,
+            expected="none with texts, whose predictions are printed",
+        )
+
+
+def _write_files(subject: str, command: PredictCommand) -> None:
+    from bertjax.api.evaluate import predict
+    from bertjax.parallel import hosts
+    from bertjax.training.checkpoint import find_checkpoint
+
+    run_dir, checkpoint = find_checkpoint(subject)
+    predicted = predict(
+        subject,
+        command.split,
+        output_dir=command.output_dir or run_dir / "predictions",
+        config=command.config,
+    )
+    if not hosts.is_first():
+        return
+    print(f"checkpoint: {checkpoint}")
+    for part in predicted:
+        for path in part.files:
+            print(f"{part.task}, {part.split}: {len(part.examples):,} examples: {path}")
+
+
+def _print_answers(subject: str, command: PredictCommand, texts: Sequence[str]) -> None:
+    from bertjax.finetuning.load import load_finetuned
+    from bertjax.inference.vector_files import STDIN, read_lines
+
+    lines = iter(texts or read_lines(command.text_file))
+    # Before the model is loaded: nothing to predict is told at once.
+    first = next(lines, None)
+    check(
+        first is not None,
+        where="standard input" if command.text_file == STDIN else command.text_file,
+        found="no text",
+        expected="one or more, each on a line",
+    )
+    model = load_finetuned(subject, command.config)
+    for text, answer in _answers(model, command, chain([first or ""], lines)):
+        print(_as_json(text, answer) if command.json else "\t".join(answer.cells))
+
+
+def _answers(
+    model: "Finetuned", command: PredictCommand, lines: Iterable[str]
+) -> Iterator[tuple[str, "Answer"]]:
+    """Yield each line with its answer, in order."""
+    from bertjax.finetuning.predict_texts import entry_for_texts, predict_lines
+
+    entry = entry_for_texts(model, command.task)
+    lines = iter(lines)
+    done = 0
+    # A window at a time, since a file or standard input may be of any length.
+    while window := list(islice(lines, WINDOW * command.config.train.batch_size)):
+        answers = predict_lines(model, entry, window, first=done + 1)
+        yield from zip(window, answers, strict=True)
+        done += len(window)
+
+
+def _as_json(text: str, answer: "Answer") -> str:
+    return json.dumps(_finite({"text": text, **answer.fields}), ensure_ascii=False)
+
+
+def _finite(value: Any) -> Any:
+    """Return a value for JSON with null for NaN and infinity, which JSON cannot express."""
+    if isinstance(value, dict):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -10,6 +10,7 @@ import tyro
 from bertjax.cli.arguments import parse_configured, quiet_libraries, split_options
 from bertjax.config import Config
 from bertjax.errors import check
+from bertjax.number_text import number_text
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ def run(words: Sequence[str]) -> int:
         print(line)
     print(f"vocabulary: {manifest.vocab_size:,}")
     if manifest.split("validation"):
-        print(f"held-out unigram entropy: {manifest.validation_unigram_entropy:.3f} nats")
+        entropy = number_text(manifest.validation_unigram_entropy, ".3f")
+        print(f"held-out unigram entropy: {entropy} nats")
     for line in [*describe_doubts(manifest.counts), *remarks(manifest)]:
         print(f"note: {line}")
     print(f"prepared in {folder} in {time.perf_counter() - begin:.1f} s")

@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-from bertjax.cli.arguments import parse_subject, quiet_libraries
+from bertjax.cli.arguments import log_of_verb, parse_subject, quiet_libraries
 from bertjax.errors import check
+from bertjax.number_text import number_text
 
 WINDOW = 64  # batches of texts that are scored, and printed, together
 
@@ -20,7 +21,7 @@ class ZeroShotCommand:
     """Print the labels that fit each text best, by a pretrained model without fine-tuning."""
 
     texts: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """Texts to classify; write them before the options."""
+    """Texts to classify; write them before the options, or after -- at the end."""
     text_file: str = ""
     """File with one text on each line, instead of texts; UTF-8, may be .gz, .bz2, .xz or .zst; - is
     standard input.
@@ -53,7 +54,7 @@ class ZeroShotCommand:
 def run(words: Sequence[str]) -> int:
     """Run the verb; return the exit status."""
     subject, command = parse_subject(
-        "zero-shot", ZeroShotCommand(), words, "a run or checkpoint folder"
+        "zero-shot", ZeroShotCommand(), words, "a run or checkpoint folder", texts="texts"
     )
     _check(command)
     quiet_libraries()
@@ -69,16 +70,17 @@ def run(words: Sequence[str]) -> int:
     count = truncated = 0
     # A window at a time, since a file or standard input may be of any length.
     while window := list(islice(texts, WINDOW * command.batch_size)):
-        scored = zero_shot(
-            model,
-            window,
-            command.labels,
-            template=command.template,
-            method=command.method,
-            calibrate=command.calibrate,
-            batch_size=command.batch_size,
-            max_seq_length=command.max_seq_length or None,
-        )
+        with log_of_verb():
+            scored = zero_shot(
+                model,
+                window,
+                command.labels,
+                template=command.template,
+                method=command.method,
+                calibrate=command.calibrate,
+                batch_size=command.batch_size,
+                max_seq_length=command.max_seq_length or None,
+            )
         for text, scores, probabilities in zip(
             window, scored.scores.tolist(), scored.probabilities.tolist(), strict=True
         ):
@@ -133,4 +135,4 @@ def _print(
         print(json.dumps(answer, ensure_ascii=False))
         return
     print(text)
-    print("    " + "   ".join(f"{labels[i]} {probabilities[i]:.1%}" for i in order))
+    print("    " + "   ".join(f"{labels[i]} {number_text(probabilities[i], '.1%')}" for i in order))

@@ -32,7 +32,7 @@ class TokenizerConfig:
     vocab_file: str = ""
     """Path of an existing vocabulary; empty: train one on the corpus.
     A vocab.txt (wordpiece), a SentencePiece .model (unigram, bpe), or a vocab.json with merges.txt
-    beside it (byte_bpe).
+    beside it (byte_bpe). A tokenizer.json says all itself.
     """
     # The size of the vocabulary that was published with BERT (uncased).
     vocab_size: int = 30_522

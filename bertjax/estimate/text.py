@@ -7,6 +7,7 @@ from bertjax.estimate.answers import Answer, LargestBatch
 from bertjax.estimate.cost.memory import Memory
 from bertjax.estimate.cost.operations import Collective, Operation
 from bertjax.estimate.estimate import Estimate, StepTime
+from bertjax.number_text import number_text
 
 MAX_COLLECTIVES = 12
 """Number of collectives that are listed; of the others only the total time is given."""
@@ -117,7 +118,8 @@ def _time(estimate: Estimate, timing: StepTime) -> list[str]:
         f"{timing.unestimated_count} operations without cycles {milliseconds(timing.unestimated)}",
         f"  model {_teraflop(flops.total)} TFLOP a step (layers {_teraflop(flops.layers)}, "
         f"attention {_teraflop(flops.attention)}, heads {_teraflop(flops.heads)}); "
-        f"the program's products outside kernels {_teraflop(products)} ({extra:+.0%})",
+        f"the program's products outside kernels {_teraflop(products)} "
+        f"({number_text(extra, '+.0%')})",
     ]
     if timing.unstated_kernels:
         lines.append(

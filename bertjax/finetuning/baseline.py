@@ -3,6 +3,7 @@
 import logging
 
 from bertjax.finetuning.finetune import Prepared
+from bertjax.number_text import number_text
 
 log = logging.getLogger("bertjax")
 
@@ -15,10 +16,10 @@ def warn_of_baseline(prepared: Prepared, score: float | None) -> None:
     """
     if score is not None and score > prepared.baseline:
         return
-    shown = "not finite" if score is None else f"{score:.4f}"
+    shown = "not finite" if score is None else number_text(score, ".4f")
     log.warning(
-        "the score is %s, not above %.4f, which one answer for all validation examples gets:"
+        "the score is %s, not above %s, which one answer for all validation examples gets:"
         " the run has failed, as a sweep would count it",
         shown,
-        prepared.baseline,
+        number_text(prepared.baseline, ".4f"),
     )

@@ -16,7 +16,9 @@ from bertjax.config import Config
 from bertjax.finetuning.batches import BatchShape, eval_batches, item_lengths
 from bertjax.finetuning.objective import TaskObjective
 from bertjax.model.functional import Params
+from bertjax.number_text import unsigned_zero
 from bertjax.parallel import rules
+from bertjax.parallel.announce import announce_compilation
 from bertjax.parallel.hosts import global_batch, process_row_indices
 from bertjax.tasks.task import EncodedExamples, Task
 from bertjax.types import Batch
@@ -93,7 +95,8 @@ def evaluate_split(
     predictions = task.predict(outputs, encoded, split.examples)
     if not labelled:
         return Evaluated(predictions, {})
-    figures = dict(task.figures(predictions, split.examples))
+    values = task.figures(predictions, split.examples)
+    figures = {name: unsigned_zero(value) for name, value in values.items()}
     # If the split has no targets there is no loss: it would be 0 / 0.
     if totals.get("count"):
         figures["loss"] = totals["loss"] / totals["count"]
@@ -107,6 +110,7 @@ def _eval_step(
 ) -> Callable[[Params, Batch], Any]:
     """Return the compiled function (params, batch) -> (sums, outputs); all processes get both."""
     task, layout = objective.by_name[name], rules.MeshLayout(mesh)
+    announce_compilation(f"the predictions of {name}")
 
     def step(params: Params, batch: Batch) -> tuple[dict[str, Any], Any]:
         batch = objective.prepare(batch)
@@ -175,7 +179,8 @@ def named_figures(
         scores.append(each.metric_scale.score(own[each.metric]))
         if "loss" in own:
             losses.append(own["loss"])
-    named["score"] = float(np.mean(scores))
+    # An error of 0 gives the score -0.0.
+    named["score"] = unsigned_zero(float(np.mean(scores)))
     if is_multitask and len(losses) == len(tasks):
         named["loss"] = float(np.mean(losses))
     return named

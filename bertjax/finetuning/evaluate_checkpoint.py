@@ -73,8 +73,18 @@ def predict_split(
 
     Of several processes all call this and get the same.
     """
+    examples = registry.read_split(entry, name, model.config.finetune, False)
+    return examples, predict_examples(model, entry, examples, tokenizer)
+
+
+def predict_examples(
+    model: Finetuned, entry: Entry, examples: list[Any], tokenizer: Tokenizer
+) -> list[Any]:
+    """Return a prediction for each example of a task, which needs no label.
+
+    Of several processes all call this and get the same.
+    """
     config, task = model.config, model.objective.by_name[entry.name]
-    examples = registry.read_split(entry, name, config.finetune, False)
     encoded = task.encode(examples, tokenizer, config.finetune.max_seq_length, targets=False)
     split = Split(entry.name, "", examples, encoded)
     mesh = make_mesh(config.mesh)
@@ -82,7 +92,7 @@ def predict_split(
     evaluated = evaluate_split(
         config, model.objective, mesh, model.params, split, tokenizer.pad_id, labelled=False
     )
-    return examples, evaluated.predictions
+    return evaluated.predictions
 
 
 def evaluate_finished(

@@ -14,6 +14,7 @@ from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.finetuning import finetune, sweep_grid
 from bertjax.finetuning.finetune import Prepared
 from bertjax.finetuning.sweep_grid import Cell, Grid, Result, SettingSummary
+from bertjax.number_text import number_text
 from bertjax.progress import Progress, silent
 from bertjax.storage import read_json, write_whole
 from bertjax.training import checkpoint, run_config
@@ -78,7 +79,7 @@ def sweep(
             stopped = True
             break
         results.append(result)
-        outcome = "failed" if result.metric is None else f"{result.metric:.4f}"
+        outcome = "failed" if result.metric is None else number_text(result.metric, ".4f")
         on_run(f"{number} of {len(cells)}: {cell.folder}: {outcome}")
         # After each run and not at the end: two models at most are on the disk.
         if not keep_all:

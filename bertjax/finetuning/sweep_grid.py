@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 
 from bertjax.errors import check
+from bertjax.number_text import number_text
 
 HEADER = (
     "batch size",
@@ -190,7 +191,7 @@ def _table_line(summary: SettingSummary, in_percent: bool) -> tuple[str, ...]:
 def _shown(figure: float | None, in_percent: bool) -> str:
     if figure is None:
         return "-"
-    return f"{figure:.1%}" if in_percent else f"{figure:.4f}"
+    return number_text(figure, ".1%" if in_percent else ".4f")
 
 
 def _shortest(value: float) -> str:

@@ -18,9 +18,11 @@ from bertjax.config import MeshConfig, ModelConfig
 from bertjax.data.ragged import ranges
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
+from bertjax.inference.given_texts import each_text
 from bertjax.inference.lengths import longest_row, padded_length
 from bertjax.model import functional
 from bertjax.model.functional import Encoded, Params
+from bertjax.parallel.announce import announce_once
 from bertjax.parallel.hosts import global_batch
 from bertjax.parallel.mesh import make_mesh
 from bertjax.parallel.rules import batch_parts, replicated
@@ -155,8 +157,8 @@ def embed(
     are cut to `max_seq_length` ids, a warning in the log says how many. If the vectors of all texts
     do not fit into memory, use `bertjax.inference.embed.embed_windows`.
 
-    Raises `UserError` if an option is out of range, or the model has too few layers or a smaller
-    vocabulary than the tokenizer.
+    Raises `UserError` if an option is out of range, `texts` is one string or has anything else than
+    strings, or the model has too few layers or a smaller vocabulary than the tokenizer.
 
     >>> import bertjax
     >>> bertjax.embed("runs/tiny", ["the dog sees the cat.", "no one."], layers="last").shape
@@ -202,9 +204,11 @@ def embed_windows(
 
     Raises `UserError` as `embed` does.
     """
+    texts = each_text(texts, "texts")
     options = options or EmbedOptions()
     config, tokenizer = model.config.model, model.tokenizer
     _check_fits(config, tokenizer, options)
+    _say_what_is_missing(model)
     longest = longest_row(config, options.max_seq_length)
     # Local devices only: the texts are this process's own, and no other process takes part.
     mesh = make_mesh(MeshConfig(), jax.local_devices())
@@ -213,6 +217,7 @@ def embed_windows(
     batch_size = -(-options.batch_size // devices) * devices
     params = jax.device_put(model.params, replicated(mesh))
     width = options.width(config)
+    announce_once("the vectors of texts")
     done = 0
     token_values = width if options.keeps_tokens else 0
     for encoded in _windows(tokenizer, texts, WINDOW * batch_size, longest, token_values):
@@ -238,6 +243,16 @@ def embed_windows(
                 done += len(chosen)
                 progress("embed", done, total)
         yield Vectors(vectors, encoded.ids, encoded.offsets, encoded.truncated)
+
+
+def _say_what_is_missing(model: TrainedModel) -> None:
+    """Warn of what changes the vectors of a model where it comes from, and not here."""
+    if model.not_taken:
+        log.warning(
+            "%s: vectors without what sentence-transformers does in this model: %s",
+            model.run_dir,
+            ", ".join(model.not_taken),
+        )
 
 
 def _check_choice(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -7,7 +7,9 @@ import numpy as np
 from etils import epath
 
 from bertjax.errors import check
+from bertjax.inference.given_texts import check_text
 from bertjax.model import functional
+from bertjax.parallel.announce import announce_once
 from bertjax.training.saved_model import TrainedModel, opened_model
 
 
@@ -24,16 +26,18 @@ def fill_mask(
     """Return the `top_k` most probable pieces for each `[MASK]` of `text`, the best first.
 
     `model` is a model that `load_model` returned, or a run or checkpoint folder. Probabilities
-    are the softmax over the tokenizer's vocabulary without its special tokens.
+    are the softmax over the tokenizer's vocabulary without its special tokens, which are never
+    among the pieces: there may be fewer than `top_k`.
 
-    Raises `UserError` if the text has no mask or has more ids than the model has positions, or if
-    the model has no masked-word head.
+    Raises `UserError` if `text` is no string, has no mask or has more ids than the model has
+    positions, or if the model has no masked-word head.
 
     >>> import bertjax
     >>> (candidates,) = bertjax.fill_mask("runs/tiny", "the [MASK] sees the dog.", top_k=3)
     >>> len(candidates), 0 < candidates[0].probability < 1
     (3, True)
     """
+    check_text(text, "text")
     check(top_k > 0, where="top_k", found=top_k, expected="a number above 0")
     model = opened_model(model)
     config, tokenizer = model.config.model, model.tokenizer
@@ -50,6 +54,7 @@ def fill_mask(
         expected=f"at most {limit} (model.max_position_embeddings)",
     )
 
+    announce_once("the words for masks")
     hidden_1xLxD = functional.encode(config, model.params, {"input_ids": ids[None]}).hidden_BxLxD
     # At the masks only: the logits of all positions would be L rows of V numbers.
     logits_1xMxV = functional.mlm_logits(config, model.params, hidden_1xLxD, masks[None])
@@ -59,7 +64,10 @@ def fill_mask(
     logits_MxV[:, tokenizer.vocab_size :] = -np.inf
     logits_MxV[:, tokenizer.special_ids] = -np.inf
     probabilities_MxV = np.asarray(jax.nn.softmax(logits_MxV, axis=-1))
-    best_MxK = np.argsort(-probabilities_MxV, axis=-1)[:, :top_k]
+    # No more than there are: special tokens come last, with the probability 0.
+    specials = len(set(tokenizer.special_ids))
+    kept = min(top_k, tokenizer.vocab_size - specials)
+    best_MxK = np.argsort(-probabilities_MxV, axis=-1)[:, :kept]
 
     filled = []
     for probabilities, best in zip(probabilities_MxV, best_MxK, strict=True):

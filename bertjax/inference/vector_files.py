@@ -27,6 +27,13 @@ def read_lines(name: str) -> Iterator[str]:
     cannot be read, and also the line if the line is not UTF-8.
     """
     if name == STDIN:
+        check(
+            # Python sets it to None where the shell has closed it, by `<&-`.
+            sys.stdin is not None,
+            where="standard input",
+            found="it closed",
+            expected="one text a line",
+        )
         yield from _decoded("standard input", sys.stdin.buffer)
         return
     with opened(name) as file:

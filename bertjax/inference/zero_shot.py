@@ -15,10 +15,12 @@ from jax.sharding import Mesh
 from bertjax.config import MeshConfig, ModelConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
+from bertjax.inference.given_texts import each_text
 from bertjax.inference.lengths import longest_row, padded_length
 from bertjax.inference.prompts import TEXT, Method, Prompt, make_prompts
 from bertjax.model import functional
 from bertjax.model.functional import Params
+from bertjax.parallel.announce import announce_once
 from bertjax.parallel.hosts import global_batch
 from bertjax.parallel.mesh import make_mesh
 from bertjax.parallel.rules import batch_parts, replicated
@@ -92,9 +94,9 @@ def zero_shot(
     or less if the model has fewer positions. Rows are sorted by length, padded, and divided among
     all local devices; `batch_size` is rounded up to a multiple of their number.
 
-    Raises `UserError` for fewer than two labels, the same label twice, a label that is empty or
-    that the vocabulary cannot spell, a template without {} or [MASK], no room for the text, an
-    option out of range, and a model without the head.
+    Raises `UserError` if `texts` or `labels` is one string, for fewer than two labels, the same
+    label twice, a label that is empty or that the vocabulary cannot spell, a template without {} or
+    [MASK], no room for the text, an option out of range, and a model without the head.
 
     >>> import bertjax
     >>> labels = ["dog", "bird"]
@@ -102,6 +104,7 @@ def zero_shot(
     >>> scored.probabilities.shape, float(scored.probabilities.sum().round(3))
     ((1, 2), 1.0)
     """
+    texts, labels = list(each_text(texts, "texts")), list(each_text(labels, "labels"))
     model = opened_model(model)
     config, tokenizer = model.config.model, model.tokenizer
     _check_options(config, tokenizer, method, batch_size)
@@ -115,6 +118,7 @@ def zero_shot(
     longest = longest_row(config, max_seq_length)
     cut = _cut_texts(tokenizer, [space + text for text in prompted], prompts, longest)
 
+    announce_once("the scores of labels")
     scores = np.zeros((len(prompted), len(labels)), np.float32)
     mesh = make_mesh(MeshConfig(), jax.local_devices())
     params = jax.device_put(model.params, replicated(mesh))

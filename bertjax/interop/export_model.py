@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from etils import epath
 
+from bertjax.data.tokenizers.declared.tokenizer import DeclaredTokenizer
 from bertjax.data.tokenizers.export_check import check_export
 from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from bertjax.errors import check
@@ -119,6 +120,16 @@ def _save_tensorflow(
             "the original BERT strips accents where it lower-cases, and nowhere else: its script "
             "gives other ids than this tokenizer, whose strip_accents is %s",
             tokenizer.strip_accents,
+        )
+    if isinstance(tokenizer, DeclaredTokenizer):
+        log.warning(
+            "the original BERT does not know the rules of tokenizer.json, which are this "
+            "tokenizer's: its script cannot read it"
+        )
+    elif tokenizer is not None and tokenizer.registered:
+        log.warning(
+            "the original BERT knows no registered tokens: its script divides %s",
+            ", ".join(repr(token.content) for token in tokenizer.registered[:3]),
         )
     # `tensorflow_dialect` has no name for a task's head.
     params = without_groups(model.params, [TASK_HEAD])

@@ -11,11 +11,14 @@ from bertjax.config import Config, DataConfig, ModelConfig, TokenizerConfig
 from bertjax.data.tokenizers.huggingface import read_tokenizer_folder
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check, mismatch
+from bertjax.interop import sentence_transformers
 from bertjax.interop.checkpoints import huggingface, tensorflow
 from bertjax.interop.checkpoints.weight_files import has_weights
 from bertjax.model.functional import Params
 from bertjax.training import checkpoint
-from bertjax.training.saved_model import check_new, save_model
+from bertjax.training.saved_model import NOT_TAKEN, check_new, save_model
+
+log = logging.getLogger("bertjax")
 
 log = logging.getLogger("bertjax")
 
@@ -108,7 +111,16 @@ def read_external_model(
             expected=f"at least the tokenizer's {tokenizer.vocab_size} entries",
         )
     config = Config(model=model, data=_data_config(model), tokenizer=_tokenizer_config(tokenizer))
-    facts = {"imported": {"format": format, "source": str(path), "dropped": list(drop)}}
+    origin = {"format": format, "source": str(path), "dropped": list(drop)}
+    missing = sentence_transformers.not_taken(folder)
+    if missing:
+        origin[NOT_TAKEN] = missing
+        log.warning(
+            "%s: a model of sentence-transformers, whose encoder alone is taken, without %s",
+            path,
+            ", ".join(missing),
+        )
+    facts = {"imported": origin}
     return ExternalModel(config, params, tokenizer, facts)
 
 
@@ -164,7 +176,8 @@ def _load(
 
 def _what_is_there(path: epath.Path) -> str:
     if path.is_dir():
-        return "neither in it"
+        encoder = sentence_transformers.encoder_folder(path)
+        return f"neither in it, but an encoder in {encoder}" if encoder else "neither in it"
     if path.exists():
         return "a file"
     return "no such folder"

@@ -176,9 +176,10 @@ def encode(
     `batch` holds `input_ids` [B, L] int32 in 0..V-1 and, if wanted, `input_mask` [B, L] (1 real, 0
     padding; default all 1), `segment_ids` [B, L] (token types; default 0) and `position_ids` [B or
     1, L] (default 0..L-1). In packed rows `pack_ids` [B, L] has the number of the input that each
-    id belongs to (1, 2, …; 0 padding); ids of different inputs do not attend to each other. L is at
-    most `config.max_length`. An id out of range raises no error: under jit, a gather clamps it or
-    gives NaN. `layout` shards the activations over a mesh.
+    id belongs to (1, 2, …; 0 padding); ids of different inputs do not attend to each other. Raises
+    `UserError` if L is more than `config.max_length` and there are no `position_ids`. An id or a
+    position out of range raises no error: under jit, a gather clamps it or gives NaN.
+    `layout` shards the activations over a mesh.
 
     >>> import bertjax, numpy as np
     >>> model = bertjax.load_model("runs/tiny")
@@ -186,6 +187,16 @@ def encode(
     >>> bertjax.encode(model.config.model, model.params, batch).hidden_BxLxD.shape
     (1, 4, 32)
     """
+    if "position_ids" not in batch:
+        length = jnp.shape(batch["input_ids"])[-1]
+        check(
+            # JAX raises nothing for a position outside of the table: its vector would be NaN. In an
+            # exported program the length may be a symbol.
+            not isinstance(length, int) or length <= config.max_length,
+            where="input_ids",
+            found=f"rows of {length} ids",
+            expected=f"at most {config.max_length}, the model's positions",
+        )
     return _apply(
         config,
         params,

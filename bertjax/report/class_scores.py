@@ -4,6 +4,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bertjax.number_text import number_text
 from bertjax.report.fields import field_of
 from bertjax.tasks.class_scores import COLUMNS
 from bertjax.tasks.error_tables import MAX_LABELS
@@ -44,7 +45,8 @@ class _Line:
         cells = []
         for name, value in self.values.items():
             data = f'data-class="{label}" data-measure="{name}" data-value="{value}"'
-            cells.append(f'<td class="number" {data}>{value:.1%}</td>')
+            shown = number_text(value, ".1%")
+            cells.append(f'<td class="number" {data}>{shown}</td>')
         count = f'<td class="number">{self.examples:,}</td>'
         return f'<tr><th scope="row">{label}</th>{"".join(cells)}{count}</tr>'
 

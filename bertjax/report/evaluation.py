@@ -9,6 +9,7 @@ from etils import epath
 
 from bertjax.errors import check
 from bertjax.finetuning.error_analysis import FILE
+from bertjax.number_text import number_text
 from bertjax.report import plots
 from bertjax.report.class_scores import class_scores
 from bertjax.report.fields import field_of
@@ -114,7 +115,7 @@ def _figures(figures: Mapping[str, Any], metric: str, kind: str, where: str) -> 
     for name in sorted(figures, key=lambda name: name != metric):
         value = field_of(figures, name, float, f"{where}: figures")
         metric_format = format_of(kind, name)
-        text = format(value, metric_format.spec) if math.isfinite(value) else NOTHING
+        text = number_text(value, metric_format.spec) if math.isfinite(value) else NOTHING
         heading = html.escape(title(name) + unit_suffix(metric_format))
         data = f'data-figure="{html.escape(name)}" data-value="{value}"'
         lines.append(

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from bertjax.number_text import number_text
 from bertjax.report.curves import Metrics
 
 NOTHING = "–"
@@ -29,7 +30,7 @@ def draw_figures(figures: list[Figure]) -> str:
     for figure in figures:
         text = NOTHING
         if figure.value is not None:
-            text = format(figure.value, figure.spec)
+            text = number_text(figure.value, figure.spec)
         boxes.append(figure_box(figure.name, html.escape(figure.label), text, figure.value))
     return "".join(boxes)
 

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 import plotly.io
 from plotly.offline import get_plotlyjs
 
+from bertjax.number_text import number_text
 from bertjax.report.curves import Curve, Metrics
 from bertjax.report.figures import slug
 
@@ -175,7 +176,9 @@ def _entropy_traces(metrics: Metrics) -> list[go.Scatter]:
 
 def _trace(curve: Curve, name: str, line: dict[str, Any], **options: Any) -> go.Scatter:
     # Lists of rounded numbers: plotly's packed binary form of NumPy arrays would be longer here.
-    values = [float(f"{value:.5g}") if np.isfinite(value) else None for value in curve.values]
+    values = [
+        float(number_text(value, ".5g")) if np.isfinite(value) else None for value in curve.values
+    ]
     mode = "lines" if len(values) > 1 else "markers"  # one point makes no line
     style = {"mode": mode, "hovertemplate": "%{y:.4~g}"} | options
     return go.Scatter(x=curve.steps.astype(int).tolist(), y=values, name=name, line=line, **style)

@@ -49,16 +49,16 @@ def terminal_progress() -> Iterator[Progress]:
 
 
 @contextmanager
-def log_to_terminal(process_name: str = "") -> Iterator[None]:
+def log_to_terminal(process_name: str = "", *, always: bool = False) -> Iterator[None]:
     """Write the log of bertjax to stderr, not to the root logger, while the context is open.
 
-    If stderr is a terminal, only warnings are written, because it shows the progress bar. If there
-    is a `process_name` (such as `process 1 of 4`), only warnings are written too, and each begins
-    with this name.
+    If stderr is a terminal, only warnings are written, because it shows the progress bar; `always`
+    is for work without one. If there is a `process_name` (such as `process 1 of 4`), only warnings
+    are written too, and each begins with this name.
     """
     logger = logging.getLogger("bertjax")
     before = logger.level, logger.propagate
-    quiet = bool(process_name) or sys.stderr.isatty()
+    quiet = bool(process_name) or (sys.stderr.isatty() and not always)
     handler = _AboveBar(logging.WARNING if quiet else logging.INFO)
     prefix = f"{process_name}: " if process_name else ""
     handler.setFormatter(logging.Formatter(prefix + FORMAT))

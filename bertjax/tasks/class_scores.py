@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from bertjax.number_text import number_text
+
 MEASURES = ("f1", "precision", "recall")
 AVERAGES = ("micro", "macro", "weighted")
 COLUMNS = ("precision", "recall", "f1")
@@ -116,7 +118,7 @@ def text_table(table: Mapping[str, Any]) -> str:
 
 
 def _cells(line: Mapping[str, Any], suffix: str) -> tuple[str, ...]:
-    values = [f"{line[name]:.4f}" for name in COLUMNS]
+    values = [number_text(line[name], ".4f") for name in COLUMNS]
     return (line["label"][:MAX_LABEL] + suffix, *values, f"{line['examples']:,}")
 
 

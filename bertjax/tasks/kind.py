@@ -5,10 +5,10 @@ kind: how examples are read, how a task is made from them, and how predictions a
 """
 
 import dataclasses
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic
 
 from etils import epath
 
@@ -20,10 +20,7 @@ from bertjax.tasks.files.splits import DataLocation
 from bertjax.tasks.metric_table import Metric
 from bertjax.tasks.task import Task
 from bertjax.tasks.task_head import TaskHead
-
-TaskT = TypeVar("TaskT", bound=Task)
-ExampleT = TypeVar("ExampleT")
-PredictionT = TypeVar("PredictionT")
+from bertjax.tasks.text_lines import ExampleT, PredictionT, TaskT, TextLines
 
 AUTO = "auto"
 """The value of an option that lets the data choose."""
@@ -71,13 +68,13 @@ class PredictedSplit(Generic[ExampleT, PredictionT]):
     examples: Sequence[ExampleT]
     predictions: Sequence[PredictionT]
 
-    @property
-    def stem(self) -> str:
-        """TASK-SPLIT, with which the names of the split's files begin."""
-        return f"{self.entry.name}-{self.split}"
+    def file_name(self, ending: str, part: str = "") -> str:
+        """Return TASK-SPLIT.ENDING, or TASK-SPLIT-PART.ENDING for one of several files."""
+        parts = [self.entry.name, self.split, part]
+        return "-".join(filter(None, parts)) + f".{ending}"
 
 
-class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
+class Kind(TextLines[TaskT, ExampleT, PredictionT]):
     """Everything that is different for each kind of task.
 
     Each kind must define the abstract methods. The other methods have a default, which many kinds
@@ -133,7 +130,10 @@ class Kind(ABC, Generic[TaskT, ExampleT, PredictionT]):
         predicted: PredictedSplit[ExampleT, PredictionT],
         options: FinetuneConfig,
     ) -> list[epath.Path]:
-        """Write a split's predictions in the usual format for the kind; return the files."""
+        """Write a split's predictions in the usual format for the kind; return the files.
+
+        Their names are `file_name` of the split, so that all kinds name them in one way.
+        """
 
     def knows(self, name: str) -> bool:
         """Return whether `name` is one of `data_sets`, which need no kind in `finetune.tasks`."""

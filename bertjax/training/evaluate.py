@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 
 import jax
 import numpy as np
@@ -9,6 +10,7 @@ from jax.sharding import Mesh
 
 from bertjax.config import Config
 from bertjax.model.functional import Params
+from bertjax.parallel.announce import announce_compilation
 from bertjax.parallel.hosts import global_batch, process_row_indices
 from bertjax.training.pretraining_loss import Sums, means
 from bertjax.training.step import jit_eval_step
@@ -37,8 +39,11 @@ def heldout_evaluator(
     """
     eval_step = jit_eval_step(config, mesh)
     max_batches = config.train.eval_max_batches
+    # Cached: the program is compiled by the first evaluation alone.
+    announce = cache(announce_compilation)
 
     def evaluator(params: Params) -> dict[str, float]:
+        announce("the held-out evaluation")
         metrics = evaluate(config, mesh, eval_step, params, heldout, max_batches=max_batches)
         if unigram_entropy is not None:
             metrics["unigram_entropy"] = unigram_entropy

@@ -17,6 +17,7 @@ from bertjax.data.batch_checks import check_ids
 from bertjax.model.functional import Params
 from bertjax.model.kernels import selection as kernels
 from bertjax.parallel import hosts, rules
+from bertjax.parallel.announce import announce_compilation
 from bertjax.parallel.mesh import make_mesh
 from bertjax.progress import Progress, silent
 from bertjax.training import run_config
@@ -119,6 +120,8 @@ def _train(
     stalled = start > 0 and records.has_stalled()
     updates = iter(()) if stalled else _updates(config, source, row_indices, start, schedule)
     for number, (batches, batch) in enumerate(updates, 1):
+        if number == 1:
+            announce_compilation("the train step")
         before, step = step, step + batches
         global_size = batches * config.train.batch_size
         # In each update: without its checkpoints a run is not to go on until the next one is due.

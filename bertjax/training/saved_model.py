@@ -22,6 +22,8 @@ from bertjax.parallel.mesh import make_mesh
 from bertjax.training import checkpoint, run_config
 
 TOKENIZER = "tokenizer"  # its folder in a run's folder
+# Of a model of `sentence-transformers` what `import` did not take: a field of "imported" in `meta`.
+NOT_TAKEN = "not_taken"
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class TrainedModel:
     run_dir: epath.Path
     checkpoint: epath.Path
     params: Params
+    not_taken: tuple[str, ...] = ()
+    """What `import` left of a model of `sentence-transformers`: see `interop`."""
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -94,7 +98,8 @@ def load_model(
     params = checkpoint.restore_params(
         folder, target, ignored_groups=[TASKS], cast=dtype is not None
     )
-    return TrainedModel(config, run_dir, folder, params)
+    origin = checkpoint.read_meta(folder).get("imported", {})
+    return TrainedModel(config, run_dir, folder, params, tuple(origin.get(NOT_TAKEN, ())))
 
 
 def opened_model(model: TrainedModel | epath.PathLike) -> TrainedModel:

@@ -1,7 +1,9 @@
 """`evaluate` and `predict` as a program calls them."""
 
 import contextlib
+import re
 
+import numpy as np
 import pytest
 
 import bertjax
@@ -59,3 +61,32 @@ def test_mistakes_are_named(library):
         bertjax.predict("runs/tiny")
     with pytest.raises(UserError, match="found no checkpoint"):
         bertjax.evaluate(library)
+
+
+def test_lines_of_text_are_predicted_as_in_a_file(library, tmp_path):
+    (predicted,) = bertjax.predict("runs/finetuned")
+    texts = [example.text for example in predicted.examples]
+    by_line = bertjax.predict_texts("runs/finetuned", iter(texts))
+    assert [one.label for one in by_line] == [one.label for one in predicted.predictions]
+    np.testing.assert_allclose(
+        [one.probabilities for one in by_line],
+        [one.probabilities for one in predicted.predictions],
+        rtol=1e-6,  # float32
+    )
+    assert bertjax.predict_texts("runs/finetuned", []) == []
+    with pytest.raises(UserError, match="texts: found one text, 'the cat', expected a list"):
+        bertjax.predict_texts("runs/finetuned", "the cat")
+    with pytest.raises(UserError, match="found 2 columns, expected 1 column"):
+        bertjax.predict_texts("runs/finetuned", ["the cat\tthe dog"])
+    with pytest.raises(UserError, match="task: found bad, expected one of good"):
+        bertjax.predict_texts("runs/finetuned", ["the cat"], task="bad")
+
+
+@pytest.mark.parametrize("run,evaluated", [
+    ("tiny", "the held-out evaluation"),
+    ("finetuned", "the predictions of good"),
+])  # fmt: skip
+def test_the_log_of_a_run_says_what_is_compiled_before_it_is(library, run, evaluated):
+    text = (library / "runs" / run / "log.txt").read_text()
+    assert text.index("compiling the train step") < text.index("INFO step ")
+    assert re.findall(r"compiling ([^:]+)", text) == ["the train step", evaluated]

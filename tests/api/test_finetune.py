@@ -2,6 +2,9 @@
 
 import contextlib
 import json
+import random
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +53,36 @@ def test_a_run_whose_metrics_cannot_be_written_has_the_same_result(library, capl
     assert bertjax.finetune(config, run).metrics == expected.metrics
     assert json.loads((run / "result.json").read_text()) == before
     assert "metrics.jsonl: no entries from step 1 to" in caplog.text
+
+
+@pytest.mark.slow
+def test_registered_tokens_have_the_ids_of_the_source_after_finetuning_and_export(library):
+    transformers = pytest.importorskip("transformers")
+    marks = ["<user>", "[E1]", "<A>"]
+    shutil.copytree("foreign", "marked")
+    Path("marked/tokenizer.json").unlink()
+    *entries, _, _, _ = Path("marked/vocab.txt").read_text().split()
+    Path("marked/vocab.txt").write_text("\n".join([*entries, *marks]))
+    settings = {"tokenizer_class": "BertTokenizer", "additional_special_tokens": marks}
+    Path("marked/tokenizer_config.json").write_text(json.dumps(settings))
+    config = bertjax.load_config("finetune.py").replace(init_from="marked")
+    bertjax.finetune(config, "runs/marked")
+    bertjax.export_model("runs/marked", "marked_again", "huggingface")
+    chosen, parts = random.Random(0), [*marks, *marks, *(mark.lower() for mark in marks)]
+    # Text that spells a special token becomes it there, and not here.
+    parts += entries[5:]
+    texts = []
+    for _ in range(2000):
+        picked = chosen.choices(parts, k=8)
+        texts.append("".join(part + chosen.choice(("", " ")) for part in [*picked, "<user>"]))
+    read = [
+        transformers.AutoTokenizer.from_pretrained(name)(texts)["input_ids"]
+        for name in ("marked", "marked_again")
+    ]
+    assert read[0] == read[1]
+    tokenizer = bertjax.load_model("runs/marked").tokenizer
+    ids, _ = tokenizer.encode_batch(texts)
+    assert ids.tolist() == [i for row in read[0] for i in row[1:-1]]
 
 
 def test_a_mistake_leaves_no_run_behind(library):

@@ -61,7 +61,7 @@ def test_mistakes_are_told_in_one_line(capsys, words, expected):
 
 @pytest.mark.parametrize("source,expected", [
     ("x = (", "is no working configuration (SyntaxError"),
-    ("x = 1", "has no attribute 'get_config'"),
+    ("x = 1", "found no function get_config"),
     ("def get_config(): return 3", "found get_config() giving int, expected a bertjax Config"),
     ("from bertjax.config import *\ndef get_config(): return TrainConfig(steps=0)", "train.steps: found 0, expected a number above 0"),
     ("def get_config(): 1/0", "(ZeroDivisionError: division by zero)"),

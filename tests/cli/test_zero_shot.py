@@ -33,7 +33,8 @@ def judged(folder, texts, **options):
 def test_each_text_is_printed_with_its_labels_ranked(folder, capsys):
     assert run([folder, *LINES, *OPTIONS]) == 0
     output = capsys.readouterr()
-    assert output.err == ""
+    # The line of the log is written once in a process, which other tests may have been.
+    assert all("compiling the scores" in line for line in output.err.splitlines())
     lines = output.out.splitlines()
     assert lines[::2] == LINES
     for line, (cat, dog) in zip(

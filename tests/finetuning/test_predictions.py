@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from bertjax.tasks.examples import (
     TaggedExample,
     TextExample,
 )
+from bertjax.tasks.kind import PredictedSplit
 from bertjax.tasks.multiple_choice.task import ChoicePrediction
 from bertjax.tasks.question_answering.answers import SpanAnswer, SpanPrediction
 from bertjax.tasks.registry import entry_of, read_split
@@ -32,7 +34,8 @@ def written(tmp_path, task, predictions, examples, split="test", **options):
     """{name: text} of the files made."""
     options = FinetuneConfig(**options)
     folder = epath.Path(tmp_path) / "new" / "out"
-    made = write_predictions(folder, entry_of(task, options), split, predictions, examples, options)
+    predicted = PredictedSplit(entry_of(task, options), split, examples, predictions)
+    (made,) = write_predictions(folder, [predicted], options)
     assert {path.name for path in folder.iterdir()} == {path.name for path in made}
     return {path.name: path.read_text() for path in made}
 
@@ -137,9 +140,9 @@ def test_a_split_of_several_files_gives_each_its_own_tags(tmp_path):
     predictions = [("A", "B"), ("C",), ("D",), ("E",), ("F",)]
     result = written(tmp_path, task, predictions, examples, test_files=options.test_files)
     assert result == {
-        "own-a.txt": "the\tA\ncat\tB\n\nno\tC\n",
-        "own-aa.conllu": "# x\n1\trome\t_\tD\t_\t_\t_\t_\t_\t_\n\n",
-        "own-b.txt": "one\tE\n\ndog\tF\n",
+        "own-test-a.txt": "the\tA\ncat\tB\n\nno\tC\n",
+        "own-test-aa.conllu": "# x\n1\trome\t_\tD\t_\t_\t_\t_\t_\t_\n\n",
+        "own-test-b.txt": "one\tE\n\ndog\tF\n",
     }
 
 
@@ -181,9 +184,11 @@ def test_a_file_is_not_written_over_itself(tmp_path):
     entry = entry_of(f"own:tagging={folder}", options)
     examples = read_split(entry, "test", options, False)
     (folder / "test.txt").write_text("the\tO\n")
-    write_predictions(epath.Path(folder), entry, "test", [("X",)], examples, options)
+    predicted = PredictedSplit(entry, "test", examples, [("X",)])
+    with pytest.raises(UserError, match="own-test.txt: found a file of the task's data, expected"):
+        write_predictions(epath.Path(folder), [predicted], options)
+    assert {path.name for path in folder.iterdir()} == {"own-test.txt", "test.txt"}
     assert (folder / "own-test.txt").read_text() == "the\tO\n"
-    assert (folder / "own-own-test.txt").read_text() == "the\tX\n"
 
 
 def test_tags_of_what_was_no_file_of_lines_are_a_sentence_a_line(tmp_path):
@@ -236,3 +241,62 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "new").write_text("a file")
     with pytest.raises(UserError, match="new/out: cannot be written"):
         written(tmp_path, "own:seq2seq=x", ["a"], [PairExample("1", "a")])
+
+
+def own_split(name, split="test"):
+    entry = entry_of(f"{name}:seq2seq=x", FinetuneConfig())
+    return PredictedSplit(entry, split, [PairExample("1", "a")], [name])
+
+
+def test_files_of_all_splits_are_named_one_way_and_replace_older_ones(tmp_path):
+    folder = epath.Path(tmp_path)
+    (folder / "b-test.txt").write_text("old")
+    splits = [own_split("a"), own_split("b"), own_split("a", "validation")]
+    made = write_predictions(folder, splits, FinetuneConfig())
+    names = ["a-test.txt", "b-test.txt", "a-validation.txt"]
+    assert [[path.name for path in paths] for paths in made] == [[name] for name in names]
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {
+        "a-test.txt": "a\n",
+        "b-test.txt": "b\n",
+        "a-validation.txt": "a\n",
+    }
+
+
+@pytest.mark.parametrize("failing", [UserError("no"), KeyboardInterrupt()])
+def test_nothing_is_written_of_predictions_that_cannot_all_be_written(
+    tmp_path, monkeypatch, failing
+):
+    folder = epath.Path(tmp_path)
+    (folder / "a-test.txt").write_text("old")
+
+    def fail(*_):
+        raise failing
+
+    monkeypatch.setattr("bertjax.tasks.tagging.kind.TaggingKind.write_predictions", fail)
+    tags = PredictedSplit(entry_of("t:tagging=x", FinetuneConfig()), "test", [], [])
+    with pytest.raises(type(failing)):
+        write_predictions(folder, [own_split("a"), tags], FinetuneConfig())
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"a-test.txt": "old"}
+
+
+def test_two_splits_never_have_one_file(tmp_path):
+    with pytest.raises(UserError, match="a-test.txt: found predictions of two splits"):
+        write_predictions(epath.Path(tmp_path), [own_split("a")] * 2, FinetuneConfig())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_predictions_of_several_processes_into_one_folder_are_each_whole(tmp_path):
+    folder = epath.Path(tmp_path)
+    examples = [PairExample(str(number), "a") for number in range(20_000)]
+    entry = entry_of("a:seq2seq=x", FinetuneConfig())
+
+    def write(word):
+        predicted = PredictedSplit(entry, "test", examples, [word * 10] * len(examples))
+        write_predictions(folder, [predicted], FinetuneConfig())
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(write, "abcd" * 3))
+    (path,) = folder.iterdir()
+    lines = path.read_text().splitlines()
+    assert len(lines) == len(examples)
+    assert len(set(lines)) == 1

@@ -243,3 +243,20 @@ def test_a_model_of_too_few_layers_or_words_is_refused(model, params, tokenizer)
         UserError, match="tokenizer: found 13 entries, expected at most model.vocab_size 12"
     ):
         features.embed(small, ["cat"])
+
+
+def test_what_the_vectors_lack_of_an_imported_model_is_said_in_one_line(model, caplog):
+    features.embed(model, ["the"])
+    assert not caplog.records
+    features.embed(dataclasses.replace(model, not_taken=("pooling cls", "lower case")), ["the"])
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{model.run_dir}: vectors without what sentence-transformers does in this model: "
+        "pooling cls, lower case"
+    ]
+
+
+def test_letters_of_one_string_are_not_taken_for_texts(model):
+    with pytest.raises(UserError, match="texts: found one text, 'abc', expected a list of texts"):
+        features.embed(model, "abc")
+    with pytest.raises(UserError, match=r"texts\[1\]: found None, a NoneType, expected a text"):
+        features.embed(model, ["cat", None])

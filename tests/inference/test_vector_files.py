@@ -184,3 +184,9 @@ def test_bad_text_is_named_with_its_line(tmp_path):
         list(vector_files.read_lines(str(tmp_path / "missing.txt")))
     with pytest.raises(UserError, match="cannot be read"):
         list(vector_files.read_lines(str(tmp_path)))
+
+
+def test_a_closed_standard_input_is_refused(monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(UserError, match="standard input: found it closed, expected one text"):
+        list(vector_files.read_lines("-"))

@@ -174,3 +174,10 @@ def test_mistakes_are_named(changes, message):
     config, labels = given.pop("config"), given.pop("labels")
     with pytest.raises(UserError, match=message):
         zero_shot(model(config), ["a cat"], labels, **given)
+
+
+def test_letters_of_one_string_are_taken_for_neither_texts_nor_labels():
+    with pytest.raises(UserError, match="texts: found one text, 'a cat', expected a list of texts"):
+        zero_shot(model(), "a cat", ["cat", "dog"], template="{} [MASK]")
+    with pytest.raises(UserError, match="labels: found one text, 'ab', expected a list of texts"):
+        zero_shot(model(), ["a cat"], "ab", template="{} [MASK]")

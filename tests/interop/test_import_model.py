@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from tokenizers import AddedToken
 
 import bertjax
 from bertjax.cli import main
@@ -69,6 +70,51 @@ def test_a_tokenizer_that_treats_accents_apart_from_case_goes_out_and_in(
         "cafe" if strips else "café"
     ]
     assert imported.config.tokenizer.strip_accents is strips
+
+
+def test_registered_tokens_come_back_from_the_originals_format_which_divides_them(
+    run, tmp_path, caplog
+):
+    model = bertjax.load_model(run)
+    content = "\n".join([*VOCABULARY, "<cat>"]).encode()
+    marks = [AddedToken("<cat>", special=True)]
+    tokenizer = WordPiece("vocab.txt", content, model.tokenizer.lowercase, registered=marks)
+    save_model(tmp_path / "run", model.config, model.params, tokenizer, {})
+    bertjax.export_model(tmp_path / "run", tmp_path / "out", "tensorflow")
+    assert "no registered tokens: its script divides '<cat>'" in caplog.text
+    imported = bertjax.import_model(tmp_path / "out", tmp_path / "again")
+    assert imported.tokenizer.fingerprint == tokenizer.fingerprint
+    assert imported.tokenizer.pieces(imported.tokenizer.encode_batch(["a<cat>"])[0])[1:] == [
+        "<cat>"
+    ]
+
+
+@pytest.mark.parametrize("format", ["huggingface", "tensorflow"])
+def test_a_tokenizer_json_with_rules_of_its_own_goes_out_and_in(run, tmp_path, format, caplog):
+    bertjax.export_model(run, tmp_path / "source", "huggingface")
+    source = tmp_path / "source"
+    (source / "vocab.txt").unlink()
+    engine = json.loads((source / "tokenizer.json").read_text())
+    engine["pre_tokenizer"] = {"type": "WhitespaceSplit"}
+    engine["truncation"] = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}  # fmt: skip
+    (source / "tokenizer.json").write_text(json.dumps(engine))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    (source / "tokenizer_config.json").write_text(json.dumps(settings))
+    imported = bertjax.import_model(source, tmp_path / "run")
+    bertjax.export_model(tmp_path / "run", tmp_path / "out", format)
+    assert ("the rules of tokenizer.json" in caplog.text) == (format == "tensorflow")
+    again = bertjax.import_model(tmp_path / "out", tmp_path / "again")
+    assert again.tokenizer.fingerprint == imported.tokenizer.fingerprint
+    texts = ["the cats.", "Cat cats the . the the the", "[MASK] cat"]
+    auto_tokenizer = pytest.importorskip("transformers").AutoTokenizer
+    before, after = (auto_tokenizer.from_pretrained(f) for f in (source, tmp_path / "out"))
+    assert before(texts, texts)["input_ids"] == after(texts, texts)["input_ids"]
+    # Version 5 leaves them out, unless they are asked for.
+    segments = before("the", "cat", return_token_type_ids=True)["token_type_ids"]
+    assert after("the", "cat")["token_type_ids"] == segments == [0, 0, 0, 1, 1]
+    # BERT's words would be "cats" and ".".
+    ids, _ = again.tokenizer.encode_batch(texts[:1])
+    assert again.tokenizer.pieces(ids) == ["the", "[UNK]"]
 
 
 def test_a_lone_vocabulary_is_read_as_it_is_said_to_be(run, tmp_path):

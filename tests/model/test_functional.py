@@ -266,3 +266,15 @@ def test_positions_begin_at_their_offset(params, batch):
     for positions in ({}, {"position_ids": np.arange(16)[None, ::-1] % 7}):
         there = bertjax.encode(late, shifted, batch | positions).hidden_BxLxD
         assert np.array_equal(there, bertjax.encode(MODEL, params, batch | positions).hidden_BxLxD)
+
+
+def test_rows_longer_than_the_positions_are_refused_unless_they_bring_their_own(params):
+    long = np.full((1, MODEL.max_length + 1), 5, np.int32)
+    message = "input_ids: found rows of 17 ids, expected at most 16, the model's positions"
+    with pytest.raises(UserError, match=message):
+        functional.encode(MODEL, params, {"input_ids": long})
+    with pytest.raises(UserError, match=message):
+        jax.jit(lambda ids: functional.encode(MODEL, params, {"input_ids": ids}))(long)
+    positions = np.arange(long.shape[1])[None, :] % MODEL.max_length
+    encoded = functional.encode(MODEL, params, {"input_ids": long, "position_ids": positions})
+    assert np.isfinite(encoded.hidden_BxLxD).all()

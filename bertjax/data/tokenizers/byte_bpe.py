@@ -9,16 +9,26 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors,
 from tokenizers import Tokenizer as Engine
 
 from bertjax.config import TokenizerConfig, TokenizerKind
+from bertjax.data.tokenizers.given.merges import read_merges
+from bertjax.data.tokenizers.given.registered_tokens import (
+    Kept,
+    add_registered,
+    registered_settings,
+    registered_text,
+)
 from bertjax.data.tokenizers.losses import CharacterCounts, Losses
 from bertjax.data.tokenizers.vocabulary import (
     ENGINE_FILE,
     MASK,
     ROBERTA_TOKENS,
     ROLES,
+    SPACE,
     SPECIAL_TOKENS,
+    bytes_of,
     engine_json,
     fingerprint,
     flatten_ids,
+    missing_bytes,
     save_files,
     special_tokens_in,
     token_begins,
@@ -28,21 +38,9 @@ from bertjax.errors import UserError, check
 from bertjax.storage import read_json
 
 FILE, MERGES_FILE = "vocab.json", "merges.txt"
-SPACE = "Ġ"  # the character that stands for the byte of a space in GPT-2's alphabet of bytes
 _MASK_OPTIONS = {"lstrip": True, "rstrip": False, "single_word": False, "normalized": False}
 # The special tokens in the order of RoBERTa's ids: <s> <pad> </s> <unk> <mask>.
 _TRAINED_TOKENS = [ROBERTA_TOKENS[i] for i in (2, 0, 3, 1, 4)]
-
-
-def _bytes_by_character() -> dict[str, int]:
-    """GPT-2's alphabet: the visible characters of Latin-1 are bytes, those from U+0100 the rest."""
-    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in visible]
-    alphabet = {chr(byte): byte for byte in visible}
-    return alphabet | {chr(0x100 + number): byte for number, byte in enumerate(others)}
-
-
-_BYTES = _bytes_by_character()
 
 
 class ByteBPE:
@@ -61,13 +59,17 @@ class ByteBPE:
         merges: Sequence[tuple[str, str]],
         add_prefix_space: bool = False,
         word_rule: int = WORD_RULE,
+        registered: Sequence[AddedToken] = (),
     ):
-        """Take the content of a vocabulary's files; `path` is their name for errors."""
+        """Take the content of a vocabulary's files; `path` is their name for errors.
+
+        The `registered` tokens are entries that text keeps whole; they are no special tokens.
+        """
         entries = by_id(path, ids)
         self.kind: TokenizerKind = "byte_bpe"
         self.lowercase = self.strip_accents = False
         self.word_rule = word_rule
-        self._entries, self._merges = entries, list(merges)
+        self._entries, self.merges = entries, list(merges)
         self._add_prefix_space = add_prefix_space
         self.vocab_size = len(entries)
         self._special = special_tokens_in(path, ids, ROBERTA_TOKENS, SPECIAL_TOKENS)
@@ -76,21 +78,24 @@ class ByteBPE:
         self.special_ids = np.array(role_ids, np.int32)
         self.starts_word = np.array([_starts_word(entry, word_rule) for entry in entries])
         self.starts_word[self.special_ids] = False
-        self._missing_bytes = {byte for char, byte in _BYTES.items() if char not in ids}
+        self._missing_bytes = missing_bytes(ids)
         self._missing = CharacterCounts(self._is_missing)
-        self._files = _canonical_files(entries, self._merges)
+        self._files = _canonical_files(entries, self.merges)
         content = b"".join(self._files.values())
         if add_prefix_space:
             # It changes the ids of a text's first word, so the fingerprint must tell it.
             content += b" prefix"
+        content += registered_text(registered).encode()
         self.fingerprint = fingerprint(self.kind, False, content)
         try:
-            model = models.BPE(dict(ids), self._merges)
+            model = models.BPE(dict(ids), self.merges)
         except Exception as error:  # the package raises no narrower one
             raise UserError(
                 f"{path}: found merges that do not fit the vocabulary ({error})"
             ) from error
         self._engine = _engine(model, add_prefix_space)
+        self.registered: Sequence[AddedToken] = list(registered)
+        add_registered(self._engine, path, self.registered, self._special)
         # A second engine is needed, because in the first one text that spells the mask token must
         # not become the mask.
         self._engine_with_mask = Engine.from_str(self._engine.to_str())
@@ -124,6 +129,12 @@ class ByteBPE:
         engine.train_from_iterator(sentences, trainer)
         model = json.loads(engine.to_str())["model"]
         return cls("the trained vocabulary", model["vocab"], [(a, b) for a, b in model["merges"]])
+
+    def with_registered(self, path: object, kept: Kept) -> "ByteBPE":
+        """Return the tokenizer that keeps tokens whole; those which are no entries become some."""
+        ids = {entry: i for i, entry in enumerate([*self._entries, *kept.new])}
+        prefix, rule = self._add_prefix_space, self.word_rule
+        return ByteBPE(path, ids, self.merges, prefix, rule, kept.tokens)
 
     def encode_batch(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         # The fast form computes no offsets.
@@ -178,6 +189,7 @@ class ByteBPE:
                 "special": True,
                 **_MASK_OPTIONS,
             },
+            **registered_settings(self._engine, self.registered),
         }
         save_files(
             folder,
@@ -227,42 +239,7 @@ def _check_false(where: str, value: bool | None) -> None:
 def _starts_word(entry: str, word_rule: int) -> bool:
     if entry.startswith(SPACE):
         return True
-    return word_rule > FIRST_RULE and bytes_begin_unspaced(_bytes_of(entry))
-
-
-def _bytes_of(entry: str) -> bytes:
-    """The bytes that an entry stands for; none for an entry that is not of GPT-2's alphabet."""
-    if any(character not in _BYTES for character in entry):
-        return b""
-    return bytes(_BYTES[character] for character in entry)
-
-
-def read_merges(path: object, content: bytes) -> list[tuple[str, str]]:
-    """Return the pairs of a `merges.txt`, in the order in which they are merged.
-
-    Raises `UserError` naming the line that is no pair.
-    """
-    try:
-        lines = content.decode().removesuffix("\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: found bytes that are not UTF-8 ({error}), expected a pair a line"
-        ) from error
-    merges = []
-    for number, line in enumerate(lines, 1):
-        # GPT-2's file begins with `#version: 0.2`; further down such a line may be a pair.
-        is_header = number == 1 and line.startswith("#version")
-        if is_header or not line.strip():
-            continue
-        pair = line.rstrip("\r").split(" ")
-        check(
-            len(pair) == 2 and all(pair),
-            where=f"{path}, line {number}",
-            found=repr(line[:80]),
-            expected="two pieces and a space",
-        )
-        merges.append((pair[0], pair[1]))
-    return merges
+    return word_rule > FIRST_RULE and bytes_begin_unspaced(bytes_of(entry))
 
 
 def open_byte_bpe(
@@ -271,6 +248,7 @@ def open_byte_bpe(
     merges: epath.Path,
     add_prefix_space: bool = False,
     word_rule: int = WORD_RULE,
+    registered: Sequence[AddedToken] = (),
 ) -> ByteBPE:
     """Open the tokenizer of a `vocab.json` and its `merges.txt`.
 
@@ -284,7 +262,8 @@ def open_byte_bpe(
         raise UserError(
             f"{merges}: cannot be read as merges ({error.strerror or error})"
         ) from error
-    return ByteBPE(path, ids, read_merges(merges, content), add_prefix_space, word_rule)
+    pairs = read_merges(merges, content)
+    return ByteBPE(path, ids, pairs, add_prefix_space, word_rule, registered)
 
 
 def _canonical_files(entries: Sequence[str], merges: Sequence[tuple[str, str]]) -> dict[str, bytes]:

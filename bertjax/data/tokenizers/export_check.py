@@ -113,10 +113,12 @@ def _check_texts(tokenizer: Tokenizer, reader: Reader, where: object, mask: str)
 def drawn_texts(tokenizer: Tokenizer, count: int = TEXTS) -> Iterator[str]:
     """Yield texts of pieces, hard cases and any characters; none that spells a special token.
 
-    Where a SentencePiece model has symbols of the user, one text in five is of them alone.
+    Where a SentencePiece model has symbols of the user, or a folder has registered tokens, one text
+    in five is of them alone.
     """
     symbol_ids = tokenizer.symbol_ids() if isinstance(tokenizer, SentencePiece) else []
     symbols = tokenizer.pieces(symbol_ids)
+    symbols += [token.content for token in tokenizer.registered]
     # Pieces that no text becomes: other programs make them of text that spells them.
     special = tokenizer.pieces(tokenizer.special_ids.tolist())
     chosen = random.Random(SEED)

@@ -4,19 +4,53 @@ The files are untrusted. Every setting with which text would be split differentl
 refused with an error that names it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from etils import epath
 
 from bertjax.data.tokenizers import byte_bpe, sentencepiece, wordpiece
 from bertjax.data.tokenizers.byte_bpe import ByteBPE, open_byte_bpe
+from bertjax.data.tokenizers.declared.agreement import (
+    GENERAL_CLASSES,
+    check_rules,
+    check_same_merges,
+    check_same_vocabulary,
+    takes_file,
+)
+from bertjax.data.tokenizers.declared.content import read_model, section
+from bertjax.data.tokenizers.declared.reader import read_declared, vocab_lines
+from bertjax.data.tokenizers.declared.rules import bert_differences, roberta_differences
+from bertjax.data.tokenizers.given.letter_case import case_advice, first_given, is_uncased
+from bertjax.data.tokenizers.given.listed_tokens import (
+    check_roles,
+    is_saved_by_others,
+    listed_tokens,
+)
+from bertjax.data.tokenizers.given.merges import engine_merges
+from bertjax.data.tokenizers.given.reachable import warn_of_unreachable
+from bertjax.data.tokenizers.given.registered_tokens import Kept, kept_whole
+from bertjax.data.tokenizers.given.tokenizer_class import (
+    MODEL_FILE,
+    check_class,
+    check_no_other_pieces,
+    check_words,
+    declared_class,
+)
+from bertjax.data.tokenizers.given.vocab_txt import (
+    read_entries,
+    warn_of_odd_lines,
+    with_new_entries,
+)
 from bertjax.data.tokenizers.sentencepiece import SentencePiece
-from bertjax.data.tokenizers.sentencepiece_model import UNIGRAM, read_model
+from bertjax.data.tokenizers.sentencepiece_model import UNIGRAM
+from bertjax.data.tokenizers.sentencepiece_model import read_model as read_sentencepiece
 from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from bertjax.data.tokenizers.vocabulary import (
     ENGINE_FILE,
+    ROLES,
     SETTINGS_FILE,
+    SPECIAL_TOKENS,
     check_bool,
     read_vocabulary,
 )
@@ -24,15 +58,12 @@ from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import check, mismatch
 from bertjax.storage import read_json
 
-ADDED_FILE = "added_tokens.json"
-MODEL_FILE = "config.json"
 Json = Mapping[str, Any]
 """An object from a JSON file in the folder; its values may be of any type."""
 # Classes of `transformers` that split text like our tokenizer of each kind; the names may end with
-# "Fast". The general classes read tokenizer.json, which must have the same vocabulary.
-# `PreTrainedTokenizerFast` is an alias of `TokenizersBackend` since transformers 5.
-GENERAL_CLASSES = ("PreTrainedTokenizer", "TokenizersBackend")
+# "Fast". The general classes read tokenizer.json, where there is one.
 WORDPIECE_CLASSES = ("BertTokenizer", "ElectraTokenizer", "DistilBertTokenizer", *GENERAL_CLASSES)
+ALBERT_CLASSES = ("AlbertTokenizer",)
 BYTE_BPE_CLASSES = ("RobertaTokenizer", "GPT2Tokenizer", *GENERAL_CLASSES)
 
 
@@ -45,21 +76,58 @@ def read_tokenizer_folder(
     `vocab.json` with `merges.txt`, and `tokenizer.json` alone, if that holds WordPiece or
     byte-level BPE. `lowercase` counts only where the folder does not say (one with `vocab.txt`
     alone); None: uncased then. Raises `UserError` naming the file that is broken, or that asks for
-    what is not supported: tokens beyond the vocabulary, or text treated otherwise than by BERT,
-    RoBERTa or ALBERT.
+    what is not supported: registered tokens for which the model has no row, or text treated
+    otherwise than by BERT, RoBERTa or ALBERT where the folder's class is one of theirs.
     """
     path = epath.Path(folder)
     settings = _read_if_there(path / SETTINGS_FILE)
     # Only bertjax writes this field.
-    if "kind" in settings:
+    if "kind" in settings and not _is_changed(path, settings):
         return load_tokenizer(path)
+    tokenizer = _read_foreign(path, settings, lowercase)
+    if tokenizer is not None:
+        check_words(path, settings, _read_if_there(path / MODEL_FILE))
+    if isinstance(tokenizer, WordPiece):
+        entries = tokenizer.pieces(range(tokenizer.vocab_size))
+        advice = case_advice(settings, lowercase)
+        if (path / ENGINE_FILE).exists() and takes_file(path, settings):
+            advice = f"as {ENGINE_FILE} says"
+        warn_of_odd_lines(path, entries)
+        warn_of_unreachable(
+            path,
+            entries,
+            tokenizer.lowercase,
+            tokenizer.strip_accents,
+            [token.content for token in tokenizer.registered],
+            advice,
+        )
+    return tokenizer
+
+
+def _is_changed(path: epath.Path, settings: Json) -> bool:
+    """Return whether `transformers` saved a folder that bertjax had made.
+
+    Models of SentencePiece are read as before: there only bertjax's own fields say how.
+    """
+    has_model = (path / sentencepiece.FILE).exists()
+    return is_saved_by_others(path, settings) and not has_model
+
+
+def _read_foreign(path: epath.Path, settings: Json, lowercase: bool | None) -> Tokenizer | None:
+    """The tokenizer of a folder that another program made."""
     engine = _read_if_there(path / ENGINE_FILE)
     vocab_txt = path / wordpiece.FILE
+    has_model = (path / sentencepiece.FILE).exists()
+    if engine.get("model") and not has_model and takes_file(path, settings):
+        if vocab_txt.exists():
+            entries, _ = read_entries(vocab_txt, read_vocabulary(vocab_txt))
+            check_same_vocabulary(path / ENGINE_FILE, engine, entries)
+        return read_declared(path / ENGINE_FILE, engine, settings)
     if vocab_txt.exists():
         content = read_vocabulary(vocab_txt)
         return _wordpiece(path, settings, engine, lowercase, content, vocab_txt)
-    if (path / sentencepiece.FILE).exists():
-        return _sentencepiece(path, settings, lowercase)
+    if has_model:
+        return _sentencepiece(path, settings, engine, lowercase)
     if (path / byte_bpe.FILE).exists():
         return _byte_bpe(path, settings, engine)
     return _from_engine(path, settings, engine, lowercase) if engine else None
@@ -79,72 +147,51 @@ def _wordpiece(
 ) -> WordPiece:
     """The tokenizer of a `vocab.txt` with these bytes; `file` is its name for errors."""
     _check_class(path, settings, WORDPIECE_CLASSES)
+    check_no_other_pieces(path)
     where = path / (SETTINGS_FILE if settings else ENGINE_FILE)
     # Without basic tokenization BertTokenizer divides words at white space only.
     basic, never_split = settings.get("do_basic_tokenize", True), settings.get("never_split")
     check(basic is True, where=f"{where}: do_basic_tokenize", found=basic, expected="true")
     check(not never_split, where=f"{where}: never_split", found=never_split, expected="none")
-    normalizer = _section(path, engine, "normalizer")
-    if _is_general(settings) and normalizer.get("type") == "BertNormalizer":
-        # The general classes read tokenizer.json alone, BERT's read their settings alone.
-        settings, where = _settings_of(normalizer), path / ENGINE_FILE
-    uncased = _uncased(path, settings, normalizer, lowercase, where)
+    normalizer = section(str(path / ENGINE_FILE), engine, "normalizer")
+    uncased = is_uncased(path, settings, normalizer, lowercase, where)
+    # BERT's classes read their settings alone.
     accents = settings.get("strip_accents")
-    if not settings.get("tokenizer_class") and not (path / MODEL_FILE).exists():
-        # With nothing else that says what the folder is, `transformers` takes tokenizer.json as it
-        # is.
-        accents = settings.get("strip_accents", normalizer.get("strip_accents"))
     if accents is not None:
         check_bool(f"{where}: strip_accents", accents)
     chinese = settings.get("tokenize_chinese_chars", normalizer.get("handle_chinese_chars", True))
     check(chinese is True, where=f"{where}: tokenize_chinese_chars", found=chinese, expected="true")
-    tokenizer = WordPiece(file, content, uncased, accents)
-    _check_same_vocabulary(path, engine, tokenizer)
-    _check_added(path, settings, engine, tokenizer)
+    entries, _ = read_entries(file, content)
+    kept = _kept(path, settings, engine, entries, SPECIAL_TOKENS)
+    content = with_new_entries(file, content, kept.new)
+    tokenizer = WordPiece(file, content, uncased, accents, registered=kept.tokens)
+    check_same_vocabulary(path / ENGINE_FILE, engine, entries)
+    check_rules(path / ENGINE_FILE, bert_differences(engine))
+    check_roles(path, settings, SPECIAL_TOKENS)
     return tokenizer
 
 
-def _is_general(settings: Json) -> bool:
-    return str(settings.get("tokenizer_class")).removesuffix("Fast") in GENERAL_CLASSES
+def _kept(
+    path: epath.Path, settings: Json, engine: Json, entries: Iterable[str], roles: Sequence[str]
+) -> Kept:
+    """The tokens of the folder that text keeps whole, beside the vocabulary's own `entries`."""
+    listed = listed_tokens(path, settings, engine, _is_general(path, settings))
+    room = _read_if_there(path / MODEL_FILE).get("vocab_size")
+    ids = {entry: i for i, entry in enumerate(entries)}
+    return kept_whole(listed, ids, roles, room if type(room) is int else 0)
 
 
-def _settings_of(normalizer: Json) -> Json:
-    """BERT's settings that a normalizer of `tokenizer.json` stands for."""
-    return {
-        "do_lower_case": normalizer.get("lowercase", True),
-        "strip_accents": normalizer.get("strip_accents"),
-        "tokenize_chinese_chars": normalizer.get("handle_chinese_chars", True),
-    }
+def _is_general(path: epath.Path, settings: Json) -> bool:
+    _, name = declared_class(path, settings, _read_if_there(path / MODEL_FILE))
+    return name in GENERAL_CLASSES
 
 
-def _uncased(
-    path: epath.Path, settings: Json, normalizer: Json, lowercase: bool | None, where: object
-) -> bool:
-    """Return True if text is to be lower-cased: as the folder says, else `lowercase`, else True."""
-    uncased = _first_given(settings.get("do_lower_case"), lowercase, True)
-    # Where its own settings do not say, `transformers` lower-cases; tokenizer.json may say no.
-    in_engine = normalizer.get("lowercase")
-    decided = "do_lower_case" in settings or lowercase is not None
-    check(
-        decided or in_engine in (None, uncased),
-        where=f"{path / ENGINE_FILE}: lowercase",
-        found=in_engine,
-        expected=f"{uncased}, or --lowercase to say which",
-    )
-    check_bool(f"{where}: do_lower_case", uncased)
-    return bool(uncased)
-
-
-def _sentencepiece(path: epath.Path, settings: Json, lowercase: bool | None) -> SentencePiece:
+def _sentencepiece(
+    path: epath.Path, settings: Json, engine: Json, lowercase: bool | None
+) -> SentencePiece:
     file, settings_file = path / sentencepiece.FILE, path / SETTINGS_FILE
-    made_for = settings.get("tokenizer_class") or "AlbertTokenizer"
-    check(
-        # T5 and XLNet have a spiece.model too, and clean text in other ways.
-        str(made_for).startswith("Albert"),
-        where=f"{settings_file}: tokenizer_class",
-        found=made_for,
-        expected="AlbertTokenizer, for a SentencePiece model",
-    )
+    # T5 and XLNet have a spiece.model too, and clean text in other ways.
+    _check_class(path, settings, ALBERT_CLASSES)
     # The cleaning here always removes accents, as ALBERT's tokenizer does by default.
     keep_accents = settings.get("keep_accents", False)
     check(
@@ -153,12 +200,12 @@ def _sentencepiece(path: epath.Path, settings: Json, lowercase: bool | None) -> 
         found=keep_accents,
         expected="false",
     )
-    uncased = _first_given(settings.get("do_lower_case"), lowercase, True)
+    uncased = first_given(settings.get("do_lower_case"), lowercase, True)
     check_bool(f"{settings_file}: do_lower_case", uncased)
     content = read_vocabulary(file)
     tokenizer = SentencePiece(file, content, "unigram", bool(uncased), "albert")
-    # After `SentencePiece` has opened the file: `read_model` relies on a sound one.
-    algorithm = read_model(content).algorithm
+    # After `SentencePiece` has opened the file: `read_sentencepiece` relies on a sound one.
+    algorithm = read_sentencepiece(content).algorithm
     check(
         algorithm == UNIGRAM,
         where=str(file),
@@ -166,184 +213,77 @@ def _sentencepiece(path: epath.Path, settings: Json, lowercase: bool | None) -> 
         expected="unigram, as ALBERT's",
     )
     tokenizer.check_word_starts(file)
-    _check_added(path, settings, {}, tokenizer)
+    roles = _role_pieces(tokenizer)
+    kept = _kept(path, settings, engine, tokenizer.pieces(range(tokenizer.vocab_size)), roles)
+    check(
+        not kept.tokens,
+        where=f"{path}: registered tokens",
+        found=repr(kept.tokens[0].content if kept.tokens else ""),
+        expected="none beside a SentencePiece model, but its special tokens",
+    )
+    check_roles(path, settings, roles)
     return tokenizer
+
+
+def _role_pieces(tokenizer: Tokenizer) -> list[str]:
+    """The names of the special tokens, in the order of `ROLES`."""
+    return tokenizer.pieces([getattr(tokenizer, f"{role}_id") for role in ROLES])
 
 
 def _byte_bpe(path: epath.Path, settings: Json, engine: Json) -> ByteBPE:
     _check_class(path, settings, BYTE_BPE_CLASSES)
-    pre_tokenizer = _section(path, engine, "pre_tokenizer")
-    kind = pre_tokenizer.get("type", "ByteLevel")
-    check(
-        kind == "ByteLevel",
-        where=f"{path / ENGINE_FILE}: pre_tokenizer",
-        found=repr(kind),
-        expected="'ByteLevel'",
+    tokenizer = open_byte_bpe(
+        path / byte_bpe.FILE, False, path / byte_bpe.MERGES_FILE, _prefix(path, settings)
     )
-    # False where nobody says, as in RobertaTokenizer.
-    prefix = settings.get("add_prefix_space", pre_tokenizer.get("add_prefix_space", False))
+    if engine:
+        check_same_vocabulary(
+            path / ENGINE_FILE, engine, tokenizer.pieces(range(tokenizer.vocab_size))
+        )
+        check_rules(path / ENGINE_FILE, roberta_differences(engine))
+        check_same_merges(path / ENGINE_FILE, engine, tokenizer.merges)
+    return _with_registered(path, settings, engine, tokenizer)
+
+
+def _with_registered(path: epath.Path, settings: Json, engine: Json, tokenizer: ByteBPE) -> ByteBPE:
+    """The tokenizer with the folder's registered tokens."""
+    roles = _role_pieces(tokenizer)
+    check_roles(path, settings, roles)
+    entries = tokenizer.pieces(range(tokenizer.vocab_size))
+    return tokenizer.with_registered(path, _kept(path, settings, engine, entries, roles))
+
+
+def _prefix(path: epath.Path, settings: Json) -> bool:
+    """Return whether a space is put before text: as the settings say, and not where they do not.
+
+    RobertaTokenizer reads its settings alone, whatever tokenizer.json says.
+    """
+    prefix = settings.get("add_prefix_space", False)
     check_bool(f"{path / SETTINGS_FILE}: add_prefix_space", prefix)
-    tokenizer = open_byte_bpe(path / byte_bpe.FILE, False, path / byte_bpe.MERGES_FILE, prefix)
-    _check_same_vocabulary(path, engine, tokenizer)
-    _check_added(path, settings, engine, tokenizer)
-    return tokenizer
+    return bool(prefix)
 
 
 def _from_engine(
     path: epath.Path, settings: Json, engine: Json, lowercase: bool | None
 ) -> Tokenizer:
-    """The tokenizer of a folder that has `tokenizer.json` alone."""
+    """The tokenizer of a class with rules of its own, of which the file is the vocabulary."""
     file = path / ENGINE_FILE
-    model = _section(path, engine, "model")
-    kind, ids = model.get("type"), model.get("vocab", {})
-    check(
-        kind in ("WordPiece", "BPE"),
-        where=str(file),
-        found=f"a model of type {kind!r}",
-        expected=f"WordPiece or BPE, or {sentencepiece.FILE}, from which it was made, beside it",
-    )
-    check(
-        isinstance(ids, dict),
-        where=str(file),
-        found=f"a vocabulary of type {type(ids).__name__}",
-        expected="an object of ids",
-    )
-    entries = byte_bpe.by_id(file, ids)
-    if kind == "WordPiece":
+    model = read_model(str(file), engine)
+    if model["type"] == "WordPiece":
         # As a vocab.txt, so that the fingerprint is that of the same entries in such a file.
-        content = "".join(f"{entry}\n" for entry in entries).encode()
-        return _wordpiece(path, settings, engine, lowercase, content, file)
-    return _byte_bpe_of_engine(path, settings, engine, ids)
-
-
-def _byte_bpe_of_engine(
-    path: epath.Path, settings: Json, engine: Json, ids: Mapping[str, int]
-) -> ByteBPE:
-    file = path / ENGINE_FILE
-    pre_tokenizer = _section(path, engine, "pre_tokenizer")
-    normalizer = _section(path, engine, "normalizer")
-    check(
-        pre_tokenizer.get("type") == "ByteLevel",
-        where=f"{file}: pre_tokenizer",
-        found=repr(pre_tokenizer.get("type")),
-        expected="'ByteLevel'",
-    )
-    check(
-        not normalizer,
-        where=f"{file}: normalizer",
-        found=repr(normalizer.get("type")),
-        expected="none, as RoBERTa's",
-    )
-    merges = _engine_merges(file, _section(path, engine, "model").get("merges", []))
-    tokenizer = ByteBPE(file, ids, merges, pre_tokenizer.get("add_prefix_space") is True)
-    _check_added(path, settings, engine, tokenizer)
-    return tokenizer
-
-
-def _engine_merges(file: epath.Path, merges: object) -> list[tuple[str, str]]:
-    """The merges of a `tokenizer.json`; older ones have "a b" for each pair, newer ["a", "b"]."""
-    if not isinstance(merges, list):
-        raise mismatch(
-            where=f"{file}: merges", found=type(merges).__name__, expected="a list of pairs"
-        )
-    pairs: list[tuple[str, str]] = []
-    for merge in merges:
-        pair = merge.split(" ") if isinstance(merge, str) else merge
-        valid = isinstance(pair, list) and len(pair) == 2
-        valid = valid and isinstance(pair[0], str) and isinstance(pair[1], str)
-        check(valid, where=f"{file}: merges", found=repr(pair)[:80], expected="two pieces")
-        pairs.append((pair[0], pair[1]))
-    return pairs
+        lines = vocab_lines(file, byte_bpe.by_id(file, model["vocab"]))
+        if lines is None:
+            raise mismatch(
+                where=str(file),
+                found="entries with white space at an end",
+                expected="such as a vocab.txt can have, for a class with BERT's rules",
+            )
+        return _wordpiece(path, settings, engine, lowercase, lines, file)
+    _check_class(path, settings, BYTE_BPE_CLASSES)
+    check_rules(file, roberta_differences(engine))
+    merges = engine_merges(file, model.get("merges", []))
+    tokenizer = ByteBPE(file, model["vocab"], merges, _prefix(path, settings))
+    return _with_registered(path, settings, engine, tokenizer)
 
 
 def _check_class(path: epath.Path, settings: Json, known: tuple[str, ...]) -> None:
-    made_for = settings.get("tokenizer_class") or known[0]
-    check(
-        isinstance(made_for, str) and made_for.removesuffix("Fast") in known,
-        where=f"{path / SETTINGS_FILE}: tokenizer_class",
-        found=repr(made_for),
-        expected=f"one of {', '.join(known)}",
-    )
-
-
-def _check_same_vocabulary(path: epath.Path, engine: Json, tokenizer: Tokenizer) -> None:
-    """Refuse a vocabulary that differs from that of the tokenizer.json in the same folder.
-
-    `transformers` reads tokenizer.json first, so two vocabularies would give two sets of ids.
-    """
-    ids = _section(path, engine, "model").get("vocab")
-    entries = tokenizer.pieces(range(tokenizer.vocab_size))
-    check(
-        ids is None or ids == {entry: i for i, entry in enumerate(entries)},
-        where=str(path / ENGINE_FILE),
-        found="another vocabulary than that of the file beside it",
-        expected="the same",
-    )
-
-
-def _check_added(path: epath.Path, settings: Json, engine: Json, tokenizer: Tokenizer) -> None:
-    """Refuse tokens that were added to the vocabulary: here they would be split into pieces.
-
-    A token that the vocabulary has with the same id does not count as added: `transformers` lists
-    all special tokens among the added ones.
-    """
-    entries = tokenizer.pieces(range(tokenizer.vocab_size))
-    for token, i in _added_tokens(path, settings, engine):
-        # `isinstance` would take JSON's true for the id 1.
-        known = type(i) is int and 0 <= i < len(entries) and entries[i] == token
-        check(
-            known,
-            where=str(path),
-            found=f"the token {token!r} of id {str(i)[:20]} added to a vocabulary of"
-            f" {len(entries)}",
-            expected="none added",
-        )
-
-
-def _added_tokens(path: epath.Path, settings: Json, engine: Json) -> list[tuple[Any, Any]]:
-    """(token, id) of the three places where `transformers` keeps added tokens."""
-    decoder, listed = settings.get("added_tokens_decoder") or {}, engine.get("added_tokens") or []
-    check(
-        isinstance(decoder, dict),
-        where=f"{path / SETTINGS_FILE}: added_tokens_decoder",
-        found=repr(decoder)[:80],
-        expected="an object",
-    )
-    check(
-        isinstance(listed, list),
-        where=f"{path / ENGINE_FILE}: added_tokens",
-        found=repr(listed)[:80],
-        expected="a list",
-    )
-    added: list[tuple[Any, Any]] = []
-    if (path / ADDED_FILE).exists():
-        added += read_json(path / ADDED_FILE).items()
-    for token in listed:
-        if isinstance(token, dict):
-            added.append((token.get("content"), token.get("id")))
-    for i, token in decoder.items():
-        if isinstance(token, dict):
-            added.append((token.get("content"), _number(i)))
-    return added
-
-
-def _number(text: str) -> int | str:
-    """The id that a key spells; a key that is no number is returned unchanged."""
-    # At most 9 digits, because `int` raises another error for more than 4,300 digits.
-    return int(text) if text.isascii() and text.isdecimal() and len(text) < 10 else text
-
-
-def _section(path: epath.Path, engine: Json, name: str) -> Json:
-    section = engine.get(name) or {}
-    check(
-        isinstance(section, dict),
-        where=f"{path / ENGINE_FILE}: {name}",
-        found=type(section).__name__,
-        expected="an object",
-    )
-    return section
-
-
-def _first_given(*values: Any) -> Any:
-    """The first value that is not None."""
-    return next(value for value in values if value is not None)
+    check_class(path, settings, _read_if_there(path / MODEL_FILE), known)

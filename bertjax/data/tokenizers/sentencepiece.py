@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 import sentencepiece as spm
 from etils import epath
+from tokenizers import AddedToken
 
 from bertjax.config import TokenizerConfig, TokenizerKind
 from bertjax.data.tokenizers import sentencepiece_model
@@ -91,6 +92,8 @@ class SentencePiece:
         self.kind, self.lowercase, self.word_rule = kind, lowercase, word_rule
         self._content, self._cleaning = content, TextCleaning(cleaning, lowercase)
         self.strip_accents = self._cleaning.strip_accents
+        # The model has symbols of the user instead.
+        self.registered: Sequence[AddedToken] = ()
         self._marks = CharacterCounts(self._cleaning.loses_mark)
         model = _open_model(path, content)
         self.vocab_size = model.vocab_size()

@@ -8,13 +8,24 @@ from typing import Any, Protocol, get_args
 
 import numpy as np
 from etils import epath
+from tokenizers import AddedToken
 
 from bertjax.config import TokenizerConfig, TokenizerKind
 from bertjax.data.tokenizers import byte_bpe, sentencepiece, wordpiece
 from bertjax.data.tokenizers.byte_bpe import MERGES_FILE, ByteBPE, check_cased, open_byte_bpe
+from bertjax.data.tokenizers.declared.reader import engine_in, load_declared, open_declared
+from bertjax.data.tokenizers.declared.tokenizer import RULES, DeclaredTokenizer
+from bertjax.data.tokenizers.given.reachable import warn_of_unreachable
+from bertjax.data.tokenizers.given.registered_tokens import saved_tokens
+from bertjax.data.tokenizers.given.vocab_txt import warn_of_odd_lines
 from bertjax.data.tokenizers.losses import Losses
 from bertjax.data.tokenizers.sentencepiece import SentencePiece, letter_cleaning
-from bertjax.data.tokenizers.vocabulary import SETTINGS_FILE, check_bool, read_vocabulary
+from bertjax.data.tokenizers.vocabulary import (
+    ENGINE_FILE,
+    SETTINGS_FILE,
+    check_bool,
+    read_vocabulary,
+)
 from bertjax.data.tokenizers.word_starts import FIRST_RULE, WORD_RULE
 from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import check, mismatch
@@ -58,6 +69,8 @@ class Tokenizer(Protocol):
     """True for pieces that begin a word; bool [vocab_size], False for special ids."""
     word_rule: int
     """The rule of `starts_word`, and of long words: see `word_starts.WORD_RULE`."""
+    registered: Sequence[AddedToken]
+    """Entries that text keeps whole, as `<user>`; special ids are none of them."""
     fingerprint: str
     """Hexadecimal digest that changes if the ids of any text could change."""
 
@@ -65,7 +78,8 @@ class Tokenizer(Protocol):
         """Return the ids of all texts, one text after another, and the offset of each text in them.
 
         Ids are int32 `[n]`. Offsets are int64 `[len(texts) + 1]`; the last one is `n`. No special
-        token is added, and text that spells a special token does not become one.
+        token is added, and text that spells a special token does not become one. Registered tokens
+        of a folder (`given.registered_tokens`) are kept whole.
         """
         ...
 
@@ -125,20 +139,23 @@ def open_vocabulary(config: TokenizerConfig) -> Tokenizer:
     """Open the tokenizer of `config.vocab_file`.
 
     That is a `vocab.txt`, an entry a line; a SentencePiece `.model`; a `vocab.json` of byte-level
-    BPE with its `merges.txt` beside it; or a saved tokenizer's folder. Raises `UserError` when the
-    file is missing or broken or lacks a special token, or cannot treat letters as `config` asks, or
-    where its pieces do not show words.
+    BPE with its `merges.txt` beside it; a `tokenizer.json` of any name, which is run as it
+    is; or a saved tokenizer's folder. Raises `UserError` when the file is missing or broken or
+    lacks a special token, or cannot treat letters as `config` asks, or where its pieces do not show
+    words.
     """
     path = epath.Path(config.vocab_file)
     # A saved folder says itself how its text is read; `config` is for files that do not.
-    if (path / SETTINGS_FILE).exists():
-        tokenizer = _load(path, word_rule=WORD_RULE)
+    tokenizer = _self_contained(path)
+    if tokenizer is not None:
         check(
             config.strip_accents in (None, tokenizer.strip_accents),
             where="tokenizer.strip_accents",
             found=config.strip_accents,
             expected=f"{tokenizer.strip_accents}, as {path} says",
         )
+        if isinstance(tokenizer, DeclaredTokenizer):
+            tokenizer.check_word_starts(path)
         return tokenizer
     if config.kind == "byte_bpe":
         check_cased(config)
@@ -146,11 +163,30 @@ def open_vocabulary(config: TokenizerConfig) -> Tokenizer:
         return open_byte_bpe(path, config.lowercase, path.parent / MERGES_FILE)
     content = read_vocabulary(path)
     if config.kind == "wordpiece":
-        return WordPiece(path, content, config.lowercase, config.strip_accents)
+        opened = WordPiece(path, content, config.lowercase, config.strip_accents)
+        entries = opened.pieces(range(opened.vocab_size))
+        warn_of_odd_lines(path, entries)
+        advice = "--tokenizer.lowercase False keeps capital letters"
+        warn_of_unreachable(path, entries, opened.lowercase, opened.strip_accents, (), advice)
+        return opened
     cleaning = letter_cleaning(path, content, config)
     model = SentencePiece(path, content, config.kind, config.lowercase, cleaning)
     model.check_word_starts(path)
     return model
+
+
+def _self_contained(path: epath.Path) -> Tokenizer | None:
+    """The tokenizer of a saved folder or of a tokenizer.json; None for any other path."""
+    if (path / SETTINGS_FILE).exists():
+        return _load(path, word_rule=WORD_RULE)
+    engine = engine_in(path)
+    if engine is None:
+        return None
+    settings = path.parent / SETTINGS_FILE
+    # Of a folder that bertjax saved, the settings say how the file is to be read.
+    if path.name == ENGINE_FILE and settings.exists() and "kind" in read_json(settings):
+        return _load(path.parent, word_rule=WORD_RULE)
+    return open_declared(path, engine)
 
 
 def is_opened_from(fingerprint: str, config: TokenizerConfig) -> bool:
@@ -159,7 +195,7 @@ def is_opened_from(fingerprint: str, config: TokenizerConfig) -> bool:
     Earlier versions left the letters to a SentencePiece model, whatever `config.lowercase` said.
     """
     path = epath.Path(config.vocab_file)
-    is_model = config.kind in ("unigram", "bpe") and not (path / SETTINGS_FILE).exists()
+    is_model = config.kind in ("unigram", "bpe") and _self_contained(path) is None
     if is_model and not config.strip_accents:
         earlier = SentencePiece(path, read_vocabulary(path), config.kind, config.lowercase)
         if earlier.fingerprint == fingerprint:
@@ -192,16 +228,26 @@ def _load(folder: epath.Path, word_rule: int | None = None) -> Tokenizer:
     check_bool(f"{path}: do_lower_case", lowercase)
     check_bool(f"{path}: add_prefix_space", prefix)
     rule = _word_rule(path, settings) if word_rule is None else word_rule
+    rules_file = settings.get(RULES)
+    if rules_file is not None:
+        check(
+            rules_file == ENGINE_FILE,
+            where=f"{path}: {RULES}",
+            found=repr(rules_file),
+            expected=repr(ENGINE_FILE),
+        )
+        return load_declared(folder, settings, rule)
     file = _file_in_folder(path, settings, "vocab_file", FILES[kind])
+    registered = saved_tokens(path, settings)
     if kind == "byte_bpe":
         merges = _file_in_folder(path, settings, "merges_file", MERGES_FILE)
-        return open_byte_bpe(file, lowercase, merges, prefix, rule)
+        return open_byte_bpe(file, lowercase, merges, prefix, rule, registered)
     content = read_vocabulary(file)
     if kind == "wordpiece":
         accents = settings.get("strip_accents")
         if accents is not None:
             check_bool(f"{path}: strip_accents", accents)
-        return WordPiece(file, content, lowercase, accents, rule)
+        return WordPiece(file, content, lowercase, accents, rule, registered)
     cleaning = settings.get("text_cleaning", "")
     return SentencePiece(file, content, kind, lowercase, cleaning, rule)
 

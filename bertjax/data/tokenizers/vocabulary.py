@@ -22,6 +22,18 @@ ROBERTA_TOKENS = ("<pad>", "<unk>", "<s>", "</s>", "<mask>")
 ALBERT_TOKENS = ("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]")
 SETTINGS_FILE = "tokenizer_config.json"
 ENGINE_FILE = "tokenizer.json"
+SPACE = "Ġ"  # the character that stands for the byte of a space in GPT-2's alphabet of bytes
+
+
+def _bytes_by_character() -> dict[str, int]:
+    """GPT-2's alphabet: the visible characters of Latin-1 are bytes, those from U+0100 the rest."""
+    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in visible]
+    alphabet = {chr(byte): byte for byte in visible}
+    return alphabet | {chr(0x100 + number): byte for number, byte in enumerate(others)}
+
+
+_BYTES = _bytes_by_character()
 
 
 def flatten_ids(sequences: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
@@ -157,3 +169,15 @@ def special_tokens_in(path: object, ids: Mapping[str, int], *known: Sequence[str
 
 def _missing(names: Sequence[str], ids: Mapping[str, int]) -> list[str]:
     return [name for name in names if name not in ids]
+
+
+def missing_bytes(ids: Mapping[str, int]) -> set[int]:
+    """Return the bytes that no entry alone stands for, so that text may lose them."""
+    return {byte for character, byte in _BYTES.items() if character not in ids}
+
+
+def bytes_of(entry: str) -> bytes:
+    """Return the bytes that an entry stands for; none for one not of GPT-2's alphabet."""
+    if any(character not in _BYTES for character in entry):
+        return b""
+    return bytes(_BYTES[character] for character in entry)

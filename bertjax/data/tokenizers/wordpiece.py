@@ -6,11 +6,18 @@ from itertools import accumulate, chain
 
 import numpy as np
 from etils import epath
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Engine
-from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from bertjax.config import TokenizerConfig, TokenizerKind
 from bertjax.data.ragged import ranges
+from bertjax.data.tokenizers.given.registered_tokens import (
+    add_registered,
+    has_space,
+    registered_settings,
+    registered_text,
+)
+from bertjax.data.tokenizers.given.vocab_txt import read_entries
 from bertjax.data.tokenizers.losses import CharacterCounts, Losses, count_by_text, loses_mark
 from bertjax.data.tokenizers.vocabulary import (
     ENGINE_FILE,
@@ -26,7 +33,7 @@ from bertjax.data.tokenizers.vocabulary import (
     token_begins,
 )
 from bertjax.data.tokenizers.word_starts import FIRST_RULE, WORD_RULE, begins_unspaced
-from bertjax.errors import check, mismatch
+from bertjax.errors import check
 
 FILE = "vocab.txt"
 CONTINUES = "##"  # before a piece that continues a word
@@ -45,12 +52,14 @@ class WordPiece:
         lowercase: bool,
         strip_accents: bool | None = None,
         word_rule: int = WORD_RULE,
+        registered: Sequence[AddedToken] = (),
     ):
         """Take the vocabulary file's bytes; `path` is its name for errors.
 
-        `strip_accents` None is the same as `lowercase`.
+        `strip_accents` None is the same as `lowercase`. The `registered` tokens are entries that
+        text keeps whole; they are none of the special tokens.
         """
-        entries = _entries(path, content)
+        entries, content = read_entries(path, content)
         ids = {entry: i for i, entry in enumerate(entries)}
         self.kind: TokenizerKind = "wordpiece"
         self.lowercase = lowercase
@@ -68,9 +77,14 @@ class WordPiece:
         follows = self.strip_accents == lowercase
         self._saved_strip_accents = None if follows else self.strip_accents
         own = "" if follows else f" strip_accents {self.strip_accents}"
+        own += registered_text(registered)
         self.fingerprint = fingerprint("wordpiece", lowercase, content + own.encode())
         model = models.WordPiece(ids, unk_token=UNK, max_input_chars_per_word=MAX_WORD_CHARACTERS)
         self._engine = _engine(model, lowercase, self._saved_strip_accents)
+        self.registered: Sequence[AddedToken] = list(registered)
+        add_registered(self._engine, path, self.registered, SPECIAL_TOKENS)
+        # A chunk must not end within a registered token.
+        self._one_chunk = any(has_space(token.content) for token in registered)
         self._marks = CharacterCounts(loses_mark)
         self._clear_cache()
 
@@ -117,7 +131,10 @@ class WordPiece:
     def encode_counted(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, Losses]:
         # BERT's words never cross a space, so a chunk (the text between two spaces) always has the
         # same ids. Text repeats itself, so most chunks are found in the cache.
-        chunks_by_text = [text.split(" ") for text in texts]
+        if self._one_chunk:
+            chunks_by_text = [[text] for text in texts]
+        else:
+            chunks_by_text = [text.split(" ") for text in texts]
         chunks = list(chain.from_iterable(chunks_by_text))
         numbers = np.fromiter(map(self._chunk_numbers.__getitem__, chunks), np.int64, len(chunks))
         if self._chunk_numbers.unseen:
@@ -129,7 +146,8 @@ class WordPiece:
         )
         offsets = np.concatenate([[0], np.cumsum(ends - begins)])[chunk_bounds]
         losses = Losses(_sum_of(self._unknown, numbers), _sum_of(self._stripped, numbers))
-        if len(self._chunk_numbers) > CACHED_CHUNKS:
+        # Whole texts hardly repeat themselves, and take more memory.
+        if self._one_chunk or len(self._chunk_numbers) > CACHED_CHUNKS:
             self._clear_cache()
         return tokens, offsets, losses
 
@@ -183,8 +201,11 @@ class WordPiece:
         if not self.strip_accents:
             return counts
         for number, chunk in enumerate(chunks):
-            if not chunk.isascii():
-                counts[number] = self._marks.total(chunk)
+            if chunk.isascii():
+                continue
+            for token in self.registered:
+                chunk = chunk.replace(token.content, "")
+            counts[number] = self._marks.total(chunk)
         return counts
 
     def encode_with_masks(self, text: str) -> np.ndarray:
@@ -209,6 +230,7 @@ class WordPiece:
             "tokenizer_class": "BertTokenizer",
             "tokenize_chinese_chars": True,
             "strip_accents": self._saved_strip_accents,
+            **registered_settings(self._engine, self.registered),
         }
         save_files(
             folder,
@@ -248,38 +270,6 @@ def _starts_word(entry: str, word_rule: int) -> bool:
     if not entry.startswith(CONTINUES):
         return True
     return word_rule > FIRST_RULE and begins_unspaced(entry.removeprefix(CONTINUES))
-
-
-def _entries(path: object, content: bytes) -> list[str]:
-    """The lines of a vocabulary; blank and repeated ones would shift or hide ids."""
-    try:
-        # As `load_vocab` of transformers; `splitlines` would also divide at characters like U+2028.
-        lines = content.decode().removesuffix("\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise mismatch(
-            where=str(path),
-            found=f"bytes that are not UTF-8 ({error})",
-            expected="an entry a line in UTF-8",
-        ) from error
-    entries = [line.rstrip("\r") for line in lines]
-    seen: dict[str, int] = {}
-    # Once and not for each line: making a string of a path takes microseconds.
-    file = str(path)
-    for number, entry in enumerate(entries, 1):
-        check(
-            entry != "",
-            where=f"{file}, line {number}",
-            found="a blank line",
-            expected="an entry of the vocabulary",
-        )
-        check(
-            entry not in seen,
-            where=f"{file}, line {number}",
-            found=f"{entry!r} again, after line {seen.get(entry)}",
-            expected="it once",
-        )
-        seen[entry] = number
-    return entries
 
 
 def _characters(

@@ -6,9 +6,10 @@ from itertools import pairwise
 import numpy as np
 from etils import epath
 
-from bertjax.data.tokenizers.byte_bpe import SPACE
+from bertjax.data.tokenizers.declared.tokenizer import DeclaredTokenizer
 from bertjax.data.tokenizers.sentencepiece import WORD
 from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
+from bertjax.data.tokenizers.vocabulary import SPACE
 from bertjax.data.tokenizers.wordpiece import CONTINUES, WordPiece
 from bertjax.errors import UserError, check, mismatch
 
@@ -20,6 +21,8 @@ def whole_words(tokenizer: Tokenizer) -> dict[str, int]:
     Byte-level BPE writes letters beyond ASCII as bytes, so the result does not have words with such
     letters.
     """
+    if isinstance(tokenizer, DeclaredTokenizer):
+        return tokenizer.words()
     ids = np.flatnonzero(tokenizer.starts_word).tolist()
     words: dict[str, int] = {}
     for i, entry in zip(ids, tokenizer.pieces(ids), strict=True):
@@ -65,16 +68,18 @@ def extend_tokenizer(folder: epath.PathLike, words: Sequence[str], source: str) 
     """
     folder = epath.Path(folder)
     old = load_tokenizer(folder)
-    check(
-        old.kind == "wordpiece",
-        where=str(folder),
-        found=f"a tokenizer of kind {old.kind}, which takes no new entries",
-        expected="wordpiece",
-    )
+    if not isinstance(old, WordPiece):
+        raise mismatch(
+            where=str(folder),
+            found=f"a tokenizer of kind {old.kind}, which takes no new entries",
+            expected="wordpiece with BERT's rules",
+        )
     entries = old.pieces(range(old.vocab_size))
     _check_new_words(words, entries, source)
     content = "".join(f"{entry}\n" for entry in [*entries, *words]).encode()
-    new = WordPiece(folder, content, old.lowercase, old.strip_accents, old.word_rule)
+    new = WordPiece(
+        folder, content, old.lowercase, old.strip_accents, old.word_rule, old.registered
+    )
     _check_whole(new, words, old.vocab_size, source)
     return new
 

@@ -16,7 +16,7 @@ from bertjax.tasks.classification.label_lists import ListedClasses
 from bertjax.tasks.classification.labels import LabelParser, LabelType, label_parser
 from bertjax.tasks.examples import TextExample
 from bertjax.tasks.files.row import TableRow, listed
-from bertjax.tasks.files.splits import DataLocation, read_rows
+from bertjax.tasks.files.splits import PYTHON_DOCS, DataLocation, read_rows
 
 TEXT_COLUMNS = (("sentence1", "sentence2"), ("sentence",), ("text",))
 """Default columns of the texts: the first of these that the table has."""
@@ -165,6 +165,30 @@ def _text_columns(row: TableRow, task: GlueTask | None, given: Sequence[str]) ->
         " (or finetune.text_columns to name them,"
         " and finetune.columns where the file has no header)"
     )
+
+
+def text_columns_of(
+    location: DataLocation, task: GlueTask | None, given: Sequence[str]
+) -> tuple[str, ...]:
+    """Return the columns of the texts of a task; empty if they are not known.
+
+    They are those `given`, or those of the GLUE `task`, or those of the first training example,
+    which is read where it is in a file that is still there.
+    """
+    if given:
+        return tuple(given)
+    if task is not None:
+        return task.texts
+    # To read these takes longer than the prediction: 5 s for the documentation of Python.
+    if location.path == PYTHON_DOCS:
+        return ("text",)
+    if location.is_tfds:
+        return ()
+    try:
+        return tuple(_text_columns(next(read_rows(location, "train")), None, ()))
+    except UserError:
+        # The model predicts texts where its training files are not.
+        return ()
 
 
 def _label_column(row: TableRow, task: GlueTask | None, given: str, unlabelled: bool) -> str:

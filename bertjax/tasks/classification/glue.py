@@ -7,6 +7,7 @@ from typing import Any, Literal
 from etils import epath
 
 from bertjax.errors import check
+from bertjax.number_text import number_text
 from bertjax.storage import write_lines
 from bertjax.tasks.classification.label_values import class_name
 from bertjax.tasks.classification.predictions import (
@@ -212,7 +213,7 @@ def write_submission(
 
 def _submitted(task: GlueTask, prediction: TextPrediction) -> str:
     if isinstance(prediction, NumberPrediction):
-        return f"{min(max(prediction.value, 0.0), 5.0):.3f}"
+        return number_text(min(max(prediction.value, 0.0), 5.0), ".3f")
     assert isinstance(prediction, ClassPrediction)
     if task.numbered:
         return str(task.labels.index(prediction.label))

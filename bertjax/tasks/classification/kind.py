@@ -11,7 +11,7 @@ from bertjax.config import FinetuneConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.tasks.class_weights import balanced_weights
-from bertjax.tasks.classification.examples import read_examples
+from bertjax.tasks.classification.examples import read_examples, text_columns_of
 from bertjax.tasks.classification.glue import TASKS, GlueTask, glue_task, write_submission
 from bertjax.tasks.classification.labels import LabelType, all_classes, labels_of
 from bertjax.tasks.classification.multi_label import MultiLabel
@@ -21,6 +21,7 @@ from bertjax.tasks.classification.single_label import SingleLabel
 from bertjax.tasks.classification.task import TextTask
 from bertjax.tasks.error_tables import Mistake
 from bertjax.tasks.examples import TextExample
+from bertjax.tasks.files.splits import DataLocation
 from bertjax.tasks.kind import (
     CLASS_WEIGHTS,
     ENCODING,
@@ -34,6 +35,7 @@ from bertjax.tasks.kind import (
 )
 from bertjax.tasks.metric_table import Metric
 from bertjax.tasks.task_head import TaskHead
+from bertjax.tasks.text_lines import Form
 
 TASK_CLASSES: dict[str, type[TextTask]] = {
     "class": SingleLabel,
@@ -226,14 +228,37 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
         predicted: PredictedSplit[TextExample, TextPrediction],
         options: FinetuneConfig,
     ) -> list[epath.Path]:
-        """Write a table, `TASK-SPLIT.tsv`; for a GLUE test set also the file to submit."""
+        """Write a table, `TASK-SPLIT.tsv`; for a GLUE test set also the file to submit.
+
+        GLUE itself gives that file its name, such as `RTE.tsv`.
+        """
         predictions, examples = predicted.predictions, predicted.examples
-        paths = [folder / f"{predicted.stem}.tsv"]
+        paths = [folder / predicted.file_name("tsv")]
         write_predictions(paths[0], predictions, examples, options.label_separator)
         glue = glue_task(predicted.entry.name)
         if glue and predicted.split in glue.test_splits:
             paths.append(write_submission(folder, glue, predicted.split, predictions, examples))
         return paths
+
+    def line_forms(
+        self, task: TextTask, location: DataLocation, options: FinetuneConfig
+    ) -> tuple[Form, ...]:
+        """Return the columns of the texts; both one and two if no training file tells."""
+        columns = text_columns_of(location, glue_task(task.name), options.text_columns)
+        return (columns,) if columns else (("text",), ("first text", "second text"))
+
+    def example_of(self, identifier: str, columns: Sequence[str]) -> TextExample:
+        """Return the example of a text, or of a pair of texts."""
+        text, *pair = columns
+        return TextExample(identifier, text, pair[0] if pair else None)
+
+    def answer_cells(self, prediction: TextPrediction, options: FinetuneConfig) -> list[str]:
+        """Return the class or the classes with their probabilities, or the number."""
+        return prediction.cells(options.label_separator)
+
+    def answer_fields(self, task: TextTask, prediction: TextPrediction) -> dict[str, Any]:
+        """Return `prediction`, and `probabilities` of classes by their names."""
+        return prediction.fields(task.labels)
 
     def task_head(self, task: TextTask) -> TaskHead:
         """Return the description of the head, which is on the sentence vector."""

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from etils import epath
 
+from bertjax.number_text import number_text
 from bertjax.storage import write_whole
 from bertjax.tasks.examples import TextExample
+from bertjax.tasks.text_lines import one_line_cell
 
 # A class belongs to the predicted set if its probability is THRESHOLD or more. 0.5 is the usual
 # choice for sigmoid outputs.
@@ -22,6 +24,10 @@ class TextPrediction(Protocol):
 
     def cells(self, separator: str) -> list[str]:
         """Return the cells for a table; `separator` is put between several classes."""
+        ...
+
+    def fields(self, labels: Sequence[str]) -> dict[str, Any]:
+        """Return values for JSON: `prediction`, and `probabilities` of classes by `labels`."""
         ...
 
     def answer(self) -> str:
@@ -45,7 +51,11 @@ class ClassPrediction:
 
     def cells(self, separator: str) -> list[str]:
         """Return the class and its probability."""
-        return [self.label, f"{max(self.probabilities):.4f}"]
+        return [self.label, number_text(max(self.probabilities), ".4f")]
+
+    def fields(self, labels: Sequence[str]) -> dict[str, Any]:
+        """Return the class, and the probability of each."""
+        return {"prediction": self.label, "probabilities": _by_label(labels, self.probabilities)}
 
     def answer(self) -> str:
         """Return the class."""
@@ -53,7 +63,7 @@ class ClassPrediction:
 
     def shown(self) -> str:
         """Return the class with its probability in percent."""
-        return f"{self.label} ({max(self.probabilities):.0%})"
+        return f"{self.label} ({number_text(max(self.probabilities), '.0%')})"
 
 
 @dataclass(frozen=True)
@@ -69,8 +79,13 @@ class LabelSetPrediction:
 
     def cells(self, separator: str) -> list[str]:
         """Return the classes and their probabilities."""
-        predicted = [f"{p:.4f}" for p in self.probabilities if p >= THRESHOLD]
+        predicted = [number_text(p, ".4f") for p in self.probabilities if p >= THRESHOLD]
         return [separator.join(self.labels), separator.join(predicted)]
+
+    def fields(self, labels: Sequence[str]) -> dict[str, Any]:
+        """Return the list of classes, and the probability of each."""
+        probabilities = _by_label(labels, self.probabilities)
+        return {"prediction": list(self.labels), "probabilities": probabilities}
 
     def answer(self) -> str:
         """Return the classes, separated by commas."""
@@ -91,11 +106,15 @@ class NumberPrediction:
 
     def cells(self, separator: str) -> list[str]:
         """Return the number with six significant digits."""
-        return [f"{self.value:.6g}"]
+        return [number_text(self.value, ".6g")]
+
+    def fields(self, labels: Sequence[str]) -> dict[str, Any]:
+        """Return the number."""
+        return {"prediction": float(self.value)}
 
     def answer(self) -> str:
         """Return the number with three decimals."""
-        return f"{self.value:.3f}"
+        return number_text(self.value, ".3f")
 
     def shown(self) -> str:
         """Return `answer`."""
@@ -127,9 +146,9 @@ def write_predictions(
 
 
 def _line(cells: Sequence[str]) -> str:
-    return "\t".join(_one_cell(cell) for cell in cells) + "\n"
-
-
-def _one_cell(text: str) -> str:
     # TSV has no quoting here (`read_table` takes quotes for text), so a tab cannot be kept.
-    return text.replace("\t", " ").replace("\r", " ").replace("\n", " ")
+    return "\t".join(one_line_cell(cell) for cell in cells) + "\n"
+
+
+def _by_label(labels: Sequence[str], probabilities: Sequence[float]) -> dict[str, float]:
+    return {label: float(p) for label, p in zip(labels, probabilities, strict=True)}

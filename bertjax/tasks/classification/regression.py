@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 
 from bertjax.errors import check
+from bertjax.number_text import number_text
 from bertjax.tasks import metrics
 from bertjax.tasks.classification.predictions import NumberPrediction
 from bertjax.tasks.classification.task import TextTask
@@ -107,7 +108,7 @@ class Regression(TextTask):
         # With r the correlation, the best fit of the numbers deviates by r times their deviation:
         # a model that differs by less has found nothing.
         is_constant = np.std(predicted) < CONSTANT * np.std(true)
-        return f"about {np.mean(predicted):.3f}" if is_constant else None
+        return f"about {number_text(np.mean(predicted), '.3f')}" if is_constant else None
 
     def mistake_severity(self, prediction: NumberPrediction, example: TextExample) -> float | None:
         """Return the distance from the true number; None if the two are equal."""

@@ -9,6 +9,7 @@ from etils import epath
 from bertjax.config import FinetuneConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
+from bertjax.number_text import number_text
 from bertjax.storage import write_lines
 from bertjax.tasks.error_tables import Mistake, are_finite, calibration_table
 from bertjax.tasks.examples import ChoiceExample
@@ -26,6 +27,7 @@ from bertjax.tasks.multiple_choice.files import (
 )
 from bertjax.tasks.multiple_choice.task import Choice, ChoicePrediction
 from bertjax.tasks.task_head import TaskHead
+from bertjax.tasks.text_lines import Form
 
 CODAH_FILE = "full_data.tsv"
 
@@ -123,9 +125,29 @@ class ChoiceKind(Kind[Choice, ChoiceExample, ChoicePrediction]):
         """Write `TASK-SPLIT.tsv`: id, number of the predicted ending (from 0), and probability."""
         lines = ["id\tprediction\tprobability"]
         for prediction, example in zip(predicted.predictions, predicted.examples, strict=True):
-            probability = max(prediction.probabilities)
-            lines.append(f"{example.id}\t{prediction.choice}\t{probability:.4f}")
-        return [write_lines(folder / f"{predicted.stem}.tsv", lines)]
+            lines.append("\t".join([example.id, *self.answer_cells(prediction, options)]))
+        return [write_lines(folder / predicted.file_name("tsv"), lines)]
+
+    def line_forms(
+        self, task: Choice, location: DataLocation, options: FinetuneConfig
+    ) -> tuple[Form, ...]:
+        """Return the columns of the context and of each ending."""
+        return (("context", *(f"ending {number}" for number in range(task.choices))),)
+
+    def example_of(self, identifier: str, columns: Sequence[str]) -> ChoiceExample:
+        """Return the context with its endings."""
+        context, *endings = columns
+        return ChoiceExample(identifier, context, tuple(endings))
+
+    def answer_cells(self, prediction: ChoicePrediction, options: FinetuneConfig) -> list[str]:
+        """Return the number of the ending, from 0, and its probability."""
+        probability = number_text(max(prediction.probabilities), ".4f")
+        return [str(prediction.choice), probability]
+
+    def answer_fields(self, task: Choice, prediction: ChoicePrediction) -> dict[str, Any]:
+        """Return the number of the ending, from 0, and the probability of each."""
+        probabilities = [float(p) for p in prediction.probabilities]
+        return {"prediction": int(prediction.choice), "probabilities": probabilities}
 
     def task_head(self, task: Choice) -> TaskHead:
         """Return the description of the head, which gives one number for each ending's row."""

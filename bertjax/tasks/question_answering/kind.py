@@ -9,9 +9,10 @@ from etils import epath
 from bertjax.config import FinetuneConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
+from bertjax.number_text import number_text
 from bertjax.tasks.error_tables import Mistake
 from bertjax.tasks.examples import QuestionExample
-from bertjax.tasks.files.splits import find_files
+from bertjax.tasks.files.splits import DataLocation, find_files
 from bertjax.tasks.kind import ANSWER_RULE, AUTO, ENCODING, Entry, Kind, PredictedSplit
 from bertjax.tasks.metric_table import Metric, Scale
 from bertjax.tasks.question_answering import prediction_files, squad
@@ -19,6 +20,7 @@ from bertjax.tasks.question_answering.answer_rules import MLQA, described, is_ml
 from bertjax.tasks.question_answering.answers import SpanPrediction
 from bertjax.tasks.question_answering.task import Spans, answer_f1, answer_texts, choose_threshold
 from bertjax.tasks.task_head import TaskHead
+from bertjax.tasks.text_lines import Form, one_line_cell
 
 VERSION_2 = ("squad_v2", "squad2", "squad_v2.0")
 """Names of tasks that always count as version 2, which has questions without an answer."""
@@ -186,15 +188,39 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
         """
         writers = {
             "": prediction_files.write_predictions,
-            "-n_best": prediction_files.write_n_best,
-            "-null_odds": prediction_files.write_null_odds,
+            "n_best": prediction_files.write_n_best,
+            "null_odds": prediction_files.write_null_odds,
         }
         paths = []
-        for ending, write in writers.items():
-            path = folder / f"{predicted.stem}{ending}.json"
+        for part, write in writers.items():
+            path = folder / predicted.file_name("json", part)
             write(path, predicted.examples, predicted.predictions)
             paths.append(path)
         return paths
+
+    def line_forms(
+        self, task: Spans, location: DataLocation, options: FinetuneConfig
+    ) -> tuple[Form, ...]:
+        """Return two columns: the question, and the paragraph with the answer."""
+        return (("question", "context"),)
+
+    def example_of(self, identifier: str, columns: Sequence[str]) -> QuestionExample:
+        """Return the question on the paragraph."""
+        question, context = columns
+        return QuestionExample(identifier, question, context)
+
+    def answer_cells(self, prediction: SpanPrediction, options: FinetuneConfig) -> list[str]:
+        """Return the answer, empty for "no answer", and its probability."""
+        probability = number_text(prediction.probability, ".4f")
+        return [one_line_cell(prediction.text), probability]
+
+    def answer_fields(self, task: Spans, prediction: SpanPrediction) -> dict[str, Any]:
+        """Return the answer, its probability, and the odds of "no answer"."""
+        return {
+            "prediction": prediction.text,
+            "probability": float(prediction.probability),
+            "null_odds": float(prediction.null_odds),
+        }
 
     def task_head(self, task: Spans) -> TaskHead:
         """Return the description of the head, which gives every token a start and an end logit."""

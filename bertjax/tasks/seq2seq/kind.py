@@ -12,6 +12,7 @@ from bertjax.errors import check
 from bertjax.storage import write_lines
 from bertjax.tasks.error_tables import Mistake
 from bertjax.tasks.examples import PairExample
+from bertjax.tasks.files.splits import DataLocation
 from bertjax.tasks.kind import (
     AUTO,
     BLEU_TOKENIZER,
@@ -34,6 +35,7 @@ from bertjax.tasks.seq2seq.text_metrics import (
     metrics_of,
     tokenizer_for,
 )
+from bertjax.tasks.text_lines import Form
 
 
 class Seq2SeqKind(Kind[Seq2Seq, PairExample, str]):
@@ -143,5 +145,27 @@ class Seq2SeqKind(Kind[Seq2Seq, PairExample, str]):
         options: FinetuneConfig,
     ) -> list[epath.Path]:
         """Write `TASK-SPLIT.txt` with a text a line; line ends within a text become spaces."""
-        lines = [" ".join(text.split()) for text in predicted.predictions]
-        return [write_lines(folder / f"{predicted.stem}.txt", lines)]
+        lines = [_on_one_line(text) for text in predicted.predictions]
+        return [write_lines(folder / predicted.file_name("txt"), lines)]
+
+    def line_forms(
+        self, task: Seq2Seq, location: DataLocation, options: FinetuneConfig
+    ) -> tuple[Form, ...]:
+        """Return one column, the source."""
+        return (("source",),)
+
+    def example_of(self, identifier: str, columns: Sequence[str]) -> PairExample:
+        """Return the source."""
+        return PairExample(identifier, columns[0])
+
+    def answer_cells(self, prediction: str, options: FinetuneConfig) -> list[str]:
+        """Return the text on one line."""
+        return [_on_one_line(prediction)]
+
+    def answer_fields(self, task: Seq2Seq, prediction: str) -> dict[str, Any]:
+        """Return the text."""
+        return {"prediction": prediction}
+
+
+def _on_one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -17,7 +17,7 @@ from bertjax.tasks.class_scores import class_table
 from bertjax.tasks.class_weights import balanced_weights
 from bertjax.tasks.error_tables import Mistake, confusion_table
 from bertjax.tasks.examples import TaggedExample
-from bertjax.tasks.files.splits import find_files
+from bertjax.tasks.files.splits import DataLocation, find_files
 from bertjax.tasks.kind import (
     CLASS_WEIGHTS,
     ENCODING,
@@ -45,6 +45,7 @@ from bertjax.tasks.tagging.scorer_file import scorer_lines
 from bertjax.tasks.tagging.tag_form import OUTSIDE, form_of
 from bertjax.tasks.tagging.task import Tagging, confusion
 from bertjax.tasks.task_head import TaskHead
+from bertjax.tasks.text_lines import Form
 
 log = logging.getLogger("bertjax")
 
@@ -187,25 +188,29 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
         predicted: PredictedSplit[TaggedExample, Tags],
         options: FinetuneConfig,
     ) -> list[epath.Path]:
-        """Write copies of the split's CoNLL files with the predicted tags, `TASK-FILE`.
+        """Write a copy of the split's CoNLL file with the predicted tags, `TASK-SPLIT.ENDING`.
 
-        For a split from other files, write `TASK-SPLIT.txt`, with the tags of a sentence on each
-        line. With `finetune.keep_gold_tags`, write the input of conlleval (`scorer_lines`),
-        `TASK-SPLIT.conll`, from any files.
+        The ending is that of the file. If there are several files, the copies are
+        `TASK-SPLIT-FILE`. For a split from other files, write `TASK-SPLIT.txt`, with the tags of a
+        sentence on each line. With `finetune.keep_gold_tags`, write the input of conlleval
+        (`scorer_lines`), `TASK-SPLIT.conll`, from any files.
         """
         entry, predictions = predicted.entry, predicted.predictions
         if options.keep_gold_tags:
             # Read again: to be predicted, examples are read without their tags.
             examples = self.read_split(entry, predicted.split, options, labelled=True)
             lines = list(scorer_lines(examples, predictions))
-            return [write_lines(folder / f"{predicted.stem}.conll", lines)]
+            return [write_lines(folder / predicted.file_name("conll"), lines)]
         if entry.location.is_tfds or not predicted.examples[0].lines:
             lines = [" ".join(tags) for tags in predictions]
-            return [write_lines(folder / f"{predicted.stem}.txt", lines)]
+            return [write_lines(folder / predicted.file_name("txt"), lines)]
         written: list[epath.Path] = []
         begin = 0
-        for source in find_files(entry.location, predicted.split):
-            path = folder / f"{entry.name}-{_uncompressed_name(source)}"
+        sources = find_files(entry.location, predicted.split)
+        for source in sources:
+            name, _, ending = _uncompressed_name(source).rpartition(".")
+            part = (name or ending) if len(sources) > 1 else ""
+            path = folder / predicted.file_name(ending if name else "txt", part)
             check(
                 # Files of one name in several folders would overwrite each other.
                 path not in written,
@@ -221,6 +226,24 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
             written.append(path)
             begin = end
         return written
+
+    def line_forms(
+        self, task: Tagging, location: DataLocation, options: FinetuneConfig
+    ) -> tuple[Form, ...]:
+        """Return one column: the words of a sentence, separated by spaces."""
+        return (("words separated by spaces",),)
+
+    def example_of(self, identifier: str, columns: Sequence[str]) -> TaggedExample:
+        """Return the sentence of the words, which white space separates."""
+        return TaggedExample(identifier, tuple(columns[0].split()))
+
+    def answer_cells(self, prediction: Tags, options: FinetuneConfig) -> list[str]:
+        """Return the tags of the sentence, separated by spaces."""
+        return [" ".join(prediction)]
+
+    def answer_fields(self, task: Tagging, prediction: Tags) -> dict[str, Any]:
+        """Return the list of tags."""
+        return {"prediction": list(prediction)}
 
     def task_head(self, task: Tagging) -> TaskHead:
         """Return the head on every token."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from etils import epath
 
+from bertjax.number_text import unsigned_zero
 from bertjax.storage import read_errors
 from bertjax.training.logs.board import Board
 from bertjax.training.logs.side_file import AppendedFile, to_lines
@@ -130,9 +131,9 @@ def _to_lines(entries: Iterable[Mapping[str, Any]]) -> list[bytes]:
 
 
 def _json_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an entry with null for NaN and infinity, which are no JSON."""
+    """Return an entry with null for NaN and infinity, which are no JSON, and 0.0 for -0.0."""
     values = dict(entry)
     for name, value in values.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            values[name] = None
+        if isinstance(value, float):
+            values[name] = unsigned_zero(value) if math.isfinite(value) else None
     return values

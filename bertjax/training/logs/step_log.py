@@ -13,6 +13,7 @@ from etils import epath
 
 from bertjax.config import Config
 from bertjax.errors import UserError
+from bertjax.number_text import number_text
 from bertjax.parallel import hosts
 from bertjax.storage import written_whole
 from bertjax.training.logs.metrics_log import MetricsLog
@@ -152,7 +153,7 @@ def _suffix() -> str:
 def format_metrics(values: Mapping[str, Any]) -> str:
     """Return the metrics of an entry as one line of the log."""
     return ", ".join(
-        f"{name} {value:.4g}"
+        f"{name} {number_text(value, '.4g')}"
         for name, value in values.items()
         if isinstance(value, float) and name != "step"
     )

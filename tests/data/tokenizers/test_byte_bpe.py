@@ -83,7 +83,7 @@ def test_training_gives_the_same_bytes_in_every_process():
 @pytest.mark.parametrize("prefix", [False, True])
 def test_a_saved_tokenizer_is_the_same_when_loaded(tmp_path, prefix):
     ids = {entry: i for i, entry in enumerate(TRAINED.pieces(range(TRAINED.vocab_size)))}
-    tokenizer = ByteBPE("x", ids, TRAINED._merges, prefix)
+    tokenizer = ByteBPE("x", ids, TRAINED.merges, prefix)
     tokenizer.save(tmp_path)
     loaded = load_tokenizer(tmp_path)
     assert loaded.fingerprint == tokenizer.fingerprint

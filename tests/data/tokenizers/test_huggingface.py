@@ -94,7 +94,7 @@ def test_a_tokenizer_that_splits_text_otherwise_is_refused(tmp_path, files, mess
     ({"do_lower_case": "yes"}, "do_lower_case: found 'yes', expected true or false"),
     ({"do_basic_tokenize": False}, "do_basic_tokenize: found False, expected true"),
     ({"never_split": ["x"]}, "never_split: found"),
-    ({"added_tokens_decoder": {"11": {"content": "<x>"}}}, "the token '<x>' of id 11 added to a vocabulary of 11"),
+    ({"added_tokens_decoder": {"12": {"content": "<x>"}}}, "the token '<x>' of id 12 added to a vocabulary of 11"),
     ({"added_tokens_decoder": {"0": {"content": "<x>"}}}, "the token '<x>' of id 0 added"),
     ({"added_tokens_decoder": {"9" * 9999: {"content": "<x>"}}}, "the token '<x>' of id 999"),
     ({"added_tokens_decoder": []}, None), ({"added_tokens_decoder": [1]}, "added_tokens_decoder: found"),
@@ -114,9 +114,9 @@ def test_settings_that_are_not_berts_are_refused(tmp_path, settings, message):
 
 @pytest.mark.parametrize(
     "added,message",
-    [({"<x>": 11}, "the token '<x>'"), ({"[CLS]": 2}, None), ({"<x>": "1"}, "the token '<x>'")],
+    [({"<x>": 12}, "the token '<x>'"), ({"[CLS]": 2}, None), ({"<x>": "1"}, "the token '<x>'")],
 )
-def test_tokens_of_added_tokens_json_are_refused_unless_the_vocabulary_has_them(
+def test_tokens_of_added_tokens_json_are_refused_unless_their_ids_are_the_next_ones(
     tmp_path, added, message
 ):
     put(tmp_path, vocab_txt=vocab_txt(), added_tokens_json=added)
@@ -182,17 +182,15 @@ def changed(tree, value, *keys):
     ("wordpiece", ("model",), [1], "model: found list, expected an object"),
     ("wordpiece", ("model", "vocab"), [["a", 0]], "found a vocabulary of type list"),
     ("wordpiece", ("model", "vocab"), {"a": 0, "b": 2}, "found 2 entries with ids that are not 0 to 1"),
-    ("wordpiece", ("model", "vocab"), {"a": 0}, "found no \\[PAD\\] among 1 entries"),
-    ("wordpiece", ("normalizer", "strip_accents"), 0, "strip_accents: found 0, expected true or false"),
+    ("wordpiece", ("model", "vocab"), {"a": 0}, "the token '\\[PAD\\]' of id 0 added to 1 entries"),
+    ("wordpiece", ("normalizer", "strip_accents"), 0, "cannot be read by the package tokenizers"),
     ("wordpiece", ("added_tokens",), [{"content": "x", "id": 999}], "the token 'x' of id 999 added"),
     ("wordpiece", ("added_tokens",), {"a": 1}, "added_tokens: found"),
-    ("byte_bpe", ("pre_tokenizer", "type"), "Metaspace", "pre_tokenizer: found 'Metaspace', expected 'ByteLevel'"),
-    ("byte_bpe", ("pre_tokenizer",), None, "pre_tokenizer: found None, expected 'ByteLevel'"),
-    ("byte_bpe", ("normalizer",), {"type": "Lowercase"}, "normalizer: found 'Lowercase', expected none"),
+    ("byte_bpe", ("pre_tokenizer", "type"), "Metaspace", "tokenizer\\.json: cannot be read by the package tokenizers"),
     ("byte_bpe", ("model", "merges"), {"a": 1}, "merges: found dict"),
     ("byte_bpe", ("model", "merges"), ["a"], "merges: found \\['a'\\], expected two pieces"),
     ("byte_bpe", ("model", "merges"), [["a", 1]], "expected two pieces"),
-    ("byte_bpe", ("model", "merges"), [["a", "nowhere"]], "merges that do not fit the vocabulary"),
+    ("byte_bpe", ("model", "merges"), [["a", "nowhere"]], "cannot be read by the package tokenizers"),
 ])  # fmt: skip
 def test_a_broken_or_unknown_tokenizer_json_is_an_error_of_one_line_that_names_it(
     tmp_path, kind, keys, value, message
@@ -273,7 +271,7 @@ def test_albert_separates_the_comma_from_a_number(albert):
 
 @pytest.mark.parametrize("settings,message", [
     ({"keep_accents": True}, "keep_accents: found True, expected false"),
-    ({"tokenizer_class": "T5Tokenizer"}, "tokenizer_class: found T5Tokenizer, expected AlbertTokenizer"),
+    ({"tokenizer_class": "T5Tokenizer"}, "tokenizer_class: found 'T5Tokenizer', expected one of AlbertTokenizer"),
 ])  # fmt: skip
 def test_other_uses_of_a_sentencepiece_model_are_refused(albert, tmp_path, settings, message):
     put(

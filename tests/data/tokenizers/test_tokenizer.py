@@ -217,15 +217,6 @@ def test_a_vocabulary_without_a_special_token_is_refused_naming_it(tmp_path, mis
         open_vocabulary(config)
 
 
-@pytest.mark.parametrize("entries,message", [
-    ([*SPECIAL_TOKENS, "a", "", "b"], "line 7: found a blank line"),
-    ([*SPECIAL_TOKENS, "a", "a"], "line 7: found 'a' again, after line 6"),
-])  # fmt: skip
-def test_blank_and_repeated_entries_are_refused_with_their_line(tmp_path, entries, message):
-    with pytest.raises(UserError, match=message):
-        open_vocabulary(vocab(tmp_path, entries))
-
-
 @pytest.mark.parametrize("settings,message", [
     ("[]", "found a list"), ("{", "cannot be read as JSON"), ("{}", "found no tokenizer"),
     ('{"kind": "other", "do_lower_case": true, "vocab_file": "vocab.txt"}', "found the kind 'other'"),

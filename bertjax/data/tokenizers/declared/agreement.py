@@ -1,0 +1,64 @@
+"""Checks that a `tokenizer.json` agrees with its folder: with the class, and the files beside it.
+
+Versions 4 and 5 of `transformers` read another of them first, and would give two sets of ids.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from etils import epath
+
+from bertjax.data.tokenizers.declared.content import Json, section
+from bertjax.data.tokenizers.declared.rules import Difference
+from bertjax.data.tokenizers.given.merges import engine_merges
+from bertjax.data.tokenizers.given.tokenizer_class import MODEL_FILE, declared_class
+from bertjax.errors import check, mismatch
+from bertjax.storage import read_json
+
+# `PreTrainedTokenizerFast` is an alias of `TokenizersBackend` since transformers 5.
+GENERAL_CLASSES = ("PreTrainedTokenizer", "TokenizersBackend")
+
+
+def takes_file(folder: epath.Path, settings: Json) -> bool:
+    """Return whether `transformers` takes a folder's file as it is, whatever it declares.
+
+    The general classes do, and so it does with nothing else that says what the folder is.
+    """
+    file = folder / MODEL_FILE
+    model = read_json(file) if file.exists() else {}
+    _, name = declared_class(folder, settings, model)
+    return name in GENERAL_CLASSES if name else not model
+
+
+def check_rules(file: epath.Path, differences: Iterable[Difference]) -> None:
+    """Refuse a file with other rules than those of the class that the folder names."""
+    for field, found, expected in differences:
+        raise mismatch(
+            where=f"{file}: {field}",
+            found=repr(found),
+            expected=(
+                f"{expected!r}, as the class of the tokenizer has it (the tokenizer_class "
+                "'PreTrainedTokenizerFast' takes the file as it is)"
+            ),
+        )
+
+
+def check_same_vocabulary(file: epath.Path, engine: Json, entries: Sequence[str]) -> None:
+    """Refuse a file with other entries than those of the vocabulary beside it."""
+    ids = section(str(file), engine, "model").get("vocab")
+    check(
+        ids is None or ids == {entry: i for i, entry in enumerate(entries)},
+        where=str(file),
+        found="another vocabulary than that of the file beside it",
+        expected="the same",
+    )
+
+
+def check_same_merges(file: epath.Path, engine: Json, merges: Sequence[tuple[str, str]]) -> None:
+    """Refuse a file with other merges than those of `merges.txt` beside it."""
+    own = section(str(file), engine, "model").get("merges")
+    check(
+        own is None or engine_merges(file, own) == list(merges),
+        where=str(file),
+        found="other merges than those of merges.txt beside it",
+        expected="the same",
+    )

@@ -1,0 +1,134 @@
+"""Reader of a `tokenizer.json`: what it declares is run as it is.
+
+Where its rules are BERT's or RoBERTa's, the tokenizer is the one that has them built in: it gives
+the same ids, is faster, and is the one of runs that began before files were read in this way.
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from bertjax.data.tokenizers.byte_bpe import ByteBPE
+from bertjax.data.tokenizers.declared.content import Content, Json, read_content
+from bertjax.data.tokenizers.declared.engines import open_engine
+from bertjax.data.tokenizers.declared.inputs import form_of
+from bertjax.data.tokenizers.declared.rules import is_bert, is_roberta
+from bertjax.data.tokenizers.declared.tokenizer import DeclaredTokenizer
+from bertjax.data.tokenizers.given.listed_tokens import (
+    all_settings,
+    engine_tokens,
+    listed_tokens,
+)
+from bertjax.data.tokenizers.given.merges import engine_merges
+from bertjax.data.tokenizers.given.vocab_txt import read_entries
+from bertjax.data.tokenizers.vocabulary import ENGINE_FILE, SETTINGS_FILE, read_vocabulary
+from bertjax.data.tokenizers.wordpiece import WordPiece
+from bertjax.errors import check
+from bertjax.storage import read_json
+
+log = logging.getLogger("bertjax")
+Tokenizer = WordPiece | ByteBPE | DeclaredTokenizer
+
+
+def read_declared(file: epath.Path, engine: Json, settings: Json) -> Tokenizer:
+    """Return the tokenizer that a folder's `tokenizer.json` declares, with its other `settings`.
+
+    Raises `UserError`, naming the file and the field, for what cannot be reproduced.
+    """
+    folder = file.parent
+    listed = listed_tokens(folder, settings, engine, engine_first=True)
+    settings = all_settings(folder, settings)
+    content = read_content(str(file), engine, settings, listed)
+    return _tokenizer_of(content, settings)
+
+
+def load_declared(folder: epath.Path, settings: Json, word_rule: int) -> DeclaredTokenizer:
+    """Return the tokenizer that was saved in a folder, from its `tokenizer.json`."""
+    file = folder / ENGINE_FILE
+    engine = read_json(file)
+    content = read_content(str(file), engine, settings, engine_tokens(folder, engine))
+    _check_ids(content)
+    return DeclaredTokenizer(content, settings, word_rule)
+
+
+def engine_in(path: epath.Path) -> Json | None:
+    """Return the content of a `tokenizer.json` of any name; None for another file."""
+    if path.suffix != ".json" or not path.exists():
+        return None
+    try:
+        values = json.loads(read_vocabulary(path))
+    except (ValueError, RecursionError):
+        return None
+    # A `vocab.json` may have an entry "model" too, with an id.
+    is_engine = isinstance(values, dict) and isinstance(values.get("model"), dict)
+    return values if is_engine else None
+
+
+def open_declared(file: epath.Path, engine: Json) -> Tokenizer:
+    """Return the tokenizer of a file that the user named.
+
+    Settings beside a file of the usual name count too: they name the special tokens. Raises
+    `UserError` where they say otherwise than the file how letters are treated.
+    """
+    if file.name != ENGINE_FILE:
+        content = read_content(str(file), engine, {}, engine_tokens(file.parent, engine))
+        return _tokenizer_of(content, {})
+    settings_file = file.parent / SETTINGS_FILE
+    settings = read_json(settings_file) if settings_file.exists() else {}
+    tokenizer = read_declared(file, engine, settings)
+    letters = {"do_lower_case": tokenizer.lowercase, "strip_accents": tokenizer.strip_accents}
+    for key, value in letters.items():
+        given = settings.get(key)
+        check(
+            given in (None, value),
+            where=f"{settings_file}: {key}",
+            found=given,
+            expected=f"{value}, as {file.name} declares",
+        )
+    return tokenizer
+
+
+def vocab_lines(file: object, entries: Sequence[str]) -> bytes | None:
+    """Return a `vocab.txt` of these entries; None if a line cannot hold one of them."""
+    content = "".join(f"{entry}\n" for entry in entries).encode()
+    return content if read_entries(file, content).entries == list(entries) else None
+
+
+def _check_ids(content: Content) -> None:
+    """Refuse added tokens that the package numbers otherwise than the file says."""
+    model: Mapping[str, Any] = content.engine["model"]
+    if content.algorithm() == "BPE":
+        engine_merges(content.file, model.get("merges", []))
+    given = open_engine(content.file, content.engine).get_vocab()
+    wrong = [name for name, i in content.ids.items() if given.get(name) != i]
+    check(
+        not wrong,
+        where=f"{content.file}: added_tokens",
+        found=f"the id {content.ids[wrong[0]] if wrong else ''} of {wrong[:1]}",
+        expected="ids in the order of the list, after those of the vocabulary",
+    )
+
+
+def _tokenizer_of(content: Content, settings: Json) -> Tokenizer:
+    _check_ids(content)
+    form = form_of(content)
+    if form == "none":
+        log.warning(
+            "%s: post_processor: found none; inputs are [CLS] A [SEP] and [CLS] A [SEP] B [SEP], "
+            "here and in what is exported",
+            content.file,
+        )
+    # As a vocab.txt, so that the fingerprint is that of the same entries in such a file.
+    lines = vocab_lines(content.file, content.entries())
+    if lines and is_bert(content) and form != "roberta":
+        letters = content.engine["normalizer"]
+        lowercase, accents = letters.get("lowercase", True), letters.get("strip_accents")
+        return WordPiece(content.file, lines, lowercase, accents)
+    if is_roberta(content) and form != "bert":
+        merges = engine_merges(content.file, content.engine["model"].get("merges", []))
+        prefix = content.engine["pre_tokenizer"].get("add_prefix_space") is True
+        return ByteBPE(content.file, content.ids, merges, prefix)
+    return DeclaredTokenizer(content, settings)

@@ -1,0 +1,221 @@
+"""Tokenizer that runs a `tokenizer.json` as it is, by the `tokenizers` package."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from etils import epath
+from tokenizers import AddedToken, decoders
+from tokenizers import Tokenizer as Engine
+
+from bertjax.config import TokenizerKind
+from bertjax.data.tokenizers.declared.content import DECISIVE, Content
+from bertjax.data.tokenizers.declared.engines import open_engine
+from bertjax.data.tokenizers.declared.inputs import export_post_processor, form_of
+from bertjax.data.tokenizers.declared.losses import DeclaredLosses
+from bertjax.data.tokenizers.declared.words import mark_of, shows_words, word_starts
+from bertjax.data.tokenizers.given.registered_tokens import check_distinct
+from bertjax.data.tokenizers.losses import Losses
+from bertjax.data.tokenizers.vocabulary import (
+    ENGINE_FILE,
+    MASK,
+    ROLES,
+    fingerprint,
+    flatten_ids,
+    save_files,
+)
+from bertjax.data.tokenizers.word_starts import WORD_RULE
+from bertjax.errors import check
+
+RULES = "rules"
+"""The field of saved settings that says that `tokenizer.json` has the rules."""
+# Settings that change nothing of the ids, and are kept for other programs.
+_KEPT = (
+    "additional_special_tokens",
+    "extra_special_tokens",
+    "model_input_names",
+    "clean_up_tokenization_spaces",
+)
+# A character that no text has: Unicode keeps it free for uses inside a program.
+_HIDDEN = "\U0010fffe"
+
+
+class DeclaredTokenizer:
+    """A `Tokenizer` with the normalizer, words, model and added tokens that a file declares.
+
+    Added tokens are found in text as the file says. The special tokens alone are not: text that
+    spells one does not become one.
+    """
+
+    def __init__(self, content: Content, settings: Mapping[str, Any], word_rule: int = WORD_RULE):
+        """Take a file's content; `settings` are those beside it."""
+        self._content = content
+        self.word_rule = word_rule
+        self._mark = mark_of(content)
+        self.kind: TokenizerKind = _kind(content, self._mark.is_bytes)
+        self.vocab_size = len(content.ids)
+        self._entries = content.entries()
+        role_ids = [content.ids[name] for name in content.special]
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = role_ids
+        self.special_ids = np.array(role_ids, np.int32)
+        self.registered: Sequence[AddedToken] = _registered(content)
+        self._engine = _plain_engine(content, content.special)
+        check_distinct(self._engine, content.file, self.registered)
+        self._losses = DeclaredLosses(content, self._engine, self._mark.is_bytes)
+        self.lowercase = self._losses.lowercase
+        self.strip_accents = self._losses.strip_accents
+        self.starts_word = word_starts(content, self._mark, word_rule)
+        self._shows_words = shows_words(self._mark, self._engine, self.starts_word)
+        if not self._shows_words:
+            # As in scripts without spaces, each piece is a word.
+            self.starts_word[:] = True
+        self.starts_word[self.special_ids] = False
+        self._kept = {key: settings[key] for key in _KEPT if settings.get(key)}
+        decisive = {name: content.engine[name] for name in DECISIVE} | {"roles": content.special}
+        text = json.dumps(decisive, sort_keys=True)
+        self.fingerprint = fingerprint(ENGINE_FILE, self.lowercase, text.encode())
+
+    def encode_batch(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        # The fast form computes no offsets.
+        encodings = self._engine.encode_batch_fast(list(texts), add_special_tokens=False)
+        return flatten_ids([encoding.ids for encoding in encodings])
+
+    def encode_counted(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, Losses]:
+        tokens, offsets = self.encode_batch(texts)
+        return tokens, offsets, self._losses.count(texts, tokens == self.unk_id, offsets)
+
+    def encode_begins(self, texts: Sequence[str]) -> list[list[int]]:
+        encodings = self._engine.encode_batch(list(texts), add_special_tokens=False)
+        begins_by_text: list[list[int]] = []
+        for text, encoding in zip(texts, encodings, strict=True):
+            begins = [_first_visible(text, begin, end) for begin, end in encoding.offsets]
+            begins_by_text.append(begins)
+        return begins_by_text
+
+    def encode_with_masks(self, text: str) -> np.ndarray:
+        """As in `Tokenizer`; the mask takes the spaces beside it that the file says."""
+        own_mask = self._content.special[ROLES.index("mask")]
+        encoding = self._engine_with_mask.encode(
+            text.replace(MASK, own_mask), add_special_tokens=False
+        )
+        return np.array(encoding.ids, np.int32)
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        return [self._entries[i] for i in ids]
+
+    def words(self) -> dict[str, int]:
+        """Return the ids of the entries that begin a word, by the word without its mark."""
+        found: dict[str, int] = {}
+        for i in np.flatnonzero(self.starts_word).tolist():
+            entry = self._entries[i]
+            word = self._mark.without(entry) if self._mark.begins else entry
+            if word and (self._mark.begins or self._mark.begins_word(entry)):
+                found[word] = i
+        return found
+
+    def check_word_starts(self, path: object) -> None:
+        """Raise `UserError`, naming `path`, where pieces do not show words: masking needs them."""
+        check(
+            self._shows_words,
+            where=f"{path}: pre_tokenizer",
+            found="pieces that do not show where words begin",
+            expected="a mark of pieces that continue words, or the space in the pieces",
+        )
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return self._complete.decode([int(i) for i in ids], skip_special_tokens=False)
+
+    def save(self, folder: epath.PathLike, model_max_length: int | None = None) -> None:
+        engine = {**self._content.engine, "post_processor": export_post_processor(self._content)}
+        pre_tokenizer = engine["pre_tokenizer"] or {}
+        settings: dict[str, Any] = {
+            RULES: ENGINE_FILE,
+            "tokenizer_class": "PreTrainedTokenizerFast",
+        }
+        if form_of(self._content) != "roberta":
+            # By default version 5 of `transformers` leaves the segments out.
+            settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
+        settings |= self._kept
+        if "add_prefix_space" in pre_tokenizer:
+            # Without it `transformers` 4 would set the pre-tokenizer's to false.
+            settings["add_prefix_space"] = pre_tokenizer["add_prefix_space"]
+        save_files(
+            folder,
+            self.kind,
+            self.lowercase,
+            {ENGINE_FILE: json.dumps(engine, ensure_ascii=False).encode()},
+            self._content.special,
+            settings,
+            model_max_length,
+            self.word_rule,
+        )
+
+    @cached_property
+    def _engine_with_mask(self) -> Engine:
+        mask = self._content.special[ROLES.index("mask")]
+        others = [name for name in self._content.special if name != mask]
+        return _plain_engine(self._content, others)
+
+    @cached_property
+    def _complete(self) -> Engine:
+        """The engine that writes ids as text."""
+        engine = _plain_engine(self._content, ())
+        if engine.decoder is None:
+            engine.decoder = decoders.ByteLevel() if self._mark.is_bytes else decoders.WordPiece()
+        return engine
+
+
+def _registered(content: Content) -> list[AddedToken]:
+    """The added tokens but the special ones: text keeps them whole."""
+    tokens = []
+    for token in content.added():
+        if token["content"] not in content.special:
+            fields = {name: value for name, value in token.items() if name != "id"}
+            tokens.append(AddedToken(**fields))
+    return tokens
+
+
+def _kind(content: Content, is_bytes: bool) -> TokenizerKind:
+    if content.algorithm() == "WordPiece":
+        return "wordpiece"
+    return "byte_bpe" if is_bytes else "bpe"
+
+
+def _plain_engine(content: Content, names: Sequence[str]) -> Engine:
+    """The engine that puts nothing around text, and for which text never spells these names."""
+    return open_engine(content.file, {**_hidden(content, names), "post_processor": None})
+
+
+def _hidden(content: Content, names: Sequence[str]) -> dict[str, Any]:
+    """A copy of the content in which these names are such as no text spells."""
+    model = dict(content.engine["model"])
+    made = _merged_pieces(model)
+    new = {name: _HIDDEN + name for name in names if name not in made}
+    model["vocab"] = {new.get(entry, entry): i for entry, i in model["vocab"].items()}
+    if model.get("unk_token"):
+        model["unk_token"] = new.get(model["unk_token"], model["unk_token"])
+    added = []
+    for token in content.added():
+        token = {**token, "content": new.get(token["content"], token["content"])}
+        added.append(token)
+    return {**content.engine, "model": model, "added_tokens": added}
+
+
+def _merged_pieces(model: Mapping[str, Any]) -> set[str]:
+    """The pieces that merges make, and that must keep their names."""
+    prefix = model.get("continuing_subword_prefix") or ""
+    made = set()
+    for merge in model.get("merges") or ():
+        first, second = merge.split(" ", 1) if isinstance(merge, str) else merge
+        made.add(first + second.removeprefix(prefix))
+    return made
+
+
+def _first_visible(text: str, begin: int, end: int) -> int:
+    """The first character of a piece that is not white space; its begin if there is none."""
+    for position in range(begin, end):
+        if not text[position].isspace():
+            return position
+    return begin

@@ -1,0 +1,95 @@
+"""Pieces that begin a word, by the mark that the model or the pre-tokenizer puts on pieces."""
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from tokenizers import Tokenizer as Engine
+
+from bertjax.data.tokenizers.declared.content import Content, steps
+from bertjax.data.tokenizers.vocabulary import SPACE, bytes_of
+from bertjax.data.tokenizers.word_starts import (
+    FIRST_RULE,
+    begins_unspaced,
+    bytes_begin_unspaced,
+)
+
+TRIED = 200  # words that are put together to a text, to see whether their pieces show them
+
+
+class Mark(NamedTuple):
+    """The characters by which a piece shows whether it begins a word."""
+
+    text: str
+    begins: bool
+    """True if pieces with the mark begin words; False if pieces without it do."""
+    is_bytes: bool = False
+    """True if the characters of a piece stand for bytes, by GPT-2's alphabet."""
+
+    def begins_word(self, entry: str) -> bool:
+        """Return whether the entry begins a word, by its mark alone."""
+        return entry.startswith(self.text) == self.begins
+
+    def without(self, entry: str) -> str:
+        """Return the entry without the mark."""
+        return entry.removeprefix(self.text)
+
+
+def mark_of(content: Content) -> Mark:
+    """Return the mark of a file's pieces; the empty one, which all have, where there is none."""
+    model = content.engine["model"]
+    prefix = model.get("continuing_subword_prefix") or ""
+    if content.algorithm() == "WordPiece" and "continuing_subword_prefix" not in model:
+        prefix = "##"
+    if prefix:
+        return Mark(prefix, begins=False)
+    found = [*steps(content.engine["normalizer"]), *steps(content.engine["pre_tokenizer"])]
+    if any(step.get("type") == "ByteLevel" for step in found):
+        return Mark(SPACE, begins=True, is_bytes=True)
+    for step in found:
+        if step.get("type") == "Metaspace":
+            return Mark(step.get("replacement") or "\u2581", begins=True)
+    return Mark("", begins=True)
+
+
+def word_starts(content: Content, mark: Mark, word_rule: int) -> np.ndarray:
+    """Return true for the pieces that begin a word; bool [vocab_size]."""
+    starts = np.zeros(len(content.ids), bool)
+    for entry, i in content.ids.items():
+        starts[i] = mark.begins_word(entry)
+        if not starts[i] and word_rule > FIRST_RULE:
+            starts[i] = _is_unspaced(entry, mark)
+    # A token that is found in text is no part of a word.
+    starts[[token["id"] for token in content.added()]] = True
+    starts[[content.ids[name] for name in content.special]] = False
+    return starts
+
+
+def shows_words(mark: Mark, engine: Engine, starts: np.ndarray) -> bool:
+    """Return whether a piece that begins a word stands after a space.
+
+    A pre-tokenizer may take the spaces away before it marks the words, or not divide text at them.
+    """
+    if not mark.text:
+        return False
+    words: list[str] = []
+    for i in np.flatnonzero(starts).tolist():
+        word = engine.decode([i], skip_special_tokens=False).strip()
+        if word.isalpha() and len(words) < TRIED:
+            words.append(word)
+    missed = 0
+    for first, second in pairwise(words):
+        encoding = engine.encode(f"{first} {second}", add_special_tokens=False)
+        at_space = [
+            i
+            for i, (begin, end) in zip(encoding.ids, encoding.offsets, strict=True)
+            if begin <= len(first) + 1 and end > len(first)
+        ]
+        missed += not starts[at_space].any()
+    return bool(words) and 2 * missed <= len(words)
+
+
+def _is_unspaced(entry: str, mark: Mark) -> bool:
+    if mark.is_bytes:
+        return bytes_begin_unspaced(bytes_of(entry))
+    return begins_unspaced(mark.without(entry))

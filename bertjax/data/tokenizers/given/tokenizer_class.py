@@ -1,0 +1,70 @@
+"""The class of `transformers` for which a tokenizer's folder was made."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from etils import epath
+
+from bertjax.data.tokenizers.vocabulary import SETTINGS_FILE
+from bertjax.errors import check
+
+MODEL_FILE = "config.json"
+Json = Mapping[str, Any]
+# What BertJapaneseTokenizer does before WordPiece; its other values need a dictionary of Japanese,
+# or cut words into characters or pieces of SentencePiece.
+_BERTS_TYPES = {"word_tokenizer_type": "basic", "subword_tokenizer_type": "wordpiece"}
+
+
+def declared_class(path: epath.Path, settings: Json, model: Json) -> tuple[str, object]:
+    """Return the file and field that names the class, and the name without "Fast"; None: no name.
+
+    As in `transformers`, `tokenizer_config.json` (`settings`) counts before `config.json`
+    (`model`). Folders of Japanese BERT may name their class in the second alone.
+    """
+    for file, values in ((SETTINGS_FILE, settings), (MODEL_FILE, model)):
+        name = values.get("tokenizer_class")
+        if name is not None:
+            where = f"{path / file}: tokenizer_class"
+            return where, name.removesuffix("Fast") if isinstance(name, str) else name
+    return f"{path / SETTINGS_FILE}: tokenizer_class", None
+
+
+def check_class(path: epath.Path, settings: Json, model: Json, known: tuple[str, ...]) -> None:
+    """Refuse a folder that was made for a class other than the `known` ones.
+
+    A folder without a name is taken for one of them.
+    """
+    where, name = declared_class(path, settings, model)
+    check(
+        name is None or name in known,
+        where=where,
+        found=repr(name),
+        expected=f"one of {', '.join(known)} (--take-tokenizer False imports the model alone)",
+    )
+
+
+def check_words(path: epath.Path, settings: Json, model: Json) -> None:
+    """Refuse a folder whose words are found in another way than BERT's, or by code of its own."""
+    for file, values in ((SETTINGS_FILE, settings), (MODEL_FILE, model)):
+        for field, berts in _BERTS_TYPES.items():
+            given = values.get(field)
+            check(
+                given in (None, berts),
+                where=f"{path / file}: {field}",
+                found=repr(given),
+                expected=f"{berts!r}, for words as BERT finds them",
+            )
+        _check_no_code(f"{path / file}: auto_map", values.get("auto_map"))
+
+
+def check_no_other_pieces(path: epath.Path) -> None:
+    """Refuse a vocab.txt of byte pair encoding, as PhoBERT's, which has its merges beside it."""
+    file = path / "bpe.codes"
+    check(not file.exists(), where=str(file), found="merges", expected="vocab.txt of WordPiece")
+
+
+def _check_no_code(where: str, auto_map: object) -> None:
+    """Refuse a tokenizer that is a program in the folder: what it does to text is not known."""
+    own = auto_map.get("AutoTokenizer") if isinstance(auto_map, Mapping) else auto_map
+    # In tokenizer_config.json a list names the tokenizer's own code.
+    check(not own, where=where, found=repr(own)[:80], expected="no tokenizer of its own code")

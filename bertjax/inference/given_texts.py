@@ -1,0 +1,37 @@
+"""Checks of texts that a program passes in."""
+
+from collections.abc import Iterable, Iterator
+
+from bertjax.errors import check
+
+
+def each_text(texts: Iterable[str], where: str) -> Iterator[str]:
+    """Return an iterator over texts that raises `UserError`, naming `where`, for anything else.
+
+    A single string is refused at once: its letters would be taken for texts.
+    """
+    check(
+        not isinstance(texts, str | bytes),
+        where=where,
+        found=f"one text, {texts[:40]!r}" if isinstance(texts, str | bytes) else "",
+        expected="a list of texts",
+    )
+    return _checked(texts, where)
+
+
+def _checked(texts: Iterable[str], where: str) -> Iterator[str]:
+    for number, text in enumerate(texts):
+        # One comparison, since a text may be one of millions.
+        if type(text) is not str:
+            check_text(text, f"{where}[{number}]")
+        yield text
+
+
+def check_text(text: object, where: str) -> None:
+    """Raise `UserError`, naming `where`, unless `text` is a string."""
+    check(
+        isinstance(text, str),
+        where=where,
+        found=f"{text!r}"[:60] + f", a {type(text).__name__}",
+        expected="a text",
+    )

@@ -1,0 +1,22 @@
+"""A line in the log before programs are compiled, which takes long and shows nothing else."""
+
+import logging
+from functools import cache
+
+log = logging.getLogger("bertjax")
+
+
+def announce_compilation(what: str) -> None:
+    """Log that programs of `what` are compiled next.
+
+    Without this line, a log that goes to a file ends for minutes where a run begins.
+    """
+    log.info(
+        "compiling %s: this takes seconds to minutes, and less where it was compiled before", what
+    )
+
+
+@cache
+def announce_once(what: str) -> None:
+    """Log the same once in a process: for functions that a program may call often."""
+    announce_compilation(what)

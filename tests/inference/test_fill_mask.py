@@ -1,0 +1,50 @@
+"""Fillers of masks: pieces of the vocabulary, and no special tokens."""
+
+import jax
+import numpy as np
+import pytest
+
+from bertjax.data.tokenizers.wordpiece import WordPiece
+from bertjax.errors import UserError
+from bertjax.inference.fill_mask import fill_mask
+from bertjax.model import functional
+from tests.factory import SMALL_MODEL, model_in_memory
+
+WORDS = ["the", "cat", "dog", "##s", "猫", "."]
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+TOKENIZER = WordPiece(
+    "vocab.txt", "".join(f"{entry}\n" for entry in VOCABULARY).encode(), lowercase=True
+)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    params = functional.init(SMALL_MODEL, jax.random.key(1))
+    return model_in_memory(tmp_path_factory.mktemp("model"), SMALL_MODEL, params, TOKENIZER)
+
+
+@pytest.mark.parametrize("top_k", [2, len(WORDS), 1000])
+def test_special_tokens_never_fill_a_mask_however_many_are_asked_for(model, top_k):
+    (candidates,) = fill_mask(model, "the [MASK] .", top_k=top_k)
+    assert len(candidates) == min(top_k, len(WORDS))
+    assert {candidate.text for candidate in candidates} <= {*WORDS, "s"}
+    probabilities = [candidate.probability for candidate in candidates]
+    assert probabilities == sorted(probabilities, reverse=True)
+    assert min(probabilities) > 0
+    if top_k >= len(WORDS):
+        np.testing.assert_allclose(sum(probabilities), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("text", [["the [MASK]"], b"the [MASK]", None])
+def test_what_is_no_text_is_refused(model, text):
+    with pytest.raises(UserError, match="text: found .*, expected a text"):
+        fill_mask(model, text)
+
+
+def test_texts_without_a_mask_or_too_long_are_refused(model):
+    with pytest.raises(UserError, match=r"found no \[MASK\]"):
+        fill_mask(model, "the cat")
+    with pytest.raises(UserError, match=r"found 17 ids, expected at most 16"):
+        fill_mask(model, "[MASK] " * 15)
+    with pytest.raises(UserError, match="top_k: found 0"):
+        fill_mask(model, "[MASK]", top_k=0)
