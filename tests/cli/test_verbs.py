@@ -302,7 +302,7 @@ def test_a_refused_save_ends_the_command_within_ten_seconds(folder, tmp_path):
     command = ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}", sys.executable, "-m"]
     command += ["bertjax.cli.main", "train", str(folder / "config.py"), "--run-dir", str(run)]
     process = subprocess.Popen(
-        [*command, "--train.steps", "100000"],
+        [*command, "--train.steps", "2000"],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         env=environment(),
