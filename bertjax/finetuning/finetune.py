@@ -29,7 +29,6 @@ from bertjax.tasks.registry import OpenedTask, kind_of
 from bertjax.tasks.task import EncodedExamples, Task
 from bertjax.training import checkpoint
 from bertjax.training.batch_source import BatchSource
-from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.loop import Outcome, train
 from bertjax.training.provenance import data_record
 from bertjax.types import Batch
@@ -263,18 +262,18 @@ def choose_thresholds(run_dir: epath.Path, assessed: Assessed) -> bool:
 
 
 def write_result(
-    config: Config, run_dir: epath.Path, step: int, prepared: Prepared
+    config: Config,
+    run_dir: epath.Path,
+    evaluations: Sequence[Mapping[str, Any]],
+    prepared: Prepared,
 ) -> dict[str, Any]:
     """Select a checkpoint, and name it in `result.json`; return what was written.
 
+    `evaluations` are those of the outcome: `metrics.jsonl` need not have them.
     The checkpoint with the best score is selected; if `finetune.restore_best` is False, the last
     one. `result.json` has its `step`, the `figures` on the validation sets at that step, their
     `signatures`, and the number of `evaluations`.
     """
-    evaluations = []
-    for entry in read_entries(run_dir):
-        if entry["split"] == "validation" and entry["step"] <= step:
-            evaluations.append(entry)
     folder = run_dir / checkpoint.FOLDER
     # `train.keep_checkpoints` has removed the folders of other evaluations.
     kept = [entry for entry in evaluations if (folder / str(entry["step"])).exists()]

@@ -146,7 +146,7 @@ def _run_cell(
             return None
         # Before `result.json`, which marks the run as finished: it is never without its tokenizer.
         tokenizer.save(folder / "tokenizer", resolved.model.max_length)
-        finetune.write_result(resolved, folder, outcome.step, prepared)
+        finetune.write_result(resolved, folder, outcome.evaluations, prepared)
     return Result(cell, read_json(folder / checkpoint.RESULT)["figures"]["score"])
 
 

@@ -3,7 +3,7 @@
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -43,6 +43,11 @@ class Outcome:
 
     step: int
     stopped: bool
+    evaluations: Sequence[Mapping[str, Any]] = ()
+    """Entries of `metrics.jsonl` of the held-out evaluations, also where they could not be written.
+
+    Only the first process has them.
+    """
 
 
 def train(
@@ -58,7 +63,8 @@ def train(
 
     Training starts from the state that `initial_state` returns: the newest checkpoint in `run_dir`
     if there is one. The default objective is pretraining. `on_evaluation` is called after each
-    held-out evaluation, when its metrics are on the disk.
+    held-out evaluation, when its metrics are written and the save of a checkpoint that is due has
+    begun.
 
     SIGTERM and SIGINT end the run after the current step, with a checkpoint. If one of several
     processes gets the signal, all end after the same step. All processes call this with the same
@@ -113,6 +119,8 @@ def _train(
 
     # Loop
     step, is_last = start, False
+    if evaluator and hosts.agree(records.misses_evaluation(start)):
+        records.evaluate(start, state.params, evaluator)
     # A run that ended early does no further step when it is started again.
     stalled = start > 0 and records.has_stalled()
     updates = iter(()) if stalled else _updates(config, source, row_indices, start, schedule)
@@ -121,6 +129,8 @@ def _train(
             announce_compilation("the train step")
         before, step = step, step + batches
         global_size = batches * config.train.batch_size
+        # In each update: without its checkpoints a run is not to go on until the next one is due.
+        checkpoints.check()
         state, scalars = train_step(state, hosts.global_batch(mesh, batch, global_size))
         step_log.add(Update(step, batches, scalars, batch))
         # `should_stop_after` is called first and in every update, because the processes count the
@@ -135,9 +145,11 @@ def _train(
         heldout = None
         if due.evaluation and evaluator:
             heldout = records.evaluate(step, state.params, evaluator)
-            on_evaluation()
         if due.checkpoint:
             records.save(step, state, heldout)
+        # After the checkpoint, which must not be lost to a report.
+        if heldout is not None:
+            on_evaluation()
         if due.evaluation or due.checkpoint:
             step_log.restart_clock()  # the time of this work does not count as training
         # What is due is the same on all processes, so all ask or none does.
@@ -149,7 +161,8 @@ def _train(
     metrics.close()
     if stalled:
         records.log_early_stop(step)
-    return Outcome(step, stopped=step < config.train.steps and not stalled)
+    stopped = step < config.train.steps and not stalled
+    return Outcome(step, stopped, metrics.evaluations)
 
 
 class _Due(NamedTuple):
@@ -201,6 +214,16 @@ class _Records:
         if self._metrics.overfitting(self._config.train.overfit_evaluations):
             log.warning("step %d: overfitting: held-out loss rises while training loss falls", step)
         return heldout
+
+    def misses_evaluation(self, start: int) -> bool:
+        """Return True if the step at which a run resumes was evaluated and its figures are lost.
+
+        That is where its checkpoint could be written and `metrics.jsonl` could not.
+        """
+        train = self._config.train
+        is_due = start == train.steps or start % train.eval_every_steps == 0
+        known = [entry["step"] for entry in self._metrics.evaluations]
+        return start > 0 and is_due and start not in known
 
     def save(self, step: int, state: TrainState, heldout: dict[str, float] | None) -> None:
         """Start to write a checkpoint."""

@@ -85,7 +85,15 @@ def _saved_tokenizers(config: Config, run_dir: epath.Path) -> list[tuple[epath.P
 def save_tokenizer(config: Config, tokenizer: Tokenizer, run_dir: epath.Path) -> None:
     """Save the tokenizer in a run that has none yet; called by the first process alone."""
     folder = run_dir / TOKENIZER
-    if not folder.exists():
-        with disk_errors(run_dir):
-            run_dir.mkdir(parents=True, exist_ok=True)
-        tokenizer.save(folder, config.model.max_length)
+    if folder.exists():
+        return
+    # Under another name until it is whole: a start that fails, its disk full, must not leave a part
+    # of it, which the next start would refuse.
+    unfinished = run_dir / f"{TOKENIZER}.part"
+    with disk_errors(run_dir):
+        run_dir.mkdir(parents=True, exist_ok=True)
+        if unfinished.exists():
+            unfinished.rmtree()
+    tokenizer.save(unfinished, config.model.max_length)
+    with disk_errors(folder):
+        unfinished.rename(folder)
