@@ -1,6 +1,7 @@
 """Fine-tuning by the real loop: a tiny language learnt, stopped and continued, ended early."""
 
 import dataclasses
+import json
 import signal
 
 import jax
