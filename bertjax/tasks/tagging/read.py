@@ -12,7 +12,7 @@ from bertjax.tasks.examples import TaggedExample
 from bertjax.tasks.files.splits import find_files, read_rows
 from bertjax.tasks.files.tables import has_named_fields
 from bertjax.tasks.kind import Entry
-from bertjax.tasks.tagging.columns import chosen_columns
+from bertjax.tasks.tagging.columns import chosen_columns, gives_word
 from bertjax.tasks.tagging.conll import read_conll
 from bertjax.tasks.tagging.labels import check_all_entities, check_rules
 from bertjax.tasks.tagging.table_rows import named_tag, tagged_rows
@@ -65,8 +65,7 @@ def chooses_accuracy(name: str, options: FinetuneConfig) -> bool:
 
 
 def _token_field(options: FinetuneConfig) -> str:
-    # Of several tasks, another one may have the columns of texts.
-    if len(options.tasks) > 1:
+    if not gives_word(options):
         return ""
     check(
         len(options.text_columns) <= 1,
@@ -74,7 +73,7 @@ def _token_field(options: FinetuneConfig) -> str:
         found=", ".join(options.text_columns),
         expected="one field, that of the words",
     )
-    return options.text_columns[0] if options.text_columns else ""
+    return options.text_columns[0]
 
 
 def _read_file(
@@ -89,6 +88,9 @@ def _read_file(
             f", the tags in column {columns.tag}" if labelled and columns.tag >= 0 else "",
         )
     examples = read_conll(path, tags=labelled, columns=columns, encoding=options.encoding)
+    word = None if gives_word(options) else columns.word
+    tag = columns.tag if labelled and not options.label_column else None
+    examples = [dataclasses.replace(example, columns=(word, tag)) for example in examples]
     if not names:
         return examples
     return [_with_names(example, names) for example in examples]

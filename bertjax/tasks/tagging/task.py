@@ -20,6 +20,7 @@ from bertjax.tasks.class_scores import ClassCounts
 from bertjax.tasks.examples import TaggedExample
 from bertjax.tasks.linear_head import head_of, token_logits
 from bertjax.tasks.metrics import confusion_matrix
+from bertjax.tasks.tagging.columns import check_columns
 from bertjax.tasks.tagging.cut import cut_sentences
 from bertjax.tasks.tagging.entity_metrics import Scores, entity_scores
 from bertjax.tasks.tagging.figures import accuracy, class_figure, tag_counts, type_counts
@@ -53,6 +54,8 @@ class Tagging(LinearHeadTask):
     """The scheme of the training tags; None if it is not known, or they are not of entities."""
     strict: bool = False
     """True if only entities whose tags follow the rules of the scheme are counted."""
+    columns: tuple[int | None, ...] = ()
+    """The columns of words and tags in the training files (`TaggedExample.columns`)."""
 
     per_token = True
 
@@ -141,7 +144,10 @@ class Tagging(LinearHeadTask):
         for a row keeps its first pieces. Token targets are `word_begins` and, with `targets`,
         `labels`. A tag that the task does not have gives -1: the word is not in the loss, and
         counts as wrong in the figures (`check_unknown_tags` says so).
+
+        Raises `UserError` if the words or tags are from other columns than those of training.
         """
+        check_columns(self.name, examples, self.columns)
         # Word by word, so that the first piece of each is known.
         pieces, begins = tokenizer.encode_batch(_words(examples, tokenizer))
         room = max_seq_length - SPECIAL
