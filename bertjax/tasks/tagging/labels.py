@@ -15,6 +15,8 @@ Tags = tuple[str, ...]
 """The tags of a sentence, one for each word."""
 SHOWN = 8
 """Maximum number of tags or types that a message names."""
+OVER_WORDS = " (or --finetune.metric accuracy, over words)"
+"""The option for tags that are not of entities, at the end of a message."""
 
 
 def all_tags(examples: Iterable[TaggedExample]) -> Iterator[str]:
@@ -44,7 +46,7 @@ def check_rules(examples: Sequence[TaggedExample]) -> None:
             raise mismatch(
                 where=_where(example, violation.word),
                 found=f"{violation.tag} after {violation.before}",
-                expected=f"a sequence by the rules of {scheme}",
+                expected=f"a sequence by the rules of {scheme}{OVER_WORDS}",
             )
 
 
@@ -60,8 +62,7 @@ def check_all_entities(examples: Sequence[TaggedExample]) -> None:
                 raise mismatch(
                     where=_where(example, word),
                     found=f"the tag {tag!r}",
-                    expected="O or a tag with B, I and so on, as others have"
-                    " (or --finetune.metric accuracy, over words)",
+                    expected=f"O or a tag with B, I and so on, as others have{OVER_WORDS}",
                 )
 
 
