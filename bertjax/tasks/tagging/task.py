@@ -24,7 +24,7 @@ from bertjax.tasks.tagging.columns import check_columns
 from bertjax.tasks.tagging.cut import cut_sentences
 from bertjax.tasks.tagging.entity_metrics import Scores, entity_scores
 from bertjax.tasks.tagging.figures import accuracy, class_figure, tag_counts, type_counts
-from bertjax.tasks.tagging.labels import Tags, all_tags, check_unknown_tags
+from bertjax.tasks.tagging.labels import Tags, all_tags, check_same_form, check_unknown_tags
 from bertjax.tasks.tagging.schemes import Scheme
 from bertjax.tasks.tagging.tag_form import TagForm, form_of
 from bertjax.tasks.task import EncodedExamples, LinearHeadTask
@@ -143,9 +143,10 @@ class Tagging(LinearHeadTask):
         Each word has one piece or more: [UNK] if the tokenizer gives none. A word that is too long
         for a row keeps its first pieces. Token targets are `word_begins` and, with `targets`,
         `labels`. A tag that the task does not have gives -1: the word is not in the loss, and
-        counts as wrong in the figures (`check_unknown_tags` says so).
+        the tag is never predicted (`check_unknown_tags` says so).
 
-        Raises `UserError` if the words or tags are from other columns than those of training.
+        Raises `UserError` if the words or tags are from other columns than those of training, or
+        the tags in another form or scheme (`check_same_form`).
         """
         check_columns(self.name, examples, self.columns)
         # Word by word, so that the first piece of each is known.
@@ -250,6 +251,10 @@ class Tagging(LinearHeadTask):
         for example in examples:
             self._check_tags(example)
         check_unknown_tags(self.name, examples, self.labels)
+        # Over words the rules of the scheme are not those of training either.
+        is_over_words = self.metrics[:1] == ("accuracy",)
+        scheme = None if is_over_words else self.scheme
+        check_same_form(self.name, examples, self.labels, scheme)
         numbers = {label: number for number, label in enumerate(self.labels)}
         return [numbers.get(tag, -1) for tag in all_tags(examples)]
 
