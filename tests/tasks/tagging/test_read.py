@@ -60,6 +60,19 @@ def test_parquet_has_the_names_of_its_numbers(tmp_path):
     assert read(tmp_path) == EXPECTED
 
 
+def test_numbers_as_text_need_names_and_fields_of_tags_are_not_mixed(tmp_path):
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps([{"tokens": ["EU", "says"], "ner_tags": ["1", "0"]}]))
+    with pytest.raises(UserError, match=r"ner_tags: found numbers"):
+        read(tmp_path)
+    assert read(tmp_path, label_names=NAMES)[1] == ("B-PER", "O")
+    assert read(tmp_path, metric=("accuracy",))[1] == ("1", "0")
+    rows = [{"tokens": ["a"], "ner_tags": ["O"]}, {"tokens": ["b"], "tags": ["B-PER"]}]
+    path.write_text(json.dumps(rows))
+    with pytest.raises(UserError, match=r"item 2: found the tags in tags, expected ner_tags, as"):
+        read(tmp_path)
+
+
 def test_accuracy_beside_another_metric_changes_no_rule(tmp_path):
     (tmp_path / "train.json").write_text(json.dumps(ROWS))
     with pytest.raises(UserError, match=r"ner_tags: found numbers"):
