@@ -154,7 +154,7 @@ def finetune(
             result = tuning.write_result(resolved, run_dir, outcome.step, checked.prepared)
         evaluated = _evaluated(run_dir, checked, outcome.step)
         if first:
-            warn_of_baseline(checked.prepared, result["figures"]["score"])
+            warn_of_baseline(checked.prepared.baseline, result["figures"]["score"])
         return evaluated
 
 

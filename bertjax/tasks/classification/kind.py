@@ -178,7 +178,7 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
         )
         return TASK_CLASSES[label_type](**fields)
 
-    def majority_baseline(self, task: TextTask, examples: Sequence[TextExample]) -> float:
+    def majority_baseline(self, task: TextTask, examples: Sequence[TextExample]) -> float | None:
         """Return the metric of the best constant class; 0 for sets of classes and for numbers."""
         return task.majority_baseline(examples)
 
