@@ -167,6 +167,11 @@ class Kind(TextLines[TaskT, ExampleT, PredictionT]):
         """Return the classes that may follow the colon of a metric of one class."""
         return ()
 
+    def metric_class(self, task: TaskT, metric: str) -> str | None:
+        """Return the class whose metric this is; None for the metric of all classes."""
+        _, colon, label = metric.partition(":")
+        return label if colon else None
+
     def classes_in(self, task: TaskT, examples: Sequence[ExampleT]) -> Collection[str]:
         """Return those of `metric_classes` that the examples have."""
         return self.metric_classes(task)
