@@ -157,7 +157,7 @@ def finetune(
             result = tuning.write_result(resolved, run_dir, outcome.evaluations, checked.prepared)
         evaluated = _evaluated(run_dir, checked, outcome.step, report_file)
         if first:
-            warn_of_baseline(checked.prepared, result["figures"]["score"])
+            warn_of_baseline(checked.prepared.baseline, result["figures"]["score"])
         return evaluated
 
 

@@ -1,25 +1,56 @@
 """Comparison of a run's score with that of one answer for all examples."""
 
 import logging
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
 
-from bertjax.finetuning.finetune import Prepared
 from bertjax.number_text import number_text
+from bertjax.tasks.registry import kind_of
+from bertjax.tasks.task import Task
 
 log = logging.getLogger("bertjax")
 
 
-def warn_of_baseline(prepared: Prepared, score: float | None) -> None:
-    """Log a warning if the score of a run is not above the majority-class baseline.
+def baseline_of(tasks: Sequence[Task], examples: Mapping[str, Sequence[Any]]) -> float | None:
+    """Return the score of the majority-class baseline: the mean over tasks of their metric.
 
-    A sweep counts such runs as failed (`bertjax.finetuning.sweep_grid.summarize`). `score` is None
-    if it was not finite.
+    `examples` are the validation examples by task. The result is None if, in one of the tasks, no
+    model can be better than one answer for all examples, as where all of them have the same class.
     """
-    if score is not None and score > prepared.baseline:
+    scores = []
+    for task in tasks:
+        score = kind_of(task).majority_baseline(task, examples[task.name])
+        if score is None or score >= task.metric_scale.best_score:
+            return None
+        scores.append(score)
+    return fmean(scores)
+
+
+def is_failed(score: float | None, baseline: float | None) -> bool:
+    """Return whether a run has failed: its score is not finite, or not above the baseline.
+
+    This is the rule of section 3 of arXiv 2006.04884, and the degenerate runs of arXiv 2006.05987.
+    `score` is None if it was not finite, or training ended with an error. `baseline` is None if
+    there is none to compare with.
+    """
+    if score is None or not math.isfinite(score):
+        return True
+    return baseline is not None and score <= baseline
+
+
+def warn_of_baseline(baseline: float | None, score: float | None) -> None:
+    """Log a warning if a run has failed (`is_failed`), as a sweep counts it."""
+    if not is_failed(score, baseline):
         return
     shown = "not finite" if score is None else number_text(score, ".4f")
+    if baseline is None:
+        log.warning("the score is %s: the run has failed, as a sweep would count it", shown)
+        return
     log.warning(
         "the score is %s, not above %s, which one answer for all validation examples gets:"
         " the run has failed, as a sweep would count it",
         shown,
-        number_text(prepared.baseline, ".4f"),
+        number_text(baseline, ".4f"),
     )

@@ -40,13 +40,15 @@ def entries_of(model: Finetuned) -> list[Entry]:
 def validation_sets(model: Finetuned, tokenizer: Tokenizer) -> list[Split]:
     """Read the validation sets of the tasks, each task's own first.
 
-    Raises `UserError` for an invalid file.
+    Raises `UserError` for an invalid file, and for the metric of a class that a set has not.
     """
+    options = model.config.finetune
     splits = []
     for entry in entries_of(model):
         task = model.objective.by_name[entry.name]
         for name in registry.validation_splits(entry):
-            examples = registry.read_split(entry, name, model.config.finetune, True)
+            examples = registry.read_split(entry, name, options, True)
+            registry.check_metric_counts(task, examples, options)
             splits.append(validation_split(model.config, task, name, examples, tokenizer))
     return splits
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from bertjax.config import Config, Head, OptimizerConfig, TrainConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.finetuning import batches
+from bertjax.finetuning.baseline import baseline_of
 from bertjax.finetuning.batches import BatchShape
 from bertjax.finetuning.data_digests import training_digest, validation_digests
 from bertjax.finetuning.evaluate import Assessed, Split, task_evaluator
@@ -54,14 +54,10 @@ class Prepared:
         return training_digest(self.train)
 
     @cached_property
-    def baseline(self) -> float:
-        """Score of the majority-class baseline: the mean over tasks of their metric, 0 to 1."""
+    def baseline(self) -> float | None:
+        """Score of the majority-class baseline; see `bertjax.finetuning.baseline.baseline_of`."""
         own = {split.task: split.examples for split in self.validation if not split.name}
-        scores = []
-        for opened in self.opened:
-            task = opened.task
-            scores.append(kind_of(task).majority_baseline(task, own[task.name]))
-        return fmean(scores)
+        return baseline_of([opened.task for opened in self.opened], own)
 
 
 def prepare(config: Config, tokenizer: Tokenizer) -> Prepared:

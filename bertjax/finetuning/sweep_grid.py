@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 
 from bertjax.errors import check
+from bertjax.finetuning.baseline import is_failed
 from bertjax.number_text import number_text
 
 HEADER = (
@@ -122,12 +123,11 @@ def cells(grid: Grid) -> list[Cell]:
     return [Cell(setting, seed) for seed in grid.seeds for setting in settings]
 
 
-def summarize(results: Iterable[Result], *, baseline: float) -> list[SettingSummary]:
+def summarize(results: Iterable[Result], *, baseline: float | None) -> list[SettingSummary]:
     """Return a summary for each setting, in the order of the first results of each.
 
-    A run has failed if it ended with an error, its metric is not finite, or its metric is not above
-    `baseline`, the score of the majority-class baseline (section 3 of arXiv 2006.04884; the
-    degenerate runs of arXiv 2006.05987). Mean, deviation and best include all runs with a finite
+    `baseline` is the score that a run must exceed, if there is one: see
+    `bertjax.finetuning.baseline.is_failed`. Mean, deviation and best include all runs with a finite
     metric, even failed ones.
     """
     metrics: dict[Setting, list[float | None]] = {}
@@ -146,16 +146,17 @@ def _mean_or_least(summary: SettingSummary) -> float:
     return -math.inf if summary.mean is None else summary.mean
 
 
-def _summary(setting: Setting, metrics: Sequence[float | None], baseline: float) -> SettingSummary:
+def _summary(
+    setting: Setting, metrics: Sequence[float | None], baseline: float | None
+) -> SettingSummary:
     finite = [metric for metric in metrics if metric is not None and math.isfinite(metric)]
-    above = sum(metric > baseline for metric in finite)
     return SettingSummary(
         setting,
         mean=statistics.fmean(finite) if finite else None,
         deviation=statistics.stdev(finite) if len(finite) > 1 else None,
         best=max(finite, default=None),
         runs=len(metrics),
-        failed=len(metrics) - above,
+        failed=sum(is_failed(metric, baseline) for metric in metrics),
     )
 
 

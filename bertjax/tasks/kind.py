@@ -167,6 +167,11 @@ class Kind(TextLines[TaskT, ExampleT, PredictionT]):
         """Return the classes that may follow the colon of a metric of one class."""
         return ()
 
+    def metric_class(self, task: TaskT, metric: str) -> str | None:
+        """Return the class whose metric this is; None for the metric of all classes."""
+        _, colon, label = metric.partition(":")
+        return label if colon else None
+
     def classes_in(self, task: TaskT, examples: Sequence[ExampleT]) -> Collection[str]:
         """Return those of `metric_classes` that the examples have."""
         return self.metric_classes(task)
@@ -215,9 +220,10 @@ class Kind(TextLines[TaskT, ExampleT, PredictionT]):
         """Return the task from `values`, the result of `to_dict` after it was read from JSON."""
         return self.task_classes[0](**with_tuples(values))  # type: ignore[return-value]
 
-    def majority_baseline(self, task: TaskT, examples: Sequence[ExampleT]) -> float:
+    def majority_baseline(self, task: TaskT, examples: Sequence[ExampleT]) -> float | None:
         """Return the task's score for the best constant prediction; 0 if there is none.
 
+        The result may be None if no model can get a higher score.
         A run whose score is not better than this counts as failed, as in arXiv 2006.04884.
         """
         return 0.0

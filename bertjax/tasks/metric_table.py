@@ -32,6 +32,11 @@ class Scale(Enum):
         return f"-{metric}" if self is Scale.ERROR else metric
 
     @property
+    def best_score(self) -> float:
+        """The highest score on this scale."""
+        return 0.0 if self is Scale.ERROR else 1.0
+
+    @property
     def is_share(self) -> bool:
         """True if a score on this scale is a share of 1."""
         return self in (Scale.SHARE, Scale.PERCENT, Scale.POINTS)

@@ -156,7 +156,8 @@ def _open(entry: Entry, config: Config, tokenizer: Tokenizer) -> OpenedTask:
     # be missing.
     task = kind.make_task(entry.name, splits["train"], options, tokenizer)
     task = with_chosen_metrics(task, options)
-    _check_metric_counts(kind, task, splits[validation_splits(entry)[0]])
+    for name in validation_splits(entry):
+        check_metric_counts(task, splits[name], options)
     splits["train"] = _drawn(splits["train"], options.max_train_examples, config.seed)
     return OpenedTask(entry, task, splits)
 
@@ -187,15 +188,20 @@ def with_chosen_metrics(task: Task, options: FinetuneConfig) -> Task:
     return kind.with_metrics(task, chosen)
 
 
-def _check_metric_counts(kind: Kind[Any, Any, Any], task: Task, validation: list[Any]) -> None:
-    """Raise `UserError` if no validation example has the class whose metric chooses checkpoints."""
-    _, colon, label = task.metric.partition(":")
-    check(
-        not colon or label in kind.classes_in(task, validation),
-        where=OPTION,
-        found=f"{task.metric}, for {task.name}, and no validation example of {label}",
-        expected="one or more: without them the metric is 0 whatever the model does",
-    )
+def check_metric_counts(task: Task, examples: list[Any], options: FinetuneConfig) -> None:
+    """Raise `UserError` if no validation example has the class of a metric of one class.
+
+    The metrics are the one that chooses checkpoints, and those that `options` name.
+    """
+    kind = kind_of(task)
+    for metric in dict.fromkeys((task.metric, *chosen_for(task.name, options))):
+        label = kind.metric_class(task, metric)
+        check(
+            label is None or label in kind.classes_in(task, examples),
+            where=OPTION,
+            found=f"{metric}, for {task.name}, and no validation example of {label}",
+            expected="one or more: without them the metric is 0 whatever the model does",
+        )
 
 
 def chosen_for(name: str, options: FinetuneConfig) -> tuple[str, ...]:

@@ -34,6 +34,21 @@ def test_the_evaluation_of_a_run_is_written_but_not_one_of_another_configuration
     assert set(own.metrics) == {"accuracy", "loss", "score"}
 
 
+@pytest.mark.parametrize("metric", ["f1:yes", "recall"])
+def test_the_metric_of_a_class_that_the_files_lack_is_refused(library, tmp_path, metric):
+    (tmp_path / "dev.tsv").write_text("sentence\tlabel\nno cat\tno\na dog\tno\n")
+    files = (str(tmp_path / "dev.tsv"),)
+    config = bertjax.saved_config("runs/finetuned").replace(finetune={"validation_files": files})
+    assert bertjax.evaluate("runs/finetuned", config).metrics.keys() == {
+        "accuracy",
+        "loss",
+        "score",
+    }
+    message = f"found {metric}, for good, and no validation example of yes, expected one or more"
+    with pytest.raises(UserError, match=message):
+        bertjax.evaluate("runs/finetuned", config.replace(finetune={"metric": (metric,)}))
+
+
 def test_predictions_are_returned_and_written_only_where_a_folder_is_given(library, tmp_path):
     before = {path.name for path in (library / "runs" / "finetuned").iterdir()}
     (predicted,) = bertjax.predict("runs/finetuned", "validation")

@@ -4,9 +4,10 @@ import logging
 
 import pytest
 
-from bertjax.finetuning.baseline import warn_of_baseline
+from bertjax.finetuning.baseline import baseline_of, is_failed, warn_of_baseline
 from bertjax.finetuning.evaluate import Split
 from bertjax.finetuning.finetune import Prepared
+from bertjax.tasks.classification.regression import Regression
 from bertjax.tasks.classification.single_label import SingleLabel
 from bertjax.tasks.examples import TextExample
 from bertjax.tasks.kind import Entry
@@ -30,6 +31,42 @@ pytestmark = pytest.mark.quick
 ])  # fmt: skip
 def test_a_score_that_is_not_above_the_baseline_is_said(caplog, score, said):
     with caplog.at_level(logging.WARNING, "bertjax"):
-        warn_of_baseline(PREPARED, score)
+        warn_of_baseline(PREPARED.baseline, score)
     assert len(caplog.messages) == bool(said)
     assert "".join(caplog.messages).startswith(said)
+
+
+@pytest.mark.parametrize("metric,labels,baseline", [
+    ("recall", "abbb", 0.0),  # "b" for all gets 1, as a perfect model does
+    ("recall:a", "aaab", 0.0),
+    ("recall_macro", "aaab", 0.5),
+    ("accuracy", "aaaa", None),
+    ("f1_macro", "bbbb", None),
+    ("recall:a", "aaaa", None),
+    ("matthews_correlation", "aaaa", None),  # 0 for every model, as is the next
+    ("f1", "aaaa", None),
+])  # fmt: skip
+def test_a_perfect_model_never_fails(caplog, metric, labels, baseline):
+    examples = [TextExample(str(n), "text", label=label) for n, label in enumerate(labels)]
+    task = SingleLabel("t", ("a", "b"), metrics=(metric,))
+    assert baseline_of([task], {"t": examples}) == baseline
+    with caplog.at_level(logging.WARNING, "bertjax"):
+        warn_of_baseline(baseline, 1.0)
+    assert caplog.messages == []
+    assert not is_failed(1.0, baseline)
+    assert is_failed(None, baseline)
+
+
+def test_an_error_of_0_by_a_constant_leaves_no_baseline():
+    same = [TextExample(str(n), "text", label=2.0) for n in range(3)]
+    assert baseline_of([Regression("t", metrics=("mse",))], {"t": same}) is None
+    assert baseline_of([Regression("t", metrics=("pearson",))], {"t": same}) is None
+
+
+def test_without_a_baseline_only_a_score_that_is_not_finite_fails(caplog):
+    with caplog.at_level(logging.WARNING, "bertjax"):
+        warn_of_baseline(None, 0.5)
+        warn_of_baseline(None, None)
+    assert caplog.messages == [
+        "the score is not finite: the run has failed, as a sweep would count it"
+    ]

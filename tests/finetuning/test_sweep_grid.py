@@ -113,6 +113,8 @@ def test_figures_of_a_setting_are_those_of_its_seeds(metrics):
 def test_a_run_that_ended_with_an_error_or_no_number_failed_and_has_no_figure():
     (row,) = summarize(results(FIRST, 0.9, None, math.nan, 0.7, 0.6), baseline=0.6)
     assert (row.runs, row.failed, row.mean, row.best) == (5, 3, pytest.approx(2.2 / 3), 0.9)
+    (row,) = summarize(results(FIRST, 1.0, 0.2, math.nan), baseline=None)
+    assert (row.runs, row.failed) == (3, 1)
     (row,) = summarize(results(FIRST, None), baseline=0.6)
     assert (row.runs, row.failed, row.mean, row.deviation, row.best, row.chosen) == (
         1,

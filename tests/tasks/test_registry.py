@@ -158,15 +158,22 @@ def test_each_task_gets_the_metric_that_is_chosen_for_it(tmp_path):
     assert [one.task.metric for one in kinds.open_tasks(both, TOKENIZER)] == ["f1_macro"] * 2
 
 
-def test_a_metric_of_a_class_that_no_validation_example_has_is_refused(tmp_path):
+@pytest.mark.parametrize("metrics,found,label", [
+    (("f1:rare",), "f1:rare", "rare"),
+    (("f1_macro", "recall:rare"), "recall:rare", "rare"),
+    (("recall",), "recall", "usual"),  # the second of two classes
+])  # fmt: skip
+def test_a_metric_of_a_class_that_no_validation_example_has_is_refused(
+    tmp_path, metrics, found, label
+):
     rows = [("the cat", "usual"), ("a dog", "rare")]
     write_table(tmp_path / "train.tsv", rows)
-    write_table(tmp_path / "dev.tsv", rows[:1])
-    config = config_of(f"own:classification={tmp_path}", finetune={"metric": ("f1:rare",)})
+    write_table(tmp_path / "dev.tsv", [row for row in rows if row[1] != label])
+    config = config_of(f"own:classification={tmp_path}", finetune={"metric": metrics})
     with pytest.raises(UserError) as raised:
         kinds.open_tasks(config, TOKENIZER)
     assert str(raised.value).startswith(
-        "finetune.metric: found f1:rare, for own, and no validation example of rare, expected"
+        f"finetune.metric: found {found}, for own, and no validation example of {label}, expected"
     )
 
 

@@ -10,6 +10,7 @@ from etils import epath
 from bertjax.config import FinetuneConfig
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
+from bertjax.tasks.class_scores import MEASURES
 from bertjax.tasks.class_weights import balanced_weights
 from bertjax.tasks.classification.examples import read_examples, text_columns_of
 from bertjax.tasks.classification.glue import TASKS, GlueTask, glue_task, write_submission
@@ -96,13 +97,21 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
         """Return the labels."""
         return task.labels
 
+    def metric_class(self, task: TextTask, metric: str) -> str | None:
+        """Return the class of the metric; of two classes, `f1` is that of the second one."""
+        if isinstance(task, SingleLabel) and metric in MEASURES:
+            return task.labels[1]
+        return super().metric_class(task, metric)
+
     def classes_in(self, task: TextTask, examples: Sequence[TextExample]) -> Collection[str]:
         """Return the labels that the examples have."""
         return set(all_classes(examples))
 
     def with_metrics(self, task: TextTask, metrics: tuple[str, ...]) -> TextTask:
-        """Return the task with these metrics before those that it has."""
-        return dataclasses.replace(task, metrics=tuple(dict.fromkeys(metrics + task.figure_names)))
+        """Return the task with these metrics before those of all classes that it has."""
+        # An evaluation's files may lack the class of a metric that training has chosen.
+        others = tuple(name for name in task.figure_names if ":" not in name)
+        return dataclasses.replace(task, metrics=tuple(dict.fromkeys(metrics + others)))
 
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
         """Return the options of the files, and those that change the loss over classes, if any."""
@@ -178,7 +187,7 @@ class ClassificationKind(Kind[TextTask, TextExample, TextPrediction]):
         )
         return TASK_CLASSES[label_type](**fields)
 
-    def majority_baseline(self, task: TextTask, examples: Sequence[TextExample]) -> float:
+    def majority_baseline(self, task: TextTask, examples: Sequence[TextExample]) -> float | None:
         """Return the metric of the best constant class; 0 for sets of classes and for numbers."""
         return task.majority_baseline(examples)
 

@@ -90,9 +90,14 @@ class Regression(TextTask):
         predicted = np.array([prediction.value for prediction in predictions])
         return {name: FIGURES[name](true, predicted) for name in self.figure_names}
 
-    def majority_baseline(self, examples: Sequence[TextExample]) -> float:
-        """Return the score of the best constant prediction: the mean or the median."""
+    def majority_baseline(self, examples: Sequence[TextExample]) -> float | None:
+        """Return the score of the best constant prediction: the mean or the median.
+
+        None if all examples have the same number: no model exceeds a constant then.
+        """
         true = self.targets(examples)
+        if (true == true[0]).all():
+            return None
         scores = []
         for constant in (float(np.mean(true)), float(np.median(true))):
             figures = self.figures([NumberPrediction(constant)] * len(examples), examples)

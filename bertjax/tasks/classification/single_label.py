@@ -152,19 +152,22 @@ class SingleLabel(TextTask):
         predicted = [numbers[prediction.label] for prediction in predictions]
         return labels, true_ids, np.array(predicted, np.int64)
 
-    def majority_baseline(self, examples: Sequence[TextExample]) -> float:
-        """Return the highest metric that is possible if all examples get the same class."""
-        if self.metric == MATTHEWS.name:
-            return 0.0  # a constant has no correlation; its matrices would take seconds to see it
+    def majority_baseline(self, examples: Sequence[TextExample]) -> float | None:
+        """Return the highest metric of one class for all examples that a perfect model exceeds.
+
+        None if there is no such value, as where all examples have the same class.
+        """
         labels, true, _ = self._compared((), examples)
+        perfect = _figure(self.metric, labels, true, true)
+        if self.metric == MATTHEWS.name:
+            # A constant has no correlation; the matrices of all would take seconds to see it.
+            return 0.0 if perfect > 0 else None
         # To predict a class that no example has gives 0 for every metric, so one such is enough.
         known = np.bincount(true, minlength=len(labels))[: len(self.labels)]
         classes = np.flatnonzero(known) if known.any() else np.arange(1)
-        if self.metric.partition(":")[0] == "recall":
-            # To predict a class always gives a recall of 1 for it, which no model could exceed.
-            classes = np.argmax(known, keepdims=True)
         values = [_figure(self.metric, labels, true, np.full_like(true, each)) for each in classes]
-        return max(values)
+        # To predict a class always gives a recall of 1 for it, which no model could exceed.
+        return max((value for value in values if value < perfect), default=None)
 
     def class_table(
         self, predictions: Sequence[ClassPrediction], examples: Sequence[TextExample]

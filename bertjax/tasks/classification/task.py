@@ -212,7 +212,7 @@ class TextTask(LinearHeadTask, ABC):
     def mistake_severity(self, prediction: Any, example: TextExample) -> float | None:
         """Return a measure of how wrong a prediction is; None if the prediction is right."""
 
-    def majority_baseline(self, examples: Sequence[TextExample]) -> float:
+    def majority_baseline(self, examples: Sequence[TextExample]) -> float | None:
         """Return the score of the best constant prediction; 0 unless a subclass overrides it."""
         return 0.0
 

@@ -130,8 +130,11 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
         parts_of_tags = [task.form.parts(tag) for tag in tags]
         return {parts.type for parts in parts_of_tags if parts is not None}
 
-    def majority_baseline(self, task: Tagging, examples: Sequence[TaggedExample]) -> float:
-        """Return the metric if every word gets the most frequent tag."""
+    def majority_baseline(self, task: Tagging, examples: Sequence[TaggedExample]) -> float | None:
+        """Return the metric if every word gets the most frequent tag; None if no model exceeds it.
+
+        None is for examples without entities, say, whose F1 is 0 even if every tag is right.
+        """
         # The most frequent tag is used, not the tag with the best metric. It is usually O, for
         # which the F1 over entities is 0. A tag that training has not is never predicted.
         counts = Counter(tag for tag in all_tags(examples) if tag in task.labels)
@@ -139,7 +142,9 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
             return 0.0
         most_frequent = max(counts, key=counts.__getitem__)
         predictions = [(most_frequent,) * len(example.words) for example in examples]
-        return task.figures(predictions, examples)[task.metric]
+        baseline = task.figures(predictions, examples)[task.metric]
+        perfect = task.figures([example.tags or () for example in examples], examples)[task.metric]
+        return baseline if baseline < perfect else None
 
     def mistakes(
         self, task: Tagging, predictions: Sequence[Tags], examples: Sequence[TaggedExample]
