@@ -108,7 +108,7 @@ def parse_subject(
     subject, rest = split_subject(words)
     rest, more = split_options(rest) if texts else (rest, [])
     if not wants_help(rest):
-        need(subject, verb, what)
+        need(subject, verb, what, rest)
     command: Any = parse(f"{verb} {subject_name}", default, rest)
     if more:
         command = dataclasses.replace(command, **{texts: (*getattr(command, texts), *more)})
@@ -119,7 +119,7 @@ def parse_configured(verb: str, command: Callable[..., Any], words: Sequence[str
     """Parse a command line that begins with a configuration; `command` is the class of options."""
     subject, rest = split_subject(words)
     if not wants_help(rest):
-        need(subject, verb, "a configuration file")
+        need(subject, verb, "a configuration file", rest)
     config = load_config(subject) if subject else Config()
     if wants_help(rest):
         # The help prints each field's value.
@@ -152,13 +152,17 @@ def _with_values(words: Sequence[str], default: Any) -> list[str]:
     return completed
 
 
-def need(subject: str, verb: str, what: str) -> str:
-    """Return `subject`; raise `UserError` with `what`, which the verb expects, if it is empty."""
-    if not subject:
-        raise UserError(
-            f"bertjax {verb}: nothing given, expected {what} first (see bertjax {verb} --help)"
-        )
-    return subject
+def need(subject: str, verb: str, what: str, rest: Sequence[str] = ()) -> str:
+    """Return `subject`; raise `UserError` with `what`, which the verb expects, if it is empty.
+
+    `rest` are the words in its place: an option that stands first, and what follows it.
+    """
+    if subject:
+        return subject
+    # Without its value, which may hold a password.
+    found = f"{rest[0].partition('=')[0]} first" if rest else "nothing given"
+    place = "before all options" if rest else "first"
+    raise UserError(f"bertjax {verb}: {found}, expected {what} {place} (see bertjax {verb} --help)")
 
 
 def run_name(config_path: str) -> str:

@@ -31,7 +31,7 @@ def run(words: Sequence[str]) -> int:
     """Run the verb; return the exit status."""
     subject, rest = split_subject(words)
     if not wants_help(rest):
-        need(subject, "evaluate", "a run or checkpoint folder")
+        need(subject, "evaluate", "a run or checkpoint folder", rest)
     if not subject:
         # Only with `--help`: it prints and ends the process.
         parse("evaluate RUN", EvaluateCommand(), rest)

@@ -156,7 +156,9 @@ class FinetuneConfig:
     kind of task; a name that is not known is answered with a list of them.
     """
     restore_best: bool = True
-    """Use the checkpoint of the best evaluation as the result; if False, the last checkpoint."""
+    """Use the checkpoint of the best evaluation as the result, of equally good ones the latest; if
+    False, the last checkpoint.
+    """
 
     def __post_init__(self) -> None:
         check_fields("finetune", self)

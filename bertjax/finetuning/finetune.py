@@ -266,15 +266,17 @@ def write_result(
     """Select a checkpoint, and name it in `result.json`; return what was written.
 
     `evaluations` are those of the outcome: `metrics.jsonl` need not have them.
-    The checkpoint with the best score is selected; if `finetune.restore_best` is False, the last
-    one. `result.json` has its `step`, the `figures` on the validation sets at that step, their
-    `signatures`, and the number of `evaluations`.
+    The checkpoint with the best score is selected, of equal scores the latest; if
+    `finetune.restore_best` is False, the last one. `result.json` has its `step`, the `figures` on
+    the validation sets at that step, their `signatures`, and the number of `evaluations`.
     """
     folder = run_dir / checkpoint.FOLDER
     # `train.keep_checkpoints` has removed the folders of other evaluations.
     kept = [entry for entry in evaluations if (folder / str(entry["step"])).exists()]
-    # Of equal scores `max` takes the first, which is the earliest step.
-    selected = max(kept, key=_score_of) if config.finetune.restore_best else kept[-1]
+    # Of equal scores the latest, which is the one that `Checkpoints` keeps, however few it keeps:
+    # `max` takes the first.
+    latest_first = kept[::-1]
+    selected = max(latest_first, key=_score_of) if config.finetune.restore_best else kept[-1]
     figures = {name: value for name, value in selected.items() if name not in ("step", "split")}
     result = {
         "step": selected["step"],

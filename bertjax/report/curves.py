@@ -137,18 +137,19 @@ class Metrics:
         return float(values[0]) if np.isfinite(values).any() else None
 
     def lowest(self, name: str) -> Point | None:
-        """Return the first of the evaluations with the lowest value; None if there is no value."""
+        """Return the latest evaluation with the lowest value; None if there is no value."""
         return self._best(name, np.argmin)
 
     def highest(self, name: str) -> Point | None:
-        """Return the first of the evaluations with the highest value; None if there is no value."""
+        """Return the latest evaluation with the highest value; None if there is no value."""
         return self._best(name, np.argmax)
 
     def _best(self, name: str, choose: Callable[[np.ndarray], np.intp]) -> Point | None:
         curve = self.evaluations(name).finite()
         if not len(curve.steps):
             return None
-        at = int(choose(curve.values))
+        # Of equal values the latest, whose checkpoint is the one that is kept.
+        at = len(curve.values) - 1 - int(choose(curve.values[::-1]))
         return Point(int(curve.steps[at]), float(curve.values[at]))
 
 

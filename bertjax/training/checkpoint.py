@@ -37,6 +37,8 @@ def _score(metrics: dict[str, float]) -> float:
 class Checkpoints:
     """The checkpoints of one run: the latest `keep`, and the best by `score` or masked-word loss.
 
+    Of equally good ones the latest is kept.
+
     Saving is asynchronous. A checkpoint gets its final name only when it is complete, so an
     incomplete one is never restored. In a run of several processes, each process writes and reads
     the parts of its own devices, and all must call each method with the same arguments.

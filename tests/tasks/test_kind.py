@@ -125,6 +125,7 @@ def choices(*endings):
 
 
 AB = ("a", "b")
+ORDERED = 1.907 + np.linspace(-0.05, 0.05, 32)
 GENERATOR = make_task("t", TOKENIZER)
 
 
@@ -138,6 +139,10 @@ GENERATOR = make_task("t", TOKENIZER)
     (MultiLabel("t", AB), sets((), AB), texts(("a",), ()), None),
     (Regression("t"), numbers(2.0, 2.0, 2.0), texts(0.0, 3.0, 5.0), "about 2.000"),
     (Regression("t"), numbers(2.0, 2.001, 2.0), texts(0.0, 3.0, 5.0), "about 2.000"),
+    # In the right order, if close together; and such an order by rounding.
+    (Regression("t"), numbers(*ORDERED), texts(*range(32)), None),
+    (Regression("t"), numbers(*ORDERED[::-1]), texts(*range(32)), "about 1.907"),
+    (Regression("t"), numbers(*1.907 + 1e-9 * np.arange(32)), texts(*range(32)), "about 1.907"),
     (Regression("t"), numbers(2.0, 2.5, 2.0), texts(0.0, 3.0, 5.0), None),
     (Regression("t"), numbers(2.0, 2.0), texts(3.0, 3.0), None),
     (Tagging("t", ("O", "B-A")), [("O", "O"), ("O", "O")], TWO_TAGS, "O"),

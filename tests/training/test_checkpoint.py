@@ -67,6 +67,11 @@ def test_the_last_ones_and_the_best_are_kept_also_over_a_restart(run):
     assert steps(run) == [7, 8, 9]
 
 
+def test_of_equally_good_checkpoints_the_latest_is_kept(run):
+    saved(run, [(1, 3.0), (2, 3.0), (3, 3.0), (4, 4.0), (5, 5.0), (6, 5.0)])
+    assert steps(run) == [3, 5, 6]
+
+
 def test_a_state_comes_back_as_it_was_on_any_mesh(run):
     state, _ = saved(run, [(3, 1.0)])
     for mesh in (MeshConfig(data=1), MeshConfig(data=2, fsdp=4)):

@@ -18,6 +18,8 @@ def drop_tensors(
 ) -> Tensors:
     """Return `tensors` without those that one of `patterns` selects (`drop_patterns.select`).
 
+    A pattern is for the names in the file, or, where it selects none of them, for today's names.
+
     Raises `UserError` for a pattern that selects nothing, because it is probably misspelled, and
     for one that selects a parameter of the encoder of `config`.
     """
@@ -25,9 +27,11 @@ def drop_tensors(
         return tensors
     encoder = set(_encoder_names(config, dialect, tensors))
     shapes = dict(tensors.shapes)
+    current = {tensors.in_file(name): name for name in tensors.shapes}
     for pattern in patterns:
         where = f"{tensors.where}: --drop {pattern}"
-        selected = select(tensors.shapes, pattern)
+        in_file = select(current, pattern)
+        selected = [current[name] for name in in_file] or select(tensors.shapes, pattern)
         if not selected:
             raise mismatch(
                 where=where,
@@ -35,7 +39,7 @@ def drop_tensors(
                 expected="the beginning or the ending of one, or a pattern with *"
                 + _hint(pattern, tensors, encoder),
             )
-        needed = [name for name in selected if name in encoder]
+        needed = [tensors.in_file(name) for name in selected if name in encoder]
         check(
             not needed,
             where=where,

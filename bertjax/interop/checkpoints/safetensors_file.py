@@ -44,7 +44,8 @@ def open_safetensors(path: epath.Path) -> Tensors:
         with safe_open(path, "numpy") as file, np.errstate(over="ignore"):
             return file.get_tensor(names[name]).astype(np.float32)
 
-    return Tensors(str(path), {new: shapes[old] for new, old in names.items()}, read)
+    current_shapes = {new: shapes[old] for new, old in names.items()}
+    return Tensors(str(path), current_shapes, read, file_names=names)
 
 
 def write_safetensors(

@@ -5,6 +5,7 @@ and a number is read.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,6 +37,12 @@ class Tensors(NamedTuple):
     """Return the numbers of a tensor, float32, by its name."""
     not_of_model: Collection[str] = frozenset()
     """Names of tensors that are known not to be parameters, for example an optimizer's."""
+    file_names: Mapping[str, str] = MappingProxyType({})
+    """The name in the file of each tensor that has another one there (`current_names`)."""
+
+    def in_file(self, name: str) -> str:
+        """Return the name that the tensor has in the file."""
+        return self.file_names.get(name, name)
 
 
 class Part(NamedTuple):

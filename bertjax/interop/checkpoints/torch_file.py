@@ -40,7 +40,7 @@ def open_torch(path: epath.Path) -> Tensors:
         return tensor.detach().to(torch.float32).numpy()
 
     shapes = {new: tuple(tensors[old].shape) for new, old in names.items()}
-    return Tensors(str(path), shapes, read)
+    return Tensors(str(path), shapes, read, file_names=names)
 
 
 def _check_torch_tensor(tensor: object, where: str) -> None:

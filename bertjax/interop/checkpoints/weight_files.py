@@ -4,7 +4,7 @@ The files are untrusted. No pickle is executed. An index may name only files in 
 size of a tensor is compared with its file before memory is reserved for it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -62,6 +62,7 @@ def _open_shards(index: epath.Path, open_file: Callable[[epath.Path], Tensors]) 
         expected="a file's name a tensor",
     )
     shards: dict[str, Tensors] = {}
+    names_of: dict[str, set[str]] = {}
     for name, file in file_of.items():
         check(
             # A path could make us read other files of this machine.
@@ -77,28 +78,44 @@ def _open_shards(index: epath.Path, open_file: Callable[[epath.Path], Tensors]) 
                 found=f"no file {file}",
                 expected="it beside the index",
             )
-            shards[file] = open_file(index.parent / file)
+            shards[file] = shard = open_file(index.parent / file)
+            names_of[file] = {shard.in_file(each) for each in shard.shapes}
         check(
-            name in shards[file].shapes,
+            name in names_of[file],
             where=f"{index.parent / file}: {name}",
             found="no such tensor",
             expected=f"it, as {index.name} says",
         )
-    # Otherwise a tensor that the index does not name would be left out without a sign.
+    return _joined(index, shards, file_of)
+
+
+def _joined(
+    index: epath.Path, shards: Mapping[str, Tensors], file_of: Mapping[str, str]
+) -> Tensors:
+    """Return the tensors of all shards; `file_of` has the file of each name in the index."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    file_names: dict[str, str] = {}
+    shard_of: dict[str, Tensors] = {}
     for file, shard in shards.items():
-        for name in shard.shapes:
+        for name, shape in shard.shapes.items():
+            where = f"{index.parent / file}: {shard.in_file(name)}"
+            # Otherwise a tensor that the index does not name would be left out without a sign.
             check(
-                file_of.get(name) == file,
-                where=f"{index.parent / file}: {name}",
+                file_of.get(shard.in_file(name)) == file,
+                where=where,
                 found="a tensor",
                 expected="none, as the index says",
             )
-    shapes = {name: shards[file].shapes[name] for name, file in file_of.items()}
+            check(
+                name not in shapes, where=where, found=f"a second tensor for {name}", expected="one"
+            )
+            shapes[name], shard_of[name] = shape, shard
+            file_names[name] = shard.in_file(name)
 
     def read(name: str) -> np.ndarray:
-        return shards[file_of[name]].read(name)
+        return shard_of[name].read(name)
 
-    return Tensors(str(index), shapes, read)
+    return Tensors(str(index), shapes, read, file_names=file_names)
 
 
 FORMATS: dict[str, WeightFormat] = {

@@ -19,7 +19,9 @@ from bertjax.tasks.task import EncodedExamples
 from bertjax.types import Batch
 
 CONSTANT = 0.01
-"""Share of the true numbers' deviation below which predicted numbers count as the same."""
+"""Share of the true numbers' deviation below which predicted numbers may count as the same."""
+ROUNDING = 1e-6
+"""Share of the largest predicted number by which equal ones may differ: float32 has 7 digits."""
 
 
 @dataclass(frozen=True)
@@ -107,13 +109,23 @@ class Regression(TextTask):
     def constant_answer(
         self, predictions: Sequence[Any], examples: Sequence[TextExample]
     ) -> str | None:
-        """Return the mean prediction if nearly the same is predicted for different numbers."""
+        """Return the mean prediction if nearly the same is predicted for different numbers.
+
+        Predictions that differ little are not the same if their order follows that of the true
+        numbers more than chance would make it.
+        """
         true = self.targets(examples)
         predicted = np.array([prediction.value for prediction in predictions])
-        # With r the correlation, the best fit of the numbers deviates by r times their deviation:
-        # a model that differs by less has found nothing.
-        is_constant = np.std(predicted) < CONSTANT * np.std(true)
-        return f"about {number_text(np.mean(predicted), '.3f')}" if is_constant else None
+        is_narrow = np.std(predicted) < CONSTANT * np.std(true)
+        if not is_narrow:
+            return None
+        is_equal = np.ptp(predicted) <= ROUNDING * np.max(np.abs(predicted))
+        # The correlation of numbers without relation deviates by 1 / sqrt(N - 1) from 0.
+        chance = 2 / np.sqrt(len(true) - 1)
+        correlation = max(metrics.pearson(true, predicted), metrics.spearman(true, predicted))
+        if correlation > chance and not is_equal:
+            return None
+        return f"about {number_text(np.mean(predicted), '.3f')}"
 
     def mistake_severity(self, prediction: NumberPrediction, example: TextExample) -> float | None:
         """Return the distance from the true number; None if the two are equal."""

@@ -330,6 +330,47 @@ def test_a_head_that_we_have_not_is_left_out_only_when_asked(tmp_path):
         huggingface.load(tmp_path, drop=["classifer"])
 
 
+OLD_NAMES = {
+    "classifier.LayerNorm.gamma": np.ones(3, np.float32),
+    "classifier.LayerNorm.beta": np.zeros(3, np.float32),
+}
+
+
+@pytest.mark.parametrize("format_", ["bin", "safetensors", "shards"])
+@pytest.mark.parametrize("drop", [
+    ["classifier.LayerNorm.gamma", "classifier.LayerNorm.beta"],  # as they stand in the file
+    ["classifier.LayerNorm.weight", "classifier.LayerNorm.bias"],
+    ["classifier"],
+])  # fmt: skip
+def test_tensors_are_left_out_by_their_names_in_the_file(tmp_path, saved, format_, drop):
+    values, arrays = saved
+    old = {}
+    for name, array in arrays.items():
+        with_gamma = name.replace("LayerNorm.weight", "LayerNorm.gamma")
+        old[with_gamma.replace("LayerNorm.bias", "LayerNorm.beta")] = array
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    if format_ == "bin":
+        tensors = {name: torch.tensor(array) for name, array in (old | OLD_NAMES).items()}
+        torch.save(tensors, tmp_path / "pytorch_model.bin")
+    elif format_ == "safetensors":
+        safetensors.save_file(old | OLD_NAMES, tmp_path / "model.safetensors")
+    else:
+        safetensors.save_file(old, tmp_path / "one.safetensors")
+        safetensors.save_file(OLD_NAMES, tmp_path / "two.safetensors")
+        file_of = dict.fromkeys(old, "one.safetensors")
+        file_of |= dict.fromkeys(OLD_NAMES, "two.safetensors")
+        index = tmp_path / "model.safetensors.index.json"
+        index.write_text(json.dumps({"weight_map": file_of}))
+    with pytest.raises(UserError, match="classifier.LayerNorm"):
+        huggingface.load(tmp_path)
+    (tmp_path / "today").mkdir()
+    write(tmp_path / "today", values, arrays)
+    expected = huggingface.load(tmp_path / "today")[1]
+    assert same(huggingface.load(tmp_path, drop=drop)[1], expected)
+    with pytest.raises(UserError, match=r"found bert\.embeddings\.LayerNorm\.gamma"):
+        huggingface.load(tmp_path, drop=["bert.embeddings.LayerNorm.gamma"])
+
+
 MAKE_FLAX = """
 import sys, jax, numpy as np, transformers as t
 shape, models, folder = eval(sys.argv[1]), eval(sys.argv[2]), sys.argv[3]
