@@ -304,7 +304,8 @@ def run_bertjax(job: Job, run_dir: epath.Path) -> dict[str, float]:
         found=f"a signal at step {outcome.step}",
         expected="none",
     )
-    figures = finetune.write_result(job.config, run_dir, outcome.step, job.prepared)["figures"]
+    result = finetune.write_result(job.config, run_dir, outcome.evaluations, job.prepared)
+    figures = result["figures"]
     run_dir.rmtree()
     return {**figures, "seconds": seconds}
 

@@ -40,9 +40,9 @@ def figures_of(path):
 
 
 def assert_alike(found, expected):
-    """The same keys and texts, and numbers within the tolerance, at every depth."""
+    """The same texts, and numbers within the tolerance, at every depth; figures may be added."""
     if isinstance(expected, dict):
-        assert found.keys() == expected.keys()
+        assert found.keys() >= expected.keys()
         for key, value in expected.items():
             assert_alike(found[key], value)
     elif isinstance(expected, list):
@@ -120,10 +120,11 @@ def test_a_fine_tuned_run_of_an_earlier_version_gives_the_same_figures_and_predi
 ):
     (earlier / run / "evaluation.json").unlink()
     assert main(["evaluate", run]) == 0
-    assert_alike(
-        json.loads((earlier / run / "evaluation.json").read_text()),
-        json.loads((earlier / "expected" / f"{run}-evaluation.json").read_text()),
-    )
+    expected_content = json.loads((earlier / "expected" / f"{run}-evaluation.json").read_text())
+    for split in expected_content["splits"]:
+        # With an uncased tokenizer `bleu` was in lower case, without saying so.
+        split["metric"] = {"bleu": "bleu_lc"}.get(split["metric"], split["metric"])
+    assert_alike(json.loads((earlier / run / "evaluation.json").read_text()), expected_content)
     assert main(["predict", run, "--output-dir", "predicted"]) == 0
     expected = {path.name: path for path in (earlier / "expected" / run).iterdir()}
     assert {path.name for path in (earlier / "predicted").iterdir()} == expected.keys()

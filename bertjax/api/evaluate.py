@@ -9,6 +9,7 @@ from etils import epath
 from bertjax.api.results import EvaluationResult, SplitPredictions
 from bertjax.config import Config
 from bertjax.errors import check, mismatch
+from bertjax.finetuning.data_digests import validation_digests
 from bertjax.finetuning.error_analysis import write_evaluation
 from bertjax.finetuning.evaluate_checkpoint import (
     assess,
@@ -27,6 +28,7 @@ from bertjax.tasks import registry
 from bertjax.tasks.kind import Entry, PredictedSplit
 from bertjax.training import checkpoint
 from bertjax.training.batch_source import corpora, prepared_source
+from bertjax.training.provenance import data_record
 from bertjax.training.saved_model import load_model
 from bertjax.training.step import check_batch
 
@@ -54,7 +56,8 @@ def evaluate(path: epath.PathLike, config: Config | None = None) -> EvaluationRe
     `evaluation.json` and `report.html` in the run folder. If there are several processes, all must
     call this with the same arguments.
 
-    Raises `UserError` if there is no checkpoint, or if the data do not fit the model.
+    Raises `UserError` if there is no checkpoint, if the data do not fit the model, or if they are
+    not those of the run although `config` names no other ones.
 
     >>> import bertjax
     >>> result = bertjax.evaluate("runs/tiny")
@@ -77,6 +80,9 @@ def _evaluate_on_heldout(path: epath.PathLike, config: Config) -> EvaluationResu
     config = dataclasses.replace(config, train=train)
     check_batch(config, mesh)
     source = prepared_source(config, model.tokenizer)
+    own = checkpoint.read_checkpoint_config(model.checkpoint)
+    asked = corpora(config) != corpora(own)
+    data_record.check_evaluated_data(model.checkpoint, config, source.facts, asked=asked)
     if source.make_evaluator is None:
         folders = ", ".join(map(str, corpora(config).values()))
         raise mismatch(
@@ -90,6 +96,10 @@ def _evaluate_on_heldout(path: epath.PathLike, config: Config) -> EvaluationResu
 def _evaluate_on_tasks(path: epath.PathLike, config: Config, *, records: bool) -> EvaluationResult:
     model = load_finetuned(path, config)
     splits = validation_sets(model, model.tokenizer)
+    own = checkpoint.read_checkpoint_config(model.checkpoint)
+    facts = {data_record.DATA: validation_digests(splits)}
+    asked = config.finetune != own.finetune
+    data_record.check_evaluated_data(model.checkpoint, config, facts, asked=asked)
     assessed, metrics = assess(model, splits, model.tokenizer)
     # The files in the run folder are only about the selected checkpoint and the run's own data.
     is_selected = checkpoint.find_checkpoint(model.run_dir)[1] == model.checkpoint

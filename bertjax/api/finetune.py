@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from etils import epath
 
-from bertjax.api.pretrain import REPORT, newest_heldout
+from bertjax.api.pretrain import newest_heldout
 from bertjax.api.results import RunResult
 from bertjax.config import Config, Head
 from bertjax.data.tokenizers.tokenizer import Tokenizer
@@ -30,7 +30,7 @@ from bertjax.interop.import_model import (
 from bertjax.parallel import hosts
 from bertjax.parallel.mesh import make_mesh
 from bertjax.progress import Progress, silent
-from bertjax.report.html import write_report
+from bertjax.report.html import REPORT, write_report_beside
 from bertjax.training import checkpoint
 from bertjax.training.initial_model import (
     InitialModel,
@@ -39,6 +39,7 @@ from bertjax.training.initial_model import (
 )
 from bertjax.training.initial_state import check_initial_params
 from bertjax.training.logs.log_file import collected_log, log_to_file
+from bertjax.training.logs.side_file import SideFile
 from bertjax.training.run_tokenizer import check_tokenizer, initial_tokenizer, save_tokenizer
 from bertjax.training.saved_model import TOKENIZER
 from bertjax.training.step import check_batch
@@ -120,9 +121,11 @@ def finetune(
     run_dir = epath.Path(run_dir)
     first = hosts.is_first()
 
+    report_file = SideFile(run_dir / REPORT)
+
     def report() -> None:
         if first:
-            write_report(run_dir)
+            write_report_beside(report_file)
 
     # Nothing is written before all is checked, so there is no log file yet.
     with collected_log() as earlier:
@@ -147,12 +150,12 @@ def finetune(
                 step=outcome.step,
                 stopped=True,
                 checkpoint=run_dir / checkpoint.FOLDER / str(outcome.step),
-                metrics=newest_heldout(run_dir),
+                metrics=newest_heldout(run_dir, outcome),
                 report=run_dir / REPORT,
             )
         if first:
-            result = tuning.write_result(resolved, run_dir, outcome.step, checked.prepared)
-        evaluated = _evaluated(run_dir, checked, outcome.step)
+            result = tuning.write_result(resolved, run_dir, outcome.evaluations, checked.prepared)
+        evaluated = _evaluated(run_dir, checked, outcome.step, report_file)
         if first:
             warn_of_baseline(checked.prepared.baseline, result["figures"]["score"])
         return evaluated
@@ -212,7 +215,8 @@ def sweep(
         best = None
         if swept.best is not None and not swept.stopped:
             _, folder = checkpoint.find_checkpoint(swept.best)
-            best = _evaluated(swept.best, checked, int(folder.name))
+            report_file = SideFile(swept.best / REPORT)
+            best = _evaluated(swept.best, checked, int(folder.name), report_file)
     return SweepResult(swept.results, swept.table, best, swept.stopped)
 
 
@@ -290,11 +294,13 @@ def _write_start(checked: _Checked, external: ExternalModel | None, run_dir: epa
         save_tokenizer(checked.config, checked.tokenizer, run_dir)
 
 
-def _evaluated(run_dir: epath.Path, checked: _Checked, step: int) -> RunResult:
+def _evaluated(
+    run_dir: epath.Path, checked: _Checked, step: int, report_file: SideFile
+) -> RunResult:
     """Evaluate the selected checkpoint of a finished run, and write its report."""
     folder, metrics = evaluate_finished(run_dir, checked.tokenizer, checked.prepared.validation)
     if hosts.is_first():
-        write_report(run_dir)
+        write_report_beside(report_file)
     return RunResult(
         run_dir=run_dir,
         step=step,

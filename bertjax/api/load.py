@@ -4,13 +4,14 @@ from etils import epath
 
 from bertjax.data.tokenizers import tokenizer as tokenizers
 from bertjax.data.tokenizers.tokenizer import Tokenizer
-from bertjax.training.saved_model import TOKENIZER
+from bertjax.training import checkpoint
+from bertjax.training.saved_model import TOKENIZER, saved_tokenizer
 
 
 def load_tokenizer(path: epath.PathLike) -> Tokenizer:
     """Load the tokenizer of a run folder, a prepared folder, or a saved tokenizer's folder.
 
-    Raises `UserError` if there is none.
+    Raises `UserError` if there is none, or if a run was trained with another one.
 
     >>> import bertjax
     >>> tokenizer = bertjax.load_tokenizer("runs/tiny")
@@ -19,4 +20,7 @@ def load_tokenizer(path: epath.PathLike) -> Tokenizer:
     ((3,), 'the dog')
     """
     inside = epath.Path(path) / TOKENIZER
+    # A sweep keeps the tokenizers of runs whose checkpoints it removes.
+    if inside.exists() and checkpoint.has_checkpoint(epath.Path(path)):
+        return saved_tokenizer(*checkpoint.find_checkpoint(path))
     return tokenizers.load_tokenizer(inside if inside.exists() else path)

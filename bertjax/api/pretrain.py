@@ -14,21 +14,21 @@ from bertjax.data.records.manifest import Manifest
 from bertjax.parallel import hosts
 from bertjax.parallel.mesh import make_mesh
 from bertjax.progress import Progress, silent
-from bertjax.report.html import write_report
+from bertjax.report.html import REPORT, write_report_beside
 from bertjax.training import checkpoint
 from bertjax.training.batch_source import prepared_source
 from bertjax.training.initial_model import take_initial_model
 from bertjax.training.initial_state import check_initial_params
 from bertjax.training.logs.log_file import log_to_file
 from bertjax.training.logs.metrics_log import read_entries
+from bertjax.training.logs.side_file import SideFile
+from bertjax.training.loop import Outcome
 from bertjax.training.loop import train as run_loop
 from bertjax.training.pretraining import check_heads, pretraining
 from bertjax.training.run_tokenizer import check_tokenizer, prepared_tokenizer, save_tokenizer
 from bertjax.training.step import check_batch
 
 log = logging.getLogger("bertjax")
-
-REPORT = "report.html"
 
 
 def prepare(
@@ -78,8 +78,10 @@ def train(
     after the current step, with a checkpoint. Of several processes all call this alike, and the
     first one writes what they share.
 
-    Raises `UserError`, before anything is written, for data, a tokenizer or a model that do not fit
-    together, and for a run that was started with other settings.
+    A log, metrics or a report that cannot be written are warned of once, and training goes on.
+    Raises `UserError` for a checkpoint that cannot be written; and, before anything is written, for
+    data, a tokenizer or a model that do not fit together, and for a run that was started with other
+    settings.
 
     >>> import bertjax
     >>> config = bertjax.load_config("tiny.py")
@@ -104,9 +106,11 @@ def train(
         check_heads(config)
         check_initial_params(config, mesh, pretraining(config, source.vocabulary))
 
+    report_file = SideFile(run_dir / REPORT)
+
     def report() -> None:
         if first:
-            write_report(run_dir)
+            write_report_beside(report_file)
 
     # Nothing is written before all is checked.
     if first:
@@ -123,14 +127,14 @@ def train(
         step=outcome.step,
         stopped=outcome.stopped,
         checkpoint=run_dir / checkpoint.FOLDER / str(outcome.step),
-        metrics=newest_heldout(run_dir),
+        metrics=newest_heldout(run_dir, outcome),
         report=run_dir / REPORT,
     )
 
 
-def newest_heldout(run_dir: epath.Path) -> dict[str, float]:
+def newest_heldout(run_dir: epath.Path, outcome: Outcome) -> dict[str, float]:
     """Return the metrics of a run's newest held-out evaluation; none before the first."""
-    for entry in reversed(read_entries(run_dir)):
+    for entry in reversed(outcome.evaluations or read_entries(run_dir)):
         if entry["split"] == "validation":
             return {name: value for name, value in entry.items() if name not in ("step", "split")}
     return {}

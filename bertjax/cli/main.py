@@ -90,7 +90,18 @@ def command() -> int:
     if sys.argv[1:2] != ["prepare"]:
         huge_pages.restart_with_huge_pages()
     process_title.hide_passwords()
+    sys.unraisablehook = _show_unless_loop_closed
     return main()
+
+
+def _show_unless_loop_closed(unraisable: "sys.UnraisableHookArgs") -> None:
+    """Show an exception that nobody can catch, but one that follows from a failed save.
+
+    TensorStore reports the other tasks of such a save to an event loop that Orbax has closed.
+    """
+    error = unraisable.exc_value
+    if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+        sys.__unraisablehook__(unraisable)
 
 
 if __name__ == "__main__":

@@ -192,6 +192,11 @@ class TrainConfig:
     """
     prefetch_batches: int = 4
     """Number of batches that the input pipeline reads ahead."""
+    data_changes: tuple[int, ...] = ()
+    """Steps from which the run goes on with other data than before, ascending.
+    A run that is continued on other data than its newest checkpoint records is refused, unless the
+    step of that checkpoint is listed here. The checkpoints after it record the change.
+    """
 
     def __post_init__(self) -> None:
         check_fields("train", self)
@@ -214,6 +219,13 @@ class TrainConfig:
         )
         if self.batch_size_schedule != "constant":
             self._check_growth()
+        changes = list(self.data_changes)
+        check(
+            changes == sorted(set(changes)) and min(changes, default=1) > 0,
+            where="train.data_changes",
+            found=self.data_changes,
+            expected="ascending steps above 0",
+        )
 
     def _check_growth(self) -> None:
         multiple, rest = divmod(self.max_batch_size, self.batch_size)

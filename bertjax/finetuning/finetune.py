@@ -1,7 +1,7 @@
 """Fine-tuning: open the tasks, count the steps, and give the training loop batches and figures."""
 
-import hashlib
 import json
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ from bertjax.errors import check
 from bertjax.finetuning import batches
 from bertjax.finetuning.baseline import baseline_of
 from bertjax.finetuning.batches import BatchShape
+from bertjax.finetuning.data_digests import training_digest, validation_digests
 from bertjax.finetuning.evaluate import Assessed, Split, task_evaluator
 from bertjax.finetuning.load import THRESHOLDS
 from bertjax.finetuning.objective import TaskObjective
@@ -28,12 +29,14 @@ from bertjax.tasks.registry import OpenedTask, kind_of
 from bertjax.tasks.task import EncodedExamples, Task
 from bertjax.training import checkpoint
 from bertjax.training.batch_source import BatchSource
-from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.loop import Outcome, train
+from bertjax.training.provenance import data_record
 from bertjax.types import Batch
 
-DIGEST = "training_rows_sha256"
-"""The field of a checkpoint's `meta` and of `result.json` with the digest of the training rows."""
+log = logging.getLogger("bertjax")
+
+# Field of a checkpoint's `meta` and of `result.json`.
+DIGEST = data_record.ROWS
 
 
 @dataclass(frozen=True)
@@ -48,15 +51,7 @@ class Prepared:
     @cached_property
     def digest(self) -> str:
         """SHA-256 of all training rows with their targets, hexadecimal."""
-        digest = hashlib.sha256()
-        # By name, as batches are drawn: the order of `finetune.tasks` changes no batch.
-        for name, encoded in sorted(self.train.items()):
-            digest.update(name.encode())
-            arrays = [encoded.ids, encoded.offsets]
-            arrays += [*encoded.targets.values(), *encoded.token_targets.values()]
-            for array in arrays:
-                digest.update(np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
+        return training_digest(self.train)
 
     @cached_property
     def baseline(self) -> float | None:
@@ -189,29 +184,35 @@ def task_source(
     return BatchSource(
         train=train_batches,
         make_evaluator=partial(task_evaluator, objective, prepared.validation, tokenizer.pad_id),
-        facts={
-            "tokenizer_fingerprint": tokenizer.fingerprint,
-            DIGEST: prepared.digest,
-            # Labels follow from the training data. With these a checkpoint is loaded without the
-            # data.
-            "tasks": [registry.to_plain(opened.task) for opened in prepared.opened],
-        },
+        facts=facts_of(prepared, tokenizer),
     )
 
 
-def check_same_examples(run_dir: epath.Path, prepared: Prepared) -> None:
-    """Raise `UserError` if the run was started with other training examples."""
-    # `result.json` is asked first: a sweep removes the checkpoints of finished runs, and leaves
-    # their results.
-    if (run_dir / checkpoint.RESULT).exists():
-        facts = read_json(run_dir / checkpoint.RESULT)
-    elif checkpoint.has_checkpoint(run_dir):
-        _, folder = checkpoint.find_checkpoint(run_dir)
-        facts = checkpoint.read_meta(folder)
-    else:
+def facts_of(prepared: Prepared, tokenizer: Tokenizer) -> dict[str, Any]:
+    """Return what the `meta` of checkpoints says of the tasks and their data."""
+    return {
+        data_record.TOKENIZER: tokenizer.fingerprint,
+        data_record.DATA: validation_digests(prepared.validation),
+        DIGEST: prepared.digest,
+        # Labels follow from the training data. With these a checkpoint is loaded without the data.
+        "tasks": [registry.to_plain(opened.task) for opened in prepared.opened],
+    }
+
+
+def check_finished_on(run_dir: epath.Path, prepared: Prepared) -> None:
+    """Raise `UserError` if the run has finished, on other training examples.
+
+    A sweep removes the checkpoints of finished runs, and leaves their results. Of a run that is not
+    finished `data_record.check_same_data` asks the newest checkpoint.
+    """
+    path = run_dir / checkpoint.RESULT
+    if not path.exists():
         return
+    recorded = read_json(path).get(DIGEST)
+    if recorded is None:
+        log.info("%s does not record the training examples, so they are not compared", path)
     check(
-        facts.get(DIGEST) == prepared.digest,
+        recorded in (None, prepared.digest),
         where=str(run_dir),
         found="other training examples",
         expected="those it began with, or another --run-dir",
@@ -229,9 +230,9 @@ def finetune(
 ) -> Outcome:
     """Train a resolved configuration in `run_dir`, or continue, by `bertjax.training.loop.train`.
 
-    Raises `UserError` where the run was started on other training examples, and as the loop does.
+    Raises `UserError` where the run has finished on other training examples, and as the loop does.
     """
-    check_same_examples(run_dir, prepared)
+    check_finished_on(run_dir, prepared)
     objective = objective_of(config, prepared)
     source = task_source(config, prepared, objective, tokenizer)
     return train(config, run_dir, source, objective, progress=progress, on_evaluation=on_evaluation)
@@ -257,18 +258,18 @@ def choose_thresholds(run_dir: epath.Path, assessed: Assessed) -> bool:
 
 
 def write_result(
-    config: Config, run_dir: epath.Path, step: int, prepared: Prepared
+    config: Config,
+    run_dir: epath.Path,
+    evaluations: Sequence[Mapping[str, Any]],
+    prepared: Prepared,
 ) -> dict[str, Any]:
     """Select a checkpoint, and name it in `result.json`; return what was written.
 
+    `evaluations` are those of the outcome: `metrics.jsonl` need not have them.
     The checkpoint with the best score is selected, of equal scores the latest; if
     `finetune.restore_best` is False, the last one. `result.json` has its `step`, the `figures` on
     the validation sets at that step, their `signatures`, and the number of `evaluations`.
     """
-    evaluations = []
-    for entry in read_entries(run_dir):
-        if entry["split"] == "validation" and entry["step"] <= step:
-            evaluations.append(entry)
     folder = run_dir / checkpoint.FOLDER
     # `train.keep_checkpoints` has removed the folders of other evaluations.
     kept = [entry for entry in evaluations if (folder / str(entry["step"])).exists()]

@@ -7,7 +7,7 @@ import jax
 from etils import epath
 
 from bertjax.config import Config
-from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
+from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.finetuning.objective import TaskObjective
 from bertjax.model.functional import Params
@@ -17,7 +17,7 @@ from bertjax.storage import read_json
 from bertjax.tasks import registry
 from bertjax.tasks.task import Task
 from bertjax.training import checkpoint
-from bertjax.training.saved_model import TOKENIZER, for_inference
+from bertjax.training.saved_model import for_inference, saved_tokenizer
 
 THRESHOLDS = "null_thresholds"
 """Field of `result.json` with the decision thresholds by task; named after that of SQuAD 2.0."""
@@ -37,8 +37,8 @@ class Finetuned:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer of the run; raises `UserError` if the run has none."""
-        return load_tokenizer(self.run_dir / TOKENIZER)
+        """The tokenizer of the run; raises `UserError` if the run has none or another one now."""
+        return saved_tokenizer(self.run_dir, self.checkpoint)
 
 
 def load_finetuned(path: epath.PathLike, config: Config | None = None) -> Finetuned:

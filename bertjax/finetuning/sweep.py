@@ -127,8 +127,9 @@ def _run_cell(
     failed, finished = (folder / FAILED).exists(), (folder / checkpoint.RESULT).exists()
     if failed or finished:
         # An earlier result holds for its own configuration and data only.
-        run_config.write_run_config(folder, resolved)
-        finetune.check_same_examples(folder, prepared)
+        facts = finetune.facts_of(prepared, tokenizer)
+        run_config.write_run_config(folder, resolved, facts)
+        finetune.check_finished_on(folder, prepared)
     # It is not tried again: the same seed and data would diverge again.
     if failed:
         return Result(cell, None)
@@ -145,7 +146,7 @@ def _run_cell(
             return None
         # Before `result.json`, which marks the run as finished: it is never without its tokenizer.
         tokenizer.save(folder / "tokenizer", resolved.model.max_length)
-        finetune.write_result(resolved, folder, outcome.step, prepared)
+        finetune.write_result(resolved, folder, outcome.evaluations, prepared)
     return Result(cell, read_json(folder / checkpoint.RESULT)["figures"]["score"])
 
 

@@ -9,7 +9,7 @@ from etils import epath
 
 from bertjax.data.tokenizers.declared.tokenizer import DeclaredTokenizer
 from bertjax.data.tokenizers.export_check import check_export
-from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
+from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.interop.checkpoints import huggingface, tensorflow
 from bertjax.interop.checkpoints.task_head import load_with_head
@@ -87,7 +87,7 @@ def export_model(
     model, head = load_with_head(checkpoint, task)
     # A model may have been imported without a tokenizer.
     tokenizer_folder = model.run_dir / "tokenizer"
-    tokenizer = load_tokenizer(tokenizer_folder) if tokenizer_folder.exists() else None
+    tokenizer = model.tokenizer if tokenizer_folder.exists() else None
     if tokenizer is not None and format != "huggingface":
         check_export(tokenizer, tokenizer_folder)  # there it is checked beside the configuration
     with new_folder(path):

@@ -4,6 +4,7 @@ import html
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from etils import epath
@@ -16,6 +17,9 @@ from bertjax.report.page import page
 from bertjax.report.plots import Plot
 from bertjax.storage import write_whole
 from bertjax.training import run_config
+from bertjax.training.logs.side_file import SideFile
+
+REPORT = "report.html"
 
 
 @dataclass(frozen=True)
@@ -32,11 +36,27 @@ class Content:
 def write_report(run_dir: epath.PathLike) -> epath.Path:
     """Write `run_dir/report.html` from what the run has written so far; return its path.
 
+    Raises `UserError` as `report_page` does, and if the page cannot be written.
+    """
+    path = epath.Path(run_dir) / REPORT
+    write_whole(path, report_page(run_dir))  # a browser reloads the old page or the new one
+    return path
+
+
+def write_report_beside(file: SideFile) -> None:
+    """Write the report of a run, `file`, while the run goes on; log why if it cannot be written."""
+    with file.errors_said():
+        page = report_page(file.path.parent)
+        file.attempt(partial(write_whole, file.path, page))
+
+
+def report_page(run_dir: epath.PathLike) -> bytes:
+    """Return the page of what a run has written so far.
+
     The page shows loss, accuracy or the tasks' metrics, learning rate, gradient norm and throughput
     over steps; the latest held-out figures; `evaluation.json` if the run is a fine-tuning; the
     compiler's estimate if `bertjax compile` has written one; and the configuration. Raises
-    `UserError` if the folder is not a run folder, one of its files is broken, or the page cannot be
-    written.
+    `UserError` if the folder is not a run folder, or one of its files is broken.
     """
     folder = epath.Path(run_dir)
     config = run_config.read_run_config(folder)
@@ -55,10 +75,7 @@ of {steps:,} · {_model_line(config.model)}</p>
 {content.evaluation}{estimate.estimate_section(folder)}
 <details><summary>Configuration</summary><table>{_config_lines(config)}</table></details>
 """
-    text = page(f"{name}: bertjax run", body, plots.plotly_script())
-    path = folder / "report.html"
-    write_whole(path, text.encode())  # a browser reloads the old page or the new one
-    return path
+    return page(f"{name}: bertjax run", body, plots.plotly_script()).encode()
 
 
 def _pretraining_content(folder: epath.Path) -> Content:

@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from tqdm import tqdm
 
@@ -15,7 +15,8 @@ from bertjax.training.logs.log_file import FORMAT
 def terminal_progress() -> Iterator[Progress]:
     """Yield a progress callback that draws a bar for each stage, with its rate and the time left.
 
-    It draws nothing if stderr is not a terminal.
+    It draws nothing if stderr is not a terminal. If stderr cannot be written any more, its terminal
+    closed, the disk of its file full, then the work goes on without it.
     """
     if not sys.stderr.isatty():
         yield silent
@@ -35,11 +36,16 @@ def terminal_progress() -> Iterator[Progress]:
         # tqdm's `update` takes the increase, and `done` is the total so far.
         bar.update(done - bar.n)
 
+    def show_if_possible(stage: str, done: int, total: int) -> None:
+        with suppress(OSError):
+            show(stage, done, total)
+
     try:
-        yield show
+        yield show_if_possible
     finally:
         if bar is not None:
-            bar.close()
+            with suppress(OSError):
+                bar.close()
 
 
 @contextmanager
@@ -67,11 +73,15 @@ def log_to_terminal(process_name: str = "", *, always: bool = False) -> Iterator
 
 
 class _AboveBar(logging.StreamHandler):
-    """Handler that writes to stderr above the progress bar, not into its line."""
+    """Handler that writes to stderr above the progress bar, not into its line.
+
+    Lines that stderr does not take are lost; a run has them in its `log.txt` too.
+    """
 
     def __init__(self, level: int):
         super().__init__()
         self.setLevel(level)
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stderr)
+        with suppress(OSError):
+            tqdm.write(self.format(record), file=sys.stderr)

@@ -27,6 +27,11 @@ class TaggedExample:
     """One tag for each word; None if the tags are not known."""
     lines: tuple[str, ...] = ()
     """The words' lines in the CoNLL file, for output in its format; empty for other sources."""
+    columns: tuple[int | None, ...] = ()
+    """The columns of words and of tags that were found in the CoNLL file; empty for other sources.
+
+    None for a column that an option gives, and for that of tags if they are not read.
+    """
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from bertjax.data.records.manifest import Manifest, read_manifest
 from bertjax.data.tokenizers.tokenizer import Tokenizer, mask_vocabulary
 from bertjax.masking.selection import Vocabulary
 from bertjax.training.evaluate import Evaluator, heldout_evaluator
+from bertjax.training.provenance import data_record
 from bertjax.types import Batch
 
 
@@ -45,7 +46,7 @@ class BatchSource:
     vocabulary: Vocabulary | None = None
     """The vocabulary for masking inside the step; None if the batches are already masked."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """Facts about the data for `meta`: `tokenizer_fingerprint` and `manifest_sha256`."""
+    """Facts about the data for `meta`; a run that goes on must have the same (`data_record`)."""
     notes: tuple[str, ...] = ()
     """Lines for the log when the run starts: which files of another script each split has."""
     inspect: Callable[[Batch], list[str]] = _no_warnings
@@ -70,12 +71,15 @@ def prepared_source(config: Config, tokenizer: Tokenizer) -> BatchSource:
     for folder, records in zip(folders.values(), train, strict=True):
         notes += _notes(folder, "train", records)
     heldout = {}
-    for name, folder in folders.items():
+    digests = {}
+    for (name, folder), records in zip(folders.items(), train, strict=True):
+        digests[name] = records.digest()
         if not _has_heldout(config, folder):
             continue
-        records = pipeline.open_split(config, folder, "validation", fingerprint)
-        heldout[name] = partial(_heldout_batches, config, records)
-        notes += _notes(folder, "validation", records)
+        held = pipeline.open_split(config, folder, "validation", fingerprint)
+        digests[name] += held.digest()
+        heldout[name] = partial(_heldout_batches, config, held)
+        notes += _notes(folder, "validation", held)
     manifests = [read_manifest(folder) for folder in folders.values()]
     vocabulary = mask_vocabulary(tokenizer) if config.data.dynamic_masking else None
 
@@ -101,9 +105,10 @@ def prepared_source(config: Config, tokenizer: Tokenizer) -> BatchSource:
         make_evaluator=make_evaluator,
         vocabulary=vocabulary,
         facts={
-            "tokenizer_fingerprint": fingerprint,
+            data_record.TOKENIZER: fingerprint,
+            data_record.DATA: {name: _sha256(text) for name, text in digests.items()},
             # Files of another BERT data script have no manifest.
-            "manifest_sha256": _digest(list(folders.values())) if all(manifests) else None,
+            data_record.MANIFEST: _digest(list(folders.values())) if all(manifests) else None,
         },
         notes=tuple(notes),
         inspect=partial(inspect_batch, config=config),
@@ -143,6 +148,10 @@ def _unigram_entropy(manifests: list[Manifest | None]) -> float | None:
 
 def _digest(folders: list[epath.Path]) -> str:
     text = "".join((folder / "manifest.json").read_text() for folder in folders)
+    return _sha256(text)
+
+
+def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -152,7 +161,7 @@ def corpora(config: Config) -> dict[str, epath.Path]:
     Without a mixture it is `data.prepared_dir`, with the name `all`.
     """
     if not config.data.mixture:
-        return {"all": epath.Path(config.data.prepared_dir)}
+        return {data_record.WHOLE: epath.Path(config.data.prepared_dir)}
     folders = {}
     for entry in config.data.mixture:
         # At the first = alone: a folder's path may have one too.

@@ -56,7 +56,12 @@ class Checkpoints:
             best_fn=_score,
             preservation_policy=policies.AnyPreservationPolicy([keep_latest, keep_best]),
             cleanup_tmp_directories=True,  # what is left of a save that was interrupted
+            # By default a thread makes the folders. Where that is refused, the threads that write
+            # into them wait for it another 300 s, and the process with them.
+            async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
         )
+        self._saving = False
+        """True from a save on until it is known how it ended."""
         with checkpoint_errors(self.folder):
             self._manager = ocp.CheckpointManager(self.folder, options=options)
 
@@ -81,6 +86,7 @@ class Checkpoints:
         with checkpoint_errors(self.folder):
             # Forced, because the loop decides when to save (also at the last step), not Orbax.
             self._manager.save(step, args=args, metrics=metrics, force=True)
+        self._saving = True
 
     def restore(self, step: int, target: TrainState) -> TrainState:
         """Return the state at `step`, with the shardings of `target`.
@@ -96,10 +102,16 @@ class Checkpoints:
             )
         return restored["state"]
 
+    def check(self) -> None:
+        """Raise the `UserError` of `wait` where a save has ended and failed; do not wait."""
+        if self._saving and not self._manager.is_saving_in_progress():
+            self.wait()
+
     def wait(self) -> None:
         """Wait until all saves are complete; raise `UserError` if one could not be written."""
         with checkpoint_errors(self.folder):
             self._manager.wait_until_finished()
+        self._saving = False
 
     def close(self) -> None:
         """Wait until all saves are complete, and end the manager's threads."""

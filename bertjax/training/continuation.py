@@ -10,6 +10,7 @@ from etils import epath
 from bertjax.config import Config, to_dict
 from bertjax.errors import check
 from bertjax.training.optimization.schedules import make_schedule
+from bertjax.training.provenance.data_record import corpus_names
 
 log = logging.getLogger("bertjax")
 
@@ -35,6 +36,8 @@ FREE = {
     "train.max_nonfinite_steps",
     "train.overfit_evaluations",
     "train.prefetch_batches",
+    # The data themselves are compared with what the checkpoint records of them.
+    "train.data_changes",
     "finetune.keep_gold_tags",
 }
 # Fields on which the learning rates depend, and nothing else.
@@ -78,7 +81,7 @@ def check_unchanged(path: epath.Path, before: Config, now: Config, made: int) ->
     number of parts of a batch may change where no result depends on it. The learning-rate schedule
     may change where it gives each step that was made the same rate as before.
     """
-    values_before, values_now = flat(to_dict(before)), flat(to_dict(now))
+    values_before, values_now = comparable(before), comparable(now)
     changed = {name for name, value in values_now.items() if values_before[name] != value}
     free = set(FREE)
     if _accumulation_is_free(now):
@@ -141,6 +144,16 @@ def _describe_schedule(before: Config, now: Config, made: int) -> str:
         f" {before.train.steps}, {now.optimizer.schedule}, restarts {restarts};"
         f" learning rate {float(schedule(made)):.3g} now, peak {peak:.3g}, {last:.3g} at the end"
     )
+
+
+def comparable(config: Config) -> dict[str, Any]:
+    """Return the values by their dotted names; of `data.mixture` the names of the corpora alone.
+
+    Where their folders are is free, as `data.prepared_dir` is: digests tell what is in them.
+    """
+    values = flat(to_dict(config))
+    values["data.mixture"] = corpus_names(config.data.mixture)
+    return values
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -9,7 +9,7 @@ from etils import epath
 from bertjax.config import Config
 from bertjax.errors import check, nearest
 from bertjax.training import checkpoint
-from bertjax.training.saved_model import TOKENIZER
+from bertjax.training.saved_model import TOKENIZER, saved_tokenizer
 
 Section = TypeVar("Section")
 
@@ -24,8 +24,13 @@ class InitialModel(NamedTuple):
 
 
 def read_initial_model(path: epath.PathLike) -> InitialModel:
-    """Read the configuration of a run folder or checkpoint folder; `UserError` if it is neither."""
+    """Read the configuration of a run folder or checkpoint folder.
+
+    Raises `UserError` if it is neither, or if the tokenizer there is not the one of the checkpoint.
+    """
     run_dir, folder = checkpoint.find_checkpoint(path)
+    if (run_dir / TOKENIZER).exists():
+        saved_tokenizer(run_dir, folder)
     return InitialModel(checkpoint.read_checkpoint_config(folder), run_dir / TOKENIZER)
 
 

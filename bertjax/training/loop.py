@@ -3,7 +3,7 @@
 import logging
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -30,6 +30,7 @@ from bertjax.training.logs.step_log import BATCH_SIZE, StepLog, Update, format_m
 from bertjax.training.objective import Objective
 from bertjax.training.optimization.batch_schedule import BatchSchedule
 from bertjax.training.pretraining import check_heads, pretraining
+from bertjax.training.provenance import data_record
 from bertjax.training.step import TrainState, abstract_state, check_batch, jit_train_step
 from bertjax.types import Batch
 
@@ -42,6 +43,11 @@ class Outcome:
 
     step: int
     stopped: bool
+    evaluations: Sequence[Mapping[str, Any]] = ()
+    """Entries of `metrics.jsonl` of the held-out evaluations, also where they could not be written.
+
+    Only the first process has them.
+    """
 
 
 def train(
@@ -57,7 +63,8 @@ def train(
 
     Training starts from the state that `initial_state` returns: the newest checkpoint in `run_dir`
     if there is one. The default objective is pretraining. `on_evaluation` is called after each
-    held-out evaluation, when its metrics are on the disk.
+    held-out evaluation, when its metrics are written and the save of a checkpoint that is due has
+    begun.
 
     SIGTERM and SIGINT end the run after the current step, with a checkpoint. If one of several
     processes gets the signal, all end after the same step. All processes call this with the same
@@ -97,17 +104,23 @@ def _train(
     start = int(state.step)
     # After the state: the log is cut back to the step that was restored.
     metrics = MetricsLog(run_dir, start, writes=hosts.is_first())
+    saved_at = checkpoints.folder / str(start)
+    saved = read_meta(saved_at) if start else {}
     _log_start(config, start, mesh)
+    data_record.say_versions(saved_at, saved)
 
     # Programs and records
     train_step = jit_train_step(config, mesh, objective)
     evaluator = source.make_evaluator(config, mesh) if source.make_evaluator else None
-    schedule = BatchSchedule(config.train, _saved_schedule(checkpoints, start))
+    schedule = BatchSchedule(config.train, saved.get(BATCH_SIZE))
     step_log = StepLog(config, run_dir, metrics, schedule)
-    records = _Records(config, checkpoints, metrics, schedule, source.facts)
+    facts = data_record.with_changes(saved, source.facts, start)
+    records = _Records(config, checkpoints, metrics, schedule, facts)
 
     # Loop
     step, is_last = start, False
+    if evaluator and hosts.agree(records.misses_evaluation(start)):
+        records.evaluate(start, state.params, evaluator)
     # A run that ended early does no further step when it is started again.
     stalled = start > 0 and records.has_stalled()
     updates = iter(()) if stalled else _updates(config, source, row_indices, start, schedule)
@@ -116,6 +129,8 @@ def _train(
             announce_compilation("the train step")
         before, step = step, step + batches
         global_size = batches * config.train.batch_size
+        # In each update: without its checkpoints a run is not to go on until the next one is due.
+        checkpoints.check()
         state, scalars = train_step(state, hosts.global_batch(mesh, batch, global_size))
         step_log.add(Update(step, batches, scalars, batch))
         # `should_stop_after` is called first and in every update, because the processes count the
@@ -130,9 +145,11 @@ def _train(
         heldout = None
         if due.evaluation and evaluator:
             heldout = records.evaluate(step, state.params, evaluator)
-            on_evaluation()
         if due.checkpoint:
             records.save(step, state, heldout)
+        # After the checkpoint, which must not be lost to a report.
+        if heldout is not None:
+            on_evaluation()
         if due.evaluation or due.checkpoint:
             step_log.restart_clock()  # the time of this work does not count as training
         # What is due is the same on all processes, so all ask or none does.
@@ -144,7 +161,8 @@ def _train(
     metrics.close()
     if stalled:
         records.log_early_stop(step)
-    return Outcome(step, stopped=step < config.train.steps and not stalled)
+    stopped = step < config.train.steps and not stalled
+    return Outcome(step, stopped, metrics.evaluations)
 
 
 class _Due(NamedTuple):
@@ -197,6 +215,16 @@ class _Records:
             log.warning("step %d: overfitting: held-out loss rises while training loss falls", step)
         return heldout
 
+    def misses_evaluation(self, start: int) -> bool:
+        """Return True if the step at which a run resumes was evaluated and its figures are lost.
+
+        That is where its checkpoint could be written and `metrics.jsonl` could not.
+        """
+        train = self._config.train
+        is_due = start == train.steps or start % train.eval_every_steps == 0
+        known = [entry["step"] for entry in self._metrics.evaluations]
+        return start > 0 and is_due and start not in known
+
     def save(self, step: int, state: TrainState, heldout: dict[str, float] | None) -> None:
         """Start to write a checkpoint."""
         meta = self._meta
@@ -242,13 +270,6 @@ def _warn_of_missing_kernels(config: Config, layout: rules.MeshLayout) -> None:
 def _log_start(config: Config, start: int, mesh: Mesh) -> None:
     verb = "resumes" if start else "starts"
     log.info("%s at step %d of %d; devices %s", verb, start, config.train.steps, mesh.shape)
-
-
-def _saved_schedule(checkpoints: Checkpoints, start: int) -> Any:
-    """Return the state of the batch schedule in the checkpoint that the run resumes from."""
-    if not start:
-        return None
-    return read_meta(checkpoints.folder / str(start)).get(BATCH_SIZE)
 
 
 def _updates(

@@ -12,6 +12,7 @@ from bertjax.errors import UserError, check, disk_errors
 from bertjax.parallel import hosts
 from bertjax.storage import write_whole
 from bertjax.training import checkpoint, continuation
+from bertjax.training.provenance.data_record import check_same_data
 
 FILE = "config.json"
 # Time after which a host must see a file that another host wrote. NFS may cache for half a minute
@@ -22,15 +23,18 @@ VISIBLE_SECONDS = 60.0
 def write_run_config(
     run_dir: epath.Path, config: Config, facts: Mapping[str, Any] | None = None
 ) -> Config:
-    """Write `config.json`, after comparing with one that an earlier start of the run left there.
+    """Write `config.json`, after comparing with what an earlier start of the run left there.
 
-    Returns `config` with the rules that the run keeps from its beginning
-    (`continuation.kept_rules`). The first process writes. All processes must have the same
-    configuration and the same `facts` about the data, and must see the file, since they share the
-    run folder. Raises `UserError` naming the first field that differs and must not.
+    This is `config.json` and the newest checkpoint, which also records the data: `facts` must agree
+    with them, unless they are None. Returns `config` with the rules that the run keeps from its
+    beginning (`continuation.kept_rules`). The first process writes. All processes must have the
+    same configuration and the same `facts`, and must see the file, since they share the run folder.
+    Raises `UserError` naming the first field that differs and must not.
     """
     numbering = ""
     if hosts.is_first():
+        if facts is not None:
+            check_same_data(run_dir, config, facts)
         numbering = _compare_and_write(run_dir, config).train.dropout_numbering
     _check_same_everywhere(config, facts or {})
     _check_shared(run_dir)
@@ -38,14 +42,13 @@ def write_run_config(
 
 
 def _compare_and_write(run_dir: epath.Path, config: Config) -> Config:
-    """Compare with the file of an earlier start, write it anew, and return what it holds now."""
+    """Compare with what an earlier start left; write the file anew, and return what it holds."""
     path = run_dir / FILE
-    if path.exists():
-        recorded = _read_values(path)
+    made = max(checkpoint.steps_of(run_dir), default=0)
+    for place, recorded in _records(run_dir, made):
         config = continuation.kept_rules(recorded, config)
-        made = max(checkpoint.steps_of(run_dir), default=0)
-        before = continuation.kept_rules(recorded, _parsed(path, recorded))
-        continuation.check_unchanged(path, before, config, made)
+        before = continuation.kept_rules(recorded, _parsed(place, recorded))
+        continuation.check_unchanged(place, before, config, made)
     with disk_errors(run_dir):
         run_dir.mkdir(parents=True, exist_ok=True)
     # Also on a restart: the fields that may change are written as they are now.
@@ -53,9 +56,27 @@ def _compare_and_write(run_dir: epath.Path, config: Config) -> Config:
     return config
 
 
+def _records(run_dir: epath.Path, step: int) -> list[tuple[epath.Path, Any]]:
+    """Return the configurations that a run began with, each with its file: none for a new run.
+
+    `step` is that of the newest checkpoint, 0 for none.
+    """
+    records = []
+    path = run_dir / FILE
+    if path.exists():
+        records.append((path, _read_values(path)))
+    if step:
+        # `config.json` may be deleted or changed by hand; what was trained is in the checkpoint.
+        folder = run_dir / checkpoint.FOLDER / str(step)
+        values = checkpoint.read_meta(folder).get("config")
+        if [values] != [recorded for _, recorded in records]:
+            records.append((folder / "meta", values))
+    return records
+
+
 def _check_same_everywhere(config: Config, facts: Mapping[str, Any]) -> None:
     """Raise `UserError` where this process's configuration or facts are not the first one's."""
-    values = continuation.flat(to_dict(config)) | dict(facts)
+    values = continuation.comparable(config) | dict(facts)
     # Own values go through JSON like those of the first process: JSON turns tuples into lists.
     own = json.loads(json.dumps(values))
     first = json.loads(hosts.from_first(json.dumps(own)))

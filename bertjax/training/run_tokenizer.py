@@ -7,7 +7,8 @@ from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer, open_vo
 from bertjax.errors import check, disk_errors
 from bertjax.training import checkpoint
 from bertjax.training.batch_source import corpora
-from bertjax.training.saved_model import TOKENIZER
+from bertjax.training.provenance.data_record import check_fingerprint
+from bertjax.training.saved_model import TOKENIZER, saved_tokenizer
 
 
 def prepared_tokenizer(config: Config) -> Tokenizer:
@@ -25,8 +26,7 @@ def initial_tokenizer(config: Config) -> Tokenizer:
     Raises `UserError` where neither is given, or the model has no tokenizer.
     """
     if config.init_from:
-        run_dir, _ = checkpoint.find_checkpoint(config.init_from)
-        return load_tokenizer(run_dir / TOKENIZER)
+        return saved_tokenizer(*checkpoint.find_checkpoint(config.init_from))
     check(
         config.tokenizer.vocab_file,
         where="tokenizer.vocab_file",
@@ -48,36 +48,52 @@ def check_tokenizer(config: Config, tokenizer: Tokenizer, run_dir: epath.Path) -
         found=config.model.vocab_size,
         expected=f"at least the tokenizer's {tokenizer.vocab_size} entries",
     )
-    for folder in _folders_that_agree(config, run_dir):
-        other = load_tokenizer(folder).fingerprint
+    for folder, other in _saved_tokenizers(config, run_dir):
         check(
-            other == tokenizer.fingerprint,
+            other.fingerprint == tokenizer.fingerprint,
             where=str(folder),
-            found=f"tokenizer {other[:12]}",
+            found=f"tokenizer {other.fingerprint[:12]}",
             expected=f"{tokenizer.fingerprint[:12]}, which the run is to use",
         )
+    steps = checkpoint.steps_of(run_dir)
+    if steps:
+        # The folder of its tokenizer may be gone or changed; what was trained is in the checkpoint.
+        folder = run_dir / checkpoint.FOLDER / str(steps[-1])
+        record = checkpoint.read_meta(folder)
+        check_fingerprint(folder, record, tokenizer.fingerprint, where=run_dir)
 
 
-def _folders_that_agree(config: Config, run_dir: epath.Path) -> list[epath.Path]:
-    """Return the folders whose tokenizer the run's must equal."""
-    folders = []
+def _saved_tokenizers(config: Config, run_dir: epath.Path) -> list[tuple[epath.Path, Tokenizer]]:
+    """Return the tokenizers that the run's must equal, each with its folder."""
+    found = []
     if (run_dir / TOKENIZER).exists():
-        folders.append(run_dir / TOKENIZER)
+        found.append((run_dir / TOKENIZER, load_tokenizer(run_dir / TOKENIZER)))
+    models = []
     if config.finetune.decoder_from:
-        folders.append(checkpoint.find_checkpoint(config.finetune.decoder_from)[0] / TOKENIZER)
+        models.append(checkpoint.find_checkpoint(config.finetune.decoder_from))
     # Fine-tuning takes the tokenizer of `init_from`; pretraining that of the data, which may be
     # another.
     if config.init_from and not config.finetune.tasks:
-        folder = checkpoint.find_checkpoint(config.init_from)[0] / TOKENIZER
-        if folder.exists():  # an imported model may have come without one
-            folders.append(folder)
-    return folders
+        model = checkpoint.find_checkpoint(config.init_from)
+        if (model[0] / TOKENIZER).exists():  # an imported model may have come without one
+            models.append(model)
+    for model_dir, folder in models:
+        found.append((model_dir / TOKENIZER, saved_tokenizer(model_dir, folder)))
+    return found
 
 
 def save_tokenizer(config: Config, tokenizer: Tokenizer, run_dir: epath.Path) -> None:
     """Save the tokenizer in a run that has none yet; called by the first process alone."""
     folder = run_dir / TOKENIZER
-    if not folder.exists():
-        with disk_errors(run_dir):
-            run_dir.mkdir(parents=True, exist_ok=True)
-        tokenizer.save(folder, config.model.max_length)
+    if folder.exists():
+        return
+    # Under another name until it is whole: a start that fails, its disk full, must not leave a part
+    # of it, which the next start would refuse.
+    unfinished = run_dir / f"{TOKENIZER}.part"
+    with disk_errors(run_dir):
+        run_dir.mkdir(parents=True, exist_ok=True)
+        if unfinished.exists():
+            unfinished.rmtree()
+    tokenizer.save(unfinished, config.model.max_length)
+    with disk_errors(folder):
+        unfinished.rename(folder)

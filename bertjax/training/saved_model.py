@@ -20,6 +20,7 @@ from bertjax.model.linear_head import init_linear, linear_axes
 from bertjax.parallel import rules
 from bertjax.parallel.mesh import make_mesh
 from bertjax.training import checkpoint, run_config
+from bertjax.training.provenance.data_record import check_fingerprint
 
 TOKENIZER = "tokenizer"  # its folder in a run's folder
 # Of a model of `sentence-transformers` what `import` did not take: a field of "imported" in `meta`.
@@ -39,8 +40,19 @@ class TrainedModel:
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer of the run; raises `UserError` if the run has none."""
-        return load_tokenizer(self.run_dir / TOKENIZER)
+        """The tokenizer of the run; raises `UserError` if the run has none or another one now."""
+        return saved_tokenizer(self.run_dir, self.checkpoint)
+
+
+def saved_tokenizer(run_dir: epath.Path, folder: epath.Path) -> Tokenizer:
+    """Load a run's tokenizer; raise `UserError` unless its checkpoint `folder` was trained with it.
+
+    Ids of another tokenizer would be looked up without an error.
+    """
+    tokenizer = load_tokenizer(run_dir / TOKENIZER)
+    record = checkpoint.read_meta(folder)
+    check_fingerprint(folder, record, tokenizer.fingerprint, where=run_dir / TOKENIZER)
+    return tokenizer
 
 
 def for_inference(config: Config) -> Config:

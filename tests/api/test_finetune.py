@@ -11,6 +11,7 @@ import pytest
 import bertjax
 from bertjax.errors import UserError
 from bertjax.finetuning.load import load_finetuned
+from tests.api.test_pretrain import put_obstacles, remove_obstacles
 from tests.tasks.tiny import has_good, write_splits
 from tests.tiny_library import write_library
 
@@ -36,6 +37,22 @@ def test_a_model_of_transformers_is_imported_into_the_run_and_nothing_is_printed
     assert (result.stopped, result.report.exists()) == (False, True)
     # Again it finds the imported model and the finished run.
     assert bertjax.finetune(config, "runs/imported") == result
+
+
+def test_a_run_whose_metrics_cannot_be_written_has_the_same_result(library, caplog):
+    config = bertjax.load_config("finetune.py")
+    expected = bertjax.finetune(config, "runs/watched")
+    run = library / "runs" / "unwatched"
+    put_obstacles(run)
+    result = bertjax.finetune(config, run)
+    assert (result.metrics, result.step) == (expected.metrics, expected.step)
+    remove_obstacles(run)
+    # As after a kill before the result was written: its figures are nowhere but in the model.
+    before = json.loads((run / "result.json").read_text())
+    (run / "result.json").unlink()
+    assert bertjax.finetune(config, run).metrics == expected.metrics
+    assert json.loads((run / "result.json").read_text()) == before
+    assert "metrics.jsonl: no entries from step 1 to" in caplog.text
 
 
 @pytest.mark.slow

@@ -2,9 +2,13 @@
 
 import contextlib
 import json
+import os
 import re
+import shutil
+import subprocess
 
 import pytest
+from etils import epath
 
 import bertjax
 from bertjax.cli.main import main
@@ -52,12 +56,86 @@ def test_a_mistake_leaves_no_run_behind(library):
     assert not (library / "runs" / "mistake").exists()
 
 
+def test_another_corpus_of_the_same_vocabulary_is_refused_whatever_is_deleted(library, tmp_path):
+    run = epath.Path(tmp_path) / "run"
+    shutil.copytree("runs/tiny", run)
+    text = (library / "corpus.txt").read_text()
+    (library / "other.txt").write_text(text.replace("cat sees", "dog sees"))
+    config = bertjax.load_config("tiny.py")
+    other = config.replace(
+        data={"corpus": ("other.txt",), "prepared_dir": "prepared/other"},
+        tokenizer={"vocab_file": "prepared/tiny/tokenizer/vocab.txt"},
+    )
+    bertjax.prepare(other)
+    (run / "config.json").unlink()
+    shutil.rmtree(run / "tokenizer")
+    with pytest.raises(UserError) as refused:
+        bertjax.train(config.replace(data={"prepared_dir": "prepared/other"}), run)
+    message = str(refused.value)
+    assert f"{run}/checkpoints/2: data, all: found" in message
+    assert "in prepared/other, expected" in message
+    assert "in prepared/tiny, on which it was trained" in message
+    assert message.endswith("(or another --run-dir, or --train.data-changes 2)")
+    assert "\n" not in message
+    assert not (run / "config.json").exists()
+
+
 @pytest.mark.parametrize("changes", [{"mesh": {"data": 3}}, {"train": {"batch_size": 3}}])
 def test_a_mesh_or_a_batch_that_does_not_fit_leaves_no_run_behind(library, changes):
     config = bertjax.load_config("tiny.py").replace(**changes)
     with pytest.raises(UserError, match=r"mesh: found|train\.batch_size: found"):
         bertjax.train(config, "runs/misfit")
     assert not (library / "runs" / "misfit").exists()
+
+
+def put_obstacles(run):
+    """Let none of the files that watch a run be written, to root neither."""
+    (run / "log.txt").mkdir(parents=True)
+    (run / "tensorboard").write_text("")
+    for name in ("metrics.jsonl", "report.html"):
+        (run / f"{name}.unfinished" / "full").mkdir(parents=True)
+
+
+def remove_obstacles(run):
+    (run / "log.txt").rmdir()
+    (run / "tensorboard").unlink()
+    for name in ("metrics.jsonl", "report.html"):
+        (run / f"{name}.unfinished" / "full").rmdir()
+        (run / f"{name}.unfinished").rmdir()
+
+
+def test_a_run_of_which_nothing_but_checkpoints_can_be_written_is_trained(library, caplog):
+    """It says so once a file, and the next start says what is missing and has the same metrics."""
+    run, config = library / "runs" / "unwatched", bertjax.load_config("tiny.py")
+    put_obstacles(run)
+    result = bertjax.train(config, run)
+    assert (result.step, result.stopped) == (2, False)
+    assert result.metrics == bertjax.train(config, "runs/tiny").metrics
+    names = re.findall(r"unwatched/([a-z]+)\S*: cannot be written \(", caplog.text)
+    assert sorted(names) == ["log", "metrics", "report", "tensorboard"]
+    remove_obstacles(run)
+    caplog.clear()
+    again = bertjax.train(config, run)
+    assert again == result
+    assert "metrics.jsonl: no entries from step 1 to 2" in caplog.text
+    assert {path.name for path in run.iterdir()} == RUN_FOLDER
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_start_on_a_full_disk_leaves_nothing_that_the_next_start_refuses(library, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", str(disk)]).returncode:
+        pytest.skip("this machine does not let tests mount a small disk")
+    try:
+        config = bertjax.load_config("tiny.py")
+        with pytest.raises(UserError, match="cannot be written .No space left on device"):
+            bertjax.train(config, disk / "run")
+        subprocess.run(["mount", "-o", "remount,size=20m", str(disk)], check=True)
+        assert bertjax.train(config, disk / "run").step == 2
+        assert {path.name for path in (disk / "run").iterdir()} == RUN_FOLDER
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_file_in_the_place_of_the_run_folder_is_named(library):

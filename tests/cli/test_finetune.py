@@ -263,7 +263,8 @@ MISTAKES = {
     ),
     "tags that break the rules": (
         lambda folder: conll(folder, "the\tO\nrome\tB-LOC\nparis\tI-LOC\n\ncat\tO\nrome\tI-LOC\n"), "ner={}", [],
-        "sentence train.txt:5, word 2 'rome': found I-LOC after O, expected a sequence by the rules of IOB2",
+        "sentence train.txt:5, word 2 'rome': found I-LOC after O, expected a sequence by the rules of IOB2"
+        " (or --finetune.metric accuracy, over words)",
     ),
     "a word without a tag": (
         lambda folder: conll(folder, "the\tO\nrome\n"), "ner={}", [], "{}/train.txt, line 2: found",

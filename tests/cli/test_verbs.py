@@ -97,7 +97,8 @@ def test_a_run_folder_holds_all_that_belongs_to_the_run(trained):
     assert names == RUN_FOLDER
     assert "held-out" in (trained / "log.txt").read_text()
     meta = json.loads((trained / "checkpoints" / "40" / "meta" / "metadata").read_text())
-    assert {"config", "tokenizer_fingerprint", "manifest_sha256", "versions"} == set(meta)
+    digests = {"tokenizer_fingerprint", "data_sha256", "manifest_sha256"}
+    assert {"config", *digests, "versions"} == set(meta)
 
 
 @pytest.mark.slow
@@ -271,6 +272,56 @@ def start_training(folder, run):
     return subprocess.Popen(
         command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment()
     )
+
+
+@pytest.mark.slow
+def test_a_full_disk_for_all_but_the_checkpoints_stops_nothing(folder, trained, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    # Space for configuration and tokenizer, and for some steps.
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", str(disk)]).returncode:
+        pytest.skip("this machine does not let tests mount a small disk")
+    try:
+        run = disk / "run"
+        run.mkdir()
+        (tmp_path / "checkpoints").mkdir()
+        (run / "checkpoints").symlink_to(tmp_path / "checkpoints")
+        ended = bertjax("train", folder / "config.py", "--run-dir", run)
+        assert params_of(run) == params_of(trained)
+        warnings = [line for line in ended.stderr.splitlines() if "cannot be written" in line]
+        assert len(warnings) == len({line.split()[3] for line in warnings}) > 1, ended.stderr
+        assert "Traceback" not in ended.stderr
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives up the rights of root, to be refused")
+def test_a_refused_save_ends_the_command_within_ten_seconds(folder, tmp_path):
+    rights = "-dac_override,-dac_read_search"
+    run = tmp_path / "run"
+    command = ["setpriv", f"--bounding-set={rights}", f"--inh-caps={rights}", sys.executable, "-m"]
+    command += ["bertjax.cli.main", "train", str(folder / "config.py"), "--run-dir", str(run)]
+    process = subprocess.Popen(
+        [*command, "--train.steps", "2000"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        env=environment(),
+        text=True,
+    )
+    until((run / "checkpoints" / "10").exists, process=process)
+    (run / "checkpoints").chmod(0o500)
+    lines = []
+    for line in process.stderr:
+        if line.startswith("bertjax: "):
+            told = time.monotonic()
+            lines.append(line)
+        assert "Traceback" not in line
+    assert process.wait(timeout=60) == 2
+    assert time.monotonic() - told < 10
+    assert len(lines) == 1
+    assert "checkpoints: cannot be read or written" in lines[0]
+    (run / "checkpoints").chmod(0o700)
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from bertjax.finetuning.load import load_finetuned
 from bertjax.tasks import registry as kinds
 from bertjax.training import checkpoint
 from bertjax.training.logs.metrics_log import read_entries
+from bertjax.training.provenance.data_record import check_same_data
 from bertjax.training.saved_model import load_model
 from tests.tasks.tiny import (
     TOKENIZER,
@@ -106,16 +107,15 @@ def test_the_best_checkpoint_is_named_kept_and_loaded(undisturbed):
 
 
 def test_the_last_checkpoint_is_the_result_where_the_best_is_not_asked_for(undisturbed):
-    run, config, _ = undisturbed
+    run, config, outcome = undisturbed
     changed = dataclasses.replace(
         config, finetune=dataclasses.replace(config.finetune, restore_best=False)
     )
     before = (run / "result.json").read_text()
     try:
-        assert (
-            finetune.write_result(changed, run, 48, finetune.prepare(changed, TOKENIZER))["step"]
-            == 48
-        )
+        prepared = finetune.prepare(changed, TOKENIZER)
+        result = finetune.write_result(changed, run, outcome.evaluations, prepared)
+        assert result["step"] == 48
         assert load_finetuned(run).checkpoint.name == "48"
     finally:
         (run / "result.json").write_text(before)
@@ -315,11 +315,38 @@ def test_a_run_goes_on_with_the_training_examples_that_it_began_with_only(
 ):
     write_splits(tmp_path, lambda text: "no" if "good" in text else "yes", train=128)
     prepared = finetune.prepare(config_of(f"good:classification={tmp_path}"), TOKENIZER)
-    with pytest.raises(
-        UserError, match="found other training examples, expected those it began with"
-    ):
-        finetune.check_same_examples(undisturbed[0], prepared)
-    finetune.check_same_examples(undisturbed[0], finetune.prepare(config, TOKENIZER))
+    facts = finetune.facts_of(prepared, TOKENIZER)
+    with pytest.raises(UserError, match=r"checkpoints/\d+: data, training_rows_sha256: found"):
+        check_same_data(undisturbed[0], config, facts)
+    same = finetune.prepare(config, TOKENIZER)
+    check_same_data(undisturbed[0], config, finetune.facts_of(same, TOKENIZER))
+
+
+def test_a_run_goes_on_with_the_validation_examples_that_it_began_with_only(
+    undisturbed, config, texts, tmp_path
+):
+    for path in epath.Path(texts).iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    copied = config_of(f"good:classification={tmp_path}")
+    facts = finetune.facts_of(finetune.prepare(copied, TOKENIZER), TOKENIZER)
+    check_same_data(undisturbed[0], config, facts)
+    write_table(tmp_path / "dev.tsv", [("a good cat", "yes"), ("the dog", "no")])
+    facts = finetune.facts_of(finetune.prepare(copied, TOKENIZER), TOKENIZER)
+    with pytest.raises(UserError, match=r"data, validation of good: found"):
+        check_same_data(undisturbed[0], config, facts)
+
+
+def test_a_finished_run_is_not_repeated_on_other_training_examples(config, tmp_path):
+    prepared = finetune.prepare(config, TOKENIZER)
+    run = epath.Path(tmp_path)
+    (run / "result.json").write_text(json.dumps({"training_rows_sha256": prepared.digest}))
+    finetune.check_finished_on(run, prepared)
+    other = dataclasses.replace(prepared, train={})
+    with pytest.raises(UserError, match="found other training examples, expected those it began"):
+        finetune.check_finished_on(run, other)
+    # Runs of before recorded nothing.
+    (run / "result.json").write_text("{}")
+    finetune.check_finished_on(run, other)
 
 
 def test_the_first_validation_split_of_mnli_is_its_own_and_the_other_is_named(tmp_path):
@@ -330,19 +357,18 @@ def test_the_first_validation_split_of_mnli_is_its_own_and_the_other_is_named(tm
     assert [split.name for split in prepared.validation] == ["", "mismatched"]
 
 
-def row(step, score, split="validation"):
-    return json.dumps({"step": step, "split": split, "score": score}) + "\n"
+def row(step, score):
+    return {"step": step, "split": "validation", "score": score}
 
 
 def test_an_evaluation_without_a_score_is_never_the_best_and_only_kept_checkpoints_count(tmp_path):
     run = epath.Path(tmp_path)
-    rows = row(1, 0.9) + row(2, 0.5) + row(2, None, "train") + row(3, None) + row(4, 0.4)
-    (run / "metrics.jsonl").write_text(rows)
+    rows = [row(1, 0.9), row(2, 0.5), row(3, None), row(4, 0.4)]
     for step in (2, 3, 4):
         (run / "checkpoints" / str(step)).mkdir(parents=True)
     config = config_of("good:classification=x")
     nothing = finetune.Prepared((), {}, ())
-    found = finetune.write_result(config, run, 4, nothing)
+    found = finetune.write_result(config, run, rows, nothing)
     assert found == {
         "step": 2,
         "figures": {"score": 0.5},
@@ -350,11 +376,11 @@ def test_an_evaluation_without_a_score_is_never_the_best_and_only_kept_checkpoin
         "training_rows_sha256": nothing.digest,
         "signatures": {},
     }
-    assert finetune.write_result(config, run, 3, nothing)["evaluations"] == 3
+    assert finetune.write_result(config, run, rows[:3], nothing)["evaluations"] == 3
     last = dataclasses.replace(
         config, finetune=dataclasses.replace(config.finetune, restore_best=False)
     )
-    assert finetune.write_result(last, run, 4, nothing)["step"] == 4
+    assert finetune.write_result(last, run, rows, nothing)["step"] == 4
     assert read_json_strictly(run / "result.json")["step"] == 4
 
 
@@ -362,12 +388,10 @@ def test_of_equal_scores_the_latest_step_is_selected_however_few_are_kept(tmp_pa
     config, nothing = config_of("good:classification=x"), finetune.Prepared((), {}, ())
     for kept in ([3], [2, 3], [1, 2, 3, 4]):
         run = epath.Path(tmp_path / str(len(kept)))
-        run.mkdir()
-        scores = {1: 0.5, 2: 0.5, 3: 0.5, 4: 0.4}
-        (run / "metrics.jsonl").write_text("".join(row(*pair) for pair in scores.items()))
+        rows = [row(1, 0.5), row(2, 0.5), row(3, 0.5), row(4, 0.4)]
         for step in kept:
             (run / "checkpoints" / str(step)).mkdir(parents=True)
-        assert finetune.write_result(config, run, 4, nothing)["step"] == 3
+        assert finetune.write_result(config, run, rows, nothing)["step"] == 3
 
 
 # All kinds of targets and options, each with a program of its own.

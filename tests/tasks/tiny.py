@@ -105,7 +105,7 @@ def fit(config, run, **options):
     outcome = finetune.finetune(config, epath.Path(run), prepared, TOKENIZER, **options)
     if not outcome.stopped:
         TOKENIZER.save(epath.Path(run) / "tokenizer")
-        finetune.write_result(config, epath.Path(run), outcome.step, prepared)
+        finetune.write_result(config, epath.Path(run), outcome.evaluations, prepared)
     return config, outcome
 
 

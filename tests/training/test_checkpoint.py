@@ -1,6 +1,8 @@
+import concurrent.futures
 import dataclasses
 import os
 import subprocess
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -156,6 +158,25 @@ def test_a_damaged_checkpoint_is_named(run, damage):
             os.truncate(path, 1) if damage == "truncate" else os.remove(path)
     with pytest.raises(UserError, match=r"checkpoints/3"):
         checkpoint.Checkpoints(run, 2).restore(3, target)
+
+
+def test_a_save_that_is_refused_leaves_no_thread_that_waits(run):
+    """Orbax's threads would wait 300 s for a folder that is never made, and the process for them."""
+    config = small_config()
+    state, _ = fresh_state(config)
+    checkpoints = checkpoint.Checkpoints(run, 2)
+    checkpoints.save(1, state, {"config": to_dict(config)}, None)
+    checkpoints.wait()
+    (run / "checkpoints").rmtree()
+    (run / "checkpoints").write_text("")  # to root too, no folder to write into
+    before = set(threading.enumerate())
+    with pytest.raises(UserError, match=r"checkpoints: cannot be .*Not a directory"):
+        checkpoints.save(2, state, {"config": to_dict(config)}, None)
+    # Without the idle workers of pools, which end with the process.
+    threads = set(threading.enumerate()) - before - set(concurrent.futures.thread._threads_queues)
+    for thread in threads:
+        thread.join(timeout=5)
+    assert not [thread for thread in threads if thread.is_alive() and not thread.daemon]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")

@@ -106,3 +106,11 @@ def test_a_run_of_before_the_setting_keeps_the_rule_that_it_began_with(tmp_path,
         assert continued.train.dropout_numbering == numbering
         assert run_config.read_run_config(folder).train.dropout_numbering == numbering
     assert config.replace(train={"dropout_numbering": numbering}) == continued
+
+
+def test_a_mixture_may_be_moved_and_its_corpora_stay():
+    began = {"data": {"mixture": ("a=old/a", "b=old/b")}}
+    changed(began, data={"mixture": ("a=new=place/a", "b=old/b")})
+    changed(began, train={"data_changes": (3,)})
+    with pytest.raises(UserError, match=r"data\.mixture: found .'b', 'a'., expected .'a', 'b'."):
+        changed(began, data={"mixture": ("b=old/b", "a=old/a")})

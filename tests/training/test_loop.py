@@ -1,8 +1,13 @@
+import contextlib
 import dataclasses
 import itertools
+import json
 import logging
+import os
 import shutil
 import signal
+import subprocess
+import time
 from functools import partial
 
 import jax
@@ -101,6 +106,7 @@ def test_a_run_leaves_its_metrics_checkpoints_and_configuration(undisturbed):
     assert sorted(p.name for p in (run / "checkpoints").iterdir() if p.name.isdigit()) == ["3", "6"]
     assert calls.count("eval") == 2
     assert ("train", 6, 6) in calls
+    assert [entry["step"] for entry in outcome.evaluations] == [3, 6]
 
 
 def test_a_stopped_run_that_goes_on_ends_as_the_undisturbed_one(undisturbed, run):
@@ -123,6 +129,79 @@ def test_a_finished_run_started_again_does_nothing(undisturbed):
     before = (run / "metrics.jsonl").read_text()
     assert train(config_of(), run, batch_source()).step == 6
     assert (run / "metrics.jsonl").read_text() == before
+
+
+def cannot_be_written(run):
+    """Put folders and files in the place of all that watches a run."""
+    for name in ("metrics.jsonl", "log.txt"):
+        (run / name).unlink(missing_ok=True)
+        (run / name).mkdir()
+    (run / "tensorboard").rmtree()
+    (run / "tensorboard").write_text("")
+
+
+def test_a_run_whose_metrics_cannot_be_written_ends_as_the_undisturbed_one(
+    undisturbed, run, caplog
+):
+    def refuse_at_step_2(step):
+        if step == 2:
+            cannot_be_written(run)
+
+    outcome = train(
+        config_of(train={"log_every_steps": 1}), run, batch_source(after=refuse_at_step_2)
+    )
+    assert (outcome.step, outcome.stopped) == (6, False)
+    assert identical(params_of(run, config_of()), params_of(undisturbed[0], config_of()))
+    assert [entry["step"] for entry in outcome.evaluations] == [3, 6]
+    refused = [r.getMessage() for r in caplog.records if "cannot be written" in r.getMessage()]
+    assert len(refused) == 2, refused  # metrics.jsonl, and the events
+
+
+def test_figures_that_a_resumed_run_has_lost_are_computed_again(undisturbed, run, caplog):
+    shutil.copytree(undisturbed[0], run)
+    rows = read_entries(run)
+    (run / "metrics.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows[:4]))
+    outcome = train(config_of(), run, batch_source())
+    assert [entry["step"] for entry in outcome.evaluations] == [3, 6]
+    assert outcome.evaluations[1] == rows[-1]
+    assert "metrics.jsonl: no entries from step 4 to 6" in caplog.text
+
+
+def test_the_checkpoint_of_a_step_is_begun_before_its_report(run):
+    seen = []
+
+    def report():
+        names = [path.name.split(".")[0] for path in (run / "checkpoints").iterdir()]
+        seen.append(sorted(name for name in names if name.isdigit()))
+
+    train(config_of(), run, batch_source(), on_evaluation=report)
+    assert seen == [["3"], ["3", "6"]]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_checkpoint_that_a_full_disk_refuses_ends_the_run_at_once(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]).returncode:
+        pytest.skip("this machine does not let tests mount a small disk")
+    asked = []
+
+    def after(step):
+        asked.append(step)
+        if step == 2:
+            with contextlib.suppress(OSError), (disk / "filler").open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+        if step >= 30:
+            time.sleep(0.1)  # for the thread that saves
+
+    config = config_of(train={"steps": 500, "save_every_steps": 30, "eval_every_steps": 500})
+    try:
+        with pytest.raises(UserError, match="the disk is full, the checkpoint was not written"):
+            train(config, epath.Path(disk) / "run", batch_source(after=after))
+        assert 30 <= max(asked) < 59
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
 
 
 DROPOUT = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}

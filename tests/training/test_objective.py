@@ -75,9 +75,9 @@ def test_a_masked_batch_stays_as_it_is_and_another_is_masked_by_the_key():
 
 
 @pytest.mark.parametrize("heads,sentences,message", [
-    (("pooler", "mlm", "nsp"), "next", None),
+    (("pooler", "mlm", "nsp"), "next_sentence", None),
     (("mlm",), "none", None),
-    (("pooler", "mlm"), "next", "model.heads: found pooler, mlm, expected mlm and nsp too, for data.sentence_objective next"),
+    (("pooler", "mlm"), "next_sentence", "model.heads: found pooler, mlm, expected mlm and nsp too, for data.sentence_objective next_sentence"),
     ((), "none", "model.heads: found none, expected mlm too, for data.sentence_objective none"),
 ])  # fmt: skip
 def test_the_heads_that_pretraining_needs(heads, sentences, message):

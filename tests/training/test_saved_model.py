@@ -29,7 +29,9 @@ def tokenizer():
 def test_a_saved_model_is_loaded_bit_for_bit_with_its_tokenizer(tmp_path, tokenizer, changes):
     config = small_config(model=dataclasses.replace(SMALL_MODEL, **changes))
     params = bertjax.init(config.model, jax.random.key(0))
-    folder = save_model(tmp_path / "run", config, params, tokenizer, {"imported": "from nowhere"})
+    folder = save_model(
+        tmp_path / "run", config, params, tokenizer, {"imported": {"source": "nowhere"}}
+    )
     for path in (tmp_path / "run", folder):
         loaded = load_model(path)
         assert loaded.config == dataclasses.replace(config, mesh=MeshConfig())

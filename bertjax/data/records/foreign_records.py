@@ -1,5 +1,7 @@
 """Reader of the records of other BERT data scripts by their number."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -76,6 +78,18 @@ class ForeignRecords:
 
     def __len__(self) -> int:
         return len(self._spans)
+
+    def digest(self) -> str:
+        """SHA-256 of the lengths and checksums of all records, in order; names do not count."""
+        digest = hashlib.sha256(json.dumps(self.schema.lengths).encode())
+        footer = np.arange(FOOTER_BYTES)
+        for shard, file in enumerate(self._files):
+            spans = self._spans[self._starts[shard] : self._starts[shard + 1]]
+            for begin in range(0, len(spans), SCAN_RECORDS):
+                begins, ends = spans[begin : begin + SCAN_RECORDS].T
+                digest.update((ends - begins).tobytes())
+                digest.update(file[ends[:, None] + footer].tobytes())
+        return digest.hexdigest()
 
     def describe(self, folder: epath.Path, split: str) -> str:
         """Return a line with the number of rows and the names of the files, which are in `folder`.

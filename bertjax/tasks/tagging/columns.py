@@ -4,13 +4,17 @@ import dataclasses
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from etils import epath
 
 from bertjax.config import FinetuneConfig
 from bertjax.errors import check, mismatch
+from bertjax.tasks.examples import TaggedExample
 from bertjax.tasks.files.lines import BYTE_ORDER_MARK, UTF8, Line, decoded_lines
 
+OPTIONS = {"words": "--finetune.text-columns", "tags": "--finetune.label-column"}
+"""The options that give the columns of words and of tags."""
 DOCUMENT = "-DOCSTART-"
 """The first column of the line that begins a document."""
 NO_WORD = re.compile(r"[0-9]+[-.][0-9]+")
@@ -39,7 +43,7 @@ class Columns:
     comments: bool = False
     """True if every line that begins with # is a comment; in most files such a line is a word."""
     numbered: bool = False
-    """True if the first column has the word's number; lines without a number there are no words."""
+    """True if the first column has the word's number; ranges and empty nodes are no words."""
 
     def minimum(self, tags: bool) -> int:
         """Return the minimum number of columns of a line; with `tags`, the tag is included."""
@@ -56,7 +60,7 @@ class Columns:
         """Return whether a line is a comment or, in a numbered file, has no number of a word."""
         if self.comments and text.startswith("#"):
             return True
-        return self.numbered and not fields[0].isdigit()
+        return self.numbered and NO_WORD.fullmatch(fields[0]) is not None
 
 
 def _needed(column: int) -> int:
@@ -94,7 +98,9 @@ def ends_sentence(text: str) -> bool:
     return not content or content.split(None, 1)[0] == DOCUMENT
 
 
-def columns_of(path: epath.PathLike, *, tags: bool = True, encoding: str = UTF8) -> Columns:
+def columns_of(
+    path: epath.PathLike, *, tags: bool = True, encoding: str = UTF8, word_is_given: bool = False
+) -> Columns:
     """Return the columns of a file; with `tags`, one is the tag's.
 
     They are those of CoNLL-U if the name ends in .conllu, perhaps with the ending of a compression
@@ -102,24 +108,54 @@ def columns_of(path: epath.PathLike, *, tags: bool = True, encoding: str = UTF8)
     files with the words' numbers the word is in the second column and the tag in the last.
     Otherwise the word is in the first column.
 
-    Raises `UserError` if the file cannot be read.
+    Raises `UserError` if the file cannot be read. It is also raised, with the number of the line,
+    if nearly all lines begin with a number but these do not count the words: they could be the
+    words. With `word_is_given` an option tells which column has the words, so they may be anything.
     """
     if ".conllu" in epath.Path(path).suffixes:
         return CONLL_U
-    width = _width_if_numbered(decoded_lines(path, encoding), minimum=3 if tags else 2)
-    if width == 0:
+    numbering = _numbering(decoded_lines(path, encoding), minimum=3 if tags else 2)
+    if numbering is None:
         return Columns()
-    return CONLL_U if width == len(CONLL_U_NAMES) else NUMBERED
+    if numbering.odd_line and not word_is_given:
+        raise mismatch(
+            where=f"{path}, line {numbering.odd_line}",
+            found=numbering.odd_text,
+            expected="the words' numbers in the first column, each one more than the number before"
+            " (or the column of the words, from 0, in --finetune.text-columns)",
+        )
+    return CONLL_U if numbering.columns == len(CONLL_U_NAMES) else NUMBERED
 
 
-def _width_if_numbered(lines: Iterable[Line], minimum: int) -> int:
-    """Return the number of columns of a file whose first column has the words' numbers; else 0.
+class _Numbering(NamedTuple):
+    """The numbers in the first column of a file."""
 
-    Each number is the one before plus 1, or at the beginning of a sentence 0 or 1. It takes a
-    sentence of two words to tell, and `minimum` columns.
+    columns: int
+    """The number of columns."""
+    odd_line: int = 0
+    """Number of the first line whose number does not go on counting; 0 if there is none."""
+    odd_text: str = ""
+    """The number of that line and the one before, for a message."""
+
+
+NUMBERED_SHARE = 0.8
+"""The share of lines that begin with a number from which these may be the words' numbers.
+
+Text has far fewer words of digits alone; a numbered file may have a few lines without a number.
+"""
+ENOUGH_OTHERS = 10
+"""After so many lines that do not begin with a number, the share may decide."""
+
+
+def _numbering(lines: Iterable[Line], minimum: int) -> _Numbering | None:
+    """Return the numbers of a file if nearly all words' lines begin with one; else None.
+
+    Each number should be the one before plus 1, or at the beginning of a sentence 0 or 1. The first
+    line needs `minimum` columns.
     """
-    width = last = 0
-    in_sentence = has_two = False
+    found, last = _Numbering(0), 0
+    in_sentence = False
+    numbers = others = 0
     for line in lines:
         text = bare_text(line)
         if ends_sentence(text):
@@ -128,17 +164,33 @@ def _width_if_numbered(lines: Iterable[Line], minimum: int) -> int:
         fields = fields_of(text)
         if text.startswith("#") or NO_WORD.fullmatch(fields[0]):
             continue
-        if len(fields) < minimum or not fields[0].isdecimal():
-            return 0
-        number = int(fields[0])
-        is_next = number == last + 1
-        if in_sentence and not is_next:
-            return 0
-        if not in_sentence and not (is_next or number in (0, 1)):
-            return 0
-        has_two = has_two or in_sentence
-        width, last, in_sentence = len(fields), number, True
-    return width if has_two else 0
+        if not numbers + others and len(fields) < minimum:
+            return None
+        is_number = fields[0].isdecimal()
+        numbers, others = numbers + is_number, others + (not is_number)
+        if others >= ENOUGH_OTHERS and _are_words(numbers, others):
+            # Most files end here, after their first lines.
+            return None
+        number = int(fields[0]) if is_number else -1
+        starts = not in_sentence and number in (0, 1)
+        if not (starts or number == last + 1) and not found.odd_line:
+            shown = f"{fields[0]!r} at the beginning of a line after the number {last}"
+            if not numbers + others > 1:
+                shown = f"{fields[0]!r} at the beginning of the first word's line"
+            found = found._replace(odd_line=line.number, odd_text=shown)
+        found = found._replace(columns=len(fields))
+        last, in_sentence = number, True
+    return None if _are_words(numbers, others) else found
+
+
+def _are_words(numbers: int, others: int) -> bool:
+    return numbers < NUMBERED_SHARE * max(numbers + others, 1) or not numbers
+
+
+def gives_word(options: FinetuneConfig) -> bool:
+    """Return whether an option gives the column of the words."""
+    # Of several tasks, another one may have the columns of texts.
+    return bool(options.text_columns) and len(options.tasks) <= 1
 
 
 def chosen_columns(path: epath.PathLike, options: FinetuneConfig, *, tags: bool) -> Columns:
@@ -150,19 +202,24 @@ def chosen_columns(path: epath.PathLike, options: FinetuneConfig, *, tags: bool)
 
     Raises `UserError` for another name, and if both are the same column.
     """
-    found = columns_of(path, tags=tags, encoding=options.encoding)
+    given = gives_word(options)
+    found = columns_of(path, tags=tags, encoding=options.encoding, word_is_given=given)
     word, tag = found.word, found.tag
-    # Of several tasks, another one may have the columns of texts.
-    if options.text_columns and len(options.tasks) <= 1:
+    names = found
+    if given:
         check(
             len(options.text_columns) == 1,
             where="finetune.text_columns",
             found=", ".join(options.text_columns),
             expected="one column, the word's",
         )
-        word = _number(options.text_columns[0], "finetune.text_columns", options.columns, found)
+        word = _number(options.text_columns[0], "finetune.text_columns", options.columns, names)
+        if word == 0 and ".conllu" not in epath.Path(path).suffixes:
+            # The first column has words, so it has no numbers.
+            found = Columns()
+            tag = found.tag
     if options.label_column:
-        tag = _number(options.label_column, "finetune.label_column", options.columns, found)
+        tag = _number(options.label_column, "finetune.label_column", options.columns, names)
     check(
         tag != word,
         where="finetune.label_column",
@@ -186,3 +243,27 @@ def _number(name: str, where: str, given: Sequence[str], found: Columns) -> int:
     raise mismatch(
         where=where, found=name, expected=f"{names}the number of a CoNLL file's column, from 0"
     )
+
+
+def check_columns(
+    name: str, examples: Iterable[TaggedExample], expected: tuple[int | None, ...]
+) -> None:
+    """Raise `UserError` with the sentence if examples come from other columns than `expected`.
+
+    These are the columns of training: of words and of tags. What is None is not compared.
+    """
+    for example in examples:
+        if example.columns == expected:
+            continue
+        for what, own, other in zip(OPTIONS, example.columns, expected, strict=False):
+            check(
+                None in (own, other) or own == other,
+                where=f"{name}: sentence {example.id}",
+                found=f"the {what} in {_shown(own)}",
+                expected=f"{_shown(other)}, as in the training files (or the column, from 0, in"
+                f" {OPTIONS[what]})",
+            )
+
+
+def _shown(column: int | None) -> str:
+    return "the last column" if column == -1 else f"column {column} from 0"

@@ -99,6 +99,7 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
             weights,
             scheme=scheme,
             strict=options.strict_entities,
+            columns=examples[0].columns if examples else (),
         )
 
     def for_evaluation(self, task: Tagging, options: FinetuneConfig) -> Tagging:
@@ -108,7 +109,7 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
     def to_dict(self, task: Tagging) -> dict[str, Any]:
         """Return a task's fields; those that are not set are left out, as before they existed."""
         values = super().to_dict(task)
-        for name in ("scheme", "strict"):
+        for name in ("scheme", "strict", "columns"):
             if not values[name]:
                 values.pop(name)
         return values

@@ -6,7 +6,14 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bertjax.errors import mismatch
 from bertjax.tasks.examples import TaggedExample
-from bertjax.tasks.tagging.schemes import broken, parts_by_tag, scheme_of
+from bertjax.tasks.tagging.schemes import (
+    Scheme,
+    broken,
+    differing_scheme,
+    parts_by_tag,
+    prefixes_of_scheme,
+    scheme_of,
+)
 from bertjax.tasks.tagging.tag_form import OUTSIDE, OUTSIDE_PARTS, TagForm, form_of, misfits
 
 log = logging.getLogger("bertjax")
@@ -15,6 +22,8 @@ Tags = tuple[str, ...]
 """The tags of a sentence, one for each word."""
 SHOWN = 8
 """Maximum number of tags or types that a message names."""
+OVER_WORDS = " (or --finetune.metric accuracy, over words)"
+"""The option for tags that are not of entities, at the end of a message."""
 
 
 def all_tags(examples: Iterable[TaggedExample]) -> Iterator[str]:
@@ -44,7 +53,7 @@ def check_rules(examples: Sequence[TaggedExample]) -> None:
             raise mismatch(
                 where=_where(example, violation.word),
                 found=f"{violation.tag} after {violation.before}",
-                expected=f"a sequence by the rules of {scheme}",
+                expected=f"a sequence by the rules of {scheme}{OVER_WORDS}",
             )
 
 
@@ -60,8 +69,7 @@ def check_all_entities(examples: Sequence[TaggedExample]) -> None:
                 raise mismatch(
                     where=_where(example, word),
                     found=f"the tag {tag!r}",
-                    expected="O or a tag with B, I and so on, as others have"
-                    " (or --finetune.metric accuracy, over words)",
+                    expected=f"O or a tag with B, I and so on, as others have{OVER_WORDS}",
                 )
 
 
@@ -101,7 +109,7 @@ def unknown_tags(examples: Iterable[TaggedExample], labels: Iterable[str]) -> Co
 
 
 def check_unknown_tags(name: str, examples: Sequence[TaggedExample], labels: Tags) -> None:
-    """Log the tags that training has not; their words count as wrong and are not in the loss.
+    """Log the tags that training has not; they are never predicted, and are not in the loss.
 
     Raises `UserError` with sentence and word if the task is of entities and such a tag is not, for
     no entity could be counted there. It is also raised if no type of entity, or no tag of another
@@ -133,13 +141,51 @@ def check_unknown_tags(name: str, examples: Sequence[TaggedExample], labels: Tag
         )
     log.warning(
         "%s: %s of %s words have tags that the training set does not have (%s), first in sentence"
-        " %s; they count as wrong and are left out of the loss",
+        " %s; they are never predicted and are left out of the loss",
         name,
         f"{unknown.total():,}",
         f"{sum(len(example.words) for example in examples):,}",
         shown(unknown),
         first.id,
     )
+
+
+def check_same_form(
+    name: str, examples: Sequence[TaggedExample], labels: Tags, scheme: Scheme | None
+) -> None:
+    """Raise `UserError` unless tags of entities are written as those of training, in their scheme.
+
+    Otherwise the entities could be right where every tag is wrong, and figures would disagree. With
+    `scheme`, that of training, the scheme of all tags is compared too. `check_unknown_tags` comes
+    first: here all tags have the form of training.
+    """
+    form = form_of(labels)
+    if form is None:
+        return
+    written = {parts: tag for tag, parts in parts_by_tag(labels, form).items()}
+    prefixes = prefixes_of_scheme({parts.prefix for parts in written})
+    odd = {}
+    for tag in unknown_tags(examples, labels):
+        parts = form.parts(tag)
+        if parts in written:
+            odd[tag] = f"{written[parts]!r}, as the training set writes it"
+        elif parts and parts.prefix not in prefixes:
+            odd[tag] = f"a tag in the scheme of the training set: {shown(labels)}"
+    for example in examples:
+        for word, tag in enumerate(example.tags or ()):
+            if tag in odd:
+                raise mismatch(
+                    where=f"{name}: {_where(example, word)}",
+                    found=f"the tag {tag!r}",
+                    expected=odd[tag],
+                )
+    found = differing_scheme([example.tags or () for example in examples], scheme, form)
+    if found:
+        raise mismatch(
+            where=f"{name}: the split with sentence {examples[0].id}",
+            found=f"tags in the scheme {found}",
+            expected=f"{scheme}, as in the training set",
+        )
 
 
 def _where(example: TaggedExample, word: int) -> str:

@@ -12,7 +12,8 @@ from bertjax.tasks.examples import TaggedExample
 from bertjax.tasks.files.splits import find_files, read_rows
 from bertjax.tasks.files.tables import has_named_fields
 from bertjax.tasks.kind import Entry
-from bertjax.tasks.tagging.columns import chosen_columns
+from bertjax.tasks.metric_table import chosen_metrics
+from bertjax.tasks.tagging.columns import chosen_columns, gives_word
 from bertjax.tasks.tagging.conll import read_conll
 from bertjax.tasks.tagging.labels import check_all_entities, check_rules
 from bertjax.tasks.tagging.table_rows import named_tag, tagged_rows
@@ -27,8 +28,8 @@ def read_examples(
     """Return the sentences of a split; if `labelled`, with their tags.
 
     The tags of the training split must be of entities, or not, together (`check_all_entities`), and
-    follow the rules of their scheme (`check_rules`). The rules are not checked in other splits, as
-    in conlleval.
+    follow the rules of their scheme (`check_rules`), unless the accuracy over words is chosen. The
+    rules are not checked in other splits, as in conlleval.
     """
     names = tag_names(entry.location, options) if labelled else ()
     over_words = chooses_accuracy(entry.name, options)
@@ -45,9 +46,8 @@ def read_examples(
         examples = []
         for path in find_files(entry.location, split):
             examples += _read_file(path, options, labelled=labelled, names=names)
-    if split == "train" and labelled:
-        if not over_words:
-            check_all_entities(examples)
+    if split == "train" and labelled and not over_words:
+        check_all_entities(examples)
         check_rules(examples)
     return examples
 
@@ -60,13 +60,19 @@ def has_lists(entry: Entry, split: str) -> bool:
 
 
 def chooses_accuracy(name: str, options: FinetuneConfig) -> bool:
-    """Return whether `finetune.metric` chooses the accuracy over words for the task `name`."""
-    return any(text in ("accuracy", f"{name}=accuracy") for text in options.metric)
+    """Return whether the first metric of `finetune.metric` for the task `name` is the accuracy.
+
+    Then tags are those of words. Metrics after the first are computed too, but decide nothing.
+    """
+    spellings = {name: name}
+    for text in options.tasks:
+        written = text.partition("=")[0].partition(":")[0]
+        spellings[written] = written
+    return chosen_metrics(options.metric, name, spellings)[:1] == ("accuracy",)
 
 
 def _token_field(options: FinetuneConfig) -> str:
-    # Of several tasks, another one may have the columns of texts.
-    if len(options.tasks) > 1:
+    if not gives_word(options):
         return ""
     check(
         len(options.text_columns) <= 1,
@@ -74,7 +80,7 @@ def _token_field(options: FinetuneConfig) -> str:
         found=", ".join(options.text_columns),
         expected="one field, that of the words",
     )
-    return options.text_columns[0] if options.text_columns else ""
+    return options.text_columns[0]
 
 
 def _read_file(
@@ -89,6 +95,9 @@ def _read_file(
             f", the tags in column {columns.tag}" if labelled and columns.tag >= 0 else "",
         )
     examples = read_conll(path, tags=labelled, columns=columns, encoding=options.encoding)
+    word = None if gives_word(options) else columns.word
+    tag = columns.tag if labelled and not options.label_column else None
+    examples = [dataclasses.replace(example, columns=(word, tag)) for example in examples]
     if not names:
         return examples
     return [_with_names(example, names) for example in examples]

@@ -1,7 +1,7 @@
 """Schemes of tags (IOB1, IOB2, IOE1, IOE2, IOBES): which one tags are in, and its rules."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from typing import Literal, NamedTuple
 
 from bertjax.tasks.tagging.tag_form import OUTSIDE_PARTS, Parts, TagForm, form_of
@@ -70,6 +70,39 @@ def scheme_of(sequences: Iterable[Sequence[str]], form: TagForm | None = None) -
         return "IOE1" if edges["I"] > edges["E"] else "IOE2"
     edges = _first_prefixes(sentences)
     return "IOB1" if edges["I"] > edges["B"] else "IOB2"
+
+
+def prefixes_of_scheme(prefixes: Set[str]) -> str:
+    """Return the prefixes that may occur in the scheme of a data set that has `prefixes`."""
+    if not prefixes - {"O"} or "S" in prefixes or {"B", "E"} <= prefixes:
+        return "OBIES"
+    return "OIE" if "E" in prefixes else "OBI"
+
+
+ENOUGH_ENTITIES = 10
+"""So many entities tell IOB1 from IOB2, and IOE1 from IOE2, although a few tags may be wrong."""
+
+
+def differing_scheme(
+    sequences: Sequence[Sequence[str]], scheme: Scheme | None, form: TagForm
+) -> Scheme | None:
+    """Return the scheme of the tags of a split if it is another one than `scheme`; else None.
+
+    Nothing is told of a split without entities, or if `scheme` is None.
+    """
+    parts_of = parts_by_tag((tag for tags in sequences for tag in tags), form)
+    prefixes = {parts.prefix for parts in parts_of.values()}
+    found = scheme_of(sequences, form)
+    if scheme is None or found in (None, scheme) or prefixes <= {"O"}:
+        return None
+    # Without two entities that touch, IOE1 has I alone, as IOB1 has.
+    if {scheme, found} == {"IOB1", "IOE1"} and prefixes <= {"O", "I"}:
+        return None
+    if {scheme, found} in ({"IOB1", "IOB2"}, {"IOE1", "IOE2"}):
+        edges = _first_prefixes([parts_of[tag] for tag in tags] for tags in sequences)
+        if edges.total() < ENOUGH_ENTITIES:
+            return None
+    return found
 
 
 def _first_prefixes(sentences: Iterable[Sequence[Parts]]) -> Counter[str]:

@@ -26,18 +26,28 @@ def tagged_rows(
 
     The words are in `token_field`, by default in `tokens` or `words`. The tags are in `tag_field`,
     by default the first of `ner`, `ner_tags` and `tags` that the row has. The id is FILE:NUMBER.
-    Tags may be numbers: `names` has the name of each, from 0. Without names they are refused,
-    unless `numbers_are_tags`: then the number is the tag.
+    Tags may be numbers, as text or not: `names` has the name of each, from 0. Without names they
+    are refused, unless `numbers_are_tags`: then the number is the tag.
 
     Raises `UserError` with the row if these are not lists of strings (or numbers) or have different
-    lengths.
+    lengths, and if rows have their tags in different fields.
     """
     examples = []
+    first_field = tag_field
     for row in table_rows:
         words = _words(row, token_field or _field(row, TOKEN_FIELDS))
         own_tags = None
         if tags:
-            own_tags = _tags(row, tag_field or _field(row, TAG_FIELDS), names, numbers_are_tags)
+            field = tag_field or _field(row, TAG_FIELDS)
+            first_field = first_field or field
+            check(
+                # Tags of two fields could be two kinds of tags.
+                field == first_field,
+                where=row.where,
+                found=f"the tags in {field}",
+                expected=f"{first_field}, as in the rows before (or finetune.label_column)",
+            )
+            own_tags = _tags(row, field, names, numbers_are_tags)
             check(
                 len(own_tags) == len(words),
                 where=row.where,
@@ -79,7 +89,7 @@ def _tags(
     )
     if not names and not numbers_are_tags:
         check(
-            not any(map(_is_number, values)),
+            not any(_is_number(value) or str(value).isdecimal() for value in values),
             where=where,
             found=f"numbers ({repr(values)[:60]})",
             expected="the names of the tags, or those of the numbers in finetune.label_names"

@@ -20,10 +20,11 @@ from bertjax.tasks.class_scores import ClassCounts
 from bertjax.tasks.examples import TaggedExample
 from bertjax.tasks.linear_head import head_of, token_logits
 from bertjax.tasks.metrics import confusion_matrix
+from bertjax.tasks.tagging.columns import check_columns
 from bertjax.tasks.tagging.cut import cut_sentences
 from bertjax.tasks.tagging.entity_metrics import Scores, entity_scores
 from bertjax.tasks.tagging.figures import accuracy, class_figure, tag_counts, type_counts
-from bertjax.tasks.tagging.labels import Tags, all_tags, check_unknown_tags
+from bertjax.tasks.tagging.labels import Tags, all_tags, check_same_form, check_unknown_tags
 from bertjax.tasks.tagging.schemes import Scheme
 from bertjax.tasks.tagging.tag_form import TagForm, form_of
 from bertjax.tasks.task import EncodedExamples, LinearHeadTask
@@ -53,6 +54,8 @@ class Tagging(LinearHeadTask):
     """The scheme of the training tags; None if it is not known, or they are not of entities."""
     strict: bool = False
     """True if only entities whose tags follow the rules of the scheme are counted."""
+    columns: tuple[int | None, ...] = ()
+    """The columns of words and tags in the training files (`TaggedExample.columns`)."""
 
     per_token = True
 
@@ -140,8 +143,12 @@ class Tagging(LinearHeadTask):
         Each word has one piece or more: [UNK] if the tokenizer gives none. A word that is too long
         for a row keeps its first pieces. Token targets are `word_begins` and, with `targets`,
         `labels`. A tag that the task does not have gives -1: the word is not in the loss, and
-        counts as wrong in the figures (`check_unknown_tags` says so).
+        the tag is never predicted (`check_unknown_tags` says so).
+
+        Raises `UserError` if the words or tags are from other columns than those of training, or
+        the tags in another form or scheme (`check_same_form`).
         """
+        check_columns(self.name, examples, self.columns)
         # Word by word, so that the first piece of each is known.
         pieces, begins = tokenizer.encode_batch(_words(examples, tokenizer))
         room = max_seq_length - SPECIAL
@@ -244,6 +251,10 @@ class Tagging(LinearHeadTask):
         for example in examples:
             self._check_tags(example)
         check_unknown_tags(self.name, examples, self.labels)
+        # Over words the rules of the scheme are not those of training either.
+        is_over_words = self.metrics[:1] == ("accuracy",)
+        scheme = None if is_over_words else self.scheme
+        check_same_form(self.name, examples, self.labels, scheme)
         numbers = {label: number for number, label in enumerate(self.labels)}
         return [numbers.get(tag, -1) for tag in all_tags(examples)]
 

@@ -6,6 +6,9 @@ from contextlib import contextmanager
 
 from etils import epath
 
+from bertjax.errors import disk_errors
+from bertjax.training.logs.side_file import AppendedFile, to_lines
+
 FILE = "log.txt"
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
 
@@ -15,16 +18,21 @@ def log_to_file(run_dir: epath.Path, earlier: Iterable[logging.LogRecord] = ()) 
     """Append what bertjax logs meanwhile, from level INFO on, to `run_dir/log.txt`.
 
     The records `earlier`, which were logged before there was a folder, come first. Other handlers
-    get the lines as well: those of the program that calls this, or of the command.
+    get the lines as well: those of the program that calls this, or of the command. Lines that
+    cannot be written are kept until they can be.
     """
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with (run_dir / FILE).open("a") as file:
-        handler = logging.StreamHandler(file)
-        handler.setFormatter(logging.Formatter(FORMAT))
-        for record in earlier:
-            handler.handle(record)
-        with _listening(handler):
+    with disk_errors(run_dir):
+        run_dir.mkdir(parents=True, exist_ok=True)
+    file = AppendedFile(run_dir / FILE)
+    handler = _Lines(file)
+    handler.setFormatter(logging.Formatter(FORMAT))
+    for record in earlier:
+        handler.handle(record)
+    with _listening(handler):
+        try:
             yield
+        finally:
+            file.append([])
 
 
 @contextmanager
@@ -33,6 +41,23 @@ def collected_log() -> Iterator[list[logging.LogRecord]]:
     handler = _Collector()
     with _listening(handler):
         yield handler.records
+
+
+class _Lines(logging.Handler):
+    """A handler that appends lines to a file of a run."""
+
+    def __init__(self, file: AppendedFile) -> None:
+        super().__init__()
+        self._file = file
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        # A wrong call of the logger; `logging` shows it, and goes on.
+        except Exception:
+            self.handleError(record)
+            return
+        self._file.append(to_lines([line]))
 
 
 class _Collector(logging.Handler):

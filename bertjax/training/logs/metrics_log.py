@@ -2,29 +2,34 @@
 
 import itertools
 import json
+import logging
 import math
-import os
 from collections.abc import Iterable, Mapping
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from etils import epath
 
 from bertjax.number_text import unsigned_zero
-from bertjax.storage import write_whole
+from bertjax.storage import read_errors
+from bertjax.training.logs.board import Board
+from bertjax.training.logs.side_file import AppendedFile, to_lines
 
-if TYPE_CHECKING:
-    from tensorboardX import SummaryWriter
+log = logging.getLogger("bertjax")
 
 FILE = "metrics.jsonl"
 
 
 def read_entries(run_dir: epath.Path) -> list[dict[str, Any]]:
-    """Return the entries of a run's `metrics.jsonl`, without a last line that a kill cut short."""
+    """Return the entries of a run's `metrics.jsonl`, without a last line that a kill cut short.
+
+    Raises `UserError` if the file cannot be read.
+    """
     path = run_dir / FILE
     if not path.exists():
         return []
-    lines = path.read_text().split("\n")[:-1]  # what follows the last line's end is not complete
+    with read_errors(str(path), "", bytes):
+        text = path.read_text()
+    lines = text.split("\n")[:-1]  # what follows the last line's end is not complete
     return [json.loads(line) for line in lines]
 
 
@@ -32,58 +37,44 @@ class MetricsLog:
     """Appends entries to `metrics.jsonl`, each step once, and copies them to TensorBoard.
 
     A run that resumes at `step` drops the entries of later steps, because these steps run again.
-    All processes of a run but one use `writes=False`; then nothing is read or written.
+    What cannot be written is kept in memory, for the decisions that depend on it and until it can
+    be written. All processes of a run but one use `writes=False`; then nothing is read or written.
     """
 
     def __init__(self, run_dir: epath.Path, step: int, *, writes: bool = True):
-        self._path = run_dir / FILE
+        self.evaluations: list[dict[str, Any]] = []
+        """The entries of held-out evaluations."""
         self.heldout: list[tuple[float, float]] = []
         """(held-out loss, mean training loss since the evaluation before) of each evaluation."""
         self.scores: list[float] = []
         """The `score` of each evaluation that has one."""
         self._train_losses: list[float] = []  # since the last evaluation
-        self._step, self._writes = step, writes
+        self._writes = writes
         if not writes:
             return
         kept = [entry for entry in read_entries(run_dir) if entry["step"] <= step]
+        _warn_of_gap(run_dir / FILE, kept, step)
         # Whole, under another name first: a kill here must not lose the lines of earlier steps.
-        write_whole(self._path, _to_lines(kept).encode())
+        content = b"".join(_to_lines(kept))
+        # A checkpoint of the same step is saved after the entries. Were they not synced, it could
+        # survive a crash of the machine while the entries are lost.
+        self._file = AppendedFile(run_dir / FILE, content, synced=True)
+        self._board = Board(run_dir, step)
         for entry in kept:
             self._remember(entry)
 
     def write(self, entries: Iterable[Mapping[str, Any]]) -> None:
-        """Append entries, each with `step` and `split`; they are on the disk when this returns."""
+        """Append entries, each with `step` and `split`.
+
+        They are on the disk when this returns, or it is said that they cannot be written.
+        """
         if not self._writes:
             return
         entries = [_json_entry(entry) for entry in entries]
-        with self._path.open("a") as file:
-            file.write(_to_lines(entries))
-            file.flush()
-            # A checkpoint of the same step is saved after this. Without the sync, the checkpoint
-            # could survive a crash of the machine while the entries before it are lost.
-            os.fsync(file.fileno())
         for entry in entries:
             self._remember(entry)
-            self._copy_to_board(entry)
-
-    def _copy_to_board(self, entry: Mapping[str, Any]) -> None:
-        for name, value in entry.items():
-            if isinstance(value, float):
-                self._board.add_scalar(f"{entry['split']}/{name}", value, entry["step"])
-
-    @cached_property
-    def _board(self) -> "SummaryWriter":
-        """The writer of TensorBoard events, opened by the first entry.
-
-        Its import brings torch along where that is installed, which takes long. By the first entry
-        the device has the next steps to work on.
-        """
-        import tensorboardX
-
-        # A resumed run writes steps again that were written before: TensorBoard hides the old ones.
-        return tensorboardX.SummaryWriter(
-            str(self._path.parent / "tensorboard"), purge_step=self._step + 1
-        )
+        self._file.append(_to_lines(entries))
+        self._board.add(entries)
 
     def overfitting(self, evaluations: int) -> bool:
         """Return True where the last `evaluations` evaluations all show overfitting.
@@ -102,12 +93,15 @@ class MetricsLog:
         return bool(before) and max(recent) <= max(before)
 
     def close(self) -> None:
-        """Flush and close the TensorBoard writer."""
-        if "_board" in vars(self):  # only if it was opened
+        """Write what waits to be written, as far as the disk takes it."""
+        if self._writes:
+            self._file.append([])
             self._board.close()
 
     def _remember(self, entry: Mapping[str, Any]) -> None:
-        """Keep of an entry what `overfitting` and `stalled` look at."""
+        """Keep of an entry what decisions look at."""
+        if entry["split"] == "validation":
+            self.evaluations.append(dict(entry))
         # Of pretraining the loss of masked words counts; fine-tuning has `loss` alone.
         loss = entry.get("mlm_loss", entry.get("loss"))
         if entry.get("score") is not None:
@@ -120,8 +114,20 @@ class MetricsLog:
             self._train_losses = []
 
 
-def _to_lines(entries: Iterable[Mapping[str, Any]]) -> str:
-    return "".join(json.dumps(entry) + "\n" for entry in entries)
+def _warn_of_gap(path: epath.Path, kept: list[dict[str, Any]], step: int) -> None:
+    """Say it where the last entries before `step`, at which a run resumes, are missing."""
+    last = max((entry["step"] for entry in kept if entry["split"] == "train"), default=0)
+    if last < step:
+        log.warning(
+            "%s: no entries from step %d to %d, which an earlier start did not write",
+            path,
+            last + 1,
+            step,
+        )
+
+
+def _to_lines(entries: Iterable[Mapping[str, Any]]) -> list[bytes]:
+    return to_lines(json.dumps(entry) for entry in entries)
 
 
 def _json_entry(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +15,9 @@ from bertjax.config import Config
 from bertjax.errors import UserError
 from bertjax.number_text import number_text
 from bertjax.parallel import hosts
+from bertjax.storage import written_whole
 from bertjax.training.logs.metrics_log import MetricsLog
+from bertjax.training.logs.side_file import SideFile
 from bertjax.training.optimization.batch_schedule import SCALE, BatchSchedule
 from bertjax.types import Batch
 
@@ -53,6 +56,7 @@ class StepLog:
     ):
         self._config, self._metrics, self._schedule = config, metrics, schedule
         self._bad = run_dir / "nonfinite"
+        self._bad_file = SideFile(self._bad)
         self._pending: list[Update] = []
         self._skipped_in_a_row = 0
         # NaN until the first flush, so that no rate includes the compilation of the first step.
@@ -120,8 +124,10 @@ class StepLog:
             self._skipped_in_a_row = 0
             return
         self._skipped_in_a_row += 1
-        path = self._save_batch(step, batch)
-        log.warning("step %d: loss or gradient not finite, update skipped, batch in %s", step, path)
+        path = self._bad / f"step-{step}{_suffix()}"
+        kept = self._bad_file.attempt(partial(self._save_batch, path, batch))
+        where = f"batch in {path}" if kept else "batch not kept"
+        log.warning("step %d: loss or gradient not finite, update skipped, %s", step, where)
         limit = self._config.train.max_nonfinite_steps
         if self._skipped_in_a_row >= limit:
             raise DivergedError(
@@ -130,19 +136,18 @@ class StepLog:
                 "try a lower optimizer.peak_learning_rate or a longer warmup"
             )
 
-    def _save_batch(self, step: int, batch: Batch) -> epath.Path:
+    def _save_batch(self, path: epath.Path, batch: Batch) -> None:
         """Write a batch to `nonfinite/`, unless there are `KEPT_BAD_BATCHES` already."""
         self._bad.mkdir(parents=True, exist_ok=True)
-        # Each process has only its own rows of the batch, and writes those.
-        suffix = ".npz"
-        if hosts.is_multiprocess():
-            suffix = f"-process-{jax.process_index()}.npz"
-        path = self._bad / f"step-{step}{suffix}"
         # Counted on the disk, so that restarts of the run count on.
-        if len(list(self._bad.glob(f"*{suffix}"))) < KEPT_BAD_BATCHES:
-            with path.open("wb") as file:
+        if len(list(self._bad.glob(f"*{_suffix()}"))) < KEPT_BAD_BATCHES:
+            with written_whole(path) as file:
                 np.savez(file, **batch)
-        return path
+
+
+def _suffix() -> str:
+    """Return the end of the names of this process's batches, which have its own rows only."""
+    return f"-process-{jax.process_index()}.npz" if hosts.is_multiprocess() else ".npz"
 
 
 def format_metrics(values: Mapping[str, Any]) -> str:

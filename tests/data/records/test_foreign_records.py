@@ -242,3 +242,17 @@ def test_the_number_of_predictions_is_that_of_the_records_where_the_step_masks_a
     assert records.schema == SCHEMA
     with pytest.raises(UserError, match="masked_lm_positions: found 4 values, expected 9"):
         ForeignRecords([folder / "a.tfrecord"], Schema(16, 9))
+
+
+def test_the_digest_is_that_of_the_records_wherever_their_files_are(folder, cache):
+    batch = random_batch(np.random.default_rng(1), 9)
+    foreign(folder / "a.tfrecord", batch)
+    foreign(folder / "b.tfrecord", batch, compression="GZIP")
+    batch["input_ids"][8, 1] ^= 1
+    foreign(folder / "c.tfrecord", batch)
+    paths = [folder / f"{name}.tfrecord" for name in "abc"]
+    first, moved, other = (ForeignRecords([path], SCHEMA).digest() for path in paths)
+    assert first == moved
+    assert first != other
+    there, back = ([paths[0], paths[2]], [paths[2], paths[0]])
+    assert ForeignRecords(there, SCHEMA).digest() != ForeignRecords(back, SCHEMA).digest()

@@ -1,11 +1,16 @@
 """Columns of CoNLL files: found in the file, and changed by options."""
 
+import json
+
 import pytest
 
 from bertjax.config import FinetuneConfig
+from bertjax.tasks.registry import entry_of
 from bertjax.tasks.tagging.columns import CONLL_U, NUMBERED, Columns, chosen_columns, columns_of
 from bertjax.tasks.tagging.conll import read_conll
+from bertjax.tasks.tagging.kind import TaggingKind
 from tests.tasks.tagging.test_conll import UNIVERSAL, error_of, shown
+from tests.tasks.tagging.test_task import TOKENIZER
 
 pytestmark = pytest.mark.quick
 
@@ -20,12 +25,9 @@ GERMEVAL = """\
 """
 NO_COLUMN_NUMBERS = [
     "1 O\n2 O\n",  # words that are numbers
-    "1 CD O\n3 CD O\n",
     "1 CD O\nRome NNP B-LOC\n",
-    "2 CD O\n\n7 CD O\n",
-    "7 CD O\n8 CD O\n",
-    "1 CD O\n",  # too little to tell
     "Rome NNP B-LOC\n",
+    "3 CD O\n" * 8 + "a DT O\n" * 10 + "3 CD O\n" * 90,  # the first lines decide
     "",
 ]
 
@@ -92,6 +94,65 @@ def test_the_words_numbers_of_other_files_are_no_words(write):
 @pytest.mark.parametrize("content", NO_COLUMN_NUMBERS)
 def test_words_that_are_numbers_stay_words(write, content):
     assert columns_of(write(content)) == Columns()
+
+
+SENTENCES = "".join(f"1\tthe\tO\n2\tking{number}\tB-PER\n\n" for number in range(60))
+
+
+@pytest.mark.parametrize(
+    "content, line, found",
+    [
+        (SENTENCES.replace("2\tking50", "3\tking50"), 152, "'3' at the beginning of a line after the"
+         " number 1"),
+        (SENTENCES.replace("1\tthe", "2\tthe", 1), 1, "'2' at the beginning of the first word"),
+        (SENTENCES.replace("king1\tB-PER\n\n", "king1\tB-PER\n"), 6, "'1' at the beginning of a"
+         " line after the number 2"),
+        (SENTENCES.replace("2\tking7", "two\tking7", 1), 23, "'two' at the beginning of a line"),
+        (UNIVERSAL.replace("\n3\tNueva", "\n4\tNueva"), None, "'4' at the beginning of a line"),
+        ("7 CD O\n8 CD O\n", 1, "'7' at the beginning of the first word's line"),
+    ],
+)  # fmt: skip
+def test_numbers_that_do_not_count_the_words_are_refused(write, content, line, found):
+    path = write(content)
+    error = error_of(lambda: chosen_columns(path, options(), tags=True))
+    assert error.startswith(f"{path}, line {line or ''}")
+    assert f"found {found}" in error
+    assert "--finetune.text-columns" in error
+    # With the option the file is read, without its ranges and comments.
+    chosen = options(text_columns=("1",))
+    columns = chosen_columns(path, chosen, tags=True)
+    assert (columns.word, columns.numbered) == (1, True)
+    assert chosen_columns(path, options(text_columns=("0",)), tags=True) == Columns()
+
+
+def test_sentences_of_one_word_have_numbers_too(write):
+    path = write("1\tjohn\tO\n\n1\tmary\tO\n")
+    assert [example.words for example in read_conll(path)] == [("john",), ("mary",)]
+
+
+def test_other_columns_than_those_of_training_are_refused(write):
+    def read(content, **values):
+        path = write(content, "train.conll")
+        entry = entry_of("ner:tagging=" + str(path.parent), options(**values))
+        return TaggingKind().read_split(entry, "train", options(**values), True)
+
+    numbered, plain = read(SENTENCES), read("the O\nking B-PER\n")
+    task = TaggingKind().make_task("ner", numbered, options(), TOKENIZER)
+    assert task.columns == (1, -1)
+    kind = TaggingKind()
+    assert kind.from_dict(json.loads(json.dumps(kind.to_dict(task)))) == task
+    message = error_of(lambda: task.encode(plain, TOKENIZER, 16, targets=False))
+    assert message == (
+        "ner: sentence train.conll:1: found the words in column 0 from 0, expected column 1 from 0,"
+        " as in the training files (or the column, from 0, in --finetune.text-columns)"
+    )
+    conll_u = read(UNIVERSAL)
+    assert "tags in column 3 from 0" in error_of(
+        lambda: task.encode(conll_u, TOKENIZER, 16, targets=False)
+    )
+    # A given column is no surprise, and other sources have no columns.
+    for examples in (numbered, read("the O\nking B-PER\n", text_columns=("0",))):
+        assert task.encode(examples, TOKENIZER, 16, targets=False).items == len(examples)
 
 
 def test_columns_are_chosen_by_number_or_by_a_given_name(write):

@@ -29,6 +29,7 @@ def test_training_data_that_breaks_the_rules_is_refused(tmp_path):
     assert (
         message
         == "sentence a.conll:4, word 3 'z': found I-A after O, expected a sequence by the rules of IOB2"
+        " (or --finetune.metric accuracy, over words)"
     )
     check_rules([sentence("a b c", "I-A I-B B-B"), sentence("a b", "O I-A")])  # IOB1
     check_rules([sentence("a b c", "NOUN X I-A")])

@@ -60,6 +60,42 @@ def test_parquet_has_the_names_of_its_numbers(tmp_path):
     assert read(tmp_path) == EXPECTED
 
 
+def test_numbers_as_text_need_names_and_fields_of_tags_are_not_mixed(tmp_path):
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps([{"tokens": ["EU", "says"], "ner_tags": ["1", "0"]}]))
+    with pytest.raises(UserError, match=r"ner_tags: found numbers"):
+        read(tmp_path)
+    assert read(tmp_path, label_names=NAMES)[1] == ("B-PER", "O")
+    assert read(tmp_path, metric=("accuracy",))[1] == ("1", "0")
+    rows = [{"tokens": ["a"], "ner_tags": ["O"]}, {"tokens": ["b"], "tags": ["B-PER"]}]
+    path.write_text(json.dumps(rows))
+    with pytest.raises(UserError, match=r"item 2: found the tags in tags, expected ner_tags, as"):
+        read(tmp_path)
+
+
+def test_accuracy_beside_another_metric_changes_no_rule(tmp_path):
+    (tmp_path / "train.json").write_text(json.dumps(ROWS))
+    with pytest.raises(UserError, match=r"ner_tags: found numbers"):
+        read(tmp_path, metric=("f1_macro", "accuracy"))
+    assert read(tmp_path, metric=("accuracy", "f1_macro"))[1] == ("3", "0")
+    own = {"tasks": (f"ner:tagging={tmp_path}", "x:tagging=x"), "metric": ("ner=accuracy", "f1")}
+    assert read(tmp_path, **own)[1] == ("3", "0")
+    with pytest.raises(UserError, match=r"ner_tags: found numbers"):
+        read(tmp_path, **{**own, "metric": ("x=accuracy", "f1_macro", "accuracy")})
+    (tmp_path / "train.json").unlink()
+    (tmp_path / "train.txt").write_text("EU B-ORG\nsays I-ORG\nso RB\n")
+    with pytest.raises(UserError, match=r"found the tag 'RB'"):
+        read(tmp_path, metric=("f1_macro", "accuracy"))
+
+
+@pytest.mark.parametrize("tags", ["S E S", "M S E S", "S-A E-A O"])
+def test_with_accuracy_capital_letters_are_tags_of_words(tmp_path, tags):
+    (tmp_path / "train.txt").write_text("".join(f"a {tag}\n" for tag in tags.split()))
+    assert read(tmp_path, metric=("accuracy",))[1] == tuple(tags.split())
+    with pytest.raises(UserError, match=r"rules of IOBES \(or --finetune.metric accuracy, over"):
+        read(tmp_path)
+
+
 def test_mixed_tags_are_refused_in_training_unless_accuracy_is_chosen(tmp_path):
     (tmp_path / "train.txt").write_text("a B-A\nb I-A\n\nc X\n")
     with pytest.raises(UserError, match=r"sentence train.txt:4, word 1 'c': found the tag 'X'"):

@@ -31,6 +31,13 @@ TOKENIZER = WordPiece(
     "vocab.txt", "".join(f"{w}\n" for w in [*SPECIAL, "a", "b", "c", "##x", "-"]).encode(), True
 )
 NER = Tagging("ner", ("O", "B-A", "I-A"))
+IN_SCHEME = {
+    "IOB1": "I-A O I-A I-A",
+    "IOB2": "B-A O B-A I-A",
+    "IOE1": "I-A O I-A E-A I-A",
+    "IOE2": "E-A O I-A E-A",
+    "IOBES": "S-A O B-A E-A",
+}
 EMPTY = "\u200b"  # a word of which the tokenizer makes nothing
 
 
@@ -296,7 +303,7 @@ def test_tags_that_training_has_not_are_wrong_said_once_and_not_in_the_loss(capl
     assert rows.token_targets[LABELS].tolist() == [-1, 1, 0, -1, -1, -1, 0, -1, -1]
     assert [record.getMessage() for record in caplog.records] == [
         "ner: 2 of 5 words have tags that the training set does not have (B-X), first in sentence"
-        " f:1; they count as wrong and are left out of the loss"
+        " f:1; they are never predicted and are left out of the loss"
     ]
     outputs = np.split(np.maximum(rows.token_targets[LABELS], 0), rows.offsets[1:-1])
     predictions = NER.predict(outputs, rows, examples)
@@ -324,8 +331,11 @@ def test_a_split_that_shares_no_type_with_training_is_refused():
     assert of(Tagging("pos", ("DET", "NOUN")), sentence("a", "3", "f:1")) == (
         "pos: sentence f:1: found the tags 3 alone, expected tags of training: DET, NOUN"
     )
-    # In another scheme the types are the same.
-    NER.encode([sentence("a", "S-A")], TOKENIZER, 16, targets=True)
+    # In another scheme the types are the same, but the words' tags could never be right.
+    assert of(NER, sentence("a", "S-A", "f:1")) == (
+        "ner: sentence f:1, word 1 'a': found the tag 'S-A', expected a tag in the scheme of the"
+        " training set: B-A, I-A, O"
+    )
 
 
 def test_a_chosen_metric_is_a_figure_beside_the_usual_ones():
@@ -400,3 +410,46 @@ def test_real_sentences_keep_all_their_words(shared_data, name, items, labels):
         "recall": 1,
         "accuracy": 1,
     }
+
+
+def in_scheme(scheme, count=10):
+    tags = IN_SCHEME[scheme]
+    return [sentence(" ".join("a" for _ in tags.split()), tags) for _ in range(count)]
+
+
+@pytest.mark.parametrize("scheme", IN_SCHEME)
+@pytest.mark.parametrize("other", IN_SCHEME)
+def test_a_split_in_another_scheme_is_refused(scheme, other):
+    train = in_scheme(scheme)
+    labels = labels_of([*train, sentence("a", "I-A")] if scheme[:3] == "IOB" else train)
+    task = Tagging("ner", labels, scheme=scheme)
+
+    def encode():
+        return task.encode(in_scheme(other), TOKENIZER, 16, targets=True)
+
+    if scheme == other or (scheme, other) == ("IOE1", "IOB1"):
+        assert encode().items == 10
+        return
+    message = error_of(encode)
+    assert "found tags in the scheme" in message or "found the tag" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("tag", ["B_A", "b-A", "B:A", "o"])
+def test_a_tag_that_is_written_otherwise_is_refused(tag):
+    examples = [sentence("a b", "B-A O"), sentence("a b", f"I-A {tag}", "f:3")]
+    task = Tagging("ner", ("O", "B-A", "I-A"), metrics=("accuracy",))
+    expected = "O" if tag == "o" else "B-A"
+    assert error_of(lambda: task.encode(examples, TOKENIZER, 16, targets=True)) == (
+        f"ner: sentence f:3, word 2 'b': found the tag {tag!r}, expected {expected!r}, as the"
+        " training set writes it"
+    )
+
+
+def test_a_few_entities_do_not_tell_the_scheme():
+    task = Tagging("ner", ("O", "B-A", "I-A"), scheme="IOB2")
+    few = [sentence("a", "I-A")] * 9
+    assert task.encode(few, TOKENIZER, 16, targets=True).items == 9
+    assert "in the scheme IOB1, expected IOB2" in error_of(
+        lambda: task.encode(few + few[:1], TOKENIZER, 16, targets=True)
+    )

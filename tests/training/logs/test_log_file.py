@@ -25,3 +25,26 @@ def test_what_was_logged_before_there_was_a_folder_comes_first(tmp_path):
         logger.info("starts")
     lines = (tmp_path / "log.txt").read_text().splitlines()
     assert [line.partition(" INFO ")[2] for line in lines] == ["rows cut: 3", "starts"]
+
+
+def test_lines_that_cannot_be_written_come_later_and_stop_nothing(tmp_path, caplog, capsys):
+    logger = logging.getLogger("bertjax.training.loop")
+    path = epath.Path(tmp_path) / "log.txt"
+    path.mkdir()  # also to root no file to write to
+    with log_to_file(epath.Path(tmp_path)):
+        logger.info("first")
+        logger.info("second")
+        path.rmdir()
+        logger.info("third")
+    lines = path.read_text().splitlines()
+    assert [line.partition(" INFO ")[2] for line in lines] == [
+        "first",
+        "second",
+        "third",
+        f"{path}: can be written again",
+    ]
+    warnings = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert [record.getMessage() for record in warnings] == [
+        f"{path}: cannot be written (Is a directory); training goes on"
+    ]
+    assert "Traceback" not in capsys.readouterr().err

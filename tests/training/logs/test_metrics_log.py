@@ -1,8 +1,10 @@
 import json
+import logging
 
 import pytest
 from etils import epath
 
+from bertjax.errors import UserError
 from bertjax.training.logs.metrics_log import MetricsLog, read_entries
 
 
@@ -94,3 +96,67 @@ def test_a_log_that_does_not_write_leaves_nothing(run):
     assert not log.overfitting(1)
     log.close()
     assert list(run.iterdir()) == []
+
+
+def refuse(path):
+    """Put a folder in the place of a file: to root too that is no file to write to."""
+    path.rename(path.with_name("before"))
+    path.mkdir()
+
+
+def allow(path):
+    path.rmdir()
+    path.with_name("before").rename(path)
+
+
+def test_decisions_see_what_cannot_be_written_and_it_is_written_later(run, caplog):
+    log = MetricsLog(run, 0)
+    log.write([train_entry(1, 5.0), heldout_entry(1, 5.0)])
+    refuse(run / "metrics.jsonl")
+    for step in (2, 3, 4):
+        log.write([train_entry(step, 5.0 - step), heldout_entry(step, 5.0 + step)])
+    assert log.overfitting(3)
+    assert [entry["step"] for entry in log.evaluations] == [1, 2, 3, 4]
+    assert len([r for r in caplog.records if "metrics.jsonl: cannot be" in r.getMessage()]) == 1
+    allow(run / "metrics.jsonl")
+    log.close()
+    assert [row["step"] for row in read_entries(run)] == [1, 1, 2, 2, 3, 3, 4, 4]
+
+
+def test_each_step_stands_once_after_a_restart_that_could_not_cut_the_file(run):
+    first = MetricsLog(run, 0)
+    first.write([train_entry(step) for step in range(1, 8)])
+    first.close()
+    # In the place of the file that `write_whole` writes to.
+    (run / "metrics.jsonl.unfinished" / "full").mkdir(parents=True)
+    again = MetricsLog(run, 4)
+    again.write([train_entry(5, 2.0)])
+    assert [row["mlm_loss"] for row in read_entries(run)] == [1.0] * 7
+    (run / "metrics.jsonl.unfinished").rmtree()
+    again.write([train_entry(6, 2.0)])
+    assert [(row["step"], row["mlm_loss"]) for row in read_entries(run)] == [
+        (step, 1.0 if step < 5 else 2.0) for step in range(1, 7)
+    ]
+
+
+def test_a_restart_says_which_entries_are_missing(run, caplog):
+    caplog.set_level(logging.INFO)
+    first = MetricsLog(run, 0)
+    first.write([train_entry(step) for step in range(1, 5)])
+    MetricsLog(run, 4)
+    assert not caplog.records
+    again = MetricsLog(run, 6)
+    again.write([train_entry(7)])
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "metrics.jsonl: no entries from step 5 to 6, which an" in record.getMessage()
+    assert [row["step"] for row in read_entries(run)] == [1, 2, 3, 4, 7]
+    # Said at the restart that leaves the gap, and not at later ones.
+    MetricsLog(run, 7)
+    assert len(caplog.records) == 1
+
+
+def test_a_file_that_cannot_be_read_is_named(run):
+    (run / "metrics.jsonl").mkdir()
+    with pytest.raises(UserError, match=r"metrics\.jsonl: cannot be read \(Is a directory\)"):
+        MetricsLog(run, 4)

@@ -108,7 +108,9 @@ def test_few_documents_give_both_splits_as_asked_or_a_line_that_says_what_to_set
     settings = {"validation_fraction": fraction, "sentence_objective": objective}
     for_training = 2 if objective == "next_sentence" else 1
     if fraction == 1:
-        with pytest.raises(UserError, match=r"^data\.validation_fraction: found 1, expected less"):
+        with pytest.raises(
+            UserError, match=r"^data\.validation_fraction: found 1\.0, expected less"
+        ):
             choose(tmp_path, TEXTS[:documents], **settings)
         return
     if documents < for_training + (fraction > 0):

@@ -1,0 +1,206 @@
+"""The data that a checkpoint was trained on, as its `meta` records them, against those of now.
+
+The record consists of digests. It counts whatever else is in the run folder: who deletes
+`config.json` does not get another run.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from etils import epath
+
+from bertjax.config import Config, to_dict
+from bertjax.errors import check
+from bertjax.training import checkpoint
+
+log = logging.getLogger("bertjax")
+
+TOKENIZER = "tokenizer_fingerprint"
+DATA = "data_sha256"
+"""Field of `meta` with a digest of each corpus, or of each task's validation examples, by name."""
+ROWS = "training_rows_sha256"
+"""Field of `meta` with the digest of the training examples of all tasks."""
+MANIFEST = "manifest_sha256"
+"""Field of `meta` with the digest of all manifests; runs that began before `DATA` have it alone."""
+CHANGES = "data_changes"
+"""Field of `meta` with the changes of data so far: the step, and the record before it."""
+WHOLE = "all"
+"""Name of the corpus of a run without a mixture."""
+SHOWN = 12  # characters of a digest in a message
+
+
+class Difference(NamedTuple):
+    """Data that are not those of a record."""
+
+    name: str
+    found: str
+    recorded: str
+
+
+def difference(record: Mapping[str, Any], facts: Mapping[str, Any]) -> Difference | None:
+    """Return the first of the data in `facts` that differ from `record`; None if none is known to.
+
+    Both are `meta` or a part of it.
+    """
+    before, now = _digests(record), _digests(facts)
+    if DATA not in record:
+        # A record of before: other files than shards had null as the digest of their manifests.
+        before = {name: record[name] for name in (MANIFEST, ROWS) if name in record}
+        now = {name: facts.get(name) for name in before}
+    for name in sorted(before | now):
+        if before.get(name) != now.get(name):
+            return Difference(name, _shown(now.get(name)), _shown(before.get(name)))
+    return None
+
+
+def _digests(record: Mapping[str, Any]) -> dict[str, Any]:
+    digests = record.get(DATA) or {}
+    if not isinstance(digests, Mapping):
+        digests = {DATA: digests}  # equal to no digest, so a damaged record is refused
+    rows = {ROWS: record[ROWS]} if ROWS in record else {}
+    return {**digests, **rows}
+
+
+def _shown(digest: object) -> str:
+    return str(digest)[:SHOWN] if digest is not None else "none"
+
+
+def is_known(record: Mapping[str, Any]) -> bool:
+    """Return whether a record tells anything of its data."""
+    return any(record.get(name) is not None for name in (DATA, ROWS, MANIFEST))
+
+
+def check_same_data(run_dir: epath.Path, config: Config, facts: Mapping[str, Any]) -> None:
+    """Check that a run goes on with the data of its newest checkpoint, where it has one.
+
+    From the steps in `train.data_changes` it may have other data. Another tokenizer is never
+    allowed: the same id would be another word. Raises `UserError`.
+    """
+    steps = checkpoint.steps_of(run_dir)
+    if not steps:
+        return
+    step = steps[-1]
+    folder = run_dir / checkpoint.FOLDER / str(step)
+    record = checkpoint.read_meta(folder)
+    if facts.get(TOKENIZER) is not None:
+        check_fingerprint(folder, record, facts[TOKENIZER], where="the tokenizer of the data")
+    found = difference(record, facts)
+    if found is None:
+        _say_what_is_not_compared(folder, record, facts)
+        return
+    found = _with_places(found, record, config)
+    _refuse(folder, found, config, f"another --run-dir, or --train.data-changes {step}")
+    log.warning(
+        "other data from step %d on: %s %s, before %s",
+        step,
+        found.name,
+        found.found,
+        found.recorded,
+    )
+
+
+def check_evaluated_data(
+    folder: epath.Path, config: Config, facts: Mapping[str, Any], *, asked: bool
+) -> None:
+    """Check that a checkpoint is evaluated on the data that it records.
+
+    With `asked` its user named other data, so a difference is said and not refused. `facts` may
+    have a part of the data only, such as the validation examples. Raises `UserError`.
+    """
+    record = checkpoint.read_meta(folder)
+    if isinstance(record.get(DATA), Mapping):
+        names = facts.get(DATA, {})
+        part = {name: digest for name, digest in record[DATA].items() if name in names}
+        record = {DATA: part}
+    elif ROWS in record:
+        record = {}  # a record of before, which tells of training examples alone
+    found = difference(record, facts)
+    if found is None:
+        _say_what_is_not_compared(folder, record, facts)
+    elif asked:
+        log.info("%s: evaluated on other data than those of its run: %s", folder, found.name)
+    else:
+        step = folder.name
+        _refuse(folder, found, config, f"--train.data-changes {step} to evaluate on these")
+
+
+def check_fingerprint(
+    folder: epath.Path, record: Mapping[str, Any], fingerprint: str, *, where: object
+) -> None:
+    """Raise `UserError` unless a tokenizer is the one that the record of checkpoint `folder` names.
+
+    A model that was imported without a tokenizer names none.
+    """
+    recorded = record.get(TOKENIZER)
+    check(
+        recorded in (None, fingerprint),
+        where=str(where),
+        found=f"tokenizer {fingerprint[:SHOWN]}",
+        expected=f"{_shown(recorded)}, with which {folder} was trained",
+    )
+
+
+def with_changes(record: Mapping[str, Any], facts: Mapping[str, Any], step: int) -> dict[str, Any]:
+    """Return `facts` with all changes of data that a run had, also one at `step`, for its `meta`.
+
+    `record` is the `meta` of the checkpoint at `step` that the run goes on from, empty for none.
+    """
+    changes = list(record.get(CHANGES) or [])
+    if step and difference(record, facts) is not None:
+        kept = (DATA, ROWS, MANIFEST)
+        before = {name: record[name] for name in kept if name in record}
+        changes.append({"step": step, **before})
+    return {**facts, CHANGES: changes} if changes else dict(facts)
+
+
+def say_versions(folder: epath.Path, record: Mapping[str, Any]) -> None:
+    """Log a line where other versions of packages wrote the checkpoint `folder`."""
+    written = record.get("versions")
+    if not isinstance(written, Mapping):
+        return
+    changed = []
+    for name, version in checkpoint.versions().items():
+        if written.get(name, version) != version:
+            changed.append(f"{name} {written[name]} (now {version})")
+    if changed:
+        log.warning("%s was written with %s", folder, ", ".join(changed))
+
+
+def _with_places(found: Difference, record: Mapping[str, Any], config: Config) -> Difference:
+    """Return the difference with the folders of the two corpora beside their digests."""
+    now = _place(to_dict(config), found.name)
+    before = _place(record.get("config") or {}, found.name)
+    return Difference(found.name, found.found + now, found.recorded + before)
+
+
+def _place(values: Mapping[str, Any], name: str) -> str:
+    data = values.get("data") or {}
+    for entry in data.get("mixture") or ():
+        if entry.startswith(f"{name}="):
+            return f" in {entry.partition('=')[2]}"
+    # Of tasks the names say enough.
+    return f" in {data.get('prepared_dir')}" if name == WHOLE else ""
+
+
+def corpus_names(mixture: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the corpora of `data.mixture`, whose entries are NAME=FOLDER."""
+    return tuple(entry.partition("=")[0] for entry in mixture)
+
+
+def _refuse(folder: epath.Path, found: Difference, config: Config, ways: str) -> None:
+    check(
+        int(folder.name) in config.train.data_changes,
+        where=f"{folder}: data, {found.name}",
+        found=found.found,
+        expected=f"{found.recorded}, on which it was trained (or {ways})",
+    )
+
+
+def _say_what_is_not_compared(
+    folder: epath.Path, record: Mapping[str, Any], facts: Mapping[str, Any]
+) -> None:
+    if not is_known(record):
+        log.info("%s does not record its data, so they are not compared", folder)
+    elif record.get(MANIFEST) != facts.get(MANIFEST) and MANIFEST in record:
+        log.info("%s: the manifest is another one now, its records are the same", folder)
