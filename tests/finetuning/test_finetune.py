@@ -388,12 +388,10 @@ def test_of_equal_scores_the_latest_step_is_selected_however_few_are_kept(tmp_pa
     config, nothing = config_of("good:classification=x"), finetune.Prepared((), {}, ())
     for kept in ([3], [2, 3], [1, 2, 3, 4]):
         run = epath.Path(tmp_path / str(len(kept)))
-        run.mkdir()
-        scores = {1: 0.5, 2: 0.5, 3: 0.5, 4: 0.4}
-        (run / "metrics.jsonl").write_text("".join(row(*pair) for pair in scores.items()))
+        rows = [row(1, 0.5), row(2, 0.5), row(3, 0.5), row(4, 0.4)]
         for step in kept:
             (run / "checkpoints" / str(step)).mkdir(parents=True)
-        assert finetune.write_result(config, run, 4, nothing)["step"] == 3
+        assert finetune.write_result(config, run, rows, nothing)["step"] == 3
 
 
 # All kinds of targets and options, each with a program of its own.
