@@ -1,6 +1,7 @@
 """Small configurations and random batches that many tests start from."""
 
 import dataclasses
+import json
 
 import numpy as np
 from etils import epath
@@ -79,10 +80,14 @@ def random_batch(rng, rows, length=16, predictions=4, vocab_size=64):
 
 
 def model_in_memory(folder, model_config, params, tokenizer):
-    """A loaded model of these parameters, its tokenizer saved in `folder`; there is no checkpoint."""
+    """A loaded model of these parameters, its tokenizer and record in `folder`; there is no checkpoint."""
     from bertjax.training.saved_model import TrainedModel
 
     folder = epath.Path(folder)
     if not (folder / "tokenizer").exists():
         tokenizer.save(folder / "tokenizer")
+    # What a checkpoint says of its tokenizer, which is compared with the one in the folder.
+    (folder / "meta").mkdir(exist_ok=True)
+    record = {"tokenizer_fingerprint": tokenizer.fingerprint}
+    (folder / "meta" / "metadata").write_text(json.dumps(record))
     return TrainedModel(small_config(model=model_config), folder, folder, params)
