@@ -153,9 +153,11 @@ FORMATS = {
 
 @given(drawn, st.sampled_from(["\n", "\r\n"]), st.booleans())
 def test_all_formats_have_the_same_sentences(tmp_path_factory, sentences, end, is_marked):
-    # The numbers of words are told by a sentence of two words, and by words that are no numbers.
+    # The numbers of words are told by a sentence of two words, and by words that are no numbers: a
+    # file in which most lines begin with numbers that do not count is refused.
     assume(any(len(sentence) > 1 for sentence in sentences))
-    assume(not all(own.isdecimal() for sentence in sentences for own, _ in sentence))
+    words = [own for sentence in sentences for own, _ in sentence]
+    assume(sum(any(c.isdigit() for c in own) for own in words) <= len(words) / 2)
     folder = tmp_path_factory.mktemp("formats")
     expected = []
     for sentence in sentences:
