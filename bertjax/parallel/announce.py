@@ -20,3 +20,8 @@ def announce_compilation(what: str) -> None:
 def announce_once(what: str) -> None:
     """Log the same once in a process: for functions that a program may call often."""
     announce_compilation(what)
+
+
+def forget_announced() -> None:
+    """Let `announce_once` log everything again: each run's own log is to have the lines."""
+    announce_once.cache_clear()

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from etils import epath
 
 from bertjax.errors import disk_errors
+from bertjax.parallel.announce import forget_announced
 from bertjax.training.logs.side_file import AppendedFile, to_lines
 
 FILE = "log.txt"
@@ -21,6 +22,7 @@ def log_to_file(run_dir: epath.Path, earlier: Iterable[logging.LogRecord] = ()) 
     get the lines as well: those of the program that calls this, or of the command. Lines that
     cannot be written are kept until they can be.
     """
+    forget_announced()
     with disk_errors(run_dir):
         run_dir.mkdir(parents=True, exist_ok=True)
     file = AppendedFile(run_dir / FILE)
