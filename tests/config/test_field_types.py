@@ -5,28 +5,12 @@ import typing
 import numpy as np
 import pytest
 
-from bertjax.config import (
-    Config,
-    DataConfig,
-    FinetuneConfig,
-    MeshConfig,
-    ModelConfig,
-    OptimizerConfig,
-    TokenizerConfig,
-    TrainConfig,
-)
+from bertjax.config import Config, DataConfig, ModelConfig
 from bertjax.config.field_types import field_types
 from bertjax.errors import UserError
 
-SECTIONS = {
-    "": Config,
-    "tokenizer": TokenizerConfig,
-    "data": DataConfig,
-    "model": ModelConfig,
-    "optimizer": OptimizerConfig,
-    "train": TrainConfig,
-    "mesh": MeshConfig,
-    "finetune": FinetuneConfig,
+SECTIONS = {"": Config} | {
+    name: kind for name, kind in field_types(Config).items() if dataclasses.is_dataclass(kind)
 }
 FIELDS = [
     (section, name)
