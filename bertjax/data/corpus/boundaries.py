@@ -28,8 +28,6 @@ def _encoded_class(characters: str) -> bytes:
 # The characters that may stand in a line which the reader calls blank. The line end is not one of
 # them, so that a match has a single blank line. Possessive (*+), as nothing else could match.
 _EMPTY_LINE = re.compile(b"\n(?:" + _encoded_class(UNSEEN.replace("\n", "")) + b")*+\n")
-
-
 MAX_CHARACTER_BYTES = 4
 """Bytes of a character in UTF-8, at most (RFC 3629, section 3)."""
 
@@ -80,15 +78,17 @@ def _grouped(sizes: Sequence[int], step: int) -> list[Boundary]:
     return [*boundaries, Boundary(begin, part_bytes)]
 
 
+def _longest_document() -> int:
+    """The most bytes that a document can have which the reader does not divide."""
+    return MAX_CHARACTER_BYTES * long_texts.MAX_DOCUMENT_CHARACTERS
+
+
 def _lines(name: str, size: int, step: int) -> list[Boundary]:
     return _line_starts(name, size, step, blank=False)
 
 
 def _parts_of_document(name: str, size: int, step: int) -> list[Boundary]:
-    # So many bytes may be a document that the reader would not divide.
-    if size <= MAX_CHARACTER_BYTES * long_texts.MAX_DOCUMENT_CHARACTERS:
-        return [Boundary(0, size)]
-    return _line_starts(name, size, step, blank=False)
+    return _lines(name, size, step) if size > _longest_document() else [Boundary(0, size)]
 
 
 def _paragraphs(name: str, size: int, step: int) -> list[Boundary]:
@@ -127,9 +127,7 @@ def _next_start(file: IO[bytes], position: int, size: int, blank: bool) -> int:
             line_start = position + block.index(NEWLINE) + 1
         position += len(block)
         # The reader divides a longer document anyway, so beyond that any line's start will do.
-        # So many bytes are enough characters in any script.
-        searched = MAX_CHARACTER_BYTES * long_texts.MAX_DOCUMENT_CHARACTERS
-        near = position - line_start <= searched
+        near = position - line_start <= _longest_document()
         if line_start < size and not (blank and near):
             return line_start
     return size

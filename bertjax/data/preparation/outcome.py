@@ -33,6 +33,10 @@ class Outcome(NamedTuple):
     snapshots: Mapping[str, Snapshot]
     """Snapshots of databases, by source."""
 
+    def in_split(self, split: str) -> list[ShardReport]:
+        """List the reports of a split's shards."""
+        return [report for report in self.shards if report.info.split == split]
+
 
 def make_manifest(
     config: Config,
@@ -52,19 +56,18 @@ def make_manifest(
     near_count = sum(report.counts.near_duplicates for report in reports)
     dropped = f", {near_count} near-duplicates dropped" if near_count else ""
     for split in SPLITS:
-        records = [report.info.records for report in reports if report.info.split == split]
+        in_split = outcome.in_split(split)
         check(
             # A split without shards is as asked for: nothing is held out at a fraction of 0.
-            sum(records) > 0 or not records,
+            not in_split or sum(report.info.records for report in in_split) > 0,
             where=f"split {split}, of {document_count} documents{dropped}",
             found="no instance",
             expected=f"one or more (data.validation_fraction is {config.data.validation_fraction})",
         )
-        in_split = [report.counts for report in reports if report.info.split == split]
         text_losses.check_maskable(
             f"split {split}",
-            sum(counts.tokens for counts in in_split),
-            sum(counts.unknown_tokens for counts in in_split),
+            sum(report.counts.tokens for report in in_split),
+            sum(report.counts.unknown_tokens for report in in_split),
             config.tokenizer,
         )
     return Manifest(
@@ -106,7 +109,7 @@ def _count_documents(outcome: Outcome) -> dict[str, int]:
     counts["duplicate_documents"] = sum(report.counts.duplicates for report in reports)
     counts["near_duplicate_documents"] = sum(report.counts.near_duplicates for report in reports)
     for split in SPLITS:
-        in_split = [report.counts for report in reports if report.info.split == split]
+        in_split = [report.counts for report in outcome.in_split(split)]
         counts[f"{split}_documents"] = sum(shard.documents for shard in in_split)
         counts[f"{split}_sentences"] = sum(shard.sentences for shard in in_split)
         counts[f"{split}_tokens"] = sum(shard.tokens for shard in in_split)

@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 
 import numpy as np
@@ -158,13 +158,28 @@ def record_spans(path: epath.Path, file: np.ndarray) -> np.ndarray:
 
     Raises `UserError` where the framing breaks off or its checksum is wrong.
     """
+    return np.array(list(_spans(path, file)), np.int64).reshape(-1, 2)
+
+
+def first_record(paths: Sequence[epath.Path]) -> tuple[epath.Path, bytes] | None:
+    """Return the file and the data of the first record in some files; None if all are empty.
+
+    Nothing after that record is looked at.
+    """
+    for path in paths:
+        file = map_file(path)
+        for begin, end in _spans(path, file):
+            return path, file[begin:end].tobytes()
+    return None
+
+
+def _spans(path: epath.Path, file: np.ndarray) -> Iterator[tuple[int, int]]:
     # Records of other scripts differ in length; the header of each record has its length.
-    spans: list[tuple[int, int]] = []
-    position, size = 0, len(file)
+    number, position, size = 0, 0, len(file)
     while position < size:
         header = file[position : position + HEADER_BYTES].tobytes()
         length = int.from_bytes(header[:8], "little")
-        where = f"{path}: record {len(spans)}"
+        where = f"{path}: record {number}"
         if not _is_header(header):
             begins_with = f"a broken header at byte {position}"
             if not position:
@@ -178,9 +193,8 @@ def record_spans(path: epath.Path, file: np.ndarray) -> np.ndarray:
             found=f"the file's end at byte {size}",
             expected=f"{length} bytes of data",
         )
-        spans.append((begin, end))
-        position = end + FOOTER_BYTES
-    return np.array(spans, np.int64).reshape(-1, 2)
+        yield begin, end
+        number, position = number + 1, end + FOOTER_BYTES
 
 
 def map_file(path: epath.Path) -> np.ndarray:

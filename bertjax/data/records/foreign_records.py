@@ -11,6 +11,7 @@ from etils import epath
 from bertjax.data.records import record_format
 from bertjax.data.records.foreign_files import (
     describe_split,
+    first_record,
     foreign_paths,
     map_file,
     record_spans,
@@ -280,20 +281,20 @@ def _first_lengths(paths: Sequence[epath.Path]) -> tuple[int, int]:
         import tensorflow as tf
         from google.protobuf.message import DecodeError
 
-    for path in paths:
-        file = map_file(path)
-        for begin, end in record_spans(path, file)[:1]:
-            try:
-                features = tf.train.Example.FromString(file[begin:end].tobytes()).features.feature
-            except DecodeError:
-                return 1, 0  # reading it names the fault
-            counts = {name: len(each.int64_list.value) for name, each in features.items()}
-            ids = counts.get("input_ids") or counts.get(MODEL_GARDEN_NAMES["input_ids"], 0)
-            check(
-                ids > 0,
-                where=f"{path}: record 0: input_ids",
-                found="0 values",
-                expected="the ids of a row",
-            )
-            return ids, counts.get("next_sentence_labels", 0)
-    return 0, 0
+    first = first_record(paths)
+    if first is None:
+        return 0, 0
+    path, data = first
+    try:
+        features = tf.train.Example.FromString(data).features.feature
+    except DecodeError:
+        return 1, 0  # reading it names the fault
+    counts = {name: len(each.int64_list.value) for name, each in features.items()}
+    ids = counts.get("input_ids") or counts.get(MODEL_GARDEN_NAMES["input_ids"], 0)
+    check(
+        ids > 0,
+        where=f"{path}: record 0: input_ids",
+        found="0 values",
+        expected="the ids of a row",
+    )
+    return ids, counts.get("next_sentence_labels", 0)

@@ -1,6 +1,5 @@
 import dataclasses
 import os
-import random
 import runpy
 import subprocess
 import sys
@@ -27,22 +26,6 @@ PROCESSES = (
     "--direct_running_mode=multi_processing",
     "--direct_num_workers=2",
 )
-
-
-@pytest.fixture
-def corpus(tmp_path):
-    rng = random.Random(0)
-    words = [f"word{i}" for i in range(300)]
-    folder = tmp_path / "corpus"
-    folder.mkdir()
-    for name in "abc":
-        documents = [
-            "\n".join(" ".join(rng.choices(words, k=8)) + "." for _ in range(6)) for _ in range(30)
-        ]
-        (folder / f"{name}.txt").write_text(
-            "\n\n".join([*documents, "The same text.\nIn every file."]) + "\n"
-        )
-    return folder
 
 
 def config_of(corpus, vocabulary=""):

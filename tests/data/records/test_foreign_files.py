@@ -38,17 +38,17 @@ def named(folder, *names):
 ])  # fmt: skip
 def test_the_split_is_told_by_whole_words_of_the_name_and_train_wins(folder, name, split):
     assert split_told_by(f"{name}.tfrecord") == split
-    found = named(folder, f"{name}.tfrecord-00000-of-00001")
-    assert len(found[split or "train"]) == 1
-    assert sum(map(len, found.values())) == 1
+    files = named(folder, f"{name}.tfrecord-00000-of-00001")
+    assert len(files[split or "train"]) == 1
+    assert sum(map(len, files.values())) == 1
 
 
 def test_the_folders_of_files_tell_their_split_too(folder):
-    found = named(
+    files = named(
         folder, "train/a.tfrecord", "train/deep/b.tf_record", "dev/part-0.tfrecord", "other/c.tfrecord",
         "other/test.tfrecord", ".hidden/d.tfrecord", "tokenizer/vocab.txt",
     )  # fmt: skip
-    assert found == {
+    assert files == {
         "train": ["other/c.tfrecord", "train/a.tfrecord", "train/deep/b.tf_record"],
         "validation": ["dev/part-0.tfrecord", "other/test.tfrecord"],
     }
@@ -57,16 +57,16 @@ def test_the_folders_of_files_tell_their_split_too(folder):
 
 
 def test_a_folder_of_prepared_folders_is_no_folder_of_another_script(folder):
-    found = named(folder, "one/manifest.json", "one/train.tfrecord", "two/.work/plan.json", "two/dev.tfrecord")  # fmt: skip
-    assert found == {"train": [], "validation": []}
+    files = named(folder, "one/manifest.json", "one/train.tfrecord", "two/.work/plan.json", "two/dev.tfrecord")  # fmt: skip
+    assert files == {"train": [], "validation": []}
 
 
 def test_a_folder_that_spark_wrote_has_the_records_in_it(folder):
-    found = named(
+    files = named(
         folder, "train.tfrecord/part-r-00000", "train.tfrecord/_SUCCESS", "train.tfrecord/.part-r-00000.crc",
         "eval.tfrecord/part-r-00000",
     )  # fmt: skip
-    assert found == {
+    assert files == {
         "train": ["train.tfrecord/part-r-00000"],
         "validation": ["eval.tfrecord/part-r-00000"],
     }

@@ -60,9 +60,11 @@ def _parsed(line: str, name: str, extent: Extent, number: int) -> Any:
         return _loads(line)
     except json.JSONDecodeError as error:
         # Without the library's own number of the line, which is always 1.
-        found = f"broken JSON ({error.msg} at character {error.pos + 1})"
-        where = line_name(name, extent, number)
-        raise mismatch(where=where, found=found, expected="one object a line") from error
+        raise mismatch(
+            where=line_name(name, extent, number),
+            found=f"broken JSON ({error.msg} at character {error.pos + 1})",
+            expected="one object a line",
+        ) from error
     except RecursionError as error:
         raise mismatch(
             where=line_name(name, extent, number),

@@ -7,7 +7,7 @@ import numpy as np
 from bertjax.config import Config, DataConfig
 from bertjax.data.preparation.documents import Documents
 from bertjax.data.preparation.inputs.document_pool import TokenizedCorpus, without_duplicates
-from bertjax.data.preparation.inputs.instances import SPECIALS, max_sentence_length
+from bertjax.data.preparation.inputs.instances import max_sentence_length
 from bertjax.data.preparation.tokenize_corpus import read_ranges
 from bertjax.errors import check, mismatch
 
@@ -113,9 +113,10 @@ def survey_split(corpus: TokenizedCorpus, split: range, data: DataConfig) -> Spl
 def _add(survey: SplitSurvey, documents: Documents, data: DataConfig) -> None:
     sentences = np.diff(documents.documents)
     tokens = np.diff(documents.sentences[documents.documents])
-    has_next = (sentences > 1) | (tokens > max_sentence_length(data))
+    place = max_sentence_length(data)
+    has_next = (sentences > 1) | (tokens > place)
     survey.documents += len(documents)
     survey.with_next += int(has_next.sum())
     # About as many as rows that the document fills, and one at least.
-    pairs = np.maximum(1, tokens[has_next] // (data.max_seq_length - SPECIALS))
+    pairs = np.maximum(1, tokens[has_next] // place)
     survey.pairs_with_next += int(pairs.sum())

@@ -76,7 +76,8 @@ def moved_bound(bound: int, extremes: Extremes, needed: dict[str, int]) -> Bound
 
     There must be as many documents as both splits need.
     """
-    missing = {split: needed[split] - found for split, found in extremes.counts(bound).items()}
+    counts = extremes.counts(bound)
+    missing = {split: needed[split] - counts[split] for split in counts}
     # Never both: one split then has all documents, and there are enough for both.
     if missing["validation"] > 0:
         last_heldout = extremes.lowest[needed["validation"] - 1]
