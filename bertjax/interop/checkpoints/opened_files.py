@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import numpy as np
 from etils import epath
 
 from bertjax.errors import check
@@ -29,6 +30,13 @@ def check_float(dtype: str, where: str, name: str) -> None:
         found=f"the type {dtype}",
         expected=f"one of {', '.join(FLOATS)}",
     )
+
+
+def as_float32(array: np.ndarray) -> np.ndarray:
+    """Return the numbers as float32; the array itself if they are."""
+    # A float64 that float32 cannot hold becomes infinite, which `import_params` then refuses.
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32, copy=False)
 
 
 def current_names(path: epath.Path, names: Iterable[str]) -> dict[str, str]:

@@ -26,7 +26,7 @@ from bertjax.interop.checkpoints.model_config import (
     huggingface_architecture,
     read_huggingface_config,
 )
-from bertjax.interop.checkpoints.opened_files import check_float, check_local
+from bertjax.interop.checkpoints.opened_files import as_float32, check_float, check_local
 from bertjax.interop.checkpoints.tensor_mapping import (
     Tensors,
     export_tensors,
@@ -203,9 +203,7 @@ def _open(prefix: epath.Path) -> tuple[Tensors, dict[str, str]]:
                 expected="one that TensorFlow's reader joins: float32, bfloat16 or float64",
             )
             raise _damaged(prefix, error) from error
-        # A float64 that float32 cannot hold becomes infinite, which `import_params` then refuses.
-        with np.errstate(over="ignore"):
-            return array.astype(np.float32, copy=False)
+        return as_float32(array)
 
     return Tensors(str(prefix), shapes, read, not_of_model=state.keys()), state
 
