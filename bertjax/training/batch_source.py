@@ -11,6 +11,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from bertjax.config import Config
+from bertjax.config.data import mixture_folders
 from bertjax.data import pipeline
 from bertjax.data.batch_checks import inspect_batch
 from bertjax.data.records.foreign_files import foreign_paths
@@ -162,9 +163,5 @@ def corpora(config: Config) -> dict[str, epath.Path]:
     """
     if not config.data.mixture:
         return {data_record.WHOLE: epath.Path(config.data.prepared_dir)}
-    folders = {}
-    for entry in config.data.mixture:
-        # At the first = alone: a folder's path may have one too.
-        name, _, folder = entry.partition("=")
-        folders[name] = epath.Path(folder)
-    return folders
+    folders = mixture_folders(config.data.mixture)
+    return {name: epath.Path(folder) for name, folder in folders.items()}

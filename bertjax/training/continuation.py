@@ -7,9 +7,9 @@ import numpy as np
 from etils import epath
 
 from bertjax.config import Config, to_flat_dict
+from bertjax.config.data import mixture_folders
 from bertjax.errors import check
 from bertjax.training.optimization.schedules import make_schedule
-from bertjax.training.provenance.data_record import corpus_names
 
 log = logging.getLogger("bertjax")
 
@@ -151,5 +151,5 @@ def comparable(config: Config) -> dict[str, Any]:
     Where their folders are is free, as `data.prepared_dir` is: digests tell what is in them.
     """
     values = to_flat_dict(config)
-    values["data.mixture"] = corpus_names(config.data.mixture)
+    values["data.mixture"] = tuple(mixture_folders(config.data.mixture))
     return values

@@ -5,12 +5,13 @@ The record consists of digests. It counts whatever else is in the run folder: wh
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from etils import epath
 
 from bertjax.config import Config, to_dict
+from bertjax.config.data import mixture_folders
 from bertjax.errors import check
 from bertjax.training import checkpoint
 
@@ -176,16 +177,11 @@ def _with_places(found: Difference, record: Mapping[str, Any], config: Config) -
 
 def _place(values: Mapping[str, Any], name: str) -> str:
     data = values.get("data") or {}
-    for entry in data.get("mixture") or ():
-        if entry.startswith(f"{name}="):
-            return f" in {entry.partition('=')[2]}"
+    folders = mixture_folders(data.get("mixture") or ())
+    if name in folders:
+        return f" in {folders[name]}"
     # Of tasks the names say enough.
     return f" in {data.get('prepared_dir')}" if name == WHOLE else ""
-
-
-def corpus_names(mixture: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of the corpora of `data.mixture`, whose entries are NAME=FOLDER."""
-    return tuple(entry.partition("=")[0] for entry in mixture)
 
 
 def _refuse(folder: epath.Path, found: Difference, config: Config, ways: str) -> None:
