@@ -55,12 +55,11 @@ def check_tokenizer(config: Config, tokenizer: Tokenizer, run_dir: epath.Path) -
             found=f"tokenizer {other.fingerprint[:12]}",
             expected=f"{tokenizer.fingerprint[:12]}, which the run is to use",
         )
-    steps = checkpoint.steps_of(run_dir)
-    if steps:
+    newest = checkpoint.newest_checkpoint(run_dir)
+    if newest is not None:
         # The folder of its tokenizer may be gone or changed; what was trained is in the checkpoint.
-        folder = run_dir / checkpoint.FOLDER / str(steps[-1])
-        record = checkpoint.read_meta(folder)
-        check_fingerprint(folder, record, tokenizer.fingerprint, where=run_dir)
+        record = checkpoint.read_meta(newest)
+        check_fingerprint(newest, record, tokenizer.fingerprint, where=run_dir)
 
 
 def _saved_tokenizers(config: Config, run_dir: epath.Path) -> list[tuple[epath.Path, Tokenizer]]:

@@ -78,11 +78,10 @@ def check_same_data(run_dir: epath.Path, config: Config, facts: Mapping[str, Any
     From the steps in `train.data_changes` it may have other data. Another tokenizer is never
     allowed: the same id would be another word. Raises `UserError`.
     """
-    steps = checkpoint.steps_of(run_dir)
-    if not steps:
+    folder = checkpoint.newest_checkpoint(run_dir)
+    if folder is None:
         return
-    step = steps[-1]
-    folder = run_dir / checkpoint.FOLDER / str(step)
+    step = int(folder.name)
     record = checkpoint.read_meta(folder)
     if facts.get(TOKENIZER) is not None:
         check_fingerprint(folder, record, facts[TOKENIZER], where="the tokenizer of the data")
