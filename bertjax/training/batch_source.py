@@ -106,7 +106,7 @@ def prepared_source(config: Config, tokenizer: Tokenizer) -> BatchSource:
         make_evaluator=make_evaluator,
         vocabulary=vocabulary,
         facts={
-            data_record.TOKENIZER: fingerprint,
+            data_record.FINGERPRINT: fingerprint,
             data_record.DATA: {name: _sha256(text) for name, text in digests.items()},
             # Files of another BERT data script have no manifest.
             data_record.MANIFEST: _digest(list(folders.values())) if all(manifests) else None,
