@@ -71,17 +71,17 @@ def prepared_source(config: Config, tokenizer: Tokenizer) -> BatchSource:
     notes: list[str] = []
     for folder, records in zip(folders.values(), train, strict=True):
         notes += _notes(folder, "train", records)
+    manifests = [read_manifest(folder) for folder in folders.values()]
     heldout = {}
     digests = {}
-    for (name, folder), records in zip(folders.items(), train, strict=True):
+    for (name, folder), records, manifest in zip(folders.items(), train, manifests, strict=True):
         digests[name] = records.digest()
-        if not _has_heldout(config, folder):
+        if not _has_heldout(config, folder, manifest):
             continue
         held = pipeline.open_split(config, folder, "validation", fingerprint)
         digests[name] += held.digest()
         heldout[name] = partial(_heldout_batches, config, held)
         notes += _notes(folder, "validation", held)
-    manifests = [read_manifest(folder) for folder in folders.values()]
     vocabulary = mask_vocabulary(tokenizer) if config.data.dynamic_masking else None
 
     make_evaluator = None
@@ -116,9 +116,8 @@ def prepared_source(config: Config, tokenizer: Tokenizer) -> BatchSource:
     )
 
 
-def _has_heldout(config: Config, folder: epath.Path) -> bool:
+def _has_heldout(config: Config, folder: epath.Path, manifest: Manifest | None) -> bool:
     """Return False where held-out records were left out on purpose, by a fraction of 0."""
-    manifest = read_manifest(folder)
     if manifest is not None:
         # Only then: a preparation that holds out documents and writes no record of them fails.
         return bool(manifest.split("validation"))
