@@ -1,6 +1,7 @@
 """What the readers of several formats share: a local file, types, today's names of tensors."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from etils import epath
@@ -29,6 +30,19 @@ def check_float(dtype: str, where: str, name: str) -> None:
         where=f"{where}: {name}",
         found=f"the type {dtype}",
         expected=f"one of {', '.join(FLOATS)}",
+    )
+
+
+def check_size(where: str, shape: Sequence[int], item_bytes: int, held: int) -> None:
+    """Raise `UserError` where a tensor's numbers take more than the `held` bytes that are there.
+
+    A few bytes may claim any shape, and memory would be reserved for it.
+    """
+    check(
+        item_bytes * math.prod(shape) <= held,
+        where=where,
+        found=f"{held} bytes for the shape {list(shape)}",
+        expected="all its numbers",
     )
 
 
