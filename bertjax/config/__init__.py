@@ -10,7 +10,7 @@ from bertjax.config.data import DataConfig, TokenizerConfig, TokenizerKind
 from bertjax.config.finetune import FinetuneConfig
 from bertjax.config.model import Head, ModelConfig, Remat
 from bertjax.config.run import Config
-from bertjax.config.serialization import from_dict, to_dict
+from bertjax.config.serialization import from_dict, to_dict, to_flat_dict
 from bertjax.config.training import MeshConfig, OptimizerConfig, TrainConfig
 
 __all__ = [
@@ -29,4 +29,5 @@ __all__ = [
     "load_config",
     "preset_names",
     "to_dict",
+    "to_flat_dict",
 ]

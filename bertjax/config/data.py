@@ -1,5 +1,6 @@
 """Configuration of the tokenizer and of data preparation."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Literal
 
@@ -236,6 +237,16 @@ def _check_packing(data: DataConfig) -> None:
         found=True,
         expected="data.sentence_objective none beside it",
     )
+
+
+def mixture_folders(mixture: Iterable[str]) -> dict[str, str]:
+    """Return the folders of `DataConfig.mixture`, whose entries are NAME=FOLDER, by name."""
+    folders = {}
+    for entry in mixture:
+        # At the first = alone: a folder's path may have one too.
+        name, _, folder = entry.partition("=")
+        folders[name] = folder
+    return folders
 
 
 def _check_mixture(data: DataConfig) -> None:

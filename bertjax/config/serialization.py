@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from bertjax.config.field_types import field_types, field_value, shown
@@ -28,6 +28,19 @@ def to_dict(config: Any) -> dict[str, Any]:
             value = [without_password(item) if isinstance(item, str) else item for item in value]
         values[field.name] = value
     return values
+
+
+def to_flat_dict(config: Any) -> dict[str, Any]:
+    """Return the values of `to_dict` by their dotted names, such as `train.steps`."""
+    return dict(_flat(to_dict(config), ""))
+
+
+def _flat(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
 def from_dict(kind: type[T], values: Mapping[str, Any], where: str = "config") -> T:

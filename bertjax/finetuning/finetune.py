@@ -191,7 +191,7 @@ def task_source(
 def facts_of(prepared: Prepared, tokenizer: Tokenizer) -> dict[str, Any]:
     """Return what the `meta` of checkpoints says of the tasks and their data."""
     return {
-        data_record.TOKENIZER: tokenizer.fingerprint,
+        data_record.FINGERPRINT: tokenizer.fingerprint,
         data_record.DATA: validation_digests(prepared.validation),
         DIGEST: prepared.digest,
         # Labels follow from the training data. With these a checkpoint is loaded without the data.

@@ -21,7 +21,7 @@ from bertjax.interop.programs.serving import ServedModel, new_program, served_mo
 from bertjax.interop.programs.stablehlo import export_stablehlo
 from bertjax.storage import write_whole
 from bertjax.tasks.task_head import TaskHead
-from bertjax.training.saved_model import TrainedModel, check_new, new_folder
+from bertjax.training.saved_model import TOKENIZER, TrainedModel, check_new, new_folder
 
 ExportFormat = Literal["huggingface", "tensorflow", "stablehlo", "saved-model", "onnx"]
 # These formats are programs for a runtime; the other formats are parameters for a library.
@@ -86,7 +86,7 @@ def export_model(
     )
     model, head = load_with_head(checkpoint, task)
     # A model may have been imported without a tokenizer.
-    tokenizer_folder = model.run_dir / "tokenizer"
+    tokenizer_folder = model.run_dir / TOKENIZER
     tokenizer = model.tokenizer if tokenizer_folder.exists() else None
     if tokenizer is not None and format != "huggingface":
         check_export(tokenizer, tokenizer_folder)  # there it is checked beside the configuration

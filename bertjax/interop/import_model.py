@@ -20,8 +20,6 @@ from bertjax.training.saved_model import NOT_TAKEN, check_new, save_model
 
 log = logging.getLogger("bertjax")
 
-log = logging.getLogger("bertjax")
-
 
 class ExternalModel(NamedTuple):
     """A model of another program, read and checked but not saved."""

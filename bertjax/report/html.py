@@ -2,14 +2,13 @@
 
 import html
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from etils import epath
 
-from bertjax.config import Config, ModelConfig, to_dict
+from bertjax.config import Config, ModelConfig, to_flat_dict
 from bertjax.report import estimate, plots
 from bertjax.report.curves import Metrics, heldout_names, read_metrics
 from bertjax.report.figures import Figure, draw_figures, run_figures
@@ -132,16 +131,7 @@ def _pretraining_figures(metrics: Metrics) -> list[Figure]:
 def _config_lines(config: Config) -> str:
     """Return the lines of a table, one for each field."""
     lines = []
-    for name, value in _fields(to_dict(config), ""):
+    for name, value in to_flat_dict(config).items():
         shown = html.escape(json.dumps(value, ensure_ascii=False))
         lines.append(f"<tr><td>{html.escape(name)}</td><td>{shown}</td></tr>")
     return "".join(lines)
-
-
-def _fields(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
-    """Yield the dotted name and the value of each field of nested sections."""
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from _fields(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

@@ -11,6 +11,7 @@ from etils import epath
 from jax.sharding import Mesh
 
 from bertjax.config import Config
+from bertjax.config.data import mixture_folders
 from bertjax.data import pipeline
 from bertjax.data.batch_checks import inspect_batch
 from bertjax.data.records.foreign_files import foreign_paths
@@ -70,17 +71,17 @@ def prepared_source(config: Config, tokenizer: Tokenizer) -> BatchSource:
     notes: list[str] = []
     for folder, records in zip(folders.values(), train, strict=True):
         notes += _notes(folder, "train", records)
+    manifests = [read_manifest(folder) for folder in folders.values()]
     heldout = {}
     digests = {}
-    for (name, folder), records in zip(folders.items(), train, strict=True):
+    for (name, folder), records, manifest in zip(folders.items(), train, manifests, strict=True):
         digests[name] = records.digest()
-        if not _has_heldout(config, folder):
+        if not _has_heldout(config, folder, manifest):
             continue
         held = pipeline.open_split(config, folder, "validation", fingerprint)
         digests[name] += held.digest()
         heldout[name] = partial(_heldout_batches, config, held)
         notes += _notes(folder, "validation", held)
-    manifests = [read_manifest(folder) for folder in folders.values()]
     vocabulary = mask_vocabulary(tokenizer) if config.data.dynamic_masking else None
 
     make_evaluator = None
@@ -105,7 +106,7 @@ def prepared_source(config: Config, tokenizer: Tokenizer) -> BatchSource:
         make_evaluator=make_evaluator,
         vocabulary=vocabulary,
         facts={
-            data_record.TOKENIZER: fingerprint,
+            data_record.FINGERPRINT: fingerprint,
             data_record.DATA: {name: _sha256(text) for name, text in digests.items()},
             # Files of another BERT data script have no manifest.
             data_record.MANIFEST: _digest(list(folders.values())) if all(manifests) else None,
@@ -115,9 +116,8 @@ def prepared_source(config: Config, tokenizer: Tokenizer) -> BatchSource:
     )
 
 
-def _has_heldout(config: Config, folder: epath.Path) -> bool:
+def _has_heldout(config: Config, folder: epath.Path, manifest: Manifest | None) -> bool:
     """Return False where held-out records were left out on purpose, by a fraction of 0."""
-    manifest = read_manifest(folder)
     if manifest is not None:
         # Only then: a preparation that holds out documents and writes no record of them fails.
         return bool(manifest.split("validation"))
@@ -162,9 +162,5 @@ def corpora(config: Config) -> dict[str, epath.Path]:
     """
     if not config.data.mixture:
         return {data_record.WHOLE: epath.Path(config.data.prepared_dir)}
-    folders = {}
-    for entry in config.data.mixture:
-        # At the first = alone: a folder's path may have one too.
-        name, _, folder = entry.partition("=")
-        folders[name] = epath.Path(folder)
-    return folders
+    folders = mixture_folders(config.data.mixture)
+    return {name: epath.Path(folder) for name, folder in folders.items()}

@@ -13,7 +13,7 @@ from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
 from bertjax.config import Config, from_dict
-from bertjax.errors import UserError, check
+from bertjax.errors import UserError, check, mismatch
 from bertjax.storage import read_json
 from bertjax.training.checkpoint_files import (
     check_tensors,
@@ -135,6 +135,12 @@ def steps_of(run_dir: epath.Path) -> list[int]:
     return steps_in(run_dir / FOLDER)
 
 
+def newest_checkpoint(run_dir: epath.Path) -> epath.Path | None:
+    """Return the folder of a run's newest complete checkpoint; None if it has none."""
+    steps = steps_of(run_dir)
+    return run_dir / FOLDER / str(steps[-1]) if steps else None
+
+
 def find_checkpoint(path: epath.PathLike) -> tuple[epath.Path, epath.Path]:
     """Return (run folder, checkpoint folder) of a run or of one of its checkpoints.
 
@@ -155,14 +161,14 @@ def find_checkpoint(path: epath.PathLike) -> tuple[epath.Path, epath.Path]:
         )
         return path, best
     # During training there is no result.json yet; then the newest checkpoint is used.
-    steps = steps_in(path / FOLDER)
-    check(
-        steps,
-        where=str(path),
-        found="no checkpoint",
-        expected=f"a run folder with {FOLDER}/STEP, or such a STEP folder",
-    )
-    return path, path / FOLDER / str(steps[-1])
+    newest = newest_checkpoint(path)
+    if newest is None:
+        raise mismatch(
+            where=str(path),
+            found="no checkpoint",
+            expected=f"a run folder with {FOLDER}/STEP, or such a STEP folder",
+        )
+    return path, newest
 
 
 def read_meta(folder: epath.Path) -> dict[str, Any]:

@@ -1,16 +1,15 @@
 """What may change when a run is continued, and what the run keeps from its beginning."""
 
 import logging
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from etils import epath
 
-from bertjax.config import Config, to_dict
+from bertjax.config import Config, to_flat_dict
+from bertjax.config.data import mixture_folders
 from bertjax.errors import check
 from bertjax.training.optimization.schedules import make_schedule
-from bertjax.training.provenance.data_record import corpus_names
 
 log = logging.getLogger("bertjax")
 
@@ -151,17 +150,6 @@ def comparable(config: Config) -> dict[str, Any]:
 
     Where their folders are is free, as `data.prepared_dir` is: digests tell what is in them.
     """
-    values = flat(to_dict(config))
-    values["data.mixture"] = corpus_names(config.data.mixture)
-    return values
-
-
-def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the values of a nested dict by their dotted names, `train.steps`."""
-    values: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            values |= flat(value, f"{prefix}{name}.")
-        else:
-            values[f"{prefix}{name}"] = value
+    values = to_flat_dict(config)
+    values["data.mixture"] = tuple(mixture_folders(config.data.mixture))
     return values

@@ -1,12 +1,12 @@
 """Configuration of a run that takes its model and tokenizer from another model."""
 
 import dataclasses
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Any, NamedTuple, TypeVar
 
 from etils import epath
 
-from bertjax.config import Config
+from bertjax.config import Config, to_flat_dict
 from bertjax.errors import check, nearest
 from bertjax.training import checkpoint
 from bertjax.training.saved_model import TOKENIZER, saved_tokenizer
@@ -75,7 +75,7 @@ def take_initial_model_to_finetune(
 
 def _check_overrides(config: Config, overrides: Collection[str]) -> None:
     """Raise `UserError` for a name that is no field: its value would be that of the old model."""
-    fields = set(_field_names(config))
+    fields = to_flat_dict(config)
     for name in overrides:
         check(
             name in fields,
@@ -83,15 +83,6 @@ def _check_overrides(config: Config, overrides: Collection[str]) -> None:
             found=repr(name),
             expected=f"dotted names of fields{nearest(name, fields)}",
         )
-
-
-def _field_names(section: Any, prefix: str = "") -> Iterator[str]:
-    for field in dataclasses.fields(section):
-        value = getattr(section, field.name)
-        if dataclasses.is_dataclass(value):
-            yield from _field_names(value, f"{prefix}{field.name}.")
-        else:
-            yield f"{prefix}{field.name}"
 
 
 def _named_by(config: Config) -> InitialModel:

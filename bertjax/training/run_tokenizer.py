@@ -7,7 +7,7 @@ from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer, open_vo
 from bertjax.errors import check, disk_errors
 from bertjax.training import checkpoint
 from bertjax.training.batch_source import corpora
-from bertjax.training.provenance.data_record import check_fingerprint
+from bertjax.training.provenance.data_record import check_fingerprint, short_digest
 from bertjax.training.saved_model import TOKENIZER, saved_tokenizer
 
 
@@ -52,22 +52,21 @@ def check_tokenizer(config: Config, tokenizer: Tokenizer, run_dir: epath.Path) -
         check(
             other.fingerprint == tokenizer.fingerprint,
             where=str(folder),
-            found=f"tokenizer {other.fingerprint[:12]}",
-            expected=f"{tokenizer.fingerprint[:12]}, which the run is to use",
+            found=f"tokenizer {short_digest(other.fingerprint)}",
+            expected=f"{short_digest(tokenizer.fingerprint)}, which the run is to use",
         )
-    steps = checkpoint.steps_of(run_dir)
-    if steps:
+    newest = checkpoint.newest_checkpoint(run_dir)
+    if newest is not None:
         # The folder of its tokenizer may be gone or changed; what was trained is in the checkpoint.
-        folder = run_dir / checkpoint.FOLDER / str(steps[-1])
-        record = checkpoint.read_meta(folder)
-        check_fingerprint(folder, record, tokenizer.fingerprint, where=run_dir)
+        record = checkpoint.read_meta(newest)
+        check_fingerprint(newest, record, tokenizer.fingerprint, where=run_dir)
 
 
 def _saved_tokenizers(config: Config, run_dir: epath.Path) -> list[tuple[epath.Path, Tokenizer]]:
     """Return the tokenizers that the run's must equal, each with its folder."""
-    found = []
+    tokenizers = []
     if (run_dir / TOKENIZER).exists():
-        found.append((run_dir / TOKENIZER, load_tokenizer(run_dir / TOKENIZER)))
+        tokenizers.append((run_dir / TOKENIZER, load_tokenizer(run_dir / TOKENIZER)))
     models = []
     if config.finetune.decoder_from:
         models.append(checkpoint.find_checkpoint(config.finetune.decoder_from))
@@ -78,8 +77,8 @@ def _saved_tokenizers(config: Config, run_dir: epath.Path) -> list[tuple[epath.P
         if (model[0] / TOKENIZER).exists():  # an imported model may have come without one
             models.append(model)
     for model_dir, folder in models:
-        found.append((model_dir / TOKENIZER, saved_tokenizer(model_dir, folder)))
-    return found
+        tokenizers.append((model_dir / TOKENIZER, saved_tokenizer(model_dir, folder)))
+    return tokenizers
 
 
 def save_tokenizer(config: Config, tokenizer: Tokenizer, run_dir: epath.Path) -> None:

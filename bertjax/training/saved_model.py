@@ -20,7 +20,7 @@ from bertjax.model.linear_head import init_linear, linear_axes
 from bertjax.parallel import rules
 from bertjax.parallel.mesh import make_mesh
 from bertjax.training import checkpoint, run_config
-from bertjax.training.provenance.data_record import check_fingerprint
+from bertjax.training.provenance.data_record import FINGERPRINT, check_fingerprint
 
 TOKENIZER = "tokenizer"  # its folder in a run's folder
 # Of a model of `sentence-transformers` what `import` did not take: a field of "imported" in `meta`.
@@ -135,7 +135,7 @@ def save_model(
     run_dir = epath.Path(run_dir)
     meta = {
         "config": to_dict(config),
-        "tokenizer_fingerprint": tokenizer.fingerprint if tokenizer else None,
+        FINGERPRINT: tokenizer.fingerprint if tokenizer else None,
         **facts,
         "versions": checkpoint.versions(),
     }

@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from jax.typing import ArrayLike
 
 from bertjax.config import Config
+from bertjax.config.data import mixture_folders
 from bertjax.errors import check
 from bertjax.model.functional import Params
 from bertjax.model.layout import ANYWHERE, Layout, PartOfBatch
@@ -294,8 +295,7 @@ def _pop_corpus_rates(config: Config, batch: Batch) -> tuple[Batch, dict[str, Ar
         return batch, {}
     rest = {name: values for name, values in batch.items() if name != "corpus_ids"}
     rates = {}
-    for index, entry in enumerate(config.data.mixture):
-        name = entry.partition("=")[0]
+    for index, name in enumerate(mixture_folders(config.data.mixture)):
         rates[f"rate/{name}"] = jnp.mean(batch["corpus_ids"] == index)
     return rest, rates
 

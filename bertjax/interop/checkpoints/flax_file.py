@@ -7,7 +7,7 @@ import numpy as np
 from etils import epath
 
 from bertjax.errors import UserError, check, one_line
-from bertjax.interop.checkpoints.opened_files import check_float
+from bertjax.interop.checkpoints.opened_files import as_float32, check_float
 from bertjax.interop.checkpoints.tensor_mapping import Tensors
 
 
@@ -43,8 +43,6 @@ def open_msgpack(path: epath.Path) -> Tensors:
     def read(name: str) -> np.ndarray:
         array = leaves[name]
         check_float(str(array.dtype), str(path), name)
-        # A float64 that float32 cannot hold becomes infinite, which `import_params` then refuses.
-        with np.errstate(over="ignore"):
-            return array.astype(np.float32)
+        return as_float32(array)
 
     return Tensors(str(path), {name: leaf.shape for name, leaf in leaves.items()}, read)

@@ -1,7 +1,9 @@
 """What the readers of several formats share: a local file, types, today's names of tensors."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 
+import numpy as np
 from etils import epath
 
 from bertjax.errors import check
@@ -29,6 +31,26 @@ def check_float(dtype: str, where: str, name: str) -> None:
         found=f"the type {dtype}",
         expected=f"one of {', '.join(FLOATS)}",
     )
+
+
+def check_size(where: str, shape: Sequence[int], item_bytes: int, held: int) -> None:
+    """Raise `UserError` where a tensor's numbers take more than the `held` bytes that are there.
+
+    A few bytes may claim any shape, and memory would be reserved for it.
+    """
+    check(
+        item_bytes * math.prod(shape) <= held,
+        where=where,
+        found=f"{held} bytes for the shape {list(shape)}",
+        expected="all its numbers",
+    )
+
+
+def as_float32(array: np.ndarray) -> np.ndarray:
+    """Return the numbers as float32; the array itself if they are."""
+    # A float64 that float32 cannot hold becomes infinite, which `import_params` then refuses.
+    with np.errstate(over="ignore"):
+        return array.astype(np.float32, copy=False)
 
 
 def current_names(path: epath.Path, names: Iterable[str]) -> dict[str, str]:

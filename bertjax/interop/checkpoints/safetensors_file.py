@@ -9,7 +9,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from bertjax.errors import UserError, one_line
-from bertjax.interop.checkpoints.opened_files import check_float, check_local, current_names
+from bertjax.interop.checkpoints.opened_files import (
+    as_float32,
+    check_float,
+    check_local,
+    current_names,
+)
 from bertjax.interop.checkpoints.tensor_mapping import Tensors
 from bertjax.storage import write_whole
 
@@ -40,9 +45,8 @@ def open_safetensors(path: epath.Path) -> Tensors:
     def read(name: str) -> np.ndarray:
         dtype = dtypes[names[name]]
         check_float(TYPES.get(dtype, dtype), str(path), name)
-        # A float64 that float32 cannot hold becomes infinite, which `import_params` then refuses.
-        with safe_open(path, "numpy") as file, np.errstate(over="ignore"):
-            return file.get_tensor(names[name]).astype(np.float32)
+        with safe_open(path, "numpy") as file:
+            return as_float32(file.get_tensor(names[name]))
 
     current_shapes = {new: shapes[old] for new, old in names.items()}
     return Tensors(str(path), current_shapes, read, file_names=names)

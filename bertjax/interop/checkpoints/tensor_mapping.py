@@ -71,7 +71,7 @@ def heads_in(tensors: Tensors, dialect: Dialect) -> tuple[Head, ...]:
     names: dict[Head, str] = {}
     for head, path in _SIGN_OF_HEAD.items():
         if dialect.has(path):
-            names[head] = _in_file(dialect.name(path), dialect, prefixed)
+            names[head] = _as_saved(dialect.name(path), dialect, prefixed)
     heads = tuple(head for head, name in names.items() if name in tensors.shapes)
     if "nsp" in heads and "pooler" not in heads:
         raise mismatch(
@@ -95,7 +95,7 @@ def resolve_copies(tensors: Tensors, dialect: Dialect) -> Tensors:
     prefixed = has_prefix(tensors, dialect)
     copy_of: dict[str, str] = {}
     for copy, path in dialect.copies.items():
-        original = _in_file(dialect.name(path), dialect, prefixed)
+        original = _as_saved(dialect.name(path), dialect, prefixed)
         if original not in tensors.shapes and copy in tensors.shapes:
             copy_of[original] = copy
     shapes = dict(tensors.shapes)
@@ -126,7 +126,7 @@ def import_params(config: ModelConfig, dialect: Dialect, tensors: Tensors) -> di
     copies: dict[str, str] = {}
     for name, path in dialect.copies.items():
         if path in leaves:
-            copies[_in_file(name, dialect, prefixed)] = path
+            copies[_as_saved(name, dialect, prefixed)] = path
     _check_no_others(tensors, dialect, expected | copies.keys())
     params: dict[str, np.ndarray] = {}
     for path, leaf in leaves.items():
@@ -165,7 +165,7 @@ def export_tensors(
 
 def parts_of(path: str, shape: tuple[int, ...], dialect: Dialect, prefixed: bool) -> Iterator[Part]:
     """Yield the other format's tensors that hold the parameter at `path`."""
-    name = _in_file(dialect.name(path), dialect, prefixed)
+    name = _as_saved(dialect.name(path), dialect, prefixed)
     if path.startswith(_LAYERS):
         for i in range(shape[0]):
             yield Part(name.format(i), i, _foreign_shape(path, shape[1:], dialect))
@@ -256,5 +256,6 @@ def _read_param(
     return param
 
 
-def _in_file(name: str, dialect: Dialect, prefixed: bool) -> str:
+def _as_saved(name: str, dialect: Dialect, prefixed: bool) -> str:
+    """Return the name as it is where the encoder was saved with its prefix, or alone."""
     return name if prefixed else name.removeprefix(dialect.prefix)

@@ -7,7 +7,6 @@ import dataclasses
 import glob
 import json
 import logging
-import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,12 @@ from bertjax.interop.checkpoints.model_config import (
     huggingface_architecture,
     read_huggingface_config,
 )
-from bertjax.interop.checkpoints.opened_files import check_float, check_local
+from bertjax.interop.checkpoints.opened_files import (
+    as_float32,
+    check_float,
+    check_local,
+    check_size,
+)
 from bertjax.interop.checkpoints.tensor_mapping import (
     Tensors,
     export_tensors,
@@ -203,9 +207,7 @@ def _open(prefix: epath.Path) -> tuple[Tensors, dict[str, str]]:
                 expected="one that TensorFlow's reader joins: float32, bfloat16 or float64",
             )
             raise _damaged(prefix, error) from error
-        # A float64 that float32 cannot hold becomes infinite, which `import_params` then refuses.
-        with np.errstate(over="ignore"):
-            return array.astype(np.float32, copy=False)
+        return as_float32(array)
 
     return Tensors(str(prefix), shapes, read, not_of_model=state.keys()), state
 
@@ -248,12 +250,7 @@ def _check_variable(where: str, name: str, variable: Variable, held: int) -> Non
         return
     import tensorflow as tf
 
-    check(
-        tf.dtypes.as_dtype(variable.type).size * math.prod(variable.shape) <= held,
-        where=where,
-        found=f"{held} bytes for the shape {list(variable.shape)}",
-        expected="all its numbers",
-    )
+    check_size(where, variable.shape, tf.dtypes.as_dtype(variable.type).size, held)
 
 
 def _damaged(prefix: epath.Path, error: Exception) -> UserError:

@@ -6,7 +6,12 @@ import numpy as np
 from etils import epath
 
 from bertjax.errors import UserError, check, needs_extra, one_line
-from bertjax.interop.checkpoints.opened_files import check_float, check_local, current_names
+from bertjax.interop.checkpoints.opened_files import (
+    check_float,
+    check_local,
+    check_size,
+    current_names,
+)
 from bertjax.interop.checkpoints.tensor_mapping import Tensors
 
 
@@ -57,9 +62,4 @@ def _check_torch_tensor(tensor: object, where: str) -> None:
     assert isinstance(tensor, torch.Tensor)
     # With strides of 0, a few bytes would become a tensor of terabytes.
     held = tensor.untyped_storage().nbytes()
-    check(
-        tensor.numel() * tensor.element_size() <= held,
-        where=where,
-        found=f"{held} bytes for the shape {list(tensor.shape)}",
-        expected="all its numbers",
-    )
+    check_size(where, tensor.shape, tensor.element_size(), held)

@@ -46,8 +46,6 @@ class MetricsLog:
         """The entries of held-out evaluations."""
         self.heldout: list[tuple[float, float]] = []
         """(held-out loss, mean training loss since the evaluation before) of each evaluation."""
-        self.scores: list[float] = []
-        """The `score` of each evaluation that has one."""
         self._train_losses: list[float] = []  # since the last evaluation
         self._writes = writes
         if not writes:
@@ -89,7 +87,8 @@ class MetricsLog:
 
     def stalled(self, patience: int) -> bool:
         """Return True where none of the last `patience` scores is above the best one before."""
-        before, recent = self.scores[:-patience], self.scores[-patience:]
+        scores = [entry["score"] for entry in self.evaluations if entry.get("score") is not None]
+        before, recent = scores[:-patience], scores[-patience:]
         return bool(before) and max(recent) <= max(before)
 
     def close(self) -> None:
@@ -104,8 +103,6 @@ class MetricsLog:
             self.evaluations.append(dict(entry))
         # Of pretraining the loss of masked words counts; fine-tuning has `loss` alone.
         loss = entry.get("mlm_loss", entry.get("loss"))
-        if entry.get("score") is not None:
-            self.scores.append(entry["score"])
         if entry["split"] == "train":
             if loss is not None:
                 self._train_losses.append(loss)

@@ -5,18 +5,20 @@ The record consists of digests. It counts whatever else is in the run folder: wh
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from etils import epath
 
 from bertjax.config import Config, to_dict
+from bertjax.config.data import mixture_folders
 from bertjax.errors import check
 from bertjax.training import checkpoint
 
 log = logging.getLogger("bertjax")
 
-TOKENIZER = "tokenizer_fingerprint"
+FINGERPRINT = "tokenizer_fingerprint"
+"""Field of `meta` with the fingerprint of the tokenizer."""
 DATA = "data_sha256"
 """Field of `meta` with a digest of each corpus, or of each task's validation examples, by name."""
 ROWS = "training_rows_sha256"
@@ -50,7 +52,7 @@ def difference(record: Mapping[str, Any], facts: Mapping[str, Any]) -> Differenc
         now = {name: facts.get(name) for name in before}
     for name in sorted(before | now):
         if before.get(name) != now.get(name):
-            return Difference(name, _shown(now.get(name)), _shown(before.get(name)))
+            return Difference(name, short_digest(now.get(name)), short_digest(before.get(name)))
     return None
 
 
@@ -62,7 +64,8 @@ def _digests(record: Mapping[str, Any]) -> dict[str, Any]:
     return {**digests, **rows}
 
 
-def _shown(digest: object) -> str:
+def short_digest(digest: object) -> str:
+    """Return the beginning of a digest, for a message."""
     return str(digest)[:SHOWN] if digest is not None else "none"
 
 
@@ -77,26 +80,27 @@ def check_same_data(run_dir: epath.Path, config: Config, facts: Mapping[str, Any
     From the steps in `train.data_changes` it may have other data. Another tokenizer is never
     allowed: the same id would be another word. Raises `UserError`.
     """
-    steps = checkpoint.steps_of(run_dir)
-    if not steps:
+    folder = checkpoint.newest_checkpoint(run_dir)
+    if folder is None:
         return
-    step = steps[-1]
-    folder = run_dir / checkpoint.FOLDER / str(step)
+    step = int(folder.name)
     record = checkpoint.read_meta(folder)
-    if facts.get(TOKENIZER) is not None:
-        check_fingerprint(folder, record, facts[TOKENIZER], where="the tokenizer of the data")
-    found = difference(record, facts)
-    if found is None:
+    if facts.get(FINGERPRINT) is not None:
+        check_fingerprint(folder, record, facts[FINGERPRINT], where="the tokenizer of the data")
+    changed = difference(record, facts)
+    if changed is None:
         _say_what_is_not_compared(folder, record, facts)
         return
-    found = _with_places(found, record, config)
-    _refuse(folder, found, config, f"another --run-dir, or --train.data-changes {step}")
+    changed = _with_places(changed, record, config)
+    _refuse_unless_listed(
+        folder, changed, config, f"another --run-dir, or --train.data-changes {step}"
+    )
     log.warning(
         "other data from step %d on: %s %s, before %s",
         step,
-        found.name,
-        found.found,
-        found.recorded,
+        changed.name,
+        changed.found,
+        changed.recorded,
     )
 
 
@@ -115,14 +119,16 @@ def check_evaluated_data(
         record = {DATA: part}
     elif ROWS in record:
         record = {}  # a record of before, which tells of training examples alone
-    found = difference(record, facts)
-    if found is None:
+    changed = difference(record, facts)
+    if changed is None:
         _say_what_is_not_compared(folder, record, facts)
     elif asked:
-        log.info("%s: evaluated on other data than those of its run: %s", folder, found.name)
+        log.info("%s: evaluated on other data than those of its run: %s", folder, changed.name)
     else:
         step = folder.name
-        _refuse(folder, found, config, f"--train.data-changes {step} to evaluate on these")
+        _refuse_unless_listed(
+            folder, changed, config, f"--train.data-changes {step} to evaluate on these"
+        )
 
 
 def check_fingerprint(
@@ -132,12 +138,12 @@ def check_fingerprint(
 
     A model that was imported without a tokenizer names none.
     """
-    recorded = record.get(TOKENIZER)
+    recorded = record.get(FINGERPRINT)
     check(
         recorded in (None, fingerprint),
         where=str(where),
-        found=f"tokenizer {fingerprint[:SHOWN]}",
-        expected=f"{_shown(recorded)}, with which {folder} was trained",
+        found=f"tokenizer {short_digest(fingerprint)}",
+        expected=f"{short_digest(recorded)}, with which {folder} was trained",
     )
 
 
@@ -167,33 +173,30 @@ def say_versions(folder: epath.Path, record: Mapping[str, Any]) -> None:
         log.warning("%s was written with %s", folder, ", ".join(changed))
 
 
-def _with_places(found: Difference, record: Mapping[str, Any], config: Config) -> Difference:
+def _with_places(changed: Difference, record: Mapping[str, Any], config: Config) -> Difference:
     """Return the difference with the folders of the two corpora beside their digests."""
-    now = _place(to_dict(config), found.name)
-    before = _place(record.get("config") or {}, found.name)
-    return Difference(found.name, found.found + now, found.recorded + before)
+    now = _place(to_dict(config), changed.name)
+    before = _place(record.get("config") or {}, changed.name)
+    return Difference(changed.name, changed.found + now, changed.recorded + before)
 
 
 def _place(values: Mapping[str, Any], name: str) -> str:
     data = values.get("data") or {}
-    for entry in data.get("mixture") or ():
-        if entry.startswith(f"{name}="):
-            return f" in {entry.partition('=')[2]}"
+    folders = mixture_folders(data.get("mixture") or ())
+    if name in folders:
+        return f" in {folders[name]}"
     # Of tasks the names say enough.
     return f" in {data.get('prepared_dir')}" if name == WHOLE else ""
 
 
-def corpus_names(mixture: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of the corpora of `data.mixture`, whose entries are NAME=FOLDER."""
-    return tuple(entry.partition("=")[0] for entry in mixture)
-
-
-def _refuse(folder: epath.Path, found: Difference, config: Config, ways: str) -> None:
+def _refuse_unless_listed(
+    folder: epath.Path, changed: Difference, config: Config, ways: str
+) -> None:
     check(
         int(folder.name) in config.train.data_changes,
-        where=f"{folder}: data, {found.name}",
-        found=found.found,
-        expected=f"{found.recorded}, on which it was trained (or {ways})",
+        where=f"{folder}: data, {changed.name}",
+        found=changed.found,
+        expected=f"{changed.recorded}, on which it was trained (or {ways})",
     )
 
 
