@@ -66,11 +66,8 @@ def check_all_entities(examples: Sequence[TaggedExample]) -> None:
     _check_none_of(dict.fromkeys(misfits(all_tags(examples)), expected), examples)
 
 
-def describe(name: str, examples: Sequence[TaggedExample]) -> str:
+def describe(name: str, labels: Tags, scheme: Scheme | None) -> str:
     """Return a line about a training set's tags: their scheme and types, or that they have none."""
-    labels = labels_of(examples)
-    form = form_of(labels)
-    scheme = scheme_of((example.tags or () for example in examples), form)
     if scheme is None:
         return (
             f"{name}: the tags {shown(labels)} are no tags of entities (B-PER, B_PER, PER-B),"
