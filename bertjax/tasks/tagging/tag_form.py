@@ -55,10 +55,6 @@ class TagForm:
         return Parts(letter.translate(SYNONYMS), name or NO_TYPE)
 
 
-STANDARD = TagForm()
-"""The form of CoNLL-2003, B-PER."""
-
-
 def form_of(tags: Iterable[str]) -> TagForm | None:
     """Return the form of a data set's different tags; None if they are not all tags of entities.
 
