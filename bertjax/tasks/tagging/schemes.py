@@ -62,7 +62,7 @@ def scheme_of(sequences: Iterable[Sequence[str]], form: TagForm | None = None) -
     parts_of = parts_by_tag((tag for tags in tag_sequences for tag in tags), form)
     sentences = [[parts_of[tag] for tag in tags] for tags in tag_sequences]
     prefixes = {parts.prefix for sentence in sentences for parts in sentence}
-    if "S" in prefixes or {"B", "E"} <= prefixes:
+    if _is_iobes(prefixes):
         return "IOBES"
     if "E" in prefixes:
         # IOE is IOB read from the end.
@@ -74,9 +74,13 @@ def scheme_of(sequences: Iterable[Sequence[str]], form: TagForm | None = None) -
 
 def prefixes_of_scheme(prefixes: Set[str]) -> str:
     """Return the prefixes that may occur in the scheme of a data set that has `prefixes`."""
-    if not prefixes - {"O"} or "S" in prefixes or {"B", "E"} <= prefixes:
+    if not prefixes - {"O"} or _is_iobes(prefixes):
         return "OBIES"
     return "OIE" if "E" in prefixes else "OBI"
+
+
+def _is_iobes(prefixes: Set[str]) -> bool:
+    return "S" in prefixes or {"B", "E"} <= prefixes
 
 
 ENOUGH_ENTITIES = 10
