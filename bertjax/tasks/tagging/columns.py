@@ -98,6 +98,11 @@ def ends_sentence(text: str) -> bool:
     return not content or content.split(None, 1)[0] == DOCUMENT
 
 
+def is_conll_u(path: epath.PathLike) -> bool:
+    """Return whether a file's name says CoNLL-U; the ending of a compression may follow."""
+    return ".conllu" in epath.Path(path).suffixes
+
+
 def columns_of(
     path: epath.PathLike, *, tags: bool = True, encoding: str = UTF8, word_is_given: bool = False
 ) -> Columns:
@@ -112,7 +117,7 @@ def columns_of(
     if nearly all lines begin with a number but these do not count the words: they could be the
     words. With `word_is_given` an option tells which column has the words, so they may be anything.
     """
-    if ".conllu" in epath.Path(path).suffixes:
+    if is_conll_u(path):
         return CONLL_U
     numbering = _numbering(decoded_lines(path, encoding), minimum=3 if tags else 2)
     if numbering is None:
@@ -214,7 +219,7 @@ def chosen_columns(path: epath.PathLike, options: FinetuneConfig, *, tags: bool)
             expected="one column, the word's",
         )
         word = _number(options.text_columns[0], "finetune.text_columns", options.columns, names)
-        if word == 0 and ".conllu" not in epath.Path(path).suffixes:
+        if word == 0 and not is_conll_u(path):
             # The first column has words, so it has no numbers.
             found = Columns()
             tag = found.tag
