@@ -9,7 +9,7 @@ from etils import epath
 from bertjax.errors import UserError, check, mismatch, one_line
 from bertjax.file_kinds import HEAD_BYTES, kind_of
 from bertjax.storage import is_compressed
-from bertjax.tasks.files.row import TableRow, listed
+from bertjax.tasks.files.row import TableRow, check_columns_differ
 
 BATCH_ROWS = 1024
 """Number of rows that are converted to Python's types at once."""
@@ -44,13 +44,7 @@ def _rows(raw: IO[bytes], name: str) -> Iterator[TableRow]:
 
     file = pq.ParquetFile(raw)
     columns = file.schema_arrow.names
-    check(
-        # Of two columns with one name, a row would keep only the last.
-        len(set(columns)) == len(columns),
-        where=name,
-        found=f"the columns {listed(columns)}",
-        expected="each name once",
-    )
+    check_columns_differ(columns, name)
     class_names = _class_names(file.schema_arrow.metadata or {})
     number = 0
     for batch in file.iter_batches(batch_size=BATCH_ROWS):
