@@ -100,8 +100,10 @@ def _named(value: Any, names: Sequence[str], where: str) -> Any:
     """Return the names for numbers of classes, also in lists; None for -1."""
     if isinstance(value, list):
         return [_named(item, names, where) for item in value]
-    if not isinstance(value, int) or value == -1:
-        return None if value == -1 else value
+    if value == -1:
+        return None
+    if not isinstance(value, int):
+        return value
     check(
         0 <= value < len(names),
         where=where,
