@@ -85,14 +85,14 @@ def _is_header(cells: Sequence[str], columns: Sequence[str], name: str) -> bool:
     Capitals and spaces around a name do not matter. Raises `UserError` for the same names in
     another order: one of the two has the columns wrong.
     """
-    found, given = _folded(cells), _folded(columns)
+    written, given = _folded(cells), _folded(columns)
     check(
-        found == given or sorted(found) != sorted(given),
+        written == given or sorted(written) != sorted(given),
         where=f"{name}, line 1",
         found=f"a header with the columns {listed(cells)}",
         expected=f"{listed(columns)}, as finetune.columns says; a header needs no option",
     )
-    return found == given
+    return written == given
 
 
 def _folded(names: Sequence[str]) -> list[str]:

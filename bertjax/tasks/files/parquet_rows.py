@@ -83,7 +83,7 @@ def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, Sequence[str]]:
     # Metadata of another program or another version: then there are no names.
     except (ValueError, RecursionError, KeyError, TypeError):
         return {}
-    found: dict[str, Sequence[str]] = {}
+    class_names: dict[str, Sequence[str]] = {}
     for column, feature in features.items() if isinstance(features, dict) else ():
         # A list of classes has the description of its items in `feature`, or is a list itself.
         while isinstance(feature, dict) and "feature" in feature:
@@ -92,8 +92,8 @@ def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, Sequence[str]]:
             feature = feature[0]
         names = feature.get("names") if isinstance(feature, dict) else None
         if isinstance(names, list) and names:
-            found[column] = [str(name) for name in names]
-    return found
+            class_names[column] = [str(name) for name in names]
+    return class_names
 
 
 def _named(value: Any, names: Sequence[str], where: str) -> Any:

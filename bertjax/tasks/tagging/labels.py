@@ -113,14 +113,14 @@ def check_unknown_tags(name: str, examples: Sequence[TaggedExample], labels: Tag
     expected = f"a tag of an entity, as those of the training set: {shown(labels)}"
     _check_none_of(dict.fromkeys(misfitting, expected), examples, f"{name}: ")
     first = next(example for example in examples if not set(example.tags or ()) <= set(labels))
-    known, found = set(labels), set(all_tags(examples))
+    known, present = set(labels), set(all_tags(examples))
     if form:
-        known, found = set(types_of(known, form)), set(types_of(found, form))
-    if found and not found & known:
+        known, present = set(types_of(known, form)), set(types_of(present, form))
+    if present and not present & known:
         what = "types" if form else "tags"
         raise mismatch(
             where=f"{name}: sentence {first.id}",
-            found=f"the {what} {shown(found)} alone",
+            found=f"the {what} {shown(present)} alone",
             expected=f"{what} of training: {shown(known)}",
         )
     log.warning(
@@ -156,11 +156,11 @@ def check_same_form(
         elif parts and parts.prefix not in prefixes:
             expected[tag] = f"a tag in the scheme of the training set: {shown(labels)}"
     _check_none_of(expected, examples, f"{name}: ")
-    found = differing_scheme([example.tags or () for example in examples], scheme, form)
-    if found:
+    other_scheme = differing_scheme([example.tags or () for example in examples], scheme, form)
+    if other_scheme:
         raise mismatch(
             where=f"{name}: the split with sentence {examples[0].id}",
-            found=f"tags in the scheme {found}",
+            found=f"tags in the scheme {other_scheme}",
             expected=f"{scheme}, as in the training set",
         )
 
