@@ -12,7 +12,8 @@ from bertjax.tasks.tagging.labels import (
     types_of,
 )
 from bertjax.tasks.tagging.schemes import scheme_of
-from tests.tasks.tagging.test_task import error_of, sentence
+from tests.tasks.tagging.test_conll import error_of
+from tests.tasks.tagging.test_task import sentence
 
 
 def test_labels_begin_with_o_and_balanced_weights_make_tags_count_alike():
