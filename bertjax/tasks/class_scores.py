@@ -14,6 +14,8 @@ from bertjax.number_text import number_text
 
 MEASURES = ("f1", "precision", "recall")
 AVERAGES = ("micro", "macro", "weighted")
+AVERAGED = {f"{name}_{kind}": (name, kind) for name in MEASURES for kind in AVERAGES}
+"""The measure and the average of each averaged metric, such as `f1_macro`."""
 COLUMNS = ("precision", "recall", "f1")
 """The measures in the order in which tables show them."""
 MAX_LINES, MAX_LABEL = 40, 40
@@ -99,6 +101,23 @@ def average(name: str, kind: str, counts: ClassCounts) -> float:
     values = measure(name, counts)
     weights = counts.support if kind == "weighted" else np.ones_like(counts.support)
     return float(values @ weights / max(weights.sum(), 1))
+
+
+def class_figure(
+    name: str, labels: Sequence[str], counts: ClassCounts, averaged: ClassCounts | None = None
+) -> float:
+    """Return the metric `name`, as `f1_macro` or `f1:PER`, from the counts of the classes `labels`.
+
+    Averages are over the counts `averaged`, by default `counts`. A measure without a class is that
+    of the second class. That of a class that does not occur is 0.
+    """
+    if name in AVERAGED:
+        return average(*AVERAGED[name], counts if averaged is None else averaged)
+    base, colon, label = name.partition(":")
+    if colon and label not in labels:
+        return 0.0
+    index = labels.index(label) if colon else 1
+    return float(measure(base, counts.of(index)))
 
 
 def text_table(table: Mapping[str, Any]) -> str:

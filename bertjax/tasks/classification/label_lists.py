@@ -106,19 +106,15 @@ def _places(lists: Sequence[tuple[Any, ...]]) -> int:
     if len(lengths) != 1:
         return 0
     (length,) = lengths
-    has_fractions = False
+    # Names are text or whole numbers.
+    has_other_types = False
     for values in lists:
         if any(bit_of(value) is None for value in values):
             return 0
-        has_fractions = has_fractions or any(_is_fraction(value) for value in values)
+        has_other_types |= any(isinstance(value, bool | float) for value in values)
     # Lists of one whole number, [0] and [1], name one class each. Longer lists of 0 and 1 are no
     # names: with three values they would name a class twice, with two all examples would be alike.
-    return length if length > 1 or has_fractions else 0
-
-
-def _is_fraction(value: Any) -> bool:
-    """Return whether a value of a list is of a type that has no names of classes."""
-    return isinstance(value, bool | float)
+    return length if length > 1 or has_other_types else 0
 
 
 def _names(values: tuple[Any, ...], where: str) -> tuple[str, ...]:

@@ -11,11 +11,10 @@ import numpy as np
 from jax import Array
 
 from bertjax.tasks import metrics
-from bertjax.tasks.class_scores import class_table, count_decisions
+from bertjax.tasks.class_scores import class_figure, class_table, count_decisions
 from bertjax.tasks.classification.class_figures import (
     OF_ALL_CLASSES,
     OF_ONE_CLASS,
-    class_figure,
 )
 from bertjax.tasks.classification.labels import classes_of
 from bertjax.tasks.classification.predictions import THRESHOLD, LabelSetPrediction
@@ -114,7 +113,7 @@ class MultiLabel(TextTask):
             if name == "exact_match":
                 figures[name] = metrics.accuracy(true, predicted)
             else:
-                figures[name] = class_figure(name, labels, counts, counts)
+                figures[name] = class_figure(name, labels, counts)
         return figures
 
     def _compared(

@@ -10,13 +10,12 @@ import numpy as np
 from jax import Array
 
 from bertjax.tasks import metrics
-from bertjax.tasks.class_scores import class_table, count_classes
+from bertjax.tasks.class_scores import class_figure, class_table, count_classes
 from bertjax.tasks.classification.class_figures import (
     MATTHEWS,
     OF_ALL_CLASSES,
     OF_ONE_CLASS,
     OF_SECOND_CLASS,
-    class_figure,
 )
 from bertjax.tasks.classification.predictions import ClassPrediction
 from bertjax.tasks.classification.task import TextTask

@@ -118,9 +118,9 @@ class TextTask(LinearHeadTask, ABC):
     @property
     def metric_scale(self) -> Scale:
         """The scale of that figure."""
-        found = metric_named(self.own_metrics, self.metric)
-        assert found is not None, self.metric
-        return found.scale
+        metric = metric_named(self.own_metrics, self.metric)
+        assert metric is not None, self.metric
+        return metric.scale
 
     @property
     def own_metrics(self) -> tuple[Metric, ...]:

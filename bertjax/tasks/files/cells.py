@@ -8,7 +8,7 @@ from itertools import chain
 
 from bertjax.errors import UserError, check, mismatch
 from bertjax.tasks.files.lines import unmarked_lines
-from bertjax.tasks.files.row import TableRow, listed
+from bertjax.tasks.files.row import TableRow, check_columns_differ, listed
 
 CELL_LIMIT = 2**31 - 1
 """Maximum number of characters of a CSV cell; the largest that the csv module can be given on every
@@ -65,13 +65,7 @@ def with_columns(
         log.info("%s: its first line has the names of the columns, and is no example", name)
     else:
         lines = chain([first], lines)
-    check(
-        # Of two columns with one name, a row would keep only the last.
-        len(set(columns)) == len(columns),
-        where=name,
-        found=f"the columns {listed(columns)}",
-        expected="each name once",
-    )
+    check_columns_differ(columns, name)
     for number, cells in lines:
         if len(cells) == len(columns):
             yield TableRow(name, number, dict(zip(columns, cells, strict=True)))
@@ -91,14 +85,14 @@ def _is_header(cells: Sequence[str], columns: Sequence[str], name: str) -> bool:
     Capitals and spaces around a name do not matter. Raises `UserError` for the same names in
     another order: one of the two has the columns wrong.
     """
-    found, given = _folded(cells), _folded(columns)
+    written, given = _folded(cells), _folded(columns)
     check(
-        found == given or sorted(found) != sorted(given),
+        written == given or sorted(written) != sorted(given),
         where=f"{name}, line 1",
         found=f"a header with the columns {listed(cells)}",
         expected=f"{listed(columns)}, as finetune.columns says; a header needs no option",
     )
-    return found == given
+    return written == given
 
 
 def _folded(names: Sequence[str]) -> list[str]:

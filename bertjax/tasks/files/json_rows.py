@@ -57,7 +57,7 @@ def _is_one_value(first_lines: list[Line]) -> bool:
         values = json.loads(text)
     except (ValueError, RecursionError):
         return False
-    return isinstance(values, dict) and _is_array(values.get(ARRAY_FIELD))
+    return _holds_rows(values)
 
 
 def _items(name: str, lines: Iterator[Line]) -> Iterator[TableRow]:
@@ -71,7 +71,7 @@ def _items(name: str, lines: Iterator[Line]) -> Iterator[TableRow]:
         raise UserError(
             f"{name}, line {line}: found broken JSON ({one_line(error)}), expected {expected}"
         ) from error
-    if isinstance(values, dict) and _is_array(values.get(ARRAY_FIELD)):
+    if _holds_rows(values):
         values = values[ARRAY_FIELD]
     check(
         isinstance(values, list),
@@ -98,8 +98,10 @@ def _joined(lines: Iterator[Line]) -> str:
     return "".join(parts)
 
 
-def _is_array(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, dict) for item in value)
+def _holds_rows(values: Any) -> bool:
+    """Return whether a value is an object with an array of objects in `ARRAY_FIELD`."""
+    rows = values.get(ARRAY_FIELD) if isinstance(values, dict) else None
+    return isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
 
 
 def _check_row(values: Any, text: str, where: str, expected: str) -> None:

@@ -9,7 +9,7 @@ from etils import epath
 from bertjax.errors import UserError, check, mismatch, one_line
 from bertjax.file_kinds import HEAD_BYTES, kind_of
 from bertjax.storage import is_compressed
-from bertjax.tasks.files.row import TableRow, listed
+from bertjax.tasks.files.row import TableRow, check_columns_differ
 
 BATCH_ROWS = 1024
 """Number of rows that are converted to Python's types at once."""
@@ -44,13 +44,7 @@ def _rows(raw: IO[bytes], name: str) -> Iterator[TableRow]:
 
     file = pq.ParquetFile(raw)
     columns = file.schema_arrow.names
-    check(
-        # Of two columns with one name, a row would keep only the last.
-        len(set(columns)) == len(columns),
-        where=name,
-        found=f"the columns {listed(columns)}",
-        expected="each name once",
-    )
+    check_columns_differ(columns, name)
     class_names = _class_names(file.schema_arrow.metadata or {})
     number = 0
     for batch in file.iter_batches(batch_size=BATCH_ROWS):
@@ -89,7 +83,7 @@ def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, Sequence[str]]:
     # Metadata of another program or another version: then there are no names.
     except (ValueError, RecursionError, KeyError, TypeError):
         return {}
-    found: dict[str, Sequence[str]] = {}
+    class_names: dict[str, Sequence[str]] = {}
     for column, feature in features.items() if isinstance(features, dict) else ():
         # A list of classes has the description of its items in `feature`, or is a list itself.
         while isinstance(feature, dict) and "feature" in feature:
@@ -98,16 +92,18 @@ def _class_names(metadata: Mapping[bytes, bytes]) -> dict[str, Sequence[str]]:
             feature = feature[0]
         names = feature.get("names") if isinstance(feature, dict) else None
         if isinstance(names, list) and names:
-            found[column] = [str(name) for name in names]
-    return found
+            class_names[column] = [str(name) for name in names]
+    return class_names
 
 
 def _named(value: Any, names: Sequence[str], where: str) -> Any:
     """Return the names for numbers of classes, also in lists; None for -1."""
     if isinstance(value, list):
         return [_named(item, names, where) for item in value]
-    if not isinstance(value, int) or value == -1:
-        return None if value == -1 else value
+    if value == -1:
+        return None
+    if not isinstance(value, int):
+        return value
     check(
         0 <= value < len(names),
         where=where,

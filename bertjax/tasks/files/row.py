@@ -1,9 +1,9 @@
 """One row of a table, whatever the format of its file is."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from bertjax.errors import UserError, one_line
+from bertjax.errors import UserError, check, one_line
 
 
 class TableRow(NamedTuple):
@@ -31,6 +31,16 @@ class TableRow(NamedTuple):
                 f" expected {column!r} among them"
             )
         return self.values[column]
+
+
+def check_columns_differ(columns: Sequence[str], where: str) -> None:
+    """Raise `UserError` if two columns have one name: a row would keep only the last of them."""
+    check(
+        len(set(columns)) == len(columns),
+        where=where,
+        found=f"the columns {listed(columns)}",
+        expected="each name once",
+    )
 
 
 def listed(names: Iterable[object]) -> str:

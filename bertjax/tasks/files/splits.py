@@ -141,12 +141,10 @@ def _are_parts(names: Sequence[str]) -> bool:
 def _check_all_parts(names: Sequence[str], where: str) -> None:
     """Raise `UserError` if the files are parts, and one of them is missing."""
     part = PART.search(names[0].partition(".")[0])
-    check(
-        part is None or len(names) == int(part["count"]),
-        where=where,
-        found=listed(names),
-        expected=f"all {int(part['count']) if part else 1} parts",
-    )
+    if part is None:
+        return
+    count = int(part["count"])
+    check(len(names) == count, where=where, found=listed(names), expected=f"all {count} parts")
 
 
 def _patterns(stems: tuple[str, ...], separator: str) -> str:

@@ -98,6 +98,11 @@ def ends_sentence(text: str) -> bool:
     return not content or content.split(None, 1)[0] == DOCUMENT
 
 
+def is_conll_u(path: epath.PathLike) -> bool:
+    """Return whether a file's name says CoNLL-U; the ending of a compression may follow."""
+    return ".conllu" in epath.Path(path).suffixes
+
+
 def columns_of(
     path: epath.PathLike, *, tags: bool = True, encoding: str = UTF8, word_is_given: bool = False
 ) -> Columns:
@@ -112,7 +117,7 @@ def columns_of(
     if nearly all lines begin with a number but these do not count the words: they could be the
     words. With `word_is_given` an option tells which column has the words, so they may be anything.
     """
-    if ".conllu" in epath.Path(path).suffixes:
+    if is_conll_u(path):
         return CONLL_U
     numbering = _numbering(decoded_lines(path, encoding), minimum=3 if tags else 2)
     if numbering is None:
@@ -153,7 +158,7 @@ def _numbering(lines: Iterable[Line], minimum: int) -> _Numbering | None:
     Each number should be the one before plus 1, or at the beginning of a sentence 0 or 1. The first
     line needs `minimum` columns.
     """
-    found, last = _Numbering(0), 0
+    numbering, last = _Numbering(0), 0
     in_sentence = False
     numbers = others = 0
     for line in lines:
@@ -173,14 +178,14 @@ def _numbering(lines: Iterable[Line], minimum: int) -> _Numbering | None:
             return None
         number = int(fields[0]) if is_number else -1
         starts = not in_sentence and number in (0, 1)
-        if not (starts or number == last + 1) and not found.odd_line:
+        if not (starts or number == last + 1) and not numbering.odd_line:
             shown = f"{fields[0]!r} at the beginning of a line after the number {last}"
             if not numbers + others > 1:
                 shown = f"{fields[0]!r} at the beginning of the first word's line"
-            found = found._replace(odd_line=line.number, odd_text=shown)
-        found = found._replace(columns=len(fields))
+            numbering = numbering._replace(odd_line=line.number, odd_text=shown)
+        numbering = numbering._replace(columns=len(fields))
         last, in_sentence = number, True
-    return None if _are_words(numbers, others) else found
+    return None if _are_words(numbers, others) else numbering
 
 
 def _are_words(numbers: int, others: int) -> bool:
@@ -203,9 +208,8 @@ def chosen_columns(path: epath.PathLike, options: FinetuneConfig, *, tags: bool)
     Raises `UserError` for another name, and if both are the same column.
     """
     given = gives_word(options)
-    found = columns_of(path, tags=tags, encoding=options.encoding, word_is_given=given)
-    word, tag = found.word, found.tag
-    names = found
+    own = columns_of(path, tags=tags, encoding=options.encoding, word_is_given=given)
+    columns, word, tag = own, own.word, own.tag
     if given:
         check(
             len(options.text_columns) == 1,
@@ -213,13 +217,13 @@ def chosen_columns(path: epath.PathLike, options: FinetuneConfig, *, tags: bool)
             found=", ".join(options.text_columns),
             expected="one column, the word's",
         )
-        word = _number(options.text_columns[0], "finetune.text_columns", options.columns, names)
-        if word == 0 and ".conllu" not in epath.Path(path).suffixes:
+        word = _number(options.text_columns[0], "finetune.text_columns", options.columns, own)
+        if word == 0 and not is_conll_u(path):
             # The first column has words, so it has no numbers.
-            found = Columns()
-            tag = found.tag
+            columns = Columns()
+            tag = columns.tag
     if options.label_column:
-        tag = _number(options.label_column, "finetune.label_column", options.columns, names)
+        tag = _number(options.label_column, "finetune.label_column", options.columns, own)
     check(
         tag != word,
         where="finetune.label_column",
@@ -227,12 +231,12 @@ def chosen_columns(path: epath.PathLike, options: FinetuneConfig, *, tags: bool)
         expected="another column than the word's, which is number"
         f" {word} from 0 (finetune.text_columns)",
     )
-    return dataclasses.replace(found, word=word, tag=tag)
+    return dataclasses.replace(columns, word=word, tag=tag)
 
 
-def _number(name: str, where: str, given: Sequence[str], found: Columns) -> int:
-    """Return the number of a column that an option names."""
-    known = [*given] or ([*CONLL_U_NAMES] if found == CONLL_U else [])
+def _number(name: str, where: str, given: Sequence[str], own: Columns) -> int:
+    """Return the number of a column that an option names; `own` are the columns by the file."""
+    known = [*given] or ([*CONLL_U_NAMES] if own == CONLL_U else [])
     if name in known:
         return known.index(name)
     if not given and name.lower() in known:

@@ -11,7 +11,7 @@ from bertjax.tasks.tagging.schemes import (
     parts_by_tag,
     strict_entities,
 )
-from bertjax.tasks.tagging.tag_form import Parts, TagForm, form_of
+from bertjax.tasks.tagging.tag_form import Parts, TagForm
 
 
 class Scores(NamedTuple):
@@ -40,11 +40,6 @@ class Scores(NamedTuple):
         """The harmonic mean of precision and recall."""
         precision, recall = self.precision, self.recall
         return 2 * precision * recall / (precision + recall) if self.correct else 0.0
-
-
-def is_entity_tags(tags: Iterable[str]) -> bool:
-    """Return whether all tags are tags of entities: O, B-TYPE or B, for example."""
-    return form_of(tags) is not None
 
 
 def entities(

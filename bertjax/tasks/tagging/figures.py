@@ -5,24 +5,21 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from bertjax.tasks.class_scores import AVERAGES, MEASURES, ClassCounts, average, measure
+from bertjax.tasks.class_scores import AVERAGED, MEASURES, ClassCounts
 from bertjax.tasks.metric_table import Metric
 from bertjax.tasks.tagging.entity_metrics import Scores
 from bertjax.tasks.tagging.labels import Tags
 
-AVERAGED = {
-    f"{name}_{kind}": (name, kind) for name in MEASURES for kind in AVERAGES if kind != "micro"
-}
-"""The measure and the average of each averaged metric, such as `f1_macro`."""
 OF_ENTITIES = tuple(Metric(name) for name in MEASURES)
 """The metrics over the entities of all types, which seqeval calls micro averages."""
 ACCURACY = Metric("accuracy")
 OF_TAGS = (
     ACCURACY,
-    *(Metric(name) for name in AVERAGED),
+    # Without the micro averages: over entities these are OF_ENTITIES, over words the accuracy.
+    *(Metric(name) for name, (_, kind) in AVERAGED.items() if kind != "micro"),
     *(Metric(name, of_class=True) for name in MEASURES),
 )
-"""The metrics that both have; the classes are types of entities, or tags."""
+"""What `finetune.metric` may name for both; the classes are types of entities, or tags."""
 
 
 def accuracy(gold: Sequence[Tags], predicted: Sequence[Tags]) -> float:
@@ -55,13 +52,3 @@ def tag_counts(gold: Sequence[Tags], predicted: Sequence[Tags]) -> tuple[list[st
     return type_counts(
         {tag: Scores(hits[tag], guessed[tag], true[tag]) for tag in sorted(true | guessed)}
     )
-
-
-def class_figure(name: str, labels: Sequence[str], counts: ClassCounts) -> float:
-    """Return the metric `name`, as `f1_macro` or `f1:PER`; 0 for a class that does not occur."""
-    if name in AVERAGED:
-        return average(*AVERAGED[name], counts)
-    base, _, label = name.partition(":")
-    if label not in labels:
-        return 0.0
-    return float(measure(base, counts.of(labels.index(label))))

@@ -42,7 +42,7 @@ from bertjax.tasks.tagging.labels import (
 from bertjax.tasks.tagging.read import chooses_accuracy, read_examples
 from bertjax.tasks.tagging.schemes import scheme_of
 from bertjax.tasks.tagging.scorer_file import scorer_lines
-from bertjax.tasks.tagging.tag_form import OUTSIDE, form_of
+from bertjax.tasks.tagging.tag_form import OUTSIDE
 from bertjax.tasks.tagging.task import Tagging, confusion
 from bertjax.tasks.task_head import TaskHead
 from bertjax.tasks.text_lines import Form
@@ -85,10 +85,10 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
         Raises `UserError` if `finetune.strict_entities` is set and the tags are not of entities.
         """
         labels = labels_of(examples)
-        over_words = name.lower() == PARTS_OF_SPEECH or chooses_accuracy(name, options)
-        is_surprise = form_of(labels) is None and not over_words
-        log.log(logging.WARNING if is_surprise else logging.INFO, describe(name, examples))
         scheme = scheme_of(example.tags or () for example in examples)
+        over_words = name.lower() == PARTS_OF_SPEECH or chooses_accuracy(name, options)
+        is_surprise = scheme is None and not over_words
+        log.log(logging.WARNING if is_surprise else logging.INFO, describe(name, labels, scheme))
         weights: tuple[float, ...] = ()
         if options.class_weights == "balanced":
             weights = balanced_weights(labels, all_tags(examples))

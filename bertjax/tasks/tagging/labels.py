@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from bertjax.errors import mismatch
 from bertjax.tasks.examples import TaggedExample
@@ -62,22 +62,12 @@ def check_all_entities(examples: Sequence[TaggedExample]) -> None:
 
     The figures would be over words, and the tags show that entities were meant.
     """
-    odd = set(misfits(all_tags(examples)))
-    for example in examples:
-        for word, tag in enumerate(example.tags or ()):
-            if tag in odd:
-                raise mismatch(
-                    where=_where(example, word),
-                    found=f"the tag {tag!r}",
-                    expected=f"O or a tag with B, I and so on, as others have{OVER_WORDS}",
-                )
+    expected = f"O or a tag with B, I and so on, as others have{OVER_WORDS}"
+    _check_none_of(dict.fromkeys(misfits(all_tags(examples)), expected), examples)
 
 
-def describe(name: str, examples: Sequence[TaggedExample]) -> str:
+def describe(name: str, labels: Tags, scheme: Scheme | None) -> str:
     """Return a line about a training set's tags: their scheme and types, or that they have none."""
-    labels = labels_of(examples)
-    form = form_of(labels)
-    scheme = scheme_of((example.tags or () for example in examples), form)
     if scheme is None:
         return (
             f"{name}: the tags {shown(labels)} are no tags of entities (B-PER, B_PER, PER-B),"
@@ -119,24 +109,18 @@ def check_unknown_tags(name: str, examples: Sequence[TaggedExample], labels: Tag
     if not unknown:
         return
     form = form_of(labels)
-    odd = {tag for tag in unknown if form and form.parts(tag) is None}
-    for example in examples:
-        for word, tag in enumerate(example.tags or ()):
-            if tag in odd:
-                raise mismatch(
-                    where=f"{name}: {_where(example, word)}",
-                    found=f"the tag {tag!r}",
-                    expected=f"a tag of an entity, as those of the training set: {shown(labels)}",
-                )
+    misfitting = [tag for tag in unknown if form and form.parts(tag) is None]
+    expected = f"a tag of an entity, as those of the training set: {shown(labels)}"
+    _check_none_of(dict.fromkeys(misfitting, expected), examples, f"{name}: ")
     first = next(example for example in examples if not set(example.tags or ()) <= set(labels))
-    known, found = set(labels), set(all_tags(examples))
+    known, present = set(labels), set(all_tags(examples))
     if form:
-        known, found = set(types_of(known, form)), set(types_of(found, form))
-    if found and not found & known:
+        known, present = set(types_of(known, form)), set(types_of(present, form))
+    if present and not present & known:
         what = "types" if form else "tags"
         raise mismatch(
             where=f"{name}: sentence {first.id}",
-            found=f"the {what} {shown(found)} alone",
+            found=f"the {what} {shown(present)} alone",
             expected=f"{what} of training: {shown(known)}",
         )
     log.warning(
@@ -164,28 +148,38 @@ def check_same_form(
         return
     written = {parts: tag for tag, parts in parts_by_tag(labels, form).items()}
     prefixes = prefixes_of_scheme({parts.prefix for parts in written})
-    odd = {}
+    expected = {}
     for tag in unknown_tags(examples, labels):
         parts = form.parts(tag)
         if parts in written:
-            odd[tag] = f"{written[parts]!r}, as the training set writes it"
+            expected[tag] = f"{written[parts]!r}, as the training set writes it"
         elif parts and parts.prefix not in prefixes:
-            odd[tag] = f"a tag in the scheme of the training set: {shown(labels)}"
-    for example in examples:
-        for word, tag in enumerate(example.tags or ()):
-            if tag in odd:
-                raise mismatch(
-                    where=f"{name}: {_where(example, word)}",
-                    found=f"the tag {tag!r}",
-                    expected=odd[tag],
-                )
-    found = differing_scheme([example.tags or () for example in examples], scheme, form)
-    if found:
+            expected[tag] = f"a tag in the scheme of the training set: {shown(labels)}"
+    _check_none_of(expected, examples, f"{name}: ")
+    other_scheme = differing_scheme([example.tags or () for example in examples], scheme, form)
+    if other_scheme:
         raise mismatch(
             where=f"{name}: the split with sentence {examples[0].id}",
-            found=f"tags in the scheme {found}",
+            found=f"tags in the scheme {other_scheme}",
             expected=f"{scheme}, as in the training set",
         )
+
+
+def _check_none_of(
+    expected: Mapping[str, str], examples: Iterable[TaggedExample], prefix: str = ""
+) -> None:
+    """Raise `UserError` at the first word whose tag is a key of `expected`.
+
+    The values say what was expected in place of each tag. The message begins with `prefix`.
+    """
+    for example in examples:
+        for word, tag in enumerate(example.tags or ()):
+            if tag in expected:
+                raise mismatch(
+                    where=f"{prefix}{_where(example, word)}",
+                    found=f"the tag {tag!r}",
+                    expected=expected[tag],
+                )
 
 
 def _where(example: TaggedExample, word: int) -> str:

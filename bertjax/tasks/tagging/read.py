@@ -13,7 +13,7 @@ from bertjax.tasks.files.splits import find_files, read_rows
 from bertjax.tasks.files.tables import has_named_fields
 from bertjax.tasks.kind import Entry
 from bertjax.tasks.metric_table import chosen_metrics
-from bertjax.tasks.tagging.columns import chosen_columns, gives_word
+from bertjax.tasks.tagging.columns import chosen_columns, gives_word, is_conll_u
 from bertjax.tasks.tagging.conll import read_conll
 from bertjax.tasks.tagging.labels import check_all_entities, check_rules
 from bertjax.tasks.tagging.table_rows import named_tag, tagged_rows
@@ -87,7 +87,7 @@ def _read_file(
     path: epath.Path, options: FinetuneConfig, *, labelled: bool, names: Sequence[str]
 ) -> list[TaggedExample]:
     columns = chosen_columns(path, options, tags=labelled)
-    if columns.numbered and ".conllu" not in path.suffixes:
+    if columns.numbered and not is_conll_u(path):
         log.info(
             "%s: the first column has the words' numbers, so the words are in column %d from 0%s",
             path,

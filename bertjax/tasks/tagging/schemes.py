@@ -37,13 +37,13 @@ def parts_by_tag(tags: Iterable[str], form: TagForm | None = None) -> dict[str, 
     """
     different = sorted(set(tags))
     form = form or form_of(different)
-    found = {}
+    parts_of = {}
     for tag in different:
         parts = form.parts(tag) if form else None
         if parts is None:
             raise ValueError(f"not all of {', '.join(different)} are tags of entities")
-        found[tag] = parts
-    return found
+        parts_of[tag] = parts
+    return parts_of
 
 
 def scheme_of(sequences: Iterable[Sequence[str]], form: TagForm | None = None) -> Scheme | None:
@@ -62,7 +62,7 @@ def scheme_of(sequences: Iterable[Sequence[str]], form: TagForm | None = None) -
     parts_of = parts_by_tag((tag for tags in tag_sequences for tag in tags), form)
     sentences = [[parts_of[tag] for tag in tags] for tags in tag_sequences]
     prefixes = {parts.prefix for sentence in sentences for parts in sentence}
-    if "S" in prefixes or {"B", "E"} <= prefixes:
+    if _is_iobes(prefixes):
         return "IOBES"
     if "E" in prefixes:
         # IOE is IOB read from the end.
@@ -74,9 +74,13 @@ def scheme_of(sequences: Iterable[Sequence[str]], form: TagForm | None = None) -
 
 def prefixes_of_scheme(prefixes: Set[str]) -> str:
     """Return the prefixes that may occur in the scheme of a data set that has `prefixes`."""
-    if not prefixes - {"O"} or "S" in prefixes or {"B", "E"} <= prefixes:
+    if not prefixes - {"O"} or _is_iobes(prefixes):
         return "OBIES"
     return "OIE" if "E" in prefixes else "OBI"
+
+
+def _is_iobes(prefixes: Set[str]) -> bool:
+    return "S" in prefixes or {"B", "E"} <= prefixes
 
 
 ENOUGH_ENTITIES = 10
@@ -92,17 +96,17 @@ def differing_scheme(
     """
     parts_of = parts_by_tag((tag for tags in sequences for tag in tags), form)
     prefixes = {parts.prefix for parts in parts_of.values()}
-    found = scheme_of(sequences, form)
-    if scheme is None or found in (None, scheme) or prefixes <= {"O"}:
+    split_scheme = scheme_of(sequences, form)
+    if scheme is None or split_scheme in (None, scheme) or prefixes <= {"O"}:
         return None
     # Without two entities that touch, IOE1 has I alone, as IOB1 has.
-    if {scheme, found} == {"IOB1", "IOE1"} and prefixes <= {"O", "I"}:
+    if {scheme, split_scheme} == {"IOB1", "IOE1"} and prefixes <= {"O", "I"}:
         return None
-    if {scheme, found} in ({"IOB1", "IOB2"}, {"IOE1", "IOE2"}):
+    if {scheme, split_scheme} in ({"IOB1", "IOB2"}, {"IOE1", "IOE2"}):
         edges = _first_prefixes([parts_of[tag] for tag in tags] for tags in sequences)
         if edges.total() < ENOUGH_ENTITIES:
             return None
-    return found
+    return split_scheme
 
 
 def _first_prefixes(sentences: Iterable[Sequence[Parts]]) -> Counter[str]:
@@ -225,10 +229,10 @@ def _strict_from_end(sentence: Sequence[Parts]) -> list[Entity]:
     for parts in reversed(sentence):
         mirrored.append(parts._replace(prefix="B") if parts.prefix == "E" else parts)
     last_word = len(sentence) - 1
-    found = []
+    entities = []
     for entity in reversed(strict_entities(mirrored, "IOB1")):
-        found.append(Entity(entity.type, last_word - entity.last, last_word - entity.first))
-    return found
+        entities.append(Entity(entity.type, last_word - entity.last, last_word - entity.first))
+    return entities
 
 
 def _begins_iob1(parts: Parts, before: Parts) -> bool:

@@ -55,10 +55,6 @@ class TagForm:
         return Parts(letter.translate(SYNONYMS), name or NO_TYPE)
 
 
-STANDARD = TagForm()
-"""The form of CoNLL-2003, B-PER."""
-
-
 def form_of(tags: Iterable[str]) -> TagForm | None:
     """Return the form of a data set's different tags; None if they are not all tags of entities.
 
@@ -110,12 +106,12 @@ def misfits(tags: Iterable[str]) -> list[str]:
 
 def _prefixes_by_type(tags: Iterable[str], type_first: bool) -> dict[str, set[str]]:
     """Return the prefixes of each type, of those tags that are of entities and not O."""
-    found: dict[str, set[str]] = {}
+    prefixes: dict[str, set[str]] = {}
     for tag in tags:
         split = _split(tag, type_first)
         if split and split[0] != OUTSIDE:
-            found.setdefault(split[1], set()).add(split[0])
-    return found
+            prefixes.setdefault(split[1], set()).add(split[0])
+    return prefixes
 
 
 def _split(tag: str, type_first: bool) -> tuple[str, str] | None:

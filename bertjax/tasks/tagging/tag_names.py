@@ -67,24 +67,24 @@ def _json_names(path: epath.Path, fields: Sequence[str]) -> tuple[str, ...]:
         raise UserError(f"{path}: found broken JSON ({error}), expected names of tags") from error
     # Of several lists, as in a file about all columns of a data set, the tags' own field has one.
     own = [names for inner in _under(values, fields) for names in names_in(inner)]
-    found = own or names_in(values)
+    lists = own or names_in(values)
     check(
-        len(set(found)) == 1,
+        len(set(lists)) == 1,
         where=str(path),
-        found=f"{len(set(found))} lists of names" if found else "no names of tags",
+        found=f"{len(set(lists))} lists of names" if lists else "no names of tags",
         expected="a list of names, id2label or label2id",
     )
-    return found[0]
+    return lists[0]
 
 
 def _under(values: Any, fields: Sequence[str]) -> list[Any]:
     """Return the values of one of `fields` in the objects of a value of JSON, at any depth."""
     if not isinstance(values, Mapping):
         return []
-    found = []
+    under = []
     for name, inner in values.items():
-        found += [inner] if name in fields else _under(inner, fields)
-    return found
+        under += [inner] if name in fields else _under(inner, fields)
+    return under
 
 
 def names_in(values: Any) -> list[tuple[str, ...]]:
@@ -97,11 +97,11 @@ def names_in(values: Any) -> list[tuple[str, ...]]:
         return [names]
     if not isinstance(values, Mapping):
         return []
-    found = []
+    lists = []
     for name, inner in values.items():
         if isinstance(inner, Mapping) or name == "names":
-            found += names_in(inner)
-    return found
+            lists += names_in(inner)
+    return lists
 
 
 def _names(values: Any) -> tuple[str, ...]:

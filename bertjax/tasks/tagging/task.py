@@ -16,14 +16,14 @@ from bertjax.errors import check
 from bertjax.model.functional import Params
 from bertjax.model.layout import Layout
 from bertjax.model.linear_head import init_linear
-from bertjax.tasks.class_scores import ClassCounts
+from bertjax.tasks.class_scores import ClassCounts, class_figure
 from bertjax.tasks.examples import TaggedExample
 from bertjax.tasks.linear_head import head_of, token_logits
 from bertjax.tasks.metrics import confusion_matrix
 from bertjax.tasks.tagging.columns import check_columns
 from bertjax.tasks.tagging.cut import cut_sentences
 from bertjax.tasks.tagging.entity_metrics import Scores, entity_scores
-from bertjax.tasks.tagging.figures import accuracy, class_figure, tag_counts, type_counts
+from bertjax.tasks.tagging.figures import accuracy, tag_counts, type_counts
 from bertjax.tasks.tagging.labels import Tags, all_tags, check_same_form, check_unknown_tags
 from bertjax.tasks.tagging.schemes import Scheme
 from bertjax.tasks.tagging.tag_form import TagForm, form_of

@@ -11,11 +11,7 @@ from bertjax.tasks.classification.predictions import (
 )
 from bertjax.tasks.classification.regression import Regression
 from bertjax.tasks.classification.single_label import SingleLabel
-from bertjax.tasks.examples import TextExample
-
-
-def examples_of(*labels):
-    return [TextExample(str(i), f"text {i}", label=label) for i, label in enumerate(labels)]
+from tests.tasks.classification.test_labels import examples_of
 
 
 def mistakes(task, predictions, examples):

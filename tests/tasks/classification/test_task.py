@@ -28,6 +28,7 @@ from bertjax.tasks.classification.single_label import SingleLabel
 from bertjax.tasks.examples import TextExample
 from bertjax.tasks.task import EncodedExamples
 from tests.factory import SMALL_MODEL, random_batch
+from tests.tasks.classification.test_labels import examples_of
 
 WORDS = ["the", "cat", "dog", "sees", "##s", "no", "one", "."]
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
@@ -55,10 +56,6 @@ def predictions_of(*labels):
         LabelSetPrediction(label) if isinstance(label, tuple) else ClassPrediction(label)
         for label in labels
     ]
-
-
-def examples_of(*labels):
-    return [TextExample(str(i), f"text {i}", label=label) for i, label in enumerate(labels)]
 
 
 # Rows

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bertjax.tasks.class_scores import class_figure
 from bertjax.tasks.tagging.conll import read_conll
 from bertjax.tasks.tagging.entity_metrics import entities, entity_scores
-from bertjax.tasks.tagging.figures import class_figure, type_counts
+from bertjax.tasks.tagging.figures import type_counts
 from bertjax.tasks.tagging.schemes import broken, scheme_of
 
 pytestmark = pytest.mark.quick

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertjax.tasks.tagging.figures import accuracy, class_figure, tag_counts
+from bertjax.tasks.class_scores import class_figure
+from bertjax.tasks.tagging.figures import accuracy, tag_counts
 
 TAGS = ("ADJ", "DET", "NOUN", "VERB")
 pairs = st.lists(

@@ -11,7 +11,9 @@ from bertjax.tasks.tagging.labels import (
     labels_of,
     types_of,
 )
-from tests.tasks.tagging.test_task import error_of, sentence
+from bertjax.tasks.tagging.schemes import scheme_of
+from tests.tasks.tagging.test_conll import error_of
+from tests.tasks.tagging.test_task import sentence
 
 
 def test_labels_begin_with_o_and_balanced_weights_make_tags_count_alike():
@@ -51,13 +53,16 @@ def test_tags_of_which_only_some_are_of_entities_are_refused():
 
 
 def test_a_line_says_what_the_tags_are():
-    assert describe("ner", [sentence("a b c", "PER-B PER-I O"), sentence("a", "LOC-B")]) == (
+    def line_of(name, examples):
+        return describe(name, labels_of(examples), scheme_of(each.tags for each in examples))
+
+    assert line_of("ner", [sentence("a b c", "PER-B PER-I O"), sentence("a", "LOC-B")]) == (
         "ner: tags of entities in the scheme IOB2, with the types LOC, PER"
     )
-    assert describe("x", [sentence("a b", "PER O")]) == (
+    assert line_of("x", [sentence("a b", "PER O")]) == (
         "x: the tags O, PER are no tags of entities (B-PER, B_PER, PER-B), so the figure is"
         " accuracy over words"
     )
     many = [sentence("a", f"B-{letter}") for letter in "abcdefghij"]
-    assert describe("x", many).endswith("the types a, b, c, d, e, f, g, h and 2 more")
+    assert line_of("x", many).endswith("the types a, b, c, d, e, f, g, h and 2 more")
     assert types_of(("O", "b-per", "i-per")) == ("PER",)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertjax.tasks.tagging.entity_metrics import entities, is_entity_tags
+from bertjax.tasks.tagging.entity_metrics import entities
 from bertjax.tasks.tagging.tag_form import TagForm, form_of, misfits
 
 pytestmark = pytest.mark.quick
@@ -62,7 +62,7 @@ def test_types_that_differ_in_case_alone_are_not_joined():
 
 
 def test_parts_of_speech_are_no_tags_of_entities():
-    assert is_entity_tags(["O", "B-PER", "I", "S-creative-work"])
+    assert form_of(["O", "B-PER", "I", "S-creative-work"]) is not None
     for tags in (
         ["NOUN", "X", "O"],
         ["IN", "BES"],
@@ -76,7 +76,7 @@ def test_parts_of_speech_are_no_tags_of_entities():
         ["PER", "O"],
         ["B-PER", "PER-I"],
     ):
-        assert not is_entity_tags(tags), tags
+        assert form_of(tags) is None, tags
 
 
 def test_tags_among_which_some_are_of_entities_are_found():

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from bertjax.config import MeshConfig, TokenizerConfig
 from bertjax.data.tokenizers.tokenizer import open_vocabulary
 from bertjax.data.tokenizers.wordpiece import WordPiece
-from bertjax.errors import UserError
 from bertjax.model import functional
 from bertjax.model.layout import ANYWHERE
 from bertjax.parallel.mesh import make_mesh
@@ -24,6 +23,7 @@ from bertjax.tasks.tagging.conll import read_conll
 from bertjax.tasks.tagging.labels import check_rules, labels_of
 from bertjax.tasks.tagging.task import LABELS, WORD_BEGINS, Tagging, confusion
 from tests.factory import SMALL_MODEL, random_batch
+from tests.tasks.tagging.test_conll import error_of
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 UNK, CLS, SEP, A, B, C, X = 1, 2, 3, 5, 6, 7, 8
@@ -43,13 +43,6 @@ EMPTY = "\u200b"  # a word of which the tokenizer makes nothing
 
 def sentence(words, tags="", id="s"):
     return TaggedExample(id, tuple(words.split(" ")), tuple(tags.split()) if tags else None)
-
-
-def error_of(call):
-    with pytest.raises(UserError) as raised:
-        call()
-    assert "\n" not in str(raised.value)
-    return str(raised.value)
 
 
 def test_the_first_piece_of_each_word_has_its_tag():
