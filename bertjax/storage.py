@@ -114,6 +114,11 @@ def read_json(path: epath.Path) -> dict[str, Any]:
     return values
 
 
+def read_json_if_there(path: epath.Path) -> dict[str, Any]:
+    """Return the object in a JSON file as `read_json`; an empty one if there is no file."""
+    return read_json(path) if path.exists() else {}
+
+
 def compression_of(name: str) -> str:
     """Return the key of `OPENERS` that a file's ending names, in small letters; "" if none."""
     ending = posixpath.splitext(name)[1].lower()

@@ -56,7 +56,7 @@ from bertjax.data.tokenizers.vocabulary import (
 )
 from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import check, mismatch
-from bertjax.storage import read_json
+from bertjax.storage import read_json_if_there
 
 Json = Mapping[str, Any]
 """An object from a JSON file in the folder; its values may be of any type."""
@@ -80,13 +80,13 @@ def read_tokenizer_folder(
     otherwise than by BERT, RoBERTa or ALBERT where the folder's class is one of theirs.
     """
     path = epath.Path(folder)
-    settings = _read_if_there(path / SETTINGS_FILE)
+    settings = read_json_if_there(path / SETTINGS_FILE)
     # Only bertjax writes this field.
     if "kind" in settings and not _is_changed(path, settings):
         return load_tokenizer(path)
     tokenizer = _read_foreign(path, settings, lowercase)
     if tokenizer is not None:
-        check_words(path, settings, _read_if_there(path / MODEL_FILE))
+        check_words(path, settings, read_json_if_there(path / MODEL_FILE))
     if isinstance(tokenizer, WordPiece):
         entries = tokenizer.pieces(range(tokenizer.vocab_size))
         advice = case_advice(settings, lowercase)
@@ -115,7 +115,7 @@ def _is_changed(path: epath.Path, settings: Json) -> bool:
 
 def _read_foreign(path: epath.Path, settings: Json, lowercase: bool | None) -> Tokenizer | None:
     """The tokenizer of a folder that another program made."""
-    engine = _read_if_there(path / ENGINE_FILE)
+    engine = read_json_if_there(path / ENGINE_FILE)
     vocab_txt = path / wordpiece.FILE
     has_model = (path / sentencepiece.FILE).exists()
     if engine.get("model") and not has_model and takes_file(path, settings):
@@ -131,10 +131,6 @@ def _read_foreign(path: epath.Path, settings: Json, lowercase: bool | None) -> T
     if (path / byte_bpe.FILE).exists():
         return _byte_bpe(path, settings, engine)
     return _from_engine(path, settings, engine, lowercase) if engine else None
-
-
-def _read_if_there(path: epath.Path) -> Json:
-    return read_json(path) if path.exists() else {}
 
 
 def _wordpiece(
@@ -176,13 +172,13 @@ def _kept(
 ) -> Kept:
     """The tokens of the folder that text keeps whole, beside the vocabulary's own `entries`."""
     listed = listed_tokens(path, settings, engine, _is_general(path, settings))
-    room = _read_if_there(path / MODEL_FILE).get("vocab_size")
+    room = read_json_if_there(path / MODEL_FILE).get("vocab_size")
     ids = {entry: i for i, entry in enumerate(entries)}
     return kept_whole(listed, ids, roles, room if type(room) is int else 0)
 
 
 def _is_general(path: epath.Path, settings: Json) -> bool:
-    _, name = declared_class(path, settings, _read_if_there(path / MODEL_FILE))
+    _, name = declared_class(path, settings, read_json_if_there(path / MODEL_FILE))
     return name in GENERAL_CLASSES
 
 
@@ -286,4 +282,4 @@ def _from_engine(
 
 
 def _check_class(path: epath.Path, settings: Json, known: tuple[str, ...]) -> None:
-    check_class(path, settings, _read_if_there(path / MODEL_FILE), known)
+    check_class(path, settings, read_json_if_there(path / MODEL_FILE), known)

@@ -31,7 +31,7 @@ from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import check, mismatch
 from bertjax.masking.long_words import MAX_WORD_PIECES
 from bertjax.masking.selection import Vocabulary
-from bertjax.storage import is_plain_name, read_json
+from bertjax.storage import is_plain_name, read_json, read_json_if_there
 
 FILES: Mapping[TokenizerKind, str] = {
     "wordpiece": wordpiece.FILE,
@@ -182,9 +182,8 @@ def _self_contained(path: epath.Path) -> Tokenizer | None:
     engine = engine_in(path)
     if engine is None:
         return None
-    settings = path.parent / SETTINGS_FILE
     # Of a folder that bertjax saved, the settings say how the file is to be read.
-    if path.name == ENGINE_FILE and settings.exists() and "kind" in read_json(settings):
+    if path.name == ENGINE_FILE and "kind" in read_json_if_there(path.parent / SETTINGS_FILE):
         return _load(path.parent, word_rule=WORD_RULE)
     return open_declared(path, engine)
 

@@ -12,7 +12,7 @@ from bertjax.data.tokenizers.declared.rules import Difference
 from bertjax.data.tokenizers.given.merges import engine_merges
 from bertjax.data.tokenizers.given.tokenizer_class import MODEL_FILE, declared_class
 from bertjax.errors import check, mismatch
-from bertjax.storage import read_json
+from bertjax.storage import read_json_if_there
 
 # `PreTrainedTokenizerFast` is an alias of `TokenizersBackend` since transformers 5.
 GENERAL_CLASSES = ("PreTrainedTokenizer", "TokenizersBackend")
@@ -23,8 +23,7 @@ def takes_file(folder: epath.Path, settings: Json) -> bool:
 
     The general classes do, and so it does with nothing else that says what the folder is.
     """
-    file = folder / MODEL_FILE
-    model = read_json(file) if file.exists() else {}
+    model = read_json_if_there(folder / MODEL_FILE)
     _, name = declared_class(folder, settings, model)
     return name in GENERAL_CLASSES if name else not model
 

@@ -27,7 +27,7 @@ from bertjax.data.tokenizers.given.vocab_txt import read_entries
 from bertjax.data.tokenizers.vocabulary import ENGINE_FILE, SETTINGS_FILE, read_vocabulary
 from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import check
-from bertjax.storage import read_json
+from bertjax.storage import read_json, read_json_if_there
 
 log = logging.getLogger("bertjax")
 Tokenizer = WordPiece | ByteBPE | DeclaredTokenizer
@@ -77,7 +77,7 @@ def open_declared(file: epath.Path, engine: Json) -> Tokenizer:
         content = read_content(str(file), engine, {}, engine_tokens(file.parent, engine))
         return _tokenizer_of(content, {})
     settings_file = file.parent / SETTINGS_FILE
-    settings = read_json(settings_file) if settings_file.exists() else {}
+    settings = read_json_if_there(settings_file)
     tokenizer = read_declared(file, engine, settings)
     letters = {"do_lower_case": tokenizer.lowercase, "strip_accents": tokenizer.strip_accents}
     for key, value in letters.items():

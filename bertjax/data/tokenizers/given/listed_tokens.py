@@ -13,7 +13,7 @@ from tokenizers import AddedToken
 
 from bertjax.data.tokenizers.vocabulary import ENGINE_FILE, ROLES, SETTINGS_FILE, check_bool
 from bertjax.errors import check, mismatch
-from bertjax.storage import read_json
+from bertjax.storage import read_json_if_there
 
 ADDED_FILE, MAP_FILE = "added_tokens.json", "special_tokens_map.json"
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
@@ -54,7 +54,7 @@ def listed_tokens(
         with_ids = tokens_by_id(path, settings["added_tokens_decoder"])
     else:
         # These files count only where the settings have no list with ids.
-        marked = _read_if_there(path / MAP_FILE)
+        marked = read_json_if_there(path / MAP_FILE)
         named = _named(path, _merged(settings, marked))
         # Version 5 overlooks the older list of the map where it reads the tokens without flags.
         marked = {key: value for key, value in marked.items() if key != _ADDITIONAL}
@@ -82,7 +82,7 @@ def all_settings(path: epath.Path, settings: Json) -> Json:
     """Return the settings with those that earlier versions kept in `special_tokens_map.json`."""
     if "added_tokens_decoder" in settings:
         return settings
-    return {**settings, **_read_if_there(path / MAP_FILE)}
+    return {**settings, **read_json_if_there(path / MAP_FILE)}
 
 
 def engine_tokens(path: epath.Path, engine: Json) -> list[Listed]:
@@ -100,7 +100,7 @@ def engine_tokens(path: epath.Path, engine: Json) -> list[Listed]:
 
 def check_roles(path: epath.Path, settings: Json, pieces: Sequence[str]) -> None:
     """Refuse a folder that names other special tokens than `pieces`, which are those of `ROLES`."""
-    marked = {} if "added_tokens_decoder" in settings else _read_if_there(path / MAP_FILE)
+    marked = {} if "added_tokens_decoder" in settings else read_json_if_there(path / MAP_FILE)
     for role, piece in zip(ROLES, pieces, strict=True):
         key = f"{role}_token"
         for file, values in ((MAP_FILE, marked), (SETTINGS_FILE, settings)):
@@ -114,10 +114,6 @@ def check_roles(path: epath.Path, settings: Json, pieces: Sequence[str]) -> None
                 expected=repr(piece),
             )
             break
-
-
-def _read_if_there(path: epath.Path) -> Json:
-    return read_json(path) if path.exists() else {}
 
 
 def _token(where: str, value: object) -> AddedToken:
@@ -187,7 +183,7 @@ def tokens_by_id(path: epath.Path, decoder: object) -> list[Listed]:
 def _of_added_file(path: epath.Path, special: Collection[str]) -> list[Listed]:
     """The tokens of `added_tokens.json`, without flags; other files name the `special` ones."""
     listed = []
-    for content, i in _read_if_there(path / ADDED_FILE).items():
+    for content, i in read_json_if_there(path / ADDED_FILE).items():
         is_special = content in special
         token = AddedToken(content, normalized=not is_special, special=is_special)
         listed.append(Listed(str(path / ADDED_FILE), token, i))
