@@ -9,7 +9,7 @@ import os
 import posixpath
 import uuid
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -25,6 +25,8 @@ os.environ.setdefault("EPATH_USE_TF", "false")
 for _store in ("S3", "GS"):
     os.environ.setdefault(f"FSSPEC_{_store}_USE_LISTINGS_CACHE", "false")
 
+Json = Mapping[str, Any]
+"""An object from a JSON file; its values may be of any type."""
 CHUNK_BYTES = 1 << 24
 """Size of the parts in which a file is copied, 16 MiB; a copy needs this much memory."""
 

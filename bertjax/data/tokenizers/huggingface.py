@@ -4,8 +4,7 @@ The files are untrusted. Every setting with which text would be split differentl
 refused with an error that names it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from etils import epath
 
@@ -56,10 +55,8 @@ from bertjax.data.tokenizers.vocabulary import (
 )
 from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import check, mismatch
-from bertjax.storage import read_json_if_there
+from bertjax.storage import Json, read_json_if_there
 
-Json = Mapping[str, Any]
-"""An object from a JSON file in the folder; its values may be of any type."""
 # Classes of `transformers` that split text like our tokenizer of each kind; the names may end with
 # "Fast". The general classes read tokenizer.json, where there is one.
 WORDPIECE_CLASSES = ("BertTokenizer", "ElectraTokenizer", "DistilBertTokenizer", *GENERAL_CLASSES)

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Sequence
 
 from etils import epath
 
-from bertjax.data.tokenizers.declared.content import Json, section
+from bertjax.data.tokenizers.declared.content import section
 from bertjax.data.tokenizers.declared.rules import Difference
 from bertjax.data.tokenizers.given.merges import engine_merges
 from bertjax.data.tokenizers.given.tokenizer_class import MODEL_FILE, declared_class
 from bertjax.errors import check, mismatch
-from bertjax.storage import read_json_if_there
+from bertjax.storage import Json, read_json_if_there
 
 # `PreTrainedTokenizerFast` is an alias of `TokenizersBackend` since transformers 5.
 GENERAL_CLASSES = ("PreTrainedTokenizer", "TokenizersBackend")

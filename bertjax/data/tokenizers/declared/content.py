@@ -12,9 +12,8 @@ from bertjax.data.tokenizers.vocabulary import (
     SPECIAL_TOKENS,
 )
 from bertjax.errors import check
+from bertjax.storage import Json
 
-Json = Mapping[str, Any]
-"""An object from a JSON file; its values may be of any type."""
 MODELS = ("WordPiece", "BPE")
 # What decides the ids; the others say what is put around them, and how they are read back.
 DECISIVE = ("normalizer", "pre_tokenizer", "model", "added_tokens")

@@ -12,7 +12,7 @@ from typing import Any
 from etils import epath
 
 from bertjax.data.tokenizers.byte_bpe import ByteBPE
-from bertjax.data.tokenizers.declared.content import Content, Json, read_content
+from bertjax.data.tokenizers.declared.content import Content, read_content
 from bertjax.data.tokenizers.declared.engines import open_engine
 from bertjax.data.tokenizers.declared.inputs import form_of
 from bertjax.data.tokenizers.declared.rules import is_bert, is_roberta
@@ -27,7 +27,7 @@ from bertjax.data.tokenizers.given.vocab_txt import read_entries
 from bertjax.data.tokenizers.vocabulary import ENGINE_FILE, SETTINGS_FILE, read_vocabulary
 from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import check
-from bertjax.storage import read_json, read_json_if_there
+from bertjax.storage import Json, read_json, read_json_if_there
 
 log = logging.getLogger("bertjax")
 Tokenizer = WordPiece | ByteBPE | DeclaredTokenizer

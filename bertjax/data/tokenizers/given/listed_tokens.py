@@ -13,13 +13,12 @@ from tokenizers import AddedToken
 
 from bertjax.data.tokenizers.vocabulary import ENGINE_FILE, ROLES, SETTINGS_FILE, check_bool
 from bertjax.errors import check, mismatch
-from bertjax.storage import read_json_if_there
+from bertjax.storage import Json, read_json_if_there
 
 ADDED_FILE, MAP_FILE = "added_tokens.json", "special_tokens_map.json"
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 _ADDITIONAL, _EXTRA = "additional_special_tokens", "extra_special_tokens"
 _SURROGATE = re.compile("[\ud800-\udfff]")
-Json = Mapping[str, Any]
 
 
 class Listed(NamedTuple):

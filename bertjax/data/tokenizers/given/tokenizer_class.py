@@ -1,15 +1,14 @@
 """The class of `transformers` for which a tokenizer's folder was made."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from etils import epath
 
 from bertjax.data.tokenizers.vocabulary import SETTINGS_FILE
 from bertjax.errors import check
+from bertjax.storage import Json
 
 MODEL_FILE = "config.json"
-Json = Mapping[str, Any]
 # What BertJapaneseTokenizer does before WordPiece; its other values need a dictionary of Japanese,
 # or cut words into characters or pieces of SentencePiece.
 _BERTS_TYPES = {"word_tokenizer_type": "basic", "subword_tokenizer_type": "wordpiece"}
