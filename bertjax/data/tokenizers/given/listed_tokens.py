@@ -30,6 +30,11 @@ class Listed(NamedTuple):
     id: Any
     """The id that the file gives it, of any type; None: the file gives none."""
 
+    def may_have(self, i: int) -> bool:
+        """Return whether the file gives the token this id, or none."""
+        # `isinstance` would take JSON's true for the id 1.
+        return self.id is None or (type(self.id) is int and self.id == i)
+
 
 def listed_tokens(
     path: epath.Path, settings: Json, engine: Json, engine_first: bool
@@ -128,6 +133,11 @@ def _token(where: str, value: object) -> AddedToken:
         check_bool(f"{where}: {name}", flag)
     # Without "normalized" in the file a special token is found in the text as it is written.
     return AddedToken(content, **flags)
+
+
+def json_of(token: AddedToken) -> dict[str, Any]:
+    """Return a token as JSON files have it: its content and flags."""
+    return {"content": token.content, **{name: getattr(token, name) for name in FLAGS}}
 
 
 def _as_special(value: object) -> object:
