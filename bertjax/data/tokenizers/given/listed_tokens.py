@@ -58,7 +58,7 @@ def listed_tokens(
         with_ids = tokens_by_id(path, settings["added_tokens_decoder"])
     else:
         # These files count only where the settings have no list with ids.
-        marked = read_json_if_there(path / MAP_FILE)
+        marked = _marked(path, settings)
         named = _named(path, _merged(settings, marked))
         # Version 5 overlooks the older list of the map where it reads the tokens without flags.
         marked = {key: value for key, value in marked.items() if key != _ADDITIONAL}
@@ -84,9 +84,7 @@ def is_saved_by_others(path: epath.Path, settings: Json) -> bool:
 
 def all_settings(path: epath.Path, settings: Json) -> Json:
     """Return the settings with those that earlier versions kept in `special_tokens_map.json`."""
-    if "added_tokens_decoder" in settings:
-        return settings
-    return {**settings, **read_json_if_there(path / MAP_FILE)}
+    return {**settings, **_marked(path, settings)}
 
 
 def engine_tokens(path: epath.Path, engine: Json) -> list[Listed]:
@@ -104,7 +102,7 @@ def engine_tokens(path: epath.Path, engine: Json) -> list[Listed]:
 
 def check_roles(path: epath.Path, settings: Json, pieces: Sequence[str]) -> None:
     """Refuse a folder that names other special tokens than `pieces`, which are those of `ROLES`."""
-    marked = {} if "added_tokens_decoder" in settings else read_json_if_there(path / MAP_FILE)
+    marked = _marked(path, settings)
     for role, piece in zip(ROLES, pieces, strict=True):
         key = f"{role}_token"
         for file, values in ((MAP_FILE, marked), (SETTINGS_FILE, settings)):
@@ -118,6 +116,14 @@ def check_roles(path: epath.Path, settings: Json, pieces: Sequence[str]) -> None
                 expected=repr(piece),
             )
             break
+
+
+def _marked(path: epath.Path, settings: Json) -> Json:
+    """The object in `special_tokens_map.json`; empty where the settings have a list with ids.
+
+    As in `transformers`, the file does not count then.
+    """
+    return {} if "added_tokens_decoder" in settings else read_json_if_there(path / MAP_FILE)
 
 
 def _token(where: str, value: object) -> AddedToken:
@@ -164,19 +170,19 @@ def _merged(settings: Json, marked: Json) -> dict[str, Any]:
 
 def _named(path: epath.Path, values: Json) -> list[Listed]:
     """The tokens without ids: `NAME_token`, and those in lists of special tokens."""
-    found: list[Listed] = []
+    listed: list[Listed] = []
     for key, value in values.items():
         where = f"{path / SETTINGS_FILE} or {MAP_FILE}: {key}"
         if key.endswith("_token") and isinstance(value, (str, Mapping)):
-            found.append(Listed(where, _token(where, value), None))
+            listed.append(Listed(where, _token(where, value), None))
     for key in (_EXTRA, "model_specific_special_tokens"):
         where = f"{path / SETTINGS_FILE} or {MAP_FILE}: {key}"
         tokens = values.get(key) or []
         if isinstance(tokens, Mapping):
             tokens = list(tokens.values())
         check(isinstance(tokens, list), where=where, found=repr(tokens)[:80], expected="a list")
-        found += [Listed(where, _token(where, _as_special(token)), None) for token in tokens]
-    return found
+        listed += [Listed(where, _token(where, _as_special(token)), None) for token in tokens]
+    return listed
 
 
 def tokens_by_id(path: epath.Path, decoder: object) -> list[Listed]:
