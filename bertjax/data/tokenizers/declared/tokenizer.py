@@ -128,13 +128,15 @@ class DeclaredTokenizer:
         return self._complete.decode([int(i) for i in ids], skip_special_tokens=False)
 
     def save(self, folder: epath.PathLike, model_max_length: int | None = None) -> None:
-        engine = {**self._content.engine, "post_processor": export_post_processor(self._content)}
+        content = self._content
+        form = form_of(content, open_engine(content.file, content.engine))
+        engine = {**content.engine, "post_processor": export_post_processor(content, form)}
         pre_tokenizer = engine["pre_tokenizer"] or {}
         settings: dict[str, Any] = {
             RULES: ENGINE_FILE,
             "tokenizer_class": "PreTrainedTokenizerFast",
         }
-        if form_of(self._content) != "roberta":
+        if form != "roberta":
             # By default version 5 of `transformers` leaves the segments out.
             settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
         settings |= self._kept
@@ -146,7 +148,7 @@ class DeclaredTokenizer:
             self.kind,
             self.lowercase,
             {ENGINE_FILE: json.dumps(engine, ensure_ascii=False).encode()},
-            self._content.special,
+            content.special,
             settings,
             model_max_length,
             self.word_rule,
