@@ -5,9 +5,12 @@ from typing import Any, NamedTuple
 
 from bertjax.data.tokenizers.declared.content import Content
 from bertjax.data.tokenizers.vocabulary import (
+    CONTINUES,
+    MAX_WORD_CHARACTERS,
     ROBERTA_TOKENS,
     ROLES,
     SPECIAL_TOKENS,
+    UNK,
     missing_bytes,
 )
 
@@ -19,9 +22,9 @@ _BERT: Mapping[str, Mapping[str, Any]] = {
     "pre_tokenizer": {"type": "BertPreTokenizer"},
     "model": {
         "type": "WordPiece",
-        "unk_token": "[UNK]",
-        "continuing_subword_prefix": "##",
-        "max_input_chars_per_word": 100,
+        "unk_token": UNK,
+        "continuing_subword_prefix": CONTINUES,
+        "max_input_chars_per_word": MAX_WORD_CHARACTERS,
     },
 }
 _ROBERTA: Mapping[str, Mapping[str, Any]] = {

@@ -8,7 +8,7 @@ import numpy as np
 from tokenizers import Tokenizer as Engine
 
 from bertjax.data.tokenizers.declared.content import Content, steps
-from bertjax.data.tokenizers.vocabulary import SPACE, bytes_of
+from bertjax.data.tokenizers.vocabulary import CONTINUES, SPACE, bytes_of
 from bertjax.data.tokenizers.word_starts import (
     FIRST_RULE,
     begins_unspaced,
@@ -41,7 +41,7 @@ def mark_of(content: Content) -> Mark:
     model = content.engine["model"]
     prefix = model.get("continuing_subword_prefix") or ""
     if content.algorithm() == "WordPiece" and "continuing_subword_prefix" not in model:
-        prefix = "##"
+        prefix = CONTINUES
     if prefix:
         return Mark(prefix, begins=False)
     found = [*steps(content.engine["normalizer"]), *steps(content.engine["pre_tokenizer"])]
