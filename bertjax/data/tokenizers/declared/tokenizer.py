@@ -16,6 +16,7 @@ from bertjax.data.tokenizers.declared.engines import open_engine
 from bertjax.data.tokenizers.declared.inputs import export_post_processor, form_of
 from bertjax.data.tokenizers.declared.losses import DeclaredLosses
 from bertjax.data.tokenizers.declared.words import mark_of, shows_words, word_starts
+from bertjax.data.tokenizers.given.merges import engine_merges
 from bertjax.data.tokenizers.given.registered_tokens import check_distinct
 from bertjax.data.tokenizers.losses import Losses
 from bertjax.data.tokenizers.vocabulary import (
@@ -193,7 +194,7 @@ def _plain_engine(content: Content, names: Sequence[str]) -> Engine:
 def _hidden(content: Content, names: Sequence[str]) -> dict[str, Any]:
     """A copy of the content in which these names are such as no text spells."""
     model = dict(content.engine["model"])
-    made = _merged_pieces(model)
+    made = _merged_pieces(content.file, model)
     new = {name: _HIDDEN + name for name in names if name not in made}
     model["vocab"] = {new.get(entry, entry): i for entry, i in model["vocab"].items()}
     if model.get("unk_token"):
@@ -205,14 +206,11 @@ def _hidden(content: Content, names: Sequence[str]) -> dict[str, Any]:
     return {**content.engine, "model": model, "added_tokens": added}
 
 
-def _merged_pieces(model: Mapping[str, Any]) -> set[str]:
+def _merged_pieces(file: str, model: Mapping[str, Any]) -> set[str]:
     """The pieces that merges make, and that must keep their names."""
     prefix = model.get("continuing_subword_prefix") or ""
-    made = set()
-    for merge in model.get("merges") or ():
-        first, second = merge.split(" ", 1) if isinstance(merge, str) else merge
-        made.add(first + second.removeprefix(prefix))
-    return made
+    merges = engine_merges(file, model.get("merges") or [])
+    return {first + second.removeprefix(prefix) for first, second in merges}
 
 
 def _first_visible(text: str, begin: int, end: int) -> int:
