@@ -33,7 +33,7 @@ from bertjax.errors import check
 RULES = "rules"
 """The field of saved settings that says that `tokenizer.json` has the rules."""
 # Settings that change nothing of the ids, and are kept for other programs.
-_KEPT = (
+_KEPT_SETTINGS = (
     "additional_special_tokens",
     "extra_special_tokens",
     "model_input_names",
@@ -73,7 +73,7 @@ class DeclaredTokenizer:
             # As in scripts without spaces, each piece is a word.
             self.starts_word[:] = True
         self.starts_word[self.special_ids] = False
-        self._kept = {key: settings[key] for key in _KEPT if settings.get(key)}
+        self._kept_settings = {key: settings[key] for key in _KEPT_SETTINGS if settings.get(key)}
         decisive = {name: content.engine[name] for name in DECISIVE} | {"roles": content.special}
         text = json.dumps(decisive, sort_keys=True)
         self.fingerprint = fingerprint(ENGINE_FILE, self.lowercase, text.encode())
@@ -108,13 +108,13 @@ class DeclaredTokenizer:
 
     def words(self) -> dict[str, int]:
         """Return the ids of the entries that begin a word, by the word without its mark."""
-        found: dict[str, int] = {}
+        ids: dict[str, int] = {}
         for i in np.flatnonzero(self.starts_word).tolist():
             entry = self._entries[i]
             word = self._mark.without(entry) if self._mark.begins else entry
             if word and (self._mark.begins or self._mark.begins_word(entry)):
-                found[word] = i
-        return found
+                ids[word] = i
+        return ids
 
     def check_word_starts(self, path: object) -> None:
         """Raise `UserError`, naming `path`, where pieces do not show words: masking needs them."""
@@ -140,7 +140,7 @@ class DeclaredTokenizer:
         if form != "roberta":
             # By default version 5 of `transformers` leaves the segments out.
             settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
-        settings |= self._kept
+        settings |= self._kept_settings
         if "add_prefix_space" in pre_tokenizer:
             # Without it `transformers` 4 would set the pre-tokenizer's to false.
             settings["add_prefix_space"] = pre_tokenizer["add_prefix_space"]

@@ -44,10 +44,10 @@ def mark_of(content: Content) -> Mark:
         prefix = CONTINUES
     if prefix:
         return Mark(prefix, begins=False)
-    found = [*steps(content.engine["normalizer"]), *steps(content.engine["pre_tokenizer"])]
-    if any(step.get("type") == "ByteLevel" for step in found):
+    all_steps = [*steps(content.engine["normalizer"]), *steps(content.engine["pre_tokenizer"])]
+    if any(step.get("type") == "ByteLevel" for step in all_steps):
         return Mark(SPACE, begins=True, is_bytes=True)
-    for step in found:
+    for step in all_steps:
         if step.get("type") == "Metaspace":
             return Mark(step.get("replacement") or "\u2581", begins=True)
     return Mark("", begins=True)
