@@ -188,13 +188,18 @@ def _self_contained(path: epath.Path) -> Tokenizer | None:
     return open_declared(path, engine)
 
 
+def _is_self_contained(path: epath.Path) -> bool:
+    """Return whether `_self_contained` has a tokenizer for this path."""
+    return (path / SETTINGS_FILE).exists() or engine_in(path) is not None
+
+
 def is_opened_from(fingerprint: str, config: TokenizerConfig) -> bool:
     """Return whether a tokenizer of this fingerprint was opened from `config.vocab_file`.
 
     Earlier versions left the letters to a SentencePiece model, whatever `config.lowercase` said.
     """
     path = epath.Path(config.vocab_file)
-    is_model = config.kind in ("unigram", "bpe") and _self_contained(path) is None
+    is_model = config.kind in ("unigram", "bpe") and not _is_self_contained(path)
     if is_model and not config.strip_accents:
         earlier = SentencePiece(path, read_vocabulary(path), config.kind, config.lowercase)
         if earlier.fingerprint == fingerprint:
