@@ -8,7 +8,7 @@ import numpy as np
 from tokenizers import Tokenizer as Engine
 
 from bertjax.data.tokenizers.declared.content import Content, steps
-from bertjax.data.tokenizers.vocabulary import CONTINUES, SPACE, bytes_of
+from bertjax.data.tokenizers.vocabulary import SPACE, bytes_of
 from bertjax.data.tokenizers.word_starts import (
     FIRST_RULE,
     begins_unspaced,
@@ -38,10 +38,7 @@ class Mark(NamedTuple):
 
 def mark_of(content: Content) -> Mark:
     """Return the mark of a file's pieces; the empty one, which all have, where there is none."""
-    model = content.engine["model"]
-    prefix = model.get("continuing_subword_prefix") or ""
-    if content.algorithm() == "WordPiece" and "continuing_subword_prefix" not in model:
-        prefix = CONTINUES
+    prefix = content.engine["model"].get("continuing_subword_prefix")
     if prefix:
         return Mark(prefix, begins=False)
     all_steps = [*steps(content.engine["normalizer"]), *steps(content.engine["pre_tokenizer"])]
