@@ -9,7 +9,7 @@ import os
 import posixpath
 import uuid
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -25,6 +25,8 @@ os.environ.setdefault("EPATH_USE_TF", "false")
 for _store in ("S3", "GS"):
     os.environ.setdefault(f"FSSPEC_{_store}_USE_LISTINGS_CACHE", "false")
 
+Json = Mapping[str, Any]
+"""An object from a JSON file; its values may be of any type."""
 CHUNK_BYTES = 1 << 24
 """Size of the parts in which a file is copied, 16 MiB; a copy needs this much memory."""
 
@@ -112,6 +114,11 @@ def read_json(path: epath.Path) -> dict[str, Any]:
         expected="a JSON object",
     )
     return values
+
+
+def read_json_if_there(path: epath.Path) -> dict[str, Any]:
+    """Return the object in a JSON file as `read_json`; an empty one if there is no file."""
+    return read_json(path) if path.exists() else {}
 
 
 def compression_of(name: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from etils import epath
 
 from bertjax.errors import UserError, mismatch, one_line
-from bertjax.storage import is_plain_name, read_json
+from bertjax.storage import is_plain_name, read_json, read_json_if_there
 
 MODULES, PROMPTS = "modules.json", "config_sentence_transformers.json"
 LENGTHS = "sentence_*_config.json"  # bert, roberta, albert, …
@@ -33,8 +33,7 @@ def not_taken(folder: epath.Path) -> list[str]:
         parts.append(f"{_described(kind, config)} ({name})" if name else _described(kind, config))
     for file in sorted(folder.glob(LENGTHS)):
         parts += _of_texts(read_json(file))
-    if (root / PROMPTS).exists():
-        parts += _prompts(read_json(root / PROMPTS))
+    parts += _prompts(read_json_if_there(root / PROMPTS))
     return [one_line(part, limit=120) for part in parts]
 
 
@@ -76,9 +75,7 @@ def _modules(file: epath.Path) -> list[Mapping[str, Any]]:
 
 def _config(root: epath.Path, name: str) -> Mapping[str, Any]:
     # The name is untrusted: no file outside of the folder is read.
-    if not is_plain_name(name) or not (root / name / "config.json").exists():
-        return {}
-    return read_json(root / name / "config.json")
+    return read_json_if_there(root / name / "config.json") if is_plain_name(name) else {}
 
 
 def _described(kind: str, config: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer as Engine
 
 from bertjax.data.tokenizers.sentencepiece import SentencePiece
 from bertjax.data.tokenizers.tokenizer import Tokenizer
-from bertjax.data.tokenizers.vocabulary import ENGINE_FILE, MASK, ROLES, SETTINGS_FILE
+from bertjax.data.tokenizers.vocabulary import CONTINUES, ENGINE_FILE, MASK, ROLES, SETTINGS_FILE
 from bertjax.errors import UserError, check, mismatch, one_line
 from bertjax.storage import read_json
 
@@ -139,8 +139,7 @@ def _part(tokenizer: Tokenizer, chosen: random.Random) -> str:
     kind = chosen.random()
     if kind < 0.6:
         piece = tokenizer.decode([chosen.randrange(tokenizer.vocab_size)])
-        # WordPiece's mark of a piece that continues a word.
-        piece = piece.removeprefix("##")
+        piece = piece.removeprefix(CONTINUES)
         return chosen.choice((piece, piece.upper(), piece.title()))
     if kind < 0.75:
         return chosen.choice(HARD)

@@ -4,8 +4,7 @@ The files are untrusted. Every setting with which text would be split differentl
 refused with an error that names it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from etils import epath
 
@@ -21,6 +20,7 @@ from bertjax.data.tokenizers.declared.agreement import (
 from bertjax.data.tokenizers.declared.content import read_model, section
 from bertjax.data.tokenizers.declared.reader import read_declared, vocab_lines
 from bertjax.data.tokenizers.declared.rules import bert_differences, roberta_differences
+from bertjax.data.tokenizers.given.folder import Folder
 from bertjax.data.tokenizers.given.letter_case import case_advice, first_given, is_uncased
 from bertjax.data.tokenizers.given.listed_tokens import (
     check_roles,
@@ -31,7 +31,6 @@ from bertjax.data.tokenizers.given.merges import engine_merges
 from bertjax.data.tokenizers.given.reachable import warn_of_unreachable
 from bertjax.data.tokenizers.given.registered_tokens import Kept, kept_whole
 from bertjax.data.tokenizers.given.tokenizer_class import (
-    MODEL_FILE,
     check_class,
     check_no_other_pieces,
     check_words,
@@ -56,10 +55,7 @@ from bertjax.data.tokenizers.vocabulary import (
 )
 from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import check, mismatch
-from bertjax.storage import read_json
 
-Json = Mapping[str, Any]
-"""An object from a JSON file in the folder; its values may be of any type."""
 # Classes of `transformers` that split text like our tokenizer of each kind; the names may end with
 # "Fast". The general classes read tokenizer.json, where there is one.
 WORDPIECE_CLASSES = ("BertTokenizer", "ElectraTokenizer", "DistilBertTokenizer", *GENERAL_CLASSES)
@@ -67,34 +63,32 @@ ALBERT_CLASSES = ("AlbertTokenizer",)
 BYTE_BPE_CLASSES = ("RobertaTokenizer", "GPT2Tokenizer", *GENERAL_CLASSES)
 
 
-def read_tokenizer_folder(
-    folder: epath.PathLike, lowercase: bool | None = None
-) -> Tokenizer | None:
+def read_tokenizer_folder(path: epath.PathLike, lowercase: bool | None = None) -> Tokenizer | None:
     """Return the tokenizer of a model folder; None if the folder has no file of one.
 
-    It is read from the first of these that exists: what bertjax saved, `vocab.txt`, `spiece.model`,
-    `vocab.json` with `merges.txt`, and `tokenizer.json` alone, if that holds WordPiece or
-    byte-level BPE. `lowercase` counts only where the folder does not say (one with `vocab.txt`
-    alone); None: uncased then. Raises `UserError` naming the file that is broken, or that asks for
-    what is not supported: registered tokens for which the model has no row, or text treated
-    otherwise than by BERT, RoBERTa or ALBERT where the folder's class is one of theirs.
+    It is read from the first of these that exists: what bertjax saved, a `tokenizer.json` that
+    `transformers` takes as it is (`takes_file`), `vocab.txt`, `spiece.model`, `vocab.json` with
+    `merges.txt`, and `tokenizer.json` alone. `lowercase` counts only where the folder does not say
+    (one with `vocab.txt` alone); None: uncased then. Raises `UserError` naming the file that is
+    broken, or that asks for what is not supported: registered tokens for which the model has no
+    row, or text treated otherwise than by BERT, RoBERTa or ALBERT where the folder's class is one
+    of theirs.
     """
-    path = epath.Path(folder)
-    settings = _read_if_there(path / SETTINGS_FILE)
+    folder = Folder(epath.Path(path))
     # Only bertjax writes this field.
-    if "kind" in settings and not _is_changed(path, settings):
-        return load_tokenizer(path)
-    tokenizer = _read_foreign(path, settings, lowercase)
+    if "kind" in folder.settings and not _is_changed(folder):
+        return load_tokenizer(folder.path)
+    tokenizer = _read_foreign(folder, lowercase)
     if tokenizer is not None:
-        check_words(path, settings, _read_if_there(path / MODEL_FILE))
+        check_words(folder)
     if isinstance(tokenizer, WordPiece):
         entries = tokenizer.pieces(range(tokenizer.vocab_size))
-        advice = case_advice(settings, lowercase)
-        if (path / ENGINE_FILE).exists() and takes_file(path, settings):
+        advice = case_advice(folder.settings, lowercase)
+        if (folder.path / ENGINE_FILE).exists() and takes_file(folder):
             advice = f"as {ENGINE_FILE} says"
-        warn_of_odd_lines(path, entries)
+        warn_of_odd_lines(folder.path, entries)
         warn_of_unreachable(
-            path,
+            folder.path,
             entries,
             tokenizer.lowercase,
             tokenizer.strip_accents,
@@ -104,49 +98,39 @@ def read_tokenizer_folder(
     return tokenizer
 
 
-def _is_changed(path: epath.Path, settings: Json) -> bool:
+def _is_changed(folder: Folder) -> bool:
     """Return whether `transformers` saved a folder that bertjax had made.
 
     Models of SentencePiece are read as before: there only bertjax's own fields say how.
     """
-    has_model = (path / sentencepiece.FILE).exists()
-    return is_saved_by_others(path, settings) and not has_model
+    has_model = (folder.path / sentencepiece.FILE).exists()
+    return is_saved_by_others(folder.path, folder.settings) and not has_model
 
 
-def _read_foreign(path: epath.Path, settings: Json, lowercase: bool | None) -> Tokenizer | None:
+def _read_foreign(folder: Folder, lowercase: bool | None) -> Tokenizer | None:
     """The tokenizer of a folder that another program made."""
-    engine = _read_if_there(path / ENGINE_FILE)
-    vocab_txt = path / wordpiece.FILE
-    has_model = (path / sentencepiece.FILE).exists()
-    if engine.get("model") and not has_model and takes_file(path, settings):
+    engine_file, vocab_txt = folder.path / ENGINE_FILE, folder.path / wordpiece.FILE
+    has_model = (folder.path / sentencepiece.FILE).exists()
+    if folder.engine.get("model") and not has_model and takes_file(folder):
         if vocab_txt.exists():
             entries, _ = read_entries(vocab_txt, read_vocabulary(vocab_txt))
-            check_same_vocabulary(path / ENGINE_FILE, engine, entries)
-        return read_declared(path / ENGINE_FILE, engine, settings)
+            check_same_vocabulary(engine_file, folder.engine, entries)
+        return read_declared(engine_file, folder.engine, folder.settings)
     if vocab_txt.exists():
-        content = read_vocabulary(vocab_txt)
-        return _wordpiece(path, settings, engine, lowercase, content, vocab_txt)
+        return _wordpiece(folder, lowercase, read_vocabulary(vocab_txt), vocab_txt)
     if has_model:
-        return _sentencepiece(path, settings, engine, lowercase)
-    if (path / byte_bpe.FILE).exists():
-        return _byte_bpe(path, settings, engine)
-    return _from_engine(path, settings, engine, lowercase) if engine else None
-
-
-def _read_if_there(path: epath.Path) -> Json:
-    return read_json(path) if path.exists() else {}
+        return _sentencepiece(folder, lowercase)
+    if (folder.path / byte_bpe.FILE).exists():
+        return _byte_bpe(folder)
+    return _from_engine(folder, lowercase) if folder.engine else None
 
 
 def _wordpiece(
-    path: epath.Path,
-    settings: Json,
-    engine: Json,
-    lowercase: bool | None,
-    content: bytes,
-    file: epath.Path,
+    folder: Folder, lowercase: bool | None, content: bytes, file: epath.Path
 ) -> WordPiece:
     """The tokenizer of a `vocab.txt` with these bytes; `file` is its name for errors."""
-    _check_class(path, settings, WORDPIECE_CLASSES)
+    path, settings, engine = folder.path, folder.settings, folder.engine
+    check_class(folder, WORDPIECE_CLASSES)
     check_no_other_pieces(path)
     where = path / (SETTINGS_FILE if settings else ENGINE_FILE)
     # Without basic tokenization BertTokenizer divides words at white space only.
@@ -162,7 +146,7 @@ def _wordpiece(
     chinese = settings.get("tokenize_chinese_chars", normalizer.get("handle_chinese_chars", True))
     check(chinese is True, where=f"{where}: tokenize_chinese_chars", found=chinese, expected="true")
     entries, _ = read_entries(file, content)
-    kept = _kept(path, settings, engine, entries, SPECIAL_TOKENS)
+    kept = _kept(folder, entries, SPECIAL_TOKENS)
     content = with_new_entries(file, content, kept.new)
     tokenizer = WordPiece(file, content, uncased, accents, registered=kept.tokens)
     check_same_vocabulary(path / ENGINE_FILE, engine, entries)
@@ -171,27 +155,20 @@ def _wordpiece(
     return tokenizer
 
 
-def _kept(
-    path: epath.Path, settings: Json, engine: Json, entries: Iterable[str], roles: Sequence[str]
-) -> Kept:
+def _kept(folder: Folder, entries: Iterable[str], roles: Sequence[str]) -> Kept:
     """The tokens of the folder that text keeps whole, beside the vocabulary's own `entries`."""
-    listed = listed_tokens(path, settings, engine, _is_general(path, settings))
-    room = _read_if_there(path / MODEL_FILE).get("vocab_size")
+    _, name = declared_class(folder)
+    listed = listed_tokens(folder.path, folder.settings, folder.engine, name in GENERAL_CLASSES)
+    room = folder.model.get("vocab_size")
     ids = {entry: i for i, entry in enumerate(entries)}
     return kept_whole(listed, ids, roles, room if type(room) is int else 0)
 
 
-def _is_general(path: epath.Path, settings: Json) -> bool:
-    _, name = declared_class(path, settings, _read_if_there(path / MODEL_FILE))
-    return name in GENERAL_CLASSES
-
-
-def _sentencepiece(
-    path: epath.Path, settings: Json, engine: Json, lowercase: bool | None
-) -> SentencePiece:
+def _sentencepiece(folder: Folder, lowercase: bool | None) -> SentencePiece:
+    path, settings = folder.path, folder.settings
     file, settings_file = path / sentencepiece.FILE, path / SETTINGS_FILE
     # T5 and XLNet have a spiece.model too, and clean text in other ways.
-    _check_class(path, settings, ALBERT_CLASSES)
+    check_class(folder, ALBERT_CLASSES)
     # The cleaning here always removes accents, as ALBERT's tokenizer does by default.
     keep_accents = settings.get("keep_accents", False)
     check(
@@ -214,7 +191,7 @@ def _sentencepiece(
     )
     tokenizer.check_word_starts(file)
     roles = _role_pieces(tokenizer)
-    kept = _kept(path, settings, engine, tokenizer.pieces(range(tokenizer.vocab_size)), roles)
+    kept = _kept(folder, tokenizer.pieces(range(tokenizer.vocab_size)), roles)
     check(
         not kept.tokens,
         where=f"{path}: registered tokens",
@@ -230,44 +207,41 @@ def _role_pieces(tokenizer: Tokenizer) -> list[str]:
     return tokenizer.pieces([getattr(tokenizer, f"{role}_id") for role in ROLES])
 
 
-def _byte_bpe(path: epath.Path, settings: Json, engine: Json) -> ByteBPE:
-    _check_class(path, settings, BYTE_BPE_CLASSES)
+def _byte_bpe(folder: Folder) -> ByteBPE:
+    path, engine_file, engine = folder.path, folder.path / ENGINE_FILE, folder.engine
+    check_class(folder, BYTE_BPE_CLASSES)
     tokenizer = open_byte_bpe(
-        path / byte_bpe.FILE, False, path / byte_bpe.MERGES_FILE, _prefix(path, settings)
+        path / byte_bpe.FILE, False, path / byte_bpe.MERGES_FILE, _prefix(folder)
     )
     if engine:
-        check_same_vocabulary(
-            path / ENGINE_FILE, engine, tokenizer.pieces(range(tokenizer.vocab_size))
-        )
-        check_rules(path / ENGINE_FILE, roberta_differences(engine))
-        check_same_merges(path / ENGINE_FILE, engine, tokenizer.merges)
-    return _with_registered(path, settings, engine, tokenizer)
+        check_same_vocabulary(engine_file, engine, tokenizer.pieces(range(tokenizer.vocab_size)))
+        check_rules(engine_file, roberta_differences(engine))
+        check_same_merges(engine_file, engine, tokenizer.merges)
+    return _with_registered(folder, tokenizer)
 
 
-def _with_registered(path: epath.Path, settings: Json, engine: Json, tokenizer: ByteBPE) -> ByteBPE:
+def _with_registered(folder: Folder, tokenizer: ByteBPE) -> ByteBPE:
     """The tokenizer with the folder's registered tokens."""
     roles = _role_pieces(tokenizer)
-    check_roles(path, settings, roles)
-    entries = tokenizer.pieces(range(tokenizer.vocab_size))
-    return tokenizer.with_registered(path, _kept(path, settings, engine, entries, roles))
+    check_roles(folder.path, folder.settings, roles)
+    kept = _kept(folder, tokenizer.pieces(range(tokenizer.vocab_size)), roles)
+    return tokenizer.with_registered(folder.path, kept)
 
 
-def _prefix(path: epath.Path, settings: Json) -> bool:
+def _prefix(folder: Folder) -> bool:
     """Return whether a space is put before text: as the settings say, and not where they do not.
 
     RobertaTokenizer reads its settings alone, whatever tokenizer.json says.
     """
-    prefix = settings.get("add_prefix_space", False)
-    check_bool(f"{path / SETTINGS_FILE}: add_prefix_space", prefix)
+    prefix = folder.settings.get("add_prefix_space", False)
+    check_bool(f"{folder.path / SETTINGS_FILE}: add_prefix_space", prefix)
     return bool(prefix)
 
 
-def _from_engine(
-    path: epath.Path, settings: Json, engine: Json, lowercase: bool | None
-) -> Tokenizer:
+def _from_engine(folder: Folder, lowercase: bool | None) -> Tokenizer:
     """The tokenizer of a class with rules of its own, of which the file is the vocabulary."""
-    file = path / ENGINE_FILE
-    model = read_model(str(file), engine)
+    file = folder.path / ENGINE_FILE
+    model = read_model(str(file), folder.engine)
     if model["type"] == "WordPiece":
         # As a vocab.txt, so that the fingerprint is that of the same entries in such a file.
         lines = vocab_lines(file, byte_bpe.by_id(file, model["vocab"]))
@@ -277,13 +251,9 @@ def _from_engine(
                 found="entries with white space at an end",
                 expected="such as a vocab.txt can have, for a class with BERT's rules",
             )
-        return _wordpiece(path, settings, engine, lowercase, lines, file)
-    _check_class(path, settings, BYTE_BPE_CLASSES)
-    check_rules(file, roberta_differences(engine))
+        return _wordpiece(folder, lowercase, lines, file)
+    check_class(folder, BYTE_BPE_CLASSES)
+    check_rules(file, roberta_differences(folder.engine))
     merges = engine_merges(file, model.get("merges", []))
-    tokenizer = ByteBPE(file, model["vocab"], merges, _prefix(path, settings))
-    return _with_registered(path, settings, engine, tokenizer)
-
-
-def _check_class(path: epath.Path, settings: Json, known: tuple[str, ...]) -> None:
-    check_class(path, settings, _read_if_there(path / MODEL_FILE), known)
+    tokenizer = ByteBPE(file, model["vocab"], merges, _prefix(folder))
+    return _with_registered(folder, tokenizer)

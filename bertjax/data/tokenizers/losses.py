@@ -32,14 +32,14 @@ class CharacterCounts(dict[str, int]):
 
 
 def loses_mark(
-    character: str, form: Literal["NFD", "NFKD"] = "NFD", marks: Container[str] = ("Mn",)
+    text: str, form: Literal["NFD", "NFKD"] = "NFD", marks: Container[str] = ("Mn",)
 ) -> bool:
-    """Return whether stripping accents changes or removes a character.
+    """Return whether stripping accents changes or removes a character of a text.
 
     `form` is the normal form in which accents are found, and `marks` are the categories of Unicode
     that are removed. The defaults are those of BERT.
     """
-    decomposed = unicodedata.normalize(form, character)
+    decomposed = unicodedata.normalize(form, text)
     return any(unicodedata.category(part) in marks for part in decomposed)
 
 

@@ -31,7 +31,7 @@ from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import check, mismatch
 from bertjax.masking.long_words import MAX_WORD_PIECES
 from bertjax.masking.selection import Vocabulary
-from bertjax.storage import is_plain_name, read_json
+from bertjax.storage import is_plain_name, read_json, read_json_if_there
 
 FILES: Mapping[TokenizerKind, str] = {
     "wordpiece": wordpiece.FILE,
@@ -182,11 +182,15 @@ def _self_contained(path: epath.Path) -> Tokenizer | None:
     engine = engine_in(path)
     if engine is None:
         return None
-    settings = path.parent / SETTINGS_FILE
     # Of a folder that bertjax saved, the settings say how the file is to be read.
-    if path.name == ENGINE_FILE and settings.exists() and "kind" in read_json(settings):
+    if path.name == ENGINE_FILE and "kind" in read_json_if_there(path.parent / SETTINGS_FILE):
         return _load(path.parent, word_rule=WORD_RULE)
     return open_declared(path, engine)
+
+
+def _is_self_contained(path: epath.Path) -> bool:
+    """Return whether `_self_contained` has a tokenizer for this path."""
+    return (path / SETTINGS_FILE).exists() or engine_in(path) is not None
 
 
 def is_opened_from(fingerprint: str, config: TokenizerConfig) -> bool:
@@ -195,7 +199,7 @@ def is_opened_from(fingerprint: str, config: TokenizerConfig) -> bool:
     Earlier versions left the letters to a SentencePiece model, whatever `config.lowercase` said.
     """
     path = epath.Path(config.vocab_file)
-    is_model = config.kind in ("unigram", "bpe") and _self_contained(path) is None
+    is_model = config.kind in ("unigram", "bpe") and not _is_self_contained(path)
     if is_model and not config.strip_accents:
         earlier = SentencePiece(path, read_vocabulary(path), config.kind, config.lowercase)
         if earlier.fingerprint == fingerprint:

@@ -22,6 +22,9 @@ ROBERTA_TOKENS = ("<pad>", "<unk>", "<s>", "</s>", "<mask>")
 ALBERT_TOKENS = ("<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]")
 SETTINGS_FILE = "tokenizer_config.json"
 ENGINE_FILE = "tokenizer.json"
+CONTINUES = "##"  # WordPiece's mark before a piece that continues a word
+# The original's `WordpieceTokenizer` takes 200.
+MAX_WORD_CHARACTERS = 100  # longer words become [UNK] in WordPiece, as in transformers
 SPACE = "Ġ"  # the character that stands for the byte of a space in GPT-2's alphabet of bytes
 
 

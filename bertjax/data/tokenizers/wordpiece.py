@@ -20,8 +20,10 @@ from bertjax.data.tokenizers.given.registered_tokens import (
 from bertjax.data.tokenizers.given.vocab_txt import read_entries
 from bertjax.data.tokenizers.losses import CharacterCounts, Losses, count_by_text, loses_mark
 from bertjax.data.tokenizers.vocabulary import (
+    CONTINUES,
     ENGINE_FILE,
     MASK,
+    MAX_WORD_CHARACTERS,
     SPECIAL_TOKENS,
     UNK,
     bert_post_processor,
@@ -36,10 +38,7 @@ from bertjax.data.tokenizers.word_starts import FIRST_RULE, WORD_RULE, begins_un
 from bertjax.errors import check
 
 FILE = "vocab.txt"
-CONTINUES = "##"  # before a piece that continues a word
 CACHED_CHUNKS = 400_000  # strings between spaces whose ids are kept: about 60 MB
-# The original's `WordpieceTokenizer` takes 200.
-MAX_WORD_CHARACTERS = 100  # longer words become [UNK], as in transformers
 
 
 class WordPiece:

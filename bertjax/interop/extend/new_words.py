@@ -9,8 +9,8 @@ from etils import epath
 from bertjax.data.tokenizers.declared.tokenizer import DeclaredTokenizer
 from bertjax.data.tokenizers.sentencepiece import WORD
 from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
-from bertjax.data.tokenizers.vocabulary import SPACE
-from bertjax.data.tokenizers.wordpiece import CONTINUES, WordPiece
+from bertjax.data.tokenizers.vocabulary import CONTINUES, SPACE
+from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import UserError, check, mismatch
 
 

@@ -12,6 +12,7 @@ from bertjax.data.tokenizers.sentencepiece_model import read_model, with_exact_s
 from bertjax.data.tokenizers.tokenizer import load_tokenizer
 from bertjax.data.tokenizers.vocabulary import SPECIAL_TOKENS
 from bertjax.errors import UserError
+from tests.data.tokenizers.declared.folders import engine_of
 from tests.data.tokenizers.test_byte_bpe import TRAINED as BYTE_BPE
 from tests.data.tokenizers.test_tokenizer import TEXTS, TRAINED, ids_of
 
@@ -33,11 +34,6 @@ def put(folder, **files):
 
 def vocab_txt(entries=ENTRIES):
     return "".join(f"{entry}\n" for entry in entries)
-
-
-def engine_of(tokenizer, tmp_path):
-    tokenizer.save(tmp_path / "ours")
-    return json.loads((tmp_path / "ours" / "tokenizer.json").read_text())
 
 
 def test_a_folder_without_a_tokenizer_has_none(tmp_path):
@@ -155,10 +151,10 @@ def test_vocab_json_and_merges_make_robertas_tokenizer(tmp_path, settings, prefi
 
 def test_tokenizer_json_alone_gives_its_vocabulary(tmp_path):
     word_piece = read_tokenizer_folder(
-        put(tmp_path / "a", tokenizer_json=engine_of(TRAINED["wordpiece"], tmp_path))
+        put(tmp_path / "a", tokenizer_json=engine_of(TRAINED["wordpiece"], tmp_path / "ours"))
     )
     assert word_piece.fingerprint == TRAINED["wordpiece"].fingerprint
-    engine = engine_of(BYTE_BPE, tmp_path)
+    engine = engine_of(BYTE_BPE, tmp_path / "ours")
     assert (
         read_tokenizer_folder(put(tmp_path / "b", tokenizer_json=engine)).fingerprint
         == BYTE_BPE.fingerprint
@@ -195,7 +191,7 @@ def changed(tree, value, *keys):
 def test_a_broken_or_unknown_tokenizer_json_is_an_error_of_one_line_that_names_it(
     tmp_path, kind, keys, value, message
 ):
-    engine = engine_of({**TRAINED, "byte_bpe": BYTE_BPE}[kind], tmp_path)
+    engine = engine_of({**TRAINED, "byte_bpe": BYTE_BPE}[kind], tmp_path / "ours")
     changed(engine, value, *keys)
     with pytest.raises(UserError, match=message) as caught:
         read_tokenizer_folder(put(tmp_path / "x", tokenizer_json=engine))

@@ -7,26 +7,25 @@ from collections.abc import Iterable, Sequence
 
 from etils import epath
 
-from bertjax.data.tokenizers.declared.content import Json, section
+from bertjax.data.tokenizers.declared.content import section
 from bertjax.data.tokenizers.declared.rules import Difference
+from bertjax.data.tokenizers.given.folder import Folder
 from bertjax.data.tokenizers.given.merges import engine_merges
-from bertjax.data.tokenizers.given.tokenizer_class import MODEL_FILE, declared_class
+from bertjax.data.tokenizers.given.tokenizer_class import declared_class
 from bertjax.errors import check, mismatch
-from bertjax.storage import read_json
+from bertjax.storage import Json
 
 # `PreTrainedTokenizerFast` is an alias of `TokenizersBackend` since transformers 5.
 GENERAL_CLASSES = ("PreTrainedTokenizer", "TokenizersBackend")
 
 
-def takes_file(folder: epath.Path, settings: Json) -> bool:
+def takes_file(folder: Folder) -> bool:
     """Return whether `transformers` takes a folder's file as it is, whatever it declares.
 
     The general classes do, and so it does with nothing else that says what the folder is.
     """
-    file = folder / MODEL_FILE
-    model = read_json(file) if file.exists() else {}
-    _, name = declared_class(folder, settings, model)
-    return name in GENERAL_CLASSES if name else not model
+    _, name = declared_class(folder)
+    return name in GENERAL_CLASSES if name else not folder.model
 
 
 def check_rules(file: epath.Path, differences: Iterable[Difference]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bertjax.data.tokenizers.byte_bpe import by_id
-from bertjax.data.tokenizers.given.listed_tokens import FLAGS, Listed
+from bertjax.data.tokenizers.given.listed_tokens import Listed, json_of
 from bertjax.data.tokenizers.vocabulary import (
     ALBERT_TOKENS,
     ROBERTA_TOKENS,
@@ -12,9 +12,8 @@ from bertjax.data.tokenizers.vocabulary import (
     SPECIAL_TOKENS,
 )
 from bertjax.errors import check
+from bertjax.storage import Json
 
-Json = Mapping[str, Any]
-"""An object from a JSON file; its values may be of any type."""
 MODELS = ("WordPiece", "BPE")
 # What decides the ids; the others say what is put around them, and how they are read back.
 DECISIVE = ("normalizer", "pre_tokenizer", "model", "added_tokens")
@@ -129,17 +128,14 @@ def _added(listed: Listed, ids: dict[str, int]) -> dict[str, Any]:
     """The token as a `tokenizer.json` has it; `ids` gets it where it is no entry of the model."""
     name = listed.token.content
     place = ids.get(name, len(ids))
-    # `isinstance` would take JSON's true for the id 1.
-    agrees = listed.id is None or (type(listed.id) is int and listed.id == place)
     check(
-        agrees,
+        listed.may_have(place),
         where=listed.where,
         found=f"the token {name!r} of id {str(listed.id)[:20]} added to {len(ids)} entries",
         expected=f"the id {place}",
     )
     ids[name] = place
-    flags = {flag: getattr(listed.token, flag) for flag in FLAGS}
-    return {"id": place, "content": name, **flags}
+    return {"id": place, **json_of(listed.token)}
 
 
 def _special(file: str, ids: Mapping[str, int], settings: Json) -> tuple[str, ...]:

@@ -4,9 +4,10 @@ import json
 from typing import Any, Literal
 
 from tokenizers import Encoding
+from tokenizers import Tokenizer as Engine
 
 from bertjax.data.tokenizers.declared.content import Content
-from bertjax.data.tokenizers.declared.engines import engine_errors, open_engine
+from bertjax.data.tokenizers.declared.engines import engine_errors
 from bertjax.data.tokenizers.vocabulary import ROLES, bert_post_processor
 from bertjax.errors import mismatch
 
@@ -14,9 +15,11 @@ Form = Literal["none", "bert", "roberta"]
 """none: no special tokens. bert: [CLS] A [SEP] B [SEP]. roberta: <s> A </s></s> B </s>."""
 
 
-def form_of(content: Content) -> Form:
-    """Return the form of the inputs that a file declares; `UserError` for any other."""
-    engine = open_engine(content.file, content.engine)
+def form_of(content: Content, engine: Engine) -> Form:
+    """Return the form of the inputs that a file declares; `UserError` for any other.
+
+    `engine` is that of the whole content.
+    """
     cls, sep = (content.ids[content.special[ROLES.index(role)]] for role in ("cls", "sep"))
     with engine_errors(content.file):
         a, b = (engine.encode(text, add_special_tokens=False).ids for text in "ab")
@@ -40,12 +43,13 @@ def form_of(content: Content) -> Form:
     )
 
 
-def export_post_processor(content: Content) -> dict[str, Any]:
+def export_post_processor(content: Content, form: Form) -> dict[str, Any]:
     """Return the file's post-processor; that of the rows here where it declares no special tokens.
 
-    A model that was trained here expects them, also where it is read by another program.
+    A model that was trained here expects them, also where it is read by another program. `form` is
+    that of the file.
     """
-    if form_of(content) != "none":
+    if form != "none":
         declared: dict[str, Any] = content.engine["post_processor"]
         return declared
     ids = [content.ids[content.special[ROLES.index(role)]] for role in ("cls", "sep")]

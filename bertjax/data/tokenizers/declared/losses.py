@@ -1,6 +1,5 @@
 """What of a text the rules of a `tokenizer.json` cannot represent."""
 
-import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -55,11 +54,8 @@ class DeclaredLosses:
         return not self._engine.encode(character, add_special_tokens=False).ids
 
     def _strips(self, character: str) -> bool:
-        """Whether a character loses a mark."""
-        if not loses_mark(character):
-            return False
-        kept = unicodedata.normalize("NFD", self._normalized(character))
-        return not any(unicodedata.category(part) == "Mn" for part in kept)
+        """Whether a character loses a mark: it has one, and none once it is normalized."""
+        return loses_mark(character) and not loses_mark(self._normalized(character))
 
     def _normalized(self, text: str) -> str:
         normalizer = self._engine.normalizer

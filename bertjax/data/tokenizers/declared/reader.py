@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from etils import epath
+from tokenizers import Tokenizer as Engine
 
 from bertjax.data.tokenizers.byte_bpe import ByteBPE
-from bertjax.data.tokenizers.declared.content import Content, Json, read_content
+from bertjax.data.tokenizers.declared.content import Content, read_content
 from bertjax.data.tokenizers.declared.engines import open_engine
 from bertjax.data.tokenizers.declared.inputs import form_of
 from bertjax.data.tokenizers.declared.rules import is_bert, is_roberta
@@ -27,7 +28,7 @@ from bertjax.data.tokenizers.given.vocab_txt import read_entries
 from bertjax.data.tokenizers.vocabulary import ENGINE_FILE, SETTINGS_FILE, read_vocabulary
 from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import check
-from bertjax.storage import read_json
+from bertjax.storage import Json, read_json, read_json_if_there
 
 log = logging.getLogger("bertjax")
 Tokenizer = WordPiece | ByteBPE | DeclaredTokenizer
@@ -50,7 +51,7 @@ def load_declared(folder: epath.Path, settings: Json, word_rule: int) -> Declare
     file = folder / ENGINE_FILE
     engine = read_json(file)
     content = read_content(str(file), engine, settings, engine_tokens(folder, engine))
-    _check_ids(content)
+    _open_checked(content)
     return DeclaredTokenizer(content, settings, word_rule)
 
 
@@ -77,7 +78,7 @@ def open_declared(file: epath.Path, engine: Json) -> Tokenizer:
         content = read_content(str(file), engine, {}, engine_tokens(file.parent, engine))
         return _tokenizer_of(content, {})
     settings_file = file.parent / SETTINGS_FILE
-    settings = read_json(settings_file) if settings_file.exists() else {}
+    settings = read_json_if_there(settings_file)
     tokenizer = read_declared(file, engine, settings)
     letters = {"do_lower_case": tokenizer.lowercase, "strip_accents": tokenizer.strip_accents}
     for key, value in letters.items():
@@ -97,12 +98,13 @@ def vocab_lines(file: object, entries: Sequence[str]) -> bytes | None:
     return content if read_entries(file, content).entries == list(entries) else None
 
 
-def _check_ids(content: Content) -> None:
-    """Refuse added tokens that the package numbers otherwise than the file says."""
+def _open_checked(content: Content) -> Engine:
+    """Open the engine; `UserError` if it numbers added tokens otherwise than the file says."""
     model: Mapping[str, Any] = content.engine["model"]
     if content.algorithm() == "BPE":
         engine_merges(content.file, model.get("merges", []))
-    given = open_engine(content.file, content.engine).get_vocab()
+    engine = open_engine(content.file, content.engine)
+    given = engine.get_vocab()
     wrong = [name for name, i in content.ids.items() if given.get(name) != i]
     check(
         not wrong,
@@ -110,11 +112,11 @@ def _check_ids(content: Content) -> None:
         found=f"the id {content.ids[wrong[0]] if wrong else ''} of {wrong[:1]}",
         expected="ids in the order of the list, after those of the vocabulary",
     )
+    return engine
 
 
 def _tokenizer_of(content: Content, settings: Json) -> Tokenizer:
-    _check_ids(content)
-    form = form_of(content)
+    form = form_of(content, _open_checked(content))
     if form == "none":
         log.warning(
             "%s: post_processor: found none; inputs are [CLS] A [SEP] and [CLS] A [SEP] B [SEP], "

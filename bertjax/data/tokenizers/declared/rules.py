@@ -5,9 +5,12 @@ from typing import Any, NamedTuple
 
 from bertjax.data.tokenizers.declared.content import Content
 from bertjax.data.tokenizers.vocabulary import (
+    CONTINUES,
+    MAX_WORD_CHARACTERS,
     ROBERTA_TOKENS,
     ROLES,
     SPECIAL_TOKENS,
+    UNK,
     missing_bytes,
 )
 
@@ -19,9 +22,9 @@ _BERT: Mapping[str, Mapping[str, Any]] = {
     "pre_tokenizer": {"type": "BertPreTokenizer"},
     "model": {
         "type": "WordPiece",
-        "unk_token": "[UNK]",
-        "continuing_subword_prefix": "##",
-        "max_input_chars_per_word": 100,
+        "unk_token": UNK,
+        "continuing_subword_prefix": CONTINUES,
+        "max_input_chars_per_word": MAX_WORD_CHARACTERS,
     },
 }
 _ROBERTA: Mapping[str, Mapping[str, Any]] = {
@@ -46,7 +49,6 @@ _DEFAULTS: Mapping[str, Any] = {
     "byte_fallback": False,
     "ignore_merges": False,
 }
-_PLAIN = {"single_word": False, "lstrip": False, "rstrip": False}
 
 
 class Difference(NamedTuple):
@@ -71,7 +73,7 @@ def is_bert(content: Content) -> bool:
     """Return whether the file gives the ids of BERT's rules for any text."""
     if content.special != SPECIAL_TOKENS or any(bert_differences(content.engine)):
         return False
-    return _adds_special_only(content, {})
+    return _adds_special_only(content, mask_takes_space=False)
 
 
 def is_roberta(content: Content) -> bool:
@@ -81,7 +83,7 @@ def is_roberta(content: Content) -> bool:
     # A token for unknown text stands for bytes that the vocabulary lacks.
     if content.engine["model"].get("unk_token") and missing_bytes(content.ids):
         return False
-    return _adds_special_only(content, {"mask": {"lstrip": True}})
+    return _adds_special_only(content, mask_takes_space=True)
 
 
 def _differences(
@@ -104,16 +106,15 @@ def _differences(
                 yield Difference(f"{name}: {field}", found, expected)
 
 
-def _adds_special_only(content: Content, flags: Mapping[str, Mapping[str, bool]]) -> bool:
-    """Return whether no other tokens are added than the special ones, with these flags."""
+def _adds_special_only(content: Content, mask_takes_space: bool) -> bool:
+    """Return whether no other tokens are added than the special ones, and the mask as expected.
+
+    The others' flags do not matter, since none of them is found in text.
+    """
     model_ids = content.engine["model"]["vocab"]
     by_name = {token["content"]: token for token in content.added()}
     if not set(by_name) <= set(content.special) or len(model_ids) != len(content.ids):
         return False
-    for role, name in zip(ROLES, content.special, strict=True):
-        expected = _PLAIN | dict(flags.get(role, {}))
-        token = by_name.get(name, {})
-        # A special token that is not found in text is of no importance, except the mask.
-        if role == "mask" and any(token.get(k, False) != v for k, v in expected.items()):
-            return False
-    return True
+    mask = by_name.get(content.special[ROLES.index("mask")], {})
+    expected = {"single_word": False, "lstrip": mask_takes_space, "rstrip": False}
+    return all(mask.get(flag, False) == value for flag, value in expected.items())

@@ -16,6 +16,7 @@ from bertjax.data.tokenizers.declared.engines import open_engine
 from bertjax.data.tokenizers.declared.inputs import export_post_processor, form_of
 from bertjax.data.tokenizers.declared.losses import DeclaredLosses
 from bertjax.data.tokenizers.declared.words import mark_of, shows_words, word_starts
+from bertjax.data.tokenizers.given.merges import engine_merges
 from bertjax.data.tokenizers.given.registered_tokens import check_distinct
 from bertjax.data.tokenizers.losses import Losses
 from bertjax.data.tokenizers.vocabulary import (
@@ -32,7 +33,7 @@ from bertjax.errors import check
 RULES = "rules"
 """The field of saved settings that says that `tokenizer.json` has the rules."""
 # Settings that change nothing of the ids, and are kept for other programs.
-_KEPT = (
+_KEPT_SETTINGS = (
     "additional_special_tokens",
     "extra_special_tokens",
     "model_input_names",
@@ -72,7 +73,7 @@ class DeclaredTokenizer:
             # As in scripts without spaces, each piece is a word.
             self.starts_word[:] = True
         self.starts_word[self.special_ids] = False
-        self._kept = {key: settings[key] for key in _KEPT if settings.get(key)}
+        self._kept_settings = {key: settings[key] for key in _KEPT_SETTINGS if settings.get(key)}
         decisive = {name: content.engine[name] for name in DECISIVE} | {"roles": content.special}
         text = json.dumps(decisive, sort_keys=True)
         self.fingerprint = fingerprint(ENGINE_FILE, self.lowercase, text.encode())
@@ -107,13 +108,13 @@ class DeclaredTokenizer:
 
     def words(self) -> dict[str, int]:
         """Return the ids of the entries that begin a word, by the word without its mark."""
-        found: dict[str, int] = {}
+        ids: dict[str, int] = {}
         for i in np.flatnonzero(self.starts_word).tolist():
             entry = self._entries[i]
             word = self._mark.without(entry) if self._mark.begins else entry
             if word and (self._mark.begins or self._mark.begins_word(entry)):
-                found[word] = i
-        return found
+                ids[word] = i
+        return ids
 
     def check_word_starts(self, path: object) -> None:
         """Raise `UserError`, naming `path`, where pieces do not show words: masking needs them."""
@@ -128,16 +129,18 @@ class DeclaredTokenizer:
         return self._complete.decode([int(i) for i in ids], skip_special_tokens=False)
 
     def save(self, folder: epath.PathLike, model_max_length: int | None = None) -> None:
-        engine = {**self._content.engine, "post_processor": export_post_processor(self._content)}
+        content = self._content
+        form = form_of(content, open_engine(content.file, content.engine))
+        engine = {**content.engine, "post_processor": export_post_processor(content, form)}
         pre_tokenizer = engine["pre_tokenizer"] or {}
         settings: dict[str, Any] = {
             RULES: ENGINE_FILE,
             "tokenizer_class": "PreTrainedTokenizerFast",
         }
-        if form_of(self._content) != "roberta":
+        if form != "roberta":
             # By default version 5 of `transformers` leaves the segments out.
             settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
-        settings |= self._kept
+        settings |= self._kept_settings
         if "add_prefix_space" in pre_tokenizer:
             # Without it `transformers` 4 would set the pre-tokenizer's to false.
             settings["add_prefix_space"] = pre_tokenizer["add_prefix_space"]
@@ -146,7 +149,7 @@ class DeclaredTokenizer:
             self.kind,
             self.lowercase,
             {ENGINE_FILE: json.dumps(engine, ensure_ascii=False).encode()},
-            self._content.special,
+            content.special,
             settings,
             model_max_length,
             self.word_rule,
@@ -191,7 +194,7 @@ def _plain_engine(content: Content, names: Sequence[str]) -> Engine:
 def _hidden(content: Content, names: Sequence[str]) -> dict[str, Any]:
     """A copy of the content in which these names are such as no text spells."""
     model = dict(content.engine["model"])
-    made = _merged_pieces(model)
+    made = _merged_pieces(content.file, model)
     new = {name: _HIDDEN + name for name in names if name not in made}
     model["vocab"] = {new.get(entry, entry): i for entry, i in model["vocab"].items()}
     if model.get("unk_token"):
@@ -203,14 +206,11 @@ def _hidden(content: Content, names: Sequence[str]) -> dict[str, Any]:
     return {**content.engine, "model": model, "added_tokens": added}
 
 
-def _merged_pieces(model: Mapping[str, Any]) -> set[str]:
+def _merged_pieces(file: str, model: Mapping[str, Any]) -> set[str]:
     """The pieces that merges make, and that must keep their names."""
     prefix = model.get("continuing_subword_prefix") or ""
-    made = set()
-    for merge in model.get("merges") or ():
-        first, second = merge.split(" ", 1) if isinstance(merge, str) else merge
-        made.add(first + second.removeprefix(prefix))
-    return made
+    merges = engine_merges(file, model.get("merges") or [])
+    return {first + second.removeprefix(prefix) for first, second in merges}
 
 
 def _first_visible(text: str, begin: int, end: int) -> int:

@@ -1,6 +1,7 @@
 """Pieces that begin a word, by the mark that the model or the pre-tokenizer puts on pieces."""
 
-from itertools import pairwise
+from collections.abc import Iterator
+from itertools import islice, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -37,16 +38,13 @@ class Mark(NamedTuple):
 
 def mark_of(content: Content) -> Mark:
     """Return the mark of a file's pieces; the empty one, which all have, where there is none."""
-    model = content.engine["model"]
-    prefix = model.get("continuing_subword_prefix") or ""
-    if content.algorithm() == "WordPiece" and "continuing_subword_prefix" not in model:
-        prefix = "##"
+    prefix = content.engine["model"].get("continuing_subword_prefix")
     if prefix:
         return Mark(prefix, begins=False)
-    found = [*steps(content.engine["normalizer"]), *steps(content.engine["pre_tokenizer"])]
-    if any(step.get("type") == "ByteLevel" for step in found):
+    all_steps = [*steps(content.engine["normalizer"]), *steps(content.engine["pre_tokenizer"])]
+    if any(step.get("type") == "ByteLevel" for step in all_steps):
         return Mark(SPACE, begins=True, is_bytes=True)
-    for step in found:
+    for step in all_steps:
         if step.get("type") == "Metaspace":
             return Mark(step.get("replacement") or "\u2581", begins=True)
     return Mark("", begins=True)
@@ -72,11 +70,7 @@ def shows_words(mark: Mark, engine: Engine, starts: np.ndarray) -> bool:
     """
     if not mark.text:
         return False
-    words: list[str] = []
-    for i in np.flatnonzero(starts).tolist():
-        word = engine.decode([i], skip_special_tokens=False).strip()
-        if word.isalpha() and len(words) < TRIED:
-            words.append(word)
+    words = list(islice(_words(engine, starts), TRIED))
     missed = 0
     for first, second in pairwise(words):
         encoding = engine.encode(f"{first} {second}", add_special_tokens=False)
@@ -87,6 +81,14 @@ def shows_words(mark: Mark, engine: Engine, starts: np.ndarray) -> bool:
         ]
         missed += not starts[at_space].any()
     return bool(words) and 2 * missed <= len(words)
+
+
+def _words(engine: Engine, starts: np.ndarray) -> Iterator[str]:
+    """Yield the texts of letters alone that begin a word, in the order of their ids."""
+    for i in np.flatnonzero(starts).tolist():
+        word = engine.decode([i], skip_special_tokens=False).strip()
+        if word.isalpha():
+            yield word
 
 
 def _is_unspaced(entry: str, mark: Mark) -> bool:

@@ -1,14 +1,12 @@
 """Whether a folder's text is to be lower-cased, as its files say."""
 
-from collections.abc import Mapping
 from typing import Any
 
 from etils import epath
 
 from bertjax.data.tokenizers.vocabulary import ENGINE_FILE, SETTINGS_FILE, check_bool
 from bertjax.errors import check
-
-Json = Mapping[str, Any]
+from bertjax.storage import Json
 
 
 def is_uncased(

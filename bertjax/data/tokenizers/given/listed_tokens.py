@@ -13,13 +13,12 @@ from tokenizers import AddedToken
 
 from bertjax.data.tokenizers.vocabulary import ENGINE_FILE, ROLES, SETTINGS_FILE, check_bool
 from bertjax.errors import check, mismatch
-from bertjax.storage import read_json
+from bertjax.storage import Json, read_json_if_there
 
 ADDED_FILE, MAP_FILE = "added_tokens.json", "special_tokens_map.json"
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 _ADDITIONAL, _EXTRA = "additional_special_tokens", "extra_special_tokens"
 _SURROGATE = re.compile("[\ud800-\udfff]")
-Json = Mapping[str, Any]
 
 
 class Listed(NamedTuple):
@@ -30,6 +29,11 @@ class Listed(NamedTuple):
     token: AddedToken
     id: Any
     """The id that the file gives it, of any type; None: the file gives none."""
+
+    def may_have(self, i: int) -> bool:
+        """Return whether the file gives the token this id, or none."""
+        # `isinstance` would take JSON's true for the id 1.
+        return self.id is None or (type(self.id) is int and self.id == i)
 
 
 def listed_tokens(
@@ -54,7 +58,7 @@ def listed_tokens(
         with_ids = tokens_by_id(path, settings["added_tokens_decoder"])
     else:
         # These files count only where the settings have no list with ids.
-        marked = _read_if_there(path / MAP_FILE)
+        marked = _marked(path, settings)
         named = _named(path, _merged(settings, marked))
         # Version 5 overlooks the older list of the map where it reads the tokens without flags.
         marked = {key: value for key, value in marked.items() if key != _ADDITIONAL}
@@ -80,9 +84,7 @@ def is_saved_by_others(path: epath.Path, settings: Json) -> bool:
 
 def all_settings(path: epath.Path, settings: Json) -> Json:
     """Return the settings with those that earlier versions kept in `special_tokens_map.json`."""
-    if "added_tokens_decoder" in settings:
-        return settings
-    return {**settings, **_read_if_there(path / MAP_FILE)}
+    return {**settings, **_marked(path, settings)}
 
 
 def engine_tokens(path: epath.Path, engine: Json) -> list[Listed]:
@@ -100,7 +102,7 @@ def engine_tokens(path: epath.Path, engine: Json) -> list[Listed]:
 
 def check_roles(path: epath.Path, settings: Json, pieces: Sequence[str]) -> None:
     """Refuse a folder that names other special tokens than `pieces`, which are those of `ROLES`."""
-    marked = {} if "added_tokens_decoder" in settings else _read_if_there(path / MAP_FILE)
+    marked = _marked(path, settings)
     for role, piece in zip(ROLES, pieces, strict=True):
         key = f"{role}_token"
         for file, values in ((MAP_FILE, marked), (SETTINGS_FILE, settings)):
@@ -116,8 +118,12 @@ def check_roles(path: epath.Path, settings: Json, pieces: Sequence[str]) -> None
             break
 
 
-def _read_if_there(path: epath.Path) -> Json:
-    return read_json(path) if path.exists() else {}
+def _marked(path: epath.Path, settings: Json) -> Json:
+    """The object in `special_tokens_map.json`; empty where the settings have a list with ids.
+
+    As in `transformers`, the file does not count then.
+    """
+    return {} if "added_tokens_decoder" in settings else read_json_if_there(path / MAP_FILE)
 
 
 def _token(where: str, value: object) -> AddedToken:
@@ -133,6 +139,11 @@ def _token(where: str, value: object) -> AddedToken:
         check_bool(f"{where}: {name}", flag)
     # Without "normalized" in the file a special token is found in the text as it is written.
     return AddedToken(content, **flags)
+
+
+def json_of(token: AddedToken) -> dict[str, Any]:
+    """Return a token as JSON files have it: its content and flags."""
+    return {"content": token.content, **{name: getattr(token, name) for name in FLAGS}}
 
 
 def _as_special(value: object) -> object:
@@ -159,19 +170,19 @@ def _merged(settings: Json, marked: Json) -> dict[str, Any]:
 
 def _named(path: epath.Path, values: Json) -> list[Listed]:
     """The tokens without ids: `NAME_token`, and those in lists of special tokens."""
-    found: list[Listed] = []
+    listed: list[Listed] = []
     for key, value in values.items():
         where = f"{path / SETTINGS_FILE} or {MAP_FILE}: {key}"
         if key.endswith("_token") and isinstance(value, (str, Mapping)):
-            found.append(Listed(where, _token(where, value), None))
+            listed.append(Listed(where, _token(where, value), None))
     for key in (_EXTRA, "model_specific_special_tokens"):
         where = f"{path / SETTINGS_FILE} or {MAP_FILE}: {key}"
         tokens = values.get(key) or []
         if isinstance(tokens, Mapping):
             tokens = list(tokens.values())
         check(isinstance(tokens, list), where=where, found=repr(tokens)[:80], expected="a list")
-        found += [Listed(where, _token(where, _as_special(token)), None) for token in tokens]
-    return found
+        listed += [Listed(where, _token(where, _as_special(token)), None) for token in tokens]
+    return listed
 
 
 def tokens_by_id(path: epath.Path, decoder: object) -> list[Listed]:
@@ -187,7 +198,7 @@ def tokens_by_id(path: epath.Path, decoder: object) -> list[Listed]:
 def _of_added_file(path: epath.Path, special: Collection[str]) -> list[Listed]:
     """The tokens of `added_tokens.json`, without flags; other files name the `special` ones."""
     listed = []
-    for content, i in _read_if_there(path / ADDED_FILE).items():
+    for content, i in read_json_if_there(path / ADDED_FILE).items():
         is_special = content in special
         token = AddedToken(content, normalized=not is_special, special=is_special)
         listed.append(Listed(str(path / ADDED_FILE), token, i))

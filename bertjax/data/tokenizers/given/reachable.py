@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 from tokenizers import normalizers, pre_tokenizers
 
+from bertjax.data.tokenizers.vocabulary import CONTINUES, MAX_WORD_CHARACTERS
+
 CAPITALS, ACCENTS = "capital letters", "accents or composed letters"
-SPACES, LONG = "spaces or control characters", "more than 100 characters"
+SPACES, LONG = "spaces or control characters", f"more than {MAX_WORD_CHARACTERS} characters"
 CHINESE = "several Chinese characters"
 _PLACEHOLDER = re.compile(r"\[.*\]|<.*>", re.DOTALL)  # as [unused1], and marks of a user's own
-_LONGEST = 100  # characters of a word; longer ones become [UNK]
 _SPLIT = pre_tokenizers.BertPreTokenizer()
 
 log = logging.getLogger("bertjax")
@@ -41,19 +42,19 @@ def unreachable_entries(
         kept: entries that text keeps whole, whatever is in them.
     """
     rules = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
-    found: dict[str, Unreachable] = {}
+    by_reason: dict[str, Unreachable] = {}
     for entry in entries:
-        body = entry.removeprefix("##")
+        body = entry.removeprefix(CONTINUES)
         is_plain = body.isascii() and body.isalnum() and body == body.lower()
-        if is_plain and len(body) <= _LONGEST:
+        if is_plain and len(body) <= MAX_WORD_CHARACTERS:
             continue
         if not entry or entry in kept or _PLACEHOLDER.fullmatch(body):
             continue
         reason = _reason(body, rules, lowercase, strip_accents)
         if reason:
-            number, first = found.get(reason, Unreachable(0, entry))
-            found[reason] = Unreachable(number + 1, first)
-    return found
+            number, first = by_reason.get(reason, Unreachable(0, entry))
+            by_reason[reason] = Unreachable(number + 1, first)
+    return by_reason
 
 
 def warn_of_unreachable(
@@ -68,10 +69,12 @@ def warn_of_unreachable(
 
     A line also says where capitals are kept, and no entry has one. `advice` ends the first line.
     """
-    found = unreachable_entries(entries, lowercase, strip_accents, kept)
-    if found:
-        total = sum(reason.number for reason in found.values())
-        parts = [f"{n:,} with {reason} (first {first!a})" for reason, (n, first) in found.items()]
+    unreachable = unreachable_entries(entries, lowercase, strip_accents, kept)
+    if unreachable:
+        total = sum(reason.number for reason in unreachable.values())
+        parts = [
+            f"{n:,} with {reason} (first {first!a})" for reason, (n, first) in unreachable.items()
+        ]
         read = "lower-cased" if lowercase else "cased"
         log.warning(
             "%s: read as the vocabulary of %s text, so %s of %s entries can never be reached: %s%s",
@@ -80,7 +83,7 @@ def warn_of_unreachable(
             f"{total:,}",
             f"{len(entries):,}",
             ", ".join(parts),
-            f"; {advice}" if CAPITALS in found else "",
+            f"; {advice}" if CAPITALS in unreachable else "",
         )
     if not lowercase and _has_small_letters_only(entries, kept):
         log.warning(
@@ -96,7 +99,7 @@ def _reason(
     """Why text never has an entry without its `##`; None: it has, or it is of the usual ones."""
     if any(c.isspace() or unicodedata.category(c) in ("Cc", "Cf") for c in body):
         return SPACES
-    if len(body) > _LONGEST:
+    if len(body) > MAX_WORD_CHARACTERS:
         return LONG
     if lowercase and normalizers.Lowercase().normalize_str(body) != body:
         return CAPITALS

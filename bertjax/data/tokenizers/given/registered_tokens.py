@@ -7,7 +7,7 @@ from etils import epath
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Engine
 
-from bertjax.data.tokenizers.given.listed_tokens import FLAGS, Listed, tokens_by_id
+from bertjax.data.tokenizers.given.listed_tokens import FLAGS, Listed, json_of, tokens_by_id
 from bertjax.errors import check
 
 
@@ -31,26 +31,24 @@ def kept_whole(
     """
     kept: list[AddedToken] = []
     new: list[str] = []
-    for where, token, i in listed:
-        content = token.content
+    for each in listed:
+        content = each.token.content
         if content in roles and content not in ids:
             # The tokenizer itself names what it lacks.
             continue
         size = len(ids) + len(new)
         own = ids.get(content, size)
-        # `isinstance` would take JSON's true for the id 1.
-        as_listed = i is None or (type(i) is int and i == own)
         fits = content in ids or room == 0 or own < room
         check(
-            as_listed and fits,
-            where=where,
-            found=f"the token {content!r}{_of_id(i)} added to a vocabulary of {size}",
+            each.may_have(own) and fits,
+            where=each.where,
+            found=f"the token {content!r}{_of_id(each.id)} added to a vocabulary of {size}",
             expected=f"the id {own}" if fits else f"none, for a model of {room} ids",
         )
         if content not in ids:
             new.append(content)
         if content not in roles:
-            kept.append(token)
+            kept.append(each.token)
     return Kept(kept, new)
 
 
@@ -101,10 +99,7 @@ def registered_settings(engine: Engine, registered: Sequence[AddedToken]) -> dic
     """Return the fields of `tokenizer_config.json` for tokens of `engine`; none without tokens."""
     if not registered:
         return {}
-    decoder = {}
-    for token in registered:
-        flags = {name: getattr(token, name) for name in FLAGS}
-        decoder[str(engine.token_to_id(token.content))] = {"content": token.content, **flags}
+    decoder = {str(engine.token_to_id(token.content)): json_of(token) for token in registered}
     special = [token.content for token in registered if token.special]
     return {"added_tokens_decoder": decoder, "additional_special_tokens": special}
 

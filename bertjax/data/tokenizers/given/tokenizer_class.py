@@ -1,40 +1,38 @@
 """The class of `transformers` for which a tokenizer's folder was made."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from etils import epath
 
+from bertjax.data.tokenizers.given.folder import MODEL_FILE, Folder
 from bertjax.data.tokenizers.vocabulary import SETTINGS_FILE
 from bertjax.errors import check
 
-MODEL_FILE = "config.json"
-Json = Mapping[str, Any]
 # What BertJapaneseTokenizer does before WordPiece; its other values need a dictionary of Japanese,
 # or cut words into characters or pieces of SentencePiece.
 _BERTS_TYPES = {"word_tokenizer_type": "basic", "subword_tokenizer_type": "wordpiece"}
 
 
-def declared_class(path: epath.Path, settings: Json, model: Json) -> tuple[str, object]:
+def declared_class(folder: Folder) -> tuple[str, object]:
     """Return the file and field that names the class, and the name without "Fast"; None: no name.
 
-    As in `transformers`, `tokenizer_config.json` (`settings`) counts before `config.json`
-    (`model`). Folders of Japanese BERT may name their class in the second alone.
+    As in `transformers`, `tokenizer_config.json` counts before `config.json`. Folders of Japanese
+    BERT may name their class in the second alone.
     """
-    for file, values in ((SETTINGS_FILE, settings), (MODEL_FILE, model)):
+    for file, values in ((SETTINGS_FILE, folder.settings), (MODEL_FILE, folder.model)):
         name = values.get("tokenizer_class")
         if name is not None:
-            where = f"{path / file}: tokenizer_class"
+            where = f"{folder.path / file}: tokenizer_class"
             return where, name.removesuffix("Fast") if isinstance(name, str) else name
-    return f"{path / SETTINGS_FILE}: tokenizer_class", None
+    return f"{folder.path / SETTINGS_FILE}: tokenizer_class", None
 
 
-def check_class(path: epath.Path, settings: Json, model: Json, known: tuple[str, ...]) -> None:
+def check_class(folder: Folder, known: tuple[str, ...]) -> None:
     """Refuse a folder that was made for a class other than the `known` ones.
 
     A folder without a name is taken for one of them.
     """
-    where, name = declared_class(path, settings, model)
+    where, name = declared_class(folder)
     check(
         name is None or name in known,
         where=where,
@@ -43,18 +41,18 @@ def check_class(path: epath.Path, settings: Json, model: Json, known: tuple[str,
     )
 
 
-def check_words(path: epath.Path, settings: Json, model: Json) -> None:
+def check_words(folder: Folder) -> None:
     """Refuse a folder whose words are found in another way than BERT's, or by code of its own."""
-    for file, values in ((SETTINGS_FILE, settings), (MODEL_FILE, model)):
+    for file, values in ((SETTINGS_FILE, folder.settings), (MODEL_FILE, folder.model)):
         for field, berts in _BERTS_TYPES.items():
             given = values.get(field)
             check(
                 given in (None, berts),
-                where=f"{path / file}: {field}",
+                where=f"{folder.path / file}: {field}",
                 found=repr(given),
                 expected=f"{berts!r}, for words as BERT finds them",
             )
-        _check_no_code(f"{path / file}: auto_map", values.get("auto_map"))
+        _check_no_code(f"{folder.path / file}: auto_map", values.get("auto_map"))
 
 
 def check_no_other_pieces(path: epath.Path) -> None:

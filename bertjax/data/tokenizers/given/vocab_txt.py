@@ -45,7 +45,7 @@ def read_entries(path: object, content: bytes) -> Entries:
             found=f"bytes that are not UTF-8 ({error})",
             expected="an entry a line in UTF-8",
         ) from error
-    # Only here: `splitlines` would also divide at characters like U+2028.
+    # `splitlines` would also divide at characters like U+2028.
     lines = text.removesuffix("\n").split("\n")
     entries = [line.rstrip(_SPACES) for line in lines]
     if entries[0].removeprefix(MARK) in SPECIAL_TOKENS:
