@@ -81,8 +81,8 @@ def require_package(name: str, *, extra: str) -> None:
 
 
 def _missing(package: str, extra: str) -> UserError:
-    return mismatch(
-        where=package,
-        found="no such package",
-        expected=f"it to be installed: pip install 'bertjax[{extra}]'",
+    # No `MismatchError`: once the package is installed, the same input does not give it again.
+    return UserError(
+        f"{package}: found no such package, expected it to be installed: "
+        f"pip install 'bertjax[{extra}]'"
     )

@@ -103,9 +103,11 @@ def released_if_refused(folder: epath.Path) -> Iterator[None]:
         plan = folder / WORK / "plan.json"
         no_results = {plan.name, count.FOLDER, snapshots.FOLDER}
         results = {path.name for path in plan.parent.iterdir()} - no_results
-        if not results and not (folder / TOKENIZER).exists():
-            # It is gone already where a stage of the block was refused.
-            plan.unlink(missing_ok=True)
+        # The plan is gone already where a stage of the block was refused.
+        if plan.exists() and not results and not (folder / TOKENIZER).exists():
+            # Counts of documents too: those of other settings are others.
+            _remove_results(folder, plan)
+            plan.unlink()
         raise
 
 

@@ -212,7 +212,8 @@ def _tokenize(preparation: _Preparation) -> Counter[str]:
     ]
     preparation.run_stage("tokenize", items)
     read = read_counts(folder, preparation.unit_names)
-    text_losses.report(read, config.tokenizer)
+    with discarded_if_refused(preparation.folder):
+        text_losses.report(read, config.tokenizer)
     return read
 
 

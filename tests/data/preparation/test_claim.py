@@ -1,5 +1,6 @@
 import contextlib
 import dataclasses
+import gzip
 import json
 import logging
 
@@ -266,3 +267,27 @@ def test_a_stage_that_fails_for_a_reason_that_passes_keeps_the_work(corpus, tmp_
     with pytest.raises(UserError, match="expected the same settings, or another folder"):
         prepare(config.replace(data={"dupe_factor": 2}), tmp_path / "out")
     prepare(config, tmp_path / "out")
+
+
+def test_after_text_that_is_unknown_throughout_the_folder_takes_the_kind_that_is_advised(tmp_path):
+    (tmp_path / "a.txt").write_text("\n\n".join("猫犬鳥\n魚馬牛" + "羊" * n for n in range(1, 9)))
+    vocabulary = tmp_path / "vocab.txt"
+    vocabulary.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abc"]))
+    config = config_of(tmp_path / "a.txt", validation_fraction=0.0)
+    with pytest.raises(UserError, match=r"tokenizer\.kind unigram"):
+        prepare(config.replace(tokenizer={"vocab_file": str(vocabulary)}), tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").rglob("*")] == [".work"]
+    prepare(config.replace(tokenizer={"kind": "unigram", "vocab_size": 40}), tmp_path / "out")
+
+
+def test_counts_of_settings_that_were_refused_are_not_taken_for_those_of_others(tmp_path):
+    """A damaged file ends the count of the second unit; the first one has been counted."""
+    text = "\n".join(f"The line {n} of a book." for n in range(40))
+    (tmp_path / "a.txt").write_text(text)
+    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(text.encode(), mtime=0)[:60])
+    config = config_of(tmp_path, format="file", sentence_objective="none")
+    with pytest.raises(UserError, match=r"b\.txt\.gz"):
+        prepare(config, tmp_path / "out")
+    (tmp_path / "b.txt.gz").unlink()
+    changed = config.replace(data={"corpus": (str(tmp_path / "a.txt"),), "format": "line"})
+    assert prepare(changed, tmp_path / "out").counts == prepare(changed, tmp_path / "new").counts
