@@ -280,8 +280,12 @@ def test_after_text_that_is_unknown_throughout_the_folder_takes_the_kind_that_is
     prepare(config.replace(tokenizer={"kind": "unigram", "vocab_size": 40}), tmp_path / "out")
 
 
-def test_counts_of_settings_that_were_refused_are_not_taken_for_those_of_others(tmp_path):
+def test_counts_of_settings_that_were_refused_are_not_taken_for_those_of_others(
+    tmp_path, monkeypatch
+):
     """A damaged file ends the count of the second unit; the first one has been counted."""
+    # As if the documents were long: then they are counted by workers, which write what they find.
+    monkeypatch.setattr("bertjax.data.preparation.splits.count.FIRST_CHARACTERS", 10)
     text = "\n".join(f"The line {n} of a book." for n in range(40))
     (tmp_path / "a.txt").write_text(text)
     (tmp_path / "b.txt.gz").write_bytes(gzip.compress(text.encode(), mtime=0)[:60])
