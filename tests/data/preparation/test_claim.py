@@ -1,6 +1,5 @@
 import contextlib
 import dataclasses
-import gzip
 import json
 import logging
 
@@ -8,7 +7,13 @@ import pytest
 from etils import epath
 
 from bertjax.config import Config, DataConfig, TokenizerConfig
-from bertjax.data.preparation.claim import RULES, check_same_inputs, claim, settings_of
+from bertjax.data.preparation.claim import (
+    RULES,
+    check_same_inputs,
+    claim,
+    released_if_refused,
+    settings_of,
+)
 from bertjax.data.preparation.prepare import prepare
 from bertjax.data.records.summary import summarize
 from bertjax.errors import UserError
@@ -280,18 +285,13 @@ def test_after_text_that_is_unknown_throughout_the_folder_takes_the_kind_that_is
     prepare(config.replace(tokenizer={"kind": "unigram", "vocab_size": 40}), tmp_path / "out")
 
 
-def test_counts_of_settings_that_were_refused_are_not_taken_for_those_of_others(
-    tmp_path, monkeypatch
-):
-    """A damaged file ends the count of the second unit; the first one has been counted."""
-    # As if the documents were long: then they are counted by workers, which write what they find.
-    monkeypatch.setattr("bertjax.data.preparation.splits.count.FIRST_CHARACTERS", 10)
-    text = "\n".join(f"The line {n} of a book." for n in range(40))
-    (tmp_path / "a.txt").write_text(text)
-    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(text.encode(), mtime=0)[:60])
-    config = config_of(tmp_path, format="file", sentence_objective="none")
-    with pytest.raises(UserError, match=r"b\.txt\.gz"):
-        prepare(config, tmp_path / "out")
-    (tmp_path / "b.txt.gz").unlink()
-    changed = config.replace(data={"corpus": (str(tmp_path / "a.txt"),), "format": "line"})
-    assert prepare(changed, tmp_path / "out").counts == prepare(changed, tmp_path / "new").counts
+def test_counts_of_settings_that_were_refused_do_not_stay_for_those_of_others(tmp_path):
+    """A unit of work has the same name under other settings, and would be counted as before."""
+    folder = epath.Path(tmp_path)
+    claim(folder, inputs_of())
+    counted = folder / ".work" / "count"
+    counted.mkdir()
+    (counted / "0123456789abcdef.json").write_text("{}")
+    with pytest.raises(UserError), released_if_refused(folder):
+        raise UserError("b.txt.gz: is truncated")
+    assert [path.name for path in tmp_path.rglob("*")] == [".work"]
