@@ -47,8 +47,7 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
 
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
         """Return the options of the comparison of answers and of the files."""
-        # TFDS decodes its texts itself.
-        return frozenset({ANSWER_RULE} if entry.location.is_tfds else {ANSWER_RULE, ENCODING})
+        return frozenset({ANSWER_RULE, ENCODING})
 
     def check_options(self, entry: Entry, options: FinetuneConfig) -> None:
         """Raise `UserError` also for MLQA in a language that is not named."""
