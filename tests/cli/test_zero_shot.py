@@ -94,6 +94,6 @@ def test_mistakes_are_named(folder, words, message):
 def test_a_run_must_be_given():
     with pytest.raises(
         UserError,
-        match="bertjax zero-shot: nothing given, expected a run or checkpoint folder first",
+        match="bertjax zero-shot: --labels first, expected a run or checkpoint folder before all",
     ):
         run(["--labels", "a", "b"])
