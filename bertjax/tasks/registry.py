@@ -216,8 +216,8 @@ def chosen_for(name: str, options: FinetuneConfig) -> tuple[str, ...]:
 
 def scale_of(kind: str, metric: str) -> Scale | None:
     """Return the scale of a figure of a kind of task; None if it cannot be chosen."""
-    found = metric_named(KINDS[kind].choosable, metric)
-    return found.scale if found else None
+    listed = metric_named(KINDS[kind].choosable, metric)
+    return listed.scale if listed else None
 
 
 def _drawn(examples: list[Any], count: int, seed: int) -> list[Any]:
