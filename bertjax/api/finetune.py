@@ -134,7 +134,7 @@ def finetune(
     del external  # the parameters are on the disk, and training needs the memory
     resolved = tuning.resolve(checked.config, checked.prepared, checked.heads)
     with log_to_file(run_dir, earlier) if first else nullcontext():
-        log_signatures(checked.prepared.opened, checked.prepared.validation)
+        log_signatures(checked.prepared.signatures)
         outcome = tuning.finetune(
             resolved,
             run_dir,
@@ -200,7 +200,7 @@ def sweep(
     _write_start(checked, external, run_dir)
     del external  # the parameters are on the disk, and training needs the memory
     with log_to_file(run_dir, earlier):
-        log_signatures(checked.prepared.opened, checked.prepared.validation)
+        log_signatures(checked.prepared.signatures)
         swept = sweeping.sweep(
             checked.config,
             grid,

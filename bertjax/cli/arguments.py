@@ -160,9 +160,9 @@ def need(subject: str, verb: str, what: str, rest: Sequence[str] = ()) -> str:
     if subject:
         return subject
     # Without its value, which may hold a password.
-    found = f"{rest[0].partition('=')[0]} first" if rest else "nothing given"
+    given = f"{rest[0].partition('=')[0]} first" if rest else "nothing given"
     place = "before all options" if rest else "first"
-    raise UserError(f"bertjax {verb}: {found}, expected {what} {place} (see bertjax {verb} --help)")
+    raise UserError(f"bertjax {verb}: {given}, expected {what} {place} (see bertjax {verb} --help)")
 
 
 def run_name(config_path: str) -> str:

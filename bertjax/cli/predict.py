@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
@@ -25,8 +25,6 @@ from bertjax.errors import check
 if TYPE_CHECKING:
     from bertjax.finetuning.load import Finetuned
     from bertjax.finetuning.predict_texts import Answer
-
-WINDOW = 64  # batches of texts that are predicted, and printed, together
 
 
 @dataclass(frozen=True)
@@ -158,12 +156,11 @@ def _answers(
 ) -> Iterator[tuple[str, "Answer"]]:
     """Yield each line with its answer, in order."""
     from bertjax.finetuning.predict_texts import entry_for_texts, predict_lines
+    from bertjax.inference.vector_files import windows
 
     entry = entry_for_texts(model, command.task)
-    lines = iter(lines)
     done = 0
-    # A window at a time, since a file or standard input may be of any length.
-    while window := list(islice(lines, WINDOW * command.config.train.batch_size)):
+    for window in windows(lines, command.config.train.batch_size):
         answers = predict_lines(model, entry, window, first=done + 1)
         yield from zip(window, answers, strict=True)
         done += len(window)

@@ -2,9 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Annotated, Literal
 
 import tyro
@@ -12,8 +11,6 @@ import tyro
 from bertjax.cli.arguments import log_of_verb, parse_subject, quiet_libraries
 from bertjax.errors import check
 from bertjax.number_text import number_text
-
-WINDOW = 64  # batches of texts that are scored, and printed, together
 
 
 @dataclass(frozen=True)
@@ -59,17 +56,16 @@ def run(words: Sequence[str]) -> int:
     _check(command)
     quiet_libraries()
     # Imported after the checks: so a mistake is told without waiting for JAX.
-    from bertjax.inference.vector_files import read_lines
+    from bertjax.inference.vector_files import read_lines, windows
     from bertjax.inference.zero_shot import zero_shot
     from bertjax.parallel import compile_cache
     from bertjax.training.saved_model import load_model
 
     compile_cache.start()
     model = load_model(subject)
-    texts: Iterable[str] = iter(command.texts or read_lines(command.text_file))
+    texts = command.texts or read_lines(command.text_file)
     count = truncated = 0
-    # A window at a time, since a file or standard input may be of any length.
-    while window := list(islice(texts, WINDOW * command.batch_size)):
+    for window in windows(texts, command.batch_size):
         with log_of_verb():
             scored = zero_shot(
                 model,

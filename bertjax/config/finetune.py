@@ -1,7 +1,7 @@
 """Configuration of fine-tuning: the tasks, their data, and methods for little data."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from bertjax.config.field_types import check_fields
 from bertjax.config.range_checks import fit_int32, fraction, not_negative, positive
@@ -248,16 +248,31 @@ def _check_length_buckets(finetune: FinetuneConfig) -> None:
     )
 
 
+class TaskParts(NamedTuple):
+    """The parts of an entry of `FinetuneConfig.tasks`."""
+
+    name: str
+    kind: str | None
+    """None if the entry has no colon."""
+    place: str
+
+
+def task_parts(entry: str) -> TaskParts:
+    """Return the parts of NAME=PLACE or NAME:KIND=PLACE."""
+    # The place is cut off first: it may have colons of its own, as tfds:NAME has.
+    name_and_kind, _, place = entry.partition("=")
+    name, colon, kind = name_and_kind.partition(":")
+    return TaskParts(name, kind if colon else None, place)
+
+
 def _check_tasks(finetune: FinetuneConfig) -> None:
     names = []
     for entry in finetune.tasks:
-        name_and_kind, _, location = entry.partition("=")
-        name, colon, kind = name_and_kind.partition(":")
+        name, kind, place = task_parts(entry)
         # The name stands in the names of arrays, metrics and files, so it has no slash or space.
         is_word = name.replace("-", "_").isidentifier()
-        has_kind_after_colon = bool(kind) == bool(colon)
         check(
-            is_word and location and has_kind_after_colon,
+            is_word and place and kind != "",
             where="finetune.tasks",
             found=entry,
             expected="NAME=PLACE or NAME:KIND=PLACE, the name a word",

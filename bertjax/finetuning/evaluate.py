@@ -18,7 +18,7 @@ from bertjax.finetuning.objective import TaskObjective
 from bertjax.model.functional import Params
 from bertjax.number_text import unsigned_zero
 from bertjax.parallel import rules
-from bertjax.parallel.announce import announce_compilation
+from bertjax.parallel.announce import announce_once
 from bertjax.parallel.hosts import global_batch, process_row_indices
 from bertjax.tasks.task import EncodedExamples, Task
 from bertjax.types import Batch
@@ -78,6 +78,8 @@ def evaluate_split(
     task, encoded = objective.by_name[split.task], split.encoded
     batch_size = config.train.batch_size
     shape = BatchShape(batch_size, config.row_lengths, config.finetune.max_seq_length, pad_id)
+    # Not in `_eval_step`, whose cache outlives a run: the log of the next would lack the line.
+    announce_once(f"the predictions of {task.name}", (objective, mesh, labelled))
     step = _eval_step(objective, mesh, task.name, labelled)
     outputs: list[Any] = [None] * encoded.items
     lengths = item_lengths(encoded, shape.max_seq_length)
@@ -110,7 +112,6 @@ def _eval_step(
 ) -> Callable[[Params, Batch], Any]:
     """Return the compiled function (params, batch) -> (sums, outputs); all processes get both."""
     task, layout = objective.by_name[name], rules.MeshLayout(mesh)
-    announce_compilation(f"the predictions of {name}")
 
     def step(params: Params, batch: Batch) -> tuple[dict[str, Any], Any]:
         batch = objective.prepare(batch)

@@ -59,6 +59,16 @@ class Prepared:
         own = {split.task: split.examples for split in self.validation if not split.name}
         return baseline_of([opened.task for opened in self.opened], own)
 
+    @cached_property
+    def validation_digests(self) -> dict[str, str]:
+        """SHA-256 of the rows of each validation set with their targets, by its name."""
+        return validation_digests(self.validation)
+
+    @cached_property
+    def signatures(self) -> dict[str, str]:
+        """How the validation figures are computed, by the figures' names."""
+        return signatures_of(self.opened, self.validation)
+
 
 def prepare(config: Config, tokenizer: Tokenizer) -> Prepared:
     """Read and encode the training and validation sets of all tasks.
@@ -192,7 +202,7 @@ def facts_of(prepared: Prepared, tokenizer: Tokenizer) -> dict[str, Any]:
     """Return what the `meta` of checkpoints says of the tasks and their data."""
     return {
         data_record.FINGERPRINT: tokenizer.fingerprint,
-        data_record.DATA: validation_digests(prepared.validation),
+        data_record.DATA: prepared.validation_digests,
         DIGEST: prepared.digest,
         # Labels follow from the training data. With these a checkpoint is loaded without the data.
         "tasks": [registry.to_plain(opened.task) for opened in prepared.opened],
@@ -283,7 +293,7 @@ def write_result(
         "figures": figures,
         "evaluations": len(evaluations),
         DIGEST: prepared.digest,
-        SIGNATURES: signatures_of(prepared.opened, prepared.validation),
+        SIGNATURES: prepared.signatures,
     }
     _write_result(run_dir, result)
     return result

@@ -1,7 +1,7 @@
 """Signatures: how metrics are computed, where a metric's name alone does not say it."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from bertjax.finetuning.evaluate import Split, figure_name
 from bertjax.tasks.registry import OpenedTask, kind_of
@@ -23,7 +23,7 @@ def signatures_of(opened: Sequence[OpenedTask], splits: Sequence[Split]) -> dict
     return named
 
 
-def log_signatures(opened: Sequence[OpenedTask], splits: Sequence[Split]) -> None:
+def log_signatures(signatures: Mapping[str, str]) -> None:
     """Log the signature of each figure that has one."""
-    for name, signature in signatures_of(opened, splits).items():
+    for name, signature in signatures.items():
         log.info("%s is computed by %s", name, signature)

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 from etils import epath
@@ -86,15 +86,13 @@ def sweep(
             _keep_best(run_dir, results)
         summaries = _write(run_dir, results, by_seed[seed])
     best = _best_run(run_dir, results)
-    return Swept(results, _table(summaries, by_seed), best, stopped)
+    # A grid has one cell or more, so one seed's data have been read; all have the same tasks.
+    table = _table(summaries, next(iter(by_seed.values())))
+    return Swept(results, table, best, stopped)
 
 
-def _table(summaries: list[SettingSummary], by_seed: Mapping[int, Prepared]) -> str:
+def _table(summaries: list[SettingSummary], prepared: Prepared) -> str:
     """Return a line with the name of the score, and the table of the settings."""
-    # All seeds have the same tasks.
-    prepared = next(iter(by_seed.values()), None)
-    if prepared is None:
-        return sweep_grid.table(summaries)
     tasks = [opened.task for opened in prepared.opened]
     in_percent = all(task.metric_scale.is_share for task in tasks)
     lines = sweep_grid.table(summaries, in_percent=in_percent)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from bertjax.errors import check
+from bertjax.errors import check, mismatch
 
 
 def each_text(texts: Iterable[str], where: str) -> Iterator[str]:
@@ -10,12 +10,8 @@ def each_text(texts: Iterable[str], where: str) -> Iterator[str]:
 
     A single string is refused at once: its letters would be taken for texts.
     """
-    check(
-        not isinstance(texts, str | bytes),
-        where=where,
-        found=f"one text, {texts[:40]!r}" if isinstance(texts, str | bytes) else "",
-        expected="a list of texts",
-    )
+    if isinstance(texts, str | bytes):
+        raise mismatch(where=where, found=f"one text, {texts[:40]!r}", expected="a list of texts")
     return _checked(texts, where)
 
 

@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import IO, Literal, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from bertjax.storage import is_local, opened, write_whole, written_whole
 
 VectorDtype = Literal["float32", "float16"]
 STDIN = "-"
+WINDOW = 64  # batches of texts that are predicted, and printed, together
 
 
 def read_lines(name: str) -> Iterator[str]:
@@ -38,6 +40,13 @@ def read_lines(name: str) -> Iterator[str]:
         return
     with opened(name) as file:
         yield from _decoded(name, file)
+
+
+def windows(texts: Iterable[str], batch_size: int) -> Iterator[list[str]]:
+    """Yield the texts in lists of `WINDOW` batches: a file may have more than fit into memory."""
+    remaining = iter(texts)
+    while window := list(islice(remaining, WINDOW * batch_size)):
+        yield window
 
 
 def count_lines(name: str) -> int:

@@ -1,6 +1,7 @@
 """A line in the log before programs are compiled, which takes long and shows nothing else."""
 
 import logging
+from collections.abc import Hashable
 from functools import cache
 
 log = logging.getLogger("bertjax")
@@ -17,8 +18,11 @@ def announce_compilation(what: str) -> None:
 
 
 @cache
-def announce_once(what: str) -> None:
-    """Log the same once in a process: for functions that a program may call often."""
+def announce_once(what: str, program: Hashable = None) -> None:
+    """Log the same once in a process: for functions that a program may call often.
+
+    With `program`, what the compiled program depends on, it is once for each of them.
+    """
     announce_compilation(what)
 
 

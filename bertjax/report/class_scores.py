@@ -1,13 +1,13 @@
 """Precision, recall and F1 of each class on a run's page."""
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from bertjax.number_text import number_text
 from bertjax.report.fields import field_of
 from bertjax.tasks.class_scores import COLUMNS
-from bertjax.tasks.error_tables import MAX_LABELS
+from bertjax.tasks.error_tables import commonest
 
 
 def class_scores(scores: Mapping[str, Any], where: str) -> str:
@@ -19,7 +19,7 @@ def class_scores(scores: Mapping[str, Any], where: str) -> str:
     classes = field_of(scores, "classes", list, where)
     averages = field_of(scores, "averages", list, where)
     lines = [_Line(line, f"{where}: classes[{n}]") for n, line in enumerate(classes)]
-    shown = _commonest(lines)
+    shown = [lines[number] for number in commonest([line.examples for line in lines])]
     note = ""
     if len(shown) < len(lines):
         note = f'<p class="note">the commonest {len(shown)} of {len(lines):,} classes</p>'
@@ -49,9 +49,3 @@ class _Line:
             cells.append(f'<td class="number" {data}>{shown}</td>')
         count = f'<td class="number">{self.examples:,}</td>'
         return f'<tr><th scope="row">{label}</th>{"".join(cells)}{count}</tr>'
-
-
-def _commonest(lines: Sequence[_Line]) -> list[_Line]:
-    """Return the `MAX_LABELS` lines with the most examples, in their order."""
-    by_examples = sorted(range(len(lines)), key=lambda number: -lines[number].examples)
-    return [lines[number] for number in sorted(by_examples[:MAX_LABELS])]

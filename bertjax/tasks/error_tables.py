@@ -43,15 +43,20 @@ def worst_mistakes(mistakes: Iterable[Mistake]) -> list[dict[str, str]]:
     ]
 
 
+def commonest(counts: Sequence[int]) -> list[int]:
+    """Return the indices of the `MAX_LABELS` largest counts, ascending; of equal ones the first."""
+    # Python's sort is stable.
+    by_count = sorted(range(len(counts)), key=lambda index: -counts[index])
+    return sorted(by_count[:MAX_LABELS])
+
+
 def confusion_table(labels: Sequence[str], counts: np.ndarray) -> dict[str, Any]:
     """Return a confusion matrix as JSON: `labels`, and `counts` with a list for each true label.
 
     `counts` is int64 [C, C]. If there are more than `MAX_LABELS` labels, only the `MAX_LABELS` most
     frequent true labels are kept, in the order of `labels`.
     """
-    # Python's sort is stable: if labels are equally frequent, the first ones are kept.
-    by_frequency = sorted(range(len(labels)), key=lambda label: -int(counts[label].sum()))
-    kept = sorted(by_frequency[:MAX_LABELS])
+    kept = commonest(counts.sum(axis=1).tolist())
     return {
         "labels": [labels[label] for label in kept],
         "counts": counts[np.ix_(kept, kept)].tolist(),

@@ -97,6 +97,8 @@ class Kind(TextLines[TaskT, ExampleT, PredictionT]):
     """Heads that the kind uses if the pretrained model has them."""
     in_percent: ClassVar[bool] = False
     """True if all figures, except losses and thresholds, are in 0..100."""
+    newer_fields: ClassVar[frozenset[str]] = frozenset({"metrics"})
+    """Fields of tasks that earlier versions have not; at their default they are not written."""
 
     @abstractmethod
     def read_split(
@@ -209,11 +211,14 @@ class Kind(TextLines[TaskT, ExampleT, PredictionT]):
         return {}
 
     def to_dict(self, task: TaskT) -> dict[str, Any]:
-        """Return a task's fields as values for JSON; a checkpoint's `meta` has them."""
+        """Return a task's fields as values for JSON; a checkpoint's `meta` has them.
+
+        Without newer options a task is written as before they existed (`newer_fields`).
+        """
         values: dict[str, Any] = dataclasses.asdict(task)  # type: ignore[call-overload]
-        # Without chosen metrics a task is written as before the option existed.
-        if not values.get("metrics"):
-            values.pop("metrics", None)
+        for field in dataclasses.fields(task):  # type: ignore[arg-type]
+            if field.name in self.newer_fields and values[field.name] == field.default:
+                del values[field.name]
         return values
 
     def from_dict(self, values: Mapping[str, Any]) -> TaskT:

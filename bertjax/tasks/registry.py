@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from bertjax.config import Config, FinetuneConfig, Head
+from bertjax.config.finetune import task_parts
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
 from bertjax.tasks.classification.kind import ClassificationKind
@@ -66,9 +67,8 @@ def entry_of(text: str, options: FinetuneConfig) -> Entry:
     `text` is NAME, NAME:KIND or NAME:KIND=PLACE. Raises `UserError` for an unknown name that is
     given without a kind, and for an unknown kind.
     """
-    # The path is cut off first: it may have colons of its own, as tfds:NAME has.
-    name_and_kind, _, place = text.partition("=")
-    name, _, kind_name = name_and_kind.partition(":")
+    name, kind, place = task_parts(text)
+    kind_name = kind or ""
     known = _kind_knowing(name)
     if known:
         name = known.canonical_name(name)
@@ -210,14 +210,14 @@ def chosen_for(name: str, options: FinetuneConfig) -> tuple[str, ...]:
     for text in options.tasks:
         task = entry_of(text, options).name
         spellings[task] = task
-        spellings[text.partition("=")[0].partition(":")[0]] = task
+        spellings[task_parts(text).name] = task
     return chosen_metrics(options.metric, name, spellings)
 
 
 def scale_of(kind: str, metric: str) -> Scale | None:
     """Return the scale of a figure of a kind of task; None if it cannot be chosen."""
-    found = metric_named(KINDS[kind].choosable, metric)
-    return found.scale if found else None
+    listed = metric_named(KINDS[kind].choosable, metric)
+    return listed.scale if listed else None
 
 
 def _drawn(examples: list[Any], count: int, seed: int) -> list[Any]:

@@ -54,7 +54,7 @@ def test_each_text_gets_a_line_whichever_way_it_comes(run, tmp_path, capsys, mon
     path = str(tmp_path / "texts.txt")
     assert predicted(capsys, run, "--text-file", path, "--task", "good")[:2] == (0, lines)
     # In windows of 16 texts, each of one batch, and without a last line end.
-    monkeypatch.setattr("bertjax.cli.predict.WINDOW", 1)
+    monkeypatch.setattr("bertjax.inference.vector_files.WINDOW", 1)
     give_stdin(monkeypatch, (content * 5).removesuffix(b"\r\n"))
     assert predicted(capsys, run, "--text-file", "-", "--task", "good")[:2] == (0, lines * 5)
 

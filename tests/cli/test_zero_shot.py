@@ -47,7 +47,7 @@ def test_each_text_is_printed_with_its_labels_ranked(folder, capsys):
 def test_a_file_is_judged_in_parts_as_json_and_cut_texts_are_counted(
     folder, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr("bertjax.cli.zero_shot.WINDOW", 1)
+    monkeypatch.setattr("bertjax.inference.vector_files.WINDOW", 1)
     texts = [*LINES, LONG] * 4  # of 8 a part
     (tmp_path / "texts.txt").write_text("\n".join(texts) + "\n")
     options = [
@@ -94,6 +94,6 @@ def test_mistakes_are_named(folder, words, message):
 def test_a_run_must_be_given():
     with pytest.raises(
         UserError,
-        match="bertjax zero-shot: nothing given, expected a run or checkpoint folder first",
+        match="bertjax zero-shot: --labels first, expected a run or checkpoint folder before all",
     ):
         run(["--labels", "a", "b"])

@@ -45,6 +45,6 @@ def test_of_several_tasks_each_split_has_its_own_and_classes_need_none(caplog):
     }
     assert signatures_of(tasks, splits) == expected
     with caplog.at_level(logging.INFO, logger="bertjax"):
-        log_signatures(tasks, splits)
+        log_signatures(signatures_of(tasks, splits))
     assert caplog.messages[0] == "exact_match/qa is computed by mlqa_zh"
     assert len(caplog.messages) == 4

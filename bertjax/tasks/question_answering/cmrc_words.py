@@ -70,13 +70,13 @@ def normalized(text: str) -> str:
 
 def words(normalized_text: str) -> list[str]:
     """Return the words of a normalized answer: Han characters, and the Treebank's between them."""
-    found = []
+    all_words = []
     for part in _HAN_OR_BETWEEN.findall(normalized_text):
         if HAN.match(part):
-            found.append(part)
+            all_words.append(part)
         else:
-            found += treebank_words(part)
-    return found
+            all_words += treebank_words(part)
+    return all_words
 
 
 def treebank_words(text: str) -> list[str]:
@@ -84,22 +84,22 @@ def treebank_words(text: str) -> list[str]:
     # Most of what stands between Han characters is a number, and has nothing to part with.
     if text.isdecimal():
         return [text]
-    found = []
+    all_words = []
     for sentence in _sentences(text):
         for pattern, replacement in _TREEBANK:
             sentence = pattern.sub(replacement, sentence)
-        found += sentence.split()
-    return found
+        all_words += sentence.split()
+    return all_words
 
 
 def _sentences(text: str) -> list[str]:
     begin = 0
-    found = []
+    sentences = []
     for match in _STOP.finditer(text):
         if match[2][0] != "." or _ends_sentence(match[1]):
-            found.append(text[begin : match.end(2)])
+            sentences.append(text[begin : match.end(2)])
             begin = match.end()
-    return [*found, text[begin:]]
+    return [*sentences, text[begin:]]
 
 
 def _ends_sentence(word: str) -> bool:

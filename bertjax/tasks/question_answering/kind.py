@@ -39,6 +39,7 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
     data_sets = ("squad", "squad_v2", "xquad", "cmrc2018", "drcd", "mlqa", "korquad")
     heads = ()  # no pooler: each token's hidden state is a start or an end
     in_percent = True  # as SQuAD's scripts print them
+    newer_fields = Kind.newer_fields | {"answer_rule"}
 
     def knows(self, name: str) -> bool:
         """Return whether the name is one of `data_sets`, or MLQA's in a language, as `mlqa_de`."""
@@ -46,8 +47,7 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
 
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
         """Return the options of the comparison of answers and of the files."""
-        # TFDS decodes its texts itself.
-        return frozenset({ANSWER_RULE} if entry.location.is_tfds else {ANSWER_RULE, ENCODING})
+        return frozenset({ANSWER_RULE, ENCODING})
 
     def check_options(self, entry: Entry, options: FinetuneConfig) -> None:
         """Raise `UserError` also for MLQA in a language that is not named."""
@@ -119,13 +119,6 @@ class SpansKind(Kind[Spans, QuestionExample, SpanPrediction]):
     def task_metrics(self, task: Spans) -> tuple[Metric, ...]:
         """Return `f1` and `exact_match`, for version 2 also those at the best threshold."""
         return self.choosable if task.version_2 else self.choosable[: len(METRICS)]
-
-    def to_dict(self, task: Spans) -> dict[str, Any]:
-        """Return the task's fields, without a rule that was not chosen, as earlier versions."""
-        values = super().to_dict(task)
-        if task.answer_rule == AUTO:
-            del values["answer_rule"]
-        return values
 
     def majority_baseline(self, task: Spans, examples: Sequence[QuestionExample]) -> float:
         """Return the share of questions without an answer; 0 for version 1."""

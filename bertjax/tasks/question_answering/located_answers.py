@@ -36,7 +36,7 @@ def usable(
     gets those of this file.
     """
     place_of_id = {} if place_of_id is None else place_of_id
-    usable: list[QuestionExample] = []
+    kept: list[QuestionExample] = []
     misplaced: list[_Misplaced] = []
     total, answers_in_all, left_out = 0, 0, 0
     for where, example in questions:
@@ -50,7 +50,7 @@ def usable(
             expected="it once",
         )
         if not training:
-            usable.append(example)
+            kept.append(example)
             continue
         check(
             example.answers is not None,
@@ -65,7 +65,7 @@ def usable(
         if answers and not located:
             left_out += 1
         else:
-            usable.append(QuestionExample(example.id, example.question, example.context, located))
+            kept.append(QuestionExample(example.id, example.question, example.context, located))
     check(total > 0, where=name, found="no question", expected="one or more")
     if misplaced:
         _check_few(misplaced, answers_in_all, name)
@@ -76,7 +76,7 @@ def usable(
             left_out,
             total,
         )
-    return usable
+    return kept
 
 
 class _Misplaced(NamedTuple):

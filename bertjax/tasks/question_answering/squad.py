@@ -181,18 +181,14 @@ def tfds_questions(records: Iterable[Mapping[str, Any]], name: str) -> Iterator[
         fields: dict[str, Any] = {key: _text(value) for key, value in record.items()}
         answers = fields.get("answers")
         if isinstance(answers, Mapping) and {"text", "answer_start"} <= set(answers):
-            fields["answers"] = _answer_objects(answers["text"], answers["answer_start"])
+            texts = [_text(text) for text in answers["text"]]
+            starts = [int(start) for start in answers["answer_start"]]
+            fields["answers"] = {"text": texts, "answer_start": starts}
         if "is_impossible" in fields:
             # `field` asks for exactly bool, and TFDS has NumPy's.
             fields["is_impossible"] = bool(fields["is_impossible"])
         context = field(fields, "context", str, where)
         yield LocatedQuestion(where, _question(fields, context, where))
-
-
-def _answer_objects(texts: Iterable[Any], starts: Iterable[Any]) -> list[dict[str, Any]]:
-    """Return answers in the form of SQuAD's files, from the two arrays of TFDS."""
-    pairs = zip(texts, starts, strict=True)
-    return [{"text": _text(text), "answer_start": int(start)} for text, start in pairs]
 
 
 def _text(value: Any) -> Any:

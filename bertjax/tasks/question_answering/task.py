@@ -179,10 +179,9 @@ class Spans(LinearHeadTask):
         """Return `exact_match` and `f1` in percent; for version 2 all of `squad_metrics.figures_2`.
 
         The figures equal those of the official script for the same answers and odds: the script
-        that `rules` has for the questions. Figures with a
-        name `best_...` are computed from each question's best text, even if the current threshold
-        replaced it by "no answer". Raises `UserError` for a question without an answer if
-        `version_2` is not set.
+        that `rules` has for the questions. Figures with a name `best_...` are computed from each
+        question's best text, even if the current threshold replaced it by "no answer". Raises
+        `UserError` for a question without an answer if `version_2` is not set.
         """
         texts = [prediction.text for prediction in predictions]
         right = answer_texts(self.name, examples)

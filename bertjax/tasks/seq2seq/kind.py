@@ -30,7 +30,6 @@ from bertjax.tasks.seq2seq.pairs import read_pairs
 from bertjax.tasks.seq2seq.task import Seq2Seq, make_task
 from bertjax.tasks.seq2seq.text_metrics import (
     ALL_METRICS,
-    DEFAULT_TOKENIZER,
     is_equal,
     metrics_of,
     tokenizer_for,
@@ -54,6 +53,7 @@ class Seq2SeqKind(Kind[Seq2Seq, PairExample, str]):
     # The decoder starts as a copy of the encoder, and its output layer as a copy of the masked-word
     # head.
     optional_heads = ("mlm",)
+    newer_fields = Kind.newer_fields | {"bleu_tokenizer"}
 
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
         """Return the options of loss, BLEU, the decoder's initial parameters and the files."""
@@ -109,13 +109,6 @@ class Seq2SeqKind(Kind[Seq2Seq, PairExample, str]):
     def signatures(self, task: Seq2Seq, examples: Sequence[PairExample]) -> dict[str, str]:
         """Return sacrebleu's signature of BLEU, and whether exact match ignores case."""
         return {metric.name: metric.signature for metric in task.text_metrics}
-
-    def to_dict(self, task: Seq2Seq) -> dict[str, Any]:
-        """Return the task's fields, without the default tokenizer of BLEU, as earlier versions."""
-        values = super().to_dict(task)
-        if task.bleu_tokenizer == DEFAULT_TOKENIZER:
-            del values["bleu_tokenizer"]
-        return values
 
     def from_dict(self, values: Mapping[str, Any]) -> Seq2Seq:
         """Return the task from values of `to_dict`; `values["search"]` has the search's fields."""

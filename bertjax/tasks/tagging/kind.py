@@ -62,6 +62,7 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
     choosable = (*OF_ENTITIES, *OF_TAGS)
     data_sets = ("conll2003", "wnut17", "wikiann", "ner", PARTS_OF_SPEECH)
     heads = ()  # no pooler: each token's hidden state is tagged
+    newer_fields = Kind.newer_fields | {"scheme", "strict", "columns"}
 
     def used_options(self, entry: Entry, options: FinetuneConfig) -> frozenset[str]:
         """Return the options that change the loss over tags, and those of files and of tags."""
@@ -105,14 +106,6 @@ class TaggingKind(Kind[Tagging, TaggedExample, Tags]):
     def for_evaluation(self, task: Tagging, options: FinetuneConfig) -> Tagging:
         """Return the task with `finetune.strict_entities`, which changes figures alone."""
         return dataclasses.replace(task, strict=options.strict_entities)
-
-    def to_dict(self, task: Tagging) -> dict[str, Any]:
-        """Return a task's fields; those that are not set are left out, as before they existed."""
-        values = super().to_dict(task)
-        for name in ("scheme", "strict", "columns"):
-            if not values[name]:
-                values.pop(name)
-        return values
 
     def task_metrics(self, task: Tagging) -> tuple[Metric, ...]:
         """Return all metrics for tags of entities; for other tags those over words."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from etils import epath
 
 from bertjax.config import FinetuneConfig
+from bertjax.config.finetune import task_parts
 from bertjax.errors import check
 from bertjax.tasks.examples import TaggedExample
 from bertjax.tasks.files.splits import find_files, read_rows
@@ -66,7 +67,7 @@ def chooses_accuracy(name: str, options: FinetuneConfig) -> bool:
     """
     spellings = {name: name}
     for text in options.tasks:
-        written = text.partition("=")[0].partition(":")[0]
+        written = task_parts(text).name
         spellings[written] = written
     return chosen_metrics(options.metric, name, spellings)[:1] == ("accuracy",)
 
