@@ -3,7 +3,6 @@
 import bz2
 import gzip
 import io
-import json
 import lzma
 import os
 import posixpath
@@ -15,15 +14,9 @@ from typing import IO, Any
 
 from etils import epath
 
-from bertjax.errors import UserError, check, disk_errors, mismatch, one_line
+from bertjax.errors import UserError, check, disk_errors, mismatch
 from bertjax.file_kinds import HEAD_BYTES, kind_of
-
-# Set before epath opens its first path. By default epath uses TensorFlow for gs:// and s3://, which
-# takes seconds to import and cannot read s3://. Without TensorFlow it uses fsspec, whose cache of
-# folder listings would hide files that other processes write, so that cache is off.
-os.environ.setdefault("EPATH_USE_TF", "false")
-for _store in ("S3", "GS"):
-    os.environ.setdefault(f"FSSPEC_{_store}_USE_LISTINGS_CACHE", "false")
+from bertjax.given_files import check_is_no_pipe, place_of, read_json_value
 
 Json = Mapping[str, Any]
 """An object from a JSON file; its values may be of any type."""
@@ -99,14 +92,7 @@ def read_json(path: epath.Path) -> dict[str, Any]:
 
     Raises `UserError`, naming the file, if it cannot be read or holds something else.
     """
-    try:
-        values = json.loads(path.read_bytes())
-    # A file that nests thousands of lists exhausts the parser's recursion.
-    except (OSError, ValueError, RecursionError) as error:
-        reason = one_line(error)
-        raise UserError(
-            f"{path}: cannot be read as JSON ({type(error).__name__}: {reason})"
-        ) from error
+    values = read_json_value(path)
     check(
         isinstance(values, dict),
         where=str(path),
@@ -165,7 +151,8 @@ def opened(name: str) -> Iterator[IO[bytes]]:
 
     Raises `UserError`, naming the file, if it cannot be read or is damaged.
     """
-    path = epath.Path(name)
+    path = place_of(name, any_bytes=True)
+    check_is_no_pipe(path)
     compression = compression_of(name)
 
     def head() -> bytes:

@@ -20,6 +20,7 @@ from bertjax.finetuning.evaluate_checkpoint import (
 from bertjax.finetuning.load import load_finetuned
 from bertjax.finetuning.predict_texts import entry_for_texts, predict_lines
 from bertjax.finetuning.predictions import write_predictions
+from bertjax.given_files import place_of
 from bertjax.inference.given_texts import each_text
 from bertjax.parallel import hosts
 from bertjax.parallel.mesh import make_mesh
@@ -147,7 +148,7 @@ def predict(
             results.append(PredictedSplit(entry, part, examples, predictions))
     files: list[list[epath.Path]] = [[] for _ in results]
     if output_dir is not None and hosts.is_first():
-        files = write_predictions(epath.Path(output_dir), results, model.config.finetune)
+        files = write_predictions(place_of(output_dir), results, model.config.finetune)
     return [
         SplitPredictions(
             model.checkpoint,

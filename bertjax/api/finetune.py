@@ -20,6 +20,7 @@ from bertjax.finetuning.evaluate_checkpoint import evaluate_finished
 from bertjax.finetuning.finetune import Prepared
 from bertjax.finetuning.signatures import log_signatures
 from bertjax.finetuning.sweep_grid import Grid, Result, cells
+from bertjax.given_files import place_of
 from bertjax.interop.import_model import (
     ExternalModel,
     check_imported_from,
@@ -118,7 +119,7 @@ def finetune(
     >>> result.checkpoint.parent.name
     'checkpoints'
     """
-    run_dir = epath.Path(run_dir)
+    run_dir = place_of(run_dir)
     first = hosts.is_first()
 
     report_file = SideFile(run_dir / REPORT)
@@ -186,7 +187,7 @@ def sweep(
     >>> result.best.run_dir.parent.name
     'cells'
     """
-    run_dir = epath.Path(run_dir)
+    run_dir = place_of(run_dir)
     check(
         not hosts.is_multiprocess(),
         where="a sweep",
@@ -257,7 +258,7 @@ def _read_start(init_from: str, run_dir: epath.Path) -> _Start:
     """Read what `init_from` names: a run's configuration, or a whole model of another program."""
     if not init_from:
         return _Start("")
-    source = epath.Path(init_from)
+    source = place_of(init_from)
     if not is_external(source):
         return _Start(init_from, read_initial_model(init_from))
     check(

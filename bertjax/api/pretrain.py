@@ -11,6 +11,7 @@ from bertjax.config import Config
 from bertjax.data.preparation import prepare as preparation
 from bertjax.data.preparation.runners import Runner
 from bertjax.data.records.manifest import Manifest
+from bertjax.given_files import place_of
 from bertjax.parallel import hosts
 from bertjax.parallel.mesh import make_mesh
 from bertjax.progress import Progress, silent
@@ -93,7 +94,7 @@ def train(
     >>> result.report.exists()
     True
     """
-    run_dir = epath.Path(run_dir)
+    run_dir = place_of(run_dir)
     config = take_initial_model(config, overrides)
     tokenizer = prepared_tokenizer(config)
     first = hosts.is_first()

@@ -26,11 +26,10 @@ def run(words: Sequence[str]) -> int:
         "inspect", InspectCommand(), words, "a folder of prepared shards, or a run", "PATH"
     )
     quiet_libraries()
-    from etils import epath
-
+    from bertjax.given_files import place_of
     from bertjax.training import checkpoint, run_config
 
-    folder = epath.Path(subject)
+    folder = place_of(subject)
     if (folder / run_config.FILE).exists() or (folder / checkpoint.FOLDER).exists():
         print(describe_run(folder))
     else:

@@ -14,6 +14,7 @@ from etils import epath
 
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import UserError, check
+from bertjax.given_files import place_of
 from bertjax.inference.embed import Pooling, Vectors
 from bertjax.storage import is_local, opened, write_whole, written_whole
 
@@ -77,7 +78,7 @@ def _decoded(where: str, file: Iterable[bytes]) -> Iterator[str]:
 
 def vector_file(path: epath.PathLike) -> epath.Path:
     """Return `path` if its ending is .npy or .parquet; else raise `UserError`."""
-    path = epath.Path(path)
+    path = place_of(path)
     check(
         path.suffix in (".npy", ".parquet"),
         where=str(path),

@@ -11,6 +11,7 @@ from bertjax.data.tokenizers.declared.tokenizer import DeclaredTokenizer
 from bertjax.data.tokenizers.export_check import check_export
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
+from bertjax.given_files import place_of
 from bertjax.interop.checkpoints import huggingface, tensorflow
 from bertjax.interop.checkpoints.task_head import load_with_head
 from bertjax.interop.checkpoints.tensor_mapping import without_groups
@@ -76,7 +77,7 @@ def export_model(
         found=repr(format),
         expected=f"one of {', '.join(formats)}",
     )
-    path = epath.Path(folder)
+    path = place_of(folder)
     check_new(path)  # before the model is loaded, which may take minutes
     check(
         not outputs or format in PROGRAMS,

@@ -11,6 +11,7 @@ from bertjax.config import Config, DataConfig, ModelConfig, TokenizerConfig
 from bertjax.data.tokenizers.huggingface import read_tokenizer_folder
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check, mismatch
+from bertjax.given_files import place_of
 from bertjax.interop import sentence_transformers
 from bertjax.interop.checkpoints import huggingface, tensorflow
 from bertjax.interop.checkpoints.weight_files import has_weights
@@ -61,7 +62,7 @@ def import_model(
     (32, 'wordpiece')
     """
     # First: reading a large model takes minutes.
-    check_new(epath.Path(run_dir))
+    check_new(place_of(run_dir))
     model = read_external_model(
         source, drop=drop, lowercase=lowercase, take_tokenizer=take_tokenizer
     )
@@ -94,7 +95,7 @@ def read_external_model(
         found=repr(drop),
         expected="a list of beginnings, endings or patterns of names",
     )
-    path = epath.Path(source)
+    path = place_of(source)
     # The prefix of a checkpoint is no file: its folder has the rest.
     folder = path if path.is_dir() else path.parent
     format, model, params = _load(path, folder, drop)

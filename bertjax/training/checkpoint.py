@@ -14,6 +14,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from bertjax.config import Config, from_dict
 from bertjax.errors import UserError, check, mismatch
+from bertjax.given_files import place_of
 from bertjax.storage import read_json
 from bertjax.training.checkpoint_files import (
     check_tensors,
@@ -147,7 +148,7 @@ def find_checkpoint(path: epath.PathLike) -> tuple[epath.Path, epath.Path]:
     For a run, the checkpoint is the one that `result.json` names or, without this file, the newest.
     Raises `UserError` if `path` is neither a run nor a checkpoint.
     """
-    path = epath.Path(path).resolve()
+    path = place_of(path).resolve()
     if (path / "state").exists():
         return path.parent.parent, path
     if (path / RESULT).exists():

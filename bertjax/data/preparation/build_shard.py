@@ -27,9 +27,10 @@ from bertjax.data.records import record_format
 from bertjax.data.records.manifest import WORK
 from bertjax.data.records.record_format import ShardInfo
 from bertjax.data.tokenizers.tokenizer import Tokenizer, mask_vocabulary
+from bertjax.json_values import record
 from bertjax.masking import static as static_masks
 from bertjax.masking.long_words import divide_long_words
-from bertjax.storage import write_whole
+from bertjax.storage import read_json, write_whole
 from bertjax.types import Batch
 
 # Another number would give other masks, which are drawn chunk by chunk.
@@ -95,9 +96,10 @@ def report_path(folder: str, shard: Shard) -> epath.Path:
 
 def read_report(folder: str, shard: Shard) -> ShardReport:
     """Read the report that `build` wrote for a shard."""
-    values = json.loads(report_path(folder, shard).read_text())
-    info = ShardInfo(**values.pop("info"))
-    return ShardReport(info, DocumentCounts(**values))
+    path = report_path(folder, shard)
+    values = read_json(path)
+    info = record(ShardInfo, values.pop("info", None), f"{path}: info")
+    return ShardReport(info, record(DocumentCounts, values, str(path)))
 
 
 def build(config: Config, corpus: TokenizedCorpus, shard: Shard) -> None:

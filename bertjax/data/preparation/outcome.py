@@ -1,6 +1,5 @@
 """The manifest of a preparation: what its work units and shards report, added up."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -20,6 +19,8 @@ from bertjax.data.records.manifest import SPLITS, WORK, Manifest
 from bertjax.data.records.record_format import schema_of
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check
+from bertjax.json_values import value_of
+from bertjax.storage import read_json
 
 
 class Outcome(NamedTuple):
@@ -142,5 +143,5 @@ def read_counts(folder: str, unit_names: Sequence[str]) -> Counter[str]:
     read: Counter[str] = Counter()
     for name in unit_names:
         done = epath.Path(folder) / WORK / name / DONE
-        read.update(json.loads(done.read_text()))
+        read.update(value_of(dict[str, int], read_json(done), str(done)))
     return read

@@ -18,7 +18,7 @@ from etils import epath
 
 from bertjax.config import DataConfig
 from bertjax.errors import check
-from bertjax.storage import local_copy, written_whole
+from bertjax.storage import local_copy, read_errors, written_whole
 from bertjax.types import Batch
 
 # Number of bytes in each varint of a feature. A byte holds 7 bits, so ids are up to 2^21 - 1 and
@@ -255,7 +255,8 @@ def map_records(path: epath.Path, schema: Schema, info: ShardInfo) -> np.ndarray
     shape = (info.records, schema.record_bytes)
     if not info.records:  # an empty file cannot be mapped
         return np.zeros(shape, np.uint8)
-    return np.memmap(local_copy(path, info.sha256), np.uint8, "r", shape=shape)
+    with read_errors(str(path), "", bytes):
+        return np.memmap(local_copy(path, info.sha256), np.uint8, "r", shape=shape)
 
 
 def check_exists(path: epath.Path, info: ShardInfo) -> None:

@@ -16,7 +16,9 @@ from bertjax.data.records.record_format import Schema, ShardInfo
 from bertjax.data.records.remarks import remarks
 from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from bertjax.errors import UserError, check
+from bertjax.given_files import check_is_no_pipe, place_of
 from bertjax.masking.static import unmask
+from bertjax.storage import read_errors
 from bertjax.types import Batch
 
 BLOCK_RECORDS = 8192
@@ -34,7 +36,7 @@ def summarize(folder: epath.PathLike, *, examples: int = 3) -> str:
     has none and was not finished by `bertjax prepare`, or if a shard is missing or damaged, naming
     it.
     """
-    path = epath.Path(folder)
+    path = place_of(folder)
     manifest = read_manifest(path)
     if manifest is None:
         # The files of an unfinished preparation are no files of another script.
@@ -166,7 +168,9 @@ def _describe_split(
     schema = manifest.schemas[split]
     totals = _Totals(schema, tokenizer)
     for info in manifest.split(split):
-        verify(folder / info.name, info)
+        check_is_no_pipe(folder / info.name)
+        with read_errors(str(folder / info.name), "", bytes):
+            verify(folder / info.name, info)
         raw = record_format.map_records(folder / info.name, schema, info)
         for begin in range(0, info.records, BLOCK_RECORDS):
             block = np.asarray(raw[begin : begin + BLOCK_RECORDS])

@@ -8,6 +8,7 @@ from etils import epath
 
 from bertjax.config import Config
 from bertjax.data.tokenizers.tokenizer import Tokenizer
+from bertjax.given_files import place_of
 from bertjax.interop.extend import extend, new_words
 from bertjax.interop.extend.extend import EmbeddingMethod, PositionMethod
 from bertjax.interop.extend.word_vector_files import VectorFormat
@@ -69,7 +70,7 @@ def grow_model(
     that does not suit the model, for a file that cannot be read, and if `run_dir` has files in it;
     in these cases nothing is written.
     """
-    check_new(epath.Path(run_dir))
+    check_new(place_of(run_dir))
     source = load_model(path)
     folder = source.run_dir / TOKENIZER
     # Without a tokenizer `source.tokenizer` is an error, but such a run can still grow in length.
