@@ -29,6 +29,7 @@ from bertjax.tasks import registry
 from bertjax.tasks.kind import Entry, PredictedSplit
 from bertjax.training import checkpoint
 from bertjax.training.batch_source import corpora, prepared_source
+from bertjax.training.memory import batch_memory_errors, check_batch_memory
 from bertjax.training.provenance import data_record
 from bertjax.training.saved_model import load_model
 from bertjax.training.step import check_batch
@@ -80,6 +81,7 @@ def _evaluate_on_heldout(path: epath.PathLike, config: Config) -> EvaluationResu
     train = dataclasses.replace(config.train, eval_max_batches=0)
     config = dataclasses.replace(config, train=train)
     check_batch(config, mesh)
+    check_batch_memory(config, mesh)
     source = prepared_source(config, model.tokenizer)
     own = checkpoint.read_checkpoint_config(model.checkpoint)
     asked = corpora(config) != corpora(own)
@@ -91,7 +93,9 @@ def _evaluate_on_heldout(path: epath.PathLike, config: Config) -> EvaluationResu
             found="no held-out records, as prepared with data.validation_fraction 0",
             expected="a folder that has some (--data.prepared-dir)",
         )
-    return EvaluationResult(model.checkpoint, source.make_evaluator(config, mesh)(model.params))
+    with batch_memory_errors(config):
+        metrics = source.make_evaluator(config, mesh)(model.params)
+    return EvaluationResult(model.checkpoint, metrics)
 
 
 def _evaluate_on_tasks(path: epath.PathLike, config: Config, *, records: bool) -> EvaluationResult:

@@ -41,6 +41,7 @@ from bertjax.training.initial_model import (
 from bertjax.training.initial_state import check_initial_params
 from bertjax.training.logs.log_file import collected_log, log_to_file
 from bertjax.training.logs.side_file import SideFile
+from bertjax.training.memory import check_memory
 from bertjax.training.run_tokenizer import check_tokenizer, initial_tokenizer, save_tokenizer
 from bertjax.training.saved_model import TOKENIZER
 from bertjax.training.step import check_batch
@@ -247,9 +248,10 @@ def _check(
     resolved = tuning.resolve(config, prepared, heads)
     mesh = make_mesh(config.mesh)
     check_batch(resolved, mesh)
+    objective = tuning.objective_of(resolved, prepared)
+    check_memory(resolved, mesh, objective)
     if not checkpoint.has_checkpoint(run_dir):
         imported = start.external.params if start.external else None
-        objective = tuning.objective_of(resolved, prepared)
         check_initial_params(resolved, mesh, objective, imported=imported)
     return _Checked(config, tokenizer, prepared, heads), start.external
 

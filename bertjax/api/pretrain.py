@@ -25,6 +25,7 @@ from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.logs.side_file import SideFile
 from bertjax.training.loop import Outcome
 from bertjax.training.loop import train as run_loop
+from bertjax.training.memory import check_memory
 from bertjax.training.pretraining import check_heads, pretraining
 from bertjax.training.run_tokenizer import check_tokenizer, prepared_tokenizer, save_tokenizer
 from bertjax.training.step import check_batch
@@ -103,6 +104,7 @@ def train(
     source = prepared_source(config, tokenizer)
     mesh = make_mesh(config.mesh)
     check_batch(config, mesh)
+    check_memory(config, mesh)
     if not checkpoint.has_checkpoint(run_dir):
         check_heads(config)
         check_initial_params(config, mesh, pretraining(config, source.vocabulary))

@@ -46,7 +46,8 @@ def read_lines(name: str) -> Iterator[str]:
 def windows(texts: Iterable[str], batch_size: int) -> Iterator[list[str]]:
     """Yield the texts in lists of `WINDOW` batches: a file may have more than fit into memory."""
     remaining = iter(texts)
-    while window := list(islice(remaining, WINDOW * batch_size)):
+    size = min(WINDOW * batch_size, sys.maxsize)  # more is no size in Python
+    while window := list(islice(remaining, size)):
         yield window
 
 

@@ -27,6 +27,7 @@ from bertjax.training.evaluate import Evaluator
 from bertjax.training.initial_state import initial_state
 from bertjax.training.logs.metrics_log import MetricsLog
 from bertjax.training.logs.step_log import BATCH_SIZE, StepLog, Update, format_metrics
+from bertjax.training.memory import batch_memory_errors, check_memory
 from bertjax.training.objective import Objective
 from bertjax.training.optimization.batch_schedule import BatchSchedule
 from bertjax.training.pretraining import check_heads, pretraining
@@ -76,7 +77,7 @@ def train(
     if objective is None:
         check_heads(config)
         objective = pretraining(config, source.vocabulary)
-    with _stop_signal() as stop:
+    with _stop_signal() as stop, batch_memory_errors(config):
         return _train(config, epath.Path(run_dir), source, objective, progress, on_evaluation, stop)
 
 
@@ -92,6 +93,7 @@ def _train(
     # Mesh and shardings
     mesh = make_mesh(config.mesh)
     check_batch(config, mesh)
+    check_memory(config, mesh, objective)
     _warn_of_missing_kernels(config, rules.MeshLayout(mesh))
     target = abstract_state(config, mesh, objective)
     row_indices = hosts.process_row_indices(mesh, config.train.batch_size)

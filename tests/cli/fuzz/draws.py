@@ -80,9 +80,10 @@ def command_lines(seed: int, count: int) -> Iterator[list[str]]:
     rng = random.Random(f"command lines {seed}")
     options = {words[0]: options_of(words[0]) for words in BASES}
     for _ in range(count):
-        words = list(rng.choice(BASES))
+        base = rng.choice(BASES)
+        words = list(base)
         for _ in range(rng.choice([1, 1, 1, 2, 3])):
-            words = rng.choice(_CHANGES)(rng, words, options[words[0]])
+            words = rng.choice(_CHANGES)(rng, words, options[base[0]])
         yield words
 
 
