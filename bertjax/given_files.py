@@ -1,5 +1,6 @@
 """Places and files that come from outside: what cannot be read is refused in one line."""
 
+import functools
 import json
 import os
 import stat
@@ -47,7 +48,7 @@ def place_of(name: epath.PathLike, *, any_bytes: bool = False) -> epath.Path:
                 expected=f"at most {limit:,}",
             )
     try:
-        return epath.Path(text)
+        path = epath.Path(text)
     # epath finds a class of paths by the part before `://`.
     except KeyError as error:
         raise mismatch(
@@ -55,6 +56,30 @@ def place_of(name: epath.PathLike, *, any_bytes: bool = False) -> epath.Path:
             found=f"a place that files are not read from, {shown.partition('://')[0]}",
             expected="a path, gs:// or s3://",
         ) from error
+    if "://" in text:
+        scheme, _, rest = text.partition("://")
+        bucket = rest.partition("/")[0]
+        check(bucket, where=shown, found="no bucket", expected=f"{scheme}://BUCKET/...")
+        _reach(scheme, bucket)
+    return path
+
+
+@functools.cache
+def _reach(scheme: str, bucket: str) -> None:
+    """Ask for a bucket; raise `UserError` where its store cannot be asked at all.
+
+    Each store's library has errors of its own for missing credentials, which are no `OSError`.
+    """
+    where = f"{scheme}://{bucket}"
+    try:
+        epath.Path(where).exists()
+    except OSError:
+        return  # reading and writing files there tell why
+    except ImportError as error:
+        raise UserError(f"{where}: {one_line(error)} (pip install 'bertjax[{scheme}]')") from error
+    except Exception as error:
+        reason = f"{type(error).__name__}: {one_line(error, 150)}"
+        raise UserError(f"{where}: the store cannot be reached ({reason})") from error
 
 
 def _is_encodable(text: str) -> bool:

@@ -49,6 +49,7 @@ from bertjax.data.preparation.tokenize_corpus import (
 )
 from bertjax.data.records import tfds_metadata
 from bertjax.data.records.manifest import SPLITS, WORK, Manifest, read_manifest, write_manifest
+from bertjax.data.records.record_format import MAX_IDS, MAX_POSITIONS, check_exists
 from bertjax.data.tokenizers.export_check import check_export
 from bertjax.data.tokenizers.tokenizer import (
     Tokenizer,
@@ -56,7 +57,8 @@ from bertjax.data.tokenizers.tokenizer import (
     open_vocabulary,
     train_tokenizer,
 )
-from bertjax.errors import UserError, require_package
+from bertjax.errors import UserError, check, require_package
+from bertjax.given_files import place_of
 from bertjax.progress import Progress, silent
 
 
@@ -102,7 +104,7 @@ def prepare(
     finished folder is not changed. Raises `UserError` if the corpus cannot be read, if the folder
     holds another preparation, or if files cannot be written.
     """
-    folder = epath.Path(output_dir)
+    folder = place_of(output_dir)
     sources = corpus.find_sources(config.data)
     inputs = {
         "settings": settings_of(config),
@@ -113,8 +115,16 @@ def prepare(
         made_from = {"settings": finished.settings, "sources": finished.sources}
         check_same_inputs(folder, made_from, inputs)
         check_same_vocabulary(config, folder, finished.tokenizer_fingerprint)
+        for shard in finished.shards:
+            check_exists(folder / shard.name, shard)
         _remove(folder / WORK)  # still there if the process was killed after the last step
         return finished
+    check(
+        config.data.max_seq_length <= MAX_POSITIONS,
+        where="data.max_seq_length",
+        found=config.data.max_seq_length,
+        expected=f"at most {MAX_POSITIONS:,}, the positions that a record can have",
+    )
     # The package is needed only for the metadata at the end; an error now saves hours.
     require_package("tensorflow_datasets", extra="data")
     claim(folder, inputs)
@@ -179,6 +189,12 @@ def _make_tokenizer(preparation: _Preparation) -> Tokenizer:
             tokenizer = open_vocabulary(config.tokenizer)
         else:
             tokenizer = train_tokenizer(config.tokenizer, sample)
+        check(
+            tokenizer.vocab_size <= MAX_IDS,
+            where=vocab_file or "tokenizer.vocab_size",
+            found=f"{tokenizer.vocab_size:,} entries",
+            expected=f"at most {MAX_IDS:,}, the ids that a record can have",
+        )
         # Without `transformers`, whose import takes as long as a small corpus does: both read the
         # file tokenizer.json, and export compares with both.
         check_export(tokenizer, vocab_file or saved, with_transformers=False)

@@ -37,11 +37,13 @@ BASES = [
     ["grow", "run", "--to", "new", "--max-seq-length", "20"],
     ["grow", "run", "--to", "new", "--new-tokens", "new_words.txt"],
     ["grow", "run", "--to", "new", "--word-vectors", "vectors.txt"],
-    # A topology that there is not: a real one is compiled for, which takes most of a minute.
-    ["compile", "config.py", "--run-dir", "new", "--topology", "v9:1x1"],
+    ["compile", "config.py", "--run-dir", "new"],
     ["completion", "bash"],
 ]
-"""Command lines that are right but for the topology."""
+"""Command lines that are right."""
+# A real one is compiled for, which takes most of a minute.
+NO_TOPOLOGY = ["--topology", "v9:1x1"]
+"""What is added to each command line of `compile`: a topology that there is not."""
 
 NUMBERS = [
     "0", "-1", "1", "2", "3", "7", "1.5", "-0.0", "1e-400", "1e400", "nan", "inf", "-inf", "", " ",
@@ -63,7 +65,7 @@ PATHS = [
     "run/checkpoints/2/state", "run/config.json", "prepared/manifest.json", "sample-*", "*.txt",
     "python-docs", "C:\\x", "x.npy", "x.parquet", "x.json", "x.gz", "mood=mood", "a:tagging=names",
 ]  # fmt: skip
-WORK = {"train.steps", "finetune.epochs", "epochs", "data.dupe_factor", "data.workers", "train.eval_steps"}  # fmt: skip
+WORK = {"train.steps", "finetune.epochs", "epochs", "data.dupe_factor"}
 """Options whose value is an amount of work: large numbers are right, and take for ever."""
 
 
@@ -84,7 +86,8 @@ def command_lines(seed: int, count: int) -> Iterator[list[str]]:
         words = list(base)
         for _ in range(rng.choice([1, 1, 1, 2, 3])):
             words = rng.choice(_CHANGES)(rng, words, options[base[0]])
-        yield words
+        # The last one counts, where the first has been lost.
+        yield [*words, *NO_TOPOLOGY] if "compile" in words else words
 
 
 def options_of(verb: str) -> list[Option]:
@@ -168,6 +171,9 @@ def _value(rng: random.Random, option: Option) -> str:
         return rng.choice(PATHS)
     if option.name in WORK:
         return rng.choice(NUMBERS[:9])
+    if option.name == "data.workers":
+        # 0 stands for all cores: each process imports for seconds.
+        return rng.choice(["-1", "1", "1.5", "x"])
     return rng.choice(NUMBERS)
 
 

@@ -158,5 +158,7 @@ def test_a_restart_says_which_entries_are_missing(run, caplog):
 
 def test_a_file_that_cannot_be_read_is_named(run):
     (run / "metrics.jsonl").mkdir()
-    with pytest.raises(UserError, match=r"metrics\.jsonl: cannot be read as a run's metrics \(Is a directory\)"):
+    with pytest.raises(
+        UserError, match=r"metrics\.jsonl: cannot be read as a run's metrics \(Is a directory\)"
+    ):
         MetricsLog(run, 4)
