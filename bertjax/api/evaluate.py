@@ -23,13 +23,13 @@ from bertjax.finetuning.predictions import write_predictions
 from bertjax.given_files import place_of
 from bertjax.inference.given_texts import each_text
 from bertjax.parallel import hosts
+from bertjax.parallel.memory import batch_memory_errors, check_batch_memory
 from bertjax.parallel.mesh import make_mesh
 from bertjax.report.html import write_report
 from bertjax.tasks import registry
 from bertjax.tasks.kind import Entry, PredictedSplit
 from bertjax.training import checkpoint
 from bertjax.training.batch_source import corpora, prepared_source
-from bertjax.training.memory import batch_memory_errors, check_batch_memory
 from bertjax.training.provenance import data_record
 from bertjax.training.saved_model import load_model
 from bertjax.training.step import check_batch

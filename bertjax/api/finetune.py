@@ -29,6 +29,7 @@ from bertjax.interop.import_model import (
     save_external_model,
 )
 from bertjax.parallel import hosts
+from bertjax.parallel.memory import check_memory
 from bertjax.parallel.mesh import make_mesh
 from bertjax.progress import Progress, silent
 from bertjax.report.html import REPORT, write_report_beside
@@ -41,10 +42,9 @@ from bertjax.training.initial_model import (
 from bertjax.training.initial_state import check_initial_params
 from bertjax.training.logs.log_file import collected_log, log_to_file
 from bertjax.training.logs.side_file import SideFile
-from bertjax.training.memory import check_memory
 from bertjax.training.run_tokenizer import check_tokenizer, initial_tokenizer, save_tokenizer
 from bertjax.training.saved_model import TOKENIZER
-from bertjax.training.step import check_batch
+from bertjax.training.step import abstract_state, check_batch
 
 log = logging.getLogger("bertjax")
 
@@ -249,7 +249,7 @@ def _check(
     mesh = make_mesh(config.mesh)
     check_batch(resolved, mesh)
     objective = tuning.objective_of(resolved, prepared)
-    check_memory(resolved, mesh, objective)
+    check_memory(resolved, mesh, abstract_state(resolved, mesh, objective))
     if not checkpoint.has_checkpoint(run_dir):
         imported = start.external.params if start.external else None
         check_initial_params(resolved, mesh, objective, imported=imported)

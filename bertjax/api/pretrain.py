@@ -13,6 +13,7 @@ from bertjax.data.preparation.runners import Runner
 from bertjax.data.records.manifest import Manifest
 from bertjax.given_files import place_of
 from bertjax.parallel import hosts
+from bertjax.parallel.memory import check_memory
 from bertjax.parallel.mesh import make_mesh
 from bertjax.progress import Progress, silent
 from bertjax.report.html import REPORT, write_report_beside
@@ -25,10 +26,9 @@ from bertjax.training.logs.metrics_log import read_entries
 from bertjax.training.logs.side_file import SideFile
 from bertjax.training.loop import Outcome
 from bertjax.training.loop import train as run_loop
-from bertjax.training.memory import check_memory
 from bertjax.training.pretraining import check_heads, pretraining
 from bertjax.training.run_tokenizer import check_tokenizer, prepared_tokenizer, save_tokenizer
-from bertjax.training.step import check_batch
+from bertjax.training.step import abstract_state, check_batch
 
 log = logging.getLogger("bertjax")
 
@@ -104,7 +104,7 @@ def train(
     source = prepared_source(config, tokenizer)
     mesh = make_mesh(config.mesh)
     check_batch(config, mesh)
-    check_memory(config, mesh)
+    check_memory(config, mesh, abstract_state(config, mesh))
     if not checkpoint.has_checkpoint(run_dir):
         check_heads(config)
         check_initial_params(config, mesh, pretraining(config, source.vocabulary))

@@ -12,11 +12,11 @@ from bertjax.finetuning.evaluate import Assessed, Split, evaluate_split, evaluat
 from bertjax.finetuning.finetune import choose_thresholds, validation_split
 from bertjax.finetuning.load import Finetuned, load_finetuned
 from bertjax.parallel import hosts
+from bertjax.parallel.memory import batch_memory_errors, check_batch_memory
 from bertjax.parallel.mesh import make_mesh
 from bertjax.tasks import registry
 from bertjax.tasks.kind import Entry
 from bertjax.training import checkpoint
-from bertjax.training.memory import batch_memory_errors, check_batch_memory
 from bertjax.training.step import check_batch
 
 

@@ -11,9 +11,11 @@ from etils import epath
 
 from bertjax.config import Config, Head
 from bertjax.data.tokenizers.tokenizer import Tokenizer
+from bertjax.errors import check
 from bertjax.finetuning import finetune, sweep_grid
 from bertjax.finetuning.finetune import Prepared
 from bertjax.finetuning.sweep_grid import Cell, Grid, Result, SettingSummary
+from bertjax.json_values import value_of
 from bertjax.number_text import number_text
 from bertjax.progress import Progress, silent
 from bertjax.storage import read_json, write_whole
@@ -145,7 +147,15 @@ def _run_cell(
         # Before `result.json`, which marks the run as finished: it is never without its tokenizer.
         tokenizer.save(folder / "tokenizer", resolved.model.max_length)
         finetune.write_result(resolved, folder, outcome.evaluations, prepared)
-    return Result(cell, read_json(folder / checkpoint.RESULT)["figures"]["score"])
+    return Result(cell, _score(folder / checkpoint.RESULT))
+
+
+def _score(path: epath.Path) -> float | None:
+    """Return the score in a `result.json`; None for one that was not finite."""
+    figures = read_json(path).get("figures")
+    is_there = isinstance(figures, dict) and "score" in figures
+    check(is_there, where=str(path), found="no score among its figures", expected="one")
+    return value_of(float | None, figures["score"], f"{path}: score")
 
 
 def cell_config(config: Config, cell: Cell) -> Config:

@@ -1,13 +1,20 @@
 """Memory: what is certain not to fit is refused before it is asked for."""
 
+import math
 import os
 import resource
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import jax
+import numpy as np
+from jax.sharding import Mesh
 
+from bertjax.config import Config
 from bertjax.errors import UserError, check, one_line
+
+FEWER = "fewer rows, or train.gradient_accumulation_steps that divides them"
 
 
 def memory_bytes(devices: Sequence[jax.Device]) -> int:
@@ -58,3 +65,46 @@ def memory_errors(where: str, found: object, expected: str) -> Iterator[None]:
         raise UserError(
             f"{where}: found {found}, too much for the memory ({reason}), expected {expected}"
         ) from error
+
+
+def check_memory(config: Config, mesh: Mesh, state: Any) -> None:
+    """Raise `UserError` for a model or a batch that all devices of `mesh` together cannot hold.
+
+    `state` has the shapes of the parameters and of the optimizer's moments. This is a lower bound,
+    so nothing is refused that could run: of the state each array once, of a part of the batch the
+    output of one layer. It is asked before the program is compiled, which takes minutes for such
+    shapes.
+    """
+    available = memory_bytes(mesh.devices.flatten().tolist())
+    held = 0
+    for leaf in jax.tree.leaves(state):
+        held += math.prod(leaf.shape) * np.dtype(leaf.dtype).itemsize
+    check_fits(
+        held, available, where="model", found="parameters and moments", expected="a smaller model"
+    )
+    check_batch_memory(config, mesh, held=held)
+
+
+def check_batch_memory(config: Config, mesh: Mesh, *, held: int = 0) -> None:
+    """Raise `UserError` for a batch that does not fit beside what is `held`, in bytes."""
+    # Of the lengths that batches are padded to, the shortest: it may be the only one that occurs.
+    rows, length = config.train.batch_size, min(config.row_lengths)
+    part = rows // config.train.gradient_accumulation_steps
+    # In the model's numbers, two bytes each at the least; and an int32 for each id of the batch.
+    outputs = part * length * config.model.hidden_size * 2
+    check_fits(
+        held + outputs + rows * length * 4,
+        memory_bytes(mesh.devices.flatten().tolist()),
+        where="train.batch_size",
+        found=_batch_shape(config),
+        expected=FEWER,
+    )
+
+
+def batch_memory_errors(config: Config) -> AbstractContextManager[None]:
+    """Turn the end of memory in the block, which computes batches, into a `UserError`."""
+    return memory_errors("train.batch_size", _batch_shape(config), FEWER)
+
+
+def _batch_shape(config: Config) -> str:
+    return f"{config.train.batch_size:,} rows of {min(config.row_lengths):,} ids or more"

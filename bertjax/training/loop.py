@@ -18,6 +18,7 @@ from bertjax.model.functional import Params
 from bertjax.model.kernels import selection as kernels
 from bertjax.parallel import hosts, rules
 from bertjax.parallel.announce import announce_compilation
+from bertjax.parallel.memory import batch_memory_errors, check_memory
 from bertjax.parallel.mesh import make_mesh
 from bertjax.progress import Progress, silent
 from bertjax.training import run_config
@@ -27,7 +28,6 @@ from bertjax.training.evaluate import Evaluator
 from bertjax.training.initial_state import initial_state
 from bertjax.training.logs.metrics_log import MetricsLog
 from bertjax.training.logs.step_log import BATCH_SIZE, StepLog, Update, format_metrics
-from bertjax.training.memory import batch_memory_errors, check_memory
 from bertjax.training.objective import Objective
 from bertjax.training.optimization.batch_schedule import BatchSchedule
 from bertjax.training.pretraining import check_heads, pretraining
@@ -93,9 +93,9 @@ def _train(
     # Mesh and shardings
     mesh = make_mesh(config.mesh)
     check_batch(config, mesh)
-    check_memory(config, mesh, objective)
     _warn_of_missing_kernels(config, rules.MeshLayout(mesh))
     target = abstract_state(config, mesh, objective)
+    check_memory(config, mesh, target)
     row_indices = hosts.process_row_indices(mesh, config.train.batch_size)
     # Before the checkpoints are opened: settings that do not fit the folder are refused here.
     config = run_config.write_run_config(run_dir, config, source.facts)

@@ -48,7 +48,8 @@ def _entry(line: bytes, where: str) -> dict[str, Any]:
     check(step >= 0, where=f"{where}: step", found=step, expected="0 or more")
     value_of(str, entry["split"], f"{where}: split")
     for name, value in entry.items():
-        if name not in ("step", "split"):
+        # Any float: one that is not finite is null now, and was NaN in earlier versions.
+        if name not in ("step", "split") and not isinstance(value, float):
             value_of(float | None, value, f"{where}: {name}")
     return entry
 

@@ -162,3 +162,24 @@ def test_a_file_that_cannot_be_read_is_named(run):
         UserError, match=r"metrics\.jsonl: cannot be read as a run's metrics \(Is a directory\)"
     ):
         MetricsLog(run, 4)
+
+
+@pytest.mark.parametrize("line,message", [
+    (b"{", "found Expecting property name"),
+    (b"[" * 100_000, "found maximum recursion depth"),
+    (b"\xff\xfe{}", "found 'utf-8' codec"),
+    (b"[1]", "found a list of 1"),
+    (b"{}", "found a dict of 0, expected an object with step, split and numbers"),
+    (b'{"step": "3", "split": "train"}', "step: found '3'"),
+    (b'{"step": -1, "split": "train"}', "step: found -1"),
+    (b'{"step": 1' + b"0" * 400 + b', "split": "train"}', "step: found an integer of"),
+    (b'{"step": 3, "split": null}', "split: found None"),
+    (b'{"step": 3, "split": "train", "loss": [1]}', "loss: found a list of 1"),
+    (b'{"step": 3, "split": "train", "loss": true}', "loss: found True"),
+])  # fmt: skip
+def test_a_line_that_no_run_writes_is_named(run, line, message):
+    (run / "metrics.jsonl").write_bytes(b'{"step": 1, "split": "train"}\n' + line + b"\n")
+    with pytest.raises(UserError) as refused:
+        read_entries(run)
+    assert "metrics.jsonl: line 2" in str(refused.value)
+    assert message in str(refused.value)
