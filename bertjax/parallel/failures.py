@@ -222,8 +222,8 @@ def _end(status: int) -> None:
     count = hosts.process_count()
     while hosts.is_first() and time.monotonic() < deadline and len(_reported() or {}) < count:
         time.sleep(0.1)
-    # The next start may be on another host, which would have to wait until they expire. In a thread,
-    # because a disk that does not answer must not hold this up.
+    # The next start may be on another host, where it would be refused until they expire. In a
+    # thread, because a disk that does not answer must not hold this up.
     releasing = threading.Thread(target=release_held, daemon=True)
     releasing.start()
     releasing.join(RELEASE_SECONDS)

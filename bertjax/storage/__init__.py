@@ -39,7 +39,9 @@ from bertjax.storage.folder_lock import (  # noqa: E402
     folder_lock,
     is_lock,
     release_held,
+    working_under,
 )
+from bertjax.storage.guards import check_locks, guards_of  # noqa: E402
 from bertjax.storage.paths import is_local, is_plain_name  # noqa: E402
 
 __all__ = [
@@ -52,8 +54,10 @@ __all__ = [
     "LockError",
     "blocks_of",
     "cached",
+    "check_locks",
     "compression_of",
     "folder_lock",
+    "guards_of",
     "is_compressed",
     "is_local",
     "is_lock",
@@ -67,6 +71,7 @@ __all__ = [
     "release_held",
     "remove_unfinished",
     "version_of",
+    "working_under",
     "write_lines",
     "write_whole",
     "written_whole",

@@ -5,12 +5,13 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 
 from etils import epath
 
 from bertjax.errors import UserError, check, disk_errors, one_line
-from bertjax.storage.guards import check_guards
+from bertjax.storage.guards import check_locks
 from bertjax.storage.paths import is_local
 
 Json = Mapping[str, Any]
@@ -42,7 +43,7 @@ def written_whole(path: epath.Path) -> Iterator[IO[bytes]]:
                     # name but not its content.
                     file.flush()
                     os.fsync(file.fileno())
-            check_guards(path)
+            check_locks(path)
             unfinished.replace(path)
         # Ctrl-C must leave nothing either, and KeyboardInterrupt is no Exception.
         except BaseException:
@@ -51,13 +52,20 @@ def written_whole(path: epath.Path) -> Iterator[IO[bytes]]:
 
 
 def remove_unfinished(folder: epath.Path) -> None:
-    """Remove what kills have left of files in a folder: those that have no whole name yet.
+    """Remove what kills have left of files in a folder, and below: those without a whole name.
 
     Only the process that has the folder's lock may call this.
     """
-    if folder.exists():
-        for path in folder.glob(f"*{UNFINISHED}"):
-            path.unlink(missing_ok=True)
+    if is_local(folder):
+        for left in Path(folder).rglob(f"*{UNFINISHED}"):
+            left.unlink(missing_ok=True)
+        return
+    import fsspec
+
+    system, name = fsspec.core.url_to_fs(os.fspath(folder))
+    for key in system.find(name):
+        if key.endswith(UNFINISHED):
+            system.rm_file(key)
 
 
 def write_whole(path: epath.Path, content: bytes) -> None:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from etils import epath
@@ -47,6 +48,8 @@ class FolderLock:
         self._place, self._file, self._holder, self._expires = place, file, holder, expires
         self._content = holder.to_bytes()
         self._renewed = _now()
+        self.lost = False
+        """True once it was seen that the lock is not this process's own any more."""
 
     @property
     def token(self) -> str:
@@ -71,6 +74,7 @@ class FolderLock:
                 " so nothing more is written"
             ) from error
         if found is None or found.content != self._content:
+            self.lost = True
             raise LockError(
                 f"{self._place}: found {_now_held_by(found)}, expected the lock of this process,"
                 f" which was not renewed for {self._expires:.0f} s or was deleted; nothing more is"
@@ -82,6 +86,8 @@ class FolderLock:
         begin = _now()
         if self._file.renew(self._content):
             self._renewed = begin
+        else:
+            self.lost = True
 
     def release(self) -> None:
         """Remove the lock, if it is still this process's own."""
@@ -131,7 +137,7 @@ def folder_lock(
         # A daemon, so that it does not keep a process alive that is done.
         thread = threading.Thread(target=lock.renew_until, args=(done,), daemon=True)
         thread.start()
-        with guarded(place, lock.check):
+        with guarded(place, lock):
             yield lock
     finally:
         done.set()
@@ -141,6 +147,36 @@ def folder_lock(
             # One with files stays.
             with suppress(OSError):
                 folder.rmdir()
+
+
+@dataclass
+class _LockOfAnother:
+    """The lock of the process for which this one works."""
+
+    place: epath.Path
+    token: str
+    lost: bool = False
+
+    def check(self) -> None:
+        with disk_errors(self.place):
+            found = lock_file(_lock_path(self.place, beside=False)).read()
+        holder = None if found is None else parsed(found.content)
+        self.lost = holder is None or holder.token != self.token
+        if self.lost:
+            raise LockError(
+                f"{self.place}: found {_now_held_by(found)}, expected the lock of the process for"
+                " which this one works; nothing more is written by it"
+            )
+
+
+@contextmanager
+def working_under(place: epath.Path, token: str) -> Iterator[None]:
+    """Let files in a folder get their names only while another process has the lock `token`.
+
+    That is the process for which this one works: work that outlives it writes nothing.
+    """
+    with guarded(place, _LockOfAnother(place, token)):
+        yield
 
 
 def is_lock(path: epath.Path) -> bool:

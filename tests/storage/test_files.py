@@ -113,7 +113,10 @@ def test_what_kills_have_left_of_files_is_removed_in_one_folder(place):
             # What it has written so far is there, as after a kill.
             (unfinished,) = place.iterdir()
             assert unfinished.name.startswith("file.")
-        write_whole(place / f"other{UNFINISHED}", b"of an earlier version")
+        for path in (place / f"other{UNFINISHED}", place / "below" / "it" / f"other{UNFINISHED}"):
+            if is_local(place):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, b"of an earlier version")
     remove_unfinished(place)
     remove_unfinished(place / "no folder")
     assert files_of(place) == {"file": b"content"}
