@@ -27,7 +27,7 @@ from bertjax.data.tokenizers.vocabulary import (
     read_vocabulary,
 )
 from bertjax.data.tokenizers.word_starts import FIRST_RULE, WORD_RULE
-from bertjax.data.tokenizers.wordpiece import WordPiece
+from bertjax.data.tokenizers.wordpiece import WordPiece, wordpiece_fingerprint
 from bertjax.errors import check, mismatch
 from bertjax.masking.long_words import MAX_WORD_PIECES
 from bertjax.masking.selection import Vocabulary
@@ -196,15 +196,23 @@ def _is_self_contained(path: epath.Path) -> bool:
 def is_opened_from(fingerprint: str, config: TokenizerConfig) -> bool:
     """Return whether a tokenizer of this fingerprint was opened from `config.vocab_file`.
 
-    Earlier versions left the letters to a SentencePiece model, whatever `config.lowercase` said.
+    Earlier versions left the letters to a SentencePiece model, whatever `config.lowercase` said,
+    and read a `vocab.txt` as `read_saved_entries` does.
     """
     path = epath.Path(config.vocab_file)
-    is_model = config.kind in ("unigram", "bpe") and not _is_self_contained(path)
-    if is_model and not config.strip_accents:
-        earlier = SentencePiece(path, read_vocabulary(path), config.kind, config.lowercase)
-        if earlier.fingerprint == fingerprint:
-            return True
+    if not _is_self_contained(path) and fingerprint == _earlier_fingerprint(path, config):
+        return True
     return open_vocabulary(config).fingerprint == fingerprint
+
+
+def _earlier_fingerprint(path: epath.Path, config: TokenizerConfig) -> str | None:
+    """The fingerprint that earlier versions gave a file; None where it is that of today."""
+    if config.kind == "wordpiece":
+        return wordpiece_fingerprint(read_vocabulary(path), config.lowercase, config.strip_accents)
+    if config.kind in ("unigram", "bpe") and not config.strip_accents:
+        content = read_vocabulary(path)
+        return SentencePiece(path, content, config.kind, config.lowercase).fingerprint
+    return None
 
 
 def load_tokenizer(folder: epath.PathLike) -> Tokenizer:
@@ -251,7 +259,7 @@ def _load(folder: epath.Path, word_rule: int | None = None) -> Tokenizer:
         accents = settings.get("strip_accents")
         if accents is not None:
             check_bool(f"{path}: strip_accents", accents)
-        return WordPiece(file, content, lowercase, accents, rule, registered)
+        return WordPiece(file, content, lowercase, accents, rule, registered, is_saved=True)
     cleaning = settings.get("text_cleaning", "")
     return SentencePiece(file, content, kind, lowercase, cleaning, rule)
 

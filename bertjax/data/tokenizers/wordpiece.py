@@ -17,7 +17,7 @@ from bertjax.data.tokenizers.given.registered_tokens import (
     registered_settings,
     registered_text,
 )
-from bertjax.data.tokenizers.given.vocab_txt import read_entries
+from bertjax.data.tokenizers.given.vocab_txt import read_entries, read_saved_entries
 from bertjax.data.tokenizers.losses import CharacterCounts, Losses, count_by_text, loses_mark
 from bertjax.data.tokenizers.vocabulary import (
     CONTINUES,
@@ -52,13 +52,16 @@ class WordPiece:
         strip_accents: bool | None = None,
         word_rule: int = WORD_RULE,
         registered: Sequence[AddedToken] = (),
+        is_saved: bool = False,
     ):
         """Take the vocabulary file's bytes; `path` is its name for errors.
 
         `strip_accents` None is the same as `lowercase`. The `registered` tokens are entries that
-        text keeps whole; they are none of the special tokens.
+        text keeps whole; they are none of the special tokens. `is_saved` is true for a file that
+        bertjax saved: its lines are taken as they are.
         """
-        entries, content = read_entries(path, content)
+        read = read_saved_entries if is_saved else read_entries
+        entries, content = read(path, content)
         ids = {entry: i for i, entry in enumerate(entries)}
         self.kind: TokenizerKind = "wordpiece"
         self.lowercase = lowercase
@@ -71,13 +74,10 @@ class WordPiece:
         self.special_ids = np.array(role_ids, np.int32)
         self.starts_word = np.array([_starts_word(entry, word_rule) for entry in entries])
         self.starts_word[self.special_ids] = False
-        # In files null where it follows `do_lower_case`, as in `transformers`; then the fingerprint
-        # is that of before there was the setting.
+        # In files null where it follows `do_lower_case`, as in `transformers`.
         follows = self.strip_accents == lowercase
         self._saved_strip_accents = None if follows else self.strip_accents
-        own = "" if follows else f" strip_accents {self.strip_accents}"
-        own += registered_text(registered)
-        self.fingerprint = fingerprint("wordpiece", lowercase, content + own.encode())
+        self.fingerprint = wordpiece_fingerprint(content, lowercase, strip_accents, registered)
         model = models.WordPiece(ids, unk_token=UNK, max_input_chars_per_word=MAX_WORD_CHARACTERS)
         self._engine = _engine(model, lowercase, self._saved_strip_accents)
         self.registered: Sequence[AddedToken] = list(registered)
@@ -240,6 +240,20 @@ class WordPiece:
             model_max_length=model_max_length,
             word_rule=self.word_rule,
         )
+
+
+def wordpiece_fingerprint(
+    content: bytes,
+    lowercase: bool,
+    strip_accents: bool | None,
+    registered: Sequence[AddedToken] = (),
+) -> str:
+    """Return the fingerprint of a `WordPiece` over a `vocab.txt` with these bytes."""
+    # Where accents follow the case, the fingerprint is that of before there was the setting.
+    follows = strip_accents in (None, lowercase)
+    own = "" if follows else f" strip_accents {strip_accents}"
+    own += registered_text(registered)
+    return fingerprint("wordpiece", lowercase, content + own.encode())
 
 
 class _ChunkNumbers(dict[str, int]):
