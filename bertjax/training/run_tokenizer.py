@@ -29,7 +29,8 @@ def initial_tokenizer(config: Config, run_dir: epath.Path) -> Tokenizer:
     """Load the tokenizer of `config.init_from`, or open the vocabulary of `config.tokenizer`.
 
     A run that began with this vocabulary goes on with the tokenizer that it saved: earlier versions
-    opened some files in another way. Raises `UserError` where neither is given, or the model has no tokenizer.
+    opened some files in another way. Raises `UserError` where neither is given, or the model has no
+    tokenizer.
     """
     if config.init_from:
         return saved_tokenizer(*checkpoint.find_checkpoint(config.init_from))
