@@ -157,6 +157,9 @@ class ByteBPE:
         encodings = self._engine.encode_batch(list(texts), add_special_tokens=False)
         return [token_begins(encoding.offsets) for encoding in encodings]
 
+    def unread(self, texts: Sequence[str]) -> np.ndarray | None:
+        return None
+
     def encode_with_masks(self, text: str) -> np.ndarray:
         """As in `Tokenizer`; the tokenizer's own name of the mask is understood too."""
         own_mask = self._special[ROLES.index("mask")]

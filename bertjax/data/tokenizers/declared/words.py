@@ -47,7 +47,17 @@ def mark_of(content: Content) -> Mark:
     for step in all_steps:
         if step.get("type") == "Metaspace":
             return Mark(step.get("replacement") or "\u2581", begins=True)
-    return Mark("", begins=True)
+    return Mark(_space_of(content), begins=True)
+
+
+def _space_of(content: Content) -> str:
+    """What the normalizer writes for a space, as Llama's; empty where it keeps it."""
+    for step in steps(content.engine["normalizer"]):
+        if step.get("type") == "Replace" and step.get("pattern") == {"String": " "}:
+            written = step.get("content")
+            if isinstance(written, str) and written.strip():
+                return written
+    return ""
 
 
 def word_starts(content: Content, mark: Mark, word_rule: int) -> np.ndarray:

@@ -9,7 +9,10 @@ import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bertjax.data.tokenizers.vocabulary import SPECIAL_TOKENS
+from tokenizers import AddedToken
+
+from bertjax.data.tokenizers.given.registered_tokens import registered_text
+from bertjax.data.tokenizers.vocabulary import SPECIAL_TOKENS, fingerprint
 from bertjax.errors import check, mismatch
 
 # White_Space of Unicode, which Rust removes. `str.rstrip` removes U+001C to U+001F too.
@@ -70,6 +73,20 @@ def _lines(path: object, content: bytes) -> list[str]:
         ) from error
     # `splitlines` would also divide at characters like U+2028.
     return text.removesuffix("\n").split("\n")
+
+
+def wordpiece_fingerprint(
+    content: bytes,
+    lowercase: bool,
+    strip_accents: bool | None,
+    registered: Sequence[AddedToken] = (),
+) -> str:
+    """Return the fingerprint of a `WordPiece` over a `vocab.txt` with these bytes."""
+    # Where accents follow the case, the fingerprint is that of before there was the setting.
+    follows = strip_accents in (None, lowercase)
+    own = "" if follows else f" strip_accents {strip_accents}"
+    own += registered_text(registered)
+    return fingerprint("wordpiece", lowercase, content + own.encode())
 
 
 def with_new_entries(path: object, content: bytes, new: Sequence[str]) -> bytes:

@@ -16,6 +16,7 @@ from tests.data.tokenizers.declared.folders import (
     add,
     byte_bpe,
     put,
+    renamed,
     sequence,
     word_piece,
 )
@@ -110,6 +111,29 @@ def test_a_class_of_berts_rules_beside_a_file_of_others_is_refused(tmp_path):
     refused(folder, "normalizer: type: found 'Lowercase', expected None, as the class")
 
 
+TEXT = "The DOG the dog"
+
+
+@pytest.mark.parametrize("model,takes", [
+    ({"vocab_size": 999}, True), ({"model_type": "", "hidden_size": 8}, True),
+    ({"model_type": "bert"}, False), ({"tokenizer_class": "BertTokenizer"}, False),
+    ({"model_type": "bert", "tokenizer_class": "PreTrainedTokenizerFast"}, True),
+])  # fmt: skip
+@pytest.mark.parametrize("with_vocab_txt", [True, False])
+def test_a_config_without_a_model_type_leaves_letters_to_the_file(
+    tmp_path, model, takes, with_vocab_txt
+):
+    engine = word_piece(tmp_path)
+    folder = put(tmp_path / "x", engine, {"do_lower_case": False}, config=model)
+    if with_vocab_txt:
+        content = (tmp_path / "wordpiece" / "vocab.txt").read_bytes()
+        (folder / "vocab.txt").write_bytes(content)
+    tokenizer = read_tokenizer_folder(folder)
+    assert tokenizer.lowercase is takes
+    theirs = pytest.importorskip("transformers").AutoTokenizer.from_pretrained(folder)
+    assert theirs(TEXT, add_special_tokens=False)["input_ids"] == ids_of(tokenizer, TEXT)
+
+
 def test_other_merges_beside_the_file_are_refused(tmp_path):
     BYTE_BPE.save(tmp_path / "ours")
     engine = byte_bpe(tmp_path)
@@ -164,19 +188,60 @@ def not_divided_at_spaces(tmp_path):
     return engine
 
 
-@pytest.mark.parametrize(
-    "make", [no_space_in_pieces, no_prefix, mark_at_the_end, not_divided_at_spaces]
-)
-def test_pieces_that_do_not_show_words_are_words_and_prepare_refuses_them(tmp_path, make):
+def bytes_and_a_mark_at_the_end(tmp_path):
+    """As CLIP's file."""
+    engine = no_space_in_pieces(tmp_path)
+    engine["model"] |= {"end_of_word_suffix": "</w>"}
+    return engine
+
+
+PIECES = "pre_tokenizer: found pieces that do not show where words"
+SUFFIX = "end_of_word_suffix: found '</w>', by which pieces show where words end, expected pieces"
+
+
+@pytest.mark.parametrize("make,message", [
+    (no_space_in_pieces, PIECES), (no_prefix, PIECES), (mark_at_the_end, SUFFIX),
+    (bytes_and_a_mark_at_the_end, SUFFIX), (not_divided_at_spaces, PIECES),
+])  # fmt: skip
+def test_pieces_that_do_not_show_words_are_words_and_prepare_refuses_them(tmp_path, make, message):
     folder = put(tmp_path / "x", make(tmp_path))
     tokenizer = read_tokenizer_folder(folder)
     assert tokenizer.starts_word.sum() == tokenizer.vocab_size - len(tokenizer.special_ids)
     config = TokenizerConfig(vocab_file=str(folder / "tokenizer.json"))
-    with pytest.raises(UserError, match="pre_tokenizer: found pieces that do not show where words"):
+    with pytest.raises(UserError, match=message):
         open_vocabulary(config)
     theirs = pytest.importorskip("transformers").AutoTokenizer.from_pretrained(folder)
     expected = theirs("the dogs, the", add_special_tokens=False)["input_ids"]
     assert ids_of(tokenizer, "the dogs, the") == expected
+
+
+@pytest.mark.parametrize("name,found", [
+    ("fox", True), ("!", True), ("##s", True), ("a", True), ("\u72d0", True),
+    ("[PAD]", False), ("<fox>", False), ("__pad__", False), ("PAD", False), ("a fox", False),
+])  # fmt: skip
+def test_a_special_token_that_is_a_word_of_text_is_refused(tmp_path, name, found):
+    engine = renamed(word_piece(tmp_path), {name: "[old]", "[PAD]": name})
+    engine["pre_tokenizer"] = {"type": "WhitespaceSplit"}
+    folder = put(tmp_path / "x", engine, {**GENERAL, **BERT_ROLES, "pad_token": name})
+    if found:
+        refused(folder, f"pad_token: found '{name}', which text may have, expected a name in")
+    else:
+        tokenizer = read_tokenizer_folder(folder)
+        assert tokenizer.pieces([tokenizer.pad_id]) == [name]
+
+
+def test_a_word_that_stands_for_unknown_text_is_none_that_text_loses(tmp_path):
+    # No piece has this letter: the word is unknown with and without the name.
+    for name, other in (("\u0436\u0436", "the"), ("cat", "dog")):
+        engine = renamed(word_piece(tmp_path), {name: "[old]", "[UNK]": name})
+        engine["pre_tokenizer"] = {"type": "WhitespaceSplit"}
+        folder = put(tmp_path / "x", engine, {**GENERAL, **BERT_ROLES, "unk_token": name})
+        if name == "cat":
+            refused(folder, "unk_token: found 'cat', which text may have")
+            continue
+        tokenizer = read_tokenizer_folder(folder)
+        expected = [tokenizer.unk_id, engine["model"]["vocab"][other]]
+        assert ids_of(tokenizer, f"{name} {other}") == expected
 
 
 def test_a_missing_special_token_is_named_with_the_setting_that_names_it(tmp_path):

@@ -1,13 +1,15 @@
 """Tokenizers that a `tokenizer.json` declares, against `AutoTokenizer` of the same folder."""
 
+import json
 from itertools import pairwise
 
 import pytest
 
+from bertjax.config import TokenizerConfig
 from bertjax.data.tokenizers.declared.tokenizer import DeclaredTokenizer
 from bertjax.data.tokenizers.export_check import drawn_texts
 from bertjax.data.tokenizers.huggingface import read_tokenizer_folder
-from bertjax.data.tokenizers.tokenizer import load_tokenizer
+from bertjax.data.tokenizers.tokenizer import load_tokenizer, open_vocabulary
 from bertjax.errors import UserError
 from bertjax.interop.extend.new_words import extend_tokenizer
 from tests.data.tokenizers.declared.folders import (
@@ -172,11 +174,38 @@ def metaspace(tmp_path):
     return put(tmp_path / "x", engine)
 
 
+def space_by_the_normalizer(tmp_path):
+    """As Llama's file: the normalizer puts the mark of a space, and nothing divides text."""
+    folder = metaspace(tmp_path)
+    engine = json.loads((folder / "tokenizer.json").read_text())
+    space = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+    engine["normalizer"] = sequence("normalizers", {"type": "Prepend", "prepend": "\u2581"}, space)
+    engine["pre_tokenizer"] = None
+    back = {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}
+    strip = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+    engine["decoder"] = sequence("decoders", back, "Fuse", strip)
+    return put(tmp_path / "x", engine)
+
+
+def delimiter(tmp_path):
+    engine = word_piece(tmp_path)
+    engine["pre_tokenizer"] = {"type": "CharDelimiterSplit", "delimiter": "|"}
+    return put(tmp_path / "x", engine)
+
+
+def removed_dashes(tmp_path):
+    engine = word_piece(tmp_path)
+    split = {"type": "Split", "pattern": {"String": "-"}, "behavior": "Removed", "invert": False}
+    engine["pre_tokenizer"] = sequence("pretokenizers", "Whitespace", split)
+    return put(tmp_path / "x", engine)
+
+
 MADE = [
     course_normalizer, no_normalizer, compatibility_normalizer, chinese_not_divided, words_and_digits,
     whole_words_at_spaces, other_prefix, short_words, other_special_tokens, added_tokens, tokens_of_the_settings,
     tokens_of_older_settings, limits_of_length, no_post_processor, byte_level_with_normalizer,
     byte_level_with_other_words, byte_level_with_berts_tokens, metaspace,
+    space_by_the_normalizer, delimiter, removed_dashes,
 ]  # fmt: skip
 
 
@@ -271,6 +300,46 @@ def test_tokens_begin_at_their_first_visible_character(tmp_path):
         assert len(begins) == len(ids_of(tokenizer, text))
         assert begins == sorted(begins)
         assert {text.index("dog"), text.index(","), len(text) - 3} <= set(begins)
+
+
+def test_characters_that_the_rules_remove_are_in_no_token(tmp_path):
+    text = "the|dog - the-dog"
+    removed = {
+        delimiter: "|",
+        removed_dashes: "--",
+        no_normalizer: None,
+        byte_level_with_other_words: "",
+        space_by_the_normalizer: None,
+    }
+    for make, expected in removed.items():
+        tokenizer = read_tokenizer_folder(make(tmp_path / make.__name__))
+        unread = tokenizer.unread([text, "dog"])
+        if unread is None:
+            assert expected is None
+            continue
+        found = [c for c, is_unread in zip(text, unread, strict=False) if is_unread]
+        assert "".join(found).replace(" ", "") == expected
+        assert len(unread) == len(text) + 3
+
+
+def test_a_mark_that_is_stripped_belongs_to_its_letter(tmp_path):
+    folder = course_normalizer(tmp_path)
+    engine = json.loads((folder / "tokenizer.json").read_text())
+    engine["pre_tokenizer"] = {"type": "CharDelimiterSplit", "delimiter": " "}
+    tokenizer = read_tokenizer_folder(put(folder, engine))
+    text = "dog\u0301 the"
+    unread = tokenizer.unread([text]).tolist()
+    assert [c for c, is_unread in zip(text, unread, strict=True) if is_unread] == [" "]
+
+
+def test_pieces_begin_words_by_the_space_that_the_normalizer_writes(tmp_path):
+    folder = space_by_the_normalizer(tmp_path)
+    config = TokenizerConfig(vocab_file=str(folder / "tokenizer.json"))
+    tokenizer = open_vocabulary(config)
+    ids = ids_of(tokenizer, "the dog there")
+    starts = [tokenizer.pieces([i])[0] for i in ids if tokenizer.starts_word[i]]
+    assert starts == ["\u2581the", "\u2581d", "\u2581the"]
+    assert {"the", "d"} <= set(tokenizer.words())
 
 
 def test_a_tokenizer_without_a_decoder_writes_words_apart(tmp_path):
