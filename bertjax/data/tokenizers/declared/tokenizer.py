@@ -1,7 +1,7 @@
 """Tokenizer that runs a `tokenizer.json` as it is, by the `tokenizers` package."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,7 +15,7 @@ from bertjax.data.tokenizers.declared.content import DECISIVE, Content
 from bertjax.data.tokenizers.declared.engines import open_engine, plain_engine
 from bertjax.data.tokenizers.declared.inputs import export_post_processor, form_of
 from bertjax.data.tokenizers.declared.losses import DeclaredLosses
-from bertjax.data.tokenizers.declared.removal import may_remove, unread_characters
+from bertjax.data.tokenizers.declared.removal import may_remove, places_without, unread_characters
 from bertjax.data.tokenizers.declared.words import mark_of, shows_words, word_starts
 from bertjax.data.tokenizers.given.registered_tokens import check_distinct
 from bertjax.data.tokenizers.losses import Losses
@@ -28,7 +28,7 @@ from bertjax.data.tokenizers.vocabulary import (
     save_files,
 )
 from bertjax.data.tokenizers.word_starts import WORD_RULE
-from bertjax.errors import check
+from bertjax.errors import check, mismatch
 
 RULES = "rules"
 """The field of saved settings that says that `tokenizer.json` has the rules."""
@@ -63,7 +63,7 @@ class DeclaredTokenizer:
         self._engine = plain_engine(content, content.special)
         check_distinct(self._engine, content.file, self.registered)
         self._losses = DeclaredLosses(content, self._engine, self._mark.is_bytes)
-        self._may_remove = may_remove(content)
+        self._may_remove = self._losses.leaves_out or may_remove(content)
         self.lowercase = self._losses.lowercase
         self.strip_accents = self._losses.strip_accents
         self.starts_word = word_starts(content, self._mark, word_rule)
@@ -87,21 +87,35 @@ class DeclaredTokenizer:
         return tokens, offsets, self._losses.count(texts, tokens == self.unk_id, offsets)
 
     def encode_begins(self, texts: Sequence[str]) -> list[list[int]]:
-        encodings = self._engine.encode_batch(list(texts), add_special_tokens=False)
         begins_by_text: list[list[int]] = []
-        for text, encoding in zip(texts, encodings, strict=True):
-            begins = [_first_visible(text, begin, end) for begin, end in encoding.offsets]
-            begins_by_text.append(begins)
+        for text, offsets in zip(texts, self._offsets(texts), strict=True):
+            begins_by_text.append([_first_visible(text, begin, end) for begin, end in offsets])
         return begins_by_text
 
     def unread(self, texts: Sequence[str]) -> np.ndarray | None:
         if not self._may_remove:
             return None
-        encodings = self._engine.encode_batch(list(texts), add_special_tokens=False)
         masks = [np.zeros(0, bool)]
-        for text, encoding in zip(texts, encodings, strict=True):
-            masks.append(unread_characters(text, encoding.offsets))
+        for text, offsets in zip(texts, self._offsets(texts), strict=True):
+            masks.append(unread_characters(text, offsets))
         return np.concatenate(masks)
+
+    def _offsets(self, texts: Sequence[str]) -> Iterator[list[tuple[int, int]]]:
+        """Yield the (begin, end) of each token of a text."""
+        encodings = self._engine.encode_batch(list(texts), add_special_tokens=False)
+        for text, encoding in zip(texts, encodings, strict=True):
+            offsets: list[tuple[int, int]] | None = encoding.offsets
+            left_out = self._losses.left_out(text)
+            if left_out:
+                offsets = places_without(self._engine, text, encoding.ids, left_out)
+            if offsets is None:
+                first = text[min(left_out)]
+                raise mismatch(
+                    where=f"{self._content.file}: unk_token",
+                    found=f"none, and text with {first!a}, which has no piece",
+                    expected="a token for unknown text: places in this text are not known",
+                )
+            yield offsets
 
     def encode_with_masks(self, text: str) -> np.ndarray:
         """As in `Tokenizer`; the mask takes the spaces beside it that the file says."""

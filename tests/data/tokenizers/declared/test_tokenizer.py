@@ -187,6 +187,14 @@ def space_by_the_normalizer(tmp_path):
     return put(tmp_path / "x", engine)
 
 
+def no_unknown_token(tmp_path):
+    """Characters without a piece are left out."""
+    folder = metaspace(tmp_path)
+    engine = json.loads((folder / "tokenizer.json").read_text())
+    engine["model"]["unk_token"] = None
+    return put(tmp_path / "x", engine)
+
+
 def delimiter(tmp_path):
     engine = word_piece(tmp_path)
     engine["pre_tokenizer"] = {"type": "CharDelimiterSplit", "delimiter": "|"}
@@ -205,7 +213,7 @@ MADE = [
     whole_words_at_spaces, other_prefix, short_words, other_special_tokens, added_tokens, tokens_of_the_settings,
     tokens_of_older_settings, limits_of_length, no_post_processor, byte_level_with_normalizer,
     byte_level_with_other_words, byte_level_with_berts_tokens, metaspace,
-    space_by_the_normalizer, delimiter, removed_dashes,
+    space_by_the_normalizer, delimiter, removed_dashes, no_unknown_token,
 ]  # fmt: skip
 
 
@@ -308,7 +316,8 @@ def test_characters_that_the_rules_remove_are_in_no_token(tmp_path):
         delimiter: "|",
         removed_dashes: "--",
         no_normalizer: None,
-        byte_level_with_other_words: "",
+        byte_level_with_other_words: None,
+        no_unknown_token: "|--",
         space_by_the_normalizer: None,
     }
     for make, expected in removed.items():
@@ -320,6 +329,16 @@ def test_characters_that_the_rules_remove_are_in_no_token(tmp_path):
         found = [c for c, is_unread in zip(text, unread, strict=False) if is_unread]
         assert "".join(found).replace(" ", "") == expected
         assert len(unread) == len(text) + 3
+
+
+def test_tokens_beside_characters_without_a_piece_begin_at_their_own(tmp_path):
+    tokenizer = read_tokenizer_folder(no_unknown_token(tmp_path))
+    text = "\u2603the d\u2603\u2603og\u2603 the"
+    (begins,) = tokenizer.encode_begins([text])
+    pieces = tokenizer.pieces(ids_of(tokenizer, text))
+    letters = [piece.strip("\u2581")[:1] for piece in pieces]
+    assert letters == [text[begin] for begin in begins] == ["t", "d", "o", "g", "t"]
+    assert tokenizer.encode_counted([text, "the"])[2].unknown == 4
 
 
 def test_a_mark_that_is_stripped_belongs_to_its_letter(tmp_path):
