@@ -29,7 +29,7 @@ SHARED_CASES = ("tok_course_norm", "tok_norm_none", "tok_pre_whitespace")
 
 
 def course_normalizer(tmp_path):
-    engine = word_piece(tmp_path)
+    engine = word_piece()
     engine["normalizer"] = sequence("normalizers", "NFD", "Lowercase", "StripAccents")
     engine["pre_tokenizer"] = sequence(
         "pretokenizers", "WhitespaceSplit", {"type": "Punctuation", "behavior": "Isolated"}
@@ -38,43 +38,43 @@ def course_normalizer(tmp_path):
 
 
 def no_normalizer(tmp_path):
-    engine = word_piece(tmp_path)
+    engine = word_piece()
     engine["normalizer"] = None
     return put(tmp_path / "x", engine)
 
 
 def compatibility_normalizer(tmp_path):
-    engine = word_piece(tmp_path)
+    engine = word_piece()
     replace = {"type": "Replace", "pattern": {"Regex": "[0-9]+"}, "content": "the"}
     engine["normalizer"] = sequence("normalizers", "NFKC", "Lowercase", replace)
     return put(tmp_path / "x", engine)
 
 
 def chinese_not_divided(tmp_path):
-    engine = word_piece(tmp_path)
+    engine = word_piece()
     engine["normalizer"] |= {"handle_chinese_chars": False, "clean_text": False}
     return put(tmp_path / "x", engine)
 
 
 def words_and_digits(tmp_path):
-    engine = word_piece(tmp_path)
+    engine = word_piece()
     digits = {"type": "Digits", "individual_digits": True}
     engine["pre_tokenizer"] = sequence("pretokenizers", "Whitespace", digits)
     return put(tmp_path / "x", engine)
 
 
 def whole_words_at_spaces(tmp_path):
-    engine = word_piece(tmp_path)
+    engine = word_piece()
     engine["pre_tokenizer"] = {"type": "WhitespaceSplit"}
     return put(tmp_path / "x", engine)
 
 
 def other_prefix(tmp_path):
-    return put(tmp_path / "x", prefixed(word_piece(tmp_path), "@@"))
+    return put(tmp_path / "x", prefixed(word_piece(), "@@"))
 
 
 def short_words(tmp_path):
-    engine = word_piece(tmp_path)
+    engine = word_piece()
     engine["model"]["max_input_chars_per_word"] = 5
     return put(tmp_path / "x", engine)
 
@@ -82,11 +82,11 @@ def short_words(tmp_path):
 def other_special_tokens(tmp_path):
     names = {"[PAD]": "<p>", "[UNK]": "<u>", "[CLS]": "<c>", "[SEP]": "<e>", "[MASK]": "<m>"}
     settings = {role: names[name] for role, name in BERT_ROLES.items()}
-    return put(tmp_path / "x", renamed(word_piece(tmp_path), names), {**GENERAL, **settings})
+    return put(tmp_path / "x", renamed(word_piece(), names), {**GENERAL, **settings})
 
 
 def added_tokens(tmp_path):
-    engine = word_piece(tmp_path)
+    engine = word_piece()
     add(engine, ("<user>", "special"), ("the dog", "normalized"), ("[E1]", "lstrip", "rstrip"),
         ("cat", "single_word"))  # fmt: skip
     return put(tmp_path / "x", engine)
@@ -94,7 +94,7 @@ def added_tokens(tmp_path):
 
 def tokens_of_the_settings(tmp_path):
     decoder = {"4": {"content": "[MASK]", "lstrip": True, "special": True}}
-    engine = word_piece(tmp_path)
+    engine = word_piece()
     size = len(engine["model"]["vocab"])
     decoder[str(size)] = {"content": "<z>", "rstrip": True, "normalized": True}
     settings = {**GENERAL, **BERT_ROLES, "added_tokens_decoder": decoder, "image_token": "<img>"}
@@ -103,7 +103,7 @@ def tokens_of_the_settings(tmp_path):
 
 
 def tokens_of_older_settings(tmp_path):
-    engine = word_piece(tmp_path)
+    engine = word_piece()
     size = len(engine["model"]["vocab"])
     special_tokens_map = {**BERT_ROLES, "additional_special_tokens": ["<b>", "<c>"]}
     added = {"<c>": size, "New": size + 1}
@@ -117,7 +117,7 @@ def tokens_of_older_settings(tmp_path):
 
 
 def limits_of_length(tmp_path):
-    engine = word_piece(tmp_path)
+    engine = word_piece()
     engine["pre_tokenizer"] = {"type": "Whitespace"}
     engine["truncation"] = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}  # fmt: skip
     engine["padding"] = {"strategy": {"Fixed": 12}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0,
@@ -126,20 +126,20 @@ def limits_of_length(tmp_path):
 
 
 def no_post_processor(tmp_path):
-    engine = word_piece(tmp_path)
+    engine = word_piece()
     engine["post_processor"], engine["decoder"] = None, None
     engine["pre_tokenizer"] = {"type": "Whitespace"}
     return put(tmp_path / "x", engine)
 
 
 def byte_level_with_normalizer(tmp_path):
-    engine = byte_bpe(tmp_path)
+    engine = byte_bpe()
     engine["normalizer"] = sequence("normalizers", "NFC", "Lowercase")
     return put(tmp_path / "x", engine)
 
 
 def byte_level_with_other_words(tmp_path):
-    engine = byte_bpe(tmp_path)
+    engine = byte_bpe()
     digits = {"type": "Digits", "individual_digits": True}
     level = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": False}  # fmt: skip
     split = {"type": "Split", "pattern": {"Regex": " ?[a-z]+| ?[^ a-z]+"}, "behavior": "Isolated", "invert": False}  # fmt: skip
@@ -149,8 +149,8 @@ def byte_level_with_other_words(tmp_path):
 
 def byte_level_with_berts_tokens(tmp_path):
     names = {"<pad>": "[PAD]", "<unk>": "[UNK]", "<s>": "[CLS]", "</s>": "[SEP]", "<mask>": "[MASK]"}  # fmt: skip
-    engine = renamed(byte_bpe(tmp_path), names)
-    engine["post_processor"] = word_piece(tmp_path)["post_processor"]
+    engine = renamed(byte_bpe(), names)
+    engine["post_processor"] = word_piece()["post_processor"]
     for special in engine["post_processor"]["special_tokens"].values():
         special["ids"] = [engine["model"]["vocab"][special["id"]]]
     add(engine, ("  ",), ("    ",), ("[unused0]",))
@@ -165,7 +165,7 @@ def metaspace(tmp_path):
     entries = [*BERT_ROLES.values(), *characters, "th", "the", "\u2581the"]
     merges = [["\u2581", c] for c in "abcdefghijklmnopqrstuvwxyz"]
     merges = [["t", "h"], ["th", "e"], ["\u2581", "the"], *merges]
-    engine = word_piece(tmp_path)
+    engine = word_piece()
     engine["model"] = {"type": "BPE", "unk_token": "[UNK]", "vocab": {e: i for i, e in enumerate(entries)},
                        "merges": merges, "fuse_unk": True}  # fmt: skip
     engine["normalizer"] = {"type": "Lowercase"}
@@ -196,13 +196,13 @@ def no_unknown_token(tmp_path):
 
 
 def delimiter(tmp_path):
-    engine = word_piece(tmp_path)
+    engine = word_piece()
     engine["pre_tokenizer"] = {"type": "CharDelimiterSplit", "delimiter": "|"}
     return put(tmp_path / "x", engine)
 
 
 def removed_dashes(tmp_path):
-    engine = word_piece(tmp_path)
+    engine = word_piece()
     split = {"type": "Split", "pattern": {"String": "-"}, "behavior": "Removed", "invert": False}
     engine["pre_tokenizer"] = sequence("pretokenizers", "Whitespace", split)
     return put(tmp_path / "x", engine)
@@ -229,10 +229,14 @@ def assert_equal_ids(tokenizer, theirs, texts):
         assert ids[begin:end].tolist() == row, ascii(text)
 
 
-def assert_reads_as(tokenizer, folder, auto_tokenizer, tmp_path):
-    """The ids of 2,000 drawn texts are those of `AutoTokenizer`, also after saving and loading."""
+# The first is for each run of the tests.
+COUNTS = [200, pytest.param(2000, marks=pytest.mark.slow)]
+
+
+def assert_reads_as(tokenizer, folder, auto_tokenizer, tmp_path, count):
+    """The ids of drawn texts are those of `AutoTokenizer`, also after saving and loading."""
     theirs = auto_tokenizer.from_pretrained(folder)
-    texts = list(drawn_texts(tokenizer, 2000))
+    texts = list(drawn_texts(tokenizer, count))
     assert len(tokenizer.pieces(range(tokenizer.vocab_size))) == len(theirs)
     assert_equal_ids(tokenizer, theirs, texts)
     for text in ("the [MASK] dog", "[MASK]", "a[MASK]b  [MASK] c"):
@@ -244,26 +248,29 @@ def assert_reads_as(tokenizer, folder, auto_tokenizer, tmp_path):
     exported = auto_tokenizer.from_pretrained(saved)
     loaded = load_tokenizer(saved)
     assert loaded.fingerprint == tokenizer.fingerprint
-    assert_equal_ids(loaded, theirs, texts[:200])
-    assert_equal_ids(tokenizer, exported, texts[:200])
+    assert_equal_ids(loaded, theirs, texts[:100])
+    assert_equal_ids(tokenizer, exported, texts[:100])
 
 
+@pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("make", MADE, ids=lambda make: make.__name__)
-def test_a_general_class_gives_the_ids_of_auto_tokenizer(make, tmp_path, auto_tokenizer):
+def test_a_general_class_gives_the_ids_of_auto_tokenizer(make, tmp_path, auto_tokenizer, count):
     folder = make(tmp_path)
     tokenizer = read_tokenizer_folder(folder)
     assert isinstance(tokenizer, DeclaredTokenizer)
-    assert_reads_as(tokenizer, folder, auto_tokenizer, tmp_path)
+    assert_reads_as(tokenizer, folder, auto_tokenizer, tmp_path, count)
 
 
+@pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("case", SHARED_CASES)
 def test_tokenizers_of_the_cases_give_the_ids_of_auto_tokenizer(
-    case, tmp_path, auto_tokenizer, shared_data
+    case, tmp_path, auto_tokenizer, shared_data, count
 ):
     folder = shared_data.parent / "cases" / "tokenizers" / case
     if not folder.exists():
         pytest.skip("the cases are not here")
-    assert_reads_as(read_tokenizer_folder(folder), folder, auto_tokenizer, tmp_path)
+    tokenizer = read_tokenizer_folder(folder)
+    assert_reads_as(tokenizer, folder, auto_tokenizer, tmp_path, count)
 
 
 @pytest.fixture(scope="module")

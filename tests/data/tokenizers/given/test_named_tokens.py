@@ -117,12 +117,12 @@ def check_seeds(tmp_path, seeds):
 
 
 def test_ids_and_flags_of_named_tokens_are_those_of_auto_tokenizer(tmp_path):
-    check_seeds(tmp_path, range(60))
+    check_seeds(tmp_path, range(40))
 
 
 @pytest.mark.slow
 def test_ids_and_flags_of_many_drawn_folders_are_those_of_auto_tokenizer(tmp_path):
-    check_seeds(tmp_path, range(60, 2000))
+    check_seeds(tmp_path, range(40, 2000))
 
 
 ORDER = [
