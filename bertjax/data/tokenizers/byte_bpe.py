@@ -132,7 +132,7 @@ class ByteBPE:
 
     def with_registered(self, path: object, kept: Kept) -> "ByteBPE":
         """Return the tokenizer that keeps tokens whole; those which are no entries become some."""
-        if not kept.tokens:
+        if not kept.tokens and not kept.new:
             return self
         ids = {entry: i for i, entry in enumerate([*self._entries, *kept.new])}
         prefix, rule = self._add_prefix_space, self.word_rule

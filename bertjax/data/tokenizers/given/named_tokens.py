@@ -47,13 +47,14 @@ def named_tokens(path: epath.Path, settings: Json, marked: Json) -> Named:
     own = _own_fields(values)
     others = _list(path, values, _EXTRA)
     # Version 5 overlooks objects of the settings here, which are no tokens yet.
-    special = {_text(value) for value in [*attributes.values(), *others]}
+    texts = [_text(value) for value in [*attributes.values(), *others]]
+    special = {text for text in texts if text is not None}
     if _EXTRA not in values:
         others = _list(path, values, _ADDITIONAL)
     tokens = [_listed(path, key, value) for key, value in (attributes | own).items()]
     fields = {listed.token.content for listed in tokens}
     tokens += [_listed(path, _EXTRA, value) for value in others]
-    return Named(tokens, fields, special - {None})
+    return Named(tokens, fields, special)
 
 
 def _merged(path: epath.Path, settings: Json, marked: Json) -> dict[str, Any]:

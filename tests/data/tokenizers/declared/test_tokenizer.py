@@ -358,8 +358,12 @@ def test_a_mark_that_is_stripped_belongs_to_its_letter(tmp_path):
     assert [c for c, is_unread in zip(text, unread, strict=True) if is_unread] == [" "]
 
 
-def test_pieces_begin_words_by_the_space_that_the_normalizer_writes(tmp_path):
+@pytest.mark.parametrize("pattern", [{"String": " "}, {"Regex": " "}, {"Regex": "\\s+"}])
+def test_pieces_begin_words_by_the_space_that_the_normalizer_writes(tmp_path, pattern):
     folder = space_by_the_normalizer(tmp_path)
+    engine = json.loads((folder / "tokenizer.json").read_text())
+    engine["normalizer"]["normalizers"][1]["pattern"] = pattern
+    put(folder, engine)
     config = TokenizerConfig(vocab_file=str(folder / "tokenizer.json"))
     tokenizer = open_vocabulary(config)
     ids = ids_of(tokenizer, "the dog there")

@@ -174,6 +174,7 @@ def test_imported_and_exported_they_have_the_ids_of_the_source(name, tmp_path):
     {}, {"additional_special_tokens": ["<user>", "\u00e9 x"]},
     {"added_tokens_decoder": {"270": token("Return", lstrip=True, rstrip=True, normalized=False)}},
     {"additional_special_tokens": ["<new>"], "add_prefix_space": True},
+    {"z_token": "<new>", "eos_token": "[a new one]", "split_special_tokens": True},
 ])  # fmt: skip
 def test_registered_tokens_of_byte_level_bpe_have_the_ids_of_auto_tokenizer(tmp_path, settings):
     pieces = dict(json.loads(BYTE_BPE._files["vocab.json"]))
