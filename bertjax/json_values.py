@@ -23,7 +23,7 @@ def record(kind: type[T], values: object, where: str) -> T:
     """
     check(isinstance(values, Mapping), where=where, found=shown(values), expected="an object")
     given = typing.cast(Mapping[str, object], values)
-    kinds = _field_types(kind)
+    kinds = _field_types(typing.cast(type, kind))
     for name in given:
         if name not in kinds:
             raise mismatch(
@@ -83,7 +83,7 @@ def shown(value: object) -> str:
 def _field_types(kind: type) -> dict[str, Any]:
     """Return the type of each field of a dataclass; other attributes are no fields."""
     hints = typing.get_type_hints(kind)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
 
 
 def _collection(origin: Any, members: tuple[Any, ...], value: Any, where: str) -> Any:
