@@ -13,6 +13,7 @@ from bertjax.config.sql_source import is_sql, without_password
 from bertjax.data.corpus.formats.endings import format_of
 from bertjax.data.corpus.formats.tfds import tfds_bytes
 from bertjax.errors import UserError, check, mismatch
+from bertjax.given_files import check_is_no_pipe
 from bertjax.storage import version_of
 
 
@@ -112,6 +113,7 @@ def _files(name: str) -> list[epath.Path]:
         return _files_below(path, frozenset())
     # Before it is taken for a pattern: a file's own name may hold `[` or `*`.
     if path.exists():
+        check_is_no_pipe(path)
         return [path]
     files: list[epath.Path] = []
     # `glob` returns the file system's order.
