@@ -56,12 +56,17 @@ def place_of(name: epath.PathLike, *, any_bytes: bool = False) -> epath.Path:
             found=f"a place that files are not read from, {shown.partition('://')[0]}",
             expected="a path, gs:// or s3://",
         ) from error
-    if "://" in text:
-        scheme, _, rest = text.partition("://")
-        bucket = rest.partition("/")[0]
-        check(bucket, where=shown, found="no bucket", expected=f"{scheme}://BUCKET/...")
-        _reach(scheme, bucket)
+    check_store(text)
     return path
+
+
+def check_store(name: str) -> None:
+    """Raise `UserError` for a place in a store that cannot be asked; a path on a disk is right."""
+    scheme, is_store, rest = name.partition("://")
+    if is_store:
+        bucket = rest.partition("/")[0]
+        check(bucket, where=name, found="no bucket", expected=f"{scheme}://BUCKET/...")
+        _reach(scheme, bucket)
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from bertjax.config.sql_source import is_sql, without_password
 from bertjax.data.corpus.formats.endings import format_of
 from bertjax.data.corpus.formats.tfds import tfds_bytes
 from bertjax.errors import UserError, check, mismatch
-from bertjax.given_files import check_is_no_pipe
+from bertjax.given_files import check_is_no_pipe, check_store
 from bertjax.storage import version_of
 
 
@@ -85,6 +85,7 @@ def _file_sources(config: DataConfig, name: str) -> list[Source]:
             expected="a path, gs://, s3:// or tfds:NAME, or a query of a database,"
             " sql:URL?query=SELECT ...",
         ) from error
+    check_store(name)
     try:
         files = _files(name)
         is_folder = epath.Path(name).is_dir()
