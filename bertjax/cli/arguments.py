@@ -96,7 +96,8 @@ def _check_values(command: Any) -> None:
 
     The fields of a configuration are checked where it is made.
     """
-    kinds = field_types(type(command))
+    kind: type = type(command)
+    kinds = field_types(kind)
     for field in dataclasses.fields(command):
         value = getattr(command, field.name)
         if not dataclasses.is_dataclass(value):

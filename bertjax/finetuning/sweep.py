@@ -152,10 +152,9 @@ def _run_cell(
 
 def _score(path: epath.Path) -> float | None:
     """Return the score in a `result.json`; None for one that was not finite."""
-    figures = read_json(path).get("figures")
-    is_there = isinstance(figures, dict) and "score" in figures
-    check(is_there, where=str(path), found="no score among its figures", expected="one")
-    return value_of(float | None, figures["score"], f"{path}: score")
+    figures = value_of(dict[str, float | None], read_json(path).get("figures"), f"{path}: figures")
+    check("score" in figures, where=str(path), found="no score among its figures", expected="one")
+    return figures["score"]
 
 
 def cell_config(config: Config, cell: Cell) -> Config:
