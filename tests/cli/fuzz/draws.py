@@ -63,7 +63,7 @@ PATHS = [
     "http://", "s3:/x", "nosuch://x/y", "tfds:", "tfds:no_such_set", "sql:", "sql:sqlite:///none.db",
     "sql:x", "hf:x", "a\0b", "a\nb", "\udcff", "\udcff/x", "run/checkpoints", "run/checkpoints/2",
     "run/checkpoints/2/state", "run/config.json", "prepared/manifest.json", "sample-*", "*.txt",
-    "python-docs", "C:\\x", "x.npy", "x.parquet", "x.json", "x.gz", "mood=mood", "a:tagging=names",
+    "C:\\x", "x.npy", "x.parquet", "x.json", "x.gz", "mood=mood", "a:tagging=names",
 ]  # fmt: skip
 WORK = {"train.steps", "finetune.epochs", "epochs", "data.dupe_factor"}
 """Options whose value is an amount of work: large numbers are right, and take for ever."""
