@@ -56,8 +56,9 @@ def read_examples(
 
     An example has no label if its label is empty, null or NaN, or -1 for a GLUE task, or if all
     `label_columns` are without a value. If several classes are possible, an empty text is a label:
-    no class. Examples without a label are left out, and the log says how many. With `unlabelled`,
-    as for a test set, they are kept with the label None, and the table needs no label column.
+    no class; but among lists of 0 and 1 it is a missing one. Examples without a label are left out,
+    and the log says how many. With `unlabelled`, as for a test set, they are kept with the label
+    None, and the table needs no label column.
 
     Raises `UserError` as `read_rows` does. It also raises `UserError`, with file and line, for a
     missing column, a text that is not a string, or a label that is not a number or not one of the
@@ -100,7 +101,8 @@ def read_examples(
             key = None if label is None else lists.add(label, row)
             listed_examples.append((identifier, values[0], pair, key))
     if lists is not None:
-        examples = _with_classes(listed_examples, lists)
+        examples = _with_classes(listed_examples, lists, unlabelled)
+        left_out += len(listed_examples) - len(examples)
     where = f"{location.path}, split {split}"
     _log_left_out(where, left_out, left_out + len(examples), broken_lines)
     check(examples, where=where, found="no example with a label", expected="one or more")
@@ -108,14 +110,20 @@ def read_examples(
 
 
 def _with_classes(
-    listed_examples: Sequence[tuple[str, str, str | None, Any]], lists: ListedClasses
+    listed_examples: Sequence[tuple[str, str, str | None, Any]],
+    lists: ListedClasses,
+    unlabelled: bool,
 ) -> list[TextExample]:
-    """Return the examples, whose last value is a key of `lists`, with their classes."""
+    """Return the examples, whose last value is a key of `lists`, with their classes.
+
+    Unless `unlabelled` is true, those without a label are left out.
+    """
     classes, all_classes = lists.classes()
     labels: dict[Any, tuple[str, ...] | None] = {None: None, **classes}
     return [
         TextExample(identifier, text, pair, labels[key], all_classes)
         for identifier, text, pair, key in listed_examples
+        if unlabelled or labels[key] is not None
     ]
 
 
@@ -266,7 +274,8 @@ class _LabelColumn:
             value = row.value(self.column)
         else:
             value = row.values.get(self.column)
-        if not isinstance(value, str):
+        # No label of fastText: it equals a text that has separators.
+        if type(value) is not str:
             return self.parse(value, row.where)
         if value not in self._parsed:
             self._parsed[value] = self.parse(value, row.where)
