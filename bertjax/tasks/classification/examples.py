@@ -11,6 +11,7 @@ from etils import epath
 
 from bertjax.errors import UserError, check
 from bertjax.tasks.classification.glue import GlueTask
+from bertjax.tasks.classification.header_lines import check_no_header
 from bertjax.tasks.classification.label_columns import LabelColumns
 from bertjax.tasks.classification.label_lists import ListedClasses
 from bertjax.tasks.classification.labels import LabelParser, LabelType, label_parser
@@ -79,7 +80,7 @@ def read_examples(
         labels = LabelColumns(tuple(label_columns), required=not unlabelled)
     else:
         column = _label_column(first, task, label_column, unlabelled)
-        labels = _LabelColumn(column, parser, required=not unlabelled)
+        labels = _LabelColumn(column, parser, not unlabelled, texts)
     several_files = not location.is_tfds and len(location.files.get(split, ())) > 1
     is_list = task is None and label_type == "classes" and not label_columns
     lists = ListedClasses() if is_list else None
@@ -261,6 +262,8 @@ class _LabelColumn:
     parse: LabelParser
     required: bool
     """True if each table row must have the column."""
+    texts: Sequence[str]
+    """The columns of the texts."""
     classes: tuple[str, ...] = ()
     """Empty: the column does not say which classes there are."""
     _parsed: dict[str, Any] = field(default_factory=dict)
@@ -268,6 +271,9 @@ class _LabelColumn:
 
     def label_of(self, row: TableRow) -> Any:
         """Return the label of a table row; None if the row has no label."""
+        if row.number == 1:
+            # Files with a header have it there.
+            check_no_header(row, self.texts, self.column)
         if not self.column:
             value = None
         elif self.required:
@@ -278,5 +284,7 @@ class _LabelColumn:
         if type(value) is not str:
             return self.parse(value, row.where)
         if value not in self._parsed:
+            # The first row of each label, so that this costs nothing.
+            check_no_header(row, self.texts, self.column)
             self._parsed[value] = self.parse(value, row.where)
         return self._parsed[value]

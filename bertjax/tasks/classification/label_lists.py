@@ -70,8 +70,8 @@ class ListedClasses:
     def classes(self) -> tuple[dict[tuple[Any, ...], tuple[str, ...] | None], tuple[str, ...]]:
         """Return the classes of each list, and all classes if the lists have places, else ().
 
-        Where lists have places, an empty cell and a list of unknown values are missing labels: their
-        classes are None. Among names an empty cell says that there is no class.
+        Where lists have places, an empty cell and a list of unknown values are missing labels, with
+        the classes None. Among names an empty cell says that there is no class.
 
         Raises `UserError` for a class that is named twice in a list, and for fractions, which are
         no names.
