@@ -222,7 +222,7 @@ def _check_answered(name: str, examples: Iterable[QuestionExample]) -> None:
             example.answers,
             where=f"{name}: question {example.id}",
             found="no answer",
-            expected="one, or version 2 of the task",
+            expected="one, or finetune.unanswerable",
         )
 
 
