@@ -241,6 +241,16 @@ class Kind(TextLines[TaskT, ExampleT, PredictionT]):
         """
         return 0.0
 
+    def is_constant(
+        self, task: TaskT, figures: Mapping[str, float], examples: Sequence[ExampleT]
+    ) -> bool:
+        """Return whether the figures show one answer for all, where the metric cannot show it.
+
+        The recall of a class is 1 for a model that always answers this class, and no model exceeds
+        that, so it is no baseline.
+        """
+        return False
+
     @abstractmethod
     def shown_answer(self, prediction: PredictionT) -> str:
         """Return what a prediction answers as text for a reader, without its probability."""

@@ -11,11 +11,11 @@ from etils import epath
 
 from bertjax.errors import UserError, check
 from bertjax.tasks.classification.glue import GlueTask
-from bertjax.tasks.classification.header_lines import check_no_header
 from bertjax.tasks.classification.label_columns import LabelColumns
 from bertjax.tasks.classification.label_lists import ListedClasses
 from bertjax.tasks.classification.labels import LabelParser, LabelType, label_parser
 from bertjax.tasks.examples import TextExample
+from bertjax.tasks.files.header_lines import check_no_header
 from bertjax.tasks.files.row import TableRow, listed
 from bertjax.tasks.files.splits import PYTHON_DOCS, DataLocation, read_rows
 

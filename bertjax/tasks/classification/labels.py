@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any, Literal
 
 from bertjax.errors import check
+from bertjax.number_text import whole_number
 from bertjax.tasks.classification.glue import GlueTask, glue_label
 from bertjax.tasks.classification.label_lists import parse_list
 from bertjax.tasks.classification.label_values import check_spelling, class_name
@@ -86,7 +87,11 @@ def labels_of(examples: Iterable[TextExample]) -> tuple[str, ...]:
     labels = set(all_classes(examples))
     check_spelling(labels, (), "the labels of training")
     # isdecimal and not isdigit, which is true for ² too, and `int` refuses that.
-    if all(label.removeprefix("-").isdecimal() for label in labels):
-        # By the text too: 1 and 01 are two classes, and a set has no order.
-        return tuple(sorted(labels, key=lambda label: (int(label), label)))
-    return tuple(sorted(labels))
+    numbers = {}
+    for label in labels:
+        if label.removeprefix("-").isdecimal():
+            numbers[label] = whole_number(label)
+    if len(numbers) < len(labels) or None in numbers.values():
+        return tuple(sorted(labels))
+    # By the text too: 1 and 01 are two classes, and a set has no order.
+    return tuple(sorted(labels, key=lambda label: (numbers[label], label)))
