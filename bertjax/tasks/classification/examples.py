@@ -14,6 +14,7 @@ from bertjax.tasks.classification.glue import GlueTask
 from bertjax.tasks.classification.label_columns import LabelColumns
 from bertjax.tasks.classification.label_lists import ListedClasses
 from bertjax.tasks.classification.labels import LabelParser, LabelType, label_parser
+from bertjax.tasks.classification.list_texts import Listed
 from bertjax.tasks.examples import TextExample
 from bertjax.tasks.files.header_lines import check_no_header
 from bertjax.tasks.files.row import TableRow, listed
@@ -99,7 +100,7 @@ def read_examples(
         if lists is None:
             examples.append(TextExample(identifier, values[0], pair, label, labels.classes))
         else:
-            key = None if label is None else lists.add(label, row)
+            key = lists.add(label, row) if isinstance(label, Listed) else None
             listed_examples.append((identifier, values[0], pair, key))
     if lists is not None:
         examples = _with_classes(listed_examples, lists, unlabelled)
