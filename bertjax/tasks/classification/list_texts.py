@@ -18,6 +18,8 @@ SET = re.compile(rf"\{{{ITEMS}\}}")
 SET_CALL = re.compile(r"(?:frozen)?set\((.*)\)", re.DOTALL)
 CALL = re.compile(r"[A-Za-z_][\w.]*(?=\()")
 """The name of what Python would call, as in `tensor([0, 1])`."""
+OBJECT = re.compile(r"<[^<>]*[=,][^<>]*>")
+"""An object as Python shows it: `<tf.Tensor: shape=(2,), dtype=int32>`."""
 OPENING, CLOSING, QUOTES = "([{", ")]}", "'\""
 ARRAY_ITEM = re.compile(rf"(?:{NUMBER}(?:[eE][+-]?\d+)?|[Tt]rue|[Ff]alse|nan|None)", re.IGNORECASE)
 """An item of an array of NumPy, which has spaces between them: `[0. 1.]`."""
@@ -85,6 +87,8 @@ def check_no_other_value(text: str, separator: str, where: str) -> None:
 
 
 def _is_other_value(text: str, separator: str) -> bool:
+    if OBJECT.fullmatch(text):
+        return True
     call = CALL.match(text)
     bracketed = text[call.end() :] if call else text
     if bracketed[:1] not in tuple(OPENING):

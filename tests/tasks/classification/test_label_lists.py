@@ -116,6 +116,8 @@ def test_what_is_neither_names_nor_places_is_refused(values, message):
     "array(['a', 'b'], dtype=object)",
     "np.array([['a']])",
     "Index(['a', 'b'], dtype='object')",
+    "<tf.Tensor: shape=(2,), dtype=int32, numpy=array([0, 1], dtype=int32)>",
+    "torch.Size([1, 2])",
     "np.str_('a')",
     "{'a': 1, 'b': 0}",
     '{"a"}, {"b"}',
