@@ -275,12 +275,10 @@ class _LabelColumn:
         if row.number == 1:
             # Files with a header have it there.
             check_no_header(row, self.texts, self.column)
-        if not self.column:
-            value = None
-        elif self.required:
-            value = row.value(self.column)
-        else:
-            value = row.values.get(self.column)
+        value = row.values.get(self.column) if self.column else None
+        if value is None and self.column and self.required:
+            # For its error, if the column is missing.
+            row.value(self.column)
         # No label of fastText: it equals a text that has separators.
         if type(value) is not str:
             return self.parse(value, row.where)
