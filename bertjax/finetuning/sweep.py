@@ -5,7 +5,7 @@ import json
 import logging
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from etils import epath
 
@@ -147,14 +147,15 @@ def _run_cell(
         # Before `result.json`, which marks the run as finished: it is never without its tokenizer.
         tokenizer.save(folder / "tokenizer", resolved.model.max_length)
         finetune.write_result(resolved, folder, outcome.evaluations, prepared)
-    return Result(cell, _score(folder / checkpoint.RESULT))
+    figures = _figures(folder / checkpoint.RESULT)
+    return Result(cell, figures["score"], prepared.is_constant(figures))
 
 
-def _score(path: epath.Path) -> float | None:
-    """Return the score in a `result.json`; None for one that was not finite."""
+def _figures(path: epath.Path) -> dict[str, Any]:
+    """Return the figures in a `result.json`; None for one that was not finite."""
     figures = value_of(dict[str, float | None], read_json(path).get("figures"), f"{path}: figures")
     check("score" in figures, where=str(path), found="no score among its figures", expected="one")
-    return figures["score"]
+    return figures
 
 
 def cell_config(config: Config, cell: Cell) -> Config:

@@ -158,6 +158,7 @@ def _open(entry: Entry, config: Config, tokenizer: Tokenizer) -> OpenedTask:
     task = kind.make_task(entry.name, splits["train"], options, tokenizer)
     task = with_chosen_metrics(task, options)
     for name in validation_splits(entry):
+        kind.check_split(entry, name, task, splits[name])
         check_metric_counts(task, splits[name], options)
     splits["train"] = _drawn(splits["train"], options.max_train_examples, config.seed)
     return OpenedTask(entry, task, splits)
