@@ -21,6 +21,8 @@ from bertjax.storage import cache_folder
 
 FOLDER = ".checked"
 """Subfolder of the memory, in the prepared folder or in the cache."""
+MAX_BYTES = 4096
+"""Bytes of a memory that are read; it has about 200."""
 RECENT_NS = 2_000_000_000
 """A file that changed so shortly before is not remembered, ns.
 
@@ -84,8 +86,12 @@ def _places(path: epath.Path) -> list[Path]:
 
 def _read(place: Path) -> Any:
     try:
-        return json.loads(place.read_bytes())
-    # It is missing or broken, so nothing is remembered.
+        # A pipe, in a folder from a stranger, would wait for ever; a device would never end.
+        if not place.is_file():
+            return None
+        with place.open("rb") as file:
+            return json.loads(file.read(MAX_BYTES))
+    # It is broken, so nothing is remembered.
     except (OSError, ValueError, RecursionError):
         return None
 

@@ -111,6 +111,27 @@ def test_a_broken_memory_is_none(shard, content):
     assert not is_remembered(shard, DIGEST)
 
 
+def a_pipe(place):
+    os.mkfifo(place)
+
+
+def a_device(place):
+    os.symlink("/dev/zero", place)
+
+
+def a_folder(place):
+    os.mkdir(place)
+
+
+@pytest.mark.parametrize("put", [a_pipe, a_device, a_folder])
+def test_no_file_in_the_place_of_a_memory_is_none_and_holds_nothing_up(shard, put):
+    (shard.parent / ".checked").mkdir()
+    put(shard.parent / ".checked" / "train-0.tfrecord.json")
+    assert not is_remembered(shard, DIGEST)
+    noted(shard)
+    assert is_remembered(shard, DIGEST)
+
+
 def test_the_memory_of_a_folder_that_takes_no_files_is_in_the_cache(shard, cache):
     # A file in the place of the folder: root may write anywhere.
     (shard.parent / ".checked").write_bytes(b"")
