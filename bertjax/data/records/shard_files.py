@@ -156,14 +156,17 @@ def verify(path: epath.Path, info: ShardInfo, schema: Schema) -> None:
     Where the manifest has no digest, the checksum of each record is compared. Raises `UserError`.
     """
     check_exists(path, info)
-    if is_local(path):
-        if info.sha256 or _damaged_records(map_records(path, schema, info)):
-            compare(path, info, schema)
-        return
-    with read_errors(str(path), "", bytes), path.open("rb") as file:
-        digest = digest_of(file)
-    if info.sha256 not in ("", digest):
-        raise other_bytes(path)
+    if not info.sha256:
+        damaged = _damaged_records(map_records(path, schema, info))
+        if damaged:
+            raise other_bytes(path, f" (record {damaged[0]} is damaged)")
+    elif is_local(path):
+        compare(path, info, schema)
+    else:
+        with read_errors(str(path), "", bytes), path.open("rb") as file:
+            digest = digest_of(file)
+        if digest != info.sha256:
+            raise other_bytes(path)
 
 
 def other_bytes(path: epath.Path, detail: str = "") -> MismatchError:
