@@ -9,6 +9,7 @@ import hashlib
 import logging
 import os
 import random
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO
@@ -36,8 +37,13 @@ THREADS = 8
 """Shards that are compared at the same time. SHA-256 takes 2 GB/s on one core, disks more."""
 LARGE_BYTES = 1 << 30
 """Bytes of shards from which on the log says that they are compared: it takes a while."""
+READ_BYTES = 1 << 20
 BLOCK_RECORDS = 8192
 """Records whose own checksums are compared at once."""
+
+
+class _StoppedError(Exception):
+    """The end of a thread whose result is not wanted any more."""
 
 
 def map_records(path: epath.Path, schema: Schema, info: ShardInfo) -> np.ndarray:
@@ -99,15 +105,19 @@ def check_shards(
     if total > LARGE_BYTES:
         log.info("comparing %d shards (%.1f GB) with the manifest, once", len(left), total / 1e9)
 
+    stop = threading.Event()
+
     def fault_of(number: int) -> UserError | None:
         path, info = left[number]
         # Asked again: another process may have compared it since.
         if shard_memory.is_remembered(path, info.sha256):
             return None
         try:
-            compare(path, info, schema, skip_damaged=skip_damaged)
+            compare(path, info, schema, skip_damaged=skip_damaged, stop=stop)
         except UserError as error:
             return error
+        except _StoppedError:
+            pass  # nobody asks for the fault any more
         return None
 
     # In another order in each process. So processes that share a disk divide the work by what they
@@ -116,23 +126,34 @@ def check_shards(
     faults: dict[int, UserError] = {}
     with ThreadPoolExecutor(min(THREADS, len(left))) as pool:
         found = pool.map(fault_of, order)
-        for done, (number, fault) in enumerate(zip(order, found, strict=True), 1):
-            if fault is not None:
-                faults[number] = fault
-            progress("check shards", done, len(left))
+        try:
+            for done, (number, fault) in enumerate(zip(order, found, strict=True), 1):
+                if fault is not None:
+                    faults[number] = fault
+                progress("check shards", done, len(left))
+        # Ctrl-C must not wait until all is read.
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     # The first in the manifest, so that each process and each start names the same one.
     if faults:
         raise faults[min(faults)]
 
 
 def compare(
-    path: epath.Path, info: ShardInfo, schema: Schema, *, skip_damaged: bool = False
+    path: epath.Path,
+    info: ShardInfo,
+    schema: Schema,
+    *,
+    skip_damaged: bool = False,
+    stop: threading.Event | None = None,
 ) -> None:
     """Read a shard on a local disk, and compare it; remember it if it agrees with the manifest.
 
-    The rest is as in `check_shards`.
+    It ends early, with an error, when `stop` is set. The rest is as in `check_shards`.
     """
-    if _agrees(path, info.sha256):
+    if _agrees(path, info.sha256, stop):
         return
     damaged = _damaged_records(map_records(path, schema, info))
     if damaged and skip_damaged:
@@ -178,10 +199,16 @@ def other_bytes(path: epath.Path, detail: str = "") -> MismatchError:
     )
 
 
-def digest_of(file: IO[bytes]) -> str:
+def digest_of(file: IO[bytes], stop: threading.Event | None = None) -> str:
     """Return the SHA-256 of an open file, hexadecimal."""
-    # In blocks of 256 KB, twice as fast as in those of `blocks_of`: they stay in the CPU's cache.
-    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    digest = hashlib.sha256()
+    # Read into the same memory again: twice as fast as `blocks_of`, whose blocks are new each time.
+    buffer = memoryview(bytearray(READ_BYTES))
+    while count := file.readinto(buffer):  # type: ignore[attr-defined]
+        digest.update(buffer[:count])
+        if stop is not None and stop.is_set():
+            raise _StoppedError
+    return digest.hexdigest()
 
 
 def _check_inside(path: epath.Path) -> None:
@@ -198,11 +225,11 @@ def _check_inside(path: epath.Path) -> None:
     )
 
 
-def _agrees(path: epath.Path, sha256: str) -> bool:
+def _agrees(path: epath.Path, sha256: str, stop: threading.Event | None = None) -> bool:
     """Return whether a file on a local disk has this digest; if so, it is remembered."""
     with read_errors(str(path), "", bytes), path.open("rb") as file:
         facts = shard_memory.facts_of(file)
-        agrees = digest_of(file) == sha256
+        agrees = digest_of(file, stop) == sha256
         unchanged = facts == shard_memory.facts_of(file)
     if agrees and unchanged and facts is not None:
         shard_memory.remember(path, sha256, facts)

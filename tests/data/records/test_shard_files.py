@@ -1,4 +1,5 @@
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -144,6 +145,33 @@ def test_what_another_process_compares_meanwhile_is_not_read(tmp_path, monkeypat
     monkeypatch.setattr(shard_files, "THREADS", 1)
     shard_files.check_shards(paths, infos, SCHEMA)
     assert len(read) == 1
+
+
+def test_an_interrupt_ends_the_reading(tmp_path, monkeypatch):
+    paths, infos = written(tmp_path / "prepared", sizes=(3,) * 40)
+    monkeypatch.setattr(shard_files, "THREADS", 1)
+    # The reading of the second shard begins when the first is told of, and ends with the interrupt.
+    interrupted = threading.Event()
+    read = []
+    digest_of = shard_files.digest_of
+
+    def slow(file, stop):
+        read.append(file.name)
+        if len(read) > 1:
+            assert interrupted.wait(60)
+            assert stop.wait(60)
+        return digest_of(file, stop)
+
+    def interrupt(stage, done, total):
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shard_files, "digest_of", slow)
+    with pytest.raises(KeyboardInterrupt):
+        shard_files.check_shards(paths, infos, SCHEMA, progress=interrupt)
+    assert len(read) <= 2
+    monkeypatch.setattr(shard_files, "digest_of", digest_of)
+    assert len(reads(paths, infos, monkeypatch)) == 39
 
 
 def test_a_link_out_of_the_folder_is_taken_only_where_its_bytes_are_compared(tmp_path):
