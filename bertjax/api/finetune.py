@@ -159,7 +159,9 @@ def finetune(
             result = tuning.write_result(resolved, run_dir, outcome.evaluations, checked.prepared)
         evaluated = _evaluated(run_dir, checked, outcome.step, report_file)
         if first:
-            warn_of_baseline(checked.prepared.baseline, result["figures"]["score"])
+            figures = result["figures"]
+            constant = checked.prepared.is_constant(figures)
+            warn_of_baseline(checked.prepared.baseline, figures["score"], constant=constant)
         return evaluated
 
 

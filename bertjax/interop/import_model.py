@@ -16,7 +16,7 @@ from bertjax.interop.checkpoints import huggingface, tensorflow
 from bertjax.interop.checkpoints.weight_files import has_weights
 from bertjax.model.functional import Params
 from bertjax.training import checkpoint
-from bertjax.training.saved_model import NOT_TAKEN, check_new, save_model
+from bertjax.training.saved_model import IMPORTED, NOT_TAKEN, check_new, imported_from, save_model
 
 log = logging.getLogger("bertjax")
 
@@ -118,7 +118,7 @@ def read_external_model(
             path,
             ", ".join(missing),
         )
-    facts = {"imported": origin}
+    facts = {IMPORTED: origin}
     return ExternalModel(config, params, tokenizer, facts)
 
 
@@ -143,8 +143,7 @@ def is_imported_from(run_dir: epath.Path, source: epath.Path) -> bool:
 
 
 def _source_of(run_dir: epath.Path) -> str | None:
-    meta = checkpoint.read_meta(checkpoint.find_checkpoint(run_dir)[1])
-    return meta.get("imported", {}).get("source")
+    return imported_from(checkpoint.find_checkpoint(run_dir)[1]).get("source")
 
 
 def check_imported_from(run_dir: epath.Path, source: epath.Path) -> None:
