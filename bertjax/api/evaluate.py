@@ -82,7 +82,7 @@ def _evaluate_on_heldout(path: epath.PathLike, config: Config) -> EvaluationResu
     config = dataclasses.replace(config, train=train)
     check_batch(config, mesh)
     check_batch_memory(config, mesh)
-    source = prepared_source(config, model.tokenizer)
+    source = prepared_source(config, model.tokenizer, trains=False)
     own = checkpoint.read_checkpoint_config(model.checkpoint)
     asked = corpora(config) != corpora(own)
     data_record.check_evaluated_data(model.checkpoint, config, source.facts, asked=asked)

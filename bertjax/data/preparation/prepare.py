@@ -49,7 +49,8 @@ from bertjax.data.preparation.tokenize_corpus import (
 )
 from bertjax.data.records import tfds_metadata
 from bertjax.data.records.manifest import SPLITS, WORK, Manifest, read_manifest, write_manifest
-from bertjax.data.records.record_format import MAX_IDS, MAX_POSITIONS, check_exists
+from bertjax.data.records.record_format import MAX_IDS, MAX_POSITIONS
+from bertjax.data.records.shard_files import check_exists
 from bertjax.data.tokenizers.export_check import check_export
 from bertjax.data.tokenizers.tokenizer import (
     Tokenizer,

@@ -10,7 +10,7 @@ from bertjax.data.records.record_format import Schema, ShardInfo
 from bertjax.errors import check, one_line
 from bertjax.given_files import read_json_value
 from bertjax.json_values import record, shown
-from bertjax.storage import write_whole
+from bertjax.storage import is_plain_name, write_whole
 
 FILE = "manifest.json"
 WORK = ".work"
@@ -87,6 +87,11 @@ def read_manifest(folder: epath.Path) -> Manifest | None:
         found="another version",
         expected=f"version {VERSION}",
     )
+    shards = values.get("shards")
+    for shard in shards if isinstance(shards, list) else []:
+        if isinstance(shard, dict):
+            # A manifest of another program may have no checksums.
+            shard.setdefault("sha256", "")
     manifest = record(Manifest, values, str(path))
     _check_values(manifest, str(path))
     return manifest
@@ -98,6 +103,12 @@ def _check_values(manifest: Manifest, where: str) -> None:
     numbers["validation_unigram_entropy"] = manifest.validation_unigram_entropy
     for shard in manifest.shards:
         place = f"{where}: shard {shown(shard.name)}"
+        check(
+            is_plain_name(shard.name),
+            where=f"{where}: shards",
+            found=f"the name {shown(shard.name)}",
+            expected="the name of a file in this folder",
+        )
         check(shard.split in SPLITS, where=place, found=shown(shard.split), expected=_ONE_SPLIT)
         for name in ("records", "bytes", "max_id"):
             numbers[f"shard {shard.name}: {name}"] = getattr(shard, name)
