@@ -8,7 +8,7 @@ from typing import Any
 from etils import epath
 
 from bertjax.config import Config, from_dict, to_dict
-from bertjax.errors import check, disk_errors
+from bertjax.errors import UserError, check, disk_errors
 from bertjax.given_files import read_json_value
 from bertjax.parallel import hosts
 from bertjax.storage import write_whole
