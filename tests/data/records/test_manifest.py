@@ -33,6 +33,7 @@ def test_what_is_written_is_read(tmp_path):
     ({"vocab_size": "200"}, "vocab_size: found '200', expected a value of type int"),
     ({"vocab_size": -1}, "vocab_size: found -1, expected 0 or more"),
     ({"shards": None}, "shards: found None, expected a list"),
+    ({"shards": [{**dataclasses.asdict(MANIFEST.shards[0]), "name": 3}]}, "shards[0]: name: found 3"),
     ({"shards": [{}]}, "shards[0]: found no field name"),
     ({"shards": [{**dataclasses.asdict(MANIFEST.shards[0]), "bytes": "x"}]}, "shards[0]: bytes: found 'x'"),
     ({"shards": [{**dataclasses.asdict(MANIFEST.shards[0]), "records": -2}]}, "records: found -2"),
