@@ -1,7 +1,8 @@
 """Byte-level BPE as RoBERTa's (arXiv 1907.11692, section 4.4), by the `tokenizers` package."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 from etils import epath
@@ -16,7 +17,7 @@ from bertjax.data.tokenizers.given.registered_tokens import (
     registered_settings,
     registered_text,
 )
-from bertjax.data.tokenizers.losses import CharacterCounts, Losses
+from bertjax.data.tokenizers.losses import CharacterCounts, LeftOut, Losses, unread_characters
 from bertjax.data.tokenizers.vocabulary import (
     ENGINE_FILE,
     MASK,
@@ -67,6 +68,7 @@ class ByteBPE:
         The `registered` tokens are entries that text keeps whole; they are no special tokens.
         """
         entries = by_id(path, ids)
+        self._path = path
         self.kind: TokenizerKind = "byte_bpe"
         self.lowercase = self.strip_accents = False
         self.word_rule = word_rule
@@ -155,11 +157,28 @@ class ByteBPE:
         return not self._missing_bytes.isdisjoint(character.encode(errors="surrogatepass"))
 
     def encode_begins(self, texts: Sequence[str]) -> list[list[int]]:
-        encodings = self._engine.encode_batch(list(texts), add_special_tokens=False)
-        return [token_begins(encoding.offsets) for encoding in encodings]
+        return [token_begins(spans) for spans in self._spans(texts)]
 
     def unread(self, texts: Sequence[str]) -> np.ndarray | None:
-        return None
+        if not self._missing_bytes:
+            return None
+        masks = [np.zeros(0, bool)]
+        for text, spans in zip(texts, self._spans(texts), strict=True):
+            masks.append(unread_characters(text, spans))
+        return np.concatenate(masks)
+
+    def _spans(self, texts: Sequence[str]) -> Iterator[list[tuple[int, int]]]:
+        """Yield the (begin, end) of each token of a text."""
+        encodings = self._engine.encode_batch(list(texts), add_special_tokens=False)
+        for text, encoding in zip(texts, encodings, strict=True):
+            if self._missing_bytes:
+                yield self._left_out.spans(text, encoding)
+            else:
+                yield encoding.offsets
+
+    @cached_property
+    def _left_out(self) -> LeftOut:
+        return LeftOut(self._path, self._engine)
 
     def encode_with_masks(self, text: str) -> np.ndarray:
         """As in `Tokenizer`; the tokenizer's own name of the mask is understood too."""

@@ -28,7 +28,11 @@ from bertjax.data.tokenizers.given.listed_tokens import (
     listed_tokens,
 )
 from bertjax.data.tokenizers.given.merges import engine_merges
-from bertjax.data.tokenizers.given.reachable import is_word, warn_of_unreachable
+from bertjax.data.tokenizers.given.reachable import (
+    is_found_as_written,
+    is_word,
+    warn_of_unreachable,
+)
 from bertjax.data.tokenizers.given.registered_tokens import Kept, kept_whole
 from bertjax.data.tokenizers.given.tokenizer_class import (
     check_class,
@@ -177,10 +181,12 @@ def _check_new_words(
     whole = {token.content: token for token in kept.tokens}
     for entry in kept.new:
         token = whole.get(entry)
-        is_whole = token is not None and token.normalized and not token.single_word
-        is_whole = is_whole and not entry.startswith(CONTINUES)
+        is_found = token is not None and not token.single_word
+        is_whole = token is not None and token.normalized and not entry.startswith(CONTINUES)
+        if (is_found and is_whole) or not is_word(entry, lowercase, strip_accents):
+            continue
         check(
-            is_whole or not is_word(entry, lowercase, strip_accents),
+            is_found and len(entry) == 1 and is_found_as_written(entry, lowercase, strip_accents),
             where=f"{path}: registered tokens",
             found=f"{entry!r}, a word that is no entry of the vocabulary",
             expected="one with marks, as <user>, or one that is found in any text: normalized, "

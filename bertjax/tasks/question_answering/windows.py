@@ -1,7 +1,6 @@
 """Encoding of questions and windows of paragraphs as rows of ids, with each piece's characters."""
 
 import logging
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -10,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bertjax.data.ragged import ranges
+from bertjax.data.tokenizers.losses import is_blank
 from bertjax.data.tokenizers.tokenizer import Tokenizer
 from bertjax.errors import check, mismatch
 from bertjax.tasks.examples import QuestionExample
@@ -121,12 +121,10 @@ def _visible(texts: Sequence[str], size: int) -> np.ndarray:
     # ones.
     occurs = np.zeros(UNICODE_SIZE, bool)
     occurs[codes] = True
-    is_blank = np.zeros(UNICODE_SIZE, bool)
+    blank = np.zeros(UNICODE_SIZE, bool)
     for code in np.flatnonzero(occurs).tolist():
-        character = chr(code)
-        # These categories are what BERT's tokenizer drops: `_is_control` of its tokenization.py.
-        is_blank[code] = character.isspace() or unicodedata.category(character) in ("Cc", "Cf")
-    return ~is_blank[codes]
+        blank[code] = is_blank(chr(code))
+    return ~blank[codes]
 
 
 def encode_questions(

@@ -14,6 +14,7 @@ from bertjax.errors import UserError
 from bertjax.tasks.examples import QuestionExample
 from bertjax.tasks.question_answering.windows import encode_questions, tokenized
 from tests.data.tokenizers.declared.folders import engine_of, put
+from tests.data.tokenizers.declared.makers import LEAVING_OUT, composed_syllables
 
 TEXT = [
     "The leader was John Smith (1895-1943).",
@@ -88,6 +89,47 @@ def test_an_answer_does_not_take_in_what_the_rules_remove(tmp_path, rule, contex
     start, end = (int(rows.targets[f"{name}_positions"][0]) for name in ("start", "end"))
     shift = int(rows.first[0] - rows.second_begins[0])
     assert context[rows.begins[start + shift] : rows.ends[end + shift]] == "Paris"
+
+
+def answers_read(tokenizer, cases):
+    """The texts of the pieces at which the targets of (context, answer) point."""
+    examples = [
+        QuestionExample(str(number), "a", context, ((answer, context.index(answer)),))
+        for number, (context, answer) in enumerate(cases)
+    ]
+    rows = encode_questions(
+        examples, tokenizer, max_seq_length=64, doc_stride=9, max_query_length=4, targets=True, name="s"
+    )  # fmt: skip
+    shift = rows.first - rows.second_begins
+    begins = rows.begins[rows.targets["start_positions"] + shift]
+    ends = rows.ends[rows.targets["end_positions"] + shift]
+    spans = zip(cases, begins.tolist(), ends.tolist(), strict=True)
+    return [(context, context[begin:end]) for (context, _), begin, end in spans]
+
+
+@pytest.mark.parametrize("make", LEAVING_OUT, ids=lambda make: make.__name__)
+def test_an_answer_is_its_own_words_beside_characters_that_no_piece_has(tmp_path, make):
+    cases = [
+        ("it was the\nwar of men", "war"),
+        ("he ran 10\u00a0km today", "km"),
+        ("he saw \u201chighways\u201d there", "saw"),
+        ("he saw \u201chighways\u201d there", "highways"),
+        ("he saw \u201chighways\u201d there", "there"),
+        ("\u201cthe dog\u201d", "the"),
+        ("be \u00e9used now", "used"),
+        ("a \U0001f602dog na\u00efve \u65e5\u672c the", "dog"),
+        ("a \U0001f602dog na\u00efve \u65e5\u672c the", "na\u00efve"),
+        ("a \U0001f602dog na\u00efve \u65e5\u672c the", "the"),
+        ("the\u1112\u1161\u11ab dog", "the"),
+        ("plain words", "words"),
+    ]
+    assert answers_read(read_tokenizer_folder(make(tmp_path)), cases) == cases
+
+
+def test_an_answer_has_all_parts_of_a_syllable_that_the_rules_compose(tmp_path):
+    han = "\u1112\u1161\u11ab"
+    cases = [(f"the {han} dog", han), (f"the {han}, {han} dog", f"{han}, {han}")]
+    assert answers_read(read_tokenizer_folder(composed_syllables(tmp_path)), cases) == cases
 
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=lambda tokenizer: tokenizer.kind)

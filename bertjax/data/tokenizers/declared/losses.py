@@ -1,12 +1,19 @@
 """What of a text the rules of a `tokenizer.json` cannot represent."""
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from tokenizers import Tokenizer as Engine
 
 from bertjax.data.tokenizers.declared.content import Content
-from bertjax.data.tokenizers.losses import CharacterCounts, Losses, count_by_text, loses_mark
+from bertjax.data.tokenizers.losses import (
+    CharacterCounts,
+    LeftOut,
+    Losses,
+    count_by_text,
+    loses_mark,
+)
 from bertjax.data.tokenizers.vocabulary import missing_bytes
 
 
@@ -15,13 +22,13 @@ class DeclaredLosses:
 
     def __init__(self, content: Content, engine: Engine, is_bytes: bool):
         self._engine = engine
+        self._file = content.file
         self.lowercase = "a" in self._normalized("A") and "A" not in self._normalized("A")
         self.strip_accents = self._strips("é")
         self._marks = CharacterCounts(self._strips)
         # A model with a token for unknown text leaves out none.
-        leaves_out = content.engine["model"].get("unk_token") is None
-        self._missing_bytes = missing_bytes(content.ids) if is_bytes else set()
-        self.leaves_out = leaves_out and (bool(self._missing_bytes) or not is_bytes)
+        has_unknown = content.engine["model"].get("unk_token") is not None
+        self.leaves_out = not has_unknown and not _has_all_bytes(engine, content, is_bytes)
         self._left_out = CharacterCounts(self._is_left_out)
 
     def count(self, texts: Sequence[str], is_unknown: np.ndarray, offsets: np.ndarray) -> Losses:
@@ -36,11 +43,10 @@ class DeclaredLosses:
             stripped = sum(self._marks.total(text) for text in texts if not text.isascii())
         return Losses(unknown, stripped)
 
-    def left_out(self, text: str) -> set[int]:
-        """Return the places of the characters of a text that no piece has."""
-        if not self.leaves_out or not self._left_out.total(text):
-            return set()
-        return {place for place, character in enumerate(text) if self._left_out.total(character)}
+    @cached_property
+    def left_out(self) -> LeftOut:
+        """The characters that no piece has, of an engine that leaves them out."""
+        return LeftOut(self._file, self._engine)
 
     def _count_unknown(self, texts: Sequence[str]) -> int:
         """Count the characters in unknown tokens, white space aside."""
@@ -53,18 +59,10 @@ class DeclaredLosses:
         return count
 
     def _is_left_out(self, character: str) -> bool:
+        """Whether a character, or a part of it, has no piece; white space is not counted."""
         if character.isspace():
             return False
-        if self._missing_bytes:
-            return not self._missing_bytes.isdisjoint(character.encode(errors="surrogatepass"))
-        alone = self._engine.encode(character, add_special_tokens=False).tokens
-        if character in "".join(alone):
-            return False
-        # Alone it may leave the mark of a space: so it must change nothing between letters.
-        texts = [f"a{character}a", "aa", "a a"]
-        encodings = self._engine.encode_batch(texts, add_special_tokens=False)
-        between, joined, apart = [encoding.ids for encoding in encodings]
-        return not alone or between in (joined, apart)
+        return self.left_out.count(f"a{character}a") > self.left_out.count("aa")
 
     def _strips(self, character: str) -> bool:
         """Whether a character loses a mark: it has one, and none once it is normalized."""
@@ -73,3 +71,12 @@ class DeclaredLosses:
     def _normalized(self, text: str) -> str:
         normalizer = self._engine.normalizer
         return text if normalizer is None else str(normalizer.normalize_str(text))
+
+
+def _has_all_bytes(engine: Engine, content: Content, is_bytes: bool) -> bool:
+    """Whether the model has a piece for each byte, so that it leaves out no character."""
+    entries = engine.get_vocab(with_added_tokens=False)
+    if is_bytes:
+        return not missing_bytes(entries)
+    falls_back = bool(content.engine["model"].get("byte_fallback"))
+    return falls_back and all(f"<0x{byte:02X}>" in entries for byte in range(256))

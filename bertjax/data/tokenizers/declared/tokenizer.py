@@ -15,10 +15,10 @@ from bertjax.data.tokenizers.declared.content import DECISIVE, Content
 from bertjax.data.tokenizers.declared.engines import open_engine, plain_engine
 from bertjax.data.tokenizers.declared.inputs import export_post_processor, form_of
 from bertjax.data.tokenizers.declared.losses import DeclaredLosses
-from bertjax.data.tokenizers.declared.removal import may_remove, places_without, unread_characters
+from bertjax.data.tokenizers.declared.removal import may_remove
 from bertjax.data.tokenizers.declared.words import mark_of, shows_words, word_starts
 from bertjax.data.tokenizers.given.registered_tokens import check_distinct
-from bertjax.data.tokenizers.losses import Losses
+from bertjax.data.tokenizers.losses import Losses, unread_characters
 from bertjax.data.tokenizers.vocabulary import (
     ENGINE_FILE,
     MASK,
@@ -28,7 +28,7 @@ from bertjax.data.tokenizers.vocabulary import (
     save_files,
 )
 from bertjax.data.tokenizers.word_starts import WORD_RULE
-from bertjax.errors import check, mismatch
+from bertjax.errors import check
 
 RULES = "rules"
 """The field of saved settings that says that `tokenizer.json` has the rules."""
@@ -104,18 +104,10 @@ class DeclaredTokenizer:
         """Yield the (begin, end) of each token of a text."""
         encodings = self._engine.encode_batch(list(texts), add_special_tokens=False)
         for text, encoding in zip(texts, encodings, strict=True):
-            offsets: list[tuple[int, int]] | None = encoding.offsets
-            left_out = self._losses.left_out(text)
-            if left_out:
-                offsets = places_without(self._engine, text, encoding.ids, left_out)
-            if offsets is None:
-                first = text[min(left_out)]
-                raise mismatch(
-                    where=f"{self._content.file}: unk_token",
-                    found=f"none, and text with {first!a}, which has no piece",
-                    expected="a token for unknown text: places in this text are not known",
-                )
-            yield offsets
+            if self._losses.leaves_out:
+                yield self._losses.left_out.spans(text, encoding)
+            else:
+                yield list(encoding.offsets)
 
     def encode_with_masks(self, text: str) -> np.ndarray:
         """As in `Tokenizer`; the mask takes the spaces beside it that the file says."""

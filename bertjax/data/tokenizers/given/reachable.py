@@ -9,6 +9,7 @@ import logging
 import re
 import unicodedata
 from collections.abc import Collection, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from tokenizers import normalizers, pre_tokenizers
@@ -17,6 +18,8 @@ from bertjax.data.tokenizers.vocabulary import CONTINUES, MAX_WORD_CHARACTERS
 
 CAPITALS, ACCENTS = "capital letters", "accents or composed letters"
 SPACES, LONG = "spaces or control characters", f"more than {MAX_WORD_CHARACTERS} characters"
+FIRST_SURROGATE, LAST_SURROGATE = 0xD800, 0xDFFF  # halves of pairs, of which no text consists
+LAST_LETTER = 0x3FFFF  # beyond it nothing has a small letter or parts: tags and private use only
 CHINESE = "several Chinese characters"
 _PLACEHOLDER = re.compile(r"\[.*\]|<.*>", re.DOTALL)  # as [unused1], and marks of a user's own
 _SPLIT = pre_tokenizers.BertPreTokenizer()
@@ -62,6 +65,17 @@ def is_word(entry: str, lowercase: bool, strip_accents: bool | None) -> bool:
     rules = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
     body = entry.removeprefix(CONTINUES)
     return [word for word, _ in _SPLIT.pre_tokenize_str(rules.normalize_str(body))] == [body]
+
+
+def is_found_as_written(character: str, lowercase: bool, strip_accents: bool | None) -> bool:
+    """Return whether text has a character as a word only where it is written itself.
+
+    Capitals become small letters, and without its accent `\u219b` becomes `\u2192`.
+    """
+    rules = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
+    codes = chain(range(FIRST_SURROGATE), range(LAST_SURROGATE + 1, LAST_LETTER + 1))
+    others = "".join(map(chr, codes)).replace(character, "")
+    return character not in rules.normalize_str(others)
 
 
 def warn_of_unreachable(

@@ -182,6 +182,45 @@ def no_unknown_token(tmp_path):
     return put(tmp_path / "x", engine)
 
 
+def space_by_the_normalizer_and_no_unknown_token(tmp_path):
+    folder = space_by_the_normalizer(tmp_path)
+    engine = json.loads((folder / "tokenizer.json").read_text())
+    engine["model"]["unk_token"] = None
+    return put(tmp_path / "x", engine)
+
+
+def robertas_with_few_bytes(tmp_path):
+    """Trained on English alone, with two of the three bytes of a quotation mark."""
+    engine = byte_bpe()
+    kept = {*map(chr, range(0x21, 0x7F)), *"Ġâ\u0122"}
+    special = {token["content"] for token in engine["added_tokens"]}
+    model = engine["model"]
+    model["vocab"] = {
+        # Another entry in its place, which no text has.
+        entry if entry in special or kept.issuperset(entry) else f"unused{i}": i
+        for entry, i in model["vocab"].items()
+    }
+    model["merges"] = [pair for pair in model["merges"] if kept.issuperset("".join(pair))]
+    return put(tmp_path / "x", engine)
+
+
+def few_bytes(tmp_path):
+    folder = robertas_with_few_bytes(tmp_path)
+    engine = json.loads((folder / "tokenizer.json").read_text())
+    engine["normalizer"] = {"type": "NFC"}
+    return put(tmp_path / "x", engine)
+
+
+def composed_syllables(tmp_path):
+    """As models of SentencePiece, cleaned: its rules may remove what is seen."""
+    folder = metaspace(tmp_path)
+    engine = json.loads((folder / "tokenizer.json").read_text())
+    engine["normalizer"] = sequence("normalizers", "Nmt", "NFKC")
+    vocab = engine["model"]["vocab"]
+    vocab["\ud55c"] = len(vocab)
+    return put(tmp_path / "x", engine)
+
+
 def delimiter(tmp_path):
     engine = word_piece()
     engine["pre_tokenizer"] = {"type": "CharDelimiterSplit", "delimiter": "|"}
@@ -201,4 +240,8 @@ MADE = [
     tokens_of_older_settings, limits_of_length, no_post_processor, byte_level_with_normalizer,
     byte_level_with_other_words, byte_level_with_berts_tokens, metaspace,
     space_by_the_normalizer, delimiter, removed_dashes, no_unknown_token,
+    few_bytes, composed_syllables,
+]  # fmt: skip
+LEAVING_OUT = [
+    no_unknown_token, space_by_the_normalizer_and_no_unknown_token, few_bytes, robertas_with_few_bytes,
 ]  # fmt: skip

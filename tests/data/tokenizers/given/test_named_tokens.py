@@ -160,10 +160,14 @@ def test_a_token_that_is_special_in_one_place_alone_is_refused_where_these_are_d
     {"added_tokens_decoder": {str(len(ENTRIES)): {"content": "fox", "single_word": True}}},
     {"additional_special_tokens": ["fox"], "split_special_tokens": True},
     {"added_tokens_decoder": {str(len(ENTRIES)): {"content": "##ing", "normalized": True}}},
+    {"additional_special_tokens": ["\u2192"]},  # \u219b becomes it without its accent
+    {"additional_special_tokens": ["\u00df"]},  # \u1e9e becomes it in small letters
+    {"added_tokens_decoder": {str(len(ENTRIES)): {"content": "\u2665", "single_word": True}}},
+    {"additional_special_tokens": ["\u2665"], "split_special_tokens": True},
 ])  # fmt: skip
 def test_a_new_word_that_is_not_found_in_any_text_is_refused(tmp_path, settings):
     put(tmp_path, tokenizer_config_json=BERT | settings, vocab_txt=vocab_txt(ENTRIES))
-    with pytest.raises(UserError, match="registered tokens: found '(fox|##ing)', a word that is"):
+    with pytest.raises(UserError, match="registered tokens: found '(fox|##ing|.)', a word that is"):
         read_tokenizer_folder(tmp_path)
 
 
@@ -171,4 +175,17 @@ def test_a_new_word_that_is_found_in_any_text_has_the_ids_of_auto_tokenizer(tmp_
     files = {"config_json": {"model_type": "bert"}, "added_tokens_json": {"fox": len(ENTRIES)}}
     put(tmp_path, vocab_txt=vocab_txt(ENTRIES), **files)
     texts = ["a fox", "FOXES", "thefox u", "fo\u200bx", "f\u00f6x"]
+    assert rows(read_tokenizer_folder(tmp_path), texts) == their_ids(tmp_path, texts)
+
+
+@pytest.mark.parametrize("lowercase,characters", [
+    (True, ["\U0001f602", "\u2665", "\u3010"]),
+    (False, ["\u2192", "\u00df"]),  # nothing else becomes them where case and accents are kept
+])  # fmt: skip
+def test_a_new_word_of_one_character_has_the_ids_of_auto_tokenizer(tmp_path, lowercase, characters):
+    settings = {"do_lower_case": lowercase, "additional_special_tokens": characters}
+    files = {"config_json": {"model_type": "bert"}, "vocab_txt": vocab_txt(ENTRIES)}
+    put(tmp_path, tokenizer_config_json=BERT | settings, **files)
+    shapes = ("the {} user", "{}user{}", "user{}", "{0}{0}\u0338", "a\u00ad{}", "\u219b \u1e9e {}")
+    texts = [shape.format(c, c) for shape in shapes for c in characters]
     assert rows(read_tokenizer_folder(tmp_path), texts) == their_ids(tmp_path, texts)
