@@ -102,8 +102,8 @@ def _check_no_quotes(cells: Sequence[str], columns: Sequence[str], name: str) ->
         columns and _folded(cells) != _folded(columns),
         where=f"{name}, line 1",
         found=f"a header in quotes, {listed(cells)}",
-        expected="names without them, as quotes are text where tabs separate the columns;"
-        " a .csv file may have quotes",
+        expected="names without them, as quotes are text where tabs separate the columns; write"
+        " the file without quotes (in R: quote=FALSE, row.names=FALSE), or as .csv with commas",
     )
 
 
