@@ -31,6 +31,7 @@ from bertjax.parallel import hosts
 from bertjax.parallel.mesh import make_mesh
 from bertjax.progress import Progress, silent
 from bertjax.report.html import REPORT, write_report_beside
+from bertjax.storage.outputs import is_whole, remove_left
 from bertjax.training import checkpoint
 from bertjax.training.initial_model import (
     InitialModel,
@@ -268,7 +269,7 @@ def _read_start(init_from: str, run_dir: epath.Path) -> _Start:
     )
     folder = run_dir / IMPORTED
     # An earlier start of this run has imported it.
-    if (folder / checkpoint.FOLDER).exists():
+    if is_whole(folder) and (folder / checkpoint.FOLDER).exists():
         check_imported_from(folder, source)
         return _Start(str(folder), read_initial_model(folder))
     external = read_external_model(source)
@@ -284,13 +285,9 @@ def _read_start(init_from: str, run_dir: epath.Path) -> _Start:
 def _write_start(checked: _Checked, external: ExternalModel | None, run_dir: epath.Path) -> None:
     """Import the model to start from, if it is another program's, and save the run's tokenizer."""
     if external is not None:
-        # Under another name until it is whole: a kill must not leave half a model at that name.
-        unfinished = run_dir / f"{IMPORTED}.part"
-        if unfinished.exists():
-            unfinished.rmtree()
-        save_external_model(external, unfinished)
-        unfinished.rename(run_dir / IMPORTED)
+        save_external_model(external, run_dir / IMPORTED)
     if hosts.is_first():
+        remove_left(run_dir / IMPORTED, "finetune")
         save_tokenizer(checked.config, checked.tokenizer, run_dir)
 
 

@@ -160,13 +160,18 @@ def blocks_of(file: IO[bytes]) -> Iterator[bytes]:
         yield block
 
 
+def cache_folder() -> epath.Path:
+    """Return `~/.cache/bertjax`, or the folder that `BERTJAX_CACHE` in the environment names."""
+    return epath.Path(os.environ.get("BERTJAX_CACHE") or "~/.cache/bertjax").expanduser()
+
+
 def cached(digest: str, blocks: Iterator[bytes]) -> epath.Path:
     """Return the path of a file on a local disk; `blocks` are its bytes, unless it is there.
 
-    It is in `~/.cache/bertjax` (or the folder that the environment variable `BERTJAX_CACHE` names)
-    under the name `digest`, which must tell what the file holds: a file is never out of date.
+    It is in the folder `cache_folder` under the name `digest`, which must tell what the file holds:
+    a file is never out of date.
     """
-    folder = epath.Path(os.environ.get("BERTJAX_CACHE") or "~/.cache/bertjax").expanduser()
+    folder = cache_folder()
     path = folder / digest
     if not path.exists():
         with disk_errors(folder):
