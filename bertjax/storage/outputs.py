@@ -7,6 +7,7 @@ What is not finished lies in a part folder: `NAME.part` beside a folder that is 
 import glob
 import hashlib
 import json
+import logging
 import re
 import shutil
 import uuid
@@ -29,6 +30,8 @@ from bertjax.storage.files import (
 from bertjax.storage.folder_lock import NAME as LOCK
 from bertjax.storage.folder_lock import folder_lock, is_lock
 from bertjax.storage.paths import is_local, is_plain_name
+
+log = logging.getLogger("bertjax")
 
 RECORD = ".bertjax.json"
 """File in an output folder: the request that made it, and whether it is whole."""
@@ -84,8 +87,8 @@ def is_made(folder: epath.Path, request: str) -> bool:
     if names:
         record = _read_record(folder)
         asked = record.whole and record.request and record.request == request
-        # A file may have been removed or changed since.
-        if asked and _sizes(folder) == dict(record.files):
+        # A file may have been removed or changed since; others may have been added.
+        if asked and record.files.items() <= _sizes(folder).items():
             return True
         new = not record.whole and names <= record.names()
     check(new, where=str(folder), found="files there", expected="a folder that is new or empty")
@@ -112,6 +115,7 @@ def folder_written_whole(
     made = is_made(folder, request)
     remove_left(folder, verb)
     if made:
+        log.info("%s: is there already, made by the same command", folder)
         yield None
         return
     inside = folder.exists() or not is_local(folder)
