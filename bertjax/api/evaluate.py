@@ -35,6 +35,9 @@ from bertjax.training.provenance import data_record
 from bertjax.training.saved_model import load_model
 from bertjax.training.step import check_batch
 
+OLD_SECONDS = 60.0
+"""What is not finished in a run's folder may be a training's that goes on, unless it is as old."""
+
 
 def saved_config(path: epath.PathLike) -> Config:
     """Return the configuration of a run's newest or selected checkpoint, or of one checkpoint.
@@ -78,7 +81,7 @@ def evaluate(path: epath.PathLike, config: Config | None = None) -> EvaluationRe
     if not records or not hosts.is_first():
         return _evaluate_on_tasks(path, used, records=records)
     # Before the model is loaded: a second command that writes the same is told at once.
-    with files_held("evaluate", run_dir / EVALUATION, run_dir / REPORT):
+    with files_held("evaluate", run_dir / EVALUATION, run_dir / REPORT, age=OLD_SECONDS):
         return _evaluate_on_tasks(path, used, records=records)
 
 

@@ -31,7 +31,8 @@ from bertjax.parallel import hosts
 from bertjax.parallel.mesh import make_mesh
 from bertjax.progress import Progress, silent
 from bertjax.report.html import REPORT, write_report_beside
-from bertjax.storage.outputs import is_whole, remove_left
+from bertjax.storage.output_record import is_whole
+from bertjax.storage.outputs import remove_left
 from bertjax.training import checkpoint
 from bertjax.training.initial_model import (
     InitialModel,

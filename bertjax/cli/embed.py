@@ -74,7 +74,8 @@ def run(words: Sequence[str]) -> int:
 
     path = vector_file(command.output_file)
     # Before the model is loaded: a second command with this output is told at once.
-    with files_held("embed", path, offsets_file(path)):
+    written = [path, offsets_file(path)] if path.suffix == ".npy" else [path]
+    with files_held("embed", *written):
         _embed(subject, command, path)
     return 0
 

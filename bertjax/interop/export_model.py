@@ -18,7 +18,8 @@ from bertjax.interop.checkpoints.tensor_names import TASK_HEAD
 from bertjax.interop.programs import onnx, saved_model, stablehlo
 from bertjax.interop.programs.serving import ServedModel, new_program, served_model
 from bertjax.storage import version_of, write_whole
-from bertjax.storage.outputs import folder_written_whole, request_digest
+from bertjax.storage.output_record import request_digest
+from bertjax.storage.outputs import folder_written_whole
 from bertjax.tasks.task_head import TaskHead
 from bertjax.training import checkpoint as checkpoints
 from bertjax.training.saved_model import TOKENIZER, TrainedModel

@@ -16,7 +16,8 @@ from bertjax.interop.checkpoints import huggingface, tensorflow
 from bertjax.interop.checkpoints.weight_files import has_weights
 from bertjax.model.functional import Params
 from bertjax.storage import version_of
-from bertjax.storage.outputs import check_whole, folder_written_whole, request_digest
+from bertjax.storage.output_record import check_whole, request_digest
+from bertjax.storage.outputs import folder_written_whole
 from bertjax.training import checkpoint
 from bertjax.training.saved_model import (
     NOT_TAKEN,

@@ -1,78 +1,40 @@
 """Outputs of verbs: whole or not there, made by one process at a time, made again after a kill.
 
-What is not finished lies in a part folder: `NAME.part` beside a folder that is not there yet,
-`.part` in a folder that is. What a kill leaves is removed by the next command with this output.
+What is not finished lies in a part folder: `NAME.bertjax-part` beside a folder that is not there
+yet, `.bertjax-part` in a folder that is. What a kill leaves is removed by the next command with
+this output.
 """
 
 import glob
-import hashlib
-import json
 import logging
+import os
 import re
 import shutil
+import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import MappingProxyType
-from typing import Any, NamedTuple
 
 from etils import epath
 
 from bertjax.errors import UserError, check, disk_errors
-from bertjax.storage.files import (
-    CHUNK_BYTES,
-    UNFINISHED,
-    cache_folder,
-    read_json_if_there,
-    write_whole,
-    written_whole,
-)
+from bertjax.storage.files import CHUNK_BYTES, UNFINISHED, cache_folder, written_whole
 from bertjax.storage.folder_lock import NAME as LOCK
 from bertjax.storage.folder_lock import folder_lock, is_lock
-from bertjax.storage.paths import is_local, is_plain_name
+from bertjax.storage.output_record import (
+    RECORD,
+    Record,
+    read_record,
+    request_digest,
+    write_record,
+)
+from bertjax.storage.paths import is_local
 
 log = logging.getLogger("bertjax")
 
-RECORD = ".bertjax.json"
-"""File in an output folder: the request that made it, and whether it is whole."""
-PART = ".part"
+PART = ".bertjax-part"
 UNFINISHED_FILE = re.compile(rf"\.[0-9a-f]{{12}}{re.escape(UNFINISHED)}$")
 """End of a name that `written_whole` gives to a file until it is whole."""
-
-
-class _Record(NamedTuple):
-    """Content of `RECORD`."""
-
-    request: str = ""
-    """What `request_digest` returned; empty if no request shall find the output made."""
-    whole: bool = True
-    files: Mapping[str, int] = MappingProxyType({})
-    """Number of bytes of each file, by its path in the folder with `/`."""
-
-    def names(self) -> set[str]:
-        """Return the names in the folder that belong to the output."""
-        return {RECORD, *(path.partition("/")[0] for path in self.files)}
-
-
-def request_digest(verb: str, **values: Any) -> str:
-    """Return a digest of a verb and of the values that decide what it writes."""
-    text = json.dumps([verb, values], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def is_whole(folder: epath.Path) -> bool:
-    """Return whether all files of an output are in place; true where none says otherwise."""
-    return _read_record(folder).whole
-
-
-def check_whole(folder: epath.Path) -> None:
-    """Raise `UserError` if `folder` is an output whose files are not all in place."""
-    check(
-        is_whole(folder),
-        where=str(folder),
-        found="an output that is not whole",
-        expected="one that is (the command that makes it, once more)",
-    )
 
 
 def is_made(folder: epath.Path, request: str) -> bool:
@@ -81,16 +43,16 @@ def is_made(folder: epath.Path, request: str) -> bool:
     Raises `UserError` if it has other files than what a kill leaves, or cannot be read.
     """
     with disk_errors(folder):
-        is_folder = folder.is_dir()
-        new = is_folder or not folder.exists()
-        names = set(_names(folder)) if is_folder else set()
-    if names:
-        record = _read_record(folder)
-        asked = record.whole and record.request and record.request == request
-        # A file may have been removed or changed since; others may have been added.
-        if asked and record.files.items() <= _sizes(folder).items():
-            return True
-        new = not record.whole and names <= record.names()
+        new, names = not folder.exists(), set()
+        if folder.is_dir():
+            new, names = True, set(_names(folder))
+        if names:
+            record = read_record(folder)
+            asked = record.whole and record.request and record.request == request
+            # A file may have been removed or changed since; others may have been added.
+            if asked and record.files.items() <= _sizes(folder).items():
+                return True
+            new = not record.whole and names <= record.names()
     check(new, where=str(folder), found="files there", expected="a folder that is new or empty")
     return False
 
@@ -124,10 +86,11 @@ def folder_written_whole(
         if is_made(folder, request):
             yield None
             return
-        _remove_unfinished(folder)
+        with disk_errors(folder):
+            _remove_unfinished(folder)
         with part_folder(_part_place(folder, inside)) as part, _errors_that_name(folder, part):
             yield part
-            _write_record(part, _Record(request, files=_sizes(part)))
+            write_record(part, Record(request, files=_sizes(part)))
             lock.check()
             _put_in_place(part, folder, last)
 
@@ -147,15 +110,19 @@ def remove_left(folder: epath.Path, verb: str) -> None:
 
 
 @contextmanager
-def files_held(verb: str, *paths: epath.Path) -> Iterator[None]:
+def files_held(verb: str, *paths: epath.Path, age: float = 0.0) -> Iterator[None]:
     """Hold the lock of files that the block writes by `written_whole`: that of the first one.
 
-    What a kill left of them is removed first. Raises `UserError` if another process holds it.
+    What a kill left of them is removed first; only if it is more than `age` seconds old, where
+    processes that do not hold this lock write such files too. Raises `UserError` if another process
+    holds the lock.
     """
     with folder_lock(paths[0], verb, beside=True):
         for path in paths:
             for left in path.parent.glob(f"{glob.escape(path.name)}.*{UNFINISHED}"):
-                left.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    if not age or time.time() - left.stat().mtime > age:
+                        left.unlink()
         yield
 
 
@@ -205,8 +172,8 @@ def _put_in_place(part: epath.Path, folder: epath.Path, last: str) -> None:
             return
         entries = [path for path in part.iterdir() if path.name != RECORD]
         entries.sort(key=lambda path: (path.name == last, path.name))
-        record = _read_record(part)
-        _write_record(folder, record._replace(whole=False))
+        record = read_record(part)
+        write_record(folder, record._replace(whole=False))
         try:
             for path in entries:
                 _move(path, folder / path.name)
@@ -214,7 +181,7 @@ def _put_in_place(part: epath.Path, folder: epath.Path, last: str) -> None:
             with suppress(OSError):
                 _remove_unfinished(folder)
             raise
-        _write_record(folder, record)
+        write_record(folder, record)
 
 
 def _move(source: epath.Path, target: epath.Path) -> None:
@@ -234,7 +201,7 @@ def _remove_unfinished(folder: epath.Path) -> None:
     for path in folder.iterdir() if folder.exists() else ():
         if UNFINISHED_FILE.search(path.name):
             path.unlink(missing_ok=True)
-    record = _read_record(folder)
+    record = read_record(folder)
     if record.whole:
         return
     for name in record.names() - {RECORD}:
@@ -245,7 +212,8 @@ def _remove_unfinished(folder: epath.Path) -> None:
 
 def _remove(path: epath.Path) -> None:
     """Remove a file, or a folder with all that is in it, if it is there."""
-    if path.is_dir():
+    is_link = is_local(path) and os.path.islink(path)
+    if path.is_dir() and not is_link:
         path.rmtree()
     else:
         path.unlink(missing_ok=True)
@@ -273,29 +241,3 @@ def _sizes(folder: epath.Path) -> dict[str, int]:
         else:
             sizes[name] = path.stat().length
     return dict(sorted(sizes.items()))
-
-
-def _write_record(folder: epath.Path, record: _Record) -> None:
-    values = {**record._asdict(), "files": dict(record.files)}
-    write_whole(folder / RECORD, (json.dumps(values, indent=1) + "\n").encode())
-
-
-def _read_record(folder: epath.Path) -> _Record:
-    """Return the record in `folder`; that of a whole output where there is none.
-
-    The file is untrusted, and what it names is removed: nothing outside of the folder.
-    """
-    path = folder / RECORD
-    values = read_json_if_there(path)
-    files = values.get("files", {})
-    good = (
-        set(values) <= set(_Record._fields)
-        and isinstance(values.get("request", ""), str)
-        and isinstance(values.get("whole", True), bool)
-        and isinstance(files, dict)
-        and all(is_plain_name(part) for name in files for part in name.split("/"))
-    )
-    check(
-        good, where=str(path), found="other fields or names", expected="those that bertjax writes"
-    )
-    return _Record(**values)

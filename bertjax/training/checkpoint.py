@@ -15,7 +15,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 from bertjax.config import Config, from_dict
 from bertjax.errors import UserError, check, mismatch
 from bertjax.storage import read_json
-from bertjax.storage.outputs import check_whole
+from bertjax.storage.output_record import check_whole
 from bertjax.training.checkpoint_files import (
     check_tensors,
     checkpoint_errors,

@@ -7,7 +7,7 @@ import bertjax
 from bertjax.data.tokenizers.sentencepiece import SentencePiece
 from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import UserError
-from bertjax.storage.outputs import RECORD
+from bertjax.storage.output_record import RECORD
 from bertjax.training.saved_model import save_model
 from tests.data.tokenizers.models import content as sentencepiece_model
 from tests.factory import small_config

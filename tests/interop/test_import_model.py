@@ -17,7 +17,7 @@ from bertjax.data.tokenizers.wordpiece import WordPiece
 from bertjax.errors import UserError
 from bertjax.interop.checkpoints import huggingface, tensorflow
 from bertjax.interop.import_model import is_external, read_external_model
-from bertjax.storage.outputs import RECORD
+from bertjax.storage.output_record import RECORD
 from bertjax.training.saved_model import save_model
 from tests.factory import SMALL_MODEL, small_config
 from tests.interop.trees import same

@@ -9,14 +9,8 @@ from etils import epath
 from bertjax.errors import UserError
 from bertjax.storage import LockError, folder_lock, write_whole
 from bertjax.storage.folder_lock import NAME as LOCK
-from bertjax.storage.outputs import (
-    RECORD,
-    check_whole,
-    files_held,
-    folder_written_whole,
-    is_whole,
-    request_digest,
-)
+from bertjax.storage.output_record import RECORD, check_whole, is_whole, request_digest
+from bertjax.storage.outputs import files_held, folder_written_whole
 from tests.killed import Commands
 from tests.storage.write_outputs import FILES, write_folder
 

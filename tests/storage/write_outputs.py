@@ -4,7 +4,8 @@ from etils import epath
 
 from bertjax.errors import UserError
 from bertjax.storage import write_whole
-from bertjax.storage.outputs import files_held, folder_written_whole, request_digest
+from bertjax.storage.output_record import request_digest
+from bertjax.storage.outputs import files_held, folder_written_whole
 
 FILES = {"a.txt": b"a", "inner/b.txt": b"bb", "inner/deep/c.txt": b"ccc", "config.json": b"{}"}
 

@@ -15,7 +15,8 @@ from bertjax.interop.extend.word_vectors import read_word_vectors
 from bertjax.model.functional import Params
 from bertjax.progress import Progress, silent
 from bertjax.storage import version_of
-from bertjax.storage.outputs import folder_written_whole, request_digest
+from bertjax.storage.output_record import request_digest
+from bertjax.storage.outputs import folder_written_whole
 from bertjax.training import checkpoint
 from bertjax.training.saved_model import TOKENIZER, load_model, saved_checkpoint, write_model
 
