@@ -20,8 +20,10 @@ from bertjax.storage.output_record import check_whole, request_digest
 from bertjax.storage.outputs import folder_written_whole
 from bertjax.training import checkpoint
 from bertjax.training.saved_model import (
+    IMPORTED,
     NOT_TAKEN,
     TOKENIZER,
+    imported_from,
     save_model,
     saved_checkpoint,
     write_model,
@@ -92,7 +94,7 @@ def import_model(
 def _versions(source: epath.Path) -> dict[str, str]:
     """Return what tells whether a model folder is still the same: the version of each file."""
     folder = source if source.is_dir() else source.parent
-    files = [path for path in folder.iterdir() if path.is_file()] if folder.exists() else []
+    files = [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
     return {"": str(source), **{path.name: version_of(path) for path in files}}
 
 
@@ -147,7 +149,7 @@ def read_external_model(
             path,
             ", ".join(missing),
         )
-    facts = {"imported": origin}
+    facts = {IMPORTED: origin}
     return ExternalModel(config, params, tokenizer, facts)
 
 
@@ -168,7 +170,7 @@ def is_external(folder: epath.Path) -> bool:
 
 def check_imported_from(run_dir: epath.Path, source: epath.Path) -> None:
     """Raise `UserError` if the model in `run_dir` was imported from another folder."""
-    facts = checkpoint.read_meta(checkpoint.find_checkpoint(run_dir)[1]).get("imported", {})
+    facts = imported_from(checkpoint.find_checkpoint(run_dir)[1])
     check(
         facts.get("source") == str(source),
         where=str(run_dir),
