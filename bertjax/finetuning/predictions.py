@@ -13,6 +13,7 @@ from etils import epath
 from bertjax.config import FinetuneConfig
 from bertjax.errors import check, disk_errors
 from bertjax.storage import folder_lock, is_local
+from bertjax.storage.outputs import errors_that_name
 from bertjax.tasks.kind import PredictedSplit
 from bertjax.tasks.registry import KINDS
 
@@ -52,7 +53,7 @@ def write_predictions(
     with disk_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     made: list[list[epath.Path]] = []
-    with _unfinished(folder, held) as unfinished:
+    with _unfinished(folder, held) as unfinished, errors_that_name(folder, unfinished):
         taken: set[str] = set()
         for split in splits:
             paths = KINDS[split.entry.kind].write_predictions(unfinished, split, options)

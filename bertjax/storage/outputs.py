@@ -88,7 +88,7 @@ def folder_written_whole(
             return
         with disk_errors(folder):
             _remove_unfinished(folder)
-        with part_folder(_part_place(folder, inside)) as part, _errors_that_name(folder, part):
+        with part_folder(_part_place(folder, inside)) as part, errors_that_name(folder, part):
             yield part
             write_record(part, Record(request, files=_sizes(part)))
             lock.check()
@@ -220,7 +220,7 @@ def _remove(path: epath.Path) -> None:
 
 
 @contextmanager
-def _errors_that_name(folder: epath.Path, part: epath.Path) -> Iterator[None]:
+def errors_that_name(folder: epath.Path, part: epath.Path) -> Iterator[None]:
     """Turn the name of a part in a `UserError` into that of the output."""
     try:
         yield
