@@ -14,7 +14,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from bertjax.config import Config, from_dict
 from bertjax.errors import UserError, check, mismatch
-from bertjax.storage import read_json
+from bertjax.storage import is_local, read_json
 from bertjax.storage.output_record import check_whole
 from bertjax.training.checkpoint_files import (
     check_tensors,
@@ -152,7 +152,9 @@ def find_checkpoint(path: epath.PathLike) -> tuple[epath.Path, epath.Path]:
     For a run, the checkpoint is the one that `result.json` names or, without this file, the newest.
     Raises `UserError` if `path` is neither a run nor a checkpoint.
     """
-    path = epath.Path(path).resolve()
+    path = epath.Path(path)
+    if is_local(path):
+        path = path.resolve()
     if (path / "state").exists():
         check_whole(path.parent.parent)
         return path.parent.parent, path

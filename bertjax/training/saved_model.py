@@ -164,7 +164,7 @@ def save_model(
 
 def saved_checkpoint(run_dir: epath.Path) -> epath.Path:
     """Return the checkpoint's folder of a run that `save_model` has written."""
-    return (run_dir / checkpoint.FOLDER).resolve() / "0"
+    return checkpoint.find_checkpoint(run_dir / checkpoint.FOLDER / "0")[1]
 
 
 def write_model(
