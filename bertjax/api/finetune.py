@@ -24,6 +24,7 @@ from bertjax.interop.import_model import (
     ExternalModel,
     check_imported_from,
     is_external,
+    is_imported_from,
     read_external_model,
     save_external_model,
 )
@@ -32,7 +33,7 @@ from bertjax.parallel.mesh import make_mesh
 from bertjax.progress import Progress, silent
 from bertjax.report.html import REPORT, write_report_beside
 from bertjax.storage.output_record import is_whole
-from bertjax.storage.outputs import remove_left
+from bertjax.storage.outputs import discard, remove_left
 from bertjax.training import checkpoint
 from bertjax.training.initial_model import (
     InitialModel,
@@ -42,6 +43,7 @@ from bertjax.training.initial_model import (
 from bertjax.training.initial_state import check_initial_params
 from bertjax.training.logs.log_file import collected_log, log_to_file
 from bertjax.training.logs.side_file import SideFile
+from bertjax.training.run_config import has_begun
 from bertjax.training.run_tokenizer import check_tokenizer, initial_tokenizer, save_tokenizer
 from bertjax.training.saved_model import TOKENIZER
 from bertjax.training.step import check_batch
@@ -271,8 +273,10 @@ def _read_start(init_from: str, run_dir: epath.Path) -> _Start:
         expected="a run, for several processes (`bertjax import` makes one)",
     )
     folder = run_dir / IMPORTED
-    # An earlier start of this run has imported it.
-    if is_whole(folder) and (folder / checkpoint.FOLDER).exists():
+    # An earlier start of this run has imported it. If it ended before its first update, it may
+    # have imported another model, which is replaced.
+    imported = is_whole(folder) and checkpoint.has_checkpoint(folder)
+    if imported and (has_begun(run_dir) or is_imported_from(folder, source)):
         check_imported_from(folder, source)
         return _Start(str(folder), read_initial_model(folder))
     external = read_external_model(source)
@@ -288,6 +292,8 @@ def _read_start(init_from: str, run_dir: epath.Path) -> _Start:
 def _write_start(checked: _Checked, external: ExternalModel | None, run_dir: epath.Path) -> None:
     """Import the model to start from, if it is another program's, and save the run's tokenizer."""
     if external is not None:
+        if is_whole(run_dir / IMPORTED):
+            discard(run_dir / IMPORTED)
         save_external_model(external, run_dir / IMPORTED)
     if hosts.is_first():
         remove_left(run_dir / IMPORTED, "finetune")

@@ -154,22 +154,22 @@ def local_copy(path: epath.Path, digest: str) -> epath.Path:
     return cached(digest, blocks())
 
 
+def cache_folder() -> epath.Path:
+    """Return the folder of this user's copies of files: `$BERTJAX_CACHE` or `~/.cache/bertjax`."""
+    return epath.Path(os.environ.get("BERTJAX_CACHE") or "~/.cache/bertjax").expanduser()
+
+
 def blocks_of(file: IO[bytes]) -> Iterator[bytes]:
     """Yield the bytes of an open file, `CHUNK_BYTES` at a time."""
     while block := file.read(CHUNK_BYTES):
         yield block
 
 
-def cache_folder() -> epath.Path:
-    """Return `~/.cache/bertjax`, or the folder that `BERTJAX_CACHE` in the environment names."""
-    return epath.Path(os.environ.get("BERTJAX_CACHE") or "~/.cache/bertjax").expanduser()
-
-
 def cached(digest: str, blocks: Iterator[bytes]) -> epath.Path:
     """Return the path of a file on a local disk; `blocks` are its bytes, unless it is there.
 
-    It is in the folder `cache_folder` under the name `digest`, which must tell what the file holds:
-    a file is never out of date.
+    It is in `cache_folder` under the name `digest`, which must tell what the file holds: a file is
+    never out of date.
     """
     folder = cache_folder()
     path = folder / digest

@@ -109,6 +109,20 @@ def remove_left(folder: epath.Path, verb: str) -> None:
                 _remove(place)
 
 
+def discard(folder: epath.Path) -> None:
+    """Remove an output that is to be made anew, if it is there.
+
+    It loses its name first: what a kill leaves of it is not taken for whole.
+    """
+    with disk_errors(folder):
+        if is_local(folder) and folder.exists():
+            place = _part_place(folder, inside=False)
+            _remove(place)
+            folder.rename(place)
+            folder = place
+        _remove(folder)
+
+
 @contextmanager
 def files_held(verb: str, *paths: epath.Path, age: float = 0.0) -> Iterator[None]:
     """Hold the lock of files that the block writes by `written_whole`: that of the first one.
