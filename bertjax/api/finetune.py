@@ -34,6 +34,8 @@ from bertjax.parallel.memory import check_memory
 from bertjax.parallel.mesh import make_mesh
 from bertjax.progress import Progress, silent
 from bertjax.report.html import REPORT, write_report_beside
+from bertjax.storage.output_record import is_whole
+from bertjax.storage.outputs import discard, remove_left
 from bertjax.training import checkpoint
 from bertjax.training.initial_model import (
     InitialModel,
@@ -276,7 +278,7 @@ def _read_start(init_from: str, run_dir: epath.Path) -> _Start:
     folder = run_dir / IMPORTED
     # An earlier start of this run has imported it. If it ended before its first update, it may
     # have imported another model, which is replaced.
-    imported = checkpoint.has_checkpoint(folder)
+    imported = is_whole(folder) and checkpoint.has_checkpoint(folder)
     if imported and (has_begun(run_dir) or is_imported_from(folder, source)):
         check_imported_from(folder, source)
         return _Start(str(folder), read_initial_model(folder))
@@ -293,15 +295,11 @@ def _read_start(init_from: str, run_dir: epath.Path) -> _Start:
 def _write_start(checked: _Checked, external: ExternalModel | None, run_dir: epath.Path) -> None:
     """Import the model to start from, if it is another program's, and save the run's tokenizer."""
     if external is not None:
-        # Under another name until it is whole: a kill must not leave half a model at that name.
-        unfinished = run_dir / f"{IMPORTED}.part"
-        if unfinished.exists():
-            unfinished.rmtree()
-        save_external_model(external, unfinished)
-        if (run_dir / IMPORTED).exists():
-            (run_dir / IMPORTED).rmtree()
-        unfinished.rename(run_dir / IMPORTED)
+        if is_whole(run_dir / IMPORTED):
+            discard(run_dir / IMPORTED)
+        save_external_model(external, run_dir / IMPORTED)
     if hosts.is_first():
+        remove_left(run_dir / IMPORTED, "finetune")
         save_tokenizer(checked.config, checked.tokenizer, run_dir)
 
 

@@ -15,7 +15,8 @@ from orbax.checkpoint import checkpoint_managers as policies
 from bertjax.config import Config, from_dict
 from bertjax.errors import UserError, check, mismatch
 from bertjax.given_files import place_of
-from bertjax.storage import read_json
+from bertjax.storage import is_local, read_json
+from bertjax.storage.output_record import check_whole
 from bertjax.training.checkpoint_files import (
     check_tensors,
     checkpoint_errors,
@@ -132,7 +133,11 @@ def has_checkpoint(run_dir: epath.Path) -> bool:
 
 
 def steps_of(run_dir: epath.Path) -> list[int]:
-    """Return the steps of a run's complete checkpoints, ascending."""
+    """Return the steps of a run's complete checkpoints, ascending.
+
+    Raises `UserError` for a run that `import` or `grow` has not written whole.
+    """
+    check_whole(run_dir)
     return steps_in(run_dir / FOLDER)
 
 
@@ -148,10 +153,14 @@ def find_checkpoint(path: epath.PathLike) -> tuple[epath.Path, epath.Path]:
     For a run, the checkpoint is the one that `result.json` names or, without this file, the newest.
     Raises `UserError` if `path` is neither a run nor a checkpoint.
     """
-    path = place_of(path).resolve()
+    path = place_of(path)
+    if is_local(path):
+        path = path.resolve()
     if (path / "state").exists():
+        check_whole(path.parent.parent)
         return path.parent.parent, path
     if (path / RESULT).exists():
+        check_whole(path)
         step = read_json(path / RESULT).get("step")
         best = path / FOLDER / str(step)
         check(
