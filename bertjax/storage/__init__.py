@@ -40,10 +40,10 @@ from bertjax.storage.folder_lock import (  # noqa: E402
     folder_lock,
     is_lock,
     release_held,
-    working_under,
 )
 from bertjax.storage.guards import check_locks, guards_of  # noqa: E402
 from bertjax.storage.paths import is_local, is_plain_name  # noqa: E402
+from bertjax.storage.workers_lock import working_under  # noqa: E402
 
 __all__ = [
     "CHUNK_BYTES",

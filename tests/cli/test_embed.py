@@ -131,8 +131,11 @@ def test_standard_input_is_read_and_a_kill_leaves_no_file_of_that_name(model, tm
     process = started(folder, out)
     process.stdin.write("the cat.\n" * 1200)  # two windows of 64 batches of 8, and more to come
     process.stdin.flush()
-    unfinished = tmp_path / "out.npy.unfinished"
-    until(lambda: unfinished.exists() and unfinished.stat().st_size > 1000, process=process)
+
+    def is_written():
+        return any(path.stat().st_size > 1000 for path in tmp_path.glob("out.npy.*unfinished"))
+
+    until(is_written, process=process)
     assert not out.exists()
     process.send_signal(signal.SIGKILL)
     process.communicate()
