@@ -2,8 +2,8 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Collection
-from contextlib import nullcontext
+from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 
 from etils import epath
@@ -30,10 +30,12 @@ from bertjax.interop.import_model import (
     save_external_model,
 )
 from bertjax.parallel import hosts
+from bertjax.parallel.job_lock import job_lock
 from bertjax.parallel.memory import check_memory
 from bertjax.parallel.mesh import make_mesh
 from bertjax.progress import Progress, silent
 from bertjax.report.html import REPORT, write_report_beside
+from bertjax.storage import check_locks, folder_lock
 from bertjax.storage.output_record import is_whole
 from bertjax.storage.outputs import discard, remove_left
 from bertjax.training import checkpoint
@@ -114,7 +116,7 @@ def finetune(
     must call this with the same arguments, and the first one writes the files that they share.
 
     Raises `UserError`, before anything is written, for an invalid task, file, label or setting, and
-    for a run that was started with other settings or examples.
+    for a run that was started with other settings or examples, or that another process writes.
 
     >>> import bertjax
     >>> config = bertjax.load_config("finetune.py")
@@ -125,6 +127,23 @@ def finetune(
     'checkpoints'
     """
     run_dir = place_of(run_dir)
+    with ExitStack() as stack:
+        # Nothing is written before all is checked, so there is no log file yet.
+        with collected_log() as earlier:
+            stack.enter_context(job_lock(run_dir, "finetune"))
+            checked, external = _check(config, run_dir, overrides)
+        _write_start(checked, external, run_dir)
+        del external  # the parameters are on the disk, and training needs the memory
+        return _finetune(checked, run_dir, progress, earlier)
+
+
+def _finetune(
+    checked: _Checked,
+    run_dir: epath.Path,
+    progress: Progress,
+    earlier: Sequence[logging.LogRecord],
+) -> RunResult:
+    """Train in a run folder whose start is written, of which this job has the lock."""
     first = hosts.is_first()
 
     report_file = SideFile(run_dir / REPORT)
@@ -133,11 +152,6 @@ def finetune(
         if first:
             write_report_beside(report_file)
 
-    # Nothing is written before all is checked, so there is no log file yet.
-    with collected_log() as earlier:
-        checked, external = _check(config, run_dir, overrides)
-    _write_start(checked, external, run_dir)
-    del external  # the parameters are on the disk, and training needs the memory
     resolved = tuning.resolve(checked.config, checked.prepared, checked.heads)
     with log_to_file(run_dir, earlier) if first else nullcontext():
         log_signatures(checked.prepared.signatures)
@@ -203,11 +217,13 @@ def sweep(
     )
     # Settings and data are checked as the first cell has them; the others differ in numbers only.
     first_cell = sweeping.cell_config(config, cells(grid)[0])
-    with collected_log() as earlier:
-        checked, external = _check(first_cell, run_dir, overrides)
-    _write_start(checked, external, run_dir)
-    del external  # the parameters are on the disk, and training needs the memory
-    with log_to_file(run_dir, earlier):
+    with ExitStack() as stack:
+        with collected_log() as earlier:
+            stack.enter_context(folder_lock(run_dir, "finetune"))
+            checked, external = _check(first_cell, run_dir, overrides)
+        _write_start(checked, external, run_dir)
+        del external  # the parameters are on the disk, and training needs the memory
+        stack.enter_context(log_to_file(run_dir, earlier))
         log_signatures(checked.prepared.signatures)
         swept = sweeping.sweep(
             checked.config,
@@ -224,7 +240,8 @@ def sweep(
         if swept.best is not None and not swept.stopped:
             _, folder = checkpoint.find_checkpoint(swept.best)
             report_file = SideFile(swept.best / REPORT)
-            best = _evaluated(swept.best, checked, int(folder.name), report_file)
+            with folder_lock(swept.best, "finetune"):
+                best = _evaluated(swept.best, checked, int(folder.name), report_file)
     return SweepResult(swept.results, swept.table, best, swept.stopped)
 
 
@@ -296,6 +313,7 @@ def _write_start(checked: _Checked, external: ExternalModel | None, run_dir: epa
     """Import the model to start from, if it is another program's, and save the run's tokenizer."""
     if external is not None:
         if is_whole(run_dir / IMPORTED):
+            check_locks(run_dir / IMPORTED)
             discard(run_dir / IMPORTED)
         save_external_model(external, run_dir / IMPORTED)
     if hosts.is_first():

@@ -134,6 +134,15 @@ def _whole_number(
     return int(value)
 
 
+def lock_seconds(environment: Mapping[str, str] = os.environ) -> int:
+    """Return `BERTJAX_LOCK_SECONDS` (0): how long a start waits for the lock of a run's folder.
+
+    Launch scripts set it, which start a run again that was killed on another host: its lock expires
+    only after a while. Raises `UserError` where it is no number of seconds.
+    """
+    return _whole_number(environment, "BERTJAX_LOCK_SECONDS", 0, MAX_SECONDS, "0")
+
+
 def process_count() -> int:
     """Return the number of processes of this job.
 

@@ -15,7 +15,7 @@ from orbax.checkpoint import checkpoint_managers as policies
 from bertjax.config import Config, from_dict
 from bertjax.errors import UserError, check, mismatch
 from bertjax.given_files import place_of
-from bertjax.storage import is_local, read_json
+from bertjax.storage import guards_of, is_local, read_json
 from bertjax.storage.output_record import check_whole
 from bertjax.training.checkpoint_files import (
     check_tensors,
@@ -60,8 +60,13 @@ class Checkpoints:
             cleanup_tmp_directories=True,  # what is left of a save that was interrupted
             # By default a thread makes the folders. Where that is refused, the threads that write
             # into them wait for it another 300 s, and the process with them.
-            async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
+            async_options=ocp.AsyncOptions(
+                create_directories_asynchronously=False,
+                # Called right before a checkpoint gets its name.
+                post_finalization_callback=self._check_locks,
+            ),
         )
+        self._locks = guards_of(self.folder)
         self._saving = False
         """True from a save on until it is known how it ended."""
         with checkpoint_errors(self.folder):
@@ -85,6 +90,7 @@ class Checkpoints:
         """
         args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
         metrics = None if heldout is None else {"score": _score(heldout)}
+        self._check_locks()
         with checkpoint_errors(self.folder):
             # Forced, because the loop decides when to save (also at the last step), not Orbax.
             self._manager.save(step, args=args, metrics=metrics, force=True)
@@ -105,7 +111,12 @@ class Checkpoints:
         return restored["state"]
 
     def check(self) -> None:
-        """Raise the `UserError` of `wait` where a save has ended and failed; do not wait."""
+        """Raise the `UserError` of `wait` where a save has ended and failed; do not wait.
+
+        And where the folder's lock was lost.
+        """
+        if any(lock.lost for lock in self._locks):
+            self._check_locks()
         if self._saving and not self._manager.is_saving_in_progress():
             self.wait()
 
@@ -119,6 +130,11 @@ class Checkpoints:
         """Wait until all saves are complete, and end the manager's threads."""
         self.wait()
         self._manager.close()
+
+    def _check_locks(self) -> None:
+        """Raise `UserError` where this process has lost the lock of the run's folder."""
+        for lock in self._locks:
+            lock.check()
 
 
 def versions() -> dict[str, str]:

@@ -10,6 +10,7 @@ from bertjax.data.tokenizers.tokenizer import (
     open_vocabulary,
 )
 from bertjax.errors import check, disk_errors
+from bertjax.storage import check_locks
 from bertjax.training import checkpoint
 from bertjax.training.batch_source import corpora
 from bertjax.training.provenance.data_record import check_fingerprint, short_digest
@@ -109,6 +110,7 @@ def save_tokenizer(config: Config, tokenizer: Tokenizer, run_dir: epath.Path) ->
         if unfinished.exists():
             unfinished.rmtree()
     tokenizer.save(unfinished, config.model.max_length)
+    check_locks(folder)
     with disk_errors(folder):
         if folder.exists():
             folder.rmtree()

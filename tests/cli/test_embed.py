@@ -137,10 +137,10 @@ def test_standard_input_is_read_and_a_kill_leaves_no_file_of_that_name(model, tm
     process.stdin.write("the cat.\n" * 1200)  # two windows of 64 batches of 8, and more to come
     process.stdin.flush()
 
-    def begun():
-        return any(path.stat().st_size > 1000 for path in tmp_path.glob("out.npy.*.unfinished"))
+    def is_written():
+        return any(path.stat().st_size > 1000 for path in tmp_path.glob("out.npy.*unfinished"))
 
-    until(begun, process=process)
+    until(is_written, process=process)
     assert not out.exists()
     second = started(folder, out, subprocess.PIPE).communicate("\n".join(LINES))
     assert f"out.npy: found bertjax embed (process {process.pid} on " in second[1]

@@ -13,6 +13,8 @@ from etils import epath
 from bertjax.config import MeshConfig, to_dict
 from bertjax.errors import UserError
 from bertjax.parallel.mesh import make_mesh
+from bertjax.storage import LockError
+from bertjax.storage.guards import guarded
 from bertjax.training import checkpoint
 from bertjax.training.step import init_state, state_shardings
 from tests.factory import small_config
@@ -177,6 +179,47 @@ def test_a_save_that_is_refused_leaves_no_thread_that_waits(run):
     for thread in threads:
         thread.join(timeout=5)
     assert not [thread for thread in threads if thread.is_alive() and not thread.daemon]
+
+
+class LockThatIsLost:
+    """A lock that is held for a number of checks, and another process's then."""
+
+    def __init__(self, checks):
+        self.left = checks
+
+    @property
+    def lost(self):
+        return self.left <= 0
+
+    def check(self):
+        self.left -= 1
+        if self.left < 0:
+            raise LockError("run: found another at work on it")
+
+
+def test_a_save_begun_under_a_lock_gets_no_name_when_the_lock_is_lost_meanwhile(run):
+    # One check when the save begins, one when it is written.
+    with (
+        guarded(run, LockThatIsLost(1)),
+        pytest.raises(LockError, match="^run: found another at work on it$"),
+    ):
+        saved(run, [(1, 1.0)])
+    assert steps(run) == []
+    with guarded(run, LockThatIsLost(2)):
+        saved(run, [(1, 1.0)])
+    assert steps(run) == [1]
+
+
+def test_an_update_asks_whether_the_lock_is_known_to_be_lost(run):
+    lock = LockThatIsLost(1)
+    with guarded(run, lock):
+        checkpoints = checkpoint.Checkpoints(run, 2)
+        checkpoints.check()
+        assert lock.left == 1
+        lock.left = 0
+        with pytest.raises(LockError):
+            checkpoints.check()
+        checkpoints.close()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
