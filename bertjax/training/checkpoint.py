@@ -22,7 +22,7 @@ from bertjax.training.checkpoint_files import (
     shapes_by_name,
     steps_in,
 )
-from bertjax.training.integrity.record import SCORE, STATE, with_own_digest
+from bertjax.training.integrity.record import SCORE, STATE, check_score, with_own_digest
 from bertjax.training.integrity.record import read_meta as read_meta
 from bertjax.training.integrity.restoring import restore_params as restore_params
 from bertjax.training.integrity.restoring import restore_state, saved_shapes
@@ -141,6 +141,15 @@ def has_checkpoint(run_dir: epath.Path) -> bool:
 def steps_of(run_dir: epath.Path) -> list[int]:
     """Return the steps of a run's complete checkpoints, ascending."""
     return steps_in(run_dir / FOLDER)
+
+
+def check_records(run_dir: epath.Path) -> None:
+    """Raise `DamagedCheckpointError` for the newest checkpoint whose records are damaged.
+
+    Opening `Checkpoints` reads them of every checkpoint. Arrays are compared when they are read.
+    """
+    for step in reversed(steps_of(run_dir)):
+        check_score(run_dir / FOLDER / str(step))
 
 
 def newest_checkpoint(run_dir: epath.Path) -> epath.Path | None:

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from typing import Literal
 
 from etils import epath
 
@@ -40,43 +39,48 @@ def step_before(folder: epath.Path) -> int | None:
     return max((step for step in steps if step < int(folder.name)), default=None)
 
 
-def same_everywhere(folder: epath.Path, read: Callable[[], object]) -> None:
-    """Run `read` on the first process; raise its `DamagedCheckpointError` on every process."""
-    found = ""
+def same_everywhere(checkpoints: epath.Path, read: Callable[[], object]) -> None:
+    """Run `read` on the first process; raise its `DamagedCheckpointError` on every process.
+
+    `checkpoints` is the folder of a run's checkpoints. All processes call this.
+    """
+    said = ""
     if hosts.is_first():
         try:
             read()
         except DamagedCheckpointError as error:
-            folder, found = error.folder, error.found
-    text = hosts.from_first(f"{folder.name}\n{found}")
-    step, _, found = text.partition("\n")
+            said = f"{error.folder.name}\n{error.found}"
+    step, _, found = hosts.from_first(said).partition("\n")
     if found:
-        raise DamagedCheckpointError(folder.parent / step, found)
+        raise DamagedCheckpointError(checkpoints / step, found)
 
 
-def go_back(error: DamagedCheckpointError, choice: Literal["previous", "refuse"]) -> None:
-    """Set a damaged checkpoint aside, so that a run goes on from the one before it.
+def set_aside(error: DamagedCheckpointError, checkpoints: epath.Path, choice: str) -> None:
+    """Rename a damaged checkpoint of a run, so that the run goes on from the newest of the others.
 
-    Raises `error` where the run is to refuse, or has no other checkpoint: it would start anew.
-    All processes call this.
+    `checkpoints` is the folder of the run's checkpoints, `choice` the field
+    `train.damaged_checkpoint`. Raises `error` where the run is to refuse, where it has no other
+    checkpoint and would start anew, and where the checkpoint is another run's. All processes call
+    this.
     """
-    before = step_before(error.folder)
-    if choice == "refuse" or before is None:
+    folder = error.folder
+    is_own = folder.parent.resolve() == checkpoints.resolve()
+    others = [step for step in steps_in(checkpoints) if str(step) != folder.name]
+    if choice == "refuse" or not is_own or not others:
         raise error
-    aside = ""
     if hosts.is_first():
-        aside = _set_aside(error.folder).name
+        aside = _renamed(folder)
         log.warning(
-            "%s: found %s; the run goes on from step %d, and the damaged checkpoint is kept as %s",
-            error.folder,
+            "%s: damaged, found %s; kept as %s, and the run goes on from step %d",
+            folder,
             error.found,
-            before,
-            aside,
+            aside.name,
+            max(others),
         )
-    hosts.from_first(aside)  # the others wait: until then they would find the damaged one
+    hosts.from_first("")  # until it is renamed the others would find it
 
 
-def _set_aside(folder: epath.Path) -> epath.Path:
+def _renamed(folder: epath.Path) -> epath.Path:
     """Rename the folder of a checkpoint, and return its new path."""
     number = 1
     aside = folder.with_name(f"{folder.name}.{DAMAGED}")

@@ -47,9 +47,10 @@ replica_slices.transfer_arrays_to_host = _noting_copies
 @contextmanager
 def _noted_copies() -> Iterator[list[Any]]:
     """Collect the copies that Orbax makes in the block, one entry for each array."""
-    token = _copies.set([])
+    noted: list[Any] = []
+    token = _copies.set(noted)
     try:
-        yield _copies.get() or []
+        yield noted
     finally:
         _copies.reset(token)
 
