@@ -9,6 +9,7 @@ import numpy as np
 from bertjax.config import to_dict
 from bertjax.parallel.mesh import make_mesh
 from bertjax.training import checkpoint
+from bertjax.training.integrity.record import OWN, with_own_digest
 from bertjax.training.step import init_state, state_shardings
 from tests.factory import small_config
 
@@ -84,11 +85,20 @@ def change_an_array(run, step):
     flip(largest, largest.stat().st_size * 4)
 
 
+def put_other_numbers(run, step, name):
+    """Give the digests of a checkpoint another sum for an array."""
+    path = run / "checkpoints" / str(step) / "state" / "digests.json"
+    values = json.loads(path.read_text())
+    del values[OWN]
+    values["arrays"][name]["sums"][0] ^= 1
+    path.write_text(json.dumps(with_own_digest(values)))
+
+
 def without_digests(run, step):
     """Make a checkpoint one of a version that had no digests."""
     folder = run / "checkpoints" / str(step)
     (folder / "state" / "digests.json").unlink()
     path = folder / "meta" / "metadata"
     meta = json.loads(path.read_text())
-    del meta["own_sha256"]
+    del meta[OWN]
     path.write_text(json.dumps(meta))
