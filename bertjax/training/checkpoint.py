@@ -66,7 +66,8 @@ class Checkpoints:
             async_options=ocp.AsyncOptions(create_directories_asynchronously=False),
         )
         registry = ocp.DefaultCheckpointHandlerRegistry()
-        registry.add("state", ocp.args.PyTreeSave, StateHandler())
+        self._handler = StateHandler()
+        registry.add("state", ocp.args.PyTreeSave, self._handler)
         registry.add("meta", ocp.args.JsonSave, ocp.JsonCheckpointHandler())
         self._saving = False
         """True from a save on until it is known how it ended."""
@@ -97,7 +98,7 @@ class Checkpoints:
         args = ocp.args.Composite(
             state=ocp.args.PyTreeSave(state), meta=ocp.args.JsonSave(with_own_digest(meta))
         )
-        with checkpoint_errors(self.folder):
+        with checkpoint_errors(self.folder), self._handler.saving():
             # Forced, because the loop decides when to save (also at the last step), not Orbax.
             self._manager.save(step, args=args, metrics=metrics, force=True)
         self._saving = True

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from bertjax.config import Config, Head
 from bertjax.model.functional import DECODER_GROUPS, TASKS, Params
+from bertjax.parallel import hosts
 from bertjax.training import checkpoint, run_config
 from bertjax.training.integrity import damage
 from bertjax.training.objective import Objective
@@ -62,8 +63,10 @@ def initial_state(
     Raises `UserError` if what is restored does not fit the configuration.
     """
     latest = checkpoints.latest()
-    if latest is not None:
-        return checkpoints.restore(latest, target)
+    # Of all hosts the first decides: another one may still see a folder that was renamed.
+    step = hosts.from_first("" if latest is None else str(latest))
+    if step:
+        return checkpoints.restore(int(step), target)
     programs = jit_init(config, mesh, objective)
     state = programs.state()
     if not config.init_from:

@@ -1,18 +1,32 @@
 """Checkpoints that are not as they were saved: how they are named, and how a run goes back."""
 
+import errno
 import logging
+import re
+import time
 from collections.abc import Callable
 
 from etils import epath
 
-from bertjax.errors import MismatchError, disk_errors
+from bertjax.errors import MismatchError, UserError, check, disk_errors
 from bertjax.parallel import hosts
+from bertjax.parallel.failures import is_lost_contact
 from bertjax.training.checkpoint_files import steps_in
 
 log = logging.getLogger("bertjax")
 
 DAMAGED = "damaged"
 """End of the name that the folder of a damaged checkpoint gets."""
+
+# Texts of TensorStore's errors of the machine, the network or the user's rights.
+PASSING = re.compile(
+    r"(ABORTED|CANCELLED|DEADLINE_EXCEEDED|PERMISSION_DENIED|RESOURCE_EXHAUSTED"
+    r"|UNAUTHENTICATED|UNAVAILABLE): "
+)
+# Of the errors of a file system those by which a file is missing or not to be read.
+CONTENTS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.EBADMSG)
+# Time after which a host must see that another host has renamed a folder (NFS caches names).
+VISIBLE_SECONDS = 60.0
 
 
 class DamagedCheckpointError(MismatchError):
@@ -29,6 +43,14 @@ class DamagedCheckpointError(MismatchError):
             f"{folder}: found {found}, expected a whole checkpoint, as it was saved"
             f" ({'there is none before it' if before is None else other})"
         )
+
+
+def is_passing(error: BaseException) -> bool:
+    """Return True for an error after which a checkpoint may be whole: it tells of no contents."""
+    if isinstance(error, OSError) and error.errno not in (None, *CONTENTS):
+        return True
+    of_machine = isinstance(error, (UserError, ConnectionError, TimeoutError, MemoryError))
+    return of_machine or bool(PASSING.match(str(error))) or is_lost_contact(error)
 
 
 def step_before(folder: epath.Path) -> int | None:
@@ -78,6 +100,20 @@ def set_aside(error: DamagedCheckpointError, checkpoints: epath.Path, choice: st
             max(others),
         )
     hosts.from_first("")  # until it is renamed the others would find it
+    _wait_until_gone(folder)
+
+
+def _wait_until_gone(folder: epath.Path) -> None:
+    """Wait until this process sees that the folder has another name."""
+    deadline = time.monotonic() + VISIBLE_SECONDS
+    while folder.exists() and time.monotonic() < deadline:
+        time.sleep(1)
+    check(
+        not folder.exists(),
+        where=str(folder),
+        found="a folder that another process has renamed",
+        expected="a file system that shows it to all hosts",
+    )
 
 
 def _renamed(folder: epath.Path) -> epath.Path:

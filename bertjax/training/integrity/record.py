@@ -15,7 +15,8 @@ from etils import epath
 
 from bertjax.errors import UserError
 from bertjax.storage import read_json
-from bertjax.training.integrity.damage import DamagedCheckpointError
+from bertjax.training.checkpoint_files import checkpoint_errors
+from bertjax.training.integrity.damage import DamagedCheckpointError, is_passing
 
 log = logging.getLogger("bertjax")
 
@@ -40,7 +41,9 @@ class SavedArray(NamedTuple):
 
 def with_own_digest(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return JSON values with a digest of them."""
-    return {**values, OWN: _digest(values)}
+    # As they will be read: JSON makes lists of tuples, and text of the keys of a dictionary.
+    as_read = json.loads(json.dumps(values))
+    return {**as_read, OWN: _digest(as_read)}
 
 
 def _digest(values: Mapping[str, Any]) -> str:
@@ -52,10 +55,11 @@ def read_meta(folder: epath.Path) -> dict[str, Any]:
 
     A checkpoint of an earlier version has no digests: it is not checked, which is said once.
     """
-    values = _checked(folder, folder.joinpath(*META))
+    with checkpoint_errors(folder):
+        values = _checked(folder, folder.joinpath(*META))
+        is_recorded = (folder / STATE / DIGESTS).exists()
     if values is None:
         raise DamagedCheckpointError(folder, "no meta")
-    is_recorded = (folder / STATE / DIGESTS).exists()
     if OWN not in values and not is_recorded:
         _say_unchecked(folder)
         return values
@@ -73,12 +77,13 @@ def read_saved_arrays(folder: epath.Path) -> dict[str, SavedArray] | None:
     Orbax where the arrays are must be as they were saved. Raises `DamagedCheckpointError`.
     """
     read_meta(folder)  # tells a checkpoint without digests from one that has lost them
-    values = _checked(folder, folder / STATE / DIGESTS)
-    if values is None:
-        return None
-    for name, digest in values["files"].items():
-        if _file_digest(folder / STATE / name) != digest:
-            raise DamagedCheckpointError(folder, f"{STATE}/{name} changed or missing")
+    with checkpoint_errors(folder):
+        values = _checked(folder, folder / STATE / DIGESTS)
+        if values is None:
+            return None
+        for name, digest in values["files"].items():
+            if _file_digest(folder / STATE / name) != digest:
+                raise DamagedCheckpointError(folder, f"{STATE}/{name} changed or missing")
     return {
         name: SavedArray(tuple(entry["shape"]), entry["dtype"], tuple(entry["sums"]))
         for name, entry in values["arrays"].items()
@@ -94,8 +99,10 @@ def check_score(folder: epath.Path) -> None:
     if not (folder / STATE / DIGESTS).exists():
         return
     path = folder.joinpath(*METRICS)
-    metrics = _json_of(folder, path) if path.exists() else {}
-    if metrics.get("score") != meta.get(SCORE):
+    with checkpoint_errors(folder):
+        metrics = _json_of(folder, path) if path.exists() else {}
+    # As text: a score that is no number is equal to itself.
+    if str(metrics.get("score")) != str(meta.get(SCORE)):
         raise DamagedCheckpointError(folder, "another score in its metrics than in its meta")
 
 
@@ -137,7 +144,7 @@ def _json_of(folder: epath.Path, path: epath.Path) -> dict[str, Any]:
     try:
         return read_json(path)
     except UserError as error:
-        if isinstance(error.__cause__, PermissionError):
+        if error.__cause__ is not None and is_passing(error.__cause__):
             raise
         name = path.relative_to(folder)
         raise DamagedCheckpointError(folder, f"{name} that is no JSON object") from error

@@ -1,8 +1,6 @@
 """Reading of a checkpoint's arrays, compared with the digests that were saved with them."""
 
-import errno
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,9 +11,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from bertjax.errors import UserError, one_line
+from bertjax.errors import one_line
 from bertjax.parallel import hosts
-from bertjax.parallel.failures import is_lost_contact
 from bertjax.training.checkpoint_files import (
     ShapeAndType,
     by_name,
@@ -24,20 +21,13 @@ from bertjax.training.checkpoint_files import (
     shapes_by_name,
 )
 from bertjax.training.integrity.array_sums import SUMS, WORD
-from bertjax.training.integrity.damage import DamagedCheckpointError
+from bertjax.training.integrity.damage import DamagedCheckpointError, is_passing
 from bertjax.training.integrity.parts import copies_of, on_host, sums_by_copy
 from bertjax.training.integrity.reading_handler import ReadingHandler
 from bertjax.training.integrity.record import STATE, SavedArray, read_saved_arrays
 from bertjax.training.step import TrainState
 
 SavedArrays = Mapping[str, SavedArray]
-# Errors of the machine, the network or the user's rights: the files may be whole.
-PASSING = re.compile(
-    r"(ABORTED|CANCELLED|DEADLINE_EXCEEDED|PERMISSION_DENIED|RESOURCE_EXHAUSTED"
-    r"|UNAUTHENTICATED|UNAVAILABLE): "
-)
-# Of the errors of a file system those by which a file is missing or not to be read.
-CONTENTS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.EBADMSG)
 
 
 def restore_state(folder: epath.Path, target: TrainState) -> TrainState:
@@ -47,7 +37,6 @@ def restore_state(folder: epath.Path, target: TrainState) -> TrainState:
     differ from those of the target, and `DamagedCheckpointError` if a number is not as it was
     saved. All processes call this, and all raise the same error.
     """
-
     return _restored(folder, target, (), False, lambda: _read_tree(folder, target))
 
 
@@ -88,8 +77,6 @@ def saved_shapes(folder: epath.Path) -> dict[str, ShapeAndType]:
     # A checkpoint of an earlier version: Orbax opens each tensor.
     with checkpoint_errors(folder), _naming_unreadable(folder):
         tree = _metadata(folder)
-    if tree is None:
-        raise DamagedCheckpointError(folder, "no readable list of tensors")
     return shapes_by_name(tree)
 
 
@@ -141,7 +128,7 @@ def _read(folder: epath.Path, read: Callable[[], Any]) -> Any:
         return read()
     # Orbax and TensorStore name what is wrong with a file by errors of many types.
     except Exception as error:
-        if not _is_passing(error):
+        if not is_passing(error):
             # Where the numbers are as they were saved, the error has another reason, such as
             # devices on which they do not fit.
             check_arrays(folder)
@@ -158,21 +145,13 @@ def _read_tree(folder: epath.Path, target: Any, *, partial: bool = False) -> Any
     return ReadingHandler().restore(folder / STATE, args=args)
 
 
-def _is_passing(error: Exception) -> bool:
-    """Return True for an error that does not tell of a file's contents."""
-    if isinstance(error, OSError) and error.errno not in (None, *CONTENTS):
-        return True
-    of_machine = isinstance(error, (UserError, ConnectionError, TimeoutError, MemoryError))
-    return of_machine or bool(PASSING.match(str(error))) or is_lost_contact(error)
-
-
 @contextmanager
 def _naming_unreadable(folder: epath.Path) -> Iterator[None]:
     """Turn errors of a block that reads a checkpoint's files, and does nothing else."""
     try:
         yield
     except Exception as error:
-        if _is_passing(error):
+        if is_passing(error):
             raise
         found = f"files that cannot be read ({one_line(error, 160)})"
         raise DamagedCheckpointError(folder, found) from error
@@ -246,9 +225,11 @@ def _cast(tree: Any, target: Any) -> Any:
 
 
 def _metadata(folder: epath.Path) -> Any:
-    """Return Orbax's tree of what it knows of the arrays; None if it cannot be read."""
+    """Return Orbax's tree of what it knows of the arrays."""
     metadata = ReadingHandler().metadata(folder / STATE)
-    return None if metadata is None else metadata.tree
+    if metadata is None or metadata.tree is None:
+        raise DamagedCheckpointError(folder, "no readable list of tensors")
+    return metadata.tree
 
 
 def _read_on_host(folder: epath.Path) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ what it saves into `state/digests/`. When all have ended, the first process adds
 """
 
 import json
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -56,17 +57,35 @@ def _noted_copies() -> Iterator[list[Any]]:
 
 
 class StateHandler(ocp.PyTreeCheckpointHandler):
-    """Orbax's handler of trees, which adds `digests.json`."""
+    """Orbax's handler of trees, which adds `digests.json`.
+
+    Each save is made within `saving`.
+    """
 
     def __init__(self) -> None:
+        arrays = _ArrayHandler()
         registry = ocp.type_handlers.create_type_handler_registry(
             (int, _ScalarHandler()),
             (float, _ScalarHandler()),
             (np.number, _ScalarHandler()),
             (np.ndarray, _NumpyHandler()),
-            (jax.Array, _ArrayHandler()),
+            (jax.Array, arrays),
         )
         super().__init__(type_handler_registry=registry)
+        self._arrays = arrays
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """Begin to compute sums at the end of the block, in which training waits for the save.
+
+        Before, they would take processor time from what training waits for.
+        """
+        # One for each save: it may begin while the one before it is still being written.
+        self._arrays.has_returned = threading.Event()
+        try:
+            yield
+        finally:
+            self._arrays.has_returned.set()
 
     def finalize(self, directory: epath.Path) -> None:
         """Finish a checkpoint; Orbax calls it on the first process, when all have written."""
@@ -93,13 +112,19 @@ def _added_up(folder: epath.Path) -> dict[str, SavedArray]:
 class _ArrayHandler(ocp.type_handlers.ArrayHandler):
     """Orbax's handler of JAX arrays, which also writes the sums of what this process saves."""
 
+    has_returned: threading.Event
+    """Set when the present save no longer holds up training."""
+
     async def serialize(self, values: Any, infos: Any, args: Any = None) -> Any:
         with _noted_copies() as copies:
             futures = await super().serialize(values, infos, args)
         # Where another version of Orbax copies in another way, they are copied here once more.
         parts = [_saved_parts(*pair) for pair in zip(values, copies or values, strict=True)]
 
+        has_returned = self.has_returned
+
         def sums() -> list[np.ndarray]:
+            has_returned.wait()
             return [sums_of(found) for found in parts]
 
         return [*futures, _writing("arrays", values, infos, sums)]

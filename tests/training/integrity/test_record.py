@@ -7,7 +7,7 @@ from etils import epath
 from bertjax.errors import UserError
 from bertjax.training.integrity import record
 from bertjax.training.integrity.damage import DamagedCheckpointError
-from tests.training.checkpoints import without_digests
+from tests.training.checkpoints import random_state, saved, without_digests
 
 
 def test_a_changed_digit_in_meta_is_noticed(run):
@@ -60,6 +60,20 @@ def test_a_score_that_is_not_the_one_in_meta_is_noticed(run):
     path.unlink()
     with pytest.raises(DamagedCheckpointError, match="another score in its metrics"):
         record.check_score(run / "checkpoints" / "4")
+
+
+def test_a_score_that_is_no_number_is_no_damage(tmp_path):
+    run = epath.Path(tmp_path) / "run"
+    saved(run, [(3, float("nan"))], make_state=random_state)
+    record.check_score(run / "checkpoints" / "3")
+
+
+def test_values_are_compared_as_json_reads_them():
+    """Keys that are numbers are sorted as text when they are read, 10 before 9."""
+    written = json.dumps(record.with_own_digest({"a": {9: (1,), 10: 0.1}, "b": float("nan")}))
+    read = json.loads(written)
+    own = read.pop(record.OWN)
+    assert own == record.with_own_digest(read)[record.OWN]
 
 
 def test_files_that_tell_where_arrays_are_must_be_as_they_were_saved(run):

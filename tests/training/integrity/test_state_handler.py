@@ -8,6 +8,7 @@ from bertjax.training import checkpoint
 from bertjax.training.integrity.array_sums import part_sums
 from bertjax.training.integrity.parts import sums_by_copy, sums_of
 from bertjax.training.integrity.record import SavedArray, read_saved_arrays
+from bertjax.training.integrity.restoring import check_arrays
 from bertjax.training.integrity.state_handler import _noted_copies, _saved_parts
 
 MESHES = {(1, 1): PartitionSpec(), (8, 1): PartitionSpec(), (2, 4): PartitionSpec("b")}
@@ -28,12 +29,28 @@ def test_each_array_has_its_sums_beside_it_whichever_mesh_saves(tmp_path):
         assert not (folder / "state" / "digests").exists()
 
 
+def test_the_next_step_may_take_the_memory_of_what_is_being_saved(tmp_path):
+    values = np.random.default_rng(0).standard_normal((1024, 512), np.float32)
+    step = jax.jit(lambda array: array * 2, donate_argnums=0)
+    checkpoints = checkpoint.Checkpoints(epath.Path(tmp_path) / "run", keep=1)
+    array = jax.device_put(values)
+    checkpoints.save(1, {"params": {"kernel": array}}, {}, None)
+    for _ in range(20):
+        array = step(array)
+    checkpoints.close()
+    folder = checkpoints.folder / "1"
+    assert check_arrays(folder)
+    found = read_saved_arrays(folder)["params/kernel"]
+    assert found.sums == tuple(part_sums(values, (0, 0)).tolist())
+
+
 def test_numbers_of_the_host_have_sums_too(tmp_path):
     """Imported models are saved as NumPy arrays."""
     checkpoints = checkpoint.Checkpoints(epath.Path(tmp_path) / "run", keep=1)
     params = {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}
     checkpoints.save(0, {"step": 0, "params": params}, {}, None)
     checkpoints.close()
+    assert check_arrays(checkpoints.folder / "0")
     found = read_saved_arrays(checkpoints.folder / "0")
     assert found.keys() == {"step", "params/kernel"}
     assert found["params/kernel"].sums == tuple(sums_by_copy([params["kernel"]])[0][0])
