@@ -157,7 +157,9 @@ def finetune(
             result = tuning.write_result(resolved, run_dir, outcome.evaluations, checked.prepared)
         evaluated = _evaluated(run_dir, checked, outcome.step, report_file)
         if first:
-            warn_of_baseline(checked.prepared.baseline, result["figures"]["score"])
+            figures = result["figures"]
+            constant = checked.prepared.is_constant(figures)
+            warn_of_baseline(checked.prepared.baseline, figures["score"], constant=constant)
         return evaluated
 
 
@@ -238,7 +240,7 @@ def _check(
     config = dataclasses.replace(config, init_from=start.init_from)
     tokenizer = start.tokenizer
     if tokenizer is None:
-        tokenizer = initial_tokenizer(config)
+        tokenizer = initial_tokenizer(config, run_dir)
     if hosts.is_first():
         check_tokenizer(config, tokenizer, run_dir)
     prepared = tuning.prepare(config, tokenizer)

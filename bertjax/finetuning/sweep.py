@@ -145,7 +145,8 @@ def _run_cell(
         # Before `result.json`, which marks the run as finished: it is never without its tokenizer.
         tokenizer.save(folder / "tokenizer", resolved.model.max_length)
         finetune.write_result(resolved, folder, outcome.evaluations, prepared)
-    return Result(cell, read_json(folder / checkpoint.RESULT)["figures"]["score"])
+    figures = read_json(folder / checkpoint.RESULT)["figures"]
+    return Result(cell, figures["score"], prepared.is_constant(figures))
 
 
 def cell_config(config: Config, cell: Cell) -> Config:
