@@ -47,10 +47,11 @@ def run(words: Sequence[str]) -> int:
 
 def verify_run(folder: "epath.Path") -> int:
     """Print a line for each checkpoint of a run; return the exit status."""
+    from bertjax.training import checkpoint
     from bertjax.training.integrity.verification import verified
 
     status = 0
-    for verdict in verified(folder):
+    for verdict in verified(folder / checkpoint.FOLDER):
         print(f"{verdict.folder}: {verdict.text}", flush=True)
         if not verdict.is_whole:
             status = 2

@@ -72,7 +72,7 @@ def _processes_by_place(array: jax.Array) -> dict[tuple[int, ...], list[int]]:
     """Return for each part of an array, by where it begins, the processes that hold it."""
     holders: dict[tuple[int, ...], set[int]] = {}
     for device, index in array.sharding.devices_indices_map(array.shape).items():
-        holders.setdefault(starts_of(index), set()).add(device.process_index)
+        holders.setdefault(starts_of(index), set()).add(device.process_index)  # type: ignore[attr-defined]
     return {starts: sorted(found) for starts, found in holders.items()}
 
 

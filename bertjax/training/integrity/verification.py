@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from etils import epath
 
-from bertjax.training import checkpoint
+from bertjax.training.checkpoint_files import steps_in
 from bertjax.training.integrity.damage import DamagedCheckpointError
 from bertjax.training.integrity.record import check_score
 from bertjax.training.integrity.restoring import check_arrays
@@ -20,13 +20,14 @@ class Verdict(NamedTuple):
     """In a few words."""
 
 
-def verified(run_dir: epath.Path) -> Iterator[Verdict]:
+def verified(checkpoints: epath.Path) -> Iterator[Verdict]:
     """Read each checkpoint of a run, from the oldest on, and yield what was found.
 
-    A checkpoint lies in the host's memory while it is compared.
+    `checkpoints` is the folder that they are in. A checkpoint lies in the memory of the host while
+    it is compared.
     """
-    for step in checkpoint.steps_of(run_dir):
-        folder = run_dir / checkpoint.FOLDER / str(step)
+    for step in steps_in(checkpoints):
+        folder = checkpoints / str(step)
         try:
             check_score(folder)
             compared = check_arrays(folder)
