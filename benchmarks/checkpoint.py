@@ -9,9 +9,8 @@ first the start of a new run, without compiled programs, then its restart from a
 are medians of `--rounds`.
 
 What digests cost is measured against Orbax alone, in turns: a save's background part, and a
-restore, by the clock and in processor time. These are ratios of the fastest rounds, which other
-programs disturb least. Orbax alone reads the list of tensors too, as bertjax did before it had
-digests. `--digests` measures this only.
+restore, by the clock and in processor time. Orbax alone reads the list of tensors too, as bertjax
+did before it had digests. `--digests` measures this only.
 """
 
 import argparse
@@ -134,7 +133,7 @@ def config_of(size: str, steps: int = 2) -> Config:
 def saves(config: Config, folder: epath.Path, rounds: int) -> dict[str, Any]:
     """Return the size of a state, median seconds of its saves and restores, and of Orbax alone.
 
-    The ratios are those of the fastest rounds; in each round both are measured.
+    The ratios are those of the medians; in each round both are measured.
     """
     state = jax.block_until_ready(jax.jit(lambda: init_state(config))())
     target = abstract_state(config, make_mesh(config.mesh, jax.devices()[:1]))
@@ -163,7 +162,8 @@ def saves(config: Config, folder: epath.Path, rounds: int) -> dict[str, Any]:
         checkpoints.close()
     entry = {f"{name}_s": float(np.median(values, axis=0)[0]) for name, values in times.items()}
     for part, name in ("save", "background"), ("restore", "restore"):
-        ratios = np.min(times[name], axis=0) / np.min(times[f"orbax_{name}"], axis=0)
+        alone = np.median(times[f"orbax_{name}"], axis=0)
+        ratios = np.median(times[name], axis=0) / alone
         entry[f"{part}_ratio"], entry[f"{part}_processor_ratio"] = ratios.tolist()
     return {"bytes": sum(leaf.nbytes for leaf in jax.tree.leaves(state)), **entry}
 

@@ -19,10 +19,11 @@ from bertjax.progress import Progress, silent
 from bertjax.storage import read_json, write_whole
 from bertjax.training import checkpoint, run_config
 from bertjax.training.logs.step_log import DivergedError
+from bertjax.training.run_config import CELLS, FAILED
 
 log = logging.getLogger("bertjax")
 
-CELLS, FAILED, FILE = "cells", "failed.json", "sweep.json"
+FILE = "sweep.json"
 
 
 class Swept(NamedTuple):

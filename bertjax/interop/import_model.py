@@ -137,13 +137,21 @@ def is_external(folder: epath.Path) -> bool:
     return has_weights(folder) or (folder / tensorflow.CONFIG).exists() or index.exists()
 
 
+def is_imported_from(run_dir: epath.Path, source: epath.Path) -> bool:
+    """Return whether the model in `run_dir` was imported from this folder."""
+    return _source_of(run_dir) == str(source)
+
+
+def _source_of(run_dir: epath.Path) -> str | None:
+    return imported_from(checkpoint.find_checkpoint(run_dir)[1]).get("source")
+
+
 def check_imported_from(run_dir: epath.Path, source: epath.Path) -> None:
     """Raise `UserError` if the model in `run_dir` was imported from another folder."""
-    facts = imported_from(checkpoint.find_checkpoint(run_dir)[1])
     check(
-        facts.get("source") == str(source),
+        is_imported_from(run_dir, source),
         where=str(run_dir),
-        found=f"the model of {facts.get('source')}",
+        found=f"the model of {_source_of(run_dir)}",
         expected=f"that of {source} (another --run-dir)",
     )
 
