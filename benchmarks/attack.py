@@ -34,12 +34,8 @@ warnings.filterwarnings("ignore", message="Sharding info not provided")
 
 from attacks import command_lines, damage, flips, full_disk, kills, ledger, pairs, workplace
 from attacks.ledger import Ledger
-from attacks.result import TRACEBACK, Attack, Result
+from attacks.result import ENDED_WELL, TRACEBACK, Attack, Result
 from reporting import argument_parser
-
-ROOT = Path(__file__).resolve().parents[1]
-# At the end: the package may be another checkout's, the tests' drawing of command lines is ours.
-sys.path.append(str(ROOT))
 
 KINDS: dict[str, ModuleType] = {
     module.KIND: module for module in (kills, pairs, full_disk, flips, damage, command_lines)
@@ -71,8 +67,11 @@ def main() -> None:
                     break
                 (work / NEXT).write_text(attack.key)
                 result = KINDS[kind].attempt(place, attack)
+                if result.verdict == ENDED_WELL:
+                    # Other outputs stay, for whoever looks for the cause.
+                    workplace.remove_output(place, attack.key)
                 tried.add(attack, result)
-                print(f"{attack.key}: {result.verdict}: {result.happened}", flush=True)
+                say(attack, result)
         if not arguments.child:
             ledger.print_table([ledger.read(tried.path) if tried.path.exists() else []])
 
@@ -111,9 +110,10 @@ def planned(kind: str, arguments: argparse.Namespace) -> Iterator[Attack]:
 
 def in_child(kind: str, attacks: list[Attack], work: Path, path: Path, until: float) -> None:
     """Try attacks in a process of their own; if it is ended by one, in another."""
-    while left := Ledger(path).left(attacks):
+    while True:
+        left = Ledger(path).left(attacks)
         minutes = (until - time.monotonic()) / 60
-        if minutes <= 0:
+        if not left or minutes <= 0:
             return
         begun = work / NEXT
         begun.unlink(missing_ok=True)
@@ -131,8 +131,15 @@ def in_child(kind: str, attacks: list[Attack], work: Path, path: Path, until: fl
             raise SystemExit(run.stderr)
         lines = run.stderr.strip().splitlines() or [""]
         told = f"the process ended with status {run.returncode}: {lines[-1][:200]}"
-        Ledger(path).add(ended[0], Result(TRACEBACK, told))
-        print(f"{last}: {TRACEBACK}: {told}", flush=True)
+        result = Result(TRACEBACK, told)
+        Ledger(path).add(ended[0], result)
+        say(ended[0], result)
+
+
+def say(attack: Attack, result: Result) -> None:
+    # File names that are drawn may hold what no encoding has.
+    told = result.happened.encode("ascii", "backslashreplace").decode()
+    print(f"{attack.key}: {result.verdict}: {told}", flush=True)
 
 
 def counts_of(kind: str, attacks: list[Attack]) -> list[str]:

@@ -1,18 +1,22 @@
 """Command lines that are drawn, each with a mistake or an odd value, in one process.
 
-They are those of the fuzz test (`tests/cli/fuzz/`), of this seed.
+They are those of the fuzz test of the command line (`tests/cli/fuzz/`), from a seed of our own.
 """
 
-import importlib.util
+import importlib
+import shutil
+import sys
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 from attacks.result import ENDED_WELL, ONE_LINE, SKIPPED, TRACEBACK, WAITED, Attack, Result
 
 KIND = "command line"
 SEED = 19
+BLOCK = 1000
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def attacks(count: int) -> Iterator[Attack]:
@@ -23,43 +27,42 @@ def attacks(count: int) -> Iterator[Attack]:
 
 def attempt(place: Path, attack: Attack) -> Result:
     """Run one command line in a copy of the fuzz test's workplace."""
-    if importlib.util.find_spec("tests.cli") is None or not _has_fuzz():
+    if not (ROOT / "tests" / "cli" / "fuzz" / "draws.py").exists():
         return Result(SKIPPED, "tests/cli/fuzz is not in this checkout")
-    from tests.cli.fuzz import damage, outcome
-
     original, live = _workplace(place.parent)
-    words = _drawn(1 + attack.number // 1000 * 1000 + 999)[attack.number]
-    ended = outcome.run(words, live)
-    damage.restore(original, live)
-    details = {"words": words, "fault": ended.fault}
+    words = _drawn(BLOCK * (1 + attack.number // BLOCK))[attack.number]
+    ended = _fuzz("outcome").run(words, live)
+    _fuzz("damage").restore(original, live)
+    details = {"words": words}
     if ended.fault:
         verdict = WAITED if ended.fault.startswith("hangs") else TRACEBACK
         return Result(verdict, ended.fault, details)
     verdict = ONE_LINE if ended.status == 2 else ENDED_WELL
-    return Result(verdict, (ended.err.strip().splitlines() or [""])[-1][:200], details)
+    lines = ended.err.strip().splitlines() or [""]
+    return Result(verdict, lines[-1][:200], details)
 
 
-def _has_fuzz() -> bool:
-    return importlib.util.find_spec("tests.cli.fuzz") is not None
+def _fuzz(name: str) -> ModuleType:
+    """Import a part of the fuzz test of this checkout, whichever bertjax is attacked."""
+    sys.path.insert(0, str(ROOT))
+    try:
+        return importlib.import_module(f"tests.cli.fuzz.{name}")
+    finally:
+        # Worker processes take over the path; they must not find another bertjax.
+        sys.path.remove(str(ROOT))
 
 
 @lru_cache
-def _drawn(count: int) -> list[Any]:
-    from tests.cli.fuzz.draws import command_lines
-
-    return list(command_lines(SEED, count))
+def _drawn(count: int) -> list[list[str]]:
+    return list(_fuzz("draws").command_lines(SEED, count))
 
 
 @lru_cache
 def _workplace(folder: Path) -> tuple[Path, Path]:
     """Return the fuzz test's workplace, and a copy of it that its command lines may change."""
-    import shutil
-
-    from tests.cli.fuzz import workplace
-
     original, live = folder / "fuzz", folder / "fuzz-live"
     for old in (original, live):
         shutil.rmtree(old, ignore_errors=True)
-    workplace.make(original)
+    _fuzz("workplace").make(original)
     shutil.copytree(original, live)
     return original, live

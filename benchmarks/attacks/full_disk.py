@@ -26,7 +26,7 @@ def attacks(levels: int) -> Iterator[Attack]:
 
 def attempt(place: Path, attack: Attack) -> Result:
     """Write to a disk that is too small; give it space; start the same command again."""
-    folder = new_output(place, attack.key.replace(" ", "-")).parent
+    folder = new_output(place, attack.key).parent
     reference = output_path(attack.verb, place / VERBS[attack.verb].reference)
     pages = sum(1 + path.lstat().st_size // PAGE for path in reference.rglob("*"))
     size = max(1, pages * attack.number // 10) * PAGE

@@ -32,7 +32,7 @@ def attempt(place: Path, attack: Attack) -> Result:
     """Start, kill, start again; compare the output with that of an undisturbed command."""
     rng = random.Random(attack.key)
     verb = VERBS[attack.verb]
-    out = new_output(place, attack.key.replace(" ", "-"))
+    out = new_output(place, attack.key)
     verb.begin(place, out)
     words = verb.command(out)
     process = Process(words, place)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from attacks.kills import judge_output
 from attacks.processes import Process
-from attacks.result import DELETE_BY_HAND, ONE_LINE, TRACEBACK, WAITED, WRONG_NUMBER, Attack, Result
+from attacks.result import BOTH_REFUSED, ONE_LINE, TRACEBACK, WAITED, WRONG_NUMBER, Attack, Result
 from attacks.verbs import VERBS
 from attacks.workplace import new_output
 
@@ -27,7 +27,7 @@ def attempt(place: Path, attack: Attack) -> Result:
     """Start both; one or both must end with status 0, and the output must be right."""
     rng = random.Random(attack.key)
     verb = VERBS[attack.verb]
-    out = new_output(place, attack.key.replace(" ", "-"))
+    out = new_output(place, attack.key)
     verb.begin(place, out)
     words = verb.command(out)
     offset_s = rng.uniform(0, 3)
@@ -49,7 +49,7 @@ def attempt(place: Path, attack: Attack) -> Result:
     bad = {end.verdict() for end in ends} - {"", ONE_LINE}
     zero = [end for end in ends if end.status == 0]
     if not zero and not bad:
-        return Result(DELETE_BY_HAND, f"{happened}: both refused", details)
+        return Result(BOTH_REFUSED, f"{happened}: {ends[0].last_line()}", details)
     judged = judge_output(place, attack.verb, out, happened, details) if zero else None
     # The worst first: wrong numbers with status 0.
     if judged and judged.verdict == WRONG_NUMBER:

@@ -15,9 +15,13 @@ from attacks.result import ONE_LINE, TRACEBACK, WAITED
 
 TICK_S = 0.02
 IDLE_LIMIT_S = 10.0
-IDLE_CPU_S = 0.3
-"""Less computing than this in `IDLE_LIMIT_S` counts as waiting, however busy the machine is."""
-LIMIT_S = 300.0
+SAMPLE_S = 0.2
+BUSY_SAMPLES = 3
+"""Fewer samples than this with a thread that runs, or could, count as waiting in `IDLE_LIMIT_S`.
+
+Computing time would not do: on a busy machine a process may get next to none.
+"""
+LIMIT_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -72,8 +76,10 @@ class Process:
             start_new_session=True,
         )
         self._cpu_s = 0.0
-        self._advanced = (self._begin, 0.0)
-        """When the process had last computed, and how much until then."""
+        self._advanced = self._begin
+        """When the process was last seen at work."""
+        self._sampled = self._begin
+        self._busy = 0
         self._waited = False
 
     def running(self) -> bool:
@@ -97,11 +103,16 @@ class Process:
         return False
 
     def _note_idleness(self) -> None:
-        now, cpu_s = time.monotonic(), self.cpu_seconds()
-        since, before = self._advanced
-        if cpu_s - before >= IDLE_CPU_S:
-            self._advanced = (now, cpu_s)
-        elif now - since > IDLE_LIMIT_S:
+        now = time.monotonic()
+        if now - self._sampled < SAMPLE_S:
+            return
+        self._sampled = now
+        # Remembered, because a process that has ended has no times.
+        self.cpu_seconds()
+        self._busy += _is_busy(self._popen.pid)
+        if self._busy >= BUSY_SAMPLES:
+            self._busy, self._advanced = 0, now
+        elif now - self._advanced > IDLE_LIMIT_S:
             self._waited = True
 
     def kill(self, *, group: bool) -> None:
@@ -140,14 +151,39 @@ def _text(file: "tempfile._TemporaryFileWrapper[bytes]") -> str:
 
 def _cpu_seconds(pid: int) -> float:
     """Return the CPU time of a process, its ended children, and those that run."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        children = ""
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            children += (thread / "children").read_text()
-    # It has ended meanwhile.
-    except OSError:
+    fields = _stat(Path(f"/proc/{pid}/stat"))
+    if not fields:
         return 0.0
     # utime, stime, cutime, cstime
     own = sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
-    return own + sum(_cpu_seconds(int(child)) for child in children.split())
+    return own + sum(map(_cpu_seconds, _children(pid)))
+
+
+def _is_busy(pid: int) -> bool:
+    """Return whether a thread of a process or of its children runs, could run, or reads a disk."""
+    states = [_stat(thread / "stat")[:1] for thread in _threads(pid)]
+    return any(state in (["R"], ["D"]) for state in states) or any(map(_is_busy, _children(pid)))
+
+
+def _children(pid: int) -> list[int]:
+    children = []
+    for thread in _threads(pid):
+        # Threads end meanwhile.
+        with contextlib.suppress(OSError):
+            children += map(int, (thread / "children").read_text().split())
+    return children
+
+
+def _threads(pid: int) -> list[Path]:
+    try:
+        return list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return []
+
+
+def _stat(path: Path) -> list[str]:
+    """Return the fields of `stat` that follow the name; none if the process has ended."""
+    try:
+        return path.read_text().rpartition(")")[2].split()
+    except OSError:
+        return []

@@ -7,6 +7,7 @@ ENDED_WELL = "ended well"
 ONE_LINE = "one line, status 2"
 WRONG_NUMBER = "wrong number"
 TRACEBACK = "traceback"
+BOTH_REFUSED = "both refused"
 DELETE_BY_HAND = "delete by hand"
 WAITED = "waited above 10 s"
 LEFT_FILES = "left files"
@@ -17,6 +18,7 @@ VERDICTS = (
     ONE_LINE,
     UNNOTICED,
     LEFT_FILES,
+    BOTH_REFUSED,
     DELETE_BY_HAND,
     WAITED,
     TRACEBACK,
@@ -29,6 +31,7 @@ VERDICTS = (
 - one line, status 2: refused as a user's mistake.
 - unnoticed, no checksum: other values from a changed file for which nobody keeps a checksum.
 - left files: the output is right, but unfinished files lie beside it.
+- both refused: of two processes none ended with status 0.
 - delete by hand: the same command does not end with status 0 any more.
 - waited above 10 s: nothing was computed for ten seconds.
 - traceback: an exception that is not the user's, or the end of the process by a signal.

@@ -32,7 +32,8 @@ class Verb:
 
 
 VERBS = {
-    "prepare": Verb("prepare config.py --output-dir {out}", "prepared"),
+    # Of a larger text than the others use, so that two processes are at work at the same time.
+    "prepare": Verb("prepare large.py --output-dir {out}", "prepared_large"),
     "train": Verb("train config.py --run-dir {out}", "run", checkpoints=True),
     "finetune": Verb("finetune task.py --run-dir {out}", "finetuned", checkpoints=True),
     "sweep": Verb("finetune task.py --run-dir {out} --seeds 1 2", "swept", checkpoints=True),

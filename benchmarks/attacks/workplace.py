@@ -8,6 +8,7 @@ import json
 import random
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from attacks import processes
@@ -43,21 +44,20 @@ def get_config():
                                 length_buckets=()),
     )
 """
-WORDS = [
-    "the",
-    "cat",
-    "dog",
-    "bird",
-    "fish",
-    "sees",
-    "hears",
-    "follows",
-    "other",
-    "no",
-    "one",
-    "good",
-    "bad",
-]
+LARGE = """
+from bertjax.config import *
+
+def get_config():
+    return Config(
+        tokenizer=TokenizerConfig(vocab_size=120),
+        data=DataConfig(corpus=("large.txt",), max_seq_length=32, max_predictions_per_seq=5,
+                        validation_fraction=0.2, dupe_factor=2, num_shards=8, workers=2),
+    )
+"""
+WORDS = (
+    *("the", "cat", "dog", "bird", "fish", "sees", "hears"),
+    *("follows", "other", "no", "one", "good", "bad"),
+)
 
 
 def make(folder: Path) -> Path:
@@ -69,6 +69,7 @@ def make(folder: Path) -> Path:
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     _write_sources(place)
+    _run(["prepare", "config.py", "--output-dir", "prepared"], place)
     seconds = {}
     for name, verb in VERBS.items():
         print(f"making what {name} makes", file=sys.stderr, flush=True)
@@ -97,7 +98,10 @@ def _backup(place: Path) -> Path:
 def _made(place: Path, name: str, out: Path, word: str | Path) -> processes.Ended:
     """Run a verb that must end with status 0; `word` is how the command names `out`."""
     VERBS[name].begin(place, out)
-    words = VERBS[name].command(word)
+    return _run(VERBS[name].command(word), place)
+
+
+def _run(words: Sequence[str], place: Path) -> processes.Ended:
     ended = processes.run(words, place)
     if ended.status != 0:
         raise SystemExit(f"bertjax {' '.join(words)}: status {ended.status}\n{ended.err}")
@@ -111,10 +115,19 @@ def seconds_of(place: Path, verb: str) -> dict[str, float]:
 
 def new_output(place: Path, name: str) -> Path:
     """Return the path for an attack's output, in an empty folder of its own."""
-    folder = place.parent / "outputs" / name
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_output(place, name)
+    folder = _output_folder(place, name)
     folder.mkdir(parents=True)
     return folder / OUT
+
+
+def remove_output(place: Path, name: str) -> None:
+    """Delete what an attack has written."""
+    shutil.rmtree(_output_folder(place, name), ignore_errors=True)
+
+
+def _output_folder(place: Path, name: str) -> Path:
+    return place.parent / "outputs" / name.replace(" ", "-")
 
 
 def restore(place: Path) -> None:
@@ -160,8 +173,11 @@ def _write_sources(folder: Path) -> None:
     def sentence() -> str:
         return " ".join(rng.choices(WORDS, k=rng.randint(3, 8)))
 
-    documents = ["\n".join(f"{sentence()}." for _ in range(6)) for _ in range(120)]
-    (folder / "corpus.txt").write_text("\n\n".join(documents) + "\n")
+    def corpus(size: int) -> str:
+        documents = ["\n".join(f"{sentence()}." for _ in range(6)) for _ in range(size)]
+        return "\n\n".join(documents) + "\n"
+
+    (folder / "corpus.txt").write_text(corpus(120))
     (folder / "texts.txt").write_text("".join(f"{sentence()}\n" for _ in range(200)))
     (folder / "words.txt").write_text("zebra\nlion\n")
     (folder / "config.py").write_text(PRETRAIN)
@@ -174,3 +190,5 @@ def _write_sources(folder: Path) -> None:
         rows = [*zip(texts, labels, strict=True), ("the good cat", "yes"), ("the cat", "no")]
         lines = ["sentence\tlabel", *("\t".join(row) for row in rows)]
         (folder / "mood" / f"{split}.tsv").write_text("\n".join(lines) + "\n")
+    (folder / "large.py").write_text(LARGE)
+    (folder / "large.txt").write_text(corpus(10_000))
