@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from attacks.kills import judge_output
+from attacks.outputs import judge_output
 from attacks.processes import run
 from attacks.result import DELETE_BY_HAND, ONE_LINE, SKIPPED, Attack, Result
 from attacks.verbs import OUT, VERBS, output_path

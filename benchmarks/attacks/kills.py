@@ -4,17 +4,9 @@ import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from attacks.outputs import judge_output
 from attacks.processes import Process, run
-from attacks.result import (
-    DELETE_BY_HAND,
-    ENDED_WELL,
-    LEFT_FILES,
-    ONE_LINE,
-    WRONG_NUMBER,
-    Attack,
-    Result,
-)
-from attacks.values import differences, left_over, values_of
+from attacks.result import DELETE_BY_HAND, ONE_LINE, Attack, Result
 from attacks.verbs import VERBS, output_path
 from attacks.workplace import new_output, seconds_of
 
@@ -40,7 +32,8 @@ def attempt(place: Path, attack: Attack) -> Result:
     group = rng.random() < 0.5
     killed = process.wait_for(moment)
     found = _files(out.parent)
-    process.kill(group=group)
+    if killed:
+        process.kill(group=group)
     first = process.end()
     details = {"moment": told, "killed": killed, "group": group, "files then": found}
     if not killed and (first.status != 0 or first.verdict()):
@@ -55,25 +48,6 @@ def attempt(place: Path, attack: Attack) -> Result:
         verdict = DELETE_BY_HAND if again.verdict() == ONE_LINE else again.verdict()
         return Result(verdict, f"{happened}; then: {again.last_line()}", details)
     return judge_output(place, attack.verb, out, f"{happened}; then status 0", details)
-
-
-def judge_output(
-    place: Path, verb: str, out: Path, happened: str, details: dict[str, object]
-) -> Result:
-    """Return the result for a command that says it has ended: is its output right?"""
-    path = output_path(verb, out)
-    reference = output_path(verb, place / VERBS[verb].reference)
-    try:
-        wrong = differences(values_of(path), values_of(reference))
-    # Orbax and TensorStore raise many types for what cannot be read.
-    except Exception as error:
-        wrong = [f"unreadable: {type(error).__name__}: {' '.join(str(error).split())[:200]}"]
-    if wrong:
-        return Result(WRONG_NUMBER, f"{happened}; differs: {', '.join(wrong[:6])}", details)
-    left = left_over(out.parent, path, reference)
-    if left:
-        return Result(LEFT_FILES, f"{happened}; left: {', '.join(left[:6])}", details)
-    return Result(ENDED_WELL, happened, details)
 
 
 def _moment(

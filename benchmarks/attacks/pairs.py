@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from attacks.kills import judge_output
+from attacks.outputs import judge_output
 from attacks.processes import Process
 from attacks.result import BOTH_REFUSED, ONE_LINE, TRACEBACK, WAITED, WRONG_NUMBER, Attack, Result
 from attacks.verbs import VERBS

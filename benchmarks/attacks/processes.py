@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from attacks.result import ONE_LINE, TRACEBACK, WAITED
 
 TICK_S = 0.02
 IDLE_LIMIT_S = 10.0
+EXCEPTION = re.compile(r"bertjax: |[\w.]*(Error|Exception|Interrupt): ")
+"""The line of a mistake, or the last part of a traceback."""
 SAMPLE_S = 0.2
 BUSY_SAMPLES = 3
 """Fewer samples than this with a thread that runs, or could, count as waiting in `IDLE_LIMIT_S`.
@@ -48,9 +51,11 @@ class Ended:
         return ONE_LINE if self.status == 2 and is_one_line(self.err) else TRACEBACK
 
     def last_line(self) -> str:
-        """Return the last line that was said, shortened."""
+        """Return the line that says how it ended, shortened."""
         lines = self.err.strip().splitlines() or [""]
-        return lines[-1][:300]
+        # An exception's text may have many lines, of which the first says most.
+        told = [line for line in lines if EXCEPTION.match(line)]
+        return (told or lines)[-1][:300]
 
 
 def is_one_line(err: str) -> bool:
