@@ -1,12 +1,15 @@
 """Environment, options and fixtures of all tests."""
 
 import gc
+import itertools
 import os
+import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from tests.waiting import until
 from tests.xla import LONG_WAITS, WITHOUT_FUSION_EMITTERS
 
 # Before JAX starts: eight CPU devices stand for a slice, in every test.
@@ -27,6 +30,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import pytest
+from etils import epath
 from hypothesis import HealthCheck, settings
 
 # PyTorch for GPUs brings Triton, whose LLVM ends the process if TensorFlow's was loaded before it.
@@ -147,3 +151,63 @@ def transformers_4(tmp_path_factory):
             f"transformers 4 cannot be installed here: {made.stderr.strip().splitlines()[-1]}"
         )
     return folder
+
+
+STORE_KEYS = {
+    "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "NO_PROXY": "127.0.0.1,localhost",
+}  # fmt: skip
+OTHER_STORES = (
+    "AWS_PROFILE",
+    "AWS_SESSION_TOKEN",
+    "AWS_ENDPOINT_URL_S3",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+)
+BUCKET_NUMBERS = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory):
+    """The address of a server with S3's API, in a process of its own."""
+    pytest.importorskip("s3fs")
+    pytest.importorskip("moto.server")
+    # Port 0: the system gives a free one, which the server names once it listens.
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
+    log = tmp_path_factory.mktemp("moto") / "log"
+    with log.open("wb") as file:
+        process = subprocess.Popen(
+            command, stdout=file, stderr=subprocess.STDOUT, env=os.environ | STORE_KEYS
+        )
+    try:
+        listens = re.compile(r"Running on (http://127\.0\.0\.1:\d+)\s")
+        expected = f"the server listens: see {log}"
+        match = until(lambda: listens.search(log.read_text()), process=process, expected=expected)
+        yield match[1]
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def bucket(s3_server, tmp_path, monkeypatch):
+    """A new bucket, which this process and those it starts reach."""
+    for name in OTHER_STORES:
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    for name, value in (
+        STORE_KEYS | {"AWS_ENDPOINT_URL": s3_server, "BERTJAX_CACHE": str(tmp_path / "cache")}
+    ).items():
+        monkeypatch.setenv(name, value)
+    import s3fs
+
+    name = f"bertjax-test-{next(BUCKET_NUMBERS)}"
+    s3fs.S3FileSystem().mkdir(name)
+    return epath.Path(f"s3://{name}")
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def place(request, tmp_path):
+    return epath.Path(tmp_path) if request.param == "folder" else request.getfixturevalue("bucket")

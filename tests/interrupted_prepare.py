@@ -62,7 +62,8 @@ class Interruption:
 # At import, not in `main`: worker processes import this module too.
 if __name__ in ("__main__", "__mp_main__"):
     interruption = Interruption(*sys.argv[2:])
-    storage.written_whole = interruption
+    # Under both names: that of the package, and that by which `write_whole` calls it.
+    storage.written_whole = storage.files.written_whole = interruption
 
 
 def main():

@@ -238,7 +238,7 @@ def _check(
     config = dataclasses.replace(config, init_from=start.init_from)
     tokenizer = start.tokenizer
     if tokenizer is None:
-        tokenizer = initial_tokenizer(config)
+        tokenizer = initial_tokenizer(config, run_dir)
     if hosts.is_first():
         check_tokenizer(config, tokenizer, run_dir)
     prepared = tuning.prepare(config, tokenizer)

@@ -29,8 +29,10 @@ import jax
 
 from bertjax.errors import UserError, one_line
 from bertjax.parallel import hosts
+from bertjax.storage import release_held
 
 POLL_SECONDS = 1.0  # time between two checks whether another process has failed
+RELEASE_SECONDS = 2.0  # the locks of folders are released within this time, or left to expire
 REPORT_SECONDS = 5.0  # a living process reports a failure that concerns it within this time
 # Texts of the errors with which JAX, its collectives and its coordination service report a lost
 # process. These errors have no type of their own.
@@ -220,6 +222,11 @@ def _end(status: int) -> None:
     count = hosts.process_count()
     while hosts.is_first() and time.monotonic() < deadline and len(_reported() or {}) < count:
         time.sleep(0.1)
+    # The next start may be on another host, where it would be refused until they expire. In a
+    # thread, because a disk that does not answer must not hold this up.
+    releasing = threading.Thread(target=release_held, daemon=True)
+    releasing.start()
+    releasing.join(RELEASE_SECONDS)
     os._exit(status)
 
 

@@ -3,7 +3,12 @@
 from etils import epath
 
 from bertjax.config import Config
-from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer, open_vocabulary
+from bertjax.data.tokenizers.tokenizer import (
+    Tokenizer,
+    is_opened_from,
+    load_tokenizer,
+    open_vocabulary,
+)
 from bertjax.errors import check, disk_errors
 from bertjax.training import checkpoint
 from bertjax.training.batch_source import corpora
@@ -20,10 +25,12 @@ def prepared_tokenizer(config: Config) -> Tokenizer:
     return load_tokenizer(first / TOKENIZER)
 
 
-def initial_tokenizer(config: Config) -> Tokenizer:
+def initial_tokenizer(config: Config, run_dir: epath.Path) -> Tokenizer:
     """Load the tokenizer of `config.init_from`, or open the vocabulary of `config.tokenizer`.
 
-    Raises `UserError` where neither is given, or the model has no tokenizer.
+    A run that began with this vocabulary goes on with the tokenizer that it saved: earlier versions
+    opened some files in another way. Raises `UserError` where neither is given, or the model has no
+    tokenizer.
     """
     if config.init_from:
         return saved_tokenizer(*checkpoint.find_checkpoint(config.init_from))
@@ -33,6 +40,10 @@ def initial_tokenizer(config: Config) -> Tokenizer:
         found="none",
         expected="a vocabulary, or a model in init_from",
     )
+    if (run_dir / TOKENIZER).exists():
+        tokenizer = load_tokenizer(run_dir / TOKENIZER)
+        if is_opened_from(tokenizer.fingerprint, config.tokenizer):
+            return tokenizer
     return open_vocabulary(config.tokenizer)
 
 

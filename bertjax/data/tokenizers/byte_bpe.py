@@ -132,7 +132,7 @@ class ByteBPE:
 
     def with_registered(self, path: object, kept: Kept) -> "ByteBPE":
         """Return the tokenizer that keeps tokens whole; those which are no entries become some."""
-        if not kept.tokens:
+        if not kept.tokens and not kept.new:
             return self
         ids = {entry: i for i, entry in enumerate([*self._entries, *kept.new])}
         prefix, rule = self._add_prefix_space, self.word_rule
@@ -156,6 +156,9 @@ class ByteBPE:
     def encode_begins(self, texts: Sequence[str]) -> list[list[int]]:
         encodings = self._engine.encode_batch(list(texts), add_special_tokens=False)
         return [token_begins(encoding.offsets) for encoding in encodings]
+
+    def unread(self, texts: Sequence[str]) -> np.ndarray | None:
+        return None
 
     def encode_with_masks(self, text: str) -> np.ndarray:
         """As in `Tokenizer`; the tokenizer's own name of the mask is understood too."""

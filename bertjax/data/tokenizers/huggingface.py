@@ -28,7 +28,7 @@ from bertjax.data.tokenizers.given.listed_tokens import (
     listed_tokens,
 )
 from bertjax.data.tokenizers.given.merges import engine_merges
-from bertjax.data.tokenizers.given.reachable import warn_of_unreachable
+from bertjax.data.tokenizers.given.reachable import is_word, warn_of_unreachable
 from bertjax.data.tokenizers.given.registered_tokens import Kept, kept_whole
 from bertjax.data.tokenizers.given.tokenizer_class import (
     check_class,
@@ -46,6 +46,7 @@ from bertjax.data.tokenizers.sentencepiece_model import UNIGRAM
 from bertjax.data.tokenizers.sentencepiece_model import read_model as read_sentencepiece
 from bertjax.data.tokenizers.tokenizer import Tokenizer, load_tokenizer
 from bertjax.data.tokenizers.vocabulary import (
+    CONTINUES,
     ENGINE_FILE,
     ROLES,
     SETTINGS_FILE,
@@ -147,6 +148,7 @@ def _wordpiece(
     check(chinese is True, where=f"{where}: tokenize_chinese_chars", found=chinese, expected="true")
     entries, _ = read_entries(file, content)
     kept = _kept(folder, entries, SPECIAL_TOKENS)
+    _check_new_words(path, kept, uncased, accents)
     content = with_new_entries(file, content, kept.new)
     tokenizer = WordPiece(file, content, uncased, accents, registered=kept.tokens)
     check_same_vocabulary(path / ENGINE_FILE, engine, entries)
@@ -162,6 +164,27 @@ def _kept(folder: Folder, entries: Iterable[str], roles: Sequence[str]) -> Kept:
     room = folder.model.get("vocab_size")
     ids = {entry: i for i, entry in enumerate(entries)}
     return kept_whole(listed, ids, roles, room if type(room) is int else 0)
+
+
+def _check_new_words(
+    path: epath.Path, kept: Kept, lowercase: bool, strip_accents: bool | None
+) -> None:
+    """Refuse a new token that text has as a word too, where `transformers` does not find it.
+
+    There it is no entry of the vocabulary. Here it becomes one, of which WordPiece makes words.
+    """
+    whole = {token.content: token for token in kept.tokens}
+    for entry in kept.new:
+        token = whole.get(entry)
+        is_whole = token is not None and token.normalized and not token.single_word
+        is_whole = is_whole and not entry.startswith(CONTINUES)
+        check(
+            is_whole or not is_word(entry, lowercase, strip_accents),
+            where=f"{path}: registered tokens",
+            found=f"{entry!r}, a word that is no entry of the vocabulary",
+            expected="one with marks, as <user>, or one that is found in any text: normalized, "
+            "not single_word, and without ##",
+        )
 
 
 def _sentencepiece(folder: Folder, lowercase: bool | None) -> SentencePiece:

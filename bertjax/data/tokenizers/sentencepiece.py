@@ -191,6 +191,9 @@ class SentencePiece:
             begins_by_text.append(begins)
         return begins_by_text
 
+    def unread(self, texts: Sequence[str]) -> np.ndarray | None:
+        return None
+
     def encode_with_masks(self, text: str) -> np.ndarray:
         if not self._parsed.remove_extra_whitespaces:
             text = _SPACES_AND_MASK.sub(MASK, text)

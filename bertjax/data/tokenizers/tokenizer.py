@@ -17,7 +17,7 @@ from bertjax.data.tokenizers.declared.reader import engine_in, load_declared, op
 from bertjax.data.tokenizers.declared.tokenizer import RULES, DeclaredTokenizer
 from bertjax.data.tokenizers.given.reachable import warn_of_unreachable
 from bertjax.data.tokenizers.given.registered_tokens import saved_tokens
-from bertjax.data.tokenizers.given.vocab_txt import warn_of_odd_lines
+from bertjax.data.tokenizers.given.vocab_txt import warn_of_odd_lines, wordpiece_fingerprint
 from bertjax.data.tokenizers.losses import Losses
 from bertjax.data.tokenizers.sentencepiece import SentencePiece, letter_cleaning
 from bertjax.data.tokenizers.vocabulary import (
@@ -89,6 +89,13 @@ class Tokenizer(Protocol):
 
     def encode_begins(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the position in the text of each token's first character, as in `encode_batch`."""
+        ...
+
+    def unread(self, texts: Sequence[str]) -> np.ndarray | None:
+        """Return true for each character of the joined texts that no token has; bool [characters].
+
+        Such is a delimiter that a file's rules remove. None: white space and marks at most are.
+        """
         ...
 
     def encode_with_masks(self, text: str) -> np.ndarray:
@@ -189,22 +196,29 @@ def _self_contained(path: epath.Path) -> Tokenizer | None:
 
 
 def _is_self_contained(path: epath.Path) -> bool:
-    """Return whether `_self_contained` has a tokenizer for this path."""
     return (path / SETTINGS_FILE).exists() or engine_in(path) is not None
 
 
 def is_opened_from(fingerprint: str, config: TokenizerConfig) -> bool:
     """Return whether a tokenizer of this fingerprint was opened from `config.vocab_file`.
 
-    Earlier versions left the letters to a SentencePiece model, whatever `config.lowercase` said.
+    Earlier versions left letters to a SentencePiece model, whatever `config.lowercase` said, and
+    read a `vocab.txt` as `read_saved_entries` does.
     """
     path = epath.Path(config.vocab_file)
-    is_model = config.kind in ("unigram", "bpe") and not _is_self_contained(path)
-    if is_model and not config.strip_accents:
-        earlier = SentencePiece(path, read_vocabulary(path), config.kind, config.lowercase)
-        if earlier.fingerprint == fingerprint:
-            return True
+    if not _is_self_contained(path) and fingerprint == _earlier_fingerprint(path, config):
+        return True
     return open_vocabulary(config).fingerprint == fingerprint
+
+
+def _earlier_fingerprint(path: epath.Path, config: TokenizerConfig) -> str | None:
+    """The fingerprint that earlier versions gave a file; None where it is that of today."""
+    if config.kind == "wordpiece":
+        return wordpiece_fingerprint(read_vocabulary(path), config.lowercase, config.strip_accents)
+    if config.kind != "byte_bpe" and not config.strip_accents:
+        model = SentencePiece(path, read_vocabulary(path), config.kind, config.lowercase)
+        return model.fingerprint
+    return None
 
 
 def load_tokenizer(folder: epath.PathLike) -> Tokenizer:
@@ -251,7 +265,7 @@ def _load(folder: epath.Path, word_rule: int | None = None) -> Tokenizer:
         accents = settings.get("strip_accents")
         if accents is not None:
             check_bool(f"{path}: strip_accents", accents)
-        return WordPiece(file, content, lowercase, accents, rule, registered)
+        return WordPiece(file, content, lowercase, accents, rule, registered, is_saved=True)
     cleaning = settings.get("text_cleaning", "")
     return SentencePiece(file, content, kind, lowercase, cleaning, rule)
 

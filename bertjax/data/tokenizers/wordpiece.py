@@ -15,9 +15,12 @@ from bertjax.data.tokenizers.given.registered_tokens import (
     add_registered,
     has_space,
     registered_settings,
-    registered_text,
 )
-from bertjax.data.tokenizers.given.vocab_txt import read_entries
+from bertjax.data.tokenizers.given.vocab_txt import (
+    read_entries,
+    read_saved_entries,
+    wordpiece_fingerprint,
+)
 from bertjax.data.tokenizers.losses import CharacterCounts, Losses, count_by_text, loses_mark
 from bertjax.data.tokenizers.vocabulary import (
     CONTINUES,
@@ -28,7 +31,6 @@ from bertjax.data.tokenizers.vocabulary import (
     UNK,
     bert_post_processor,
     engine_json,
-    fingerprint,
     flatten_ids,
     save_files,
     special_tokens_in,
@@ -52,13 +54,15 @@ class WordPiece:
         strip_accents: bool | None = None,
         word_rule: int = WORD_RULE,
         registered: Sequence[AddedToken] = (),
+        is_saved: bool = False,
     ):
         """Take the vocabulary file's bytes; `path` is its name for errors.
 
         `strip_accents` None is the same as `lowercase`. The `registered` tokens are entries that
-        text keeps whole; they are none of the special tokens.
+        text keeps whole; they are none of the special tokens. `is_saved`: bertjax saved the file.
         """
-        entries, content = read_entries(path, content)
+        read = read_saved_entries if is_saved else read_entries
+        entries, content = read(path, content)
         ids = {entry: i for i, entry in enumerate(entries)}
         self.kind: TokenizerKind = "wordpiece"
         self.lowercase = lowercase
@@ -71,13 +75,9 @@ class WordPiece:
         self.special_ids = np.array(role_ids, np.int32)
         self.starts_word = np.array([_starts_word(entry, word_rule) for entry in entries])
         self.starts_word[self.special_ids] = False
-        # In files null where it follows `do_lower_case`, as in `transformers`; then the fingerprint
-        # is that of before there was the setting.
-        follows = self.strip_accents == lowercase
-        self._saved_strip_accents = None if follows else self.strip_accents
-        own = "" if follows else f" strip_accents {self.strip_accents}"
-        own += registered_text(registered)
-        self.fingerprint = fingerprint("wordpiece", lowercase, content + own.encode())
+        # In files null where it follows `do_lower_case`, as in `transformers`.
+        self._saved_strip_accents = None if self.strip_accents == lowercase else strip_accents
+        self.fingerprint = wordpiece_fingerprint(content, lowercase, strip_accents, registered)
         model = models.WordPiece(ids, unk_token=UNK, max_input_chars_per_word=MAX_WORD_CHARACTERS)
         self._engine = _engine(model, lowercase, self._saved_strip_accents)
         self.registered: Sequence[AddedToken] = list(registered)
@@ -164,7 +164,7 @@ class WordPiece:
     def _encode_unseen(self) -> None:
         """Encode the chunks that were not seen before, and add them to the cache."""
         unseen = self._chunk_numbers.unseen
-        # All new chunks of a batch together: the engine encodes them in parallel, without offsets.
+        # All new chunks together: the engine encodes them in parallel, without offsets.
         encodings = self._engine.encode_batch_fast(unseen, add_special_tokens=False)
         ids, offsets = flatten_ids([encoding.ids for encoding in encodings])
         self._begins = np.concatenate([self._begins, self._begins[-1] + offsets[1:]])
@@ -206,6 +206,9 @@ class WordPiece:
                 chunk = chunk.replace(token.content, "")
             counts[number] = self._marks.total(chunk)
         return counts
+
+    def unread(self, texts: Sequence[str]) -> np.ndarray | None:
+        return None
 
     def encode_with_masks(self, text: str) -> np.ndarray:
         # Text around a mask is encoded by itself: the engine knows no mask, so that text cannot
@@ -293,6 +296,5 @@ def _characters(
 
 
 def _sum_of(counts: np.ndarray, numbers: np.ndarray) -> int:
-    """Return the sum of the counts with these numbers."""
     # Of English text nothing is lost: a look at the few chunks spares one at each of the text's.
     return int(counts[numbers].sum()) if counts.any() else 0

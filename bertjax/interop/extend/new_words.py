@@ -77,8 +77,10 @@ def extend_tokenizer(folder: epath.PathLike, words: Sequence[str], source: str) 
     entries = old.pieces(range(old.vocab_size))
     _check_new_words(words, entries, source)
     content = "".join(f"{entry}\n" for entry in [*entries, *words]).encode()
+    rule, registered = old.word_rule, old.registered
+    # `is_saved`: white space at the end of an old entry stays, and every entry keeps its id.
     new = WordPiece(
-        folder, content, old.lowercase, old.strip_accents, old.word_rule, old.registered
+        folder, content, old.lowercase, old.strip_accents, rule, registered, is_saved=True
     )
     _check_whole(new, words, old.vocab_size, source)
     return new

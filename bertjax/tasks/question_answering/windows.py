@@ -58,10 +58,10 @@ class Paragraphs:
 def tokenized(texts: Sequence[str], tokenizer: Tokenizer) -> Paragraphs:
     """Return the pieces of each text.
 
-    A piece ends where the next piece with a larger begin begins; white space and control characters
-    at the end are not part of it. Combining accents, which the tokenizer may drop, therefore belong
-    to the piece of their letter. If one character becomes several pieces, each of these pieces has
-    the whole character.
+    A piece ends where the next piece with a larger begin begins; white space, control characters
+    and what the tokenizer's rules remove, as a delimiter, are not part of it at its end. Combining
+    accents, which the tokenizer may drop, belong to the piece of their letter. If one character
+    becomes several pieces, each of these pieces has the whole character.
     """
     ids, offsets = tokenizer.encode_batch(texts)
     begins_of_text = tokenizer.encode_begins(texts)
@@ -78,6 +78,9 @@ def tokenized(texts: Sequence[str], tokenizer: Tokenizer) -> Paragraphs:
     begins = np.maximum.accumulate(flat_begins + base)
     ends = _next_larger(begins, np.repeat(text_begins[1:], sizes))
     visible = _visible(texts, int(text_begins[-1]))
+    unread = tokenizer.unread(texts)
+    if unread is not None:
+        visible &= ~unread
     indices = np.arange(len(visible))
     # For each character: the end of the last visible character before it, and the index of the
     # next visible character.

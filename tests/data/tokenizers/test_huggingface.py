@@ -22,7 +22,7 @@ ROBERTA_VOCAB, ROBERTA_MERGES = BYTE_BPE._files["vocab.json"], BYTE_BPE._files["
 
 def put(folder, **files):
     """Write files by name, with `_` for the dot; content is text, bytes, or a value for JSON."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         if not isinstance(content, (str, bytes)):
             content = json.dumps(content)

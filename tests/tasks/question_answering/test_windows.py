@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bertjax.config import TokenizerConfig
+from bertjax.data.tokenizers.huggingface import read_tokenizer_folder
 from bertjax.data.tokenizers.tokenizer import train_tokenizer
 from bertjax.errors import UserError
 from bertjax.tasks.examples import QuestionExample
 from bertjax.tasks.question_answering.windows import encode_questions, tokenized
+from tests.data.tokenizers.declared.folders import engine_of, put
 
 TEXT = [
     "The leader was John Smith (1895-1943).",
@@ -62,6 +64,30 @@ def test_pieces_of_one_character_have_it_whole():
         "龘"
     ] * 3  # a byte each
     assert [characters for _, characters in cut("ab ½", TOKENIZERS[1])][-1] == "½"
+
+
+REMOVING = [
+    ({"type": "CharDelimiterSplit", "delimiter": "|"}, "a|b |Paris|c"),
+    ({"type": "Split", "pattern": {"Regex": "[-|]"}, "behavior": "Removed", "invert": False}, "a b -Paris|-c"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("rule,context", REMOVING)
+def test_an_answer_does_not_take_in_what_the_rules_remove(tmp_path, rule, context):
+    engine = engine_of(WORDPIECE, tmp_path / "saved")
+    spaces = {"type": "WhitespaceSplit"}
+    engine["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [rule, spaces]}
+    tokenizer = read_tokenizer_folder(put(tmp_path / "folder", engine))
+    result = tokenized([context], tokenizer)
+    pieces = [context[begin:end] for begin, end in zip(result.begins, result.ends, strict=True)]
+    assert not {"-", "|"} & set("".join(pieces))
+    example = QuestionExample("x", "a", context, (("Paris", context.index("Paris")),))
+    rows = encode_questions(
+        [example], tokenizer, max_seq_length=32, doc_stride=9, max_query_length=4, targets=True, name="s"
+    )  # fmt: skip
+    start, end = (int(rows.targets[f"{name}_positions"][0]) for name in ("start", "end"))
+    shift = int(rows.first[0] - rows.second_begins[0])
+    assert context[rows.begins[start + shift] : rows.ends[end + shift]] == "Paris"
 
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS, ids=lambda tokenizer: tokenizer.kind)

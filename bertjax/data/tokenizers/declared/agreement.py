@@ -22,10 +22,11 @@ GENERAL_CLASSES = ("PreTrainedTokenizer", "TokenizersBackend")
 def takes_file(folder: Folder) -> bool:
     """Return whether `transformers` takes a folder's file as it is, whatever it declares.
 
-    The general classes do, and so it does with nothing else that says what the folder is.
+    The general classes do, and so it does with nothing else that says what the folder is: a
+    `config.json` does by its `model_type` alone.
     """
     _, name = declared_class(folder)
-    return name in GENERAL_CLASSES if name else not folder.model
+    return name in GENERAL_CLASSES if name else not folder.model.get("model_type")
 
 
 def check_rules(file: epath.Path, differences: Iterable[Difference]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from bertjax.data.tokenizers.byte_bpe import by_id
-from bertjax.data.tokenizers.given.listed_tokens import Listed, json_of
+from bertjax.data.tokenizers.given.token_json import Listed, json_of
 from bertjax.data.tokenizers.vocabulary import (
     ALBERT_TOKENS,
     ROBERTA_TOKENS,

@@ -21,7 +21,7 @@ class DeclaredLosses:
         # A model with a token for unknown text leaves out none.
         leaves_out = content.engine["model"].get("unk_token") is None
         self._missing_bytes = missing_bytes(content.ids) if is_bytes else set()
-        self._leaves_out = leaves_out and (bool(self._missing_bytes) or not is_bytes)
+        self.leaves_out = leaves_out and (bool(self._missing_bytes) or not is_bytes)
         self._left_out = CharacterCounts(self._is_left_out)
 
     def count(self, texts: Sequence[str], is_unknown: np.ndarray, offsets: np.ndarray) -> Losses:
@@ -30,11 +30,17 @@ class DeclaredLosses:
         unknown_tokens = np.flatnonzero(count_by_text(is_unknown, offsets))
         if len(unknown_tokens):
             unknown = self._count_unknown([texts[number] for number in unknown_tokens.tolist()])
-        if self._leaves_out:
+        if self.leaves_out:
             unknown += sum(map(self._left_out.total, texts))
         if self.strip_accents:
             stripped = sum(self._marks.total(text) for text in texts if not text.isascii())
         return Losses(unknown, stripped)
+
+    def left_out(self, text: str) -> set[int]:
+        """Return the places of the characters of a text that no piece has."""
+        if not self.leaves_out or not self._left_out.total(text):
+            return set()
+        return {place for place, character in enumerate(text) if self._left_out.total(character)}
 
     def _count_unknown(self, texts: Sequence[str]) -> int:
         """Count the characters in unknown tokens, white space aside."""
@@ -51,7 +57,14 @@ class DeclaredLosses:
             return False
         if self._missing_bytes:
             return not self._missing_bytes.isdisjoint(character.encode(errors="surrogatepass"))
-        return not self._engine.encode(character, add_special_tokens=False).ids
+        alone = self._engine.encode(character, add_special_tokens=False).tokens
+        if character in "".join(alone):
+            return False
+        # Alone it may leave the mark of a space: so it must change nothing between letters.
+        texts = [f"a{character}a", "aa", "a a"]
+        encodings = self._engine.encode_batch(texts, add_special_tokens=False)
+        between, joined, apart = [encoding.ids for encoding in encodings]
+        return not alone or between in (joined, apart)
 
     def _strips(self, character: str) -> bool:
         """Whether a character loses a mark: it has one, and none once it is normalized."""

@@ -16,6 +16,7 @@ from bertjax.data.tokenizers.byte_bpe import ByteBPE
 from bertjax.data.tokenizers.declared.content import Content, read_content
 from bertjax.data.tokenizers.declared.engines import open_engine
 from bertjax.data.tokenizers.declared.inputs import form_of
+from bertjax.data.tokenizers.declared.names import check_names
 from bertjax.data.tokenizers.declared.rules import is_bert, is_roberta
 from bertjax.data.tokenizers.declared.tokenizer import DeclaredTokenizer
 from bertjax.data.tokenizers.given.listed_tokens import (
@@ -117,6 +118,7 @@ def _open_checked(content: Content) -> Engine:
 
 def _tokenizer_of(content: Content, settings: Json) -> Tokenizer:
     form = form_of(content, _open_checked(content))
+    check_names(content)
     if form == "none":
         log.warning(
             "%s: post_processor: found none; inputs are [CLS] A [SEP] and [CLS] A [SEP] B [SEP], "

@@ -1,7 +1,7 @@
 """Tokenizer that runs a `tokenizer.json` as it is, by the `tokenizers` package."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,11 +12,11 @@ from tokenizers import Tokenizer as Engine
 
 from bertjax.config import TokenizerKind
 from bertjax.data.tokenizers.declared.content import DECISIVE, Content
-from bertjax.data.tokenizers.declared.engines import open_engine
+from bertjax.data.tokenizers.declared.engines import open_engine, plain_engine
 from bertjax.data.tokenizers.declared.inputs import export_post_processor, form_of
 from bertjax.data.tokenizers.declared.losses import DeclaredLosses
+from bertjax.data.tokenizers.declared.removal import may_remove, places_without, unread_characters
 from bertjax.data.tokenizers.declared.words import mark_of, shows_words, word_starts
-from bertjax.data.tokenizers.given.merges import engine_merges
 from bertjax.data.tokenizers.given.registered_tokens import check_distinct
 from bertjax.data.tokenizers.losses import Losses
 from bertjax.data.tokenizers.vocabulary import (
@@ -28,7 +28,7 @@ from bertjax.data.tokenizers.vocabulary import (
     save_files,
 )
 from bertjax.data.tokenizers.word_starts import WORD_RULE
-from bertjax.errors import check
+from bertjax.errors import check, mismatch
 
 RULES = "rules"
 """The field of saved settings that says that `tokenizer.json` has the rules."""
@@ -39,8 +39,6 @@ _KEPT_SETTINGS = (
     "model_input_names",
     "clean_up_tokenization_spaces",
 )
-# A character that no text has: Unicode keeps it free for uses inside a program.
-_HIDDEN = "\U0010fffe"
 
 
 class DeclaredTokenizer:
@@ -62,9 +60,10 @@ class DeclaredTokenizer:
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = role_ids
         self.special_ids = np.array(role_ids, np.int32)
         self.registered: Sequence[AddedToken] = _registered(content)
-        self._engine = _plain_engine(content, content.special)
+        self._engine = plain_engine(content, content.special)
         check_distinct(self._engine, content.file, self.registered)
         self._losses = DeclaredLosses(content, self._engine, self._mark.is_bytes)
+        self._may_remove = self._losses.leaves_out or may_remove(content)
         self.lowercase = self._losses.lowercase
         self.strip_accents = self._losses.strip_accents
         self.starts_word = word_starts(content, self._mark, word_rule)
@@ -88,12 +87,35 @@ class DeclaredTokenizer:
         return tokens, offsets, self._losses.count(texts, tokens == self.unk_id, offsets)
 
     def encode_begins(self, texts: Sequence[str]) -> list[list[int]]:
-        encodings = self._engine.encode_batch(list(texts), add_special_tokens=False)
         begins_by_text: list[list[int]] = []
-        for text, encoding in zip(texts, encodings, strict=True):
-            begins = [_first_visible(text, begin, end) for begin, end in encoding.offsets]
-            begins_by_text.append(begins)
+        for text, offsets in zip(texts, self._offsets(texts), strict=True):
+            begins_by_text.append([_first_visible(text, begin, end) for begin, end in offsets])
         return begins_by_text
+
+    def unread(self, texts: Sequence[str]) -> np.ndarray | None:
+        if not self._may_remove:
+            return None
+        masks = [np.zeros(0, bool)]
+        for text, offsets in zip(texts, self._offsets(texts), strict=True):
+            masks.append(unread_characters(text, offsets))
+        return np.concatenate(masks)
+
+    def _offsets(self, texts: Sequence[str]) -> Iterator[list[tuple[int, int]]]:
+        """Yield the (begin, end) of each token of a text."""
+        encodings = self._engine.encode_batch(list(texts), add_special_tokens=False)
+        for text, encoding in zip(texts, encodings, strict=True):
+            offsets: list[tuple[int, int]] | None = encoding.offsets
+            left_out = self._losses.left_out(text)
+            if left_out:
+                offsets = places_without(self._engine, text, encoding.ids, left_out)
+            if offsets is None:
+                first = text[min(left_out)]
+                raise mismatch(
+                    where=f"{self._content.file}: unk_token",
+                    found=f"none, and text with {first!a}, which has no piece",
+                    expected="a token for unknown text: places in this text are not known",
+                )
+            yield offsets
 
     def encode_with_masks(self, text: str) -> np.ndarray:
         """As in `Tokenizer`; the mask takes the spaces beside it that the file says."""
@@ -118,6 +140,13 @@ class DeclaredTokenizer:
 
     def check_word_starts(self, path: object) -> None:
         """Raise `UserError`, naming `path`, where pieces do not show words: masking needs them."""
+        suffix = self._content.engine["model"].get("end_of_word_suffix")
+        check(
+            self._shows_words or not suffix,
+            where=f"{path}: end_of_word_suffix",
+            found=f"{suffix!r}, by which pieces show where words end",
+            expected="pieces that show where words begin, for masks of whole words",
+        )
         check(
             self._shows_words,
             where=f"{path}: pre_tokenizer",
@@ -159,12 +188,12 @@ class DeclaredTokenizer:
     def _engine_with_mask(self) -> Engine:
         mask = self._content.special[ROLES.index("mask")]
         others = [name for name in self._content.special if name != mask]
-        return _plain_engine(self._content, others)
+        return plain_engine(self._content, others)
 
     @cached_property
     def _complete(self) -> Engine:
         """The engine that writes ids as text."""
-        engine = _plain_engine(self._content, ())
+        engine = plain_engine(self._content, ())
         if engine.decoder is None:
             engine.decoder = decoders.ByteLevel() if self._mark.is_bytes else decoders.WordPiece()
         return engine
@@ -184,33 +213,6 @@ def _kind(content: Content, is_bytes: bool) -> TokenizerKind:
     if content.algorithm() == "WordPiece":
         return "wordpiece"
     return "byte_bpe" if is_bytes else "bpe"
-
-
-def _plain_engine(content: Content, names: Sequence[str]) -> Engine:
-    """The engine that puts nothing around text, and for which text never spells these names."""
-    return open_engine(content.file, {**_hidden(content, names), "post_processor": None})
-
-
-def _hidden(content: Content, names: Sequence[str]) -> dict[str, Any]:
-    """A copy of the content in which these names are such as no text spells."""
-    model = dict(content.engine["model"])
-    made = _merged_pieces(content.file, model)
-    new = {name: _HIDDEN + name for name in names if name not in made}
-    model["vocab"] = {new.get(entry, entry): i for entry, i in model["vocab"].items()}
-    if model.get("unk_token"):
-        model["unk_token"] = new.get(model["unk_token"], model["unk_token"])
-    added = []
-    for token in content.added():
-        token = {**token, "content": new.get(token["content"], token["content"])}
-        added.append(token)
-    return {**content.engine, "model": model, "added_tokens": added}
-
-
-def _merged_pieces(file: str, model: Mapping[str, Any]) -> set[str]:
-    """The pieces that merges make, and that must keep their names."""
-    prefix = model.get("continuing_subword_prefix") or ""
-    merges = engine_merges(file, model.get("merges") or [])
-    return {first + second.removeprefix(prefix) for first, second in merges}
 
 
 def _first_visible(text: str, begin: int, end: int) -> int:

@@ -8,6 +8,8 @@ import numpy as np
 from tokenizers import Tokenizer as Engine
 
 from bertjax.data.tokenizers.declared.content import Content, steps
+from bertjax.data.tokenizers.declared.engines import open_engine
+from bertjax.data.tokenizers.given.registered_tokens import has_space
 from bertjax.data.tokenizers.vocabulary import SPACE, bytes_of
 from bertjax.data.tokenizers.word_starts import (
     FIRST_RULE,
@@ -47,7 +49,22 @@ def mark_of(content: Content) -> Mark:
     for step in all_steps:
         if step.get("type") == "Metaspace":
             return Mark(step.get("replacement") or "\u2581", begins=True)
-    return Mark("", begins=True)
+    return Mark(_space_of(content), begins=True)
+
+
+def _space_of(content: Content) -> str:
+    """What the normalizer writes for a space between letters, as Llama's; empty where it keeps it.
+
+    A rule may be a text or a regular expression, so it is tried, with a model that has no entries.
+    """
+    rules = content.engine["normalizer"]
+    if rules is None:
+        return ""
+    model = {"type": "BPE", "vocab": {}, "merges": []}
+    engine = open_engine(content.file, {"version": "1.0", "normalizer": rules, "model": model})
+    written = str(engine.normalizer.normalize_str("a a"))
+    between = written.partition("a")[2].rpartition("a")[0]
+    return "" if has_space(between) else between
 
 
 def word_starts(content: Content, mark: Mark, word_rule: int) -> np.ndarray:

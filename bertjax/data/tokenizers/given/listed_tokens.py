@@ -4,36 +4,19 @@ They are kept in five files and fields. They are read here in the order in which
 them to the engine, since of a token that is registered twice one form counts.
 """
 
-import re
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from etils import epath
 from tokenizers import AddedToken
 
-from bertjax.data.tokenizers.vocabulary import ENGINE_FILE, ROLES, SETTINGS_FILE, check_bool
+from bertjax.data.tokenizers.given.named_tokens import MAP_FILE, named_tokens
+from bertjax.data.tokenizers.given.token_json import Listed, json_of, token_of
+from bertjax.data.tokenizers.vocabulary import ENGINE_FILE, ROLES, SETTINGS_FILE
 from bertjax.errors import check, mismatch
 from bertjax.storage import Json, read_json_if_there
 
-ADDED_FILE, MAP_FILE = "added_tokens.json", "special_tokens_map.json"
-FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
-_ADDITIONAL, _EXTRA = "additional_special_tokens", "extra_special_tokens"
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-class Listed(NamedTuple):
-    """A token as a file lists it."""
-
-    where: str
-    """The file and field, for errors."""
-    token: AddedToken
-    id: Any
-    """The id that the file gives it, of any type; None: the file gives none."""
-
-    def may_have(self, i: int) -> bool:
-        """Return whether the file gives the token this id, or none."""
-        # `isinstance` would take JSON's true for the id 1.
-        return self.id is None or (type(self.id) is int and self.id == i)
+ADDED_FILE = "added_tokens.json"
 
 
 def listed_tokens(
@@ -50,28 +33,56 @@ def listed_tokens(
     Raises `UserError` naming the file and field of what is no token.
     """
     in_engine = engine_tokens(path, engine)
-    by_content: dict[str, Listed] = {}
-    if engine_first:
-        by_content |= {listed.token.content: listed for listed in in_engine}
+    named = named_tokens(path, settings, _marked(path, settings))
     if "added_tokens_decoder" in settings:
-        named = _named(path, _merged(settings, {}))
         with_ids = tokens_by_id(path, settings["added_tokens_decoder"])
     else:
         # These files count only where the settings have no list with ids.
-        marked = _marked(path, settings)
-        named = _named(path, _merged(settings, marked))
-        # Version 5 overlooks the older list of the map where it reads the tokens without flags.
-        marked = {key: value for key, value in marked.items() if key != _ADDITIONAL}
-        special = {listed.token.content for listed in _named(path, _merged(settings, marked))}
-        with_ids = [*_of_added_file(path, special), *in_engine]
-    for listed in _by_id(with_ids):
-        by_content[listed.token.content] = listed
-    for listed in named:
-        by_content.setdefault(listed.token.content, listed)
+        with_ids = [*_of_added_file(path, named.special), *in_engine]
+    in_place = {each.token.content: each for each in in_engine} if engine_first else {}
+    by_content = in_place | {each.token.content: each for each in _by_id(with_ids)}
+    by_content |= _new_forms(named.tokens, by_content)
+    for content in named.fields:
+        # A token that the engine has in this form is not added again.
+        if not _is_same(in_place.get(content), by_content[content]):
+            by_content[content].token.special = True
     by_content.pop("", None)
-    if settings.get("split_special_tokens") is True:
-        return [listed for listed in by_content.values() if not listed.token.special]
-    return list(by_content.values())
+    if settings.get("split_special_tokens") is not True:
+        return list(by_content.values())
+    _check_one_kind(path, [*with_ids, *named.tokens, *by_content.values()])
+    return [each._replace(is_found=not each.token.special) for each in by_content.values()]
+
+
+def _check_one_kind(path: epath.Path, listed: Sequence[Listed]) -> None:
+    """Refuse a token that is both special and not where text that spells special ones is divided.
+
+    Whether it is found then depends on the order in which a program adds its forms.
+    """
+    special = {each.token.content for each in listed if each.token.special}
+    for each in listed:
+        content = each.token.content
+        check(
+            each.token.special or content not in special,
+            where=f"{path / SETTINGS_FILE}: split_special_tokens",
+            found=f"the token {content!r}, which is special in one place and not in another",
+            expected="it special in all places, or in none",
+        )
+
+
+def _new_forms(named: Sequence[Listed], known: Collection[str]) -> dict[str, Listed]:
+    """The tokens that are not `known`, each in its last form; a form does not count twice."""
+    last: dict[str, Listed] = {}
+    seen: list[dict[str, Any]] = []
+    for each in named:
+        form = json_of(each.token)
+        if each.token.content not in known and form not in seen:
+            seen.append(form)
+            last[each.token.content] = each
+    return last
+
+
+def _is_same(one: Listed | None, other: Listed) -> bool:
+    return one is not None and json_of(one.token) == json_of(other.token)
 
 
 def is_saved_by_others(path: epath.Path, settings: Json) -> bool:
@@ -96,7 +107,7 @@ def engine_tokens(path: epath.Path, engine: Json) -> list[Listed]:
     for token in tokens:
         check(isinstance(token, Mapping), where=where, found=repr(token)[:80], expected="an object")
         # A token without an id is none that the file numbers: -1 is no entry's.
-        listed.append(Listed(where, _token(where, token), token.get("id", -1)))
+        listed.append(Listed(where, token_of(where, token), token.get("id", -1)))
     return listed
 
 
@@ -108,7 +119,7 @@ def check_roles(path: epath.Path, settings: Json, pieces: Sequence[str]) -> None
         for file, values in ((MAP_FILE, marked), (SETTINGS_FILE, settings)):
             if values.get(key) is None:
                 continue
-            name = _token(f"{path / file}: {key}", values[key]).content
+            name = token_of(f"{path / file}: {key}", values[key]).content
             check(
                 name == piece,
                 where=f"{path / file}: {key}",
@@ -126,72 +137,13 @@ def _marked(path: epath.Path, settings: Json) -> Json:
     return {} if "added_tokens_decoder" in settings else read_json_if_there(path / MAP_FILE)
 
 
-def _token(where: str, value: object) -> AddedToken:
-    """The token that a JSON value stands for: its text, or an object with flags."""
-    content = value.get("content") if isinstance(value, Mapping) else value
-    # JSON can spell half of a surrogate pair, which is no text.
-    if not isinstance(content, str) or _SURROGATE.search(content):
-        raise mismatch(where=where, found=repr(value)[:80], expected="a token's text or object")
-    if not isinstance(value, Mapping):
-        return AddedToken(content, special=True)
-    flags = {name: value[name] for name in FLAGS if name in value}
-    for name, flag in flags.items():
-        check_bool(f"{where}: {name}", flag)
-    # Without "normalized" in the file a special token is found in the text as it is written.
-    return AddedToken(content, **flags)
-
-
-def json_of(token: AddedToken) -> dict[str, Any]:
-    """Return a token as JSON files have it: its content and flags."""
-    return {"content": token.content, **{name: getattr(token, name) for name in FLAGS}}
-
-
-def _as_special(value: object) -> object:
-    return {**value, "special": True} if isinstance(value, Mapping) else value
-
-
-def _merged(settings: Json, marked: Json) -> dict[str, Any]:
-    """The fields of both files that name tokens; those of `special_tokens_map.json` count first.
-
-    Version 5 calls the list of further tokens "extra". It takes the list of the older name where
-    the newer one is missing or, in the settings, empty.
-    """
-    merged = dict(settings)
-    if _ADDITIONAL in merged and not merged.get(_EXTRA):
-        merged[_EXTRA] = merged.pop(_ADDITIONAL)
-    own = merged.get(_EXTRA)
-    merged |= {key: _as_special(value) for key, value in marked.items()}
-    if isinstance(own, list) and isinstance(marked.get(_EXTRA), list):
-        merged[_EXTRA] = [*own, *marked[_EXTRA]]
-    if _EXTRA not in merged and _ADDITIONAL in merged:
-        merged[_EXTRA] = merged.pop(_ADDITIONAL)
-    return merged
-
-
-def _named(path: epath.Path, values: Json) -> list[Listed]:
-    """The tokens without ids: `NAME_token`, and those in lists of special tokens."""
-    listed: list[Listed] = []
-    for key, value in values.items():
-        where = f"{path / SETTINGS_FILE} or {MAP_FILE}: {key}"
-        if key.endswith("_token") and isinstance(value, (str, Mapping)):
-            listed.append(Listed(where, _token(where, value), None))
-    for key in (_EXTRA, "model_specific_special_tokens"):
-        where = f"{path / SETTINGS_FILE} or {MAP_FILE}: {key}"
-        tokens = values.get(key) or []
-        if isinstance(tokens, Mapping):
-            tokens = list(tokens.values())
-        check(isinstance(tokens, list), where=where, found=repr(tokens)[:80], expected="a list")
-        listed += [Listed(where, _token(where, _as_special(token)), None) for token in tokens]
-    return listed
-
-
 def tokens_by_id(path: epath.Path, decoder: object) -> list[Listed]:
     """Return the tokens of `added_tokens_decoder` in `tokenizer_config.json`, by their ids."""
     where = f"{path / SETTINGS_FILE}: added_tokens_decoder"
     decoder = decoder or {}
     if not isinstance(decoder, Mapping):
         raise mismatch(where=where, found=repr(decoder)[:80], expected="an object")
-    listed = [Listed(where, _token(where, token), _number(i)) for i, token in decoder.items()]
+    listed = [Listed(where, token_of(where, token), _number(i)) for i, token in decoder.items()]
     return _by_id(listed)
 
 

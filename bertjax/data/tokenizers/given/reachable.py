@@ -57,6 +57,13 @@ def unreachable_entries(
     return by_reason
 
 
+def is_word(entry: str, lowercase: bool, strip_accents: bool | None) -> bool:
+    """Return whether text may have the entry as a whole word, or as the rest of one."""
+    rules = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=strip_accents)
+    body = entry.removeprefix(CONTINUES)
+    return [word for word, _ in _SPLIT.pre_tokenize_str(rules.normalize_str(body))] == [body]
+
+
 def warn_of_unreachable(
     path: object,
     entries: Sequence[str],

@@ -7,7 +7,8 @@ from etils import epath
 from tokenizers import AddedToken
 from tokenizers import Tokenizer as Engine
 
-from bertjax.data.tokenizers.given.listed_tokens import FLAGS, Listed, json_of, tokens_by_id
+from bertjax.data.tokenizers.given.listed_tokens import tokens_by_id
+from bertjax.data.tokenizers.given.token_json import FLAGS, Listed, json_of
 from bertjax.errors import check
 
 
@@ -47,7 +48,7 @@ def kept_whole(
         )
         if content not in ids:
             new.append(content)
-        if content not in roles:
+        if content not in roles and each.is_found:
             kept.append(each.token)
     return Kept(kept, new)
 

@@ -9,7 +9,10 @@ import logging
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from bertjax.data.tokenizers.vocabulary import SPECIAL_TOKENS
+from tokenizers import AddedToken
+
+from bertjax.data.tokenizers.given.registered_tokens import registered_text
+from bertjax.data.tokenizers.vocabulary import SPECIAL_TOKENS, fingerprint
 from bertjax.errors import check, mismatch
 
 # White_Space of Unicode, which Rust removes. `str.rstrip` removes U+001C to U+001F too.
@@ -37,6 +40,29 @@ def read_entries(path: object, content: bytes) -> Entries:
     Blank lines at the end are left out, since no id follows them. A byte order mark before a
     special token is left out; before another entry it stays, and no text becomes that entry.
     """
+    lines = _lines(path, content)
+    entries = [line.rstrip(_SPACES) for line in lines]
+    if entries[0].removeprefix(MARK) in SPECIAL_TOKENS:
+        entries[0] = entries[0].removeprefix(MARK)
+    while entries and not entries[-1]:
+        entries.pop()
+    # "\r" alone: bytes that were read before there was this rule keep their fingerprint.
+    if entries != read_saved_entries(path, content).entries:
+        content = "".join(f"{entry}\n" for entry in entries).encode()
+    return Entries(entries, content)
+
+
+def read_saved_entries(path: object, content: bytes) -> Entries:
+    """Return the entries of a `vocab.txt` that bertjax saved, each as its line has it.
+
+    Bytes that `read_entries` returned have the same entries by both rules. Earlier versions took
+    white space at a line's end for a part of the entry, which text therefore never became. A run
+    that began with such a vocabulary goes on with the same ids and the same fingerprint.
+    """
+    return Entries([line.rstrip("\r") for line in _lines(path, content)], content)
+
+
+def _lines(path: object, content: bytes) -> list[str]:
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
@@ -46,16 +72,21 @@ def read_entries(path: object, content: bytes) -> Entries:
             expected="an entry a line in UTF-8",
         ) from error
     # `splitlines` would also divide at characters like U+2028.
-    lines = text.removesuffix("\n").split("\n")
-    entries = [line.rstrip(_SPACES) for line in lines]
-    if entries[0].removeprefix(MARK) in SPECIAL_TOKENS:
-        entries[0] = entries[0].removeprefix(MARK)
-    while entries and not entries[-1]:
-        entries.pop()
-    # "\r" alone: bytes that were read before there was this rule keep their fingerprint.
-    if entries != [line.rstrip("\r") for line in lines]:
-        content = "".join(f"{entry}\n" for entry in entries).encode()
-    return Entries(entries, content)
+    return text.removesuffix("\n").split("\n")
+
+
+def wordpiece_fingerprint(
+    content: bytes,
+    lowercase: bool,
+    strip_accents: bool | None,
+    registered: Sequence[AddedToken] = (),
+) -> str:
+    """Return the fingerprint of a `WordPiece` over a `vocab.txt` with these bytes."""
+    # Where accents follow the case, the fingerprint is that of before there was the setting.
+    follows = strip_accents in (None, lowercase)
+    own = "" if follows else f" strip_accents {strip_accents}"
+    own += registered_text(registered)
+    return fingerprint("wordpiece", lowercase, content + own.encode())
 
 
 def with_new_entries(path: object, content: bytes, new: Sequence[str]) -> bytes:

@@ -2,6 +2,9 @@
 
 import copy
 import json
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tests.data.tokenizers.test_byte_bpe import TRAINED as BYTE_BPE
 from tests.data.tokenizers.test_tokenizer import TRAINED
@@ -29,12 +32,20 @@ def sequence(key, *steps):
     return {"type": "Sequence", key: [{"type": s} if isinstance(s, str) else s for s in steps]}
 
 
-def word_piece(tmp_path):
-    return engine_of(TRAINED["wordpiece"], tmp_path / "wordpiece")
+@cache
+def _engine_text(kind):
+    """The file of a tokenizer, saved once for all tests."""
+    tokenizer = {"wordpiece": TRAINED["wordpiece"], "byte_bpe": BYTE_BPE}[kind]
+    with TemporaryDirectory() as folder:
+        return json.dumps(engine_of(tokenizer, Path(folder)))
 
 
-def byte_bpe(tmp_path):
-    return engine_of(BYTE_BPE, tmp_path / "byte_bpe")
+def word_piece():
+    return json.loads(_engine_text("wordpiece"))
+
+
+def byte_bpe():
+    return json.loads(_engine_text("byte_bpe"))
 
 
 def add(engine, *tokens):

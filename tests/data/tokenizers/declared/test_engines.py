@@ -21,7 +21,7 @@ def unknown_type(engine):
     "change", [template_of_an_unknown_token, token_that_is_no_text, unknown_type]
 )
 def test_what_the_package_cannot_read_is_one_line_that_names_the_file(tmp_path, change):
-    engine = word_piece(tmp_path)
+    engine = word_piece()
     change(engine)
     folder = put(tmp_path / "x", engine)
     with pytest.raises(

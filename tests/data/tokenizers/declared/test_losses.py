@@ -15,14 +15,14 @@ def test_letters_are_what_the_normalizer_makes_of_them(tmp_path):
         "both": (sequence("normalizers", "NFKD", "Lowercase", "StripAccents"), (True, True)),
     }
     for name, (normalizer, expected) in cases.items():
-        engine = word_piece(tmp_path)
+        engine = word_piece()
         engine["normalizer"] = normalizer
         tokenizer = read_tokenizer_folder(put(tmp_path / name, engine))
         assert (tokenizer.lowercase, tokenizer.strip_accents) == expected
 
 
 def test_characters_in_unknown_tokens_and_lost_marks_are_counted(tmp_path):
-    engine = word_piece(tmp_path)
+    engine = word_piece()
     engine["pre_tokenizer"] = {"type": "WhitespaceSplit"}
     tokenizer = read_tokenizer_folder(put(tmp_path / "x", engine))
     assert losses_of(tokenizer, "the", "\u2603\u2603 the \u2603") == (3, 0)
@@ -30,7 +30,7 @@ def test_characters_in_unknown_tokens_and_lost_marks_are_counted(tmp_path):
 
 
 def test_bytes_that_the_vocabulary_lacks_are_counted(tmp_path):
-    engine = byte_bpe(tmp_path)
+    engine = byte_bpe()
     vocab = engine["model"]["vocab"]
     # The byte of "!" becomes another entry, which no text has.
     vocab["unused"] = vocab.pop("!")

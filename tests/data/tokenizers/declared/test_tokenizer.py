@@ -10,174 +10,23 @@ from bertjax.data.tokenizers.huggingface import read_tokenizer_folder
 from bertjax.data.tokenizers.tokenizer import load_tokenizer
 from bertjax.errors import UserError
 from bertjax.interop.extend.new_words import extend_tokenizer
-from tests.data.tokenizers.declared.folders import (
-    BERT_ROLES,
-    GENERAL,
-    add,
-    byte_bpe,
-    prefixed,
-    put,
-    renamed,
-    sequence,
-    word_piece,
+from tests.data.tokenizers.declared.makers import (
+    MADE,
+    added_tokens,
+    byte_level_with_other_words,
+    limits_of_length,
+    metaspace,
+    no_normalizer,
+    no_post_processor,
+    other_prefix,
+    other_special_tokens,
+    short_words,
+    whole_words_at_spaces,
+    words_and_digits,
 )
 from tests.data.tokenizers.test_tokenizer import ids_of
 
 SHARED_CASES = ("tok_course_norm", "tok_norm_none", "tok_pre_whitespace")
-
-
-def course_normalizer(tmp_path):
-    engine = word_piece(tmp_path)
-    engine["normalizer"] = sequence("normalizers", "NFD", "Lowercase", "StripAccents")
-    engine["pre_tokenizer"] = sequence(
-        "pretokenizers", "WhitespaceSplit", {"type": "Punctuation", "behavior": "Isolated"}
-    )
-    return put(tmp_path / "x", engine, {**GENERAL, **BERT_ROLES})
-
-
-def no_normalizer(tmp_path):
-    engine = word_piece(tmp_path)
-    engine["normalizer"] = None
-    return put(tmp_path / "x", engine)
-
-
-def compatibility_normalizer(tmp_path):
-    engine = word_piece(tmp_path)
-    replace = {"type": "Replace", "pattern": {"Regex": "[0-9]+"}, "content": "the"}
-    engine["normalizer"] = sequence("normalizers", "NFKC", "Lowercase", replace)
-    return put(tmp_path / "x", engine)
-
-
-def chinese_not_divided(tmp_path):
-    engine = word_piece(tmp_path)
-    engine["normalizer"] |= {"handle_chinese_chars": False, "clean_text": False}
-    return put(tmp_path / "x", engine)
-
-
-def words_and_digits(tmp_path):
-    engine = word_piece(tmp_path)
-    digits = {"type": "Digits", "individual_digits": True}
-    engine["pre_tokenizer"] = sequence("pretokenizers", "Whitespace", digits)
-    return put(tmp_path / "x", engine)
-
-
-def whole_words_at_spaces(tmp_path):
-    engine = word_piece(tmp_path)
-    engine["pre_tokenizer"] = {"type": "WhitespaceSplit"}
-    return put(tmp_path / "x", engine)
-
-
-def other_prefix(tmp_path):
-    return put(tmp_path / "x", prefixed(word_piece(tmp_path), "@@"))
-
-
-def short_words(tmp_path):
-    engine = word_piece(tmp_path)
-    engine["model"]["max_input_chars_per_word"] = 5
-    return put(tmp_path / "x", engine)
-
-
-def other_special_tokens(tmp_path):
-    names = {"[PAD]": "<p>", "[UNK]": "<u>", "[CLS]": "<c>", "[SEP]": "<e>", "[MASK]": "<m>"}
-    settings = {role: names[name] for role, name in BERT_ROLES.items()}
-    return put(tmp_path / "x", renamed(word_piece(tmp_path), names), {**GENERAL, **settings})
-
-
-def added_tokens(tmp_path):
-    engine = word_piece(tmp_path)
-    add(engine, ("<user>", "special"), ("the dog", "normalized"), ("[E1]", "lstrip", "rstrip"),
-        ("cat", "single_word"))  # fmt: skip
-    return put(tmp_path / "x", engine)
-
-
-def tokens_of_the_settings(tmp_path):
-    decoder = {"4": {"content": "[MASK]", "lstrip": True, "special": True}}
-    engine = word_piece(tmp_path)
-    size = len(engine["model"]["vocab"])
-    decoder[str(size)] = {"content": "<z>", "rstrip": True, "normalized": True}
-    settings = {**GENERAL, **BERT_ROLES, "added_tokens_decoder": decoder, "image_token": "<img>"}
-    settings["additional_special_tokens"] = ["<b>", "the"]
-    return put(tmp_path / "x", engine, settings)
-
-
-def tokens_of_older_settings(tmp_path):
-    engine = word_piece(tmp_path)
-    size = len(engine["model"]["vocab"])
-    special_tokens_map = {**BERT_ROLES, "additional_special_tokens": ["<b>", "<c>"]}
-    added = {"<c>": size, "New": size + 1}
-    return put(
-        tmp_path / "x",
-        engine,
-        GENERAL,
-        special_tokens_map=special_tokens_map,
-        added_tokens=added,
-    )
-
-
-def limits_of_length(tmp_path):
-    engine = word_piece(tmp_path)
-    engine["pre_tokenizer"] = {"type": "Whitespace"}
-    engine["truncation"] = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}  # fmt: skip
-    engine["padding"] = {"strategy": {"Fixed": 12}, "direction": "Right", "pad_to_multiple_of": None, "pad_id": 0,
-                         "pad_type_id": 0, "pad_token": "[PAD]"}  # fmt: skip
-    return put(tmp_path / "x", engine)
-
-
-def no_post_processor(tmp_path):
-    engine = word_piece(tmp_path)
-    engine["post_processor"], engine["decoder"] = None, None
-    engine["pre_tokenizer"] = {"type": "Whitespace"}
-    return put(tmp_path / "x", engine)
-
-
-def byte_level_with_normalizer(tmp_path):
-    engine = byte_bpe(tmp_path)
-    engine["normalizer"] = sequence("normalizers", "NFC", "Lowercase")
-    return put(tmp_path / "x", engine)
-
-
-def byte_level_with_other_words(tmp_path):
-    engine = byte_bpe(tmp_path)
-    digits = {"type": "Digits", "individual_digits": True}
-    level = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": False}  # fmt: skip
-    split = {"type": "Split", "pattern": {"Regex": " ?[a-z]+| ?[^ a-z]+"}, "behavior": "Isolated", "invert": False}  # fmt: skip
-    engine["pre_tokenizer"] = sequence("pretokenizers", digits, split, level)
-    return put(tmp_path / "x", engine)
-
-
-def byte_level_with_berts_tokens(tmp_path):
-    names = {"<pad>": "[PAD]", "<unk>": "[UNK]", "<s>": "[CLS]", "</s>": "[SEP]", "<mask>": "[MASK]"}  # fmt: skip
-    engine = renamed(byte_bpe(tmp_path), names)
-    engine["post_processor"] = word_piece(tmp_path)["post_processor"]
-    for special in engine["post_processor"]["special_tokens"].values():
-        special["ids"] = [engine["model"]["vocab"][special["id"]]]
-    add(engine, ("  ",), ("    ",), ("[unused0]",))
-    engine["normalizer"] = {"type": "NFC"}
-    return put(tmp_path / "x", engine, {**GENERAL, **BERT_ROLES})
-
-
-def metaspace(tmp_path):
-    """Pieces of characters, of which the first of a word has the mark of a space."""
-    marked = {f"\u2581{c}" for c in "abcdefghijklmnopqrstuvwxyz"}
-    characters = sorted({*"abcdefghijklmnopqrstuvwxyz.,\u2581", *marked})
-    entries = [*BERT_ROLES.values(), *characters, "th", "the", "\u2581the"]
-    merges = [["\u2581", c] for c in "abcdefghijklmnopqrstuvwxyz"]
-    merges = [["t", "h"], ["th", "e"], ["\u2581", "the"], *merges]
-    engine = word_piece(tmp_path)
-    engine["model"] = {"type": "BPE", "unk_token": "[UNK]", "vocab": {e: i for i, e in enumerate(entries)},
-                       "merges": merges, "fuse_unk": True}  # fmt: skip
-    engine["normalizer"] = {"type": "Lowercase"}
-    engine["pre_tokenizer"] = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True}  # fmt: skip
-    engine["decoder"] = engine["pre_tokenizer"]
-    return put(tmp_path / "x", engine)
-
-
-MADE = [
-    course_normalizer, no_normalizer, compatibility_normalizer, chinese_not_divided, words_and_digits,
-    whole_words_at_spaces, other_prefix, short_words, other_special_tokens, added_tokens, tokens_of_the_settings,
-    tokens_of_older_settings, limits_of_length, no_post_processor, byte_level_with_normalizer,
-    byte_level_with_other_words, byte_level_with_berts_tokens, metaspace,
-]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -192,10 +41,14 @@ def assert_equal_ids(tokenizer, theirs, texts):
         assert ids[begin:end].tolist() == row, ascii(text)
 
 
-def assert_reads_as(tokenizer, folder, auto_tokenizer, tmp_path):
-    """The ids of 2,000 drawn texts are those of `AutoTokenizer`, also after saving and loading."""
+# The first is for each run of the tests.
+COUNTS = [200, pytest.param(2000, marks=pytest.mark.slow)]
+
+
+def assert_reads_as(tokenizer, folder, auto_tokenizer, tmp_path, count):
+    """The ids of drawn texts are those of `AutoTokenizer`, also after saving and loading."""
     theirs = auto_tokenizer.from_pretrained(folder)
-    texts = list(drawn_texts(tokenizer, 2000))
+    texts = list(drawn_texts(tokenizer, count))
     assert len(tokenizer.pieces(range(tokenizer.vocab_size))) == len(theirs)
     assert_equal_ids(tokenizer, theirs, texts)
     for text in ("the [MASK] dog", "[MASK]", "a[MASK]b  [MASK] c"):
@@ -207,26 +60,29 @@ def assert_reads_as(tokenizer, folder, auto_tokenizer, tmp_path):
     exported = auto_tokenizer.from_pretrained(saved)
     loaded = load_tokenizer(saved)
     assert loaded.fingerprint == tokenizer.fingerprint
-    assert_equal_ids(loaded, theirs, texts[:200])
-    assert_equal_ids(tokenizer, exported, texts[:200])
+    assert_equal_ids(loaded, theirs, texts[:100])
+    assert_equal_ids(tokenizer, exported, texts[:100])
 
 
+@pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("make", MADE, ids=lambda make: make.__name__)
-def test_a_general_class_gives_the_ids_of_auto_tokenizer(make, tmp_path, auto_tokenizer):
+def test_a_general_class_gives_the_ids_of_auto_tokenizer(make, tmp_path, auto_tokenizer, count):
     folder = make(tmp_path)
     tokenizer = read_tokenizer_folder(folder)
     assert isinstance(tokenizer, DeclaredTokenizer)
-    assert_reads_as(tokenizer, folder, auto_tokenizer, tmp_path)
+    assert_reads_as(tokenizer, folder, auto_tokenizer, tmp_path, count)
 
 
+@pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("case", SHARED_CASES)
 def test_tokenizers_of_the_cases_give_the_ids_of_auto_tokenizer(
-    case, tmp_path, auto_tokenizer, shared_data
+    case, tmp_path, auto_tokenizer, shared_data, count
 ):
     folder = shared_data.parent / "cases" / "tokenizers" / case
     if not folder.exists():
         pytest.skip("the cases are not here")
-    assert_reads_as(read_tokenizer_folder(folder), folder, auto_tokenizer, tmp_path)
+    tokenizer = read_tokenizer_folder(folder)
+    assert_reads_as(tokenizer, folder, auto_tokenizer, tmp_path, count)
 
 
 @pytest.fixture(scope="module")

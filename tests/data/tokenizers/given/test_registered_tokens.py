@@ -1,6 +1,7 @@
 import itertools
 import json
 import random
+from functools import cache
 
 import pytest
 
@@ -102,7 +103,8 @@ def folder_of(tmp_path, name):
     return put(tmp_path / "theirs", **(files | FOLDERS[name]))
 
 
-def drawn(count=2000):
+@cache
+def drawn(count):
     """Texts of registered tokens, words and marks, with and without spaces between them."""
     chosen = random.Random(0)
     parts = [*MARKS, *MARKS, *(m.upper() for m in MARKS), *(m.lower() for m in MARKS)]
@@ -138,9 +140,14 @@ def rows(tokenizer, texts):
     return [ids[a:b].tolist() for a, b in itertools.pairwise(offsets)]
 
 
+# The first is for each run of the tests.
+COUNTS = [200, pytest.param(2000, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("name", FOLDERS)
-def test_registered_tokens_have_the_ids_of_auto_tokenizer_from_every_place(name, tmp_path):
-    folder, texts = folder_of(tmp_path, name), drawn()
+def test_registered_tokens_have_the_ids_of_auto_tokenizer_from_every_place(name, tmp_path, count):
+    folder, texts = folder_of(tmp_path, name), drawn(count)
     assert rows(read_tokenizer_folder(folder), texts) == their_ids(folder, texts)
 
 
@@ -151,7 +158,7 @@ SHORT_RUN = ("decoder, whole words", "added, some special", "new ones")
     "name", [n if n in SHORT_RUN else pytest.param(n, marks=pytest.mark.slow) for n in FOLDERS]
 )
 def test_imported_and_exported_they_have_the_ids_of_the_source(name, tmp_path):
-    folder, texts = folder_of(tmp_path, name), drawn()
+    folder, texts = folder_of(tmp_path, name), drawn(200 if name in SHORT_RUN else 2000)
     tokenizer, expected = read_tokenizer_folder(folder), their_ids(folder, texts)
     tokenizer.save(tmp_path / "run")
     loaded = load_tokenizer(tmp_path / "run")
@@ -167,6 +174,7 @@ def test_imported_and_exported_they_have_the_ids_of_the_source(name, tmp_path):
     {}, {"additional_special_tokens": ["<user>", "\u00e9 x"]},
     {"added_tokens_decoder": {"270": token("Return", lstrip=True, rstrip=True, normalized=False)}},
     {"additional_special_tokens": ["<new>"], "add_prefix_space": True},
+    {"z_token": "<new>", "eos_token": "[a new one]", "split_special_tokens": True},
 ])  # fmt: skip
 def test_registered_tokens_of_byte_level_bpe_have_the_ids_of_auto_tokenizer(tmp_path, settings):
     pieces = dict(json.loads(BYTE_BPE._files["vocab.json"]))
@@ -184,7 +192,7 @@ def test_registered_tokens_of_byte_level_bpe_have_the_ids_of_auto_tokenizer(tmp_
         tokenizer_config_json={"tokenizer_class": "RobertaTokenizer", **settings},
     )
     tokenizer = read_tokenizer_folder(folder)
-    texts = [text.replace("the", "\u00e9 x") for text in drawn()]
+    texts = [text.replace("the", "\u00e9 x") for text in drawn(200)]
     expected = their_ids(folder, texts)
     assert rows(tokenizer, texts) == expected
     tokenizer.save(tmp_path / "exported")

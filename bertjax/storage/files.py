@@ -1,69 +1,37 @@
 """Files that appear whole or not at all, on a local disk or in a store (gs://, s3://)."""
 
-import bz2
-import gzip
-import io
 import json
-import lzma
 import os
-import posixpath
 import uuid
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 
 from etils import epath
 
-from bertjax.errors import UserError, check, disk_errors, mismatch, one_line
-from bertjax.file_kinds import HEAD_BYTES, kind_of
-
-# Set before epath opens its first path. By default epath uses TensorFlow for gs:// and s3://, which
-# takes seconds to import and cannot read s3://. Without TensorFlow it uses fsspec, whose cache of
-# folder listings would hide files that other processes write, so that cache is off.
-os.environ.setdefault("EPATH_USE_TF", "false")
-for _store in ("S3", "GS"):
-    os.environ.setdefault(f"FSSPEC_{_store}_USE_LISTINGS_CACHE", "false")
+from bertjax.errors import UserError, check, disk_errors, one_line
+from bertjax.storage.guards import check_locks
+from bertjax.storage.paths import is_local
 
 Json = Mapping[str, Any]
 """An object from a JSON file; its values may be of any type."""
+UNFINISHED = ".unfinished"
+"""End of the names of files that are being written; a kill leaves them."""
 CHUNK_BYTES = 1 << 24
 """Size of the parts in which a file is copied, 16 MiB; a copy needs this much memory."""
-
-
-def _open_gzip(file: IO[bytes]) -> IO[bytes]:
-    # By name: the first parameter of `GzipFile` is a path, unlike those of the other two.
-    return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]
-
-
-def _open_zstd(file: IO[bytes]) -> IO[bytes]:
-    # Imported late: few corpora are in this form.
-    import pyarrow as pa
-
-    # Buffered, because pyarrow's stream has no lines.
-    return io.BufferedReader(pa.CompressedInputStream(file, "zstd"))
-
-
-OPENERS: dict[str, Callable[[IO[bytes]], IO[bytes]]] = {
-    ".gz": _open_gzip,
-    ".bz2": bz2.BZ2File,
-    ".xz": lzma.LZMAFile,
-    ".zst": _open_zstd,
-}
-"""Decompressors by the ending of a file; what they return can be read only from the beginning."""
-TAR_ENDINGS = {".tgz": ".gz", ".tbz": ".bz2", ".tbz2": ".bz2", ".txz": ".xz", ".tzst": ".zst"}
-"""Endings of compressed tar archives, each with the key of `OPENERS` for it."""
 
 
 @contextmanager
 def written_whole(path: epath.Path) -> Iterator[IO[bytes]]:
     """Open a file for writing; it gets the name `path` after the block, when it is on the disk.
 
-    If the block fails, nothing is left of the file. Raises `UserError`, naming `path`, if it cannot
-    be written.
+    If the block fails, nothing is left of the file. Until then it has a name of its own, so that
+    several processes may write the same file at once. Raises `UserError`, naming `path`, if it
+    cannot be written, or is in a folder whose lock this process has lost (`folder_lock`).
     """
     # In the same folder, since a rename is atomic only within one file system.
-    unfinished = path.parent / f"{path.name}.unfinished"
+    unfinished = path.parent / f"{path.name}.{uuid.uuid4().hex[:12]}{UNFINISHED}"
     with disk_errors(path):
         try:
             with unfinished.open("wb") as file:
@@ -75,11 +43,29 @@ def written_whole(path: epath.Path) -> Iterator[IO[bytes]]:
                     # name but not its content.
                     file.flush()
                     os.fsync(file.fileno())
+            check_locks(path)
             unfinished.replace(path)
         # Ctrl-C must leave nothing either, and KeyboardInterrupt is no Exception.
         except BaseException:
             unfinished.unlink(missing_ok=True)
             raise
+
+
+def remove_unfinished(folder: epath.Path) -> None:
+    """Remove what kills have left of files in a folder, and below: those without a whole name.
+
+    Only the process that has the folder's lock may call this.
+    """
+    if is_local(folder):
+        for left in Path(folder).rglob(f"*{UNFINISHED}"):
+            left.unlink(missing_ok=True)
+        return
+    import fsspec
+
+    system, name = fsspec.core.url_to_fs(os.fspath(folder))
+    for key in system.find(name):
+        if key.endswith(UNFINISHED):
+            system.rm_file(key)
 
 
 def write_whole(path: epath.Path, content: bytes) -> None:
@@ -119,75 +105,6 @@ def read_json(path: epath.Path) -> dict[str, Any]:
 def read_json_if_there(path: epath.Path) -> dict[str, Any]:
     """Return the object in a JSON file as `read_json`; an empty one if there is no file."""
     return read_json(path) if path.exists() else {}
-
-
-def compression_of(name: str) -> str:
-    """Return the key of `OPENERS` that a file's ending names, in small letters; "" if none."""
-    ending = posixpath.splitext(name)[1].lower()
-    ending = TAR_ENDINGS.get(ending, ending)
-    return ending if ending in OPENERS else ""
-
-
-def is_compressed(name: str) -> bool:
-    """Return true if `opened` decompresses the file, by its ending.
-
-    Such a file can be read only from its beginning.
-    """
-    return compression_of(name) != ""
-
-
-@contextmanager
-def read_errors(name: str, compression: str, head: Callable[[], bytes]) -> Iterator[None]:
-    """Turn what goes wrong while a file is read into a `UserError` naming it.
-
-    `compression` is a key of `OPENERS`, or empty; `head` returns the file's first bytes.
-    """
-    try:
-        yield
-    # gzip raises EOFError where a file is cut off; LZMAError and zlib.error are no OSErrors.
-    except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-        # Errors of a decompressor are OSErrors without a number; those of the system have one.
-        if not compression or getattr(error, "errno", None) is not None:
-            raise UserError(
-                f"{name}: cannot be read ({getattr(error, 'strerror', None) or error})"
-            ) from error
-        kind = kind_of(head())
-        if kind and kind.ending != compression:
-            raise mismatch(
-                where=name, found=kind.name, expected=f"what its ending says, {compression}"
-            ) from error
-        raise UserError(f"{name}: is truncated or no whole {compression} file ({error})") from error
-
-
-@contextmanager
-def opened(name: str) -> Iterator[IO[bytes]]:
-    """Open a file to read its bytes, decompressed if its ending is one of `OPENERS`.
-
-    Raises `UserError`, naming the file, if it cannot be read or is damaged.
-    """
-    path = epath.Path(name)
-    compression = compression_of(name)
-
-    def head() -> bytes:
-        with path.open("rb") as file:
-            return file.read(HEAD_BYTES)
-
-    with read_errors(name, compression, head), path.open("rb") as raw:
-        yield OPENERS[compression](raw) if compression else raw
-
-
-def is_plain_name(name: object) -> bool:
-    """Return true if `name`, joined to a folder, can only be a file in that folder.
-
-    This checks names from untrusted files: `name` must have no path separator and no drive, and it
-    must not be the folder itself or its parent.
-    """
-    return isinstance(name, str) and name not in ("", ".", "..") and not set(name) & set("/\\:\0")
-
-
-def is_local(path: epath.Path) -> bool:
-    """Return true if `path` is on a disk of this machine, and not in a store."""
-    return "://" not in os.fspath(path)
 
 
 def read_span(path: epath.Path, begin: int, end: int) -> bytes:

@@ -1,10 +1,6 @@
-import itertools
 import os
 import random
-import re
 import signal
-import subprocess
-import sys
 from collections import Counter
 
 import numpy as np
@@ -24,71 +20,20 @@ from bertjax.data.records.reader import PreparedRecords
 from bertjax.data.records.record_format import Schema
 from bertjax.data.records.summary import summarize
 from bertjax.errors import UserError
-from bertjax.storage import is_local, local_copy, read_span, version_of, write_whole, written_whole
+from bertjax.storage import (
+    UNFINISHED,
+    is_local,
+    local_copy,
+    read_span,
+    remove_unfinished,
+    version_of,
+    write_whole,
+    written_whole,
+)
 from tests.data.corpus.formats.test_archives import write as write_archive
 from tests.data.records.test_foreign_records import foreign
 from tests.factory import random_batch
 from tests.interrupted_prepare import start
-from tests.waiting import until
-
-KEYS = {
-    "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-    "NO_PROXY": "127.0.0.1,localhost",
-}  # fmt: skip
-ELSEWHERE = (
-    "AWS_PROFILE",
-    "AWS_SESSION_TOKEN",
-    "AWS_ENDPOINT_URL_S3",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "ALL_PROXY",
-)
-NUMBERS = itertools.count()
-
-
-@pytest.fixture(scope="session")
-def s3_server(tmp_path_factory):
-    """The address of a server with S3's API, in a process of its own."""
-    pytest.importorskip("s3fs")
-    pytest.importorskip("moto.server")
-    # Port 0: the system gives a free one, which the server names once it listens.
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
-    log = tmp_path_factory.mktemp("moto") / "log"
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            command, stdout=file, stderr=subprocess.STDOUT, env=os.environ | KEYS
-        )
-    try:
-        listens = re.compile(r"Running on (http://127\.0\.0\.1:\d+)\s")
-        expected = f"the server listens: see {log}"
-        match = until(lambda: listens.search(log.read_text()), process=process, expected=expected)
-        yield match[1]
-    finally:
-        process.kill()
-        process.wait()
-
-
-@pytest.fixture
-def bucket(s3_server, tmp_path, monkeypatch):
-    """A new bucket, which this process and those it starts reach."""
-    for name in ELSEWHERE:
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.lower(), raising=False)
-    for name, value in (
-        KEYS | {"AWS_ENDPOINT_URL": s3_server, "BERTJAX_CACHE": str(tmp_path / "cache")}
-    ).items():
-        monkeypatch.setenv(name, value)
-    import s3fs
-
-    name = f"bertjax-test-{next(NUMBERS)}"
-    s3fs.S3FileSystem().mkdir(name)
-    return epath.Path(f"s3://{name}")
-
-
-@pytest.fixture(params=["folder", "bucket"])
-def place(request, tmp_path):
-    return epath.Path(tmp_path) if request.param == "folder" else request.getfixturevalue("bucket")
 
 
 def files_of(folder):
@@ -152,6 +97,29 @@ def test_the_name_is_there_only_when_the_block_is_through(place):
         file.write(b"new")
         assert (place / "file").read_bytes() == b"old"
     assert files_of(place) == {"file": b"new"}
+
+
+def test_two_may_write_a_file_at_once_and_each_version_is_whole(place):
+    with written_whole(place / "file") as first, written_whole(place / "file") as second:
+        first.write(b"first" * 1000)
+        second.write(b"second" * 1000)
+    assert files_of(place) == {"file": b"first" * 1000}
+
+
+def test_what_kills_have_left_of_files_is_removed_in_one_folder(place):
+    with written_whole(place / "file") as file:
+        file.write(b"content")
+        if is_local(place):
+            # What it has written so far is there, as after a kill.
+            (unfinished,) = place.iterdir()
+            assert unfinished.name.startswith("file.")
+        for path in (place / f"other{UNFINISHED}", place / "below" / "it" / f"other{UNFINISHED}"):
+            if is_local(place):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, b"of an earlier version")
+    remove_unfinished(place)
+    remove_unfinished(place / "no folder")
+    assert files_of(place) == {"file": b"content"}
 
 
 def test_a_disk_that_refuses_is_a_user_error_that_names_the_file(tmp_path):
