@@ -44,7 +44,6 @@ def attempt(place: Path, attack: Attack) -> Result:
     rng = random.Random(attack.key)
     target = TARGETS[attack.verb]
     expected = targets.undisturbed(attack.verb, place)
-    workplace.restore(place)
     path = rng.choice(target.files(place))
     ways = [cut, empty, missing, folder, other_bytes]
     if target.is_json:

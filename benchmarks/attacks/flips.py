@@ -24,7 +24,6 @@ def attempt(place: Path, attack: Attack) -> Result:
     rng = random.Random(attack.key)
     target = TARGETS[attack.verb]
     expected = targets.undisturbed(attack.verb, place)
-    workplace.restore(place)
     path = rng.choice([path for path in target.files(place) if (place / path).stat().st_size])
     content = bytearray((place / path).read_bytes())
     byte, bit = rng.randrange(len(content)), rng.randrange(8)

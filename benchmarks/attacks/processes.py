@@ -19,10 +19,12 @@ IDLE_LIMIT_S = 10.0
 EXCEPTION = re.compile(r"bertjax: |[\w.]*(Error|Exception|Interrupt): ")
 """The line of a mistake, or the last part of a traceback."""
 SAMPLE_S = 0.2
+SAMPLES = 25
 BUSY_SAMPLES = 3
-"""Fewer samples than this with a thread that runs, or could, count as waiting in `IDLE_LIMIT_S`.
+"""Of `SAMPLES` or more in `IDLE_LIMIT_S`, fewer with a thread that runs, or could, mean waiting.
 
-Computing time would not do: on a busy machine a process may get next to none.
+Computing time would not do: on a busy machine a process may get next to none. Nor would the clock
+alone: this script may get none either.
 """
 LIMIT_S = 600.0
 
@@ -84,7 +86,7 @@ class Process:
         self._advanced = self._begin
         """When the process was last seen at work."""
         self._sampled = self._begin
-        self._busy = 0
+        self._samples = self._busy = 0
         self._waited = False
 
     def running(self) -> bool:
@@ -114,10 +116,11 @@ class Process:
         self._sampled = now
         # Remembered, because a process that has ended has no times.
         self.cpu_seconds()
+        self._samples += 1
         self._busy += _is_busy(self._popen.pid)
         if self._busy >= BUSY_SAMPLES:
-            self._busy, self._advanced = 0, now
-        elif now - self._advanced > IDLE_LIMIT_S:
+            self._samples, self._busy, self._advanced = 0, 0, now
+        elif self._samples >= SAMPLES and now - self._advanced > IDLE_LIMIT_S:
             self._waited = True
 
     def kill(self, *, group: bool) -> None:
